@@ -1,0 +1,18 @@
+module ehi-server/bench
+
+go 1.26
+
+require (
+	ehi-server/api v0.0.0
+	ehi-server/auth v0.0.0
+	ehi-server/exporter v0.0.0
+	ehi-server/shared v0.0.0
+)
+
+replace ehi-server/shared => ../shared
+
+replace ehi-server/auth => ../auth
+
+replace ehi-server/exporter => ../exporter
+
+replace ehi-server/api => ../api

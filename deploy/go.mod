@@ -1,0 +1,3 @@
+module ehi-server/deploy
+
+go 1.26

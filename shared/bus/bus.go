@@ -1,0 +1,159 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config sets up a Bus.
+type Config struct {
+	// URL of an external NATS with JetStream. Empty: a server is embedded in this process.
+	URL string
+	// StoreDir is where the embedded server keeps its streams.
+	StoreDir string
+	// Listen is an address (host:port) at which the embedded server takes stand-alone exporters. Empty: none; then nothing
+	// outside of this process can reach it.
+	Listen string
+	// AckWait is how long a command may go without a heartbeat before it is given to another worker. Default 3 s.
+	AckWait time.Duration
+	// MaxQueue bounds the commands that wait; further kick-offs are refused until some are done. Default 100,000.
+	MaxQueue int64
+	Log      *slog.Logger
+}
+
+// Bus is one process's connection to the shared state. All of its parts are safe for concurrent use.
+type Bus struct {
+	Jobs     *Jobs
+	Tasks    *Tasks
+	Auth     jetstream.KeyValue
+	Sessions *Storage
+
+	cfg      Config
+	server   *server.Server
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	commands jetstream.Stream
+	starts   jetstream.Consumer
+}
+
+// Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
+func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
+	if cfg.AckWait <= 0 {
+		cfg.AckWait = 3 * time.Second
+	}
+	if cfg.MaxQueue <= 0 {
+		cfg.MaxQueue = 100_000
+	}
+	b := &Bus{cfg: cfg}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	if err := b.connect(); err != nil {
+		return nil, err
+	}
+	if b.js, err = jetstream.New(b.conn); err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	if err := b.declare(ctx); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Bus) connect() (err error) {
+	opts := []nats.Option{nats.Name("ehi-server"), nats.MaxReconnects(-1)}
+	url := b.cfg.URL
+	if url == "" {
+		if b.server, err = embed(b.cfg); err != nil {
+			return err
+		}
+		opts = append(opts, nats.InProcessServer(b.server))
+	}
+	if b.conn, err = nats.Connect(url, opts...); err != nil {
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	return nil
+}
+
+// startTimeout bounds the recovery of the embedded server's streams at start.
+const startTimeout = 30 * time.Second
+
+// embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so, no listener.
+func embed(cfg Config) (*server.Server, error) {
+	opts := &server.Options{
+		ServerName: "ehi", JetStream: true, StoreDir: cfg.StoreDir, DontListen: true,
+		NoSigs: true, NoLog: true, MaxPayload: 8 << 20,
+	}
+	if cfg.Listen != "" {
+		host, port, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("NATS listen address: %w", err)
+		}
+		if opts.Port, err = strconv.Atoi(port); err != nil {
+			return nil, fmt.Errorf("NATS listen port: %w", err)
+		}
+		if opts.Port == 0 {
+			opts.Port = server.RANDOM_PORT
+		}
+		opts.Host, opts.DontListen = host, false
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("embed NATS: %w", err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) {
+		s.Shutdown()
+		return nil, errors.New("the embedded NATS server did not become ready")
+	}
+	return s, nil
+}
+
+// ClientURL is where a stand-alone exporter can reach the embedded server; "" where it does not listen or is external.
+func (b *Bus) ClientURL() string {
+	if b.server == nil || b.cfg.Listen == "" {
+		return ""
+	}
+	return b.server.ClientURL()
+}
+
+// Check asks JetStream for the command stream: it fails where NATS is away or the stream is gone.
+func (b *Bus) Check(ctx context.Context) error {
+	_, err := b.commands.Info(ctx)
+	return err
+}
+
+// Queued is the number of commands that no worker has finished.
+func (b *Bus) Queued(ctx context.Context) (uint64, error) {
+	info, err := b.commands.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.Msgs, nil
+}
+
+// Close ends the watchers and the connection and stops the embedded server. Commands in hand are redelivered to
+// whoever comes next.
+func (b *Bus) Close() {
+	if b.Jobs != nil {
+		b.Jobs.close()
+	}
+	if b.conn != nil {
+		b.conn.Close()
+	}
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+}

@@ -1,0 +1,254 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, dir string) *bus.Bus {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, AckWait: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
+func newJob(id string) *ehi.Job {
+	return &ehi.Job{Version: ehi.RecordVersion, ID: id, Status: ehi.AwaitingInput, WithForm: true, CreatedAt: time.Now().UTC()}
+}
+
+func TestTopologyIsDeclaredAgainAndStateSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	if err := b.Jobs.Create(t.Context(), newJob("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PublishStart(t.Context(), "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+
+	b = open(t, dir)
+	j, err := b.Jobs.Get(t.Context(), "a")
+	if err != nil || j.Status != ehi.AwaitingInput {
+		t.Fatalf("job after restart: %+v, %v", j, err)
+	}
+	if l := b.Jobs.List(func(bus.Summary) bool { return true }); len(l) != 1 || l[0].ID != "a" {
+		t.Fatalf("index after restart: %+v", l)
+	}
+	d, err := b.NextStart(t.Context())
+	if err != nil || d.Job != "a" || d.Number != 1 {
+		t.Fatalf("command after restart: %+v, %v", d, err)
+	}
+	if err := d.Done(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// EHI-7: of many simultaneous submissions exactly one wins.
+func TestUpdateLetsExactlyOneSubmissionWin(t *testing.T) {
+	b := open(t, t.TempDir())
+	if err := b.Jobs.Create(t.Context(), newJob("a")); err != nil {
+		t.Fatal(err)
+	}
+	var won, refused atomic.Int32
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			_, err := b.Jobs.Update(t.Context(), "a", func(j *ehi.Job) error {
+				return j.Submit(ehi.ReleaseForm{}, "patient", time.Now())
+			})
+			switch {
+			case err == nil:
+				won.Add(1)
+			case ehi.CodeOf(err) == ehi.Conflict:
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || refused.Load() != 19 {
+		t.Fatalf("%d won, %d were refused", won.Load(), refused.Load())
+	}
+}
+
+func TestDeletedJobIsGoneAtOnceAndStaysGone(t *testing.T) {
+	b := open(t, t.TempDir())
+	if err := b.Jobs.Create(t.Context(), newJob("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Jobs.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	for name, read := range map[string]func(context.Context, string) (*ehi.Job, error){"Get": b.Jobs.Get, "Peek": b.Jobs.Peek} {
+		if _, err := read(t.Context(), "a"); ehi.CodeOf(err) != ehi.NotFound {
+			t.Errorf("%s of a deleted job: %v", name, err)
+		}
+	}
+	if l := b.Jobs.List(func(bus.Summary) bool { return true }); len(l) != 0 {
+		t.Errorf("index still has %+v", l)
+	}
+}
+
+func TestTwoProcessesSeeEachOthersChanges(t *testing.T) {
+	a, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	b, err := bus.Open(t.Context(), bus.Config{URL: a.ClientURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	if err := a.Jobs.Create(t.Context(), newJob("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Jobs.Peek(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Jobs.Update(t.Context(), "x", func(j *ehi.Job) error { return j.Submit(ehi.ReleaseForm{}, "p", time.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(4 * time.Second); ; {
+		j, err := b.Jobs.Peek(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j.Status == ehi.Requested {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the other process never saw the change")
+		}
+	}
+}
+
+func TestStartIsPublishedOnceForTheSameNumber(t *testing.T) {
+	b := open(t, t.TempDir())
+	for range 3 {
+		if err := b.PublishStart(t.Context(), "a", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := b.Queued(t.Context()); err != nil || n != 1 {
+		t.Fatalf("%d commands queued, %v", n, err)
+	}
+	if has, err := b.HasStart(t.Context(), "a"); err != nil || !has {
+		t.Fatalf("HasStart = %v, %v", has, err)
+	}
+	if has, err := b.HasStart(t.Context(), "b"); err != nil || has {
+		t.Fatalf("HasStart of another = %v, %v", has, err)
+	}
+}
+
+func TestCommandWithoutHeartbeatIsRedelivered(t *testing.T) {
+	b := open(t, t.TempDir())
+	if err := b.PublishStart(t.Context(), "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	for want := 1; want <= 2; want++ {
+		d, err := b.NextStart(t.Context())
+		if err != nil || d.Number != want {
+			t.Fatalf("delivery %d: %+v, %v", want, d, err)
+		}
+	}
+}
+
+// DESIGN section 4: the attempt number is the fence.
+func TestSupersededWorkerCannotCommit(t *testing.T) {
+	b := open(t, t.TempDir())
+	ctx, now := t.Context(), time.Now()
+	slow, err := b.Tasks.Take(ctx, "j", 0, "slow", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fast, err := b.Tasks.Take(ctx, "j", 0, "fast", now)
+	if err != nil || fast.Attempt != 2 {
+		t.Fatalf("second take: %+v, %v", fast, err)
+	}
+	if err := b.Tasks.Commit(ctx, slow, now); !errors.Is(err, bus.ErrSuperseded) {
+		t.Fatalf("the superseded worker's commit: %v", err)
+	}
+	fast.Files = []ehi.File{{Type: "Patient", Count: 1}}
+	if err := b.Tasks.Commit(ctx, fast, now); err != nil {
+		t.Fatal(err)
+	}
+	again, err := b.Tasks.Take(ctx, "j", 0, "third", now)
+	if err != nil || !again.Committed || again.Attempt != 2 || len(again.Files) != 1 {
+		t.Fatalf("take of a committed task: %+v, %v", again, err)
+	}
+	if err := b.Tasks.Delete(ctx, "j", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Tasks.Commit(ctx, fast, now); !errors.Is(err, bus.ErrSuperseded) {
+		t.Fatalf("commit of a deleted task: %v", err)
+	}
+}
+
+func TestStorageKeepsAndForgets(t *testing.T) {
+	s := open(t, t.TempDir()).Sessions
+	if v, err := s.Get("absent"); v != nil || err != nil {
+		t.Fatalf("absent key: %q, %v", v, err)
+	}
+	if err := s.Set("k", []byte("v"), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Get("k"); string(v) != "v" || err != nil {
+		t.Fatalf("set key: %q, %v", v, err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; {
+		if v, _ := s.Get("k"); v == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the key never expired")
+		}
+	}
+	if err := s.Set("k2", []byte("v"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := s.Get("k2"); v != nil {
+		t.Fatal("Reset left a key")
+	}
+}
+
+func TestCancelAndProgressReachTheirListeners(t *testing.T) {
+	b := open(t, t.TempDir())
+	cancelled, progress := make(chan string, 1), make(chan ehi.Progress, 1)
+	for _, on := range []func() (func() error, error){
+		func() (func() error, error) { return b.OnCancel(func(job string) { cancelled <- job }) },
+		func() (func() error, error) { return b.OnProgress(func(p ehi.Progress) { progress <- p }) },
+	} {
+		if _, err := on(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(b.Cancel("j"), b.PublishProgress(ehi.Progress{Job: "j", Done: 5, Total: 10})); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-cancelled; got != "j" {
+		t.Errorf("cancelled %q", got)
+	}
+	if got := <-progress; got.Percent() != 50 {
+		t.Errorf("progress %+v", got)
+	}
+}

@@ -1,0 +1,124 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+// PublishStart queues the export of a job. start is the job's Starts counter: the same number twice is one command.
+// Errors: ehi.Transient where the queue is full or JetStream is away.
+func (b *Bus) PublishStart(ctx context.Context, job string, start int) error {
+	_, err := b.js.Publish(ctx, subjectStart+job, nil, jetstream.WithMsgID(job+"."+strconv.Itoa(start)))
+	if err != nil {
+		return errors.Join(ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
+			fmt.Errorf("publish start of %s: %w", job, err))
+	}
+	telemetry.CommandsPublished.Inc()
+	return nil
+}
+
+// HasStart reports whether a start command of the job waits or is in a worker's hands.
+func (b *Bus) HasStart(ctx context.Context, job string) (bool, error) {
+	_, err := b.commands.GetLastMsgForSubject(ctx, subjectStart+job)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Delivery is a start command in a worker's hands. The worker calls Extend at least once every AckWait, then exactly one of
+// Done and Retry; without them the command goes to another worker.
+type Delivery struct {
+	Job string
+	// Number is 1 for the first delivery; crashes of earlier holders count.
+	Number int
+	msg    jetstream.Msg
+}
+
+// NextStart waits for a command. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
+func (b *Bus) NextStart(ctx context.Context) (*Delivery, error) {
+	for {
+		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
+		msg, err := b.starts.Next(jetstream.FetchContext(pull))
+		cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoMessages) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return delivery(msg)
+	}
+}
+
+func delivery(msg jetstream.Msg) (*Delivery, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, errors.Join(err, msg.Term())
+	}
+	if meta.NumDelivered > 1 {
+		telemetry.CommandsRedelivered.Inc()
+	}
+	return &Delivery{Job: strings.TrimPrefix(msg.Subject(), subjectStart), Number: int(meta.NumDelivered), msg: msg}, nil
+}
+
+// AckWait is how long a delivery lives without Extend.
+func (b *Bus) AckWait() time.Duration { return b.cfg.AckWait }
+
+// Extend tells JetStream that the command is being worked on.
+func (d *Delivery) Extend() error { return d.msg.InProgress() }
+
+// Done removes the command from the queue and waits until that is stored.
+func (d *Delivery) Done(ctx context.Context) error { return d.msg.DoubleAck(ctx) }
+
+// Retry hands the command back, to be delivered again after a pause.
+func (d *Delivery) Retry(after time.Duration) error { return d.msg.NakWithDelay(after) }
+
+// Cancel tells whichever worker runs the job to stop. It is a broadcast; nobody listening is no error.
+func (b *Bus) Cancel(job string) error { return b.conn.Publish(subjectCancel+job, nil) }
+
+// OnCancel calls f with the id of each cancelled job, from one goroutine, until stop is called.
+func (b *Bus) OnCancel(f func(job string)) (stop func() error, err error) {
+	sub, err := b.conn.Subscribe(subjectCancel+"*", func(m *nats.Msg) { f(strings.TrimPrefix(m.Subject, subjectCancel)) })
+	if err != nil {
+		return nil, err
+	}
+	return sub.Unsubscribe, b.conn.Flush()
+}
+
+// PublishProgress tells every API process how far a job is.
+func (b *Bus) PublishProgress(p ehi.Progress) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return b.conn.Publish(subjectProgress+p.Job, data)
+}
+
+// OnProgress calls f with each progress message, from one goroutine, until stop is called.
+func (b *Bus) OnProgress(f func(ehi.Progress)) (stop func() error, err error) {
+	sub, err := b.conn.Subscribe(subjectProgress+"*", func(m *nats.Msg) {
+		var p ehi.Progress
+		if json.Unmarshal(m.Data, &p) == nil {
+			f(p)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sub.Unsubscribe, b.conn.Flush()
+}

@@ -1,0 +1,87 @@
+package bus
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+// Summary is what every process holds in memory of each kept job: enough to list, expire and count without reading
+// records. About 150 bytes.
+type Summary struct {
+	ID        string
+	Status    ehi.Status
+	CreatedAt time.Time
+	ExpiresAt time.Time
+	rev       uint64
+}
+
+// index is the summaries by job, kept by the watch of Jobs.
+type index struct {
+	mu   sync.RWMutex
+	jobs map[string]Summary
+	gone map[string]time.Time // deleted by this process: late watch messages are ignored until then
+}
+
+func newIndex() *index { return &index{jobs: map[string]Summary{}, gone: map[string]time.Time{}} }
+
+// apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
+func (x *index) apply(id string, c cached) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, deleted := x.gone[id]; deleted && c.job != nil {
+		return false
+	}
+	old, known := x.jobs[id]
+	if known && c.rev <= old.rev {
+		return c.rev == old.rev
+	}
+	if known {
+		telemetry.Jobs.WithLabelValues(string(old.Status)).Dec()
+	}
+	if c.job == nil {
+		delete(x.jobs, id)
+		x.bury(id, c.rev)
+		return true
+	}
+	x.jobs[id] = Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, rev: c.rev}
+	telemetry.Jobs.WithLabelValues(string(c.job.Status)).Inc()
+	return true
+}
+
+// bury remembers what this process deleted until the watch has surely caught up.
+func (x *index) bury(id string, rev uint64) {
+	if rev != deletedRev {
+		delete(x.gone, id)
+		return
+	}
+	now := time.Now()
+	x.gone[id] = now.Add(markerTTL)
+	if len(x.gone) > cacheSize {
+		for k, until := range x.gone {
+			if now.After(until) {
+				delete(x.gone, k)
+			}
+		}
+	}
+}
+
+// List returns the summaries that keep admits, newest first.
+func (s *Jobs) List(keep func(Summary) bool) []Summary {
+	s.index.mu.RLock()
+	var out []Summary
+	for _, v := range s.index.jobs {
+		if keep(v) {
+			out = append(out, v)
+		}
+	}
+	s.index.mu.RUnlock()
+	slices.SortFunc(out, func(a, b Summary) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}

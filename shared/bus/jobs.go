@@ -1,0 +1,223 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+)
+
+// Jobs keeps the job records. Writes are compare-and-set on the record's revision; reads are fresh (Get) or from this
+// process's copy (Peek), which follows the bucket through a watch and is never older than cacheTTL.
+type Jobs struct {
+	kv    jetstream.KeyValue
+	index *index
+	cache *lru.Cache[string, cached]
+	stop  func()
+}
+
+// cached is a record at a revision; job is nil for a deleted one. It is shared: nobody changes it.
+type cached struct {
+	job *ehi.Job
+	rev uint64
+	at  time.Time // when it was read or heard of
+}
+
+const (
+	cacheSize = 4096
+	cacheTTL  = 5 * time.Second
+	// deletedRev outranks every revision: what this process deleted never comes back from a late watch message.
+	deletedRev = ^uint64(0)
+	// casAttempts bounds the retries of Update; each lost race means that somebody else made progress.
+	casAttempts = 50
+)
+
+var errNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
+
+func openJobs(ctx context.Context, kv jetstream.KeyValue) (*Jobs, error) {
+	cache, err := lru.New[string, cached](cacheSize)
+	if err != nil {
+		return nil, err
+	}
+	s := &Jobs{kv: kv, index: newIndex(), cache: cache}
+	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	watch, err := kv.WatchAll(watchCtx)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("watch jobs: %w", err)
+	}
+	loaded, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.follow(watch, loaded)
+	}()
+	s.stop = func() {
+		_ = watch.Stop() // the connection may be gone already; then the watch is too
+		cancel()
+		<-ended
+	}
+	select {
+	case <-loaded:
+		return s, nil
+	case <-ctx.Done():
+		s.stop()
+		return nil, ctx.Err()
+	}
+}
+
+// follow applies the bucket's changes until the watch ends; the first nil entry says that all older ones are in.
+func (s *Jobs) follow(watch jetstream.KeyWatcher, loaded chan<- struct{}) {
+	for e := range watch.Updates() {
+		if e == nil {
+			close(loaded)
+			continue
+		}
+		if e.Operation() != jetstream.KeyValuePut {
+			s.apply(e.Key(), cached{nil, e.Revision(), time.Now()})
+			continue
+		}
+		if job, err := decodeJob(e.Value()); err == nil {
+			s.apply(e.Key(), cached{job, e.Revision(), time.Now()})
+		}
+	}
+}
+
+func (s *Jobs) close() { s.stop() }
+
+// apply takes a record into the cache and the index, unless a newer one is known.
+func (s *Jobs) apply(id string, c cached) {
+	if s.index.apply(id, c) {
+		s.cache.Add(id, c)
+	}
+}
+
+func decodeJob(data []byte) (*ehi.Job, error) {
+	var j ehi.Job
+	if err := json.Unmarshal(data, &j); err != nil {
+		return nil, fmt.Errorf("job record: %w", err)
+	}
+	if j.Version > ehi.RecordVersion {
+		return nil, fmt.Errorf("job record %s has version %d; this build reads up to %d", j.ID, j.Version, ehi.RecordVersion)
+	}
+	return &j, nil
+}
+
+// Create stores a new job. Errors: ehi.Conflict where the id is taken.
+func (s *Jobs) Create(ctx context.Context, j *ehi.Job) error {
+	data, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	rev, err := s.kv.Create(ctx, j.ID, data)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return ehi.Errorf(ehi.Conflict, "A job with this id exists")
+	}
+	if err != nil {
+		return fmt.Errorf("create job %s: %w", j.ID, err)
+	}
+	own := *j
+	s.apply(j.ID, cached{&own, rev, time.Now()})
+	return nil
+}
+
+// Get reads a job from the bucket. Errors: ehi.NotFound, also for an aborted job.
+func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
+	c, err := s.read(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if c.job.Status == ehi.Aborted {
+		return nil, errNotFound
+	}
+	return c.job, nil
+}
+
+// Peek is Get from this process's copy, for questions that are asked often; the job must not be changed. What this
+// process wrote itself is seen at once; what another one wrote, as soon as NATS brings it.
+func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
+	c, ok := s.cache.Get(id)
+	if !ok || time.Since(c.at) > cacheTTL {
+		return s.Get(ctx, id)
+	}
+	if c.job == nil || c.job.Status == ehi.Aborted {
+		return nil, errNotFound
+	}
+	return c.job, nil
+}
+
+func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
+	e, err := s.kv.Get(ctx, id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return cached{}, errNotFound
+	}
+	if err != nil {
+		return cached{}, errors.Join(ehi.Errorf(ehi.Transient, "The job's state cannot be read at the moment"), fmt.Errorf("read job %s: %w", id, err))
+	}
+	job, err := decodeJob(e.Value())
+	if err != nil {
+		return cached{}, err
+	}
+	c := cached{job, e.Revision(), time.Now()}
+	s.apply(id, c)
+	return c, nil
+}
+
+// Update changes a job by compare-and-set: change is called with the present record, perhaps several times, and its error
+// ends the attempt with nothing written. It replaces maps and slices rather than changing them in place: readers share
+// them. Update returns the record as written.
+func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) error) (*ehi.Job, error) {
+	for range casAttempts {
+		c, err := s.read(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if c.job.Status == ehi.Aborted {
+			return nil, errNotFound
+		}
+		next := *c.job
+		if err := change(&next); err != nil {
+			return nil, err
+		}
+		data, err := json.Marshal(&next)
+		if err != nil {
+			return nil, err
+		}
+		rev, err := s.kv.Update(ctx, id, data, c.rev)
+		if isConflict(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("update job %s: %w", id, err)
+		}
+		s.apply(id, cached{&next, rev, time.Now()})
+		return &next, nil
+	}
+	return nil, ehi.Errorf(ehi.Transient, "The job is being changed by many at once")
+}
+
+// Delete forgets a job for good.
+func (s *Jobs) Delete(ctx context.Context, id string) error {
+	if err := s.kv.Purge(ctx, id, jetstream.PurgeTTL(markerTTL)); err != nil {
+		return fmt.Errorf("delete job %s: %w", id, err)
+	}
+	s.apply(id, cached{nil, deletedRev, time.Now()})
+	return nil
+}
+
+// isConflict tells a lost compare-and-set from other errors.
+func isConflict(err error) bool {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return true
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+}

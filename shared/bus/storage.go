@@ -1,0 +1,77 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Storage is a bucket in the shape of fiber.Storage, so that Fiber's session, CSRF and limiter middleware keep their state where
+// every API process sees it. Its interface has no context; storageTimeout bounds each call.
+type Storage struct {
+	kv jetstream.KeyValue
+	js jetstream.JetStream
+}
+
+const storageTimeout = 5 * time.Second
+
+// Get returns the value of a key, nil where there is none.
+func (s *Storage) Get(key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
+	defer cancel()
+	e, err := s.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e.Value(), nil
+}
+
+// Set stores a value; it vanishes after exp, where exp is not zero. Lifetimes are whole seconds, rounded up.
+func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
+	if key == "" || len(val) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
+	defer cancel()
+	var opts []jetstream.PublishOpt
+	if exp > 0 {
+		opts = append(opts, jetstream.WithMsgTTL((exp + time.Second - 1).Truncate(time.Second)))
+	}
+	_, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: "$KV." + s.kv.Bucket() + "." + key, Data: val}, opts...)
+	return err
+}
+
+// Delete forgets a key; an absent one is no error.
+func (s *Storage) Delete(key string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
+	defer cancel()
+	err := s.kv.Purge(ctx, key, jetstream.PurgeTTL(markerTTL))
+	if errors.Is(err, jetstream.ErrInvalidKey) {
+		return nil
+	}
+	return err
+}
+
+// Reset forgets every key.
+func (s *Storage) Reset() error {
+	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
+	defer cancel()
+	keys, err := s.kv.ListKeys(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for k := range keys.Keys() {
+		errs = append(errs, s.Delete(k))
+	}
+	return errors.Join(errs...)
+}
+
+// Close does nothing: the Bus owns the connection.
+func (s *Storage) Close() error { return nil }

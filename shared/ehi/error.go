@@ -1,0 +1,55 @@
+package ehi
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code classes an error by what its reader can do about it. The edge (HTTP, command line) turns a Code into its own
+// status in one place; the values are FHIR issue types (https://hl7.org/fhir/R4/valueset-issue-type.html).
+type Code string
+
+const (
+	// Invalid input: the caller must change the request. HTTP 400.
+	Invalid Code = "invalid"
+	// NotFound covers what is absent and what is somebody else's alike. HTTP 404.
+	NotFound Code = "not-found"
+	// Conflict is a change that the present state forbids. HTTP 400 on the wire of the EHI API (CONFORMANCE wording).
+	Conflict Code = "conflict"
+	// Unauthenticated means that no valid credentials came with the request. HTTP 401.
+	Unauthenticated Code = "login"
+	// Forbidden means that the credentials are valid and do not suffice. HTTP 403.
+	Forbidden Code = "forbidden"
+	// TooLarge is a body or a file over its limit. HTTP 413.
+	TooLarge Code = "too-long"
+	// Throttled asks the caller to come back later. HTTP 429.
+	Throttled Code = "throttled"
+	// Transient is a failure that a repeat may cure. HTTP 503.
+	Transient Code = "transient"
+	// Internal is ours to mend; its cause goes to the log, never to the caller. HTTP 500.
+	Internal Code = "exception"
+)
+
+// Error is what crosses the edge of the domain: a class and one sentence for a human reader, free of internals.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Errorf makes an Error of the given class.
+func Errorf(code Code, format string, args ...any) error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// CodeOf returns the class of the first Error in err's chain, Internal for any other error and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return Internal
+}

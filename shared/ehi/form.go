@@ -1,0 +1,268 @@
+package ehi
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/fhir"
+)
+
+// Category is a key of the release form's first part: which kinds of information go out (EHI-8).
+type Category string
+
+// The categories of the form, in the order in which the page shows them.
+const (
+	Visits           Category = "visits"
+	Labs             Category = "labs"
+	Billing          Category = "billing"
+	MedicalRecord    Category = "medicalRecord"
+	DischargeSummary Category = "dischargeSummary"
+	Operative        Category = "operative"
+	Pathology        Category = "pathology"
+	Radiology        Category = "radiology"
+	Photographs      Category = "photographs"
+	OtherDocuments   Category = "other"
+)
+
+// CategoryInfo describes a category to the form page and to the validation.
+type CategoryInfo struct {
+	Key   Category
+	Name  string
+	Hint  string
+	Dated bool // whether it takes from and to; medicalRecord does not
+}
+
+// Categories lists the form's first part.
+func Categories() []CategoryInfo {
+	return []CategoryInfo{
+		{Visits, "Clinic visits", "Visits to a doctor or hospital, and what was done there", true},
+		{Labs, "Lab results", "Results of blood and other laboratory tests", true},
+		{Billing, "Billing records", "Claims, insurance coverage and payments", true},
+		{MedicalRecord, "Rest of the medical record", "Conditions, medications, allergies, immunizations, care plans and more", false},
+		{DischargeSummary, "Discharge summaries", "Documents written when you left a hospital", true},
+		{Operative, "Operative reports", "Documents about operations", true},
+		{Pathology, "Pathology reports", "Documents about tissue samples", true},
+		{Radiology, "Radiology reports and images", "X-ray, CT, MRI and ultrasound studies and reports", true},
+		{Photographs, "Photographs", "Pictures taken for your care", true},
+		{OtherDocuments, "Other documents", "Any other document in your record", true},
+	}
+}
+
+// Authorization is a key of the form's second part: sensitive information that stays out unless the patient
+// expressly authorises it (EHI-9).
+type Authorization string
+
+// The authorizations of the form, in the order in which the page shows them.
+const (
+	HIV              Authorization = "hiv"
+	AlcoholAndDrug   Authorization = "alcoholAndDrug"
+	MentalHealth     Authorization = "mentalHealth"
+	Confidential     Authorization = "confidential"
+	DomesticViolence Authorization = "domesticViolence"
+	SexualAssault    Authorization = "sexualAssault"
+	Genetic          Authorization = "genetic"
+	OtherSensitive   Authorization = "other"
+)
+
+// AuthorizationInfo describes an authorization to the form page and to the validation.
+type AuthorizationInfo struct {
+	Key  Authorization
+	Name string
+	Text bool // the value is a text that says what is meant; a text that is not empty authorises
+}
+
+// Authorizations lists the form's second part.
+func Authorizations() []AuthorizationInfo {
+	return []AuthorizationInfo{
+		{HIV, "HIV test results", false},
+		{AlcoholAndDrug, "Alcohol and drug abuse records", false},
+		{MentalHealth, "Details of mental health diagnosis and treatment", false},
+		{Confidential, "Confidential communications with a licensed social worker", false},
+		{DomesticViolence, "Details of domestic violence victims' counseling", false},
+		{SexualAssault, "Details of sexual assault counseling", false},
+		{Genetic, "Genetic screening (say which tests)", true},
+		{OtherSensitive, "Other sensitive information (say which)", true},
+	}
+}
+
+// ReleaseForm is what the patient chose. Only what was enabled or authorised is kept; all else is withheld.
+type ReleaseForm struct {
+	Parameters     map[Category]Choice      `json:"p,omitempty"`
+	Authorizations map[Authorization]string `json:"a,omitempty"` // value is the text, or "true" for a tick
+}
+
+// Choice is one enabled line of the form's first part.
+type Choice struct {
+	From  string `json:"from,omitempty"` // FHIR date or dateTime, inclusive; "" is open
+	To    string `json:"to,omitempty"`   // FHIR date or dateTime, inclusive to the end of its span; "" is open
+	Notes string `json:"notes,omitempty"`
+}
+
+// Span returns the instants that the choice admits: [from, to). A zero time is open.
+func (c Choice) Span() (from, to time.Time, err error) {
+	if c.From != "" {
+		s, err := fhir.ParseSpan(c.From)
+		if err != nil {
+			return from, to, Errorf(Invalid, "Invalid \"from\" date %q", c.From)
+		}
+		from = s.Start
+	}
+	if c.To != "" {
+		s, err := fhir.ParseSpan(c.To)
+		if err != nil {
+			return from, to, Errorf(Invalid, "Invalid \"to\" date %q", c.To)
+		}
+		to = s.End
+	}
+	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
+		return from, to, Errorf(Invalid, "\"from\" (%s) is after \"to\" (%s)", c.From, c.To)
+	}
+	return from, to, nil
+}
+
+// maxNote bounds the free texts of the form, in bytes, so that a job's record stays small.
+const maxNote = 200
+
+// formJSON is the wire form of EHI-7.
+type formJSON struct {
+	Parameters     map[Category]parameterJSON          `json:"parameters"`
+	Authorizations map[Authorization]authorizationJSON `json:"authorizations"`
+}
+
+type parameterJSON struct {
+	Name    string  `json:"name"`
+	Enabled bool    `json:"enabled"`
+	From    *string `json:"from,omitempty"`
+	To      *string `json:"to,omitempty"`
+	Notes   *string `json:"notes,omitempty"`
+	Group   *string `json:"group,omitempty"`
+}
+
+type authorizationJSON struct {
+	Name  string `json:"name"`
+	Value any    `json:"value"` // bool, or text for genetic and other
+}
+
+// ParseReleaseForm reads and checks the JSON of EHI-7. Errors: Invalid, naming the key at fault.
+func ParseReleaseForm(body []byte) (ReleaseForm, error) {
+	var in formJSON
+	if err := json.Unmarshal(body, &in); err != nil {
+		if bad, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return ReleaseForm{}, Errorf(Invalid, "Invalid form: %q must not be a JSON %s", bad.Field, bad.Value)
+		}
+		return ReleaseForm{}, Errorf(Invalid, "Invalid form: the body is not valid JSON")
+	}
+	if in.Parameters == nil {
+		return ReleaseForm{}, Errorf(Invalid, "Invalid form: \"parameters\" is missing")
+	}
+	var form ReleaseForm
+	for key, p := range in.Parameters {
+		if err := form.addParameter(key, p); err != nil {
+			return ReleaseForm{}, err
+		}
+	}
+	for key, a := range in.Authorizations {
+		if err := form.addAuthorization(key, a.Value); err != nil {
+			return ReleaseForm{}, err
+		}
+	}
+	return form, nil
+}
+
+func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
+	i := slices.IndexFunc(Categories(), func(c CategoryInfo) bool { return c.Key == key })
+	if i < 0 {
+		return Errorf(Invalid, "Invalid form: unknown parameter %q", key)
+	}
+	c := Choice{From: text(p.From), To: text(p.To), Notes: text(p.Notes)}
+	if len(c.Notes) > maxNote {
+		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d bytes", key, maxNote)
+	}
+	if !p.Enabled {
+		return nil
+	}
+	if !Categories()[i].Dated {
+		c.From, c.To = "", ""
+	}
+	if _, _, err := c.Span(); err != nil {
+		return Errorf(Invalid, "Invalid form: %q: %v", key, err)
+	}
+	if f.Parameters == nil {
+		f.Parameters = map[Category]Choice{}
+	}
+	f.Parameters[key] = c
+	return nil
+}
+
+func (f *ReleaseForm) addAuthorization(key Authorization, value any) error {
+	i := slices.IndexFunc(Authorizations(), func(a AuthorizationInfo) bool { return a.Key == key })
+	if i < 0 {
+		return Errorf(Invalid, "Invalid form: unknown authorization %q", key)
+	}
+	var kept string
+	switch v := value.(type) {
+	case nil:
+	case bool:
+		if v {
+			kept = "true"
+		}
+	case string:
+		if !Authorizations()[i].Text {
+			return Errorf(Invalid, "Invalid form: the value of authorization %q must be true or false", key)
+		}
+		kept = strings.TrimSpace(v)
+	default:
+		return Errorf(Invalid, "Invalid form: the value of authorization %q must be true, false or a text", key)
+	}
+	if len(kept) > maxNote {
+		return Errorf(Invalid, "Invalid form: the text of %q is longer than %d bytes", key, maxNote)
+	}
+	if kept == "" {
+		return nil
+	}
+	if f.Authorizations == nil {
+		f.Authorizations = map[Authorization]string{}
+	}
+	f.Authorizations[key] = kept
+	return nil
+}
+
+// MarshalWire renders the form as the two objects of the job's JSON (EHI-10): every key, also those not chosen.
+// A nil form renders both empty.
+func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
+	ps, as := map[Category]parameterJSON{}, map[Authorization]authorizationJSON{}
+	if f == nil {
+		return ps, as
+	}
+	for _, c := range Categories() {
+		choice, on := f.Parameters[c.Key]
+		ps[c.Key] = parameterJSON{Name: c.Name, Enabled: on, From: optional(choice.From), To: optional(choice.To), Notes: optional(choice.Notes)}
+	}
+	for _, a := range Authorizations() {
+		v, on := f.Authorizations[a.Key]
+		var value any = on
+		if a.Text && on && v != "true" {
+			value = v
+		}
+		as[a.Key] = authorizationJSON{Name: a.Name, Value: value}
+	}
+	return ps, as
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return strings.TrimSpace(*s)
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,176 @@
+package ehi
+
+import "time"
+
+// RecordVersion is the layout of the Job and Task records that this build writes. A record with a higher number comes
+// from a newer build and is refused rather than misread.
+const RecordVersion = 1
+
+// Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
+type Lane string
+
+const (
+	// Interactive is the lane of single-patient exports.
+	Interactive Lane = "interactive"
+	// Bulk is the lane of population exports.
+	Bulk Lane = "bulk"
+)
+
+// Patient is whose record a job exports.
+type Patient struct {
+	ID   string `json:"id"`
+	Name string `json:"name"` // display name, may be empty
+}
+
+// Job is one export request and all that is known of it, apart from its file tables (see Task). It is one KV record of
+// about 1 KiB; every change is one compare-and-set.
+type Job struct {
+	Version     int     `json:"v"`
+	ID          string  `json:"id"`      // URL-safe (REAL-11)
+	Patient     Patient `json:"patient"` // the record's subject
+	ClientID    string  `json:"client"`  // the OAuth client that kicked off
+	Lane        Lane    `json:"lane"`
+	Status      Status  `json:"status"`
+	WithForm    bool    `json:"form,omitempty"` // false below /no-form (EHI-1)
+	AutoApprove bool    `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
+	BareLink    bool    `json:"bareLink,omitempty"`
+
+	// Request is the kick-off URL as the client sent it; the manifest repeats it (EHI-5). Its origin is the base of
+	// every URL that the manifest holds.
+	Request string       `json:"request"`
+	Origin  string       `json:"origin"` // scheme://host[:port][/prefix] that the client sees, without a final slash
+	KickOff KickOff      `json:"kickOff,omitzero"`
+	Form    *ReleaseForm `json:"choices,omitempty"` // nil until submitted, and for ever without a form
+
+	CreatedAt       time.Time `json:"created"`
+	RequestedAt     time.Time `json:"requested,omitzero"`       // form submitted, or created where there is none
+	RequestedBy     string    `json:"requestedBy,omitempty"`    // who submitted the form: patient or client
+	TransactionTime time.Time `json:"transactionTime,omitzero"` // the instant as of which the data was read (EHI-5)
+	CompletedAt     time.Time `json:"completed,omitzero"`       // retrieved, failed, or rejected
+	ApprovedAt      time.Time `json:"approved,omitzero"`
+	DecidedBy       string    `json:"decidedBy,omitempty"` // the administrator who approved or rejected
+	ExpiresAt       time.Time `json:"expires,omitzero"`    // the job and its files go after this (EHI-17)
+
+	Tasks       int              `json:"tasks,omitempty"` // planned tasks; their records are numbered 0..Tasks-1
+	Counts      map[string]int64 `json:"counts,omitempty"`
+	Withheld    map[string]int64 `json:"withheld,omitempty"` // by reason, never by name (DESIGN section 4)
+	Bytes       int64            `json:"bytes,omitempty"`
+	Attachments []Attachment     `json:"attachments,omitempty"`
+	Error       string           `json:"error,omitempty"` // why it failed, for people
+	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
+	Starts int `json:"starts,omitempty"`
+}
+
+// Attachment is a document that an administrator added (EHI-11). Name is unique within its job and is the only key by
+// which it can be asked for.
+type Attachment struct {
+	Name        string    `json:"name"`
+	ContentType string    `json:"contentType"`
+	Size        int64     `json:"size"`
+	SHA1        []byte    `json:"sha1"` // Attachment.hash of FHIR R4 is the SHA-1 of the bytes
+	CreatedAt   time.Time `json:"created"`
+}
+
+// SetStatus moves the job along the transition table.
+//
+// Errors: Conflict, with the present state named, where the table has no such step; the job is unchanged then.
+func (j *Job) SetStatus(next Status) error {
+	if !j.Status.CanBecome(next) {
+		return Errorf(Conflict, "Cannot move an export in %q state to %q", j.Status, next)
+	}
+	j.Status = next
+	return nil
+}
+
+// Submit stores the patient's choices and requests the export.
+//
+// Errors: Conflict with the wording that existing clients read (EHI-7), where the form is no longer open.
+func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
+	if !j.WithForm || j.Status != AwaitingInput {
+		return Errorf(Conflict, "Exports job already customized")
+	}
+	j.Form, j.RequestedBy, j.RequestedAt = &form, by, now
+	j.Starts = 1
+	return j.SetStatus(Requested)
+}
+
+// Complete records the results of all committed tasks; the job is ready for review, or approved at once where no
+// review was asked for. fileTTL is how long approved files are kept.
+func (j *Job) Complete(tasks []Task, now time.Time, fileTTL time.Duration) error {
+	next := Retrieved
+	if j.AutoApprove {
+		next = Approved
+	}
+	if err := j.SetStatus(next); err != nil {
+		return err
+	}
+	j.Tasks, j.CompletedAt = len(tasks), now
+	j.Counts, j.Withheld, j.Bytes = map[string]int64{}, nil, 0
+	for _, t := range tasks {
+		if j.TransactionTime.IsZero() || t.TransactionTime.Before(j.TransactionTime) {
+			j.TransactionTime = t.TransactionTime
+		}
+		for _, f := range t.Files {
+			j.Counts[f.Type] += f.Count
+			j.Bytes += f.Length
+		}
+		for reason, n := range t.Withheld {
+			if j.Withheld == nil {
+				j.Withheld = map[string]int64{}
+			}
+			j.Withheld[reason] += n
+		}
+	}
+	if next == Approved {
+		j.ApprovedAt, j.ExpiresAt = now, now.Add(fileTTL)
+	}
+	return nil
+}
+
+// Approve releases the files to the client until fileTTL has passed. Errors: Conflict in any state but retrieved.
+func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
+	if j.Status != Retrieved {
+		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
+	}
+	j.DecidedBy, j.ApprovedAt, j.ExpiresAt = by, now, now.Add(fileTTL)
+	return j.SetStatus(Approved)
+}
+
+// Reject closes the job without a release. Errors: Conflict in any state but retrieved.
+func (j *Job) Reject(by string, now time.Time) error {
+	if j.Status != Retrieved {
+		return Errorf(Conflict, "Cannot reject export in %q state", j.Status)
+	}
+	j.DecidedBy, j.CompletedAt = by, now
+	return j.SetStatus(Rejected)
+}
+
+// Fail ends the job with a reason for people to read.
+func (j *Job) Fail(reason string, now time.Time) error {
+	if err := j.SetStatus(Failed); err != nil {
+		return err
+	}
+	j.Error, j.CompletedAt = reason, now
+	return nil
+}
+
+// CanAttach tells whether documents may be added or removed. Errors: Conflict, in the wording of EHI-11.
+func (j *Job) CanAttach() error {
+	if j.Status != Retrieved {
+		return Errorf(Conflict, "Cannot add attachments to export in %q state", j.Status)
+	}
+	return nil
+}
+
+// Attachment finds a document by its exact name.
+func (j *Job) Attachment(name string) (Attachment, bool) {
+	for _, a := range j.Attachments {
+		if a.Name == name {
+			return a, true
+		}
+	}
+	return Attachment{}, false
+}
+
+// Expired reports whether the job's time is up at now.
+func (j *Job) Expired(now time.Time) bool { return !j.ExpiresAt.IsZero() && !now.Before(j.ExpiresAt) }

@@ -1,0 +1,46 @@
+package ehi
+
+import "time"
+
+// Task is one partition of a job: what one worker does in one go. Its KV record is the commit point of DESIGN
+// section 3: files that no committed record names are garbage. Attempt is the fence: a worker commits by
+// compare-and-set on the revision at which it took the task, so a successor's take makes the commit fail.
+type Task struct {
+	Version         int              `json:"v"`
+	Job             string           `json:"job"`
+	Number          int              `json:"n"`
+	Attempt         int              `json:"attempt"` // 1 for the first
+	Committed       bool             `json:"committed"`
+	Worker          string           `json:"worker"`
+	TakenAt         time.Time        `json:"taken"`
+	CommittedAt     time.Time        `json:"committedAt,omitzero"`
+	TransactionTime time.Time        `json:"transactionTime,omitzero"`
+	Files           []File           `json:"files,omitempty"`
+	Withheld        map[string]int64 `json:"withheld,omitempty"`
+}
+
+// File is one line of a task's file table: an output as the manifest lists it, and where the file store keeps it.
+type File struct {
+	Type   string `json:"type"`  // the FHIR resource type of every line
+	Count  int64  `json:"count"` // lines
+	Object string `json:"obj"`   // the store's own name of the object that holds it
+	Offset int64  `json:"off"`   // bytes into the object
+	Length int64  `json:"len"`   // bytes
+}
+
+// Progress is what a running job tells about itself, about twice a second.
+type Progress struct {
+	Job       string `json:"job"`
+	Done      int64  `json:"done"`  // resources read
+	Total     int64  `json:"total"` // resources to read, 0 while unknown
+	Resources int64  `json:"resources"`
+	Bytes     int64  `json:"bytes"`
+}
+
+// Percent is the share that is done, 0 to 99: a running job is never at 100.
+func (p Progress) Percent() int {
+	if p.Total <= 0 {
+		return 0
+	}
+	return int(min(99, p.Done*100/p.Total))
+}

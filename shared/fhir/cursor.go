@@ -1,0 +1,156 @@
+package fhir
+
+import (
+	"github.com/segmentio/encoding/json"
+)
+
+// Cursor walks the tokens of one JSON document and knows, at each value, under which names it stands. It builds no
+// values and, once warm, allocates nothing. It is for one goroutine.
+//
+//	for c.Reset(line); c.Next(); {
+//		switch c.Kind { case Open: ... case Close: ... case Scalar: ... }
+//	}
+//	if err := c.Err(); err != nil { ... }
+type Cursor struct {
+	Kind  Kind
+	Depth int // nesting of the value: 0 for the document itself, 1 for a field of it
+
+	tok   json.Tokenizer
+	src   []byte
+	keys  []key  // by depth: the latest key seen in the object at that depth
+	array []bool // by depth: whether the container at that depth is an array
+	start []int  // by depth: offset of the container's opening brace
+	pos   int    // offset of the current token
+	end   int
+}
+
+// key is a field's name as it stands in the document, quotes included, and its offset.
+type key struct {
+	raw []byte
+	pos int
+}
+
+// Kind tells what a Cursor stands on.
+type Kind int
+
+const (
+	// Scalar is a string, number, boolean or null.
+	Scalar Kind = iota
+	// Open is the start of an object or array.
+	Open
+	// Close is its end; Key and Depth are those of its Open.
+	Close
+)
+
+// Reset starts a walk over doc, which must stay unchanged during it.
+func (c *Cursor) Reset(doc []byte) {
+	c.tok.Reset(doc)
+	c.src, c.Depth = doc, 0
+	c.keys, c.array, c.start = c.keys[:0], c.array[:0], c.start[:0]
+	c.keys = append(c.keys, key{})
+}
+
+// Next moves to the next value and reports whether there is one.
+func (c *Cursor) Next() bool {
+	for c.tok.Next() {
+		c.end = len(c.src) - c.tok.Remaining()
+		c.pos = c.end - len(c.tok.Value)
+		switch c.tok.Delim {
+		case '{', '[':
+			c.open(c.tok.Delim == '[')
+			return true
+		case '}', ']':
+			if len(c.start) == 0 {
+				return false
+			}
+			c.close()
+			return true
+		case ':', ',':
+			continue
+		}
+		if c.tok.IsKey {
+			c.keys[len(c.keys)-1] = key{c.tok.Value, c.pos}
+			continue
+		}
+		c.Kind, c.Depth = Scalar, len(c.start)
+		return true
+	}
+	return false
+}
+
+func (c *Cursor) open(array bool) {
+	c.Kind, c.Depth = Open, len(c.start)
+	c.start, c.array = append(c.start, c.pos), append(c.array, array)
+	c.keys = append(c.keys, key{})
+}
+
+func (c *Cursor) close() {
+	n := len(c.start) - 1
+	c.pos = c.start[n]
+	c.start, c.array, c.keys = c.start[:n], c.array[:n], c.keys[:n+1]
+	c.Kind, c.Depth = Close, n
+}
+
+// Err returns what was wrong with the JSON, if anything was.
+func (c *Cursor) Err() error { return c.tok.Err }
+
+// Key is the name of the field that holds the current value; elements of an array have the array's name. It is nil
+// for the document itself.
+func (c *Cursor) Key() []byte { return c.KeyAt(c.Depth) }
+
+// KeyAt is the name at an outer depth: KeyAt(1) is the top-level field that the current value lies in.
+func (c *Cursor) KeyAt(depth int) []byte {
+	for ; depth >= 0 && depth < len(c.keys); depth-- {
+		if k := c.keys[depth].raw; len(k) >= 2 {
+			return k[1 : len(k)-1]
+		}
+		if depth == 0 || !c.array[depth-1] {
+			return nil
+		}
+	}
+	return nil
+}
+
+// InArray reports whether the current value is an element of an array.
+func (c *Cursor) InArray() bool { return c.Depth > 0 && c.Depth <= len(c.array) && c.array[c.Depth-1] }
+
+// IsArray reports whether an Open or Close belongs to an array.
+func (c *Cursor) IsArray() bool {
+	return c.Kind != Scalar && c.src[c.pos] == '['
+}
+
+// IsString reports whether the current value is a string.
+func (c *Cursor) IsString() bool { return c.Kind == Scalar && c.src[c.pos] == '"' }
+
+// Raw is the current token as it stands in the document; after Close it is the whole container.
+func (c *Cursor) Raw() []byte { return c.src[c.pos:c.end] }
+
+// Span is where Raw stands in the document.
+func (c *Cursor) Span() (start, end int) { return c.pos, c.end }
+
+// KeyStart is the offset at which the current value's field begins (its key's opening quote), or -1 in an array.
+func (c *Cursor) KeyStart() int {
+	if c.InArray() || c.Depth >= len(c.keys) || c.keys[c.Depth].raw == nil {
+		return -1
+	}
+	return c.keys[c.Depth].pos
+}
+
+// Text is the current string without quotes and escapes. It may point into the document.
+func (c *Cursor) Text() []byte {
+	raw := c.Raw()
+	if len(raw) < 2 || raw[0] != '"' {
+		return nil
+	}
+	body := raw[1 : len(raw)-1]
+	for _, b := range body {
+		if b == '\\' {
+			var s string
+			if json.Unmarshal(raw, &s) != nil {
+				return body
+			}
+			return []byte(s)
+		}
+	}
+	return body
+}

@@ -1,0 +1,54 @@
+package fhir
+
+import (
+	"fmt"
+	"time"
+)
+
+// InstantLayout is how the server writes every instant: UTC with milliseconds.
+const InstantLayout = "2006-01-02T15:04:05.000Z"
+
+// FormatInstant writes t as a FHIR instant in UTC with milliseconds.
+func FormatInstant(t time.Time) string { return t.UTC().Format(InstantLayout) }
+
+// Span is the time that a FHIR date, dateTime or instant covers: a partial one covers the whole of what it names.
+type Span struct {
+	Start time.Time // inclusive
+	End   time.Time // exclusive
+}
+
+// ParseSpan reads a FHIR date, dateTime or instant (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial one is
+// widened to its span: 2019 covers the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second
+// and a time with fractions its millisecond. A date without a zone is taken in UTC.
+func ParseSpan(s string) (Span, error) {
+	switch len(s) {
+	case 4:
+		return widen(s, "2006", 1, 0, 0)
+	case 7:
+		return widen(s, "2006-01", 0, 1, 0)
+	case 10:
+		return widen(s, "2006-01-02", 0, 0, 1)
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return Span{}, fmt.Errorf("%q is no FHIR date or instant", s)
+	}
+	width := time.Millisecond
+	if t.Nanosecond() == 0 {
+		width = time.Second
+	}
+	return Span{Start: t, End: t.Add(width)}, nil
+}
+
+func widen(s, layout string, years, months, days int) (Span, error) {
+	t, err := time.Parse(layout, s)
+	if err != nil {
+		return Span{}, fmt.Errorf("%q is no FHIR date", s)
+	}
+	return Span{Start: t, End: t.AddDate(years, months, days)}, nil
+}
+
+// Overlaps reports whether the span meets [from, to), where a zero time is open.
+func (s Span) Overlaps(from, to time.Time) bool {
+	return (to.IsZero() || s.Start.Before(to)) && (from.IsZero() || s.End.After(from))
+}

@@ -1,0 +1,74 @@
+package fhir
+
+import (
+	"encoding/base64"
+	"time"
+)
+
+// Attachment is the FHIR data type (https://hl7.org/fhir/R4/datatypes.html#Attachment).
+type Attachment struct {
+	ContentType string `json:"contentType"`
+	URL         string `json:"url"`
+	Size        int64  `json:"size"`
+	Hash        string `json:"hash"` // base64 of the SHA-1
+	Title       string `json:"title"`
+	Creation    string `json:"creation"`
+}
+
+// NewAttachment fills an Attachment.
+func NewAttachment(title, contentType, url string, size int64, sha1 []byte, created time.Time) Attachment {
+	return Attachment{
+		ContentType: contentType, URL: url, Size: size, Title: title,
+		Hash: base64.StdEncoding.EncodeToString(sha1), Creation: FormatInstant(created),
+	}
+}
+
+// Coding is the FHIR data type.
+type Coding struct {
+	System  string `json:"system,omitempty"`
+	Code    string `json:"code,omitempty"`
+	Display string `json:"display,omitempty"`
+}
+
+// Reference is the FHIR data type, by a literal reference.
+type Reference struct {
+	Reference string `json:"reference"`
+	Display   string `json:"display,omitempty"`
+}
+
+// DocumentReference is the part of the resource that an EHIDocumentReference of the Argonaut EHI Export API uses (EHI-11).
+type DocumentReference struct {
+	ResourceType string            `json:"resourceType"`
+	ID           string            `json:"id"`
+	Meta         Meta              `json:"meta"`
+	Status       string            `json:"status"`
+	Subject      Reference         `json:"subject"`
+	Description  string            `json:"description"`
+	Content      []DocumentContent `json:"content"`
+}
+
+// Meta carries tags.
+type Meta struct {
+	Tag []Coding `json:"tag"`
+}
+
+// DocumentContent is one rendering of a document.
+type DocumentContent struct {
+	Attachment Attachment `json:"attachment"`
+	Format     Coding     `json:"format"`
+}
+
+// NewEHIDocument describes one document of an export: its bytes are at a.URL, its subject is a patient.
+func NewEHIDocument(id, patient string, a Attachment) DocumentReference {
+	return DocumentReference{
+		ResourceType: "DocumentReference", ID: id, Status: "current",
+		Meta:        Meta{Tag: []Coding{{Code: "ehi-export", Display: "generated as part of an ehi-export request"}}},
+		Subject:     Reference{Reference: "Patient/" + patient},
+		Description: a.Title,
+		Content: []DocumentContent{{
+			Attachment: a,
+			Format: Coding{System: "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode", Code: "urn:ihe:iti:xds:2017:mimeTypeSufficient",
+				Display: "mimeType Sufficient"},
+		}},
+	}
+}

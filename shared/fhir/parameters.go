@@ -1,0 +1,66 @@
+package fhir
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/segmentio/encoding/json"
+)
+
+// Parameter is one name and primitive value of a Parameters resource.
+type Parameter struct {
+	Name  string
+	Value string
+}
+
+var errNotParameters = errors.New("the body is not a FHIR Parameters resource")
+
+// ParseParameters reads the primitive parameters of a Parameters resource (https://hl7.org/fhir/R4/parameters.html). Numbers
+// and booleans come as their JSON text. A parameter with a complex value, a resource or parts is an error.
+func ParseParameters(body []byte) ([]Parameter, error) {
+	var doc struct {
+		ResourceType string                       `json:"resourceType"`
+		Parameter    []map[string]json.RawMessage `json:"parameter"`
+	}
+	if err := json.Unmarshal(body, &doc); err != nil {
+		return nil, fmt.Errorf("the body is not valid JSON of a Parameters resource: %w", err)
+	}
+	if doc.ResourceType != "Parameters" {
+		return nil, errNotParameters
+	}
+	var out []Parameter
+	for i, fields := range doc.Parameter {
+		p, err := parameter(fields)
+		if err != nil {
+			return nil, fmt.Errorf("parameter[%d]: %w", i, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func parameter(fields map[string]json.RawMessage) (p Parameter, err error) {
+	if json.Unmarshal(fields["name"], &p.Name) != nil || p.Name == "" {
+		return p, errors.New("it has no name")
+	}
+	for key, raw := range fields {
+		if !strings.HasPrefix(key, "value") {
+			continue
+		}
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return p, err
+		}
+		switch v := v.(type) {
+		case string:
+			p.Value = v
+		case float64, bool:
+			p.Value = string(raw)
+		default:
+			return p, fmt.Errorf("%q must have a primitive value", p.Name)
+		}
+		return p, nil
+	}
+	return p, fmt.Errorf("%q has no value", p.Name)
+}

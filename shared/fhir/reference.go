@@ -1,0 +1,113 @@
+package fhir
+
+import (
+	"bytes"
+	"strings"
+)
+
+// AbsentReasonURL is the standard extension that stands in for a value that is not there.
+const AbsentReasonURL = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+
+// MaskedReference replaces a reference to something that was not released (EHI-9).
+var MaskedReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","valueCode":"masked"}]}`)
+
+// UnknownReference replaces a reference to something that the record never held.
+var UnknownReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","valueCode":"unknown"}]}`)
+
+// Local splits a relative literal reference such as Patient/1 or Patient/1/_history/2. ok is false for anything else:
+// absolute URLs, fragments, urn: and conditional references.
+func Local(ref []byte) (typ, id []byte, ok bool) {
+	typ, rest, found := bytes.Cut(ref, []byte("/"))
+	if !found || !KnownType(string(typ)) {
+		return nil, nil, false
+	}
+	id, _, _ = bytes.Cut(rest, []byte("/_history/"))
+	return typ, id, ValidID(string(id))
+}
+
+// External reports whether a reference needs no resource of the export: an absolute http(s) URL or a contained one.
+func External(ref []byte) bool {
+	return len(ref) > 0 && ref[0] == '#' || bytes.HasPrefix(ref, []byte("http://")) || bytes.HasPrefix(ref, []byte("https://"))
+}
+
+// ValidID reports whether s is a FHIR id: 1 to 64 letters, digits, - and . (https://hl7.org/fhir/R4/datatypes.html#id).
+func ValidID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !isIDByte(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func isIDByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.'
+}
+
+// EachToken calls f for every run of id characters in s, as long as f returns true.
+func EachToken(s []byte, f func(token []byte) bool) {
+	for len(s) > 0 {
+		n := 0
+		for n < len(s) && isIDByte(s[n]) {
+			n++
+		}
+		if n > 0 && !f(s[:n]) {
+			return
+		}
+		s = s[min(len(s), n+1):]
+	}
+}
+
+// Identify reads resourceType and id of a resource.
+func (c *Cursor) Identify(resource []byte) (typ, id string, err error) {
+	for c.Reset(resource); c.Next(); {
+		if c.Depth != 1 || !c.IsString() {
+			continue
+		}
+		switch string(c.Key()) {
+		case "resourceType":
+			typ = string(c.Text())
+		case "id":
+			id = string(c.Text())
+		}
+		if typ != "" && id != "" {
+			return typ, id, nil
+		}
+	}
+	return typ, id, c.Err()
+}
+
+// Edit is one replacement in a document.
+type Edit struct {
+	Start, End int
+	With       []byte
+}
+
+// Apply appends doc to dst with the edits made. Edits must be in order; one that lies within the one before it in the
+// list, or before its end, is skipped, so that a replaced container swallows what was inside.
+func Apply(dst, doc []byte, edits []Edit) []byte {
+	at := 0
+	for _, e := range edits {
+		if e.Start < at {
+			continue
+		}
+		dst = append(dst, doc[at:e.Start]...)
+		dst = append(dst, e.With...)
+		at = e.End
+	}
+	return append(dst, doc[at:]...)
+}
+
+// ConditionalTarget splits a conditional reference such as Practitioner?identifier=system|value. ok is false where it is
+// none, or searches by anything but one identifier.
+func ConditionalTarget(ref string) (typ, identifier string, ok bool) {
+	typ, query, found := strings.Cut(ref, "?")
+	if !found || !KnownType(typ) {
+		return "", "", false
+	}
+	identifier, found = strings.CutPrefix(query, "identifier=")
+	return typ, identifier, found && identifier != "" && !strings.Contains(identifier, "&")
+}

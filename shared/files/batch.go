@@ -1,0 +1,191 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Batch collects the outputs of one attempt of one task and makes them durable in one go. Its Outputs are written by
+// one goroutine each; Commit or Discard is called by the owner when all of them have ended.
+type Batch struct {
+	store  *Local
+	dir    string
+	prefix string // "<task>.<attempt>."
+
+	mu      sync.Mutex
+	outputs []*Output
+	spilled int
+	made    bool // whether anything was put on the disk
+}
+
+// NewBatch starts a batch. Nothing touches the disk before the first spill or Commit.
+func (l *Local) NewBatch(job string, task, attempt int) (*Batch, error) {
+	dir, err := l.jobDir(job)
+	if err != nil {
+		return nil, err
+	}
+	return &Batch{store: l, dir: dir, prefix: fmt.Sprintf("%d.%d.", task, attempt)}, nil
+}
+
+// Output is one growing file. It is in memory while it is small and gets a file of its own when it is not.
+type Output struct {
+	batch  *Batch
+	buf    []byte
+	file   *os.File
+	name   string
+	length int64
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+
+// Create adds an output. It may be called while other outputs are written.
+func (b *Batch) Create() *Output {
+	o := &Output{batch: b, buf: (*buffers.Get().(*[]byte))[:0]}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.outputs = append(b.outputs, o)
+	return o
+}
+
+// Write appends p to the output. p is not kept.
+func (o *Output) Write(p []byte) (int, error) {
+	if o.file == nil && len(o.buf)+len(p) <= o.batch.store.spill {
+		o.buf = append(o.buf, p...)
+		o.length += int64(len(p))
+		return len(p), nil
+	}
+	if o.file == nil {
+		if err := o.spill(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := o.file.Write(p)
+	o.length += int64(n)
+	return n, err
+}
+
+func (o *Output) spill() (err error) {
+	if o.name, o.file, err = o.batch.newFile(); err != nil {
+		return err
+	}
+	_, err = o.file.Write(o.buf)
+	o.release()
+	return err
+}
+
+func (o *Output) release() {
+	if o.buf != nil {
+		buf := o.buf[:0]
+		o.buf = nil
+		buffers.Put(&buf)
+	}
+}
+
+func (b *Batch) newFile() (string, *os.File, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	name := fmt.Sprintf("%s%d.ndjson", b.prefix, b.spilled)
+	b.spilled++
+	f, err := b.open(name)
+	return name, f, err
+}
+
+// open makes a new file, and the job's folder where it is absent. An earlier run of the same attempt cannot have left
+// one: attempts are numbered by compare-and-set.
+func (b *Batch) open(name string) (*os.File, error) {
+	const flags = os.O_CREATE | os.O_EXCL | os.O_WRONLY
+	path := filepath.Join(b.dir, name)
+	b.made = true
+	f, err := os.OpenFile(path, flags, 0o600)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, flags, 0o600)
+}
+
+// Commit writes the small outputs into one segment, syncs every file and the folder, and returns where each output lies, in
+// the order of Create. After an error nothing may be relied on: call Discard.
+func (b *Batch) Commit() ([]Extent, error) {
+	extents, err := b.place()
+	if err != nil {
+		return nil, err
+	}
+	if !b.made {
+		return extents, nil
+	}
+	if err := syncDir(b.dir); err != nil {
+		return nil, err
+	}
+	return extents, syncDir(b.store.root)
+}
+
+func (b *Batch) place() ([]Extent, error) {
+	extents := make([]Extent, len(b.outputs))
+	var seg *os.File
+	var at int64
+	segment := b.prefix + "seg"
+	for i, o := range b.outputs {
+		if o.file != nil {
+			extents[i] = Extent{Object: o.name, Length: o.length}
+			if err := o.closeFile(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		extents[i] = Extent{Object: segment, Offset: at, Length: o.length}
+		if seg == nil && o.length > 0 {
+			f, err := b.open(segment)
+			if err != nil {
+				return nil, err
+			}
+			seg = f
+			defer f.Close() // the outcome that counts is Sync's below
+		}
+		if o.length > 0 {
+			if _, err := seg.Write(o.buf); err != nil {
+				return nil, err
+			}
+		}
+		o.release()
+		at += o.length
+	}
+	if seg != nil {
+		return extents, seg.Sync()
+	}
+	return extents, nil
+}
+
+func (o *Output) closeFile() error {
+	err := errors.Join(o.file.Sync(), o.file.Close())
+	o.file = nil
+	return err
+}
+
+// Discard removes what the batch wrote. It is safe after a failed Commit and after a successful one whose task record
+// could not be committed.
+func (b *Batch) Discard() error {
+	var errs []error
+	for _, o := range b.outputs {
+		o.release()
+		if o.file != nil {
+			errs = append(errs, o.file.Close())
+		}
+	}
+	if !b.made {
+		return errors.Join(errs...)
+	}
+	for i := range b.spilled {
+		errs = append(errs, ignoreAbsent(os.Remove(filepath.Join(b.dir, fmt.Sprintf("%s%d.ndjson", b.prefix, i)))))
+	}
+	errs = append(errs, ignoreAbsent(os.Remove(filepath.Join(b.dir, b.prefix+"seg"))))
+	// The folder goes with its last file; others may still be in it.
+	_ = os.Remove(b.dir)
+	return errors.Join(errs...)
+}
