@@ -154,3 +154,19 @@ func (c *Cursor) Text() []byte {
 	}
 	return body
 }
+
+// AppendPath appends the names from the top down to the current value, joined by dots and without array indices:
+// participant.actor.reference.
+func (c *Cursor) AppendPath(dst []byte) []byte {
+	for d := 1; d <= c.Depth && d < len(c.keys); d++ {
+		k := c.keys[d].raw
+		if len(k) < 2 {
+			continue
+		}
+		if len(dst) > 0 {
+			dst = append(dst, '.')
+		}
+		dst = append(dst, k[1:len(k)-1]...)
+	}
+	return dst
+}

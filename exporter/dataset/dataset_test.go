@@ -1,0 +1,333 @@
+package dataset_test
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/source/sourcetest"
+	"ehi-server/shared/records"
+)
+
+func TestMain(m *testing.M) {
+	// Pebble leaves the disk-health ticker of an Open that failed on the lock; nothing else may be left.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
+}
+
+func openStore(t testing.TB, dir string) *dataset.Store {
+	t.Helper()
+	s, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func load(t testing.TB, s *dataset.Store, paths ...string) dataset.Report {
+	t.Helper()
+	rep, err := s.Import(t.Context(), paths, dataset.ImportOptions{Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rep
+}
+
+// write makes a file of the given lines and returns its path.
+func write(t testing.TB, dir, name string, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// export reads a patient's record by its key.
+func export(t testing.TB, s source.Source, patient string) map[string]records.Resource {
+	t.Helper()
+	rec, err := s.Open(t.Context(), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	out := map[string]records.Resource{}
+	err = rec.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+		var v records.Resource
+		if err := json.Unmarshal(r.Line, &v); err != nil {
+			return err
+		}
+		if out[records.Key(v)] != nil {
+			return fmt.Errorf("%s twice", records.Key(v))
+		}
+		out[records.Key(v)] = v
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestStoreIsASource(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, write(t, t.TempDir(), "a.ndjson",
+		`{"resourceType":"Patient","id":"p1","name":[{"family":"Doe","given":["Jane","Q"]}]}`,
+		`{"resourceType":"Organization","id":"o1"}`,
+		`{"resourceType":"Encounter","id":"e1","subject":{"reference":"Patient/p1"},"serviceProvider":{"reference":"Organization/o1"}}`,
+		`{"resourceType":"Patient","id":"p2"}`))
+	sourcetest.Run(t, s, sourcetest.Expect{Patient: "p1", Name: "Jane Q Doe", Types: []string{"Encounter", "Organization", "Patient"}, Patients: []string{"p1", "p2"}})
+}
+
+// The counts by type, each value and each reference of ten real records, against an oracle that reads the files itself.
+func TestRealRecordsComeThroughAnImportUnharmed(t *testing.T) {
+	dir := records.Dir(t)
+	bundles := records.Bundles(t, dir)
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, dir)
+	if len(rep.Bad) > 0 {
+		t.Fatalf("bad input: %v", rep.Bad)
+	}
+
+	distinct, versions := map[string]int64{}, map[string][]records.Resource{}
+	for _, b := range bundles {
+		b.Rewrite()
+		for _, r := range b.Resources {
+			k := records.Key(r)
+			if versions[k] == nil {
+				distinct[r["resourceType"].(string)]++
+			}
+			versions[k] = append(versions[k], r)
+		}
+	}
+	got, err := s.Counts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got["Group"] != 1 {
+		t.Errorf("%d groups imported", got["Group"])
+	}
+	delete(got, "Group")
+	if d := cmp.Diff(distinct, got); d != "" {
+		t.Fatalf("counts by type (-files +store):\n%s", d)
+	}
+
+	for _, b := range bundles {
+		if b.Patient == "" {
+			continue
+		}
+		out := export(t, s, b.Patient)
+		for _, r := range b.Resources {
+			if out[records.Key(r)] == nil {
+				t.Errorf("%s of %s is not in the export", records.Key(r), b.Patient)
+			}
+		}
+		for k, r := range out {
+			if !equalsOne(r, versions[k]) {
+				t.Errorf("%s differs from its source", k)
+			}
+			records.References(r, func(ref string) string {
+				if !strings.HasPrefix(ref, "#") && !strings.HasPrefix(ref, "http") && out[ref] == nil {
+					t.Errorf("%s: reference %s resolves nowhere", k, ref)
+				}
+				return ref
+			})
+		}
+		if rec, err := s.Open(t.Context(), b.Patient); err != nil || !rec.Complete() || rec.Total() != int64(len(out)) {
+			t.Errorf("record of %s: complete %v, total %d of %d, %v", b.Patient, rec.Complete(), rec.Total(), len(out), err)
+		} else if err := rec.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	again := load(t, s, dir)
+	if again.Files != 0 || again.Skipped != 13 {
+		t.Errorf("second import read %d files and skipped %d", again.Files, again.Skipped)
+	}
+	if after, _ := s.Counts(t.Context()); after["Observation"] != distinct["Observation"] {
+		t.Errorf("second import changed the counts: %v", after)
+	}
+}
+
+func equalsOne(r records.Resource, versions []records.Resource) bool {
+	for _, v := range versions {
+		if cmp.Equal(r, v) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestConditionalReferencesResolveInWhateverOrderFilesCome(t *testing.T) {
+	patient := `{"resourceType":"Bundle","type":"transaction","entry":[
+{"fullUrl":"urn:uuid:11111111-0000-0000-0000-000000000001","resource":{"resourceType":"Patient","id":"p1"}},
+{"fullUrl":"urn:uuid:11111111-0000-0000-0000-000000000002","resource":{"resourceType":"Encounter","id":"e1","subject":{"reference":"urn:uuid:11111111-0000-0000-0000-000000000001"},
+ "participant":[{"individual":{"reference":"Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|999","display":"Dr"}}]}},
+{"fullUrl":"urn:uuid:11111111-0000-0000-0000-000000000003","resource":{"resourceType":"Provenance","id":"v1","target":[{"reference":"urn:uuid:11111111-0000-0000-0000-000000000002"}]}}]}`
+	practitioner := `{"resourceType":"Bundle","type":"batch","entry":[
+{"fullUrl":"urn:uuid:22222222-0000-0000-0000-000000000001","resource":{"resourceType":"Practitioner","id":"d1","identifier":[{"system":"http://hl7.org/fhir/sid/us-npi","value":"999"}]}},
+{"resource":{"resourceType":"PractitionerRole","id":"r1","practitioner":{"reference":"Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|999"},"organization":{"reference":"Organization/o1"}}}]}`
+	for name, order := range map[string][]string{"patient first": {patient, practitioner}, "practitioner first": {practitioner, patient}} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			for i, content := range order {
+				load(t, s, write(t, t.TempDir(), fmt.Sprintf("%d.json", i), content))
+			}
+			out := export(t, s, "p1")
+			if out["Practitioner/d1"] == nil || out["Provenance/v1"] == nil {
+				t.Fatalf("exported %d resources, without Practitioner or Provenance", len(out))
+			}
+			ind := out["Encounter/e1"]["participant"].([]any)[0].(map[string]any)["individual"].(map[string]any)
+			if ind["reference"] != "Practitioner/d1" || ind["display"] != "Dr" {
+				t.Errorf("participant is %v", ind)
+			}
+		})
+	}
+}
+
+func TestBadLinesAreNamedAndTheRestImported(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	dir := t.TempDir()
+	path := write(t, dir, "mixed.ndjson",
+		`{"resourceType":"Patient","id":"p1"}`,
+		`{"resourceType":"Observation","id":"broken",`,
+		``,
+		`{"resourceType":"Nonsense","id":"x"}`,
+		`{"resourceType":"Condition","subject":{"reference":"Patient/p1"}}`,
+		`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`)
+	rep := load(t, s, path)
+	var lines []int
+	for _, b := range rep.Bad {
+		if b.File != path {
+			t.Errorf("problem in %s", b.File)
+		}
+		lines = append(lines, b.Line)
+	}
+	if d := cmp.Diff([]int{2, 4, 5}, lines); d != "" {
+		t.Error(d)
+	}
+	if out := export(t, s, "p1"); len(out) != 2 {
+		t.Errorf("exported %d resources, want 2", len(out))
+	}
+	if rep := load(t, s, path); rep.Files != 1 {
+		t.Error("a file with bad lines was taken for done")
+	}
+	_, err := s.Import(t.Context(), []string{path}, dataset.ImportOptions{Strict: true, Now: time.Now()})
+	if !errors.Is(err, dataset.ErrBad) || !strings.Contains(err.Error(), "mixed.ndjson:2:") {
+		t.Errorf("strict import: %v", err)
+	}
+}
+
+func TestBadBundleEntryIsNamedByItsLine(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, write(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","entry":[`,
+		`{"resource":{"resourceType":"Patient","id":"p1"}},`,
+		`{"resource":{"resourceType":"Condition"}},`,
+		`{"fullUrl":"urn:uuid:33333333-0000-0000-0000-000000000001","resource":{"resourceType":"Condition","subject":{"reference":"Patient/p1"}}}`, `]}`))
+	if len(rep.Bad) != 1 || rep.Bad[0].Line != 3 {
+		t.Errorf("problems: %v", rep.Bad)
+	}
+	if out := export(t, s, "p1"); out["Condition/33333333-0000-0000-0000-000000000001"] == nil {
+		t.Errorf("the entry without an id did not get its fullUrl's: %v", out)
+	}
+}
+
+func TestCompressedLinesAreImported(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "Patient.ndjson.gz")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gz := gzip.NewWriter(f)
+	if _, err := gz.Write([]byte(`{"resourceType":"Patient","id":"p1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(gz.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, t.TempDir())
+	load(t, s, path)
+	if out := export(t, s, "p1"); len(out) != 1 {
+		t.Errorf("exported %d resources", len(out))
+	}
+}
+
+func TestAnOpenRecordDoesNotSeeALaterImport(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	dir := t.TempDir()
+	load(t, s, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1"}`))
+	rec, err := s.Open(t.Context(), "p1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	load(t, s, write(t, dir, "2.ndjson", `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`))
+	n := 0
+	if err := rec.Scan(t.Context(), source.Query{}, func(source.Resource) error { n++; return nil }); err != nil || n != 1 {
+		t.Errorf("the open record shows %d resources, %v", n, err)
+	}
+	if out := export(t, s, "p1"); len(out) != 2 {
+		t.Errorf("a new record shows %d resources", len(out))
+	}
+}
+
+func TestUnresolvedReferenceMakesTheRecordIncomplete(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	dir := t.TempDir()
+	load(t, s, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1","managingOrganization":{"reference":"Organization/o1"}}`))
+	for _, want := range []bool{false, true} {
+		rec, err := s.Open(t.Context(), "p1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.Complete() != want {
+			t.Errorf("complete = %v, want %v", rec.Complete(), want)
+		}
+		if err := rec.Close(); err != nil {
+			t.Fatal(err)
+		}
+		load(t, s, write(t, dir, "2.ndjson", `{"resourceType":"Organization","id":"o1"}`))
+	}
+}
+
+func TestSecondProcessIsToldThatTheStoreIsHeld(t *testing.T) {
+	dir := t.TempDir()
+	openStore(t, dir)
+	if _, err := dataset.Open(dataset.Config{Dir: dir}); !errors.Is(err, dataset.ErrInUse) {
+		t.Errorf("second open: %v", err)
+	}
+}
+
+func FuzzImportNeverPanics(f *testing.F) {
+	f.Add([]byte(`{"resourceType":"Patient","id":"p"}`))
+	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Group","id":"g"}}]}`))
+	f.Add([]byte("{\"resourceType\":\"Patient\",\"id\":\"p\",\"name\":[{\"given\":[1,null]}],\"identifier\":[{}]}\n[]\n\"\"\n"))
+	s := openStore(f, f.TempDir())
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, ext := range []string{".json", ".ndjson"} {
+			path := filepath.Join(dir, "in"+ext)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Import(t.Context(), []string{path}, dataset.ImportOptions{Now: time.Now()}); err != nil {
+				t.Fatalf("bad input ended the import: %v", err)
+			}
+		}
+	})
+}

@@ -1,0 +1,280 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"ehi-server/shared/fhir"
+)
+
+// batchBytes is how much is gathered before it is written to the store.
+const batchBytes = 4 << 20
+
+// Writer puts resources into the store. It is for one goroutine. What it wrote is in exports once Settle has run.
+type Writer struct {
+	store  *Store
+	batch  *pebble.Batch
+	now    time.Time
+	cursor fhir.Cursor
+	buf    bytes.Buffer
+	line   []byte
+}
+
+// NewWriter starts writing; now is the time of import that new and changed resources get.
+func (s *Store) NewWriter(now time.Time) *Writer {
+	return &Writer{store: s, batch: s.db.NewIndexedBatch(), now: now}
+}
+
+// names is what a bundle calls its resources: fullUrl or type?identifier -> type/id.
+type names map[string]string
+
+// facts is what one walk over a resource finds out.
+type facts struct {
+	typ, id     string
+	refs        []refAt
+	owners      []string // patients whose compartment it is in
+	identifiers []string // system|value of identifier[]
+	name        []string // of the first name: given names, then the family name
+}
+
+// refAt is one reference string and where its JSON stands in the line.
+type refAt struct {
+	start, end int
+	text       string
+}
+
+// errResource says what is wrong with a resource; the rest of its file is fine.
+type errResource struct{ why string }
+
+func (e errResource) Error() string { return e.why }
+
+// Put stores one resource (any JSON form; it is compacted). local gives the names that its bundle uses, fallback is the
+// patient to whom a resource that names none belongs; both may be empty. Errors about the resource itself are
+// errResource; others end the import.
+func (w *Writer) Put(resource []byte, local names, fallback string) error {
+	w.buf.Reset()
+	if err := json.Compact(&w.buf, resource); err != nil {
+		return errResource{fmt.Sprintf("not valid JSON: %v", err)}
+	}
+	f, err := w.examine(w.buf.Bytes())
+	if err != nil {
+		return err
+	}
+	line, changed := w.resolve(w.buf.Bytes(), f.refs, local)
+	if changed {
+		if f, err = w.examine(line); err != nil {
+			return err
+		}
+	}
+	owners := f.owners
+	if len(owners) == 0 && fallback != "" && fhir.CompartmentPaths(f.typ) != nil {
+		owners = []string{fallback}
+	}
+	for _, p := range owners {
+		if err := w.put(key(kCompartment, p, f.typ, f.id), line, func() error { return w.batch.Set(key(kTouched, p), nil, nil) }); err != nil {
+			return err
+		}
+	}
+	if len(owners) == 0 {
+		if err := w.putShared(f, line); err != nil {
+			return err
+		}
+	}
+	if w.batch.Len() >= batchBytes {
+		return w.flush(pebble.NoSync)
+	}
+	return nil
+}
+
+// put writes a line where it differs from what is there, and then calls changed.
+func (w *Writer) put(k, line []byte, changed func() error) error {
+	old, closer, err := w.batch.Get(k)
+	if err == nil {
+		_, oldLine := decodeValue(old)
+		same := bytes.Equal(oldLine, line)
+		if err := closer.Close(); err != nil || same {
+			return err
+		}
+	} else if !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	if err := w.batch.Set(k, encodeValue(w.now, line), nil); err != nil {
+		return err
+	}
+	return changed()
+}
+
+func (w *Writer) putShared(f facts, line []byte) error {
+	return w.put(key(kShared, f.typ, f.id), line, func() error {
+		for _, ident := range f.identifiers {
+			if err := w.batch.Set(key(kIdentifier, f.typ, ident), []byte(f.id), nil); err != nil {
+				return err
+			}
+		}
+		return w.linkShared(f)
+	})
+}
+
+// linkShared makes the x keys of a shared resource anew and marks it pending where a reference is not resolved.
+func (w *Writer) linkShared(f facts) error {
+	prefix := key(kSharedLink, f.typ, f.id, "")
+	if err := w.batch.DeleteRange(prefix, after(prefix), nil); err != nil {
+		return err
+	}
+	pending := false
+	for _, r := range f.refs {
+		typ, id, ok := fhir.Local([]byte(r.text))
+		if !ok {
+			pending = pending || !fhir.External([]byte(r.text))
+			continue
+		}
+		if err := w.batch.Set(key(kSharedLink, f.typ, f.id, string(typ), string(id)), nil, nil); err != nil {
+			return err
+		}
+		absent, err := missing(w.batch, key(kShared, string(typ), string(id)))
+		if err != nil {
+			return err
+		}
+		pending = pending || absent
+	}
+	k := key(kPending, f.typ, f.id)
+	if pending {
+		return w.batch.Set(k, nil, nil)
+	}
+	return w.batch.Delete(k, nil)
+}
+
+// examine walks a compact resource once.
+func (w *Writer) examine(line []byte) (facts, error) {
+	var f facts
+	var system, value, family string
+	var subjects []string
+	named := false
+	c := &w.cursor
+	var path []byte
+	for c.Reset(line); c.Next(); {
+		if c.Kind == fhir.Close && c.Depth == 2 && string(c.KeyAt(1)) == "identifier" {
+			if value != "" {
+				f.identifiers = append(f.identifiers, system+"|"+value)
+			}
+			system, value = "", ""
+		}
+		if c.Kind == fhir.Close && c.Depth == 2 && string(c.KeyAt(1)) == "name" && !named {
+			f.name, named = append(f.name, family), true
+		}
+		if !c.IsString() {
+			continue
+		}
+		switch k := c.Key(); {
+		case c.Depth == 1 && string(k) == "resourceType":
+			f.typ = string(c.Text())
+		case c.Depth == 1 && string(k) == "id":
+			f.id = string(c.Text())
+		case string(k) == "reference":
+			start, end := c.Span()
+			text := string(c.Text())
+			f.refs = append(f.refs, refAt{start, end, text})
+			path = c.AppendPath(path[:0])
+			if typ, id, ok := fhir.Local([]byte(text)); ok && string(typ) == "Patient" {
+				subjects = append(subjects, string(path[:len(path)-len(".reference")]), string(id))
+			}
+		case c.Depth == 3 && string(c.KeyAt(1)) == "identifier":
+			switch string(k) {
+			case "system":
+				system = string(c.Text())
+			case "value":
+				value = string(c.Text())
+			}
+		case named || c.Depth < 3 || string(c.KeyAt(1)) != "name":
+		case string(k) == "family":
+			family = string(c.Text())
+		case string(k) == "given":
+			f.name = append(f.name, string(c.Text()))
+		}
+	}
+	if !fhir.KnownType(f.typ) {
+		return f, errResource{fmt.Sprintf("resourceType %q is no type of FHIR R4", f.typ)}
+	}
+	if !fhir.ValidID(f.id) {
+		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
+	}
+	f.owners = owners(f, subjects)
+	return f, nil
+}
+
+// owners decides whose a resource is; subjects is pairs of path and patient id.
+func owners(f facts, subjects []string) []string {
+	if f.typ == "Patient" {
+		return []string{f.id}
+	}
+	var out []string
+	paths := fhir.CompartmentPaths(f.typ)
+	for i := 0; i+1 < len(subjects); i += 2 {
+		if slices.Contains(paths, subjects[i]) && !slices.Contains(out, subjects[i+1]) {
+			out = append(out, subjects[i+1])
+		}
+	}
+	return out
+}
+
+// resolve rewrites urn: and conditional references to type/id, as far as their targets are known.
+func (w *Writer) resolve(line []byte, refs []refAt, local names) (out []byte, changed bool) {
+	var edits []fhir.Edit
+	for _, r := range refs {
+		if target := w.lookup(r.text, local); target != "" {
+			edits = append(edits, fhir.Edit{Start: r.start, End: r.end, With: []byte(`"` + target + `"`)})
+		}
+	}
+	if len(edits) == 0 {
+		return line, false
+	}
+	w.line = fhir.Apply(w.line[:0], line, edits)
+	return w.line, true
+}
+
+// lookup finds what an indirect reference means: "" where it is direct already, or where nobody knows.
+func (w *Writer) lookup(ref string, local names) string {
+	if target, ok := local[ref]; ok {
+		return target
+	}
+	if strings.HasPrefix(ref, "urn:") {
+		v, err := w.store.get(w.batch, key(kURN, ref))
+		if err != nil {
+			return ""
+		}
+		return string(v)
+	}
+	if typ, ident, ok := fhir.ConditionalTarget(ref); ok {
+		v, err := w.store.get(w.batch, key(kIdentifier, typ, ident))
+		if err != nil || v == nil {
+			return ""
+		}
+		return typ + "/" + string(v)
+	}
+	return ""
+}
+
+// name remembers what a bundle called a shared resource or a patient, for references from other files.
+func (w *Writer) name(urn, target string) error {
+	return w.batch.Set(key(kURN, urn), []byte(target), nil)
+}
+
+// flush writes the batch to the store.
+func (w *Writer) flush(opt *pebble.WriteOptions) error {
+	if err := w.batch.Commit(opt); err != nil {
+		return fmt.Errorf("write record store: %w", err)
+	}
+	err := w.batch.Close()
+	w.batch = w.store.db.NewIndexedBatch()
+	return err
+}
+
+// Close gives the writer's memory back; what was not flushed is lost.
+func (w *Writer) Close() error { return w.batch.Close() }

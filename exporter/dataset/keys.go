@@ -1,0 +1,62 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+)
+
+const (
+	kCompartment = 'c'
+	kShared      = 's'
+	kLink        = 'l'
+	kSharedLink  = 'x'
+	kIdentifier  = 'i'
+	kURN         = 'u'
+	kPatient     = 'p'
+	kTouched     = 't'
+	kDangling    = 'd'
+	kPending     = 'q'
+	kFile        = 'f'
+	kVersion     = 'v'
+)
+
+// key joins a kind and parts: 'c', "p1", "Observation", "o1". A key with fewer parts than its kind has, and a final "", is
+// the prefix of all keys below it.
+func key(kind byte, parts ...string) []byte {
+	k := []byte{kind}
+	for i, p := range parts {
+		if i > 0 {
+			k = append(k, 0)
+		}
+		k = append(k, p...)
+	}
+	return k
+}
+
+// split takes a key apart again.
+func split(k []byte) [][]byte { return bytes.Split(k[1:], []byte{0}) }
+
+// after is the end of the range of keys that begin with prefix.
+func after(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		end[i]++
+		if end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+const headerSize = 8
+
+func encodeValue(at time.Time, line []byte) []byte {
+	v := make([]byte, 0, headerSize+len(line))
+	v = binary.BigEndian.AppendUint64(v, uint64(at.UnixMilli()))
+	return append(v, line...)
+}
+
+func decodeValue(v []byte) (at time.Time, line []byte) {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(v))), v[headerSize:]
+}

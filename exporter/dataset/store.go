@@ -1,0 +1,372 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// layoutVersion is what a store's v key holds; a store of another layout is refused.
+const layoutVersion = "1"
+
+// Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
+type Store struct {
+	db    *pebble.DB
+	cache *pebble.Cache
+	log   *slog.Logger
+}
+
+var _ source.Source = (*Store)(nil)
+
+// Config sets up a Store.
+type Config struct {
+	// Dir is the store's folder; it is made where it is absent.
+	Dir string
+	// CacheBytes is how much memory blocks of the store may take. Default 32 MiB.
+	CacheBytes int64
+	Log        *slog.Logger
+}
+
+// ErrInUse is returned by Open where another process holds the store.
+var ErrInUse = errors.New("the record store is held by another process (a running server?)")
+
+// Open opens or makes a store. The caller closes it. Errors: ErrInUse.
+func Open(c Config) (*Store, error) {
+	if c.CacheBytes <= 0 {
+		c.CacheBytes = 32 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	cache := pebble.NewCache(c.CacheBytes)
+	db, err := pebble.Open(c.Dir, &pebble.Options{
+		Cache:              cache,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       16 << 20,
+		Logger:             quiet{c.Log},
+	})
+	if err != nil {
+		cache.Unref()
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
+			return nil, fmt.Errorf("%w: %s", ErrInUse, c.Dir)
+		}
+		return nil, fmt.Errorf("open record store: %w", err)
+	}
+	s := &Store{db: db, cache: cache, log: c.Log}
+	if err := s.checkVersion(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) checkVersion() error {
+	v, err := s.get(s.db, key(kVersion))
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		return s.db.Set(key(kVersion), []byte(layoutVersion), pebble.Sync)
+	}
+	if string(v) != layoutVersion {
+		return fmt.Errorf("the record store has layout %s; this build reads layout %s", v, layoutVersion)
+	}
+	return nil
+}
+
+// Close implements source.Source.
+func (s *Store) Close() error {
+	err := s.db.Close()
+	s.cache.Unref()
+	return err
+}
+
+// Check implements source.Source: it reads.
+func (s *Store) Check(context.Context) error {
+	_, err := s.get(s.db, key(kVersion))
+	return err
+}
+
+// Empty reports whether the store holds no patient.
+func (s *Store) Empty(ctx context.Context) (bool, error) {
+	some, err := s.Patients(ctx, 1)
+	return len(some) == 0, err
+}
+
+// get returns a copy of a key's value, nil where there is none.
+func (s *Store) get(r pebble.Reader, k []byte) ([]byte, error) {
+	v, closer, err := r.Get(k)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record store: %w", err)
+	}
+	out := append([]byte{}, v...)
+	return out, closer.Close()
+}
+
+// each calls f for every key below prefix. What f is given is valid during the call only.
+func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		if err := f(it.Key(), it.Value()); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return it.Close()
+}
+
+// patientEntry is the directory's value.
+type patientEntry struct {
+	Name  string `json:"name"`
+	Total int64  `json:"total"` // resources of a full export
+}
+
+var errNoPatient = ehi.Errorf(ehi.NotFound, "Patient not found")
+
+// Patient implements source.Source.
+func (s *Store) Patient(_ context.Context, id string) (ehi.Patient, error) {
+	e, err := s.patient(s.db, id)
+	return ehi.Patient{ID: id, Name: e.Name}, err
+}
+
+func (s *Store) patient(r pebble.Reader, id string) (e patientEntry, err error) {
+	if !fhir.ValidID(id) {
+		return e, errNoPatient
+	}
+	v, err := s.get(r, key(kPatient, id))
+	if err != nil {
+		return e, err
+	}
+	if v == nil {
+		return e, errNoPatient
+	}
+	return e, json.Unmarshal(v, &e)
+}
+
+var errEnough = errors.New("enough")
+
+// Patients implements source.Source.
+func (s *Store) Patients(_ context.Context, limit int) ([]ehi.Patient, error) {
+	var out []ehi.Patient
+	err := each(s.db, []byte{kPatient}, func(k, v []byte) error {
+		if len(out) == limit {
+			return errEnough
+		}
+		var e patientEntry
+		if err := json.Unmarshal(v, &e); err != nil {
+			return err
+		}
+		out = append(out, ehi.Patient{ID: string(k[1:]), Name: e.Name})
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return out, err
+}
+
+// Counts returns how many resources of each type the store holds.
+func (s *Store) Counts(context.Context) (map[string]int64, error) {
+	counts := map[string]int64{}
+	for _, kind := range []byte{kCompartment, kShared} {
+		err := each(s.db, []byte{kind}, func(k, _ []byte) error {
+			parts := split(k)
+			counts[string(parts[len(parts)-2])]++
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return counts, nil
+}
+
+// Open implements source.Source.
+func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
+	snap := s.db.NewSnapshot()
+	r := &record{store: s, snap: snap, patient: patient, taken: time.Now().UTC()}
+	if err := r.load(); err != nil {
+		return nil, errors.Join(err, snap.Close())
+	}
+	return r, nil
+}
+
+type record struct {
+	store    *Store
+	snap     *pebble.Snapshot
+	patient  string
+	taken    time.Time
+	entry    patientEntry
+	shared   []string // keys of the shared resources that belong to the record, in order
+	complete bool
+}
+
+func (r *record) load() (err error) {
+	if r.entry, err = r.store.patient(r.snap, r.patient); err != nil {
+		return err
+	}
+	var whole bool
+	if r.shared, whole, err = closure(r.snap, r.patient); err != nil {
+		return err
+	}
+	dangling, err := r.store.get(r.snap, key(kDangling, r.patient))
+	r.complete = whole && dangling == nil
+	return err
+}
+
+// closure finds the shared resources that a patient's record refers to, directly or through other shared ones. whole is
+// false where one of them has a reference that resolves nowhere.
+func closure(r pebble.Reader, patient string) (keys []string, whole bool, err error) {
+	seen := map[string]bool{}
+	var queue []string
+	add := func(k, _ []byte) error {
+		parts := split(k)
+		n := len(parts)
+		target := string(parts[n-2]) + "\x00" + string(parts[n-1])
+		if !seen[target] {
+			seen[target] = true
+			queue = append(queue, target)
+		}
+		return nil
+	}
+	if err := each(r, key(kLink, patient, ""), add); err != nil {
+		return nil, false, err
+	}
+	whole = true
+	for len(queue) > 0 {
+		target := queue[0]
+		queue = queue[1:]
+		k := append([]byte{kShared}, target...)
+		if absent, err := missing(r, k); err != nil {
+			return nil, false, err
+		} else if absent {
+			continue
+		}
+		keys = append(keys, string(k))
+		pending, err := missing(r, append([]byte{kPending}, target...))
+		if err != nil {
+			return nil, false, err
+		}
+		whole = whole && pending
+		if err := each(r, append(append([]byte{kSharedLink}, target...), 0), add); err != nil {
+			return nil, false, err
+		}
+	}
+	slices.Sort(keys)
+	return keys, whole, nil
+}
+
+// missing reports whether a key is absent.
+func missing(r pebble.Reader, k []byte) (bool, error) {
+	_, closer, err := r.Get(k)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read record store: %w", err)
+	}
+	return false, closer.Close()
+}
+
+// TakenAt implements source.Record.
+func (r *record) TakenAt() time.Time { return r.taken }
+
+// Total implements source.Record.
+func (r *record) Total() int64 { return r.entry.Total }
+
+// Complete implements source.Record.
+func (r *record) Complete() bool { return r.complete }
+
+// Close implements source.Record.
+func (r *record) Close() error { return r.snap.Close() }
+
+// Scan implements source.Record.
+func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	v := scan{ctx: ctx, query: q, visit: visit}
+	prefix := key(kCompartment, r.patient, "")
+	err := each(r.snap, prefix, func(k, val []byte) error {
+		typ, _, _ := bytes.Cut(k[len(prefix):], []byte{0})
+		return v.resource(typ, val)
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range r.shared {
+		val, closer, err := r.snap.Get([]byte(k))
+		if err != nil {
+			return fmt.Errorf("read record store: %w", err)
+		}
+		typ, _, _ := strings.Cut(k[1:], "\x00")
+		if err := errors.Join(v.resource([]byte(typ), val), closer.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan is one pass over a record.
+type scan struct {
+	ctx    context.Context
+	query  source.Query
+	visit  func(source.Resource) error
+	typ    string // the type of the last resource, kept so that it is made a string once a type
+	skip   bool   // whether that type is not wanted
+	cursor fhir.Cursor
+}
+
+func (s *scan) resource(typ, val []byte) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if s.typ != string(typ) {
+		s.typ = string(typ)
+		s.skip = !s.query.AdmitsType(s.typ)
+	}
+	if s.skip {
+		return nil
+	}
+	at, line := decodeValue(val)
+	if s.query.Timed() && !s.query.AdmitsTime(updated(&s.cursor, line, at)) {
+		return nil
+	}
+	return s.visit(source.Resource{Type: s.typ, Line: line, Updated: at})
+}
+
+// updated is meta.lastUpdated, or the time of import where the resource has none.
+func updated(c *fhir.Cursor, line []byte, imported time.Time) time.Time {
+	for c.Reset(line); c.Next(); {
+		if c.Depth == 2 && c.IsString() && string(c.Key()) == "lastUpdated" && string(c.KeyAt(1)) == "meta" {
+			if span, err := fhir.ParseSpan(string(c.Text())); err == nil {
+				return span.Start
+			}
+			return imported
+		}
+	}
+	return imported
+}
+
+// quiet passes Pebble's errors on to the log and keeps its chatter out.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Infof(string, ...any) {}
+func (q quiet) Errorf(format string, a ...any) {
+	q.log.Error(fmt.Sprintf("record store: "+format, a...))
+}
+func (q quiet) Fatalf(format string, a ...any) { panic(fmt.Sprintf("record store: "+format, a...)) }

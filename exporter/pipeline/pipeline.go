@@ -1,0 +1,151 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
+)
+
+// Task is what one pipeline does.
+type Task struct {
+	Record source.Record
+	Query  source.Query
+	Policy *release.Policy
+	Batch  *files.Batch
+	// Read counts the resources read so far; others may look at it while the pipeline runs. It may be nil.
+	Read *atomic.Int64
+}
+
+// Result is what a pipeline wrote; the files are durable.
+type Result struct {
+	Files    []ehi.File // sorted by type, none of them empty (REAL-3)
+	Withheld map[string]int64
+}
+
+// Run exports one task. After an error, or when ctx ends, nothing of the batch may be used; the caller discards it.
+func Run(ctx context.Context, t Task) (Result, error) {
+	if t.Read == nil {
+		t.Read = new(atomic.Int64)
+	}
+	review, err := t.review(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("review: %w", err)
+	}
+	writers, err := t.actors(ctx, review)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{}
+	if review != nil {
+		res.Withheld = review.Withheld()
+		for reason, n := range res.Withheld {
+			telemetry.PipelineWithheld.WithLabelValues(reason).Add(float64(n))
+		}
+	}
+	res.Files, err = commit(t.Batch, writers)
+	return res, err
+}
+
+// review is the first pass over the record; nil where nothing has to be decided.
+func (t *Task) review(ctx context.Context) (*release.Review, error) {
+	// An export that asks for some types or dates only is no full export; its references stay as they are.
+	whole := len(t.Query.Types) == 0 && !t.Query.Timed()
+	if t.Policy.Everything() && (t.Record.Complete() || !whole) {
+		return nil, nil
+	}
+	review := t.Policy.Review()
+	err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error { return review.Observe(r.Line) })
+	if err != nil {
+		return nil, err
+	}
+	review.Conclude()
+	return review, nil
+}
+
+// actors wires the picture of doc.go, runs it and waits for all of it.
+func (t *Task) actors(ctx context.Context, review *release.Review) ([]*writer, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	toReleaser, toRouter := newMailbox("releaser"), newMailbox("router")
+	var writers []*writer
+	rt := &router{in: toRouter, writers: map[string]mailbox{}}
+	rt.start = func(typ string) mailbox {
+		w := &writer{in: newMailbox("writer"), typ: typ, out: t.Batch.Create()}
+		writers = append(writers, w)
+		group.Go(guard(ctx, w))
+		return w.in
+	}
+	group.Go(guard(ctx, &reader{record: t.Record, query: t.Query, out: toReleaser, read: t.Read}))
+	group.Go(guard(ctx, &releaser{in: toReleaser, out: toRouter, review: review}))
+	group.Go(guard(ctx, rt))
+	err := group.Wait()
+	toReleaser.drain()
+	toRouter.drain()
+	for _, w := range writers {
+		w.in.drain()
+	}
+	return writers, err
+}
+
+// actor is one goroutine of a pipeline.
+type actor interface {
+	Run(ctx context.Context) error
+}
+
+// guard turns a panic of an actor into an error, so that it fails its own task and no other.
+func guard(ctx context.Context, a actor) func() error {
+	return func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("%T panicked: %v\n%s", a, p, debug.Stack())
+			}
+		}()
+		return a.Run(ctx)
+	}
+}
+
+// commit makes the batch durable and builds its file table.
+func commit(batch *files.Batch, writers []*writer) ([]ehi.File, error) {
+	start := time.Now()
+	extents, err := batch.Commit()
+	if err != nil {
+		return nil, fmt.Errorf("commit files: %w", err)
+	}
+	telemetry.CommitSeconds.Observe(time.Since(start).Seconds())
+	var table []ehi.File
+	for i, e := range extents {
+		w := writers[i]
+		if w.lines == 0 {
+			continue
+		}
+		table = append(table, ehi.File{Type: w.typ, Count: w.lines, Object: e.Object, Offset: e.Offset, Length: e.Length})
+	}
+	slices.SortFunc(table, func(a, b ehi.File) int { return strings.Compare(a.Type, b.Type) })
+	return table, nil
+}
+
+// lines iterates over the lines of a slab, without their newlines.
+func lines(data []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(data) > 0 {
+			line, rest, _ := bytes.Cut(data, []byte{'\n'})
+			if !yield(line) {
+				return
+			}
+			data = rest
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ehi-server/shared/telemetry"
+)
+
+// SlabBytes is how many bytes of lines a slab gathers before it is sent on.
+const SlabBytes = 256 << 10
+
+// mailboxCapacity is how many slabs wait for an actor.
+const mailboxCapacity = 4
+
+// slab is whole lines of one resource type.
+type slab struct {
+	typ   string
+	data  []byte
+	lines int64
+}
+
+var pool = sync.Pool{New: func() any { return &slab{data: make([]byte, 0, 32<<10)} }}
+
+func newSlab(typ string) *slab {
+	s := pool.Get().(*slab)
+	s.typ, s.data, s.lines = typ, s.data[:0], 0
+	return s
+}
+
+// recycle gives a slab back; one that a huge line has blown up goes to the heap instead.
+func (s *slab) recycle() {
+	if cap(s.data) <= 2*SlabBytes {
+		pool.Put(s)
+	}
+}
+
+// mailbox is an actor's bounded inbox. Its upstream sends and closes; the actor receives.
+type mailbox struct {
+	slabs   chan *slab
+	depth   prometheus.Gauge
+	blocked prometheus.Counter
+}
+
+func newMailbox(actor string) mailbox {
+	return mailbox{
+		slabs:   make(chan *slab, mailboxCapacity),
+		depth:   telemetry.MailboxDepth.WithLabelValues(actor),
+		blocked: telemetry.MailboxBlocked.WithLabelValues(actor),
+	}
+}
+
+// send gives s away. When ctx ends first, s is recycled and ctx's error returned.
+func (m mailbox) send(ctx context.Context, s *slab) error {
+	select {
+	case m.slabs <- s:
+		m.depth.Inc()
+		return nil
+	default:
+	}
+	start := time.Now()
+	defer func() { m.blocked.Add(time.Since(start).Seconds()) }()
+	select {
+	case m.slabs <- s:
+		m.depth.Inc()
+		return nil
+	case <-ctx.Done():
+		s.recycle()
+		return ctx.Err()
+	}
+}
+
+// each calls f with every slab until the upstream closes the mailbox, f fails or ctx ends. f owns its slab.
+func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
+	for {
+		select {
+		case s, open := <-m.slabs:
+			if !open {
+				return nil
+			}
+			m.depth.Dec()
+			if err := f(s); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// drain recycles what nobody received; both ends have returned.
+func (m mailbox) drain() {
+	for s := range m.slabs {
+		m.depth.Dec()
+		s.recycle()
+	}
+}

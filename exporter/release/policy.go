@@ -1,0 +1,148 @@
+package release
+
+import (
+	"time"
+
+	"ehi-server/shared/ehi"
+)
+
+// Policy is what one job's form and kick-off allow. It is read-only and may be shared.
+type Policy struct {
+	everything bool
+	narrow     []choices // each must allow a resource
+	authorised map[ehi.Authorization]bool
+	sensitive  *Table
+	documents  *Table
+}
+
+// choices are enabled categories with their date limits.
+type choices map[ehi.Category]limits
+
+type limits struct{ from, to time.Time }
+
+// Rules makes policies. It holds the tables.
+type Rules struct{ sensitive, documents *Table }
+
+// NewRules makes the rules with a table of sensitive codes, see SensitiveTable.
+func NewRules(sensitive *Table) *Rules { return &Rules{sensitive, documentTable()} }
+
+// Policy turns what a job's patient and application chose into a policy. Without a form and without categories everything goes.
+func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, error) {
+	p := &Policy{everything: form == nil, authorised: map[ehi.Authorization]bool{}, sensitive: r.sensitive, documents: r.documents}
+	if form != nil {
+		c, err := fromForm(form.Parameters)
+		if err != nil {
+			return nil, err
+		}
+		p.narrow = append(p.narrow, c)
+		for key := range form.Authorizations {
+			p.authorised[key] = true
+		}
+	} else {
+		for _, a := range ehi.Authorizations() {
+			p.authorised[a.Key] = true
+		}
+	}
+	if len(kickOff.Categories) > 0 || kickOff.From != "" || kickOff.To != "" {
+		c, err := fromForm(asked(kickOff))
+		if err != nil {
+			return nil, err
+		}
+		p.narrow, p.everything = append(p.narrow, c), false
+	}
+	return p, nil
+}
+
+// asked turns the categories and dates of a kick-off (EHI-6) into lines of the form; no category means all of them.
+func asked(k ehi.KickOff) map[ehi.Category]ehi.Choice {
+	keys := k.Categories
+	if len(keys) == 0 {
+		for _, c := range ehi.Categories() {
+			keys = append(keys, c.Key)
+		}
+	}
+	m := map[ehi.Category]ehi.Choice{}
+	for _, key := range keys {
+		m[key] = ehi.Choice{From: k.From, To: k.To}
+	}
+	return m
+}
+
+func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
+	out := choices{}
+	for key, c := range parameters {
+		from, to, err := c.Span()
+		if err != nil {
+			return nil, err
+		}
+		if key == ehi.MedicalRecord { // takes no dates (EHI-8)
+			from, to = time.Time{}, time.Time{}
+		}
+		out[key] = limits{from, to}
+	}
+	return out, nil
+}
+
+// Everything reports whether the policy withholds nothing, so that a complete record can pass unread.
+func (p *Policy) Everything() bool { return p.everything }
+
+// allows reports whether a resource's category and date are released.
+func (p *Policy) allows(key ehi.Category, f *facts) bool {
+	for _, c := range p.narrow {
+		l, on := c[key]
+		if !on {
+			return false
+		}
+		if l.from.IsZero() && l.to.IsZero() {
+			continue
+		}
+		// What does not say when it was cannot be shown to lie within the limits: it stays.
+		if s, dated := f.span(); !dated || !s.Overlaps(l.from, l.to) {
+			return false
+		}
+	}
+	return true
+}
+
+// category is the line of the form that a resource falls under; "" for what is always released (EHI-8).
+func category(f *facts) ehi.Category {
+	switch f.typ {
+	case "Patient", "Practitioner", "Organization", "Location":
+		return ""
+	case "Encounter", "Procedure":
+		return ehi.Visits
+	case "Observation", "DiagnosticReport":
+		if f.laboratory() {
+			return ehi.Labs
+		}
+		return ""
+	case "Claim", "ExplanationOfBenefit", "Coverage", "Account":
+		return ehi.Billing
+	case "DocumentReference", "Media", "ImagingStudy":
+		return f.documentGroup()
+	}
+	return ehi.MedicalRecord
+}
+
+// Reasons under which withheld resources are counted, besides the keys of categories and authorizations.
+const (
+	categoryReason    = "category."
+	sensitiveReason   = "sensitive."
+	presentedReason   = "document."
+	referenceOnlyName = "reference-only"
+)
+
+// withhold says why a resource stays; "" where it may go.
+func (p *Policy) withhold(f *facts) (reason string) {
+	if f.typ != "Patient" {
+		for _, a := range f.sensitive {
+			if !p.authorised[a] {
+				return sensitiveReason + string(a)
+			}
+		}
+	}
+	if key := category(f); key != "" && !p.allows(key, f) {
+		return categoryReason + string(key)
+	}
+	return ""
+}

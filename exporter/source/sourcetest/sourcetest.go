@@ -1,0 +1,150 @@
+// Package sourcetest is the conformance test of source.Source: every kind passes it.
+package sourcetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// Expect is what the source holds.
+type Expect struct {
+	Patient  string   // a patient
+	Name     string   // and that patient's name
+	Types    []string // the types of that patient's record, sorted
+	Patients []string // all patients, sorted
+}
+
+// Run checks that s keeps the contract of source.Source.
+func Run(t *testing.T, s source.Source, want Expect) {
+	ctx := t.Context()
+	if err := s.Check(ctx); err != nil {
+		t.Fatalf("Check: %v", err)
+	}
+	t.Run("patients", func(t *testing.T) { patients(t, s, want) })
+	t.Run("record", func(t *testing.T) { record(t, s, want) })
+	t.Run("queries", func(t *testing.T) { queries(t, s, want) })
+	t.Run("a visit's error and a context's end stop a scan", func(t *testing.T) { stops(t, s, want) })
+}
+
+func patients(t *testing.T, s source.Source, want Expect) {
+	p, err := s.Patient(t.Context(), want.Patient)
+	if err != nil || p.ID != want.Patient || p.Name != want.Name {
+		t.Errorf("Patient = %+v, %v", p, err)
+	}
+	for _, absent := range []string{"nobody", "", "../x", "a b", "p\x00x"} {
+		if _, err := s.Patient(t.Context(), absent); ehi.CodeOf(err) != ehi.NotFound {
+			t.Errorf("Patient(%q): %v", absent, err)
+		}
+		if _, err := s.Open(t.Context(), absent); ehi.CodeOf(err) != ehi.NotFound {
+			t.Errorf("Open(%q): %v", absent, err)
+		}
+	}
+	all, err := s.Patients(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, p := range all {
+		ids = append(ids, p.ID)
+	}
+	if d := cmp.Diff(want.Patients, ids); d != "" {
+		t.Error(d)
+	}
+	if one, err := s.Patients(t.Context(), 1); err != nil || len(one) != 1 {
+		t.Errorf("Patients(1) = %v, %v", one, err)
+	}
+}
+
+// scan returns the lines of a record as "type line".
+func scan(t *testing.T, s source.Source, patient string, q source.Query) (lines, types []string) {
+	t.Helper()
+	rec, err := s.Open(t.Context(), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	var c fhir.Cursor
+	err = rec.Scan(t.Context(), q, func(r source.Resource) error {
+		typ, _, err := c.Identify(r.Line)
+		if err != nil || typ != r.Type {
+			t.Errorf("a %s came as %s, %v", typ, r.Type, err)
+		}
+		if slices.Contains(r.Line, '\n') {
+			t.Errorf("a line holds a newline: %s", r.Line)
+		}
+		if !slices.Contains(types, typ) {
+			types = append(types, typ)
+		}
+		lines = append(lines, string(r.Line))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(types)
+	return lines, types
+}
+
+func record(t *testing.T, s source.Source, want Expect) {
+	before := time.Now()
+	first, types := scan(t, s, want.Patient, source.Query{})
+	if d := cmp.Diff(want.Types, types); d != "" {
+		t.Error(d)
+	}
+	again, _ := scan(t, s, want.Patient, source.Query{})
+	if d := cmp.Diff(first, again); d != "" {
+		t.Errorf("two scans differ:\n%s", d)
+	}
+	rec, err := s.Open(t.Context(), want.Patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	if rec.TakenAt().Before(before.Add(-time.Second)) || rec.TakenAt().After(time.Now().Add(time.Second)) {
+		t.Errorf("TakenAt = %v", rec.TakenAt())
+	}
+	if n := rec.Total(); n != 0 && n != int64(len(first)) {
+		t.Errorf("Total = %d, %d scanned", n, len(first))
+	}
+}
+
+func queries(t *testing.T, s source.Source, want Expect) {
+	if _, types := scan(t, s, want.Patient, source.Query{Types: want.Types[:1]}); !slices.Equal(types, want.Types[:1]) {
+		t.Errorf("a query for %s gave %v", want.Types[0], types)
+	}
+	future := time.Now().Add(time.Hour)
+	if lines, _ := scan(t, s, want.Patient, source.Query{Since: future}); len(lines) != 0 {
+		t.Errorf("%d resources since the future", len(lines))
+	}
+	if _, types := scan(t, s, want.Patient, source.Query{Until: future}); !slices.Equal(types, want.Types) {
+		t.Errorf("until the future: %v", types)
+	}
+}
+
+func stops(t *testing.T, s source.Source, want Expect) {
+	rec, err := s.Open(t.Context(), want.Patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	mine := errors.New("mine")
+	n := 0
+	if err := rec.Scan(t.Context(), source.Query{}, func(source.Resource) error { n++; return mine }); !errors.Is(err, mine) || n != 1 {
+		t.Errorf("after a visit's error: %v, %d visits", err, n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	n = 0
+	err = rec.Scan(ctx, source.Query{}, func(source.Resource) error { n++; cancel(); return nil })
+	if !errors.Is(err, context.Canceled) || n != 1 {
+		t.Errorf("after the context's end: %v, %d visits", err, n)
+	}
+}

@@ -1,0 +1,214 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
+)
+
+// Keeper tidies up after everybody: expired jobs, files that no record names, commands that were lost. Any number of
+// processes may run one; all that it does may be done twice.
+type Keeper struct {
+	Bus   *bus.Bus
+	Files *files.Local
+	Log   *slog.Logger
+	// Every is the pause between two rounds. Default 10 s.
+	Every time.Duration
+	// Lost is how long a job may be requested before a missing command is taken for lost. Default 5 s.
+	Lost time.Duration
+}
+
+// Run does a round at once and then one every Every, until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	every, lost := k.Every, k.Lost
+	if every <= 0 {
+		every = 10 * time.Second
+	}
+	if lost <= 0 {
+		lost = 5 * time.Second
+	}
+	for ctx.Err() == nil {
+		now := time.Now().UTC()
+		err := errors.Join(k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
+		if err != nil && ctx.Err() == nil {
+			k.Log.Error("keeper round", "err", err)
+		}
+		if n, err := k.Bus.Queued(ctx); err == nil {
+			telemetry.QueuePending.Set(float64(n))
+		}
+		pause(ctx, every)
+	}
+	return nil
+}
+
+// Reconcile publishes the start command of every job that has been requested since before the given time and has none: the
+// process died between the two writes of a kick-off, or the stream was lost.
+func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
+	var errs []error
+	for _, s := range k.Bus.Jobs.List(func(s bus.Summary) bool { return s.Status == ehi.Requested && s.CreatedAt.Before(before) }) {
+		if err := k.republish(ctx, s.ID, before); err != nil && ehi.CodeOf(err) != ehi.NotFound {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var errNotLost = errors.New("the command is not lost")
+
+func (k *Keeper) republish(ctx context.Context, id string, before time.Time) error {
+	has, err := k.Bus.HasStart(ctx, id)
+	if err != nil || has {
+		return err
+	}
+	j, err := k.Bus.Jobs.Update(ctx, id, func(j *ehi.Job) error {
+		if j.Status != ehi.Requested || !j.RequestedAt.Before(before) {
+			return errNotLost
+		}
+		j.Starts++
+		return nil
+	})
+	if errors.Is(err, errNotLost) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	telemetry.ReconcilerRepublished.Inc()
+	k.Log.Warn("republish a lost start command", "job", id)
+	return k.Bus.PublishStart(ctx, id, j.Starts)
+}
+
+// Expire deletes the jobs whose time is up at now, and those that were aborted and not deleted to the end.
+func (k *Keeper) Expire(ctx context.Context, now time.Time) error {
+	var errs []error
+	for _, s := range k.Bus.Jobs.List(func(s bus.Summary) bool {
+		return s.Status == ehi.Aborted || !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt)
+	}) {
+		err := Delete(ctx, k.Bus, k.Files, s.ID, func(j *ehi.Job) error {
+			if !j.Expired(now) {
+				return errNotExpired
+			}
+			return nil
+		})
+		if errors.Is(err, errNotExpired) || ehi.CodeOf(err) == ehi.NotFound {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		telemetry.JanitorRemoved.WithLabelValues("job").Inc()
+		k.Log.Info("job expired", "job", s.ID)
+	}
+	return errors.Join(errs...)
+}
+
+var errNotExpired = errors.New("the job has not expired")
+
+// Delete ends a job in any state: from the first step on the outside sees 404, the running export stops, the files and
+// records go. A crash between two steps leaves an aborted job, which Expire deletes. may can refuse by an error; it is nil where
+// anything goes. Errors: ehi.NotFound where there is no such job (an aborted one is deleted all the same).
+func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func(*ehi.Job) error) error {
+	j, err := b.Jobs.Update(ctx, id, func(j *ehi.Job) error {
+		if may != nil {
+			if err := may(j); err != nil {
+				return err
+			}
+		}
+		return j.SetStatus(ehi.Aborted)
+	})
+	notFound := ehi.CodeOf(err) == ehi.NotFound
+	if err != nil && !notFound {
+		return err
+	}
+	tasks := 1
+	if j != nil {
+		tasks = max(1, j.Tasks)
+	}
+	if e := errors.Join(b.Cancel(id), b.Tasks.Delete(ctx, id, tasks), f.Remove(id), b.Jobs.Delete(ctx, id)); e != nil {
+		return e
+	}
+	return err
+}
+
+// Sweep removes files that no record names. A folder is listed before its records are read: whatever is seen in it was
+// preceded by its record, so a record that is absent then is absent for good.
+func (k *Keeper) Sweep(ctx context.Context) error {
+	jobs, err := k.Files.Jobs()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range jobs {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		errs = append(errs, k.sweepJob(ctx, id))
+	}
+	return errors.Join(errs...)
+}
+
+func (k *Keeper) sweepJob(ctx context.Context, id string) error {
+	stored, err := k.Files.List(id)
+	if err != nil {
+		return err
+	}
+	job, err := k.Bus.Jobs.Get(ctx, id)
+	if ehi.CodeOf(err) == ehi.NotFound {
+		telemetry.JanitorRemoved.WithLabelValues("folder").Inc()
+		k.Log.Info("remove an orphan folder", "job", id)
+		return k.Files.Remove(id)
+	}
+	if err != nil {
+		return err
+	}
+	tasks := map[int]ehi.Task{}
+	var errs []error
+	for _, s := range stored {
+		keep, err := k.named(ctx, job, tasks, s)
+		if err != nil {
+			return err
+		}
+		if !keep {
+			telemetry.JanitorRemoved.WithLabelValues("file").Inc()
+			k.Log.Info("remove an orphan file", "job", id, "file", s.Name)
+			errs = append(errs, k.Files.RemoveObject(id, s))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// named reports whether a record names a stored object, or may still come to name it.
+func (k *Keeper) named(ctx context.Context, job *ehi.Job, tasks map[int]ehi.Task, s files.Stored) (bool, error) {
+	if s.Task < 0 {
+		_, listed := job.Attachment(s.Attachment)
+		// An upload stores the file first and lists it then; only while the job takes documents can one be under way.
+		return listed || job.CanAttach() == nil, nil
+	}
+	t, known := tasks[s.Task]
+	if !known {
+		var err error
+		if t, _, err = k.Bus.Tasks.Get(ctx, job.ID, s.Task); err != nil {
+			return false, err
+		}
+		tasks[s.Task] = t
+	}
+	if s.Attempt != t.Attempt {
+		return s.Attempt > t.Attempt, nil
+	}
+	if !t.Committed {
+		return true, nil
+	}
+	for _, f := range t.Files {
+		if f.Object == s.Name {
+			return true, nil
+		}
+	}
+	return false, nil
+}

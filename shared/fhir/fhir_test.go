@@ -1,0 +1,153 @@
+package fhir_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/shared/fhir"
+)
+
+// EHI-8: partial dates are widened to their span.
+func TestPartialDatesCoverTheirSpan(t *testing.T) {
+	for in, want := range map[string][2]string{
+		"2019":                          {"2019-01-01T00:00:00Z", "2020-01-01T00:00:00Z"},
+		"2019-05":                       {"2019-05-01T00:00:00Z", "2019-06-01T00:00:00Z"},
+		"2019-05-07":                    {"2019-05-07T00:00:00Z", "2019-05-08T00:00:00Z"},
+		"2019-05-07T10:00:00+02:00":     {"2019-05-07T08:00:00Z", "2019-05-07T08:00:01Z"},
+		"2019-05-07T10:00:00.500Z":      {"2019-05-07T10:00:00.5Z", "2019-05-07T10:00:00.501Z"},
+		"2020-02-29":                    {"2020-02-29T00:00:00Z", "2020-03-01T00:00:00Z"},
+		"2019-12-31T23:59:59.999-05:00": {"2020-01-01T04:59:59.999Z", "2020-01-01T05:00:00Z"},
+	} {
+		got, err := fhir.ParseSpan(in)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+			continue
+		}
+		if s, e := got.Start.UTC().Format(time.RFC3339Nano), got.End.UTC().Format(time.RFC3339Nano); s != want[0] || e != want[1] {
+			t.Errorf("%s covers %s to %s, want %s to %s", in, s, e, want[0], want[1])
+		}
+	}
+	for _, bad := range []string{"", "19", "2019-13", "2019-02-30", "yesterday", "2019-05-07T10:00", "2019-05-07 10:00:00Z"} {
+		if _, err := fhir.ParseSpan(bad); err == nil {
+			t.Errorf("%q was taken for a date", bad)
+		}
+	}
+}
+
+func TestCursorKnowsWhereItStands(t *testing.T) {
+	doc := []byte(`{"a":[{"b":"x"},{"b":"y\u0041"}],"c":{"d":1},"e":true}`)
+	var c fhir.Cursor
+	got := map[string]string{}
+	for c.Reset(doc); c.Next(); {
+		if c.Kind == fhir.Scalar {
+			got[string(c.AppendPath(nil))+"="+string(c.Raw())] = string(c.Key()) + "<" + string(c.KeyAt(1)) + ">" + string(c.Text())
+		}
+		if c.Kind == fhir.Close && string(c.Key()) == "c" && string(c.Raw()) != `{"d":1}` {
+			t.Errorf("closed c is %s", c.Raw())
+		}
+	}
+	if c.Err() != nil {
+		t.Fatal(c.Err())
+	}
+	want := map[string]string{`a.b="x"`: "b<a>x", `a.b="y\u0041"`: "b<a>yA", `c.d=1`: "d<c>", `e=true`: "e<e>"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestReferencesAreTakenApart(t *testing.T) {
+	for ref, want := range map[string]string{
+		"Patient/1": "Patient 1", "Patient/1/_history/2": "Patient 1", "http://x/Patient/1": "", "#p": "", "urn:uuid:1": "", "Nobody/1": "", "Patient/": "", "Patient": "",
+	} {
+		typ, id, ok := fhir.Local([]byte(ref))
+		got := ""
+		if ok {
+			got = string(typ) + " " + string(id)
+		}
+		if got != want {
+			t.Errorf("Local(%s) = %q, want %q", ref, got, want)
+		}
+	}
+	typ, ident, ok := fhir.ConditionalTarget("Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|999")
+	if !ok || typ != "Practitioner" || ident != "http://hl7.org/fhir/sid/us-npi|999" {
+		t.Errorf("conditional reference: %q %q %v", typ, ident, ok)
+	}
+}
+
+func TestParametersMustBePrimitive(t *testing.T) {
+	got, err := fhir.ParseParameters([]byte(`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"},{"name":"n","valueInteger":3}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]fhir.Parameter{{Name: "_type", Value: "Patient"}, {Name: "n", Value: "3"}}, got); d != "" {
+		t.Error(d)
+	}
+	for _, bad := range []string{`{`, `{"resourceType":"Patient"}`, `{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"x"}]}`, `{"resourceType":"Parameters","parameter":[{"name":"x","valueCoding":{}}]}`} {
+		if _, err := fhir.ParseParameters([]byte(bad)); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}
+
+func FuzzCursorNeverPanicsAndSeesWhatTheStandardLibrarySees(f *testing.F) {
+	f.Add([]byte(`{"a":[1,{"reference":"Patient/1"},null],"b":"\\\"\u00e9"}`))
+	f.Add([]byte(`[]`))
+	f.Add([]byte(`{"a":`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		var c fhir.Cursor
+		strings := 0
+		for c.Reset(doc); c.Next(); {
+			c.AppendPath(nil)
+			c.KeyStart()
+			if c.IsString() {
+				strings++
+				c.Text()
+			}
+		}
+		if !json.Valid(doc) {
+			return
+		}
+		if c.Err() != nil {
+			t.Fatalf("valid JSON refused: %v", c.Err())
+		}
+		var v any
+		if err := json.NewDecoder(bytes.NewReader(doc)).Decode(&v); err != nil {
+			t.Fatal(err)
+		}
+		if want := count(v); want > strings { // duplicate keys make the library see fewer
+			t.Fatalf("%d strings seen, the library sees %d", strings, want)
+		}
+	})
+}
+
+func count(v any) (n int) {
+	switch v := v.(type) {
+	case string:
+		return 1
+	case []any:
+		for _, e := range v {
+			n += count(e)
+		}
+	case map[string]any:
+		for _, e := range v {
+			n += count(e)
+		}
+	}
+	return n
+}
+
+func FuzzParseSpanIsNeverEmpty(f *testing.F) {
+	for _, s := range []string{"2019", "2019-05", "2019-05-07", "2019-05-07T10:00:00Z", "0000"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if span, err := fhir.ParseSpan(s); err == nil && !span.Start.Before(span.End) {
+			t.Fatalf("%q covers %v to %v", s, span.Start, span.End)
+		}
+	})
+}
