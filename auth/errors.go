@@ -1,0 +1,32 @@
+package auth
+
+import "fmt"
+
+// Error is an OAuth 2 error (RFC 6749 4.1.2.1 and 5.2).
+type Error struct {
+	Code        string // invalid_request, invalid_client, ...
+	Description string
+	// Redirectable says that the redirect_uri can be trusted, so that an authorize error goes back to the client.
+	Redirectable bool
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Description }
+
+// Status is the HTTP status of the error at the token endpoint (RFC 6749 5.2).
+func (e *Error) Status() int {
+	switch e.Code {
+	case "invalid_client":
+		return 401
+	case "server_error":
+		return 500
+	}
+	return 400
+}
+
+func refuse(code, format string, args ...any) *Error {
+	return &Error{Code: code, Description: fmt.Sprintf(format, args...)}
+}
+
+func missing(name string) *Error { return refuse("invalid_request", "Missing %q parameter", name) }
+
+func invalid(name string) *Error { return refuse("invalid_request", "Invalid %q parameter", name) }

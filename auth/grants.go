@@ -1,0 +1,245 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/telemetry"
+)
+
+const (
+	codePrefix    = "code."
+	refreshPrefix = "refresh."
+	usedPrefix    = "used."
+	revokedPrefix = "revoked."
+)
+
+// grant is what a code or a refresh token stands for.
+type grant struct {
+	ClientID    string `json:"client"`
+	RedirectURI string `json:"redirect,omitempty"`
+	Scopes      Scopes `json:"scopes"`
+	Patient     string `json:"patient"`
+	Challenge   string `json:"challenge,omitempty"`
+	Family      string `json:"family"` // all that came of one authorization
+}
+
+// random is a URL-safe text of 256 bits (REAL-11).
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails (crypto/rand since Go 1.24)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func hash(secret string) string {
+	h := sha256.Sum256([]byte(secret))
+	return base64.RawURLEncoding.EncodeToString(h[:])
+}
+
+// IssueCode gives out a code for a request that the patient agreed to (SMART-3).
+func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (string, error) {
+	return s.store(ctx, codePrefix, codeTTL, grant{
+		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
+		Challenge: req.Challenge, Family: random(),
+	})
+}
+
+func (s *Server) store(ctx context.Context, prefix string, ttl time.Duration, g grant) (string, error) {
+	secret := random()
+	data, err := json.Marshal(g)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.KV.Create(ctx, prefix+hash(secret), data, jetstream.KeyTTL(ttl)); err != nil {
+		return "", fmt.Errorf("store grant: %w", err)
+	}
+	return secret, nil
+}
+
+func (s *Server) load(ctx context.Context, key string) (g grant, ok bool, err error) {
+	e, err := s.KV.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return g, false, nil
+	}
+	if err != nil {
+		return g, false, fmt.Errorf("read grant: %w", err)
+	}
+	return g, true, json.Unmarshal(e.Value(), &g)
+}
+
+// redeem marks a secret as used; the first caller wins. A replay revokes everything that the secret led to. refusal is the
+// error for a secret that is unknown or used; check is called before the secret is marked.
+func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Error, check func(grant) *Error) (grant, error) {
+	h := hash(secret)
+	used, replay, err := s.load(ctx, usedPrefix+h)
+	if err != nil {
+		return grant{}, err
+	}
+	if replay {
+		return grant{}, errors.Join(refusal, s.Revoke(ctx, used.Family))
+	}
+	g, ok, err := s.load(ctx, prefix+h)
+	if err != nil {
+		return g, err
+	}
+	if !ok {
+		return g, refusal
+	}
+	if e := check(g); e != nil {
+		return g, e
+	}
+	if _, gone := s.revoked.Load(g.Family); gone {
+		return g, refusal
+	}
+	data, err := json.Marshal(g)
+	if err != nil {
+		return g, err
+	}
+	_, err = s.KV.Create(ctx, usedPrefix+h, data, jetstream.KeyTTL(s.RefreshTTL))
+	if errExists(err) {
+		return g, errors.Join(refusal, s.Revoke(ctx, g.Family))
+	}
+	return g, err
+}
+
+// Revoke voids every token of a family, in every process.
+func (s *Server) Revoke(ctx context.Context, family string) error {
+	s.revoked.Store(family, struct{}{})
+	_, err := s.KV.Create(ctx, revokedPrefix+family, []byte("1"), jetstream.KeyTTL(s.RefreshTTL))
+	if errExists(err) {
+		return nil
+	}
+	return err
+}
+
+// Tokens is the answer of the token endpoint (RFC 6749 5.1, SMART App Launch 2.2 "Response").
+type Tokens struct {
+	AccessToken       string `json:"access_token"`
+	TokenType         string `json:"token_type"`
+	ExpiresIn         int    `json:"expires_in"` // seconds
+	Scope             string `json:"scope"`
+	RefreshToken      string `json:"refresh_token,omitempty"`
+	IDToken           string `json:"id_token,omitempty"`
+	Patient           string `json:"patient"`
+	NeedPatientBanner bool   `json:"need_patient_banner"`
+}
+
+// Token answers a token request (SMART-4). Errors: *Error for what the client did wrong; anything else is ours.
+func (s *Server) Token(ctx context.Context, form url.Values) (Tokens, error) {
+	t, err := s.token(ctx, form)
+	if e, ok := errors.AsType[*Error](err); ok {
+		telemetry.TokensRefused.WithLabelValues(e.Code).Inc()
+	}
+	return t, err
+}
+
+func (s *Server) token(ctx context.Context, form url.Values) (Tokens, error) {
+	for name, values := range form {
+		if len(values) > 1 {
+			return Tokens{}, refuse("invalid_request", "Repeated %q parameter", name)
+		}
+	}
+	switch form.Get("grant_type") {
+	case "":
+		return Tokens{}, missing("grant_type")
+	case "authorization_code":
+		return s.fromCode(ctx, form)
+	case "refresh_token":
+		return s.fromRefresh(ctx, form)
+	}
+	return Tokens{}, refuse("unsupported_grant_type", "Invalid %q parameter", "grant_type")
+}
+
+func (s *Server) fromCode(ctx context.Context, form url.Values) (Tokens, error) {
+	for _, name := range []string{"code", "redirect_uri"} {
+		if form.Get(name) == "" {
+			return Tokens{}, missing(name)
+		}
+	}
+	refusal := refuse("invalid_grant", "The code is invalid, expired or was used before")
+	g, err := s.redeem(ctx, codePrefix, form.Get("code"), refusal, func(g grant) *Error { return checkCode(g, form) })
+	if err != nil {
+		return Tokens{}, err
+	}
+	telemetry.TokensIssued.WithLabelValues("authorization_code").Inc()
+	return s.issue(ctx, g, g.Scopes)
+}
+
+// checkCode holds a code to the client, redirect_uri and challenge that it was given for (SMART-3, RFC 7636 4.6).
+func checkCode(g grant, form url.Values) *Error {
+	switch {
+	case form.Get("client_id") == "":
+		return missing("client_id")
+	case form.Get("client_id") != g.ClientID:
+		return refuse("invalid_grant", "The code was given to another client")
+	case form.Get("redirect_uri") != g.RedirectURI:
+		return refuse("invalid_grant", "Invalid %q parameter", "redirect_uri")
+	case g.Challenge == "" && form.Get("code_verifier") == "":
+		return nil
+	case form.Get("code_verifier") == "":
+		return refuse("invalid_grant", "Missing %q parameter", "code_verifier")
+	}
+	if subtle.ConstantTimeCompare([]byte(hash(form.Get("code_verifier"))), []byte(g.Challenge)) != 1 {
+		return refuse("invalid_grant", "Invalid %q parameter", "code_verifier")
+	}
+	return nil
+}
+
+func (s *Server) fromRefresh(ctx context.Context, form url.Values) (Tokens, error) {
+	if form.Get("refresh_token") == "" {
+		return Tokens{}, missing("refresh_token")
+	}
+	refusal := refuse("invalid_grant", "The refresh token is invalid, expired or was used before")
+	var scopes Scopes
+	g, err := s.redeem(ctx, refreshPrefix, form.Get("refresh_token"), refusal, func(g grant) *Error {
+		if id := form.Get("client_id"); id != g.ClientID {
+			return refuse("invalid_grant", "The refresh token was given to another client")
+		}
+		scopes = g.Scopes
+		if asked := form.Get("scope"); asked != "" {
+			narrower, ok := g.Scopes.Narrow(asked)
+			if !ok {
+				return refuse("invalid_scope", "A refresh can only narrow the scope")
+			}
+			scopes = narrower
+		}
+		return nil
+	})
+	if err != nil {
+		return Tokens{}, err
+	}
+	telemetry.TokensIssued.WithLabelValues("refresh_token").Inc()
+	return s.issue(ctx, g, scopes)
+}
+
+// issue makes the tokens of a grant. The next refresh token keeps the whole grant, whatever this access token was
+// narrowed to (RFC 6749 6).
+func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, error) {
+	t := Tokens{
+		TokenType: "bearer", ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: true,
+	}
+	var err error
+	if t.AccessToken, err = s.signAccess(g, scopes); err != nil {
+		return t, err
+	}
+	if scopes.Has(ScopeOpenID) {
+		if t.IDToken, err = s.signID(g, scopes); err != nil {
+			return t, err
+		}
+	}
+	if g.Scopes.Refreshable() {
+		g.RedirectURI, g.Challenge = "", ""
+		t.RefreshToken, err = s.store(ctx, refreshPrefix, s.RefreshTTL, g)
+	}
+	return t, err
+}
