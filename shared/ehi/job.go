@@ -35,10 +35,8 @@ type Job struct {
 	AutoApprove bool    `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
 	BareLink    bool    `json:"bareLink,omitempty"`
 
-	// Request is the kick-off URL as the client sent it; the manifest repeats it (EHI-5). Its origin is the base of
-	// every URL that the manifest holds.
+	// Request is the kick-off URL as the client sent it; the manifest repeats it (EHI-5).
 	Request string       `json:"request"`
-	Origin  string       `json:"origin"` // scheme://host[:port][/prefix] that the client sees, without a final slash
 	KickOff KickOff      `json:"kickOff,omitzero"`
 	Form    *ReleaseForm `json:"choices,omitempty"` // nil until submitted, and for ever without a form
 

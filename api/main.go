@@ -1,0 +1,142 @@
+// Command api is the EHI export server: HTTP, NATS and export workers in one process. Without a subcommand it serves.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/schollz/progressbar/v3"
+
+	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/telemetry"
+)
+
+// cli is the command line; kong fills it from flags and EHI_* variables.
+type cli struct {
+	Serve    serveCmd    `cmd:"" default:"withargs" help:"Serve the API with everything embedded (the default)."`
+	Import   importCmd   `cmd:"" help:"Load Synthea bundles (.json) and NDJSON (.ndjson, .ndjson.gz), or folders of them."`
+	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
+}
+
+// common is what every subcommand takes.
+type common struct {
+	Data      string     `help:"Folder of all data." default:"./data" env:"EHI_DATA"`
+	LogFormat string     `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
+	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
+}
+
+func (c common) logger() (*slog.Logger, error) {
+	return telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	var c cli
+	k := kong.Parse(&c, kong.Name("api"), kong.Description("EHI export server"), kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	k.FatalIfErrorf(k.Run())
+}
+
+type serveCmd struct {
+	common
+	node.Config
+}
+
+// Run serves until SIGTERM or SIGINT.
+func (s *serveCmd) Run(ctx context.Context) error {
+	log, err := s.logger()
+	if err != nil {
+		return err
+	}
+	n, err := node.Open(ctx, s.Config, s.Data, log, node.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Run(ctx), n.Close())
+}
+
+type importCmd struct {
+	common
+	Strict bool     `help:"Stop at the first bad line or bundle entry."`
+	Paths  []string `arg:"" help:"Files and folders." type:"existingpath"`
+}
+
+// errIncomplete makes the process exit with 1 after an import that left something out.
+var errIncomplete = errors.New("some input could not be imported")
+
+// Run imports, with a progress bar.
+func (i *importCmd) Run(ctx context.Context) error {
+	log, err := i.logger()
+	if err != nil {
+		return err
+	}
+	store, err := node.OpenStore(i.Data, 0, log)
+	if err != nil {
+		return err
+	}
+	bar := progressbar.DefaultBytes(-1, "importing")
+	report, err := store.Import(ctx, i.Paths, dataset.ImportOptions{
+		Strict: i.Strict, Now: time.Now(),
+		Progress: func(done, total int64) {
+			bar.ChangeMax64(total)
+			_ = bar.Set64(done) // a bar that cannot be drawn stops no import
+		},
+	})
+	fmt.Fprintln(os.Stderr)
+	printReport(report)
+	if err == nil && len(report.Bad) > 0 {
+		err = errIncomplete
+	}
+	return errors.Join(err, store.Close())
+}
+
+func printReport(r dataset.Report) {
+	types := make([]string, 0, len(r.Counts))
+	var total int64
+	for t, n := range r.Counts {
+		types = append(types, t)
+		total += n
+	}
+	slices.Sort(types)
+	for _, t := range types {
+		fmt.Printf("%-24s %8d\n", t, r.Counts[t])
+	}
+	fmt.Printf("%d resources read from %d files; %d files unchanged since an earlier import; %d problems\n", total, r.Files, r.Skipped, len(r.Bad))
+	for _, p := range r.Bad {
+		fmt.Fprintln(os.Stderr, p)
+	}
+}
+
+type generateCmd struct {
+	common
+	Patients int    `help:"How many." default:"100"`
+	Seed     uint64 `help:"The same seed makes the same patients." default:"1"`
+}
+
+// Run generates, with a progress bar.
+func (g *generateCmd) Run(ctx context.Context) error {
+	log, err := g.logger()
+	if err != nil {
+		return err
+	}
+	store, err := node.OpenStore(g.Data, 0, log)
+	if err != nil {
+		return err
+	}
+	bar := progressbar.Default(int64(g.Patients), "generating")
+	err = store.Generate(ctx, g.Seed, g.Patients, time.Now(), func(done, _ int) {
+		_ = bar.Set(done) // a bar that cannot be drawn stops nothing
+	})
+	fmt.Fprintln(os.Stderr)
+	return errors.Join(err, store.Close())
+}

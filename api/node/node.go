@@ -1,0 +1,250 @@
+// Package node puts one process together: the bus, the record store, the file store, the authorization server, the HTTP server and
+// the export workers. It is the only place where they meet, and reads like a list of them.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ehi-server/api/server"
+	"ehi-server/auth"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/files"
+)
+
+// Config is every setting of a serving process; the tags are the command line, its environment variables and defaults.
+type Config struct {
+	Addr               string        `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR"`
+	BaseURL            string        `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
+	Mode               string        `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
+	NATS               string        `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
+	NATSListen         string        `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
+	Workers            int           `help:"Exports that run at once in this process; 0 makes it an API only." default:"6" env:"EHI_WORKERS"`
+	AckWait            time.Duration `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
+	MaxDeliver         int           `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
+	MaxQueue           int64         `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
+	JobTTL             time.Duration `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
+	FileTTL            time.Duration `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
+	KeeperEvery        time.Duration `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
+	AttachmentBytes    int64         `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
+	AttachmentsPerCall int           `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
+	SpillBytes         int           `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"1048576" env:"EHI_SPILL_BYTES"`
+	CacheBytes         int64         `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
+	SensitiveTable     string        `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
+	BareLink           bool          `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
+	TrustedProxies     []string      `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
+	AdminUser          string        `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminPassword      string        `help:"Password of the administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	Demo               bool          `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
+}
+
+// The demo population (REAL-10).
+const (
+	demoPatients = 5
+	demoSeed     = 1
+)
+
+// shutdownTime bounds how long requests under way may take when the process is stopped.
+const shutdownTime = 10 * time.Second
+
+// Node is one running process.
+type Node struct {
+	// URL is where it answers.
+	URL string
+	// Bus is exposed for tests and benchmarks, which look at the state behind the answers.
+	Bus *bus.Bus
+	// Files is exposed for the same reason.
+	Files *files.Local
+	// Keeper is exposed so that a round can be run at will.
+	Keeper *worker.Keeper
+
+	cfg     Config
+	log     *slog.Logger
+	source  source.Source
+	auth    *auth.Server
+	server  *server.Server
+	workers *worker.Pool
+	ln      net.Listener
+}
+
+// Paths of a data folder.
+func storeDir(data string) string  { return filepath.Join(data, "records") }
+func natsDir(data string) string   { return filepath.Join(data, "nats") }
+func exportDir(data string) string { return filepath.Join(data, "exports") }
+
+// OpenStore opens the record store of a data folder.
+func OpenStore(data string, cacheBytes int64, log *slog.Logger) (*dataset.Store, error) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
+	return dataset.Open(dataset.Config{Dir: storeDir(data), CacheBytes: cacheBytes, Log: log})
+}
+
+// Options change what a Node is made of; tests use them.
+type Options struct {
+	// WrapSource puts something between the record store and everybody who reads it.
+	WrapSource func(source.Source) source.Source
+}
+
+// Open puts a node together on a data folder; Run makes it work. The caller closes it.
+func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts Options) (_ *Node, err error) {
+	if cfg.Mode == "production" {
+		return nil, errors.New("production mode needs registered clients, which this version does not have; run --mode sandbox")
+	}
+	n := &Node{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if err := n.openStores(ctx, data, opts); err != nil {
+		return nil, err
+	}
+	if n.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
+		return nil, err
+	}
+	n.URL = "http://" + n.ln.Addr().String()
+	return n, n.openServices(ctx)
+}
+
+func (n *Node) openStores(ctx context.Context, data string, opts Options) error {
+	store, err := OpenStore(data, n.cfg.CacheBytes, n.log)
+	if err != nil {
+		return err
+	}
+	n.source = store
+	if n.cfg.Demo {
+		if err := fillDemo(ctx, store, n.log); err != nil {
+			return err
+		}
+	}
+	if opts.WrapSource != nil {
+		n.source = opts.WrapSource(store)
+	}
+	if n.Files, err = files.NewLocal(files.Config{Root: exportDir(data), SpillBytes: n.cfg.SpillBytes}); err != nil {
+		return err
+	}
+	n.Bus, err = bus.Open(ctx, bus.Config{
+		URL: n.cfg.NATS, StoreDir: natsDir(data), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue, Log: n.log,
+	})
+	return err
+}
+
+// fillDemo makes the demo patients in an empty store.
+func fillDemo(ctx context.Context, store *dataset.Store, log *slog.Logger) error {
+	empty, err := store.Empty(ctx)
+	if err != nil || !empty {
+		return err
+	}
+	log.Info("the record store is empty: making demo patients", "patients", demoPatients)
+	return store.Generate(ctx, demoSeed, demoPatients, time.Now(), func(int, int) {})
+}
+
+func (n *Node) openServices(ctx context.Context) (err error) {
+	base, aliases := n.cfg.BaseURL, []string(nil)
+	if base == "" {
+		base = n.URL
+		aliases = server.LoopbackAliases(base)
+	}
+	n.auth, err = auth.New(ctx, auth.Config{KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: true})
+	if err != nil {
+		return err
+	}
+	n.server, err = server.New(server.Config{
+		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
+		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
+		AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery}
+	rules, err := Rules(n.cfg.SensitiveTable)
+	if err != nil {
+		return err
+	}
+	if n.cfg.Workers > 0 {
+		n.workers = worker.New(worker.Config{
+			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: workerName(),
+			Workers: n.cfg.Workers, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
+		})
+	}
+	return nil
+}
+
+// Rules reads the table of sensitive codes of a file; "" is the shipped one.
+func Rules(path string) (*release.Rules, error) {
+	if path == "" {
+		table, err := release.SensitiveTable(nil)
+		return release.NewRules(table), err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // read only
+	table, err := release.SensitiveTable(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return release.NewRules(table), nil
+}
+
+func workerName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
+// Run serves until ctx ends, then stops taking requests, hands running exports back and returns.
+func (n *Node) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.server.Serve(n.ln) })
+	group.Go(func() error {
+		<-ctx.Done()
+		return n.server.Shutdown(shutdownTime)
+	})
+	group.Go(func() error { return n.Keeper.Run(ctx) })
+	if n.workers != nil {
+		group.Go(func() error { return n.workers.Run(ctx) })
+	}
+	n.log.Info("serving", "url", n.URL)
+	return group.Wait()
+}
+
+// Close releases everything that Open took; Run has returned before.
+func (n *Node) Close() error {
+	var errs []error
+	if n.server != nil {
+		errs = append(errs, n.server.Close())
+	}
+	if n.auth != nil {
+		n.auth.Close()
+	}
+	if n.Bus != nil {
+		n.Bus.Close()
+	}
+	if n.source != nil {
+		errs = append(errs, n.source.Close())
+	}
+	if n.ln != nil {
+		if err := n.ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

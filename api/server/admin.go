@@ -1,0 +1,396 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
+)
+
+// handleAdminLogin opens a session (EHI-10). A wrong name and a wrong password are answered alike.
+func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
+	var in struct {
+		Username string `json:"username" form:"username"`
+		Password string `json:"password" form:"password"`
+	}
+	if err := c.BodyParser(&in); err != nil {
+		return ehi.Errorf(ehi.Invalid, "The body must hold username and password, as JSON or as a form")
+	}
+	if !equal(in.Username, s.AdminUser) || !equal(in.Password, s.AdminPassword) {
+		return ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
+	}
+	sess, err := s.admins.Get(c)
+	if err != nil {
+		return err
+	}
+	if err := sess.Regenerate(); err != nil { // no session is carried over a login
+		return err
+	}
+	sess.Set("name", in.Username)
+	if err := sess.Save(); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"username": in.Username})
+}
+
+// equal compares in constant time, whatever the lengths.
+func equal(a, b string) bool {
+	ha, hb := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(ha[:], hb[:]) == 1
+}
+
+func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
+	if c.Cookies("sid") != "" {
+		sess, err := s.admins.Get(c)
+		if err != nil {
+			return err
+		}
+		if err := sess.Destroy(); err != nil {
+			return err
+		}
+	}
+	return c.JSON(fiber.Map{"message": "Logout successful"})
+}
+
+// jobJSON is a job as administrators and the form's client see it (EHI-10).
+type jobJSON struct {
+	ID             string            `json:"id"`
+	Patient        ehi.Patient       `json:"patient"`
+	Manifest       *ehi.Manifest     `json:"manifest"`
+	Status         ehi.Status        `json:"status"`
+	CreatedAt      int64             `json:"createdAt"`   // ms since 1970
+	CompletedAt    int64             `json:"completedAt"` // ms since 1970, 0 while it is not completed
+	Parameters     any               `json:"parameters"`
+	Authorizations any               `json:"authorizations"`
+	Attachments    []fhir.Attachment `json:"attachments"`
+	AutoApprove    bool              `json:"autoApprove"`
+	Progress       string            `json:"progress,omitempty"`
+	Counts         map[string]int64  `json:"counts"`
+	Withheld       map[string]int64  `json:"withheld"`
+	Error          string            `json:"error,omitempty"`
+}
+
+func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
+	out := jobJSON{
+		ID: j.ID, Patient: j.Patient, Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
+		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Error: j.Error,
+	}
+	if !j.CompletedAt.IsZero() {
+		out.CompletedAt = j.CompletedAt.UnixMilli()
+	}
+	out.Parameters, out.Authorizations = j.Form.MarshalWire()
+	for _, a := range j.Attachments {
+		out.Attachments = append(out.Attachments, s.wireAttachment(c, j, a))
+	}
+	if !j.Status.Settled() {
+		out.Progress = s.progressText(j)
+	}
+	return out
+}
+
+// withManifest adds the manifest to a job whose files are there.
+func (s *Server) withManifest(c *fiber.Ctx, j *ehi.Job) (jobJSON, error) {
+	out := s.jobJSON(c, j)
+	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
+		return out, nil
+	}
+	var err error
+	out.Manifest, err = s.manifest(c, j)
+	return out, err
+}
+
+// sendJob answers with a job after a change.
+func (s *Server) sendJob(c *fiber.Ctx, j *ehi.Job, err error) error {
+	if err != nil {
+		return err
+	}
+	out, err := s.withManifest(c, j)
+	if err != nil {
+		return err
+	}
+	return c.JSON(out)
+}
+
+// handleAdminJobs lists jobs, newest first (EHI-10): ?status= narrows, ?limit= bounds, ?after= goes on behind a job's id.
+func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
+	status, at := ehi.Status(c.Query("status")), now()
+	if status != "" && !status.Valid() {
+		return ehi.Errorf(ehi.Invalid, "Invalid status %q", status)
+	}
+	limit, err := strconv.Atoi(c.Query("limit", "0"))
+	if err != nil || limit < 0 {
+		return ehi.Errorf(ehi.Invalid, "Invalid limit %q", c.Query("limit"))
+	}
+	list := s.Bus.Jobs.List(func(j bus.Summary) bool {
+		return j.Status != ehi.Aborted && (status == "" || j.Status == status) && (j.ExpiresAt.IsZero() || at.Before(j.ExpiresAt))
+	})
+	if after := c.Query("after"); after != "" {
+		i := slices.IndexFunc(list, func(j bus.Summary) bool { return j.ID == after })
+		list = list[i+1:]
+	}
+	if limit > 0 {
+		list = list[:min(limit, len(list))]
+	}
+	out := make([]jobJSON, 0, len(list))
+	for _, entry := range list {
+		j, err := s.Bus.Jobs.Peek(c.Context(), entry.ID)
+		if ehi.CodeOf(err) == ehi.NotFound { // deleted meanwhile
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		out = append(out, s.jobJSON(c, j))
+	}
+	return c.JSON(out)
+}
+
+func (s *Server) handleAdminJob(c *fiber.Ctx) error {
+	j, err := s.job(c)
+	return s.sendJob(c, j, err)
+}
+
+func (s *Server) handleApprove(c *fiber.Ctx) error {
+	return s.decide(c, func(j *ehi.Job) error { return j.Approve(adminOf(c), now(), s.FileTTL) })
+}
+
+func (s *Server) handleReject(c *fiber.Ctx) error {
+	return s.decide(c, func(j *ehi.Job) error { return j.Reject(adminOf(c), now()) })
+}
+
+func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
+	if _, err := s.job(c); err != nil {
+		return err
+	}
+	j, err := s.Bus.Jobs.Update(c.Context(), c.Params("id"), change)
+	if err == nil {
+		telemetry.JobsEnded.WithLabelValues(string(j.Status)).Inc()
+	}
+	return s.sendJob(c, j, err)
+}
+
+func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
+	j, err := s.job(c)
+	if err != nil {
+		return err
+	}
+	if err := worker.Delete(c.Context(), s.Bus, s.Files, j.ID, nil); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Export deleted"})
+}
+
+// maxAttachments bounds the attachments of one job, so that its record stays small.
+const maxAttachments = 100
+
+// handleAddFiles stores documents beside an export (EHI-11). The upload is streamed to the disk part by part.
+func (s *Server) handleAddFiles(c *fiber.Ctx) error {
+	j, err := s.job(c)
+	if err != nil {
+		return err
+	}
+	if err := j.CanAttach(); err != nil {
+		return err
+	}
+	_, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	if err != nil || params["boundary"] == "" {
+		return errNoAttachments
+	}
+	var body io.Reader = c.Context().RequestBodyStream()
+	if c.Context().RequestBodyStream() == nil {
+		body = strings.NewReader(string(c.Body()))
+	}
+	added, err := s.storeParts(j, multipart.NewReader(body, params["boundary"]))
+	if err == nil && len(added) == 0 {
+		err = errNoAttachments
+	}
+	if err == nil {
+		j, err = s.listAttachments(c, j.ID, added)
+	}
+	if err != nil {
+		for _, a := range added {
+			err = errors.Join(err, s.Files.RemoveAttachment(j.ID, a.Name))
+		}
+	}
+	return s.sendJob(c, j, err)
+}
+
+var errNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without uploaded "attachments"`)
+
+// storeParts streams each file of the field "attachments" to the store. What it stored is returned also with an error.
+func (s *Server) storeParts(j *ehi.Job, r *multipart.Reader) (added []ehi.Attachment, err error) {
+	taken := map[string]bool{}
+	for _, a := range j.Attachments {
+		taken[a.Name] = true
+	}
+	for {
+		part, err := r.NextPart()
+		if errors.Is(err, io.EOF) {
+			return added, nil
+		}
+		if err != nil {
+			return added, ehi.Errorf(ehi.Invalid, "The upload cannot be read")
+		}
+		if part.FormName() != "attachments" || part.FileName() == "" {
+			continue
+		}
+		if len(added) == s.AttachmentsPerCall || len(taken) == maxAttachments {
+			return added, ehi.Errorf(ehi.Invalid, "At most %d attachments a call and %d an export can be added", s.AttachmentsPerCall, maxAttachments)
+		}
+		a, err := s.storePart(j.ID, uniqueName(part.FileName(), taken), part)
+		if err != nil {
+			return added, err
+		}
+		taken[a.Name] = true
+		added = append(added, a)
+	}
+}
+
+func (s *Server) storePart(job, name string, part *multipart.Part) (ehi.Attachment, error) {
+	head := make([]byte, 512)
+	n, err := io.ReadFull(part, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return ehi.Attachment{}, ehi.Errorf(ehi.Invalid, "The upload cannot be read")
+	}
+	a := ehi.Attachment{Name: name, ContentType: sniff(head[:n], name), CreatedAt: now().Truncate(time.Millisecond)}
+	a.Size, a.SHA1, err = s.Files.PutAttachment(job, name, io.MultiReader(strings.NewReader(string(head[:n])), part), s.AttachmentBytes)
+	if errors.Is(err, files.ErrTooLarge) {
+		return a, ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)
+	}
+	return a, err
+}
+
+// sniff tells a content type by the bytes, and by the name's ending where they say nothing particular. What the uploader
+// claims is not asked.
+func sniff(head []byte, name string) string {
+	t := http.DetectContentType(head)
+	if strings.HasPrefix(t, "text/html") { // never as a page of this origin
+		return "text/plain; charset=utf-8"
+	}
+	if t == "application/octet-stream" || strings.HasPrefix(t, "text/plain") {
+		switch byName := mime.TypeByExtension(path.Ext(name)); {
+		case strings.Contains(byName, "html"), strings.Contains(byName, "script"), strings.Contains(byName, "svg"):
+		case byName != "":
+			return byName
+		}
+	}
+	return t
+}
+
+// uniqueName cleans an uploaded name of paths, control characters and quotes, and numbers it where it is taken.
+func uniqueName(name string, taken map[string]bool) string {
+	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsControl(r), r == '"', r == unicode.ReplacementChar:
+			return -1
+		case r > unicode.MaxASCII: // a header's file name is ASCII
+			return '_'
+		}
+		return r
+	}, name)
+	name = strings.TrimLeft(strings.TrimSpace(name), ".")
+	ext := path.Ext(name)
+	stem := strings.TrimSuffix(name, ext)
+	if stem == "" {
+		stem = "attachment"
+	}
+	ext = ext[:min(len(ext), 20)]
+	stem = stem[:min(len(stem), files.MaxAttachmentName-len(ext)-8)]
+	for n, candidate := 1, stem+ext; ; n++ {
+		if !taken[candidate] {
+			return candidate
+		}
+		candidate = stem + "-" + strconv.Itoa(n) + ext
+	}
+}
+
+// listAttachments adds stored documents to the job's record, if it still takes them.
+func (s *Server) listAttachments(c *fiber.Ctx, id string, added []ehi.Attachment) (*ehi.Job, error) {
+	return s.Bus.Jobs.Update(c.Context(), id, func(j *ehi.Job) error {
+		if err := j.CanAttach(); err != nil {
+			return err
+		}
+		for _, a := range added {
+			if _, clash := j.Attachment(a.Name); clash {
+				return ehi.Errorf(ehi.Transient, "Another upload took the name %q; try again", a.Name)
+			}
+		}
+		j.Attachments = append(slices.Clip(j.Attachments), added...)
+		return nil
+	})
+}
+
+// handleRemoveFiles removes documents by name (EHI-11).
+func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
+	var in struct {
+		Params []string `json:"params"`
+	}
+	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {
+		return ehi.Errorf(ehi.Invalid, `The body must be JSON with the names of attachments in "params"`)
+	}
+	if _, err := s.job(c); err != nil {
+		return err
+	}
+	j, err := s.Bus.Jobs.Update(c.Context(), c.Params("id"), func(j *ehi.Job) error {
+		if err := j.CanAttach(); err != nil {
+			return err
+		}
+		for _, name := range in.Params {
+			if _, ok := j.Attachment(name); !ok {
+				return ehi.Errorf(ehi.NotFound, "There is no attachment %q", name)
+			}
+		}
+		var kept []ehi.Attachment
+		for _, a := range j.Attachments {
+			if !slices.Contains(in.Params, a.Name) {
+				kept = append(kept, a)
+			}
+		}
+		j.Attachments = kept
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range in.Params {
+		err = errors.Join(err, s.Files.RemoveAttachment(j.ID, name))
+	}
+	return s.sendJob(c, j, err)
+}
+
+func escapeName(name string) string { return url.PathEscape(name) }
+
+func unescapeName(name string) string {
+	if n, err := url.PathUnescape(name); err == nil {
+		return n
+	}
+	return name
+}
+
+// instant renders a time, "" for none.
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fhir.FormatInstant(t)
+}

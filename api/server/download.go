@@ -1,0 +1,242 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/klauspost/compress/gzip"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
+)
+
+// Files that are rendered from the job's record rather than stored.
+const (
+	attachmentsFile = "attachments.DocumentReference.ndjson"
+	errorsFile      = "errors.OperationOutcome.ndjson"
+)
+
+var errFileNotFound = ehi.Errorf(ehi.NotFound, "There is no such file in this export")
+
+// approved finds the request's job, where its files may be had (EHI-12).
+func (s *Server) approved(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := s.ownJob(c)
+	if err != nil {
+		return nil, err
+	}
+	if j.Status != ehi.Approved {
+		return nil, ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+	}
+	return j, nil
+}
+
+// handleDownload sends one file of an export. The name is looked up in the job's own table and becomes no path.
+func (s *Server) handleDownload(c *fiber.Ctx) error {
+	j, err := s.approved(c)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentDisposition, "attachment")
+	switch name := c.Params("file"); name {
+	case attachmentsFile:
+		return s.sendBytes(c, j, "attachments", s.attachmentLines(c, j))
+	case errorsFile:
+		return s.sendBytes(c, j, "errors", errorLines(j))
+	default:
+		return s.sendOutput(c, j, strings.TrimSuffix(name, ".ndjson"))
+	}
+}
+
+func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, typ string) error {
+	outputs, err := s.outputs(c, j)
+	if err != nil {
+		return err
+	}
+	for _, f := range outputs {
+		if f.Type != typ {
+			continue
+		}
+		r, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+		if errors.Is(err, fs.ErrNotExist) { // deleted since the record was read
+			return errJobNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return send(c, content{r, r, f.Length, mimeNDJSON, j.ID + "-" + typ, j.ApprovedAt, true})
+	}
+	return errFileNotFound
+}
+
+// sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3).
+func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
+	if len(data) == 0 {
+		return errFileNotFound
+	}
+	return send(c, content{bytes.NewReader(data), io.NopCloser(nil), int64(len(data)), mimeNDJSON, j.ID + "-" + name, j.ApprovedAt, true})
+}
+
+// attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
+func (s *Server) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
+	var out []byte
+	for i, a := range j.Attachments {
+		doc := fhir.NewEHIDocument(j.ID+"."+strconv.Itoa(i), j.Patient.ID, s.wireAttachment(c, j, a))
+		line, err := json.Marshal(doc)
+		if err != nil { // strings and numbers only: cannot fail
+			panic(err)
+		}
+		out = append(append(out, line...), '\n')
+	}
+	return out
+}
+
+func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {
+	u := jobURL(s.origin(c), j.ID, "/download/attachments/"+escapeName(a.Name))
+	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
+}
+
+// errorLines report the parameters that lenient handling ignored (EHI-6).
+func errorLines(j *ehi.Job) []byte {
+	var out []byte
+	for _, name := range j.KickOff.Unknown {
+		out = append(out, fhir.Outcome("warning", "not-supported", "Ignored unknown parameter "+strconv.Quote(name)).Line()...)
+	}
+	return out
+}
+
+// handleAttachment sends a document that an administrator added.
+func (s *Server) handleAttachment(c *fiber.Ctx) error {
+	j, err := s.approved(c)
+	if err != nil {
+		return err
+	}
+	a, ok := j.Attachment(unescapeName(c.Params("file")))
+	if !ok {
+		return errFileNotFound
+	}
+	r, err := s.Files.OpenAttachment(j.ID, a.Name, a.Size)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentDisposition, `attachment; filename="`+a.Name+`"`)
+	return send(c, content{r, r, a.Size, a.ContentType, j.ID + "-a-" + escapeName(a.Name), a.CreatedAt, false})
+}
+
+// content is something that can be sent whole or in part.
+type content struct {
+	io.ReadSeeker
+	closer   io.Closer
+	size     int64
+	mime     string
+	tag      string // names these very bytes for ever: a committed file never changes
+	modified time.Time
+	compress bool // whether gzip is offered
+}
+
+// send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).
+func send(c *fiber.Ctx, f content) error {
+	zip := f.compress && c.Get(fiber.HeaderRange) == "" && acceptsGzip(c)
+	tag := `"` + f.tag + `"`
+	if zip {
+		tag = `"` + f.tag + `-gzip"`
+	}
+	c.Set(fiber.HeaderContentType, f.mime)
+	c.Set(fiber.HeaderETag, tag)
+	c.Set(fiber.HeaderAcceptRanges, "bytes")
+	c.Set(fiber.HeaderLastModified, f.modified.UTC().Format(http.TimeFormat))
+	c.Set(fiber.HeaderCacheControl, "private, no-cache")
+	if f.compress {
+		c.Vary(fiber.HeaderAcceptEncoding)
+	}
+	if matches(c.Get(fiber.HeaderIfNoneMatch), tag) {
+		c.Status(http.StatusNotModified)
+		return f.closer.Close()
+	}
+	if zip {
+		return sendGzip(c, f)
+	}
+	return sendRange(c, f, tag)
+}
+
+func sendRange(c *fiber.Ctx, f content, tag string) error {
+	start, length := int64(0), f.size
+	if ir := c.Get("If-Range"); c.Get(fiber.HeaderRange) != "" && (ir == "" || ir == tag) {
+		r, err := c.Range(int(f.size))
+		if errors.Is(err, fiber.ErrRangeUnsatisfiable) {
+			c.Set(fiber.HeaderContentRange, "bytes */"+strconv.FormatInt(f.size, 10))
+			return errors.Join(outcome(c, http.StatusRequestedRangeNotSatisfiable, "error", "invalid", "The range lies outside of the file"), f.closer.Close())
+		}
+		// What is no range is ignored, and several ranges are answered with the whole, as RFC 9110 allows.
+		if err == nil && r.Type == "bytes" && len(r.Ranges) == 1 {
+			start = int64(r.Ranges[0].Start)
+			length = int64(r.Ranges[0].End) - start + 1
+			c.Status(http.StatusPartialContent)
+			c.Set(fiber.HeaderContentRange, fmt.Sprintf("bytes %d-%d/%d", start, start+length-1, f.size))
+		}
+	}
+	if _, err := f.Seek(start, io.SeekStart); err != nil {
+		return errors.Join(err, f.closer.Close())
+	}
+	return c.SendStream(readCloser{io.LimitReader(f, length), f.closer}, int(length))
+}
+
+// readCloser closes the file when the answer has been sent.
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+func sendGzip(c *fiber.Ctx, f content) error {
+	c.Set(fiber.HeaderContentEncoding, "gzip")
+	if c.Method() == fiber.MethodHead {
+		return f.closer.Close()
+	}
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer f.closer.Close() // read only
+		gz, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err != nil { // the level is a constant
+			panic(err)
+		}
+		if _, err := io.Copy(gz, f); err == nil {
+			_ = gz.Close() // the connection is gone: nobody is left to be told
+		}
+	})
+	return nil
+}
+
+// acceptsGzip reads Accept-Encoding (RFC 9110 12.5.3); gzip;q=0 refuses.
+func acceptsGzip(c *fiber.Ctx) bool {
+	for _, e := range strings.Split(c.Get(fiber.HeaderAcceptEncoding), ",") {
+		name, params, _ := strings.Cut(strings.TrimSpace(e), ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			q, found := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
+			weight, err := strconv.ParseFloat(q, 64)
+			return !found || err == nil && weight > 0
+		}
+	}
+	return false
+}
+
+// matches reads If-None-Match (RFC 9110 13.1.2, weak comparison).
+func matches(header, tag string) bool {
+	if header == "*" {
+		return true
+	}
+	for _, t := range strings.Split(header, ",") {
+		if strings.TrimPrefix(strings.TrimSpace(t), "W/") == tag {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// FHIR's media types.
+const (
+	mimeFHIR   = "application/fhir+json; charset=utf-8"
+	mimeNDJSON = "application/fhir+ndjson"
+)
+
+// statusOf is the one place where error classes become HTTP statuses.
+func statusOf(code ehi.Code) int {
+	switch code {
+	case ehi.Invalid, ehi.Conflict:
+		return http.StatusBadRequest
+	case ehi.Unauthenticated:
+		return http.StatusUnauthorized
+	case ehi.Forbidden:
+		return http.StatusForbidden
+	case ehi.NotFound:
+		return http.StatusNotFound
+	case ehi.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case ehi.Throttled:
+		return http.StatusTooManyRequests
+	case ehi.Transient:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// handleError answers every error of every handler (EHI-16): an OAuth error on OAuth routes, JSON for administrators, a page for a
+// browser that asks for one, and an OperationOutcome for everybody else.
+func (s *Server) handleError(c *fiber.Ctx, err error) error {
+	if e, ok := errors.AsType[*auth.Error](err); ok {
+		c.Status(e.Status())
+		return c.JSON(fiber.Map{"error": e.Code, "error_description": e.Description})
+	}
+	status, code, text := s.describe(c, err)
+	c.Status(status)
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		c.Set(fiber.HeaderRetryAfter, "5")
+	}
+	switch {
+	case isAdmin(c):
+		return c.JSON(fiber.Map{"error": text})
+	case strings.HasPrefix(c.Path(), "/auth/"):
+		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
+	case wantsPage(c):
+		return c.Render("message", fiber.Map{"Title": http.StatusText(status), "Text": text}, "layout")
+	}
+	return outcome(c, status, "error", string(code), text)
+}
+
+// describe says what of an error the outside may know. What is ours to mend goes to the log instead.
+func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
+	if e, ok := errors.AsType[*ehi.Error](err); ok {
+		if e.Code == ehi.Transient {
+			s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
+		}
+		return statusOf(e.Code), e.Code, e.Message
+	}
+	if e, ok := errors.AsType[*fiber.Error](err); ok && e.Code < 500 {
+		code := ehi.Invalid
+		if e.Code == http.StatusNotFound {
+			code = ehi.NotFound
+		}
+		return e.Code, code, e.Message
+	}
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		return http.StatusRequestEntityTooLarge, ehi.TooLarge, errTooLarge.Error()
+	}
+	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", c.GetRespHeader(fiber.HeaderXRequestID), "err", err)
+	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
+}
+
+func oauthCode(status int) string {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		return "temporarily_unavailable"
+	case status >= 500:
+		return "server_error"
+	}
+	return "invalid_request"
+}
+
+// outcome answers with an OperationOutcome.
+func outcome(c *fiber.Ctx, status int, severity, code, text string) error {
+	return sendFHIR(c.Status(status), fhir.Outcome(severity, code, text))
+}
+
+// sendFHIR answers with a resource.
+func sendFHIR(c *fiber.Ctx, resource any) error {
+	return c.JSON(resource, mimeFHIR)
+}
+
+// wantsPage tells a person's browser from an API client: only the former names text/html.
+func wantsPage(c *fiber.Ctx) bool {
+	return strings.Contains(c.Get(fiber.HeaderAccept), fiber.MIMETextHTML)
+}
+
+func (s *Server) handleUnknown(c *fiber.Ctx) error {
+	return ehi.Errorf(ehi.NotFound, "There is nothing at %s %s", c.Method(), c.Path())
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+func isAdmin(c *fiber.Ctx) bool {
+	return c.Path() == "/admin" || strings.HasPrefix(c.Path(), "/admin/")
+}
+
+// observe counts and times every request by its route's template.
+func (s *Server) observe(c *fiber.Ctx) error {
+	start := time.Now()
+	telemetry.HTTPInFlight.Inc()
+	defer telemetry.HTTPInFlight.Dec()
+	err := c.Next()
+	if err != nil { // the status of an error is known once it is handled
+		if err = c.App().ErrorHandler(c, err); err != nil {
+			return err
+		}
+	}
+	route, method := c.Route().Path, c.Method()
+	telemetry.HTTPRequests.WithLabelValues(route, method, strconv.Itoa(c.Response().StatusCode())).Inc()
+	telemetry.HTTPSeconds.WithLabelValues(route, method).Observe(time.Since(start).Seconds())
+	return nil
+}
+
+func (s *Server) logPanic(c *fiber.Ctx, e any) {
+	s.Log.Error("panic in a handler", "route", c.Route().Path, "panic", e, "stack", string(debug.Stack()))
+}
+
+// limitBody bounds a body that is read at once, whether its length is announced or not (EHI-16: 413).
+func (s *Server) limitBody(c *fiber.Ctx) error {
+	if c.Request().Header.ContentLength() > maxBody {
+		return errTooLarge
+	}
+	stream := c.Context().RequestBodyStream()
+	if stream == nil {
+		return c.Next()
+	}
+	body, err := io.ReadAll(io.LimitReader(stream, maxBody+1))
+	if err != nil {
+		return ehi.Errorf(ehi.Invalid, "The body ended before its time")
+	}
+	if len(body) > maxBody {
+		return errTooLarge
+	}
+	c.Request().SetBody(body)
+	return c.Next()
+}
+
+var errTooLarge = ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", maxBody)
+
+// accessKey is where the bearer's Access is kept during a request.
+const accessKey = "access"
+
+// bearer lets requests pass whose access token has one of the scopes (SMART-9).
+func (s *Server) bearer(scopes ...string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		a, err := s.authenticate(c)
+		if err != nil {
+			return err
+		}
+		if !a.Scopes.Has(scopes...) {
+			return ehi.Errorf(ehi.Forbidden, "This needs the scope %s", strings.Join(scopes, " or "))
+		}
+		return c.Next()
+	}
+}
+
+// authenticate reads the Authorization header (RFC 6750 2.1).
+func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
+	header := c.Get(fiber.HeaderAuthorization)
+	if header == "" {
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi"`)
+		return nil, ehi.Errorf(ehi.Unauthenticated, "Unauthorized! No authorization header provided in request")
+	}
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = ""
+	}
+	a, err := s.Auth.Verify(strings.TrimSpace(token))
+	if err != nil {
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token", error_description="Invalid token"`)
+		return nil, ehi.Errorf(ehi.Unauthenticated, "Invalid token")
+	}
+	c.Locals(accessKey, a)
+	return a, nil
+}
+
+func access(c *fiber.Ctx) *auth.Access { return c.Locals(accessKey).(*auth.Access) }
+
+// ownJob finds the request's job. Somebody else's is as absent as one that never was (DESIGN section 4).
+func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := s.job(c)
+	if err != nil {
+		return nil, err
+	}
+	if a := access(c); j.Patient.ID != a.Patient || j.ClientID != a.ClientID {
+		return nil, errJobNotFound
+	}
+	return j, nil
+}
+
+// job finds the request's job, whosever it is.
+func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := s.Bus.Jobs.Peek(c.Context(), c.Params("id"))
+	if err != nil {
+		return nil, err
+	}
+	return j, expired(j)
+}
+
+// adminKey is where the administrator's name is kept during a request.
+const adminKey = "admin"
+
+// admin lets logged-in administrators pass.
+func (s *Server) admin(c *fiber.Ctx) error {
+	name, err := s.adminName(c)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
+	}
+	c.Locals(adminKey, name)
+	return c.Next()
+}
+
+// adminName is who is logged in as an administrator, "" for nobody.
+func (s *Server) adminName(c *fiber.Ctx) (string, error) {
+	if c.Cookies("sid") == "" {
+		return "", nil
+	}
+	sess, err := s.admins.Get(c)
+	if err != nil {
+		return "", err
+	}
+	name, _ := sess.Get("name").(string)
+	return name, nil
+}
+
+// ownerOrAdmin lets the job's client and administrators pass (EHI-14).
+func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
+	name, err := s.adminName(c)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		c.Locals(adminKey, name)
+		return c.Next()
+	}
+	return s.bearer(auth.ScopePatientExport)(c)
+}
+
+func adminOf(c *fiber.Ctx) string { name, _ := c.Locals(adminKey).(string); return name }
+
+// ready asks NATS, the record store and the disk (readiness).
+func (s *Server) ready(c *fiber.Ctx) bool {
+	err := errors.Join(s.Bus.Check(c.Context()), s.Source.Check(c.Context()), s.Files.Check())
+	if err != nil {
+		s.Log.Warn("not ready", "err", err)
+	}
+	return err == nil
+}

@@ -1,0 +1,138 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+// handleDiscovery is /.well-known/smart-configuration (SMART-1, REAL-9): it lists only what works.
+func (s *Server) handleDiscovery(c *fiber.Ctx) error {
+	origin := s.origin(c)
+	c.Set(fiber.HeaderCacheControl, "public, max-age=3600")
+	return c.JSON(fiber.Map{
+		"issuer":                                origin,
+		"jwks_uri":                              origin + "/auth/jwks",
+		"authorization_endpoint":                origin + "/auth/authorize",
+		"token_endpoint":                        origin + "/auth/token",
+		"grant_types_supported":                 []string{"authorization_code", "refresh_token"},
+		"response_types_supported":              []string{"code"},
+		"scopes_supported":                      auth.ScopesSupported(),
+		"code_challenge_methods_supported":      []string{"S256"},
+		"token_endpoint_auth_methods_supported": []string{"none"},
+		"id_token_signing_alg_values_supported": []string{"ES256"},
+		"subject_types_supported":               []string{"public"},
+		"capabilities": []string{
+			"launch-standalone", "authorize-post", "client-public", "context-standalone-patient", "context-banner", "permission-patient",
+			"permission-offline", "permission-online", "permission-v1", "permission-v2", "sso-openid-connect",
+		},
+	})
+}
+
+func (s *Server) handleJWKS(c *fiber.Ctx) error {
+	set, err := s.Auth.JWKS()
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderCacheControl, "public, max-age=3600")
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(set)
+}
+
+// authorizeParameters are the request's parameters, of the query or of the form (SMART-2).
+func authorizeParameters(c *fiber.Ctx) (url.Values, error) {
+	if c.Method() == fiber.MethodPost {
+		return formParameters(c)
+	}
+	q, err := url.ParseQuery(string(c.Request().URI().QueryString()))
+	if err != nil {
+		return nil, &auth.Error{Code: "invalid_request", Description: "The query cannot be read"}
+	}
+	return q, nil
+}
+
+// formParameters reads an application/x-www-form-urlencoded body and nothing else (SMART-4).
+func formParameters(c *fiber.Ctx) (url.Values, error) {
+	if mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";"); !strings.EqualFold(strings.TrimSpace(mime), fiber.MIMEApplicationForm) {
+		return nil, &auth.Error{Code: "invalid_request", Description: "The body must be application/x-www-form-urlencoded"}
+	}
+	v, err := url.ParseQuery(string(c.Body()))
+	if err != nil {
+		return nil, &auth.Error{Code: "invalid_request", Description: "The body cannot be read"}
+	}
+	return v, nil
+}
+
+// handleAuthorize checks the request and shows the patient what is asked for (SMART-2), or takes the sandbox's shortcut (SMART-10).
+func (s *Server) handleAuthorize(c *fiber.Ctx) error {
+	q, err := authorizeParameters(c)
+	if err != nil {
+		return err
+	}
+	req, err := s.Auth.Check(q, s.audiences(c))
+	if err != nil {
+		return refuseAuthorize(c, req, err)
+	}
+	if s.Sandbox && q.Get("_patient") != "" && q.Get("_auth_success") != "" {
+		return s.shortcut(c, req, q)
+	}
+	return c.Redirect("/authorize-app?"+q.Encode(), http.StatusFound)
+}
+
+// refuseAuthorize sends an error back to the client where its redirect_uri is known good, else to the browser.
+func refuseAuthorize(c *fiber.Ctx, req auth.Request, err error) error {
+	if e, ok := errors.AsType[*auth.Error](err); ok && e.Redirectable {
+		return c.Redirect(req.ErrorRedirect(e), http.StatusFound)
+	}
+	if e, ok := errors.AsType[*auth.Error](err); ok && wantsPage(c) {
+		return ehi.Errorf(ehi.Invalid, "The application's request cannot be trusted: %s", e.Description)
+	}
+	return err
+}
+
+// shortcut answers as if the given patient had agreed, or refused.
+func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
+	if q.Get("_auth_success") == "0" {
+		return s.deny(c, req)
+	}
+	if _, err := s.Source.Patient(c.Context(), q.Get("_patient")); err != nil {
+		if ehi.CodeOf(err) == ehi.NotFound {
+			return c.Redirect(req.ErrorRedirect(&auth.Error{Code: "invalid_request", Description: `Invalid "_patient" parameter`}), http.StatusFound)
+		}
+		return err
+	}
+	return s.agree(c, req, q.Get("_patient"))
+}
+
+func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
+	code, err := s.Auth.IssueCode(c.Context(), req, patient)
+	if err != nil {
+		return err
+	}
+	return c.Redirect(req.Redirect(url.Values{"code": {code}}), http.StatusFound)
+}
+
+func (s *Server) deny(c *fiber.Ctx, req auth.Request) error {
+	return c.Redirect(req.ErrorRedirect(&auth.Error{Code: "access_denied", Description: "The patient refused the application's request"}), http.StatusFound)
+}
+
+// handleToken is the token endpoint (SMART-4).
+func (s *Server) handleToken(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	c.Set(fiber.HeaderPragma, "no-cache")
+	form, err := formParameters(c)
+	if err != nil {
+		return err
+	}
+	tokens, err := s.Auth.Token(c.Context(), form)
+	if err != nil {
+		return err
+	}
+	return c.JSON(tokens)
+}

@@ -1,0 +1,119 @@
+package server
+
+import (
+	"io/fs"
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/gofiber/fiber/v2/middleware/cors"
+	"github.com/gofiber/fiber/v2/middleware/csrf"
+	"github.com/gofiber/fiber/v2/middleware/etag"
+	"github.com/gofiber/fiber/v2/middleware/filesystem"
+	"github.com/gofiber/fiber/v2/middleware/healthcheck"
+	"github.com/gofiber/fiber/v2/middleware/helmet"
+	"github.com/gofiber/fiber/v2/middleware/recover"
+	"github.com/gofiber/fiber/v2/middleware/requestid"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"ehi-server/api/web"
+	"ehi-server/auth"
+	"ehi-server/shared/telemetry"
+)
+
+// routes is every route of the server.
+func (s *Server) routes() {
+	app := s.app
+	app.Use(requestid.New(), s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
+
+	app.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(telemetry.Registry, promhttp.HandlerOpts{})))
+	app.Use(healthcheck.New(healthcheck.Config{
+		LivenessEndpoint: "/healthz", ReadinessEndpoint: "/readyz", ReadinessProbe: s.ready,
+	}))
+
+	// Uploads are streamed; every other body is read at once and bounded.
+	admin := app.Group("/admin")
+	admin.Post("/jobs/:id/add-files", s.admin, s.handleAddFiles)
+	app.Use(s.limitBody)
+
+	for _, base := range bases {
+		s.fhirRoutes(app.Group(base + "/fhir"))
+	}
+
+	export := s.bearer(auth.ScopePatientExport)
+	jobs := app.Group("/jobs/:id")
+	jobs.Get("/customize", s.handleForm)
+	jobs.Post("", s.handleSubmit)
+	jobs.Get("/status", export, s.handleStatus)
+	jobs.Delete("/status", export, s.handleDelete)
+	jobs.Get("/metadata", s.ownerOrAdmin, s.handleMetadata)
+	jobs.Get("/download/attachments/:file", export, s.handleAttachment)
+	jobs.Get("/download/:file", export, s.handleDownload)
+
+	app.Get("/auth/jwks", s.handleJWKS)
+	app.Get("/auth/authorize", s.handleAuthorize)
+	app.Post("/auth/authorize", s.handleAuthorize)
+	app.Post("/auth/token", s.handleToken)
+
+	guard := csrf.New(csrf.Config{
+		KeyLookup: "form:_csrf", CookieName: "ehi_csrf", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode,
+		CookieSessionOnly: true, Expiration: patientMaxAge, Storage: s.Bus.Sessions,
+	})
+	app.Get("/patient-login", guard, s.handleLoginPage)
+	app.Post("/patient-login", guard, s.handleLogin)
+	app.Get("/authorize-app", guard, s.handleConsentPage)
+	app.Post("/authorize-app", guard, s.handleConsent)
+
+	admin.Post("/login", s.handleAdminLogin)
+	admin.Get("/logout", s.handleAdminLogout)
+	admin.Get("/jobs", s.admin, s.handleAdminJobs)
+	admin.Get("/jobs/:id", s.admin, s.handleAdminJob)
+	admin.Delete("/jobs/:id", s.admin, s.handleAdminDelete)
+	admin.Post("/jobs/:id/approve", s.admin, s.handleApprove)
+	admin.Post("/jobs/:id/reject", s.admin, s.handleReject)
+	admin.Post("/jobs/:id/remove-files", s.admin, s.handleRemoveFiles)
+
+	app.Get("/docs/ehi", s.handleDocs)
+	app.Get("/", s.handleHome)
+	assets, err := fs.Sub(web.Files, "assets")
+	if err != nil { // the folder is part of the build
+		panic(err)
+	}
+	app.Use("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
+	app.Use(s.handleUnknown)
+}
+
+// fhirRoutes is what stands below each variant of the FHIR base (EHI-1).
+func (s *Server) fhirRoutes(r fiber.Router) {
+	export := s.bearer(auth.ScopePatientExport)
+	for _, operation := range []string{"$ehi-export", "%24ehi-export"} {
+		r.Post("/Patient/:id/"+operation, export, s.handleKickOff)
+	}
+	r.Get("/.well-known/smart-configuration", s.handleDiscovery)
+	r.Get("/metadata", s.handleCapabilities)
+	r.Get("/OperationDefinition/ehi-export", s.handleOperationDefinition)
+	read := s.bearer(auth.ScopePatientRS, auth.ScopePatientRead)
+	r.Get("/Patient", read, s.handlePatientSearch)
+	r.Get("/Patient/:id", read, s.handlePatient)
+}
+
+// exposed are the headers that a browser's client may read (EHI-15, REAL-14).
+const exposed = "Content-Location, Link, Retry-After, X-Progress, Expires, ETag, Content-Disposition, Content-Length, Content-Range, WWW-Authenticate, X-Request-Id"
+
+// public opens everything but the administrator's routes to scripts of any origin, without credentials (EHI-15).
+func (s *Server) public() fiber.Handler {
+	return cors.New(cors.Config{
+		Next:         isAdmin,
+		AllowOrigins: "*", AllowMethods: "GET,HEAD,POST,DELETE,OPTIONS",
+		AllowHeaders: "Authorization, Content-Type, Accept, Prefer, Range, If-Range, If-None-Match", ExposeHeaders: exposed, MaxAge: 86400,
+	})
+}
+
+// headers are the security headers of every answer. Pages load nothing but their own style sheet; form-action is left open,
+// because browsers apply it to the redirect that leads back to the application.
+func (s *Server) headers() fiber.Handler {
+	return helmet.New(helmet.Config{
+		ContentSecurityPolicy: "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+		XFrameOptions:         "DENY", ReferrerPolicy: "no-referrer", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
+	})
+}

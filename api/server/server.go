@@ -1,0 +1,165 @@
+package server
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/session"
+	"github.com/gofiber/template/html/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/api/web"
+	"ehi-server/auth"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// Config is what the server is told once, at start. Defaults are those of the command line (see node.Config).
+type Config struct {
+	// BaseURL is the origin (and prefix) that clients see, without a final slash.
+	BaseURL string
+	// Aliases are further origins that name this server in aud: localhost and 127.0.0.1 where the listener is on loopback.
+	Aliases []string
+	// Sandbox opens the shortcuts of SMART-10.
+	Sandbox bool
+	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed.
+	TrustedProxies []string
+	// BareLink sends the Link header without angle brackets to every client (EHI-2).
+	BareLink bool
+	// AdminUser and AdminPassword open /admin.
+	AdminUser, AdminPassword string
+	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
+	JobTTL, FileTTL time.Duration
+	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload (EHI-11).
+	AttachmentBytes    int64
+	AttachmentsPerCall int
+}
+
+// Deps is what the server works on.
+type Deps struct {
+	Bus    *bus.Bus
+	Auth   *auth.Server
+	Source source.Source
+	Files  *files.Local
+	Log    *slog.Logger
+}
+
+// Server is the HTTP application.
+type Server struct {
+	Config
+	Deps
+	app      *fiber.App
+	patients *session.Store // who is logged in on the patient's pages
+	admins   *session.Store
+	progress *progressBook
+}
+
+// Limits of requests.
+const (
+	maxBody       = 1 << 20 // bytes of any body but an upload
+	maxHeaders    = 16 << 10
+	readTimeout   = 60 * time.Second
+	idleTimeout   = 120 * time.Second
+	patientMaxAge = time.Hour
+	adminMaxAge   = 8 * time.Hour
+)
+
+// New builds the application; Close releases it.
+func New(c Config, d Deps) (*Server, error) {
+	views, err := fs.Sub(web.Files, "templates")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Config: c, Deps: d}
+	if s.progress, err = followProgress(d.Bus); err != nil {
+		return nil, fmt.Errorf("follow progress: %w", err)
+	}
+	secure := strings.HasPrefix(c.BaseURL, "https://")
+	s.patients = session.New(session.Config{
+		Storage: d.Bus.Sessions, KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
+		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
+	})
+	s.admins = session.New(session.Config{
+		Storage: d.Bus.Sessions, KeyLookup: "cookie:sid", Expiration: adminMaxAge,
+		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
+	})
+	s.app = fiber.New(fiber.Config{
+		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
+		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
+		Views:     html.NewFileSystem(http.FS(views), ".html"),
+		BodyLimit: maxBody, StreamRequestBody: true, ReadBufferSize: maxHeaders,
+		ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		EnableTrustedProxyCheck: true, TrustedProxies: c.TrustedProxies,
+	})
+	s.routes()
+	return s, nil
+}
+
+// Serve answers requests on ln until Shutdown.
+func (s *Server) Serve(ln net.Listener) error { return s.app.Listener(ln) }
+
+// Shutdown stops taking requests and waits for those under way, for at most d.
+func (s *Server) Shutdown(d time.Duration) error { return s.app.ShutdownWithTimeout(d) }
+
+// Close releases what New took; the server has been shut down before.
+func (s *Server) Close() error { return s.progress.stop() }
+
+// origin is the base of every URL in an answer: what a trusted proxy says that the client sees, or the configured base. The Host
+// header alone is never believed.
+func (s *Server) origin(c *fiber.Ctx) string {
+	if c.IsProxyTrusted() && len(s.TrustedProxies) > 0 && c.Get(fiber.HeaderXForwardedHost) != "" {
+		return c.BaseURL()
+	}
+	return s.BaseURL
+}
+
+// bases are the path variants of the FHIR base (EHI-1).
+var bases = []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
+
+// audiences lists what aud may be: every variant of the FHIR base.
+func (s *Server) audiences(c *fiber.Ctx) []string {
+	var out []string
+	for _, origin := range append([]string{s.origin(c)}, s.Aliases...) {
+		for _, b := range bases {
+			out = append(out, origin+b+"/fhir")
+		}
+	}
+	return out
+}
+
+// LoopbackAliases are the other names under which a listener on loopback is reached.
+func LoopbackAliases(base string) []string {
+	u, err := url.Parse(base)
+	if err != nil || u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" && u.Hostname() != "::1" {
+		return nil
+	}
+	var out []string
+	for _, host := range []string{"127.0.0.1", "localhost", "::1"} {
+		out = append(out, u.Scheme+"://"+net.JoinHostPort(host, u.Port()))
+	}
+	return out
+}
+
+func jobURL(origin, id, rest string) string { return origin + "/jobs/" + id + rest }
+
+// now is the server's clock: UTC, as all instants on the wire.
+func now() time.Time { return time.Now().UTC() }
+
+// expired hides a job whose time is up, also before the janitor has come by.
+func expired(j *ehi.Job) error {
+	if j.Expired(now()) {
+		return errJobNotFound
+	}
+	return nil
+}
+
+var errJobNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
