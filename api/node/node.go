@@ -21,6 +21,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
 
@@ -208,6 +209,11 @@ func workerName() string {
 		host = "unknown"
 	}
 	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
+// Patients lists patients of the record store, for tests and benchmarks.
+func (n *Node) Patients(ctx context.Context, limit int) ([]ehi.Patient, error) {
+	return n.source.Patients(ctx, limit)
 }
 
 // Run serves until ctx ends, then stops taking requests, hands running exports back and returns.

@@ -1,0 +1,343 @@
+// Package client is a Go client of the EHI Export API: authorise, kick off, submit the form, poll, download, delete; and of the
+// administrator's routes. Tests, benchmarks and the load test drive a server through it and nothing else. It speaks plain HTTP and
+// shares no code with the server but the wire types.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"ehi-server/shared/ehi"
+)
+
+// Defaults of the sandbox.
+const (
+	ClientID    = "test_client_id"
+	RedirectURI = "http://127.0.0.1:3000/"
+	Scope       = "offline_access patient/$ehi-export patient/*.rs launch/patient"
+)
+
+// Client talks to one server as one application or administrator. Copies share connections.
+type Client struct {
+	Base  string // origin, without a final slash
+	Token string // bearer, "" for none
+	sid   string // administrator's session
+	http  *http.Client
+}
+
+// New makes a client without credentials. It follows no redirects.
+func New(base string) *Client {
+	return &Client{Base: base, http: &http.Client{
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 2048, DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Close gives idle connections back.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Answer is a response whose body has been read.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Error is an answer that was not expected.
+type Error struct {
+	Request string
+	Answer
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s answered %d: %.300s", e.Request, e.Status, e.Body)
+}
+
+// Do sends a request; target is a path or a whole URL.
+func (c *Client) Do(ctx context.Context, method, target string, body io.Reader, header ...string) (*Answer, error) {
+	resp, err := c.send(ctx, method, target, body, header...)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() // read to its end below
+	data, err := io.ReadAll(resp.Body)
+	return &Answer{resp.StatusCode, resp.Header, data}, err
+}
+
+func (c *Client) send(ctx context.Context, method, target string, body io.Reader, header ...string) (*http.Response, error) {
+	if strings.HasPrefix(target, "/") {
+		target = c.Base + target
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	if c.sid != "" {
+		req.Header.Set("Cookie", c.sid)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	return c.http.Do(req)
+}
+
+// expect sends a request and turns any other status into an *Error.
+func (c *Client) expect(ctx context.Context, status int, method, target string, body io.Reader, header ...string) (*Answer, error) {
+	a, err := c.Do(ctx, method, target, body, header...)
+	if err != nil {
+		return nil, err
+	}
+	if a.Status != status {
+		return a, &Error{method + " " + target, *a}
+	}
+	return a, nil
+}
+
+// Tokens is the token endpoint's answer.
+type Tokens struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	Scope        string `json:"scope"`
+	Patient      string `json:"patient"`
+}
+
+// Authorize runs the code flow with PKCE by the sandbox's shortcut (SMART-10) and returns a client with the patient's token.
+func (c *Client) Authorize(ctx context.Context, patient string) (*Client, Tokens, error) {
+	verifier := random()
+	sum := sha256.Sum256([]byte(verifier))
+	q := url.Values{
+		"response_type": {"code"}, "client_id": {ClientID}, "redirect_uri": {RedirectURI}, "scope": {Scope}, "state": {"st"},
+		"aud": {c.Base + "/fhir"}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])},
+		"_patient": {patient}, "_auth_success": {"1"},
+	}
+	a, err := c.expect(ctx, http.StatusFound, http.MethodGet, "/auth/authorize?"+q.Encode(), nil)
+	if err != nil {
+		return nil, Tokens{}, err
+	}
+	back, err := url.Parse(a.Header.Get("Location"))
+	if err != nil {
+		return nil, Tokens{}, err
+	}
+	code := back.Query().Get("code")
+	if code == "" {
+		return nil, Tokens{}, fmt.Errorf("no code in %s", back)
+	}
+	var t Tokens
+	err = c.form(ctx, "/auth/token", url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {RedirectURI}, "client_id": {ClientID}, "code_verifier": {verifier},
+	}, &t)
+	return &Client{Base: c.Base, Token: t.AccessToken, http: c.http}, t, err
+}
+
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails (crypto/rand since Go 1.24)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func (c *Client) form(ctx context.Context, path string, v url.Values, into any) error {
+	a, err := c.expect(ctx, http.StatusOK, http.MethodPost, path, strings.NewReader(v.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(a.Body, into)
+}
+
+// Job is a job as its kick-off announced it.
+type Job struct {
+	ID        string
+	StatusURL string
+	Link      string // the Link header, "" where the form is off
+}
+
+// KickOff starts an export. base is "" or one of the path variants of EHI-1; body is a Parameters resource or nil.
+func (c *Client) KickOff(ctx context.Context, base, patient string, body []byte) (Job, error) {
+	var r io.Reader
+	header := []string{"Prefer", "respond-async", "Accept", "application/fhir+json"}
+	if body != nil {
+		r = bytes.NewReader(body)
+		header = append(header, "Content-Type", "application/fhir+json")
+	}
+	a, err := c.expect(ctx, http.StatusAccepted, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", r, header...)
+	if err != nil {
+		return Job{}, err
+	}
+	j := Job{StatusURL: a.Header.Get("Content-Location"), Link: a.Header.Get("Link")}
+	_, rest, ok := strings.Cut(j.StatusURL, "/jobs/")
+	id, tail, _ := strings.Cut(rest, "/")
+	if !ok || tail != "status" {
+		return j, fmt.Errorf("Content-Location is %q", j.StatusURL)
+	}
+	j.ID = id
+	return j, nil
+}
+
+// Submit sends the release form as the job's client.
+func (c *Client) Submit(ctx context.Context, job string, form any) (*Answer, error) {
+	return c.postJSON(ctx, "/jobs/"+job, form)
+}
+
+func (c *Client) postJSON(ctx context.Context, path string, v any) (*Answer, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return c.Do(ctx, http.MethodPost, path, bytes.NewReader(body), "Content-Type", "application/json")
+}
+
+// Wait polls the status until the manifest is there. pause is the time between two polls; zero is the server's Retry-After.
+func (c *Client) Wait(ctx context.Context, statusURL string, pause time.Duration) (*ehi.Manifest, error) {
+	for {
+		a, err := c.Do(ctx, http.MethodGet, statusURL, nil)
+		if err != nil {
+			return nil, err
+		}
+		switch a.Status {
+		case http.StatusOK:
+			m := &ehi.Manifest{}
+			return m, json.Unmarshal(a.Body, m)
+		case http.StatusAccepted:
+		default:
+			return nil, &Error{"GET " + statusURL, *a}
+		}
+		wait := pause
+		if wait == 0 {
+			seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+			if err != nil {
+				return nil, fmt.Errorf("Retry-After: %w", err)
+			}
+			wait = time.Duration(seconds) * time.Second
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Download reads one file.
+func (c *Client) Download(ctx context.Context, target string) ([]byte, error) {
+	a, err := c.expect(ctx, http.StatusOK, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return a.Body, nil
+}
+
+// Delete aborts or forgets a job.
+func (c *Client) Delete(ctx context.Context, statusURL string) error {
+	_, err := c.expect(ctx, http.StatusAccepted, http.MethodDelete, statusURL, nil)
+	return err
+}
+
+// AdminLogin returns a client with an administrator's session.
+func (c *Client) AdminLogin(ctx context.Context, user, password string) (*Client, error) {
+	a, err := c.postJSON(ctx, "/admin/login", map[string]string{"username": user, "password": password})
+	if err != nil {
+		return nil, err
+	}
+	if a.Status != http.StatusOK {
+		return nil, &Error{"POST /admin/login", *a}
+	}
+	sid, _, _ := strings.Cut(a.Header.Get("Set-Cookie"), ";")
+	return &Client{Base: c.Base, sid: sid, http: c.http}, nil
+}
+
+// AdminJob is a job as administrators see it (EHI-10).
+type AdminJob struct {
+	ID          string           `json:"id"`
+	Status      ehi.Status       `json:"status"`
+	Manifest    *ehi.Manifest    `json:"manifest"`
+	Counts      map[string]int64 `json:"counts"`
+	Withheld    map[string]int64 `json:"withheld"`
+	Error       string           `json:"error"`
+	AutoApprove bool             `json:"autoApprove"`
+	Attachments []struct {
+		Title string `json:"title"`
+		URL   string `json:"url"`
+		Size  int64  `json:"size"`
+		Hash  string `json:"hash"`
+		Type  string `json:"contentType"`
+	} `json:"attachments"`
+	Parameters map[string]struct {
+		Enabled bool `json:"enabled"`
+	} `json:"parameters"`
+}
+
+// Job reads a job.
+func (c *Client) Job(ctx context.Context, id string) (AdminJob, error) {
+	a, err := c.expect(ctx, http.StatusOK, http.MethodGet, "/admin/jobs/"+id, nil)
+	return adminJob(a, err)
+}
+
+// Act does approve or reject.
+func (c *Client) Act(ctx context.Context, id, action string) (AdminJob, error) {
+	a, err := c.expect(ctx, http.StatusOK, http.MethodPost, "/admin/jobs/"+id+"/"+action, nil)
+	return adminJob(a, err)
+}
+
+func adminJob(a *Answer, err error) (j AdminJob, _ error) {
+	if err != nil {
+		return j, err
+	}
+	return j, json.Unmarshal(a.Body, &j)
+}
+
+// File is a document to upload.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// AddFiles uploads documents.
+func (c *Client) AddFiles(ctx context.Context, id string, files ...File) (*Answer, error) {
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	for _, f := range files {
+		part, err := w.CreateFormFile("attachments", f.Name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := part.Write(f.Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return c.Do(ctx, http.MethodPost, "/admin/jobs/"+id+"/add-files", &body, "Content-Type", w.FormDataContentType())
+}
+
+// RemoveFiles removes documents by name.
+func (c *Client) RemoveFiles(ctx context.Context, id string, names ...string) (*Answer, error) {
+	return c.postJSON(ctx, "/admin/jobs/"+id+"/remove-files", map[string][]string{"params": names})
+}
+
+// WaitJob waits until a job has a status. It polls without a pause: for tests.
+func (c *Client) WaitJob(ctx context.Context, id string, status ehi.Status) (AdminJob, error) {
+	for {
+		j, err := c.Job(ctx, id)
+		if err != nil || j.Status == status {
+			return j, err
+		}
+		if j.Status.Settled() {
+			return j, fmt.Errorf("job %s ended as %s: %s", id, j.Status, j.Error)
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package e2e
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/records"
+)
+
+// The oracle: EHI-8 and EHI-9 written again in a few lines over encoding/json values, for the records at hand.
+
+// categoryOf is the line of the form that a resource falls under, "" for always.
+func categoryOf(r records.Resource) string {
+	text, err := json.Marshal([]any{r["category"], r["type"], r["modality"]})
+	if err != nil {
+		panic(err)
+	}
+	has := func(code string) bool { return strings.Contains(string(text), `"code":"`+code+`"`) }
+	switch r["resourceType"] {
+	case "Patient", "Practitioner", "Organization", "Location":
+		return ""
+	case "Encounter", "Procedure":
+		return "visits"
+	case "Observation", "DiagnosticReport":
+		if has("laboratory") || has("LAB") {
+			return "labs"
+		}
+		return ""
+	case "Claim", "ExplanationOfBenefit", "Coverage", "Account":
+		return "billing"
+	case "ImagingStudy":
+		return "radiology"
+	case "Media":
+		return "photographs"
+	case "DocumentReference":
+		for code, key := range map[string]string{"18842-5": "dischargeSummary", "11504-8": "operative", "11526-1": "pathology", "18748-4": "radiology", "72170-4": "photographs"} {
+			if has(code) {
+				return key
+			}
+		}
+		return "other"
+	}
+	return "medicalRecord"
+}
+
+// sensitiveCodes are those of the shipped table that occur in the records at hand.
+var sensitiveCodes = map[string]string{
+	"86406008": "hiv", "7200002": "alcoholAndDrug", "413473000": "alcoholAndDrug", "370143000": "mentalHealth", "171207006": "mentalHealth",
+	"706893006": "domesticViolence", "248110007": "sexualAssault", "51968-6": "genetic", "STD": "other", "R": "confidential",
+}
+
+func sensitivities(v any) (out []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		if code, ok := v["code"].(string); ok && v["system"] != nil && sensitiveCodes[code] != "" {
+			out = append(out, sensitiveCodes[code])
+		}
+		for _, e := range v {
+			out = append(out, sensitivities(e)...)
+		}
+	case []any:
+		for _, e := range v {
+			out = append(out, sensitivities(e)...)
+		}
+	}
+	return out
+}
+
+// expected says which keys of a full export a form lets out.
+func expected(full map[string]records.Resource, f form) map[string]bool {
+	out := map[string]bool{}
+	for key, r := range full {
+		c := categoryOf(r)
+		ok := c == "" || f["parameters"][c]["enabled"] == true
+		for _, a := range sensitivities(r) {
+			ok = ok && (r["resourceType"] == "Patient" || f["authorizations"][a]["value"] == true)
+		}
+		if ok {
+			out[key] = true
+		}
+	}
+	for key, r := range full { // a Provenance says nothing without its target
+		targets, _ := r["target"].([]any)
+		if r["resourceType"] == "Provenance" && out[key] && len(targets) > 0 && !slices.ContainsFunc(targets, func(t any) bool {
+			return out[t.(map[string]any)["reference"].(string)]
+		}) {
+			delete(out, key)
+		}
+		if m, ok := r["medicationReference"].(map[string]any); ok && out[key] && !out[m["reference"].(string)] {
+			delete(out, key)
+		}
+	}
+	return out
+}
+
+// checkReleased compares an export with the oracle: exactly the right resources; each reference resolves, is absolute, contained
+// or masked; no withheld id anywhere; and apart from masked values everything is as in the full export.
+func checkReleased(t *testing.T, full, got map[string]records.Resource, text string, f form) {
+	t.Helper()
+	want := expected(full, f)
+	for key := range want {
+		if got[key] == nil {
+			t.Errorf("%s should have been released", key)
+		}
+	}
+	for key, r := range got {
+		if !want[key] {
+			t.Errorf("%s should have been withheld", key)
+			continue
+		}
+		records.References(r, func(ref string) string {
+			if got[ref] == nil && !strings.HasPrefix(ref, "#") && !strings.HasPrefix(ref, "http") {
+				t.Errorf("%s: reference %s leads out of the export", key, ref)
+			}
+			return ref
+		})
+		if p := difference(full[key], r, key); p != "" {
+			t.Errorf("%s differs from its source at %s", key, p)
+		}
+	}
+	for key := range full {
+		_, id, _ := strings.Cut(key, "/")
+		if !want[key] && strings.Contains(text, id) {
+			t.Errorf("the id of withheld %s is in the export", key)
+		}
+	}
+}
+
+// difference finds where got is neither as in the source nor masked; "" where all is well.
+func difference(source, got any, path string) string {
+	if cmp.Equal(source, got) {
+		return ""
+	}
+	switch s := source.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return path
+		}
+		if isMasked(g) {
+			return ""
+		}
+		for k, v := range s {
+			if masked, ok := g["_"+k].(map[string]any); ok && isMasked(masked) && g[k] == nil {
+				continue
+			}
+			if k == "presentedForm" && g[k] == nil {
+				continue
+			}
+			if p := difference(v, g[k], path+"."+k); p != "" {
+				return p
+			}
+		}
+		for k := range g {
+			if s[k] == nil && s[strings.TrimPrefix(k, "_")] == nil {
+				return path + "." + k
+			}
+		}
+		return ""
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(s) {
+			return path
+		}
+		for i := range s {
+			if p := difference(s[i], g[i], path+"[]"); p != "" {
+				return p
+			}
+		}
+		return ""
+	}
+	return path
+}
+
+func isMasked(v map[string]any) bool {
+	text, err := json.Marshal(v)
+	return err == nil && string(text) == `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
+}
+
+// keys is all lines of the form, as newForm takes them.
+func keys() (out []string) {
+	for _, c := range ehi.Categories() {
+		out = append(out, string(c.Key))
+	}
+	for _, a := range ehi.Authorizations() {
+		out = append(out, "a:"+string(a.Key))
+	}
+	return out
+}

@@ -1,0 +1,240 @@
+// Package e2e runs the whole server and drives it over HTTP, on real records and on the demo patients.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/records"
+)
+
+func TestMain(m *testing.M) {
+	runChild() // a crash test's server process ends here
+	goleak.VerifyTestMain(m,
+		// Started once a process by fasthttp for its Date header, and never ended by it.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// config is a server for tests: a free port, everything else as it is by default.
+func config() node.Config {
+	return node.Config{
+		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, AckWait: time.Second, MaxDeliver: 5, MaxQueue: 100_000,
+		JobTTL: time.Hour, FileTTL: time.Hour, KeeperEvery: time.Hour, AttachmentBytes: 1 << 20, AttachmentsPerCall: 10,
+		AdminUser: "admin", AdminPassword: "admin-password", Demo: true,
+	}
+}
+
+// world is a running server and who talks to it.
+type world struct {
+	t     *testing.T
+	node  *node.Node
+	open  *client.Client // nobody in particular
+	admin *client.Client
+	data  string
+}
+
+// start runs a server on a data folder until the test ends.
+func start(t *testing.T, data string, cfg node.Config, opts node.Options) *world {
+	t.Helper()
+	n, err := node.Open(t.Context(), cfg, data, slog.New(slog.DiscardHandler), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	w := &world{t: t, node: n, open: client.New(n.URL), data: data}
+	t.Cleanup(func() {
+		w.open.Close()
+		cancel()
+		if err := errors.Join(<-done, n.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	w.admin, err = w.open.AdminLogin(t.Context(), "admin", "admin-password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// startOnRecords imports the real records first.
+func startOnRecords(t *testing.T) *world {
+	t.Helper()
+	data := t.TempDir()
+	importRecords(t, data)
+	return start(t, data, config(), node.Options{})
+}
+
+func importRecords(t *testing.T, data string) {
+	t.Helper()
+	dir := records.Dir(t)
+	store, err := node.OpenStore(data, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Import(t.Context(), []string{dir}, dataset.ImportOptions{Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) patient(id string) *client.Client {
+	w.t.Helper()
+	c, _, err := w.open.Authorize(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) kickOff(c *client.Client, base, patient string, body []byte) client.Job {
+	w.t.Helper()
+	j, err := c.KickOff(w.t.Context(), base, patient, body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
+func (w *world) submit(c *client.Client, job string, f form) {
+	w.t.Helper()
+	if a, err := c.Submit(w.t.Context(), job, f); err != nil || a.Status != 200 {
+		w.t.Fatalf("submit: %v %+v", err, a)
+	}
+}
+
+func (w *world) wait(job string, status ehi.Status) client.AdminJob {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	defer cancel()
+	j, err := w.admin.WaitJob(ctx, job, status)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
+func (w *world) manifest(c *client.Client, j client.Job) *ehi.Manifest {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	defer cancel()
+	m, err := c.Wait(ctx, j.StatusURL, time.Millisecond)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+// export runs one export with a form (nil: none) and returns its resources by key and all of its text.
+func (w *world) export(patient string, f form) (map[string]records.Resource, string) {
+	w.t.Helper()
+	c := w.patient(patient)
+	base := "/auto-approve"
+	if f == nil {
+		base += "/no-form"
+	}
+	j := w.kickOff(c, base, patient, nil)
+	if f != nil {
+		w.submit(c, j.ID, f)
+	}
+	out, text := w.download(c, w.manifest(c, j))
+	if err := c.Delete(w.t.Context(), j.StatusURL); err != nil {
+		w.t.Fatal(err)
+	}
+	return out, text
+}
+
+// download reads all files of a manifest and checks their framing (REAL-3).
+func (w *world) download(c *client.Client, m *ehi.Manifest) (map[string]records.Resource, string) {
+	w.t.Helper()
+	out := map[string]records.Resource{}
+	var text strings.Builder
+	for _, e := range m.Output {
+		data, err := c.Download(w.t.Context(), e.URL)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		text.Write(data)
+		lines := bytes.Split(data, []byte{'\n'})
+		if n := len(lines) - 1; n == 0 || len(lines[n]) != 0 || int64(n) != e.Count {
+			w.t.Fatalf("%s has %d lines, the manifest says %d", e.URL, n, e.Count)
+		}
+		for _, line := range lines[:len(lines)-1] {
+			var r records.Resource
+			if err := json.Unmarshal(line, &r); err != nil {
+				w.t.Fatalf("%s: %v in %.200s", e.URL, err, line)
+			}
+			if r["resourceType"] != e.Type {
+				w.t.Errorf("%s holds a %s", e.URL, r["resourceType"])
+			}
+			if out[records.Key(r)] != nil {
+				w.t.Errorf("%s twice", records.Key(r))
+			}
+			out[records.Key(r)] = r
+		}
+	}
+	return out, text.String()
+}
+
+// form is the wire form of EHI-7.
+type form map[string]map[string]map[string]any
+
+// newForm enables categories and authorizations: "labs", "a:hiv".
+func newForm(on ...string) form {
+	f := form{"parameters": {}, "authorizations": {}}
+	for _, c := range ehi.Categories() {
+		f["parameters"][string(c.Key)] = map[string]any{"name": c.Name, "enabled": false}
+	}
+	for _, a := range ehi.Authorizations() {
+		f["authorizations"][string(a.Key)] = map[string]any{"name": a.Name, "value": false}
+	}
+	for _, key := range on {
+		if a, ok := strings.CutPrefix(key, "a:"); ok {
+			f["authorizations"][a]["value"] = true
+			continue
+		}
+		f["parameters"][key]["enabled"] = true
+	}
+	return f
+}
+
+// dates sets the limits of a category.
+func (f form) dates(key, from, to string) form {
+	f["parameters"][key]["from"], f["parameters"][key]["to"] = from, to
+	return f
+}
+
+// everything enables all categories and authorizations but the given ones.
+func everything(but ...string) form {
+	var on []string
+	for _, c := range ehi.Categories() {
+		on = append(on, string(c.Key))
+	}
+	for _, a := range ehi.Authorizations() {
+		on = append(on, "a:"+string(a.Key))
+	}
+	var kept []string
+	for _, key := range on {
+		if !strings.Contains(" "+strings.Join(but, " ")+" ", " "+key+" ") {
+			kept = append(kept, key)
+		}
+	}
+	return newForm(kept...)
+}
