@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,7 +33,7 @@ type Config struct {
 	Mode               string        `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	NATS               string        `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSListen         string        `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
-	Workers            int           `help:"Exports that run at once in this process; 0 makes it an API only." default:"6" env:"EHI_WORKERS"`
+	Workers            int           `help:"Exports that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
 	AckWait            time.Duration `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
 	MaxDeliver         int           `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue           int64         `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
@@ -43,6 +44,7 @@ type Config struct {
 	AttachmentsPerCall int           `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
 	SpillBytes         int           `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"1048576" env:"EHI_SPILL_BYTES"`
 	CacheBytes         int64         `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
+	MemoryLimit        int64         `help:"Soft limit of the Go heap, in bytes; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
 	SensitiveTable     string        `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool          `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
 	TrustedProxies     []string      `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
@@ -103,6 +105,9 @@ type Options struct {
 func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts Options) (_ *Node, err error) {
 	if cfg.Mode == "production" {
 		return nil, errors.New("production mode needs registered clients, which this version does not have; run --mode sandbox")
+	}
+	if cfg.MemoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(cfg.MemoryLimit)
 	}
 	n := &Node{cfg: cfg, log: log}
 	defer func() {

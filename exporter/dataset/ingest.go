@@ -124,8 +124,7 @@ func (w *Writer) putShared(f facts, line []byte) error {
 
 // linkShared makes the x keys of a shared resource anew and marks it pending where a reference is not resolved.
 func (w *Writer) linkShared(f facts) error {
-	prefix := key(kSharedLink, f.typ, f.id, "")
-	if err := w.batch.DeleteRange(prefix, after(prefix), nil); err != nil {
+	if err := w.clear(key(kSharedLink, f.typ, f.id, "")); err != nil {
 		return err
 	}
 	pending := false
@@ -149,6 +148,19 @@ func (w *Writer) linkShared(f facts) error {
 		return w.batch.Set(k, nil, nil)
 	}
 	return w.batch.Delete(k, nil)
+}
+
+// clear deletes every key below prefix. One by one: a range tombstone for each patient would slow every later look-up down.
+func (w *Writer) clear(prefix []byte) error {
+	var keys [][]byte
+	err := each(w.batch, prefix, func(k, _ []byte) error {
+		keys = append(keys, bytes.Clone(k))
+		return nil
+	})
+	for _, k := range keys {
+		err = errors.Join(err, w.batch.Delete(k, nil))
+	}
+	return err
 }
 
 // examine walks a compact resource once.

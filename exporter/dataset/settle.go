@@ -160,7 +160,7 @@ func (w *Writer) writeSettled(s *settling, patient string) error {
 		}
 	}
 	prefix := key(kLink, patient, "")
-	if err := w.batch.DeleteRange(prefix, after(prefix), nil); err != nil {
+	if err := w.clear(prefix); err != nil {
 		return err
 	}
 	dangling := s.strange

@@ -232,45 +232,40 @@ func (r *record) load() (err error) {
 }
 
 // closure finds the shared resources that a patient's record refers to, directly or through other shared ones. whole is
-// false where one of them has a reference that resolves nowhere.
+// false where one of them has a reference that resolves nowhere. One iterator serves all look-ups.
 func closure(r pebble.Reader, patient string) (keys []string, whole bool, err error) {
+	it, err := r.NewIter(nil)
+	if err != nil {
+		return nil, false, fmt.Errorf("read record store: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
 	seen := map[string]bool{}
 	var queue []string
-	add := func(k, _ []byte) error {
-		parts := split(k)
-		n := len(parts)
-		target := string(parts[n-2]) + "\x00" + string(parts[n-1])
-		if !seen[target] {
-			seen[target] = true
-			queue = append(queue, target)
+	follow := func(prefix []byte) { // the last two parts of each key below prefix name a target
+		for it.SeekGE(prefix); it.Valid() && bytes.HasPrefix(it.Key(), prefix); it.Next() {
+			target := string(it.Key()[len(prefix):])
+			if !seen[target] {
+				seen[target] = true
+				queue = append(queue, target)
+			}
 		}
-		return nil
 	}
-	if err := each(r, key(kLink, patient, ""), add); err != nil {
-		return nil, false, err
-	}
+	has := func(k []byte) bool { return it.SeekGE(k) && bytes.Equal(it.Key(), k) }
+
 	whole = true
-	for len(queue) > 0 {
+	follow(key(kLink, patient, ""))
+	for ; len(queue) > 0; queue = queue[1:] {
 		target := queue[0]
-		queue = queue[1:]
 		k := append([]byte{kShared}, target...)
-		if absent, err := missing(r, k); err != nil {
-			return nil, false, err
-		} else if absent {
+		if !has(k) {
 			continue
 		}
 		keys = append(keys, string(k))
-		pending, err := missing(r, append([]byte{kPending}, target...))
-		if err != nil {
-			return nil, false, err
-		}
-		whole = whole && pending
-		if err := each(r, append(append([]byte{kSharedLink}, target...), 0), add); err != nil {
-			return nil, false, err
-		}
+		whole = whole && !has(append([]byte{kPending}, target...))
+		follow(append(append([]byte{kSharedLink}, target...), 0))
 	}
 	slices.Sort(keys)
-	return keys, whole, nil
+	return keys, whole, it.Error()
 }
 
 // missing reports whether a key is absent.

@@ -30,7 +30,7 @@ type cached struct {
 }
 
 const (
-	cacheSize = 4096
+	cacheSize = 2048
 	cacheTTL  = 5 * time.Second
 	// deletedRev outranks every revision: what this process deleted never comes back from a late watch message.
 	deletedRev = ^uint64(0)

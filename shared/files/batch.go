@@ -1,6 +1,7 @@
 package files
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,11 +127,19 @@ func (b *Batch) Commit() ([]Extent, error) {
 	return extents, syncDir(b.store.root)
 }
 
+// segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte in half the time of
+// thirty smaller ones that end inside of a page.
+const segmentBuffer = 1 << 20
+
+var segmentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, segmentBuffer) }}
+
 func (b *Batch) place() ([]Extent, error) {
 	extents := make([]Extent, len(b.outputs))
 	var seg *os.File
 	var at int64
 	segment := b.prefix + "seg"
+	w := segmentWriters.Get().(*bufio.Writer)
+	defer segmentWriters.Put(w)
 	for i, o := range b.outputs {
 		if o.file != nil {
 			extents[i] = Extent{Object: o.name, Length: o.length}
@@ -146,20 +155,24 @@ func (b *Batch) place() ([]Extent, error) {
 				return nil, err
 			}
 			seg = f
+			w.Reset(seg)
 			defer f.Close() // the outcome that counts is Sync's below
 		}
 		if o.length > 0 {
-			if _, err := seg.Write(o.buf); err != nil {
+			if _, err := w.Write(o.buf); err != nil {
 				return nil, err
 			}
 		}
 		o.release()
 		at += o.length
 	}
-	if seg != nil {
-		return extents, seg.Sync()
+	if seg == nil {
+		return extents, nil
 	}
-	return extents, nil
+	if err := w.Flush(); err != nil {
+		return nil, err
+	}
+	return extents, seg.Sync()
 }
 
 func (o *Output) closeFile() error {

@@ -1,0 +1,130 @@
+package bench
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/shared/ehi"
+)
+
+// BenchmarkExportLatency is one export after the other: POST to approved manifest, over HTTP. Run it with -benchtime=200x.
+func BenchmarkExportLatency(b *testing.B) {
+	p := startServer(b)
+	for range 20 {
+		p.export(b)
+	}
+	syncDisk()
+	took := make([]time.Duration, 0, b.N)
+	for b.Loop() {
+		start := time.Now()
+		p.export(b)
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(ms(took[len(took)/2]), "p50-ms")
+	b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
+	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// BenchmarkExportsAtOnce kicks off many exports of one patient at the same time and waits for all of their manifests. Then, outside
+// of the measured time, it downloads every file of every job and compares it, lines sorted, with the first export's.
+func BenchmarkExportsAtOnce(b *testing.B) {
+	for _, n := range []int{50, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p := startServer(b)
+			want := p.digest(b, p.export(b))
+			syncDisk()
+			before := p.cpuSeconds()
+			for b.Loop() {
+				jobs := p.kickOffAll(b, n)
+				manifests := make([]*ehi.Manifest, n)
+				for i, j := range jobs {
+					manifests[i] = p.manifest(b, j)
+				}
+				b.StopTimer()
+				p.checkAll(b, jobs, manifests, want)
+				syncDisk()
+				b.StartTimer()
+			}
+			rate := float64(n*b.N) / b.Elapsed().Seconds()
+			b.ReportMetric(rate, "jobs/s")
+			b.ReportMetric(rate*float64(p.total), "res/s")
+			b.ReportMetric(p.rssPeak(), "rss-MB")
+			b.ReportMetric((p.cpuSeconds()-before)*1000/float64(n*b.N), "server-cpu-ms/job") // verification included
+		})
+	}
+}
+
+// kickers is how many connections kick off at once.
+const kickers = 16
+
+func (p *process) kickOffAll(b *testing.B, n int) []client.Job {
+	b.Helper()
+	jobs := make([]client.Job, n)
+	var wg sync.WaitGroup
+	for k := range kickers {
+		wg.Go(func() {
+			for i := k; i < n; i += kickers {
+				j, err := p.client.KickOff(b.Context(), noForm, p.patient, nil)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				jobs[i] = j
+			}
+		})
+	}
+	wg.Wait()
+	if b.Failed() {
+		b.FailNow()
+	}
+	return jobs
+}
+
+func (p *process) checkAll(b *testing.B, jobs []client.Job, manifests []*ehi.Manifest, want [32]byte) {
+	b.Helper()
+	var wg sync.WaitGroup
+	for k := range kickers {
+		wg.Go(func() {
+			for i := k; i < len(jobs); i += kickers {
+				if got := p.digest(b, manifests[i]); got != want {
+					b.Errorf("job %s differs from the first export", jobs[i].ID)
+				}
+				if err := p.client.Delete(b.Context(), jobs[i].StatusURL); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// digest downloads all files of an export and hashes their sorted lines.
+func (p *process) digest(b *testing.B, m *ehi.Manifest) [32]byte {
+	b.Helper()
+	h := sha256.New()
+	for _, e := range m.Output {
+		data, err := p.client.Download(b.Context(), e.URL)
+		if err != nil {
+			b.Error(err)
+			return [32]byte{}
+		}
+		lines := bytes.Split(data, []byte{'\n'})
+		if int64(len(lines)-1) != e.Count {
+			b.Errorf("%s has %d lines, the manifest says %d", e.URL, len(lines)-1, e.Count)
+		}
+		slices.SortFunc(lines, bytes.Compare)
+		for _, l := range lines {
+			h.Write(l)
+		}
+	}
+	return [32]byte(h.Sum(nil))
+}
