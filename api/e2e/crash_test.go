@@ -1,3 +1,332 @@
 package e2e
 
-func runChild() {}
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+)
+
+// childEnv makes the test binary a server process: "<data folder>|<address>|<resources before the gate, 0 for none>".
+const childEnv = "EHI_E2E_SERVE"
+
+// runChild serves and exits where the environment asks for it.
+func runChild() {
+	spec := os.Getenv(childEnv)
+	if spec == "" {
+		return
+	}
+	if err := serveChild(spec); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serveChild(spec string) error {
+	parts := strings.Split(spec, "|")
+	cfg := config()
+	cfg.Addr, cfg.KeeperEvery = parts[1], 100*time.Millisecond
+	var gate int
+	if _, err := fmt.Sscan(parts[2], &gate); err != nil {
+		return err
+	}
+	opts := node.Options{}
+	if gate > 0 {
+		opts.WrapSource = func(s source.Source) source.Source { return gated{s, gate} }
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n, err := node.Open(ctx, cfg, parts[0], slog.New(slog.NewTextHandler(os.Stderr, nil)), opts)
+	if err != nil {
+		return err
+	}
+	fmt.Println(n.URL)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent, or when the parent says so
+		cancel()
+	}()
+	if err := n.Run(ctx); err != nil {
+		return err
+	}
+	return n.Close()
+}
+
+// gated is a source whose scans stop after n resources and say so, and go on only when their context ends.
+type gated struct {
+	source.Source
+	n int
+}
+
+func (g gated) Open(ctx context.Context, patient string) (source.Record, error) {
+	r, err := g.Source.Open(ctx, patient)
+	return &gatedRecord{Record: r, left: g.n}, err
+}
+
+type gatedRecord struct {
+	source.Record
+	left int
+}
+
+func (r *gatedRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	return r.Record.Scan(ctx, q, func(res source.Resource) error {
+		if r.left--; r.left == 0 {
+			fmt.Println("at the gate")
+			<-ctx.Done()
+		}
+		return visit(res)
+	})
+}
+
+// child is a server process.
+type child struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	out   *bufio.Reader
+	url   string
+}
+
+func spawn(t *testing.T, data, addr string, gate int) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t: t, cmd: exec.Command(exe)}
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d", childEnv, data, addr, gate))
+	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.out = bufio.NewReader(stdout)
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.cmd.Process.Kill(); _ = c.cmd.Wait() }) // both fail where the test has ended it
+	c.url = c.line()
+	return c
+}
+
+// line waits for a line of the process.
+func (c *child) line() string {
+	c.t.Helper()
+	s, err := c.out.ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("the server process ended: %v", err)
+	}
+	return strings.TrimSpace(s)
+}
+
+// kill is kill -9.
+func (c *child) kill() {
+	c.t.Helper()
+	if err := c.cmd.Process.Kill(); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = c.cmd.Wait() // tells of the signal, as it should
+}
+
+// A process that dies in the middle of an export: after the restart the job completes, its files are right, nothing is left over; a
+// finished job still downloads and an open form is still open.
+func TestKilledInTheMiddleOfAnExport(t *testing.T) {
+	data := t.TempDir()
+	importRecords(t, data)
+	largest := "fbfec681-d357-4b28-b1d2-5db6434c7846"
+
+	first := spawn(t, data, "127.0.0.1:0", 0)
+	open := client.New(first.url)
+	t.Cleanup(open.Close)
+	pat, _, err := open.Authorize(t.Context(), largest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, open: open}
+	finished := w.kickOff(pat, "/no-form/auto-approve", largest, nil)
+	before, _ := w.download(pat, w.manifest(pat, finished))
+	openForm := w.kickOff(pat, "/auto-approve", largest, nil)
+	first.kill()
+
+	addr := strings.TrimPrefix(first.url, "http://")
+	second := spawn(t, data, addr, 400)
+	running := w.kickOff(pat, "/no-form/auto-approve", largest, nil)
+	if s := second.line(); s != "at the gate" {
+		t.Fatal(s)
+	}
+	a, err := pat.Do(t.Context(), "GET", running.StatusURL, nil)
+	if err != nil || a.Status != 202 {
+		t.Fatalf("status of the running export: %+v, %v", a, err)
+	}
+	second.kill()
+
+	spawn(t, data, addr, 0)
+	got, _ := w.download(pat, w.manifest(pat, running))
+	sameExport(t, before, got)
+	again, _ := w.download(pat, w.manifest(pat, finished))
+	sameExport(t, before, again)
+	w.submit(pat, openForm.ID, everything())
+	w.manifest(pat, openForm)
+
+	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{finished.ID: 1, running.ID: 1, openForm.ID: 1})
+	for _, j := range []client.Job{finished, running, openForm} {
+		if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+			t.Error(err)
+		}
+	}
+	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{})
+}
+
+func sameExport[R any](t *testing.T, want, got map[string]R) {
+	t.Helper()
+	a, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a) != string(b) {
+		t.Error("two exports of one record differ")
+	}
+}
+
+// awaitFiles waits until the exports folder holds exactly so many files of these jobs: the janitor runs every 100 ms there.
+func awaitFiles(t *testing.T, root string, want map[string]int) {
+	t.Helper()
+	var got map[string]int
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		got = map[string]int{}
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() {
+				continue // the readiness check's own file
+			}
+			inside, err := os.ReadDir(filepath.Join(root, e.Name()))
+			if err == nil {
+				got[e.Name()] = len(inside)
+			}
+		}
+		if fmt.Sprint(got) == fmt.Sprint(want) {
+			return
+		}
+	}
+	t.Errorf("files by job: %v, want %v", got, want)
+}
+
+// EHI-13: a DELETE stops a running export within a second, and its files go.
+func TestEHI13DeleteStopsARunningExport(t *testing.T) {
+	data := t.TempDir()
+	importRecords(t, data)
+	stopped := make(chan struct{})
+	cfg := config()
+	w := start(t, data, cfg, node.Options{WrapSource: func(s source.Source) source.Source { return signalling{s, stopped} }})
+	pat := w.patient(alfredo)
+	j := w.kickOff(pat, "/no-form/auto-approve", alfredo, nil)
+	<-stopped // it runs
+	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-stopped: // it was told to stop
+	case <-time.After(time.Second):
+		t.Fatal("the export still runs a second after its deletion")
+	}
+	a, err := pat.Do(t.Context(), "GET", j.StatusURL, nil)
+	if err != nil || a.Status != 404 || !strings.Contains(string(a.Body), "Export job not found!") {
+		t.Errorf("status after DELETE: %d %s, %v", a.Status, a.Body, err)
+	}
+	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{})
+	for end := time.Now().Add(10 * time.Second); ; {
+		if n, err := w.node.Bus.Queued(t.Context()); err == nil && n == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the command of the deleted job stays in the queue")
+		}
+	}
+	if _, ok, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0); ok || err != nil {
+		t.Errorf("the task of the deleted job is still there: %v", err)
+	}
+	if list := w.node.Bus.Jobs.List(nil2all); len(list) != 0 {
+		t.Errorf("jobs left: %+v", list)
+	}
+}
+
+// signalling is a source whose scans tell when they begin, wait for their end by context, and tell of that.
+type signalling struct {
+	source.Source
+	c chan struct{}
+}
+
+func (s signalling) Open(ctx context.Context, patient string) (source.Record, error) {
+	r, err := s.Source.Open(ctx, patient)
+	return &signallingRecord{r, s.c}, err
+}
+
+type signallingRecord struct {
+	source.Record
+	c chan struct{}
+}
+
+func (r *signallingRecord) Scan(ctx context.Context, _ source.Query, _ func(source.Resource) error) error {
+	r.c <- struct{}{}
+	<-ctx.Done()
+	r.c <- struct{}{}
+	return ctx.Err()
+}
+
+// A job whose export fails every time ends as failed, and says so for good (BULK-5).
+func TestBULK5ExportThatNeverSucceedsEndsAsFailed(t *testing.T) {
+	cfg := config()
+	cfg.MaxDeliver = 2
+	w := start(t, t.TempDir(), cfg, node.Options{WrapSource: func(s source.Source) source.Source { return broken{s} }})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form", p, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if job, err := w.admin.WaitJob(ctx, j.ID, ehi.Failed); err != nil || job.Error == "" {
+		t.Fatalf("%+v, %v", job, err)
+	}
+	for range 2 {
+		a, err := pat.Do(t.Context(), "GET", j.StatusURL, nil)
+		if err != nil || a.Status != 500 || !strings.Contains(string(a.Body), `"OperationOutcome"`) || !strings.Contains(string(a.Body), "2 attempts") {
+			t.Errorf("status of a failed job: %d %s, %v", a.Status, a.Body, err)
+		}
+	}
+	awaitFiles(t, filepath.Join(w.data, "exports"), map[string]int{})
+}
+
+// broken is a source whose scans panic.
+type broken struct{ source.Source }
+
+func (s broken) Open(ctx context.Context, patient string) (source.Record, error) {
+	r, err := s.Source.Open(ctx, patient)
+	return brokenRecord{r}, err
+}
+
+type brokenRecord struct{ source.Record }
+
+func (brokenRecord) Scan(context.Context, source.Query, func(source.Resource) error) error {
+	panic("a broken source")
+}
