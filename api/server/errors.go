@@ -109,7 +109,3 @@ func sendFHIR(c *fiber.Ctx, resource any) error {
 func wantsPage(c *fiber.Ctx) bool {
 	return strings.Contains(c.Get(fiber.HeaderAccept), fiber.MIMETextHTML)
 }
-
-func (s *Server) handleUnknown(c *fiber.Ctx) error {
-	return ehi.Errorf(ehi.NotFound, "There is nothing at %s %s", c.Method(), c.Path())
-}

@@ -80,7 +80,6 @@ func (s *Server) routes() {
 		panic(err)
 	}
 	app.Use("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
-	app.Use(s.handleUnknown)
 }
 
 // fhirRoutes is what stands below each variant of the FHIR base (EHI-1).
