@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	ehi-server/shared v0.0.0
+	github.com/alecthomas/kong v1.17.0
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/google/go-cmp v0.7.0
 	github.com/klauspost/compress v1.20.3

@@ -5,7 +5,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -82,17 +81,15 @@ type Node struct {
 	ln      net.Listener
 }
 
-// Paths of a data folder.
-func storeDir(data string) string  { return filepath.Join(data, "records") }
-func natsDir(data string) string   { return filepath.Join(data, "nats") }
-func exportDir(data string) string { return filepath.Join(data, "exports") }
+// natsFolder is where the embedded NATS lives in a data folder.
+const natsFolder = "nats"
 
 // OpenStore opens the record store of a data folder.
 func OpenStore(data string, cacheBytes int64, log *slog.Logger) (*dataset.Store, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, err
 	}
-	return dataset.Open(dataset.Config{Dir: storeDir(data), CacheBytes: cacheBytes, Log: log})
+	return dataset.Open(dataset.Config{Dir: filepath.Join(data, dataset.Folder), CacheBytes: cacheBytes, Log: log})
 }
 
 // Options change what a Node is made of; tests use them.
@@ -139,11 +136,11 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if opts.WrapSource != nil {
 		n.source = opts.WrapSource(store)
 	}
-	if n.Files, err = files.NewLocal(files.Config{Root: exportDir(data), SpillBytes: n.cfg.SpillBytes}); err != nil {
+	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes}); err != nil {
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
-		URL: n.cfg.NATS, StoreDir: natsDir(data), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue, Log: n.log,
+		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue, Log: n.log,
 	})
 	return err
 }
@@ -177,43 +174,17 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		return err
 	}
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery}
-	rules, err := Rules(n.cfg.SensitiveTable)
+	rules, err := release.RulesFromFile(n.cfg.SensitiveTable)
 	if err != nil {
 		return err
 	}
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
-			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: workerName(),
+			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: worker.Name(),
 			Workers: n.cfg.Workers, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
 		})
 	}
 	return nil
-}
-
-// Rules reads the table of sensitive codes of a file; "" is the shipped one.
-func Rules(path string) (*release.Rules, error) {
-	if path == "" {
-		table, err := release.SensitiveTable(nil)
-		return release.NewRules(table), err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // read only
-	table, err := release.SensitiveTable(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return release.NewRules(table), nil
-}
-
-func workerName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
 // Patients lists patients of the record store, for tests and benchmarks.

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -131,7 +132,7 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 	parameters, authorizations := j.Form.MarshalWire()
 	return c.JSON(fiber.Map{
 		"id": j.ID, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
-		"choices":  fiber.Map{"form": j.Form != nil, "parameters": parameters, "authorizations": authorizations, "kickOff": j.KickOff, "by": j.RequestedBy},
+		"choices":  fiber.Map{"form": j.Form != nil, "parameters": parameters, "authorizations": authorizations, "kickOff": wireKickOff(j.KickOff), "by": j.RequestedBy},
 		"counts":   orEmpty(j.Counts),
 		"withheld": orEmpty(j.Withheld),
 		"bytes":    j.Bytes,
@@ -140,6 +141,14 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 			"completed": instant(j.CompletedAt), "approved": instant(j.ApprovedAt), "expires": instant(j.ExpiresAt),
 		},
 	})
+}
+
+// wireKickOff shows what an application asked for by the names of its parameters (EHI-6).
+func wireKickOff(k ehi.KickOff) fiber.Map {
+	return fiber.Map{
+		"_since": instant(k.Since), "_until": instant(k.Until), "_type": strings.Join(k.Types, ","), "category": k.Categories,
+		"from": k.From, "to": k.To, "ignored": k.Unknown,
+	}
 }
 
 func orEmpty(m map[string]int64) map[string]int64 {

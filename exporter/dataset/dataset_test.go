@@ -200,6 +200,25 @@ func TestConditionalReferencesResolveInWhateverOrderFilesCome(t *testing.T) {
 	}
 }
 
+// A Provenance names no patient: it goes with what it is about, whichever file comes first.
+func TestWhatNamesNoPatientGoesWithWhatItIsAbout(t *testing.T) {
+	dir := t.TempDir()
+	condition := write(t, dir, "Condition.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`)
+	provenance := write(t, dir, "Provenance.ndjson", `{"resourceType":"Provenance","id":"v2","target":[{"reference":"Provenance/v1"}]}`,
+		`{"resourceType":"Provenance","id":"v1","target":[{"reference":"Condition/c1"}]}`)
+	for name, order := range map[string][]string{"first": {condition, provenance}, "last": {provenance, condition}} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			for _, path := range order {
+				load(t, s, path)
+			}
+			if out := export(t, s, "p1"); out["Provenance/v1"] == nil || out["Provenance/v2"] == nil {
+				t.Errorf("the record is %v", out)
+			}
+		})
+	}
+}
+
 func TestBadLinesAreNamedAndTheRestImported(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	dir := t.TempDir()

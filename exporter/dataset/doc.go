@@ -10,6 +10,8 @@
 //	x <type> <id> <type> <id>             ->               this shared resource refers to that one
 //	i <type> <system|value>               -> id            identifiers of shared resources, for conditional references
 //	u <urn>                               -> type/id       what a bundle called a shared resource or a patient
+//	o <type> <id>                         -> patient       whose a compartment resource is
+//	n <type> <id>                         ->               a shared resource that ought to be some patient's, once that is known
 //	p <patient>                           -> JSON          the directory: name, number of resources
 //	t <patient>                           ->               changed, not settled yet
 //	d <patient>                           ->               some reference of the record resolves nowhere

@@ -40,6 +40,7 @@ type facts struct {
 	typ, id     string
 	refs        []refAt
 	owners      []string // patients whose compartment it is in
+	anchors     []string // type/id of what it is about, where that is no patient: its owner is theirs
 	identifiers []string // system|value of identifier[]
 	name        []string // of the first name: given names, then the family name
 }
@@ -73,22 +74,51 @@ func (w *Writer) Put(resource []byte, local names, fallback string) error {
 			return err
 		}
 	}
-	owners := f.owners
-	if len(owners) == 0 && fallback != "" && fhir.CompartmentPaths(f.typ) != nil {
-		owners = []string{fallback}
+	owners, err := w.owners(f, fallback)
+	if err != nil {
+		return err
 	}
-	for _, p := range owners {
-		if err := w.put(key(kCompartment, p, f.typ, f.id), line, func() error { return w.batch.Set(key(kTouched, p), nil, nil) }); err != nil {
-			return err
-		}
+	if len(owners) > 0 {
+		err = w.putOwned(f, line, owners)
+	} else {
+		err = w.putShared(f, line)
 	}
-	if len(owners) == 0 {
-		if err := w.putShared(f, line); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if w.batch.Len() >= batchBytes {
 		return w.flush(pebble.NoSync)
+	}
+	return nil
+}
+
+// owners decides whose a resource is: the patients that it names, the owner of what it is about (the target of a
+// Provenance), or the fallback. None: it is shared.
+func (w *Writer) owners(f facts, fallback string) ([]string, error) {
+	if len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil {
+		return f.owners, nil
+	}
+	for _, a := range f.anchors {
+		typ, id, _ := strings.Cut(a, "/")
+		owner, err := w.store.get(w.batch, key(kOwner, typ, id))
+		if err != nil || owner != nil {
+			return []string{string(owner)}, err
+		}
+	}
+	if fallback != "" {
+		return []string{fallback}, nil
+	}
+	return nil, nil
+}
+
+func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
+	for _, p := range owners {
+		err := w.put(key(kCompartment, p, f.typ, f.id), line, func() error {
+			return errors.Join(w.batch.Set(key(kTouched, p), nil, nil), w.batch.Set(key(kOwner, f.typ, f.id), []byte(p), nil))
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -115,6 +145,11 @@ func (w *Writer) putShared(f facts, line []byte) error {
 	return w.put(key(kShared, f.typ, f.id), line, func() error {
 		for _, ident := range f.identifiers {
 			if err := w.batch.Set(key(kIdentifier, f.typ, ident), []byte(f.id), nil); err != nil {
+				return err
+			}
+		}
+		if len(f.anchors) > 0 {
+			if err := w.batch.Set(key(kOrphan, f.typ, f.id), nil, nil); err != nil {
 				return err
 			}
 		}
@@ -167,7 +202,7 @@ func (w *Writer) clear(prefix []byte) error {
 func (w *Writer) examine(line []byte) (facts, error) {
 	var f facts
 	var system, value, family string
-	var subjects []string
+	var subjects []subject
 	named := false
 	c := &w.cursor
 	var path []byte
@@ -194,8 +229,8 @@ func (w *Writer) examine(line []byte) (facts, error) {
 			text := string(c.Text())
 			f.refs = append(f.refs, refAt{start, end, text})
 			path = c.AppendPath(path[:0])
-			if typ, id, ok := fhir.Local([]byte(text)); ok && string(typ) == "Patient" {
-				subjects = append(subjects, string(path[:len(path)-len(".reference")]), string(id))
+			if typ, id, ok := fhir.Local([]byte(text)); ok {
+				subjects = append(subjects, subject{string(bytes.TrimSuffix(path, []byte(".reference"))), string(typ), string(id)})
 			}
 		case c.Depth == 3 && string(c.KeyAt(1)) == "identifier":
 			switch string(k) {
@@ -217,23 +252,31 @@ func (w *Writer) examine(line []byte) (facts, error) {
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
 	}
-	f.owners = owners(f, subjects)
+	f.place(subjects)
 	return f, nil
 }
 
-// owners decides whose a resource is; subjects is pairs of path and patient id.
-func owners(f facts, subjects []string) []string {
+// subject is a local reference and the path of its field.
+type subject struct{ path, typ, id string }
+
+// place finds what decides about the owner among a resource's references.
+func (f *facts) place(subjects []subject) {
 	if f.typ == "Patient" {
-		return []string{f.id}
+		f.owners = []string{f.id}
+		return
 	}
-	var out []string
 	paths := fhir.CompartmentPaths(f.typ)
-	for i := 0; i+1 < len(subjects); i += 2 {
-		if slices.Contains(paths, subjects[i]) && !slices.Contains(out, subjects[i+1]) {
-			out = append(out, subjects[i+1])
+	for _, s := range subjects {
+		about := slices.Contains(paths, s.path)
+		switch {
+		case about && s.typ == "Patient":
+			if !slices.Contains(f.owners, s.id) {
+				f.owners = append(f.owners, s.id)
+			}
+		case paths != nil && (about || s.path == "encounter" || s.path == "context"):
+			f.anchors = append(f.anchors, s.typ+"/"+s.id)
 		}
 	}
-	return out
 }
 
 // resolve rewrites urn: and conditional references to type/id, as far as their targets are known.

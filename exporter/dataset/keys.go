@@ -13,6 +13,8 @@ const (
 	kSharedLink  = 'x'
 	kIdentifier  = 'i'
 	kURN         = 'u'
+	kOwner       = 'o'
+	kOrphan      = 'n'
 	kPatient     = 'p'
 	kTouched     = 't'
 	kDangling    = 'd'

@@ -3,6 +3,7 @@ package dataset
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,6 +20,9 @@ func (w *Writer) Settle(ctx context.Context, progress func(done, total int)) err
 		return err
 	}
 	if err := w.settleShared(); err != nil {
+		return err
+	}
+	if err := w.adopt(); err != nil {
 		return err
 	}
 	patients, err := w.unsettled()
@@ -74,6 +78,54 @@ func (w *Writer) settleShared() error {
 		}
 	}
 	return w.flush(pebble.NoSync)
+}
+
+// adopt gives orphans to the patients of what they are about, as far as those are known by now. One orphan can be about
+// another: it goes on until no more finds a home.
+func (w *Writer) adopt() error {
+	for again := true; again; {
+		again = false
+		var orphans [][]byte
+		err := each(w.store.db, []byte{kOrphan}, func(k, _ []byte) error {
+			orphans = append(orphans, bytes.Clone(k[1:]))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, o := range orphans {
+			found, err := w.adoptOne(o)
+			if err != nil {
+				return err
+			}
+			again = again || found
+		}
+		if err := w.flush(pebble.NoSync); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptOne moves an orphan from the shared resources to its patient's.
+func (w *Writer) adoptOne(target []byte) (found bool, err error) {
+	k := append([]byte{kShared}, target...)
+	v, err := w.store.get(w.batch, k)
+	if err != nil || v == nil {
+		return false, err
+	}
+	_, line := decodeValue(v)
+	f, err := w.examine(line)
+	if err != nil {
+		return false, err
+	}
+	owners, err := w.owners(f, "")
+	if err != nil || len(owners) == 0 {
+		return false, err
+	}
+	err = errors.Join(w.putOwned(f, line, owners), w.clear(key(kSharedLink, f.typ, f.id, "")),
+		w.batch.Delete(k, nil), w.batch.Delete(append([]byte{kOrphan}, target...), nil), w.batch.Delete(append([]byte{kPending}, target...), nil))
+	return err == nil, err
 }
 
 // unsettled lists the patients that changed, and those who have something unresolved.

@@ -19,6 +19,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
+// Folder is the store's name in a data folder.
+const Folder = "records"
+
 // layoutVersion is what a store's v key holds; a store of another layout is refused.
 const layoutVersion = "1"
 

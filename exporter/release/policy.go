@@ -1,6 +1,8 @@
 package release
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"ehi-server/shared/ehi"
@@ -25,6 +27,24 @@ type Rules struct{ sensitive, documents *Table }
 
 // NewRules makes the rules with a table of sensitive codes, see SensitiveTable.
 func NewRules(sensitive *Table) *Rules { return &Rules{sensitive, documentTable()} }
+
+// RulesFromFile makes the rules with the table of sensitive codes in a file; "" is the shipped one.
+func RulesFromFile(path string) (*Rules, error) {
+	if path == "" {
+		table, err := SensitiveTable(nil)
+		return NewRules(table), err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // read only
+	table, err := SensitiveTable(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return NewRules(table), nil
+}
 
 // Policy turns what a job's patient and application chose into a policy. Without a form and without categories everything goes.
 func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, error) {

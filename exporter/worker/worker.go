@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,15 @@ type run struct {
 }
 
 var errCancelled = errors.New("the job was cancelled")
+
+// Name is what this process calls its workers: host and process id.
+func Name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
 
 // New makes a pool; Run starts it.
 func New(c Config) *Pool {

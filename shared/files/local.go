@@ -21,6 +21,9 @@ type Extent struct {
 	Length int64
 }
 
+// Folder is the store's name in a data folder.
+const Folder = "exports"
+
 // DefaultSpillBytes is the size from which an output gets a file of its own.
 const DefaultSpillBytes = 1 << 20
 

@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ehi-server/api/node"
+)
+
+var flowBlock = regexp.MustCompile("(?s)<!-- flow -->\n```bash\n(.*?)```")
+
+// The README's commands, pasted from top to bottom against a fresh server, do what they say.
+func TestREADMEFlowWorksAsWritten(t *testing.T) {
+	for _, tool := range []string{"bash", "curl", "openssl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("the README's commands need %s: %v", tool, err)
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := flowBlock.FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) != 6 {
+		t.Fatalf("the README has %d blocks of the flow", len(blocks))
+	}
+	w := start(t, t.TempDir(), config(), node.Options{})
+	script := "set -euo pipefail\n"
+	for _, b := range blocks {
+		script += b[1]
+	}
+	script = strings.ReplaceAll(script, "http://127.0.0.1:8888", w.open.Base)
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"202 Accepted", "patient-interaction", `"status":"approved"`, "attachments.DocumentReference.ndjson", "Observation.ndjson", "Encounter.ndjson",
+		"Call us about the second visit.", `"withheld"`, "}404\n", `"transactionTime"`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(string(out), " Claim.ndjson\n") { // a line of wc: a file of the narrowed export
+		t.Error("the first export has claims")
+	}
+}
+
+// The README's configuration table names every flag, its variable and its default.
+func TestREADMEConfigurationIsComplete(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	help := exec.CommandContext(t.Context(), "go", "run", "ehi-server/api", "serve", "--help")
+	out, err := help.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	flags := regexp.MustCompile(`--(?:\[no-\])?[a-z-]+`).FindAllString(string(out), -1)
+	if len(flags) < 20 {
+		t.Fatalf("the help shows %d flags:\n%s", len(flags), out)
+	}
+	for _, f := range flags {
+		if f != "--help" && !strings.Contains(string(readme), "`"+f+"`") {
+			t.Errorf("the README does not name %s", f)
+		}
+	}
+	for _, v := range regexp.MustCompile(`\$(EHI_[A-Z_]+)`).FindAllStringSubmatch(string(out), -1) {
+		if !strings.Contains(string(readme), "`"+v[1]+"`") {
+			t.Errorf("the README does not name %s", v[1])
+		}
+	}
+}

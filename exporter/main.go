@@ -1,0 +1,81 @@
+// Command exporter is an export worker alone: it joins the NATS of a server and takes export commands from it. It reads a record
+// store of its own (a Pebble folder can be open in one process only) and writes to the exports folder that it shares with the server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
+)
+
+// cli is the command line; kong fills it from flags and EHI_* variables.
+type cli struct {
+	NATS           string        `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
+	Data           string        `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
+	Exports        string        `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
+	Workers        int           `help:"Exports that run at once." default:"4" env:"EHI_WORKERS"`
+	AckWait        time.Duration `help:"As the server's." default:"3s" env:"EHI_ACK_WAIT"`
+	MaxDeliver     int           `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
+	MaxQueue       int64         `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
+	FileTTL        time.Duration `help:"As the server's." default:"24h" env:"EHI_FILE_TTL"`
+	SensitiveTable string        `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
+	LogFormat      string        `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
+	LogLevel       slog.Level    `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	var c cli
+	k := kong.Parse(&c, kong.Name("exporter"), kong.Description("EHI export worker"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	k.FatalIfErrorf(k.Run())
+}
+
+// Run works until SIGTERM or SIGINT.
+func (c *cli) Run(ctx context.Context) (err error) {
+	log, err := telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
+	if err != nil {
+		return err
+	}
+	rules, err := release.RulesFromFile(c.SensitiveTable)
+	if err != nil {
+		return err
+	}
+	store, err := dataset.Open(dataset.Config{Dir: filepath.Join(c.Data, dataset.Folder), Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if c.Exports == "" {
+		c.Exports = filepath.Join(c.Data, files.Folder)
+	}
+	exports, err := files.NewLocal(files.Config{Root: c.Exports})
+	if err != nil {
+		return err
+	}
+	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
+	if err != nil {
+		return fmt.Errorf("join %s: %w", c.NATS, err)
+	}
+	defer b.Close()
+	log.Info("working", "nats", c.NATS, "workers", c.Workers)
+	return worker.New(worker.Config{
+		Bus: b, Source: store, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
+		Workers: c.Workers, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
+	}).Run(ctx)
+}
