@@ -4,12 +4,12 @@ go 1.26.0
 
 require (
 	ehi-server/api v0.0.0
+	ehi-server/exporter v0.0.0
 	ehi-server/shared v0.0.0
 )
 
 require (
 	ehi-server/auth v0.0.0 // indirect
-	ehi-server/exporter v0.0.0 // indirect
 	github.com/DataDog/zstd v1.5.7 // indirect
 	github.com/RaduBerinde/axisds v0.1.0 // indirect
 	github.com/RaduBerinde/btreemap v0.0.0-20250419174037-3d62b7205d54 // indirect

@@ -1,0 +1,203 @@
+package ehi_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// model is what a job may do next, told without the table: an oracle for it.
+type model struct {
+	status ehi.Status
+	form   bool
+	auto   bool
+}
+
+// DESIGN section 5, as a state machine: whatever is done in whatever order, the job and the model agree, and an illegal step changes
+// nothing.
+func TestStatusTableAsAStateMachine(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := model{ehi.AwaitingInput, rapid.Bool().Draw(t, "form"), rapid.Bool().Draw(t, "auto")}
+		if !m.form {
+			m.status = ehi.Requested
+		}
+		j := &ehi.Job{ID: "j", Status: m.status, WithForm: m.form, AutoApprove: m.auto, CreatedAt: t0}
+		step := func(legal bool, next ehi.Status, do func() error) {
+			before, err := json.Marshal(j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = do()
+			if legal != (err == nil) {
+				t.Fatalf("from %s to %s: %v", m.status, next, err)
+			}
+			if legal {
+				m.status = next
+				return
+			}
+			if ehi.CodeOf(err) != ehi.Conflict {
+				t.Fatalf("an illegal step is %v", err)
+			}
+			if after, _ := json.Marshal(j); string(after) != string(before) {
+				t.Fatalf("an illegal step changed %s to %s", before, after)
+			}
+		}
+		done := ehi.Retrieved
+		if m.auto {
+			done = ehi.Approved
+		}
+		tasks := []ehi.Task{{TransactionTime: t0, Files: []ehi.File{{Type: "Patient", Count: 1, Length: 10}}}}
+		t.Repeat(map[string]func(*rapid.T){
+			"submit": func(*rapid.T) {
+				step(m.status == ehi.AwaitingInput, ehi.Requested, func() error { return j.Submit(ehi.ReleaseForm{}, "p", t0) })
+			},
+			"complete": func(*rapid.T) {
+				step(m.status == ehi.Requested, done, func() error { return j.Complete(tasks, t0, time.Hour) })
+			},
+			"fail": func(*rapid.T) { step(m.status == ehi.Requested, ehi.Failed, func() error { return j.Fail("why", t0) }) },
+			"approve": func(*rapid.T) {
+				step(m.status == ehi.Retrieved, ehi.Approved, func() error { return j.Approve("a", t0, time.Hour) })
+			},
+			"reject": func(*rapid.T) {
+				step(m.status == ehi.Retrieved, ehi.Rejected, func() error { return j.Reject("a", t0) })
+			},
+			"abort": func(*rapid.T) {
+				step(m.status != ehi.Aborted, ehi.Aborted, func() error { return j.SetStatus(ehi.Aborted) })
+			},
+			"": func(t *rapid.T) {
+				if j.Status != m.status || !j.Status.Valid() {
+					t.Fatalf("the job is %s, the model %s", j.Status, m.status)
+				}
+				if (j.Status == ehi.Approved) != (!j.ApprovedAt.IsZero() && j.Status != ehi.Aborted) || j.Status == ehi.Retrieved != (j.CanAttach() == nil) {
+					t.Fatalf("%+v", j)
+				}
+			},
+		})
+	})
+}
+
+func TestNothingLeavesAnEndButByDeletion(t *testing.T) {
+	for _, s := range ehi.Statuses() {
+		for _, next := range ehi.Statuses() {
+			if s.Settled() && s.CanBecome(next) && next != ehi.Aborted {
+				t.Errorf("%s can become %s", s, next)
+			}
+		}
+		if s != ehi.Aborted && !s.CanBecome(ehi.Aborted) {
+			t.Errorf("%s cannot be deleted", s)
+		}
+	}
+	if ehi.Status("x").Valid() {
+		t.Error("x is a status")
+	}
+}
+
+func TestCompleteAddsTheTasksUp(t *testing.T) {
+	j := &ehi.Job{Status: ehi.Requested, AutoApprove: true}
+	later := t0.Add(time.Minute)
+	err := j.Complete([]ehi.Task{
+		{TransactionTime: later, Files: []ehi.File{{Type: "A", Count: 1, Length: 10}, {Type: "B", Count: 2, Length: 20}}, Withheld: map[string]int64{"x": 1}},
+		{TransactionTime: t0, Files: []ehi.File{{Type: "A", Count: 3, Length: 30}}, Withheld: map[string]int64{"x": 2, "y": 3}},
+	}, later, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &ehi.Job{Status: ehi.Approved, AutoApprove: true, Tasks: 2, CompletedAt: later, ApprovedAt: later, ExpiresAt: later.Add(time.Hour), TransactionTime: t0,
+		Counts: map[string]int64{"A": 4, "B": 2}, Withheld: map[string]int64{"x": 3, "y": 3}, Bytes: 60}
+	if d := cmp.Diff(want, j); d != "" {
+		t.Error(d)
+	}
+	if j.Expired(later) || !j.Expired(later.Add(time.Hour)) {
+		t.Error("Expired is off")
+	}
+}
+
+// EHI-7.
+func TestEHI7FormIsReadAndShownAgain(t *testing.T) {
+	f, err := ehi.ParseReleaseForm([]byte(`{"parameters":{"labs":{"name":"x","enabled":true,"from":"2019","to":"2020-05","notes":" n "},
+		"visits":{"enabled":false,"from":"2019"},"medicalRecord":{"enabled":true,"from":"2019"}},
+		"authorizations":{"hiv":{"name":"HIV","value":true},"genetic":{"value":"BRCA"},"other":{"value":""},"mentalHealth":{"value":false},"confidential":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ehi.ReleaseForm{
+		Parameters:     map[ehi.Category]ehi.Choice{ehi.Labs: {From: "2019", To: "2020-05", Notes: "n"}, ehi.MedicalRecord: {}},
+		Authorizations: map[ehi.Authorization]string{ehi.HIV: "true", ehi.Genetic: "BRCA"},
+	}
+	if d := cmp.Diff(want, f); d != "" {
+		t.Fatal(d)
+	}
+	parameters, authorizations := f.MarshalWire()
+	wire, err := json.Marshal(map[string]any{"parameters": parameters, "authorizations": authorizations})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ehi.ParseReleaseForm(wire)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(f, again); d != "" {
+		t.Errorf("the wire form reads differently:\n%s", d)
+	}
+}
+
+func TestEHI7BadFormsNameWhatIsWrong(t *testing.T) {
+	for body, text := range map[string]string{
+		`{`: "JSON", `null`: "parameters", `{}`: "parameters", `{"parameters":[1,2]}`: "parameters", `{"parameters":{},"authorizations":"x"}`: "authorizations",
+		`{"parameters":{"nope":{"enabled":true}}}`:                                                  `"nope"`,
+		`{"parameters":{},"authorizations":{"nope":{"value":true}}}`:                                `"nope"`,
+		`{"parameters":{"labs":{"enabled":true,"from":"soon"}}}`:                                    `"soon"`,
+		`{"parameters":{"labs":{"enabled":true,"from":"2020","to":"2019"}}}`:                        "after",
+		`{"parameters":{},"authorizations":{"hiv":{"value":"yes"}}}`:                                `"hiv"`,
+		`{"parameters":{},"authorizations":{"hiv":{"value":1}}}`:                                    `"hiv"`,
+		`{"parameters":{"labs":{"enabled":true,"notes":"` + strings.Repeat("x", 201) + `"}}}`:       "longer",
+		`{"parameters":{},"authorizations":{"other":{"value":"` + strings.Repeat("x", 201) + `"}}}`: "longer",
+		`{"parameters":{"labs":{"enabled":"true"}}}`:                                                "enabled",
+		`{"parameters":{}} {}`: "JSON",
+	} {
+		_, err := ehi.ParseReleaseForm([]byte(body))
+		if ehi.CodeOf(err) != ehi.Invalid || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+// EHI-6.
+func TestEHI6KickOffIsRead(t *testing.T) {
+	k, err := ehi.ParseKickOff([]fhir.Parameter{{Name: "_type", Value: "Patient,Observation"}, {Name: "_type", Value: "Patient"}, {Name: "_since", Value: "2020-01-01T00:00:00Z"},
+		{Name: "category", Value: "labs, visits"}, {Name: "from", Value: "2019"}, {Name: "what", Value: "x"}}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ehi.KickOff{Types: []string{"Patient", "Observation"}, Since: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Categories: []ehi.Category{ehi.Labs, ehi.Visits}, From: "2019", Unknown: []string{"what"}}
+	if d := cmp.Diff(want, k); d != "" {
+		t.Error(d)
+	}
+}
+
+func FuzzReleaseForm(f *testing.F) {
+	f.Add([]byte(`{"parameters":{"labs":{"enabled":true,"from":"2019","to":"2020"}},"authorizations":{"genetic":{"value":"x"}}}`))
+	f.Add([]byte(`{"parameters":{"labs":null},"authorizations":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		form, err := ehi.ParseReleaseForm(body)
+		if err != nil {
+			if ehi.CodeOf(err) != ehi.Invalid {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		record, err := json.Marshal(form)
+		if err != nil || len(record) > 8<<10 {
+			t.Fatalf("a record of %d bytes, %v", len(record), err)
+		}
+	})
+}
