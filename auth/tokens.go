@@ -23,7 +23,7 @@ type Access struct {
 }
 
 // ErrToken is returned by Verify for anything that is not a valid access token of ours.
-var ErrToken = errors.New("Invalid token") //nolint:staticcheck // the wording that clients read
+var ErrToken = errors.New("invalid token")
 
 func (s *Server) signAccess(g grant, scopes Scopes) (string, error) {
 	now := s.Now()

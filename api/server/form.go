@@ -203,7 +203,9 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 // values reads the fields of the page.
 func values(c *fiber.Ctx) formValues {
 	v := formValues{}
-	c.Request().PostArgs().VisitAll(func(key, value []byte) { v[string(key)] = string(value) })
+	for key, value := range c.Request().PostArgs().All() {
+		v[string(key)] = string(value)
+	}
 	return v
 }
 

@@ -13,6 +13,7 @@ type Review struct {
 	decided   map[string]decision // by type/id
 	released  map[string]bool     // ids that some released resource has: they are no secret
 	withheld  map[string]bool     // ids that only withheld resources have
+	secrets   *secrets            // the same, to be found in texts
 	onlyRefs  []pointer
 	counts    map[string]int64
 	edits     []fhir.Edit
@@ -77,13 +78,12 @@ func (r *Review) Conclude() {
 			continue
 		}
 		r.counts[d.reason]++
-		if len(id) >= minSecretID {
-			r.withheld[string(id)] = true
-		}
+		r.withheld[string(id)] = true
 	}
 	for id := range r.released {
 		delete(r.withheld, id)
 	}
+	r.secrets = newSecrets(r.withheld)
 	r.concluded = true
 }
 
@@ -98,13 +98,6 @@ func (r *Review) allWithheld(targets []string) bool {
 
 // Withheld is how many resources stay, by reason; it is complete after Conclude.
 func (r *Review) Withheld() map[string]int64 { return r.counts }
-
-// minSecretID is the length from which an id of a withheld resource is looked for in every text of the released ones.
-// Shorter ones ("1", "home") are words of any text; they are masked in references alone.
-const minSecretID = 12
-
-// maskedPrimitive replaces the value of a primitive element.
-const maskedPrimitive = `{"extension":[{"url":"` + fhir.AbsentReasonURL + `","valueCode":"masked"}]}`
 
 // Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then.
 func (r *Review) Release(dst, line []byte) (out []byte, ok bool, err error) {
@@ -204,20 +197,12 @@ func (r *Review) reference(ref []byte) {
 func (r *Review) scrub() {
 	c := &r.examine.cursor
 	start, end := c.Span()
-	if len(r.withheld) == 0 || end-start < minSecretID || c.Depth == 1 && string(c.Key()) == "id" {
-		return
-	}
-	found := false
-	fhir.EachToken(c.Text(), func(token []byte) bool {
-		found = len(token) >= minSecretID && r.withheld[string(token)]
-		return !found
-	})
-	if !found {
+	if end-start < minSecret || c.Depth == 1 && string(c.Key()) == "id" || !r.secrets.in(c.Text()) {
 		return
 	}
 	if at := c.KeyStart(); at >= 0 {
 		name := append([]byte(`"_`), c.Key()...)
-		r.edits = append(r.edits, fhir.Edit{Start: at, End: end, With: append(append(name, `":`...), maskedPrimitive...)})
+		r.edits = append(r.edits, fhir.Edit{Start: at, End: end, With: append(append(name, `":`...), fhir.MaskedReference...)})
 		return
 	}
 	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: []byte(`"masked"`)})

@@ -1,6 +1,8 @@
 package fhir
 
 import (
+	"io"
+
 	"github.com/segmentio/encoding/json"
 )
 
@@ -91,8 +93,13 @@ func (c *Cursor) close() {
 	c.Kind, c.Depth = Close, n
 }
 
-// Err returns what was wrong with the JSON, if anything was.
-func (c *Cursor) Err() error { return c.tok.Err }
+// Err returns what was wrong with the JSON, if anything was; it is called when Next has returned false.
+func (c *Cursor) Err() error {
+	if c.tok.Err == nil && len(c.start) > 0 {
+		return io.ErrUnexpectedEOF
+	}
+	return c.tok.Err
+}
 
 // Key is the name of the field that holds the current value; elements of an array have the array's name. It is nil
 // for the document itself.

@@ -8,7 +8,8 @@ import (
 // AbsentReasonURL is the standard extension that stands in for a value that is not there.
 const AbsentReasonURL = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
-// MaskedReference replaces a reference to something that was not released (EHI-9).
+// MaskedReference replaces a reference to something that was not released (EHI-9), and, as the sibling with an underscore, a
+// primitive value.
 var MaskedReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","valueCode":"masked"}]}`)
 
 // UnknownReference replaces a reference to something that the record never held.
@@ -36,29 +37,11 @@ func ValidID(s string) bool {
 		return false
 	}
 	for _, c := range []byte(s) {
-		if !isIDByte(c) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.') {
 			return false
 		}
 	}
 	return true
-}
-
-func isIDByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.'
-}
-
-// EachToken calls f for every run of id characters in s, as long as f returns true.
-func EachToken(s []byte, f func(token []byte) bool) {
-	for len(s) > 0 {
-		n := 0
-		for n < len(s) && isIDByte(s[n]) {
-			n++
-		}
-		if n > 0 && !f(s[:n]) {
-			return
-		}
-		s = s[min(len(s), n+1):]
-	}
 }
 
 // Identify reads resourceType and id of a resource.

@@ -1,0 +1,211 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"ehi-server/exporter/pipeline"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lines is a record of given lines, each with its type before it: "Patient {...}".
+type lines struct {
+	list       []string
+	incomplete bool
+	err        error // after the last line
+}
+
+func (lines) TakenAt() time.Time { return time.Time{} }
+func (l lines) Total() int64     { return int64(len(l.list)) }
+func (l lines) Complete() bool   { return !l.incomplete }
+func (lines) Close() error       { return nil }
+
+func (l lines) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	for _, x := range l.list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		typ, line, _ := strings.Cut(x, " ")
+		if !q.AdmitsType(typ) {
+			continue
+		}
+		if err := visit(source.Resource{Type: typ, Line: []byte(line)}); err != nil {
+			return err
+		}
+	}
+	return l.err
+}
+
+func task(t *testing.T, store *files.Local, r source.Record, form *ehi.ReleaseForm) pipeline.Task {
+	t.Helper()
+	rules, err := release.RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rules.Policy(form, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := store.NewBatch("job", 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pipeline.Task{Record: r, Policy: p, Batch: b}
+}
+
+func newStore(t *testing.T) *files.Local {
+	t.Helper()
+	s, err := files.NewLocal(files.Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// contents reads the files of a result by type.
+func contents(t *testing.T, s *files.Local, res pipeline.Result) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, f := range res.Files {
+		r, err := s.Open("job", files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if n := int64(bytes.Count(data, []byte{'\n'})); n != f.Count {
+			t.Errorf("%s has %d lines, its table says %d", f.Type, n, f.Count)
+		}
+		out[f.Type] = string(data)
+	}
+	return out
+}
+
+func TestEachTypeGetsItsLinesInOrder(t *testing.T) {
+	s := newStore(t)
+	record := lines{list: []string{`B {"b":1}`, `A {"a":1}`, `B {"b":2}`, `A {"a":2}`}}
+	res, err := pipeline.Run(t.Context(), task(t, s, record, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"A": "{\"a\":1}\n{\"a\":2}\n", "B": "{\"b\":1}\n{\"b\":2}\n"}
+	if d := cmp.Diff(want, contents(t, s, res)); d != "" {
+		t.Error(d)
+	}
+	if res.Files[0].Type != "A" || res.Withheld != nil {
+		t.Errorf("result %+v", res)
+	}
+}
+
+func TestManySlabsAndALineLargerThanASlab(t *testing.T) {
+	s := newStore(t)
+	var record lines
+	want := map[string]string{}
+	for i := range 5000 {
+		typ := string(rune('A' + i/1000))
+		line := fmt.Sprintf(`{"n":%d,"fill":"%s"}`, i, strings.Repeat("x", 500))
+		if i == 2500 {
+			line = `{"huge":"` + strings.Repeat("y", 3*pipeline.SlabBytes) + `"}`
+		}
+		record.list = append(record.list, typ+" "+line)
+		want[typ] += line + "\n"
+	}
+	res, err := pipeline.Run(t.Context(), task(t, s, record, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, contents(t, s, res)); d != "" {
+		t.Error("the files differ from the record")
+	}
+}
+
+// REAL-3: no empty file, and a type whose every resource is withheld has none.
+func TestREAL3NoEmptyFiles(t *testing.T) {
+	s := newStore(t)
+	record := lines{list: []string{`Patient {"resourceType":"Patient","id":"p"}`, `Claim {"resourceType":"Claim","id":"c"}`}}
+	res, err := pipeline.Run(t.Context(), task(t, s, record, &ehi.ReleaseForm{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Files) != 1 || res.Files[0].Type != "Patient" || res.Withheld["category.billing"] != 1 {
+		t.Errorf("result %+v", res)
+	}
+	res, err = pipeline.Run(t.Context(), task(t, newStore(t), lines{}, nil))
+	if err != nil || len(res.Files) != 0 {
+		t.Errorf("an empty record: %+v, %v", res, err)
+	}
+}
+
+func TestAnIncompleteRecordsReferencesAreMaskedWithoutAForm(t *testing.T) {
+	s := newStore(t)
+	record := lines{incomplete: true, list: []string{`Condition {"resourceType":"Condition","id":"c","subject":{"reference":"Patient/gone"}}`}}
+	res, err := pipeline.Run(t.Context(), task(t, s, record, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(t, s, res)["Condition"]; !strings.Contains(got, `"unknown"`) || strings.Contains(got, "gone") {
+		t.Errorf("the line is %s", got)
+	}
+}
+
+// The first error ends all actors, and their goroutines (goleak).
+func TestAnActorsErrorEndsThePipeline(t *testing.T) {
+	mine := errors.New("the source broke")
+	if _, err := pipeline.Run(t.Context(), task(t, newStore(t), lines{list: []string{`A {}`}, err: mine}, nil)); !errors.Is(err, mine) {
+		t.Errorf("a source's error: %v", err)
+	}
+	broken := lines{list: []string{`Patient {"resourceType":"Patient","id":`}}
+	if _, err := pipeline.Run(t.Context(), task(t, newStore(t), broken, &ehi.ReleaseForm{})); err == nil {
+		t.Error("a broken line went through a review")
+	}
+	if _, err := pipeline.Run(t.Context(), task(t, newStore(t), panics{}, nil)); err == nil || !strings.Contains(err.Error(), "boom") {
+		t.Errorf("a panic: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := pipeline.Run(ctx, task(t, newStore(t), endless{cancel}, nil)); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the context's end: %v", err)
+	}
+}
+
+type panics struct{ lines }
+
+func (panics) Scan(context.Context, source.Query, func(source.Resource) error) error { panic("boom") }
+
+// endless is a record without an end, whose reader's context ends after a while.
+type endless struct{ cancel func() }
+
+func (endless) TakenAt() time.Time { return time.Time{} }
+func (endless) Total() int64       { return 0 }
+func (endless) Complete() bool     { return true }
+func (endless) Close() error       { return nil }
+
+func (e endless) Scan(ctx context.Context, _ source.Query, visit func(source.Resource) error) error {
+	line := []byte(`{"fill":"` + strings.Repeat("x", 10_000) + `"}`)
+	for n := 0; ; n++ {
+		if n == 500 {
+			e.cancel()
+		}
+		if err := visit(source.Resource{Type: string(rune('A' + n%20)), Line: line}); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}

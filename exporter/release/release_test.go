@@ -1,0 +1,255 @@
+package release_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/exporter/release"
+	"ehi-server/shared/ehi"
+)
+
+func rules(t testing.TB) *release.Rules {
+	t.Helper()
+	r, err := release.RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// review decides about a record; form nil is no form.
+func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Review {
+	t.Helper()
+	p, err := rules(t).Policy(form, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.Review()
+	for _, l := range lines {
+		if err := r.Observe([]byte(l)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Conclude()
+	return r
+}
+
+// released is the lines that may leave.
+func released(t testing.TB, r *release.Review, lines ...string) (out []string) {
+	t.Helper()
+	for _, l := range lines {
+		line, ok, err := r.Release(nil, []byte(l))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			out = append(out, string(line))
+		}
+	}
+	return out
+}
+
+func form(keys ...ehi.Category) *ehi.ReleaseForm {
+	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
+	for _, k := range keys {
+		f.Parameters[k] = ehi.Choice{}
+	}
+	return f
+}
+
+const masked = `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
+
+var unknown = strings.Replace(masked, "masked", "unknown", 1)
+
+// EHI-9: no id of a withheld resource appears anywhere, in whatever guise.
+func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
+	claim := `{"resourceType":"Claim","id":"claim-0123456789","status":"active"}`
+	lines := []string{claim,
+		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":{"reference":"Claim/claim-0123456789","display":"the claim"}}],"identifier":[{"system":"x","value":"claim-0123456789"}],"code":{"text":"about claim-0123456789."},"recorder":{"reference":"Claim\/claim-0123456789\/_history\/2"}}`,
+		`{"resourceType":"Condition","id":"c2","instantiatesUri":["http:\/\/x\/Claim\/claim-0123456789","http://y"],"contained":[{"resourceType":"Basic","id":"b","subject":{"reference":"Claim/claim-0123456789"}}]}`,
+	}
+	r := review(t, form(ehi.MedicalRecord), lines...)
+	got := released(t, r, lines...)
+	want := []string{
+		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":` + masked + `}],"identifier":[{"system":"x","_value":` + masked + `}],"code":{"_text":` + masked + `},"recorder":` + masked + `}`,
+		`{"resourceType":"Condition","id":"c2","instantiatesUri":["masked","http://y"],"contained":[{"resourceType":"Basic","id":"b","subject":` + masked + `}]}`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(map[string]int64{"category.billing": 1}, r.Withheld()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestWhatTwoResourcesAreCalledIsNoSecretOfOne(t *testing.T) {
+	lines := []string{`{"resourceType":"Claim","id":"same-0123456789"}`, `{"resourceType":"Condition","id":"same-0123456789","code":{"text":"same-0123456789"}}`}
+	if got := released(t, review(t, form(ehi.MedicalRecord), lines...), lines...); len(got) != 1 || got[0] != lines[1] {
+		t.Errorf("released %v", got)
+	}
+}
+
+func TestReferencesThatLeadNowhereAreUnknown(t *testing.T) {
+	line := `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/gone"},"recorder":{"reference":"urn:uuid:1"},"asserter":{"reference":"http://x/Patient/1"},"encounter":{"reference":"#e"},"evidence":[{"detail":[{"reference":"Practitioner?identifier=x|y"}]}]}`
+	want := strings.NewReplacer(`{"reference":"Patient/gone"}`, unknown, `{"reference":"urn:uuid:1"}`, unknown, `{"reference":"Practitioner?identifier=x|y"}`, unknown).Replace(line)
+	if got := released(t, review(t, nil, line), line); len(got) != 1 || got[0] != want {
+		t.Errorf("released %v, want %s", got, want)
+	}
+}
+
+// EHI-9: what says nothing but a reference to the withheld stays out, and so does what says nothing but a reference to that.
+func TestEHI9WhatOnlyPointsAtTheWithheldStaysOut(t *testing.T) {
+	lines := []string{
+		`{"resourceType":"Medication","id":"m1","code":{"coding":[{"system":"http://snomed.info/sct","code":"86406008"}]}}`,
+		`{"resourceType":"MedicationRequest","id":"r1","medicationReference":{"reference":"Medication/m1"}}`,
+		`{"resourceType":"Provenance","id":"p1","target":[{"reference":"MedicationRequest/r1"}]}`,
+		`{"resourceType":"Provenance","id":"p2","target":[{"reference":"MedicationRequest/r1"},{"reference":"Condition/c1"}]}`,
+		`{"resourceType":"Provenance","id":"p3","target":[{"reference":"http://elsewhere/X/1"}]}`,
+		`{"resourceType":"Condition","id":"c1"}`,
+	}
+	r := review(t, form(ehi.MedicalRecord), lines...)
+	want := []string{`{"resourceType":"Provenance","id":"p2","target":[` + masked + `,{"reference":"Condition/c1"}]}`, lines[4], lines[5]}
+	if d := cmp.Diff(want, released(t, r, lines...)); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(map[string]int64{"sensitive.hiv": 1, "reference-only": 2}, r.Withheld()); d != "" {
+		t.Error(d)
+	}
+}
+
+// EHI-9: labels count wherever they stand, codes by prefix, and a resource of two kinds needs both authorizations.
+func TestEHI9LabelsAndCodes(t *testing.T) {
+	label := func(code string) string {
+		return `{"resourceType":"Condition","id":"c","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"` + code + `"}]}}`
+	}
+	icd := `{"resourceType":"Condition","id":"c","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F10.20"}]}}`
+	confidential := `{"resourceType":"Condition","id":"c","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]}}`
+	for _, c := range []struct {
+		line  string
+		needs []ehi.Authorization
+	}{
+		{label("HIV"), []ehi.Authorization{ehi.HIV}}, {label("ETH"), []ehi.Authorization{ehi.AlcoholAndDrug}}, {label("PSY"), []ehi.Authorization{ehi.MentalHealth}},
+		{label("SDV"), []ehi.Authorization{ehi.DomesticViolence, ehi.SexualAssault}}, {label("GDIS"), []ehi.Authorization{ehi.Genetic}}, {label("STD"), []ehi.Authorization{ehi.OtherSensitive}},
+		{icd, []ehi.Authorization{ehi.AlcoholAndDrug}}, {confidential, []ehi.Authorization{ehi.Confidential}}, {label("NOTHING"), nil},
+	} {
+		f := form(ehi.MedicalRecord)
+		f.Authorizations = map[ehi.Authorization]string{}
+		for i := 0; ; i++ {
+			n := len(released(t, review(t, f, c.line), c.line))
+			if (n == 1) != (i == len(c.needs)) {
+				t.Errorf("%s with %v: %d released", c.line, f.Authorizations, n)
+			}
+			if i == len(c.needs) {
+				break
+			}
+			f.Authorizations[c.needs[i]] = "true"
+		}
+	}
+	patient := `{"resourceType":"Patient","id":"p","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}]}}`
+	if got := released(t, review(t, form(), patient), patient); len(got) != 1 {
+		t.Error("the Patient was withheld")
+	}
+}
+
+// EHI-8: which line of the form a document or report falls under, and what happens to a presentedForm.
+func TestEHI8Documents(t *testing.T) {
+	for line, key := range map[string]ehi.Category{
+		`{"resourceType":"DocumentReference","id":"d","type":{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}}`:                                                                                                                 ehi.DischargeSummary,
+		`{"resourceType":"DocumentReference","id":"d","category":[{"coding":[{"system":"x","code":"operative"}]}]}`:                                                                                                                        ehi.Operative,
+		`{"resourceType":"DocumentReference","id":"d"}`:                                                                                                                                                                                    ehi.OtherDocuments,
+		`{"resourceType":"Media","id":"d","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/media-type","code":"image"}]}}`:                                                                                               ehi.Photographs,
+		`{"resourceType":"Media","id":"d","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/media-type","code":"image"}]},"modality":{"coding":[{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"XA"}]}}`: ehi.Radiology,
+		`{"resourceType":"ImagingStudy","id":"d"}`: ehi.Radiology,
+		`{"resourceType":"DiagnosticReport","id":"d","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074","code":"LAB"}]}]}`:                ehi.Labs,
+		`{"resourceType":"Observation","id":"d","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
+		`{"resourceType":"Immunization","id":"d"}`: ehi.MedicalRecord, `{"resourceType":"Coverage","id":"d"}`: ehi.Billing, `{"resourceType":"Procedure","id":"d"}`: ehi.Visits,
+	} {
+		for _, c := range ehi.Categories() {
+			if got := released(t, review(t, form(c.Key), line), line); (len(got) == 1) != (c.Key == key) {
+				t.Errorf("%s with %s alone: %v", line, c.Key, got)
+			}
+		}
+	}
+	report := `{"resourceType":"DiagnosticReport","id":"d","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074","code":"RAD"}]}],"presentedForm":[{"title":"x"}],"status":"final"}`
+	r := review(t, form(), report)
+	if got := released(t, r, report); len(got) != 1 || got[0] != strings.Replace(report, `"presentedForm":[{"title":"x"}],`, "", 1) {
+		t.Errorf("without radiology: %v", got)
+	}
+	if r.Withheld()["document.radiology"] != 1 {
+		t.Errorf("withheld %v", r.Withheld())
+	}
+	if got := released(t, review(t, form(ehi.Radiology), report), report); len(got) != 1 || got[0] != report {
+		t.Errorf("with radiology: %v", got)
+	}
+}
+
+// EHI-8: a resource without a date cannot be shown to lie within limits.
+func TestEHI8DateLimits(t *testing.T) {
+	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.Visits: {From: "2019-02", To: "2019-03"}, ehi.Billing: {To: "2019"}}}
+	for line, in := range map[string]bool{
+		`{"resourceType":"Encounter","id":"e"}`: false, `{"resourceType":"Encounter","id":"e","period":{"start":"2019-03-31T23:00:00Z"}}`: true,
+		`{"resourceType":"Encounter","id":"e","period":{"start":"2018","end":"2019"}}`: true, `{"resourceType":"Encounter","id":"e","period":{"start":"2019-04-01"}}`: false,
+		`{"resourceType":"Encounter","id":"e","period":{"end":"2019-01-31"}}`: false, `{"resourceType":"Encounter","id":"e","period":{"end":"2019-02-01"}}`: true,
+		`{"resourceType":"Procedure","id":"e","performedDateTime":"2019"}`: true, `{"resourceType":"Procedure","id":"e","performedDateTime":"2019-04"}`: false,
+		`{"resourceType":"Procedure","id":"e","performedString":"2019-03-01"}`: false, `{"resourceType":"Coverage","id":"e","period":{"start":"2019-12-31"}}`: true,
+		`{"resourceType":"Claim","id":"e","created":"2020-01-01"}`: false, `{"resourceType":"Claim","id":"e","billablePeriod":{"start":"2019-06-01"},"created":"2020-01-01"}`: true,
+	} {
+		if got := released(t, review(t, f, line), line); (len(got) == 1) != in {
+			t.Errorf("%s released: %v", line, len(got) == 1)
+		}
+	}
+}
+
+func TestCodeTablesAreChecked(t *testing.T) {
+	if _, err := release.SensitiveTable(strings.NewReader("sys,code,hiv\nsys,other,nonsense\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("an unknown category: %v", err)
+	}
+	if _, err := release.SensitiveTable(strings.NewReader("only,two\n")); err == nil {
+		t.Error("a row of two fields was taken")
+	}
+	table, err := release.SensitiveTable(strings.NewReader("# mine\nsys,code,hiv\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := release.NewRules(table).Policy(form(ehi.MedicalRecord), ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := []byte(`{"resourceType":"Condition","id":"c","code":{"coding":[{"code":"code","system":"sys"}]}}`)
+	r := p.Review()
+	if err := r.Observe(line); err != nil {
+		t.Fatal(err)
+	}
+	r.Conclude()
+	if _, ok, err := r.Release(nil, line); ok || err != nil {
+		t.Errorf("a replaced table does not count: %v, %v", ok, err)
+	}
+}
+
+// Whatever is in a record, what leaves is JSON, and holds no reference but good ones.
+func FuzzRelease(f *testing.F) {
+	f.Add([]byte(`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"},"presentedForm":[1]}`), true)
+	f.Add([]byte(`{"resourceType":"DiagnosticReport","id":"claim-0123456789","presentedForm":[{}],"x":["claim-0123456789",{"reference":"Claim/claim-0123456789"}]}`), false)
+	f.Add([]byte(`{"reference":"Claim/claim-0123456789","a":{"reference":"#x","reference":"Nothing/1"}}`), false)
+	f.Fuzz(func(t *testing.T, line []byte, all bool) {
+		if !json.Valid(line) || len(line) == 0 || line[0] != '{' {
+			return
+		}
+		choose := form(ehi.MedicalRecord)
+		if all {
+			choose = nil
+		}
+		claim := `{"resourceType":"Claim","id":"claim-0123456789"}`
+		r := review(t, choose, claim, string(line))
+		out, ok, err := r.Release(nil, line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok && !json.Valid(out) {
+			t.Fatalf("%s became %s", line, out)
+		}
+	})
+}

@@ -1,0 +1,357 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// house is everything that a worker needs, with one synthetic patient.
+type house struct {
+	t       *testing.T
+	bus     *bus.Bus
+	files   *files.Local
+	source  source.Source
+	patient ehi.Patient
+	keeper  *worker.Keeper
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), AckWait: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	store, err := dataset.Open(dataset.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := store.Generate(t.Context(), 1, 1, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	patients, err := store.Patients(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := files.NewLocal(files.Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &house{t, b, f, store, patients[0], &worker.Keeper{Bus: b, Files: f, Log: quiet()}}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// work runs a pool until the test ends, or stop is called.
+func (h *house) work(s source.Source, name string) (stop func()) {
+	h.t.Helper()
+	rules, err := release.RulesFromFile("")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: quiet(), Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond})
+	go func() { done <- pool.Run(ctx) }()
+	var once bool
+	stop = func() {
+		if once {
+			return
+		}
+		once = true
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Error(err)
+		}
+	}
+	h.t.Cleanup(stop)
+	return stop
+}
+
+// request makes a job that wants its export.
+func (h *house) request(id string, publish bool) {
+	h.t.Helper()
+	at := time.Now().UTC()
+	j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Patient: h.patient, Status: ehi.Requested, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour), Starts: 1, Tasks: 1}
+	if err := h.bus.Jobs.Create(h.t.Context(), j); err != nil {
+		h.t.Fatal(err)
+	}
+	if publish {
+		if err := h.bus.PublishStart(h.t.Context(), id, 1); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// await waits for a job's status.
+func (h *house) await(id string, want ehi.Status) *ehi.Job {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		j, err := h.bus.Jobs.Get(h.t.Context(), id)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if j.Status == want {
+			return j
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("job %s is still %s", id, j.Status)
+		}
+	}
+}
+
+func (h *house) stored(id string) []files.Stored {
+	h.t.Helper()
+	s, err := h.files.List(id)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
+
+func TestARequestedJobIsExported(t *testing.T) {
+	h := newHouse(t)
+	h.work(h.source, "w")
+	h.request("a", true)
+	j := h.await("a", ehi.Retrieved)
+	task, ok, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+	if err != nil || !ok || !task.Committed || task.Attempt != 1 || task.Worker != "w" {
+		t.Errorf("task %+v, %v", task, err)
+	}
+	if j.Counts["Patient"] != 1 || j.Counts["Observation"] < 100 || j.Bytes == 0 || j.TransactionTime.IsZero() || len(h.stored("a")) != 1 {
+		t.Errorf("job %+v", j)
+	}
+}
+
+// An attempt that fails is made again; its files are gone, and the next one's stay.
+func TestAFailedAttemptIsMadeAgain(t *testing.T) {
+	h := newHouse(t)
+	h.work(&flaky{Source: h.source, failures: 2}, "w")
+	h.request("a", true)
+	h.await("a", ehi.Retrieved)
+	task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+	if err != nil || task.Attempt != 3 {
+		t.Errorf("task %+v, %v", task, err)
+	}
+	if s := h.stored("a"); len(s) != 1 || s[0].Attempt != 3 {
+		t.Errorf("stored %+v", s)
+	}
+}
+
+func TestAfterTheLastDeliveryTheJobIsFailed(t *testing.T) {
+	h := newHouse(t)
+	h.work(&flaky{Source: h.source, failures: 100}, "w")
+	h.request("a", true)
+	if j := h.await("a", ehi.Failed); !strings.Contains(j.Error, "3 attempts") {
+		t.Errorf("error %q", j.Error)
+	}
+	if s := h.stored("a"); len(s) != 0 {
+		t.Errorf("stored %+v", s)
+	}
+}
+
+// flaky is a source whose records break after 100 resources, so many times.
+type flaky struct {
+	source.Source
+	failures int
+}
+
+var errFlaky = errors.New("the source broke")
+
+func (f *flaky) Open(ctx context.Context, patient string) (source.Record, error) {
+	r, err := f.Source.Open(ctx, patient)
+	if f.failures == 0 {
+		return r, err
+	}
+	f.failures--
+	return flakyRecord{r}, err
+}
+
+type flakyRecord struct{ source.Record }
+
+func (r flakyRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	n := 0
+	return r.Record.Scan(ctx, q, func(res source.Resource) error {
+		if n++; n > 100 {
+			return errFlaky
+		}
+		return visit(res)
+	})
+}
+
+// A worker that is stopped in the middle hands its export over; what it did is gone.
+func TestAStoppedWorkersExportGoesToAnother(t *testing.T) {
+	h := newHouse(t)
+	waiting := &gate{Source: h.source, reached: make(chan struct{}, 10)}
+	stop := h.work(waiting, "first")
+	h.request("a", true)
+	<-waiting.reached
+	stop()
+	h.work(h.source, "second")
+	h.await("a", ehi.Retrieved)
+	task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+	if err != nil || task.Worker != "second" || task.Attempt != 2 || len(h.stored("a")) != 1 {
+		t.Errorf("task %+v, %v, stored %+v", task, err, h.stored("a"))
+	}
+}
+
+// gate is a source whose scans say that they have begun, and then wait for their context.
+type gate struct {
+	source.Source
+	reached chan struct{}
+}
+
+func (g *gate) Open(ctx context.Context, patient string) (source.Record, error) {
+	r, err := g.Source.Open(ctx, patient)
+	return gateRecord{r, g.reached}, err
+}
+
+type gateRecord struct {
+	source.Record
+	reached chan struct{}
+}
+
+func (r gateRecord) Scan(ctx context.Context, _ source.Query, _ func(source.Resource) error) error {
+	r.reached <- struct{}{}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The heartbeat keeps a long export with its worker: AckWait is 300 ms here.
+func TestALongExportStaysWithItsWorker(t *testing.T) {
+	h := newHouse(t)
+	waiting := &gate{Source: h.source, reached: make(chan struct{}, 10)}
+	h.work(waiting, "w")
+	h.request("a", true)
+	<-waiting.reached
+	select {
+	case <-waiting.reached:
+		t.Error("the export was delivered twice")
+	case <-time.After(1500 * time.Millisecond):
+	}
+}
+
+// DESIGN section 4: whatever was lost, the reconciler finds the job and publishes its command again, also when the first one was
+// published and lost.
+func TestReconcilerRepublishesLostCommands(t *testing.T) {
+	h := newHouse(t)
+	h.request("lost", false)
+	h.request("queued", true)
+	future := time.Now().Add(time.Minute)
+	if err := h.keeper.Reconcile(t.Context(), time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := h.bus.Queued(t.Context()); n != 1 {
+		t.Errorf("%d commands after a round that was too early", n)
+	}
+	for range 2 {
+		if err := h.keeper.Reconcile(t.Context(), future); err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := h.bus.Queued(t.Context()); n != 2 {
+			t.Errorf("%d commands after reconciling", n)
+		}
+	}
+	for range 2 { // take both commands, and lose them
+		d, err := h.bus.NextStart(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Done(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.keeper.Reconcile(t.Context(), future); err != nil {
+		t.Fatal(err)
+	}
+	h.work(h.source, "w")
+	h.await("lost", ehi.Retrieved)
+	h.await("queued", ehi.Retrieved)
+}
+
+// Files that no record names go; files that one names, or may come to name, stay.
+func TestJanitorRemovesOrphansOnly(t *testing.T) {
+	h := newHouse(t)
+	stop := h.work(h.source, "w")
+	h.request("kept", true)
+	h.await("kept", ehi.Retrieved)
+	stop()
+	leave := func(job string, attempt int) {
+		t.Helper()
+		b, err := h.files.NewBatch(job, 0, attempt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Create().Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave("nobody", 1) // the folder of a job that is gone
+	h.request("running", false)
+	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, "x", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, "y", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	leave("running", 1) // of an attempt that was superseded
+	leave("running", 2) // of the one that runs
+	leave("running", 3) // of one that begins at this moment
+	if err := h.keeper.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]int{}
+	for _, id := range []string{"kept", "nobody", "running"} {
+		for _, s := range h.stored(id) {
+			got[id] = append(got[id], s.Attempt)
+		}
+	}
+	if len(got["kept"]) != 1 || len(got["nobody"]) != 0 || len(got["running"]) != 2 || got["running"][0] != 2 {
+		t.Errorf("attempts left: %v", got)
+	}
+}
+
+// EHI-17: what has expired vanishes, records and files.
+func TestEHI17ExpiredJobsVanish(t *testing.T) {
+	h := newHouse(t)
+	h.work(h.source, "w")
+	h.request("a", true)
+	j := h.await("a", ehi.Retrieved)
+	if err := h.keeper.Expire(t.Context(), j.ExpiresAt.Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	h.await("a", ehi.Retrieved)
+	if err := h.keeper.Expire(t.Context(), j.ExpiresAt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.bus.Jobs.Get(t.Context(), "a"); ehi.CodeOf(err) != ehi.NotFound {
+		t.Errorf("the expired job: %v", err)
+	}
+	if _, ok, err := h.bus.Tasks.Get(t.Context(), "a", 0); ok || err != nil || len(h.stored("a")) != 0 {
+		t.Errorf("left of the expired job: task %v, files %v, %v", ok, h.stored("a"), err)
+	}
+}
