@@ -38,6 +38,19 @@ func (c common) logger() (*slog.Logger, error) {
 	return telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
 }
 
+// withStore opens the record store for f.
+func (c common) withStore(f func(*dataset.Store) error) error {
+	log, err := c.logger()
+	if err != nil {
+		return err
+	}
+	store, err := node.OpenStore(c.Data, 0, log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(store), store.Close())
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -76,14 +89,10 @@ var errIncomplete = errors.New("some input could not be imported")
 
 // Run imports, with a progress bar.
 func (i *importCmd) Run(ctx context.Context) error {
-	log, err := i.logger()
-	if err != nil {
-		return err
-	}
-	store, err := node.OpenStore(i.Data, 0, log)
-	if err != nil {
-		return err
-	}
+	return i.withStore(func(store *dataset.Store) error { return i.load(ctx, store) })
+}
+
+func (i *importCmd) load(ctx context.Context, store *dataset.Store) error {
 	bar := progressbar.DefaultBytes(-1, "importing")
 	report, err := store.Import(ctx, i.Paths, dataset.ImportOptions{
 		Strict: i.Strict, Now: time.Now(),
@@ -97,7 +106,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 	if err == nil && len(report.Bad) > 0 {
 		err = errIncomplete
 	}
-	return errors.Join(err, store.Close())
+	return err
 }
 
 func printReport(r dataset.Report) {
@@ -125,18 +134,12 @@ type generateCmd struct {
 
 // Run generates, with a progress bar.
 func (g *generateCmd) Run(ctx context.Context) error {
-	log, err := g.logger()
-	if err != nil {
+	return g.withStore(func(store *dataset.Store) error {
+		bar := progressbar.Default(int64(g.Patients), "generating")
+		err := store.Generate(ctx, g.Seed, g.Patients, time.Now(), func(done, _ int) {
+			_ = bar.Set(done) // a bar that cannot be drawn stops nothing
+		})
+		fmt.Fprintln(os.Stderr)
 		return err
-	}
-	store, err := node.OpenStore(g.Data, 0, log)
-	if err != nil {
-		return err
-	}
-	bar := progressbar.Default(int64(g.Patients), "generating")
-	err = store.Generate(ctx, g.Seed, g.Patients, time.Now(), func(done, _ int) {
-		_ = bar.Set(done) // a bar that cannot be drawn stops nothing
 	})
-	fmt.Fprintln(os.Stderr)
-	return errors.Join(err, store.Close())
 }

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/bus"
 )
 
 // SandboxClientID is the public client that exists in sandbox mode (SMART-10).
@@ -72,42 +73,19 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.loadKey(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.followRevocations(ctx)
+	if s.stop, err = bus.Follow(ctx, c.KV, revokedPrefix+"*", s.followRevocation); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-// followRevocations keeps the set of revoked families as every process writes it.
-func (s *Server) followRevocations(ctx context.Context) error {
-	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	watch, err := s.KV.Watch(watchCtx, revokedPrefix+"*")
-	if err != nil {
-		cancel()
-		return fmt.Errorf("watch revocations: %w", err)
-	}
-	loaded, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for e := range watch.Updates() {
-			switch {
-			case e == nil:
-				close(loaded)
-			case e.Operation() == jetstream.KeyValuePut:
-				s.revoked.Store(strings.TrimPrefix(e.Key(), revokedPrefix), struct{}{})
-			default:
-				s.revoked.Delete(strings.TrimPrefix(e.Key(), revokedPrefix))
-			}
-		}
-	}()
-	s.stop = func() {
-		_ = watch.Stop() // the connection may be gone already; then the watch is too
-		cancel()
-		<-ended
-	}
-	select {
-	case <-loaded:
-		return nil
-	case <-ctx.Done():
-		s.stop()
-		return ctx.Err()
+// followRevocation keeps the set of revoked families as every process writes it.
+func (s *Server) followRevocation(e jetstream.KeyValueEntry) {
+	family := strings.TrimPrefix(e.Key(), revokedPrefix)
+	if e.Operation() == jetstream.KeyValuePut {
+		s.revoked.Store(family, struct{}{})
+	} else {
+		s.revoked.Delete(family)
 	}
 }
 

@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -118,7 +119,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 	if n.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
 		return nil, err
 	}
-	n.URL = "http://" + n.ln.Addr().String()
+	n.URL = reachable(n.ln.Addr())
 	return n, n.openServices(ctx)
 }
 
@@ -143,6 +144,14 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue, Log: n.log,
 	})
 	return err
+}
+
+// reachable is a URL of a listener: one on every interface is reached on loopback.
+func reachable(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", tcp.Port)
+	}
+	return "http://" + a.String()
 }
 
 // fillDemo makes the demo patients in an empty store.

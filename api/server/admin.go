@@ -38,15 +38,7 @@ func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
 	if !equal(in.Username, s.AdminUser) || !equal(in.Password, s.AdminPassword) {
 		return ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
 	}
-	sess, err := s.admins.Get(c)
-	if err != nil {
-		return err
-	}
-	if err := sess.Regenerate(); err != nil { // no session is carried over a login
-		return err
-	}
-	sess.Set("name", in.Username)
-	if err := sess.Save(); err != nil {
+	if err := logIn(c, s.admins, "name", in.Username); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"username": in.Username})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/session"
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -140,15 +141,33 @@ func (s *Server) admin(c *fiber.Ctx) error {
 
 // adminName is who is logged in as an administrator, "" for nobody.
 func (s *Server) adminName(c *fiber.Ctx) (string, error) {
-	if c.Cookies("sid") == "" {
+	return who(c, s.admins, "sid", "name")
+}
+
+// who reads a name from the session that the cookie names, "" where there is none.
+func who(c *fiber.Ctx, store *session.Store, cookie, key string) (string, error) {
+	if c.Cookies(cookie) == "" {
 		return "", nil
 	}
-	sess, err := s.admins.Get(c)
+	sess, err := store.Get(c)
 	if err != nil {
 		return "", err
 	}
-	name, _ := sess.Get("name").(string)
+	name, _ := sess.Get(key).(string)
 	return name, nil
+}
+
+// logIn opens a new session under a name; none is carried over a login.
+func logIn(c *fiber.Ctx, store *session.Store, key, name string) error {
+	sess, err := store.Get(c)
+	if err != nil {
+		return err
+	}
+	if err := sess.Regenerate(); err != nil {
+		return err
+	}
+	sess.Set(key, name)
+	return sess.Save()
 }
 
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).

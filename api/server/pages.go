@@ -16,15 +16,7 @@ const pickerSize = 100
 
 // loggedIn is the patient who is logged in on the pages, "" for nobody.
 func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
-	if c.Cookies("ehi_patient") == "" {
-		return "", nil
-	}
-	sess, err := s.patients.Get(c)
-	if err != nil {
-		return "", err
-	}
-	patient, _ := sess.Get("patient").(string)
-	return patient, nil
+	return who(c, s.patients, "ehi_patient", "patient")
 }
 
 // localPath is where a page may lead on to: a path of this server, never another site.
@@ -47,13 +39,16 @@ func (s *Server) renderLogin(c *fiber.Ctx, problem string) error {
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.Render("login", fiber.Map{
-		"Title": "Sign in", "Patients": patients, "CSRF": c.Locals("csrf"), "Problem": problem,
+		"Title": "Sign in", "Patients": patients, "More": len(patients) == pickerSize, "CSRF": c.Locals("csrf"), "Problem": problem,
 		"Action": s.localPath(c, c.Query("action", c.FormValue("action"))), "Redirect": c.Query("redirect", c.FormValue("redirect")),
 	}, "layout")
 }
 
 func (s *Server) handleLogin(c *fiber.Ctx) error {
-	patient := strings.TrimSpace(c.FormValue("patient"))
+	patient := strings.TrimSpace(c.FormValue("other"))
+	if patient == "" {
+		patient = c.FormValue("patient")
+	}
 	if _, err := s.Source.Patient(c.Context(), patient); err != nil {
 		if ehi.CodeOf(err) != ehi.NotFound {
 			return err
@@ -61,15 +56,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 		c.Status(http.StatusUnauthorized)
 		return s.renderLogin(c, "Unknown patient or wrong password")
 	}
-	sess, err := s.patients.Get(c)
-	if err != nil {
-		return err
-	}
-	if err := sess.Regenerate(); err != nil { // no session is carried over a login
-		return err
-	}
-	sess.Set("patient", patient)
-	if err := sess.Save(); err != nil {
+	if err := logIn(c, s.patients, "patient", patient); err != nil {
 		return err
 	}
 	if next := s.localPath(c, c.FormValue("action")); next != "" {
@@ -99,14 +86,8 @@ func (s *Server) consent(c *fiber.Ctx) (q url.Values, req auth.Request, patient 
 // handleConsentPage asks the patient whether the application may have what it asks for.
 func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	asked, req, patient, err := s.consent(c)
-	if _, oauth := err.(*auth.Error); oauth {
-		return refuseAuthorize(c, req, err)
-	}
-	if err != nil {
-		return err
-	}
-	if patient == "" {
-		return toLogin(c, asked)
+	if err != nil || patient == "" {
+		return notYet(c, asked, req, err)
 	}
 	who, err := s.Source.Patient(c.Context(), patient)
 	if err != nil {
@@ -118,23 +99,21 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	}, "layout")
 }
 
-func toLogin(c *fiber.Ctx, asked url.Values) error {
+// notYet answers where there is nothing to consent to, or nobody is logged in who could.
+func notYet(c *fiber.Ctx, asked url.Values, req auth.Request, err error) error {
+	if err != nil {
+		return refuseAuthorize(c, req, err)
+	}
 	q := url.Values{"action": {"/authorize-app?" + asked.Encode()}, "redirect": {asked.Get("redirect_uri")}}
 	return c.Redirect("/patient-login?"+q.Encode(), http.StatusFound)
 }
 
 func (s *Server) handleConsent(c *fiber.Ctx) error {
 	asked, req, patient, err := s.consent(c)
-	if _, oauth := err.(*auth.Error); oauth {
-		return refuseAuthorize(c, req, err)
+	if err != nil || patient == "" {
+		return notYet(c, asked, req, err)
 	}
-	if err != nil {
-		return err
-	}
-	switch {
-	case patient == "":
-		return toLogin(c, asked)
-	case c.FormValue("decision") == "allow":
+	if c.FormValue("decision") == "allow" {
 		return s.agree(c, req, patient)
 	}
 	return s.deny(c, req)

@@ -195,16 +195,23 @@ func (p *Pool) cancel(job string) {
 
 // heartbeat extends the delivery until the run ends.
 func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery) {
-	t := time.NewTicker(p.Bus.AckWait() / 3)
+	every(ctx, p.Bus.AckWait()/3, func() {
+		if err := d.Extend(); err != nil {
+			p.Log.Warn("extend a command", "job", d.Job, "err", err)
+		}
+	})
+}
+
+// every calls f at each tick until ctx ends.
+func every(ctx context.Context, d time.Duration, f func()) {
+	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if err := d.Extend(); err != nil {
-				p.Log.Warn("extend a command", "job", d.Job, "err", err)
-			}
+			f()
 		}
 	}
 }
@@ -294,19 +301,12 @@ func (p *Pool) report(ctx context.Context, job string, read *atomic.Int64, total
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		t := time.NewTicker(progressEvery)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-				n := read.Load()
-				if err := p.Bus.PublishProgress(ehi.Progress{Job: job, Done: n, Total: total, Resources: n}); err != nil {
-					p.Log.Warn("publish progress", "job", job, "err", err)
-				}
+		every(ctx, progressEvery, func() {
+			n := read.Load()
+			if err := p.Bus.PublishProgress(ehi.Progress{Job: job, Done: n, Total: total, Resources: n}); err != nil {
+				p.Log.Warn("publish progress", "job", job, "err", err)
 			}
-		}
+		})
 	})
 	return func() { cancel(); wg.Wait() }
 }

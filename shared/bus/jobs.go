@@ -46,49 +46,26 @@ func openJobs(ctx context.Context, kv jetstream.KeyValue) (*Jobs, error) {
 		return nil, err
 	}
 	s := &Jobs{kv: kv, index: newIndex(), cache: cache}
-	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	watch, err := kv.WatchAll(watchCtx)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("watch jobs: %w", err)
+	s.stop, err = Follow(ctx, kv, ">", s.follow)
+	return s, err
+}
+
+// follow applies one change of the bucket.
+func (s *Jobs) follow(e jetstream.KeyValueEntry) {
+	if e.Operation() != jetstream.KeyValuePut {
+		s.apply(e.Key(), cached{nil, e.Revision(), time.Now()})
+		return
 	}
-	loaded, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.follow(watch, loaded)
-	}()
-	s.stop = func() {
-		_ = watch.Stop() // the connection may be gone already; then the watch is too
-		cancel()
-		<-ended
+	if job, err := decodeJob(e.Value()); err == nil { // a record that cannot be read is reported to whoever asks for it
+		s.apply(e.Key(), cached{job, e.Revision(), time.Now()})
 	}
-	select {
-	case <-loaded:
-		return s, nil
-	case <-ctx.Done():
+}
+
+func (s *Jobs) close() {
+	if s.stop != nil {
 		s.stop()
-		return nil, ctx.Err()
 	}
 }
-
-// follow applies the bucket's changes until the watch ends; the first nil entry says that all older ones are in.
-func (s *Jobs) follow(watch jetstream.KeyWatcher, loaded chan<- struct{}) {
-	for e := range watch.Updates() {
-		if e == nil {
-			close(loaded)
-			continue
-		}
-		if e.Operation() != jetstream.KeyValuePut {
-			s.apply(e.Key(), cached{nil, e.Revision(), time.Now()})
-			continue
-		}
-		if job, err := decodeJob(e.Value()); err == nil {
-			s.apply(e.Key(), cached{job, e.Revision(), time.Now()})
-		}
-	}
-}
-
-func (s *Jobs) close() { s.stop() }
 
 // apply takes a record into the cache and the index, unless a newer one is known.
 func (s *Jobs) apply(id string, c cached) {

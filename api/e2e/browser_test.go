@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	cdpruntime "github.com/chromedp/cdproto/runtime"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// findings is what a browser complained of or asked other origins for.
+type findings struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (f *findings) add(s string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = append(f.list, s)
+}
+
+// openBrowser starts a headless Chromium, or skips where there is none.
+func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skipf("no Chromium on this machine: %v", err)
+	}
+	alloc, stopAlloc := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
+		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(360, 800))...)
+	f := &findings{}
+	ctx, stop := chromedp.NewContext(alloc, chromedp.WithListener(func(ev any) {
+		switch e := ev.(type) {
+		case *cdpruntime.EventExceptionThrown:
+			f.add("exception: " + e.ExceptionDetails.Text)
+		case *log.EventEntryAdded:
+			if e.Entry.Level == "verbose" { // advice to the page's author: a picker has no user name to fill in
+				return
+			}
+			f.add("log: " + e.Entry.Text + " " + e.Entry.URL)
+		case *network.EventRequestWillBeSent:
+			u, err := url.Parse(e.Request.URL)
+			if err == nil && u.Scheme != "data" && !strings.Contains(strings.Join(origins, " "), u.Host) {
+				f.add("request to another origin: " + e.Request.URL)
+			}
+		}
+	}))
+	ctx, stopTime := context.WithTimeout(ctx, time.Minute)
+	t.Cleanup(func() {
+		stopTime()
+		stop()
+		stopAlloc()
+	})
+	return ctx, f
+}
+
+// The three pages in a real browser by keyboard alone: no complaint on its console, no request to another origin, every field has a name.
+func TestPagesInARealBrowserByKeyboard(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`)) // the browser is gone: its test says so
+	}))
+	t.Cleanup(app.Close)
+	w := start(t, t.TempDir(), config(), node.Options{})
+	ctx, found := openBrowser(t, w.open.Base, app.URL)
+	p := w.demoPatient()
+	pat := w.patient(p)
+	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {app.URL + "/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	j := w.kickOff(pat, "", p, nil)
+	key := func(keys ...string) {
+		t.Helper()
+		for _, k := range keys {
+			do(t, ctx, chromedp.KeyEvent(k))
+		}
+	}
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/auth/authorize?"+q.Encode()), chromedp.WaitVisible("#patient")) // it has the focus
+	named(t, ctx)
+	key(kb.Tab, "any", kb.Enter)
+	do(t, ctx, chromedp.WaitVisible("button[value=allow]"))
+	named(t, ctx)
+	key(kb.Tab, kb.Enter)
+	do(t, ctx, chromedp.WaitVisible("#app"))
+	if at := location(t, ctx); !strings.HasPrefix(at, app.URL+"/cb?code=") {
+		t.Fatalf("after the consent at %s", at)
+	}
+
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize?redirect="+url.QueryEscape(app.URL+"/done")), chromedp.WaitVisible("#p-visits"))
+	named(t, ctx)
+	key(kb.Tab, " ", kb.Tab, "02012015") // visits, from
+	do(t, ctx, chromedp.Focus("#p-labs"))
+	key(" ")
+	do(t, ctx, chromedp.Focus("#p-labs-notes"))
+	key("all of them", kb.Enter)
+	do(t, ctx, chromedp.WaitVisible("#app"))
+	if at := location(t, ctx); at != app.URL+"/done" {
+		t.Fatalf("after the form at %s", at)
+	}
+	job := w.wait(j.ID, ehi.Retrieved)
+	if !job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled || job.Parameters["billing"].Enabled || job.Counts["Encounter"] == 0 {
+		t.Errorf("the form said %+v", job)
+	}
+	for _, f := range found.list {
+		t.Error(f)
+	}
+}
+
+func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func location(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	at, err := chromedp.Run(ctx, chromedp.Location())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// named checks that every field of a page has an accessible name, of a label or aria-label.
+func named(t *testing.T, ctx context.Context) {
+	t.Helper()
+	unnamed, err := chromedp.Run(ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('input:not([type=hidden]),select,button')]
+		.filter(e => !(e.labels && e.labels.length) && !e.ariaLabel && !e.textContent.trim()).map(e => e.id || e.name).join(' ')`))
+	if err != nil || unnamed != "" {
+		t.Fatalf("fields without a name: %q, %v", unnamed, err)
+	}
+}
