@@ -160,6 +160,11 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	w := &world{t: t, open: open}
 	finished := w.kickOff(pat, "/no-form/auto-approve", largest, nil)
 	before, _ := w.download(pat, w.manifest(pat, finished))
+	exports := filepath.Join(data, "exports")
+	n := filesByJob(t, exports)[finished.ID]
+	if n < 2 {
+		t.Errorf("%d files: the record is to be large enough for some of its own", n)
+	}
 	openForm := w.kickOff(pat, "/auto-approve", largest, nil)
 	first.kill()
 
@@ -183,13 +188,13 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	w.submit(pat, openForm.ID, everything())
 	w.manifest(pat, openForm)
 
-	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{finished.ID: 1, running.ID: 1, openForm.ID: 1})
+	awaitFiles(t, exports, map[string]int{finished.ID: n, running.ID: n, openForm.ID: n})
 	for _, j := range []client.Job{finished, running, openForm} {
 		if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
 			t.Error(err)
 		}
 	}
-	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{})
+	awaitFiles(t, exports, map[string]int{})
 }
 
 func sameExport[R any](t *testing.T, want, got map[string]R) {
@@ -207,26 +212,27 @@ func sameExport[R any](t *testing.T, want, got map[string]R) {
 	}
 }
 
+// filesByJob counts what lies in the exports folder.
+func filesByJob(t *testing.T, root string) map[string]int {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(root, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, p := range paths {
+		job, _, _ := strings.Cut(filepath.Base(p), ".")
+		got[job]++
+	}
+	return got
+}
+
 // awaitFiles waits until the exports folder holds exactly so many files of these jobs: the janitor runs every 100 ms there.
 func awaitFiles(t *testing.T, root string, want map[string]int) {
 	t.Helper()
 	var got map[string]int
 	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
-		got = map[string]int{}
-		entries, err := os.ReadDir(root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			if !e.IsDir() {
-				continue // the readiness check's own file
-			}
-			inside, err := os.ReadDir(filepath.Join(root, e.Name()))
-			if err == nil {
-				got[e.Name()] = len(inside)
-			}
-		}
-		if fmt.Sprint(got) == fmt.Sprint(want) {
+		if got = filesByJob(t, root); fmt.Sprint(got) == fmt.Sprint(want) {
 			return
 		}
 	}

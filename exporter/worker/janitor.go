@@ -137,32 +137,22 @@ func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func
 	return err
 }
 
-// Sweep removes files that no record names. A folder is listed before its records are read: whatever is seen in it was
-// preceded by its record, so a record that is absent then is absent for good.
+// Sweep removes files that no record names. Files are listed before their records are read: whatever is seen was preceded by its
+// record, so a record that is absent then is absent for good.
 func (k *Keeper) Sweep(ctx context.Context) error {
-	jobs, err := k.Files.Jobs()
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, id := range jobs {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		errs = append(errs, k.sweepJob(ctx, id))
-	}
-	return errors.Join(errs...)
+	err := k.Files.Walk(func(id string, stored []files.Stored) error {
+		errs = append(errs, k.sweepJob(ctx, id, stored))
+		return ctx.Err()
+	})
+	return errors.Join(append(errs, err)...)
 }
 
-func (k *Keeper) sweepJob(ctx context.Context, id string) error {
-	stored, err := k.Files.List(id)
-	if err != nil {
-		return err
-	}
+func (k *Keeper) sweepJob(ctx context.Context, id string, stored []files.Stored) error {
 	job, err := k.Bus.Jobs.Get(ctx, id)
 	if ehi.CodeOf(err) == ehi.NotFound {
-		telemetry.JanitorRemoved.WithLabelValues("folder").Inc()
-		k.Log.Info("remove an orphan folder", "job", id)
+		telemetry.JanitorRemoved.WithLabelValues("file").Add(float64(len(stored)))
+		k.Log.Info("remove the files of a job that is gone", "job", id, "files", len(stored))
 		return k.Files.Remove(id)
 	}
 	if err != nil {

@@ -123,11 +123,17 @@ func (h *house) await(id string, want ehi.Status) *ehi.Job {
 
 func (h *house) stored(id string) []files.Stored {
 	h.t.Helper()
-	s, err := h.files.List(id)
+	var out []files.Stored
+	err := h.files.Walk(func(job string, stored []files.Stored) error {
+		if job == id {
+			out = stored
+		}
+		return nil
+	})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return s
+	return out
 }
 
 func TestARequestedJobIsExported(t *testing.T) {

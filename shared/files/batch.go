@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,6 +13,7 @@ import (
 // one goroutine each; Commit or Discard is called by the owner when all of them have ended.
 type Batch struct {
 	store  *Local
+	job    string
 	dir    string
 	prefix string // "<task>.<attempt>."
 
@@ -25,11 +25,11 @@ type Batch struct {
 
 // NewBatch starts a batch. Nothing touches the disk before the first spill or Commit.
 func (l *Local) NewBatch(job string, task, attempt int) (*Batch, error) {
-	dir, err := l.jobDir(job)
+	dir, err := l.dir(job)
 	if err != nil {
 		return nil, err
 	}
-	return &Batch{store: l, dir: dir, prefix: fmt.Sprintf("%d.%d.", task, attempt)}, nil
+	return &Batch{store: l, job: job, dir: dir, prefix: fmt.Sprintf("%d.%d.", task, attempt)}, nil
 }
 
 // Output is one growing file. It is in memory while it is small and gets a file of its own when it is not.
@@ -95,23 +95,13 @@ func (b *Batch) newFile() (string, *os.File, error) {
 	return name, f, err
 }
 
-// open makes a new file, and the job's folder where it is absent. An earlier run of the same attempt cannot have left
-// one: attempts are numbered by compare-and-set.
-func (b *Batch) open(name string) (*os.File, error) {
-	const flags = os.O_CREATE | os.O_EXCL | os.O_WRONLY
-	path := filepath.Join(b.dir, name)
+// open makes a new file. An earlier run of the same attempt cannot have left one: attempts are numbered by compare-and-set.
+func (b *Batch) open(object string) (*os.File, error) {
 	b.made = true
-	f, err := os.OpenFile(path, flags, 0o600)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(path, flags, 0o600)
+	return os.OpenFile(filepath.Join(b.dir, b.job+"."+object), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 }
 
-// Commit writes the small outputs into one segment, syncs every file and the folder, and returns where each output lies, in
+// Commit writes the small outputs into one segment, syncs every file and their folder, and returns where each output lies, in
 // the order of Create. After an error nothing may be relied on: call Discard.
 func (b *Batch) Commit() ([]Extent, error) {
 	extents, err := b.place()
@@ -121,10 +111,7 @@ func (b *Batch) Commit() ([]Extent, error) {
 	if !b.made {
 		return extents, nil
 	}
-	if err := syncDir(b.dir); err != nil {
-		return nil, err
-	}
-	return extents, syncDir(b.store.root)
+	return extents, syncDir(b.dir)
 }
 
 // segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte in half the time of
@@ -195,10 +182,7 @@ func (b *Batch) Discard() error {
 		return errors.Join(errs...)
 	}
 	for i := range b.spilled {
-		errs = append(errs, ignoreAbsent(os.Remove(filepath.Join(b.dir, fmt.Sprintf("%s%d.ndjson", b.prefix, i)))))
+		errs = append(errs, b.store.remove(b.job, fmt.Sprintf("%s%d.ndjson", b.prefix, i)))
 	}
-	errs = append(errs, ignoreAbsent(os.Remove(filepath.Join(b.dir, b.prefix+"seg"))))
-	// The folder goes with its last file; others may still be in it.
-	_ = os.Remove(b.dir)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.store.remove(b.job, b.prefix+"seg"))...)
 }

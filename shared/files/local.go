@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -46,11 +47,18 @@ func NewLocal(c Config) (*Local, error) {
 	if c.SpillBytes <= 0 {
 		c.SpillBytes = DefaultSpillBytes
 	}
-	if err := os.MkdirAll(c.Root, 0o700); err != nil {
-		return nil, fmt.Errorf("make the exports directory: %w", err)
+	for shard := range shards {
+		if err := os.MkdirAll(filepath.Join(c.Root, shardName(shard)), 0o700); err != nil {
+			return nil, fmt.Errorf("make the exports directory: %w", err)
+		}
 	}
-	return &Local{root: c.Root, spill: c.SpillBytes}, nil
+	return &Local{root: c.Root, spill: c.SpillBytes}, syncDir(c.Root)
 }
+
+// shards is how many folders the files are spread over.
+const shards = 256
+
+func shardName(n int) string { return fmt.Sprintf("%02x", n) }
 
 var (
 	jobName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -60,24 +68,39 @@ var (
 // ErrName is returned for a job or object name that this store never gave out.
 var ErrName = errors.New("not a name of this file store")
 
-func (l *Local) jobDir(job string) (string, error) {
+// dir is the shard of a job. Errors: ErrName.
+func (l *Local) dir(job string) (string, error) {
 	if !jobName.MatchString(job) {
 		return "", fmt.Errorf("job %q: %w", job, ErrName)
 	}
-	return filepath.Join(l.root, job), nil
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(job)) // never fails
+	return filepath.Join(l.root, shardName(int(h.Sum32()%shards))), nil
+}
+
+// path is where an object of a job lies.
+func (l *Local) path(job, object string) (string, error) {
+	dir, err := l.dir(job)
+	if err != nil {
+		return "", err
+	}
+	if object != filepath.Base(object) {
+		return "", fmt.Errorf("object %q: %w", object, ErrName)
+	}
+	return filepath.Join(dir, job+"."+object), nil
 }
 
 // Open returns a reader over one output, positioned at its start. The caller closes it. A reader stays good while the job is
 // deleted under it. Errors: fs.ErrNotExist where the object is gone, ErrName.
 func (l *Local) Open(job string, e Extent) (*Reader, error) {
-	dir, err := l.jobDir(job)
-	if err != nil {
-		return nil, err
-	}
 	if !objectName.MatchString(e.Object) {
 		return nil, fmt.Errorf("object %q: %w", e.Object, ErrName)
 	}
-	return openAt(filepath.Join(dir, e.Object), e.Offset, e.Length)
+	path, err := l.path(job, e.Object)
+	if err != nil {
+		return nil, err
+	}
+	return openAt(path, e.Offset, e.Length)
 }
 
 // Reader reads one output or attachment: the bytes of an extent and no others.
@@ -106,55 +129,49 @@ func (r *Reader) Close() error { return r.f.Close() }
 
 // Remove deletes everything of a job. It is no error when there is nothing.
 func (l *Local) Remove(job string) error {
-	dir, err := l.jobDir(job)
+	dir, err := l.dir(job)
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
-}
-
-// Jobs lists the jobs that have a folder: the janitor's view, and nobody else's.
-func (l *Local) Jobs() ([]string, error) {
-	entries, err := os.ReadDir(l.root)
-	if err != nil {
-		return nil, err
-	}
-	var jobs []string
-	for _, e := range entries {
-		if e.IsDir() && jobName.MatchString(e.Name()) {
-			jobs = append(jobs, e.Name())
+	names, err := os.ReadDir(dir)
+	for _, e := range names {
+		if strings.HasPrefix(e.Name(), job+".") {
+			err = errors.Join(err, ignoreAbsent(os.Remove(filepath.Join(dir, e.Name()))))
 		}
 	}
-	return jobs, nil
+	return err
 }
 
-// Stored is one object in a job's folder, as the janitor sees it.
+// Walk calls f for each job that has files, with all of them: the janitor's view, and nobody else's. Each shard is listed before f is
+// called for its jobs.
+func (l *Local) Walk(f func(job string, stored []Stored) error) error {
+	for shard := range shards {
+		entries, err := os.ReadDir(filepath.Join(l.root, shardName(shard)))
+		if err != nil {
+			return err
+		}
+		byJob := map[string][]Stored{}
+		for _, e := range entries {
+			if job, object, ok := strings.Cut(e.Name(), "."); ok && jobName.MatchString(job) {
+				byJob[job] = append(byJob[job], stored(object))
+			}
+		}
+		for job, list := range byJob {
+			if err := f(job, list); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Stored is one object of a job, as the janitor sees it.
 type Stored struct {
 	Name string
 	// Task and Attempt are what wrote it; both are -1 for an attachment.
 	Task, Attempt int
 	// Attachment is the name under which it was added, "" for outputs.
 	Attachment string
-}
-
-// List returns what lies in a job's folder.
-func (l *Local) List(job string) ([]Stored, error) {
-	dir, err := l.jobDir(job)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var out []Stored
-	for _, e := range entries {
-		out = append(out, stored(e.Name()))
-	}
-	return out, nil
 }
 
 func stored(name string) Stored {
@@ -170,16 +187,16 @@ func stored(name string) Stored {
 	return s
 }
 
-// RemoveObject deletes one object that List returned.
-func (l *Local) RemoveObject(job string, s Stored) error {
-	dir, err := l.jobDir(job)
+// RemoveObject deletes one object that Walk showed.
+func (l *Local) RemoveObject(job string, s Stored) error { return l.remove(job, s.Name) }
+
+// remove deletes an object; it is no error when it is gone already.
+func (l *Local) remove(job, object string) error {
+	path, err := l.path(job, object)
 	if err != nil {
 		return err
 	}
-	if s.Name != filepath.Base(s.Name) {
-		return fmt.Errorf("object %q: %w", s.Name, ErrName)
-	}
-	return ignoreAbsent(os.Remove(filepath.Join(dir, s.Name)))
+	return ignoreAbsent(os.Remove(path))
 }
 
 // Check writes, syncs and removes a small file, so that a full or read-only disk shows itself.
@@ -198,14 +215,10 @@ var ErrTooLarge = errors.New("the file is larger than its limit")
 // PutAttachment streams a document to the disk and makes it durable. name is any text; it never becomes a path. limit is
 // in bytes. It returns the size and the SHA-1 of what was stored.
 func (l *Local) PutAttachment(job, name string, r io.Reader, limit int64) (size int64, sum []byte, err error) {
-	dir, err := l.jobDir(job)
+	path, err := l.path(job, attachmentObject(name))
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return 0, nil, err
-	}
-	path := filepath.Join(dir, attachmentObject(name))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, nil, err
@@ -220,7 +233,7 @@ func (l *Local) PutAttachment(job, name string, r io.Reader, limit int64) (size 
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = syncDir(dir)
+		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return 0, nil, errors.Join(err, os.Remove(path))
@@ -230,24 +243,20 @@ func (l *Local) PutAttachment(job, name string, r io.Reader, limit int64) (size 
 
 // OpenAttachment opens a document by the name and size that the job's record lists.
 func (l *Local) OpenAttachment(job, name string, size int64) (*Reader, error) {
-	dir, err := l.jobDir(job)
+	path, err := l.path(job, attachmentObject(name))
 	if err != nil {
 		return nil, err
 	}
-	return openAt(filepath.Join(dir, attachmentObject(name)), 0, size)
+	return openAt(path, 0, size)
 }
 
 // RemoveAttachment deletes a document; it is no error when it is gone already.
 func (l *Local) RemoveAttachment(job, name string) error {
-	dir, err := l.jobDir(job)
-	if err != nil {
-		return err
-	}
-	return ignoreAbsent(os.Remove(filepath.Join(dir, attachmentObject(name))))
+	return l.remove(job, attachmentObject(name))
 }
 
-// MaxAttachmentName is the longest name of a document, in bytes: its hex form must fit a file name.
-const MaxAttachmentName = 100
+// MaxAttachmentName is the longest name of a document, in bytes: its hex form must fit a file name beside the job's id.
+const MaxAttachmentName = 90
 
 func attachmentObject(name string) string { return "a." + hex.EncodeToString([]byte(name)) }
 
