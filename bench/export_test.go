@@ -3,7 +3,10 @@ package bench
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -41,6 +44,7 @@ func BenchmarkExportsAtOnce(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			p := startServer(b)
 			want := p.digest(b, p.export(b))
+			disk := p.diskRate(b, n)
 			syncDisk()
 			before := p.cpuSeconds()
 			for b.Loop() {
@@ -56,11 +60,53 @@ func BenchmarkExportsAtOnce(b *testing.B) {
 			}
 			rate := float64(n*b.N) / b.Elapsed().Seconds()
 			b.ReportMetric(rate, "jobs/s")
+			b.ReportMetric(disk/rate, "disk-ratio")
 			b.ReportMetric(rate*float64(p.total), "res/s")
 			b.ReportMetric(p.rssPeak(), "rss-MB")
 			b.ReportMetric((p.cpuSeconds()-before)*1000/float64(n*b.N), "server-cpu-ms/job") // verification included
 		})
 	}
+}
+
+// diskRate is how many files of an export's size four writers can write and sync in a second, without anything around them: what the
+// disk would do of this work at best, at this moment.
+func (p *process) diskRate(b *testing.B, n int) float64 {
+	b.Helper()
+	var size int
+	for _, e := range p.export(b).Output {
+		data, err := p.client.Download(b.Context(), e.URL)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size += len(data)
+	}
+	dir, data := b.TempDir(), make([]byte, size)
+	syncDisk()
+	start := time.Now()
+	var wg sync.WaitGroup
+	for k := range 4 {
+		wg.Go(func() {
+			for i := k; i < n; i += 4 {
+				if err := writeSynced(filepath.Join(dir, fmt.Sprint(i)), data); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	rate := float64(n) / time.Since(start).Seconds()
+	removeAll(b, dir)
+	return rate
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // kickers is how many connections kick off at once.

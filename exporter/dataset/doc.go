@@ -12,7 +12,8 @@
 //	u <urn>                               -> type/id       what a bundle called a shared resource or a patient
 //	o <type> <id>                         -> patient       whose a compartment resource is
 //	n <type> <id>                         ->               a shared resource that ought to be some patient's, once that is known
-//	p <patient>                           -> JSON          the directory: name, number of resources
+//	p <patient>                           -> JSON          the directory: name, number of resources, keys of the shared ones
+//	g                                     -> generation    changes with every change of a shared resource: p's keys hold for one
 //	t <patient>                           ->               changed, not settled yet
 //	d <patient>                           ->               some reference of the record resolves nowhere
 //	q <type> <id>                         ->               some reference of the shared resource resolves nowhere

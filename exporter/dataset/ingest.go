@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type Writer struct {
 	store  *Store
 	batch  *pebble.Batch
 	now    time.Time
+	gen    []byte // the generation of shared resources that this writer makes
 	cursor fhir.Cursor
 	buf    bytes.Buffer
 	line   []byte
@@ -29,7 +31,7 @@ type Writer struct {
 
 // NewWriter starts writing; now is the time of import that new and changed resources get.
 func (s *Store) NewWriter(now time.Time) *Writer {
-	return &Writer{store: s, batch: s.db.NewIndexedBatch(), now: now}
+	return &Writer{store: s, batch: s.db.NewIndexedBatch(), now: now, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
 }
 
 // names is what a bundle calls its resources: fullUrl or type?identifier -> type/id.
@@ -159,7 +161,7 @@ func (w *Writer) putShared(f facts, line []byte) error {
 
 // linkShared makes the x keys of a shared resource anew and marks it pending where a reference is not resolved.
 func (w *Writer) linkShared(f facts) error {
-	if err := w.clear(key(kSharedLink, f.typ, f.id, "")); err != nil {
+	if err := errors.Join(w.clear(key(kSharedLink, f.typ, f.id, "")), w.batch.Set(key(kGeneration), w.gen, nil)); err != nil {
 		return err
 	}
 	pending := false

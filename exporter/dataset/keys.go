@@ -20,6 +20,7 @@ const (
 	kDangling    = 'd'
 	kPending     = 'q'
 	kFile        = 'f'
+	kGeneration  = 'g'
 	kVersion     = 'v'
 )
 

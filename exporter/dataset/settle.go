@@ -123,7 +123,7 @@ func (w *Writer) adoptOne(target []byte) (found bool, err error) {
 	if err != nil || len(owners) == 0 {
 		return false, err
 	}
-	err = errors.Join(w.putOwned(f, line, owners), w.clear(key(kSharedLink, f.typ, f.id, "")),
+	err = errors.Join(w.putOwned(f, line, owners), w.batch.Set(key(kGeneration), w.gen, nil), w.clear(key(kSharedLink, f.typ, f.id, "")),
 		w.batch.Delete(k, nil), w.batch.Delete(append([]byte{kOrphan}, target...), nil), w.batch.Delete(append([]byte{kPending}, target...), nil))
 	return err == nil, err
 }
@@ -235,11 +235,17 @@ func (w *Writer) writeSettled(s *settling, patient string) error {
 	if !s.hasSelf { // resources came before their Patient: not in the directory yet
 		return nil
 	}
-	shared, _, err := closure(w.batch, patient)
+	shared, whole, err := closure(w.batch, patient)
 	if err != nil {
 		return err
 	}
-	entry, err := json.Marshal(patientEntry{Name: s.name, Total: s.total + int64(len(shared))})
+	gen, err := w.store.get(w.batch, key(kGeneration))
+	if err != nil {
+		return err
+	}
+	entry, err := json.Marshal(patientEntry{
+		Name: s.name, Total: s.total + int64(len(shared)), Shared: shared, Whole: whole && !dangling, Generation: string(gen),
+	})
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,10 @@ func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
 type patientEntry struct {
 	Name  string `json:"name"`
 	Total int64  `json:"total"` // resources of a full export
+	// Shared is the result of closure and Whole whether every reference of the record resolves, as of Generation.
+	Shared     []string `json:"shared"`
+	Whole      bool     `json:"whole"`
+	Generation string   `json:"gen"`
 }
 
 var errNoPatient = ehi.Errorf(ehi.NotFound, "Patient not found")
@@ -225,12 +229,24 @@ func (r *record) load() (err error) {
 	if r.entry, err = r.store.patient(r.snap, r.patient); err != nil {
 		return err
 	}
+	gen, err := r.store.get(r.snap, key(kGeneration))
+	if err != nil {
+		return err
+	}
+	touched, err := r.store.get(r.snap, key(kTouched, r.patient))
+	if err != nil {
+		return err
+	}
+	if string(gen) == r.entry.Generation && touched == nil {
+		r.shared, r.complete = r.entry.Shared, r.entry.Whole
+		return nil
+	}
 	var whole bool
 	if r.shared, whole, err = closure(r.snap, r.patient); err != nil {
 		return err
 	}
 	dangling, err := r.store.get(r.snap, key(kDangling, r.patient))
-	r.complete = whole && dangling == nil
+	r.complete = whole && dangling == nil && touched == nil
 	return err
 }
 

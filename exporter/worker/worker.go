@@ -129,9 +129,17 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	err := p.export(runCtx, d)
 	cause := context.Cause(runCtx)
 	end()
+	stopping := ctx.Err() != nil
 	// The outcome is settled with NATS even while the process is being stopped.
 	ctx = context.WithoutCancel(ctx)
 	switch {
+	case stopping && err != nil:
+		telemetry.TasksEnded.WithLabelValues("handed-back").Inc()
+		log.Info("export handed back: this process stops")
+		if err := d.Retry(0); err != nil {
+			log.Error("hand the command back", "err", err)
+		}
+		return
 	case err == nil:
 		telemetry.TasksEnded.WithLabelValues("committed").Inc()
 	case errors.Is(cause, errCancelled) || ehi.CodeOf(err) == ehi.NotFound:

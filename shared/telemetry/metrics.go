@@ -52,7 +52,7 @@ var (
 	WorkersBusy = factory.NewGauge(prometheus.GaugeOpts{
 		Name: "ehi_workers_busy", Help: "Workers of this process that run an export."})
 	TasksEnded = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_tasks_ended_total", Help: "Export tasks by outcome: committed, superseded, cancelled, error."}, []string{"outcome"})
+		Name: "ehi_tasks_ended_total", Help: "Export tasks by outcome: committed, superseded, cancelled, handed-back (the process stopped), error."}, []string{"outcome"})
 
 	PipelineResources = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "ehi_pipeline_resources_total", Help: "Resources written to export files, by type."}, []string{"type"})

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// binEnv makes the test binary the command itself.
+const binEnv = "EHI_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(binEnv) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// run is one call of the command line: its output and exit code.
+func run(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, args...)
+	cmd.Env = append(os.Environ(), binEnv+"=1")
+	out, err := cmd.CombinedOutput()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func TestImportSaysWhatItDid(t *testing.T) {
+	data, dir := t.TempDir(), t.TempDir()
+	good, bad := filepath.Join(dir, "good.ndjson"), filepath.Join(dir, "bad.ndjson")
+	for path, content := range map[string]string{
+		good: `{"resourceType":"Patient","id":"p1"}` + "\n",
+		bad:  `{"resourceType":"Patient","id":"p2"}` + "\n" + `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		text []string
+	}{
+		{[]string{"import", good}, 0, []string{"Patient", "1 resources read from 1 files", "0 problems"}},
+		{[]string{"import", good}, 0, []string{"0 files; 1 files unchanged"}},
+		{[]string{"import", dir}, 1, []string{bad + ":2:", "2 resources read", "1 problems", "some input could not be imported"}},
+		{[]string{"import", "--strict", bad}, 1, []string{bad + ":2:", "1 problems"}},
+		{[]string{"import", filepath.Join(dir, "absent")}, 1, []string{"absent"}},
+		{[]string{"import", t.TempDir()}, 1, []string{"holds no .json"}},
+		{[]string{"generate", "--patients", "2"}, 0, []string{"generating"}},
+		{[]string{"serve", "--mode", "production"}, 1, []string{"production mode needs registered clients"}},
+		{[]string{"serve", "--mode", "nonsense"}, 1, []string{"--mode"}},
+	} {
+		out, code := run(t, append(c.args, "--data", data)...)
+		if code != c.code && !(c.code == 1 && code > 1) {
+			t.Errorf("%v exits with %d:\n%s", c.args, code, out)
+		}
+		for _, text := range c.text {
+			if !strings.Contains(out, text) {
+				t.Errorf("%v does not say %q:\n%s", c.args, text, out)
+			}
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
+)
+
+// EHI-11: uploaded names are cleaned and made unique.
+func TestEHI11UploadedNames(t *testing.T) {
+	taken := map[string]bool{}
+	var got []string
+	for _, name := range []string{"scan.pdf", "scan.pdf", "scan.pdf", "../../etc/passwd", `C:\docs\a "b".txt`, "...", "", "\x00\n", "näme.pdf", strings.Repeat("x", 300) + ".pdf", ".htaccess"} {
+		n := uniqueName(name, taken)
+		taken[n] = true
+		got = append(got, n)
+	}
+	want := []string{"scan.pdf", "scan-1.pdf", "scan-2.pdf", "passwd", "a b.txt", "attachment", "attachment-1", "attachment-2", "n_me.pdf", strings.Repeat("x", 78) + ".pdf", "htaccess"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// What a browser would run as a page or script of this origin is never sent as such.
+func TestSniffedTypesRunNothing(t *testing.T) {
+	for _, c := range []struct{ content, name, want string }{
+		{"%PDF-1.4", "x.txt", "application/pdf"}, {"<html><script>", "x.pdf", "text/plain; charset=utf-8"}, {"hello", "x.html", "text/plain; charset=utf-8"},
+		{"\x89PNG\r\n\x1a\n", "x", "image/png"}, {"alert(1)", "x.js", "text/plain; charset=utf-8"}, {"<svg", "x.svg", "text/plain; charset=utf-8"},
+	} {
+		if got := sniff([]byte(c.content), c.name); got != c.want {
+			t.Errorf("%q as %s is %s, want %s", c.content, c.name, got, c.want)
+		}
+	}
+}
+
+func FuzzUniqueName(f *testing.F) {
+	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		taken := map[string]bool{}
+		for range 3 {
+			n := uniqueName(name, taken)
+			if taken[n] || n == "" || len(n) > files.MaxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") {
+				t.Fatalf("%q became %q", name, n)
+			}
+			for _, r := range n {
+				if r > 126 {
+					t.Fatalf("%q became %q", name, n)
+				}
+			}
+			taken[n] = true
+		}
+	})
+}
+
+func FuzzKickOffParameters(f *testing.F) {
+	f.Add([]byte(`{"resourceType":"Parameters","parameter":[{"name":"_since","valueInstant":"2020-01-01T00:00:00Z"},{"name":"x","part":[]}]}`), true)
+	f.Fuzz(func(t *testing.T, body []byte, lenient bool) {
+		params, err := fhir.ParseParameters(body)
+		if err != nil {
+			return
+		}
+		k, err := ehi.ParseKickOff(params, lenient)
+		if err != nil && ehi.CodeOf(err) != ehi.Invalid {
+			t.Fatal(err)
+		}
+		if err == nil && !lenient && len(k.Unknown) > 0 {
+			t.Fatalf("unknown parameters were taken: %v", k.Unknown)
+		}
+	})
+}
+
+// Whatever a client says in Accept-Encoding, If-None-Match and Prefer, it is read without harm.
+func FuzzHeaders(f *testing.F) {
+	f.Add("gzip;q=0.5, br", `W/"x", "y"`, "respond-async, handling=lenient")
+	f.Add(";q=", ",,", "")
+	app := fiber.New()
+	f.Fuzz(func(t *testing.T, encoding, match, prefer string) {
+		c := app.AcquireCtx(&fasthttp.RequestCtx{})
+		defer app.ReleaseCtx(c)
+		c.Request().Header.Set("Accept-Encoding", encoding)
+		c.Request().Header.Set("Prefer", prefer)
+		if acceptsGzip(c) && !strings.Contains(strings.ToLower(encoding), "gzip") {
+			t.Fatalf("gzip for %q", encoding)
+		}
+		if lenient(c) && !strings.Contains(strings.ToLower(prefer), "lenient") {
+			t.Fatalf("lenient for %q", prefer)
+		}
+		matches(match, `"tag"`)
+	})
+}
