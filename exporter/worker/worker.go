@@ -310,8 +310,7 @@ func (p *Pool) report(ctx context.Context, job string, read *atomic.Int64, total
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		every(ctx, progressEvery, func() {
-			n := read.Load()
-			if err := p.Bus.PublishProgress(ehi.Progress{Job: job, Done: n, Total: total, Resources: n}); err != nil {
+			if err := p.Bus.PublishProgress(ehi.Progress{Job: job, Done: read.Load(), Total: total}); err != nil {
 				p.Log.Warn("publish progress", "job", job, "err", err)
 			}
 		})

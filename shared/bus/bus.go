@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -27,7 +26,6 @@ type Config struct {
 	AckWait time.Duration
 	// MaxQueue bounds the commands that wait; further kick-offs are refused until some are done. Default 100,000.
 	MaxQueue int64
-	Log      *slog.Logger
 }
 
 // Bus is one process's connection to the shared state. All of its parts are safe for concurrent use.

@@ -30,11 +30,9 @@ type File struct {
 
 // Progress is what a running job tells about itself, about twice a second.
 type Progress struct {
-	Job       string `json:"job"`
-	Done      int64  `json:"done"`  // resources read
-	Total     int64  `json:"total"` // resources to read, 0 while unknown
-	Resources int64  `json:"resources"`
-	Bytes     int64  `json:"bytes"`
+	Job   string `json:"job"`
+	Done  int64  `json:"done"`  // resources read
+	Total int64  `json:"total"` // resources to read, 0 while unknown
 }
 
 // Percent is the share that is done, 0 to 99: a running job is never at 100.
