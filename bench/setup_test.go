@@ -164,14 +164,15 @@ func (p *process) export(b *testing.B) *ehi.Manifest {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return p.manifest(b, j)
+	return p.manifest(b, j, 500*time.Microsecond)
 }
 
-func (p *process) manifest(b *testing.B, j client.Job) *ehi.Manifest {
+// manifest polls until the manifest is there; pause is the time between two polls.
+func (p *process) manifest(b *testing.B, j client.Job, pause time.Duration) *ehi.Manifest {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
 	defer cancel()
-	m, err := p.client.Wait(ctx, j.StatusURL, 500*time.Microsecond)
+	m, err := p.client.Wait(ctx, j.StatusURL, pause)
 	if err != nil {
 		b.Fatal(err)
 	}

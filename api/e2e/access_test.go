@@ -119,6 +119,11 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 	if ans, err := w.admin.AddFiles(t.Context(), j1.ID, client.File{Name: "big", Data: make([]byte, 1<<20+1)}); err != nil || ans.Status != 413 {
 		t.Errorf("a large attachment: %+v, %v", ans, err)
 	}
+	for _, c := range []*client.Client{w.open, mine} { // refused before its body is read, and told so
+		if ans, err := c.AddFiles(t.Context(), j1.ID, client.File{Name: "big", Data: make([]byte, 8<<20)}); err != nil || ans.Status != 401 {
+			t.Errorf("a stranger's upload: %+v, %v", ans, err)
+		}
+	}
 	if job, err := w.admin.Job(t.Context(), j1.ID); err != nil || len(job.Attachments) != 0 || job.Manifest == nil || job.Counts["Patient"] != 1 {
 		t.Errorf("job after refused uploads: %+v, %v", job, err)
 	}

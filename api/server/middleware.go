@@ -41,11 +41,8 @@ func (s *Server) logPanic(c *fiber.Ctx, e any) {
 	s.Log.Error("panic in a handler", "route", c.Route().Path, "panic", e, "stack", string(debug.Stack()))
 }
 
-// limitBody bounds a body that is read at once, whether its length is announced or not (EHI-16: 413).
+// limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16: 413).
 func (s *Server) limitBody(c *fiber.Ctx) error {
-	if c.Request().Header.ContentLength() > maxBody {
-		return errTooLarge
-	}
 	stream := c.Context().RequestBodyStream()
 	if stream == nil {
 		return c.Next()
@@ -55,10 +52,26 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid, "The body ended before its time")
 	}
 	if len(body) > maxBody {
+		discard(stream)
 		return errTooLarge
 	}
 	c.Request().SetBody(body)
 	return c.Next()
+}
+
+// drain reads what a handler left of an upload, so that the client hears the answer: a connection that is closed on unread bytes
+// is reset, and the answer lost.
+func (s *Server) drain(c *fiber.Ctx) error {
+	err := c.Next()
+	if stream := c.Context().RequestBodyStream(); stream != nil {
+		discard(stream)
+	}
+	return err
+}
+
+// discard reads at most maxDiscard bytes; who sends more than that is cut off.
+func discard(stream io.Reader) {
+	_, _ = io.CopyN(io.Discard, stream, maxDiscard) // the answer is an error already
 }
 
 var errTooLarge = ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", maxBody)

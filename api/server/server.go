@@ -66,6 +66,7 @@ type Server struct {
 // Limits of requests.
 const (
 	maxBody       = 1 << 20 // bytes of any body but an upload
+	maxDiscard    = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
 	maxHeaders    = 16 << 10
 	readTimeout   = 60 * time.Second
 	idleTimeout   = 120 * time.Second

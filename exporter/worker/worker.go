@@ -157,7 +157,7 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 		}
 		return
 	}
-	if err := d.Done(ctx); err != nil {
+	if err := d.Done(); err != nil {
 		log.Error("acknowledge the command", "err", err)
 	}
 }

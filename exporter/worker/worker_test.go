@@ -284,7 +284,7 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Done(t.Context()); err != nil {
+		if err := d.Done(); err != nil {
 			t.Fatal(err)
 		}
 	}

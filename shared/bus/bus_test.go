@@ -53,7 +53,7 @@ func TestTopologyIsDeclaredAgainAndStateSurvivesARestart(t *testing.T) {
 	if err != nil || d.Job != "a" || d.Number != 1 {
 		t.Fatalf("command after restart: %+v, %v", d, err)
 	}
-	if err := d.Done(t.Context()); err != nil {
+	if err := d.Done(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -82,8 +82,8 @@ func (b *Bus) AckWait() time.Duration { return b.cfg.AckWait }
 // Extend tells JetStream that the command is being worked on.
 func (d *Delivery) Extend() error { return d.msg.InProgress() }
 
-// Done removes the command from the queue and waits until that is stored.
-func (d *Delivery) Done(ctx context.Context) error { return d.msg.DoubleAck(ctx) }
+// Done removes the command from the queue. Where that gets lost the command comes again, for a job that has gone on.
+func (d *Delivery) Done() error { return d.msg.Ack() }
 
 // Retry hands the command back, to be delivered again after a pause.
 func (d *Delivery) Retry(after time.Duration) error { return d.msg.NakWithDelay(after) }

@@ -147,35 +147,45 @@ func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
 
 // Update changes a job by compare-and-set: change is called with the present record, perhaps several times, and its error
 // ends the attempt with nothing written. It replaces maps and slices rather than changing them in place: readers share
-// them. Update returns the record as written.
+// them. Update returns the record as written. The first try is on this process's copy of the record; where that turns out to be
+// old, by a lost compare-and-set or by change's refusal, the record is read anew.
 func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) error) (*ehi.Job, error) {
+	if c, ok := s.cache.Get(id); ok && c.job != nil {
+		if done, err := s.tryUpdate(ctx, c, change); err == nil {
+			return done, nil
+		}
+	}
 	for range casAttempts {
 		c, err := s.read(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if c.job.Status == ehi.Aborted {
-			return nil, errNotFound
+		done, err := s.tryUpdate(ctx, c, change)
+		if !isConflict(err) {
+			return done, err
 		}
-		next := *c.job
-		if err := change(&next); err != nil {
-			return nil, err
-		}
-		data, err := json.Marshal(&next)
-		if err != nil {
-			return nil, err
-		}
-		rev, err := s.kv.Update(ctx, id, data, c.rev)
-		if isConflict(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("update job %s: %w", id, err)
-		}
-		s.apply(id, cached{&next, rev, time.Now()})
-		return &next, nil
 	}
 	return nil, ehi.Errorf(ehi.Transient, "The job is being changed by many at once")
+}
+
+func (s *Jobs) tryUpdate(ctx context.Context, c cached, change func(*ehi.Job) error) (*ehi.Job, error) {
+	if c.job.Status == ehi.Aborted {
+		return nil, errNotFound
+	}
+	next := *c.job
+	if err := change(&next); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(&next)
+	if err != nil {
+		return nil, err
+	}
+	rev, err := s.kv.Update(ctx, next.ID, data, c.rev)
+	if err != nil {
+		return nil, fmt.Errorf("update job %s: %w", next.ID, err)
+	}
+	s.apply(next.ID, cached{&next, rev, time.Now()})
+	return &next, nil
 }
 
 // Delete forgets a job for good.

@@ -34,22 +34,25 @@ func taskKey(job string, n int) string { return job + "." + strconv.Itoa(n) }
 // Take starts the next attempt of a task. Where the task is committed already it returns that record unchanged: nothing is
 // left to do. Errors: ErrSuperseded where another worker takes it at the same moment.
 func (s *Tasks) Take(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
-	t := &Taken{}
-	e, err := s.kv.Get(ctx, taskKey(job, n))
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-	case err != nil:
-		return nil, fmt.Errorf("read task %s.%d: %w", job, n, err)
-	default:
-		if t.Task, err = decodeTask(e.Value()); err != nil {
-			return nil, err
-		}
-		t.rev = e.Revision()
+	t := &Taken{Task: ehi.Task{Version: ehi.RecordVersion, Job: job, Number: n, Attempt: 1, Worker: worker, TakenAt: now}}
+	err := s.write(ctx, t)
+	if !errors.Is(err, ErrSuperseded) {
+		return t, err
 	}
+	e, err := s.kv.Get(ctx, taskKey(job, n)) // somebody was here before
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, ErrSuperseded
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read task %s.%d: %w", job, n, err)
+	}
+	if t.Task, err = decodeTask(e.Value()); err != nil {
+		return nil, err
+	}
+	t.rev = e.Revision()
 	if t.Committed {
 		return t, nil
 	}
-	t.Version, t.Job, t.Number = ehi.RecordVersion, job, n
 	t.Attempt++
 	t.Worker, t.TakenAt = worker, now
 	return t, s.write(ctx, t)
