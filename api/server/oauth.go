@@ -30,7 +30,7 @@ func (s *Server) handleDiscovery(c *fiber.Ctx) error {
 		"subject_types_supported":               []string{"public"},
 		"capabilities": []string{
 			"launch-standalone", "authorize-post", "client-public", "context-standalone-patient", "context-banner", "permission-patient",
-			"permission-offline", "permission-online", "permission-v1", "permission-v2", "sso-openid-connect",
+			"permission-offline", "permission-online", "permission-v1", "permission-v2",
 		},
 	})
 }

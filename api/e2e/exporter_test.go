@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/api/node"
+	"ehi-server/shared/records"
+)
+
+// A worker of its own process joins an API without workers, and exports what that would have exported.
+func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "exporter")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ehi-server/exporter").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	own := t.TempDir()
+	store, err := node.OpenStore(own, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Generate(t.Context(), 1, 5, time.Now(), func(int, int) {}); err != nil { // the demo patients
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config()
+	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
+
+	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := w.download(pat, w.manifest(pat, j))
+	if len(got) < 300 || got["Patient/"+p] == nil {
+		t.Errorf("%d resources", len(got))
+	}
+	for key, r := range got {
+		records.References(r, func(ref string) string {
+			if got[ref] == nil {
+				t.Errorf("%s: %s leads nowhere", key, ref)
+			}
+			return ref
+		})
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+// A store that a server holds is not imported into behind its back: the import says so.
+func TestImportIntoAHeldStoreSaysSo(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	out, err := exec.CommandContext(t.Context(), "go", "run", "ehi-server/api", "generate", "--data", w.data).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "held by another process") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
