@@ -65,7 +65,7 @@ type Server struct {
 
 // Limits of requests.
 const (
-	maxBody       = 1 << 20 // bytes of any body but an upload
+	maxBody       = 1 << 20  // bytes of any body but an upload
 	maxDiscard    = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
 	maxHeaders    = 16 << 10
 	readTimeout   = 60 * time.Second
