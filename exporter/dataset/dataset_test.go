@@ -219,6 +219,27 @@ func TestWhatNamesNoPatientGoesWithWhatItIsAbout(t *testing.T) {
 	}
 }
 
+// A resource whose subject was corrected leaves the record that it was in by mistake.
+func TestACorrectedSubjectMovesTheResource(t *testing.T) {
+	s, dir := openStore(t, t.TempDir()), t.TempDir()
+	load(t, s, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Patient","id":"p2"}`,
+		`{"resourceType":"Appointment","id":"a","participant":[{"actor":{"reference":"Patient/p1"}},{"actor":{"reference":"Patient/p2"}}]}`,
+		`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p1"}}`, `{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p1"}}`))
+	load(t, s, write(t, dir, "2.ndjson", `{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p2"}}`, `{"resourceType":"Device","id":"d"}`,
+		`{"resourceType":"Appointment","id":"a","participant":[{"actor":{"reference":"Patient/p2"}}]}`))
+	if out := export(t, s, "p1"); len(out) != 1 {
+		t.Errorf("the first record still holds %v", out)
+	}
+	if out := export(t, s, "p2"); out["Condition/c"] == nil || out["Appointment/a"] == nil || len(out) != 3 {
+		t.Errorf("the second record holds %v", out)
+	}
+	if rec, err := s.Open(t.Context(), "p1"); err != nil || rec.Total() != 1 {
+		t.Errorf("total %d, %v", rec.Total(), err)
+	} else if err := rec.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadLinesAreNamedAndTheRestImported(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	dir := t.TempDir()

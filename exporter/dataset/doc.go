@@ -10,7 +10,7 @@
 //	x <type> <id> <type> <id>             ->               this shared resource refers to that one
 //	i <type> <system|value>               -> id            identifiers of shared resources, for conditional references
 //	u <urn>                               -> type/id       what a bundle called a shared resource or a patient
-//	o <type> <id>                         -> patient       whose a compartment resource is
+//	o <type> <id>                         -> patients      whose a compartment resource is
 //	n <type> <id>                         ->               a shared resource that ought to be some patient's, once that is known
 //	p <patient>                           -> JSON          the directory: name, number of resources, keys of the shared ones
 //	g                                     -> generation    changes with every change of a shared resource: p's keys hold for one

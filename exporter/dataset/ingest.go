@@ -102,9 +102,8 @@ func (w *Writer) owners(f facts, fallback string) ([]string, error) {
 	}
 	for _, a := range f.anchors {
 		typ, id, _ := strings.Cut(a, "/")
-		owner, err := w.store.get(w.batch, key(kOwner, typ, id))
-		if err != nil || owner != nil {
-			return []string{string(owner)}, err
+		if owners, err := w.ownersOf(typ, id); err != nil || len(owners) > 0 {
+			return owners, err
 		}
 	}
 	if fallback != "" {
@@ -113,16 +112,50 @@ func (w *Writer) owners(f facts, fallback string) ([]string, error) {
 	return nil, nil
 }
 
+// ownersOf looks up whose a stored resource is; nil for a shared one and for one that is not there.
+func (w *Writer) ownersOf(typ, id string) ([]string, error) {
+	v, err := w.store.get(w.batch, key(kOwner, typ, id))
+	if err != nil || len(v) == 0 {
+		return nil, err
+	}
+	return strings.Split(string(v), ownerSeparator), nil
+}
+
+// ownerSeparator stands between the patients of an o key's value; no FHIR id holds it.
+const ownerSeparator = " "
+
 func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
+	if err := w.disown(f, owners); err != nil {
+		return err
+	}
 	for _, p := range owners {
 		err := w.put(key(kCompartment, p, f.typ, f.id), line, func() error {
-			return errors.Join(w.batch.Set(key(kTouched, p), nil, nil), w.batch.Set(key(kOwner, f.typ, f.id), []byte(p), nil))
+			return errors.Join(w.batch.Set(key(kTouched, p), nil, nil),
+				w.batch.Set(key(kOwner, f.typ, f.id), []byte(strings.Join(owners, ownerSeparator)), nil))
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// disown takes a resource out of the records of patients whose it no longer is: a corrected subject must not leave it behind.
+func (w *Writer) disown(f facts, owners []string) error {
+	before, err := w.ownersOf(f.typ, f.id)
+	if err != nil {
+		return err
+	}
+	for _, p := range before {
+		if slices.Contains(owners, p) {
+			continue
+		}
+		err = errors.Join(err, w.batch.Delete(key(kCompartment, p, f.typ, f.id), nil), w.batch.Set(key(kTouched, p), nil, nil))
+	}
+	if len(before) > 0 && len(owners) == 0 {
+		err = errors.Join(err, w.batch.Delete(key(kOwner, f.typ, f.id), nil))
+	}
+	return err
 }
 
 // put writes a line where it differs from what is there, and then calls changed.
@@ -144,6 +177,9 @@ func (w *Writer) put(k, line []byte, changed func() error) error {
 }
 
 func (w *Writer) putShared(f facts, line []byte) error {
+	if err := w.disown(f, nil); err != nil {
+		return err
+	}
 	return w.put(key(kShared, f.typ, f.id), line, func() error {
 		for _, ident := range f.identifiers {
 			if err := w.batch.Set(key(kIdentifier, f.typ, ident), []byte(f.id), nil); err != nil {
