@@ -288,6 +288,14 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for end := time.Now().Add(10 * time.Second); ; { // an acknowledgement is not waited for
+		if n, err := h.bus.Queued(t.Context()); err == nil && n == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the acknowledged commands stay in the queue")
+		}
+	}
 	if err := h.keeper.Reconcile(t.Context(), future); err != nil {
 		t.Fatal(err)
 	}
