@@ -16,6 +16,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"ehi-server/api/node"
+	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
 	"ehi-server/shared/telemetry"
 )
@@ -25,6 +26,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" default:"withargs" help:"Serve the API with everything embedded (the default)."`
 	Import   importCmd   `cmd:"" help:"Load Synthea bundles (.json) and NDJSON (.ndjson, .ndjson.gz), or folders of them."`
 	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
+	Keys     keysCmd     `cmd:"" help:"Print the private JWKS by which test_client_id signs assertions as a backend service in sandbox mode; it is made on first use."`
 }
 
 // common is what every subcommand takes.
@@ -124,6 +126,18 @@ func printReport(r dataset.Report) {
 	for _, p := range r.Bad {
 		fmt.Fprintln(os.Stderr, p)
 	}
+}
+
+type keysCmd struct{ common }
+
+// Run prints the keys.
+func (k *keysCmd) Run() error {
+	keys, err := auth.SandboxKeys(node.KeysFile(k.Data))
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(keys))
+	return nil
 }
 
 type generateCmd struct {

@@ -86,16 +86,20 @@ func code(t *testing.T, s *auth.Server, change ...string) string {
 	return c
 }
 
-func codeForm(code string, change ...string) url.Values {
-	return with(url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect},
+func codeForm(code string, change ...string) auth.TokenRequest {
+	return request(url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect},
 		"client_id": {auth.SandboxClientID}, "code_verifier": {verifier}}, change...)
 }
 
-func refreshForm(token string, change ...string) url.Values {
-	return with(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {auth.SandboxClientID}}, change...)
+func refreshForm(token string, change ...string) auth.TokenRequest {
+	return request(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {auth.SandboxClientID}}, change...)
 }
 
-func mustToken(t *testing.T, s *auth.Server, form url.Values) auth.Tokens {
+func request(form url.Values, change ...string) auth.TokenRequest {
+	return auth.TokenRequest{Form: with(form, change...), Audiences: []string{"http://server.test/auth/token"}}
+}
+
+func mustToken(t *testing.T, s *auth.Server, form auth.TokenRequest) auth.Tokens {
 	t.Helper()
 	tok, err := s.Token(t.Context(), form)
 	if err != nil {

@@ -12,6 +12,7 @@
 //	refresh.<hash>   a refresh token that was given out
 //	used.<hash>      the tombstone of either: whoever creates it has redeemed it, anyone later is a replay
 //	revoked.<family> everything that came of one authorization is void
+//	jti.<hash>       an assertion that was used; it lives as long as the assertion
 //
 // Codes and refresh tokens are random and stored as hashes only.
 package auth

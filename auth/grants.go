@@ -130,20 +130,32 @@ type Tokens struct {
 	Scope             string `json:"scope"`
 	RefreshToken      string `json:"refresh_token,omitempty"`
 	IDToken           string `json:"id_token,omitempty"`
-	Patient           string `json:"patient"`
-	NeedPatientBanner bool   `json:"need_patient_banner"`
+	Patient           string `json:"patient,omitempty"`
+	NeedPatientBanner bool   `json:"need_patient_banner,omitempty"`
+}
+
+// TokenRequest is a request to the token endpoint.
+type TokenRequest struct {
+	Form url.Values
+	// BasicID and BasicSecret are what an Authorization: Basic header says, decoded as RFC 6749 2.3.1 says; HasBasic is whether
+	// there was one.
+	BasicID, BasicSecret string
+	HasBasic             bool
+	// Audiences are the URLs by which an assertion may name this endpoint: its own URL, and the issuer's.
+	Audiences []string
 }
 
 // Token answers a token request (SMART-4). Errors: *Error for what the client did wrong; anything else is ours.
-func (s *Server) Token(ctx context.Context, form url.Values) (Tokens, error) {
-	t, err := s.token(ctx, form)
+func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
+	t, err := s.token(ctx, r)
 	if e, ok := errors.AsType[*Error](err); ok {
 		telemetry.TokensRefused.WithLabelValues(e.Code).Inc()
 	}
 	return t, err
 }
 
-func (s *Server) token(ctx context.Context, form url.Values) (Tokens, error) {
+func (s *Server) token(ctx context.Context, r TokenRequest) (Tokens, error) {
+	form := r.Form
 	for name, values := range form {
 		if len(values) > 1 {
 			return Tokens{}, refuse("invalid_request", "Repeated %q parameter", name)
@@ -156,6 +168,8 @@ func (s *Server) token(ctx context.Context, form url.Values) (Tokens, error) {
 		return s.fromCode(ctx, form)
 	case "refresh_token":
 		return s.fromRefresh(ctx, form)
+	case "client_credentials":
+		return s.fromClient(ctx, r)
 	}
 	return Tokens{}, refuse("unsupported_grant_type", "Invalid %q parameter", "grant_type")
 }
@@ -226,7 +240,7 @@ func (s *Server) fromRefresh(ctx context.Context, form url.Values) (Tokens, erro
 // narrowed to (RFC 6749 6).
 func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, error) {
 	t := Tokens{
-		TokenType: "bearer", ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: true,
+		TokenType: "bearer", ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: g.Patient != "",
 	}
 	var err error
 	if t.AccessToken, err = s.signAccess(g, scopes); err != nil {

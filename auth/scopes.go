@@ -3,10 +3,12 @@ package auth
 import (
 	"slices"
 	"strings"
+
+	"ehi-server/shared/fhir"
 )
 
-// Scopes that the server understands (SMART-7). System scopes belong to backend services and are not granted to a
-// patient's application.
+// Scopes that the server understands (SMART-7). System scopes, also system/<Type>.rs and system/<Type>.read, belong to backend
+// services and are not granted to a patient's application; the others are not granted to a backend service.
 const (
 	ScopePatientExport = "patient/$ehi-export"
 	ScopePatientRead   = "patient/*.read"
@@ -16,25 +18,65 @@ const (
 	ScopeFHIRUser      = "fhirUser"
 	ScopeOnline        = "online_access"
 	ScopeOffline       = "offline_access"
+	ScopeSystemExport  = "system/$ehi-export"
+	ScopeSystemRS      = "system/*.rs"
+	ScopeSystemRead    = "system/*.read"
 )
+
+func patientScopes() []string {
+	return []string{ScopePatientExport, ScopePatientRS, ScopePatientRead, ScopeLaunchPatient, ScopeOpenID, ScopeFHIRUser, ScopeOnline, ScopeOffline}
+}
 
 // ScopesSupported lists what can be granted.
 func ScopesSupported() []string {
-	return []string{ScopePatientExport, ScopePatientRS, ScopePatientRead, ScopeLaunchPatient, ScopeOpenID, ScopeFHIRUser, ScopeOnline, ScopeOffline}
+	return append(patientScopes(), ScopeSystemExport, ScopeSystemRS, ScopeSystemRead)
 }
 
 // Scopes is a granted set, in the order in which it was asked for.
 type Scopes []string
 
-// ParseScopes splits a scope parameter and drops what is not supported or repeated.
+// ParseScopes splits the scope parameter of a patient's application and drops what is not supported or repeated.
 func ParseScopes(s string) Scopes {
+	return parse(s, func(scope string) bool { return slices.Contains(patientScopes(), scope) })
+}
+
+// ParseSystemScopes does the same for a backend service.
+func ParseSystemScopes(s string) Scopes {
+	return parse(s, func(scope string) bool { return scope == ScopeSystemExport || systemType(scope) != "" })
+}
+
+func parse(s string, supported func(string) bool) Scopes {
 	var out Scopes
 	for _, scope := range strings.Fields(s) {
-		if slices.Contains(ScopesSupported(), scope) && !slices.Contains(out, scope) {
+		if supported(scope) && !slices.Contains(out, scope) {
 			out = append(out, scope)
 		}
 	}
 	return out
+}
+
+// systemType is the resource type that a system scope opens: * for all, "" where it is none.
+func systemType(scope string) string {
+	rest, system := strings.CutPrefix(scope, "system/")
+	typ, right, _ := strings.Cut(rest, ".")
+	if !system || right != "rs" && right != "read" || typ != "*" && !fhir.KnownType(typ) {
+		return ""
+	}
+	return typ
+}
+
+// SystemTypes is the resource types that a backend service may export; all is true where there is no limit.
+func (s Scopes) SystemTypes() (types []string, all bool) {
+	for _, scope := range s {
+		switch t := systemType(scope); t {
+		case "":
+		case "*":
+			return nil, true
+		default:
+			types = append(types, t)
+		}
+	}
+	return types, false
 }
 
 func (s Scopes) String() string { return strings.Join(s, " ") }

@@ -30,6 +30,10 @@ type Config struct {
 	CheckIssuer bool
 	// Sandbox lets SandboxClientID in: any http(s) redirect_uri, PKCE checked only where it is used.
 	Sandbox bool
+	// SandboxSecret is by what SandboxClientID may authenticate as a backend service; "" for by no secret.
+	SandboxSecret string
+	// SandboxKeys is the file of the keys by which SandboxClientID signs assertions, see SandboxKeys; it may be absent.
+	SandboxKeys string
 	// AccessTTL is the life of an access token. Default 1 h.
 	AccessTTL time.Duration
 	// RefreshTTL is the life of a refresh token, counted anew at each rotation. Default 90 days.

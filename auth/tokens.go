@@ -16,20 +16,30 @@ const accessType = "at+jwt"
 // Access is what a valid access token opens.
 type Access struct {
 	ClientID string
-	Patient  string // the one patient whose record it opens
+	Patient  string // the one patient whose record it opens; "" for a backend service, which is bound to none
 	Scopes   Scopes
 	expires  time.Time
 	family   string
 }
+
+// System reports whether the token belongs to a backend service.
+func (a *Access) System() bool { return a.Patient == "" }
 
 // ErrToken is returned by Verify for anything that is not a valid access token of ours.
 var ErrToken = errors.New("invalid token")
 
 func (s *Server) signAccess(g grant, scopes Scopes) (string, error) {
 	now := s.Now()
-	tok, err := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{s.Issuer + "/fhir"}).Subject(g.Patient).JwtID(random()).
-		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).
-		Claim("patient", g.Patient).Claim("family", g.Family).Build()
+	subject := g.Patient
+	if subject == "" {
+		subject = g.ClientID
+	}
+	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{s.Issuer + "/fhir"}).Subject(subject).JwtID(random()).
+		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).Claim("family", g.Family)
+	if g.Patient != "" {
+		b = b.Claim("patient", g.Patient)
+	}
+	tok, err := b.Build()
 	if err != nil {
 		return "", err
 	}
@@ -96,11 +106,17 @@ func (s *Server) parse(bearer string) (*Access, error) {
 	}
 	a := &Access{}
 	var scope string
-	err = errors.Join(tok.Get("client_id", &a.ClientID), tok.Get("scope", &scope), tok.Get("patient", &a.Patient), tok.Get("family", &a.family))
+	err = errors.Join(tok.Get("client_id", &a.ClientID), tok.Get("scope", &scope), tok.Get("family", &a.family))
+	if tok.Has("patient") {
+		err = errors.Join(err, tok.Get("patient", &a.Patient))
+	}
 	exp, ok := tok.Expiration()
 	if err != nil || !ok {
 		return nil, ErrToken
 	}
 	a.Scopes, a.expires = ParseScopes(scope), exp
+	if a.System() {
+		a.Scopes = ParseSystemScopes(scope)
+	}
 	return a, nil
 }

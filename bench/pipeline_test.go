@@ -159,6 +159,8 @@ func (folder) Total() int64       { return 0 }
 func (folder) Complete() bool     { return true }
 func (folder) Close() error       { return nil }
 
+func (folder) Resolves(string, string) (bool, error) { return true, nil }
+
 func (f folder) Scan(ctx context.Context, _ source.Query, visit func(source.Resource) error) error {
 	paths, err := filepath.Glob(filepath.Join(f.dir, "*.ndjson"))
 	if err != nil {

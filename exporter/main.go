@@ -28,7 +28,10 @@ type cli struct {
 	NATS           string        `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
 	Data           string        `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
 	Exports        string        `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
-	Workers        int           `help:"Exports that run at once." default:"4" env:"EHI_WORKERS"`
+	Workers        int           `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS"`
+	BulkWorkers    int           `help:"Tasks of population exports that run at once." default:"2" env:"EHI_BULK_WORKERS"`
+	TaskBytes      int64         `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES"`
+	FileResources  int64         `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES"`
 	AckWait        time.Duration `help:"As the server's." default:"3s" env:"EHI_ACK_WAIT"`
 	MaxDeliver     int           `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue       int64         `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
@@ -76,6 +79,6 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
 	return worker.New(worker.Config{
 		Bus: b, Source: store, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
-		Workers: c.Workers, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
+		Workers: c.Workers, BulkWorkers: c.BulkWorkers, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
 	}).Run(ctx)
 }

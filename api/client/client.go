@@ -144,6 +144,13 @@ func (c *Client) Authorize(ctx context.Context, patient string) (*Client, Tokens
 	return &Client{Base: c.Base, Token: t.AccessToken, http: c.http}, t, err
 }
 
+// Service authenticates as the sandbox's backend service by its secret and returns a client with system scopes.
+func (c *Client) Service(ctx context.Context, secret, scope string) (*Client, error) {
+	var t Tokens
+	err := c.form(ctx, "/auth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {ClientID}, "client_secret": {secret}, "scope": {scope}}, &t)
+	return &Client{Base: c.Base, Token: t.AccessToken, http: c.http}, err
+}
+
 func random() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails (crypto/rand since Go 1.24)
@@ -165,15 +172,21 @@ type Job struct {
 	Link      string // the Link header, "" where the form is off
 }
 
-// KickOff starts an export. base is "" or one of the path variants of EHI-1; body is a Parameters resource or nil.
+// KickOff starts a patient's export. base is "" or one of the path variants of EHI-1; body is a Parameters resource or nil.
 func (c *Client) KickOff(ctx context.Context, base, patient string, body []byte) (Job, error) {
+	return c.Start(ctx, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", body)
+}
+
+// Start kicks an operation off, such as GET /fhir/Patient/$export?_type=Patient. body is a Parameters resource or nil; header is
+// pairs of further headers.
+func (c *Client) Start(ctx context.Context, method, target string, body []byte, header ...string) (Job, error) {
 	var r io.Reader
-	header := []string{"Prefer", "respond-async", "Accept", "application/fhir+json"}
+	header = append([]string{"Prefer", "respond-async", "Accept", "application/fhir+json"}, header...)
 	if body != nil {
 		r = bytes.NewReader(body)
 		header = append(header, "Content-Type", "application/fhir+json")
 	}
-	a, err := c.expect(ctx, http.StatusAccepted, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", r, header...)
+	a, err := c.expect(ctx, http.StatusAccepted, method, target, r, header...)
 	if err != nil {
 		return Job{}, err
 	}

@@ -263,7 +263,7 @@ func TestEHI13DeleteStopsARunningExport(t *testing.T) {
 	}
 	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{})
 	for end := time.Now().Add(10 * time.Second); ; {
-		if n, err := w.node.Bus.Queued(t.Context()); err == nil && n == 0 {
+		if n, err := w.node.Bus.Queued(t.Context(), ehi.Interactive); err == nil && n == 0 {
 			break
 		}
 		if time.Now().After(end) {

@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 // config is a server for tests: a free port, and outputs of 50 kB and more kept apart, so that both ways of storing them are used.
 func config() node.Config {
 	return node.Config{
-		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, AckWait: time.Second, MaxDeliver: 5, MaxQueue: 100_000,
+		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, BulkWorkers: 2, TaskBytes: 1 << 20, FileResources: 100_000, ManifestTasks: 100,
+		ClientJobs: 10_000, ClientBulkJobs: 20, SandboxSecret: "test_client_secret", AckWait: time.Second, MaxDeliver: 5, MaxQueue: 100_000,
 		JobTTL: time.Hour, FileTTL: time.Hour, KeeperEvery: time.Hour, AttachmentBytes: 1 << 20, AttachmentsPerCall: 10, SpillBytes: 50_000,
 		AdminUser: "admin", AdminPassword: "admin-password", Demo: true,
 	}

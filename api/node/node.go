@@ -33,7 +33,14 @@ type Config struct {
 	Mode               string        `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	NATS               string        `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSListen         string        `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
-	Workers            int           `help:"Exports that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
+	Workers            int           `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
+	BulkWorkers        int           `help:"Tasks of population exports that run at once in this process." default:"2" env:"EHI_BULK_WORKERS"`
+	TaskBytes          int64         `help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES"`
+	FileResources      int64         `help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES"`
+	ManifestTasks      int           `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS"`
+	ClientJobs         int           `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS"`
+	ClientBulkJobs     int           `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS"`
+	PollBurst          int           `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
 	AckWait            time.Duration `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
 	MaxDeliver         int           `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue           int64         `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
@@ -50,6 +57,8 @@ type Config struct {
 	TrustedProxies     []string      `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
 	AdminUser          string        `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword      string        `help:"Password of the administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	SandboxSecret      string        `help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
+	Open               bool          `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
 	Demo               bool          `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 }
 
@@ -74,6 +83,7 @@ type Node struct {
 	Keeper *worker.Keeper
 
 	cfg     Config
+	data    string
 	log     *slog.Logger
 	source  source.Source
 	auth    *auth.Server
@@ -81,6 +91,9 @@ type Node struct {
 	workers *worker.Pool
 	ln      net.Listener
 }
+
+// KeysFile is where the sandbox client's signing keys lie in a data folder.
+func KeysFile(data string) string { return filepath.Join(data, "test_client_keys.json") }
 
 // natsFolder is where the embedded NATS lives in a data folder.
 const natsFolder = "nats"
@@ -107,7 +120,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 	if cfg.MemoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.MemoryLimit)
 	}
-	n := &Node{cfg: cfg, log: log}
+	n := &Node{cfg: cfg, data: data, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -170,13 +183,15 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		base = n.URL
 		aliases = server.LoopbackAliases(base)
 	}
-	n.auth, err = auth.New(ctx, auth.Config{KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: true})
+	n.auth, err = auth.New(ctx, auth.Config{KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: true,
+		SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data)})
 	if err != nil {
 		return err
 	}
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
+		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks,
 		AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log})
 	if err != nil {
@@ -190,7 +205,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: worker.Name(),
-			Workers: n.cfg.Workers, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
+			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
 		})
 	}
 	return nil

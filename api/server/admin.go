@@ -17,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
 
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
@@ -67,7 +68,9 @@ func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
 type jobJSON struct {
 	ID             string            `json:"id"`
 	Patient        ehi.Patient       `json:"patient"`
-	Manifest       *ehi.Manifest     `json:"manifest"`
+	Level          string            `json:"level"` // patient, patients, group, system
+	Group          string            `json:"group,omitempty"`
+	Manifest       json.RawMessage   `json:"manifest"`
 	Status         ehi.Status        `json:"status"`
 	CreatedAt      int64             `json:"createdAt"`   // ms since 1970
 	CompletedAt    int64             `json:"completedAt"` // ms since 1970, 0 while it is not completed
@@ -83,7 +86,7 @@ type jobJSON struct {
 
 func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
 	out := jobJSON{
-		ID: j.ID, Patient: j.Patient, Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
+		ID: j.ID, Patient: j.Patient, Level: levelName(j.Level), Group: j.Group, Manifest: json.RawMessage("null"), Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
 		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Error: j.Error,
 	}
 	if !j.CompletedAt.IsZero() {

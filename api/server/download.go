@@ -54,29 +54,23 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	case errorsFile:
 		return s.sendBytes(c, j, "errors", errorLines(j))
 	default:
-		return s.sendOutput(c, j, strings.TrimSuffix(name, ".ndjson"))
+		return s.sendOutput(c, j, name)
 	}
 }
 
-func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, typ string) error {
-	outputs, err := s.outputs(c, j)
+func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string) error {
+	f, err := s.findFile(c.Context(), j, name)
 	if err != nil {
 		return err
 	}
-	for _, f := range outputs {
-		if f.Type != typ {
-			continue
-		}
-		r, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
-		if errors.Is(err, fs.ErrNotExist) { // deleted since the record was read
-			return errJobNotFound
-		}
-		if err != nil {
-			return err
-		}
-		return send(c, content{r, r, f.Length, mimeNDJSON, j.ID + "-" + typ, j.ApprovedAt, true})
+	r, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	if errors.Is(err, fs.ErrNotExist) { // deleted since the record was read
+		return errJobNotFound
 	}
-	return errFileNotFound
+	if err != nil {
+		return err
+	}
+	return send(c, content{r, r, f.Length, mimeNDJSON, j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10), j.ApprovedAt, true})
 }
 
 // sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3).
@@ -109,8 +103,8 @@ func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir
 // errorLines report the parameters that lenient handling ignored (EHI-6).
 func errorLines(j *ehi.Job) []byte {
 	var out []byte
-	for _, name := range j.KickOff.Unknown {
-		out = append(out, fhir.Outcome("warning", "not-supported", "Ignored unknown parameter "+strconv.Quote(name)).Line()...)
+	for _, text := range j.KickOff.Unknown {
+		out = append(out, fhir.Outcome("warning", string(ehi.Unsupported), text).Line()...)
 	}
 	return out
 }

@@ -22,7 +22,7 @@ const (
 // statusOf is the one place where error classes become HTTP statuses.
 func statusOf(code ehi.Code) int {
 	switch code {
-	case ehi.Invalid, ehi.Conflict:
+	case ehi.Invalid, ehi.Unsupported, ehi.Conflict:
 		return http.StatusBadRequest
 	case ehi.Unauthenticated:
 		return http.StatusUnauthorized

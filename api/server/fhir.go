@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
@@ -16,6 +18,7 @@ import (
 // Canonical URLs of what the server implements.
 const (
 	capability     = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
+	bulkOperation  = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
 	oauthExtension = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 	capabilityDate = "2026-11-24"
 )
@@ -26,11 +29,15 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 		return err
 	}
 	origin := s.origin(c)
+	ehiExport := fiber.Map{"name": "ehi-export", "definition": origin + "/fhir/OperationDefinition/ehi-export"}
+	export := func(canonical string) fiber.Map {
+		return fiber.Map{"name": "export", "definition": bulkOperation + canonical}
+	}
 	return sendFHIR(c, fiber.Map{
 		"resourceType": "CapabilityStatement", "status": "active", "date": capabilityDate, "kind": "instance", "fhirVersion": "4.0.1",
 		"publisher": "EHI export server", "format": []string{"application/fhir+json"}, "instantiates": []string{capability},
 		"software":       fiber.Map{"name": "EHI export server", "version": telemetry.Version()},
-		"implementation": fiber.Map{"description": "Argonaut EHI Export API", "url": origin + fhirBase(c)},
+		"implementation": fiber.Map{"description": "Argonaut EHI Export API and Bulk Data Access", "url": origin + fhirBase(c)},
 		"rest": []fiber.Map{{
 			"mode": "server",
 			"security": fiber.Map{
@@ -44,9 +51,14 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 				{"type": "Patient",
 					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
 					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
-					"operation":   []fiber.Map{{"name": "ehi-export", "definition": origin + "/fhir/OperationDefinition/ehi-export"}}},
+					"operation":   []fiber.Map{ehiExport, export("patient-export")}},
+				{"type": "Group",
+					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
+					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
+					"operation":   []fiber.Map{ehiExport, export("group-export")}},
 				{"type": "OperationDefinition", "interaction": []fiber.Map{{"code": "read"}}},
 			},
+			"operation": []fiber.Map{ehiExport, export("export")},
 		}},
 	})
 }
@@ -62,15 +74,18 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
 		return err
 	}
+	if c.Params("id") != "ehi-export" {
+		return ehi.Errorf(ehi.NotFound, "OperationDefinition not found")
+	}
 	in := func(name, typ, max, doc string) fiber.Map {
 		return fiber.Map{"name": name, "use": "in", "min": 0, "max": max, "type": typ, "documentation": doc}
 	}
 	return sendFHIR(c, fiber.Map{
 		"resourceType": "OperationDefinition", "id": "ehi-export", "url": s.origin(c) + "/fhir/OperationDefinition/ehi-export",
-		"name": "EHIExport", "title": "Export of all electronic health information of a patient", "status": "active", "kind": "operation",
-		"date": capabilityDate, "affectsState": true, "code": "ehi-export", "resource": []string{"Patient"},
-		"system": false, "type": false, "instance": true,
-		"description": "Asynchronous export of everything that is held about one patient. It answers 202 with the status URL in Content-Location and, unless the " +
+		"name": "EHIExport", "title": "Export of all electronic health information of a patient or a population", "status": "active", "kind": "operation",
+		"date": capabilityDate, "affectsState": true, "code": "ehi-export", "resource": []string{"Patient", "Group"},
+		"system": true, "type": false, "instance": true,
+		"description": "Asynchronous export of everything that is held about one patient, the members of a group or all patients. It answers 202 with the status URL in Content-Location and, unless the " +
 			"form is off, a Link with rel=\"patient-interaction\" to the page on which the patient chooses what is released.",
 		"parameter": []fiber.Map{
 			in("_since", "instant", "1", "Only resources updated at or after this instant."),
@@ -79,6 +94,7 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 			in("category", "string", "*", "Only these categories of the release form, comma separated: visits, labs, billing, medicalRecord, dischargeSummary, operative, pathology, radiology, photographs, other."),
 			in("from", "date", "1", "Only what happened on or after this date, in the categories that take dates."),
 			in("to", "date", "1", "Only what happened on or before this date, in the categories that take dates."),
+			in("_compression", "code", "1", "How the files are stored: identity, gzip or zstd. They are sent as the client accepts them."),
 		},
 	})
 }
@@ -88,10 +104,10 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
 		return err
 	}
-	if c.Params("id") != access(c).Patient {
-		return ehi.Errorf(ehi.NotFound, "Patient not found")
+	if a := access(c); !a.System() && c.Params("id") != a.Patient {
+		return errPatientNotFound
 	}
-	line, err := s.readPatient(c.Context(), access(c).Patient)
+	line, err := s.readPatient(c.Context(), c.Params("id"))
 	if err != nil {
 		return err
 	}
@@ -99,19 +115,62 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	return c.Send(line)
 }
 
-// handlePatientSearch finds the token's patient and nobody else (BULK-8).
+// handlePatientSearch finds the token's patient and nobody else; a backend service finds any, by _id (BULK-8).
 func (s *Server) handlePatientSearch(c *fiber.Ctx) error {
+	a, asked := access(c), c.Query("_id")
+	var ids []string
+	switch {
+	case a.System() && asked == "":
+		return ehi.Errorf(ehi.Invalid, "A search for patients needs _id")
+	case a.System():
+		ids = strings.Split(asked, ",")
+	case asked == "" || slices.Contains(strings.Split(asked, ","), a.Patient):
+		ids = []string{a.Patient}
+	}
+	return s.searchset(c, "Patient", ids, s.readPatient)
+}
+
+// handleGroup reads a group of patients (BULK-8).
+func (s *Server) handleGroup(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
 		return err
 	}
-	id, entries := access(c).Patient, []fiber.Map{}
-	if asked := c.Query("_id"); asked == "" || asked == id {
-		line, err := s.readPatient(c.Context(), id)
+	line, err := s.Source.Group(c.Context(), c.Params("id"))
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, mimeFHIR)
+	return c.Send(line)
+}
+
+// handleGroupSearch lists the groups of patients, or those of _id (BULK-8).
+func (s *Server) handleGroupSearch(c *fiber.Ctx) error {
+	ids := strings.Split(c.Query("_id"), ",")
+	if c.Query("_id") == "" {
+		var err error
+		if ids, err = s.Source.Groups(c.Context()); err != nil {
+			return err
+		}
+	}
+	return s.searchset(c, "Group", ids, s.Source.Group)
+}
+
+// searchset answers with a Bundle of those resources that are there.
+func (s *Server) searchset(c *fiber.Ctx, typ string, ids []string, read func(context.Context, string) ([]byte, error)) error {
+	if err := negotiate(c); err != nil {
+		return err
+	}
+	entries := []fiber.Map{}
+	for _, id := range ids {
+		line, err := read(c.Context(), id)
+		if ehi.CodeOf(err) == ehi.NotFound {
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		entries = append(entries, fiber.Map{
-			"fullUrl": s.origin(c) + "/fhir/Patient/" + id, "resource": json.RawMessage(line), "search": fiber.Map{"mode": "match"}})
+			"fullUrl": s.origin(c) + "/fhir/" + typ + "/" + id, "resource": json.RawMessage(line), "search": fiber.Map{"mode": "match"}})
 	}
 	return sendFHIR(c, fiber.Map{
 		"resourceType": "Bundle", "type": "searchset", "total": len(entries), "entry": entries,
@@ -135,5 +194,5 @@ func (s *Server) readPatient(ctx context.Context, id string) (line []byte, err e
 	if errors.Is(err, errFound) {
 		return line, nil
 	}
-	return nil, errors.Join(err, ehi.Errorf(ehi.NotFound, "Patient not found"))
+	return nil, errors.Join(err, errPatientNotFound)
 }

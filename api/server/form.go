@@ -183,7 +183,7 @@ func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Bus.PublishStart(c.Context(), j.ID, j.Starts); err != nil {
+	if err := s.Bus.PublishStart(c.Context(), j.Lane, j.ID, j.Starts); err != nil {
 		// The choices are stored; the reconciler publishes the command.
 		s.Log.Warn("start an export", "job", j.ID, "err", err)
 	}

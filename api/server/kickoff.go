@@ -15,53 +15,126 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// handleKickOff creates a job and answers at once; the export runs in a worker (EHI-1, 2, 6).
-func (s *Server) handleKickOff(c *fiber.Ctx) error {
-	if err := negotiate(c); err != nil {
-		return err
+// kickOff answers the kick-off of an operation on one patient or a population: it creates a job and answers at once; the export runs
+// in a worker (EHI-1, 2, 6; BULK-1, 2).
+func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if err := negotiate(c); err != nil {
+			return err
+		}
+		j, err := s.newJob(c, level, op)
+		if err != nil {
+			return err
+		}
+		if err := s.admit(j); err != nil {
+			return err
+		}
+		if err := s.start(c, j); err != nil {
+			return err
+		}
+		telemetry.JobsCreated.WithLabelValues(string(j.Lane)).Inc()
+		status := jobURL(s.origin(c), j.ID, "/status")
+		c.Set(fiber.HeaderContentLocation, status)
+		s.setLink(c, j)
+		return outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
 	}
-	a := access(c)
-	if c.Params("id") != a.Patient { // another patient is as absent as one that never was
-		return ehi.Errorf(ehi.NotFound, "Patient not found")
-	}
-	patient, err := s.Source.Patient(c.Context(), a.Patient)
-	if err != nil {
-		return err
-	}
-	asked, err := kickOffParameters(c)
-	if err != nil {
-		return err
-	}
-	j := s.newJob(c, a, patient, asked)
+}
+
+// start stores the job and, where no form comes before, queues its export.
+func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
 	if err := s.Bus.Jobs.Create(c.Context(), j); err != nil {
 		return err
 	}
-	if j.Status == ehi.Requested {
-		if err := s.Bus.PublishStart(c.Context(), j.ID, j.Starts); err != nil {
-			_ = s.Bus.Jobs.Delete(c.Context(), j.ID) // else the reconciler starts it, and the client never knows
-			return err
-		}
+	if j.Status != ehi.Requested {
+		return nil
 	}
-	telemetry.JobsCreated.Inc()
-	origin := s.origin(c)
-	c.Set(fiber.HeaderContentLocation, jobURL(origin, j.ID, "/status"))
-	s.setLink(c, j)
-	return outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+jobURL(origin, j.ID, "/status"))
+	err := s.Bus.PublishStart(c.Context(), j.Lane, j.ID, j.Starts)
+	if err != nil {
+		_ = s.Bus.Jobs.Delete(c.Context(), j.ID) // else the reconciler starts it, and the client never knows
+	}
+	return err
 }
 
-func (s *Server) newJob(c *fiber.Ctx, a *auth.Access, patient ehi.Patient, asked ehi.KickOff) *ehi.Job {
+// admit refuses a client that has too many exports running (BULK-4).
+func (s *Server) admit(j *ehi.Job) error {
+	limit := s.ClientJobs
+	if j.Lane == ehi.Bulk {
+		limit = s.ClientBulkJobs
+	}
+	if n := s.Bus.Jobs.Running(j.Lane, j.ClientID); n >= limit {
+		return ehi.Errorf(ehi.Throttled, "This client has %d exports running; more are taken when some are done or deleted", n)
+	}
+	return nil
+}
+
+// newJob makes the job that a request asks for, once it is clear that the token opens what it is about.
+func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.Job, error) {
 	base, _, _ := strings.Cut(c.Path(), "/fhir/")
-	at := now()
+	a, at := access(c), now()
 	j := &ehi.Job{
-		Version: ehi.RecordVersion, ID: newID(), Patient: patient, ClientID: a.ClientID, Lane: ehi.Interactive, Status: ehi.AwaitingInput,
-		WithForm: !strings.Contains(base, "/no-form"), AutoApprove: strings.Contains(base, "/auto-approve"),
+		Version: ehi.RecordVersion, ID: newID(), Level: level, Operation: op, ClientID: a.ClientID, ByService: a.System(), Lane: ehi.Interactive,
+		Status: ehi.AwaitingInput, WithForm: !strings.Contains(base, "/no-form"), AutoApprove: strings.Contains(base, "/auto-approve"),
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
-		Request:  s.origin(c) + c.OriginalURL(), KickOff: asked, CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
+		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
+	}
+	if level != ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
+		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false
+		j.AutoApprove = j.AutoApprove || op != ehi.EHIExport
+		j.SeparateStatus = op == ehi.BulkExportV4 && preferred(c, "separate-export-status")
 	}
 	if !j.WithForm {
 		j.Status, j.RequestedAt, j.RequestedBy, j.Starts = ehi.Requested, at, "client "+a.ClientID, 1
 	}
-	return j
+	if err := s.aim(c, j); err != nil {
+		return nil, err
+	}
+	asked, err := kickOffParameters(c)
+	if err != nil {
+		return nil, err
+	}
+	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{Level: level, Operation: op, Parameters: asked, Lenient: preferred(c, "handling=lenient")})
+	if err != nil {
+		return nil, err
+	}
+	if op != ehi.EHIExport {
+		return j, limitTypes(a, &j.KickOff)
+	}
+	return j, nil
+}
+
+// aim finds the patient or group of the request. Another patient than the token's is as absent as one that never was.
+func (s *Server) aim(c *fiber.Ctx, j *ehi.Job) (err error) {
+	a := access(c)
+	switch j.Level {
+	case ehi.OnePatient:
+		if !a.System() && c.Params("id") != a.Patient {
+			return errPatientNotFound
+		}
+		j.Patient, err = s.Source.Patient(c.Context(), c.Params("id"))
+	case ehi.OneGroup:
+		j.Group = c.Params("id")
+		_, err = s.Source.Group(c.Context(), j.Group)
+	}
+	return err
+}
+
+var errPatientNotFound = ehi.Errorf(ehi.NotFound, "Patient not found")
+
+// limitTypes holds an export to the types that the token opens (SMART-7).
+func limitTypes(a *auth.Access, k *ehi.KickOff) error {
+	granted, all := a.Scopes.SystemTypes()
+	if all {
+		return nil
+	}
+	if len(k.Types) == 0 {
+		k.Types = granted
+	}
+	k.Types = slices.DeleteFunc(k.Types, func(t string) bool { return !slices.Contains(granted, t) })
+	if len(k.Types) == 0 {
+		return ehi.Errorf(ehi.Forbidden, "The token's scopes open none of the types that were asked for")
+	}
+	k.Provenance = k.Provenance && slices.Contains(granted, "Provenance")
+	return nil
 }
 
 // newID is a job's id: 128 random bits, URL-safe (REAL-11).
@@ -83,26 +156,37 @@ func (s *Server) setLink(c *fiber.Ctx, j *ehi.Job) {
 	c.Set(fiber.HeaderLink, u+`; rel="patient-interaction"`)
 }
 
-// kickOffParameters reads the optional Parameters body (EHI-6).
-func kickOffParameters(c *fiber.Ctx) (ehi.KickOff, error) {
+// kickOffParameters reads the query, and the optional Parameters body (EHI-6, BULK-1).
+func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
+	var params []fhir.Parameter
+	for name, value := range c.Request().URI().QueryArgs().All() {
+		p := fhir.Parameter{Name: string(name), Value: string(value)}
+		switch {
+		case p.Name == "_format":
+		case p.Name == "patient" && c.Method() != fiber.MethodPost:
+			return nil, ehi.Errorf(ehi.Invalid, "The parameter patient needs a POST request") // Bulk Data Access 3.0.0, "Query Parameters"
+		default:
+			params = append(params, p)
+		}
+	}
 	body := c.Body()
-	if len(body) == 0 {
-		return ehi.KickOff{}, nil
+	if len(body) == 0 || c.Method() != fiber.MethodPost {
+		return params, nil
 	}
 	if mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";"); !strings.HasSuffix(strings.TrimSpace(mime), "json") {
-		return ehi.KickOff{}, ehi.Errorf(ehi.Invalid, "The body must be a Parameters resource in application/fhir+json")
+		return nil, ehi.Errorf(ehi.Invalid, "The body must be a Parameters resource in application/fhir+json")
 	}
-	params, err := fhir.ParseParameters(body)
+	more, err := fhir.ParseParameters(body)
 	if err != nil {
-		return ehi.KickOff{}, ehi.Errorf(ehi.Invalid, "%v", err)
+		return nil, ehi.Errorf(ehi.Invalid, "%v", err)
 	}
-	return ehi.ParseKickOff(params, lenient(c))
+	return append(params, more...), nil
 }
 
-// lenient reports Prefer: handling=lenient (RFC 7240), among other preferences.
-func lenient(c *fiber.Ctx) bool {
+// preferred reports a preference of the Prefer header (RFC 7240), among others.
+func preferred(c *fiber.Ctx, preference string) bool {
 	return slices.ContainsFunc(strings.FieldsFunc(c.Get("Prefer"), func(r rune) bool { return r == ',' || r == ';' || r == ' ' }),
-		func(p string) bool { return strings.EqualFold(p, "handling=lenient") })
+		func(p string) bool { return strings.EqualFold(p, preference) })
 }
 
 // jsonFormats are the values of _format and Accept that ask for JSON (BULK-9).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,6 +97,10 @@ func (s *Server) bearer(scopes ...string) fiber.Handler {
 // authenticate reads the Authorization header (RFC 6750 2.1).
 func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
 	header := c.Get(fiber.HeaderAuthorization)
+	if header == "" && s.Open {
+		c.Locals(accessKey, everybody)
+		return everybody, nil
+	}
 	if header == "" {
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi"`)
 		return nil, ehi.Errorf(ehi.Unauthenticated, "Unauthorized! No authorization header provided in request")
@@ -113,6 +118,48 @@ func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
 	return a, nil
 }
 
+// everybody is who asks without a token where the server is open to all (--open).
+var everybody = &auth.Access{ClientID: "open", Scopes: auth.Scopes{auth.ScopeSystemExport, auth.ScopeSystemRS}}
+
+// systemBearer lets backend services pass that may read a type, or any type where it is "".
+func (s *Server) systemBearer(typ string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		a, err := s.authenticate(c)
+		if err != nil {
+			return err
+		}
+		if types, all := a.Scopes.SystemTypes(); !all && (len(types) == 0 || typ != "" && !slices.Contains(types, typ)) {
+			return ehi.Errorf(ehi.Forbidden, "This needs the scope %s", auth.ScopeSystemRS)
+		}
+		return c.Next()
+	}
+}
+
+// readBearer lets requests pass that may read Patients: the token's own, or for a backend service any.
+func (s *Server) readBearer(c *fiber.Ctx) error {
+	a, err := s.authenticate(c)
+	if err != nil {
+		return err
+	}
+	types, all := a.Scopes.SystemTypes()
+	if !all && !slices.Contains(types, "Patient") && !a.Scopes.Has(auth.ScopePatientRS, auth.ScopePatientRead) {
+		return ehi.Errorf(ehi.Forbidden, "This needs the scope %s or %s", auth.ScopePatientRS, auth.ScopePatientRead)
+	}
+	return c.Next()
+}
+
+// jobBearer lets requests about a job pass whose token may have kicked one off.
+func (s *Server) jobBearer(c *fiber.Ctx) error {
+	a, err := s.authenticate(c)
+	if err != nil {
+		return err
+	}
+	if types, all := a.Scopes.SystemTypes(); !all && len(types) == 0 && !a.Scopes.Has(auth.ScopePatientExport, auth.ScopeSystemExport) {
+		return ehi.Errorf(ehi.Forbidden, "This needs the scope %s, %s or %s", auth.ScopePatientExport, auth.ScopeSystemExport, auth.ScopeSystemRS)
+	}
+	return c.Next()
+}
+
 func access(c *fiber.Ctx) *auth.Access { return c.Locals(accessKey).(*auth.Access) }
 
 // ownJob finds the request's job. Somebody else's is as absent as one that never was (DESIGN section 4).
@@ -121,7 +168,8 @@ func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a := access(c); j.Patient.ID != a.Patient || j.ClientID != a.ClientID {
+	// A backend service is bound to no patient, and a population is no patient's: nobody else sees its jobs.
+	if a := access(c); j.ClientID != a.ClientID || !a.System() && j.Patient.ID != a.Patient || j.ByService != a.System() {
 		return nil, errJobNotFound
 	}
 	return j, nil
@@ -193,7 +241,7 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 		c.Locals(adminKey, name)
 		return c.Next()
 	}
-	return s.bearer(auth.ScopePatientExport)(c)
+	return s.jobBearer(c)
 }
 
 func adminOf(c *fiber.Ctx) string { name, _ := c.Locals(adminKey).(string); return name }

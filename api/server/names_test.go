@@ -63,17 +63,23 @@ func FuzzUniqueName(f *testing.F) {
 
 func FuzzKickOffParameters(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Parameters","parameter":[{"name":"_since","valueInstant":"2020-01-01T00:00:00Z"},{"name":"x","part":[]}]}`), true)
+	f.Add([]byte(`{"resourceType":"Parameters","parameter":[{"name":"_typeFilter","valueString":"Observation?date=ge2020,Condition?category=a|b,c"},
+		{"name":"patient","valueReference":{"reference":"Patient/1"}},{"name":"_elements","valueString":"id,Patient.name"}]}`), true)
 	f.Fuzz(func(t *testing.T, body []byte, lenient bool) {
 		params, err := fhir.ParseParameters(body)
 		if err != nil {
 			return
 		}
-		k, err := ehi.ParseKickOff(params, lenient)
-		if err != nil && ehi.CodeOf(err) != ehi.Invalid {
-			t.Fatal(err)
-		}
-		if err == nil && !lenient && len(k.Unknown) > 0 {
-			t.Fatalf("unknown parameters were taken: %v", k.Unknown)
+		for _, level := range []ehi.Level{ehi.OnePatient, ehi.AllPatients, ehi.System} {
+			for _, op := range []ehi.Operation{ehi.EHIExport, ehi.BulkExport} {
+				k, err := ehi.ParseKickOff(ehi.Asked{Level: level, Operation: op, Parameters: params, Lenient: lenient})
+				if err != nil && ehi.CodeOf(err) != ehi.Invalid && ehi.CodeOf(err) != ehi.Unsupported {
+					t.Fatal(err)
+				}
+				if err == nil && !lenient && len(k.Unknown) > 0 {
+					t.Fatalf("unknown parameters were taken: %v", k.Unknown)
+				}
+			}
 		}
 	})
 }
@@ -91,7 +97,7 @@ func FuzzHeaders(f *testing.F) {
 		if acceptsGzip(c) && !strings.Contains(strings.ToLower(encoding), "gzip") {
 			t.Fatalf("gzip for %q", encoding)
 		}
-		if lenient(c) && !strings.Contains(strings.ToLower(prefer), "lenient") {
+		if preferred(c, "handling=lenient") && !strings.Contains(strings.ToLower(prefer), "lenient") {
 			t.Fatalf("lenient for %q", prefer)
 		}
 		matches(match, `"tag"`)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -21,15 +22,16 @@ func (s *Server) handleDiscovery(c *fiber.Ctx) error {
 		"jwks_uri":                              origin + "/auth/jwks",
 		"authorization_endpoint":                origin + "/auth/authorize",
 		"token_endpoint":                        origin + "/auth/token",
-		"grant_types_supported":                 []string{"authorization_code", "refresh_token"},
+		"grant_types_supported":                 []string{"authorization_code", "refresh_token", "client_credentials"},
 		"response_types_supported":              []string{"code"},
 		"scopes_supported":                      auth.ScopesSupported(),
 		"code_challenge_methods_supported":      []string{"S256"},
-		"token_endpoint_auth_methods_supported": []string{"none"},
-		"id_token_signing_alg_values_supported": []string{"ES256"},
-		"subject_types_supported":               []string{"public"},
+		"token_endpoint_auth_methods_supported": []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"token_endpoint_auth_signing_alg_values_supported": auth.AssertionAlgorithms(),
+		"id_token_signing_alg_values_supported":            []string{"ES256"},
+		"subject_types_supported":                          []string{"public"},
 		"capabilities": []string{
-			"launch-standalone", "authorize-post", "client-public", "context-standalone-patient", "context-banner", "permission-patient",
+			"launch-standalone", "authorize-post", "client-public", "client-confidential-symmetric", "client-confidential-asymmetric", "context-standalone-patient", "context-banner", "permission-patient",
 			"permission-offline", "permission-online", "permission-v1", "permission-v2",
 		},
 	})
@@ -130,9 +132,45 @@ func (s *Server) handleToken(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := s.Auth.Token(c.Context(), form)
+	req := auth.TokenRequest{Form: form, Audiences: s.tokenAudiences(c)}
+	if req.BasicID, req.BasicSecret, req.HasBasic, err = basic(c.Get(fiber.HeaderAuthorization)); err != nil {
+		return err
+	}
+	tokens, err := s.Auth.Token(c.Context(), req)
 	if err != nil {
+		if req.HasBasic {
+			c.Set(fiber.HeaderWWWAuthenticate, `Basic realm="ehi"`)
+		}
 		return err
 	}
 	return c.JSON(tokens)
+}
+
+// tokenAudiences is how an assertion may name the token endpoint: by its URL, or by the issuer (SMART-5).
+func (s *Server) tokenAudiences(c *fiber.Ctx) []string {
+	var out []string
+	for _, origin := range append([]string{s.origin(c)}, s.Aliases...) {
+		out = append(out, origin+"/auth/token", origin)
+	}
+	return out
+}
+
+// basic reads a client's credentials from an Authorization header: both parts are form-encoded (RFC 6749 2.3.1).
+func basic(header string) (id, secret string, has bool, err error) {
+	encoded, has := strings.CutPrefix(header, "Basic ")
+	if !has {
+		return "", "", false, nil
+	}
+	refusal := &auth.Error{Code: "invalid_client", Description: "The Authorization header cannot be read"}
+	plain, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return "", "", true, refusal
+	}
+	id, secret, _ = strings.Cut(string(plain), ":")
+	id, errID := url.QueryUnescape(id)
+	secret, errSecret := url.QueryUnescape(secret)
+	if errID != nil || errSecret != nil {
+		return "", "", true, refusal
+	}
+	return id, secret, true, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"ehi-server/api/web"
 	"ehi-server/auth"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
 
@@ -40,7 +41,7 @@ func (s *Server) routes() {
 		s.fhirRoutes(app.Group(base + "/fhir"))
 	}
 
-	export := s.bearer(auth.ScopePatientExport)
+	export := s.jobBearer
 	jobs := app.Group("/jobs/:id")
 	jobs.Get("/customize", s.handleForm)
 	jobs.Post("", s.handleSubmit)
@@ -84,16 +85,26 @@ func (s *Server) routes() {
 
 // fhirRoutes is what stands below each variant of the FHIR base (EHI-1).
 func (s *Server) fhirRoutes(r fiber.Router) {
-	export := s.bearer(auth.ScopePatientExport)
-	for _, operation := range []string{"$ehi-export", "%24ehi-export"} {
-		r.Post("/Patient/:id/"+operation, export, s.handleKickOff)
+	patients, populations, bulk := s.bearer(auth.ScopePatientExport, auth.ScopeSystemExport), s.bearer(auth.ScopeSystemExport), s.systemBearer("")
+	for _, dollar := range []string{"$", "%24"} {
+		r.Post("/Patient/:id/"+dollar+"ehi-export", patients, s.kickOff(ehi.OnePatient, ehi.EHIExport))
+		r.Post("/"+dollar+"ehi-export", populations, s.kickOff(ehi.System, ehi.EHIExport))
+		r.Post("/Group/:id/"+dollar+"ehi-export", populations, s.kickOff(ehi.OneGroup, ehi.EHIExport))
+		for path, level := range map[string]ehi.Level{"/": ehi.System, "/Patient/": ehi.AllPatients, "/Group/:id/": ehi.OneGroup} {
+			r.Get(path+dollar+"export", bulk, s.kickOff(level, ehi.BulkExport))
+			r.Post(path+dollar+"export", bulk, s.kickOff(level, ehi.BulkExport))
+			r.Post(path+dollar+"export-v4", bulk, s.kickOff(level, ehi.BulkExportV4))
+		}
 	}
 	r.Get("/.well-known/smart-configuration", s.handleDiscovery)
 	r.Get("/metadata", s.handleCapabilities)
-	r.Get("/OperationDefinition/ehi-export", s.handleOperationDefinition)
-	read := s.bearer(auth.ScopePatientRS, auth.ScopePatientRead)
+	r.Get("/OperationDefinition/:id", s.handleOperationDefinition)
+	read := s.readBearer
 	r.Get("/Patient", read, s.handlePatientSearch)
 	r.Get("/Patient/:id", read, s.handlePatient)
+	groups := s.systemBearer("Group")
+	r.Get("/Group", groups, s.handleGroupSearch)
+	r.Get("/Group/:id", groups, s.handleGroup)
 }
 
 // exposed are the headers that a browser's client may read (EHI-15, REAL-14).

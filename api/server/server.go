@@ -39,6 +39,14 @@ type Config struct {
 	AdminUser, AdminPassword string
 	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
 	JobTTL, FileTTL time.Duration
+	// Open answers requests without a token as if they came from a backend service with every right.
+	Open bool
+	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a client may have running (BULK-4).
+	ClientJobs, ClientBulkJobs int
+	// PollBurst is how many status requests about one job are free at any moment; 0 sets no limit (BULK-4).
+	PollBurst int
+	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
+	PageTasks int
 	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload (EHI-11).
 	AttachmentBytes    int64
 	AttachmentsPerCall int
@@ -61,6 +69,7 @@ type Server struct {
 	patients *session.Store // who is logged in on the patient's pages
 	admins   *session.Store
 	progress *progressBook
+	polls    *pollBook
 }
 
 // Limits of requests.
@@ -83,6 +92,9 @@ func New(c Config, d Deps) (*Server, error) {
 	s := &Server{Config: c, Deps: d}
 	if s.progress, err = followProgress(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
+	}
+	if s.polls, err = newPollBook(c.PollBurst); err != nil {
+		return nil, err
 	}
 	secure := strings.HasPrefix(c.BaseURL, "https://")
 	s.patients = session.New(session.Config{

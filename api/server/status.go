@@ -3,15 +3,16 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
 )
 
 // Seconds after which a client shall ask again (EHI-4, REAL-1): soon while a machine works, later while a person does.
@@ -26,6 +27,17 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.statusOf(c, j); err != nil {
+		return err
+	}
+	if j.SeparateStatus { // BULK-7
+		c.Set("X-Export-Status", strconv.Itoa(c.Response().StatusCode())+" "+http.StatusText(c.Response().StatusCode()))
+		c.Status(http.StatusOK)
+	}
+	return nil
+}
+
+func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 	switch j.Status {
 	case ehi.Approved:
 		return s.sendManifest(c, j)
@@ -33,6 +45,9 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 		return outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), j.Error)
 	case ehi.Rejected:
 		return outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
+	}
+	if !s.polls.allow(j.ID) {
+		return ehi.Errorf(ehi.Throttled, "The status is asked for too often; Retry-After says when it may have changed")
 	}
 	s.setLink(c, j)
 	c.Set(fiber.HeaderRetryAfter, retryPerson)
@@ -51,6 +66,9 @@ func (s *Server) progressText(j *ehi.Job) string {
 	case ehi.Retrieved:
 		return "retrieved: the export waits for an administrator's approval"
 	}
+	if j.Level != ehi.OnePatient {
+		return populationProgress(j)
+	}
 	p, known := s.progress.of(j.ID)
 	if !known {
 		return "requested: the export is queued, 0% done"
@@ -58,53 +76,17 @@ func (s *Server) progressText(j *ehi.Job) string {
 	return fmt.Sprintf("requested: %d%% done, %d of %d resources", p.Percent(), p.Done, p.Total)
 }
 
-func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
-	m, err := s.manifest(c, j)
-	if err != nil {
-		return err
+// populationProgress is told from the tasks that are committed.
+func populationProgress(j *ehi.Job) string {
+	if j.Tasks == 0 {
+		return "requested: the export is queued, 0% done"
 	}
-	c.Set(fiber.HeaderExpires, j.ExpiresAt.Format(http.TimeFormat))
-	return c.JSON(m)
-}
-
-// manifest is a view over the job's committed tasks (EHI-5).
-func (s *Server) manifest(c *fiber.Ctx, j *ehi.Job) (*ehi.Manifest, error) {
-	origin := s.origin(c)
-	m := &ehi.Manifest{
-		TransactionTime: fhir.FormatInstant(j.TransactionTime), Request: j.Request, RequiresAccessToken: true,
-		Output: []ehi.ManifestEntry{}, Deleted: []ehi.ManifestEntry{}, Error: []ehi.ManifestEntry{},
-		Extension: ehi.ManifestExtension{EHIDocumentationURL: origin + "/docs/ehi", Metadata: jobURL(origin, j.ID, "/metadata")},
+	var done int64
+	for _, n := range j.Counts {
+		done += n
 	}
-	outputs, err := s.outputs(c, j)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range outputs {
-		m.Output = append(m.Output, ehi.ManifestEntry{Type: f.Type, URL: jobURL(origin, j.ID, "/download/"+f.Type+".ndjson"), Count: f.Count})
-	}
-	if n := len(j.Attachments); n > 0 {
-		m.Output = append(m.Output, ehi.ManifestEntry{Type: "DocumentReference", URL: jobURL(origin, j.ID, "/download/"+attachmentsFile), Count: int64(n)})
-	}
-	if n := len(j.KickOff.Unknown); n > 0 {
-		m.Error = append(m.Error, ehi.ManifestEntry{Type: "OperationOutcome", URL: jobURL(origin, j.ID, "/download/"+errorsFile), Count: int64(n)})
-	}
-	return m, nil
-}
-
-// outputs reads the file tables of a job's committed tasks.
-func (s *Server) outputs(c *fiber.Ctx, j *ehi.Job) ([]ehi.File, error) {
-	var out []ehi.File
-	for n := range j.Tasks {
-		t, ok, err := s.Bus.Tasks.Get(c.Context(), j.ID, n)
-		if err != nil {
-			return nil, err
-		}
-		if !ok || !t.Committed {
-			return nil, fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n)
-		}
-		out = append(out, t.Files...)
-	}
-	return out, nil
+	p := ehi.Progress{Done: int64(j.Done.Count()), Total: int64(j.Tasks)}
+	return fmt.Sprintf("requested: %d%% done, %d of %d parts, %d resources", p.Percent(), p.Done, p.Total, done)
 }
 
 // handleDelete aborts or forgets a job in any state (EHI-13, REAL-6).
@@ -131,11 +113,12 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 	}
 	parameters, authorizations := j.Form.MarshalWire()
 	return c.JSON(fiber.Map{
-		"id": j.ID, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
+		"id": j.ID, "level": levelName(j.Level), "group": j.Group, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
 		"choices":  fiber.Map{"form": j.Form != nil, "parameters": parameters, "authorizations": authorizations, "kickOff": wireKickOff(j.KickOff), "by": j.RequestedBy},
 		"counts":   orEmpty(j.Counts),
 		"withheld": orEmpty(j.Withheld),
 		"bytes":    j.Bytes,
+		"errors":   j.Errors,
 		"times": fiber.Map{
 			"created": instant(j.CreatedAt), "requested": instant(j.RequestedAt), "transactionTime": instant(j.TransactionTime),
 			"completed": instant(j.CompletedAt), "approved": instant(j.ApprovedAt), "expires": instant(j.ExpiresAt),
@@ -143,9 +126,17 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 	})
 }
 
+func levelName(l ehi.Level) string {
+	if l == ehi.OnePatient {
+		return "patient"
+	}
+	return string(l)
+}
+
 // wireKickOff shows what an application asked for by the names of its parameters (EHI-6).
 func wireKickOff(k ehi.KickOff) fiber.Map {
 	return fiber.Map{
+		"_typeFilter": k.TypeFilters, "_elements": strings.Join(k.Elements, ","), "patients": len(k.Patients), "organizeOutputByPatient": k.ByPatient,
 		"_since": instant(k.Since), "_until": instant(k.Until), "_type": strings.Join(k.Types, ","), "category": k.Categories,
 		"from": k.From, "to": k.To, "ignored": k.Unknown,
 	}
@@ -175,3 +166,31 @@ func followProgress(b *bus.Bus) (*progressBook, error) {
 }
 
 func (p *progressBook) of(job string) (ehi.Progress, bool) { return p.book.Peek(job) }
+
+// pollBook holds the polls of each job to a pace (BULK-4). It is bounded; a job that falls out of it begins anew.
+type pollBook struct {
+	jobs  *lru.Cache[string, *rate.Limiter]
+	burst int
+}
+
+// pollsPerSecond is twice the pace that the shortest Retry-After allows: a client that keeps that one is never refused, whatever its
+// clock does (REAL-1).
+const pollsPerSecond = 2
+
+// newPollBook makes a book; burst polls are free at any moment, 0 sets no limit.
+func newPollBook(burst int) (*pollBook, error) {
+	jobs, err := lru.New[string, *rate.Limiter](8192)
+	return &pollBook{jobs, burst}, err
+}
+
+func (p *pollBook) allow(job string) bool {
+	if p.burst <= 0 {
+		return true
+	}
+	l, known := p.jobs.Get(job)
+	if !known {
+		l = rate.NewLimiter(pollsPerSecond, p.burst)
+		p.jobs.Add(strings.Clone(job), l)
+	}
+	return l.Allow()
+}

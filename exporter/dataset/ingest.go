@@ -114,11 +114,19 @@ func (w *Writer) owners(f facts, fallback string) ([]string, error) {
 
 // ownersOf looks up whose a stored resource is; nil for a shared one and for one that is not there.
 func (w *Writer) ownersOf(typ, id string) ([]string, error) {
-	v, err := w.store.get(w.batch, key(kOwner, typ, id))
-	if err != nil || len(v) == 0 {
-		return nil, err
+	return ownersIn(w.batch, typ, id)
+}
+
+func ownersIn(r pebble.Reader, typ, id string) ([]string, error) {
+	v, closer, err := r.Get(key(kOwner, typ, id))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
 	}
-	return strings.Split(string(v), ownerSeparator), nil
+	if err != nil {
+		return nil, fmt.Errorf("read record store: %w", err)
+	}
+	owners := strings.Split(string(v), ownerSeparator)
+	return owners, closer.Close()
 }
 
 // ownerSeparator stands between the patients of an o key's value; no FHIR id holds it.
@@ -129,7 +137,7 @@ func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
 		return err
 	}
 	for _, p := range owners {
-		err := w.put(key(kCompartment, p, f.typ, f.id), line, func() error {
+		err := w.put(key(kCompartment, p, f.typ, f.id), len(owners) > 1, line, func() error {
 			return errors.Join(w.batch.Set(key(kTouched, p), nil, nil),
 				w.batch.Set(key(kOwner, f.typ, f.id), []byte(strings.Join(owners, ownerSeparator)), nil))
 		})
@@ -159,18 +167,18 @@ func (w *Writer) disown(f facts, owners []string) error {
 }
 
 // put writes a line where it differs from what is there, and then calls changed.
-func (w *Writer) put(k, line []byte, changed func() error) error {
+func (w *Writer) put(k []byte, shared bool, line []byte, changed func() error) error {
 	old, closer, err := w.batch.Get(k)
 	if err == nil {
 		_, oldLine := decodeValue(old)
-		same := bytes.Equal(oldLine, line)
+		same := bytes.Equal(oldLine, line) && several(old) == shared
 		if err := closer.Close(); err != nil || same {
 			return err
 		}
 	} else if !errors.Is(err, pebble.ErrNotFound) {
 		return fmt.Errorf("read record store: %w", err)
 	}
-	if err := w.batch.Set(k, encodeValue(w.now, line), nil); err != nil {
+	if err := w.batch.Set(k, encodeValue(w.now, shared, line), nil); err != nil {
 		return err
 	}
 	return changed()
@@ -180,7 +188,7 @@ func (w *Writer) putShared(f facts, line []byte) error {
 	if err := w.disown(f, nil); err != nil {
 		return err
 	}
-	return w.put(key(kShared, f.typ, f.id), line, func() error {
+	return w.put(key(kShared, f.typ, f.id), false, line, func() error {
 		for _, ident := range f.identifiers {
 			if err := w.batch.Set(key(kIdentifier, f.typ, ident), []byte(f.id), nil); err != nil {
 				return err

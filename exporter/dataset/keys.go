@@ -16,6 +16,7 @@ const (
 	kOwner       = 'o'
 	kOrphan      = 'n'
 	kPatient     = 'p'
+	kSharedOf    = 'h'
 	kTouched     = 't'
 	kDangling    = 'd'
 	kPending     = 'q'
@@ -52,14 +53,25 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-const headerSize = 8
+const (
+	headerSize = 8
+	// severalFlag marks a resource of several patients' compartments: a population's export must not list it twice.
+	severalFlag = 1 << 63
+)
 
-func encodeValue(at time.Time, line []byte) []byte {
+func encodeValue(at time.Time, several bool, line []byte) []byte {
+	header := uint64(at.UnixMilli())
+	if several {
+		header |= severalFlag
+	}
 	v := make([]byte, 0, headerSize+len(line))
-	v = binary.BigEndian.AppendUint64(v, uint64(at.UnixMilli()))
+	v = binary.BigEndian.AppendUint64(v, header)
 	return append(v, line...)
 }
 
 func decodeValue(v []byte) (at time.Time, line []byte) {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(v))), v[headerSize:]
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(v) &^ severalFlag)), v[headerSize:]
 }
+
+// several reports whether a value has the flag.
+func several(v []byte) bool { return v[0]&0x80 != 0 }

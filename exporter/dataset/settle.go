@@ -69,7 +69,7 @@ func (w *Writer) settleShared() error {
 			if f, err = w.examine(resolved); err != nil {
 				return err
 			}
-			if err := w.batch.Set(key(kShared, f.typ, f.id), encodeValue(w.now, resolved), nil); err != nil {
+			if err := w.batch.Set(key(kShared, f.typ, f.id), encodeValue(w.now, false, resolved), nil); err != nil {
 				return err
 			}
 		}
@@ -155,10 +155,11 @@ type settling struct {
 	name     string
 	hasSelf  bool
 	total    int64
-	resolved []keyLine
+	bytes    int64
+	resolved []keyValue
 }
 
-type keyLine struct{ key, line []byte }
+type keyValue struct{ key, value []byte }
 
 func (w *Writer) settlePatient(patient string) error {
 	s := settling{own: map[string]bool{}, links: map[string]bool{}}
@@ -187,9 +188,11 @@ func (w *Writer) settleResource(s *settling, patient string, k, v []byte) error 
 		if f, err = w.examine(resolved); err != nil {
 			return err
 		}
-		s.resolved = append(s.resolved, keyLine{bytes.Clone(k), bytes.Clone(resolved)})
+		s.resolved = append(s.resolved, keyValue{bytes.Clone(k), encodeValue(w.now, several(v), resolved)})
+		line = resolved
 	}
 	s.total++
+	s.bytes += int64(len(line)) + 1
 	for _, r := range f.refs {
 		typ, id, ok := fhir.Local([]byte(r.text))
 		switch {
@@ -207,7 +210,7 @@ func (w *Writer) settleResource(s *settling, patient string, k, v []byte) error 
 
 func (w *Writer) writeSettled(s *settling, patient string) error {
 	for _, r := range s.resolved {
-		if err := w.batch.Set(r.key, encodeValue(w.now, r.line), nil); err != nil {
+		if err := w.batch.Set(r.key, r.value, nil); err != nil {
 			return err
 		}
 	}
@@ -244,12 +247,16 @@ func (w *Writer) writeSettled(s *settling, patient string) error {
 		return err
 	}
 	entry, err := json.Marshal(patientEntry{
-		Name: s.name, Total: s.total + int64(len(shared)), Shared: shared, Whole: whole && !dangling, Generation: string(gen),
+		Name: s.name, Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes, Whole: whole && !dangling, Generation: string(gen),
 	})
 	if err != nil {
 		return err
 	}
-	return w.batch.Set(key(kPatient, patient), entry, nil)
+	keys, err := json.Marshal(shared)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.batch.Set(key(kPatient, patient), entry, nil), w.batch.Set(key(kSharedOf, patient), keys, nil))
 }
 
 func (w *Writer) setIf(on bool, k []byte) error {

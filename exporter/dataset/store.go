@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,13 +24,15 @@ import (
 const Folder = "records"
 
 // layoutVersion is what a store's v key holds; a store of another layout is refused.
-const layoutVersion = "1"
+const layoutVersion = "2"
 
 // Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
 type Store struct {
-	db    *pebble.DB
-	cache *pebble.Cache
-	log   *slog.Logger
+	dir    string
+	db     *pebble.DB
+	cache  *pebble.Cache
+	log    *slog.Logger
+	frozen frozen
 }
 
 var _ source.Source = (*Store)(nil)
@@ -55,12 +58,7 @@ func Open(c Config) (*Store, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	cache := pebble.NewCache(c.CacheBytes)
-	db, err := pebble.Open(c.Dir, &pebble.Options{
-		Cache:              cache,
-		FormatMajorVersion: pebble.FormatNewest,
-		MemTableSize:       16 << 20,
-		Logger:             quiet{c.Log},
-	})
+	db, err := pebble.Open(c.Dir, options(cache, c.Log))
 	if err != nil {
 		cache.Unref()
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
@@ -68,11 +66,17 @@ func Open(c Config) (*Store, error) {
 		}
 		return nil, fmt.Errorf("open record store: %w", err)
 	}
-	s := &Store{db: db, cache: cache, log: c.Log}
-	if err := s.checkVersion(); err != nil {
+	s := &Store{dir: filepath.Clean(c.Dir), db: db, cache: cache, log: c.Log, frozen: frozen{open: map[string]*population{}}}
+	if err := errors.Join(s.checkVersion(), s.removeUnfinished()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+func options(cache *pebble.Cache, log *slog.Logger) *pebble.Options {
+	return &pebble.Options{
+		Cache: cache, FormatMajorVersion: pebble.FormatNewest, MemTableSize: 16 << 20, Logger: quiet{log},
+	}
 }
 
 func (s *Store) checkVersion() error {
@@ -139,10 +143,11 @@ func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
 type patientEntry struct {
 	Name  string `json:"name"`
 	Total int64  `json:"total"` // resources of a full export
-	// Shared is the result of closure and Whole whether every reference of the record resolves, as of Generation.
-	Shared     []string `json:"shared"`
-	Whole      bool     `json:"whole"`
-	Generation string   `json:"gen"`
+	Own   int64  `json:"own"`   // resources of the compartment
+	Bytes int64  `json:"bytes"` // of the compartment's lines, newlines included
+	// Whole is whether every reference of the record resolves; it and the h key hold for Generation.
+	Whole      bool   `json:"whole"`
+	Generation string `json:"gen"`
 }
 
 var errNoPatient = ehi.Errorf(ehi.NotFound, "Patient not found")
@@ -165,6 +170,32 @@ func (s *Store) patient(r pebble.Reader, id string) (e patientEntry, err error) 
 		return e, errNoPatient
 	}
 	return e, json.Unmarshal(v, &e)
+}
+
+// Groups implements source.Source.
+func (s *Store) Groups(context.Context) ([]string, error) {
+	var ids []string
+	prefix := key(kShared, "Group", "")
+	err := each(s.db, prefix, func(k, _ []byte) error {
+		ids = append(ids, string(k[len(prefix):]))
+		return nil
+	})
+	return ids, err
+}
+
+// Group implements source.Source.
+func (s *Store) Group(_ context.Context, id string) ([]byte, error) { return s.group(id) }
+
+func (s *Store) group(id string) ([]byte, error) {
+	v, err := s.get(s.db, key(kShared, "Group", id))
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, ehi.Errorf(ehi.NotFound, "Group not found")
+	}
+	_, line := decodeValue(v)
+	return line, nil
 }
 
 var errEnough = errors.New("enough")
@@ -238,7 +269,10 @@ func (r *record) load() (err error) {
 		return err
 	}
 	if string(gen) == r.entry.Generation && touched == nil {
-		r.shared, r.complete = r.entry.Shared, r.entry.Whole
+		if r.shared, err = r.store.sharedOf(r.snap, r.patient); err != nil {
+			return err
+		}
+		r.complete = r.entry.Whole
 		return nil
 	}
 	var whole bool
@@ -250,8 +284,18 @@ func (r *record) load() (err error) {
 	return err
 }
 
+// sharedOf reads what closure found when the patient was settled.
+func (s *Store) sharedOf(r pebble.Reader, patient string) (keys []string, err error) {
+	v, err := s.get(r, key(kSharedOf, patient))
+	if err != nil || v == nil {
+		return nil, err
+	}
+	return keys, json.Unmarshal(v, &keys)
+}
+
 // closure finds the shared resources that a patient's record refers to, directly or through other shared ones. whole is
-// false where one of them has a reference that resolves nowhere. One iterator serves all look-ups.
+// false where one of them has a reference that resolves nowhere, or where a Group is referred to: it names other patients, and is part
+// of no patient's record. One iterator serves all look-ups.
 func closure(r pebble.Reader, patient string) (keys []string, whole bool, err error) {
 	it, err := r.NewIter(nil)
 	if err != nil {
@@ -275,6 +319,10 @@ func closure(r pebble.Reader, patient string) (keys []string, whole bool, err er
 	follow(key(kLink, patient, ""))
 	for ; len(queue) > 0; queue = queue[1:] {
 		target := queue[0]
+		if strings.HasPrefix(target, "Group\x00") {
+			whole = false
+			continue
+		}
 		k := append([]byte{kShared}, target...)
 		if !has(k) {
 			continue
@@ -307,6 +355,12 @@ func (r *record) Total() int64 { return r.entry.Total }
 
 // Complete implements source.Record.
 func (r *record) Complete() bool { return r.complete }
+
+// Resolves implements source.Record.
+func (r *record) Resolves(typ, id string) (bool, error) {
+	absent, err := missing(r.snap, key(kCompartment, r.patient, typ, id))
+	return !absent || slices.Contains(r.shared, string(key(kShared, typ, id))), err
+}
 
 // Close implements source.Record.
 func (r *record) Close() error { return r.snap.Close() }
@@ -343,6 +397,11 @@ type scan struct {
 	typ    string // the type of the last resource, kept so that it is made a string once a type
 	skip   bool   // whether that type is not wanted
 	cursor fhir.Cursor
+
+	// of a population
+	patient string // whose compartment is being read
+	absent  bool   // whether that patient's resources stay out
+	loose   bool   // see source.Resource
 }
 
 func (s *scan) resource(typ, val []byte) error {
@@ -360,7 +419,7 @@ func (s *scan) resource(typ, val []byte) error {
 	if s.query.Timed() && !s.query.AdmitsTime(updated(&s.cursor, line, at)) {
 		return nil
 	}
-	return s.visit(source.Resource{Type: s.typ, Line: line, Updated: at})
+	return s.visit(source.Resource{Type: s.typ, Line: line, Updated: at, Patient: s.patient, Loose: s.loose})
 }
 
 // updated is meta.lastUpdated, or the time of import where the resource has none.

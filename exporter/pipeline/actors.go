@@ -2,66 +2,133 @@ package pipeline
 
 import (
 	"context"
-	"sync/atomic"
 
-	"ehi-server/exporter/release"
+	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
 )
 
-// reader turns a record into slabs. It owns the slab that it fills.
+// reader turns a record into slabs. It owns the slabs that it fills: one at a time for a single patient, whose resources come
+// type by type; one of each type for a population.
 type reader struct {
-	record source.Record
-	query  source.Query
-	out    mailbox
-	read   *atomic.Int64 // resources, for progress
-	full   *slab
+	task *Task
+	out  mailbox
+	open map[kind]*slab
+	last *slab  // the slab that was filled last
+	of   string // the patient whose block is open, where the files are organized by patient
+	loose
 }
 
 // Run ends when the record is read, and closes the releaser's mailbox in any case.
 func (r *reader) Run(ctx context.Context) error {
 	defer close(r.out.slabs)
-	err := r.record.Scan(ctx, r.query, func(res source.Resource) error {
-		if r.full != nil && (r.full.typ != res.Type || len(r.full.data)+len(res.Line) >= SlabBytes) {
-			if err := r.flush(ctx); err != nil {
-				return err
-			}
+	err := r.task.Record.Scan(ctx, r.task.Query, func(res source.Resource) error { return r.take(ctx, res) })
+	for _, s := range r.open {
+		if err != nil {
+			s.recycle()
+			continue
 		}
-		if r.full == nil {
-			r.full = newSlab(res.Type)
-		}
-		r.full.data = append(append(r.full.data, res.Line...), '\n')
-		r.full.lines++
-		r.read.Add(1)
-		return nil
-	})
-	if err == nil && r.full != nil {
-		err = r.flush(ctx)
-	}
-	if r.full != nil {
-		r.full.recycle()
+		err = r.out.send(ctx, s)
 	}
 	return err
 }
 
-func (r *reader) flush(ctx context.Context) error {
-	s := r.full
-	r.full = nil
+// take puts one resource into its slab.
+func (r *reader) take(ctx context.Context, res source.Resource) error {
+	r.task.Read.Add(1)
+	line, k := res.Line, kind{typ: res.Type}
+	if res.Unchecked && !wellFormed(res) {
+		k, line = kind{"OperationOutcome", true}, malformed(res)
+	} else if res.Loose {
+		var err error
+		if line, err = r.fix(r.task.Record, line); err != nil {
+			return err
+		}
+	}
+	if r.task.ByPatient && !k.errors {
+		return r.organize(ctx, res.Patient, line)
+	}
+	s, err := r.slab(ctx, k, len(line))
+	if err != nil {
+		return err
+	}
+	s.add(line)
+	return nil
+}
+
+// slab finds the slab for a line of a kind: the open one while it has room.
+func (r *reader) slab(ctx context.Context, k kind, size int) (*slab, error) {
+	s := r.last
+	if s == nil || s.kind != k {
+		if s != nil && !r.task.Population {
+			if err := r.flush(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+		s = r.open[k]
+	}
+	limit := r.task.FileResources
+	if s != nil && (len(s.data)+size >= SlabBytes || limit > 0 && s.lines >= limit) {
+		if err := r.flush(ctx, s); err != nil {
+			return nil, err
+		}
+		s = nil
+	}
+	if s == nil {
+		s = newSlab(k)
+		r.open[k] = s
+	}
+	r.last = s
+	return s, nil
+}
+
+func (r *reader) flush(ctx context.Context, s *slab) error {
+	delete(r.open, s.kind)
+	r.last = nil
 	return r.out.send(ctx, s)
 }
 
-// releaser lets through what the review released, rewritten where it must be. Without a review it passes slabs on.
+// organize puts a line into the block of its patient. A block begins a slab, so that a file can begin with it.
+func (r *reader) organize(ctx context.Context, patient string, line []byte) error {
+	s := r.open[kind{}]
+	if patient != r.of || s != nil && len(s.data)+len(line) >= SlabBytes {
+		if s != nil {
+			if err := r.flush(ctx, s); err != nil {
+				return err
+			}
+		}
+		s = nil
+	}
+	if s == nil {
+		s = newSlab(kind{})
+		r.open[kind{}] = s
+	}
+	if patient != r.of {
+		r.of, s.begins = patient, true
+		s.add(header(patient))
+	}
+	s.add(line)
+	return nil
+}
+
+// releaser lets through what was selected and released, rewritten where it must be. Without decisions and selection it passes
+// slabs on.
 type releaser struct {
-	in     mailbox
-	out    mailbox
-	review *release.Review
+	in        mailbox
+	out       mailbox
+	decisions decisions
+	selector  *selection.Selector
+	selected  []byte
+	cursor    fhir.Cursor
 }
 
 // Run ends with its mailbox, and closes the router's.
 func (r *releaser) Run(ctx context.Context) error {
 	defer close(r.out.slabs)
 	return r.in.each(ctx, func(s *slab) error {
-		if r.review == nil {
+		if r.decisions == nil && r.selector == nil || s.errors {
 			return r.out.send(ctx, s)
 		}
 		kept, err := r.filter(s)
@@ -76,25 +143,53 @@ func (r *releaser) Run(ctx context.Context) error {
 
 // filter makes a new slab of what may leave of s.
 func (r *releaser) filter(s *slab) (*slab, error) {
-	kept := newSlab(s.typ)
+	kept := newSlab(s.kind)
+	kept.begins = s.begins
 	for line := range lines(s.data) {
-		out, ok, err := r.review.Release(kept.data, line)
-		if err != nil {
-			return kept, err
+		if kept.begins && kept.lines == 0 { // the header of a patient's block
+			kept.add(line)
+			continue
 		}
-		if ok {
-			kept.data = append(out, '\n')
-			kept.lines++
+		if err := r.line(kept, line); err != nil {
+			return kept, err
 		}
 	}
 	return kept, nil
 }
 
-// router hands each slab to the writer of its type, and starts that writer when its first slab comes.
+// line adds what may leave of one line.
+func (r *releaser) line(kept *slab, line []byte) (err error) {
+	ok := true
+	if r.selector != nil {
+		typ := kept.typ
+		if typ == "" {
+			if typ, _, err = r.cursor.Identify(line); err != nil {
+				return err
+			}
+		}
+		if r.selected, ok, err = r.selector.Apply(r.selected[:0], typ, line); err != nil || !ok {
+			return err
+		}
+		line = r.selected
+	}
+	if r.decisions == nil {
+		kept.add(line)
+		return nil
+	}
+	out, ok, err := r.decisions.Release(kept.data, line)
+	if err != nil || !ok {
+		return err
+	}
+	kept.data = append(out, '\n')
+	kept.lines++
+	return nil
+}
+
+// router hands each slab to the writer of its kind, and starts that writer when its first slab comes.
 type router struct {
 	in      mailbox
-	start   func(typ string) mailbox
-	writers map[string]mailbox
+	start   func(kind) mailbox
+	writers map[kind]mailbox
 }
 
 // Run ends with its mailbox, and closes all writers'.
@@ -105,43 +200,60 @@ func (r *router) Run(ctx context.Context) error {
 		}
 	}()
 	return r.in.each(ctx, func(s *slab) error {
-		w, started := r.writers[s.typ]
+		w, started := r.writers[s.kind]
 		if !started {
-			w = r.start(s.typ)
-			r.writers[s.typ] = w
+			w = r.start(s.kind)
+			r.writers[s.kind] = w
 		}
 		return w.send(ctx, s)
 	})
 }
 
-// output is where a writer writes: one file of a batch.
-type output interface {
-	Write(p []byte) (int, error)
+// writer owns the files of one kind: one after the other, none with more lines than the limit.
+type writer struct {
+	in mailbox
+	kind
+	batch *files.Batch
+	limit int64
+	files []written
+	out   *files.Output
 }
 
-// writer owns the file of one type.
-type writer struct {
-	in    mailbox
-	typ   string
-	out   output
-	lines int64
-	bytes int64
+// written is one file: its place in the batch and its lines.
+type written struct {
+	output int
+	lines  int64
 }
 
 // Run ends with its mailbox. What it wrote is durable only once the batch is committed.
 func (w *writer) Run(ctx context.Context) error {
-	resources := telemetry.PipelineResources.WithLabelValues(w.typ)
-	bytes := telemetry.PipelineBytes.WithLabelValues(w.typ)
+	label := w.typ
+	if label == "" {
+		label = "by-patient"
+	}
+	resources := telemetry.PipelineResources.WithLabelValues(label)
+	bytes := telemetry.PipelineBytes.WithLabelValues(label)
 	return w.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
+		if w.full(s) {
+			w.out = w.batch.Create()
+			w.files = append(w.files, written{output: w.out.Number()})
+		}
 		n, err := w.out.Write(s.data)
 		if err != nil {
 			return err
 		}
-		w.lines += s.lines
-		w.bytes += int64(n)
+		w.files[len(w.files)-1].lines += s.lines
 		resources.Add(float64(s.lines))
 		bytes.Add(float64(n))
 		return nil
 	})
+}
+
+// full reports whether s has to begin a new file. A patient's block is never divided between files.
+func (w *writer) full(s *slab) bool {
+	if w.out == nil {
+		return true
+	}
+	return w.limit > 0 && w.files[len(w.files)-1].lines+s.lines > w.limit && (w.typ != "" || s.begins)
 }

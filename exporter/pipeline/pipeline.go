@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/exporter/release"
+	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -22,17 +23,25 @@ import (
 
 // Task is what one pipeline does.
 type Task struct {
-	Record source.Record
-	Query  source.Query
-	Policy *release.Policy
-	Batch  *files.Batch
+	Record   source.Record
+	Query    source.Query
+	Policy   *release.Policy
+	Selector *selection.Selector // nil: everything
+	// Population says that the record is a part of a population's: its resources come patient by patient, and one at a time
+	// is decided about.
+	Population bool
+	// ByPatient organizes the files by patient, with a header line before each patient's block, instead of by type.
+	ByPatient bool
+	// FileResources is how many resources a file may hold; 0 sets no limit.
+	FileResources int64
+	Batch         *files.Batch
 	// Read counts the resources read so far; others may look at it while the pipeline runs. It may be nil.
 	Read *atomic.Int64
 }
 
 // Result is what a pipeline wrote; the files are durable.
 type Result struct {
-	Files    []ehi.File // sorted by type, none of them empty (REAL-3)
+	Files    []ehi.File // sorted by type, then in the order of writing; none of them empty (REAL-3)
 	Withheld map[string]int64
 }
 
@@ -41,17 +50,17 @@ func Run(ctx context.Context, t Task) (Result, error) {
 	if t.Read == nil {
 		t.Read = new(atomic.Int64)
 	}
-	review, err := t.review(ctx)
+	decisions, err := t.decide(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("review: %w", err)
 	}
-	writers, err := t.actors(ctx, review)
+	writers, err := t.actors(ctx, decisions)
 	if err != nil {
 		return Result{}, err
 	}
 	res := Result{}
-	if review != nil {
-		res.Withheld = review.Withheld()
+	if decisions != nil {
+		res.Withheld = decisions.Withheld()
 		for reason, n := range res.Withheld {
 			telemetry.PipelineWithheld.WithLabelValues(reason).Add(float64(n))
 		}
@@ -60,8 +69,22 @@ func Run(ctx context.Context, t Task) (Result, error) {
 	return res, err
 }
 
-// review is the first pass over the record; nil where nothing has to be decided.
-func (t *Task) review(ctx context.Context) (*release.Review, error) {
+// decisions says what of a record may leave: a Review of one patient's, a Filter of a population's.
+type decisions interface {
+	// Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then.
+	Release(dst, line []byte) (out []byte, ok bool, err error)
+	// Withheld is how many resources stay, by reason.
+	Withheld() map[string]int64
+}
+
+// decide prepares the decisions about the record; nil where nothing has to be decided.
+func (t *Task) decide(ctx context.Context) (decisions, error) {
+	if t.Population {
+		if t.Policy.Everything() {
+			return nil, nil
+		}
+		return t.Policy.Filter(), nil
+	}
 	// An export that asks for some types or dates only is no full export; its references stay as they are.
 	whole := len(t.Query.Types) == 0 && !t.Query.Timed()
 	if t.Policy.Everything() && (t.Record.Complete() || !whole) {
@@ -77,19 +100,19 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 }
 
 // actors wires the picture of doc.go, runs it and waits for all of it.
-func (t *Task) actors(ctx context.Context, review *release.Review) ([]*writer, error) {
+func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	toReleaser, toRouter := newMailbox("releaser"), newMailbox("router")
 	var writers []*writer
-	rt := &router{in: toRouter, writers: map[string]mailbox{}}
-	rt.start = func(typ string) mailbox {
-		w := &writer{in: newMailbox("writer"), typ: typ, out: t.Batch.Create()}
+	rt := &router{in: toRouter, writers: map[kind]mailbox{}}
+	rt.start = func(k kind) mailbox {
+		w := &writer{in: newMailbox("writer"), kind: k, batch: t.Batch, limit: t.FileResources}
 		writers = append(writers, w)
 		group.Go(guard(ctx, w))
 		return w.in
 	}
-	group.Go(guard(ctx, &reader{record: t.Record, query: t.Query, out: toReleaser, read: t.Read}))
-	group.Go(guard(ctx, &releaser{in: toReleaser, out: toRouter, review: review}))
+	group.Go(guard(ctx, &reader{task: t, out: toReleaser, open: map[kind]*slab{}}))
+	group.Go(guard(ctx, &releaser{in: toReleaser, out: toRouter, decisions: d, selector: t.Selector}))
 	group.Go(guard(ctx, rt))
 	err := group.Wait()
 	toReleaser.drain()
@@ -126,14 +149,13 @@ func commit(batch *files.Batch, writers []*writer) ([]ehi.File, error) {
 	}
 	telemetry.CommitSeconds.Observe(time.Since(start).Seconds())
 	var table []ehi.File
-	for i, e := range extents {
-		w := writers[i]
-		if w.lines == 0 {
-			continue
+	for _, w := range writers {
+		for _, f := range w.files {
+			e := extents[f.output]
+			table = append(table, ehi.File{Type: w.typ, Error: w.errors, Count: f.lines, Object: e.Object, Offset: e.Offset, Length: e.Length})
 		}
-		table = append(table, ehi.File{Type: w.typ, Count: w.lines, Object: e.Object, Offset: e.Offset, Length: e.Length})
 	}
-	slices.SortFunc(table, func(a, b ehi.File) int { return strings.Compare(a.Type, b.Type) })
+	slices.SortStableFunc(table, func(a, b ehi.File) int { return strings.Compare(a.Type, b.Type) })
 	return table, nil
 }
 

@@ -34,6 +34,8 @@ func (l lines) Total() int64     { return int64(len(l.list)) }
 func (l lines) Complete() bool   { return !l.incomplete }
 func (lines) Close() error       { return nil }
 
+func (lines) Resolves(string, string) (bool, error) { return false, nil }
+
 func (l lines) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
 	for _, x := range l.list {
 		if err := ctx.Err(); err != nil {
@@ -194,6 +196,8 @@ func (endless) TakenAt() time.Time { return time.Time{} }
 func (endless) Total() int64       { return 0 }
 func (endless) Complete() bool     { return true }
 func (endless) Close() error       { return nil }
+
+func (endless) Resolves(string, string) (bool, error) { return true, nil }
 
 func (e endless) Scan(ctx context.Context, _ source.Query, visit func(source.Resource) error) error {
 	line := []byte(`{"fill":"` + strings.Repeat("x", 10_000) + `"}`)

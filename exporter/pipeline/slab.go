@@ -16,19 +16,34 @@ const SlabBytes = 256 << 10
 // mailboxCapacity is how many slabs wait for an actor.
 const mailboxCapacity = 4
 
-// slab is whole lines of one resource type.
+// kind is what a file holds: resources of one type; with errors OperationOutcomes about what could not be exported; with
+// an empty type the blocks of an export that is organized by patient.
+type kind struct {
+	typ    string
+	errors bool
+}
+
+// slab is whole lines of one kind.
 type slab struct {
-	typ   string
+	kind
 	data  []byte
 	lines int64
+	// begins says that the first line is the header of a patient's block: a new file may begin here.
+	begins bool
 }
 
 var pool = sync.Pool{New: func() any { return &slab{data: make([]byte, 0, 32<<10)} }}
 
-func newSlab(typ string) *slab {
+func newSlab(k kind) *slab {
 	s := pool.Get().(*slab)
-	s.typ, s.data, s.lines = typ, s.data[:0], 0
+	s.kind, s.data, s.lines, s.begins = k, s.data[:0], 0, false
 	return s
+}
+
+// add appends a line.
+func (s *slab) add(line []byte) {
+	s.data = append(append(s.data, line...), '\n')
+	s.lines++
 }
 
 // recycle gives a slab back; one that a huge line has blown up goes to the heap instead.

@@ -166,3 +166,31 @@ func (p *Policy) withhold(f *facts) (reason string) {
 	}
 	return ""
 }
+
+// Filter decides about the resources of a population one at a time. References stay as they are: what was not asked for is not
+// withheld from anybody. It is for one goroutine.
+type Filter struct {
+	examine examiner
+	counts  map[string]int64
+}
+
+// Filter starts the decisions about a population's resources.
+func (p *Policy) Filter() *Filter {
+	return &Filter{examine: examiner{policy: p}, counts: map[string]int64{}}
+}
+
+// Release appends the line to dst. ok is false where the resource stays; dst is unchanged then.
+func (f *Filter) Release(dst, line []byte) (out []byte, ok bool, err error) {
+	found, err := f.examine.examine(line)
+	if err != nil {
+		return dst, false, err
+	}
+	if reason := f.examine.policy.withhold(&found); reason != "" {
+		f.counts[reason]++
+		return dst, false, nil
+	}
+	return append(dst, line...), true, nil
+}
+
+// Withheld is how many resources stayed so far, by reason.
+func (f *Filter) Withheld() map[string]int64 { return f.counts }

@@ -1,5 +1,6 @@
 // Package source says what an export reads from. A Source holds patients' records; a Record is one of them at one
-// instant. The kinds: dataset (the embedded record store). Workers and the HTTP server use this interface and no kind's own type.
+// instant, a Population all of them. The kinds: dataset (the embedded record store), synthetic (made up as it is read). Workers and
+// the HTTP server use this interface and no kind's own type.
 package source
 
 import (
@@ -19,22 +20,59 @@ type Source interface {
 	// Open takes hold of one patient's record as it is now. What is imported later does not show in it. The caller
 	// closes it. Errors: ehi.NotFound.
 	Open(ctx context.Context, patient string) (Record, error)
+	// Groups lists the ids of the groups of patients.
+	Groups(ctx context.Context) ([]string, error)
+	// Group reads a Group resource as a line of JSON. Errors: ehi.NotFound.
+	Group(ctx context.Context, id string) ([]byte, error)
+	// Freeze keeps the whole store as it is now under a name, for the tasks of a population's export. The name survives a restart; it
+	// is a job's id. Freezing a name again gives what was frozen first, in whatever process. The caller closes the Population.
+	Freeze(ctx context.Context, name string) (Population, error)
+	// Thaw forgets a name; it is no error when there is none. It waits for Populations of the name to be closed.
+	Thaw(name string) error
+	// Frozen lists the names that are kept.
+	Frozen() ([]string, error)
 	// Check asks the store whether it works.
 	Check(ctx context.Context) error
 	// Close releases the store; every Record must be closed before.
 	Close() error
 }
 
+// Population is all records at one instant. It may be used by many goroutines.
+type Population interface {
+	// TakenAt is the instant.
+	TakenAt() time.Time
+	// Plan cuts what s selects into parts of about target bytes each, always in the same way: disjoint ranges of patients, and
+	// one part of what belongs to no patient. It has at least one part. Errors: ehi.NotFound for a group that is not there.
+	Plan(ctx context.Context, s Selection, target int64) ([]ehi.Part, error)
+	// Open gives one part of a plan. Each resource of the population is in exactly one part. The caller closes the Record.
+	Open(ctx context.Context, s Selection, part ehi.Part) (Record, error)
+	// Close releases it; every Record must be closed before.
+	Close() error
+}
+
+// Selection says who belongs to a population's export.
+type Selection struct {
+	Level    ehi.Level
+	Group    string   // of ehi.OneGroup
+	Patients []string // only these; none: all
+	// ByPatient gives each patient's whole record, shared resources included, one behind the other and the Patient first; then what
+	// is shared comes with each patient that refers to it, and what belongs to nobody stays out.
+	ByPatient bool
+}
+
 // Record is one patient's record at one instant: the patient's compartment and the shared resources (organizations,
-// practitioners, ...) that it refers to. It is for one goroutine at a time.
+// practitioners, ...) that it refers to; or one part of a population. It is for one goroutine at a time.
 type Record interface {
 	// TakenAt is the instant that the record shows.
 	TakenAt() time.Time
 	// Total is about how many resources Scan visits without a query, for progress; 0 where that is unknown.
 	Total() int64
 	// Complete reports whether every local reference in the record resolves within it. A false makes the export look
-	// at each reference.
+	// at each reference. A part of a population says so of each resource instead, see Resource.Loose.
 	Complete() bool
+	// Resolves reports whether a resource is part of the export that this record is part of. It is asked during a visit about
+	// references of Loose resources.
+	Resolves(typ, id string) (bool, error)
 	// Scan calls visit once for each resource that q admits, resources of one type mostly one behind the other, the same
 	// order each time. It stops at the first error of visit, or when ctx ends, and returns that. It can be called again.
 	Scan(ctx context.Context, q Query, visit func(Resource) error) error
@@ -47,6 +85,11 @@ type Resource struct {
 	Type    string
 	Line    []byte    // compact JSON without a newline
 	Updated time.Time // when it came into the store
+	Patient string    // whose it is, in a population; "" for what belongs to nobody
+	// Loose says that some reference in it may lead out of the population's export.
+	Loose bool
+	// Unchecked says that nobody has made sure that Line is a resource: it may be malformed.
+	Unchecked bool
 }
 
 // Query narrows a scan. The zero value admits everything.

@@ -39,15 +39,17 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			k.Log.Error("keeper round", "err", err)
 		}
-		if n, err := k.Bus.Queued(ctx); err == nil {
-			telemetry.QueuePending.Set(float64(n))
+		for _, lane := range ehi.Lanes() {
+			if n, err := k.Bus.Queued(ctx, lane); err == nil {
+				telemetry.QueuePending.WithLabelValues(string(lane)).Set(float64(n))
+			}
 		}
 		pause(ctx, every)
 	}
 	return nil
 }
 
-// Reconcile publishes the start command of every job that has been requested since before the given time and has none: the
+// Reconcile publishes the start command of every job that has been requested since before the given time and lacks a command: the
 // process died between the two writes of a kick-off, or the stream was lost.
 func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	var errs []error
@@ -62,11 +64,15 @@ func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 var errNotLost = errors.New("the command is not lost")
 
 func (k *Keeper) republish(ctx context.Context, id string, before time.Time) error {
-	has, err := k.Bus.HasStart(ctx, id)
-	if err != nil || has {
+	j, err := k.Bus.Jobs.Get(ctx, id)
+	if err != nil {
 		return err
 	}
-	j, err := k.Bus.Jobs.Update(ctx, id, func(j *ehi.Job) error {
+	lost, err := k.lost(ctx, j)
+	if err != nil || !lost {
+		return err
+	}
+	j, err = k.Bus.Jobs.Update(ctx, id, func(j *ehi.Job) error {
 		if j.Status != ehi.Requested || !j.RequestedAt.Before(before) {
 			return errNotLost
 		}
@@ -81,7 +87,28 @@ func (k *Keeper) republish(ctx context.Context, id string, before time.Time) err
 	}
 	telemetry.ReconcilerRepublished.Inc()
 	k.Log.Warn("republish a lost start command", "job", id)
-	return k.Bus.PublishStart(ctx, id, j.Starts)
+	return k.Bus.PublishStart(ctx, j.Lane, id, j.Starts)
+}
+
+// lost reports whether a running job lacks a command: its start, or where that is done with, one of its tasks.
+func (k *Keeper) lost(ctx context.Context, j *ehi.Job) (bool, error) {
+	has, err := k.Bus.HasStart(ctx, j.Lane, j.ID)
+	if err != nil || has {
+		return false, err
+	}
+	if j.Lane != ehi.Bulk || j.Tasks == 0 {
+		return true, nil
+	}
+	queued, err := k.Bus.QueuedTasks(ctx, j.Lane, j.ID)
+	if err != nil {
+		return false, err
+	}
+	for n := range j.Tasks {
+		if !j.Done.Has(n) && !queued.Has(n) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Expire deletes the jobs whose time is up at now, and those that were aborted and not deleted to the end.

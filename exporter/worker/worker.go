@@ -7,10 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
@@ -28,8 +26,14 @@ type Config struct {
 	Log    *slog.Logger
 	// Name tells this process's workers from others' in task records and logs.
 	Name string
-	// Workers is how many exports run at once. Default 4.
+	// Workers is how many exports of single patients run at once. Default 4.
 	Workers int
+	// BulkWorkers is how many tasks of population exports run at once. Default 2.
+	BulkWorkers int
+	// TaskBytes is about how much one task of a population export reads. Default 64 MiB.
+	TaskBytes int64
+	// FileResources is how many resources a file holds before the next one is begun (BULK-3). Default 100,000.
+	FileResources int64
 	// MaxDeliver is after how many deliveries of its command a job is failed. Default 5.
 	MaxDeliver int
 	// RetryAfter is the pause before a failed attempt is made again. Default 1 s.
@@ -38,17 +42,14 @@ type Config struct {
 	FileTTL time.Duration
 }
 
-// progressEvery is how often a running export tells how far it is (DESIGN section 3: about twice a second).
-const progressEvery = 500 * time.Millisecond
-
 // Pool is the workers of one process.
 type Pool struct {
 	Config
 	mu      sync.Mutex
-	running map[string]*run
+	running map[*run]string // -> job
 }
 
-// run is one export in progress.
+// run is one command in progress.
 type run struct {
 	cancel context.CancelCauseFunc
 }
@@ -69,6 +70,15 @@ func New(c Config) *Pool {
 	if c.Workers <= 0 {
 		c.Workers = 4
 	}
+	if c.BulkWorkers <= 0 {
+		c.BulkWorkers = 2
+	}
+	if c.TaskBytes <= 0 {
+		c.TaskBytes = 64 << 20
+	}
+	if c.FileResources <= 0 {
+		c.FileResources = 100_000
+	}
 	if c.MaxDeliver <= 0 {
 		c.MaxDeliver = 5
 	}
@@ -78,39 +88,65 @@ func New(c Config) *Pool {
 	if c.FileTTL <= 0 {
 		c.FileTTL = 24 * time.Hour
 	}
-	return &Pool{Config: c, running: map[string]*run{}}
+	return &Pool{Config: c, running: map[*run]string{}}
 }
 
 // Run works until ctx ends, and returns when all of its goroutines have. What was in hand then is handed back.
 func (p *Pool) Run(ctx context.Context) error {
+	p.thawEnded(ctx)
 	stop, err := p.Bus.OnCancel(p.cancel)
 	if err != nil {
 		return fmt.Errorf("listen for cancellations: %w", err)
 	}
-	telemetry.Workers.Add(float64(p.Workers))
-	defer telemetry.Workers.Sub(float64(p.Workers))
 	var wg sync.WaitGroup
-	for range p.Workers {
-		wg.Go(func() { p.work(ctx) })
+	for lane, n := range map[ehi.Lane]int{ehi.Interactive: p.Workers, ehi.Bulk: p.BulkWorkers} {
+		workers := telemetry.Workers.WithLabelValues(string(lane))
+		workers.Add(float64(n))
+		defer workers.Sub(float64(n))
+		for range n {
+			wg.Go(func() { p.work(ctx, lane) })
+		}
 	}
+	wg.Go(func() { every(ctx, thawEvery, func() { p.thawEnded(ctx) }) })
 	wg.Wait()
 	return stop()
 }
 
-// work takes one command after the other.
-func (p *Pool) work(ctx context.Context) {
+// thawEvery is the pause between two looks for frozen populations whose job has ended elsewhere.
+const thawEvery = 10 * time.Second
+
+// thawEnded forgets the frozen populations whose jobs are not running any more.
+func (p *Pool) thawEnded(ctx context.Context) {
+	names, err := p.Source.Frozen()
+	if err != nil {
+		p.Log.Error("list frozen populations", "err", err)
+	}
+	for _, name := range names {
+		j, err := p.Bus.Jobs.Get(ctx, name)
+		if err != nil && ehi.CodeOf(err) != ehi.NotFound || err == nil && j.Status == ehi.Requested {
+			continue
+		}
+		if err := p.Source.Thaw(name); err != nil {
+			p.Log.Error("forget a frozen population", "job", name, "err", err)
+		}
+	}
+}
+
+// work takes one command of a lane after the other.
+func (p *Pool) work(ctx context.Context, lane ehi.Lane) {
+	busy := telemetry.WorkersBusy.WithLabelValues(string(lane))
 	for ctx.Err() == nil {
-		d, err := p.Bus.NextStart(ctx)
+		d, err := p.Bus.Next(ctx, lane)
 		if err != nil {
 			if ctx.Err() == nil {
-				p.Log.Error("take a command", "err", err)
+				p.Log.Error("take a command", "lane", lane, "err", err)
 				pause(ctx, p.RetryAfter)
 			}
 			continue
 		}
-		telemetry.WorkersBusy.Inc()
+		busy.Inc()
 		p.deliver(ctx, d)
-		telemetry.WorkersBusy.Dec()
+		busy.Dec()
 	}
 }
 
@@ -124,9 +160,9 @@ func pause(ctx context.Context, d time.Duration) {
 
 // deliver sees one command through to Done or Retry.
 func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
-	log := p.Log.With("job", d.Job, "delivery", d.Number)
+	log := p.Log.With("job", d.Job, "task", d.Task, "delivery", d.Number)
 	runCtx, end := p.begin(ctx, d)
-	err := p.export(runCtx, d)
+	err := p.run(runCtx, d)
 	cause := context.Cause(runCtx)
 	end()
 	stopping := ctx.Err() != nil
@@ -145,7 +181,7 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	case errors.Is(cause, errCancelled) || ehi.CodeOf(err) == ehi.NotFound:
 		telemetry.TasksEnded.WithLabelValues("cancelled").Inc()
 		log.Info("export cancelled")
-		p.cleanUp(ctx, d.Job)
+		p.cleanUp(ctx, d)
 	case errors.Is(err, bus.ErrSuperseded):
 		telemetry.TasksEnded.WithLabelValues("superseded").Inc()
 		log.Warn("export superseded by another worker")
@@ -163,12 +199,13 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 }
 
 // cleanUp removes what this worker may have added to a job after its deletion.
-func (p *Pool) cleanUp(ctx context.Context, job string) {
-	if _, err := p.Bus.Jobs.Get(ctx, job); ehi.CodeOf(err) != ehi.NotFound {
+func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
+	if _, err := p.Bus.Jobs.Get(ctx, d.Job); ehi.CodeOf(err) != ehi.NotFound {
 		return
 	}
-	if err := errors.Join(p.Bus.Tasks.Delete(ctx, job, 1), p.Files.Remove(job)); err != nil {
-		p.Log.Error("clean up after a deleted job", "job", job, "err", err)
+	task := max(0, d.Task) // one patient's start command is its task 0
+	if err := errors.Join(p.Bus.Tasks.DeleteOne(ctx, d.Job, task), p.Files.Remove(d.Job), p.Source.Thaw(d.Job)); err != nil {
+		p.Log.Error("clean up after a deleted job", "job", d.Job, "err", err)
 	}
 }
 
@@ -178,7 +215,7 @@ func (p *Pool) begin(ctx context.Context, d *bus.Delivery) (runCtx context.Conte
 	runCtx, cancel := context.WithCancelCause(ctx)
 	r := &run{cancel: cancel}
 	p.mu.Lock()
-	p.running[d.Job] = r
+	p.running[r] = d.Job
 	p.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.heartbeat(runCtx, d) })
@@ -186,18 +223,19 @@ func (p *Pool) begin(ctx context.Context, d *bus.Delivery) (runCtx context.Conte
 		cancel(nil)
 		wg.Wait()
 		p.mu.Lock()
-		if p.running[d.Job] == r {
-			delete(p.running, d.Job)
-		}
+		delete(p.running, r)
 		p.mu.Unlock()
 	}
 }
 
+// cancel stops every run of a job.
 func (p *Pool) cancel(job string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if r := p.running[job]; r != nil {
-		r.cancel(errCancelled)
+	for r, of := range p.running {
+		if of == job {
+			r.cancel(errCancelled)
+		}
 	}
 }
 
@@ -224,28 +262,23 @@ func every(ctx context.Context, d time.Duration, f func()) {
 	}
 }
 
-// export runs the job of one command to its next state. A nil error means that the command is done with.
-func (p *Pool) export(ctx context.Context, d *bus.Delivery) error {
+// run does what one command says. A nil error means that the command is done with.
+func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 	job, err := p.Bus.Jobs.Get(ctx, d.Job)
 	if err != nil {
 		return err
 	}
-	if job.Status != ehi.Requested {
+	switch {
+	case job.Status != ehi.Requested:
 		return nil // a repeat of a command whose job went on
-	}
-	if d.Number > p.MaxDeliver {
+	case d.Number > p.MaxDeliver:
 		return p.giveUp(ctx, job, d.Number-1)
+	case d.Task != bus.StartCommand:
+		return p.exportPart(ctx, job, d.Task)
+	case job.Lane == ehi.Bulk:
+		return p.plan(ctx, job)
 	}
-	task, err := p.Bus.Tasks.Take(ctx, job.ID, 0, p.Name, time.Now().UTC())
-	if err != nil {
-		return err
-	}
-	if !task.Committed {
-		if err := p.runTask(ctx, job, task); err != nil {
-			return err
-		}
-	}
-	return p.complete(ctx, job, task.Task)
+	return p.exportPatient(ctx, job)
 }
 
 // giveUp fails a job whose command came back too often: whatever happens, nobody waits for ever.
@@ -254,82 +287,16 @@ func (p *Pool) giveUp(ctx context.Context, job *ehi.Job, attempts int) error {
 	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		return j.Fail(fmt.Sprintf("The export did not succeed in %d attempts. An administrator finds the cause in the server's log.", attempts), time.Now().UTC())
 	})
+	if ehi.CodeOf(err) == ehi.Conflict {
+		return nil // another task's command came to the same end
+	}
 	if err != nil {
 		return err
 	}
 	telemetry.JobsEnded.WithLabelValues(string(ehi.Failed)).Inc()
 	p.Log.Error("job failed for good", "job", job.ID, "attempts", attempts)
-	return nil
-}
-
-// runTask exports one task and commits it. On any error the files of this attempt are gone.
-func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken) (err error) {
-	batch, err := p.Files.NewBatch(job.ID, task.Number, task.Attempt)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, batch.Discard())
-		}
-	}()
-	if err := p.fill(ctx, job, task, batch); err != nil {
-		return err
-	}
-	return p.Bus.Tasks.Commit(ctx, task, time.Now().UTC())
-}
-
-// fill runs the pipeline and puts its result into the task record.
-func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *files.Batch) error {
-	policy, err := p.Rules.Policy(job.Form, job.KickOff)
-	if err != nil {
-		return err
-	}
-	record, err := p.Source.Open(ctx, job.Patient.ID)
-	if err != nil {
-		return fmt.Errorf("open record: %w", err)
-	}
-	var read atomic.Int64
-	stop := p.report(ctx, job.ID, &read, record.Total())
-	res, err := pipeline.Run(ctx, pipeline.Task{
-		Record: record,
-		Query:  source.Query{Types: job.KickOff.Types, Since: job.KickOff.Since, Until: job.KickOff.Until},
-		Policy: policy, Batch: batch, Read: &read,
-	})
-	stop()
-	if err := errors.Join(err, record.Close()); err != nil {
-		return err
-	}
-	task.TransactionTime, task.Files, task.Withheld = record.TakenAt(), res.Files, res.Withheld
-	return nil
-}
-
-// report publishes progress until it is stopped.
-func (p *Pool) report(ctx context.Context, job string, read *atomic.Int64, total int64) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		every(ctx, progressEvery, func() {
-			if err := p.Bus.PublishProgress(ehi.Progress{Job: job, Done: read.Load(), Total: total}); err != nil {
-				p.Log.Warn("publish progress", "job", job, "err", err)
-			}
-		})
-	})
-	return func() { cancel(); wg.Wait() }
-}
-
-// complete moves the job on. A job that has moved already, by an earlier delivery, is left alone.
-func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error {
-	done, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
-		return j.Complete([]ehi.Task{task}, time.Now().UTC(), p.FileTTL)
-	})
-	if ehi.CodeOf(err) == ehi.Conflict {
+	if job.Lane != ehi.Bulk {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	telemetry.JobsEnded.WithLabelValues(string(done.Status)).Inc()
-	telemetry.JobSeconds.Observe(done.CompletedAt.Sub(done.RequestedAt).Seconds())
-	return nil
+	return errors.Join(p.Bus.Cancel(job.ID), p.Source.Thaw(job.ID))
 }

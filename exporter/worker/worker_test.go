@@ -93,12 +93,12 @@ func (h *house) work(s source.Source, name string) (stop func()) {
 func (h *house) request(id string, publish bool) {
 	h.t.Helper()
 	at := time.Now().UTC()
-	j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Patient: h.patient, Status: ehi.Requested, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour), Starts: 1, Tasks: 1}
+	j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Patient: h.patient, Lane: ehi.Interactive, Status: ehi.Requested, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour), Starts: 1, Tasks: 1}
 	if err := h.bus.Jobs.Create(h.t.Context(), j); err != nil {
 		h.t.Fatal(err)
 	}
 	if publish {
-		if err := h.bus.PublishStart(h.t.Context(), id, 1); err != nil {
+		if err := h.bus.PublishStart(h.t.Context(), ehi.Interactive, id, 1); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -268,19 +268,19 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 	if err := h.keeper.Reconcile(t.Context(), time.Now().Add(-time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if n, _ := h.bus.Queued(t.Context()); n != 1 {
+	if n, _ := h.bus.Queued(t.Context(), ehi.Interactive); n != 1 {
 		t.Errorf("%d commands after a round that was too early", n)
 	}
 	for range 2 {
 		if err := h.keeper.Reconcile(t.Context(), future); err != nil {
 			t.Fatal(err)
 		}
-		if n, _ := h.bus.Queued(t.Context()); n != 2 {
+		if n, _ := h.bus.Queued(t.Context(), ehi.Interactive); n != 2 {
 			t.Errorf("%d commands after reconciling", n)
 		}
 	}
 	for range 2 { // take both commands, and lose them
-		d, err := h.bus.NextStart(t.Context())
+		d, err := h.bus.Next(t.Context(), ehi.Interactive)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +289,7 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 		}
 	}
 	for end := time.Now().Add(10 * time.Second); ; { // an acknowledgement is not waited for
-		if n, err := h.bus.Queued(t.Context()); err == nil && n == 0 {
+		if n, err := h.bus.Queued(t.Context(), ehi.Interactive); err == nil && n == 0 {
 			break
 		}
 		if time.Now().After(end) {

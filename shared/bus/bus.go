@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/ehi"
 )
 
 // Config sets up a Bus.
@@ -24,7 +26,7 @@ type Config struct {
 	Listen string
 	// AckWait is how long a command may go without a heartbeat before it is given to another worker. Default 3 s.
 	AckWait time.Duration
-	// MaxQueue bounds the commands that wait; further kick-offs are refused until some are done. Default 100,000.
+	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some are done. Default 100,000.
 	MaxQueue int64
 }
 
@@ -35,12 +37,11 @@ type Bus struct {
 	Auth     jetstream.KeyValue
 	Sessions *Storage
 
-	cfg      Config
-	server   *server.Server
-	conn     *nats.Conn
-	js       jetstream.JetStream
-	commands jetstream.Stream
-	starts   jetstream.Consumer
+	cfg    Config
+	server *server.Server
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	lanes  map[ehi.Lane]*lane
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
@@ -126,15 +127,19 @@ func (b *Bus) ClientURL() string {
 	return b.server.ClientURL()
 }
 
-// Check asks JetStream for the command stream: it fails where NATS is away or the stream is gone.
+// Check asks JetStream for the lanes' streams: it fails where NATS is away or one is gone.
 func (b *Bus) Check(ctx context.Context) error {
-	_, err := b.commands.Info(ctx)
-	return err
+	for _, l := range b.lanes {
+		if _, err := l.stream.Info(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Queued is the number of commands that no worker has finished.
-func (b *Bus) Queued(ctx context.Context) (uint64, error) {
-	info, err := b.commands.Info(ctx)
+// Queued is the number of commands of a lane that no worker has finished.
+func (b *Bus) Queued(ctx context.Context, lane ehi.Lane) (uint64, error) {
+	info, err := b.lanes[lane].stream.Info(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -36,7 +36,7 @@ func TestTopologyIsDeclaredAgainAndStateSurvivesARestart(t *testing.T) {
 	if err := b.Jobs.Create(t.Context(), newJob("a")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.PublishStart(t.Context(), "a", 1); err != nil {
+	if err := b.PublishStart(t.Context(), ehi.Interactive, "a", 1); err != nil {
 		t.Fatal(err)
 	}
 	b.Close()
@@ -49,7 +49,7 @@ func TestTopologyIsDeclaredAgainAndStateSurvivesARestart(t *testing.T) {
 	if l := b.Jobs.List(func(bus.Summary) bool { return true }); len(l) != 1 || l[0].ID != "a" {
 		t.Fatalf("index after restart: %+v", l)
 	}
-	d, err := b.NextStart(t.Context())
+	d, err := b.Next(t.Context(), ehi.Interactive)
 	if err != nil || d.Job != "a" || d.Number != 1 {
 		t.Fatalf("command after restart: %+v, %v", d, err)
 	}
@@ -142,28 +142,28 @@ func TestTwoProcessesSeeEachOthersChanges(t *testing.T) {
 func TestStartIsPublishedOnceForTheSameNumber(t *testing.T) {
 	b := open(t, t.TempDir())
 	for range 3 {
-		if err := b.PublishStart(t.Context(), "a", 1); err != nil {
+		if err := b.PublishStart(t.Context(), ehi.Interactive, "a", 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, err := b.Queued(t.Context()); err != nil || n != 1 {
+	if n, err := b.Queued(t.Context(), ehi.Interactive); err != nil || n != 1 {
 		t.Fatalf("%d commands queued, %v", n, err)
 	}
-	if has, err := b.HasStart(t.Context(), "a"); err != nil || !has {
+	if has, err := b.HasStart(t.Context(), ehi.Interactive, "a"); err != nil || !has {
 		t.Fatalf("HasStart = %v, %v", has, err)
 	}
-	if has, err := b.HasStart(t.Context(), "b"); err != nil || has {
+	if has, err := b.HasStart(t.Context(), ehi.Interactive, "b"); err != nil || has {
 		t.Fatalf("HasStart of another = %v, %v", has, err)
 	}
 }
 
 func TestCommandWithoutHeartbeatIsRedelivered(t *testing.T) {
 	b := open(t, t.TempDir())
-	if err := b.PublishStart(t.Context(), "a", 1); err != nil {
+	if err := b.PublishStart(t.Context(), ehi.Interactive, "a", 1); err != nil {
 		t.Fatal(err)
 	}
 	for want := 1; want <= 2; want++ {
-		d, err := b.NextStart(t.Context())
+		d, err := b.Next(t.Context(), ehi.Interactive)
 		if err != nil || d.Number != want {
 			t.Fatalf("delivery %d: %+v, %v", want, d, err)
 		}

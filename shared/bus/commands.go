@@ -16,41 +16,77 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
+func startSubject(lane ehi.Lane, job string) string { return subjectStart + string(lane) + "." + job }
+
+func taskSubject(lane ehi.Lane, job, n string) string {
+	return subjectTask + string(lane) + "." + job + "." + n
+}
+
 // PublishStart queues the export of a job. start is the job's Starts counter: the same number twice is one command.
 // Errors: ehi.Transient where the queue is full or JetStream is away.
-func (b *Bus) PublishStart(ctx context.Context, job string, start int) error {
-	_, err := b.js.Publish(ctx, subjectStart+job, nil, jetstream.WithMsgID(job+"."+strconv.Itoa(start)))
-	if err != nil {
+func (b *Bus) PublishStart(ctx context.Context, lane ehi.Lane, job string, start int) error {
+	return b.publish(ctx, startSubject(lane, job), job+"."+strconv.Itoa(start))
+}
+
+// PublishTask queues one task of a planned job. The job's Starts counter at the time is start: after a loss it differs, so that
+// the command is no duplicate. Errors: as PublishStart.
+func (b *Bus) PublishTask(ctx context.Context, lane ehi.Lane, job string, n, start int) error {
+	number := strconv.Itoa(n)
+	return b.publish(ctx, taskSubject(lane, job, number), job+".task."+number+"."+strconv.Itoa(start))
+}
+
+func (b *Bus) publish(ctx context.Context, subject, id string) error {
+	if _, err := b.js.Publish(ctx, subject, nil, jetstream.WithMsgID(id)); err != nil {
 		return errors.Join(ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
-			fmt.Errorf("publish start of %s: %w", job, err))
+			fmt.Errorf("publish %s: %w", subject, err))
 	}
 	telemetry.CommandsPublished.Inc()
 	return nil
 }
 
 // HasStart reports whether a start command of the job waits or is in a worker's hands.
-func (b *Bus) HasStart(ctx context.Context, job string) (bool, error) {
-	_, err := b.commands.GetLastMsgForSubject(ctx, subjectStart+job)
+func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, error) {
+	_, err := b.lanes[lane].stream.GetLastMsgForSubject(ctx, startSubject(lane, job))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// Delivery is a start command in a worker's hands. The worker calls Extend at least once every AckWait, then exactly one of
+// QueuedTasks is the numbers of a job's tasks whose command waits or is in a worker's hands.
+func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.Bits, error) {
+	info, err := b.lanes[lane].stream.Info(ctx, jetstream.WithSubjectFilter(taskSubject(lane, job, "*")))
+	if err != nil {
+		return nil, err
+	}
+	var queued ehi.Bits
+	for subject := range info.State.Subjects {
+		if n, err := strconv.Atoi(subject[strings.LastIndexByte(subject, '.')+1:]); err == nil {
+			queued = queued.With(n)
+		}
+	}
+	return queued, nil
+}
+
+// StartCommand is Delivery.Task of a command to start a job.
+const StartCommand = -1
+
+// Delivery is a command in a worker's hands. The worker calls Extend at least once every AckWait, then exactly one of
 // Done and Retry; without them the command goes to another worker.
 type Delivery struct {
 	Job string
+	// Task is the number of the task to export, or StartCommand.
+	Task int
 	// Number is 1 for the first delivery; crashes of earlier holders count.
 	Number int
 	msg    jetstream.Msg
 }
 
-// NextStart waits for a command. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
-func (b *Bus) NextStart(ctx context.Context) (*Delivery, error) {
+// Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
+func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
-		msg, err := b.starts.Next(jetstream.FetchContext(pull))
+		msg, err := b.lanes[lane].workers.Next(jetstream.FetchContext(pull))
 		cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -73,7 +109,16 @@ func delivery(msg jetstream.Msg) (*Delivery, error) {
 	if meta.NumDelivered > 1 {
 		telemetry.CommandsRedelivered.Inc()
 	}
-	return &Delivery{Job: strings.TrimPrefix(msg.Subject(), subjectStart), Number: int(meta.NumDelivered), msg: msg}, nil
+	d := &Delivery{Task: StartCommand, Number: int(meta.NumDelivered), msg: msg}
+	// ehi.start.<lane>.<job> or ehi.task.<lane>.<job>.<n>: the streams admit nothing else.
+	parts := strings.Split(msg.Subject(), ".")
+	d.Job = parts[3]
+	if len(parts) == 5 {
+		if d.Task, err = strconv.Atoi(parts[4]); err != nil {
+			return nil, errors.Join(fmt.Errorf("command %s: %w", msg.Subject(), err), msg.Term())
+		}
+	}
+	return d, nil
 }
 
 // AckWait is how long a delivery lives without Extend.

@@ -4,7 +4,8 @@
 //
 // It knows what a job is, not what is done with it: no HTTP, no files, no sources.
 //
-//	EHI_COMMANDS  work queue   ehi.start.<job>              kick-off -> worker
+//	EHI_INTERACTIVE, EHI_BULK  ehi.start.<lane>.<job>       kick-off -> worker, a work queue a lane
+//	                           ehi.task.<lane>.<job>.<n>    planner -> worker
 //	plain NATS                 ehi.cancel.<job>             DELETE -> the worker that runs it
 //	plain NATS                 ehi.progress.<job>           worker -> every API process
 //	KV ehi_jobs                <job>                        ehi.Job

@@ -17,17 +17,28 @@ type Summary struct {
 	Status    ehi.Status
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	running   owner // whose running jobs it counts among; the zero owner while it does not run
 	rev       uint64
+}
+
+// owner is whose limit on running jobs a job counts against.
+type owner struct {
+	lane   ehi.Lane
+	client string
 }
 
 // index is the summaries by job, kept by the watch of Jobs.
 type index struct {
 	mu   sync.RWMutex
 	jobs map[string]Summary
-	gone map[string]time.Time // deleted by this process: late watch messages are ignored until then
+	// running counts the requested jobs of each client and lane.
+	running map[owner]int
+	gone    map[string]time.Time // deleted by this process: late watch messages are ignored until then
 }
 
-func newIndex() *index { return &index{jobs: map[string]Summary{}, gone: map[string]time.Time{}} }
+func newIndex() *index {
+	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, gone: map[string]time.Time{}}
+}
 
 // apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
 func (x *index) apply(id string, c cached) bool {
@@ -42,15 +53,37 @@ func (x *index) apply(id string, c cached) bool {
 	}
 	if known {
 		telemetry.Jobs.WithLabelValues(string(old.Status)).Dec()
+		x.ran(old.running, -1)
 	}
 	if c.job == nil {
 		delete(x.jobs, id)
 		x.bury(id, c.rev)
 		return true
 	}
-	x.jobs[id] = Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, rev: c.rev}
+	s := Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, rev: c.rev}
+	if s.Status == ehi.Requested {
+		s.running = owner{c.job.Lane, c.job.ClientID}
+		x.ran(s.running, 1)
+	}
+	x.jobs[id] = s
 	telemetry.Jobs.WithLabelValues(string(c.job.Status)).Inc()
 	return true
+}
+
+func (x *index) ran(o owner, n int) {
+	if o == (owner{}) {
+		return
+	}
+	if x.running[o] += n; x.running[o] == 0 {
+		delete(x.running, o)
+	}
+}
+
+// Running is how many jobs of a client are queued or running in a lane.
+func (s *Jobs) Running(lane ehi.Lane, client string) int {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return s.index.running[owner{lane, client}]
 }
 
 // bury remembers what this process deleted until the watch has surely caught up.

@@ -7,17 +7,29 @@ import (
 	"strconv"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
 )
 
-// Tasks keeps the task records. Take and Commit are the two compare-and-sets of DESIGN section 3:
+// Tasks keeps the task records. A population's are written by its plan, one patient's when it is taken. Take and Commit are the two compare-and-sets of DESIGN section 3:
 //
 //	worker A: Take -> attempt 1 at revision r1 ............................ Commit(r1) -> ErrSuperseded
 //	worker B:                 Take -> attempt 2 at revision r2 .. Commit(r2) -> committed
-type Tasks struct{ kv jetstream.KeyValue }
+type Tasks struct {
+	kv        jetstream.KeyValue
+	committed *lru.Cache[string, ehi.Task] // what is committed never changes
+}
+
+// committedCache bounds the committed tasks that are remembered: about 3 KiB each.
+const committedCache = 2048
+
+func openTasks(kv jetstream.KeyValue) (*Tasks, error) {
+	cache, err := lru.New[string, ehi.Task](committedCache)
+	return &Tasks{kv, cache}, err
+}
 
 // ErrSuperseded says that another worker took the task, or that its job was deleted, since this worker took it: what this
 // attempt wrote is garbage and its own to remove.
@@ -31,6 +43,21 @@ type Taken struct {
 
 func taskKey(job string, n int) string { return job + "." + strconv.Itoa(n) }
 
+// Plan writes the record of a population's task, unless it is there already: a plan that is made again is the same.
+func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) error {
+	t := &Taken{Task: ehi.Task{Version: ehi.RecordVersion, Job: job, Number: n, Part: &part}}
+	if err := s.write(ctx, t); !errors.Is(err, ErrSuperseded) {
+		return err
+	}
+	return nil
+}
+
+// TakePlanned starts the next attempt of a population's task. Where the task is committed already it returns that record
+// unchanged. Errors: ErrSuperseded where another worker takes it at the same moment, or its job was deleted.
+func (s *Tasks) TakePlanned(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
+	return s.takeAgain(ctx, job, n, worker, now)
+}
+
 // Take starts the next attempt of a task. Where the task is committed already it returns that record unchanged: nothing is
 // left to do. Errors: ErrSuperseded where another worker takes it at the same moment.
 func (s *Tasks) Take(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
@@ -39,13 +66,19 @@ func (s *Tasks) Take(ctx context.Context, job string, n int, worker string, now 
 	if !errors.Is(err, ErrSuperseded) {
 		return t, err
 	}
-	e, err := s.kv.Get(ctx, taskKey(job, n)) // somebody was here before
+	return s.takeAgain(ctx, job, n, worker, now) // somebody was here before
+}
+
+// takeAgain takes a task whose record is there.
+func (s *Tasks) takeAgain(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
+	e, err := s.kv.Get(ctx, taskKey(job, n))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil, ErrSuperseded
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
+	t := &Taken{}
 	if t.Task, err = decodeTask(e.Value()); err != nil {
 		return nil, err
 	}
@@ -85,8 +118,11 @@ func (s *Tasks) write(ctx context.Context, t *Taken) error {
 	return nil
 }
 
-// Get reads one task. ok is false where it has never been taken.
+// Get reads one task. ok is false where there is no record of it. The task must not be changed.
 func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
+	if t, ok := s.committed.Get(taskKey(job, n)); ok {
+		return t, true, nil
+	}
 	e, err := s.kv.Get(ctx, taskKey(job, n))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return ehi.Task{}, false, nil
@@ -95,15 +131,27 @@ func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool
 		return ehi.Task{}, false, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
 	t, err = decodeTask(e.Value())
+	if err == nil && t.Committed {
+		s.committed.Add(taskKey(job, n), t)
+	}
 	return t, err == nil, err
 }
 
 // Delete forgets the tasks 0..n-1 of a job. A worker that still runs one of them can no longer commit it.
 func (s *Tasks) Delete(ctx context.Context, job string, n int) error {
 	for i := range n {
-		if err := s.kv.Purge(ctx, taskKey(job, i), jetstream.PurgeTTL(markerTTL)); err != nil {
-			return fmt.Errorf("delete task %s.%d: %w", job, i, err)
+		if err := s.DeleteOne(ctx, job, i); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// DeleteOne forgets one task.
+func (s *Tasks) DeleteOne(ctx context.Context, job string, n int) error {
+	s.committed.Remove(taskKey(job, n))
+	if err := s.kv.Purge(ctx, taskKey(job, n), jetstream.PurgeTTL(markerTTL)); err != nil {
+		return fmt.Errorf("delete task %s.%d: %w", job, n, err)
 	}
 	return nil
 }

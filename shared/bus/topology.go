@@ -3,17 +3,21 @@ package bus
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/ehi"
 )
 
 // Names of everything that lives in JetStream.
 const (
-	streamCommands = "EHI_COMMANDS"
-	consumerStarts = "starts"
+	streamPrefix    = "EHI_" // + lane in capitals
+	consumerWorkers = "workers"
 
-	subjectStart    = "ehi.start."
+	subjectStart    = "ehi.start." // + lane.job
+	subjectTask     = "ehi.task."  // + lane.job.number
 	subjectCancel   = "ehi.cancel."
 	subjectProgress = "ehi.progress."
 
@@ -26,30 +30,43 @@ const (
 // markerTTL is how long the tombstone of a deleted record stays: longer than any watcher's lag.
 const markerTTL = time.Minute
 
-// declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
-func (b *Bus) declare(ctx context.Context) (err error) {
-	b.commands, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        streamCommands,
-		Description: "Commands to export workers",
-		Subjects:    []string{subjectStart + ">"},
+// lane is the work queue of one lane: a stream and the consumer that all workers of the lane share.
+type lane struct {
+	stream  jetstream.Stream
+	workers jetstream.Consumer
+}
+
+func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (l *lane, err error) {
+	l = &lane{}
+	l.stream, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:        streamPrefix + strings.ToUpper(string(name)),
+		Description: "Commands to the export workers of the " + string(name) + " lane",
+		Subjects:    []string{startSubject(name, "*"), subjectTask + string(name) + ".>"},
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardNew,
 		MaxMsgs:     b.cfg.MaxQueue,
 	})
 	if err != nil {
-		return fmt.Errorf("declare stream %s: %w", streamCommands, err)
+		return nil, err
 	}
-	b.starts, err = b.commands.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:       consumerStarts,
-		FilterSubject: subjectStart + ">",
+	l.workers, err = l.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:       consumerWorkers,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       b.cfg.AckWait,
 		MaxDeliver:    -1, // the worker counts, so that the job is failed in the same step
 		MaxAckPending: 10_000,
 	})
-	if err != nil {
-		return fmt.Errorf("declare consumer %s: %w", consumerStarts, err)
+	return l, err
+}
+
+// declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
+func (b *Bus) declare(ctx context.Context) (err error) {
+	b.lanes = map[ehi.Lane]*lane{}
+	for _, name := range ehi.Lanes() {
+		if b.lanes[name], err = b.declareLane(ctx, name); err != nil {
+			return fmt.Errorf("declare lane %s: %w", name, err)
+		}
 	}
 	buckets := map[string]jetstream.KeyValue{}
 	for name, what := range map[string]string{
@@ -62,7 +79,9 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 			return fmt.Errorf("declare bucket %s: %w", name, err)
 		}
 	}
-	b.Tasks = &Tasks{kv: buckets[bucketTasks]}
+	if b.Tasks, err = openTasks(buckets[bucketTasks]); err != nil {
+		return err
+	}
 	b.Auth = buckets[bucketAuth]
 	b.Sessions = &Storage{kv: buckets[bucketSessions], js: b.js}
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs])

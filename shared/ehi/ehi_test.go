@@ -30,7 +30,7 @@ func TestStatusTableAsAStateMachine(t *testing.T) {
 		if !m.form {
 			m.status = ehi.Requested
 		}
-		j := &ehi.Job{ID: "j", Status: m.status, WithForm: m.form, AutoApprove: m.auto, CreatedAt: t0}
+		j := &ehi.Job{ID: "j", Tasks: 1, Status: m.status, WithForm: m.form, AutoApprove: m.auto, CreatedAt: t0}
 		step := func(legal bool, next ehi.Status, do func() error) {
 			before, err := json.Marshal(j)
 			if err != nil {
@@ -55,13 +55,13 @@ func TestStatusTableAsAStateMachine(t *testing.T) {
 		if m.auto {
 			done = ehi.Approved
 		}
-		tasks := []ehi.Task{{TransactionTime: t0, Files: []ehi.File{{Type: "Patient", Count: 1, Length: 10}}}}
+		task := ehi.Task{TransactionTime: t0, Files: []ehi.File{{Type: "Patient", Count: 1, Length: 10}}}
 		t.Repeat(map[string]func(*rapid.T){
 			"submit": func(*rapid.T) {
 				step(m.status == ehi.AwaitingInput, ehi.Requested, func() error { return j.Submit(ehi.ReleaseForm{}, "p", t0) })
 			},
 			"complete": func(*rapid.T) {
-				step(m.status == ehi.Requested, done, func() error { return j.Complete(tasks, t0, time.Hour) })
+				step(m.status == ehi.Requested, done, func() error { return j.Complete(task, t0, time.Hour) })
 			},
 			"fail": func(*rapid.T) { step(m.status == ehi.Requested, ehi.Failed, func() error { return j.Fail("why", t0) }) },
 			"approve": func(*rapid.T) {
@@ -103,21 +103,37 @@ func TestNothingLeavesAnEndButByDeletion(t *testing.T) {
 
 func TestCompleteAddsTheTasksUp(t *testing.T) {
 	j := &ehi.Job{Status: ehi.Requested, AutoApprove: true}
-	later := t0.Add(time.Minute)
-	err := j.Complete([]ehi.Task{
-		{TransactionTime: later, Files: []ehi.File{{Type: "A", Count: 1, Length: 10}, {Type: "B", Count: 2, Length: 20}}, Withheld: map[string]int64{"x": 1}},
-		{TransactionTime: t0, Files: []ehi.File{{Type: "A", Count: 3, Length: 30}}, Withheld: map[string]int64{"x": 2, "y": 3}},
-	}, later, time.Hour)
-	if err != nil {
+	if err := j.Plan(3, 100, t0); err != nil {
 		t.Fatal(err)
 	}
-	want := &ehi.Job{Status: ehi.Approved, AutoApprove: true, Tasks: 2, CompletedAt: later, ApprovedAt: later, ExpiresAt: later.Add(time.Hour), TransactionTime: t0,
-		Counts: map[string]int64{"A": 4, "B": 2}, Withheld: map[string]int64{"x": 3, "y": 3}, Bytes: 60}
+	later := t0.Add(time.Minute)
+	tasks := []ehi.Task{
+		{Number: 2, TransactionTime: later, Files: []ehi.File{{Type: "A", Count: 1, Length: 10}, {Type: "B", Count: 2, Length: 20}}, Withheld: map[string]int64{"x": 1}},
+		{Number: 0, TransactionTime: t0, Files: []ehi.File{{Type: "A", Count: 3, Length: 30}}, Withheld: map[string]int64{"x": 2, "y": 3}},
+		{Number: 1, Files: []ehi.File{{Type: "OperationOutcome", Error: true, Count: 4, Length: 5}}},
+	}
+	for i, task := range tasks {
+		if j.Status != ehi.Requested {
+			t.Errorf("the job is %s after %d tasks", j.Status, i)
+		}
+		if err := j.Complete(task, later, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		before := *j
+		if err := j.Complete(task, later, time.Hour); ehi.CodeOf(err) != ehi.Conflict || cmp.Diff(before, *j) != "" {
+			t.Errorf("counted task %d twice: %v", task.Number, err)
+		}
+	}
+	want := &ehi.Job{Status: ehi.Approved, AutoApprove: true, Tasks: 3, Done: ehi.Bits{7}, Planned: 100, CompletedAt: later, ApprovedAt: later, ExpiresAt: later.Add(time.Hour),
+		TransactionTime: t0, Counts: map[string]int64{"A": 4, "B": 2}, Withheld: map[string]int64{"x": 3, "y": 3}, Bytes: 65, Errors: 4}
 	if d := cmp.Diff(want, j); d != "" {
 		t.Error(d)
 	}
 	if j.Expired(later) || !j.Expired(later.Add(time.Hour)) {
 		t.Error("Expired is off")
+	}
+	if err := j.Plan(1, 1, t0); ehi.CodeOf(err) != ehi.Conflict {
+		t.Errorf("planned a finished job: %v", err)
 	}
 }
 
@@ -173,12 +189,12 @@ func TestEHI7BadFormsNameWhatIsWrong(t *testing.T) {
 
 // EHI-6.
 func TestEHI6KickOffIsRead(t *testing.T) {
-	k, err := ehi.ParseKickOff([]fhir.Parameter{{Name: "_type", Value: "Patient,Observation"}, {Name: "_type", Value: "Patient"}, {Name: "_since", Value: "2020-01-01T00:00:00Z"},
-		{Name: "category", Value: "labs, visits"}, {Name: "from", Value: "2019"}, {Name: "what", Value: "x"}}, true)
+	k, err := ehi.ParseKickOff(ehi.Asked{Lenient: true, Parameters: []fhir.Parameter{{Name: "_type", Value: "Patient,Observation"}, {Name: "_type", Value: "Patient"}, {Name: "_since", Value: "2020-01-01T00:00:00Z"},
+		{Name: "category", Value: "labs, visits"}, {Name: "from", Value: "2019"}, {Name: "what", Value: "x"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ehi.KickOff{Types: []string{"Patient", "Observation"}, Since: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Categories: []ehi.Category{ehi.Labs, ehi.Visits}, From: "2019", Unknown: []string{"what"}}
+	want := ehi.KickOff{Types: []string{"Patient", "Observation"}, Since: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Categories: []ehi.Category{ehi.Labs, ehi.Visits}, From: "2019", Unknown: []string{`Ignored: Unknown parameter "what"`}}
 	if d := cmp.Diff(want, k); d != "" {
 		t.Error(d)
 	}

@@ -12,6 +12,8 @@ type Code string
 const (
 	// Invalid input: the caller must change the request. HTTP 400.
 	Invalid Code = "invalid"
+	// Unsupported is a request that is understood and not supported: lenient handling may pass over it. HTTP 400.
+	Unsupported Code = "not-supported"
 	// NotFound covers what is absent and what is somebody else's alike. HTTP 404.
 	NotFound Code = "not-found"
 	// Conflict is a change that the present state forbids. HTTP 400 on the wire of the EHI API (CONFORMANCE wording).

@@ -1,6 +1,9 @@
 package ehi
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // RecordVersion is the layout of the Job and Task records that this build writes. A record with a higher number comes
 // from a newer build and is refused rather than misread.
@@ -16,24 +19,60 @@ const (
 	Bulk Lane = "bulk"
 )
 
+// Lanes lists the lanes.
+func Lanes() []Lane { return []Lane{Interactive, Bulk} }
+
 // Patient is whose record a job exports.
 type Patient struct {
 	ID   string `json:"id"`
 	Name string `json:"name"` // display name, may be empty
 }
 
+// Level is how much a job exports: one patient's record, or a population's (Bulk Data Access 3.0.0, "Operations").
+type Level string
+
+const (
+	// OnePatient is the record of Job.Patient.
+	OnePatient Level = ""
+	// AllPatients is the records of all patients, and what they refer to.
+	AllPatients Level = "patients"
+	// OneGroup is the records of the members of Job.Group, and what they refer to.
+	OneGroup Level = "group"
+	// System is everything that the server holds.
+	System Level = "system"
+)
+
+// Operation is the way in which a population was asked for; it decides about the form of the manifest.
+type Operation string
+
+const (
+	// EHIExport is $ehi-export of the Argonaut EHI Export API.
+	EHIExport Operation = ""
+	// BulkExport is $export of Bulk Data Access 3.0.0.
+	BulkExport Operation = "export"
+	// BulkExportV4 is $export as in the ballot of Bulk Data Access 4.0.0 (BULK-7).
+	BulkExportV4 Operation = "export-v4"
+)
+
 // Job is one export request and all that is known of it, apart from its file tables (see Task). It is one KV record of
 // about 1 KiB; every change is one compare-and-set.
 type Job struct {
-	Version     int     `json:"v"`
-	ID          string  `json:"id"`      // URL-safe (REAL-11)
-	Patient     Patient `json:"patient"` // the record's subject
-	ClientID    string  `json:"client"`  // the OAuth client that kicked off
-	Lane        Lane    `json:"lane"`
-	Status      Status  `json:"status"`
-	WithForm    bool    `json:"form,omitempty"` // false below /no-form (EHI-1)
-	AutoApprove bool    `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
-	BareLink    bool    `json:"bareLink,omitempty"`
+	Version     int       `json:"v"`
+	ID          string    `json:"id"`      // URL-safe (REAL-11)
+	Patient     Patient   `json:"patient"` // the record's subject; none for a population
+	Level       Level     `json:"level,omitempty"`
+	Group       string    `json:"group,omitempty"` // of OneGroup
+	Operation   Operation `json:"op,omitempty"`
+	ClientID    string    `json:"client"`            // the OAuth client that kicked off
+	ByService   bool      `json:"service,omitempty"` // kicked off by a backend service rather than a patient's application
+	Lane        Lane      `json:"lane"`
+	Status      Status    `json:"status"`
+	WithForm    bool      `json:"form,omitempty"` // false below /no-form (EHI-1)
+	AutoApprove bool      `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
+	BareLink    bool      `json:"bareLink,omitempty"`
+	// SeparateStatus is Prefer: separate-export-status of the 4.0.0 ballot: a status request answers 200 and says in
+	// X-Export-Status how the job stands (BULK-7).
+	SeparateStatus bool `json:"separate,omitempty"`
 
 	// Request is the kick-off URL as the client sent it; the manifest repeats it (EHI-5).
 	Request string       `json:"request"`
@@ -49,10 +88,13 @@ type Job struct {
 	DecidedBy       string    `json:"decidedBy,omitempty"` // the administrator who approved or rejected
 	ExpiresAt       time.Time `json:"expires,omitzero"`    // the job and its files go after this (EHI-17)
 
-	Tasks       int              `json:"tasks,omitempty"` // planned tasks; their records are numbered 0..Tasks-1
+	Tasks       int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
+	Done        Bits             `json:"done,omitempty"`    // the tasks that are committed and counted here
+	Planned     int64            `json:"planned,omitempty"` // resources that the plan expects, for progress
 	Counts      map[string]int64 `json:"counts,omitempty"`
 	Withheld    map[string]int64 `json:"withheld,omitempty"` // by reason, never by name (DESIGN section 4)
 	Bytes       int64            `json:"bytes,omitempty"`
+	Errors      int64            `json:"errors,omitempty"` // resources that could not be exported (BULK-6)
 	Attachments []Attachment     `json:"attachments,omitempty"`
 	Error       string           `json:"error,omitempty"` // why it failed, for people
 	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
@@ -92,37 +134,61 @@ func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	return j.SetStatus(Requested)
 }
 
-// Complete records the results of all committed tasks; the job is ready for review, or approved at once where no
-// review was asked for. fileTTL is how long approved files are kept.
-func (j *Job) Complete(tasks []Task, now time.Time, fileTTL time.Duration) error {
+// Plan records into how many tasks a population was divided. Errors: Conflict in any state but requested, and where the
+// job has been planned.
+func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time) error {
+	if j.Status != Requested || j.Tasks > 0 {
+		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status, j.Tasks)
+	}
+	j.Tasks, j.Planned, j.TransactionTime = tasks, resources, transactionTime
+	return nil
+}
+
+// Complete records the result of one committed task. Where it was the last one the job is ready for review, or approved at
+// once where no review was asked for; fileTTL is how long approved files are kept. Errors: Conflict where the job is not
+// running, or the task is counted already; the job is unchanged then.
+func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
+	if j.Status != Requested || t.Number >= j.Tasks || j.Done.Has(t.Number) {
+		return Errorf(Conflict, "Cannot count task %d of an export in %q state", t.Number, j.Status)
+	}
+	j.count(t)
+	if j.Done.Count() < j.Tasks {
+		return nil
+	}
 	next := Retrieved
 	if j.AutoApprove {
 		next = Approved
-	}
-	if err := j.SetStatus(next); err != nil {
-		return err
-	}
-	j.Tasks, j.CompletedAt = len(tasks), now
-	j.Counts, j.Withheld, j.Bytes = map[string]int64{}, nil, 0
-	for _, t := range tasks {
-		if j.TransactionTime.IsZero() || t.TransactionTime.Before(j.TransactionTime) {
-			j.TransactionTime = t.TransactionTime
-		}
-		for _, f := range t.Files {
-			j.Counts[f.Type] += f.Count
-			j.Bytes += f.Length
-		}
-		for reason, n := range t.Withheld {
-			if j.Withheld == nil {
-				j.Withheld = map[string]int64{}
-			}
-			j.Withheld[reason] += n
-		}
-	}
-	if next == Approved {
 		j.ApprovedAt, j.ExpiresAt = now, now.Add(fileTTL)
 	}
-	return nil
+	j.CompletedAt = now
+	return j.SetStatus(next)
+}
+
+// count adds a task's figures up. Maps are replaced: readers share the old ones.
+func (j *Job) count(t Task) {
+	j.Done = j.Done.With(t.Number)
+	counts, withheld := maps.Clone(j.Counts), maps.Clone(j.Withheld)
+	if counts == nil {
+		counts = map[string]int64{}
+	}
+	if withheld == nil && len(t.Withheld) > 0 {
+		withheld = map[string]int64{}
+	}
+	for _, f := range t.Files {
+		j.Bytes += f.Length
+		if f.Error {
+			j.Errors += f.Count
+			continue
+		}
+		counts[f.Type] += f.Count
+	}
+	for reason, n := range t.Withheld {
+		withheld[reason] += n
+	}
+	j.Counts, j.Withheld = counts, withheld
+	if j.TransactionTime.IsZero() {
+		j.TransactionTime = t.TransactionTime
+	}
 }
 
 // Approve releases the files to the client until fileTTL has passed. Errors: Conflict in any state but retrieved.

@@ -1,21 +1,35 @@
 package ehi
 
-// Manifest is the body of a finished status request (EHI-5; Bulk Data Access 3.0.0, "Response - Complete Status").
+// ManifestHead is what a manifest says before its lists of files (EHI-5; Bulk Data Access 3.0.0, "Response - Complete Status").
+type ManifestHead struct {
+	TransactionTime     string `json:"transactionTime"`
+	Request             string `json:"request,omitempty"` // not in the 4.0.0 ballot (BULK-7)
+	RequiresAccessToken bool   `json:"requiresAccessToken"`
+	// OutputOrganizedBy is Patient where the files are organized by patient, and absent where they are by type.
+	OutputOrganizedBy string `json:"outputOrganizedBy,omitempty"`
+}
+
+// Manifest is the body of a finished status request.
 type Manifest struct {
-	TransactionTime     string            `json:"transactionTime"`
-	Request             string            `json:"request"`
-	RequiresAccessToken bool              `json:"requiresAccessToken"`
-	Output              []ManifestEntry   `json:"output"`  // always an array (REAL-2)
-	Deleted             []ManifestEntry   `json:"deleted"` // always an array (BULK-3)
-	Error               []ManifestEntry   `json:"error"`   // always an array (REAL-2)
-	Extension           ManifestExtension `json:"extension"`
+	ManifestHead
+	Output    []ManifestEntry   `json:"output"`  // always an array (REAL-2)
+	Deleted   []ManifestEntry   `json:"deleted"` // always an array (BULK-3)
+	Error     []ManifestEntry   `json:"error"`   // always an array (REAL-2)
+	Link      []ManifestLink    `json:"link,omitempty"`
+	Extension ManifestExtension `json:"extension"`
 }
 
 // ManifestEntry is one file.
 type ManifestEntry struct {
-	Type  string `json:"type"`
+	Type  string `json:"type,omitempty"` // absent where the files are organized by patient
 	URL   string `json:"url"`
-	Count int64  `json:"count"`
+	Count int64  `json:"count"` // lines
+}
+
+// ManifestLink leads to a further page of the manifest (BULK-3).
+type ManifestLink struct {
+	Relation string `json:"relation"` // next
+	URL      string `json:"url"`
 }
 
 // ManifestExtension carries what the EHI API adds to the bulk manifest.

@@ -15,8 +15,19 @@ type Task struct {
 	TakenAt         time.Time        `json:"taken"`
 	CommittedAt     time.Time        `json:"committedAt,omitzero"`
 	TransactionTime time.Time        `json:"transactionTime,omitzero"`
+	Part            *Part            `json:"part,omitempty"` // of a population; nil for one patient's task
 	Files           []File           `json:"files,omitempty"`
 	Withheld        map[string]int64 `json:"withheld,omitempty"`
+}
+
+// Part is one task's share of a population, as the plan cut it: the patients with From <= id < To, in the order of ids, or
+// what belongs to no patient. An empty To is open.
+type Part struct {
+	From      string `json:"from,omitempty"`
+	To        string `json:"to,omitempty"`
+	Shared    bool   `json:"shared,omitempty"`
+	Resources int64  `json:"n,omitempty"`     // expected, for progress
+	Bytes     int64  `json:"bytes,omitempty"` // expected
 }
 
 // File is one line of a task's file table: an output as the manifest lists it, and where the file store keeps it.
@@ -26,6 +37,8 @@ type File struct {
 	Object string `json:"obj"`   // the store's own name of the object that holds it
 	Offset int64  `json:"off"`   // bytes into the object
 	Length int64  `json:"len"`   // bytes
+	// Error marks a file of OperationOutcomes that say what could not be exported (BULK-6).
+	Error bool `json:"err,omitempty"`
 }
 
 // Progress is what a running job tells about itself, about twice a second.

@@ -8,7 +8,7 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Parameter is one name and primitive value of a Parameters resource.
+// Parameter is one name and primitive value of a Parameters resource, or of a query.
 type Parameter struct {
 	Name  string
 	Value string
@@ -17,7 +17,8 @@ type Parameter struct {
 var errNotParameters = errors.New("the body is not a FHIR Parameters resource")
 
 // ParseParameters reads the primitive parameters of a Parameters resource (https://hl7.org/fhir/R4/parameters.html). Numbers
-// and booleans come as their JSON text. A parameter with a complex value, a resource or parts is an error.
+// and booleans come as their JSON text, a Reference as its literal reference. A parameter with any other complex value, a
+// resource or parts is an error.
 func ParseParameters(body []byte) ([]Parameter, error) {
 	var doc struct {
 		ResourceType string                       `json:"resourceType"`
@@ -57,6 +58,12 @@ func parameter(fields map[string]json.RawMessage) (p Parameter, err error) {
 			p.Value = v
 		case float64, bool:
 			p.Value = string(raw)
+		case map[string]any:
+			ref, ok := v["reference"].(string)
+			if key != "valueReference" || !ok {
+				return p, fmt.Errorf("%q must have a primitive value or a literal reference", p.Name)
+			}
+			p.Value = ref
 		default:
 			return p, fmt.Errorf("%q must have a primitive value", p.Name)
 		}

@@ -35,6 +35,7 @@ func (l *Local) NewBatch(job string, task, attempt int) (*Batch, error) {
 // Output is one growing file. It is in memory while it is small and gets a file of its own when it is not.
 type Output struct {
 	batch  *Batch
+	number int
 	buf    []byte
 	file   *os.File
 	name   string
@@ -48,9 +49,13 @@ func (b *Batch) Create() *Output {
 	o := &Output{batch: b, buf: (*buffers.Get().(*[]byte))[:0]}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	o.number = len(b.outputs)
 	b.outputs = append(b.outputs, o)
 	return o
 }
+
+// Number is the index at which Commit gives the output's extent.
+func (o *Output) Number() int { return o.number }
 
 // Write appends p to the output. p is not kept.
 func (o *Output) Write(p []byte) (int, error) {

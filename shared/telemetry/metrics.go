@@ -28,34 +28,34 @@ var (
 	HTTPInFlight = factory.NewGauge(prometheus.GaugeOpts{
 		Name: "ehi_http_requests_in_flight", Help: "HTTP requests being answered."})
 
-	JobsCreated = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_jobs_created_total", Help: "Export jobs kicked off."})
+	JobsCreated = factory.NewCounterVec(prometheus.CounterOpts{
+		Name: "ehi_jobs_created_total", Help: "Export jobs kicked off, by lane."}, []string{"lane"})
 	JobsEnded = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "ehi_jobs_ended_total", Help: "Export jobs that reached a status that ends the server's work, by that status."},
 		[]string{"status"})
 	Jobs = factory.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ehi_jobs", Help: "Export jobs kept, by status."}, []string{"status"})
-	JobSeconds = factory.NewHistogram(prometheus.HistogramOpts{
-		Name: "ehi_job_export_duration_seconds", Help: "Time from the request of an export to its last committed task.", Buckets: seconds})
+	JobSeconds = factory.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "ehi_job_export_duration_seconds", Help: "Time from the request of an export to its last committed task, by lane.", Buckets: seconds}, []string{"lane"})
 
 	CommandsPublished = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_commands_published_total", Help: "Start commands published to JetStream."})
+		Name: "ehi_commands_published_total", Help: "Commands published to JetStream: starts of jobs and tasks of populations."})
 	CommandsRedelivered = factory.NewCounter(prometheus.CounterOpts{
 		Name: "ehi_commands_redelivered_total", Help: "Commands that a worker received for the second time or later."})
 	CommandsDead = factory.NewCounter(prometheus.CounterOpts{
 		Name: "ehi_commands_dead_total", Help: "Commands given up after their last delivery; their jobs are failed."})
-	QueuePending = factory.NewGauge(prometheus.GaugeOpts{
-		Name: "ehi_queue_pending", Help: "Commands in the stream that no worker has finished."})
+	QueuePending = factory.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ehi_queue_pending", Help: "Commands that no worker has finished, by lane."}, []string{"lane"})
 
-	Workers = factory.NewGauge(prometheus.GaugeOpts{
-		Name: "ehi_workers", Help: "Workers of this process."})
-	WorkersBusy = factory.NewGauge(prometheus.GaugeOpts{
-		Name: "ehi_workers_busy", Help: "Workers of this process that run an export."})
+	Workers = factory.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ehi_workers", Help: "Workers of this process, by lane."}, []string{"lane"})
+	WorkersBusy = factory.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ehi_workers_busy", Help: "Workers of this process that have a command in hand, by lane."}, []string{"lane"})
 	TasksEnded = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "ehi_tasks_ended_total", Help: "Export tasks by outcome: committed, superseded, cancelled, handed-back (the process stopped), error."}, []string{"outcome"})
 
 	PipelineResources = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_pipeline_resources_total", Help: "Resources written to export files, by type."}, []string{"type"})
+		Name: "ehi_pipeline_resources_total", Help: "Resources written to export files, by type (by-patient: files organized by patient)."}, []string{"type"})
 	PipelineBytes = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "ehi_pipeline_bytes_total", Help: "Bytes written to export files, by type."}, []string{"type"})
 	PipelineWithheld = factory.NewCounterVec(prometheus.CounterOpts{

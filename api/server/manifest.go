@@ -1,0 +1,246 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// sendManifest answers with the manifest, a view over the job's committed tasks (EHI-5). A long one is streamed: it may list more
+// files than memory should hold.
+func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
+	page, err := pageOf(c, j, s.PageTasks)
+	if err != nil {
+		return err
+	}
+	m := s.newManifest(c, j, page)
+	c.Set(fiber.HeaderExpires, j.ExpiresAt.Format(http.TimeFormat))
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	if m.to-m.from > streamedTasks {
+		ctx := context.Background() // the request's ends before its body is written
+		c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+			if err := m.write(ctx, w); err != nil { // the client sees a body that ends too early
+				s.Log.Error("manifest", "job", j.ID, "err", err)
+			}
+		})
+		return nil
+	}
+	body, err := m.render(c.Context())
+	if err != nil {
+		return err
+	}
+	return c.Send(body)
+}
+
+// streamedTasks is the number of tasks from which a manifest is streamed.
+const streamedTasks = 50
+
+// pageOf reads which page of the manifest is asked for; -1 is all of it. Pages are only for those who allowed them (BULK-3).
+func pageOf(c *fiber.Ctx, j *ehi.Job, pageTasks int) (int, error) {
+	if !j.KickOff.Paged {
+		return -1, nil
+	}
+	page, err := strconv.Atoi(c.Query("page", "0"))
+	if err != nil || page < 0 || page > 0 && page*pageTasks >= j.Tasks {
+		return 0, ehi.Errorf(ehi.NotFound, "The manifest has no page %q", c.Query("page"))
+	}
+	return page, nil
+}
+
+// manifest renders the manifest of a job, or its first page where it is long, for administrators.
+func (s *Server) manifest(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
+	page := -1
+	if j.Tasks > s.PageTasks {
+		page = 0
+	}
+	return s.newManifest(c, j, page).render(c.Context())
+}
+
+// manifest is one page of a job's manifest in the making.
+type manifest struct {
+	*Server
+	job      *ehi.Job
+	origin   string
+	from, to int // tasks
+	page     int
+	errors   []ehi.ManifestEntry
+	first    bool
+}
+
+func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int) *manifest {
+	m := &manifest{Server: s, job: j, origin: s.origin(c), to: j.Tasks, page: page, first: true}
+	if page >= 0 {
+		m.from, m.to = page*s.PageTasks, min(j.Tasks, (page+1)*s.PageTasks)
+	}
+	return m
+}
+
+func (m *manifest) render(ctx context.Context) ([]byte, error) {
+	var buf bytes.Buffer
+	w := bufio.NewWriter(&buf)
+	err := m.write(ctx, w)
+	return buf.Bytes(), err
+}
+
+// write writes the manifest: its head, the files task by task, and what is known only then.
+func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
+	j := m.job
+	head := ehi.ManifestHead{TransactionTime: fhir.FormatInstant(j.TransactionTime), Request: j.Request, RequiresAccessToken: !m.Open}
+	if j.Operation == ehi.BulkExportV4 {
+		head.Request = ""
+	}
+	if j.KickOff.ByPatient {
+		head.OutputOrganizedBy = "Patient"
+	}
+	begin, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	_, _ = w.Write(bytes.TrimSuffix(begin, []byte("}"))) // errors stay with w until Flush
+	_, _ = w.WriteString(`,"output":[`)
+	for n := m.from; n < m.to; n++ {
+		if err := m.task(ctx, w, n); err != nil {
+			return err
+		}
+	}
+	if n := len(j.Attachments); n > 0 && m.to == j.Tasks {
+		m.entry(w, ehi.ManifestEntry{Type: "DocumentReference", URL: m.url(attachmentsFile), Count: int64(n)})
+	}
+	if n := len(j.KickOff.Unknown); n > 0 && m.from == 0 {
+		m.errors = append(m.errors, ehi.ManifestEntry{Type: "OperationOutcome", URL: m.url(errorsFile), Count: int64(n)})
+	}
+	_, _ = w.WriteString(`],`)
+	if err := m.writeTail(w); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// writeTail ends the object, in the form of the job's operation (BULK-7).
+func (m *manifest) writeTail(w *bufio.Writer) error {
+	if m.errors == nil {
+		m.errors = []ehi.ManifestEntry{}
+	}
+	extension := ehi.ManifestExtension{EHIDocumentationURL: m.origin + "/docs/ehi", Metadata: jobURL(m.origin, m.job.ID, "/metadata")}
+	var links []ehi.ManifestLink
+	if m.to < m.job.Tasks {
+		links = []ehi.ManifestLink{{Relation: "next", URL: jobURL(m.origin, m.job.ID, "/status?page="+strconv.Itoa(m.page+1))}}
+	}
+	var tail any = struct {
+		Deleted   []ehi.ManifestEntry   `json:"deleted"`
+		Error     []ehi.ManifestEntry   `json:"error"`
+		Link      []ehi.ManifestLink    `json:"link,omitempty"`
+		Extension ehi.ManifestExtension `json:"extension"`
+	}{[]ehi.ManifestEntry{}, m.errors, links, extension}
+	if m.job.Operation == ehi.BulkExportV4 {
+		tail = struct {
+			Deleted   []ehi.ManifestEntry `json:"deleted"`
+			Outcome   []ehi.ManifestEntry `json:"outcome"`
+			Link      []ehi.ManifestLink  `json:"link,omitempty"`
+			Extension []fiber.Map         `json:"extension"`
+		}{[]ehi.ManifestEntry{}, m.errors, links, []fiber.Map{
+			{"url": m.origin + "/docs/ehi#documentation", "valueUrl": extension.EHIDocumentationURL},
+			{"url": m.origin + "/docs/ehi#metadata", "valueUrl": extension.Metadata},
+		}}
+	}
+	end, err := json.Marshal(tail)
+	if err != nil {
+		return err
+	}
+	_, _ = w.Write(bytes.TrimPrefix(end, []byte("{")))
+	return nil
+}
+
+func (m *manifest) url(file string) string {
+	return jobURL(m.origin, m.job.ID, "/download/"+file)
+}
+
+// task writes the entries of one task's files.
+func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
+	t, err := m.committed(ctx, m.job, n)
+	if err != nil {
+		return err
+	}
+	for i, f := range t.Files {
+		e := ehi.ManifestEntry{Type: f.Type, URL: m.url(fileName(m.job, t, i)), Count: f.Count}
+		if f.Error {
+			m.errors = append(m.errors, e)
+			continue
+		}
+		m.entry(w, e)
+	}
+	return nil
+}
+
+func (m *manifest) entry(w *bufio.Writer, e ehi.ManifestEntry) {
+	line, err := json.Marshal(e)
+	if err != nil { // strings and numbers only: cannot fail
+		panic(err)
+	}
+	if !m.first {
+		_ = w.WriteByte(',')
+	}
+	m.first = false
+	_, _ = w.Write(line)
+}
+
+// committed reads a task of a job whose files may be had.
+func (s *Server) committed(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error) {
+	t, ok, err := s.Bus.Tasks.Get(ctx, j.ID, n)
+	if err == nil && (!ok || !t.Committed) {
+		err = fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n)
+	}
+	return t, err
+}
+
+// fileName is what file i of a task is called outside: Patient.ndjson where the type has no other file in the export, else
+// Patient.<task>.<i>.ndjson.
+func fileName(j *ehi.Job, t ehi.Task, i int) string {
+	f := t.Files[i]
+	name := f.Type
+	switch {
+	case f.Error:
+		name = "errors"
+	case f.Type == "":
+		name = "patients"
+	case j.Tasks == 1 && (i == 0 || t.Files[i-1].Type != f.Type) && (i+1 == len(t.Files) || t.Files[i+1].Type != f.Type):
+		return name + ".ndjson"
+	}
+	return fmt.Sprintf("%s.%d.%d.ndjson", name, t.Number, i)
+}
+
+// findFile looks a name up in the job's own tables: nothing of it becomes a path. The bare type name works too (EHI-12).
+func (s *Server) findFile(ctx context.Context, j *ehi.Job, name string) (f ehi.File, err error) {
+	if !strings.HasSuffix(name, ".ndjson") {
+		name += ".ndjson"
+	}
+	task := 0
+	if parts := strings.Split(name, "."); len(parts) == 4 {
+		if task, err = strconv.Atoi(parts[1]); err != nil {
+			return f, errFileNotFound
+		}
+	}
+	if task < 0 || task >= j.Tasks {
+		return f, errFileNotFound
+	}
+	t, err := s.committed(ctx, j, task)
+	if err != nil {
+		return f, err
+	}
+	for i := range t.Files {
+		if fileName(j, t, i) == name {
+			return t.Files[i], nil
+		}
+	}
+	return f, errFileNotFound
+}

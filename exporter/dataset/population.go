@@ -1,0 +1,547 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// frozen are the checkpoints of a store: hard links to its files, made in milliseconds, that later imports do not touch. Each is a
+// folder named after the job for which it was made:
+//
+//	<records>.frozen/<name>/         a Pebble folder, opened read-only
+//	<records>.frozen/<name>/TAKEN    the instant, RFC 3339
+//	<records>.frozen/.<name>.<n>     one in the making, renamed when it is whole
+type frozen struct {
+	mu   sync.Mutex
+	open map[string]*population
+}
+
+const takenFile = "TAKEN"
+
+func (s *Store) frozenDir() string { return s.dir + ".frozen" }
+
+func (s *Store) frozenPath(name string) string { return filepath.Join(s.frozenDir(), name) }
+
+// Freeze implements source.Source.
+func (s *Store) Freeze(_ context.Context, name string) (source.Population, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("%q cannot name a frozen population", name)
+	}
+	s.frozen.mu.Lock()
+	defer s.frozen.mu.Unlock()
+	if p := s.frozen.open[name]; p != nil {
+		p.users++
+		return p, nil
+	}
+	if _, err := os.Stat(s.frozenPath(name)); errors.Is(err, fs.ErrNotExist) {
+		if err := s.checkpoint(name); err != nil {
+			return nil, fmt.Errorf("freeze the record store: %w", err)
+		}
+	}
+	p, err := s.openFrozen(name)
+	if err != nil {
+		return nil, fmt.Errorf("open frozen population: %w", err)
+	}
+	s.frozen.open[name] = p
+	return p, nil
+}
+
+func validName(name string) bool {
+	return name != "" && name[0] != '.' && name == filepath.Base(name)
+}
+
+// checkpoint makes the folder of a name; where another process is faster, its folder stands.
+func (s *Store) checkpoint(name string) error {
+	if err := os.MkdirAll(s.frozenDir(), 0o700); err != nil {
+		return err
+	}
+	taken := time.Now().UTC() // what is written from here on may or may not show
+	if err := s.db.Flush(); err != nil {
+		return err
+	}
+	making := s.frozenPath(fmt.Sprintf(".%s.%d", name, taken.UnixNano()))
+	err := s.db.Checkpoint(making, pebble.WithFlushedWAL())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(making, takenFile), []byte(taken.Format(time.RFC3339Nano)), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(making, s.frozenPath(name))
+		if errors.Is(err, fs.ErrExist) {
+			err = nil
+		}
+	}
+	return errors.Join(err, os.RemoveAll(making))
+}
+
+// lockless opens a folder without its lock: a frozen store is read by any number of processes.
+type lockless struct{ vfs.FS }
+
+// Lock takes nothing.
+func (lockless) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
+func (s *Store) openFrozen(name string) (*population, error) {
+	stamp, err := os.ReadFile(filepath.Join(s.frozenPath(name), takenFile))
+	if err != nil {
+		return nil, err
+	}
+	taken, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return nil, err
+	}
+	return s.openPopulation(name, taken)
+}
+
+func (s *Store) openPopulation(name string, taken time.Time) (*population, error) {
+	opts := options(s.cache, s.log)
+	opts.ReadOnly, opts.FS = true, lockless{vfs.Default}
+	db, err := pebble.Open(s.frozenPath(name), opts)
+	if err != nil {
+		return nil, err
+	}
+	return &population{of: s, name: name, store: &Store{db: db, log: s.log}, taken: taken, users: 1}, nil
+}
+
+// Thaw implements source.Source. A population in use goes with its last user.
+func (s *Store) Thaw(name string) error {
+	if !validName(name) {
+		return nil
+	}
+	s.frozen.mu.Lock()
+	defer s.frozen.mu.Unlock()
+	if p := s.frozen.open[name]; p != nil {
+		p.thawed = true
+		return nil
+	}
+	return os.RemoveAll(s.frozenPath(name))
+}
+
+// Frozen implements source.Source.
+func (s *Store) Frozen() ([]string, error) {
+	entries, err := os.ReadDir(s.frozenDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if validName(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// removeUnfinished removes checkpoints that a crash left in the making.
+func (s *Store) removeUnfinished() error {
+	left, err := filepath.Glob(filepath.Join(s.frozenDir(), ".*"))
+	for _, path := range left {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
+}
+
+// population is one frozen store.
+type population struct {
+	of     *Store
+	name   string
+	store  *Store // read-only, without a cache of its own
+	taken  time.Time
+	users  int  // under frozen.mu
+	thawed bool // under frozen.mu
+}
+
+// TakenAt implements source.Population.
+func (p *population) TakenAt() time.Time { return p.taken }
+
+// Close implements source.Population.
+func (p *population) Close() error {
+	f := &p.of.frozen
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p.users--; p.users > 0 {
+		return nil
+	}
+	delete(f.open, p.name)
+	err := p.store.db.Close()
+	if p.thawed {
+		err = errors.Join(err, os.RemoveAll(p.of.frozenPath(p.name)))
+	}
+	return err
+}
+
+// Plan implements source.Population: it goes through the directory of patients, and adds up what each record holds.
+func (p *population) Plan(ctx context.Context, sel source.Selection, target int64) ([]ehi.Part, error) {
+	chosen, err := p.chosen(sel)
+	if err != nil {
+		return nil, err
+	}
+	var parts []ehi.Part
+	part := ehi.Part{}
+	err = each(p.store.db, []byte{kPatient}, func(k, v []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		id := string(k[1:])
+		if !chosen.has(id) {
+			return nil
+		}
+		var e patientEntry
+		if err := json.Unmarshal(v, &e); err != nil {
+			return err
+		}
+		if part.Bytes > 0 && part.Bytes+e.Bytes > target {
+			part.To = id
+			parts = append(parts, part)
+			part = ehi.Part{From: id}
+		}
+		part.Bytes += e.Bytes
+		part.Resources += e.Own
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	parts = append(parts, part)
+	if sel.ByPatient {
+		return parts, nil
+	}
+	return append(parts, ehi.Part{Shared: true}), nil
+}
+
+// chosen is the patients of a selection, sorted; nil for all.
+type chosen []string
+
+func (c chosen) has(id string) bool {
+	if c == nil {
+		return true
+	}
+	_, found := slices.BinarySearch(c, id)
+	return found
+}
+
+func (p *population) chosen(sel source.Selection) (chosen, error) {
+	var out chosen
+	if sel.Level == ehi.OneGroup {
+		line, err := p.store.group(sel.Group)
+		if err != nil {
+			return nil, err
+		}
+		out = chosen{}
+		for _, id := range fhir.Members(line) {
+			if len(sel.Patients) == 0 || slices.Contains(sel.Patients, id) {
+				out = append(out, id)
+			}
+		}
+	} else if len(sel.Patients) > 0 {
+		out = slices.Clone(sel.Patients)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Open implements source.Population.
+func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part) (source.Record, error) {
+	c, err := p.chosen(sel)
+	if err != nil {
+		return nil, err
+	}
+	return &partRecord{population: p, selection: sel, part: part, chosen: c}, nil
+}
+
+// partRecord is one part of a plan.
+type partRecord struct {
+	population *population
+	selection  source.Selection
+	part       ehi.Part
+	chosen     chosen
+}
+
+// TakenAt implements source.Record.
+func (r *partRecord) TakenAt() time.Time { return r.population.taken }
+
+// Total implements source.Record.
+func (r *partRecord) Total() int64 { return r.part.Resources }
+
+// Complete implements source.Record.
+func (r *partRecord) Complete() bool { return true }
+
+// Close implements source.Record.
+func (r *partRecord) Close() error { return nil }
+
+// Scan implements source.Record.
+func (r *partRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	v := scan{ctx: ctx, query: q, visit: visit, absent: true}
+	if r.part.Shared {
+		return r.scanShared(&v)
+	}
+	if r.chosen == nil && !r.selection.ByPatient {
+		return r.scanRange(&v)
+	}
+	return r.scanPatients(&v)
+}
+
+// scanRange reads the compartments of all patients of the part in one sweep.
+func (r *partRecord) scanRange(v *scan) error {
+	db := r.population.store.db
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: compartmentsFrom(r.part.From), UpperBound: compartmentsTo(r.part.To)})
+	if err != nil {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		if err := r.own(v, it.Key(), it.Value()); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return it.Close()
+}
+
+func compartmentsFrom(patient string) []byte { return key(kCompartment, patient) }
+
+func compartmentsTo(patient string) []byte {
+	if patient == "" {
+		return []byte{kCompartment + 1}
+	}
+	return key(kCompartment, patient)
+}
+
+// own visits one resource of a compartment.
+func (r *partRecord) own(v *scan, k, val []byte) error {
+	rest := k[1:]
+	end := bytes.IndexByte(rest, 0)
+	if patient := rest[:end]; v.patient != string(patient) {
+		if err := r.begin(v, string(patient)); err != nil {
+			return err
+		}
+	}
+	if v.absent {
+		return nil
+	}
+	typ, id, _ := bytes.Cut(rest[end+1:], []byte{0})
+	if several(val) {
+		mine, err := r.countsHere(v.patient, string(typ), string(id))
+		if err != nil || !mine {
+			return err
+		}
+	}
+	return v.resource(typ, val)
+}
+
+// begin turns to the next patient. One whose Patient resource never came is nobody's record: it goes with the system alone.
+func (r *partRecord) begin(v *scan, patient string) error {
+	v.patient = patient
+	store := r.population.store
+	entry, err := store.patient(store.db, patient)
+	if ehi.CodeOf(err) == ehi.NotFound {
+		v.absent, v.loose = r.selection.Level != ehi.System, true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	settled, err := missing(store.db, key(kTouched, patient))
+	v.absent, v.loose = false, !entry.Whole || !settled
+	return err
+}
+
+// countsHere decides which of its patients a resource of several comes with: the first of those that are exported.
+func (r *partRecord) countsHere(patient, typ, id string) (bool, error) {
+	if r.selection.ByPatient {
+		return true, nil
+	}
+	owners, err := ownersIn(r.population.store.db, typ, id)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range owners {
+		if r.chosen.has(o) {
+			return o == patient, nil
+		}
+	}
+	return true, nil
+}
+
+// scanPatients reads the chosen patients of the part one by one.
+func (r *partRecord) scanPatients(v *scan) error {
+	store := r.population.store
+	one := func(id string) error {
+		v.patient = ""
+		if r.selection.ByPatient {
+			return r.block(v, id)
+		}
+		return each(store.db, key(kCompartment, id, ""), func(k, val []byte) error { return r.own(v, k, val) })
+	}
+	if r.chosen != nil {
+		for _, id := range r.chosen {
+			if id < r.part.From || r.part.To != "" && id >= r.part.To {
+				continue
+			}
+			if err := one(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	upper := []byte{kPatient + 1}
+	if r.part.To != "" {
+		upper = key(kPatient, r.part.To)
+	}
+	it, err := store.db.NewIter(&pebble.IterOptions{LowerBound: key(kPatient, r.part.From), UpperBound: upper})
+	if err != nil {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		if err := one(string(it.Key()[1:])); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return it.Close()
+}
+
+// block reads one patient's whole record: the Patient first, then the compartment, then the shared resources that it refers to.
+func (r *partRecord) block(v *scan, id string) error {
+	store := r.population.store
+	self := key(kCompartment, id, "Patient", id)
+	val, err := store.get(store.db, self)
+	if err != nil || val == nil {
+		return err
+	}
+	if err := r.own(v, self, val); err != nil {
+		return err
+	}
+	err = each(store.db, key(kCompartment, id, ""), func(k, val []byte) error {
+		if bytes.Equal(k, self) {
+			return nil
+		}
+		return r.own(v, k, val)
+	})
+	if err != nil {
+		return err
+	}
+	shared, _, err := closure(store.db, id)
+	if err != nil {
+		return err
+	}
+	return r.sharedKeys(v, shared)
+}
+
+// sharedKeys visits shared resources by their keys.
+func (r *partRecord) sharedKeys(v *scan, keys []string) error {
+	store := r.population.store
+	for _, k := range keys {
+		val, err := store.get(store.db, []byte(k))
+		if err != nil {
+			return err
+		}
+		if val == nil {
+			continue
+		}
+		typ, id, _ := strings.Cut(k[1:], "\x00")
+		if err := r.sharedOne(v, typ, id, val); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *partRecord) sharedOne(v *scan, typ, id string, val []byte) error {
+	resolved, err := missing(r.population.store.db, key(kPending, typ, id))
+	if err != nil {
+		return err
+	}
+	v.loose = !resolved || typ == "Group"
+	return v.resource([]byte(typ), val)
+}
+
+// scanShared reads what belongs to no patient, each once: all of it, or for a group what its members' records refer to.
+func (r *partRecord) scanShared(v *scan) error {
+	store := r.population.store
+	if r.chosen != nil {
+		keys, err := r.closures()
+		if err != nil {
+			return err
+		}
+		if r.selection.Level == ehi.OneGroup {
+			keys = append(keys, string(key(kShared, "Group", r.selection.Group)))
+			slices.Sort(keys)
+		}
+		return r.sharedKeys(v, slices.Compact(keys))
+	}
+	return each(store.db, []byte{kShared}, func(k, val []byte) error {
+		typ, id, _ := bytes.Cut(k[1:], []byte{0})
+		if !r.admitsShared(string(typ)) {
+			return nil
+		}
+		return r.sharedOne(v, string(typ), string(id), val)
+	})
+}
+
+// admitsShared reports whether shared resources of a type go out. A Group names patients: it goes with the system, or is the one
+// that was asked for.
+func (r *partRecord) admitsShared(typ string) bool {
+	return r.selection.Level == ehi.System || typ != "Group"
+}
+
+// closures is the shared resources of all chosen patients.
+func (r *partRecord) closures() ([]string, error) {
+	seen := map[string]bool{}
+	var keys []string
+	for _, id := range r.chosen {
+		of, _, err := closure(r.population.store.db, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range of {
+			if !seen[k] {
+				seen[k] = true
+				keys = append(keys, k)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// Resolves implements source.Record.
+func (r *partRecord) Resolves(typ, id string) (bool, error) {
+	store := r.population.store
+	absent, err := missing(store.db, key(kShared, typ, id))
+	if err != nil {
+		return false, err
+	}
+	if !absent {
+		return typ == "Group" && id == r.selection.Group || r.admitsShared(typ), nil
+	}
+	owners, err := ownersIn(store.db, typ, id)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range owners {
+		if !r.chosen.has(o) {
+			continue
+		}
+		if r.selection.Level == ehi.System {
+			return true, nil
+		}
+		if gone, err := missing(store.db, key(kPatient, o)); err != nil || !gone {
+			return !gone, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,171 @@
+// Package selection narrows an export to what the application asked for: searches (_typeFilter), elements (_elements) and the
+// Provenance of what is exported (includeAssociatedData). What the patient released is the business of package release.
+package selection
+
+import (
+	"slices"
+	"strings"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// Selector decides about one resource at a time. It is for one goroutine; a nil Selector keeps everything as it is.
+type Selector struct {
+	matcher    *fhir.Matcher
+	elements   *elements
+	types      []string // what was asked for; a Provenance of something else stays out. nil: no such limit
+	provenance bool
+	cursor     fhir.Cursor
+}
+
+// Types is which resource types have to be read; none means all.
+func Types(k ehi.KickOff) []string {
+	if k.Provenance && len(k.Types) > 0 && !slices.Contains(k.Types, provenanceType) {
+		return append(slices.Clone(k.Types), provenanceType)
+	}
+	return k.Types
+}
+
+const provenanceType = "Provenance"
+
+// New makes the selector of a kick-off, nil where there is nothing to select.
+func New(k ehi.KickOff) *Selector {
+	associated := k.Provenance && len(k.Types) > 0 && !slices.Contains(k.Types, provenanceType)
+	if len(k.TypeFilters) == 0 && len(k.Elements) == 0 && !associated {
+		return nil
+	}
+	s := &Selector{matcher: fhir.NewMatcher(k.TypeFilters), provenance: associated, types: k.Types}
+	if len(k.Elements) > 0 {
+		s.elements = newElements(k.Elements)
+	}
+	return s
+}
+
+// Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is unchanged then.
+func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bool, err error) {
+	if s.provenance && typ == provenanceType {
+		if ok, err := s.targeted(line); err != nil || !ok {
+			return dst, false, err
+		}
+	}
+	if ok, err := s.matcher.Match(typ, line); err != nil || !ok {
+		return dst, false, err
+	}
+	if s.elements == nil {
+		return append(dst, line...), true, nil
+	}
+	out, err = s.elements.reduce(dst, typ, line)
+	return out, err == nil, err
+}
+
+// targeted reports whether a Provenance is about a resource of an exported type.
+func (s *Selector) targeted(line []byte) (found bool, err error) {
+	c := &s.cursor
+	for c.Reset(line); c.Next(); {
+		if c.IsString() && string(c.Key()) == "reference" && string(c.KeyAt(1)) == "target" {
+			if typ, _, local := fhir.Local(c.Text()); local && slices.Contains(s.types, string(typ)) {
+				found = true
+			}
+		}
+	}
+	return found, c.Err()
+}
+
+// elements reduces resources to some of their elements.
+type elements struct {
+	all    []string            // elements of every type
+	byType map[string][]string // further ones of a type
+	keep   map[string][]string // what is kept of a type, once it was asked for
+	cursor fhir.Cursor
+}
+
+func newElements(asked []string) *elements {
+	e := &elements{byType: map[string][]string{}, keep: map[string][]string{}}
+	for _, a := range asked {
+		if typ, name, typed := strings.Cut(a, "."); typed {
+			e.byType[typ] = append(e.byType[typ], name)
+		} else {
+			e.all = append(e.all, a)
+		}
+	}
+	return e
+}
+
+// of lists what is kept of a type; nil where nothing was asked of it, so that it stays whole.
+func (e *elements) of(typ string) []string {
+	keep, known := e.keep[typ]
+	if known {
+		return keep
+	}
+	if len(e.all)+len(e.byType[typ]) > 0 {
+		keep = append(keep, "resourceType", "id", "meta")
+		keep = append(append(append(keep, e.all...), e.byType[typ]...), mandatory[typ]...)
+	}
+	e.keep[typ] = keep
+	return keep
+}
+
+// subsetted is the tag of a resource that is not whole (https://hl7.org/fhir/R4/search.html#elements).
+const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}`
+
+// reduce appends the resource with the kept elements only, tagged as subsetted.
+func (e *elements) reduce(dst []byte, typ string, line []byte) ([]byte, error) {
+	keep := e.of(typ)
+	if keep == nil {
+		return append(dst, line...), nil
+	}
+	out := append(dst, '{')
+	tagged := false
+	c := &e.cursor
+	for c.Reset(line); c.Next(); {
+		if c.Depth != 1 || c.Kind == fhir.Open || !keeps(keep, string(c.Key())) || c.InArray() {
+			continue
+		}
+		start, end := c.Span()
+		key := c.Key()
+		if len(out) > len(dst)+1 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, '"'), key...), '"', ':')
+		if string(key) == "meta" {
+			out, tagged = appendTagged(out, line[start:end]), true
+			continue
+		}
+		out = append(out, line[start:end]...)
+	}
+	if !tagged {
+		out = append(out, `,"meta":{"tag":[`+subsetted+`]}`...)
+	}
+	return append(out, '}'), c.Err()
+}
+
+// keeps reports whether an element is kept: by its name, by the name of its choice (value for valueQuantity), or as the sibling
+// of a primitive (_birthDate).
+func keeps(keep []string, key string) bool {
+	key = strings.TrimPrefix(key, "_")
+	return slices.ContainsFunc(keep, func(k string) bool {
+		rest, found := strings.CutPrefix(key, k)
+		return found && (rest == "" || choices[k] && rest[0] >= 'A' && rest[0] <= 'Z')
+	})
+}
+
+// appendTagged appends a meta with the tag added.
+func appendTagged(dst, meta []byte) []byte {
+	var c fhir.Cursor
+	for c.Reset(meta); c.Next(); {
+		if c.Kind == fhir.Open && c.Depth == 1 && c.IsArray() && string(c.Key()) == "tag" {
+			_, after := c.Span()
+			dst = append(append(dst, meta[:after]...), subsetted...)
+			if rest := meta[after:]; len(rest) > 0 && rest[0] != ']' {
+				dst = append(dst, ',')
+			}
+			return append(dst, meta[after:]...)
+		}
+	}
+	dst = append(dst, `{"tag":[`+subsetted+`]`...)
+	if len(meta) > 2 {
+		dst = append(dst, ',')
+	}
+	return append(dst, meta[1:]...)
+}

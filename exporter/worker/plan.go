@@ -1,0 +1,83 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+)
+
+// selectionOf says who belongs to a job's population.
+func selectionOf(job *ehi.Job) source.Selection {
+	return source.Selection{Level: job.Level, Group: job.Group, Patients: job.KickOff.Patients, ByPatient: job.KickOff.ByPatient}
+}
+
+// plan divides a population's export into tasks and publishes their commands. It may be cut off at any point and be done again:
+// the population is frozen first, so that every plan of it is the same; the number of tasks is in the job's record before any of
+// them is, so that a deletion knows what to delete; and only what is neither committed nor queued is published.
+func (p *Pool) plan(ctx context.Context, job *ehi.Job) error {
+	population, err := p.Source.Freeze(ctx, job.ID)
+	if err != nil {
+		return fmt.Errorf("freeze the population: %w", err)
+	}
+	parts, err := population.Plan(ctx, selectionOf(job), p.TaskBytes)
+	at := population.TakenAt()
+	if err := errors.Join(err, population.Close()); err != nil {
+		if ehi.CodeOf(err) == ehi.NotFound { // the group went between the kick-off and now
+			return p.fail(ctx, job, err)
+		}
+		return fmt.Errorf("plan: %w", err)
+	}
+	if job, err = p.recordPlan(ctx, job, parts, at); err != nil {
+		return err
+	}
+	for n, part := range parts {
+		if err := p.Bus.Tasks.Plan(ctx, job.ID, n, part); err != nil {
+			return err
+		}
+	}
+	queued, err := p.Bus.QueuedTasks(ctx, job.Lane, job.ID)
+	if err != nil {
+		return err
+	}
+	for n := range parts {
+		if job.Done.Has(n) || queued.Has(n) {
+			continue
+		}
+		if err := p.Bus.PublishTask(ctx, job.Lane, job.ID, n, job.Starts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the same.
+func (p *Pool) recordPlan(ctx context.Context, job *ehi.Job, parts []ehi.Part, at time.Time) (*ehi.Job, error) {
+	var resources int64
+	for _, part := range parts {
+		resources += part.Resources
+	}
+	planned, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error { return j.Plan(len(parts), resources, at) })
+	if ehi.CodeOf(err) != ehi.Conflict {
+		return planned, err
+	}
+	if planned, err = p.Bus.Jobs.Get(ctx, job.ID); err != nil {
+		return nil, err
+	}
+	if planned.Status == ehi.Requested && planned.Tasks != len(parts) {
+		return nil, fmt.Errorf("the job was planned as %d tasks and is %d now: the frozen population was lost", planned.Tasks, len(parts))
+	}
+	return planned, nil
+}
+
+// fail ends a job at once, for a reason that its client can understand.
+func (p *Pool) fail(ctx context.Context, job *ehi.Job, reason error) error {
+	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error { return j.Fail(reason.Error(), time.Now().UTC()) })
+	if err != nil {
+		return err
+	}
+	return p.Source.Thaw(job.ID)
+}
