@@ -18,6 +18,8 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/sources"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/telemetry"
 )
 
@@ -46,7 +48,7 @@ func (c common) withStore(f func(*dataset.Store) error) error {
 	if err != nil {
 		return err
 	}
-	store, err := node.OpenStore(c.Data, 0, log)
+	store, err := sources.Store(sources.Config{Data: c.Data, Log: log})
 	if err != nil {
 		return err
 	}
@@ -142,15 +144,18 @@ func (k *keysCmd) Run() error {
 
 type generateCmd struct {
 	common
-	Patients int    `help:"How many." default:"100"`
-	Seed     uint64 `help:"The same seed makes the same patients." default:"1"`
+	Patients  int    `help:"How many." default:"100"`
+	Seed      uint64 `help:"The same seed makes the same patients." default:"1"`
+	Resources int    `help:"Resources of each patient. Default: 300 to 900."`
+	Size      int    `help:"Least size of a resource in bytes. Default: as it comes, about 700."`
 }
 
 // Run generates, with a progress bar.
 func (g *generateCmd) Run(ctx context.Context) error {
 	return g.withStore(func(store *dataset.Store) error {
 		bar := progressbar.Default(int64(g.Patients), "generating")
-		err := store.Generate(ctx, g.Seed, g.Patients, time.Now(), func(done, _ int) {
+		made := synthetic.Config{Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size}
+		err := store.Generate(ctx, made, time.Now(), func(done, _ int) {
 			_ = bar.Set(done) // a bar that cannot be drawn stops nothing
 		})
 		fmt.Fprintln(os.Stderr)

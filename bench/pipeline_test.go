@@ -22,7 +22,6 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 )
 
@@ -109,12 +108,8 @@ func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int6
 	}
 	out := map[string]*bufio.Writer{}
 	var closers []io.Closer
-	var c fhir.Cursor
-	put := func(line []byte) error {
-		typ, _, err := c.Identify(line)
-		if err != nil {
-			return err
-		}
+	put := func(r source.Resource) error {
+		typ := r.Type
 		w := out[typ]
 		if w == nil {
 			if len(out) == n {
@@ -128,11 +123,11 @@ func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int6
 			w = bufio.NewWriterSize(f, 1<<20)
 			out[typ] = w
 		}
-		m, err := w.Write(append(slices.Clip(line), '\n'))
+		m, err := w.Write(append(slices.Clip(r.Line), '\n'))
 		total += int64(m)
 		return err
 	}
-	g := synthetic.New(1)
+	g := synthetic.NewGenerator(synthetic.Config{Seed: 1})
 	for k := 0; total < bytesWanted; k++ {
 		if err := g.Patient(k, put); err != nil {
 			b.Fatal(err)

@@ -17,6 +17,8 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/sources"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
 )
 
@@ -127,12 +129,12 @@ func startServer(b *testing.B) *process {
 // generate fills a store and returns the patient whose record is nearest to 600 resources.
 func generate(b *testing.B, data string) string {
 	b.Helper()
-	store, err := node.OpenStore(data, 0, slog.New(slog.DiscardHandler))
+	store, err := sources.Store(sources.Config{Data: data})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	if err := store.Generate(b.Context(), 1, 10, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(b.Context(), synthetic.Config{Patients: 10, Seed: 1}, time.Now(), func(int, int) {}); err != nil {
 		b.Fatal(err)
 	}
 	list, err := store.Patients(b.Context(), 10)

@@ -15,8 +15,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/release"
+	"ehi-server/exporter/sources"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
@@ -27,6 +27,7 @@ import (
 type cli struct {
 	NATS           string        `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
 	Data           string        `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
+	Source         string        `help:"As the server's." default:"records" env:"EHI_SOURCE"`
 	Exports        string        `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
 	Workers        int           `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS"`
 	BulkWorkers    int           `help:"Tasks of population exports that run at once." default:"2" env:"EHI_BULK_WORKERS"`
@@ -59,11 +60,11 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := dataset.Open(dataset.Config{Dir: filepath.Join(c.Data, dataset.Folder), Log: log})
+	records, err := sources.Open(sources.Config{Spec: c.Source, Data: c.Data, Log: log})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, records.Close()) }()
 	if c.Exports == "" {
 		c.Exports = filepath.Join(c.Data, files.Folder)
 	}
@@ -78,7 +79,7 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	defer b.Close()
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
 	return worker.New(worker.Config{
-		Bus: b, Source: store, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
+		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
 		Workers: c.Workers, BulkWorkers: c.BulkWorkers, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
 	}).Run(ctx)
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"ehi-server/api/node"
+	"ehi-server/exporter/sources"
 	"ehi-server/shared/records"
 )
 
@@ -21,11 +21,11 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	own := t.TempDir()
-	store, err := node.OpenStore(own, 0, slog.New(slog.DiscardHandler))
+	store, err := sources.Store(sources.Config{Data: own})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Generate(t.Context(), 1, 5, time.Now(), func(int, int) {}); err != nil { // the demo patients
+	if err := store.Generate(t.Context(), node.Demo, time.Now(), func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {

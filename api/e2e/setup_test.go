@@ -16,6 +16,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/sources"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
 )
@@ -84,7 +85,7 @@ func startOnRecords(t *testing.T) *world {
 func importRecords(t *testing.T, data string) {
 	t.Helper()
 	dir := records.Dir(t)
-	store, err := node.OpenStore(data, 0, slog.New(slog.DiscardHandler))
+	store, err := sources.Store(sources.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,8 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -31,6 +33,7 @@ type Config struct {
 	Addr               string        `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR"`
 	BaseURL            string        `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
 	Mode               string        `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
+	Source             string        `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
 	NATS               string        `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSListen         string        `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
 	Workers            int           `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
@@ -62,11 +65,8 @@ type Config struct {
 	Demo               bool          `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 }
 
-// The demo population (REAL-10).
-const (
-	demoPatients = 5
-	demoSeed     = 1
-)
+// Demo is the demo population (REAL-10).
+var Demo = synthetic.Config{Patients: 5, Seed: 1}
 
 // shutdownTime bounds how long requests under way may take when the process is stopped.
 const shutdownTime = 10 * time.Second
@@ -97,14 +97,6 @@ func KeysFile(data string) string { return filepath.Join(data, "test_client_keys
 
 // natsFolder is where the embedded NATS lives in a data folder.
 const natsFolder = "nats"
-
-// OpenStore opens the record store of a data folder.
-func OpenStore(data string, cacheBytes int64, log *slog.Logger) (*dataset.Store, error) {
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, err
-	}
-	return dataset.Open(dataset.Config{Dir: filepath.Join(data, dataset.Folder), CacheBytes: cacheBytes, Log: log})
-}
 
 // Options change what a Node is made of; tests use them.
 type Options struct {
@@ -137,18 +129,17 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 }
 
 func (n *Node) openStores(ctx context.Context, data string, opts Options) error {
-	store, err := OpenStore(data, n.cfg.CacheBytes, n.log)
-	if err != nil {
+	var err error
+	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, Log: n.log}); err != nil {
 		return err
 	}
-	n.source = store
-	if n.cfg.Demo {
+	if store, ok := n.source.(*dataset.Store); ok && n.cfg.Demo {
 		if err := fillDemo(ctx, store, n.log); err != nil {
 			return err
 		}
 	}
 	if opts.WrapSource != nil {
-		n.source = opts.WrapSource(store)
+		n.source = opts.WrapSource(n.source)
 	}
 	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes}); err != nil {
 		return err
@@ -173,8 +164,8 @@ func fillDemo(ctx context.Context, store *dataset.Store, log *slog.Logger) error
 	if err != nil || !empty {
 		return err
 	}
-	log.Info("the record store is empty: making demo patients", "patients", demoPatients)
-	return store.Generate(ctx, demoSeed, demoPatients, time.Now(), func(int, int) {})
+	log.Info("the record store is empty: making demo patients", "patients", Demo.Patients)
+	return store.Generate(ctx, Demo, time.Now(), func(int, int) {})
 }
 
 func (n *Node) openServices(ctx context.Context) (err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/source/sourcetest"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
 )
 
@@ -90,8 +92,12 @@ func TestStoreIsASource(t *testing.T) {
 		`{"resourceType":"Patient","id":"p1","name":[{"family":"Doe","given":["Jane","Q"]}]}`,
 		`{"resourceType":"Organization","id":"o1"}`,
 		`{"resourceType":"Encounter","id":"e1","subject":{"reference":"Patient/p1"},"serviceProvider":{"reference":"Organization/o1"}}`,
-		`{"resourceType":"Patient","id":"p2"}`))
-	sourcetest.Run(t, s, sourcetest.Expect{Patient: "p1", Name: "Jane Q Doe", Types: []string{"Encounter", "Organization", "Patient"}, Patients: []string{"p1", "p2"}})
+		`{"resourceType":"Patient","id":"p2","managingOrganization":{"reference":"Organization/o1"}}`,
+		`{"resourceType":"Patient","id":"p3"}`,
+		`{"resourceType":"Appointment","id":"a1","participant":[{"actor":{"reference":"Patient/p2"}},{"actor":{"reference":"Patient/p3"}}]}`,
+		`{"resourceType":"Group","id":"g1","member":[{"entity":{"reference":"Patient/p3"}},{"entity":{"reference":"Patient/p1"}}]}`))
+	sourcetest.Run(t, s, sourcetest.Expect{Patient: "p1", Name: "Jane Q Doe", Types: []string{"Encounter", "Organization", "Patient"},
+		Patients: []string{"p1", "p2", "p3"}, Group: "g1", Members: []string{"p1", "p3"}})
 }
 
 // The counts by type, each value and each reference of ten real records, against an oracle that reads the files itself.
@@ -370,4 +376,92 @@ func FuzzImportNeverPanics(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A frozen population shows nothing of what is imported after it, also not to a process that is started anew.
+func TestAFrozenPopulationStaysAsItWas(t *testing.T) {
+	dir, inputs := t.TempDir(), t.TempDir()
+	s, err := dataset.Open(dataset.Config{Dir: filepath.Join(dir, "records")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, s, write(t, inputs, "a.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`))
+	before := time.Now()
+	p := freeze(t, s, "job")
+	if at := p.TakenAt(); at.Before(before.Add(-time.Second)) || at.After(time.Now()) {
+		t.Errorf("TakenAt = %v", at)
+	}
+	load(t, s, write(t, inputs, "b.ndjson", `{"resourceType":"Patient","id":"p2"}`, `{"resourceType":"Condition","id":"c1","note":[{"text":"new"}],"subject":{"reference":"Patient/p1"}}`))
+	want := []string{`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`, `{"resourceType":"Patient","id":"p1"}`}
+	if d := cmp.Diff(want, linesOf(t, p)); d != "" {
+		t.Error(d)
+	}
+	at := p.TakenAt()
+	if err := errors.Join(p.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	s = openStore(t, filepath.Join(dir, "records"))
+	p = freeze(t, s, "job")
+	if d := cmp.Diff(want, linesOf(t, p)); d != "" || !p.TakenAt().Equal(at) {
+		t.Errorf("after a restart, taken at %v: %s", p.TakenAt(), d)
+	}
+	if err := s.Thaw("job"); err != nil { // it goes with its last user
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, linesOf(t, p)); d != "" {
+		t.Error(d)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := s.Frozen(); err != nil || len(names) > 0 {
+		t.Errorf("frozen: %v, %v", names, err)
+	}
+	p = freeze(t, s, "job")
+	if lines := linesOf(t, p); len(lines) != 3 || !strings.Contains(lines[0], "new") {
+		t.Errorf("a new population holds %q", lines)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "..", "a/b", ".hidden"} {
+		if _, err := s.Freeze(t.Context(), bad); err == nil {
+			t.Errorf("%q names a population", bad)
+		}
+	}
+}
+
+func freeze(t *testing.T, s *dataset.Store, name string) source.Population {
+	t.Helper()
+	p, err := s.Freeze(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// linesOf reads a whole population, sorted.
+func linesOf(t *testing.T, p source.Population) (lines []string) {
+	t.Helper()
+	sel := source.Selection{Level: ehi.System}
+	parts, err := p.Plan(t.Context(), sel, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range parts {
+		rec, err := p.Open(t.Context(), sel, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = rec.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+			lines = append(lines, string(r.Line))
+			return nil
+		})
+		if err := errors.Join(err, rec.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }

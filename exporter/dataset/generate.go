@@ -4,26 +4,32 @@ import (
 	"context"
 	"time"
 
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
 )
 
-// Generate writes n synthetic patients of a seed into the store. progress is told how many are done.
-func (s *Store) Generate(ctx context.Context, seed uint64, n int, now time.Time, progress func(done, total int)) error {
+// Generate writes the synthetic patients of a configuration into the store, what they share and their group included. What is
+// malformed on purpose stays out. progress is told how many patients are done.
+func (s *Store) Generate(ctx context.Context, c synthetic.Config, now time.Time, progress func(done, total int)) error {
 	w := s.NewWriter(now)
 	defer w.Close() // everything that counts was flushed by Settle
-	put := func(line []byte) error { return w.Put(line, nil, "") }
-	g := synthetic.New(seed)
+	c.Errors = 0
+	put := func(r source.Resource) error { return w.Put(r.Line, nil, "") }
+	g := synthetic.NewGenerator(c)
 	if err := g.Shared(put); err != nil {
 		return err
 	}
-	for k := range n {
+	for k := range c.Patients {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if err := g.Patient(k, put); err != nil {
 			return err
 		}
-		progress(k+1, n)
+		progress(k+1, c.Patients)
+	}
+	if err := w.Put(c.CohortGroup(), nil, ""); err != nil {
+		return err
 	}
 	return w.Settle(ctx, func(int, int) {})
 }

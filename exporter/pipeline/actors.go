@@ -10,8 +10,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// reader turns a record into slabs. It owns the slabs that it fills: one at a time for a single patient, whose resources come
-// type by type; one of each type for a population.
+// reader turns a record into slabs. It owns those that it fills, one of each type.
 type reader struct {
 	task *Task
 	out  mailbox
@@ -62,11 +61,6 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 func (r *reader) slab(ctx context.Context, k kind, size int) (*slab, error) {
 	s := r.last
 	if s == nil || s.kind != k {
-		if s != nil && !r.task.Population {
-			if err := r.flush(ctx, s); err != nil {
-				return nil, err
-			}
-		}
 		s = r.open[k]
 	}
 	limit := r.task.FileResources

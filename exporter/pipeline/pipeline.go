@@ -91,7 +91,12 @@ func (t *Task) decide(ctx context.Context) (decisions, error) {
 		return nil, nil
 	}
 	review := t.Policy.Review()
-	err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error { return review.Observe(r.Line) })
+	err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
+		if r.Unchecked && !wellFormed(r) {
+			return nil // the reader reports it
+		}
+		return review.Observe(r.Line)
+	})
 	if err != nil {
 		return nil, err
 	}

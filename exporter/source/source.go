@@ -73,8 +73,7 @@ type Record interface {
 	// Resolves reports whether a resource is part of the export that this record is part of. It is asked during a visit about
 	// references of Loose resources.
 	Resolves(typ, id string) (bool, error)
-	// Scan calls visit once for each resource that q admits, resources of one type mostly one behind the other, the same
-	// order each time. It stops at the first error of visit, or when ctx ends, and returns that. It can be called again.
+	// Scan calls visit once for each resource that q admits, in the same order each time. It stops at the first error of visit, or when ctx ends, and returns that. It can be called again.
 	Scan(ctx context.Context, q Query, visit func(Resource) error) error
 	// Close releases the instant.
 	Close() error

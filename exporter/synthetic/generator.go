@@ -1,43 +1,49 @@
-// Package synthetic makes up patients: plausible, linked FHIR R4 records of 300 to 900 resources and about 28 types each, with
-// laboratory results, bills, documents and one item of every sensitive category. The same seed and number always make the
-// same patient, whoever asks and in whatever order, and nothing is kept between two of them.
 package synthetic
 
 import (
-	"fmt"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
+	"strconv"
 	"time"
+
+	"ehi-server/exporter/source"
 )
 
-// Generator makes patients 0, 1, 2, ... of one seed. It is for one goroutine.
+const day = 24 * time.Hour
+
+// Emit takes one resource. Its line is valid during the call only.
+type Emit func(source.Resource) error
+
+// Generator makes the patients of a Config, 0 to Patients-1. It is for one goroutine.
 type Generator struct {
-	seed uint64
-	emit func(line []byte) error
-	err  error
-	line []byte
+	cfg  Config
+	emit Emit
+	// wants tells which types are made; nil: all. The rest of a record does not depend on it.
+	wants  func(typ string) bool
+	err    error
+	line   []byte
+	shared *commons
+	values [slots][]byte // what the slots are filled with
+	pcg    rand.PCG
+	rnd    *rand.Rand
 
 	// of the patient in the making
-	rnd     *rand.Rand
-	id      string
-	serial  uint64
-	subject string // the Reference, as JSON
+	k      uint64
+	name   string // the Patient's id
+	id     [idSize]byte
+	number uint32 // of the last id
+	made   int    // resources so far, wanted or not
+	at     time.Time
+	used   sharedSet // what of the shared resources is referred to
 }
 
-// New makes a generator.
-func New(seed uint64) *Generator { return &Generator{seed: seed} }
-
-// Sizes of what all patients share.
-const (
-	organizations = 8
-	practitioners = 24
-	medications   = 8
-)
-
-// uuid derives an id from the seed and two numbers.
-func (g *Generator) uuid(space, n uint64) string {
-	a := mix(g.seed ^ mix(space^mix(n)))
-	b := mix(a ^ 0x9e3779b97f4a7c15)
-	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>52, b&0xffffffffffff)
+// NewGenerator makes a generator.
+func NewGenerator(c Config) *Generator {
+	g := &Generator{cfg: c, shared: newCommons(c.Seed)}
+	g.rnd = rand.New(&g.pcg)
+	return g
 }
 
 // mix is the finaliser of SplitMix64.
@@ -47,119 +53,299 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Spaces of ids that do not belong to one patient.
-const (
-	spacePatient = iota
-	spaceOrganization
-	spacePractitioner
-	spaceRole
-	spaceLocation
-	spaceMedication
-	spaceOwn // + patient's number: its resources
-)
+// idSize is the length of an id.
+const idSize = 36
+
+// nobody is the patient whose ids shared resources have.
+const nobody = 1<<48 - 1
+
+// makeID writes the id of resource n of patient k; see the picture in doc.go.
+func makeID(id *[idSize]byte, seed, k uint64, n uint32) {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[8:], mix(seed^mix(k)))
+	binary.BigEndian.PutUint64(raw[:8], k<<16)
+	var digits [32]byte
+	hex.Encode(digits[:], raw[:])
+	copy(id[0:], digits[0:8])
+	copy(id[9:], digits[8:12])
+	copy(id[24:], digits[20:32])
+	id[8], id[13], id[18], id[23] = '-', '-', '-', '-'
+	numberID(id, n)
+}
+
+// numberID turns an id into that of resource n of the same patient.
+func numberID(id *[idSize]byte, n uint32) {
+	const digits = "0123456789abcdef"
+	id[14], id[15], id[16], id[17] = '4', digits[n>>22&15], digits[n>>18&15], digits[n>>14&15]
+	id[19], id[20], id[21], id[22] = digits[8+n>>12&3], digits[n>>8&15], digits[n>>4&15], digits[n&15]
+}
 
 // PatientID is the id of patient k.
-func (g *Generator) PatientID(k int) string { return g.uuid(spacePatient, uint64(k)) }
+func (c Config) PatientID(k int) string {
+	var id [idSize]byte
+	makeID(&id, c.Seed, uint64(k), 0)
+	return string(id[:])
+}
 
-// put emits one line of JSON made by a format. The first error ends all further ones.
-func (g *Generator) put(format string, args ...any) {
-	if g.err != nil {
+// Number finds which patient has an id; ok is false where none has.
+func (c Config) Number(id string) (k int, ok bool) {
+	if len(id) != idSize {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(id[0:8]+id[9:13], 16, 64)
+	return int(n), err == nil && n < uint64(c.Patients) && c.PatientID(int(n)) == id
+}
+
+// put emits the resource of a template. The first error ends all further ones.
+func (g *Generator) put(t *template) {
+	if g.err != nil || g.full() {
 		return
 	}
-	g.line = fmt.Appendf(g.line[:0], format, args...)
-	g.err = g.emit(g.line)
+	g.made++
+	if g.wants != nil && !g.wants(t.typ) {
+		return
+	}
+	g.line = t.fill(g.line[:0], &g.values)
+	if len(g.line) < g.cfg.Size {
+		g.line = narrate(g.line, g.cfg.Size)
+	}
+	if g.cfg.Errors > 0 && g.unlucky() {
+		g.line = spoil(g.line, g.made)
+	}
+	g.err = g.emit(source.Resource{Type: t.typ, Line: g.line, Updated: g.at, Patient: g.name, Unchecked: g.cfg.Errors > 0})
 }
 
-func coding(system, code, display string) string {
-	return fmt.Sprintf(`{"coding":[{"system":%q,"code":%q,"display":%q}],"text":%q}`, system, code, display, display)
+// full reports whether the patient has all resources.
+func (g *Generator) full() bool { return g.cfg.Resources > 0 && g.made >= g.cfg.Resources }
+
+// unlucky decides whether a resource is malformed.
+func (g *Generator) unlucky() bool {
+	return g.made > 1 && float64(mix(g.cfg.Seed^mix(g.k)^uint64(g.made))>>11)/(1<<53) < g.cfg.Errors
 }
 
-func reference(typ, id string) string { return `{"reference":"` + typ + `/` + id + `"}` }
+// spoil makes a line malformed, in one of three ways.
+func spoil(line []byte, way int) []byte {
+	switch way % 3 {
+	case 0:
+		return line[:len(line)/2]
+	case 1:
+		line[0] = '['
+		return line
+	}
+	return append(line, line...)
+}
 
-const (
-	sct    = "http://snomed.info/sct"
-	loinc  = "http://loinc.org"
-	rxnorm = "http://www.nlm.nih.gov/research/umls/rxnorm"
-	hl7    = "http://terminology.hl7.org/CodeSystem/"
-	day    = 24 * time.Hour
-)
+// Narratives are made of these words.
+const prose = "The patient was seen, examined and advised; the findings and the plan were discussed, understood and agreed upon, and a next visit was arranged. "
 
-// Shared emits the organizations, practitioners, locations and medications that the patients refer to. emit may keep nothing of
-// its line.
-func (g *Generator) Shared(emit func(line []byte) error) error {
-	g.emit, g.err = emit, nil
-	for i := range uint64(organizations) {
-		city := cities[i%uint64(len(cities))]
-		org := g.uuid(spaceOrganization, i)
-		g.put(`{"resourceType":"Organization","id":%q,"active":true,"type":[%s],"name":"%s General Hospital","address":[{"city":%q,"state":"MA","country":"US"}]}`,
-			org, coding(hl7+"organization-type", "prov", "Healthcare Provider"), city, city)
-		g.put(`{"resourceType":"Location","id":%q,"status":"active","name":"%s General Hospital, main building","managingOrganization":%s}`,
-			g.uuid(spaceLocation, i), city, reference("Organization", org))
+// narrate fills a resource up to a size by a narrative.
+func narrate(line []byte, size int) []byte {
+	const begin, finish = `,"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">`, `</div>"}}`
+	line = append(line[:len(line)-1], begin...)
+	for missing := size - len(line) - len(finish); missing > 0; missing = size - len(line) - len(finish) {
+		line = append(line, prose[:min(len(prose), missing)]...)
 	}
-	for i := range uint64(practitioners) {
-		p := g.uuid(spacePractitioner, i)
-		g.put(`{"resourceType":"Practitioner","id":%q,"identifier":[{"system":"http://hl7.org/fhir/sid/us-npi","value":"%010d"}],"active":true,"name":[{"family":%q,"given":[%q],"prefix":["Dr."]}]}`,
-			p, 9990000000+i, families[(i*7)%uint64(len(families))], givens[(i*5)%uint64(len(givens))])
-		g.put(`{"resourceType":"PractitionerRole","id":%q,"active":true,"practitioner":%s,"organization":%s,"code":[%s]}`,
-			g.uuid(spaceRole, i), reference("Practitioner", p), reference("Organization", g.uuid(spaceOrganization, i%organizations)),
-			coding(sct, "59058001", "General physician"))
+	return append(line, finish...)
+}
+
+// text fills a slot by a word.
+func (g *Generator) text(s slot, word string) { g.values[s] = append(g.values[s][:0], word...) }
+
+// draw fills a slot by a number of low to low+spread-1.
+func (g *Generator) draw(s slot, low, spread int) {
+	g.values[s] = strconv.AppendInt(g.values[s][:0], int64(low+g.rnd.IntN(spread)), 10)
+}
+
+// time fills a slot by an instant.
+func (g *Generator) time(s slot, t time.Time) {
+	g.values[s] = t.AppendFormat(g.values[s][:0], "2006-01-02T15:04:05Z")
+}
+
+// dated sets when the following resources were last updated.
+func (g *Generator) dated(t time.Time) {
+	g.at = t
+	g.time(updated, t)
+}
+
+// next fills a slot by a fresh id.
+func (g *Generator) next(s slot) {
+	g.number++
+	numberID(&g.id, g.number)
+	g.values[s] = append(g.values[s][:0], g.id[:]...)
+}
+
+// fresh makes a resource with a fresh id, which is also kept in the given slots.
+func (g *Generator) fresh(t *template, keep ...slot) {
+	g.next(self)
+	for _, s := range keep {
+		g.values[s] = append(g.values[s][:0], g.values[self]...)
 	}
-	for i := range uint64(medications) {
-		m := drugs[i]
-		g.put(`{"resourceType":"Medication","id":%q,"status":"active","code":%s}`, g.uuid(spaceMedication, i), coding(rxnorm, m.code, m.display))
-	}
-	return g.err
+	g.put(t)
+}
+
+// share fills a slot by the id of a shared resource, drawn from those of its kind.
+func (g *Generator) share(s slot, of kind) {
+	i := of.first + g.rnd.IntN(of.count)
+	g.used[i] = true
+	g.values[s] = g.shared.ids[i]
+}
+
+func pick(r *rand.Rand, list []string) string { return list[r.IntN(len(list))] }
+
+// others is how many resources documents and sensitive make; a record of a given size leaves room for them.
+const others = 22
+
+// begin turns to patient k and draws who it is.
+func (g *Generator) begin(k int) {
+	g.k, g.number, g.made, g.err = uint64(k), 0, 0, nil
+	g.used = sharedSet{}
+	g.pcg.Seed(g.cfg.Seed, g.k)
+	makeID(&g.id, g.cfg.Seed, g.k, 0)
+	g.name = string(g.id[:])
+	g.text(patient, g.name)
+	g.text(given, pick(g.rnd, givens))
+	g.text(family, pick(g.rnd, families))
 }
 
 // Patient emits the record of patient k, the Patient first. It refers to what Shared emits.
-func (g *Generator) Patient(k int, emit func(line []byte) error) error {
-	g.emit, g.err, g.serial = emit, nil, 0
-	g.rnd = rand.New(rand.NewPCG(g.seed, uint64(k)))
-	g.id = g.PatientID(k)
-	g.subject = reference("Patient", g.id)
-	born := time.Date(1940+g.rnd.IntN(65), time.Month(1+g.rnd.IntN(12)), 1+g.rnd.IntN(28), 0, 0, 0, 0, time.UTC)
-	given, family := pick(g.rnd, givens), pick(g.rnd, families)
-	g.put(`{"resourceType":"Patient","id":%q,"identifier":[{"system":"urn:oid:2.16.840.1.113883.19.5","value":"MRN%08d"}],"name":[{"use":"official","family":%q,"given":[%q]}],"telecom":[{"system":"phone","value":"555-%03d-%04d","use":"home"}],"gender":%q,"birthDate":%q,"address":[{"line":["%d Main Street"],"city":%q,"state":"MA","postalCode":"0%d","country":"US"}],"generalPractitioner":[%s],"managingOrganization":%s}`,
-		g.id, k, family, given, g.rnd.IntN(1000), g.rnd.IntN(10000), pick(g.rnd, []string{"female", "male"}), born.Format(time.DateOnly),
-		1+g.rnd.IntN(999), pick(g.rnd, cities), 1001+g.rnd.IntN(1700), reference("PractitionerRole", g.uuid(spaceRole, g.draw(practitioners))), g.organization())
-	g.put(`{"resourceType":"RelatedPerson","id":%q,"active":true,"patient":%s,"relationship":[%s],"name":[{"family":%q,"given":[%q]}]}`,
-		g.next(), g.subject, coding(hl7+"v3-RoleCode", "NOK", "next of kin"), family, pick(g.rnd, givens))
-	h := g.history()
-	visits := 18 + g.rnd.IntN(30)
+func (g *Generator) Patient(k int, emit Emit) error {
+	g.begin(k)
+	g.emit = emit
 	start := time.Date(2012, 1, 9, 8, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(300)) * day)
-	for i := range visits {
-		at := start.Add(time.Duration(i) * 3800 * day / time.Duration(visits)).Add(time.Duration(g.rnd.IntN(600)) * time.Minute)
-		g.visit(h, i, at)
+	g.person()
+	g.history()
+	visits := 22 + g.rnd.IntN(40)
+	if g.cfg.Resources > 0 {
+		visits = g.cfg.Resources/12 + 1
 	}
+	visit := 0
+	visitUntil := func(limit int) {
+		for ; g.err == nil && (visit < visits && g.cfg.Resources == 0 || g.made < limit); visit++ {
+			at := start.Add(time.Duration(visit) * (3800 * day / time.Duration(visits)))
+			g.visit(visit, at.Add(time.Duration(g.rnd.IntN(600))*time.Minute))
+		}
+	}
+	visitUntil(g.cfg.Resources - others)
 	g.documents(start.Add(800 * day))
 	g.sensitive(start.Add(1200 * day))
+	visitUntil(g.cfg.Resources)
 	return g.err
 }
 
-func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
-
-func (g *Generator) draw(n int) uint64 { return uint64(g.rnd.IntN(n)) }
-
-// next is a fresh id of the patient's own resources.
-func (g *Generator) next() string {
-	g.serial++
-	return g.uuid(spaceOwn, mix(g.serial)^mix(g.idNumber()))
+// person emits the Patient and the next of kin.
+func (g *Generator) person() {
+	since0 := time.Date(2011, 3, 1, 9, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(200)) * day)
+	g.time(since, since0)
+	g.dated(since0)
+	g.share(organization, organizations)
+	g.share(role, roles)
+	g.values[born] = time.Date(1940+g.rnd.IntN(65), time.Month(1+g.rnd.IntN(12)), 1+g.rnd.IntN(28), 0, 0, 0, 0, time.UTC).AppendFormat(g.values[born][:0], time.DateOnly)
+	g.values[number] = strconv.AppendUint(g.values[number][:0], 10_000_000+g.k, 10)
+	g.text(gender, pick(g.rnd, genders))
+	g.text(city, pick(g.rnd, cities))
+	g.draw(phone, 2_000_000_000, 1_000_000_000)
+	g.draw(street, 1, 999)
+	g.draw(postal, 1001, 1700)
+	g.text(relative, pick(g.rnd, givens))
+	g.values[self] = append(g.values[self][:0], g.values[patient]...)
+	g.put(patientT)
+	g.fresh(relatedT)
 }
 
-// idNumber turns the patient's id into a number, so that ids of two patients do not meet.
-func (g *Generator) idNumber() (n uint64) {
-	for _, c := range []byte(g.id) {
-		n = n*131 + uint64(c)
+// history emits the patient's long-lived resources.
+func (g *Generator) history() {
+	g.share(practitioner, practitioners)
+	g.fresh(coverageT, coverage)
+	first := g.rnd.IntN(len(chronicTs))
+	for i := range 3 + g.rnd.IntN(3) {
+		g.fresh(chronicTs[(first+i)%len(chronicTs)], condition)
 	}
-	return n
+	g.fresh(careTeamT, careTeam)
+	g.fresh(goalT, goal)
+	g.fresh(planT)
+	g.fresh(allergyT)
+	g.fresh(familyT)
+	g.fresh(deviceT)
 }
 
-func (g *Generator) organization() string {
-	return reference("Organization", g.uuid(spaceOrganization, g.draw(organizations)))
+// visit emits an encounter and what happened in it.
+func (g *Generator) visit(n int, at time.Time) {
+	done := at.Add(time.Duration(15+g.rnd.IntN(60)) * time.Minute)
+	g.time(start, at)
+	g.time(end, done)
+	g.dated(done)
+	g.share(organization, organizations)
+	g.share(practitioner, practitioners)
+	g.share(location, locations)
+	g.fresh(encounterT, encounter, target)
+	for i, m := range vitals {
+		g.draw(value, m.low, m.spread)
+		g.fresh(vitalTs[i])
+	}
+	if n%2 == 0 {
+		g.laboratory()
+	}
+	switch n % 4 {
+	case 0:
+		g.fresh(procedureT)
+	case 1:
+		g.fresh(immunizationT)
+	case 2:
+		g.share(medication, medications)
+		g.fresh(prescriptionT, prescription)
+		g.fresh(dispenseT)
+	case 3:
+		g.fresh(smokingT)
+	}
+	g.draw(value, 80, 400)
+	g.fresh(claimT, claim)
+	g.fresh(benefitT)
+	g.fresh(aboutEncounterT)
 }
 
-func (g *Generator) practitioner() string {
-	return reference("Practitioner", g.uuid(spacePractitioner, g.draw(practitioners)))
+// laboratory emits an order, a specimen, results and their report.
+func (g *Generator) laboratory() {
+	g.fresh(orderT, order)
+	g.fresh(specimenT, specimen)
+	for i, m := range labs {
+		g.draw(value, m.low, m.spread)
+		g.fresh(labTs[i], result+slot(i))
+	}
+	g.fresh(panelT)
 }
 
-func stamp(t time.Time) string { return t.Format("2006-01-02T15:04:05Z") }
+// documents emits one document of each group, an imaging study with its report, and a photograph.
+func (g *Generator) documents(at time.Time) {
+	for i, d := range documents {
+		then := at.Add(time.Duration(i) * 30 * day)
+		g.dated(then)
+		g.time(moment, then)
+		g.write(d.display + " of the visit on " + at.Format(time.DateOnly))
+		g.fresh(documentTs[i])
+	}
+	g.time(moment, at)
+	g.draw(uid, 1, 1e8)
+	g.fresh(studyT, study)
+	g.write("Chest X-ray, two views. No acute finding.")
+	g.fresh(radiologyT)
+	g.fresh(photographT)
+}
+
+// write fills the payload of a document.
+func (g *Generator) write(text string) {
+	g.values[payload] = base64.StdEncoding.AppendEncode(g.values[payload][:0], []byte(text))
+}
+
+// sensitive emits one item of every category that the release form withholds.
+func (g *Generator) sensitive(at time.Time) {
+	g.dated(at)
+	g.time(moment, at)
+	g.time(end, at)
+	for _, t := range sensitiveTs {
+		g.fresh(t, target)
+		g.fresh(aboutConditionT)
+	}
+	g.fresh(infectionT)
+	g.fresh(geneticT)
+	g.fresh(conversationT)
+}

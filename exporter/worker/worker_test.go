@@ -13,6 +13,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -47,7 +48,7 @@ func newHouse(t *testing.T) *house {
 			t.Error(err)
 		}
 	})
-	if err := store.Generate(t.Context(), 1, 1, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(t.Context(), synthetic.Config{Patients: 1, Seed: 1}, time.Now(), func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
 	patients, err := store.Patients(t.Context(), 1)

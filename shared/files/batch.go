@@ -40,6 +40,7 @@ type Output struct {
 	file   *os.File
 	name   string
 	length int64
+	begun  int64 // up to where the disk was told to begin
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
@@ -71,8 +72,16 @@ func (o *Output) Write(p []byte) (int, error) {
 	}
 	n, err := o.file.Write(p)
 	o.length += int64(n)
+	if o.length-o.begun >= writeBackEvery {
+		writeBack(o.file, o.begun, o.length-o.begun)
+		o.begun = o.length
+	}
 	return n, err
 }
+
+// writeBackEvery is after how many bytes of a file the disk is told to begin with them, so that it works while the rest is made and
+// little is left to wait for at the end.
+const writeBackEvery = 4 << 20
 
 func (o *Output) spill() (err error) {
 	if o.name, o.file, err = o.batch.newFile(); err != nil {

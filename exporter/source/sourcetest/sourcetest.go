@@ -21,6 +21,8 @@ type Expect struct {
 	Name     string   // and that patient's name
 	Types    []string // the types of that patient's record, sorted
 	Patients []string // all patients, sorted
+	Group    string   // the only group
+	Members  []string // and its patients, sorted; not all
 }
 
 // Run checks that s keeps the contract of source.Source.
@@ -32,6 +34,8 @@ func Run(t *testing.T, s source.Source, want Expect) {
 	t.Run("patients", func(t *testing.T) { patients(t, s, want) })
 	t.Run("record", func(t *testing.T) { record(t, s, want) })
 	t.Run("queries", func(t *testing.T) { queries(t, s, want) })
+	t.Run("groups", func(t *testing.T) { groups(t, s, want) })
+	t.Run("populations", func(t *testing.T) { populations(t, s, want) })
 	t.Run("a visit's error and a context's end stop a scan", func(t *testing.T) { stops(t, s, want) })
 }
 

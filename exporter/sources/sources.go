@@ -1,0 +1,49 @@
+// Package sources opens the kind of source.Source that a setting names.
+package sources
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
+)
+
+// Config says where records come from.
+type Config struct {
+	// Spec is "records", the record store in Data, or "synthetic:" and the settings of synthetic.ParseConfig. Default "records".
+	Spec string
+	// Data is the data folder.
+	Data string
+	// CacheBytes is the record store's, see dataset.Config.
+	CacheBytes int64
+	Log        *slog.Logger
+}
+
+// Open opens the source. The caller closes it. Errors: dataset.ErrInUse.
+func Open(c Config) (source.Source, error) {
+	kind, settings, _ := strings.Cut(c.Spec, ":")
+	switch kind {
+	case "", "records":
+		return Store(c)
+	case "synthetic":
+		made, err := synthetic.ParseConfig(settings)
+		if err != nil {
+			return nil, err
+		}
+		return synthetic.NewSource(made)
+	}
+	return nil, fmt.Errorf("no source is called %q; there are records and synthetic:patients=100,seed=1", c.Spec)
+}
+
+// Store opens the record store of the data folder.
+func Store(c Config) (*dataset.Store, error) {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, err
+	}
+	return dataset.Open(dataset.Config{Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Log: c.Log})
+}

@@ -1,0 +1,84 @@
+package synthetic
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config says what is made up.
+type Config struct {
+	// Patients is how many there are. Default 100.
+	Patients int
+	// Seed tells one population from another. Default 1.
+	Seed uint64
+	// Resources is how many resources each patient has, shared ones aside; 0 leaves it to chance, 300 to 900.
+	Resources int
+	// Size is how many bytes a resource has at least: it is filled up by a narrative. Default: as it comes, about 700.
+	Size int
+	// Errors is the share of resources that are malformed, 0 to 1; a Patient never is.
+	Errors float64
+	// Delay is a pause before each patient is made, as of a slow source.
+	Delay time.Duration
+}
+
+// Limits of a Config.
+const (
+	maxPatients  = 1 << 40
+	maxResources = 1 << 25
+	maxSize      = 5_000_000
+)
+
+// ParseConfig reads settings such as "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms"; what is not named has
+// its default.
+func ParseConfig(text string) (Config, error) {
+	c := Config{Patients: 100, Seed: 1}
+	for setting := range strings.SplitSeq(text, ",") {
+		if setting == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(setting, "=")
+		if err := c.set(name, value); err != nil {
+			return c, fmt.Errorf("synthetic patients: %s: %w", setting, err)
+		}
+	}
+	return c, c.check()
+}
+
+func (c *Config) set(name, value string) (err error) {
+	switch name {
+	case "patients":
+		c.Patients, err = strconv.Atoi(value)
+	case "seed":
+		c.Seed, err = strconv.ParseUint(value, 10, 64)
+	case "resources":
+		c.Resources, err = strconv.Atoi(value)
+	case "size":
+		c.Size, err = strconv.Atoi(value)
+	case "errors":
+		c.Errors, err = strconv.ParseFloat(value, 64)
+	case "delay":
+		c.Delay, err = time.ParseDuration(value)
+	default:
+		err = errors.New("no such setting; there are patients, seed, resources, size, errors and delay")
+	}
+	return err
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Patients < 1 || c.Patients > maxPatients:
+		return fmt.Errorf("synthetic patients: patients must be 1 to %d", int64(maxPatients))
+	case c.Resources < 0 || c.Resources > maxResources:
+		return fmt.Errorf("synthetic patients: resources must be 0 to %d", maxResources)
+	case c.Size < 0 || c.Size > maxSize:
+		return fmt.Errorf("synthetic patients: size must be 0 to %d bytes", maxSize)
+	case !(c.Errors >= 0 && c.Errors <= 1):
+		return errors.New("synthetic patients: errors must be 0 to 1")
+	case c.Delay < 0:
+		return errors.New("synthetic patients: delay must not be negative")
+	}
+	return nil
+}

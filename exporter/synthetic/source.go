@@ -1,0 +1,342 @@
+package synthetic
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+)
+
+// Source makes its patients up while they are read. Whatever is exported, it keeps nothing but a few buffers for each record that is
+// being read, and what it says of its population's size is estimated from the first patients.
+type Source struct {
+	cfg Config
+	// of an average patient
+	bytes, resources int64
+}
+
+var _ source.Source = (*Source)(nil)
+
+// sampled is how many patients tell the average.
+const sampled = 32
+
+// NewSource makes a source.
+func NewSource(c Config) (*Source, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s := &Source{cfg: c}
+	quick := c
+	quick.Resources, quick.Errors = min(c.Resources, 1000), 0
+	g, n := NewGenerator(quick), min(sampled, c.Patients)
+	for k := range n {
+		err := g.Patient(k, func(r source.Resource) error {
+			s.bytes += int64(len(r.Line)) + 1
+			s.resources++
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	s.bytes, s.resources = max(s.bytes/int64(n), 1), max(s.resources/int64(n), 1)
+	if c.Resources > 0 {
+		s.bytes, s.resources = s.bytes*int64(c.Resources)/s.resources, int64(c.Resources)
+	}
+	return s, nil
+}
+
+var (
+	errNoPatient = ehi.Errorf(ehi.NotFound, "Patient not found")
+	errNoGroup   = ehi.Errorf(ehi.NotFound, "Group not found")
+)
+
+// Patient implements source.Source.
+func (s *Source) Patient(_ context.Context, id string) (ehi.Patient, error) {
+	k, ok := s.cfg.Number(id)
+	if !ok {
+		return ehi.Patient{}, errNoPatient
+	}
+	g := NewGenerator(s.cfg)
+	return g.who(k), nil
+}
+
+// who names patient k.
+func (g *Generator) who(k int) ehi.Patient {
+	g.begin(k)
+	return ehi.Patient{ID: g.name, Name: string(g.values[given]) + " " + string(g.values[family])}
+}
+
+// Patients implements source.Source.
+func (s *Source) Patients(_ context.Context, limit int) ([]ehi.Patient, error) {
+	g := NewGenerator(s.cfg)
+	out := make([]ehi.Patient, min(limit, s.cfg.Patients))
+	for k := range out {
+		out[k] = g.who(k)
+	}
+	return out, nil
+}
+
+// Open implements source.Source.
+func (s *Source) Open(_ context.Context, id string) (source.Record, error) {
+	k, ok := s.cfg.Number(id)
+	if !ok {
+		return nil, errNoPatient
+	}
+	return &record{source: s, taken: time.Now().UTC(), of: chosen{list: []int{k}}, to: 1, own: true, referred: true}, nil
+}
+
+// Cohort is the id of the only Group: the first tenth of the patients, 10,000 at most.
+const Cohort = "cohort"
+
+func (c Config) cohort() int { return min((c.Patients+9)/10, 10_000) }
+
+// CohortGroup is the Group resource.
+func (c Config) CohortGroup() []byte {
+	line := []byte(`{"resourceType":"Group","id":"` + Cohort + `","meta":{"lastUpdated":"` + founded.Format(time.RFC3339) +
+		`"},"type":"person","actual":true,"name":"The first tenth of the patients","member":[`)
+	for k := range c.cohort() {
+		if k > 0 {
+			line = append(line, ',')
+		}
+		line = append(line, `{"entity":{"reference":"Patient/`...)
+		line = append(append(line, c.PatientID(k)...), `"}}`...)
+	}
+	return append(line, `]}`...)
+}
+
+// Groups implements source.Source.
+func (s *Source) Groups(context.Context) ([]string, error) { return []string{Cohort}, nil }
+
+// Group implements source.Source.
+func (s *Source) Group(_ context.Context, id string) ([]byte, error) {
+	if id != Cohort {
+		return nil, errNoGroup
+	}
+	return s.cfg.CohortGroup(), nil
+}
+
+// Freeze implements source.Source. Nothing ever changes, so nothing has to be kept.
+func (s *Source) Freeze(context.Context, string) (source.Population, error) {
+	return &population{source: s, taken: time.Now().UTC()}, nil
+}
+
+// Thaw implements source.Source.
+func (s *Source) Thaw(string) error { return nil }
+
+// Frozen implements source.Source.
+func (s *Source) Frozen() ([]string, error) { return nil, nil }
+
+// Check implements source.Source.
+func (s *Source) Check(context.Context) error { return nil }
+
+// Close implements source.Source.
+func (s *Source) Close() error { return nil }
+
+// population is all patients.
+type population struct {
+	source *Source
+	taken  time.Time
+}
+
+// TakenAt implements source.Population.
+func (p *population) TakenAt() time.Time { return p.taken }
+
+// Close implements source.Population.
+func (p *population) Close() error { return nil }
+
+// chosen is the patients of a selection by their numbers: the first of all, or those of a sorted list.
+type chosen struct {
+	first int
+	list  []int
+}
+
+func (c chosen) len() int { return max(c.first, len(c.list)) }
+
+// at is the number of the i-th patient.
+func (c chosen) at(i int) int {
+	if c.list != nil {
+		return c.list[i]
+	}
+	return i
+}
+
+func (c chosen) has(k int) bool {
+	_, found := slices.BinarySearch(c.list, k)
+	return found || k < c.first
+}
+
+func (p *population) chosen(sel source.Selection) (chosen, error) {
+	all := p.source.cfg.Patients
+	if sel.Level == ehi.OneGroup {
+		if sel.Group != Cohort {
+			return chosen{}, errNoGroup
+		}
+		all = p.source.cfg.cohort()
+	}
+	if len(sel.Patients) == 0 {
+		return chosen{first: all}, nil
+	}
+	c := chosen{list: []int{}}
+	for _, id := range sel.Patients {
+		if k, ok := p.source.cfg.Number(id); ok && k < all {
+			c.list = append(c.list, k)
+		}
+	}
+	slices.Sort(c.list)
+	c.list = slices.Compact(c.list)
+	return c, nil
+}
+
+// Plan implements source.Population. A part's ends are places in the selection, as decimals.
+func (p *population) Plan(_ context.Context, sel source.Selection, target int64) ([]ehi.Part, error) {
+	c, err := p.chosen(sel)
+	if err != nil {
+		return nil, err
+	}
+	s := p.source
+	step := int(max(1, target/s.bytes))
+	var parts []ehi.Part
+	for from := 0; from == 0 || from < c.len(); from += step {
+		to := min(from+step, c.len())
+		n := int64(to - from)
+		parts = append(parts, ehi.Part{From: strconv.Itoa(from), To: strconv.Itoa(to), Resources: s.resources * n, Bytes: s.bytes * n})
+	}
+	if !sel.ByPatient {
+		parts = append(parts, ehi.Part{Shared: true})
+	}
+	return parts, nil
+}
+
+// Open implements source.Population.
+func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part) (source.Record, error) {
+	c, err := p.chosen(sel)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{source: p.source, taken: p.taken, of: c, to: c.len()}
+	if part.Shared {
+		some := len(sel.Patients) > 0
+		r.all = sel.Level != ehi.OneGroup && !some
+		r.referred = !r.all
+		r.group = sel.Level == ehi.OneGroup || sel.Level == ehi.System && !some
+		return r, nil
+	}
+	r.own, r.blocks = true, sel.ByPatient
+	var errFrom, errTo error
+	r.from, errFrom = strconv.Atoi(part.From)
+	r.to, errTo = strconv.Atoi(part.To)
+	if errFrom != nil || errTo != nil || r.from < 0 || r.from > r.to || r.to > c.len() {
+		return nil, fmt.Errorf("the part from %q to %q is of another population", part.From, part.To)
+	}
+	return r, nil
+}
+
+// record is what is made for one export, or for one task of it.
+type record struct {
+	source   *Source
+	taken    time.Time
+	of       chosen // the patients of the whole export
+	from, to int    // those of this record, by their places
+	own      bool   // their own resources
+	blocks   bool   // after each patient the shared resources that it refers to
+	referred bool   // at the end the shared resources that any of them refers to
+	all      bool   // all shared resources
+	group    bool   // the cohort
+}
+
+// TakenAt implements source.Record.
+func (r *record) TakenAt() time.Time { return r.taken }
+
+// Total implements source.Record: it is not known before the record is made.
+func (r *record) Total() int64 { return 0 }
+
+// Complete implements source.Record: whatever a patient refers to is in the record.
+func (r *record) Complete() bool { return true }
+
+// Resolves implements source.Record. The cohort alone is asked about.
+func (r *record) Resolves(_, id string) (bool, error) {
+	k, ok := r.source.cfg.Number(id)
+	return ok && r.of.has(k), nil
+}
+
+// Close implements source.Record.
+func (r *record) Close() error { return nil }
+
+// Scan implements source.Record.
+func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	emit := func(res source.Resource) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if q.Timed() && !q.AdmitsTime(res.Updated) {
+			return nil
+		}
+		return visit(res)
+	}
+	g := NewGenerator(r.source.cfg)
+	wanted := func(typ string) bool { return r.own && q.AdmitsType(typ) }
+	if !r.own || len(q.Types) > 0 {
+		g.wants = wanted
+	}
+	used, err := r.patients(ctx, g, q, emit)
+	if err != nil {
+		return err
+	}
+	if r.all {
+		used = whole
+	}
+	if r.all || r.referred {
+		if err := g.emitShared(used, q.AdmitsType, emit); err != nil {
+			return err
+		}
+	}
+	if r.group && q.AdmitsType("Group") {
+		return emit(source.Resource{Type: "Group", Line: r.source.cfg.CohortGroup(), Updated: founded, Loose: true})
+	}
+	return nil
+}
+
+// patients emits the patients, and finds what they refer to.
+func (r *record) patients(ctx context.Context, g *Generator, q source.Query, emit Emit) (used sharedSet, err error) {
+	if !r.own && !r.referred {
+		return used, nil
+	}
+	for i := r.from; i < r.to && (r.own || used != whole); i++ {
+		if err := pause(ctx, r.source.cfg.Delay); err != nil {
+			return used, err
+		}
+		if err := g.Patient(r.of.at(i), emit); err != nil {
+			return used, err
+		}
+		used.add(&g.used)
+		if !r.blocks {
+			continue
+		}
+		err := g.emitShared(g.used, q.AdmitsType, func(res source.Resource) error {
+			res.Patient = g.name
+			return emit(res)
+		})
+		if err != nil {
+			return used, err
+		}
+	}
+	return used, nil
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
