@@ -48,7 +48,7 @@ func (c common) withStore(f func(*dataset.Store) error) error {
 	if err != nil {
 		return err
 	}
-	store, err := sources.Store(sources.Config{Data: c.Data, Log: log})
+	store, err := sources.Store(sources.Config{Data: c.Data, Bulk: true, Log: log})
 	if err != nil {
 		return err
 	}

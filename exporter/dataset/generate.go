@@ -1,20 +1,37 @@
 package dataset
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
 )
 
-// Generate writes the synthetic patients of a configuration into the store, what they share and their group included. What is
-// malformed on purpose stays out. progress is told how many patients are done.
+// Generate writes the synthetic patients of a configuration into the store, what they share and their group included; nothing is malformed
+// there. progress is told how many patients are made.
 func (s *Store) Generate(ctx context.Context, c synthetic.Config, now time.Time, progress func(done, total int)) error {
-	w := s.NewWriter(now)
-	defer w.Close() // everything that counts was flushed by Settle
 	c.Errors = 0
-	put := func(r source.Resource) error { return w.Put(r.Line, nil, "") }
+	r, w := io.Pipe()
+	made := make(chan error, 1)
+	go func() {
+		err := generate(ctx, w, c, progress)
+		made <- errors.Join(err, w.CloseWithError(err))
+	}()
+	_, err := s.ImportFrom(ctx, "synthetic patients", r, ImportOptions{Now: now, Strict: true})
+	return errors.Join(err, r.CloseWithError(io.ErrClosedPipe), <-made)
+}
+
+// generate writes the patients as NDJSON.
+func generate(ctx context.Context, w io.Writer, c synthetic.Config, progress func(done, total int)) error {
+	out := bufio.NewWriterSize(w, chunkBytes)
+	put := func(r source.Resource) error {
+		_, err := out.Write(append(r.Line, '\n'))
+		return err
+	}
 	g := synthetic.NewGenerator(c)
 	if err := g.Shared(put); err != nil {
 		return err
@@ -28,8 +45,5 @@ func (s *Store) Generate(ctx context.Context, c synthetic.Config, now time.Time,
 		}
 		progress(k+1, c.Patients)
 	}
-	if err := w.Put(c.CohortGroup(), nil, ""); err != nil {
-		return err
-	}
-	return w.Settle(ctx, func(int, int) {})
+	return errors.Join(put(source.Resource{Line: c.CohortGroup()}), out.Flush())
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -32,8 +33,10 @@ const (
 type ImportOptions struct {
 	// Strict stops at the first bad line or bundle entry. What came before it stays imported.
 	Strict bool
-	// Progress is told how many of the source's bytes are done; it may be nil.
+	// Progress is told how many of the source's bytes are read; it may be nil.
 	Progress func(done, total int64)
+	// Settled is told how many patients' records are made ready after that, one by one; it may be nil.
+	Settled func(patients int)
 	// Now is the time of import that the resources get.
 	Now time.Time
 }
@@ -62,26 +65,60 @@ var ErrBad = errors.New("bad input")
 // their names. A bad line or entry is reported and the rest imported. Files that were imported whole and have not changed
 // since are skipped, so that an interrupted import can be started again.
 func (s *Store) Import(ctx context.Context, paths []string, o ImportOptions) (Report, error) {
+	return s.load(ctx, o, func(im *importer) error {
+		files, err := im.find(paths)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if err := im.file(ctx, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ImportFrom reads a stream of NDJSON, gzipped or not, as Import does files. name is what problems call it.
+func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o ImportOptions) (Report, error) {
+	return s.load(ctx, o, func(im *importer) error {
+		im.report.Files++
+		head := bufio.NewReaderSize(counting{r, &im.done}, 64<<10)
+		start, err := head.Peek(2)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if !bytes.Equal(start, []byte{0x1f, 0x8b}) {
+			return im.lines(ctx, name, head)
+		}
+		return im.gzipped(ctx, name, head)
+	})
+}
+
+// load runs an import and settles what it brought, also where it was cut off.
+func (s *Store) load(ctx context.Context, o ImportOptions, read func(*importer) error) (Report, error) {
+	if o.Progress == nil {
+		o.Progress = func(int64, int64) {}
+	}
+	if o.Settled == nil {
+		o.Settled = func(int) {}
+	}
 	im := importer{store: s, w: s.NewWriter(o.Now), o: o, report: Report{Counts: map[string]int64{}}}
 	defer im.w.Close() // everything that counts was flushed by Settle
-	files, err := im.find(paths)
+	err := read(&im)
 	if err != nil {
-		return im.report, err
+		ctx = context.WithoutCancel(ctx)
 	}
-	for _, f := range files {
-		if err := im.file(ctx, f); err != nil {
-			return im.report, errors.Join(err, im.w.Settle(context.WithoutCancel(ctx), func(int, int) {}))
-		}
-	}
-	return im.report, im.w.Settle(ctx, func(int, int) {})
+	return im.report, errors.Join(err, im.w.Settle(ctx, o.Settled))
 }
 
 type importer struct {
-	store       *Store
-	w           *Writer
-	o           ImportOptions
-	report      Report
-	total, done int64
+	store  *Store
+	w      *Writer
+	o      ImportOptions
+	report Report
+	total  int64
+	done   atomic.Int64 // bytes read
 }
 
 type inputFile struct {
@@ -135,7 +172,8 @@ func (im *importer) file(ctx context.Context, f inputFile) error {
 	}
 	if bytes.Equal(seen, mark) {
 		im.report.Skipped++
-		im.advance(f.info.Size())
+		im.done.Add(f.info.Size())
+		im.advance()
 		return nil
 	}
 	bad := len(im.report.Bad)
@@ -146,25 +184,20 @@ func (im *importer) file(ctx context.Context, f inputFile) error {
 	if len(im.report.Bad) > bad {
 		return nil
 	}
-	return im.w.batch.Set(key(kFile, abs), mark, nil)
+	return im.w.set(key(kFile, abs), string(mark))
 }
 
-func (im *importer) advance(n int64) {
-	im.done += n
-	if im.o.Progress != nil {
-		im.o.Progress(im.done, im.total)
-	}
-}
+func (im *importer) advance() { im.o.Progress(im.done.Load(), im.total) }
 
-// counting tells the importer how much was read of the file on the disk.
+// counting counts what is read.
 type counting struct {
-	r  io.Reader
-	im *importer
+	r io.Reader
+	n *atomic.Int64
 }
 
 func (c counting) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.im.advance(int64(n))
+	c.n.Add(int64(n))
 	return n, err
 }
 
@@ -174,19 +207,25 @@ func (im *importer) read(ctx context.Context, f inputFile) (err error) {
 		return err
 	}
 	defer file.Close() // read only
-	var r io.Reader = counting{file, im}
-	if strings.HasSuffix(f.path, ".gz") {
-		gz, err := gzip.NewReader(r)
-		if err != nil {
-			return im.bad(f.path, 1, fmt.Sprintf("not gzip: %v", err))
-		}
-		defer gz.Close() // read only
-		r = gz
-	}
-	if strings.HasSuffix(f.path, ".json") {
+	defer im.advance()
+	r := counting{file, &im.done}
+	switch {
+	case strings.HasSuffix(f.path, ".gz"):
+		return im.gzipped(ctx, f.path, r)
+	case strings.HasSuffix(f.path, ".json"):
 		return im.document(ctx, f.path, r)
 	}
 	return im.lines(ctx, f.path, r)
+}
+
+// gzipped imports NDJSON.gz.
+func (im *importer) gzipped(ctx context.Context, path string, r io.Reader) error {
+	gz, err := gzip.NewReader(r)
+	if err != nil {
+		return im.bad(path, 1, fmt.Sprintf("not gzip: %v", err))
+	}
+	defer gz.Close() // read only
+	return im.lines(ctx, path, gz)
 }
 
 // bad records a problem; under Strict it ends the import.
@@ -195,30 +234,6 @@ func (im *importer) bad(file string, line int, why string) error {
 	im.report.Bad = append(im.report.Bad, p)
 	if im.o.Strict {
 		return fmt.Errorf("%w: %s", ErrBad, p)
-	}
-	return nil
-}
-
-// lines imports NDJSON: a resource or a bundle a line.
-func (im *importer) lines(ctx context.Context, path string, r io.Reader) error {
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 0, 64<<10), maxLine)
-	n := 0
-	for sc.Scan() {
-		n++
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		line := bytes.TrimSpace(sc.Bytes())
-		if len(line) == 0 {
-			continue
-		}
-		if err := im.one(ctx, path, n, line); err != nil {
-			return err
-		}
-	}
-	if err := sc.Err(); err != nil {
-		return im.bad(path, n+1, fmt.Sprintf("cannot be read further: %v", err))
 	}
 	return nil
 }
@@ -237,23 +252,18 @@ func (im *importer) document(ctx context.Context, path string, r io.Reader) erro
 
 // one imports a resource or a bundle that begins at the given line of its file.
 func (im *importer) one(ctx context.Context, path string, line int, data []byte) error {
-	typ, _, _ := im.w.cursor.Identify(data) // a syntax error is reported below, with its line
-	if typ == "Bundle" {
+	if im.w.isBundle(data) {
 		return im.bundle(ctx, path, line, data)
 	}
-	return im.put(path, line, data, nil, "")
+	return im.put(path, line, im.w.prepare(data), nil, "")
 }
 
-func (im *importer) put(path string, line int, resource []byte, local names, fallback string) error {
-	err := im.w.Put(resource, local, fallback)
+func (im *importer) put(path string, line int, p prepared, local names, fallback string) error {
+	err := im.w.put(p, local, fallback)
 	if why, ok := errors.AsType[errResource](err); ok {
 		return im.bad(path, line, why.Error())
 	}
-	if err != nil {
-		return err
-	}
-	typ, _, err := im.w.cursor.Identify(resource)
-	im.report.Counts[typ]++
+	im.report.Counts[p.facts.typ]++
 	return err
 }
 
@@ -298,7 +308,7 @@ func (im *importer) bundle(ctx context.Context, path string, line int, data []by
 			return err
 		}
 		at := line + bytes.Count(data[:offset(data, e.Resource)], []byte{'\n'})
-		if err := im.put(path, at, e.Resource, local, fallback); err != nil {
+		if err := im.put(path, at, im.w.prepare(e.Resource), local, fallback); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,7 @@ package dataset
 
 import (
 	"bytes"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,80 +18,84 @@ import (
 // batchBytes is how much is gathered before it is written to the store.
 const batchBytes = 4 << 20
 
-// Writer puts resources into the store. It is for one goroutine. What it wrote is in exports once Settle has run.
+// Writer puts resources into the store. It is for one goroutine, and there is one Writer of a store at a time. What it wrote is in
+// exports once Settle has run.
 type Writer struct {
-	store  *Store
-	batch  *pebble.Batch
+	store *Store
+	batch *pebble.Batch
+	// pending is the keys that the batch sets (true) or deletes, those of resources with an o key and the t keys aside; what is read
+	// through get sees them.
+	pending map[string]bool
+	touched map[string]bool // the patients whose t key the batch sets
+	// owned holds all o keys, once enough of them were looked for in vain.
+	owned  *filter
+	misses int
 	now    time.Time
 	gen    []byte // the generation of shared resources that this writer makes
-	cursor fhir.Cursor
-	buf    bytes.Buffer
-	line   []byte
+	examiner
+	resolver
+	key []byte
 }
 
-// NewWriter starts writing; now is the time of import that new and changed resources get.
+// NewWriter starts writing; now is the time of import that new and changed resources get. It waits until no other Writer is open. The
+// caller closes it.
 func (s *Store) NewWriter(now time.Time) *Writer {
-	return &Writer{store: s, batch: s.db.NewIndexedBatch(), now: now, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
+	s.writing.Lock()
+	w := &Writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, now: now,
+		gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
+	w.resolver.get = w.get
+	return w
 }
 
 // names is what a bundle calls its resources: fullUrl or type?identifier -> type/id.
 type names map[string]string
 
-// facts is what one walk over a resource finds out.
-type facts struct {
-	typ, id     string
-	refs        []refAt
-	owners      []string // patients whose compartment it is in
-	anchors     []string // type/id of what it is about, where that is no patient: its owner is theirs
-	identifiers []string // system|value of identifier[]
-	name        []string // of the first name: given names, then the family name
+// prepared is a resource as far as it can be looked at without the store.
+type prepared struct {
+	line  []byte // compact
+	facts facts
+	err   error // errResource
 }
 
-// refAt is one reference string and where its JSON stands in the line.
-type refAt struct {
-	start, end int
-	text       string
+func (x *examiner) prepare(resource []byte) (p prepared) {
+	if p.line, p.err = x.compact(resource); p.err == nil {
+		p.facts, p.err = x.examine(p.line)
+	}
+	return p
 }
-
-// errResource says what is wrong with a resource; the rest of its file is fine.
-type errResource struct{ why string }
-
-func (e errResource) Error() string { return e.why }
 
 // Put stores one resource (any JSON form; it is compacted). local gives the names that its bundle uses, fallback is the
 // patient to whom a resource that names none belongs; both may be empty. Errors about the resource itself are
 // errResource; others end the import.
 func (w *Writer) Put(resource []byte, local names, fallback string) error {
-	w.buf.Reset()
-	if err := json.Compact(&w.buf, resource); err != nil {
-		return errResource{fmt.Sprintf("not valid JSON: %v", err)}
+	return w.put(w.prepare(resource), local, fallback)
+}
+
+func (w *Writer) put(p prepared, local names, fallback string) (err error) {
+	if p.err != nil {
+		return p.err
 	}
-	f, err := w.examine(w.buf.Bytes())
-	if err != nil {
-		return err
-	}
-	line, changed := w.resolve(w.buf.Bytes(), f.refs, local)
-	if changed {
-		if f, err = w.examine(line); err != nil {
-			return err
+	if p.facts.indirect {
+		if line, changed := w.resolve(p.line, p.facts.refs, local); changed {
+			p.line = line
+			if p.facts, err = w.examine(line); err != nil {
+				return err
+			}
 		}
 	}
-	owners, err := w.owners(f, fallback)
+	owners, err := w.owners(p.facts, fallback)
 	if err != nil {
 		return err
 	}
 	if len(owners) > 0 {
-		err = w.putOwned(f, line, owners)
+		err = w.putOwned(p.facts, p.line, owners)
 	} else {
-		err = w.putShared(f, line)
+		err = w.putShared(p.facts, p.line)
 	}
-	if err != nil {
-		return err
+	if err == nil && w.batch.Len() >= batchBytes {
+		err = w.flush(pebble.NoSync)
 	}
-	if w.batch.Len() >= batchBytes {
-		return w.flush(pebble.NoSync)
-	}
-	return nil
+	return err
 }
 
 // owners decides whose a resource is: the patients that it names, the owner of what it is about (the target of a
@@ -101,8 +105,7 @@ func (w *Writer) owners(f facts, fallback string) ([]string, error) {
 		return f.owners, nil
 	}
 	for _, a := range f.anchors {
-		typ, id, _ := strings.Cut(a, "/")
-		if owners, err := w.ownersOf(typ, id); err != nil || len(owners) > 0 {
+		if owners, err := w.ownersOf(a.typ, a.id); err != nil || len(owners) > 0 {
 			return owners, err
 		}
 	}
@@ -114,7 +117,35 @@ func (w *Writer) owners(f facts, fallback string) ([]string, error) {
 
 // ownersOf looks up whose a stored resource is; nil for a shared one and for one that is not there.
 func (w *Writer) ownersOf(typ, id string) ([]string, error) {
-	return ownersIn(w.batch, typ, id)
+	w.key = appendKey(w.key[:0], kOwner, typ, id)
+	if w.owned != nil && w.owned.lacks(w.key) {
+		return nil, nil
+	}
+	if err := w.see(w.key); err != nil {
+		return nil, err
+	}
+	owners, err := ownersIn(w.store.db, typ, id)
+	if len(owners) == 0 {
+		w.misses++
+	}
+	if err == nil && w.owned == nil && w.misses > missesBeforeFilter {
+		err = w.filterOwned()
+	}
+	return owners, err
+}
+
+// missesBeforeFilter is how many resources have to be new before a filter is made, which takes a look at every resource of the store.
+const missesBeforeFilter = 5000
+
+func (w *Writer) filterOwned() error {
+	if err := w.flush(pebble.NoSync); err != nil {
+		return err
+	}
+	w.owned = newFilter()
+	return each(w.store.db, []byte{kOwner}, func(k, _ []byte) error {
+		w.owned.add(k)
+		return nil
+	})
 }
 
 func ownersIn(r pebble.Reader, typ, id string) ([]string, error) {
@@ -133,14 +164,21 @@ func ownersIn(r pebble.Reader, typ, id string) ([]string, error) {
 const ownerSeparator = " "
 
 func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
-	if err := w.disown(f, owners); err != nil {
+	before, err := w.ownersOf(f.typ, f.id)
+	if err != nil {
+		return err
+	}
+	if err := w.disown(f, before, owners); err != nil {
 		return err
 	}
 	for _, p := range owners {
-		err := w.put(key(kCompartment, p, f.typ, f.id), len(owners) > 1, line, func() error {
-			return errors.Join(w.batch.Set(key(kTouched, p), nil, nil),
-				w.batch.Set(key(kOwner, f.typ, f.id), []byte(strings.Join(owners, ownerSeparator)), nil))
-		})
+		k := key(kCompartment, p, f.typ, f.id)
+		if slices.Contains(before, p) {
+			if same, err := w.same(k, len(owners) > 1, line); err != nil || same {
+				return err
+			}
+		}
+		err := errors.Join(w.setLine(k, len(owners) > 1, line), w.touch(p), w.set(key(kOwner, f.typ, f.id), strings.Join(owners, ownerSeparator)))
 		if err != nil {
 			return err
 		}
@@ -149,58 +187,110 @@ func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
 }
 
 // disown takes a resource out of the records of patients whose it no longer is: a corrected subject must not leave it behind.
-func (w *Writer) disown(f facts, owners []string) error {
-	before, err := w.ownersOf(f.typ, f.id)
-	if err != nil {
-		return err
-	}
+func (w *Writer) disown(f facts, before, owners []string) (err error) {
 	for _, p := range before {
-		if slices.Contains(owners, p) {
-			continue
+		if !slices.Contains(owners, p) {
+			err = errors.Join(err, w.batch.Delete(key(kCompartment, p, f.typ, f.id), nil), w.touch(p))
 		}
-		err = errors.Join(err, w.batch.Delete(key(kCompartment, p, f.typ, f.id), nil), w.batch.Set(key(kTouched, p), nil, nil))
 	}
 	if len(before) > 0 && len(owners) == 0 {
-		err = errors.Join(err, w.batch.Delete(key(kOwner, f.typ, f.id), nil))
+		err = errors.Join(err, w.delete(key(kOwner, f.typ, f.id)))
 	}
 	return err
 }
 
-// put writes a line where it differs from what is there, and then calls changed.
-func (w *Writer) put(k []byte, shared bool, line []byte, changed func() error) error {
-	old, closer, err := w.batch.Get(k)
-	if err == nil {
-		_, oldLine := decodeValue(old)
-		same := bytes.Equal(oldLine, line) && several(old) == shared
-		if err := closer.Close(); err != nil || same {
-			return err
-		}
-	} else if !errors.Is(err, pebble.ErrNotFound) {
-		return fmt.Errorf("read record store: %w", err)
+// same reports whether a stored line is what is to be written.
+func (w *Writer) same(k []byte, several bool, line []byte) (bool, error) {
+	old, err := w.get(k)
+	if err != nil || old == nil {
+		return false, err
 	}
-	if err := w.batch.Set(k, encodeValue(w.now, shared, line), nil); err != nil {
-		return err
+	_, oldLine := decodeValue(old)
+	return bytes.Equal(oldLine, line) && isSeveral(old) == several, nil
+}
+
+// setLine writes a resource.
+func (w *Writer) setLine(k []byte, several bool, line []byte) error {
+	op := w.batch.SetDeferred(len(k), headerSize+len(line))
+	copy(op.Key, k)
+	binary.BigEndian.PutUint64(op.Value, header(w.now, several))
+	copy(op.Value[headerSize:], line)
+	return op.Finish()
+}
+
+// touch marks a patient as changed.
+func (w *Writer) touch(patient string) error {
+	if w.touched[patient] {
+		return nil
 	}
-	return changed()
+	w.touched[patient] = true
+	return w.batch.Set(key(kTouched, patient), nil, nil)
+}
+
+func (w *Writer) set(k []byte, v string) error {
+	w.pending[string(k)] = true
+	if w.owned != nil && k[0] == kOwner {
+		w.owned.add(k)
+	}
+	return w.batch.Set(k, []byte(v), nil)
+}
+
+func (w *Writer) delete(k []byte) error {
+	w.pending[string(k)] = false
+	return w.batch.Delete(k, nil)
+}
+
+// see makes sure that a look into the store finds what the batch has done to a key.
+func (w *Writer) see(k []byte) error {
+	if _, found := w.pending[string(k)]; !found {
+		return nil
+	}
+	return w.flush(pebble.NoSync)
+}
+
+// get returns a copy of a key's value, nil where there is none.
+func (w *Writer) get(k []byte) ([]byte, error) {
+	if err := w.see(k); err != nil {
+		return nil, err
+	}
+	return w.store.get(w.store.db, k)
+}
+
+// has reports whether a key is there.
+func (w *Writer) has(k []byte) (bool, error) {
+	if set, found := w.pending[string(k)]; found {
+		return set, nil
+	}
+	absent, err := missing(w.store.db, k)
+	return !absent, err
 }
 
 func (w *Writer) putShared(f facts, line []byte) error {
-	if err := w.disown(f, nil); err != nil {
+	k := key(kShared, f.typ, f.id)
+	if same, err := w.same(k, false, line); err != nil || same {
 		return err
 	}
-	return w.put(key(kShared, f.typ, f.id), false, line, func() error {
-		for _, ident := range f.identifiers {
-			if err := w.batch.Set(key(kIdentifier, f.typ, ident), []byte(f.id), nil); err != nil {
-				return err
-			}
+	before, err := w.ownersOf(f.typ, f.id)
+	if err != nil {
+		return err
+	}
+	// linkShared comes first: what it has to read may flush the batch, and all writes of a resource go together.
+	if err := errors.Join(w.linkShared(f), w.disown(f, before, nil)); err != nil {
+		return err
+	}
+	w.pending[string(k)] = true
+	if err := w.setLine(k, false, line); err != nil {
+		return err
+	}
+	for _, ident := range f.identifiers {
+		if err := w.set(key(kIdentifier, f.typ, ident), f.id); err != nil {
+			return err
 		}
-		if len(f.anchors) > 0 {
-			if err := w.batch.Set(key(kOrphan, f.typ, f.id), nil, nil); err != nil {
-				return err
-			}
-		}
-		return w.linkShared(f)
-	})
+	}
+	if len(f.anchors) > 0 {
+		return w.set(key(kOrphan, f.typ, f.id), "")
+	}
+	return nil
 }
 
 // linkShared makes the x keys of a shared resource anew and marks it pending where a reference is not resolved.
@@ -208,152 +298,77 @@ func (w *Writer) linkShared(f facts) error {
 	if err := errors.Join(w.clear(key(kSharedLink, f.typ, f.id, "")), w.batch.Set(key(kGeneration), w.gen, nil)); err != nil {
 		return err
 	}
-	pending := false
+	unresolved := false
 	for _, r := range f.refs {
-		typ, id, ok := fhir.Local([]byte(r.text))
-		if !ok {
-			pending = pending || !fhir.External([]byte(r.text))
+		if !r.local() {
+			unresolved = unresolved || !fhir.External([]byte(r.text))
 			continue
 		}
-		if err := w.batch.Set(key(kSharedLink, f.typ, f.id, string(typ), string(id)), nil, nil); err != nil {
+		if err := w.set(key(kSharedLink, f.typ, f.id, r.typ, r.id), ""); err != nil {
 			return err
 		}
-		absent, err := missing(w.batch, key(kShared, string(typ), string(id)))
+		there, err := w.has(key(kShared, r.typ, r.id))
 		if err != nil {
 			return err
 		}
-		pending = pending || absent
+		unresolved = unresolved || !there
 	}
 	k := key(kPending, f.typ, f.id)
-	if pending {
-		return w.batch.Set(k, nil, nil)
+	if unresolved {
+		return w.set(k, "")
 	}
-	return w.batch.Delete(k, nil)
+	return w.delete(k)
 }
 
 // clear deletes every key below prefix. One by one: a range tombstone for each patient would slow every later look-up down.
 func (w *Writer) clear(prefix []byte) error {
-	var keys [][]byte
-	err := each(w.batch, prefix, func(k, _ []byte) error {
-		keys = append(keys, bytes.Clone(k))
-		return nil
-	})
-	for _, k := range keys {
-		err = errors.Join(err, w.batch.Delete(k, nil))
+	for k := range w.pending {
+		if strings.HasPrefix(k, string(prefix)) {
+			if err := w.flush(pebble.NoSync); err != nil {
+				return err
+			}
+			break
+		}
 	}
-	return err
+	return each(w.store.db, prefix, func(k, _ []byte) error { return w.delete(k) })
 }
 
-// examine walks a compact resource once.
-func (w *Writer) examine(line []byte) (facts, error) {
-	var f facts
-	var system, value, family string
-	var subjects []subject
-	named := false
-	c := &w.cursor
-	var path []byte
-	for c.Reset(line); c.Next(); {
-		if c.Kind == fhir.Close && c.Depth == 2 && string(c.KeyAt(1)) == "identifier" {
-			if value != "" {
-				f.identifiers = append(f.identifiers, system+"|"+value)
-			}
-			system, value = "", ""
-		}
-		if c.Kind == fhir.Close && c.Depth == 2 && string(c.KeyAt(1)) == "name" && !named {
-			f.name, named = append(f.name, family), true
-		}
-		if !c.IsString() {
-			continue
-		}
-		switch k := c.Key(); {
-		case c.Depth == 1 && string(k) == "resourceType":
-			f.typ = string(c.Text())
-		case c.Depth == 1 && string(k) == "id":
-			f.id = string(c.Text())
-		case string(k) == "reference":
-			start, end := c.Span()
-			text := string(c.Text())
-			f.refs = append(f.refs, refAt{start, end, text})
-			path = c.AppendPath(path[:0])
-			if typ, id, ok := fhir.Local([]byte(text)); ok {
-				subjects = append(subjects, subject{string(bytes.TrimSuffix(path, []byte(".reference"))), string(typ), string(id)})
-			}
-		case c.Depth == 3 && string(c.KeyAt(1)) == "identifier":
-			switch string(k) {
-			case "system":
-				system = string(c.Text())
-			case "value":
-				value = string(c.Text())
-			}
-		case named || c.Depth < 3 || string(c.KeyAt(1)) != "name":
-		case string(k) == "family":
-			family = string(c.Text())
-		case string(k) == "given":
-			f.name = append(f.name, string(c.Text()))
-		}
-	}
-	if !fhir.KnownType(f.typ) {
-		return f, errResource{fmt.Sprintf("resourceType %q is no type of FHIR R4", f.typ)}
-	}
-	if !fhir.ValidID(f.id) {
-		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
-	}
-	f.place(subjects)
-	return f, nil
+// resolver turns indirect references into direct ones. It is for one goroutine.
+type resolver struct {
+	get  func(k []byte) ([]byte, error)
+	line []byte
 }
 
-// subject is a local reference and the path of its field.
-type subject struct{ path, typ, id string }
-
-// place finds what decides about the owner among a resource's references.
-func (f *facts) place(subjects []subject) {
-	if f.typ == "Patient" {
-		f.owners = []string{f.id}
-		return
-	}
-	paths := fhir.CompartmentPaths(f.typ)
-	for _, s := range subjects {
-		about := slices.Contains(paths, s.path)
-		switch {
-		case about && s.typ == "Patient":
-			if !slices.Contains(f.owners, s.id) {
-				f.owners = append(f.owners, s.id)
-			}
-		case paths != nil && (about || s.path == "encounter" || s.path == "context"):
-			f.anchors = append(f.anchors, s.typ+"/"+s.id)
-		}
-	}
-}
-
-// resolve rewrites urn: and conditional references to type/id, as far as their targets are known.
-func (w *Writer) resolve(line []byte, refs []refAt, local names) (out []byte, changed bool) {
+// resolve rewrites urn: and conditional references to type/id, as far as their targets are known. What it returns is valid until
+// the next call.
+func (r *resolver) resolve(line []byte, refs []refAt, local names) (out []byte, changed bool) {
 	var edits []fhir.Edit
-	for _, r := range refs {
-		if target := w.lookup(r.text, local); target != "" {
-			edits = append(edits, fhir.Edit{Start: r.start, End: r.end, With: []byte(`"` + target + `"`)})
+	for _, ref := range refs {
+		if target := r.lookup(ref.text, local); target != "" {
+			edits = append(edits, fhir.Edit{Start: ref.start, End: ref.end, With: []byte(`"` + target + `"`)})
 		}
 	}
 	if len(edits) == 0 {
 		return line, false
 	}
-	w.line = fhir.Apply(w.line[:0], line, edits)
-	return w.line, true
+	r.line = fhir.Apply(r.line[:0], line, edits)
+	return r.line, true
 }
 
 // lookup finds what an indirect reference means: "" where it is direct already, or where nobody knows.
-func (w *Writer) lookup(ref string, local names) string {
+func (r *resolver) lookup(ref string, local names) string {
 	if target, ok := local[ref]; ok {
 		return target
 	}
 	if strings.HasPrefix(ref, "urn:") {
-		v, err := w.store.get(w.batch, key(kURN, ref))
+		v, err := r.get(key(kURN, ref))
 		if err != nil {
 			return ""
 		}
 		return string(v)
 	}
 	if typ, ident, ok := fhir.ConditionalTarget(ref); ok {
-		v, err := w.store.get(w.batch, key(kIdentifier, typ, ident))
+		v, err := r.get(key(kIdentifier, typ, ident))
 		if err != nil || v == nil {
 			return ""
 		}
@@ -363,19 +378,22 @@ func (w *Writer) lookup(ref string, local names) string {
 }
 
 // name remembers what a bundle called a shared resource or a patient, for references from other files.
-func (w *Writer) name(urn, target string) error {
-	return w.batch.Set(key(kURN, urn), []byte(target), nil)
-}
+func (w *Writer) name(urn, target string) error { return w.set(key(kURN, urn), target) }
 
 // flush writes the batch to the store.
 func (w *Writer) flush(opt *pebble.WriteOptions) error {
 	if err := w.batch.Commit(opt); err != nil {
 		return fmt.Errorf("write record store: %w", err)
 	}
-	err := w.batch.Close()
-	w.batch = w.store.db.NewIndexedBatch()
-	return err
+	w.batch.Reset()
+	clear(w.pending)
+	clear(w.touched)
+	return nil
 }
 
 // Close gives the writer's memory back; what was not flushed is lost.
-func (w *Writer) Close() error { return w.batch.Close() }
+func (w *Writer) Close() error {
+	err := w.batch.Close()
+	w.store.writing.Unlock()
+	return err
+}

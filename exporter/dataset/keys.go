@@ -27,8 +27,10 @@ const (
 
 // key joins a kind and parts: 'c', "p1", "Observation", "o1". A key with fewer parts than its kind has, and a final "", is
 // the prefix of all keys below it.
-func key(kind byte, parts ...string) []byte {
-	k := []byte{kind}
+func key(kind byte, parts ...string) []byte { return appendKey(nil, kind, parts...) }
+
+func appendKey(k []byte, kind byte, parts ...string) []byte {
+	k = append(k, kind)
 	for i, p := range parts {
 		if i > 0 {
 			k = append(k, 0)
@@ -59,19 +61,23 @@ const (
 	severalFlag = 1 << 63
 )
 
-func encodeValue(at time.Time, several bool, line []byte) []byte {
-	header := uint64(at.UnixMilli())
+// header is the first bytes of a value.
+func header(at time.Time, several bool) uint64 {
+	h := uint64(at.UnixMilli())
 	if several {
-		header |= severalFlag
+		h |= severalFlag
 	}
-	v := make([]byte, 0, headerSize+len(line))
-	v = binary.BigEndian.AppendUint64(v, header)
-	return append(v, line...)
+	return h
 }
 
 func decodeValue(v []byte) (at time.Time, line []byte) {
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(v) &^ severalFlag)), v[headerSize:]
 }
 
-// several reports whether a value has the flag.
-func several(v []byte) bool { return v[0]&0x80 != 0 }
+// isSeveral reports whether a value has the flag.
+func isSeveral(v []byte) bool { return v[0]&0x80 != 0 }
+
+func encodeValue(at time.Time, several bool, line []byte) []byte {
+	v := make([]byte, 0, headerSize+len(line))
+	return append(binary.BigEndian.AppendUint64(v, header(at, several)), line...)
+}

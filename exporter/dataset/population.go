@@ -110,8 +110,8 @@ func (s *Store) openFrozen(name string) (*population, error) {
 }
 
 func (s *Store) openPopulation(name string, taken time.Time) (*population, error) {
-	opts := options(s.cache, s.log)
-	opts.ReadOnly, opts.FS = true, lockless{vfs.Default}
+	opts := options(s.log)
+	opts.Cache, opts.ReadOnly, opts.FS = s.cache, true, lockless{vfs.Default}
 	db, err := pebble.Open(s.frozenPath(name), opts)
 	if err != nil {
 		return nil, err
@@ -334,7 +334,7 @@ func (r *partRecord) own(v *scan, k, val []byte) error {
 		return nil
 	}
 	typ, id, _ := bytes.Cut(rest[end+1:], []byte{0})
-	if several(val) {
+	if isSeveral(val) {
 		mine, err := r.countsHere(v.patient, string(typ), string(id))
 		if err != nil || !mine {
 			return err

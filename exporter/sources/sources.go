@@ -19,8 +19,9 @@ type Config struct {
 	Spec string
 	// Data is the data folder.
 	Data string
-	// CacheBytes is the record store's, see dataset.Config.
+	// CacheBytes and Bulk are the record store's, see dataset.Config.
 	CacheBytes int64
+	Bulk       bool
 	Log        *slog.Logger
 }
 
@@ -45,5 +46,5 @@ func Store(c Config) (*dataset.Store, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, err
 	}
-	return dataset.Open(dataset.Config{Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Log: c.Log})
+	return dataset.Open(dataset.Config{Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, Log: c.Log})
 }
