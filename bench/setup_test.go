@@ -53,11 +53,13 @@ func serve(data string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	cfg, err := node.Defaults()
+	if err != nil {
+		return err
+	}
+	cfg.Addr = "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(context.Background())
-	n, err := node.Open(ctx, node.Config{
-		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, MemoryLimit: 160 << 20, AckWait: 3 * time.Second, MaxDeliver: 5, MaxQueue: 100_000, JobTTL: time.Hour,
-		FileTTL: time.Hour, KeeperEvery: 10 * time.Second, AttachmentBytes: 10e6, AttachmentsPerCall: 10, AdminUser: "admin", AdminPassword: "admin-password",
-	}, data, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), node.Options{})
+	n, err := node.Open(ctx, cfg, data, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), node.Options{})
 	if err != nil {
 		cancel()
 		return err

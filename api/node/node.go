@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/api/server"
@@ -63,6 +64,17 @@ type Config struct {
 	SandboxSecret      string        `help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
 	Open               bool          `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
 	Demo               bool          `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
+}
+
+// Defaults is what a server without flags runs with: the defaults of the command line, and the environment. Errors: a variable that
+// cannot be read.
+func Defaults() (c Config, err error) {
+	parser, err := kong.New(&c)
+	if err != nil {
+		return c, err
+	}
+	_, err = parser.Parse(nil)
+	return c, err
 }
 
 // Demo is the demo population (REAL-10).
