@@ -18,6 +18,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/telemetry"
@@ -98,7 +99,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 
 func (i *importCmd) load(ctx context.Context, store *dataset.Store) error {
 	bar := progressbar.DefaultBytes(-1, "importing")
-	report, err := store.Import(ctx, i.Paths, dataset.ImportOptions{
+	report, err := store.Import(ctx, i.Paths, source.ImportOptions{
 		Strict: i.Strict, Now: time.Now(),
 		Progress: func(done, total int64) {
 			bar.ChangeMax64(total)
@@ -113,7 +114,7 @@ func (i *importCmd) load(ctx context.Context, store *dataset.Store) error {
 	return err
 }
 
-func printReport(r dataset.Report) {
+func printReport(r source.Report) {
 	types := make([]string, 0, len(r.Counts))
 	var total int64
 	for t, n := range r.Counts {

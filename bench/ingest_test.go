@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 )
 
@@ -18,7 +18,7 @@ func BenchmarkImport(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		rep, err := store.Import(b.Context(), []string{src}, dataset.ImportOptions{Now: time.Now()})
+		rep, err := store.Import(b.Context(), []string{src}, source.ImportOptions{Now: time.Now()})
 		if err != nil || len(rep.Bad) > 0 {
 			b.Fatalf("%v %v", err, rep.Bad)
 		}

@@ -15,7 +15,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
-	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
@@ -89,7 +89,7 @@ func importRecords(t *testing.T, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Import(t.Context(), []string{dir}, dataset.ImportOptions{Now: time.Now()}); err != nil {
+	if _, err := store.Import(t.Context(), []string{dir}, source.ImportOptions{Now: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {

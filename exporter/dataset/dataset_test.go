@@ -41,9 +41,9 @@ func openStore(t testing.TB, dir string) *dataset.Store {
 	return s
 }
 
-func load(t testing.TB, s *dataset.Store, paths ...string) dataset.Report {
+func load(t testing.TB, s *dataset.Store, paths ...string) source.Report {
 	t.Helper()
-	rep, err := s.Import(t.Context(), paths, dataset.ImportOptions{Now: time.Now()})
+	rep, err := s.Import(t.Context(), paths, source.ImportOptions{Now: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,8 +273,8 @@ func TestBadLinesAreNamedAndTheRestImported(t *testing.T) {
 	if rep := load(t, s, path); rep.Files != 1 {
 		t.Error("a file with bad lines was taken for done")
 	}
-	_, err := s.Import(t.Context(), []string{path}, dataset.ImportOptions{Strict: true, Now: time.Now()})
-	if !errors.Is(err, dataset.ErrBad) || !strings.Contains(err.Error(), "mixed.ndjson:2:") {
+	_, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Strict: true, Now: time.Now()})
+	if !errors.Is(err, source.ErrBad) || !strings.Contains(err.Error(), "mixed.ndjson:2:") {
 		t.Errorf("strict import: %v", err)
 	}
 }
@@ -371,7 +371,7 @@ func FuzzImportNeverPanics(f *testing.F) {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Import(t.Context(), []string{path}, dataset.ImportOptions{Now: time.Now()}); err != nil {
+			if _, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Now: time.Now()}); err != nil {
 				t.Fatalf("bad input ended the import: %v", err)
 			}
 		}

@@ -21,7 +21,7 @@ func (s *Store) Generate(ctx context.Context, c synthetic.Config, now time.Time,
 		err := generate(ctx, w, c, progress)
 		made <- errors.Join(err, w.CloseWithError(err))
 	}()
-	_, err := s.ImportFrom(ctx, "synthetic patients", r, ImportOptions{Now: now, Strict: true})
+	_, err := s.ImportFrom(ctx, "synthetic patients", r, source.ImportOptions{Now: now, Strict: true})
 	return errors.Join(err, r.CloseWithError(io.ErrClosedPipe), <-made)
 }
 

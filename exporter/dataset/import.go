@@ -13,11 +13,11 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/exporter/source"
 	"ehi-server/shared/fhir"
 )
 
@@ -29,46 +29,17 @@ const (
 	maxBundle = 1 << 30
 )
 
-// ImportOptions tune an import.
-type ImportOptions struct {
-	// Strict stops at the first bad line or bundle entry. What came before it stays imported.
-	Strict bool
-	// Progress is told how many of the source's bytes are read; it may be nil.
-	Progress func(done, total int64)
-	// Settled is told how many patients' records are made ready after that, one by one; it may be nil.
-	Settled func(patients int)
-	// Now is the time of import that the resources get.
-	Now time.Time
-}
-
-// Report says what an import did.
-type Report struct {
-	Files   int              // files read
-	Skipped int              // files that were imported before and have not changed
-	Counts  map[string]int64 // resources read, by type
-	Bad     []Problem        // what could not be imported
-}
-
-// Problem is one line or bundle entry that could not be imported.
-type Problem struct {
-	File string
-	Line int // 1 for the first
-	Why  string
-}
-
-func (p Problem) String() string { return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Why) }
-
-// ErrBad is returned by Import under Strict for a bad line or entry.
-var ErrBad = errors.New("bad input")
-
 // Import reads files and folders of Synthea transaction bundles (.json) and NDJSON (.ndjson, .ndjson.gz), in the order of
 // their names. A bad line or entry is reported and the rest imported. Files that were imported whole and have not changed
 // since are skipped, so that an interrupted import can be started again.
-func (s *Store) Import(ctx context.Context, paths []string, o ImportOptions) (Report, error) {
+func (s *Store) Import(ctx context.Context, paths []string, o source.ImportOptions) (source.Report, error) {
 	return s.load(ctx, o, func(im *importer) error {
-		files, err := im.find(paths)
+		files, err := Inputs(paths)
 		if err != nil {
 			return err
+		}
+		for _, f := range files {
+			im.total += f.Info.Size()
 		}
 		for _, f := range files {
 			if err := im.file(ctx, f); err != nil {
@@ -79,8 +50,8 @@ func (s *Store) Import(ctx context.Context, paths []string, o ImportOptions) (Re
 	})
 }
 
-// ImportFrom reads a stream of NDJSON, gzipped or not, as Import does files. name is what problems call it.
-func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o ImportOptions) (Report, error) {
+// ImportFrom implements source.Importer.
+func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o source.ImportOptions) (source.Report, error) {
 	return s.load(ctx, o, func(im *importer) error {
 		im.report.Files++
 		head := bufio.NewReaderSize(counting{r, &im.done}, 64<<10)
@@ -88,47 +59,57 @@ func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o Impo
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if !bytes.Equal(start, []byte{0x1f, 0x8b}) {
-			return im.lines(ctx, name, head)
+		switch {
+		case bytes.Equal(start, []byte{0x1f, 0x8b}):
+			return im.gzipped(ctx, name, head)
+		case o.Document > 0:
+			return im.document(ctx, name, head, o.Document)
 		}
-		return im.gzipped(ctx, name, head)
+		return im.lines(ctx, name, head)
 	})
 }
 
 // load runs an import and settles what it brought, also where it was cut off.
-func (s *Store) load(ctx context.Context, o ImportOptions, read func(*importer) error) (Report, error) {
+func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*importer) error) (source.Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
 	if o.Settled == nil {
 		o.Settled = func(int) {}
 	}
-	im := importer{store: s, w: s.NewWriter(o.Now), o: o, report: Report{Counts: map[string]int64{}}}
-	defer im.w.Close() // everything that counts was flushed by Settle
+	if !s.writing.TryLock() {
+		if o.NoWait {
+			return source.Report{}, source.ErrBusy
+		}
+		s.writing.Lock()
+	}
+	defer s.writing.Unlock()
+	im := importer{store: s, w: s.newWriter(o.Now), o: o, report: source.Report{Counts: map[string]int64{}}}
+	defer im.w.close() // everything that counts was flushed by settle
 	err := read(&im)
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	return im.report, errors.Join(err, im.w.Settle(ctx, o.Settled))
+	return im.report, errors.Join(err, im.w.settle(ctx, o.Settled))
 }
 
 type importer struct {
 	store  *Store
-	w      *Writer
-	o      ImportOptions
-	report Report
+	w      *writer
+	o      source.ImportOptions
+	report source.Report
 	total  int64
 	done   atomic.Int64 // bytes read
 }
 
-type inputFile struct {
-	path string
-	info fs.FileInfo
+// Input is a file to import.
+type Input struct {
+	Path string
+	Info fs.FileInfo
 }
 
-// find lists the files to read, each folder's in the order of names.
-func (im *importer) find(paths []string) ([]inputFile, error) {
-	var files []inputFile
+// Inputs lists the files to read, each folder's in the order of names.
+func Inputs(paths []string) (files []Input, err error) {
 	for _, root := range paths {
 		n := len(files)
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -140,8 +121,7 @@ func (im *importer) find(paths []string) ([]inputFile, error) {
 			}
 			info, err := os.Stat(path)
 			if err == nil && info.Mode().IsRegular() {
-				files = append(files, inputFile{path, info})
-				im.total += info.Size()
+				files = append(files, Input{path, info})
 			}
 			return err
 		})
@@ -160,28 +140,28 @@ func importable(path string) bool {
 }
 
 // file imports one file and remembers it where all of it went in.
-func (im *importer) file(ctx context.Context, f inputFile) error {
-	abs, err := filepath.Abs(f.path)
+func (im *importer) file(ctx context.Context, f Input) error {
+	abs, err := filepath.Abs(f.Path)
 	if err != nil {
 		return err
 	}
-	mark := fmt.Appendf(nil, "%d %d", f.info.Size(), f.info.ModTime().UnixNano())
+	mark := fmt.Appendf(nil, "%d %d", f.Info.Size(), f.Info.ModTime().UnixNano())
 	seen, err := im.store.get(im.store.db, key(kFile, abs))
 	if err != nil {
 		return err
 	}
 	if bytes.Equal(seen, mark) {
 		im.report.Skipped++
-		im.done.Add(f.info.Size())
+		im.done.Add(f.Info.Size())
 		im.advance()
 		return nil
 	}
-	bad := len(im.report.Bad)
+	bad := im.report.Problems
 	if err := im.read(ctx, f); err != nil {
 		return err
 	}
 	im.report.Files++
-	if len(im.report.Bad) > bad {
+	if im.report.Problems > bad {
 		return nil
 	}
 	return im.w.set(key(kFile, abs), string(mark))
@@ -201,8 +181,8 @@ func (c counting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (im *importer) read(ctx context.Context, f inputFile) (err error) {
-	file, err := os.Open(f.path)
+func (im *importer) read(ctx context.Context, f Input) (err error) {
+	file, err := os.Open(f.Path)
 	if err != nil {
 		return err
 	}
@@ -210,12 +190,12 @@ func (im *importer) read(ctx context.Context, f inputFile) (err error) {
 	defer im.advance()
 	r := counting{file, &im.done}
 	switch {
-	case strings.HasSuffix(f.path, ".gz"):
-		return im.gzipped(ctx, f.path, r)
-	case strings.HasSuffix(f.path, ".json"):
-		return im.document(ctx, f.path, r)
+	case strings.HasSuffix(f.Path, ".gz"):
+		return im.gzipped(ctx, f.Path, r)
+	case strings.HasSuffix(f.Path, ".json"):
+		return im.document(ctx, f.Path, r, maxBundle)
 	}
-	return im.lines(ctx, f.path, r)
+	return im.lines(ctx, f.Path, r)
 }
 
 // gzipped imports NDJSON.gz.
@@ -230,22 +210,24 @@ func (im *importer) gzipped(ctx context.Context, path string, r io.Reader) error
 
 // bad records a problem; under Strict it ends the import.
 func (im *importer) bad(file string, line int, why string) error {
-	p := Problem{file, line, why}
-	im.report.Bad = append(im.report.Bad, p)
+	p := source.Problem{File: file, Line: line, Why: why}
+	if im.report.Problems++; len(im.report.Bad) < source.MaxBad {
+		im.report.Bad = append(im.report.Bad, p)
+	}
 	if im.o.Strict {
-		return fmt.Errorf("%w: %s", ErrBad, p)
+		return fmt.Errorf("%w: %s", source.ErrBad, p)
 	}
 	return nil
 }
 
 // document imports one JSON document: a bundle or a single resource.
-func (im *importer) document(ctx context.Context, path string, r io.Reader) error {
-	data, err := io.ReadAll(io.LimitReader(r, maxBundle+1))
+func (im *importer) document(ctx context.Context, path string, r io.Reader, limit int64) error {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return err
 	}
-	if len(data) > maxBundle {
-		return im.bad(path, 1, fmt.Sprintf("larger than %d bytes", maxBundle))
+	if int64(len(data)) > limit {
+		return im.bad(path, 1, fmt.Sprintf("larger than %d bytes", limit))
 	}
 	return im.one(ctx, path, 1, data)
 }

@@ -18,9 +18,9 @@ import (
 // batchBytes is how much is gathered before it is written to the store.
 const batchBytes = 4 << 20
 
-// Writer puts resources into the store. It is for one goroutine, and there is one Writer of a store at a time. What it wrote is in
-// exports once Settle has run.
-type Writer struct {
+// writer puts resources into the store. It is for one goroutine, which holds Store.writing. What it wrote is in exports once settle
+// has run.
+type writer struct {
 	store *Store
 	batch *pebble.Batch
 	// pending is the keys that the batch sets (true) or deletes, those of resources with an o key and the t keys aside; what is read
@@ -37,11 +37,9 @@ type Writer struct {
 	key []byte
 }
 
-// NewWriter starts writing; now is the time of import that new and changed resources get. It waits until no other Writer is open. The
-// caller closes it.
-func (s *Store) NewWriter(now time.Time) *Writer {
-	s.writing.Lock()
-	w := &Writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, now: now,
+// newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
+func (s *Store) newWriter(now time.Time) *writer {
+	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, now: now,
 		gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
 	w.resolver.get = w.get
 	return w
@@ -67,11 +65,11 @@ func (x *examiner) prepare(resource []byte) (p prepared) {
 // Put stores one resource (any JSON form; it is compacted). local gives the names that its bundle uses, fallback is the
 // patient to whom a resource that names none belongs; both may be empty. Errors about the resource itself are
 // errResource; others end the import.
-func (w *Writer) Put(resource []byte, local names, fallback string) error {
+func (w *writer) Put(resource []byte, local names, fallback string) error {
 	return w.put(w.prepare(resource), local, fallback)
 }
 
-func (w *Writer) put(p prepared, local names, fallback string) (err error) {
+func (w *writer) put(p prepared, local names, fallback string) (err error) {
 	if p.err != nil {
 		return p.err
 	}
@@ -100,7 +98,7 @@ func (w *Writer) put(p prepared, local names, fallback string) (err error) {
 
 // owners decides whose a resource is: the patients that it names, the owner of what it is about (the target of a
 // Provenance), or the fallback. None: it is shared.
-func (w *Writer) owners(f facts, fallback string) ([]string, error) {
+func (w *writer) owners(f facts, fallback string) ([]string, error) {
 	if len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil {
 		return f.owners, nil
 	}
@@ -116,7 +114,7 @@ func (w *Writer) owners(f facts, fallback string) ([]string, error) {
 }
 
 // ownersOf looks up whose a stored resource is; nil for a shared one and for one that is not there.
-func (w *Writer) ownersOf(typ, id string) ([]string, error) {
+func (w *writer) ownersOf(typ, id string) ([]string, error) {
 	w.key = appendKey(w.key[:0], kOwner, typ, id)
 	if w.owned != nil && w.owned.lacks(w.key) {
 		return nil, nil
@@ -137,7 +135,7 @@ func (w *Writer) ownersOf(typ, id string) ([]string, error) {
 // missesBeforeFilter is how many resources have to be new before a filter is made, which takes a look at every resource of the store.
 const missesBeforeFilter = 5000
 
-func (w *Writer) filterOwned() error {
+func (w *writer) filterOwned() error {
 	if err := w.flush(pebble.NoSync); err != nil {
 		return err
 	}
@@ -163,7 +161,7 @@ func ownersIn(r pebble.Reader, typ, id string) ([]string, error) {
 // ownerSeparator stands between the patients of an o key's value; no FHIR id holds it.
 const ownerSeparator = " "
 
-func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
+func (w *writer) putOwned(f facts, line []byte, owners []string) error {
 	before, err := w.ownersOf(f.typ, f.id)
 	if err != nil {
 		return err
@@ -187,7 +185,7 @@ func (w *Writer) putOwned(f facts, line []byte, owners []string) error {
 }
 
 // disown takes a resource out of the records of patients whose it no longer is: a corrected subject must not leave it behind.
-func (w *Writer) disown(f facts, before, owners []string) (err error) {
+func (w *writer) disown(f facts, before, owners []string) (err error) {
 	for _, p := range before {
 		if !slices.Contains(owners, p) {
 			err = errors.Join(err, w.batch.Delete(key(kCompartment, p, f.typ, f.id), nil), w.touch(p))
@@ -200,7 +198,7 @@ func (w *Writer) disown(f facts, before, owners []string) (err error) {
 }
 
 // same reports whether a stored line is what is to be written.
-func (w *Writer) same(k []byte, several bool, line []byte) (bool, error) {
+func (w *writer) same(k []byte, several bool, line []byte) (bool, error) {
 	old, err := w.get(k)
 	if err != nil || old == nil {
 		return false, err
@@ -210,7 +208,7 @@ func (w *Writer) same(k []byte, several bool, line []byte) (bool, error) {
 }
 
 // setLine writes a resource.
-func (w *Writer) setLine(k []byte, several bool, line []byte) error {
+func (w *writer) setLine(k []byte, several bool, line []byte) error {
 	op := w.batch.SetDeferred(len(k), headerSize+len(line))
 	copy(op.Key, k)
 	binary.BigEndian.PutUint64(op.Value, header(w.now, several))
@@ -219,7 +217,7 @@ func (w *Writer) setLine(k []byte, several bool, line []byte) error {
 }
 
 // touch marks a patient as changed.
-func (w *Writer) touch(patient string) error {
+func (w *writer) touch(patient string) error {
 	if w.touched[patient] {
 		return nil
 	}
@@ -227,7 +225,7 @@ func (w *Writer) touch(patient string) error {
 	return w.batch.Set(key(kTouched, patient), nil, nil)
 }
 
-func (w *Writer) set(k []byte, v string) error {
+func (w *writer) set(k []byte, v string) error {
 	w.pending[string(k)] = true
 	if w.owned != nil && k[0] == kOwner {
 		w.owned.add(k)
@@ -235,13 +233,13 @@ func (w *Writer) set(k []byte, v string) error {
 	return w.batch.Set(k, []byte(v), nil)
 }
 
-func (w *Writer) delete(k []byte) error {
+func (w *writer) delete(k []byte) error {
 	w.pending[string(k)] = false
 	return w.batch.Delete(k, nil)
 }
 
 // see makes sure that a look into the store finds what the batch has done to a key.
-func (w *Writer) see(k []byte) error {
+func (w *writer) see(k []byte) error {
 	if _, found := w.pending[string(k)]; !found {
 		return nil
 	}
@@ -249,7 +247,7 @@ func (w *Writer) see(k []byte) error {
 }
 
 // get returns a copy of a key's value, nil where there is none.
-func (w *Writer) get(k []byte) ([]byte, error) {
+func (w *writer) get(k []byte) ([]byte, error) {
 	if err := w.see(k); err != nil {
 		return nil, err
 	}
@@ -257,7 +255,7 @@ func (w *Writer) get(k []byte) ([]byte, error) {
 }
 
 // has reports whether a key is there.
-func (w *Writer) has(k []byte) (bool, error) {
+func (w *writer) has(k []byte) (bool, error) {
 	if set, found := w.pending[string(k)]; found {
 		return set, nil
 	}
@@ -265,7 +263,7 @@ func (w *Writer) has(k []byte) (bool, error) {
 	return !absent, err
 }
 
-func (w *Writer) putShared(f facts, line []byte) error {
+func (w *writer) putShared(f facts, line []byte) error {
 	k := key(kShared, f.typ, f.id)
 	if same, err := w.same(k, false, line); err != nil || same {
 		return err
@@ -294,7 +292,7 @@ func (w *Writer) putShared(f facts, line []byte) error {
 }
 
 // linkShared makes the x keys of a shared resource anew and marks it pending where a reference is not resolved.
-func (w *Writer) linkShared(f facts) error {
+func (w *writer) linkShared(f facts) error {
 	if err := errors.Join(w.clear(key(kSharedLink, f.typ, f.id, "")), w.batch.Set(key(kGeneration), w.gen, nil)); err != nil {
 		return err
 	}
@@ -321,7 +319,7 @@ func (w *Writer) linkShared(f facts) error {
 }
 
 // clear deletes every key below prefix. One by one: a range tombstone for each patient would slow every later look-up down.
-func (w *Writer) clear(prefix []byte) error {
+func (w *writer) clear(prefix []byte) error {
 	for k := range w.pending {
 		if strings.HasPrefix(k, string(prefix)) {
 			if err := w.flush(pebble.NoSync); err != nil {
@@ -378,10 +376,10 @@ func (r *resolver) lookup(ref string, local names) string {
 }
 
 // name remembers what a bundle called a shared resource or a patient, for references from other files.
-func (w *Writer) name(urn, target string) error { return w.set(key(kURN, urn), target) }
+func (w *writer) name(urn, target string) error { return w.set(key(kURN, urn), target) }
 
 // flush writes the batch to the store.
-func (w *Writer) flush(opt *pebble.WriteOptions) error {
+func (w *writer) flush(opt *pebble.WriteOptions) error {
 	if err := w.batch.Commit(opt); err != nil {
 		return fmt.Errorf("write record store: %w", err)
 	}
@@ -391,9 +389,5 @@ func (w *Writer) flush(opt *pebble.WriteOptions) error {
 	return nil
 }
 
-// Close gives the writer's memory back; what was not flushed is lost.
-func (w *Writer) Close() error {
-	err := w.batch.Close()
-	w.store.writing.Unlock()
-	return err
-}
+// close gives the writer's memory back; what was not flushed is lost.
+func (w *writer) close() error { return w.batch.Close() }

@@ -18,10 +18,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Settle makes what is derived from the resources true again for every patient that changed, and tries again to
+// settle makes what is derived from the resources true again for every patient that changed, and tries again to
 // resolve what was left unresolved. It is safe to interrupt and to repeat; the store is durable when it returns. settled is told how many
 // patients are done.
-func (w *Writer) Settle(ctx context.Context, settled func(patients int)) error {
+func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	if err := w.flush(pebble.NoSync); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (w *Writer) Settle(ctx context.Context, settled func(patients int)) error {
 	return w.flush(pebble.Sync)
 }
 
-func (w *Writer) settleShared() error {
+func (w *writer) settleShared() error {
 	var lines [][]byte
 	err := each(w.store.db, []byte{kPending}, func(k, _ []byte) error {
 		v, err := w.store.get(w.store.db, append([]byte{kShared}, k[1:]...))
@@ -83,7 +83,7 @@ func (w *Writer) settleShared() error {
 
 // adopt gives orphans to the patients of what they are about, as far as those are known by now. One orphan can be about
 // another: it goes on until no more finds a home.
-func (w *Writer) adopt() error {
+func (w *writer) adopt() error {
 	for again := true; again; {
 		again = false
 		orphans, err := below(w.store.db, []byte{kOrphan})
@@ -105,7 +105,7 @@ func (w *Writer) adopt() error {
 }
 
 // adoptOne moves an orphan from the shared resources to its patient's.
-func (w *Writer) adoptOne(target string) (found bool, err error) {
+func (w *writer) adoptOne(target string) (found bool, err error) {
 	k := append([]byte{kShared}, target...)
 	v, err := w.get(k)
 	if err != nil || v == nil {
@@ -126,7 +126,7 @@ func (w *Writer) adoptOne(target string) (found bool, err error) {
 }
 
 // settlePatients settles all patients who changed or have something unresolved, on all processors.
-func (w *Writer) settlePatients(ctx context.Context, settled func(patients int)) error {
+func (w *writer) settlePatients(ctx context.Context, settled func(patients int)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	patients := make(chan string, 64)
 	group.Go(func() error {
@@ -152,7 +152,7 @@ func (w *Writer) settlePatients(ctx context.Context, settled func(patients int))
 }
 
 // unsettled visits each patient who changed or has something unresolved once, in the order of their ids.
-func (w *Writer) unsettled(visit func(patient string) error) (err error) {
+func (w *writer) unsettled(visit func(patient string) error) (err error) {
 	snapshot := w.store.db.NewSnapshot() // what is settled meanwhile does not come again
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	var its [2]*pebble.Iterator
@@ -211,7 +211,7 @@ type keyValue struct {
 	several   bool
 }
 
-func (w *Writer) newSettler() *settler {
+func (w *writer) newSettler() *settler {
 	s := &settler{store: w.store, batch: w.store.newBatch(), now: w.now, network: newNetwork(w.store.db), seen: map[string]sight{}}
 	s.resolver.get = func(k []byte) ([]byte, error) { return s.store.get(s.store.db, k) }
 	return s

@@ -37,7 +37,7 @@ type Store struct {
 	log    *slog.Logger
 	bulk   bool
 	frozen frozen
-	// writing is held by the one Writer.
+	// writing is held by the one writer.
 	writing sync.Mutex
 }
 

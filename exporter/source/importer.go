@@ -1,0 +1,82 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Importer is a Source that takes records.
+type Importer interface {
+	// ImportFrom reads a stream: NDJSON, gzipped or not, or one document. name is what problems call it. A bad line or bundle entry is
+	// reported and the rest imported. Errors: ErrBusy, ErrBad; others are the store's or the reader's. What came before an error stays
+	// imported.
+	ImportFrom(ctx context.Context, name string, r io.Reader, o ImportOptions) (Report, error)
+}
+
+// ErrBusy is returned under ImportOptions.NoWait while another import runs.
+var ErrBusy = errors.New("another import is running")
+
+// ErrBad is returned under ImportOptions.Strict for a bad line or entry.
+var ErrBad = errors.New("bad input")
+
+// ImportOptions tune an import.
+type ImportOptions struct {
+	// Strict stops at the first bad line or bundle entry.
+	Strict bool
+	// Document says that a stream is one JSON document, a Bundle or a resource, of at most so many bytes; 0: it is NDJSON.
+	Document int64
+	// NoWait refuses to wait for another import to end.
+	NoWait bool
+	// Progress is told how many of the input's bytes are read; total is 0 where that is unknown. It may be nil.
+	Progress func(done, total int64)
+	// Settled is told how many patients' records are made ready after that; it may be nil.
+	Settled func(patients int)
+	// Now is the time of import that the resources get.
+	Now time.Time
+}
+
+// Report says what an import did.
+type Report struct {
+	Files    int              `json:"files"`    // files read
+	Skipped  int              `json:"skipped"`  // files that were imported before and have not changed
+	Counts   map[string]int64 `json:"counts"`   // resources read, by type
+	Problems int64            `json:"problems"` // lines and entries that could not be imported
+	Bad      []Problem        `json:"bad"`      // the first MaxBad of them
+}
+
+// MaxBad is how many problems a report lists.
+const MaxBad = 1000
+
+// Problem is one line or bundle entry that could not be imported.
+type Problem struct {
+	File string `json:"file"`
+	Line int    `json:"line"` // 1 for the first
+	Why  string `json:"why"`
+}
+
+func (p Problem) String() string { return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Why) }
+
+// Add counts what another report counts.
+func (r *Report) Add(other Report) {
+	r.Files += other.Files
+	r.Skipped += other.Skipped
+	r.Problems += other.Problems
+	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
+	if r.Counts == nil {
+		r.Counts = map[string]int64{}
+	}
+	for typ, n := range other.Counts {
+		r.Counts[typ] += n
+	}
+}
+
+// Resources is how many resources were read.
+func (r *Report) Resources() (n int64) {
+	for _, of := range r.Counts {
+		n += of
+	}
+	return n
+}
