@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bufio"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,6 +37,76 @@ func run(t *testing.T, args ...string) (string, int) {
 		t.Fatal(err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// A store that a server holds is imported into through that server.
+func TestImportThroughAServer(t *testing.T) {
+	data, dir := t.TempDir(), t.TempDir()
+	url := serve(t, data)
+	good, bad := filepath.Join(dir, "a.ndjson"), filepath.Join(dir, "b.ndjson")
+	bundle := filepath.Join(dir, "c.json")
+	for path, content := range map[string]string{
+		good:   `{"resourceType":"Patient","id":"p1"}` + "\n",
+		bad:    `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
+		bundle: `{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Patient","id":"p4"}}]}`,
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		text []string
+	}{
+		{[]string{"--data", data, good}, 1, []string{"held by another process", "import --url"}},
+		{[]string{"--url", url, good, bundle}, 0, []string{"2 resources read from 2 files", "0 problems"}},
+		{[]string{"--url", url, dir}, 1, []string{bad + ":1:", "3 resources read from 3 files", "1 problems", "some input could not be imported"}},
+		{[]string{"--url", url, "--strict", bad}, 1, []string{bad + ":1:", "bad input"}},
+		{[]string{"--url", url, "--admin-password", "wrong", good}, 1, []string{"Invalid username or password"}},
+	} {
+		out, code := run(t, append([]string{"import"}, c.args...)...)
+		if code != c.code {
+			t.Errorf("%v exits with %d", c.args, code)
+		}
+		for _, text := range c.text {
+			if !strings.Contains(out, text) {
+				t.Errorf("%v does not say %q:\n%s", c.args, text, out)
+			}
+		}
+	}
+}
+
+// serve runs the server until the test ends and returns its URL.
+func serve(t *testing.T, data string) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "serve", "--addr", "127.0.0.1:0", "--data", data, "--no-demo")
+	cmd.Env = append(os.Environ(), binEnv+"=1")
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+	})
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if _, url, found := strings.Cut(lines.Text(), "msg=serving url="); found {
+			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
+			return url
+		}
+	}
+	t.Fatal("the server does not say where it answers")
+	return ""
 }
 
 func TestImportSaysWhatItDid(t *testing.T) {

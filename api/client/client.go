@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
 
@@ -228,19 +229,32 @@ func (c *Client) Wait(ctx context.Context, statusURL string, pause time.Duration
 		default:
 			return nil, &Error{"GET " + statusURL, *a}
 		}
-		wait := pause
-		if wait == 0 {
-			seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
-			if err != nil {
-				return nil, fmt.Errorf("Retry-After: %w", err)
-			}
-			wait = time.Duration(seconds) * time.Second
+		if pause == 0 {
+			err = retryAfter(ctx, a)
+		} else {
+			err = sleep(ctx, pause)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(wait):
+		if err != nil {
+			return nil, err
 		}
+	}
+}
+
+// retryAfter waits for as long as an answer says.
+func retryAfter(ctx context.Context, a *Answer) error {
+	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+	if err != nil {
+		return fmt.Errorf("Retry-After: %w", err)
+	}
+	return sleep(ctx, time.Duration(seconds)*time.Second)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -310,6 +324,32 @@ func adminJob(a *Answer, err error) (j AdminJob, _ error) {
 		return j, err
 	}
 	return j, json.Unmarshal(a.Body, &j)
+}
+
+// Import streams records into the server's store: NDJSON, gzipped or not, or one document, as contentType says. name is what the report
+// calls them. It waits while the server takes another import.
+func (c *Client) Import(ctx context.Context, name, contentType string, strict bool, open func() (io.ReadCloser, error)) (r source.Report, err error) {
+	target := "/admin/import?" + url.Values{"name": {name}, "strict": {strconv.FormatBool(strict)}}.Encode()
+	for {
+		body, err := open()
+		if err != nil {
+			return r, err
+		}
+		a, err := c.Do(ctx, http.MethodPost, target, body, "Content-Type", contentType) // closes the body
+		if err != nil {
+			return r, err
+		}
+		if a.Status == http.StatusServiceUnavailable {
+			if err := retryAfter(ctx, a); err != nil {
+				return r, err
+			}
+			continue
+		}
+		if err := json.Unmarshal(a.Body, &r); a.Status != http.StatusOK && (err != nil || r.Problems == 0) {
+			return r, &Error{"POST /admin/import", *a}
+		}
+		return r, err
+	}
 }
 
 // File is a document to upload.

@@ -210,11 +210,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	if err != nil || params["boundary"] == "" {
 		return errNoAttachments
 	}
-	var body io.Reader = c.Context().RequestBodyStream()
-	if c.Context().RequestBodyStream() == nil {
-		body = strings.NewReader(string(c.Body()))
-	}
-	added, err := s.storeParts(j, multipart.NewReader(body, params["boundary"]))
+	added, err := s.storeParts(j, multipart.NewReader(upload(c), params["boundary"]))
 	if err == nil && len(added) == 0 {
 		err = errNoAttachments
 	}

@@ -173,7 +173,7 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 	if len(body) == 0 || c.Method() != fiber.MethodPost {
 		return params, nil
 	}
-	if mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";"); !strings.HasSuffix(strings.TrimSpace(mime), "json") {
+	if !strings.HasSuffix(mediaType(c), "json") {
 		return nil, ehi.Errorf(ehi.Invalid, "The body must be a Parameters resource in application/fhir+json")
 	}
 	more, err := fhir.ParseParameters(body)
@@ -181,6 +181,12 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 		return nil, ehi.Errorf(ehi.Invalid, "%v", err)
 	}
 	return append(params, more...), nil
+}
+
+// mediaType is the content type of the body, without parameters.
+func mediaType(c *fiber.Ctx) string {
+	mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
+	return strings.ToLower(strings.TrimSpace(mime))
 }
 
 // preferred reports a preference of the Prefer header (RFC 7240), among others.

@@ -35,6 +35,7 @@ func (s *Server) routes() {
 	// Uploads are streamed; every other body is read at once and bounded.
 	admin := app.Group("/admin")
 	admin.Post("/jobs/:id/add-files", s.drain, s.admin, s.handleAddFiles)
+	admin.Post("/import", s.drain, s.admin, s.handleImport)
 	app.Use(s.limitBody)
 
 	for _, base := range bases {

@@ -59,13 +59,16 @@ func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o sour
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		switch {
-		case bytes.Equal(start, []byte{0x1f, 0x8b}):
-			return im.gzipped(ctx, name, head)
-		case o.Document > 0:
-			return im.document(ctx, name, head, o.Document)
+		read := im.lines
+		if o.Document > 0 {
+			read = func(ctx context.Context, name string, r io.Reader) error {
+				return im.document(ctx, name, r, o.Document)
+			}
 		}
-		return im.lines(ctx, name, head)
+		if !bytes.Equal(start, []byte{0x1f, 0x8b}) {
+			return read(ctx, name, head)
+		}
+		return im.gzipped(ctx, name, head, read)
 	})
 }
 
@@ -191,21 +194,21 @@ func (im *importer) read(ctx context.Context, f Input) (err error) {
 	r := counting{file, &im.done}
 	switch {
 	case strings.HasSuffix(f.Path, ".gz"):
-		return im.gzipped(ctx, f.Path, r)
+		return im.gzipped(ctx, f.Path, r, im.lines)
 	case strings.HasSuffix(f.Path, ".json"):
 		return im.document(ctx, f.Path, r, maxBundle)
 	}
 	return im.lines(ctx, f.Path, r)
 }
 
-// gzipped imports NDJSON.gz.
-func (im *importer) gzipped(ctx context.Context, path string, r io.Reader) error {
+// gzipped unpacks what read imports.
+func (im *importer) gzipped(ctx context.Context, path string, r io.Reader, read func(context.Context, string, io.Reader) error) error {
 	gz, err := gzip.NewReader(r)
 	if err != nil {
 		return im.bad(path, 1, fmt.Sprintf("not gzip: %v", err))
 	}
 	defer gz.Close() // read only
-	return im.lines(ctx, path, gz)
+	return read(ctx, path, gz)
 }
 
 // bad records a problem; under Strict it ends the import.

@@ -85,10 +85,10 @@ func chunks(ctx context.Context, r io.Reader, emit func(*chunk) error) error {
 		}
 		c := &chunk{first: number, ready: make(chan struct{})}
 		buf := make([]byte, max(chunkBytes, 2*len(rest)))
-		n, err := io.ReadFull(r, buf[copy(buf, rest):])
+		n, err := fill(r, buf[copy(buf, rest):])
 		buf = buf[:len(rest)+n]
 		end := bytes.LastIndexByte(buf, '\n') + 1
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		last := errors.Is(err, io.EOF)
 		switch {
 		case last:
 			end = len(buf)
@@ -108,6 +108,17 @@ func chunks(ctx context.Context, r io.Reader, emit func(*chunk) error) error {
 			return nil
 		}
 	}
+}
+
+// fill reads until p is full or r has no more. Unlike io.ReadFull it keeps an end (io.EOF) apart from one that came too early, which a
+// cut-off gzip stream or request reports as io.ErrUnexpectedEOF.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
 }
 
 // prepare looks at each line.

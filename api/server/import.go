@@ -1,0 +1,71 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+)
+
+// maxDocument is the largest bundle that an import takes over HTTP, in bytes: it is held in memory.
+const maxDocument = 64 << 20
+
+// handleImport loads records into the store while it serves: a stream of NDJSON, gzipped or not, of any length, or one Bundle or
+// resource. Running exports do not see them. ?strict=true stops at the first bad line, ?name= is what the report calls the input. The
+// answer is a source.Report; what came before an error stays imported.
+func (s *Server) handleImport(c *fiber.Ctx) error {
+	into, ok := s.Source.(source.Importer)
+	if !ok {
+		return ehi.Errorf(ehi.Unsupported, "This server's records come from a source that takes none")
+	}
+	o := source.ImportOptions{Strict: c.QueryBool("strict"), NoWait: true, Now: now()}
+	switch mime := mediaType(c); mime {
+	case mimeNDJSON, "application/ndjson", "application/x-ndjson":
+	case "application/fhir+json", fiber.MIMEApplicationJSON:
+		o.Document = maxDocument
+	default:
+		return ehi.Errorf(ehi.Unsupported, "Unsupported content type %q: send application/fhir+ndjson, or one Bundle as application/fhir+json", mime)
+	}
+	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), upload(c), o)
+	switch {
+	case errors.Is(err, source.ErrBusy):
+		return ehi.Errorf(ehi.Transient, "Another import is running; try again when it is done")
+	case errors.Is(err, source.ErrBad):
+		c.Status(http.StatusBadRequest)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return ehi.Errorf(ehi.Invalid, "The body ended before its time; what came before stays imported")
+	case err != nil:
+		return err
+	}
+	s.Log.Info("imported", "by", adminOf(c), "resources", report.Resources(), "problems", report.Problems)
+	return c.JSON(report)
+}
+
+// upload is the body of a request that is read as it comes. readTimeout bounds each wait for more of it, not the whole: a long upload
+// that moves is let in.
+func upload(c *fiber.Ctx) io.Reader {
+	stream := c.Context().RequestBodyStream()
+	if stream == nil {
+		return bytes.NewReader(c.Body())
+	}
+	return moving{stream, c.Context().Conn()}
+}
+
+type moving struct {
+	io.Reader
+	conn net.Conn
+}
+
+func (m moving) Read(p []byte) (int, error) {
+	if err := m.conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+		return 0, err
+	}
+	return m.Reader.Read(p)
+}
