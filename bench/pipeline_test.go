@@ -211,7 +211,7 @@ func runPipeline(b *testing.B, src, out string, policy *release.Policy, want int
 	took := time.Since(start)
 	var got int64
 	for _, f := range res.Files {
-		got += f.Length
+		got += f.Bytes
 	}
 	if got != want {
 		b.Fatalf("%d bytes came out, %d went in", got, want)

@@ -31,39 +31,40 @@ import (
 
 // Config is every setting of a serving process; the tags are the command line, its environment variables and defaults.
 type Config struct {
-	Addr               string        `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR"`
-	BaseURL            string        `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
-	Mode               string        `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
-	Source             string        `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
-	NATS               string        `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
-	NATSListen         string        `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
-	Workers            int           `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
-	BulkWorkers        int           `help:"Tasks of population exports that run at once in this process." default:"2" env:"EHI_BULK_WORKERS"`
-	TaskBytes          int64         `help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES"`
-	FileResources      int64         `help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES"`
-	ManifestTasks      int           `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS"`
-	ClientJobs         int           `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS"`
-	ClientBulkJobs     int           `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS"`
-	PollBurst          int           `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
-	AckWait            time.Duration `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
-	MaxDeliver         int           `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
-	MaxQueue           int64         `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
-	JobTTL             time.Duration `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
-	FileTTL            time.Duration `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
-	KeeperEvery        time.Duration `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
-	AttachmentBytes    int64         `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
-	AttachmentsPerCall int           `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
-	SpillBytes         int           `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"1048576" env:"EHI_SPILL_BYTES"`
-	CacheBytes         int64         `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
-	MemoryLimit        int64         `help:"Soft limit of the Go heap, in bytes; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
-	SensitiveTable     string        `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
-	BareLink           bool          `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
-	TrustedProxies     []string      `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
-	AdminUser          string        `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
-	AdminPassword      string        `help:"Password of the administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
-	SandboxSecret      string        `help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
-	Open               bool          `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
-	Demo               bool          `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
+	Addr               string          `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR"`
+	BaseURL            string          `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
+	Mode               string          `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
+	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
+	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
+	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
+	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
+	BulkWorkers        int             `help:"Tasks of population exports that run at once in this process." default:"2" env:"EHI_BULK_WORKERS"`
+	TaskBytes          int64           `help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES"`
+	FileResources      int64           `help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES"`
+	ManifestTasks      int             `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS"`
+	ClientJobs         int             `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS"`
+	ClientBulkJobs     int             `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS"`
+	PollBurst          int             `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
+	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
+	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
+	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
+	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
+	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
+	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
+	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
+	AttachmentsPerCall int             `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
+	Compression        ehi.Compression `help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
+	SpillBytes         int             `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"1048576" env:"EHI_SPILL_BYTES"`
+	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
+	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
+	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
+	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
+	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
+	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminPassword      string          `help:"Password of the administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	SandboxSecret      string          `help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
+	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
+	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 }
 
 // Defaults is what a server without flags runs with: the defaults of the command line, and the environment. Errors: a variable that
@@ -195,7 +196,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks,
-		AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
+		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log})
 	if err != nil {
 		return err

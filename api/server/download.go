@@ -14,6 +14,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
@@ -70,15 +71,55 @@ func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string) error {
 	if err != nil {
 		return err
 	}
-	return send(c, content{r, r, f.Length, mimeNDJSON, j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10), j.ApprovedAt, true})
+	out := content{ReadSeeker: r, closer: r, size: f.Length, mime: mimeNDJSON, tag: j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10), modified: j.ApprovedAt}
+	switch coding := string(f.Compression); {
+	case f.Compression == "" || f.Compression == ehi.Identity:
+		out.compress = true
+		return send(c, out)
+	case accepts(c, coding):
+		out.coding = coding
+		return send(c, out)
+	}
+	return sendUnpacked(c, out, f)
 }
+
+// sendUnpacked sends a compressed file to a client that does not take it as it is stored. Ranges of it cannot be had.
+func sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
+	plain, err := unpack(f.Compression, out.ReadSeeker)
+	if err != nil {
+		return errors.Join(err, out.closer.Close())
+	}
+	out.tag += "-plain"
+	if answered, err := out.headers(c); answered {
+		return errors.Join(err, plain.Close(), out.closer.Close())
+	}
+	c.Set(fiber.HeaderAcceptRanges, "none")
+	return c.SendStream(readCloser{plain, closers{plain, out.closer}}, int(f.Bytes))
+}
+
+func unpack(from ehi.Compression, r io.Reader) (io.ReadCloser, error) {
+	if from == ehi.Gzip {
+		return gzip.NewReader(r)
+	}
+	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, err
+	}
+	return d.IOReadCloser(), nil
+}
+
+// closers closes both.
+type closers [2]io.Closer
+
+// Close implements io.Closer.
+func (c closers) Close() error { return errors.Join(c[0].Close(), c[1].Close()) }
 
 // sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3).
 func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
 	if len(data) == 0 {
 		return errFileNotFound
 	}
-	return send(c, content{bytes.NewReader(data), io.NopCloser(nil), int64(len(data)), mimeNDJSON, j.ID + "-" + name, j.ApprovedAt, true})
+	return send(c, content{ReadSeeker: bytes.NewReader(data), closer: io.NopCloser(nil), size: int64(len(data)), mime: mimeNDJSON, tag: j.ID + "-" + name, modified: j.ApprovedAt, compress: true})
 }
 
 // attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
@@ -124,7 +165,7 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 		return err
 	}
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="`+a.Name+`"`)
-	return send(c, content{r, r, a.Size, a.ContentType, j.ID + "-a-" + escapeName(a.Name), a.CreatedAt, false})
+	return send(c, content{ReadSeeker: r, closer: r, size: a.Size, mime: a.ContentType, tag: j.ID + "-a-" + escapeName(a.Name), modified: a.CreatedAt})
 }
 
 // content is something that can be sent whole or in part.
@@ -135,37 +176,48 @@ type content struct {
 	mime     string
 	tag      string // names these very bytes for ever: a committed file never changes
 	modified time.Time
-	compress bool // whether gzip is offered
+	compress bool   // whether gzip is offered
+	coding   string // the content coding that it is stored in, "" for none
 }
 
-// send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).
-func send(c *fiber.Ctx, f content) error {
-	zip := f.compress && c.Get(fiber.HeaderRange) == "" && acceptsGzip(c)
+// headers sets what every answer about f has in common. answered is true where the client has it already.
+func (f content) headers(c *fiber.Ctx) (answered bool, err error) {
 	tag := `"` + f.tag + `"`
-	if zip {
-		tag = `"` + f.tag + `-gzip"`
-	}
 	c.Set(fiber.HeaderContentType, f.mime)
 	c.Set(fiber.HeaderETag, tag)
 	c.Set(fiber.HeaderAcceptRanges, "bytes")
 	c.Set(fiber.HeaderLastModified, f.modified.UTC().Format(http.TimeFormat))
 	c.Set(fiber.HeaderCacheControl, "private, no-cache")
-	if f.compress {
+	if f.mime == mimeNDJSON {
 		c.Vary(fiber.HeaderAcceptEncoding)
 	}
-	if matches(c.Get(fiber.HeaderIfNoneMatch), tag) {
-		c.Status(http.StatusNotModified)
-		return f.closer.Close()
+	if f.coding != "" {
+		c.Set(fiber.HeaderContentEncoding, f.coding)
+	}
+	if !matches(c.Get(fiber.HeaderIfNoneMatch), tag) {
+		return false, nil
+	}
+	return true, c.SendStatus(http.StatusNotModified)
+}
+
+// send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).
+func send(c *fiber.Ctx, f content) error {
+	zip := f.compress && c.Get(fiber.HeaderRange) == "" && accepts(c, "gzip")
+	if zip {
+		f.tag += "-gzip"
+	}
+	if answered, err := f.headers(c); answered {
+		return errors.Join(err, f.closer.Close())
 	}
 	if zip {
 		return sendGzip(c, f)
 	}
-	return sendRange(c, f, tag)
+	return sendRange(c, f)
 }
 
-func sendRange(c *fiber.Ctx, f content, tag string) error {
+func sendRange(c *fiber.Ctx, f content) error {
 	start, length := int64(0), f.size
-	if ir := c.Get("If-Range"); c.Get(fiber.HeaderRange) != "" && (ir == "" || ir == tag) {
+	if ir := c.Get("If-Range"); c.Get(fiber.HeaderRange) != "" && (ir == "" || ir == `"`+f.tag+`"`) {
 		r, err := c.Range(int(f.size))
 		if errors.Is(err, fiber.ErrRangeUnsatisfiable) {
 			c.Set(fiber.HeaderContentRange, "bytes */"+strconv.FormatInt(f.size, 10))
@@ -209,11 +261,11 @@ func sendGzip(c *fiber.Ctx, f content) error {
 	return nil
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110 12.5.3); gzip;q=0 refuses.
-func acceptsGzip(c *fiber.Ctx) bool {
+// accepts reads Accept-Encoding (RFC 9110 12.5.3) for a content coding; a weight of 0 refuses.
+func accepts(c *fiber.Ctx, coding string) bool {
 	for _, e := range strings.Split(c.Get(fiber.HeaderAcceptEncoding), ",") {
 		name, params, _ := strings.Cut(strings.TrimSpace(e), ";")
-		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+		if strings.EqualFold(strings.TrimSpace(name), coding) {
 			q, found := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
 			weight, err := strconv.ParseFloat(q, 64)
 			return !found || err == nil && weight > 0

@@ -96,6 +96,9 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 	if err != nil {
 		return nil, err
 	}
+	if j.KickOff.Compression == "" {
+		j.KickOff.Compression = s.Compression
+	}
 	if op != ehi.EHIExport {
 		return j, limitTypes(a, &j.KickOff)
 	}

@@ -47,6 +47,8 @@ type Config struct {
 	PollBurst int
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
+	// Compression is how the files of exports are stored whose kick-off does not say.
+	Compression ehi.Compression
 	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload (EHI-11).
 	AttachmentBytes    int64
 	AttachmentsPerCall int

@@ -137,7 +137,7 @@ func levelName(l ehi.Level) string {
 func wireKickOff(k ehi.KickOff) fiber.Map {
 	return fiber.Map{
 		"_typeFilter": k.TypeFilters, "_elements": strings.Join(k.Elements, ","), "patients": len(k.Patients), "organizeOutputByPatient": k.ByPatient,
-		"_since": instant(k.Since), "_until": instant(k.Until), "_type": strings.Join(k.Types, ","), "category": k.Categories,
+		"_since": instant(k.Since), "_until": instant(k.Until), "_type": strings.Join(k.Types, ","), "_compression": k.Compression, "category": k.Categories,
 		"from": k.From, "to": k.To, "ignored": k.Unknown,
 	}
 }

@@ -2,9 +2,12 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
@@ -207,16 +210,18 @@ func (r *router) Run(ctx context.Context) error {
 type writer struct {
 	in mailbox
 	kind
-	batch *files.Batch
-	limit int64
-	files []written
-	out   *files.Output
+	batch       *files.Batch
+	compression ehi.Compression
+	limit       int64
+	files       []written
+	out         io.WriteCloser // of the last file; nil before the first
 }
 
-// written is one file: its place in the batch and its lines.
+// written is one file: its place in the batch, its lines and their bytes.
 type written struct {
 	output int
 	lines  int64
+	bytes  int64
 }
 
 // Run ends with its mailbox. What it wrote is durable only once the batch is committed.
@@ -227,21 +232,36 @@ func (w *writer) Run(ctx context.Context) error {
 	}
 	resources := telemetry.PipelineResources.WithLabelValues(label)
 	bytes := telemetry.PipelineBytes.WithLabelValues(label)
-	return w.in.each(ctx, func(s *slab) error {
+	err := w.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
 		if w.full(s) {
-			w.out = w.batch.Create()
-			w.files = append(w.files, written{output: w.out.Number()})
+			if err := w.end(); err != nil {
+				return err
+			}
+			out := w.batch.Create()
+			w.out = encode(w.compression, out)
+			w.files = append(w.files, written{output: out.Number()})
 		}
 		n, err := w.out.Write(s.data)
 		if err != nil {
 			return err
 		}
-		w.files[len(w.files)-1].lines += s.lines
+		last := &w.files[len(w.files)-1]
+		last.lines += s.lines
+		last.bytes += int64(n)
 		resources.Add(float64(s.lines))
 		bytes.Add(float64(n))
 		return nil
 	})
+	return errors.Join(err, w.end())
+}
+
+// end ends the file that is open.
+func (w *writer) end() error {
+	if w.out == nil {
+		return nil
+	}
+	return w.out.Close()
 }
 
 // full reports whether s has to begin a new file. A patient's block is never divided between files.

@@ -34,7 +34,9 @@ type Task struct {
 	ByPatient bool
 	// FileResources is how many resources a file may hold; 0 sets no limit.
 	FileResources int64
-	Batch         *files.Batch
+	// Compression is how the files are stored; "" is ehi.Identity.
+	Compression ehi.Compression
+	Batch       *files.Batch
 	// Read counts the resources read so far; others may look at it while the pipeline runs. It may be nil.
 	Read *atomic.Int64
 }
@@ -111,7 +113,7 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	var writers []*writer
 	rt := &router{in: toRouter, writers: map[kind]mailbox{}}
 	rt.start = func(k kind) mailbox {
-		w := &writer{in: newMailbox("writer"), kind: k, batch: t.Batch, limit: t.FileResources}
+		w := &writer{in: newMailbox("writer"), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
 		writers = append(writers, w)
 		group.Go(guard(ctx, w))
 		return w.in
@@ -157,7 +159,9 @@ func commit(batch *files.Batch, writers []*writer) ([]ehi.File, error) {
 	for _, w := range writers {
 		for _, f := range w.files {
 			e := extents[f.output]
-			table = append(table, ehi.File{Type: w.typ, Error: w.errors, Count: f.lines, Object: e.Object, Offset: e.Offset, Length: e.Length})
+			table = append(table, ehi.File{
+				Type: w.typ, Error: w.errors, Count: f.lines, Bytes: f.bytes, Object: e.Object, Offset: e.Offset, Length: e.Length, Compression: w.compression,
+			})
 		}
 	}
 	slices.SortStableFunc(table, func(a, b ehi.File) int { return strings.Compare(a.Type, b.Type) })

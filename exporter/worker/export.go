@@ -94,7 +94,7 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	res, err := pipeline.Run(ctx, pipeline.Task{
 		Record: record, Query: source.Query{Types: selection.Types(k), Since: k.Since, Until: k.Until},
 		Policy: policy, Selector: selection.New(k), Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient,
-		FileResources: p.FileResources, Batch: batch, Read: &read,
+		FileResources: p.FileResources, Compression: k.Compression, Batch: batch, Read: &read,
 	})
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ func TestStatusTableAsAStateMachine(t *testing.T) {
 		if m.auto {
 			done = ehi.Approved
 		}
-		task := ehi.Task{TransactionTime: t0, Files: []ehi.File{{Type: "Patient", Count: 1, Length: 10}}}
+		task := ehi.Task{TransactionTime: t0, Files: []ehi.File{{Type: "Patient", Count: 1, Bytes: 10}}}
 		t.Repeat(map[string]func(*rapid.T){
 			"submit": func(*rapid.T) {
 				step(m.status == ehi.AwaitingInput, ehi.Requested, func() error { return j.Submit(ehi.ReleaseForm{}, "p", t0) })
@@ -108,9 +108,9 @@ func TestCompleteAddsTheTasksUp(t *testing.T) {
 	}
 	later := t0.Add(time.Minute)
 	tasks := []ehi.Task{
-		{Number: 2, TransactionTime: later, Files: []ehi.File{{Type: "A", Count: 1, Length: 10}, {Type: "B", Count: 2, Length: 20}}, Withheld: map[string]int64{"x": 1}},
-		{Number: 0, TransactionTime: t0, Files: []ehi.File{{Type: "A", Count: 3, Length: 30}}, Withheld: map[string]int64{"x": 2, "y": 3}},
-		{Number: 1, Files: []ehi.File{{Type: "OperationOutcome", Error: true, Count: 4, Length: 5}}},
+		{Number: 2, TransactionTime: later, Files: []ehi.File{{Type: "A", Count: 1, Bytes: 10}, {Type: "B", Count: 2, Bytes: 20}}, Withheld: map[string]int64{"x": 1}},
+		{Number: 0, TransactionTime: t0, Files: []ehi.File{{Type: "A", Count: 3, Bytes: 30}}, Withheld: map[string]int64{"x": 2, "y": 3}},
+		{Number: 1, Files: []ehi.File{{Type: "OperationOutcome", Error: true, Count: 4, Bytes: 5}}},
 	}
 	for i, task := range tasks {
 		if j.Status != ehi.Requested {

@@ -175,7 +175,7 @@ func (j *Job) count(t Task) {
 		withheld = map[string]int64{}
 	}
 	for _, f := range t.Files {
-		j.Bytes += f.Length
+		j.Bytes += f.Bytes
 		if f.Error {
 			j.Errors += f.Count
 			continue

@@ -24,7 +24,7 @@ type KickOff struct {
 	From        string        `json:"from,omitempty"`        // date limit of every dated category
 	To          string        `json:"to,omitempty"`          // date limit of every dated category
 	Unknown     []string      `json:"unknown,omitempty"`     // what was ignored under lenient handling, as texts for people
-	Compression Compression   `json:"compression,omitempty"` // how the files are stored; "" is the server's default
+	Compression Compression   `json:"compression,omitempty"` // how the files are stored; "" is Identity
 }
 
 // Compression is how an export file is stored.

@@ -34,9 +34,12 @@ type Part struct {
 type File struct {
 	Type   string `json:"type"`  // the FHIR resource type of every line
 	Count  int64  `json:"count"` // lines
+	Bytes  int64  `json:"bytes"` // of the lines
 	Object string `json:"obj"`   // the store's own name of the object that holds it
 	Offset int64  `json:"off"`   // bytes into the object
-	Length int64  `json:"len"`   // bytes
+	Length int64  `json:"len"`   // bytes in the object: fewer than Bytes where it is compressed
+	// Compression is how the object holds it; "" is Identity.
+	Compression Compression `json:"z,omitempty"`
 	// Error marks a file of OperationOutcomes that say what could not be exported (BULK-6).
 	Error bool `json:"err,omitempty"`
 }

@@ -1,0 +1,62 @@
+package pipeline
+
+import (
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// encode gives the way into an output that stores it compressed. What is written is compressed slab by slab, without memory in between:
+// a task may have dozens of files open.
+func encode(c ehi.Compression, out *files.Output) io.WriteCloser {
+	switch c {
+	case ehi.Gzip:
+		w, err := gzip.NewWriterLevel(out, gzip.StatelessCompression)
+		if err != nil { // the level is a constant
+			panic(err)
+		}
+		return w
+	case ehi.Zstd:
+		return frames{out}
+	}
+	return plain{out}
+}
+
+type plain struct{ *files.Output }
+
+// Close has nothing to end.
+func (plain) Close() error { return nil }
+
+// frames writes each slab as a Zstandard frame of its own; a file of several is a valid one (RFC 8878 3).
+type frames struct{ out *files.Output }
+
+var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
+		zstd.WithWindowSize(SlabBytes), zstd.WithLowerEncoderMem(true))
+	if err != nil { // the options are constants
+		panic(err)
+	}
+	return e
+})
+
+var frameBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// Write writes a frame.
+func (f frames) Write(p []byte) (int, error) {
+	buf := frameBuffers.Get().(*[]byte)
+	defer frameBuffers.Put(buf)
+	*buf = zstdEncoder().EncodeAll(p, (*buf)[:0])
+	if _, err := f.out.Write(*buf); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Close has nothing to end.
+func (frames) Close() error { return nil }
