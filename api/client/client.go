@@ -145,6 +145,11 @@ func (c *Client) Authorize(ctx context.Context, patient string) (*Client, Tokens
 	return &Client{Base: c.Base, Token: t.AccessToken, http: c.http}, t, err
 }
 
+// WithToken returns a client with a bearer token that it has from elsewhere.
+func (c *Client) WithToken(token string) *Client {
+	return &Client{Base: c.Base, Token: token, http: c.http}
+}
+
 // Service authenticates as the sandbox's backend service by its secret and returns a client with system scopes.
 func (c *Client) Service(ctx context.Context, secret, scope string) (*Client, error) {
 	var t Tokens
@@ -265,6 +270,23 @@ func (c *Client) Download(ctx context.Context, target string) ([]byte, error) {
 		return nil, err
 	}
 	return a.Body, nil
+}
+
+// Stream hands a file to f as it comes.
+func (c *Client) Stream(ctx context.Context, target string, f func(io.Reader) error) error {
+	resp, err := c.send(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // read to its end, or given up
+	if resp.StatusCode != http.StatusOK {
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		return &Error{"GET " + target, Answer{resp.StatusCode, resp.Header, body}}
+	}
+	return f(resp.Body)
 }
 
 // Delete aborts or forgets a job.

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"go.uber.org/goleak"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// Started once a process by fasthttp for its Date header, and never ended by it.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// serve runs a server with demo patients until the test ends.
+func serve(t *testing.T) string {
+	t.Helper()
+	cfg, err := node.Defaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Addr = "127.0.0.1:0"
+	n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), node.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-done, n.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return n.URL
+}
+
+// parse is a command line against a server.
+func parse(t *testing.T, url string, args ...string) *config {
+	t.Helper()
+	var c config
+	k, err := kong.New(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Parse(append([]string{"--url", url, "--quiet", "--duration=2s", "--pause=2ms", "--patients=3", "--concurrency=4"}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	return &c
+}
+
+func run(t *testing.T, c *config) *result {
+	t.Helper()
+	r, err := drive(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestARunIsMeasuredAndReported(t *testing.T) {
+	dir := t.TempDir()
+	c := parse(t, serve(t), "--mix=export=60,poll=20,abort=20", "--slo=p99-flow=60s", "--slo=errors=0", "--slo=max-status=1us")
+	r := run(t, c)
+	if r.Wrong > 0 || len(r.Errors) > 0 || r.Patients != 3 {
+		t.Errorf("errors %v, wrong %d, %d patients\n%v", r.Errors, r.Wrong, r.Patients, r.Examples)
+	}
+	for _, a := range []action{exportAll, pollOnly, abortIt} {
+		if r.Flows[a] == 0 {
+			t.Errorf("no flow %s: %v", a, r.Flows)
+		}
+	}
+	if r.Files < 10*r.Flows[exportAll] || r.Lines < 10*r.Files || r.Bytes < 100*r.Lines {
+		t.Errorf("%d files, %d lines, %d bytes of %d exports", r.Files, r.Lines, r.Bytes, r.Flows[exportAll])
+	}
+	for i, s := range r.Steps {
+		if s.Step != steps[i] || s.Count == 0 || s.P50 <= 0 || s.P50 > s.P99 || s.P99 > s.Max+1 {
+			t.Errorf("step %+v", s)
+		}
+	}
+	if !r.SLO[0].Kept || !r.SLO[1].Kept || r.SLO[2].Kept || !r.Failed() {
+		t.Errorf("objectives %+v", r.SLO)
+	}
+
+	jsonPath, htmlPath := filepath.Join(dir, "r.json"), filepath.Join(dir, "r.html")
+	if err := r.save(jsonPath, htmlPath); err != nil {
+		t.Fatal(err)
+	}
+	var back result
+	if data, err := os.ReadFile(jsonPath); err != nil || json.Unmarshal(data, &back) != nil || back.Lines != r.Lines {
+		t.Errorf("JSON %v: %+v", err, back)
+	}
+	html, err := os.ReadFile(htmlPath)
+	if err != nil || bytes.Count(html, []byte("<polyline")) < 12 || bytes.Contains(html, []byte("NaN")) || bytes.Contains(html, []byte("Inf")) || !bytes.Contains(html, []byte("broken")) {
+		t.Errorf("page of %d bytes, %d lines: %v", len(html), bytes.Count(html, []byte("<polyline")), err)
+	}
+	var table bytes.Buffer
+	r.print(&table)
+	if text := table.String(); !strings.Contains(text, "max-status=1us: BROKEN") || !strings.Contains(text, "p99-flow=60s: kept") {
+		t.Error(text)
+	}
+}
+
+// In an open model flows begin at their times, and waiting for a free user counts.
+func TestOpenModelCountsTheWait(t *testing.T) {
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			<-time.After(100 * time.Millisecond) // a slow server
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Location", "http://"+r.Host+"/jobs/1/status")
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer slow.Close()
+	r := run(t, parse(t, slow.URL, "--auth=none", "--patient=p", "--mix=abort=1", "--rate=50", "--concurrency=1", "--duration=1s"))
+	if r.Flows[abortIt] != 50 {
+		t.Fatalf("%d flows: %v", r.Flows[abortIt], r.Examples)
+	}
+	byStep := map[step]stepResult{}
+	for _, s := range r.Steps {
+		byStep[s.Step] = s
+	}
+	// One user does ten a second of fifty that are due: the last one waits for four seconds.
+	if d, f := byStep[remove], byStep[flow]; d.Max > 1500 || f.Max < 2*d.Max || f.Max < 3000 {
+		t.Errorf("delete %.0f ms, flow %.0f ms", d.Max, f.Max)
+	}
+}
+
+// A file that is not what its manifest says is found out.
+func TestWrongFilesAreFoundOut(t *testing.T) {
+	const good = `{"resourceType":"Patient","id":"1"}` + "\n" + `{"id":"2","resourceType":"Patient"}` + "\n"
+	long := `{"resourceType":"Patient","id":"3","text":"` + strings.Repeat("x", 200_000) + `"}` + "\n"
+	for name, c := range map[string]struct {
+		body  string
+		count int64
+		right bool
+	}{
+		"as it should be":  {good, 2, true},
+		"a long line":      {good + long, 3, true},
+		"a line lost":      {good, 3, false},
+		"no last newline":  {strings.TrimSuffix(good, "\n"), 2, false},
+		"another type":     {strings.Replace(good, "Patient", "Person", 1), 2, false},
+		"a blank line":     {good + "\n", 3, false},
+		"a line no JSON":   {strings.Replace(good, "}", "", 1), 2, false},
+		"a long one wrong": {good + strings.Replace(long, "}", "", 1), 3, false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, c.body) }))
+		u := user{open: client.New(server.URL), rec: newRecorder(time.Now())}
+		f, err := u.file(t.Context(), u.open, ehi.ManifestEntry{Type: "Patient", URL: server.URL, Count: c.count})
+		if right := err == nil; right != c.right || !right && !errors.Is(err, errWrong) || right && f.bytes != int64(len(c.body)) {
+			t.Errorf("%s: %d bytes, %v", name, f.bytes, err)
+		}
+		u.open.Close()
+		server.Close()
+	}
+}
+
+// The order of lines does not matter, their content does.
+func TestAnExportHasToBeTheSameEachTime(t *testing.T) {
+	of := func(lines ...string) (s sum) {
+		for _, l := range lines {
+			s.add(sha256.Sum256([]byte(l)))
+		}
+		return s
+	}
+	s := sums{first: map[string]sum{}}
+	for _, c := range []struct {
+		key  string
+		sum  sum
+		same bool
+	}{{"p", of("a", "b"), true}, {"p", of("b", "a"), true}, {"p", of("a", "c"), false}, {"p", of("a", "b", "b"), false}, {"q", of("a", "c"), true}} {
+		if got := s.same(c.key, c.sum); got != c.same {
+			t.Errorf("%s: %v", c.key, got)
+		}
+	}
+}
+
+func TestMixAndObjectivesAreRead(t *testing.T) {
+	for _, bad := range []string{"--mix=", "--mix=export", "--mix=export=0", "--mix=walk=1", "--slo=p99=1s", "--slo=p101-status=1s", "--slo=p99-dance=1s", "--slo=errors=x"} {
+		k, err := kong.New(&config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Parse([]string{bad}); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"ehi-server/api/client"
+)
+
+// step is a part of a flow whose time is taken.
+type step string
+
+// The steps, in the order of a flow.
+const (
+	authorize step = "authorize"
+	kickOff   step = "kick-off"
+	status    step = "status"   // one poll
+	complete  step = "complete" // from the kick-off's answer to the manifest's
+	download  step = "download" // one file, to its last byte
+	remove    step = "delete"
+	flow      step = "flow" // the whole; in an open model from when it was due, not from when a user was free
+)
+
+var steps = []step{authorize, kickOff, status, complete, download, remove, flow}
+
+func (s step) known() bool { return slices.Contains(steps, s) }
+
+// Latencies are kept from a microsecond to an hour, to three digits.
+const (
+	leastMicros = 1
+	mostMicros  = int64(time.Hour / time.Microsecond)
+	digits      = 3
+)
+
+// recorder collects what all users measure.
+type recorder struct {
+	mu       sync.Mutex
+	began    time.Time
+	hist     map[step]*hdrhistogram.Histogram
+	errors   map[string]int64 // by kind
+	refused  map[step]int64   // 429 and 503 with Retry-After, which were obeyed
+	seconds  []second
+	flows    map[action]int64 // that ended well
+	states   map[string]int   // jobs by state, as the users know them
+	files    int64
+	lines    int64
+	bytes    int64
+	wrong    int64
+	examples []string // some of the errors
+}
+
+// second is what happened in one second of the run.
+type second struct {
+	Flows    int64          `json:"flows"`
+	Requests int64          `json:"requests"`
+	Bytes    int64          `json:"bytes"`
+	Errors   int64          `json:"errors"`
+	States   map[string]int `json:"states"` // jobs at its end
+}
+
+func newRecorder(began time.Time) *recorder {
+	r := &recorder{began: began, hist: map[step]*hdrhistogram.Histogram{}, errors: map[string]int64{}, refused: map[step]int64{}, flows: map[action]int64{}, states: map[string]int{}}
+	for _, s := range steps {
+		r.hist[s] = hdrhistogram.New(leastMicros, mostMicros, digits)
+	}
+	return r
+}
+
+// now is the second that is running; the lock is held.
+func (r *recorder) now() *second {
+	n := int(time.Since(r.began) / time.Second)
+	for len(r.seconds) <= n {
+		if last := len(r.seconds) - 1; last >= 0 {
+			r.seconds[last].States = r.copyStates()
+		}
+		r.seconds = append(r.seconds, second{})
+	}
+	return &r.seconds[n]
+}
+
+func (r *recorder) copyStates() map[string]int {
+	out := make(map[string]int, len(r.states))
+	for k, v := range r.states {
+		if v != 0 {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// took records a step that ended well.
+func (r *recorder) took(s step, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.hist[s].RecordValue(min(max(d.Microseconds(), leastMicros), mostMicros)) // within its bounds it cannot fail
+	if s != flow && s != complete {
+		r.now().Requests++
+	}
+}
+
+// ended counts a flow that ended well.
+func (r *recorder) ended(a action) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flows[a]++
+	r.now().Flows++
+}
+
+// move counts a job in another state; "" is before its kick-off and after its end.
+func (r *recorder) move(from, to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now()
+	if from != "" {
+		r.states[from]--
+	}
+	if to != "" {
+		r.states[to]++
+	}
+}
+
+func (r *recorder) refuse(s step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused[s]++
+}
+
+// got counts a file that was verified.
+func (r *recorder) got(lines, bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.files++
+	r.lines += lines
+	r.bytes += bytes
+	r.now().Bytes += bytes
+}
+
+// failed counts an error of a step by its kind.
+func (r *recorder) failed(s step, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(err, errWrong) {
+		r.wrong++
+	}
+	r.errors[string(s)+": "+kindOf(err)]++
+	r.now().Errors++
+	if len(r.examples) < 20 {
+		r.examples = append(r.examples, fmt.Sprintf("%s: %v", s, err))
+	}
+}
+
+// kindOf puts an error into one of few classes.
+func kindOf(err error) string {
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		return fmt.Sprintf("status %d", e.Status)
+	}
+	var timeout net.Error
+	switch {
+	case errors.Is(err, errWrong):
+		return "verification"
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
+		return "time-out"
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+		return "cut off"
+	}
+	return "connection"
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"ehi-server/api/client"
+)
+
+// order is a flow that is due.
+type order struct {
+	action  action
+	patient string
+	due     time.Time
+}
+
+// drive runs the load and returns what was measured.
+func drive(ctx context.Context, c *config) (*result, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	open := client.New(strings.TrimSuffix(c.URL, "/"))
+	defer open.Close()
+	patients := c.Patient
+	if len(patients) == 0 {
+		var err error
+		if patients, err = find(ctx, open, c); err != nil {
+			return nil, fmt.Errorf("find patients (name them by --patient): %w", err)
+		}
+	}
+	began := time.Now()
+	rec, sums := newRecorder(began), &sums{first: map[string]sum{}}
+	orders := make(chan order)
+	var users sync.WaitGroup
+	for range c.Concurrency {
+		users.Go(func() {
+			u := user{config: c, open: open, rec: rec, sums: sums}
+			for o := range orders {
+				if c.Rate == 0 {
+					o.due = time.Now()
+				}
+				u.run(ctx, o.action, o.patient, o.due)
+			}
+		})
+	}
+	bar := c.watch(rec)
+	c.issue(ctx, patients, began, orders)
+	close(orders)
+	users.Wait()
+	bar()
+	return newResult(c, patients, rec, time.Since(began)), nil
+}
+
+// issue hands orders out until the time is up: at their times in an open model, else as soon as a user is free.
+func (c *config) issue(ctx context.Context, patients []string, began time.Time, orders chan<- order) {
+	random := rand.New(rand.NewPCG(c.Seed, 0))
+	end := time.NewTimer(c.Duration)
+	defer end.Stop()
+	for n := 0; ; n++ {
+		o := order{action: c.Mix.draw(random), patient: patients[random.IntN(len(patients))]}
+		if c.Rate > 0 {
+			o.due = began.Add(time.Duration(float64(n) / c.Rate * float64(time.Second)))
+			if o.due.Sub(began) >= c.Duration || sleep(ctx, time.Until(o.due)) != nil {
+				return
+			}
+			select { // however late: what was due is done, and its wait counted
+			case orders <- o:
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		select {
+		case orders <- o:
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch draws a bar of the run's time, with what was done so far; the returned function ends it.
+func (c *config) watch(rec *recorder) (stop func()) {
+	if c.Quiet {
+		return func() {}
+	}
+	bar := progressbar.NewOptions64(int64(c.Duration/time.Second), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false))
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-t.C:
+				bar.Describe(rec.summary())
+				_ = bar.Set64(min(int64(time.Since(rec.began)/time.Second), bar.GetMax64())) // a bar that cannot be drawn stops nothing
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+		fmt.Fprintln(os.Stderr)
+	}
+}
+
+// summary is the state of the run in a line.
+func (r *recorder) summary() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var flows, failed int64
+	for _, n := range r.flows {
+		flows += n
+	}
+	for _, n := range r.errors {
+		failed += n
+	}
+	return fmt.Sprintf("%d flows, %d MB, %d errors, jobs %v", flows, r.bytes/1e6, failed, r.copyStates())
+}
