@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -37,7 +38,7 @@ type series struct {
 const (
 	plotWidth, plotHeight = 860, 300
 	plotLeft, plotBottom  = 70, 40
-	plotTop, plotRight    = 12, 12
+	plotTop, plotRight    = 12, 28
 )
 
 // Colour is that of line i: distinguishable also without red and green (Okabe and Ito).
@@ -118,7 +119,7 @@ func (p plot) YTicks() []tick { return place(p.ticks(1, p.Y.Scale), p.ys()) }
 
 func place(values []float64, at func(float64) float64) (out []tick) {
 	for _, v := range values {
-		out = append(out, tick{at(v), fmt.Sprintf("%.4g", v)})
+		out = append(out, tick{at(v), strconv.FormatFloat(v, 'f', -1, 32)})
 	}
 	return out
 }

@@ -195,9 +195,14 @@ func (r *result) Latencies() plot {
 // Throughput is what was done in each second.
 func (r *result) Throughput() plot {
 	return r.overTime("Throughput", "a second", map[string]func(second) float64{
-		"flows": func(s second) float64 { return float64(s.Flows) }, "requests": func(s second) float64 { return float64(s.Requests) },
+		"flows":         func(s second) float64 { return float64(s.Flows) },
 		"MB downloaded": func(s second) float64 { return float64(s.Bytes) / 1e6 }, "errors": func(s second) float64 { return float64(s.Errors) },
 	})
+}
+
+// Requests is how many were answered well in each second.
+func (r *result) Requests() plot {
+	return r.overTime("Requests", "a second", map[string]func(second) float64{"requests": func(s second) float64 { return float64(s.Requests) }})
 }
 
 // States is the jobs by state at the end of each second.
