@@ -25,9 +25,9 @@ import (
 	"ehi-server/shared/files"
 )
 
-// size is how many bytes of NDJSON the pipeline carries: EHI_BENCH_SIZE in MiB, 256 where it is not set.
+// size is how many bytes a benchmark carries: EHI_BENCH_SIZE in MiB, 32 where it is not set.
 func size(b *testing.B) int64 {
-	mib := int64(256)
+	mib := int64(32)
 	if s := os.Getenv("EHI_BENCH_SIZE"); s != "" {
 		var err error
 		if mib, err = strconv.ParseInt(s, 10, 64); err != nil {
@@ -222,7 +222,7 @@ func runPipeline(b *testing.B, src, out string, policy *release.Policy, want int
 func copyAndSync(b *testing.B, src, out string) time.Duration {
 	b.Helper()
 	start := time.Now()
-	script := fmt.Sprintf("cp -r %q %q && sync %q/* %q", src, out, out, out)
+	script := fmt.Sprintf("cp -r %q %q && find %q -exec sync {} +", src, out, out)
 	if text, err := exec.CommandContext(b.Context(), "sh", "-c", script).CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, text)
 	}

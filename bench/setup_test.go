@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,23 +20,28 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/exporter/sources"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
 
 const (
 	// childEnv makes the test binary a server on the data folder that it names.
 	childEnv = "EHI_BENCH_SERVE"
+	// natsEnv makes it a NATS server on the folder that it names.
+	natsEnv = "EHI_BENCH_NATS"
 	// profileEnv names a file for the server's CPU profile.
 	profileEnv = "EHI_BENCH_CPUPROFILE"
 )
 
 func TestMain(m *testing.M) {
-	if data := os.Getenv(childEnv); data != "" {
-		if err := serve(data); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for name, child := range map[string]func(data string) error{childEnv: serve, natsEnv: serveNATS} {
+		if data := os.Getenv(name); data != "" {
+			if err := child(data); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	os.Exit(m.Run())
 }
@@ -66,7 +72,7 @@ func serve(data string) error {
 	}
 	fmt.Println(n.URL)
 	go func() {
-		_, _ = os.Stdin.Read(make([]byte, 1)) // ends with the parent
+		untilParentEnds()
 		cancel()
 	}()
 	err = n.Run(ctx)
@@ -76,25 +82,68 @@ func serve(data string) error {
 	return err
 }
 
+// serveNATS runs a NATS server until standard input ends.
+func serveNATS(dir string) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
+	if err != nil {
+		return err
+	}
+	addr := ln.Addr().String()
+	if err := ln.Close(); err != nil {
+		return err
+	}
+	b, err := bus.Open(context.Background(), bus.Config{StoreDir: dir, Listen: addr, AckWait: 3 * time.Second})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	fmt.Println("nats://" + addr)
+	untilParentEnds()
+	return nil
+}
+
+func untilParentEnds() { _, _ = os.Stdin.Read(make([]byte, 1)) }
+
 // process is a server under measurement.
 type process struct {
 	cmd     *exec.Cmd
+	data    string
+	open    *client.Client // without a token
 	client  *client.Client // holds the patient's token
 	patient string
 	total   int64 // resources of the patient's full export
 }
 
 // startServer starts a server whose store holds a patient of about 600 resources, and stops it with the benchmark.
-func startServer(b *testing.B) *process {
+func startServer(b *testing.B, env ...string) *process {
 	b.Helper()
 	data := b.TempDir()
 	patient := generate(b, data)
+	p := startOn(b, data, env...)
+	p.authorize(b, patient)
+	return p
+}
+
+// startOn starts a server on a data folder; env is settings of the command line as EHI_NAME=value. Polls are not held to a pace: a
+// benchmark asks more often than a client may, to see when a job is done.
+func startOn(b *testing.B, data string, env ...string) *process {
+	b.Helper()
+	p := &process{data: data}
+	url := p.spawn(b, append([]string{childEnv + "=" + data, "EHI_POLL_BURST=0"}, env...)...)
+	p.open = client.New(url)
+	b.Cleanup(p.open.Close)
+	return p
+}
+
+// spawn runs this test binary as a child until the benchmark ends, and returns the first line that it prints.
+func (p *process) spawn(b *testing.B, env ...string) string {
+	b.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(exe), patient: patient}
-	p.cmd.Env = append(os.Environ(), childEnv+"="+data)
+	p.cmd = exec.Command(exe)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = os.Stderr
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -113,19 +162,34 @@ func startServer(b *testing.B) *process {
 			b.Error(err)
 		}
 	})
-	url, err := bufio.NewReader(stdout).ReadString('\n')
+	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		b.Fatal(err)
 	}
-	open := client.New(strings.TrimSpace(url))
-	b.Cleanup(open.Close)
-	if p.client, _, err = open.Authorize(b.Context(), patient); err != nil {
+	return strings.TrimSpace(line)
+}
+
+// authorize gets the patient's token, and counts the record.
+func (p *process) authorize(b *testing.B, patient string) {
+	b.Helper()
+	var err error
+	if p.client, _, err = p.open.Authorize(b.Context(), patient); err != nil {
 		b.Fatal(err)
 	}
+	p.patient = patient
 	for _, e := range p.export(b).Output {
 		p.total += e.Count
 	}
-	return p
+}
+
+// service returns a backend service's client.
+func (p *process) service(b *testing.B) *client.Client {
+	b.Helper()
+	c, err := p.open.Service(b.Context(), "test_client_secret", "system/*.rs")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
 }
 
 // generate fills a store and returns the patient whose record is nearest to 600 resources.
@@ -174,9 +238,14 @@ func (p *process) export(b *testing.B) *ehi.Manifest {
 // manifest polls until the manifest is there; pause is the time between two polls.
 func (p *process) manifest(b *testing.B, j client.Job, pause time.Duration) *ehi.Manifest {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	return waitFor(b, p.client, j, pause)
+}
+
+func waitFor(b *testing.B, c *client.Client, j client.Job, pause time.Duration) *ehi.Manifest {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
 	defer cancel()
-	m, err := p.client.Wait(ctx, j.StatusURL, pause)
+	m, err := c.Wait(ctx, j.StatusURL, pause)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -198,6 +267,31 @@ func (p *process) rssPeak() float64 {
 			return kib / 1024
 		}
 	}
+	return 0
+}
+
+// forgetPeak makes rssPeak that of what comes (proc(5), clear_refs).
+func (p *process) forgetPeak() {
+	_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "clear_refs"), []byte("5"), 0) // else it is that of all
+}
+
+// metric reads one of the server's own figures.
+func (p *process) metric(b *testing.B, name string) float64 {
+	b.Helper()
+	a, err := p.open.Do(b.Context(), "GET", "/metrics", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(a.Body)) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return v
+		}
+	}
+	b.Fatalf("the server has no metric %s", name)
 	return 0
 }
 
