@@ -30,7 +30,8 @@ type cli struct {
 	Source         string        `help:"As the server's." default:"records" env:"EHI_SOURCE"`
 	Exports        string        `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
 	Workers        int           `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS"`
-	BulkWorkers    int           `help:"Tasks of population exports that run at once." default:"2" env:"EHI_BULK_WORKERS"`
+	BulkWorkers    int           `help:"Tasks of population exports that run at once; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS"`
+	BulkYield      time.Duration `help:"As the server's." default:"3ms" env:"EHI_BULK_YIELD"`
 	TaskBytes      int64         `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES"`
 	FileResources  int64         `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES"`
 	AckWait        time.Duration `help:"As the server's." default:"3s" env:"EHI_ACK_WAIT"`
@@ -80,6 +81,6 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
 	return worker.New(worker.Config{
 		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
-		Workers: c.Workers, BulkWorkers: c.BulkWorkers, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
+		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
 	}).Run(ctx)
 }

@@ -38,7 +38,8 @@ type Config struct {
 	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
 	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
-	BulkWorkers        int             `help:"Tasks of population exports that run at once in this process." default:"2" env:"EHI_BULK_WORKERS"`
+	BulkWorkers        int             `help:"Tasks of population exports that run at once in this process; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS"`
+	BulkYield          time.Duration   `help:"How long a population's task waits, before each 256 KiB that it reads, while patients' exports run in this process; 0: not at all." default:"3ms" env:"EHI_BULK_YIELD"`
 	TaskBytes          int64           `help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES"`
 	FileResources      int64           `help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES"`
 	ManifestTasks      int             `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS"`
@@ -209,7 +210,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: worker.Name(),
-			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
+			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, BulkYield: n.cfg.BulkYield, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
 		})
 	}
 	return nil

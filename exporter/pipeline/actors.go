@@ -84,6 +84,12 @@ func (r *reader) slab(ctx context.Context, k kind, size int) (*slab, error) {
 func (r *reader) flush(ctx context.Context, s *slab) error {
 	delete(r.open, s.kind)
 	r.last = nil
+	if r.task.Yield != nil {
+		if err := r.task.Yield(ctx); err != nil {
+			s.recycle()
+			return err
+		}
+	}
 	return r.out.send(ctx, s)
 }
 

@@ -37,6 +37,8 @@ type Task struct {
 	// Compression is how the files are stored; "" is ehi.Identity.
 	Compression ehi.Compression
 	Batch       *files.Batch
+	// Yield is called before each slab that is read; it waits while others go first. It may be nil.
+	Yield func(ctx context.Context) error
 	// Read counts the resources read so far; others may look at it while the pipeline runs. It may be nil.
 	Read *atomic.Int64
 }

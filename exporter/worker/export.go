@@ -91,10 +91,14 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 		defer stop()
 	}
 	k := job.KickOff
+	var yield func(context.Context) error
+	if job.Lane == ehi.Bulk {
+		yield = func(ctx context.Context) error { return p.patients.yield(ctx, p.BulkYield) }
+	}
 	res, err := pipeline.Run(ctx, pipeline.Task{
 		Record: record, Query: source.Query{Types: selection.Types(k), Since: k.Since, Until: k.Until},
 		Policy: policy, Selector: selection.New(k), Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient,
-		FileResources: p.FileResources, Compression: k.Compression, Batch: batch, Read: &read,
+		FileResources: p.FileResources, Compression: k.Compression, Batch: batch, Read: &read, Yield: yield,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -28,8 +29,11 @@ type Config struct {
 	Name string
 	// Workers is how many exports of single patients run at once. Default 4.
 	Workers int
-	// BulkWorkers is how many tasks of population exports run at once. Default 2.
+	// BulkWorkers is how many tasks of population exports run at once. Default: one for every two processors, since the actors of one
+	// keep two busy.
 	BulkWorkers int
+	// BulkYield is how long a population's task waits before a slab while patients' exports run. 0: not at all.
+	BulkYield time.Duration
 	// TaskBytes is about how much one task of a population export reads. Default 64 MiB.
 	TaskBytes int64
 	// FileResources is how many resources a file holds before the next one is begun (BULK-3). Default 100,000.
@@ -45,8 +49,9 @@ type Config struct {
 // Pool is the workers of one process.
 type Pool struct {
 	Config
-	mu      sync.Mutex
-	running map[*run]string // -> job
+	mu       sync.Mutex
+	running  map[*run]string // -> job
+	patients precedence
 }
 
 // run is one command in progress.
@@ -71,7 +76,7 @@ func New(c Config) *Pool {
 		c.Workers = 4
 	}
 	if c.BulkWorkers <= 0 {
-		c.BulkWorkers = 2
+		c.BulkWorkers = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	if c.TaskBytes <= 0 {
 		c.TaskBytes = 64 << 20
@@ -145,7 +150,13 @@ func (p *Pool) work(ctx context.Context, lane ehi.Lane) {
 			continue
 		}
 		busy.Inc()
+		if lane == ehi.Interactive {
+			p.patients.enter()
+		}
 		p.deliver(ctx, d)
+		if lane == ehi.Interactive {
+			p.patients.leave()
+		}
 		busy.Dec()
 	}
 }

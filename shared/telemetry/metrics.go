@@ -51,6 +51,8 @@ var (
 		Name: "ehi_workers", Help: "Workers of this process, by lane."}, []string{"lane"})
 	WorkersBusy = factory.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ehi_workers_busy", Help: "Workers of this process that have a command in hand, by lane."}, []string{"lane"})
+	BulkYielded = factory.NewCounter(prometheus.CounterOpts{
+		Name: "ehi_bulk_yielded_seconds_total", Help: "Time that tasks of population exports waited for patients' exports to go first."})
 	TasksEnded = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "ehi_tasks_ended_total", Help: "Export tasks by outcome: committed, superseded, cancelled, handed-back (the process stopped), error."}, []string{"outcome"})
 
