@@ -53,12 +53,36 @@ func (k *Keeper) Run(ctx context.Context) error {
 // process died between the two writes of a kick-off, or the stream was lost.
 func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	var errs []error
-	for _, s := range k.Bus.Jobs.List(func(s bus.Summary) bool { return s.Status == ehi.Requested && s.CreatedAt.Before(before) }) {
+	requested := k.Bus.Jobs.List(func(s bus.Summary) bool { return s.Status == ehi.Requested })
+	full, err := k.allQueued(ctx, requested)
+	if err != nil {
+		return err
+	}
+	for _, s := range requested {
+		if full && s.Lane() == ehi.Interactive || !s.CreatedAt.Before(before) {
+			continue
+		}
 		if err := k.republish(ctx, s.ID, before); err != nil && ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// allQueued reports whether there are as many commands as patients' exports that want one: then none is lost, and a hundred thousand of
+// them need not be looked at. A command that is there twice can hide a lost one until it is done with, and no longer.
+func (k *Keeper) allQueued(ctx context.Context, requested []bus.Summary) (bool, error) {
+	queued, err := k.Bus.Queued(ctx, ehi.Interactive)
+	if err != nil {
+		return false, err
+	}
+	var wanted uint64
+	for _, s := range requested {
+		if s.Lane() == ehi.Interactive {
+			wanted++
+		}
+	}
+	return queued >= wanted, nil
 }
 
 var errNotLost = errors.New("the command is not lost")

@@ -21,6 +21,9 @@ type Summary struct {
 	rev       uint64
 }
 
+// Lane is the lane of a requested job.
+func (s Summary) Lane() ehi.Lane { return s.running.lane }
+
 // owner is whose limit on running jobs a job counts against.
 type owner struct {
 	lane   ehi.Lane
