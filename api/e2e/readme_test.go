@@ -24,7 +24,7 @@ func TestREADMEFlowWorksAsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := flowBlock.FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) != 6 {
+	if len(blocks) != 7 {
 		t.Fatalf("the README has %d blocks of the flow", len(blocks))
 	}
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -40,7 +40,8 @@ func TestREADMEFlowWorksAsWritten(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{"202 Accepted", "patient-interaction", `"status":"approved"`, "attachments.DocumentReference.ndjson", "Observation.ndjson", "Encounter.ndjson",
-		"Call us about the second visit.", `"withheld"`, "}404\n", `"transactionTime"`} {
+		"Call us about the second visit.", `"withheld"`, "}404\n", `"transactionTime"`,
+		`"request":"` + w.open.Base + `/fhir/Patient/$export?_type=Patient,Observation"`, `"count":5`} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out)
 		}

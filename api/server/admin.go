@@ -135,16 +135,9 @@ func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
 	if err != nil || limit < 0 {
 		return ehi.Errorf(ehi.Invalid, "Invalid limit %q", c.Query("limit"))
 	}
-	list := s.Bus.Jobs.List(func(j bus.Summary) bool {
+	list := s.Bus.Jobs.Page(func(j bus.Summary) bool {
 		return j.Status != ehi.Aborted && (status == "" || j.Status == status) && (j.ExpiresAt.IsZero() || at.Before(j.ExpiresAt))
-	})
-	if after := c.Query("after"); after != "" {
-		i := slices.IndexFunc(list, func(j bus.Summary) bool { return j.ID == after })
-		list = list[i+1:]
-	}
-	if limit > 0 {
-		list = list[:min(limit, len(list))]
-	}
+	}, c.Query("after"), limit)
 	out := make([]jobJSON, 0, len(list))
 	for _, entry := range list {
 		j, err := s.Bus.Jobs.Peek(c.Context(), entry.ID)

@@ -3,6 +3,8 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -250,5 +252,39 @@ func TestCancelAndProgressReachTheirListeners(t *testing.T) {
 	}
 	if got := <-progress; got.Percent() != 50 {
 		t.Errorf("progress %+v", got)
+	}
+}
+
+// Pages follow one another without a gap, whatever is in between, newest first.
+func TestPagesOfJobs(t *testing.T) {
+	b := open(t, t.TempDir())
+	begin := time.Now().UTC().Truncate(time.Second)
+	for i := range 50 {
+		j := newJob(fmt.Sprintf("j%02d", i))
+		j.CreatedAt = begin.Add(time.Duration(i/2) * time.Second) // two at a time
+		if err := b.Jobs.Create(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	odd := func(s bus.Summary) bool { return (s.ID[2]-'0')%2 == 1 }
+	all := b.Jobs.List(odd)
+	if len(all) != 25 || all[0].ID != "j49" || all[24].ID != "j01" {
+		t.Fatalf("list %+v", all)
+	}
+	for _, limit := range []int{1, 7, 25, 100} {
+		var got []bus.Summary
+		for after := ""; ; after = got[len(got)-1].ID {
+			page := b.Jobs.Page(odd, after, limit)
+			if len(page) > limit {
+				t.Fatalf("%d jobs on a page of %d", len(page), limit)
+			}
+			got = append(got, page...)
+			if len(page) < limit {
+				break
+			}
+		}
+		if !slices.Equal(got, all) {
+			t.Errorf("pages of %d: %+v", limit, got)
+		}
 	}
 }

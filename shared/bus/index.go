@@ -107,17 +107,30 @@ func (x *index) bury(id string, rev uint64) {
 }
 
 // List returns the summaries that keep admits, newest first.
-func (s *Jobs) List(keep func(Summary) bool) []Summary {
+func (s *Jobs) List(keep func(Summary) bool) []Summary { return s.Page(keep, "", 0) }
+
+// Page returns at most limit of the summaries that keep admits, newest first, from behind the job after, or from the newest where there is
+// no such job. 0 sets no limit. It sorts no more than it returns: among a hundred thousand jobs that takes milliseconds.
+func (s *Jobs) Page(keep func(Summary) bool, after string, limit int) (page []Summary) {
 	s.index.mu.RLock()
-	var out []Summary
+	defer s.index.mu.RUnlock()
+	last, paged := s.index.jobs[after]
 	for _, v := range s.index.jobs {
-		if keep(v) {
-			out = append(out, v)
+		switch {
+		case paged && newestFirst(v, last) <= 0 || !keep(v):
+		case limit <= 0:
+			page = append(page, v)
+		case len(page) < limit || newestFirst(v, page[limit-1]) < 0:
+			at, _ := slices.BinarySearchFunc(page, v, newestFirst)
+			page = slices.Insert(page[:min(len(page), limit-1)], min(at, limit-1), v)
 		}
 	}
-	s.index.mu.RUnlock()
-	slices.SortFunc(out, func(a, b Summary) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return out
+	if limit <= 0 {
+		slices.SortFunc(page, newestFirst)
+	}
+	return page
+}
+
+func newestFirst(a, b Summary) int {
+	return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 }
