@@ -1,0 +1,303 @@
+package bench
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/pipeline"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// openStore opens a store of EHI_BENCH_SIZE until the benchmark ends.
+func openStore(b *testing.B) (*dataset.Store, string) {
+	b.Helper()
+	data := b.TempDir()
+	populate(b, data, size(b))
+	store, err := sources.Store(sources.Config{Data: data})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return store, data
+}
+
+// cool drops the files below dir from the page cache. What the store itself caches, 32 MiB, stays.
+func cool(b *testing.B, dir string) {
+	b.Helper()
+	syncDisk()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close() // read only
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkStoreScan reads a whole population out of the store, one task of it after the other, with the store's files in the page cache
+// (warm) and dropped from it before each operation (cold).
+func BenchmarkStoreScan(b *testing.B) {
+	store, data := openStore(b)
+	for _, temperature := range []string{"warm", "cold"} {
+		b.Run(temperature, func(b *testing.B) {
+			var bytes, resources int64
+			for b.Loop() {
+				if temperature == "cold" {
+					b.StopTimer()
+					cool(b, data)
+					b.StartTimer()
+				}
+				n, k := scanAll(b, store)
+				bytes, resources = bytes+n, resources+k
+			}
+			b.ReportMetric(float64(bytes)/b.Elapsed().Seconds()/1e6, "MB/s")
+			b.ReportMetric(float64(resources)/b.Elapsed().Seconds(), "res/s")
+		})
+	}
+}
+
+func scanAll(b *testing.B, store *dataset.Store) (bytes, resources int64) {
+	b.Helper()
+	population, err := store.Freeze(b.Context(), "bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	selection := source.Selection{Level: ehi.System}
+	parts, err := population.Plan(b.Context(), selection, 64<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, part := range parts {
+		r, err := population.Open(b.Context(), selection, part)
+		if err != nil {
+			b.Fatal(err)
+		}
+		err = r.Scan(b.Context(), source.Query{}, func(r source.Resource) error {
+			bytes += int64(len(r.Line)) + 1
+			resources++
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := population.Close(); err != nil {
+		b.Fatal(err)
+	}
+	if err := store.Thaw("bench"); err != nil {
+		b.Fatal(err)
+	}
+	return bytes, resources
+}
+
+// BenchmarkStorePatient reads one patient's record after the other, warm and cold (the files dropped before each).
+func BenchmarkStorePatient(b *testing.B) {
+	store, data := openStore(b)
+	list, err := store.Patients(b.Context(), 1000)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, temperature := range []string{"warm", "cold"} {
+		b.Run(temperature, func(b *testing.B) {
+			var took []time.Duration
+			for i := 0; b.Loop(); i++ {
+				if temperature == "cold" {
+					b.StopTimer()
+					cool(b, data)
+					b.StartTimer()
+				}
+				start := time.Now()
+				scanPatient(b, store, list[i%len(list)].ID)
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(ms(took[len(took)/2]), "p50-ms")
+			b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
+		})
+	}
+}
+
+func scanPatient(b *testing.B, store *dataset.Store, id string) {
+	b.Helper()
+	r, err := store.Open(b.Context(), id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := int64(0)
+	err = r.Scan(b.Context(), source.Query{}, func(source.Resource) error { n++; return nil })
+	if err != nil || n != r.Total() {
+		b.Fatalf("%d of %d resources: %v", n, r.Total(), err)
+	}
+	if err := r.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkFilter runs the pipeline over one large record with and without a release form that withholds every sensitive category.
+func BenchmarkFilter(b *testing.B) {
+	src := filepath.Join(b.TempDir(), "source")
+	total := writeSource(b, src, size(b), 17)
+	rules, err := release.RulesFromFile("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
+	for _, c := range ehi.Categories() {
+		form.Parameters[c.Key] = ehi.Choice{}
+	}
+	for name, f := range map[string]*ehi.ReleaseForm{"off": nil, "on": form} {
+		b.Run(name, func(b *testing.B) {
+			policy, err := rules.Policy(f, ehi.KickOff{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				out := b.TempDir()
+				batch := newBatch(b, out)
+				b.StartTimer()
+				res, err := pipeline.Run(b.Context(), pipeline.Task{Record: folder{src}, Policy: policy, Population: true, Batch: batch})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if f != nil && len(res.Withheld) == 0 || f == nil && len(res.Files) != 17 {
+					b.Fatalf("withheld %v, %d files", res.Withheld, len(res.Files))
+				}
+				b.StopTimer()
+				removeAll(b, out)
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(total)*float64(b.N)/b.Elapsed().Seconds()/1e6, "MB/s")
+		})
+	}
+}
+
+func newBatch(b *testing.B, root string) *files.Batch {
+	b.Helper()
+	store, err := files.NewLocal(files.Config{Root: root})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch, err := store.NewBatch("job", 0, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return batch
+}
+
+// BenchmarkImport imports NDJSON by type, of EHI_BENCH_SIZE, plain and gzipped, into an empty store until it can be exported. MB/s counts
+// the bytes of NDJSON.
+func BenchmarkImport(b *testing.B) {
+	plain := filepath.Join(b.TempDir(), "ndjson")
+	total := writeSource(b, plain, size(b), 26)
+	zipped := zipAll(b, plain)
+	for name, src := range map[string]string{"ndjson": plain, "gzip": zipped} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				store, err := sources.Store(sources.Config{Data: b.TempDir(), Bulk: true})
+				if err != nil {
+					b.Fatal(err)
+				}
+				rep, err := store.Import(b.Context(), []string{src}, source.ImportOptions{Now: time.Now()})
+				if err != nil || rep.Problems > 0 {
+					b.Fatalf("%v %v", err, rep.Bad)
+				}
+				if err := store.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(total)*float64(b.N)/b.Elapsed().Seconds()/1e6, "MB/s")
+		})
+	}
+}
+
+// zipAll gzips the files of a folder into another.
+func zipAll(b *testing.B, dir string) string {
+	b.Helper()
+	out := b.TempDir()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.ndjson"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range paths {
+		if err := zipOne(path, filepath.Join(out, filepath.Base(path)+".gz")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return out
+}
+
+func zipOne(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() // read only
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	w, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, in); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// BenchmarkNATS exports one patient after the other with the embedded NATS and with one in a process of its own.
+func BenchmarkNATS(b *testing.B) {
+	for _, kind := range []string{"embedded", "external"} {
+		b.Run(kind, func(b *testing.B) {
+			var env []string
+			if kind == "external" {
+				nats := &process{}
+				env = append(env, fmt.Sprintf("EHI_NATS=%s", nats.spawn(b, natsEnv+"="+b.TempDir())))
+			}
+			p := startServer(b, env...)
+			took := p.inARow(b, 20, nil)
+			took = took[:0]
+			for b.Loop() {
+				start := time.Now()
+				p.export(b)
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(ms(took[len(took)/2]), "p50-ms")
+			b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
+		})
+	}
+}
