@@ -287,17 +287,7 @@ func BenchmarkNATS(b *testing.B) {
 				nats := &process{}
 				env = append(env, fmt.Sprintf("EHI_NATS=%s", nats.spawn(b, natsEnv+"="+b.TempDir())))
 			}
-			p := startServer(b, env...)
-			took := p.inARow(b, 20, nil)
-			took = took[:0]
-			for b.Loop() {
-				start := time.Now()
-				p.export(b)
-				took = append(took, time.Since(start))
-			}
-			slices.Sort(took)
-			b.ReportMetric(ms(took[len(took)/2]), "p50-ms")
-			b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
+			startServer(b, env...).latency(b)
 		})
 	}
 }
