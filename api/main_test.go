@@ -45,15 +45,11 @@ func TestImportThroughAServer(t *testing.T) {
 	url := serve(t, data)
 	good, bad := filepath.Join(dir, "a.ndjson"), filepath.Join(dir, "b.ndjson")
 	bundle := filepath.Join(dir, "c.json")
-	for path, content := range map[string]string{
+	write(t, map[string]string{
 		good:   `{"resourceType":"Patient","id":"p1"}` + "\n",
 		bad:    `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
 		bundle: `{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Patient","id":"p4"}}]}`,
-	} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	for _, c := range []struct {
 		args []string
 		code int
@@ -73,6 +69,16 @@ func TestImportThroughAServer(t *testing.T) {
 			if !strings.Contains(out, text) {
 				t.Errorf("%v does not say %q:\n%s", c.args, text, out)
 			}
+		}
+	}
+}
+
+// write writes files by their paths.
+func write(t *testing.T, files map[string]string) {
+	t.Helper()
+	for path, content := range files {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -112,14 +118,10 @@ func serve(t *testing.T, data string) string {
 func TestImportSaysWhatItDid(t *testing.T) {
 	data, dir := t.TempDir(), t.TempDir()
 	good, bad := filepath.Join(dir, "good.ndjson"), filepath.Join(dir, "bad.ndjson")
-	for path, content := range map[string]string{
+	write(t, map[string]string{
 		good: `{"resourceType":"Patient","id":"p1"}` + "\n",
 		bad:  `{"resourceType":"Patient","id":"p2"}` + "\n" + `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
-	} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	for _, c := range []struct {
 		args []string
 		code int
