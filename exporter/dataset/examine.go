@@ -8,8 +8,6 @@ import (
 
 	stdjson "encoding/json"
 
-	"github.com/segmentio/encoding/json"
-
 	"ehi-server/shared/fhir"
 )
 
@@ -44,6 +42,10 @@ type examiner struct {
 	path   []byte
 	buf    bytes.Buffer
 	words  map[string]string // types and paths, each made a string once
+
+	// of the resource at hand
+	refs     []refAt
+	subjects []subject
 }
 
 // wordsKept bounds what an examiner remembers.
@@ -61,39 +63,32 @@ func (x *examiner) word(b []byte) string {
 	return w
 }
 
-// compact gives a resource as one line of JSON without needless space. The result is the argument where it is one already.
-func (x *examiner) compact(resource []byte) ([]byte, error) {
-	if !isCompact(resource) {
-		x.buf.Reset()
-		if err := stdjson.Compact(&x.buf, resource); err != nil {
-			return nil, notJSON(err)
-		}
-		return bytes.Clone(x.buf.Bytes()), nil
+// compact gives a resource as one line of JSON without needless space, and what is found out about it. The line is the argument where it
+// is one already.
+func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
+	f, err := x.examine(resource)
+	switch {
+	case x.cursor.Err() != nil:
+		return nil, f, notJSON(resource, x.cursor.Err())
+	case !x.cursor.Spaced():
+		return resource, f, err
 	}
-	if !json.Valid(resource) {
-		var any stdjson.RawMessage
-		return nil, notJSON(stdjson.Unmarshal(resource, &any))
+	x.buf.Reset()
+	if err := stdjson.Compact(&x.buf, resource); err != nil {
+		return nil, f, notJSON(resource, err)
 	}
-	return resource, nil
+	line := bytes.Clone(x.buf.Bytes())
+	f, err = x.examine(line)
+	return line, f, err
 }
 
-func notJSON(err error) error { return errResource{fmt.Sprintf("not valid JSON: %v", err)} }
-
-// isCompact reports whether there is no space outside of strings.
-func isCompact(doc []byte) bool {
-	for i := 0; i < len(doc); i++ {
-		switch doc[i] {
-		case ' ', '\t', '\r', '\n':
-			return false
-		case '"':
-			end := endOfString(doc[i+1:])
-			if end < 0 {
-				return true // not JSON at all, which others find
-			}
-			i += end
-		}
+// notJSON tells what is wrong in the words of the standard library, which name the place.
+func notJSON(resource []byte, err error) error {
+	var any stdjson.RawMessage
+	if e := stdjson.Unmarshal(resource, &any); e != nil {
+		err = e
 	}
-	return true
+	return errResource{fmt.Sprintf("not valid JSON: %v", err)}
 }
 
 // endOfString finds how far behind its opening quote a string's closing quote stands, counted from the opening one; -1 where there
@@ -115,11 +110,11 @@ func endOfString(s []byte) int {
 	}
 }
 
-// examine walks a compact resource once.
+// examine walks a resource once. The places of references are those in what it is given.
 func (x *examiner) examine(line []byte) (facts, error) {
 	var f facts
 	var system, value, family string
-	var subjects []subject
+	x.refs, x.subjects = x.refs[:0], x.subjects[:0]
 	named := false
 	c := &x.cursor
 	for c.Reset(line); c.Next(); {
@@ -148,11 +143,11 @@ func (x *examiner) examine(line []byte) (facts, error) {
 				r.typ = x.word(typ)
 				r.id, _, _ = strings.Cut(r.text[len(typ)+1:], "/")
 				x.path = c.AppendPath(x.path[:0])
-				subjects = append(subjects, subject{x.word(bytes.TrimSuffix(x.path, []byte(".reference"))), len(f.refs)})
+				x.subjects = append(x.subjects, subject{x.word(bytes.TrimSuffix(x.path, []byte(".reference"))), len(x.refs)})
 			} else {
 				f.indirect = f.indirect || !fhir.External(text)
 			}
-			f.refs = append(f.refs, r)
+			x.refs = append(x.refs, r)
 		case c.Depth == 3 && string(c.KeyAt(1)) == "identifier":
 			switch string(k) {
 			case "system":
@@ -173,7 +168,8 @@ func (x *examiner) examine(line []byte) (facts, error) {
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
 	}
-	f.place(subjects)
+	f.refs = slices.Clone(x.refs)
+	f.place(x.subjects)
 	return f, nil
 }
 

@@ -56,9 +56,7 @@ type prepared struct {
 }
 
 func (x *examiner) prepare(resource []byte) (p prepared) {
-	if p.line, p.err = x.compact(resource); p.err == nil {
-		p.facts, p.err = x.examine(p.line)
-	}
+	p.line, p.facts, p.err = x.compact(resource)
 	return p
 }
 

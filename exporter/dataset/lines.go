@@ -144,7 +144,7 @@ func (c *chunk) prepare(x *examiner) {
 
 // isBundle reports whether a document is a Bundle. Most are none and do not name one.
 func (x *examiner) isBundle(doc []byte) bool {
-	if !bytes.Contains(doc, []byte(`"Bundle"`)) {
+	if bytes.HasPrefix(doc, []byte(`{"resourceType":"`)) && !bytes.HasPrefix(doc, []byte(`{"resourceType":"Bundle"`)) || !bytes.Contains(doc, []byte(`"Bundle"`)) {
 		return false
 	}
 	typ, _, _ := x.cursor.Identify(doc) // a syntax error is found later

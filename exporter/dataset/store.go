@@ -71,6 +71,7 @@ func Open(c Config) (*Store, error) {
 		opts.DisableWAL = true
 		opts.MemTableSize = 4 * memTableBytes
 		opts.L0CompactionThreshold, opts.L0StopWritesThreshold = bulkRuns, 4*bulkRuns
+		opts.Levels[0].Compression = opts.Levels[1].Compression
 	}
 	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize)) // Pebble takes the memory of memtables from it
 	opts.Cache = cache

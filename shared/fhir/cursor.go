@@ -1,13 +1,14 @@
 package fhir
 
 import (
+	"errors"
 	"io"
 
 	"github.com/segmentio/encoding/json"
 )
 
-// Cursor walks the tokens of one JSON document and knows, at each value, under which names it stands. It builds no
-// values and, once warm, allocates nothing. It is for one goroutine.
+// Cursor walks the tokens of one JSON document and knows, at each value, under which names it stands. A walk to the end finds every
+// error of syntax (RFC 8259). It builds no values and, once warm, allocates nothing. It is for one goroutine.
 //
 //	for c.Reset(line); c.Next(); {
 //		switch c.Kind { case Open: ... case Close: ... case Scalar: ... }
@@ -24,7 +25,32 @@ type Cursor struct {
 	start []int  // by depth: offset of the container's opening brace
 	pos   int    // offset of the current token
 	end   int
+
+	expect grammar // what may come next
+	spaced bool    // there was space between tokens
+	err    error
 }
+
+// grammar is a set of tokens.
+type grammar uint8
+
+const (
+	value grammar = 1 << iota // a scalar, or the start of an object or array
+	name
+	colon
+	comma
+	endOfObject
+	endOfArray
+	nothing grammar = 0 // the document is whole
+)
+
+var errGrammar = errors.New("unexpected token")
+
+// MaxDepth is how deep objects and arrays may lie in one another; those of FHIR stay far below.
+const MaxDepth = 1000
+
+// ErrTooDeep is the error of a document that is nested deeper than MaxDepth.
+var ErrTooDeep = errors.New("nested too deep")
 
 // key is a field's name as it stands in the document, quotes included, and its offset.
 type key struct {
@@ -50,40 +76,92 @@ func (c *Cursor) Reset(doc []byte) {
 	c.src, c.Depth = doc, 0
 	c.keys, c.array, c.start = c.keys[:0], c.array[:0], c.start[:0]
 	c.keys = append(c.keys, key{})
+	c.pos, c.end, c.expect, c.spaced, c.err = 0, 0, value, false, nil
 }
 
 // Next moves to the next value and reports whether there is one.
 func (c *Cursor) Next() bool {
-	for c.tok.Next() {
+	for c.err == nil && c.tok.Next() {
+		before := c.end
 		c.end = len(c.src) - c.tok.Remaining()
 		c.pos = c.end - len(c.tok.Value)
+		c.spaced = c.spaced || c.pos != before
 		switch c.tok.Delim {
-		case '{', '[':
-			c.open(c.tok.Delim == '[')
-			return true
-		case '}', ']':
-			if len(c.start) == 0 {
-				return false
+		case '{':
+			if c.take(value) {
+				return c.open(false, name|endOfObject)
 			}
-			c.close()
-			return true
-		case ':', ',':
-			continue
+		case '[':
+			if c.take(value) {
+				return c.open(true, value|endOfArray)
+			}
+		case '}':
+			if c.take(endOfObject) {
+				c.close()
+				return true
+			}
+		case ']':
+			if c.take(endOfArray) {
+				c.close()
+				return true
+			}
+		case ':':
+			if c.take(colon) {
+				c.expect = value
+			}
+		case ',':
+			if c.take(comma) && c.array[len(c.array)-1] {
+				c.expect = value
+			} else {
+				c.expect = name
+			}
+		default:
+			// tok.IsKey is wrong behind an empty object: [{},"no key"].
+			if c.expect&name != 0 && c.src[c.pos] == '"' {
+				c.keys[len(c.keys)-1] = key{c.tok.Value, c.pos}
+				c.expect = colon
+				continue
+			}
+			if c.take(value) {
+				c.Kind, c.Depth = Scalar, len(c.start)
+				c.complete()
+				return true
+			}
 		}
-		if c.tok.IsKey {
-			c.keys[len(c.keys)-1] = key{c.tok.Value, c.pos}
-			continue
-		}
-		c.Kind, c.Depth = Scalar, len(c.start)
-		return true
 	}
 	return false
 }
 
-func (c *Cursor) open(array bool) {
+// take reports whether a token may come here.
+func (c *Cursor) take(token grammar) bool {
+	if c.expect&token == 0 {
+		c.err = errGrammar
+	}
+	return c.err == nil
+}
+
+// complete decides what may follow a value.
+func (c *Cursor) complete() {
+	switch n := len(c.array); {
+	case n == 0:
+		c.expect = nothing
+	case c.array[n-1]:
+		c.expect = comma | endOfArray
+	default:
+		c.expect = comma | endOfObject
+	}
+}
+
+func (c *Cursor) open(array bool, expect grammar) bool {
+	if len(c.start) == MaxDepth {
+		c.err = ErrTooDeep
+		return false
+	}
+	c.expect = expect
 	c.Kind, c.Depth = Open, len(c.start)
 	c.start, c.array = append(c.start, c.pos), append(c.array, array)
 	c.keys = append(c.keys, key{})
+	return true
 }
 
 func (c *Cursor) close() {
@@ -91,15 +169,22 @@ func (c *Cursor) close() {
 	c.pos = c.start[n]
 	c.start, c.array, c.keys = c.start[:n], c.array[:n], c.keys[:n+1]
 	c.Kind, c.Depth = Close, n
+	c.complete()
 }
 
 // Err returns what was wrong with the JSON, if anything was; it is called when Next has returned false.
 func (c *Cursor) Err() error {
-	if c.tok.Err == nil && len(c.start) > 0 {
+	switch {
+	case c.tok.Err != nil:
+		return c.tok.Err
+	case c.err == nil && c.expect != nothing:
 		return io.ErrUnexpectedEOF
 	}
-	return c.tok.Err
+	return c.err
 }
+
+// Spaced reports, once Next has returned false, whether there is white space outside of strings.
+func (c *Cursor) Spaced() bool { return c.spaced || c.end != len(c.src) }
 
 // Key is the name of the field that holds the current value; elements of an array have the array's name. It is nil
 // for the document itself.

@@ -3,6 +3,7 @@ package fhir_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -96,8 +97,12 @@ func TestParametersMustBePrimitive(t *testing.T) {
 
 func FuzzCursorNeverPanicsAndSeesWhatTheStandardLibrarySees(f *testing.F) {
 	f.Add([]byte(`{"a":[1,{"reference":"Patient/1"},null],"b":"\\\"\u00e9"}`))
+	f.Add([]byte(`{"a":[{},"no key",null],"b":{}}`))
 	f.Add([]byte(`[]`))
-	f.Add([]byte(`{"a":`))
+	for _, bad := range []string{`{"a":`, `{"a":1,}`, `[1,]`, `[,1]`, `{"a" 1}`, `{1:2}`, `{"a":1]`, `[1}`, `1 2`, `{}{}`, `{"a":1 "b":2}`, `[1 2]`, `{"a"}`, `,`, ``, ` `,
+		`[1]]`, `{{}}`, `{"a":,}`, `{"a"::1}`, "\"\x01\"", `01`, `1.`, `-`, `"\x"`, `"\u12"`, ` [1 ] `, "{\n}"} {
+		f.Add([]byte(bad))
+	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var c fhir.Cursor
 		strings := 0
@@ -109,14 +114,23 @@ func FuzzCursorNeverPanicsAndSeesWhatTheStandardLibrarySees(f *testing.F) {
 				c.Text()
 			}
 		}
-		if !json.Valid(doc) {
+		if errors.Is(c.Err(), fhir.ErrTooDeep) {
 			return
 		}
+		if valid := json.Valid(doc); valid != (c.Err() == nil) {
+			t.Fatalf("%q: valid is %t, the cursor says %v", doc, valid, c.Err())
+		}
 		if c.Err() != nil {
-			t.Fatalf("valid JSON refused: %v", c.Err())
+			return
+		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, doc); err != nil || c.Spaced() == bytes.Equal(compact.Bytes(), doc) {
+			t.Fatalf("%q: spaced is %t; %v", doc, c.Spaced(), err)
 		}
 		var v any
-		if err := json.NewDecoder(bytes.NewReader(doc)).Decode(&v); err != nil {
+		d := json.NewDecoder(bytes.NewReader(doc))
+		d.UseNumber()
+		if err := d.Decode(&v); err != nil {
 			t.Fatal(err)
 		}
 		if want := count(v); want > strings { // duplicate keys make the library see fewer
