@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -112,7 +113,13 @@ func (i *importCmd) Run(ctx context.Context) error {
 		report, err = i.send(ctx, progress)
 	} else {
 		err = i.withStore(func(store *dataset.Store) (err error) {
-			report, err = store.Import(ctx, i.Paths, source.ImportOptions{Strict: i.Strict, Now: time.Now(), Progress: progress})
+			records := sync.OnceValue(func() *progressbar.ProgressBar { // begins when all is read
+				fmt.Fprintln(os.Stderr)
+				return progressbar.Default(-1, "completing records")
+			})
+			report, err = store.Import(ctx, i.Paths, source.ImportOptions{
+				Strict: i.Strict, Now: time.Now(), Progress: progress, Settled: func(patients int) { _ = records().Set(patients) },
+			})
 			return err
 		})
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/bus"
@@ -29,12 +31,14 @@ const (
 	childEnv = "EHI_BENCH_SERVE"
 	// natsEnv makes it a NATS server on the folder that it names.
 	natsEnv = "EHI_BENCH_NATS"
+	// importEnv makes it import into the data folder that it names, from the folder that importFromEnv names.
+	importEnv, importFromEnv = "EHI_BENCH_IMPORT", "EHI_BENCH_IMPORT_FROM"
 	// profileEnv names a file for the server's CPU profile.
 	profileEnv = "EHI_BENCH_CPUPROFILE"
 )
 
 func TestMain(m *testing.M) {
-	for name, child := range map[string]func(data string) error{childEnv: serve, natsEnv: serveNATS} {
+	for name, child := range map[string]func(data string) error{childEnv: serve, natsEnv: serveNATS, importEnv: importAll} {
 		if data := os.Getenv(name); data != "" {
 			if err := child(data); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -46,19 +50,47 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// profile takes a CPU profile until stop is called, where one is asked for.
+func profile() (stop func(), err error) {
+	path := os.Getenv(profileEnv)
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is cut off does not open
+	}, pprof.StartCPUProfile(f)
+}
+
+// importAll imports as the command does.
+func importAll(data string) error {
+	stop, err := profile()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	store, err := sources.Store(sources.Config{Data: data, Bulk: true})
+	if err != nil {
+		return err
+	}
+	rep, err := store.Import(context.Background(), []string{os.Getenv(importFromEnv)}, source.ImportOptions{Now: time.Now()})
+	if err == nil && rep.Problems > 0 {
+		err = fmt.Errorf("%d problems: %v", rep.Problems, rep.Bad)
+	}
+	return errors.Join(err, store.Close())
+}
+
 // serve runs the server with the defaults of its command line until standard input ends.
 func serve(data string) error {
-	if path := os.Getenv(profileEnv); path != "" {
-		f, err := os.Create(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close() // written by StopCPUProfile, which comes first
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	stop, err := profile()
+	if err != nil {
+		return err
 	}
+	defer stop()
 	cfg, err := node.Defaults()
 	if err != nil {
 		return err
