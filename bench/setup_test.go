@@ -13,6 +13,7 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -139,6 +140,7 @@ func untilParentEnds() { _, _ = os.Stdin.Read(make([]byte, 1)) }
 // process is a server under measurement.
 type process struct {
 	cmd     *exec.Cmd
+	stop    func(b *testing.B) // ends it, once
 	data    string
 	open    *client.Client // without a token
 	client  *client.Client // holds the patient's token
@@ -188,12 +190,17 @@ func (p *process) spawn(b *testing.B, env ...string) string {
 	if err := p.cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
+	wait := sync.OnceValue(func() error {
 		_ = stdin.Close() // the end of its input stops the server
-		if err := p.cmd.Wait(); err != nil {
+		return p.cmd.Wait()
+	})
+	p.stop = func(b *testing.B) {
+		b.Helper()
+		if err := wait(); err != nil {
 			b.Error(err)
 		}
-	})
+	}
+	b.Cleanup(func() { p.stop(b) })
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		b.Fatal(err)
