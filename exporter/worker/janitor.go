@@ -189,14 +189,34 @@ func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func
 }
 
 // Sweep removes files that no record names. Files are listed before their records are read: whatever is seen was preceded by its
-// record, so a record that is absent then is absent for good.
+// record, so a record that is absent then is absent for good. Records are read only where something can be wrong: a hundred thousand kept
+// jobs would else have all of JetStream's blocks in memory.
 func (k *Keeper) Sweep(ctx context.Context) error {
 	var errs []error
 	err := k.Files.Walk(func(id string, stored []files.Stored) error {
-		errs = append(errs, k.sweepJob(ctx, id, stored))
+		if k.doubtful(id, stored) {
+			errs = append(errs, k.sweepJob(ctx, id, stored))
+		}
 		return ctx.Err()
 	})
 	return errors.Join(append(errs, err)...)
+}
+
+// doubtful reports whether some of a job's files may be named by no record: those of a job that is not known or failed, of a task that
+// was attempted more than once, and attachments. Those of a lone attempt whose successor wrote nothing stay until their job goes.
+func (k *Keeper) doubtful(id string, stored []files.Stored) bool {
+	j, known := k.Bus.Jobs.Summary(id)
+	if !known || j.Status == ehi.Failed {
+		return true
+	}
+	attempts := make(map[int]int, 1)
+	for _, s := range stored {
+		if first, seen := attempts[s.Task]; s.Task < 0 || seen && s.Attempt != first {
+			return true
+		}
+		attempts[s.Task] = s.Attempt
+	}
+	return false
 }
 
 func (k *Keeper) sweepJob(ctx context.Context, id string, stored []files.Stored) error {

@@ -89,6 +89,14 @@ func (s *Jobs) Running(lane ehi.Lane, client string) int {
 	return s.index.running[owner{lane, client}]
 }
 
+// Summary returns a job's summary, and whether this process knows the job.
+func (s *Jobs) Summary(id string) (Summary, bool) {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	found, ok := s.index.jobs[id]
+	return found, ok
+}
+
 // bury remembers what this process deleted until the watch has surely caught up.
 func (x *index) bury(id string, rev uint64) {
 	if rev != deletedRev {
