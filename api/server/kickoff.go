@@ -26,9 +26,11 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		if err != nil {
 			return err
 		}
-		if err := s.admit(j); err != nil {
+		release, err := s.admit(j)
+		if err != nil {
 			return err
 		}
+		defer release()
 		if err := s.start(c, j); err != nil {
 			return err
 		}
@@ -55,16 +57,13 @@ func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
 	return err
 }
 
-// admit refuses a client that has too many exports running (BULK-4).
-func (s *Server) admit(j *ehi.Job) error {
+// admit refuses a client that has too many exports running (BULK-4). release is called when the job is there.
+func (s *Server) admit(j *ehi.Job) (release func(), err error) {
 	limit := s.ClientJobs
 	if j.Lane == ehi.Bulk {
 		limit = s.ClientBulkJobs
 	}
-	if n := s.Bus.Jobs.Running(j.Lane, j.ClientID); n >= limit {
-		return ehi.Errorf(ehi.Throttled, "This client has %d exports running; more are taken when some are done or deleted", n)
-	}
-	return nil
+	return s.Bus.Jobs.Admit(j.Lane, j.ClientID, limit)
 }
 
 // newJob makes the job that a request asks for, once it is clear that the token opens what it is about.

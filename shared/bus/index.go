@@ -34,13 +34,13 @@ type owner struct {
 type index struct {
 	mu   sync.RWMutex
 	jobs map[string]Summary
-	// running counts the requested jobs of each client and lane.
-	running map[owner]int
-	gone    map[string]time.Time // deleted by this process: late watch messages are ignored until then
+	// running counts the requested jobs of each client and lane, admitted those that are about to be created.
+	running, admitted map[owner]int
+	gone              map[string]time.Time // deleted by this process: late watch messages are ignored until then
 }
 
 func newIndex() *index {
-	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, gone: map[string]time.Time{}}
+	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, admitted: map[owner]int{}, gone: map[string]time.Time{}}
 }
 
 // apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
@@ -73,20 +73,34 @@ func (x *index) apply(id string, c cached) bool {
 	return true
 }
 
+// ran counts a job that runs or does not any more.
 func (x *index) ran(o owner, n int) {
-	if o == (owner{}) {
-		return
-	}
-	if x.running[o] += n; x.running[o] == 0 {
-		delete(x.running, o)
+	if o != (owner{}) {
+		count(x.running, o, n)
 	}
 }
 
-// Running is how many jobs of a client are queued or running in a lane.
-func (s *Jobs) Running(lane ehi.Lane, client string) int {
-	s.index.mu.RLock()
-	defer s.index.mu.RUnlock()
-	return s.index.running[owner{lane, client}]
+func count(of map[owner]int, o owner, n int) {
+	if of[o] += n; of[o] == 0 {
+		delete(of, o)
+	}
+}
+
+// Admit keeps a place for one more job of a client, until release is called: when it is created, or will not be. Errors: ehi.Throttled
+// where limit of them are queued or running in the lane. What other processes admit at the same moment is not counted.
+func (s *Jobs) Admit(lane ehi.Lane, client string, limit int) (release func(), err error) {
+	x, o := s.index, owner{lane, client}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n := x.running[o] + x.admitted[o]; n >= limit {
+		return nil, ehi.Errorf(ehi.Throttled, "This client has %d exports running; more are taken when some are done or deleted", n)
+	}
+	count(x.admitted, o, 1)
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		count(x.admitted, o, -1)
+	}, nil
 }
 
 // Summary returns a job's summary, and whether this process knows the job.

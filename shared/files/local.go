@@ -26,7 +26,7 @@ type Extent struct {
 const Folder = "exports"
 
 // DefaultSpillBytes is the size from which an output gets a file of its own.
-const DefaultSpillBytes = 1 << 20
+const DefaultSpillBytes = 512 << 10
 
 // Config sets up a Local store.
 type Config struct {

@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+// BULK-4 and DESIGN section 4, memory is bounded: of a thousand exports that are asked for at once each is taken and right, or refused by
+// 429 or 503 with Retry-After and gone without a trace. Afterwards the process is as it was before.
+func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
+	const most = 50
+	limits := map[string]func(*node.Config){
+		"429": func(c *node.Config) { c.ClientJobs = most },
+		"503": func(c *node.Config) { c.MaxQueue = most },
+	}
+	for status, limit := range limits {
+		t.Run(status, func(t *testing.T) {
+			cfg := config()
+			cfg.Workers = 2
+			limit(&cfg)
+			var door sync.RWMutex
+			w := start(t, t.TempDir(), cfg, node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+			p := w.demoPatient()
+			pat := w.patient(p)
+			first := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+			want := w.contents(pat, w.manifest(pat, first))
+			if len(want) < 20 {
+				t.Fatalf("an export of %d files", len(want))
+			}
+			if err := pat.Delete(t.Context(), first.StatusURL); err != nil {
+				t.Fatal(err)
+			}
+			w.open.Close()
+			goroutines, heap := census(), liveHeap()
+
+			door.Lock() // none is finished before the last is asked for
+			taken := w.rush(pat, p, 1000, status)
+			door.Unlock()
+			if len(taken) < most || len(taken) > most+cfg.Workers {
+				t.Errorf("%d of 1,000 exports were taken, where %d may run", len(taken), most)
+			}
+			w.checkAndDelete(pat, taken, want)
+
+			if left := w.node.Bus.Jobs.List(func(bus.Summary) bool { return true }); len(left) != 0 {
+				t.Errorf("%d jobs are left of those that were deleted or refused", len(left))
+			}
+			w.open.Close()
+			for deadline := time.Now().Add(20 * time.Second); census() > goroutines; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d goroutines before, %d after", goroutines, census())
+				}
+			}
+			if grown := liveHeap() - heap; grown > 64<<20 { // JetStream keeps its latest blocks for some seconds
+				t.Errorf("%d bytes more are alive than before", grown)
+			}
+		})
+	}
+}
+
+// closable is a source that opens no record while its door is closed.
+type closable struct {
+	source.Source
+	door *sync.RWMutex
+}
+
+func (c closable) Open(ctx context.Context, patient string) (source.Record, error) {
+	c.door.RLock()
+	defer c.door.RUnlock()
+	return c.Source.Open(ctx, patient)
+}
+
+// rush kicks n exports off at once. Who is refused must be refused in the right way.
+func (w *world) rush(c *client.Client, patient string, n int, status string) (taken []client.Job) {
+	w.t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			j, err := c.KickOff(w.t.Context(), "/no-form/auto-approve", patient, nil)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				taken = append(taken, j)
+				return
+			}
+			refusal, ok := errors.AsType[*client.Error](err)
+			if !ok {
+				w.t.Error(err)
+				return
+			}
+			seconds, err := strconv.Atoi(refusal.Header.Get("Retry-After"))
+			if strconv.Itoa(refusal.Status) != status || err != nil || seconds < 1 || !strings.Contains(string(refusal.Body), "OperationOutcome") {
+				w.t.Errorf("refused by %d, Retry-After %q: %s", refusal.Status, refusal.Header.Get("Retry-After"), refusal.Body)
+			}
+		})
+	}
+	wg.Wait()
+	return taken
+}
+
+// checkAndDelete waits for exports, compares them with what one of them should be, and deletes them.
+func (w *world) checkAndDelete(c *client.Client, jobs []client.Job, want []string) {
+	w.t.Helper()
+	for _, j := range jobs {
+		if got := w.contents(c, w.manifest(c, j)); !slices.Equal(got, want) {
+			w.t.Errorf("the export of job %s differs from the first", j.ID)
+		}
+		if err := c.Delete(w.t.Context(), j.StatusURL); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// contents reads the files of an export as they are.
+func (w *world) contents(c *client.Client, m *ehi.Manifest) (files []string) {
+	w.t.Helper()
+	for _, e := range m.Output {
+		data, err := c.Download(w.t.Context(), e.URL)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		files = append(files, string(data))
+	}
+	return files
+}
+
+// census counts the goroutines but for fasthttp's idle workers, which wait some seconds for another connection.
+func census() (n int) {
+	stacks := make([]byte, 16<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if !strings.Contains(stack, "fasthttp.(*workerPool)") {
+			n++
+		}
+	}
+	return n
+}
+
+func liveHeap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
