@@ -5,16 +5,22 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
@@ -172,27 +178,14 @@ func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{WrapSource: func(s source.Source) source.Source {
 		return heldBack{s, s.(source.Importer), gate}
 	}})
-	load := func(lines string) {
-		t.Helper()
-		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import", strings.NewReader(lines), "Content-Type", "application/fhir+ndjson")
-		if err != nil || a.Status != 200 {
-			t.Fatalf("import: %+v, %v", a, err)
-		}
-	}
-	load(record("early", 5))
+	w.load(record("early", 5))
 	c := w.service("system/*.rs")
 	j, err := c.Start(t.Context(), http.MethodGet, "/fhir/$export", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for tasks := 0; tasks == 0; { // until it is planned, which is when the store is frozen
-		job, err := w.node.Bus.Jobs.Get(t.Context(), j.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tasks = job.Tasks
-	}
-	load(record("late", 5) + `{"resourceType":"Observation","id":"early-0","status":"amended","subject":{"reference":"Patient/early"}}` + "\n")
+	w.planned(j.ID)
+	w.load(record("late", 5) + `{"resourceType":"Observation","id":"early-0","status":"amended","subject":{"reference":"Patient/early"}}` + "\n")
 	close(gate)
 	m := w.manifest(c, j)
 	got, _ := w.download(c, m)
@@ -206,4 +199,74 @@ func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 	if !at(t, m.TransactionTime).Before(at(t, later.TransactionTime)) {
 		t.Errorf("transactionTime %s, then %s", m.TransactionTime, later.TransactionTime)
 	}
+}
+
+// A frozen population that is lost while its job runs is frozen anew: all that the manifest's transactionTime promises is there.
+func TestALostFrozenPopulationIsFrozenAnew(t *testing.T) {
+	data := t.TempDir()
+	var id string
+	var frozen time.Time
+	t.Run("planned, and stopped before its first task", func(t *testing.T) {
+		w := start(t, data, config(), node.Options{WrapSource: func(s source.Source) source.Source {
+			return heldBack{s, s.(source.Importer), nil}
+		}})
+		w.load(record("early", 5))
+		j, err := w.service("system/*.rs").Start(t.Context(), http.MethodGet, "/fhir/$export", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, frozen = j.ID, w.planned(j.ID).TransactionTime
+	})
+	dir := filepath.Join(data, dataset.Folder+".frozen", id)
+	if _, err := os.Stat(dir); err != nil {
+		t.Fatalf("the population is not frozen: %v", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, data, config(), node.Options{})
+	c := w.service("system/*.rs")
+	m := w.manifest(c, client.Job{ID: id, StatusURL: w.node.URL + "/jobs/" + id + "/status"})
+	got, _ := w.download(c, m)
+	for _, key := range []string{"Patient/early", "Observation/early-0", "Observation/early-4"} {
+		if got[key] == nil {
+			t.Errorf("%s is not in the export", key)
+		}
+	}
+	if !at(t, m.TransactionTime).Equal(frozen.Truncate(time.Millisecond)) {
+		t.Errorf("transactionTime %s, planned at %s", m.TransactionTime, frozen)
+	}
+	for end := time.Now().Add(10 * time.Second); ; {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("what was frozen anew stays")
+		}
+	}
+}
+
+// load imports NDJSON through the server.
+func (w *world) load(lines string) {
+	w.t.Helper()
+	a, err := w.admin.Do(w.t.Context(), http.MethodPost, "/admin/import", strings.NewReader(lines), "Content-Type", "application/fhir+ndjson")
+	if err != nil || a.Status != 200 {
+		w.t.Fatalf("import: %+v, %v", a, err)
+	}
+}
+
+// planned waits until a population's job is planned, which is when the store is frozen.
+func (w *world) planned(id string) *ehi.Job {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		job, err := w.node.Bus.Jobs.Get(w.t.Context(), id)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if job.Tasks > 0 {
+			return job
+		}
+	}
+	w.t.Fatal("the export is not planned")
+	return nil
 }
