@@ -63,7 +63,7 @@ func (c common) withStore(f func(*dataset.Store) error) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	var c cli
 	k := kong.Parse(&c, kong.Name("api"), kong.Description("EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)))

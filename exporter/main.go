@@ -38,6 +38,7 @@ type cli struct {
 	MaxDeliver     int           `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue       int64         `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
 	FileTTL        time.Duration `help:"As the server's." default:"24h" env:"EHI_FILE_TTL"`
+	Drain          time.Duration `help:"As the server's." default:"20s" env:"EHI_DRAIN"`
 	SensitiveTable string        `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	LogFormat      string        `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
 	LogLevel       slog.Level    `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
@@ -45,7 +46,7 @@ type cli struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	var c cli
 	k := kong.Parse(&c, kong.Name("exporter"), kong.Description("EHI export worker"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
@@ -81,6 +82,6 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
 	return worker.New(worker.Config{
 		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
-		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL,
+		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL, Drain: c.Drain,
 	}).Run(ctx)
 }

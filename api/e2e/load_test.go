@@ -70,6 +70,53 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 	}
 }
 
+// A server that is told to stop is not ready and refuses kick-offs, answers everything else, and lets a running export end.
+func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
+	data := t.TempDir()
+	var j client.Job
+	var patient string
+	t.Run("stopped", func(t *testing.T) {
+		cfg := config()
+		cfg.Drain = time.Minute
+		var door sync.RWMutex
+		w := start(t, data, cfg, node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+		patient = w.demoPatient()
+		pat := w.patient(patient)
+		door.Lock()
+		defer door.Unlock()
+		j = w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+		w.until("the export runs", func() bool {
+			_, taken, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0)
+			return taken && err == nil
+		})
+		w.stop()
+		w.until("the server is not ready", func() bool { return w.do(w.open, "GET", "/readyz").Status == 503 })
+		refusal := w.do(pat, "POST", "/no-form/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
+		w.wantOutcome(refusal, 503, "being stopped")
+		if refusal.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		w.want(w.do(pat, "GET", j.StatusURL), 202, "")
+	})
+	w := start(t, data, config(), node.Options{})
+	if job := w.wait(j.ID, ehi.Approved); len(job.Counts) == 0 {
+		t.Errorf("the job counts nothing: %+v", job)
+	}
+	if task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0); err != nil || task.Attempt != 1 {
+		t.Errorf("task %+v, %v", task, err)
+	}
+}
+
+// until waits for a condition.
+func (w *world) until(what string, holds func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !holds(); {
+		if time.Now().After(end) {
+			w.t.Fatalf("20 s, and still not so: %s", what)
+		}
+	}
+}
+
 // closable is a source that opens no record while its door is closed.
 type closable struct {
 	source.Source

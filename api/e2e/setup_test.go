@@ -47,6 +47,7 @@ type world struct {
 	open  *client.Client // nobody in particular
 	admin *client.Client
 	data  string
+	stop  func() // as a signal does
 }
 
 // start runs a server on a data folder until the test ends.
@@ -59,7 +60,7 @@ func start(t *testing.T, data string, cfg node.Config, opts node.Options) *world
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	w := &world{t: t, node: n, open: client.New(n.URL), data: data}
+	w := &world{t: t, node: n, open: client.New(n.URL), data: data, stop: cancel}
 	t.Cleanup(func() {
 		w.open.Close()
 		cancel()

@@ -51,6 +51,7 @@ type Config struct {
 	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
 	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
+	Drain              time.Duration   `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN"`
 	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
 	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
 	AttachmentsPerCall int             `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
@@ -211,6 +212,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: worker.Name(),
 			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, BulkYield: n.cfg.BulkYield, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
+			Drain: n.cfg.Drain,
 		})
 	}
 	return nil
@@ -221,18 +223,23 @@ func (n *Node) Patients(ctx context.Context, limit int) ([]ehi.Patient, error) {
 	return n.source.Patients(ctx, limit)
 }
 
-// Run serves until ctx ends, then stops taking requests, hands running exports back and returns.
+// Run serves until ctx ends. Then it is not ready any more and takes no kick-off; running exports end or are handed back while their
+// clients can still ask; then it stops taking requests, and returns.
 func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(n.ln) })
-	group.Go(func() error {
-		<-ctx.Done()
-		return n.server.Shutdown(shutdownTime)
-	})
 	group.Go(func() error { return n.Keeper.Run(ctx) })
-	if n.workers != nil {
-		group.Go(func() error { return n.workers.Run(ctx) })
-	}
+	group.Go(func() error {
+		context.AfterFunc(ctx, n.server.Drain)
+		var err error
+		if n.workers != nil {
+			err = n.workers.Run(ctx)
+		}
+		if err == nil {
+			<-ctx.Done()
+		}
+		return errors.Join(err, n.server.Shutdown(shutdownTime))
+	})
 	n.log.Info("serving", "url", n.URL)
 	return group.Wait()
 }

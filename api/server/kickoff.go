@@ -22,6 +22,9 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		if err := negotiate(c); err != nil {
 			return err
 		}
+		if s.draining.Load() {
+			return errDraining
+		}
 		j, err := s.newJob(c, level, op)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -72,6 +73,7 @@ type Server struct {
 	admins   *session.Store
 	progress *progressBook
 	polls    *pollBook
+	draining atomic.Bool
 }
 
 // Limits of requests.
@@ -121,6 +123,12 @@ func New(c Config, d Deps) (*Server, error) {
 
 // Serve answers requests on ln until Shutdown.
 func (s *Server) Serve(ln net.Listener) error { return s.app.Listener(ln) }
+
+// Drain makes the server say that it is not ready, and refuse kick-offs; everything else is answered as before.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// errDraining is the answer to a kick-off that comes when the process is being stopped.
+var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try again in a moment")
 
 // Shutdown stops taking requests and waits for those under way, for at most d.
 func (s *Server) Shutdown(d time.Duration) error { return s.app.ShutdownWithTimeout(d) }

@@ -44,6 +44,8 @@ type Config struct {
 	RetryAfter time.Duration
 	// FileTTL is how long the files of an automatically approved job are kept. Default 24 h.
 	FileTTL time.Duration
+	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed back at once.
+	Drain time.Duration
 }
 
 // Pool is the workers of one process.
@@ -96,8 +98,11 @@ func New(c Config) *Pool {
 	return &Pool{Config: c, running: map[*run]string{}}
 }
 
-// Run works until ctx ends, and returns when all of its goroutines have. What was in hand then is handed back.
+// Run takes commands until ctx ends, and returns when all of its goroutines have. Exports that run then have Drain to end; what is in
+// hand after that is handed back.
 func (p *Pool) Run(ctx context.Context) error {
+	runs, cut := p.drained(ctx)
+	defer cut()
 	p.thawEnded(ctx)
 	stop, err := p.Bus.OnCancel(p.cancel)
 	if err != nil {
@@ -109,12 +114,22 @@ func (p *Pool) Run(ctx context.Context) error {
 		workers.Add(float64(n))
 		defer workers.Sub(float64(n))
 		for range n {
-			wg.Go(func() { p.work(ctx, lane) })
+			wg.Go(func() { p.work(ctx, runs, lane) })
 		}
 	}
 	wg.Go(func() { every(ctx, thawEvery, func() { p.thawEnded(ctx) }) })
 	wg.Wait()
 	return stop()
+}
+
+// drained returns a context that ends Drain after ctx has, or when cut is called.
+func (p *Pool) drained(ctx context.Context) (runs context.Context, cut func()) {
+	runs, cut = context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		pause(runs, p.Drain)
+		cut()
+	})
+	return runs, cut
 }
 
 // thawEvery is the pause between two looks for frozen populations whose job has ended elsewhere.
@@ -137,8 +152,8 @@ func (p *Pool) thawEnded(ctx context.Context) {
 	}
 }
 
-// work takes one command of a lane after the other.
-func (p *Pool) work(ctx context.Context, lane ehi.Lane) {
+// work takes one command of a lane after the other until ctx ends; what it runs may go on until runs does.
+func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	busy := telemetry.WorkersBusy.WithLabelValues(string(lane))
 	for ctx.Err() == nil {
 		d, err := p.Bus.Next(ctx, lane)
@@ -153,7 +168,7 @@ func (p *Pool) work(ctx context.Context, lane ehi.Lane) {
 		if lane == ehi.Interactive {
 			p.patients.enter()
 		}
-		p.deliver(ctx, d)
+		p.deliver(runs, d)
 		if lane == ehi.Interactive {
 			p.patients.leave()
 		}

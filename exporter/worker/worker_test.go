@@ -67,13 +67,19 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // work runs a pool until the test ends, or stop is called.
 func (h *house) work(s source.Source, name string) (stop func()) {
 	h.t.Helper()
+	return h.workAndDrain(s, name, 0)
+}
+
+// workAndDrain runs a pool whose exports may go on for so long when it is stopped.
+func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) (stop func()) {
+	h.t.Helper()
 	rules, err := release.RulesFromFile("")
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: quiet(), Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond})
+	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: quiet(), Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond, Drain: drain})
 	go func() { done <- pool.Run(ctx) }()
 	var once bool
 	stop = func() {
@@ -221,6 +227,54 @@ func TestAStoppedWorkersExportGoesToAnother(t *testing.T) {
 	if err != nil || task.Worker != "second" || task.Attempt != 2 || len(h.stored("a")) != 1 {
 		t.Errorf("task %+v, %v, stored %+v", task, err, h.stored("a"))
 	}
+}
+
+// A worker that is stopped ends what it runs, as far as it is given time, and takes nothing new.
+func TestAStoppedWorkerEndsItsExport(t *testing.T) {
+	h := newHouse(t)
+	waiting := &door{Source: h.source, reached: make(chan struct{}, 10), open: make(chan struct{})}
+	stop := h.workAndDrain(waiting, "first", time.Minute)
+	h.request("a", true)
+	h.request("b", true)
+	<-waiting.reached
+	<-waiting.reached
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	h.request("c", true)
+	select {
+	case <-waiting.reached:
+		t.Error("a command was taken after the stop")
+	case <-stopped:
+		t.Error("the pool did not wait for its exports")
+	case <-time.After(4 * h.bus.AckWait()): // the heartbeat goes on meanwhile
+	}
+	close(waiting.open)
+	<-stopped
+	for _, id := range []string{"a", "b"} {
+		task, _, err := h.bus.Tasks.Get(t.Context(), id, 0)
+		if err != nil || task.Worker != "first" || task.Attempt != 1 || !task.Committed {
+			t.Errorf("task %+v, %v", task, err)
+		}
+	}
+	if j, err := h.bus.Jobs.Get(t.Context(), "c"); err != nil || j.Status != ehi.Requested {
+		t.Errorf("job %+v, %v", j, err)
+	}
+}
+
+// door is a source whose records say that they are asked for, and are opened once the door is.
+type door struct {
+	source.Source
+	reached, open chan struct{}
+}
+
+func (d *door) Open(ctx context.Context, patient string) (source.Record, error) {
+	d.reached <- struct{}{}
+	select {
+	case <-d.open:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return d.Source.Open(ctx, patient)
 }
 
 // gate is a source whose scans say that they have begun, and then wait for their context.
