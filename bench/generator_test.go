@@ -13,9 +13,9 @@ func BenchmarkGenerator(b *testing.B) {
 		name string
 		synthetic.Config
 	}{
-		{"natural", synthetic.Config{Seed: 1, Resources: 1000}},
-		{"600", synthetic.Config{Seed: 1, Resources: 1000, Size: 600}},
-		{"4096", synthetic.Config{Seed: 1, Resources: 1000, Size: 4096}},
+		{"natural", synthetic.Config{Seed: seed(b), Resources: 1000}},
+		{"600", synthetic.Config{Seed: seed(b), Resources: 1000, Size: 600}},
+		{"4096", synthetic.Config{Seed: seed(b), Resources: 1000, Size: 4096}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			g := synthetic.NewGenerator(c.Config)

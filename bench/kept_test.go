@@ -33,7 +33,7 @@ func jobCount(b *testing.B) int {
 // the administrator's list while they are worked off, afterwards, and after a restart. An operation is a page. rss-MB is the most
 // memory that the process took up to then.
 func BenchmarkKeptJobs(b *testing.B) {
-	made := synthetic.Config{Patients: 100, Resources: 20, Seed: 1}
+	made := synthetic.Config{Patients: 100, Resources: 20, Seed: seed(b)}
 	env := []string{fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,resources=%d,seed=%d", made.Patients, made.Resources, made.Seed),
 		"EHI_CLIENT_JOBS=100000000", "EHI_MAX_QUEUE=100000000"}
 	p := startOn(b, b.TempDir(), env...)

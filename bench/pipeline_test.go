@@ -127,7 +127,7 @@ func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int6
 		total += int64(m)
 		return err
 	}
-	g := synthetic.NewGenerator(synthetic.Config{Seed: 1})
+	g := synthetic.NewGenerator(synthetic.Config{Seed: seed(b)})
 	for k := 0; total < bytesWanted; k++ {
 		if err := g.Patient(k, put); err != nil {
 			b.Fatal(err)

@@ -28,7 +28,7 @@ func populate(b *testing.B, data string, bytes int64) map[string]int64 {
 		b.Fatal(err)
 	}
 	defer store.Close() // what counts was flushed by Generate
-	if err := store.Generate(b.Context(), synthetic.Config{Patients: int(max(2, bytes/patientBytes)), Seed: 1}, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(b.Context(), synthetic.Config{Patients: int(max(2, bytes/patientBytes)), Seed: seed(b)}, time.Now(), func(int, int) {}); err != nil {
 		b.Fatal(err)
 	}
 	counts, err := store.Counts(b.Context())
@@ -178,7 +178,7 @@ func BenchmarkPopulationStored(b *testing.B) {
 func BenchmarkPopulationSynthetic(b *testing.B) {
 	for name, options := range map[string]string{"600": ",size=600", "natural": ""} {
 		b.Run(name, func(b *testing.B) {
-			p := startOn(b, b.TempDir(), fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,seed=1%s", max(2, 4*size(b)/patientBytes), options))
+			p := startOn(b, b.TempDir(), fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,seed=%d%s", max(2, 4*size(b)/patientBytes), seed(b), options))
 			c := p.service(b)
 			var runs []population
 			for b.Loop() {

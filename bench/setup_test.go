@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -36,7 +37,26 @@ const (
 	importEnv, importFromEnv = "EHI_BENCH_IMPORT", "EHI_BENCH_IMPORT_FROM"
 	// profileEnv names a file for the server's CPU profile.
 	profileEnv = "EHI_BENCH_CPUPROFILE"
+	// seedEnv sets what the records are drawn by, so that a run can be repeated.
+	seedEnv = "EHI_BENCH_SEED"
 )
+
+// drawn is what the records of this run are drawn by, unless seedEnv is set: nothing can be prepared for them.
+var drawn = rand.Uint64N(1_000_000)
+
+// seed is what synthetic records are drawn by.
+func seed(b *testing.B) uint64 {
+	b.Helper()
+	s := os.Getenv(seedEnv)
+	if s == "" {
+		return drawn
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		b.Fatalf("%s: %v", seedEnv, err)
+	}
+	return n
+}
 
 func TestMain(m *testing.M) {
 	for name, child := range map[string]func(data string) error{childEnv: serve, natsEnv: serveNATS, importEnv: importAll} {
@@ -47,6 +67,9 @@ func TestMain(m *testing.M) {
 			}
 			return
 		}
+	}
+	if os.Getenv(seedEnv) == "" {
+		fmt.Fprintf(os.Stderr, "records as of %s=%d\n", seedEnv, drawn)
 	}
 	os.Exit(m.Run())
 }
@@ -231,6 +254,9 @@ func (p *process) service(b *testing.B) *client.Client {
 	return c
 }
 
+// candidates is among how many patients the one of about 600 resources is looked for.
+const candidates = 30
+
 // generate fills a store and returns the patient whose record is nearest to 600 resources.
 func generate(b *testing.B, data string) string {
 	b.Helper()
@@ -239,10 +265,10 @@ func generate(b *testing.B, data string) string {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	if err := store.Generate(b.Context(), synthetic.Config{Patients: 10, Seed: 1}, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(b.Context(), synthetic.Config{Patients: candidates, Seed: seed(b)}, time.Now(), func(int, int) {}); err != nil {
 		b.Fatal(err)
 	}
-	list, err := store.Patients(b.Context(), 10)
+	list, err := store.Patients(b.Context(), candidates)
 	if err != nil {
 		b.Fatal(err)
 	}
