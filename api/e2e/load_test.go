@@ -107,6 +107,37 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 	}
 }
 
+// Without space for exports the server is not ready and refuses kick-offs; what is exported already is there all the same.
+func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
+	data := t.TempDir()
+	var j client.Job
+	var token, patient string
+	t.Run("with space", func(t *testing.T) {
+		w := start(t, data, config(), node.Options{})
+		patient = w.demoPatient()
+		pat := w.patient(patient)
+		token, j = pat.Token, w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+		w.wait(j.ID, ehi.Approved)
+	})
+	cfg := config()
+	cfg.MinFreeBytes = 1 << 62
+	w := start(t, data, cfg, node.Options{})
+	pat := w.open.WithToken(token)
+	w.want(w.do(w.open, "GET", "/readyz"), 503, "")
+	refusal := w.do(pat, "POST", "/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
+	w.wantOutcome(refusal, 503, "The disk is full")
+	if refusal.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	j.StatusURL = w.node.URL + "/jobs/" + j.ID + "/status"
+	if got := w.contents(pat, w.manifest(pat, j)); len(got) < 20 {
+		t.Errorf("%d files can be read", len(got))
+	}
+	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+		t.Error(err)
+	}
+}
+
 // until waits for a condition.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()

@@ -49,6 +49,7 @@ type Config struct {
 	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
 	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
+	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES"`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
 	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
 	Drain              time.Duration   `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN"`
@@ -197,7 +198,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
-		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks,
+		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log})
 	if err != nil {

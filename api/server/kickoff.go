@@ -22,8 +22,8 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		if err := negotiate(c); err != nil {
 			return err
 		}
-		if s.draining.Load() {
-			return errDraining
+		if err := s.able(); err != nil {
+			return err
 		}
 		j, err := s.newJob(c, level, op)
 		if err != nil {
@@ -44,6 +44,20 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		return outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
 	}
 }
+
+// able refuses kick-offs while the process is being stopped, or could not store what is exported.
+func (s *Server) able() error {
+	if s.draining.Load() {
+		return errDraining
+	}
+	free, err := s.Files.Free()
+	if err == nil && free < s.MinFreeBytes {
+		err = errNoSpace
+	}
+	return err
+}
+
+var errNoSpace = ehi.Errorf(ehi.Transient, "The disk is full; exports are taken when there is space again")
 
 // start stores the job and, where no form comes before, queues its export.
 func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {

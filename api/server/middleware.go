@@ -248,10 +248,7 @@ func adminOf(c *fiber.Ctx) string { name, _ := c.Locals(adminKey).(string); retu
 
 // ready asks NATS, the record store and the disk (readiness).
 func (s *Server) ready(c *fiber.Ctx) bool {
-	if s.draining.Load() {
-		return false
-	}
-	err := errors.Join(s.Bus.Check(c.Context()), s.Source.Check(c.Context()), s.Files.Check())
+	err := errors.Join(s.able(), s.Bus.Check(c.Context()), s.Source.Check(c.Context()), s.Files.Check())
 	if err != nil {
 		s.Log.Warn("not ready", "err", err)
 	}

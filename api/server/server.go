@@ -46,6 +46,8 @@ type Config struct {
 	ClientJobs, ClientBulkJobs int
 	// PollBurst is how many status requests about one job are free at any moment; 0 sets no limit (BULK-4).
 	PollBurst int
+	// MinFreeBytes is the space on the exports' disk below which kick-offs are answered 503.
+	MinFreeBytes int64
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
 	// Compression is how the files of exports are stored whose kick-off does not say.

@@ -188,7 +188,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	log := p.Log.With("job", d.Job, "task", d.Task, "delivery", d.Number)
 	runCtx, end := p.begin(ctx, d)
-	err := p.run(runCtx, d)
+	err := p.runWithSpace(runCtx, log, d)
 	cause := context.Cause(runCtx)
 	end()
 	stopping := ctx.Err() != nil
@@ -221,6 +221,24 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	}
 	if err := d.Done(); err != nil {
 		log.Error("acknowledge the command", "err", err)
+	}
+}
+
+// runWithSpace runs a command, and runs it anew where the disk was full and has space again: that is nobody's failure, and no reason
+// to give a job up. The command stays in this worker's hands meanwhile.
+func (p *Pool) runWithSpace(ctx context.Context, log *slog.Logger, d *bus.Delivery) error {
+	for {
+		err := p.run(ctx, d)
+		if !files.IsFull(err) {
+			return err
+		}
+		telemetry.DiskFull.Inc()
+		log.Error("the disk is full: the export waits for space", "err", err)
+		for full := true; full; full = files.IsFull(p.Files.Check()) {
+			if pause(ctx, p.RetryAfter); ctx.Err() != nil {
+				return err
+			}
+		}
 	}
 }
 

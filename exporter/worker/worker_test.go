@@ -3,8 +3,10 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -259,6 +261,31 @@ func TestAStoppedWorkerEndsItsExport(t *testing.T) {
 	if j, err := h.bus.Jobs.Get(t.Context(), "c"); err != nil || j.Status != ehi.Requested {
 		t.Errorf("job %+v, %v", j, err)
 	}
+}
+
+// A full disk costs a job none of its attempts at delivery: MaxDeliver is 3 here, and the disk is full seven times.
+func TestAnExportWaitsWhileTheDiskIsFull(t *testing.T) {
+	h := newHouse(t)
+	h.work(&full{Source: h.source, times: 7}, "w")
+	h.request("a", true)
+	h.await("a", ehi.Retrieved)
+	task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+	if err != nil || task.Attempt != 8 || len(h.stored("a")) != 1 {
+		t.Errorf("task %+v, %v, stored %+v", task, err, h.stored("a"))
+	}
+}
+
+// full is a source that fails as a full disk does, so many times.
+type full struct {
+	source.Source
+	times int
+}
+
+func (f *full) Open(ctx context.Context, patient string) (source.Record, error) {
+	if f.times--; f.times >= 0 {
+		return nil, &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+	}
+	return f.Source.Open(ctx, patient)
 }
 
 // door is a source whose records say that they are asked for, and are opened once the door is.

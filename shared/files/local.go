@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Extent says where the store keeps one output: Length bytes at Offset of Object.
@@ -208,6 +209,9 @@ func (l *Local) Check() error {
 	_, err = f.WriteString("ok")
 	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
 }
+
+// IsFull tells an error that is due to a full disk, or a quota, from others.
+func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // ErrTooLarge is returned by PutAttachment for content over its limit; nothing is kept of it.
 var ErrTooLarge = errors.New("the file is larger than its limit")

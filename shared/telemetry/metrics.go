@@ -33,6 +33,8 @@ var (
 	JobsEnded = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "ehi_jobs_ended_total", Help: "Export jobs that reached a status that ends the server's work, by that status."},
 		[]string{"status"})
+	DiskFull = factory.NewCounter(prometheus.CounterOpts{
+		Name: "ehi_disk_full_total", Help: "Exports that had to wait because the disk was full."})
 	Jobs = factory.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ehi_jobs", Help: "Export jobs kept, by status."}, []string{"status"})
 	JobSeconds = factory.NewHistogramVec(prometheus.HistogramOpts{
