@@ -165,13 +165,13 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 			continue
 		}
 		busy.Inc()
-		if lane == ehi.Interactive {
-			p.patients.enter()
+		enter, leave := p.patients.enter, p.patients.leave
+		if lane == ehi.Bulk {
+			enter, leave = frugal.enter, frugal.leave
 		}
+		enter()
 		p.deliver(runs, d)
-		if lane == ehi.Interactive {
-			p.patients.leave()
-		}
+		leave()
 		busy.Dec()
 	}
 }
