@@ -58,11 +58,7 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 				t.Errorf("%d jobs are left of those that were deleted or refused", len(left))
 			}
 			w.open.Close()
-			for deadline := time.Now().Add(20 * time.Second); census() > goroutines; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("%d goroutines before, %d after", goroutines, census())
-				}
-			}
+			w.until("no goroutine is left of the rush", func() bool { return census() <= goroutines })
 			if grown := liveHeap() - heap; grown > 64<<20 { // JetStream keeps its latest blocks for some seconds
 				t.Errorf("%d bytes more are alive than before", grown)
 			}
