@@ -74,7 +74,7 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, AckWait: c.AckWait, MaxQueue: c.MaxQueue})
+	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
 	if err != nil {
 		return fmt.Errorf("join %s: %w", c.NATS, err)
 	}

@@ -161,7 +161,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
-		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
+		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue, Log: n.log,
 	})
 	return err
 }

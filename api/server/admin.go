@@ -153,7 +153,7 @@ func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
 }
 
 func (s *Server) handleAdminJob(c *fiber.Ctx) error {
-	j, err := s.job(c)
+	j, err := s.jobRecord(c)
 	return s.sendJob(c, j, err)
 }
 
@@ -166,7 +166,7 @@ func (s *Server) handleReject(c *fiber.Ctx) error {
 }
 
 func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
-	if _, err := s.job(c); err != nil {
+	if _, err := s.jobRecord(c); err != nil {
 		return err
 	}
 	j, err := s.Bus.Jobs.Update(c.Context(), c.Params("id"), change)
@@ -177,7 +177,7 @@ func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
 }
 
 func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
-	j, err := s.job(c)
+	j, err := s.jobRecord(c)
 	if err != nil {
 		return err
 	}
@@ -187,12 +187,15 @@ func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"message": "Export deleted"})
 }
 
+// maxAttachmentName is the longest name of a document, in bytes.
+const maxAttachmentName = 90
+
 // maxAttachments bounds the attachments of one job, so that its record stays small.
 const maxAttachments = 100
 
 // handleAddFiles stores documents beside an export (EHI-11). The upload is streamed to the disk part by part.
 func (s *Server) handleAddFiles(c *fiber.Ctx) error {
-	j, err := s.job(c)
+	j, err := s.jobRecord(c)
 	if err != nil {
 		return err
 	}
@@ -207,12 +210,13 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	if err == nil && len(added) == 0 {
 		err = errNoAttachments
 	}
+	id := j.ID
 	if err == nil {
-		j, err = s.listAttachments(c, j.ID, added)
+		j, err = s.listAttachments(c, id, added)
 	}
-	if err != nil {
+	if err != nil && !bus.IsAway(err) { // where NATS did not answer, the job may list them: then the janitor sees to it
 		for _, a := range added {
-			err = errors.Join(err, s.Files.RemoveAttachment(j.ID, a.Name))
+			err = errors.Join(err, s.Files.RemoveAttachment(id, a.Object))
 		}
 	}
 	return s.sendJob(c, j, err)
@@ -256,7 +260,7 @@ func (s *Server) storePart(job, name string, part *multipart.Part) (ehi.Attachme
 		return ehi.Attachment{}, ehi.Errorf(ehi.Invalid, "The upload cannot be read")
 	}
 	a := ehi.Attachment{Name: name, ContentType: sniff(head[:n], name), CreatedAt: now().Truncate(time.Millisecond)}
-	a.Size, a.SHA1, err = s.Files.PutAttachment(job, name, io.MultiReader(strings.NewReader(string(head[:n])), part), s.AttachmentBytes)
+	a.Object, a.Size, a.SHA1, err = s.Files.PutAttachment(job, io.MultiReader(strings.NewReader(string(head[:n])), part), s.AttachmentBytes)
 	if errors.Is(err, files.ErrTooLarge) {
 		return a, ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)
 	}
@@ -299,7 +303,7 @@ func uniqueName(name string, taken map[string]bool) string {
 		stem = "attachment"
 	}
 	ext = ext[:min(len(ext), 20)]
-	stem = stem[:min(len(stem), files.MaxAttachmentName-len(ext)-8)]
+	stem = stem[:min(len(stem), maxAttachmentName-len(ext)-8)]
 	for n, candidate := 1, stem+ext; ; n++ {
 		if !taken[candidate] {
 			return candidate
@@ -332,9 +336,10 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {
 		return ehi.Errorf(ehi.Invalid, `The body must be JSON with the names of attachments in "params"`)
 	}
-	if _, err := s.job(c); err != nil {
+	if _, err := s.jobRecord(c); err != nil {
 		return err
 	}
+	var removed []string
 	j, err := s.Bus.Jobs.Update(c.Context(), c.Params("id"), func(j *ehi.Job) error {
 		if err := j.CanAttach(); err != nil {
 			return err
@@ -344,9 +349,12 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 				return ehi.Errorf(ehi.NotFound, "There is no attachment %q", name)
 			}
 		}
+		removed = nil
 		var kept []ehi.Attachment
 		for _, a := range j.Attachments {
-			if !slices.Contains(in.Params, a.Name) {
+			if slices.Contains(in.Params, a.Name) {
+				removed = append(removed, a.Object)
+			} else {
 				kept = append(kept, a)
 			}
 		}
@@ -356,8 +364,8 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range in.Params {
-		err = errors.Join(err, s.Files.RemoveAttachment(j.ID, name))
+	for _, object := range removed {
+		err = errors.Join(err, s.Files.RemoveAttachment(j.ID, object))
 	}
 	return s.sendJob(c, j, err)
 }

@@ -36,6 +36,13 @@ func (s *Server) approved(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	if j.Status == ehi.Approved {
+		return j, nil
+	}
+	// Another process may have told the client already what this one's copy does not show yet: a refusal is by the record itself.
+	if j, err = s.Bus.Jobs.Get(c.Context(), j.ID); err != nil {
+		return nil, err
+	}
 	if j.Status != ehi.Approved {
 		return nil, ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
 	}
@@ -160,7 +167,7 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 	if !ok {
 		return errFileNotFound
 	}
-	r, err := s.Files.OpenAttachment(j.ID, a.Name, a.Size)
+	r, err := s.Files.OpenAttachment(j.ID, a.Object, a.Size)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/auth"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -80,6 +81,10 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 	}
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		return http.StatusRequestEntityTooLarge, ehi.TooLarge, errTooLarge.Error()
+	}
+	if bus.IsAway(err) {
+		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
+		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
 	}
 	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", c.GetRespHeader(fiber.HeaderXRequestID), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"

@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/auth"
+	"ehi-server/exporter/worker"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
@@ -69,7 +71,8 @@ func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
 	}
 	err := s.Bus.PublishStart(c.Context(), j.Lane, j.ID, j.Starts)
 	if err != nil {
-		_ = s.Bus.Jobs.Delete(c.Context(), j.ID) // else the reconciler starts it, and the client never knows
+		// Else the reconciler starts it, and the client never knows.
+		err = errors.Join(err, worker.Delete(c.Context(), s.Bus, s.Files, j.ID, nil))
 	}
 	return err
 }

@@ -197,7 +197,10 @@ func (m *manifest) entry(w *bufio.Writer, e ehi.ManifestEntry) {
 // committed reads a task of a job whose files may be had.
 func (s *Server) committed(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error) {
 	t, ok, err := s.Bus.Tasks.Get(ctx, j.ID, n)
-	if err == nil && (!ok || !t.Committed) {
+	if err != nil || ok && t.Committed {
+		return t, err
+	}
+	if _, err = s.Bus.Jobs.Get(ctx, j.ID); err == nil { // else it was deleted by another process since its record was read here
 		err = fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n)
 	}
 	return t, err

@@ -184,6 +184,15 @@ func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
 	return j, expired(j)
 }
 
+// jobRecord is job as the bucket has it at this moment: what administrators see and decide by, at whichever process they are.
+func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := s.Bus.Jobs.Get(c.Context(), c.Params("id"))
+	if err != nil {
+		return nil, err
+	}
+	return j, expired(j)
+}
+
 // adminKey is where the administrator's name is kept during a request.
 const adminKey = "admin"
 

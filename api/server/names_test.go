@@ -10,7 +10,6 @@ import (
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/files"
 )
 
 // EHI-11: uploaded names are cleaned and made unique.
@@ -48,7 +47,7 @@ func FuzzUniqueName(f *testing.F) {
 		taken := map[string]bool{}
 		for range 3 {
 			n := uniqueName(name, taken)
-			if taken[n] || n == "" || len(n) > files.MaxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") {
+			if taken[n] || n == "" || len(n) > maxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") {
 				t.Fatalf("%q became %q", name, n)
 			}
 			for _, r := range n {

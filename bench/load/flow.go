@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -19,15 +15,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/api/client"
+	"ehi-server/bench/verify"
 	"ehi-server/shared/ehi"
 )
-
-// errWrong is an answer that cannot be right: a file that is not what its manifest says, or not what it was before.
-var errWrong = errors.New("wrong answer")
-
-func wrongf(format string, a ...any) error {
-	return fmt.Errorf("%w: %s", errWrong, fmt.Sprintf(format, a...))
-}
 
 // user drives flows, one after the other.
 type user struct {
@@ -139,7 +129,7 @@ func busy(code int) bool {
 func pause(ctx context.Context, h http.Header) error {
 	seconds, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil {
-		return wrongf("Retry-After %q", h.Get("Retry-After"))
+		return verify.Wrongf("Retry-After %q", h.Get("Retry-After"))
 	}
 	return sleep(ctx, time.Duration(seconds)*time.Second)
 }
@@ -170,7 +160,7 @@ func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi
 			u.rec.took(complete, time.Since(begun))
 			m := &ehi.Manifest{}
 			if err := json.Unmarshal(a.Body, m); err != nil {
-				return nil, wrongf("manifest: %v", err)
+				return nil, verify.Wrongf("manifest: %v", err)
 			}
 			return m, nil
 		case busy(a.Status):
@@ -194,113 +184,44 @@ func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi
 // fetch downloads and verifies all files. Where an export is one patient's, it has to be the same each time.
 func (u *user) fetch(ctx context.Context, c *client.Client, patient string, m *ehi.Manifest) error {
 	if len(m.Output) == 0 {
-		return wrongf("a manifest without files")
+		return verify.Wrongf("a manifest without files")
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(u.DownloadUsers)
 	var mu sync.Mutex
-	var whole sum
+	var whole verify.Tally
 	for _, e := range m.Output {
 		group.Go(func() error {
 			start := time.Now()
-			f, err := u.file(ctx, c, e)
+			f, err := verify.File(ctx, c, e)
 			if err != nil {
 				return err
 			}
 			u.rec.took(download, time.Since(start))
-			u.rec.got(f.lines, f.bytes)
+			u.rec.got(f.Lines, f.Bytes)
 			mu.Lock()
 			defer mu.Unlock()
-			whole.add(f.sum)
+			whole.Add(f)
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if !u.sums.same(strings.ReplaceAll(u.KickOff, "{patient}", patient), whole) {
-		return wrongf("the export of patient %s is not what it was before", patient)
+	if !u.sums.same(strings.ReplaceAll(u.KickOff, "{patient}", patient), whole.Sum) {
+		return verify.Wrongf("the export of patient %s is not what it was before", patient)
 	}
 	return nil
-}
-
-// file reads one file: as many lines as its manifest says, each a resource of its type, none empty, the last one ended (REAL-3).
-func (u *user) file(ctx context.Context, c *client.Client, e ehi.ManifestEntry) (f verified, err error) {
-	err = c.Stream(ctx, e.URL, func(r io.Reader) error {
-		lines := bufio.NewReaderSize(r, 64<<10)
-		var long []byte
-		for {
-			line, err := lines.ReadSlice('\n')
-			f.bytes += int64(len(line))
-			if errors.Is(err, bufio.ErrBufferFull) {
-				long = append(long, line...)
-				continue
-			}
-			if errors.Is(err, io.EOF) && len(line) == 0 && len(long) == 0 {
-				return nil
-			}
-			if errors.Is(err, io.EOF) {
-				return wrongf("%s does not end with a newline", e.URL)
-			}
-			if err != nil {
-				return err
-			}
-			if len(long) > 0 {
-				line = append(long, line...)
-				long = line[:0]
-			}
-			f.lines++
-			if !ofType(line, e.Type) {
-				return wrongf("line %d of %s is no %s: %.80q", f.lines, e.URL, e.Type, line)
-			}
-			f.sum.add(sha256.Sum256(line))
-		}
-	})
-	if err == nil && f.lines != e.Count {
-		err = wrongf("%s has %d lines, the manifest says %d", e.URL, f.lines, e.Count)
-	}
-	return f, err
-}
-
-type verified struct {
-	lines, bytes int64
-	sum          sum
-}
-
-// ofType reports whether a line is a JSON object of a resource type, wherever in it the type stands; "" is any type.
-func ofType(line []byte, typ string) bool {
-	if typ == "" {
-		return json.Valid(line)
-	}
-	if bytes.HasPrefix(line, []byte(`{"resourceType":"`+typ+`"`)) {
-		return json.Valid(line)
-	}
-	var v struct {
-		ResourceType string `json:"resourceType"`
-	}
-	return json.Unmarshal(line, &v) == nil && v.ResourceType == typ
-}
-
-// sum is a checksum of lines in whatever order.
-type sum [32]byte
-
-func (s *sum) add(other [32]byte) {
-	carry := 0
-	for i := range s {
-		carry += int(s[i]) + int(other[i])
-		s[i] = byte(carry)
-		carry >>= 8
-	}
 }
 
 // sums remembers what each export was when it came first.
 type sums struct {
 	mu    sync.Mutex
-	first map[string]sum
+	first map[string]verify.Sum
 }
 
 // same reports whether an export is what it was before.
-func (s *sums) same(key string, got sum) bool {
+func (s *sums) same(key string, got verify.Sum) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first, known := s.first[key]
@@ -322,7 +243,7 @@ func (u *user) remove(ctx context.Context, c *client.Client, job client.Job) err
 		return err
 	}
 	if a.Status != http.StatusNotFound {
-		return wrongf("the status of a deleted job is %d", a.Status)
+		return verify.Wrongf("the status of a deleted job is %d", a.Status)
 	}
 	return nil
 }

@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,9 +17,8 @@ import (
 	"github.com/alecthomas/kong"
 	"go.uber.org/goleak"
 
-	"ehi-server/api/client"
 	"ehi-server/api/node"
-	"ehi-server/shared/ehi"
+	"ehi-server/bench/verify"
 )
 
 func TestMain(m *testing.M) {
@@ -152,47 +149,19 @@ func TestOpenModelCountsTheWait(t *testing.T) {
 	}
 }
 
-// A file that is not what its manifest says is found out.
-func TestWrongFilesAreFoundOut(t *testing.T) {
-	const good = `{"resourceType":"Patient","id":"1"}` + "\n" + `{"id":"2","resourceType":"Patient"}` + "\n"
-	long := `{"resourceType":"Patient","id":"3","text":"` + strings.Repeat("x", 200_000) + `"}` + "\n"
-	for name, c := range map[string]struct {
-		body  string
-		count int64
-		right bool
-	}{
-		"as it should be":  {good, 2, true},
-		"a long line":      {good + long, 3, true},
-		"a line lost":      {good, 3, false},
-		"no last newline":  {strings.TrimSuffix(good, "\n"), 2, false},
-		"another type":     {strings.Replace(good, "Patient", "Person", 1), 2, false},
-		"a blank line":     {good + "\n", 3, false},
-		"a line no JSON":   {strings.Replace(good, "}", "", 1), 2, false},
-		"a long one wrong": {good + strings.Replace(long, "}", "", 1), 3, false},
-	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, c.body) }))
-		u := user{open: client.New(server.URL), rec: newRecorder(time.Now())}
-		f, err := u.file(t.Context(), u.open, ehi.ManifestEntry{Type: "Patient", URL: server.URL, Count: c.count})
-		if right := err == nil; right != c.right || !right && !errors.Is(err, errWrong) || right && f.bytes != int64(len(c.body)) {
-			t.Errorf("%s: %d bytes, %v", name, f.bytes, err)
-		}
-		u.open.Close()
-		server.Close()
-	}
-}
-
 // The order of lines does not matter, their content does.
 func TestAnExportHasToBeTheSameEachTime(t *testing.T) {
-	of := func(lines ...string) (s sum) {
+	of := func(lines ...string) verify.Sum {
+		var t verify.Tally
 		for _, l := range lines {
-			s.add(sha256.Sum256([]byte(l)))
+			t.Line([]byte(l))
 		}
-		return s
+		return t.Sum
 	}
-	s := sums{first: map[string]sum{}}
+	s := sums{first: map[string]verify.Sum{}}
 	for _, c := range []struct {
 		key  string
-		sum  sum
+		sum  verify.Sum
 		same bool
 	}{{"p", of("a", "b"), true}, {"p", of("b", "a"), true}, {"p", of("a", "c"), false}, {"p", of("a", "b", "b"), false}, {"q", of("a", "c"), true}} {
 		if got := s.same(c.key, c.sum); got != c.same {

@@ -13,6 +13,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"ehi-server/api/client"
+	"ehi-server/bench/verify"
 )
 
 // step is a part of a flow whose time is taken.
@@ -147,7 +148,7 @@ func (r *recorder) got(lines, bytes int64) {
 func (r *recorder) failed(s step, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if errors.Is(err, errWrong) {
+	if errors.Is(err, verify.ErrWrong) {
 		r.wrong++
 	}
 	r.errors[string(s)+": "+kindOf(err)]++
@@ -164,7 +165,7 @@ func kindOf(err error) string {
 	}
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errWrong):
+	case errors.Is(err, verify.ErrWrong):
 		return "verification"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"

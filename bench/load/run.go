@@ -12,6 +12,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"ehi-server/api/client"
+	"ehi-server/bench/verify"
 )
 
 // order is a flow that is due.
@@ -36,7 +37,7 @@ func drive(ctx context.Context, c *config) (*result, error) {
 		}
 	}
 	began := time.Now()
-	rec, sums := newRecorder(began), &sums{first: map[string]sum{}}
+	rec, sums := newRecorder(began), &sums{first: map[string]verify.Sum{}}
 	orders := make(chan order)
 	var users sync.WaitGroup
 	for range c.Concurrency {

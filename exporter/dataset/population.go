@@ -300,16 +300,7 @@ func (r *partRecord) Scan(ctx context.Context, q source.Query, visit func(source
 // scanRange reads the compartments of all patients of the part in one sweep.
 func (r *partRecord) scanRange(v *scan) error {
 	db := r.population.store.db
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: compartmentsFrom(r.part.From), UpperBound: compartmentsTo(r.part.To)})
-	if err != nil {
-		return fmt.Errorf("read record store: %w", err)
-	}
-	for it.First(); it.Valid(); it.Next() {
-		if err := r.own(v, it.Key(), it.Value()); err != nil {
-			return errors.Join(err, it.Close())
-		}
-	}
-	return it.Close()
+	return between(db, compartmentsFrom(r.part.From), compartmentsTo(r.part.To), func(k, val []byte) error { return r.own(v, k, val) })
 }
 
 func compartmentsFrom(patient string) []byte { return key(kCompartment, patient) }
@@ -402,16 +393,7 @@ func (r *partRecord) scanPatients(v *scan) error {
 	if r.part.To != "" {
 		upper = key(kPatient, r.part.To)
 	}
-	it, err := store.db.NewIter(&pebble.IterOptions{LowerBound: key(kPatient, r.part.From), UpperBound: upper})
-	if err != nil {
-		return fmt.Errorf("read record store: %w", err)
-	}
-	for it.First(); it.Valid(); it.Next() {
-		if err := one(string(it.Key()[1:])); err != nil {
-			return errors.Join(err, it.Close())
-		}
-	}
-	return it.Close()
+	return between(store.db, key(kPatient, r.part.From), upper, func(k, _ []byte) error { return one(string(k[1:])) })
 }
 
 // block reads one patient's whole record: the Patient first, then the compartment, then the shared resources that it refers to.

@@ -179,16 +179,32 @@ func (s *Store) get(r pebble.Reader, k []byte) ([]byte, error) {
 
 // each calls f for every key below prefix. What f is given is valid during the call only.
 func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	return between(r, prefix, after(prefix), f)
+}
+
+// between calls f for every key from lower to before upper. What it took of the store is given back also where f panics.
+func between(r pebble.Reader, lower, upper []byte, f func(k, v []byte) error) (err error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return fmt.Errorf("read record store: %w", err)
 	}
+	defer func() { err = errors.Join(err, it.Close()) }()
 	for it.First(); it.Valid(); it.Next() {
 		if err := f(it.Key(), it.Value()); err != nil {
-			return errors.Join(err, it.Close())
+			return err
 		}
 	}
-	return it.Close()
+	return nil
+}
+
+// view calls f with a key's value, which is valid during the call only. Errors: pebble.ErrNotFound.
+func view(r pebble.Reader, k []byte, f func(v []byte) error) (err error) {
+	v, closer, err := r.Get(k)
+	if err != nil {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	defer func() { err = errors.Join(err, closer.Close()) }()
+	return f(v)
 }
 
 // patientEntry is the directory's value.
@@ -472,12 +488,8 @@ func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Res
 		return err
 	}
 	for _, k := range r.shared {
-		val, closer, err := r.snap.Get([]byte(k))
-		if err != nil {
-			return fmt.Errorf("read record store: %w", err)
-		}
 		typ, _, _ := strings.Cut(k[1:], "\x00")
-		if err := errors.Join(v.resource([]byte(typ), val), closer.Close()); err != nil {
+		if err := view(r.snap, []byte(k), func(val []byte) error { return v.resource([]byte(typ), val) }); err != nil {
 			return err
 		}
 	}

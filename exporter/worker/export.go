@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
 }
 
 // exportPart is one task of a population's export.
-func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) error {
+func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) {
 	task, err := p.Bus.Tasks.TakePlanned(ctx, job.ID, n, p.Name, time.Now().UTC())
 	if err != nil {
 		return err
@@ -41,42 +42,78 @@ func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) error {
 	if err != nil {
 		return fmt.Errorf("open the population: %w", err)
 	}
-	err = p.runTask(ctx, job, task, func() (source.Record, error) {
+	defer func() { err = errors.Join(err, population.Close()) }()
+	return p.runTask(ctx, job, task, func() (source.Record, error) {
 		return population.Open(ctx, selectionOf(job), *task.Part)
 	})
-	return errors.Join(err, population.Close())
 }
 
 // runTask exports what open gives, unless an earlier delivery has done so, and counts the task in its job.
 func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error)) error {
-	if !task.Committed {
-		if err := p.attempt(ctx, job, task, open); err != nil {
-			return err
+	if task.Committed {
+		return p.complete(ctx, job, task.Task)
+	}
+	if n := task.Failures(); n >= p.MaxDeliver {
+		return p.giveUp(ctx, job, n)
+	}
+	if err := p.attempt(ctx, job, task, open); err != nil {
+		if excused(ctx, err) {
+			// Where this cannot be written the attempt counts as a failure: MaxDeliver allows for some. A commit whose answer got lost
+			// may have been made; then there is nothing to excuse.
+			if e := p.Bus.Tasks.Excuse(context.WithoutCancel(ctx), task); !errors.Is(e, bus.ErrSuperseded) {
+				err = errors.Join(err, e)
+			}
 		}
+		return err
 	}
 	return p.complete(ctx, job, task.Task)
 }
 
-// attempt writes a task's files and commits it. On any error the files of this attempt are gone.
+// excused reports whether an attempt failed through no fault of its own: its process is being stopped or its job deleted, the disk is
+// full, or NATS is away.
+func excused(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || files.IsFull(err) || bus.IsAway(err)
+}
+
+// attempt writes a task's files and commits it. On an error the files of this attempt are gone, unless the answer to the commit got lost:
+// it may have been made. The next delivery finds out; where it was not, the janitor removes them.
 func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error)) (err error) {
 	batch, err := p.Files.NewBatch(job.ID, task.Number, task.Attempt)
 	if err != nil {
 		return err
 	}
+	uncertain := false
 	defer func() {
-		if err != nil {
+		if err != nil && !uncertain {
 			err = errors.Join(err, batch.Discard())
 		}
 	}()
+	if err := guard(func() error { return p.export(ctx, job, task, batch, open) }); err != nil {
+		return err
+	}
+	err = p.Bus.Tasks.Commit(ctx, task, time.Now().UTC())
+	uncertain = err != nil && !errors.Is(err, bus.ErrSuperseded)
+	return err
+}
+
+// export reads the record to its end and closes it.
+func (p *Pool) export(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *files.Batch, open func() (source.Record, error)) (err error) {
 	record, err := open()
 	if err != nil {
 		return fmt.Errorf("open record: %w", err)
 	}
-	err = p.fill(ctx, job, task, batch, record)
-	if err := errors.Join(err, record.Close()); err != nil {
-		return err
-	}
-	return p.Bus.Tasks.Commit(ctx, task, time.Now().UTC())
+	defer func() { err = errors.Join(err, record.Close()) }()
+	return p.fill(ctx, job, task, batch, record)
+}
+
+// guard turns a panic of f into an error with its stack, so that it fails one attempt and not the process.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // fill runs the pipeline and puts its result into the task record.

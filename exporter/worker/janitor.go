@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"ehi-server/shared/bus"
@@ -33,9 +34,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if lost <= 0 {
 		lost = 5 * time.Second
 	}
-	for ctx.Err() == nil {
+	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
 		err := errors.Join(k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
+		if round%sweepRecordsEvery == 0 {
+			err = errors.Join(err, k.SweepRecords(ctx))
+		}
 		if err != nil && ctx.Err() == nil {
 			k.Log.Error("keeper round", "err", err)
 		}
@@ -47,6 +51,48 @@ func (k *Keeper) Run(ctx context.Context) error {
 		pause(ctx, every)
 	}
 	return nil
+}
+
+// sweepRecordsEvery is in how many rounds once the records of tasks are swept: that reads the names of all of them.
+const sweepRecordsEvery = 10
+
+// SweepRecords removes records that were to be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone, because
+// that was forgotten too, or because their worker took them at the very moment of the deletion, and died.
+func (k *Keeper) SweepRecords(ctx context.Context) error {
+	jobs, err := k.Bus.Jobs.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range jobs {
+		if _, known := k.Bus.Jobs.Summary(id); known {
+			continue
+		}
+		err := Delete(ctx, k.Bus, k.Files, id, func(*ehi.Job) error { return errNotAborted })
+		if !errors.Is(err, errNotAborted) && ehi.CodeOf(err) != ehi.NotFound {
+			errs = append(errs, err)
+		}
+	}
+	keys, err := k.Bus.Tasks.Keys(ctx)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for job, tasks := range keys {
+		if _, known := k.Bus.Jobs.Summary(job); known {
+			continue
+		}
+		// A job is there before its tasks are, so that one that is not there now is gone for good.
+		if _, err := k.Bus.Jobs.Get(ctx, job); ehi.CodeOf(err) != ehi.NotFound {
+			errs = append(errs, err)
+			continue
+		}
+		for _, n := range tasks {
+			telemetry.JanitorRemoved.WithLabelValues("record").Inc()
+			k.Log.Info("remove the record of a task whose job is gone", "job", job, "task", n)
+			errs = append(errs, k.Bus.Tasks.DeleteOne(ctx, job, n))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Reconcile publishes the start command of every job that has been requested since before the given time and lacks a command: the
@@ -160,6 +206,9 @@ func (k *Keeper) Expire(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
+// errNotAborted spares a job that this process has not heard of yet.
+var errNotAborted = errors.New("the job was not aborted")
+
 var errNotExpired = errors.New("the job has not expired")
 
 // Delete ends a job in any state: from the first step on the outside sees 404, the running export stops, the files and
@@ -248,7 +297,7 @@ func (k *Keeper) sweepJob(ctx context.Context, id string, stored []files.Stored)
 // named reports whether a record names a stored object, or may still come to name it.
 func (k *Keeper) named(ctx context.Context, job *ehi.Job, tasks map[int]ehi.Task, s files.Stored) (bool, error) {
 	if s.Task < 0 {
-		_, listed := job.Attachment(s.Attachment)
+		listed := slices.ContainsFunc(job.Attachments, func(a ehi.Attachment) bool { return a.Object == s.Name })
 		// An upload stores the file first and lists it then; only while the job takes documents can one be under way.
 		return listed || job.CanAttach() == nil, nil
 	}

@@ -18,7 +18,31 @@ func selectionOf(job *ehi.Job) source.Selection {
 // plan divides a population's export into tasks and publishes their commands. It may be cut off at any point and be done again:
 // the population is frozen first, so that every plan of it is the same; the number of tasks is in the job's record before any of
 // them is, so that a deletion knows what to delete; and only what is neither committed nor queued is published.
-func (p *Pool) plan(ctx context.Context, job *ehi.Job) error {
+func (p *Pool) plan(ctx context.Context, job *ehi.Job) (err error) {
+	if job, err = p.attemptPlan(ctx, job, 1); err != nil {
+		return err
+	}
+	if n := job.Plans - 1; n >= p.MaxDeliver {
+		return p.giveUp(ctx, job, n)
+	}
+	defer func() {
+		if err != nil && excused(ctx, err) {
+			_, e := p.attemptPlan(context.WithoutCancel(ctx), job, -1)
+			err = errors.Join(err, e)
+		}
+	}()
+	return guard(func() error { return p.divide(ctx, job) })
+}
+
+// attemptPlan counts an attempt to plan, or takes it back.
+func (p *Pool) attemptPlan(ctx context.Context, job *ehi.Job, n int) (*ehi.Job, error) {
+	return p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
+		j.Plans = max(0, j.Plans+n)
+		return nil
+	})
+}
+
+func (p *Pool) divide(ctx context.Context, job *ehi.Job) error {
 	population, err := p.Source.Freeze(ctx, job.ID)
 	if err != nil {
 		return fmt.Errorf("freeze the population: %w", err)
@@ -64,7 +88,7 @@ func (p *Pool) recordPlan(ctx context.Context, job *ehi.Job, parts []ehi.Part, a
 	if ehi.CodeOf(err) != ehi.Conflict {
 		return planned, err
 	}
-	if planned, err = p.Bus.Jobs.Get(ctx, job.ID); err != nil {
+	if planned, err = p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error { j.Plans = 0; return nil }); err != nil {
 		return nil, err
 	}
 	if planned.Status == ehi.Requested && planned.Tasks != len(parts) {

@@ -38,7 +38,7 @@ type Config struct {
 	TaskBytes int64
 	// FileResources is how many resources a file holds before the next one is begun (BULK-3). Default 100,000.
 	FileResources int64
-	// MaxDeliver is after how many deliveries of its command a job is failed. Default 5.
+	// MaxDeliver is after how many failed attempts at one of its tasks a job is failed. Default 5.
 	MaxDeliver int
 	// RetryAfter is the pause before a failed attempt is made again. Default 1 s.
 	RetryAfter time.Duration
@@ -228,7 +228,7 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 // to give a job up. The command stays in this worker's hands meanwhile.
 func (p *Pool) runWithSpace(ctx context.Context, log *slog.Logger, d *bus.Delivery) error {
 	for {
-		err := p.run(ctx, d)
+		err := guard(func() error { return p.run(ctx, d) })
 		if !files.IsFull(err) {
 			return err
 		}
@@ -315,8 +315,6 @@ func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 	switch {
 	case job.Status != ehi.Requested:
 		return nil // a repeat of a command whose job went on
-	case d.Number > p.MaxDeliver:
-		return p.giveUp(ctx, job, d.Number-1)
 	case d.Task != bus.StartCommand:
 		return p.exportPart(ctx, job, d.Task)
 	case job.Lane == ehi.Bulk:

@@ -32,6 +32,7 @@ type house struct {
 	source  source.Source
 	patient ehi.Patient
 	keeper  *worker.Keeper
+	log     *slog.Logger
 }
 
 func newHouse(t *testing.T) *house {
@@ -61,7 +62,7 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{t, b, f, store, patients[0], &worker.Keeper{Bus: b, Files: f, Log: quiet()}}
+	return &house{t, b, f, store, patients[0], &worker.Keeper{Bus: b, Files: f, Log: quiet()}, quiet()}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -81,7 +82,7 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: quiet(), Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond, Drain: drain})
+	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond, Drain: drain})
 	go func() { done <- pool.Run(ctx) }()
 	var once bool
 	stop = func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -28,6 +29,8 @@ type Config struct {
 	AckWait time.Duration
 	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some are done. Default 100,000.
 	MaxQueue int64
+	// Log takes what happens to the connection. Default: nothing is told.
+	Log *slog.Logger
 }
 
 // Bus is one process's connection to the shared state. All of its parts are safe for concurrent use.
@@ -42,6 +45,7 @@ type Bus struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	lanes  map[ehi.Lane]*lane
+	link   link
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
@@ -52,7 +56,11 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if cfg.MaxQueue <= 0 {
 		cfg.MaxQueue = 100_000
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	b := &Bus{cfg: cfg}
+	b.link.renew()
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -70,8 +78,21 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	return b, nil
 }
 
+// reconnectWait is the pause between two attempts to reach a NATS that is away.
+const reconnectWait = 250 * time.Millisecond
+
 func (b *Bus) connect() (err error) {
-	opts := []nats.Option{nats.Name("ehi-server"), nats.MaxReconnects(-1)}
+	log := b.cfg.Log
+	opts := []nats.Option{
+		nats.Name("ehi-server"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil: closed by this process
+				log.Warn("NATS is away", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); b.link.renew() }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }),
+	}
 	url := b.cfg.URL
 	if url == "" {
 		if b.server, err = embed(b.cfg); err != nil {
@@ -155,6 +176,7 @@ func (b *Bus) Close() {
 	if b.conn != nil {
 		b.conn.Close()
 	}
+	b.link.cut()
 	if b.server != nil {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()

@@ -86,12 +86,14 @@ type Delivery struct {
 func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
+		unbind := b.link.bind(cancel)
 		msg, err := b.lanes[lane].workers.Next(jetstream.FetchContext(pull))
+		unbind()
 		cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoMessages) {
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, jetstream.ErrNoMessages) {
 			continue
 		}
 		if err != nil {

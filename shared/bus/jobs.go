@@ -80,8 +80,9 @@ func decodeJob(data []byte) (*ehi.Job, error) {
 		return nil, fmt.Errorf("job record: %w", err)
 	}
 	if j.Version > ehi.RecordVersion {
-		return nil, fmt.Errorf("job record %s has version %d; this build reads up to %d", j.ID, j.Version, ehi.RecordVersion)
+		return nil, newerError("job record "+j.ID, j.Version)
 	}
+	upgrade(&j)
 	return &j, nil
 }
 
@@ -173,6 +174,7 @@ func (s *Jobs) tryUpdate(ctx context.Context, c cached, change func(*ehi.Job) er
 		return nil, errNotFound
 	}
 	next := *c.job
+	next.Version = ehi.RecordVersion
 	if err := change(&next); err != nil {
 		return nil, err
 	}
@@ -195,6 +197,27 @@ func (s *Jobs) Delete(ctx context.Context, id string) error {
 	}
 	s.apply(id, cached{nil, deletedRev, time.Now()})
 	return nil
+}
+
+// Keys lists the jobs that have a record, also those that this process does not know of: a NATS that was killed can show a record again
+// that was deleted, as aborted.
+func (s *Jobs) Keys(ctx context.Context) ([]string, error) { return keys(ctx, s.kv) }
+
+// listTime bounds the reading of a bucket's keys: a list whose connection is lost has no end.
+const listTime = time.Minute
+
+// keys lists the keys of a bucket.
+func keys(ctx context.Context, kv jetstream.KeyValue) (names []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	lister, err := kv.ListKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the bucket %s: %w", kv.Bucket(), err)
+	}
+	for key := range lister.Keys() {
+		names = append(names, key)
+	}
+	return names, ctx.Err()
 }
 
 // isConflict tells a lost compare-and-set from other errors.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -91,6 +92,12 @@ func (s *Tasks) takeAgain(ctx context.Context, job string, n int, worker string,
 	return t, s.write(ctx, t)
 }
 
+// Excuse notes that the attempt ended through no fault of its own, and does not count as a failure. Errors: ErrSuperseded.
+func (s *Tasks) Excuse(ctx context.Context, t *Taken) error {
+	t.Excused++
+	return s.write(ctx, t)
+}
+
 // Commit makes the attempt's result the task's. Errors: ErrSuperseded.
 func (s *Tasks) Commit(ctx context.Context, t *Taken, now time.Time) error {
 	t.Committed, t.CommittedAt = true, now
@@ -98,6 +105,7 @@ func (s *Tasks) Commit(ctx context.Context, t *Taken, now time.Time) error {
 }
 
 func (s *Tasks) write(ctx context.Context, t *Taken) error {
+	t.Version = ehi.RecordVersion
 	data, err := json.Marshal(&t.Task)
 	if err != nil {
 		return err
@@ -156,12 +164,25 @@ func (s *Tasks) DeleteOne(ctx context.Context, job string, n int) error {
 	return nil
 }
 
+// Keys lists the tasks that have a record, by job.
+func (s *Tasks) Keys(ctx context.Context) (map[string][]int, error) {
+	names, err := keys(ctx, s.kv)
+	byJob := map[string][]int{}
+	for _, key := range names {
+		job, number, _ := strings.Cut(key, ".")
+		if n, err := strconv.Atoi(number); err == nil { // nothing else is written here
+			byJob[job] = append(byJob[job], n)
+		}
+	}
+	return byJob, err
+}
+
 func decodeTask(data []byte) (t ehi.Task, err error) {
 	if err := json.Unmarshal(data, &t); err != nil {
 		return t, fmt.Errorf("task record: %w", err)
 	}
 	if t.Version > ehi.RecordVersion {
-		return t, fmt.Errorf("task record of job %s has version %d; this build reads up to %d", t.Job, t.Version, ehi.RecordVersion)
+		return t, newerError("task record of job "+t.Job, t.Version)
 	}
 	return t, nil
 }

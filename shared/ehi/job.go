@@ -7,7 +7,10 @@ import (
 
 // RecordVersion is the layout of the Job and Task records that this build writes. A record with a higher number comes
 // from a newer build and is refused rather than misread.
-const RecordVersion = 1
+//
+//	1: the first one
+//	2: Attachment.Object, Task.Excused, Job.Plans
+const RecordVersion = 2
 
 // Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
 type Lane string
@@ -99,12 +102,15 @@ type Job struct {
 	Error       string           `json:"error,omitempty"` // why it failed, for people
 	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
 	Starts int `json:"starts,omitempty"`
+	// Plans counts the attempts to plan a population's export since the last one that succeeded.
+	Plans int `json:"plans,omitempty"`
 }
 
 // Attachment is a document that an administrator added (EHI-11). Name is unique within its job and is the only key by
 // which it can be asked for.
 type Attachment struct {
 	Name        string    `json:"name"`
+	Object      string    `json:"obj"` // the file store's own name of it
 	ContentType string    `json:"contentType"`
 	Size        int64     `json:"size"`
 	SHA1        []byte    `json:"sha1"` // Attachment.hash of FHIR R4 is the SHA-1 of the bytes
@@ -140,7 +146,7 @@ func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time) error 
 	if j.Status != Requested || j.Tasks > 0 {
 		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status, j.Tasks)
 	}
-	j.Tasks, j.Planned, j.TransactionTime = tasks, resources, transactionTime
+	j.Tasks, j.Planned, j.TransactionTime, j.Plans = tasks, resources, transactionTime, 0
 	return nil
 }
 

@@ -6,10 +6,12 @@ import "time"
 // section 3: files that no committed record names are garbage. Attempt is the fence: a worker commits by
 // compare-and-set on the revision at which it took the task, so a successor's take makes the commit fail.
 type Task struct {
-	Version         int              `json:"v"`
-	Job             string           `json:"job"`
-	Number          int              `json:"n"`
-	Attempt         int              `json:"attempt"` // 1 for the first
+	Version int    `json:"v"`
+	Job     string `json:"job"`
+	Number  int    `json:"n"`
+	Attempt int    `json:"attempt"` // 1 for the first
+	// Excused is how many of the attempts ended through no fault of their own: their process was stopped, the disk was full, NATS was away.
+	Excused         int              `json:"excused,omitempty"`
 	Committed       bool             `json:"committed"`
 	Worker          string           `json:"worker"`
 	TakenAt         time.Time        `json:"taken"`
@@ -19,6 +21,9 @@ type Task struct {
 	Files           []File           `json:"files,omitempty"`
 	Withheld        map[string]int64 `json:"withheld,omitempty"`
 }
+
+// Failures is how many attempts went before the present one and failed, or took their process with them.
+func (t *Task) Failures() int { return max(0, t.Attempt-1-t.Excused) }
 
 // Part is one task's share of a population, as the plan cut it: the patients with From <= id < To, in the order of ids, or
 // what belongs to no patient. An empty To is open.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 )
@@ -37,7 +36,7 @@ type Output struct {
 	batch  *Batch
 	number int
 	buf    []byte
-	file   *os.File
+	file   File
 	name   string
 	length int64
 	begun  int64 // up to where the disk was told to begin
@@ -73,7 +72,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	n, err := o.file.Write(p)
 	o.length += int64(n)
 	if o.length-o.begun >= writeBackEvery {
-		writeBack(o.file, o.begun, o.length-o.begun)
+		o.file.WriteBack(o.begun, o.length-o.begun)
 		o.begun = o.length
 	}
 	return n, err
@@ -100,7 +99,7 @@ func (o *Output) release() {
 	}
 }
 
-func (b *Batch) newFile() (string, *os.File, error) {
+func (b *Batch) newFile() (string, File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	name := fmt.Sprintf("%s%d.ndjson", b.prefix, b.spilled)
@@ -110,9 +109,9 @@ func (b *Batch) newFile() (string, *os.File, error) {
 }
 
 // open makes a new file. An earlier run of the same attempt cannot have left one: attempts are numbered by compare-and-set.
-func (b *Batch) open(object string) (*os.File, error) {
+func (b *Batch) open(object string) (File, error) {
 	b.made = true
-	return os.OpenFile(filepath.Join(b.dir, b.job+"."+object), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return b.store.disk.Create(filepath.Join(b.dir, b.job+"."+object))
 }
 
 // Commit writes the small outputs into one segment, syncs every file and their folder, and returns where each output lies, in
@@ -125,7 +124,7 @@ func (b *Batch) Commit() ([]Extent, error) {
 	if !b.made {
 		return extents, nil
 	}
-	return extents, syncDir(b.dir)
+	return extents, b.store.disk.SyncDir(b.dir)
 }
 
 // segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte in half the time of
@@ -136,7 +135,7 @@ var segmentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil,
 
 func (b *Batch) place() ([]Extent, error) {
 	extents := make([]Extent, len(b.outputs))
-	var seg *os.File
+	var seg File
 	var at int64
 	segment := b.prefix + "seg"
 	w := segmentWriters.Get().(*bufio.Writer)

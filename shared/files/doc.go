@@ -4,7 +4,7 @@
 //
 //	<root>/<shard>/<job>.<task>.<attempt>.seg           the small outputs of one attempt of one task, one behind the other
 //	<root>/<shard>/<job>.<task>.<attempt>.<n>.ndjson    one large output (over Config.SpillBytes)
-//	<root>/<shard>/<job>.a.<hex of the name>            an attachment
+//	<root>/<shard>/<job>.a.<random>                     an attachment
 //
 // The 256 shards are made once, and a job has no folder of its own: making one costs a file system more than the files in it
 // (measured: 0.6 to 0.7 of the exports a second), and its parent would have to be synced for every export.

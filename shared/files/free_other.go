@@ -5,4 +5,4 @@ package files
 import "math"
 
 // Free is not known here: a full disk shows itself when it is written to.
-func (l *Local) Free() (int64, error) { return math.MaxInt64, nil }
+func (osDisk) Free(string) (int64, error) { return math.MaxInt64, nil }

@@ -4,10 +4,10 @@ package files
 
 import "golang.org/x/sys/unix"
 
-// Free is how many bytes this process can still write to the store's file system.
-func (l *Local) Free() (int64, error) {
+// Free asks the file system.
+func (osDisk) Free(name string) (int64, error) {
 	var s unix.Statfs_t
-	if err := unix.Statfs(l.root, &s); err != nil {
+	if err := unix.Statfs(name, &s); err != nil {
 		return 0, err
 	}
 	return int64(s.Bavail) * int64(s.Bsize), nil

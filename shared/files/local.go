@@ -1,14 +1,13 @@
 package files
 
 import (
+	"crypto/rand"
 	"crypto/sha1"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -35,12 +34,15 @@ type Config struct {
 	Root string
 	// SpillBytes is how large an output may grow in memory before it gets a file of its own. Default DefaultSpillBytes.
 	SpillBytes int
+	// Disk is the file system. Default: the operating system's.
+	Disk Disk
 }
 
 // Local is the file store on a local disk. It is safe for use by many goroutines, and by many processes on one disk.
 type Local struct {
 	root  string
 	spill int
+	disk  Disk
 }
 
 // NewLocal opens the store.
@@ -48,12 +50,15 @@ func NewLocal(c Config) (*Local, error) {
 	if c.SpillBytes <= 0 {
 		c.SpillBytes = DefaultSpillBytes
 	}
+	if c.Disk == nil {
+		c.Disk = OS()
+	}
 	for shard := range shards {
-		if err := os.MkdirAll(filepath.Join(c.Root, shardName(shard)), 0o700); err != nil {
+		if err := c.Disk.MkdirAll(filepath.Join(c.Root, shardName(shard))); err != nil {
 			return nil, fmt.Errorf("make the exports directory: %w", err)
 		}
 	}
-	return &Local{root: c.Root, spill: c.SpillBytes}, syncDir(c.Root)
+	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk}, c.Disk.SyncDir(c.Root)
 }
 
 // shards is how many folders the files are spread over.
@@ -101,23 +106,23 @@ func (l *Local) Open(job string, e Extent) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openAt(path, e.Offset, e.Length)
+	return l.openAt(path, e.Offset, e.Length)
 }
 
 // Reader reads one output or attachment: the bytes of an extent and no others.
 type Reader struct {
 	*io.SectionReader
-	f *os.File
+	f ReadFile
 }
 
-func openAt(path string, offset, length int64) (*Reader, error) {
-	f, err := os.Open(path)
+func (l *Local) openAt(path string, offset, length int64) (*Reader, error) {
+	f, err := l.disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Size() < offset+length {
-		err = fmt.Errorf("%s is %d bytes long, %d expected: %w", filepath.Base(path), info.Size(), offset+length, io.ErrUnexpectedEOF)
+	size, err := f.Size()
+	if err == nil && size < offset+length {
+		err = fmt.Errorf("%s is %d bytes long, %d expected: %w", filepath.Base(path), size, offset+length, io.ErrUnexpectedEOF)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -134,10 +139,10 @@ func (l *Local) Remove(job string) error {
 	if err != nil {
 		return err
 	}
-	names, err := os.ReadDir(dir)
-	for _, e := range names {
-		if strings.HasPrefix(e.Name(), job+".") {
-			err = errors.Join(err, ignoreAbsent(os.Remove(filepath.Join(dir, e.Name()))))
+	names, err := l.disk.ReadDir(dir)
+	for _, name := range names {
+		if strings.HasPrefix(name, job+".") {
+			err = errors.Join(err, ignoreAbsent(l.disk.Remove(filepath.Join(dir, name))))
 		}
 	}
 	return err
@@ -147,13 +152,13 @@ func (l *Local) Remove(job string) error {
 // called for its jobs.
 func (l *Local) Walk(f func(job string, stored []Stored) error) error {
 	for shard := range shards {
-		entries, err := os.ReadDir(filepath.Join(l.root, shardName(shard)))
+		names, err := l.disk.ReadDir(filepath.Join(l.root, shardName(shard)))
 		if err != nil {
 			return err
 		}
 		byJob := map[string][]Stored{}
-		for _, e := range entries {
-			if job, object, ok := strings.Cut(e.Name(), "."); ok && jobName.MatchString(job) {
+		for _, name := range names {
+			if job, object, ok := strings.Cut(name, "."); ok && jobName.MatchString(job) {
 				byJob[job] = append(byJob[job], stored(object))
 			}
 		}
@@ -171,8 +176,6 @@ type Stored struct {
 	Name string
 	// Task and Attempt are what wrote it; both are -1 for an attachment.
 	Task, Attempt int
-	// Attachment is the name under which it was added, "" for outputs.
-	Attachment string
 }
 
 func stored(name string) Stored {
@@ -180,10 +183,6 @@ func stored(name string) Stored {
 	if m := objectName.FindStringSubmatch(name); m != nil {
 		s.Task, _ = strconv.Atoi(m[1]) // the pattern admits digits only
 		s.Attempt, _ = strconv.Atoi(m[2])
-		return s
-	}
-	if b, err := hex.DecodeString(strings.TrimPrefix(name, "a.")); err == nil && strings.HasPrefix(name, "a.") {
-		s.Attachment = string(b)
 	}
 	return s
 }
@@ -197,18 +196,22 @@ func (l *Local) remove(job, object string) error {
 	if err != nil {
 		return err
 	}
-	return ignoreAbsent(os.Remove(path))
+	return ignoreAbsent(l.disk.Remove(path))
 }
 
 // Check writes, syncs and removes a small file, so that a full or read-only disk shows itself.
 func (l *Local) Check() error {
-	f, err := os.CreateTemp(l.root, ".check-*")
+	name := filepath.Join(l.root, ".check-"+rand.Text())
+	f, err := l.disk.Create(name)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString("ok")
-	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+	_, err = io.WriteString(f, "ok")
+	return errors.Join(err, f.Sync(), f.Close(), l.disk.Remove(name))
 }
+
+// Free is how many bytes the disk of the exports can still take.
+func (l *Local) Free() (int64, error) { return l.disk.Free(l.root) }
 
 // IsFull tells an error that is due to a full disk, or a quota, from others.
 func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
@@ -216,16 +219,17 @@ func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is
 // ErrTooLarge is returned by PutAttachment for content over its limit; nothing is kept of it.
 var ErrTooLarge = errors.New("the file is larger than its limit")
 
-// PutAttachment streams a document to the disk and makes it durable. name is any text; it never becomes a path. limit is
-// in bytes. It returns the size and the SHA-1 of what was stored.
-func (l *Local) PutAttachment(job, name string, r io.Reader, limit int64) (size int64, sum []byte, err error) {
-	path, err := l.path(job, attachmentObject(name))
+// PutAttachment streams a document to the disk and makes it durable. limit is in bytes. It returns the object under which the document
+// is kept, which nothing else is ever called, its size and its SHA-1.
+func (l *Local) PutAttachment(job string, r io.Reader, limit int64) (object string, size int64, sum []byte, err error) {
+	object = attachmentPrefix + strings.ToLower(rand.Text())
+	path, err := l.path(job, object)
 	if err != nil {
-		return 0, nil, err
+		return "", 0, nil, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := l.disk.Create(path)
 	if err != nil {
-		return 0, nil, err
+		return "", 0, nil, err
 	}
 	h := sha1.New() // the hash that FHIR R4 prescribes for Attachment.hash; it protects nothing
 	size, err = io.Copy(io.MultiWriter(f, h), io.LimitReader(r, limit+1))
@@ -237,44 +241,46 @@ func (l *Local) PutAttachment(job, name string, r io.Reader, limit int64) (size 
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = l.disk.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return 0, nil, errors.Join(err, os.Remove(path))
+		return "", 0, nil, errors.Join(err, l.disk.Remove(path))
 	}
-	return size, h.Sum(nil), nil
+	return object, size, h.Sum(nil), nil
 }
 
-// OpenAttachment opens a document by the name and size that the job's record lists.
-func (l *Local) OpenAttachment(job, name string, size int64) (*Reader, error) {
-	path, err := l.path(job, attachmentObject(name))
+const attachmentPrefix = "a."
+
+// attachmentName also admits the objects of older builds, which were the document's name in hex.
+var attachmentName = regexp.MustCompile(`^a\.[0-9a-z]+$`)
+
+// OpenAttachment opens a document by the object and size that the job's record lists. Errors: as Open.
+func (l *Local) OpenAttachment(job, object string, size int64) (*Reader, error) {
+	path, err := l.attachment(job, object)
 	if err != nil {
 		return nil, err
 	}
-	return openAt(path, 0, size)
+	return l.openAt(path, 0, size)
 }
 
 // RemoveAttachment deletes a document; it is no error when it is gone already.
-func (l *Local) RemoveAttachment(job, name string) error {
-	return l.remove(job, attachmentObject(name))
+func (l *Local) RemoveAttachment(job, object string) error {
+	if _, err := l.attachment(job, object); err != nil {
+		return err
+	}
+	return l.remove(job, object)
 }
 
-// MaxAttachmentName is the longest name of a document, in bytes: its hex form must fit a file name beside the job's id.
-const MaxAttachmentName = 90
-
-func attachmentObject(name string) string { return "a." + hex.EncodeToString([]byte(name)) }
+func (l *Local) attachment(job, object string) (string, error) {
+	if !attachmentName.MatchString(object) {
+		return "", fmt.Errorf("attachment %q: %w", object, ErrName)
+	}
+	return l.path(job, object)
+}
 
 func ignoreAbsent(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -77,7 +77,7 @@ var (
 		Name: "ehi_auth_tokens_refused_total", Help: "Token requests refused, by OAuth error code."}, []string{"error"})
 
 	JanitorRemoved = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_janitor_removed_total", Help: "What the janitor removed: expired jobs (job), files that no record names (file)."}, []string{"kind"})
+		Name: "ehi_janitor_removed_total", Help: "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record)."}, []string{"kind"})
 	ReconcilerRepublished = factory.NewCounter(prometheus.CounterOpts{
 		Name: "ehi_reconciler_republished_total", Help: "Start commands that were lost and published again."})
 

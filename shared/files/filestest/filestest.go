@@ -21,9 +21,9 @@ type Store interface {
 	Remove(job string) error
 	Walk(f func(job string, stored []files.Stored) error) error
 	RemoveObject(job string, s files.Stored) error
-	PutAttachment(job, name string, r io.Reader, limit int64) (int64, []byte, error)
-	OpenAttachment(job, name string, size int64) (*files.Reader, error)
-	RemoveAttachment(job, name string) error
+	PutAttachment(job string, r io.Reader, limit int64) (object string, size int64, sum []byte, err error)
+	OpenAttachment(job, object string, size int64) (*files.Reader, error)
+	RemoveAttachment(job, object string) error
 	Check() error
 }
 
@@ -166,32 +166,35 @@ func attempts(t *testing.T, s Store) {
 }
 
 func attachments(t *testing.T, s Store) {
-	name, content := `../../e "vil"/näme.pdf`, "content"
-	size, sum, err := s.PutAttachment("job", name, strings.NewReader(content), 7)
+	const content = "content"
+	object, size, sum, err := s.PutAttachment("job", strings.NewReader(content), 7)
 	want := sha1.Sum([]byte(content))
 	if err != nil || size != 7 || !bytes.Equal(sum, want[:]) {
 		t.Fatalf("%d %x, %v", size, sum, err)
 	}
-	r, err := s.OpenAttachment("job", name, size)
+	r, err := s.OpenAttachment("job", object, size)
 	if got := read(t, r, err); string(got) != content {
 		t.Errorf("reads %q", got)
 	}
-	if stored := list(t, s, "job"); len(stored) != 1 || stored[0].Attachment != name || stored[0].Task != -1 {
+	if stored := list(t, s, "job"); len(stored) != 1 || stored[0].Name != object || stored[0].Task != -1 {
 		t.Errorf("stored %+v", stored)
 	}
-	if _, _, err := s.PutAttachment("job", "large", strings.NewReader(content), 6); !errors.Is(err, files.ErrTooLarge) {
+	if _, _, _, err := s.PutAttachment("job", strings.NewReader(content), 6); !errors.Is(err, files.ErrTooLarge) {
 		t.Errorf("a large attachment: %v", err)
 	}
-	if _, _, err := s.PutAttachment("job", "broken", io.MultiReader(strings.NewReader("x"), failing{}), 100); !errors.Is(err, errBroken) {
+	if _, _, _, err := s.PutAttachment("job", io.MultiReader(strings.NewReader("x"), failing{}), 100); !errors.Is(err, errBroken) {
 		t.Errorf("a broken upload: %v", err)
 	}
 	if stored := list(t, s, "job"); len(stored) != 1 {
 		t.Errorf("refused uploads left %+v", stored)
 	}
 	for range 2 {
-		if err := s.RemoveAttachment("job", name); err != nil {
+		if err := s.RemoveAttachment("job", object); err != nil {
 			t.Error(err)
 		}
+	}
+	if stored := list(t, s, "job"); len(stored) != 0 {
+		t.Errorf("after the removal: %+v", stored)
 	}
 }
 
@@ -213,6 +216,12 @@ func names(t *testing.T, s Store) {
 	for _, object := range []string{"", "..", "../0.1.seg", "/etc/passwd", "0.1.seg/..", "0.1", "a.00"} {
 		if _, err := s.Open("job", files.Extent{Object: object}); !errors.Is(err, files.ErrName) {
 			t.Errorf("Open(%q): %v", object, err)
+		}
+		if _, err := s.OpenAttachment("job", object, 1); object != "a.00" && !errors.Is(err, files.ErrName) {
+			t.Errorf("OpenAttachment(%q): %v", object, err)
+		}
+		if err := s.RemoveAttachment("job", object); object != "a.00" && !errors.Is(err, files.ErrName) {
+			t.Errorf("RemoveAttachment(%q): %v", object, err)
 		}
 	}
 }

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ehi-server/api/client"
+	"ehi-server/shared/files"
+)
+
+// shape is how a fleet is made up.
+type shape struct {
+	name string
+	// apart says that NATS is a process of its own; else it is embedded in the only API.
+	apart bool
+	// apis is the workers of each API process, exporters how many stand-alone workers there are.
+	apis      []int
+	exporters int
+}
+
+var shapes = []shape{
+	{"NATS, two APIs and two exporters", true, []int{2, 0}, 2},
+	{"one server and two exporters", false, []int{2}, 2},
+	{"one server alone", false, []int{4}, 0},
+}
+
+// fleet is the processes of one shape on folders of their own.
+type fleet struct {
+	*config
+	binaries binaries
+	dir      string
+	shape    shape
+	totals   *totals
+
+	natsURL string
+	all     []*process
+	apis    []*process
+	clients []*client.Client // one for each API, without a token
+	truth   *truth
+	keeping sync.Mutex
+	kept    []job // finished jobs of earlier rounds, to be looked at again
+	watch   *recoveries
+	waited  error  // what the last wait of a check was for
+	took    string // how long each step of the last check took
+}
+
+// exports is the folder that all processes share.
+func (f *fleet) exports() string { return filepath.Join(f.dir, "api-0", files.Folder) }
+
+// live runs the rounds first <= n < last, and stops the fleet in good order.
+func (f *fleet) live(ctx context.Context, store string, truth *truth, first, last int) (err error) {
+	f.truth = truth
+	fmt.Printf("fleet: %s\n", f.shape.name)
+	if err := f.compose(store); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range f.all {
+		group.Go(func() error { return p.supervise(context.WithoutCancel(ctx)) })
+	}
+	defer func() {
+		err = errors.Join(err, f.shutDown(err == nil), group.Wait())
+		if err != nil {
+			for _, p := range f.all {
+				fmt.Fprintln(os.Stderr, p.tail())
+			}
+		}
+	}()
+	for _, p := range f.apis {
+		f.clients = append(f.clients, client.New(p.url))
+	}
+	if err := f.ready(ctx); err != nil {
+		return err
+	}
+	if f.watch, err = watchRecoveries(f.natsURL, f.totals); err != nil {
+		return err
+	}
+	defer f.watch.close()
+	for n := first; n < last && f.totals.more(f.Duration); n++ {
+		if err := f.round(ctx, n); err != nil {
+			return fmt.Errorf("round %d: %w", n, err)
+		}
+	}
+	return f.finish(ctx)
+}
+
+// compose lays out folders and command lines. Addresses are chosen once: a process that is started again has the one it had.
+func (f *fleet) compose(store string) error {
+	nats, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	f.natsURL = "nats://" + nats
+	if f.shape.apart {
+		host, port, err := net.SplitHostPort(nats)
+		if err != nil {
+			return err
+		}
+		f.add("nats", f.binaries.nats, "--jetstream", "--store_dir", filepath.Join(f.dir, "nats"), "--addr", host, "--port", port)
+	}
+	var base string
+	for n, workers := range f.shape.apis {
+		addr, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			base = "http://" + addr
+		}
+		name := fmt.Sprintf("api-%d", n)
+		data := filepath.Join(f.dir, name)
+		if err := copyStore(store, data); err != nil {
+			return err
+		}
+		if n > 0 { // every process writes to the first one's exports
+			if err := os.Symlink(f.exports(), filepath.Join(data, files.Folder)); err != nil {
+				return err
+			}
+		} else if err := os.Mkdir(f.exports(), 0o700); err != nil {
+			return err
+		}
+		args := []string{"serve", "--data", data, "--addr", addr, "--base-url", base, "--workers", fmt.Sprint(workers), "--ack-wait", f.AckWait.String(),
+			"--task-bytes", "1000000", "--spill-bytes", "50000", "--keeper-every", "1s", "--poll-burst", "0", "--drain", "5s", "--client-bulk-jobs", "1000"}
+		if f.shape.apart {
+			args = append(args, "--nats", f.natsURL)
+		} else {
+			args = append(args, "--nats-listen", nats)
+		}
+		p := f.add(name, f.binaries.api, args...)
+		p.url = "http://" + addr
+		f.apis = append(f.apis, p)
+	}
+	for n := range f.shape.exporters {
+		name := fmt.Sprintf("exporter-%d", n)
+		data := filepath.Join(f.dir, name)
+		if err := copyStore(store, data); err != nil {
+			return err
+		}
+		f.add(name, f.binaries.exporter, "--nats", f.natsURL, "--data", data, "--exports", f.exports(), "--workers", "2", "--ack-wait", f.AckWait.String(), "--task-bytes", "1000000", "--drain", "5s")
+	}
+	return nil
+}
+
+func (f *fleet) add(name, path string, args ...string) *process {
+	p := &process{name: name, path: path, args: args, log: filepath.Join(f.dir, name+".log"), ending: make(chan ending), exits: &f.totals.exits}
+	f.all = append(f.all, p)
+	return p
+}
+
+// freeAddress finds a port that nobody listens on.
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+// ready waits until every API says so.
+func (f *fleet) ready(ctx context.Context) error {
+	for n, c := range f.clients {
+		err := f.eventually(ctx, func(ctx context.Context) error {
+			a, err := c.Do(ctx, "GET", "/readyz", nil)
+			if err == nil && a.Status != 200 {
+				err = fmt.Errorf("/readyz answers %d", a.Status)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("api-%d is not ready: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// eventually tries f until it succeeds or patience ends.
+func (f *fleet) eventually(ctx context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, f.Patience)
+	defer cancel()
+	for {
+		attempt, end := context.WithTimeout(ctx, requestTime)
+		err := try(attempt)
+		end()
+		if err == nil {
+			return nil
+		}
+		f.waited = err
+		if sleep(ctx, 50*time.Millisecond) != nil {
+			return fmt.Errorf("still so after %v: %w", f.Patience, err)
+		}
+	}
+}
+
+// round lets users work while faults happen, waits until both are through, and checks.
+func (f *fleet) round(ctx context.Context, n int) error {
+	began := time.Now()
+	users, end := context.WithTimeout(ctx, f.Faults+f.Patience)
+	defer end()
+	calm := make(chan struct{}) // closed when no further fault is begun
+	var group errgroup.Group
+	for u := range f.Users {
+		group.Go(func() error {
+			return (&user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|uint64(u)))}).work(users, calm)
+		})
+	}
+	faults := f.disturb(ctx, rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|0xffff)))
+	close(calm)
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	flows := time.Since(began)
+	if err := f.check(ctx); err != nil {
+		return err
+	}
+	f.totals.rounds.Add(1)
+	fmt.Printf("round %d: %s; flows ended after %.1f s, in order after %.1f s (%s)\n", n, faults, flows.Seconds(), time.Since(began).Seconds(), f.took)
+	return nil
+}
+
+// shutDown stops every process, exporters first. Where nothing went wrong before, each has to end with status 0.
+func (f *fleet) shutDown(clean bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := len(f.all) - 1; i >= 0; i-- {
+		p := f.all[i]
+		isNATS := p.path == f.binaries.nats
+		if isNATS {
+			wg.Wait()
+		}
+		wg.Go(func() { p.end(ctx, ending{signal: sigterm, last: true, clean: clean && !isNATS}) })
+	}
+	wg.Wait()
+	for _, c := range f.clients {
+		c.Close()
+	}
+	return ctx.Err()
+}

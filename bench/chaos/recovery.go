@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/ehi"
+)
+
+// recoveries takes the time from the death of a stand-alone worker to the next attempt at what it had in hand.
+type recoveries struct {
+	totals *totals
+	conn   *nats.Conn
+	kv     jetstream.KeyValue
+	stop   context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	tasks   map[string]ehi.Task  // those that are in hand
+	orphans map[string]time.Time // those whose worker was killed, and when
+}
+
+func watchRecoveries(url string, t *totals) (*recoveries, error) {
+	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &recoveries{totals: t, conn: conn, stop: cancel, ended: make(chan struct{}), tasks: map[string]ehi.Task{}, orphans: map[string]time.Time{}}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	if w.kv, err = js.KeyValue(ctx, "ehi_tasks"); err != nil {
+		return nil, err
+	}
+	watch, err := w.kv.WatchAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(w.ended)
+		for e := range watch.Updates() {
+			if e != nil {
+				w.see(e)
+			}
+		}
+	}()
+	return w, nil
+}
+
+func (w *recoveries) see(e jetstream.KeyValueEntry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var task ehi.Task
+	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &task) != nil || task.Attempt == 0 {
+		delete(w.tasks, e.Key())
+		delete(w.orphans, e.Key())
+		return
+	}
+	if died, ok := w.orphans[e.Key()]; ok && task.Worker != w.tasks[e.Key()].Worker {
+		w.totals.recovered(task.TakenAt.Sub(died))
+		delete(w.orphans, e.Key())
+	}
+	w.tasks[e.Key()] = task
+	if task.Committed {
+		delete(w.tasks, e.Key())
+		delete(w.orphans, e.Key())
+	}
+}
+
+// killed notes what a worker has in hand that is about to be killed. Where NATS or the API of the fleet dies, what follows is not the
+// worker's recovery alone, and is not counted.
+func (w *recoveries) killed(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !strings.HasPrefix(p.name, "exporter") {
+		clear(w.orphans)
+		return
+	}
+	for key, task := range w.tasks {
+		if task.Worker == p.worker() {
+			w.orphans[key] = time.Now()
+		}
+	}
+}
+
+func (w *recoveries) close() {
+	w.stop()
+	w.conn.Close()
+	<-w.ended
+}

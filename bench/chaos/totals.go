@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// totals is what a whole run did.
+type totals struct {
+	began time.Time
+
+	rounds, kills, stops, starved, restarts, exits atomic.Int64
+	jobs, files, bytes                             atomic.Int64
+	gaveUp                                         atomic.Int64 // jobs that failed after their last attempt, and said so
+
+	mu         sync.Mutex
+	flows      map[string]int
+	recoveries []time.Duration
+}
+
+// more reports whether another round may begin.
+func (t *totals) more(limit time.Duration) bool { return limit == 0 || time.Since(t.began) < limit }
+
+func (t *totals) flow(kind string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.flows == nil {
+		t.flows = map[string]int{}
+	}
+	t.flows[kind]++
+}
+
+func (t *totals) recovered(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.recoveries = append(t.recoveries, d)
+}
+
+func (t *totals) print(w io.Writer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(w, "%d rounds in %v: %d kills, %d stops beyond the lease, %d starvations, %d restarts; %d exits of a process's own\n",
+		t.rounds.Load(), time.Since(t.began).Round(time.Second), t.kills.Load(), t.stops.Load(), t.starved.Load(), t.restarts.Load(), t.exits.Load())
+	fmt.Fprintf(w, "%d jobs, %d files and %d MB verified; %d jobs given up after their last attempt\n", t.jobs.Load(), t.files.Load(), t.bytes.Load()/1e6, t.gaveUp.Load())
+	for _, kind := range slices.Sorted(maps.Keys(t.flows)) {
+		fmt.Fprintf(w, "  %-40s %6d\n", kind, t.flows[kind])
+	}
+	if n := len(t.recoveries); n > 0 {
+		slices.Sort(t.recoveries)
+		fmt.Fprintf(w, "from kill -9 of a stand-alone worker to its task in other hands: p50 %.2f s, p99 %.2f s, max %.2f s, of %d\n",
+			t.recoveries[n/2].Seconds(), t.recoveries[n*99/100].Seconds(), t.recoveries[n-1].Seconds(), n)
+	}
+}

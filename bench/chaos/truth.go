@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"ehi-server/bench/verify"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
+	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/ehi"
+)
+
+// export is what an export has to be: its lines by type.
+type export map[string]verify.Tally
+
+// truth is what every export has to be, read from the record store itself.
+type truth struct {
+	ids      []string
+	patients map[string]export
+	all      export // of a population's export
+}
+
+// prepare fills a record store and reads the truth from it.
+func prepare(ctx context.Context, data string, patients int, seed uint64) (t *truth, err error) {
+	store, err := sources.Store(sources.Config{Data: data})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	made := synthetic.Config{Patients: patients, Seed: seed}
+	if err := store.Generate(ctx, made, time.Now(), func(int, int) {}); err != nil {
+		return nil, err
+	}
+	list, err := store.Patients(ctx, patients)
+	if err != nil {
+		return nil, err
+	}
+	t = &truth{patients: map[string]export{}, all: export{}}
+	for _, p := range list {
+		r, err := store.Open(ctx, p.ID)
+		if err != nil {
+			return nil, err
+		}
+		of := export{}
+		if err := of.read(ctx, r); err != nil {
+			return nil, err
+		}
+		t.ids, t.patients[p.ID] = append(t.ids, p.ID), of
+	}
+	return t, t.readAll(ctx, store)
+}
+
+// readAll reads what the export of the whole store has to be.
+func (t *truth) readAll(ctx context.Context, store *dataset.Store) error {
+	const name = "truth"
+	population, err := store.Freeze(ctx, name)
+	if err != nil {
+		return err
+	}
+	selection := source.Selection{Level: ehi.System}
+	parts, err := population.Plan(ctx, selection, 1<<30)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		r, err := population.Open(ctx, selection, part)
+		if err != nil {
+			return err
+		}
+		if err := t.all.read(ctx, r); err != nil {
+			return err
+		}
+	}
+	return errors.Join(population.Close(), store.Thaw(name))
+}
+
+// read counts a record and closes it.
+func (e export) read(ctx context.Context, r source.Record) error {
+	err := r.Scan(ctx, source.Query{}, func(res source.Resource) error {
+		tally := e[res.Type]
+		tally.Line(append(res.Line[:len(res.Line):len(res.Line)], '\n'))
+		e[res.Type] = tally
+		return nil
+	})
+	return errors.Join(err, r.Close())
+}
+
+// compare tells in what an export differs from what it has to be.
+func (e export) compare(got export) error {
+	for typ, want := range e {
+		if got[typ] != want {
+			return verify.Wrongf("%d lines and %d bytes of %s were exported, of %d and %d in the store, or others", got[typ].Lines, got[typ].Bytes, typ, want.Lines, want.Bytes)
+		}
+	}
+	for typ := range got {
+		if _, known := e[typ]; !known {
+			return verify.Wrongf("%s was exported, of which the store has none", typ)
+		}
+	}
+	return nil
+}
+
+// binaries are the programs of a fleet.
+type binaries struct{ api, exporter, nats string }
+
+// build makes them.
+func build(ctx context.Context, dir string) (b binaries, err error) {
+	b = binaries{filepath.Join(dir, "api"), filepath.Join(dir, "exporter"), filepath.Join(dir, "nats-server")}
+	for path, of := range map[string]string{b.api: "ehi-server/api", b.exporter: "ehi-server/exporter", b.nats: "github.com/nats-io/nats-server/v2"} {
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, of).CombinedOutput(); err != nil {
+			return b, fmt.Errorf("build %s: %w: %s", of, err, out)
+		}
+	}
+	return b, nil
+}
+
+// copyStore gives a process a record store of its own.
+func copyStore(from, to string) error {
+	return os.CopyFS(filepath.Join(to, dataset.Folder), os.DirFS(filepath.Join(from, dataset.Folder)))
+}

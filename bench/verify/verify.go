@@ -1,0 +1,110 @@
+// Package verify checks what a server exports, as the tools of bench download it: each file against its manifest, and a whole export
+// against what it has to be.
+package verify
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"ehi-server/api/client"
+	"ehi-server/shared/ehi"
+)
+
+// ErrWrong is an answer that cannot be right: a file that is not what its manifest says, or an export that is not what it has to be.
+var ErrWrong = errors.New("wrong answer")
+
+// Wrongf makes an ErrWrong.
+func Wrongf(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrWrong, fmt.Sprintf(format, a...))
+}
+
+// Tally is what some lines are, in whatever order they come.
+type Tally struct {
+	Lines, Bytes int64
+	Sum          Sum
+}
+
+// Line counts a line, its newline included.
+func (t *Tally) Line(line []byte) {
+	t.Lines++
+	t.Bytes += int64(len(line))
+	t.Sum.add(sha256.Sum256(line))
+}
+
+// Add counts what another tally has counted.
+func (t *Tally) Add(o Tally) {
+	t.Lines += o.Lines
+	t.Bytes += o.Bytes
+	t.Sum.add(o.Sum)
+}
+
+// Sum is a checksum of lines in whatever order: the sum of their SHA-256.
+type Sum [32]byte
+
+func (s *Sum) add(other [32]byte) {
+	carry := 0
+	for i := range s {
+		carry += int(s[i]) + int(other[i])
+		s[i] = byte(carry)
+		carry >>= 8
+	}
+}
+
+// File downloads one file of a manifest and checks it: as many lines as its manifest says, each a resource of its type, none empty, the
+// last one ended (REAL-3). Errors: ErrWrong, or the client's.
+func File(ctx context.Context, c *client.Client, e ehi.ManifestEntry) (t Tally, err error) {
+	err = c.Stream(ctx, e.URL, func(r io.Reader) error {
+		t = Tally{}
+		return lines(r, e, &t)
+	})
+	if err == nil && t.Lines != e.Count {
+		err = Wrongf("%s has %d lines, the manifest says %d", e.URL, t.Lines, e.Count)
+	}
+	return t, err
+}
+
+func lines(r io.Reader, e ehi.ManifestEntry, t *Tally) error {
+	buf := bufio.NewReaderSize(r, 64<<10)
+	var long []byte
+	for {
+		line, err := buf.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			long = append(long, line...)
+			continue
+		}
+		if errors.Is(err, io.EOF) && len(line) == 0 && len(long) == 0 {
+			return nil
+		}
+		if errors.Is(err, io.EOF) {
+			return Wrongf("%s does not end with a newline", e.URL)
+		}
+		if err != nil {
+			return err
+		}
+		if len(long) > 0 {
+			line = append(long, line...)
+			long = line[:0]
+		}
+		t.Line(line)
+		if !ofType(line, e.Type) {
+			return Wrongf("line %d of %s is no %s: %.80q", t.Lines, e.URL, e.Type, line)
+		}
+	}
+}
+
+// ofType reports whether a line is a JSON object of a resource type, wherever in it the type stands; "" is any type.
+func ofType(line []byte, typ string) bool {
+	if typ == "" || bytes.HasPrefix(line, []byte(`{"resourceType":"`+typ+`"`)) {
+		return json.Valid(line)
+	}
+	var v struct {
+		ResourceType string `json:"resourceType"`
+	}
+	return json.Unmarshal(line, &v) == nil && v.ResourceType == typ
+}

@@ -1,0 +1,376 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/files/filestest"
+)
+
+// Every fault of the disk has one of three ends: the attempt is made again and its result is right; the export waits, and no attempt is
+// counted; or the job is failed and says so. Never is a file left over, nor one wrong.
+func TestDiskFaults(t *testing.T) {
+	const forever = -1
+	type outcome struct {
+		status   ehi.Status
+		attempts int
+	}
+	again, failed := outcome{ehi.Retrieved, 2}, outcome{ehi.Failed, 4}
+	for _, c := range []struct {
+		name   string
+		inject func(*filestest.Faulty)
+		want   outcome
+	}{
+		{"a file cannot be made", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, 1) }, again},
+		{"a write fails", func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, 1) }, again},
+		{"a write is cut short", func(d *filestest.Faulty) { d.FailShort(syscall.EIO, 1) }, again},
+		{"a sync fails", func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, 1) }, again},
+		{"a close fails", func(d *filestest.Faulty) { d.Fail(filestest.Close, syscall.EIO, 1) }, again},
+		{"the folder's sync fails", func(d *filestest.Faulty) { d.Fail(filestest.SyncDir, syscall.EIO, 1) }, again},
+		{"what failed cannot be removed either", func(d *filestest.Faulty) {
+			d.Fail(filestest.Sync, syscall.EIO, 1)
+			d.Fail(filestest.Remove, syscall.EIO, 1)
+		}, again},
+		{"no file can be made", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, forever) }, failed},
+		{"every write fails", func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, forever) }, failed},
+		{"every sync fails", func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, forever) }, failed},
+		{"the disk is read-only", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EROFS, forever) }, failed},
+		{"writes are slow", func(d *filestest.Faulty) { d.Slow(200 * time.Millisecond) }, outcome{ehi.Retrieved, 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			disk := h.on(files.OS())
+			c.inject(disk)
+			h.work(h.source, "w")
+			h.request("a", true)
+			h.await("a", c.want.status)
+			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+			if err != nil || task.Attempt != c.want.attempts || task.Committed != (c.want.status == ehi.Retrieved) {
+				t.Errorf("task %+v, %v", task, err)
+			}
+			disk.Fail(filestest.Remove, nil, 0)
+			h.checkFiles("a")
+		})
+	}
+}
+
+// A disk that is full, at whichever step, costs an export nothing but time.
+func TestAFullDiskIsWaitedFor(t *testing.T) {
+	for _, op := range []filestest.Op{filestest.Create, filestest.Write, filestest.Sync, filestest.Close, filestest.SyncDir} {
+		t.Run(string(op), func(t *testing.T) {
+			h := newHouse(t)
+			disk := h.on(files.OS())
+			disk.Fail(op, syscall.ENOSPC, 1)
+			disk.Fail(filestest.Create, syscall.ENOSPC, 10) // Check finds no space for a while
+			h.work(h.source, "w")
+			h.request("a", true)
+			h.await("a", ehi.Retrieved)
+			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+			if err != nil || task.Failures() != 0 || task.Attempt < 2 {
+				t.Errorf("task %+v, %v", task, err)
+			}
+			h.checkFiles("a")
+		})
+	}
+}
+
+// on puts the house's files on a disk that can be made to fail. Outputs of 10 kB and more get a file of their own.
+func (h *house) on(over files.Disk) *filestest.Faulty {
+	h.t.Helper()
+	root := h.t.TempDir()
+	if _, err := files.NewLocal(files.Config{Root: root, Disk: over}); err != nil {
+		h.t.Fatal(err)
+	}
+	disk := filestest.NewFaulty(over)
+	var err error
+	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: disk, SpillBytes: 10_000}); err != nil {
+		h.t.Fatal(err)
+	}
+	h.keeper.Files = h.files
+	return disk
+}
+
+// checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing else.
+func (h *house) checkFiles(id string) {
+	h.t.Helper()
+	task, _, err := h.bus.Tasks.Get(h.t.Context(), id, 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.keeper.Sweep(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	objects := map[string]bool{}
+	for _, f := range task.Files {
+		objects[f.Object] = true
+		r, err := h.files.Open(id, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			h.t.Fatal(err)
+		}
+		if n := int64(bytes.Count(data, []byte{'\n'})); n != f.Count || !bytes.HasSuffix(data, []byte{'\n'}) {
+			h.t.Errorf("%s has %d lines, its record says %d", f.Type, n, f.Count)
+		}
+	}
+	for _, s := range h.stored(id) {
+		if !objects[s.Name] {
+			h.t.Errorf("%s is left over", s.Name)
+		}
+	}
+}
+
+// A commit whose answer got lost may have been made: its files stay, and the next delivery finds it.
+func TestACommitWhoseAnswerGotLostStands(t *testing.T) {
+	server, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", AckWait: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	p := newProxy(t, strings.TrimPrefix(server.ClientURL(), "nats://"))
+	h := newHouse(t)
+	h.bus, h.keeper.Bus = server, server
+	worker, err := bus.Open(t.Context(), bus.Config{URL: "nats://" + p.addr, AckWait: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(worker.Close)
+	h.bus = worker
+	h.work(&muffled{Source: h.source, once: new(sync.Once), muffle: func() { p.muffled.Store(true) }}, "w")
+	h.bus = server
+	h.request("a", true)
+	for end := time.Now().Add(10 * time.Second); ; {
+		if task, _, err := server.Tasks.Get(t.Context(), "a", 0); err == nil && task.Committed {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the commit did not get through")
+		}
+	}
+	<-p.swallowed // the answer to the commit
+	h.await("a", ehi.Requested)
+	p.restore()
+	h.await("a", ehi.Retrieved)
+	if task, _, err := server.Tasks.Get(t.Context(), "a", 0); err != nil || task.Attempt != 1 {
+		t.Errorf("task %+v, %v", task, err)
+	}
+	h.checkFiles("a")
+}
+
+// muffled is a source that calls muffle when its first record has been read.
+type muffled struct {
+	source.Source
+	once   *sync.Once
+	muffle func()
+}
+
+func (m *muffled) Open(ctx context.Context, patient string) (source.Record, error) {
+	r, err := m.Source.Open(ctx, patient)
+	return muffledRecord{r, m}, err
+}
+
+type muffledRecord struct {
+	source.Record
+	m *muffled
+}
+
+func (r muffledRecord) Close() error {
+	r.m.once.Do(r.m.muffle)
+	return r.Record.Close()
+}
+
+// proxy passes connections on, and swallows what the server answers while it is muffled.
+type proxy struct {
+	addr      string
+	muffled   atomic.Bool
+	swallowed chan struct{}
+	mu        sync.Mutex
+	conns     []net.Conn
+}
+
+func newProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{addr: ln.Addr().String(), swallowed: make(chan struct{}, 1)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, in, out)
+			p.mu.Unlock()
+			wg.Go(func() { _, _ = io.Copy(out, in) }) // ends with the connection
+			wg.Go(func() { p.answer(in, out) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		p.restore()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) answer(in, out net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := out.Read(buf)
+		if err != nil {
+			return
+		}
+		if p.muffled.Load() {
+			select {
+			case p.swallowed <- struct{}{}:
+			default:
+			}
+			continue
+		}
+		if _, err := in.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// restore cuts the connections: the next ones are whole again.
+func (p *proxy) restore() {
+	p.muffled.Store(false)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		_ = c.Close() // it may be closed already
+	}
+	p.conns = nil
+}
+
+// A panic, wherever in an export, fails that export alone, and the log shows where it was.
+func TestAPanicFailsItsExportAlone(t *testing.T) {
+	for _, where := range []string{"open", "scan", "close"} {
+		t.Run(where, func(t *testing.T) {
+			h := newHouse(t)
+			var log lockedBuffer
+			h.log = slog.New(slog.NewTextHandler(&log, nil))
+			h.work(&panicking{Source: h.source, where: where, patient: "broken"}, "w")
+			whole := h.patient
+			h.patient.ID = "broken"
+			h.request("a", true)
+			h.patient = whole
+			h.request("b", true)
+			if j := h.await("a", ehi.Failed); !strings.Contains(j.Error, "3 attempts") {
+				t.Errorf("error %q", j.Error)
+			}
+			h.await("b", ehi.Retrieved)
+			if text := log.String(); !strings.Contains(text, "a panic in "+where) || !strings.Contains(text, "fault_test.go") || strings.Contains(text, "job=b") {
+				t.Errorf("the log:\n%s", text)
+			}
+			h.checkFiles("a")
+			h.checkFiles("b")
+		})
+	}
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// panicking is a source with a patient whose record panics.
+type panicking struct {
+	source.Source
+	where, patient string
+}
+
+func (s *panicking) Open(ctx context.Context, patient string) (source.Record, error) {
+	if patient != s.patient {
+		return s.Source.Open(ctx, patient)
+	}
+	if s.where == "open" {
+		panic("a panic in open")
+	}
+	all, err := s.Source.Patients(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Source.Open(ctx, all[0].ID)
+	return panickingRecord{r, s.where}, err
+}
+
+type panickingRecord struct {
+	source.Record
+	where string
+}
+
+func (r panickingRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+	n := 0
+	return r.Record.Scan(ctx, q, func(res source.Resource) error {
+		if n++; n > 50 && r.where == "scan" {
+			panic("a panic in scan")
+		}
+		return visit(res)
+	})
+}
+
+func (r panickingRecord) Close() error {
+	err := r.Record.Close()
+	if r.where == "close" {
+		panic("a panic in close")
+	}
+	return err
+}
+
+// What is no fault of an export's own is not counted against it: MaxDeliver is 3 here, and its worker is stopped five times.
+func TestHandedBackExportsDoNotCountAsFailures(t *testing.T) {
+	h := newHouse(t)
+	h.request("a", true)
+	for range 5 {
+		waiting := &gate{Source: h.source, reached: make(chan struct{}, 10)}
+		stop := h.work(waiting, "stopped")
+		<-waiting.reached
+		stop()
+	}
+	h.work(h.source, "last")
+	h.await("a", ehi.Retrieved)
+	task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+	if err != nil || task.Attempt != 6 || task.Excused != 5 {
+		t.Errorf("task %+v, %v", task, err)
+	}
+	h.checkFiles("a")
+}

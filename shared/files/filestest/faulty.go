@@ -1,0 +1,163 @@
+package filestest
+
+import (
+	"sync"
+	"time"
+
+	"ehi-server/shared/files"
+)
+
+// Op is an operation of a disk that can be made to fail.
+type Op string
+
+// The operations.
+const (
+	Create  Op = "create"
+	Write   Op = "write"
+	Sync    Op = "sync"
+	Close   Op = "close"
+	SyncDir Op = "sync of the folder"
+	Remove  Op = "remove"
+	Read    Op = "read"
+)
+
+// Faulty is a Disk over another one, which fails as it is told.
+type Faulty struct {
+	files.Disk
+	mu     sync.Mutex
+	faults map[Op]*failure
+	pause  time.Duration
+}
+
+type failure struct {
+	err   error
+	times int  // left; negative: for ever
+	short bool // half of a write is made
+}
+
+// NewFaulty puts a disk over another one that works until Fail or Slow is called.
+func NewFaulty(over files.Disk) *Faulty { return &Faulty{Disk: over, faults: map[Op]*failure{}} }
+
+// Fail makes the next so many calls of an operation fail; a negative number makes all of them fail, 0 none any more.
+func (f *Faulty) Fail(op Op, err error, times int) { f.set(op, &failure{err: err, times: times}) }
+
+// FailShort makes the next so many writes store half of what they were given and fail.
+func (f *Faulty) FailShort(err error, times int) {
+	f.set(Write, &failure{err: err, times: times, short: true})
+}
+
+// Slow makes every write take so much longer.
+func (f *Faulty) Slow(pause time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pause = pause
+}
+
+func (f *Faulty) set(op Op, to *failure) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults[op] = to
+}
+
+// next is what an operation shall do: fail where the failure is not nil.
+func (f *Faulty) next(op Op) (fail *failure, pause time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if op == Write {
+		pause = f.pause
+	}
+	set := f.faults[op]
+	if set == nil || set.times == 0 {
+		return nil, pause
+	}
+	set.times--
+	return set, pause
+}
+
+func (f *Faulty) fails(op Op) error {
+	if fail, _ := f.next(op); fail != nil {
+		return fail.err
+	}
+	return nil
+}
+
+// Create implements files.Disk.
+func (f *Faulty) Create(name string) (files.File, error) {
+	if err := f.fails(Create); err != nil {
+		return nil, err
+	}
+	file, err := f.Disk.Create(name)
+	return &faultyFile{file, f}, err
+}
+
+// Open implements files.Disk.
+func (f *Faulty) Open(name string) (files.ReadFile, error) {
+	file, err := f.Disk.Open(name)
+	return &faultyReadFile{file, f}, err
+}
+
+// Remove implements files.Disk.
+func (f *Faulty) Remove(name string) error {
+	if err := f.fails(Remove); err != nil {
+		return err
+	}
+	return f.Disk.Remove(name)
+}
+
+// SyncDir implements files.Disk.
+func (f *Faulty) SyncDir(name string) error {
+	if err := f.fails(SyncDir); err != nil {
+		return err
+	}
+	return f.Disk.SyncDir(name)
+}
+
+type faultyFile struct {
+	files.File
+	disk *Faulty
+}
+
+func (f *faultyFile) Write(p []byte) (int, error) {
+	fail, pause := f.disk.next(Write)
+	if pause > 0 {
+		time.Sleep(pause)
+	}
+	if fail == nil {
+		return f.File.Write(p)
+	}
+	if !fail.short {
+		return 0, fail.err
+	}
+	n, err := f.File.Write(p[:len(p)/2])
+	if err == nil {
+		err = fail.err
+	}
+	return n, err
+}
+
+func (f *faultyFile) Sync() error {
+	if err := f.disk.fails(Sync); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+func (f *faultyFile) Close() error {
+	err := f.File.Close()
+	if e := f.disk.fails(Close); e != nil {
+		return e
+	}
+	return err
+}
+
+type faultyReadFile struct {
+	files.ReadFile
+	disk *Faulty
+}
+
+func (f *faultyReadFile) ReadAt(p []byte, offset int64) (int, error) {
+	if err := f.disk.fails(Read); err != nil {
+		return 0, err
+	}
+	return f.ReadFile.ReadAt(p, offset)
+}
