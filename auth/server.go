@@ -22,7 +22,7 @@ const SandboxClientID = "test_client_id"
 // Config sets up a Server.
 type Config struct {
 	// KV is the bucket of the package comment.
-	KV jetstream.KeyValue
+	KV *bus.Bucket
 	// Issuer is the origin that clients see; tokens carry it as iss, and Issuer + "/fhir" as aud.
 	Issuer string
 	// CheckIssuer makes tokens of another issuer invalid. Off where the issuer is only the listener's address, which
@@ -77,7 +77,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.loadKey(ctx); err != nil {
 		return nil, err
 	}
-	if s.stop, err = bus.Follow(ctx, c.KV, revokedPrefix+"*", s.followRevocation); err != nil {
+	if s.stop, err = c.KV.Follow(ctx, revokedPrefix+"*", s.followRevocation, nil); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -140,7 +140,7 @@ func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
 	}, c.Query("after"), limit)
 	out := make([]jobJSON, 0, len(list))
 	for _, entry := range list {
-		j, err := s.Bus.Jobs.Peek(c.Context(), entry.ID)
+		j, err := s.Bus.Jobs.Peek(c.UserContext(), entry.ID)
 		if ehi.CodeOf(err) == ehi.NotFound { // deleted meanwhile
 			continue
 		}
@@ -169,7 +169,7 @@ func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
 	if _, err := s.jobRecord(c); err != nil {
 		return err
 	}
-	j, err := s.Bus.Jobs.Update(c.Context(), c.Params("id"), change)
+	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), change)
 	if err == nil {
 		telemetry.JobsEnded.WithLabelValues(string(j.Status)).Inc()
 	}
@@ -181,7 +181,7 @@ func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := worker.Delete(c.Context(), s.Bus, s.Files, j.ID, nil); err != nil {
+	if err := worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Export deleted"})
@@ -314,7 +314,7 @@ func uniqueName(name string, taken map[string]bool) string {
 
 // listAttachments adds stored documents to the job's record, if it still takes them.
 func (s *Server) listAttachments(c *fiber.Ctx, id string, added []ehi.Attachment) (*ehi.Job, error) {
-	return s.Bus.Jobs.Update(c.Context(), id, func(j *ehi.Job) error {
+	return s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
 		if err := j.CanAttach(); err != nil {
 			return err
 		}
@@ -340,7 +340,7 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 		return err
 	}
 	var removed []string
-	j, err := s.Bus.Jobs.Update(c.Context(), c.Params("id"), func(j *ehi.Job) error {
+	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
 		if err := j.CanAttach(); err != nil {
 			return err
 		}

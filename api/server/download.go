@@ -40,7 +40,7 @@ func (s *Server) approved(c *fiber.Ctx) (*ehi.Job, error) {
 		return j, nil
 	}
 	// Another process may have told the client already what this one's copy does not show yet: a refusal is by the record itself.
-	if j, err = s.Bus.Jobs.Get(c.Context(), j.ID); err != nil {
+	if j, err = s.Bus.Jobs.Get(c.UserContext(), j.ID); err != nil {
 		return nil, err
 	}
 	if j.Status != ehi.Approved {
@@ -67,7 +67,7 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 }
 
 func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string) error {
-	f, err := s.findFile(c.Context(), j, name)
+	f, err := s.findFile(c.UserContext(), j, name)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	if a := access(c); !a.System() && c.Params("id") != a.Patient {
 		return errPatientNotFound
 	}
-	line, err := s.readPatient(c.Context(), c.Params("id"))
+	line, err := s.readPatient(c.UserContext(), c.Params("id"))
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (s *Server) handleGroup(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
 		return err
 	}
-	line, err := s.Source.Group(c.Context(), c.Params("id"))
+	line, err := s.Source.Group(c.UserContext(), c.Params("id"))
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (s *Server) handleGroupSearch(c *fiber.Ctx) error {
 	ids := strings.Split(c.Query("_id"), ",")
 	if c.Query("_id") == "" {
 		var err error
-		if ids, err = s.Source.Groups(c.Context()); err != nil {
+		if ids, err = s.Source.Groups(c.UserContext()); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (s *Server) searchset(c *fiber.Ctx, typ string, ids []string, read func(con
 	}
 	entries := []fiber.Map{}
 	for _, id := range ids {
-		line, err := read(c.Context(), id)
+		line, err := read(c.UserContext(), id)
 		if ehi.CodeOf(err) == ehi.NotFound {
 			continue
 		}

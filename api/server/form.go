@@ -179,11 +179,11 @@ func (s *Server) submitter(c *fiber.Ctx, token string) (*ehi.Job, string, error)
 
 // submit stores the choices and starts the export.
 func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Update(c.Context(), id, func(j *ehi.Job) error { return j.Submit(form, by, now()) })
+	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error { return j.Submit(form, by, now()) })
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Bus.PublishStart(c.Context(), j.Lane, j.ID, j.Starts); err != nil {
+	if err := s.Bus.PublishStart(c.UserContext(), j.Lane, j.ID, j.Starts); err != nil {
 		// The choices are stored; the reconciler publishes the command.
 		s.Log.Warn("start an export", "job", j.ID, "err", err)
 	}

@@ -63,16 +63,16 @@ var errNoSpace = ehi.Errorf(ehi.Transient, "The disk is full; exports are taken 
 
 // start stores the job and, where no form comes before, queues its export.
 func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
-	if err := s.Bus.Jobs.Create(c.Context(), j); err != nil {
+	if err := s.Bus.Jobs.Create(c.UserContext(), j); err != nil {
 		return err
 	}
 	if j.Status != ehi.Requested {
 		return nil
 	}
-	err := s.Bus.PublishStart(c.Context(), j.Lane, j.ID, j.Starts)
+	err := s.Bus.PublishStart(c.UserContext(), j.Lane, j.ID, j.Starts)
 	if err != nil {
 		// Else the reconciler starts it, and the client never knows.
-		err = errors.Join(err, worker.Delete(c.Context(), s.Bus, s.Files, j.ID, nil))
+		err = errors.Join(err, worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil))
 	}
 	return err
 }
@@ -132,10 +132,10 @@ func (s *Server) aim(c *fiber.Ctx, j *ehi.Job) (err error) {
 		if !a.System() && c.Params("id") != a.Patient {
 			return errPatientNotFound
 		}
-		j.Patient, err = s.Source.Patient(c.Context(), c.Params("id"))
+		j.Patient, err = s.Source.Patient(c.UserContext(), c.Params("id"))
 	case ehi.OneGroup:
 		j.Group = c.Params("id")
-		_, err = s.Source.Group(c.Context(), j.Group)
+		_, err = s.Source.Group(c.UserContext(), j.Group)
 	}
 	return err
 }

@@ -35,7 +35,7 @@ func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 		})
 		return nil
 	}
-	body, err := m.render(c.Context())
+	body, err := m.render(c.UserContext())
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (s *Server) manifest(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
 	if j.Tasks > s.PageTasks {
 		page = 0
 	}
-	return s.newManifest(c, j, page).render(c.Context())
+	return s.newManifest(c, j, page).render(c.UserContext())
 }
 
 // manifest is one page of a job's manifest in the making.

@@ -177,7 +177,7 @@ func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
 
 // job finds the request's job, whosever it is.
 func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Peek(c.Context(), c.Params("id"))
+	j, err := s.Bus.Jobs.Peek(c.UserContext(), c.Params("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
 
 // jobRecord is job as the bucket has it at this moment: what administrators see and decide by, at whichever process they are.
 func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Get(c.Context(), c.Params("id"))
+	j, err := s.Bus.Jobs.Get(c.UserContext(), c.Params("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +257,7 @@ func adminOf(c *fiber.Ctx) string { name, _ := c.Locals(adminKey).(string); retu
 
 // ready asks NATS, the record store and the disk (readiness).
 func (s *Server) ready(c *fiber.Ctx) bool {
-	err := errors.Join(s.able(), s.Bus.Check(c.Context()), s.Source.Check(c.Context()), s.Files.Check())
+	err := errors.Join(s.able(), s.Bus.Check(c.UserContext()), s.Source.Check(c.UserContext()), s.Files.Check())
 	if err != nil {
 		s.Log.Warn("not ready", "err", err)
 	}

@@ -103,7 +103,7 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 	if q.Get("_auth_success") == "0" {
 		return s.deny(c, req)
 	}
-	if _, err := s.Source.Patient(c.Context(), q.Get("_patient")); err != nil {
+	if _, err := s.Source.Patient(c.UserContext(), q.Get("_patient")); err != nil {
 		if ehi.CodeOf(err) == ehi.NotFound {
 			return c.Redirect(req.ErrorRedirect(&auth.Error{Code: "invalid_request", Description: `Invalid "_patient" parameter`}), http.StatusFound)
 		}
@@ -113,7 +113,7 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 }
 
 func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
-	code, err := s.Auth.IssueCode(c.Context(), req, patient)
+	code, err := s.Auth.IssueCode(c.UserContext(), req, patient)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *Server) handleToken(c *fiber.Ctx) error {
 	if req.BasicID, req.BasicSecret, req.HasBasic, err = basic(c.Get(fiber.HeaderAuthorization)); err != nil {
 		return err
 	}
-	tokens, err := s.Auth.Token(c.Context(), req)
+	tokens, err := s.Auth.Token(c.UserContext(), req)
 	if err != nil {
 		if req.HasBasic {
 			c.Set(fiber.HeaderWWWAuthenticate, `Basic realm="ehi"`)

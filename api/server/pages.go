@@ -33,7 +33,7 @@ func (s *Server) localPath(c *fiber.Ctx, action string) string {
 func (s *Server) handleLoginPage(c *fiber.Ctx) error { return s.renderLogin(c, "") }
 
 func (s *Server) renderLogin(c *fiber.Ctx, problem string) error {
-	patients, err := s.Source.Patients(c.Context(), pickerSize)
+	patients, err := s.Source.Patients(c.UserContext(), pickerSize)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	if patient == "" {
 		patient = c.FormValue("patient")
 	}
-	if _, err := s.Source.Patient(c.Context(), patient); err != nil {
+	if _, err := s.Source.Patient(c.UserContext(), patient); err != nil {
 		if ehi.CodeOf(err) != ehi.NotFound {
 			return err
 		}
@@ -89,7 +89,7 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	if err != nil || patient == "" {
 		return notYet(c, asked, req, err)
 	}
-	who, err := s.Source.Patient(c.Context(), patient)
+	who, err := s.Source.Patient(c.UserContext(), patient)
 	if err != nil {
 		return err
 	}

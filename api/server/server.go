@@ -132,7 +132,8 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // errDraining is the answer to a kick-off that comes when the process is being stopped.
 var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try again in a moment")
 
-// Shutdown stops taking requests and waits for those under way, for at most d.
+// Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on Fiber's user context: fasthttp's own ends
+// with the beginning of the shutdown, and would break off what is to be ended.
 func (s *Server) Shutdown(d time.Duration) error { return s.app.ShutdownWithTimeout(d) }
 
 // Close releases what New took; the server has been shut down before.

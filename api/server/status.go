@@ -95,7 +95,7 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := worker.Delete(c.Context(), s.Bus, s.Files, j.ID, nil); err != nil {
+	if err := worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil); err != nil {
 		return err
 	}
 	return outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")

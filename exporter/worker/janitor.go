@@ -36,7 +36,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
-		err := errors.Join(k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
+		err := errors.Join(k.Bus.Mend(ctx), k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
 		if round%sweepRecordsEvery == 0 {
 			err = errors.Join(err, k.SweepRecords(ctx))
 		}
@@ -56,14 +56,26 @@ func (k *Keeper) Run(ctx context.Context) error {
 // sweepRecordsEvery is in how many rounds once the records of tasks are swept: that reads the names of all of them.
 const sweepRecordsEvery = 10
 
-// SweepRecords removes records that were to be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone, because
+// SweepRecords compares the records with what this process knows, and removes those that were to be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone, because
 // that was forgotten too, or because their worker took them at the very moment of the deletion, and died.
 func (k *Keeper) SweepRecords(ctx context.Context) error {
+	heardOf := k.Bus.Jobs.List(func(bus.Summary) bool { return true })
 	jobs, err := k.Bus.Jobs.Keys(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
+	there := make(map[string]bool, len(jobs))
+	for _, id := range jobs {
+		there[id] = true
+	}
+	for _, s := range heardOf {
+		if !there[s.ID] { // its deletion was not heard of: reading it forgets it
+			if _, err := k.Bus.Jobs.Get(ctx, s.ID); ehi.CodeOf(err) != ehi.NotFound {
+				errs = append(errs, err)
+			}
+		}
+	}
 	for _, id := range jobs {
 		if _, known := k.Bus.Jobs.Summary(id); known {
 			continue

@@ -37,14 +37,14 @@ type Config struct {
 type Bus struct {
 	Jobs     *Jobs
 	Tasks    *Tasks
-	Auth     jetstream.KeyValue
+	Auth     *Bucket
 	Sessions *Storage
 
 	cfg    Config
 	server *server.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream
-	lanes  map[ehi.Lane]*lane
+	lanes  lanes
 	link   link
 }
 
@@ -150,8 +150,8 @@ func (b *Bus) ClientURL() string {
 
 // Check asks JetStream for the lanes' streams: it fails where NATS is away or one is gone.
 func (b *Bus) Check(ctx context.Context) error {
-	for _, l := range b.lanes {
-		if _, err := l.stream.Info(ctx); err != nil {
+	for _, name := range ehi.Lanes() {
+		if _, err := b.lanes.get(name).stream.Info(ctx); err != nil {
 			return err
 		}
 	}
@@ -160,7 +160,7 @@ func (b *Bus) Check(ctx context.Context) error {
 
 // Queued is the number of commands of a lane that no worker has finished.
 func (b *Bus) Queued(ctx context.Context, lane ehi.Lane) (uint64, error) {
-	info, err := b.lanes[lane].stream.Info(ctx)
+	info, err := b.lanes.get(lane).stream.Info(ctx)
 	if err != nil {
 		return 0, err
 	}

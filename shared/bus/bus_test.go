@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"ehi-server/shared/bus"
@@ -287,4 +291,103 @@ func TestPagesOfJobs(t *testing.T) {
 			t.Errorf("pages of %d: %+v", limit, got)
 		}
 	}
+}
+
+// A lane that somebody deleted, wholly or its consumer, is there again; what waits for a command gets it.
+func TestADeletedLaneIsMended(t *testing.T) {
+	for what, remove := range map[string]func(context.Context, jetstream.JetStream) error{
+		"stream": func(ctx context.Context, js jetstream.JetStream) error {
+			return js.DeleteStream(ctx, "EHI_INTERACTIVE")
+		},
+		"consumer": func(ctx context.Context, js jetstream.JetStream) error {
+			return js.DeleteConsumer(ctx, "EHI_INTERACTIVE", "workers")
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(b.Close)
+			conn, err := nats.Connect(b.ClientURL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(conn.Close)
+			js, err := jetstream.New(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(t.Context(), js); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Mend(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.PublishStart(t.Context(), ehi.Interactive, "a", 1); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := b.Next(t.Context(), ehi.Interactive); err != nil || d.Job != "a" {
+				t.Fatalf("%+v, %v", d, err)
+			}
+		})
+	}
+}
+
+// A process whose NATS went away and came back is told at once what others did meanwhile, deletions included.
+func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
+	dir := t.TempDir()
+	server, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := strings.TrimPrefix(server.ClientURL(), "nats://")
+	other, err := bus.Open(t.Context(), bus.Config{URL: server.ClientURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	for _, id := range []string{"deleted", "changed", "same"} {
+		if err := server.Jobs.Create(t.Context(), newJob(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	statuses := func() map[string]ehi.Status {
+		got := map[string]ehi.Status{}
+		for _, s := range other.Jobs.List(func(bus.Summary) bool { return true }) {
+			got[s.ID] = s.Status
+		}
+		return got
+	}
+	await := func(want map[string]ehi.Status) {
+		t.Helper()
+		begun := time.Now()
+		for !maps.Equal(statuses(), want) {
+			if time.Since(begun) > 4*time.Second { // without a reload it takes two lost heartbeats of 5 s
+				t.Fatalf("%v, want %v", statuses(), want)
+			}
+		}
+	}
+	await(map[string]ehi.Status{"deleted": ehi.AwaitingInput, "changed": ehi.AwaitingInput, "same": ehi.AwaitingInput})
+	server.Close()
+
+	// Nobody listens yet: what happens now the other one cannot hear.
+	alone, err := bus.Open(t.Context(), bus.Config{StoreDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alone.Jobs.Update(t.Context(), "changed", func(j *ehi.Job) error { return j.Submit(ehi.ReleaseForm{}, "p", time.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(alone.Jobs.Delete(t.Context(), "deleted"), alone.Jobs.Create(t.Context(), newJob("new"))); err != nil {
+		t.Fatal(err)
+	}
+	alone.Close()
+
+	server, err = bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	await(map[string]ehi.Status{"changed": ehi.Requested, "same": ehi.AwaitingInput, "new": ehi.AwaitingInput})
 }

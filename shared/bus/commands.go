@@ -46,7 +46,7 @@ func (b *Bus) publish(ctx context.Context, subject, id string) error {
 
 // HasStart reports whether a start command of the job waits or is in a worker's hands.
 func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, error) {
-	_, err := b.lanes[lane].stream.GetLastMsgForSubject(ctx, startSubject(lane, job))
+	_, err := b.lanes.get(lane).stream.GetLastMsgForSubject(ctx, startSubject(lane, job))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
@@ -55,7 +55,7 @@ func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, er
 
 // QueuedTasks is the numbers of a job's tasks whose command waits or is in a worker's hands.
 func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.Bits, error) {
-	info, err := b.lanes[lane].stream.Info(ctx, jetstream.WithSubjectFilter(taskSubject(lane, job, "*")))
+	info, err := b.lanes.get(lane).stream.Info(ctx, jetstream.WithSubjectFilter(taskSubject(lane, job, "*")))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
 		unbind := b.link.bind(cancel)
-		msg, err := b.lanes[lane].workers.Next(jetstream.FetchContext(pull))
+		msg, err := b.lanes.get(lane).workers.Next(jetstream.FetchContext(pull))
 		unbind()
 		cancel()
 		if ctx.Err() != nil {
@@ -97,7 +97,7 @@ func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, b.Mend(ctx))
 		}
 		return delivery(msg)
 	}

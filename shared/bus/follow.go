@@ -3,41 +3,104 @@ package bus
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// Bucket is a KV bucket whose changes can be followed also over the loss of its connection.
+type Bucket struct {
+	jetstream.KeyValue
+	link *link
+}
+
 // Follow calls apply, from one goroutine, with the latest entry of every key that matches pattern (deletions included) and then with
-// each change, until stop is called. It returns once everything that was there has been applied. The end of ctx ends the waiting, not
-// the following.
-func Follow(ctx context.Context, kv jetstream.KeyValue, pattern string, apply func(jetstream.KeyValueEntry)) (stop func(), err error) {
-	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	watch, err := kv.Watch(watchCtx, pattern)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("watch %s of bucket %s: %w", pattern, kv.Bucket(), err)
-	}
-	loaded, ended := make(chan struct{}), make(chan struct{})
+// each change, until stop is called. It returns once everything that was there has been applied. Whenever the connection has been lost
+// and is back, everything is applied again, and reloaded, where it is not nil, is called with the revisions of all keys: what it does not name
+// went meanwhile. The end of ctx ends the waiting, not the following.
+func (b *Bucket) Follow(ctx context.Context, pattern string, apply func(jetstream.KeyValueEntry), reloaded func(keys map[string]uint64)) (stop func(), err error) {
+	f := &following{bucket: b, pattern: pattern, apply: apply, reloaded: reloaded, loaded: make(chan error, 1)}
+	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for e := range watch.Updates() {
-			if e == nil { // all that was there has come
-				close(loaded)
-				continue
-			}
-			apply(e)
-		}
+		f.run(follow)
 	}()
-	stop = func() {
-		_ = watch.Stop() // the connection may be gone already; then the watch is too
-		cancel()
-		<-ended
-	}
+	stop = func() { cancel(); <-ended }
 	select {
-	case <-loaded:
-		return stop, nil
+	case err = <-f.loaded:
 	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		stop()
-		return nil, ctx.Err()
+		return nil, err
+	}
+	return stop, nil
+}
+
+// following is one follower of a bucket.
+type following struct {
+	bucket   *Bucket
+	pattern  string
+	apply    func(jetstream.KeyValueEntry)
+	reloaded func(map[string]uint64)
+	loaded   chan error // told once, of the first load
+	told     bool
+}
+
+func (f *following) tell(err error) {
+	if !f.told {
+		f.told = true
+		f.loaded <- err
+	}
+}
+
+// run watches the bucket over one connection after the other.
+func (f *following) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		watchCtx, cancel := context.WithCancel(ctx)
+		unbind := f.bucket.link.bind(cancel)
+		err := f.watch(watchCtx)
+		unbind()
+		cancel()
+		if err != nil {
+			f.tell(err)
+			select {
+			case <-time.After(reconnectWait):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// watch applies everything, and then each change, until ctx ends.
+func (f *following) watch(ctx context.Context) error {
+	watch, err := f.bucket.Watch(ctx, f.pattern)
+	if err != nil {
+		return fmt.Errorf("watch %s of bucket %s: %w", f.pattern, f.bucket.Bucket(), err)
+	}
+	defer func() { _ = watch.Stop() }() // the connection may be gone already; then the watch is too
+	keys := map[string]uint64{}
+	for {
+		select {
+		case e, ok := <-watch.Updates():
+			switch {
+			case !ok:
+				return nil
+			case e != nil:
+				if f.apply(e); keys != nil {
+					keys[e.Key()] = e.Revision()
+				}
+			case keys != nil: // all that was there has come
+				if f.told && f.reloaded != nil {
+					f.reloaded(keys)
+				}
+				keys = nil
+				f.tell(nil)
+			}
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }

@@ -73,6 +73,37 @@ func (x *index) apply(id string, c cached) bool {
 	return true
 }
 
+// compare tells which jobs are not among the keys of a bucket, and which are known by a later revision than theirs.
+func (x *index) compare(keys map[string]uint64) (gone, ahead []string) {
+	var last uint64
+	for _, rev := range keys {
+		last = max(last, rev)
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for id, s := range x.jobs {
+		rev, there := keys[id]
+		switch {
+		case !there && s.rev <= last: // a later one was created since the keys were read
+			gone = append(gone, id)
+		case there && s.rev > rev:
+			ahead = append(ahead, id)
+		}
+	}
+	return gone, ahead
+}
+
+// forget drops a job, as if it had never been heard of.
+func (x *index) forget(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old, known := x.jobs[id]; known {
+		telemetry.Jobs.WithLabelValues(string(old.Status)).Dec()
+		x.ran(old.running, -1)
+		delete(x.jobs, id)
+	}
+}
+
 // ran counts a job that runs or does not any more.
 func (x *index) ran(o owner, n int) {
 	if o != (owner{}) {

@@ -40,14 +40,31 @@ const (
 
 var errNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
 
-func openJobs(ctx context.Context, kv jetstream.KeyValue) (*Jobs, error) {
+func openJobs(ctx context.Context, kv *Bucket) (*Jobs, error) {
 	cache, err := lru.New[string, cached](cacheSize)
 	if err != nil {
 		return nil, err
 	}
 	s := &Jobs{kv: kv, index: newIndex(), cache: cache}
-	s.stop, err = Follow(ctx, kv, ">", s.follow)
+	s.stop, err = kv.Follow(ctx, ">", s.follow, s.reloaded)
 	return s, err
+}
+
+// reloaded brings this process's copy in line with the bucket after the connection was lost: jobs that went meanwhile are forgotten, and
+// where NATS lost what it had told before, what it has now counts.
+func (s *Jobs) reloaded(keys map[string]uint64) {
+	gone, ahead := s.index.compare(keys)
+	for _, id := range gone {
+		s.apply(id, cached{nil, deletedRev, time.Now()})
+	}
+	for _, id := range ahead { // also what this process wrote just now
+		c, err := s.fetch(context.Background(), id)
+		if err != nil {
+			continue // the next round of the keeper compares again
+		}
+		s.index.forget(id)
+		s.apply(id, c)
+	}
 }
 
 // follow applies one change of the bucket.
@@ -129,7 +146,19 @@ func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	return c.job, nil
 }
 
+// read reads a job's record, and takes it into this process's copy.
 func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
+	c, err := s.fetch(ctx, id)
+	if _, known := s.Summary(id); known && errors.Is(err, errNotFound) {
+		s.apply(id, cached{nil, deletedRev, time.Now()})
+	}
+	if err == nil {
+		s.apply(id, c)
+	}
+	return c, err
+}
+
+func (s *Jobs) fetch(ctx context.Context, id string) (cached, error) {
 	e, err := s.kv.Get(ctx, id)
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
 		return cached{}, errNotFound
@@ -141,9 +170,7 @@ func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
 	if err != nil {
 		return cached{}, err
 	}
-	c := cached{job, e.Revision(), time.Now()}
-	s.apply(id, c)
-	return c, nil
+	return cached{job, e.Revision(), time.Now()}, nil
 }
 
 // Update changes a job by compare-and-set: change is called with the present record, perhaps several times, and its error

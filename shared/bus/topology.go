@@ -2,8 +2,10 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,8 +38,40 @@ type lane struct {
 	workers jetstream.Consumer
 }
 
-func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (l *lane, err error) {
-	l = &lane{}
+// lanes are the lanes as they were declared last.
+type lanes struct {
+	mu  sync.RWMutex
+	all map[ehi.Lane]lane
+}
+
+func (l *lanes) get(name ehi.Lane) lane {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.all[name]
+}
+
+// Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it. What it held is lost; the reconciler
+// publishes it again.
+func (b *Bus) Mend(ctx context.Context) error {
+	for _, name := range ehi.Lanes() {
+		l := b.lanes.get(name)
+		_, err := l.stream.Info(ctx)
+		if err == nil {
+			_, err = l.workers.Info(ctx)
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+			b.cfg.Log.Warn("declare a lane anew", "lane", name, "err", err)
+			err = b.declareLane(ctx, name)
+		}
+		if err != nil {
+			return fmt.Errorf("lane %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
+	l := lane{}
 	l.stream, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        streamPrefix + strings.ToUpper(string(name)),
 		Description: "Commands to the export workers of the " + string(name) + " lane",
@@ -48,7 +82,7 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (l *lane, err erro
 		MaxMsgs:     b.cfg.MaxQueue,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l.workers, err = l.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:       consumerWorkers,
@@ -57,14 +91,20 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (l *lane, err erro
 		MaxDeliver:    -1, // the worker counts, so that the job is failed in the same step
 		MaxAckPending: 10_000,
 	})
-	return l, err
+	if err != nil {
+		return err
+	}
+	b.lanes.mu.Lock()
+	defer b.lanes.mu.Unlock()
+	b.lanes.all[name] = l
+	return nil
 }
 
 // declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
 func (b *Bus) declare(ctx context.Context) (err error) {
-	b.lanes = map[ehi.Lane]*lane{}
+	b.lanes.all = map[ehi.Lane]lane{}
 	for _, name := range ehi.Lanes() {
-		if b.lanes[name], err = b.declareLane(ctx, name); err != nil {
+		if err = b.declareLane(ctx, name); err != nil {
 			return fmt.Errorf("declare lane %s: %w", name, err)
 		}
 	}
@@ -82,8 +122,8 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if b.Tasks, err = openTasks(buckets[bucketTasks]); err != nil {
 		return err
 	}
-	b.Auth = buckets[bucketAuth]
+	b.Auth = &Bucket{buckets[bucketAuth], &b.link}
 	b.Sessions = &Storage{kv: buckets[bucketSessions], js: b.js}
-	b.Jobs, err = openJobs(ctx, buckets[bucketJobs])
+	b.Jobs, err = openJobs(ctx, &Bucket{buckets[bucketJobs], &b.link})
 	return err
 }
