@@ -38,6 +38,7 @@ type cli struct {
 	MaxDeliver     int           `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue       int64         `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
 	FileTTL        time.Duration `help:"As the server's." default:"24h" env:"EHI_FILE_TTL"`
+	Stall          time.Duration `help:"As the server's." default:"5m" env:"EHI_STALL"`
 	Drain          time.Duration `help:"As the server's." default:"20s" env:"EHI_DRAIN"`
 	SensitiveTable string        `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	LogFormat      string        `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
@@ -82,6 +83,6 @@ func (c *cli) Run(ctx context.Context) (err error) {
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
 	return worker.New(worker.Config{
 		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
-		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL, Drain: c.Drain,
+		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL, Drain: c.Drain, Stall: c.Stall,
 	}).Run(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,16 +12,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
 	"ehi-server/shared/ehi"
 )
 
-// childEnv makes the test binary a server process: "<data folder>|<address>|<resources before the gate, 0 for none>".
+// childEnv makes the test binary a server process: "<data folder>|<address>|<resources before the gate, 0 for none>|<patient whose record
+// kills the process, or nothing>".
 const childEnv = "EHI_E2E_SERVE"
 
 // runChild serves and exits where the environment asks for it.
@@ -47,6 +51,9 @@ func serveChild(spec string) error {
 	opts := node.Options{}
 	if gate > 0 {
 		opts.WrapSource = func(s source.Source) source.Source { return gated{s, gate} }
+	}
+	if poison := parts[3]; poison != "" {
+		opts.WrapSource = func(s source.Source) source.Source { return deadly{s, poison} }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -91,6 +98,19 @@ func (r *gatedRecord) Scan(ctx context.Context, q source.Query, visit func(sourc
 	})
 }
 
+// deadly is a source with a record that kills the process that reads it.
+type deadly struct {
+	source.Source
+	patient string
+}
+
+func (d deadly) Open(ctx context.Context, patient string) (source.Record, error) {
+	if patient == d.patient {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // does not return
+	}
+	return d.Source.Open(ctx, patient)
+}
+
 // child is a server process.
 type child struct {
 	t     *testing.T
@@ -102,12 +122,20 @@ type child struct {
 
 func spawn(t *testing.T, data, addr string, gate int) *child {
 	t.Helper()
+	c := launch(t, data, addr, gate, "")
+	c.url = c.line()
+	return c
+}
+
+// launch starts a process and does not wait for it.
+func launch(t *testing.T, data, addr string, gate int, poison string) *child {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &child{t: t, cmd: exec.Command(exe)}
-	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d", childEnv, data, addr, gate))
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d|%s", childEnv, data, addr, gate, poison))
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +148,6 @@ func spawn(t *testing.T, data, addr string, gate int) *child {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.cmd.Process.Kill(); _ = c.cmd.Wait() }) // both fail where the test has ended it
-	c.url = c.line()
 	return c
 }
 
@@ -195,6 +222,91 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 		}
 	}
 	awaitFiles(t, exports, map[string]int{})
+}
+
+// A command that kills its process each time ends as a failed job, and the process lives; other exports are done all the same.
+func TestAPoisonousCommandIsGivenUp(t *testing.T) {
+	data := t.TempDir()
+	ids := demoRecords(t, data)
+	c := launch(t, data, "127.0.0.1:0", 0, ids[0])
+	c.url = c.line()
+	open := client.New(c.url)
+	t.Cleanup(open.Close)
+	w := &world{t: t, open: open}
+	var jobs []client.Job
+	var patients []*client.Client
+	for _, id := range ids[:2] {
+		pat := w.patient(id)
+		patients = append(patients, pat)
+	}
+	for i, id := range ids[:2] {
+		j, err := patients[i].KickOff(t.Context(), "/no-form/auto-approve", id, nil)
+		if err != nil && i == 0 {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, j) // the process may be dead by the time of the second one
+	}
+	addr := strings.TrimPrefix(c.url, "http://")
+	crashes := 0
+	for {
+		a, err := patients[0].Do(t.Context(), "GET", jobs[0].StatusURL, nil)
+		if err == nil && a.Status == 500 && strings.Contains(string(a.Body), "5 attempts") {
+			break
+		}
+		if err == nil && a.Status != 202 {
+			t.Fatalf("status %d: %s", a.Status, a.Body)
+		}
+		if err == nil {
+			continue
+		}
+		if state := c.end(); !strings.Contains(state, "killed") {
+			t.Fatalf("the process ended otherwise: %s", state)
+		}
+		if crashes++; crashes > 5 {
+			t.Fatal("the command killed its process a sixth time")
+		}
+		c = launch(t, data, addr, 0, ids[0])
+		if _, err := c.out.ReadString('\n'); err != nil {
+			continue // dead again before it said where it listens
+		}
+	}
+	if crashes != 5 {
+		t.Errorf("%d crashes, where 5 attempts may be made", crashes)
+	}
+	if jobs[1].ID == "" {
+		jobs[1] = w.kickOff(patients[1], "/no-form/auto-approve", ids[1], nil)
+	}
+	if got, _ := w.download(patients[1], w.manifest(patients[1], jobs[1])); len(got) < 100 {
+		t.Errorf("the other export has %d resources", len(got))
+	}
+	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{jobs[1].ID: filesByJob(t, filepath.Join(data, "exports"))[jobs[1].ID]})
+}
+
+// demoRecords fills a data folder's store and returns its patients.
+func demoRecords(t *testing.T, data string) (ids []string) {
+	t.Helper()
+	store, err := sources.Store(sources.Config{Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Generate(t.Context(), node.Demo, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := store.Patients(t.Context(), 10)
+	if err := errors.Join(err, store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
+// end waits for a process that dies by itself, and tells how.
+func (c *child) end() string {
+	c.t.Helper()
+	_ = c.cmd.Wait() // tells of the signal
+	return c.cmd.ProcessState.String()
 }
 
 func sameExport[R any](t *testing.T, want, got map[string]R) {

@@ -7,10 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ehi-server/api/node"
-	"ehi-server/exporter/sources"
 	"ehi-server/shared/records"
 )
 
@@ -21,16 +19,7 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	own := t.TempDir()
-	store, err := sources.Store(sources.Config{Data: own})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Generate(t.Context(), node.Demo, time.Now(), func(int, int) {}); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	demoRecords(t, own)
 	cfg := config()
 	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
 	w := start(t, t.TempDir(), cfg, node.Options{})

@@ -52,6 +52,7 @@ type Config struct {
 	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES"`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
 	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
+	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL"`
 	Drain              time.Duration   `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN"`
 	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
 	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
@@ -213,7 +214,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: worker.Name(),
 			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, BulkYield: n.cfg.BulkYield, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
-			Drain: n.cfg.Drain,
+			Drain: n.cfg.Drain, Stall: n.cfg.Stall,
 		})
 	}
 	return nil

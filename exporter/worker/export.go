@@ -72,7 +72,7 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 // excused reports whether an attempt failed through no fault of its own: its process is being stopped or its job deleted, the disk is
 // full, or NATS is away.
 func excused(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || files.IsFull(err) || bus.IsAway(err)
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || bus.IsAway(err)
 }
 
 // attempt writes a task's files and commits it. On an error the files of this attempt are gone, unless the answer to the commit got lost:
@@ -122,9 +122,9 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	if err != nil {
 		return err
 	}
-	var read atomic.Int64
+	read := &runOf(ctx).read
 	if job.Level == ehi.OnePatient { // a population's progress is its committed tasks
-		stop := p.report(ctx, ehi.Progress{Job: job.ID, Total: record.Total()}, &read)
+		stop := p.report(ctx, ehi.Progress{Job: job.ID, Total: record.Total()}, read, read.Load())
 		defer stop()
 	}
 	k := job.KickOff
@@ -135,7 +135,7 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	res, err := pipeline.Run(ctx, pipeline.Task{
 		Record: record, Query: source.Query{Types: selection.Types(k), Since: k.Since, Until: k.Until},
 		Policy: policy, Selector: selection.New(k), Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient,
-		FileResources: p.FileResources, Compression: k.Compression, Batch: batch, Read: &read, Yield: yield,
+		FileResources: p.FileResources, Compression: k.Compression, Batch: batch, Read: read, Yield: yield,
 	})
 	if err != nil {
 		return err
@@ -144,13 +144,13 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	return nil
 }
 
-// report publishes progress until it is stopped.
-func (p *Pool) report(ctx context.Context, progress ehi.Progress, read *atomic.Int64) (stop func()) {
+// report publishes progress until it is stopped; read counted before resources already.
+func (p *Pool) report(ctx context.Context, progress ehi.Progress, read *atomic.Int64, before int64) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		every(ctx, progressEvery, func() {
-			progress.Done = read.Load()
+			progress.Done = read.Load() - before
 			if err := p.Bus.PublishProgress(progress); err != nil {
 				p.Log.Warn("publish progress", "job", progress.Job, "err", err)
 			}

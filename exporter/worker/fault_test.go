@@ -374,3 +374,43 @@ func TestHandedBackExportsDoNotCountAsFailures(t *testing.T) {
 	}
 	h.checkFiles("a")
 }
+
+// A source that hangs holds no job up for ever, whether it ends with its context or not.
+func TestAnExportThatDoesNotGoOnIsGivenUp(t *testing.T) {
+	t.Run("every time", func(t *testing.T) {
+		h := newHouse(t)
+		h.stall = 300 * time.Millisecond
+		h.work(&gate{Source: h.source, reached: make(chan struct{}, 10)}, "w")
+		h.request("a", true)
+		if j := h.await("a", ehi.Failed); !strings.Contains(j.Error, "3 attempts") {
+			t.Errorf("error %q", j.Error)
+		}
+		h.checkFiles("a")
+	})
+	t.Run("once, and deaf", func(t *testing.T) {
+		h := newHouse(t)
+		h.stall = 300 * time.Millisecond
+		release := make(chan struct{})
+		h.work(&deaf{Source: h.source, release: release}, "w")
+		h.request("a", true)
+		h.await("a", ehi.Retrieved)
+		close(release)
+		if task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0); err != nil || task.Attempt != 2 {
+			t.Errorf("task %+v, %v", task, err)
+		}
+	})
+}
+
+// deaf is a source whose first record hangs, whatever its context says.
+type deaf struct {
+	source.Source
+	asked   atomic.Bool
+	release chan struct{}
+}
+
+func (d *deaf) Open(ctx context.Context, patient string) (source.Record, error) {
+	if !d.asked.Swap(true) {
+		<-d.release
+	}
+	return d.Source.Open(ctx, patient)
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ehi-server/exporter/release"
@@ -44,6 +45,8 @@ type Config struct {
 	RetryAfter time.Duration
 	// FileTTL is how long the files of an automatically approved job are kept. Default 24 h.
 	FileTTL time.Duration
+	// Stall is how long an export may go on without reading a resource before its attempt is given up. Default 5 min.
+	Stall time.Duration
 	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed back at once.
 	Drain time.Duration
 }
@@ -59,9 +62,20 @@ type Pool struct {
 // run is one command in progress.
 type run struct {
 	cancel context.CancelCauseFunc
+	// read counts what shows that it goes on: resources read, and looks for space on a full disk.
+	read atomic.Int64
 }
 
-var errCancelled = errors.New("the job was cancelled")
+var (
+	errCancelled = errors.New("the job was cancelled")
+	errStalled   = errors.New("the export does not go on: nothing was read for too long")
+)
+
+// runKey is where a run is kept in its context.
+type runKey struct{}
+
+// runOf is the run that ctx belongs to.
+func runOf(ctx context.Context) *run { return ctx.Value(runKey{}).(*run) }
 
 // Name is what this process calls its workers: host and process id.
 func Name() string {
@@ -94,6 +108,9 @@ func New(c Config) *Pool {
 	}
 	if c.FileTTL <= 0 {
 		c.FileTTL = 24 * time.Hour
+	}
+	if c.Stall <= 0 {
+		c.Stall = 5 * time.Minute
 	}
 	return &Pool{Config: c, running: map[*run]string{}}
 }
@@ -212,6 +229,9 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 		telemetry.TasksEnded.WithLabelValues("superseded").Inc()
 		log.Warn("export superseded by another worker")
 	default:
+		if errors.Is(cause, errStalled) {
+			err = errors.Join(errStalled, err)
+		}
 		telemetry.TasksEnded.WithLabelValues("error").Inc()
 		log.Error("export attempt failed", "err", err)
 		if err := d.Retry(p.RetryAfter); err != nil {
@@ -235,6 +255,7 @@ func (p *Pool) runWithSpace(ctx context.Context, log *slog.Logger, d *bus.Delive
 		telemetry.DiskFull.Inc()
 		log.Error("the disk is full: the export waits for space", "err", err)
 		for full := true; full; full = files.IsFull(p.Files.Check()) {
+			runOf(ctx).read.Add(1)
 			if pause(ctx, p.RetryAfter); ctx.Err() != nil {
 				return err
 			}
@@ -258,11 +279,12 @@ func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
 func (p *Pool) begin(ctx context.Context, d *bus.Delivery) (runCtx context.Context, end func()) {
 	runCtx, cancel := context.WithCancelCause(ctx)
 	r := &run{cancel: cancel}
+	runCtx = context.WithValue(runCtx, runKey{}, r)
 	p.mu.Lock()
 	p.running[r] = d.Job
 	p.mu.Unlock()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.heartbeat(runCtx, d) })
+	wg.Go(func() { p.heartbeat(runCtx, d, r) })
 	return runCtx, func() {
 		cancel(nil)
 		wg.Wait()
@@ -283,9 +305,18 @@ func (p *Pool) cancel(job string) {
 	}
 }
 
-// heartbeat extends the delivery until the run ends.
-func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery) {
+// heartbeat extends the delivery until the run ends, or stalls. A stalled one is told to end; whether it does or not, its command goes to
+// another worker.
+func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
+	read, moved := r.read.Load(), time.Now()
 	every(ctx, p.Bus.AckWait()/3, func() {
+		if n := r.read.Load(); n != read {
+			read, moved = n, time.Now()
+		}
+		if time.Since(moved) > p.Stall {
+			r.cancel(errStalled)
+			return
+		}
 		if err := d.Extend(); err != nil {
 			p.Log.Warn("extend a command", "job", d.Job, "err", err)
 		}

@@ -33,6 +33,7 @@ type house struct {
 	patient ehi.Patient
 	keeper  *worker.Keeper
 	log     *slog.Logger
+	stall   time.Duration
 }
 
 func newHouse(t *testing.T) *house {
@@ -62,7 +63,7 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{t, b, f, store, patients[0], &worker.Keeper{Bus: b, Files: f, Log: quiet()}, quiet()}
+	return &house{t, b, f, store, patients[0], &worker.Keeper{Bus: b, Files: f, Log: quiet()}, quiet(), 0}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -82,7 +83,7 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond, Drain: drain})
+	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond, Drain: drain, Stall: h.stall})
 	go func() { done <- pool.Run(ctx) }()
 	var once bool
 	stop = func() {
