@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,9 +24,19 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// childEnv makes the test binary a server process: "<data folder>|<address>|<resources before the gate, 0 for none>|<patient whose record
-// kills the process, or nothing>".
+// childEnv makes the test binary a server process: the JSON of a childSpec.
 const childEnv = "EHI_E2E_SERVE"
+
+// childSpec says what a server process is to be.
+type childSpec struct {
+	Data, Addr string
+	// Gate is after how many resources an export says that it is at the gate, and waits until it is told to end, or SIGUSR1 comes; 0 for none.
+	Gate int
+	// Poison is a patient whose record kills the process.
+	Poison string
+	// NATS is joined; "" for an embedded one.
+	NATS string
+}
 
 // runChild serves and exits where the environment asks for it.
 func runChild() {
@@ -40,24 +51,25 @@ func runChild() {
 	os.Exit(0)
 }
 
-func serveChild(spec string) error {
-	parts := strings.Split(spec, "|")
-	cfg := config()
-	cfg.Addr, cfg.KeeperEvery = parts[1], 100*time.Millisecond
-	var gate int
-	if _, err := fmt.Sscan(parts[2], &gate); err != nil {
+func serveChild(encoded string) error {
+	var spec childSpec
+	if err := json.Unmarshal([]byte(encoded), &spec); err != nil {
 		return err
 	}
+	cfg := config()
+	cfg.Addr, cfg.NATS, cfg.KeeperEvery = spec.Addr, spec.NATS, 100*time.Millisecond
 	opts := node.Options{}
-	if gate > 0 {
-		opts.WrapSource = func(s source.Source) source.Source { return gated{s, gate} }
+	if spec.Gate > 0 {
+		open := make(chan os.Signal, 1)
+		signal.Notify(open, syscall.SIGUSR1)
+		opts.WrapSource = func(s source.Source) source.Source { return gated{s, spec.Gate, open} }
 	}
-	if poison := parts[3]; poison != "" {
-		opts.WrapSource = func(s source.Source) source.Source { return deadly{s, poison} }
+	if spec.Poison != "" {
+		opts.WrapSource = func(s source.Source) source.Source { return deadly{s, spec.Poison} }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	n, err := node.Open(ctx, cfg, parts[0], slog.New(slog.NewTextHandler(os.Stderr, nil)), opts)
+	n, err := node.Open(ctx, cfg, spec.Data, slog.New(slog.NewTextHandler(os.Stderr, nil)), opts)
 	if err != nil {
 		return err
 	}
@@ -72,27 +84,32 @@ func serveChild(spec string) error {
 	return n.Close()
 }
 
-// gated is a source whose scans stop after n resources and say so, and go on only when their context ends.
+// gated is a source whose scans stop after n resources and say so, and go on when the gate is opened or their context ends.
 type gated struct {
 	source.Source
-	n int
+	n    int
+	open <-chan os.Signal
 }
 
 func (g gated) Open(ctx context.Context, patient string) (source.Record, error) {
 	r, err := g.Source.Open(ctx, patient)
-	return &gatedRecord{Record: r, left: g.n}, err
+	return &gatedRecord{Record: r, left: g.n, open: g.open}, err
 }
 
 type gatedRecord struct {
 	source.Record
 	left int
+	open <-chan os.Signal
 }
 
 func (r *gatedRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
 	return r.Record.Scan(ctx, q, func(res source.Resource) error {
 		if r.left--; r.left == 0 {
 			fmt.Println("at the gate")
-			<-ctx.Done()
+			select {
+			case <-r.open:
+			case <-ctx.Done():
+			}
 		}
 		return visit(res)
 	})
@@ -118,24 +135,36 @@ type child struct {
 	stdin io.WriteCloser
 	out   *bufio.Reader
 	url   string
+	log   string // file of what it writes to standard error
 }
 
-func spawn(t *testing.T, data, addr string, gate int) *child {
+// spawn starts a process and waits until it listens.
+func spawn(t *testing.T, spec childSpec) *child {
 	t.Helper()
-	c := launch(t, data, addr, gate, "")
+	c := launch(t, spec)
 	c.url = c.line()
 	return c
 }
 
 // launch starts a process and does not wait for it.
-func launch(t *testing.T, data, addr string, gate int, poison string) *child {
+func launch(t *testing.T, spec childSpec) *child {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{t: t, cmd: exec.Command(exe)}
-	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d|%s", childEnv, data, addr, gate, poison))
+	encoded, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.CreateTemp(t.TempDir(), "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close() // the process has its own
+	c := &child{t: t, cmd: exec.Command(exe), log: log.Name()}
+	c.cmd.Env = append(os.Environ(), childEnv+"="+string(encoded))
+	c.cmd.Stderr = log
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,8 +176,32 @@ func launch(t *testing.T, data, addr string, gate int, poison string) *child {
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.cmd.Process.Kill(); _ = c.cmd.Wait() }) // both fail where the test has ended it
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill() // this and the next fail where the test has ended it
+		_ = c.cmd.Wait()
+		if t.Failed() {
+			t.Logf("a server process:\n%s", c.said())
+		}
+	})
 	return c
+}
+
+// signal sends a signal to the process.
+func (c *child) signal(s os.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// said is what the process has written to standard error.
+func (c *child) said() string {
+	c.t.Helper()
+	data, err := os.ReadFile(c.log)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(data)
 }
 
 // line waits for a line of the process.
@@ -177,7 +230,7 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	importRecords(t, data)
 	largest := "fbfec681-d357-4b28-b1d2-5db6434c7846"
 
-	first := spawn(t, data, "127.0.0.1:0", 0)
+	first := spawn(t, childSpec{Data: data, Addr: "127.0.0.1:0"})
 	open := client.New(first.url)
 	t.Cleanup(open.Close)
 	pat, _, err := open.Authorize(t.Context(), largest)
@@ -196,7 +249,7 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	first.kill()
 
 	addr := strings.TrimPrefix(first.url, "http://")
-	second := spawn(t, data, addr, 400)
+	second := spawn(t, childSpec{Data: data, Addr: addr, Gate: 400})
 	running := w.kickOff(pat, "/no-form/auto-approve", largest, nil)
 	if s := second.line(); s != "at the gate" {
 		t.Fatal(s)
@@ -207,7 +260,7 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	}
 	second.kill()
 
-	spawn(t, data, addr, 0)
+	spawn(t, childSpec{Data: data, Addr: addr})
 	got, _ := w.download(pat, w.manifest(pat, running))
 	sameExport(t, before, got)
 	again, _ := w.download(pat, w.manifest(pat, finished))
@@ -228,28 +281,19 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 	data := t.TempDir()
 	ids := demoRecords(t, data)
-	c := launch(t, data, "127.0.0.1:0", 0, ids[0])
-	c.url = c.line()
+	c := spawn(t, childSpec{Data: data, Addr: "127.0.0.1:0", Poison: ids[0]})
 	open := client.New(c.url)
 	t.Cleanup(open.Close)
 	w := &world{t: t, open: open}
-	var jobs []client.Job
-	var patients []*client.Client
-	for _, id := range ids[:2] {
-		pat := w.patient(id)
-		patients = append(patients, pat)
-	}
-	for i, id := range ids[:2] {
-		j, err := patients[i].KickOff(t.Context(), "/no-form/auto-approve", id, nil)
-		if err != nil && i == 0 {
-			t.Fatal(err)
-		}
-		jobs = append(jobs, j) // the process may be dead by the time of the second one
+	patients := []*client.Client{w.patient(ids[0]), w.patient(ids[1])}
+	poison := w.kickOff(patients[0], "/auto-approve", ids[0], nil)
+	if a, err := patients[0].Submit(t.Context(), poison.ID, everything()); err == nil && a.Status != 200 { // it dies before it answers, or after
+		t.Fatalf("submit: %+v", a)
 	}
 	addr := strings.TrimPrefix(c.url, "http://")
 	crashes := 0
 	for {
-		a, err := patients[0].Do(t.Context(), "GET", jobs[0].StatusURL, nil)
+		a, err := patients[0].Do(t.Context(), "GET", poison.StatusURL, nil)
 		if err == nil && a.Status == 500 && strings.Contains(string(a.Body), "5 attempts") {
 			break
 		}
@@ -265,7 +309,7 @@ func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 		if crashes++; crashes > 5 {
 			t.Fatal("the command killed its process a sixth time")
 		}
-		c = launch(t, data, addr, 0, ids[0])
+		c = launch(t, childSpec{Data: data, Addr: addr, Poison: ids[0]})
 		if _, err := c.out.ReadString('\n'); err != nil {
 			continue // dead again before it said where it listens
 		}
@@ -273,13 +317,12 @@ func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 	if crashes != 5 {
 		t.Errorf("%d crashes, where 5 attempts may be made", crashes)
 	}
-	if jobs[1].ID == "" {
-		jobs[1] = w.kickOff(patients[1], "/no-form/auto-approve", ids[1], nil)
-	}
-	if got, _ := w.download(patients[1], w.manifest(patients[1], jobs[1])); len(got) < 100 {
+	other := w.kickOff(patients[1], "/no-form/auto-approve", ids[1], nil)
+	if got, _ := w.download(patients[1], w.manifest(patients[1], other)); len(got) < 100 {
 		t.Errorf("the other export has %d resources", len(got))
 	}
-	awaitFiles(t, filepath.Join(data, "exports"), map[string]int{jobs[1].ID: filesByJob(t, filepath.Join(data, "exports"))[jobs[1].ID]})
+	exports := filepath.Join(data, "exports")
+	awaitFiles(t, exports, map[string]int{other.ID: filesByJob(t, exports)[other.ID]})
 }
 
 // demoRecords fills a data folder's store and returns its patients.

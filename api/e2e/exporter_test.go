@@ -14,10 +14,7 @@ import (
 
 // A worker of its own process joins an API without workers, and exports what that would have exported.
 func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "exporter")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ehi-server/exporter").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	binary := build(t, "ehi-server/exporter")
 	own := t.TempDir()
 	demoRecords(t, own)
 	cfg := config()

@@ -414,3 +414,114 @@ func (d *deaf) Open(ctx context.Context, patient string) (source.Record, error) 
 	}
 	return d.Source.Open(ctx, patient)
 }
+
+// Whoever commits a task and stops before it is counted has it counted by the next delivery, once, however often it comes.
+func TestACommittedTaskIsCountedOnce(t *testing.T) {
+	h := newHouse(t)
+	h.request("a", false)
+	task, err := h.bus.Tasks.Take(t.Context(), "a", 0, "stopped", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	task.Files = []ehi.File{{Type: "Patient", Count: 1, Bytes: 10}}
+	if err := h.bus.Tasks.Commit(t.Context(), task, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for start := 1; start <= 5; start++ {
+		if err := h.bus.PublishStart(t.Context(), ehi.Interactive, "a", start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.work(h.source, "w")
+	h.await("a", ehi.Retrieved)
+	for end := time.Now().Add(10 * time.Second); ; {
+		if n, err := h.bus.Queued(t.Context(), ehi.Interactive); err == nil && n == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("commands are left")
+		}
+	}
+	j, err := h.bus.Jobs.Get(t.Context(), "a")
+	if err != nil || j.Counts["Patient"] != 1 || j.Bytes != 10 || len(j.Counts) != 1 {
+		t.Errorf("job %+v, %v", j, err)
+	}
+}
+
+// A janitor that stops between its look at the files and at the records removes nothing that a record has come to name meanwhile.
+func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
+	h := newHouse(t)
+	disk := &pausing{Disk: files.OS()}
+	root := t.TempDir()
+	var err error
+	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: disk, SpillBytes: 10_000}); err != nil {
+		t.Fatal(err)
+	}
+	h.keeper.Files = h.files
+	waiting := &door{Source: h.source, reached: make(chan struct{}, 10), open: make(chan struct{})}
+	h.work(waiting, "w")
+	h.request("a", true)
+	h.request("b", true)
+	<-waiting.reached
+	<-waiting.reached
+	// The files of an earlier attempt, which the janitor is to remove, and of this one, which are not written yet.
+	for _, id := range []string{"a", "gone"} {
+		batch, err := h.files.NewBatch(id, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := batch.Create().Write([]byte("x\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := batch.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 20 { // the janitor stops behind each folder in turn, while exports come to their end
+		disk.pauseAfter(round)
+		swept := make(chan error, 1)
+		go func() { swept <- h.keeper.Sweep(t.Context()) }()
+		<-disk.paused
+		if round == 3 {
+			close(waiting.open)
+			h.await("a", ehi.Retrieved)
+			h.await("b", ehi.Retrieved)
+		}
+		close(disk.goOn)
+		if err := <-swept; err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.checkFiles("a")
+	h.checkFiles("b")
+	if s := h.stored("gone"); len(s) != 0 {
+		t.Errorf("left of a job that never was: %+v", s)
+	}
+}
+
+// pausing is a disk that stops behind the listing of a folder.
+type pausing struct {
+	files.Disk
+	mu           sync.Mutex
+	left         int
+	paused, goOn chan struct{}
+}
+
+func (p *pausing) pauseAfter(folders int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.paused, p.goOn = folders*12+1, make(chan struct{}), make(chan struct{})
+}
+
+func (p *pausing) ReadDir(name string) ([]string, error) {
+	names, err := p.Disk.ReadDir(name)
+	p.mu.Lock()
+	p.left--
+	stop, paused, goOn := p.left == 0, p.paused, p.goOn
+	p.mu.Unlock()
+	if stop {
+		close(paused)
+		<-goOn
+	}
+	return names, err
+}

@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"bufio"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+)
+
+// program is the server as it is built and run.
+type program struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	url string
+}
+
+// build makes a command of the project.
+func build(t *testing.T, of string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), filepath.Base(of))
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return binary
+}
+
+// serveProgram starts the program and waits until it serves.
+func serveProgram(t *testing.T, binary string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(binary, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() }) // both fail where the test has ended it
+	log := bufio.NewReader(stderr)
+	for {
+		line, err := log.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the server ended: %v", err)
+		}
+		if _, url, ok := strings.Cut(line, "msg=serving url="); ok {
+			p.url = strings.TrimSpace(url)
+			break
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
+	return p
+}
+
+// terminate sends SIGTERM.
+func (p *program) terminate() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// ended waits for the process's end and tells how it was.
+func (p *program) ended(within time.Duration) string {
+	p.t.Helper()
+	begun := time.Now()
+	_ = p.cmd.Wait() // its state tells
+	if d := time.Since(begun); d > within {
+		p.t.Errorf("it took %v to end, where %v were allowed", d, within)
+	}
+	return p.cmd.ProcessState.String()
+}
+
+// One SIGTERM lets what runs go on for --drain, hands the rest back and exits with 0; a second one ends the process at once.
+func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
+	binary, data := build(t, "ehi-server/api"), t.TempDir()
+	begin := func(drain string) (*program, *client.Client, client.Job) {
+		p := serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1", "--drain", drain, "--task-bytes", "1000000000000")
+		open := client.New(p.url)
+		t.Cleanup(open.Close)
+		service, err := open.Service(t.Context(), "test_client_secret", "system/*.rs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := service.Start(t.Context(), "GET", "/fhir/Patient/$export", nil) // one task, which takes a minute
+		if err != nil {
+			t.Fatal(err)
+		}
+		(&world{t: t}).until("the export writes", func() bool {
+			a, err := service.Do(t.Context(), "GET", "/metrics", nil)
+			return err == nil && strings.Contains(string(a.Body), "ehi_pipeline_resources_total{")
+		})
+		return p, service, j
+	}
+	p, service, _ := begin("10m")
+	p.terminate()
+	(&world{t: t}).until("the server is not ready", func() bool {
+		a, err := service.Do(t.Context(), "GET", "/readyz", nil)
+		return err == nil && a.Status == 503
+	})
+	p.terminate()
+	if how := p.ended(5 * time.Second); !strings.Contains(how, "terminated") {
+		t.Errorf("after the second signal: %s", how)
+	}
+
+	p, service, j := begin("100ms")
+	p.terminate()
+	if how := p.ended(15 * time.Second); how != "exit status 0" {
+		t.Errorf("after one signal: %s", how)
+	}
+	p = serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1", "--drain", "0s", "--task-bytes", "1000000000000", "--workers", "0")
+	_, path, _ := strings.Cut(j.StatusURL, "/jobs/")
+	a, err := client.New(p.url).WithToken(service.Token).Do(t.Context(), "GET", "/jobs/"+path, nil)
+	if err != nil || a.Status != 202 {
+		t.Errorf("the export that was handed back: %+v, %v", a, err)
+	}
+	p.terminate()
+	if how := p.ended(15 * time.Second); how != "exit status 0" {
+		t.Errorf("idle: %s", how)
+	}
+}
