@@ -37,6 +37,7 @@ func config() node.Config {
 		ClientJobs: 10_000, ClientBulkJobs: 20, SandboxSecret: "test_client_secret", AckWait: time.Second, MaxDeliver: 5, MaxQueue: 100_000,
 		JobTTL: time.Hour, FileTTL: time.Hour, KeeperEvery: time.Hour, AttachmentBytes: 1 << 20, AttachmentsPerCall: 10, SpillBytes: 50_000,
 		AdminUser: "admin", AdminPassword: "admin-password", Demo: true,
+		MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10, MaxConnections: 8192, ReadTimeout: time.Minute, WriteStall: time.Minute, IdleTimeout: 2 * time.Minute,
 	}
 }
 

@@ -50,6 +50,13 @@ type Config struct {
 	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
 	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES"`
+	MaxExportBytes     int64           `help:"Bytes that may be stored of exports; while there are as many, kick-offs are answered 503. 0 sets no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES"`
+	MaxBodyBytes       int64           `help:"Largest body of a request other than an upload, in bytes; larger ones are answered 413." default:"1048576" env:"EHI_MAX_BODY_BYTES"`
+	MaxHeaderBytes     int             `help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES"`
+	MaxConnections     int             `help:"Connections served at once; further ones are answered 503 and closed." default:"8192" env:"EHI_MAX_CONNECTIONS"`
+	ReadTimeout        time.Duration   `help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT"`
+	WriteStall         time.Duration   `help:"How long a client may take nothing of an answer before its connection is cut." default:"60s" env:"EHI_WRITE_STALL"`
+	IdleTimeout        time.Duration   `help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT"`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
 	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
 	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL"`
@@ -200,6 +207,8 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
+		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
+		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log})
 	if err != nil {

@@ -206,7 +206,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	if err != nil || params["boundary"] == "" {
 		return errNoAttachments
 	}
-	added, err := s.storeParts(j, multipart.NewReader(upload(c), params["boundary"]))
+	added, err := s.storeParts(j, multipart.NewReader(s.upload(c), params["boundary"]))
 	if err == nil && len(added) == 0 {
 		err = errNoAttachments
 	}

@@ -33,6 +33,8 @@ func statusOf(code ehi.Code) int {
 		return http.StatusNotFound
 	case ehi.TooLarge:
 		return http.StatusRequestEntityTooLarge
+	case ehi.TimedOut:
+		return http.StatusRequestTimeout
 	case ehi.Throttled:
 		return http.StatusTooManyRequests
 	case ehi.Transient:
@@ -67,20 +69,16 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 // describe says what of an error the outside may know. What is ours to mend goes to the log instead.
 func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
 	if e, ok := errors.AsType[*ehi.Error](err); ok {
-		if e.Code == ehi.Transient {
+		if e.Code == ehi.Transient && err != error(e) { // there is a cause; a limit that was met has none
 			s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		}
 		return statusOf(e.Code), e.Code, e.Message
 	}
 	if e, ok := errors.AsType[*fiber.Error](err); ok && e.Code < 500 {
-		code := ehi.Invalid
-		if e.Code == http.StatusNotFound {
-			code = ehi.NotFound
-		}
-		return e.Code, code, e.Message
+		return e.Code, codeOf(e.Code), e.Message
 	}
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		return http.StatusRequestEntityTooLarge, ehi.TooLarge, errTooLarge.Error()
+		return http.StatusRequestEntityTooLarge, ehi.TooLarge, s.tooLarge().Error()
 	}
 	if bus.IsAway(err) {
 		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
@@ -88,6 +86,19 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 	}
 	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", c.GetRespHeader(fiber.HeaderXRequestID), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
+}
+
+// codeOf is the class of an error that Fiber made.
+func codeOf(status int) ehi.Code {
+	switch status {
+	case http.StatusNotFound:
+		return ehi.NotFound
+	case http.StatusRequestTimeout:
+		return ehi.TimedOut
+	case http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestEntityTooLarge:
+		return ehi.TooLarge
+	}
+	return ehi.Invalid
 }
 
 func oauthCode(status int) string {

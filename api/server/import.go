@@ -33,7 +33,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	default:
 		return ehi.Errorf(ehi.Unsupported, "Unsupported content type %q: send application/fhir+ndjson, or one Bundle as application/fhir+json", mime)
 	}
-	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), upload(c), o)
+	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), s.upload(c), o)
 	switch {
 	case errors.Is(err, source.ErrBusy):
 		return ehi.Errorf(ehi.Transient, "Another import is running; try again when it is done")
@@ -48,23 +48,24 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	return c.JSON(report)
 }
 
-// upload is the body of a request that is read as it comes. readTimeout bounds each wait for more of it, not the whole: a long upload
+// upload is the body of a request that is read as it comes. ReadTimeout bounds each wait for more of it, not the whole: a long upload
 // that moves is let in.
-func upload(c *fiber.Ctx) io.Reader {
+func (s *Server) upload(c *fiber.Ctx) io.Reader {
 	stream := c.Context().RequestBodyStream()
 	if stream == nil {
 		return bytes.NewReader(c.Body())
 	}
-	return moving{stream, c.Context().Conn()}
+	return moving{stream, c.Context().Conn(), s.ReadTimeout}
 }
 
 type moving struct {
 	io.Reader
 	conn net.Conn
+	most time.Duration
 }
 
 func (m moving) Read(p []byte) (int, error) {
-	if err := m.conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+	if err := m.conn.SetReadDeadline(time.Now().Add(m.most)); err != nil {
 		return 0, err
 	}
 	return m.Reader.Read(p)

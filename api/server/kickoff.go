@@ -47,8 +47,16 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	}
 }
 
-// able refuses kick-offs while the process is being stopped, or could not store what is exported.
+// able refuses kick-offs while the process is being stopped, or cannot or may not store what is exported.
 func (s *Server) able() error {
+	if s.MaxExportBytes > 0 && s.Bus.Jobs.Stored() >= s.MaxExportBytes {
+		return errNoRoom
+	}
+	return s.working()
+}
+
+// working reports whether the process stays, and has space to work in.
+func (s *Server) working() error {
 	if s.draining.Load() {
 		return errDraining
 	}
@@ -58,6 +66,8 @@ func (s *Server) able() error {
 	}
 	return err
 }
+
+var errNoRoom = ehi.Errorf(ehi.Transient, "As much is stored of exports as may be; more are taken when some are deleted or have expired")
 
 var errNoSpace = ehi.Errorf(ehi.Transient, "The disk is full; exports are taken when there is space again")
 

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -48,13 +49,13 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	if stream == nil {
 		return c.Next()
 	}
-	body, err := io.ReadAll(io.LimitReader(stream, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(stream, s.MaxBodyBytes+1))
 	if err != nil {
-		return ehi.Errorf(ehi.Invalid, "The body ended before its time")
+		return brokenBody(c, err)
 	}
-	if len(body) > maxBody {
+	if int64(len(body)) > s.MaxBodyBytes {
 		discard(stream)
-		return errTooLarge
+		return s.tooLarge()
 	}
 	c.Request().SetBody(body)
 	return c.Next()
@@ -75,7 +76,18 @@ func discard(stream io.Reader) {
 	_, _ = io.CopyN(io.Discard, stream, maxDiscard) // the answer is an error already
 }
 
-var errTooLarge = ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", maxBody)
+func (s *Server) tooLarge() error {
+	return ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", s.MaxBodyBytes)
+}
+
+// brokenBody is the answer to a body that did not come to its end. What may still come of it is not read: the connection ends.
+func brokenBody(c *fiber.Ctx, err error) error {
+	c.Context().SetConnectionClose()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ehi.Errorf(ehi.TimedOut, "The body did not come in time")
+	}
+	return ehi.Errorf(ehi.Invalid, "The body ended before its time")
+}
 
 // accessKey is where the bearer's Access is kept during a request.
 const accessKey = "access"
@@ -257,7 +269,7 @@ func adminOf(c *fiber.Ctx) string { name, _ := c.Locals(adminKey).(string); retu
 
 // ready asks NATS, the record store and the disk (readiness).
 func (s *Server) ready(c *fiber.Ctx) bool {
-	err := errors.Join(s.able(), s.Bus.Check(c.UserContext()), s.Source.Check(c.UserContext()), s.Files.Check())
+	err := errors.Join(s.working(), s.Bus.Check(c.UserContext()), s.Source.Check(c.UserContext()), s.Files.Check())
 	if err != nil {
 		s.Log.Warn("not ready", "err", err)
 	}

@@ -48,6 +48,16 @@ type Config struct {
 	PollBurst int
 	// MinFreeBytes is the space on the exports' disk below which kick-offs are answered 503.
 	MinFreeBytes int64
+	// MaxExportBytes is how much may be stored of exports before kick-offs are answered 503; 0 sets no limit.
+	MaxExportBytes int64
+	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request (431).
+	MaxBodyBytes   int64
+	MaxHeaderBytes int
+	// MaxConnections is how many connections are served at once; further ones are answered 503 and closed.
+	MaxConnections int
+	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for more of it (408). WriteStall is how
+	// long a client may take nothing of an answer before its connection is cut. IdleTimeout is how long a connection may do nothing.
+	ReadTimeout, WriteStall, IdleTimeout time.Duration
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
 	// Compression is how the files of exports are stored whose kick-off does not say.
@@ -80,11 +90,7 @@ type Server struct {
 
 // Limits of requests.
 const (
-	maxBody       = 1 << 20  // bytes of any body but an upload
 	maxDiscard    = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
-	maxHeaders    = 16 << 10
-	readTimeout   = 60 * time.Second
-	idleTimeout   = 120 * time.Second
 	patientMaxAge = time.Hour
 	adminMaxAge   = 8 * time.Hour
 )
@@ -115,8 +121,8 @@ func New(c Config, d Deps) (*Server, error) {
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
 		Views:     html.NewFileSystem(http.FS(views), ".html"),
-		BodyLimit: maxBody, StreamRequestBody: true, ReadBufferSize: maxHeaders,
-		ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
+		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		EnableTrustedProxyCheck: true, TrustedProxies: c.TrustedProxies,
 	})
 	s.routes()
@@ -124,7 +130,7 @@ func New(c Config, d Deps) (*Server, error) {
 }
 
 // Serve answers requests on ln until Shutdown.
-func (s *Server) Serve(ln net.Listener) error { return s.app.Listener(ln) }
+func (s *Server) Serve(ln net.Listener) error { return s.app.Listener(unstalled{ln, s.WriteStall}) }
 
 // Drain makes the server say that it is not ready, and refuse kick-offs; everything else is answered as before.
 func (s *Server) Drain() { s.draining.Store(true) }

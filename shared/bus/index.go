@@ -17,6 +17,7 @@ type Summary struct {
 	Status    ehi.Status
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	stored    int64
 	running   owner // whose running jobs it counts among; the zero owner while it does not run
 	rev       uint64
 }
@@ -36,6 +37,7 @@ type index struct {
 	jobs map[string]Summary
 	// running counts the requested jobs of each client and lane, admitted those that are about to be created.
 	running, admitted map[owner]int
+	stored            int64                // bytes of all jobs
 	gone              map[string]time.Time // deleted by this process: late watch messages are ignored until then
 }
 
@@ -55,20 +57,19 @@ func (x *index) apply(id string, c cached) bool {
 		return c.rev == old.rev
 	}
 	if known {
-		telemetry.Jobs.WithLabelValues(string(old.Status)).Dec()
-		x.ran(old.running, -1)
+		x.drop(old)
 	}
 	if c.job == nil {
-		delete(x.jobs, id)
 		x.bury(id, c.rev)
 		return true
 	}
-	s := Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, rev: c.rev}
+	s := Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, stored: c.job.StoredBytes(), rev: c.rev}
 	if s.Status == ehi.Requested {
 		s.running = owner{c.job.Lane, c.job.ClientID}
 		x.ran(s.running, 1)
 	}
 	x.jobs[id] = s
+	x.store(s.stored)
 	telemetry.Jobs.WithLabelValues(string(c.job.Status)).Inc()
 	return true
 }
@@ -98,10 +99,27 @@ func (x *index) forget(id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if old, known := x.jobs[id]; known {
-		telemetry.Jobs.WithLabelValues(string(old.Status)).Dec()
-		x.ran(old.running, -1)
-		delete(x.jobs, id)
+		x.drop(old)
 	}
+}
+
+func (x *index) drop(s Summary) {
+	telemetry.Jobs.WithLabelValues(string(s.Status)).Dec()
+	x.ran(s.running, -1)
+	x.store(-s.stored)
+	delete(x.jobs, s.ID)
+}
+
+func (x *index) store(n int64) {
+	x.stored += n
+	telemetry.ExportBytes.Set(float64(x.stored))
+}
+
+// Stored is how many bytes the file store keeps of all jobs, by their records.
+func (s *Jobs) Stored() int64 {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return s.index.stored
 }
 
 // ran counts a job that runs or does not any more.

@@ -20,6 +20,7 @@ func upgrade(j *ehi.Job) {
 	if j.Version >= 2 {
 		return
 	}
+	j.Stored = j.Bytes // or less, where it is compressed
 	for i, a := range j.Attachments {
 		if a.Object == "" { // the file was called by the document's name
 			j.Attachments[i].Object = "a." + hex.EncodeToString([]byte(a.Name))

@@ -24,6 +24,8 @@ const (
 	Forbidden Code = "forbidden"
 	// TooLarge is a body or a file over its limit. HTTP 413.
 	TooLarge Code = "too-long"
+	// TimedOut is a request that did not come in time. HTTP 408.
+	TimedOut Code = "timeout"
 	// Throttled asks the caller to come back later. HTTP 429.
 	Throttled Code = "throttled"
 	// Transient is a failure that a repeat may cure. HTTP 503.

@@ -9,7 +9,7 @@ import (
 // from a newer build and is refused rather than misread.
 //
 //	1: the first one
-//	2: Attachment.Object, Task.Excused, Job.Plans
+//	2: Attachment.Object, Task.Excused, Job.Plans, Job.Stored
 const RecordVersion = 2
 
 // Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
@@ -97,6 +97,7 @@ type Job struct {
 	Counts      map[string]int64 `json:"counts,omitempty"`
 	Withheld    map[string]int64 `json:"withheld,omitempty"` // by reason, never by name (DESIGN section 4)
 	Bytes       int64            `json:"bytes,omitempty"`
+	Stored      int64            `json:"stored,omitempty"` // bytes of outputs in the file store: fewer than Bytes where they are compressed
 	Errors      int64            `json:"errors,omitempty"` // resources that could not be exported (BULK-6)
 	Attachments []Attachment     `json:"attachments,omitempty"`
 	Error       string           `json:"error,omitempty"` // why it failed, for people
@@ -182,6 +183,7 @@ func (j *Job) count(t Task) {
 	}
 	for _, f := range t.Files {
 		j.Bytes += f.Bytes
+		j.Stored += f.Length
 		if f.Error {
 			j.Errors += f.Count
 			continue
@@ -240,6 +242,15 @@ func (j *Job) Attachment(name string) (Attachment, bool) {
 		}
 	}
 	return Attachment{}, false
+}
+
+// StoredBytes is how much the file store keeps of the job, attachments included.
+func (j *Job) StoredBytes() int64 {
+	n := j.Stored
+	for _, a := range j.Attachments {
+		n += a.Size
+	}
+	return n
 }
 
 // Expired reports whether the job's time is up at now.

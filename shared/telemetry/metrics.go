@@ -37,6 +37,8 @@ var (
 		Name: "ehi_disk_full_total", Help: "Exports that had to wait because the disk was full."})
 	Jobs = factory.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ehi_jobs", Help: "Export jobs kept, by status."}, []string{"status"})
+	ExportBytes = factory.NewGauge(prometheus.GaugeOpts{
+		Name: "ehi_export_stored_bytes", Help: "Bytes that the file store keeps of all jobs, by their records."})
 	JobSeconds = factory.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "ehi_job_export_duration_seconds", Help: "Time from the request of an export to its last committed task, by lane.", Buckets: seconds}, []string{"lane"})
 

@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+)
+
+// dial opens a bare connection to the server.
+func (w *world) dial() net.Conn {
+	w.t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = c.Close() }) // a test may have closed it
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// answer reads an answer, and reports whether the connection ended behind it.
+func (w *world) answer(c net.Conn) (status int, body string, closed bool) {
+	w.t.Helper()
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = r.ReadByte()
+	return resp.StatusCode, string(data), err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// EHI-16: whoever sends too much or too slowly hears so, in an OperationOutcome, and is cut off.
+func TestLimitsOfRequests(t *testing.T) {
+	cfg := config()
+	cfg.ReadTimeout, cfg.MaxHeaderBytes, cfg.MaxBodyBytes = 500*time.Millisecond, 4096, 2000
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		says    string
+	}{
+		"a head that does not end":      {"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ", 408, "timeout"},
+		"a body that does not come":     {"POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant_type", 408, "timeout"},
+		"a FHIR body that stops":        {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: 100\r\n\r\n{", 408, "OperationOutcome"},
+		"a head that is too large":      {"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", 5000) + "\r\n\r\n", 431, "too-long"},
+		"a URL that is too long":        {"GET /fhir/metadata?" + strings.Repeat("x", 5000) + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, "too-long"},
+		"a body that is too large":      {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: 2001\r\n\r\n" + strings.Repeat(" ", 2001), 413, "larger than 2000 bytes"},
+		"a chunked one":                 {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nbb8\r\n" + strings.Repeat(" ", 3000) + "\r\n0\r\n\r\n", 413, "larger than 2000 bytes"},
+		"a body of just the right size": {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: 2000\r\n\r\n" + strings.Repeat(" ", 2000), 401, "OperationOutcome"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := w.dial()
+			if _, err := io.WriteString(conn, c.request); err != nil {
+				t.Fatal(err)
+			}
+			status, body, closed := w.answer(conn)
+			if status != c.status || !strings.Contains(body, c.says) {
+				t.Errorf("%d %s", status, body)
+			}
+			if (c.status == 408 || c.status == 431) != closed {
+				t.Errorf("the connection is closed: %v", closed)
+			}
+		})
+	}
+	t.Run("a head that comes byte by byte", func(t *testing.T) { // each of them in time, all of them not
+		conn := w.dial()
+		for begun := time.Now(); time.Since(begun) < 5*time.Second; {
+			if _, err := io.WriteString(conn, "x"); err != nil {
+				return // cut off
+			}
+			if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+				return // answered, or cut off
+			}
+		}
+		t.Error("after 5 s the server still listens")
+	})
+}
+
+// More connections than may be are answered 503 and closed; the others are served as before.
+func TestLimitOfConnections(t *testing.T) {
+	cfg := config()
+	cfg.MaxConnections = 20
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	w.open.Close()
+	held := make([]net.Conn, 0, 20)
+	ask := func(c net.Conn) {
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("a connection within the limit: %+v, %v", resp, err)
+		}
+	}
+	w.until("the connections of the start are gone", func() bool {
+		held = append(held, w.dial())
+		if _, err := io.WriteString(held[0], "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(held[0]), nil)
+		return err == nil && resp.StatusCode == 200
+	})
+	for len(held) < 19 {
+		c := w.dial()
+		ask(c)
+		held = append(held, c)
+	}
+	refused := 0
+	for range 10 {
+		c := w.dial()
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == 503 {
+			refused++
+		}
+	}
+	if refused < 8 {
+		t.Errorf("%d of 10 connections over the limit were refused", refused)
+	}
+	for _, c := range held {
+		ask(c)
+	}
+}
+
+// A client that takes nothing of its download is cut off; one that is slow and takes some is not.
+func TestStalledDownloadsAreCut(t *testing.T) {
+	cfg := config()
+	cfg.WriteStall, cfg.AttachmentBytes = 500*time.Millisecond, 32<<20
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form", p, nil)
+	w.wait(j.ID, "retrieved")
+	large := bytes.Repeat([]byte("all that a socket's buffers hold, and more "), 1<<19)
+	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "large.txt", Data: large}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	request := fmt.Sprintf("GET /jobs/%s/download/attachments/large.txt HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n", j.ID, pat.Token)
+	stalled, slow := w.dial(), w.dial()
+	for _, c := range []net.Conn{stalled, slow} {
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, chunk := 0, make([]byte, 256<<10)
+	for begun := time.Now(); time.Since(begun) < 2*time.Second; { // slower than the stall's limit in all, never in one wait
+		n, err := slow.Read(chunk)
+		if err != nil {
+			t.Fatalf("the slow client was cut off after %d bytes: %v", got, err)
+		}
+		if got += n; got > 15<<20 {
+			break
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	if n, err := io.Copy(io.Discard, slow); err != nil || got+int(n) < len(large) {
+		t.Errorf("the slow client got %d of %d bytes: %v", got+int(n), len(large), err)
+	}
+	if n, err := io.Copy(io.Discard, stalled); errors.Is(err, os.ErrDeadlineExceeded) || int(n) >= len(large) {
+		t.Errorf("the stalled client got %d of %d bytes: %v", n, len(large), err)
+	}
+}
+
+// As much as may be stored is stored: further kick-offs are refused until some of it is deleted.
+func TestLimitOfStoredBytes(t *testing.T) {
+	cfg := config()
+	cfg.MaxExportBytes = 100_000 // less than one export
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.manifest(pat, j)
+	kickOff := func() *client.Answer {
+		return w.do(pat, "POST", "/no-form/fhir/Patient/"+p+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
+	}
+	refusal := kickOff()
+	w.wantOutcome(refusal, 503, "As much is stored")
+	if refusal.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	w.want(w.do(w.open, "GET", "/readyz"), 200, "") // other requests are answered: the process is as ready as ever
+	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+		t.Fatal(err)
+	}
+	w.want(kickOff(), 202, "")
+	if n := w.node.Bus.Jobs.Stored(); n < 0 || n > 2_000_000 {
+		t.Errorf("%d bytes are counted", n)
+	}
+}
