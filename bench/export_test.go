@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ehi-server/api/client"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
 
@@ -42,33 +43,45 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // of the measured time, it downloads every file of every job and compares it, lines sorted, with the first export's.
 func BenchmarkExportsAtOnce(b *testing.B) {
 	for _, n := range []int{50, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			p := startServer(b)
-			want := p.digest(b, p.export(b))
-			disk := p.diskRate(b, n)
-			syncDisk()
-			var cpu float64
-			for b.Loop() {
-				before := p.cpuSeconds()
-				jobs := p.kickOffAll(b, n)
-				manifests := make([]*ehi.Manifest, n)
-				for i, j := range jobs {
-					manifests[i] = p.manifest(b, j, 2*time.Millisecond)
-				}
-				b.StopTimer()
-				cpu += p.cpuSeconds() - before
-				p.checkAll(b, jobs, manifests, want)
-				syncDisk()
-				b.StartTimer()
-			}
-			rate := float64(n*b.N) / b.Elapsed().Seconds()
-			b.ReportMetric(rate, "jobs/s")
-			b.ReportMetric(disk/rate, "disk-ratio")
-			b.ReportMetric(rate*float64(p.total), "res/s")
-			b.ReportMetric(p.rssPeak(), "rss-MB")
-			b.ReportMetric(cpu*1000/float64(n*b.N), "server-cpu-ms/job")
-		})
+		b.Run(fmt.Sprint(n), func(b *testing.B) { startServer(b).atOnce(b, n) })
 	}
+}
+
+// BenchmarkDurability is the same work, at once and one after the other, with JetStream's records synced now and then and always: the
+// price of --durability safe.
+func BenchmarkDurability(b *testing.B) {
+	for _, durability := range []bus.Durability{bus.Fast, bus.Safe} {
+		b.Run(string(durability)+"/latency", func(b *testing.B) { startServer(b, "EHI_DURABILITY="+string(durability)).latency(b) })
+		b.Run(string(durability)+"/500", func(b *testing.B) { startServer(b, "EHI_DURABILITY="+string(durability)).atOnce(b, 500) })
+	}
+}
+
+// atOnce measures n exports that are asked for together.
+func (p *process) atOnce(b *testing.B, n int) {
+	b.Helper()
+	want := p.digest(b, p.export(b))
+	disk := p.diskRate(b, n)
+	syncDisk()
+	var cpu float64
+	for b.Loop() {
+		before := p.cpuSeconds()
+		jobs := p.kickOffAll(b, n)
+		manifests := make([]*ehi.Manifest, n)
+		for i, j := range jobs {
+			manifests[i] = p.manifest(b, j, 2*time.Millisecond)
+		}
+		b.StopTimer()
+		cpu += p.cpuSeconds() - before
+		p.checkAll(b, jobs, manifests, want)
+		syncDisk()
+		b.StartTimer()
+	}
+	rate := float64(n*b.N) / b.Elapsed().Seconds()
+	b.ReportMetric(rate, "jobs/s")
+	b.ReportMetric(disk/rate, "disk-ratio")
+	b.ReportMetric(rate*float64(p.total), "res/s")
+	b.ReportMetric(p.rssPeak(), "rss-MB")
+	b.ReportMetric(cpu*1000/float64(n*b.N), "server-cpu-ms/job")
 }
 
 // diskRate is how many files of an export's size four writers can write and sync in a second, without anything around them: what the

@@ -37,6 +37,8 @@ type Config struct {
 	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
 	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
+	Durability         bus.Durability  `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
+	SyncEvery          time.Duration   `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY"`
 	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
 	BulkWorkers        int             `help:"Tasks of population exports that run at once in this process; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS"`
 	BulkYield          time.Duration   `help:"How long a population's task waits, before each 256 KiB that it reads, while patients' exports run in this process; 0: not at all." default:"3ms" env:"EHI_BULK_YIELD"`
@@ -169,7 +171,8 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
-		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue, Log: n.log,
+		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
+		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Log: n.log,
 	})
 	return err
 }

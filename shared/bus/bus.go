@@ -29,9 +29,27 @@ type Config struct {
 	AckWait time.Duration
 	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some are done. Default 100,000.
 	MaxQueue int64
+	// Durability is what the embedded server's records survive. Default Fast.
+	Durability Durability
+	// SyncEvery is how often the embedded server syncs its records to the disk, where Durability is Fast. Default 2 s.
+	SyncEvery time.Duration
 	// Log takes what happens to the connection. Default: nothing is told.
 	Log *slog.Logger
 }
+
+// Durability is when a record of JetStream is safe. Files of exports are synced before a record names them in either case.
+type Durability string
+
+const (
+	// Fast: as soon as it is answered, a record survives the death of every process. A power loss takes the records of the last
+	// Config.SyncEvery with it: exports of that time are begun anew, or gone as if they had never been kicked off.
+	Fast Durability = "fast"
+	// Safe: as soon as it is answered, a record survives a power loss too: each is synced before.
+	Safe Durability = "safe"
+)
+
+// ErrExternalDurability says that it is the external NATS that syncs, by its own configuration (sync_interval: always).
+var ErrExternalDurability = errors.New("durability safe is a setting of the embedded NATS: an external one is told so in its own configuration, by sync_interval: always in its jetstream block")
 
 // Bus is one process's connection to the shared state. All of its parts are safe for concurrent use.
 type Bus struct {
@@ -55,6 +73,12 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	}
 	if cfg.MaxQueue <= 0 {
 		cfg.MaxQueue = 100_000
+	}
+	if cfg.SyncEvery <= 0 {
+		cfg.SyncEvery = 2 * time.Second
+	}
+	if cfg.Durability == Safe && cfg.URL != "" {
+		return nil, ErrExternalDurability
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -113,7 +137,7 @@ const startTimeout = 30 * time.Second
 func embed(cfg Config) (*server.Server, error) {
 	opts := &server.Options{
 		ServerName: "ehi", JetStream: true, StoreDir: cfg.StoreDir, DontListen: true,
-		NoSigs: true, NoLog: true, MaxPayload: 8 << 20,
+		NoSigs: true, NoLog: true, MaxPayload: 8 << 20, SyncAlways: cfg.Durability == Safe, SyncInterval: cfg.SyncEvery,
 	}
 	if cfg.Listen != "" {
 		host, port, err := net.SplitHostPort(cfg.Listen)

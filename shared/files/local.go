@@ -58,7 +58,10 @@ func NewLocal(c Config) (*Local, error) {
 			return nil, fmt.Errorf("make the exports directory: %w", err)
 		}
 	}
-	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk}, c.Disk.SyncDir(c.Root)
+	if err := c.Disk.SyncDir(c.Root); err != nil {
+		return nil, fmt.Errorf("sync the exports directory: %w", err)
+	}
+	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk}, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
 }
 
 // shards is how many folders the files are spread over.
