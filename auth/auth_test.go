@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -316,6 +317,35 @@ func FuzzScopes(f *testing.F) {
 					t.Fatalf("%q widened to %q", granted, n)
 				}
 			}
+		}
+	})
+}
+
+// No assertion that was not signed by the client's key authenticates it, and none ends in anything but an OAuth error.
+func FuzzAssertion(f *testing.F) {
+	b, err := bus.Open(f.Context(), bus.Config{StoreDir: f.TempDir()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer b.Close()
+	keys := filepath.Join(f.TempDir(), "keys.json")
+	if _, err := auth.SandboxKeys(keys); err != nil {
+		f.Fatal(err)
+	}
+	s, err := auth.New(f.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", Sandbox: true, SandboxKeys: keys})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer s.Close()
+	f.Add("eyJhbGciOiJub25lIn0.eyJpc3MiOiJ0ZXN0X2NsaWVudF9pZCIsInN1YiI6InRlc3RfY2xpZW50X2lkIn0.", "system/*.rs")
+	f.Add("eyJhbGciOiJFUzM4NCIsImp3ayI6e319.e30.AAAA", "system/Patient.rs")
+	f.Fuzz(func(t *testing.T, assertion, scope string) {
+		_, err := s.Token(t.Context(), auth.TokenRequest{Audiences: []string{"http://server.test/auth/token"}, Form: url.Values{
+			"grant_type": {"client_credentials"}, "scope": {scope}, "client_assertion": {assertion},
+			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		}})
+		if _, ok := errors.AsType[*auth.Error](err); !ok {
+			t.Fatalf("an assertion that nobody signed: %v", err)
 		}
 	})
 }

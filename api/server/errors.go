@@ -84,6 +84,10 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
 	}
+	if errors.Is(err, bus.ErrNewer) {
+		s.Log.Error("a record is of a newer version", "err", err)
+		return http.StatusInternalServerError, ehi.Internal, "This export was made by a newer version of the server, which has to read it"
+	}
 	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", c.GetRespHeader(fiber.HeaderXRequestID), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
 }

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -8,8 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/auth"
+	"ehi-server/exporter/sources"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
 )
 
 // EHI-11: uploaded names are cleaned and made unique.
@@ -101,4 +108,100 @@ func FuzzHeaders(f *testing.F) {
 		}
 		matches(match, `"tag"`)
 	})
+}
+
+// Whatever Range a client asks for, the answer is a part of the file that Content-Range names truly, the whole, or 416; and the file is
+// closed.
+func FuzzRange(f *testing.F) {
+	for _, r := range []string{"bytes=0-4", "bytes=5-", "bytes=-3", "bytes=9-2", "bytes=0-1,3-4", "bytes=99999999999999999999-", "bytes=-0", "lines=1-2", "bytes=+1-2", "bytes=1--2"} {
+		f.Add(r, "")
+	}
+	f.Add("bytes=0-4", `"tag"`)
+	const digits = "0123456789"
+	app := fiber.New()
+	f.Fuzz(func(t *testing.T, asked, ifRange string) {
+		c := app.AcquireCtx(&fasthttp.RequestCtx{})
+		defer app.ReleaseCtx(c)
+		c.Request().Header.Set("Range", asked)
+		c.Request().Header.Set("If-Range", ifRange)
+		closed := &countingCloser{}
+		if err := send(c, content{ReadSeeker: strings.NewReader(digits), closer: closed, size: int64(len(digits)), mime: mimeNDJSON, tag: "tag"}); err != nil {
+			t.Fatal(err)
+		}
+		body := string(c.Response().Body()) // reads the stream and closes it
+		switch status, named := c.Response().StatusCode(), string(c.Response().Header.Peek("Content-Range")); status {
+		case 200:
+			if body != digits {
+				t.Fatalf("%q: the whole is %q", asked, body)
+			}
+		case 206:
+			var from, to, size int
+			if _, err := fmt.Sscanf(named, "bytes %d-%d/%d", &from, &to, &size); err != nil || size != len(digits) || from < 0 || to < from || to >= size || body != digits[from:to+1] {
+				t.Fatalf("%q: %q is %q", asked, named, body)
+			}
+		case 416:
+			if named != "bytes */10" {
+				t.Fatalf("%q: 416 with %q", asked, named)
+			}
+		default:
+			t.Fatalf("%q: %d", asked, status)
+		}
+		if closed.n != 1 {
+			t.Fatalf("%q: closed %d times", asked, closed.n)
+		}
+	})
+}
+
+type countingCloser struct{ n int }
+
+func (c *countingCloser) Close() error { c.n++; return nil }
+
+// Whatever a client puts into a path, routing answers it, as no file: only a job's own table makes names into files.
+func FuzzPaths(f *testing.F) {
+	for _, p := range []string{"/jobs/x/download/../../etc/passwd", "/jobs/%2e%2e/status", "/fhir/Patient/%00/$ehi-export", "/jobs/x/download/attachments/%zz", "//", "/jobs/" + strings.Repeat("a", 300) + "/status", "/no-form/auto-approve/fhir/Patient/a%2Fb/$ehi-export"} {
+		f.Add(p)
+	}
+	s := routed(f)
+	f.Fuzz(func(t *testing.T, path string) {
+		ctx := &fasthttp.RequestCtx{}
+		ctx.Request.Header.SetMethod("GET")
+		ctx.Request.SetRequestURI("/" + strings.TrimLeft(path, "/"))
+		s.app.Handler()(ctx)
+		if status := ctx.Response.StatusCode(); status >= 500 || status == 0 {
+			t.Fatalf("%q: %d %s", path, status, ctx.Response.Body())
+		}
+	})
+}
+
+// routed is a server on a real bus and an empty store.
+func routed(f *testing.F) *Server {
+	f.Helper()
+	b, err := bus.Open(f.Context(), bus.Config{StoreDir: f.TempDir()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(b.Close)
+	store, err := sources.Store(sources.Config{Data: f.TempDir()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	local, err := files.NewLocal(files.Config{Root: f.TempDir()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	a, err := auth.New(f.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", Sandbox: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := New(Config{BaseURL: "http://server.test", Sandbox: true, MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10}, Deps{Bus: b, Auth: a, Source: store, Files: local, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		a.Close()
+		if err := errors.Join(s.Close(), store.Close()); err != nil {
+			f.Error(err)
+		}
+	})
+	return s
 }

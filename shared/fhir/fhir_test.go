@@ -165,3 +165,46 @@ func FuzzParseSpanIsNeverEmpty(f *testing.F) {
 		}
 	})
 }
+
+// An instant that is written is read as the millisecond that it was.
+func FuzzInstantIsReadAsWritten(f *testing.F) {
+	f.Add(int64(0), int64(0))
+	f.Add(int64(1_700_000_000), int64(999_999_999))
+	f.Add(int64(-62_135_596_800), int64(1))
+	f.Fuzz(func(t *testing.T, seconds, nanos int64) {
+		at := time.Unix(seconds, nanos).UTC()
+		if at.Year() < 0 || at.Year() > 9999 { // RFC 3339 has no others
+			return
+		}
+		text := fhir.FormatInstant(at)
+		span, err := fhir.ParseSpan(text)
+		if at.Year() == 0 {
+			return // FHIR's years begin with 1
+		}
+		if err != nil || !span.Start.Equal(at.Truncate(time.Millisecond)) && !span.Start.Equal(at.Truncate(time.Second)) {
+			t.Fatalf("%v is written as %s and read as %+v, %v", at, text, span, err)
+		}
+	})
+}
+
+// A _typeFilter is refused or matched against whatever resource, without harm and each time alike.
+func FuzzSearches(f *testing.F) {
+	resource := `{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"s","code":"c"}]},"effectiveDateTime":"2020-01-01","subject":{"reference":"Patient/1"}}`
+	for _, q := range []string{"Observation?date=ge2020,Condition?category=a|b,c", "Observation?code=s|c", "Observation?status:not=final", "Observation?", "?", "Observation?code=a\\,b&date=lt2021-02-30"} {
+		f.Add(q, []byte(resource))
+	}
+	f.Fuzz(func(t *testing.T, query string, line []byte) {
+		searches, err := fhir.ParseSearches(query)
+		if err != nil {
+			return
+		}
+		m := fhir.NewMatcher(searches)
+		for _, typ := range []string{"Observation", "Condition", "Patient"} {
+			first, err := m.Match(typ, line)
+			second, again := m.Match(typ, line)
+			if first != second || (err == nil) != (again == nil) {
+				t.Fatalf("%q on %s: %v, %v, then %v, %v", query, line, first, err, second, again)
+			}
+		}
+	})
+}
