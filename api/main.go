@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/schollz/progressbar/v3"
 
+	"ehi-server/api/backup"
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/auth"
@@ -26,6 +27,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/telemetry"
 )
 
@@ -34,6 +36,8 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" default:"withargs" help:"Serve the API with everything embedded (the default)."`
 	Import   importCmd   `cmd:"" help:"Load Synthea bundles (.json) and NDJSON (.ndjson, .ndjson.gz), or folders of them."`
 	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
+	Backup   backupCmd   `cmd:"" help:"Write everything that a server keeps into an archive (.tar.zst): records, jobs, finished exports, keys and grants."`
+	Restore  restoreCmd  `cmd:"" help:"Put an archive into an empty data folder."`
 	Keys     keysCmd     `cmd:"" help:"Print the private JWKS by which test_client_id signs assertions as a backend service in sandbox mode; it is made on first use."`
 }
 
@@ -195,6 +199,83 @@ func printReport(r source.Report) {
 	if more := r.Problems - int64(len(r.Bad)); more > 0 {
 		fmt.Fprintf(os.Stderr, "and %d more\n", more)
 	}
+}
+
+type backupCmd struct {
+	common
+	URL           string `help:"Back the server at this URL up, which may hold the data folder meanwhile." name:"url" env:"EHI_URL"`
+	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	Archive       string `arg:"" help:"File to write; it must not be there yet."`
+}
+
+// Run writes the archive; what fails leaves no file.
+func (b *backupCmd) Run(ctx context.Context) (err error) {
+	f, err := os.OpenFile(b.Archive, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(b.Archive))
+		}
+	}()
+	if b.URL != "" {
+		err = b.fetch(ctx, f)
+	} else {
+		err = b.take(ctx, f)
+	}
+	return errors.Join(err, f.Sync())
+}
+
+// fetch backs a running server up.
+func (b *backupCmd) fetch(ctx context.Context, w io.Writer) error {
+	open := client.New(strings.TrimSuffix(b.URL, "/"))
+	defer open.Close()
+	admin, err := open.AdminLogin(ctx, b.AdminUser, b.AdminPassword)
+	if err != nil {
+		return err
+	}
+	return admin.Stream(ctx, "/admin/backup", func(r io.Reader) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// take backs a data folder up that no server holds.
+func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
+	log, err := b.logger()
+	if err != nil {
+		return err
+	}
+	c, err := node.Defaults()
+	if err != nil {
+		return err
+	}
+	c.Addr, c.Demo, c.Workers = "127.0.0.1:0", false, 0
+	n, err := node.Open(ctx, c, b.Data, log, node.Options{})
+	if errors.Is(err, dataset.ErrInUse) || errors.Is(err, bus.ErrInUse) {
+		return fmt.Errorf("%w; back that server up: backup --url URL ARCHIVE", err)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Backup(ctx, w), n.Close())
+}
+
+type restoreCmd struct {
+	common
+	Archive string `arg:"" help:"File to read." type:"existingfile"`
+}
+
+// Run restores the archive.
+func (r *restoreCmd) Run(ctx context.Context) error {
+	f, err := os.Open(r.Archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	return backup.Restore(ctx, f, r.Data)
 }
 
 type keysCmd struct{ common }

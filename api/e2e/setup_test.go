@@ -24,6 +24,8 @@ import (
 func TestMain(m *testing.M) {
 	runChild() // a crash test's server process ends here
 	goleak.VerifyTestMain(m,
+		// Left by Pebble of an Open that failed because another process holds the store.
+		goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"),
 		// Started once a process by fasthttp for its Date header, and never ended by it.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.

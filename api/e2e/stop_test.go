@@ -65,6 +65,9 @@ func (p *program) terminate() {
 	}
 }
 
+// stopWithin is in what time a server ends that has nothing to drain.
+const stopWithin = 15 * time.Second
+
 // ended waits for the process's end and tells how it was.
 func (p *program) ended(within time.Duration) string {
 	p.t.Helper()
@@ -110,7 +113,7 @@ func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
 
 	p, service, j := begin("100ms")
 	p.terminate()
-	if how := p.ended(15 * time.Second); how != "exit status 0" {
+	if how := p.ended(stopWithin); how != "exit status 0" {
 		t.Errorf("after one signal: %s", how)
 	}
 	p = serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1", "--drain", "0s", "--task-bytes", "1000000000000", "--workers", "0")
@@ -120,7 +123,7 @@ func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
 		t.Errorf("the export that was handed back: %+v, %v", a, err)
 	}
 	p.terminate()
-	if how := p.ended(15 * time.Second); how != "exit status 0" {
+	if how := p.ended(stopWithin); how != "exit status 0" {
 		t.Errorf("idle: %s", how)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
+	"ehi-server/api/backup"
 	"ehi-server/api/server"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
@@ -112,6 +114,7 @@ type Node struct {
 	data    string
 	log     *slog.Logger
 	source  source.Source
+	records *dataset.Store // the source, where it is a record store
 	auth    *auth.Server
 	server  *server.Server
 	workers *worker.Pool
@@ -119,15 +122,21 @@ type Node struct {
 }
 
 // KeysFile is where the sandbox client's signing keys lie in a data folder.
-func KeysFile(data string) string { return filepath.Join(data, "test_client_keys.json") }
+func KeysFile(data string) string { return filepath.Join(data, keysFile) }
 
-// natsFolder is where the embedded NATS lives in a data folder.
-const natsFolder = "nats"
+const keysFile = "test_client_keys.json"
+
+// Backup writes an archive of everything that the server keeps, while it works.
+func (n *Node) Backup(ctx context.Context, w io.Writer) error {
+	return backup.Write(ctx, w, backup.Parts{Data: n.data, Beside: []string{keysFile}, Bus: n.Bus, Files: n.Files, Records: n.records})
+}
 
 // Options change what a Node is made of; tests use them.
 type Options struct {
 	// WrapSource puts something between the record store and everybody who reads it.
 	WrapSource func(source.Source) source.Source
+	// Disk is the file system of the exports. Default: the operating system's.
+	Disk files.Disk
 }
 
 // Open puts a node together on a data folder; Run makes it work. The caller closes it.
@@ -159,19 +168,20 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, Log: n.log}); err != nil {
 		return err
 	}
-	if store, ok := n.source.(*dataset.Store); ok && n.cfg.Demo {
-		if err := fillDemo(ctx, store, n.log); err != nil {
+	n.records, _ = n.source.(*dataset.Store)
+	if n.records != nil && n.cfg.Demo {
+		if err := fillDemo(ctx, n.records, n.log); err != nil {
 			return err
 		}
 	}
 	if opts.WrapSource != nil {
 		n.source = opts.WrapSource(n.source)
 	}
-	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes}); err != nil {
+	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: opts.Disk}); err != nil {
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
-		URL: n.cfg.NATS, StoreDir: filepath.Join(data, natsFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
+		URL: n.cfg.NATS, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
 		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Log: n.log,
 	})
 	return err
@@ -213,7 +223,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Backup: n.Backup})
 	if err != nil {
 		return err
 	}

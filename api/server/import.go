@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -46,6 +48,25 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	}
 	s.Log.Info("imported", "by", adminOf(c), "resources", report.Resources(), "problems", report.Problems)
 	return c.JSON(report)
+}
+
+// handleBackup streams an archive of everything that the server keeps. One that fails on its way ends before its time, which a restore
+// notices.
+func (s *Server) handleBackup(c *fiber.Ctx) error {
+	if s.Backup == nil {
+		return ehi.Errorf(ehi.Unsupported, "This server has no backup to give")
+	}
+	by := adminOf(c)
+	c.Set(fiber.HeaderContentType, "application/zstd")
+	c.Attachment("ehi-backup.tar.zst")
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		err := s.Backup(context.Background(), w) // the request's context ends before its body is written
+		if err == nil {
+			err = w.Flush()
+		}
+		s.Log.Info("backup", "by", by, "err", err)
+	})
+	return nil
 }
 
 // upload is the body of a request that is read as it comes. ReadTimeout bounds each wait for more of it, not the whole: a long upload

@@ -68,6 +68,7 @@ func (s *Server) routes() {
 
 	admin.Post("/login", s.handleAdminLogin)
 	admin.Get("/logout", s.handleAdminLogout)
+	admin.Get("/backup", s.admin, s.handleBackup)
 	admin.Get("/jobs", s.admin, s.handleAdminJobs)
 	admin.Get("/jobs/:id", s.admin, s.handleAdminJob)
 	admin.Delete("/jobs/:id", s.admin, s.handleAdminDelete)

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -74,6 +76,8 @@ type Deps struct {
 	Source source.Source
 	Files  *files.Local
 	Log    *slog.Logger
+	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
+	Backup func(ctx context.Context, w io.Writer) error
 }
 
 // Server is the HTTP application.

@@ -91,6 +91,20 @@ func (s *Store) checkpoint(name string) error {
 	return errors.Join(err, os.RemoveAll(making))
 }
 
+// Checkpoint keeps the store as it is now in a folder of its own, for a backup. remove deletes that. What a process leaves that dies before
+// goes when the store is opened again.
+func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
+	dir = s.frozenPath(fmt.Sprintf(".backup.%d", time.Now().UnixNano()))
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", nil, err
+	}
+	remove = func() error { return os.RemoveAll(dir) }
+	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	return dir, remove, nil
+}
+
 // lockless opens a folder without its lock: a frozen store is read by any number of processes.
 type lockless struct{ vfs.FS }
 

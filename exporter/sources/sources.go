@@ -30,7 +30,11 @@ func Open(c Config) (source.Source, error) {
 	kind, settings, _ := strings.Cut(c.Spec, ":")
 	switch kind {
 	case "", "records":
-		return Store(c)
+		s, err := Store(c)
+		if err != nil {
+			return nil, err // and no Source that is not nil and holds none
+		}
+		return s, nil
 	case "synthetic":
 		made, err := synthetic.ParseConfig(settings)
 		if err != nil {

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -107,7 +110,7 @@ func (h *house) on(over files.Disk) *filestest.Faulty {
 // checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing else.
 func (h *house) checkFiles(id string) {
 	h.t.Helper()
-	task, _, err := h.bus.Tasks.Get(h.t.Context(), id, 0)
+	job, err := h.bus.Jobs.Get(h.t.Context(), id)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -115,24 +118,36 @@ func (h *house) checkFiles(id string) {
 		h.t.Fatal(err)
 	}
 	objects := map[string]bool{}
-	for _, f := range task.Files {
-		objects[f.Object] = true
-		r, err := h.files.Open(id, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	for n := range job.Tasks {
+		task, _, err := h.bus.Tasks.Get(h.t.Context(), id, n)
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		data, err := io.ReadAll(r)
-		if err := errors.Join(err, r.Close()); err != nil {
-			h.t.Fatal(err)
-		}
-		if n := int64(bytes.Count(data, []byte{'\n'})); n != f.Count || !bytes.HasSuffix(data, []byte{'\n'}) {
-			h.t.Errorf("%s has %d lines, its record says %d", f.Type, n, f.Count)
+		for _, f := range task.Files {
+			objects[f.Object] = true
+			h.checkFile(id, f)
 		}
 	}
 	for _, s := range h.stored(id) {
 		if !objects[s.Name] {
 			h.t.Errorf("%s is left over", s.Name)
 		}
+	}
+}
+
+// checkFile holds a file to its record.
+func (h *house) checkFile(id string, f ehi.File) {
+	h.t.Helper()
+	r, err := h.files.Open(id, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		h.t.Fatal(err)
+	}
+	if n := int64(bytes.Count(data, []byte{'\n'})); n != f.Count || !bytes.HasSuffix(data, []byte{'\n'}) {
+		h.t.Errorf("%s has %d lines, its record says %d", f.Type, n, f.Count)
 	}
 }
 
@@ -524,4 +539,78 @@ func (p *pausing) ReadDir(name string) ([]string, error) {
 		<-goOn
 	}
 	return names, err
+}
+
+// Whatever somebody does to the streams of commands, all jobs are done: the reconciler rebuilds them from the records.
+func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
+	for what, harm := range map[string]func(context.Context, jetstream.Stream, jetstream.JetStream) error{
+		"purged": func(ctx context.Context, s jetstream.Stream, _ jetstream.JetStream) error { return s.Purge(ctx) },
+		"deleted": func(ctx context.Context, s jetstream.Stream, js jetstream.JetStream) error {
+			return js.DeleteStream(ctx, s.CachedInfo().Config.Name)
+		},
+		"without its consumer": func(ctx context.Context, s jetstream.Stream, _ jetstream.JetStream) error {
+			return s.DeleteConsumer(ctx, "workers")
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", AckWait: 300 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(b.Close)
+			h := newHouse(t)
+			h.bus, h.keeper.Bus = b, b
+			waiting := &door{Source: h.source, reached: make(chan struct{}, 100), open: make(chan struct{})}
+			h.work(waiting, "w")
+			ids := []string{"a", "b", "c", "d", "e"} // two are taken, and three wait
+			for _, id := range ids {
+				h.request(id, true)
+			}
+			<-waiting.reached
+			<-waiting.reached
+			h.requestPopulation("all")
+
+			conn, err := nats.Connect(b.ClientURL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(conn.Close)
+			js, err := jetstream.New(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"EHI_INTERACTIVE", "EHI_BULK"} {
+				s, err := js.Stream(t.Context(), name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := harm(t.Context(), s, js); err != nil {
+					t.Fatal(err)
+				}
+			}
+			close(waiting.open)
+			h.keeper.Every, h.keeper.Lost = 50*time.Millisecond, 100*time.Millisecond
+			ctx, cancel := context.WithCancel(t.Context())
+			kept := make(chan error, 1)
+			go func() { kept <- h.keeper.Run(ctx) }()
+			for _, id := range append(ids, "all") {
+				h.await(id, ehi.Retrieved)
+				h.checkFiles(id)
+			}
+			cancel()
+			if err := <-kept; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// requestPopulation makes the job of a whole store, and queues its start.
+func (h *house) requestPopulation(id string) {
+	h.t.Helper()
+	at := time.Now().UTC()
+	j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Level: ehi.System, Operation: ehi.EHIExport, Lane: ehi.Bulk, Status: ehi.Requested, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour), Starts: 1}
+	if err := errors.Join(h.bus.Jobs.Create(h.t.Context(), j), h.bus.PublishStart(h.t.Context(), ehi.Bulk, id, 1)); err != nil {
+		h.t.Fatal(err)
+	}
 }

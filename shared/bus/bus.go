@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -48,6 +49,9 @@ const (
 	Safe Durability = "safe"
 )
 
+// ErrInUse is returned by Open where another process has its NATS embedded in the folder.
+var ErrInUse = errors.New("the state is held by another process (a running server?)")
+
 // ErrExternalDurability says that it is the external NATS that syncs, by its own configuration (sync_interval: always).
 var ErrExternalDurability = errors.New("durability safe is a setting of the embedded NATS: an external one is told so in its own configuration, by sync_interval: always in its jetstream block")
 
@@ -60,6 +64,7 @@ type Bus struct {
 
 	cfg    Config
 	server *server.Server
+	locked *os.File // holds the embedded server's folder
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	lanes  lanes
@@ -119,6 +124,9 @@ func (b *Bus) connect() (err error) {
 	}
 	url := b.cfg.URL
 	if url == "" {
+		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
+			return err
+		}
 		if b.server, err = embed(b.cfg); err != nil {
 			return err
 		}
@@ -204,5 +212,8 @@ func (b *Bus) Close() {
 	if b.server != nil {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()
+	}
+	if b.locked != nil {
+		_ = b.locked.Close() // nothing was written to it
 	}
 }

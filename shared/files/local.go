@@ -136,6 +136,45 @@ func (l *Local) openAt(path string, offset, length int64) (*Reader, error) {
 // Close releases the file.
 func (r *Reader) Close() error { return r.f.Close() }
 
+// OpenObject opens an object whole, for a backup. Errors: as Open.
+func (l *Local) OpenObject(job, object string) (*Reader, error) {
+	path, err := l.object(job, object)
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.disk.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Reader{io.NewSectionReader(f, 0, size), f}, nil
+}
+
+// RestoreObject puts an object back that a backup has kept, and makes it durable. Errors: fs.ErrExist, ErrName.
+func (l *Local) RestoreObject(job, object string, r io.Reader) error {
+	path, err := l.object(job, object)
+	if err != nil {
+		return err
+	}
+	f, err := l.disk.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(filepath.Dir(path)))
+}
+
+// object is where an output or attachment lies. Errors: ErrName.
+func (l *Local) object(job, object string) (string, error) {
+	if !objectName.MatchString(object) && !attachmentName.MatchString(object) {
+		return "", fmt.Errorf("object %q: %w", object, ErrName)
+	}
+	return l.path(job, object)
+}
+
 // Remove deletes everything of a job. It is no error when there is nothing.
 func (l *Local) Remove(job string) error {
 	dir, err := l.dir(job)

@@ -1,0 +1,345 @@
+// Package backup writes everything that a server keeps into one archive, and puts it back into an empty data folder. It is a tar, compressed by
+// Zstandard:
+//
+//	records/...           a checkpoint of the record store
+//	files/<name>          the files beside the folders: the sandbox client's keys
+//	exports/<job>/<name>  the files that finished jobs name
+//	state.ndjson          jobs, tasks, keys, grants, a bus.Entry a line; the last one, so that an archive that was cut off has none
+//
+// Exports that were not finished are kept as requests, and are made when the restored server starts.
+package backup
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// Parts are what a backup is taken of.
+type Parts struct {
+	// Data is the data folder. Beside are the names of further files in it that are kept, where they are there.
+	Data   string
+	Beside []string
+	Bus    *bus.Bus
+	Files  *files.Local
+	// Records is the record store; nil where the server has none of its own.
+	Records *dataset.Store
+}
+
+const (
+	recordsFolder = "records/"
+	filesFolder   = "files/"
+	exportsFolder = "exports/"
+	stateFile     = "state.ndjson"
+)
+
+// Write writes the archive. It may be called while the server works.
+func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
+	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	state, err := os.CreateTemp("", "ehi-backup-*") // its size has to be known before it is written
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, state.Close(), os.Remove(state.Name())) }()
+	a := &archive{Parts: p, tar: tar.NewWriter(z), state: state}
+	for _, step := range []func(context.Context) error{a.records, a.beside, a.jobs, a.grants, a.finish} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return errors.Join(a.tar.Close(), z.Close())
+}
+
+// archive is one backup that is being written.
+type archive struct {
+	Parts
+	tar   *tar.Writer
+	state *os.File
+}
+
+func (a *archive) header(name string, size int64) error {
+	return a.tar.WriteHeader(&tar.Header{Name: name, Size: size, Mode: 0o600, ModTime: time.Now(), Typeflag: tar.TypeReg})
+}
+
+// copy adds a file of the disk.
+func (a *archive) copy(name, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := a.header(name, info.Size()); err != nil {
+		return err
+	}
+	_, err = io.CopyN(a.tar, f, info.Size())
+	return err
+}
+
+// records takes a checkpoint, beside the store so that its files can be linked, and adds its files.
+func (a *archive) records(context.Context) (err error) {
+	if a.Records == nil {
+		return nil
+	}
+	dir, remove, err := a.Records.Checkpoint()
+	if err != nil {
+		return fmt.Errorf("checkpoint of the records: %w", err)
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		return a.copy(recordsFolder+filepath.ToSlash(rel), path)
+	})
+}
+
+func (a *archive) beside(context.Context) error {
+	for _, name := range a.Beside {
+		err := a.copy(filesFolder+name, filepath.Join(a.Data, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// jobs adds the jobs, their tasks and the files that those name.
+func (a *archive) jobs(ctx context.Context) error {
+	return a.Bus.Entries(ctx, bus.JobRecords, func(e bus.Entry) error {
+		j, err := a.Bus.Jobs.Get(ctx, e.Key)
+		if ehi.CodeOf(err) == ehi.NotFound {
+			return nil // deleted, or about to be
+		}
+		if err != nil {
+			return err
+		}
+		return a.job(ctx, j)
+	})
+}
+
+func (a *archive) job(ctx context.Context, j *ehi.Job) error {
+	if j.Status == ehi.Requested {
+		restarted := restart(*j)
+		return a.note(bus.JobRecords, j.ID, restarted)
+	}
+	var tasks []ehi.Task
+	for n := range j.Tasks {
+		t, there, err := a.Bus.Tasks.Get(ctx, j.ID, n)
+		if err != nil {
+			return err
+		}
+		if there {
+			tasks = append(tasks, t)
+		}
+	}
+	for _, object := range objects(j, tasks) {
+		if err := a.object(j.ID, object); errors.Is(err, fs.ErrNotExist) {
+			return nil // the job is being deleted
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, t := range tasks {
+		if err := a.note(bus.TaskRecords, fmt.Sprintf("%s.%d", j.ID, t.Number), t); err != nil {
+			return err
+		}
+	}
+	return a.note(bus.JobRecords, j.ID, j)
+}
+
+// restart is a requested job as if nothing had been done of it yet.
+func restart(j ehi.Job) ehi.Job {
+	if j.Lane == ehi.Bulk {
+		j.Tasks = 0
+	}
+	j.Done, j.Planned, j.Plans, j.Counts, j.Withheld, j.Bytes, j.Stored, j.Errors = nil, 0, 0, nil, nil, 0, 0, 0
+	j.TransactionTime = time.Time{}
+	return j
+}
+
+// objects are the files that a job's records name.
+func objects(j *ehi.Job, tasks []ehi.Task) (names []string) {
+	seen := map[string]bool{}
+	for _, t := range tasks {
+		for _, f := range t.Files {
+			if !seen[f.Object] && f.Length > 0 {
+				seen[f.Object] = true
+				names = append(names, f.Object)
+			}
+		}
+	}
+	for _, d := range j.Attachments {
+		names = append(names, d.Object)
+	}
+	return names
+}
+
+func (a *archive) object(job, name string) error {
+	r, err := a.Files.OpenObject(job, name)
+	if err != nil {
+		return err
+	}
+	defer r.Close() // read only
+	if err := a.header(exportsFolder+job+"/"+name, r.Size()); err != nil {
+		return err
+	}
+	_, err = io.Copy(a.tar, r)
+	return err
+}
+
+// note keeps a record for the end.
+func (a *archive) note(bucket, key string, record any) error {
+	value, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	return a.keep(bus.Entry{Bucket: bucket, Key: key, Value: value})
+}
+
+func (a *archive) keep(e bus.Entry) error {
+	return json.NewEncoder(a.state).Encode(e)
+}
+
+func (a *archive) grants(ctx context.Context) error {
+	return a.Bus.Entries(ctx, bus.AuthRecords, a.keep)
+}
+
+func (a *archive) finish(context.Context) error {
+	size, err := a.state.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if err := a.header(stateFile, size); err != nil {
+		return err
+	}
+	_, err = io.Copy(a.tar, io.NewSectionReader(a.state, 0, size))
+	return err
+}
+
+// Errors of Restore.
+var (
+	ErrNotEmpty = errors.New("the data folder is not empty: a backup is restored into a new one")
+	ErrCutOff   = errors.New("the archive ends before its time: it was not written to its end, or cut off")
+	ErrForeign  = errors.New("this is no archive of this server")
+)
+
+// Restore puts an archive into a data folder that has nothing in it yet. After an error the folder is not to be used. Errors: ErrNotEmpty,
+// ErrCutOff, ErrForeign.
+func Restore(ctx context.Context, r io.Reader, data string) error {
+	entries, err := os.ReadDir(data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%w: %s", ErrNotEmpty, data)
+	}
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		return err
+	}
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	archive := tar.NewReader(z)
+	for {
+		h, err := archive.Next()
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return ErrCutOff // before the state
+		case errors.Is(err, zstd.ErrMagicMismatch), errors.Is(err, tar.ErrHeader):
+			return ErrForeign
+		case err != nil:
+			return err
+		}
+		if h.Name == stateFile {
+			return restoreState(ctx, archive, data)
+		}
+		if err := restoreFile(h, archive, data, store); errors.Is(err, io.ErrUnexpectedEOF) {
+			return ErrCutOff
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// restoreFile puts one file in its place. Names that lead elsewhere are refused.
+func restoreFile(h *tar.Header, r io.Reader, data string, store *files.Local) error {
+	if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg {
+		return fmt.Errorf("%w: it holds %q", ErrForeign, h.Name)
+	}
+	if name, ok := strings.CutPrefix(h.Name, exportsFolder); ok {
+		job, object, _ := strings.Cut(name, "/")
+		return store.RestoreObject(job, object, r)
+	}
+	var path string
+	if name, ok := strings.CutPrefix(h.Name, recordsFolder); ok {
+		path = filepath.Join(data, dataset.Folder, filepath.FromSlash(name))
+	} else if name, ok := strings.CutPrefix(h.Name, filesFolder); ok {
+		path = filepath.Join(data, filepath.FromSlash(name))
+	} else {
+		return fmt.Errorf("%w: it holds %q", ErrForeign, h.Name)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// NATSFolder is where the embedded NATS lives in a data folder.
+const NATSFolder = "nats"
+
+func restoreState(ctx context.Context, r io.Reader, data string) error {
+	b, err := bus.Open(ctx, bus.Config{StoreDir: filepath.Join(data, NATSFolder)})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	now := time.Now()
+	for lines := json.NewDecoder(r); ; {
+		var e bus.Entry
+		switch err := lines.Decode(&e); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return ErrCutOff
+		case err != nil:
+			return fmt.Errorf("%w: %w", ErrForeign, err)
+		}
+		if err := b.Restore(ctx, e, now); err != nil {
+			return err
+		}
+	}
+}

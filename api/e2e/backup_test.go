@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"ehi-server/api/backup"
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+// A backup that is taken while the server works, restored into an empty folder, is the same server: finished exports download, documents
+// are there, open forms can be filled in, what ran is made, tokens hold; what was deleted is not there.
+func TestABackupIsTheSameServer(t *testing.T) {
+	var archive bytes.Buffer
+	var finished, reviewed, open, running, population, deleted client.Job
+	var token, service, patient string
+	var want, wantAll []string
+	t.Run("taken", func(t *testing.T) {
+		var door sync.RWMutex
+		w := start(t, t.TempDir(), config(), node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+		patient = w.demoPatient()
+		pat := w.patient(patient)
+		token = pat.Token
+		finished = w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+		want = w.contents(pat, w.manifest(pat, finished))
+		reviewed = w.kickOff(pat, "/no-form", patient, nil)
+		w.wait(reviewed.ID, ehi.Retrieved)
+		if a, err := w.admin.AddFiles(t.Context(), reviewed.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		open = w.kickOff(pat, "/auto-approve", patient, nil)
+		deleted = w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+		w.manifest(pat, deleted)
+		if err := pat.Delete(t.Context(), deleted.StatusURL); err != nil {
+			t.Fatal(err)
+		}
+		all, err := w.open.Service(t.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
+		if err != nil {
+			t.Fatal(err)
+		}
+		service = all.Token
+		if population, err = all.Start(t.Context(), "POST", "/no-form/auto-approve/fhir/$ehi-export", nil); err != nil {
+			t.Fatal(err)
+		}
+		wantAll = w.contents(all, w.manifest(all, population))
+		door.Lock()
+		defer door.Unlock()
+		running = w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+		w.until("the export runs", func() bool {
+			_, taken, err := w.node.Bus.Tasks.Get(t.Context(), running.ID, 0)
+			return taken && err == nil
+		})
+		a, err := w.admin.Do(t.Context(), "GET", "/admin/backup", nil)
+		if err != nil || a.Status != 200 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		archive.Write(a.Body)
+		w.want(w.do(pat, "GET", "/admin/backup"), 401, "")
+	})
+	data := filepath.Join(t.TempDir(), "restored")
+	if err := backup.Restore(t.Context(), bytes.NewReader(archive.Bytes()), data); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, data, config(), node.Options{})
+	pat, all := w.open.WithToken(token), w.open.WithToken(service)
+	here := func(j client.Job) client.Job {
+		_, path, _ := strings.Cut(j.StatusURL, "/jobs/")
+		j.StatusURL = w.node.URL + "/jobs/" + path
+		return j
+	}
+	if got := w.contents(pat, w.manifest(pat, here(finished))); !slices.Equal(got, want) {
+		t.Error("the finished export is not what it was")
+	}
+	if got := w.contents(all, w.manifest(all, here(population))); !slices.Equal(got, wantAll) {
+		t.Error("the population's export is not what it was")
+	}
+	if _, err := w.admin.Act(t.Context(), reviewed.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	w.want(w.do(pat, "GET", "/jobs/"+reviewed.ID+"/download/attachments/letter.txt"), 200, "a letter")
+	w.submit(pat, open.ID, everything())
+	if got := w.contents(pat, w.manifest(pat, here(open))); len(got) != len(want) {
+		t.Errorf("the form that was open led to %d files of %d", len(got), len(want))
+	}
+	// The keeper's round that publishes its command comes in an hour here.
+	if err := w.node.Keeper.Reconcile(t.Context(), w.record(running.ID).RequestedAt.Add(1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.contents(pat, w.manifest(pat, here(running))); !slices.Equal(got, want) {
+		t.Error("the export that ran is not what it had to be")
+	}
+	w.want(w.do(pat, "GET", here(deleted).StatusURL), 404, "")
+	if n := len(w.node.Bus.Jobs.List(func(bus.Summary) bool { return true })); n != 5 {
+		t.Errorf("%d jobs", n)
+	}
+}
+
+// record reads a job's record.
+func (w *world) record(id string) *ehi.Job {
+	w.t.Helper()
+	j, err := w.node.Bus.Jobs.Get(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
+// What is no whole backup is not restored, and nothing is restored over something.
+func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	var archive bytes.Buffer
+	if err := w.node.Backup(t.Context(), &archive); err != nil {
+		t.Fatal(err)
+	}
+	whole := archive.Bytes()
+	for _, n := range []int{0, 10, len(whole) / 4, len(whole) / 2, len(whole) - 1000, len(whole) - 20} {
+		if err := backup.Restore(t.Context(), bytes.NewReader(whole[:n]), filepath.Join(t.TempDir(), "x")); !errors.Is(err, backup.ErrCutOff) {
+			t.Errorf("the first %d bytes of %d: %v", n, len(whole), err)
+		}
+	}
+	if err := backup.Restore(t.Context(), strings.NewReader("this is no archive, and never was one"), filepath.Join(t.TempDir(), "x")); !errors.Is(err, backup.ErrForeign) {
+		t.Errorf("a text: %v", err)
+	}
+	if err := backup.Restore(t.Context(), bytes.NewReader(whole), w.data); !errors.Is(err, backup.ErrNotEmpty) {
+		t.Errorf("over a server's folder: %v", err)
+	}
+}
+
+// The commands, as the documentation shows them.
+func TestBackupAndRestoreCommands(t *testing.T) {
+	binary, dir := build(t, "ehi-server/api"), t.TempDir()
+	run := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+		return string(out), err
+	}
+	data, archive, restored := filepath.Join(dir, "data"), filepath.Join(dir, "backup.tar.zst"), filepath.Join(dir, "restored")
+	p := serveProgram(t, binary, "--data", data)
+	if out, err := run("backup", "--data", data, archive); err == nil || !strings.Contains(out, "held by another process") || !strings.Contains(out, "--url") {
+		t.Errorf("a backup behind a server's back: %v %s", err, out)
+	}
+	if _, err := os.Stat(archive); err == nil {
+		t.Error("a failed backup left a file")
+	}
+	if out, err := run("backup", "--url", p.url, archive); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := run("backup", "--url", p.url, archive); err == nil {
+		t.Errorf("a backup was overwritten: %s", out)
+	}
+	p.terminate()
+	p.ended(stopWithin)
+	for i, from := range []string{archive, filepath.Join(dir, "again.tar.zst")} {
+		if i == 1 { // of the stopped server's folder
+			if out, err := run("backup", "--data", data, from); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		to := restored + from[len(from)-10:len(from)-8]
+		if out, err := run("restore", "--data", to, from); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if out, err := run("restore", "--data", to, from); err == nil || !strings.Contains(out, "not empty") {
+			t.Errorf("a second restore: %v %s", err, out)
+		}
+		p := serveProgram(t, binary, "--data", to, "--no-demo")
+		open := client.New(p.url)
+		if _, _, err := open.Authorize(t.Context(), "00000000-0000-4000-8000-161d100b05e5"); err != nil {
+			t.Error(err)
+		}
+		open.Close()
+		p.terminate()
+		p.ended(stopWithin)
+	}
+}
+
+// A second server on one data folder says what is the matter.
+func TestASecondServerOnAFolderIsRefused(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	for name, cfg := range map[string]node.Config{"its records": config(), "its state": func() node.Config { c := config(); c.Source = "synthetic:patients=1"; return c }()} {
+		_, err := node.Open(t.Context(), cfg, w.data, slog.New(slog.DiscardHandler), node.Options{})
+		if err == nil || !strings.Contains(err.Error(), "held by another process") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"testing"
+
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/files/filestest"
+)
+
+// A file that the disk does not give back ends its download before the announced length, so that no client takes it for whole; everything
+// else is answered as before, and so is the file when the disk works again.
+func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
+	disk := filestest.NewFaulty(files.OS())
+	w := start(t, t.TempDir(), config(), node.Options{Disk: disk})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	m := w.manifest(pat, j)
+	disk.Fail(filestest.Read, syscall.EIO, -1)
+	for _, e := range m.Output[:5] {
+		if data, err := pat.Download(t.Context(), e.URL); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+			t.Errorf("%d bytes of a file that cannot be read, %v", len(data), err)
+		}
+	}
+	w.want(w.do(pat, "GET", j.StatusURL), 200, "")
+	disk.Fail(filestest.Read, nil, 0)
+	if got := w.contents(pat, m); len(got) != len(m.Output) {
+		t.Errorf("%d of %d files can be read again", len(got), len(m.Output))
+	}
+}
+
+// DESIGN section 4: a disk that is full and has space again needs nobody's help: what waited is done, and right.
+func TestADiskThatWasFullNeedsNoRestart(t *testing.T) {
+	disk := filestest.NewFaulty(files.OS())
+	w := start(t, t.TempDir(), config(), node.Options{Disk: disk})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	first := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	want := w.contents(pat, w.manifest(pat, first))
+
+	disk.Fail(filestest.Create, syscall.ENOSPC, -1)
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.want(w.do(w.open, "GET", "/readyz"), 503, "")
+	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
+	if got := w.contents(pat, w.manifest(pat, first)); len(got) != len(want) {
+		t.Error("a full disk keeps finished files from their client")
+	}
+	w.until("the export has met the full disk", func() bool {
+		task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0)
+		return err == nil && task.Excused > 0
+	})
+	disk.Fail(filestest.Create, nil, 0)
+	w.wait(j.ID, ehi.Approved)
+	for i, got := range w.contents(pat, w.manifest(pat, j)) {
+		if got != want[i] {
+			t.Errorf("file %d differs", i)
+		}
+	}
+	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
+}
