@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
@@ -37,19 +39,25 @@ type index struct {
 	jobs map[string]Summary
 	// running counts the requested jobs of each client and lane, admitted those that are about to be created.
 	running, admitted map[owner]int
-	stored            int64                // bytes of all jobs
-	gone              map[string]time.Time // deleted by this process: late watch messages are ignored until then
+	stored            int64 // bytes of all jobs
+	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its deletion is old news, of a watch or of
+	// a writer in this process that was slower than the deleter.
+	gone *lru.Cache[string, struct{}]
 }
 
-func newIndex() *index {
-	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, admitted: map[owner]int{}, gone: map[string]time.Time{}}
+// goneSize is how many deletions are remembered: a minute's, at a hundred a second.
+const goneSize = 8192
+
+func newIndex() (*index, error) {
+	gone, err := lru.New[string, struct{}](goneSize)
+	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, admitted: map[owner]int{}, gone: gone}, err
 }
 
 // apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
 func (x *index) apply(id string, c cached) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, deleted := x.gone[id]; deleted && c.job != nil {
+	if x.gone.Contains(id) && c.job != nil {
 		return false
 	}
 	old, known := x.jobs[id]
@@ -60,7 +68,7 @@ func (x *index) apply(id string, c cached) bool {
 		x.drop(old)
 	}
 	if c.job == nil {
-		x.bury(id, c.rev)
+		x.gone.Add(id, struct{}{})
 		return true
 	}
 	s := Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, stored: c.job.StoredBytes(), rev: c.rev}
@@ -158,23 +166,6 @@ func (s *Jobs) Summary(id string) (Summary, bool) {
 	defer s.index.mu.RUnlock()
 	found, ok := s.index.jobs[id]
 	return found, ok
-}
-
-// bury remembers what this process deleted until the watch has surely caught up.
-func (x *index) bury(id string, rev uint64) {
-	if rev != deletedRev {
-		delete(x.gone, id)
-		return
-	}
-	now := time.Now()
-	x.gone[id] = now.Add(markerTTL)
-	if len(x.gone) > cacheSize {
-		for k, until := range x.gone {
-			if now.After(until) {
-				delete(x.gone, k)
-			}
-		}
-	}
 }
 
 // List returns the summaries that keep admits, newest first.

@@ -45,7 +45,11 @@ func openJobs(ctx context.Context, kv *Bucket) (*Jobs, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Jobs{kv: kv, index: newIndex(), cache: cache}
+	index, err := newIndex()
+	if err != nil {
+		return nil, err
+	}
+	s := &Jobs{kv: kv, index: index, cache: cache}
 	s.stop, err = kv.Follow(ctx, ">", s.follow, s.reloaded)
 	return s, err
 }
