@@ -34,7 +34,7 @@ type cli struct {
 	BulkYield      time.Duration `help:"As the server's." default:"3ms" env:"EHI_BULK_YIELD"`
 	TaskBytes      int64         `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES"`
 	FileResources  int64         `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES"`
-	AckWait        time.Duration `help:"As the server's." default:"3s" env:"EHI_ACK_WAIT"`
+	AckWait        time.Duration `help:"As the server's." default:"2500ms" env:"EHI_ACK_WAIT"`
 	MaxDeliver     int           `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue       int64         `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
 	FileTTL        time.Duration `help:"As the server's." default:"24h" env:"EHI_FILE_TTL"`

@@ -50,7 +50,7 @@ type Config struct {
 	ClientJobs         int             `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS"`
 	ClientBulkJobs     int             `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS"`
 	PollBurst          int             `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
-	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"3s" env:"EHI_ACK_WAIT"`
+	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"2500ms" env:"EHI_ACK_WAIT"`
 	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
 	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES"`

@@ -27,7 +27,7 @@ type config struct {
 	Patience    time.Duration `help:"Time in which everything has to be in order after a round's last fault." default:"60s" env:"EHI_CHAOS_PATIENCE"`
 	Users       int           `help:"Users at once." default:"12" env:"EHI_CHAOS_USERS"`
 	Patients    int           `help:"Patients of the record store, about 600 resources each." default:"20" env:"EHI_CHAOS_PATIENTS"`
-	AckWait     time.Duration `help:"The servers' --ack-wait." default:"3s" env:"EHI_CHAOS_ACK_WAIT"`
+	AckWait     time.Duration `help:"The servers' --ack-wait." default:"2500ms" env:"EHI_CHAOS_ACK_WAIT"`
 	Dir         string        `help:"Folder for data and logs. Default: a temporary one, which is kept after a failure." env:"EHI_CHAOS_DIR"`
 }
 

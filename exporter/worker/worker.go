@@ -309,7 +309,7 @@ func (p *Pool) cancel(job string) {
 // another worker.
 func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
 	read, moved := r.read.Load(), time.Now()
-	every(ctx, p.Bus.AckWait()/3, func() {
+	every(ctx, p.Bus.AckWait()/5, func() {
 		if n := r.read.Load(); n != read {
 			read, moved = n, time.Now()
 		}

@@ -26,7 +26,7 @@ type Config struct {
 	// Listen is an address (host:port) at which the embedded server takes stand-alone exporters. Empty: none; then nothing
 	// outside of this process can reach it.
 	Listen string
-	// AckWait is how long a command may go without a heartbeat before it is given to another worker. Default 3 s.
+	// AckWait is how long a command may go without a heartbeat before it is given to another worker. Default 2.5 s.
 	AckWait time.Duration
 	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some are done. Default 100,000.
 	MaxQueue int64
@@ -74,7 +74,7 @@ type Bus struct {
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
 func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if cfg.AckWait <= 0 {
-		cfg.AckWait = 3 * time.Second
+		cfg.AckWait = 2500 * time.Millisecond
 	}
 	if cfg.MaxQueue <= 0 {
 		cfg.MaxQueue = 100_000

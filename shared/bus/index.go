@@ -39,6 +39,8 @@ type index struct {
 	jobs map[string]Summary
 	// running counts the requested jobs of each client and lane, admitted those that are about to be created.
 	running, admitted map[owner]int
+	// queued counts the requested jobs of each lane, and those that are about to be created.
+	queued map[ehi.Lane]int
 	stored            int64 // bytes of all jobs
 	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its deletion is old news, of a watch or of
 	// a writer in this process that was slower than the deleter.
@@ -50,7 +52,7 @@ const goneSize = 8192
 
 func newIndex() (*index, error) {
 	gone, err := lru.New[string, struct{}](goneSize)
-	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, admitted: map[owner]int{}, gone: gone}, err
+	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, admitted: map[owner]int{}, queued: map[ehi.Lane]int{}, gone: gone}, err
 }
 
 // apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
@@ -134,6 +136,7 @@ func (s *Jobs) Stored() int64 {
 func (x *index) ran(o owner, n int) {
 	if o != (owner{}) {
 		count(x.running, o, n)
+		x.queued[o.lane] += n
 	}
 }
 
@@ -144,7 +147,8 @@ func count(of map[owner]int, o owner, n int) {
 }
 
 // Admit keeps a place for one more job of a client, until release is called: when it is created, or will not be. Errors: ehi.Throttled
-// where limit of them are queued or running in the lane. What other processes admit at the same moment is not counted.
+// where limit of them are queued or running in the lane, ehi.Transient where the queue is full: both cost nothing but this look. What
+// other processes admit at the same moment is not counted; then it is JetStream that refuses.
 func (s *Jobs) Admit(lane ehi.Lane, client string, limit int) (release func(), err error) {
 	x, o := s.index, owner{lane, client}
 	x.mu.Lock()
@@ -152,11 +156,16 @@ func (s *Jobs) Admit(lane ehi.Lane, client string, limit int) (release func(), e
 	if n := x.running[o] + x.admitted[o]; n >= limit {
 		return nil, ehi.Errorf(ehi.Throttled, "This client has %d exports running; more are taken when some are done or deleted", n)
 	}
+	if lane == ehi.Interactive && int64(x.queued[lane]) >= s.maxQueue { // a population's commands are its tasks
+		return nil, ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment")
+	}
 	count(x.admitted, o, 1)
+	x.queued[lane]++
 	return func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		count(x.admitted, o, -1)
+		x.queued[lane]--
 	}, nil
 }
 

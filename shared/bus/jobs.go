@@ -20,6 +20,8 @@ type Jobs struct {
 	index *index
 	cache *lru.Cache[string, cached]
 	stop  func()
+	// maxQueue is Config.MaxQueue.
+	maxQueue int64
 }
 
 // cached is a record at a revision; job is nil for a deleted one. It is shared: nobody changes it.
@@ -40,7 +42,7 @@ const (
 
 var errNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
 
-func openJobs(ctx context.Context, kv *Bucket) (*Jobs, error) {
+func openJobs(ctx context.Context, kv *Bucket, maxQueue int64) (*Jobs, error) {
 	cache, err := lru.New[string, cached](cacheSize)
 	if err != nil {
 		return nil, err
@@ -49,7 +51,7 @@ func openJobs(ctx context.Context, kv *Bucket) (*Jobs, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Jobs{kv: kv, index: index, cache: cache}
+	s := &Jobs{kv: kv, index: index, cache: cache, maxQueue: maxQueue}
 	s.stop, err = kv.Follow(ctx, ">", s.follow, s.reloaded)
 	return s, err
 }

@@ -124,6 +124,6 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	}
 	b.Auth = &Bucket{buckets[bucketAuth], &b.link}
 	b.Sessions = &Storage{kv: buckets[bucketSessions], js: b.js}
-	b.Jobs, err = openJobs(ctx, &Bucket{buckets[bucketJobs], &b.link})
+	b.Jobs, err = openJobs(ctx, &Bucket{buckets[bucketJobs], &b.link}, b.cfg.MaxQueue)
 	return err
 }
