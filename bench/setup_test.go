@@ -164,6 +164,7 @@ func untilParentEnds() { _, _ = os.Stdin.Read(make([]byte, 1)) }
 type process struct {
 	cmd     *exec.Cmd
 	stop    func(b *testing.B) // ends it, once
+	killed  bool
 	data    string
 	open    *client.Client // without a token
 	client  *client.Client // holds the patient's token
@@ -219,7 +220,7 @@ func (p *process) spawn(b *testing.B, env ...string) string {
 	})
 	p.stop = func(b *testing.B) {
 		b.Helper()
-		if err := wait(); err != nil {
+		if err := wait(); err != nil && !p.killed {
 			b.Error(err)
 		}
 	}
@@ -229,6 +230,16 @@ func (p *process) spawn(b *testing.B, env ...string) string {
 		b.Fatal(err)
 	}
 	return strings.TrimSpace(line)
+}
+
+// kill is kill -9.
+func (p *process) kill(b *testing.B) {
+	b.Helper()
+	p.killed = true
+	if err := p.cmd.Process.Kill(); err != nil {
+		b.Fatal(err)
+	}
+	p.stop(b)
 }
 
 // authorize gets the patient's token, and counts the record.
@@ -318,13 +329,18 @@ func waitFor(b *testing.B, c *client.Client, j client.Job, pause time.Duration) 
 }
 
 // rssPeak is the most memory that the server has had resident, in MiB; 0 where the system does not tell.
-func (p *process) rssPeak() float64 {
+func (p *process) rssPeak() float64 { return p.memory("VmHWM:") }
+
+// rss is the memory that the server has resident now, in MiB.
+func (p *process) rss() float64 { return p.memory("VmRSS:") }
+
+func (p *process) memory(field string) float64 {
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "status"))
 	if err != nil {
 		return 0
 	}
 	for _, line := range strings.Split(string(data), "\n") {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == field {
 			kib, err := strconv.ParseFloat(f[1], 64)
 			if err != nil {
 				return 0

@@ -1,0 +1,112 @@
+package bench
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"ehi-server/api/client"
+)
+
+// soakEnv is how many jobs BenchmarkSoak runs. Default 500: enough to see that it works.
+const soakEnv = "EHI_BENCH_SOAK"
+
+// BenchmarkSoak runs short jobs in a row, from kick-off to deletion, and looks at what the server holds after a sixth of them and at the
+// end: memory, open files, goroutines, and the disk space of the state and of the exports. All of it has to be flat.
+func BenchmarkSoak(b *testing.B) {
+	jobs := 500
+	if s := os.Getenv(soakEnv); s != "" {
+		var err error
+		if jobs, err = strconv.Atoi(s); err != nil {
+			b.Fatalf("%s: %v", soakEnv, err)
+		}
+	}
+	p := startServer(b)
+	for b.Loop() {
+		p.fullFlows(b, jobs/6)
+		before := p.footprint(b)
+		p.fullFlows(b, jobs-jobs/6)
+		after := p.footprint(b)
+		for i, name := range []string{"rss-MB", "files", "goroutines", "state-MB", "exports-MB"} {
+			b.ReportMetric(before[i], "early-"+name)
+			b.ReportMetric(after[i], "late-"+name)
+		}
+	}
+}
+
+// fullFlows runs n exports: kick-off, manifest, one file, deletion.
+func (p *process) fullFlows(b *testing.B, n int) {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	for range kickers {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if !p.fullFlow(b, p.client) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if b.Failed() {
+		b.FailNow()
+	}
+}
+
+func (p *process) fullFlow(b *testing.B, c *client.Client) bool {
+	j, err := c.KickOff(b.Context(), noForm, p.patient, nil)
+	if err != nil {
+		b.Error(err)
+		return false
+	}
+	m, err := c.Wait(b.Context(), j.StatusURL, 2_000_000)
+	if err != nil || len(m.Output) == 0 {
+		b.Errorf("%+v, %v", m, err)
+		return false
+	}
+	data, err := c.Download(b.Context(), m.Output[0].URL)
+	if err != nil || len(data) == 0 {
+		b.Errorf("%d bytes, %v", len(data), err)
+		return false
+	}
+	if err := c.Delete(b.Context(), j.StatusURL); err != nil {
+		b.Error(err)
+		return false
+	}
+	return true
+}
+
+// footprint is what the server holds: MiB of memory, open files, goroutines, MiB of state and of exports.
+func (p *process) footprint(b *testing.B) []float64 {
+	b.Helper()
+	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "fd"))
+	if err != nil {
+		b.Skip("the system does not tell what a process has open")
+	}
+	return []float64{p.rss(), float64(len(open)), p.metric(b, "go_goroutines"), diskUse(b, filepath.Join(p.data, "nats")), diskUse(b, filepath.Join(p.data, "exports"))}
+}
+
+// diskUse is the size of a folder's files in MiB.
+func diskUse(b *testing.B, dir string) float64 {
+	b.Helper()
+	var n int64
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil // it went meanwhile
+		}
+		if info, err := e.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(n) / (1 << 20)
+}
