@@ -265,6 +265,7 @@ func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
 
 type restoreCmd struct {
 	common
+	NATS    string `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
 	Archive string `arg:"" help:"File to read." type:"existingfile"`
 }
 
@@ -275,7 +276,7 @@ func (r *restoreCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer f.Close() // read only
-	return backup.Restore(ctx, f, r.Data)
+	return backup.Restore(ctx, f, r.Data, r.NATS)
 }
 
 type keysCmd struct{ common }

@@ -244,14 +244,14 @@ func (a *archive) finish(context.Context) error {
 
 // Errors of Restore.
 var (
-	ErrNotEmpty = errors.New("the data folder is not empty: a backup is restored into a new one")
+	ErrNotEmpty = errors.New("there is something already: a backup is restored where nothing is")
 	ErrCutOff   = errors.New("the archive ends before its time: it was not written to its end, or cut off")
 	ErrForeign  = errors.New("this is no archive of this server")
 )
 
-// Restore puts an archive into a data folder that has nothing in it yet. After an error the folder is not to be used. Errors: ErrNotEmpty,
-// ErrCutOff, ErrForeign.
-func Restore(ctx context.Context, r io.Reader, data string) error {
+// Restore puts an archive into a data folder that has nothing in it yet, and its state into the NATS at a URL, which knows no job yet, or
+// where that is "" into the folder too. After an error neither is to be used. Errors: ErrNotEmpty, ErrCutOff, ErrForeign.
+func Restore(ctx context.Context, r io.Reader, data, nats string) error {
 	entries, err := os.ReadDir(data)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -280,7 +280,7 @@ func Restore(ctx context.Context, r io.Reader, data string) error {
 			return err
 		}
 		if h.Name == stateFile {
-			return restoreState(ctx, archive, data)
+			return restoreState(ctx, archive, data, nats)
 		}
 		if err := restoreFile(h, archive, data, store); errors.Is(err, io.ErrUnexpectedEOF) {
 			return ErrCutOff
@@ -321,12 +321,15 @@ func restoreFile(h *tar.Header, r io.Reader, data string, store *files.Local) er
 // NATSFolder is where the embedded NATS lives in a data folder.
 const NATSFolder = "nats"
 
-func restoreState(ctx context.Context, r io.Reader, data string) error {
-	b, err := bus.Open(ctx, bus.Config{StoreDir: filepath.Join(data, NATSFolder)})
+func restoreState(ctx context.Context, r io.Reader, data, nats string) error {
+	b, err := bus.Open(ctx, bus.Config{URL: nats, StoreDir: filepath.Join(data, NATSFolder)})
 	if err != nil {
 		return err
 	}
 	defer b.Close()
+	if jobs := b.Jobs.List(func(bus.Summary) bool { return true }); len(jobs) > 0 {
+		return fmt.Errorf("%w: the NATS at %s knows %d jobs", ErrNotEmpty, nats, len(jobs))
+	}
 	now := time.Now()
 	for lines := json.NewDecoder(r); ; {
 		var e bus.Entry

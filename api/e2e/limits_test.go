@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/shared/files"
 )
 
 // dial opens a bare connection to the server.
@@ -99,6 +100,53 @@ func TestLimitsOfRequests(t *testing.T) {
 		t.Error("after 5 s the server still listens")
 	})
 }
+
+// Uploads may be long, and must go on: one that stops is answered 408 and leaves nothing.
+func TestUploadsThatStopAreRefused(t *testing.T) {
+	cfg := config()
+	cfg.ReadTimeout = 500 * time.Millisecond
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form", p, nil)
+	w.wait(j.ID, "retrieved")
+	part := "--b\r\nContent-Disposition: form-data; name=\"attachments\"; filename=\"a.txt\"\r\n\r\n"
+	for name, c := range map[string]struct{ target, contentType, sent, says string }{
+		"an import":               {"/admin/import", "application/fhir+ndjson", `{"resourceType":"Patient"`, "cannot be read further"},
+		"before a document":       {"/admin/jobs/" + j.ID + "/add-files", "multipart/form-data; boundary=b", part[:30], "in time"},
+		"at a document's head":    {"/admin/jobs/" + j.ID + "/add-files", "multipart/form-data; boundary=b", part + "abc", "in time"},
+		"within a large document": {"/admin/jobs/" + j.ID + "/add-files", "multipart/form-data; boundary=b", part + strings.Repeat("abc", 50_000), "in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stops := make(chan struct{})
+			defer close(stops)
+			a, err := w.admin.Do(t.Context(), "POST", c.target, io.MultiReader(strings.NewReader(c.sent), stopped(stops)), "Content-Type", c.contentType)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.want(a, 408, c.says)
+		})
+	}
+	if job := w.wait(j.ID, "retrieved"); len(job.Attachments) != 0 {
+		t.Errorf("attached: %+v", job.Attachments)
+	}
+	err := w.node.Files.Walk(func(_ string, stored []files.Stored) error {
+		for _, s := range stored {
+			if s.Task < 0 {
+				t.Errorf("%s is left over", s.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// stopped is a body that says nothing more.
+type stopped chan struct{}
+
+func (s stopped) Read([]byte) (int, error) { <-s; return 0, io.EOF }
 
 // More connections than may be are answered 503 and closed; the others are served as before.
 func TestLimitOfConnections(t *testing.T) {

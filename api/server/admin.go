@@ -9,6 +9,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -206,7 +207,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	if err != nil || params["boundary"] == "" {
 		return errNoAttachments
 	}
-	added, err := s.storeParts(j, multipart.NewReader(s.upload(c), params["boundary"]))
+	added, err := s.storeParts(c, j, multipart.NewReader(s.upload(c), params["boundary"]))
 	if err == nil && len(added) == 0 {
 		err = errNoAttachments
 	}
@@ -225,7 +226,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 var errNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without uploaded "attachments"`)
 
 // storeParts streams each file of the field "attachments" to the store. What it stored is returned also with an error.
-func (s *Server) storeParts(j *ehi.Job, r *multipart.Reader) (added []ehi.Attachment, err error) {
+func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (added []ehi.Attachment, err error) {
 	taken := map[string]bool{}
 	for _, a := range j.Attachments {
 		taken[a.Name] = true
@@ -236,7 +237,7 @@ func (s *Server) storeParts(j *ehi.Job, r *multipart.Reader) (added []ehi.Attach
 			return added, nil
 		}
 		if err != nil {
-			return added, ehi.Errorf(ehi.Invalid, "The upload cannot be read")
+			return added, brokenBody(c, err)
 		}
 		if part.FormName() != "attachments" || part.FileName() == "" {
 			continue
@@ -244,7 +245,7 @@ func (s *Server) storeParts(j *ehi.Job, r *multipart.Reader) (added []ehi.Attach
 		if len(added) == s.AttachmentsPerCall || len(taken) == maxAttachments {
 			return added, ehi.Errorf(ehi.Invalid, "At most %d attachments a call and %d an export can be added", s.AttachmentsPerCall, maxAttachments)
 		}
-		a, err := s.storePart(j.ID, uniqueName(part.FileName(), taken), part)
+		a, err := s.storePart(c, j.ID, uniqueName(part.FileName(), taken), part)
 		if err != nil {
 			return added, err
 		}
@@ -253,16 +254,21 @@ func (s *Server) storeParts(j *ehi.Job, r *multipart.Reader) (added []ehi.Attach
 	}
 }
 
-func (s *Server) storePart(job, name string, part *multipart.Part) (ehi.Attachment, error) {
+func (s *Server) storePart(c *fiber.Ctx, job, name string, part *multipart.Part) (ehi.Attachment, error) {
 	head := make([]byte, 512)
 	n, err := io.ReadFull(part, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return ehi.Attachment{}, ehi.Errorf(ehi.Invalid, "The upload cannot be read")
+		return ehi.Attachment{}, brokenBody(c, err)
 	}
 	a := ehi.Attachment{Name: name, ContentType: sniff(head[:n], name), CreatedAt: now().Truncate(time.Millisecond)}
 	a.Object, a.Size, a.SHA1, err = s.Files.PutAttachment(job, io.MultiReader(strings.NewReader(string(head[:n])), part), s.AttachmentBytes)
-	if errors.Is(err, files.ErrTooLarge) {
+	switch {
+	case errors.Is(err, files.ErrTooLarge):
 		return a, ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+		return a, brokenBody(c, err)
+	case files.IsFull(err):
+		return a, errors.Join(errNoSpace, err)
 	}
 	return a, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -35,14 +36,18 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	default:
 		return ehi.Errorf(ehi.Unsupported, "Unsupported content type %q: send application/fhir+ndjson, or one Bundle as application/fhir+json", mime)
 	}
-	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), s.upload(c), o)
+	body := s.upload(c)
+	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), body, o)
 	switch {
+	case err == nil && stalled(body): // the report says so, and what came before it
+		c.Context().SetConnectionClose()
+		c.Status(http.StatusRequestTimeout)
 	case errors.Is(err, source.ErrBusy):
 		return ehi.Errorf(ehi.Transient, "Another import is running; try again when it is done")
 	case errors.Is(err, source.ErrBad):
 		c.Status(http.StatusBadRequest)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return ehi.Errorf(ehi.Invalid, "The body ended before its time; what came before stays imported")
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF): // what came before stays imported
+		return brokenBody(c, err)
 	case err != nil:
 		return err
 	}
@@ -76,18 +81,27 @@ func (s *Server) upload(c *fiber.Ctx) io.Reader {
 	if stream == nil {
 		return bytes.NewReader(c.Body())
 	}
-	return moving{stream, c.Context().Conn(), s.ReadTimeout}
+	return &moving{Reader: stream, conn: c.Context().Conn(), most: s.ReadTimeout}
 }
 
 type moving struct {
 	io.Reader
-	conn net.Conn
-	most time.Duration
+	conn    net.Conn
+	most    time.Duration
+	stalled bool
 }
 
-func (m moving) Read(p []byte) (int, error) {
+// stalled reports whether an upload stopped on its way.
+func stalled(upload io.Reader) bool {
+	m, ok := upload.(*moving)
+	return ok && m.stalled
+}
+
+func (m *moving) Read(p []byte) (int, error) {
 	if err := m.conn.SetReadDeadline(time.Now().Add(m.most)); err != nil {
 		return 0, err
 	}
-	return m.Reader.Read(p)
+	n, err := m.Reader.Read(p)
+	m.stalled = errors.Is(err, os.ErrDeadlineExceeded)
+	return n, err
 }

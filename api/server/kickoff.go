@@ -69,7 +69,7 @@ func (s *Server) working() error {
 
 var errNoRoom = ehi.Errorf(ehi.Transient, "As much is stored of exports as may be; more are taken when some are deleted or have expired")
 
-var errNoSpace = ehi.Errorf(ehi.Transient, "The disk is full; exports are taken when there is space again")
+var errNoSpace = ehi.Errorf(ehi.Transient, "The disk is full; more is taken when there is space again")
 
 // start stores the job and, where no form comes before, queues its export.
 func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {

@@ -41,7 +41,7 @@ type index struct {
 	running, admitted map[owner]int
 	// queued counts the requested jobs of each lane, and those that are about to be created.
 	queued map[ehi.Lane]int
-	stored            int64 // bytes of all jobs
+	stored int64 // bytes of all jobs
 	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its deletion is old news, of a watch or of
 	// a writer in this process that was slower than the deleter.
 	gone *lru.Cache[string, struct{}]
