@@ -27,7 +27,8 @@ type recoveries struct {
 }
 
 func watchRecoveries(url string, t *totals) (*recoveries, error) {
-	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // the watch recovers by itself
 	if err != nil {
 		return nil, err
 	}

@@ -70,9 +70,9 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 }
 
 // excused reports whether an attempt failed through no fault of its own: its process is being stopped or its job deleted, the disk is
-// full, or NATS is away.
+// full, or NATS was away when it was to be committed. What a source says of itself, whatever it is, is no excuse.
 func excused(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || bus.IsAway(err)
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || errors.Is(err, errNotCommitted) && bus.IsAway(err)
 }
 
 // attempt writes a task's files and commits it. On an error the files of this attempt are gone, unless the answer to the commit got lost:
@@ -91,10 +91,15 @@ func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	if err := guard(func() error { return p.export(ctx, job, task, batch, open) }); err != nil {
 		return err
 	}
-	err = p.Bus.Tasks.Commit(ctx, task, time.Now().UTC())
-	uncertain = err != nil && !errors.Is(err, bus.ErrSuperseded)
-	return err
+	if err = p.Bus.Tasks.Commit(ctx, task, time.Now().UTC()); err != nil {
+		uncertain = !errors.Is(err, bus.ErrSuperseded)
+		return fmt.Errorf("%w: %w", errNotCommitted, err)
+	}
+	return nil
 }
+
+// errNotCommitted says that an attempt was through but for its commit.
+var errNotCommitted = errors.New("the task could not be committed")
 
 // export reads the record to its end and closes it.
 func (p *Pool) export(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *files.Batch, open func() (source.Record, error)) (err error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -613,4 +614,20 @@ func (h *house) requestPopulation(id string) {
 	if err := errors.Join(h.bus.Jobs.Create(h.t.Context(), j), h.bus.PublishStart(h.t.Context(), ehi.Bulk, id, 1)); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// A source that fails as a distant one does that is too slow gives no excuse: the job ends.
+func TestASourceThatTimesOutIsNoExcuse(t *testing.T) {
+	h := newHouse(t)
+	h.work(&slow{h.source}, "w")
+	h.request("a", true)
+	if j := h.await("a", ehi.Failed); !strings.Contains(j.Error, "3 attempts") {
+		t.Errorf("error %q", j.Error)
+	}
+}
+
+type slow struct{ source.Source }
+
+func (slow) Open(context.Context, string) (source.Record, error) {
+	return nil, fmt.Errorf("ask the hospital: %w", context.DeadlineExceeded)
 }
