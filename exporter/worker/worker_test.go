@@ -38,7 +38,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), AckWait: 300 * time.Millisecond})
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), AckWait: 800 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func (r gateRecord) Scan(ctx context.Context, _ source.Query, _ func(source.Reso
 	return ctx.Err()
 }
 
-// The heartbeat keeps a long export with its worker: AckWait is 300 ms here.
+// The heartbeat keeps a long export with its worker: AckWait is 800 ms here.
 func TestALongExportStaysWithItsWorker(t *testing.T) {
 	h := newHouse(t)
 	waiting := &gate{Source: h.source, reached: make(chan struct{}, 10)}
@@ -338,7 +338,7 @@ func TestALongExportStaysWithItsWorker(t *testing.T) {
 	select {
 	case <-waiting.reached:
 		t.Error("the export was delivered twice")
-	case <-time.After(1500 * time.Millisecond):
+	case <-time.After(3 * h.bus.AckWait()):
 	}
 }
 
