@@ -21,6 +21,8 @@ import (
 type Config struct {
 	// URL of an external NATS with JetStream. Empty: a server is embedded in this process.
 	URL string
+	// Wait is how long Open waits for an external NATS that is away. Default 0: it fails at once.
+	Wait time.Duration
 	// StoreDir is where the embedded server keeps its streams.
 	StoreDir string
 	// Listen is an address (host:port) at which the embedded server takes stand-alone exporters. Empty: none; then nothing
@@ -95,16 +97,29 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 			b.Close()
 		}
 	}()
-	if err := b.connect(); err != nil {
+	if err := b.patiently(ctx, b.connect); err != nil {
 		return nil, err
 	}
 	if b.js, err = jetstream.New(b.conn); err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	if err := b.declare(ctx); err != nil {
-		return nil, err
+	return b, b.patiently(ctx, func() error { return b.declare(ctx) })
+}
+
+// patiently calls f until it succeeds, fails for another reason than that an external NATS is away, or Config.Wait is over.
+func (b *Bus) patiently(ctx context.Context, f func() error) error {
+	for end := time.Now().Add(b.cfg.Wait); ; {
+		err := f()
+		if err == nil || !IsAway(err) || time.Now().After(end) {
+			return err
+		}
+		b.cfg.Log.Warn("wait for NATS", "err", err)
+		select {
+		case <-time.After(reconnectWait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return b, nil
 }
 
 // reconnectWait is the pause between two attempts to reach a NATS that is away.
@@ -133,7 +148,7 @@ func (b *Bus) connect() (err error) {
 		opts = append(opts, nats.InProcessServer(b.server))
 	}
 	if b.conn, err = nats.Connect(url, opts...); err != nil {
-		return fmt.Errorf("connect to NATS: %w", err)
+		return fmt.Errorf("connect to NATS: %w", errors.Join(nats.ErrNoServers, err))
 	}
 	return nil
 }

@@ -391,3 +391,36 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 	t.Cleanup(server.Close)
 	await(map[string]ehi.Status{"changed": ehi.Requested, "same": ehi.AwaitingInput, "new": ehi.AwaitingInput})
 }
+
+// A process that is started before its NATS waits for it, as long as it is told to.
+func TestOpenWaitsForNATS(t *testing.T) {
+	dir := t.TempDir()
+	first, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := first.ClientURL()
+	first.Close()
+	if _, err := bus.Open(t.Context(), bus.Config{URL: url}); !bus.IsAway(err) {
+		t.Fatalf("without a wait: %v", err)
+	}
+	type opened struct {
+		b   *bus.Bus
+		err error
+	}
+	waiting := make(chan opened)
+	go func() {
+		b, err := bus.Open(t.Context(), bus.Config{URL: url, Wait: 20 * time.Second})
+		waiting <- opened{b, err}
+	}()
+	second, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: strings.TrimPrefix(url, "nats://")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Close)
+	o := <-waiting
+	if o.err != nil {
+		t.Fatal(o.err)
+	}
+	o.b.Close()
+}
