@@ -3,7 +3,6 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,12 +46,8 @@ type pair struct {
 
 func newPair(b *testing.B) *pair {
 	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
+	addr, err := freeAddress()
 	if err != nil {
-		b.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
 		b.Fatal(err)
 	}
 	made := synthetic.Config{Patients: 1, Resources: 400_000, Seed: seed(b)}

@@ -140,12 +140,8 @@ func serve(data string) error {
 
 // serveNATS runs a NATS server until standard input ends.
 func serveNATS(dir string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
+	addr, err := freeAddress()
 	if err != nil {
-		return err
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
 		return err
 	}
 	b, err := bus.Open(context.Background(), bus.Config{StoreDir: dir, Listen: addr, AckWait: 3 * time.Second})
@@ -156,6 +152,15 @@ func serveNATS(dir string) error {
 	fmt.Println("nats://" + addr)
 	untilParentEnds()
 	return nil
+}
+
+// freeAddress finds a port that nobody listens on.
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
 }
 
 func untilParentEnds() { _, _ = os.Stdin.Read(make([]byte, 1)) }
