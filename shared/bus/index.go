@@ -84,24 +84,16 @@ func (x *index) apply(id string, c cached) bool {
 	return true
 }
 
-// compare tells which jobs are not among the keys of a bucket, and which are known by a later revision than theirs.
-func (x *index) compare(keys map[string]uint64) (gone, ahead []string) {
-	var last uint64
-	for _, rev := range keys {
-		last = max(last, rev)
-	}
+// differing lists the jobs that are not among the keys of a bucket, or are known by a later revision than theirs.
+func (x *index) differing(keys map[string]uint64) (ids []string) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for id, s := range x.jobs {
-		rev, there := keys[id]
-		switch {
-		case !there && s.rev <= last: // a later one was created since the keys were read
-			gone = append(gone, id)
-		case there && s.rev > rev:
-			ahead = append(ahead, id)
+		if rev, there := keys[id]; !there || s.rev > rev {
+			ids = append(ids, id)
 		}
 	}
-	return gone, ahead
+	return ids
 }
 
 // forget drops a job, as if it had never been heard of.

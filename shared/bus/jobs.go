@@ -57,19 +57,18 @@ func openJobs(ctx context.Context, kv *Bucket, maxQueue int64) (*Jobs, error) {
 }
 
 // reloaded brings this process's copy in line with the bucket after the connection was lost: jobs that went meanwhile are forgotten, and
-// where NATS lost what it had told before, what it has now counts.
+// where NATS lost what it had told before, what it has now counts. What differs is asked for by name: a record that was changed while
+// the keys came is not among them.
 func (s *Jobs) reloaded(keys map[string]uint64) {
-	gone, ahead := s.index.compare(keys)
-	for _, id := range gone {
-		s.apply(id, cached{nil, deletedRev, time.Now()})
-	}
-	for _, id := range ahead { // also what this process wrote just now
+	for _, id := range s.index.differing(keys) {
 		c, err := s.fetch(context.Background(), id)
-		if err != nil {
-			continue // the next round of the keeper compares again
-		}
-		s.index.forget(id)
-		s.apply(id, c)
+		switch {
+		case errors.Is(err, errNotFound):
+			s.apply(id, cached{nil, deletedRev, time.Now()})
+		case err == nil:
+			s.index.forget(id)
+			s.apply(id, c)
+		} // else the next round of the keeper compares again
 	}
 }
 
