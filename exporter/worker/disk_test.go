@@ -1,0 +1,220 @@
+package worker_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/files/filestest"
+)
+
+// Every fault of the disk has one of three ends: the attempt is made again and its result is right; the export waits, and no attempt is
+// counted; or the job is failed and says so. Never is a file left over, nor one wrong.
+func TestDiskFaults(t *testing.T) {
+	const forever = -1
+	type outcome struct {
+		status   ehi.Status
+		attempts int
+	}
+	again, failed := outcome{ehi.Retrieved, 2}, outcome{ehi.Failed, 4}
+	for _, c := range []struct {
+		name   string
+		inject func(*filestest.Faulty)
+		want   outcome
+	}{
+		{"a file cannot be made", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, 1) }, again},
+		{"a write fails", func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, 1) }, again},
+		{"a write is cut short", func(d *filestest.Faulty) { d.FailShort(syscall.EIO, 1) }, again},
+		{"a sync fails", func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, 1) }, again},
+		{"a close fails", func(d *filestest.Faulty) { d.Fail(filestest.Close, syscall.EIO, 1) }, again},
+		{"the folder's sync fails", func(d *filestest.Faulty) { d.Fail(filestest.SyncDir, syscall.EIO, 1) }, again},
+		{"what failed cannot be removed either", func(d *filestest.Faulty) {
+			d.Fail(filestest.Sync, syscall.EIO, 1)
+			d.Fail(filestest.Remove, syscall.EIO, 1)
+		}, again},
+		{"no file can be made", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, forever) }, failed},
+		{"every write fails", func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, forever) }, failed},
+		{"every sync fails", func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, forever) }, failed},
+		{"the disk is read-only", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EROFS, forever) }, failed},
+		{"writes are slow", func(d *filestest.Faulty) { d.Slow(200 * time.Millisecond) }, outcome{ehi.Retrieved, 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			disk := h.on(files.OS())
+			c.inject(disk)
+			h.work(h.source, "w")
+			h.request("a", true)
+			h.await("a", c.want.status)
+			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+			if err != nil || task.Attempt != c.want.attempts || task.Committed != (c.want.status == ehi.Retrieved) {
+				t.Errorf("task %+v, %v", task, err)
+			}
+			disk.Fail(filestest.Remove, nil, 0)
+			h.checkFiles("a")
+		})
+	}
+}
+
+// A disk that is full, at whichever step, costs an export nothing but time.
+func TestAFullDiskIsWaitedFor(t *testing.T) {
+	for _, op := range []filestest.Op{filestest.Create, filestest.Write, filestest.Sync, filestest.Close, filestest.SyncDir} {
+		t.Run(string(op), func(t *testing.T) {
+			h := newHouse(t)
+			disk := h.on(files.OS())
+			disk.Fail(op, syscall.ENOSPC, 1)
+			disk.Fail(filestest.Create, syscall.ENOSPC, 10) // Check finds no space for a while
+			h.work(h.source, "w")
+			h.request("a", true)
+			h.await("a", ehi.Retrieved)
+			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+			if err != nil || task.Failures() != 0 || task.Attempt < 2 {
+				t.Errorf("task %+v, %v", task, err)
+			}
+			h.checkFiles("a")
+		})
+	}
+}
+
+// on puts the house's files on a disk that can be made to fail. Outputs of 10 kB and more get a file of their own.
+func (h *house) on(over files.Disk) *filestest.Faulty {
+	h.t.Helper()
+	root := h.t.TempDir()
+	if _, err := files.NewLocal(files.Config{Root: root, Disk: over}); err != nil {
+		h.t.Fatal(err)
+	}
+	disk := filestest.NewFaulty(over)
+	var err error
+	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: disk, SpillBytes: 10_000}); err != nil {
+		h.t.Fatal(err)
+	}
+	h.keeper.Files = h.files
+	return disk
+}
+
+// checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing else.
+func (h *house) checkFiles(id string) {
+	h.t.Helper()
+	job, err := h.bus.Jobs.Get(h.t.Context(), id)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.keeper.Sweep(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	objects := map[string]bool{}
+	for n := range job.Tasks {
+		task, _, err := h.bus.Tasks.Get(h.t.Context(), id, n)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, f := range task.Files {
+			objects[f.Object] = true
+			h.checkFile(id, f)
+		}
+	}
+	for _, s := range h.stored(id) {
+		if !objects[s.Name] {
+			h.t.Errorf("%s is left over", s.Name)
+		}
+	}
+}
+
+// checkFile holds a file to its record.
+func (h *house) checkFile(id string, f ehi.File) {
+	h.t.Helper()
+	r, err := h.files.Open(id, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		h.t.Fatal(err)
+	}
+	if n := int64(bytes.Count(data, []byte{'\n'})); n != f.Count || !bytes.HasSuffix(data, []byte{'\n'}) {
+		h.t.Errorf("%s has %d lines, its record says %d", f.Type, n, f.Count)
+	}
+}
+
+// A janitor that stops between its look at the files and at the records removes nothing that a record has come to name meanwhile.
+func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
+	h := newHouse(t)
+	disk := &pausing{Disk: files.OS()}
+	root := t.TempDir()
+	var err error
+	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: disk, SpillBytes: 10_000}); err != nil {
+		t.Fatal(err)
+	}
+	h.keeper.Files = h.files
+	waiting := &door{Source: h.source, reached: make(chan struct{}, 10), open: make(chan struct{})}
+	h.work(waiting, "w")
+	h.request("a", true)
+	h.request("b", true)
+	<-waiting.reached
+	<-waiting.reached
+	// The files of an earlier attempt, which the janitor is to remove, and of this one, which are not written yet.
+	for _, id := range []string{"a", "gone"} {
+		batch, err := h.files.NewBatch(id, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := batch.Create().Write([]byte("x\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := batch.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 20 { // the janitor stops behind each folder in turn, while exports come to their end
+		disk.pauseAfter(round)
+		swept := make(chan error, 1)
+		go func() { swept <- h.keeper.Sweep(t.Context()) }()
+		<-disk.paused
+		if round == 3 {
+			close(waiting.open)
+			h.await("a", ehi.Retrieved)
+			h.await("b", ehi.Retrieved)
+		}
+		close(disk.goOn)
+		if err := <-swept; err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.checkFiles("a")
+	h.checkFiles("b")
+	if s := h.stored("gone"); len(s) != 0 {
+		t.Errorf("left of a job that never was: %+v", s)
+	}
+}
+
+// pausing is a disk that stops behind the listing of a folder.
+type pausing struct {
+	files.Disk
+	mu           sync.Mutex
+	left         int
+	paused, goOn chan struct{}
+}
+
+func (p *pausing) pauseAfter(folders int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.paused, p.goOn = folders*12+1, make(chan struct{}), make(chan struct{})
+}
+
+func (p *pausing) ReadDir(name string) ([]string, error) {
+	names, err := p.Disk.ReadDir(name)
+	p.mu.Lock()
+	p.left--
+	stop, paused, goOn := p.left == 0, p.paused, p.goOn
+	p.mu.Unlock()
+	if stop {
+		close(paused)
+		<-goOn
+	}
+	return names, err
+}
