@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,9 +136,37 @@ func (f *fleet) verifyKept(ctx context.Context) error {
 		f.kept = f.kept[1:]
 	}
 	for range min(5, len(f.kept)) {
-		if _, err := u.download(ctx, f.kept[u.rng.IntN(len(f.kept))]); err != nil {
+		j := f.kept[u.rng.IntN(len(f.kept))]
+		if _, err := u.download(ctx, j); err != nil {
 			return fmt.Errorf("a finished job: %w", err)
 		}
+		if err := u.counted(ctx, j); err != nil {
+			return fmt.Errorf("a finished job: %w", err)
+		}
+	}
+	return nil
+}
+
+// counted compares what a job tells of itself with the truth: nothing is counted twice, whatever was done twice.
+func (u *user) counted(ctx context.Context, j job) error {
+	a, err := u.expect(ctx, http.StatusOK, j.token, http.MethodGet, "/jobs/"+j.id+"/metadata", nil)
+	if err != nil {
+		return err
+	}
+	var told struct {
+		Counts map[string]int64 `json:"counts"`
+		Bytes  int64            `json:"bytes"`
+	}
+	if err := json.Unmarshal(a.Body, &told); err != nil {
+		return err
+	}
+	var bytes int64
+	want := map[string]int64{}
+	for typ, t := range j.want {
+		want[typ], bytes = t.Lines, bytes+t.Bytes
+	}
+	if !maps.Equal(told.Counts, want) || told.Bytes != bytes {
+		return verify.Wrongf("job %s counts %v and %d bytes, of %v and %d", j.id, told.Counts, told.Bytes, want, bytes)
 	}
 	return nil
 }
