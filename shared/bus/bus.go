@@ -129,6 +129,7 @@ func (b *Bus) connect() (err error) {
 	log := b.cfg.Log
 	opts := []nats.Option{
 		nats.Name("ehi-server"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.ReconnectBufSize(-1), // what is asked while NATS is away fails at once, and is not done behind the asker's back later
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: closed by this process
 				log.Warn("NATS is away", "err", err)

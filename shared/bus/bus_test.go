@@ -370,6 +370,16 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 	}
 	await(map[string]ehi.Status{"deleted": ehi.AwaitingInput, "changed": ehi.AwaitingInput, "same": ehi.AwaitingInput})
 	server.Close()
+	for begun := time.Now(); ; { // who asks meanwhile is told at once, and nothing is done later
+		asked := time.Now()
+		err := other.Jobs.Create(t.Context(), newJob("ghost"))
+		if bus.IsAway(err) && time.Since(asked) < time.Second {
+			break
+		}
+		if err == nil || time.Since(begun) > 10*time.Second {
+			t.Fatalf("a write while NATS is away: %v after %v", err, time.Since(asked))
+		}
+	}
 
 	// Nobody listens yet: what happens now the other one cannot hear.
 	alone, err := bus.Open(t.Context(), bus.Config{StoreDir: dir})

@@ -46,7 +46,7 @@ func (l *link) bind(cancel context.CancelFunc) (done func() bool) {
 // IsAway tells an error that is due to NATS, which is away or was, from others: the same call may succeed a moment later.
 func IsAway(err error) bool {
 	for _, away := range []error{
-		nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrConnectionClosed, nats.ErrStaleConnection,
+		nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrStaleConnection,
 		jetstream.ErrNoStreamResponse, jetstream.ErrJetStreamNotEnabled, jetstream.ErrNoHeartbeat, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, away) {
