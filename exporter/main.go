@@ -42,6 +42,7 @@ type cli struct {
 	Stall          time.Duration `help:"As the server's." default:"5m" env:"EHI_STALL"`
 	Drain          time.Duration `help:"As the server's." default:"20s" env:"EHI_DRAIN"`
 	SensitiveTable string        `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
+	MetricsAddr    string        `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR"`
 	LogFormat      string        `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
 	LogLevel       slog.Level    `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
@@ -81,6 +82,15 @@ func (c *cli) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("join %s: %w", c.NATS, err)
 	}
 	defer b.Close()
+	if c.MetricsAddr != "" {
+		stop, err := watch(ctx, c.MetricsAddr, log, func(ctx context.Context) error {
+			return errors.Join(ctx.Err(), b.Check(ctx), records.Check(ctx), exports.Check())
+		})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
 	return worker.New(worker.Config{
 		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Name: worker.Name(),

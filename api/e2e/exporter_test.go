@@ -1,13 +1,14 @@
 package e2e
 
 import (
-	"os"
+	"bufio"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/shared/records"
 )
@@ -25,11 +26,17 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
 
-	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s")
-	cmd.Stderr = os.Stderr
+	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s", "--metrics-addr", "127.0.0.1:0")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // both fail where the test has ended it
+	watched := client.New(announced(t, bufio.NewReader(stderr), "msg=watching url="))
+	t.Cleanup(watched.Close)
 	got, _ := w.download(pat, w.manifest(pat, j))
 	if len(got) < 300 || got["Patient/"+p] == nil {
 		t.Errorf("%d resources", len(got))
@@ -42,6 +49,8 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 			return ref
 		})
 	}
+	w.want(w.do(watched, "GET", "/readyz"), 200, "")
+	w.want(w.do(watched, "GET", "/metrics"), 200, `ehi_tasks_ended_total{outcome="committed"} 1`)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -42,19 +42,23 @@ func serveProgram(t *testing.T, binary string, args ...string) *program {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() }) // both fail where the test has ended it
-	log := bufio.NewReader(stderr)
+	p.url = announced(t, bufio.NewReader(stderr), "msg=serving url=")
+	return p
+}
+
+// announced waits for what a process says behind a mark in its log, and passes over the rest of it.
+func announced(t *testing.T, log *bufio.Reader, mark string) string {
+	t.Helper()
 	for {
 		line, err := log.ReadString('\n')
 		if err != nil {
-			t.Fatalf("the server ended: %v", err)
+			t.Fatalf("the process ended: %v", err)
 		}
-		if _, url, ok := strings.Cut(line, "msg=serving url="); ok {
-			p.url = strings.TrimSpace(url)
-			break
+		if _, said, ok := strings.Cut(line, mark); ok {
+			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
+			return strings.TrimSpace(said)
 		}
 	}
-	go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
-	return p
 }
 
 // terminate sends SIGTERM.

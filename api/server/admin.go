@@ -38,8 +38,10 @@ func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid, "The body must hold username and password, as JSON or as a form")
 	}
 	if !equal(in.Username, s.AdminUser) || !equal(in.Password, s.AdminPassword) {
+		telemetry.Logins.WithLabelValues("admin", "refused").Inc()
 		return ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
 	}
+	telemetry.Logins.WithLabelValues("admin", "ok").Inc()
 	if err := logIn(c, s.admins, "name", in.Username); err != nil {
 		return err
 	}

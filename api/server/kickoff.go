@@ -49,10 +49,16 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 
 // able refuses kick-offs while the process is being stopped, or cannot or may not store what is exported.
 func (s *Server) able() error {
-	if s.MaxExportBytes > 0 && s.Bus.Jobs.Stored() >= s.MaxExportBytes {
-		return errNoRoom
+	err := s.working()
+	if err == nil && s.MaxExportBytes > 0 && s.Bus.Jobs.Stored() >= s.MaxExportBytes {
+		err = errNoRoom
 	}
-	return s.working()
+	for limit, met := range map[string]error{"stored": errNoRoom, "disk": errNoSpace, "stopping": errDraining} {
+		if errors.Is(err, met) {
+			telemetry.Refused.WithLabelValues(limit).Inc()
+		}
+	}
+	return err
 }
 
 // working reports whether the process stays, and has space to work in.
@@ -93,7 +99,14 @@ func (s *Server) admit(j *ehi.Job) (release func(), err error) {
 	if j.Lane == ehi.Bulk {
 		limit = s.ClientBulkJobs
 	}
-	return s.Bus.Jobs.Admit(j.Lane, j.ClientID, limit)
+	release, err = s.Bus.Jobs.Admit(j.Lane, j.ClientID, limit)
+	switch ehi.CodeOf(err) {
+	case ehi.Throttled:
+		telemetry.Refused.WithLabelValues("client").Inc()
+	case ehi.Transient:
+		telemetry.Refused.WithLabelValues("queue").Inc()
+	}
+	return release, err
 }
 
 // newJob makes the job that a request asks for, once it is clear that the token opens what it is about.

@@ -9,6 +9,7 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
 )
 
 // pickerSize is how many patients the sandbox's login page offers to choose from.
@@ -53,12 +54,14 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 		if ehi.CodeOf(err) != ehi.NotFound {
 			return err
 		}
+		telemetry.Logins.WithLabelValues("patient", "refused").Inc()
 		c.Status(http.StatusUnauthorized)
 		return s.renderLogin(c, "Unknown patient or wrong password")
 	}
 	if err := logIn(c, s.patients, "patient", patient); err != nil {
 		return err
 	}
+	telemetry.Logins.WithLabelValues("patient", "ok").Inc()
 	if next := s.localPath(c, c.FormValue("action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}

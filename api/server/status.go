@@ -13,6 +13,7 @@ import (
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
 )
 
 // Seconds after which a client shall ask again (EHI-4, REAL-1): soon while a machine works, later while a person does.
@@ -47,6 +48,7 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 		return outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
 	}
 	if !s.polls.allow(j.ID) {
+		telemetry.Refused.WithLabelValues("polls").Inc()
 		return ehi.Errorf(ehi.Throttled, "The status is asked for too often; Retry-After says when it may have changed")
 	}
 	s.setLink(c, j)

@@ -43,14 +43,48 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			k.Log.Error("keeper round", "err", err)
 		}
-		for _, lane := range ehi.Lanes() {
-			if n, err := k.Bus.Queued(ctx, lane); err == nil {
-				telemetry.QueuePending.WithLabelValues(string(lane)).Set(float64(n))
-			}
+		if err := k.observe(ctx, now); err != nil && ctx.Err() == nil {
+			k.Log.Warn("look at the state", "err", err)
 		}
 		pause(ctx, every)
 	}
 	return nil
+}
+
+// observe sets the figures that nobody comes by: what waits, since when, and what is held.
+func (k *Keeper) observe(ctx context.Context, now time.Time) error {
+	oldest := k.Bus.Jobs.Oldest()
+	for _, status := range ehi.Statuses() {
+		telemetry.JobOldest.WithLabelValues(string(status)).Set(age(now, oldest[status]))
+	}
+	var errs []error
+	for _, lane := range ehi.Lanes() {
+		n, since, err := k.Bus.Backlog(ctx, lane)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		telemetry.QueuePending.WithLabelValues(string(lane)).Set(float64(n))
+		telemetry.QueueOldest.WithLabelValues(string(lane)).Set(age(now, since))
+	}
+	usage, err := k.Bus.Usage(ctx)
+	for _, u := range usage {
+		telemetry.StateBytes.WithLabelValues(u.Stream).Set(float64(u.Bytes))
+		telemetry.StateRecords.WithLabelValues(u.Stream).Set(float64(u.Records))
+	}
+	free, e := k.Files.Free()
+	if e == nil {
+		telemetry.ExportFree.Set(float64(free))
+	}
+	return errors.Join(append(errs, err, e)...)
+}
+
+// age is the seconds since t; 0 for the zero time.
+func age(now, t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(t).Seconds())
 }
 
 // sweepRecordsEvery is in how many rounds once the records of tasks are swept: that reads the names of all of them.
@@ -59,7 +93,7 @@ const sweepRecordsEvery = 10
 // SweepRecords compares the records with what this process knows, and removes those that were to be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone, because
 // that was forgotten too, or because their worker took them at the very moment of the deletion, and died.
 func (k *Keeper) SweepRecords(ctx context.Context) error {
-	heardOf := k.Bus.Jobs.List(func(bus.Summary) bool { return true })
+	heardOf := k.Bus.Jobs.IDs()
 	jobs, err := k.Bus.Jobs.Keys(ctx)
 	if err != nil {
 		return err
@@ -69,9 +103,9 @@ func (k *Keeper) SweepRecords(ctx context.Context) error {
 	for _, id := range jobs {
 		there[id] = true
 	}
-	for _, s := range heardOf {
-		if !there[s.ID] { // its deletion was not heard of: reading it forgets it
-			if _, err := k.Bus.Jobs.Get(ctx, s.ID); ehi.CodeOf(err) != ehi.NotFound {
+	for _, id := range heardOf {
+		if !there[id] { // its deletion was not heard of: reading it forgets it
+			if _, err := k.Bus.Jobs.Get(ctx, id); ehi.CodeOf(err) != ehi.NotFound {
 				errs = append(errs, err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -204,6 +205,33 @@ func (b *Bus) Check(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Backlog tells how many commands of a lane no worker has finished, and since when the oldest of them waits; the zero time where there is
+// none.
+func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.Time, err error) {
+	info, err := b.lanes.get(lane).stream.Info(ctx)
+	if err != nil || info.State.Msgs == 0 {
+		return 0, time.Time{}, err
+	}
+	return info.State.Msgs, info.State.FirstTime, nil
+}
+
+// Usage is what a stream of JetStream holds.
+type Usage struct {
+	Stream         string
+	Bytes, Records uint64
+}
+
+// Usage tells what every stream of this project holds: the lanes' and the buckets'.
+func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
+	streams := b.js.ListStreams(ctx)
+	for info := range streams.Info() {
+		if strings.HasPrefix(info.Config.Name, streamPrefix) || strings.HasPrefix(info.Config.Name, "KV_ehi_") {
+			out = append(out, Usage{info.Config.Name, info.State.Bytes, info.State.Msgs})
+		}
+	}
+	return out, streams.Err()
 }
 
 // Queued is the number of commands of a lane that no worker has finished.

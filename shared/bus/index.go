@@ -2,6 +2,7 @@ package bus
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -167,6 +168,26 @@ func (s *Jobs) Summary(id string) (Summary, bool) {
 	defer s.index.mu.RUnlock()
 	found, ok := s.index.jobs[id]
 	return found, ok
+}
+
+// Oldest is when the oldest job of each status was kicked off; a status without one is not in it.
+func (s *Jobs) Oldest() map[ehi.Status]time.Time {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	oldest := map[ehi.Status]time.Time{}
+	for _, v := range s.index.jobs {
+		if t, some := oldest[v.Status]; !some || v.CreatedAt.Before(t) {
+			oldest[v.Status] = v.CreatedAt
+		}
+	}
+	return oldest
+}
+
+// IDs lists the jobs that this process knows, in any order.
+func (s *Jobs) IDs() []string {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.index.jobs))
 }
 
 // List returns the summaries that keep admits, newest first.

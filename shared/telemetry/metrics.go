@@ -5,13 +5,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Registry holds every metric of the process; GET /metrics serves it.
 var Registry = prometheus.NewRegistry()
-
-var factory = promauto.With(Registry)
 
 // Buckets for latencies: from 100 microseconds to 60 seconds.
 var seconds = []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
@@ -19,72 +16,50 @@ var seconds = []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25
 // The metrics, by Prometheus' conventions: base units, ehi_ prefix, labels of bounded cardinality only (never an id or a
 // path with an id in it).
 var (
-	HTTPRequests = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_http_requests_total", Help: "HTTP requests answered, by route template, method and status."},
-		[]string{"route", "method", "status"})
-	HTTPSeconds = factory.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "ehi_http_request_duration_seconds", Help: "Time from the request's headers to the answer's, by route template.", Buckets: seconds},
-		[]string{"route", "method"})
-	HTTPInFlight = factory.NewGauge(prometheus.GaugeOpts{
-		Name: "ehi_http_requests_in_flight", Help: "HTTP requests being answered."})
+	HTTPRequests = counters("ehi_http_requests_total", "HTTP requests answered, by route template, method and status.", "route", "method", "status")
+	HTTPSeconds  = histograms("ehi_http_request_duration_seconds", "Time from the request's headers to the answer's, by route template.", "route", "method")
+	HTTPInFlight = gauge("ehi_http_requests_in_flight", "HTTP requests being answered.")
 
-	JobsCreated = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_jobs_created_total", Help: "Export jobs kicked off, by lane."}, []string{"lane"})
-	JobsEnded = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_jobs_ended_total", Help: "Export jobs that reached a status that ends the server's work, by that status."},
-		[]string{"status"})
-	DiskFull = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_disk_full_total", Help: "Exports that had to wait because the disk was full."})
-	Jobs = factory.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ehi_jobs", Help: "Export jobs kept, by status."}, []string{"status"})
-	ExportBytes = factory.NewGauge(prometheus.GaugeOpts{
-		Name: "ehi_export_stored_bytes", Help: "Bytes that the file store keeps of all jobs, by their records."})
-	JobSeconds = factory.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "ehi_job_export_duration_seconds", Help: "Time from the request of an export to its last committed task, by lane.", Buckets: seconds}, []string{"lane"})
+	JobsCreated = counters("ehi_jobs_created_total", "Export jobs kicked off, by lane.", "lane")
+	JobsEnded   = counters("ehi_jobs_ended_total", "Export jobs that reached a status that ends the server's work, by that status.", "status")
+	DiskFull    = counter("ehi_disk_full_total", "Exports that had to wait because the disk was full.")
+	Jobs        = gauges("ehi_jobs", "Export jobs kept, by status.", "status")
+	JobOldest   = gauges("ehi_job_oldest_seconds", "Time since the kick-off of the oldest job in a status; 0 where there is none.", "status")
+	ExportFree  = gauge("ehi_export_free_bytes", "Space on the disk of the exports that this process can still write to.")
+	ExportBytes = gauge("ehi_export_stored_bytes", "Bytes that the file store keeps of all jobs, by their records.")
+	JobSeconds  = histograms("ehi_job_export_duration_seconds", "Time from the request of an export to its last committed task, by lane.", "lane")
 
-	CommandsPublished = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_commands_published_total", Help: "Commands published to JetStream: starts of jobs and tasks of populations."})
-	CommandsRedelivered = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_commands_redelivered_total", Help: "Commands that a worker received for the second time or later."})
-	CommandsDead = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_commands_dead_total", Help: "Commands given up after their last delivery; their jobs are failed."})
-	QueuePending = factory.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ehi_queue_pending", Help: "Commands that no worker has finished, by lane."}, []string{"lane"})
+	CommandsPublished   = counter("ehi_commands_published_total", "Commands published to JetStream: starts of jobs and tasks of populations.")
+	CommandsRedelivered = counter("ehi_commands_redelivered_total", "Commands that a worker received for the second time or later.")
+	CommandsDead        = counter("ehi_commands_dead_total", "Commands given up after their last delivery; their jobs are failed.")
+	QueuePending        = gauges("ehi_queue_pending", "Commands that no worker has finished, by lane.", "lane")
 
-	Workers = factory.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ehi_workers", Help: "Workers of this process, by lane."}, []string{"lane"})
-	WorkersBusy = factory.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ehi_workers_busy", Help: "Workers of this process that have a command in hand, by lane."}, []string{"lane"})
-	BulkYielded = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_bulk_yielded_seconds_total", Help: "Time that tasks of population exports waited for patients' exports to go first."})
-	TasksEnded = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_tasks_ended_total", Help: "Export tasks by outcome: committed, superseded, cancelled, handed-back (the process stopped), error."}, []string{"outcome"})
+	QueueOldest  = gauges("ehi_queue_oldest_seconds", "Age of the oldest command that no worker has finished, by lane; 0 where there is none.", "lane")
+	StateBytes   = gauges("ehi_state_bytes", "Size of a JetStream stream on its disk: the lanes' commands and the buckets' records.", "stream")
+	StateRecords = gauges("ehi_state_records", "Messages of a JetStream stream: commands, or the latest records and tombstones of a bucket.", "stream")
+	Refused      = counters("ehi_refused_total", "Requests refused by a limit: queue, client, stored, disk, stopping, polls.", "limit")
 
-	PipelineResources = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_pipeline_resources_total", Help: "Resources written to export files, by type (by-patient: files organized by patient)."}, []string{"type"})
-	PipelineBytes = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_pipeline_bytes_total", Help: "Bytes written to export files, by type."}, []string{"type"})
-	PipelineWithheld = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_pipeline_withheld_total", Help: "Resources that the release form kept out, by reason."}, []string{"reason"})
-	MailboxDepth = factory.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ehi_mailbox_slabs", Help: "Slabs waiting in the mailboxes of all running pipelines, by receiving actor."}, []string{"actor"})
-	MailboxBlocked = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_mailbox_blocked_seconds_total", Help: "Time that senders waited for room in a mailbox, by receiving actor."}, []string{"actor"})
-	CommitSeconds = factory.NewHistogram(prometheus.HistogramOpts{
-		Name: "ehi_files_commit_duration_seconds", Help: "Time to make one task's files durable.", Buckets: seconds})
+	Workers     = gauges("ehi_workers", "Workers of this process, by lane.", "lane")
+	WorkersBusy = gauges("ehi_workers_busy", "Workers of this process that have a command in hand, by lane.", "lane")
+	BulkYielded = counter("ehi_bulk_yielded_seconds_total", "Time that tasks of population exports waited for patients' exports to go first.")
+	TasksEnded  = counters("ehi_tasks_ended_total", "Export tasks by outcome: committed, superseded, cancelled, handed-back (the process stopped), error.", "outcome")
 
-	TokensIssued = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_auth_tokens_issued_total", Help: "Access tokens issued, by grant type."}, []string{"grant"})
-	TokensRefused = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_auth_tokens_refused_total", Help: "Token requests refused, by OAuth error code."}, []string{"error"})
+	PipelineResources = counters("ehi_pipeline_resources_total", "Resources written to export files, by type (by-patient: files organized by patient).", "type")
+	PipelineBytes     = counters("ehi_pipeline_bytes_total", "Bytes written to export files, by type.", "type")
+	PipelineWithheld  = counters("ehi_pipeline_withheld_total", "Resources that the release form kept out, by reason.", "reason")
+	MailboxDepth      = gauges("ehi_mailbox_slabs", "Slabs waiting in the mailboxes of all running pipelines, by receiving actor.", "actor")
+	MailboxBlocked    = counters("ehi_mailbox_blocked_seconds_total", "Time that senders waited for room in a mailbox, by receiving actor.", "actor")
+	CommitSeconds     = histogram("ehi_files_commit_duration_seconds", "Time to make one task's files durable.")
 
-	JanitorRemoved = factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "ehi_janitor_removed_total", Help: "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record)."}, []string{"kind"})
-	ReconcilerRepublished = factory.NewCounter(prometheus.CounterOpts{
-		Name: "ehi_reconciler_republished_total", Help: "Start commands that were lost and published again."})
+	TokensIssued  = counters("ehi_auth_tokens_issued_total", "Access tokens issued, by grant type.", "grant")
+	TokensRefused = counters("ehi_auth_tokens_refused_total", "Token requests refused, by OAuth error code.", "error")
 
-	buildInfo = factory.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ehi_build_info", Help: "1, labelled with the running build."}, []string{"version", "go"})
+	Logins = counters("ehi_logins_total", "Log-ins on a page, by page (admin, patient) and outcome (ok, refused).", "page", "outcome")
+
+	JanitorRemoved        = counters("ehi_janitor_removed_total", "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record).", "kind")
+	ReconcilerRepublished = counter("ehi_reconciler_republished_total", "Start commands that were lost and published again.")
+
+	buildInfo = gauges("ehi_build_info", "1, labelled with the running build.", "version", "go")
 )
 
 func init() {
