@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ehi-server/deploy"
+	"ehi-server/shared/telemetry"
 )
 
 func read(t *testing.T, name string) string {
@@ -49,7 +50,57 @@ func TestPrometheusScrapesTheDefaultAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := regexp.MustCompile(`default:"([\d.]+:\d+)"`).FindStringSubmatch(string(node))
-	if addr == nil || !strings.Contains(read(t, "prometheus.yml"), `"`+addr[1]+`"`) {
+	if addr == nil || !strings.Contains(read(t, "prometheus/prometheus.yml"), `"`+addr[1]+`"`) {
 		t.Errorf("the default address is %v", addr)
+	}
+}
+
+// Prometheus takes the configuration and the rules, and each alert fires on its fault and is silent without.
+func TestRulesAreRight(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is absent (Debian: prometheus)")
+	}
+	for _, args := range [][]string{{"check", "config", "prometheus.yml"}, {"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
+		cmd := exec.CommandContext(t.Context(), promtool, args...)
+		cmd.Dir = "prometheus"
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %v: %v: %s", args, err, out)
+		}
+	}
+}
+
+// Every alert leads to a section of the runbook, every section is an alert's, each is tested, and each metric that a rule names is one
+// that the server tells.
+func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
+	rules, tests := read(t, "prometheus/rules.yml"), read(t, "prometheus/rules_test.yml")
+	data, err := os.ReadFile("../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runbook := string(data)
+	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(rules, -1)
+	if len(alerts) < 10 {
+		t.Fatalf("only %d alerts", len(alerts))
+	}
+	for _, a := range alerts {
+		if !strings.Contains(rules, "runbook_url: docs/runbook.md#"+strings.ToLower(a[1])) || !strings.Contains(runbook, "\n## "+a[1]+"\n") {
+			t.Errorf("%s leads nowhere", a[1])
+		}
+		if strings.Count(tests, "alertname: "+a[1]+"\n")+strings.Count(tests, "alertname: "+a[1]+",") != 2 {
+			t.Errorf("%s is not tested with its fault and without", a[1])
+		}
+	}
+	if n := strings.Count(runbook, "\n## "); n != len(alerts) {
+		t.Errorf("%d sections of the runbook, %d alerts", n, len(alerts))
+	}
+	known := map[string]bool{}
+	for _, d := range telemetry.Definitions() {
+		known[d.Name] = true
+	}
+	for _, name := range regexp.MustCompile(`\behi_\w+`).FindAllString(rules, -1) {
+		if !known[name] && !known[strings.TrimSuffix(name, "_bucket")] {
+			t.Errorf("a rule reads %s, which nobody tells", name)
+		}
 	}
 }

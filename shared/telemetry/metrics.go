@@ -65,4 +65,17 @@ var (
 func init() {
 	Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	buildInfo.WithLabelValues(Version(), runtime.Version()).Set(1)
+	// A counter that first appears with its first event shows no increase: these are there from the start, at 0.
+	for c, values := range map[*prometheus.CounterVec][]string{
+		JobsCreated: {"interactive", "bulk"}, JobsEnded: {"retrieved", "approved", "rejected", "failed"}, JanitorRemoved: {"job", "file", "record"},
+		TasksEnded: {"committed", "superseded", "cancelled", "handed-back", "error"}, Refused: {"queue", "client", "stored", "disk", "stopping", "polls"},
+	} {
+		for _, v := range values {
+			c.WithLabelValues(v)
+		}
+	}
+	for _, page := range []string{"admin", "patient"} {
+		Logins.WithLabelValues(page, "ok")
+		Logins.WithLabelValues(page, "refused")
+	}
 }
