@@ -21,6 +21,7 @@ import (
 
 	"ehi-server/api/backup"
 	"ehi-server/api/client"
+	"ehi-server/api/doctor"
 	"ehi-server/api/node"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
@@ -38,6 +39,7 @@ type cli struct {
 	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
 	Backup   backupCmd   `cmd:"" help:"Write everything that a server keeps into an archive (.tar.zst): records, jobs, finished exports, keys and grants."`
 	Restore  restoreCmd  `cmd:"" help:"Put an archive into an empty data folder."`
+	Doctor   doctorCmd   `cmd:"" help:"Look at a set-up, with the flags of serve, and say what to change."`
 	Keys     keysCmd     `cmd:"" help:"Print the private JWKS by which test_client_id signs assertions as a backend service in sandbox mode; it is made on first use."`
 }
 
@@ -81,11 +83,13 @@ type serveCmd struct {
 
 // Run serves until SIGTERM or SIGINT.
 func (s *serveCmd) Run(ctx context.Context) error {
-	log, err := s.logger()
+	level := new(slog.LevelVar)
+	level.Set(s.LogLevel)
+	log, err := telemetry.NewLogger(os.Stderr, s.LogFormat, level)
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(ctx, s.Config, s.Data, log, node.Options{})
+	n, err := node.Open(ctx, s.Config, s.Data, log, node.Options{Level: level})
 	if err != nil {
 		return err
 	}
@@ -277,6 +281,16 @@ func (r *restoreCmd) Run(ctx context.Context) error {
 	}
 	defer f.Close() // read only
 	return backup.Restore(ctx, f, r.Data, r.NATS)
+}
+
+type doctorCmd struct {
+	common
+	node.Config
+}
+
+// Run examines and prints.
+func (d *doctorCmd) Run(ctx context.Context) error {
+	return doctor.Print(os.Stdout, doctor.Examine(ctx, d.Config, d.Data))
 }
 
 type keysCmd struct{ common }

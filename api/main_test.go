@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,5 +147,32 @@ func TestImportSaysWhatItDid(t *testing.T) {
 				t.Errorf("%v does not say %q:\n%s", c.args, text, out)
 			}
 		}
+	}
+}
+
+// The doctor finds a sound set-up sound, and names what is not.
+func TestDoctor(t *testing.T) {
+	data := t.TempDir()
+	out, code := run(t, "doctor", "--data", data, "--addr", "127.0.0.1:0")
+	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 10 || !strings.Contains(out, "MB/s") {
+		t.Errorf("%d: %s", code, out)
+	}
+	left, err := os.ReadDir(data)
+	if err != nil || len(left) > 1 { // the empty record store
+		t.Errorf("it left %v, %v", left, err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	out, code = run(t, "doctor", "--data", data, "--addr", ln.Addr().String(), "--nats", "nats://127.0.0.1:1", "--min-free-bytes", "9000000000000000000", "--mode", "production")
+	for _, want := range []string{"is taken", "cannot be reached", "less than --min-free-bytes", "registered clients"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q: %s", want, out)
+		}
+	}
+	if code != 1 || strings.Count(out, "FAULT") != 4 {
+		t.Errorf("%d: %s", code, out)
 	}
 }

@@ -56,7 +56,13 @@ type world struct {
 // start runs a server on a data folder until the test ends.
 func start(t *testing.T, data string, cfg node.Config, opts node.Options) *world {
 	t.Helper()
-	n, err := node.Open(t.Context(), cfg, data, slog.New(slog.DiscardHandler), opts)
+	return startLogging(t, data, cfg, opts, slog.New(slog.DiscardHandler))
+}
+
+// startLogging is start with a logger.
+func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options, log *slog.Logger) *world {
+	t.Helper()
+	n, err := node.Open(t.Context(), cfg, data, log, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,6 +138,8 @@ type Options struct {
 	WrapSource func(source.Source) source.Source
 	// Disk is the file system of the exports. Default: the operating system's.
 	Disk files.Disk
+	// Level is the logger's level, which administrators may change while the server runs; nil where it is fixed.
+	Level *slog.LevelVar
 }
 
 // Open puts a node together on a data folder; Run makes it work. The caller closes it.
@@ -161,7 +163,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 		return nil, err
 	}
 	n.URL = reachable(n.ln.Addr())
-	return n, n.openServices(ctx)
+	return n, n.openServices(ctx, opts)
 }
 
 func (n *Node) openStores(ctx context.Context, data string, opts Options) error {
@@ -206,7 +208,7 @@ func fillDemo(ctx context.Context, store *dataset.Store, log *slog.Logger) error
 	return store.Generate(ctx, Demo, time.Now(), func(int, int) {})
 }
 
-func (n *Node) openServices(ctx context.Context) (err error) {
+func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	base, aliases := n.cfg.BaseURL, []string(nil)
 	if base == "" {
 		base = n.URL
@@ -224,7 +226,7 @@ func (n *Node) openServices(ctx context.Context) (err error) {
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Backup: n.Backup})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Level: opts.Level, Backup: n.Backup})
 	if err != nil {
 		return err
 	}

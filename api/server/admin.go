@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"io"
+	"log/slog"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -393,4 +394,29 @@ func instant(t time.Time) string {
 		return ""
 	}
 	return fhir.FormatInstant(t)
+}
+
+// handleLogLevel tells how much is logged.
+func (s *Server) handleLogLevel(c *fiber.Ctx) error {
+	if s.Level == nil {
+		return ehi.Errorf(ehi.Unsupported, "The log's level is fixed here")
+	}
+	return c.JSON(fiber.Map{"level": s.Level.Level().String()})
+}
+
+// handleSetLogLevel changes how much is logged, until the process ends: debug has a line for each request.
+func (s *Server) handleSetLogLevel(c *fiber.Ctx) error {
+	var in struct {
+		Level string `json:"level" form:"level"`
+	}
+	var level slog.Level
+	if err := c.BodyParser(&in); err != nil || level.UnmarshalText([]byte(in.Level)) != nil {
+		return ehi.Errorf(ehi.Invalid, `The body must hold a level: debug, info, warn or error`)
+	}
+	if s.Level == nil {
+		return ehi.Errorf(ehi.Unsupported, "The log's level is fixed here")
+	}
+	s.Level.Set(level)
+	s.Log.Info("the log's level was changed", "level", level, "by", adminOf(c))
+	return s.handleLogLevel(c)
 }

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -35,7 +37,11 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	}
 	route, method := c.Route().Path, c.Method()
 	telemetry.HTTPRequests.WithLabelValues(route, method, strconv.Itoa(c.Response().StatusCode())).Inc()
-	telemetry.HTTPSeconds.WithLabelValues(route, method).Observe(time.Since(start).Seconds())
+	took := time.Since(start)
+	telemetry.HTTPSeconds.WithLabelValues(route, method).Observe(took.Seconds())
+	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
+		s.Log.Debug("request", "method", method, "route", route, "status", c.Response().StatusCode(), "took", took, "request", c.GetRespHeader(fiber.HeaderXRequestID))
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/filesystem"
 	"github.com/gofiber/fiber/v2/middleware/healthcheck"
 	"github.com/gofiber/fiber/v2/middleware/helmet"
+	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/gofiber/fiber/v2/middleware/requestid"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -68,6 +69,9 @@ func (s *Server) routes() {
 
 	admin.Post("/login", s.handleAdminLogin)
 	admin.Get("/logout", s.handleAdminLogout)
+	admin.Get("/log-level", s.admin, s.handleLogLevel)
+	admin.Put("/log-level", s.admin, s.handleSetLogLevel)
+	admin.Use("/debug/pprof", s.admin, pprof.New(pprof.Config{Prefix: "/admin"}))
 	admin.Get("/backup", s.admin, s.handleBackup)
 	admin.Get("/jobs", s.admin, s.handleAdminJobs)
 	admin.Get("/jobs/:id", s.admin, s.handleAdminJob)

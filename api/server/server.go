@@ -76,6 +76,8 @@ type Deps struct {
 	Source source.Source
 	Files  *files.Local
 	Log    *slog.Logger
+	// Level is the logger's level, which administrators may change; nil where it is fixed.
+	Level *slog.LevelVar
 	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
 	Backup func(ctx context.Context, w io.Writer) error
 }

@@ -1,0 +1,245 @@
+// Package doctor looks at a set-up before it serves: the disk, the port, the limits of the system, NATS, the clock; and says what to change.
+// It leaves no more behind than an empty data folder where there was none.
+package doctor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/sources"
+	"ehi-server/shared/files"
+)
+
+// State is how a finding is meant.
+type State string
+
+// The states. Only a Fault keeps a server from serving.
+const (
+	OK    State = "ok"
+	Note  State = "note"
+	Fault State = "FAULT"
+)
+
+// Finding is what one look found, and what to change.
+type Finding struct {
+	State State
+	What  string
+	Text  string
+}
+
+// look is one part of the examination.
+type look struct {
+	what string
+	at   func(ctx context.Context, c node.Config, data string) (State, string)
+}
+
+var looks = []look{
+	{"data folder", folder},
+	{"disk", speed},
+	{"free space", space},
+	{"records", records},
+	{"address", address},
+	{"NATS", bus},
+	{"open files", openFiles},
+	{"clock", clock},
+	{"sensitive codes", table},
+	{"mode", mode},
+}
+
+// Examine looks at everything that a server with this configuration needs.
+func Examine(ctx context.Context, c node.Config, data string) (out []Finding) {
+	for _, l := range looks {
+		state, text := l.at(ctx, c, data)
+		out = append(out, Finding{state, l.what, text})
+	}
+	return out
+}
+
+// Print writes findings as a list. Errors: ErrFaults.
+func Print(w io.Writer, findings []Finding) error {
+	var err error
+	for _, f := range findings {
+		if f.State == Fault {
+			err = ErrFaults
+		}
+		if _, e := fmt.Fprintf(w, "%-5s  %-15s  %s\n", f.State, f.What, f.Text); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+// ErrFaults says that something keeps the server from serving.
+var ErrFaults = errors.New("something has to be changed before this can serve")
+
+func folder(_ context.Context, _ node.Config, data string) (State, string) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return Fault, fmt.Sprintf("cannot be made: %v", err)
+	}
+	info, err := os.Stat(data)
+	if err != nil {
+		return Fault, err.Error()
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return Note, fmt.Sprintf("%s is open to others (%v): chmod 700 it", data, info.Mode().Perm())
+	}
+	return OK, data
+}
+
+const (
+	probeBytes = 64 << 20
+	probeSyncs = 20
+	slowDisk   = 100 << 20 // bytes a second
+	slowSync   = 20 * time.Millisecond
+)
+
+// speed writes and syncs as an export does.
+func speed(_ context.Context, _ node.Config, data string) (State, string) {
+	large, err := timed(data, probeBytes)
+	if err != nil {
+		return Fault, fmt.Sprintf("cannot be written to: %v", err)
+	}
+	small := make([]time.Duration, probeSyncs)
+	for i := range small {
+		if small[i], err = timed(data, 4096); err != nil {
+			return Fault, fmt.Sprintf("cannot be written to: %v", err)
+		}
+	}
+	slices.Sort(small)
+	rate, median := probeBytes/large.Seconds(), small[probeSyncs/2]
+	text := fmt.Sprintf("%.0f MB/s written and synced, %.1f ms for a small synced file", rate/1e6, float64(median.Microseconds())/1000)
+	if rate < slowDisk || median > slowSync {
+		return Note, text + ": exports will be no faster; a local SSD is"
+	}
+	return OK, text
+}
+
+// timed writes and syncs a file of random bytes, and removes it.
+func timed(dir string, size int) (took time.Duration, err error) {
+	content := make([]byte, size)
+	_, _ = rand.Read(content) // never fails (crypto/rand since Go 1.24)
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	begun := time.Now()
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync())
+	return time.Since(begun), err
+}
+
+func space(_ context.Context, c node.Config, data string) (State, string) {
+	free, err := files.OS().Free(data)
+	if err != nil {
+		return Note, fmt.Sprintf("not known: %v", err)
+	}
+	text := fmt.Sprintf("%.1f GB", float64(free)/1e9)
+	switch {
+	case free < c.MinFreeBytes:
+		return Fault, text + fmt.Sprintf(", less than --min-free-bytes %d: kick-offs would be refused", c.MinFreeBytes)
+	case free < 10*c.MinFreeBytes:
+		return Note, text + ": near to --min-free-bytes"
+	}
+	return OK, text
+}
+
+func records(ctx context.Context, c node.Config, data string) (State, string) {
+	s, err := sources.Open(sources.Config{Spec: c.Source, Data: data})
+	if errors.Is(err, dataset.ErrInUse) {
+		return Note, "held by another process: a server runs on this folder"
+	}
+	if err != nil {
+		return Fault, err.Error()
+	}
+	patients, err := s.Patients(ctx, 1000)
+	if err := errors.Join(err, s.Close()); err != nil {
+		return Fault, err.Error()
+	}
+	switch n := len(patients); n {
+	case 0:
+		return Note, "no patient yet: import some, or let the server make demo patients"
+	case 1000:
+		return OK, "1,000 patients or more"
+	default:
+		return OK, fmt.Sprintf("%d patients", n)
+	}
+}
+
+func address(_ context.Context, c node.Config, _ string) (State, string) {
+	ln, err := net.Listen("tcp", c.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return Fault, c.Addr + " is taken: another process listens there"
+	}
+	if err != nil {
+		return Fault, err.Error()
+	}
+	if err := ln.Close(); err != nil {
+		return Fault, err.Error()
+	}
+	return OK, c.Addr + " is free"
+}
+
+func bus(ctx context.Context, c node.Config, _ string) (State, string) {
+	if c.NATS == "" {
+		return OK, "embedded"
+	}
+	conn, err := nats.Connect(c.NATS, nats.Timeout(5*time.Second))
+	if err != nil {
+		return Fault, fmt.Sprintf("%s cannot be reached: %v", c.NATS, err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return Fault, err.Error()
+	}
+	if _, err := js.AccountInfo(ctx); err != nil {
+		return Fault, fmt.Sprintf("%s has no JetStream: %v", c.NATS, err)
+	}
+	rtt, err := conn.RTT()
+	if err != nil {
+		return Fault, err.Error()
+	}
+	text := fmt.Sprintf("%s, version %s, %.1f ms away", c.NATS, conn.ConnectedServerVersion(), float64(rtt.Microseconds())/1000)
+	if rtt > 10*time.Millisecond {
+		return Note, text + ": each export waits for several answers"
+	}
+	return OK, text
+}
+
+func table(_ context.Context, c node.Config, _ string) (State, string) {
+	if _, err := release.RulesFromFile(c.SensitiveTable); err != nil {
+		return Fault, err.Error()
+	}
+	if c.SensitiveTable == "" {
+		return OK, "the shipped table"
+	}
+	return OK, filepath.Base(c.SensitiveTable)
+}
+
+func mode(_ context.Context, c node.Config, _ string) (State, string) {
+	switch {
+	case c.Mode == "production":
+		return Fault, "production needs registered clients, which this version does not have"
+	case c.Open:
+		return Note, "--open answers everybody: only on a closed machine"
+	case c.AdminPassword == "admin-password":
+		return Note, "sandbox with the default password: anybody who reaches it is an administrator"
+	}
+	return OK, c.Mode
+}

@@ -1,0 +1,36 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ehi-server/api/node"
+)
+
+// spareFiles is what a server holds open besides its connections.
+const spareFiles = 1024
+
+func openFiles(_ context.Context, c node.Config, _ string) (State, string) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return Note, err.Error()
+	}
+	if want := uint64(c.MaxConnections) + spareFiles; limit.Max < want {
+		return Note, fmt.Sprintf("the system allows %d; --max-connections %d needs %d: raise the limit (ulimit -n, LimitNOFILE)", limit.Max, c.MaxConnections, want)
+	}
+	return OK, fmt.Sprintf("the system allows %d", limit.Max)
+}
+
+// clock asks the kernel whether the clock is kept by a time server: tokens and expiry go by it.
+func clock(context.Context, node.Config, string) (State, string) {
+	var t unix.Timex
+	if _, err := unix.Adjtimex(&t); err != nil {
+		return Note, err.Error()
+	}
+	if t.Status&unix.STA_UNSYNC != 0 {
+		return Note, "kept by no time server: tokens and expiry go by it (chrony, systemd-timesyncd)"
+	}
+	return OK, "kept by a time server"
+}

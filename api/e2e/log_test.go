@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+// The logs of a whole flow, its errors included, at the finest level, name no patient and hold no secret.
+func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := new(slog.LevelVar)
+	level.Set(slog.LevelDebug)
+	log, err := telemetry.NewLogger(file, "json", level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secrets []string
+	t.Run("a whole flow", func(t *testing.T) {
+		w := startLogging(t, t.TempDir(), config(), node.Options{Level: level}, log)
+		secrets = w.flowWithErrors()
+	})
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	if n := strings.Count(text, `"msg":"request"`); n < 20 {
+		t.Fatalf("only %d lines of requests: %s", n, text)
+	}
+	for _, secret := range secrets {
+		if secret == "" {
+			t.Fatal("a secret is empty")
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, secret) {
+				t.Errorf("%q is in the log: %s", secret, line)
+			}
+		}
+	}
+}
+
+// flowWithErrors does some of everything, and returns what must not be logged.
+func (w *world) flowWithErrors() (secrets []string) {
+	t := w.t
+	t.Helper()
+	p := w.demoPatient()
+	pat, tokens, err := w.open.Authorize(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets = append(secrets, p, tokens.AccessToken, tokens.RefreshToken, "admin-password", "test_client_secret", "a private letter", "letter-of-anna.txt")
+	a := w.do(pat, "GET", "/fhir/Patient/"+p)
+	var patient struct {
+		BirthDate string
+		Name      []struct {
+			Family string
+			Given  []string
+		}
+	}
+	if err := json.Unmarshal(a.Body, &patient); err != nil || len(patient.Name) == 0 {
+		t.Fatalf("%s, %v", a.Body, err)
+	}
+	secrets = append(secrets, patient.BirthDate, patient.Name[0].Family, patient.Name[0].Given[0])
+	j := w.kickOff(pat, "", p, nil)
+	w.do(w.open, "GET", j.StatusURL)
+	w.do(pat.WithToken("forged"), "GET", j.StatusURL)
+	w.do(pat, "GET", "/fhir/Patient/nobody")
+	w.submit(pat, j.ID, everything("a:mental_health"))
+	w.wait(j.ID, ehi.Retrieved)
+	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter-of-anna.txt", Data: []byte("a private letter")}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	w.download(pat, w.manifest(pat, j))
+	w.do(pat, "GET", "/jobs/"+j.ID+"/download/attachments/letter-of-anna.txt")
+	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.open.AdminLogin(t.Context(), "admin", "wrong-password"); err == nil {
+		t.Error("a wrong password opens")
+	}
+	all, err := w.open.Service(t.Context(), "test_client_secret", "system/*.rs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := all.Start(t.Context(), "GET", "/fhir/Patient/$export", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.manifest(all, job)
+	if a, err := w.admin.Do(t.Context(), "POST", "/admin/import?name=patients", strings.NewReader(`{"resourceType":"Patient","id":"x","name":[{"family":"Secretname"}]}`+"\nbroken Secretname\n"), "Content-Type", "application/fhir+ndjson"); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	return append(secrets, all.Token, "wrong-password", "Secretname")
+}
+
+// The log's level can be changed while the server runs, and profiles be taken, by administrators only.
+func TestAdministratorsLookInside(t *testing.T) {
+	level := new(slog.LevelVar)
+	w := start(t, t.TempDir(), config(), node.Options{Level: level})
+	for _, path := range []string{"/admin/log-level", "/admin/debug/pprof/", "/admin/debug/pprof/heap"} {
+		w.want(w.do(w.open, "GET", path), 401, "")
+	}
+	w.want(w.do(w.admin, "GET", "/admin/log-level"), 200, "INFO")
+	a, err := w.admin.Do(t.Context(), "PUT", "/admin/log-level", strings.NewReader(`{"level":"debug"}`), "Content-Type", "application/json")
+	if err != nil || a.Status != 200 || level.Level() != slog.LevelDebug {
+		t.Errorf("%+v, %v, level %v", a, err, level)
+	}
+	a, err = w.admin.Do(t.Context(), "PUT", "/admin/log-level", strings.NewReader(`{"level":"loud"}`), "Content-Type", "application/json")
+	if err != nil || a.Status != 400 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1"), 200, "goroutine profile")
+}
