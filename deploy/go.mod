@@ -2,7 +2,10 @@ module ehi-server/deploy
 
 go 1.26.0
 
-require ehi-server/shared v0.0.0
+require (
+	ehi-server/shared v0.0.0
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
+)
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

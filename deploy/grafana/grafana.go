@@ -1,0 +1,94 @@
+// Package grafana is the dashboards that show the server's metrics. They are written here and rendered to dashboards/*.json, which Grafana
+// is provisioned with; `go test ./deploy/grafana -update` renders them anew.
+package grafana
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/common"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
+)
+
+// Board is one dashboard.
+type Board struct {
+	// ID is the dashboard's uid and its file's name.
+	ID, Title, About string
+	Panels           []Panel
+}
+
+// Panel is one question and the queries that answer it.
+type Panel struct {
+	// Title is the question; About says how to read the answer, and what to do about it.
+	Title, About string
+	// Unit is Grafana's: s, ops, Bps, bytes, short, percentunit.
+	Unit    string
+	Queries []Query
+	// Warn and Bad are from where the answer is yellow and red; 0 for neither.
+	Warn, Bad float64
+	// Stacked shows the queries' answers on top of each other.
+	Stacked bool
+}
+
+// Query is one PromQL expression; $instance stands for the instances that are looked at. Idle says that a server under ordinary load has
+// nothing to show for it.
+type Query struct {
+	Expr, Legend string
+	Idle         bool
+}
+
+// Render makes the JSON that Grafana takes.
+func (b Board) Render() ([]byte, error) {
+	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.ID).Description(b.About).Tags([]string{"ehi"}).Refresh("10s").Time("now-30m", "now").
+		Timezone(common.TimeZoneBrowser).Readonly().Tooltip(dashboard.DashboardCursorSyncCrosshair).
+		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
+		WithVariable(dashboard.NewQueryVariableBuilder("instance").Label("Instance").Datasource(source()).Multi(true).IncludeAll(true).AllValue(".+").
+			Query(dashboard.StringOrMap{String: cog.ToPtr("label_values(ehi_build_info, instance)")}).Refresh(dashboard.VariableRefreshOnTimeRangeChanged)).
+		Link(dashboard.NewDashboardLinkBuilder("EHI").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{"ehi"}).AsDropdown(true).KeepTime(true).IncludeVars(true))
+	for _, p := range b.Panels {
+		d.WithPanel(p.build())
+	}
+	built, err := d.Build()
+	if err != nil {
+		return nil, fmt.Errorf("dashboard %s: %w", b.ID, err)
+	}
+	data, err := json.MarshalIndent(built, "", "  ")
+	return append(data, '\n'), err
+}
+
+// source is the data source that the viewer chose.
+func source() common.DataSourceRef {
+	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("$datasource")}
+}
+
+func (p Panel) build() *timeseries.PanelBuilder {
+	t := timeseries.NewPanelBuilder().Title(p.Title).Description(p.About).Unit(p.Unit).Min(0).Height(8).Span(12).Datasource(source()).
+		LineWidth(1).FillOpacity(10).ShowPoints(common.VisibilityModeNever).
+		Legend(common.NewVizLegendOptionsBuilder().DisplayMode(common.LegendDisplayModeTable).Placement(common.LegendPlacementBottom).ShowLegend(true).Calcs([]string{"lastNotNull", "max"})).
+		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending)).
+		Thresholds(dashboard.NewThresholdsConfigBuilder().Mode(dashboard.ThresholdsModeAbsolute).Steps(p.steps()))
+	if p.Warn > 0 || p.Bad > 0 {
+		t.ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
+	}
+	if p.Stacked {
+		t.Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal))
+	}
+	for _, q := range p.Queries {
+		t.WithTarget(prometheus.NewDataqueryBuilder().Expr(q.Expr).LegendFormat(q.Legend))
+	}
+	return t
+}
+
+func (p Panel) steps() []dashboard.Threshold {
+	steps := []dashboard.Threshold{{Color: "green"}}
+	if p.Warn > 0 {
+		steps = append(steps, dashboard.Threshold{Color: "yellow", Value: cog.ToPtr(p.Warn)})
+	}
+	if p.Bad > 0 {
+		steps = append(steps, dashboard.Threshold{Color: "red", Value: cog.ToPtr(p.Bad)})
+	}
+	return steps
+}

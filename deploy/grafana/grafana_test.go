@@ -1,0 +1,82 @@
+package grafana_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ehi-server/deploy/grafana"
+	"ehi-server/shared/telemetry"
+)
+
+var update = flag.Bool("update", false, "render the dashboards anew")
+
+// The files that Grafana is provisioned with are the dashboards as they are written here.
+func TestRenderedDashboardsAreUpToDate(t *testing.T) {
+	files, err := filepath.Glob("dashboards/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !*update && len(files) != len(grafana.Boards()) {
+		t.Errorf("%d files, %d dashboards", len(files), len(grafana.Boards()))
+	}
+	for _, b := range grafana.Boards() {
+		want, err := b.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join("dashboards", b.ID+".json")
+		if *update {
+			if err := os.WriteFile(path, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Errorf("%s is not what is written here: run go test ./deploy/grafana -update", path)
+		}
+	}
+}
+
+// Every panel asks a question, says how to read the answer and in which unit, and reads metrics that there are, of the instances that
+// are chosen.
+func TestPanelsAreWellFormed(t *testing.T) {
+	known := map[string]bool{}
+	for _, d := range telemetry.Definitions() {
+		known[d.Name] = true
+	}
+	shown := map[string]bool{}
+	for _, b := range grafana.Boards() {
+		for _, p := range b.Panels {
+			if !strings.HasSuffix(p.Title, "?") || len(p.About) < 10 || p.Unit == "" || len(p.Queries) == 0 {
+				t.Errorf("%s: %+v", b.ID, p)
+			}
+			for _, q := range p.Queries {
+				if !strings.Contains(q.Expr, `instance=~"$instance"`) || q.Legend == "" {
+					t.Errorf("%s, %s: %+v", b.ID, p.Title, q)
+				}
+				for _, name := range regexp.MustCompile(`\behi_\w+`).FindAllString(q.Expr, -1) {
+					name = strings.TrimSuffix(name, "_bucket")
+					if !known[name] {
+						t.Errorf("%s, %s: nobody tells %s", b.ID, p.Title, name)
+					}
+					shown[name] = true
+				}
+			}
+		}
+	}
+	for _, unshown := range []string{"ehi_build_info", "ehi_http_requests_in_flight", "ehi_jobs_created_total", "ehi_commands_published_total"} {
+		shown[unshown] = true // part of the variables, or told by others
+	}
+	for name := range known {
+		if !shown[name] {
+			t.Errorf("no panel shows %s", name)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package deploy_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/deploy/grafana"
+)
+
+// A real Prometheus that watches a real server under load takes every rule, and answers every query of every panel: without an error, and
+// with something to show unless the query says that there is nothing.
+func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
+	prometheus, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("prometheus is absent (Debian: prometheus)")
+	}
+	dir := t.TempDir()
+	api, load := filepath.Join(dir, "api"), filepath.Join(dir, "load")
+	for binary, of := range map[string]string{api: "ehi-server/api", load: "ehi-server/bench/load"} {
+		if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--keeper-every", "1s")
+	prom := watch(t, prometheus, dir, strings.TrimPrefix(server, "http://"))
+	if out, err := exec.CommandContext(t.Context(), load, "--url", server, "--duration", "15s", "--concurrency", "8", "--quiet").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	asked, filled := 0, 0
+	for _, b := range grafana.Boards() {
+		for _, p := range b.Panels {
+			for _, q := range p.Queries {
+				asked++
+				n := ask(t, prom, strings.NewReplacer("$instance", ".+", "$__rate_interval", "15s").Replace(q.Expr))
+				if n > 0 {
+					filled++
+				} else if !q.Idle {
+					t.Errorf("%s, %s: nothing answers %s", b.Title, p.Title, q.Expr)
+				}
+			}
+		}
+	}
+	t.Logf("%d queries of panels, %d with something to show", asked, filled)
+	var rules struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Health, LastError string }
+			}
+		}
+	}
+	get(t, prom+"/api/v1/rules", &rules)
+	n := 0
+	for _, g := range rules.Data.Groups {
+		for _, r := range g.Rules {
+			if n++; r.Health != "ok" {
+				t.Errorf("rule %s is %s: %s", r.Name, r.Health, r.LastError)
+			}
+		}
+	}
+	if n < 15 {
+		t.Errorf("only %d rules", n)
+	}
+}
+
+// launch starts a process until the test ends, and waits for what it says behind a mark.
+func launch(t *testing.T, mark, binary string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		_ = cmd.Wait()
+	})
+	log := bufio.NewReader(stderr)
+	for {
+		line, err := log.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%s ended: %v", filepath.Base(binary), err)
+		}
+		if _, said, ok := strings.Cut(line, mark); ok {
+			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
+			return strings.TrimSpace(said)
+		}
+	}
+}
+
+// watch starts a Prometheus that scrapes a server every second, with the project's rules.
+func watch(t *testing.T, prometheus, dir, target string) (url string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := filepath.Abs("prometheus/rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "prometheus.yml")
+	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%s]\nscrape_configs:\n  - job_name: ehi-server\n    static_configs: [{targets: [%q]}]\n", rules, target)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, "Server is ready to receive web requests", prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"), "--web.listen-address="+addr)
+	return "http://" + addr
+}
+
+// ask evaluates a query and counts the series that answer with a number.
+func ask(t *testing.T, prometheus, expr string) (n int) {
+	t.Helper()
+	var answer struct {
+		Status, Error string
+		Data          struct {
+			Result []struct {
+				Value [2]any
+			}
+		}
+	}
+	get(t, prometheus+"/api/v1/query?query="+url.QueryEscape(expr), &answer)
+	if answer.Status != "success" {
+		t.Errorf("%s: %s", expr, answer.Error)
+	}
+	for _, r := range answer.Data.Result {
+		if r.Value[1] != "NaN" {
+			n++
+		}
+	}
+	return n
+}
+
+func get(t *testing.T, url string, into any) {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() // read to its end
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}
