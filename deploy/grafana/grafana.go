@@ -42,6 +42,7 @@ type Query struct {
 
 // Render makes the JSON that Grafana takes.
 func (b Board) Render() ([]byte, error) {
+	//lint:ignore SA1019 the newer schema is taken by the newest Grafana only, this one by every one that is provisioned with files
 	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.ID).Description(b.About).Tags([]string{"ehi"}).Refresh("10s").Time("now-30m", "now").
 		Timezone(common.TimeZoneBrowser).Readonly().Tooltip(dashboard.DashboardCursorSyncCrosshair).
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
