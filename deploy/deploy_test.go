@@ -104,3 +104,39 @@ func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 		}
 	}
 }
+
+// systemd takes the unit, finds it well confined, and runs a command line that the server takes.
+func TestServiceUnitIsRightAndConfined(t *testing.T) {
+	const installed = "/usr/local/bin/ehi-server"
+	unit := read(t, "systemd/ehi-server.service")
+	binary := filepath.Join(t.TempDir(), "ehi-server")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ehi-server/api").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	command := regexp.MustCompile(`ExecStart=(.*)`).FindStringSubmatch(unit)
+	if command == nil || !strings.HasPrefix(command[1], installed+" serve ") {
+		t.Fatalf("it starts %v", command)
+	}
+	help, err := exec.CommandContext(t.Context(), binary, "serve", "--help").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, help)
+	}
+	for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(command[1], -1) {
+		if !strings.Contains(string(help), flag+"=") {
+			t.Errorf("the server takes no %s", flag)
+		}
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is absent")
+	}
+	path := filepath.Join(t.TempDir(), "ehi-server.service")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(unit, installed, binary)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"verify", path}, {"security", "--offline=yes", "--threshold=15", path}} { // an exposure of 1.5 out of 10
+		if out, err := exec.CommandContext(t.Context(), analyze, args...).CombinedOutput(); err != nil {
+			t.Errorf("systemd-analyze %v: %v: %s", args, err, out)
+		}
+	}
+}
