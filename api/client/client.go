@@ -237,7 +237,7 @@ func (c *Client) Wait(ctx context.Context, statusURL string, pause time.Duration
 		if pause == 0 {
 			err = retryAfter(ctx, a)
 		} else {
-			err = sleep(ctx, pause)
+			err = Sleep(ctx, pause)
 		}
 		if err != nil {
 			return nil, err
@@ -251,10 +251,11 @@ func retryAfter(ctx context.Context, a *Answer) error {
 	if err != nil {
 		return fmt.Errorf("Retry-After: %w", err)
 	}
-	return sleep(ctx, time.Duration(seconds)*time.Second)
+	return Sleep(ctx, time.Duration(seconds)*time.Second)
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d. Errors: ctx's, where it ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -24,7 +24,7 @@ func (u *user) adminLogin(ctx context.Context) (admin *client.Client, err error)
 		if e, ok := errors.AsType[*client.Error](err); ok && e.Status != http.StatusServiceUnavailable {
 			return nil, verify.Wrongf("%v", e)
 		}
-		if sleep(ctx, retryPause) != nil {
+		if client.Sleep(ctx, retryPause) != nil {
 			return nil, err
 		}
 	}
@@ -42,7 +42,7 @@ func (u *user) asAdmin(ctx context.Context, admin *client.Client, send func(cont
 		if err == nil {
 			err = &client.Error{Request: "an administrator's request", Answer: *a}
 		}
-		if sleep(ctx, retryPause) != nil {
+		if client.Sleep(ctx, retryPause) != nil {
 			return nil, err
 		}
 	}
@@ -77,7 +77,7 @@ func (u *user) retrieved(ctx context.Context, admin *client.Client, j job) (done
 		case seen.Status != ehi.Requested:
 			return false, verify.Wrongf("job %s is %s: %s", j.id, seen.Status, seen.Error)
 		}
-		if err := sleep(ctx, retryPause); err != nil {
+		if err := client.Sleep(ctx, retryPause); err != nil {
 			return false, err
 		}
 	}
@@ -101,7 +101,7 @@ func (u *user) attach(ctx context.Context, admin *client.Client, j job, document
 		if err == nil && a.Status != http.StatusOK && a.Status != http.StatusServiceUnavailable {
 			return verify.Wrongf("the upload was answered %d: %.300s", a.Status, a.Body)
 		}
-		if sleep(ctx, retryPause) != nil {
+		if client.Sleep(ctx, retryPause) != nil {
 			return ctx.Err()
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"ehi-server/api/client"
 )
 
 const sigterm = syscall.SIGTERM
@@ -44,7 +46,7 @@ var faults = []fault{
 		return func(ctx context.Context, p *process) bool {
 			f.totals.starved.Add(1)
 			for range times {
-				if !p.freeze(stop) || sleep(ctx, run) != nil {
+				if !p.freeze(stop) || client.Sleep(ctx, run) != nil {
 					return false
 				}
 			}
@@ -88,7 +90,7 @@ func (f *fleet) disturb(ctx context.Context, r *rand.Rand) string {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	done := map[string]int{}
-	for time.Now().Before(end) && sleep(ctx, between(r, 100*time.Millisecond, 900*time.Millisecond)) == nil {
+	for time.Now().Before(end) && client.Sleep(ctx, between(r, 100*time.Millisecond, 900*time.Millisecond)) == nil {
 		kind, p := drawFault(r), f.all[r.IntN(len(f.all))]
 		do := kind.draw(f, r)
 		if !p.fault.TryLock() {

@@ -194,7 +194,7 @@ func (f *fleet) eventually(ctx context.Context, try func(context.Context) error)
 			return nil
 		}
 		f.waited = err
-		if sleep(ctx, 50*time.Millisecond) != nil {
+		if client.Sleep(ctx, 50*time.Millisecond) != nil {
 			return fmt.Errorf("still so after %v: %w", f.Patience, err)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"ehi-server/api/client"
 )
 
 // process is one member of a fleet. Its supervisor starts it again whenever it has ended, as an init system does.
@@ -67,7 +69,7 @@ func (p *process) supervise(ctx context.Context) error {
 		if end.last {
 			return nil
 		}
-		if sleep(ctx, end.down) != nil {
+		if client.Sleep(ctx, end.down) != nil {
 			return nil
 		}
 	}
@@ -147,15 +149,4 @@ func (p *process) tail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	return filepath.Base(p.log) + ":\n  " + strings.Join(lines[max(0, len(lines)-15):], "\n  ")
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

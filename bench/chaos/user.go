@@ -97,7 +97,7 @@ func (u *user) request(ctx context.Context, token, method, target string, body [
 		if err == nil {
 			err = &client.Error{Request: method + " " + target, Answer: *a}
 		}
-		if sleep(ctx, retryPause) != nil {
+		if client.Sleep(ctx, retryPause) != nil {
 			return nil, err
 		}
 	}
@@ -138,7 +138,7 @@ func (u *user) token(ctx context.Context, get func(context.Context) (*client.Cli
 		if e, ok := errors.AsType[*client.Error](err); ok && e.Status != http.StatusServiceUnavailable && e.Status != http.StatusTooManyRequests {
 			return "", verify.Wrongf("%v", e)
 		}
-		if sleep(ctx, retryPause) != nil {
+		if client.Sleep(ctx, retryPause) != nil {
 			return "", err
 		}
 	}
@@ -230,7 +230,7 @@ func (u *user) exportDeleted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, between(u.rng, 0, 30*time.Millisecond)); err != nil {
+	if err := client.Sleep(ctx, between(u.rng, 0, 30*time.Millisecond)); err != nil {
 		return err
 	}
 	return u.remove(ctx, j)
@@ -323,7 +323,7 @@ func (u *user) manifest(ctx context.Context, j job) (*ehi.Manifest, error) {
 		case a.Status != http.StatusAccepted:
 			return nil, verify.Wrongf("status of job %s: %d %.300s", j.id, a.Status, a.Body)
 		}
-		if err := sleep(ctx, retryPause); err != nil {
+		if err := client.Sleep(ctx, retryPause); err != nil {
 			return nil, fmt.Errorf("job %s is still %q", j.id, a.Header.Get("X-Progress"))
 		}
 	}
@@ -365,7 +365,7 @@ func (u *user) file(ctx context.Context, j job, e ehi.ManifestEntry) (verify.Tal
 		if refused, ok := errors.AsType[*client.Error](err); ok && refused.Status != http.StatusServiceUnavailable {
 			return t, verify.Wrongf("%v", err)
 		}
-		if sleep(ctx, retryPause) != nil {
+		if client.Sleep(ctx, retryPause) != nil {
 			return t, err
 		}
 	}
@@ -389,7 +389,7 @@ func (u *user) remove(ctx context.Context, j job) error {
 		if a.Status == http.StatusNotFound {
 			return nil
 		}
-		if err := sleep(ctx, retryPause); err != nil {
+		if err := client.Sleep(ctx, retryPause); err != nil {
 			return fmt.Errorf("job %s is still %d after its deletion", j.id, a.Status)
 		}
 	}

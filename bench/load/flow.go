@@ -131,18 +131,7 @@ func pause(ctx context.Context, h http.Header) error {
 	if err != nil {
 		return verify.Wrongf("Retry-After %q", h.Get("Retry-After"))
 	}
-	return sleep(ctx, time.Duration(seconds)*time.Second)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return client.Sleep(ctx, time.Duration(seconds)*time.Second)
 }
 
 // wait polls at the pace that the server tells, to the manifest.
@@ -171,7 +160,7 @@ func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi
 			return nil, &client.Error{Request: "GET " + job.StatusURL, Answer: *a}
 		}
 		if u.Pause > 0 && a.Status == http.StatusAccepted {
-			err = sleep(ctx, u.Pause)
+			err = client.Sleep(ctx, u.Pause)
 		} else {
 			err = pause(ctx, a.Header)
 		}

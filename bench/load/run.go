@@ -68,7 +68,7 @@ func (c *config) issue(ctx context.Context, patients []string, began time.Time, 
 		o := order{action: c.Mix.draw(random), patient: patients[random.IntN(len(patients))]}
 		if c.Rate > 0 {
 			o.due = began.Add(time.Duration(float64(n) / c.Rate * float64(time.Second)))
-			if o.due.Sub(began) >= c.Duration || sleep(ctx, time.Until(o.due)) != nil {
+			if o.due.Sub(began) >= c.Duration || client.Sleep(ctx, time.Until(o.due)) != nil {
 				return
 			}
 			select { // however late: what was due is done, and its wait counted
