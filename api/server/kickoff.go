@@ -53,10 +53,13 @@ func (s *Server) able() error {
 	if err == nil && s.MaxExportBytes > 0 && s.Bus.Jobs.Stored() >= s.MaxExportBytes {
 		err = errNoRoom
 	}
-	for limit, met := range map[string]error{"stored": errNoRoom, "disk": errNoSpace, "stopping": errDraining} {
-		if errors.Is(err, met) {
-			telemetry.Refused.WithLabelValues(limit).Inc()
-		}
+	switch {
+	case errors.Is(err, errNoRoom):
+		telemetry.Refused.WithLabelValues("stored").Inc()
+	case errors.Is(err, errNoSpace):
+		telemetry.Refused.WithLabelValues("disk").Inc()
+	case errors.Is(err, errDraining):
+		telemetry.Refused.WithLabelValues("stopping").Inc()
 	}
 	return err
 }

@@ -2,9 +2,11 @@
 // it wrote and moves the job on. The janitor and the reconciler, which keep the promise that no job is ever stuck and no
 // file ever left behind, live here too. It never answers a client.
 //
-//	NextStart -> Get job -> Take task (attempt n) -> pipeline -> Commit task -> Complete job -> Done
-//	     |           |            |                     |             |
-//	     |           |            committed already: skip to Complete  superseded: discard own files, Done
-//	     |           gone, aborted, ended: Done         error: discard own files, Retry
-//	     delivered too often: Fail job, Done
+//	Next -> Get job -> Take task (attempt n) -> pipeline -> Commit task -> Complete job -> Done
+//	           |            |                      |             |
+//	           |            |                      |             superseded: discard own files, Done
+//	           |            |                      |             no answer: keep the files, Retry (the next delivery knows)
+//	           |            |                      error: discard own files, Retry; disk full: wait, and take the task again
+//	           |            committed already: skip to Complete; failed too often: Fail job, Done
+//	           gone, aborted, ended: Done
 package worker

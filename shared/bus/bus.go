@@ -236,11 +236,8 @@ func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
 
 // Queued is the number of commands of a lane that no worker has finished.
 func (b *Bus) Queued(ctx context.Context, lane ehi.Lane) (uint64, error) {
-	info, err := b.lanes.get(lane).stream.Info(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return info.State.Msgs, nil
+	n, _, err := b.Backlog(ctx, lane)
+	return n, err
 }
 
 // Close ends the watchers and the connection and stops the embedded server. Commands in hand are redelivered to
