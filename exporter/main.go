@@ -1,99 +1,20 @@
-// Command exporter is an export worker alone: it joins the NATS of a server and takes export commands from it. It reads a record
-// store of its own (a Pebble folder can be open in one process only) and writes to the exports folder that it shares with the server.
+// Command exporter is an export worker alone.
 package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
 
-	"ehi-server/exporter/release"
-	"ehi-server/exporter/sources"
-	"ehi-server/exporter/worker"
-	"ehi-server/shared/bus"
-	"ehi-server/shared/files"
-	"ehi-server/shared/telemetry"
+	"ehi-server/exporter/standalone"
 )
-
-// cli is the command line; kong fills it from flags and EHI_* variables.
-type cli struct {
-	NATS           string        `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
-	NATSWait       time.Duration `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
-	Data           string        `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
-	Source         string        `help:"As the server's." default:"records" env:"EHI_SOURCE"`
-	Exports        string        `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
-	Workers        int           `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS"`
-	BulkWorkers    int           `help:"Tasks of population exports that run at once; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS"`
-	BulkYield      time.Duration `help:"As the server's." default:"3ms" env:"EHI_BULK_YIELD"`
-	TaskBytes      int64         `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES"`
-	FileResources  int64         `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES"`
-	AckWait        time.Duration `help:"As the server's." default:"2500ms" env:"EHI_ACK_WAIT"`
-	MaxDeliver     int           `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
-	MaxQueue       int64         `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
-	FileTTL        time.Duration `help:"As the server's." default:"24h" env:"EHI_FILE_TTL"`
-	Stall          time.Duration `help:"As the server's." default:"5m" env:"EHI_STALL"`
-	Drain          time.Duration `help:"As the server's." default:"20s" env:"EHI_DRAIN"`
-	SensitiveTable string        `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
-	MetricsAddr    string        `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR"`
-	LogFormat      string        `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
-	LogLevel       slog.Level    `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
-}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	var c cli
+	var c standalone.Command
 	k := kong.Parse(&c, kong.Name("exporter"), kong.Description("EHI export worker"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
-}
-
-// Run works until SIGTERM or SIGINT.
-func (c *cli) Run(ctx context.Context) (err error) {
-	log, err := telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
-	if err != nil {
-		return err
-	}
-	rules, err := release.RulesFromFile(c.SensitiveTable)
-	if err != nil {
-		return err
-	}
-	records, err := sources.Open(sources.Config{Spec: c.Source, Data: c.Data, Log: log})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, records.Close()) }()
-	if c.Exports == "" {
-		c.Exports = filepath.Join(c.Data, files.Folder)
-	}
-	exports, err := files.NewLocal(files.Config{Root: c.Exports})
-	if err != nil {
-		return err
-	}
-	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Wait: c.NATSWait, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
-	if err != nil {
-		return fmt.Errorf("join %s: %w", c.NATS, err)
-	}
-	defer b.Close()
-	if c.MetricsAddr != "" {
-		stop, err := watch(ctx, c.MetricsAddr, log, func(ctx context.Context) error {
-			return errors.Join(ctx.Err(), b.Check(ctx), records.Check(ctx), exports.Check())
-		})
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
-	}
-	log.Info("working", "nats", c.NATS, "workers", c.Workers)
-	return worker.New(worker.Config{
-		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Name: worker.Name(),
-		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL, Drain: c.Drain, Stall: c.Stall,
-	}).Run(ctx)
 }

@@ -50,30 +50,3 @@ func TestREADMEFlowWorksAsWritten(t *testing.T) {
 		t.Error("the first export has claims")
 	}
 }
-
-// The README's configuration table names every flag, its variable and its default.
-func TestREADMEConfigurationIsComplete(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	help := exec.CommandContext(t.Context(), "go", "run", "ehi-server/api", "serve", "--help")
-	out, err := help.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	flags := regexp.MustCompile(`--(?:\[no-\])?[a-z-]+`).FindAllString(string(out), -1)
-	if len(flags) < 20 {
-		t.Fatalf("the help shows %d flags:\n%s", len(flags), out)
-	}
-	for _, f := range flags {
-		if f != "--help" && !strings.Contains(string(readme), "`"+f+"`") {
-			t.Errorf("the README does not name %s", f)
-		}
-	}
-	for _, v := range regexp.MustCompile(`\$(EHI_[A-Z_]+)`).FindAllStringSubmatch(string(out), -1) {
-		if !strings.Contains(string(readme), "`"+v[1]+"`") {
-			t.Errorf("the README does not name %s", v[1])
-		}
-	}
-}

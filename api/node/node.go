@@ -29,6 +29,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/tracing"
 )
 
 // Config is every setting of a serving process; the tags are the command line, its environment variables and defaults.
@@ -80,6 +81,7 @@ type Config struct {
 	AdminPassword      string          `help:"Password of the administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
 	SandboxSecret      string          `help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
+	Trace              tracing.Config  `embed:"" prefix:"trace-"`
 	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 }
 
@@ -100,6 +102,9 @@ var Demo = synthetic.Config{Patients: 5, Seed: 1}
 // shutdownTime bounds how long requests under way may take when the process is stopped.
 const shutdownTime = 10 * time.Second
 
+// flushTime bounds how long the last traces may take to be sent.
+const flushTime = 5 * time.Second
+
 // Node is one running process.
 type Node struct {
 	// URL is where it answers.
@@ -119,6 +124,7 @@ type Node struct {
 	auth    *auth.Server
 	server  *server.Server
 	workers *worker.Pool
+	tracer  *tracing.Tracer
 	ln      net.Listener
 }
 
@@ -156,6 +162,9 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 			err = errors.Join(err, n.Close())
 		}
 	}()
+	if n.tracer, err = tracing.Open(ctx, cfg.Trace, "ehi-server", log); err != nil {
+		return nil, err
+	}
 	if err := n.openStores(ctx, data, opts); err != nil {
 		return nil, err
 	}
@@ -226,7 +235,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Level: opts.Level, Backup: n.Backup})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Backup: n.Backup})
 	if err != nil {
 		return err
 	}
@@ -237,7 +246,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	}
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
-			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Name: worker.Name(),
+			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(),
 			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, BulkYield: n.cfg.BulkYield, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
 			Drain: n.cfg.Drain, Stall: n.cfg.Stall,
 		})
@@ -285,6 +294,11 @@ func (n *Node) Close() error {
 	}
 	if n.source != nil {
 		errs = append(errs, n.source.Close())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	if err := n.tracer.Close(ctx); err != nil { // lost traces are no failure of the server
+		n.log.Warn("send the last traces", "err", err)
 	}
 	if n.ln != nil {
 		if err := n.ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

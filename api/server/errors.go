@@ -88,7 +88,7 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 		s.Log.Error("a record is of a newer version", "err", err)
 		return http.StatusInternalServerError, ehi.Internal, "This export was made by a newer version of the server, which has to read it"
 	}
-	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", c.GetRespHeader(fiber.HeaderXRequestID), "err", err)
+	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", requestID(c), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
 }
 
@@ -115,9 +115,11 @@ func oauthCode(status int) string {
 	return "invalid_request"
 }
 
-// outcome answers with an OperationOutcome.
+// outcome answers with an OperationOutcome, whose id is the request's: by it the answer is found again in the log and among the traces.
 func outcome(c *fiber.Ctx, status int, severity, code, text string) error {
-	return sendFHIR(c.Status(status), fhir.Outcome(severity, code, text))
+	o := fhir.Outcome(severity, code, text)
+	o.ID = requestID(c)
+	return sendFHIR(c.Status(status), o)
 }
 
 // sendFHIR answers with a resource.

@@ -10,9 +10,12 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/tracing"
 )
 
 // interactionTTL is how long a rendered form can be submitted.
@@ -183,7 +186,9 @@ func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Bus.PublishStart(c.UserContext(), j.Lane, j.ID, j.Starts); err != nil {
+	ctx, span := s.Tracer.Continue(c.UserContext(), j.Trace, "submit form", trace.SpanKindInternal, attribute.String(tracing.Job, j.ID))
+	defer span.End()
+	if err := s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts); err != nil {
 		// The choices are stored; the reconciler publishes the command.
 		s.Log.Warn("start an export", "job", j.ID, "err", err)
 	}

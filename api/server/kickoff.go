@@ -15,6 +15,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // kickOff answers the kick-off of an operation on one patient or a population: it creates a job and answers at once; the export runs
@@ -31,6 +32,7 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		if err != nil {
 			return err
 		}
+		s.noteJob(c, j.ID)
 		release, err := s.admit(j)
 		if err != nil {
 			return err
@@ -121,6 +123,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 		Status: ehi.AwaitingInput, WithForm: !strings.Contains(base, "/no-form"), AutoApprove: strings.Contains(base, "/auto-approve"),
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
+		Trace: tracing.Parent(c.UserContext()),
 	}
 	if level != ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false

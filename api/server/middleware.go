@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -14,15 +15,67 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
+	"github.com/gofiber/fiber/v2/utils"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 func isAdmin(c *fiber.Ctx) bool {
 	return c.Path() == "/admin" || strings.HasPrefix(c.Path(), "/admin/")
 }
+
+// trace traces a request, below the client's own trace where it names one. Monitors are not traced: they ask all day.
+func (s *Server) trace(c *fiber.Ctx) error {
+	if s.Tracer == nil || isMonitor(c.Path()) {
+		return c.Next()
+	}
+	ctx, span := s.Tracer.Continue(c.UserContext(), c.Get(tracing.Header), c.Method(), trace.SpanKindServer)
+	c.SetUserContext(ctx)
+	err := c.Next() // an error is answered by observe
+	if span.IsRecording() {
+		method, route, status := c.Method(), c.Route().Path, c.Response().StatusCode()
+		span.SetName(method + " " + route)
+		span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route), attribute.Int("http.response.status_code", status),
+			attribute.String("ehi.request", requestID(c)))
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
+		}
+	}
+	span.End()
+	return err
+}
+
+// noteJob says which job the request is about.
+func (s *Server) noteJob(c *fiber.Ctx, id string) {
+	if s.Tracer != nil {
+		tracing.Note(c.UserContext(), attribute.String(tracing.Job, id))
+	}
+}
+
+func isMonitor(path string) bool {
+	return path == "/metrics" || path == "/healthz" || path == "/readyz"
+}
+
+// identify gives the request an id, for its answer and the log: the client's own X-Request-Id, else its trace's, else a new one.
+func (s *Server) identify(c *fiber.Ctx) error {
+	id := c.Get(fiber.HeaderXRequestID)
+	if !fhir.ValidID(id) { // it gets into logs and OperationOutcomes
+		if id = tracing.ID(c.UserContext()); id == "" {
+			id = utils.UUID()
+		}
+	}
+	c.Set(fiber.HeaderXRequestID, id)
+	return c.Next()
+}
+
+func requestID(c *fiber.Ctx) string { return c.GetRespHeader(fiber.HeaderXRequestID) }
 
 // observe counts and times every request by its route's template.
 func (s *Server) observe(c *fiber.Ctx) error {
@@ -40,7 +93,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	took := time.Since(start)
 	telemetry.HTTPSeconds.WithLabelValues(route, method).Observe(took.Seconds())
 	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
-		s.Log.Debug("request", "method", method, "route", route, "status", c.Response().StatusCode(), "took", took, "request", c.GetRespHeader(fiber.HeaderXRequestID))
+		s.Log.Debug("request", "method", method, "route", route, "status", c.Response().StatusCode(), "took", took, "request", requestID(c), "trace", tracing.ID(c.UserContext()))
 	}
 	return nil
 }
@@ -199,6 +252,7 @@ func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.noteJob(c, j.ID)
 	return j, expired(j)
 }
 
@@ -208,6 +262,7 @@ func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.noteJob(c, j.ID)
 	return j, expired(j)
 }
 

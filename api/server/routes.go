@@ -14,7 +14,6 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/helmet"
 	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
-	"github.com/gofiber/fiber/v2/middleware/requestid"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ehi-server/api/web"
@@ -26,7 +25,7 @@ import (
 // routes is every route of the server.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(requestid.New(), s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
+	app.Use(s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
 
 	app.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(telemetry.Registry, promhttp.HandlerOpts{})))
 	app.Use(healthcheck.New(healthcheck.Config{

@@ -24,6 +24,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/tracing"
 )
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see node.Config).
@@ -76,6 +77,8 @@ type Deps struct {
 	Source source.Source
 	Files  *files.Local
 	Log    *slog.Logger
+	// Tracer traces requests and the exports that they begin; nil does not.
+	Tracer *tracing.Tracer
 	// Level is the logger's level, which administrators may change; nil where it is fixed.
 	Level *slog.LevelVar
 	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.

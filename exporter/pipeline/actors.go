@@ -5,12 +5,15 @@ import (
 	"errors"
 	"io"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // reader turns a record into slabs. It owns those that it fills, one of each type.
@@ -232,12 +235,8 @@ type written struct {
 
 // Run ends with its mailbox. What it wrote is durable only once the batch is committed.
 func (w *writer) Run(ctx context.Context) error {
-	label := w.typ
-	if label == "" {
-		label = "by-patient"
-	}
-	resources := telemetry.PipelineResources.WithLabelValues(label)
-	bytes := telemetry.PipelineBytes.WithLabelValues(label)
+	resources := telemetry.PipelineResources.WithLabelValues(w.label())
+	bytes := telemetry.PipelineBytes.WithLabelValues(w.label())
 	err := w.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
 		if w.full(s) {
@@ -259,7 +258,27 @@ func (w *writer) Run(ctx context.Context) error {
 		bytes.Add(float64(n))
 		return nil
 	})
+	if tracing.Traced(ctx) {
+		w.note(ctx)
+	}
 	return errors.Join(err, w.end())
+}
+
+// label is what the writer's kind is called in metrics and traces.
+func (w *writer) label() string {
+	if w.typ == "" {
+		return "by-patient"
+	}
+	return w.typ
+}
+
+// note adds to the trace what was written.
+func (w *writer) note(ctx context.Context) {
+	var lines, bytes int64
+	for _, f := range w.files {
+		lines, bytes = lines+f.lines, bytes+f.bytes
+	}
+	tracing.Note(ctx, attribute.Int("ehi.files", len(w.files)), attribute.Int64("ehi.resources", lines), attribute.Int64("ehi.bytes", bytes))
 }
 
 // end ends the file that is open.

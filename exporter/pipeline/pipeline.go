@@ -19,6 +19,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // Task is what one pipeline does.
@@ -69,7 +70,9 @@ func Run(ctx context.Context, t Task) (Result, error) {
 			telemetry.PipelineWithheld.WithLabelValues(reason).Add(float64(n))
 		}
 	}
+	_, span := tracing.Start(ctx, "commit files")
 	res.Files, err = commit(t.Batch, writers)
+	tracing.End(span, err)
 	return res, err
 }
 
@@ -82,7 +85,7 @@ type decisions interface {
 }
 
 // decide prepares the decisions about the record; nil where nothing has to be decided.
-func (t *Task) decide(ctx context.Context) (decisions, error) {
+func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	if t.Population {
 		if t.Policy.Everything() {
 			return nil, nil
@@ -94,8 +97,10 @@ func (t *Task) decide(ctx context.Context) (decisions, error) {
 	if t.Policy.Everything() && (t.Record.Complete() || !whole) {
 		return nil, nil
 	}
+	ctx, span := tracing.Start(ctx, "review")
+	defer func() { tracing.End(span, err) }()
 	review := t.Policy.Review()
-	err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
+	err = t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
 		if r.Unchecked && !wellFormed(r) {
 			return nil // the reader reports it
 		}
@@ -117,12 +122,12 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	rt.start = func(k kind) mailbox {
 		w := &writer{in: newMailbox("writer"), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
 		writers = append(writers, w)
-		group.Go(guard(ctx, w))
+		group.Go(guard(ctx, "write "+w.label(), w))
 		return w.in
 	}
-	group.Go(guard(ctx, &reader{task: t, out: toReleaser, open: map[kind]*slab{}}))
-	group.Go(guard(ctx, &releaser{in: toReleaser, out: toRouter, decisions: d, selector: t.Selector}))
-	group.Go(guard(ctx, rt))
+	group.Go(guard(ctx, "read", &reader{task: t, out: toReleaser, open: map[kind]*slab{}}))
+	group.Go(guard(ctx, "release", &releaser{in: toReleaser, out: toRouter, decisions: d, selector: t.Selector}))
+	group.Go(guard(ctx, "route", rt))
 	err := group.Wait()
 	toReleaser.drain()
 	toRouter.drain()
@@ -137,13 +142,15 @@ type actor interface {
 	Run(ctx context.Context) error
 }
 
-// guard turns a panic of an actor into an error, so that it fails its own task and no other.
-func guard(ctx context.Context, a actor) func() error {
+// guard traces an actor, and turns its panic into an error, so that it fails its own task and no other.
+func guard(ctx context.Context, what string, a actor) func() error {
 	return func() (err error) {
+		ctx, span := tracing.Start(ctx, what)
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("%T panicked: %v\n%s", a, p, debug.Stack())
 			}
+			tracing.End(span, err)
 		}()
 		return a.Run(ctx)
 	}

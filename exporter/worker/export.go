@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
@@ -16,6 +18,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // progressEvery is how often a running export tells how far it is (DESIGN section 3: about twice a second).
@@ -82,8 +85,10 @@ func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	if err != nil {
 		return err
 	}
+	ctx, span := tracing.Start(ctx, "attempt task", attribute.Int("ehi.attempt", task.Attempt))
 	uncertain := false
 	defer func() {
+		tracing.End(span, err)
 		if err != nil && !uncertain {
 			err = errors.Join(err, batch.Discard())
 		}

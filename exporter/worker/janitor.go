@@ -11,6 +11,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // Keeper tidies up after everybody: expired jobs, files that no record names, commands that were lost. Any number of
@@ -203,7 +204,7 @@ func (k *Keeper) republish(ctx context.Context, id string, before time.Time) err
 	}
 	telemetry.ReconcilerRepublished.Inc()
 	k.Log.Warn("republish a lost start command", "job", id)
-	return k.Bus.PublishStart(ctx, j.Lane, id, j.Starts)
+	return k.Bus.PublishStart(tracing.WithParent(ctx, j.Trace), j.Lane, id, j.Starts)
 }
 
 // lost reports whether a running job lacks a command: its start, or where that is done with, one of its tasks.

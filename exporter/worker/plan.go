@@ -8,6 +8,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/tracing"
 )
 
 // selectionOf says who belongs to a job's population.
@@ -42,7 +43,9 @@ func (p *Pool) attemptPlan(ctx context.Context, job *ehi.Job, n int) (*ehi.Job, 
 	})
 }
 
-func (p *Pool) divide(ctx context.Context, job *ehi.Job) error {
+func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
+	ctx, span := tracing.Start(ctx, "plan tasks")
+	defer func() { tracing.End(span, err) }()
 	population, err := p.Source.Freeze(ctx, job.ID)
 	if err != nil {
 		return fmt.Errorf("freeze the population: %w", err)

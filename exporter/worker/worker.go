@@ -11,12 +11,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // Config sets up a Pool.
@@ -26,6 +30,8 @@ type Config struct {
 	Files  *files.Local
 	Rules  *release.Rules
 	Log    *slog.Logger
+	// Tracer traces what is done for a command; nil does not.
+	Tracer *tracing.Tracer
 	// Name tells this process's workers from others' in task records and logs.
 	Name string
 	// Workers is how many exports of single patients run at once. Default 4.
@@ -205,9 +211,15 @@ func pause(ctx context.Context, d time.Duration) {
 func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	log := p.Log.With("job", d.Job, "task", d.Task, "delivery", d.Number)
 	runCtx, end := p.begin(ctx, d)
+	runCtx, span := p.Tracer.Continue(runCtx, d.Trace, "run command", trace.SpanKindConsumer, attribute.String(tracing.Job, d.Job),
+		attribute.Int("ehi.task", d.Task), attribute.Int("ehi.delivery", d.Number), attribute.String("ehi.worker", p.Name))
+	if id := tracing.ID(runCtx); id != "" {
+		log = log.With("trace", id)
+	}
 	err := p.runWithSpace(runCtx, log, d)
 	cause := context.Cause(runCtx)
 	end()
+	tracing.End(span, err)
 	stopping := ctx.Err() != nil
 	// The outcome is settled with NATS even while the process is being stopped.
 	ctx = context.WithoutCancel(ctx)

@@ -14,6 +14,7 @@ import (
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 func startSubject(lane ehi.Lane, job string) string { return subjectStart + string(lane) + "." + job }
@@ -23,6 +24,7 @@ func taskSubject(lane ehi.Lane, job, n string) string {
 }
 
 // PublishStart queues the export of a job. start is the job's Starts counter: the same number twice is one command.
+// The command carries the trace of ctx, as that of PublishTask does.
 // Errors: ehi.Transient where the queue is full or JetStream is away.
 func (b *Bus) PublishStart(ctx context.Context, lane ehi.Lane, job string, start int) error {
 	return b.publish(ctx, startSubject(lane, job), job+"."+strconv.Itoa(start))
@@ -36,7 +38,11 @@ func (b *Bus) PublishTask(ctx context.Context, lane ehi.Lane, job string, n, sta
 }
 
 func (b *Bus) publish(ctx context.Context, subject, id string) error {
-	if _, err := b.js.Publish(ctx, subject, nil, jetstream.WithMsgID(id)); err != nil {
+	msg := &nats.Msg{Subject: subject}
+	if trace := tracing.Parent(ctx); trace != "" {
+		msg.Header = nats.Header{tracing.Header: {trace}}
+	}
+	if _, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id)); err != nil {
 		return errors.Join(ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
 			fmt.Errorf("publish %s: %w", subject, err))
 	}
@@ -79,7 +85,9 @@ type Delivery struct {
 	Task int
 	// Number is 1 for the first delivery; crashes of earlier holders count.
 	Number int
-	msg    jetstream.Msg
+	// Trace is the traceparent of whoever published the command; "" where that is not traced.
+	Trace string
+	msg   jetstream.Msg
 }
 
 // Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
@@ -111,7 +119,7 @@ func delivery(msg jetstream.Msg) (*Delivery, error) {
 	if meta.NumDelivered > 1 {
 		telemetry.CommandsRedelivered.Inc()
 	}
-	d := &Delivery{Task: StartCommand, Number: int(meta.NumDelivered), msg: msg}
+	d := &Delivery{Task: StartCommand, Number: int(meta.NumDelivered), Trace: msg.Headers().Get(tracing.Header), msg: msg}
 	// ehi.start.<lane>.<job> or ehi.task.<lane>.<job>.<n>: the streams admit nothing else.
 	parts := strings.Split(msg.Subject(), ".")
 	d.Job = parts[3]

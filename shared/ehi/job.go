@@ -103,6 +103,9 @@ type Job struct {
 	Error       string           `json:"error,omitempty"` // why it failed, for people
 	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
 	Starts int `json:"starts,omitempty"`
+	// Trace is the traceparent of the kick-off, below which all that is done for the job is traced; "" where it is not. An older build
+	// loses it, and nothing else, so that it is no new layout.
+	Trace string `json:"trace,omitempty"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
 }

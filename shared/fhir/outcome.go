@@ -7,6 +7,7 @@ import (
 // OperationOutcome is FHIR's error answer (https://hl7.org/fhir/R4/operationoutcome.html).
 type OperationOutcome struct {
 	ResourceType string  `json:"resourceType"`
+	ID           string  `json:"id,omitempty"`
 	Issue        []Issue `json:"issue"`
 }
 

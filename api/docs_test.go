@@ -1,0 +1,97 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"ehi-server/exporter/standalone"
+)
+
+var update = flag.Bool("update", false, "write docs/configuration.md anew")
+
+const configuration = "../docs/configuration.md"
+
+// docs/configuration.md is what the command lines say of themselves, and the README names nothing that is not there.
+func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
+	var want strings.Builder
+	want.WriteString("# Configuration\n\nA flag outranks its variable. Durations are written as `90s`, `10m`, `24h`. `go test ./api -run Reference -update` writes this page.\n")
+	names := map[string]bool{}
+	for _, program := range []struct {
+		run  string
+		into any
+	}{{"go run ./api", new(cli)}, {"go run ./exporter", new(standalone.Command)}} {
+		parser, err := kong.New(program.into)
+		if err != nil {
+			t.Fatal(err)
+		}
+		describe(&want, program.run, parser.Model.Node, names)
+	}
+	if *update {
+		if err := os.WriteFile(configuration, []byte(want.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(configuration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want.String() {
+		t.Error("docs/configuration.md is not what the command lines say: run go test ./api -run Reference -update")
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("(?m)^\\| `(--[a-z-]+)` \\| `(EHI_[A-Z_]+)`").FindAllStringSubmatch(string(readme), -1)
+	if len(named) < 8 {
+		t.Errorf("the README's table names %d flags", len(named))
+	}
+	for _, n := range named {
+		if !names[n[1]+" "+n[2]] {
+			t.Errorf("the README names %s with %s, which there is not", n[1], n[2])
+		}
+	}
+}
+
+// describe writes a table of the flags of a command and of each of its subcommands.
+func describe(w *strings.Builder, run string, n *kong.Node, names map[string]bool) {
+	for _, child := range n.Children {
+		describe(w, run+" "+child.Name, child, names)
+	}
+	if !n.Leaf() {
+		return
+	}
+	fmt.Fprintf(w, "\n## %s\n\n", run)
+	if n.Help != "" {
+		fmt.Fprintf(w, "%s\n\n", n.Help)
+	}
+	for _, a := range n.Positional {
+		fmt.Fprintf(w, "`%s`: %s\n\n", a.Summary(), a.Help)
+	}
+	w.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	for _, f := range n.Flags {
+		if f.Name == "help" {
+			continue
+		}
+		long, env, def := "--"+f.Name, strings.Join(f.Envs, "`, `"), f.Default
+		if len(f.Envs) > 0 {
+			names[long+" "+f.Envs[0]] = true
+			env = "`" + env + "`"
+		}
+		if f.Tag.Negatable != "" {
+			long = "--[no-]" + f.Name
+		}
+		if def == "" && f.Required {
+			def = "required"
+		} else if def != "" {
+			def = "`" + def + "`"
+		}
+		fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", long, env, def, strings.ReplaceAll(f.Help, "|", "\\|"))
+	}
+}
