@@ -149,9 +149,18 @@ type TokenRequest struct {
 func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	t, err := s.token(ctx, r)
 	if e, ok := errors.AsType[*Error](err); ok {
-		telemetry.TokensRefused.WithLabelValues(e.Code).Inc()
+		telemetry.TokensRefused.WithLabelValues(grantLabel(r.Form.Get("grant_type")), e.Code).Inc()
 	}
 	return t, err
+}
+
+// grantLabel bounds what clients can bring into the metrics.
+func grantLabel(grant string) string {
+	switch grant {
+	case "authorization_code", "refresh_token", "client_credentials":
+		return grant
+	}
+	return "other"
 }
 
 func (s *Server) token(ctx context.Context, r TokenRequest) (Tokens, error) {

@@ -19,40 +19,60 @@ import (
 	"ehi-server/deploy/grafana"
 )
 
-// A real Prometheus that watches a real server under load takes every rule, and answers every query of every panel: without an error, and
-// with something to show unless the query says that there is nothing.
+// A real Prometheus that watches a real server and its load takes every rule, and answers every query of every panel: without an error,
+// and with something to show unless the query says that there is nothing. With native histograms and with classic ones; and the
+// report draws them all.
 func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	prometheus, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Skip("prometheus is absent (Debian: prometheus)")
 	}
 	dir := t.TempDir()
-	api, load := filepath.Join(dir, "api"), filepath.Join(dir, "load")
-	for binary, of := range map[string]string{api: "ehi-server/api", load: "ehi-server/bench/load"} {
-		if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
+	api, load, report := build(t, dir, "ehi-server/api"), build(t, dir, "ehi-server/bench/load"), build(t, dir, "ehi-server/deploy/report")
 	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--keeper-every", "1s")
-	prom := watch(t, prometheus, dir, strings.TrimPrefix(server, "http://"))
-	if out, err := exec.CommandContext(t.Context(), load, "--url", server, "--duration", "15s", "--concurrency", "8", "--quiet").CombinedOutput(); err != nil {
+	ofLoad := freeAddr(t)
+	targets := map[string]string{"ehi-server": strings.TrimPrefix(server, "http://"), "ehi-load": ofLoad}
+	classic := watch(t, prometheus, filepath.Join(dir, "classic"), targets)
+	native := watch(t, prometheus, filepath.Join(dir, "native"), targets, "--enable-feature=native-histograms")
+	out, err := exec.CommandContext(t.Context(), load, "--url", server, "--duration", "15s", "--concurrency", "8", "--quiet", "--run", "one", "--metrics-addr", ofLoad).CombinedOutput()
+	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	asked, filled := 0, 0
-	for _, b := range grafana.Boards() {
-		for _, p := range b.Panels {
-			for _, q := range p.Queries {
-				asked++
-				n := ask(t, prom, strings.NewReplacer("$instance", ".+", "$__rate_interval", "15s").Replace(q.Expr))
-				if n > 0 {
-					filled++
-				} else if !q.Idle {
-					t.Errorf("%s, %s: nothing answers %s", b.Title, p.Title, q.Expr)
+	for name, prom := range map[string]string{"classic": classic, "native": native} {
+		asked, filled := 0, 0
+		for _, b := range grafana.Boards() {
+			for _, p := range b.Panels {
+				for _, q := range p.Queries {
+					asked++
+					n := ask(t, prom, strings.NewReplacer("$instance", ".+", "$lane", ".+", "$type", ".+", "$run", ".+", "$__rate_interval", "15s").Replace(q.Expr))
+					if n > 0 {
+						filled++
+					} else if !q.Idle {
+						t.Errorf("%s histograms, %s, %s: nothing answers %s", name, b.Title, p.Title, q.Expr)
+					}
 				}
 			}
 		}
+		t.Logf("%s histograms: %d queries of panels, %d with something to show", name, asked, filled)
+		healthy(t, prom)
+		page := filepath.Join(dir, name+".html")
+		if out, err := exec.CommandContext(t.Context(), report, "--prometheus", prom, "--last", "1m", "--scrape-interval", "1s", "--out", page).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		drawn, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		panels, lines := strings.Count(string(drawn), "<section>"), strings.Count(string(drawn), "<polyline")
+		if panels < 60 || lines < 100 || !strings.Contains(string(drawn), "<b>one</b> began") {
+			t.Errorf("the report draws %d panels with %d lines", panels, lines)
+		}
 	}
-	t.Logf("%d queries of panels, %d with something to show", asked, filled)
+}
+
+// healthy asks whether every rule could be evaluated.
+func healthy(t *testing.T, prom string) {
+	t.Helper()
 	var rules struct {
 		Data struct {
 			Groups []struct {
@@ -69,9 +89,30 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 			}
 		}
 	}
-	if n < 15 {
+	if n < 20 {
 		t.Errorf("only %d rules", n)
 	}
+}
+
+// build makes the binary of a package.
+func build(t *testing.T, dir, of string) (binary string) {
+	t.Helper()
+	binary = filepath.Join(dir, filepath.Base(of))
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return binary
+}
+
+// freeAddr is an address on loopback that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() // it was not used
+	return ln.Addr().String()
 }
 
 // launch starts a process until the test ends, and waits for what it says behind a mark.
@@ -102,27 +143,32 @@ func launch(t *testing.T, mark, binary string, args ...string) string {
 	}
 }
 
-// watch starts a Prometheus that scrapes a server every second, with the project's rules.
-func watch(t *testing.T, prometheus, dir, target string) (url string) {
+// watch starts a Prometheus in a folder that scrapes targets by job every second, with the project's rules.
+func watch(t *testing.T, prometheus, dir string, targets map[string]string, args ...string) (url string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
 	rules, err := filepath.Abs("prometheus/rules.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return watchWith(t, prometheus, dir, rules, targets, args...)
+}
+
+// watchWith is watch with other rules.
+func watchWith(t *testing.T, prometheus, dir, rules string, targets map[string]string, args ...string) (url string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%s]\nscrape_configs:\n  - job_name: ehi-server\n    static_configs: [{targets: [%q]}]\n", rules, target)
+	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%s]\nscrape_configs:\n", rules)
+	for job, target := range targets {
+		text += fmt.Sprintf("  - job_name: %s\n    static_configs: [{targets: [%q]}]\n", job, target)
+	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	launch(t, "Server is ready to receive web requests", prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"), "--web.listen-address="+addr)
+	addr := freeAddr(t)
+	launch(t, "Server is ready to receive web requests", prometheus, append(args, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"), "--web.listen-address="+addr)...)
 	return "http://" + addr
 }
 

@@ -4,10 +4,13 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,7 +72,7 @@ func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options,
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	w := &world{t: t, node: n, open: client.New(n.URL), data: data, stop: cancel}
+	w := &world{t: t, node: n, open: client.NewTrusting(n.URL, roots(t, cfg.TLSCert)), data: data, stop: cancel}
 	t.Cleanup(func() {
 		w.open.Close()
 		cancel()
@@ -82,6 +85,23 @@ func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options,
 		t.Fatal(err)
 	}
 	return w
+}
+
+// roots is who signed a server's certificate: it did so itself.
+func roots(t *testing.T, cert string) *x509.CertPool {
+	t.Helper()
+	if cert == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		t.Fatalf("%s is no certificate", cert)
+	}
+	return pool
 }
 
 // startOnRecords imports the real records first.
@@ -249,4 +269,37 @@ func everything(but ...string) form {
 		}
 	}
 	return newForm(kept...)
+}
+
+// await waits until something is so.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if so() {
+			return
+		}
+	}
+	t.Fatalf("%s does not come", what)
+}
+
+// buffer is a log that can be read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// String is what was written so far.
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

@@ -29,12 +29,15 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
 
 // Config is every setting of a serving process; the tags are the command line, its environment variables and defaults.
 type Config struct {
 	Addr               string          `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR"`
+	TLSCert            string          `help:"File with the certificate, and the chain behind it, in PEM: the server speaks HTTPS. It is read anew when it changes." name:"tls-cert" env:"EHI_TLS_CERT"`
+	TLSKey             string          `help:"File with the key of --tls-cert, in PEM." name:"tls-key" env:"EHI_TLS_KEY"`
 	BaseURL            string          `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
 	Mode               string          `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
@@ -125,6 +128,8 @@ type Node struct {
 	server  *server.Server
 	workers *worker.Pool
 	tracer  *tracing.Tracer
+	cert    *certificate // nil where the server speaks plain HTTP
+	unwatch func()
 	ln      net.Listener
 }
 
@@ -171,7 +176,15 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 	if n.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
 		return nil, err
 	}
-	n.URL = reachable(n.ln.Addr())
+	scheme := "http"
+	if cfg.TLSCert != "" || cfg.TLSKey != "" {
+		scheme = "https"
+		if n.cert, err = newCertificate(cfg.TLSCert, cfg.TLSKey, log); err != nil {
+			return nil, err
+		}
+		n.unwatch = telemetry.OnScrape(n.cert.refresh)
+	}
+	n.URL = reachable(scheme, n.ln.Addr())
 	return n, n.openServices(ctx, opts)
 }
 
@@ -200,11 +213,11 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 }
 
 // reachable is a URL of a listener: one on every interface is reached on loopback.
-func reachable(a net.Addr) string {
+func reachable(scheme string, a net.Addr) string {
 	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		return fmt.Sprintf("http://127.0.0.1:%d", tcp.Port)
+		return fmt.Sprintf("%s://127.0.0.1:%d", scheme, tcp.Port)
 	}
-	return "http://" + a.String()
+	return scheme + "://" + a.String()
 }
 
 // fillDemo makes the demo patients in an empty store.
@@ -230,7 +243,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
-		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
+		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
@@ -283,6 +296,9 @@ func (n *Node) Run(ctx context.Context) error {
 // Close releases everything that Open took; Run has returned before.
 func (n *Node) Close() error {
 	var errs []error
+	if n.unwatch != nil {
+		n.unwatch()
+	}
 	if n.server != nil {
 		errs = append(errs, n.server.Close())
 	}

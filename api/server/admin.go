@@ -27,6 +27,7 @@ import (
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
 )
 
 // handleAdminLogin opens a session (EHI-10). A wrong name and a wrong password are answered alike.
@@ -173,9 +174,14 @@ func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
 	if _, err := s.jobRecord(c); err != nil {
 		return err
 	}
-	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), change)
+	var retrieved time.Time
+	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
+		retrieved = j.CompletedAt
+		return change(j)
+	})
 	if err == nil {
-		telemetry.JobsEnded.WithLabelValues(string(j.Status)).Inc()
+		telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(j.Status)).Inc()
+		tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
 	}
 	return s.sendJob(c, j, err)
 }

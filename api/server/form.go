@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
 
@@ -186,10 +187,11 @@ func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string
 	if err != nil {
 		return nil, err
 	}
+	tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("form", string(j.Lane)), j.RequestedAt.Sub(j.CreatedAt))
 	ctx, span := s.Tracer.Continue(c.UserContext(), j.Trace, "submit form", trace.SpanKindInternal, attribute.String(tracing.Job, j.ID))
 	defer span.End()
 	if err := s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts); err != nil {
-		// The choices are stored; the reconciler publishes the command.
+		// The choices are stored: the reconciler publishes the command.
 		s.Log.Warn("start an export", "job", j.ID, "err", err)
 	}
 	return j, nil

@@ -41,7 +41,7 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		if err := s.start(c, j); err != nil {
 			return err
 		}
-		telemetry.JobsCreated.WithLabelValues(string(j.Lane)).Inc()
+		telemetry.JobsCreated.WithLabelValues(j.Level.Kind()).Inc()
 		status := jobURL(s.origin(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
 		s.setLink(c, j)

@@ -2,11 +2,14 @@ package server
 
 import (
 	"net"
+	"sync"
 	"time"
+
+	"ehi-server/shared/telemetry"
 )
 
 // unstalled is a listener whose connections are cut where their client takes nothing of an answer for too long. A limit on the whole
-// answer would cut large downloads that move.
+// answer would cut large downloads that move. What passes is counted.
 type unstalled struct {
 	net.Listener
 	most time.Duration
@@ -18,12 +21,21 @@ func (l unstalled) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &unstalledConn{c, l.most}, nil
+	telemetry.HTTPConnections.Inc()
+	return &unstalledConn{Conn: c, most: l.most}, nil
 }
 
 type unstalledConn struct {
 	net.Conn
-	most time.Duration
+	most   time.Duration
+	closed sync.Once
+}
+
+// Read implements net.Conn.
+func (c *unstalledConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	telemetry.HTTPReceived.Add(float64(n))
+	return n, err
 }
 
 // Write implements net.Conn.
@@ -31,5 +43,13 @@ func (c *unstalledConn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.most)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	telemetry.HTTPSent.Add(float64(n))
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *unstalledConn) Close() error {
+	c.closed.Do(telemetry.HTTPConnections.Dec)
+	return c.Conn.Close()
 }

@@ -91,7 +91,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	route, method := c.Route().Path, c.Method()
 	telemetry.HTTPRequests.WithLabelValues(route, method, strconv.Itoa(c.Response().StatusCode())).Inc()
 	took := time.Since(start)
-	telemetry.HTTPSeconds.WithLabelValues(route, method).Observe(took.Seconds())
+	tracing.Observe(c.UserContext(), telemetry.HTTPSeconds.WithLabelValues(route, method), took)
 	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
 		s.Log.Debug("request", "method", method, "route", route, "status", c.Response().StatusCode(), "took", took, "request", requestID(c), "trace", tracing.ID(c.UserContext()))
 	}

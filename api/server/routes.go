@@ -14,7 +14,6 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/helmet"
 	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ehi-server/api/web"
 	"ehi-server/auth"
@@ -27,7 +26,7 @@ func (s *Server) routes() {
 	app := s.app
 	app.Use(s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
 
-	app.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(telemetry.Registry, promhttp.HandlerOpts{})))
+	app.Get("/metrics", adaptor.HTTPHandler(telemetry.Handler()))
 	app.Use(healthcheck.New(healthcheck.Config{
 		LivenessEndpoint: "/healthz", ReadinessEndpoint: "/readyz", ReadinessProbe: s.ready,
 	}))

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"io/fs"
@@ -39,6 +40,8 @@ type Config struct {
 	TrustedProxies []string
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
 	BareLink bool
+	// TLS is how connections are secured; nil: not at all.
+	TLS *tls.Config
 	// AdminUser and AdminPassword open /admin.
 	AdminUser, AdminPassword string
 	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
@@ -139,7 +142,13 @@ func New(c Config, d Deps) (*Server, error) {
 }
 
 // Serve answers requests on ln until Shutdown.
-func (s *Server) Serve(ln net.Listener) error { return s.app.Listener(unstalled{ln, s.WriteStall}) }
+func (s *Server) Serve(ln net.Listener) error {
+	ln = unstalled{ln, s.WriteStall}
+	if s.TLS != nil {
+		ln = tls.NewListener(ln, s.TLS)
+	}
+	return s.app.Listener(ln)
+}
 
 // Drain makes the server say that it is not ready, and refuse kick-offs; everything else is answered as before.
 func (s *Server) Drain() { s.draining.Store(true) }

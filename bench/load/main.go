@@ -33,6 +33,8 @@ type config struct {
 	SLO           []objective   `help:"Objective, such as p99-status=50ms, max-flow=10s or errors=0; it can be given several times." name:"slo" env:"EHI_LOAD_SLO"`
 	JSON          string        `help:"File for the result as JSON." name:"json" env:"EHI_LOAD_JSON"`
 	HTML          string        `help:"File for the report, one self-contained page." name:"html" env:"EHI_LOAD_HTML"`
+	RunName       string        `help:"Name of the run, by which Prometheus and Grafana tell it from others. Default: when it began." name:"run" env:"EHI_LOAD_RUN"`
+	MetricsAddr   string        `help:"Address to serve /metrics of the run on; where it was looked at, the run's end waits up to a minute to be seen too. Default: none." env:"EHI_LOAD_METRICS_ADDR"`
 	Seed          uint64        `help:"The same seed draws the same flows." default:"1" env:"EHI_LOAD_SEED"`
 	Quiet         bool          `help:"No progress bar." env:"EHI_LOAD_QUIET"`
 	DownloadUsers int           `help:"Files of one export that are downloaded at once." default:"4" env:"EHI_LOAD_DOWNLOAD_USERS"`

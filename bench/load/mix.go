@@ -43,6 +43,15 @@ func (m *mix) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String is the mix as UnmarshalText reads it.
+func (m mix) String() string {
+	parts := make([]string, len(m))
+	for i, s := range m {
+		parts[i] = fmt.Sprintf("%s=%d", s.action, s.weight)
+	}
+	return strings.Join(parts, ",")
+}
+
 func (m mix) total() (n int) {
 	for _, s := range m {
 		n += s.weight

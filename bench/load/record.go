@@ -14,6 +14,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/bench/verify"
+	"ehi-server/shared/telemetry"
 )
 
 // step is a part of a flow whose time is taken.
@@ -43,6 +44,7 @@ const (
 
 // recorder collects what all users measure.
 type recorder struct {
+	meters
 	mu       sync.Mutex
 	began    time.Time
 	hist     map[step]*hdrhistogram.Histogram
@@ -67,8 +69,8 @@ type second struct {
 	States   map[string]int `json:"states"` // jobs at its end
 }
 
-func newRecorder(began time.Time) *recorder {
-	r := &recorder{began: began, hist: map[step]*hdrhistogram.Histogram{}, errors: map[string]int64{}, refused: map[step]int64{}, flows: map[action]int64{}, states: map[string]int{}}
+func newRecorder(began time.Time, m meters) *recorder {
+	r := &recorder{meters: m, began: began, hist: map[step]*hdrhistogram.Histogram{}, errors: map[string]int64{}, refused: map[step]int64{}, flows: map[action]int64{}, states: map[string]int{}}
 	for _, s := range steps {
 		r.hist[s] = hdrhistogram.New(leastMicros, mostMicros, digits)
 	}
@@ -99,6 +101,7 @@ func (r *recorder) copyStates() map[string]int {
 
 // took records a step that ended well.
 func (r *recorder) took(s step, d time.Duration) {
+	telemetry.LoadStepSeconds.WithLabelValues(r.run, string(s)).Observe(d.Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = r.hist[s].RecordValue(min(max(d.Microseconds(), leastMicros), mostMicros)) // within its bounds it cannot fail
@@ -109,6 +112,7 @@ func (r *recorder) took(s step, d time.Duration) {
 
 // ended counts a flow that ended well.
 func (r *recorder) ended(a action) {
+	telemetry.LoadFlows.WithLabelValues(r.run, string(a)).Inc()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.flows[a]++
@@ -122,13 +126,16 @@ func (r *recorder) move(from, to string) {
 	r.now()
 	if from != "" {
 		r.states[from]--
+		telemetry.LoadJobs.WithLabelValues(r.run, from).Dec()
 	}
 	if to != "" {
 		r.states[to]++
+		telemetry.LoadJobs.WithLabelValues(r.run, to).Inc()
 	}
 }
 
 func (r *recorder) refuse(s step) {
+	telemetry.LoadRefused.WithLabelValues(r.run, string(s)).Inc()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refused[s]++
@@ -136,6 +143,8 @@ func (r *recorder) refuse(s step) {
 
 // got counts a file that was verified.
 func (r *recorder) got(lines, bytes int64) {
+	telemetry.LoadResources.WithLabelValues(r.run).Add(float64(lines))
+	telemetry.LoadBytes.WithLabelValues(r.run).Add(float64(bytes))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.files++
@@ -146,6 +155,7 @@ func (r *recorder) got(lines, bytes int64) {
 
 // failed counts an error of a step by its kind.
 func (r *recorder) failed(s step, err error) {
+	telemetry.LoadFailed.WithLabelValues(r.run, string(s), kindOf(err)).Inc()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if errors.Is(err, verify.ErrWrong) {

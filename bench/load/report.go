@@ -12,6 +12,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"ehi-server/shared/plot"
 )
 
 // result is what a run measured; --json writes it. Times are in milliseconds unless a name says otherwise.
@@ -168,7 +170,7 @@ func (r *result) save(jsonPath, htmlPath string) error {
 //go:embed report.html
 var pageText string
 
-var page = template.Must(template.New("report").Funcs(template.FuncMap{"sum": total, "mb": func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }}).Parse(pageText))
+var page = template.Must(template.Must(plot.Template.Clone()).New("report").Funcs(template.FuncMap{"sum": total, "mb": func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }}).Parse(pageText))
 
 func total(m map[action]int64) (n int64) {
 	for _, k := range m {
@@ -180,10 +182,10 @@ func total(m map[action]int64) (n int64) {
 // plots of the page.
 
 // Latencies is the latency of each step by percentile.
-func (r *result) Latencies() plot {
-	p := plot{Title: "Latency by percentile", X: axis{Label: "percent of requests", Scale: nines}, Y: axis{Label: "ms", Scale: logarithmic}}
+func (r *result) Latencies() plot.Plot {
+	p := plot.Plot{Title: "Latency by percentile", X: plot.Axis{Label: "percent of requests", Scale: plot.Nines}, Y: plot.Axis{Label: "ms", Scale: plot.Logarithmic}}
 	for _, s := range r.Steps {
-		line := series{Name: string(s.Step)}
+		line := plot.Series{Name: string(s.Step)}
 		for _, c := range s.Curve {
 			line.Points = append(line.Points, [2]float64{c.Percent, c.Millis})
 		}
@@ -193,7 +195,7 @@ func (r *result) Latencies() plot {
 }
 
 // Throughput is what was done in each second.
-func (r *result) Throughput() plot {
+func (r *result) Throughput() plot.Plot {
 	return r.overTime("Throughput", "a second", map[string]func(second) float64{
 		"flows":         func(s second) float64 { return float64(s.Flows) },
 		"MB downloaded": func(s second) float64 { return float64(s.Bytes) / 1e6 }, "errors": func(s second) float64 { return float64(s.Errors) },
@@ -201,12 +203,12 @@ func (r *result) Throughput() plot {
 }
 
 // Requests is how many were answered well in each second.
-func (r *result) Requests() plot {
+func (r *result) Requests() plot.Plot {
 	return r.overTime("Requests", "a second", map[string]func(second) float64{"requests": func(s second) float64 { return float64(s.Requests) }})
 }
 
 // States is the jobs by state at the end of each second.
-func (r *result) States() plot {
+func (r *result) States() plot.Plot {
 	of := map[string]func(second) float64{}
 	for _, s := range r.Seconds1 {
 		for name := range s.States {
@@ -216,10 +218,10 @@ func (r *result) States() plot {
 	return r.overTime("Jobs by state", "jobs", of)
 }
 
-func (r *result) overTime(title, unit string, of map[string]func(second) float64) plot {
-	p := plot{Title: title, X: axis{Label: "seconds"}, Y: axis{Label: unit}}
+func (r *result) overTime(title, unit string, of map[string]func(second) float64) plot.Plot {
+	p := plot.Plot{Title: title, X: plot.Axis{Label: "seconds"}, Y: plot.Axis{Label: unit}}
 	for _, name := range slices.Sorted(maps.Keys(of)) {
-		line := series{Name: name}
+		line := plot.Series{Name: name}
 		for at, s := range r.Seconds1 {
 			line.Points = append(line.Points, [2]float64{float64(at), of[name](s)})
 		}

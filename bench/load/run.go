@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,7 +24,7 @@ type order struct {
 }
 
 // drive runs the load and returns what was measured.
-func drive(ctx context.Context, c *config) (*result, error) {
+func drive(ctx context.Context, c *config) (_ *result, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -31,13 +32,24 @@ func drive(ctx context.Context, c *config) (*result, error) {
 	defer open.Close()
 	patients := c.Patient
 	if len(patients) == 0 {
-		var err error
 		if patients, err = find(ctx, open, c); err != nil {
 			return nil, fmt.Errorf("find patients (name them by --patient): %w", err)
 		}
 	}
 	began := time.Now()
-	rec, sums := newRecorder(began), &sums{first: map[string]verify.Sum{}}
+	if c.RunName == "" {
+		c.RunName = began.UTC().Format(time.RFC3339)
+	}
+	m := meters{c.RunName}
+	m.begun(c, began)
+	if c.MetricsAddr != "" {
+		stop, e := c.serve(ctx)
+		if e != nil {
+			return nil, e
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	rec, sums := newRecorder(began, m), &sums{first: map[string]verify.Sum{}}
 	orders := make(chan order)
 	var users sync.WaitGroup
 	for range c.Concurrency {

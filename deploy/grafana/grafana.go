@@ -5,6 +5,7 @@ package grafana
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/common"
@@ -18,6 +19,8 @@ type Board struct {
 	// ID is the dashboard's uid and its file's name.
 	ID, Title, About string
 	Panels           []Panel
+	// Runs marks the beginnings of runs of the load generator.
+	Runs bool
 }
 
 // Panel is one question and the queries that answer it.
@@ -33,8 +36,8 @@ type Panel struct {
 	Stacked bool
 }
 
-// Query is one PromQL expression; $instance stands for the instances that are looked at. Idle says that a server under ordinary load has
-// nothing to show for it.
+// Query is one PromQL expression; $instance, $lane, $type and $run stand for what the viewer chose. Idle says that a server under ordinary
+// load has nothing to show for it.
 type Query struct {
 	Expr, Legend string
 	Idle         bool
@@ -46,9 +49,17 @@ func (b Board) Render() ([]byte, error) {
 	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.ID).Description(b.About).Tags([]string{"ehi"}).Refresh("10s").Time("now-30m", "now").
 		Timezone(common.TimeZoneBrowser).Readonly().Tooltip(dashboard.DashboardCursorSyncCrosshair).
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
-		WithVariable(dashboard.NewQueryVariableBuilder("instance").Label("Instance").Datasource(source()).Multi(true).IncludeAll(true).AllValue(".+").
-			Query(dashboard.StringOrMap{String: cog.ToPtr("label_values(ehi_build_info, instance)")}).Refresh(dashboard.VariableRefreshOnTimeRangeChanged)).
 		Link(dashboard.NewDashboardLinkBuilder("EHI").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{"ehi"}).AsDropdown(true).KeepTime(true).IncludeVars(true))
+	for _, v := range variables {
+		if b.uses(v.name) {
+			d.WithVariable(dashboard.NewQueryVariableBuilder(v.name).Label(v.label).Datasource(source()).Multi(true).IncludeAll(true).AllValue(".+").
+				Query(dashboard.StringOrMap{String: cog.ToPtr(v.values)}).Refresh(dashboard.VariableRefreshOnTimeRangeChanged))
+		}
+	}
+	if b.Runs {
+		d.Annotation(dashboard.NewAnnotationQueryBuilder().Name("Runs").Datasource(source()).Enable(true).IconColor("purple").
+			Expr(`ehi_load_run_start_timestamp_seconds{run=~"$run"} * 1000`).UseValueForTime(true).TitleFormat("{{run}}").TextFormat("{{url}}, {{mix}}, concurrency {{concurrency}}, rate {{rate}}"))
+	}
 	for _, p := range b.Panels {
 		d.WithPanel(p.build())
 	}
@@ -58,6 +69,25 @@ func (b Board) Render() ([]byte, error) {
 	}
 	data, err := json.MarshalIndent(built, "", "  ")
 	return append(data, '\n'), err
+}
+
+// variables are what a viewer can choose, on the dashboards whose queries ask for it.
+var variables = []struct{ name, label, values string }{
+	{"instance", "Instance", "label_values(ehi_build_info, instance)"},
+	{"lane", "Lane", "label_values(ehi_queue_pending, lane)"},
+	{"type", "Resource type", "label_values(ehi_pipeline_bytes_total, type)"},
+	{"run", "Run", "label_values(ehi_load_run_start_timestamp_seconds, run)"},
+}
+
+func (b Board) uses(variable string) bool {
+	for _, p := range b.Panels {
+		for _, q := range p.Queries {
+			if strings.Contains(q.Expr, `"$`+variable+`"`) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // source is the data source that the viewer chose.

@@ -21,6 +21,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
+	"ehi-server/shared/telemetry"
 )
 
 // Folder is the store's name in a data folder.
@@ -31,12 +32,14 @@ const layoutVersion = "2"
 
 // Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
 type Store struct {
-	dir    string
-	db     *pebble.DB
-	cache  *pebble.Cache
-	log    *slog.Logger
-	bulk   bool
-	frozen frozen
+	dir   string
+	db    *pebble.DB
+	cache *pebble.Cache
+	// unwatch ends the telling of Pebble's metrics.
+	unwatch func()
+	log     *slog.Logger
+	bulk    bool
+	frozen  frozen
 	// writing is held by the one writer.
 	writing sync.Mutex
 }
@@ -84,6 +87,7 @@ func Open(c Config) (*Store, error) {
 		return nil, fmt.Errorf("open record store: %w", err)
 	}
 	s := &Store{dir: filepath.Clean(c.Dir), db: db, cache: cache, log: c.Log, bulk: c.Bulk, frozen: frozen{open: map[string]*population{}}}
+	s.unwatch = telemetry.OnScrape(s.sample)
 	if err := errors.Join(s.checkVersion(), s.removeUnfinished()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -147,9 +151,26 @@ func (s *Store) checkVersion() error {
 
 // Close implements source.Source.
 func (s *Store) Close() error {
+	s.unwatch()
 	err := s.db.Close()
 	s.cache.Unref()
 	return err
+}
+
+// sample tells what Pebble knows of itself.
+func (s *Store) sample() {
+	m := s.db.Metrics()
+	telemetry.StoreBytes.Set(float64(m.DiskSpaceUsage()))
+	total := m.Total()
+	telemetry.StoreTables.Set(float64(total.TablesCount))
+	telemetry.StoreReadAmplification.Set(float64(m.ReadAmp()))
+	telemetry.StoreMemtableBytes.Set(float64(m.MemTable.Size))
+	telemetry.StoreCacheBytes.Set(float64(m.BlockCache.Size))
+	telemetry.StoreCacheHits.Set(float64(m.BlockCache.Hits))
+	telemetry.StoreCacheMisses.Set(float64(m.BlockCache.Misses))
+	telemetry.StoreCompactions.Set(float64(m.Compact.Count))
+	telemetry.StoreCompactionDebt.Set(float64(m.Compact.EstimatedDebt))
+	telemetry.StoreSnapshots.Set(float64(m.Snapshots.Count))
 }
 
 // Check implements source.Source: it reads.

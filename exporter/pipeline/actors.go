@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -22,6 +23,7 @@ type reader struct {
 	out  mailbox
 	open map[kind]*slab
 	last *slab  // the slab that was filled last
+	read int    // resources since the metrics were told
 	of   string // the patient whose block is open, where the files are organized by patient
 	loose
 }
@@ -30,6 +32,7 @@ type reader struct {
 func (r *reader) Run(ctx context.Context) error {
 	defer close(r.out.slabs)
 	err := r.task.Record.Scan(ctx, r.task.Query, func(res source.Resource) error { return r.take(ctx, res) })
+	r.tell()
 	for _, s := range r.open {
 		if err != nil {
 			s.recycle()
@@ -40,9 +43,16 @@ func (r *reader) Run(ctx context.Context) error {
 	return err
 }
 
+// tell counts in the metrics what was read.
+func (r *reader) tell() {
+	telemetry.SourceResources.Add(float64(r.read))
+	r.read = 0
+}
+
 // take puts one resource into its slab.
 func (r *reader) take(ctx context.Context, res source.Resource) error {
 	r.task.Read.Add(1)
+	r.read++
 	line, k := res.Line, kind{typ: res.Type}
 	if res.Unchecked && !wellFormed(res) {
 		k, line = kind{"OperationOutcome", true}, malformed(res)
@@ -87,6 +97,7 @@ func (r *reader) slab(ctx context.Context, k kind, size int) (*slab, error) {
 func (r *reader) flush(ctx context.Context, s *slab) error {
 	delete(r.open, s.kind)
 	r.last = nil
+	r.tell()
 	if r.task.Yield != nil {
 		if err := r.task.Yield(ctx); err != nil {
 			s.recycle()
@@ -239,6 +250,7 @@ func (w *writer) Run(ctx context.Context) error {
 	bytes := telemetry.PipelineBytes.WithLabelValues(w.label())
 	err := w.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
+		began := time.Now()
 		if w.full(s) {
 			if err := w.end(); err != nil {
 				return err
@@ -254,6 +266,7 @@ func (w *writer) Run(ctx context.Context) error {
 		last := &w.files[len(w.files)-1]
 		last.lines += s.lines
 		last.bytes += int64(n)
+		telemetry.WriteSeconds.Observe(time.Since(began).Seconds())
 		resources.Add(float64(s.lines))
 		bytes.Add(float64(n))
 		return nil

@@ -116,11 +116,11 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 // actors wires the picture of doc.go, runs it and waits for all of it.
 func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	group, ctx := errgroup.WithContext(ctx)
-	toReleaser, toRouter := newMailbox("releaser"), newMailbox("router")
+	toReleaser, toRouter := newMailbox(ofReleaser), newMailbox(ofRouter)
 	var writers []*writer
 	rt := &router{in: toRouter, writers: map[kind]mailbox{}}
 	rt.start = func(k kind) mailbox {
-		w := &writer{in: newMailbox("writer"), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
+		w := &writer{in: newMailbox(ofWriter), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
 		writers = append(writers, w)
 		group.Go(guard(ctx, "write "+w.label(), w))
 		return w.in

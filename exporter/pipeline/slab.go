@@ -55,24 +55,35 @@ func (s *slab) recycle() {
 
 // mailbox is an actor's bounded inbox. Its upstream sends and closes; the actor receives.
 type mailbox struct {
-	slabs   chan *slab
-	depth   prometheus.Gauge
-	blocked prometheus.Counter
+	slabs chan *slab
+	meters
 }
 
-func newMailbox(actor string) mailbox {
-	return mailbox{
-		slabs:   make(chan *slab, mailboxCapacity),
-		depth:   telemetry.MailboxDepth.WithLabelValues(actor),
-		blocked: telemetry.MailboxBlocked.WithLabelValues(actor),
+// meters are the metrics of the mailboxes of one kind of actor.
+type meters struct {
+	depth, capacity   prometheus.Gauge
+	blocked, received prometheus.Counter
+}
+
+func metersOf(actor string) meters {
+	return meters{
+		telemetry.MailboxDepth.WithLabelValues(actor), telemetry.MailboxCapacity.WithLabelValues(actor),
+		telemetry.MailboxBlocked.WithLabelValues(actor), telemetry.PipelineSlabs.WithLabelValues(actor),
 	}
+}
+
+var ofReleaser, ofRouter, ofWriter = metersOf("releaser"), metersOf("router"), metersOf("writer")
+
+func newMailbox(m meters) mailbox {
+	m.capacity.Add(mailboxCapacity)
+	return mailbox{make(chan *slab, mailboxCapacity), m}
 }
 
 // send gives s away. When ctx ends first, s is recycled and ctx's error returned.
 func (m mailbox) send(ctx context.Context, s *slab) error {
+	m.depth.Inc() // before it can be received
 	select {
 	case m.slabs <- s:
-		m.depth.Inc()
 		return nil
 	default:
 	}
@@ -80,9 +91,9 @@ func (m mailbox) send(ctx context.Context, s *slab) error {
 	defer func() { m.blocked.Add(time.Since(start).Seconds()) }()
 	select {
 	case m.slabs <- s:
-		m.depth.Inc()
 		return nil
 	case <-ctx.Done():
+		m.depth.Dec()
 		s.recycle()
 		return ctx.Err()
 	}
@@ -97,6 +108,7 @@ func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
 				return nil
 			}
 			m.depth.Dec()
+			m.received.Inc()
 			if err := f(s); err != nil {
 				return err
 			}
@@ -108,6 +120,7 @@ func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
 
 // drain recycles what nobody received; both ends have returned.
 func (m mailbox) drain() {
+	m.capacity.Sub(mailboxCapacity)
 	for s := range m.slabs {
 		m.depth.Dec()
 		s.recycle()

@@ -88,8 +88,8 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		}
 	}()
 	if c.MetricsAddr != "" {
-		stop, err := watch(ctx, c.MetricsAddr, log, func(ctx context.Context) error {
-			return errors.Join(ctx.Err(), b.Check(ctx), records.Check(ctx), exports.Check())
+		stop, err := watch(c.MetricsAddr, log, func(ctx context.Context) error {
+			return errors.Join(b.Check(ctx), records.Check(ctx), exports.Check())
 		})
 		if err != nil {
 			return err

@@ -2,13 +2,9 @@ package standalone
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ehi-server/shared/telemetry"
 )
@@ -16,14 +12,10 @@ import (
 // checkTime bounds one look at what a worker depends on.
 const checkTime = 5 * time.Second
 
-// watch serves /metrics, /healthz and /readyz until ctx ends. ready asks what the worker depends on.
-func watch(ctx context.Context, addr string, log *slog.Logger, ready func(context.Context) error) (stop func() error, err error) {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
+// watch serves /metrics, /healthz and /readyz until stop is called. ready asks what the worker depends on.
+func watch(addr string, log *slog.Logger, ready func(context.Context) error) (stop func() error, err error) {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(telemetry.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", telemetry.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), checkTime)
@@ -33,15 +25,9 @@ func watch(ctx context.Context, addr string, log *slog.Logger, ready func(contex
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: checkTime, BaseContext: func(net.Listener) context.Context { return ctx }}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
-	log.Info("watching", "url", "http://"+ln.Addr().String())
-	return func() error {
-		err := server.Close()
-		if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
-			err = errors.Join(err, e)
-		}
-		return err
-	}, nil
+	url, stop, err := telemetry.Serve(addr, mux)
+	if err == nil {
+		log.Info("watching", "url", url)
+	}
+	return stop, err
 }

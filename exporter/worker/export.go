@@ -108,7 +108,9 @@ var errNotCommitted = errors.New("the task could not be committed")
 
 // export reads the record to its end and closes it.
 func (p *Pool) export(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *files.Batch, open func() (source.Record, error)) (err error) {
+	began := time.Now()
 	record, err := open()
+	telemetry.SourceOpenSeconds.Observe(time.Since(began).Seconds())
 	if err != nil {
 		return fmt.Errorf("open record: %w", err)
 	}
@@ -184,8 +186,14 @@ func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error 
 	if done.Status == ehi.Requested {
 		return nil
 	}
-	telemetry.JobsEnded.WithLabelValues(string(done.Status)).Inc()
-	telemetry.JobSeconds.WithLabelValues(string(job.Lane)).Observe(done.CompletedAt.Sub(done.RequestedAt).Seconds())
+	telemetry.JobsEnded.WithLabelValues(job.Level.Kind(), string(done.Status)).Inc()
+	lane := string(job.Lane)
+	tracing.Observe(ctx, telemetry.JobSeconds.WithLabelValues(lane), done.CompletedAt.Sub(done.RequestedAt))
+	began := runOf(ctx).began
+	if job.Level != ehi.OnePatient { // its first task began about then
+		began = done.TransactionTime
+	}
+	tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("export", lane), max(0, done.CompletedAt.Sub(began)))
 	if job.Level == ehi.OnePatient {
 		return nil
 	}

@@ -37,11 +37,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
+		began := time.Now()
 		err := errors.Join(k.Bus.Mend(ctx), k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
 		if round%sweepRecordsEvery == 0 {
 			err = errors.Join(err, k.SweepRecords(ctx))
 		}
+		telemetry.KeeperSeconds.Observe(time.Since(began).Seconds())
 		if err != nil && ctx.Err() == nil {
+			telemetry.KeeperFailed.Inc()
 			k.Log.Error("keeper round", "err", err)
 		}
 		if err := k.observe(ctx, now); err != nil && ctx.Err() == nil {
@@ -67,6 +70,13 @@ func (k *Keeper) observe(ctx context.Context, now time.Time) error {
 		}
 		telemetry.QueuePending.WithLabelValues(string(lane)).Set(float64(n))
 		telemetry.QueueOldest.WithLabelValues(string(lane)).Set(age(now, since))
+		inHand, waiting, err := k.Bus.Hands(ctx, lane)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		telemetry.QueueInHand.WithLabelValues(string(lane)).Set(float64(inHand))
+		telemetry.QueueWaiting.WithLabelValues(string(lane)).Set(float64(waiting))
 	}
 	usage, err := k.Bus.Usage(ctx)
 	for _, u := range usage {
@@ -262,7 +272,9 @@ var errNotExpired = errors.New("the job has not expired")
 // records go. A crash between two steps leaves an aborted job, which Expire deletes. may can refuse by an error; it is nil where
 // anything goes. Errors: ehi.NotFound where there is no such job (an aborted one is deleted all the same).
 func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func(*ehi.Job) error) error {
+	var was ehi.Status
 	j, err := b.Jobs.Update(ctx, id, func(j *ehi.Job) error {
+		was = j.Status
 		if may != nil {
 			if err := may(j); err != nil {
 				return err
@@ -277,6 +289,9 @@ func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func
 	tasks := 1
 	if j != nil {
 		tasks = max(1, j.Tasks)
+		if was == ehi.AwaitingInput || was == ehi.Requested {
+			telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(ehi.Aborted)).Inc()
+		}
 	}
 	if e := errors.Join(b.Cancel(id), b.Tasks.Delete(ctx, id, tasks), f.Remove(id), b.Jobs.Delete(ctx, id)); e != nil {
 		return e
@@ -289,12 +304,17 @@ func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func
 // jobs would else have all of JetStream's blocks in memory.
 func (k *Keeper) Sweep(ctx context.Context) error {
 	var errs []error
+	n := 0
 	err := k.Files.Walk(func(id string, stored []files.Stored) error {
+		n += len(stored)
 		if k.doubtful(id, stored) {
 			errs = append(errs, k.sweepJob(ctx, id, stored))
 		}
 		return ctx.Err()
 	})
+	if err == nil {
+		telemetry.ExportFiles.Set(float64(n))
+	}
 	return errors.Join(append(errs, err)...)
 }
 

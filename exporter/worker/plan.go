@@ -8,6 +8,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
 
@@ -106,5 +107,6 @@ func (p *Pool) fail(ctx context.Context, job *ehi.Job, reason error) error {
 	if err != nil {
 		return err
 	}
+	telemetry.JobsEnded.WithLabelValues(job.Level.Kind(), string(ehi.Failed)).Inc()
 	return p.Source.Thaw(job.ID)
 }

@@ -70,6 +70,8 @@ type run struct {
 	cancel context.CancelCauseFunc
 	// read counts what shows that it goes on: resources read, and looks for space on a full disk.
 	read atomic.Int64
+	// began is when a worker took the command.
+	began time.Time
 }
 
 var (
@@ -290,7 +292,7 @@ func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
 // read: a deletion after that read reaches the run by broadcast, one before it is seen in the record.
 func (p *Pool) begin(ctx context.Context, d *bus.Delivery) (runCtx context.Context, end func()) {
 	runCtx, cancel := context.WithCancelCause(ctx)
-	r := &run{cancel: cancel}
+	r := &run{cancel: cancel, began: time.Now()}
 	runCtx = context.WithValue(runCtx, runKey{}, r)
 	p.mu.Lock()
 	p.running[r] = d.Job
@@ -355,9 +357,13 @@ func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case job.Status != ehi.Requested:
+	if job.Status != ehi.Requested {
 		return nil // a repeat of a command whose job went on
+	}
+	if d.Task == bus.StartCommand && d.Number == 1 {
+		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("queue", string(job.Lane)), max(0, runOf(ctx).began.Sub(job.RequestedAt)))
+	}
+	switch {
 	case d.Task != bus.StartCommand:
 		return p.exportPart(ctx, job, d.Task)
 	case job.Lane == ehi.Bulk:
@@ -378,7 +384,7 @@ func (p *Pool) giveUp(ctx context.Context, job *ehi.Job, attempts int) error {
 	if err != nil {
 		return err
 	}
-	telemetry.JobsEnded.WithLabelValues(string(ehi.Failed)).Inc()
+	telemetry.JobsEnded.WithLabelValues(job.Level.Kind(), string(ehi.Failed)).Inc()
 	p.Log.Error("job failed for good", "job", job.ID, "attempts", attempts)
 	if job.Lane != ehi.Bulk {
 		return nil

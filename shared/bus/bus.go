@@ -217,6 +217,15 @@ func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.
 	return info.State.Msgs, info.State.FirstTime, nil
 }
 
+// Hands tells how many commands of a lane are in the hands of workers, and how many workers wait for one, in all processes.
+func (b *Bus) Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error) {
+	info, err := b.lanes.get(lane).workers.Info(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	return info.NumAckPending, info.NumWaiting, nil
+}
+
 // Usage is what a stream of JetStream holds.
 type Usage struct {
 	Stream         string

@@ -27,17 +27,17 @@ func taskSubject(lane ehi.Lane, job, n string) string {
 // The command carries the trace of ctx, as that of PublishTask does.
 // Errors: ehi.Transient where the queue is full or JetStream is away.
 func (b *Bus) PublishStart(ctx context.Context, lane ehi.Lane, job string, start int) error {
-	return b.publish(ctx, startSubject(lane, job), job+"."+strconv.Itoa(start))
+	return b.publish(ctx, lane, "start", startSubject(lane, job), job+"."+strconv.Itoa(start))
 }
 
 // PublishTask queues one task of a planned job. The job's Starts counter at the time is start: after a loss it differs, so that
 // the command is no duplicate. Errors: as PublishStart.
 func (b *Bus) PublishTask(ctx context.Context, lane ehi.Lane, job string, n, start int) error {
 	number := strconv.Itoa(n)
-	return b.publish(ctx, taskSubject(lane, job, number), job+".task."+number+"."+strconv.Itoa(start))
+	return b.publish(ctx, lane, "task", taskSubject(lane, job, number), job+".task."+number+"."+strconv.Itoa(start))
 }
 
-func (b *Bus) publish(ctx context.Context, subject, id string) error {
+func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind, subject, id string) error {
 	msg := &nats.Msg{Subject: subject}
 	if trace := tracing.Parent(ctx); trace != "" {
 		msg.Header = nats.Header{tracing.Header: {trace}}
@@ -46,7 +46,7 @@ func (b *Bus) publish(ctx context.Context, subject, id string) error {
 		return errors.Join(ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
 			fmt.Errorf("publish %s: %w", subject, err))
 	}
-	telemetry.CommandsPublished.Inc()
+	telemetry.CommandsPublished.WithLabelValues(string(lane), kind).Inc()
 	return nil
 }
 
@@ -88,6 +88,7 @@ type Delivery struct {
 	// Trace is the traceparent of whoever published the command; "" where that is not traced.
 	Trace string
 	msg   jetstream.Msg
+	lane  ehi.Lane
 }
 
 // Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
@@ -107,19 +108,19 @@ func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 		if err != nil {
 			return nil, errors.Join(err, b.Mend(ctx))
 		}
-		return delivery(msg)
+		return delivery(msg, lane)
 	}
 }
 
-func delivery(msg jetstream.Msg) (*Delivery, error) {
+func delivery(msg jetstream.Msg, lane ehi.Lane) (*Delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, errors.Join(err, msg.Term())
 	}
 	if meta.NumDelivered > 1 {
-		telemetry.CommandsRedelivered.Inc()
+		telemetry.CommandsRedelivered.WithLabelValues(string(lane)).Inc()
 	}
-	d := &Delivery{Task: StartCommand, Number: int(meta.NumDelivered), Trace: msg.Headers().Get(tracing.Header), msg: msg}
+	d := &Delivery{Task: StartCommand, Number: int(meta.NumDelivered), Trace: msg.Headers().Get(tracing.Header), msg: msg, lane: lane}
 	// ehi.start.<lane>.<job> or ehi.task.<lane>.<job>.<n>: the streams admit nothing else.
 	parts := strings.Split(msg.Subject(), ".")
 	d.Job = parts[3]
@@ -138,7 +139,13 @@ func (b *Bus) AckWait() time.Duration { return b.cfg.AckWait }
 func (d *Delivery) Extend() error { return d.msg.InProgress() }
 
 // Done removes the command from the queue. Where that gets lost the command comes again, for a job that has gone on.
-func (d *Delivery) Done() error { return d.msg.Ack() }
+func (d *Delivery) Done() error {
+	err := d.msg.Ack()
+	if err == nil {
+		telemetry.CommandsDone.WithLabelValues(string(d.lane)).Inc()
+	}
+	return err
+}
 
 // Retry hands the command back, to be delivered again after a pause.
 func (d *Delivery) Retry(after time.Duration) error { return d.msg.NakWithDelay(after) }

@@ -45,6 +45,14 @@ const (
 	System Level = "system"
 )
 
+// Kind is the level's name in metrics: patient, patients, group or system.
+func (l Level) Kind() string {
+	if l == OnePatient {
+		return "patient"
+	}
+	return string(l)
+}
+
 // Operation is the way in which a population was asked for; it decides about the form of the manifest.
 type Operation string
 

@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ehi-server/shared/telemetry"
 )
 
 // Batch collects the outputs of one attempt of one task and makes them durable in one go. Its Outputs are written by
@@ -124,7 +129,7 @@ func (b *Batch) Commit() ([]Extent, error) {
 	if !b.made {
 		return extents, nil
 	}
-	return extents, b.store.disk.SyncDir(b.dir)
+	return extents, timed(syncFolder, func() error { return b.store.disk.SyncDir(b.dir) })
 }
 
 // segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte in half the time of
@@ -172,12 +177,23 @@ func (b *Batch) place() ([]Extent, error) {
 	if err := w.Flush(); err != nil {
 		return nil, err
 	}
-	return extents, seg.Sync()
+	return extents, timed(syncSegment, seg.Sync)
 }
 
 func (o *Output) closeFile() error {
-	err := errors.Join(o.file.Sync(), o.file.Close())
+	err := errors.Join(timed(syncFile, o.file.Sync), o.file.Close())
 	o.file = nil
+	return err
+}
+
+// What is synced: a file of its own, a segment of small ones, the folder that names them.
+var syncFile, syncSegment, syncFolder = telemetry.SyncSeconds.WithLabelValues("file"), telemetry.SyncSeconds.WithLabelValues("segment"), telemetry.SyncSeconds.WithLabelValues("folder")
+
+// timed tells how long f took.
+func timed(h prometheus.Observer, f func() error) error {
+	began := time.Now()
+	err := f()
+	h.Observe(time.Since(began).Seconds())
 	return err
 }
 

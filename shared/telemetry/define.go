@@ -1,6 +1,11 @@
 package telemetry
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Definition is a metric as docs/metrics.md lists it.
 type Definition struct {
@@ -40,14 +45,54 @@ func gauge(name, help string) prometheus.Gauge {
 // nativeFactor is how far the borders of a native histogram's buckets lie apart, where Prometheus asks for them.
 const nativeFactor = 1.1
 
-func durations(name, help string) prometheus.HistogramOpts {
-	return prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds, NativeHistogramBucketFactor: nativeFactor, NativeHistogramMaxBucketNumber: 160}
+func durations(name, help string, buckets []float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets, NativeHistogramBucketFactor: nativeFactor, NativeHistogramMaxBucketNumber: 160}
 }
 
 func histograms(name, help string, labels ...string) *prometheus.HistogramVec {
-	return define(prometheus.NewHistogramVec(durations(name, help), labels), "histogram", name, help, labels...)
+	return define(prometheus.NewHistogramVec(durations(name, help, seconds), labels), "histogram", name, help, labels...)
+}
+
+func fineHistograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	return define(prometheus.NewHistogramVec(durations(name, help, fineSeconds), labels), "histogram", name, help, labels...)
+}
+
+func longHistograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	return define(prometheus.NewHistogramVec(durations(name, help, longSeconds), labels), "histogram", name, help, labels...)
 }
 
 func histogram(name, help string) prometheus.Histogram {
-	return define(prometheus.NewHistogram(durations(name, help)), "histogram", name, help)
+	return define(prometheus.NewHistogram(durations(name, help, seconds)), "histogram", name, help)
+}
+
+// Sampled is a metric that something else counts, and that is asked for when Prometheus asks. It is not told before it was set.
+type Sampled struct {
+	desc  *prometheus.Desc
+	typ   prometheus.ValueType
+	set   atomic.Bool
+	value atomic.Uint64 // bits of a float64
+}
+
+// Set takes the value of this moment.
+func (s *Sampled) Set(v float64) {
+	s.value.Store(math.Float64bits(v))
+	s.set.Store(true)
+}
+
+// Describe implements prometheus.Collector.
+func (s *Sampled) Describe(ch chan<- *prometheus.Desc) { ch <- s.desc }
+
+// Collect implements prometheus.Collector.
+func (s *Sampled) Collect(ch chan<- prometheus.Metric) {
+	if s.set.Load() {
+		ch <- prometheus.MustNewConstMetric(s.desc, s.typ, math.Float64frombits(s.value.Load()))
+	}
+}
+
+func sampledCounter(name, help string) *Sampled {
+	return define(&Sampled{desc: prometheus.NewDesc(name, help, nil, nil), typ: prometheus.CounterValue}, "counter", name, help)
+}
+
+func sampledGauge(name, help string) *Sampled {
+	return define(&Sampled{desc: prometheus.NewDesc(name, help, nil, nil), typ: prometheus.GaugeValue}, "gauge", name, help)
 }

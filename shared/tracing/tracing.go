@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -149,4 +151,15 @@ func Parent(ctx context.Context) string {
 // WithParent puts a traceparent that came from elsewhere in place of ctx's span.
 func WithParent(ctx context.Context, parent string) context.Context {
 	return propagation.TraceContext{}.Extract(trace.ContextWithSpan(ctx, off), propagation.MapCarrier{Header: parent})
+}
+
+// Observe puts a duration into a histogram, with the id of ctx's trace where there is one.
+func Observe(ctx context.Context, h prometheus.Observer, d time.Duration) {
+	if id := ID(ctx); id != "" {
+		if e, ok := h.(prometheus.ExemplarObserver); ok {
+			e.ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": id})
+			return
+		}
+	}
+	h.Observe(d.Seconds())
 }

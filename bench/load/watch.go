@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ehi-server/shared/telemetry"
+)
+
+// meters tell Prometheus of one run, under its name.
+type meters struct{ run string }
+
+// begun tells what the run is.
+func (m meters) begun(c *config, at time.Time) {
+	telemetry.LoadRun.WithLabelValues(m.run, c.URL, c.Mix.String(), strconv.Itoa(c.Concurrency), strconv.FormatFloat(c.Rate, 'g', -1, 64)).Set(float64(at.Unix()))
+}
+
+// scraped is a /metrics that knows when it was asked last.
+type scraped struct {
+	metrics http.Handler
+	mu      sync.Mutex
+	next    chan struct{} // closed by the next scrape
+	ever    atomic.Bool
+}
+
+// ServeHTTP implements http.Handler.
+func (s *scraped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.metrics.ServeHTTP(w, r)
+	s.ever.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.next)
+	s.next = make(chan struct{})
+}
+
+// lastScrape is how long an ended run waits for Prometheus to see its last figures, where it was looked at before.
+const lastScrape = time.Minute
+
+// serve tells Prometheus of the run; stop waits until its end has been seen.
+func (c *config) serve(ctx context.Context) (stop func() error, err error) {
+	s := &scraped{metrics: telemetry.LoadHandler(), next: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s)
+	url, end, err := telemetry.Serve(c.MetricsAddr, mux)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(os.Stderr, "metrics of the run %s: %s/metrics\n", c.RunName, url)
+	return func() error {
+		s.mu.Lock()
+		next := s.next
+		s.mu.Unlock()
+		if s.ever.Load() {
+			select {
+			case <-next:
+			case <-ctx.Done():
+			case <-time.After(lastScrape):
+			}
+		}
+		return end()
+	}, nil
+}
