@@ -87,7 +87,7 @@ func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 		if !strings.Contains(rules, "runbook_url: docs/runbook.md#"+strings.ToLower(a[1])) || !strings.Contains(runbook, "\n## "+a[1]+"\n") {
 			t.Errorf("%s leads nowhere", a[1])
 		}
-		if strings.Count(tests, "alertname: "+a[1]+"\n")+strings.Count(tests, "alertname: "+a[1]+",") != 2 {
+		if strings.Count(tests, "alertname: "+a[1]+"\n")+strings.Count(tests, "alertname: "+a[1]+",") < 2 {
 			t.Errorf("%s is not tested with its fault and without", a[1])
 		}
 	}

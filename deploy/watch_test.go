@@ -31,7 +31,7 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	api, load, report := build(t, dir, "ehi-server/api"), build(t, dir, "ehi-server/bench/load"), build(t, dir, "ehi-server/deploy/report")
 	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--keeper-every", "1s")
 	ofLoad := freeAddr(t)
-	targets := map[string]string{"ehi-server": strings.TrimPrefix(server, "http://"), "ehi-load": ofLoad}
+	targets := map[string]string{"ehi-server": server, "ehi-load": "http://" + ofLoad}
 	classic := watch(t, prometheus, filepath.Join(dir, "classic"), targets)
 	native := watch(t, prometheus, filepath.Join(dir, "native"), targets, "--enable-feature=native-histograms")
 	out, err := exec.CommandContext(t.Context(), load, "--url", server, "--duration", "15s", "--concurrency", "8", "--quiet", "--run", "one", "--metrics-addr", ofLoad).CombinedOutput()
@@ -115,8 +115,18 @@ func freeAddr(t *testing.T) string {
 	return ln.Addr().String()
 }
 
+// launchTime is how long a process may take to begin.
+const launchTime = time.Minute
+
 // launch starts a process until the test ends, and waits for what it says behind a mark.
 func launch(t *testing.T, mark, binary string, args ...string) string {
+	t.Helper()
+	said, _ := launchProcess(t, mark, binary, args...)
+	return said
+}
+
+// launchProcess is launch for a process that the test has to do with.
+func launchProcess(t *testing.T, mark, binary string, args ...string) (string, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.Command(binary, args...)
 	stderr, err := cmd.StderrPipe()
@@ -130,6 +140,8 @@ func launch(t *testing.T, mark, binary string, args ...string) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = cmd.Wait()
 	})
+	late := time.AfterFunc(launchTime, func() { _ = cmd.Process.Kill() }) // the log ends then
+	defer late.Stop()
 	log := bufio.NewReader(stderr)
 	for {
 		line, err := log.ReadString('\n')
@@ -138,12 +150,12 @@ func launch(t *testing.T, mark, binary string, args ...string) string {
 		}
 		if _, said, ok := strings.Cut(line, mark); ok {
 			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
-			return strings.TrimSpace(said)
+			return strings.TrimSpace(said), cmd
 		}
 	}
 }
 
-// watch starts a Prometheus in a folder that scrapes targets by job every second, with the project's rules.
+// watch starts a Prometheus in a folder that scrapes the URLs of jobs every second, with the project's rules.
 func watch(t *testing.T, prometheus, dir string, targets map[string]string, args ...string) (url string) {
 	t.Helper()
 	rules, err := filepath.Abs("prometheus/rules.yml")
@@ -160,9 +172,10 @@ func watchWith(t *testing.T, prometheus, dir, rules string, targets map[string]s
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%s]\nscrape_configs:\n", rules)
+	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n", rules)
 	for job, target := range targets {
-		text += fmt.Sprintf("  - job_name: %s\n    static_configs: [{targets: [%q]}]\n", job, target)
+		scheme, host, _ := strings.Cut(target, "://")
+		text += fmt.Sprintf("  - job_name: %s\n    scheme: %s\n    tls_config: {insecure_skip_verify: true}\n    static_configs: [{targets: [%q]}]\n", job, scheme, host)
 	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -35,6 +35,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if lost <= 0 {
 		lost = 5 * time.Second
 	}
+	telemetry.KeeperSuccess.SetToCurrentTime()
 	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
 		began := time.Now()
@@ -43,7 +44,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 			err = errors.Join(err, k.SweepRecords(ctx))
 		}
 		telemetry.KeeperSeconds.Observe(time.Since(began).Seconds())
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			telemetry.KeeperSuccess.SetToCurrentTime()
+		} else if ctx.Err() == nil {
 			telemetry.KeeperFailed.Inc()
 			k.Log.Error("keeper round", "err", err)
 		}

@@ -89,6 +89,7 @@ var (
 
 	JanitorRemoved = counters("ehi_janitor_removed_total", "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record).", "kind")
 	KeeperSeconds  = histogram("ehi_keeper_round_duration_seconds", "Time that a round of the janitor and the reconciler took.")
+	KeeperSuccess  = gauge("ehi_keeper_success_timestamp_seconds", "When a round of the janitor and the reconciler last met no error, in Unix time.")
 	KeeperFailed   = counter("ehi_keeper_rounds_failed_total", "Rounds of the janitor and the reconciler that met an error; the log has it.")
 
 	CertificateExpiry = sampledGauge("ehi_certificate_expiry_timestamp_seconds", "When the certificate of --tls-cert expires, in Unix time; not told without one.")

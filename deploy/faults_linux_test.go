@@ -1,0 +1,278 @@
+package deploy_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hurried are the rules with their times cut, so that a test need not wait for minutes: nothing else is changed.
+func hurried(t *testing.T, dir string) (path string) {
+	t.Helper()
+	rules := read(t, "prometheus/rules.yml")
+	for slow, fast := range map[string]string{`for: \dm`: "for: 2s", `\[(5m|10m|1m)\]`: "[10s]", `\[1h\]`: "[20s]", `> (300|120)\n`: "> 3\n"} {
+		hurry := regexp.MustCompile(slow)
+		if !hurry.MatchString(rules) {
+			t.Fatalf("no rule has %s", slow)
+		}
+		rules = hurry.ReplaceAllString(rules, fast)
+	}
+	path = filepath.Join(dir, "rules.yml")
+	if err := os.WriteFile(path, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// incident is a server with its own Prometheus, and a client.
+type incident struct {
+	t       *testing.T
+	server  string // URL
+	process *exec.Cmd
+	prom    string // URL
+	http    *http.Client
+}
+
+// raises does what goes wrong, over and over, until Prometheus fires the alert; before it must not have.
+func (i *incident) raises(alert string, fault func()) {
+	i.t.Helper()
+	if i.fires(alert) {
+		i.t.Fatalf("%s fires before its fault", alert)
+	}
+	began := time.Now()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for fault(); !i.fires(alert); <-tick.C {
+		if time.Since(began) > time.Minute {
+			i.t.Fatalf("%s does not fire", alert)
+		}
+		fault()
+	}
+	i.t.Logf("%s after %.1f s", alert, time.Since(began).Seconds())
+}
+
+// raised waits for an alert whose fault another one had already.
+func (i *incident) raised(alert, with string) {
+	i.t.Helper()
+	if i.fires(alert) {
+		i.t.Logf("%s by the time of what came after %s", alert, with)
+		return
+	}
+	i.raises(alert, func() {})
+}
+
+func (i *incident) fires(alert string) bool {
+	var answer struct {
+		Data struct {
+			Alerts []struct {
+				Labels map[string]string
+				State  string
+			}
+		}
+	}
+	get(i.t, i.prom+"/api/v1/alerts", &answer)
+	for _, a := range answer.Data.Alerts {
+		if a.Labels["alertname"] == alert && a.State == "firing" {
+			return true
+		}
+	}
+	return false
+}
+
+// send makes a request and returns the answer's status and Content-Location; 0 where the server does not answer.
+func (i *incident) send(method, target, contentType, body string) (status int, location string) {
+	i.t.Helper()
+	ctx, cancel := context.WithTimeout(i.t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	req.Header.Set("Prefer", "respond-async")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := i.http.Do(req)
+	if err != nil {
+		return 0, ""
+	}
+	defer resp.Body.Close() // read to its end
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, resp.Header.Get("Content-Location")
+}
+
+// kickOff begins the export of everybody and returns its status URL, "" where it was refused.
+func (i *incident) kickOff() string {
+	i.t.Helper()
+	_, location := i.send("GET", i.server+"/fhir/Patient/$export", "", "")
+	return location
+}
+
+// patient is somebody whose record the server has.
+func (i *incident) patient() string {
+	i.t.Helper()
+	resp, err := i.http.Get(i.server + "/patient-login")
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer resp.Body.Close() // read to its end
+	page, err := io.ReadAll(resp.Body)
+	found := regexp.MustCompile(`option value="([^"]+)"`).FindSubmatch(page)
+	if err != nil || found == nil {
+		i.t.Fatalf("%v, %s", err, page)
+	}
+	return string(found[1])
+}
+
+// begin starts a server and a Prometheus with the hurried rules.
+func begin(t *testing.T, prometheus, api string, args ...string) *incident {
+	t.Helper()
+	dir := t.TempDir()
+	i := &incident{t: t, http: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}} // the test's own certificate, on loopback
+	t.Cleanup(i.http.CloseIdleConnections)
+	i.server, i.process = launchProcess(t, "msg=serving url=", api, append([]string{"serve", "--addr", "127.0.0.1:0", "--open", "--keeper-every", "200ms"}, args...)...)
+	i.prom = watchWith(t, prometheus, filepath.Join(dir, "prometheus"), hurried(t, dir), map[string]string{"ehi-server": i.server})
+	return i
+}
+
+// Each alert is raised by its fault, at a real server, in the eyes of a real Prometheus; the log tells how long that took with the
+// rules' times cut to seconds.
+func TestFaultsRaiseTheirAlerts(t *testing.T) {
+	prometheus, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("prometheus is absent (Debian: prometheus)")
+	}
+	dir := t.TempDir()
+	api, nats := build(t, dir, "ehi-server/api"), build(t, dir, "github.com/nats-io/nats-server/v2")
+
+	t.Run("nobody works, and somebody guesses", func(t *testing.T) {
+		t.Parallel()
+		cert, key := shortLived(t, 7*24*time.Hour)
+		i := begin(t, prometheus, api, "--data", t.TempDir(), "--workers", "0", "--max-queue", "2", "--tls-cert", cert, "--tls-key", key)
+		nothing := func() {}
+		i.raises("EHICertificateExpires", nothing) // it was short-lived from the start
+		i.raises("EHINoWorker", once(func() { i.kickOff() }))
+		p := i.patient()
+		i.raises("EHIRequestsRefused", func() { i.send("POST", i.server+"/no-form/fhir/Patient/"+p+"/$ehi-export", "", "") })
+		i.raises("EHITokenAbuse", func() {
+			i.send("POST", i.server+"/auth/token", "application/x-www-form-urlencoded", "grant_type=refresh_token&refresh_token=guessed")
+		})
+		i.raised("EHIOldestCommandWaits", "EHINoWorker")
+		i.raises("EHIServerDown", once(func() { end(t, i.process, syscall.SIGKILL) }))
+	})
+	t.Run("a source that hangs", func(t *testing.T) {
+		t.Parallel()
+		i := begin(t, prometheus, api, "--data", t.TempDir(), "--source", "synthetic:patients=20,delay=1h", "--stall", "500ms", "--max-deliver", "4", "--bulk-workers", "4")
+		var jobs []string
+		i.raises("EHIRedeliveryStorm", func() {
+			if len(jobs) < 8 {
+				jobs = append(jobs, i.kickOff())
+			}
+		})
+		i.raised("EHIJobsFail", "EHIRedeliveryStorm")
+		i.raises("EHIErrorBudgetBurns", func() {
+			for _, status := range jobs {
+				i.send("GET", status, "", "")
+			}
+		})
+	})
+	t.Run("a small disk", func(t *testing.T) {
+		t.Parallel()
+		data := t.TempDir()
+		exports := filepath.Join(data, "exports")
+		if err := os.Mkdir(exports, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("tmpfs", exports, "tmpfs", 0, "size=5m"); err != nil {
+			t.Skipf("a small file system cannot be mounted here: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(exports, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		i := begin(t, prometheus, api, "--data", data, "--min-free-bytes", "0")
+		i.raises("EHIDiskNearlyFull", func() {}) // it was small from the start
+		i.raises("EHIExportsWaitForSpace", func() { i.kickOff() })
+		end(t, i.process, syscall.SIGTERM) // it holds the file system
+	})
+	t.Run("NATS that falters, and is gone", func(t *testing.T) {
+		t.Parallel()
+		addr := freeAddr(t)
+		host, port, _ := strings.Cut(addr, ":")
+		_, bus := launchProcess(t, "Server is ready", nats, "--jetstream", "--store_dir", t.TempDir(), "--addr", host, "--port", port)
+		i := begin(t, prometheus, api, "--data", t.TempDir(), "--nats", "nats://"+addr)
+		i.raises("EHIStatusSlow", func() { // jobs that are not there are looked for in NATS
+			var asking sync.WaitGroup
+			signal(t, bus, syscall.SIGSTOP)
+			for n := range 20 {
+				asking.Go(func() { i.send("GET", fmt.Sprintf("%s/jobs/none%d/status", i.server, n), "", "") })
+			}
+			pause := time.NewTimer(400 * time.Millisecond)
+			<-pause.C
+			signal(t, bus, syscall.SIGCONT)
+			asking.Wait()
+		})
+		i.raises("EHIKeeperFails", once(func() { end(t, bus, syscall.SIGKILL) }))
+	})
+}
+
+// once does something the first time only.
+func once(f func()) func() { return sync.OnceFunc(f) }
+
+func signal(t *testing.T, cmd *exec.Cmd, s syscall.Signal) {
+	t.Helper()
+	if err := cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end ends a process and waits for it.
+func end(t *testing.T, cmd *exec.Cmd, s syscall.Signal) {
+	t.Helper()
+	signal(t, cmd, s)
+	_ = cmd.Wait() // by that signal
+}
+
+// shortLived writes a certificate that is good for a time, and its key.
+func shortLived(t *testing.T, good time.Duration) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(good), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
