@@ -191,20 +191,32 @@ func startServer(b *testing.B, env ...string) *process {
 // benchmark asks more often than a client may, to see when a job is done.
 func startOn(b *testing.B, data string, env ...string) *process {
 	b.Helper()
-	p := &process{data: data}
-	url := p.spawn(b, append([]string{childEnv + "=" + data, "EHI_POLL_BURST=0"}, env...)...)
-	p.open = client.New(url)
-	b.Cleanup(p.open.Close)
-	return p
+	return startBinary(b, self(b), data, env...)
 }
 
-// spawn runs this test binary as a child until the benchmark ends, and returns the first line that it prints.
-func (p *process) spawn(b *testing.B, env ...string) string {
+// self is this test binary.
+func self(b *testing.B) string {
 	b.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
+	return exe
+}
+
+// startBinary is startOn with another build of this test binary.
+func startBinary(b *testing.B, exe, data string, env ...string) *process {
+	b.Helper()
+	p := &process{data: data}
+	url := p.spawn(b, exe, append([]string{childEnv + "=" + data, "EHI_POLL_BURST=0"}, env...)...)
+	p.open = client.New(url)
+	b.Cleanup(p.open.Close)
+	return p
+}
+
+// spawn runs a build of this test binary as a child until the benchmark ends, and returns the first line that it prints.
+func (p *process) spawn(b *testing.B, exe string, env ...string) string {
+	b.Helper()
 	p.cmd = exec.Command(exe)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = os.Stderr

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,7 +32,7 @@ func BenchmarkSoak(b *testing.B) {
 		before := p.footprint(b)
 		p.fullFlows(b, jobs-jobs/6)
 		after := p.footprint(b)
-		for i, name := range []string{"rss-MB", "files", "goroutines", "state-MB", "exports-MB"} {
+		for i, name := range []string{"rss-MB", "files", "goroutines", "state-MB", "exports-MB", "series"} {
 			b.ReportMetric(before[i], "early-"+name)
 			b.ReportMetric(after[i], "late-"+name)
 		}
@@ -82,14 +83,29 @@ func (p *process) fullFlow(b *testing.B, c *client.Client) bool {
 	return true
 }
 
-// footprint is what the server holds: MiB of memory, open files, goroutines, MiB of state and of exports.
+// footprint is what the server holds: MiB of memory, open files, goroutines, MiB of state and of exports, series of metrics.
 func (p *process) footprint(b *testing.B) []float64 {
 	b.Helper()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "fd"))
 	if err != nil {
 		b.Skip("the system does not tell what a process has open")
 	}
-	return []float64{p.rss(), float64(len(open)), p.metric(b, "go_goroutines"), diskUse(b, filepath.Join(p.data, "nats")), diskUse(b, filepath.Join(p.data, "exports"))}
+	return []float64{p.rss(), float64(len(open)), p.metric(b, "go_goroutines"), diskUse(b, filepath.Join(p.data, "nats")), diskUse(b, filepath.Join(p.data, "exports")), p.series(b)}
+}
+
+// series is how many series Prometheus would store of the server.
+func (p *process) series(b *testing.B) (n float64) {
+	b.Helper()
+	a, err := p.open.Do(b.Context(), "GET", "/metrics", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(a.Body)) {
+		if !strings.HasPrefix(line, "#") {
+			n++
+		}
+	}
+	return n
 }
 
 // diskUse is the size of a folder's files in MiB.

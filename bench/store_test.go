@@ -291,7 +291,7 @@ func BenchmarkNATS(b *testing.B) {
 			var env []string
 			if kind == "external" {
 				nats := &process{}
-				env = append(env, fmt.Sprintf("EHI_NATS=%s", nats.spawn(b, natsEnv+"="+b.TempDir())))
+				env = append(env, fmt.Sprintf("EHI_NATS=%s", nats.spawn(b, self(b), natsEnv+"="+b.TempDir())))
 			}
 			startServer(b, env...).latency(b)
 		})

@@ -120,12 +120,16 @@ func TestAnExportIsOneTrace(t *testing.T) {
 		if err != nil || a.Status != 202 || a.Header.Get("X-Request-Id") != "of-the-client" {
 			t.Fatalf("%+v, %v", a, err)
 		}
-		w.manifest(all, client.Job{StatusURL: a.Header.Get("Content-Location")})
+		status := a.Header.Get("Content-Location")
+		if _, err := all.Do(t.Context(), "GET", status, nil, "traceparent", parent); err != nil {
+			t.Fatal(err)
+		}
+		w.manifest(all, client.Job{StatusURL: status})
 
-		a = w.do(pat, "GET", "/jobs/nothing/status")
+		a = w.do(pat, "GET", "/jobs/nothing/metadata")
 		w.want(a, 404, `"id":"`+a.Header.Get("X-Request-Id")+`"`)
 		outcomeID = a.Header.Get("X-Request-Id")
-		a, err = pat.Do(t.Context(), "GET", "/jobs/nothing/status", nil, "X-Request-Id", "no id\tat all")
+		a, err = pat.Do(t.Context(), "GET", "/jobs/nothing/metadata", nil, "X-Request-Id", "no id\tat all")
 		if id := a.Header.Get("X-Request-Id"); err != nil || len(id) != 32 {
 			t.Errorf("an id that is none was taken: %q, %v", id, err)
 		}
@@ -143,9 +147,18 @@ func TestAnExportIsOneTrace(t *testing.T) {
 	if len(ofMany) < 2 { // the plan, and a task at least
 		t.Errorf("%d commands of a population were traced", len(ofMany))
 	}
-	has(t, seen.trace(t, outcomeID, ""), "GET /jobs/:id/status")
+	has(t, seen.trace(t, outcomeID, ""), "GET /jobs/:id/metadata")
 	seen.mu.Lock()
 	defer seen.mu.Unlock()
+	polls := 0
+	for _, span := range seen.all {
+		if span.Name == "GET /jobs/:id/status" {
+			polls++
+		}
+	}
+	if polls != 1 {
+		t.Errorf("%d polls were traced, want the one that was part of its client's trace", polls)
+	}
 	for _, span := range seen.all {
 		for _, secret := range secrets {
 			if strings.Contains(span.String(), secret) {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,25 +30,38 @@ func isAdmin(c *fiber.Ctx) bool {
 	return c.Path() == "/admin" || strings.HasPrefix(c.Path(), "/admin/")
 }
 
-// trace traces a request, below the client's own trace where it names one. Monitors are not traced: they ask all day.
+// trace traces a request, below the client's own trace where it names one. Monitors and polls are traced there only: they ask all day, and
+// would be most of what is kept.
 func (s *Server) trace(c *fiber.Ctx) error {
-	if s.Tracer == nil || isMonitor(c.Path()) {
+	if s.Tracer == nil {
 		return c.Next()
 	}
-	ctx, span := s.Tracer.Continue(c.UserContext(), c.Get(tracing.Header), c.Method(), trace.SpanKindServer)
+	parent := c.Get(tracing.Header)
+	if parent == "" && asksAllDay(c) {
+		return c.Next()
+	}
+	ctx, span := s.Tracer.Begin(c.UserContext(), parent, c.Method(), trace.SpanKindServer)
+	if !span.IsRecording() {
+		return c.Next()
+	}
 	c.SetUserContext(ctx)
 	err := c.Next() // an error is answered by observe
-	if span.IsRecording() {
-		method, route, status := c.Method(), c.Route().Path, c.Response().StatusCode()
-		span.SetName(method + " " + route)
-		span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route), attribute.Int("http.response.status_code", status),
-			attribute.String("ehi.request", requestID(c)))
-		if status >= http.StatusInternalServerError {
-			span.SetStatus(codes.Error, "")
-		}
+	method, route, status := c.Method(), c.Route().Path, c.Response().StatusCode()
+	span.SetName(method + " " + route)
+	span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route), attribute.Int("http.response.status_code", status),
+		attribute.String("ehi.request", requestID(c)))
+	if status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, "")
 	}
 	span.End()
 	return err
+}
+
+// asksAllDay tells monitors and polls from other requests.
+func asksAllDay(c *fiber.Ctx) bool {
+	path := c.Path()
+	return path == "/metrics" || path == "/healthz" || path == "/readyz" ||
+		c.Method() == fiber.MethodGet && strings.HasPrefix(path, "/jobs/") && strings.HasSuffix(path, "/status")
 }
 
 // noteJob says which job the request is about.
@@ -57,10 +69,6 @@ func (s *Server) noteJob(c *fiber.Ctx, id string) {
 	if s.Tracer != nil {
 		tracing.Note(c.UserContext(), attribute.String(tracing.Job, id))
 	}
-}
-
-func isMonitor(path string) bool {
-	return path == "/metrics" || path == "/healthz" || path == "/readyz"
 }
 
 // identify gives the request an id, for its answer and the log: the client's own X-Request-Id, else its trace's, else a new one.
@@ -88,12 +96,12 @@ func (s *Server) observe(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	route, method := c.Route().Path, c.Method()
-	telemetry.HTTPRequests.WithLabelValues(route, method, strconv.Itoa(c.Response().StatusCode())).Inc()
+	m := s.meters.of(c)
+	m.answered(c.Response().StatusCode()).Inc()
 	took := time.Since(start)
-	tracing.Observe(c.UserContext(), telemetry.HTTPSeconds.WithLabelValues(route, method), took)
+	tracing.Observe(c.UserContext(), m.seconds, took)
 	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
-		s.Log.Debug("request", "method", method, "route", route, "status", c.Response().StatusCode(), "took", took, "request", requestID(c), "trace", tracing.ID(c.UserContext()))
+		s.Log.Debug("request", "method", m.method, "route", m.template, "status", c.Response().StatusCode(), "took", took, "request", requestID(c), "trace", tracing.ID(c.UserContext()))
 	}
 	return nil
 }

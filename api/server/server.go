@@ -97,6 +97,7 @@ type Server struct {
 	admins   *session.Store
 	progress *progressBook
 	polls    *pollBook
+	meters   meterBook
 	draining atomic.Bool
 }
 

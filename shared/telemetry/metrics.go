@@ -111,7 +111,7 @@ func init() {
 	buildInfo.WithLabelValues(Version(), runtime.Version()).Set(1)
 	// A counter that first appears with its first event shows no increase: these are there from the start, at 0.
 	kinds, lanes := []string{"patient", "patients", "group", "system"}, []string{"interactive", "bulk"}
-	for c, values := range map[*prometheus.CounterVec][][]string{
+	for c, values := range map[counterVec][][]string{
 		JobsCreated: {kinds}, JobsEnded: {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}}, JanitorRemoved: {{"job", "file", "record"}},
 		CommandsPublished: {lanes, {"start", "task"}}, CommandsRedelivered: {lanes}, CommandsDone: {lanes},
 		TasksEnded: {{"committed", "superseded", "cancelled", "handed-back", "error"}}, Refused: {{"queue", "client", "stored", "disk", "stopping", "polls"}},
@@ -121,8 +121,13 @@ func init() {
 	}
 }
 
+// counterVec is a counter with labels.
+type counterVec interface {
+	WithLabelValues(values ...string) prometheus.Counter
+}
+
 // begin makes a counter of each combination of label values.
-func begin(c *prometheus.CounterVec, chosen []string, values [][]string) {
+func begin(c counterVec, chosen []string, values [][]string) {
 	if len(values) == 0 {
 		c.WithLabelValues(chosen...)
 		return

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"time"
 
@@ -44,6 +45,7 @@ const Job = "ehi.job"
 type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
+	ratio    float64
 }
 
 // Open makes the Tracer of a process; nil where no endpoint is set. service is what its spans are filed under unless OTEL_SERVICE_NAME
@@ -71,8 +73,8 @@ func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tra
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("send traces", "err", err) }))
 	p := sdk.NewTracerProvider(sdk.WithResource(about), sdk.WithBatcher(exporter, sdk.WithMaxQueueSize(maxQueue)),
-		sdk.WithSampler(sdk.ParentBased(sdk.TraceIDRatioBased(c.Ratio))))
-	return &Tracer{p, p.Tracer(name)}, nil
+		sdk.WithSampler(sdk.ParentBased(sdk.AlwaysSample())))
+	return &Tracer{p, p.Tracer(name), c.Ratio}, nil
 }
 
 // Close sends what is left, until ctx ends.
@@ -83,11 +85,19 @@ func (t *Tracer) Close(ctx context.Context) error {
 	return t.provider.Shutdown(ctx)
 }
 
-// Continue begins a span below parent, a traceparent that came from elsewhere; where it is "" or no traceparent, a trace begins here.
-// What ctx was part of is linked to. End ends it.
+// Begin is Continue, but where there is no parent a trace begins here, if its turn comes by the ratio that is kept.
+func (t *Tracer) Begin(ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue) (context.Context, trace.Span) {
+	if t == nil || parent != "" || rand.Float64() >= t.ratio {
+		return t.Continue(ctx, parent, what, kind, about...)
+	}
+	return t.tracer.Start(ctx, what, trace.WithSpanKind(kind), trace.WithAttributes(about...))
+}
+
+// Continue begins a span below parent, a traceparent that came from elsewhere; where it is "" nothing is traced. What ctx was part of is
+// linked to. End ends the span.
 func (t *Tracer) Continue(ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue) (context.Context, trace.Span) {
-	if t == nil {
-		return ctx, trace.SpanFromContext(ctx)
+	if t == nil || parent == "" {
+		return ctx, off
 	}
 	opts := []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(about...)}
 	if from := trace.SpanContextFromContext(ctx); from.IsValid() {
