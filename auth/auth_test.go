@@ -160,7 +160,7 @@ func TestSMART2AuthorizeRequestIsChecked(t *testing.T) {
 func TestSMART4CodeGivesTokens(t *testing.T) {
 	s, _, _ := newServer(t)
 	tok := mustToken(t, s, codeForm(code(t, s)))
-	if tok.TokenType != "bearer" || tok.Patient != "p1" || tok.ExpiresIn != 3600 || tok.RefreshToken == "" || tok.IDToken == "" || !tok.NeedPatientBanner {
+	if tok.TokenType != "Bearer" || tok.Patient != "p1" || tok.ExpiresIn != 3600 || tok.RefreshToken == "" || tok.IDToken == "" || !tok.NeedPatientBanner {
 		t.Errorf("tokens %+v", tok)
 	}
 	a, err := s.Verify(tok.AccessToken)

@@ -249,7 +249,7 @@ func (s *Server) fromRefresh(ctx context.Context, form url.Values) (Tokens, erro
 // narrowed to (RFC 6749 6).
 func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, error) {
 	t := Tokens{
-		TokenType: "bearer", ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: g.Patient != "",
+		TokenType: tokenType(g), ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: g.Patient != "",
 	}
 	var err error
 	if t.AccessToken, err = s.signAccess(g, scopes); err != nil {
@@ -265,4 +265,13 @@ func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, err
 		t.RefreshToken, err = s.store(ctx, refreshPrefix, s.RefreshTTL, g)
 	}
 	return t, err
+}
+
+// tokenType is spelt as each specification fixes it: Bearer by SMART App Launch 2.2 ("Obtain access token"), bearer by its Backend Services
+// ("Issue access token"). RFC 6749 7.1 takes either for the other.
+func tokenType(g grant) string {
+	if g.Patient == "" {
+		return "bearer"
+	}
+	return "Bearer"
 }

@@ -51,6 +51,14 @@ func NewTrusting(base string, roots *x509.CertPool) *Client {
 	}}
 }
 
+// Through returns a copy whose connections are wrapped.
+func (c *Client) Through(wrap func(http.RoundTripper) http.RoundTripper) *Client {
+	out, own := *c, *c.http
+	own.Transport = wrap(own.Transport)
+	out.http = &own
+	return &out
+}
+
 // Close gives idle connections back.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -81,8 +82,8 @@ type Config struct {
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
 	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
 	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
-	AdminPassword      string          `help:"Password of the administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
-	SandboxSecret      string          `help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
+	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
 	Trace              tracing.Config  `embed:"" prefix:"trace-"`
 	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
@@ -97,6 +98,28 @@ func Defaults() (c Config, err error) {
 	}
 	_, err = parser.Parse(nil)
 	return c, err
+}
+
+// settings are the configuration as administrators may see it.
+func (c Config) settings() (out []server.Setting) {
+	parser, err := kong.New(&c)
+	if err != nil { // the command line has been read by the same tags
+		panic(err)
+	}
+	for _, f := range parser.Model.Flags {
+		value := fmt.Sprint(f.Target.Interface())
+		if f.Tag.Has("secret") && value != "" {
+			value = "(set)"
+		}
+		if u, err := url.Parse(value); err == nil && u.User != nil { // credentials of NATS, or of a collector
+			u.User = url.User("(set)")
+			value, _ = url.PathUnescape(u.String())
+		}
+		if f.Name != "help" {
+			out = append(out, server.Setting{Flag: "--" + f.Name, Value: value})
+		}
+	}
+	return out
 }
 
 // Demo is the demo population (REAL-10).
@@ -248,7 +271,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Backup: n.Backup})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ type jobJSON struct {
 
 func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
 	out := jobJSON{
-		ID: j.ID, Patient: j.Patient, Level: levelName(j.Level), Group: j.Group, Manifest: json.RawMessage("null"), Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
+		ID: j.ID, Patient: j.Patient, Level: j.Level.Kind(), Group: j.Group, Manifest: json.RawMessage("null"), Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
 		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Error: j.Error,
 	}
 	if !j.CompletedAt.IsZero() {

@@ -69,6 +69,7 @@ func (s *Server) routes() {
 	admin.Get("/logout", s.handleAdminLogout)
 	admin.Get("/log-level", s.admin, s.handleLogLevel)
 	admin.Put("/log-level", s.admin, s.handleSetLogLevel)
+	admin.Get("/debug", s.admin, s.handleDebug)
 	admin.Use("/debug/pprof", s.admin, pprof.New(pprof.Config{Prefix: "/admin"}))
 	admin.Get("/backup", s.admin, s.handleBackup)
 	admin.Get("/jobs", s.admin, s.handleAdminJobs)
@@ -78,6 +79,7 @@ func (s *Server) routes() {
 	admin.Post("/jobs/:id/reject", s.admin, s.handleReject)
 	admin.Post("/jobs/:id/remove-files", s.admin, s.handleRemoveFiles)
 
+	app.Get("/openapi.json", s.handleOpenAPI)
 	app.Get("/docs/ehi", s.handleDocs)
 	app.Get("/", s.handleHome)
 	assets, err := fs.Sub(web.Files, "assets")

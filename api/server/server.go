@@ -84,6 +84,8 @@ type Deps struct {
 	Tracer *tracing.Tracer
 	// Level is the logger's level, which administrators may change; nil where it is fixed.
 	Level *slog.LevelVar
+	// Settings is what the process runs with, for administrators to see.
+	Settings []Setting
 	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
 	Backup func(ctx context.Context, w io.Writer) error
 }

@@ -115,7 +115,7 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 	}
 	parameters, authorizations := j.Form.MarshalWire()
 	return c.JSON(fiber.Map{
-		"id": j.ID, "level": levelName(j.Level), "group": j.Group, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
+		"id": j.ID, "level": j.Level.Kind(), "group": j.Group, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
 		"choices":  fiber.Map{"form": j.Form != nil, "parameters": parameters, "authorizations": authorizations, "kickOff": wireKickOff(j.KickOff), "by": j.RequestedBy},
 		"counts":   orEmpty(j.Counts),
 		"withheld": orEmpty(j.Withheld),
@@ -126,13 +126,6 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 			"completed": instant(j.CompletedAt), "approved": instant(j.ApprovedAt), "expires": instant(j.ExpiresAt),
 		},
 	})
-}
-
-func levelName(l ehi.Level) string {
-	if l == ehi.OnePatient {
-		return "patient"
-	}
-	return string(l)
 }
 
 // wireKickOff shows what an application asked for by the names of its parameters (EHI-6).

@@ -60,9 +60,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // observe sets the figures that nobody comes by: what waits, since when, and what is held.
 func (k *Keeper) observe(ctx context.Context, now time.Time) error {
-	oldest := k.Bus.Jobs.Oldest()
+	standing := k.Bus.Jobs.ByStatus()
 	for _, status := range ehi.Statuses() {
-		telemetry.JobOldest.WithLabelValues(string(status)).Set(age(now, oldest[status]))
+		telemetry.JobOldest.WithLabelValues(string(status)).Set(age(now, standing[status].Oldest))
 	}
 	var errs []error
 	for _, lane := range ehi.Lanes() {

@@ -170,17 +170,26 @@ func (s *Jobs) Summary(id string) (Summary, bool) {
 	return found, ok
 }
 
-// Oldest is when the oldest job of each status was kicked off; a status without one is not in it.
-func (s *Jobs) Oldest() map[ehi.Status]time.Time {
+// Standing is how many jobs there are in a status, and when the oldest of them was kicked off.
+type Standing struct {
+	Jobs   int
+	Oldest time.Time
+}
+
+// ByStatus is the standing of each status that some job is in.
+func (s *Jobs) ByStatus() map[ehi.Status]Standing {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
-	oldest := map[ehi.Status]time.Time{}
+	out := map[ehi.Status]Standing{}
 	for _, v := range s.index.jobs {
-		if t, some := oldest[v.Status]; !some || v.CreatedAt.Before(t) {
-			oldest[v.Status] = v.CreatedAt
+		at := out[v.Status]
+		if at.Jobs == 0 || v.CreatedAt.Before(at.Oldest) {
+			at.Oldest = v.CreatedAt
 		}
+		at.Jobs++
+		out[v.Status] = at
 	}
-	return oldest
+	return out
 }
 
 // IDs lists the jobs that this process knows, in any order.

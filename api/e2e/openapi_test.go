@@ -1,0 +1,279 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/api/openapi"
+	"ehi-server/shared/ehi"
+)
+
+// witness holds what it sees on the wire to the server's own OpenAPI document.
+type witness struct {
+	t        *testing.T
+	document validator.Validator
+	mu       sync.Mutex
+	answers  map[string]map[int]int // by operation and status
+	invalid  map[string]int         // what was said of wrong answers
+}
+
+// fhirVariant is a prefix of the FHIR base, which the document has as servers of its paths.
+var fhirVariant = regexp.MustCompile(`^(/no-form|/auto-approve)+/fhir`)
+
+// newWitness reads the document from the server.
+func newWitness(w *world) *witness {
+	w.t.Helper()
+	a := w.do(w.open, "GET", "/openapi.json")
+	w.want(a, 200, `"openapi":"3.1.0"`)
+	document, err := libopenapi.NewDocument(a.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	v, errs := validator.NewValidator(document)
+	if len(errs) > 0 {
+		w.t.Fatal(errs)
+	}
+	if ok, errs := v.ValidateDocument(); !ok {
+		w.t.Fatalf("the document is not OpenAPI 3.1: %+v", errs)
+	}
+	return &witness{t: w.t, document: v, answers: map[string]map[int]int{}, invalid: map[string]int{}}
+}
+
+// through makes a client whose requests are witnessed.
+func (x *witness) through(c *client.Client) *client.Client {
+	return c.Through(x.over)
+}
+
+// over witnesses what goes over a transport to the server.
+func (x *witness) over(next http.RoundTripper) http.RoundTripper { return witnessed{x, next} }
+
+type witnessed struct {
+	*witness
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (x witnessed) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := x.next.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := resp.Body.Close(); err != nil {
+		return nil, err
+	}
+	asked := *r
+	asked.URL = &url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: fhirVariant.ReplaceAllString(r.URL.Path, "/fhir"), RawQuery: r.URL.RawQuery}
+	asked.Body = http.NoBody
+	seen := *resp
+	seen.Body = io.NopCloser(bytes.NewReader(body))
+	x.hold(&asked, &seen, body)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+// hold compares an answer with the document.
+func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	operation := operationOf(r.Method, r.URL.Path)
+	if operation == "" { // a route that there is not
+		if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed {
+			x.invalid[fmt.Sprintf("%s %s, which the document lacks, answers %d", r.Method, r.URL.Path, resp.StatusCode)]++
+		}
+		return
+	}
+	if x.answers[operation] == nil {
+		x.answers[operation] = map[int]int{}
+	}
+	x.answers[operation][resp.StatusCode]++
+	if resp.Header.Get("X-Request-Id") == "" {
+		x.invalid[operation+" has no X-Request-Id"]++
+	}
+	if r.Method == http.MethodHead || len(body) == 0 || resp.Header.Get("Content-Encoding") != "" {
+		return
+	}
+	if ok, errs := x.document.ValidateHttpResponse(r, resp); !ok {
+		for _, e := range errs {
+			said := fmt.Sprintf("%s answers %d: %s: %s", operation, resp.StatusCode, e.Message, e.Reason)
+			for _, s := range e.SchemaValidationErrors {
+				said += "; " + s.Reason
+			}
+			x.invalid[fmt.Sprintf("%s: %.300s", said, body)]++
+		}
+	}
+}
+
+// operationOf finds the operation of a request; one without parameters goes before one with them.
+func operationOf(method, path string) (best string) {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	fewest := 100
+	for _, o := range openapi.Operations() {
+		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(o[1]), `[^/]+`)
+		if n := strings.Count(o[1], "{"); o[0] == method && n < fewest && regexp.MustCompile("^"+pattern+"$").MatchString(path) {
+			best, fewest = o[0]+" "+o[1], n
+		}
+	}
+	return best
+}
+
+// Every operation of the OpenAPI document is asked, answers well, and answers as the document says, in a whole flow with its errors.
+func TestAnswersAreAsTheDocumentSays(t *testing.T) {
+	level := new(slog.LevelVar)
+	cfg := config()
+	cfg.TrustedProxies = []string{"10.0.0.1"}
+	w := start(t, t.TempDir(), cfg, node.Options{Level: level})
+	x := newWitness(w)
+	w.open, w.admin = x.through(w.open), x.through(w.admin)
+	w.flowWithErrors()
+	w.everyRoute(x)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for said, n := range x.invalid {
+		t.Errorf("%d times: %s", n, said)
+	}
+	answers, statuses := 0, 0
+	for _, o := range openapi.Operations() {
+		operation, well := o[0]+" "+o[1], 0
+		for status, n := range x.answers[operation] {
+			answers += n
+			statuses++
+			if status < 400 {
+				well += n
+			}
+		}
+		if well == 0 {
+			t.Errorf("%s was not answered well: %v", operation, x.answers[operation])
+		}
+	}
+	t.Logf("%d answers of %d operations with %d statuses were held to the document", answers, len(openapi.Operations()), statuses)
+}
+
+// everyRoute asks what flowWithErrors does not.
+func (w *world) everyRoute(x *witness) {
+	t := w.t
+	t.Helper()
+	p := w.demoPatient()
+	pat := w.patient(p)
+	ctx := t.Context()
+	send := func(c *client.Client, method, target, mime, body string) *client.Answer {
+		t.Helper()
+		a, err := c.Do(ctx, method, target, strings.NewReader(body), "Content-Type", mime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	const form, plain = "application/x-www-form-urlencoded", "application/json"
+
+	// One patient: reads, form, decision the other way, documents taken back, deletion by the administrator.
+	w.do(pat, "GET", "/fhir/Patient")
+	w.do(pat, "GET", "/fhir/Patient/"+p)
+	j := w.kickOff(pat, "", p, nil)
+	w.want(w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?_patient="+p, "Accept", "text/html"), 200, "<form")
+	w.submit(pat, j.ID, everything())
+	w.want(send(pat, "POST", "/jobs/"+j.ID, plain, `{"parameters":{},"authorizations":{}}`), 400, "already customized")
+	w.wait(j.ID, ehi.Retrieved)
+	w.do(pat, "GET", "/jobs/"+j.ID+"/metadata")
+	w.do(w.admin, "GET", "/admin/jobs/"+j.ID)
+	w.do(w.admin, "GET", "/admin/jobs?limit=5")
+	w.do(w.admin, "GET", "/admin/jobs?status=none")
+	if a, err := w.admin.AddFiles(ctx, j.ID, client.File{Name: "a.txt", Data: []byte("text")}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	w.want(send(w.admin, "POST", "/admin/jobs/"+j.ID+"/remove-files", plain, `{"params":["a.txt"]}`), 200, "")
+	if _, err := w.admin.Act(ctx, j.ID, "reject"); err != nil {
+		t.Fatal(err)
+	}
+	w.want(w.do(pat, "GET", j.StatusURL), 403, "rejected")
+	w.want(w.do(w.admin, "DELETE", "/admin/jobs/"+j.ID), 200, "deleted")
+
+	// Files: parts, what the client has, what is not there.
+	j = w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	m := w.manifest(pat, j)
+	file := m.Output[0].URL
+	a := w.do(pat, "GET", file)
+	w.want(w.do(pat, "GET", file, "Range", "bytes=0-9"), 206, "")
+	w.want(w.do(pat, "GET", file, "Range", "bytes=999999999-"), 416, "")
+	w.want(w.do(pat, "GET", file, "If-None-Match", a.Header.Get("ETag")), 304, "")
+	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/None.ndjson"), 404, "")
+
+	// Populations, by each operation.
+	all, err := w.open.Service(ctx, "test_client_secret", "system/*.rs system/$ehi-export")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var groups struct {
+		Entry []struct{ Resource struct{ ID string } }
+	}
+	if err := json.Unmarshal(w.do(all, "GET", "/fhir/Group").Body, &groups); err != nil || len(groups.Entry) == 0 {
+		t.Fatalf("there is no group: %v", err)
+	}
+	group := groups.Entry[0].Resource.ID
+	w.do(all, "GET", "/fhir/Group/"+group)
+	w.do(all, "GET", "/fhir/Patient?_id="+p)
+	for _, o := range openapi.Operations() {
+		if method, path := o[0], o[1]; strings.Contains(path, "export") && strings.Contains(path, "$") {
+			path = strings.NewReplacer("/Group/{id}", "/Group/"+group, "/Patient/{id}", "/Patient/"+p).Replace(path)
+			a := w.do(all, method, path+"?_type=Patient")
+			w.want(a, 202, "")
+			w.do(all, "GET", a.Header.Get("Content-Location"))
+			w.do(all, method, path+"?_since=never")
+			if err := all.Delete(ctx, a.Header.Get("Content-Location")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	// Discovery, pages, authorization.
+	for _, path := range []string{"/fhir/metadata", "/fhir/OperationDefinition/ehi-export", "/fhir/OperationDefinition/none", "/fhir/.well-known/smart-configuration", "/auth/jwks", "/", "/docs/ehi", "/assets/style.css", "/healthz", "/readyz", "/metrics", "/openapi.json", "/nothing"} {
+		w.do(w.open, "GET", path)
+	}
+	request := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {client.RedirectURI}, "scope": {client.Scope}, "state": {"1"},
+		"aud": {w.node.URL + "/fhir"}, "code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}}
+	w.want(send(w.open, "POST", "/auth/authorize", form, request.Encode()), 302, "")
+	w.do(w.open, "GET", "/auth/authorize?response_type=token")
+	w.want(send(w.open, "POST", "/auth/token", form, "grant_type=refresh_token&refresh_token=guessed"), 400, "")
+	b := newBrowser(t)
+	b.http.Transport = x.over(http.DefaultTransport)
+	defer b.http.CloseIdleConnections()
+	request.Set("redirect_uri", "http://app.example/done")
+	b.visit(w.node.URL + "/auth/authorize?" + request.Encode())
+	b.submit("patient", p, "password", "any")
+	b.sees(200, "Allow access?")
+	b.submit("decision", "deny")
+
+	// Operation.
+	w.want(send(w.open, "POST", "/admin/login", plain, `{"username":"admin","password":"admin-password"}`), 200, "admin")
+	w.do(w.open, "GET", "/admin/jobs")
+	w.do(w.admin, "GET", "/admin/log-level")
+	w.want(send(w.admin, "PUT", "/admin/log-level", form, "level=warn"), 200, "WARN")
+	page := w.do(w.admin, "GET", "/admin/debug")
+	w.want(page, 200, "What this process is doing")
+	if text := string(page.Body); strings.Contains(text, "admin-password</td>") || strings.Contains(text, "test_client_secret") || !strings.Contains(text, "<code>--admin-password</code><td>(set)") {
+		t.Errorf("the page shows secrets, or not that they are set: %s", text)
+	}
+	w.want(w.do(w.open, "GET", "/admin/debug"), 401, "")
+	w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1")
+	w.want(w.do(w.admin, "GET", "/admin/backup"), 200, "")
+	w.do(w.admin, "GET", "/admin/logout")
+}

@@ -1,0 +1,24 @@
+package node
+
+import (
+	"strings"
+	"testing"
+)
+
+// What administrators see of the configuration has no secret in it.
+func TestSettingsHideSecrets(t *testing.T) {
+	c := Config{AdminPassword: "secret-1", SandboxSecret: "secret-2", NATS: "nats://user:secret-3@nats.example.org:4222", Addr: ":1"}
+	c.Trace.Endpoint = "https://secret-4@collector.example.org"
+	seen := map[string]string{}
+	for _, s := range c.settings() {
+		if strings.Contains(s.Value, "secret-") {
+			t.Errorf("%s shows %s", s.Flag, s.Value)
+		}
+		seen[s.Flag] = s.Value
+	}
+	for flag, value := range map[string]string{"--addr": ":1", "--admin-password": "(set)", "--nats": "nats://(set)@nats.example.org:4222", "--trace-endpoint": "https://(set)@collector.example.org", "--source": ""} {
+		if seen[flag] != value {
+			t.Errorf("%s is shown as %q", flag, seen[flag])
+		}
+	}
+}

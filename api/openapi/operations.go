@@ -1,0 +1,210 @@
+package openapi
+
+import (
+	"net/http"
+	"strings"
+)
+
+// operations is every route of the server.
+var operations = join(exports, jobs, fhirReads, smart, administration, watching, pages)
+
+func join(parts ...[]operation) (out []operation) {
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// Parameters of the kick-offs.
+var (
+	common = []object{
+		query("_since", "Only resources updated at or after this instant.", str()),
+		query("_until", "Only resources updated before this instant.", str()),
+		query("_type", "Only these resource types, comma separated.", str()),
+		query("_compression", "How the files are stored.", enum("identity", "gzip", "zstd")),
+		query("_outputFormat", "NDJSON in one of its spellings.", str()),
+		query("_format", "Of the answer: JSON in one of its spellings.", str()),
+	}
+	ofForm = []object{
+		query("category", "Only these categories of the release form, comma separated.", str()),
+		query("from", "Only what happened on or after this date.", str()),
+		query("to", "Only what happened on or before this date.", str()),
+	}
+	ofBulk = []object{
+		query("_typeFilter", "Only resources that such a search finds, by type.", str()),
+		query("_elements", "Only these elements, beside the mandatory ones.", str()),
+		query("includeAssociatedData", "LatestProvenanceResources or RelevantProvenanceResources.", str()),
+		query("allowPartialManifests", "Lets the manifest come in pages, while the export goes on.", str()),
+		query("organizeOutputBy", "Patient: one patient's resources together.", str()),
+	}
+	prefer = []object{header("Prefer", "respond-async, handling=lenient, separate-export-status.")}
+)
+
+// kickOff is the beginning of an export.
+func kickOff(method, path, summary string, params ...[]object) operation {
+	o := operation{
+		method: method, path: "/fhir" + path, tag: "Export", summary: summary, security: []string{"bearer"}, headers: prefer, failures: "fhir",
+		answers: map[int]answer{http.StatusAccepted: {"The export was accepted.", fhirJSON, ref("OperationOutcome"), []string{"Content-Location", "Link"}}},
+	}
+	for _, p := range params {
+		o.query = append(o.query, p...)
+	}
+	if method == http.MethodPost {
+		o.body, o.optional = object{fhirJSON: ref("Parameters")}, true
+	}
+	return o
+}
+
+var exports = []operation{
+	kickOff("POST", "/Patient/{id}/$ehi-export", "Export all that is held about a patient. Scopes: patient/$ehi-export of that patient, system/$ehi-export.", common, ofForm),
+	kickOff("POST", "/$ehi-export", "Export all that is held about everybody. Scope: system/$ehi-export.", common, ofForm),
+	kickOff("POST", "/Group/{id}/$ehi-export", "Export all that is held about the members of a group. Scope: system/$ehi-export.", common, ofForm),
+	kickOff("GET", "/$export", "Bulk export of the system. Scope: system/*.rs or of types.", common, ofBulk),
+	kickOff("POST", "/$export", "Bulk export of the system, parameters in the body.", common, ofBulk),
+	kickOff("POST", "/$export-v4", "Bulk export of the system as in the ballot of 4.0.0.", common, ofBulk),
+	kickOff("GET", "/Patient/$export", "Bulk export of all patients. Scope: system/*.rs or of types.", common, ofBulk),
+	kickOff("POST", "/Patient/$export", "Bulk export of all patients, or of those in the body's parameter patient.", common, ofBulk),
+	kickOff("POST", "/Patient/$export-v4", "Bulk export of patients as in the ballot of 4.0.0.", common, ofBulk),
+	kickOff("GET", "/Group/{id}/$export", "Bulk export of the members of a group. Scope: system/*.rs or of types.", common, ofBulk),
+	kickOff("POST", "/Group/{id}/$export", "Bulk export of the members of a group, parameters in the body.", common, ofBulk),
+	kickOff("POST", "/Group/{id}/$export-v4", "Bulk export of a group as in the ballot of 4.0.0.", common, ofBulk),
+}
+
+var ofFiles = []object{header("Range", "One range of bytes."), header("If-Range", "The ETag that the range is of."), header("If-None-Match", "ETags that the client has."), header("Accept-Encoding", "gzip and zstd are served.")}
+
+// file is the download of one.
+func file(path, summary, mime string) operation {
+	return operation{
+		method: "GET", path: path, tag: "Export", summary: summary, security: []string{"bearer"}, headers: ofFiles, failures: "fhir",
+		answers: map[int]answer{
+			http.StatusOK:                           {"The file.", mime, nil, []string{"ETag", "Last-Modified", "Content-Encoding"}},
+			http.StatusPartialContent:               {"A part of it.", mime, nil, []string{"ETag", "Content-Range"}},
+			http.StatusNotModified:                  {"The client has it.", "", nil, []string{"ETag"}},
+			http.StatusRequestedRangeNotSatisfiable: {"The range lies outside of the file.", fhirJSON, ref("OperationOutcome"), []string{"Content-Range"}},
+		},
+	}
+}
+
+var jobs = []operation{
+	{method: "GET", path: "/jobs/{id}/customize", tag: "Export", summary: "The patient's release form, a page.", failures: "page", answers: ok("The form.", html, nil),
+		query: []object{query("_patient", "Stands for the patient's log-in, in the sandbox.", str()), query("redirect", "Where the patient goes on afterwards.", str())}},
+	{method: "POST", path: "/jobs/{id}", tag: "Export", summary: "Submit the release form: the job's client as JSON, the page as a form.", security: []string{"bearer", "interaction"}, failures: "fhir",
+		body: object{plainJSON: ref("Form"), webForm: object{"type": "object"}}, answers: map[int]answer{
+			http.StatusOK:         {"The choices were stored and the export was queued.", plainJSON, ref("Job"), nil},
+			http.StatusSeeOther:   {"The page goes on to the application.", "", nil, []string{"Location"}},
+			http.StatusBadRequest: {"The form cannot be read, or was submitted before (as text, which existing clients read).", fhirJSON + " text/plain " + html, ref("OperationOutcome"), nil},
+		}},
+	{method: "GET", path: "/jobs/{id}/status", tag: "Export", summary: "How the job stands; the manifest when it is done.", security: []string{"bearer"}, failures: "fhir",
+		query: []object{query("page", "Of a manifest in pages.", integer())}, answers: map[int]answer{
+			http.StatusOK:       {"The export is done.", plainJSON, ref("Manifest"), []string{"Expires", "X-Export-Status"}},
+			http.StatusAccepted: {"The export is not done.", "", nil, []string{"Retry-After", "X-Progress", "Link"}},
+		}},
+	{method: "DELETE", path: "/jobs/{id}/status", tag: "Export", summary: "Abort the export, or forget it with its files.", security: []string{"bearer"}, failures: "fhir",
+		answers: map[int]answer{http.StatusAccepted: {"It is gone.", fhirJSON, ref("OperationOutcome"), nil}}},
+	{method: "GET", path: "/jobs/{id}/metadata", tag: "Export", summary: "What was chosen, counted, withheld, and when.", security: []string{"bearer", "session"}, failures: "fhir", answers: ok("The metadata.", plainJSON, ref("Metadata"))},
+	file("/jobs/{id}/download/{file}", "One file of the export.", fhirNDJSON),
+	file("/jobs/{id}/download/attachments/{file}", "One document that an administrator added.", "*/*"),
+}
+
+// read is a FHIR read or search.
+func read(path, summary, schema string, open bool, params ...object) operation {
+	o := operation{method: "GET", path: "/fhir" + path, tag: "FHIR", summary: summary, security: []string{"bearer"}, query: params, failures: "fhir", answers: ok("The resource.", fhirJSON, ref(schema))}
+	if open {
+		o.security = nil
+	}
+	return o
+}
+
+var byID = query("_id", "Logical ids, comma separated.", str())
+
+var fhirReads = []operation{
+	read("/metadata", "CapabilityStatement.", "CapabilityStatement", true),
+	read("/OperationDefinition/{id}", "Definition of ehi-export.", "OperationDefinition", true),
+	read("/Patient", "The token's patient; for a backend service those of _id.", "Bundle", false, byID),
+	read("/Patient/{id}", "The token's patient; for a backend service any.", "Patient", false),
+	read("/Group", "Groups of patients. For backend services.", "Bundle", false, byID),
+	read("/Group/{id}", "A group of patients. For backend services.", "Group", false),
+	{method: "GET", path: "/fhir/.well-known/smart-configuration", tag: "SMART", summary: "SMART discovery.", failures: "fhir", answers: ok("The configuration.", plainJSON, ref("SMARTConfiguration"))},
+}
+
+var toAuthorize = func() (out []object) {
+	for _, name := range strings.Fields("response_type client_id redirect_uri scope state aud code_challenge code_challenge_method launch nonce") {
+		out = append(out, query(name, "SMART App Launch, authorization request.", str()))
+	}
+	return append(out, query("_patient", "Sandbox: stands for the log-in.", str()), query("_auth_success", "Sandbox: 1 stands for consent, 0 for its refusal.", str()))
+}()
+
+var redirected = map[int]answer{http.StatusFound: {"To the log-in, or back to the client with a code or an error.", "", nil, []string{"Location"}}}
+
+var smart = []operation{
+	{method: "GET", path: "/auth/authorize", tag: "SMART", summary: "Authorization request.", query: toAuthorize, failures: "oauth", answers: redirected},
+	{method: "POST", path: "/auth/authorize", tag: "SMART", summary: "Authorization request as a form.", body: object{webForm: object{"type": "object"}}, failures: "oauth", answers: redirected},
+	{method: "POST", path: "/auth/token", tag: "SMART", summary: "Codes, refresh tokens and client credentials for access tokens.", failures: "oauth", answers: ok("The tokens.", plainJSON, ref("Tokens")),
+		body: object{webForm: object{"type": "object", "required": []string{"grant_type"}, "properties": object{
+			"grant_type": enum("authorization_code", "refresh_token", "client_credentials"), "code": str(), "redirect_uri": str(), "code_verifier": str(), "refresh_token": str(),
+			"client_id": str(), "client_secret": str(), "client_assertion_type": str(), "client_assertion": str(), "scope": str()}}}},
+	{method: "GET", path: "/auth/jwks", tag: "SMART", summary: "The keys that sign tokens.", failures: "oauth", answers: ok("The keys.", plainJSON, ref("JWKS"))},
+}
+
+// administer is a route of administrators.
+func administer(method, path, summary, about, schema string, params ...object) operation {
+	return operation{method: method, path: "/admin" + path, tag: "Administration", summary: summary, security: []string{"session"}, query: params, failures: "admin", answers: ok(about, plainJSON, ref(schema))}
+}
+
+// with gives an operation a body.
+func (o operation) with(body object) operation {
+	o.body = body
+	return o
+}
+
+var credentials = record(object{"username": str(), "password": str()})
+
+var administration = []operation{
+	{method: "POST", path: "/admin/login", tag: "Administration", summary: "Open a session.", body: object{plainJSON: credentials, webForm: credentials}, failures: "admin",
+		answers: ok("The session is open.", plainJSON, record(object{"username": str()}), "Set-Cookie")},
+	{method: "GET", path: "/admin/logout", tag: "Administration", summary: "Close the session.", failures: "admin", answers: ok("The session is closed.", plainJSON, ref("Message"))},
+	{method: "GET", path: "/admin/jobs", tag: "Administration", summary: "Jobs, newest first.", security: []string{"session"}, failures: "admin", answers: ok("The jobs.", plainJSON, array(ref("Job"))),
+		query: []object{query("status", "Only jobs in this status.", str()), query("limit", "At most so many; 0: all.", integer()), query("after", "Only those behind the job with this id.", str())}},
+	administer("GET", "/jobs/{id}", "One job.", "The job.", "Job"),
+	administer("DELETE", "/jobs/{id}", "Delete a job in any state.", "It is gone.", "Message"),
+	administer("POST", "/jobs/{id}/approve", "Release the files of a retrieved job.", "The job.", "Job"),
+	administer("POST", "/jobs/{id}/reject", "Close a retrieved job without a release.", "The job.", "Job"),
+	administer("POST", "/jobs/{id}/add-files", "Add documents to a retrieved job.", "The job.", "Job").with(object{"multipart/form-data": record(object{
+		"attachments": array(object{"type": "string", "contentMediaType": "application/octet-stream"})})}),
+	administer("POST", "/jobs/{id}/remove-files", "Remove documents by name.", "The job.", "Job").with(object{plainJSON: record(object{"params": array(str())})}),
+	administer("POST", "/import", "Load records: NDJSON of any length, gzipped or not, or one Bundle.", "What was imported, and what could not be.", "ImportReport",
+		query("strict", "true stops at the first bad line.", boolean()), query("name", "What the report calls the input.", str())).with(object{fhirNDJSON: object{}, fhirJSON: object{"type": "object"}}),
+	{method: "GET", path: "/admin/backup", tag: "Administration", summary: "An archive of everything that the server keeps.", security: []string{"session"}, failures: "admin", answers: ok("The archive, for the command restore.", "application/zstd", nil)},
+	administer("GET", "/log-level", "How much is logged.", "The level.", "LogLevel"),
+	administer("PUT", "/log-level", "Change how much is logged, until the process ends.", "The level.", "LogLevel").with(object{plainJSON: record(object{"level": str()}), webForm: record(object{"level": str()})}),
+	{method: "GET", path: "/admin/debug", tag: "Administration", summary: "What the process is doing, a page.", security: []string{"session"}, failures: "admin", answers: ok("The page.", html, nil)},
+	{method: "GET", path: "/admin/debug/pprof/{profile}", tag: "Administration", summary: "A profile of the process (package net/http/pprof).", security: []string{"session"}, failures: "admin",
+		query: []object{query("seconds", "How long to profile.", integer()), query("debug", "1: as text.", integer())}, answers: ok("The profile.", "*/*", nil)},
+}
+
+var watching = []operation{
+	{method: "GET", path: "/metrics", tag: "Watching", summary: "Metrics, as text, OpenMetrics or protobuf.", answers: ok("The metrics.", "text/plain", nil)},
+	{method: "GET", path: "/healthz", tag: "Watching", summary: "Whether the process lives.", answers: ok("It does.", "text/plain", nil)},
+	{method: "GET", path: "/readyz", tag: "Watching", summary: "Whether NATS, the record store and the disk answer.", answers: map[int]answer{
+		http.StatusOK: {"They do.", "text/plain", nil, nil}, http.StatusServiceUnavailable: {"One does not, or the process is being stopped; the log says which.", "text/plain", nil, nil}}},
+	{method: "GET", path: "/openapi.json", tag: "Watching", summary: "This document.", answers: ok("The document.", plainJSON, object{"type": "object"})},
+}
+
+// page is something that people see.
+func page(method, path, summary string, answers map[int]answer) operation {
+	o := operation{method: method, path: path, tag: "Pages", summary: summary, failures: "page", answers: answers}
+	if method == http.MethodPost {
+		o.body = object{webForm: object{"type": "object"}}
+	}
+	return o
+}
+
+var pages = []operation{
+	page("GET", "/", "The server's front page.", ok("The page.", html, nil)),
+	page("GET", "/docs/ehi", "What an export holds, for its reader.", ok("The page.", html, nil)),
+	page("GET", "/patient-login", "The patient's log-in.", ok("The page.", html, nil)),
+	page("POST", "/patient-login", "Log the patient in.", map[int]answer{http.StatusOK: {"The page, with what was wrong.", html, nil, nil}, http.StatusSeeOther: {"To the consent.", "", nil, []string{"Location"}}, http.StatusFound: {"To the consent.", "", nil, []string{"Location"}}}),
+	page("GET", "/authorize-app", "What an application asks for.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or back to the application.", "", nil, []string{"Location"}}}),
+	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusFound: {"Back to the application.", "", nil, []string{"Location"}}, http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
+	page("GET", "/assets/{file}", "Style sheet and icon.", ok("The file.", "*/*", nil)),
+}
