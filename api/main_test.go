@@ -176,3 +176,27 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("%d: %s", code, out)
 	}
 }
+
+// A container asks its server by the binary itself.
+func TestReady(t *testing.T) {
+	url := serve(t, t.TempDir())
+	addr := strings.TrimPrefix(url, "http://")
+	for _, args := range [][]string{{"ready", "--addr", addr}, {"ready", "--live", "--addr", addr}} {
+		if out, code := run(t, args...); code != 0 {
+			t.Errorf("%v: exit %d: %s", args, code, out)
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := ln.Addr().String()
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"ready", "--addr", nobody}, {"ready", "--addr", "no address"}, {"ready", "--addr", addr, "--tls-cert", "none.pem"}} {
+		if out, code := run(t, args...); code == 0 {
+			t.Errorf("%v: exit 0: %s", args, out)
+		}
+	}
+}

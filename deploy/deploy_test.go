@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,23 +22,63 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// The image is built from static binaries of packages that exist, and its command line is one that the server takes.
+// The image is built from static binaries of packages that exist, and checks its health by a command that there is.
 func TestDockerfileBuildsWhatIsThere(t *testing.T) {
 	file := read(t, "Dockerfile")
-	for _, m := range regexp.MustCompile(`go build .* (\./\w+)`).FindAllStringSubmatch(file, -1) {
-		out := filepath.Join(t.TempDir(), "binary")
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", out, m[1])
+	built := regexp.MustCompile(`go build .*-o /out/([\w-]+) (\./\w+)`).FindAllStringSubmatch(file, -1)
+	if len(built) != 2 {
+		t.Fatalf("it builds %v", built)
+	}
+	dir := t.TempDir()
+	for _, m := range built {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, m[1]), m[2])
 		cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, text)
 		}
-		help, err := exec.CommandContext(t.Context(), out, "serve", "--help").CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, help)
+	}
+	for _, command := range []string{"serve", "ready"} {
+		if !strings.Contains(file, `"`+command+`"]`) {
+			t.Errorf("it does not run %s", command)
 		}
-		for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(file[strings.Index(file, "CMD"):], -1) {
-			if !strings.Contains(string(help), flag) {
-				t.Errorf("the server takes no %s", flag)
+		if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-server"), command, "--help").CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", command, err, out)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-exporter"), "--help").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// Every variable and flag of ours that a file sets is one that a program takes.
+func TestVariablesAndFlagsAreThoseThatThereAre(t *testing.T) {
+	data, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, seen := string(data), 0
+	err = fs.WalkDir(deploy.Files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text := read(t, path)
+		for _, name := range regexp.MustCompile(`\bEHI_[A-Z_]+`).FindAllString(text, -1) {
+			seen++
+			if !strings.Contains(known, "`"+name+"`") {
+				t.Errorf("%s sets %s, which nobody takes", path, name)
+			}
+		}
+		return nil
+	})
+	if err != nil || seen < 10 {
+		t.Errorf("%d variables, %v", seen, err)
+	}
+	for _, path := range []string{"kubernetes/server.yaml", "kubernetes/exporter.yaml"} {
+		for _, args := range regexp.MustCompile(`(?m)^\s*args: \[(.*)\]$`).FindAllStringSubmatch(read(t, path), -1) {
+			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(args[1], -1) {
+				if !strings.Contains(known, "`"+flag+"`") {
+					t.Errorf("%s uses %s, which nobody takes", path, flag)
+				}
 			}
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -41,12 +40,12 @@ type Client struct {
 }
 
 // New makes a client without credentials. It follows no redirects.
-func New(base string) *Client { return NewTrusting(base, nil) }
+func New(base string) *Client { return NewSecured(base, nil) }
 
-// NewTrusting is New for a server whose certificate one of the given authorities has signed; nil: one of the system's.
-func NewTrusting(base string, roots *x509.CertPool) *Client {
+// NewSecured is New with a way to secure connections to https origins; nil: as the system does.
+func NewSecured(base string, secured *tls.Config) *Client {
 	return &Client{Base: base, http: &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 2048, DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: roots}},
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 2048, DisableCompression: true, TLSClientConfig: secured},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }

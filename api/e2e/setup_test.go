@@ -4,6 +4,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -72,7 +73,7 @@ func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options,
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	w := &world{t: t, node: n, open: client.NewTrusting(n.URL, roots(t, cfg.TLSCert)), data: data, stop: cancel}
+	w := &world{t: t, node: n, open: client.NewSecured(n.URL, roots(t, cfg.TLSCert)), data: data, stop: cancel}
 	t.Cleanup(func() {
 		w.open.Close()
 		cancel()
@@ -87,8 +88,8 @@ func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options,
 	return w
 }
 
-// roots is who signed a server's certificate: it did so itself.
-func roots(t *testing.T, cert string) *x509.CertPool {
+// roots trusts a server's certificate, which it has signed itself.
+func roots(t *testing.T, cert string) *tls.Config {
 	t.Helper()
 	if cert == "" {
 		return nil
@@ -101,7 +102,7 @@ func roots(t *testing.T, cert string) *x509.CertPool {
 	if !pool.AppendCertsFromPEM(pem) {
 		t.Fatalf("%s is no certificate", cert)
 	}
-	return pool
+	return &tls.Config{RootCAs: pool}
 }
 
 // startOnRecords imports the real records first.

@@ -66,7 +66,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/metrics"), 200, told(first))
 	selfSigned(t, cfg.TLSCert, cfg.TLSKey, second)
 	await(t, "the new certificate", func() bool {
-		renewed := client.NewTrusting(w.node.URL, roots(t, cfg.TLSCert))
+		renewed := client.NewSecured(w.node.URL, roots(t, cfg.TLSCert))
 		defer renewed.Close()
 		a, err := renewed.Do(t.Context(), "GET", "/metrics", nil)
 		return err == nil && strings.Contains(string(a.Body), told(second))
@@ -75,7 +75,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	if err := os.WriteFile(cfg.TLSKey, []byte("half a renewal"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	still := client.NewTrusting(w.node.URL, trusting)
+	still := client.NewSecured(w.node.URL, trusting)
 	defer still.Close()
 	await(t, "a look at the broken pair", func() bool {
 		a, err := still.Do(t.Context(), "GET", "/metrics", nil) // asks for the certificate too
