@@ -43,6 +43,11 @@ func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
 	if n := strings.Count(text, `"msg":"request"`); n < 20 {
 		t.Fatalf("only %d lines of requests: %s", n, text)
 	}
+	for _, event := range []string{"job kicked off", "form submitted", "job done", "job decided", "job deleted"} {
+		if !strings.Contains(text, `"msg":"`+event+`","job":"`) {
+			t.Errorf("no line says %s", event)
+		}
+	}
 	for _, secret := range secrets {
 		if secret == "" {
 			t.Fatal("a secret is empty")

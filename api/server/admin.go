@@ -181,6 +181,7 @@ func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
 	})
 	if err == nil {
 		telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(j.Status)).Inc()
+		s.Log.Info("job decided", "job", j.ID, "status", j.Status, "by", adminOf(c), "request", requestID(c))
 		tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
 	}
 	return s.sendJob(c, j, err)
@@ -194,6 +195,7 @@ func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
 	if err := worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil); err != nil {
 		return err
 	}
+	s.Log.Info("job deleted", "job", j.ID, "by", adminOf(c), "request", requestID(c))
 	return c.JSON(fiber.Map{"message": "Export deleted"})
 }
 

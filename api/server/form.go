@@ -187,6 +187,7 @@ func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string
 	if err != nil {
 		return nil, err
 	}
+	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "form submitted", "job", j.ID, "request", requestID(c))
 	tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("form", string(j.Lane)), j.RequestedAt.Sub(j.CreatedAt))
 	ctx, span := s.Tracer.Continue(c.UserContext(), j.Trace, "submit form", trace.SpanKindInternal, attribute.String(tracing.Job, j.ID))
 	defer span.End()

@@ -42,6 +42,7 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 			return err
 		}
 		telemetry.JobsCreated.WithLabelValues(j.Level.Kind()).Inc()
+		s.Log.Log(c.UserContext(), j.Level.LogLevel(), "job kicked off", "job", j.ID, "kind", j.Level.Kind(), "client", j.ClientID, "request", requestID(c))
 		status := jobURL(s.origin(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
 		s.setLink(c, j)

@@ -100,6 +100,7 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err := worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil); err != nil {
 		return err
 	}
+	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID, "request", requestID(c))
 	return outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
 }
 

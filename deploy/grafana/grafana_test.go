@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+
 	"ehi-server/deploy/grafana"
 	"ehi-server/shared/telemetry"
 )
@@ -41,7 +43,27 @@ func TestRenderedDashboardsAreUpToDate(t *testing.T) {
 		if string(got) != string(want) {
 			t.Errorf("%s is not what is written here: run go test ./deploy/grafana -update", path)
 		}
+		if wrong := againstSchema(got); wrong != "" {
+			t.Errorf("%s: %s", path, wrong)
+		}
+		if againstSchema([]byte(strings.Replace(string(got), `"graphTooltip"`, `"graphTooltips"`, 1))) == "" {
+			t.Errorf("%s: the schema knows a field that there is not", path)
+		}
 	}
+}
+
+// againstSchema says what of a dashboard is not as Grafana's own schema, as its SDK has it: unknown fields, and such as lack.
+func againstSchema(data []byte) string {
+	//lint:ignore SA1019 see Render
+	var d dashboard.Dashboard
+	// The SDK's errors are lists of a type of its own: an empty one is not nil.
+	if err := d.UnmarshalJSONStrict(data); err != nil && err.Error() != "" {
+		return err.Error()
+	}
+	if err := d.Validate(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // Every panel asks a question, says how to read the answer and in which unit, and reads metrics that there are, of the instances that

@@ -187,6 +187,7 @@ func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error 
 		return nil
 	}
 	telemetry.JobsEnded.WithLabelValues(job.Level.Kind(), string(done.Status)).Inc()
+	p.Log.Log(ctx, job.Level.LogLevel(), "job done", "job", job.ID, "status", done.Status, "resources", total(done.Counts), "bytes", done.Bytes, "took", done.CompletedAt.Sub(done.RequestedAt), "trace", tracing.ID(ctx))
 	lane := string(job.Lane)
 	tracing.Observe(ctx, telemetry.JobSeconds.WithLabelValues(lane), done.CompletedAt.Sub(done.RequestedAt))
 	began := runOf(ctx).began
@@ -198,4 +199,12 @@ func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error 
 		return nil
 	}
 	return p.Source.Thaw(job.ID)
+}
+
+// total is how many resources of all types.
+func total(counts map[string]int64) (n int64) {
+	for _, k := range counts {
+		n += k
+	}
+	return n
 }

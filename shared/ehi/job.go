@@ -1,6 +1,7 @@
 package ehi
 
 import (
+	"log/slog"
 	"maps"
 	"time"
 )
@@ -51,6 +52,14 @@ func (l Level) Kind() string {
 		return "patient"
 	}
 	return string(l)
+}
+
+// LogLevel is how loud the events of a job of this level are logged: populations are few, patients' exports may be thousands a second.
+func (l Level) LogLevel() slog.Level {
+	if l == OnePatient {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // Operation is the way in which a population was asked for; it decides about the form of the manifest.
