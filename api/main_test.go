@@ -154,7 +154,7 @@ func TestImportSaysWhatItDid(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	data := t.TempDir()
 	out, code := run(t, "doctor", "--data", data, "--addr", "127.0.0.1:0")
-	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 10 || !strings.Contains(out, "MB/s") {
+	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 12 || !strings.Contains(out, "MB/s") {
 		t.Errorf("%d: %s", code, out)
 	}
 	left, err := os.ReadDir(data)
@@ -166,13 +166,14 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	out, code = run(t, "doctor", "--data", data, "--addr", ln.Addr().String(), "--nats", "nats://127.0.0.1:1", "--min-free-bytes", "9000000000000000000", "--mode", "production")
-	for _, want := range []string{"is taken", "cannot be reached", "less than --min-free-bytes", "registered clients"} {
+	out, code = run(t, "doctor", "--data", data, "--addr", ln.Addr().String(), "--nats", "nats://127.0.0.1:1", "--min-free-bytes", "9000000000000000000", "--mode", "production",
+		"--tls-cert", filepath.Join(data, "none.pem"), "--tls-key", "none.pem", "--trace-endpoint", "http://127.0.0.1:1")
+	for _, want := range []string{"is taken", "cannot be reached", "less than --min-free-bytes", "registered clients", "none.pem", "nobody takes them"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not say %q: %s", want, out)
 		}
 	}
-	if code != 1 || strings.Count(out, "FAULT") != 4 {
+	if code != 1 || strings.Count(out, "FAULT") != 5 {
 		t.Errorf("%d: %s", code, out)
 	}
 }

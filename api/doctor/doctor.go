@@ -5,10 +5,12 @@ package doctor
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,8 +59,73 @@ var looks = []look{
 	{"NATS", bus},
 	{"open files", openFiles},
 	{"clock", clock},
+	{"certificate", certificate},
+	{"traces", traces},
 	{"sensitive codes", table},
 	{"mode", mode},
+}
+
+// goodFor is for how long a certificate should still be good: the alert fires then, too.
+const goodFor = 14 * 24 * time.Hour
+
+func certificate(_ context.Context, c node.Config, _ string) (State, string) {
+	if c.TLSCert == "" && c.TLSKey == "" {
+		return OK, "none: plain HTTP, for this machine or behind a proxy"
+	}
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return Fault, "--tls-cert and --tls-key go together"
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return Fault, err.Error()
+	}
+	left := time.Until(pair.Leaf.NotAfter)
+	text := fmt.Sprintf("for %v, until %s", append(pair.Leaf.DNSNames, addresses(pair.Leaf.IPAddresses)...), pair.Leaf.NotAfter.Format(time.DateOnly))
+	switch {
+	case left <= 0:
+		return Fault, "expired: " + text
+	case left < goodFor:
+		return Note, "renew it soon: " + text
+	}
+	return OK, text
+}
+
+func addresses(ips []net.IP) (out []string) {
+	for _, ip := range ips {
+		out = append(out, ip.String())
+	}
+	return out
+}
+
+func traces(ctx context.Context, c node.Config, _ string) (State, string) {
+	if c.Trace.Endpoint == "" {
+		return OK, "off"
+	}
+	u, err := url.Parse(c.Trace.Endpoint)
+	if err != nil || u.Host == "" {
+		return Fault, "--trace-endpoint is no URL"
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	d := net.Dialer{Timeout: dialTime}
+	conn, err := d.DialContext(ctx, "tcp", host)
+	if err != nil {
+		return Note, fmt.Sprintf("nobody takes them at %s: %v", host, err)
+	}
+	return OK, "to " + host + closed(conn)
+}
+
+// dialTime is how long a collector may take to answer.
+const dialTime = 3 * time.Second
+
+// closed gives a connection back; what it says is part of the finding.
+func closed(c net.Conn) string {
+	if err := c.Close(); err != nil {
+		return ": " + err.Error()
+	}
+	return ""
 }
 
 // Examine looks at everything that a server with this configuration needs.
