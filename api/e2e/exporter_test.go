@@ -11,6 +11,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/shared/records"
+	"ehi-server/shared/tracing"
 )
 
 // A worker of its own process joins an API without workers, and exports what that would have exported.
@@ -18,15 +19,19 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	binary := build(t, "ehi-server/exporter")
 	own := t.TempDir()
 	demoRecords(t, own)
+	seen, collector := collect(t)
 	cfg := config()
 	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
+	cfg.Trace = tracing.Config{Endpoint: collector, Ratio: 1}
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
-	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	a := w.do(pat, "POST", "/no-form/auto-approve/fhir/Patient/"+p+"/$ehi-export")
+	w.want(a, 202, "")
+	j := client.Job{StatusURL: a.Header.Get("Content-Location")}
 	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
 
-	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s", "--metrics-addr", "127.0.0.1:0")
+	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s", "--metrics-addr", "127.0.0.1:0", "--trace-endpoint", collector)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +62,11 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
+	// The exporter's spans, which its end has sent, are part of the trace that the API began.
+	await(t, "the API's part of the trace", func() bool {
+		return seen.has(a.Header.Get("X-Request-Id"), "POST /no-form/auto-approve/fhir/Patient/:id/$ehi-export")
+	})
+	has(t, seen.trace(t, a.Header.Get("X-Request-Id"), ""), "run command", "attempt task", "write Patient", "commit files")
 }
 
 // A store that a server holds is not imported into behind its back: the import says so.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,15 @@ func collect(t *testing.T) (*spans, string) {
 	}))
 	t.Cleanup(srv.Close)
 	return s, srv.URL
+}
+
+// has reports whether a span of a trace has arrived.
+func (s *spans) has(id, name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.all, func(span *otlp.Span) bool {
+		return span.Name == name && hex.EncodeToString(span.TraceId) == id
+	})
 }
 
 // trace is the spans of one trace by name; each must have its parent among them, be its root, or be below a span of the client's.
