@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -99,7 +100,7 @@ func TestAnExportIsOneTrace(t *testing.T) {
 	seen, url := collect(t)
 	cfg := config()
 	cfg.Trace = tracing.Config{Endpoint: url, Ratio: 1}
-	var one, many, outcomeID string
+	var one, many, outcomeID, metrics string
 	var secrets []string
 	t.Run("exports", func(t *testing.T) { // the end of the server sends its last spans
 		w := start(t, t.TempDir(), cfg, node.Options{})
@@ -136,6 +137,7 @@ func TestAnExportIsOneTrace(t *testing.T) {
 		}
 		w.manifest(all, client.Job{StatusURL: status})
 
+		metrics = string(w.do(w.open, "GET", "/metrics", "Accept", "application/openmetrics-text;version=1.0.0").Body)
 		a = w.do(pat, "GET", "/jobs/nothing/metadata")
 		w.want(a, 404, `"id":"`+a.Header.Get("X-Request-Id")+`"`)
 		outcomeID = a.Header.Get("X-Request-Id")
@@ -144,6 +146,9 @@ func TestAnExportIsOneTrace(t *testing.T) {
 			t.Errorf("an id that is none was taken: %q, %v", id, err)
 		}
 	})
+	if !regexp.MustCompile(`ehi_job_phase_duration_seconds_bucket\{lane="interactive",phase="export",le="[^"]+"\} \d+ # \{trace_id="` + one + `"\}`).MatchString(metrics) {
+		t.Errorf("no exemplar leads to the trace %s", one)
+	}
 	trace := seen.trace(t, one, "")
 	has(t, trace, "POST /auto-approve/fhir/Patient/:id/$ehi-export", "submit form", "run command", "attempt task", "read", "release", "route", "write Patient", "write Observation", "commit files")
 	if n := len(trace["submit form"]); n != 1 || len(trace["submit form"][0].Links) != 1 {

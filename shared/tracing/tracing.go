@@ -49,7 +49,8 @@ type Tracer struct {
 }
 
 // Open makes the Tracer of a process; nil where no endpoint is set. service is what its spans are filed under unless OTEL_SERVICE_NAME
-// says otherwise. A collector that is away costs spans and a warning each, nothing else. Errors: an endpoint that is no http(s) URL, a ratio outside of 0 to 1.
+// says otherwise. A collector that is away costs spans and a warning each, nothing else. Errors: an endpoint that is no http(s) URL, a ratio
+// outside of 0 to 1.
 func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tracer, error) {
 	if c.Endpoint == "" {
 		return nil, nil
@@ -85,25 +86,35 @@ func (t *Tracer) Close(ctx context.Context) error {
 	return t.provider.Shutdown(ctx)
 }
 
-// Begin is Continue, but where there is no parent a trace begins here, if its turn comes by the ratio that is kept.
+// Begin begins a span below parent, a client's traceparent; where there is none that can be read, a trace begins here, if its turn comes by
+// the ratio that is kept. End ends the span.
 func (t *Tracer) Begin(ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue) (context.Context, trace.Span) {
-	if t == nil || parent != "" || rand.Float64() >= t.ratio {
-		return t.Continue(ctx, parent, what, kind, about...)
+	if t == nil {
+		return ctx, off
+	}
+	if below := WithParent(ctx, parent); trace.SpanContextFromContext(below).IsValid() {
+		ctx = below
+	} else if rand.Float64() >= t.ratio {
+		return ctx, off
 	}
 	return t.tracer.Start(ctx, what, trace.WithSpanKind(kind), trace.WithAttributes(about...))
 }
 
-// Continue begins a span below parent, a traceparent that came from elsewhere; where it is "" nothing is traced. What ctx was part of is
-// linked to. End ends the span.
+// Continue begins a span below parent, the traceparent of one of our own processes; where there is none nothing is traced. What ctx was
+// part of is linked to. End ends the span.
 func (t *Tracer) Continue(ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue) (context.Context, trace.Span) {
 	if t == nil || parent == "" {
+		return ctx, off
+	}
+	below := WithParent(ctx, parent)
+	if !trace.SpanContextFromContext(below).IsValid() {
 		return ctx, off
 	}
 	opts := []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(about...)}
 	if from := trace.SpanContextFromContext(ctx); from.IsValid() {
 		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: from}))
 	}
-	return t.tracer.Start(WithParent(ctx, parent), what, opts...)
+	return t.tracer.Start(below, what, opts...)
 }
 
 // Start begins a span below the one of ctx. Where that is not recorded, this one is not either, and ctx is returned as it is.
@@ -160,6 +171,9 @@ func Parent(ctx context.Context) string {
 
 // WithParent puts a traceparent that came from elsewhere in place of ctx's span.
 func WithParent(ctx context.Context, parent string) context.Context {
+	if parent == "" {
+		return trace.ContextWithSpan(ctx, off)
+	}
 	return propagation.TraceContext{}.Extract(trace.ContextWithSpan(ctx, off), propagation.MapCarrier{Header: parent})
 }
 
