@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,11 +10,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"ehi-server/exporter/standalone"
+	"ehi-server/shared/golden"
 )
-
-var update = flag.Bool("update", false, "write docs/configuration.md anew")
-
-const configuration = "../docs/configuration.md"
 
 // docs/configuration.md is what the command lines say of themselves, and the README names nothing that is not there.
 func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
@@ -32,18 +28,7 @@ func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 		}
 		describe(&want, program.run, parser.Model.Node, names)
 	}
-	if *update {
-		if err := os.WriteFile(configuration, []byte(want.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(configuration)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want.String() {
-		t.Error("docs/configuration.md is not what the command lines say: run go test ./api -run Reference -update")
-	}
+	golden.Check(t, "../docs/configuration.md", want.String())
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

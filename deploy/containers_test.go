@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,9 +19,9 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
-)
 
-var update = flag.Bool("update", false, "write kubernetes/rules.yaml anew")
+	"ehi-server/shared/golden"
+)
 
 // Compose takes its files, alone and together, and what they mount is there.
 func TestComposeFilesAreRight(t *testing.T) {
@@ -73,19 +72,7 @@ func TestOperatorsRulesAreTheRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	want = append([]byte("# prometheus/rules.yml for the Prometheus operator: go test ./deploy -run Operators -update\n"), want...)
-	const path = "kubernetes/rules.yaml"
-	if *update {
-		if err := os.WriteFile(path, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != string(want) {
-		t.Errorf("%s is not prometheus/rules.yml: run go test ./deploy -run Operators -update", path)
-	}
+	golden.Check(t, "kubernetes/rules.yaml", string(want))
 }
 
 // Kustomize builds the manifests, each has the fields of its kind and no other, and every container is confined.

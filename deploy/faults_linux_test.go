@@ -15,6 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ehi-server/shared/certtest"
+	"ehi-server/shared/files/filestest"
 )
 
 // hurried are the rules with their times cut, so that a test need not wait for minutes: nothing else is changed.
@@ -158,7 +161,7 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 
 	t.Run("nobody works, and somebody guesses", func(t *testing.T) {
 		t.Parallel()
-		cert, key := shortLived(t, 7*24*time.Hour)
+		cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(7*24*time.Hour))
 		i := begin(t, prometheus, api, "--data", t.TempDir(), "--workers", "0", "--max-queue", "2", "--tls-cert", cert, "--tls-key", key)
 		nothing := func() {}
 		i.raises("EHICertificateExpires", nothing) // it was short-lived from the start
@@ -190,18 +193,7 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	t.Run("a small disk", func(t *testing.T) {
 		t.Parallel()
 		data := t.TempDir()
-		exports := filepath.Join(data, "exports")
-		if err := os.Mkdir(exports, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Mount("tmpfs", exports, "tmpfs", 0, "size=5m"); err != nil {
-			t.Skipf("a small file system cannot be mounted here: %v", err)
-		}
-		t.Cleanup(func() {
-			if err := syscall.Unmount(exports, 0); err != nil {
-				t.Error(err)
-			}
-		})
+		filestest.Small(t, data, "5m")
 		i := begin(t, prometheus, api, "--data", data, "--min-free-bytes", "0")
 		i.raises("EHIDiskNearlyFull", func() {}) // it was small from the start
 		i.raises("EHIExportsWaitForSpace", func() { i.kickOff() })

@@ -1,15 +1,8 @@
 package deploy_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ehi-server/shared/certtest"
 )
 
 // A whole load of verified exports goes through a real nginx with the shipped configuration, whose names and ports alone are changed; what
@@ -28,7 +23,7 @@ func TestExportsGoThroughNginx(t *testing.T) {
 		t.Skip("nginx is absent (Debian: nginx-light)")
 	}
 	dir := t.TempDir()
-	cert, key := shortLived(t, 24*time.Hour)
+	cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
 	public := freeAddr(t)
 	api, load := build(t, dir, "ehi-server/api"), build(t, dir, "ehi-server/bench/load")
 	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--base-url", "https://"+public, "--trusted-proxies", "127.0.0.1")
@@ -113,30 +108,4 @@ func TestReleaseConfigurationIsRight(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-}
-
-// shortLived writes a certificate that is good for a time, and its key.
-func shortLived(t *testing.T, good time.Duration) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	about := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(good), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
 }

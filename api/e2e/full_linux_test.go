@@ -1,33 +1,20 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"testing"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/files/filestest"
 )
 
 // A disk that is really full: exports that do not fit wait, what is finished downloads, kick-offs are refused where a limit says so; and
 // with the space that deletions give, everything that waited is done, and right.
 func TestADiskThatIsReallyFull(t *testing.T) {
 	data := t.TempDir()
-	exports := filepath.Join(data, "exports")
-	if err := os.Mkdir(exports, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", exports, "tmpfs", 0, "size=5m"); err != nil {
-		t.Skipf("a small file system cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(exports, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	exports := filestest.Small(t, data, "5m")
 	w := start(t, data, config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

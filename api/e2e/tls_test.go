@@ -1,15 +1,8 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,40 +11,16 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/shared/certtest"
 )
-
-// selfSigned writes a certificate for loopback that expires at a time, and its key.
-func selfSigned(t *testing.T, cert, key string, expires time.Time) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	about := &x509.Certificate{SerialNumber: big.NewInt(expires.Unix()), NotBefore: time.Now().Add(-time.Hour), NotAfter: expires, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // The server speaks HTTPS where it has a certificate: a whole export goes over it. A renewed certificate is used without a restart, a
 // broken one is not, and the metrics tell when it expires.
 func TestTheServerSpeaksHTTPS(t *testing.T) {
 	dir := t.TempDir()
 	cfg := config()
-	cfg.TLSCert, cfg.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	first, second := time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour)
-	selfSigned(t, cfg.TLSCert, cfg.TLSKey, first)
+	cfg.TLSCert, cfg.TLSKey = certtest.SelfSigned(t, dir, first)
 	var log buffer
 	w := startLogging(t, t.TempDir(), cfg, node.Options{}, slog.New(slog.NewTextHandler(&log, nil)))
 	if !strings.HasPrefix(w.node.URL, "https://") {
@@ -64,7 +33,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 		return fmt.Sprintf("ehi_certificate_expiry_timestamp_seconds %g", float64(expires.Unix()))
 	}
 	w.want(w.do(w.open, "GET", "/metrics"), 200, told(first))
-	selfSigned(t, cfg.TLSCert, cfg.TLSKey, second)
+	certtest.SelfSigned(t, dir, second)
 	await(t, "the new certificate", func() bool {
 		renewed := client.NewSecured(w.node.URL, roots(t, cfg.TLSCert))
 		defer renewed.Close()

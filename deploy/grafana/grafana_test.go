@@ -1,8 +1,6 @@
 package grafana_test
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,10 +9,9 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 
 	"ehi-server/deploy/grafana"
+	"ehi-server/shared/golden"
 	"ehi-server/shared/telemetry"
 )
-
-var update = flag.Bool("update", false, "render the dashboards anew")
 
 // The files that Grafana is provisioned with are the dashboards as they are written here.
 func TestRenderedDashboardsAreUpToDate(t *testing.T) {
@@ -22,7 +19,7 @@ func TestRenderedDashboardsAreUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !*update && len(files) != len(grafana.Boards()) {
+	if len(files) != len(grafana.Boards()) {
 		t.Errorf("%d files, %d dashboards", len(files), len(grafana.Boards()))
 	}
 	for _, b := range grafana.Boards() {
@@ -31,22 +28,11 @@ func TestRenderedDashboardsAreUpToDate(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join("dashboards", b.ID+".json")
-		if *update {
-			if err := os.WriteFile(path, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != string(want) {
-			t.Errorf("%s is not what is written here: run go test ./deploy/grafana -update", path)
-		}
-		if wrong := againstSchema(got); wrong != "" {
+		golden.Check(t, path, string(want))
+		if wrong := againstSchema(want); wrong != "" {
 			t.Errorf("%s: %s", path, wrong)
 		}
-		if againstSchema([]byte(strings.Replace(string(got), `"graphTooltip"`, `"graphTooltips"`, 1))) == "" {
+		if againstSchema([]byte(strings.Replace(string(want), `"graphTooltip"`, `"graphTooltips"`, 1))) == "" {
 			t.Errorf("%s: the schema knows a field that there is not", path)
 		}
 	}

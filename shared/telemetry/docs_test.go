@@ -1,18 +1,13 @@
 package telemetry_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
+	"ehi-server/shared/golden"
 	"ehi-server/shared/telemetry"
 )
-
-var update = flag.Bool("update", false, "write docs/metrics.md anew")
-
-const docs = "../../docs/metrics.md"
 
 // docs/metrics.md lists exactly the metrics that there are.
 func TestTheDocumentedMetricsAreThoseThatThereAre(t *testing.T) {
@@ -25,18 +20,7 @@ func TestTheDocumentedMetricsAreThoseThatThereAre(t *testing.T) {
 		}
 		fmt.Fprintf(&want, "| `%s` | %s | %s | %s |\n", d.Name, d.Type, labels, d.Help)
 	}
-	if *update {
-		if err := os.WriteFile(docs, []byte(want.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(docs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want.String() {
-		t.Error("docs/metrics.md is not what the registry holds: run go test ./shared/telemetry -update")
-	}
+	golden.Check(t, "../../docs/metrics.md", want.String())
 }
 
 // Names follow Prometheus' conventions.
