@@ -237,7 +237,7 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 		telemetry.TasksEnded.WithLabelValues("committed").Inc()
 	case errors.Is(cause, errCancelled) || ehi.CodeOf(err) == ehi.NotFound:
 		telemetry.TasksEnded.WithLabelValues("cancelled").Inc()
-		log.Debug("export cancelled")
+		log.Info("export cancelled")
 		p.cleanUp(ctx, d)
 	case errors.Is(err, bus.ErrSuperseded):
 		telemetry.TasksEnded.WithLabelValues("superseded").Inc()
