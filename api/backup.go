@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"ehi-server/api/backup"
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/bus"
+)
+
+type backupCmd struct {
+	common
+	URL           string `help:"Back the server at this URL up, which may hold the data folder meanwhile." name:"url" env:"EHI_URL"`
+	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	Archive       string `arg:"" help:"File to write; it must not be there yet."`
+}
+
+// Run writes the archive; what fails leaves no file.
+func (b *backupCmd) Run(ctx context.Context) (err error) {
+	f, err := os.OpenFile(b.Archive, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(b.Archive))
+		}
+	}()
+	if b.URL != "" {
+		err = b.fetch(ctx, f)
+	} else {
+		err = b.take(ctx, f)
+	}
+	return errors.Join(err, f.Sync())
+}
+
+// fetch backs a running server up.
+func (b *backupCmd) fetch(ctx context.Context, w io.Writer) error {
+	open := client.New(strings.TrimSuffix(b.URL, "/"))
+	defer open.Close()
+	admin, err := open.AdminLogin(ctx, b.AdminUser, b.AdminPassword)
+	if err != nil {
+		return err
+	}
+	return admin.Stream(ctx, "/admin/backup", func(r io.Reader) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// take backs a data folder up that no server holds.
+func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
+	log, err := b.logger()
+	if err != nil {
+		return err
+	}
+	c, err := node.Defaults()
+	if err != nil {
+		return err
+	}
+	c.Addr, c.Demo, c.Workers = "127.0.0.1:0", false, 0
+	n, err := node.Open(ctx, c, b.Data, log, node.Options{})
+	if errors.Is(err, dataset.ErrInUse) || errors.Is(err, bus.ErrInUse) {
+		return fmt.Errorf("%w; back that server up: backup --url URL ARCHIVE", err)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Backup(ctx, w), n.Close())
+}
+
+type restoreCmd struct {
+	common
+	NATS    string `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
+	Archive string `arg:"" help:"File to read." type:"existingfile"`
+}
+
+// Run restores the archive.
+func (r *restoreCmd) Run(ctx context.Context) error {
+	f, err := os.Open(r.Archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	return backup.Restore(ctx, f, r.Data, r.NATS)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"ehi-server/api/client"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
+)
+
+type importCmd struct {
+	common
+	Strict        bool     `help:"Stop at the first bad line or bundle entry."`
+	URL           string   `help:"Import through the server at this URL, which may hold the record store meanwhile." name:"url" env:"EHI_URL"`
+	AdminUser     string   `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminPassword string   `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	Paths         []string `arg:"" help:"Files and folders." type:"existingpath"`
+}
+
+// errIncomplete makes the process exit with 1 after an import that left something out.
+var errIncomplete = errors.New("some input could not be imported")
+
+// Run imports, with a progress bar.
+func (i *importCmd) Run(ctx context.Context) error {
+	bar := progressbar.DefaultBytes(-1, "importing")
+	progress := func(done, total int64) {
+		bar.ChangeMax64(total)
+		_ = bar.Set64(done) // a bar that cannot be drawn stops no import
+	}
+	var report source.Report
+	var err error
+	if i.URL != "" {
+		report, err = i.send(ctx, progress)
+	} else {
+		err = i.withStore(func(store *dataset.Store) (err error) {
+			records := sync.OnceValue(func() *progressbar.ProgressBar { // begins when all is read
+				fmt.Fprintln(os.Stderr)
+				return progressbar.Default(-1, "completing records")
+			})
+			report, err = store.Import(ctx, i.Paths, source.ImportOptions{
+				Strict: i.Strict, Now: time.Now(), Progress: progress, Settled: func(patients int) { _ = records().Set(patients) },
+			})
+			return err
+		})
+	}
+	if errors.Is(err, dataset.ErrInUse) {
+		return fmt.Errorf("%w; import through that server: import --url URL PATH", err)
+	}
+	fmt.Fprintln(os.Stderr)
+	printReport(report)
+	if err == nil && report.Problems > 0 {
+		err = errIncomplete
+	}
+	return err
+}
+
+// send imports through a running server, file by file.
+func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) (sum source.Report, err error) {
+	inputs, err := dataset.Inputs(i.Paths)
+	if err != nil {
+		return sum, err
+	}
+	open := client.New(strings.TrimSuffix(i.URL, "/"))
+	defer open.Close()
+	admin, err := open.AdminLogin(ctx, i.AdminUser, i.AdminPassword)
+	if err != nil {
+		return sum, err
+	}
+	var done, total int64
+	for _, in := range inputs {
+		total += in.Info.Size()
+	}
+	for _, in := range inputs {
+		contentType := "application/fhir+ndjson"
+		if strings.HasSuffix(in.Path, ".json") {
+			contentType = "application/fhir+json"
+		}
+		report, err := admin.Import(ctx, in.Path, contentType, i.Strict, func() (io.ReadCloser, error) {
+			f, err := os.Open(in.Path)
+			at := done
+			return &reporting{f, func(n int) { at += int64(n); progress(at, total) }}, err
+		})
+		sum.Add(report)
+		if err != nil {
+			return sum, err
+		}
+		if i.Strict && report.Problems > 0 {
+			return sum, fmt.Errorf("%w: %s", source.ErrBad, report.Bad[0])
+		}
+		done += in.Info.Size()
+	}
+	return sum, nil
+}
+
+// reporting tells how much of a file is read.
+type reporting struct {
+	*os.File
+	read func(n int)
+}
+
+func (r *reporting) Read(p []byte) (int, error) {
+	n, err := r.File.Read(p)
+	r.read(n)
+	return n, err
+}
+
+func printReport(r source.Report) {
+	for _, t := range slices.Sorted(maps.Keys(r.Counts)) {
+		fmt.Printf("%-24s %8d\n", t, r.Counts[t])
+	}
+	fmt.Printf("%d resources read from %d files; %d files unchanged since an earlier import; %d problems\n", r.Resources(), r.Files, r.Skipped, r.Problems)
+	for _, p := range r.Bad {
+		fmt.Fprintln(os.Stderr, p)
+	}
+	if more := r.Problems - int64(len(r.Bad)); more > 0 {
+		fmt.Fprintf(os.Stderr, "and %d more\n", more)
+	}
+}
+
+type generateCmd struct {
+	common
+	Patients  int    `help:"How many." default:"100"`
+	Seed      uint64 `help:"The same seed makes the same patients." default:"1"`
+	Resources int    `help:"Resources of each patient. Default: 300 to 900."`
+	Size      int    `help:"Least size of a resource in bytes. Default: as it comes, about 700."`
+}
+
+// Run generates, with a progress bar.
+func (g *generateCmd) Run(ctx context.Context) error {
+	return g.withStore(func(store *dataset.Store) error {
+		bar := progressbar.Default(int64(g.Patients), "generating")
+		made := synthetic.Config{Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size}
+		err := store.Generate(ctx, made, time.Now(), func(done, _ int) {
+			_ = bar.Set(done) // a bar that cannot be drawn stops nothing
+		})
+		fmt.Fprintln(os.Stderr)
+		return err
+	})
+}

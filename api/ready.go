@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"ehi-server/api/client"
+)
+
+type readyCmd struct {
+	Addr    string        `help:"Address that the server listens on, on this machine." default:"127.0.0.1:8888" env:"EHI_ADDR"`
+	TLSCert string        `help:"Its certificate, where it speaks HTTPS." name:"tls-cert" env:"EHI_TLS_CERT"`
+	Live    bool          `help:"Ask whether the process answers, whatever it depends on."`
+	Timeout time.Duration `help:"How long it may take to answer." default:"5s"`
+}
+
+// Run asks.
+func (r *readyCmd) Run(ctx context.Context) error {
+	host, port, err := net.SplitHostPort(r.Addr)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	origin, secured := "http://"+net.JoinHostPort(host, port), (*tls.Config)(nil)
+	if r.TLSCert != "" {
+		origin = "https" + strings.TrimPrefix(origin, "http")
+		if secured, err = trusting(r.TLSCert); err != nil {
+			return err
+		}
+	}
+	path := "/readyz"
+	if r.Live {
+		path = "/healthz"
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	open := client.NewSecured(origin, secured)
+	defer open.Close()
+	a, err := open.Do(ctx, "GET", path, nil)
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("%s%s answers %d", origin, path, a.Status)
+	}
+	return err
+}
+
+// trusting trusts a server's own certificate, by whatever name it has.
+func trusting(path string) (*tls.Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no certificate", path)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(data)
+	name := ""
+	if len(cert.DNSNames) > 0 {
+		name = cert.DNSNames[0]
+	}
+	return &tls.Config{RootCAs: pool, ServerName: name}, nil
+}
