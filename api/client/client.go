@@ -131,10 +131,15 @@ type Tokens struct {
 
 // Authorize runs the code flow with PKCE by the sandbox's shortcut (SMART-10) and returns a client with the patient's token.
 func (c *Client) Authorize(ctx context.Context, patient string) (*Client, Tokens, error) {
+	return c.AuthorizeFor(ctx, patient, Scope)
+}
+
+// AuthorizeFor is Authorize for scopes of the caller's choice.
+func (c *Client) AuthorizeFor(ctx context.Context, patient, scopes string) (*Client, Tokens, error) {
 	verifier := random()
 	sum := sha256.Sum256([]byte(verifier))
 	q := url.Values{
-		"response_type": {"code"}, "client_id": {ClientID}, "redirect_uri": {RedirectURI}, "scope": {Scope}, "state": {"st"},
+		"response_type": {"code"}, "client_id": {ClientID}, "redirect_uri": {RedirectURI}, "scope": {scopes}, "state": {"st"},
 		"aud": {c.Base + "/fhir"}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])},
 		"_patient": {patient}, "_auth_success": {"1"},
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,9 +129,9 @@ func operationOf(method, path string) (best string) {
 	}
 	fewest := 100
 	for _, o := range openapi.Operations() {
-		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(o[1]), `[^/]+`)
-		if n := strings.Count(o[1], "{"); o[0] == method && n < fewest && regexp.MustCompile("^"+pattern+"$").MatchString(path) {
-			best, fewest = o[0]+" "+o[1], n
+		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(o.Path), `[^/]+`)
+		if n := strings.Count(o.Path, "{"); o.Method == method && n < fewest && regexp.MustCompile("^"+pattern+"$").MatchString(path) {
+			best, fewest = o.String(), n
 		}
 	}
 	return best
@@ -153,7 +154,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	}
 	answers, statuses := 0, 0
 	for _, o := range openapi.Operations() {
-		operation, well := o[0]+" "+o[1], 0
+		operation, well := o.String(), 0
 		for status, n := range x.answers[operation] {
 			answers += n
 			statuses++
@@ -232,7 +233,7 @@ func (w *world) everyRoute(x *witness) {
 	w.do(all, "GET", "/fhir/Group/"+group)
 	w.do(all, "GET", "/fhir/Patient?_id="+p)
 	for _, o := range openapi.Operations() {
-		if method, path := o[0], o[1]; strings.Contains(path, "export") && strings.Contains(path, "$") {
+		if method, path := o.Method, o.Path; strings.Contains(path, "export") && strings.Contains(path, "$") {
 			path = strings.NewReplacer("/Group/{id}", "/Group/"+group, "/Patient/{id}", "/Patient/"+p).Replace(path)
 			a := w.do(all, method, path+"?_type=Patient")
 			w.want(a, 202, "")
@@ -276,4 +277,56 @@ func (w *world) everyRoute(x *witness) {
 	w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1")
 	w.want(w.do(w.admin, "GET", "/admin/backup"), 200, "")
 	w.do(w.admin, "GET", "/admin/logout")
+}
+
+// SMART-9: what the document says opens a route does, and nothing else: without credentials it answers 401, in every spelling of the FHIR
+// base; a token without a scope for it, another's session or a refresh token open nothing.
+func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	pat, tokens, err := w.open.Authorize(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.manifest(pat, j)
+	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap")
+	weak, _, err := w.open.AuthorizeFor(t.Context(), p, "launch/patient openid fhirUser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed, public := 0, 0
+	for _, o := range openapi.Operations() {
+		paths := []string{fill.Replace(o.Path)}
+		if rest, fhir := strings.CutPrefix(paths[0], "/fhir"); fhir {
+			for _, base := range []string{"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
+				paths = append(paths, base+"/fhir"+rest)
+			}
+			paths = append(paths, strings.Replace(paths[0], "$", "%24", 1))
+		}
+		for _, path := range paths {
+			if len(o.Security) == 0 {
+				public++
+				if a := w.do(w.open, o.Method, path); a.Status == 401 && o.Path != "/admin/login" { // which says so of a wrong password
+					t.Errorf("%s %s asks for credentials", o.Method, path)
+				}
+				continue
+			}
+			closed++
+			for who, c := range map[string]*client.Client{"nobody": w.open, "a refresh token": w.open.WithToken(tokens.RefreshToken), "a forged token": w.open.WithToken(pat.Token[:len(pat.Token)-4] + "AAAA")} {
+				if a := w.do(c, o.Method, path); a.Status != 401 {
+					t.Errorf("%s %s answers %s %d", o.Method, path, who, a.Status)
+				}
+			}
+			if a := w.do(weak, o.Method, path); a.Status != 401 && a.Status != 403 {
+				t.Errorf("%s %s answers a token without a scope for it %d", o.Method, path, a.Status)
+			}
+			if slices.Contains(o.Security, "session") && !slices.Contains(o.Security, "bearer") {
+				if a := w.do(pat, o.Method, path); a.Status != 401 {
+					t.Errorf("%s %s answers a patient's token %d", o.Method, path, a.Status)
+				}
+			}
+		}
+	}
+	t.Logf("%d closed routes and %d public ones, spellings counted", closed, public)
 }

@@ -187,12 +187,24 @@ const (
 
 func ref(name string) object { return object{"$ref": "#/components/schemas/" + name} }
 
-// Operations lists the methods and paths of the document, sorted.
-func Operations() (out [][2]string) {
+// Operation is a route of the document.
+type Operation struct {
+	Method, Path string
+	// Security is by which schemes it opens, each for itself: bearer, session, interaction. None: to everybody.
+	Security []string
+}
+
+// String is the method and the path.
+func (o Operation) String() string { return o.Method + " " + o.Path }
+
+// Operations lists the routes of the document, sorted by path.
+func Operations() (out []Operation) {
 	for _, o := range operations {
-		out = append(out, [2]string{o.method, o.path})
+		out = append(out, Operation{o.method, o.path, o.security})
 	}
-	slices.SortFunc(out, func(a, b [2]string) int { return strings.Compare(a[1]+" "+a[0], b[1]+" "+b[0]) })
+	slices.SortFunc(out, func(a, b Operation) int {
+		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
+	})
 	return out
 }
 

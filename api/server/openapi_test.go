@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,16 +52,16 @@ func TestTheDocumentHasEveryRoute(t *testing.T) {
 		routed["GET "+byMiddleware] = true // Fiber's middleware answers them; the end-to-end test asks them
 	}
 	for _, o := range openapi.Operations() {
-		what := o[0] + " " + o[1]
+		what := o.String()
 		if !routed[what] {
-			t.Errorf("the document has %s, which the server does not", what)
+			t.Errorf("the document has %s, which the server does not, or twice", what)
 		}
 		delete(routed, what)
 	}
 	for what := range routed {
 		t.Errorf("the document lacks %s", what)
 	}
-	if n := len(openapi.Operations()); n < 50 || len(slices.Compact(openapi.Operations())) != n {
-		t.Errorf("%d operations, some of them twice", n)
+	if n := len(openapi.Operations()); n < 50 {
+		t.Errorf("only %d operations", n)
 	}
 }
