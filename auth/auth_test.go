@@ -31,6 +31,9 @@ type clock struct{ atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.Load())) }
 
+// secret is the sandbox client's.
+const secret = "the secret of the sandbox"
+
 func newServer(t *testing.T) (*auth.Server, *clock, *bus.Bus) {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir()})
@@ -44,7 +47,7 @@ func newServer(t *testing.T) (*auth.Server, *clock, *bus.Bus) {
 
 func attach(t *testing.T, b *bus.Bus, c *clock) *auth.Server {
 	t.Helper()
-	s, err := auth.New(t.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", CheckIssuer: true, Sandbox: true, Now: c.now})
+	s, err := auth.New(t.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", CheckIssuer: true, Sandbox: true, SandboxSecret: secret, Now: c.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,6 +279,76 @@ func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 	clock.Store(int64(2 * time.Hour))
 	if _, err := s.Verify(tok.AccessToken); err == nil {
 		t.Error("an expired token is a bearer")
+	}
+}
+
+// RFC 7009: a client ends what its tokens are part of, by an access token, a refresh token, or one that was used before, on every process;
+// it ends nobody else's, and learns nothing of tokens that are not known.
+func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
+	s, clock, b := newServer(t)
+	other := attach(t, b, clock)
+	for name, by := range map[string]func(auth.Tokens) string{
+		"access": func(tok auth.Tokens) string { return tok.AccessToken }, "refresh": func(tok auth.Tokens) string { return tok.RefreshToken },
+		"a used refresh": func(tok auth.Tokens) string { mustToken(t, s, refreshForm(tok.RefreshToken)); return tok.RefreshToken },
+	} {
+		tok := mustToken(t, s, codeForm(code(t, s)))
+		token := by(tok)
+		wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {token}, "client_id": {"somebody-else"}})), "invalid_client")
+		if _, err := s.Verify(tok.AccessToken); err != nil {
+			t.Fatalf("%s: somebody else has ended it", name)
+		}
+		if err := s.RevokeToken(t.Context(), request(url.Values{"token": {token}, "client_id": {auth.SandboxClientID}})); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Token(t.Context(), refreshForm(tok.RefreshToken))
+		wantError(t, err, "invalid_grant")
+		for _, process := range []*auth.Server{s, other} {
+			for end := time.Now().Add(5 * time.Second); ; {
+				if _, err := process.Verify(tok.AccessToken); err != nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s: the access token is still good", name)
+				}
+			}
+		}
+	}
+	if err := s.RevokeToken(t.Context(), request(url.Values{"token": {"unknown"}, "client_id": {auth.SandboxClientID}})); err != nil {
+		t.Errorf("an unknown token: %v", err)
+	}
+	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"client_id": {auth.SandboxClientID}})), "invalid_request")
+	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {"x"}})), "invalid_request")
+	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {"x"}, "client_id": {auth.SandboxClientID}, "client_secret": {"wrong"}})), "invalid_client")
+}
+
+// RFC 7662: a resource server that authenticates learns what an access token opens, and of any other token that it opens nothing.
+func TestIntrospectionTellsResourceServersOnly(t *testing.T) {
+	s, clock, _ := newServer(t)
+	tok := mustToken(t, s, codeForm(code(t, s)))
+	ask := func(token string) auth.Introspection {
+		t.Helper()
+		told, err := s.Introspect(t.Context(), request(url.Values{"token": {token}, "client_id": {auth.SandboxClientID}, "client_secret": {secret}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told
+	}
+	told := ask(tok.AccessToken)
+	if !told.Active || told.Patient != "p1" || told.ClientID != auth.SandboxClientID || told.Scope != tok.Scope || told.Expires <= clock.now().Unix() || told.Audience != told.Issuer+"/fhir" {
+		t.Errorf("%+v", told)
+	}
+	for _, token := range []string{tok.RefreshToken, tok.IDToken, "unknown", tok.AccessToken + "x"} {
+		if told := ask(token); told != (auth.Introspection{}) {
+			t.Errorf("%.20s...: %+v", token, told)
+		}
+	}
+	clock.Add(int64(2 * time.Hour))
+	if told := ask(tok.AccessToken); told.Active {
+		t.Errorf("expired: %+v", told)
+	}
+	for _, form := range []url.Values{{"token": {"x"}}, {"token": {"x"}, "client_id": {auth.SandboxClientID}}, {"token": {"x"}, "client_id": {auth.SandboxClientID}, "client_secret": {"wrong"}}} {
+		_, err := s.Introspect(t.Context(), request(form))
+		wantError(t, err, "invalid_client")
 	}
 }
 

@@ -254,6 +254,12 @@ func (w *world) everyRoute(x *witness) {
 	w.want(send(w.open, "POST", "/auth/authorize", form, request.Encode()), 302, "")
 	w.do(w.open, "GET", "/auth/authorize?response_type=token")
 	w.want(send(w.open, "POST", "/auth/token", form, "grant_type=refresh_token&refresh_token=guessed"), 400, "")
+	ofService := "client_id=test_client_id&client_secret=test_client_secret&token="
+	w.want(send(w.open, "POST", "/auth/introspect", form, ofService+pat.Token), 200, `"active":true`)
+	w.want(send(w.open, "POST", "/auth/introspect", form, "token="+pat.Token), 401, "invalid_client")
+	w.want(send(w.open, "POST", "/auth/revoke", form, "client_id=test_client_id&token="+pat.Token), 200, "")
+	w.want(w.do(pat, "GET", j.StatusURL), 401, "")
+	w.want(send(w.open, "POST", "/auth/introspect", form, ofService+pat.Token), 200, `{"active":false}`)
 	b := newBrowser(t)
 	b.http.Transport = x.over(http.DefaultTransport)
 	defer b.http.CloseIdleConnections()
@@ -305,6 +311,9 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 			paths = append(paths, strings.Replace(paths[0], "$", "%24", 1))
 		}
 		for _, path := range paths {
+			if a := w.do(pat, o.Method, path); len(o.Security) > 0 && !strings.Contains(path, "/download/") && a.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s %s may be stored: %q", o.Method, path, a.Header.Get("Cache-Control"))
+			}
 			if len(o.Security) == 0 {
 				public++
 				if a := w.do(w.open, o.Method, path); a.Status == 401 && o.Path != "/admin/login" { // which says so of a wrong password

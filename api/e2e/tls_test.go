@@ -29,6 +29,9 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	if got, _ := w.export(w.demoPatient(), nil); len(got) == 0 {
 		t.Error("nothing was exported")
 	}
+	if a := w.do(w.open, "GET", "/"); a.Header.Get("Strict-Transport-Security") == "" {
+		t.Error("a browser may come back by HTTP")
+	}
 	told := func(expires time.Time) string {
 		return fmt.Sprintf("ehi_certificate_expiry_timestamp_seconds %g", float64(expires.Unix()))
 	}

@@ -136,6 +136,9 @@ var toAuthorize = func() (out []object) {
 
 var redirected = map[int]answer{http.StatusFound: {"To the log-in, or back to the client with a code or an error.", "", nil, []string{"Location"}}}
 
+var ofToken = object{"type": "object", "required": []string{"token"}, "properties": object{
+	"token": str(), "token_type_hint": str(), "client_id": str(), "client_secret": str(), "client_assertion_type": str(), "client_assertion": str()}}
+
 var smart = []operation{
 	{method: "GET", path: "/auth/authorize", tag: "SMART", summary: "Authorization request.", query: toAuthorize, failures: "oauth", answers: redirected},
 	{method: "POST", path: "/auth/authorize", tag: "SMART", summary: "Authorization request as a form.", body: object{webForm: object{"type": "object"}}, failures: "oauth", answers: redirected},
@@ -143,6 +146,10 @@ var smart = []operation{
 		body: object{webForm: object{"type": "object", "required": []string{"grant_type"}, "properties": object{
 			"grant_type": enum("authorization_code", "refresh_token", "client_credentials"), "code": str(), "redirect_uri": str(), "code_verifier": str(), "refresh_token": str(),
 			"client_id": str(), "client_secret": str(), "client_assertion_type": str(), "client_assertion": str(), "scope": str()}}}},
+	{method: "POST", path: "/auth/revoke", tag: "SMART", summary: "End a token and all that its grant gave (RFC 7009).", failures: "oauth", answers: ok("It is void, or was never good.", "", nil),
+		body: object{webForm: ofToken}},
+	{method: "POST", path: "/auth/introspect", tag: "SMART", summary: "What an access token is good for, for resource servers that authenticate (RFC 7662).", failures: "oauth", answers: ok("The token.", plainJSON, ref("Introspection")),
+		body: object{webForm: ofToken}},
 	{method: "GET", path: "/auth/jwks", tag: "SMART", summary: "The keys that sign tokens.", failures: "oauth", answers: ok("The keys.", plainJSON, ref("JWKS"))},
 }
 

@@ -67,11 +67,14 @@ var schemas = object{
 	"Tokens": record(object{
 		"access_token": str(), "token_type": enum("Bearer", "bearer"), "expires_in": integer(), "scope": str(), "refresh_token?": str(), "id_token?": str(), "patient?": str(), "need_patient_banner?": boolean(),
 	}),
+	"Introspection": record(object{
+		"active": boolean(), "scope?": str(), "client_id?": str(), "token_type?": str(), "exp?": integer(), "sub?": str(), "aud?": str(), "iss?": str(), "patient?": str(),
+	}),
 	"OAuthError": record(object{"error": str(), "error_description?": str()}),
 	"Error":      record(object{"error": str()}),
 	"Message":    record(object{"message": str()}),
 	"SMARTConfiguration": record(object{
-		"issuer": str(), "jwks_uri": str(), "authorization_endpoint": str(), "token_endpoint": str(), "grant_types_supported": array(str()), "response_types_supported": array(str()),
+		"issuer": str(), "jwks_uri": str(), "authorization_endpoint": str(), "token_endpoint": str(), "revocation_endpoint": str(), "introspection_endpoint": str(), "grant_types_supported": array(str()), "response_types_supported": array(str()),
 		"scopes_supported": array(str()), "code_challenge_methods_supported": array(str()), "token_endpoint_auth_methods_supported": array(str()), "capabilities": array(str()),
 	}),
 	"JWKS":     record(object{"keys": array(record(object{"kty": str(), "kid": str()}))}),

@@ -175,6 +175,7 @@ func (s *Server) bearer(scopes ...string) fiber.Handler {
 
 // authenticate reads the Authorization header (RFC 6750 2.1).
 func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
+	noStore(c)
 	header := c.Get(fiber.HeaderAuthorization)
 	if header == "" && s.Open {
 		c.Locals(accessKey, everybody)
@@ -196,6 +197,9 @@ func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
 	c.Locals(accessKey, a)
 	return a, nil
 }
+
+// noStore keeps an answer that credentials open out of every cache on its way; handlers of files allow their owner to keep them.
+func noStore(c *fiber.Ctx) { c.Set(fiber.HeaderCacheControl, "no-store") }
 
 // everybody is who asks without a token where the server is open to all (--open).
 var everybody = &auth.Access{ClientID: "open", Scopes: auth.Scopes{auth.ScopeSystemExport, auth.ScopeSystemRS}}
@@ -279,6 +283,7 @@ const adminKey = "admin"
 
 // admin lets logged-in administrators pass.
 func (s *Server) admin(c *fiber.Ctx) error {
+	noStore(c)
 	name, err := s.adminName(c)
 	if err != nil {
 		return err

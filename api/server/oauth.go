@@ -18,15 +18,19 @@ func (s *Server) handleDiscovery(c *fiber.Ctx) error {
 	origin := s.origin(c)
 	c.Set(fiber.HeaderCacheControl, "public, max-age=3600")
 	return c.JSON(fiber.Map{
-		"issuer":                                origin,
-		"jwks_uri":                              origin + "/auth/jwks",
-		"authorization_endpoint":                origin + "/auth/authorize",
-		"token_endpoint":                        origin + "/auth/token",
-		"grant_types_supported":                 []string{"authorization_code", "refresh_token", "client_credentials"},
-		"response_types_supported":              []string{"code"},
-		"scopes_supported":                      auth.ScopesSupported(),
-		"code_challenge_methods_supported":      []string{"S256"},
-		"token_endpoint_auth_methods_supported": []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"issuer":                 origin,
+		"jwks_uri":               origin + "/auth/jwks",
+		"authorization_endpoint": origin + "/auth/authorize",
+		"token_endpoint":         origin + "/auth/token",
+		"revocation_endpoint":    origin + "/auth/revoke",
+		"introspection_endpoint": origin + "/auth/introspect",
+		"revocation_endpoint_auth_methods_supported":       []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"introspection_endpoint_auth_methods_supported":    []string{"client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"grant_types_supported":                            []string{"authorization_code", "refresh_token", "client_credentials"},
+		"response_types_supported":                         []string{"code"},
+		"scopes_supported":                                 auth.ScopesSupported(),
+		"code_challenge_methods_supported":                 []string{"S256"},
+		"token_endpoint_auth_methods_supported":            []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 		"token_endpoint_auth_signing_alg_values_supported": auth.AssertionAlgorithms(),
 		"id_token_signing_alg_values_supported":            []string{"ES256"},
 		"subject_types_supported":                          []string{"public"},
@@ -126,7 +130,34 @@ func (s *Server) deny(c *fiber.Ctx, req auth.Request) error {
 
 // handleToken is the token endpoint (SMART-4).
 func (s *Server) handleToken(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderCacheControl, "no-store")
+	return s.forClient(c, func(r auth.TokenRequest) error {
+		tokens, err := s.Auth.Token(c.UserContext(), r)
+		if err != nil {
+			return err
+		}
+		return c.JSON(tokens)
+	})
+}
+
+// handleRevoke is the revocation endpoint (RFC 7009).
+func (s *Server) handleRevoke(c *fiber.Ctx) error {
+	return s.forClient(c, func(r auth.TokenRequest) error { return s.Auth.RevokeToken(c.UserContext(), r) })
+}
+
+// handleIntrospect is the introspection endpoint (RFC 7662).
+func (s *Server) handleIntrospect(c *fiber.Ctx) error {
+	return s.forClient(c, func(r auth.TokenRequest) error {
+		told, err := s.Auth.Introspect(c.UserContext(), r)
+		if err != nil {
+			return err
+		}
+		return c.JSON(told)
+	})
+}
+
+// forClient reads a client's request to one of the endpoints that take its credentials; no answer of theirs may be stored.
+func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) error {
+	noStore(c)
 	c.Set(fiber.HeaderPragma, "no-cache")
 	form, err := formParameters(c)
 	if err != nil {
@@ -136,14 +167,13 @@ func (s *Server) handleToken(c *fiber.Ctx) error {
 	if req.BasicID, req.BasicSecret, req.HasBasic, err = basic(c.Get(fiber.HeaderAuthorization)); err != nil {
 		return err
 	}
-	tokens, err := s.Auth.Token(c.UserContext(), req)
-	if err != nil {
+	if err := answer(req); err != nil {
 		if req.HasBasic {
 			c.Set(fiber.HeaderWWWAuthenticate, `Basic realm="ehi"`)
 		}
 		return err
 	}
-	return c.JSON(tokens)
+	return nil
 }
 
 // tokenAudiences is how an assertion may name the token endpoint: by its URL, or by the issuer (SMART-5).

@@ -55,6 +55,8 @@ func (s *Server) routes() {
 	app.Get("/auth/authorize", s.handleAuthorize)
 	app.Post("/auth/authorize", s.handleAuthorize)
 	app.Post("/auth/token", s.handleToken)
+	app.Post("/auth/revoke", s.handleRevoke)
+	app.Post("/auth/introspect", s.handleIntrospect)
 
 	guard := csrf.New(csrf.Config{
 		KeyLookup: "form:_csrf", CookieName: "ehi_csrf", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode,
@@ -125,11 +127,15 @@ func (s *Server) public() fiber.Handler {
 	})
 }
 
+// hstsSeconds is for how long a browser that came by HTTPS comes by nothing else: two years.
+const hstsSeconds = 2 * 365 * 24 * 3600
+
 // headers are the security headers of every answer. Pages load nothing but their own style sheet; form-action is left open,
 // because browsers apply it to the redirect that leads back to the application.
 func (s *Server) headers() fiber.Handler {
 	return helmet.New(helmet.Config{
 		ContentSecurityPolicy: "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
-		XFrameOptions:         "DENY", ReferrerPolicy: "no-referrer", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
+		HSTSMaxAge:            hstsSeconds, HSTSExcludeSubdomains: true, // over HTTPS only
+		XFrameOptions: "DENY", ReferrerPolicy: "no-referrer", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
 	})
 }

@@ -1,0 +1,94 @@
+package auth
+
+import (
+	"context"
+	"time"
+)
+
+// RevokeToken ends what a token is part of: the family of the grant, on every process, whether it is an access token or a refresh token, used
+// or not (RFC 7009). A token that is unknown or expired is no error, as the RFC has it. Errors: *Error for a client that is not known or
+// whose token it is not; anything else is ours.
+func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
+	token := r.Form.Get("token")
+	if token == "" {
+		return missing("token")
+	}
+	client, err := s.requester(ctx, r)
+	if err != nil {
+		return err
+	}
+	owner, family, known, err := s.familyOf(ctx, token)
+	if err != nil || !known {
+		return err
+	}
+	if owner != client {
+		return refuse("invalid_grant", "The token was given to another client")
+	}
+	return s.Revoke(ctx, family)
+}
+
+// requester is the client of a request: a confidential one authenticates, a public one says its id (RFC 7009 2.1).
+func (s *Server) requester(ctx context.Context, r TokenRequest) (string, error) {
+	f := r.Form
+	if r.HasBasic || f.Get("client_secret") != "" || f.Get("client_assertion") != "" || f.Get("client_assertion_type") != "" {
+		return s.authenticate(ctx, r)
+	}
+	id := f.Get("client_id")
+	if id == "" {
+		return "", missing("client_id")
+	}
+	if !s.Sandbox || id != SandboxClientID {
+		return "", errClient("Unknown client")
+	}
+	return id, nil
+}
+
+// familyOf finds the client and the family of an access or a refresh token.
+func (s *Server) familyOf(ctx context.Context, token string) (client, family string, known bool, err error) {
+	if a, err := s.Verify(token); err == nil {
+		return a.ClientID, a.family, true, nil
+	}
+	for _, prefix := range []string{refreshPrefix, usedPrefix} {
+		g, known, err := s.load(ctx, prefix+hash(token))
+		if err != nil || known {
+			return g.ClientID, g.Family, known, err
+		}
+	}
+	return "", "", false, nil
+}
+
+// Introspection is what a token is good for (RFC 7662 2.2). Of an inactive one nothing else is said.
+type Introspection struct {
+	Active    bool   `json:"active"`
+	Scope     string `json:"scope,omitempty"`
+	ClientID  string `json:"client_id,omitempty"`
+	TokenType string `json:"token_type,omitempty"`
+	Expires   int64  `json:"exp,omitempty"` // seconds since 1970
+	Subject   string `json:"sub,omitempty"`
+	Audience  string `json:"aud,omitempty"`
+	Issuer    string `json:"iss,omitempty"`
+	Patient   string `json:"patient,omitempty"` // SMART App Launch 2.2, "Token Introspection"
+}
+
+// Introspect tells a resource server what an access token is good for. Whoever asks has to authenticate: an answer says whose record a
+// token opens. Errors: *Error for a client that did not; anything else is ours.
+func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection, error) {
+	if _, err := s.authenticate(ctx, r); err != nil {
+		return Introspection{}, err
+	}
+	if r.Form.Get("token") == "" {
+		return Introspection{}, missing("token")
+	}
+	a, err := s.Verify(r.Form.Get("token"))
+	if err != nil { // also a refresh token: it opens nothing at a resource server
+		return Introspection{}, nil
+	}
+	subject := a.Patient
+	if subject == "" {
+		subject = a.ClientID
+	}
+	return Introspection{
+		Active: true, Scope: a.Scopes.String(), ClientID: a.ClientID, TokenType: "Bearer", Expires: a.expires.Truncate(time.Second).Unix(),
+		Subject: subject, Audience: s.Issuer + "/fhir", Issuer: s.Issuer, Patient: a.Patient,
+	}, nil
+}
