@@ -79,8 +79,9 @@ func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
 
 type restoreCmd struct {
 	common
-	NATS    string `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
-	Archive string `arg:"" help:"File to read." type:"existingfile"`
+	NATSAccess bus.Access `embed:"" prefix:"nats-"`
+	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
+	Archive    string     `arg:"" help:"File to read." type:"existingfile"`
 }
 
 // Run restores the archive.
@@ -90,5 +91,5 @@ func (r *restoreCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer f.Close() // read only
-	return backup.Restore(ctx, f, r.Data, r.NATS)
+	return backup.Restore(ctx, f, r.Data, r.NATS, r.NATSAccess)
 }

@@ -251,7 +251,7 @@ var (
 
 // Restore puts an archive into a data folder that has nothing in it yet, and its state into the NATS at a URL, which knows no job yet, or
 // where that is "" into the folder too. After an error neither is to be used. Errors: ErrNotEmpty, ErrCutOff, ErrForeign.
-func Restore(ctx context.Context, r io.Reader, data, nats string) error {
+func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Access) error {
 	entries, err := os.ReadDir(data)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -280,7 +280,7 @@ func Restore(ctx context.Context, r io.Reader, data, nats string) error {
 			return err
 		}
 		if h.Name == stateFile {
-			return restoreState(ctx, archive, data, nats)
+			return restoreState(ctx, archive, data, nats, access)
 		}
 		if err := restoreFile(h, archive, data, store); errors.Is(err, io.ErrUnexpectedEOF) {
 			return ErrCutOff
@@ -321,8 +321,8 @@ func restoreFile(h *tar.Header, r io.Reader, data string, store *files.Local) er
 // NATSFolder is where the embedded NATS lives in a data folder.
 const NATSFolder = "nats"
 
-func restoreState(ctx context.Context, r io.Reader, data, nats string) error {
-	b, err := bus.Open(ctx, bus.Config{URL: nats, StoreDir: filepath.Join(data, NATSFolder)})
+func restoreState(ctx context.Context, r io.Reader, data, nats string, access bus.Access) error {
+	b, err := bus.Open(ctx, bus.Config{URL: nats, Access: access, StoreDir: filepath.Join(data, NATSFolder)})
 	if err != nil {
 		return err
 	}

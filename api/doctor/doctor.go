@@ -266,7 +266,7 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 	if c.NATS == "" {
 		return OK, "embedded"
 	}
-	conn, err := nats.Connect(c.NATS, nats.Timeout(5*time.Second))
+	conn, err := nats.Connect(c.NATS, append(c.NATSAccess.Options(), nats.Timeout(5*time.Second))...)
 	if err != nil {
 		return Fault, fmt.Sprintf("%s cannot be reached: %v", c.NATS, err)
 	}

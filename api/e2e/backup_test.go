@@ -70,7 +70,7 @@ func TestABackupIsTheSameServer(t *testing.T) {
 		w.want(w.do(pat, "GET", "/admin/backup"), 401, "")
 	})
 	data := filepath.Join(t.TempDir(), "restored")
-	if err := backup.Restore(t.Context(), bytes.NewReader(archive.Bytes()), data, ""); err != nil {
+	if err := backup.Restore(t.Context(), bytes.NewReader(archive.Bytes()), data, "", bus.Access{}); err != nil {
 		t.Fatal(err)
 	}
 	w := start(t, data, config(), node.Options{})
@@ -126,14 +126,14 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 	}
 	whole := archive.Bytes()
 	for _, n := range []int{0, 10, len(whole) / 4, len(whole) / 2, len(whole) - 1000, len(whole) - 20} {
-		if err := backup.Restore(t.Context(), bytes.NewReader(whole[:n]), filepath.Join(t.TempDir(), "x"), ""); !errors.Is(err, backup.ErrCutOff) {
+		if err := backup.Restore(t.Context(), bytes.NewReader(whole[:n]), filepath.Join(t.TempDir(), "x"), "", bus.Access{}); !errors.Is(err, backup.ErrCutOff) {
 			t.Errorf("the first %d bytes of %d: %v", n, len(whole), err)
 		}
 	}
-	if err := backup.Restore(t.Context(), strings.NewReader("this is no archive, and never was one"), filepath.Join(t.TempDir(), "x"), ""); !errors.Is(err, backup.ErrForeign) {
+	if err := backup.Restore(t.Context(), strings.NewReader("this is no archive, and never was one"), filepath.Join(t.TempDir(), "x"), "", bus.Access{}); !errors.Is(err, backup.ErrForeign) {
 		t.Errorf("a text: %v", err)
 	}
-	if err := backup.Restore(t.Context(), bytes.NewReader(whole), w.data, ""); !errors.Is(err, backup.ErrNotEmpty) {
+	if err := backup.Restore(t.Context(), bytes.NewReader(whole), w.data, "", bus.Access{}); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("over a server's folder: %v", err)
 	}
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -141,13 +141,13 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
-	if err := backup.Restore(t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "x"), nats.ClientURL()); err != nil {
+	if err := backup.Restore(t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "x"), nats.ClientURL(), bus.Access{}); err != nil {
 		t.Errorf("into an external NATS: %v", err)
 	}
 	if err := nats.Jobs.Create(t.Context(), &ehi.Job{Version: ehi.RecordVersion, ID: "a", Status: ehi.AwaitingInput}); err != nil {
 		t.Fatal(err)
 	}
-	if err := backup.Restore(t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "x"), nats.ClientURL()); !errors.Is(err, backup.ErrNotEmpty) {
+	if err := backup.Restore(t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "x"), nats.ClientURL(), bus.Access{}); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("over the state of an external NATS: %v", err)
 	}
 }

@@ -21,7 +21,7 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	demoRecords(t, own)
 	seen, collector := collect(t)
 	cfg := config()
-	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
+	cfg.Workers, cfg.NATSListen, cfg.NATSAccess.Password = 0, "127.0.0.1:0", "of the fleet"
 	cfg.Trace = tracing.Config{Endpoint: collector, Ratio: 1}
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
@@ -31,7 +31,7 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	j := client.Job{StatusURL: a.Header.Get("Content-Location")}
 	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
 
-	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s", "--metrics-addr", "127.0.0.1:0", "--trace-endpoint", collector)
+	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s", "--metrics-addr", "127.0.0.1:0", "--trace-endpoint", collector, "--nats-password", "of the fleet")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,7 @@ type Config struct {
 	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
 	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSWait           time.Duration   `help:"How long to wait at the start for an external NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
+	NATSAccess         bus.Access      `embed:"" prefix:"nats-"`
 	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
 	Durability         bus.Durability  `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
 	SyncEvery          time.Duration   `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY"`
@@ -229,7 +230,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
-		URL: n.cfg.NATS, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
+		URL: n.cfg.NATS, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
 		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Log: n.log,
 	})
 	return err

@@ -25,6 +25,7 @@ import (
 type Command struct {
 	NATS           string         `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
 	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
+	NATSAccess     bus.Access    `embed:"" prefix:"nats-"`
 	Data           string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
 	Source         string         `help:"As the server's." default:"records" env:"EHI_SOURCE"`
 	Exports        string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
@@ -71,7 +72,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Wait: c.NATSWait, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
+	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Access: c.NATSAccess, Wait: c.NATSWait, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
 	if err != nil {
 		return fmt.Errorf("join %s: %w", c.NATS, err)
 	}

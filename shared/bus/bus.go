@@ -22,6 +22,8 @@ import (
 type Config struct {
 	// URL of an external NATS with JetStream. Empty: a server is embedded in this process.
 	URL string
+	// Access is how this process shows itself to NATS, or others to the embedded one.
+	Access Access
 	// Wait is how long Open waits for an external NATS that is away. Default 0: it fails at once.
 	Wait time.Duration
 	// StoreDir is where the embedded server keeps its streams.
@@ -139,6 +141,7 @@ func (b *Bus) connect() (err error) {
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); b.link.renew() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }),
 	}
+	opts = append(opts, b.cfg.Access.Options()...)
 	url := b.cfg.URL
 	if url == "" {
 		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
@@ -149,7 +152,9 @@ func (b *Bus) connect() (err error) {
 		}
 		opts = append(opts, nats.InProcessServer(b.server))
 	}
-	if b.conn, err = nats.Connect(url, opts...); err != nil {
+	if b.conn, err = nats.Connect(url, opts...); errors.Is(err, nats.ErrAuthorization) { // it will not be let in later either
+		return fmt.Errorf("connect to NATS: %w", err)
+	} else if err != nil {
 		return fmt.Errorf("connect to NATS: %w", errors.Join(nats.ErrNoServers, err))
 	}
 	return nil
@@ -175,7 +180,13 @@ func embed(cfg Config) (*server.Server, error) {
 		if opts.Port == 0 {
 			opts.Port = server.RANDOM_PORT
 		}
+		if cfg.Access.Password == "" && open(host) {
+			return nil, ErrOpen
+		}
 		opts.Host, opts.DontListen = host, false
+	}
+	if cfg.Access.Password != "" {
+		opts.Username, opts.Password = user, cfg.Access.Password
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {

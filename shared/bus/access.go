@@ -1,0 +1,44 @@
+package bus
+
+import (
+	"errors"
+	"net"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Access is how processes and NATS show themselves to each other; it is part of the command lines.
+type Access struct {
+	Password string `help:"Password of the user ehi, by which exporters join the embedded NATS: the server asks for it, the exporter shows it. An external NATS is shown it too." secret:"" env:"EHI_NATS_PASSWORD"`
+	Creds    string `help:"Credentials file (a user's JWT and seed) for an external NATS." type:"existingfile" env:"EHI_NATS_CREDS"`
+	CA       string `help:"Certificates, in PEM, of who has signed that of an external NATS: the connection is TLS then." name:"ca" type:"existingfile" env:"EHI_NATS_CA"`
+}
+
+// user is who joins by Access.Password.
+const user = "ehi"
+
+// Options are those of a connection.
+func (a Access) Options() (opts []nats.Option) {
+	if a.Password != "" {
+		opts = append(opts, nats.UserInfo(user, a.Password))
+	}
+	if a.Creds != "" {
+		opts = append(opts, nats.UserCredentials(a.Creds))
+	}
+	if a.CA != "" {
+		opts = append(opts, nats.RootCAs(a.CA))
+	}
+	return opts
+}
+
+// ErrOpen is returned by Open where the embedded NATS would take whoever reaches this machine: commands and records are all there is.
+var ErrOpen = errors.New("the embedded NATS would be open to other machines: set a password (--nats-password), or listen on loopback")
+
+// open reports whether others than this machine's processes reach an address.
+func open(host string) bool {
+	if host == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip == nil || !ip.IsLoopback()
+}
