@@ -25,7 +25,7 @@ import (
 type Command struct {
 	NATS           string         `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
 	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
-	NATSAccess     bus.Access    `embed:"" prefix:"nats-"`
+	NATSAccess     bus.Access     `embed:"" prefix:"nats-"`
 	Data           string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
 	Source         string         `help:"As the server's." default:"records" env:"EHI_SOURCE"`
 	Exports        string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
