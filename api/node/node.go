@@ -129,9 +129,6 @@ var Demo = synthetic.Config{Patients: 5, Seed: 1}
 // shutdownTime bounds how long requests under way may take when the process is stopped.
 const shutdownTime = 10 * time.Second
 
-// flushTime bounds how long the last traces may take to be sent.
-const flushTime = 5 * time.Second
-
 // Node is one running process.
 type Node struct {
 	// URL is where it answers.
@@ -335,11 +332,7 @@ func (n *Node) Close() error {
 	if n.source != nil {
 		errs = append(errs, n.source.Close())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
-	defer cancel()
-	if err := n.tracer.Close(ctx); err != nil { // lost traces are no failure of the server
-		n.log.Warn("send the last traces", "err", err)
-	}
+	n.tracer.Close()
 	if n.ln != nil {
 		if err := n.ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)

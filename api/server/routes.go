@@ -123,7 +123,7 @@ func (s *Server) public() fiber.Handler {
 	return cors.New(cors.Config{
 		Next:         isAdmin,
 		AllowOrigins: "*", AllowMethods: "GET,HEAD,POST,DELETE,OPTIONS",
-		AllowHeaders: "Authorization, Content-Type, Accept, Prefer, Range, If-Range, If-None-Match", ExposeHeaders: exposed, MaxAge: 86400,
+		AllowHeaders: "Authorization, Content-Type, Accept, Prefer, Range, If-Range, If-None-Match, X-Request-Id, traceparent", ExposeHeaders: exposed, MaxAge: 86400,
 	})
 }
 

@@ -122,7 +122,11 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	rt.start = func(k kind) mailbox {
 		w := &writer{in: newMailbox(ofWriter), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
 		writers = append(writers, w)
-		group.Go(guard(ctx, "write "+w.label(), w))
+		what := "write"
+		if tracing.Traced(ctx) {
+			what += " " + w.label()
+		}
+		group.Go(guard(ctx, what, w))
 		return w.in
 	}
 	group.Go(guard(ctx, "read", &reader{task: t, out: toReleaser, open: map[kind]*slab{}}))

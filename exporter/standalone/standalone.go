@@ -47,9 +47,6 @@ type Command struct {
 	LogLevel       slog.Level     `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
 
-// flushTime bounds how long the last traces may take to be sent.
-const flushTime = 5 * time.Second
-
 // Run works until SIGTERM or SIGINT.
 func (c *Command) Run(ctx context.Context) (err error) {
 	log, err := telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
@@ -81,13 +78,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
-		defer cancel()
-		if err := tracer.Close(ctx); err != nil { // lost traces are no failure of the worker
-			log.Warn("send the last traces", "err", err)
-		}
-	}()
+	defer tracer.Close()
 	if c.MetricsAddr != "" {
 		stop, err := watch(c.MetricsAddr, log, func(ctx context.Context) error {
 			return errors.Join(b.Check(ctx), records.Check(ctx), exports.Check())

@@ -46,6 +46,7 @@ type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 	ratio    float64
+	log      *slog.Logger
 }
 
 // Open makes the Tracer of a process; nil where no endpoint is set. service is what its spans are filed under unless OTEL_SERVICE_NAME
@@ -75,15 +76,22 @@ func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tra
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("send traces", "err", err) }))
 	p := sdk.NewTracerProvider(sdk.WithResource(about), sdk.WithBatcher(exporter, sdk.WithMaxQueueSize(maxQueue)),
 		sdk.WithSampler(sdk.ParentBased(sdk.AlwaysSample())))
-	return &Tracer{p, p.Tracer(name), c.Ratio}, nil
+	return &Tracer{p, p.Tracer(name), c.Ratio, log}, nil
 }
 
-// Close sends what is left, until ctx ends.
-func (t *Tracer) Close(ctx context.Context) error {
+// flushTime bounds how long the last spans may take to be sent.
+const flushTime = 5 * time.Second
+
+// Close sends what is left. What cannot be sent is lost, with a warning: that is no failure of the process.
+func (t *Tracer) Close() {
 	if t == nil {
-		return nil
+		return
 	}
-	return t.provider.Shutdown(ctx)
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	if err := t.provider.Shutdown(ctx); err != nil {
+		t.log.Warn("send the last traces", "err", err)
+	}
 }
 
 // Begin begins a span below parent, a client's traceparent; where there is none that can be read, a trace begins here, if its turn comes by

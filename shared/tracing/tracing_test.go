@@ -1,7 +1,6 @@
 package tracing_test
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,11 +21,7 @@ func open(t *testing.T, ratio float64) *tracing.Tracer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := tracer.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(tracer.Close)
 	return tracer
 }
 
