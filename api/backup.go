@@ -17,10 +17,8 @@ import (
 
 type backupCmd struct {
 	common
-	URL           string `help:"Back the server at this URL up, which may hold the data folder meanwhile." name:"url" env:"EHI_URL"`
-	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
-	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
-	Archive       string `arg:"" help:"File to write; it must not be there yet."`
+	remote
+	Archive string `arg:"" help:"File to write; it must not be there yet."`
 }
 
 // Run writes the archive; what fails leaves no file.

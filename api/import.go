@@ -22,11 +22,9 @@ import (
 
 type importCmd struct {
 	common
-	Strict        bool     `help:"Stop at the first bad line or bundle entry."`
-	URL           string   `help:"Import through the server at this URL, which may hold the record store meanwhile." name:"url" env:"EHI_URL"`
-	AdminUser     string   `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
-	AdminPassword string   `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
-	Paths         []string `arg:"" help:"Files and folders." type:"existingpath"`
+	Strict bool `help:"Stop at the first bad line or bundle entry."`
+	remote
+	Paths []string `arg:"" help:"Files and folders." type:"existingpath"`
 }
 
 // errIncomplete makes the process exit with 1 after an import that left something out.

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -14,7 +13,6 @@ import (
 
 	"ehi-server/api/doctor"
 	"ehi-server/api/node"
-	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/sources"
 	"ehi-server/shared/telemetry"
@@ -29,7 +27,9 @@ type cli struct {
 	Restore  restoreCmd  `cmd:"" help:"Put an archive into an empty data folder."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at a set-up, with the flags of serve, and say what to change."`
 	Ready    readyCmd    `cmd:"" help:"Ask a server whether it is ready, or with --live whether it lives; exit 1 where it is not. The health check of a container."`
-	Keys     keysCmd     `cmd:"" help:"Print the private JWKS by which test_client_id signs assertions as a backend service in sandbox mode; it is made on first use."`
+	Client   clientCmd   `cmd:"" help:"Register applications and backend services."`
+	Account  accountCmd  `cmd:"" help:"Keep the accounts of patients and administrators."`
+	Keys     keysCmd     `cmd:"" help:"The keys that sign tokens, and those of the sandbox's client."`
 }
 
 // common is what every subcommand takes.
@@ -57,6 +57,7 @@ func (c common) withStore(f func(*dataset.Store) error) error {
 }
 
 func main() {
+	private() // what is written is its owner's alone
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	var c cli
@@ -93,16 +94,4 @@ type doctorCmd struct {
 // Run examines and prints.
 func (d *doctorCmd) Run(ctx context.Context) error {
 	return doctor.Print(os.Stdout, doctor.Examine(ctx, d.Config, d.Data))
-}
-
-type keysCmd struct{ common }
-
-// Run prints the keys.
-func (k *keysCmd) Run() error {
-	keys, err := auth.SandboxKeys(node.KeysFile(k.Data))
-	if err != nil {
-		return err
-	}
-	fmt.Println(string(keys))
-	return nil
 }

@@ -135,7 +135,7 @@ func TestImportSaysWhatItDid(t *testing.T) {
 		{[]string{"import", filepath.Join(dir, "absent")}, 1, []string{"absent"}},
 		{[]string{"import", t.TempDir()}, 1, []string{"holds no .json"}},
 		{[]string{"generate", "--patients", "2"}, 0, []string{"generating"}},
-		{[]string{"serve", "--mode", "production"}, 1, []string{"production mode needs registered clients"}},
+		{[]string{"serve", "--mode", "production"}, 1, []string{"not fit for production mode", "--base-url", "--tls-cert", "--admin-password is the default", "there is no administrator"}},
 		{[]string{"serve", "--mode", "nonsense"}, 1, []string{"--mode"}},
 	} {
 		out, code := run(t, append(c.args, "--data", data)...)

@@ -179,7 +179,7 @@ func TestSMART3CodeIsBoundToItsRequest(t *testing.T) {
 		change []string
 		code   string
 	}{
-		"other client":      {[]string{"client_id", "x"}, "invalid_grant"},
+		"unknown client":    {[]string{"client_id", "x"}, "invalid_client"},
 		"no client":         {[]string{"client_id", ""}, "invalid_request"},
 		"other redirect":    {[]string{"redirect_uri", redirect + "x"}, "invalid_grant"},
 		"no redirect":       {[]string{"redirect_uri", ""}, "invalid_request"},

@@ -6,22 +6,24 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/lestrrat-go/jwx/v3/jws"
 	"github.com/lestrrat-go/jwx/v3/jwt"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/shared/bus"
 	"ehi-server/shared/telemetry"
 )
 
@@ -44,68 +46,122 @@ func AssertionAlgorithms() []string { return []string{"RS384", "ES384"} }
 
 // fromClient answers the client_credentials grant.
 func (s *Server) fromClient(ctx context.Context, r TokenRequest) (Tokens, error) {
-	id, err := s.authenticate(ctx, r)
+	c, err := s.authenticate(ctx, r)
 	if err != nil {
 		return Tokens{}, err
 	}
 	if r.Form.Get("scope") == "" {
 		return Tokens{}, missing("scope")
 	}
-	scopes := ParseSystemScopes(r.Form.Get("scope"))
+	if e := refuseUnenforced(r.Form.Get("scope")); e != nil {
+		return Tokens{}, e
+	}
+	scopes := c.grants(ParseSystemScopes(r.Form.Get("scope")))
 	if len(scopes) == 0 {
-		return Tokens{}, refuse("invalid_scope", "None of the scopes asked for is supported for a backend service")
+		return Tokens{}, refuse("invalid_scope", "None of the scopes asked for can be granted to this backend service")
 	}
 	telemetry.TokensIssued.WithLabelValues("client_credentials").Inc()
-	return s.issue(ctx, grant{ClientID: id, Scopes: scopes, Family: random()}, scopes)
+	return s.issue(ctx, grant{ClientID: c.ID, Scopes: scopes, Family: random(), Begun: s.Now().Unix()}, scopes)
 }
 
 // errClient is the one answer to every failed authentication. Why it failed is nobody's business but the client's developer's, who
 // learns it from the description.
 func errClient(format string, args ...any) *Error { return refuse("invalid_client", format, args...) }
 
-// authenticate finds out who the client is, by exactly one method (RFC 6749 2.3).
-func (s *Server) authenticate(ctx context.Context, r TokenRequest) (id string, err error) {
+// errSecret does not tell an unknown client from a wrong secret.
+var errSecret = errClient("Unknown client or wrong secret")
+
+// requester is the client of a request: a confidential one authenticates, a public one says its id (RFC 6749 2.3, RFC 7009 2.1).
+func (s *Server) requester(ctx context.Context, r TokenRequest) (*clientRecord, error) {
+	if r.authenticates() > 0 {
+		return s.authenticate(ctx, r)
+	}
+	id := r.Form.Get("client_id")
+	if id == "" {
+		return nil, missing("client_id")
+	}
+	c := s.client(id)
+	if c == nil {
+		return nil, errClient("Unknown client")
+	}
+	if !c.is(Public) {
+		return nil, errClient("This client has to authenticate")
+	}
+	return c, nil
+}
+
+// authenticates counts the ways in which a request shows who its client is.
+func (r TokenRequest) authenticates() (methods int) {
 	f := r.Form
-	methods := 0
 	for _, used := range []bool{r.HasBasic, f.Get("client_secret") != "", f.Get("client_assertion") != "" || f.Get("client_assertion_type") != ""} {
 		if used {
 			methods++
 		}
 	}
-	switch {
-	case methods == 0:
-		return "", errClient("The client did not authenticate")
-	case methods > 1:
-		return "", refuse("invalid_request", "The client used more than one way to authenticate")
+	return methods
+}
+
+// authenticate finds out who the client is, by exactly one method (RFC 6749 2.3).
+func (s *Server) authenticate(ctx context.Context, r TokenRequest) (*clientRecord, error) {
+	f := r.Form
+	switch n := r.authenticates(); {
+	case n == 0:
+		return nil, errClient("The client did not authenticate")
+	case n > 1:
+		return nil, refuse("invalid_request", "The client used more than one way to authenticate")
+	case r.HasBasic && f.Get("client_id") != "" && f.Get("client_id") != r.BasicID:
+		return nil, refuse("invalid_request", "client_id is not the one of the Authorization header")
 	case r.HasBasic:
-		return r.BasicID, s.checkSecret(r.BasicID, r.BasicSecret)
+		return s.checkSecret(ctx, r.BasicID, r.BasicSecret)
 	case f.Get("client_secret") != "":
-		return f.Get("client_id"), s.checkSecret(f.Get("client_id"), f.Get("client_secret"))
+		return s.checkSecret(ctx, f.Get("client_id"), f.Get("client_secret"))
 	}
 	return s.checkAssertion(ctx, r)
 }
 
-func (s *Server) checkSecret(id, secret string) error {
-	want, got := sha256.Sum256([]byte(s.SandboxSecret)), sha256.Sum256([]byte(secret))
-	if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || s.SandboxSecret == "" || !s.Sandbox || id != SandboxClientID {
-		return errClient("Unknown client or wrong secret")
+// checkSecret is client_secret_basic and client_secret_post. An unknown client takes as long as a wrong secret.
+func (s *Server) checkSecret(ctx context.Context, id, secret string) (*clientRecord, error) {
+	c := s.client(id)
+	if len(secret) > MaxPassword {
+		return nil, errSecret
 	}
-	return nil
+	if c != nil && c.anyRedirect {
+		if c.plainSecret == "" || !Equal(c.plainSecret, secret) {
+			return nil, errSecret
+		}
+		return c, nil
+	}
+	if c == nil || c.SecretHash == "" {
+		return nil, errors.Join(s.hashes.waste(ctx, secret), errSecret)
+	}
+	right, err := s.hashes.checkOften(ctx, c.SecretHash, secret)
+	if err != nil {
+		return nil, err
+	}
+	if !right {
+		return nil, errSecret
+	}
+	return c, nil
 }
 
 // checkAssertion is private_key_jwt (SMART-5).
-func (s *Server) checkAssertion(ctx context.Context, r TokenRequest) (id string, err error) {
+func (s *Server) checkAssertion(ctx context.Context, r TokenRequest) (*clientRecord, error) {
 	if r.Form.Get("client_assertion_type") != assertionType {
-		return "", errClient("Invalid %q parameter", "client_assertion_type")
+		return nil, errClient("Invalid %q parameter", "client_assertion_type")
 	}
-	keys, err := s.clientKeys()
+	assertion := []byte(r.Form.Get("client_assertion"))
+	c, kid, err := s.claimed(assertion)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	tok, err := jwt.Parse([]byte(r.Form.Get("client_assertion")), jwt.WithKeySet(keys), jwt.WithClock(jwt.ClockFunc(s.Now)), jwt.WithAcceptableSkew(assertionLeeway),
+	keys, err := s.keysOf(ctx, c, kid)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := jwt.Parse(assertion, jwt.WithKeySet(keys), jwt.WithClock(jwt.ClockFunc(s.Now)), jwt.WithAcceptableSkew(assertionLeeway),
 		jwt.WithRequiredClaim("exp"), jwt.WithRequiredClaim("jti"))
 	if err != nil {
-		return "", errClient("The assertion cannot be verified")
+		return nil, errClient("The assertion cannot be verified")
 	}
 	issuer, _ := tok.Issuer()
 	subject, _ := tok.Subject()
@@ -113,32 +169,79 @@ func (s *Server) checkAssertion(ctx context.Context, r TokenRequest) (id string,
 	expires, _ := tok.Expiration()
 	jti, _ := tok.JwtID()
 	switch {
-	case issuer != subject || issuer != SandboxClientID || !s.Sandbox:
-		return "", errClient("iss and sub must both be the client's id")
+	case issuer != subject || issuer != c.ID:
+		return nil, errClient("iss and sub must both be the client's id")
 	case r.Form.Get("client_id") != "" && r.Form.Get("client_id") != issuer:
-		return "", errClient("client_id is not the assertion's")
+		return nil, errClient("client_id is not the assertion's")
 	case !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(r.Audiences, a) }):
-		return "", errClient("aud must be the URL of the token endpoint")
+		return nil, errClient("aud must be the URL of the token endpoint")
 	case expires.After(s.Now().Add(assertionLife + assertionLeeway)):
-		return "", errClient("exp is more than %v ahead", assertionLife)
+		return nil, errClient("exp is more than %v ahead", assertionLife)
 	case jti == "":
-		return "", errClient("jti is missing")
+		return nil, errClient("jti is missing")
 	}
-	return issuer, s.useOnce(ctx, issuer, jti, expires)
+	return c, s.useOnce(ctx, issuer, jti, expires)
 }
+
+// claimed is the client that an assertion says it is of, and the key that it says it was signed by. Nothing of it is verified yet, but that
+// the algorithm is one of ours: none, HS256 and the like end here, and so does what is no compact JWS. Headers that bring a key along (jwk,
+// jku, x5c, x5u) are not read at all.
+func (s *Server) claimed(assertion []byte) (*clientRecord, string, error) {
+	unread := errClient("The assertion cannot be verified")
+	if len(assertion) > maxAssertion {
+		return nil, "", unread
+	}
+	msg, err := jws.Parse(assertion, jws.WithCompact())
+	if err != nil || len(msg.Signatures()) != 1 {
+		return nil, "", unread
+	}
+	header := msg.Signatures()[0].ProtectedHeaders()
+	alg, _ := header.Algorithm()
+	if !slices.Contains(AssertionAlgorithms(), alg.String()) {
+		return nil, "", errClient("The assertion must be signed by %s", strings.Join(AssertionAlgorithms(), " or "))
+	}
+	kid, _ := header.KeyID()
+	if kid == "" {
+		return nil, "", errClient("The assertion's header must have a kid")
+	}
+	c := s.client(AssertionClient(string(assertion)))
+	if c == nil || !c.is(Asymmetric) {
+		return nil, "", unread
+	}
+	return c, kid, nil
+}
+
+// AssertionClient is the client that an assertion says it is of, "" where that cannot be read. Nothing is verified.
+func AssertionClient(assertion string) string {
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	parts := strings.Split(assertion, ".")
+	if len(assertion) > maxAssertion || len(parts) != 3 {
+		return ""
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &claims) != nil {
+		return ""
+	}
+	return claims.Issuer
+}
+
+// maxAssertion bounds an assertion, in bytes.
+const maxAssertion = 16 << 10
 
 // useOnce refuses an assertion that was used before, by whichever process.
 func (s *Server) useOnce(ctx context.Context, client, jti string, expires time.Time) error {
 	ttl := max(expires.Add(assertionLeeway).Sub(s.Now()), time.Second)
 	_, err := s.KV.Create(ctx, jtiPrefix+hash(client+" "+jti), []byte("1"), jetstream.KeyTTL(ttl.Round(time.Second)))
-	if errExists(err) {
+	if bus.IsConflict(err) {
 		return errClient("The assertion was used before")
 	}
 	return err
 }
 
-// clientKeys reads the public keys of the sandbox's client. None is no error: no assertion verifies then.
-func (s *Server) clientKeys() (jwk.Set, error) {
+// sandboxKeys reads the public keys of the sandbox's client. None is no error: no assertion verifies then.
+func (s *Server) sandboxKeys(context.Context) (jwk.Set, error) {
 	private, err := readKeys(s.SandboxKeys)
 	if s.SandboxKeys == "" || errors.Is(err, fs.ErrNotExist) {
 		return jwk.NewSet(), nil

@@ -8,6 +8,19 @@ type Error struct {
 	Description string
 	// Redirectable says that the redirect_uri can be trusted, so that an authorize error goes back to the client.
 	Redirectable bool
+	// Cause is for the log, never for the client.
+	Cause error
+	// Reused is the grant whose code or refresh token was used a second time, by the client or by who stole it; nil else.
+	Reused *Reused
+}
+
+// Reused is a grant that was revoked because something of it was used a second time (RFC 9700 4.14.2).
+type Reused struct{ ClientID, Patient string }
+
+// reused marks the error as one of a reuse.
+func (e *Error) reused(g grant) *Error {
+	e.Reused = &Reused{g.ClientID, g.Patient}
+	return e
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Description }
@@ -15,7 +28,7 @@ func (e *Error) Error() string { return e.Code + ": " + e.Description }
 // Status is the HTTP status of the error at the token endpoint (RFC 6749 5.2).
 func (e *Error) Status() int {
 	switch e.Code {
-	case "invalid_client":
+	case "invalid_client", "invalid_token":
 		return 401
 	case "server_error":
 		return 500

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/shared/bus"
 	"ehi-server/shared/telemetry"
 )
 
@@ -31,7 +32,9 @@ type grant struct {
 	Scopes      Scopes `json:"scopes"`
 	Patient     string `json:"patient"`
 	Challenge   string `json:"challenge,omitempty"`
-	Family      string `json:"family"` // all that came of one authorization
+	Family      string `json:"family"`          // all that came of one authorization
+	Begun       int64  `json:"begun,omitempty"` // when it was authorized, in Unix time
+	Nonce       string `json:"nonce,omitempty"` // of the request, for the id token (OpenID Connect Core 2)
 }
 
 // random is a URL-safe text of 256 bits (REAL-11).
@@ -50,7 +53,7 @@ func hash(secret string) string {
 func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (string, error) {
 	return s.store(ctx, codePrefix, codeTTL, grant{
 		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
-		Challenge: req.Challenge, Family: random(),
+		Challenge: req.Challenge, Family: random(), Begun: s.Now().Unix(), Nonce: req.Nonce,
 	})
 }
 
@@ -86,7 +89,7 @@ func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Err
 		return grant{}, err
 	}
 	if replay {
-		return grant{}, errors.Join(refusal, s.Revoke(ctx, used.Family))
+		return grant{}, errors.Join(refusal.reused(used), s.Revoke(ctx, used.Family))
 	}
 	g, ok, err := s.load(ctx, prefix+h)
 	if err != nil {
@@ -98,7 +101,7 @@ func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Err
 	if e := check(g); e != nil {
 		return g, e
 	}
-	if _, gone := s.revoked.Load(g.Family); gone {
+	if _, gone := s.revoked.Load(g.Family); gone || !s.lives(g.ClientID, g.Begun) {
 		return g, refusal
 	}
 	data, err := json.Marshal(g)
@@ -106,8 +109,8 @@ func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Err
 		return g, err
 	}
 	_, err = s.KV.Create(ctx, usedPrefix+h, data, jetstream.KeyTTL(s.RefreshTTL))
-	if errExists(err) {
-		return g, errors.Join(refusal, s.Revoke(ctx, g.Family))
+	if bus.IsConflict(err) {
+		return g, errors.Join(refusal.reused(g), s.Revoke(ctx, g.Family))
 	}
 	return g, err
 }
@@ -116,7 +119,7 @@ func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Err
 func (s *Server) Revoke(ctx context.Context, family string) error {
 	s.revoked.Store(family, struct{}{})
 	_, err := s.KV.Create(ctx, revokedPrefix+family, []byte("1"), jetstream.KeyTTL(s.RefreshTTL))
-	if errExists(err) {
+	if bus.IsConflict(err) {
 		return nil
 	}
 	return err
@@ -149,13 +152,13 @@ type TokenRequest struct {
 func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	t, err := s.token(ctx, r)
 	if e, ok := errors.AsType[*Error](err); ok {
-		telemetry.TokensRefused.WithLabelValues(grantLabel(r.Form.Get("grant_type")), e.Code).Inc()
+		telemetry.TokensRefused.WithLabelValues(GrantLabel(r.Form.Get("grant_type")), e.Code).Inc()
 	}
 	return t, err
 }
 
-// grantLabel bounds what clients can bring into the metrics.
-func grantLabel(grant string) string {
+// GrantLabel is a grant type, or other: it bounds what clients can bring into metrics and the audit trail.
+func GrantLabel(grant string) string {
 	switch grant {
 	case "authorization_code", "refresh_token", "client_credentials":
 		return grant
@@ -174,23 +177,28 @@ func (s *Server) token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	case "":
 		return Tokens{}, missing("grant_type")
 	case "authorization_code":
-		return s.fromCode(ctx, form)
+		return s.fromCode(ctx, r)
 	case "refresh_token":
-		return s.fromRefresh(ctx, form)
+		return s.fromRefresh(ctx, r)
 	case "client_credentials":
 		return s.fromClient(ctx, r)
 	}
 	return Tokens{}, refuse("unsupported_grant_type", "Invalid %q parameter", "grant_type")
 }
 
-func (s *Server) fromCode(ctx context.Context, form url.Values) (Tokens, error) {
+func (s *Server) fromCode(ctx context.Context, r TokenRequest) (Tokens, error) {
+	form := r.Form
 	for _, name := range []string{"code", "redirect_uri"} {
 		if form.Get(name) == "" {
 			return Tokens{}, missing(name)
 		}
 	}
+	c, err := s.requester(ctx, r)
+	if err != nil {
+		return Tokens{}, err
+	}
 	refusal := refuse("invalid_grant", "The code is invalid, expired or was used before")
-	g, err := s.redeem(ctx, codePrefix, form.Get("code"), refusal, func(g grant) *Error { return checkCode(g, form) })
+	g, err := s.redeem(ctx, codePrefix, form.Get("code"), refusal, func(g grant) *Error { return checkCode(g, c.ID, form) })
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -199,11 +207,9 @@ func (s *Server) fromCode(ctx context.Context, form url.Values) (Tokens, error) 
 }
 
 // checkCode holds a code to the client, redirect_uri and challenge that it was given for (SMART-3, RFC 7636 4.6).
-func checkCode(g grant, form url.Values) *Error {
+func checkCode(g grant, client string, form url.Values) *Error {
 	switch {
-	case form.Get("client_id") == "":
-		return missing("client_id")
-	case form.Get("client_id") != g.ClientID:
+	case client != g.ClientID:
 		return refuse("invalid_grant", "The code was given to another client")
 	case form.Get("redirect_uri") != g.RedirectURI:
 		return refuse("invalid_grant", "Invalid %q parameter", "redirect_uri")
@@ -218,14 +224,19 @@ func checkCode(g grant, form url.Values) *Error {
 	return nil
 }
 
-func (s *Server) fromRefresh(ctx context.Context, form url.Values) (Tokens, error) {
+func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error) {
+	form := r.Form
 	if form.Get("refresh_token") == "" {
 		return Tokens{}, missing("refresh_token")
+	}
+	c, err := s.requester(ctx, r)
+	if err != nil {
+		return Tokens{}, err
 	}
 	refusal := refuse("invalid_grant", "The refresh token is invalid, expired or was used before")
 	var scopes Scopes
 	g, err := s.redeem(ctx, refreshPrefix, form.Get("refresh_token"), refusal, func(g grant) *Error {
-		if id := form.Get("client_id"); id != g.ClientID {
+		if c.ID != g.ClientID {
 			return refuse("invalid_grant", "The refresh token was given to another client")
 		}
 		scopes = g.Scopes
@@ -252,19 +263,21 @@ func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, err
 		TokenType: tokenType(g), ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: g.Patient != "",
 	}
 	var err error
-	if t.AccessToken, err = s.signAccess(g, scopes); err != nil {
+	if t.AccessToken, err = s.signAccess(ctx, g, scopes); err != nil {
 		return t, err
 	}
 	if scopes.Has(ScopeOpenID) {
-		if t.IDToken, err = s.signID(g, scopes); err != nil {
+		if t.IDToken, err = s.signID(ctx, g, scopes); err != nil {
 			return t, err
 		}
 	}
 	if g.Scopes.Refreshable() {
-		g.RedirectURI, g.Challenge = "", ""
-		t.RefreshToken, err = s.store(ctx, refreshPrefix, s.RefreshTTL, g)
+		g.RedirectURI, g.Challenge, g.Nonce = "", "", ""
+		if t.RefreshToken, err = s.store(ctx, refreshPrefix, s.RefreshTTL, g); err != nil {
+			return t, err
+		}
 	}
-	return t, err
+	return t, s.noteConsent(ctx, g)
 }
 
 // tokenType is spelt as each specification fixes it: Bearer by SMART App Launch 2.2 ("Obtain access token"), bearer by its Backend Services

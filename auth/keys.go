@@ -5,62 +5,371 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/bus"
 )
 
-// currentKey is where the signing key is kept; the first process of a set-up makes it.
-const currentKey = "key.current"
+const (
+	// keyPrefix is where signing keys are kept, by their id (kid).
+	keyPrefix = "key."
+	// firstKey is where the first version of the server kept its one key. It signs until it is rotated, so that processes of both versions
+	// can work side by side.
+	firstKey = "key.current"
+	// rotatingKey is held for a while by the process that rotates.
+	rotatingKey = "rotating"
+)
 
-func (s *Server) loadKey(ctx context.Context) error {
-	e, err := s.KV.Get(ctx, currentKey)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		if err := s.makeKey(ctx); err != nil {
-			return err
-		}
-		e, err = s.KV.Get(ctx, currentKey)
+// TokenAlgorithms are the algorithms that access tokens may be signed by, the default first (SMART-6). Id tokens are signed by RS256, which
+// OpenID Connect Core 15.1 demands of every provider.
+func TokenAlgorithms() []string { return []string{"ES256", "ES384", "RS256"} }
+
+// IDAlgorithm is what id tokens are signed by.
+const IDAlgorithm = "RS256"
+
+// signingKey is a key as it is stored.
+type signingKey struct {
+	JWK  json.RawMessage `json:"jwk"` // private
+	Made time.Time       `json:"made"`
+	// Retired is when a newer key took over; zero while it signs. It is published for as long as tokens may be about that it signed.
+	Retired time.Time `json:"retired,omitzero"`
+
+	key jwk.Key
+	alg jwa.SignatureAlgorithm
+}
+
+// parse reads the JWK.
+func (k *signingKey) parse() (id string, err error) {
+	if k.key, err = jwk.ParseKey(k.JWK); err != nil {
+		return "", err
 	}
+	id, _ = k.key.KeyID()
+	alg, _ := k.key.Algorithm()
+	if k.alg, _ = jwa.LookupSignatureAlgorithm(fmt.Sprint(alg)); id == "" || !slices.Contains(TokenAlgorithms(), k.alg.String()) {
+		return "", fmt.Errorf("a signing key has the id %q and the algorithm %q", id, alg)
+	}
+	return id, nil
+}
+
+// ring is the signing keys as every process knows them: followed, so that a rotation holds everywhere at once.
+type ring struct {
+	mu     sync.RWMutex
+	keys   map[string]*signingKey // by kid
+	kids   map[string]string      // by the key of the record
+	public jwk.Set                // of all keys
+	making sync.Mutex             // held while a key is made that is not there
+	stop   func()
+	gone   func() // called when a key was removed: what it signed is void
+}
+
+func (r *ring) apply(e jetstream.KeyValueEntry) {
+	if e.Operation() != jetstream.KeyValuePut {
+		r.forget(e.Key())
+		return
+	}
+	k := &signingKey{}
+	if e.Key() == firstKey {
+		k.JWK, k.Made = e.Value(), e.Created()
+	}
+	if json.Unmarshal(e.Value(), k) != nil {
+		return
+	}
+	id, err := k.parse()
 	if err != nil {
-		return fmt.Errorf("read signing key: %w", err)
+		return // of a version to come; it signs nothing here
 	}
-	if s.key, err = jwk.ParseKey(e.Value()); err != nil {
-		return fmt.Errorf("parse signing key: %w", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keys[id], r.kids[e.Key()] = k, id
+	r.publish()
+}
+
+func (r *ring) forget(record string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, known := r.kids[record]
+	if !known {
+		return
 	}
+	delete(r.kids, record)
+	for _, other := range r.kids { // the first version's key, retired under another name
+		if other == id {
+			return
+		}
+	}
+	delete(r.keys, id)
+	r.publish()
+	r.gone()
+}
+
+// publish makes the set of public keys anew.
+func (r *ring) publish() {
 	set := jwk.NewSet()
-	if err := set.AddKey(s.key); err != nil {
-		return err
+	for _, k := range r.keys {
+		public, err := k.key.PublicKey()
+		if err == nil {
+			err = set.AddKey(public)
+		}
+		if err != nil { // parse let it through, and ids differ
+			panic(err)
+		}
 	}
-	s.public, err = jwk.PublicSetOf(set)
+	r.public = set
+}
+
+// reloaded forgets the keys that went while the connection was away.
+func (r *ring) reloaded(records map[string]uint64) {
+	r.mu.RLock()
+	var went []string
+	for record := range r.kids {
+		if _, there := records[record]; !there {
+			went = append(went, record)
+		}
+	}
+	r.mu.RUnlock()
+	for _, record := range went {
+		r.forget(record)
+	}
+}
+
+// set is the public keys.
+func (r *ring) set() jwk.Set {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.public
+}
+
+// newest is the key that signs by an algorithm, nil where there is none.
+func (r *ring) newest(alg string) (out *signingKey) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, k := range r.keys {
+		if k.alg.String() == alg && (out == nil || k.Made.After(out.Made)) {
+			out = k
+		}
+	}
+	return out
+}
+
+// followKeys begins to follow the keys.
+func (s *Server) followKeys(ctx context.Context) (err error) {
+	s.ring = &ring{keys: map[string]*signingKey{}, kids: map[string]string{}, public: jwk.NewSet(), gone: s.verified.Purge}
+	s.ring.stop, err = s.KV.Follow(ctx, keyPrefix+"*", s.ring.apply, s.ring.reloaded)
 	return err
 }
 
-// makeKey stores a new key, unless another process has just done so.
-func (s *Server) makeKey(ctx context.Context) error {
-	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// signer is the key that signs by an algorithm; it is made where there is none yet.
+func (s *Server) signer(ctx context.Context, alg string) (*signingKey, error) {
+	if k := s.ring.newest(alg); k != nil {
+		return k, nil
+	}
+	s.ring.making.Lock()
+	defer s.ring.making.Unlock()
+	if k := s.ring.newest(alg); k != nil {
+		return k, nil
+	}
+	return s.makeKey(ctx, alg)
+}
+
+// makeKey stores a new key, which signs from now on. Two processes that do so at once make two keys, both of which are published.
+func (s *Server) makeKey(ctx context.Context, alg string) (*signingKey, error) {
+	key, err := generate(alg)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	id, _ := key.KeyID()
+	k := &signingKey{Made: s.Now().UTC()}
+	if k.JWK, err = json.Marshal(key); err != nil {
+		return nil, err
+	}
+	if _, err := k.parse(); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(k)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.KV.Create(ctx, keyPrefix+id, data); err != nil {
+		return nil, fmt.Errorf("store a signing key: %w", err)
+	}
+	s.ring.mu.Lock()
+	defer s.ring.mu.Unlock()
+	s.ring.keys[id], s.ring.kids[keyPrefix+id] = k, id
+	s.ring.publish()
+	return k, nil
+}
+
+// generate makes a private key for an algorithm.
+func generate(alg string) (jwk.Key, error) {
+	var raw any
+	var err error
+	switch alg {
+	case "ES256":
+		raw, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "ES384":
+		raw, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	default:
+		raw, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	if err != nil {
+		return nil, err
 	}
 	key, err := jwk.Import(raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := errors.Join(jwk.AssignKeyID(key), key.Set(jwk.AlgorithmKey, jwa.ES256()), key.Set(jwk.KeyUsageKey, "sig")); err != nil {
-		return err
+	return key, errors.Join(jwk.AssignKeyID(key), key.Set(jwk.AlgorithmKey, alg), key.Set(jwk.KeyUsageKey, jwk.ForSignature))
+}
+
+// KeyInfo is a signing key, without the key.
+type KeyInfo struct {
+	ID        string    `json:"kid"`
+	Algorithm string    `json:"alg"`
+	Made      time.Time `json:"made"`
+	Retired   time.Time `json:"retired,omitzero"` // zero while it signs
+}
+
+// Keys lists the published signing keys, newest first.
+func (s *Server) Keys(context.Context) ([]KeyInfo, error) {
+	s.ring.mu.RLock()
+	defer s.ring.mu.RUnlock()
+	out := make([]KeyInfo, 0, len(s.ring.keys))
+	for id, k := range s.ring.keys {
+		out = append(out, KeyInfo{id, k.alg.String(), k.Made, k.Retired})
 	}
-	data, err := json.Marshal(key)
+	slices.SortFunc(out, func(a, b KeyInfo) int { return b.Made.Compare(a.Made) })
+	return out, nil
+}
+
+// RotateKeys makes new keys for all that is signed. The old ones stay published until no token can be about that they signed; with
+// compromised they go at once, and every access and id token with them; refresh tokens are no signatures, and go on.
+func (s *Server) RotateKeys(ctx context.Context, compromised bool) ([]KeyInfo, error) {
+	before, err := s.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, alg := range s.algorithms() {
+		if _, err := s.makeKey(ctx, alg); err != nil {
+			return nil, err
+		}
+	}
+	for _, k := range before {
+		if err := s.retire(ctx, k, compromised); err != nil {
+			return nil, err
+		}
+	}
+	return s.Keys(ctx)
+}
+
+// algorithms are what this server signs by.
+func (s *Server) algorithms() []string {
+	return slices.Compact([]string{s.Algorithm, IDAlgorithm})
+}
+
+// retire marks a key as one that does not sign any more, or removes it.
+func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
+	record := s.ring.recordOf(info.ID)
+	if record == "" {
+		return nil
+	}
+	if remove {
+		return s.KV.Forget(ctx, record)
+	}
+	if !info.Retired.IsZero() {
+		return nil
+	}
+	s.ring.mu.RLock()
+	k := *s.ring.keys[info.ID]
+	s.ring.mu.RUnlock()
+	k.Retired = s.Now().UTC()
+	data, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	if _, err := s.KV.Create(ctx, currentKey, data); err != nil && !errExists(err) {
-		return fmt.Errorf("store signing key: %w", err)
+	if record == firstKey { // its record has no room for when it was retired
+		if _, err := s.KV.Create(ctx, keyPrefix+info.ID, data); err != nil {
+			return err
+		}
+		return s.KV.Forget(ctx, record)
 	}
-	return nil
+	_, err = s.KV.Put(ctx, record, data)
+	return err
 }
 
-// JWKS is the public keys, for /auth/jwks (SMART-1, SMART-6).
-func (s *Server) JWKS() ([]byte, error) { return json.Marshal(s.public) }
+// recordOf finds the record of a key, "" for none.
+func (r *ring) recordOf(id string) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for record, kid := range r.kids {
+		if kid == id {
+			return record
+		}
+	}
+	return ""
+}
+
+// Tend rotates keys that have signed for longer than Config.KeyAge, and removes those whose tokens are all gone. Every process may call it at
+// any time; one at a time does the work.
+func (s *Server) Tend(ctx context.Context) error {
+	keys, err := s.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	now, old := s.Now(), false
+	for _, k := range keys {
+		switch {
+		case k.Retired.IsZero():
+			old = old || now.Sub(k.Made) > s.KeyAge
+		case now.Sub(k.Retired) > s.AccessTTL+assertionLeeway:
+			err = errors.Join(err, s.retire(ctx, k, true))
+		}
+	}
+	if !old || err != nil {
+		return err
+	}
+	if _, err := s.KV.Create(ctx, rotatingKey, []byte("1"), jetstream.KeyTTL(time.Minute)); bus.IsConflict(err) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	_, err = s.RotateKeys(ctx, false)
+	return err
+}
+
+// urlSafe is what the ids of keys and families are made of: they name records.
+var urlSafe = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// fetchKey learns of a key that another process has made a moment ago, before the news of it has come.
+func (s *Server) fetchKey(ctx context.Context, kid string) bool {
+	if !urlSafe.MatchString(kid) {
+		return false
+	}
+	e, err := s.KV.Get(ctx, keyPrefix+kid)
+	if err != nil {
+		return false
+	}
+	s.ring.apply(e)
+	return true
+}
+
+// JWKS is the public keys, for /auth/jwks (SMART-1, SMART-6). Those that sign are made before they are first needed, so that clients who
+// keep the set find them.
+func (s *Server) JWKS(ctx context.Context) ([]byte, error) {
+	for _, alg := range s.algorithms() {
+		if _, err := s.signer(ctx, alg); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(s.ring.set())
+}

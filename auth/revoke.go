@@ -21,26 +21,10 @@ func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
 	if err != nil || !known {
 		return err
 	}
-	if owner != client {
+	if owner != client.ID {
 		return refuse("invalid_grant", "The token was given to another client")
 	}
 	return s.Revoke(ctx, family)
-}
-
-// requester is the client of a request: a confidential one authenticates, a public one says its id (RFC 7009 2.1).
-func (s *Server) requester(ctx context.Context, r TokenRequest) (string, error) {
-	f := r.Form
-	if r.HasBasic || f.Get("client_secret") != "" || f.Get("client_assertion") != "" || f.Get("client_assertion_type") != "" {
-		return s.authenticate(ctx, r)
-	}
-	id := f.Get("client_id")
-	if id == "" {
-		return "", missing("client_id")
-	}
-	if !s.Sandbox || id != SandboxClientID {
-		return "", errClient("Unknown client")
-	}
-	return id, nil
 }
 
 // familyOf finds the client and the family of an access or a refresh token.
@@ -71,16 +55,17 @@ type Introspection struct {
 }
 
 // Introspect tells a resource server what an access token is good for. Whoever asks has to authenticate: an answer says whose record a
-// token opens. Errors: *Error for a client that did not; anything else is ours.
+// token opens. A client that is no resource server (Client.Introspect) learns of its own tokens only. Errors: *Error for a client that did not; anything else is ours.
 func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection, error) {
-	if _, err := s.authenticate(ctx, r); err != nil {
+	c, err := s.authenticate(ctx, r)
+	if err != nil {
 		return Introspection{}, err
 	}
 	if r.Form.Get("token") == "" {
 		return Introspection{}, missing("token")
 	}
 	a, err := s.Verify(r.Form.Get("token"))
-	if err != nil { // also a refresh token: it opens nothing at a resource server
+	if err != nil || a.ClientID != c.ID && !c.Introspect { // also a refresh token: it opens nothing at a resource server
 		return Introspection{}, nil
 	}
 	subject := a.Patient

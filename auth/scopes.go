@@ -13,18 +13,21 @@ const (
 	ScopePatientExport = "patient/$ehi-export"
 	ScopePatientRead   = "patient/*.read"
 	ScopePatientRS     = "patient/*.rs"
-	ScopeLaunchPatient = "launch/patient"
-	ScopeOpenID        = "openid"
-	ScopeFHIRUser      = "fhirUser"
-	ScopeOnline        = "online_access"
-	ScopeOffline       = "offline_access"
-	ScopeSystemExport  = "system/$ehi-export"
-	ScopeSystemRS      = "system/*.rs"
-	ScopeSystemRead    = "system/*.read"
+	// ScopePatientOnly and ScopePatientOnlyRead are the same for the Patient resource alone, which is what a patient's token reads here.
+	ScopePatientOnly     = "patient/Patient.rs"
+	ScopePatientOnlyRead = "patient/Patient.read"
+	ScopeLaunchPatient   = "launch/patient"
+	ScopeOpenID          = "openid"
+	ScopeFHIRUser        = "fhirUser"
+	ScopeOnline          = "online_access"
+	ScopeOffline         = "offline_access"
+	ScopeSystemExport    = "system/$ehi-export"
+	ScopeSystemRS        = "system/*.rs"
+	ScopeSystemRead      = "system/*.read"
 )
 
 func patientScopes() []string {
-	return []string{ScopePatientExport, ScopePatientRS, ScopePatientRead, ScopeLaunchPatient, ScopeOpenID, ScopeFHIRUser, ScopeOnline, ScopeOffline}
+	return []string{ScopePatientExport, ScopePatientRS, ScopePatientRead, ScopePatientOnly, ScopePatientOnlyRead, ScopeLaunchPatient, ScopeOpenID, ScopeFHIRUser, ScopeOnline, ScopeOffline}
 }
 
 // ScopesSupported lists what can be granted.
@@ -77,6 +80,31 @@ func (s Scopes) SystemTypes() (types []string, all bool) {
 		}
 	}
 	return types, false
+}
+
+// covers reports whether a registration for s allows a scope: by name, or by a wildcard of the same context and right. read (v1) and rs (v2)
+// are one right.
+func (s Scopes) covers(scope string) bool {
+	want := strings.Replace(scope, ".read", ".rs", 1)
+	for _, have := range s {
+		have = strings.Replace(have, ".read", ".rs", 1)
+		context, right, _ := strings.Cut(have, "/*")
+		if have == want || strings.Contains(have, "/*") && strings.HasPrefix(want, context+"/") && strings.HasSuffix(want, right) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseUnenforced refuses scopes that are narrowed by a search (SMART App Launch 2.2, "Finer-grained resource constraints"): granted without
+// being enforced they would open more than the patient reads.
+func refuseUnenforced(scope string) *Error {
+	for _, s := range strings.Fields(scope) {
+		if strings.Contains(s, "?") {
+			return refuse("invalid_scope", "The scope %q is narrowed by a search, which this server does not enforce; ask for it without", s)
+		}
+	}
+	return nil
 }
 
 func (s Scopes) String() string { return strings.Join(s, " ") }

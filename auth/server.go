@@ -2,7 +2,7 @@ package auth
 
 import (
 	"context"
-	"errors"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,7 +10,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/bus"
@@ -34,6 +33,12 @@ type Config struct {
 	SandboxSecret string
 	// SandboxKeys is the file of the keys by which SandboxClientID signs assertions, see SandboxKeys; it may be absent.
 	SandboxKeys string
+	// Algorithm is what access tokens are signed by, one of TokenAlgorithms. Default ES256.
+	Algorithm string
+	// KeyAge is how long a key signs before Tend rotates it. Default 90 days.
+	KeyAge time.Duration
+	// PrivateKeySets are address ranges of private networks from which clients' keys may be fetched by jwks_uri, also over plain HTTP.
+	PrivateKeySets []netip.Prefix
 	// AccessTTL is the life of an access token. Default 1 h.
 	AccessTTL time.Duration
 	// RefreshTTL is the life of a refresh token, counted anew at each rotation. Default 90 days.
@@ -51,14 +56,18 @@ const cachedTokens = 16384
 // Server is the authorization server. It is safe for concurrent use.
 type Server struct {
 	Config
-	key      jwk.Key // private
-	public   jwk.Set
+	ring     *ring
+	clients  *registry
+	admins   *directory
+	sandbox  *clientRecord
+	hashes   *hasher
+	keySets  *keySets
 	verified *lru.Cache[string, *Access]
 	revoked  sync.Map // family -> struct{}
 	stop     func()
 }
 
-// New loads or makes the signing key and starts to follow revocations. The caller closes the Server.
+// New begins to follow what is registered, the signing keys and revocations. The caller closes the Server.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if c.AccessTTL <= 0 {
 		c.AccessTTL = time.Hour
@@ -69,12 +78,33 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	cache, err := lru.New[string, *Access](cachedTokens)
-	if err != nil {
+	if c.Algorithm == "" {
+		c.Algorithm = TokenAlgorithms()[0]
+	}
+	if c.KeyAge <= 0 {
+		c.KeyAge = 90 * 24 * time.Hour
+	}
+	s := &Server{Config: c, keySets: newKeySets(c.PrivateKeySets, c.Now)}
+	s.sandbox = s.sandboxClient()
+	var err error
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.verified, err = lru.New[string, *Access](cachedTokens); err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, verified: cache}
-	if err := s.loadKey(ctx); err != nil {
+	if s.hashes, err = newHasher(); err != nil {
+		return nil, err
+	}
+	if err = s.followKeys(ctx); err != nil {
+		return nil, err
+	}
+	if s.clients, err = followClients(ctx, c.KV); err != nil {
+		return nil, err
+	}
+	if s.admins, err = followAdmins(ctx, c.KV); err != nil {
 		return nil, err
 	}
 	if s.stop, err = c.KV.Follow(ctx, revokedPrefix+"*", s.followRevocation, nil); err != nil {
@@ -93,8 +123,22 @@ func (s *Server) followRevocation(e jetstream.KeyValueEntry) {
 	}
 }
 
-// Close ends the watch.
-func (s *Server) Close() { s.stop() }
+// Close ends the watches.
+func (s *Server) Close() {
+	if s.ring != nil && s.ring.stop != nil {
+		s.ring.stop()
+	}
+	if s.clients != nil && s.clients.stop != nil {
+		s.clients.stop()
+	}
+	if s.admins != nil && s.admins.stop != nil {
+		s.admins.stop()
+	}
+	if s.stop != nil {
+		s.stop()
+	}
+	s.keySets.close()
+}
 
 // Request is an authorization request that may be shown to the patient.
 type Request struct {
@@ -103,46 +147,51 @@ type Request struct {
 	Scopes      Scopes
 	State       string
 	Challenge   string // S256 code challenge, "" where the client uses no PKCE
+	Nonce       string // for the id token, may be empty
+	// ClientName is what the patient reads of the client.
+	ClientName string
+	// Issuer goes back with every answer, so that the client knows whose it is (RFC 9207).
+	Issuer string
 }
 
 // Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that aud may name, the main one
 // first. Errors: *Error, Redirectable once client and redirect_uri are known good; req holds what is needed for that.
 func (s *Server) Check(q url.Values, audiences []string) (req Request, err error) {
-	req = Request{ClientID: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"), State: q.Get("state")}
-	if e := s.checkClient(req); e != nil {
+	req = Request{ClientID: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"), State: q.Get("state"), Nonce: q.Get("nonce"), Issuer: s.Issuer}
+	c, e := s.checkClient(req, q)
+	if e != nil {
 		return req, e
 	}
-	if e := s.checkRest(&req, q, audiences); e != nil {
+	req.ClientName = c.Name
+	if e := s.checkRest(c, &req, q, audiences); e != nil {
 		e.Redirectable = true
 		return req, e
 	}
 	return req, nil
 }
 
-func (s *Server) checkClient(req Request) *Error {
+func (s *Server) checkClient(req Request, q url.Values) (*clientRecord, *Error) {
+	c := s.client(req.ClientID)
 	switch {
 	case req.ClientID == "":
-		return missing("client_id")
-	case !s.Sandbox || req.ClientID != SandboxClientID:
-		return invalid("client_id")
+		return nil, missing("client_id")
+	case c == nil || len(q["client_id"]) > 1:
+		return nil, invalid("client_id")
 	case req.RedirectURI == "":
-		return missing("redirect_uri")
-	case !s.RedirectAllowed(req.ClientID, req.RedirectURI):
-		return invalid("redirect_uri")
+		return nil, missing("redirect_uri")
+	case !c.redirectsTo(req.RedirectURI) || len(q["redirect_uri"]) > 1:
+		return nil, invalid("redirect_uri")
 	}
-	return nil
+	return c, nil
 }
 
-// RedirectAllowed reports whether the browser may be sent to a URL on behalf of a client.
+// RedirectAllowed reports whether the browser may be sent to a URL on behalf of a client, behind the release form (EHI-7).
 func (s *Server) RedirectAllowed(clientID, uri string) bool {
-	if !s.Sandbox || clientID != SandboxClientID {
-		return false
-	}
-	u, err := url.Parse(uri)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Fragment == "" && u.User == nil
+	c := s.client(clientID)
+	return c != nil && c.leadsTo(uri)
 }
 
-func (s *Server) checkRest(req *Request, q url.Values, audiences []string) *Error {
+func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audiences []string) *Error {
 	for name, values := range q {
 		if len(values) > 1 { // RFC 6749 3.1: parameters must not be repeated
 			return refuse("invalid_request", "Repeated %q parameter", name)
@@ -163,16 +212,28 @@ func (s *Server) checkRest(req *Request, q url.Values, audiences []string) *Erro
 	if q.Get("scope") == "" {
 		return missing("scope")
 	}
-	if req.Scopes = ParseScopes(q.Get("scope")); len(req.Scopes) == 0 {
+	if e := refuseUnenforced(q.Get("scope")); e != nil {
+		return e
+	}
+	if req.Scopes = c.grants(ParseScopes(q.Get("scope"))); len(req.Scopes) == 0 {
 		return refuse("invalid_scope", "None of the scopes asked for is supported")
 	}
-	return checkChallenge(req, q)
+	if q.Has("request") || q.Has("request_uri") { // RFC 9101 6.1: what is not understood must not be passed over
+		return refuse("request_not_supported", "Request objects are not supported")
+	}
+	if len(req.State) > maxEcho || len(req.Nonce) > maxEcho {
+		return refuse("invalid_request", "state and nonce may have %d bytes", maxEcho)
+	}
+	return checkChallenge(c, req, q)
 }
 
-func checkChallenge(req *Request, q url.Values) *Error {
+// maxEcho bounds what is sent back as it came.
+const maxEcho = 2048
+
+func checkChallenge(c *clientRecord, req *Request, q url.Values) *Error {
 	challenge, method := q.Get("code_challenge"), q.Get("code_challenge_method")
 	switch {
-	case challenge == "" && method == "":
+	case challenge == "" && method == "" && c.optionalPKCE:
 		return nil
 	case challenge == "":
 		return missing("code_challenge")
@@ -198,6 +259,7 @@ func (r Request) Redirect(params url.Values) string {
 	if r.State != "" {
 		q.Set("state", r.State)
 	}
+	q.Set("iss", r.Issuer)
 	u.RawQuery = q.Encode()
 	return u.String()
 }
@@ -206,6 +268,3 @@ func (r Request) Redirect(params url.Values) string {
 func (r Request) ErrorRedirect(e *Error) string {
 	return r.Redirect(url.Values{"error": {e.Code}, "error_description": {e.Description}})
 }
-
-// errExists tells whether a KV create lost to an earlier one.
-func errExists(err error) bool { return errors.Is(err, jetstream.ErrKeyExists) }

@@ -1,11 +1,11 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jws"
 	"github.com/lestrrat-go/jwx/v3/jwt"
 )
@@ -19,6 +19,7 @@ type Access struct {
 	Patient  string // the one patient whose record it opens; "" for a backend service, which is bound to none
 	Scopes   Scopes
 	expires  time.Time
+	begun    int64 // when it was authorized, in Unix time
 	family   string
 }
 
@@ -28,14 +29,14 @@ func (a *Access) System() bool { return a.Patient == "" }
 // ErrToken is returned by Verify for anything that is not a valid access token of ours.
 var ErrToken = errors.New("invalid token")
 
-func (s *Server) signAccess(g grant, scopes Scopes) (string, error) {
+func (s *Server) signAccess(ctx context.Context, g grant, scopes Scopes) (string, error) {
 	now := s.Now()
 	subject := g.Patient
 	if subject == "" {
 		subject = g.ClientID
 	}
 	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{s.Issuer + "/fhir"}).Subject(subject).JwtID(random()).
-		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).Claim("family", g.Family)
+		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).Claim("family", g.Family).Claim("begun", g.Begun)
 	if g.Patient != "" {
 		b = b.Claim("patient", g.Patient)
 	}
@@ -43,12 +44,15 @@ func (s *Server) signAccess(g grant, scopes Scopes) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.sign(tok, accessType)
+	return s.sign(ctx, tok, s.Algorithm, accessType)
 }
 
-func (s *Server) signID(g grant, scopes Scopes) (string, error) {
+func (s *Server) signID(ctx context.Context, g grant, scopes Scopes) (string, error) {
 	now := s.Now()
 	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{g.ClientID}).Subject(g.Patient).IssuedAt(now).Expiration(now.Add(s.AccessTTL))
+	if g.Nonce != "" {
+		b = b.Claim("nonce", g.Nonce)
+	}
 	if scopes.Has(ScopeFHIRUser) {
 		b = b.Claim("fhirUser", s.Issuer+"/fhir/Patient/"+g.Patient)
 	}
@@ -56,15 +60,19 @@ func (s *Server) signID(g grant, scopes Scopes) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.sign(tok, "JWT")
+	return s.sign(ctx, tok, IDAlgorithm, "JWT")
 }
 
-func (s *Server) sign(tok jwt.Token, typ string) (string, error) {
+func (s *Server) sign(ctx context.Context, tok jwt.Token, alg, typ string) (string, error) {
+	k, err := s.signer(ctx, alg)
+	if err != nil {
+		return "", err
+	}
 	h := jws.NewHeaders()
 	if err := h.Set(jws.TypeKey, typ); err != nil {
 		return "", err
 	}
-	out, err := jwt.Sign(tok, jwt.WithKey(jwa.ES256(), s.key, jws.WithProtectedHeaders(h)))
+	out, err := jwt.Sign(tok, jwt.WithKey(k.alg, k.key, jws.WithProtectedHeaders(h)))
 	return string(out), err
 }
 
@@ -82,21 +90,35 @@ func (s *Server) Verify(bearer string) (*Access, error) {
 	if !s.Now().Before(a.expires) {
 		return nil, ErrToken
 	}
-	if _, gone := s.revoked.Load(a.family); gone {
+	if _, gone := s.revoked.Load(a.family); gone || !s.lives(a.ClientID, a.begun) {
 		return nil, ErrToken
 	}
 	return a, nil
 }
 
+// lives reports whether a client is registered still, and was when something was authorized: another one may have its id by now.
+func (s *Server) lives(client string, begun int64) bool {
+	c := s.client(client)
+	return c != nil && (c.anyRedirect || c.Created.Unix() <= begun)
+}
+
 func (s *Server) parse(bearer string) (*Access, error) {
-	msg, err := jws.Parse([]byte(bearer))
+	msg, err := jws.Parse([]byte(bearer), jws.WithCompact())
 	if err != nil || len(msg.Signatures()) != 1 {
 		return nil, ErrToken
 	}
 	if typ, ok := msg.Signatures()[0].ProtectedHeaders().Type(); !ok || typ != accessType {
 		return nil, ErrToken
 	}
-	opts := []jwt.ParseOption{jwt.WithKeySet(s.public), jwt.WithClock(jwt.ClockFunc(s.Now))}
+	keys := s.ring.set()
+	kid, _ := msg.Signatures()[0].ProtectedHeaders().KeyID()
+	if _, known := keys.LookupKeyID(kid); !known {
+		if !s.fetchKey(context.Background(), kid) {
+			return nil, ErrToken
+		}
+		keys = s.ring.set()
+	}
+	opts := []jwt.ParseOption{jwt.WithKeySet(keys), jwt.WithClock(jwt.ClockFunc(s.Now))}
 	if s.CheckIssuer {
 		opts = append(opts, jwt.WithIssuer(s.Issuer), jwt.WithAudience(s.Issuer+"/fhir"))
 	}
@@ -109,6 +131,11 @@ func (s *Server) parse(bearer string) (*Access, error) {
 	err = errors.Join(tok.Get("client_id", &a.ClientID), tok.Get("scope", &scope), tok.Get("family", &a.family))
 	if tok.Has("patient") {
 		err = errors.Join(err, tok.Get("patient", &a.Patient))
+	}
+	if tok.Has("begun") { // not of a token of the first version
+		var begun float64
+		err = errors.Join(err, tok.Get("begun", &begun))
+		a.begun = int64(begun)
 	}
 	exp, ok := tok.Expiration()
 	if err != nil || !ok {

@@ -142,6 +142,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	level := new(slog.LevelVar)
 	cfg := config()
 	cfg.TrustedProxies = []string{"10.0.0.1"}
+	cfg.RegistrationToken = registrationToken
 	w := start(t, t.TempDir(), cfg, node.Options{Level: level})
 	x := newWitness(w)
 	w.open, w.admin = x.through(w.open), x.through(w.admin)
@@ -168,6 +169,9 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	}
 	t.Logf("%d answers of %d operations with %d statuses were held to the document", answers, len(openapi.Operations()), statuses)
 }
+
+// registrationToken is the initial access token of tests.
+const registrationToken = "an-initial-access-token"
 
 // everyRoute asks what flowWithErrors does not.
 func (w *world) everyRoute(x *witness) {
@@ -246,7 +250,7 @@ func (w *world) everyRoute(x *witness) {
 	}
 
 	// Discovery, pages, authorization.
-	for _, path := range []string{"/fhir/metadata", "/fhir/OperationDefinition/ehi-export", "/fhir/OperationDefinition/none", "/fhir/.well-known/smart-configuration", "/auth/jwks", "/", "/docs/ehi", "/assets/style.css", "/healthz", "/readyz", "/metrics", "/openapi.json", "/nothing"} {
+	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/fhir/metadata", "/fhir/OperationDefinition/ehi-export", "/fhir/OperationDefinition/none", "/fhir/.well-known/smart-configuration", "/auth/jwks", "/", "/docs/ehi", "/assets/style.css", "/healthz", "/readyz", "/metrics", "/openapi.json", "/nothing"} {
 		w.do(w.open, "GET", path)
 	}
 	request := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {client.RedirectURI}, "scope": {client.Scope}, "state": {"1"},
@@ -280,15 +284,64 @@ func (w *world) everyRoute(x *witness) {
 		t.Errorf("the page shows secrets, or not that they are set: %s", text)
 	}
 	w.want(w.do(w.open, "GET", "/admin/debug"), 401, "")
+	w.registries(x, send)
 	w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1")
 	w.want(w.do(w.admin, "GET", "/admin/backup"), 200, "")
 	w.do(w.admin, "GET", "/admin/logout")
 }
 
+// registries asks the routes of clients, accounts, keys and the audit trail, and the patient's own pages.
+func (w *world) registries(x *witness, send func(c *client.Client, method, target, mime, body string) *client.Answer) {
+	t := w.t
+	t.Helper()
+	const plain = "application/json"
+	w.want(send(w.admin, "POST", "/admin/clients", plain, `{"client_name":"An app","scope":"patient/$ehi-export","kind":"confidential-symmetric","client_id":"an-app","redirect_uris":["https://app.example/cb"]}`), 201, "client_secret")
+	w.want(send(w.admin, "POST", "/admin/clients", plain, `{"client_name":"An app","scope":"patient/$ehi-export","client_id":"an-app","redirect_uris":["https://app.example/cb"]}`), 400, "There is a client of this id")
+	w.want(send(w.admin, "POST", "/admin/clients", plain, `{"client_name":"An app","scopes":"patient/$ehi-export"}`), 400, "unknown field")
+	w.want(w.do(w.admin, "GET", "/admin/clients"), 200, "an-app")
+	w.want(w.do(w.admin, "GET", "/admin/clients/an-app"), 200, "An app")
+	w.want(w.do(w.admin, "POST", "/admin/clients/an-app/rotate"), 200, "client_secret")
+	w.want(w.do(w.admin, "DELETE", "/admin/clients/an-app"), 200, "removed")
+	w.want(w.do(w.admin, "GET", "/admin/clients/an-app"), 404, "no such client")
+	w.want(send(w.admin, "POST", "/admin/accounts", plain, `{"username":"ann","role":"viewer","password":"a long password"}`), 201, "ann")
+	w.want(send(w.admin, "POST", "/admin/accounts", plain, `{"username":"bob","role":"viewer","password":"short"}`), 400, "12 to 1024")
+	w.want(w.do(w.admin, "GET", "/admin/accounts"), 200, "viewer")
+	w.want(send(w.admin, "PUT", "/admin/accounts/admin/ann", plain, `{"password":"another long password"}`), 200, "set")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/ann"), 200, "removed")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/ann"), 404, "no such account")
+	w.want(w.do(w.admin, "GET", "/admin/keys"), 200, "ES256")
+	w.want(w.do(w.admin, "POST", "/admin/keys/rotate"), 200, "retired")
+	w.want(w.do(w.admin, "GET", "/admin/audit?limit=5"), 200, "AuditEvent")
+	w.want(w.do(w.admin, "GET", "/admin/audit?who=me"), 400, "no such parameter")
+	bearer := w.open.WithToken(registrationToken)
+	w.want(send(bearer, "POST", "/auth/register", plain, `{"client_name":"Registered","redirect_uris":["https://app.example/cb"],"scope":"patient/$ehi-export","token_endpoint_auth_method":"none"}`), 201, "client_id")
+	w.want(send(bearer, "POST", "/auth/register", plain, `{"client_name":"Registered","redirect_uris":["http://app.example/cb"],"scope":"patient/$ehi-export","token_endpoint_auth_method":"none"}`), 400, "invalid_redirect_uri")
+	w.want(send(w.open.WithToken("guessed"), "POST", "/auth/register", plain, `{}`), 401, "invalid_token")
+	b := newBrowser(t)
+	b.http.Transport = x.over(http.DefaultTransport)
+	defer b.http.CloseIdleConnections()
+	b.visit(w.node.URL + "/my/applications")
+	b.sees(200, "Sign in")
+	w.patient(w.demoPatient())
+	b.submit("patient", w.demoPatient(), "password", "any")
+	b.sees(200, "Applications with access")
+	for strings.Contains(b.page, "End access") {
+		b.submit()
+		b.sees(200, "Applications with access")
+	}
+	b.sees(200, "No application has access")
+	b.submit() // the form that is left signs out
+	b.sees(200, "Sign in")
+	b.visit(w.node.URL + "/my/applications")
+	b.sees(200, "Sign in")
+}
+
 // SMART-9: what the document says opens a route does, and nothing else: without credentials it answers 401, in every spelling of the FHIR
 // base; a token without a scope for it, another's session or a refresh token open nothing.
 func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
-	w := start(t, t.TempDir(), config(), node.Options{})
+	cfg := config()
+	cfg.RegistrationToken = registrationToken
+	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat, tokens, err := w.open.Authorize(t.Context(), p)
 	if err != nil {
@@ -296,7 +349,7 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 	}
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
-	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap")
+	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
 	weak, _, err := w.open.AuthorizeFor(t.Context(), p, "launch/patient openid fhirUser")
 	if err != nil {
 		t.Fatal(err)
@@ -311,7 +364,7 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 			paths = append(paths, strings.Replace(paths[0], "$", "%24", 1))
 		}
 		for _, path := range paths {
-			if a := w.do(pat, o.Method, path); len(o.Security) > 0 && !strings.Contains(path, "/download/") && a.Header.Get("Cache-Control") != "no-store" {
+			if a := w.do(pat, o.Method, path); len(o.Security) > 0 && !strings.Contains(path, "/download/") && o.Path != "/jobs/{id}/customize" && a.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s %s may be stored: %q", o.Method, path, a.Header.Get("Cache-Control"))
 			}
 			if len(o.Security) == 0 {

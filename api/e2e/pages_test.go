@@ -178,7 +178,7 @@ func TestPagesAreGuarded(t *testing.T) {
 		b := newBrowser(t)
 		b.visit(w.open.Base + "/patient-login?action=" + url.QueryEscape(next))
 		b.submit("patient", p, "password", "x")
-		b.sees(200, "You are signed in")
+		b.sees(200, "Applications with access")
 	}
 	for _, bad := range []string{`{`, `{"parameters":[1]}`, `{"parameters":{},"authorizations":"x"}`, `{}`, `{"parameters":{"what":{"enabled":true}}}`, `{"parameters":{"labs":{"enabled":true,"from":"soon"}}}`} {
 		a, err := pat.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(bad), "Content-Type", "application/json")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -85,6 +86,19 @@ type Config struct {
 	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
 	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
+	FourEyes           bool            `help:"Ask for the approval of two administrators before files are released." env:"EHI_FOUR_EYES"`
+	PatientLogin       string          `help:"How patients log in: picker (choose any, in sandbox mode only) or accounts. Default: picker in sandbox mode, else accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
+	RegistrationToken  string          `secret:"" help:"Initial access token of dynamic client registration (RFC 7591), of at least 20 bytes; empty: registration is off." env:"EHI_REGISTRATION_TOKEN"`
+	AccessTTL          time.Duration   `help:"How long an access token is good." default:"1h" env:"EHI_ACCESS_TTL"`
+	RefreshTTL         time.Duration   `help:"How long a refresh token is good, counted anew whenever it is used." default:"2160h" env:"EHI_REFRESH_TTL"`
+	TokenAlg           string          `help:"Algorithm that access tokens are signed by: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
+	KeyAge             time.Duration   `help:"Age at which signing keys are rotated." default:"2160h" env:"EHI_KEY_AGE"`
+	PrivateKeySets     []netip.Prefix  `help:"Address ranges of private networks from which clients' keys may be fetched by their jwks_uri, also over plain HTTP. Default: none; public addresses over HTTPS only." env:"EHI_PRIVATE_KEY_SETS"`
+	AddressFailures    int             `help:"Requests of one address that may fail in --failure-window on the routes of log-ins, authorization, tokens and kick-offs; further ones are answered 429. 0 sets no limit; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES"`
+	ClientFailures     int             `help:"The same of one client; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES"`
+	FailureWindow      time.Duration   `help:"For how long failures are counted together." default:"1m" env:"EHI_FAILURE_WINDOW"`
+	AuditTTL           time.Duration   `help:"How long the audit trail keeps an event." default:"52560h" env:"EHI_AUDIT_TTL"`
+	AuditMaxBytes      int64           `help:"Size of the audit trail, in bytes, from which its oldest events go before their time; 0 sets no limit; -1: none in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES"`
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
 	Trace              tracing.Config  `embed:"" prefix:"trace-"`
 	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
@@ -176,9 +190,6 @@ type Options struct {
 
 // Open puts a node together on a data folder; Run makes it work. The caller closes it.
 func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts Options) (_ *Node, err error) {
-	if cfg.Mode == "production" {
-		return nil, errors.New("production mode needs registered clients, which this version does not have; run --mode sandbox")
-	}
 	if cfg.MemoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.MemoryLimit)
 	}
@@ -192,7 +203,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 		return nil, err
 	}
 	if err := n.openStores(ctx, data, opts); err != nil {
-		return nil, err
+		return nil, errors.Join(err, cfg.unfit().err())
 	}
 	if n.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
 		return nil, err
@@ -206,6 +217,9 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 		n.unwatch = telemetry.OnScrape(n.cert.refresh)
 	}
 	n.URL = reachable(scheme, n.ln.Addr())
+	if err := n.openAuth(ctx); err != nil {
+		return nil, err
+	}
 	return n, n.openServices(ctx, opts)
 }
 
@@ -215,7 +229,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		return err
 	}
 	n.records, _ = n.source.(*dataset.Store)
-	if n.records != nil && n.cfg.Demo {
+	if n.records != nil && n.cfg.Demo && n.cfg.sandbox() {
 		if err := fillDemo(ctx, n.records, n.log); err != nil {
 			return err
 		}
@@ -228,7 +242,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
 		URL: n.cfg.NATS, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
-		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Log: n.log,
+		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Log: n.log,
 	})
 	return err
 }
@@ -251,20 +265,32 @@ func fillDemo(ctx context.Context, store *dataset.Store, log *slog.Logger) error
 	return store.Generate(ctx, Demo, time.Now(), func(int, int) {})
 }
 
-func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
-	base, aliases := n.cfg.BaseURL, []string(nil)
-	if base == "" {
-		base = n.URL
-		aliases = server.LoopbackAliases(base)
+// base is the origin that clients see, and others by which a listener on loopback is reached.
+func (n *Node) base() (origin string, aliases []string) {
+	if n.cfg.BaseURL != "" {
+		return n.cfg.BaseURL, nil
 	}
-	n.auth, err = auth.New(ctx, auth.Config{KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: true,
-		SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data)})
+	return n.URL, server.LoopbackAliases(n.URL)
+}
+
+func (n *Node) openAuth(ctx context.Context) (err error) {
+	base, _ := n.base()
+	n.auth, err = auth.New(ctx, auth.Config{
+		KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: n.cfg.sandbox(), SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data),
+		Algorithm: n.cfg.TokenAlg, KeyAge: n.cfg.KeyAge, PrivateKeySets: n.cfg.PrivateKeySets, AccessTTL: n.cfg.AccessTTL, RefreshTTL: n.cfg.RefreshTTL,
+	})
 	if err != nil {
 		return err
 	}
+	return n.cfg.unfit().without(n.cfg, n.auth).err()
+}
+
+func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
+	base, aliases := n.base()
 	n.server, err = server.New(server.Config{
-		BaseURL: base, Aliases: aliases, Sandbox: true, TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
-		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
+		BaseURL: base, Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
+		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
+		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
@@ -299,6 +325,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(n.ln) })
 	group.Go(func() error { return n.Keeper.Run(ctx) })
+	group.Go(func() error { return n.tendKeys(ctx) })
 	group.Go(func() error {
 		context.AfterFunc(ctx, n.server.Drain)
 		var err error
@@ -314,6 +341,28 @@ func (n *Node) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// tendEvery is the pause between two looks at the age of the signing keys.
+const tendEvery = 10 * time.Minute
+
+// tendKeys rotates the signing keys when their time has come, until ctx ends.
+func (n *Node) tendKeys(ctx context.Context) error {
+	tick := time.NewTicker(tendEvery)
+	defer tick.Stop()
+	for {
+		if err := n.auth.Tend(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("rotate signing keys", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// auditFlush is how long the last audit events may take to be stored.
+const auditFlush = 5 * time.Second
+
 // Close releases everything that Open took; Run has returned before.
 func (n *Node) Close() error {
 	var errs []error
@@ -327,6 +376,11 @@ func (n *Node) Close() error {
 		n.auth.Close()
 	}
 	if n.Bus != nil {
+		if n.Bus.Audit != nil {
+			flush, cancel := context.WithTimeout(context.Background(), auditFlush)
+			errs = append(errs, n.Bus.Audit.Flush(flush))
+			cancel()
+		}
 		n.Bus.Close()
 	}
 	if n.source != nil {

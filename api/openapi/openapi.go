@@ -44,6 +44,7 @@ func Document(origin, version string, variants []string) any {
 			"securitySchemes": object{
 				"bearer":      object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of /auth/token. A route's summary of scopes says which open it."},
 				"session":     object{"type": "apiKey", "in": "cookie", "name": "sid", "description": "An administrator's session, of POST /admin/login."},
+				"initial":     object{"type": "http", "scheme": "bearer", "description": "The initial access token of dynamic registration, --registration-token."},
 				"interaction": object{"type": "apiKey", "in": "header", "name": "X-Interaction-Token", "description": "The token of a rendered form; on the page itself it is a field."},
 			},
 		},
@@ -190,7 +191,7 @@ func ref(name string) object { return object{"$ref": "#/components/schemas/" + n
 // Operation is a route of the document.
 type Operation struct {
 	Method, Path string
-	// Security is by which schemes it opens, each for itself: bearer, session, interaction. None: to everybody.
+	// Security is by which schemes it opens, each for itself: bearer, session, interaction, initial. None: to everybody.
 	Security []string
 }
 

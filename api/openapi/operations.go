@@ -150,12 +150,22 @@ var smart = []operation{
 		body: object{webForm: ofToken}},
 	{method: "POST", path: "/auth/introspect", tag: "SMART", summary: "What an access token is good for, for resource servers that authenticate (RFC 7662).", failures: "oauth", answers: ok("The token.", plainJSON, ref("Introspection")),
 		body: object{webForm: ofToken}},
+	{method: "POST", path: "/auth/register", tag: "SMART", summary: "Dynamic registration (RFC 7591), where it is on, for who has the initial access token.", security: []string{"initial"}, failures: "oauth",
+		body: object{plainJSON: object{"type": "object"}}, answers: map[int]answer{http.StatusCreated: {"The client.", plainJSON, ref("Registration"), nil}}},
+	{method: "GET", path: "/.well-known/openid-configuration", tag: "SMART", summary: "Discovery, where OpenID Connect looks for it.", failures: "fhir", answers: ok("The configuration.", plainJSON, ref("SMARTConfiguration"))},
+	{method: "GET", path: "/.well-known/oauth-authorization-server", tag: "SMART", summary: "Discovery, where OAuth looks for it (RFC 8414).", failures: "fhir", answers: ok("The configuration.", plainJSON, ref("SMARTConfiguration"))},
 	{method: "GET", path: "/auth/jwks", tag: "SMART", summary: "The keys that sign tokens.", failures: "oauth", answers: ok("The keys.", plainJSON, ref("JWKS"))},
 }
 
 // administer is a route of administrators.
 func administer(method, path, summary, about, schema string, params ...object) operation {
 	return operation{method: method, path: "/admin" + path, tag: "Administration", summary: summary, security: []string{"session"}, query: params, failures: "admin", answers: ok(about, plainJSON, ref(schema))}
+}
+
+// created makes an operation answer 201.
+func (o operation) created() operation {
+	o.answers = map[int]answer{http.StatusCreated: o.answers[http.StatusOK]}
+	return o
 }
 
 // with gives an operation a body.
@@ -182,6 +192,22 @@ var administration = []operation{
 	administer("POST", "/import", "Load records: NDJSON of any length, gzipped or not, or one Bundle.", "What was imported, and what could not be.", "ImportReport",
 		query("strict", "true stops at the first bad line.", boolean()), query("name", "What the report calls the input.", str())).with(object{fhirNDJSON: object{}, fhirJSON: object{"type": "object"}}),
 	{method: "GET", path: "/admin/backup", tag: "Administration", summary: "An archive of everything that the server keeps.", security: []string{"session"}, failures: "admin", answers: ok("The archive, for the command restore.", "application/zstd", nil)},
+	{method: "GET", path: "/admin/audit", tag: "Administration", summary: "The audit trail as FHIR AuditEvents, one a line, oldest first. With patient and action=disclose: the accounting of disclosures.", security: []string{"session"}, failures: "admin",
+		query: []object{query("patient", "Only what is about this patient.", str()), query("action", "Only this action.", str()), query("outcome", "ok, refused or failed.", str()), query("agent", "Only what this agent did: admin NAME, patient ID, client ID.", str()),
+			query("client", "Only what is about this client.", str()), query("job", "Only what is about this job.", str()), query("from", "Instant or day from which.", str()), query("to", "Instant or day up to which.", str()),
+			query("after", "Only events behind this one's id.", integer()), query("limit", "At most so many; 0: all. Default 1000.", integer())},
+		answers: ok("The events.", fhirNDJSON, nil)},
+	administer("GET", "/clients", "The registered clients.", "The clients.", "Clients"),
+	administer("POST", "/clients", "Register a client.", "The client, with its secret where it has one: it is not told again.", "RegisteredClient").with(object{plainJSON: object{"type": "object", "required": []string{"client_name", "scope"}}}).created(),
+	administer("GET", "/clients/{id}", "One registered client.", "The client.", "RegisteredClient"),
+	administer("DELETE", "/clients/{id}", "Remove a client: all its tokens are refused at once.", "It is gone.", "Message"),
+	administer("POST", "/clients/{id}/rotate", "Give a client a new secret in place of its old one.", "The client with its secret.", "RegisteredClient"),
+	administer("GET", "/accounts", "The accounts of administrators and patients.", "The accounts.", "Accounts"),
+	administer("POST", "/accounts", "Add an account: username, password, and either patient or role (viewer, reviewer, admin).", "The account.", "Account").with(object{plainJSON: object{"type": "object", "required": []string{"username", "password"}}}).created(),
+	administer("PUT", "/accounts/{kind}/{name}", "Set the password of an account; kind is patient or admin.", "It is set.", "Message").with(object{plainJSON: record(object{"password": str()})}),
+	administer("DELETE", "/accounts/{kind}/{name}", "Remove an account; kind is patient or admin.", "It is gone.", "Message"),
+	administer("GET", "/keys", "The keys that sign tokens, newest first.", "The keys, without the keys.", "SigningKeys"),
+	administer("POST", "/keys/rotate", "Make new keys; the old ones stay published until their tokens are gone.", "The keys.", "SigningKeys", query("compromised", "true removes the old ones at once, and every token with them.", boolean())),
 	administer("GET", "/log-level", "How much is logged.", "The level.", "LogLevel"),
 	administer("PUT", "/log-level", "Change how much is logged, until the process ends.", "The level.", "LogLevel").with(object{plainJSON: record(object{"level": str()}), webForm: record(object{"level": str()})}),
 	{method: "GET", path: "/admin/debug", tag: "Administration", summary: "What the process is doing, a page.", security: []string{"session"}, failures: "admin", answers: ok("The page.", html, nil)},
@@ -213,5 +239,8 @@ var pages = []operation{
 	page("POST", "/patient-login", "Log the patient in.", map[int]answer{http.StatusOK: {"The page, with what was wrong.", html, nil, nil}, http.StatusSeeOther: {"To the consent.", "", nil, []string{"Location"}}, http.StatusFound: {"To the consent.", "", nil, []string{"Location"}}}),
 	page("GET", "/authorize-app", "What an application asks for.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or back to the application.", "", nil, []string{"Location"}}}),
 	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusFound: {"Back to the application.", "", nil, []string{"Location"}}, http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/applications", "The applications that the patient has let in.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("POST", "/my/applications", "End an application's access.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
+	page("POST", "/patient-logout", "Log the patient out.", map[int]answer{http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/assets/{file}", "Style sheet and icon.", ok("The file.", "*/*", nil)),
 }

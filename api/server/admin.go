@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"io"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/auth"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -39,32 +38,62 @@ func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
 	if err := c.BodyParser(&in); err != nil {
 		return ehi.Errorf(ehi.Invalid, "The body must hold username and password, as JSON or as a form")
 	}
-	if !equal(in.Username, s.AdminUser) || !equal(in.Password, s.AdminPassword) {
+	who, err := s.checkAdmin(c, in.Username, in.Password)
+	s.audit(c, err, ehi.Event{Action: ehi.ActionLogIn, Agent: "admin " + known(err, in.Username)})
+	if err != nil {
 		telemetry.Logins.WithLabelValues("admin", "refused").Inc()
-		return ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
-	}
-	telemetry.Logins.WithLabelValues("admin", "ok").Inc()
-	if err := logIn(c, s.admins, "name", in.Username); err != nil {
 		return err
 	}
-	return c.JSON(fiber.Map{"username": in.Username})
+	telemetry.Logins.WithLabelValues("admin", "ok").Inc()
+	if err := logIn(c, s.admins, who); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"username": who["name"]})
 }
 
-// equal compares in constant time, whatever the lengths.
-func equal(a, b string) bool {
-	ha, hb := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
-	return subtle.ConstantTimeCompare(ha[:], hb[:]) == 1
+// known is a name that may be written down: one that was not found may be anything, also a password in the wrong field.
+func known(err error, name string) string {
+	if err != nil {
+		return "(unknown)"
+	}
+	return name
+}
+
+// checkAdmin finds out who logs in, and what his session says. The administrator of the configuration goes before an account of his name.
+func (s *Server) checkAdmin(c *fiber.Ctx, name, password string) (who map[string]string, err error) {
+	if s.AdminPassword != "" && name == s.AdminUser {
+		if err := s.Auth.LogInByConfig(c.UserContext(), s.AdminUser, s.AdminPassword, name, password); err != nil {
+			return nil, locked(c, err)
+		}
+		return map[string]string{"name": name, "by": byConfig}, nil
+	}
+	a, err := s.Auth.LogIn(c.UserContext(), "admin", name, password)
+	if err != nil {
+		return nil, locked(c, err)
+	}
+	return map[string]string{"name": a.Name, "changed": a.Changed.Format(time.RFC3339Nano)}, nil
+}
+
+// locked turns the refusal of a locked account into an answer that says when to come back.
+func locked(c *fiber.Ctx, err error) error {
+	l, ok := errors.AsType[*auth.Locked](err)
+	if !ok {
+		return err
+	}
+	telemetry.AbuseRefused.WithLabelValues("account").Inc()
+	return tooMany(c, l.For, "Too many wrong passwords for this name")
 }
 
 func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
-	if c.Cookies("sid") != "" {
-		sess, err := s.admins.Get(c)
-		if err != nil {
-			return err
-		}
-		if err := sess.Destroy(); err != nil {
-			return err
-		}
+	name, _, err := s.administrator(c)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + name})
+	}
+	if err := logOut(c, s.admins, "sid"); err != nil {
+		return err
 	}
 	return c.JSON(fiber.Map{"message": "Logout successful"})
 }
@@ -86,13 +115,14 @@ type jobJSON struct {
 	Progress       string            `json:"progress,omitempty"`
 	Counts         map[string]int64  `json:"counts"`
 	Withheld       map[string]int64  `json:"withheld"`
+	Approvals      []string          `json:"approvals,omitempty"` // of four eyes
 	Error          string            `json:"error,omitempty"`
 }
 
 func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
 	out := jobJSON{
 		ID: j.ID, Patient: j.Patient, Level: j.Level.Kind(), Group: j.Group, Manifest: json.RawMessage("null"), Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
-		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Error: j.Error,
+		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Approvals: j.Approvals, Error: j.Error,
 	}
 	if !j.CompletedAt.IsZero() {
 		out.CompletedAt = j.CompletedAt.UnixMilli()
@@ -163,15 +193,21 @@ func (s *Server) handleAdminJob(c *fiber.Ctx) error {
 }
 
 func (s *Server) handleApprove(c *fiber.Ctx) error {
-	return s.decide(c, func(j *ehi.Job) error { return j.Approve(adminOf(c), now(), s.FileTTL) })
+	return s.decide(c, ehi.ActionApprove, func(j *ehi.Job) error {
+		if s.FourEyes {
+			return j.ApproveByTwo(adminOf(c), now(), s.FileTTL)
+		}
+		return j.Approve(adminOf(c), now(), s.FileTTL)
+	})
 }
 
 func (s *Server) handleReject(c *fiber.Ctx) error {
-	return s.decide(c, func(j *ehi.Job) error { return j.Reject(adminOf(c), now()) })
+	return s.decide(c, ehi.ActionReject, func(j *ehi.Job) error { return j.Reject(adminOf(c), now()) })
 }
 
-func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
-	if _, err := s.jobRecord(c); err != nil {
+func (s *Server) decide(c *fiber.Ctx, action ehi.Action, change func(*ehi.Job) error) error {
+	before, err := s.jobRecord(c)
+	if err != nil {
 		return err
 	}
 	var retrieved time.Time
@@ -179,7 +215,8 @@ func (s *Server) decide(c *fiber.Ctx, change func(*ehi.Job) error) error {
 		retrieved = j.CompletedAt
 		return change(j)
 	})
-	if err == nil {
+	s.audit(c, err, aboutJob(action, before))
+	if err == nil && j.Status != ehi.Retrieved { // not the first of two approvals
 		telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(j.Status)).Inc()
 		s.Log.Info("job decided", "job", j.ID, "status", j.Status, "by", adminOf(c), "request", requestID(c))
 		tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
@@ -192,7 +229,9 @@ func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil); err != nil {
+	err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
+	if err != nil {
 		return err
 	}
 	s.Log.Info("job deleted", "job", j.ID, "by", adminOf(c), "request", requestID(c))
@@ -222,7 +261,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	if err == nil && len(added) == 0 {
 		err = errNoAttachments
 	}
-	id := j.ID
+	id, patient := j.ID, j.Patient.ID
 	if err == nil {
 		j, err = s.listAttachments(c, id, added)
 	}
@@ -231,6 +270,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 			err = errors.Join(err, s.Files.RemoveAttachment(id, a.Object))
 		}
 	}
+	s.audit(c, err, ehi.Event{Action: ehi.ActionAttach, Job: id, Patient: patient})
 	return s.sendJob(c, j, err)
 }
 
@@ -384,6 +424,7 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 	for _, object := range removed {
 		err = errors.Join(err, s.Files.RemoveAttachment(j.ID, object))
 	}
+	s.audit(c, err, aboutJob(ehi.ActionDetach, j))
 	return s.sendJob(c, j, err)
 }
 
@@ -426,5 +467,6 @@ func (s *Server) handleSetLogLevel(c *fiber.Ctx) error {
 	}
 	s.Level.Set(level)
 	s.Log.Info("the log's level was changed", "level", level, "by", adminOf(c))
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: "log level " + level.String()})
 	return s.handleLogLevel(c)
 }

@@ -55,6 +55,7 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.auditDisclosure(c, j)
 	c.Set(fiber.HeaderContentDisposition, "attachment")
 	switch name := c.Params("file"); name {
 	case attachmentsFile:
@@ -167,6 +168,7 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 	if !ok {
 		return errFileNotFound
 	}
+	s.auditDisclosure(c, j)
 	r, err := s.Files.OpenAttachment(j.ID, a.Object, a.Size)
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	}
 	status, code, text := s.describe(c, err)
 	c.Status(status)
-	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
 	switch {
@@ -107,7 +107,7 @@ func codeOf(status int) ehi.Code {
 
 func oauthCode(status int) string {
 	switch {
-	case status == http.StatusServiceUnavailable:
+	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests: // RFC 6749 has no code of its own for the latter
 		return "temporarily_unavailable"
 	case status >= 500:
 		return "server_error"

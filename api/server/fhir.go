@@ -111,6 +111,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
 	c.Set(fiber.HeaderContentType, mimeFHIR)
 	return c.Send(line)
 }
@@ -139,6 +140,7 @@ func (s *Server) handleGroup(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
 	c.Set(fiber.HeaderContentType, mimeFHIR)
 	return c.Send(line)
 }
@@ -169,6 +171,11 @@ func (s *Server) searchset(c *fiber.Ctx, typ string, ids []string, read func(con
 		if err != nil {
 			return err
 		}
+		e := ehi.Event{Action: ehi.ActionRead, Detail: typ}
+		if typ == "Patient" {
+			e.Patient = id
+		}
+		s.audit(c, nil, e)
 		entries = append(entries, fiber.Map{
 			"fullUrl": s.origin(c) + "/fhir/" + typ + "/" + id, "resource": json.RawMessage(line), "search": fiber.Map{"mode": "match"}})
 	}

@@ -134,6 +134,11 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 		return err
 	}
 	done, err := s.submit(c, j.ID, form, by)
+	e := aboutJob(ehi.ActionForm, j)
+	if e.Agent = by; by == "patient" {
+		e.Agent = "patient " + j.Patient.ID
+	}
+	s.audit(c, err, e)
 	if ehi.CodeOf(err) == ehi.Conflict && !wantsPage(c) { // clients read this very text
 		return c.Status(http.StatusBadRequest).SendString(err.Error())
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -38,6 +39,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	}
 	body := s.upload(c)
 	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), body, o)
+	s.audit(c, err, ehi.Event{Action: ehi.ActionImport, Detail: strconv.FormatInt(report.Resources(), 10) + " resources"})
 	switch {
 	case err == nil && stalled(body): // the report says so, and what came before it
 		c.Context().SetConnectionClose()
@@ -62,6 +64,7 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Unsupported, "This server has no backup to give")
 	}
 	by := adminOf(c)
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionBackup})
 	c.Set(fiber.HeaderContentType, "application/zstd")
 	c.Attachment("ehi-backup.tar.zst")
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {

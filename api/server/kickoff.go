@@ -22,23 +22,19 @@ import (
 // in a worker (EHI-1, 2, 6; BULK-1, 2).
 func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := negotiate(c); err != nil {
+		if err := s.limitClient(c, access(c).ClientID); err != nil {
 			return err
 		}
-		if err := s.able(); err != nil {
-			return err
+		j, err := s.kick(c, level, op)
+		e := ehi.Event{Action: ehi.ActionKickOff, Detail: level.Kind()}
+		switch {
+		case err == nil:
+			e.Job, e.Patient = j.ID, j.Patient.ID
+		case level == ehi.OnePatient && fhir.ValidID(c.Params("id")):
+			e.Patient = c.Params("id")
 		}
-		j, err := s.newJob(c, level, op)
+		s.audit(c, err, e)
 		if err != nil {
-			return err
-		}
-		s.noteJob(c, j.ID)
-		release, err := s.admit(j)
-		if err != nil {
-			return err
-		}
-		defer release()
-		if err := s.start(c, j); err != nil {
 			return err
 		}
 		telemetry.JobsCreated.WithLabelValues(j.Level.Kind()).Inc()
@@ -48,6 +44,27 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		s.setLink(c, j)
 		return outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
 	}
+}
+
+// kick makes the job and starts it.
+func (s *Server) kick(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.Job, error) {
+	if err := negotiate(c); err != nil {
+		return nil, err
+	}
+	if err := s.able(); err != nil {
+		return nil, err
+	}
+	j, err := s.newJob(c, level, op)
+	if err != nil {
+		return nil, err
+	}
+	s.noteJob(c, j.ID)
+	release, err := s.admit(j)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return j, s.start(c, j)
 }
 
 // able refuses kick-offs while the process is being stopped, or cannot or may not store what is exported.
@@ -105,7 +122,7 @@ func (s *Server) admit(j *ehi.Job) (release func(), err error) {
 	if j.Lane == ehi.Bulk {
 		limit = s.ClientBulkJobs
 	}
-	release, err = s.Bus.Jobs.Admit(j.Lane, j.ClientID, limit)
+	release, err = s.Bus.Jobs.Admit(j, limit)
 	switch ehi.CodeOf(err) {
 	case ehi.Throttled:
 		telemetry.Refused.WithLabelValues("client").Inc()

@@ -225,7 +225,7 @@ func (s *Server) readBearer(c *fiber.Ctx) error {
 		return err
 	}
 	types, all := a.Scopes.SystemTypes()
-	if !all && !slices.Contains(types, "Patient") && !a.Scopes.Has(auth.ScopePatientRS, auth.ScopePatientRead) {
+	if !all && !slices.Contains(types, "Patient") && !a.Scopes.Has(auth.ScopePatientRS, auth.ScopePatientRead, auth.ScopePatientOnly, auth.ScopePatientOnlyRead) {
 		return ehi.Errorf(ehi.Forbidden, "This needs the scope %s or %s", auth.ScopePatientRS, auth.ScopePatientRead)
 	}
 	return c.Next()
@@ -281,40 +281,68 @@ func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) {
 // adminKey is where the administrator's name is kept during a request.
 const adminKey = "admin"
 
-// admin lets logged-in administrators pass.
-func (s *Server) admin(c *fiber.Ctx) error {
-	noStore(c)
-	name, err := s.adminName(c)
-	if err != nil {
-		return err
+// staff lets logged-in administrators pass that have at least a role.
+func (s *Server) staff(least auth.Role) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		noStore(c)
+		name, role, err := s.administrator(c)
+		if err != nil {
+			return err
+		}
+		if name == "" {
+			return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
+		}
+		c.Locals(adminKey, name)
+		if !role.May(least) {
+			err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
+			s.audit(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: c.Method() + " " + c.Route().Path + ": " + string(role)})
+			return err
+		}
+		return c.Next()
 	}
-	if name == "" {
-		return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
-	}
-	c.Locals(adminKey, name)
-	return c.Next()
 }
 
-// adminName is who is logged in as an administrator, "" for nobody.
-func (s *Server) adminName(c *fiber.Ctx) (string, error) {
-	return who(c, s.admins, "sid", "name")
+// byConfig marks the session of the administrator of the configuration.
+const byConfig = "config"
+
+// administrator is who is logged in as one and what he may do, "" for nobody. An account that was removed, or whose password was changed, has
+// no session any more.
+func (s *Server) administrator(c *fiber.Ctx) (name string, role auth.Role, err error) {
+	who, err := whoIs(c, s.admins, "sid")
+	if err != nil || who["name"] == "" {
+		return "", "", err
+	}
+	if who["by"] == byConfig {
+		if s.AdminPassword == "" || who["name"] != s.AdminUser {
+			return "", "", nil
+		}
+		return who["name"], auth.Admin, nil
+	}
+	a, ok := s.Auth.Administrator(who["name"])
+	if !ok || who["changed"] != a.Changed.Format(time.RFC3339Nano) {
+		return "", "", nil
+	}
+	return a.Name, a.Role, nil
 }
 
-// who reads a name from the session that the cookie names, "" where there is none.
-func who(c *fiber.Ctx, store *session.Store, cookie, key string) (string, error) {
+// whoIs reads what a session says, nil where there is none.
+func whoIs(c *fiber.Ctx, store *session.Store, cookie string) (map[string]string, error) {
 	if c.Cookies(cookie) == "" {
-		return "", nil
+		return nil, nil
 	}
 	sess, err := store.Get(c)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	name, _ := sess.Get(key).(string)
-	return name, nil
+	out := map[string]string{}
+	for _, key := range sess.Keys() {
+		out[key], _ = sess.Get(key).(string)
+	}
+	return out, nil
 }
 
-// logIn opens a new session under a name; none is carried over a login.
-func logIn(c *fiber.Ctx, store *session.Store, key, name string) error {
+// logIn opens a new session that says who it is of; none is carried over a log-in.
+func logIn(c *fiber.Ctx, store *session.Store, who map[string]string) error {
 	sess, err := store.Get(c)
 	if err != nil {
 		return err
@@ -322,17 +350,32 @@ func logIn(c *fiber.Ctx, store *session.Store, key, name string) error {
 	if err := sess.Regenerate(); err != nil {
 		return err
 	}
-	sess.Set(key, name)
+	for key, value := range who {
+		sess.Set(key, value)
+	}
 	return sess.Save()
+}
+
+// logOut ends the session that the cookie names, if there is one.
+func logOut(c *fiber.Ctx, store *session.Store, cookie string) error {
+	if c.Cookies(cookie) == "" {
+		return nil
+	}
+	sess, err := store.Get(c)
+	if err != nil {
+		return err
+	}
+	return sess.Destroy()
 }
 
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
 func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
-	name, err := s.adminName(c)
+	name, role, err := s.administrator(c)
 	if err != nil {
 		return err
 	}
-	if name != "" {
+	if role.May(auth.Viewer) {
+		noStore(c)
 		c.Locals(adminKey, name)
 		return c.Next()
 	}

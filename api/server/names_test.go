@@ -176,7 +176,7 @@ func FuzzPaths(f *testing.F) {
 // routed is a server on a real bus and an empty store.
 func routed(f *testing.F) *Server {
 	f.Helper()
-	b, err := bus.Open(f.Context(), bus.Config{StoreDir: f.TempDir()})
+	b, err := bus.Open(f.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: f.TempDir()})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 func (s *Server) handleDiscovery(c *fiber.Ctx) error {
 	origin := s.origin(c)
 	c.Set(fiber.HeaderCacheControl, "public, max-age=3600")
-	return c.JSON(fiber.Map{
+	told := fiber.Map{
 		"issuer":                 origin,
 		"jwks_uri":               origin + "/auth/jwks",
 		"authorization_endpoint": origin + "/auth/authorize",
@@ -32,21 +32,30 @@ func (s *Server) handleDiscovery(c *fiber.Ctx) error {
 		"code_challenge_methods_supported":                 []string{"S256"},
 		"token_endpoint_auth_methods_supported":            []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 		"token_endpoint_auth_signing_alg_values_supported": auth.AssertionAlgorithms(),
-		"id_token_signing_alg_values_supported":            []string{"ES256"},
+		"id_token_signing_alg_values_supported":            []string{auth.IDAlgorithm},
+		"claims_supported":                                 []string{"iss", "aud", "sub", "iat", "exp", "nonce", "fhirUser"},
+		"authorization_response_iss_parameter_supported":   true,
+		"request_parameter_supported":                      false,
+		"request_uri_parameter_supported":                  false,
+		"service_documentation":                            origin + "/openapi.json",
 		"subject_types_supported":                          []string{"public"},
 		"capabilities": []string{
 			"launch-standalone", "authorize-post", "client-public", "client-confidential-symmetric", "client-confidential-asymmetric", "context-standalone-patient", "context-banner", "permission-patient",
-			"permission-offline", "permission-online", "permission-v1", "permission-v2",
+			"permission-offline", "permission-online", "permission-v1", "permission-v2", "sso-openid-connect",
 		},
-	})
+	}
+	if s.RegistrationToken != "" {
+		told["registration_endpoint"] = origin + "/auth/register"
+	}
+	return c.JSON(told)
 }
 
 func (s *Server) handleJWKS(c *fiber.Ctx) error {
-	set, err := s.Auth.JWKS()
+	set, err := s.Auth.JWKS(c.UserContext())
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderCacheControl, "public, max-age=3600")
+	c.Set(fiber.HeaderCacheControl, "public, max-age=300") // a key may be rotated
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	return c.Send(set)
 }
@@ -81,6 +90,9 @@ func (s *Server) handleAuthorize(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.limitClient(c, q.Get("client_id")); err != nil {
+		return err
+	}
 	req, err := s.Auth.Check(q, s.audiences(c))
 	if err != nil {
 		return refuseAuthorize(c, req, err)
@@ -105,7 +117,7 @@ func refuseAuthorize(c *fiber.Ctx, req auth.Request, err error) error {
 // shortcut answers as if the given patient had agreed, or refused.
 func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 	if q.Get("_auth_success") == "0" {
-		return s.deny(c, req)
+		return s.deny(c, req, q.Get("_patient"))
 	}
 	if _, err := s.Source.Patient(c.UserContext(), q.Get("_patient")); err != nil {
 		if ehi.CodeOf(err) == ehi.NotFound {
@@ -118,20 +130,25 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 
 func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
 	code, err := s.Auth.IssueCode(c.UserContext(), req, patient)
+	s.audit(c, err, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})
 	if err != nil {
 		return err
 	}
 	return c.Redirect(req.Redirect(url.Values{"code": {code}}), http.StatusFound)
 }
 
-func (s *Server) deny(c *fiber.Ctx, req auth.Request) error {
-	return c.Redirect(req.ErrorRedirect(&auth.Error{Code: "access_denied", Description: "The patient refused the application's request"}), http.StatusFound)
+func (s *Server) deny(c *fiber.Ctx, req auth.Request, patient string) error {
+	s.audit(c, errDenied, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})
+	return c.Redirect(req.ErrorRedirect(errDenied), http.StatusFound)
 }
+
+var errDenied = &auth.Error{Code: "access_denied", Description: "The patient refused the application's request"}
 
 // handleToken is the token endpoint (SMART-4).
 func (s *Server) handleToken(c *fiber.Ctx) error {
 	return s.forClient(c, func(r auth.TokenRequest) error {
 		tokens, err := s.Auth.Token(c.UserContext(), r)
+		s.auditToken(c, r, tokens, err)
 		if err != nil {
 			return err
 		}
@@ -139,9 +156,43 @@ func (s *Server) handleToken(c *fiber.Ctx) error {
 	})
 }
 
+// auditToken records what came of a token request. Whose code or refresh token came a second time is said: it may be stolen.
+func (s *Server) auditToken(c *fiber.Ctx, r auth.TokenRequest, tokens auth.Tokens, err error) {
+	e := ehi.Event{Action: ehi.ActionToken, Client: s.clientNamed(r), Patient: tokens.Patient, Agent: "client " + s.clientNamed(r), Detail: auth.GrantLabel(r.Form.Get("grant_type"))}
+	if refused, ok := errors.AsType[*auth.Error](err); ok {
+		e.Detail += ": " + refused.Code
+		if refused.Reused != nil {
+			e.Action, e.Client, e.Patient = ehi.ActionTokenReuse, refused.Reused.ClientID, refused.Reused.Patient
+		}
+		if refused.Cause != nil {
+			s.Log.Warn("a client's request", "client", e.Client, "err", refused.Cause)
+		}
+	}
+	s.audit(c, err, e)
+}
+
+// clientNamed is the client that a request says it is of, where there is one; nothing may be verified yet.
+func (s *Server) clientNamed(r auth.TokenRequest) string {
+	id := r.Form.Get("client_id")
+	if r.HasBasic {
+		id = r.BasicID
+	}
+	if id == "" && r.Form.Get("client_assertion") != "" {
+		id = auth.AssertionClient(r.Form.Get("client_assertion"))
+	}
+	if !s.Auth.Known(id) {
+		return ""
+	}
+	return id
+}
+
 // handleRevoke is the revocation endpoint (RFC 7009).
 func (s *Server) handleRevoke(c *fiber.Ctx) error {
-	return s.forClient(c, func(r auth.TokenRequest) error { return s.Auth.RevokeToken(c.UserContext(), r) })
+	return s.forClient(c, func(r auth.TokenRequest) error {
+		err := s.Auth.RevokeToken(c.UserContext(), r)
+		s.audit(c, err, ehi.Event{Action: ehi.ActionRevoke, Client: s.clientNamed(r), Agent: "client " + s.clientNamed(r)})
+		return err
+	})
 }
 
 // handleIntrospect is the introspection endpoint (RFC 7662).
@@ -165,6 +216,9 @@ func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) e
 	}
 	req := auth.TokenRequest{Form: form, Audiences: s.tokenAudiences(c)}
 	if req.BasicID, req.BasicSecret, req.HasBasic, err = basic(c.Get(fiber.HeaderAuthorization)); err != nil {
+		return err
+	}
+	if err := s.limitClient(c, s.clientNamed(req)); err != nil {
 		return err
 	}
 	if err := answer(req); err != nil {

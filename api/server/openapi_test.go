@@ -16,7 +16,7 @@ import (
 
 // The OpenAPI document has every route of the server, and no other.
 func TestTheDocumentHasEveryRoute(t *testing.T) {
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), AckWait: time.Second, MaxQueue: 1, Log: slog.New(slog.DiscardHandler)})
+	b, err := bus.Open(t.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: t.TempDir(), AckWait: time.Second, MaxQueue: 1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -17,7 +18,11 @@ const pickerSize = 100
 
 // loggedIn is the patient who is logged in on the pages, "" for nobody.
 func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
-	return who(c, s.patients, "ehi_patient", "patient")
+	who, err := whoIs(c, s.patients, "ehi_patient")
+	if err != nil || s.Accounts && who["account"] == "" { // of the sandbox's picker, from before
+		return "", err
+	}
+	return who["patient"], nil
 }
 
 // localPath is where a page may lead on to: a path of this server, never another site.
@@ -30,42 +35,126 @@ func (s *Server) localPath(c *fiber.Ctx, action string) string {
 	return u.RequestURI()
 }
 
-// handleLoginPage lets the patient say who he or she is. In the sandbox that is a picker and any password (SMART-10).
+// handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a picker and any password (SMART-10).
 func (s *Server) handleLoginPage(c *fiber.Ctx) error { return s.renderLogin(c, "") }
 
 func (s *Server) renderLogin(c *fiber.Ctx, problem string) error {
-	patients, err := s.Source.Patients(c.UserContext(), pickerSize)
-	if err != nil {
-		return err
+	noStore(c)
+	page := fiber.Map{"Title": "Sign in", "Accounts": s.Accounts, "CSRF": c.Locals("csrf"), "Problem": problem,
+		"Action": s.localPath(c, c.Query("action", c.FormValue("action"))), "Redirect": c.Query("redirect", c.FormValue("redirect"))}
+	if !s.Accounts {
+		patients, err := s.Source.Patients(c.UserContext(), pickerSize)
+		if err != nil {
+			return err
+		}
+		page["Patients"], page["More"] = patients, len(patients) == pickerSize
 	}
-	c.Set(fiber.HeaderCacheControl, "no-store")
-	return c.Render("login", fiber.Map{
-		"Title": "Sign in", "Patients": patients, "More": len(patients) == pickerSize, "CSRF": c.Locals("csrf"), "Problem": problem,
-		"Action": s.localPath(c, c.Query("action", c.FormValue("action"))), "Redirect": c.Query("redirect", c.FormValue("redirect")),
-	}, "layout")
+	return c.Render("login", page, "layout")
 }
 
 func (s *Server) handleLogin(c *fiber.Ctx) error {
-	patient := strings.TrimSpace(c.FormValue("other"))
-	if patient == "" {
-		patient = c.FormValue("patient")
-	}
-	if _, err := s.Source.Patient(c.UserContext(), patient); err != nil {
-		if ehi.CodeOf(err) != ehi.NotFound {
-			return err
-		}
+	who, err := s.checkPatient(c)
+	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "patient " + known(err, who["patient"]), Patient: who["patient"]}
+	s.audit(c, err, e)
+	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
 		telemetry.Logins.WithLabelValues("patient", "refused").Inc()
+		problem := "Unknown patient or wrong password"
 		c.Status(http.StatusUnauthorized)
-		return s.renderLogin(c, "Unknown patient or wrong password")
+		if code == ehi.Throttled {
+			problem = err.Error()
+			c.Status(http.StatusTooManyRequests)
+		}
+		return s.renderLogin(c, problem)
 	}
-	if err := logIn(c, s.patients, "patient", patient); err != nil {
+	if err != nil {
+		return err
+	}
+	if err := logIn(c, s.patients, who); err != nil {
 		return err
 	}
 	telemetry.Logins.WithLabelValues("patient", "ok").Inc()
 	if next := s.localPath(c, c.FormValue("action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
-	return c.Render("message", fiber.Map{"Title": "You are signed in", "Text": "Go back to your application to go on."}, "layout")
+	return c.Redirect("/my/applications", http.StatusSeeOther)
+}
+
+// checkPatient finds out who logs in, and what the session says.
+func (s *Server) checkPatient(c *fiber.Ctx) (map[string]string, error) {
+	if s.Accounts {
+		a, err := s.Auth.LogIn(c.UserContext(), "patient", c.FormValue("username"), c.FormValue("password"))
+		if err != nil {
+			return nil, locked(c, err)
+		}
+		return map[string]string{"patient": a.Patient, "account": a.Name}, nil
+	}
+	patient := strings.TrimSpace(c.FormValue("other"))
+	if patient == "" {
+		patient = c.FormValue("patient")
+	}
+	if _, err := s.Source.Patient(c.UserContext(), patient); err != nil {
+		return nil, err
+	}
+	return map[string]string{"patient": patient}, nil
+}
+
+func (s *Server) handlePatientLogout(c *fiber.Ctx) error {
+	patient, err := s.loggedIn(c)
+	if err != nil {
+		return err
+	}
+	if patient != "" {
+		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
+	}
+	if err := logOut(c, s.patients, "ehi_patient"); err != nil {
+		return err
+	}
+	return c.Redirect("/patient-login", http.StatusSeeOther)
+}
+
+// grantedApp is a line of the patient's list.
+type grantedApp struct {
+	auth.Consent
+	Name string
+	Asks []string
+}
+
+// handleApplications lists the applications that the patient has let in.
+func (s *Server) handleApplications(c *fiber.Ctx) error {
+	patient, err := s.loggedIn(c)
+	if err != nil {
+		return err
+	}
+	if patient == "" {
+		return c.Redirect("/patient-login?action=%2Fmy%2Fapplications", http.StatusFound)
+	}
+	consents, err := s.Auth.Consents(c.UserContext(), patient)
+	if err != nil {
+		return err
+	}
+	var list []grantedApp
+	for _, consent := range consents {
+		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), plainScopes(consent.Scopes)})
+	}
+	noStore(c)
+	return c.Render("applications", fiber.Map{"Title": "Applications with access", "Applications": list, "CSRF": c.Locals("csrf")}, "layout")
+}
+
+// handleWithdraw ends an application's access at the patient's wish.
+func (s *Server) handleWithdraw(c *fiber.Ctx) error {
+	patient, err := s.loggedIn(c)
+	if err != nil {
+		return err
+	}
+	if patient == "" {
+		return c.Redirect("/patient-login?action=%2Fmy%2Fapplications", http.StatusSeeOther)
+	}
+	consent, err := s.Auth.Withdraw(c.UserContext(), patient, c.FormValue("id"))
+	s.audit(c, err, ehi.Event{Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID})
+	if err != nil {
+		return err
+	}
+	return c.Redirect("/my/applications", http.StatusSeeOther)
 }
 
 // consent checks the authorization request that a consent page is about, and who is logged in.
@@ -119,22 +208,24 @@ func (s *Server) handleConsent(c *fiber.Ctx) error {
 	if c.FormValue("decision") == "allow" {
 		return s.agree(c, req, patient)
 	}
-	return s.deny(c, req)
+	return s.deny(c, req, patient)
 }
 
 // plainScopes says in plain words what an application asks for; scopes that change nothing for the patient are left out.
 func plainScopes(scopes auth.Scopes) []string {
 	words := map[string]string{
-		auth.ScopePatientExport: "Ask for a copy of your whole health record. You choose on the next page what is in it.",
-		auth.ScopePatientRS:     "Read who you are: your name, birth date and address.",
-		auth.ScopePatientRead:   "Read who you are: your name, birth date and address.",
-		auth.ScopeFHIRUser:      "Know which patient you are.",
-		auth.ScopeOffline:       "Keep this access when you are not using the application, until you or the hospital ends it.",
-		auth.ScopeOnline:        "Keep this access while you use the application.",
+		auth.ScopePatientExport:   "Ask for a copy of your whole health record. You choose on the next page what is in it.",
+		auth.ScopePatientRS:       "Read who you are: your name, birth date and address.",
+		auth.ScopePatientRead:     "Read who you are: your name, birth date and address.",
+		auth.ScopePatientOnly:     "Read who you are: your name, birth date and address.",
+		auth.ScopePatientOnlyRead: "Read who you are: your name, birth date and address.",
+		auth.ScopeFHIRUser:        "Know which patient you are.",
+		auth.ScopeOffline:         "Keep this access when you are not using the application, until you or the hospital ends it.",
+		auth.ScopeOnline:          "Keep this access while you use the application.",
 	}
 	var out []string
 	for _, scope := range scopes {
-		if w := words[scope]; w != "" {
+		if w := words[scope]; w != "" && !slices.Contains(out, w) {
 			out = append(out, w)
 		}
 	}

@@ -16,103 +16,114 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/recover"
 
 	"ehi-server/api/web"
-	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
 
-// routes is every route of the server.
+// routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
 	app.Use(s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
 
-	app.Get("/metrics", adaptor.HTTPHandler(telemetry.Handler()))
+	s.on("GET", "/metrics", adaptor.HTTPHandler(telemetry.Handler()))
 	app.Use(healthcheck.New(healthcheck.Config{
 		LivenessEndpoint: "/healthz", ReadinessEndpoint: "/readyz", ReadinessProbe: s.ready,
 	}))
 
 	// Uploads are streamed; every other body is read at once and bounded.
-	admin := app.Group("/admin")
-	admin.Post("/jobs/:id/add-files", s.drain, s.admin, s.handleAddFiles)
-	admin.Post("/import", s.drain, s.admin, s.handleImport)
+	s.on("POST", "/admin/jobs/:id/add-files", s.handleAddFiles, s.drain)
+	s.on("POST", "/admin/import", s.handleImport, s.drain)
 	app.Use(s.limitBody)
 
 	for _, base := range bases {
-		s.fhirRoutes(app.Group(base + "/fhir"))
+		s.fhirRoutes(base + "/fhir")
 	}
 
-	export := s.jobBearer
-	jobs := app.Group("/jobs/:id")
-	jobs.Get("/customize", s.handleForm)
-	jobs.Post("", s.handleSubmit)
-	jobs.Get("/status", export, s.handleStatus)
-	jobs.Delete("/status", export, s.handleDelete)
-	jobs.Get("/metadata", s.ownerOrAdmin, s.handleMetadata)
-	jobs.Get("/download/attachments/:file", export, s.handleAttachment)
-	jobs.Get("/download/:file", export, s.handleDownload)
+	s.on("GET", "/jobs/:id/customize", s.handleForm)
+	s.on("POST", "/jobs/:id", s.handleSubmit)
+	s.on("GET", "/jobs/:id/status", s.handleStatus)
+	s.on("DELETE", "/jobs/:id/status", s.handleDelete)
+	s.on("GET", "/jobs/:id/metadata", s.handleMetadata)
+	s.on("GET", "/jobs/:id/download/attachments/:file", s.handleAttachment)
+	s.on("GET", "/jobs/:id/download/:file", s.handleDownload)
 
-	app.Get("/auth/jwks", s.handleJWKS)
-	app.Get("/auth/authorize", s.handleAuthorize)
-	app.Post("/auth/authorize", s.handleAuthorize)
-	app.Post("/auth/token", s.handleToken)
-	app.Post("/auth/revoke", s.handleRevoke)
-	app.Post("/auth/introspect", s.handleIntrospect)
+	s.on("GET", "/.well-known/openid-configuration", s.handleDiscovery)
+	s.on("GET", "/.well-known/oauth-authorization-server", s.handleDiscovery)
+	s.on("GET", "/auth/jwks", s.handleJWKS)
+	s.on("GET", "/auth/authorize", s.handleAuthorize, s.limitFailures)
+	s.on("POST", "/auth/authorize", s.handleAuthorize, s.limitFailures)
+	s.on("POST", "/auth/token", s.handleToken, s.limitFailures)
+	s.on("POST", "/auth/revoke", s.handleRevoke, s.limitFailures)
+	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
+	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
 
 	guard := csrf.New(csrf.Config{
-		KeyLookup: "form:_csrf", CookieName: "ehi_csrf", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode,
+		KeyLookup: "form:_csrf", CookieName: "ehi_csrf", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
 		CookieSessionOnly: true, Expiration: patientMaxAge, Storage: s.Bus.Sessions,
 	})
-	app.Get("/patient-login", guard, s.handleLoginPage)
-	app.Post("/patient-login", guard, s.handleLogin)
-	app.Get("/authorize-app", guard, s.handleConsentPage)
-	app.Post("/authorize-app", guard, s.handleConsent)
+	s.on("GET", "/patient-login", s.handleLoginPage, guard)
+	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
+	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
+	s.on("GET", "/authorize-app", s.handleConsentPage, guard)
+	s.on("POST", "/authorize-app", s.handleConsent, guard)
+	s.on("GET", "/my/applications", s.handleApplications, guard)
+	s.on("POST", "/my/applications", s.handleWithdraw, guard)
 
-	admin.Post("/login", s.handleAdminLogin)
-	admin.Get("/logout", s.handleAdminLogout)
-	admin.Get("/log-level", s.admin, s.handleLogLevel)
-	admin.Put("/log-level", s.admin, s.handleSetLogLevel)
-	admin.Get("/debug", s.admin, s.handleDebug)
-	admin.Use("/debug/pprof", s.admin, pprof.New(pprof.Config{Prefix: "/admin"}))
-	admin.Get("/backup", s.admin, s.handleBackup)
-	admin.Get("/jobs", s.admin, s.handleAdminJobs)
-	admin.Get("/jobs/:id", s.admin, s.handleAdminJob)
-	admin.Delete("/jobs/:id", s.admin, s.handleAdminDelete)
-	admin.Post("/jobs/:id/approve", s.admin, s.handleApprove)
-	admin.Post("/jobs/:id/reject", s.admin, s.handleReject)
-	admin.Post("/jobs/:id/remove-files", s.admin, s.handleRemoveFiles)
+	s.on("POST", "/admin/login", s.handleAdminLogin, s.limitFailures)
+	s.on("GET", "/admin/logout", s.handleAdminLogout)
+	s.on("GET", "/admin/log-level", s.handleLogLevel)
+	s.on("PUT", "/admin/log-level", s.handleSetLogLevel)
+	s.on("GET", "/admin/debug", s.handleDebug)
+	s.under("/admin/debug/pprof", pprof.New(pprof.Config{Prefix: "/admin"}))
+	s.on("GET", "/admin/backup", s.handleBackup)
+	s.on("GET", "/admin/audit", s.handleAudit)
+	s.on("GET", "/admin/jobs", s.handleAdminJobs)
+	s.on("GET", "/admin/jobs/:id", s.handleAdminJob)
+	s.on("DELETE", "/admin/jobs/:id", s.handleAdminDelete)
+	s.on("POST", "/admin/jobs/:id/approve", s.handleApprove)
+	s.on("POST", "/admin/jobs/:id/reject", s.handleReject)
+	s.on("POST", "/admin/jobs/:id/remove-files", s.handleRemoveFiles)
+	s.on("GET", "/admin/clients", s.handleClients)
+	s.on("POST", "/admin/clients", s.handleAddClient)
+	s.on("GET", "/admin/clients/:id", s.handleClient)
+	s.on("DELETE", "/admin/clients/:id", s.handleRemoveClient)
+	s.on("POST", "/admin/clients/:id/rotate", s.handleRotateSecret)
+	s.on("GET", "/admin/accounts", s.handleAccounts)
+	s.on("POST", "/admin/accounts", s.handleAddAccount)
+	s.on("PUT", "/admin/accounts/:kind/:name", s.handleSetPassword)
+	s.on("DELETE", "/admin/accounts/:kind/:name", s.handleRemoveAccount)
+	s.on("GET", "/admin/keys", s.handleKeys)
+	s.on("POST", "/admin/keys/rotate", s.handleRotateKeys)
 
-	app.Get("/openapi.json", s.handleOpenAPI)
-	app.Get("/docs/ehi", s.handleDocs)
-	app.Get("/", s.handleHome)
+	s.on("GET", "/openapi.json", s.handleOpenAPI)
+	s.on("GET", "/docs/ehi", s.handleDocs)
+	s.on("GET", "/", s.handleHome)
 	assets, err := fs.Sub(web.Files, "assets")
 	if err != nil { // the folder is part of the build
 		panic(err)
 	}
-	app.Use("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
+	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
 }
 
-// fhirRoutes is what stands below each variant of the FHIR base (EHI-1).
-func (s *Server) fhirRoutes(r fiber.Router) {
-	patients, populations, bulk := s.bearer(auth.ScopePatientExport, auth.ScopeSystemExport), s.bearer(auth.ScopeSystemExport), s.systemBearer("")
-	for _, dollar := range []string{"$", "%24"} {
-		r.Post("/Patient/:id/"+dollar+"ehi-export", patients, s.kickOff(ehi.OnePatient, ehi.EHIExport))
-		r.Post("/"+dollar+"ehi-export", populations, s.kickOff(ehi.System, ehi.EHIExport))
-		r.Post("/Group/:id/"+dollar+"ehi-export", populations, s.kickOff(ehi.OneGroup, ehi.EHIExport))
-		for path, level := range map[string]ehi.Level{"/": ehi.System, "/Patient/": ehi.AllPatients, "/Group/:id/": ehi.OneGroup} {
-			r.Get(path+dollar+"export", bulk, s.kickOff(level, ehi.BulkExport))
-			r.Post(path+dollar+"export", bulk, s.kickOff(level, ehi.BulkExport))
-			r.Post(path+dollar+"export-v4", bulk, s.kickOff(level, ehi.BulkExportV4))
+// fhirRoutes is what stands below one variant of the FHIR base (EHI-1).
+func (s *Server) fhirRoutes(base string) {
+	for _, dollar := range []string{"/$", "/%24"} {
+		s.on("POST", base+"/Patient/:id"+dollar+"ehi-export", s.kickOff(ehi.OnePatient, ehi.EHIExport), s.limitFailures)
+		s.on("POST", base+dollar+"ehi-export", s.kickOff(ehi.System, ehi.EHIExport), s.limitFailures)
+		s.on("POST", base+"/Group/:id"+dollar+"ehi-export", s.kickOff(ehi.OneGroup, ehi.EHIExport), s.limitFailures)
+		for path, level := range map[string]ehi.Level{"": ehi.System, "/Patient": ehi.AllPatients, "/Group/:id": ehi.OneGroup} {
+			s.on("GET", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.limitFailures)
+			s.on("POST", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.limitFailures)
+			s.on("POST", base+path+dollar+"export-v4", s.kickOff(level, ehi.BulkExportV4), s.limitFailures)
 		}
 	}
-	r.Get("/.well-known/smart-configuration", s.handleDiscovery)
-	r.Get("/metadata", s.handleCapabilities)
-	r.Get("/OperationDefinition/:id", s.handleOperationDefinition)
-	read := s.readBearer
-	r.Get("/Patient", read, s.handlePatientSearch)
-	r.Get("/Patient/:id", read, s.handlePatient)
-	groups := s.systemBearer("Group")
-	r.Get("/Group", groups, s.handleGroupSearch)
-	r.Get("/Group/:id", groups, s.handleGroup)
+	s.on("GET", base+"/.well-known/smart-configuration", s.handleDiscovery)
+	s.on("GET", base+"/metadata", s.handleCapabilities)
+	s.on("GET", base+"/OperationDefinition/:id", s.handleOperationDefinition)
+	s.on("GET", base+"/Patient", s.handlePatientSearch)
+	s.on("GET", base+"/Patient/:id", s.handlePatient)
+	s.on("GET", base+"/Group", s.handleGroupSearch)
+	s.on("GET", base+"/Group/:id", s.handleGroup)
 }
 
 // exposed are the headers that a browser's client may read (EHI-15, REAL-14).

@@ -42,8 +42,18 @@ type Config struct {
 	BareLink bool
 	// TLS is how connections are secured; nil: not at all.
 	TLS *tls.Config
-	// AdminUser and AdminPassword open /admin.
+	// AdminUser and AdminPassword open /admin with every right, beside the accounts; an empty password opens nothing.
 	AdminUser, AdminPassword string
+	// Accounts makes patients log in with an account of theirs, rather than choose one in the sandbox's picker.
+	Accounts bool
+	// FourEyes asks for the approval of two administrators before files are released.
+	FourEyes bool
+	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns it off.
+	RegistrationToken string
+	// AddressFailures and ClientFailures are how many requests of an address and of a client may fail in FailureWindow before further ones are
+	// answered 429; 0 sets no limit.
+	AddressFailures, ClientFailures int
+	FailureWindow                   time.Duration
 	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
 	JobTTL, FileTTL time.Duration
 	// Open answers requests without a token as if they came from a backend service with every right.
@@ -99,6 +109,8 @@ type Server struct {
 	admins   *session.Store
 	progress *progressBook
 	polls    *pollBook
+	abuse    *abuseBook
+	told     disclosures
 	meters   meterBook
 	draining atomic.Bool
 }
@@ -123,7 +135,13 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.polls, err = newPollBook(c.PollBurst); err != nil {
 		return nil, err
 	}
-	secure := strings.HasPrefix(c.BaseURL, "https://")
+	if s.abuse, err = followAbuse(d.Bus.Auth); err != nil {
+		return nil, fmt.Errorf("follow failures: %w", err)
+	}
+	if s.told, err = newDisclosures(); err != nil {
+		return nil, err
+	}
+	secure := s.secure()
 	s.patients = session.New(session.Config{
 		Storage: d.Bus.Sessions, KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
@@ -164,7 +182,13 @@ var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try ag
 func (s *Server) Shutdown(d time.Duration) error { return s.app.ShutdownWithTimeout(d) }
 
 // Close releases what New took; the server has been shut down before.
-func (s *Server) Close() error { return s.progress.stop() }
+func (s *Server) Close() error {
+	s.abuse.stop()
+	return s.progress.stop()
+}
+
+// secure reports whether browsers come by HTTPS.
+func (s *Server) secure() bool { return strings.HasPrefix(s.BaseURL, "https://") }
 
 // origin is the base of every URL in an answer: what a trusted proxy says that the client sees, or the configured base. The Host
 // header alone is never believed.

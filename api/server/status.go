@@ -97,7 +97,9 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil); err != nil {
+	err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
+	if err != nil {
 		return err
 	}
 	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID, "request", requestID(c))

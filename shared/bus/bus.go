@@ -39,6 +39,8 @@ type Config struct {
 	Durability Durability
 	// SyncEvery is how often the embedded server syncs its records to the disk, where Durability is Fast. Default 2 s.
 	SyncEvery time.Duration
+	// Audit is how much of the audit trail is kept; nil for a process that has no part in it.
+	Audit *AuditConfig
 	// Log takes what happens to the connection. Default: nothing is told.
 	Log *slog.Logger
 }
@@ -66,6 +68,7 @@ type Bus struct {
 	Tasks    *Tasks
 	Auth     *Bucket
 	Sessions *Storage
+	Audit    *Audit // nil where Config.Audit is
 
 	cfg    Config
 	server *server.Server
@@ -103,7 +106,9 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if err := b.patiently(ctx, b.connect); err != nil {
 		return nil, err
 	}
-	if b.js, err = jetstream.New(b.conn); err != nil {
+	if b.js, err = jetstream.New(b.conn, jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { // only audit events are published so
+		lostEvent(cfg.Log, m.Data, err)
+	})); err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
 	return b, b.patiently(ctx, func() error { return b.declare(ctx) })

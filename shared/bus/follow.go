@@ -5,13 +5,39 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Bucket is a KV bucket whose changes can be followed also over the loss of its connection.
 type Bucket struct {
 	jetstream.KeyValue
+	js   jetstream.JetStream
 	link *link
+}
+
+// PutFor stores a value under a key, whatever there was, for ttl: whole seconds, rounded up.
+func (b *Bucket) PutFor(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return putFor(ctx, b.js, b.Bucket(), key, value, ttl)
+}
+
+// ReplaceFor is PutFor where the key is still at a revision. Errors: jetstream.ErrKeyExists where it is not.
+func (b *Bucket) ReplaceFor(ctx context.Context, key string, value []byte, revision uint64, ttl time.Duration) error {
+	return putFor(ctx, b.js, b.Bucket(), key, value, ttl, jetstream.WithExpectLastSequencePerSubject(revision))
+}
+
+// Forget removes a key; an absent one is no error. Whoever follows the bucket hears of it.
+func (b *Bucket) Forget(ctx context.Context, key string) error {
+	return b.Purge(ctx, key, jetstream.PurgeTTL(markerTTL))
+}
+
+// putFor publishes the message that is a key's value, with a lifetime where ttl is not zero: the KV interface knows one for new keys only.
+func putFor(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, ttl time.Duration, opts ...jetstream.PublishOpt) error {
+	if ttl > 0 {
+		opts = append(opts, jetstream.WithMsgTTL((ttl + time.Second - 1).Truncate(time.Second)))
+	}
+	_, err := js.PublishMsg(ctx, &nats.Msg{Subject: "$KV." + bucket + "." + key, Data: value}, opts...)
+	return err
 }
 
 // Follow calls apply, from one goroutine, with the latest entry of every key that matches pattern (deletions included) and then with

@@ -38,10 +38,11 @@ type owner struct {
 type index struct {
 	mu   sync.RWMutex
 	jobs map[string]Summary
-	// running counts the requested jobs of each client and lane, admitted those that are about to be created.
-	running, admitted map[owner]int
-	// queued counts the requested jobs of each lane, and those that are about to be created.
-	queued map[ehi.Lane]int
+	// running counts the requested jobs of each client and lane, and those that are about to be created; queued those of each lane.
+	running map[owner]int
+	queued  map[ehi.Lane]int
+	// places are the jobs that are about to be created: each counts until its record is heard of, and not twice.
+	places map[string]owner
 	stored int64 // bytes of all jobs
 	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its deletion is old news, of a watch or of
 	// a writer in this process that was slower than the deleter.
@@ -53,7 +54,7 @@ const goneSize = 8192
 
 func newIndex() (*index, error) {
 	gone, err := lru.New[string, struct{}](goneSize)
-	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, admitted: map[owner]int{}, queued: map[ehi.Lane]int{}, gone: gone}, err
+	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, queued: map[ehi.Lane]int{}, places: map[string]owner{}, gone: gone}, err
 }
 
 // apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
@@ -70,6 +71,7 @@ func (x *index) apply(id string, c cached) bool {
 	if known {
 		x.drop(old)
 	}
+	x.leave(id)
 	if c.job == nil {
 		x.gone.Add(id, struct{}{})
 		return true
@@ -127,39 +129,43 @@ func (s *Jobs) Stored() int64 {
 
 // ran counts a job that runs or does not any more.
 func (x *index) ran(o owner, n int) {
-	if o != (owner{}) {
-		count(x.running, o, n)
-		x.queued[o.lane] += n
+	if o == (owner{}) {
+		return
+	}
+	x.queued[o.lane] += n
+	if x.running[o] += n; x.running[o] == 0 {
+		delete(x.running, o)
 	}
 }
 
-func count(of map[owner]int, o owner, n int) {
-	if of[o] += n; of[o] == 0 {
-		delete(of, o)
-	}
-}
-
-// Admit keeps a place for one more job of a client, until release is called: when it is created, or will not be. Errors: ehi.Throttled
-// where limit of them are queued or running in the lane, ehi.Transient where the queue is full: both cost nothing but this look. What
+// Admit keeps a place for a job that a client is about to have, until the job is there or release is called. Errors: ehi.Throttled where
+// limit of them are queued or running in the lane, ehi.Transient where the queue is full: both cost nothing but this look. What
 // other processes admit at the same moment is not counted; then it is JetStream that refuses.
-func (s *Jobs) Admit(lane ehi.Lane, client string, limit int) (release func(), err error) {
-	x, o := s.index, owner{lane, client}
+func (s *Jobs) Admit(j *ehi.Job, limit int) (release func(), err error) {
+	x, o := s.index, owner{j.Lane, j.ClientID}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if n := x.running[o] + x.admitted[o]; n >= limit {
+	if n := x.running[o]; n >= limit {
 		return nil, ehi.Errorf(ehi.Throttled, "This client has %d exports running; more are taken when some are done or deleted", n)
 	}
-	if lane == ehi.Interactive && int64(x.queued[lane]) >= s.maxQueue { // a population's commands are its tasks
+	if j.Lane == ehi.Interactive && int64(x.queued[j.Lane]) >= s.maxQueue { // a population's commands are its tasks
 		return nil, ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment")
 	}
-	count(x.admitted, o, 1)
-	x.queued[lane]++
+	x.places[j.ID] = o
+	x.ran(o, 1)
 	return func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		count(x.admitted, o, -1)
-		x.queued[lane]--
+		x.leave(j.ID)
 	}, nil
+}
+
+// leave gives the place of a job back, if it still has one.
+func (x *index) leave(id string) {
+	if o, kept := x.places[id]; kept {
+		delete(x.places, id)
+		x.ran(o, -1)
+	}
 }
 
 // Summary returns a job's summary, and whether this process knows the job.

@@ -194,7 +194,7 @@ func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) erro
 			return nil, err
 		}
 		done, err := s.tryUpdate(ctx, c, change)
-		if !isConflict(err) {
+		if !IsConflict(err) {
 			return done, err
 		}
 	}
@@ -252,8 +252,8 @@ func keys(ctx context.Context, kv jetstream.KeyValue) (names []string, err error
 	return names, ctx.Err()
 }
 
-// isConflict tells a lost compare-and-set from other errors.
-func isConflict(err error) bool {
+// IsConflict tells a lost compare-and-set from other errors.
+func IsConflict(err error) bool {
 	if err == nil {
 		return false
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -39,12 +38,7 @@ func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
-	var opts []jetstream.PublishOpt
-	if exp > 0 {
-		opts = append(opts, jetstream.WithMsgTTL((exp + time.Second - 1).Truncate(time.Second)))
-	}
-	_, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: "$KV." + s.kv.Bucket() + "." + key, Data: val}, opts...)
-	return err
+	return putFor(ctx, s.js, s.kv.Bucket(), key, val, exp)
 }
 
 // Delete forgets a key; an absent one is no error.

@@ -116,7 +116,7 @@ func (s *Tasks) write(ctx context.Context, t *Taken) error {
 	} else {
 		rev, err = s.kv.Update(ctx, taskKey(t.Job, t.Number), data, t.rev)
 	}
-	if isConflict(err) {
+	if IsConflict(err) {
 		return ErrSuperseded
 	}
 	if err != nil {

@@ -122,8 +122,13 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if b.Tasks, err = openTasks(buckets[bucketTasks]); err != nil {
 		return err
 	}
-	b.Auth = &Bucket{buckets[bucketAuth], &b.link}
+	if b.cfg.Audit != nil {
+		if b.Audit, err = openAudit(ctx, b.js, *b.cfg.Audit, b.cfg.Log); err != nil {
+			return err
+		}
+	}
+	b.Auth = &Bucket{buckets[bucketAuth], b.js, &b.link}
 	b.Sessions = &Storage{kv: buckets[bucketSessions], js: b.js}
-	b.Jobs, err = openJobs(ctx, &Bucket{buckets[bucketJobs], &b.link}, b.cfg.MaxQueue)
+	b.Jobs, err = openJobs(ctx, &Bucket{buckets[bucketJobs], b.js, &b.link}, b.cfg.MaxQueue)
 	return err
 }

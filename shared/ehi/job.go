@@ -3,6 +3,8 @@ package ehi
 import (
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -106,7 +108,9 @@ type Job struct {
 	CompletedAt     time.Time `json:"completed,omitzero"`       // retrieved, failed, or rejected
 	ApprovedAt      time.Time `json:"approved,omitzero"`
 	DecidedBy       string    `json:"decidedBy,omitempty"` // the administrator who approved or rejected
-	ExpiresAt       time.Time `json:"expires,omitzero"`    // the job and its files go after this (EHI-17)
+	// Approvals are the administrators who approved where two have to (four eyes). An older build loses them, and asks for them again.
+	Approvals []string  `json:"approvals,omitempty"`
+	ExpiresAt time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
 
 	Tasks       int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
 	Done        Bits             `json:"done,omitempty"`    // the tasks that are committed and counted here
@@ -226,6 +230,22 @@ func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 	}
 	j.DecidedBy, j.ApprovedAt, j.ExpiresAt = by, now, now.Add(fileTTL)
 	return j.SetStatus(Approved)
+}
+
+// ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted, the second one's releases the files. Errors:
+// Conflict in any state but retrieved, and where the same one comes again.
+func (j *Job) ApproveByTwo(by string, now time.Time, fileTTL time.Duration) error {
+	switch {
+	case j.Status != Retrieved:
+		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
+	case slices.Contains(j.Approvals, by):
+		return Errorf(Conflict, "A second administrator has to approve this export")
+	}
+	j.Approvals = append(slices.Clip(j.Approvals), by)
+	if len(j.Approvals) < 2 {
+		return nil
+	}
+	return j.Approve(strings.Join(j.Approvals, ", "), now, fileTTL)
 }
 
 // Reject closes the job without a release. Errors: Conflict in any state but retrieved.

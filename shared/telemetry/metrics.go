@@ -87,6 +87,11 @@ var (
 	TokensRefused = counters("ehi_auth_tokens_refused_total", "Token requests refused, by grant type (other: none of the server's) and OAuth error code.", "grant", "error")
 	Logins        = counters("ehi_logins_total", "Log-ins on a page, by page (admin, patient) and outcome (ok, refused).", "page", "outcome")
 
+	AuditEvents  = counters("ehi_audit_events_total", "Events of the audit trail, by action and outcome (ok, refused, failed).", "action", "outcome")
+	AuditLost    = counter("ehi_audit_lost_total", "Audit events that could not be stored; the log has them.")
+	AbuseRefused = counters("ehi_abuse_refused_total", "Requests answered 429 because their address or client had failed too often, or a name had been given with wrong passwords, by what: address, client, account.", "what")
+	ClientKeys   = counters("ehi_client_keys_fetched_total", "Fetches of a client's keys by its jwks_uri, by outcome (ok, failed).", "outcome")
+
 	JanitorRemoved = counters("ehi_janitor_removed_total", "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record).", "kind")
 	KeeperSeconds  = histogram("ehi_keeper_round_duration_seconds", "Time that a round of the janitor and the reconciler took.")
 	KeeperSuccess  = gauge("ehi_keeper_success_timestamp_seconds", "When a round of the janitor and the reconciler last met no error, in Unix time.")
@@ -115,7 +120,7 @@ func init() {
 		JobsCreated: {kinds}, JobsEnded: {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}}, JanitorRemoved: {{"job", "file", "record"}},
 		CommandsPublished: {lanes, {"start", "task"}}, CommandsRedelivered: {lanes}, CommandsDone: {lanes},
 		TasksEnded: {{"committed", "superseded", "cancelled", "handed-back", "error"}}, Refused: {{"queue", "client", "stored", "disk", "stopping", "polls"}},
-		Logins: {{"admin", "patient"}, {"ok", "refused"}},
+		Logins: {{"admin", "patient"}, {"ok", "refused"}}, AbuseRefused: {{"address", "client", "account"}}, ClientKeys: {{"ok", "failed"}},
 	} {
 		begin(c, nil, values)
 	}

@@ -1,0 +1,127 @@
+package node
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"ehi-server/auth"
+	"ehi-server/shared/bus"
+)
+
+// sandbox reports whether the server runs for tests.
+func (c Config) sandbox() bool { return c.Mode != production }
+
+const production = "production"
+
+// accounts reports whether patients log in with accounts of theirs.
+func (c Config) accounts() bool {
+	return c.PatientLogin == "accounts" || c.PatientLogin == "" && !c.sandbox()
+}
+
+// limit is a limit of failures, where it is not set by the mode: a sandbox is there for clients that do things wrong.
+func (c Config) limit(set, inProduction int) int {
+	switch {
+	case set >= 0:
+		return set
+	case c.sandbox():
+		return 0
+	}
+	return inProduction
+}
+
+// sandboxAudit is how large the audit trail of a sandbox grows.
+const sandboxAudit = 64 << 20
+
+func (c Config) audit() *bus.AuditConfig {
+	out := &bus.AuditConfig{TTL: c.AuditTTL, MaxBytes: c.AuditMaxBytes}
+	if out.TTL <= 0 {
+		out.TTL = 6 * 365 * 24 * time.Hour
+	}
+	if out.MaxBytes < 0 {
+		out.MaxBytes = 0
+		if c.sandbox() {
+			out.MaxBytes = sandboxAudit
+		}
+	}
+	return out
+}
+
+// minSecret is the shortest secret of the configuration that production mode takes, in bytes.
+const minSecret = 20
+
+// faults are the reasons for which a server does not start in production mode.
+type faults []string
+
+// unfit lists what of the configuration is not fit for patients' records. None in sandbox mode.
+func (c Config) unfit() (out faults) {
+	if c.sandbox() {
+		return nil
+	}
+	say := func(wrong bool, text string, args ...any) {
+		if wrong {
+			out = append(out, fmt.Sprintf(text, args...))
+		}
+	}
+	base, err := url.Parse(c.BaseURL)
+	say(err != nil || base.Scheme != "https" || base.Host == "", "--base-url must be the https origin that clients see")
+	say(c.TLSCert == "" && len(c.TrustedProxies) == 0, "nothing secures connections: give --tls-cert and --tls-key, or --trusted-proxies where a proxy ends TLS")
+	say(c.AdminPassword == defaultAdminPassword, "--admin-password is the default: set another, or an empty one and administrators' accounts (account add)")
+	if c.AdminPassword != "" && c.AdminPassword != defaultAdminPassword {
+		err := auth.CheckPassword(c.AdminPassword)
+		say(err != nil, "--admin-password: %v", err)
+	}
+	say(c.Open, "--open answers everybody")
+	say(c.PatientLogin == "picker", "--patient-login picker lets everybody be any patient")
+	say(c.RegistrationToken != "" && len(c.RegistrationToken) < minSecret, "--registration-token is shorter than %d bytes", minSecret)
+	say(strings.HasPrefix(c.Source, "synthetic"), "--source %s makes records up", c.Source)
+	say(c.NATSListen != "" && c.NATSAccess.Password != "" && len(c.NATSAccess.Password) < minSecret, "--nats-password is shorter than %d bytes", minSecret)
+	say(c.NATSListen != "" && c.NATSAccess.Password == "", "--nats-listen lets everybody on this machine read and change jobs and keys: give --nats-password")
+	say(c.NATS != "" && !known(c), "--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
+	return out
+}
+
+// defaultAdminPassword is the one of the sandbox, which everybody knows.
+const defaultAdminPassword = "admin-password"
+
+// known reports whether the process shows itself to an external NATS.
+func known(c Config) bool {
+	u, err := url.Parse(c.NATS)
+	return c.NATSAccess.Password != "" || c.NATSAccess.Creds != "" || err == nil && u.User != nil
+}
+
+// without adds what the stored state lacks, or has and should not.
+func (f faults) without(c Config, s *auth.Server) faults {
+	if c.sandbox() {
+		return f
+	}
+	if c.AdminPassword == "" || c.AdminPassword == defaultAdminPassword {
+		admin := false
+		for _, a := range s.Administrators() {
+			admin = admin || a.Role == auth.Admin
+		}
+		if !admin {
+			f = append(f, "there is no administrator: account add --role admin NAME, or --admin-password")
+		}
+	}
+	if s.Known(auth.SandboxClientID) {
+		f = append(f, "the client "+auth.SandboxClientID+" of the sandbox is registered: client remove "+auth.SandboxClientID)
+	}
+	return f
+}
+
+// err is all the reasons at once, nil where there is none.
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return &Unfit{f}
+}
+
+// Unfit says why a server does not start in production mode: everything at once.
+type Unfit struct{ Reasons []string }
+
+func (u *Unfit) Error() string {
+	return "not fit for production mode:\n  - " + strings.Join(u.Reasons, "\n  - ")
+}

@@ -1,0 +1,352 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"ehi-server/api/backup"
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/auth"
+	"ehi-server/shared/bus"
+)
+
+// registry is what the commands client, account and keys change: the authorization server of a data folder that no process serves from, or a
+// running server.
+type registry interface {
+	AddClient(ctx context.Context, c auth.Client) (auth.Client, string, error)
+	Clients(ctx context.Context) ([]auth.Client, error)
+	Client(ctx context.Context, id string) (auth.Client, error)
+	RotateSecret(ctx context.Context, id string) (string, error)
+	RemoveClient(ctx context.Context, id string) error
+	AddAccount(ctx context.Context, a auth.Account, password string) (auth.Account, error)
+	Accounts(ctx context.Context) ([]auth.Account, error)
+	SetPassword(ctx context.Context, kind, name, password string) error
+	RemoveAccount(ctx context.Context, kind, name string) error
+	Keys(ctx context.Context) ([]auth.KeyInfo, error)
+	RotateKeys(ctx context.Context, compromised bool) ([]auth.KeyInfo, error)
+}
+
+// place is where the registry is.
+type place struct {
+	common
+	remote
+	NATS       string        `help:"URL of an external NATS that keeps the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
+	NATSAccess bus.Access    `embed:"" prefix:"nats-"`
+	TokenAlg   string        `help:"Algorithm of the keys that keys rotate makes: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
+	AccessTTL  time.Duration `help:"How long access tokens are good: for as long a key is published that signs no more." default:"1h" env:"EHI_ACCESS_TTL"`
+}
+
+// remote is a running server and its administrator.
+type remote struct {
+	URL           string `help:"Work through the server at this URL, which may hold the data folder meanwhile." name:"url" env:"EHI_URL"`
+	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+}
+
+// with opens the registry for f.
+func (p *place) with(ctx context.Context, f func(registry) error) error {
+	if p.URL != "" {
+		open := client.New(strings.TrimSuffix(p.URL, "/"))
+		defer open.Close()
+		admin, err := open.AdminLogin(ctx, p.AdminUser, p.AdminPassword)
+		if err != nil {
+			return err
+		}
+		return f(admin)
+	}
+	b, err := bus.Open(ctx, bus.Config{URL: p.NATS, Access: p.NATSAccess, StoreDir: filepath.Join(p.Data, backup.NATSFolder), Durability: durabilityOf(p.NATS)})
+	if errors.Is(err, bus.ErrInUse) {
+		return fmt.Errorf("%w; work through that server: --url URL", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	s, err := auth.New(ctx, auth.Config{KV: b.Auth, Algorithm: p.TokenAlg, AccessTTL: p.AccessTTL})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return f(s)
+}
+
+// durabilityOf makes what a command has stored survive a power loss: an external NATS decides about that itself.
+func durabilityOf(nats string) bus.Durability {
+	if nats != "" {
+		return bus.Fast
+	}
+	return bus.Safe
+}
+
+type clientCmd struct {
+	Add    clientAddCmd    `cmd:"" help:"Register a client; its secret, where it has one, is printed once."`
+	List   clientListCmd   `cmd:"" help:"List the registered clients."`
+	Show   clientShowCmd   `cmd:"" help:"Show a client."`
+	Rotate clientRotateCmd `cmd:"" help:"Give a client a new secret in place of its old one, and print it."`
+	Remove clientRemoveCmd `cmd:"" help:"Remove a client: all its tokens are refused at once."`
+}
+
+type clientAddCmd struct {
+	place
+	Kind           auth.Kind `help:"public, confidential-symmetric (a secret) or confidential-asymmetric (keys)." enum:"public,confidential-symmetric,confidential-asymmetric" default:"public"`
+	ID             string    `help:"Its id. Default: a random one." name:"id"`
+	Redirect       []string  `help:"A redirect_uri, compared exactly; repeat for more." sep:"none"`
+	RedirectOrigin []string  `help:"An origin that the release form may lead on to, beside the redirect URIs; repeat for more." sep:"none"`
+	Scope          string    `help:"Scopes that may be granted at most, with spaces between them." required:""`
+	JWKS           string    `help:"File with the public keys of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
+	JWKSURI        string    `help:"URL of the public keys instead." name:"jwks-uri"`
+	Introspect     bool      `help:"It is a resource server: it may ask what others' tokens are good for."`
+	Name           string    `arg:"" help:"What patients read on the consent page."`
+}
+
+// Run registers.
+func (c *clientAddCmd) Run(ctx context.Context) error {
+	in := auth.Client{ID: c.ID, Name: c.Name, Kind: c.Kind, RedirectURIs: c.Redirect, RedirectOrigins: c.RedirectOrigin, Scope: c.Scope, JWKSURI: c.JWKSURI, Introspect: c.Introspect, CreatedBy: "command line"}
+	if c.JWKS != "" {
+		var err error
+		if in.JWKS, err = os.ReadFile(c.JWKS); err != nil {
+			return err
+		}
+	}
+	return c.with(ctx, func(r registry) error {
+		added, secret, err := r.AddClient(ctx, in)
+		if err != nil {
+			return err
+		}
+		return printClient(added, secret)
+	})
+}
+
+// printClient prints a client, and its secret where it is new.
+func printClient(c auth.Client, secret string) error {
+	fmt.Printf("client_id      %s\nclient_name    %s\nkind           %s\nscope          %s\n", c.ID, c.Name, c.Kind, c.Scope)
+	for _, uri := range c.RedirectURIs {
+		fmt.Printf("redirect_uri   %s\n", uri)
+	}
+	for _, origin := range c.RedirectOrigins {
+		fmt.Printf("leads on to    %s\n", origin)
+	}
+	if c.JWKSURI != "" {
+		fmt.Printf("jwks_uri       %s\n", c.JWKSURI)
+	}
+	if len(c.JWKS) > 0 {
+		fmt.Printf("jwks           %s\n", c.JWKS)
+	}
+	if secret != "" {
+		fmt.Printf("client_secret  %s\n", secret)
+	}
+	return nil
+}
+
+type clientListCmd struct{ place }
+
+// Run lists.
+func (c *clientListCmd) Run(ctx context.Context) error {
+	return c.with(ctx, func(r registry) error {
+		list, err := r.Clients(ctx)
+		for _, one := range list {
+			fmt.Println(one)
+		}
+		return err
+	})
+}
+
+type clientShowCmd struct {
+	place
+	ID string `arg:"" help:"Its id." name:"id"`
+}
+
+// Run shows.
+func (c *clientShowCmd) Run(ctx context.Context) error {
+	return c.with(ctx, func(r registry) error {
+		one, err := r.Client(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		return printClient(one, "")
+	})
+}
+
+type clientRotateCmd struct {
+	place
+	ID string `arg:"" help:"Its id." name:"id"`
+}
+
+// Run rotates.
+func (c *clientRotateCmd) Run(ctx context.Context) error {
+	return c.with(ctx, func(r registry) error {
+		secret, err := r.RotateSecret(ctx, c.ID)
+		if err == nil {
+			fmt.Printf("client_secret  %s\n", secret)
+		}
+		return err
+	})
+}
+
+type clientRemoveCmd struct {
+	place
+	ID string `arg:"" help:"Its id." name:"id"`
+}
+
+// Run removes.
+func (c *clientRemoveCmd) Run(ctx context.Context) error {
+	return c.with(ctx, func(r registry) error { return r.RemoveClient(ctx, c.ID) })
+}
+
+type accountCmd struct {
+	Add      accountAddCmd      `cmd:"" help:"Add a patient's or an administrator's account; the password is read from the terminal, or from the first line of the input."`
+	List     accountListCmd     `cmd:"" help:"List the accounts."`
+	Password accountPasswordCmd `cmd:"" help:"Set an account's password; an administrator's sessions end."`
+	Remove   accountRemoveCmd   `cmd:"" help:"Remove an account; an administrator's sessions end."`
+}
+
+type accountAddCmd struct {
+	place
+	Patient string    `help:"Id of the patient whose record the account opens." xor:"who" required:""`
+	Role    auth.Role `help:"Of an administrator: viewer, reviewer or admin." xor:"who" required:""`
+	Name    string    `arg:"" help:"User name."`
+}
+
+// Run adds.
+func (a *accountAddCmd) Run(ctx context.Context) error {
+	password, err := readPassword()
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, func(r registry) error {
+		_, err := r.AddAccount(ctx, auth.Account{Name: a.Name, Patient: a.Patient, Role: a.Role}, password)
+		return err
+	})
+}
+
+// readPassword asks for a password, or reads it from the first line of an input that is no terminal.
+func readPassword() (string, error) {
+	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
+		fmt.Fprint(os.Stderr, "Password: ")
+		password, err := term.ReadPassword(in)
+		fmt.Fprintln(os.Stderr)
+		return string(password), err
+	}
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return strings.TrimRight(line, "\r\n"), err
+}
+
+type accountListCmd struct{ place }
+
+// Run lists.
+func (a *accountListCmd) Run(ctx context.Context) error {
+	return a.with(ctx, func(r registry) error {
+		list, err := r.Accounts(ctx)
+		for _, one := range list {
+			what := "role " + string(one.Role)
+			if one.Patient != "" {
+				what = "patient " + one.Patient
+			}
+			fmt.Printf("%-24s %s\n", one.Name, what)
+		}
+		return err
+	})
+}
+
+// named is an account of the command line.
+type named struct {
+	Patients bool   `help:"The account is a patient's rather than an administrator's."`
+	Name     string `arg:"" help:"User name."`
+}
+
+func (n named) kind() string {
+	if n.Patients {
+		return "patient"
+	}
+	return "admin"
+}
+
+type accountPasswordCmd struct {
+	place
+	named
+}
+
+// Run sets.
+func (a *accountPasswordCmd) Run(ctx context.Context) error {
+	password, err := readPassword()
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, func(r registry) error { return r.SetPassword(ctx, a.kind(), a.Name, password) })
+}
+
+type accountRemoveCmd struct {
+	place
+	named
+}
+
+// Run removes.
+func (a *accountRemoveCmd) Run(ctx context.Context) error {
+	return a.with(ctx, func(r registry) error { return r.RemoveAccount(ctx, a.kind(), a.Name) })
+}
+
+type keysCmd struct {
+	Client keysClientCmd `cmd:"" default:"withargs" help:"Print the private JWKS by which test_client_id signs assertions as a backend service in sandbox mode; it is made on first use (the default)."`
+	List   keysListCmd   `cmd:"" help:"List the keys that sign tokens."`
+	Rotate keysRotateCmd `cmd:"" help:"Make new keys that sign tokens; the old ones stay published until their tokens are gone."`
+}
+
+type keysClientCmd struct{ common }
+
+// Run prints the keys.
+func (k *keysClientCmd) Run() error {
+	keys, err := auth.SandboxKeys(node.KeysFile(k.Data))
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(keys))
+	return nil
+}
+
+type keysListCmd struct{ place }
+
+// Run lists.
+func (k *keysListCmd) Run(ctx context.Context) error {
+	return k.with(ctx, func(r registry) error {
+		keys, err := r.Keys(ctx)
+		printKeys(keys)
+		return err
+	})
+}
+
+func printKeys(keys []auth.KeyInfo) {
+	for _, k := range keys {
+		what := "signs"
+		if !k.Retired.IsZero() {
+			what = "verifies, retired " + k.Retired.Format(time.RFC3339)
+		}
+		fmt.Printf("%-44s %-6s made %s, %s\n", k.ID, k.Algorithm, k.Made.Format(time.RFC3339), what)
+	}
+}
+
+type keysRotateCmd struct {
+	place
+	Compromised bool `help:"The old keys may be known to others: remove them at once, and with them every access and id token."`
+}
+
+// Run rotates.
+func (k *keysRotateCmd) Run(ctx context.Context) error {
+	return k.with(ctx, func(r registry) error {
+		keys, err := r.RotateKeys(ctx, k.Compromised)
+		printKeys(keys)
+		return err
+	})
+}

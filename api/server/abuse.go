@@ -1,0 +1,258 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/auth"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+// Limits are of failures, not of requests: who does nothing wrong is never held up, at whatever rate, and costs no write. The counts are records
+// of the authorization server's bucket, so that they hold for all processes, each of which follows them.
+
+// abusePrefix is where failures are counted: abuse.<a or c>.<hash of the address or client>.
+const abusePrefix = "abuse."
+
+// offender is an address or a client, as a part of a key.
+type offender string
+
+func addressOffender(address string) offender { return "a." + digest(address) }
+func clientOffender(id string) offender       { return "c." + digest(id) }
+
+func digest(s string) offender {
+	h := sha256.Sum256([]byte(s))
+	return offender(base64.RawURLEncoding.EncodeToString(h[:12]))
+}
+
+// misses is how often an offender failed in its window.
+type misses struct {
+	Count int       `json:"n"`
+	Until time.Time `json:"until"` // the window's end
+}
+
+// abuseBook knows everybody's failures.
+type abuseBook struct {
+	kv   *bus.Bucket
+	mu   sync.Mutex
+	of   map[offender]misses
+	stop func()
+}
+
+func followAbuse(kv *bus.Bucket) (*abuseBook, error) {
+	b := &abuseBook{kv: kv, of: map[offender]misses{}}
+	var err error
+	b.stop, err = kv.Follow(context.Background(), abusePrefix+"*.*", b.apply, nil)
+	return b, err
+}
+
+func (b *abuseBook) apply(e jetstream.KeyValueEntry) {
+	who := offender(strings.TrimPrefix(e.Key(), abusePrefix))
+	var m misses
+	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &m) != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.of, who)
+		return
+	}
+	b.note(who, m)
+}
+
+// note keeps the higher count: news of an older one may come later.
+func (b *abuseBook) note(who offender, m misses) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if known := b.of[who]; known.Until.Equal(m.Until) && known.Count > m.Count {
+		return
+	}
+	b.of[who] = m
+}
+
+// wait is how long an offender has to wait, 0 where it need not.
+func (b *abuseBook) wait(who offender, limit int) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, at := b.of[who], now()
+	if m.Count >= limit && at.Before(m.Until) {
+		return m.Until.Sub(at)
+	}
+	return 0
+}
+
+// failed counts a failure. Others may count at the same time, here or in another process.
+func (b *abuseBook) failed(ctx context.Context, who offender, window time.Duration) error {
+	key := abusePrefix + string(who)
+	for {
+		e, err := b.kv.Get(ctx, key)
+		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return err
+		}
+		var m misses
+		if err == nil {
+			if err := json.Unmarshal(e.Value(), &m); err != nil {
+				return err
+			}
+		}
+		at := now()
+		if !at.Before(m.Until) {
+			m = misses{Until: at.Add(window)}
+		}
+		m.Count++
+		data, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		left := max(m.Until.Sub(at), time.Second)
+		if e == nil {
+			_, err = b.kv.Create(ctx, key, data, jetstream.KeyTTL((left + time.Second).Truncate(time.Second)))
+		} else {
+			err = b.kv.ReplaceFor(ctx, key, data, e.Revision(), left)
+		}
+		if bus.IsConflict(err) {
+			continue
+		}
+		if err == nil {
+			b.note(who, m)
+		}
+		return err
+	}
+}
+
+// abuserKey is where the client of a request is kept, once it is known.
+const abuserKey = "abuser"
+
+// limitFailures refuses an address that has failed too often on the routes that people guess at, and counts the failures of address and
+// client there.
+func (s *Server) limitFailures(c *fiber.Ctx) error {
+	if s.AddressFailures <= 0 && s.ClientFailures <= 0 {
+		return c.Next()
+	}
+	from := addressOffender(network(s.address(c)))
+	if err := s.heldUp(c, "address", from, s.AddressFailures); err != nil {
+		return err
+	}
+	err := c.Next()
+	if !failure(c, err) {
+		return err
+	}
+	ctx := c.UserContext()
+	var counting error
+	if s.AddressFailures > 0 {
+		counting = s.abuse.failed(ctx, from, s.FailureWindow)
+	}
+	if client, _ := c.Locals(abuserKey).(string); client != "" && s.ClientFailures > 0 {
+		counting = errors.Join(counting, s.abuse.failed(ctx, clientOffender(client), s.FailureWindow))
+	}
+	if counting != nil {
+		s.Log.Warn("count a failure", "err", counting)
+	}
+	return err
+}
+
+// limitClient refuses a client that has failed too often, and remembers it for limitFailures.
+func (s *Server) limitClient(c *fiber.Ctx, client string) error {
+	if client == "" || s.ClientFailures <= 0 {
+		return nil
+	}
+	if err := s.heldUp(c, "client", clientOffender(client), s.ClientFailures); err != nil {
+		return err
+	}
+	c.Locals(abuserKey, client)
+	return nil
+}
+
+// heldUp is the answer to an offender, nil where there is nothing against it.
+func (s *Server) heldUp(c *fiber.Ctx, what string, who offender, limit int) error {
+	wait := s.abuse.wait(who, limit)
+	if wait == 0 {
+		return nil
+	}
+	telemetry.AbuseRefused.WithLabelValues(what).Inc()
+	return tooMany(c, wait, "Too many requests of this "+what+" have failed")
+}
+
+// tooMany is a 429 that says when to come back.
+func tooMany(c *fiber.Ctx, wait time.Duration, text string) error {
+	seconds := strconv.Itoa(int((wait + time.Second - 1) / time.Second))
+	c.Set(fiber.HeaderRetryAfter, seconds)
+	return ehi.Errorf(ehi.Throttled, "%s; try again in %s s", text, seconds)
+}
+
+// failure reports whether a request failed by what it brought along: wrong credentials, codes, tokens, ids. The server's own faults and
+// its limits are nobody's guess.
+func failure(c *fiber.Ctx, err error) bool {
+	if e, ok := errors.AsType[*auth.Error](err); ok {
+		return e.Status() < http.StatusInternalServerError
+	}
+	switch ehi.CodeOf(err) {
+	case "": // a page that says so, such as the log-in's
+		return c.Response().StatusCode() == http.StatusUnauthorized
+	case ehi.Invalid, ehi.Unauthenticated, ehi.Forbidden, ehi.NotFound:
+		return true
+	}
+	return false
+}
+
+// address is where a request comes from: the connection's other end or, behind trusted proxies, the last one in X-Forwarded-For that is
+// none of them. What stands before it there is the client's own word.
+func (s *Server) address(c *fiber.Ctx) string {
+	peer := c.Context().RemoteIP().String()
+	if len(s.TrustedProxies) == 0 || !c.IsProxyTrusted() {
+		return peer
+	}
+	hops := strings.Split(c.Get(fiber.HeaderXForwardedFor), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		at, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		peer = at.Unmap().String()
+		if !s.proxy(at.Unmap()) {
+			break
+		}
+	}
+	return peer
+}
+
+// proxy reports whether an address is a trusted proxy's.
+func (s *Server) proxy(at netip.Addr) bool {
+	for _, p := range s.TrustedProxies {
+		if a, err := netip.ParseAddr(p); err == nil && a.Unmap() == at {
+			return true
+		}
+		if r, err := netip.ParsePrefix(p); err == nil && r.Contains(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// network is what of an address is one customer: all of IPv4, and the first 64 bits of IPv6.
+func network(address string) string {
+	at, err := netip.ParseAddr(address)
+	if err != nil || at.Is4() {
+		return address
+	}
+	p, err := at.WithZone("").Prefix(64)
+	if err != nil {
+		return address
+	}
+	return p.String()
+}

@@ -1,0 +1,242 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+// administrate records a change of what administrators keep.
+func (s *Server) administrate(c *fiber.Ctx, err error, what string) error {
+	e := ehi.Event{Action: ehi.ActionAdministrate, Detail: what}
+	if err != nil {
+		e.Detail += ": " + reason(err)
+	}
+	s.audit(c, err, e)
+	return err
+}
+
+// registered is a client as it is told once: with its secret, which nobody can read again.
+type registered struct {
+	auth.Client
+	Secret string `json:"client_secret,omitempty"`
+}
+
+func (s *Server) handleClients(c *fiber.Ctx) error {
+	list, err := s.Auth.Clients(c.UserContext())
+	if err != nil {
+		return err
+	}
+	return c.JSON(list)
+}
+
+func (s *Server) handleClient(c *fiber.Ctx) error {
+	client, err := s.Auth.Client(c.UserContext(), c.Params("id"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(client)
+}
+
+func (s *Server) handleAddClient(c *fiber.Ctx) error {
+	var in auth.Client
+	if err := strictJSON(c, &in); err != nil {
+		return err
+	}
+	in.CreatedBy = agent(c)
+	client, secret, err := s.Auth.AddClient(c.UserContext(), in)
+	if err := s.administrate(c, err, "add client "+client.ID); err != nil {
+		return err
+	}
+	return c.Status(http.StatusCreated).JSON(registered{client, secret})
+}
+
+func (s *Server) handleRotateSecret(c *fiber.Ctx) error {
+	id := c.Params("id")
+	secret, err := s.Auth.RotateSecret(c.UserContext(), id)
+	if err := s.administrate(c, err, "rotate the secret of a client"); err != nil {
+		return err
+	}
+	client, err := s.Auth.Client(c.UserContext(), id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(registered{client, secret})
+}
+
+func (s *Server) handleRemoveClient(c *fiber.Ctx) error {
+	err := s.Auth.RemoveClient(c.UserContext(), c.Params("id"))
+	if err := s.administrate(c, err, "remove a client"); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Client removed"})
+}
+
+// strictJSON reads a body of JSON; a field that is not known is an error, so that a misspelt limit is not taken for none.
+func strictJSON(c *fiber.Ctx, into any) error {
+	d := json.NewDecoder(strings.NewReader(string(c.Body())))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return ehi.Errorf(ehi.Invalid, "The body must be JSON: %v", err)
+	}
+	return nil
+}
+
+func (s *Server) handleAccounts(c *fiber.Ctx) error {
+	list, err := s.Auth.Accounts(c.UserContext())
+	if err != nil {
+		return err
+	}
+	return c.JSON(list)
+}
+
+func (s *Server) handleAddAccount(c *fiber.Ctx) error {
+	var in struct {
+		auth.Account
+		Password string `json:"password"`
+	}
+	if err := strictJSON(c, &in); err != nil {
+		return err
+	}
+	if in.Patient != "" {
+		if _, err := s.Source.Patient(c.UserContext(), in.Patient); err != nil {
+			return err
+		}
+	}
+	a, err := s.Auth.AddAccount(c.UserContext(), in.Account, in.Password)
+	if err := s.administrate(c, err, "add account of kind "+in.Kind()); err != nil {
+		return err
+	}
+	return c.Status(http.StatusCreated).JSON(a)
+}
+
+// accountParams are the kind and the name of the path.
+func accountParams(c *fiber.Ctx) (kind, name string, err error) {
+	kind = c.Params("kind")
+	name, err = url.PathUnescape(c.Params("name"))
+	if err != nil || kind != "admin" && kind != "patient" {
+		return "", "", auth.ErrNoAccount
+	}
+	return kind, name, nil
+}
+
+func (s *Server) handleSetPassword(c *fiber.Ctx) error {
+	kind, name, err := accountParams(c)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Password string `json:"password"`
+	}
+	if err := strictJSON(c, &in); err != nil {
+		return err
+	}
+	err = s.Auth.SetPassword(c.UserContext(), kind, name, in.Password)
+	if err := s.administrate(c, err, "set the password of an account of kind "+kind); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Password set"})
+}
+
+func (s *Server) handleRemoveAccount(c *fiber.Ctx) error {
+	kind, name, err := accountParams(c)
+	if err != nil {
+		return err
+	}
+	err = s.Auth.RemoveAccount(c.UserContext(), kind, name)
+	if err := s.administrate(c, err, "remove an account of kind "+kind); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Account removed"})
+}
+
+func (s *Server) handleKeys(c *fiber.Ctx) error {
+	keys, err := s.Auth.Keys(c.UserContext())
+	if err != nil {
+		return err
+	}
+	return c.JSON(keys)
+}
+
+func (s *Server) handleRotateKeys(c *fiber.Ctx) error {
+	compromised := c.QueryBool("compromised")
+	keys, err := s.Auth.RotateKeys(c.UserContext(), compromised)
+	what := "rotate signing keys"
+	if compromised {
+		what += ", compromised"
+	}
+	if err := s.administrate(c, err, what); err != nil {
+		return err
+	}
+	return c.JSON(keys)
+}
+
+// metadata is a client's registration in the words of RFC 7591 2.
+type metadata struct {
+	Name         string          `json:"client_name"`
+	RedirectURIs []string        `json:"redirect_uris,omitempty"`
+	Scope        string          `json:"scope"`
+	AuthMethod   string          `json:"token_endpoint_auth_method"`
+	GrantTypes   []string        `json:"grant_types"`
+	JWKS         json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI      string          `json:"jwks_uri,omitempty"`
+}
+
+// authMethods are the ways to authenticate at the token endpoint, by the kind of client.
+var authMethods = map[string]auth.Kind{"none": auth.Public, "client_secret_basic": auth.Symmetric, "client_secret_post": auth.Symmetric, "private_key_jwt": auth.Asymmetric}
+
+// handleRegister is dynamic registration (RFC 7591), for who has the initial access token. What is not understood is passed over, as the RFC
+// has it.
+func (s *Server) handleRegister(c *fiber.Ctx) error {
+	noStore(c)
+	if s.RegistrationToken == "" {
+		return ehi.Errorf(ehi.NotFound, "Dynamic registration is off here")
+	}
+	scheme, token, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
+	if !strings.EqualFold(scheme, "Bearer") || !auth.Equal(token, s.RegistrationToken) {
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token"`)
+		return &auth.Error{Code: "invalid_token", Description: "The initial access token is missing or wrong"}
+	}
+	in := metadata{AuthMethod: "client_secret_basic"} // RFC 7591 2
+	if err := json.Unmarshal(c.Body(), &in); err != nil {
+		return &auth.Error{Code: "invalid_client_metadata", Description: "The body must be JSON"}
+	}
+	kind, ok := authMethods[in.AuthMethod]
+	if !ok {
+		return &auth.Error{Code: "invalid_client_metadata", Description: "token_endpoint_auth_method is not supported"}
+	}
+	client, secret, err := s.Auth.AddClient(c.UserContext(), auth.Client{Name: in.Name, Kind: kind, RedirectURIs: in.RedirectURIs, Scope: in.Scope, JWKS: in.JWKS, JWKSURI: in.JWKSURI, CreatedBy: "dynamic registration"})
+	s.audit(c, err, ehi.Event{Action: ehi.ActionRegister, Client: client.ID})
+	if err != nil && ehi.CodeOf(err) == ehi.Invalid {
+		code := "invalid_client_metadata"
+		if strings.Contains(err.Error(), "redirect") {
+			code = "invalid_redirect_uri"
+		}
+		return &auth.Error{Code: code, Description: err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	grants := []string{}
+	if len(client.RedirectURIs) > 0 {
+		grants = append(grants, "authorization_code", "refresh_token")
+	}
+	if strings.Contains(client.Scope, "system/") {
+		grants = append(grants, "client_credentials")
+	}
+	answer := fiber.Map{"client_id": client.ID, "client_id_issued_at": client.Created.Unix(), "client_name": client.Name, "scope": client.Scope, "token_endpoint_auth_method": in.AuthMethod,
+		"grant_types": grants, "redirect_uris": client.RedirectURIs}
+	if secret != "" {
+		answer["client_secret"], answer["client_secret_expires_at"] = secret, 0
+	}
+	if client.JWKSURI != "" {
+		answer["jwks_uri"] = client.JWKSURI
+	}
+	return c.Status(http.StatusCreated).JSON(answer)
+}

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+)
+
+// rule is who may use a route.
+type rule struct {
+	// says is the rule in words, for people.
+	says string
+	// guard lets those pass who may; nil lets everybody.
+	guard func(s *Server) fiber.Handler
+}
+
+var (
+	everyone = rule{says: "everyone"}
+	// applications authenticate themselves in the body or by Basic, as the endpoint's RFC says.
+	applications = rule{says: "clients, by their own credentials"}
+	// visitors are patients in a browser: the page asks them to log in, and holds what they send to a token of its own.
+	visitors = rule{says: "the patient's session, or the way to the log-in"}
+	// formHolders have the one-time token of a rendered form, or are the job's client.
+	formHolders = rule{says: "the form's one-time token, or a token with " + auth.ScopePatientExport + " of the job's client"}
+	// registrars have the initial access token of dynamic registration.
+	registrars = rule{says: "the initial access token (RFC 7591 3)"}
+
+	jobOwners     = rule{"a token of the job's client", func(s *Server) fiber.Handler { return s.jobBearer }}
+	ownersOrStaff = rule{"a token of the job's client, or role viewer", func(s *Server) fiber.Handler { return s.ownerOrAdmin }}
+	patientReader = rule{"a token with patient/*.rs, patient/Patient.rs, system/*.rs or system/Patient.rs", func(s *Server) fiber.Handler { return s.readBearer }}
+)
+
+// scoped lets tokens pass that have one of the scopes.
+func scoped(scopes ...string) rule {
+	return rule{"a token with " + strings.Join(scopes, " or "), func(s *Server) fiber.Handler { return s.bearer(scopes...) }}
+}
+
+// services lets backend services pass that may read a type, or any where it is "".
+func services(typ string) rule {
+	says := "a token with system/*.rs or of a type"
+	if typ != "" {
+		says = "a token with system/*.rs or system/" + typ + ".rs"
+	}
+	return rule{says, func(s *Server) fiber.Handler { return s.systemBearer(typ) }}
+}
+
+// staff lets administrators pass with at least a role.
+func staff(least auth.Role) rule {
+	return rule{"role " + string(least), func(s *Server) fiber.Handler { return s.staff(least) }}
+}
+
+// rules is who may use which route: the one place that says so. A route that is not here cannot be registered (see Server.on), and a test walks over
+// all routes. Paths of FHIR are below every variant of the base (EHI-1), and $ may be spelt %24.
+var rules = map[string]rule{
+	"GET /":                             everyone,
+	"GET /metrics":                      everyone,
+	"GET /healthz":                      everyone,
+	"GET /readyz":                       everyone,
+	"GET /assets":                       everyone,
+	"GET /openapi.json":                 everyone,
+	"GET /docs/ehi":                     everyone,
+	"GET /fhir/metadata":                everyone,
+	"GET /fhir/OperationDefinition/:id": everyone,
+	"GET /fhir/.well-known/smart-configuration":   everyone,
+	"GET /.well-known/openid-configuration":       everyone,
+	"GET /.well-known/oauth-authorization-server": everyone,
+
+	"POST /fhir/Patient/:id/$ehi-export": scoped(auth.ScopePatientExport, auth.ScopeSystemExport),
+	"POST /fhir/$ehi-export":             scoped(auth.ScopeSystemExport),
+	"POST /fhir/Group/:id/$ehi-export":   scoped(auth.ScopeSystemExport),
+	"GET /fhir/$export":                  services(""),
+	"POST /fhir/$export":                 services(""),
+	"POST /fhir/$export-v4":              services(""),
+	"GET /fhir/Patient/$export":          services(""),
+	"POST /fhir/Patient/$export":         services(""),
+	"POST /fhir/Patient/$export-v4":      services(""),
+	"GET /fhir/Group/:id/$export":        services(""),
+	"POST /fhir/Group/:id/$export":       services(""),
+	"POST /fhir/Group/:id/$export-v4":    services(""),
+	"GET /fhir/Patient":                  patientReader,
+	"GET /fhir/Patient/:id":              patientReader,
+	"GET /fhir/Group":                    services("Group"),
+	"GET /fhir/Group/:id":                services("Group"),
+
+	"GET /jobs/:id/customize":                  visitors,
+	"POST /jobs/:id":                           formHolders,
+	"GET /jobs/:id/status":                     jobOwners,
+	"DELETE /jobs/:id/status":                  jobOwners,
+	"GET /jobs/:id/metadata":                   ownersOrStaff,
+	"GET /jobs/:id/download/attachments/:file": jobOwners,
+	"GET /jobs/:id/download/:file":             jobOwners,
+
+	"GET /auth/jwks":        everyone,
+	"GET /auth/authorize":   everyone,
+	"POST /auth/authorize":  everyone,
+	"POST /auth/token":      applications,
+	"POST /auth/revoke":     applications,
+	"POST /auth/introspect": applications,
+	"POST /auth/register":   registrars,
+
+	"GET /patient-login":    everyone,
+	"POST /patient-login":   everyone,
+	"POST /patient-logout":  visitors,
+	"GET /authorize-app":    visitors,
+	"POST /authorize-app":   visitors,
+	"GET /my/applications":  visitors,
+	"POST /my/applications": visitors,
+
+	"POST /admin/login":                  everyone,
+	"GET /admin/logout":                  everyone,
+	"GET /admin/jobs":                    staff(auth.Viewer),
+	"GET /admin/jobs/:id":                staff(auth.Viewer),
+	"GET /admin/debug":                   staff(auth.Viewer),
+	"GET /admin/log-level":               staff(auth.Viewer),
+	"POST /admin/jobs/:id/approve":       staff(auth.Reviewer),
+	"POST /admin/jobs/:id/reject":        staff(auth.Reviewer),
+	"POST /admin/jobs/:id/add-files":     staff(auth.Reviewer),
+	"POST /admin/jobs/:id/remove-files":  staff(auth.Reviewer),
+	"DELETE /admin/jobs/:id":             staff(auth.Admin),
+	"POST /admin/import":                 staff(auth.Admin),
+	"GET /admin/backup":                  staff(auth.Admin),
+	"GET /admin/audit":                   staff(auth.Admin),
+	"PUT /admin/log-level":               staff(auth.Admin),
+	"GET /admin/debug/pprof":             staff(auth.Admin),
+	"GET /admin/clients":                 staff(auth.Admin),
+	"POST /admin/clients":                staff(auth.Admin),
+	"GET /admin/clients/:id":             staff(auth.Admin),
+	"DELETE /admin/clients/:id":          staff(auth.Admin),
+	"POST /admin/clients/:id/rotate":     staff(auth.Admin),
+	"GET /admin/accounts":                staff(auth.Admin),
+	"POST /admin/accounts":               staff(auth.Admin),
+	"PUT /admin/accounts/:kind/:name":    staff(auth.Admin),
+	"DELETE /admin/accounts/:kind/:name": staff(auth.Admin),
+	"GET /admin/keys":                    staff(auth.Admin),
+	"POST /admin/keys/rotate":            staff(auth.Admin),
+}
+
+// variant is the part of a path before the FHIR base.
+var variant = regexp.MustCompile(`^(/no-form|/auto-approve)+/fhir`)
+
+// ruleOf finds the rule of a route's template.
+func ruleOf(method, path string) (rule, bool) {
+	path = strings.ReplaceAll(variant.ReplaceAllString(path, "/fhir"), "%24", "$")
+	r, ok := rules[method+" "+path]
+	return r, ok
+}
+
+// on registers a route behind its rule.
+func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.Handler) {
+	r, ok := ruleOf(method, path)
+	if !ok {
+		panic(fmt.Sprintf("%s %s has no rule", method, path))
+	}
+	handlers := before
+	if r.guard != nil {
+		handlers = append(handlers, r.guard(s))
+	}
+	handlers = append(handlers, handler)
+	if method == fiber.MethodGet { // HEAD too (REAL-13)
+		s.app.Get(path, handlers...)
+		return
+	}
+	s.app.Add(method, path, handlers...)
+}
+
+// under registers a middleware that answers everything below a path, behind that path's rule.
+func (s *Server) under(path string, handlers ...fiber.Handler) {
+	r, ok := ruleOf(fiber.MethodGet, path)
+	if !ok {
+		panic(path + " has no rule")
+	}
+	args := []any{path}
+	if r.guard != nil {
+		args = append(args, r.guard(s))
+	}
+	for _, h := range handlers {
+		args = append(args, h)
+	}
+	s.app.Use(args...)
+}

@@ -1,0 +1,362 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+const (
+	// accountPrefix is where accounts are kept: account.<patient or admin>.<hash of the name>.
+	accountPrefix = "account."
+	// failuresPrefix counts the wrong passwords of a name since its last right one, whether there is such an account or not.
+	failuresPrefix = "failures."
+)
+
+// Role is what an administrator may do; each may do what the one before may.
+type Role string
+
+// The roles.
+const (
+	// Viewer sees jobs and how the server does.
+	Viewer Role = "viewer"
+	// Reviewer decides about exports, and adds documents to them.
+	Reviewer Role = "reviewer"
+	// Admin does everything: clients, accounts, keys, imports, backups, the audit trail.
+	Admin Role = "admin"
+)
+
+// Roles lists the roles, least first.
+func Roles() []Role { return []Role{Viewer, Reviewer, Admin} }
+
+// May reports whether the role is at least another.
+func (r Role) May(least Role) bool {
+	return slices.Index(Roles(), r) >= slices.Index(Roles(), least) && slices.Contains(Roles(), r)
+}
+
+// Account is who can log in: a patient, or an administrator.
+type Account struct {
+	// Name is 1 to 64 bytes of what is no space or control character; upper and lower case are one.
+	Name string `json:"username"`
+	// Patient is the id of whose record it opens; "" for an administrator.
+	Patient string `json:"patient,omitempty"`
+	// Role is an administrator's; "" for a patient.
+	Role    Role      `json:"role,omitempty"`
+	Created time.Time `json:"created"`
+	// Changed is when the password was last set: sessions from before are void.
+	Changed time.Time `json:"changed"`
+}
+
+// Kind is the directory that the account is in: patient or admin.
+func (a Account) Kind() string {
+	if a.Patient != "" {
+		return "patient"
+	}
+	return "admin"
+}
+
+type accountRecord struct {
+	Account
+	PasswordHash string `json:"password_hash"` // argon2id
+}
+
+func accountKey(kind, name string) string {
+	return accountPrefix + kind + "." + hash(strings.ToLower(name))
+}
+
+// Errors of accounts.
+var (
+	ErrNoAccount     = ehi.Errorf(ehi.NotFound, "There is no such account")
+	ErrAccountExists = ehi.Errorf(ehi.Conflict, "There is an account of this name")
+	// ErrLogin is the one answer to an unknown name and to a wrong password.
+	ErrLogin = ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
+)
+
+// Locked is the answer to a log-in that comes too soon after wrong passwords, whether the name is known or not.
+type Locked struct{ For time.Duration }
+
+func (l *Locked) Error() string {
+	return fmt.Sprintf("too many wrong passwords: locked for %v", l.For)
+}
+
+// directory is the administrators as every process knows them: followed, so that who was removed is out at once.
+type directory struct {
+	mu    sync.RWMutex
+	byKey map[string]Account
+	stop  func()
+}
+
+func followAdmins(ctx context.Context, kv *bus.Bucket) (*directory, error) {
+	d := &directory{byKey: map[string]Account{}}
+	var err error
+	d.stop, err = kv.Follow(ctx, accountPrefix+"admin.*", d.apply, d.reloaded)
+	return d, err
+}
+
+func (d *directory) apply(e jetstream.KeyValueEntry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var a accountRecord
+	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &a) != nil {
+		delete(d.byKey, e.Key())
+		return
+	}
+	d.byKey[e.Key()] = a.Account
+}
+
+// reloaded forgets the administrators that went while the connection was away.
+func (d *directory) reloaded(keys map[string]uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key := range d.byKey {
+		if _, there := keys[key]; !there {
+			delete(d.byKey, key)
+		}
+	}
+}
+
+// Administrator finds an administrator by name; ok is false where there is none, or no more.
+func (s *Server) Administrator(name string) (a Account, ok bool) {
+	s.admins.mu.RLock()
+	defer s.admins.mu.RUnlock()
+	a, ok = s.admins.byKey[accountKey("admin", name)]
+	return a, ok
+}
+
+// Administrators lists the administrators' accounts, by name.
+func (s *Server) Administrators() []Account {
+	s.admins.mu.RLock()
+	defer s.admins.mu.RUnlock()
+	out := make([]Account, 0, len(s.admins.byKey))
+	for _, a := range s.admins.byKey {
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(a, b Account) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Accounts lists all accounts: administrators, and patients by name.
+func (s *Server) Accounts(ctx context.Context) ([]Account, error) {
+	out := s.Administrators()
+	keys, err := s.KV.ListKeysFiltered(ctx, accountPrefix+"patient.*")
+	if err != nil {
+		return nil, err
+	}
+	at := len(out)
+	for key := range keys.Keys() {
+		a, err := s.account(ctx, key)
+		if errors.Is(err, ErrNoAccount) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a.Account)
+	}
+	slices.SortFunc(out[at:], func(a, b Account) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+func (s *Server) account(ctx context.Context, key string) (a accountRecord, err error) {
+	e, err := s.KV.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return a, ErrNoAccount
+	}
+	if err != nil {
+		return a, err
+	}
+	return a, json.Unmarshal(e.Value(), &a)
+}
+
+// AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with what to change.
+func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Account, error) {
+	switch {
+	case a.Name == "" || len(a.Name) > 64 || strings.ContainsAny(a.Name, " \t\r\n") || !printable(a.Name):
+		return a, ehi.Errorf(ehi.Invalid, "username must be 1 to 64 bytes without spaces")
+	case (a.Patient == "") == (a.Role == ""):
+		return a, ehi.Errorf(ehi.Invalid, "An account has either a patient or a role")
+	case a.Role != "" && !slices.Contains(Roles(), a.Role):
+		return a, ehi.Errorf(ehi.Invalid, "role must be %s, %s or %s", Viewer, Reviewer, Admin)
+	}
+	a.Created = s.Now().UTC().Truncate(time.Second)
+	a.Changed = s.Now().UTC()
+	data, err := s.accountRecord(ctx, a, password)
+	if err != nil {
+		return a, err
+	}
+	if _, err = s.KV.Create(ctx, accountKey(a.Kind(), a.Name), data); bus.IsConflict(err) {
+		return a, ErrAccountExists
+	}
+	return a, err
+}
+
+// CheckPassword says what is wrong with a new password, if anything: ehi.Invalid.
+func CheckPassword(password string) error {
+	if len(password) < MinPassword || len(password) > MaxPassword {
+		return ehi.Errorf(ehi.Invalid, "A password has %d to %d bytes", MinPassword, MaxPassword)
+	}
+	if slices.Contains([]string{"admin-password", "password1234", "123456789012", "qwertyuiop12"}, strings.ToLower(password)) {
+		return ehi.Errorf(ehi.Invalid, "This password is known to everybody")
+	}
+	return nil
+}
+
+func (s *Server) accountRecord(ctx context.Context, a Account, password string) ([]byte, error) {
+	if err := CheckPassword(password); err != nil {
+		return nil, err
+	}
+	hashed, err := s.hashes.hash(ctx, password)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(accountRecord{a, hashed})
+}
+
+// SetPassword gives an account another password. kind is patient or admin. Errors: ErrNoAccount; ehi.Invalid.
+func (s *Server) SetPassword(ctx context.Context, kind, name, password string) error {
+	key := accountKey(kind, name)
+	a, err := s.account(ctx, key)
+	if err != nil {
+		return err
+	}
+	a.Changed = s.Now().UTC()
+	data, err := s.accountRecord(ctx, a.Account, password)
+	if err != nil {
+		return err
+	}
+	_, err = s.KV.Put(ctx, key, data)
+	return errors.Join(err, s.KV.Forget(ctx, failuresPrefix+hash(key)))
+}
+
+// RemoveAccount forgets an account; an administrator's sessions end at once. kind is patient or admin. Errors: ErrNoAccount.
+func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
+	key := accountKey(kind, name)
+	if _, err := s.account(ctx, key); err != nil {
+		return err
+	}
+	return s.KV.Forget(ctx, key)
+}
+
+// LogIn checks a name and a password. kind is patient or admin. What is wrong shows neither in the answer nor in its time. Errors: ErrLogin;
+// *Locked, also where the password would be right.
+func (s *Server) LogIn(ctx context.Context, kind, name, password string) (Account, error) {
+	key := accountKey(kind, name)
+	settle, err := s.attempt(ctx, key)
+	if err != nil {
+		return Account{}, err
+	}
+	a, right, err := s.checkPassword(ctx, key, password)
+	if err != nil {
+		return Account{}, err
+	}
+	if err := settle(right); err != nil {
+		return Account{}, err
+	}
+	if !right {
+		return Account{}, ErrLogin
+	}
+	return a, nil
+}
+
+func (s *Server) checkPassword(ctx context.Context, key, password string) (Account, bool, error) {
+	a, err := s.account(ctx, key)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNoAccount) {
+		return a.Account, false, err
+	}
+	if len(password) > MaxPassword {
+		return a.Account, false, nil
+	}
+	if !known {
+		return a.Account, false, s.hashes.waste(ctx, password)
+	}
+	right, err := s.hashes.check(ctx, a.PasswordHash, password)
+	return a.Account, right, err
+}
+
+// LogInByConfig is LogIn for the one administrator of the configuration, under the same limits.
+func (s *Server) LogInByConfig(ctx context.Context, wantName, wantPassword, name, password string) error {
+	settle, err := s.attempt(ctx, accountKey("config", name))
+	if err != nil {
+		return err
+	}
+	right := wantPassword != "" && Equal(name, wantName) && Equal(password, wantPassword)
+	if err := settle(right); err != nil {
+		return err
+	}
+	if !right {
+		return ErrLogin
+	}
+	return nil
+}
+
+// Wrong passwords that are free, and how the pause behind the next ones grows: 1 s, 2 s, 4 s, to 15 minutes. Counts are forgotten after
+// a day without a wrong one.
+const (
+	freeFailures   = 5
+	firstPause     = time.Second
+	longestPause   = 15 * time.Minute
+	failuresMemory = 24 * time.Hour
+)
+
+// failures is how often a name was given with a wrong password, one after the other.
+type failures struct {
+	Count int       `json:"n"`
+	Until time.Time `json:"until,omitzero"` // no log-in before
+}
+
+// attempt begins a log-in under a name: it counts as a failure until it is settled, so that many at once are no more guesses than one after
+// the other. Errors: *Locked.
+func (s *Server) attempt(ctx context.Context, key string) (settle func(right bool) error, err error) {
+	key = failuresPrefix + hash(key)
+	for {
+		var f failures
+		e, err := s.KV.Get(ctx, key)
+		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return nil, err
+		}
+		if err == nil {
+			if err := json.Unmarshal(e.Value(), &f); err != nil {
+				return nil, err
+			}
+		}
+		if left := f.Until.Sub(s.Now()); left > 0 {
+			return nil, &Locked{left}
+		}
+		f.Count++
+		if f.Count >= freeFailures {
+			f.Until = s.Now().Add(min(firstPause<<min(f.Count-freeFailures, 20), longestPause)).UTC()
+		}
+		data, err := json.Marshal(f)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			_, err = s.KV.Create(ctx, key, data, jetstream.KeyTTL(failuresMemory))
+		} else {
+			err = s.KV.ReplaceFor(ctx, key, data, e.Revision(), failuresMemory)
+		}
+		if bus.IsConflict(err) { // another attempt came between
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return func(right bool) error {
+			if !right {
+				return nil
+			}
+			return s.KV.Forget(ctx, key)
+		}, nil
+	}
+}

@@ -1,0 +1,418 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+// clientPrefix is where registered clients are kept, by their id.
+const clientPrefix = "client."
+
+// Kind is how a client shows who it is (SMART App Launch 2.2, "Client Authentication").
+type Kind string
+
+// The kinds of clients.
+const (
+	// Public clients cannot keep a secret: they show the verifier of their challenge.
+	Public Kind = "public"
+	// Symmetric clients have a secret.
+	Symmetric Kind = "confidential-symmetric"
+	// Asymmetric clients sign assertions with a key whose public half is registered (SMART-5).
+	Asymmetric Kind = "confidential-asymmetric"
+)
+
+// Client is a registered application or backend service, in the words of RFC 7591 where it has one.
+type Client struct {
+	// ID is 1 to 64 characters of A-Z a-z 0-9 _ and -; empty at registration: one is made.
+	ID string `json:"client_id"`
+	// Name is what patients read on the consent page.
+	Name string `json:"client_name"`
+	Kind Kind   `json:"kind"`
+	// RedirectURIs are where patients may be sent back to: compared exactly, but for the port of a loopback address (RFC 8252 7.3).
+	RedirectURIs []string `json:"redirect_uris,omitempty"`
+	// RedirectOrigins are where the release form may lead on to, beside RedirectURIs (EHI-7).
+	RedirectOrigins []string `json:"redirect_origins,omitempty"`
+	// Scope is what may be granted at most: scopes with spaces between them.
+	Scope string `json:"scope"`
+	// JWKS or JWKSURI is where the public keys of an Asymmetric client are.
+	JWKS    json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI string          `json:"jwks_uri,omitempty"`
+	// Introspect lets a resource server ask what tokens are good for that were given to others (RFC 7662).
+	Introspect bool      `json:"introspect,omitempty"`
+	Created    time.Time `json:"created"`
+	CreatedBy  string    `json:"created_by,omitempty"`
+}
+
+// clientRecord is a client as it is stored, or the sandbox's as it is built in.
+type clientRecord struct {
+	Client
+	SecretHash string `json:"secret_hash,omitempty"` // argon2id
+
+	// What the sandbox's client has, and no registered one.
+	anyRedirect, optionalPKCE bool
+	plainSecret               string // "" for none
+	keys                      func(context.Context) (jwk.Set, error)
+}
+
+// is reports whether a way to authenticate is open to the client.
+func (c *clientRecord) is(k Kind) bool { return c.Kind == k || c.anyRedirect }
+
+// Errors of the registries.
+var (
+	ErrNoClient     = ehi.Errorf(ehi.NotFound, "There is no such client")
+	ErrClientExists = ehi.Errorf(ehi.Conflict, "There is a client of this id")
+)
+
+// validate brings a registration into its form. Errors: ehi.Invalid, with what to change.
+func (c *Client) validate() error {
+	if c.ID == "" {
+		c.ID = random()[:22]
+	}
+	c.Name = strings.Join(strings.Fields(c.Name), " ")
+	if c.Kind == "" {
+		c.Kind = Public
+	}
+	switch {
+	case !urlSafe.MatchString(c.ID):
+		return ehi.Errorf(ehi.Invalid, "client_id must be 1 to 64 letters, digits, _ or -")
+	case c.Name == "" || len(c.Name) > 200 || !printable(c.Name):
+		return ehi.Errorf(ehi.Invalid, "client_name must be 1 to 200 bytes of printable text: patients read it")
+	case !slices.Contains([]Kind{Public, Symmetric, Asymmetric}, c.Kind):
+		return ehi.Errorf(ehi.Invalid, "kind must be %s, %s or %s", Public, Symmetric, Asymmetric)
+	}
+	if err := errors.Join(c.validateRedirects(), c.validateScopes(), c.validateKeys()); err != nil {
+		return err
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r < ' ' || r == 0x7f || r == '\uFFFD' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+	})
+}
+
+// maxRedirects bounds a registration.
+const maxRedirects = 32
+
+func (c *Client) validateRedirects() error {
+	if len(c.RedirectURIs) > maxRedirects || len(c.RedirectOrigins) > maxRedirects {
+		return ehi.Errorf(ehi.Invalid, "At most %d redirect_uris and redirect_origins", maxRedirects)
+	}
+	for _, uri := range c.RedirectURIs {
+		u, err := url.Parse(uri)
+		switch {
+		case err != nil, !u.IsAbs(), u.Fragment != "" || strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
+			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
+		case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback(u.Hostname()):
+		case strings.Contains(u.Scheme, "."): // private-use, by a domain of its owner's turned round (RFC 8252 7.1)
+		default:
+			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be https, http on a loopback address, or of a private-use scheme such as org.example.app", uri)
+		}
+	}
+	for _, origin := range c.RedirectOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+			return ehi.Errorf(ehi.Invalid, "redirect_origin %q must be such as https://app.example.org", origin)
+		}
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (c *Client) validateScopes() error {
+	patient, system, err := splitScopes(c.Scope)
+	if err != nil {
+		return err
+	}
+	if len(patient)+len(system) == 0 && !c.Introspect {
+		return ehi.Errorf(ehi.Invalid, "scope must name at least one scope that the server supports")
+	}
+	if len(patient) > 0 && len(c.RedirectURIs) == 0 {
+		return ehi.Errorf(ehi.Invalid, "redirect_uris are needed for the scopes of a patient's application")
+	}
+	if len(system) > 0 && c.Kind == Public {
+		return ehi.Errorf(ehi.Invalid, "system scopes need a client that authenticates: a secret or a key")
+	}
+	if c.Introspect && c.Kind == Public {
+		return ehi.Errorf(ehi.Invalid, "introspect needs a client that authenticates: a secret or a key")
+	}
+	c.Scope = append(patient, system...).String()
+	return nil
+}
+
+// splitScopes reads a registration's scopes. Errors: ehi.Invalid for one that is not supported.
+func splitScopes(scope string) (patient, system Scopes, err error) {
+	patient, system = ParseScopes(scope), ParseSystemScopes(scope)
+	for _, s := range strings.Fields(scope) {
+		if !patient.Has(s) && !system.Has(s) {
+			return nil, nil, ehi.Errorf(ehi.Invalid, "scope %q is not supported", s)
+		}
+	}
+	return patient, system, nil
+}
+
+func (c *Client) validateKeys() error {
+	if c.Kind != Asymmetric {
+		if len(c.JWKS) > 0 || c.JWKSURI != "" {
+			return ehi.Errorf(ehi.Invalid, "jwks and jwks_uri are for clients of kind %s", Asymmetric)
+		}
+		return nil
+	}
+	if (len(c.JWKS) > 0) == (c.JWKSURI != "") {
+		return ehi.Errorf(ehi.Invalid, "A client of kind %s has either jwks or jwks_uri", Asymmetric)
+	}
+	if c.JWKSURI != "" {
+		u, err := url.Parse(c.JWKSURI)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Fragment != "" {
+			return ehi.Errorf(ehi.Invalid, "jwks_uri must be a URL")
+		}
+		return nil
+	}
+	set, err := assertionKeys(c.JWKS)
+	if err != nil {
+		return ehi.Errorf(ehi.Invalid, "jwks: %v", err)
+	}
+	if set.Len() == 0 {
+		return ehi.Errorf(ehi.Invalid, "jwks holds no key for %s: a kid, and RSA of at least 2048 bits or EC P-384", strings.Join(AssertionAlgorithms(), " or "))
+	}
+	return nil
+}
+
+// redirectsTo compares a redirect_uri with the registered ones (RFC 9700 2.1): exactly, but for the port of a loopback address.
+func (c *clientRecord) redirectsTo(uri string) bool {
+	if c.anyRedirect {
+		u, err := url.Parse(uri)
+		return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Fragment == "" && u.User == nil
+	}
+	if slices.Contains(c.RedirectURIs, uri) {
+		return true
+	}
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "http" || u.User != nil {
+		return false
+	}
+	if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() {
+		return false
+	}
+	return slices.ContainsFunc(c.RedirectURIs, func(registered string) bool {
+		r, err := url.Parse(registered)
+		if err != nil || r.Hostname() != u.Hostname() {
+			return false
+		}
+		r.Host = u.Host
+		return r.String() == uri
+	})
+}
+
+// leadsTo reports whether the release form may lead on to a URL.
+func (c *clientRecord) leadsTo(uri string) bool {
+	if c.redirectsTo(uri) {
+		return true
+	}
+	u, err := url.Parse(uri)
+	return err == nil && u.User == nil && slices.Contains(c.RedirectOrigins, u.Scheme+"://"+u.Host)
+}
+
+// grants is what of the scopes asked for the client may be given.
+func (c *clientRecord) grants(asked Scopes) (out Scopes) {
+	if c.anyRedirect {
+		return asked
+	}
+	allowed := Scopes(strings.Fields(c.Scope))
+	for _, s := range asked {
+		if allowed.covers(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// registry is the clients as every process knows them: followed, so that a change holds everywhere at once.
+type registry struct {
+	kv   *bus.Bucket
+	mu   sync.RWMutex
+	byID map[string]*clientRecord
+	stop func()
+}
+
+func followClients(ctx context.Context, kv *bus.Bucket) (*registry, error) {
+	r := &registry{kv: kv, byID: map[string]*clientRecord{}}
+	var err error
+	r.stop, err = kv.Follow(ctx, clientPrefix+"*", r.apply, r.reloaded)
+	return r, err
+}
+
+func (r *registry) apply(e jetstream.KeyValueEntry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id := strings.TrimPrefix(e.Key(), clientPrefix)
+	c := &clientRecord{}
+	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), c) != nil {
+		delete(r.byID, id)
+		return
+	}
+	r.byID[id] = c
+}
+
+// reloaded forgets the clients that went while the connection was away.
+func (r *registry) reloaded(keys map[string]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.byID {
+		if _, there := keys[clientPrefix+id]; !there {
+			delete(r.byID, id)
+		}
+	}
+}
+
+func (r *registry) get(id string) *clientRecord {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byID[id]
+}
+
+// client finds a client, nil for none.
+func (s *Server) client(id string) *clientRecord {
+	if s.Sandbox && id == SandboxClientID {
+		return s.sandbox
+	}
+	return s.clients.get(id)
+}
+
+// Known reports whether there is such a client.
+func (s *Server) Known(id string) bool { return s.client(id) != nil }
+
+// sandboxClient is the client that exists in sandbox mode (SMART-10): of all kinds at once.
+func (s *Server) sandboxClient() *clientRecord {
+	return &clientRecord{
+		Client:      Client{ID: SandboxClientID, Name: SandboxClientID, Kind: Public, Introspect: true},
+		anyRedirect: true, optionalPKCE: true, plainSecret: s.SandboxSecret, keys: s.sandboxKeys,
+	}
+}
+
+// Clients lists the registered clients, by id.
+func (s *Server) Clients(context.Context) ([]Client, error) {
+	s.clients.mu.RLock()
+	defer s.clients.mu.RUnlock()
+	out := make([]Client, 0, len(s.clients.byID))
+	for _, c := range s.clients.byID {
+		out = append(out, c.Client)
+	}
+	slices.SortFunc(out, func(a, b Client) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+// Client is one registered client. Errors: ErrNoClient.
+func (s *Server) Client(_ context.Context, id string) (Client, error) {
+	c := s.clients.get(id)
+	if c == nil {
+		return Client{}, ErrNoClient
+	}
+	return c.Client, nil
+}
+
+// AddClient registers a client and returns it as it was stored, with its secret where it has one: nobody can read it again. Errors:
+// ErrClientExists; ehi.Invalid, with what to change.
+func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error) {
+	if err := c.validate(); err != nil {
+		return c, "", err
+	}
+	if c.ID == SandboxClientID {
+		return c, "", ehi.Errorf(ehi.Invalid, "%s is the sandbox's client", SandboxClientID)
+	}
+	c.Created = s.Now().UTC().Truncate(time.Second)
+	record := &clientRecord{Client: c}
+	secret, err := s.giveSecret(ctx, record)
+	if err != nil {
+		return c, "", err
+	}
+	data, err := json.Marshal(record)
+	if err != nil {
+		return c, "", err
+	}
+	if _, err = s.KV.Create(ctx, clientPrefix+c.ID, data); bus.IsConflict(err) {
+		return c, "", ErrClientExists
+	}
+	return c, secret, err
+}
+
+// giveSecret makes a secret of 256 bits for a client that has one.
+func (s *Server) giveSecret(ctx context.Context, c *clientRecord) (secret string, err error) {
+	if c.Kind != Symmetric {
+		return "", nil
+	}
+	secret = random()
+	c.SecretHash, err = s.hashes.hash(ctx, secret)
+	return secret, err
+}
+
+// RotateSecret gives a client a new secret in place of its old one, which is refused from now on. Errors: ErrNoClient; ehi.Conflict for a client
+// that has none.
+func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, err error) {
+	if !urlSafe.MatchString(id) {
+		return "", ErrNoClient
+	}
+	e, err := s.KV.Get(ctx, clientPrefix+id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return "", ErrNoClient
+	}
+	if err != nil {
+		return "", err
+	}
+	c := &clientRecord{}
+	if err := json.Unmarshal(e.Value(), c); err != nil {
+		return "", err
+	}
+	if c.Kind != Symmetric {
+		return "", ehi.Errorf(ehi.Conflict, "A client of kind %s has no secret", c.Kind)
+	}
+	if secret, err = s.giveSecret(ctx, c); err != nil {
+		return "", err
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	_, err = s.KV.Update(ctx, e.Key(), data, e.Revision())
+	return secret, err
+}
+
+// RemoveClient forgets a client. All its tokens are refused from then on, on every process. Errors: ErrNoClient.
+func (s *Server) RemoveClient(ctx context.Context, id string) error {
+	if _, err := s.Client(ctx, id); err != nil {
+		return err
+	}
+	return s.KV.Forget(ctx, clientPrefix+id)
+}
+
+// ClientName is what people read of a client: its name, or its id where it is gone.
+func (s *Server) ClientName(id string) string {
+	if c := s.client(id); c != nil {
+		return c.Name
+	}
+	return id
+}
+
+// String is one line for a list.
+func (c Client) String() string {
+	return fmt.Sprintf("%-24s %-24s %-24s %s", c.ID, c.Kind, c.Name, c.Scope)
+}

@@ -1,0 +1,94 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+)
+
+// consentPrefix is where it is kept which applications a patient has let in: consent.<hash of the patient>.<family>.
+const consentPrefix = "consent."
+
+// Consent is an application that a patient has let in, for as long as it holds tokens.
+type Consent struct {
+	// ID names it among the patient's.
+	ID       string    `json:"id"`
+	ClientID string    `json:"client_id"`
+	Scopes   Scopes    `json:"scopes"`
+	Begun    time.Time `json:"begun"`
+	LastUsed time.Time `json:"last_used"` // when tokens were last issued
+}
+
+func consentKey(patient, family string) string { return consentPrefix + hash(patient) + "." + family }
+
+// noteConsent keeps what was just issued, until the last token of it is gone.
+func (s *Server) noteConsent(ctx context.Context, g grant) error {
+	if g.Patient == "" {
+		return nil
+	}
+	ttl := s.AccessTTL
+	if g.Scopes.Refreshable() {
+		ttl = s.RefreshTTL
+	}
+	data, err := json.Marshal(Consent{g.Family, g.ClientID, g.Scopes, time.Unix(g.Begun, 0).UTC(), s.Now().UTC().Truncate(time.Second)})
+	if err != nil {
+		return err
+	}
+	return s.KV.PutFor(ctx, consentKey(g.Patient, g.Family), data, ttl)
+}
+
+// Consents lists the applications that a patient has let in and that hold tokens still, the newest first.
+func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error) {
+	keys, err := s.KV.ListKeysFiltered(ctx, consentPrefix+hash(patient)+".*")
+	if err != nil {
+		return nil, err
+	}
+	out := []Consent{}
+	for key := range keys.Keys() {
+		e, err := s.KV.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) { // gone meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var c Consent
+		if err := json.Unmarshal(e.Value(), &c); err != nil {
+			return nil, err
+		}
+		if _, gone := s.revoked.Load(c.ID); gone || !s.lives(c.ClientID, c.Begun.Unix()) {
+			continue
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b Consent) int { return b.Begun.Compare(a.Begun) })
+	return out, nil
+}
+
+// ErrNoConsent is the answer to what is not there, and to what is another patient's.
+var ErrNoConsent = ehi.Errorf(ehi.NotFound, "There is no such application")
+
+// Withdraw ends an application's access at the patient's wish: its tokens are void in every process. Errors: ErrNoConsent.
+func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, error) {
+	var c Consent
+	if !urlSafe.MatchString(id) {
+		return c, ErrNoConsent
+	}
+	e, err := s.KV.Get(ctx, consentKey(patient, id))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return c, ErrNoConsent
+	}
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(e.Value(), &c); err != nil {
+		return c, err
+	}
+	return c, errors.Join(s.Revoke(ctx, c.ID), s.KV.Forget(ctx, e.Key()))
+}

@@ -1,0 +1,262 @@
+package auth
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwa"
+	"github.com/lestrrat-go/jwx/v3/jwk"
+	"golang.org/x/sync/singleflight"
+
+	"ehi-server/shared/telemetry"
+)
+
+// Limits of fetching a client's keys by its jwks_uri. Whoever may register clients must not make the server ask its neighbours, wait or fill
+// its memory.
+const (
+	keySetBytes    = 64 << 10
+	keySetTimeout  = 5 * time.Second
+	keySetFresh    = 15 * time.Minute // until it is fetched again
+	keySetStale    = 24 * time.Hour   // for how long it serves while it cannot be fetched
+	keySetPause    = 30 * time.Second // between two fetches, whatever is asked
+	keySetMaxCount = 64               // keys of a set that are looked at
+)
+
+// assertionKeys reads a JWK set and keeps the public keys that an assertion can be verified by: with a kid, for signatures, RSA of at least
+// 2048 bits for RS384, EC P-384 for ES384. Errors: what is no JWK set, and one with a private or a symmetric key, which nobody should hand out.
+func assertionKeys(data []byte) (jwk.Set, error) {
+	set, err := jwk.Parse(data)
+	if err != nil {
+		return nil, errors.New("it is no JWK set")
+	}
+	out := jwk.NewSet()
+	for i := range min(set.Len(), keySetMaxCount) {
+		key, _ := set.Key(i)
+		if private, err := jwk.IsPrivateKey(key); err != nil || private {
+			return nil, errors.New("it holds a key that is not public")
+		}
+		alg, fits := assertionAlgorithm(key)
+		if kid, _ := key.KeyID(); !fits || kid == "" {
+			continue
+		}
+		if err := key.Set(jwk.AlgorithmKey, alg); err != nil {
+			return nil, err
+		}
+		if err := out.AddKey(key); err != nil { // the same key twice
+			continue
+		}
+	}
+	return out, nil
+}
+
+// assertionAlgorithm is what a key verifies, by its type and by what it says of itself.
+func assertionAlgorithm(key jwk.Key) (alg jwa.SignatureAlgorithm, fits bool) {
+	switch key.KeyType() {
+	case jwa.RSA():
+		var raw rsa.PublicKey
+		if jwk.Export(key, &raw) != nil || raw.N.BitLen() < 2048 || raw.N.BitLen() > 8192 {
+			return alg, false
+		}
+		alg = jwa.RS384()
+	case jwa.EC():
+		var crv jwa.EllipticCurveAlgorithm
+		if key.Get(jwk.ECDSACrvKey, &crv) != nil || crv != jwa.P384() {
+			return alg, false
+		}
+		alg = jwa.ES384()
+	default:
+		return alg, false
+	}
+	if use, has := key.KeyUsage(); has && use != "sig" {
+		return alg, false
+	}
+	said, has := key.Algorithm()
+	return alg, !has || said.String() == alg.String()
+}
+
+// keySets fetches and keeps the keys of clients that are registered by a jwks_uri.
+type keySets struct {
+	http   *http.Client
+	now    func() time.Time
+	flight singleflight.Group
+	mu     sync.Mutex
+	byURL  map[string]keySet
+}
+
+// keySet is what was fetched last, and when it was tried.
+type keySet struct {
+	keys           jwk.Set // nil until a fetch succeeded
+	fetched, tried time.Time
+}
+
+// newKeySets makes a fetcher that connects to no address but public ones and those of the given ranges. Addresses are looked at when
+// the connection is made, behind the name's resolution, so that a name cannot change its mind in between (DNS rebinding).
+func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
+	dialer := &net.Dialer{Timeout: keySetTimeout, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil || !mayAsk(at.Addr().Unmap(), private) {
+			return fmt.Errorf("%s is no address from which keys are fetched", address)
+		}
+		return nil
+	}}
+	return &keySets{now: now, byURL: map[string]keySet{}, http: &http.Client{
+		Timeout: keySetTimeout,
+		Transport: plainOnlyPrivate{private, &http.Transport{
+			DialContext: dialer.DialContext, TLSHandshakeTimeout: keySetTimeout, ResponseHeaderTimeout: keySetTimeout, MaxResponseHeaderBytes: 16 << 10,
+			DisableKeepAlives: true, DisableCompression: true, // no proxy of the environment, no bomb
+		}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// plainOnlyPrivate lets plain HTTP go to addresses of the private ranges only.
+type plainOnlyPrivate struct {
+	private []netip.Prefix
+	next    *http.Transport
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p plainOnlyPrivate) RoundTrip(r *http.Request) (*http.Response, error) {
+	at, err := netip.ParseAddr(r.URL.Hostname())
+	if r.URL.Scheme != "https" && (err != nil || !within(at, p.private)) {
+		return nil, errors.New("keys are fetched over https only")
+	}
+	return p.next.RoundTrip(r)
+}
+
+func within(at netip.Addr, ranges []netip.Prefix) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(at) })
+}
+
+// notPublic are ranges that are not loopback, private, link-local, multicast or unspecified by name, and lead to nobody on the internet
+// either (IANA special-purpose registries).
+var notPublic = func() (out []netip.Prefix) {
+	for _, p := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48",
+		"100::/64", "2001::/23", "2001:db8::/32", "2002::/16"} {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}()
+
+// mayAsk reports whether keys are fetched from an address.
+func mayAsk(at netip.Addr, private []netip.Prefix) bool {
+	if within(at, private) {
+		return true
+	}
+	return at.IsGlobalUnicast() && !at.IsPrivate() && !at.IsLoopback() && !at.IsLinkLocalUnicast() && !within(at, notPublic)
+}
+
+func (k *keySets) close() { k.http.CloseIdleConnections() }
+
+// get is the keys at a URL. They are fetched where they are older than keySetFresh, or do not have the kid, but never twice within keySetPause; old
+// ones serve on while that fails. Errors: why there are none.
+func (k *keySets) get(ctx context.Context, url, kid string) (jwk.Set, error) {
+	set, due := k.look(url, kid)
+	if !due {
+		return set, nil
+	}
+	ctx = context.WithoutCancel(ctx) // others wait for it too; the client has its own time-out
+	got, err, _ := k.flight.Do(url, func() (any, error) {
+		if set, due := k.look(url, kid); !due {
+			return set, nil
+		}
+		return k.fetch(ctx, url)
+	})
+	if err != nil && set != nil {
+		return set, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return got.(jwk.Set), nil
+}
+
+// look is what is kept of a URL, nil for nothing, and whether it is to be fetched.
+func (k *keySets) look(url, kid string) (jwk.Set, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kept, now := k.byURL[url], k.now()
+	if kept.keys != nil && now.Sub(kept.fetched) > keySetStale {
+		kept.keys = nil
+	}
+	if now.Sub(kept.tried) < keySetPause {
+		if kept.keys == nil {
+			return jwk.NewSet(), false
+		}
+		return kept.keys, false
+	}
+	if kept.keys == nil || now.Sub(kept.fetched) > keySetFresh {
+		return kept.keys, true
+	}
+	_, has := kept.keys.LookupKeyID(kid)
+	return kept.keys, !has
+}
+
+func (k *keySets) fetch(ctx context.Context, url string) (jwk.Set, error) {
+	set, err := k.download(ctx, url)
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	telemetry.ClientKeys.WithLabelValues(outcome).Inc()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kept, now := k.byURL[url], k.now()
+	kept.tried = now
+	if err == nil {
+		kept.keys, kept.fetched = set, now
+	}
+	k.byURL[url] = kept
+	return set, err
+}
+
+func (k *keySets) download(ctx context.Context, url string) (jwk.Set, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	resp, err := k.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() // read, or given up
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode != http.StatusOK || media != "application/json" && media != "application/jwk-set+json" {
+		return nil, fmt.Errorf("%s answers %d with %q", url, resp.StatusCode, media)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, keySetBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > keySetBytes {
+		return nil, fmt.Errorf("%s answers more than %d bytes", url, keySetBytes)
+	}
+	return assertionKeys(data)
+}
+
+// keysOf is the keys by which a client's assertions are verified.
+func (s *Server) keysOf(ctx context.Context, c *clientRecord, kid string) (jwk.Set, error) {
+	switch {
+	case c.keys != nil:
+		return c.keys(ctx)
+	case c.JWKSURI == "":
+		return assertionKeys(c.JWKS)
+	}
+	set, err := s.keySets.get(ctx, c.JWKSURI, kid)
+	if err != nil {
+		return nil, &Error{Code: "invalid_client", Description: "The client's keys cannot be fetched from its jwks_uri", Cause: err}
+	}
+	return set, nil
+}

@@ -1,0 +1,195 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+const (
+	// auditStream is the trail. Its messages can be neither deleted nor purged: they go by age, or by the stream's limit.
+	auditStream  = "EHI_AUDIT"
+	auditSubject = "ehi.audit." // + action.patient
+	// noPatient stands in a subject for an event about no patient. It is no FHIR id.
+	noPatient = "_"
+)
+
+// AuditConfig is how much of the audit trail is kept.
+type AuditConfig struct {
+	// TTL is how long an event is kept.
+	TTL time.Duration
+	// MaxBytes bounds the trail; the oldest events go first. 0 sets no limit.
+	MaxBytes int64
+}
+
+// Audit is the audit trail: append-only, and one for all processes.
+type Audit struct {
+	js  jetstream.JetStream
+	log *slog.Logger
+}
+
+func openAudit(ctx context.Context, js jetstream.JetStream, c AuditConfig, log *slog.Logger) (*Audit, error) {
+	most := int64(-1)
+	if c.MaxBytes > 0 {
+		most = c.MaxBytes
+	}
+	_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: auditStream, Description: "Audit trail", Subjects: []string{auditSubject + "*.*"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		Discard: jetstream.DiscardOld, MaxAge: c.TTL, MaxBytes: most, DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("declare the audit trail: %w", err)
+	}
+	return &Audit{js: js, log: log}, nil
+}
+
+// patientToken is a patient's id as a part of a subject: a dot would divide it, and an underscore is in no FHIR id.
+func patientToken(id string) string {
+	if id == "" {
+		return noPatient
+	}
+	return strings.ReplaceAll(id, ".", "_")
+}
+
+// Record adds an event. It does not wait until the event is stored: what cannot be is counted (ehi_audit_lost_total) and logged, so that it is
+// not lost without a word.
+func (a *Audit) Record(e ehi.Event) {
+	data, err := json.Marshal(e)
+	if err != nil { // strings and a time: cannot fail
+		panic(err)
+	}
+	token := patientToken(e.Patient)
+	if strings.ContainsAny(token, "*> \t\r\n") || len(token) > 64 { // what a stranger asked for is no id
+		token = noPatient
+	}
+	telemetry.AuditEvents.WithLabelValues(string(e.Action), string(e.Outcome)).Inc()
+	if _, err := a.js.PublishAsync(auditSubject+string(e.Action)+"."+token, data, jetstream.WithStallWait(auditStall)); err != nil {
+		lostEvent(a.log, data, err)
+	}
+}
+
+// auditStall is how long Record waits where very many events are on their way.
+const auditStall = time.Second
+
+// lostEvent tells of an event that could not be stored; what it says is in the log then.
+func lostEvent(log *slog.Logger, event []byte, err error) {
+	telemetry.AuditLost.Inc()
+	log.Error("an audit event is lost", "event", string(event), "err", err)
+}
+
+// Flush waits until every event that was recorded is stored. Errors: ctx's.
+func (a *Audit) Flush(ctx context.Context) error {
+	select {
+	case <-a.js.PublishAsyncComplete():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// AuditFilter says which events Read reads; a zero field does not narrow.
+type AuditFilter struct {
+	Action  ehi.Action
+	Patient string
+	// From and To are instants; To is not included.
+	From, To time.Time
+	// After is the sequence number behind which reading goes on.
+	After uint64
+	// Match narrows further; nil does not.
+	Match func(ehi.Event) bool
+}
+
+func (f AuditFilter) subject() string {
+	action, patient := "*", "*"
+	if f.Action != "" {
+		action = string(f.Action)
+	}
+	if f.Patient != "" {
+		patient = patientToken(f.Patient)
+	}
+	return auditSubject + action + "." + patient
+}
+
+// errEnough ends a reading.
+var errEnough = errors.New("enough")
+
+// Read calls f with every event of a filter, oldest first, and its sequence number, as far as there are any now. f returns false to end it.
+func (a *Audit) Read(ctx context.Context, filter AuditFilter, f func(seq uint64, e ehi.Event) (more bool, err error)) error {
+	err := a.read(ctx, filter, f)
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// auditBatch is how many events are asked for at once.
+const auditBatch = 500
+
+func (a *Audit) read(ctx context.Context, filter AuditFilter, f func(uint64, ehi.Event) (bool, error)) error {
+	stream, err := a.js.Stream(ctx, auditStream)
+	if err != nil {
+		return err
+	}
+	at := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter.subject()}, DeliverPolicy: jetstream.DeliverAllPolicy}
+	switch {
+	case filter.After > 0:
+		at.DeliverPolicy, at.OptStartSeq = jetstream.DeliverByStartSequencePolicy, filter.After+1
+	case !filter.From.IsZero():
+		from := filter.From.Add(-time.Minute) // events are stored a little after they happen, and clocks differ
+		at.DeliverPolicy, at.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
+	}
+	events, err := stream.OrderedConsumer(ctx, at)
+	if err != nil {
+		return err
+	}
+	info, err := events.Info(ctx)
+	if err != nil {
+		return err
+	}
+	for left := info.NumPending; left > 0; {
+		batch, err := events.Fetch(int(min(left, auditBatch)), jetstream.FetchMaxWait(storageTimeout))
+		if err != nil {
+			return err
+		}
+		got := 0
+		for m := range batch.Messages() {
+			got++
+			if left, err = a.hand(m, filter, f); err != nil {
+				return err
+			}
+		}
+		if err := batch.Error(); err != nil || got == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// hand gives one message to f, and tells how many are left behind it.
+func (a *Audit) hand(m jetstream.Msg, filter AuditFilter, f func(uint64, ehi.Event) (bool, error)) (left uint64, err error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return 0, err
+	}
+	var e ehi.Event
+	if err := json.Unmarshal(m.Data(), &e); err != nil {
+		return 0, fmt.Errorf("audit event %d: %w", meta.Sequence.Stream, err)
+	}
+	if filter.Patient != "" && e.Patient != filter.Patient || e.At.Before(filter.From) || !filter.To.IsZero() && !e.At.Before(filter.To) || filter.Match != nil && !filter.Match(e) {
+		return meta.NumPending, nil
+	}
+	more, err := f(meta.Sequence.Stream, e)
+	if err == nil && !more {
+		err = errEnough
+	}
+	return meta.NumPending, err
+}
