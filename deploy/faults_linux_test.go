@@ -217,6 +217,9 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 			asking.Wait()
 		})
 		i.raises("EHIKeeperFails", once(func() { end(t, bus, syscall.SIGKILL) }))
+		i.raises("EHIAuditLost", func() {
+			i.send("POST", i.server+"/auth/token", "application/x-www-form-urlencoded", "grant_type=refresh_token&refresh_token=guessed&client_id=test_client_id")
+		})
 	})
 }
 
