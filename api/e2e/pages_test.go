@@ -22,6 +22,8 @@ type browser struct {
 	at   *url.URL
 	page string
 	code int
+	// header is the latest answer's.
+	header http.Header
 }
 
 func newBrowser(t *testing.T) *browser {
@@ -31,7 +33,7 @@ func newBrowser(t *testing.T) *browser {
 		t.Fatal(err)
 	}
 	b := &browser{t: t, http: &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if r.URL.Host == "app.example" { // the application's own page
+		if strings.HasSuffix(r.URL.Host, ".example") { // the application's own page
 			return http.ErrUseLastResponse
 		}
 		return nil
@@ -52,7 +54,7 @@ func (b *browser) send(r *http.Request) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.at, b.page, b.code = resp.Request.URL, string(body), resp.StatusCode
+	b.at, b.page, b.code, b.header = resp.Request.URL, string(body), resp.StatusCode, resp.Header
 	if l, err := resp.Location(); err == nil {
 		b.at = l
 	}
@@ -92,7 +94,32 @@ func (b *browser) submit(fill ...string) {
 		b.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Referer", b.at.String()) // as Referrer-Policy: same-origin has it
 	b.send(r)
+}
+
+// forge posts a form that no page has shown, as if a page of another URL had.
+func (b *browser) forge(to, from, form string) {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), "POST", to, strings.NewReader(form))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Referer", from)
+	b.send(r)
+}
+
+// field is the value of a hidden field of the page.
+func (b *browser) field(name string) string {
+	b.t.Helper()
+	for _, h := range hidden.FindAllStringSubmatch(b.page, -1) {
+		if h[1] == name {
+			return html.UnescapeString(h[2])
+		}
+	}
+	b.t.Fatalf("%s has no field %s:\n%s", b.at, name, b.page)
+	return ""
 }
 
 func (b *browser) sees(status int, texts ...string) {

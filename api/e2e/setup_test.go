@@ -81,7 +81,7 @@ func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options,
 			t.Error(err)
 		}
 	})
-	w.admin, err = w.open.AdminLogin(t.Context(), "admin", "admin-password")
+	w.admin, err = w.open.AdminLogin(t.Context(), cfg.AdminUser, cfg.AdminPassword)
 	if err != nil {
 		t.Fatal(err)
 	}

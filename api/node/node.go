@@ -314,6 +314,9 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	return nil
 }
 
+// Config is what the node runs with.
+func (n *Node) Config() Config { return n.cfg }
+
 // Patients lists patients of the record store, for tests and benchmarks.
 func (n *Node) Patients(ctx context.Context, limit int) ([]ehi.Patient, error) {
 	return n.source.Patients(ctx, limit)

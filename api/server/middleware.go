@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -110,8 +111,16 @@ func (s *Server) logPanic(c *fiber.Ctx, e any) {
 	s.Log.Error("panic in a handler", "route", c.Route().Path, "panic", e, "stack", string(debug.Stack()))
 }
 
-// limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16: 413).
+// limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16: 413). A compressed one is refused: Fiber would
+// unpack it to whatever size it has. So is JSON that is nested deeper than any of FHIR is, which decoders would follow to the end of the stack.
 func (s *Server) limitBody(c *fiber.Ctx) error {
+	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && !strings.EqualFold(coding, "identity") {
+		if stream := c.Context().RequestBodyStream(); stream != nil {
+			discard(stream)
+		}
+		c.Set(fiber.HeaderAcceptEncoding, "identity") // RFC 9110 12.5.3
+		return fiber.NewError(http.StatusUnsupportedMediaType, "Compressed bodies are not taken here")
+	}
 	stream := c.Context().RequestBodyStream()
 	if stream == nil {
 		return c.Next()
@@ -123,6 +132,9 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	if int64(len(body)) > s.MaxBodyBytes {
 		discard(stream)
 		return s.tooLarge()
+	}
+	if json := bytes.TrimLeft(body, " \t\r\n"); len(json) > 0 && (json[0] == '{' || json[0] == '[') && fhir.CheckDepth(json) != nil {
+		return ehi.Errorf(ehi.Invalid, "The body is nested deeper than %d levels", fhir.MaxDepth)
 	}
 	c.Request().SetBody(body)
 	return c.Next()

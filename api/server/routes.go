@@ -59,7 +59,7 @@ func (s *Server) routes() {
 
 	guard := csrf.New(csrf.Config{
 		KeyLookup: "form:_csrf", CookieName: "ehi_csrf", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
-		CookieSessionOnly: true, Expiration: patientMaxAge, Storage: s.Bus.Sessions,
+		CookieSessionOnly: true, Expiration: patientMaxAge, Storage: s.Bus.Sessions.Within("csrf"),
 	})
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
@@ -142,11 +142,12 @@ func (s *Server) public() fiber.Handler {
 const hstsSeconds = 2 * 365 * 24 * 3600
 
 // headers are the security headers of every answer. Pages load nothing but their own style sheet; form-action is left open,
-// because browsers apply it to the redirect that leads back to the application.
+// because browsers apply it to the redirect that leads back to the application. The referrer stays within this origin, where the check against
+// forged requests wants it over HTTPS.
 func (s *Server) headers() fiber.Handler {
 	return helmet.New(helmet.Config{
 		ContentSecurityPolicy: "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
 		HSTSMaxAge:            hstsSeconds, HSTSExcludeSubdomains: true, // over HTTPS only
-		XFrameOptions: "DENY", ReferrerPolicy: "no-referrer", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
+		XFrameOptions: "DENY", ReferrerPolicy: "same-origin", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
 	})
 }

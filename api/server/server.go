@@ -143,11 +143,11 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	secure := s.secure()
 	s.patients = session.New(session.Config{
-		Storage: d.Bus.Sessions, KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
+		Storage: d.Bus.Sessions.Within("patient"), KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
 	})
 	s.admins = session.New(session.Config{
-		Storage: d.Bus.Sessions, KeyLookup: "cookie:sid", Expiration: adminMaxAge,
+		Storage: d.Bus.Sessions.Within("admin"), KeyLookup: "cookie:sid", Expiration: adminMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
 	})
 	s.app = fiber.New(fiber.Config{
@@ -156,7 +156,8 @@ func New(c Config, d Deps) (*Server, error) {
 		Views:     html.NewFileSystem(http.FS(views), ".html"),
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
-		EnableTrustedProxyCheck: true, TrustedProxies: c.TrustedProxies,
+		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
+		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})
 	s.routes()
 	return s, nil

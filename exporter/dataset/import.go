@@ -261,6 +261,9 @@ func (im *importer) bundle(ctx context.Context, path string, line int, data []by
 			Resource json.RawMessage `json:"resource"`
 		} `json:"entry"`
 	}
+	if err := fhir.CheckDepth(data); err != nil {
+		return im.bad(path, line, fmt.Sprintf("not a valid bundle: %v", err))
+	}
 	// The entries stay slices of data, so that their lines can be told.
 	if _, err := json.Parse(data, &b, json.DontCopyRawMessage); err != nil {
 		return im.bad(path, line+lineOfError(data), fmt.Sprintf("not a valid bundle: %v", err))

@@ -17,7 +17,7 @@ func header(patient string) []byte {
 
 // wellFormed reports whether an unchecked resource is one line of JSON of its type.
 func wellFormed(r source.Resource) bool {
-	if bytes.IndexByte(r.Line, '\n') >= 0 || !json.Valid(r.Line) {
+	if bytes.IndexByte(r.Line, '\n') >= 0 || fhir.CheckDepth(r.Line) != nil || !json.Valid(r.Line) {
 		return false
 	}
 	var c fhir.Cursor

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,8 +12,14 @@ import (
 // Storage is a bucket in the shape of fiber.Storage, so that Fiber's session, CSRF and limiter middleware keep their state where
 // every API process sees it. Its interface has no context; storageTimeout bounds each call.
 type Storage struct {
-	kv jetstream.KeyValue
-	js jetstream.JetStream
+	kv     jetstream.KeyValue
+	js     jetstream.JetStream
+	prefix string
+}
+
+// Within is a part of the bucket with keys of its own, so that what one middleware keeps is never read by another.
+func (s *Storage) Within(name string) *Storage {
+	return &Storage{kv: s.kv, js: s.js, prefix: s.prefix + name + "."}
 }
 
 const storageTimeout = 5 * time.Second
@@ -21,7 +28,7 @@ const storageTimeout = 5 * time.Second
 func (s *Storage) Get(key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
-	e, err := s.kv.Get(ctx, key)
+	e, err := s.kv.Get(ctx, s.prefix+key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
 		return nil, nil
 	}
@@ -38,21 +45,21 @@ func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
-	return putFor(ctx, s.js, s.kv.Bucket(), key, val, exp)
+	return putFor(ctx, s.js, s.kv.Bucket(), s.prefix+key, val, exp)
 }
 
 // Delete forgets a key; an absent one is no error.
 func (s *Storage) Delete(key string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
-	err := s.kv.Purge(ctx, key, jetstream.PurgeTTL(markerTTL))
+	err := s.kv.Purge(ctx, s.prefix+key, jetstream.PurgeTTL(markerTTL))
 	if errors.Is(err, jetstream.ErrInvalidKey) {
 		return nil
 	}
 	return err
 }
 
-// Reset forgets every key.
+// Reset forgets every key of its part.
 func (s *Storage) Reset() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
@@ -62,7 +69,9 @@ func (s *Storage) Reset() error {
 	}
 	var errs []error
 	for k := range keys.Keys() {
-		errs = append(errs, s.Delete(k))
+		if own, ok := strings.CutPrefix(k, s.prefix); ok {
+			errs = append(errs, s.Delete(own))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -52,6 +52,29 @@ const MaxDepth = 1000
 // ErrTooDeep is the error of a document that is nested deeper than MaxDepth.
 var ErrTooDeep = errors.New("nested too deep")
 
+// CheckDepth holds a document to MaxDepth before it is given to a decoder that works by recursion: one of 16 MB that is nothing but brackets
+// would be the end of the process. It costs one look at each byte. Errors: ErrTooDeep.
+func CheckDepth(doc []byte) error {
+	depth := 0
+	for at := 0; at < len(doc); at++ {
+		switch doc[at] {
+		case '"':
+			for at++; at < len(doc) && doc[at] != '"'; at++ {
+				if doc[at] == '\\' {
+					at++
+				}
+			}
+		case '{', '[':
+			if depth++; depth > MaxDepth {
+				return ErrTooDeep
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return nil
+}
+
 // key is a field's name as it stands in the document, quotes included, and its offset.
 type key struct {
 	raw []byte
