@@ -240,7 +240,12 @@ func TestSMART4RefreshRotatesAndReuseRevokesTheFamily(t *testing.T) {
 	if second.Scope != auth.ScopePatientExport || second.RefreshToken == first.RefreshToken {
 		t.Errorf("second tokens %+v", second)
 	}
-	_, err := s.Token(t.Context(), refreshForm(second.RefreshToken, "scope", "patient/$ehi-export patient/*.read"))
+	if anonymous := mustToken(t, s, refreshForm(mustToken(t, s, codeForm(code(t, s))).RefreshToken, "client_id", "")); anonymous.Patient != "p1" {
+		t.Errorf("a public client that does not say its id: %+v", anonymous)
+	}
+	_, err := s.Token(t.Context(), refreshForm("unknown", "client_id", ""))
+	wantError(t, err, "invalid_grant")
+	_, err = s.Token(t.Context(), refreshForm(second.RefreshToken, "scope", "patient/$ehi-export patient/*.read"))
 	wantError(t, err, "invalid_scope")
 	third := mustToken(t, s, refreshForm(second.RefreshToken))
 	if third.Scope != first.Scope {

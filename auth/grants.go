@@ -229,11 +229,11 @@ func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error
 	if form.Get("refresh_token") == "" {
 		return Tokens{}, missing("refresh_token")
 	}
-	c, err := s.requester(ctx, r)
+	refusal := refuse("invalid_grant", "The refresh token is invalid, expired or was used before")
+	c, err := s.refresher(ctx, r, refusal)
 	if err != nil {
 		return Tokens{}, err
 	}
-	refusal := refuse("invalid_grant", "The refresh token is invalid, expired or was used before")
 	var scopes Scopes
 	g, err := s.redeem(ctx, refreshPrefix, form.Get("refresh_token"), refusal, func(g grant) *Error {
 		if c.ID != g.ClientID {
@@ -254,6 +254,26 @@ func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error
 	}
 	telemetry.TokensIssued.WithLabelValues("refresh_token").Inc()
 	return s.issue(ctx, g, scopes)
+}
+
+// refresher is the client of a refresh request. A public one need not say its id (SMART App Launch 2.2, "Refresh access token", has no such
+// parameter): the token tells whose it is.
+func (s *Server) refresher(ctx context.Context, r TokenRequest, unknown *Error) (*clientRecord, error) {
+	if r.authenticates() > 0 || r.Form.Get("client_id") != "" {
+		return s.requester(ctx, r)
+	}
+	id, _, known, err := s.refreshFamily(ctx, r.Form.Get("refresh_token"))
+	if err != nil {
+		return nil, err
+	}
+	c := s.client(id)
+	if !known || c == nil {
+		return nil, unknown
+	}
+	if !c.is(Public) {
+		return nil, errClient("This client has to authenticate")
+	}
+	return c, nil
 }
 
 // issue makes the tokens of a grant. The next refresh token keeps the whole grant, whatever this access token was

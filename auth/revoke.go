@@ -32,6 +32,11 @@ func (s *Server) familyOf(ctx context.Context, token string) (client, family str
 	if a, err := s.Verify(token); err == nil {
 		return a.ClientID, a.family, true, nil
 	}
+	return s.refreshFamily(ctx, token)
+}
+
+// refreshFamily is familyOf for a refresh token, used or not.
+func (s *Server) refreshFamily(ctx context.Context, token string) (client, family string, known bool, err error) {
 	for _, prefix := range []string{refreshPrefix, usedPrefix} {
 		g, known, err := s.load(ctx, prefix+hash(token))
 		if err != nil || known {
