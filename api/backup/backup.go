@@ -4,7 +4,7 @@
 //	records/...           a checkpoint of the record store
 //	files/<name>          the files beside the folders: the sandbox client's keys
 //	exports/<job>/<name>  the files that finished jobs name
-//	state.ndjson          jobs, tasks, keys, grants, a bus.Entry a line; the last one, so that an archive that was cut off has none
+//	state.ndjson          jobs, tasks, clients, accounts, keys, grants, the audit trail, a bus.Entry a line; the last one, so that an archive that was cut off has none
 //
 // Exports that were not finished are kept as requests, and are made when the restored server starts.
 package backup
@@ -60,7 +60,7 @@ func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 	}
 	defer func() { err = errors.Join(err, state.Close(), os.Remove(state.Name())) }()
 	a := &archive{Parts: p, tar: tar.NewWriter(z), state: state}
-	for _, step := range []func(context.Context) error{a.records, a.beside, a.jobs, a.grants, a.finish} {
+	for _, step := range []func(context.Context) error{a.records, a.beside, a.jobs, a.grants, a.trail, a.finish} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -230,6 +230,10 @@ func (a *archive) grants(ctx context.Context) error {
 	return a.Bus.Entries(ctx, bus.AuthRecords, a.keep)
 }
 
+func (a *archive) trail(ctx context.Context) error {
+	return a.Bus.AuditEntries(ctx, a.keep)
+}
+
 func (a *archive) finish(context.Context) error {
 	size, err := a.state.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -322,7 +326,7 @@ func restoreFile(h *tar.Header, r io.Reader, data string, store *files.Local) er
 const NATSFolder = "nats"
 
 func restoreState(ctx context.Context, r io.Reader, data, nats string, access bus.Access) error {
-	b, err := bus.Open(ctx, bus.Config{URL: nats, Access: access, StoreDir: filepath.Join(data, NATSFolder)})
+	b, err := bus.Open(ctx, bus.Config{URL: nats, Access: access, StoreDir: filepath.Join(data, NATSFolder), Audit: &bus.AuditConfig{}})
 	if err != nil {
 		return err
 	}

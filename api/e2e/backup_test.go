@@ -102,6 +102,7 @@ func TestABackupIsTheSameServer(t *testing.T) {
 		t.Error("the export that ran is not what it had to be")
 	}
 	w.want(w.do(pat, "GET", here(deleted).StatusURL), 404, "")
+	w.want(w.do(w.admin, "GET", "/admin/audit?action=kick-off&limit=0"), 200, deleted.ID)
 	if n := len(w.node.Bus.Jobs.List(func(bus.Summary) bool { return true })); n != 5 {
 		t.Errorf("%d jobs", n)
 	}

@@ -174,7 +174,7 @@ func FuzzPaths(f *testing.F) {
 }
 
 // routed is a server on a real bus and an empty store.
-func routed(f *testing.F) *Server {
+func routed(f testing.TB) *Server {
 	f.Helper()
 	b, err := bus.Open(f.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: f.TempDir()})
 	if err != nil {

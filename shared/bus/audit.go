@@ -124,17 +124,40 @@ var errEnough = errors.New("enough")
 
 // Read calls f with every event of a filter, oldest first, and its sequence number, as far as there are any now. f returns false to end it.
 func (a *Audit) Read(ctx context.Context, filter AuditFilter, f func(seq uint64, e ehi.Event) (more bool, err error)) error {
-	err := a.read(ctx, filter, f)
+	err := a.each(ctx, filter, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		var e ehi.Event
+		if err := json.Unmarshal(m.Data(), &e); err != nil {
+			return fmt.Errorf("audit event %d: %w", meta.Sequence.Stream, err)
+		}
+		if filter.passes(e) {
+			more, err := f(meta.Sequence.Stream, e)
+			if err == nil && !more {
+				err = errEnough
+			}
+			return err
+		}
+		return nil
+	})
 	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return err
 }
 
+// passes holds an event to what the stream's own filter does not look at.
+func (f AuditFilter) passes(e ehi.Event) bool {
+	return (f.Patient == "" || e.Patient == f.Patient) && !e.At.Before(f.From) && (f.To.IsZero() || e.At.Before(f.To)) && (f.Match == nil || f.Match(e))
+}
+
 // auditBatch is how many events are asked for at once.
 const auditBatch = 500
 
-func (a *Audit) read(ctx context.Context, filter AuditFilter, f func(uint64, ehi.Event) (bool, error)) error {
+// each calls f with every message that there is now of a filter's subject, from where the filter begins.
+func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.Msg) error) error {
 	stream, err := a.js.Stream(ctx, auditStream)
 	if err != nil {
 		return err
@@ -160,36 +183,20 @@ func (a *Audit) read(ctx context.Context, filter AuditFilter, f func(uint64, ehi
 		if err != nil {
 			return err
 		}
-		got := 0
+		got := uint64(0)
 		for m := range batch.Messages() {
 			got++
-			if left, err = a.hand(m, filter, f); err != nil {
+			if err := f(m); err != nil {
 				return err
 			}
 		}
-		if err := batch.Error(); err != nil || got == 0 {
+		if err := batch.Error(); err != nil {
 			return err
 		}
+		if got == 0 { // they were there when the reading began
+			return context.DeadlineExceeded
+		}
+		left -= min(got, left)
 	}
 	return nil
-}
-
-// hand gives one message to f, and tells how many are left behind it.
-func (a *Audit) hand(m jetstream.Msg, filter AuditFilter, f func(uint64, ehi.Event) (bool, error)) (left uint64, err error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return 0, err
-	}
-	var e ehi.Event
-	if err := json.Unmarshal(m.Data(), &e); err != nil {
-		return 0, fmt.Errorf("audit event %d: %w", meta.Sequence.Stream, err)
-	}
-	if filter.Patient != "" && e.Patient != filter.Patient || e.At.Before(filter.From) || !filter.To.IsZero() && !e.At.Before(filter.To) || filter.Match != nil && !filter.Match(e) {
-		return meta.NumPending, nil
-	}
-	more, err := f(meta.Sequence.Stream, e)
-	if err == nil && !more {
-		err = errEnough
-	}
-	return meta.NumPending, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,6 +18,8 @@ const (
 	JobRecords  = bucketJobs
 	TaskRecords = bucketTasks
 	AuthRecords = bucketAuth
+	// AuditRecords is the audit trail, which is no bucket: the key of its entries is the end of their subject, and several have the same.
+	AuditRecords = auditStream
 )
 
 // Entry is one record of a bucket.
@@ -57,6 +60,13 @@ func (b *Bus) Entries(ctx context.Context, bucket string, f func(Entry) error) e
 	return nil
 }
 
+// AuditEntries calls f with every event of the audit trail, oldest first.
+func (b *Bus) AuditEntries(ctx context.Context, f func(Entry) error) error {
+	return b.Audit.each(ctx, AuditFilter{}, func(m jetstream.Msg) error {
+		return f(Entry{Bucket: AuditRecords, Key: strings.TrimPrefix(m.Subject(), auditSubject), Value: m.Data()})
+	})
+}
+
 func entry(ctx context.Context, stream jetstream.Stream, bucket, key string) (e Entry, err error) {
 	m, err := stream.GetLastMsgForSubject(ctx, kvSubject(bucket, key))
 	if err != nil {
@@ -89,6 +99,10 @@ func kvSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
 
 // Restore stores a record as Entries gave it; one that has expired is passed over.
 func (b *Bus) Restore(ctx context.Context, e Entry, now time.Time) error {
+	if e.Bucket == AuditRecords {
+		_, err := b.js.Publish(ctx, auditSubject+e.Key, e.Value)
+		return err
+	}
 	var opts []jetstream.PublishOpt
 	if !e.Expires.IsZero() {
 		left := e.Expires.Sub(now).Round(time.Second)
