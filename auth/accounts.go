@@ -104,14 +104,24 @@ func followAdmins(ctx context.Context, kv *bus.Bucket) (*directory, error) {
 }
 
 func (d *directory) apply(e jetstream.KeyValueEntry) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	var a accountRecord
 	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &a) != nil {
-		delete(d.byKey, e.Key())
+		d.take(e.Key(), nil)
 		return
 	}
-	d.byKey[e.Key()] = a.Account
+	d.take(e.Key(), &a.Account)
+}
+
+// take takes an account in, or forgets it where a is nil: what this process has stored at once, what others have when the news of it comes.
+// Patients' are passed over.
+func (d *directory) take(key string, a *Account) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a == nil {
+		delete(d.byKey, key)
+	} else if a.Role != "" {
+		d.byKey[key] = *a
+	}
 }
 
 // reloaded forgets the administrators that went while the connection was away.
@@ -197,6 +207,9 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	if _, err = s.KV.Create(ctx, accountKey(a.Kind(), a.Name), data); bus.IsConflict(err) {
 		return a, ErrAccountExists
 	}
+	if err == nil {
+		s.admins.take(accountKey(a.Kind(), a.Name), &a)
+	}
 	return a, err
 }
 
@@ -234,8 +247,11 @@ func (s *Server) SetPassword(ctx context.Context, kind, name, password string) e
 	if err != nil {
 		return err
 	}
-	_, err = s.KV.Put(ctx, key, data)
-	return errors.Join(err, s.KV.Forget(ctx, failuresPrefix+hash(key)))
+	if _, err = s.KV.Put(ctx, key, data); err != nil {
+		return err
+	}
+	s.admins.take(key, &a.Account)
+	return s.KV.Forget(ctx, failuresPrefix+hash(key))
 }
 
 // RemoveAccount forgets an account; an administrator's sessions end at once. kind is patient or admin. Errors: ErrNoAccount.
@@ -244,7 +260,11 @@ func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	if _, err := s.account(ctx, key); err != nil {
 		return err
 	}
-	return s.KV.Forget(ctx, key)
+	if err := s.KV.Forget(ctx, key); err != nil {
+		return err
+	}
+	s.admins.take(key, nil)
+	return nil
 }
 
 // LogIn checks a name and a password. kind is patient or admin. What is wrong shows neither in the answer nor in its time. Errors: ErrLogin;

@@ -262,11 +262,18 @@ func followClients(ctx context.Context, kv *bus.Bucket) (*registry, error) {
 }
 
 func (r *registry) apply(e jetstream.KeyValueEntry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	id := strings.TrimPrefix(e.Key(), clientPrefix)
 	c := &clientRecord{}
 	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), c) != nil {
+		c = nil
+	}
+	r.take(strings.TrimPrefix(e.Key(), clientPrefix), c)
+}
+
+// take takes a client in, or forgets it where c is nil: what this process has stored at once, what others have when the news of it comes.
+func (r *registry) take(id string, c *clientRecord) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c == nil {
 		delete(r.byID, id)
 		return
 	}
@@ -352,7 +359,11 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 	if _, err = s.KV.Create(ctx, clientPrefix+c.ID, data); bus.IsConflict(err) {
 		return c, "", ErrClientExists
 	}
-	return c, secret, err
+	if err != nil {
+		return c, "", err
+	}
+	s.clients.take(c.ID, record)
+	return c, secret, nil
 }
 
 // giveSecret makes a secret of 256 bits for a client that has one.
@@ -392,8 +403,11 @@ func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, er
 	if err != nil {
 		return "", err
 	}
-	_, err = s.KV.Update(ctx, e.Key(), data, e.Revision())
-	return secret, err
+	if _, err = s.KV.Update(ctx, e.Key(), data, e.Revision()); err != nil {
+		return "", err
+	}
+	s.clients.take(id, c)
+	return secret, nil
 }
 
 // RemoveClient forgets a client. All its tokens are refused from then on, on every process. Errors: ErrNoClient.
@@ -401,7 +415,11 @@ func (s *Server) RemoveClient(ctx context.Context, id string) error {
 	if _, err := s.Client(ctx, id); err != nil {
 		return err
 	}
-	return s.KV.Forget(ctx, clientPrefix+id)
+	if err := s.KV.Forget(ctx, clientPrefix+id); err != nil {
+		return err
+	}
+	s.clients.take(id, nil)
+	return nil
 }
 
 // ClientName is what people read of a client: its name, or its id where it is gone.

@@ -89,9 +89,14 @@ func (r *ring) apply(e jetstream.KeyValueEntry) {
 	if err != nil {
 		return // of a version to come; it signs nothing here
 	}
+	r.take(e.Key(), id, k)
+}
+
+// take takes a key in: what this process has stored at once, what others have when the news of it comes.
+func (r *ring) take(record, id string, k *signingKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.keys[id], r.kids[e.Key()] = k, id
+	r.keys[id], r.kids[record] = k, id
 	r.publish()
 }
 
@@ -203,10 +208,7 @@ func (s *Server) makeKey(ctx context.Context, alg string) (*signingKey, error) {
 	if _, err := s.KV.Create(ctx, keyPrefix+id, data); err != nil {
 		return nil, fmt.Errorf("store a signing key: %w", err)
 	}
-	s.ring.mu.Lock()
-	defer s.ring.mu.Unlock()
-	s.ring.keys[id], s.ring.kids[keyPrefix+id] = k, id
-	s.ring.publish()
+	s.ring.take(keyPrefix+id, id, k)
 	return k, nil
 }
 
@@ -301,9 +303,12 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 		if _, err := s.KV.Create(ctx, keyPrefix+info.ID, data); err != nil {
 			return err
 		}
+		s.ring.take(keyPrefix+info.ID, info.ID, &k)
 		return s.KV.Forget(ctx, record)
 	}
-	_, err = s.KV.Put(ctx, record, data)
+	if _, err = s.KV.Put(ctx, record, data); err == nil {
+		s.ring.take(record, info.ID, &k)
+	}
 	return err
 }
 

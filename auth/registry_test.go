@@ -40,12 +40,6 @@ func until(t *testing.T, what string, so func() bool) {
 	}
 }
 
-// tokensOf lets p1 allow a registered client everything that it asks for.
-func tokensOf(t *testing.T, s *auth.Server, id, secret string) auth.Tokens {
-	t.Helper()
-	return mustToken(t, s, codeForm(code(t, s, "client_id", id), "client_id", id, "client_secret", secret))
-}
-
 const appScope = "patient/$ehi-export patient/*.rs launch/patient openid fhirUser offline_access"
 
 // A registration is checked before it is stored, and what is wrong is said.

@@ -21,7 +21,7 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	}
 	defer b.Close()
 	begun := time.Now().UTC().Add(-time.Hour) // events are never of the future
-	for n := range 1200 { // more than a batch
+	for n := range 1200 {                     // more than a batch
 		patient := []string{"p.1", "p-1", "p_1 is no id", ""}[n%4]
 		b.Audit.Record(ehi.Event{At: begun.Add(time.Duration(n) * time.Second), Action: ehi.Actions()[n%3], Outcome: ehi.Succeeded, Agent: fmt.Sprint(n), Patient: patient})
 	}
