@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -40,6 +41,39 @@ func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	for _, n := range named {
 		if !names[n[1]+" "+n[2]] {
 			t.Errorf("the README names %s with %s, which there is not", n[1], n[2])
+		}
+	}
+}
+
+// Every test that docs/security.md names as what holds a threat off is there, and so is every group of attacks.
+func TestTheThreatModelNamesTestsThatAreThere(t *testing.T) {
+	model, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, pattern := range []string{"../*/*_test.go", "../*/*/*_test.go"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(|"([a-z ]+)": +\w+Attacks\b`).FindAllStringSubmatch(string(text), -1) {
+				there[found[1]+found[2]] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`|`attacks: ([a-z ]+)`").FindAllStringSubmatch(string(model), -1)
+	if len(named) < 60 {
+		t.Errorf("it names tests %d times", len(named))
+	}
+	for _, n := range named {
+		if name := n[1] + n[2]; name != "x" && !there[name] {
+			t.Errorf("there is no test %s", name)
 		}
 	}
 }

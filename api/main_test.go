@@ -168,7 +168,7 @@ func TestDoctor(t *testing.T) {
 	defer ln.Close()
 	out, code = run(t, "doctor", "--data", data, "--addr", ln.Addr().String(), "--nats", "nats://127.0.0.1:1", "--min-free-bytes", "9000000000000000000", "--mode", "production",
 		"--tls-cert", filepath.Join(data, "none.pem"), "--tls-key", "none.pem", "--trace-endpoint", "http://127.0.0.1:1")
-	for _, want := range []string{"is taken", "cannot be reached", "less than --min-free-bytes", "registered clients", "none.pem", "nobody takes them"} {
+	for _, want := range []string{"is taken", "cannot be reached", "less than --min-free-bytes", "--base-url must be", "none.pem", "nobody takes them"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not say %q: %s", want, out)
 		}

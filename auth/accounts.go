@@ -143,6 +143,12 @@ func (s *Server) Administrator(name string) (a Account, ok bool) {
 	return a, ok
 }
 
+// PatientAccount finds a patient's account by name. Errors: ErrNoAccount.
+func (s *Server) PatientAccount(ctx context.Context, name string) (Account, error) {
+	a, err := s.account(ctx, accountKey("patient", name))
+	return a.Account, err
+}
+
 // Administrators lists the administrators' accounts, by name.
 func (s *Server) Administrators() []Account {
 	s.admins.mu.RLock()

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -300,12 +301,13 @@ func table(_ context.Context, c node.Config, _ string) (State, string) {
 }
 
 func mode(_ context.Context, c node.Config, _ string) (State, string) {
+	if reasons := c.Unfit(); len(reasons) > 0 {
+		return Fault, "not fit for production mode: " + strings.Join(reasons, "; ")
+	}
 	switch {
-	case c.Mode == "production":
-		return Fault, "production needs registered clients, which this version does not have"
 	case c.Open:
 		return Note, "--open answers everybody: only on a closed machine"
-	case c.AdminPassword == "admin-password":
+	case c.Mode != "production" && c.AdminPassword == "admin-password":
 		return Note, "sandbox with the default password: anybody who reaches it is an administrator"
 	}
 	return OK, c.Mode

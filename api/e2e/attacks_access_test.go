@@ -543,6 +543,28 @@ var adminAttacks = []attack{
 		}
 		await(p.t, "the change", func() bool { return p.do(changer, "GET", "/admin/jobs").Status == 401 })
 	}},
+	{"a patient's session after the account's removal", "CWE-613", func(p *target) {
+		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "moved", Patient: p.production.ann}, patientPassword); err != nil {
+			p.t.Fatal(err)
+		}
+		b := p.loggedIn("moved")
+		if err := p.admin.RemoveAccount(p.t.Context(), "patient", "moved"); err != nil {
+			p.t.Fatal(err)
+		}
+		b.visit(p.open.Base + "/my/applications")
+		b.sees(200, "Sign in")
+	}},
+	{"a patient's session after the password's change", "CWE-613", func(p *target) {
+		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "stolen", Patient: p.production.ann}, patientPassword); err != nil {
+			p.t.Fatal(err)
+		}
+		b := p.loggedIn("stolen")
+		if err := p.admin.SetPassword(p.t.Context(), "patient", "stolen", "another long password"); err != nil {
+			p.t.Fatal(err)
+		}
+		b.visit(p.open.Base + "/authorize-app?" + p.request("app").Encode())
+		b.sees(200, "Sign in")
+	}},
 	{"the trail is changed", "45 CFR 164.312(b)", func(p *target) {
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
 			if a := p.do(p.admin, method, "/admin/audit"); a.Status != 405 && a.Status != 404 {

@@ -247,7 +247,7 @@ func TestAttacksAreRefused(t *testing.T) {
 	p := newTarget(t)
 	groups := map[string][]attack{
 		"codes and redirects": codeAttacks, "clients": clientAttacks, "assertions": assertionAttacks, "bearers": bearerAttacks, "access": accessAttacks, "paths": pathAttacks,
-		"requests": requestAttacks, "pages": pageAttacks, "administrators": adminAttacks, "made to ask": askAttacks,
+		"requests": requestAttacks, "pages": pageAttacks, "administrators": adminAttacks, "made to ask": askAttacks, // docs/security.md names the groups
 	}
 	rows := 0
 	for _, group := range slices.Sorted(maps.Keys(groups)) {

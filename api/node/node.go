@@ -82,7 +82,7 @@ type Config struct {
 	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
 	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
-	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
+	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-For are believed." env:"EHI_TRUSTED_PROXIES"`
 	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
 	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`

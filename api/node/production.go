@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -78,12 +79,23 @@ func (c Config) unfit() (out faults) {
 	say(strings.HasPrefix(c.Source, "synthetic"), "--source %s makes records up", c.Source)
 	say(c.NATSListen != "" && c.NATSAccess.Password != "" && len(c.NATSAccess.Password) < minSecret, "--nats-password is shorter than %d bytes", minSecret)
 	say(c.NATSListen != "" && c.NATSAccess.Password == "", "--nats-listen lets everybody on this machine read and change jobs and keys: give --nats-password")
+	say(c.NATSListen != "" && !onLoopback(c.NATSListen), "--nats-listen %s carries jobs and keys over the network in the clear: let exporters join an external NATS with TLS (--nats)", c.NATSListen)
 	say(c.NATS != "" && !known(c), "--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
 	return out
 }
 
 // defaultAdminPassword is the one of the sandbox, which everybody knows.
 const defaultAdminPassword = "admin-password"
+
+// onLoopback reports whether only this machine reaches an address.
+func onLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// Unfit lists what of the configuration keeps a server from starting in production mode; none in sandbox mode. What is stored is not looked at.
+func (c Config) Unfit() []string { return c.unfit() }
 
 // known reports whether the process shows itself to an external NATS.
 func known(c Config) bool {
@@ -116,12 +128,12 @@ func (f faults) err() error {
 	if len(f) == 0 {
 		return nil
 	}
-	return &Unfit{f}
+	return &UnfitError{f}
 }
 
-// Unfit says why a server does not start in production mode: everything at once.
-type Unfit struct{ Reasons []string }
+// UnfitError says why a server does not start in production mode: everything at once.
+type UnfitError struct{ Reasons []string }
 
-func (u *Unfit) Error() string {
+func (u *UnfitError) Error() string {
 	return "not fit for production mode:\n  - " + strings.Join(u.Reasons, "\n  - ")
 }

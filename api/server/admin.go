@@ -71,8 +71,11 @@ func (s *Server) checkAdmin(c *fiber.Ctx, name, password string) (who map[string
 	if err != nil {
 		return nil, locked(c, err)
 	}
-	return map[string]string{"name": a.Name, "changed": a.Changed.Format(time.RFC3339Nano)}, nil
+	return map[string]string{"name": a.Name, "changed": changed(a)}, nil
 }
+
+// changed is when an account's password was last set, as sessions note it.
+func changed(a auth.Account) string { return a.Changed.Format(time.RFC3339Nano) }
 
 // locked turns the refusal of a locked account into an answer that says when to come back.
 func locked(c *fiber.Ctx, err error) error {

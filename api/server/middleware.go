@@ -331,7 +331,7 @@ func (s *Server) administrator(c *fiber.Ctx) (name string, role auth.Role, err e
 		return who["name"], auth.Admin, nil
 	}
 	a, ok := s.Auth.Administrator(who["name"])
-	if !ok || who["changed"] != a.Changed.Format(time.RFC3339Nano) {
+	if !ok || who["changed"] != changed(a) {
 		return "", "", nil
 	}
 	return a.Name, a.Role, nil

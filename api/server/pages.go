@@ -19,10 +19,14 @@ const pickerSize = 100
 // loggedIn is the patient who is logged in on the pages, "" for nobody.
 func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
 	who, err := whoIs(c, s.patients, "ehi_patient")
-	if err != nil || s.Accounts && who["account"] == "" { // of the sandbox's picker, from before
-		return "", err
+	if err != nil || !s.Accounts || who == nil {
+		return who["patient"], err
 	}
-	return who["patient"], nil
+	a, err := s.Auth.PatientAccount(c.UserContext(), who["account"])
+	if ehi.CodeOf(err) == ehi.NotFound || err == nil && (a.Patient != who["patient"] || changed(a) != who["changed"]) { // removed, or of the time before its password
+		return "", nil
+	}
+	return a.Patient, err
 }
 
 // localPath is where a page may lead on to: a path of this server, never another site.
@@ -86,7 +90,7 @@ func (s *Server) checkPatient(c *fiber.Ctx) (map[string]string, error) {
 		if err != nil {
 			return nil, locked(c, err)
 		}
-		return map[string]string{"patient": a.Patient, "account": a.Name}, nil
+		return map[string]string{"patient": a.Patient, "account": a.Name, "changed": changed(a)}, nil
 	}
 	patient := strings.TrimSpace(c.FormValue("other"))
 	if patient == "" {

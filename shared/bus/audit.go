@@ -42,9 +42,13 @@ func openAudit(ctx context.Context, js jetstream.JetStream, c AuditConfig, log *
 	if c.MaxBytes > 0 {
 		most = c.MaxBytes
 	}
+	duplicates := 2 * time.Minute // JetStream's default; it may not be longer than what is kept
+	if c.TTL > 0 {
+		duplicates = min(duplicates, c.TTL)
+	}
 	_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: auditStream, Description: "Audit trail", Subjects: []string{auditSubject + "*.*"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		Discard: jetstream.DiscardOld, MaxAge: c.TTL, MaxBytes: most, DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
+		Discard: jetstream.DiscardOld, MaxAge: c.TTL, MaxBytes: most, Duplicates: duplicates, DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("declare the audit trail: %w", err)
