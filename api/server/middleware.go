@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/fiber/v2/utils"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -290,96 +289,6 @@ func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) {
 	return j, expired(j)
 }
 
-// adminKey is where the administrator's name is kept during a request.
-const adminKey = "admin"
-
-// staff lets logged-in administrators pass that have at least a role.
-func (s *Server) staff(least auth.Role) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		noStore(c)
-		name, role, err := s.administrator(c)
-		if err != nil {
-			return err
-		}
-		if name == "" {
-			return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
-		}
-		c.Locals(adminKey, name)
-		if !role.May(least) {
-			err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
-			s.audit(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: c.Method() + " " + c.Route().Path + ": " + string(role)})
-			return err
-		}
-		return c.Next()
-	}
-}
-
-// byConfig marks the session of the administrator of the configuration.
-const byConfig = "config"
-
-// administrator is who is logged in as one and what he may do, "" for nobody. An account that was removed, or whose password was changed, has
-// no session any more.
-func (s *Server) administrator(c *fiber.Ctx) (name string, role auth.Role, err error) {
-	who, err := whoIs(c, s.admins, "sid")
-	if err != nil || who["name"] == "" {
-		return "", "", err
-	}
-	if who["by"] == byConfig {
-		if s.AdminPassword == "" || who["name"] != s.AdminUser {
-			return "", "", nil
-		}
-		return who["name"], auth.Admin, nil
-	}
-	a, ok := s.Auth.Administrator(who["name"])
-	if !ok || who["changed"] != changed(a) {
-		return "", "", nil
-	}
-	return a.Name, a.Role, nil
-}
-
-// whoIs reads what a session says, nil where there is none.
-func whoIs(c *fiber.Ctx, store *session.Store, cookie string) (map[string]string, error) {
-	if c.Cookies(cookie) == "" {
-		return nil, nil
-	}
-	sess, err := store.Get(c)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]string{}
-	for _, key := range sess.Keys() {
-		out[key], _ = sess.Get(key).(string)
-	}
-	return out, nil
-}
-
-// logIn opens a new session that says who it is of; none is carried over a log-in.
-func logIn(c *fiber.Ctx, store *session.Store, who map[string]string) error {
-	sess, err := store.Get(c)
-	if err != nil {
-		return err
-	}
-	if err := sess.Regenerate(); err != nil {
-		return err
-	}
-	for key, value := range who {
-		sess.Set(key, value)
-	}
-	return sess.Save()
-}
-
-// logOut ends the session that the cookie names, if there is one.
-func logOut(c *fiber.Ctx, store *session.Store, cookie string) error {
-	if c.Cookies(cookie) == "" {
-		return nil
-	}
-	sess, err := store.Get(c)
-	if err != nil {
-		return err
-	}
-	return sess.Destroy()
-}
-
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
 func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 	name, role, err := s.administrator(c)
@@ -393,8 +302,6 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 	}
 	return s.jobBearer(c)
 }
-
-func adminOf(c *fiber.Ctx) string { name, _ := c.Locals(adminKey).(string); return name }
 
 // ready asks NATS, the record store and the disk (readiness).
 func (s *Server) ready(c *fiber.Ctx) bool {

@@ -16,19 +16,6 @@ import (
 // pickerSize is how many patients the sandbox's login page offers to choose from.
 const pickerSize = 100
 
-// loggedIn is the patient who is logged in on the pages, "" for nobody.
-func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
-	who, err := whoIs(c, s.patients, "ehi_patient")
-	if err != nil || !s.Accounts || who == nil {
-		return who["patient"], err
-	}
-	a, err := s.Auth.PatientAccount(c.UserContext(), who["account"])
-	if ehi.CodeOf(err) == ehi.NotFound || err == nil && (a.Patient != who["patient"] || changed(a) != who["changed"]) { // removed, or of the time before its password
-		return "", nil
-	}
-	return a.Patient, err
-}
-
 // localPath is where a page may lead on to: a path of this server, never another site.
 func (s *Server) localPath(c *fiber.Ctx, action string) string {
 	action = strings.TrimPrefix(action, s.origin(c))

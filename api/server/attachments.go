@@ -1,0 +1,222 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// maxAttachmentName is the longest name of a document, in bytes.
+const maxAttachmentName = 90
+
+// maxAttachments bounds the attachments of one job, so that its record stays small.
+const maxAttachments = 100
+
+// handleAddFiles stores documents beside an export (EHI-11). The upload is streamed to the disk part by part.
+func (s *Server) handleAddFiles(c *fiber.Ctx) error {
+	j, err := s.jobRecord(c)
+	if err != nil {
+		return err
+	}
+	if err := j.CanAttach(); err != nil {
+		return err
+	}
+	_, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	if err != nil || params["boundary"] == "" {
+		return errNoAttachments
+	}
+	added, err := s.storeParts(c, j, multipart.NewReader(s.upload(c), params["boundary"]))
+	if err == nil && len(added) == 0 {
+		err = errNoAttachments
+	}
+	id, patient := j.ID, j.Patient.ID
+	if err == nil {
+		j, err = s.listAttachments(c, id, added)
+	}
+	if err != nil && !bus.IsAway(err) { // where NATS did not answer, the job may list them: then the janitor sees to it
+		for _, a := range added {
+			err = errors.Join(err, s.Files.RemoveAttachment(id, a.Object))
+		}
+	}
+	s.audit(c, err, ehi.Event{Action: ehi.ActionAttach, Job: id, Patient: patient})
+	return s.sendJob(c, j, err)
+}
+
+var errNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without uploaded "attachments"`)
+
+// storeParts streams each file of the field "attachments" to the store. What it stored is returned also with an error.
+func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (added []ehi.Attachment, err error) {
+	taken := map[string]bool{}
+	for _, a := range j.Attachments {
+		taken[a.Name] = true
+	}
+	for {
+		part, err := r.NextPart()
+		if errors.Is(err, io.EOF) {
+			return added, nil
+		}
+		if err != nil {
+			return added, brokenBody(c, err)
+		}
+		if part.FormName() != "attachments" || part.FileName() == "" {
+			continue
+		}
+		if len(added) == s.AttachmentsPerCall || len(taken) == maxAttachments {
+			return added, ehi.Errorf(ehi.Invalid, "At most %d attachments a call and %d an export can be added", s.AttachmentsPerCall, maxAttachments)
+		}
+		a, err := s.storePart(c, j.ID, uniqueName(part.FileName(), taken), part)
+		if err != nil {
+			return added, err
+		}
+		taken[a.Name] = true
+		added = append(added, a)
+	}
+}
+
+func (s *Server) storePart(c *fiber.Ctx, job, name string, part *multipart.Part) (ehi.Attachment, error) {
+	head := make([]byte, 512)
+	n, err := io.ReadFull(part, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return ehi.Attachment{}, brokenBody(c, err)
+	}
+	a := ehi.Attachment{Name: name, ContentType: sniff(head[:n], name), CreatedAt: now().Truncate(time.Millisecond)}
+	a.Object, a.Size, a.SHA1, err = s.Files.PutAttachment(job, io.MultiReader(strings.NewReader(string(head[:n])), part), s.AttachmentBytes)
+	switch {
+	case errors.Is(err, files.ErrTooLarge):
+		return a, ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+		return a, brokenBody(c, err)
+	case files.IsFull(err):
+		return a, errors.Join(errNoSpace, err)
+	}
+	return a, err
+}
+
+// sniff tells a content type by the bytes, and by the name's ending where they say nothing particular. What the uploader
+// claims is not asked.
+func sniff(head []byte, name string) string {
+	t := http.DetectContentType(head)
+	if strings.HasPrefix(t, "text/html") { // never as a page of this origin
+		return "text/plain; charset=utf-8"
+	}
+	if t == "application/octet-stream" || strings.HasPrefix(t, "text/plain") {
+		switch byName := mime.TypeByExtension(path.Ext(name)); {
+		case strings.Contains(byName, "html"), strings.Contains(byName, "script"), strings.Contains(byName, "svg"):
+		case byName != "":
+			return byName
+		}
+	}
+	return t
+}
+
+// uniqueName cleans an uploaded name of paths, control characters and quotes, and numbers it where it is taken.
+func uniqueName(name string, taken map[string]bool) string {
+	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsControl(r), r == '"', r == unicode.ReplacementChar:
+			return -1
+		case r > unicode.MaxASCII: // a header's file name is ASCII
+			return '_'
+		}
+		return r
+	}, name)
+	name = strings.TrimLeft(strings.TrimSpace(name), ".")
+	ext := path.Ext(name)
+	stem := strings.TrimSuffix(name, ext)
+	if stem == "" {
+		stem = "attachment"
+	}
+	ext = ext[:min(len(ext), 20)]
+	stem = stem[:min(len(stem), maxAttachmentName-len(ext)-8)]
+	for n, candidate := 1, stem+ext; ; n++ {
+		if !taken[candidate] {
+			return candidate
+		}
+		candidate = stem + "-" + strconv.Itoa(n) + ext
+	}
+}
+
+// listAttachments adds stored documents to the job's record, if it still takes them.
+func (s *Server) listAttachments(c *fiber.Ctx, id string, added []ehi.Attachment) (*ehi.Job, error) {
+	return s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
+		if err := j.CanAttach(); err != nil {
+			return err
+		}
+		for _, a := range added {
+			if _, clash := j.Attachment(a.Name); clash {
+				return ehi.Errorf(ehi.Transient, "Another upload took the name %q; try again", a.Name)
+			}
+		}
+		j.Attachments = append(slices.Clip(j.Attachments), added...)
+		return nil
+	})
+}
+
+// handleRemoveFiles removes documents by name (EHI-11).
+func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
+	var in struct {
+		Params []string `json:"params"`
+	}
+	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {
+		return ehi.Errorf(ehi.Invalid, `The body must be JSON with the names of attachments in "params"`)
+	}
+	if _, err := s.jobRecord(c); err != nil {
+		return err
+	}
+	var removed []string
+	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
+		if err := j.CanAttach(); err != nil {
+			return err
+		}
+		for _, name := range in.Params {
+			if _, ok := j.Attachment(name); !ok {
+				return ehi.Errorf(ehi.NotFound, "There is no attachment %q", name)
+			}
+		}
+		removed = nil
+		var kept []ehi.Attachment
+		for _, a := range j.Attachments {
+			if slices.Contains(in.Params, a.Name) {
+				removed = append(removed, a.Object)
+			} else {
+				kept = append(kept, a)
+			}
+		}
+		j.Attachments = kept
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, object := range removed {
+		err = errors.Join(err, s.Files.RemoveAttachment(j.ID, object))
+	}
+	s.audit(c, err, aboutJob(ehi.ActionDetach, j))
+	return s.sendJob(c, j, err)
+}
+
+func escapeName(name string) string { return url.PathEscape(name) }
+
+func unescapeName(name string) string {
+	if n, err := url.PathUnescape(name); err == nil {
+		return n
+	}
+	return name
+}
