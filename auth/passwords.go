@@ -24,6 +24,12 @@ const (
 	argonSaltLen = 16
 )
 
+// What a stored hash may ask for at most: a later version may ask for more than this one does.
+const (
+	argonMost       = 128 * 1024 // KiB
+	argonMostPasses = 16
+)
+
 // MinPassword is the shortest password that an account may have, in bytes (NIST SP 800-63B-4, 3.1.1.2: at least 15 where it is the only factor;
 // 12 with the limits on guessing that there are here). MaxPassword keeps a log-in's work bounded.
 const (
@@ -93,6 +99,9 @@ func (h *hasher) check(ctx context.Context, phc, secret string) (bool, error) {
 		return false, errHash
 	}
 	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &memory, &passes, &lanes); err != nil || version != argon2.Version {
+		return false, errHash
+	}
+	if memory > argonMost || passes < 1 || passes > argonMostPasses || lanes < 1 { // a broken record must not cost the process its memory
 		return false, errHash
 	}
 	salt, errSalt := base64.RawStdEncoding.DecodeString(parts[4])

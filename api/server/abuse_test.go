@@ -1,0 +1,63 @@
+package server
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/ehi"
+)
+
+// The address behind proxies is the last one that a trusted proxy names and that is none itself: what a client writes before it does not count.
+func TestTheAddressBehindProxies(t *testing.T) {
+	for _, c := range []struct {
+		trusted         []string
+		forwarded, want string
+	}{
+		{nil, "192.0.2.1", "0.0.0.0"},
+		{[]string{"192.0.2.99"}, "192.0.2.1", "0.0.0.0"},
+		{[]string{"0.0.0.0"}, "", "0.0.0.0"},
+		{[]string{"0.0.0.0"}, "192.0.2.1", "192.0.2.1"},
+		{[]string{"0.0.0.0"}, "10.9.9.9, 192.0.2.1", "192.0.2.1"},
+		{[]string{"0.0.0.0", "10.0.0.0/8"}, "6.6.6.6, 192.0.2.1, 10.0.0.7", "192.0.2.1"},
+		{[]string{"0.0.0.0", "10.0.0.0/8"}, "nonsense, 10.0.0.7", "10.0.0.7"},
+		{[]string{"0.0.0.0"}, "::ffff:192.0.2.1", "192.0.2.1"},
+		{[]string{"0.0.0.0"}, "2001:db8::1", "2001:db8::1"},
+	} {
+		app := fiber.New(fiber.Config{EnableTrustedProxyCheck: true, TrustedProxies: c.trusted})
+		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
+		ctx.Request().Header.Set(fiber.HeaderXForwardedFor, c.forwarded)
+		s := &Server{Config: Config{TrustedProxies: c.trusted}}
+		if got := s.address(ctx); got != c.want {
+			t.Errorf("%v trusted, %q: %s, want %s", c.trusted, c.forwarded, got, c.want)
+		}
+		app.ReleaseCtx(ctx)
+	}
+	for address, want := range map[string]string{"192.0.2.1": "192.0.2.1", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "x": "x"} {
+		if got := network(address); got != want {
+			t.Errorf("%s is of %s, want %s", address, got, want)
+		}
+	}
+}
+
+// Whatever is asked of the audit trail is read, or refused in words.
+func FuzzAuditQuery(f *testing.F) {
+	for _, seed := range []string{"patient=p1&action=disclose", "from=2026-11-25&to=2026-11-25T12:00:00Z", "after=18446744073709551616", "limit=-1", "who=me", "action=x", "patient=a*b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		asked, err := parseAudit(q)
+		if err != nil && ehi.CodeOf(err) != ehi.Invalid {
+			t.Fatalf("%q: %v", query, err)
+		}
+		if err == nil && asked.limit < 0 {
+			t.Fatalf("%q: limit %d", query, asked.limit)
+		}
+	})
+}

@@ -1,0 +1,91 @@
+package auth
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
+)
+
+// Of whatever a client publishes, only public keys serve that have an id and fit one of the algorithms.
+func FuzzAssertionKeys(f *testing.F) {
+	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-384","kid":"a","x":"AA","y":"AA"}]}`))
+	f.Add([]byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"x"}]}`))
+	f.Add([]byte(`{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"x","alg":"RS256"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		set, err := assertionKeys(data)
+		if err != nil {
+			return
+		}
+		for i := range set.Len() {
+			key, _ := set.Key(i)
+			private, err := jwk.IsPrivateKey(key)
+			kid, _ := key.KeyID()
+			alg, _ := key.Algorithm()
+			if err != nil || private || kid == "" || alg == nil || alg.String() != "RS384" && alg.String() != "ES384" {
+				t.Fatalf("%s serves: %v", data, key)
+			}
+		}
+	})
+}
+
+// A redirect is let through only where it is a registered one, or one of loopback with another port (RFC 8252 7.3).
+func FuzzRedirects(f *testing.F) {
+	c := &clientRecord{Client: Client{Name: "x", Scope: "launch/patient", RedirectURIs: []string{"https://app.example/cb", "http://127.0.0.1:3000/cb", "http://[::1]/cb?a=1", "org.example.app:/cb"}}}
+	if err := c.validate(); err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"https://app.example/cb", "https://app.example/cb/", "http://127.0.0.1:99/cb", "http://127.0.0.1:99@evil.example/cb", "http://127.0.0.1.evil.example/cb", "http://[::1]:1/cb?a=1", "http://127.0.0.1:3000/cb#x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, uri string) {
+		if !c.redirectsTo(uri) {
+			return
+		}
+		for _, registered := range c.RedirectURIs {
+			if uri == registered {
+				return
+			}
+		}
+		u, err := url.Parse(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() || u.Scheme != "http" || u.Path != "/cb" || u.Fragment != "" || u.User != nil || strings.Contains(uri, "#") {
+			t.Fatalf("%q is let through", uri)
+		}
+	})
+}
+
+// FuzzPasswordHash: no stored hash, however broken, lets anything in or ends the process.
+func FuzzPasswordHash(f *testing.F) {
+	h, err := newHasher()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5", "$argon2id$v=19$m=0,t=0,p=0$$", "$argon2i$v=19$m=8,t=1,p=1$c2FsdA$a2V5", "plain"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, phc string) {
+		if right, _ := h.check(t.Context(), phc, "a secret"); right {
+			t.Fatalf("%q lets a secret in", phc)
+		}
+	})
+}
+
+// Keys are fetched from public addresses, and from those that were opened.
+func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
+	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	for at, may := range map[string]bool{
+		"93.184.215.14": true, "2606:2800:21f:cb07:6820:80da:af6b:8b2c": true, "10.1.2.3": true,
+		"10.2.0.1": false, "127.0.0.1": false, "::1": false, "0.0.0.0": false, "::": false, "169.254.169.254": false, "fe80::1": false, "fd00:ec2::254": false, "192.168.1.1": false, "172.16.0.1": false,
+		"100.64.0.1": false, "224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "240.0.0.1": false,
+	} {
+		if got := mayAsk(netip.MustParseAddr(at), opened); got != may {
+			t.Errorf("%s: %t", at, got)
+		}
+	}
+}
