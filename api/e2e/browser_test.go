@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +46,7 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 	}
 	alloc, stopAlloc := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("ignore-certificate-errors", true), // of servers that have signed theirs themselves
 		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(360, 800))...)
 	f := &findings{}
 	ctx, stop := chromedp.NewContext(alloc, chromedp.WithListener(func(ev any) {
@@ -118,6 +121,79 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 	}
 	for _, f := range found.list {
 		t.Error(f)
+	}
+}
+
+// A patient's way in production mode in a real browser, over HTTPS, by keyboard: log-in with an account, consent, form, the request's page, the
+// applications, log-out. Cookies, referrers and the content security policy are a browser's own here.
+func TestProductionPagesInARealBrowser(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`)) // the browser is gone: its test says so
+	}))
+	t.Cleanup(app.Close)
+	p := startProduction(t, nil)
+	ctx, found := openBrowser(t, p.open.Base, app.URL)
+	key := func(keys ...string) {
+		t.Helper()
+		for _, k := range keys {
+			do(t, ctx, chromedp.KeyEvent(k))
+		}
+	}
+	do(t, ctx, chromedp.Navigate(p.open.Base+"/auth/authorize?"+p.request("app", "redirect_uri", app.URL+"/cb").Encode()), chromedp.WaitVisible("#username")) // it has the focus
+	named(t, ctx)
+	key("ann", kb.Tab, patientPassword, kb.Enter)
+	do(t, ctx, chromedp.WaitVisible("button[value=allow]"))
+	named(t, ctx)
+	key(kb.Tab, kb.Enter)
+	do(t, ctx, chromedp.WaitVisible("#app"))
+	at, err := url.Parse(location(t, ctx))
+	if err != nil || at.Query().Get("code") == "" {
+		t.Fatalf("after the consent at %s", at)
+	}
+	got := p.tokens(p.post("/auth/token", p.redemption("app", at.Query().Get("code"), "redirect_uri", app.URL+"/cb")))
+	pat := p.open.WithToken(got.AccessToken)
+	j := p.kickOff(pat, "", p.ann, nil)
+	do(t, ctx, chromedp.Navigate(p.open.Base+"/jobs/"+j.ID+"/customize"), chromedp.WaitVisible("#p-labs"), chromedp.Focus("#p-labs"))
+	key(" ")
+	do(t, ctx, chromedp.Focus("#p-labs-notes"))
+	key(kb.Enter)
+	do(t, ctx, chromedp.WaitVisible(".stages"))
+	p.wait(j.ID, ehi.Retrieved)
+	if _, err := p.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []string{"/my/requests/" + j.ID, "/my/applications"} {
+		do(t, ctx, chromedp.Navigate(p.open.Base+page), chromedp.WaitVisible("h1"))
+		named(t, ctx)
+		fits(t, ctx)
+		if dir := os.Getenv("EHI_SCREENSHOTS"); dir != "" {
+			picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, strings.Split(page, "/")[2]+".png"), picture, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	do(t, ctx, chromedp.Focus(`form[action="/patient-logout"] button`))
+	key(kb.Enter)
+	do(t, ctx, chromedp.WaitVisible("#username"))
+	for _, f := range found.list {
+		t.Error(f)
+	}
+}
+
+// fits holds a page to the width of the window: nobody should have to scroll sideways.
+func fits(t *testing.T, ctx context.Context) {
+	t.Helper()
+	wide, err := chromedp.Run(ctx, chromedp.Evaluate[float64](`document.documentElement.scrollWidth - document.documentElement.clientWidth`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wide > 0 {
+		t.Errorf("%s is %v pixels too wide", location(t, ctx), wide)
 	}
 }
 

@@ -33,7 +33,7 @@ type witness struct {
 }
 
 // fhirVariant is a prefix of the FHIR base, which the document has as servers of its paths.
-var fhirVariant = regexp.MustCompile(`^(/no-form|/auto-approve)+/fhir`)
+var fhirVariant = regexp.MustCompile(`^(/faulty/[^/]+)?(/no-form|/auto-approve)*/fhir`)
 
 // newWitness reads the document from the server.
 func newWitness(w *world) *witness {
@@ -330,6 +330,27 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 		b.sees(200, "Applications with access")
 	}
 	b.sees(200, "No application has access")
+	patient := w.demoPatient()
+	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
+	w.wait(j.ID, ehi.Retrieved)
+	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "a.txt", Data: []byte("text")}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"/files/Patient.ndjson", "/documents/a.txt", ""} {
+		b.visit(w.node.URL + "/my/requests/" + j.ID + part)
+		b.sees(200, "")
+	}
+	cancelled := w.kickOff(w.patient(patient), "", patient, nil)
+	b.visit(w.node.URL + "/my/requests/" + cancelled.ID)
+	b.submit()
+	b.sees(200, "cancelled")
+	b.visit(w.node.URL + "/my/applications")
+	for strings.Contains(b.page, "End access") {
+		b.submit()
+	}
 	b.submit() // the form that is left signs out
 	b.sees(200, "Sign in")
 	b.visit(w.node.URL + "/my/applications")

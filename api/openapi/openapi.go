@@ -60,7 +60,8 @@ func servers(origin string, variants []string) (out []object) {
 	for _, v := range variants {
 		out = append(out, object{"url": origin + v, "description": variantNames[v]})
 	}
-	return out
+	return append(out, object{"url": origin + "/faulty/{faults}", "description": "With faults to order, in the sandbox; the other variants may follow", "variables": object{
+		"faults": object{"default": "throttled", "description": "Names of faults with + between them, as docs/faults.md lists them."}}})
 }
 
 // inPath are the parameters of a path.

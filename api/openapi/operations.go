@@ -241,6 +241,10 @@ var pages = []operation{
 	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusFound: {"Back to the application.", "", nil, []string{"Location"}}, http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/applications", "The applications that the patient has let in.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/applications", "End an application's access.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/requests/{id}", "How a request stands, for its patient, and its files when they may be had.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("POST", "/my/requests/{id}", "Cancel a request.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/requests/{id}/files/{file}", "A file of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The file.", fhirNDJSON, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/requests/{id}/documents/{file}", "A document of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The document.", "*/*", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/patient-logout", "Log the patient out.", map[int]answer{http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/assets/{file}", "Style sheet and icon.", ok("The file.", "*/*", nil)),
 }

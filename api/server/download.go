@@ -55,19 +55,25 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	name := c.Params("file")
+	cut, done, err := s.faultyFile(c, j, name)
+	if done {
+		return err
+	}
 	s.auditDisclosure(c, j)
 	c.Set(fiber.HeaderContentDisposition, "attachment")
-	switch name := c.Params("file"); name {
+	switch name {
 	case attachmentsFile:
 		return s.sendBytes(c, j, "attachments", s.attachmentLines(c, j))
 	case errorsFile:
 		return s.sendBytes(c, j, "errors", errorLines(j))
 	default:
-		return s.sendOutput(c, j, name)
+		return s.sendOutput(c, j, name, cut)
 	}
 }
 
-func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string) error {
+// sendOutput sends a file of the export; cut breaks it off in the middle.
+func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) error {
 	f, err := s.findFile(c.UserContext(), j, name)
 	if err != nil {
 		return err
@@ -79,7 +85,7 @@ func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string) error {
 	if err != nil {
 		return err
 	}
-	out := content{ReadSeeker: r, closer: r, size: f.Length, mime: mimeNDJSON, tag: j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10), modified: j.ApprovedAt}
+	out := content{ReadSeeker: r, closer: r, size: f.Length, mime: mimeNDJSON, tag: j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10), modified: j.ApprovedAt, cut: cut}
 	switch coding := string(f.Compression); {
 	case f.Compression == "" || f.Compression == ehi.Identity:
 		out.compress = true
@@ -149,11 +155,14 @@ func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
-// errorLines report the parameters that lenient handling ignored (EHI-6).
+// errorLines report the parameters that lenient handling ignored (EHI-6), and errors that were ordered.
 func errorLines(j *ehi.Job) []byte {
 	var out []byte
 	for _, text := range j.KickOff.Unknown {
 		out = append(out, fhir.Outcome("warning", string(ehi.Unsupported), text).Line()...)
+	}
+	for _, text := range faultLines(j) {
+		out = append(out, fhir.Outcome("error", string(ehi.Internal), text).Line()...)
 	}
 	return out
 }
@@ -164,11 +173,16 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.auditDisclosure(c, j)
+	return s.sendDocument(c, j)
+}
+
+// sendDocument sends the document of a job that the path names.
+func (s *Server) sendDocument(c *fiber.Ctx, j *ehi.Job) error {
 	a, ok := j.Attachment(unescapeName(c.Params("file")))
 	if !ok {
 		return errFileNotFound
 	}
-	s.auditDisclosure(c, j)
 	r, err := s.Files.OpenAttachment(j.ID, a.Object, a.Size)
 	if err != nil {
 		return err
@@ -186,6 +200,7 @@ type content struct {
 	tag      string // names these very bytes for ever: a committed file never changes
 	modified time.Time
 	compress bool   // whether gzip is offered
+	cut      bool   // whether it breaks off in the middle
 	coding   string // the content coding that it is stored in, "" for none
 }
 
@@ -211,7 +226,7 @@ func (f content) headers(c *fiber.Ctx) (answered bool, err error) {
 
 // send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).
 func send(c *fiber.Ctx, f content) error {
-	zip := f.compress && c.Get(fiber.HeaderRange) == "" && accepts(c, "gzip")
+	zip := f.compress && !f.cut && c.Get(fiber.HeaderRange) == "" && accepts(c, "gzip")
 	if zip {
 		f.tag += "-gzip"
 	}
@@ -242,6 +257,9 @@ func sendRange(c *fiber.Ctx, f content) error {
 	}
 	if _, err := f.Seek(start, io.SeekStart); err != nil {
 		return errors.Join(err, f.closer.Close())
+	}
+	if f.cut {
+		return breakOff(c, f, length)
 	}
 	return c.SendStream(readCloser{io.LimitReader(f, length), f.closer}, int(length))
 }

@@ -208,6 +208,11 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	if r := c.FormValue("redirect"); r != "" && s.Auth.RedirectAllowed(j.ClientID, r) {
 		return c.Redirect(r, http.StatusSeeOther)
 	}
+	if patient, err := s.loggedIn(c); err != nil {
+		return err
+	} else if patient == j.Patient.ID {
+		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
+	}
 	return c.Render("message", fiber.Map{
 		"Title": "Thank you", "Text": "Your choices were saved and your records are being put together. The hospital may look at them before your application can download them. You can close this page.",
 	}, "layout")

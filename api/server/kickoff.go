@@ -136,12 +136,19 @@ func (s *Server) admit(j *ehi.Job) (release func(), err error) {
 func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.Job, error) {
 	base, _, _ := strings.Cut(c.Path(), "/fhir/")
 	a, at := access(c), now()
+	faults, err := ordered(c)
+	if err == nil {
+		err = s.faultyKickOff(c, faults)
+	}
+	if err != nil {
+		return nil, err
+	}
 	j := &ehi.Job{
 		Version: ehi.RecordVersion, ID: newID(), Level: level, Operation: op, ClientID: a.ClientID, ByService: a.System(), Lane: ehi.Interactive,
 		Status: ehi.AwaitingInput, WithForm: !strings.Contains(base, "/no-form"), AutoApprove: strings.Contains(base, "/auto-approve"),
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
-		Trace: tracing.Parent(c.UserContext()),
+		Trace: tracing.Parent(c.UserContext()), Faults: faults,
 	}
 	if level != ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
@@ -24,7 +25,11 @@ func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 		return err
 	}
 	m := s.newManifest(c, j, page)
-	c.Set(fiber.HeaderExpires, j.ExpiresAt.Format(http.TimeFormat))
+	expires := j.ExpiresAt
+	if has(j.Faults, ehi.FaultExpired) {
+		expires = now().Add(-time.Minute)
+	}
+	c.Set(fiber.HeaderExpires, expires.Format(http.TimeFormat))
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	if m.to-m.from > streamedTasks {
 		ctx := context.Background() // the request's ends before its body is written
@@ -116,7 +121,7 @@ func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 	if n := len(j.Attachments); n > 0 && m.to == j.Tasks {
 		m.entry(w, ehi.ManifestEntry{Type: "DocumentReference", URL: m.url(attachmentsFile), Count: int64(n)})
 	}
-	if n := len(j.KickOff.Unknown); n > 0 && m.from == 0 {
+	if n := len(j.KickOff.Unknown) + len(faultLines(j)); n > 0 && m.from == 0 {
 		m.errors = append(m.errors, ehi.ManifestEntry{Type: "OperationOutcome", URL: m.url(errorsFile), Count: int64(n)})
 	}
 	_, _ = w.WriteString(`],`)

@@ -37,6 +37,9 @@ func (s *Server) routes() {
 
 	for _, base := range bases {
 		s.fhirRoutes(base + "/fhir")
+		if s.Sandbox {
+			s.fhirRoutes(faultyBase + base + "/fhir")
+		}
 	}
 
 	s.on("GET", "/jobs/:id/customize", s.handleForm)
@@ -68,6 +71,11 @@ func (s *Server) routes() {
 	s.on("POST", "/authorize-app", s.handleConsent, guard)
 	s.on("GET", "/my/applications", s.handleApplications, guard)
 	s.on("POST", "/my/applications", s.handleWithdraw, guard)
+
+	s.on("GET", "/my/requests/:id", s.handleRequest, guard)
+	s.on("POST", "/my/requests/:id", s.handleCancel, guard)
+	s.on("GET", "/my/requests/:id/files/:file", s.handleRequestFile(false))
+	s.on("GET", "/my/requests/:id/documents/:file", s.handleRequestFile(true))
 
 	s.on("POST", "/admin/login", s.handleAdminLogin, s.limitFailures)
 	s.on("GET", "/admin/logout", s.handleAdminLogout)

@@ -102,13 +102,17 @@ var rules = map[string]rule{
 	"POST /auth/introspect": applications,
 	"POST /auth/register":   registrars,
 
-	"GET /patient-login":    everyone,
-	"POST /patient-login":   everyone,
-	"POST /patient-logout":  visitors,
-	"GET /authorize-app":    visitors,
-	"POST /authorize-app":   visitors,
-	"GET /my/applications":  visitors,
-	"POST /my/applications": visitors,
+	"GET /patient-login":                   everyone,
+	"POST /patient-login":                  everyone,
+	"POST /patient-logout":                 visitors,
+	"GET /authorize-app":                   visitors,
+	"POST /authorize-app":                  visitors,
+	"GET /my/applications":                 visitors,
+	"POST /my/applications":                visitors,
+	"GET /my/requests/:id":                 visitors,
+	"POST /my/requests/:id":                visitors,
+	"GET /my/requests/:id/files/:file":     visitors,
+	"GET /my/requests/:id/documents/:file": visitors,
 
 	"POST /admin/login":                  everyone,
 	"GET /admin/logout":                  everyone,
@@ -140,7 +144,7 @@ var rules = map[string]rule{
 }
 
 // variant is the part of a path before the FHIR base.
-var variant = regexp.MustCompile(`^(/no-form|/auto-approve)+/fhir`)
+var variant = regexp.MustCompile(`^(/faulty/[^/]+)?(/no-form|/auto-approve)*/fhir`)
 
 // ruleOf finds the rule of a route's template.
 func ruleOf(method, path string) (rule, bool) {

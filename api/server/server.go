@@ -111,6 +111,7 @@ type Server struct {
 	polls    *pollBook
 	abuse    *abuseBook
 	told     disclosures
+	faults   *faultBook
 	meters   meterBook
 	draining atomic.Bool
 }
@@ -137,6 +138,9 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	if s.abuse, err = followAbuse(d.Bus.Auth); err != nil {
 		return nil, fmt.Errorf("follow failures: %w", err)
+	}
+	if s.faults, err = newFaultBook(); err != nil {
+		return nil, err
 	}
 	if s.told, err = newDisclosures(); err != nil {
 		return nil, err
@@ -203,12 +207,15 @@ func (s *Server) origin(c *fiber.Ctx) string {
 // bases are the path variants of the FHIR base (EHI-1).
 var bases = []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
 
-// audiences lists what aud may be: every variant of the FHIR base.
-func (s *Server) audiences(c *fiber.Ctx) []string {
+// audiences lists what aud may be: every variant of the FHIR base, and the base of ordered faults that is asked for.
+func (s *Server) audiences(c *fiber.Ctx, aud string) []string {
 	var out []string
 	for _, origin := range append([]string{s.origin(c)}, s.Aliases...) {
 		for _, b := range bases {
 			out = append(out, origin+b+"/fhir")
+		}
+		if s.Sandbox && faultyAudience(origin, aud) {
+			out = append(out, strings.TrimRight(aud, "/"))
 		}
 	}
 	return out

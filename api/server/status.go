@@ -28,6 +28,9 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if done, err := s.faultyStatus(c, j); done {
+		return err
+	}
 	if err := s.statusOf(c, j); err != nil {
 		return err
 	}

@@ -127,6 +127,8 @@ type Job struct {
 	// Trace is the traceparent of the kick-off, below which all that is done for the job is traced; "" where it is not. An older build
 	// loses it, and nothing else, so that it is no new layout.
 	Trace string `json:"trace,omitempty"`
+	// Faults are what the client has ordered to go wrong; none but in the sandbox. An older build loses them.
+	Faults []Fault `json:"faults,omitempty"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
 }

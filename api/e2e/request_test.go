@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// A patient follows a request without scripts: from the form to what goes out and what stays, to the files and documents when the hospital has
+// released them; or cancels it. Nobody else's is there.
+func TestAPatientFollowsARequest(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p, other, pat, theirs := w.two()
+	b := newBrowser(t)
+	j := w.kickOff(pat, "", p, nil)
+	page := w.node.URL + "/my/requests/" + j.ID
+	b.visit(page)
+	b.sees(200, "Sign in")
+	b.submit("patient", p, "password", "any")
+	b.sees(200, "Your request", "You choose what goes out", "Cancel this request")
+	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize")
+	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "BRCA", "a.hiv", "on")
+	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic screening (say which tests): BRCA", "HIV test results", "test_client_id")
+	w.wait(j.ID, ehi.Retrieved)
+	b.visit(page)
+	b.sees(200, `class="now" aria-current="step">Somebody at the hospital looks at it`, "What stays at the hospital", "Not chosen by you, or of other dates: Billing records", "Observation:")
+	if strings.Contains(b.page, `http-equiv="refresh"`) || strings.Contains(b.page, "<script") {
+		t.Error("it looks again while a person works, or has a script")
+	}
+	b.visit(page + "/files/Patient.ndjson")
+	b.sees(404, "no such file")
+	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	b.visit(page)
+	b.sees(200, "Your copy is ready", "You can download these files until", "/my/requests/"+j.ID+"/documents/letter.txt")
+	for _, link := range downloads(b.page) {
+		b.visit(w.node.URL + link)
+		b.sees(200, "")
+		if !strings.HasPrefix(b.header.Get("Content-Disposition"), "attachment") || b.header.Get("Cache-Control") != "no-store" || b.page == "" {
+			t.Errorf("%s: %v", link, b.header)
+		}
+	}
+	b.visit(page + "/files/Observation.ndjson")
+	b.sees(200, `"resourceType":"Observation"`)
+	b.visit(page + "/files/None.ndjson")
+	b.sees(404, "no such file")
+
+	cancelled := w.kickOff(pat, "/no-form", p, nil)
+	w.wait(cancelled.ID, ehi.Retrieved)
+	b.visit(w.node.URL + "/my/requests/" + cancelled.ID)
+	b.sees(200, "Everything: there was no form")
+	again := *b
+	b.submit()
+	b.sees(200, "Your request was cancelled")
+	w.want(w.do(pat, "GET", cancelled.StatusURL), 404, "")
+	again.submit()
+	again.sees(404, "Export job not found!")
+
+	rejected := w.kickOff(pat, "/no-form", p, nil)
+	w.wait(rejected.ID, ehi.Retrieved)
+	if _, err := w.admin.Act(t.Context(), rejected.ID, "reject"); err != nil {
+		t.Fatal(err)
+	}
+	b.visit(w.node.URL + "/my/requests/" + rejected.ID)
+	b.sees(200, "did not release this copy")
+
+	foreign := w.kickOff(theirs, "/no-form/auto-approve", other, nil)
+	w.manifest(theirs, foreign)
+	for _, path := range []string{"", "/files/Patient.ndjson", "/documents/x"} {
+		b.visit(w.node.URL + "/my/requests/" + foreign.ID + path)
+		b.sees(404, "Export job not found!")
+	}
+	b.forge(w.node.URL+"/my/requests/"+foreign.ID, page, url.Values{"_csrf": {"made-up"}}.Encode())
+	b.sees(http.StatusForbidden, "Forbidden")
+	w.want(w.do(theirs, "GET", foreign.StatusURL), 200, "")
+}
+
+// downloads are the links of a page that are to be kept.
+func downloads(page string) (out []string) {
+	for _, part := range strings.Split(page, `<a href="`)[1:] {
+		link, rest, _ := strings.Cut(part, `"`)
+		if strings.HasPrefix(rest, " download") {
+			out = append(out, link)
+		}
+	}
+	return out
+}
