@@ -76,6 +76,25 @@ func FuzzPasswordHash(f *testing.F) {
 	})
 }
 
+// The decoy asks for what a hash of today does.
+func TestTheDecoyCostsWhatAHashDoes(t *testing.T) {
+	h, err := newHasher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	real, err := h.hash(t.Context(), "a secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, fake := strings.Split(real, "$"), strings.Split(decoy, "$")
+	if len(parts) != len(fake) || parts[1] != fake[1] || parts[2] != fake[2] || parts[3] != fake[3] || len(parts[4]) != len(fake[4]) || len(parts[5]) != len(fake[5]) {
+		t.Errorf("%s and %s", real, decoy)
+	}
+	if right, err := h.check(t.Context(), decoy, ""); right || err != nil {
+		t.Errorf("%t, %v", right, err)
+	}
+}
+
 // Keys are fetched from public addresses, and from those that were opened.
 func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
