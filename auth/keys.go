@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
@@ -71,6 +72,8 @@ type ring struct {
 	making sync.Mutex             // held while a key is made that is not there
 	stop   func()
 	gone   func() // called when a key was removed: what it signed is void
+	// removed counts the keys that were removed. It rises before gone is called, so that who has verified a token meanwhile can tell.
+	removed atomic.Uint64
 }
 
 func (r *ring) apply(e jetstream.KeyValueEntry) {
@@ -115,6 +118,7 @@ func (r *ring) forget(record string) {
 	}
 	delete(r.keys, id)
 	r.publish()
+	r.removed.Add(1)
 	r.gone()
 }
 

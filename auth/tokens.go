@@ -81,11 +81,15 @@ func (s *Server) sign(ctx context.Context, tok jwt.Token, alg, typ string) (stri
 func (s *Server) Verify(bearer string) (*Access, error) {
 	a, known := s.verified.Get(bearer)
 	if !known {
-		var err error
+		removed, err := s.ring.removed.Load(), error(nil)
 		if a, err = s.parse(bearer); err != nil {
 			return nil, err
 		}
 		s.verified.Add(strings.Clone(bearer), a)
+		if s.ring.removed.Load() != removed { // its key may have gone while it was looked at, and the memory of tokens been emptied before this one came
+			s.verified.Remove(bearer)
+			return s.Verify(bearer)
+		}
 	}
 	if !s.Now().Before(a.expires) {
 		return nil, ErrToken

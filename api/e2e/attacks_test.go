@@ -203,9 +203,7 @@ func (p *target) raw(request string) string {
 	p.t.Helper()
 	conn := p.dialTLS()
 	defer conn.Close() // the answer has been read
-	if _, err := conn.Write([]byte(request)); err != nil {
-		p.t.Fatal(err)
-	}
+	_, _ = conn.Write([]byte(request)) // a server that has read enough closes while it is written: the answer says so, or there is none
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		p.t.Fatal(err)
 	}
