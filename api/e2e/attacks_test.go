@@ -202,7 +202,7 @@ func (p *target) sentBack(q url.Values, code string) {
 func (p *target) raw(request string) string {
 	p.t.Helper()
 	conn := p.dialTLS()
-	defer conn.Close() // the answer has been read
+	defer conn.Close()                 // the answer has been read
 	_, _ = conn.Write([]byte(request)) // a server that has read enough closes while it is written: the answer says so, or there is none
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		p.t.Fatal(err)
