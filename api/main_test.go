@@ -27,17 +27,7 @@ func TestMain(m *testing.M) {
 // run is one call of the command line: its output and exit code.
 func run(t *testing.T, args ...string) (string, int) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, args...)
-	cmd.Env = append(os.Environ(), binEnv+"=1")
-	out, err := cmd.CombinedOutput()
-	if _, exited := err.(*exec.ExitError); err != nil && !exited {
-		t.Fatal(err)
-	}
-	return string(out), cmd.ProcessState.ExitCode()
+	return runWith(t, "", args...)
 }
 
 // A store that a server holds is imported into through that server.

@@ -161,10 +161,13 @@ func (c *clientListCmd) Run(ctx context.Context) error {
 	})
 }
 
-type clientShowCmd struct {
+// oneClient is a client of the command line.
+type oneClient struct {
 	place
 	ID string `arg:"" help:"Its id." name:"id"`
 }
+
+type clientShowCmd struct{ oneClient }
 
 // Run shows.
 func (c *clientShowCmd) Run(ctx context.Context) error {
@@ -177,10 +180,7 @@ func (c *clientShowCmd) Run(ctx context.Context) error {
 	})
 }
 
-type clientRotateCmd struct {
-	place
-	ID string `arg:"" help:"Its id." name:"id"`
-}
+type clientRotateCmd struct{ oneClient }
 
 // Run rotates.
 func (c *clientRotateCmd) Run(ctx context.Context) error {
@@ -193,10 +193,7 @@ func (c *clientRotateCmd) Run(ctx context.Context) error {
 	})
 }
 
-type clientRemoveCmd struct {
-	place
-	ID string `arg:"" help:"Its id." name:"id"`
-}
+type clientRemoveCmd struct{ oneClient }
 
 // Run removes.
 func (c *clientRemoveCmd) Run(ctx context.Context) error {

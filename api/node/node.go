@@ -203,7 +203,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 		return nil, err
 	}
 	if err := n.openStores(ctx, data, opts); err != nil {
-		return nil, errors.Join(err, cfg.unfit().err())
+		return nil, errors.Join(err, refuse(cfg.Unfit()))
 	}
 	if n.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
 		return nil, err
@@ -282,7 +282,7 @@ func (n *Node) openAuth(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return n.cfg.unfit().without(n.cfg, n.auth).err()
+	return refuse(append(n.cfg.Unfit(), n.cfg.lacking(n.auth)...))
 }
 
 func (n *Node) openServices(ctx context.Context, opts Options) (err error) {

@@ -52,11 +52,9 @@ func (c Config) audit() *bus.AuditConfig {
 // minSecret is the shortest secret of the configuration that production mode takes, in bytes.
 const minSecret = 20
 
-// faults are the reasons for which a server does not start in production mode.
-type faults []string
-
-// unfit lists what of the configuration is not fit for patients' records. None in sandbox mode.
-func (c Config) unfit() (out faults) {
+// Unfit lists what of the configuration keeps a server from starting in production mode, because it is not fit for patients' records; none in
+// sandbox mode. What is stored is not looked at.
+func (c Config) Unfit() (out []string) {
 	if c.sandbox() {
 		return nil
 	}
@@ -94,19 +92,16 @@ func onLoopback(addr string) bool {
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
-// Unfit lists what of the configuration keeps a server from starting in production mode; none in sandbox mode. What is stored is not looked at.
-func (c Config) Unfit() []string { return c.unfit() }
-
 // known reports whether the process shows itself to an external NATS.
 func known(c Config) bool {
 	u, err := url.Parse(c.NATS)
 	return c.NATSAccess.Password != "" || c.NATSAccess.Creds != "" || err == nil && u.User != nil
 }
 
-// without adds what the stored state lacks, or has and should not.
-func (f faults) without(c Config, s *auth.Server) faults {
+// lacking lists what the stored state lacks for production mode, or has and should not.
+func (c Config) lacking(s *auth.Server) (out []string) {
 	if c.sandbox() {
-		return f
+		return nil
 	}
 	if c.AdminPassword == "" || c.AdminPassword == defaultAdminPassword {
 		admin := false
@@ -114,21 +109,21 @@ func (f faults) without(c Config, s *auth.Server) faults {
 			admin = admin || a.Role == auth.Admin
 		}
 		if !admin {
-			f = append(f, "there is no administrator: account add --role admin NAME, or --admin-password")
+			out = append(out, "there is no administrator: account add --role admin NAME, or --admin-password")
 		}
 	}
 	if s.Known(auth.SandboxClientID) {
-		f = append(f, "the client "+auth.SandboxClientID+" of the sandbox is registered: client remove "+auth.SandboxClientID)
+		out = append(out, "the client "+auth.SandboxClientID+" of the sandbox is registered: client remove "+auth.SandboxClientID)
 	}
-	return f
+	return out
 }
 
-// err is all the reasons at once, nil where there is none.
-func (f faults) err() error {
-	if len(f) == 0 {
+// refuse makes an error of all reasons at once, nil where there is none.
+func refuse(reasons []string) error {
+	if len(reasons) == 0 {
 		return nil
 	}
-	return &UnfitError{f}
+	return &UnfitError{reasons}
 }
 
 // UnfitError says why a server does not start in production mode: everything at once.
