@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,13 +189,14 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 			return err
 		}
 		got := uint64(0)
-		for m := range batch.Messages() {
+		var failed error
+		for m := range batch.Messages() { // to its end also where that is enough: a batch that is left would wait for its reader
 			got++
-			if err := f(m); err != nil {
-				return err
+			if failed == nil {
+				failed = f(m)
 			}
 		}
-		if err := batch.Error(); err != nil {
+		if err := cmp.Or(failed, batch.Error()); err != nil {
 			return err
 		}
 		if got == 0 { // they were there when the reading began
