@@ -410,7 +410,7 @@ var pageAttacks = []attack{
 	{"script in what is shown", "CWE-79", func(p *target) {
 		b := p.person()
 		b.visit(p.open.Base + "/patient-login?action=" + url.QueryEscape(`/"><script>alert(1)</script>`) + "&redirect=" + url.QueryEscape(`"><script>alert(1)</script>`))
-		if strings.Contains(b.page, "<script") {
+		if strings.Contains(b.page, "<script>") {
 			p.t.Errorf("%s", b.page)
 		}
 	}},
@@ -421,7 +421,7 @@ var pageAttacks = []attack{
 		b := p.loggedIn("ann")
 		b.visit(p.open.Base + "/authorize-app?" + p.request("app", "client_id", "script").Encode())
 		b.sees(200, "&lt;script&gt;")
-		if strings.Contains(b.page, "<script") {
+		if strings.Contains(b.page, "<script>") {
 			p.t.Errorf("%s", b.page)
 		}
 	}},

@@ -71,7 +71,7 @@ func (b *browser) visit(u string) {
 
 var (
 	hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
-	action = regexp.MustCompile(`<form method="post" action="([^"]*)">`)
+	action = regexp.MustCompile(`<form method="post" action="([^"]*)"[^>]*>`)
 )
 
 // submit sends the page's form with its hidden fields and what a person fills in.
@@ -142,7 +142,7 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.submit("patient", "nobody", "password", "x")
 	b.sees(401, "Unknown patient or wrong password")
 	b.submit("patient", p, "password", "any")
-	b.sees(200, "Allow access?", "whole health record", "http://app.example/cb")
+	b.sees(200, "Allow access?", "copy of your health record", "http://app.example/cb")
 	b.submit("decision", "allow")
 	if b.at.Host != "app.example" || b.at.Query().Get("code") == "" || b.at.Query().Get("state") != "s" {
 		t.Fatalf("after consent: %s", b.at)
@@ -157,7 +157,7 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?redirect=http%3A%2F%2Fapp.example%2Fdone")
 	b.sees(200, "Choose what to release", "Lab results", "a.hiv")
 	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01")
-	b.sees(400, "is after", `value="2020-02-01"`)
+	b.sees(400, "There is a problem", `<a href="#p-visits-from">Clinic visits: the first date must not be after the last one</a>`, `value="2020-02-01"`, `aria-invalid="true"`)
 	first := *b
 	b.submit("p.labs", "on", "a.hiv", "on", "a.genetic", "BRCA")
 	if b.at.Host != "app.example" || b.at.Path != "/done" {
@@ -170,7 +170,7 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	first.submit("p.labs", "on")
 	first.sees(400, "Exports job already customized")
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
-	b.sees(400, "retrieved")
+	b.sees(200, "Your request", "Somebody at the hospital looks at it") // the form is sent: there it says how things stand
 
 	theirs := w.kickOff(w.patient(other), "", other, nil)
 	b.visit(w.open.Base + "/jobs/" + theirs.ID + "/customize")
@@ -205,7 +205,7 @@ func TestPagesAreGuarded(t *testing.T) {
 		b := newBrowser(t)
 		b.visit(w.open.Base + "/patient-login?action=" + url.QueryEscape(next))
 		b.submit("patient", p, "password", "x")
-		b.sees(200, "Applications with access")
+		b.sees(200, "Your requests")
 	}
 	for _, bad := range []string{`{`, `{"parameters":[1]}`, `{"parameters":{},"authorizations":"x"}`, `{}`, `{"parameters":{"what":{"enabled":true}}}`, `{"parameters":{"labs":{"enabled":true,"from":"soon"}}}`} {
 		a, err := pat.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(bad), "Content-Type", "application/json")

@@ -287,6 +287,10 @@ func (n *Node) openAuth(ctx context.Context) (err error) {
 
 func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	base, aliases := n.base()
+	rules, err := release.RulesFromFile(n.cfg.SensitiveTable)
+	if err != nil {
+		return err
+	}
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
@@ -295,15 +299,11 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})
 	if err != nil {
 		return err
 	}
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery}
-	rules, err := release.RulesFromFile(n.cfg.SensitiveTable)
-	if err != nil {
-		return err
-	}
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(),

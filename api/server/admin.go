@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"strconv"
 	"time"
@@ -34,13 +35,14 @@ type jobJSON struct {
 	Counts         map[string]int64  `json:"counts"`
 	Withheld       map[string]int64  `json:"withheld"`
 	Approvals      []string          `json:"approvals,omitempty"` // of four eyes
+	Reason         string            `json:"reason,omitempty"`    // of the decision
 	Error          string            `json:"error,omitempty"`
 }
 
 func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
 	out := jobJSON{
 		ID: j.ID, Patient: j.Patient, Level: j.Level.Kind(), Group: j.Group, Manifest: json.RawMessage("null"), Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
-		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Approvals: j.Approvals, Error: j.Error,
+		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Approvals: j.Approvals, Reason: j.Reason, Error: j.Error,
 	}
 	if !j.CompletedAt.IsZero() {
 		out.CompletedAt = j.CompletedAt.UnixMilli()
@@ -89,7 +91,7 @@ func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid, "Invalid limit %q", c.Query("limit"))
 	}
 	list := s.Bus.Jobs.Page(func(j bus.Summary) bool {
-		return j.Status != ehi.Aborted && (status == "" || j.Status == status) && (j.ExpiresAt.IsZero() || at.Before(j.ExpiresAt))
+		return (status == "" || j.Status == status) && j.Listed(at)
 	}, c.Query("after"), limit)
 	out := make([]jobJSON, 0, len(list))
 	for _, entry := range list {
@@ -128,10 +130,14 @@ func (s *Server) decide(c *fiber.Ctx, action ehi.Action, change func(*ehi.Job) e
 	if err != nil {
 		return err
 	}
+	reason, err := reasonOf(c)
+	if err != nil {
+		return err
+	}
 	var retrieved time.Time
 	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
 		retrieved = j.CompletedAt
-		return change(j)
+		return errors.Join(change(j), j.Explain(reason))
 	})
 	s.audit(c, err, aboutJob(action, before))
 	if err == nil && j.Status != ehi.Retrieved { // not the first of two approvals
@@ -140,6 +146,20 @@ func (s *Server) decide(c *fiber.Ctx, action ehi.Action, change func(*ehi.Job) e
 		tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
 	}
 	return s.sendJob(c, j, err)
+}
+
+// reasonOf is the reason that may come with a decision, as JSON or as a form.
+func reasonOf(c *fiber.Ctx) (string, error) {
+	var in struct {
+		Reason string `json:"reason" form:"reason"`
+	}
+	if len(c.Body()) == 0 || c.Get(fiber.HeaderContentType) == "" {
+		return "", nil
+	}
+	if err := c.BodyParser(&in); err != nil {
+		return "", ehi.Errorf(ehi.Invalid, `The body must be empty, or hold a "reason", as JSON or as a form`)
+	}
+	return in.Reason, nil
 }
 
 func (s *Server) handleAdminDelete(c *fiber.Ctx) error {

@@ -61,9 +61,24 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	case strings.HasPrefix(c.Path(), "/auth/"):
 		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
 	case wantsPage(c):
-		return c.Render("message", fiber.Map{"Title": http.StatusText(status), "Text": text}, "layout")
+		return s.faultPage(c, code, text)
 	}
 	return outcome(c, status, "error", string(code), text)
+}
+
+// faultTexts are what patients read of an error; of any other class it is "fault.invalid".
+var faultTexts = map[ehi.Code]string{
+	ehi.NotFound: "fault.not-found", ehi.Conflict: "fault.conflict", ehi.Forbidden: "fault.forbidden", ehi.Unauthenticated: "fault.forbidden",
+	ehi.Throttled: "fault.throttled", ehi.Transient: "fault.transient", ehi.Internal: "fault.internal",
+}
+
+// faultPage tells a person what went wrong, what to do, and the words for the one who is asked for help.
+func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string) error {
+	key := faultTexts[code]
+	if key == "" {
+		key = "fault.invalid"
+	}
+	return s.page(c, "message", key, fiber.Map{"Text": s.language(c).Say(key + ".text"), "Details": text, "SignedIn": c.Cookies("ehi_patient") != ""})
 }
 
 // describe says what of an error the outside may know. What is ours to mend goes to the log instead.

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,7 +15,9 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"ehi-server/api/web"
 	"ehi-server/auth"
+	"ehi-server/exporter/pipeline"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
@@ -33,13 +37,15 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return err
 	}
 	if !mine {
-		q := url.Values{"action": {c.OriginalURL()}, "redirect": {c.Query("redirect")}}
-		return c.Redirect("/patient-login?"+q.Encode(), http.StatusFound)
+		return c.Redirect(loginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
 	if j.Status != ehi.AwaitingInput {
+		if patient, err := s.loggedIn(c); err == nil && patient == j.Patient.ID && wantsPage(c) {
+			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
+		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
 	}
-	return s.renderForm(c, j, "", formValues{})
+	return s.renderForm(c, j, formPage{values: s.draft(j.ID)})
 }
 
 // isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's shortcut for that.
@@ -54,8 +60,46 @@ func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 // formValues is what was chosen, to fill the form with; empty at first.
 type formValues map[string]string
 
-// renderForm shows the form, with a problem where there is one, and a fresh one-time interaction token.
-func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, problem string, v formValues) error {
+// draftKey is where the choices of a form are kept until it is sent, so that a reload shows them again.
+func draftKey(job string) string { return "draft-" + job }
+
+// draft is what was chosen before the page was loaded. Where that cannot be read the form begins empty: it is a convenience.
+func (s *Server) draft(job string) (v formValues) {
+	data, err := s.Bus.Sessions.Get(draftKey(job))
+	if err == nil && len(data) > 0 {
+		err = json.Unmarshal(data, &v)
+	}
+	if err != nil {
+		s.Log.Warn("read the draft of a form", "job", job, "err", err)
+	}
+	return v
+}
+
+// keepDraft keeps the fields of the form and nothing else of what was sent.
+func (s *Server) keepDraft(job string, v formValues) error {
+	kept := formValues{}
+	for key, value := range v {
+		if value != "" && (strings.HasPrefix(key, "p.") || strings.HasPrefix(key, "a.")) {
+			kept[key] = value
+		}
+	}
+	data, err := json.Marshal(kept)
+	if err != nil {
+		return err
+	}
+	return s.Bus.Sessions.Set(draftKey(job), data, interactionTTL)
+}
+
+// formPage is what a form shows beside its lines.
+type formPage struct {
+	values   formValues
+	problems []problem
+	expired  bool // it was open for too long
+	asked    bool // for the counts: they may take a moment
+}
+
+// renderForm shows the form with a fresh one-time interaction token.
+func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	token := newID()
 	if err := s.Bus.Sessions.Set(interactionKey(token), []byte(j.ID), interactionTTL); err != nil {
 		return err
@@ -64,24 +108,35 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, problem string, v formValu
 	if !s.Auth.RedirectAllowed(j.ClientID, redirect) {
 		redirect = ""
 	}
-	c.Set(fiber.HeaderCacheControl, "no-store")
-	return c.Render("form", fiber.Map{
-		"Title": "Choose what to release", "Job": j, "Categories": formLines(v), "Authorizations": formTicks(v),
-		"Interaction": token, "Redirect": redirect, "Problem": problem, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID,
-	}, "layout")
+	noStore(c)
+	t := s.language(c)
+	wrong := map[string]string{}
+	for _, each := range p.problems {
+		wrong[each.line] = each.Text
+	}
+	n := s.counts(c, t, j, p.values, p.asked)
+	at := "/jobs/" + j.ID + "/customize"
+	if redirect != "" {
+		at += "?" + url.Values{"redirect": {redirect}}.Encode()
+	}
+	return s.page(c, "form", "form.title", fiber.Map{
+		"Job": j, "Categories": formLines(t, p.values, n, wrong), "Authorizations": formTicks(t, p.values, n, wrong), "Sum": n["sum"], "Problems": p.problems, "Expired": p.expired,
+		"Interaction": token, "Redirect": redirect, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID, "Draft": "release", "At": at,
+	})
 }
 
 // formLine is a line of the form's first part, as the template shows it.
 type formLine struct {
 	ehi.CategoryInfo
-	On              bool
-	From, To, Notes string
+	On                              bool
+	From, To, Notes, Count, Problem string
 }
 
-func formLines(v formValues) (out []formLine) {
+func formLines(t *web.Catalogue, v formValues, counts, wrong map[string]string) (out []formLine) {
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
-		out = append(out, formLine{c, v[k] != "", v[k+".from"], v[k+".to"], v[k+".notes"]})
+		c.Name, c.Hint = t.Say(categoryText(c.Key)), t.Say(categoryText(c.Key)+".hint")
+		out = append(out, formLine{c, v[k] != "", v[k+".from"], v[k+".to"], v[k+".notes"], counts[k], wrong[k]})
 	}
 	return out
 }
@@ -89,14 +144,15 @@ func formLines(v formValues) (out []formLine) {
 // formTick is a line of the form's second part.
 type formTick struct {
 	ehi.AuthorizationInfo
-	On    bool
-	Value string
+	On                    bool
+	Value, Count, Problem string
 }
 
-func formTicks(v formValues) (out []formTick) {
+func formTicks(t *web.Catalogue, v formValues, counts, wrong map[string]string) (out []formTick) {
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
-		out = append(out, formTick{a, v[k] != "", v[k]})
+		a.Name = t.Say(authorizationText(a.Key))
+		out = append(out, formTick{a, v[k] != "", v[k], counts[k], wrong[k]})
 	}
 	return out
 }
@@ -108,52 +164,112 @@ func interactionKey(token string) string {
 
 // handleSubmit takes the patient's choices, from the page or from the job's client (EHI-7).
 func (s *Server) handleSubmit(c *fiber.Ctx) error {
-	fromPage := strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
-	var token string
-	if fromPage {
-		token = c.FormValue("interaction")
-	} else {
-		token = c.Get("X-Interaction-Token")
+	if strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm) {
+		return s.submitPage(c)
 	}
+	token := c.Get("X-Interaction-Token")
 	j, by, err := s.submitter(c, token)
 	if err != nil {
 		return err
 	}
-	body := c.Body()
-	if fromPage {
-		if body, err = formJSON(c); err != nil {
-			return err
-		}
-	}
-	form, err := ehi.ParseReleaseForm(body)
-	if err != nil && fromPage {
-		c.Status(http.StatusBadRequest)
-		return s.renderForm(c, j, err.Error(), values(c))
-	}
+	form, err := ehi.ParseReleaseForm(c.Body())
 	if err != nil {
 		return err
 	}
-	done, err := s.submit(c, j.ID, form, by)
-	e := aboutJob(ehi.ActionForm, j)
-	if e.Agent = by; by == "patient" {
-		e.Agent = "patient " + j.Patient.ID
-	}
-	s.audit(c, err, e)
+	done, err := s.release(c, j, form, by, token)
 	if ehi.CodeOf(err) == ehi.Conflict && !wantsPage(c) { // clients read this very text
 		return c.Status(http.StatusBadRequest).SendString(err.Error())
 	}
 	if err != nil {
 		return err
 	}
-	if token != "" {
-		if err := s.Bus.Sessions.Delete(interactionKey(token)); err != nil {
+	return c.JSON(s.jobJSON(c, done))
+}
+
+// submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.
+func (s *Server) submitPage(c *fiber.Ctx) error {
+	token, v := c.FormValue("interaction"), values(c)
+	j, by, err := s.submitter(c, token)
+	if errors.Is(err, errPageExpired) {
+		return s.expiredForm(c, v, err)
+	}
+	if err != nil {
+		return err
+	}
+	problems := s.problems(s.language(c), v)
+	if c.FormValue("do") == "preview" || c.FormValue("lang") != "" {
+		return s.preview(c, j, token, v, problems)
+	}
+	if len(problems) > 0 {
+		if err := s.keepDraft(j.ID, v); err != nil {
+			return err
+		}
+		c.Status(http.StatusBadRequest)
+		return s.renderForm(c, j, formPage{values: v, problems: problems})
+	}
+	form, err := v.form()
+	if err != nil {
+		return err
+	}
+	done, err := s.release(c, j, form, by, token)
+	if err != nil {
+		return err
+	}
+	return s.afterForm(c, done)
+}
+
+// expiredForm shows a form again that was open for too long, with what was chosen, where the patient is still logged in.
+func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
+	j, err := s.job(c)
+	if err != nil {
+		return err
+	}
+	patient, err := s.loggedIn(c)
+	if err != nil {
+		return err
+	}
+	if patient != j.Patient.ID || j.Status != ehi.AwaitingInput {
+		return expired
+	}
+	c.Status(http.StatusForbidden)
+	return s.renderForm(c, j, formPage{values: v, expired: true})
+}
+
+// preview keeps the choices, and says what they would release: as a page, or to the page's script as texts by line.
+func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, problems []problem) error {
+	if j.Status != ehi.AwaitingInput {
+		return ehi.Errorf(ehi.Conflict, "Exports job already customized")
+	}
+	if err := s.keepDraft(j.ID, v); err != nil {
+		return err
+	}
+	if wantsPage(c) {
+		return s.renderForm(c, j, formPage{values: v, problems: problems, asked: true})
+	}
+	if err := s.Bus.Sessions.Set(interactionKey(token), []byte(j.ID), interactionTTL); err != nil { // whoever fills it in still needs it
+		return err
+	}
+	noStore(c)
+	return c.JSON(fiber.Map{"counts": s.counts(c, s.language(c), j, v, true), "problems": problems})
+}
+
+// release records the choices and who made them; then the token and the draft are of no more use.
+func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by, token string) (*ehi.Job, error) {
+	done, err := s.submit(c, j.ID, form, by)
+	e := aboutJob(ehi.ActionForm, j)
+	if e.Agent = by; by == "patient" {
+		e.Agent = "patient " + j.Patient.ID
+	}
+	s.audit(c, err, e)
+	if err != nil || token == "" {
+		return done, err
+	}
+	for _, key := range []string{interactionKey(token), draftKey(j.ID)} {
+		if err := s.Bus.Sessions.Delete(key); err != nil {
 			s.Log.Warn("forget an interaction token", "err", err)
 		}
 	}
-	if fromPage {
-		return s.afterForm(c, done)
-	}
-	return c.JSON(s.jobJSON(c, done))
+	return done, nil
 }
 
 // submitter finds the job and who submits: the holder of the page's token, or the job's client.
@@ -181,10 +297,12 @@ func (s *Server) submitter(c *fiber.Ctx, token string) (*ehi.Job, string, error)
 		if j.Status != ehi.AwaitingInput {
 			return nil, "", ehi.Errorf(ehi.Conflict, "Exports job already customized")
 		}
-		return nil, "", ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
+		return nil, "", errPageExpired
 	}
 	return j, "patient", nil
 }
+
+var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
 
 // submit stores the choices and starts the export.
 func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string) (*ehi.Job, error) {
@@ -213,9 +331,7 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	} else if patient == j.Patient.ID {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
 	}
-	return c.Render("message", fiber.Map{
-		"Title": "Thank you", "Text": "Your choices were saved and your records are being put together. The hospital may look at them before your application can download them. You can close this page.",
-	}, "layout")
+	return s.page(c, "message", "thanks.title", fiber.Map{"Text": s.language(c).Say("thanks.text"), "At": "/my/requests"})
 }
 
 // values reads the fields of the page.
@@ -227,19 +343,138 @@ func values(c *fiber.Ctx) formValues {
 	return v
 }
 
-// formJSON turns the fields of the page into the JSON of EHI-7.
-func formJSON(c *fiber.Ctx) ([]byte, error) {
-	v := values(c)
-	parameters, authorizations := fiber.Map{}, fiber.Map{}
-	for _, l := range formLines(v) {
-		parameters[string(l.Key)] = fiber.Map{"name": l.Name, "enabled": l.On, "from": l.From, "to": l.To, "notes": l.Notes}
+// problem is what is wrong with a line of the form.
+type problem struct {
+	Field string `json:"field"` // the id of the element to go to
+	Text  string `json:"text"`
+	line  string
+}
+
+// maxNote is the longest free text of a form, in bytes (see ehi.ParseReleaseForm).
+const maxNote = 200
+
+// problems finds everything that is wrong with a form, line by line.
+func (s *Server) problems(t *web.Catalogue, v formValues) (out []problem) {
+	tomorrow := now().Add(24 * time.Hour) // it may be tomorrow already where the patient is
+	for _, c := range ehi.Categories() {
+		k, id, name := "p."+string(c.Key), "p-"+string(c.Key), t.Say(categoryText(c.Key))
+		from, to, notes := v[k+".from"], v[k+".to"], v[k+".notes"]
+		after, errFrom := optionalDate(from)
+		before, errTo := optionalDate(to)
+		switch {
+		case v[k] == "" && (from != "" || to != "" || notes != ""):
+			out = append(out, problem{id, t.Say("problem.unticked", name), k})
+		case errFrom != nil:
+			out = append(out, problem{id + "-from", t.Say("problem.date", name), k})
+		case errTo != nil:
+			out = append(out, problem{id + "-to", t.Say("problem.date", name), k})
+		case after.After(tomorrow):
+			out = append(out, problem{id + "-from", t.Say("problem.future", name), k})
+		case before.After(tomorrow):
+			out = append(out, problem{id + "-to", t.Say("problem.future", name), k})
+		case from != "" && to != "" && after.After(before):
+			out = append(out, problem{id + "-from", t.Say("problem.order", name), k})
+		case len(notes) > maxNote:
+			out = append(out, problem{id + "-notes", t.Say("problem.long", name, maxNote), k})
+		}
 	}
-	for _, a := range formTicks(v) {
-		var value any = a.On
+	for _, a := range ehi.Authorizations() {
+		if k := "a." + string(a.Key); len(v[k]) > maxNote {
+			out = append(out, problem{"a-" + string(a.Key), t.Say("problem.long", t.Say(authorizationText(a.Key)), maxNote), k})
+		}
+	}
+	return out
+}
+
+// optionalDate reads what a date field of a browser sends.
+func optionalDate(v string) (time.Time, error) {
+	if v == "" {
+		return time.Time{}, nil
+	}
+	return time.Parse(time.DateOnly, v)
+}
+
+// form turns the fields of the page into the form, by way of the JSON of EHI-7.
+func (v formValues) form() (ehi.ReleaseForm, error) {
+	parameters, authorizations := fiber.Map{}, fiber.Map{}
+	for _, c := range ehi.Categories() {
+		k := "p." + string(c.Key)
+		parameters[string(c.Key)] = fiber.Map{"name": c.Name, "enabled": v[k] != "", "from": v[k+".from"], "to": v[k+".to"], "notes": v[k+".notes"]}
+	}
+	for _, a := range ehi.Authorizations() {
+		k := "a." + string(a.Key)
+		var value any = v[k] != ""
 		if a.Text {
-			value = a.Value
+			value = v[k]
 		}
 		authorizations[string(a.Key)] = fiber.Map{"name": a.Name, "value": value}
 	}
-	return json.Marshal(fiber.Map{"parameters": parameters, "authorizations": authorizations})
+	body, err := json.Marshal(fiber.Map{"parameters": parameters, "authorizations": authorizations})
+	if err != nil {
+		return ehi.ReleaseForm{}, err
+	}
+	return ehi.ParseReleaseForm(body)
+}
+
+// maxPreviews is how many records are counted through at a time; previewWait is how long a patient who asks for it waits for a turn.
+const (
+	maxPreviews = 2
+	previewWait = 5 * time.Second
+)
+
+// counts says in words what each line of the form would release of the record, by the form's fields, and "sum" of all. Where the record cannot be
+// counted through at the moment, the lines say nothing and the sum says so.
+func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) map[string]string {
+	p, err := s.previewOf(c.UserContext(), j, v, asked)
+	if err != nil {
+		s.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", requestID(c))
+		return map[string]string{"sum": t.Say("form.unknown")}
+	}
+	out := map[string]string{"sum": t.Say("form.summary", t.Number(p.All.Released), t.Count("entries", p.All.Stored))}
+	line := func(key string, n pipeline.Tally) {
+		switch {
+		case n.Stored == 0:
+			out[key] = t.Say("form.none")
+		case v[key] == "" && n.Released == 0:
+			out[key] = t.Say("form.stored", t.Count("entries", n.Stored))
+		default:
+			out[key] = t.Say("form.goes", t.Number(n.Released), t.Count("entries", n.Stored))
+		}
+	}
+	for _, c := range ehi.Categories() {
+		line("p."+string(c.Key), p.Categories[c.Key])
+	}
+	for _, a := range ehi.Authorizations() {
+		line("a."+string(a.Key), p.Authorizations[a.Key])
+	}
+	return out
+}
+
+// previewOf counts the job's record through. Dates that cannot be read are left out of it: the page says that they are wrong.
+func (s *Server) previewOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (p pipeline.Preview, err error) {
+	if asked {
+		waits, stop := context.WithTimeout(ctx, previewWait)
+		defer stop()
+		if err := s.previews.Acquire(waits, 1); err != nil {
+			return p, err
+		}
+	} else if !s.previews.TryAcquire(1) {
+		return p, errors.New("too many at once")
+	}
+	defer s.previews.Release(1)
+	form, err := v.form()
+	if err != nil {
+		return p, err
+	}
+	policy, err := s.Rules.Policy(&form, j.KickOff)
+	if err != nil {
+		return p, err
+	}
+	record, err := s.Source.Open(ctx, j.Patient.ID)
+	if err != nil {
+		return p, err
+	}
+	task := pipeline.TaskOf(j, policy, record)
+	p, err = task.Preview(ctx)
+	return p, errors.Join(err, record.Close())
 }

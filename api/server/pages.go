@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -29,10 +30,21 @@ func (s *Server) localPath(c *fiber.Ctx, action string) string {
 // handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a picker and any password (SMART-10).
 func (s *Server) handleLoginPage(c *fiber.Ctx) error { return s.renderLogin(c, "") }
 
+// loginPath is the way to the log-in page, and where it leads on to.
+func loginPath(action, redirect string) string {
+	q := url.Values{}
+	for name, value := range map[string]string{"action": action, "redirect": redirect} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return "/patient-login?" + q.Encode()
+}
+
 func (s *Server) renderLogin(c *fiber.Ctx, problem string) error {
 	noStore(c)
-	page := fiber.Map{"Title": "Sign in", "Accounts": s.Accounts, "CSRF": c.Locals("csrf"), "Problem": problem,
-		"Action": s.localPath(c, c.Query("action", c.FormValue("action"))), "Redirect": c.Query("redirect", c.FormValue("redirect"))}
+	action, redirect := s.localPath(c, c.Query("action", c.FormValue("action"))), c.Query("redirect", c.FormValue("redirect"))
+	page := fiber.Map{"Accounts": s.Accounts, "Problem": problem, "Action": action, "Redirect": redirect, "Username": c.FormValue("username"), "At": loginPath(action, redirect)}
 	if !s.Accounts {
 		patients, err := s.Source.Patients(c.UserContext(), pickerSize)
 		if err != nil {
@@ -40,7 +52,7 @@ func (s *Server) renderLogin(c *fiber.Ctx, problem string) error {
 		}
 		page["Patients"], page["More"] = patients, len(patients) == pickerSize
 	}
-	return c.Render("login", page, "layout")
+	return s.page(c, "login", "login.title", page)
 }
 
 func (s *Server) handleLogin(c *fiber.Ctx) error {
@@ -49,10 +61,10 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	s.audit(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
 		telemetry.Logins.WithLabelValues("patient", "refused").Inc()
-		problem := "Unknown patient or wrong password"
+		problem := s.language(c).Say("login.wrong")
 		c.Status(http.StatusUnauthorized)
 		if code == ehi.Throttled {
-			problem = err.Error()
+			problem = s.language(c).Say("fault.throttled.text")
 			c.Status(http.StatusTooManyRequests)
 		}
 		return s.renderLogin(c, problem)
@@ -67,7 +79,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	if next := s.localPath(c, c.FormValue("action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
-	return c.Redirect("/my/applications", http.StatusSeeOther)
+	return c.Redirect("/my/requests", http.StatusSeeOther)
 }
 
 // checkPatient finds out who logs in, and what the session says.
@@ -117,18 +129,19 @@ func (s *Server) handleApplications(c *fiber.Ctx) error {
 		return err
 	}
 	if patient == "" {
-		return c.Redirect("/patient-login?action=%2Fmy%2Fapplications", http.StatusFound)
+		return c.Redirect(loginPath("/my/applications", ""), http.StatusFound)
 	}
 	consents, err := s.Auth.Consents(c.UserContext(), patient)
 	if err != nil {
 		return err
 	}
 	var list []grantedApp
+	t := s.language(c)
 	for _, consent := range consents {
-		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), plainScopes(consent.Scopes)})
+		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), plainScopes(t, consent.Scopes)})
 	}
 	noStore(c)
-	return c.Render("applications", fiber.Map{"Title": "Applications with access", "Applications": list, "CSRF": c.Locals("csrf")}, "layout")
+	return s.page(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
 }
 
 // handleWithdraw ends an application's access at the patient's wish.
@@ -138,7 +151,7 @@ func (s *Server) handleWithdraw(c *fiber.Ctx) error {
 		return err
 	}
 	if patient == "" {
-		return c.Redirect("/patient-login?action=%2Fmy%2Fapplications", http.StatusSeeOther)
+		return c.Redirect(loginPath("/my/applications", ""), http.StatusSeeOther)
 	}
 	consent, err := s.Auth.Withdraw(c.UserContext(), patient, c.FormValue("id"))
 	s.audit(c, err, ehi.Event{Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID})
@@ -155,7 +168,7 @@ func (s *Server) consent(c *fiber.Ctx) (q url.Values, req auth.Request, patient 
 	}
 	asked := url.Values{}
 	for k, v := range q {
-		if k != "_csrf" && k != "decision" {
+		if k != "_csrf" && k != "decision" && k != "lang" {
 			asked[k] = v
 		}
 	}
@@ -176,10 +189,11 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderCacheControl, "no-store")
-	return c.Render("consent", fiber.Map{
-		"Title": "Allow access?", "Patient": who, "Request": req, "Asks": plainScopes(req.Scopes), "Fields": asked, "CSRF": c.Locals("csrf"),
-	}, "layout")
+	noStore(c)
+	t := s.language(c)
+	return s.page(c, "consent", "consent.title", fiber.Map{
+		"Patient": who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
+	})
 }
 
 // notYet answers where there is nothing to consent to, or nobody is logged in who could.
@@ -187,8 +201,7 @@ func notYet(c *fiber.Ctx, asked url.Values, req auth.Request, err error) error {
 	if err != nil {
 		return refuseAuthorize(c, req, err)
 	}
-	q := url.Values{"action": {"/authorize-app?" + asked.Encode()}, "redirect": {asked.Get("redirect_uri")}}
-	return c.Redirect("/patient-login?"+q.Encode(), http.StatusFound)
+	return c.Redirect(loginPath("/authorize-app?"+asked.Encode(), asked.Get("redirect_uri")), http.StatusFound)
 }
 
 func (s *Server) handleConsent(c *fiber.Ctx) error {
@@ -202,22 +215,17 @@ func (s *Server) handleConsent(c *fiber.Ctx) error {
 	return s.deny(c, req, patient)
 }
 
-// plainScopes says in plain words what an application asks for; scopes that change nothing for the patient are left out.
-func plainScopes(scopes auth.Scopes) []string {
-	words := map[string]string{
-		auth.ScopePatientExport:   "Ask for a copy of your whole health record. You choose on the next page what is in it.",
-		auth.ScopePatientRS:       "Read who you are: your name, birth date and address.",
-		auth.ScopePatientRead:     "Read who you are: your name, birth date and address.",
-		auth.ScopePatientOnly:     "Read who you are: your name, birth date and address.",
-		auth.ScopePatientOnlyRead: "Read who you are: your name, birth date and address.",
-		auth.ScopeFHIRUser:        "Know which patient you are.",
-		auth.ScopeOffline:         "Keep this access when you are not using the application, until you or the hospital ends it.",
-		auth.ScopeOnline:          "Keep this access while you use the application.",
-	}
-	var out []string
+// scopeTexts are the texts of scopes; what is not here changes nothing for the patient.
+var scopeTexts = map[string]string{
+	auth.ScopePatientExport: "scope.export", auth.ScopePatientRS: "scope.read", auth.ScopePatientRead: "scope.read", auth.ScopePatientOnly: "scope.read",
+	auth.ScopePatientOnlyRead: "scope.read", auth.ScopeFHIRUser: "scope.user", auth.ScopeOffline: "scope.offline", auth.ScopeOnline: "scope.online",
+}
+
+// plainScopes says in plain words what an application asks for.
+func plainScopes(t *web.Catalogue, scopes auth.Scopes) (out []string) {
 	for _, scope := range scopes {
-		if w := words[scope]; w != "" && !slices.Contains(out, w) {
-			out = append(out, w)
+		if key := scopeTexts[scope]; key != "" && !slices.Contains(out, t.Say(key)) {
+			out = append(out, t.Say(key))
 		}
 	}
 	return out
@@ -226,9 +234,9 @@ func plainScopes(scopes auth.Scopes) []string {
 // handleDocs explains what an export holds (EHI-5, REAL-15).
 func (s *Server) handleDocs(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
-	return c.Render("docs", fiber.Map{"Title": "What an export holds", "Categories": ehi.Categories(), "Authorizations": ehi.Authorizations()}, "layout")
+	return s.page(c, "docs", "", fiber.Map{"Title": "What an export holds", "Categories": ehi.Categories(), "Authorizations": ehi.Authorizations()})
 }
 
 func (s *Server) handleHome(c *fiber.Ctx) error {
-	return c.Render("home", fiber.Map{"Title": "EHI export server", "Base": s.origin(c), "Sandbox": s.Sandbox}, "layout")
+	return s.page(c, "home", "", fiber.Map{"Title": "EHI export server", "Base": s.origin(c), "Sandbox": s.Sandbox})
 }

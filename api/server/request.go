@@ -4,13 +4,15 @@ import (
 	"cmp"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/web"
 	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
 
@@ -23,31 +25,26 @@ type counted struct {
 // requestFile is a file that the patient can keep.
 type requestFile struct {
 	Name, URL string
-	Count     int64 // resources; 0 for a document
+	Type      string // "" of a document
+	Count     int64  // resources; 0 for a document
 	Bytes     int64
 }
 
-// stage is a step of a request, in the patient's words.
+// stage is a step of a request.
 type stage struct {
-	Name      string
+	Name      string // of a text
 	Done, Now bool
 }
 
 // stagesOf are the steps that a request goes through, as far as it is.
 func stagesOf(at ehi.Status) []stage {
 	order := []ehi.Status{ehi.AwaitingInput, ehi.Requested, ehi.Retrieved, ehi.Approved}
-	out := []stage{{Name: "You choose what goes out"}, {Name: "The hospital's computer puts the copy together"}, {Name: "Somebody at the hospital looks at it"}, {Name: "Your copy is ready"}}
 	now := slices.Index(order, at)
-	for i := range out {
-		out[i].Done, out[i].Now = i < now || at == ehi.Approved, i == now
+	var out []stage
+	for i, status := range order {
+		out = append(out, stage{"stage." + string(status), i < now || at == ehi.Approved, i == now})
 	}
 	return out
-}
-
-// endings are how a request ends otherwise.
-var endings = map[ehi.Status]string{
-	ehi.Rejected: "The hospital did not release this copy. Ask the hospital why; you have a right to know.",
-	ehi.Failed:   "The copy could not be made. This is not your fault. Ask the application to start again, or ask the hospital for help.",
 }
 
 // patientsJob is the job of the path, where it is of the patient who is logged in. next is where a visitor has to go first, "" for nowhere.
@@ -57,7 +54,7 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 		return nil, "", err
 	}
 	if patient == "" {
-		return nil, "/patient-login?" + url.Values{"action": {c.OriginalURL()}}.Encode(), nil
+		return nil, loginPath(c.OriginalURL(), ""), nil
 	}
 	if j, err = s.job(c); err != nil {
 		return nil, "", err
@@ -74,25 +71,57 @@ func (s *Server) handleRequest(c *fiber.Ctx) error {
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
+	t := s.language(c)
 	page := fiber.Map{
-		"Title": "Your request", "Job": j, "CSRF": c.Locals("csrf"), "Stages": stagesOf(j.Status),
-		"Ending": endings[j.Status], "Application": s.Auth.ClientName(j.ClientID), "Refresh": j.Status == ehi.Requested, "CanCancel": !j.Status.Settled(), "Made": j.CreatedAt.Format(dayAndTime),
-		"Chosen": chosen(j.Form), "Sensitive": sensitive(j.Form), "Everything": j.Form == nil, "Withheld": inWords(j.Withheld, reasonWords), "Counts": inWords(j.Counts, nil),
+		"Job": j, "SignedIn": true, "Application": s.Auth.ClientName(j.ClientID), "Stages": stagesOf(j.Status),
+		"Live": j.Status == ehi.Requested, "Person": j.Status == ehi.Retrieved, "Choose": j.Status == ehi.AwaitingInput, "CanCancel": !j.Status.Settled(),
+		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": inWords(j.Counts, nil),
+		"Withheld": inWords(j.Withheld, func(reason string) string { return reasonText(t, reason) }),
 	}
-	if p, known := s.progress.of(j.ID); known && j.Status == ehi.Requested {
-		page["Percent"] = p.Percent()
-	}
-	if j.Status == ehi.Approved {
-		page["Until"] = j.ExpiresAt.Format(dayAndTime)
+	switch j.Status {
+	case ehi.Requested:
+		p, known := s.progress.of(j.ID)
+		page["Percent"], page["Known"] = p.Percent(), known
+	case ehi.Rejected:
+		page["Ending"], page["Reason"], page["Next"] = "ending.rejected", j.Reason, "ending.rejected.next"
+	case ehi.Failed:
+		page["Ending"] = "ending.failed"
+	case ehi.Approved:
+		page["Until"] = t.Time(j.ExpiresAt)
 		if page["Files"], err = s.requestFiles(c, j); err != nil {
 			return err
 		}
 	}
 	noStore(c)
-	return c.Render("request", page, "layout")
+	return s.page(c, "request", "request.title", page)
 }
 
-const dayAndTime = "2 January 2006, 15:04 MST"
+// listedRequest is a line of the patient's list.
+type listedRequest struct {
+	ID, Application, State string
+	Made                   time.Time
+}
+
+// maxRequests is how many requests the patient's list shows.
+const maxRequests = 100
+
+// handleRequests lists the patient's requests.
+func (s *Server) handleRequests(c *fiber.Ctx) error {
+	patient, err := s.loggedIn(c)
+	if err != nil {
+		return err
+	}
+	if patient == "" {
+		return c.Redirect(loginPath(c.OriginalURL(), ""), http.StatusFound)
+	}
+	at := now()
+	var list []listedRequest
+	for _, j := range s.Bus.Jobs.Page(func(j bus.Summary) bool { return j.Patient.ID == patient && j.Listed(at) }, "", maxRequests) {
+		list = append(list, listedRequest{j.ID, s.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt})
+	}
+	noStore(c)
+	return s.page(c, "requests", "requests.title", fiber.Map{"Requests": list, "SignedIn": true})
+}
 
 // ahead sends a visitor where he has to go first, or answers an error.
 func ahead(c *fiber.Ctx, next string, err error) error {
@@ -107,7 +136,7 @@ func ahead(c *fiber.Ctx, next string, err error) error {
 }
 
 // chosen says what the patient lets go out.
-func chosen(f *ehi.ReleaseForm) (out []string) {
+func chosen(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 	if f == nil {
 		return nil
 	}
@@ -116,12 +145,12 @@ func chosen(f *ehi.ReleaseForm) (out []string) {
 		if !on {
 			continue
 		}
-		line := c.Name
+		line := t.Say(categoryText(c.Key))
 		if choice.From != "" {
-			line += ", from " + choice.From
+			line += t.Say("request.from", choice.From)
 		}
 		if choice.To != "" {
-			line += ", up to " + choice.To
+			line += t.Say("request.to", choice.To)
 		}
 		out = append(out, line)
 	}
@@ -129,7 +158,7 @@ func chosen(f *ehi.ReleaseForm) (out []string) {
 }
 
 // sensitive says what protected information goes out.
-func sensitive(f *ehi.ReleaseForm) (out []string) {
+func sensitive(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 	if f == nil {
 		return nil
 	}
@@ -138,7 +167,7 @@ func sensitive(f *ehi.ReleaseForm) (out []string) {
 		if !on {
 			continue
 		}
-		line := a.Name
+		line := t.Say(authorizationText(a.Key))
 		if a.Text {
 			line += ": " + value
 		}
@@ -147,20 +176,19 @@ func sensitive(f *ehi.ReleaseForm) (out []string) {
 	return out
 }
 
-// reasonWords explains why something stays at the hospital.
-func reasonWords(reason string) string {
+func categoryText(key ehi.Category) string           { return "category." + string(key) }
+func authorizationText(key ehi.Authorization) string { return "authorization." + string(key) }
+
+// reasonText explains why something stays at the hospital: category.<key>, document.<key>, sensitive.<key>, or reference-only.
+func reasonText(t *web.Catalogue, reason string) string {
 	kind, key, _ := strings.Cut(reason, ".")
-	for _, a := range ehi.Authorizations() {
-		if kind == "sensitive" && string(a.Key) == key {
-			return "Protected, and not allowed by you: " + a.Name
-		}
+	switch {
+	case kind == "sensitive":
+		return t.Say("withheld.sensitive", t.Say(authorizationText(ehi.Authorization(key))))
+	case key != "":
+		return t.Say("withheld.category", t.Say(categoryText(ehi.Category(key))))
 	}
-	for _, c := range ehi.Categories() {
-		if kind != "sensitive" && string(c.Key) == key {
-			return "Not chosen by you, or of other dates: " + c.Name
-		}
-	}
-	return "About something that stays, and nothing else"
+	return t.Say("withheld.other")
 }
 
 // inWords lists counts, the largest first, under names in words.
@@ -188,7 +216,7 @@ func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err 
 		}
 		for i, f := range t.Files {
 			name := fileName(j, t, i)
-			out = append(out, requestFile{Name: name, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
+			out = append(out, requestFile{Name: name, Type: f.Type, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
 		}
 	}
 	for _, a := range j.Attachments {
@@ -211,7 +239,7 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 		return err
 	}
 	noStore(c)
-	return c.Render("message", fiber.Map{"Title": "Your request was cancelled", "Text": "Nothing went out, and what was put together is deleted. You can close this page."}, "layout")
+	return s.page(c, "message", "cancelled.title", fiber.Map{"Text": s.language(c).Say("cancelled.text"), "SignedIn": true, "At": "/my/requests"})
 }
 
 // handleRequestFile hands the patient a file or document of an approved request.

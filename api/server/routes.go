@@ -72,6 +72,7 @@ func (s *Server) routes() {
 	s.on("GET", "/my/applications", s.handleApplications, guard)
 	s.on("POST", "/my/applications", s.handleWithdraw, guard)
 
+	s.on("GET", "/my/requests", s.handleRequests, guard)
 	s.on("GET", "/my/requests/:id", s.handleRequest, guard)
 	s.on("POST", "/my/requests/:id", s.handleCancel, guard)
 	s.on("GET", "/my/requests/:id/files/:file", s.handleRequestFile(false))
@@ -149,12 +150,12 @@ func (s *Server) public() fiber.Handler {
 // hstsSeconds is for how long a browser that came by HTTPS comes by nothing else: two years.
 const hstsSeconds = 2 * 365 * 24 * 3600
 
-// headers are the security headers of every answer. Pages load nothing but their own style sheet; form-action is left open,
+// headers are the security headers of every answer. Pages load nothing but this origin's style sheet, scripts and images, and ask nobody else; form-action is left open,
 // because browsers apply it to the redirect that leads back to the application. The referrer stays within this origin, where the check against
 // forged requests wants it over HTTPS.
 func (s *Server) headers() fiber.Handler {
 	return helmet.New(helmet.Config{
-		ContentSecurityPolicy: "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+		ContentSecurityPolicy: "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
 		HSTSMaxAge:            hstsSeconds, HSTSExcludeSubdomains: true, // over HTTPS only
 		XFrameOptions: "DENY", ReferrerPolicy: "same-origin", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
 	})

@@ -109,6 +109,7 @@ var rules = map[string]rule{
 	"POST /authorize-app":                  visitors,
 	"GET /my/applications":                 visitors,
 	"POST /my/applications":                visitors,
+	"GET /my/requests":                     visitors,
 	"GET /my/requests/:id":                 visitors,
 	"POST /my/requests/:id":                visitors,
 	"GET /my/requests/:id/files/:file":     visitors,

@@ -18,9 +18,11 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/template/html/v2"
 	"github.com/segmentio/encoding/json"
+	"golang.org/x/sync/semaphore"
 
 	"ehi-server/api/web"
 	"ehi-server/auth"
+	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -88,8 +90,10 @@ type Deps struct {
 	Bus    *bus.Bus
 	Auth   *auth.Server
 	Source source.Source
-	Files  *files.Local
-	Log    *slog.Logger
+	// Rules are what exports are released by; the form's previews count by the same.
+	Rules *release.Rules
+	Files *files.Local
+	Log   *slog.Logger
 	// Tracer traces requests and the exports that they begin; nil does not.
 	Tracer *tracing.Tracer
 	// Level is the logger's level, which administrators may change; nil where it is fixed.
@@ -113,6 +117,8 @@ type Server struct {
 	told     disclosures
 	faults   *faultBook
 	meters   meterBook
+	texts    web.Catalogues
+	previews *semaphore.Weighted
 	draining atomic.Bool
 }
 
@@ -145,6 +151,10 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.told, err = newDisclosures(); err != nil {
 		return nil, err
 	}
+	if s.texts, err = web.ReadCatalogues(); err != nil {
+		return nil, err
+	}
+	s.previews = semaphore.NewWeighted(maxPreviews)
 	secure := s.secure()
 	s.patients = session.New(session.Config{
 		Storage: d.Bus.Sessions.Within("patient"), KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,

@@ -167,6 +167,31 @@ func (p *Policy) withhold(f *facts) (reason string) {
 	return ""
 }
 
+// Class is the lines of the release form that a resource falls under.
+type Class struct {
+	Category       ehi.Category // "" for what is always released
+	Authorizations []ehi.Authorization
+}
+
+// Classes tells the classes of resources. It is for one goroutine.
+type Classes struct{ examine examiner }
+
+// Classes makes a Classes by the policy's tables.
+func (p *Policy) Classes() *Classes { return &Classes{examiner{policy: p}} }
+
+// Of tells the class of a resource. Errors: the line is not JSON.
+func (c *Classes) Of(line []byte) (Class, error) {
+	f, err := c.examine.examine(line)
+	if err != nil {
+		return Class{}, err
+	}
+	out := Class{Category: category(&f)}
+	if f.typ != "Patient" {
+		out.Authorizations = f.sensitive
+	}
+	return out, nil
+}
+
 // Filter decides about the resources of a population one at a time. References stay as they are: what was not asked for is not
 // withheld from anybody. It is for one goroutine.
 type Filter struct {

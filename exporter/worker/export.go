@@ -12,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"ehi-server/exporter/pipeline"
-	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -139,16 +138,12 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 		stop := p.report(ctx, ehi.Progress{Job: job.ID, Total: record.Total()}, read, read.Load())
 		defer stop()
 	}
-	k := job.KickOff
-	var yield func(context.Context) error
+	work := pipeline.TaskOf(job, policy, record)
+	work.FileResources, work.Batch, work.Read = p.FileResources, batch, read
 	if job.Lane == ehi.Bulk {
-		yield = func(ctx context.Context) error { return p.patients.yield(ctx, p.BulkYield) }
+		work.Yield = func(ctx context.Context) error { return p.patients.yield(ctx, p.BulkYield) }
 	}
-	res, err := pipeline.Run(ctx, pipeline.Task{
-		Record: record, Query: source.Query{Types: selection.Types(k), Since: k.Since, Until: k.Until},
-		Policy: policy, Selector: selection.New(k), Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient,
-		FileResources: p.FileResources, Compression: k.Compression, Batch: batch, Read: read, Yield: yield,
-	})
+	res, err := pipeline.Run(ctx, work)
 	if err != nil {
 		return err
 	}

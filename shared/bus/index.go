@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -13,16 +14,25 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Summary is what every process holds in memory of each kept job: enough to list, expire and count without reading
-// records. About 150 bytes.
+// Summary is what every process holds in memory of each kept job: enough to list, search, expire and count without reading
+// records. About 350 bytes.
 type Summary struct {
 	ID        string
 	Status    ehi.Status
+	Level     ehi.Level
+	Patient   ehi.Patient // none for a population
+	Group     string
+	ClientID  string
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	stored    int64
 	running   owner // whose running jobs it counts among; the zero owner while it does not run
 	rev       uint64
+}
+
+// Listed reports whether lists show the job at a moment: it is neither deleted nor expired.
+func (s Summary) Listed(at time.Time) bool {
+	return s.Status != ehi.Aborted && (s.ExpiresAt.IsZero() || at.Before(s.ExpiresAt))
 }
 
 // Lane is the lane of a requested job.
@@ -76,7 +86,10 @@ func (x *index) apply(id string, c cached) bool {
 		x.gone.Add(id, struct{}{})
 		return true
 	}
-	s := Summary{ID: id, Status: c.job.Status, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, stored: c.job.StoredBytes(), rev: c.rev}
+	s := Summary{
+		ID: id, Status: c.job.Status, Level: c.job.Level, Patient: c.job.Patient, Group: c.job.Group, ClientID: unique.Make(c.job.ClientID).Value(),
+		CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, stored: c.job.StoredBytes(), rev: c.rev,
+	}
 	if s.Status == ehi.Requested {
 		s.running = owner{c.job.Lane, c.job.ClientID}
 		x.ran(s.running, 1)

@@ -108,6 +108,8 @@ type Job struct {
 	CompletedAt     time.Time `json:"completed,omitzero"`       // retrieved, failed, or rejected
 	ApprovedAt      time.Time `json:"approved,omitzero"`
 	DecidedBy       string    `json:"decidedBy,omitempty"` // the administrator who approved or rejected
+	// Reason is what the one who decided says about it, for the patient to read. An older build loses it.
+	Reason string `json:"reason,omitempty"`
 	// Approvals are the administrators who approved where two have to (four eyes). An older build loses them, and asks for them again.
 	Approvals []string  `json:"approvals,omitempty"`
 	ExpiresAt time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
@@ -265,6 +267,21 @@ func (j *Job) Fail(reason string, now time.Time) error {
 		return err
 	}
 	j.Error, j.CompletedAt = reason, now
+	return nil
+}
+
+// maxReason bounds the reason of a decision, in bytes, so that a job's record stays small.
+const maxReason = 500
+
+// Explain notes why somebody decides as he does. Errors: Invalid where that is too long.
+func (j *Job) Explain(reason string) error {
+	reason = strings.Join(strings.Fields(reason), " ")
+	if len(reason) > maxReason {
+		return Errorf(Invalid, "The reason is longer than %d bytes", maxReason)
+	}
+	if reason != "" {
+		j.Reason = reason
+	}
 	return nil
 }
 

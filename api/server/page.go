@@ -1,0 +1,74 @@
+package server
+
+import (
+	"html/template"
+	"net/url"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/web"
+)
+
+// languageCookie keeps the language that a visitor chose, languageAge for how long.
+const (
+	languageCookie = "ehi_lang"
+	languageAge    = 365 * 24 * time.Hour
+)
+
+// language finds the language of a visitor: chosen on this page (?lang=), chosen before, or the browser's.
+func (s *Server) language(c *fiber.Ctx) *web.Catalogue {
+	for _, chosen := range []string{c.Query("lang"), string(c.Request().PostArgs().Peek("lang"))} {
+		if t := s.texts.Find(chosen); t != nil {
+			c.Cookie(&fiber.Cookie{
+				Name: languageCookie, Value: t.Tag, MaxAge: int(languageAge / time.Second), HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.secure(),
+			})
+			return t
+		}
+	}
+	if t := s.texts.Find(c.Cookies(languageCookie)); t != nil {
+		return t
+	}
+	return s.texts.Match(c.Get(fiber.HeaderAcceptLanguage))
+}
+
+// languageLink is a line of the switch of languages.
+type languageLink struct{ Tag, Name, Link string }
+
+// languages are the links to the same page in each language; at is where it is to be had, "" for the address of the request.
+func (s *Server) languages(c *fiber.Ctx, at string) (out []languageLink) {
+	if at == "" {
+		at = c.OriginalURL()
+	}
+	u, err := url.ParseRequestURI(at)
+	if err != nil {
+		u = &url.URL{Path: c.Path()}
+	}
+	q := u.Query()
+	for _, t := range s.texts.List {
+		q.Set("lang", t.Tag)
+		out = append(out, languageLink{t.Tag, t.Name, u.Path + "?" + q.Encode()})
+	}
+	return out
+}
+
+// page renders a page for patients and the public, in the visitor's language. data may name in "At" where the page is to be had by GET.
+func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
+	t := s.language(c)
+	at, _ := data["At"].(string)
+	data["T"], data["Languages"] = t, s.languages(c, at)
+	if data["Title"] == nil {
+		data["Title"] = t.Say(title)
+	}
+	if data["CSRF"] == nil {
+		data["CSRF"] = c.Locals("csrf")
+	}
+	c.Vary(fiber.HeaderAcceptLanguage, fiber.HeaderCookie)
+	c.Set(fiber.HeaderContentLanguage, t.Tag)
+	return c.Render(name, data, "layout")
+}
+
+// link is a link within a sentence.
+func link(to, text string) template.HTML {
+	return template.HTML(`<a href="` + template.HTMLEscapeString(to) + `">` + template.HTMLEscapeString(text) + `</a>`)
+}

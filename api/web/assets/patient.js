@@ -1,0 +1,78 @@
+// The patient's pages work without this; with it they count while choices are made, and follow an export without being loaded again.
+
+/** Posts the release form for its counts and keeps the choices on the server, so that a reload shows them again. */
+function preview(form) {
+  const places = new Map([...form.querySelectorAll('[data-count]')].map((e) => [e.dataset.count, e]));
+  let timer, latest = 0;
+  const ask = async () => {
+    const mine = ++latest;
+    const body = new URLSearchParams(new FormData(form));
+    body.set('do', 'preview');
+    try {
+      const answer = await fetch(form.action, { method: 'POST', body, headers: { Accept: 'application/json' } });
+      if (!answer.ok || mine !== latest) return;
+      const { counts } = await answer.json();
+      for (const [key, text] of Object.entries(counts)) {
+        const place = places.get(key);
+        if (place && place.textContent !== text) place.textContent = text;
+      }
+    } catch {
+      // The counts stay as they are; releasing needs none.
+    }
+  };
+  form.addEventListener('input', () => {
+    clearTimeout(timer);
+    timer = setTimeout(ask, 400);
+  });
+  form.addEventListener('submit', (e) => {
+    clearTimeout(timer);
+    if (e.submitter?.name || form.dataset.sent) {
+      if (form.dataset.sent) e.preventDefault(); // a double click sends once
+      return;
+    }
+    form.dataset.sent = 'yes';
+  });
+  window.addEventListener('pageshow', () => delete form.dataset.sent); // after the way back
+}
+
+/** Puts other content in the place of main's, and leaves the focus and an opened part as they were. */
+function replace(main, fresh) {
+  const at = main.contains(document.activeElement) ? document.activeElement : null;
+  const open = main.querySelector('details')?.open;
+  main.replaceChildren(...fresh.childNodes);
+  const details = main.querySelector('details');
+  if (details && open) details.open = true;
+  arrange(main);
+  if (at) [...main.querySelectorAll(at.tagName)].find((e) => e.textContent === at.textContent)?.focus();
+}
+
+/** Takes the page's content anew, as long as the server says that it changes by itself. */
+function follow(main) {
+  const every = Number(main.dataset.live);
+  const again = async () => {
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: 'text/html' }, redirect: 'error' });
+      if (answer.ok) {
+        const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('main');
+        if (fresh) replace(main, fresh);
+        if (fresh && fresh.dataset.live === undefined) return;
+      }
+    } catch {
+      // The server or the network is away for a moment.
+    }
+    setTimeout(again, every);
+  };
+  setTimeout(again, every);
+}
+
+function arrange(root) {
+  for (const button of root.querySelectorAll('[data-print]')) {
+    button.hidden = false;
+    button.addEventListener('click', () => print());
+  }
+}
+
+arrange(document);
+document.getElementById('summary')?.focus();
+for (const form of document.querySelectorAll('form[data-preview]')) preview(form);
+for (const main of document.querySelectorAll('main[data-live]')) follow(main);

@@ -1,0 +1,124 @@
+package web_test
+
+import (
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/api/web"
+	"ehi-server/shared/ehi"
+)
+
+var placeholder = regexp.MustCompile(`%(\[\d\])?[a-z]`)
+
+func catalogues(t *testing.T) web.Catalogues {
+	t.Helper()
+	c, err := web.ReadCatalogues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// All languages say the same things, with the same placeholders.
+func TestCataloguesSayTheSame(t *testing.T) {
+	all := catalogues(t)
+	if len(all.List) < 2 || all.List[0].Tag != "en" {
+		t.Fatalf("%d catalogues, the first one %s", len(all.List), all.List[0].Tag)
+	}
+	first := all.List[0].Keys()
+	for _, c := range all.List[1:] {
+		for _, key := range slices.Sorted(maps.Keys(first)) {
+			text, ok := c.Keys()[key]
+			if !ok {
+				t.Errorf("%s has no %q", c.Tag, key)
+				continue
+			}
+			a, b := placeholder.FindAllString(first[key], -1), placeholder.FindAllString(text, -1)
+			slices.Sort(a)
+			slices.Sort(b)
+			if !slices.Equal(a, b) {
+				t.Errorf("%s: %q has the placeholders %v, not %v", c.Tag, key, b, a)
+			}
+		}
+		for key := range c.Keys() {
+			if _, ok := first[key]; !ok {
+				t.Errorf("%s alone has %q", c.Tag, key)
+			}
+		}
+	}
+}
+
+// Every text that templates and handlers ask for is there, and every text is asked for.
+func TestTextsAreUsed(t *testing.T) {
+	texts := catalogues(t).List[0].Keys()
+	var sources strings.Builder
+	templates, err := fs.Glob(web.Files, "templates/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range templates {
+		data, err := web.Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources.Write(data)
+	}
+	handlers, err := filepath.Glob("../server/*.go")
+	if err != nil || len(handlers) == 0 {
+		t.Fatalf("%d handlers, %v", len(handlers), err)
+	}
+	for _, name := range append(handlers, "texts.go") {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources.Write(data)
+	}
+	text := sources.String()
+	for _, m := range regexp.MustCompile(`\.(?:Say|Stress|With) "([a-z.-]+)"`).FindAllStringSubmatch(text, -1) {
+		if texts[m[1]] == "" {
+			t.Errorf("a template asks for %q", m[1])
+		}
+	}
+	made := regexp.MustCompile(`^(category|authorization|type|bytes|entries|fault|state|stage|withheld)\.`)
+	for key := range texts {
+		if !made.MatchString(key) && !strings.Contains(text, `"`+key+`"`) {
+			t.Errorf("nobody asks for %q", key)
+		}
+	}
+	for _, c := range ehi.Categories() {
+		if texts["category."+string(c.Key)] == "" || texts["category."+string(c.Key)+".hint"] == "" {
+			t.Errorf("no text for %s", c.Key)
+		}
+	}
+	for _, a := range ehi.Authorizations() {
+		if texts["authorization."+string(a.Key)] == "" {
+			t.Errorf("no text for %s", a.Key)
+		}
+	}
+}
+
+func TestWordsOfLanguages(t *testing.T) {
+	all := catalogues(t)
+	en, es := all.Find("en"), all.Find("es")
+	at := time.Date(2026, 1, 31, 15, 4, 0, 0, time.UTC)
+	for _, c := range []struct{ got, want string }{
+		{all.Match("es-MX,es;q=0.9,en;q=0.5").Tag, "es"}, {all.Match("fr,en;q=0.5").Tag, "en"}, {all.Match("").Tag, "en"}, {all.Match("de").Tag, "en"}, {all.Match(";;;").Tag, "en"},
+		{en.Time(at), "January 31, 2026 at 15:04 UTC"}, {es.Time(at), "31 de enero de 2026 a las 15:04 UTC"},
+		{en.Count("entries", 1), "1 entry"}, {en.Count("entries", 12345), "12,345 entries"}, {es.Count("entries", 12345), "12.345 registros"},
+		{en.Bytes(999), "999 bytes"}, {en.Bytes(1_500_000), "1.5 MB"}, {es.Bytes(1500), "1,5 KB"},
+		{en.Type("Observation"), "Measurements and test results"}, {en.Type("Unheard"), "Unheard"},
+		{string(en.Stress("form.intro", "<b>")), "An app asked for a copy of the health record of <strong>&lt;b&gt;</strong>. Nothing leaves the hospital but what you choose here."},
+	} {
+		if c.got != c.want {
+			t.Errorf("%q, not %q", c.got, c.want)
+		}
+	}
+}
