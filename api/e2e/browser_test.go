@@ -5,9 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,15 +170,6 @@ func TestProductionPagesInARealBrowser(t *testing.T) {
 		do(t, ctx, chromedp.Navigate(p.open.Base+page), chromedp.WaitVisible("h1"))
 		named(t, ctx)
 		fits(t, ctx)
-		if dir := os.Getenv("EHI_SCREENSHOTS"); dir != "" {
-			picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, strings.Split(page, "/")[2]+".png"), picture, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
 	tabTo(t, ctx, `form[action="/patient-logout"] button`)
 	key(kb.Enter)

@@ -79,16 +79,28 @@ func TestGosClientCredentialsWork(t *testing.T) {
 	}
 }
 
+// npmInstall installs packages, or what the package.json of dir names; it skips where they cannot be had.
+func npmInstall(t *testing.T, dir string, packages ...string) {
+	t.Helper()
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Skip("npm is absent (Debian: npm)")
+	}
+	wait, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	install := exec.CommandContext(wait, npm, append([]string{"install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--legacy-peer-deps", "--omit=optional", "--cache", filepath.Join(dir, "cache")}, packages...)...)
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Skipf("the packages cannot be had: %v: %s", err, out)
+	}
+}
+
 // npmClients installs the clients of testdata/npm and starts them; it skips where there is no Node, or where they cannot be had.
 func npmClients(t *testing.T, env ...string) (base string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is absent (Debian: nodejs)")
-	}
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Skip("npm is absent (Debian: npm)")
 	}
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "clients.js"} {
@@ -100,13 +112,7 @@ func npmClients(t *testing.T, env ...string) (base string) {
 			t.Fatal(err)
 		}
 	}
-	wait, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	install := exec.CommandContext(wait, npm, "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--legacy-peer-deps", "--omit=optional", "--cache", filepath.Join(dir, "cache"))
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Skipf("the packages cannot be had: %v: %s", err, out)
-	}
+	npmInstall(t, dir)
 	run := exec.Command(node, "clients.js") // it ends when its input does
 	run.Dir, run.Stderr = dir, os.Stderr
 	run.Env = append(os.Environ(), env...)

@@ -25,10 +25,10 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	b.sees(200, "Your request", "You choose what goes out", "Cancel this request")
 	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize")
 	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "BRCA", "a.hiv", "on")
-	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic tests (write which ones): BRCA", "HIV test results", "test_client_id")
+	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic tests: BRCA", "HIV test results", "test_client_id")
 	w.wait(j.ID, ehi.Retrieved)
 	b.visit(page)
-	b.sees(200, `class="now" aria-current="step">Somebody at the hospital looks at it`, "What stays at the hospital", "Not chosen by you, or of other dates: Billing records", "Measurements and test results")
+	b.sees(200, `class="now" aria-current="step">Somebody at the hospital looks at it`, "What stays at the hospital", "Not chosen by you, or of other dates", "Billing records", "Measurements and test results")
 	if strings.Contains(b.page, `http-equiv="refresh"`) {
 		t.Error("it looks again while a person works")
 	}

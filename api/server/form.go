@@ -152,6 +152,9 @@ func formTicks(t *web.Catalogue, v formValues, counts, wrong map[string]string) 
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
 		a.Name = t.Say(authorizationText(a.Key))
+		if a.Text {
+			a.Name = t.Say(authorizationText(a.Key) + ".ask")
+		}
 		out = append(out, formTick{a, v[k] != "", v[k], counts[k], wrong[k]})
 	}
 	return out

@@ -75,8 +75,7 @@ func (s *Server) handleRequest(c *fiber.Ctx) error {
 	page := fiber.Map{
 		"Job": j, "SignedIn": true, "Application": s.Auth.ClientName(j.ClientID), "Stages": stagesOf(j.Status),
 		"Live": j.Status == ehi.Requested, "Person": j.Status == ehi.Retrieved, "Choose": j.Status == ehi.AwaitingInput, "CanCancel": !j.Status.Settled(),
-		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": inWords(j.Counts, nil),
-		"Withheld": inWords(j.Withheld, func(reason string) string { return reasonText(t, reason) }),
+		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": largestFirst(j.Counts), "Withheld": withheldGroups(t, j.Withheld),
 	}
 	switch j.Status {
 	case ehi.Requested:
@@ -179,29 +178,40 @@ func sensitive(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 func categoryText(key ehi.Category) string           { return "category." + string(key) }
 func authorizationText(key ehi.Authorization) string { return "authorization." + string(key) }
 
-// reasonText explains why something stays at the hospital: category.<key>, document.<key>, sensitive.<key>, or reference-only.
-func reasonText(t *web.Catalogue, reason string) string {
-	kind, key, _ := strings.Cut(reason, ".")
-	switch {
-	case kind == "sensitive":
-		return t.Say("withheld.sensitive", t.Say(authorizationText(ehi.Authorization(key))))
-	case key != "":
-		return t.Say("withheld.category", t.Say(categoryText(ehi.Category(key))))
-	}
-	return t.Say("withheld.other")
+// withheldGroup is what stays for one kind of reason.
+type withheldGroup struct {
+	Name string
+	List []counted
 }
 
-// inWords lists counts, the largest first, under names in words.
-func inWords(counts map[string]int64, words func(string) string) (out []counted) {
-	sum := map[string]int64{}
-	for name, n := range counts {
-		if words != nil {
-			name = words(name)
+// withheldGroups explains what stays at the hospital. Reasons are category.<key>, document.<key>, sensitive.<key> and reference-only.
+func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheldGroup) {
+	groups := map[string]map[string]int64{}
+	for reason, n := range withheld {
+		group, text := "withheld.other", "withheld."+reason
+		switch kind, key, _ := strings.Cut(reason, "."); {
+		case kind == "sensitive":
+			group, text = "withheld.sensitive", authorizationText(ehi.Authorization(key))
+		case key != "":
+			group, text = "withheld.category", categoryText(ehi.Category(key))
 		}
-		sum[name] += n
+		if groups[group] == nil {
+			groups[group] = map[string]int64{}
+		}
+		groups[group][t.Say(text)] += n
 	}
-	for _, name := range slices.Sorted(maps.Keys(sum)) {
-		out = append(out, counted{name, sum[name]})
+	for _, name := range []string{"withheld.category", "withheld.sensitive", "withheld.other"} {
+		if len(groups[name]) > 0 {
+			out = append(out, withheldGroup{t.Say(name), largestFirst(groups[name])})
+		}
+	}
+	return out
+}
+
+// largestFirst lists counts.
+func largestFirst(counts map[string]int64) (out []counted) {
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, counted{name, counts[name]})
 	}
 	slices.SortStableFunc(out, func(a, b counted) int { return cmp.Compare(b.Count, a.Count) })
 	return out

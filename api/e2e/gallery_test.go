@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// gallery holds every page to what is asked of all of them: no violation of WCAG 2.2 AA that axe-core finds, no scrolling sideways, no field without a
+// name, no complaint on the console, no request elsewhere; on a telephone and on a desk, light and dark.
+type gallery struct {
+	*world
+	ctx   context.Context
+	found *findings
+	axe   string
+	runs  int
+}
+
+// axeVersion of npm's axe-core (MPL-2.0), which tests fetch and nothing ships.
+const axeVersion = "4.14.1"
+
+func newGallery(w *world) *gallery {
+	w.t.Helper()
+	ctx, found := openBrowser(w.t, w.open.Base)
+	dir := w.t.TempDir()
+	npmInstall(w.t, dir, "axe-core@"+axeVersion)
+	source, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &gallery{world: w, ctx: ctx, found: found, axe: string(source)}
+}
+
+// scheme sets which colours the browser's user prefers.
+func scheme(name string) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
+		_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
+		return none, err
+	}
+}
+
+// run starts the check and gives what it found, a line for each.
+const runAxe = `axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']}, resultTypes: ['violations']})
+	.then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html.slice(0, 200) + ' ' + (n.any[0]?.message ?? ''))))`
+
+// look checks the page that is open in every way; name is its picture's.
+func (g *gallery) look(name string) {
+	g.t.Helper()
+	do(g.t, g.ctx, chromedp.WaitVisible("h1"))
+	named(g.t, g.ctx)
+	if _, err := chromedp.Run(g.ctx, chromedp.Evaluate[any](g.axe+";0")); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, width := range []int64{360, 1280} {
+		for _, colours := range []string{"light", "dark"} {
+			do(g.t, g.ctx, chromedp.EmulateViewport(width, 800), scheme(colours))
+			fits(g.t, g.ctx)
+			wrong, err := chromedp.Run(g.ctx, chromedp.Evaluate[[]string](runAxe, chromedp.EvalAwaitPromise))
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			for _, each := range wrong {
+				g.t.Errorf("%s, %d px, %s: %s", name, width, colours, each)
+			}
+			g.runs++
+			g.picture(fmt.Sprintf("%s-%d-%s.png", name, width, colours))
+		}
+	}
+	for _, f := range g.found.take() {
+		g.t.Errorf("%s: %s", name, f)
+	}
+}
+
+// picture keeps a picture of the page in the folder $EHI_SCREENSHOTS.
+func (g *gallery) picture(name string) {
+	g.t.Helper()
+	dir := os.Getenv("EHI_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	picture, err := chromedp.Run(g.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), picture, 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// visit opens a page by its path and checks it.
+func (g *gallery) visit(name, path string) {
+	g.t.Helper()
+	do(g.t, g.ctx, chromedp.Navigate(g.open.Base+path))
+	g.look(name)
+}
+
+// Every page of a patient in every state.
+func TestPatientsPagesAreAccessible(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	g := newGallery(w)
+	p := w.demoPatient()
+	pat := w.patient(p)
+	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {w.open.Base + "/cb"}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	g.visit("login", "/patient-login?action=%2Fmy%2Frequests")
+	do(t, g.ctx, chromedp.SetValue("#patient", p), chromedp.Submit("#password"))
+	g.look("requests-none")
+	g.visit("consent", "/authorize-app?"+q.Encode())
+
+	open := w.kickOff(pat, "", p, nil)
+	form := "/jobs/" + open.ID + "/customize"
+	g.visit("form", form)
+	do(t, g.ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SetValue("#p-visits-from", "2020-02-01"), chromedp.Click("#p-visits"), chromedp.Click("main button:not([name])"), chromedp.WaitVisible("#summary"))
+	g.found.take() // that the answer was 400
+	g.look("form-problems")
+	g.visit("form-spanish", form+"?lang=es")
+	g.visit("request-awaiting-input", "/my/requests/"+open.ID+"?lang=en")
+
+	for name, decide := range map[string]string{"retrieved": "", "approved": "approve", "rejected": "reject"} {
+		j := w.kickOff(pat, "", p, nil)
+		w.submit(pat, j.ID, newForm("labs", "visits", "a:hiv"))
+		w.wait(j.ID, ehi.Retrieved)
+		if decide != "" {
+			if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+			if _, err := w.admin.Act(t.Context(), j.ID, decide); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.visit("request-"+name, "/my/requests/"+j.ID)
+	}
+	g.visit("requests", "/my/requests")
+	g.visit("requests-spanish", "/my/requests?lang=es")
+	g.visit("applications", "/my/applications?lang=en")
+	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/my/requests/none"))
+	g.found.take() // that it is not there
+	g.look("fault")
+	g.visit("docs", "/docs/ehi")
+	g.visit("home", "/")
+	t.Logf("%d looks at pages", g.runs)
+}
+
+func (f *findings) take() (list []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list, f.list = f.list, nil
+	return list
+}
