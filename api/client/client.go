@@ -328,6 +328,7 @@ func (c *Client) AdminLogin(ctx context.Context, user, password string) (*Client
 
 // AdminJob is a job as administrators see it (EHI-10).
 type AdminJob struct {
+	Reason      string           `json:"reason"` // of the decision
 	ID          string           `json:"id"`
 	Status      ehi.Status       `json:"status"`
 	Manifest    *ehi.Manifest    `json:"manifest"`

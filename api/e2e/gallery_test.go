@@ -151,6 +151,52 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 	t.Logf("%d looks at pages", g.runs)
 }
 
+// Every page of administrators, with exports in each status.
+func TestAdministratorsPagesAreAccessible(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	g := newGallery(w)
+	p := w.demoPatient()
+	pat := w.patient(p)
+	w.kickOff(pat, "", p, nil)
+	kept := map[string]client.Job{}
+	for _, decide := range []string{"", "approve", "reject"} {
+		j := w.kickOff(pat, "", p, nil)
+		w.submit(pat, j.ID, newForm("labs", "visits", "a:hiv"))
+		w.wait(j.ID, ehi.Retrieved)
+		if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		if decide != "" {
+			if _, err := w.admin.Act(t.Context(), j.ID, decide); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept[decide] = j
+	}
+	g.visit("staff-login", "/admin")
+	do(t, g.ctx, chromedp.SendKeys("#username", "admin"), chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"), chromedp.WaitVisible("[data-jobs]"))
+	g.look("staff-jobs")
+	g.visit("staff-jobs-none", "/admin/ui/jobs?q=nobody")
+	g.visit("staff-jobs-search", "/admin/ui/jobs?status=retrieved&sort=name&level=patient")
+	do(t, g.ctx, chromedp.Click("[name=job]"), chromedp.Click("button[value=reject]"), chromedp.WaitReady("[name=confirmed]"))
+	g.look("staff-confirm")
+	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/none"))
+	g.found.take() // that it is not there
+	g.look("staff-fault")
+	for name, decide := range map[string]string{"retrieved": "", "approved": "approve", "rejected": "reject"} {
+		g.visit("staff-job-"+name, "/admin/ui/jobs/"+kept[decide].ID)
+	}
+	g.visit("staff-file", "/admin/ui/jobs/"+kept[""].ID+"/files/Observation.ndjson")
+	g.visit("staff-system", "/admin/ui/system")
+	g.visit("staff-debug", "/admin/debug")
+	g.visit("staff-accounts", "/admin/ui/accounts")
+	g.visit("staff-audit", "/admin/ui/audit?job="+kept["approve"].ID)
+	g.visit("staff-clients", "/admin/ui/clients")
+	do(t, g.ctx, chromedp.SendKeys("#name", "An app"), chromedp.SendKeys("#redirects", "https://app.example.org/cb"), chromedp.SetValue("#kind", "confidential-symmetric"), chromedp.Submit("#name"), chromedp.WaitVisible(".decision"))
+	g.look("staff-clients-added")
+	t.Logf("%d looks at pages", g.runs)
+}
+
 func (f *findings) take() (list []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

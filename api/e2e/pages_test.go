@@ -71,19 +71,31 @@ func (b *browser) visit(u string) {
 
 var (
 	hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
-	action = regexp.MustCompile(`<form method="post" action="([^"]*)"[^>]*>`)
+	forms  = regexp.MustCompile(`(?s)<form method="post" action="([^"]*)"[^>]*>(.*?)</form>`)
 )
 
-// submit sends the page's form with its hidden fields and what a person fills in.
+// submit sends the page's form, which is the first one that does not log out, with its hidden fields and what a person fills in.
 func (b *browser) submit(fill ...string) {
 	b.t.Helper()
-	m := action.FindStringSubmatch(b.page)
+	b.submitTo("", fill...)
+}
+
+// submitTo sends the page's form of an address.
+func (b *browser) submitTo(address string, fill ...string) {
+	b.t.Helper()
+	var m []string
+	for _, form := range forms.FindAllStringSubmatch(b.page, -1) {
+		if form[1] == address || address == "" && !strings.HasSuffix(form[1], "logout") {
+			m = form
+			break
+		}
+	}
 	if m == nil {
-		b.t.Fatalf("no form on %s:\n%s", b.at, b.page)
+		b.t.Fatalf("no form %s on %s:\n%s", address, b.at, b.page)
 	}
 	v := url.Values{}
-	for _, h := range hidden.FindAllStringSubmatch(b.page, -1) {
-		v.Set(html.UnescapeString(h[1]), html.UnescapeString(h[2]))
+	for _, h := range hidden.FindAllStringSubmatch(m[2], -1) {
+		v.Add(html.UnescapeString(h[1]), html.UnescapeString(h[2]))
 	}
 	for i := 0; i < len(fill); i += 2 {
 		v.Set(fill[i], fill[i+1])

@@ -69,6 +69,7 @@ type Config struct {
 	ReadTimeout        time.Duration   `help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT"`
 	WriteStall         time.Duration   `help:"How long a client may take nothing of an answer before its connection is cut." default:"60s" env:"EHI_WRITE_STALL"`
 	IdleTimeout        time.Duration   `help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT"`
+	ReviewDue          time.Duration   `help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE"`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
 	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
 	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL"`
@@ -294,7 +295,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
-		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
+		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,

@@ -6,7 +6,7 @@ import (
 )
 
 // operations is every route of the server.
-var operations = join(exports, jobs, fhirReads, smart, administration, watching, pages)
+var operations = join(exports, jobs, fhirReads, smart, administration, watching, pages, staffPages)
 
 func join(parts ...[]operation) (out []operation) {
 	for _, p := range parts {
@@ -241,10 +241,51 @@ var pages = []operation{
 	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusFound: {"Back to the application.", "", nil, []string{"Location"}}, http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/applications", "The applications that the patient has let in.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/applications", "End an application's access.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/requests", "The patient's requests, the newest first.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}", "How a request stands, for its patient, and its files when they may be had.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/requests/{id}", "Cancel a request.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/files/{file}", "A file of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The file.", fhirNDJSON, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/documents/{file}", "A document of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The document.", "*/*", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/patient-logout", "Log the patient out.", map[int]answer{http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/assets/{file}", "Style sheet and icon.", ok("The file.", "*/*", nil)),
+}
+
+// staffPage is something that administrators see.
+func staffPage(method, path, summary string, query ...object) operation {
+	o := page(method, "/admin"+path, summary, map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or on.", "", nil, []string{"Location"}}})
+	o.query = query
+	o.tag, o.security, o.failures = "Administrators' pages", []string{"session"}, "admin"
+	if method == http.MethodPost {
+		o.answers[http.StatusSeeOther] = answer{"On to the page that shows it.", "", nil, []string{"Location"}}
+	}
+	return o
+}
+
+// open is an operation that needs no session.
+func (o operation) open() operation {
+	o.security = nil
+	return o
+}
+
+var staffPages = []operation{
+	staffPage("GET", "", "On to the exports."),
+	staffPage("GET", "/ui/login", "The administrators' log-in.").open(),
+	staffPage("POST", "/ui/login", "Log an administrator in.").open(),
+	staffPage("POST", "/ui/logout", "Log an administrator out.").open(),
+	{method: "GET", path: "/admin/ui/events", tag: "Administrators' pages", summary: "What changes of exports, as server-sent events of the type jobs.", security: []string{"session"}, failures: "admin", answers: ok("The events, without an end.", "text/event-stream", nil)},
+	staffPage("GET", "/ui/jobs", "The exports.",
+		query("status", "Only those in this status.", str()), query("level", "Only of this kind: patient, patients, group, system.", str()), query("client", "Only this client's.", str()),
+		query("q", "Only with this in the patient's name, or with this patient id, group or beginning of the export's id.", str()), query("sort", "The order.", enum("newest", "oldest", "name", "status")), query("page", "Which page, from 1.", integer())),
+	staffPage("POST", "/ui/jobs", "Approve or reject several exports, after a question."),
+	staffPage("GET", "/ui/jobs/{id}", "One export."),
+	staffPage("POST", "/ui/jobs/{id}", "Approve or reject an export."),
+	staffPage("POST", "/ui/jobs/{id}/remove-file", "Remove a document."),
+	staffPage("POST", "/ui/jobs/{id}/delete", "Delete an export."),
+	staffPage("GET", "/ui/jobs/{id}/files/{file}", "The first entries of a file."),
+	staffPage("GET", "/ui/system", "Queue, workers, state and throughput."),
+	staffPage("GET", "/ui/clients", "The registered clients."),
+	staffPage("POST", "/ui/clients", "Add a client, give it a new secret, or remove it."),
+	staffPage("GET", "/ui/accounts", "The accounts."),
+	staffPage("POST", "/ui/accounts", "Add an account, set its password, or remove it."),
+	staffPage("GET", "/ui/audit", "The latest events of the audit trail, or an export's.", query("job", "Only this export's.", str())),
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"log/slog"
 	"strconv"
 	"time"
@@ -112,32 +111,37 @@ func (s *Server) handleAdminJob(c *fiber.Ctx) error {
 	return s.sendJob(c, j, err)
 }
 
-func (s *Server) handleApprove(c *fiber.Ctx) error {
-	return s.decide(c, ehi.ActionApprove, func(j *ehi.Job) error {
-		if s.FourEyes {
+// handleDecision answers the API's approve and reject.
+func (s *Server) handleDecision(action ehi.Action) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		reason, err := reasonOf(c)
+		if err != nil {
+			return err
+		}
+		j, err := s.decide(c, c.Params("id"), action, reason)
+		return s.sendJob(c, j, err)
+	}
+}
+
+// decide approves or rejects an export.
+func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, reason string) (*ehi.Job, error) {
+	before, err := s.record(c, id)
+	if err != nil {
+		return nil, err
+	}
+	var retrieved time.Time
+	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
+		retrieved = j.CompletedAt
+		if err := j.Explain(reason); err != nil {
+			return err
+		}
+		switch {
+		case action == ehi.ActionReject:
+			return j.Reject(adminOf(c), now())
+		case s.FourEyes:
 			return j.ApproveByTwo(adminOf(c), now(), s.FileTTL)
 		}
 		return j.Approve(adminOf(c), now(), s.FileTTL)
-	})
-}
-
-func (s *Server) handleReject(c *fiber.Ctx) error {
-	return s.decide(c, ehi.ActionReject, func(j *ehi.Job) error { return j.Reject(adminOf(c), now()) })
-}
-
-func (s *Server) decide(c *fiber.Ctx, action ehi.Action, change func(*ehi.Job) error) error {
-	before, err := s.jobRecord(c)
-	if err != nil {
-		return err
-	}
-	reason, err := reasonOf(c)
-	if err != nil {
-		return err
-	}
-	var retrieved time.Time
-	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
-		retrieved = j.CompletedAt
-		return errors.Join(change(j), j.Explain(reason))
 	})
 	s.audit(c, err, aboutJob(action, before))
 	if err == nil && j.Status != ehi.Retrieved { // not the first of two approvals
@@ -145,7 +149,7 @@ func (s *Server) decide(c *fiber.Ctx, action ehi.Action, change func(*ehi.Job) e
 		s.Log.Info("job decided", "job", j.ID, "status", j.Status, "by", adminOf(c), "request", requestID(c))
 		tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
 	}
-	return s.sendJob(c, j, err)
+	return j, err
 }
 
 // reasonOf is the reason that may come with a decision, as JSON or as a form.
@@ -163,17 +167,24 @@ func reasonOf(c *fiber.Ctx) (string, error) {
 }
 
 func (s *Server) handleAdminDelete(c *fiber.Ctx) error {
+	if err := s.deleteJob(c); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Export deleted"})
+}
+
+// deleteJob deletes the request's job at an administrator's wish.
+func (s *Server) deleteJob(c *fiber.Ctx) error {
 	j, err := s.jobRecord(c)
 	if err != nil {
 		return err
 	}
 	err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
 	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
-	if err != nil {
-		return err
+	if err == nil {
+		s.Log.Info("job deleted", "job", j.ID, "by", adminOf(c), "request", requestID(c))
 	}
-	s.Log.Info("job deleted", "job", j.ID, "by", adminOf(c), "request", requestID(c))
-	return c.JSON(fiber.Map{"message": "Export deleted"})
+	return err
 }
 
 // instant renders a time, "" for none.

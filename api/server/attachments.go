@@ -55,6 +55,9 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 		}
 	}
 	s.audit(c, err, ehi.Event{Action: ehi.ActionAttach, Job: id, Patient: patient})
+	if err == nil && wantsPage(c) { // the form of the job's page, without a script
+		return c.Redirect(staffJobPath(id), http.StatusSeeOther)
+	}
 	return s.sendJob(c, j, err)
 }
 
@@ -177,15 +180,21 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {
 		return ehi.Errorf(ehi.Invalid, `The body must be JSON with the names of attachments in "params"`)
 	}
+	j, err := s.removeFiles(c, in.Params)
+	return s.sendJob(c, j, err)
+}
+
+// removeFiles takes documents of the request's job away.
+func (s *Server) removeFiles(c *fiber.Ctx, names []string) (*ehi.Job, error) {
 	if _, err := s.jobRecord(c); err != nil {
-		return err
+		return nil, err
 	}
 	var removed []string
 	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
 		if err := j.CanAttach(); err != nil {
 			return err
 		}
-		for _, name := range in.Params {
+		for _, name := range names {
 			if _, ok := j.Attachment(name); !ok {
 				return ehi.Errorf(ehi.NotFound, "There is no attachment %q", name)
 			}
@@ -193,7 +202,7 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 		removed = nil
 		var kept []ehi.Attachment
 		for _, a := range j.Attachments {
-			if slices.Contains(in.Params, a.Name) {
+			if slices.Contains(names, a.Name) {
 				removed = append(removed, a.Object)
 			} else {
 				kept = append(kept, a)
@@ -203,13 +212,13 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, object := range removed {
 		err = errors.Join(err, s.Files.RemoveAttachment(j.ID, object))
 	}
 	s.audit(c, err, aboutJob(ehi.ActionDetach, j))
-	return s.sendJob(c, j, err)
+	return j, err
 }
 
 func escapeName(name string) string { return url.PathEscape(name) }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"os"
 	"runtime"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/openapi"
-	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
 
@@ -21,49 +19,18 @@ var began = time.Now()
 
 // handleDebug shows administrators what the process is doing.
 func (s *Server) handleDebug(c *fiber.Ctx) error {
-	type lane struct {
-		Name            ehi.Lane
-		Pending         uint64
-		InHand, Waiting int
-		Oldest          string
-	}
-	type status struct {
-		Name   ehi.Status
-		Jobs   int
-		Oldest string
-	}
-	ctx, at := c.UserContext(), now()
-	var problems []error
-	var lanes []lane
-	for _, name := range ehi.Lanes() {
-		n, since, err := s.Bus.Backlog(ctx, name)
-		inHand, waiting, e := s.Bus.Hands(ctx, name)
-		problems = append(problems, err, e)
-		lanes = append(lanes, lane{name, n, inHand, waiting, sinceText(at, since)})
-	}
-	var statuses []status
-	standing := s.Bus.Jobs.ByStatus()
-	for _, name := range ehi.Statuses() {
-		statuses = append(statuses, status{name, standing[name].Jobs, sinceText(at, standing[name].Oldest)})
-	}
-	streams, err := s.Bus.Usage(ctx)
-	free, e := s.Files.Free()
-	problems = append(problems, err, e)
-	text := ""
-	if err := errors.Join(problems...); err != nil {
-		text = err.Error()
-	}
+	state := s.state(c)
 	host, err := os.Hostname()
 	if err != nil {
 		host = "a host without a name"
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return c.Render("debug", fiber.Map{
-		"Title": "What this process is doing", "Version": telemetry.Version(), "Go": runtime.Version(), "PID": os.Getpid(), "Host": host, "Up": time.Since(began).Round(time.Second),
-		"Lanes": lanes, "Statuses": statuses, "Streams": streams, "Stored": s.Bus.Jobs.Stored(), "Free": free, "Problems": text,
+	return s.staffRender(c, "debug", "system", "What this process is doing", fiber.Map{
+		"Version": telemetry.Version(), "Go": runtime.Version(), "PID": os.Getpid(), "Host": host, "Up": time.Since(began).Round(time.Second),
+		"State":      state,
 		"Goroutines": runtime.NumGoroutine(), "Heap": m.HeapInuse, "Collections": m.NumGC, "Paused": time.Duration(m.PauseTotalNs).Round(time.Microsecond), "Settings": s.Settings,
-	}, "layout")
+	})
 }
 
 // sinceText is how long ago something was, "" where it never was.

@@ -56,6 +56,8 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
 	switch {
+	case isStaffPage(c) && wantsPage(c):
+		return s.staffFault(c, status, text)
 	case isAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):

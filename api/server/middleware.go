@@ -280,8 +280,10 @@ func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
 }
 
 // jobRecord is job as the bucket has it at this moment: what administrators see and decide by, at whichever process they are.
-func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Get(c.UserContext(), c.Params("id"))
+func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) { return s.record(c, c.Params("id")) }
+
+func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
+	j, err := s.Bus.Jobs.Get(c.UserContext(), id)
 	if err != nil {
 		return nil, err
 	}

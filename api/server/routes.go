@@ -3,6 +3,7 @@ package server
 import (
 	"io/fs"
 	"net/http"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
@@ -60,10 +61,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
 	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
 
-	guard := csrf.New(csrf.Config{
-		KeyLookup: "form:_csrf", CookieName: "ehi_csrf", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
-		CookieSessionOnly: true, Expiration: patientMaxAge, Storage: s.Bus.Sessions.Within("csrf"),
-	})
+	guard := s.guard("ehi_csrf", patientMaxAge)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -78,6 +76,7 @@ func (s *Server) routes() {
 	s.on("GET", "/my/requests/:id/files/:file", s.handleRequestFile(false))
 	s.on("GET", "/my/requests/:id/documents/:file", s.handleRequestFile(true))
 
+	s.staffRoutes()
 	s.on("POST", "/admin/login", s.handleAdminLogin, s.limitFailures)
 	s.on("GET", "/admin/logout", s.handleAdminLogout)
 	s.on("GET", "/admin/log-level", s.handleLogLevel)
@@ -89,8 +88,8 @@ func (s *Server) routes() {
 	s.on("GET", "/admin/jobs", s.handleAdminJobs)
 	s.on("GET", "/admin/jobs/:id", s.handleAdminJob)
 	s.on("DELETE", "/admin/jobs/:id", s.handleAdminDelete)
-	s.on("POST", "/admin/jobs/:id/approve", s.handleApprove)
-	s.on("POST", "/admin/jobs/:id/reject", s.handleReject)
+	s.on("POST", "/admin/jobs/:id/approve", s.handleDecision(ehi.ActionApprove))
+	s.on("POST", "/admin/jobs/:id/reject", s.handleDecision(ehi.ActionReject))
 	s.on("POST", "/admin/jobs/:id/remove-files", s.handleRemoveFiles)
 	s.on("GET", "/admin/clients", s.handleClients)
 	s.on("POST", "/admin/clients", s.handleAddClient)
@@ -112,6 +111,37 @@ func (s *Server) routes() {
 		panic(err)
 	}
 	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
+}
+
+// guard holds what a page's form sends to a token of its own (the synchronizer token of OWASP's cheat sheet on cross-site request forgery).
+func (s *Server) guard(cookie string, life time.Duration) fiber.Handler {
+	return csrf.New(csrf.Config{
+		KeyLookup: "form:_csrf", CookieName: cookie, ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
+		CookieSessionOnly: true, Expiration: life, Storage: s.Bus.Sessions.Within(cookie),
+	})
+}
+
+// staffRoutes are the pages of administrators.
+func (s *Server) staffRoutes() {
+	guard := s.guard("ehi_admin_csrf", adminMaxAge)
+	s.on("GET", "/admin", s.handleStaffHome)
+	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
+	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)
+	s.on("POST", staffBase+"/logout", s.handleStaffLogout, guard)
+	s.on("GET", staffBase+"/events", s.handleEvents)
+	s.on("GET", staffJobs, s.handleStaffJobs, guard)
+	s.on("POST", staffJobs, s.handleStaffBulk, guard)
+	s.on("GET", staffJobs+"/:id", s.handleStaffJob, guard)
+	s.on("POST", staffJobs+"/:id", s.handleStaffDecide, guard)
+	s.on("POST", staffJobs+"/:id/remove-file", s.handleStaffRemoveFile, guard)
+	s.on("POST", staffJobs+"/:id/delete", s.handleStaffDelete, guard)
+	s.on("GET", staffJobs+"/:id/files/:file", s.handleStaffFile, guard)
+	s.on("GET", staffBase+"/system", s.handleStaffSystem, guard)
+	s.on("GET", staffBase+"/clients", s.handleStaffClients, guard)
+	s.on("POST", staffBase+"/clients", s.handleStaffChangeClient, guard)
+	s.on("GET", staffBase+"/accounts", s.handleStaffAccounts, guard)
+	s.on("POST", staffBase+"/accounts", s.handleStaffChangeAccount, guard)
+	s.on("GET", staffBase+"/audit", s.handleStaffAudit, guard)
 }
 
 // fhirRoutes is what stands below one variant of the FHIR base (EHI-1).

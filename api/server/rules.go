@@ -48,6 +48,11 @@ func services(typ string) rule {
 	return rule{says, func(s *Server) fiber.Handler { return s.systemBearer(typ) }}
 }
 
+// staffPages lets administrators see a page that have at least a role.
+func staffPages(least auth.Role) rule {
+	return rule{"role " + string(least) + " (a page: others are led to the log-in)", func(s *Server) fiber.Handler { return s.staffPage(least) }}
+}
+
 // staff lets administrators pass with at least a role.
 func staff(least auth.Role) rule {
 	return rule{"role " + string(least), func(s *Server) fiber.Handler { return s.staff(least) }}
@@ -114,6 +119,25 @@ var rules = map[string]rule{
 	"POST /my/requests/:id":                visitors,
 	"GET /my/requests/:id/files/:file":     visitors,
 	"GET /my/requests/:id/documents/:file": visitors,
+
+	"GET /admin":                          staffPages(auth.Viewer),
+	"GET /admin/ui/login":                 everyone,
+	"POST /admin/ui/login":                everyone,
+	"POST /admin/ui/logout":               everyone,
+	"GET /admin/ui/events":                staff(auth.Viewer),
+	"GET /admin/ui/jobs":                  staffPages(auth.Viewer),
+	"POST /admin/ui/jobs":                 staffPages(auth.Reviewer),
+	"GET /admin/ui/jobs/:id":              staffPages(auth.Viewer),
+	"POST /admin/ui/jobs/:id":             staffPages(auth.Reviewer),
+	"POST /admin/ui/jobs/:id/remove-file": staffPages(auth.Reviewer),
+	"POST /admin/ui/jobs/:id/delete":      staffPages(auth.Admin),
+	"GET /admin/ui/jobs/:id/files/:file":  staffPages(auth.Reviewer),
+	"GET /admin/ui/system":                staffPages(auth.Viewer),
+	"GET /admin/ui/clients":               staffPages(auth.Admin),
+	"POST /admin/ui/clients":              staffPages(auth.Admin),
+	"GET /admin/ui/accounts":              staffPages(auth.Admin),
+	"POST /admin/ui/accounts":             staffPages(auth.Admin),
+	"GET /admin/ui/audit":                 staffPages(auth.Admin),
 
 	"POST /admin/login":                  everyone,
 	"GET /admin/logout":                  everyone,

@@ -56,6 +56,8 @@ type Config struct {
 	// answered 429; 0 sets no limit.
 	AddressFailures, ClientFailures int
 	FailureWindow                   time.Duration
+	// ReviewDue is how long an export may wait for review before the pages of administrators call it late; 0: never.
+	ReviewDue time.Duration
 	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
 	JobTTL, FileTTL time.Duration
 	// Open answers requests without a token as if they came from a backend service with every right.
@@ -116,6 +118,8 @@ type Server struct {
 	abuse    *abuseBook
 	told     disclosures
 	faults   *faultBook
+	feed     *feed
+	samples  *samples
 	meters   meterBook
 	texts    web.Catalogues
 	previews *semaphore.Weighted
@@ -154,6 +158,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.texts, err = web.ReadCatalogues(); err != nil {
 		return nil, err
 	}
+	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
 	s.previews = semaphore.NewWeighted(maxPreviews)
 	secure := s.secure()
 	s.patients = session.New(session.Config{
@@ -164,10 +169,12 @@ func New(c Config, d Deps) (*Server, error) {
 		Storage: d.Bus.Sessions.Within("admin"), KeyLookup: "cookie:sid", Expiration: adminMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
 	})
+	engine := html.NewFileSystem(http.FS(views), ".html")
+	engine.AddFunc("plot", drawPlot)
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
-		Views:     html.NewFileSystem(http.FS(views), ".html"),
+		Views:     engine,
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
@@ -194,10 +201,15 @@ var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try ag
 
 // Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on Fiber's user context: fasthttp's own ends
 // with the beginning of the shutdown, and would break off what is to be ended.
-func (s *Server) Shutdown(d time.Duration) error { return s.app.ShutdownWithTimeout(d) }
+func (s *Server) Shutdown(d time.Duration) error {
+	s.feed.stop() // streams that have no end of their own
+	return s.app.ShutdownWithTimeout(d)
+}
 
 // Close releases what New took; the server has been shut down before.
 func (s *Server) Close() error {
+	s.samples.stop()
+	s.feed.stop()
 	s.abuse.stop()
 	return s.progress.stop()
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"errors"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -15,25 +17,52 @@ import (
 // adminKey is where the administrator's name is kept during a request.
 const adminKey = "admin"
 
+// roleKey is where an administrator's role is kept during a request.
+const roleKey = "role"
+
+// roleOf is what the administrator of a request may do.
+func roleOf(c *fiber.Ctx) auth.Role { role, _ := c.Locals(roleKey).(auth.Role); return role }
+
 // staff lets logged-in administrators pass that have at least a role.
 func (s *Server) staff(least auth.Role) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		noStore(c)
-		name, role, err := s.administrator(c)
-		if err != nil {
-			return err
-		}
-		if name == "" {
-			return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
-		}
-		c.Locals(adminKey, name)
-		if !role.May(least) {
-			err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
-			s.audit(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: c.Method() + " " + c.Route().Path + ": " + string(role)})
-			return err
-		}
-		return c.Next()
+		return s.letIn(c, least, func() error { return ehi.Errorf(ehi.Unauthenticated, "Authorization required") })
 	}
+}
+
+// staffPage is staff for pages: who is not logged in is led to the log-in, and from there back to what can be had by a link.
+func (s *Server) staffPage(least auth.Role) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		return s.letIn(c, least, func() error {
+			if !wantsPage(c) {
+				return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
+			}
+			if c.Method() != fiber.MethodGet {
+				return c.Redirect(staffLogin, http.StatusSeeOther)
+			}
+			return c.Redirect(staffLogin+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
+		})
+	}
+}
+
+// letIn lets logged-in administrators pass that have at least a role; stranger answers everybody else.
+func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) error {
+	noStore(c)
+	name, role, err := s.administrator(c)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		return stranger()
+	}
+	c.Locals(adminKey, name)
+	c.Locals(roleKey, role)
+	if !role.May(least) {
+		err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
+		s.audit(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: c.Method() + " " + c.Route().Path + ": " + string(role)})
+		return err
+	}
+	return c.Next()
 }
 
 // byConfig marks the session of the administrator of the configuration.
@@ -113,17 +142,23 @@ func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
 	if err := c.BodyParser(&in); err != nil {
 		return ehi.Errorf(ehi.Invalid, "The body must hold username and password, as JSON or as a form")
 	}
-	who, err := s.checkAdmin(c, in.Username, in.Password)
-	s.audit(c, err, ehi.Event{Action: ehi.ActionLogIn, Agent: "admin " + known(err, in.Username)})
+	who, err := s.logInAdmin(c, in.Username, in.Password)
 	if err != nil {
-		telemetry.Logins.WithLabelValues("admin", "refused").Inc()
-		return err
-	}
-	telemetry.Logins.WithLabelValues("admin", "ok").Inc()
-	if err := logIn(c, s.admins, who); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"username": who["name"]})
+}
+
+// logInAdmin opens a session for an administrator.
+func (s *Server) logInAdmin(c *fiber.Ctx, name, password string) (who map[string]string, err error) {
+	who, err = s.checkAdmin(c, name, password)
+	s.audit(c, err, ehi.Event{Action: ehi.ActionLogIn, Agent: "admin " + known(err, name)})
+	if err != nil {
+		telemetry.Logins.WithLabelValues("admin", "refused").Inc()
+		return nil, err
+	}
+	telemetry.Logins.WithLabelValues("admin", "ok").Inc()
+	return who, logIn(c, s.admins, who)
 }
 
 // known is a name that may be written down: one that was not found may be anything, also a password in the wrong field.
@@ -163,6 +198,14 @@ func locked(c *fiber.Ctx, err error) error {
 }
 
 func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
+	if err := s.logOutAdmin(c); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Logout successful"})
+}
+
+// logOutAdmin ends an administrator's session, if there is one.
+func (s *Server) logOutAdmin(c *fiber.Ctx) error {
 	name, _, err := s.administrator(c)
 	if err != nil {
 		return err
@@ -170,10 +213,7 @@ func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
 	if name != "" {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + name})
 	}
-	if err := logOut(c, s.admins, "sid"); err != nil {
-		return err
-	}
-	return c.JSON(fiber.Map{"message": "Logout successful"})
+	return logOut(c, s.admins, "sid")
 }
 
 // loggedIn is the patient who is logged in on the pages, "" for nobody.

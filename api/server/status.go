@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -155,6 +156,7 @@ func orEmpty(m map[string]int64) map[string]int64 {
 type progressBook struct {
 	book *lru.Cache[string, ehi.Progress]
 	stop func() error
+	news atomic.Pointer[func(job string)]
 }
 
 func followProgress(b *bus.Bus) (*progressBook, error) {
@@ -162,8 +164,20 @@ func followProgress(b *bus.Bus) (*progressBook, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop, err := b.OnProgress(func(p ehi.Progress) { book.Add(p.Job, p) })
-	return &progressBook{book, stop}, err
+	out := &progressBook{book: book}
+	out.stop, err = b.OnProgress(func(p ehi.Progress) {
+		book.Add(p.Job, p)
+		if tell := out.news.Load(); tell != nil {
+			(*tell)(p.Job)
+		}
+	})
+	return out, err
+}
+
+// onNews calls f with the job of each message from now on, until stop is called. There is one such listener at a time.
+func (p *progressBook) onNews(f func(job string)) (stop func()) {
+	p.news.Store(&f)
+	return func() { p.news.Store(nil) }
 }
 
 func (p *progressBook) of(job string) (ehi.Progress, bool) { return p.book.Peek(job) }

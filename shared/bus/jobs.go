@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -22,6 +23,42 @@ type Jobs struct {
 	stop  func()
 	// maxQueue is Config.MaxQueue.
 	maxQueue int64
+	// changes are who is told of each change.
+	changes listeners
+}
+
+// listeners are functions that are told the id of a job.
+type listeners struct {
+	mu   sync.RWMutex
+	last int
+	list map[int]func(id string)
+}
+
+func (l *listeners) tell(id string) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, f := range l.list {
+		f(id)
+	}
+}
+
+// OnChange calls f with the id of each job that this process learns to be new, changed or gone, from whichever goroutine learns it, until stop is
+// called. f must not wait.
+func (s *Jobs) OnChange(f func(id string)) (stop func()) {
+	l := &s.changes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.list == nil {
+		l.list = map[int]func(string){}
+	}
+	l.last++
+	key := l.last
+	l.list[key] = f
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.list, key)
+	}
 }
 
 // cached is a record at a revision; job is nil for a deleted one. It is shared: nobody changes it.
@@ -93,6 +130,7 @@ func (s *Jobs) close() {
 func (s *Jobs) apply(id string, c cached) {
 	if s.index.apply(id, c) {
 		s.cache.Add(id, c)
+		s.changes.tell(id)
 	}
 }
 

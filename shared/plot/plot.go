@@ -57,8 +57,8 @@ const (
 )
 
 // Colour is that of line i: distinguishable also without red and green (Okabe and Ito).
-func (Plot) Colour(i int) template.CSS {
-	return template.CSS([]string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f"}[i%7])
+func (Plot) Colour(i int) string {
+	return []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f"}[i%7]
 }
 
 // along puts a value on its scale.

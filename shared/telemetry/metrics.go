@@ -88,6 +88,9 @@ var (
 	Logins        = counters("ehi_logins_total", "Log-ins on a page, by page (admin, patient) and outcome (ok, refused).", "page", "outcome")
 
 	AuditEvents  = counters("ehi_audit_events_total", "Events of the audit trail, by action and outcome (ok, refused, failed).", "action", "outcome")
+	PagesOpen    = gauge("ehi_admin_pages_open", "Administrators' pages that are told of changes as they happen.")
+	PagesDropped = counter("ehi_admin_pages_dropped_total", "Administrators' pages that took the news of changes too slowly; they ask again.")
+
 	AuditLost    = counter("ehi_audit_lost_total", "Audit events that could not be stored; the log has them.")
 	AbuseRefused = counters("ehi_abuse_refused_total", "Requests answered 429 because their address or client had failed too often, or a name had been given with wrong passwords, by what: address, client, account.", "what")
 	ClientKeys   = counters("ehi_client_keys_fetched_total", "Fetches of a client's keys by its jwks_uri, by outcome (ok, failed).", "outcome")

@@ -1,0 +1,128 @@
+package server
+
+import (
+	"html/template"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"ehi-server/shared/plot"
+	"ehi-server/shared/telemetry"
+)
+
+// samples are this process's latest figures, for administrators who have no Grafana at hand: some of the metrics, every sampleEvery for sampleSpan.
+type samples struct {
+	mu   sync.Mutex
+	list []sample
+	end  chan struct{}
+	done chan struct{}
+}
+
+const (
+	sampleEvery = 5 * time.Second
+	sampleSpan  = 30 * time.Minute
+)
+
+// sample is the sum of each metric over its labels.
+type sample struct {
+	at     time.Time
+	values map[string]float64
+}
+
+// takeSamples starts to take them; stop ends it.
+func takeSamples() *samples {
+	s := &samples{end: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		every := time.NewTicker(sampleEvery)
+		defer every.Stop()
+		for {
+			s.take()
+			select {
+			case <-every.C:
+			case <-s.end:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *samples) stop() {
+	select {
+	case <-s.end:
+	default:
+		close(s.end)
+	}
+	<-s.done
+}
+
+func (s *samples) take() {
+	families, err := telemetry.Registry.Gather()
+	if err != nil { // what was gathered is there all the same, and GET /metrics tells of the rest
+		families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return f == nil })
+	}
+	now := sample{time.Now(), map[string]float64{}}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			now.values[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, now)
+	if most := int(sampleSpan / sampleEvery); len(s.list) > most {
+		s.list = slices.Delete(s.list, 0, len(s.list)-most)
+	}
+}
+
+// chart is a metric that is shown over time.
+type chart struct {
+	title, metric string
+	rate          bool // of change a second
+	per           float64
+}
+
+var charts = []chart{
+	{"Exports that ended, a second", "ehi_jobs_ended_total", true, 1},
+	{"Resources written, a second", "ehi_pipeline_resources_total", true, 1},
+	{"Megabytes written, a second", "ehi_pipeline_bytes_total", true, 1e6},
+	{"HTTP requests, a second", "ehi_http_requests_total", true, 1},
+	{"Commands that wait for a worker", "ehi_queue_pending", false, 1},
+}
+
+// plots draws the charts.
+func (s *samples) plots() (out []plot.Plot) {
+	s.mu.Lock()
+	list := slices.Clone(s.list)
+	s.mu.Unlock()
+	for _, c := range charts {
+		line := plot.Series{Name: c.metric}
+		for i, v := range list {
+			if i == 0 && c.rate {
+				continue
+			}
+			y := v.values[c.metric]
+			if c.rate {
+				before := list[i-1]
+				y = math.Max(0, y-before.values[c.metric]) / v.at.Sub(before.at).Seconds()
+			}
+			line.Points = append(line.Points, [2]float64{float64(v.at.Unix()), y / c.per})
+		}
+		out = append(out, plot.Plot{Title: c.title, X: plot.Axis{Scale: plot.Time, Format: clock}, Y: plot.Axis{}, Series: []plot.Series{line}})
+	}
+	return out
+}
+
+// drawPlot draws a plot within a page.
+func drawPlot(p plot.Plot) (template.HTML, error) {
+	var out strings.Builder
+	err := plot.Template.ExecuteTemplate(&out, "plot", p)
+	return template.HTML(out.String()), err
+}
+
+func clock(seconds float64) string { return time.Unix(int64(seconds), 0).UTC().Format("15:04:05") }

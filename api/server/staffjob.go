@@ -1,0 +1,298 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// moment is a line of a job's timeline.
+type moment struct {
+	Name, Text string
+	At         time.Time
+	After      string // how long it took since the one before
+}
+
+// timeline is what happened to a job, in order.
+func timeline(j *ehi.Job) (out []moment) {
+	add := func(at time.Time, name, text string) {
+		if at.IsZero() {
+			return
+		}
+		m := moment{Name: name, Text: text, At: at}
+		if len(out) > 0 {
+			m.After = age(max(0, at.Sub(out[len(out)-1].At)))
+		}
+		out = append(out, m)
+	}
+	add(j.CreatedAt, "Asked for", "by "+j.ClientID)
+	if j.WithForm {
+		add(j.RequestedAt, "Choices made", "by the "+j.RequestedBy)
+	}
+	add(j.TransactionTime, "Record read", "as of this moment")
+	ended := map[ehi.Status]string{ehi.Failed: "Failed", ehi.Rejected: "Rejected"}[j.Status]
+	if ended == "" {
+		ended = "Files ready"
+	}
+	text := ""
+	if j.Status == ehi.Rejected {
+		text = "by " + j.DecidedBy
+	}
+	add(j.CompletedAt, ended, text)
+	if j.AutoApprove {
+		text = "without review, as the application asked"
+	} else {
+		text = "by " + j.DecidedBy
+	}
+	add(j.ApprovedAt, "Approved", text)
+	return out
+}
+
+// share is a count beside the largest of its list.
+type share struct {
+	Name       string
+	Count, Max int64
+}
+
+func shares(counts map[string]int64, name func(string) string) (out []share) {
+	for _, c := range largestFirst(counts) {
+		if name != nil {
+			c.Name = name(c.Name)
+		}
+		out = append(out, share{c.Name, c.Count, 0})
+	}
+	for i := range out {
+		out[i].Max = out[0].Count
+	}
+	return out
+}
+
+// choice is a line of the release form as administrators read it.
+type choiceLine struct{ Name, Value, Notes string }
+
+// choicesOf lists what the patient chose, with notes, and what he did not.
+func choicesOf(f *ehi.ReleaseForm) (out []choiceLine) {
+	if f == nil {
+		return nil
+	}
+	for _, c := range ehi.Categories() {
+		choice, on := f.Parameters[c.Key]
+		line := choiceLine{c.Name, "no", choice.Notes}
+		if on {
+			line.Value = "yes"
+			if choice.From != "" {
+				line.Value += ", from " + choice.From
+			}
+			if choice.To != "" {
+				line.Value += ", to " + choice.To
+			}
+		}
+		out = append(out, line)
+	}
+	for _, a := range ehi.Authorizations() {
+		value, on := f.Authorizations[a.Key]
+		line := choiceLine{Name: a.Name, Value: "no"}
+		if on {
+			line.Value = "yes"
+			if a.Text && value != "true" {
+				line.Notes = value
+			}
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// handleStaffJob shows a job.
+func (s *Server) handleStaffJob(c *fiber.Ctx) error {
+	j, err := s.jobRecord(c)
+	if err != nil {
+		return err
+	}
+	v, _ := s.Bus.Jobs.Summary(j.ID)
+	row := s.row(c, v, now())
+	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
+	page := fiber.Map{
+		"Job": j, "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, nil), "Withheld": shares(j.Withheld, nil), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
+		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": len(j.Approvals) > 0 && j.Approvals[0] == adminOf(c),
+	}
+	if j.Status == ehi.Retrieved || j.Status == ehi.Approved {
+		if page["Files"], err = s.jobFiles(c, j); err != nil {
+			return err
+		}
+	}
+	return s.staffRender(c, "job", "jobs", row.Title, page)
+}
+
+// maxFiles is how many files of a job its page lists.
+const maxFiles = 200
+
+// jobFiles lists the files of an export, the first ones.
+func (s *Server) jobFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
+	for n := range j.Tasks {
+		t, err := s.committed(c.UserContext(), j, n)
+		if err != nil {
+			return nil, err
+		}
+		for i, f := range t.Files {
+			if len(out) == maxFiles {
+				return out, nil
+			}
+			name := fileName(j, t, i)
+			out = append(out, requestFile{Name: name, Type: f.Type, URL: staffJobPath(j.ID) + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
+		}
+	}
+	return out, nil
+}
+
+// handleStaffDecide approves or rejects the job of a page.
+func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
+	action := ehi.Action(c.FormValue("do"))
+	if action != ehi.ActionApprove && action != ehi.ActionReject {
+		return ehi.Errorf(ehi.Invalid, "Choose whether to approve or to reject")
+	}
+	if _, err := s.decide(c, c.Params("id"), action, c.FormValue("reason")); err != nil {
+		return err
+	}
+	return c.Redirect(staffJobPath(c.Params("id")), http.StatusSeeOther)
+}
+
+// handleStaffRemoveFile takes a document away.
+func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
+	if _, err := s.removeFiles(c, []string{c.FormValue("name")}); err != nil {
+		return err
+	}
+	return c.Redirect(staffJobPath(c.Params("id")), http.StatusSeeOther)
+}
+
+// handleStaffDelete deletes a job.
+func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
+	if err := s.deleteJob(c); err != nil {
+		return err
+	}
+	return c.Redirect(staffJobs, http.StatusSeeOther)
+}
+
+// previewLines is how many resources of a file a reviewer is shown; previewBytes how much of each at most.
+const (
+	previewLines = 25
+	previewBytes = 64 << 10
+)
+
+// previewLine is one resource of a file.
+type previewLine struct{ Title, Text string }
+
+// handleStaffFile shows the first resources of a file, for its review.
+func (s *Server) handleStaffFile(c *fiber.Ctx) error {
+	j, err := s.jobRecord(c)
+	if err != nil {
+		return err
+	}
+	name := c.Params("file")
+	f, err := s.findFile(c.UserContext(), j, name)
+	if err != nil {
+		return err
+	}
+	lines, err := s.firstLines(j, f)
+	s.audit(c, err, aboutJob(ehi.ActionRead, j))
+	if err != nil {
+		return err
+	}
+	return s.staffRender(c, "file", "jobs", name, fiber.Map{"Job": j, "File": f, "Lines": lines, "Name": name})
+}
+
+// firstLines reads the first resources of a file.
+func (s *Server) firstLines(j *ehi.Job, f ehi.File) (out []previewLine, err error) {
+	stored, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stored.Close()) }()
+	var plain io.Reader = stored
+	if f.Compression != "" && f.Compression != ehi.Identity {
+		unpacked, err := unpack(f.Compression, stored)
+		if err != nil {
+			return nil, err
+		}
+		defer unpacked.Close() // of memory only
+		plain = unpacked
+	}
+	r := bufio.NewReader(plain)
+	for range previewLines {
+		line, err := r.ReadBytes('\n')
+		if len(line) > 0 {
+			out = append(out, shown(line))
+		}
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// shown lays a resource out for reading.
+func shown(line []byte) previewLine {
+	var head struct {
+		Type string `json:"resourceType"`
+		ID   string `json:"id"`
+	}
+	var text bytes.Buffer
+	if err := errors.Join(json.Unmarshal(line, &head), json.Indent(&text, line, "", "  ")); err != nil { // it is shown as it is
+		text.Reset()
+		text.Write(line)
+	}
+	if text.Len() > previewBytes {
+		text.Truncate(previewBytes)
+		text.WriteString(" …")
+	}
+	return previewLine{head.Type + "/" + head.ID, text.String()}
+}
+
+// auditPage is how many events a page of the trail shows; auditWait how long it is looked for.
+const (
+	auditPage = 200
+	auditWait = 5 * time.Second
+)
+
+// handleStaffAudit shows the trail of a job, or the latest day's of everything.
+func (s *Server) handleStaffAudit(c *fiber.Ctx) error {
+	filter, job, title := bus.AuditFilter{From: now().Add(-24 * time.Hour)}, c.Query("job"), "Audit trail of the last 24 hours"
+	if job != "" {
+		j, err := s.record(c, job)
+		if err != nil {
+			return err
+		}
+		filter.From, title = j.CreatedAt.Add(-time.Minute), "Audit trail of an export"
+	}
+	filter.Match = func(e ehi.Event) bool { return job == "" || e.Job == job }
+	ctx, stop := context.WithTimeout(c.UserContext(), auditWait)
+	defer stop()
+	var list []ehi.Event
+	err := s.Bus.Audit.Read(ctx, filter, func(_ uint64, e ehi.Event) (bool, error) {
+		list = append(list, e)
+		if job == "" && len(list) > auditPage { // the latest ones
+			list = list[1:]
+		}
+		return job == "" || len(list) < auditPage, nil
+	})
+	late := errors.Is(err, context.DeadlineExceeded)
+	if err != nil && !late {
+		return err
+	}
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionAudit, Job: job})
+	return s.staffRender(c, "audit", "audit", title, fiber.Map{"Events": list, "Job": job, "Late": late, "Full": len(list) >= auditPage, "Most": auditPage})
+}
