@@ -85,14 +85,14 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	person.visit(w.open.Base + "/my/requests/" + jobs[0].ID)
 	person.submit("patient", p, "password", "any")
 	person.sees(200, "did not release this copy", "another person&#39;s results")
-	b.submitTo("/admin/ui/jobs/"+jobs[0].ID+"/delete")
+	b.submitTo("/admin/ui/jobs/" + jobs[0].ID + "/delete")
 	b.sees(200, "1 to 4 of 4")
 
 	// Documents and files.
 	b.visit(list + "/" + jobs[1].ID)
 	b.upload("/admin/jobs/"+jobs[1].ID+"/add-files", "letter.txt", "a letter")
 	b.sees(200, "letter.txt", "8 bytes")
-	b.submitTo("/admin/ui/jobs/"+jobs[1].ID+"/remove-file")
+	b.submitTo("/admin/ui/jobs/" + jobs[1].ID + "/remove-file")
 	b.sees(200, "There are none.")
 	b.visit(list + "/" + jobs[1].ID + "/files/Observation.ndjson")
 	b.sees(200, "The first 25 of", "&#34;resourceType&#34;: &#34;Observation&#34;")

@@ -3,6 +3,7 @@ package server
 import (
 	"html/template"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -65,7 +66,17 @@ func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	}
 	c.Vary(fiber.HeaderAcceptLanguage, fiber.HeaderCookie)
 	c.Set(fiber.HeaderContentLanguage, t.Tag)
-	return c.Render(name, data, "layout")
+	return s.render(c, name, "layout", data)
+}
+
+// render renders a page into its layout, as .Content. Fiber's own way to do that would show an error of the page's template to its reader.
+func (s *Server) render(c *fiber.Ctx, name, layout string, data fiber.Map) error {
+	var content strings.Builder
+	if err := s.views.Render(&content, name, data); err != nil {
+		return err
+	}
+	data["Content"] = template.HTML(content.String())
+	return c.Render(layout, data)
 }
 
 // link is a link within a sentence.

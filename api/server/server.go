@@ -122,6 +122,7 @@ type Server struct {
 	samples  *samples
 	meters   meterBook
 	texts    web.Catalogues
+	views    *html.Engine
 	previews *semaphore.Weighted
 	draining atomic.Bool
 }
@@ -169,12 +170,12 @@ func New(c Config, d Deps) (*Server, error) {
 		Storage: d.Bus.Sessions.Within("admin"), KeyLookup: "cookie:sid", Expiration: adminMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
 	})
-	engine := html.NewFileSystem(http.FS(views), ".html")
-	engine.AddFunc("plot", drawPlot)
+	s.views = html.NewFileSystem(http.FS(views), ".html")
+	s.views.AddFunc("plot", drawPlot)
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
-		Views:     engine,
+		Views:     s.views,
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is

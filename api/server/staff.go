@@ -30,7 +30,7 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 	data["Name"], data["Role"] = adminOf(c), roleOf(c)
 	data["Reviewer"], data["Admin"] = roleOf(c).May(auth.Reviewer), roleOf(c).May(auth.Admin)
 	data["T"] = s.texts.List[0] // these pages are in one language; its numbers and times are wanted
-	return c.Render("staff/"+name, data, "staff/layout")
+	return s.render(c, "staff/"+name, "staff/layout", data)
 }
 
 // staffFault is the page of an error.

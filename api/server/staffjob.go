@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -78,7 +79,23 @@ func shares(counts map[string]int64, name func(string) string) (out []share) {
 	return out
 }
 
-// choice is a line of the release form as administrators read it.
+// withheldWords names the reason of a resource that stays: category.<key>, document.<key>, sensitive.<key> or reference-only.
+func withheldWords(reason string) string {
+	kind, key, _ := strings.Cut(reason, ".")
+	for _, a := range ehi.Authorizations() {
+		if kind == "sensitive" && string(a.Key) == key {
+			return "Protected: " + a.Name
+		}
+	}
+	for _, c := range ehi.Categories() {
+		if kind != "sensitive" && string(c.Key) == key {
+			return map[string]string{"category": "Not chosen: ", "document": "Within a report: "}[kind] + c.Name
+		}
+	}
+	return "About what stays, and nothing else"
+}
+
+// choiceLine is a line of the release form as administrators read it.
 type choiceLine struct{ Name, Value, Notes string }
 
 // choicesOf lists what the patient chose, with notes, and what he did not.
@@ -124,7 +141,7 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	row := s.row(c, v, now())
 	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
 	page := fiber.Map{
-		"Job": j, "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, nil), "Withheld": shares(j.Withheld, nil), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
+		"Job": j, "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, nil), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
 		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": len(j.Approvals) > 0 && j.Approvals[0] == adminOf(c),
 	}
 	if j.Status == ehi.Retrieved || j.Status == ehi.Approved {

@@ -12,7 +12,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/auth"
-	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
@@ -32,11 +31,17 @@ type statusState struct {
 	Oldest string
 }
 
+// streamState is what a stream holds.
+type streamState struct {
+	Name           string
+	Records, Bytes int64
+}
+
 // systemState is what the server is doing.
 type systemState struct {
 	Lanes        []laneState
 	Statuses     []statusState
-	Streams      []bus.Usage
+	Streams      []streamState
 	Stored, Free int64
 	Problems     string // what could not be asked
 }
@@ -53,11 +58,17 @@ func (s *Server) state(c *fiber.Ctx) systemState {
 	}
 	standing := s.Bus.Jobs.ByStatus()
 	for _, name := range ehi.Statuses() {
+		if name == ehi.Aborted { // on its way out
+			continue
+		}
 		out.Statuses = append(out.Statuses, statusState{name, standing[name].Jobs, sinceText(at, standing[name].Oldest)})
 	}
 	streams, err := s.Bus.Usage(ctx)
 	free, e := s.Files.Free()
-	out.Streams, out.Stored, out.Free = streams, s.Bus.Jobs.Stored(), free
+	for _, u := range streams {
+		out.Streams = append(out.Streams, streamState{u.Stream, int64(u.Records), int64(u.Bytes)})
+	}
+	out.Stored, out.Free = s.Bus.Jobs.Stored(), free
 	if err := errors.Join(append(problems, err, e)...); err != nil {
 		out.Problems = err.Error()
 	}
