@@ -59,17 +59,20 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 			f.add("log: " + e.Entry.Text + " " + e.Entry.URL)
 		case *network.EventRequestWillBeSent:
 			u, err := url.Parse(e.Request.URL)
-			if err == nil && u.Scheme != "data" && !strings.Contains(strings.Join(origins, " "), u.Host) {
+			if err == nil && u.Scheme != "data" && u.Scheme != "about" && !strings.Contains(strings.Join(origins, " "), u.Host) {
 				f.add("request to another origin: " + e.Request.URL)
 			}
 		}
 	}))
-	ctx, stopTime := context.WithTimeout(ctx, time.Minute)
+	ctx, stopTime := context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(func() {
 		stopTime()
 		stop()
 		stopAlloc()
 	})
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // the browser lives as long as the context of the first step
+		t.Fatal(err)
+	}
 	return ctx, f
 }
 
@@ -207,10 +210,20 @@ func tabTo(t *testing.T, ctx context.Context, selector string) {
 	t.Fatalf("%s: the keyboard does not lead to %s", location(t, ctx), selector)
 }
 
+// stepTime is how long a step of a browser may take.
+const stepTime = 20 * time.Second
+
+// do does steps in the browser; what does not come about fails the test, with what the page shows instead.
 func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatal(err)
+	for i, step := range steps {
+		short, stop := context.WithTimeout(ctx, stepTime)
+		err := chromedp.Do(short, step)
+		stop()
+		if err != nil {
+			shown, e := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 5000)`))
+			t.Fatalf("step %d: %v; the page (%v): %s", i+1, err, e, shown)
+		}
 	}
 }
 

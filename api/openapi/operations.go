@@ -234,6 +234,7 @@ func page(method, path, summary string, answers map[int]answer) operation {
 
 var pages = []operation{
 	page("GET", "/", "The server's front page.", ok("The page.", html, nil)),
+	page("GET", "/docs/api", "This document, to read and to try.", ok("The page.", html, nil)),
 	page("GET", "/docs/ehi", "What an export holds, for its reader.", ok("The page.", html, nil)),
 	page("GET", "/patient-login", "The patient's log-in.", ok("The page.", html, nil)),
 	page("POST", "/patient-login", "Log the patient in.", map[int]answer{http.StatusOK: {"The page, with what was wrong.", html, nil, nil}, http.StatusSeeOther: {"To the consent.", "", nil, []string{"Location"}}, http.StatusFound: {"To the consent.", "", nil, []string{"Location"}}}),

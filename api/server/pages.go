@@ -237,6 +237,24 @@ func (s *Server) handleDocs(c *fiber.Ctx) error {
 	return s.page(c, "docs", "", fiber.Map{"Title": "What an export holds", "Categories": ehi.Categories(), "Authorizations": ehi.Authorizations()})
 }
 
+// handleHome is the server's front page: in the sandbox the developer's console.
 func (s *Server) handleHome(c *fiber.Ctx) error {
-	return s.page(c, "home", "", fiber.Map{"Title": "EHI export server", "Base": s.origin(c), "Sandbox": s.Sandbox})
+	if s.Sandbox {
+		return s.tool(c, "console", "home", "Run an export", "console.js", fiber.Map{"Faults": ehi.Faults()})
+	}
+	return s.tool(c, "home", "home", "EHI export server", "", fiber.Map{"Base": s.origin(c)})
+}
+
+// handleAPIDocs shows the OpenAPI document.
+func (s *Server) handleAPIDocs(c *fiber.Ctx) error {
+	return s.tool(c, "api", "api", "The API", "api.js", fiber.Map{"Base": s.origin(c)})
+}
+
+// tool renders a page for developers, with the script that makes it work, if it has one.
+func (s *Server) tool(c *fiber.Ctx, name, section, title, script string, data fiber.Map) error {
+	data["Title"], data["Section"], data["Sandbox"] = title, section, s.Sandbox
+	if script != "" {
+		data["Script"] = "/assets/" + script
+	}
+	return s.render(c, "tools/"+name, "tools/layout", data)
 }

@@ -105,6 +105,7 @@ func (s *Server) routes() {
 
 	s.on("GET", "/openapi.json", s.handleOpenAPI)
 	s.on("GET", "/docs/ehi", s.handleDocs)
+	s.on("GET", "/docs/api", s.handleAPIDocs)
 	s.on("GET", "/", s.handleHome)
 	assets, err := fs.Sub(web.Files, "assets")
 	if err != nil { // the folder is part of the build

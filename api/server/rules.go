@@ -67,6 +67,7 @@ var rules = map[string]rule{
 	"GET /readyz":                       everyone,
 	"GET /assets":                       everyone,
 	"GET /openapi.json":                 everyone,
+	"GET /docs/api":                     everyone,
 	"GET /docs/ehi":                     everyone,
 	"GET /fhir/metadata":                everyone,
 	"GET /fhir/OperationDefinition/:id": everyone,
