@@ -26,6 +26,7 @@ const plan = [
     async run(step) {
       const answer = await step.exchange({ method: 'GET', url: `${run.base}/.well-known/smart-configuration`, headers: { Accept: 'application/json' } });
       run.endpoints = answer.json;
+      run.discovery = { status: answer.status, statusText: answer.statusText, headers: [...answer.headers], text: answer.text, json: answer.json, took: answer.took };
       return step.expect(answer, 200);
     },
   },
@@ -39,13 +40,12 @@ const plan = [
       const challenge = await sha256(new TextEncoder().encode(verifier));
       const q = new URLSearchParams({ response_type: 'code', client_id: client, redirect_uri: redirect, scope: 'launch/patient patient/$ehi-export patient/Patient.rs offline_access', state, aud: run.base });
       if (challenge) for (const [k, v] of Object.entries({ code_challenge: base64url(challenge), code_challenge_method: 'S256' })) q.set(k, v);
-      sessionStorage.setItem(keep, JSON.stringify({ options: run.options, endpoints: run.endpoints, verifier, state, began: run.began }));
-      step.say(`The browser goes to ${run.endpoints.authorization_endpoint}?${q}`);
+      sessionStorage.setItem(keep, JSON.stringify({ options: run.options, endpoints: run.endpoints, discovery: run.discovery, asked: `${run.endpoints.authorization_endpoint}?${q}`, verifier, state, began: run.began }));
       location.assign(`${run.endpoints.authorization_endpoint}?${q}`);
       return false;
     },
     async back(step, q) {
-      step.body.append(el('p', {}, 'The browser came back with ', el('code', {}, `?${[...q.keys()].map((k) => `${k}=…`).join('&')}`), '.'));
+      step.body.append(wire({ method: 'GET', url: run.asked }), el('p', {}, 'The browser came back to ', el('code', {}, `${redirect}?${q}`)));
       if (q.get('state') !== run.state) return step.wrong('The answer\'s state is not the one that was sent: it is not of this run.');
       if (!q.get('code')) return step.wrong(`${q.get('error')}: ${q.get('error_description') ?? 'the patient did not allow it'}`);
       run.code = q.get('code');
@@ -150,6 +150,7 @@ const plan = [
       step.body.lastElementChild.append(el('a', { href: docs, target: '_blank', rel: 'noopener' }, docs));
       const files = entries.map((f) => ({ name: f.url.split('/').pop(), type: f.type, url: f.url, load: once(() => fetchLines(step, f, files.find((x) => x.url === f.url))) }));
       const show = openViewer(viewer, files);
+      const mine = run;
       step.body.append(el('div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Files' }, el('table', {},
         el('thead', {}, el('tr', {}, ...['Type', 'File', 'Resources', 'Size', 'SHA-256', ''].map((t) => el('th', { scope: 'col' }, t)))),
         el('tbody', {}, ...entries.map((f, i) => {
@@ -165,8 +166,14 @@ const plan = [
           return el('tr', {}, el('td', {}, f.kind), el('td', {}, files[i].name), el('td', { class: 'number' }, String(f.count ?? '')), length, hash,
             el('td', {}, el('button', { type: 'button', class: 'link', 'aria-label': `Look into ${files[i].name}`, click: () => show(files[i]).catch((e) => say(e.message)) }, 'Look')));
         })))));
+      step.body.append(viewer);
       if (files.length && run.options.automatic) await show(files[0]).catch((e) => say(e.message));
-      return true;
+      let taken = 0;
+      for (const file of run.options.automatic ? files : []) { // their sizes and hashes
+        if (mine !== run || taken > mostBytes) break;
+        taken += await file.load().then((f) => f.bytes, () => 0);
+      }
+      return mine === run;
     },
   },
   {
@@ -253,7 +260,7 @@ async function fetchLines(step, f, file) {
     const lines = new TextDecoder().decode(whole).split('\n').filter((l) => l !== '');
     const wrong = !cut && f.count !== undefined && f.count !== lines.length ? ` The manifest says ${f.count} resources, but there are ${lines.length}.` : '';
     step.log(`${file.name}: ${size(bytes)}, ${lines.length} resources`);
-    return { lines, note: (cut ? `Only the first ${size(bytes)} are shown.` : '') + wrong };
+    return { lines, bytes, note: (cut ? `Only the first ${size(bytes)} are shown.` : '') + wrong };
   }
 }
 
@@ -325,10 +332,16 @@ async function go(from) {
 
 const finish = (step) => { step.item.classList.remove('now'); step.item.classList.add('done'); };
 
+/** Takes away what a run has left; the viewer goes back to the page's end. */
+function clear() {
+  viewer.hidden = true;
+  steps.parentElement.append(viewer);
+  steps.replaceChildren();
+}
+
 function begin(o) {
   run = { options: o, base: baseOf(o), began: Date.now() };
-  steps.replaceChildren();
-  viewer.hidden = true;
+  clear();
   document.getElementById('again').hidden = false;
   go(0);
 }
@@ -339,7 +352,9 @@ async function comeBack(kept, q) {
   run = { ...kept, base: baseOf(kept.options) };
   fill(kept.options);
   document.getElementById('again').hidden = false;
-  finish(open(plan[0]));
+  const first = open(plan[0]);
+  first.body.append(wire({ method: 'GET', url: `${run.base}/.well-known/smart-configuration`, headers: { Accept: 'application/json' } }, { ...kept.discovery, headers: new Headers(kept.discovery.headers) }));
+  finish(first);
   const step = open(plan[1]);
   if (await plan[1].back(step, q)) {
     finish(step);
@@ -369,8 +384,7 @@ form.addEventListener('submit', (e) => {
 document.getElementById('again').addEventListener('click', () => {
   run = null;
   sessionStorage.removeItem(keep);
-  steps.replaceChildren();
-  viewer.hidden = true;
+  clear();
   document.getElementById('again').hidden = true;
   say('');
 });
