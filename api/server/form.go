@@ -121,7 +121,7 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	}
 	return s.page(c, "form", "form.title", fiber.Map{
 		"Job": j, "Categories": formLines(t, p.values, n, wrong), "Authorizations": formTicks(t, p.values, n, wrong), "Sum": n["sum"], "Problems": p.problems, "Expired": p.expired,
-		"Interaction": token, "Redirect": redirect, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID, "Draft": "release", "At": at,
+		"Interaction": token, "Redirect": redirect, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID, "Draft": "release", "At": at, "SignedIn": c.Cookies("ehi_patient") != "",
 	})
 }
 

@@ -192,7 +192,7 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	noStore(c)
 	t := s.language(c)
 	return s.page(c, "consent", "consent.title", fiber.Map{
-		"Patient": who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
+		"Patient": who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
 	})
 }
 
@@ -229,12 +229,6 @@ func plainScopes(t *web.Catalogue, scopes auth.Scopes) (out []string) {
 		}
 	}
 	return out
-}
-
-// handleDocs explains what an export holds (EHI-5, REAL-15).
-func (s *Server) handleDocs(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
-	return s.page(c, "docs", "", fiber.Map{"Title": "What an export holds", "Categories": ehi.Categories(), "Authorizations": ehi.Authorizations()})
 }
 
 // handleHome is the server's front page: in the sandbox the developer's console.

@@ -122,6 +122,7 @@ type Server struct {
 	samples  *samples
 	meters   meterBook
 	texts    web.Catalogues
+	format   formatBook
 	views    *html.Engine
 	previews *semaphore.Weighted
 	draining atomic.Bool
@@ -172,6 +173,7 @@ func New(c Config, d Deps) (*Server, error) {
 	})
 	s.views = html.NewFileSystem(http.FS(views), ".html")
 	s.views.AddFunc("plot", drawPlot)
+	s.views.AddFunc("lower", strings.ToLower)
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,

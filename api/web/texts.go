@@ -130,7 +130,7 @@ func (c *Catalogue) With(key string, args ...any) template.HTML {
 }
 
 // Number writes a number with the language's separators.
-func (c *Catalogue) Number(n int64) string { return c.printer.Sprint(n) }
+func (c *Catalogue) Number(n any) string { return c.printer.Sprint(n) }
 
 // Count is the text key.one or key.other with a number filled in.
 func (c *Catalogue) Count(key string, n int64) string {

@@ -1,0 +1,171 @@
+// Package survey finds out what the records of a source are made of: types, elements, code systems and profiles, and never a value of anybody's
+// record. The documentation of the export format is written from it (REAL-15).
+package survey
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/fhir"
+)
+
+// Limits bound a survey.
+type Limits struct {
+	// Patients is how many records are looked through, Resources how many resources of them at most.
+	Patients, Resources int
+}
+
+// Survey is what was found.
+type Survey struct {
+	// Records and Resources are how many were looked through.
+	Records, Resources int
+	// Types are the resource types, in the order of their names.
+	Types []Type
+}
+
+// Type is what was found of the resources of a type.
+type Type struct {
+	Name      string
+	Resources int
+	Elements  []Element // in the order of their names
+	Profiles  []string  // of meta.profile
+}
+
+// Element is a top-level element of a type.
+type Element struct {
+	Name string
+	// In is how many resources have it.
+	In int
+	// Kind is how its value is written in JSON: text, number, true or false, object, list.
+	Kind string
+	// Systems are the code systems of the codings and identifiers' systems within it: what its values are taken from.
+	Systems []string
+}
+
+type element struct {
+	in      int
+	kind    string
+	systems map[string]bool
+}
+
+type found struct {
+	resources int
+	elements  map[string]*element
+	profiles  map[string]bool
+}
+
+type surveyor struct {
+	limits Limits
+	out    Survey
+	types  map[string]*found
+	cursor fhir.Cursor
+	path   []byte
+}
+
+var errEnough = errors.New("enough was seen")
+
+// Take looks through the first records of a source.
+func Take(ctx context.Context, s source.Source, limits Limits) (Survey, error) {
+	v := &surveyor{limits: limits, types: map[string]*found{}}
+	patients, err := s.Patients(ctx, limits.Patients)
+	if err != nil {
+		return v.out, err
+	}
+	for _, p := range patients {
+		err := v.record(ctx, s, p.ID)
+		if errors.Is(err, errEnough) {
+			break
+		}
+		if err != nil {
+			return v.out, err
+		}
+	}
+	return v.conclude(), nil
+}
+
+func (v *surveyor) record(ctx context.Context, s source.Source, patient string) (err error) {
+	r, err := s.Open(ctx, patient)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	v.out.Records++
+	return r.Scan(ctx, source.Query{}, func(r source.Resource) error {
+		if v.out.Resources == v.limits.Resources {
+			return errEnough
+		}
+		v.out.Resources++
+		v.resource(r)
+		return nil
+	})
+}
+
+// resource takes one in; a malformed one is passed over where it breaks.
+func (v *surveyor) resource(r source.Resource) {
+	t := v.types[r.Type]
+	if t == nil {
+		t = &found{elements: map[string]*element{}, profiles: map[string]bool{}}
+		v.types[r.Type] = t
+	}
+	t.resources++
+	c := &v.cursor
+	for c.Reset(r.Line); c.Next(); {
+		top := string(c.KeyAt(1))
+		if top == "" || top == "resourceType" || c.Kind == fhir.Close {
+			continue
+		}
+		if c.Depth == 1 {
+			e := t.elements[top]
+			if e == nil {
+				e = &element{systems: map[string]bool{}}
+				t.elements[top] = e
+			}
+			e.in++
+			e.kind = kind(c)
+			continue
+		}
+		if !c.IsString() {
+			continue
+		}
+		v.path = c.AppendPath(v.path[:0])
+		switch path := string(v.path); {
+		case path == "meta.profile":
+			t.profiles[string(c.Text())] = true
+		case strings.HasSuffix(path, "oding.system"), strings.HasSuffix(path, "identifier.system"), strings.HasSuffix(path, "class.system"):
+			t.elements[top].systems[string(c.Text())] = true
+		}
+	}
+}
+
+// kind is how the value under the cursor is written.
+func kind(c *fhir.Cursor) string {
+	switch {
+	case c.Kind == fhir.Open && c.IsArray():
+		return "list"
+	case c.Kind == fhir.Open:
+		return "object"
+	case c.IsString():
+		return "text"
+	}
+	if raw := c.Raw(); len(raw) > 0 && (raw[0] == 't' || raw[0] == 'f') {
+		return "true or false"
+	}
+	return "number"
+}
+
+func (v *surveyor) conclude() Survey {
+	for _, name := range slices.Sorted(maps.Keys(v.types)) {
+		f := v.types[name]
+		t := Type{Name: name, Resources: f.resources, Profiles: slices.Sorted(maps.Keys(f.profiles))}
+		for _, name := range slices.Sorted(maps.Keys(f.elements)) {
+			e := f.elements[name]
+			t.Elements = append(t.Elements, Element{name, e.in, e.kind, slices.Sorted(maps.Keys(e.systems))})
+		}
+		v.out.Types = append(v.out.Types, t)
+	}
+	return v.out
+}
