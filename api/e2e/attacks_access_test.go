@@ -347,7 +347,7 @@ var pageAttacks = []attack{
 		b.forge(p.open.Base+"/patient-logout", "https://evil.example/", "")
 		b.sees(403, "Forbidden")
 		b.visit(p.open.Base + "/my/applications")
-		b.sees(200, "Applications with access")
+		b.sees(200, "Apps with access")
 	}},
 	{"log-in as somebody else from another site", "OWASP login CSRF", func(p *target) {
 		b := p.person()
@@ -471,7 +471,7 @@ func (p *target) loggedIn(account string) *browser {
 	b := p.person()
 	b.visit(p.open.Base + "/patient-login")
 	b.submit("username", account, "password", patientPassword)
-	b.sees(200, "Applications with access")
+	b.sees(200, "Apps with access")
 	return b
 }
 

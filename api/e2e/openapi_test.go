@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
@@ -72,6 +74,10 @@ func (x witnessed) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := x.next.RoundTrip(r)
 	if err != nil {
 		return resp, err
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") { // it has no end
+		x.hold(r, &http.Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody, Request: r}, nil)
+		return resp, nil
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -280,11 +286,13 @@ func (w *world) everyRoute(x *witness) {
 	w.want(send(w.admin, "PUT", "/admin/log-level", form, "level=warn"), 200, "WARN")
 	page := w.do(w.admin, "GET", "/admin/debug")
 	w.want(page, 200, "What this process is doing")
-	if text := string(page.Body); strings.Contains(text, "admin-password</td>") || strings.Contains(text, "test_client_secret") || !strings.Contains(text, "<code>--admin-password</code><td>(set)") {
+	if text := string(page.Body); strings.Contains(text, "admin-password</td>") || strings.Contains(text, "test_client_secret") || !strings.Contains(text, "<code>--admin-password</code></td><td>(set)") {
 		t.Errorf("the page shows secrets, or not that they are set: %s", text)
 	}
 	w.want(w.do(w.open, "GET", "/admin/debug"), 401, "")
 	w.registries(x, send)
+	w.staffPages(x)
+	w.do(w.open, "GET", "/docs/api")
 	w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1")
 	w.want(w.do(w.admin, "GET", "/admin/backup"), 200, "")
 	w.do(w.admin, "GET", "/admin/logout")
@@ -324,12 +332,12 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 	b.sees(200, "Sign in")
 	w.patient(w.demoPatient())
 	b.submit("patient", w.demoPatient(), "password", "any")
-	b.sees(200, "Applications with access")
+	b.sees(200, "Apps with access")
 	for strings.Contains(b.page, "End access") {
 		b.submit()
-		b.sees(200, "Applications with access")
+		b.sees(200, "Apps with access")
 	}
-	b.sees(200, "No application has access")
+	b.sees(200, "No app has access")
 	patient := w.demoPatient()
 	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
 	w.wait(j.ID, ehi.Retrieved)
@@ -351,9 +359,64 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 	for strings.Contains(b.page, "End access") {
 		b.submit()
 	}
-	b.submit() // the form that is left signs out
+	b.visit(w.node.URL + "/my/requests")
+	b.sees(200, "Your requests")
+	b.submitTo("/patient-logout")
 	b.sees(200, "Sign in")
 	b.visit(w.node.URL + "/my/applications")
+	b.sees(200, "Sign in")
+}
+
+// staffPages goes over the pages of administrators.
+func (w *world) staffPages(x *witness) {
+	t := w.t
+	b := newBrowser(t)
+	b.http.Transport = x.over(http.DefaultTransport)
+	b.visit(w.node.URL + "/admin")
+	b.submit("username", "admin", "password", "wrong")
+	b.sees(401, "Invalid username or password")
+	b.submit("username", "admin", "password", "admin-password")
+	b.sees(200, "Exports")
+	b.visit(w.node.URL + "/admin")
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	r, err := http.NewRequestWithContext(ctx, "GET", w.node.URL+"/admin/ui/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := b.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := events.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	patient := w.demoPatient()
+	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
+	w.wait(j.ID, ehi.Retrieved)
+	page := w.node.URL + "/admin/ui/jobs/" + j.ID
+	b.visit(page)
+	b.upload("/admin/jobs/"+j.ID+"/add-files", "a.txt", "text")
+	b.submitTo("/admin/ui/jobs/" + j.ID + "/remove-file")
+	b.visit(page + "/files/Patient.ndjson")
+	b.visit(w.node.URL + "/admin/ui/jobs")
+	b.submitTo("/admin/ui/jobs", "do", "approve", "job", j.ID)
+	b.sees(200, "Approve 1 export?")
+	b.visit(page)
+	b.submit("do", "reject", "reason", "a test")
+	b.sees(200, "a test")
+	b.submitTo("/admin/ui/jobs/" + j.ID + "/delete")
+	for _, path := range []string{"/system", "/audit"} {
+		b.visit(w.node.URL + "/admin/ui" + path)
+		b.sees(200, "</main>")
+	}
+	b.visit(w.node.URL + "/admin/ui/clients")
+	b.submit("name", "An app", "kind", "public", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.sees(200, "An app")
+	b.visit(w.node.URL + "/admin/ui/accounts")
+	b.submit("username", "vera", "password", "four plain words here", "role", "viewer")
+	b.sees(200, "The account was added")
+	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
 }
 

@@ -283,9 +283,9 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		again := p.open.WithToken(renewed.AccessToken)
 		p.want(p.do(again, "GET", j.StatusURL), 200, "")
 		b.visit(p.open.Base + "/my/applications")
-		b.sees(200, "Applications with access", map[string]string{"app": "An application", "web": "A web site"}[id])
+		b.sees(200, "Apps with access", map[string]string{"app": "An application", "web": "A web site"}[id])
 		b.submit()
-		b.sees(200, "No application has access")
+		b.sees(200, "No app has access")
 		p.want(p.do(again, "GET", j.StatusURL), 401, "Invalid token")
 		p.want(p.do(pat, "GET", j.StatusURL), 401, "Invalid token")
 	}

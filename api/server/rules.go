@@ -181,6 +181,11 @@ func ruleOf(method, path string) (rule, bool) {
 
 // on registers a route behind its rule.
 func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.Handler) {
+	s.register(method, path, before, handler)
+}
+
+// register registers a route: what comes before its rule, the rule, what comes after.
+func (s *Server) register(method, path string, before []fiber.Handler, after ...fiber.Handler) {
 	r, ok := ruleOf(method, path)
 	if !ok {
 		panic(fmt.Sprintf("%s %s has no rule", method, path))
@@ -189,7 +194,7 @@ func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.
 	if r.guard != nil {
 		handlers = append(handlers, r.guard(s))
 	}
-	handlers = append(handlers, handler)
+	handlers = append(handlers, after...)
 	if method == fiber.MethodGet { // HEAD too (REAL-13)
 		s.app.Get(path, handlers...)
 		return
