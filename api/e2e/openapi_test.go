@@ -411,7 +411,7 @@ func (w *world) staffPages(x *witness) {
 		b.sees(200, "</main>")
 	}
 	b.visit(w.node.URL + "/admin/ui/clients")
-	b.submit("name", "An app", "kind", "public", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.submit("do", "add", "id", "staff-app", "name", "An app", "kind", "public", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
 	b.sees(200, "An app")
 	b.visit(w.node.URL + "/admin/ui/accounts")
 	b.submit("username", "vera", "password", "four plain words here", "role", "viewer")
