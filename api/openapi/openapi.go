@@ -176,6 +176,7 @@ var failures = map[string]answer{
 	"oauth": {about: "An OAuth error (RFC 6749 5.2).", mime: plainJSON, schema: ref("OAuthError")},
 	"admin": {about: "Refused or failed.", mime: plainJSON, schema: ref("Error")},
 	"page":  {about: "A page that says what went wrong; an OperationOutcome for who does not accept text/html.", mime: html + " " + fhirJSON, schema: ref("OperationOutcome")},
+	"staff": {about: "A page that says what went wrong; an error in JSON for who does not accept text/html.", mime: html + " " + plainJSON, schema: ref("Error")},
 }
 
 // Media types.

@@ -255,7 +255,7 @@ var pages = []operation{
 func staffPage(method, path, summary string, query ...object) operation {
 	o := page(method, "/admin"+path, summary, map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or on.", "", nil, []string{"Location"}}})
 	o.query = query
-	o.tag, o.security, o.failures = "Administrators' pages", []string{"session"}, "admin"
+	o.tag, o.security, o.failures = "Administrators' pages", []string{"session"}, "staff"
 	if method == http.MethodPost {
 		o.answers[http.StatusSeeOther] = answer{"On to the page that shows it.", "", nil, []string{"Location"}}
 	}
