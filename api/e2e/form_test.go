@@ -1,0 +1,243 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// formOf is a patient's browser at the form of a new export.
+func (w *world) formOf(p string) (client.Job, *browser) {
+	w.t.Helper()
+	j := w.kickOff(w.patient(p), "", p, nil)
+	b := newBrowser(w.t)
+	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
+	b.submit("patient", p, "password", "any")
+	b.sees(200, "Choose what to release")
+	return j, b
+}
+
+var sum = regexp.MustCompile(`With these choices ([\d,]+) of ([\d,]+) entr`)
+
+// promised is what the form says would go out, and of how much.
+func promised(t *testing.T, page string) (released, stored int64) {
+	t.Helper()
+	m := sum.FindStringSubmatch(page)
+	if m == nil {
+		t.Fatalf("the form does not say what would go out:\n%s", page)
+	}
+	n := func(s string) int64 {
+		v, err := strconv.ParseInt(strings.ReplaceAll(s, ",", ""), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	return n(m[1]), n(m[2])
+}
+
+// What the form says would go out does go out, of real records, to the last entry; and what it says stays is counted as withheld.
+func TestTheFormKeepsWhatItPromises(t *testing.T) {
+	w := startOnRecords(t)
+	patients, err := w.node.Patients(t.Context(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, fill := range [][]string{
+		{},
+		{"p.labs", "on", "p.visits", "on", "p.visits.from", "2015-01-01", "a.mentalHealth", "on"},
+		{"p.visits", "on", "p.labs", "on", "p.billing", "on", "p.medicalRecord", "on", "p.dischargeSummary", "on", "p.operative", "on", "p.pathology", "on", "p.radiology", "on", "p.photographs", "on", "p.other", "on",
+			"a.hiv", "on", "a.alcoholAndDrug", "on", "a.mentalHealth", "on", "a.confidential", "on", "a.domesticViolence", "on", "a.sexualAssault", "on", "a.genetic", "all", "a.other", "all"},
+	} {
+		j, b := w.formOf(patients[i].ID)
+		b.submit(append(fill, "do", "preview")...)
+		released, stored := promised(t, b.page)
+		b.submit(fill...)
+		b.sees(200, "Your request")
+		job := w.wait(j.ID, ehi.Retrieved)
+		var out, in int64
+		for _, n := range job.Counts {
+			out += n
+		}
+		for reason, n := range job.Withheld {
+			if !strings.HasPrefix(reason, "document.") { // a part of a report, which goes out
+				in += n
+			}
+		}
+		if out != released || out+in != stored {
+			t.Errorf("%v: the form said %d of %d, the export has %d and withheld %d", fill, released, stored, out, in)
+		}
+	}
+}
+
+// Everything that is wrong is said at once and beside its line; what was chosen stays, also over a reload and in another language; and a form that was
+// open for too long comes again with it.
+func TestTheFormLosesNothing(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	j, b := w.formOf(p)
+	b.sees(200, "In your record: ")
+	wrong := []string{"p.labs", "on", "p.labs.from", "31.1.2020", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.notes", "a note", "p.other", "on", "p.other.to", "2999-01-01",
+		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", strings.Repeat("y", 201)}
+	b.submit(wrong...)
+	b.sees(400, `href="#p-labs-from">Lab results: write each date`, `href="#p-visits-from">Clinic visits: the first date must not be after`, `href="#p-billing">Billing records: there are dates or a note`,
+		`href="#p-other-to">Other documents: a date cannot be in the future`, `href="#p-radiology-notes">X-rays and other images: write at most 200`, `href="#a-genetic">Genetic tests: write at most 200`, `id="p-labs-wrong"`, `value="31.1.2020"`)
+	if strings.Contains(b.page, "invalid form") {
+		t.Error("the wire's own words are on the page")
+	}
+
+	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on", "a.genetic", "BRCA", "do", "preview")
+	b.sees(200, "would go out")
+	form := w.open.Base + "/jobs/" + j.ID + "/customize"
+	for _, address := range []string{form, form + "?lang=es"} {
+		b.visit(address)
+		for _, kept := range []string{`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`, `value="2020-02-01"`, `name="a.hiv" value="on" aria-describedby="a-hiv-count" checked`, `value="BRCA"`} {
+			b.sees(200, kept)
+		}
+	}
+	b.sees(200, `lang="es"`, "Elija qué entregar", "Resultados de laboratorio")
+	b.visit(form)
+	b.sees(200, "Elija qué entregar") // the choice of the language lasts
+	b.submit("p.visits", "on", "lang", "en")
+	b.sees(200, "Choose what to release", `name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
+
+	// The page's script asks for the same in JSON.
+	a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(url.Values{"interaction": {b.field("interaction")}, "p.labs": {"on"}, "do": {"preview"}}.Encode()), "Content-Type", "application/x-www-form-urlencoded", "Accept", "application/json")
+	var said struct {
+		Counts map[string]string `json:"counts"`
+	}
+	if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &said) != nil || !strings.Contains(said.Counts["p.labs"], "would go out") || !strings.Contains(said.Counts["sum"], "With these choices") || a.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%+v, %v", a, err)
+	}
+
+	b.submit("interaction", "expired", "p.labs", "on")
+	b.sees(http.StatusForbidden, "open for too long", `name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
+	b.submit("p.labs", "on")
+	b.sees(200, "Your request", "Lab results")
+	w.wait(j.ID, ehi.Retrieved)
+	b.visit(form)
+	b.sees(200, "Your request") // never a form that cannot be sent
+	stranger := newBrowser(t)
+	stranger.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
+	stranger.sees(200, "Sign in")
+}
+
+// SMART-10: the pages speak the language of the browser, or the one that was chosen; errors too.
+func TestPatientsPagesSpeakSpanish(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	for accept, title := range map[string]string{"es-MX,es;q=0.9": "Iniciar sesión", "en-US": "Sign in", "fr": "Sign in", "": "Sign in"} {
+		a := w.do(w.open, "GET", "/patient-login", "Accept", "text/html", "Accept-Language", accept)
+		w.want(a, 200, "<h1>"+title+"</h1>")
+		if !strings.Contains(a.Header.Get("Vary"), "Accept-Language") {
+			t.Errorf("Vary: %s", a.Header.Get("Vary"))
+		}
+	}
+	w.want(w.do(w.open, "GET", "/jobs/none/customize", "Accept", "text/html", "Accept-Language", "es"), 404, "Esta página no existe")
+	b := newBrowser(t)
+	b.visit(w.open.Base + "/patient-login?lang=es&action=%2Fmy%2Frequests")
+	b.sees(200, "Iniciar sesión")
+	b.submit("patient", "nobody", "password", "x")
+	b.sees(401, "Paciente desconocido")
+	b.submit("patient", w.demoPatient(), "password", "x")
+	b.sees(200, "Sus solicitudes", "No hay ninguna solicitud")
+	b.visit(w.open.Base + "/my/requests?lang=xx")
+	b.sees(200, "Sus solicitudes")
+}
+
+// scripts turns the scripts of pages on or off.
+func scripts(on bool) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
+		_, err = cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+		return none, err
+	}
+}
+
+// The whole way of a patient in a browser whose scripts are off: sign in, allow, choose with a look at what would go out, follow, cancel.
+func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	ctx, found := openBrowser(t, w.open.Base)
+	p := w.demoPatient()
+	j := w.kickOff(w.patient(p), "", p, nil)
+	do(t, ctx, scripts(false), chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize"), chromedp.WaitVisible("#patient"))
+	do(t, ctx, chromedp.Click("main button"), chromedp.WaitVisible("#p-labs"), chromedp.Click("#p-labs"), chromedp.Click("button[value=preview]"), chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`), chromedp.WaitVisible("#p-labs:checked"))
+	do(t, ctx, chromedp.Click(`button[lang=es]`), chromedp.WaitVisible("html[lang=es] #p-labs:checked"), chromedp.Click(`button[lang=en]`), chromedp.WaitVisible("html[lang=en] #p-labs:checked"))
+	do(t, ctx, chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(".stages"))
+	w.wait(j.ID, ehi.Retrieved)
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/my/requests/"+j.ID), chromedp.WaitVisible(".stages li:nth-child(3).now"), chromedp.Click("summary"), chromedp.Click("button.danger"), chromedp.WaitVisible(`//h1[text()="Your request was cancelled"]`))
+	for _, f := range found.take() {
+		t.Error(f)
+	}
+}
+
+// With scripts the form counts while choices are made, a second press sends nothing twice, and the request's page follows by itself.
+func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	ctx, found := openBrowser(t, w.open.Base)
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "", p, nil)
+	form := w.open.Base + "/jobs/" + j.ID + "/customize"
+	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#patient"), chromedp.Submit("#password"), chromedp.WaitVisible("#p-labs"), chromedp.Click("#p-labs"))
+	do(t, ctx, chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would go out")]`))
+	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#p-labs:checked")) // a reload
+	twice := `(() => { const b = document.querySelector("main .buttons button:not([name])"); b.click(); b.click(); return ""; })()`
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](twice)); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, chromedp.WaitVisible(".stages"))
+	w.wait(j.ID, ehi.Retrieved)
+	do(t, ctx, chromedp.WaitVisible(".stages li:nth-child(3).now")) // nobody loaded it
+	for _, f := range found.take() {
+		t.Error(f)
+	}
+	if weight := w.weight(ctx, "/my/requests/"+j.ID); weight > 60_000 {
+		t.Errorf("the page weighs %d bytes", weight)
+	}
+}
+
+// weight is how many bytes a page brings with all that it loads, uncompressed.
+func (w *world) weight(ctx context.Context, path string) int {
+	w.t.Helper()
+	do(w.t, ctx, chromedp.Navigate(w.open.Base+path), chromedp.WaitVisible("h1"))
+	n, err := chromedp.Run(ctx, chromedp.Evaluate[int](`[...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].reduce((n, e) => n + e.decodedBodySize, 0)`))
+	if err != nil || n == 0 {
+		w.t.Fatal(n, err)
+	}
+	return n
+}
+
+// Every page of a patient weighs at most 60 KB with all that it loads.
+func TestPatientsPagesAreLight(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	ctx, _ := openBrowser(t, w.open.Base)
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "", p, nil)
+	done := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.manifest(pat, done)
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/patient-login"), chromedp.WaitVisible("#patient"), chromedp.Submit("#password"), chromedp.WaitVisible(".cards"))
+	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {w.open.Base + "/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	var weights []string
+	for name, path := range map[string]string{"login": "/patient-login", "consent": "/authorize-app?" + q.Encode(), "form": "/jobs/" + j.ID + "/customize", "request": "/my/requests/" + done.ID, "requests": "/my/requests", "applications": "/my/applications"} {
+		n := w.weight(ctx, path)
+		weights = append(weights, fmt.Sprintf("%s %d", name, n))
+		if n > 60_000 {
+			t.Errorf("%s weighs %d bytes", name, n)
+		}
+	}
+	t.Logf("bytes: %s", strings.Join(weights, ", "))
+}
