@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,9 +15,11 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// jobsPage is how many jobs a page of the list shows; maxBulk how many can be decided about at once.
+// jobsPage is how many jobs a page of the list shows, and maxPage the last page that there is: who looks for older ones searches. maxBulk is how many
+// can be decided about at once.
 const (
 	jobsPage = 50
+	maxPage  = 200
 	maxBulk  = 200
 )
 
@@ -150,20 +153,33 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 		return err
 	}
 	at, search := now(), strings.ToLower(f.Search)
-	counts, total := map[ehi.Status]int64{}, int64(0)
-	list := s.Bus.Jobs.List(func(j bus.Summary) bool {
-		if !j.Listed(at) || !f.admits(j, search) {
+	counts, total, matches, clients := map[ehi.Status]int64{}, int64(0), 0, map[string]bool{}
+	keep := func(j bus.Summary) bool {
+		if !j.Listed(at) {
+			return false
+		}
+		clients[j.ClientID] = true
+		if !f.admits(j, search) {
 			return false
 		}
 		counts[j.Status]++
 		total++
-		return f.Status == "" || j.Status == f.Status
-	})
+		if f.Status != "" && j.Status != f.Status {
+			return false
+		}
+		matches++
+		return true
+	}
+	limit := 0
+	if f.Sort == "newest" { // which takes no sorting of all
+		limit = min(f.Page, maxPage) * jobsPage
+	}
+	list := s.Bus.Jobs.Page(keep, "", limit)
 	if f.Sort != "newest" {
 		slices.SortStableFunc(list, jobOrders[f.Sort])
 	}
-	pages := max(1, (len(list)+jobsPage-1)/jobsPage)
-	f.Page = min(f.Page, pages)
+	pages := max(1, (matches+jobsPage-1)/jobsPage)
+	f.Page = min(f.Page, pages, maxPage)
 	first := (f.Page - 1) * jobsPage
 	var rows []jobRow
 	for _, v := range list[first:min(first+jobsPage, len(list))] {
@@ -174,29 +190,9 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 		tabs = append(tabs, statusTab{status, statusWords[status], counts[status], f.With("status", string(status)), f.Status == status})
 	}
 	return s.staffRender(c, "jobs", "jobs", "Exports", fiber.Map{
-		"Filter": f, "Rows": rows, "Tabs": tabs, "Matches": int64(len(list)), "First": first + 1, "Last": first + len(rows), "Pages": pages, "Levels": levelWords,
-		"Clients": s.clientsOf(at), "More": f.Page < pages, "Done": c.Query("done"), "ReviewDue": age(s.ReviewDue), "Reviewing": s.ReviewDue > 0,
+		"Filter": f, "Rows": rows, "Tabs": tabs, "Matches": int64(matches), "First": first + 1, "Last": first + len(rows), "Pages": pages, "Levels": levelWords,
+		"Clients": slices.Sorted(maps.Keys(clients)), "More": f.Page < min(pages, maxPage), "Done": c.Query("done"), "ReviewDue": age(s.ReviewDue), "Reviewing": s.ReviewDue > 0,
 	})
-}
-
-// clientsOf lists the clients that have jobs.
-func (s *Server) clientsOf(at time.Time) []string {
-	seen := map[string]bool{}
-	for _, j := range s.Bus.Jobs.List(func(j bus.Summary) bool {
-		if seen[j.ClientID] || !j.Listed(at) {
-			return false
-		}
-		seen[j.ClientID] = true
-		return true
-	}) {
-		seen[j.ClientID] = true
-	}
-	var out []string
-	for id := range seen {
-		out = append(out, id)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // decided is how a decision about one of several jobs went.
