@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -253,6 +255,11 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/"+third.ID), chromedp.WaitVisible(".mark.awaiting-input"))
 	w.submit(pat, third.ID, newForm("labs"))
 	do(t, ctx, chromedp.WaitVisible("#reason"), chromedp.SendKeys("#reason", "all is well"))
+	drop := `(() => { const d = new DataTransfer(); d.items.add(new File(["a letter"], "letter.txt")); document.querySelector("[data-upload]").dispatchEvent(new DragEvent("drop", {dataTransfer: d, bubbles: true, cancelable: true})); return ""; })()`
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](drop)); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, chromedp.WaitVisible(`//span[text()="letter.txt"]`)) // and what was written stays
 	tabTo(t, ctx, "button[value=approve]")
 	key(kb.Enter)
 	do(t, ctx, chromedp.WaitVisible(".mark.approved"))
@@ -261,5 +268,18 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	}
 	for _, f := range found.take() {
 		t.Error(f)
+	}
+
+	// Where events do not come, the list asks.
+	do(t, ctx, block("http://*:*/admin/ui/events"), chromedp.Navigate(w.open.Base+"/admin/ui/jobs"), chromedp.WaitVisible(row(third.ID)))
+	fourth := w.kickOff(pat, "", p, nil)
+	do(t, ctx, chromedp.WaitVisible(row(fourth.ID)))
+}
+
+// block keeps the browser from asking for addresses.
+func block(pattern string) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
+		_, err = cdp.Call(ctx, t, network.SetBlockedURLs, network.SetBlockedURLsParams{URLPatterns: []*network.BlockPattern{{URLPattern: pattern, Block: true}}})
+		return none, err
 	}
 }

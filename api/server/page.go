@@ -61,6 +61,7 @@ func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	if data["Title"] == nil {
 		data["Title"] = t.Say(title)
 	}
+	data["Site"], data["Description"] = t.Say("service"), t.Say("description")
 	if data["CSRF"] == nil {
 		data["CSRF"] = c.Locals("csrf")
 	}

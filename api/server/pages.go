@@ -247,6 +247,7 @@ func (s *Server) handleAPIDocs(c *fiber.Ctx) error {
 // tool renders a page for developers, with the script that makes it work, if it has one.
 func (s *Server) tool(c *fiber.Ctx, name, section, title, script string, data fiber.Map) error {
 	data["Title"], data["Section"], data["Sandbox"] = title, section, s.Sandbox
+	data["Site"], data["Description"] = "EHI export server", "Electronic health information export: console, API and format."
 	if script != "" {
 		data["Script"] = "/assets/" + script
 	}

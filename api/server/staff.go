@@ -29,6 +29,7 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 	data["Title"], data["Section"], data["CSRF"] = title, section, c.Locals("csrf")
 	data["Name"], data["Role"] = adminOf(c), roleOf(c)
 	data["Reviewer"], data["Admin"] = roleOf(c).May(auth.Reviewer), roleOf(c).May(auth.Admin)
+	data["Site"], data["Description"] = "EHI export administration", "Review and administration of health record exports."
 	data["T"] = s.texts.List[0] // these pages are in one language; its numbers and times are wanted
 	return s.render(c, "staff/"+name, "staff/layout", data)
 }
@@ -81,7 +82,7 @@ func (s *Server) handleStaffLogout(c *fiber.Ctx) error {
 func age(d time.Duration) string {
 	switch {
 	case d < time.Second:
-		return "under 1 s"
+		return "<1 s"
 	case d < time.Minute:
 		return fmt.Sprintf("%d s", d/time.Second)
 	case d < time.Hour:

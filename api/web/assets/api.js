@@ -78,7 +78,9 @@ async function show() {
       tags.get(tag).push(operation(doc, path, method, op, item.parameters));
     }
   }
-  place.replaceChildren(...[...tags].map(([tag, list]) => el('section', {}, el('h2', {}, tag), ...list)));
+  const last = ['Pages', "Administrators' pages", 'Watching'], first = ['Export', 'Jobs', 'FHIR', 'SMART'];
+  const rank = (tag) => (first.includes(tag) ? first.indexOf(tag) : last.includes(tag) ? 200 + last.indexOf(tag) : 100);
+  place.replaceChildren(...[...tags].sort(([a], [b]) => rank(a) - rank(b)).map(([tag, list]) => el('section', {}, el('h2', {}, tag), ...list)));
 }
 
 find.addEventListener('input', () => {
