@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -36,10 +37,13 @@ func (f *findings) add(s string) {
 	f.list = append(f.list, s)
 }
 
-// openBrowser starts a headless Chromium, or skips where there is none.
+// openBrowser starts a headless Chromium, or skips where there is none; CI has one.
 func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatalf("no Chromium: %v", err)
+	}
 	if err != nil {
 		t.Skipf("no Chromium on this machine: %v", err)
 	}
@@ -78,6 +82,7 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 
 // The three pages in a real browser by keyboard alone: no complaint on its console, no request to another origin, every field has a name.
 func TestPagesInARealBrowserByKeyboard(t *testing.T) {
+	t.Parallel()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`)) // the browser is gone: its test says so
@@ -131,6 +136,7 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 // A patient's way in production mode in a real browser, over HTTPS, by keyboard: log-in with an account, consent, form, the request's page, the
 // applications, log-out. Cookies, referrers and the content security policy are a browser's own here.
 func TestProductionPagesInARealBrowser(t *testing.T) {
+	t.Parallel()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`)) // the browser is gone: its test says so

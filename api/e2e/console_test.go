@@ -54,6 +54,7 @@ func choose(t *testing.T, ctx context.Context, base, what, variant string) {
 
 // A developer's first export by the console alone: sign in, allow, files; the viewer finds a text and follows a reference; the export and the token go.
 func TestConsoleRunsAPatientsExport(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	g := newGallery(w)
 	ctx := g.ctx
@@ -84,6 +85,7 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 
 // Populations, with a form and a review that others do, and with all that can go wrong on the way.
 func TestConsoleRunsEveryKindOfExport(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	ctx, found := openBrowser(t, w.open.Base)
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
@@ -115,6 +117,7 @@ func TestConsoleRunsEveryKindOfExport(t *testing.T) {
 
 // The API's page lays out every operation, and tries one.
 func TestAPIPageTriesOperations(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	g := newGallery(w)
 	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/docs/api"), chromedp.WaitVisible(".operation"))

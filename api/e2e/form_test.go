@@ -52,6 +52,7 @@ func promised(t *testing.T, page string) (released, stored int64) {
 
 // What the form says would go out does go out, of real records, to the last entry; and what it says stays is counted as withheld.
 func TestTheFormKeepsWhatItPromises(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	patients, err := w.node.Patients(t.Context(), 3)
 	if err != nil {
@@ -87,6 +88,7 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 // Everything that is wrong is said at once and beside its line; what was chosen stays, also over a reload and in another language; and a form that was
 // open for too long comes again with it.
 func TestTheFormLosesNothing(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	j, b := w.formOf(p)
@@ -138,6 +140,7 @@ func TestTheFormLosesNothing(t *testing.T) {
 
 // SMART-10: the pages speak the language of the browser, or the one that was chosen; errors too.
 func TestPatientsPagesSpeakSpanish(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for accept, title := range map[string]string{"es-MX,es;q=0.9": "Iniciar sesión", "en-US": "Sign in", "fr": "Sign in", "": "Sign in"} {
 		a := w.do(w.open, "GET", "/patient-login", "Accept", "text/html", "Accept-Language", accept)
@@ -168,6 +171,7 @@ func scripts(on bool) chromedp.Action[chromedp.Void] {
 
 // The whole way of a patient in a browser whose scripts are off: sign in, allow, choose with a look at what would go out, follow, cancel.
 func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	ctx, found := openBrowser(t, w.open.Base)
 	p := w.demoPatient()
@@ -185,6 +189,7 @@ func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
 
 // With scripts the form counts while choices are made, a second press sends nothing twice, and the request's page follows by itself.
 func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	ctx, found := openBrowser(t, w.open.Base)
 	p := w.demoPatient()
@@ -222,6 +227,7 @@ func (w *world) weight(ctx context.Context, path string) int {
 
 // Every page of a patient weighs at most 60 KB with all that it loads.
 func TestPatientsPagesAreLight(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	ctx, _ := openBrowser(t, w.open.Base)
 	p := w.demoPatient()

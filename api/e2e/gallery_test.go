@@ -62,6 +62,8 @@ func (g *gallery) look(name string) {
 	if _, err := chromedp.Run(g.ctx, chromedp.Evaluate[any](g.axe+";0")); err != nil {
 		g.t.Fatal(err)
 	}
+	do(g.t, g.ctx, chromedp.EmulateViewport(320, 800)) // WCAG 1.4.10
+	fits(g.t, g.ctx)
 	for _, width := range []int64{360, 1280} {
 		for _, colours := range []string{"light", "dark"} {
 			do(g.t, g.ctx, chromedp.EmulateViewport(width, 800), scheme(colours))
@@ -107,6 +109,7 @@ func (g *gallery) visit(name, path string) {
 
 // Every page of a patient in every state.
 func TestPatientsPagesAreAccessible(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	g := newGallery(w)
 	p := w.demoPatient()
@@ -153,6 +156,7 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 
 // Every page of administrators, with exports in each status.
 func TestAdministratorsPagesAreAccessible(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	g := newGallery(w)
 	p := w.demoPatient()

@@ -34,6 +34,7 @@ func staffIn(w *world, name, password string) *browser {
 // An administrator's day without scripts: the list with its filters, one export decided with a reason that its patient reads, several at once after a
 // question, documents, the first entries of a file, the trail, a client, an account.
 func TestAdministratorsWorkWithoutScripts(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, other, pat, theirs := w.two()
 	var jobs []client.Job
@@ -180,6 +181,7 @@ func (b *browser) upload(path, name, data string) {
 
 // The stream of changes: an event for what changes, none of a patient's name, and an end when the server stops.
 func TestAdministratorsPagesAreToldOfChanges(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -220,6 +222,7 @@ func TestAdministratorsPagesAreToldOfChanges(t *testing.T) {
 
 // In a browser the list follows by itself, goes by keyboard, and an export's page shows what becomes of it while it is open.
 func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
