@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -60,8 +61,10 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	ctx := g.ctx
 	g.visit("console", "/")
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
+	begun := time.Now()
 	choose(t, ctx, w.open.Base+"/", "patient", "/no-form/auto-approve")
 	do(t, ctx, chromedp.WaitVisible("#viewer .row"))
+	t.Logf("four presses (Begin, Go to the sign-in, Sign in, Allow), and the first file is there after %v", time.Since(begun).Round(10*time.Millisecond))
 	if at := location(t, ctx); at != w.open.Base+"/" {
 		t.Errorf("the code stays in the address: %s", at)
 	}

@@ -383,6 +383,11 @@ func TestProductionModeHasNothingOfTheSandbox(t *testing.T) {
 	if strings.Contains(string(p.do(p.open, "GET", "/").Body), "sandbox") {
 		t.Error("the front page speaks of a sandbox")
 	}
+	for _, path := range []string{"/", "/docs/api"} {
+		if a := p.do(p.open, "GET", path); strings.Contains(string(a.Body), "test_client") || strings.Contains(string(a.Body), "console.js") {
+			t.Errorf("%s offers the sandbox's client", path)
+		}
+	}
 	info, err := os.Stat(filepath.Join(p.data, "test_client_keys.json"))
 	if err == nil {
 		t.Errorf("the sandbox's keys were made: %v", info)
