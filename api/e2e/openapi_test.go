@@ -347,7 +347,7 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"/files/Patient.ndjson", "/documents/a.txt", ""} {
+	for _, part := range []string{"/files/Patient.ndjson", "/documents/a.txt", "/archive", ""} {
 		b.visit(w.node.URL + "/my/requests/" + j.ID + part)
 		b.sees(200, "")
 	}

@@ -1,8 +1,13 @@
 package e2e
 
 import (
+	"archive/zip"
+	"errors"
+	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +54,19 @@ func TestAPatientFollowsARequest(t *testing.T) {
 			t.Errorf("%s: %v", link, b.header)
 		}
 	}
+	b.visit(page + "/archive")
+	b.sees(200, "")
+	archive, err := zip.NewReader(strings.NewReader(b.page), int64(len(b.page)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := map[string]string{}
+	for _, f := range archive.File {
+		held[f.Name] = contentsOf(t, f)
+	}
+	if b.header.Get("Cache-Control") != "no-store" || held["documents/letter.txt"] != "a letter" || strings.Count(held["Patient.ndjson"], "\n") != 1 || len(held) != len(w.wait(j.ID, ehi.Approved).Manifest.Output) {
+		t.Errorf("the archive holds %d files: %v", len(held), slices.Sorted(maps.Keys(held)))
+	}
 	b.visit(page + "/files/Observation.ndjson")
 	b.sees(200, `"resourceType":"Observation"`)
 	b.visit(page + "/files/None.ndjson")
@@ -75,13 +93,27 @@ func TestAPatientFollowsARequest(t *testing.T) {
 
 	foreign := w.kickOff(theirs, "/no-form/auto-approve", other, nil)
 	w.manifest(theirs, foreign)
-	for _, path := range []string{"", "/files/Patient.ndjson", "/documents/x"} {
+	for _, path := range []string{"", "/archive", "/files/Patient.ndjson", "/documents/x"} {
 		b.visit(w.node.URL + "/my/requests/" + foreign.ID + path)
 		b.sees(404, "Export job not found!")
 	}
 	b.forge(w.node.URL+"/my/requests/"+foreign.ID, page, url.Values{"_csrf": {"made-up"}}.Encode())
 	b.sees(http.StatusForbidden, "Forbidden")
 	w.want(w.do(theirs, "GET", foreign.StatusURL), 200, "")
+}
+
+// contentsOf reads a file of an archive.
+func contentsOf(t *testing.T, f *zip.File) string {
+	t.Helper()
+	r, err := f.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // downloads are the links of a page that are to be kept.

@@ -245,6 +245,7 @@ var pages = []operation{
 	page("GET", "/my/requests", "The patient's requests, the newest first.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}", "How a request stands, for its patient, and its files when they may be had.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/requests/{id}", "Cancel a request.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/requests/{id}/archive", "Everything of an approved request, for its patient, as a ZIP archive.", map[int]answer{http.StatusOK: {"The archive.", "application/zip", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/files/{file}", "A file of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The file.", fhirNDJSON, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/documents/{file}", "A document of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The document.", "*/*", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/patient-logout", "Log the patient out.", map[int]answer{http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),

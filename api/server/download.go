@@ -111,6 +111,19 @@ func sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
 	return c.SendStream(readCloser{plain, closers{plain, out.closer}}, int(f.Bytes))
 }
 
+// openPlain opens a file of an export as it was before it was compressed.
+func (s *Server) openPlain(j *ehi.Job, f ehi.File) (io.ReadCloser, error) {
+	stored, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	if err != nil || f.Compression == "" || f.Compression == ehi.Identity {
+		return stored, err
+	}
+	plain, err := unpack(f.Compression, stored)
+	if err != nil {
+		return nil, errors.Join(err, stored.Close())
+	}
+	return readCloser{plain, closers{plain, stored}}, nil
+}
+
 func unpack(from ehi.Compression, r io.Reader) (io.ReadCloser, error) {
 	if from == ehi.Gzip {
 		return gzip.NewReader(r)

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"archive/zip"
 	"cmp"
+	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -275,4 +278,82 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 		noStore(c) // the browser may be somebody else's a minute later
 		return err
 	}
+}
+
+// handleRequestArchive hands the patient everything of an approved request at once, as a ZIP archive.
+func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
+	j, next, err := s.patientsJob(c)
+	if err != nil || next != "" {
+		return ahead(c, next, err)
+	}
+	if j.Status != ehi.Approved {
+		return errFileNotFound
+	}
+	parts, err := s.archiveParts(c, j)
+	if err != nil {
+		return err
+	}
+	e := aboutJob(ehi.ActionDisclose, j)
+	e.Agent = "patient " + j.Patient.ID
+	s.audit(c, nil, e)
+	noStore(c)
+	c.Set(fiber.HeaderContentType, "application/zip")
+	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)
+	r, w := io.Pipe()
+	go func() { // ends with the answer: whoever closes r makes its writes fail
+		err := writeArchive(w, parts)
+		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			s.Log.Error("write a patient's archive", "job", j.ID, "err", err)
+		}
+		_ = w.CloseWithError(err) // of a pipe: always nil. What fails breaks the answer off
+	}()
+	c.Context().SetBodyStream(r, -1)
+	return nil
+}
+
+// archivePart is a file of an archive, opened when its turn comes.
+type archivePart struct {
+	name string
+	at   time.Time
+	open func() (io.ReadCloser, error)
+}
+
+func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
+	for n := range j.Tasks {
+		t, err := s.committed(c.UserContext(), j, n)
+		if err != nil {
+			return nil, err
+		}
+		for i, f := range t.Files {
+			out = append(out, archivePart{fileName(j, t, i), j.CompletedAt, func() (io.ReadCloser, error) { return s.openPlain(j, f) }})
+		}
+	}
+	for _, a := range j.Attachments {
+		out = append(out, archivePart{"documents/" + a.Name, a.CreatedAt, func() (io.ReadCloser, error) { return s.Files.OpenAttachment(j.ID, a.Object, a.Size) }})
+	}
+	return out, nil
+}
+
+func writeArchive(w io.Writer, parts []archivePart) error {
+	z := zip.NewWriter(w)
+	for _, p := range parts {
+		if err := p.copy(z); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+func (p archivePart) copy(z *zip.Writer) (err error) {
+	r, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	w, err := z.CreateHeader(&zip.FileHeader{Name: p.name, Method: zip.Deflate, Modified: p.at})
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return err
 }

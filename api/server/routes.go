@@ -73,6 +73,7 @@ func (s *Server) routes() {
 	s.on("GET", "/my/requests", s.handleRequests, guard)
 	s.on("GET", "/my/requests/:id", s.handleRequest, guard)
 	s.on("POST", "/my/requests/:id", s.handleCancel, guard)
+	s.on("GET", "/my/requests/:id/archive", s.handleRequestArchive)
 	s.on("GET", "/my/requests/:id/files/:file", s.handleRequestFile(false))
 	s.on("GET", "/my/requests/:id/documents/:file", s.handleRequestFile(true))
 

@@ -118,6 +118,7 @@ var rules = map[string]rule{
 	"GET /my/requests":                     visitors,
 	"GET /my/requests/:id":                 visitors,
 	"POST /my/requests/:id":                visitors,
+	"GET /my/requests/:id/archive":         visitors,
 	"GET /my/requests/:id/files/:file":     visitors,
 	"GET /my/requests/:id/documents/:file": visitors,
 

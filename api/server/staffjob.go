@@ -15,7 +15,6 @@ import (
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 )
 
 // moment is a line of a job's timeline.
@@ -231,20 +230,11 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 
 // firstLines reads the first resources of a file.
 func (s *Server) firstLines(j *ehi.Job, f ehi.File) (out []previewLine, err error) {
-	stored, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+	plain, err := s.openPlain(j, f)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, stored.Close()) }()
-	var plain io.Reader = stored
-	if f.Compression != "" && f.Compression != ehi.Identity {
-		unpacked, err := unpack(f.Compression, stored)
-		if err != nil {
-			return nil, err
-		}
-		defer unpacked.Close() // of memory only
-		plain = unpacked
-	}
+	defer func() { err = errors.Join(err, plain.Close()) }()
 	r := bufio.NewReader(plain)
 	for range previewLines {
 		line, err := r.ReadBytes('\n')

@@ -122,3 +122,46 @@ func TestWordsOfLanguages(t *testing.T) {
 		}
 	}
 }
+
+var (
+	sentence = regexp.MustCompile(`[.:?!]+(\s|$)`)
+	word     = regexp.MustCompile(`[A-Za-z']+`)
+	vowels   = regexp.MustCompile(`[aeiouy]+`)
+)
+
+// grade is the Flesch-Kincaid grade level of a text: the school year that it takes to read it (Kincaid et al. 1975). Syllables are counted by groups of
+// vowels, without a silent e.
+func grade(text string) float64 {
+	words := word.FindAllString(strings.ToLower(text), -1)
+	syllables := 0
+	for _, w := range words {
+		n := len(vowels.FindAllString(w, -1))
+		if strings.HasSuffix(w, "e") && !strings.HasSuffix(w, "le") && n > 1 {
+			n--
+		}
+		syllables += max(1, n)
+	}
+	sentences := max(1, len(sentence.FindAllString(text, -1)))
+	return 0.39*float64(len(words))/float64(sentences) + 11.8*float64(syllables)/float64(len(words)) - 15.59
+}
+
+// Whoever has gone to school for eight years reads the patients' pages: all of their sentences together, and each but a few words of medicine.
+func TestTextsAreEasyToRead(t *testing.T) {
+	var all strings.Builder
+	en := catalogues(t).List[0]
+	for _, key := range slices.Sorted(maps.Keys(en.Keys())) {
+		text := placeholder.ReplaceAllString(en.Keys()[key], "it")
+		if len(word.FindAllString(text, -1)) < 8 || !strings.HasSuffix(text, ".") {
+			continue // a label
+		}
+		all.WriteString(text + " ")
+		if g := grade(text); g > 12 {
+			t.Errorf("%s takes %.1f years of school: %s", key, g, text)
+		}
+	}
+	g := grade(all.String())
+	t.Logf("grade %.1f", g)
+	if g > 8 {
+		t.Errorf("the pages take %.1f years of school", g)
+	}
+}
