@@ -259,7 +259,6 @@ async function fetchLines(step, f, file) {
     file.told(bytes, digest && hex(digest));
     const lines = new TextDecoder().decode(whole).split('\n').filter((l) => l !== '');
     const wrong = !cut && f.count !== undefined && f.count !== lines.length ? ` The manifest says ${f.count} resources, but there are ${lines.length}.` : '';
-    step.log(`${file.name}: ${size(bytes)}, ${lines.length} resources`);
     return { lines, bytes, note: (cut ? `Only the first ${size(bytes)} are shown.` : '') + wrong };
   }
 }
