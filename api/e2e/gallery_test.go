@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -107,6 +109,18 @@ func (g *gallery) visit(name, path string) {
 	g.look(name)
 }
 
+// failed is an export that could not be made.
+func (w *world) failed(pat *client.Client, patient string) client.Job {
+	w.t.Helper()
+	j := w.kickOff(pat, "", patient, nil)
+	if _, err := w.node.Bus.Jobs.Update(w.t.Context(), j.ID, func(j *ehi.Job) error {
+		return errors.Join(j.Submit(ehi.ReleaseForm{}, "patient", time.Now()), j.Fail("The record could not be read: the disk answers with errors", time.Now()))
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
 // Every page of a patient in every state.
 func TestPatientsPagesAreAccessible(t *testing.T) {
 	t.Parallel()
@@ -143,6 +157,7 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 		}
 		g.visit("request-"+name, "/my/requests/"+j.ID)
 	}
+	g.visit("request-failed", "/my/requests/"+w.failed(pat, p).ID)
 	g.visit("requests", "/my/requests")
 	g.visit("requests-spanish", "/my/requests?lang=es")
 	g.visit("applications", "/my/applications?lang=en")
@@ -190,6 +205,7 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	for name, decide := range map[string]string{"retrieved": "", "approved": "approve", "rejected": "reject"} {
 		g.visit("staff-job-"+name, "/admin/ui/jobs/"+kept[decide].ID)
 	}
+	g.visit("staff-job-failed", "/admin/ui/jobs/"+w.failed(pat, p).ID)
 	g.visit("staff-file", "/admin/ui/jobs/"+kept[""].ID+"/files/Observation.ndjson")
 	g.visit("staff-system", "/admin/ui/system")
 	g.visit("staff-debug", "/admin/debug")

@@ -113,13 +113,17 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 		wrong[each.line] = each.Text
 	}
 	n := s.counts(c, t, j, p.values, p.asked)
+	alarm := ""
+	if len(p.problems) > 0 || p.expired {
+		alarm = t.Say("form.problems") // in the title, which a screen reader says first
+	}
 	at := "/jobs/" + j.ID + "/customize"
 	if redirect != "" {
 		at += "?" + url.Values{"redirect": {redirect}}.Encode()
 	}
 	return s.page(c, "form", "form.title", fiber.Map{
 		"Job": j, "Categories": formLines(t, p.values, n, wrong), "Authorizations": formTicks(t, p.values, n, wrong), "Sum": n["sum"], "Problems": p.problems, "Expired": p.expired,
-		"Interaction": token, "Redirect": redirect, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID, "Draft": "release", "At": at, "SignedIn": c.Cookies("ehi_patient") != "",
+		"Interaction": token, "Redirect": redirect, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID, "Draft": "release", "Alarm": alarm, "At": at, "SignedIn": c.Cookies("ehi_patient") != "",
 	})
 }
 
