@@ -176,7 +176,7 @@ func TestProductionPagesInARealBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, page := range []string{"/my/requests/" + j.ID, "/my/applications"} {
-		do(t, ctx, chromedp.Navigate(p.open.Base+page), chromedp.WaitVisible("h1"))
+		do(t, ctx, chromedp.Navigate(p.open.Base+page), chromedp.WaitVisible(chromedp.CSS("h1")))
 		named(t, ctx)
 		fits(t, ctx)
 	}
@@ -227,7 +227,7 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Voi
 		err := chromedp.Do(short, step)
 		stop()
 		if err != nil {
-			shown, e := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 5000)`))
+			shown, e := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\nwith the focus on " + document.activeElement?.outerHTML.slice(0, 200) + "\n" + document.body.innerText.slice(0, 5000)`))
 			t.Fatalf("step %d: %v; the page (%v): %s", i+1, err, e, shown)
 		}
 	}

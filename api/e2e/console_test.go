@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"ehi-server/api/node"
 	"ehi-server/shared/ehi"
@@ -47,13 +48,25 @@ func choose(t *testing.T, ctx context.Context, base, what, variant string) {
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("#variant").value = `+strconv.Quote(variant))); err != nil { // a value may be empty
 		t.Fatal(err)
 	}
-	do(t, ctx, chromedp.Click("#setup button[type=submit]"))
+	press(t, ctx, "#setup button[type=submit]")
 	if what == "patient" {
-		do(t, ctx, chromedp.Click(`//button[text()="Go to the sign-in"]`), chromedp.WaitVisible("#password"), chromedp.Submit("#password"), chromedp.WaitVisible("button[value=allow]"), chromedp.Click("button[value=allow]"))
+		do(t, ctx, chromedp.WaitVisible(`//button[text()="Go to the sign-in"]`))
+		press(t, ctx, ".steps .now button")
+		do(t, ctx, chromedp.WaitVisible("#password"))
+		press(t, ctx, "main button[type=submit]")
+		do(t, ctx, chromedp.WaitVisible("button[value=allow]"))
+		press(t, ctx, "button[value=allow]")
 	}
 }
 
-// A developer's first export by the console alone: sign in, allow, files; the viewer finds a text and follows a reference; the export and the token go.
+// press goes to a button by the tabulator and presses it.
+func press(t *testing.T, ctx context.Context, selector string) {
+	t.Helper()
+	tabTo(t, ctx, selector)
+	do(t, ctx, chromedp.KeyEvent(kb.Enter))
+}
+
+// A developer's first export by the console alone, by keyboard: sign in, allow, files; the viewer finds a text and follows a reference; the export and the token go.
 func TestConsoleRunsAPatientsExport(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -73,12 +86,15 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	}
 	g.look("console-files")
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
-	do(t, ctx, chromedp.Click(`button[aria-label="Look into Observation.ndjson"]`), chromedp.WaitVisible(`//h2[text()="Observation.ndjson"]`), chromedp.Click("#viewer .row"), chromedp.WaitVisible("#viewer .viewer-text button"))
-	do(t, ctx, chromedp.Click("#viewer .viewer-text button"), chromedp.WaitVisible(`//h2[text()="Patient.ndjson" or text()="Encounter.ndjson" or text()="Practitioner.ndjson"]`), chromedp.WaitVisible("#viewer .row[aria-selected=true]"))
-	do(t, ctx, chromedp.SendKeys("#viewer-search", "no such text anywhere"), chromedp.WaitVisible(`//p[starts-with(text(), "0 of ")]`))
-	for _, step := range []string{"Delete it"} {
-		do(t, ctx, chromedp.Click(`//button[text()="`+step+`"]`))
-	}
+	press(t, ctx, `button[aria-label="Look into Observation.ndjson"]`)
+	do(t, ctx, chromedp.WaitVisible(`//h2[text()="Observation.ndjson"]`))
+	tabTo(t, ctx, ".viewer-lines")
+	do(t, ctx, chromedp.KeyEvent(kb.ArrowDown), chromedp.WaitVisible("#viewer .viewer-text button"))
+	press(t, ctx, ".viewer-text button")
+	do(t, ctx, chromedp.WaitVisible(`//h2[text()="Patient.ndjson" or text()="Encounter.ndjson" or text()="Practitioner.ndjson"]`), chromedp.WaitVisible("#viewer .row[aria-selected=true]"))
+	tabTo(t, ctx, "#viewer-search")
+	do(t, ctx, chromedp.KeyEvent("no such text anywhere"), chromedp.WaitVisible(`//p[starts-with(text(), "0 of ")]`))
+	press(t, ctx, ".steps .now > div > button")
 	do(t, ctx, chromedp.WaitVisible(`//p[text()="That was a whole export."]`))
 	g.look("console-done")
 	if list := w.list(""); len(list) != 0 {

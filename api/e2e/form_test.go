@@ -181,7 +181,7 @@ func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
 	do(t, ctx, chromedp.Click(`button[lang=es]`), chromedp.WaitVisible("html[lang=es] #p-labs:checked"), chromedp.Click(`button[lang=en]`), chromedp.WaitVisible("html[lang=en] #p-labs:checked"))
 	do(t, ctx, chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(".stages"))
 	w.wait(j.ID, ehi.Retrieved)
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/my/requests/"+j.ID), chromedp.WaitVisible(".stages li:nth-child(3).now"), chromedp.Click("summary"), chromedp.Click("button.danger"), chromedp.WaitVisible(`//h1[text()="Your request was cancelled"]`))
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/my/requests/"+j.ID), chromedp.WaitVisible(".stages li:nth-child(3).now"), chromedp.Click(chromedp.CSS("summary")), chromedp.Click("button.danger"), chromedp.WaitVisible(`//h1[text()="Your request was cancelled"]`))
 	for _, f := range found.take() {
 		t.Error(f)
 	}
@@ -217,7 +217,7 @@ func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 // weight is how many bytes a page brings with all that it loads, uncompressed.
 func (w *world) weight(ctx context.Context, path string) int {
 	w.t.Helper()
-	do(w.t, ctx, chromedp.Navigate(w.open.Base+path), chromedp.WaitVisible("h1"))
+	do(w.t, ctx, chromedp.Navigate(w.open.Base+path), chromedp.WaitVisible(chromedp.CSS("h1")))
 	n, err := chromedp.Run(ctx, chromedp.Evaluate[int](`[...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].reduce((n, e) => n + e.decodedBodySize, 0)`))
 	if err != nil || n == 0 {
 		w.t.Fatal(n, err)

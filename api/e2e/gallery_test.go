@@ -59,7 +59,7 @@ const runAxe = `axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a', 'wc
 // look checks the page that is open in every way; name is its picture's.
 func (g *gallery) look(name string) {
 	g.t.Helper()
-	do(g.t, g.ctx, chromedp.WaitVisible("h1"))
+	do(g.t, g.ctx, chromedp.WaitVisible(chromedp.CSS("h1")))
 	named(g.t, g.ctx)
 	if _, err := chromedp.Run(g.ctx, chromedp.Evaluate[any](g.axe+";0")); err != nil {
 		g.t.Fatal(err)

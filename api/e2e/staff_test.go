@@ -250,7 +250,7 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	do(t, ctx, chromedp.WaitReady(`[name=confirmed]`))
 	tabTo(t, ctx, "main button[type=submit]")
 	key(kb.Enter)
-	do(t, ctx, chromedp.WaitVisible("table"))
+	do(t, ctx, chromedp.WaitVisible(chromedp.CSS("table")))
 	for _, j := range []client.Job{first, second} {
 		w.wait(j.ID, ehi.Approved)
 	}
