@@ -203,6 +203,10 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 		return ids
 	}
 	old := mustToken(t, s, codeForm(code(t, s)))
+	until(t, "the other process hears of the keys, else it makes some of its own", func() bool {
+		keys, err := other.Keys(t.Context())
+		return err == nil && len(keys) == 2
+	})
 	if !strings.HasPrefix(kid(old.AccessToken), "ES256 ") || !strings.HasPrefix(kid(old.IDToken), "RS256 ") || !slices.Contains(published(other), kid(old.AccessToken)) || !slices.Contains(published(other), kid(old.IDToken)) {
 		t.Fatalf("%s and %s of %v", kid(old.AccessToken), kid(old.IDToken), published(other))
 	}
