@@ -220,17 +220,30 @@ func largestFirst(counts map[string]int64) (out []counted) {
 	return out
 }
 
-// requestFiles lists the files and documents of an approved request.
-func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
+// eachFile calls visit with the name of each file of an export, task by task, until it has seen enough.
+func (s *Server) eachFile(c *fiber.Ctx, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error {
 	for n := range j.Tasks {
 		t, err := s.committed(c.UserContext(), j, n)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for i, f := range t.Files {
-			name := fileName(j, t, i)
-			out = append(out, requestFile{Name: name, Type: f.Type, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
+			if !visit(fileName(j, t, i), f) {
+				return nil
+			}
 		}
+	}
+	return nil
+}
+
+// requestFiles lists the files and documents of an approved request.
+func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
+	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
+		out = append(out, requestFile{Name: name, Type: f.Type, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
+		return true
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, a := range j.Attachments {
 		out = append(out, requestFile{Name: a.Name, URL: "/my/requests/" + j.ID + "/documents/" + escapeName(a.Name), Bytes: a.Size})
@@ -319,14 +332,12 @@ type archivePart struct {
 }
 
 func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
-	for n := range j.Tasks {
-		t, err := s.committed(c.UserContext(), j, n)
-		if err != nil {
-			return nil, err
-		}
-		for i, f := range t.Files {
-			out = append(out, archivePart{fileName(j, t, i), j.CompletedAt, func() (io.ReadCloser, error) { return s.openPlain(j, f) }})
-		}
+	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
+		out = append(out, archivePart{name, j.CompletedAt, func() (io.ReadCloser, error) { return s.openPlain(j, f) }})
+		return true
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, a := range j.Attachments {
 		out = append(out, archivePart{"documents/" + a.Name, a.CreatedAt, func() (io.ReadCloser, error) { return s.Files.OpenAttachment(j.ID, a.Object, a.Size) }})

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
 	"ehi-server/shared/plot"
 	"ehi-server/shared/telemetry"
 )
@@ -27,7 +25,7 @@ const (
 	sampleSpan  = 30 * time.Minute
 )
 
-// sample is the sum of each metric over its labels.
+// sample is the sum of each metric that is shown over its labels.
 type sample struct {
 	at     time.Time
 	values map[string]float64
@@ -62,12 +60,12 @@ func (s *samples) stop() {
 }
 
 func (s *samples) take() {
-	families, err := telemetry.Registry.Gather()
-	if err != nil { // what was gathered is there all the same, and GET /metrics tells of the rest
-		families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return f == nil })
-	}
+	families, _ := telemetry.Registry.Gather() // what can be had is there also with an error, of which GET /metrics tells
 	now := sample{time.Now(), map[string]float64{}}
 	for _, f := range families {
+		if !slices.ContainsFunc(charts, func(c chart) bool { return c.metric == f.GetName() }) {
+			continue
+		}
 		for _, m := range f.GetMetric() {
 			now.values[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}

@@ -156,20 +156,11 @@ const maxFiles = 200
 
 // jobFiles lists the files of an export, the first ones.
 func (s *Server) jobFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
-	for n := range j.Tasks {
-		t, err := s.committed(c.UserContext(), j, n)
-		if err != nil {
-			return nil, err
-		}
-		for i, f := range t.Files {
-			if len(out) == maxFiles {
-				return out, nil
-			}
-			name := fileName(j, t, i)
-			out = append(out, requestFile{Name: name, Type: f.Type, URL: staffJobPath(j.ID) + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
-		}
-	}
-	return out, nil
+	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
+		out = append(out, requestFile{Name: name, Type: f.Type, URL: staffJobPath(j.ID) + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
+		return len(out) < maxFiles
+	})
+	return out, err
 }
 
 // handleStaffDecide approves or rejects the job of a page.
