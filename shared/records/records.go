@@ -9,36 +9,51 @@ import (
 	"testing"
 )
 
-// Dir returns the folder of the records: $EHI_TEST_RECORDS, or shared/synthea beside the checkout. Where it is absent the test
-// is skipped, or fails under CI=true.
+// Dir returns the folder of the records: $EHI_TEST_RECORDS, or shared/synthea beside the checkout.
+// Where it is absent the test is skipped, or fails under CI=true.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("EHI_TEST_RECORDS")
 	if dir == "" {
-		dir = beside(t)
+		dir = beside(t, "synthea")
 	}
+	return present(t, dir, "set EHI_TEST_RECORDS to a folder of Synthea bundles")
+}
+
+// Cases returns the folder of one case, such as history-bundle, of shared/cases beside the
+// checkout: small records that reproduce faults, whose README says the right outcome of each.
+// Where it is absent the test is skipped, or fails under CI=true.
+func Cases(t testing.TB, name string) string {
+	t.Helper()
+	return present(t, filepath.Join(beside(t, "cases"), name), "they belong in ../shared/cases")
+}
+
+// present returns a folder that is there.
+func present(t testing.TB, dir, otherwise string) string {
+	t.Helper()
 	if _, err := os.Stat(dir); err == nil {
 		return dir
 	}
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("the test records are absent: %s", dir)
 	}
-	t.Skipf("the test records are absent: set EHI_TEST_RECORDS to a folder of Synthea bundles")
+	t.Skipf("the test records are absent: %s", otherwise)
 	return ""
 }
 
-// beside looks for the records next to the workspace's root.
-func beside(t testing.TB) string {
+// beside returns a folder of shared, next to the workspace's root.
+func beside(t testing.TB, folder string) string {
+	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-			return filepath.Join(dir, "..", "shared", "synthea")
+			return filepath.Join(dir, "..", "shared", folder)
 		}
 	}
-	return filepath.Join("..", "shared", "synthea")
+	return filepath.Join("..", "shared", folder)
 }
 
 // Resource is a resource as encoding/json reads it: an oracle that shares no code with the server.
