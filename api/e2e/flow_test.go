@@ -108,7 +108,7 @@ func (w *world) flow(base string, full map[string]records.Resource) {
 func (w *world) openForm(pat *client.Client, j client.Job, f form) {
 	w.t.Helper()
 	a := w.do(pat, "GET", j.StatusURL)
-	if a.Status != 202 || a.Header.Get("Link") != j.Link || a.Header.Get("X-Progress") == "" {
+	if a.Status != 202 || a.Header.Get("Link") != j.Link || a.Header.Get("X-Progress") == "" || len(a.Body) > 0 {
 		w.t.Errorf("status of an open form: %d %v", a.Status, a.Header)
 	}
 	w.submit(pat, j.ID, f)
@@ -125,7 +125,7 @@ func (w *world) review(pat *client.Client, j client.Job) {
 	t := w.t
 	w.wait(j.ID, ehi.Retrieved)
 	a := w.do(pat, "GET", j.StatusURL)
-	if retry, err := strconv.Atoi(a.Header.Get("Retry-After")); a.Status != 202 || err != nil || retry < 1 || retry > 60 || !progress.MatchString(a.Header.Get("X-Progress")) {
+	if retry, err := strconv.Atoi(a.Header.Get("Retry-After")); a.Status != 202 || len(a.Body) > 0 || err != nil || retry < 1 || retry > 60 || !progress.MatchString(a.Header.Get("X-Progress")) {
 		t.Errorf("status before approval: %d %v", a.Status, a.Header)
 	}
 	w.wantOutcome(w.do(pat, "GET", "/jobs/"+j.ID+"/download/Patient.ndjson"), 404, "retrieved")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	mimepkg "mime"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -114,7 +115,16 @@ func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 	if resp.Header.Get("X-Request-Id") == "" {
 		x.invalid[operation+" has no X-Request-Id"]++
 	}
-	if r.Method == http.MethodHead || len(body) == 0 || resp.Header.Get("Content-Encoding") != "" {
+	if r.Method == http.MethodHead {
+		if len(body) > 0 {
+			x.invalid[operation+" answers HEAD with a body"]++
+		}
+		return
+	}
+	if said := misannounced(operation, r, resp, body); said != "" {
+		x.invalid[fmt.Sprintf("%s answers %d: %s: %.100s", operation, resp.StatusCode, said, body)]++
+	}
+	if len(body) == 0 || resp.Header.Get("Content-Encoding") != "" {
 		return
 	}
 	if ok, errs := x.document.ValidateHttpResponse(r, resp); !ok {
@@ -126,6 +136,42 @@ func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 			x.invalid[fmt.Sprintf("%s: %.300s", said, body)]++
 		}
 	}
+}
+
+// misannounced tells how an answer's body differs from its Content-Type, the document and the
+// request's Accept; "" where it does not.
+func misannounced(operation string, r *http.Request, resp *http.Response, body []byte) string {
+	var o openapi.Operation
+	for _, o = range openapi.Operations() {
+		if o.String() == operation {
+			break
+		}
+	}
+	media, documented := o.Media(resp.StatusCode)
+	mime, _, err := mimepkg.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case !documented:
+		return "a status that the document lacks"
+	case len(body) == 0 && len(media) > 0 && !slices.Contains(media, "*/*") && resp.Header.Get("Content-Type") != "text/event-stream":
+		return "no body, where the document has " + strings.Join(media, " or ")
+	case len(body) == 0:
+		return ""
+	case err != nil:
+		return "a body without a Content-Type"
+	case len(media) == 0:
+		return "a body, where the document has none"
+	case !slices.Contains(media, mime) && !slices.Contains(media, "*/*"):
+		return "a body of " + mime + ", where the document has " + strings.Join(media, " or ")
+	case strings.HasSuffix(mime, "json") && mime != "application/fhir+ndjson" && resp.Header.Get("Content-Encoding") == "" && !json.Valid(body):
+		return "a body of " + mime + " that is no JSON"
+	}
+	// Files are sent whatever Accept says (REAL-7), and so is what has one form only.
+	accept := r.Header.Get("Accept")
+	if resp.StatusCode >= 400 && strings.Contains(accept, "json") && !strings.Contains(accept, "html") &&
+		!strings.Contains(accept, "*/*") && !strings.HasSuffix(mime, "json") {
+		return "a body of " + mime + " for who accepts " + accept
+	}
+	return ""
 }
 
 // operationOf finds the operation of a request; one without parameters goes before one with them.

@@ -195,6 +195,18 @@ type Operation struct {
 	Method, Path string
 	// Security is by which schemes it opens, each for itself: bearer, session, interaction, initial. None: to everybody.
 	Security []string
+	answers  map[int]answer
+	failures string
+}
+
+// Media lists the media types that an answer with a status may have; none: its body is empty.
+// documented is false for a status that the operation does not answer with.
+func (o Operation) Media(status int) (types []string, documented bool) {
+	a, documented := o.answers[status]
+	if !documented && status >= http.StatusBadRequest {
+		a, documented = failures[o.failures]
+	}
+	return strings.Fields(a.mime), documented
 }
 
 // String is the method and the path.
@@ -203,7 +215,7 @@ func (o Operation) String() string { return o.Method + " " + o.Path }
 // Operations lists the routes of the document, sorted by path.
 func Operations() (out []Operation) {
 	for _, o := range operations {
-		out = append(out, Operation{o.method, o.path, o.security})
+		out = append(out, Operation{o.method, o.path, o.security, o.answers, o.failures})
 	}
 	slices.SortFunc(out, func(a, b Operation) int {
 		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)

@@ -168,6 +168,12 @@ func (o operation) created() operation {
 	return o
 }
 
+// also gives an operation a further answer.
+func (o operation) also(status int, a answer) operation {
+	o.answers[status] = a
+	return o
+}
+
 // with gives an operation a body.
 func (o operation) with(body object) operation {
 	o.body = body
@@ -187,7 +193,8 @@ var administration = []operation{
 	administer("POST", "/jobs/{id}/approve", "Release the files of a retrieved job.", "The job.", "Job"),
 	administer("POST", "/jobs/{id}/reject", "Close a retrieved job without a release.", "The job.", "Job"),
 	administer("POST", "/jobs/{id}/add-files", "Add documents to a retrieved job.", "The job.", "Job").with(object{"multipart/form-data": record(object{
-		"attachments": array(object{"type": "string", "contentMediaType": "application/octet-stream"})})}),
+		"attachments": array(object{"type": "string", "contentMediaType": "application/octet-stream"})})}).
+		also(http.StatusSeeOther, answer{"Uploaded by a page without a script: back to it.", "", nil, []string{"Location"}}),
 	administer("POST", "/jobs/{id}/remove-files", "Remove documents by name.", "The job.", "Job").with(object{plainJSON: record(object{"params": array(str())})}),
 	administer("POST", "/import", "Load records: NDJSON of any length, gzipped or not, or one Bundle.", "What was imported, and what could not be.", "ImportReport",
 		query("strict", "true stops at the first bad line.", boolean()), query("name", "What the report calls the input.", str())).with(object{fhirNDJSON: object{}, fhirJSON: object{"type": "object"}}),
@@ -217,9 +224,9 @@ var administration = []operation{
 
 var watching = []operation{
 	{method: "GET", path: "/metrics", tag: "Watching", summary: "Metrics, as text, OpenMetrics or protobuf.", answers: ok("The metrics.", "text/plain", nil)},
-	{method: "GET", path: "/healthz", tag: "Watching", summary: "Whether the process lives.", answers: ok("It does.", "text/plain", nil)},
+	{method: "GET", path: "/healthz", tag: "Watching", summary: "Whether the process lives.", answers: ok("It does.", "", nil)},
 	{method: "GET", path: "/readyz", tag: "Watching", summary: "Whether NATS, the record store and the disk answer.", answers: map[int]answer{
-		http.StatusOK: {"They do.", "text/plain", nil, nil}, http.StatusServiceUnavailable: {"One does not, or the process is being stopped; the log says which.", "text/plain", nil, nil}}},
+		http.StatusOK: {"They do.", "", nil, nil}, http.StatusServiceUnavailable: {"One does not, or the process is being stopped; the log says which.", "", nil, nil}}},
 	{method: "GET", path: "/openapi.json", tag: "Watching", summary: "This document.", answers: ok("The document.", plainJSON, object{"type": "object"})},
 }
 

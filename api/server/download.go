@@ -234,7 +234,7 @@ func (f content) headers(c *fiber.Ctx) (answered bool, err error) {
 	if !matches(c.Get(fiber.HeaderIfNoneMatch), tag) {
 		return false, nil
 	}
-	return true, c.SendStatus(http.StatusNotModified)
+	return true, empty(c, http.StatusNotModified)
 }
 
 // send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).

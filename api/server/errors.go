@@ -52,6 +52,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	}
 	status, code, text := s.describe(c, err)
 	c.Status(status)
+	unannounce(c)
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
@@ -134,9 +135,21 @@ func oauthCode(status int) string {
 
 // outcome answers with an OperationOutcome, whose id is the request's: by it the answer is found again in the log and among the traces.
 func outcome(c *fiber.Ctx, status int, severity, code, text string) error {
+	unannounce(c)
 	o := fhir.Outcome(severity, code, text)
 	o.ID = requestID(c)
 	return sendFHIR(c.Status(status), o)
+}
+
+// unannounce removes what a handler said of the body that it then could not send: an error is no
+// compressed attachment with that ETag.
+func unannounce(c *fiber.Ctx) {
+	for _, name := range []string{
+		fiber.HeaderContentEncoding, fiber.HeaderContentDisposition, fiber.HeaderETag,
+		fiber.HeaderLastModified, fiber.HeaderAcceptRanges, fiber.HeaderExpires,
+	} {
+		c.Response().Header.Del(name)
+	}
 }
 
 // sendFHIR answers with a resource.

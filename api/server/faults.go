@@ -101,7 +101,7 @@ func (s *Server) faultyStatus(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
 			}
 			c.Set(fiber.HeaderRetryAfter, retryFault)
 			c.Set("X-Progress", "requested: the export takes its time (ordered by /faulty)")
-			return true, c.SendStatus(http.StatusAccepted)
+			return true, empty(c, http.StatusAccepted)
 		case ehi.FaultFailed:
 			if j.Status == ehi.Approved || j.Status == ehi.Retrieved {
 				return true, outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), "The export failed (ordered by /faulty)")

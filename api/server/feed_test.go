@@ -12,7 +12,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// fasthttp starts this once a process, for its Date header, and never ends it.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
 
 // next is the next event of a page, which has to come soon.
 func next(t *testing.T, page <-chan []byte) (event string, open bool) {

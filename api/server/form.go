@@ -183,7 +183,7 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	}
 	done, err := s.release(c, j, form, by, token)
 	if ehi.CodeOf(err) == ehi.Conflict && !wantsPage(c) { // clients read this very text
-		return c.Status(http.StatusBadRequest).SendString(err.Error())
+		return text(c, http.StatusBadRequest, err.Error())
 	}
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/csrf"
 	"github.com/gofiber/fiber/v2/middleware/etag"
 	"github.com/gofiber/fiber/v2/middleware/filesystem"
-	"github.com/gofiber/fiber/v2/middleware/healthcheck"
 	"github.com/gofiber/fiber/v2/middleware/helmet"
 	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
@@ -24,12 +23,11 @@ import (
 // routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
+	app.Use(announced, s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
 
 	s.on("GET", "/metrics", adaptor.HTTPHandler(telemetry.Handler()))
-	app.Use(healthcheck.New(healthcheck.Config{
-		LivenessEndpoint: "/healthz", ReadinessEndpoint: "/readyz", ReadinessProbe: s.ready,
-	}))
+	s.on("GET", "/healthz", s.handleAlive)
+	s.on("GET", "/readyz", s.handleReady)
 
 	// Uploads are streamed; every other body is read at once and bounded.
 	s.on("POST", "/admin/jobs/:id/add-files", s.handleAddFiles, s.drain)

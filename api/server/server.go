@@ -180,6 +180,7 @@ func New(c Config, d Deps) (*Server, error) {
 		Views:     s.views,
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
+		DisableDefaultContentType:    true, // a body is announced by who makes it (see announced)
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})

@@ -61,7 +61,7 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 		c.Set(fiber.HeaderRetryAfter, retryMachine)
 	}
 	c.Set("X-Progress", s.progressText(j))
-	return c.SendStatus(http.StatusAccepted)
+	return empty(c, http.StatusAccepted)
 }
 
 // progressText stays under 100 characters (EHI-4).

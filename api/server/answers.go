@@ -1,0 +1,44 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// empty answers with a status and no body. It stands in for Fiber's SendStatus, which sends the
+// status's name as text: a client that asked for JSON parses that and gives up (EHI-4).
+func empty(c *fiber.Ctx, status int) error {
+	c.Status(status)
+	c.Response().ResetBody()
+	return nil
+}
+
+// text answers with words for people, in plain text.
+func text(c *fiber.Ctx, status int, words string) error {
+	c.Set(fiber.HeaderContentType, fiber.MIMETextPlainCharsetUTF8)
+	return c.Status(status).Send([]byte(words))
+}
+
+// announced removes a body whose Content-Type nobody set: Fiber or one of its middlewares filled it
+// in. It stands around all other handlers, so no answer of the application can have such a body.
+// The application adds no Content-Type of its own (see New).
+func announced(c *fiber.Ctx) error {
+	err := c.Next()
+	r := c.Response()
+	if !r.IsBodyStream() && len(r.Header.ContentType()) == 0 {
+		r.ResetBody()
+	}
+	return err
+}
+
+// handleAlive answers that the process lives.
+func (s *Server) handleAlive(c *fiber.Ctx) error { return empty(c, http.StatusOK) }
+
+// handleReady answers whether the process can do its work: 200, or 503.
+func (s *Server) handleReady(c *fiber.Ctx) error {
+	if s.ready(c) {
+		return empty(c, http.StatusOK)
+	}
+	return empty(c, http.StatusServiceUnavailable)
+}

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// ownBodies are Fiber's methods that fill in a body without a Content-Type.
+var ownBodies = []string{"SendStatus", "SendString", "Write", "WriteString", "Writef"}
+
+// Handlers answer through empty, text, JSON, or with a Content-Type that they set: Fiber's methods
+// that make up a body are not called on a context.
+func TestNoHandlerLeavesItsBodyToTheFramework(t *testing.T) {
+	paths, err := filepath.Glob("*.go")
+	if err != nil || len(paths) < 30 {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+	set := token.NewFileSet()
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				if name := onContext(call); name != "" {
+					t.Errorf("%s: %s leaves the body to Fiber; use empty or text", set.Position(n.Pos()), name)
+				}
+			}
+			return true
+		})
+	}
+}
+
+// onContext is the method of a call such as c.SendStatus(204) or c.Status(204).SendString(""), if
+// it is one of ownBodies.
+func onContext(call *ast.CallExpr) string {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	for _, name := range ownBodies {
+		if method.Sel.Name != name {
+			continue
+		}
+		if x, ok := method.X.(*ast.Ident); ok && x.Name != "c" {
+			continue
+		}
+		if _, ok := method.X.(*ast.SelectorExpr); ok {
+			continue // a field: not a context
+		}
+		return name
+	}
+	return ""
+}
+
+// ask sends a request to a server's application, header lines in pairs.
+func ask(t *testing.T, s *Server, method, target string, header ...string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	a, err := s.app.Test(r, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Whatever a middleware fills in does not leave the server without a Content-Type.
+func TestABodyThatNobodyAnnouncedIsNotSent(t *testing.T) {
+	s := routed(t)
+	s.app.Get("/filled-in", func(c *fiber.Ctx) error { return c.SendStatus(fiber.StatusTeapot) })
+	if a := ask(t, s, "GET", "/filled-in"); a.StatusCode != fiber.StatusTeapot || a.ContentLength != 0 || a.Header.Get("Content-Type") != "" {
+		t.Errorf("%d with %d bytes of %q", a.StatusCode, a.ContentLength, a.Header.Get("Content-Type"))
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if a := ask(t, s, method, path); a.ContentLength > 0 || a.StatusCode >= 400 || a.Header.Get("Content-Type") != "" {
+				t.Errorf("%s %s: %d with %d bytes of %q", method, path, a.StatusCode, a.ContentLength, a.Header.Get("Content-Type"))
+			}
+		}
+	}
+}
