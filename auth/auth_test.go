@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -397,6 +398,22 @@ func FuzzScopes(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Clients such as smart-fetch take only a key whose key_ops has sign. The keys stay the same.
+func TestSandboxKeysSayThatTheySign(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	first, err := auth.SandboxKeys(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := auth.SandboxKeys(file)
+	if err != nil || !bytes.Equal(first, second) {
+		t.Errorf("%s, then %s, %v", first, second, err)
+	}
+	if n := bytes.Count(first, []byte(`"sign"`)); n != 2 {
+		t.Errorf("%d keys have sign in their key_ops: %s", n, first)
+	}
 }
 
 // No assertion that was not signed by the client's key authenticates it, and none ends in anything but an OAuth error.

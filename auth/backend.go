@@ -264,8 +264,8 @@ func readKeys(file string) (jwk.Set, error) {
 	return set, nil
 }
 
-// SandboxKeys returns the private JWKS by which the sandbox's client signs assertions: one key for ES384 and one for RS384. It is read
-// from the file, or made and written there with mode 0600.
+// SandboxKeys returns the private JWKS by which the sandbox's client signs assertions: one key for
+// ES384 and one for RS384. It is read from the file, or made and written there with mode 0600.
 func SandboxKeys(file string) ([]byte, error) {
 	set, err := readKeys(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -279,10 +279,24 @@ func SandboxKeys(file string) ([]byte, error) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return nil, err
 		}
-		return data, os.WriteFile(file, data, 0o600)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			return nil, err
+		}
+		return signing(set)
 	}
 	if err != nil {
 		return nil, err
+	}
+	return signing(set)
+}
+
+// signing is the JSON of private keys. Some clients take only a key whose key_ops has sign.
+func signing(set jwk.Set) ([]byte, error) {
+	for i := range set.Len() {
+		key, _ := set.Key(i)
+		if err := key.Set(jwk.KeyOpsKey, jwk.KeyOperationList{jwk.KeyOpSign}); err != nil {
+			return nil, err
+		}
 	}
 	return json.MarshalIndent(set, "", "  ")
 }

@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // two are two demo patients, each with a client.
@@ -180,6 +184,28 @@ func TestDiscoveryBelowEveryBase(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/healthz"), 200, "")
 	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
 	w.want(w.do(w.open, "GET", "/assets/style.css"), 200, "")
+}
+
+// BULK-9: bulk clients such as smart-fetch ask only for the types that are listed.
+func TestBULK9CapabilityListsEveryExportedType(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	var statement struct {
+		Rest []struct {
+			Resource []struct{ Type string }
+		}
+	}
+	if err := json.Unmarshal(w.do(w.open, "GET", "/fhir/metadata").Body, &statement); err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, r := range statement.Rest[0].Resource {
+		listed = append(listed, r.Type)
+	}
+	slices.Sort(listed)
+	want := slices.DeleteFunc(fhir.Types(), func(typ string) bool { return typ == "Parameters" })
+	if d := cmp.Diff(want, listed); d != "" {
+		t.Error(d)
+	}
 }
 
 // BULK-8: the token's patient and nobody else.

@@ -12,6 +12,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
 )
 
@@ -47,7 +48,8 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 				"extension": []fiber.Map{{"url": oauthExtension, "extension": []fiber.Map{
 					{"url": "authorize", "valueUri": origin + "/auth/authorize"}, {"url": "token", "valueUri": origin + "/auth/token"}}}},
 			},
-			"resource": []fiber.Map{
+			"documentation": "Resources of types that list no interaction are read by an export.",
+			"resource": exportedTypes([]fiber.Map{
 				{"type": "Patient",
 					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
 					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
@@ -57,10 +59,22 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
 					"operation":   []fiber.Map{ehiExport, export("group-export")}},
 				{"type": "OperationDefinition", "interaction": []fiber.Map{{"code": "read"}}},
-			},
+			}),
 			"operation": []fiber.Map{ehiExport, export("export")},
 		}},
 	})
+}
+
+// exportedTypes adds to the types with interactions those that only an export reads: bulk clients
+// ask for the types that the CapabilityStatement lists, and silently leave out all others.
+func exportedTypes(listed []fiber.Map) []fiber.Map {
+	for _, t := range fhir.Types() {
+		known := func(m fiber.Map) bool { return m["type"] == t }
+		if t != "Parameters" && !slices.ContainsFunc(listed, known) {
+			listed = append(listed, fiber.Map{"type": t})
+		}
+	}
+	return listed
 }
 
 // fhirBase is the variant of the FHIR base that a request came by.

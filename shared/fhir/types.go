@@ -1,6 +1,10 @@
 package fhir
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // resourceTypes are the concrete resource types of FHIR R4 (https://hl7.org/fhir/R4/resourcelist.html).
 var resourceTypes = func() map[string]bool {
@@ -33,3 +37,6 @@ VerificationResult VisionPrescription`) {
 
 // KnownType reports whether t is a resource type of FHIR R4.
 func KnownType(t string) bool { return resourceTypes[t] }
+
+// Types are the resource types of FHIR R4, sorted.
+func Types() []string { return slices.Sorted(maps.Keys(resourceTypes)) }
