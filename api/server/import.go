@@ -18,9 +18,6 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// maxDocument is the largest bundle that an import takes over HTTP, in bytes: it is held in memory.
-const maxDocument = 64 << 20
-
 // handleImport loads records into the store while it serves: a stream of NDJSON, gzipped or not, of any length, or one Bundle or
 // resource. Running exports do not see them. ?strict=true stops at the first bad line, ?name= is what the report calls the input. The
 // answer is a source.Report; what came before an error stays imported.
@@ -33,7 +30,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	switch mime := mediaType(c); mime {
 	case mimeNDJSON, "application/ndjson", "application/x-ndjson":
 	case "application/fhir+json", fiber.MIMEApplicationJSON:
-		o.Document = maxDocument
+		o.Document = true
 	default:
 		return ehi.Errorf(ehi.Unsupported, "Unsupported content type %q: send application/fhir+ndjson, or one Bundle as application/fhir+json", mime)
 	}

@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -14,19 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/segmentio/encoding/json"
-
 	"ehi-server/exporter/source"
 	"ehi-server/shared/fhir"
-)
-
-// Limits of what an import reads at once.
-const (
-	// maxLine is the longest line of NDJSON, in bytes (REAL-3: lines of an export stay under 10 MB).
-	maxLine = 10_000_000
-	// maxBundle is the largest bundle file, in bytes; a bundle is read whole.
-	maxBundle = 1 << 30
 )
 
 // Import reads files and folders of Synthea transaction bundles (.json) and NDJSON (.ndjson, .ndjson.gz), in the order of
@@ -54,21 +42,19 @@ func (s *Store) Import(ctx context.Context, paths []string, o source.ImportOptio
 func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o source.ImportOptions) (source.Report, error) {
 	return s.load(ctx, o, func(im *importer) error {
 		im.report.Files++
-		head := bufio.NewReaderSize(counting{r, &im.done}, 64<<10)
-		start, err := head.Peek(2)
-		if err != nil && !errors.Is(err, io.EOF) {
+		if !o.Document {
+			text, err := plain(counting{r, &im.done})
+			if err != nil {
+				return im.problem(input{name: name, line: 1}, err)
+			}
+			return im.lines(ctx, name, 1, text)
+		}
+		in, done, err := im.spool(name, r)
+		if err != nil {
 			return err
 		}
-		read := im.lines
-		if o.Document > 0 {
-			read = func(ctx context.Context, name string, r io.Reader) error {
-				return im.document(ctx, name, r, o.Document)
-			}
-		}
-		if !bytes.Equal(start, []byte{0x1f, 0x8b}) {
-			return read(ctx, name, head)
-		}
-		return im.gzipped(ctx, name, head, read)
+		defer done()
+		return im.document(ctx, in)
 	})
 }
 
@@ -79,6 +65,9 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 	}
 	if o.Settled == nil {
 		o.Settled = func(int) {}
+	}
+	if o.MaxResource <= 0 {
+		o.MaxResource = source.MaxResource
 	}
 	if !s.writing.TryLock() {
 		if o.NoWait {
@@ -185,30 +174,17 @@ func (c counting) Read(p []byte) (int, error) {
 }
 
 func (im *importer) read(ctx context.Context, f Input) (err error) {
-	file, err := os.Open(f.Path)
-	if err != nil {
-		return err
-	}
-	defer file.Close() // read only
 	defer im.advance()
-	r := counting{file, &im.done}
-	switch {
-	case strings.HasSuffix(f.Path, ".gz"):
-		return im.gzipped(ctx, f.Path, r, im.lines)
-	case strings.HasSuffix(f.Path, ".json"):
-		return im.document(ctx, f.Path, r, maxBundle)
+	in := fileInput(f.Path)
+	if strings.HasSuffix(f.Path, ".json") {
+		return im.document(ctx, in)
 	}
-	return im.lines(ctx, f.Path, r)
-}
-
-// gzipped unpacks what read imports.
-func (im *importer) gzipped(ctx context.Context, path string, r io.Reader, read func(context.Context, string, io.Reader) error) error {
-	gz, err := gzip.NewReader(r)
+	r, err := im.open(in, true)
 	if err != nil {
-		return im.bad(path, 1, fmt.Sprintf("not gzip: %v", err))
+		return im.problem(in, err)
 	}
-	defer gz.Close() // read only
-	return read(ctx, path, gz)
+	defer r.Close() // read only
+	return im.lines(ctx, in.name, in.line, r)
 }
 
 // bad records a problem; under Strict it ends the import.
@@ -223,26 +199,6 @@ func (im *importer) bad(file string, line int, why string) error {
 	return nil
 }
 
-// document imports one JSON document: a bundle or a single resource.
-func (im *importer) document(ctx context.Context, path string, r io.Reader, limit int64) error {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return err
-	}
-	if int64(len(data)) > limit {
-		return im.bad(path, 1, fmt.Sprintf("larger than %d bytes", limit))
-	}
-	return im.one(ctx, path, 1, data)
-}
-
-// one imports a resource or a bundle that begins at the given line of its file.
-func (im *importer) one(ctx context.Context, path string, line int, data []byte) error {
-	if im.w.isBundle(data) {
-		return im.bundle(ctx, path, line, data)
-	}
-	return im.put(path, line, im.w.prepare(data), nil, "")
-}
-
 func (im *importer) put(path string, line int, p prepared, local names, fallback string) error {
 	err := im.w.put(p, local, fallback)
 	if why, ok := errors.AsType[errResource](err); ok {
@@ -253,54 +209,51 @@ func (im *importer) put(path string, line int, p prepared, local names, fallback
 }
 
 // bundle imports a transaction, batch or collection bundle. The entries' fullUrls and identifiers name them for each
-// other's references.
-func (im *importer) bundle(ctx context.Context, path string, line int, data []byte) error {
-	var b struct {
-		Entry []struct {
-			FullURL  string          `json:"fullUrl"`
-			Resource json.RawMessage `json:"resource"`
-		} `json:"entry"`
-	}
-	if err := fhir.CheckDepth(data); err != nil {
-		return im.bad(path, line, fmt.Sprintf("not a valid bundle: %v", err))
-	}
-	// The entries stay slices of data, so that their lines can be told.
-	if _, err := json.Parse(data, &b, json.DontCopyRawMessage); err != nil {
-		return im.bad(path, line+lineOfError(data), fmt.Sprintf("not a valid bundle: %v", err))
-	}
+// other's references: all of them are named before the first is stored.
+func (im *importer) bundle(ctx context.Context, b bundle) error {
 	local, patients := names{}, []string{}
-	for i, e := range b.Entry {
-		typ, id, err := im.w.cursor.Identify(e.Resource)
-		if err != nil || typ == "" {
-			continue // reported when it is put
-		}
-		if id == "" {
-			if id = strings.TrimPrefix(e.FullURL, "urn:uuid:"); fhir.ValidID(id) && id != e.FullURL {
-				b.Entry[i].Resource = withID(e.Resource, id)
-			}
+	err := b.each(func(e entry) error {
+		typ, id, resource := im.identify(e)
+		if typ == "" {
+			return nil // reported when it is put
 		}
 		if typ == "Patient" {
 			patients = append(patients, id)
 		}
-		if err := im.name(local, e.FullURL, typ, id); err != nil {
-			return err
-		}
-		im.nameByIdentifier(local, typ, id, b.Entry[i].Resource)
+		im.nameByIdentifier(local, typ, id, resource)
+		return im.name(local, e.FullURL, typ, id)
+	})
+	if _, broken := errors.AsType[errSyntax](err); err != nil && !broken {
+		return err
 	}
 	fallback := ""
 	if len(patients) == 1 {
 		fallback = patients[0]
 	}
-	for _, e := range b.Entry {
+	return b.each(func(e entry) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at := line + bytes.Count(data[:offset(data, e.Resource)], []byte{'\n'})
-		if err := im.put(path, at, im.w.prepare(e.Resource), local, fallback); err != nil {
-			return err
+		if e.err != nil {
+			return im.put(b.name, e.line, prepared{err: e.err}, nil, "")
+		}
+		_, _, resource := im.identify(e)
+		return im.put(b.name, e.line, im.w.prepare(resource), local, fallback)
+	})
+}
+
+// identify reads type and id of an entry's resource, which gets the id of its fullUrl where it has none itself.
+func (im *importer) identify(e entry) (typ, id string, resource []byte) {
+	typ, id, err := im.w.cursor.Identify(e.Resource)
+	if err != nil || e.err != nil {
+		return "", "", e.Resource
+	}
+	if id == "" && typ != "" {
+		if id = strings.TrimPrefix(e.FullURL, "urn:uuid:"); fhir.ValidID(id) && id != e.FullURL {
+			return typ, id, withID(e.Resource, id)
 		}
 	}
-	return nil
+	return typ, id, e.Resource
 }
 
 func (im *importer) name(local names, fullURL, typ, id string) error {
@@ -334,22 +287,4 @@ func withID(resource []byte, id string) []byte {
 	out := append([]byte{}, resource[:open+1]...)
 	out = append(out, `"id":"`+id+`",`...)
 	return append(out, resource[open+1:]...)
-}
-
-// offset is where part, a slice of data, begins in it; 0 where it is not one.
-func offset(data, part []byte) int {
-	if at := cap(data) - cap(part); len(part) > 0 && at >= 0 && at < len(data) && data[at] == part[0] {
-		return at
-	}
-	return 0
-}
-
-// lineOfError finds how many lines lie before the first syntax error.
-func lineOfError(data []byte) int {
-	var c fhir.Cursor
-	last := 0
-	for c.Reset(data); c.Next(); {
-		_, last = c.Span()
-	}
-	return bytes.Count(data[:last], []byte{'\n'})
 }

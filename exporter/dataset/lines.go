@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // chunkBytes is about how much NDJSON is looked at in one go.
 const chunkBytes = 256 << 10
+
+// aheadBytes bounds the lines that are read and not yet written; a single longer line goes through alone.
+const aheadBytes = 8 << 20
 
 // chunk is some whole lines of NDJSON.
 type chunk struct {
@@ -21,6 +25,8 @@ type chunk struct {
 	items []item
 	ready chan struct{} // closed when items is made
 	bad   string        // why the file cannot be read beyond this chunk
+	long  bool          // behind data stood a line that is longer than the limit
+	held  int64         // of the bytes that may be read ahead
 }
 
 // item is one line.
@@ -31,15 +37,17 @@ type item struct {
 }
 
 // lines imports NDJSON: a resource or a bundle a line. Reading, looking at lines on all processors, and writing in the order of the file
-// go on at the same time.
-func (im *importer) lines(ctx context.Context, path string, r io.Reader) error {
+// go on at the same time. first is the number of the first line.
+func (im *importer) lines(ctx context.Context, path string, first int, r io.Reader) error {
 	group, ctx := errgroup.WithContext(ctx)
 	processors := runtime.GOMAXPROCS(0)
 	toPrepare, toWrite := make(chan *chunk), make(chan *chunk, 2*processors)
+	ahead := semaphore.NewWeighted(aheadBytes)
 	group.Go(func() error {
 		defer close(toWrite)
 		defer close(toPrepare)
-		return chunks(ctx, r, func(c *chunk) error {
+		c := chunker{r: r, limit: im.o.MaxResource, number: first, ahead: ahead}
+		return c.run(ctx, func(c *chunk) error {
 			for _, to := range []chan *chunk{toWrite, toPrepare} {
 				select {
 				case to <- c:
@@ -54,7 +62,7 @@ func (im *importer) lines(ctx context.Context, path string, r io.Reader) error {
 		group.Go(func() error {
 			var x examiner
 			for c := range toPrepare {
-				c.prepare(&x)
+				c.prepare(&x, im.o.MaxResource)
 				close(c.ready)
 			}
 			return nil
@@ -70,44 +78,129 @@ func (im *importer) lines(ctx context.Context, path string, r io.Reader) error {
 			if err := im.chunk(ctx, path, c); err != nil {
 				return err
 			}
+			ahead.Release(c.held)
+			c.recycle()
 		}
 		return nil
 	})
 	return group.Wait()
 }
 
-// chunks reads whole lines, some chunkBytes of them at a time.
-func chunks(ctx context.Context, r io.Reader, emit func(*chunk) error) error {
-	var rest []byte
-	for number := 1; ; {
-		if err := ctx.Err(); err != nil {
+// chunker cuts NDJSON into chunks.
+type chunker struct {
+	r      io.Reader
+	limit  int64 // of a line, in bytes
+	number int   // of the line that comes next
+	ahead  *semaphore.Weighted
+	buf    []byte // buf[:n] is read and not yet given away
+	n      int
+	held   int64  // of ahead, for buf
+	rest   []byte // what follows the chunk that buf was given away with
+	skip   bool   // within a line that is too long
+	err    error  // of r
+}
+
+// run reads whole lines, some chunkBytes of them at a time.
+func (c *chunker) run(ctx context.Context, emit func(*chunk) error) error {
+	for c.err == nil {
+		if err := c.room(ctx); err != nil {
 			return err
 		}
-		c := &chunk{first: number, ready: make(chan struct{})}
-		buf := make([]byte, max(chunkBytes, 2*len(rest)))
-		n, err := fill(r, buf[copy(buf, rest):])
-		buf = buf[:len(rest)+n]
-		end := bytes.LastIndexByte(buf, '\n') + 1
-		last := errors.Is(err, io.EOF)
-		switch {
-		case last:
-			end = len(buf)
-		case err != nil:
-			c.bad = err.Error()
-		case len(buf)-end > maxLine:
-			c.bad = fmt.Sprintf("a line is longer than %d bytes", maxLine)
+		n, err := fill(c.r, c.buf[c.n:])
+		c.n, c.err = c.n+n, err
+		if c.skip {
+			c.pass()
 		}
-		c.data, rest = buf[:end], bytes.Clone(buf[end:])
-		number += bytes.Count(c.data, []byte{'\n'})
-		if end > 0 || c.bad != "" {
-			if err := emit(c); err != nil {
+		if out := c.cut(); out != nil {
+			if err := emit(out); err != nil {
 				return err
 			}
 		}
-		if last || c.bad != "" {
+	}
+	return nil
+}
+
+// chunkBuffers are those of chunkBytes, which nearly all chunks have.
+var chunkBuffers = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
+
+// room makes room to read into. It waits while what was read ahead is not written.
+func (c *chunker) room(ctx context.Context) error {
+	if c.buf != nil && c.n < len(c.buf) {
+		return ctx.Err()
+	}
+	have, size := c.rest, chunkBytes
+	if c.buf != nil {
+		have = c.buf
+	}
+	if 2*len(have) > chunkBytes { // a long line: twice as much, but not beyond what the longest needs
+		size = max(len(have)+chunkBytes, min(2*len(have), int(c.limit)+chunkBytes))
+	}
+	if hold := min(int64(size), aheadBytes); hold > c.held {
+		if err := c.ahead.Acquire(ctx, hold-c.held); err != nil {
+			return err
+		}
+		c.held = hold
+	}
+	if size == chunkBytes {
+		c.buf = chunkBuffers.Get().(*[chunkBytes]byte)[:]
+	} else {
+		c.buf = make([]byte, size)
+	}
+	c.n = copy(c.buf, have)
+	if c.rest = c.rest[:0]; cap(c.rest) > chunkBytes {
+		c.rest = nil
+	}
+	return nil
+}
+
+// pass drops what is read of a line that is too long.
+func (c *chunker) pass() {
+	end := bytes.IndexByte(c.buf[:c.n], '\n') + 1
+	if end == 0 {
+		c.n = 0
+		return
+	}
+	c.n = copy(c.buf, c.buf[end:c.n])
+	c.number, c.skip = c.number+1, false
+}
+
+// cut gives the whole lines of the buffer away; nil where there is none yet.
+func (c *chunker) cut() *chunk {
+	read := c.buf[:c.n]
+	end := bytes.LastIndexByte(read, '\n') + 1
+	out := &chunk{first: c.number, ready: make(chan struct{})}
+	switch {
+	case errors.Is(c.err, io.EOF):
+		end = len(read)
+	case c.err != nil:
+		out.bad = c.err.Error()
+	case int64(len(read)-end) > c.limit:
+		out.long, c.skip = true, true
+	}
+	if end == 0 {
+		if c.skip {
+			c.n = 0
+		}
+		if out.bad == "" && !out.long {
 			return nil
 		}
+		return out
 	}
+	out.data, out.held = read[:end], c.held
+	c.number += bytes.Count(out.data, []byte{'\n'})
+	if !c.skip {
+		c.rest = append(c.rest, read[end:]...)
+	}
+	c.buf, c.n, c.held = nil, 0, 0
+	return out
+}
+
+// recycle gives the chunk's memory back; nothing of it is in use any more.
+func (c *chunk) recycle() {
+	if cap(c.data) == chunkBytes {
+		chunkBuffers.Put((*[chunkBytes]byte)(c.data[:chunkBytes]))
+	}
+	c.data, c.items = nil, nil
 }
 
 // fill reads until p is full or r has no more. Unlike io.ReadFull it keeps an end (io.EOF) apart from one that came too early, which a
@@ -122,23 +215,20 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 }
 
 // prepare looks at each line.
-func (c *chunk) prepare(x *examiner) {
+func (c *chunk) prepare(x *examiner, limit int64) {
 	number := c.first - 1
 	for line := range bytes.Lines(c.data) {
 		number++
 		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			continue
-		}
-		if len(line) > maxLine {
-			c.items = append(c.items, item{number: number, prepared: prepared{err: errResource{fmt.Sprintf("longer than %d bytes", maxLine)}}})
-			continue
-		}
-		if x.isBundle(line) {
+		switch {
+		case len(line) == 0:
+		case int64(len(line)) > limit:
+			c.items = append(c.items, item{number: number, prepared: prepared{err: tooLarge(limit)}})
+		case x.isBundle(line):
 			c.items = append(c.items, item{number: number, bundle: line})
-			continue
+		default:
+			c.items = append(c.items, item{number: number, prepared: x.prepare(line)})
 		}
-		c.items = append(c.items, item{number: number, prepared: x.prepare(line)})
 	}
 }
 
@@ -156,7 +246,7 @@ func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
 	for _, it := range c.items {
 		var err error
 		if it.bundle != nil {
-			err = im.bundle(ctx, path, it.number, it.bundle)
+			err = im.document(ctx, bytesInput(path, it.number, it.bundle))
 		} else {
 			err = im.put(path, it.number, it.prepared, nil, "")
 		}
@@ -165,8 +255,12 @@ func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
 		}
 	}
 	im.advance()
-	if c.bad != "" {
-		return im.bad(path, c.first+bytes.Count(c.data, []byte{'\n'}), "cannot be read further: "+c.bad)
+	behind := c.first + bytes.Count(c.data, []byte{'\n'})
+	switch {
+	case c.bad != "":
+		return im.bad(path, behind, "cannot be read further: "+c.bad)
+	case c.long:
+		return im.bad(path, behind, tooLarge(im.o.MaxResource).Error())
 	}
 	return nil
 }

@@ -26,8 +26,11 @@ var ErrBad = errors.New("bad input")
 type ImportOptions struct {
 	// Strict stops at the first bad line or bundle entry.
 	Strict bool
-	// Document says that a stream is one JSON document, a Bundle or a resource, of at most so many bytes; 0: it is NDJSON.
-	Document int64
+	// Document says that a stream is one JSON document, a Bundle or a resource, and not NDJSON.
+	Document bool
+	// MaxResource is the size of the largest resource, in bytes as they stand in the input; a larger one is skipped and reported.
+	// Default MaxResource.
+	MaxResource int64
 	// NoWait refuses to wait for another import to end.
 	NoWait bool
 	// Progress is told how many of the input's bytes are read; total is 0 where that is unknown. It may be nil.
@@ -37,6 +40,9 @@ type ImportOptions struct {
 	// Now is the time of import that the resources get.
 	Now time.Time
 }
+
+// MaxResource is the default size of the largest resource that an import takes, in bytes.
+const MaxResource = 64 << 20
 
 // Report says what an import did.
 type Report struct {

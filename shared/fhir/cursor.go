@@ -1,6 +1,7 @@
 package fhir
 
 import (
+	"bytes"
 	"errors"
 	"io"
 
@@ -252,22 +253,22 @@ func (c *Cursor) KeyStart() int {
 }
 
 // Text is the current string without quotes and escapes. It may point into the document.
-func (c *Cursor) Text() []byte {
-	raw := c.Raw()
+func (c *Cursor) Text() []byte { return Unquote(c.Raw()) }
+
+// Unquote gives the text of a JSON string, which may point into it; nil for any other value.
+func Unquote(raw []byte) []byte {
 	if len(raw) < 2 || raw[0] != '"' {
 		return nil
 	}
 	body := raw[1 : len(raw)-1]
-	for _, b := range body {
-		if b == '\\' {
-			var s string
-			if json.Unmarshal(raw, &s) != nil {
-				return body
-			}
-			return []byte(s)
-		}
+	if bytes.IndexByte(body, '\\') < 0 {
+		return body
 	}
-	return body
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return body
+	}
+	return []byte(s)
 }
 
 // AppendPath appends the names from the top down to the current value, joined by dots and without array indices:

@@ -1,0 +1,212 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/segmentio/encoding/json"
+)
+
+// document imports a file of JSON: one resource or Bundle. What follows it is read as NDJSON: some write that under the name of a
+// document.
+func (im *importer) document(ctx context.Context, in input) error {
+	typ, of, err := im.kind(in)
+	if _, broken := errors.AsType[errSyntax](err); err != nil && (!broken || typ != "Bundle") {
+		return im.problem(in, err)
+	}
+	if typ == "Bundle" {
+		b, behind := im.bundleOf(in, of)
+		if err := im.bundle(ctx, b); err != nil {
+			return im.problem(in, err)
+		}
+		return im.behind(ctx, in, *behind)
+	}
+	r, err := im.open(in, true)
+	if err != nil {
+		return im.problem(in, err)
+	}
+	defer r.Close() // read only
+	s := newScanner(r, im.o.MaxResource)
+	s.line = in.line
+	return im.single(ctx, in, s)
+}
+
+// single imports a resource and what follows it.
+func (im *importer) single(ctx context.Context, in input, s *scanner) error {
+	raw, line, err := s.value(im.o.MaxResource, false)
+	if errors.Is(err, errTooLarge) {
+		err = im.bad(in.name, line, tooLarge(im.o.MaxResource).Error())
+	} else if err == nil {
+		err = im.put(in.name, line, im.w.prepare(raw), nil, "")
+	}
+	if err == nil {
+		_, err = s.peek()
+	}
+	if err != nil {
+		return im.problem(in, err)
+	}
+	return im.lines(ctx, in.name, s.line, io.MultiReader(bytes.NewReader(s.buf[s.at:s.end]), s.r))
+}
+
+// place is where something begins in an input.
+type place struct {
+	offset int64
+	line   int
+}
+
+// behind imports the lines that follow a bundle; a place without an offset says that none do.
+func (im *importer) behind(ctx context.Context, in input, at place) error {
+	if at.offset == 0 {
+		return nil
+	}
+	r, err := im.open(in, false)
+	if err != nil {
+		return err
+	}
+	defer r.Close() // read only
+	if _, err := io.CopyN(io.Discard, r, at.offset); err != nil {
+		return err
+	}
+	return im.lines(ctx, in.name, at.line, r)
+}
+
+// problem reports what is wrong with an input as a whole; other errors come back.
+func (im *importer) problem(in input, err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if syntax, ok := errors.AsType[errSyntax](err); ok {
+		return im.bad(in.name, syntax.line, syntax.Error())
+	}
+	if unfit, ok := errors.AsType[errInput](err); ok {
+		return im.bad(in.name, in.line, unfit.Error())
+	}
+	return err
+}
+
+// kind reads resourceType and type of a document, and no further than it has to.
+func (im *importer) kind(in input) (typ, of string, err error) {
+	r, err := im.open(in, false)
+	if err != nil {
+		return "", "", err
+	}
+	defer r.Close() // read only
+	s := newScanner(r, im.o.MaxResource)
+	s.line = in.line
+	if b, err := s.peek(); err != nil || b != '{' {
+		return "", "", err
+	}
+	err = s.fields(func(name string) (err error) {
+		switch name {
+		case "resourceType":
+			typ, err = s.text()
+		case "type":
+			of, err = s.text()
+		default:
+			_, _, err = s.value(0, true)
+		}
+		if err == nil && typ != "" && (typ != "Bundle" || of != "") {
+			return errEnough
+		}
+		return err
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return typ, of, err
+}
+
+// bundle is a Bundle that is read entry by entry, as often as somebody asks, and never held as a whole.
+type bundle struct {
+	name string // of its file
+	typ  string // Bundle.type
+	// each visits the entries in their order. Those that cannot be read come with an error. It stops at the first error of visit; its
+	// own is what is wrong with the bundle.
+	each func(visit func(entry) error) error
+}
+
+// entry is one entry of a Bundle. It is valid during the visit.
+type entry struct {
+	FullURL  string          `json:"fullUrl"`
+	Resource json.RawMessage `json:"resource"`
+	line     int             // where the resource begins in its file
+	err      error           // errResource: why the entry cannot be read
+}
+
+// bundleOf makes a bundle of an input that holds one. Once its entries were visited, behind is where something follows the bundle.
+func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
+	b, behind = bundle{name: in.name, typ: typ}, &place{}
+	first := true
+	b.each = func(visit func(entry) error) error {
+		r, err := im.open(in, first)
+		first = false
+		if err != nil {
+			return err
+		}
+		defer r.Close() // read only
+		s := newScanner(r, im.o.MaxResource)
+		s.line = in.line
+		if err := im.entries(s, visit); err != nil {
+			return err
+		}
+		if _, err := s.peek(); err == nil {
+			*behind = place{s.taken, s.line}
+		}
+		return nil
+	}
+	return b, behind
+}
+
+// entries visits the entries of the bundle that a scanner stands at.
+func (im *importer) entries(s *scanner, visit func(entry) error) error {
+	return s.fields(func(name string) error {
+		if b, err := s.peek(); err != nil || b != '[' || name != "entry" {
+			_, _, err = s.value(0, true)
+			return err
+		}
+		return s.elements(func() error {
+			raw, line, err := s.value(im.o.MaxResource+entryBytes, false)
+			switch {
+			case errors.Is(err, errTooLarge):
+				return visit(entry{line: line, err: tooLarge(im.o.MaxResource)})
+			case err != nil:
+				return err
+			}
+			return visit(im.entry(raw, line))
+		})
+	})
+}
+
+// entryBytes is what an entry may hold beside its resource.
+const entryBytes = 64 << 10
+
+// entry reads one entry that begins in the given line.
+func (im *importer) entry(raw []byte, line int) entry {
+	e := entry{}
+	// The resource stays a slice of raw, so that its line can be told.
+	_, err := json.Parse(raw, &e, json.DontCopyRawMessage|json.DontMatchCaseInsensitiveStructFields)
+	e.line = line + bytes.Count(raw[:offset(raw, e.Resource)], []byte{'\n'})
+	switch {
+	case err != nil:
+		e.err = errResource{fmt.Sprintf("not a valid entry: %v", err)}
+	case int64(len(e.Resource)) > im.o.MaxResource:
+		e.err = tooLarge(im.o.MaxResource)
+	}
+	return e
+}
+
+// tooLarge says why a resource is skipped.
+func tooLarge(limit int64) error {
+	return errResource{fmt.Sprintf("larger than %d bytes, the limit of a resource", limit)}
+}
+
+// offset is where part, a slice of data, begins in it; 0 where it is not one.
+func offset(data, part []byte) int {
+	if at := cap(data) - cap(part); len(part) > 0 && at >= 0 && at < len(data) && data[at] == part[0] {
+		return at
+	}
+	return 0
+}
