@@ -2,6 +2,7 @@ package release_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,39 @@ func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]int64{"category.billing": 1}, r.Withheld()); d != "" {
 		t.Error(d)
+	}
+}
+
+// A Binary is part of the documents whose attachments lead to it.
+func TestEHI9ABinaryFollowsItsDocuments(t *testing.T) {
+	const note, report = `{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}`, `{"coding":[{"system":"http://loinc.org","code":"11502-2"}]}`
+	lines := []string{
+		`{"resourceType":"Binary","id":"b1","data":"eA=="}`,
+		`{"resourceType":"DocumentReference","id":"d1","type":` + note + `,"content":[{"attachment":{"url":"Binary/b1"}}]}`,
+		`{"resourceType":"Binary","id":"b2","data":"eA=="}`,
+		`{"resourceType":"DiagnosticReport","id":"r1","code":` + note + `,"presentedForm":[{"url":"Binary\/b2"}]}`,
+		`{"resourceType":"Binary","id":"b3","securityContext":{"reference":"DocumentReference/d1"},"data":"eA=="}`,
+		`{"resourceType":"Condition","id":"c1","extension":[{"url":"http://x","valueUrl":"Binary/b4/_history/1"}]}`,
+		`{"resourceType":"Binary","id":"b4","data":"eA=="}`,
+		`{"resourceType":"Binary","id":"b5","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]},"data":"eA=="}`,
+		`{"resourceType":"Condition","id":"c2","extension":[{"url":"http://x","valueUrl":"Binary/b5"}]}`,
+	}
+	c2 := strings.Replace(lines[8], `"valueUrl":"Binary/b5"`, `"_valueUrl":`+masked, 1)
+	mask := strings.NewReplacer(`,"presentedForm":[{"url":"Binary\/b2"}]`, "")
+	for name, c := range map[string]struct {
+		form *ehi.ReleaseForm
+		want []string
+	}{
+		"no form":         {nil, lines},
+		"documents":       {form(ehi.DischargeSummary), []string{lines[0], lines[1], lines[2], lines[3], lines[4]}},
+		"medical record":  {form(ehi.MedicalRecord), []string{mask.Replace(lines[3]), lines[5], lines[6], c2}},
+		"nothing at all":  {form(), []string{mask.Replace(lines[3])}},
+		"all of the same": {form(ehi.MedicalRecord, ehi.DischargeSummary), append(slices.Clone(lines[:7]), c2)},
+	} {
+		got := released(t, review(t, c.form, lines...), lines...)
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
 	}
 }
 

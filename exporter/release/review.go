@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"strings"
 
 	"ehi-server/shared/fhir"
 )
@@ -18,11 +19,15 @@ type Review struct {
 	counts    map[string]int64
 	edits     []fhir.Edit
 	stripped  map[string]bool // type/id whose presentedForm stays
+	attached  *attachedTo
 	concluded bool
 	starts    []frame
 }
 
 type decision struct{ reason string }
+
+// sensitive reports whether it is the resource's own content that keeps it.
+func (d decision) sensitive() bool { return strings.HasPrefix(d.reason, sensitiveReason) }
 
 // pointer is a resource that says nothing but what it refers to.
 type pointer struct {
@@ -37,7 +42,7 @@ type frame struct{ mask []byte }
 func (p *Policy) Review() *Review {
 	return &Review{
 		policy: p, examine: examiner{policy: p}, decided: map[string]decision{}, released: map[string]bool{},
-		withheld: map[string]bool{}, counts: map[string]int64{}, stripped: map[string]bool{},
+		withheld: map[string]bool{}, counts: map[string]int64{}, stripped: map[string]bool{}, attached: newAttachedTo(),
 	}
 }
 
@@ -50,6 +55,7 @@ func (r *Review) Observe(line []byte) error {
 	self := f.typ + "/" + f.id
 	reason := r.policy.withhold(&f)
 	r.decided[self] = decision{reason}
+	r.attached.observe(self, line)
 	if reason == "" && len(f.content) > 0 && !f.other {
 		r.onlyRefs = append(r.onlyRefs, pointer{self, f.content})
 	}
@@ -62,15 +68,9 @@ func (r *Review) Observe(line []byte) error {
 
 // Conclude ends the first pass: resources whose only content is withheld are withheld too, until nothing changes.
 func (r *Review) Conclude() {
-	for again := true; again; {
-		again = false
-		for _, p := range r.onlyRefs {
-			if r.decided[p.self].reason == "" && r.allWithheld(p.targets) {
-				r.decided[p.self] = decision{referenceOnlyName}
-				again = true
-			}
-		}
-	}
+	r.withholdPointers()
+	r.followDocuments()
+	r.withholdPointers() // at a Binary
 	for self, d := range r.decided {
 		_, id, _ := bytes.Cut([]byte(self), []byte("/"))
 		if d.reason == "" {
@@ -85,6 +85,18 @@ func (r *Review) Conclude() {
 	}
 	r.secrets = newSecrets(r.withheld)
 	r.concluded = true
+}
+
+func (r *Review) withholdPointers() {
+	for again := true; again; {
+		again = false
+		for _, p := range r.onlyRefs {
+			if r.decided[p.self].reason == "" && r.allWithheld(p.targets) {
+				r.decided[p.self] = decision{referenceOnlyName}
+				again = true
+			}
+		}
+	}
 }
 
 func (r *Review) allWithheld(targets []string) bool {
@@ -197,7 +209,7 @@ func (r *Review) reference(ref []byte) {
 func (r *Review) scrub() {
 	c := &r.examine.cursor
 	start, end := c.Span()
-	if end-start < minSecret || c.Depth == 1 && string(c.Key()) == "id" || !r.secrets.in(c.Text()) {
+	if c.Depth == 1 && string(c.Key()) == "id" || !r.secret(c.Text()) && !r.leadsToWithheld() {
 		return
 	}
 	if at := c.KeyStart(); at >= 0 {
@@ -206,4 +218,16 @@ func (r *Review) scrub() {
 		return
 	}
 	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: []byte(`"masked"`)})
+}
+
+// secret reports whether a text holds the id of a withheld resource.
+func (r *Review) secret(text []byte) bool { return len(text) >= minSecret && r.secrets.in(text) }
+
+// leadsToWithheld reports whether the current text is a url that leads to a withheld resource, however short its id is.
+func (r *Review) leadsToWithheld() bool {
+	if !leads(r.examine.cursor.Key()) {
+		return false
+	}
+	typ, id, local := fhir.Local(r.examine.cursor.Text())
+	return local && r.decided[string(typ)+"/"+string(id)].reason != ""
 }
