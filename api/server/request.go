@@ -68,16 +68,20 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 	return j, "", nil
 }
 
-// handleRequest shows the patient how a request stands, and the files when they may be had. While a machine works, the page comes again by itself.
+// handleRequest shows the patient how a request stands, and the files when they may be had. While a
+// machine works, the page comes again by itself, unless it is about to be cancelled (?cancel=yes).
 func (s *Server) handleRequest(c *fiber.Ctx) error {
+	before, _ := s.Bus.Jobs.Summary(c.Params("id"))
 	j, next, err := s.patientsJob(c)
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
 	t := s.language(c)
+	cancelling := c.Query("cancel") != ""
 	page := fiber.Map{
+		"Revision": before.Revision(), "Cancelling": cancelling,
 		"Job": j, "SignedIn": true, "Application": s.Auth.ClientName(j.ClientID), "Stages": stagesOf(j.Status),
-		"Live": j.Status == ehi.Requested, "Person": j.Status == ehi.Retrieved, "Choose": j.Status == ehi.AwaitingInput, "CanCancel": !j.Status.Settled(),
+		"Live": j.Status == ehi.Requested && !cancelling, "Person": j.Status == ehi.Retrieved, "Choose": j.Status == ehi.AwaitingInput, "CanCancel": !j.Status.Settled(),
 		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": largestFirst(j.Counts), "Withheld": withheldGroups(t, j.Withheld),
 	}
 	switch j.Status {

@@ -132,6 +132,7 @@ func choicesOf(f *ehi.ReleaseForm) (out []choiceLine) {
 
 // handleStaffJob shows a job.
 func (s *Server) handleStaffJob(c *fiber.Ctx) error {
+	before, _ := s.Bus.Jobs.Summary(c.Params("id")) // what changes from here on, the page is told of
 	j, err := s.jobRecord(c)
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	row := s.row(c, v, now())
 	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
 	page := fiber.Map{
-		"Job": j, "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, nil), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
+		"Job": j, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, nil), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
 		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": len(j.Approvals) > 0 && j.Approvals[0] == adminOf(c),
 	}
 	if j.Status == ehi.Retrieved || j.Status == ehi.Approved {

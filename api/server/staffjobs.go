@@ -2,6 +2,8 @@ package server
 
 import (
 	"cmp"
+	"fmt"
+	"hash/fnv"
 	"maps"
 	"net/url"
 	"slices"
@@ -185,12 +187,17 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 	for _, v := range list[first:min(first+jobsPage, len(list))] {
 		rows = append(rows, s.row(c, v, at))
 	}
+	seen := fnv.New64a()
+	for _, r := range rows {
+		fmt.Fprintln(seen, r.ID, r.Revision(), r.Percent, r.Late)
+	}
+	fmt.Fprintln(seen, total, matches, counts)
 	tabs := []statusTab{{"", "All", total, f.With("status", ""), f.Status == ""}}
 	for _, status := range []ehi.Status{ehi.Retrieved, ehi.Requested, ehi.AwaitingInput, ehi.Approved, ehi.Rejected, ehi.Failed} {
 		tabs = append(tabs, statusTab{status, statusWords[status], counts[status], f.With("status", string(status)), f.Status == status})
 	}
 	return s.staffRender(c, "jobs", "jobs", "Exports", fiber.Map{
-		"Filter": f, "Rows": rows, "Tabs": tabs, "Matches": int64(matches), "First": first + 1, "Last": first + len(rows), "Pages": pages, "Levels": levelWords,
+		"Filter": f, "Rows": rows, "Revision": seen.Sum64(), "Tabs": tabs, "Matches": int64(matches), "First": first + 1, "Last": first + len(rows), "Pages": pages, "Levels": levelWords,
 		"Clients": slices.Sorted(maps.Keys(clients)), "More": f.Page < min(pages, maxPage), "Done": c.Query("done"), "ReviewDue": age(s.ReviewDue), "Reviewing": s.ReviewDue > 0,
 	})
 }

@@ -434,3 +434,50 @@ func TestOpenWaitsForNATS(t *testing.T) {
 	}
 	o.b.Close()
 }
+
+// Each state of a job is told once, however often its record is read: whoever answers news by
+// reading would otherwise make news for ever.
+func TestAChangeIsToldOnce(t *testing.T) {
+	b := open(t, t.TempDir())
+	var mu sync.Mutex
+	told := map[string]int{}
+	stop := b.Jobs.OnChange(func(id string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[id]++
+	})
+	defer stop()
+	times := func(id string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return told[id]
+	}
+	if err := b.Jobs.Create(t.Context(), newJob("a")); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := b.Jobs.Summary("a")
+	for range 5 {
+		if _, err := b.Jobs.Get(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after, _ := b.Jobs.Summary("a"); after.Revision() != before.Revision() || times("a") != 1 {
+		t.Errorf("of one creation, read five times, %d changes are told", times("a"))
+	}
+	submit := func(j *ehi.Job) error { return j.Submit(ehi.ReleaseForm{}, "patient", time.Now()) }
+	if _, err := b.Jobs.Update(t.Context(), "a", submit); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := b.Jobs.Summary("a"); after.Revision() == before.Revision() || times("a") != 2 {
+		t.Errorf("after an update %d changes are told", times("a"))
+	}
+	if err := b.Jobs.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Jobs.Get(t.Context(), "a"); ehi.CodeOf(err) != ehi.NotFound {
+		t.Fatal(err)
+	}
+	if times("a") != 3 {
+		t.Errorf("of a creation, an update and a deletion %d changes are told", times("a"))
+	}
+}

@@ -35,6 +35,10 @@ func (s Summary) Listed(at time.Time) bool {
 	return s.Status != ehi.Aborted && (s.ExpiresAt.IsZero() || at.Before(s.ExpiresAt))
 }
 
+// Revision names the state of the record that the summary was made of: another one is another state,
+// an equal one is the same. It says nothing of which is newer after NATS lost records.
+func (s Summary) Revision() uint64 { return s.rev }
+
 // Lane is the lane of a requested job.
 func (s Summary) Lane() ehi.Lane { return s.running.lane }
 
@@ -67,16 +71,19 @@ func newIndex() (*index, error) {
 	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, queued: map[ehi.Lane]int{}, places: map[string]owner{}, gone: gone}, err
 }
 
-// apply takes a record in and reports whether it is the newest that is known; an older one is ignored.
-func (x *index) apply(id string, c cached) bool {
+// apply takes a record in. newest is whether it is the newest that is known: an older one is
+// ignored. changed is whether it says more than what was known: the same revision, read again, or a
+// second word of a deletion, does not.
+func (x *index) apply(id string, c cached) (newest, changed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.gone.Contains(id) && c.job != nil {
-		return false
+	gone := x.gone.Contains(id)
+	if gone && c.job != nil {
+		return false, false
 	}
 	old, known := x.jobs[id]
 	if known && c.rev <= old.rev {
-		return c.rev == old.rev
+		return c.rev == old.rev, false
 	}
 	if known {
 		x.drop(old)
@@ -84,7 +91,7 @@ func (x *index) apply(id string, c cached) bool {
 	x.leave(id)
 	if c.job == nil {
 		x.gone.Add(id, struct{}{})
-		return true
+		return true, known || !gone
 	}
 	s := Summary{
 		ID: id, Status: c.job.Status, Level: c.job.Level, Patient: c.job.Patient, Group: c.job.Group, ClientID: unique.Make(c.job.ClientID).Value(),
@@ -97,7 +104,7 @@ func (x *index) apply(id string, c cached) bool {
 	x.jobs[id] = s
 	x.store(s.stored)
 	telemetry.Jobs.WithLabelValues(string(c.job.Status)).Inc()
-	return true
+	return true, true
 }
 
 // differing lists the jobs that are not among the keys of a bucket, or are known by a later revision than theirs.

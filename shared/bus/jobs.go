@@ -42,8 +42,9 @@ func (l *listeners) tell(id string) {
 	}
 }
 
-// OnChange calls f with the id of each job that this process learns to be new, changed or gone, from whichever goroutine learns it, until stop is
-// called. f must not wait.
+// OnChange calls f with the id of each job that this process learns to be new, changed or gone,
+// from whichever goroutine learns it, until stop is called. Each revision of a record is told once,
+// however often it is read or heard of. f must not wait.
 func (s *Jobs) OnChange(f func(id string)) (stop func()) {
 	l := &s.changes
 	l.mu.Lock()
@@ -128,8 +129,11 @@ func (s *Jobs) close() {
 
 // apply takes a record into the cache and the index, unless a newer one is known.
 func (s *Jobs) apply(id string, c cached) {
-	if s.index.apply(id, c) {
+	newest, changed := s.index.apply(id, c)
+	if newest {
 		s.cache.Add(id, c)
+	}
+	if changed {
 		s.changes.tell(id)
 	}
 }

@@ -119,8 +119,9 @@ const plan = [
       for (;;) {
         const request = { method: 'GET', url: run.status, headers: bearer({ Accept: 'application/json' }) };
         const answer = await send(request);
-        if (shown) shown.remove();
+        if (!inUse(shown)) shown?.remove();
         shown = wire(request, answer);
+        shown.addEventListener('click', (e) => { e.currentTarget.dataset.used = ''; }); // also of a summary, by keyboard
         step.body.append(shown);
         const progress = answer.headers.get('X-Progress') ?? '';
         const line = answer.failed ?? `${answer.status} ${progress}`;
@@ -201,6 +202,8 @@ const plan = [
 ];
 
 const bearer = (headers) => ({ Authorization: `Bearer ${run.token}`, ...headers });
+/** Whether somebody looks into a request that is shown: it is not taken away then. */
+const inUse = (shown) => Boolean(shown) && (shown.dataset.used !== undefined || shown.contains(document.activeElement) || (!getSelection().isCollapsed && shown.contains(getSelection().anchorNode)));
 const once = (f) => { let made; return () => (made ??= f().catch((e) => { made = undefined; throw e; })); };
 const say = (text) => { news.textContent = text; };
 

@@ -1,4 +1,5 @@
 // The patient's pages work without this; with it they count while choices are made, and follow an export without being loaded again.
+import { edited, load, notice, revision, swap } from './live.js';
 
 /** Posts the release form for its counts and keeps the choices on the server, so that a reload shows them again. */
 function preview(form) {
@@ -35,28 +36,25 @@ function preview(form) {
   window.addEventListener('pageshow', () => delete form.dataset.sent); // after the way back
 }
 
-/** Puts other content in the place of main's, and leaves the focus and an opened part as they were. */
-function replace(main, fresh) {
-  const at = main.contains(document.activeElement) ? document.activeElement : null;
-  const open = main.querySelector('details')?.open;
-  main.replaceChildren(...fresh.childNodes);
-  const details = main.querySelector('details');
-  if (details && open) details.open = true;
-  arrange(main);
-  if (at) [...main.querySelectorAll(at.tagName)].find((e) => e.textContent === at.textContent)?.focus();
-}
-
-/** Takes the page's content anew, as long as the server says that it changes by itself. */
+/** Follows a request as long as the server says that it changes by itself. */
 function follow(main) {
   const every = Number(main.dataset.live);
+  const show = (fresh) => {
+    const old = document.querySelector('main');
+    swap(old, fresh);
+    arrange(fresh);
+  };
   const again = async () => {
     try {
-      const answer = await fetch(location.href, { headers: { Accept: 'text/html' }, redirect: 'error' });
-      if (answer.ok) {
-        const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('main');
-        if (fresh) replace(main, fresh);
-        if (fresh && fresh.dataset.live === undefined) return;
-      }
+      const fresh = (await load())?.querySelector('main'), old = document.querySelector('main');
+      if (fresh && revision(fresh) === revision(old)) {
+        const bar = old.querySelector('[data-progress]'), now = fresh.querySelector('[data-progress]');
+        if (bar && now) bar.replaceChildren(...now.childNodes);
+      } else if (fresh && edited(old)) {
+        notice(async () => show((await load()).querySelector('main')));
+        return;
+      } else if (fresh) show(fresh);
+      if (fresh && fresh.dataset.live === undefined) return;
     } catch {
       // The server or the network is away for a moment.
     }

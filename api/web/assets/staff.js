@@ -1,4 +1,5 @@
 // The administrators' pages work without this; with it they follow changes as they happen, take dropped documents, and are quicker by keyboard.
+import { edited, load, notice, revision, swap } from './live.js';
 
 const words = {
   'awaiting-input': 'Waits for the patient', requested: 'Running', retrieved: 'Waits for review', approved: 'Approved', rejected: 'Rejected', failed: 'Failed',
@@ -12,26 +13,53 @@ function say(text) {
   state.hidden = text === '';
 }
 
-/** Loads this page again and puts the part that a selector names in the place of the one that is shown; what is ticked, written or opened stays. */
-async function renew(selector) {
-  const answer = await fetch(location.href, { headers: { Accept: 'text/html' }, redirect: 'error' });
-  if (!answer.ok) throw new Error(String(answer.status));
-  const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector(selector);
-  const old = document.querySelector(selector);
-  if (!fresh || !old) return;
-  const ticked = new Set([...old.querySelectorAll('input:checked')].map((e) => e.value));
-  const written = new Map([...old.querySelectorAll('input[type=text], textarea')].map((e) => [e.id, e.value]));
-  const opened = new Set([...old.querySelectorAll('details[open] > summary')].map((e) => e.textContent));
-  const at = old.contains(document.activeElement) ? document.activeElement : null;
-  for (const e of fresh.querySelectorAll('input[type=checkbox]')) e.checked = ticked.has(e.value);
-  for (const e of fresh.querySelectorAll('input[type=text], textarea')) if (written.get(e.id)) e.value = written.get(e.id);
-  for (const e of fresh.querySelectorAll('details > summary')) if (opened.has(e.textContent)) e.parentElement.open = true;
-  old.replaceWith(fresh);
-  arrange(fresh);
-  if (at) {
-    const same = at.id ? document.getElementById(at.id) : [...fresh.querySelectorAll(at.tagName)].find((e) => e.getAttribute('href') === at.getAttribute('href') && e.value === at.value);
-    same?.focus({ preventScroll: true });
+/** Says that the session is over. Whoever signs in elsewhere finds everything here as it was. */
+function signedOut() {
+  if (!state) return;
+  const link = Object.assign(document.createElement('a'), { href: '/admin/ui/login', target: '_blank', rel: 'noopener', textContent: 'Sign in in a new tab' });
+  state.replaceChildren('You are signed out. What you typed stays here. ', link);
+  state.hidden = false;
+}
+
+/** The page as the server has it now, as far as it is of interest: null where the session is over, which is said. */
+async function fetched() {
+  const page = await load();
+  if (page) say('');
+  else signedOut();
+  return page?.querySelector('main');
+}
+
+/** Shows what has changed. Where somebody is at work on the page, a notice offers it instead. */
+async function renew(force) {
+  const fresh = await fetched(), old = document.querySelector('main');
+  if (!fresh) return;
+  if (revision(old) !== undefined && revision(fresh) === revision(old)) {
+    const bar = old.querySelector('[data-progress]'), now = fresh.querySelector('[data-progress]');
+    if (bar && now) bar.replaceChildren(...now.childNodes);
+    return;
   }
+  if (!force && edited(old)) {
+    notice(() => renew(true));
+    return;
+  }
+  swap(old, fresh);
+  arrange(fresh);
+}
+
+/** Shows the documents of an export after an upload; the rest of the page may be in use. */
+async function renewDocuments() {
+  const page = await fetched();
+  const [old, fresh] = [document.querySelector('main'), page].map((root) => root?.querySelector('[data-documents]'));
+  if (!old || !fresh) return;
+  const rest = (root) => {
+    const copy = root.cloneNode(true);
+    for (const e of copy.querySelectorAll('[data-documents], [data-flash]')) e.remove();
+    return copy.textContent;
+  };
+  const [shown, now] = [document.querySelector('main [data-revision]'), page.querySelector('[data-revision]')];
+  if (shown && now && rest(document.querySelector('main')) === rest(page)) shown.dataset.revision = now.dataset.revision;
+  swap(old, fresh);
+  arrange(fresh);
 }
 
 /** Calls f some time after it was asked to, once however often that was, and at most every `rest` ms. */
@@ -53,28 +81,35 @@ function calm(f, wait, rest) {
 
 /** Follows the server's events; where they do not come, it asks every ten seconds. */
 function follow(onJobs, onAnew) {
-  let polls = null;
-  const poll = () => { polls ??= setInterval(onAnew, 10000); };
+  let polls = null, opened = false, source = null;
+  const connect = () => {
+    source = new EventSource('/admin/ui/events');
+    source.addEventListener('open', () => {
+      say('');
+      clearInterval(polls);
+      polls = null;
+      if (opened) onAnew(); // what happened meanwhile
+      opened = true;
+    });
+    source.addEventListener('jobs', (e) => onJobs(JSON.parse(e.data)));
+    source.addEventListener('error', () => {
+      say('Changes are not shown as they happen at the moment.');
+      poll();
+    });
+  };
+  const poll = () => {
+    polls ??= setInterval(() => {
+      onAnew();
+      if (source?.readyState === EventSource.CLOSED) connect(); // a refusal, as without a session, is not tried again by itself
+    }, 10000);
+  };
   if (!window.EventSource) return poll();
-  const source = new EventSource('/admin/ui/events');
-  let opened = false;
-  source.addEventListener('open', () => {
-    say('');
-    clearInterval(polls);
-    polls = null;
-    if (opened) onAnew(); // what happened meanwhile
-    opened = true;
-  });
-  source.addEventListener('jobs', (e) => onJobs(JSON.parse(e.data)));
-  source.addEventListener('error', () => {
-    say('Changes are not shown as they happen at the moment.');
-    poll();
-  });
+  connect();
   window.addEventListener('pagehide', () => source.close());
 }
 
-function followList(table) {
-  const again = calm(() => renew('main'), 1000 + Math.random() * 1000, 5000);
+function followList() {
+  const again = calm(renew, 1000 + Math.random() * 1000, 5000);
   follow((news) => {
     let other = Boolean(news.many);
     for (const job of news.jobs ?? []) {
@@ -99,7 +134,7 @@ function followList(table) {
 
 function followJob(part) {
   const id = part.dataset.jobPage;
-  const again = calm(() => renew('main'), 300, 1000);
+  const again = calm(renew, 300, 1000);
   follow((news) => {
     if (news.many || (news.jobs ?? []).some((job) => job.id === id)) again();
   }, again);
@@ -135,8 +170,16 @@ function upload(form) {
     request.upload.addEventListener('progress', (e) => { if (e.lengthComputable) bar.value = (100 * e.loaded) / e.total; });
     request.addEventListener('loadend', () => {
       bar.hidden = true;
+      delete form.dataset.busy;
       if (request.status === 200) {
-        renew('main').catch(() => location.reload());
+        text.textContent = '';
+        input.value = '';
+        renewDocuments().catch(() => say('The server does not answer. Trying again.'));
+        return;
+      }
+      if (request.status === 401) {
+        signedOut();
+        text.textContent = 'Not uploaded: you are signed out. The files are still chosen: sign in in a new tab, then upload again here.';
         return;
       }
       let why = 'the connection broke off';
@@ -147,6 +190,7 @@ function upload(form) {
       }
       text.textContent = `Not uploaded: ${why}`;
     });
+    form.dataset.busy = '';
     bar.value = 0;
     bar.hidden = false;
     text.textContent = `Uploading ${files.length === 1 ? files[0].name : `${files.length} documents`}`;
@@ -181,6 +225,6 @@ arrange(document);
 if (document.querySelector('[data-jobs]')) followList();
 for (const part of document.querySelectorAll('[data-job-page]')) followJob(part);
 for (const part of document.querySelectorAll('[data-again]')) {
-  const again = calm(() => renew('main').then(() => say('')), 0, Number(part.dataset.again));
-  setInterval(again, Number(part.dataset.again));
+  const every = Number(part.dataset.again);
+  setInterval(calm(async () => { if (!edited(document.querySelector('main'))) await renew(); }, 0, every), every);
 }
