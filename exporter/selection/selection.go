@@ -99,8 +99,10 @@ func (e *elements) of(typ string) []string {
 		return keep
 	}
 	if len(e.all)+len(e.byType[typ]) > 0 {
-		keep = append(keep, "resourceType", "id", "meta")
-		keep = append(append(append(keep, e.all...), e.byType[typ]...), mandatory[typ]...)
+		keep = append(append(keep, "resourceType", "id", "meta"), fhir.MandatoryFields(typ)...)
+		for _, name := range slices.Concat(e.all, e.byType[typ]) {
+			keep = append(keep, fhir.Fields(typ, name)...)
+		}
 	}
 	e.keep[typ] = keep
 	return keep
@@ -140,14 +142,9 @@ func (e *elements) reduce(dst []byte, typ string, line []byte) ([]byte, error) {
 	return append(out, '}'), c.Err()
 }
 
-// keeps reports whether an element is kept: by its name, by the name of its choice (value for valueQuantity), or as the sibling
-// of a primitive (_birthDate).
+// keeps reports whether a field is kept, also as the sibling of a primitive (_birthDate).
 func keeps(keep []string, key string) bool {
-	key = strings.TrimPrefix(key, "_")
-	return slices.ContainsFunc(keep, func(k string) bool {
-		rest, found := strings.CutPrefix(key, k)
-		return found && (rest == "" || choices[k] && rest[0] >= 'A' && rest[0] <= 'Z')
-	})
+	return slices.Contains(keep, strings.TrimPrefix(key, "_"))
 }
 
 // appendTagged appends a meta with the tag added.

@@ -95,7 +95,7 @@ func parseSearch(text string) (Search, error) {
 		if !ok || err != nil || plain == "" {
 			return s, fmt.Errorf("%q is no search parameter with a value", part)
 		}
-		p, known := parameterOf(typ, name)
+		p, known := searchOf(typ, name)
 		if !known {
 			return s, errUnsupported{fmt.Sprintf("the search parameter %q of %s is not supported", name, typ)}
 		}
@@ -112,7 +112,7 @@ func parseSearch(text string) (Search, error) {
 	return s, nil
 }
 
-func parameterOf(typ, name string) (searchParameter, bool) {
+func searchOf(typ, name string) (searchParameter, bool) {
 	if p, ok := searchParameters[""][name]; ok {
 		return p, true
 	}
@@ -186,7 +186,7 @@ func NewMatcher(searches []Search) *Matcher {
 	for _, s := range searches {
 		var c compiledSearch
 		for _, criterion := range s.Criteria {
-			p, _ := parameterOf(s.Type, criterion.Name)
+			p, _ := searchOf(s.Type, criterion.Name)
 			cc := compiledCriterion{elements: p.elements, date: p.date, tokens: criterion.Values}
 			for _, v := range criterion.Values {
 				if d, err := parseDateSearch(v); p.date && err == nil {

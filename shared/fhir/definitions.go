@@ -1,0 +1,100 @@
+package fhir
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// The tables of tables.go are generated from the published definitions of R4, with mvn and npm, by
+//
+//go:generate go run ./generate tables.go
+
+// table reads a generated table: the entries of each type.
+func table(text string) func() map[string][]string {
+	return sync.OnceValue(func() map[string][]string {
+		m := map[string][]string{}
+		for line := range strings.Lines(strings.TrimSpace(text)) {
+			f := strings.Fields(line)
+			m[f[0]] = f[1:]
+		}
+		return m
+	})
+}
+
+// set reads a generated list.
+func set(text string) map[string]bool {
+	m := map[string]bool{}
+	for _, word := range strings.Fields(text) {
+		m[word] = true
+	}
+	return m
+}
+
+var (
+	resourceTypes    = set(typesTable)
+	attachmentFields = set(attachmentTable)
+	urlFields        = set(urlTable)
+
+	compartment = table(compartmentTable)()
+
+	mandatory  = table(mandatoryTable)
+	choices    = table(choiceTable)
+	references = table(referenceTable)
+)
+
+// KnownType reports whether t is a concrete resource type of R4.
+func KnownType(t string) bool { return resourceTypes[t] }
+
+// Types are the concrete resource types of R4, sorted.
+func Types() []string { return strings.Fields(typesTable) }
+
+// CompartmentPaths returns where in a resource of type t a reference to a Patient makes it part of that patient's record, as
+// dotted paths of JSON fields; nil for types that belong to no patient. The caller must not change it.
+//
+// It is the patient compartment of R4 (https://hl7.org/fhir/R4/compartmentdefinition-patient.html) with two deviations, which
+// generate/tables.go gives reasons for: Patient and Group are left out, and types that the compartment has no rule for, although R4
+// gives them a search parameter "patient", are taken in (Contract, Device, GuidanceResponse).
+func CompartmentPaths(t string) []string { return compartment[t] }
+
+// MandatoryFields are the top-level JSON fields of a type with a minimum of one; of a choice (medication[x]), each of its fields.
+// The caller must not change it.
+func MandatoryFields(t string) []string { return mandatory()[t] }
+
+// Fields are the top-level JSON fields of an element of a type: those of a choice (value: valueQuantity, valueString...), or the name
+// itself.
+func Fields(t, element string) []string {
+	for _, choice := range choices()[t] {
+		if name, types, _ := strings.Cut(choice, "="); name == element {
+			var out []string
+			for _, suffix := range strings.Split(types, ",") {
+				out = append(out, name+suffix)
+			}
+			return out
+		}
+	}
+	return []string{element}
+}
+
+// ReferenceTargets are the resource types that a Reference of a type may lead to, by the dotted path of its JSON field
+// (medicationReference, participant.actor). any is true where it may lead to every type. Both are zero where there is no such
+// Reference.
+func ReferenceTargets(t, path string) (targets []string, any bool) {
+	for _, r := range references()[t] {
+		if name, types, _ := strings.Cut(r, ">"); name == path {
+			targets = strings.Split(types, "|")
+			if slices.Contains(targets, "*") {
+				return nil, true
+			}
+			return targets, false
+		}
+	}
+	return nil, false
+}
+
+// AttachmentField reports whether some type has a field of that name that holds an Attachment, whose url may lead to a Binary:
+// photo, content, presentedForm, valueAttachment...
+func AttachmentField(name string) bool { return attachmentFields[name] }
+
+// URLField reports whether some type has a field of that name of type url. References and canonicals are none.
+func URLField(name string) bool { return urlFields[name] }

@@ -1,0 +1,107 @@
+package fhir_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/shared/fhir"
+)
+
+// IN-2: who a resource belongs to is what R4's CompartmentDefinition and search parameters say.
+func TestTheCompartmentFollowsThePublishedDefinitions(t *testing.T) {
+	for typ, want := range map[string][]string{
+		"SupplyRequest":    {"deliverTo"},
+		"Task":             {"for", "focus"},
+		"AuditEvent":       {"agent.who", "entity.what"},
+		"Coverage":         {"policyHolder", "subscriber", "beneficiary", "payor"},
+		"RequestGroup":     {"subject", "action.participant"},
+		"ImagingStudy":     {"subject"},
+		"Device":           {"patient"},
+		"Contract":         {"subject"},
+		"GuidanceResponse": {"subject"},
+		"Patient":          nil,
+		"Group":            nil,
+		"Linkage":          nil,
+		"Binary":           nil,
+	} {
+		if d := cmp.Diff(want, fhir.CompartmentPaths(typ)); d != "" {
+			t.Errorf("%s: %s", typ, d)
+		}
+	}
+	members := 0
+	for _, typ := range fhir.Types() {
+		if fhir.CompartmentPaths(typ) != nil {
+			members++
+		}
+	}
+	// The 67 of the CompartmentDefinition without Patient and Group, and three that have a search parameter "patient".
+	if members != 68 {
+		t.Errorf("%d types belong to patients", members)
+	}
+}
+
+func TestTypesAreThoseOfR4(t *testing.T) {
+	if n := len(fhir.Types()); n != 146 {
+		t.Errorf("%d types", n)
+	}
+	for _, typ := range []string{"Resource", "DomainResource", "MetadataResource", "SubscriptionStatus", "patient", ""} {
+		if fhir.KnownType(typ) {
+			t.Errorf("%q is taken for a resource type of R4", typ)
+		}
+	}
+}
+
+func TestElementsAreFoundAsFields(t *testing.T) {
+	if d := cmp.Diff([]string{"effectiveDateTime", "effectivePeriod", "effectiveTiming", "effectiveInstant"},
+		fhir.Fields("Observation", "effective")); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"code"}, fhir.Fields("Observation", "code")); d != "" {
+		t.Error(d)
+	}
+	if !slices.Contains(fhir.MandatoryFields("DeviceRequest"), "codeReference") {
+		t.Error("a DeviceRequest without its code")
+	}
+	targets, any := fhir.ReferenceTargets("MedicationRequest", "medicationReference")
+	if d := cmp.Diff([]string{"Medication"}, targets); d != "" || any {
+		t.Error(d, any)
+	}
+	if _, any := fhir.ReferenceTargets("Observation", "focus"); !any {
+		t.Error("Observation.focus leads to every type")
+	}
+	for name, want := range map[string]bool{"presentedForm": true, "photo": true, "valueAttachment": true, "code": false} {
+		if fhir.AttachmentField(name) != want {
+			t.Errorf("Attachment %s: %v", name, !want)
+		}
+	}
+}
+
+func TestSearchParametersComeFromTheDefinitions(t *testing.T) {
+	for _, c := range []struct {
+		typ, name string
+		want      fhir.SearchParameter
+	}{
+		{"Patient", "birthdate", fhir.SearchParameter{Name: "birthdate", Kind: fhir.DateParameter,
+			Fields: []fhir.ParameterField{{Path: "birthDate", Type: "date"}}}},
+		{"Patient", "phone", fhir.SearchParameter{Name: "phone", Kind: fhir.TokenParameter,
+			Fields: []fhir.ParameterField{{Path: "telecom", Type: "ContactPoint", System: "phone"}}}},
+		{"Flag", "patient", fhir.SearchParameter{Name: "patient", Kind: fhir.ReferenceParameter,
+			Fields: []fhir.ParameterField{{Path: "subject", Type: "Reference", Target: "Patient"}}}},
+		{"Observation", "_lastUpdated", fhir.SearchParameter{Name: "_lastUpdated", Kind: fhir.DateParameter,
+			Fields: []fhir.ParameterField{{Path: "meta.lastUpdated", Type: "instant"}}}},
+		{"Condition", "onset-date", fhir.SearchParameter{Name: "onset-date", Kind: fhir.DateParameter,
+			Fields: []fhir.ParameterField{{Path: "onsetDateTime", Type: "dateTime"}, {Path: "onsetPeriod", Type: "Period"}}}},
+	} {
+		got, ok := fhir.FindSearchParameter(c.typ, c.name)
+		if d := cmp.Diff(c.want, got); d != "" || !ok {
+			t.Errorf("%s?%s: %s", c.typ, c.name, d)
+		}
+	}
+	for _, c := range [][2]string{{"Observation", "onset-date"}, {"Observation", "code-value-quantity"}, {"Nothing", "_id"}} {
+		if p, ok := fhir.FindSearchParameter(c[0], c[1]); ok {
+			t.Errorf("%s?%s: %+v", c[0], c[1], p)
+		}
+	}
+}
