@@ -153,7 +153,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 	if level != ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false
 		j.AutoApprove = j.AutoApprove || op != ehi.EHIExport
-		j.SeparateStatus = op == ehi.BulkExportV4 && preferred(c, "separate-export-status")
+		j.SeparateStatus = op == ehi.BulkExportV4 && preferred(c).has("separate-export-status")
 	}
 	if !j.WithForm {
 		j.Status, j.RequestedAt, j.RequestedBy, j.Starts = ehi.Requested, at, "client "+a.ClientID, 1
@@ -165,7 +165,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 	if err != nil {
 		return nil, err
 	}
-	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{Level: level, Operation: op, Parameters: asked, Lenient: preferred(c, "handling=lenient")})
+	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{Level: level, Operation: op, Parameters: asked, Lenient: preferred(c).lenient()})
 	if err != nil {
 		return nil, err
 	}
@@ -263,12 +263,6 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 func mediaType(c *fiber.Ctx) string {
 	mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
 	return strings.ToLower(strings.TrimSpace(mime))
-}
-
-// preferred reports a preference of the Prefer header (RFC 7240), among others.
-func preferred(c *fiber.Ctx, preference string) bool {
-	return slices.ContainsFunc(strings.FieldsFunc(c.Get("Prefer"), func(r rune) bool { return r == ',' || r == ';' || r == ' ' }),
-		func(p string) bool { return strings.EqualFold(p, preference) })
 }
 
 // jsonFormats are the values of _format and Accept that ask for JSON (BULK-9).

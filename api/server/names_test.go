@@ -103,7 +103,7 @@ func FuzzHeaders(f *testing.F) {
 		if accepts(c, "gzip") && !strings.Contains(strings.ToLower(encoding), "gzip") {
 			t.Fatalf("gzip for %q", encoding)
 		}
-		if preferred(c, "handling=lenient") && !strings.Contains(strings.ToLower(prefer), "lenient") {
+		if preferred(c).lenient() && !strings.Contains(strings.ToLower(prefer), "lenient") {
 			t.Fatalf("lenient for %q", prefer)
 		}
 		matches(match, `"tag"`)
