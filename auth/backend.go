@@ -50,15 +50,9 @@ func (s *Server) fromClient(ctx context.Context, r TokenRequest) (Tokens, error)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if r.Form.Get("scope") == "" {
-		return Tokens{}, missing("scope")
-	}
-	if e := refuseUnenforced(r.Form.Get("scope")); e != nil {
-		return Tokens{}, e
-	}
-	scopes := c.grants(ParseSystemScopes(r.Form.Get("scope")))
-	if len(scopes) == 0 {
-		return Tokens{}, refuse("invalid_scope", "None of the scopes asked for can be granted to this backend service")
+	scopes, refusal := c.grants(r.Form.Get("scope"), ParseSystemScopes)
+	if refusal != nil {
+		return Tokens{}, refusal
 	}
 	telemetry.TokensIssued.WithLabelValues("client_credentials").Inc()
 	return s.issue(ctx, grant{ClientID: c.ID, Scopes: scopes, Family: random(), Begun: s.Now().Unix()}, scopes)

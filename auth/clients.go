@@ -143,29 +143,31 @@ func (c *Client) validateScopes() error {
 	if err != nil {
 		return err
 	}
-	if len(patient)+len(system) == 0 && !c.Introspect {
+	if patient.Empty() && system.Empty() && !c.Introspect {
 		return ehi.Errorf(ehi.Invalid, "scope must name at least one scope that the server supports")
 	}
-	if len(patient) > 0 && len(c.RedirectURIs) == 0 {
+	if !patient.Empty() && len(c.RedirectURIs) == 0 {
 		return ehi.Errorf(ehi.Invalid, "redirect_uris are needed for the scopes of a patient's application")
 	}
-	if len(system) > 0 && c.Kind == Public {
+	if !system.Empty() && c.Kind == Public {
 		return ehi.Errorf(ehi.Invalid, "system scopes need a client that authenticates: a secret or a key")
 	}
 	if c.Introspect && c.Kind == Public {
 		return ehi.Errorf(ehi.Invalid, "introspect needs a client that authenticates: a secret or a key")
 	}
-	c.Scope = append(patient, system...).String()
+	c.Scope = patient.Union(system).String()
 	return nil
 }
 
-// splitScopes reads a registration's scopes. Errors: ehi.Invalid for one that is not supported.
+// splitScopes reads a registration's scopes. Of each as much is registered as can be granted. Errors: ehi.Invalid for one of which nothing can
+// be.
 func splitScopes(scope string) (patient, system Scopes, err error) {
-	patient, system = ParseScopes(scope), ParseSystemScopes(scope)
-	for _, s := range strings.Fields(scope) {
-		if !patient.Has(s) && !system.Has(s) {
-			return nil, nil, ehi.Errorf(ehi.Invalid, "scope %q is not supported", s)
+	for _, word := range strings.Fields(scope) {
+		ofPatient, ofSystem := ParseScopes(word), ParseSystemScopes(word)
+		if ofPatient.Empty() && ofSystem.Empty() {
+			return patient, system, ehi.Errorf(ehi.Invalid, "scope %q is not supported", word)
 		}
+		patient, system = patient.Union(ofPatient), system.Union(ofSystem)
 	}
 	return patient, system, nil
 }
@@ -232,18 +234,22 @@ func (c *clientRecord) leadsTo(uri string) bool {
 	return err == nil && u.User == nil && slices.Contains(c.RedirectOrigins, u.Scheme+"://"+u.Host)
 }
 
-// grants is what of the scopes asked for the client may be given.
-func (c *clientRecord) grants(asked Scopes) (out Scopes) {
-	if c.anyRedirect {
-		return asked
+// grants is what of the scopes asked for the client may be given. Leaving the parameter out stands for nothing, as SMART requires it. Errors:
+// invalid_scope where nothing is left (RFC 6749 3.3).
+func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scopes, *Error) {
+	out := supported(asked)
+	if !c.anyRedirect {
+		out = out.Intersect(parse(c.Scope))
 	}
-	allowed := Scopes(strings.Fields(c.Scope))
-	for _, s := range asked {
-		if allowed.covers(s) {
-			out = append(out, s)
-		}
+	switch {
+	case !out.Empty():
+		return out, nil
+	case strings.TrimSpace(asked) == "":
+		return out, refuse("invalid_scope", "Missing %q parameter", "scope")
+	case strings.Contains(asked, "?"):
+		return out, refuse("invalid_scope", "Scopes that a search narrows are not enforced by this server; ask without the search")
 	}
-	return out
+	return out, refuse("invalid_scope", "None of the scopes asked for can be granted to this client")
 }
 
 // registry is the clients as every process knows them: followed, so that a change holds everywhere at once.

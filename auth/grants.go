@@ -286,7 +286,7 @@ func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, err
 	if t.AccessToken, err = s.signAccess(ctx, g, scopes); err != nil {
 		return t, err
 	}
-	if scopes.Has(ScopeOpenID) {
+	if scopes.Contains(OpenID) {
 		if t.IDToken, err = s.signID(ctx, g, scopes); err != nil {
 			return t, err
 		}

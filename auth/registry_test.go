@@ -150,7 +150,7 @@ func TestScopesAreGrantedAsRegistered(t *testing.T) {
 	s := production(t, b, clock, nil)
 	for scope, c := range map[string]struct{ asked, granted string }{
 		"patient/*.rs":       {"patient/*.rs patient/*.read patient/Patient.rs patient/$ehi-export offline_access", "patient/*.rs patient/*.read patient/Patient.rs"},
-		"patient/Patient.rs": {"patient/*.rs patient/Patient.read launch/patient", "patient/Patient.read"},
+		"patient/Patient.rs": {"patient/*.rs patient/Patient.read launch/patient", "patient/Patient.rs patient/Patient.read"},
 		"launch/patient openid patient/$ehi-export": {"patient/$ehi-export fhirUser openid system/*.rs", "patient/$ehi-export openid"},
 	} {
 		added, _, err := s.AddClient(t.Context(), auth.Client{Name: "x", RedirectURIs: []string{"https://client.test/cb"}, Scope: scope})
@@ -281,7 +281,7 @@ func TestPatientsWithdrawTheirConsents(t *testing.T) {
 	other := attach(t, b, clock)
 	tok := mustToken(t, s, codeForm(code(t, s)))
 	list, err := other.Consents(t.Context(), "p1")
-	if err != nil || len(list) != 1 || list[0].ClientID != auth.SandboxClientID || !list[0].Scopes.Has(auth.ScopePatientExport) {
+	if err != nil || len(list) != 1 || list[0].ClientID != auth.SandboxClientID || !list[0].Scopes.Contains(auth.PatientExport) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	mustToken(t, s, refreshForm(tok.RefreshToken))

@@ -209,14 +209,9 @@ func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audience
 	case !slices.Contains(audiences, strings.TrimRight(aud, "/")):
 		return refuse("invalid_request", "Bad audience value %q. Expected %q.", aud, audiences[0])
 	}
-	if q.Get("scope") == "" {
-		return missing("scope")
-	}
-	if e := refuseUnenforced(q.Get("scope")); e != nil {
+	var e *Error
+	if req.Scopes, e = c.grants(q.Get("scope"), ParseScopes); e != nil {
 		return e
-	}
-	if req.Scopes = c.grants(ParseScopes(q.Get("scope"))); len(req.Scopes) == 0 {
-		return refuse("invalid_scope", "None of the scopes asked for is supported")
 	}
 	if q.Has("request") || q.Has("request_uri") { // RFC 9101 6.1: what is not understood must not be passed over
 		return refuse("request_not_supported", "Request objects are not supported")

@@ -53,7 +53,7 @@ func (s *Server) signID(ctx context.Context, g grant, scopes Scopes) (string, er
 	if g.Nonce != "" {
 		b = b.Claim("nonce", g.Nonce)
 	}
-	if scopes.Has(ScopeFHIRUser) {
+	if scopes.Contains(FHIRUser) {
 		b = b.Claim("fhirUser", s.Issuer+"/fhir/Patient/"+g.Patient)
 	}
 	tok, err := b.Build()

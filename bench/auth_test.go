@@ -34,7 +34,7 @@ func BenchmarkTokenChecks(b *testing.B) {
 		issuer := open()
 		issue := func(b *testing.B) string {
 			b.Helper()
-			t, err := issuer.Token(b.Context(), auth.TokenRequest{Form: url.Values{"grant_type": {"client_credentials"}, "client_id": {auth.SandboxClientID}, "client_secret": {"secret"}, "scope": {auth.ScopeSystemRS}}})
+			t, err := issuer.Token(b.Context(), auth.TokenRequest{Form: url.Values{"grant_type": {"client_credentials"}, "client_id": {auth.SandboxClientID}, "client_secret": {"secret"}, "scope": {"system/*.rs"}}})
 			if err != nil {
 				b.Fatal(err)
 			}

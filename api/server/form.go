@@ -284,8 +284,8 @@ func (s *Server) submitter(c *fiber.Ctx, token string) (*ehi.Job, string, error)
 		if err != nil {
 			return nil, "", err
 		}
-		if !a.Scopes.Has(auth.ScopePatientExport) {
-			return nil, "", ehi.Errorf(ehi.Forbidden, "This needs the scope %s", auth.ScopePatientExport)
+		if !a.Scopes.Contains(auth.PatientExport) {
+			return nil, "", insufficient(c, "This needs the scope "+auth.PatientExport.String())
 		}
 		j, err := s.ownJob(c)
 		return j, "client " + a.ClientID, err

@@ -198,7 +198,7 @@ var errPatientNotFound = ehi.Errorf(ehi.NotFound, "Patient not found")
 
 // limitTypes holds an export to the types that the token opens (SMART-7).
 func limitTypes(a *auth.Access, k *ehi.KickOff) error {
-	granted, all := a.Scopes.SystemTypes()
+	granted, all := a.Scopes.Types(auth.SystemContext, auth.Export)
 	if all {
 		return nil
 	}

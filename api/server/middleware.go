@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -170,18 +169,24 @@ func brokenBody(c *fiber.Ctx, err error) error {
 // accessKey is where the bearer's Access is kept during a request.
 const accessKey = "access"
 
-// bearer lets requests pass whose access token has one of the scopes (SMART-9).
-func (s *Server) bearer(scopes ...string) fiber.Handler {
+// bearer lets requests pass whose access token has scopes that allow it (SMART-9); needs says to everybody else what it takes.
+func (s *Server) bearer(needs string, allow func(auth.Scopes) bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		a, err := s.authenticate(c)
 		if err != nil {
 			return err
 		}
-		if !a.Scopes.Has(scopes...) {
-			return ehi.Errorf(ehi.Forbidden, "This needs the scope %s", strings.Join(scopes, " or "))
+		if !allow(a.Scopes) {
+			return insufficient(c, "This needs the scope "+needs)
 		}
 		return c.Next()
 	}
+}
+
+// insufficient refuses a token whose scopes do not reach (RFC 6750 3.1).
+func insufficient(c *fiber.Ctx, why string) error {
+	c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="insufficient_scope"`)
+	return ehi.Errorf(ehi.Forbidden, "%s", why)
 }
 
 // authenticate reads the Authorization header (RFC 6750 2.1).
@@ -213,45 +218,14 @@ func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
 func noStore(c *fiber.Ctx) { c.Set(fiber.HeaderCacheControl, "no-store") }
 
 // everybody is who asks without a token where the server is open to all (--open).
-var everybody = &auth.Access{ClientID: "open", Scopes: auth.Scopes{auth.ScopeSystemExport, auth.ScopeSystemRS}}
+var everybody = &auth.Access{ClientID: "open", Scopes: auth.ParseSystemScopes("system/$ehi-export system/*.rs")}
 
-// systemBearer lets backend services pass that may read a type, or any type where it is "".
-func (s *Server) systemBearer(typ string) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		a, err := s.authenticate(c)
-		if err != nil {
-			return err
-		}
-		if types, all := a.Scopes.SystemTypes(); !all && (len(types) == 0 || typ != "" && !slices.Contains(types, typ)) {
-			return ehi.Errorf(ehi.Forbidden, "This needs the scope %s", auth.ScopeSystemRS)
-		}
-		return c.Next()
-	}
-}
-
-// readBearer lets requests pass that may read Patients: the token's own, or for a backend service any.
-func (s *Server) readBearer(c *fiber.Ctx) error {
-	a, err := s.authenticate(c)
-	if err != nil {
-		return err
-	}
-	types, all := a.Scopes.SystemTypes()
-	if !all && !slices.Contains(types, "Patient") && !a.Scopes.Has(auth.ScopePatientRS, auth.ScopePatientRead, auth.ScopePatientOnly, auth.ScopePatientOnlyRead) {
-		return ehi.Errorf(ehi.Forbidden, "This needs the scope %s or %s", auth.ScopePatientRS, auth.ScopePatientRead)
-	}
-	return c.Next()
-}
-
-// jobBearer lets requests about a job pass whose token may have kicked one off.
+// jobBearer lets requests about a job pass whose token may have kicked one off. What it opens of the job is its reach's business.
 func (s *Server) jobBearer(c *fiber.Ctx) error {
-	a, err := s.authenticate(c)
-	if err != nil {
-		return err
-	}
-	if types, all := a.Scopes.SystemTypes(); !all && len(types) == 0 && !a.Scopes.Has(auth.ScopePatientExport, auth.ScopeSystemExport) {
-		return ehi.Errorf(ehi.Forbidden, "This needs the scope %s, %s or %s", auth.ScopePatientExport, auth.ScopeSystemExport, auth.ScopeSystemRS)
-	}
-	return c.Next()
+	return s.bearer("patient/$ehi-export, system/$ehi-export or system/*.rs", func(have auth.Scopes) bool {
+		types, all := have.Types(auth.SystemContext, auth.Export)
+		return all || len(types) > 0 || have.Contains(auth.PatientExport) || have.Contains(auth.SystemExport)
+	})(c)
 }
 
 func access(c *fiber.Ctx) *auth.Access { return c.Locals(accessKey).(*auth.Access) }

@@ -215,17 +215,24 @@ func (s *Server) handleConsent(c *fiber.Ctx) error {
 	return s.deny(c, req, patient)
 }
 
-// scopeTexts are the texts of scopes; what is not here changes nothing for the patient.
-var scopeTexts = map[string]string{
-	auth.ScopePatientExport: "scope.export", auth.ScopePatientRS: "scope.read", auth.ScopePatientRead: "scope.read", auth.ScopePatientOnly: "scope.read",
-	auth.ScopePatientOnlyRead: "scope.read", auth.ScopeFHIRUser: "scope.user", auth.ScopeOffline: "scope.offline", auth.ScopeOnline: "scope.online",
+// scopeTexts are the texts of permissions, any of which is enough for the text, in the order in which patients read them. What is not here changes
+// nothing for the patient.
+var scopeTexts = []struct {
+	anyOf []auth.Scopes
+	key   string
+}{
+	{[]auth.Scopes{auth.PatientExport}, "scope.export"},
+	{[]auth.Scopes{auth.On(auth.PatientContext, "Patient", auth.Read), auth.On(auth.PatientContext, "Patient", auth.Search)}, "scope.read"},
+	{[]auth.Scopes{auth.FHIRUser}, "scope.user"},
+	{[]auth.Scopes{auth.Offline}, "scope.offline"},
+	{[]auth.Scopes{auth.Online}, "scope.online"},
 }
 
 // plainScopes says in plain words what an application asks for.
 func plainScopes(t *web.Catalogue, scopes auth.Scopes) (out []string) {
-	for _, scope := range scopes {
-		if key := scopeTexts[scope]; key != "" && !slices.Contains(out, t.Say(key)) {
-			out = append(out, t.Say(key))
+	for _, text := range scopeTexts {
+		if slices.ContainsFunc(text.anyOf, scopes.Contains) {
+			out = append(out, t.Say(text.key))
 		}
 	}
 	return out

@@ -227,7 +227,7 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 	if len(client.RedirectURIs) > 0 {
 		grants = append(grants, "authorization_code", "refresh_token")
 	}
-	if strings.Contains(client.Scope, "system/") {
+	if !auth.ParseSystemScopes(client.Scope).Empty() {
 		grants = append(grants, "client_credentials")
 	}
 	answer := fiber.Map{"client_id": client.ID, "client_id_issued_at": client.Created.Unix(), "client_name": client.Name, "scope": client.Scope, "token_endpoint_auth_method": in.AuthMethod,

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -25,27 +26,42 @@ var (
 	// visitors are patients in a browser: the page asks them to log in, and holds what they send to a token of its own.
 	visitors = rule{says: "the patient's session, or the way to the log-in"}
 	// formHolders have the one-time token of a rendered form, or are the job's client.
-	formHolders = rule{says: "the form's one-time token, or a token with " + auth.ScopePatientExport + " of the job's client"}
+	formHolders = rule{says: "the form's one-time token, or a token with " + auth.PatientExport.String() + " of the job's client"}
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
 	jobOwners     = rule{"a token of the job's client", func(s *Server) fiber.Handler { return s.jobBearer }}
 	ownersOrStaff = rule{"a token of the job's client, or role viewer", func(s *Server) fiber.Handler { return s.ownerOrAdmin }}
-	patientReader = rule{"a token with patient/*.rs, patient/Patient.rs, system/*.rs or system/Patient.rs", func(s *Server) fiber.Handler { return s.readBearer }}
 )
 
 // scoped lets tokens pass that have one of the scopes.
-func scoped(scopes ...string) rule {
-	return rule{"a token with " + strings.Join(scopes, " or "), func(s *Server) fiber.Handler { return s.bearer(scopes...) }}
+func scoped(anyOf ...auth.Scopes) rule {
+	words := make([]string, len(anyOf))
+	for i, scope := range anyOf {
+		words[i] = scope.String()
+	}
+	return tokens(strings.Join(words, " or "), func(have auth.Scopes) bool { return slices.ContainsFunc(anyOf, have.Contains) })
 }
 
-// services lets backend services pass that may read a type, or any where it is "".
-func services(typ string) rule {
-	says := "a token with system/*.rs or of a type"
-	if typ != "" {
-		says = "a token with system/*.rs or system/" + typ + ".rs"
-	}
-	return rule{says, func(s *Server) fiber.Handler { return s.systemBearer(typ) }}
+// exporters lets backend services pass that may export at least one type.
+func exporters() rule {
+	return tokens("system/*.rs or of a type", func(have auth.Scopes) bool {
+		types, all := have.Types(auth.SystemContext, auth.Export)
+		return all || len(types) > 0
+	})
+}
+
+// services lets backend services pass that may do something with a type.
+func services(typ string, do auth.Rights) rule { return scoped(auth.On(auth.SystemContext, typ, do)) }
+
+// readers lets patients' applications and backend services pass that may do something with a type.
+func readers(typ string, do auth.Rights) rule {
+	return scoped(auth.On(auth.PatientContext, typ, do), auth.On(auth.SystemContext, typ, do))
+}
+
+// tokens lets tokens pass whose scopes allow something; needs says in words which ones those are.
+func tokens(needs string, allow func(auth.Scopes) bool) rule {
+	return rule{"a token with " + needs, func(s *Server) fiber.Handler { return s.bearer(needs, allow) }}
 }
 
 // staffPages lets administrators see a page that have at least a role.
@@ -75,22 +91,22 @@ var rules = map[string]rule{
 	"GET /.well-known/openid-configuration":       everyone,
 	"GET /.well-known/oauth-authorization-server": everyone,
 
-	"POST /fhir/Patient/:id/$ehi-export": scoped(auth.ScopePatientExport, auth.ScopeSystemExport),
-	"POST /fhir/$ehi-export":             scoped(auth.ScopeSystemExport),
-	"POST /fhir/Group/:id/$ehi-export":   scoped(auth.ScopeSystemExport),
-	"GET /fhir/$export":                  services(""),
-	"POST /fhir/$export":                 services(""),
-	"POST /fhir/$export-v4":              services(""),
-	"GET /fhir/Patient/$export":          services(""),
-	"POST /fhir/Patient/$export":         services(""),
-	"POST /fhir/Patient/$export-v4":      services(""),
-	"GET /fhir/Group/:id/$export":        services(""),
-	"POST /fhir/Group/:id/$export":       services(""),
-	"POST /fhir/Group/:id/$export-v4":    services(""),
-	"GET /fhir/Patient":                  patientReader,
-	"GET /fhir/Patient/:id":              patientReader,
-	"GET /fhir/Group":                    services("Group"),
-	"GET /fhir/Group/:id":                services("Group"),
+	"POST /fhir/Patient/:id/$ehi-export": scoped(auth.PatientExport, auth.SystemExport),
+	"POST /fhir/$ehi-export":             scoped(auth.SystemExport),
+	"POST /fhir/Group/:id/$ehi-export":   scoped(auth.SystemExport),
+	"GET /fhir/$export":                  exporters(),
+	"POST /fhir/$export":                 exporters(),
+	"POST /fhir/$export-v4":              exporters(),
+	"GET /fhir/Patient/$export":          exporters(),
+	"POST /fhir/Patient/$export":         exporters(),
+	"POST /fhir/Patient/$export-v4":      exporters(),
+	"GET /fhir/Group/:id/$export":        exporters(),
+	"POST /fhir/Group/:id/$export":       exporters(),
+	"POST /fhir/Group/:id/$export-v4":    exporters(),
+	"GET /fhir/Patient":                  readers("Patient", auth.Search),
+	"GET /fhir/Patient/:id":              readers("Patient", auth.Read),
+	"GET /fhir/Group":                    services("Group", auth.Search),
+	"GET /fhir/Group/:id":                services("Group", auth.Read),
 
 	"GET /jobs/:id/customize":                  visitors,
 	"POST /jobs/:id":                           formHolders,

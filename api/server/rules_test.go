@@ -68,7 +68,7 @@ func TestARouteWithoutARuleIsAProgrammersError(t *testing.T) {
 			register()
 		}()
 	}
-	if r, ok := ruleOf("POST", "/no-form/auto-approve/fhir/Patient/:id/%24ehi-export"); !ok || !strings.Contains(r.says, auth.ScopePatientExport) {
+	if r, ok := ruleOf("POST", "/no-form/auto-approve/fhir/Patient/:id/%24ehi-export"); !ok || !strings.Contains(r.says, auth.PatientExport.String()) {
 		t.Errorf("%+v", r)
 	}
 }
