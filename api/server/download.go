@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"net/http"
@@ -55,7 +56,10 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	name := c.Params("file")
+	name, r := c.Params("file"), reachOf(access(c), j)
+	if !r.file(name) {
+		return beyondReach(c)
+	}
 	cut, done, err := s.faultyFile(c, j, name)
 	if done {
 		return err
@@ -66,7 +70,7 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	case attachmentsFile:
 		return s.sendBytes(c, j, "attachments", s.attachmentLines(c, j))
 	case errorsFile:
-		return s.sendBytes(c, j, "errors", errorLines(j))
+		return s.sendBytes(c, j, "errors", errorLines(j, r))
 	default:
 		return s.sendOutput(c, j, name, cut)
 	}
@@ -141,11 +145,15 @@ type closers [2]io.Closer
 // Close implements io.Closer.
 func (c closers) Close() error { return errors.Join(c[0].Close(), c[1].Close()) }
 
-// sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3).
+// sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3). Tokens may see different ones: the tag is of
+// the content.
 func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
 	if len(data) == 0 {
 		return errFileNotFound
 	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(data) // never fails
+	name += "-" + strconv.FormatUint(sum.Sum64(), 36)
 	return send(c, content{ReadSeeker: bytes.NewReader(data), closer: io.NopCloser(nil), size: int64(len(data)), mime: mimeNDJSON, tag: j.ID + "-" + name, modified: j.ApprovedAt, compress: true})
 }
 
@@ -168,9 +176,9 @@ func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
-// errorLines report the parameters that lenient handling ignored (EHI-6), and errors that were ordered.
-func errorLines(j *ehi.Job) []byte {
-	var out []byte
+// errorLines report the parameters that lenient handling ignored (EHI-6), what a token does not open, and errors that were ordered.
+func errorLines(j *ehi.Job, r reach) []byte {
+	out := r.lines()
 	for _, text := range j.KickOff.Unknown {
 		out = append(out, fhir.Outcome("warning", string(ehi.Unsupported), text).Line()...)
 	}
@@ -185,6 +193,9 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 	j, err := s.approved(c)
 	if err != nil {
 		return err
+	}
+	if !reachOf(access(c), j).opens(documentType) {
+		return beyondReach(c)
 	}
 	s.auditDisclosure(c, j)
 	return s.sendDocument(c, j)

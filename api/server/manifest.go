@@ -24,7 +24,7 @@ func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 	if err != nil {
 		return err
 	}
-	m := s.newManifest(c, j, page)
+	m := s.newManifest(c, j, page, reachOf(access(c), j))
 	expires := j.ExpiresAt
 	if has(j.Faults, ehi.FaultExpired) {
 		expires = now().Add(-time.Minute)
@@ -68,7 +68,7 @@ func (s *Server) manifest(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
 	if j.Tasks > s.PageTasks {
 		page = 0
 	}
-	return s.newManifest(c, j, page).render(c.UserContext())
+	return s.newManifest(c, j, page, reach{whole: true}).render(c.UserContext())
 }
 
 // manifest is one page of a job's manifest in the making.
@@ -78,12 +78,13 @@ type manifest struct {
 	origin   string
 	from, to int // tasks
 	page     int
+	reach    reach // whose manifest it is: it lists what that one opens
 	errors   []ehi.ManifestEntry
 	first    bool
 }
 
-func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int) *manifest {
-	m := &manifest{Server: s, job: j, origin: s.origin(c), to: j.Tasks, page: page, first: true}
+func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manifest {
+	m := &manifest{Server: s, job: j, origin: s.origin(c), to: j.Tasks, page: page, reach: r, first: true}
 	if page >= 0 {
 		m.from, m.to = page*s.PageTasks, min(j.Tasks, (page+1)*s.PageTasks)
 	}
@@ -118,10 +119,10 @@ func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 			return err
 		}
 	}
-	if n := len(j.Attachments); n > 0 && m.to == j.Tasks {
+	if n := len(j.Attachments); n > 0 && m.to == j.Tasks && m.reach.file(attachmentsFile) {
 		m.entry(w, ehi.ManifestEntry{Type: "DocumentReference", URL: m.url(attachmentsFile), Count: int64(n)})
 	}
-	if n := len(j.KickOff.Unknown) + len(faultLines(j)); n > 0 && m.from == 0 {
+	if n := bytes.Count(errorLines(j, m.reach), []byte{'\n'}); n > 0 && m.from == 0 {
 		m.errors = append(m.errors, ehi.ManifestEntry{Type: "OperationOutcome", URL: m.url(errorsFile), Count: int64(n)})
 	}
 	_, _ = w.WriteString(`],`)
@@ -177,7 +178,11 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 		return err
 	}
 	for i, f := range t.Files {
-		e := ehi.ManifestEntry{Type: f.Type, URL: m.url(fileName(m.job, t, i)), Count: f.Count}
+		name := fileName(m.job, t, i)
+		if !m.reach.file(name) {
+			continue
+		}
+		e := ehi.ManifestEntry{Type: f.Type, URL: m.url(name), Count: f.Count}
 		if f.Error {
 			m.errors = append(m.errors, e)
 			continue

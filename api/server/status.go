@@ -101,7 +101,11 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+	if reachOf(access(c), j).whole {
+		err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+	} else {
+		err = beyondReach(c)
+	}
 	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
 	if err != nil {
 		return err
@@ -112,16 +116,24 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 
 // handleMetadata tells the owner and administrators what was chosen, counted and when (EHI-14).
 func (s *Server) handleMetadata(c *fiber.Ctx) error {
-	find := s.ownJob
-	if adminOf(c) != "" {
+	find, administrator := s.ownJob, adminOf(c) != ""
+	if administrator {
 		find = s.job
 	}
 	j, err := find(c)
 	if err != nil {
 		return err
 	}
+	told := metadataOf(j)
+	if !administrator {
+		reachOf(access(c), j).narrow(told)
+	}
+	return c.JSON(told)
+}
+
+func metadataOf(j *ehi.Job) fiber.Map {
 	parameters, authorizations := j.Form.MarshalWire()
-	return c.JSON(fiber.Map{
+	return fiber.Map{
 		"id": j.ID, "level": j.Level.Kind(), "group": j.Group, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
 		"choices":  fiber.Map{"form": j.Form != nil, "parameters": parameters, "authorizations": authorizations, "kickOff": wireKickOff(j.KickOff), "by": j.RequestedBy},
 		"counts":   orEmpty(j.Counts),
@@ -132,7 +144,7 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 			"created": instant(j.CreatedAt), "requested": instant(j.RequestedAt), "transactionTime": instant(j.TransactionTime),
 			"completed": instant(j.CompletedAt), "approved": instant(j.ApprovedAt), "expires": instant(j.ExpiresAt),
 		},
-	})
+	}
 }
 
 // wireKickOff shows what an application asked for by the names of its parameters (EHI-6).

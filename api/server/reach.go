@@ -1,0 +1,92 @@
+package server
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+	"ehi-server/exporter/selection"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// reach is what a token opens of a job of its client (SMART-7). A client may hold several tokens: one that was narrowed, or given for less, opens no more
+// of a job than its own scopes say, whatever the token of the kick-off opened. "Bulk Data Status Request and Bulk Data Output File Requests SHALL
+// be protected the same way the Bulk Data Kick-off Request" (Bulk Data Access 3.0.0, "Privacy and Security Considerations").
+//
+//	what                                    opens with
+//	files of a type, its count, its part    the scope of the job's operation for all of EHI, or reading that type
+//	of the manifest
+//	documents, and the list of them         the same for DocumentReference
+//	files of mixed types, errors of         all that the job exports
+//	resources, bytes, deletion
+//	state, errors of the request itself     any of these
+type reach struct {
+	scopes auth.Scopes
+	// whole is whether the token could have kicked the job off as it is.
+	whole bool
+}
+
+func reachOf(a *auth.Access, j *ehi.Job) reach {
+	r := reach{scopes: a.Scopes}
+	if j.Operation == ehi.EHIExport {
+		r.whole = a.Scopes.Contains(auth.PatientExport) && !a.System() || a.Scopes.Contains(auth.SystemExport) && a.System()
+		return r
+	}
+	types := selection.Types(j.KickOff)
+	r.whole = !slices.ContainsFunc(types, func(t string) bool { return !r.reads(t) }) && (len(types) > 0 || r.reads("*"))
+	return r
+}
+
+func (r reach) reads(typ string) bool { return r.scopes.Can(auth.SystemContext, typ, auth.Export) }
+
+// opens reports whether files of a type may be had; "" stands for files of mixed types.
+func (r reach) opens(typ string) bool { return r.whole || typ != "" && r.reads(typ) }
+
+// file reports whether a file may be had, by the name under which the manifest lists it. It looks at the name alone, so that the answer does not tell
+// whether there is such a file.
+func (r reach) file(name string) bool {
+	switch typ, _, _ := strings.Cut(name, "."); {
+	case name == errorsFile:
+		return true
+	case name == attachmentsFile:
+		return r.opens(documentType)
+	case fhir.KnownType(typ):
+		return r.opens(typ)
+	}
+	return r.whole
+}
+
+const documentType = "DocumentReference"
+
+// narrow takes from a job's metadata what the token does not open: counts of other types, and sums over all of them.
+func (r reach) narrow(metadata fiber.Map) {
+	if r.whole {
+		return
+	}
+	counts := map[string]int64{}
+	for typ, n := range metadata["counts"].(map[string]int64) {
+		if r.opens(typ) {
+			counts[typ] = n
+		}
+	}
+	metadata["counts"] = counts
+	for _, sum := range []string{"withheld", "bytes", "errors"} {
+		delete(metadata, sum)
+	}
+}
+
+// beyondReach refuses what is of the client's own job, but not of the token.
+func beyondReach(c *fiber.Ctx) error {
+	return insufficient(c, "The scopes of this token do not reach so far into the export; a token like the one of its kick-off does")
+}
+
+// lines tell a token that there is more than it opens, so that nobody takes a part of an export for the whole.
+func (r reach) lines() []byte {
+	if r.whole {
+		return nil
+	}
+	return fhir.Outcome("information", "suppressed", "This export may hold more than the scopes of this token open: its other files are not listed").Line()
+}
