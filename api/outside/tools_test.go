@@ -1,0 +1,109 @@
+package outside
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// kit is an installation that tests share: a folder with the scripts of testdata, or why there is none.
+type kit struct {
+	dir    string
+	absent error
+}
+
+// or skips the test where the kit is absent.
+func (k kit) or(t *testing.T) kit {
+	t.Helper()
+	if k.absent != nil {
+		t.Skip(k.absent)
+	}
+	return k
+}
+
+// install copies a folder of testdata and runs commands in the copy. Each is a program and its
+// arguments; debian names the package of the program.
+func install(name, debian string, commands ...[]string) kit {
+	k := kit{dir: filepath.Join(folder, name)}
+	if k.absent = os.CopyFS(k.dir, os.DirFS(filepath.Join("testdata", name))); k.absent != nil {
+		return k
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	for _, c := range commands {
+		if _, err := exec.LookPath(c[0]); err != nil && !strings.Contains(c[0], "/") {
+			k.absent = fmt.Errorf("%s is absent (Debian: %s)", c[0], debian)
+			return k
+		}
+		run := exec.CommandContext(ctx, c[0], c[1:]...)
+		run.Dir = k.dir
+		if out, err := run.CombinedOutput(); err != nil {
+			k.absent = fmt.Errorf("the packages of testdata/%s cannot be had: %w: %s", name, err, tail(string(out)))
+			return k
+		}
+	}
+	return k
+}
+
+// npm has the clients of npm beside their scripts.
+var npm = sync.OnceValue(func() kit {
+	return install("npm", "npm", []string{"npm", "install", "--no-package-lock", "--ignore-scripts",
+		"--no-audit", "--no-fund", "--legacy-peer-deps", "--omit=optional"})
+})
+
+// python has the clients and judges of PyPI in the virtual environment env.
+var python = sync.OnceValue(func() kit {
+	return install("python", "python3-venv", []string{"python3", "-m", "venv", "env"},
+		[]string{"env/bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"})
+})
+
+// java has the jars of Maven's repository: the file classpath names them.
+var java = sync.OnceValue(func() kit {
+	return install("java", "maven, default-jdk-headless", []string{"javac", "-version"},
+		[]string{"mvn", "-B", "-q", "dependency:build-classpath", "-Dmdep.outputFile=classpath"})
+})
+
+// node runs a script of npm's kit.
+func (s *server) node(script string, env ...string) *program {
+	s.t.Helper()
+	k := npm().or(s.t)
+	return begin(s.t, k.dir, append(env, "SERVER="+s.url), "node", script)
+}
+
+// python runs a command of the virtual environment.
+func (s *server) python(env []string, command string, args ...string) *program {
+	s.t.Helper()
+	k := python().or(s.t)
+	return begin(s.t, k.dir, append(env, "SERVER="+s.url), filepath.Join("env", "bin", command), args...)
+}
+
+// java runs a source file of java's kit.
+func runJava(t *testing.T, source string, args ...string) *program {
+	t.Helper()
+	k := java().or(t)
+	classpath, err := os.ReadFile(filepath.Join(k.dir, "classpath"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return begin(t, k.dir, nil, "java", append([]string{"-cp", strings.TrimSpace(string(classpath)), source}, args...)...)
+}
+
+// keys returns the private keys of test_client_id, as the command keys prints them.
+func (s *server) keys() []byte {
+	s.t.Helper()
+	path, err := binary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := exec.Command(path, "keys", "--data", s.data).Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
