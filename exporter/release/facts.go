@@ -3,7 +3,6 @@ package release
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -15,25 +14,10 @@ type facts struct {
 	categories []string            // codes of category codings
 	documents  []ehi.Category      // document groups by the codes of type, category, code and modality
 	sensitive  []ehi.Authorization // authorizations that it needs
-	dates      map[string]string   // date-like fields by path
+	happened   fhir.Spans          // when it happened; none where it does not say
 	content    []string            // type/id in the fields that are its only content, see contentPaths
 	other      bool                // whether a content field holds anything that is not a local reference
 	attached   bool                // presentedForm
-}
-
-// datePaths says when a resource happened, the best field first; a path without .start is a Period or a date.
-var datePaths = map[string][]string{
-	"Encounter":            {"period"},
-	"Procedure":            {"performedPeriod", "performedDateTime"},
-	"Observation":          {"effectivePeriod", "effectiveDateTime", "effectiveInstant", "issued"},
-	"DiagnosticReport":     {"effectivePeriod", "effectiveDateTime", "issued"},
-	"Claim":                {"billablePeriod", "created"},
-	"ExplanationOfBenefit": {"billablePeriod", "created"},
-	"Coverage":             {"period"},
-	"Account":              {"servicePeriod"},
-	"DocumentReference":    {"context.period", "date"},
-	"Media":                {"createdPeriod", "createdDateTime", "issued"},
-	"ImagingStudy":         {"started"},
 }
 
 // contentPaths are the fields without which a resource says nothing: where all that they refer to is withheld, the
@@ -55,15 +39,18 @@ var contentPaths = map[string]string{
 type examiner struct {
 	policy *Policy
 	cursor fhir.Cursor
+	dates  fhir.Dates
 	path   []byte
 	system []string // by depth: the system of the coding that is open there
 	code   []string
 }
 
 func (x *examiner) examine(line []byte) (facts, error) {
-	f := facts{dates: map[string]string{}}
+	var f facts
 	c := &x.cursor
+	x.dates.Reset()
 	for c.Reset(line); c.Next(); {
+		x.dates.See(c)
 		switch c.Kind {
 		case fhir.Open:
 			x.open(c.Depth)
@@ -76,6 +63,7 @@ func (x *examiner) examine(line []byte) (facts, error) {
 			}
 		}
 	}
+	f.happened = x.dates.Spans()
 	return f, c.Err()
 }
 
@@ -121,11 +109,6 @@ func (x *examiner) text(f *facts) {
 		f.id = string(c.Text())
 	case string(k) == "reference":
 		x.reference(f)
-	case c.Depth <= 3:
-		x.path = c.AppendPath(x.path[:0])
-		if isDate(c.Text()) {
-			f.dates[string(x.path)] = string(c.Text())
-		}
 	}
 }
 
@@ -144,52 +127,6 @@ func (x *examiner) reference(f *facts) {
 		f.other = true
 	}
 }
-
-// isDate tells cheaply whether a text may be a FHIR date.
-func isDate(s []byte) bool {
-	if len(s) < 4 || len(s) > 40 {
-		return false
-	}
-	for _, b := range s[:4] {
-		if b < '0' || b > '9' {
-			return false
-		}
-	}
-	return len(s) == 4 || s[4] == '-'
-}
-
-// span is when the resource happened; ok is false where it does not say.
-func (f *facts) span() (s fhir.Span, ok bool) {
-	for _, p := range datePaths[f.typ] {
-		if d, found := f.dates[p]; found {
-			if s, err := fhir.ParseSpan(d); err == nil {
-				return s, true
-			}
-		}
-		start, hasStart := f.dates[p+".start"]
-		end, hasEnd := f.dates[p+".end"]
-		if !hasStart && !hasEnd {
-			continue
-		}
-		s = fhir.Span{End: farFuture}
-		from, errFrom := fhir.ParseSpan(start)
-		to, errTo := fhir.ParseSpan(end)
-		if hasStart && errFrom != nil || hasEnd && errTo != nil {
-			continue
-		}
-		if hasStart {
-			s.Start = from.Start
-		}
-		if hasEnd {
-			s.End = to.End
-		}
-		return s, true
-	}
-	return s, false
-}
-
-// farFuture ends a period that has no end.
-var farFuture = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 func appendNew[T comparable](list []T, v T) []T {
 	if slices.Contains(list, v) {

@@ -117,7 +117,7 @@ func (p *Policy) allows(key ehi.Category, f *facts) bool {
 			continue
 		}
 		// What does not say when it was cannot be shown to lie within the limits: it stays.
-		if s, dated := f.span(); !dated || !s.Overlaps(l.from, l.to) {
+		if !f.happened.Overlap(l.from, l.to) {
 			return false
 		}
 	}

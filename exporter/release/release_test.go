@@ -237,6 +237,28 @@ func TestEHI8DateLimits(t *testing.T) {
 	}
 }
 
+// EHI-8: a date limit reads every element that says when something happened; what says nothing is withheld.
+func TestEHI8DateLimitsReadWhatTheDefinitionsCallADate(t *testing.T) {
+	kept := []string{
+		`{"resourceType":"ExplanationOfBenefit","id":"e1","item":[{"servicedDate":"2018"},{"servicedDate":"2019-03"}],"created":"2023"}`,
+		`{"resourceType":"Observation","id":"o1","category":[{"coding":[{"code":"laboratory"}]}],"effectiveTiming":{"event":["2017","2019"]}}`,
+		`{"resourceType":"Procedure","id":"p1","performedDateTime":"2019-12-31T23:59:60Z"}`,
+	}
+	withheld := []string{
+		`{"resourceType":"ExplanationOfBenefit","id":"e2","item":[{"servicedDate":"2018"},{"servicedDate":"2020"}],"created":"2019"}`,
+		`{"resourceType":"Observation","id":"o2","category":[{"coding":[{"code":"laboratory"}]}],"effectiveTiming":{"code":{"text":"2019"}}}`,
+		`{"resourceType":"Procedure","id":"p2","performedString":"2019"}`,
+	}
+	f := form(ehi.Visits, ehi.Labs, ehi.Billing)
+	for k := range f.Parameters {
+		f.Parameters[k] = ehi.Choice{From: "2019-01-01", To: "2019-12-31"}
+	}
+	lines := append(kept, withheld...)
+	if d := cmp.Diff(kept, released(t, review(t, f, lines...), lines...)); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestCodeTablesAreChecked(t *testing.T) {
 	if _, err := release.SensitiveTable(strings.NewReader("sys,code,hiv\nsys,other,nonsense\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("an unknown category: %v", err)

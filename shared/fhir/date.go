@@ -19,7 +19,8 @@ type Span struct {
 
 // ParseSpan reads a FHIR date, dateTime or instant (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial one is
 // widened to its span: 2019 covers the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second
-// and a time with fractions its millisecond. A date without a zone is taken in UTC.
+// and a time with fractions its millisecond. A date without a zone is taken in UTC. A leap second (23:59:60) is the second
+// before it, which keeps it within its day.
 func ParseSpan(s string) (Span, error) {
 	switch len(s) {
 	case 4:
@@ -29,7 +30,7 @@ func ParseSpan(s string) (Span, error) {
 	case 10:
 		return widen(s, "2006-01-02", 0, 0, 1)
 	}
-	t, err := time.Parse(time.RFC3339Nano, s)
+	t, err := time.Parse(time.RFC3339Nano, withoutLeap(s))
 	if err != nil {
 		return Span{}, fmt.Errorf("%q is no FHIR date or instant", s)
 	}
@@ -38,6 +39,15 @@ func ParseSpan(s string) (Span, error) {
 		width = time.Second
 	}
 	return Span{Start: t, End: t.Add(width)}, nil
+}
+
+// withoutLeap turns a 60th second, which time.Time does not know, into the 59th.
+func withoutLeap(s string) string {
+	const seconds = len("2006-01-02T15:04:")
+	if len(s) > seconds+2 && s[seconds-1] == ':' && s[seconds:seconds+2] == "60" {
+		return s[:seconds] + "59" + s[seconds+2:]
+	}
+	return s
 }
 
 func widen(s, layout string, years, months, days int) (Span, error) {

@@ -274,8 +274,8 @@ Account done:servicePeriod/ other:guarantor.period/
 ActivityDefinition recorded:date other:timingTiming.event,timingTiming.repeat.boundsPeriod/,timingDateTime,timingPeriod/
 AdverseEvent init:date recorded:recordedDate other:detected
 AllergyIntolerance init:onsetDateTime,onsetPeriod/ searched:lastOccurrence,reaction.onset recorded:recordedDate
-Appointment done:end init:start other:created,participant.period/,requestedPeriod/
-AppointmentResponse done:end init:start
+Appointment init:/ other:created,participant.period/,requestedPeriod/
+AppointmentResponse init:/
 AuditEvent done:period/ recorded:recorded
 Basic recorded:created
 BiologicallyDerivedProduct other:collection.collectedDateTime,collection.collectedPeriod/,processing.timeDateTime,processing.timePeriod/,manipulation.timeDateTime,manipulation.timePeriod/,storage.duration/
@@ -371,7 +371,7 @@ RiskEvidenceSynthesis recorded:date
 Schedule planned:planningHorizon/
 SearchParameter recorded:date
 ServiceRequest planned:occurrenceDateTime,occurrencePeriod/,occurrenceTiming.event,occurrenceTiming.repeat.boundsPeriod/ recorded:authoredOn
-Slot planned:start,end
+Slot planned:/
 Specimen done:receivedTime init:collection.collectedDateTime,collection.collectedPeriod/ other:processing.timeDateTime,processing.timePeriod/
 StructureDefinition recorded:date
 StructureMap recorded:date

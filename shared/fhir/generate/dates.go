@@ -20,9 +20,15 @@ ifModifiedSince lockedDate timestamp nextScheduled notAvailable`)
 func (d *definitions) datesOf(typ string) []string {
 	searched := d.searchedDates(typ)
 	byRole := map[string][]string{}
+	_, starts := d.types[typ].child("start")
+	_, ends := d.types[typ].child("end")
 	for _, e := range d.own(typ) {
 		role := dateRole(e, slices.Contains(searched, e.Path.Value))
-		if role == "" {
+		switch {
+		case role == "" || starts && ends && e.name() == "end":
+			continue
+		case starts && ends && e.name() == "start":
+			byRole[role] = append(byRole[role], "/") // the two are a Period of the resource's own: Appointment, Slot
 			continue
 		}
 		for _, f := range e.fields() {

@@ -1,0 +1,233 @@
+package fhir
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// dateField says what a date of a resource tells about when it happened.
+type dateField struct {
+	role role
+	part part
+}
+
+// role ranks dates: the first role that a resource has dates of tells when it happened. See generate/dates.go.
+type role uint8
+
+const (
+	done role = iota
+	initiated
+	planned
+	searched
+	recorded
+	other
+	roles
+)
+
+var roleNames = [roles]string{"done", "init", "planned", "searched", "recorded", "other"}
+
+// part is what a date is of its element.
+type part uint8
+
+const (
+	whole part = iota
+	start      // of a Period
+	end
+)
+
+// dateFields are the generated date fields, by type and dotted path.
+var dateFields = sync.OnceValue(func() map[string]map[string]dateField {
+	m := map[string]map[string]dateField{}
+	for typ, entries := range table(dateTable)() {
+		m[typ] = map[string]dateField{}
+		for _, entry := range entries {
+			name, paths, _ := strings.Cut(entry, ":")
+			r := role(slices.Index(roleNames[:], name))
+			for _, path := range strings.Split(paths, ",") {
+				addDateField(m[typ], path, r)
+			}
+		}
+	}
+	return m
+})
+
+// addDateField adds a date, or the two of a Period, which is written with a slash at its end.
+func addDateField(m map[string]dateField, path string, r role) {
+	period, isPeriod := strings.CutSuffix(path, "/")
+	if !isPeriod {
+		m[path] = dateField{r, whole}
+		return
+	}
+	if period != "" {
+		period += "."
+	}
+	m[period+"start"], m[period+"end"] = dateField{r, start}, dateField{r, end}
+}
+
+// Dates finds out, during a walk over a resource, when it happened: from the elements of which R4 says so
+// (http://hl7.org/fhir/fivews). It is for one goroutine.
+//
+//	d.Reset()
+//	for c.Reset(line); c.Next(); {
+//		d.See(&c)
+//	}
+//	spans := d.Spans()
+type Dates struct {
+	typ   string
+	known map[string]dateField // of typ; nil as long as it was not read
+	found []foundDate
+	early []earlyDate
+	root  int // which of found is a Period of the resource's own, counted from 1; 0 for none
+	path  []byte
+}
+
+// foundDate is a date, or a Period as far as it was read.
+type foundDate struct {
+	dateField
+	object int // where the object begins that holds it, 0 for the resource: it joins a Period's start and end
+	span   Span
+	wrong  bool
+}
+
+// earlyDate is one found before the resource's type.
+type earlyDate struct {
+	path string
+	foundDate
+}
+
+// Reset begins a new resource.
+func (d *Dates) Reset() {
+	d.typ, d.known, d.found, d.early, d.root = "", nil, d.found[:0], d.early[:0], 0
+}
+
+// See takes the cursor's present token in.
+func (d *Dates) See(c *Cursor) {
+	if c.Depth == 0 || !c.IsString() {
+		return
+	}
+	if c.Depth == 1 && string(c.Key()) == "resourceType" {
+		d.typ = string(c.Text())
+		d.known = dateFields()[d.typ]
+		return
+	}
+	if looksLikeDate(c.Raw()) {
+		d.date(c)
+	}
+}
+
+func (d *Dates) date(c *Cursor) {
+	d.path = c.AppendPath(d.path[:0])
+	field, isKnown := d.known[string(d.path)]
+	if d.typ != "" && !isKnown {
+		return
+	}
+	span, err := ParseSpan(string(c.Text()))
+	found := foundDate{dateField: field, span: span, wrong: err != nil}
+	if c.Depth > 1 {
+		found.object = c.start[c.Depth-1]
+	}
+	if d.typ == "" {
+		d.early = append(d.early, earlyDate{string(d.path), found})
+		return
+	}
+	d.add(found)
+}
+
+// add keeps a date. Those of a Period are kept as one; they follow one another, but for a Period that is the resource itself
+// (Appointment.start and end).
+func (d *Dates) add(f foundDate) {
+	if f.part == whole {
+		d.found = append(d.found, f)
+		return
+	}
+	at := len(d.found) - 1
+	if f.object == 0 {
+		at = d.root - 1
+	}
+	if at < 0 || d.found[at].part == whole || d.found[at].object != f.object {
+		at = len(d.found)
+		period := f
+		period.span, period.wrong = Span{beginningOfTime, endOfTime}, false
+		d.found = append(d.found, period)
+		if f.object == 0 {
+			d.root = at + 1
+		}
+	}
+	p := &d.found[at]
+	p.wrong = p.wrong || f.wrong
+	if f.part == start {
+		p.span.Start = f.span.Start
+	} else {
+		p.span.End = f.span.End
+	}
+}
+
+// looksLikeDate tells cheaply whether a JSON string may be a date.
+func looksLikeDate(raw []byte) bool {
+	if len(raw) < len(`"2006"`) || len(raw) > 64 {
+		return false
+	}
+	for _, b := range raw[1:5] {
+		if b < '0' || b > '9' {
+			return false
+		}
+	}
+	return raw[5] == '-' || raw[5] == '"'
+}
+
+// Spans is when the resource happened: usually one span, several where it says so (Timing.event, the dates of a claim's items), none
+// where it does not say. A Period without an end never ends, one without a start has always been. Dates that are none are passed
+// over.
+func (d *Dates) Spans() Spans {
+	for _, e := range d.early {
+		if field, ok := d.known[e.path]; ok {
+			e.dateField = field
+			d.add(e.foundDate)
+		}
+	}
+	d.early = d.early[:0]
+	doneAt, begun := d.of(done), d.of(initiated)
+	if len(doneAt) > 0 && len(begun) > 0 {
+		return Spans{append(begun, doneAt...).hull()}
+	}
+	for r := done; r < roles; r++ {
+		if s := d.of(r); len(s) > 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+// of is the spans of a role.
+func (d *Dates) of(r role) (out Spans) {
+	for _, f := range d.found {
+		if f.role == r && !f.wrong {
+			out = append(out, f.span)
+		}
+	}
+	return out
+}
+
+// Spans is the times of a resource that happened more than once.
+type Spans []Span
+
+// Overlap reports whether one of the spans meets [from, to), where a zero time is open.
+func (s Spans) Overlap(from, to time.Time) bool {
+	return slices.ContainsFunc(s, func(one Span) bool { return one.Overlaps(from, to) })
+}
+
+// hull is from the first start to the last end.
+func (s Spans) hull() Span {
+	h := s[0]
+	for _, one := range s[1:] {
+		if one.Start.Before(h.Start) {
+			h.Start = one.Start
+		}
+		if one.End.After(h.End) {
+			h.End = one.End
+		}
+	}
+	return h
+}
