@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,10 @@ import (
 
 type importCmd struct {
 	common
-	Strict bool `help:"Stop at the first bad line or bundle entry."`
+	Strict      bool   `help:"Stop at the first bad line or bundle entry."`
+	Charset     string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem."`
+	MaxResource int64  `help:"Size of the largest resource, in bytes as it stands in its file; a larger one is skipped and reported. With --url, the server's limit holds." default:"67108864" env:"EHI_MAX_RESOURCE"`
+	JSON        bool   `help:"Print the report as JSON."`
 	remote
 	Paths []string `arg:"" help:"Files and folders." type:"existingpath"`
 }
@@ -48,7 +52,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 				return progressbar.Default(-1, "completing records")
 			})
 			report, err = store.Import(ctx, i.Paths, source.ImportOptions{
-				Strict: i.Strict, Now: time.Now(), Progress: progress, Settled: func(patients int) { _ = records().Set(patients) },
+				Strict: i.Strict, Charset: i.Charset, MaxResource: i.MaxResource, Now: time.Now(), Progress: progress, Settled: func(patients int) { _ = records().Set(patients) },
 			})
 			return err
 		})
@@ -57,7 +61,9 @@ func (i *importCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("%w; import through that server: import --url URL PATH", err)
 	}
 	fmt.Fprintln(os.Stderr)
-	printReport(report)
+	if e := i.print(report); err == nil {
+		err = e
+	}
 	if err == nil && report.Problems > 0 {
 		err = errIncomplete
 	}
@@ -66,7 +72,8 @@ func (i *importCmd) Run(ctx context.Context) error {
 
 // send imports through a running server, file by file.
 func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) (sum source.Report, err error) {
-	inputs, err := dataset.Inputs(i.Paths)
+	inputs, ignored, err := dataset.Inputs(i.Paths)
+	sum.Ignored = ignored
 	if err != nil {
 		return sum, err
 	}
@@ -81,11 +88,8 @@ func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) 
 		total += in.Info.Size()
 	}
 	for _, in := range inputs {
-		contentType := "application/fhir+ndjson"
-		if strings.HasSuffix(in.Path, ".json") {
-			contentType = "application/fhir+json"
-		}
-		report, err := admin.Import(ctx, in.Path, contentType, i.Strict, func() (io.ReadCloser, error) {
+		o := client.ImportOptions{Name: in.Path, Document: in.Document, Strict: i.Strict, Charset: i.Charset}
+		report, err := admin.Import(ctx, o, func() (io.ReadCloser, error) {
 			f, err := os.Open(in.Path)
 			at := done
 			return &reporting{f, func(n int) { at += int64(n); progress(at, total) }}, err
@@ -114,11 +118,25 @@ func (r *reporting) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// print writes the report.
+func (i *importCmd) print(r source.Report) error {
+	if i.JSON {
+		out := json.NewEncoder(os.Stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(r)
+	}
+	printReport(r)
+	return nil
+}
+
 func printReport(r source.Report) {
 	for _, t := range slices.Sorted(maps.Keys(r.Counts)) {
 		fmt.Printf("%-24s %8d\n", t, r.Counts[t])
 	}
 	fmt.Printf("%d resources read from %d files; %d files unchanged since an earlier import; %d problems\n", r.Resources(), r.Files, r.Skipped, r.Problems)
+	for _, left := range r.Ignored {
+		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
+	}
 	for _, p := range r.Bad {
 		fmt.Fprintln(os.Stderr, p)
 	}

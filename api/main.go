@@ -21,7 +21,7 @@ import (
 // cli is the command line; kong fills it from flags and EHI_* variables.
 type cli struct {
 	Serve    serveCmd    `cmd:"" default:"withargs" help:"Serve the API with everything embedded (the default)."`
-	Import   importCmd   `cmd:"" help:"Load Synthea bundles (.json) and NDJSON (.ndjson, .ndjson.gz), or folders of them."`
+	Import   importCmd   `cmd:"" help:"Load bundles (.json) and NDJSON (.ndjson, .jsonl), gzipped or not, or folders of them."`
 	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
 	Backup   backupCmd   `cmd:"" help:"Write everything that a server keeps into an archive (.tar.zst): records, jobs, finished exports, keys and grants."`
 	Restore  restoreCmd  `cmd:"" help:"Put an archive into an empty data folder."`

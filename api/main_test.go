@@ -123,7 +123,7 @@ func TestImportSaysWhatItDid(t *testing.T) {
 		{[]string{"import", dir}, 1, []string{bad + ":2:", "2 resources read", "1 problems", "some input could not be imported"}},
 		{[]string{"import", "--strict", bad}, 1, []string{bad + ":2:", "1 problems"}},
 		{[]string{"import", filepath.Join(dir, "absent")}, 1, []string{"absent"}},
-		{[]string{"import", t.TempDir()}, 1, []string{"holds no .json"}},
+		{[]string{"import", t.TempDir()}, 1, []string{"holds nothing to import"}},
 		{[]string{"generate", "--patients", "2"}, 0, []string{"generating"}},
 		{[]string{"serve", "--mode", "production"}, 1, []string{"not fit for production mode", "--base-url", "--tls-cert", "--admin-password is the default", "there is no administrator"}},
 		{[]string{"serve", "--mode", "nonsense"}, 1, []string{"--mode"}},

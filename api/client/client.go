@@ -367,10 +367,25 @@ func adminJob(a *Answer, err error) (j AdminJob, _ error) {
 	return j, json.Unmarshal(a.Body, &j)
 }
 
-// Import streams records into the server's store: NDJSON, gzipped or not, or one document, as contentType says. name is what the report
-// calls them. It waits while the server takes another import.
-func (c *Client) Import(ctx context.Context, name, contentType string, strict bool, open func() (io.ReadCloser, error)) (r source.Report, err error) {
-	target := "/admin/import?" + url.Values{"name": {name}, "strict": {strconv.FormatBool(strict)}}.Encode()
+// ImportOptions tune an import through a server.
+type ImportOptions struct {
+	// Name is what the report calls the input.
+	Name string
+	// Document says that it is a JSON document, a Bundle or a resource, and not NDJSON; both may be gzipped.
+	Document bool
+	// Strict stops at the first bad line or bundle entry.
+	Strict bool
+	// Charset is what text that is not UTF-8 is in.
+	Charset string
+}
+
+// Import streams records into the server's store. It waits while the server takes another import.
+func (c *Client) Import(ctx context.Context, o ImportOptions, open func() (io.ReadCloser, error)) (r source.Report, err error) {
+	target := "/admin/import?" + url.Values{"name": {o.Name}, "strict": {strconv.FormatBool(o.Strict)}, "charset": {o.Charset}}.Encode()
+	contentType := "application/fhir+ndjson"
+	if o.Document {
+		contentType = "application/fhir+json"
+	}
 	for {
 		body, err := open()
 		if err != nil {

@@ -77,6 +77,7 @@ type Config struct {
 	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
 	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
 	AttachmentsPerCall int             `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
+	MaxResource        int64           `help:"Size of the largest resource that an import takes, in bytes as it stands in the input; a larger one is skipped and reported." default:"67108864" env:"EHI_MAX_RESOURCE"`
 	Compression        ehi.Compression `help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
 	SpillBytes         int             `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"524288" env:"EHI_SPILL_BYTES"`
 	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
@@ -300,6 +301,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
+		MaxResource: n.cfg.MaxResource,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})
 	if err != nil {
 		return err

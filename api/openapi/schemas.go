@@ -91,6 +91,6 @@ var schemas = object{
 	"JWKS":        record(object{"keys": array(record(object{"kty": str(), "kid": str()}))}),
 	"LogLevel":    record(object{"level": enum("DEBUG", "INFO", "WARN", "ERROR")}),
 	"ImportReport": record(object{
-		"files": integer(), "skipped": integer(), "counts": object{"type": []string{"object", "null"}}, "problems": integer(), "bad": object{"type": []string{"array", "null"}},
+		"files": integer(), "skipped": integer(), "counts": object{"type": []string{"object", "null"}}, "problems": integer(), "bad": object{"type": []string{"array", "null"}}, "ignored?": object{"type": []string{"array", "null"}},
 	}),
 }

@@ -19,14 +19,16 @@ import (
 )
 
 // handleImport loads records into the store while it serves: a stream of NDJSON, gzipped or not, of any length, or one Bundle or
-// resource. Running exports do not see them. ?strict=true stops at the first bad line, ?name= is what the report calls the input. The
-// answer is a source.Report; what came before an error stays imported.
+// resource. Running exports do not see them. ?strict=true stops at the first bad line, ?charset= says what text that is not UTF-8
+// is in, ?name= is what the report calls the input. The answer is a source.Report; what came before an error stays imported.
 func (s *Server) handleImport(c *fiber.Ctx) error {
 	into, ok := s.Source.(source.Importer)
 	if !ok {
 		return ehi.Errorf(ehi.Unsupported, "This server's records come from a source that takes none")
 	}
-	o := source.ImportOptions{Strict: c.QueryBool("strict"), NoWait: true, Now: now()}
+	o := source.ImportOptions{
+		Strict: c.QueryBool("strict"), Charset: c.Query("charset"), MaxResource: s.MaxResource, NoWait: true, Now: now(),
+	}
 	switch mime := mediaType(c); mime {
 	case mimeNDJSON, "application/ndjson", "application/x-ndjson":
 	case "application/fhir+json", fiber.MIMEApplicationJSON:

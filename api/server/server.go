@@ -70,6 +70,8 @@ type Config struct {
 	MinFreeBytes int64
 	// MaxExportBytes is how much may be stored of exports before kick-offs are answered 503; 0 sets no limit.
 	MaxExportBytes int64
+	// MaxResource is the size of the largest resource that an import takes, in bytes; 0: source.MaxResource.
+	MaxResource int64
 	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request (431).
 	MaxBodyBytes   int64
 	MaxHeaderBytes int

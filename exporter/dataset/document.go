@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/segmentio/encoding/json"
+
+	"ehi-server/exporter/source"
 )
 
 // document imports a file of JSON: one resource or Bundle. What follows it is read as NDJSON: some write that under the name of a
@@ -24,23 +26,24 @@ func (im *importer) document(ctx context.Context, in input) error {
 		}
 		return im.behind(ctx, in, *behind)
 	}
-	r, err := im.open(in, true)
+	s, file, err := im.scanner(in, true)
 	if err != nil {
 		return im.problem(in, err)
 	}
-	defer r.Close() // read only
-	s := newScanner(r, im.o.MaxResource)
-	s.line = in.line
+	defer file.Close() // read only
 	return im.single(ctx, in, s)
 }
 
 // single imports a resource and what follows it.
 func (im *importer) single(ctx context.Context, in input, s *scanner) error {
+	if _, err := s.begin(); err != nil {
+		return im.problem(in, err)
+	}
 	raw, line, err := s.value(im.o.MaxResource, false)
 	if errors.Is(err, errTooLarge) {
 		err = im.bad(in.name, line, tooLarge(im.o.MaxResource).Error())
 	} else if err == nil {
-		err = im.put(in.name, line, im.w.prepare(raw), nil, "")
+		err = im.put(in.name, line, im.prepared(raw), nil, "")
 	}
 	if err == nil {
 		_, err = s.peek()
@@ -48,7 +51,20 @@ func (im *importer) single(ctx context.Context, in input, s *scanner) error {
 	if err != nil {
 		return im.problem(in, err)
 	}
-	return im.lines(ctx, in.name, s.line, io.MultiReader(bytes.NewReader(s.buf[s.at:s.end]), s.r))
+	rest := io.Reader(bytes.NewReader(s.buf[s.at:s.end]))
+	if s.r != nil {
+		rest = io.MultiReader(rest, s.r)
+	}
+	return im.lines(ctx, in.name, s.line, rest)
+}
+
+// prepared looks at a resource as it stands in the input.
+func (im *importer) prepared(raw []byte) prepared {
+	text, err := im.charset.line(raw)
+	if err != nil {
+		return prepared{err: err}
+	}
+	return im.w.prepare(text)
 }
 
 // place is where something begins in an input.
@@ -61,6 +77,9 @@ type place struct {
 func (im *importer) behind(ctx context.Context, in input, at place) error {
 	if at.offset == 0 {
 		return nil
+	}
+	if in.text != nil {
+		return im.lines(ctx, in.name, at.line, bytes.NewReader(in.text[at.offset:]))
 	}
 	r, err := im.open(in, false)
 	if err != nil {
@@ -81,6 +100,10 @@ func (im *importer) problem(in input, err error) error {
 	if syntax, ok := errors.AsType[errSyntax](err); ok {
 		return im.bad(in.name, syntax.line, syntax.Error())
 	}
+	if left, ok := errors.AsType[errIgnored](err); ok {
+		im.report.Ignored = append(im.report.Ignored, source.Ignored{File: in.name, Why: left.why})
+		return nil
+	}
 	if unfit, ok := errors.AsType[errInput](err); ok {
 		return im.bad(in.name, in.line, unfit.Error())
 	}
@@ -89,14 +112,12 @@ func (im *importer) problem(in input, err error) error {
 
 // kind reads resourceType and type of a document, and no further than it has to.
 func (im *importer) kind(in input) (typ, of string, err error) {
-	r, err := im.open(in, false)
+	s, file, err := im.scanner(in, false)
 	if err != nil {
 		return "", "", err
 	}
-	defer r.Close() // read only
-	s := newScanner(r, im.o.MaxResource)
-	s.line = in.line
-	if b, err := s.peek(); err != nil || b != '{' {
+	defer file.Close() // read only
+	if b, err := s.begin(); err != nil || b != '{' {
 		return "", "", err
 	}
 	err = s.fields(func(name string) (err error) {
@@ -141,14 +162,12 @@ func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
 	b, behind = bundle{name: in.name, typ: typ}, &place{}
 	first := true
 	b.each = func(visit func(entry) error) error {
-		r, err := im.open(in, first)
+		s, file, err := im.scanner(in, first)
 		first = false
 		if err != nil {
 			return err
 		}
-		defer r.Close() // read only
-		s := newScanner(r, im.o.MaxResource)
-		s.line = in.line
+		defer file.Close() // read only
 		if err := im.entries(s, visit); err != nil {
 			return err
 		}
@@ -162,6 +181,9 @@ func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
 
 // entries visits the entries of the bundle that a scanner stands at.
 func (im *importer) entries(s *scanner, visit func(entry) error) error {
+	if _, err := s.begin(); err != nil {
+		return err
+	}
 	return s.fields(func(name string) error {
 		if b, err := s.peek(); err != nil || b != '[' || name != "entry" {
 			_, _, err = s.value(0, true)
@@ -175,7 +197,11 @@ func (im *importer) entries(s *scanner, visit func(entry) error) error {
 			case err != nil:
 				return err
 			}
-			return visit(im.entry(raw, line))
+			text, err := im.charset.line(raw)
+			if err != nil {
+				return visit(entry{line: line, err: err})
+			}
+			return visit(im.entry(text, line))
 		})
 	})
 }

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -17,12 +14,13 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Import reads files and folders of Synthea transaction bundles (.json) and NDJSON (.ndjson, .ndjson.gz), in the order of
-// their names. A bad line or entry is reported and the rest imported. Files that were imported whole and have not changed
+// Import reads files and folders of bundles and single resources (.json) and NDJSON (.ndjson, .jsonl), gzipped (.gz) or not, in the order
+// of their names. What else is in a folder is left out, and listed in the report. A bad line or entry is reported and the rest imported. Files that were imported whole and have not changed
 // since are skipped, so that an interrupted import can be started again.
 func (s *Store) Import(ctx context.Context, paths []string, o source.ImportOptions) (source.Report, error) {
 	return s.load(ctx, o, func(im *importer) error {
-		files, err := Inputs(paths)
+		files, ignored, err := Inputs(paths)
+		im.report.Ignored = ignored
 		if err != nil {
 			return err
 		}
@@ -43,7 +41,7 @@ func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o sour
 	return s.load(ctx, o, func(im *importer) error {
 		im.report.Files++
 		if !o.Document {
-			text, err := plain(counting{r, &im.done})
+			text, err := im.plain(counting{r, &im.done})
 			if err != nil {
 				return im.problem(input{name: name, line: 1}, err)
 			}
@@ -69,6 +67,10 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 	if o.MaxResource <= 0 {
 		o.MaxResource = source.MaxResource
 	}
+	cs, err := charsetOf(o.Charset)
+	if err != nil {
+		return source.Report{}, err
+	}
 	if !s.writing.TryLock() {
 		if o.NoWait {
 			return source.Report{}, source.ErrBusy
@@ -76,9 +78,9 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 		s.writing.Lock()
 	}
 	defer s.writing.Unlock()
-	im := importer{store: s, w: s.newWriter(o.Now), o: o, report: source.Report{Counts: map[string]int64{}}}
+	im := importer{store: s, w: s.newWriter(o.Now), o: o, charset: cs, report: source.Report{Counts: map[string]int64{}}}
 	defer im.w.close() // everything that counts was flushed by settle
-	err := read(&im)
+	err = read(&im)
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -86,49 +88,13 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 }
 
 type importer struct {
-	store  *Store
-	w      *writer
-	o      source.ImportOptions
-	report source.Report
-	total  int64
-	done   atomic.Int64 // bytes read
-}
-
-// Input is a file to import.
-type Input struct {
-	Path string
-	Info fs.FileInfo
-}
-
-// Inputs lists the files to read, each folder's in the order of names.
-func Inputs(paths []string) (files []Input, err error) {
-	for _, root := range paths {
-		n := len(files)
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			if path != root && !importable(path) {
-				return nil
-			}
-			info, err := os.Stat(path)
-			if err == nil && info.Mode().IsRegular() {
-				files = append(files, Input{path, info})
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		if len(files) == n {
-			return nil, fmt.Errorf("%s holds no .json, .ndjson or .ndjson.gz file", root)
-		}
-	}
-	return files, nil
-}
-
-func importable(path string) bool {
-	return slices.ContainsFunc([]string{".json", ".ndjson", ".ndjson.gz"}, func(ext string) bool { return strings.HasSuffix(path, ext) })
+	store   *Store
+	w       *writer
+	o       source.ImportOptions
+	charset charset
+	report  source.Report
+	total   int64
+	done    atomic.Int64 // bytes read
 }
 
 // file imports one file and remembers it where all of it went in.
@@ -148,12 +114,14 @@ func (im *importer) file(ctx context.Context, f Input) error {
 		im.advance()
 		return nil
 	}
-	bad := im.report.Problems
+	bad, ignored := im.report.Problems, len(im.report.Ignored)
 	if err := im.read(ctx, f); err != nil {
 		return err
 	}
-	im.report.Files++
-	if im.report.Problems > bad {
+	if len(im.report.Ignored) > ignored {
+		return nil
+	}
+	if im.report.Files++; im.report.Problems > bad {
 		return nil
 	}
 	return im.w.set(key(kFile, abs), string(mark))
@@ -176,7 +144,7 @@ func (c counting) Read(p []byte) (int, error) {
 func (im *importer) read(ctx context.Context, f Input) (err error) {
 	defer im.advance()
 	in := fileInput(f.Path)
-	if strings.HasSuffix(f.Path, ".json") {
+	if f.Document {
 		return im.document(ctx, in)
 	}
 	r, err := im.open(in, true)

@@ -16,6 +16,7 @@ type input struct {
 	name string // what problems call it
 	line int    // what its first line is called: 1, unless it is part of a file
 	open func() (io.ReadCloser, error)
+	text []byte // instead of open: what is in memory, unpacked
 }
 
 // errInput says why nothing of an input can be read.
@@ -37,47 +38,70 @@ func (r *reading) Close() (err error) {
 }
 
 // open opens an input; gzip is unpacked. counted says that the progress shows what is read. The caller closes it. Errors: errInput,
-// those of the file.
+// errIgnored; those of the file.
 func (im *importer) open(in input, counted bool) (*reading, error) {
 	file, err := in.open()
 	if err != nil {
-		return nil, err
+		return nil, errInput{reason(err)}
 	}
 	r := &reading{Reader: file, close: []io.Closer{file}}
 	if counted {
 		r.Reader = counting{file, &im.done}
 	}
-	if r.Reader, err = plain(r.Reader); err != nil {
+	if r.Reader, err = im.plain(r.Reader); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-// plain unpacks gzip, which it knows by its first bytes, whatever the file is called. Errors: errInput; those of the reader.
-func plain(r io.Reader) (io.Reader, error) {
-	head := bufio.NewReaderSize(r, 64<<10)
-	start, err := head.Peek(2)
+// scanner opens an input to be taken apart. The caller closes it.
+func (im *importer) scanner(in input, counted bool) (*scanner, io.Closer, error) {
+	if in.text != nil {
+		return &scanner{buf: in.text, end: len(in.text), line: in.line, err: io.EOF}, io.NopCloser(nil), nil
+	}
+	r, err := im.open(in, counted)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &scanner{r: r, line: in.line, most: int(im.o.MaxResource) + 2*scannerBytes}, r, nil
+}
+
+// plain gives the text of an input: unpacked, where its first bytes say that it is gzip, whatever the file is called, and in UTF-8.
+// Errors: errInput, errIgnored; those of the reader.
+func (im *importer) plain(r io.Reader) (io.Reader, error) {
+	packed := bufio.NewReaderSize(r, 64<<10)
+	text := packed
+	start, err := packed.Peek(2)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if !bytes.Equal(start, []byte{0x1f, 0x8b}) {
-		return head, nil
+	if bytes.Equal(start, []byte{0x1f, 0x8b}) {
+		gz, err := gzip.NewReader(packed)
+		if err != nil {
+			return nil, errInput{"not gzip: " + err.Error()}
+		}
+		text = bufio.NewReaderSize(gz, 64<<10)
 	}
-	gz, err := gzip.NewReader(head)
+	head, err := text.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) { // a short or broken one is read as far as it goes
+		return nil, errInput{err.Error()}
+	}
+	out, err := im.charset.text(head, text)
 	if err != nil {
-		return nil, errInput{"not gzip: " + err.Error()}
+		return nil, err
 	}
-	return gz, nil
+	if head, err = text.Peek(text.Buffered()); err != nil {
+		return nil, err
+	}
+	if why := besides(head); why != "" {
+		return nil, errIgnored{why}
+	}
+	return out, nil
 }
 
 // fileInput reads a file.
 func fileInput(path string) input {
 	return input{name: path, line: 1, open: func() (io.ReadCloser, error) { return os.Open(path) }}
-}
-
-// bytesInput reads what is in memory.
-func bytesInput(name string, line int, data []byte) input {
-	return input{name: name, line: line, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
 }
 
 // spoolBytes is how much of a stream is held in memory to be read again; the rest of a longer one goes into a file.
@@ -91,7 +115,8 @@ func (im *importer) spool(name string, r io.Reader) (in input, done func(), err 
 		return input{}, nil, err
 	}
 	if len(head) < spoolBytes {
-		return bytesInput(name, 1, head), func() {}, nil
+		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(head)), nil }
+		return input{name: name, line: 1, open: open}, func() {}, nil
 	}
 	file, err := os.CreateTemp(filepath.Dir(im.store.dir), ".import-*")
 	if err != nil {

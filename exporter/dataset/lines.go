@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+
+	"ehi-server/shared/fhir"
 )
 
 // chunkBytes is about how much NDJSON is looked at in one go.
@@ -62,7 +64,7 @@ func (im *importer) lines(ctx context.Context, path string, first int, r io.Read
 		group.Go(func() error {
 			var x examiner
 			for c := range toPrepare {
-				c.prepare(&x, im.o.MaxResource)
+				im.prepare(&x, c)
 				close(c.ready)
 			}
 			return nil
@@ -214,22 +216,30 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// prepare looks at each line.
-func (c *chunk) prepare(x *examiner, limit int64) {
+// prepare looks at each line of a chunk. It is called by several goroutines at once.
+func (im *importer) prepare(x *examiner, c *chunk) {
 	number := c.first - 1
 	for line := range bytes.Lines(c.data) {
 		number++
-		line = bytes.TrimSpace(line)
-		switch {
-		case len(line) == 0:
-		case int64(len(line)) > limit:
-			c.items = append(c.items, item{number: number, prepared: prepared{err: tooLarge(limit)}})
-		case x.isBundle(line):
-			c.items = append(c.items, item{number: number, bundle: line})
-		default:
-			c.items = append(c.items, item{number: number, prepared: x.prepare(line)})
+		if line = bytes.TrimSpace(bytes.TrimPrefix(line, fhir.BOM)); len(line) > 0 {
+			c.items = append(c.items, im.item(x, number, line))
 		}
 	}
+}
+
+// item looks at one line.
+func (im *importer) item(x *examiner, number int, line []byte) item {
+	if int64(len(line)) > im.o.MaxResource {
+		return item{number: number, prepared: prepared{err: tooLarge(im.o.MaxResource)}}
+	}
+	if x.isBundle(line) {
+		return item{number: number, bundle: line} // whose entries are looked at one by one
+	}
+	line, err := im.charset.line(line)
+	if err != nil {
+		return item{number: number, prepared: prepared{err: err}}
+	}
+	return item{number: number, prepared: x.prepare(line)}
 }
 
 // isBundle reports whether a document is a Bundle. Most are none and do not name one.
@@ -246,7 +256,7 @@ func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
 	for _, it := range c.items {
 		var err error
 		if it.bundle != nil {
-			err = im.document(ctx, bytesInput(path, it.number, it.bundle))
+			err = im.document(ctx, input{name: path, line: it.number, text: it.bundle})
 		} else {
 			err = im.put(path, it.number, it.prepared, nil, "")
 		}

@@ -35,11 +35,6 @@ var errTooLarge = errors.New("value too large")
 // scannerBytes is how much a scanner reads at once.
 const scannerBytes = 64 << 10
 
-// newScanner reads values of up to limit bytes.
-func newScanner(r io.Reader, limit int64) *scanner {
-	return &scanner{r: r, line: 1, most: int(limit) + 2*scannerBytes}
-}
-
 // more reads on, keeping buf[at:], and reports whether anything came.
 func (s *scanner) more() bool {
 	if s.err != nil {
@@ -88,6 +83,19 @@ func (s *scanner) peek() (byte, error) {
 		if !s.more() {
 			return 0, s.err
 		}
+	}
+}
+
+// begin skips what may stand before a document, and returns the byte that comes next; io.EOF where none does.
+func (s *scanner) begin() (byte, error) {
+	for {
+		b, err := s.peek()
+		for b == fhir.BOM[0] && s.end-s.at < len(fhir.BOM) && s.more() {
+		}
+		if err != nil || !bytes.HasPrefix(s.buf[s.at:s.end], fhir.BOM) {
+			return b, err
+		}
+		s.take(len(fhir.BOM))
 	}
 }
 

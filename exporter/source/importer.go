@@ -28,6 +28,9 @@ type ImportOptions struct {
 	Strict bool
 	// Document says that a stream is one JSON document, a Bundle or a resource, and not NDJSON.
 	Document bool
+	// Charset is what text that is not UTF-8 is in, by its name in the WHATWG encoding standard: latin1, windows-1252, utf-16... Default:
+	// such text is a problem.
+	Charset string
 	// MaxResource is the size of the largest resource, in bytes as they stand in the input; a larger one is skipped and reported.
 	// Default MaxResource.
 	MaxResource int64
@@ -46,11 +49,18 @@ const MaxResource = 64 << 20
 
 // Report says what an import did.
 type Report struct {
-	Files    int              `json:"files"`    // files read
-	Skipped  int              `json:"skipped"`  // files that were imported before and have not changed
-	Counts   map[string]int64 `json:"counts"`   // resources read, by type
-	Problems int64            `json:"problems"` // lines and entries that could not be imported
-	Bad      []Problem        `json:"bad"`      // the first MaxBad of them
+	Files    int              `json:"files"`             // files read
+	Skipped  int              `json:"skipped"`           // files that were imported before and have not changed
+	Counts   map[string]int64 `json:"counts"`            // resources read, by type
+	Problems int64            `json:"problems"`          // lines and entries that could not be imported
+	Bad      []Problem        `json:"bad"`               // the first MaxBad of them
+	Ignored  []Ignored        `json:"ignored,omitempty"` // files that were left out
+}
+
+// Ignored is a file or folder that was left out.
+type Ignored struct {
+	File string `json:"file"`
+	Why  string `json:"why"`
 }
 
 // MaxBad is how many problems a report lists.
@@ -71,6 +81,7 @@ func (r *Report) Add(other Report) {
 	r.Skipped += other.Skipped
 	r.Problems += other.Problems
 	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
+	r.Ignored = append(r.Ignored, other.Ignored...)
 	if r.Counts == nil {
 		r.Counts = map[string]int64{}
 	}

@@ -1,0 +1,365 @@
+package dataset_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/records"
+)
+
+// zipped is the gzip form of some text.
+func zipped(t testing.TB, text string) string {
+	t.Helper()
+	var out bytes.Buffer
+	gz := gzip.NewWriter(&out)
+	if _, err := io.WriteString(gz, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := gz.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// raw writes a file as it is.
+func raw(t testing.TB, dir, name, content string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// everything reads each line of a store, in order.
+func everything(t testing.TB, s *dataset.Store) (lines []string) {
+	t.Helper()
+	frozen, err := s.Freeze(t.Context(), "everything")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := frozen.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Thaw("everything"); err != nil {
+			t.Error(err)
+		}
+	}()
+	parts, err := frozen.Plan(t.Context(), source.Selection{}, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts {
+		r, err := frozen.Open(t.Context(), source.Selection{}, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+			lines = append(lines, string(r.Line))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return lines
+}
+
+// problems are the lines of a report's problems.
+func problems(r source.Report) (lines []int) {
+	for _, b := range r.Bad {
+		lines = append(lines, b.Line)
+	}
+	return lines
+}
+
+const (
+	aPatient = `{"resourceType":"Patient","id":"p1","name":[{"family":"Müller"}]}`
+	latin    = "{\"resourceType\":\"Patient\",\"id\":\"p2\",\"name\":[{\"family\":\"M\xfcller\"}]}"
+	half     = `{"resourceType":"Patient","id":"p3","name":[{"family":"\ud83d"}]}`
+	control  = `{"resourceType":"Patient","id":"p4","name":[{"family":"a\u0000\u001b"}]}`
+)
+
+// The same resources in each kind of file: what is no Unicode text is a problem with its line, the rest goes in, and nothing that is read
+// out is invalid UTF-8.
+func TestWhatIsNoTextIsAProblemInEveryKindOfFile(t *testing.T) {
+	lines := strings.Join([]string{aPatient, latin, half, control}, "\n")
+	entry := func(r string) string { return `{"resource":` + r + `}` }
+	bundle := `{"resourceType":"Bundle","type":"collection","entry":[` + "\n" +
+		strings.Join([]string{entry(aPatient), entry(latin), entry(half), entry(control)}, ",\n") + `]}`
+	for _, c := range []struct {
+		name, content string
+		bad           []int
+	}{
+		{"a.ndjson", lines, []int{2, 3}},
+		{"a.ndjson.gz", zipped(t, lines), []int{2, 3}},
+		{"a.json", bundle, []int{3, 4}},
+		{"a.json.gz", zipped(t, bundle), []int{3, 4}},
+		{"bundle.ndjson", strings.ReplaceAll(bundle, "\n", " "), []int{1, 1}},
+		{"lines.json", lines, []int{2, 3}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			rep := load(t, s, raw(t, t.TempDir(), c.name, c.content))
+			if d := cmp.Diff(c.bad, problems(rep)); d != "" {
+				t.Errorf("%s\n%v", d, rep.Bad)
+			}
+			got := everything(t, s)
+			if d := cmp.Diff([]string{aPatient, control}, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestACharsetConvertsWhatIsNoUTF8AndLeavesTheRest(t *testing.T) {
+	text := aPatient + "\n" + latin + "\n" + "{\"resourceType\":\"Patient\",\"id\":\"bad\",\"name\":[{\"text\":\"\x81\"}]}\n"
+	s := openStore(t, t.TempDir())
+	paths := []string{raw(t, t.TempDir(), "a.ndjson", text), raw(t, t.TempDir(), "b.json", latin)}
+	rep, err := s.Import(t.Context(), paths, source.ImportOptions{Charset: "latin1", Now: time.Now()})
+	if err != nil || len(rep.Bad) > 1 {
+		t.Fatalf("%v, %v", rep.Bad, err)
+	}
+	for _, line := range everything(t, s) {
+		if !utf8.ValidString(line) || !strings.Contains(line, "Müller") && !strings.Contains(line, `"bad"`) {
+			t.Errorf("exported %q", line)
+		}
+	}
+	if _, err := s.Import(t.Context(), paths, source.ImportOptions{Charset: "klingon", Now: time.Now()}); err == nil || !strings.Contains(err.Error(), "klingon") {
+		t.Errorf("an unknown charset: %v", err)
+	}
+}
+
+// utf16 is text in UTF-16, with a byte order mark or without.
+func utf16(text string, little, mark bool) string {
+	var out []byte
+	if mark {
+		text = "\ufeff" + text
+	}
+	for _, r := range text { // all within the basic plane
+		if little {
+			out = append(out, byte(r), byte(r>>8))
+		} else {
+			out = append(out, byte(r>>8), byte(r))
+		}
+	}
+	return string(out)
+}
+
+func TestUTF16IsRecognisedAndSaid(t *testing.T) {
+	for _, little := range []bool{true, false} {
+		for _, mark := range []bool{true, false} {
+			for _, name := range []string{"a.ndjson", "a.json", "a.json.gz"} {
+				content := utf16(aPatient, little, mark)
+				if strings.HasSuffix(name, ".gz") {
+					content = zipped(t, content)
+				}
+				path := raw(t, t.TempDir(), name, content)
+				s := openStore(t, t.TempDir())
+				rep := load(t, s, path)
+				want := map[bool]string{true: "UTF-16LE", false: "UTF-16BE"}[little]
+				if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, want) || rep.Bad[0].Line != 1 {
+					t.Errorf("%s, mark %v: %v", name, mark, rep.Bad)
+				}
+				if _, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Charset: "utf-16", Now: time.Now()}); err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff([]string{aPatient}, everything(t, s)); d != "" {
+					t.Errorf("%s, mark %v: %s", name, mark, d)
+				}
+			}
+		}
+	}
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, raw(t, t.TempDir(), "a.ndjson", "\xff\xfe\x00\x00{\x00\x00\x00"))
+	if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, "UTF-32LE") {
+		t.Errorf("UTF-32: %v", rep.Bad)
+	}
+}
+
+func TestAByteOrderMarkIsSkippedWhereverTextBegins(t *testing.T) {
+	const mark = "\ufeff"
+	bundle := `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + aPatient + `}]}`
+	for name, content := range map[string]string{
+		"a.ndjson": mark + aPatient, "a.json": mark + aPatient, "a.ndjson.gz": zipped(t, mark+aPatient), "b.json": mark + bundle, "b.json.gz": zipped(t, mark+bundle),
+		"within.ndjson": "\n" + mark + aPatient + "\n" + mark + aPatient, "within.json": "\n" + mark + bundle, "b.ndjson": mark + bundle, "only.ndjson": mark + "\n" + aPatient,
+	} {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, raw(t, t.TempDir(), name, content))
+		if d := cmp.Diff([]string{aPatient}, everything(t, s)); d != "" || len(rep.Bad) > 0 {
+			t.Errorf("%s: %s\n%v", name, d, rep.Bad)
+		}
+	}
+}
+
+func TestTheCasesOfEncodings(t *testing.T) {
+	dir := records.Cases(t, "encodings")
+	s := openStore(t, t.TempDir())
+	if rep := load(t, s, filepath.Join(dir, "bom.ndjson")); len(rep.Bad) > 0 || rep.Resources() == 0 {
+		t.Errorf("bom.ndjson: %v", rep)
+	}
+	if rep := load(t, s, filepath.Join(dir, "latin1.ndjson")); len(rep.Bad) == 0 || rep.Bad[0].Line == 0 || !strings.HasSuffix(rep.Bad[0].File, "latin1.ndjson") {
+		t.Errorf("latin1.ndjson: %v", rep)
+	}
+	for _, line := range everything(t, s) {
+		if !utf8.ValidString(line) {
+			t.Errorf("exported %q", line)
+		}
+	}
+}
+
+// large is a resource of n bytes.
+func large(id string, n int) string {
+	start, end := `{"resourceType":"Basic","id":"`+id+`","code":{"text":"`, `"}}`
+	return start + strings.Repeat("x", n-len(start)-len(end)) + end
+}
+
+// One limit, to the byte, whatever kind of file a resource came in; what follows a larger one goes in.
+func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
+	const limit = 600_000 // more than a chunk
+	fits, tooLarge, small := large("fits", limit), large("large", limit+1), large("small", 100)
+	huge := large("huge", 5*limit)
+	lines := strings.Join([]string{tooLarge, fits, huge, small, tooLarge}, "\n")
+	entry := func(r string) string { return `{"fullUrl":"urn:uuid:x","resource":` + r + `}` }
+	bundle := `{"resourceType":"Bundle","type":"collection","entry":[` + "\n" +
+		strings.Join([]string{entry(tooLarge), entry(fits), entry(huge), entry(small), entry(tooLarge)}, ",\n") + `]}`
+	for _, c := range []struct {
+		name, content string
+		bad           []int
+		want          []string
+	}{
+		{"a.ndjson", lines, []int{1, 3, 5}, []string{fits, small}},
+		{"a.ndjson.gz", zipped(t, lines), []int{1, 3, 5}, []string{fits, small}},
+		{"lines.json", lines, []int{1, 3, 5}, []string{fits, small}},
+		{"a.json", bundle, []int{2, 4, 6}, []string{fits, small}},
+		{"a.json.gz", zipped(t, bundle), []int{2, 4, 6}, []string{fits, small}},
+		{"one.json", tooLarge, []int{1}, nil},
+		{"one-fits.json", fits, nil, []string{fits}},
+		{"last.ndjson", small + "\n" + huge, []int{2}, []string{small}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			path := raw(t, t.TempDir(), c.name, c.content)
+			rep, err := s.Import(t.Context(), []string{path}, source.ImportOptions{MaxResource: limit, Now: time.Now()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(c.bad, problems(rep)); d != "" {
+				t.Errorf("%s\n%v", d, rep.Bad)
+			}
+			for _, b := range rep.Bad {
+				if !strings.Contains(b.Why, "600000") {
+					t.Errorf("the problem does not tell the limit: %v", b)
+				}
+			}
+			got := everything(t, s)
+			slices.Sort(got)
+			slices.Sort(c.want)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%d resources are in", len(got))
+			}
+		})
+	}
+}
+
+func TestFoldersAreReadWholeAndWhatIsLeftOutIsListed(t *testing.T) {
+	dir := t.TempDir()
+	patient := func(id string) string { return fmt.Sprintf(`{"resourceType":"Patient","id":%q}`, id) }
+	for name, content := range map[string]string{
+		"a.ndjson": patient("p1"), "b.jsonl": patient("p2"), "c.json.gz": zipped(t, patient("p3")), "D.NDJSON": patient("p4"), "deep/er/e.ndjson.gz": zipped(t, patient("p5")),
+		"f.Json": patient("p6"), "g.JSONL.GZ": zipped(t, patient("p7")), "h.ndjson.gz": patient("p8"), "i.ndjson": zipped(t, patient("p9")),
+		"log.ndjson":    `{"exportId":"https://x.test/1","timestamp":"2026-01-01T00:00:00Z","eventId":"kickoff","eventDetail":{}}`,
+		"manifest.json": `{"transactionTime":"2026-01-01T00:00:00Z","request":"https://x.test/$export","requiresAccessToken":false,"output":[],"error":[]}`,
+		"notes.txt":     "hello", ".hidden.ndjson": patient("no"), "._a.ndjson": "\x00\x05\x16\x07", ".git/x.json": patient("no"), "deep/x.xml": "<Patient/>",
+	} {
+		raw(t, dir, name, content)
+	}
+	if err := os.Symlink(filepath.Join(dir, "absent"), filepath.Join(dir, "z.ndjson")); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, dir)
+	if rep.Counts["Patient"] != 9 || rep.Files != 9 || rep.Problems != 0 {
+		t.Errorf("imported %v from %d files, %v", rep.Counts, rep.Files, rep.Bad)
+	}
+	left := map[string]string{}
+	for _, i := range rep.Ignored {
+		name, err := filepath.Rel(dir, i.File)
+		if err != nil || left[name] != "" {
+			t.Errorf("%s is listed twice, or is not in the folder: %v", i.File, err)
+		}
+		left[name] = i.Why
+	}
+	const other = "no file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
+	want := map[string]string{
+		"log.ndjson": "the log of a bulk export", "manifest.json": "the manifest of a bulk export", "notes.txt": other, "deep/x.xml": other,
+		".hidden.ndjson": "hidden", "._a.ndjson": "hidden", ".git": "hidden", "z.ndjson": "cannot be read: no such file or directory",
+	}
+	if d := cmp.Diff(want, left); d != "" {
+		t.Error(d)
+	}
+	again := load(t, s, dir)
+	if again.Files != 0 || again.Skipped != 9 || len(again.Ignored) != len(want) {
+		t.Errorf("the second time: %d files read, %d unchanged, left out %v", again.Files, again.Skipped, again.Ignored)
+	}
+}
+
+// What JSON can say in several ways stays as it was written.
+func TestLinesComeOutAsTheyWentIn(t *testing.T) {
+	line := `{"id":"o1","resourceType":"Observation","valueQuantity":{"value":1.00,"unit":"\u00b5g\/l <&> \"é\" \ud83d\ude00 \u2028"},` +
+		`"component":[{"valueInteger":123456789012345678901234567890},{"valueDecimal":-0.0},{"valueDecimal":1.0E+2},{"valueDecimal":0.10}],"status":"final"}`
+	spaced := strings.NewReplacer(`{"id"`, "{ \"id\"", `,"status":`, "\t,\r\n \"status\" : ").Replace(line)
+	for name, content := range map[string]string{
+		"a.ndjson": line, "b.json": spaced, "c.json": `{"resourceType":"Bundle","type":"collection","entry":[ {"resource": ` + spaced + `}]}`,
+		"d.ndjson.gz": zipped(t, line), "e.ndjson": strings.ReplaceAll(spaced, "\r\n", " "),
+	} {
+		s := openStore(t, t.TempDir())
+		load(t, s, raw(t, t.TempDir(), name, content))
+		if d := cmp.Diff([]string{line}, everything(t, s)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+// A bundle that is cut off gives what came before, and says where it ends.
+func TestABundleThatIsCutOffGivesWhatCameBefore(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, raw(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","type":"collection","entry":[`+"\n"+`{"resource":`+aPatient+"},\n"+`{"resource":{"resourceType":"Pat`))
+	if d := cmp.Diff([]int{3}, problems(rep)); d != "" {
+		t.Errorf("%s\n%v", d, rep.Bad)
+	}
+	if got := everything(t, s); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+}
+
+// Whatever the order of its keys, a Bundle is one, and a List with entries is none.
+func TestTheOrderOfKeysDoesNotMakeABundle(t *testing.T) {
+	list := `{"entry":[{"item":{"reference":"Patient/p1"}}],"resourceType":"List","id":"l1"}`
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, raw(t, t.TempDir(), "a.json", `{"entry":[{"resource":`+aPatient+`},{"resource":`+list+`}],"type":"collection","resourceType":"Bundle"}`),
+		raw(t, t.TempDir(), "b.json", strings.Replace(list, "l1", "l2", 1)))
+	if len(rep.Bad) > 0 || rep.Counts["List"] != 2 || rep.Counts["Patient"] != 1 {
+		t.Errorf("%v, %v", rep.Counts, rep.Bad)
+	}
+}

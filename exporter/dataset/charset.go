@@ -1,0 +1,124 @@
+package dataset
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/unicode"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// charset converts what is no UTF-8. The zero value converts nothing.
+//
+// Where a character is one byte (latin1 and its kin), only lines and entries that are not UTF-8 are converted, since files of both kinds
+// lie side by side. In the other charsets a quote can be part of a character: everything is converted as it is read, unless a byte order
+// mark says otherwise.
+type charset struct {
+	name    string
+	single  *charmap.Charmap
+	several encoding.Encoding
+}
+
+// charsetOf finds a charset by a name of the WHATWG encoding standard, such as latin1, windows-1252, utf-16 or shift_jis. "" is none.
+// Errors: ehi.Invalid.
+func charsetOf(name string) (charset, error) {
+	if name == "" || strings.EqualFold(name, "utf-8") {
+		return charset{}, nil
+	}
+	e, err := htmlindex.Get(name)
+	if err != nil {
+		return charset{}, ehi.Errorf(ehi.Invalid, "Unknown charset %q", name)
+	}
+	if single, ok := e.(*charmap.Charmap); ok {
+		return charset{name: name, single: single}, nil
+	}
+	return charset{name: name, several: e}, nil
+}
+
+// wide are the encodings of Unicode that JSON may not be in (RFC 8259, 8.1), by their byte order marks, or by where the zero bytes of the
+// first two characters lie, which are ASCII in JSON. The longer come first: FF FE begins both.
+var wide = []struct {
+	name     string
+	mark     string
+	zero     string // a pattern: 0 is a zero byte, x is none
+	encoding encoding.Encoding
+}{
+	{"UTF-32BE", "\x00\x00\xfe\xff", "000x", nil},
+	{"UTF-32LE", "\xff\xfe\x00\x00", "x000", nil},
+	{"UTF-16BE", "\xfe\xff", "0x0x", unicode.UTF16(unicode.BigEndian, unicode.UseBOM)},
+	{"UTF-16LE", "\xff\xfe", "x0x0", unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)},
+}
+
+// text gives the UTF-8 of an input that begins with head, without a byte order mark. Errors: errInput.
+func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
+	if bytes.HasPrefix(head, fhir.BOM) {
+		_, err := io.CopyN(io.Discard, r, int64(len(fhir.BOM)))
+		return r, err
+	}
+	for _, w := range wide {
+		if !bytes.HasPrefix(head, []byte(w.mark)) && zeros(head) != w.zero {
+			continue
+		}
+		if w.encoding != nil && strings.HasPrefix(strings.ToLower(c.name), "utf-16") {
+			return w.encoding.NewDecoder().Reader(r), nil
+		}
+		if w.encoding == nil {
+			return nil, errInput{fmt.Sprintf("the text is %s; convert it to UTF-8", w.name)}
+		}
+		return nil, errInput{fmt.Sprintf("the text is %s; convert it to UTF-8, or import it with the charset utf-16", w.name)}
+	}
+	if c.several != nil {
+		return c.several.NewDecoder().Reader(r), nil
+	}
+	return r, nil
+}
+
+// zeros draws where the zero bytes of the first four lie.
+func zeros(head []byte) string {
+	if len(head) < 4 {
+		return ""
+	}
+	drawing := []byte("xxxx")
+	for i := range drawing {
+		if head[i] == 0 {
+			drawing[i] = '0'
+		}
+	}
+	return string(drawing)
+}
+
+// line gives a line or an entry as UTF-8. Errors: errResource.
+func (c charset) line(line []byte) ([]byte, error) {
+	at, why := fhir.CheckText(line)
+	switch {
+	case why == "" && c.several != nil && bytes.Contains(line, replacement):
+		return nil, errResource{"holds bytes that are no " + c.name}
+	case why == "":
+		return line, nil
+	case line[at] == '\\':
+		return nil, errResource{why}
+	case c.single == nil:
+		return nil, errResource{why + "; a charset can be given"}
+	}
+	converted, err := c.single.NewDecoder().Bytes(line)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(converted, replacement) {
+		return nil, errResource{"holds bytes that are no " + c.name}
+	}
+	if _, why := fhir.CheckText(converted); why != "" {
+		return nil, errResource{why}
+	}
+	return converted, nil
+}
+
+// replacement is what a decoder makes of bytes that stand for no character.
+var replacement = []byte("\ufffd")

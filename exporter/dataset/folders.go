@@ -1,0 +1,119 @@
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/fhir"
+)
+
+// Input is a file to import.
+type Input struct {
+	Path string
+	Info fs.FileInfo
+	// Document says that its name is one of a JSON document rather than of NDJSON.
+	Document bool
+}
+
+// Inputs lists the files to read, each folder's with those of the folders in it, in the order of names, and what of them is left out. A
+// path that is a file is read as NDJSON unless its name says otherwise.
+func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error) {
+	for _, root := range paths {
+		n := len(files)
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			in, why := examineFile(root, path, d, err)
+			switch {
+			case why != "":
+				ignored = append(ignored, source.Ignored{File: path, Why: why})
+				if d != nil && d.IsDir() {
+					return fs.SkipDir
+				}
+			case in.Info != nil:
+				files = append(files, in)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, ignored, err
+		}
+		if len(files) == n {
+			return nil, ignored, fmt.Errorf("%s holds nothing to import: no %s", root, wanted)
+		}
+	}
+	return files, ignored, nil
+}
+
+const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
+
+// examineFile decides about what a walk comes by: an input, or why it is left out, or neither for a folder to walk through.
+func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
+	name := filepath.Base(path)
+	known, document := kindOfName(name)
+	switch {
+	case err != nil:
+		return in, reason(err)
+	case path != root && strings.HasPrefix(name, "."):
+		return in, "hidden"
+	case d.IsDir():
+		return in, ""
+	case path != root && !known:
+		return in, "no " + wanted
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return in, reason(err)
+	case !info.Mode().IsRegular():
+		return in, "no regular file"
+	}
+	return Input{path, info, document}, ""
+}
+
+// reason is an error of a file without its path.
+func reason(err error) string {
+	if of, ok := errors.AsType[*fs.PathError](err); ok {
+		err = of.Err
+	}
+	return "cannot be read: " + err.Error()
+}
+
+// kindOfName tells by a file's name, in any case, whether it holds resources, and whether as a document.
+func kindOfName(name string) (known, document bool) {
+	switch strings.ToLower(filepath.Ext(strings.TrimSuffix(strings.ToLower(name), ".gz"))) {
+	case ".json":
+		return true, true
+	case ".ndjson", ".jsonl":
+		return true, false
+	}
+	return false, false
+}
+
+// errIgnored says why an input that can be read is left out.
+type errIgnored struct{ why string }
+
+func (e errIgnored) Error() string { return e.why }
+
+// besides recognises by its beginning what clients of bulk exports keep beside the resources: the manifest, and the log of the download
+// (log.ndjson). It gives "" for anything else.
+func besides(head []byte) string {
+	seen := map[string]bool{}
+	var c fhir.Cursor
+	for c.Reset(head); c.Next() && (c.Depth > 0 || c.Kind != fhir.Close); {
+		if c.Depth == 1 {
+			seen[string(c.Key())] = true
+		}
+	}
+	switch {
+	case seen["resourceType"]:
+	case seen["transactionTime"] && (seen["output"] || seen["request"] || seen["requiresAccessToken"]):
+		return "the manifest of a bulk export"
+	case seen["exportId"] && seen["eventId"]:
+		return "the log of a bulk export"
+	}
+	return ""
+}
