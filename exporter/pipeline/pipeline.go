@@ -100,14 +100,19 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	ctx, span := tracing.Start(ctx, "review")
 	defer func() { tracing.End(span, err) }()
 	review := t.Policy.Review()
+	whole = true
 	err = t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
 		if r.Unchecked && !wellFormed(r) {
+			whole = false
 			return nil // the reader reports it
 		}
 		return review.Observe(r.Line)
 	})
 	if err != nil {
 		return nil, err
+	}
+	if whole && t.Record.Complete() {
+		review.Resolved()
 	}
 	review.Conclude()
 	return review, nil

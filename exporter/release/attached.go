@@ -1,53 +1,28 @@
 package release
 
-import (
-	"bytes"
-	"strings"
-
-	"ehi-server/shared/fhir"
-)
+import "bytes"
 
 // attachedTo knows what refers to each Binary of a record. What must hold: a Binary is the content of the documents that refer to
 // it, by an attachment's url or by a Reference, so it is released exactly where one of them is released together with that
-// attachment, and every url that leads to a withheld Binary is masked. It is for one goroutine.
+// attachment, and every url that leads to a withheld Binary is masked.
 type attachedTo struct {
-	cursor  fhir.Cursor
-	holders map[string][]holder // by "Binary/id"
-	secured map[string]string   // by "Binary/id": what its securityContext refers to
+	holders []holder
+	secured []secured
 }
 
 // holder refers to a Binary.
 type holder struct {
-	self      string // type/id
-	presented bool   // in its presentedForm, which may be stripped
+	binary, self resource
+	presented    bool // in its presentedForm, which may be stripped
 }
 
-func newAttachedTo() *attachedTo {
-	return &attachedTo{holders: map[string][]holder{}, secured: map[string]string{}}
-}
+// secured is a Binary and what its securityContext refers to.
+type secured struct{ binary, by resource }
 
-// observe takes one resource in. Few name a Binary, so most are not walked.
-func (a *attachedTo) observe(self string, line []byte) {
-	if !bytes.Contains(line, []byte("Binary")) {
-		return
-	}
-	c := &a.cursor
-	for c.Reset(line); c.Next(); {
-		if !c.IsString() || !leads(c.Key()) {
-			continue
-		}
-		typ, id, local := fhir.Local(c.Text())
-		if !local {
-			continue
-		}
-		target := string(typ) + "/" + string(id)
-		switch {
-		case string(typ) == "Binary" && target != self:
-			a.holders[target] = append(a.holders[target], holder{self, string(c.KeyAt(1)) == "presentedForm"})
-		case string(c.KeyAt(1)) == "securityContext" && strings.HasPrefix(self, "Binary/"):
-			a.secured[self] = target
-		}
-	}
+// attachment is a Binary that a resource refers to.
+type attachment struct {
+	target
+	presented bool
 }
 
 // leads reports whether a field of that name may lead to a Binary.
@@ -59,34 +34,55 @@ func leads(key []byte) bool {
 	return false
 }
 
+// attach keeps what a resource has to do with Binaries.
+func (r *Review) attach(self resource, f *facts) {
+	for _, b := range f.binaries {
+		if string(f.typ) == "Binary" && bytes.Equal(f.id, b.id) {
+			continue
+		}
+		r.attached.holders = append(r.attached.holders, holder{r.index.resource(b.typ, b.id), self, b.presented})
+	}
+	if f.context.typ != nil {
+		r.attached.secured = append(r.attached.secured, secured{self, r.index.resource(f.context.typ, f.context.id)})
+	}
+}
+
 // followDocuments decides about Binaries by what refers to them; a Binary that needs an authorization itself stays as it is.
 func (r *Review) followDocuments() {
-	for self, holders := range r.attached.holders {
-		if d, known := r.decided[self]; known && !d.sensitive() {
-			r.decided[self] = decision{r.reasonOf(holders)}
+	for _, h := range r.attached.holders {
+		if v, known := r.index.at(h.binary); known && v&sensitive == 0 {
+			r.index.set(h.binary, r.reasons.verdict(referenceOnlyName))
+			r.index.put(h.binary, held)
 		}
 	}
-	for self, target := range r.attached.secured {
-		d, known := r.decided[target]
-		if known && !strings.HasPrefix(target, "Patient/") && len(r.attached.holders[self]) == 0 && !r.decided[self].sensitive() {
-			r.decided[self] = d
+	for again := true; again; { // a Binary may hold another one
+		again = false
+		for _, h := range r.attached.holders {
+			again = r.follow(h) || again
+		}
+	}
+	patient := r.index.known([]byte("Patient"))
+	for _, s := range r.attached.secured {
+		of, known := r.index.at(s.by)
+		if v, _ := r.index.at(s.binary); known && s.by.typ != patient && v&(held|sensitive) == 0 {
+			r.index.set(s.binary, verdict(of.reason()))
 		}
 	}
 }
 
-// reasonOf says why what hangs on all these resources stays; "" where one of them lets it go.
-func (r *Review) reasonOf(holders []holder) (reason string) {
-	for _, h := range holders {
-		d, known := r.decided[h.self]
-		stripped := h.presented && r.stripped[h.self]
-		switch {
-		case known && d.reason == "" && !stripped:
-			return ""
-		case d.reason != "":
-			reason = d.reason
-		case reason == "":
-			reason = referenceOnlyName
-		}
+// follow decides about a Binary by one holder: where that goes, the Binary goes.
+func (r *Review) follow(h holder) (released bool) {
+	v, known := r.index.at(h.binary)
+	if !known || v&sensitive != 0 || !v.withheld() {
+		return false
 	}
-	return reason
+	of, known := r.index.at(h.self)
+	switch {
+	case known && of.withheld():
+		r.index.set(h.binary, verdict(of.reason()))
+	case known && !(h.presented && of&stripped != 0):
+		r.index.set(h.binary, 0)
+		return true
+	}
+	return false
 }

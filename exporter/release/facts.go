@@ -1,24 +1,62 @@
 package release
 
 import (
-	"slices"
-	"strings"
+	"bytes"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
 
-// facts is what a decision about one resource needs.
+// facts is what a decision about one resource needs. This file derives them from a line, policy.go and review.go decide upon
+// them. They hold until the next line is examined.
 type facts struct {
-	typ, id    string
-	categories []string            // codes of category codings
-	documents  []ehi.Category      // document groups by the codes of type, category, code and modality
-	sensitive  []ehi.Authorization // authorizations that it needs
-	happened   fhir.Spans          // when it happened; none where it does not say
-	content    []string            // type/id in the fields that are its only content, see contentPaths
-	other      bool                // whether a content field holds anything that is not a local reference
-	attached   bool                // presentedForm
+	typ, id    []byte
+	laboratory bool           // by a code of category
+	document   ehi.Category   // the first document group by the codes of type, category, code and modality; "" for none
+	radiology  bool           // one of those groups is radiology
+	sensitive  authorizations // that it needs
+	happened   fhir.Spans     // when it happened; none where it does not say, or where no limit asks for it
+	content    []target       // what the fields that are its only content refer to, see contentPaths
+	other      bool           // whether a content field holds anything that is not a local reference
+	presents   bool           // presentedForm
+	binaries   []attachment   // the Binaries that it refers to
+	context    target         // what a Binary's securityContext refers to
 }
+
+// authorizations is a set of them: bit i is number i of ehi.Authorizations.
+type authorizations uint16
+
+// authorizationBits is the bit of each authorization.
+var authorizationBits = func() map[string]authorizations {
+	m := map[string]authorizations{}
+	for i, a := range ehi.Authorizations() {
+		m[string(a.Key)] = 1 << i
+	}
+	return m
+}()
+
+// first is the first of a set in the order of the form; "" where it is empty.
+func (a authorizations) first() ehi.Authorization {
+	for i, info := range ehi.Authorizations() {
+		if a&(1<<i) != 0 {
+			return info.Key
+		}
+	}
+	return ""
+}
+
+// list is the set in the order of the form.
+func (a authorizations) list() (keys []ehi.Authorization) {
+	for i, info := range ehi.Authorizations() {
+		if a&(1<<i) != 0 {
+			keys = append(keys, info.Key)
+		}
+	}
+	return keys
+}
+
+// target is what a local reference leads to.
+type target struct{ typ, id []byte }
 
 // contentPaths are the fields without which a resource says nothing: where all that they refer to is withheld, the
 // resource is withheld too (EHI-9).
@@ -37,122 +75,217 @@ var contentPaths = map[string]string{
 
 // examiner walks resources and gathers facts. It is for one goroutine.
 type examiner struct {
-	policy *Policy
-	cursor fhir.Cursor
-	dates  fhir.Dates
-	path   []byte
-	system []string // by depth: the system of the coding that is open there
-	code   []string
+	policy  *Policy
+	walk    walk
+	codings []coding // by depth: of the object that is open there
+	path    []byte
+	dates   fhir.Dates
+	dated   bool // whether facts.happened is asked for
+	facts   facts
+
+	// of the type at hand
+	contentPath string
+	document    bool
 }
 
-func (x *examiner) examine(line []byte) (facts, error) {
-	var f facts
-	c := &x.cursor
-	x.dates.Reset()
-	for c.Reset(line); c.Next(); {
-		x.dates.See(c)
-		switch c.Kind {
-		case fhir.Open:
-			x.open(c.Depth)
-			f.attached = f.attached || c.Depth == 1 && c.IsArray() && string(c.Key()) == "presentedForm"
-		case fhir.Close:
-			x.coding(&f)
-		case fhir.Scalar:
-			if c.IsString() {
-				x.text(&f)
+// coding is the system and code fields of an object.
+type coding struct{ system, code []byte }
+
+// examine derives the facts of a line. They are valid until the next call. Errors: the line is not JSON.
+func (x *examiner) examine(line []byte) (*facts, error) {
+	typ := x.typeOf(line)
+	last, err := x.examineAs(typ, line)
+	if err == nil && !bytes.Equal(typ, last) { // the field stands there twice: the last one counts
+		_, err = x.examineAs(last, line)
+	}
+	return &x.facts, err
+}
+
+// examineAs derives the facts of a resource of a type, and tells the type that it has.
+func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
+	f, w := &x.facts, &x.walk
+	*f = facts{typ: typ, content: f.content[:0], binaries: f.binaries[:0]}
+	x.contentPath, x.document = contentPaths[string(typ)], documentTypes[string(typ)]
+	if x.dated {
+		x.dates.Begin(typ)
+	}
+	for w.reset(line); w.next(); {
+		switch w.kind {
+		case opened:
+			x.open(w.depth)
+		case closed:
+			if c := &x.codings[w.depth]; len(c.code) > 0 {
+				x.coding(f, c)
 			}
+		case scalar:
+			if !w.isText {
+				continue
+			}
+			if w.depth == 1 && string(w.key()) == resourceType {
+				last = w.text()
+				continue
+			}
+			x.text(f)
 		}
 	}
-	f.happened = x.dates.Spans()
-	return f, c.Err()
+	if x.dated {
+		f.happened = x.dates.Spans()
+	}
+	return last, w.err
+}
+
+const resourceType = "resourceType"
+
+// typeOf finds the type of a resource, which decides what its other fields mean. It stands first in most.
+func (x *examiner) typeOf(line []byte) (typ []byte) {
+	const first = `{"resourceType":"`
+	if bytes.HasPrefix(line, []byte(first)) {
+		rest := line[len(first):]
+		if end := bytes.IndexByte(rest, '"'); end >= 0 && bytes.IndexByte(rest[:end], '\\') < 0 {
+			return rest[:end]
+		}
+	}
+	w := &x.walk
+	for w.reset(line); w.next(); {
+		if w.depth == 1 && w.isText && string(w.key()) == resourceType {
+			return w.text()
+		}
+	}
+	return nil
 }
 
 func (x *examiner) open(depth int) {
-	for len(x.system) <= depth {
-		x.system, x.code = append(x.system, ""), append(x.code, "")
+	if depth == len(x.codings) {
+		x.codings = append(x.codings, coding{})
 	}
-	x.system[depth], x.code[depth] = "", ""
+	x.codings[depth] = coding{}
+	if w := &x.walk; depth == 1 && w.src[w.start] == '[' && string(w.key()) == "presentedForm" {
+		x.facts.presents = true
+	}
 }
 
 // coding looks at the object that closes: a coding wherever it stands.
-func (x *examiner) coding(f *facts) {
-	c := &x.cursor
-	system, code := x.system[c.Depth], x.code[c.Depth]
-	if code == "" {
-		return
-	}
-	x.policy.sensitive.lookup(system, code, func(category string) {
-		f.sensitive = appendNew(f.sensitive, ehi.Authorization(category))
-	})
-	switch top := string(c.KeyAt(1)); top {
+func (x *examiner) coding(f *facts, c *coding) {
+	x.policy.sensitive.lookup(c.system, c.code, func(category string) { f.sensitive |= authorizationBits[category] })
+	switch string(x.walk.keyAt(1)) {
 	case "category":
-		f.categories = appendNew(f.categories, code)
+		f.laboratory = f.laboratory || isLaboratory(c.code)
 		fallthrough
 	case "type", "code", "modality", "series":
-		x.policy.documents.lookup(system, code, func(category string) {
-			f.documents = appendNew(f.documents, ehi.Category(category))
-		})
+		if x.document {
+			x.policy.documents.lookup(c.system, c.code, f.addDocument)
+		}
 	}
 }
 
+// documentTypes are the types that have a document group.
+var documentTypes = map[string]bool{"DocumentReference": true, "Media": true, "ImagingStudy": true, "DiagnosticReport": true}
+
+func (f *facts) addDocument(category string) {
+	if f.document == "" {
+		f.document = ehi.Category(category)
+	}
+	f.radiology = f.radiology || category == string(ehi.Radiology)
+}
+
 func (x *examiner) text(f *facts) {
-	c := &x.cursor
-	k := c.Key()
-	switch {
-	case c.Depth > 0 && string(k) == "system":
-		x.system[c.Depth-1] = string(c.Text())
-	case c.Depth > 0 && string(k) == "code":
-		x.code[c.Depth-1] = string(c.Text())
-	case c.Depth == 1 && string(k) == "resourceType":
-		f.typ = string(c.Text())
-	case c.Depth == 1 && string(k) == "id":
-		f.id = string(c.Text())
-	case string(k) == "reference":
-		x.reference(f)
+	w := &x.walk
+	if len(w.src)-w.start > len(binaryPrefix) && w.src[w.start+1] == binaryPrefix[0] || w.escaped {
+		x.binary(f)
+	}
+	switch k := w.key(); len(k) {
+	case len("id"):
+		if w.depth == 1 && string(k) == "id" {
+			f.id = w.text()
+			return
+		}
+	case len("code"):
+		if w.depth > 0 && string(k) == "code" {
+			x.codings[w.depth-1].code = w.text()
+			return
+		}
+	case len("system"):
+		if w.depth > 0 && string(k) == "system" {
+			x.codings[w.depth-1].system = w.text()
+			return
+		}
+	case len("reference"):
+		if string(k) == "reference" {
+			x.reference(f)
+			return
+		}
+	}
+	if c := w.src[w.start+1]; x.dated && c >= '0' && c <= '9' {
+		x.date()
+	}
+}
+
+// date takes a text in that may say when the resource happened.
+func (x *examiner) date() {
+	w := &x.walk
+	x.path = w.appendPath(x.path[:0])
+	object := 0
+	if w.depth > 1 {
+		object = w.levels[w.depth-1].start
+	}
+	x.dates.Take(x.path, w.src[w.start:w.end], object)
+}
+
+const binaryPrefix = "Binary/"
+
+// binary keeps what a text leads to, where that is a Binary.
+func (x *examiner) binary(f *facts) {
+	w := &x.walk
+	if !leads(w.key()) {
+		return
+	}
+	if typ, id, local := fhir.Local(w.text()); local && string(typ) == "Binary" {
+		f.binaries = append(f.binaries, attachment{target{typ, id}, string(w.keyAt(1)) == "presentedForm"})
 	}
 }
 
 func (x *examiner) reference(f *facts) {
-	path, ok := contentPaths[f.typ]
-	if !ok {
+	if string(f.typ) == "Binary" && string(x.walk.keyAt(1)) == "securityContext" {
+		if typ, id, local := fhir.Local(x.walk.text()); local {
+			f.context = target{typ, id}
+		}
+	}
+	if x.contentPath == "" {
 		return
 	}
-	x.path = x.cursor.AppendPath(x.path[:0])
-	if string(x.path) != path+".reference" {
+	x.path = x.walk.appendPath(x.path[:0])
+	at, found := bytes.CutSuffix(x.path, []byte(".reference"))
+	if !found || string(at) != x.contentPath {
 		return
 	}
-	if typ, id, local := fhir.Local(x.cursor.Text()); local {
-		f.content = append(f.content, string(typ)+"/"+string(id))
+	if typ, id, local := fhir.Local(x.walk.text()); local {
+		f.content = append(f.content, target{typ, id})
 	} else {
 		f.other = true
 	}
 }
 
-func appendNew[T comparable](list []T, v T) []T {
-	if slices.Contains(list, v) {
-		return list
+// isLaboratory tells the category of laboratory Observations, and the laboratory sections of v2-0074.
+func isLaboratory(code []byte) bool {
+	if len(code) == len("laboratory") {
+		return bytes.EqualFold(code, []byte("laboratory"))
 	}
-	return append(list, v)
+	return laboratorySections[string(code)]
 }
 
-// laboratory sections of v2-0074 and the category of laboratory Observations.
-func (f *facts) laboratory() bool {
-	return slices.ContainsFunc(f.categories, func(code string) bool {
-		return strings.EqualFold(code, "laboratory") ||
-			slices.Contains([]string{"LAB", "CH", "HM", "MB", "BLB", "BG", "IMM", "MCB", "MYC", "SR", "TX", "VR"}, code)
-	})
+var laboratorySections = map[string]bool{
+	"LAB": true, "CH": true, "HM": true, "MB": true, "BLB": true, "BG": true, "IMM": true, "MCB": true, "MYC": true, "SR": true,
+	"TX": true, "VR": true,
 }
 
 // documentGroup is the form's group of a document.
 func (f *facts) documentGroup() ehi.Category {
-	if len(f.documents) > 0 {
-		// A modality says more than "image" does.
-		if slices.Contains(f.documents, ehi.Radiology) {
-			return ehi.Radiology
-		}
-		return f.documents[0]
-	}
-	if f.typ == "ImagingStudy" {
+	switch {
+	case f.radiology: // a modality says more than "image" does
+		return ehi.Radiology
+	case f.document != "":
+		return f.document
+	case string(f.typ) == "ImagingStudy":
 		return ehi.Radiology
 	}
 	return ehi.OtherDocuments

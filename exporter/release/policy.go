@@ -12,7 +12,7 @@ import (
 type Policy struct {
 	everything bool
 	narrow     []choices // each must allow a resource
-	authorised map[ehi.Authorization]bool
+	authorised authorizations
 	sensitive  *Table
 	documents  *Table
 }
@@ -48,7 +48,7 @@ func RulesFromFile(path string) (*Rules, error) {
 
 // Policy turns what a job's patient and application chose into a policy. Without a form and without categories everything goes.
 func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, error) {
-	p := &Policy{everything: form == nil, authorised: map[ehi.Authorization]bool{}, sensitive: r.sensitive, documents: r.documents}
+	p := &Policy{everything: form == nil, sensitive: r.sensitive, documents: r.documents}
 	if form != nil {
 		c, err := fromForm(form.Parameters)
 		if err != nil {
@@ -56,12 +56,10 @@ func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, err
 		}
 		p.narrow = append(p.narrow, c)
 		for key := range form.Authorizations {
-			p.authorised[key] = true
+			p.authorised |= authorizationBits[string(key)]
 		}
 	} else {
-		for _, a := range ehi.Authorizations() {
-			p.authorised[a.Key] = true
-		}
+		p.authorised = ^authorizations(0)
 	}
 	if len(kickOff.Categories) > 0 || kickOff.From != "" || kickOff.To != "" {
 		c, err := fromForm(asked(kickOff))
@@ -103,6 +101,21 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 	return out, nil
 }
 
+// examiner makes one that derives what the policy's decisions need.
+func (p *Policy) examiner() examiner { return examiner{policy: p, dated: p.dated()} }
+
+// dated reports whether a decision may depend on when something happened.
+func (p *Policy) dated() bool {
+	for _, c := range p.narrow {
+		for _, l := range c {
+			if !l.from.IsZero() || !l.to.IsZero() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Everything reports whether the policy withholds nothing, so that a complete record can pass unread.
 func (p *Policy) Everything() bool { return p.everything }
 
@@ -126,13 +139,13 @@ func (p *Policy) allows(key ehi.Category, f *facts) bool {
 
 // category is the line of the form that a resource falls under; "" for what is always released (EHI-8).
 func category(f *facts) ehi.Category {
-	switch f.typ {
+	switch string(f.typ) {
 	case "Patient", "Practitioner", "Organization", "Location":
 		return ""
 	case "Encounter", "Procedure":
 		return ehi.Visits
 	case "Observation", "DiagnosticReport":
-		if f.laboratory() {
+		if f.laboratory {
 			return ehi.Labs
 		}
 		return ""
@@ -154,17 +167,21 @@ const (
 
 // withhold says why a resource stays; "" where it may go.
 func (p *Policy) withhold(f *facts) (reason string) {
-	if f.typ != "Patient" {
-		for _, a := range f.sensitive {
-			if !p.authorised[a] {
-				return sensitiveReason + string(a)
-			}
-		}
+	if missing := f.needs() &^ p.authorised; missing != 0 {
+		return sensitiveReason + string(missing.first())
 	}
 	if key := category(f); key != "" && !p.allows(key, f) {
 		return categoryReason + string(key)
 	}
 	return ""
+}
+
+// needs is the authorizations without which a resource stays. The Patient always goes (EHI-8).
+func (f *facts) needs() authorizations {
+	if string(f.typ) == "Patient" {
+		return 0
+	}
+	return f.sensitive
 }
 
 // Class is the lines of the release form that a resource falls under.
@@ -177,7 +194,7 @@ type Class struct {
 type Classes struct{ examine examiner }
 
 // Classes makes a Classes by the policy's tables.
-func (p *Policy) Classes() *Classes { return &Classes{examiner{policy: p}} }
+func (p *Policy) Classes() *Classes { return &Classes{p.examiner()} }
 
 // Of tells the class of a resource. Errors: the line is not JSON.
 func (c *Classes) Of(line []byte) (Class, error) {
@@ -185,11 +202,7 @@ func (c *Classes) Of(line []byte) (Class, error) {
 	if err != nil {
 		return Class{}, err
 	}
-	out := Class{Category: category(&f)}
-	if f.typ != "Patient" {
-		out.Authorizations = f.sensitive
-	}
-	return out, nil
+	return Class{Category: category(f), Authorizations: f.needs().list()}, nil
 }
 
 // Filter decides about the resources of a population one at a time. References stay as they are: what was not asked for is not
@@ -201,7 +214,7 @@ type Filter struct {
 
 // Filter starts the decisions about a population's resources.
 func (p *Policy) Filter() *Filter {
-	return &Filter{examine: examiner{policy: p}, counts: map[string]int64{}}
+	return &Filter{examine: p.examiner(), counts: map[string]int64{}}
 }
 
 // Release appends the line to dst. ok is false where the resource stays; dst is unchanged then.
@@ -210,7 +223,7 @@ func (f *Filter) Release(dst, line []byte) (out []byte, ok bool, err error) {
 	if err != nil {
 		return dst, false, err
 	}
-	if reason := f.examine.policy.withhold(&found); reason != "" {
+	if reason := f.examine.policy.withhold(found); reason != "" {
 		f.counts[reason]++
 		return dst, false, nil
 	}

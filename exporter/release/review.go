@@ -2,49 +2,45 @@ package release
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"ehi-server/shared/fhir"
 )
 
-// Review is the decisions about one record. It is for one goroutine.
+// Review is the decisions about one record. What it keeps of a resource is some 20 bytes. It is for one goroutine.
 type Review struct {
 	policy    *Policy
 	examine   examiner
-	decided   map[string]decision // by type/id
-	released  map[string]bool     // ids that some released resource has: they are no secret
-	withheld  map[string]bool     // ids that only withheld resources have
-	secrets   *secrets            // the same, to be found in texts
-	onlyRefs  []pointer
+	index     *index
+	secrets   secrets
+	pointers  pointers
+	attached  attachedTo
+	reasons   reasons
 	counts    map[string]int64
-	edits     []fhir.Edit
-	stripped  map[string]bool // type/id whose presentedForm stays
-	attached  *attachedTo
+	resolved  bool // every local reference of the record resolves within it
+	short     bool // a resource that may be withheld has an id that is not looked for in texts
+	ambiguous bool // a released resource and a withheld one have the same id
+	irregular bool // a resource has its type or id twice
 	concluded bool
-	starts    []frame
+
+	// of the line at hand
+	edits []fhir.Edit
+	masks [][]byte // by depth: what takes the place of the object that is open there; nil leaves it
 }
-
-type decision struct{ reason string }
-
-// sensitive reports whether it is the resource's own content that keeps it.
-func (d decision) sensitive() bool { return strings.HasPrefix(d.reason, sensitiveReason) }
-
-// pointer is a resource that says nothing but what it refers to.
-type pointer struct {
-	self    string
-	targets []string
-}
-
-// frame is an object that is open during a rewrite.
-type frame struct{ mask []byte }
 
 // Review starts the decisions about one record.
 func (p *Policy) Review() *Review {
+	x := newIndex()
 	return &Review{
-		policy: p, examine: examiner{policy: p}, decided: map[string]decision{}, released: map[string]bool{},
-		withheld: map[string]bool{}, counts: map[string]int64{}, stripped: map[string]bool{}, attached: newAttachedTo(),
+		policy: p, examine: p.examiner(), index: x, secrets: secrets{index: x}, counts: map[string]int64{},
+		reasons: reasons{names: []string{""}},
 	}
 }
+
+// Resolved tells that every local reference of the record resolves within it: so says its source, and nothing of it was left out.
+// It is called before Conclude; each reference is looked at where it is not.
+func (r *Review) Resolved() { r.resolved = true }
 
 // Observe takes one resource of the record in. Errors: the line is not JSON.
 func (r *Review) Observe(line []byte) error {
@@ -52,18 +48,74 @@ func (r *Review) Observe(line []byte) error {
 	if err != nil {
 		return err
 	}
-	self := f.typ + "/" + f.id
-	reason := r.policy.withhold(&f)
-	r.decided[self] = decision{reason}
-	r.attached.observe(self, line)
-	if reason == "" && len(f.content) > 0 && !f.other {
-		r.onlyRefs = append(r.onlyRefs, pointer{self, f.content})
+	if typ, id, ok := identify(line); ok && !(bytes.Equal(typ, f.typ) && bytes.Equal(id, f.id)) {
+		r.irregular = true
 	}
-	if reason == "" && f.typ == "DiagnosticReport" && f.attached && !r.policy.allows(f.documentGroup(), &f) {
-		r.stripped[self] = true
+	self, reason := r.index.resource(f.typ, f.id), r.policy.withhold(f)
+	pointer := reason == "" && len(f.content) > 0 && !f.other
+	if pointer {
+		r.point(self, f.content)
+	}
+	if binary := string(f.typ) == "Binary"; reason != "" || pointer || binary {
+		r.secrets.consider(f.id)
+		r.short = r.short || len(f.id) < minSecret
+	}
+	r.attach(self, f)
+	v := r.reasons.verdict(reason)
+	if reason == "" && f.presents && string(f.typ) == "DiagnosticReport" && !r.policy.allows(f.documentGroup(), f) {
+		v |= stripped
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
+	r.index.put(self, v)
 	return nil
+}
+
+// point keeps what a resource refers to that says nothing else.
+func (r *Review) point(self resource, targets []target) {
+	r.pointers.begin(self)
+	for _, t := range targets {
+		r.pointers.add(r.index.resource(t.typ, t.id))
+	}
+}
+
+// reasons are the reasons for which resources stay, by number; 0 is none.
+type reasons struct{ names []string }
+
+func (r *reasons) verdict(name string) verdict {
+	at := slices.Index(r.names, name)
+	if at < 0 {
+		at = len(r.names)
+		r.names = append(r.names, name)
+	}
+	if strings.HasPrefix(name, sensitiveReason) {
+		return verdict(at) | sensitive
+	}
+	return verdict(at)
+}
+
+// pointers are resources that say nothing but what they refer to.
+type pointers struct {
+	selves  []resource
+	ends    []int // of each one's targets
+	targets []resource
+}
+
+func (p *pointers) begin(self resource) {
+	p.selves, p.ends = append(p.selves, self), append(p.ends, len(p.targets))
+}
+
+func (p *pointers) add(target resource) {
+	p.targets = append(p.targets, target)
+	p.ends[len(p.ends)-1] = len(p.targets)
+}
+
+// of is the targets of pointer i.
+func (p *pointers) of(i int) []resource {
+	from := 0
+	if i > 0 {
+		from = p.ends[i-1]
+	}
+	return p.targets[from:p.ends[i]]
 }
 
 // Conclude ends the first pass: resources whose only content is withheld are withheld too, until nothing changes.
@@ -71,37 +123,48 @@ func (r *Review) Conclude() {
 	r.withholdPointers()
 	r.followDocuments()
 	r.withholdPointers() // at a Binary
-	for self, d := range r.decided {
-		_, id, _ := bytes.Cut([]byte(self), []byte("/"))
-		if d.reason == "" {
-			r.released[string(id)] = true
-			continue
+	r.pointers, r.attached = pointers{}, attachedTo{}
+	withheld := 0
+	r.index.each(func(h idHash, v verdict) {
+		if !v.withheld() {
+			return
 		}
-		r.counts[d.reason]++
-		r.withheld[string(id)] = true
-	}
-	for id := range r.released {
-		delete(r.withheld, id)
-	}
-	r.secrets = newSecrets(r.withheld)
+		withheld++
+		r.counts[r.reasons.names[v.reason()]]++
+		if released, _ := r.index.of(h); released {
+			r.ambiguous = true
+		}
+	})
+	r.secrets.conclude(withheld)
 	r.concluded = true
 }
 
 func (r *Review) withholdPointers() {
 	for again := true; again; {
-		again = false
-		for _, p := range r.onlyRefs {
-			if r.decided[p.self].reason == "" && r.allWithheld(p.targets) {
-				r.decided[p.self] = decision{referenceOnlyName}
-				again = true
-			}
-		}
+		again = r.withholdSomePointers()
 	}
 }
 
-func (r *Review) allWithheld(targets []string) bool {
+// withholdSomePointers goes over the pointers, forth and back: a chain of them falls in one go, whichever way it leads.
+func (r *Review) withholdSomePointers() (again bool) {
+	n := len(r.pointers.selves)
+	for i := range 2 * n {
+		if i >= n {
+			i = 2*n - 1 - i
+		}
+		self := r.pointers.selves[i]
+		if v, _ := r.index.at(self); v.withheld() || !r.allWithheld(r.pointers.of(i)) {
+			continue
+		}
+		r.index.set(self, r.reasons.verdict(referenceOnlyName))
+		again = true
+	}
+	return again
+}
+
+func (r *Review) allWithheld(targets []resource) bool {
 	for _, t := range targets {
-		if d, known := r.decided[t]; !known || d.reason == "" {
+		if v, known := r.index.at(t); !known || !v.withheld() {
 			return false
 		}
 	}
@@ -111,57 +174,150 @@ func (r *Review) allWithheld(targets []string) bool {
 // Withheld is how many resources stay, by reason; it is complete after Conclude.
 func (r *Review) Withheld() map[string]int64 { return r.counts }
 
-// Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then.
+// Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then. A resource that was
+// not observed stays.
 func (r *Review) Release(dst, line []byte) (out []byte, ok bool, err error) {
 	if !r.concluded {
 		panic("release: Release before Conclude")
 	}
-	self, err := r.plan(line)
-	if err != nil || r.decided[self].reason != "" {
+	v, known, err := r.verdict(line)
+	if err != nil || !known || v.withheld() {
 		return dst, false, err
 	}
-	if len(r.edits) == 0 {
+	if v&stripped == 0 && r.clean(line) {
 		return append(dst, line...), true, nil
+	}
+	if err := r.plan(line, v); err != nil {
+		return dst, false, err
 	}
 	return fhir.Apply(dst, line, r.edits), true, nil
 }
 
+// verdict is what was decided about a line.
+func (r *Review) verdict(line []byte) (v verdict, known bool, err error) {
+	typ, id, ok := identify(line)
+	if !ok || r.irregular {
+		if typ, id, err = r.examine.walk.identify(line); err != nil {
+			return 0, false, err
+		}
+	}
+	v, known = r.index.find(typ, id)
+	return v, known, nil
+}
+
+// identify reads type and id of a resource that begins with them, as most do.
+func identify(line []byte) (typ, id []byte, ok bool) {
+	const first, second = `{"` + resourceType + `":"`, `","id":"`
+	if !bytes.HasPrefix(line, []byte(first)) {
+		return nil, nil, false
+	}
+	rest := line[len(first):]
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 || !bytes.HasPrefix(rest[end:], []byte(second)) {
+		return nil, nil, false
+	}
+	typ, rest = rest[:end], rest[end+len(second):]
+	if end = bytes.IndexByte(rest, '"'); end < 0 {
+		return nil, nil, false
+	}
+	id = rest[:end]
+	return typ, id, bytes.IndexByte(typ, '\\') < 0 && bytes.IndexByte(id, '\\') < 0
+}
+
+// clean reports whether a released line certainly holds nothing that has to be masked, by a fraction of what a walk takes.
+func (r *Review) clean(line []byte) bool {
+	if hasCodedEscapes(line) || r.secrets.suspects(line) {
+		return false
+	}
+	return r.resolved && !r.short && !r.ambiguous || r.referencesGo(line)
+}
+
+// hasCodedEscapes reports whether some character may be written as \u and its number.
+func hasCodedEscapes(line []byte) bool {
+	for {
+		at := bytes.IndexByte(line, '\\')
+		if at < 0 || at+1 == len(line) {
+			return false
+		}
+		if line[at+1] == 'u' {
+			return true
+		}
+		line = line[at+2:]
+	}
+}
+
+// referencesGo reports whether every text of the line that may lead to a resource leads to something released, or outside.
+func (r *Review) referencesGo(line []byte) bool {
+	for _, name := range leading {
+		for rest := line; ; {
+			text, after, found := textBehind(rest, name)
+			if !found {
+				break
+			}
+			rest = after
+			if text == nil {
+				continue
+			}
+			if bytes.IndexByte(text, '\\') >= 0 || r.withheldBehind(text) || &name[0] == &leading[0][0] && r.mask(text) != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// leading are the ends of the names of fields that may lead to a resource, see leads; that of references first.
+var leading = [][]byte{[]byte(`reference"`), []byte(`rl"`), []byte(`Uri"`), []byte(`Canonical"`)}
+
+// textBehind finds the next field whose name ends so, and its text as it is spelled; nil where it has none.
+func textBehind(line, name []byte) (text, rest []byte, found bool) {
+	at := bytes.Index(line, name)
+	if at < 0 {
+		return nil, nil, false
+	}
+	line = bytes.TrimLeft(line[at+len(name):], " \t:")
+	if len(line) == 0 || line[0] != '"' {
+		return nil, line, true
+	}
+	end, _ := textEnd(line, 0)
+	if end < 0 {
+		return nil, nil, false
+	}
+	return line[1 : end-1], line[end:], true
+}
+
 // plan walks the line and gathers the edits that it needs.
-func (r *Review) plan(line []byte) (self string, err error) {
-	r.edits, r.starts = r.edits[:0], r.starts[:0]
-	var typ, id string
-	c := &r.examine.cursor
-	for c.Reset(line); c.Next(); {
+func (r *Review) plan(line []byte, v verdict) error {
+	r.edits, r.masks = r.edits[:0], r.masks[:0]
+	w := &r.examine.walk
+	for w.reset(line); w.next(); {
 		switch {
-		case c.Kind == fhir.Open:
-			r.starts = append(r.starts, frame{})
-		case c.Kind == fhir.Close:
-			r.closeContainer(line, typ+"/"+id)
-		case !c.IsString():
-		case c.Depth == 1 && string(c.Key()) == "resourceType":
-			typ = string(c.Text())
-		case c.Depth == 1 && string(c.Key()) == "id":
-			id = string(c.Text())
-		case string(c.Key()) == "reference":
-			r.reference(c.Text())
+		case w.kind == opened:
+			r.masks = append(r.masks, nil)
+		case w.kind == closed:
+			r.closeContainer(v)
+		case !w.isText:
+		case string(w.key()) == "reference":
+			if m := r.mask(w.text()); m != nil {
+				r.masks[len(r.masks)-1] = m
+			}
 		default:
 			r.scrub()
 		}
 	}
-	return typ + "/" + id, c.Err()
+	return w.err
 }
 
 // closeContainer masks the Reference that ends here, or cuts a presentedForm out.
-func (r *Review) closeContainer(line []byte, self string) {
-	c := &r.examine.cursor
-	top := r.starts[len(r.starts)-1]
-	r.starts = r.starts[:len(r.starts)-1]
-	start, end := c.Span()
+func (r *Review) closeContainer(v verdict) {
+	w := &r.examine.walk
+	top := r.masks[len(r.masks)-1]
+	r.masks = r.masks[:len(r.masks)-1]
 	switch {
-	case top.mask != nil:
-		r.replace(start, end, top.mask)
-	case c.Depth == 1 && string(c.Key()) == "presentedForm" && r.stripped[self]:
-		from, to := fieldSpan(line, c.KeyStart(), end)
+	case top != nil:
+		r.replace(w.start, w.end, top)
+	case v&stripped != 0 && w.depth == 1 && string(w.key()) == "presentedForm":
+		from, to := fieldSpan(w.src, w.fieldStart(), w.end)
 		r.replace(from, to, nil)
 	}
 }
@@ -185,49 +341,51 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 	return start, end
 }
 
-// reference decides about the Reference that is open.
-func (r *Review) reference(ref []byte) {
+// mask decides what takes the place of a Reference by its reference; nil where it may go.
+func (r *Review) mask(ref []byte) []byte {
 	if fhir.External(ref) {
-		return
+		return nil
 	}
-	top := &r.starts[len(r.starts)-1]
 	typ, id, local := fhir.Local(ref)
 	if !local {
-		top.mask = fhir.UnknownReference
-		return
+		return fhir.UnknownReference
 	}
-	d, known := r.decided[string(typ)+"/"+string(id)]
+	v, known := r.index.find(typ, id)
 	switch {
 	case !known:
-		top.mask = fhir.UnknownReference
-	case d.reason != "":
-		top.mask = fhir.MaskedReference
+		return fhir.UnknownReference
+	case v.withheld():
+		return fhir.MaskedReference
 	}
+	return nil
 }
 
-// scrub masks a text that holds the id of a withheld resource.
+// scrub masks a text that holds the id of a withheld resource, or leads to one.
 func (r *Review) scrub() {
-	c := &r.examine.cursor
-	start, end := c.Span()
-	if c.Depth == 1 && string(c.Key()) == "id" || !r.secret(c.Text()) && !r.leadsToWithheld() {
+	w := &r.examine.walk
+	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.text()) && !(leads(w.key()) && r.withheldBehind(w.text())) {
 		return
 	}
-	if at := c.KeyStart(); at >= 0 {
-		name := append([]byte(`"_`), c.Key()...)
-		r.edits = append(r.edits, fhir.Edit{Start: at, End: end, With: append(append(name, `":`...), fhir.MaskedReference...)})
+	at := w.fieldStart()
+	if at < 0 {
+		r.edits = append(r.edits, fhir.Edit{Start: w.start, End: w.end, With: []byte(`"masked"`)})
 		return
 	}
-	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: []byte(`"masked"`)})
+	end, _ := textEnd(w.src, at) // of the name, as it is spelled
+	with := append([]byte(`"_`), w.src[at+1:end]...)
+	with = append(append(with, ':'), fhir.MaskedReference...)
+	r.edits = append(r.edits, fhir.Edit{Start: at, End: w.end, With: with})
 }
 
 // secret reports whether a text holds the id of a withheld resource.
 func (r *Review) secret(text []byte) bool { return len(text) >= minSecret && r.secrets.in(text) }
 
-// leadsToWithheld reports whether the current text is a url that leads to a withheld resource, however short its id is.
-func (r *Review) leadsToWithheld() bool {
-	if !leads(r.examine.cursor.Key()) {
+// withheldBehind reports whether a text leads to a withheld resource, however short its id is.
+func (r *Review) withheldBehind(text []byte) bool {
+	typ, id, local := fhir.Local(text)
+	if !local {
 		return false
 	}
-	typ, id, local := fhir.Local(r.examine.cursor.Text())
-	return local && r.decided[string(typ)+"/"+string(id)].reason != ""
+	v, _ := r.index.find(typ, id)
+	return v.withheld()
 }

@@ -1,8 +1,10 @@
 package release
 
 import (
-	"bytes"
 	"encoding/binary"
+	"hash/maphash"
+	"math/bits"
+	"slices"
 )
 
 // Lengths of ids that are looked for in texts.
@@ -14,41 +16,114 @@ const (
 	looseSecret = 20
 )
 
-// secrets is a set of ids that must not appear in a text. Most positions of a text are told apart from all ids by one look at
-// a bit table over four bytes.
+// secrets finds the ids of withheld resources in texts. The ids themselves are in the index; here is what tells most texts
+// apart from all of them: the bytes that ids are made of, their lengths, and how long ones end. What it costs to look
+// through a text does not depend on how many ids there are.
 type secrets struct {
-	bits   [1 << 16 / 64]uint64
-	byHead map[string][]string // first minSecret bytes -> ids
+	index    *index
+	alphabet [1 << 8]bool
+	words    []int   // lengths below looseSecret, sorted
+	loose    []int   // the other lengths, sorted
+	tails    *tails  // of the loose ones; nil where there are none
+	filter   *filter // of all; nil before conclude
 }
 
-func newSecrets(ids map[string]bool) *secrets {
-	s := &secrets{byHead: map[string][]string{}}
-	for id := range ids {
-		if len(id) < minSecret {
-			continue
-		}
-		b := bit([]byte(id))
-		s.bits[b/64] |= 1 << (b % 64)
-		s.byHead[id[:minSecret]] = append(s.byHead[id[:minSecret]], id)
+// consider takes the id of a resource in that is, or may turn out to be, withheld.
+func (s *secrets) consider(id []byte) {
+	if len(id) < minSecret {
+		return
 	}
-	return s
+	for _, b := range id {
+		s.alphabet[b] = true
+	}
+	if len(id) < looseSecret {
+		s.words = insert(s.words, len(id))
+		return
+	}
+	s.loose = insert(s.loose, len(id))
+	if s.tails == nil {
+		s.tails = new(tails)
+	}
+	s.tails.add(id)
 }
 
-// bit is a 16-bit hash of the first four bytes.
-func bit(b []byte) uint32 { return binary.LittleEndian.Uint32(b) * 2654435761 >> 16 }
+func insert(sorted []int, n int) []int {
+	at, found := slices.BinarySearch(sorted, n)
+	if found {
+		return sorted
+	}
+	return slices.Insert(sorted, at, n)
+}
 
-// in reports whether some id stands in text.
-func (s *secrets) in(text []byte) bool {
-	if len(s.byHead) == 0 {
+// conclude makes the filter, once everything is decided.
+func (s *secrets) conclude(withheld int) {
+	if len(s.words)+len(s.loose) == 0 {
+		return
+	}
+	s.filter = newFilter(withheld)
+	s.index.each(func(h idHash, v verdict) {
+		if v.withheld() {
+			s.filter.add(h.high)
+		}
+	})
+}
+
+// in reports whether an id of a withheld resource stands in a text.
+func (s *secrets) in(text []byte) bool { return s.scan(text, false) }
+
+// suspects is in for a line of JSON without \u escapes, names and escapes included. It finds every id that stands in some text of
+// the line; not everything that it finds is in one.
+func (s *secrets) suspects(line []byte) bool { return s.scan(line, true) }
+
+// scan goes from one stretch of the ids' alphabet to the next. It looks at one byte in many: where a byte is not of the alphabet, no
+// id reaches over it.
+func (s *secrets) scan(text []byte, escaped bool) bool {
+	if s.filter == nil {
 		return false
 	}
-	for i := 0; i+minSecret <= len(text); i++ {
-		b := bit(text[i:])
-		if s.bits[b/64]&(1<<(b%64)) == 0 {
+	shortest := s.shortest()
+	for from := 0; from+shortest <= len(text); {
+		at := from + shortest - 1
+		for at >= from && s.alphabet[text[at]] {
+			at--
+		}
+		if at >= from {
+			from = at + 1
 			continue
 		}
-		for _, id := range s.byHead[string(text[i:i+minSecret])] {
-			if bytes.HasPrefix(text[i:], []byte(id)) && (len(id) >= looseSecret || isWord(text, i, i+len(id))) {
+		to := from + shortest
+		for to < len(text) && s.alphabet[text[to]] {
+			to++
+		}
+		if s.inLoose(text, from, to) || s.inWords(text, from, to, escaped) {
+			return true
+		}
+		from = to + 1
+	}
+	return false
+}
+
+func (s *secrets) shortest() int {
+	if len(s.words) > 0 {
+		return s.words[0]
+	}
+	return s.loose[0]
+}
+
+// inLoose looks for long ids in a stretch.
+func (s *secrets) inLoose(text []byte, from, to int) bool {
+	if s.tails == nil {
+		return false
+	}
+	for end := from + s.loose[0]; end <= to; end++ {
+		if !s.tails.has(text[end-tailBytes:]) {
+			continue
+		}
+		for _, n := range s.loose {
+			if end-n < from {
+				break
+			}
+			if s.is(text[end-n : end]) {
 				return true
 			}
 		}
@@ -56,11 +131,83 @@ func (s *secrets) in(text []byte) bool {
 	return false
 }
 
-// isWord reports whether text[from:to] is bounded by something else than letters and digits.
-func isWord(text []byte, from, to int) bool {
-	return (from == 0 || !alphanumeric(text[from-1])) && (to == len(text) || !alphanumeric(text[to]))
+// inWords looks for ids in a stretch that are bounded by something else than letters and digits.
+func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
+	for at := from; at < to && len(s.words) > 0; at++ {
+		if at > 0 && alphanumeric(text[at-1]) && !(escaped && at > 1 && text[at-2] == '\\') {
+			continue
+		}
+		for _, n := range s.words {
+			if at+n > to {
+				break
+			}
+			if (at+n == len(text) || !alphanumeric(text[at+n])) && s.is(text[at:at+n]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// is reports whether a text is the id of a withheld resource, and of no released one.
+func (s *secrets) is(text []byte) bool {
+	high := maphash.Bytes(s.index.seeds[0], text)
+	if !s.filter.has(high) {
+		return false
+	}
+	released, withheld := s.index.of(idHash{high, maphash.Bytes(s.index.seeds[1], text)})
+	return withheld && !released
 }
 
 func alphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// tails is a set of the last bytes of ids. It has a fixed size: of some 100,000 different tails on it lets most texts of the
+// ids' alphabet pass, and the filter decides.
+type tails [1 << 21 / 64]uint64
+
+const tailBytes = 8
+
+func (t *tails) add(id []byte) {
+	at := tailBit(id[len(id)-tailBytes:])
+	t[at/64] |= 1 << (at % 64)
+}
+
+func (t *tails) has(text []byte) bool {
+	at := tailBit(text)
+	return t[at/64]&(1<<(at%64)) != 0
+}
+
+func tailBit(text []byte) uint64 {
+	return binary.LittleEndian.Uint64(text) * 0x9e3779b97f4a7c15 >> (64 - 21)
+}
+
+// filter is a Bloom filter of hashes: of those that are not in it, one in a hundred passes.
+type filter struct {
+	words []uint64
+	mask  uint64
+}
+
+// newFilter makes one for n hashes, of 16 to 32 bits each.
+func newFilter(n int) *filter {
+	size := uint64(1) << max(10, bits.Len(uint(n))+4)
+	return &filter{make([]uint64, size/64), size - 1}
+}
+
+func (f *filter) add(h uint64) {
+	for range 2 {
+		f.words[h&f.mask/64] |= 1 << (h & f.mask % 64)
+		h = bits.RotateLeft64(h, 32)
+	}
+}
+
+func (f *filter) has(h uint64) bool {
+	for range 2 {
+		if f.words[h&f.mask/64]&(1<<(h&f.mask%64)) == 0 {
+			return false
+		}
+		h = bits.RotateLeft64(h, 32)
+	}
+	return true
 }

@@ -102,6 +102,30 @@ func (d *Dates) Reset() {
 	d.typ, d.known, d.found, d.early, d.root = "", nil, d.found[:0], d.early[:0], 0
 }
 
+// Begin begins a new resource whose type is known. It is for walks without a Cursor:
+//
+//	d.Begin(typ)
+//	for each text { d.Take(path, raw, object) }
+//	spans := d.Spans()
+func (d *Dates) Begin(typ []byte) {
+	d.Reset()
+	d.typ, d.known = string(typ), dateFields()[string(typ)]
+}
+
+// Take takes a JSON string in: its dotted path, the string with its quotes, and where the object begins that holds it, 0 for the
+// resource.
+func (d *Dates) Take(path, raw []byte, object int) {
+	field, isKnown := d.known[string(path)]
+	if isKnown && looksLikeDate(raw) {
+		d.add(foundAt(field, Unquote(raw), object))
+	}
+}
+
+func foundAt(field dateField, text []byte, object int) foundDate {
+	span, err := ParseSpan(string(text))
+	return foundDate{dateField: field, object: object, span: span, wrong: err != nil}
+}
+
 // See takes the cursor's present token in.
 func (d *Dates) See(c *Cursor) {
 	if c.Depth == 0 || !c.IsString() {
@@ -123,11 +147,11 @@ func (d *Dates) date(c *Cursor) {
 	if d.typ != "" && !isKnown {
 		return
 	}
-	span, err := ParseSpan(string(c.Text()))
-	found := foundDate{dateField: field, span: span, wrong: err != nil}
+	object := 0
 	if c.Depth > 1 {
-		found.object = c.start[c.Depth-1]
+		object = c.start[c.Depth-1]
 	}
+	found := foundAt(field, c.Text(), object)
 	if d.typ == "" {
 		d.early = append(d.early, earlyDate{string(d.path), found})
 		return

@@ -1,0 +1,320 @@
+package release
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// plain is a Review as plain as it can be: maps of whole ids, and a look for each withheld id in each text.
+type plain struct {
+	reasons  map[string]string
+	stripped map[string]bool
+	secrets  []string
+}
+
+func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
+	r := &plain{reasons: map[string]string{}, stripped: map[string]bool{}}
+	pointers := map[string][]string{}
+	x := p.examiner()
+	for _, line := range lines {
+		f, err := x.examine([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		self := string(f.typ) + "/" + string(f.id)
+		r.reasons[self] = p.withhold(f)
+		for _, c := range f.content {
+			pointers[self] = append(pointers[self], string(c.typ)+"/"+string(c.id))
+		}
+		if f.other {
+			pointers[self] = append(pointers[self], "elsewhere")
+		}
+		r.stripped[self] = f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f)
+	}
+	for changed := true; changed; {
+		changed = false
+		for self, targets := range pointers {
+			stays := r.reasons[self] == ""
+			for _, target := range targets {
+				stays = stays && r.reasons[target] != ""
+			}
+			if stays {
+				r.reasons[self], changed = referenceOnlyName, true
+			}
+		}
+	}
+	released := map[string]bool{}
+	for self, reason := range r.reasons {
+		_, id, _ := strings.Cut(self, "/")
+		released[id] = released[id] || reason == ""
+	}
+	for id, goes := range released {
+		if !goes && len(id) >= minSecret {
+			r.secrets = append(r.secrets, id)
+		}
+	}
+	return r
+}
+
+// holds looks for each withheld id at each place of a text.
+func (r *plain) holds(text string) bool {
+	for _, id := range r.secrets {
+		for at := 0; at+len(id) <= len(text); at++ {
+			end := at + len(id)
+			bounded := (at == 0 || !alphanumeric(text[at-1])) && (end == len(text) || !alphanumeric(text[end]))
+			if text[at:end] == id && (len(id) >= looseSecret || bounded) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *plain) release(line string) (string, bool) {
+	var c fhir.Cursor
+	typ, id, _ := c.Identify([]byte(line))
+	self := typ + "/" + id
+	if r.reasons[self] != "" {
+		return "", false
+	}
+	var edits []fhir.Edit
+	replace := func(start, end int, with string) {
+		for len(edits) > 0 && edits[len(edits)-1].Start >= start {
+			edits = edits[:len(edits)-1]
+		}
+		edits = append(edits, fhir.Edit{Start: start, End: end, With: []byte(with)})
+	}
+	var masks []string
+	for c.Reset([]byte(line)); c.Next(); {
+		start, end := c.Span()
+		switch {
+		case c.Kind == fhir.Open:
+			masks = append(masks, "")
+		case c.Kind == fhir.Close:
+			if m := masks[len(masks)-1]; m != "" {
+				replace(start, end, m)
+			} else if c.Depth == 1 && string(c.Key()) == "presentedForm" && r.stripped[self] {
+				from, to := fieldSpan([]byte(line), c.KeyStart(), end)
+				replace(from, to, "")
+			}
+			masks = masks[:len(masks)-1]
+		case !c.IsString():
+		case string(c.Key()) == "reference":
+			if m := r.mask(c.Text()); m != "" {
+				masks[len(masks)-1] = m
+			}
+		case c.Depth == 1 && string(c.Key()) == "id":
+		case !r.holds(string(c.Text())) && !(leads(c.Key()) && r.mask(c.Text()) == string(fhir.MaskedReference)):
+		case c.KeyStart() < 0:
+			replace(start, end, `"masked"`)
+		default:
+			replace(c.KeyStart(), end, `"_`+string(c.Key())+`":`+string(fhir.MaskedReference))
+		}
+	}
+	return string(fhir.Apply(nil, []byte(line), edits)), true
+}
+
+func (r *plain) mask(ref []byte) string {
+	typ, id, local := fhir.Local(ref)
+	reason, known := r.reasons[string(typ)+"/"+string(id)]
+	switch {
+	case fhir.External(ref) || local && known && reason == "":
+		return ""
+	case local && known:
+		return string(fhir.MaskedReference)
+	}
+	return string(fhir.UnknownReference)
+}
+
+// EHI-9: the decisions about a random record are those of the plain review, to the byte.
+func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		lines := drawRecord(t)
+		policy, err := rules.Policy(drawForm(t), ehi.KickOff{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, got := newPlain(t, policy, lines), policy.Review()
+		dangling := false
+		for _, line := range lines {
+			if err := got.Observe([]byte(line)); err != nil {
+				t.Fatal(err)
+			}
+			dangling = dangling || strings.Contains(line, "Patient/nowhere")
+		}
+		if !dangling && rapid.Bool().Draw(t, "resolved") {
+			got.Resolved()
+		}
+		got.Conclude()
+		for _, line := range lines {
+			out, ok := want.release(line)
+			is, goes, err := got.Release(nil, []byte(line))
+			if err != nil || goes != ok || goes && string(is) != out {
+				t.Fatalf("%s\nreleased %v: %s\n    want %v: %s\n     err %v", line, goes, is, ok, out, err)
+			}
+		}
+		counts := map[string]int64{}
+		for _, reason := range want.reasons {
+			if reason != "" {
+				counts[reason]++
+			}
+		}
+		for reason, n := range got.Withheld() {
+			if !strings.HasPrefix(reason, presentedReason) && counts[reason] != n {
+				t.Fatalf("withheld %v, want %v", got.Withheld(), counts)
+			}
+		}
+	})
+}
+
+// drawForm draws what a patient chooses; nil is no form.
+func drawForm(t *rapid.T) *ehi.ReleaseForm {
+	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}, Authorizations: map[ehi.Authorization]string{}}
+	dates := rapid.SampledFrom([]string{"", "2019", "2019-03", "2019-03-02", "2020-02-28"})
+	for _, c := range ehi.Categories() {
+		if !rapid.Bool().Draw(t, string(c.Key)) {
+			continue
+		}
+		choice := ehi.Choice{From: dates.Draw(t, "from"), To: dates.Draw(t, "to")}
+		if _, _, err := choice.Span(); err != nil {
+			choice.To = ""
+		}
+		f.Parameters[c.Key] = choice
+	}
+	for _, a := range ehi.Authorizations() {
+		if rapid.Bool().Draw(t, "a."+string(a.Key)) {
+			f.Authorizations[a.Key] = "true"
+		}
+	}
+	return f
+}
+
+// drawRecord draws resources that refer to and write about one another in all ways.
+func drawRecord(t *rapid.T) (lines []string) {
+	types := rapid.SampledFrom([]string{
+		"Patient", "Encounter", "Claim", "Condition", "Medication", "MedicationRequest", "Provenance", "List", "DiagnosticReport",
+		"DocumentReference", "Observation",
+	})
+	ids := rapid.SampledFrom([]string{
+		"1", "short", "claim-0123456789", "claim-01234567890", "a.b-c-0123456", "0123456789ab", "abcdefghijklmnopqrst",
+		"abcdefghijklmnopqrstu", "12345678-1234-4234-8234-123456789012", "12345678-1234-4234-8234-123456789013",
+		strings.Repeat("x", 64),
+	})
+	type name struct{ typ, id string }
+	var all []name
+	seen := map[name]bool{}
+	for range rapid.IntRange(1, 12).Draw(t, "resources") {
+		if n := (name{types.Draw(t, "type"), ids.Draw(t, "id")}); !seen[n] {
+			seen[n], all = true, append(all, n)
+		}
+	}
+	reference := func() string {
+		if rapid.IntRange(0, 30).Draw(t, "dangling") == 0 {
+			return `{"reference":"Patient/nowhere","display":"x"}`
+		}
+		n := rapid.SampledFrom(all).Draw(t, "target")
+		slash := rapid.SampledFrom([]string{"/", `\/`, `\u002f`}).Draw(t, "slash")
+		return `{"reference":"` + n.typ + slash + n.id + `","display":"x"}`
+	}
+	text := func() string {
+		id := rapid.SampledFrom(all).Draw(t, "mentioned").id
+		if rapid.IntRange(0, 3).Draw(t, "coded") == 0 {
+			id = fmt.Sprintf(`\u%04x`, id[0]) + id[1:]
+		}
+		around := rapid.SampledFrom([]string{"", " ", "x", `\n`, `\"`, "-", ".", `\\`, "é", "/"})
+		return `"` + around.Draw(t, "before") + id + around.Draw(t, "after") + `"`
+	}
+	for _, n := range all {
+		var b bytes.Buffer
+		fields := []string{`"resourceType":"` + n.typ + `"`, `"id":"` + n.id + `"`}
+		if rapid.IntRange(0, 4).Draw(t, "turned") == 0 {
+			fields[0], fields[1] = fields[1], fields[0]
+		}
+		for range rapid.IntRange(0, 5).Draw(t, "fields") {
+			fields = append(fields, drawField(t, reference, text))
+		}
+		b.WriteString("{" + strings.Join(fields, ",") + "}")
+		lines = append(lines, b.String())
+	}
+	return lines
+}
+
+func drawField(t *rapid.T, reference, text func() string) string {
+	switch rapid.IntRange(0, 10).Draw(t, "field") {
+	case 0:
+		return `"target":[` + reference() + `,` + reference() + `]`
+	case 1:
+		return `"entry":[{"item":` + reference() + `}]`
+	case 2:
+		return `"medicationReference":` + reference()
+	case 3:
+		return `"note":[{"text":` + text() + `}]`
+	case 4:
+		return `"alias":[` + text() + `,1,true,` + text() + `]`
+	case 5:
+		return `"period":{"start":"2019-03-01","end":"2019-03-02T10:00:00Z"}`
+	case 6:
+		return `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
+	case 7:
+		return `"category":[{"coding":[{"system":"x","code":"laboratory"}]}]`
+	case 8:
+		ref := reference()
+		return `"extension":[{"url":"http://x","valueUri":` + ref[len(`{"reference":`):strings.Index(ref, `,`)] + `}]`
+	case 9:
+		return `"presentedForm":[{"title":` + text() + `}]`
+	}
+	return `"subject":` + reference()
+}
+
+// A walk sees in a line what a fhir.Cursor sees.
+func FuzzWalk(f *testing.F) {
+	f.Add([]byte(`{"a":[{"b":"x\"y"},{"b":1.5e3,"c":{"d":null}}],"\u0065":[],"f":{}}`))
+	f.Add([]byte(`[[],[1,"two"],{}]`))
+	f.Add([]byte(`{"a":1,}`))
+	f.Add([]byte(`{"a" : "b" } x`))
+	type value struct {
+		Kind, Depth, Start, End, Field int
+		Path, Text                     string
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var c fhir.Cursor
+		var want []value
+		for c.Reset(line); c.Next(); {
+			start, end := c.Span()
+			want = append(want, value{int(c.Kind), c.Depth, start, end, c.KeyStart(), string(c.AppendPath(nil)), string(c.Text())})
+		}
+		var w walk
+		var got []value
+		for w.reset(line); w.next(); {
+			v := value{int(w.kind), w.depth, w.start, w.end, w.fieldStart(), string(w.appendPath(nil)), ""}
+			if w.isText {
+				v.Text = string(w.text())
+			}
+			got = append(got, v)
+		}
+		if c.Err() != nil {
+			return // a walk leaves some errors to the source
+		}
+		if w.err != nil {
+			t.Fatalf("%q: %v", line, w.err)
+		}
+		if bytes.Contains(line, []byte(`\`)) {
+			return // a Cursor leaves names as they are spelled
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Fatalf("%q: %s", line, d)
+		}
+	})
+}
