@@ -2,8 +2,10 @@ package fhir
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
+	"math/bits"
 
 	"github.com/segmentio/encoding/json"
 )
@@ -19,30 +21,35 @@ type Cursor struct {
 	Kind  Kind
 	Depth int // nesting of the value: 0 for the document itself, 1 for a field of it
 
-	tok   json.Tokenizer
-	src   []byte
-	keys  []key  // by depth: the latest key seen in the object at that depth
-	array []bool // by depth: whether the container at that depth is an array
-	start []int  // by depth: offset of the container's opening brace
-	pos   int    // offset of the current token
-	end   int
+	src    []byte
+	levels []level // what is open: [0] is the document, [1] its outermost container...
+	at     int     // offset of the next byte to look at
+	pos    int     // offset of the current token
+	end    int     // offset behind it
 
-	expect grammar // what may come next
-	spaced bool    // there was space between tokens
-	err    error
+	state   state
+	escaped bool // the current token is a string with a backslash
+	spaced  bool // there was space between tokens
+	err     error
 }
 
-// grammar is a set of tokens.
-type grammar uint8
+// level is an open container.
+type level struct {
+	array bool
+	start int    // offset of its opening brace
+	key   []byte // the name of the latest field, without quotes and escapes; nil where there is none
+	pos   int    // offset of that name's opening quote
+}
+
+// state says what may come next.
+type state uint8
 
 const (
-	value grammar = 1 << iota // a scalar, or the start of an object or array
-	name
-	colon
-	comma
-	endOfObject
-	endOfArray
-	nothing grammar = 0 // the document is whole
+	wantValue   state = iota // a value
+	wantElement              // a value, or the end of an array that is empty so far
+	wantField                // a name, or the end of an object that is empty so far
+	wantMore                 // a comma, or the end of the container
+	wantNothing              // the document is whole
 )
 
 var errGrammar = errors.New("unexpected token")
@@ -76,12 +83,6 @@ func CheckDepth(doc []byte) error {
 	return nil
 }
 
-// key is a field's name as it stands in the document, quotes included, and its offset.
-type key struct {
-	raw []byte
-	pos int
-}
-
 // Kind tells what a Cursor stands on.
 type Kind int
 
@@ -96,139 +97,293 @@ const (
 
 // Reset starts a walk over doc, which must stay unchanged during it.
 func (c *Cursor) Reset(doc []byte) {
-	c.tok.Reset(doc)
 	c.src, c.Depth = doc, 0
-	c.keys, c.array, c.start = c.keys[:0], c.array[:0], c.start[:0]
-	c.keys = append(c.keys, key{})
-	c.pos, c.end, c.expect, c.spaced, c.err = 0, 0, value, false, nil
+	c.levels = append(c.levels[:0], level{})
+	c.at, c.pos, c.end, c.state, c.spaced, c.err = 0, 0, 0, wantValue, false, nil
 }
 
 // Next moves to the next value and reports whether there is one.
 func (c *Cursor) Next() bool {
-	for c.err == nil && c.tok.Next() {
-		before := c.end
-		c.end = len(c.src) - c.tok.Remaining()
-		c.pos = c.end - len(c.tok.Value)
-		c.spaced = c.spaced || c.pos != before
-		switch c.tok.Delim {
-		case '{':
-			if c.take(value) {
-				return c.open(false, name|endOfObject)
-			}
-		case '[':
-			if c.take(value) {
-				return c.open(true, value|endOfArray)
-			}
-		case '}':
-			if c.take(endOfObject) {
-				c.close()
-				return true
-			}
-		case ']':
-			if c.take(endOfArray) {
-				c.close()
-				return true
-			}
-		case ':':
-			if c.take(colon) {
-				c.expect = value
-			}
-		case ',':
-			if c.take(comma) && c.array[len(c.array)-1] {
-				c.expect = value
-			} else {
-				c.expect = name
-			}
-		default:
-			// tok.IsKey is wrong behind an empty object: [{},"no key"].
-			if c.expect&name != 0 && c.src[c.pos] == '"' {
-				c.keys[len(c.keys)-1] = key{c.tok.Value, c.pos}
-				c.expect = colon
-				continue
-			}
-			if c.take(value) {
-				c.Kind, c.Depth = Scalar, len(c.start)
-				c.complete()
-				return true
-			}
+	if c.err != nil {
+		return false
+	}
+	b, ok := c.peek()
+	if !ok {
+		return false
+	}
+	if c.state == wantMore && b == ',' {
+		c.at++
+		if b, ok = c.peek(); !ok {
+			return false
 		}
+		c.state = wantValue
+		if !c.levels[len(c.levels)-1].array {
+			if b != '"' {
+				return c.fail()
+			}
+			return c.field()
+		}
+	}
+	switch {
+	case c.state == wantField && b == '"':
+		return c.field()
+	case c.state <= wantElement && b != ']':
+		return c.value(b)
+	case b == '}', b == ']':
+		return c.close(b)
+	}
+	return c.fail()
+}
+
+func (c *Cursor) fail() bool {
+	if c.err == nil {
+		c.err = errGrammar
 	}
 	return false
 }
 
-// take reports whether a token may come here.
-func (c *Cursor) take(token grammar) bool {
-	if c.expect&token == 0 {
-		c.err = errGrammar
+// peek skips white space and gives the next byte; ok is false at the document's end.
+func (c *Cursor) peek() (b byte, ok bool) {
+	for c.at < len(c.src) {
+		if b = c.src[c.at]; b > ' ' {
+			return b, true
+		}
+		if b != ' ' && b != '\n' && b != '\t' && b != '\r' {
+			return 0, c.fail()
+		}
+		c.at++
+		c.spaced = true
 	}
-	return c.err == nil
+	return 0, false
+}
+
+// field takes a name, the colon behind it, and the value.
+func (c *Cursor) field() bool {
+	top := &c.levels[len(c.levels)-1]
+	top.pos = c.at
+	if !c.text() {
+		return c.fail()
+	}
+	top.key = c.src[top.pos+1 : c.at-1]
+	if c.escaped {
+		top.key = append([]byte{}, Unquote(c.src[top.pos:c.at])...)
+	}
+	if b, ok := c.peek(); !ok || b != ':' {
+		return ok && c.fail()
+	}
+	c.at++
+	c.state = wantValue
+	b, ok := c.peek()
+	return ok && c.value(b)
+}
+
+// value takes a scalar or the start of a container.
+func (c *Cursor) value(b byte) bool {
+	c.pos = c.at
+	switch b {
+	case '"':
+		if !c.text() {
+			return c.fail()
+		}
+	case '{':
+		return c.open(false, wantField)
+	case '[':
+		return c.open(true, wantElement)
+	case 't':
+		if !c.word("true") {
+			return c.fail()
+		}
+	case 'f':
+		if !c.word("false") {
+			return c.fail()
+		}
+	case 'n':
+		if !c.word("null") {
+			return c.fail()
+		}
+	default:
+		if !c.number() {
+			return c.fail()
+		}
+	}
+	c.end = c.at
+	c.Kind, c.Depth = Scalar, len(c.levels)-1
+	c.complete()
+	return true
 }
 
 // complete decides what may follow a value.
 func (c *Cursor) complete() {
-	switch n := len(c.array); {
-	case n == 0:
-		c.expect = nothing
-	case c.array[n-1]:
-		c.expect = comma | endOfArray
-	default:
-		c.expect = comma | endOfObject
+	c.state = wantMore
+	if len(c.levels) == 1 {
+		c.state = wantNothing
 	}
 }
 
-func (c *Cursor) open(array bool, expect grammar) bool {
-	if len(c.start) == MaxDepth {
+func (c *Cursor) open(array bool, want state) bool {
+	if len(c.levels) > MaxDepth {
 		c.err = ErrTooDeep
 		return false
 	}
-	c.expect = expect
-	c.Kind, c.Depth = Open, len(c.start)
-	c.start, c.array = append(c.start, c.pos), append(c.array, array)
-	c.keys = append(c.keys, key{})
+	c.at++
+	c.end, c.state = c.at, want
+	c.Kind, c.Depth = Open, len(c.levels)-1
+	c.levels = append(c.levels, level{array: array, start: c.pos})
 	return true
 }
 
-func (c *Cursor) close() {
-	n := len(c.start) - 1
-	c.pos = c.start[n]
-	c.start, c.array, c.keys = c.start[:n], c.array[:n], c.keys[:n+1]
-	c.Kind, c.Depth = Close, n
+func (c *Cursor) close(b byte) bool {
+	n := len(c.levels) - 1
+	if top := &c.levels[n]; c.state == wantValue || c.state == wantNothing || top.array != (b == ']') {
+		return c.fail()
+	}
+	c.at++
+	c.pos, c.end = c.levels[n].start, c.at
+	c.levels = c.levels[:n]
+	c.Kind, c.Depth = Close, n-1
 	c.complete()
+	return true
+}
+
+func (c *Cursor) word(w string) bool {
+	if len(c.src)-c.at < len(w) || string(c.src[c.at:c.at+len(w)]) != w {
+		return false
+	}
+	c.at += len(w)
+	return true
+}
+
+// number takes -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)?
+func (c *Cursor) number() bool {
+	if c.is('-') {
+		c.at++
+	}
+	if c.is('0') {
+		c.at++
+	} else if !c.digits() {
+		return false
+	}
+	if c.is('.') {
+		c.at++
+		if !c.digits() {
+			return false
+		}
+	}
+	if c.is('e') || c.is('E') {
+		c.at++
+		if c.is('+') || c.is('-') {
+			c.at++
+		}
+		return c.digits()
+	}
+	return true
+}
+
+func (c *Cursor) is(b byte) bool { return c.at < len(c.src) && c.src[c.at] == b }
+
+func (c *Cursor) digits() bool {
+	from := c.at
+	for c.at < len(c.src) && c.src[c.at]-'0' < 10 {
+		c.at++
+	}
+	return c.at > from
+}
+
+// text takes a string.
+func (c *Cursor) text() bool {
+	src, at := c.src, c.at+1
+	c.escaped = false
+	for {
+		at = plainText(src, at)
+		if at == len(src) {
+			return false
+		}
+		switch src[at] {
+		case '"':
+			c.at = at + 1
+			return true
+		case '\\':
+			n := escapeLen(src[at:])
+			if n == 0 {
+				return false
+			}
+			c.escaped = true
+			at += n
+		default: // a control character
+			return false
+		}
+	}
+}
+
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// plainText finds the next byte of a string that is a quote, a backslash or a control character; len(src) where there is none. It looks at
+// eight bytes at once: (x-n)&^x has the high bit where a byte is below n, and the first such bit is right.
+func plainText(src []byte, at int) int {
+	for ; at+8 <= len(src); at += 8 {
+		x := binary.LittleEndian.Uint64(src[at:])
+		quote, slash := x^(ones*'"'), x^(ones*'\\')
+		found := ((quote - ones) &^ quote) | ((slash - ones) &^ slash) | ((x - ones*' ') &^ x)
+		if found &= highs; found != 0 {
+			return at + bits.TrailingZeros64(found)>>3
+		}
+	}
+	for ; at < len(src); at++ {
+		if b := src[at]; b == '"' || b == '\\' || b < ' ' {
+			break
+		}
+	}
+	return at
+}
+
+// escapeLen is how long the escape is that p begins with; 0 where it is none.
+func escapeLen(p []byte) int {
+	if len(p) < 2 {
+		return 0
+	}
+	switch p[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if utf16Unit(p) >= 0 {
+			return 6
+		}
+	}
+	return 0
 }
 
 // Err returns what was wrong with the JSON, if anything was; it is called when Next has returned false.
 func (c *Cursor) Err() error {
-	switch {
-	case c.tok.Err != nil:
-		return c.tok.Err
-	case c.err == nil && c.expect != nothing:
+	if c.err == nil && c.state != wantNothing {
 		return io.ErrUnexpectedEOF
 	}
 	return c.err
 }
 
 // Spaced reports, once Next has returned false, whether there is white space outside of strings.
-func (c *Cursor) Spaced() bool { return c.spaced || c.end != len(c.src) }
+func (c *Cursor) Spaced() bool { return c.spaced }
 
-// Key is the name of the field that holds the current value; elements of an array have the array's name. It is nil
+// Key is the name of the field that holds the current value, without escapes; elements of an array have the array's name. It is nil
 // for the document itself.
 func (c *Cursor) Key() []byte { return c.KeyAt(c.Depth) }
 
 // KeyAt is the name at an outer depth: KeyAt(1) is the top-level field that the current value lies in.
 func (c *Cursor) KeyAt(depth int) []byte {
-	for ; depth >= 0 && depth < len(c.keys); depth-- {
-		if k := c.keys[depth].raw; len(k) >= 2 {
-			return k[1 : len(k)-1]
-		}
-		if depth == 0 || !c.array[depth-1] {
-			return nil
+	for ; depth >= 0 && depth < len(c.levels); depth-- {
+		if at := &c.levels[depth]; !at.array {
+			return at.key
 		}
 	}
 	return nil
 }
 
 // InArray reports whether the current value is an element of an array.
-func (c *Cursor) InArray() bool { return c.Depth > 0 && c.Depth <= len(c.array) && c.array[c.Depth-1] }
+func (c *Cursor) InArray() bool {
+	return c.Depth > 0 && c.Depth < len(c.levels) && c.levels[c.Depth].array
+}
 
 // IsArray reports whether an Open or Close belongs to an array.
 func (c *Cursor) IsArray() bool {
@@ -246,14 +401,25 @@ func (c *Cursor) Span() (start, end int) { return c.pos, c.end }
 
 // KeyStart is the offset at which the current value's field begins (its key's opening quote), or -1 in an array.
 func (c *Cursor) KeyStart() int {
-	if c.InArray() || c.Depth >= len(c.keys) || c.keys[c.Depth].raw == nil {
+	if c.InArray() || c.Depth >= len(c.levels) || c.levels[c.Depth].key == nil {
 		return -1
 	}
-	return c.keys[c.Depth].pos
+	return c.levels[c.Depth].pos
 }
 
+// ParentStart is the offset of the opening brace or bracket of the container that the current value lies in; 0 for the document itself.
+func (c *Cursor) ParentStart() int { return c.levels[c.Depth].start }
+
 // Text is the current string without quotes and escapes. It may point into the document.
-func (c *Cursor) Text() []byte { return Unquote(c.Raw()) }
+func (c *Cursor) Text() []byte {
+	if !c.IsString() {
+		return nil
+	}
+	if !c.escaped {
+		return c.src[c.pos+1 : c.end-1]
+	}
+	return Unquote(c.Raw())
+}
 
 // Unquote gives the text of a JSON string, which may point into it; nil for any other value.
 func Unquote(raw []byte) []byte {
@@ -274,15 +440,14 @@ func Unquote(raw []byte) []byte {
 // AppendPath appends the names from the top down to the current value, joined by dots and without array indices:
 // participant.actor.reference.
 func (c *Cursor) AppendPath(dst []byte) []byte {
-	for d := 1; d <= c.Depth && d < len(c.keys); d++ {
-		k := c.keys[d].raw
-		if len(k) < 2 {
+	for d := 1; d <= c.Depth && d < len(c.levels); d++ {
+		if c.levels[d].array || c.levels[d].key == nil {
 			continue
 		}
 		if len(dst) > 0 {
 			dst = append(dst, '.')
 		}
-		dst = append(dst, k[1:len(k)-1]...)
+		dst = append(dst, c.levels[d].key...)
 	}
 	return dst
 }

@@ -49,3 +49,19 @@ func FuzzTextIsWhatTheStandardLibraryReadsWithoutReplacement(f *testing.F) {
 		}
 	})
 }
+
+// A name is the same name however it is spelled.
+func TestNamesOfFieldsAreReadWithoutEscapes(t *testing.T) {
+	var c fhir.Cursor
+	for c.Reset([]byte(`{"r\u0065source\u0054ype":"Patient","subject":{"\"\u0072eference":"Patient\/1"}}`)); c.Next(); {
+		switch path := string(c.AppendPath(nil)); {
+		case c.Depth == 1 && c.Kind == fhir.Scalar && path != "resourceType":
+			t.Errorf("the path is %q", path)
+		case c.Depth == 2 && (path != `subject."reference` || string(c.Text()) != "Patient/1"):
+			t.Errorf("%q is %q", path, c.Text())
+		}
+	}
+	if c.Err() != nil {
+		t.Error(c.Err())
+	}
+}

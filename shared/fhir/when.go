@@ -149,7 +149,7 @@ func (d *Dates) date(c *Cursor) {
 	}
 	object := 0
 	if c.Depth > 1 {
-		object = c.start[c.Depth-1]
+		object = c.ParentStart()
 	}
 	found := foundAt(field, c.Text(), object)
 	if d.typ == "" {
