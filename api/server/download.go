@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,11 +177,11 @@ func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
-// errorLines report the parameters that lenient handling ignored (EHI-6), what a token does not open, and errors that were ordered.
+// errorLines report what of the request was left out (EHI-6, BULK-1), what a token does not open, and errors that were ordered.
 func errorLines(j *ehi.Job, r reach) []byte {
 	out := r.lines()
-	for _, text := range j.KickOff.Unknown {
-		out = append(out, fhir.Outcome("warning", string(ehi.Unsupported), text).Line()...)
+	for _, n := range slices.Concat(j.KickOff.Notices(), r.absent(j)) {
+		out = append(out, n.Outcome().Line()...)
 	}
 	for _, text := range faultLines(j) {
 		out = append(out, fhir.Outcome("error", string(ehi.Internal), text).Line()...)

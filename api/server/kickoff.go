@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -165,7 +166,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 	if err != nil {
 		return nil, err
 	}
-	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{Level: level, Operation: op, Parameters: asked, Lenient: preferred(c).lenient()})
+	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{Level: level, Operation: op, Parameters: asked, Lenient: preferred(c).lenient(), Own: s.ownBase(c)})
 	if err != nil {
 		return nil, err
 	}
@@ -202,15 +203,18 @@ func limitTypes(a *auth.Access, k *ehi.KickOff) error {
 	if all {
 		return nil
 	}
-	if len(k.Types) == 0 {
-		k.Types = granted
+	return k.LimitTypes(func(typ string) bool { return slices.Contains(granted, typ) }, granted)
+}
+
+// ownBase tells the FHIR bases of this server, by which a client may name what is here.
+func (s *Server) ownBase(c *fiber.Ctx) func(base string) bool {
+	return func(base string) bool {
+		if u, err := url.Parse(base); err == nil { // scheme and host are the same in any case (RFC 3986 6.2.2.1)
+			u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+			base = u.String()
+		}
+		return slices.Contains(s.audiences(c, base), base)
 	}
-	k.Types = slices.DeleteFunc(k.Types, func(t string) bool { return !slices.Contains(granted, t) })
-	if len(k.Types) == 0 {
-		return ehi.Errorf(ehi.Forbidden, "The token's scopes open none of the types that were asked for")
-	}
-	k.Provenance = k.Provenance && slices.Contains(granted, "Provenance")
-	return nil
 }
 
 // newID is a job's id: 128 random bits, URL-safe (REAL-11).

@@ -68,7 +68,7 @@ func (s *Server) manifest(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
 	if j.Tasks > s.PageTasks {
 		page = 0
 	}
-	return s.newManifest(c, j, page, reach{whole: true}).render(c.UserContext())
+	return s.newManifest(c, j, page, unlimited).render(c.UserContext())
 }
 
 // manifest is one page of a job's manifest in the making.

@@ -82,8 +82,8 @@ func FuzzKickOffParameters(f *testing.F) {
 				if err != nil && ehi.CodeOf(err) != ehi.Invalid && ehi.CodeOf(err) != ehi.Unsupported {
 					t.Fatal(err)
 				}
-				if err == nil && !lenient && len(k.Unknown) > 0 {
-					t.Fatalf("unknown parameters were taken: %v", k.Unknown)
+				if err == nil && !lenient && len(k.Notices()) > 0 {
+					t.Fatalf("unknown parameters were taken: %v", k.Notices())
 				}
 			}
 		}

@@ -27,15 +27,22 @@ type reach struct {
 	scopes auth.Scopes
 	// whole is whether the token could have kicked the job off as it is.
 	whole bool
+	// patients is whether it may know who is a patient here.
+	patients bool
 }
+
+// unlimited is the reach of administrators.
+var unlimited = reach{whole: true, patients: true}
 
 func reachOf(a *auth.Access, j *ehi.Job) reach {
 	r := reach{scopes: a.Scopes}
 	if j.Operation == ehi.EHIExport {
 		r.whole = a.Scopes.Contains(auth.PatientExport) && !a.System() || a.Scopes.Contains(auth.SystemExport) && a.System()
+		r.patients = r.opens("Patient")
 		return r
 	}
 	types := selection.Types(j.KickOff)
+	r.patients = r.reads("Patient")
 	r.whole = !slices.ContainsFunc(types, func(t string) bool { return !r.reads(t) }) && (len(types) > 0 || r.reads("*"))
 	return r
 }
@@ -60,6 +67,23 @@ func (r reach) file(name string) bool {
 }
 
 const documentType = "DocumentReference"
+
+// absent tells which patients were asked for in vain. Whether somebody is a patient here is for those to know who may read patients; and of a group
+// nobody learns whether who is no member of it is a patient at all.
+func (r reach) absent(j *ehi.Job) []ehi.Notice {
+	ids := j.AbsentPatients()
+	if len(ids) == 0 {
+		return nil
+	}
+	if !r.patients {
+		return []ehi.Notice{{Code: ehi.Suppressed, Text: "Which of the patients that were asked for are in this export is told to tokens that may read Patient"}}
+	}
+	out := make([]ehi.Notice, len(ids))
+	for i, id := range ids {
+		out[i] = ehi.Notice{Code: ehi.NotFound, Text: "Left out: Patient/" + id + " is no patient of this export"}
+	}
+	return out
+}
 
 // narrow takes from a job's metadata what the token does not open: counts of other types, and sums over all of them.
 func (r reach) narrow(metadata fiber.Map) {

@@ -147,12 +147,22 @@ func metadataOf(j *ehi.Job) fiber.Map {
 	}
 }
 
+// ignored is the texts of what was left out of a request.
+func ignored(k ehi.KickOff) []string {
+	notices := k.Notices()
+	out := make([]string, len(notices))
+	for i, n := range notices {
+		out[i] = n.Text
+	}
+	return out
+}
+
 // wireKickOff shows what an application asked for by the names of its parameters (EHI-6).
 func wireKickOff(k ehi.KickOff) fiber.Map {
 	return fiber.Map{
 		"_typeFilter": k.TypeFilters, "_elements": strings.Join(k.Elements, ","), "patients": len(k.Patients), "organizeOutputByPatient": k.ByPatient,
 		"_since": instant(k.Since), "_until": instant(k.Until), "_type": strings.Join(k.Types, ","), "_compression": k.Compression, "category": k.Categories,
-		"from": k.From, "to": k.To, "ignored": k.Unknown,
+		"from": k.From, "to": k.To, "ignored": ignored(k),
 	}
 }
 

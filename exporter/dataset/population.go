@@ -270,6 +270,28 @@ func (p *population) chosen(sel source.Selection) (chosen, error) {
 	return out, nil
 }
 
+// Absent implements source.Population.
+func (p *population) Absent(_ context.Context, sel source.Selection) (absent []string, err error) {
+	c, err := p.chosen(sel)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range sel.Patients {
+		there := c.has(id)
+		if there {
+			gone, err := missing(p.store.db, key(kPatient, id))
+			if err != nil {
+				return nil, err
+			}
+			there = !gone
+		}
+		if !there {
+			absent = append(absent, id)
+		}
+	}
+	return absent, nil
+}
+
 // Open implements source.Population.
 func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part) (source.Record, error) {
 	c, err := p.chosen(sel)

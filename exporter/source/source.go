@@ -44,6 +44,9 @@ type Population interface {
 	// Plan cuts what s selects into parts of about target bytes each, always in the same way: disjoint ranges of patients, and
 	// one part of what belongs to no patient. It has at least one part. Errors: ehi.NotFound for a group that is not there.
 	Plan(ctx context.Context, s Selection, target int64) ([]ehi.Part, error)
+	// Absent lists those of s.Patients that are not in the population: there is no such patient, or for a group no such member. Errors:
+	// ehi.NotFound for a group that is not there.
+	Absent(ctx context.Context, s Selection) ([]string, error)
 	// Open gives one part of a plan. Each resource of the population is in exactly one part. The caller closes the Record.
 	Open(ctx context.Context, s Selection, part ehi.Part) (Record, error)
 	// Close releases it; every Record must be closed before.

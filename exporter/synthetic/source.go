@@ -212,6 +212,20 @@ func (p *population) Plan(_ context.Context, sel source.Selection, target int64)
 	return parts, nil
 }
 
+// Absent implements source.Population.
+func (p *population) Absent(_ context.Context, sel source.Selection) (absent []string, err error) {
+	c, err := p.chosen(sel)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range sel.Patients {
+		if k, ok := p.source.cfg.Number(id); !ok || !c.has(k) {
+			absent = append(absent, id)
+		}
+	}
+	return absent, nil
+}
+
 // Open implements source.Population.
 func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part) (source.Record, error) {
 	c, err := p.chosen(sel)

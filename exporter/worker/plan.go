@@ -51,15 +51,17 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	if err != nil {
 		return fmt.Errorf("freeze the population: %w", err)
 	}
-	parts, err := population.Plan(ctx, selectionOf(job), p.TaskBytes)
+	selection := selectionOf(job)
+	parts, err := population.Plan(ctx, selection, p.TaskBytes)
+	absent, errAbsent := population.Absent(ctx, selection)
 	at := population.TakenAt()
-	if err := errors.Join(err, population.Close()); err != nil {
+	if err := errors.Join(err, errAbsent, population.Close()); err != nil {
 		if ehi.CodeOf(err) == ehi.NotFound { // the group went between the kick-off and now
 			return p.fail(ctx, job, err)
 		}
 		return fmt.Errorf("plan: %w", err)
 	}
-	if job, err = p.recordPlan(ctx, job, parts, at); err != nil {
+	if job, err = p.recordPlan(ctx, job, parts, absent, at); err != nil {
 		return err
 	}
 	for n, part := range parts {
@@ -83,12 +85,15 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 }
 
 // recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the same.
-func (p *Pool) recordPlan(ctx context.Context, job *ehi.Job, parts []ehi.Part, at time.Time) (*ehi.Job, error) {
+func (p *Pool) recordPlan(ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time) (*ehi.Job, error) {
 	var resources int64
 	for _, part := range parts {
 		resources += part.Resources
 	}
-	planned, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error { return j.Plan(len(parts), resources, at) })
+	planned, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
+		j.NoteAbsent(absent)
+		return j.Plan(len(parts), resources, at)
+	})
 	if ehi.CodeOf(err) != ehi.Conflict {
 		return planned, err
 	}

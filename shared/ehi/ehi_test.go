@@ -194,7 +194,7 @@ func TestEHI6KickOffIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ehi.KickOff{Types: []string{"Patient", "Observation"}, Since: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Categories: []ehi.Category{ehi.Labs, ehi.Visits}, From: "2019", Unknown: []string{`Ignored: Unknown parameter "what"`}}
+	want := ehi.KickOff{Types: []string{"Patient", "Observation"}, Since: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Categories: []ehi.Category{ehi.Labs, ehi.Visits}, From: "2019", Dropped: []ehi.Notice{{Code: ehi.Unsupported, Text: `Ignored: Unknown parameter "what"`}}}
 	if d := cmp.Diff(want, k); d != "" {
 		t.Error(d)
 	}

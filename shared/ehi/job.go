@@ -126,6 +126,8 @@ type Job struct {
 	Error       string           `json:"error,omitempty"` // why it failed, for people
 	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
 	Starts int `json:"starts,omitempty"`
+	// Absent are those of KickOff.Patients, by their places, that were not in the population when it was planned. An older build loses them.
+	Absent Bits `json:"absent,omitempty"`
 	// Trace is the traceparent of the kick-off, below which all that is done for the job is traced; "" where it is not. An older build
 	// loses it, and nothing else, so that it is no new layout.
 	Trace string `json:"trace,omitempty"`
@@ -177,6 +179,26 @@ func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time) error 
 	}
 	j.Tasks, j.Planned, j.TransactionTime, j.Plans = tasks, resources, transactionTime, 0
 	return nil
+}
+
+// NoteAbsent notes which of the patients that were asked for are not in the population.
+func (j *Job) NoteAbsent(ids []string) {
+	j.Absent = nil
+	for i, id := range j.KickOff.Patients {
+		if slices.Contains(ids, id) {
+			j.Absent = j.Absent.With(i)
+		}
+	}
+}
+
+// AbsentPatients are the patients that were asked for and are not in the population.
+func (j *Job) AbsentPatients() (ids []string) {
+	for i, id := range j.KickOff.Patients {
+		if j.Absent.Has(i) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Complete records the result of one committed task. Where it was the last one the job is ready for review, or approved at

@@ -1,6 +1,7 @@
 package ehi
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ type KickOff struct {
 	Categories  []Category    `json:"cats,omitempty"`        // only these categories of the form, all authorised
 	From        string        `json:"from,omitempty"`        // date limit of every dated category
 	To          string        `json:"to,omitempty"`          // date limit of every dated category
-	Unknown     []string      `json:"unknown,omitempty"`     // what was ignored under lenient handling, as texts for people
+	Dropped     []Notice      `json:"dropped,omitempty"`     // what was left out of the request; an older build loses it
+	Unknown     []string      `json:"unknown,omitempty"`     // the same in records of an earlier build
 	Compression Compression   `json:"compression,omitempty"` // how the files are stored; "" is Identity
 }
 
@@ -43,7 +45,6 @@ const (
 const (
 	maxPatients = 1000
 	maxFilters  = 50
-	maxUnknown  = 10
 )
 
 // Compressions lists the ways in which files can be stored.
@@ -54,38 +55,79 @@ type Asked struct {
 	Level      Level
 	Operation  Operation
 	Parameters []fhir.Parameter
-	// Lenient is Prefer: handling=lenient: what is not understood or not supported is kept in KickOff.Unknown, to be reported in
-	// the manifest's error[], instead of being Invalid.
+	// Lenient is Prefer: handling=lenient: what is not known or not supported is left out, and noted in KickOff.Dropped, instead of being
+	// refused. What is malformed is refused all the same, and so is a request of which nothing would be left that narrows it.
 	Lenient bool
+	// Own reports whether a URL is a FHIR base of this server, without a slash at its end.
+	Own func(base string) bool
+}
+
+// parser reads the parameters of one kick-off.
+type parser struct {
+	Asked
+	KickOff
+	notices notices
+	given   map[string]string // the value of each parameter that was read, the last one of a repeated one
+	ignored map[string]bool   // types of which some search was ignored
 }
 
 // reader reads one parameter into a kick-off.
-type reader func(k *KickOff, p fhir.Parameter) error
+type reader func(k *parser, p fhir.Parameter) error
 
 // everywhere are the parameters of every kick-off.
 var everywhere = map[string]reader{
-	"_since":        func(k *KickOff, p fhir.Parameter) (err error) { k.Since, err = instant(p); return err },
-	"_until":        func(k *KickOff, p fhir.Parameter) (err error) { k.Until, err = instant(p); return err },
-	"_type":         func(k *KickOff, p fhir.Parameter) error { return k.addTypes(p.Value) },
-	"_outputFormat": outputFormat,
-	"_compression":  compression,
+	"_since":        once(func(k *parser, p fhir.Parameter) (err error) { k.Since, err = instant(p); return err }),
+	"_until":        once(func(k *parser, p fhir.Parameter) (err error) { k.Until, err = instant(p); return err }),
+	"_type":         each((*parser).addType),
+	"_outputFormat": once(outputFormat),
+	"_compression":  once(compression),
 }
 
 // ofEHI are those of $ehi-export alone (EHI-6).
 var ofEHI = map[string]reader{
-	"category": func(k *KickOff, p fhir.Parameter) error { return k.addCategories(p.Value) },
-	"from":     func(k *KickOff, p fhir.Parameter) error { k.From = p.Value; return nil },
-	"to":       func(k *KickOff, p fhir.Parameter) error { k.To = p.Value; return nil },
+	"category": each((*parser).addCategory),
+	"from":     once(func(k *parser, p fhir.Parameter) error { k.From = p.Value; return nil }),
+	"to":       once(func(k *parser, p fhir.Parameter) error { k.To = p.Value; return nil }),
 }
 
 // ofPopulations are those of a population's export (BULK-1).
 var ofPopulations = map[string]reader{
-	"_typeFilter":           func(k *KickOff, p fhir.Parameter) error { return k.addFilters(p.Value) },
-	"_elements":             func(k *KickOff, p fhir.Parameter) error { return k.addElements(p.Value) },
-	"patient":               func(k *KickOff, p fhir.Parameter) error { return k.addPatients(p.Value) },
-	"includeAssociatedData": func(k *KickOff, p fhir.Parameter) error { return k.associate(p.Value) },
-	"organizeOutputBy":      organize,
-	"allowPartialManifests": partial,
+	"_typeFilter":           func(k *parser, p fhir.Parameter) error { return k.addFilters(p.Value) },
+	"_elements":             each((*parser).addElement),
+	"patient":               each((*parser).addPatient),
+	"includeAssociatedData": each((*parser).associate),
+	"organizeOutputBy":      once(organize),
+	"allowPartialManifests": once(partial),
+}
+
+// once reads a parameter that has one value: given again, it must say the same.
+func once(read reader) reader {
+	return func(k *parser, p fhir.Parameter) error {
+		if before, again := k.given[p.Name]; again && before != p.Value {
+			return Errorf(Invalid, "The parameter %s is given twice, as %q and %q", p.Name, clip(before, 64), clip(p.Value, 64))
+		}
+		return read(k, p)
+	}
+}
+
+// refuse is for a parameter that the level does not have (Bulk Data Access 3.0.0: "Not applicable to system level export requests").
+func refuse(_ *parser, p fhir.Parameter) error {
+	return Errorf(Invalid, "The parameter %s is not for an export of the whole system", p.Name)
+}
+
+// each reads a parameter that is a list with commas between its items, or is repeated. Of an unsupported item lenient handling leaves out the item alone.
+func each(add func(k *parser, item string) error) reader {
+	return func(k *parser, p fhir.Parameter) error {
+		for _, item := range strings.Split(p.Value, ",") {
+			if item = strings.TrimSpace(item); item == "" && strings.Trim(p.Value, ", ") != "" {
+				continue
+			}
+			if err := k.pass(add(k, item)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // find returns the reader of a parameter, nil for one that the operation does not have.
@@ -97,7 +139,7 @@ func (a Asked) find(name string) reader {
 		return r
 	}
 	if name == "patient" && a.Level == System {
-		return nil // Bulk Data Access 3.0.0: not applicable to system level exports
+		return refuse // leaving it out would export everybody
 	}
 	if r := ofPopulations[name]; r != nil && a.Level != OnePatient {
 		return r
@@ -105,45 +147,74 @@ func (a Asked) find(name string) reader {
 	return nil
 }
 
-// ParseKickOff understands the parameters of a kick-off. Errors: Invalid, naming the parameter at fault.
+// ParseKickOff understands the parameters of a kick-off. Errors: Invalid or Unsupported, naming the parameter at fault.
 func ParseKickOff(a Asked) (KickOff, error) {
-	var k KickOff
+	k := parser{Asked: a, given: map[string]string{}, ignored: map[string]bool{}}
 	for _, p := range a.Parameters {
-		if err := a.read(&k, p); err != nil {
-			if !a.Lenient || !ignorable(err) {
-				return KickOff{}, err
-			}
-			if len(k.Unknown) < maxUnknown {
-				k.Unknown = append(k.Unknown, "Ignored: "+clip(err.Error(), 200))
-			}
+		if err := k.pass(k.read(p)); err != nil {
+			return KickOff{}, err
 		}
+		k.given[p.Name] = p.Value
 	}
 	if _, _, err := (Choice{From: k.From, To: k.To}).Span(); err != nil {
 		return KickOff{}, err
 	}
-	return k, k.checkFilters()
+	if err := errors.Join(k.notWidened(), k.checkFilters()); err != nil {
+		return KickOff{}, err
+	}
+	k.Dropped = k.notices.all()
+	return k.KickOff, nil
 }
 
-func (a Asked) read(k *KickOff, p fhir.Parameter) error {
-	r := a.find(p.Name)
+func (k *parser) read(p fhir.Parameter) error {
+	r := k.find(p.Name)
 	if r == nil {
 		return Errorf(Unsupported, "Unknown parameter %q", clip(p.Name, 64))
+	}
+	if p.Problem != "" {
+		return Errorf(Invalid, "The parameter %s %s", p.Name, p.Problem)
 	}
 	return r(k, p)
 }
 
-// ignorable tells what lenient handling may pass over from what is plainly wrong.
-func ignorable(err error) bool { return CodeOf(err) == Unsupported }
+// pass notes what lenient handling may pass over, and returns any other error.
+func (k *parser) pass(err error) error {
+	if !k.Lenient || CodeOf(err) != Unsupported {
+		return err
+	}
+	k.notices.add(Unsupported, "Ignored: "+clip(err.Error(), 200))
+	return nil
+}
 
-func clip(s string, n int) string { return s[:min(len(s), n)] }
-
-// checkFilters holds each _typeFilter to a type that is exported.
-func (k *KickOff) checkFilters() error {
-	for _, f := range k.TypeFilters {
-		if len(k.Types) > 0 && !slices.Contains(k.Types, f.Type) {
-			return Errorf(Invalid, "The _typeFilter for %s names a type that _type leaves out", f.Type)
+// notWidened refuses a request whose lists lost all of their items to lenient handling: without them it would ask for more than with them.
+func (k *parser) notWidened() error {
+	for name, left := range map[string]int{"_type": len(k.Types), "category": len(k.Categories), "patient": len(k.Patients)} {
+		if _, given := k.given[name]; given && left == 0 && k.find(name) != nil {
+			return Errorf(Invalid, "Nothing of %s is known here: nothing would be left of the request", name)
 		}
 	}
+	return nil
+}
+
+func clip(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
+
+// checkFilters holds each _typeFilter to a type that is exported. Searches of a type are alternatives: where one of them was ignored, the others would
+// leave out what it finds, so that the type is exported whole.
+func (k *parser) checkFilters() error {
+	var kept []fhir.Search
+	for _, f := range k.TypeFilters {
+		if k.ignored[f.Type] {
+			continue
+		}
+		if len(k.Types) > 0 && !slices.Contains(k.Types, f.Type) {
+			if err := k.pass(Errorf(Unsupported, "The _typeFilter for %s names a type that _type leaves out", f.Type)); err != nil {
+				return err
+			}
+			continue
+		}
+		kept = append(kept, f)
+	}
+	k.TypeFilters = kept
 	return nil
 }
 
@@ -155,16 +226,6 @@ func instant(p fhir.Parameter) (time.Time, error) {
 	return s.Start, nil
 }
 
-// list splits a comma separated value.
-func list(value string, add func(item string) error) error {
-	for _, item := range strings.Split(value, ",") {
-		if err := add(strings.TrimSpace(item)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // appendNew appends v unless it is there already.
 func appendNew[T comparable](s []T, v T) []T {
 	if slices.Contains(s, v) {
@@ -173,81 +234,93 @@ func appendNew[T comparable](s []T, v T) []T {
 	return append(s, v)
 }
 
-func (k *KickOff) addTypes(value string) error {
-	return list(value, func(t string) error {
-		if !fhir.KnownType(t) {
-			return Errorf(Invalid, "Invalid _type %q: no resource type of FHIR R4", t)
-		}
-		k.Types = appendNew(k.Types, t)
-		return nil
-	})
+func (k *parser) addType(t string) error {
+	if !fhir.KnownType(t) {
+		return Errorf(Unsupported, "Invalid _type %q: no resource type of FHIR R4", clip(t, 64))
+	}
+	k.Types = appendNew(k.Types, t)
+	return nil
 }
 
-func (k *KickOff) addCategories(value string) error {
-	return list(value, func(c string) error {
-		if !slices.ContainsFunc(Categories(), func(i CategoryInfo) bool { return string(i.Key) == c }) {
-			return Errorf(Invalid, "Invalid category %q: no category of the release form", c)
-		}
-		k.Categories = appendNew(k.Categories, Category(c))
-		return nil
-	})
+func (k *parser) addCategory(c string) error {
+	if !slices.ContainsFunc(Categories(), func(i CategoryInfo) bool { return string(i.Key) == c }) {
+		return Errorf(Unsupported, "Invalid category %q: no category of the release form", clip(c, 64))
+	}
+	k.Categories = appendNew(k.Categories, Category(c))
+	return nil
 }
 
-func (k *KickOff) addFilters(value string) error {
-	searches, err := fhir.ParseSearches(value)
-	if err != nil {
+func (k *parser) addFilters(value string) error {
+	for _, text := range fhir.SplitSearches(value) {
+		search, err := fhir.ParseSearch(text)
+		if err == nil {
+			k.TypeFilters = append(k.TypeFilters, search)
+			continue
+		}
 		code := Invalid
 		if fhir.IsUnsupported(err) {
 			code = Unsupported
 		}
-		return Errorf(code, "Invalid _typeFilter: %v", err)
+		if err := k.pass(Errorf(code, "Invalid _typeFilter: %v", err)); err != nil {
+			return err
+		}
+		k.ignored[search.Type] = true
 	}
-	k.TypeFilters = append(k.TypeFilters, searches...)
 	if len(k.TypeFilters) > maxFilters {
 		return Errorf(Invalid, "More than %d searches in _typeFilter", maxFilters)
 	}
 	return nil
 }
 
-func (k *KickOff) addElements(value string) error {
-	return list(value, func(e string) error {
-		typ, name, typed := strings.Cut(e, ".")
-		if !typed {
-			name = e
-		}
-		if name == "" || strings.Contains(name, ".") || typed && !fhir.KnownType(typ) {
-			return Errorf(Invalid, "Invalid _elements %q: only top-level elements, as name or Type.name", e)
-		}
-		k.Elements = appendNew(k.Elements, e)
-		return nil
-	})
+func (k *parser) addElement(e string) error {
+	typ, name, typed := strings.Cut(e, ".")
+	if !typed {
+		name = e
+	}
+	if name == "" || strings.Contains(name, ".") || typed && !fhir.KnownType(typ) {
+		return Errorf(Unsupported, "Invalid _elements %q: only top-level elements, as name or Type.name", clip(e, 64))
+	}
+	k.Elements = appendNew(k.Elements, e)
+	return nil
 }
 
-func (k *KickOff) addPatients(value string) error {
-	return list(value, func(ref string) error {
-		id, relative := strings.CutPrefix(ref, "Patient/")
-		if !relative || !fhir.ValidID(id) {
-			return Errorf(Invalid, "Invalid patient %q: not a reference such as Patient/123", clip(ref, 80))
+// addPatient reads a Reference to a Patient of this server: relative or absolute, to whatever version of it.
+func (k *parser) addPatient(ref string) error {
+	relative := ref
+	if base, rest, absolute := cutLast(ref, "/Patient/"); absolute {
+		if k.Own == nil || !k.Own(base) {
+			return Errorf(Unsupported, "Invalid patient %q: a reference to another server", clip(ref, 200))
 		}
-		k.Patients = appendNew(k.Patients, id)
-		if len(k.Patients) > maxPatients {
-			return Errorf(Invalid, "More than %d patients: make a Group of them", maxPatients)
-		}
-		return nil
-	})
+		relative = "Patient/" + rest
+	}
+	typ, id, ok := fhir.Local([]byte(relative))
+	if !ok || string(typ) != "Patient" {
+		return Errorf(Invalid, "Invalid patient %q: not a reference such as Patient/123", clip(ref, 80))
+	}
+	k.Patients = appendNew(k.Patients, string(id))
+	if len(k.Patients) > maxPatients {
+		return Errorf(Invalid, "More than %d patients: make a Group of them", maxPatients)
+	}
+	return nil
 }
 
-func (k *KickOff) associate(value string) error {
-	return list(value, func(what string) error {
-		if what != "RelevantProvenanceResources" {
-			return Errorf(Unsupported, "Unsupported includeAssociatedData %q: only RelevantProvenanceResources", clip(what, 64))
-		}
-		k.Provenance = true
-		return nil
-	})
+// cutLast is strings.Cut at the last place of sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
-func organize(k *KickOff, p fhir.Parameter) error {
+func (k *parser) associate(what string) error {
+	if what != "RelevantProvenanceResources" {
+		return Errorf(Unsupported, "Unsupported includeAssociatedData %q: only RelevantProvenanceResources", clip(what, 64))
+	}
+	k.Provenance = true
+	return nil
+}
+
+func organize(k *parser, p fhir.Parameter) error {
 	if p.Value != "Patient" {
 		return Errorf(Unsupported, "Unsupported organizeOutputBy %q: only Patient", clip(p.Value, 64))
 	}
@@ -255,7 +328,7 @@ func organize(k *KickOff, p fhir.Parameter) error {
 	return nil
 }
 
-func partial(k *KickOff, p fhir.Parameter) error {
+func partial(k *parser, p fhir.Parameter) error {
 	if p.Value != "true" && p.Value != "false" {
 		return Errorf(Invalid, "Invalid allowPartialManifests %q: true or false", clip(p.Value, 64))
 	}
@@ -263,7 +336,7 @@ func partial(k *KickOff, p fhir.Parameter) error {
 	return nil
 }
 
-func outputFormat(_ *KickOff, p fhir.Parameter) error {
+func outputFormat(_ *parser, p fhir.Parameter) error {
 	// An unescaped + in a query arrives as a space.
 	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, strings.ReplaceAll(p.Value, " ", "+")) {
 		return Errorf(Invalid, "Unsupported _outputFormat %q: application/fhir+ndjson, application/ndjson or ndjson", clip(p.Value, 64))
@@ -271,9 +344,9 @@ func outputFormat(_ *KickOff, p fhir.Parameter) error {
 	return nil
 }
 
-func compression(k *KickOff, p fhir.Parameter) error {
+func compression(k *parser, p fhir.Parameter) error {
 	if !slices.Contains(Compressions(), Compression(p.Value)) {
-		return Errorf(Invalid, "Unsupported _compression %q: identity, gzip or zstd", clip(p.Value, 64))
+		return Errorf(Unsupported, "Unsupported _compression %q: identity, gzip or zstd", clip(p.Value, 64))
 	}
 	k.Compression = Compression(p.Value)
 	return nil

@@ -87,8 +87,13 @@ func TestParametersMustBePrimitive(t *testing.T) {
 	if d := cmp.Diff([]fhir.Parameter{{Name: "_type", Value: "Patient"}, {Name: "n", Value: "3"}}, got); d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []string{`{`, `{"resourceType":"Patient"}`, `{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"x"}]}`, `{"resourceType":"Parameters","parameter":[{"name":"x","valueCoding":{}}]}`} {
+	for _, bad := range []string{`{"name":"x"}`, `{"name":"x","valueCoding":{}}`, `{"name":"x","valueReference":{"display":"y"}}`, `{"name":"x","part":[{"name":"y","valueString":"z"}]}`, `{"name":"x","valueString":[]}`} {
+		got, err := fhir.ParseParameters([]byte(`{"resourceType":"Parameters","parameter":[` + bad + `]}`))
+		if err != nil || len(got) != 1 || got[0].Name != "x" || got[0].Problem == "" {
+			t.Errorf("%s: %+v, %v", bad, got, err)
+		}
+	}
+	for _, bad := range []string{`{`, `{"resourceType":"Patient"}`, `{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`} {
 		if _, err := fhir.ParseParameters([]byte(bad)); err == nil {
 			t.Errorf("%s was taken", bad)
 		}

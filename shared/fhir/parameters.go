@@ -12,13 +12,15 @@ import (
 type Parameter struct {
 	Name  string
 	Value string
+	// Problem says why there is no value: it has none, or one that is not primitive. "" where there is one.
+	Problem string
 }
 
 var errNotParameters = errors.New("the body is not a FHIR Parameters resource")
 
 // ParseParameters reads the primitive parameters of a Parameters resource (https://hl7.org/fhir/R4/parameters.html). Numbers
-// and booleans come as their JSON text, a Reference as its literal reference. A parameter with any other complex value, a
-// resource or parts is an error.
+// and booleans come as their JSON text, a Reference as its literal reference. Of a parameter with any other complex value, a
+// resource, parts or nothing the Problem says so: whether it matters depends on its name.
 func ParseParameters(body []byte) ([]Parameter, error) {
 	var doc struct {
 		ResourceType string                       `json:"resourceType"`
@@ -51,7 +53,7 @@ func parameter(fields map[string]json.RawMessage) (p Parameter, err error) {
 		}
 		var v any
 		if err := json.Unmarshal(raw, &v); err != nil {
-			return p, err
+			return p, err // the body was read as a whole before
 		}
 		switch v := v.(type) {
 		case string:
@@ -61,13 +63,14 @@ func parameter(fields map[string]json.RawMessage) (p Parameter, err error) {
 		case map[string]any:
 			ref, ok := v["reference"].(string)
 			if key != "valueReference" || !ok {
-				return p, fmt.Errorf("%q must have a primitive value or a literal reference", p.Name)
+				p.Problem = "must have a primitive value or a literal reference"
 			}
 			p.Value = ref
 		default:
-			return p, fmt.Errorf("%q must have a primitive value", p.Name)
+			p.Problem = "must have a primitive value"
 		}
 		return p, nil
 	}
-	return p, fmt.Errorf("%q has no value", p.Name)
+	p.Problem = "has no value"
+	return p, nil
 }

@@ -67,14 +67,8 @@ var nextSearch = regexp.MustCompile(`,([A-Z][A-Za-z]+)\?`)
 // them. Errors say what is wrong; IsUnsupported is true for what is only not supported.
 func ParseSearches(value string) ([]Search, error) {
 	var out []Search
-	for value != "" {
-		one := value
-		if at := nextSearch.FindStringIndex(value); at != nil {
-			one, value = value[:at[0]], value[at[0]+1:]
-		} else {
-			value = ""
-		}
-		s, err := parseSearch(one)
+	for _, one := range SplitSearches(value) {
+		s, err := ParseSearch(one)
 		if err != nil {
 			return nil, err
 		}
@@ -83,10 +77,26 @@ func ParseSearches(value string) ([]Search, error) {
 	return out, nil
 }
 
-func parseSearch(text string) (Search, error) {
+// SplitSearches divides the value of a _typeFilter into its searches.
+func SplitSearches(value string) (out []string) {
+	for value != "" {
+		at := nextSearch.FindStringIndex(value)
+		if at == nil {
+			return append(out, value)
+		}
+		out, value = append(out, value[:at[0]]), value[at[0]+1:]
+	}
+	return out
+}
+
+// ParseSearch reads one search of a _typeFilter. Errors are those of ParseSearches; the Search says its type where that is known.
+func ParseSearch(text string) (Search, error) {
 	typ, query, ok := strings.Cut(text, "?")
-	if !ok || !KnownType(typ) {
+	switch {
+	case !ok:
 		return Search{}, fmt.Errorf("%q is no search such as Observation?category=laboratory", text)
+	case !KnownType(typ):
+		return Search{}, errUnsupported{fmt.Sprintf("%q searches for no resource type of FHIR R4", text)}
 	}
 	s := Search{Type: typ}
 	for _, part := range strings.Split(query, "&") {

@@ -58,6 +58,7 @@ func populations(t *testing.T, s source.Source, want Expect) {
 			t.Error(d)
 		}
 	})
+	t.Run("the patients that are not there are told", func(t *testing.T) { absent(t, all, want) })
 	t.Run("by patient", func(t *testing.T) { byPatient(t, s, all, want) })
 	t.Run("a group that is not there", func(t *testing.T) {
 		if _, err := all.Plan(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody"}, small); ehi.CodeOf(err) != ehi.NotFound {
@@ -65,6 +66,28 @@ func populations(t *testing.T, s source.Source, want Expect) {
 		}
 	})
 	names(t, s, all)
+}
+
+// absent checks which patients of a selection are said to be absent.
+func absent(t *testing.T, all source.Population, want Expect) {
+	for name, c := range map[string]struct {
+		sel  source.Selection
+		want []string
+	}{
+		"none asked for": {source.Selection{Level: ehi.AllPatients}, nil},
+		"of all":         {source.Selection{Level: ehi.AllPatients, Patients: append([]string{"nobody", "no.body"}, want.Patients...)}, []string{"nobody", "no.body"}},
+		"of a group": {
+			source.Selection{Level: ehi.OneGroup, Group: want.Group, Patients: append([]string{"nobody"}, want.Patients...)},
+			append([]string{"nobody"}, slices.DeleteFunc(slices.Clone(want.Patients), func(p string) bool { return slices.Contains(want.Members, p) })...),
+		},
+	} {
+		if got, err := all.Absent(t.Context(), c.sel); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)
+		}
+	}
+	if _, err := all.Absent(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody", Patients: want.Patients}); ehi.CodeOf(err) != ehi.NotFound {
+		t.Errorf("a group that is not there: %v", err)
+	}
 }
 
 // byPatient checks that each patient's block is that patient's record, the Patient first.
