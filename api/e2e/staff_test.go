@@ -105,7 +105,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	// Several at once; what cannot be done is said, and hinders nothing else.
 	b.visit(list)
 	b.submitTo("/admin/ui/jobs", "do", "approve")
-	b.sees(400, "Choose 1 to")
+	b.sees(400, "no export is ticked", jobs[1].ID)
 	b.visit(list)
 	b.post("/admin/ui/jobs", url.Values{"_csrf": {b.field("_csrf")}, "do": {"approve"}, "job": {jobs[1].ID, jobs[2].ID, waiting.ID}})
 	b.sees(200, "Approve 3 exports?")

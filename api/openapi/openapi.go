@@ -199,6 +199,9 @@ type Operation struct {
 	failures string
 }
 
+// IsPage reports whether people see the operation's answers in a browser.
+func (o Operation) IsPage() bool { return o.failures == "page" || o.failures == "staff" }
+
 // Media lists the media types that an answer with a status may have; none: its body is empty.
 // documented is false for a status that the operation does not answer with.
 func (o Operation) Media(status int) (types []string, documented bool) {

@@ -174,6 +174,12 @@ func (o operation) also(status int, a answer) operation {
 	return o
 }
 
+// pages makes an operation fail by a page where a browser asks.
+func (o operation) pages() operation {
+	o.failures = "staff"
+	return o
+}
+
 // with gives an operation a body.
 func (o operation) with(body object) operation {
 	o.body = body
@@ -194,7 +200,7 @@ var administration = []operation{
 	administer("POST", "/jobs/{id}/reject", "Close a retrieved job without a release.", "The job.", "Job"),
 	administer("POST", "/jobs/{id}/add-files", "Add documents to a retrieved job.", "The job.", "Job").with(object{"multipart/form-data": record(object{
 		"attachments": array(object{"type": "string", "contentMediaType": "application/octet-stream"})})}).
-		also(http.StatusSeeOther, answer{"Uploaded by a page without a script: back to it.", "", nil, []string{"Location"}}),
+		also(http.StatusSeeOther, answer{"Uploaded by a page without a script: back to it.", "", nil, []string{"Location"}}).pages(),
 	administer("POST", "/jobs/{id}/remove-files", "Remove documents by name.", "The job.", "Job").with(object{plainJSON: record(object{"params": array(str())})}),
 	administer("POST", "/import", "Load records: NDJSON of any length, gzipped or not, or one Bundle.", "What was imported, and what could not be.", "ImportReport",
 		query("strict", "true stops at the first bad line.", boolean()), query("name", "What the report calls the input.", str()),
@@ -245,14 +251,14 @@ var pages = []operation{
 	page("GET", "/docs/api", "This document, to read and to try.", ok("The page.", html, nil)),
 	page("GET", "/docs/ehi", "What an export holds, for its reader.", ok("The page.", html, nil)),
 	page("GET", "/patient-login", "The patient's log-in.", ok("The page.", html, nil)),
-	page("POST", "/patient-login", "Log the patient in.", map[int]answer{http.StatusOK: {"The page, with what was wrong.", html, nil, nil}, http.StatusSeeOther: {"To the consent.", "", nil, []string{"Location"}}, http.StatusFound: {"To the consent.", "", nil, []string{"Location"}}}),
+	page("POST", "/patient-login", "Log the patient in.", map[int]answer{http.StatusSeeOther: {"On, or back to the page, which says what was wrong.", "", nil, []string{"Location"}}}),
 	page("GET", "/authorize-app", "What an application asks for.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or back to the application.", "", nil, []string{"Location"}}}),
-	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusFound: {"Back to the application.", "", nil, []string{"Location"}}, http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
+	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/applications", "The applications that the patient has let in.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/applications", "End an application's access.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests", "The patient's requests, the newest first.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}", "How a request stands, for its patient, and its files when they may be had.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
-	page("POST", "/my/requests/{id}", "Cancel a request.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("POST", "/my/requests/{id}", "Cancel a request.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/archive", "Everything of an approved request, for its patient, as a ZIP archive.", map[int]answer{http.StatusOK: {"The archive.", "application/zip", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/files/{file}", "A file of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The file.", fhirNDJSON, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/documents/{file}", "A document of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The document.", "*/*", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
@@ -265,8 +271,8 @@ func staffPage(method, path, summary string, query ...object) operation {
 	o := page(method, "/admin"+path, summary, map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or on.", "", nil, []string{"Location"}}})
 	o.query = query
 	o.tag, o.security, o.failures = "Administrators' pages", []string{"session"}, "staff"
-	if method == http.MethodPost {
-		o.answers[http.StatusSeeOther] = answer{"On to the page that shows it.", "", nil, []string{"Location"}}
+	if method == http.MethodPost { // a form is answered by the way to a page, never by one
+		o.answers = map[int]answer{http.StatusSeeOther: {"On to the page that shows it.", "", nil, []string{"Location"}}}
 	}
 	return o
 }

@@ -195,6 +195,11 @@ func tooMany(c *fiber.Ctx, wait time.Duration, text string) error {
 	return ehi.Errorf(ehi.Throttled, "%s; try again in %s s", text, seconds)
 }
 
+// failureKey is where the status is kept that a refused form of a page amounts to: its answer is a redirect.
+const failureKey = "failure"
+
+func noteFailure(c *fiber.Ctx, status int) { c.Locals(failureKey, status) }
+
 // failure reports whether a request failed by what it brought along: wrong credentials, codes, tokens, ids. The server's own faults and
 // its limits are nobody's guess.
 func failure(c *fiber.Ctx, err error) bool {
@@ -202,8 +207,8 @@ func failure(c *fiber.Ctx, err error) bool {
 		return e.Status() < http.StatusInternalServerError
 	}
 	switch ehi.CodeOf(err) {
-	case "": // a page that says so, such as the log-in's
-		return c.Response().StatusCode() == http.StatusUnauthorized
+	case "": // a form that leads back to its page, such as the log-in's
+		return c.Locals(failureKey) == http.StatusUnauthorized
 	case ehi.Invalid, ehi.Unauthenticated, ehi.Forbidden, ehi.NotFound:
 		return true
 	}

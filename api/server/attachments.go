@@ -28,18 +28,32 @@ const maxAttachmentName = 90
 // maxAttachments bounds the attachments of one job, so that its record stays small.
 const maxAttachments = 100
 
-// handleAddFiles stores documents beside an export (EHI-11). The upload is streamed to the disk part by part.
+// handleAddFiles stores documents beside an export (EHI-11), sent by a client or by the form of the
+// export's page.
 func (s *Server) handleAddFiles(c *fiber.Ctx) error {
+	j, err := s.addFiles(c)
+	switch page := staffJobPath(c.Params("id")); {
+	case !wantsPage(c):
+		return s.sendJob(c, j, err)
+	case err != nil:
+		return s.staffAgain(c, page, err)
+	default:
+		return c.Redirect(page, http.StatusSeeOther)
+	}
+}
+
+// addFiles streams an upload to the disk part by part, and lists it in the job.
+func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := s.jobRecord(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := j.CanAttach(); err != nil {
-		return err
+		return nil, err
 	}
 	_, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
 	if err != nil || params["boundary"] == "" {
-		return errNoAttachments
+		return nil, errNoAttachments
 	}
 	added, err := s.storeParts(c, j, multipart.NewReader(s.upload(c), params["boundary"]))
 	if err == nil && len(added) == 0 {
@@ -55,10 +69,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 		}
 	}
 	s.audit(c, err, ehi.Event{Action: ehi.ActionAttach, Job: id, Patient: patient})
-	if err == nil && wantsPage(c) { // the form of the job's page, without a script
-		return c.Redirect(staffJobPath(id), http.StatusSeeOther)
-	}
-	return s.sendJob(c, j, err)
+	return j, err
 }
 
 var errNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without uploaded "attachments"`)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,13 +38,51 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 	if !mine {
 		return c.Redirect(loginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
+	if f := s.patientLeft(c); f != nil && f.Title != "" { // the form is sent, and nobody is logged in to follow it
+		return s.page(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
+	}
 	if j.Status != ehi.AwaitingInput {
 		if patient, err := s.loggedIn(c); err == nil && patient == j.Patient.ID && wantsPage(c) {
 			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
 		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
 	}
-	return s.renderForm(c, j, formPage{values: s.draft(j.ID)})
+	p := formPage{values: s.draft(j.ID)}
+	if f := s.patientLeft(c); f != nil {
+		p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
+		if len(f.Fields) > 0 { // of a session that had ended
+			p.values = formValues{}
+			for key := range f.Fields {
+				p.values[key] = f.Fields.Get(key)
+			}
+			if err := s.keepDraft(j.ID, p.values); err != nil {
+				return err
+			}
+		}
+	}
+	return s.renderForm(c, j, p)
+}
+
+// formPath is the page of a form, as it was opened: with the way back to the application, and with the
+// sandbox's shortcut for a log-in.
+func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
+	q := url.Values{}
+	if r := param(c, "redirect"); s.Auth.RedirectAllowed(j.ClientID, r) {
+		q.Set("redirect", r)
+	}
+	if p := param(c, "_patient"); s.Sandbox && p == j.Patient.ID {
+		q.Set("_patient", p)
+	}
+	path := "/jobs/" + j.ID + "/customize"
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return path
+}
+
+// param is a parameter of the query or of a page's form.
+func param(c *fiber.Ctx, name string) string {
+	return c.Query(name, string(c.Request().PostArgs().Peek(name)))
 }
 
 // isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's shortcut for that.
@@ -73,15 +112,43 @@ func (s *Server) draft(job string) (v formValues) {
 	return v
 }
 
-// keepDraft keeps the fields of the form and nothing else of what was sent.
-func (s *Server) keepDraft(job string, v formValues) error {
+// fields are the form's own among what was sent.
+func (v formValues) fields() formValues {
 	kept := formValues{}
 	for key, value := range v {
 		if value != "" && (strings.HasPrefix(key, "p.") || strings.HasPrefix(key, "a.")) {
 			kept[key] = value
 		}
 	}
-	data, err := json.Marshal(kept)
+	return kept
+}
+
+// shown are the fields that a person sees: of a line that is not ticked there are no dates and notes.
+func (v formValues) shown() formValues {
+	out := maps.Clone(v)
+	for _, c := range ehi.Categories() {
+		k := "p." + string(c.Key)
+		for _, detail := range []string{".from", ".to", ".notes"} {
+			if v[k] == "" || !c.Dated && detail != ".notes" {
+				delete(out, k+detail)
+			}
+		}
+	}
+	return out
+}
+
+// without is the form without the lines that have problems.
+func (v formValues) without(problems []problem) formValues {
+	out := maps.Clone(v)
+	for _, p := range problems {
+		delete(out, p.Line)
+	}
+	return out.shown()
+}
+
+// keepDraft keeps the fields of the form and nothing else of what was sent.
+func (s *Server) keepDraft(job string, v formValues) error {
+	data, err := json.Marshal(v.fields())
 	if err != nil {
 		return err
 	}
@@ -90,10 +157,10 @@ func (s *Server) keepDraft(job string, v formValues) error {
 
 // formPage is what a form shows beside its lines.
 type formPage struct {
-	values   formValues
-	problems []problem
-	expired  bool // it was open for too long
-	asked    bool // for the counts: they may take a moment
+	values  formValues
+	tried   bool // to send or to count it: what is wrong with it is said at the top
+	expired bool // it was open for too long
+	asked   bool // for the counts: they may take a moment
 }
 
 // renderForm shows the form with a fresh one-time interaction token.
@@ -102,43 +169,43 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	if err := s.Bus.Sessions.Set(interactionKey(token), []byte(j.ID), interactionTTL); err != nil {
 		return err
 	}
-	redirect := c.Query("redirect", c.FormValue("redirect"))
-	if !s.Auth.RedirectAllowed(j.ClientID, redirect) {
-		redirect = ""
-	}
 	noStore(c)
 	t := s.language(c)
-	wrong := map[string]string{}
-	for _, each := range p.problems {
-		wrong[each.line] = each.Text
-	}
+	problems := problemsOf(t, p.values)
 	n := s.counts(c, t, j, p.values, p.asked)
-	alarm := ""
-	if len(p.problems) > 0 || p.expired {
-		alarm = t.Say("form.problems") // in the title, which a screen reader says first
+	page := fiber.Map{
+		"Job": j, "Categories": formLines(t, p.values, n, problems), "Authorizations": formTicks(t, p.values, n, problems),
+		"Sum": n["sum"], "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
+		"At": s.formPath(c, j), "SignedIn": c.Cookies("ehi_patient") != "",
 	}
-	at := "/jobs/" + j.ID + "/customize"
-	if redirect != "" {
-		at += "?" + url.Values{"redirect": {redirect}}.Encode()
+	if r := param(c, "redirect"); s.Auth.RedirectAllowed(j.ClientID, r) {
+		page["Redirect"] = r
 	}
-	return s.page(c, "form", "form.title", fiber.Map{
-		"Job": j, "Categories": formLines(t, p.values, n, wrong), "Authorizations": formTicks(t, p.values, n, wrong), "Sum": n["sum"], "Problems": p.problems, "Expired": p.expired,
-		"Interaction": token, "Redirect": redirect, "Today": now().Format(time.DateOnly), "Action": "/jobs/" + j.ID, "Draft": "release", "Alarm": alarm, "At": at, "SignedIn": c.Cookies("ehi_patient") != "",
-	})
+	if s.Sandbox && param(c, "_patient") == j.Patient.ID {
+		page["As"] = j.Patient.ID
+	}
+	if p.tried {
+		page["Problems"] = problems
+	}
+	if p.expired || p.tried && len(problems) > 0 {
+		page["Alarm"] = t.Say("form.problems") // in the title, which a screen reader says first
+	}
+	return s.page(c, "form", "form.title", page)
 }
 
 // formLine is a line of the form's first part, as the template shows it.
 type formLine struct {
 	ehi.CategoryInfo
-	On                              bool
-	From, To, Notes, Count, Problem string
+	On                     bool
+	From, To, Notes, Count string
+	Problem                problem
 }
 
-func formLines(t *web.Catalogue, v formValues, counts, wrong map[string]string) (out []formLine) {
+func formLines(t *web.Catalogue, v formValues, counts map[string]string, problems []problem) (out []formLine) {
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
 		c.Name, c.Hint = t.Say(categoryText(c.Key)), t.Say(categoryText(c.Key)+".hint")
-		out = append(out, formLine{c, v[k] != "", v[k+".from"], v[k+".to"], v[k+".notes"], counts[k], wrong[k]})
+		out = append(out, formLine{c, v[k] != "", v[k+".from"], v[k+".to"], v[k+".notes"], counts[k], problemOf(problems, k)})
 	}
 	return out
 }
@@ -146,18 +213,19 @@ func formLines(t *web.Catalogue, v formValues, counts, wrong map[string]string) 
 // formTick is a line of the form's second part.
 type formTick struct {
 	ehi.AuthorizationInfo
-	On                    bool
-	Value, Count, Problem string
+	On           bool
+	Value, Count string
+	Problem      problem
 }
 
-func formTicks(t *web.Catalogue, v formValues, counts, wrong map[string]string) (out []formTick) {
+func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problems []problem) (out []formTick) {
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
 		a.Name = t.Say(authorizationText(a.Key))
 		if a.Text {
 			a.Name = t.Say(authorizationText(a.Key) + ".ask")
 		}
-		out = append(out, formTick{a, v[k] != "", v[k], counts[k], wrong[k]})
+		out = append(out, formTick{a, v[k] != "", v[k], counts[k], problemOf(problems, k)})
 	}
 	return out
 }
@@ -209,8 +277,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 		if err := s.keepDraft(j.ID, v); err != nil {
 			return err
 		}
-		c.Status(http.StatusBadRequest)
-		return s.renderForm(c, j, formPage{values: v, problems: problems})
+		return s.patientLeave(c, s.formPath(c, j), flash{Status: http.StatusBadRequest, Tried: true})
 	}
 	form, err := v.form()
 	if err != nil {
@@ -223,7 +290,8 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	return s.afterForm(c, done)
 }
 
-// expiredForm shows a form again that was open for too long, with what was chosen, where the patient is still logged in.
+// expiredForm leads back to a form that was open for too long, with what was chosen; over the log-in,
+// where the session has ended, too.
 func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	j, err := s.job(c)
 	if err != nil {
@@ -233,11 +301,26 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	if err != nil {
 		return err
 	}
-	if patient != j.Patient.ID || j.Status != ehi.AwaitingInput {
+	page := s.formPath(c, j)
+	switch {
+	case j.Status != ehi.AwaitingInput:
 		return expired
+	case patient == j.Patient.ID:
+		if err := s.keepDraft(j.ID, v); err != nil {
+			return err
+		}
+		return s.patientLeave(c, page, flash{Status: http.StatusForbidden, Expired: true, Tried: true})
+	case patient == "" && wantsPage(c) && sentFromHere(c):
+		fields := url.Values{}
+		for key, value := range v.fields() {
+			fields.Set(key, value)
+		}
+		if err := s.keep(c, page, flash{Expired: true, Tried: true, Fields: fields}, typedTTL); err != nil {
+			return err
+		}
+		return c.Redirect(loginPath(page, param(c, "redirect"))+"&kept=text", http.StatusSeeOther)
 	}
-	c.Status(http.StatusForbidden)
-	return s.renderForm(c, j, formPage{values: v, expired: true})
+	return expired
 }
 
 // preview keeps the choices, and says what they would release: as a page, or to the page's script as texts by line.
@@ -249,7 +332,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 		return err
 	}
 	if wantsPage(c) {
-		return s.renderForm(c, j, formPage{values: v, problems: problems, asked: true})
+		return s.patientLeave(c, s.formPath(c, j), flash{Tried: true, Asked: true})
 	}
 	if err := s.Bus.Sessions.Set(interactionKey(token), []byte(j.ID), interactionTTL); err != nil { // whoever fills it in still needs it
 		return err
@@ -336,7 +419,8 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	} else if patient == j.Patient.ID {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
 	}
-	return s.page(c, "message", "thanks.title", fiber.Map{"Text": s.language(c).Say("thanks.text"), "At": "/my/requests"})
+	t := s.language(c)
+	return s.patientLeave(c, s.formPath(c, j), flash{Title: t.Say("thanks.title"), Message: t.Say("thanks.text")})
 }
 
 // values reads the fields of the page.
@@ -350,6 +434,7 @@ func values(c *fiber.Ctx) formValues {
 
 // form turns the fields of the page into the form, by way of the JSON of EHI-7.
 func (v formValues) form() (ehi.ReleaseForm, error) {
+	v = v.shown()
 	parameters, authorizations := fiber.Map{}, fiber.Map{}
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)

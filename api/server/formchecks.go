@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -16,14 +17,24 @@ import (
 type problem struct {
 	Field string `json:"field"` // the id of the element to go to
 	Text  string `json:"text"`
-	line  string
+	Line  string `json:"line"` // p.<category> or a.<authorization>
+}
+
+// problemOf is what is wrong with a line; its zero value is nothing.
+func problemOf(problems []problem, line string) problem {
+	if i := slices.IndexFunc(problems, func(p problem) bool { return p.Line == line }); i >= 0 {
+		return problems[i]
+	}
+	return problem{}
 }
 
 // maxNote is the longest free text of a form, in bytes (see ehi.ParseReleaseForm).
 const maxNote = 200
 
-// problemsOf finds everything that is wrong with a form, line by line.
+// problemsOf finds everything that is wrong with a form, line by line. What a line that is not ticked
+// holds is of no interest: nobody sees it.
 func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
+	v = v.shown()
 	tomorrow := now().Add(24 * time.Hour) // it may be tomorrow already where the patient is
 	for _, c := range ehi.Categories() {
 		k, id, name := "p."+string(c.Key), "p-"+string(c.Key), t.Say(categoryText(c.Key))
@@ -31,8 +42,6 @@ func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 		after, errFrom := optionalDate(from)
 		before, errTo := optionalDate(to)
 		switch {
-		case v[k] == "" && (from != "" || to != "" || notes != ""):
-			out = append(out, problem{id, t.Say("problem.unticked", name), k})
 		case errFrom != nil:
 			out = append(out, problem{id + "-from", t.Say("problem.date", name), k})
 		case errTo != nil:
@@ -72,6 +81,7 @@ const (
 // counts says in words what each line of the form would release of the record, by the form's fields, and "sum" of all. Where the record cannot be
 // counted through at the moment, the lines say nothing and the sum says so.
 func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) map[string]string {
+	v = v.without(problemsOf(t, v)) // a line that is wrong is not counted, the others are
 	p, err := s.previewOf(c.UserContext(), j, v, asked)
 	if err != nil {
 		s.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", requestID(c))
@@ -97,7 +107,7 @@ func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues
 	return out
 }
 
-// previewOf counts the job's record through. Dates that cannot be read are left out of it: the page says that they are wrong.
+// previewOf counts the job's record through.
 func (s *Server) previewOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (p pipeline.Preview, err error) {
 	if asked {
 		waits, stop := context.WithTimeout(ctx, previewWait)

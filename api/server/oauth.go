@@ -106,7 +106,7 @@ func (s *Server) handleAuthorize(c *fiber.Ctx) error {
 // refuseAuthorize sends an error back to the client where its redirect_uri is known good, else to the browser.
 func refuseAuthorize(c *fiber.Ctx, req auth.Request, err error) error {
 	if e, ok := errors.AsType[*auth.Error](err); ok && e.Redirectable {
-		return c.Redirect(req.ErrorRedirect(e), http.StatusFound)
+		return ahead(c, req.ErrorRedirect(e), nil)
 	}
 	if e, ok := errors.AsType[*auth.Error](err); ok && wantsPage(c) {
 		return ehi.Errorf(ehi.Invalid, "The application's request cannot be trusted: %s", e.Description)
@@ -121,7 +121,7 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 	}
 	if _, err := s.Source.Patient(c.UserContext(), q.Get("_patient")); err != nil {
 		if ehi.CodeOf(err) == ehi.NotFound {
-			return c.Redirect(req.ErrorRedirect(&auth.Error{Code: "invalid_request", Description: `Invalid "_patient" parameter`}), http.StatusFound)
+			return ahead(c, req.ErrorRedirect(&auth.Error{Code: "invalid_request", Description: `Invalid "_patient" parameter`}), nil)
 		}
 		return err
 	}
@@ -134,12 +134,12 @@ func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
 	if err != nil {
 		return err
 	}
-	return c.Redirect(req.Redirect(url.Values{"code": {code}}), http.StatusFound)
+	return ahead(c, req.Redirect(url.Values{"code": {code}}), nil)
 }
 
 func (s *Server) deny(c *fiber.Ctx, req auth.Request, patient string) error {
 	s.audit(c, errDenied, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})
-	return c.Redirect(req.ErrorRedirect(errDenied), http.StatusFound)
+	return ahead(c, req.ErrorRedirect(errDenied), nil)
 }
 
 var errDenied = &auth.Error{Code: "access_denied", Description: "The patient refused the application's request"}

@@ -58,6 +58,12 @@ func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	t := s.language(c)
 	at, _ := data["At"].(string)
 	data["T"], data["Languages"] = t, s.languages(c, at)
+	if name != "message" {
+		f := s.patientLeft(c)
+		if data["Flash"] = f; f != nil && f.Title != "" {
+			data["Title"] = f.Title
+		}
+	}
 	if data["Title"] == nil {
 		data["Title"] = t.Say(title)
 	}
@@ -78,6 +84,32 @@ func (s *Server) render(c *fiber.Ctx, name, layout string, data fiber.Map) error
 	}
 	data["Content"] = template.HTML(content.String())
 	return c.Render(layout, data)
+}
+
+// patientLeft is what a form has left for this page of patients, nil for nothing.
+func (s *Server) patientLeft(c *fiber.Ctx) *flash { return s.left(c, "ehi_patient", "") }
+
+// patientLeave answers a form of patients: it leads to a page, and leaves a flash of this session.
+func (s *Server) patientLeave(c *fiber.Ctx, to string, f flash) error {
+	f.Session = sessionDigest(c.Cookies("ehi_patient"))
+	return s.leave(c, to, f)
+}
+
+// patientLate leads back to the page of a form that was open for too long.
+func (s *Server) patientLate(c *fiber.Ctx) error {
+	to, fields := c.Path(), typed(c)
+	switch {
+	case to == "/patient-login":
+		to = loginPath(s.localPath(c, fields.Get("action")), fields.Get("redirect"))
+	case to == "/patient-logout":
+		to = "/my/requests"
+	case to == "/authorize-app":
+		fields.Del("decision")
+		to += "?" + fields.Encode()
+	case c.Params("id") != "":
+		to += "?cancel=yes"
+	}
+	return s.leave(c, to, flash{Problem: s.language(c).Say("late"), Fields: fields})
 }
 
 // link is a link within a sentence.

@@ -27,9 +27,6 @@ func (s *Server) localPath(c *fiber.Ctx, action string) string {
 	return u.RequestURI()
 }
 
-// handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a picker and any password (SMART-10).
-func (s *Server) handleLoginPage(c *fiber.Ctx) error { return s.renderLogin(c, "") }
-
 // loginPath is the way to the log-in page, and where it leads on to.
 func loginPath(action, redirect string) string {
 	q := url.Values{}
@@ -41,10 +38,15 @@ func loginPath(action, redirect string) string {
 	return "/patient-login?" + q.Encode()
 }
 
-func (s *Server) renderLogin(c *fiber.Ctx, problem string) error {
+// handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a picker
+// and any password (SMART-10).
+func (s *Server) handleLoginPage(c *fiber.Ctx) error {
 	noStore(c)
-	action, redirect := s.localPath(c, c.Query("action", c.FormValue("action"))), c.Query("redirect", c.FormValue("redirect"))
-	page := fiber.Map{"Accounts": s.Accounts, "Problem": problem, "Action": action, "Redirect": redirect, "Username": c.FormValue("username"), "At": loginPath(action, redirect)}
+	action, redirect := s.localPath(c, c.Query("action")), c.Query("redirect")
+	page := fiber.Map{
+		"Accounts": s.Accounts, "Action": action, "Redirect": redirect, "Kept": c.Query("kept") != "",
+		"At": loginPath(action, redirect),
+	}
 	if !s.Accounts {
 		patients, err := s.Source.Patients(c.UserContext(), pickerSize)
 		if err != nil {
@@ -61,13 +63,12 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	s.audit(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
 		telemetry.Logins.WithLabelValues("patient", "refused").Inc()
-		problem := s.language(c).Say("login.wrong")
-		c.Status(http.StatusUnauthorized)
+		again := flash{Status: http.StatusUnauthorized, Problem: s.language(c).Say("login.wrong"), Fields: typed(c)}
 		if code == ehi.Throttled {
-			problem = s.language(c).Say("fault.throttled.text")
-			c.Status(http.StatusTooManyRequests)
+			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
 		}
-		return s.renderLogin(c, problem)
+		noteFailure(c, again.Status)
+		return s.leave(c, loginPath(s.localPath(c, c.FormValue("action")), c.FormValue("redirect")), again)
 	}
 	if err != nil {
 		return err
@@ -201,7 +202,7 @@ func notYet(c *fiber.Ctx, asked url.Values, req auth.Request, err error) error {
 	if err != nil {
 		return refuseAuthorize(c, req, err)
 	}
-	return c.Redirect(loginPath("/authorize-app?"+asked.Encode(), asked.Get("redirect_uri")), http.StatusFound)
+	return ahead(c, loginPath("/authorize-app?"+asked.Encode(), asked.Get("redirect_uri")), nil)
 }
 
 func (s *Server) handleConsent(c *fiber.Ctx) error {

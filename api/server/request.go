@@ -129,7 +129,8 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 	return s.page(c, "requests", "requests.title", fiber.Map{"Requests": list, "SignedIn": true})
 }
 
-// ahead sends a visitor where he has to go first, or answers an error.
+// ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET
+// (RFC 9700 4.12).
 func ahead(c *fiber.Ctx, next string, err error) error {
 	if err != nil {
 		return err
@@ -268,8 +269,8 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	noStore(c)
-	return s.page(c, "message", "cancelled.title", fiber.Map{"Text": s.language(c).Say("cancelled.text"), "SignedIn": true, "At": "/my/requests"})
+	t := s.language(c)
+	return s.patientLeave(c, "/my/requests", flash{Title: t.Say("cancelled.title"), Message: t.Say("cancelled.text")})
 }
 
 // handleRequestFile hands the patient a file or document of an approved request.

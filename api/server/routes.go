@@ -59,7 +59,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
 	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
 
-	guard := s.guard("ehi_csrf", patientMaxAge)
+	guard := s.guard(patientGuard, patientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -113,9 +113,19 @@ func (s *Server) routes() {
 	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
 }
 
+// The cookies of the pages' tokens.
+const staffGuard, patientGuard = "ehi_admin_csrf", "ehi_csrf"
+
 // guard holds what a page's form sends to a token of its own (the synchronizer token of OWASP's cheat sheet on cross-site request forgery).
-func (s *Server) guard(cookie string, life time.Duration) fiber.Handler {
+// A form whose token is too old is not done; late leads back to its page with what was typed.
+func (s *Server) guard(cookie string, life time.Duration, late fiber.Handler) fiber.Handler {
 	return csrf.New(csrf.Config{
+		ErrorHandler: func(c *fiber.Ctx, _ error) error {
+			if wantsPage(c) && ourForm(c, cookie) {
+				return late(c)
+			}
+			return fiber.ErrForbidden
+		},
 		KeyLookup: "form:_csrf", CookieName: cookie, ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
 		CookieSessionOnly: true, Expiration: life, Storage: s.Bus.Sessions.Within(cookie),
 	})
@@ -123,7 +133,7 @@ func (s *Server) guard(cookie string, life time.Duration) fiber.Handler {
 
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.guard("ehi_admin_csrf", adminMaxAge)
+	guard := s.guard(staffGuard, adminMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)

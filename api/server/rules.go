@@ -165,7 +165,7 @@ var rules = map[string]rule{
 	"GET /admin/log-level":               staff(auth.Viewer),
 	"POST /admin/jobs/:id/approve":       staff(auth.Reviewer),
 	"POST /admin/jobs/:id/reject":        staff(auth.Reviewer),
-	"POST /admin/jobs/:id/add-files":     staff(auth.Reviewer),
+	"POST /admin/jobs/:id/add-files":     staffPages(auth.Reviewer),
 	"POST /admin/jobs/:id/remove-files":  staff(auth.Reviewer),
 	"DELETE /admin/jobs/:id":             staff(auth.Admin),
 	"POST /admin/import":                 staff(auth.Admin),

@@ -2,8 +2,6 @@ package server
 
 import (
 	"errors"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -26,22 +24,14 @@ func roleOf(c *fiber.Ctx) auth.Role { role, _ := c.Locals(roleKey).(auth.Role); 
 // staff lets logged-in administrators pass that have at least a role.
 func (s *Server) staff(least auth.Role) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		return s.letIn(c, least, func() error { return ehi.Errorf(ehi.Unauthenticated, "Authorization required") })
+		return s.letIn(c, least, func() error { return errNoSession })
 	}
 }
 
-// staffPage is staff for pages: who is not logged in is led to the log-in, and from there back to what can be had by a link.
+// staffPage is staff for pages: who is not logged in is led to the log-in, and from there back.
 func (s *Server) staffPage(least auth.Role) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		return s.letIn(c, least, func() error {
-			if !wantsPage(c) {
-				return ehi.Errorf(ehi.Unauthenticated, "Authorization required")
-			}
-			if c.Method() != fiber.MethodGet {
-				return c.Redirect(staffLogin, http.StatusSeeOther)
-			}
-			return c.Redirect(staffLogin+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
-		})
+		return s.letIn(c, least, func() error { return s.signInFirst(c) })
 	}
 }
 

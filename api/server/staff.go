@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,11 +22,17 @@ const (
 
 func staffJobPath(id string) string { return staffJobs + "/" + id }
 
-func isStaffPage(c *fiber.Ctx) bool { return strings.HasPrefix(c.Path(), staffBase+"/") }
+// isStaffPage tells the pages of administrators, and the upload that is a form of one, from their API.
+func isStaffPage(c *fiber.Ctx) bool {
+	return strings.HasPrefix(c.Path(), staffBase+"/") || strings.HasSuffix(c.Route().Path, "/add-files")
+}
 
 // staffRender renders a page of administrators. section is which part of the pages it belongs to.
 func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fiber.Map) error {
 	noStore(c)
+	if name != "fault" {
+		data["Flash"] = s.staffLeft(c)
+	}
 	data["Title"], data["Section"], data["CSRF"] = title, section, c.Locals("csrf")
 	data["Name"], data["Role"] = adminOf(c), roleOf(c)
 	data["Reviewer"], data["Admin"] = roleOf(c).May(auth.Reviewer), roleOf(c).May(auth.Admin)
@@ -41,10 +48,87 @@ func (s *Server) staffFault(c *fiber.Ctx, status int, text string) error {
 
 func (s *Server) handleStaffHome(c *fiber.Ctx) error { return c.Redirect(staffJobs, http.StatusFound) }
 
-func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error { return s.renderStaffLogin(c, "") }
+// staffLeft is what a form has left for this page of administrators, nil for nothing.
+func (s *Server) staffLeft(c *fiber.Ctx) *flash { return s.left(c, "sid", adminOf(c)) }
 
-func (s *Server) renderStaffLogin(c *fiber.Ctx, problem string) error {
-	return s.staffRender(c, "login", "", "Sign in", fiber.Map{"Problem": problem, "Next": s.staffNext(c), "Username": c.FormValue("username")})
+// staffLeave answers a form of administrators: it leads to a page, and leaves a flash of this session.
+func (s *Server) staffLeave(c *fiber.Ctx, to string, f flash) error {
+	f.Session, f.Owner = sessionDigest(c.Cookies("sid")), adminOf(c)
+	return s.leave(c, to, f)
+}
+
+// staffAgain leads back to the page of a form that could not be done, with what was typed and the
+// reason. Errors that are not about the form are returned.
+func (s *Server) staffAgain(c *fiber.Ctx, to string, err error) error {
+	switch ehi.CodeOf(err) {
+	case ehi.Invalid, ehi.Conflict, ehi.TooLarge:
+	default:
+		return err
+	}
+	status, _, text := s.describe(c, err)
+	return s.staffLeave(c, to, flash{Status: status, Problem: text, Fields: typed(c)})
+}
+
+// staffFormPage is the page that holds the form of a POST.
+func staffFormPage(c *fiber.Ctx) string {
+	id := c.Params("id")
+	switch path := c.Path(); {
+	case id != "":
+		return staffJobPath(id)
+	case path == staffLogin:
+		return staffLogin + "?" + url.Values{"next": {c.FormValue("next")}}.Encode()
+	case path == staffJobs && len(postedJobs(c)) > 0:
+		return decisionPage(postedJobs(c), ehi.Action(c.FormValue("do")))
+	case path == staffClients, path == staffAccounts:
+		return path
+	}
+	return staffJobs
+}
+
+const (
+	staffTyped   = "Nothing was sent, because you were signed out. What you typed is here again, but for passwords: check it and send it."
+	staffTooLate = "Nothing was sent, because this page was open for too long. What you typed is here again, but for passwords: check it and send it."
+)
+
+// signInFirst leads a stranger to the log-in, and from there to the page that was asked for, or to
+// that of the form that was sent, with what was typed.
+func (s *Server) signInFirst(c *fiber.Ctx) error {
+	if !wantsPage(c) {
+		return errNoSession
+	}
+	if c.Method() == fiber.MethodGet {
+		return c.Redirect(staffLogin+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
+	}
+	q := url.Values{"next": {staffFormPage(c)}}
+	switch {
+	case strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEMultipartForm):
+		q.Set("kept", "files")
+	case ourForm(c, staffGuard):
+		f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTyped, Fields: typed(c)}
+		if err := s.keep(c, q.Get("next"), f, typedTTL); err != nil {
+			return err
+		}
+		q.Set("kept", "text")
+	}
+	return c.Redirect(staffLogin+"?"+q.Encode(), http.StatusSeeOther)
+}
+
+// staffLate answers a form whose page was open for too long.
+func (s *Server) staffLate(c *fiber.Ctx) error {
+	f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTooLate, Fields: typed(c)}
+	return s.leave(c, staffFormPage(c), f)
+}
+
+var errNoSession = ehi.Errorf(ehi.Unauthenticated, "Authorization required")
+
+// keptWords say at the log-in what became of a form that was sent without a session.
+var keptWords = map[string]string{
+	"text":  "You were signed out. Sign in, and what you typed is there again.",
+	"files": "You were signed out, and nothing was uploaded. Sign in, and choose the files again: a browser does not hand them on.",
+}
+
+func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error {
+	return s.staffRender(c, "login", "", "Sign in", fiber.Map{"Next": s.staffNext(c), "Kept": keptWords[c.Query("kept")]})
 }
 
 // staffNext is the page to go on to after the log-in: one of these, or the list of jobs.
@@ -57,18 +141,21 @@ func (s *Server) staffNext(c *fiber.Ctx) string {
 }
 
 func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
+	next := s.staffNext(c)
 	_, err := s.logInAdmin(c, c.FormValue("username"), c.FormValue("password"))
+	again := flash{Problem: "Invalid username or password", Fields: url.Values{"username": {c.FormValue("username")}}}
 	switch ehi.CodeOf(err) {
 	case "":
-		return c.Redirect(s.staffNext(c), http.StatusSeeOther)
+		return c.Redirect(next, http.StatusSeeOther)
 	case ehi.Unauthenticated:
-		c.Status(http.StatusUnauthorized)
-		return s.renderStaffLogin(c, "Invalid username or password")
+		again.Status = http.StatusUnauthorized
 	case ehi.Throttled:
-		c.Status(http.StatusTooManyRequests)
-		return s.renderStaffLogin(c, err.Error())
+		again.Status, again.Problem = http.StatusTooManyRequests, err.Error()
+	default:
+		return err
 	}
-	return err
+	noteFailure(c, again.Status)
+	return s.leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), again)
 }
 
 func (s *Server) handleStaffLogout(c *fiber.Ctx) error {

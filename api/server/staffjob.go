@@ -166,30 +166,33 @@ func (s *Server) jobFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err erro
 
 // handleStaffDecide approves or rejects the job of a page.
 func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
-	action := ehi.Action(c.FormValue("do"))
+	page, action := staffJobPath(c.Params("id")), ehi.Action(c.FormValue("do"))
 	if action != ehi.ActionApprove && action != ehi.ActionReject {
-		return ehi.Errorf(ehi.Invalid, "Choose whether to approve or to reject")
+		return s.staffAgain(c, page, errNoDecision)
 	}
 	if _, err := s.decide(c, c.Params("id"), action, c.FormValue("reason")); err != nil {
-		return err
+		return s.staffAgain(c, page, err)
 	}
-	return c.Redirect(staffJobPath(c.Params("id")), http.StatusSeeOther)
+	return c.Redirect(page, http.StatusSeeOther)
 }
+
+var errNoDecision = ehi.Errorf(ehi.Invalid, "Choose whether to approve or to reject")
 
 // handleStaffRemoveFile takes a document away.
 func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
+	page := staffJobPath(c.Params("id"))
 	if _, err := s.removeFiles(c, []string{c.FormValue("name")}); err != nil {
-		return err
+		return s.staffAgain(c, page, err)
 	}
-	return c.Redirect(staffJobPath(c.Params("id")), http.StatusSeeOther)
+	return c.Redirect(page, http.StatusSeeOther)
 }
 
 // handleStaffDelete deletes a job.
 func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
 	if err := s.deleteJob(c); err != nil {
-		return err
+		return s.staffAgain(c, staffJobPath(c.Params("id")), err)
 	}
-	return c.Redirect(staffJobs, http.StatusSeeOther)
+	return s.staffLeave(c, staffJobs, flash{Message: "The export was deleted."})
 }
 
 // previewLines is how many resources of a file a reviewer is shown; previewBytes how much of each at most.

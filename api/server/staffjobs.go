@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -79,6 +80,9 @@ func (f jobFilter) With(name, value string) string {
 	return staffJobs + "?" + q.Encode()
 }
 
+// Here is the address of this page.
+func (f jobFilter) Here() string { return f.With("page", strconv.Itoa(f.Page)) }
+
 // Previous and Next are the addresses of the pages beside this one.
 func (f jobFilter) Previous() string { return f.With("page", strconv.Itoa(f.Page-1)) }
 
@@ -150,6 +154,12 @@ type statusTab struct {
 
 // handleStaffJobs is the list of jobs.
 func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
+	if f := s.staffLeft(c); f != nil && f.Decided != nil {
+		return s.staffRender(c, "decided", "jobs", f.Title, fiber.Map{})
+	}
+	if c.Query("do") != "" {
+		return s.renderDecision(c)
+	}
 	f, err := readJobFilter(c)
 	if err != nil {
 		return err
@@ -203,52 +213,92 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 }
 
 // decided is how a decision about one of several jobs went.
-type decided struct {
-	jobRow
-	Problem string
-}
+type decided struct{ ID, Title, Problem string }
 
-// handleStaffBulk approves or rejects several jobs: first it asks whether that is meant, then it says of each how it went.
-func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
-	action := ehi.Action(c.FormValue("do"))
-	if action != ehi.ActionApprove && action != ehi.ActionReject {
-		return ehi.Errorf(ehi.Invalid, "Choose whether to approve or to reject")
-	}
-	var ids []string
+// postedJobs are the jobs that a form names, each once.
+func postedJobs(c *fiber.Ctx) (ids []string) {
 	for key, value := range c.Request().PostArgs().All() {
 		if string(key) == "job" && !slices.Contains(ids, string(value)) {
 			ids = append(ids, string(value))
 		}
 	}
-	if len(ids) == 0 || len(ids) > maxBulk {
-		return ehi.Errorf(ehi.Invalid, "Choose 1 to %d exports", maxBulk)
+	return ids
+}
+
+// decisionPage is the page that asks whether a decision about several jobs is meant.
+func decisionPage(ids []string, action ehi.Action) string {
+	return staffJobs + "?" + url.Values{"do": {string(action)}, "job": ids}.Encode()
+}
+
+// verbs are the decisions about several jobs.
+var verbs = map[ehi.Action]string{ehi.ActionApprove: "Approve", ehi.ActionReject: "Reject"}
+
+// handleStaffBulk takes the wish to decide about several jobs, and leads to the question whether that
+// is meant; where that was answered, it decides.
+func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
+	action, ids := ehi.Action(c.FormValue("do")), postedJobs(c)
+	back := s.localPath(c, c.FormValue("back"))
+	if at, _, _ := strings.Cut(back, "?"); at != staffJobs {
+		back = staffJobs
 	}
-	confirmed, at := c.FormValue("confirmed") != "", now()
-	var list []decided
-	wrong := 0
+	switch {
+	case verbs[action] == "":
+		return s.staffAgain(c, back, errNoDecision)
+	case len(ids) == 0:
+		return s.staffAgain(c, back, ehi.Errorf(ehi.Invalid,
+			"Nothing was decided, because no export is ticked. Tick the exports that you mean; only those that wait for review can be ticked"))
+	case len(ids) > maxBulk:
+		return s.staffAgain(c, back, ehi.Errorf(ehi.Invalid,
+			"Nothing was decided: %d exports are ticked, and %d is the most at once", len(ids), maxBulk))
+	case c.FormValue("confirmed") == "":
+		return c.Redirect(decisionPage(ids, action), http.StatusSeeOther)
+	}
+	out := flash{Title: verbs[action] + ": done"}
 	for _, id := range ids {
 		v, known := s.Bus.Jobs.Summary(id)
-		d := decided{jobRow: s.row(c, v, at)}
+		d := decided{ID: id, Title: s.row(c, v, now()).Title}
 		if !known {
-			d.ID, d.Title, d.Problem = id, id, errJobNotFound.Error()
+			d.Title = id
 		}
-		if confirmed && known {
-			if _, err := s.decide(c, id, action, c.FormValue("reason")); err != nil {
-				_, _, d.Problem = s.describe(c, err)
-			}
+		if _, err := s.decide(c, id, action, c.FormValue("reason")); err != nil {
+			_, _, d.Problem = s.describe(c, err)
 		}
+		out.Decided = append(out.Decided, d)
+	}
+	return s.staffLeave(c, back, out)
+}
+
+// Failed is how many decisions could not be made.
+func (f *flash) Failed() (n int) {
+	for _, d := range f.Decided {
 		if d.Problem != "" {
-			wrong++
+			n++
 		}
-		list = append(list, d)
 	}
-	verb := map[ehi.Action]string{ehi.ActionApprove: "Approve", ehi.ActionReject: "Reject"}[action]
-	if confirmed {
-		return s.staffRender(c, "decided", "jobs", verb+": done", fiber.Map{"List": list, "Good": len(list) - wrong, "Wrong": wrong})
+	return n
+}
+
+// Made is how many decisions were made.
+func (f *flash) Made() int { return len(f.Decided) - f.Failed() }
+
+// renderDecision asks whether a decision about several jobs is meant.
+func (s *Server) renderDecision(c *fiber.Ctx) error {
+	action := ehi.Action(c.Query("do"))
+	var list []jobRow
+	for _, id := range c.Context().QueryArgs().PeekMulti("job") {
+		if v, known := s.Bus.Jobs.Summary(string(id)); known && len(list) < maxBulk {
+			list = append(list, s.row(c, v, now()))
+		}
 	}
-	title := verb + " " + strconv.Itoa(len(list)) + " exports?"
+	if verbs[action] == "" || len(list) == 0 {
+		return ehi.Errorf(ehi.NotFound, "There is nothing to decide about here any more")
+	}
+	title := verbs[action] + " " + strconv.Itoa(len(list)) + " exports?"
 	if len(list) == 1 {
-		title = verb + " 1 export?"
+		title = verbs[action] + " 1 export?"
 	}
-	return s.staffRender(c, "confirm", "jobs", title, fiber.Map{"List": list, "Action": action, "Verb": verb, "FourEyes": s.FourEyes && action == ehi.ActionApprove})
+	return s.staffRender(c, "confirm", "jobs", title, fiber.Map{
+		"List": list, "Action": action, "Verb": verbs[action],
+		"FourEyes": s.FourEyes && action == ehi.ActionApprove,
+	})
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/json"
 	"errors"
-	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -88,73 +87,88 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 }
 
 // handleStaffClients lists the registered clients.
-func (s *Server) handleStaffClients(c *fiber.Ctx) error { return s.renderClients(c, fiber.Map{}) }
-
-func (s *Server) renderClients(c *fiber.Ctx, data fiber.Map) error {
+func (s *Server) handleStaffClients(c *fiber.Ctx) error {
 	list, err := s.Auth.Clients(c.UserContext())
 	if err != nil {
 		return err
 	}
-	data["Clients"], data["Kinds"], data["Sandbox"] = list, []auth.Kind{auth.Public, auth.Symmetric, auth.Asymmetric}, s.Sandbox
-	return s.staffRender(c, "clients", "clients", "Clients", data)
+	kinds := []auth.Kind{auth.Public, auth.Symmetric, auth.Asymmetric}
+	return s.staffRender(c, "clients", "clients", "Clients", fiber.Map{"Clients": list, "Kinds": kinds, "Sandbox": s.Sandbox})
 }
+
+const staffClients, staffAccounts = staffBase + "/clients", staffBase + "/accounts"
 
 // handleStaffChangeClient adds a client, gives it a new secret, or removes it.
 func (s *Server) handleStaffChangeClient(c *fiber.Ctx) error {
-	ctx, id := c.UserContext(), c.FormValue("id")
+	done, err := s.changeClient(c)
+	if err != nil {
+		return s.staffAgain(c, staffClients, err)
+	}
+	return s.staffLeave(c, staffClients, done)
+}
+
+func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
+	ctx, id := c.UserContext(), strings.TrimSpace(c.FormValue("id"))
+	var client auth.Client
+	var secret string
 	switch c.FormValue("do") {
 	case "add":
-		in := auth.Client{
-			ID: strings.TrimSpace(id), Name: c.FormValue("name"), Kind: auth.Kind(c.FormValue("kind")), RedirectURIs: strings.Fields(c.FormValue("redirects")), Scope: strings.Join(strings.Fields(c.FormValue("scope")), " "),
-			JWKSURI: strings.TrimSpace(c.FormValue("jwks_uri")), JWKS: json.RawMessage(strings.TrimSpace(c.FormValue("jwks"))), CreatedBy: agent(c),
-		}
-		client, secret, err := s.Auth.AddClient(ctx, in)
-		if err = s.administrate(c, err, "add client "+client.ID); ehi.CodeOf(err) == ehi.Invalid || ehi.CodeOf(err) == ehi.Conflict {
-			c.Status(http.StatusBadRequest)
-			return s.renderClients(c, fiber.Map{"Problem": err.Error(), "In": in, "Redirects": c.FormValue("redirects")})
-		}
-		if err != nil {
-			return err
-		}
-		return s.renderClients(c, fiber.Map{"Added": client, "Secret": secret})
+		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
+		err = s.administrate(c, err, "add client "+client.ID)
 	case "rotate":
-		secret, err := s.Auth.RotateSecret(ctx, id)
-		if err := s.administrate(c, err, "rotate the secret of a client"); err != nil {
-			return err
+		secret, err = s.Auth.RotateSecret(ctx, id)
+		if err = s.administrate(c, err, "rotate the secret of a client"); err == nil {
+			client, err = s.Auth.Client(ctx, id)
 		}
-		client, err := s.Auth.Client(ctx, id)
-		if err != nil {
-			return err
-		}
-		return s.renderClients(c, fiber.Map{"Added": client, "Secret": secret})
 	case "remove":
-		if err := s.administrate(c, s.Auth.RemoveClient(ctx, id), "remove a client"); err != nil {
-			return err
-		}
-		return c.Redirect(staffBase+"/clients", http.StatusSeeOther)
+		done.Message = "The client was removed."
+		return done, s.administrate(c, s.Auth.RemoveClient(ctx, id), "remove a client")
+	default:
+		err = errNoSuchChange
 	}
-	return errNoSuchChange
+	done.Added = &addedClient{client.ID, client.Name, secret}
+	return done, err
+}
+
+// newClient is the client that a form describes.
+func newClient(c *fiber.Ctx) auth.Client {
+	return auth.Client{
+		ID:           strings.TrimSpace(c.FormValue("id")),
+		Name:         c.FormValue("name"),
+		Kind:         auth.Kind(c.FormValue("kind")),
+		RedirectURIs: strings.Fields(c.FormValue("redirects")),
+		Scope:        strings.Join(strings.Fields(c.FormValue("scope")), " "),
+		JWKSURI:      strings.TrimSpace(c.FormValue("jwks_uri")),
+		JWKS:         json.RawMessage(strings.TrimSpace(c.FormValue("jwks"))),
+		CreatedBy:    agent(c),
+	}
 }
 
 var errNoSuchChange = ehi.Errorf(ehi.Invalid, "There is no such change")
 
 // handleStaffAccounts lists the accounts.
-func (s *Server) handleStaffAccounts(c *fiber.Ctx) error { return s.renderAccounts(c, fiber.Map{}) }
-
-func (s *Server) renderAccounts(c *fiber.Ctx, data fiber.Map) error {
+func (s *Server) handleStaffAccounts(c *fiber.Ctx) error {
 	list, err := s.Auth.Accounts(c.UserContext())
 	if err != nil {
 		return err
 	}
-	data["Accounts"], data["Roles"] = list, auth.Roles()
-	return s.staffRender(c, "accounts", "accounts", "Accounts", data)
+	return s.staffRender(c, "accounts", "accounts", "Accounts", fiber.Map{"Accounts": list, "Roles": auth.Roles()})
 }
 
 // handleStaffChangeAccount adds an account, sets its password, or removes it.
 func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
+	done, err := s.changeAccount(c)
+	if err != nil {
+		if ehi.CodeOf(err) == ehi.NotFound { // a patient who is not in the records is the form's fault
+			err = ehi.Errorf(ehi.Invalid, "%s", err.Error())
+		}
+		return s.staffAgain(c, staffAccounts, err)
+	}
+	return s.staffLeave(c, staffAccounts, flash{Message: done})
+}
+
+func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
 	ctx, kind, name := c.UserContext(), c.FormValue("kind"), strings.TrimSpace(c.FormValue("username"))
-	var err error
-	done := ""
 	switch c.FormValue("do") {
 	case "add":
 		in := auth.Account{Name: name, Role: auth.Role(c.FormValue("role")), Patient: strings.TrimSpace(c.FormValue("patient"))}
@@ -165,18 +179,13 @@ func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
 		if err == nil {
 			_, err = s.Auth.AddAccount(ctx, in, c.FormValue("password"))
 		}
-		err, done = s.administrate(c, err, "add account of kind "+in.Kind()), "The account was added."
+		return "The account was added.", s.administrate(c, err, "add account of kind "+in.Kind())
 	case "password":
-		err, done = s.administrate(c, s.Auth.SetPassword(ctx, kind, name, c.FormValue("password")), "set the password of an account of kind "+kind), "The password was set; sessions from before are void."
+		err = s.Auth.SetPassword(ctx, kind, name, c.FormValue("password"))
+		return "The password was set; sessions from before are void.", s.administrate(c, err, "set the password of an account of kind "+kind)
 	case "remove":
-		err, done = s.administrate(c, s.Auth.RemoveAccount(ctx, kind, name), "remove an account of kind "+kind), "The account was removed."
-	default:
-		return errNoSuchChange
+		err = s.Auth.RemoveAccount(ctx, kind, name)
+		return "The account was removed.", s.administrate(c, err, "remove an account of kind "+kind)
 	}
-	if err != nil {
-		status, _, text := s.describe(c, err)
-		c.Status(status)
-		return s.renderAccounts(c, fiber.Map{"Problem": text, "Username": name, "Patient": c.FormValue("patient")})
-	}
-	return s.renderAccounts(c, fiber.Map{"Message": done})
+	return "", errNoSuchChange
 }

@@ -178,12 +178,12 @@ func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 	if i < 0 {
 		return Errorf(Invalid, "Invalid form: unknown parameter %q", key)
 	}
+	if !p.Enabled { // whatever else it says
+		return nil
+	}
 	c := Choice{From: text(p.From), To: text(p.To), Notes: text(p.Notes)}
 	if len(c.Notes) > maxNote {
 		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d bytes", key, maxNote)
-	}
-	if !p.Enabled {
-		return nil
 	}
 	if !Categories()[i].Dated {
 		c.From, c.To = "", ""

@@ -1,6 +1,7 @@
 // What pages that follow changes share: a page is renewed, but never under whoever works on it.
 
 const changed = (e) => {
+  if (e.dataset.typed !== undefined) return true; // brought back by the server
   if (e.type === 'checkbox' || e.type === 'radio') return e.checked !== e.defaultChecked;
   if (e.type === 'file') return e.files.length > 0;
   if (e.tagName !== 'SELECT') return e.type !== 'hidden' && e.value !== e.defaultValue;
@@ -47,6 +48,7 @@ export function swap(old, fresh) {
     if (e.type === 'file') now.replaceWith(e); // its files cannot be written to another
     else if (e.type === 'checkbox' || e.type === 'radio') now.checked = e.checked;
     else now.value = e.value;
+    if (e.dataset.typed !== undefined) now.dataset.typed = '';
   }
   const kept = [...old.querySelectorAll('[data-flash], [data-keep]:not(:empty)')];
   for (const e of old.querySelectorAll('details[open] > summary')) same(e, old, fresh)?.parentElement.setAttribute('open', '');

@@ -12,7 +12,8 @@ function preview(form) {
     try {
       const answer = await fetch(form.action, { method: 'POST', body, headers: { Accept: 'application/json' } });
       if (!answer.ok || mine !== latest) return;
-      const { counts } = await answer.json();
+      const { counts, problems } = await answer.json();
+      tell(problems ?? []);
       for (const [key, text] of Object.entries(counts)) {
         const place = places.get(key);
         if (place && place.textContent !== text) place.textContent = text;
@@ -21,7 +22,25 @@ function preview(form) {
       // The counts stay as they are; releasing needs none.
     }
   };
+  const tell = (problems) => {
+    for (const place of form.querySelectorAll('[data-wrong]')) {
+      const problem = problems.find((p) => p.line === place.dataset.wrong);
+      if (place.textContent !== (problem?.text ?? '')) place.textContent = problem?.text ?? '';
+    }
+    for (const e of form.elements) {
+      if (problems.some((p) => p.field === e.id)) e.setAttribute('aria-invalid', 'true');
+      else e.removeAttribute('aria-invalid');
+    }
+  };
+  const unfold = () => { // what a line that is not ticked hides is neither sent nor checked
+    for (const line of form.querySelectorAll('.choice')) {
+      const box = line.querySelector('.tick input');
+      for (const e of line.querySelectorAll('.details input')) e.disabled = !box.checked;
+    }
+  };
+  unfold();
   form.addEventListener('input', () => {
+    unfold();
     clearTimeout(timer);
     timer = setTimeout(ask, 400);
   });
@@ -33,7 +52,10 @@ function preview(form) {
     }
     form.dataset.sent = 'yes';
   });
-  window.addEventListener('pageshow', () => delete form.dataset.sent); // after the way back
+  window.addEventListener('pageshow', () => { // after the way back
+    delete form.dataset.sent;
+    unfold();
+  });
 }
 
 /** Follows a request as long as the server says that it changes by itself. */

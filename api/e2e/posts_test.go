@@ -1,0 +1,404 @@
+package e2e
+
+import (
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/api/openapi"
+	"ehi-server/shared/ehi"
+)
+
+// posts sees how forms are answered to browsers.
+type posts struct {
+	t    *testing.T
+	next http.RoundTripper
+	mu   sync.Mutex
+	seen map[string]map[int]int // by operation and status
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p *posts) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := p.next.RoundTrip(r)
+	if err != nil || r.Method != http.MethodPost {
+		return resp, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	operation := operationOf(r.Method, r.URL.Path)
+	if p.seen[operation] == nil {
+		p.seen[operation] = map[int]int{}
+	}
+	p.seen[operation][resp.StatusCode]++
+	if resp.StatusCode != http.StatusSeeOther && resp.StatusCode < 400 {
+		p.t.Errorf("%s answers a form with %d", operation, resp.StatusCode)
+	}
+	if secret := resp.Header.Get("Location"); strings.Contains(secret, "secret") || strings.Contains(secret, "password") {
+		p.t.Errorf("%s leads to %s", operation, secret)
+	}
+	return resp, nil
+}
+
+// watched makes a browser's posts seen.
+func (p *posts) watched(b *browser) *browser {
+	if b.http.Transport == nil {
+		b.http.Transport = p.next
+	}
+	b.http.Transport = p
+	return b
+}
+
+func watchPosts(t *testing.T) *posts {
+	next := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(next.CloseIdleConnections)
+	return &posts{t: t, next: next, seen: map[string]map[int]int{}}
+}
+
+// again loads the page that is shown once more, as a reload does.
+func (b *browser) again() {
+	b.t.Helper()
+	b.visit(b.at.String())
+}
+
+// Every form of a page is answered with a redirect, or with the page of an error: whatever page is
+// shown then, neither its reload nor the way back to it does anything again.
+func TestEveryFormAnswersWithARedirect(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	seen := watchPosts(t)
+	b := seen.watched(newBrowser(t))
+
+	// A patient.
+	j := w.kickOff(pat, "", p, nil)
+	form := w.open.Base + "/jobs/" + j.ID + "/customize"
+	b.visit(form)
+	b.submit("patient", "nobody", "password", "x")
+	b.sees(401, "Unknown patient")
+	b.again()
+	b.sees(200, "Sign in")
+	b.submit("patient", p, "password", "x")
+	b.submit("p.labs", "on", "do", "preview")
+	b.sees(200, "would go out", ` name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
+	b.submit("p.labs", "on", "lang", "es")
+	b.sees(200, `lang="es"`)
+	b.submit("p.labs", "on", "lang", "en")
+	b.submit("p.labs", "on", "p.labs.from", "never")
+	b.sees(400, "There is a problem")
+	b.again()
+	b.sees(200, `value="never"`, "write each date") // what is wrong is still said, beside its field
+	b.submit("p.labs", "on")
+	b.sees(200, "Your request")
+	w.wait(j.ID, ehi.Retrieved)
+	b.again()
+	b.submit()
+	b.sees(200, "Your request was cancelled")
+	b.again()
+	b.sees(200, "Your requests")
+	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
+	b.submit("decision", "allow")
+	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
+	b.submit("decision", "deny")
+	b.visit(w.open.Base + "/my/applications")
+	b.submit()
+	b.visit(w.open.Base + "/my/applications")
+	b.submitTo("/patient-logout")
+	b.sees(200, "Sign in")
+
+	// Nobody who is logged in: the sandbox's shortcut.
+	pat = w.patient(p) // the application's access was ended
+	j = w.kickOff(pat, "", p, nil)
+	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + p)
+	b.submit("p.labs", "on", "p.labs.from", "2020-01-01", "p.labs.to", "2019-01-01")
+	b.sees(400, "first date must not be after")
+	b.submit("p.labs", "on")
+	b.sees(200, "Thank you")
+	w.wait(j.ID, ehi.Retrieved)
+
+	// An administrator.
+	b.visit(w.open.Base + "/admin")
+	b.submit("username", "admin", "password", "wrong")
+	b.sees(401, "Invalid username", `value="admin"`)
+	b.again()
+	b.sees(200, "Sign in")
+	b.submit("username", "admin", "password", "admin-password")
+	list := w.open.Base + "/admin/ui/jobs"
+	b.visit(list + "?status=retrieved")
+	b.submitTo("/admin/ui/jobs", "do", "approve")
+	b.sees(400, "no export is ticked", "status=retrieved")
+	if b.at.Query().Get("status") != "retrieved" {
+		t.Errorf("nothing ticked leads to %s", b.at)
+	}
+	b.submitTo("/admin/ui/jobs", "do", "reject", "job", j.ID)
+	b.sees(200, "Reject 1 export?")
+	b.again()
+	b.sees(200, "Reject 1 export?")
+	b.visit(list + "/" + j.ID)
+	b.upload("/admin/jobs/"+j.ID+"/add-files", "large.txt", strings.Repeat("a", 1<<20+1))
+	b.sees(413, "larger than", `id="reason"`)
+	b.again()
+	b.sees(200, "There are none.")
+	b.upload("/admin/jobs/"+j.ID+"/add-files", "letter.txt", "a letter")
+	b.sees(200, "letter.txt")
+	b.submitTo("/admin/ui/jobs/"+j.ID+"/remove-file", "name", "letter.txt")
+	b.sees(200, "There are none.")
+	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "reject", "reason", strings.Repeat("x", 5000))
+	b.sees(400, strings.Repeat("x", 5000)) // what was typed is still there
+	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "reject", "reason", "it is somebody else's")
+	b.sees(200, "Rejected")
+	b.submitTo("/admin/ui/jobs/" + j.ID + "/delete")
+	b.sees(200, "The export was deleted")
+
+	b.visit(w.open.Base + "/admin/ui/clients")
+	b.submit("name", "An app", "kind", "confidential-symmetric", "redirects", "nonsense", "scope", "patient/$ehi-export")
+	b.sees(400, "must be a whole URL", `value="An app"`, ">nonsense</textarea>")
+	b.again()
+	b.sees(200, "No client is registered")
+	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.sees(200, "Secret, shown this once")
+	b.again()
+	b.sees(200, "an-app")
+	if strings.Contains(b.page, "shown this once") || strings.Count(b.page, "<code>an-app</code>") != 1 {
+		t.Error("a reload shows the secret once more, or adds another client")
+	}
+	b.submit("id", "an-app", "do", "rotate")
+	b.sees(200, "Secret, shown this once")
+	b.submit("id", "an-app", "do", "remove")
+	b.sees(200, "The client was removed", "No client is registered")
+	b.visit(w.open.Base + "/admin/ui/accounts")
+	b.submit("do", "add", "username", "vera", "password", "short", "role", "viewer")
+	b.sees(400, `value="vera"`, "<option selected>viewer")
+	b.submit("do", "add", "username", "pat", "password", "four plain words here", "patient", "nobody")
+	b.sees(400, `value="nobody"`)
+	b.submit("do", "add", "username", "vera", "password", "four plain words here", "role", "viewer")
+	b.sees(200, "The account was added")
+	b.again()
+	if strings.Contains(b.page, "was added") {
+		t.Error("a message stays over a reload")
+	}
+	b.submitTo("/admin/ui/logout")
+	b.sees(200, "Sign in")
+
+	for _, o := range openapi.Operations() {
+		if o.Method == http.MethodPost && o.IsPage() && o.Path != "/jobs/{id}" && seen.seen[o.String()][http.StatusSeeOther] == 0 {
+			t.Errorf("nobody has sent the form of %s: %v", o, seen.seen[o.String()])
+		}
+	}
+	if seen.seen["POST /jobs/{id}"][http.StatusSeeOther] == 0 {
+		t.Errorf("nobody has sent a release form: %v", seen.seen)
+	}
+}
+
+// A secret is shown once: to the session that made it, and to no other one, whatever cookies it has.
+func TestASecretIsShownToItsSessionOnly(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	b, other := staffIn(w, "admin", "admin-password"), staffIn(w, "admin", "admin-password")
+	page := w.open.Base + "/admin/ui/clients"
+	b.visit(page)
+	b.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	if b.code != http.StatusSeeOther || b.at.String() != page || b.page != "" {
+		t.Fatalf("%d to %s: %s", b.code, b.at, b.page)
+	}
+	at, err := url.Parse(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range b.http.Jar.Cookies(at) {
+		if c.Name == "ehi_flash" {
+			other.http.Jar.SetCookies(at, []*http.Cookie{{Name: c.Name, Value: c.Value, Path: at.Path}})
+		}
+	}
+	other.visit(page)
+	other.sees(200, "an-app")
+	if strings.Contains(other.page, "shown this once") {
+		t.Error("another session reads the secret")
+	}
+	b.visit(page)
+	b.sees(200, "Secret, shown this once")
+	b.visit(page)
+	if strings.Contains(b.page, "shown this once") {
+		t.Error("the secret is shown twice")
+	}
+}
+
+// expire ends a browser's sessions as time does; tokens too, where the page was open for longer still.
+func (w *world) expire(b *browser, tokens bool) {
+	w.t.Helper()
+	at, err := url.Parse(w.open.Base + "/admin/ui/jobs")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	of := map[string]string{"sid": "admin", "ehi_patient": "patient"}
+	if tokens {
+		of["ehi_admin_csrf"], of["ehi_csrf"] = "ehi_admin_csrf", "ehi_csrf"
+	}
+	for _, c := range b.http.Jar.Cookies(at) {
+		if part, ends := of[c.Name]; ends {
+			if err := w.node.Bus.Sessions.Within(part).Delete(c.Value); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// EHI-10: what an administrator has typed outlasts the session: over the log-in it is on its page
+// again, but for passwords, and for nobody else who signs in.
+func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "", p, nil)
+	w.submit(pat, j.ID, newForm("labs"))
+	w.wait(j.ID, ehi.Retrieved)
+	b := staffIn(w, "admin", "admin-password")
+	ui := w.open.Base + "/admin/ui"
+	b.visit(ui + "/accounts")
+	b.submit("do", "add", "username", "ada", "password", "four plain words here", "role", "admin")
+	b.sees(200, "The account was added")
+	for _, tokens := range []bool{false, true} {
+		for _, c := range []struct {
+			page, form string
+			fill       []string
+			has        []string
+		}{
+			{"/jobs/" + j.ID, "", []string{"do", "reject", "reason", "half a reason"}, []string{`value="half a reason"`, j.ID}},
+			{"/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID + "/delete", nil, []string{j.ID, "Nothing was sent"}},
+			{"/jobs?do=reject&job=" + j.ID, "", []string{"reason", "of them all"}, []string{`value="of them all"`, "Reject 1 export?"}},
+			{"/jobs?q=a", "/admin/ui/jobs", []string{"do", "approve", "job", j.ID}, []string{"Approve 1 export?"}},
+			{"/clients", "", []string{"do", "add", "name", "An app", "kind", "confidential-symmetric", "redirects", "https://x.example/cb", "scope", "patient/$ehi-export"}, []string{`value="An app"`, ">https://x.example/cb</textarea>", "<option selected>confidential-symmetric"}},
+			{"/accounts", "/admin/ui/accounts", []string{"do", "add", "username", "vera", "password", "never to be kept", "role", "reviewer"}, []string{`value="vera"`, "<option selected>reviewer", "but for passwords"}},
+		} {
+			b.visit(ui + c.page)
+			w.expire(b, tokens)
+			b.submitTo(c.form, c.fill...)
+			b.sees(200, "You were signed out. Sign in, and what you typed is there again.")
+			b.submit("username", "admin", "password", "admin-password")
+			b.sees(200, c.has...)
+			if strings.Contains(b.page, "never to be kept") {
+				t.Errorf("%s: a password was kept", c.page)
+			}
+		}
+		if now := w.wait(j.ID, ehi.Retrieved); now.Reason != "" {
+			t.Errorf("something was done without a session: %+v", now)
+		}
+	}
+
+	// An upload cannot be kept: that is said, and leads back, too.
+	b.visit(ui + "/jobs/" + j.ID)
+	w.expire(b, false)
+	b.upload("/admin/jobs/"+j.ID+"/add-files", "letter.txt", "a letter")
+	b.sees(200, "choose the files again")
+	b.submit("username", "admin", "password", "admin-password")
+	b.sees(200, j.ID, "There are none.")
+
+	// Somebody else at the same browser sees nothing of it.
+	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "nothing", "reason", "x")
+	b.visit(ui + "/jobs/" + j.ID)
+	w.expire(b, false)
+	b.submit("do", "reject", "reason", "between us")
+	b.submit("username", "ada", "password", "four plain words here")
+	b.sees(200, j.ID)
+	if strings.Contains(b.page, "between us") {
+		t.Error("what one administrator typed is shown to another one")
+	}
+
+	// A page that was open for too long, while the session goes on; and another site's form, which
+	// leaves nothing.
+	b.visit(ui + "/jobs/" + j.ID)
+	token := b.field("_csrf")
+	if err := w.node.Bus.Sessions.Within("ehi_admin_csrf").Delete(token); err != nil {
+		t.Fatal(err)
+	}
+	b.submit("do", "reject", "reason", "too late")
+	b.sees(200, "open for too long", `value="too late"`)
+	w.expire(b, false)
+	b.forge(ui+"/jobs/"+j.ID, "https://evil.example/", url.Values{"do": {"approve"}, "reason": {"planted"}, "_csrf": {token}}.Encode())
+	b.sees(200, "Sign in")
+	b.submit("username", "ada", "password", "four plain words here")
+	b.sees(200, j.ID)
+	if strings.Contains(b.page, "planted") {
+		t.Error("another site fills forms in")
+	}
+
+	// The log-in itself may have been open for too long.
+	late := newBrowser(t)
+	late.visit(w.open.Base + "/admin/ui/jobs/" + j.ID)
+	w.expire(late, true)
+	late.submit("username", "admin", "password", "admin-password")
+	late.sees(200, "open for too long", `value="admin"`)
+	late.submit("username", "admin", "password", "admin-password")
+	late.sees(200, j.ID)
+}
+
+// What a patient has chosen outlasts the session, too, and leads back to its place.
+func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p, other, pat, _ := w.two()
+	j := w.kickOff(pat, "", p, nil)
+	b := newBrowser(t)
+	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?redirect=http%3A%2F%2Fapp.example%2Fdone")
+	b.submit("patient", p, "password", "any")
+	chosen := []string{"p.labs", "on", "p.labs.from", "2015-01-01", "p.labs.notes", "all of them", "a.genetic", "BRCA", "interaction", "expired"}
+	w.expire(b, true)
+	before := *b
+	b.submit(chosen...)
+	b.sees(200, "You were signed out")
+	b.submit("patient", other, "password", "any") // who has no such form
+	if strings.Contains(b.page, "BRCA") {
+		t.Error("another patient sees what was chosen")
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = &before
+	b.http.Jar = jar
+	b.submit(chosen...)
+	b.submit("patient", p, "password", "any")
+	for range 2 { // also over a reload
+		b.sees(200, "all of them", `value="2015-01-01"`, `value="BRCA"`, `checked`)
+		b.again()
+	}
+	b.submit(chosen[:8]...)
+	if b.at.Host != "app.example" {
+		t.Errorf("after the form at %s", b.at)
+	}
+	w.wait(j.ID, ehi.Retrieved)
+
+	// The consent, the end of a request, and the log-in.
+	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	for _, tokens := range []bool{false, true} {
+		for page, back := range map[string]string{"/authorize-app?" + q.Encode(): "Allow access?", "/my/requests/" + j.ID: "Yes, cancel it"} {
+			b.visit(w.open.Base + page)
+			if strings.Contains(b.page, "Sign in</h1>") {
+				b.submit("patient", p, "password", "any")
+			}
+			w.expire(b, tokens)
+			b.submit("decision", "allow")
+			if tokens { // the first thing that is noticed
+				b.sees(200, "Sign in")
+			}
+			b.submit("patient", p, "password", "any")
+			b.sees(200, back)
+		}
+	}
+	w.wait(j.ID, ehi.Retrieved)
+	late := newBrowser(t)
+	late.visit(w.open.Base + "/my/requests/" + j.ID)
+	w.expire(late, true)
+	late.submit("patient", p, "password", "any")
+	late.sees(200, "open for too long", `<option value="`+p+`" selected>`)
+	late.submit("patient", p, "password", "any")
+	late.sees(200, "Your request")
+}
