@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"ehi-server/exporter/release"
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
@@ -128,6 +129,25 @@ func (r *reader) organize(ctx context.Context, patient string, line []byte) erro
 	}
 	s.add(line)
 	return nil
+}
+
+// observer shows a review every line of a record.
+type observer struct {
+	in     mailbox
+	review *release.Review
+}
+
+// Run ends with its mailbox.
+func (o *observer) Run(ctx context.Context) error {
+	return o.in.each(ctx, func(s *slab) error {
+		defer s.recycle()
+		for line := range lines(s.data) {
+			if err := o.review.Observe(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // releaser lets through what was selected and released, rewritten where it must be. Without decisions and selection it passes

@@ -99,23 +99,46 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	}
 	ctx, span := tracing.Start(ctx, "review")
 	defer func() { tracing.End(span, err) }()
-	review := t.Policy.Review()
-	whole = true
-	err = t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
-		if r.Unchecked && !wellFormed(r) {
-			whole = false
-			return nil // the reader reports it
+	return t.review(ctx)
+}
+
+// review goes through the whole record once: a reader and the review's actor, so that reading and examining go on at the same time.
+func (t *Task) review(ctx context.Context) (*release.Review, error) {
+	o := &observer{in: newMailbox(ofReviewer), review: t.Policy.Review()}
+	whole := t.Record.Complete()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(guard(ctx, "observe", o))
+	group.Go(guard(ctx, "read for review", actorFunc(func(ctx context.Context) error {
+		defer close(o.in.slabs)
+		s := newSlab(kind{})
+		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) (err error) {
+			if r.Unchecked && !wellFormed(r) {
+				whole = false
+				return nil // the reader reports it
+			}
+			if len(s.data)+len(r.Line) >= SlabBytes && s.lines > 0 {
+				err = o.in.send(ctx, s)
+				s = newSlab(kind{})
+			}
+			s.add(r.Line)
+			return err
+		})
+		if err != nil {
+			s.recycle()
+			return err
 		}
-		return review.Observe(r.Line)
-	})
+		return o.in.send(ctx, s)
+	})))
+	err := group.Wait()
+	o.in.drain()
 	if err != nil {
 		return nil, err
 	}
-	if whole && t.Record.Complete() {
-		review.Resolved()
+	if whole {
+		o.review.Resolved()
 	}
-	review.Conclude()
-	return review, nil
+	o.review.Conclude()
+	return o.review, nil
 }
 
 // actors wires the picture of doc.go, runs it and waits for all of it.
@@ -150,6 +173,12 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 type actor interface {
 	Run(ctx context.Context) error
 }
+
+// actorFunc is an actor without state of its own.
+type actorFunc func(ctx context.Context) error
+
+// Run is the function.
+func (f actorFunc) Run(ctx context.Context) error { return f(ctx) }
 
 // guard traces an actor, and turns its panic into an error, so that it fails its own task and no other.
 func guard(ctx context.Context, what string, a actor) func() error {

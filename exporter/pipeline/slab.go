@@ -72,7 +72,7 @@ func metersOf(actor string) meters {
 	}
 }
 
-var ofReleaser, ofRouter, ofWriter = metersOf("releaser"), metersOf("router"), metersOf("writer")
+var ofReviewer, ofReleaser, ofRouter, ofWriter = metersOf("reviewer"), metersOf("releaser"), metersOf("router"), metersOf("writer")
 
 func newMailbox(m meters) mailbox {
 	m.capacity.Add(mailboxCapacity)

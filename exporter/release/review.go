@@ -18,10 +18,12 @@ type Review struct {
 	attached  attachedTo
 	reasons   reasons
 	counts    map[string]int64
-	resolved  bool // every local reference of the record resolves within it
-	short     bool // a resource that may be withheld has an id that is not looked for in texts
-	ambiguous bool // a released resource and a withheld one have the same id
-	irregular bool // a resource has its type or id twice
+	resolved  bool    // every local reference of the record resolves within it
+	strips    int     // resources that lose their presentedForm
+	short     bool    // a resource that may be withheld has an id that is not looked for in texts
+	ambiguous bool    // a released resource and a withheld one have the same id
+	irregular bool    // a resource has its type or id twice
+	notable   *filter // the ids of resources that stay, or lose something of their own
 	concluded bool
 
 	// of the line at hand
@@ -64,6 +66,7 @@ func (r *Review) Observe(line []byte) error {
 	v := r.reasons.verdict(reason)
 	if reason == "" && f.presents && string(f.typ) == "DiagnosticReport" && !r.policy.allows(f.documentGroup(), f) {
 		v |= stripped
+		r.strips++
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
 	r.index.put(self, v)
@@ -135,7 +138,13 @@ func (r *Review) Conclude() {
 			r.ambiguous = true
 		}
 	})
-	r.secrets.conclude(withheld)
+	r.notable = newFilter(withheld + r.strips)
+	r.index.each(func(h idHash, v verdict) {
+		if v.withheld() || v&stripped != 0 {
+			r.notable.add(h.high)
+		}
+	})
+	r.secrets.conclude(r.notable)
 	r.concluded = true
 }
 
@@ -174,8 +183,7 @@ func (r *Review) allWithheld(targets []resource) bool {
 // Withheld is how many resources stay, by reason; it is complete after Conclude.
 func (r *Review) Withheld() map[string]int64 { return r.counts }
 
-// Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then. A resource that was
-// not observed stays.
+// Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then.
 func (r *Review) Release(dst, line []byte) (out []byte, ok bool, err error) {
 	if !r.concluded {
 		panic("release: Release before Conclude")
@@ -201,7 +209,11 @@ func (r *Review) verdict(line []byte) (v verdict, known bool, err error) {
 			return 0, false, err
 		}
 	}
-	v, known = r.index.find(typ, id)
+	n, h := r.index.known(typ), r.index.hash(id)
+	if n != 0 && !r.notable.has(h.high) {
+		return 0, true, nil
+	}
+	v, known = r.index.at(resource{n, h})
 	return v, known, nil
 }
 

@@ -25,7 +25,7 @@ type secrets struct {
 	words    []int   // lengths below looseSecret, sorted
 	loose    []int   // the other lengths, sorted
 	tails    *tails  // of the loose ones; nil where there are none
-	filter   *filter // of all; nil before conclude
+	filter   *filter // of all; nil where there are none
 }
 
 // consider takes the id of a resource in that is, or may turn out to be, withheld.
@@ -55,17 +55,11 @@ func insert(sorted []int, n int) []int {
 	return slices.Insert(sorted, at, n)
 }
 
-// conclude makes the filter, once everything is decided.
-func (s *secrets) conclude(withheld int) {
-	if len(s.words)+len(s.loose) == 0 {
-		return
+// conclude begins the search, once everything is decided: the filter has the hashes of all withheld ids.
+func (s *secrets) conclude(f *filter) {
+	if len(s.words)+len(s.loose) > 0 {
+		s.filter = f
 	}
-	s.filter = newFilter(withheld)
-	s.index.each(func(h idHash, v verdict) {
-		if v.withheld() {
-			s.filter.add(h.high)
-		}
-	})
 }
 
 // in reports whether an id of a withheld resource stands in a text.
