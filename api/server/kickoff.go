@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/auth"
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -190,7 +191,8 @@ func (s *Server) aim(c *fiber.Ctx, j *ehi.Job) (err error) {
 		j.Patient, err = s.Source.Patient(c.UserContext(), c.Params("id"))
 	case ehi.OneGroup:
 		j.Group = c.Params("id")
-		_, err = s.Source.Group(c.UserContext(), j.Group)
+		read := func(id string) ([]byte, error) { return s.Source.Group(c.UserContext(), id) }
+		_, err = source.Members(source.Groups{Read: read}, j.Group, now())
 	}
 	return err
 }

@@ -20,7 +20,6 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
 )
 
 // frozen are the checkpoints of a store: hard links to its files, made in milliseconds, that later imports do not touch. Each is a
@@ -179,6 +178,27 @@ type population struct {
 	taken  time.Time
 	users  int  // under frozen.mu
 	thawed bool // under frozen.mu
+
+	membersMu sync.Mutex
+	membersOf map[string]source.Membership // by Group: each part of an export asks for the same
+}
+
+// members tells who belongs to a Group at the population's instant.
+func (p *population) members(group string) (source.Membership, error) {
+	p.membersMu.Lock()
+	defer p.membersMu.Unlock()
+	if m, ok := p.membersOf[group]; ok {
+		return m, nil
+	}
+	m, err := source.Members(source.Groups{Read: p.store.group}, group, p.taken)
+	if err != nil {
+		return m, err
+	}
+	if p.membersOf == nil {
+		p.membersOf = map[string]source.Membership{}
+	}
+	p.membersOf[group] = m
+	return m, nil
 }
 
 // TakenAt implements source.Population.
@@ -253,12 +273,12 @@ func (c chosen) has(id string) bool {
 func (p *population) chosen(sel source.Selection) (chosen, error) {
 	var out chosen
 	if sel.Level == ehi.OneGroup {
-		line, err := p.store.group(sel.Group)
+		m, err := p.members(sel.Group)
 		if err != nil {
 			return nil, err
 		}
 		out = chosen{}
-		for _, id := range fhir.Members(line) {
+		for _, id := range m.Patients {
 			if len(sel.Patients) == 0 || slices.Contains(sel.Patients, id) {
 				out = append(out, id)
 			}
@@ -298,7 +318,15 @@ func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part
 	if err != nil {
 		return nil, err
 	}
-	return &partRecord{population: p, selection: sel, part: part, chosen: c}, nil
+	r := &partRecord{population: p, selection: sel, part: part, chosen: c}
+	if sel.Level == ehi.OneGroup {
+		m, err := p.members(sel.Group)
+		if err != nil {
+			return nil, err
+		}
+		r.groups = m.Groups
+	}
+	return r, nil
 }
 
 // partRecord is one part of a plan.
@@ -307,6 +335,7 @@ type partRecord struct {
 	selection  source.Selection
 	part       ehi.Part
 	chosen     chosen
+	groups     []string // of ehi.OneGroup: the one that was asked for and those within it
 }
 
 // TakenAt implements source.Record.
@@ -387,7 +416,8 @@ func (r *partRecord) begin(v *scan, patient string) error {
 	return err
 }
 
-// countsHere decides which of its patients a resource of several comes with: the first of those that are exported.
+// countsHere decides which of its patients a resource of several comes with: the first of those that are exported. One whose Patient
+// resource never came is not, unless the whole system is.
 func (r *partRecord) countsHere(patient, typ, id string) (bool, error) {
 	if r.selection.ByPatient {
 		return true, nil
@@ -397,7 +427,14 @@ func (r *partRecord) countsHere(patient, typ, id string) (bool, error) {
 		return false, err
 	}
 	for _, o := range owners {
-		if r.chosen.has(o) {
+		if !r.chosen.has(o) {
+			continue
+		}
+		absent, err := missing(r.population.store.db, key(kPatient, o))
+		if err != nil {
+			return false, err
+		}
+		if !absent || r.selection.Level == ehi.System {
 			return o == patient, nil
 		}
 	}
@@ -496,7 +533,9 @@ func (r *partRecord) scanShared(v *scan) error {
 			return err
 		}
 		if r.selection.Level == ehi.OneGroup {
-			keys = append(keys, string(key(kShared, "Group", r.selection.Group)))
+			for _, id := range r.groups {
+				keys = append(keys, string(key(kShared, "Group", id)))
+			}
 			slices.Sort(keys)
 		}
 		return r.sharedKeys(v, slices.Compact(keys))
@@ -511,7 +550,7 @@ func (r *partRecord) scanShared(v *scan) error {
 }
 
 // admitsShared reports whether shared resources of a type go out. A Group names patients: it goes with the system, or is the one
-// that was asked for.
+// that was asked for, or is nested in that.
 func (r *partRecord) admitsShared(typ string) bool {
 	return r.selection.Level == ehi.System || typ != "Group"
 }
@@ -544,7 +583,7 @@ func (r *partRecord) Resolves(typ, id string) (bool, error) {
 		return false, err
 	}
 	if !absent {
-		return typ == "Group" && id == r.selection.Group || r.admitsShared(typ), nil
+		return typ == "Group" && slices.Contains(r.groups, id) || r.admitsShared(typ), nil
 	}
 	owners, err := ownersIn(store.db, typ, id)
 	if err != nil {

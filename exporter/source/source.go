@@ -42,7 +42,7 @@ type Population interface {
 	// TakenAt is the instant.
 	TakenAt() time.Time
 	// Plan cuts what s selects into parts of about target bytes each, always in the same way: disjoint ranges of patients, and
-	// one part of what belongs to no patient. It has at least one part. Errors: ehi.NotFound for a group that is not there.
+	// one part of what belongs to no patient. It has at least one part. Errors: those of Members.
 	Plan(ctx context.Context, s Selection, target int64) ([]ehi.Part, error)
 	// Absent lists those of s.Patients that are not in the population: there is no such patient, or for a group no such member. Errors:
 	// ehi.NotFound for a group that is not there.

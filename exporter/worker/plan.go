@@ -53,10 +53,13 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	}
 	selection := selectionOf(job)
 	parts, err := population.Plan(ctx, selection, p.TaskBytes)
-	absent, errAbsent := population.Absent(ctx, selection)
+	var absent []string
+	if err == nil {
+		absent, err = population.Absent(ctx, selection)
+	}
 	at := population.TakenAt()
-	if err := errors.Join(err, errAbsent, population.Close()); err != nil {
-		if ehi.CodeOf(err) == ehi.NotFound { // the group went between the kick-off and now
+	if err := errors.Join(err, population.Close()); err != nil {
+		if c := ehi.CodeOf(err); c == ehi.NotFound || c == ehi.Invalid { // the group changed since the kick-off
 			return p.fail(ctx, job, err)
 		}
 		return fmt.Errorf("plan: %w", err)

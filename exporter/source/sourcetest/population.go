@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -133,12 +134,10 @@ func groups(t *testing.T, s source.Source, want Expect) {
 	if err != nil || !slices.Equal(ids, []string{want.Group}) {
 		t.Errorf("Groups = %v, %v", ids, err)
 	}
-	line, err := s.Group(t.Context(), want.Group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want.Members, slices.Sorted(slices.Values(fhir.Members(line)))); d != "" {
-		t.Error(d)
+	read := source.Groups{Read: func(id string) ([]byte, error) { return s.Group(t.Context(), id) }}
+	members, err := source.Members(read, want.Group, time.Now())
+	if d := cmp.Diff(want.Members, members.Patients); d != "" || err != nil {
+		t.Error(d, err)
 	}
 	for _, absent := range []string{"nobody", "", "../x"} {
 		if _, err := s.Group(t.Context(), absent); ehi.CodeOf(err) != ehi.NotFound {
