@@ -30,7 +30,7 @@ var schemas = object{
 	"CapabilityStatement": resource("CapabilityStatement"),
 	"OperationDefinition": resource("OperationDefinition"),
 	"Bundle": object{
-		"type": "object", "required": []string{"resourceType", "type", "total", "entry", "link"},
+		"type": "object", "required": []string{"resourceType", "type", "total", "link"},
 		"properties": object{"resourceType": object{"const": "Bundle"}, "type": object{"const": "searchset"}, "total": integer(),
 			"entry": array(record(object{"fullUrl": str(), "resource": object{"type": "object"}, "search": object{"type": "object"}})),
 			"link":  array(record(object{"relation": str(), "url": str()}))},

@@ -63,11 +63,17 @@ type server struct {
 // serve runs a server in sandbox mode on a free port and an empty data folder until the test ends.
 func serve(t *testing.T, args ...string) *server {
 	t.Helper()
+	return serveOn(t, t.TempDir(), args...)
+}
+
+// serveOn is serve on a data folder that there is.
+func serveOn(t *testing.T, data string, args ...string) *server {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, data: t.TempDir()}
+	s := &server{t: t, data: data}
 	run := exec.Command(path, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", s.data}, args...)...)
 	log, err := run.StderrPipe()
 	if err != nil {
@@ -298,10 +304,10 @@ type program struct {
 	cancel context.CancelFunc
 }
 
-// begin starts a program in a folder; it has two minutes.
+// begin starts a program in a folder; it has five minutes.
 func begin(t *testing.T, dir string, env []string, name string, args ...string) *program {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	p := &program{Cmd: exec.CommandContext(ctx, name, args...), t: t, cancel: cancel}
 	p.Dir, p.Env = dir, append(os.Environ(), env...)
 	p.Stdout, p.Stderr = &p.out, &p.out

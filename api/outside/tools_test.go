@@ -83,7 +83,7 @@ func (s *server) python(env []string, command string, args ...string) *program {
 	return begin(s.t, k.dir, append(env, "SERVER="+s.url), filepath.Join("env", "bin", command), args...)
 }
 
-// java runs a source file of java's kit.
+// runJava runs a source file of java's kit.
 func runJava(t *testing.T, source string, args ...string) *program {
 	t.Helper()
 	k := java().or(t)
@@ -91,7 +91,9 @@ func runJava(t *testing.T, source string, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return begin(t, k.dir, nil, "java", append([]string{"-cp", strings.TrimSpace(string(classpath)), source}, args...)...)
+	quick := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"} // for programs of some seconds
+	args = append(append(quick, "-cp", strings.TrimSpace(string(classpath)), source), args...)
+	return begin(t, k.dir, nil, "java", args...)
 }
 
 // keys returns the private keys of test_client_id, as the command keys prints them.

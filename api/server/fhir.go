@@ -193,10 +193,14 @@ func (s *Server) searchset(c *fiber.Ctx, typ string, ids []string, read func(con
 		entries = append(entries, fiber.Map{
 			"fullUrl": s.origin(c) + "/fhir/" + typ + "/" + id, "resource": json.RawMessage(line), "search": fiber.Map{"mode": "match"}})
 	}
-	return sendFHIR(c, fiber.Map{
-		"resourceType": "Bundle", "type": "searchset", "total": len(entries), "entry": entries,
+	bundle := fiber.Map{
+		"resourceType": "Bundle", "type": "searchset", "total": len(entries),
 		"link": []fiber.Map{{"relation": "self", "url": s.origin(c) + c.OriginalURL()}},
-	})
+	}
+	if len(entries) > 0 { // FHIR's JSON has no empty arrays
+		bundle["entry"] = entries
+	}
+	return sendFHIR(c, bundle)
 }
 
 var errFound = errors.New("found")
