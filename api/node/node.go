@@ -57,7 +57,10 @@ type Config struct {
 	ManifestTasks      int             `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS"`
 	ClientJobs         int             `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS"`
 	ClientBulkJobs     int             `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS"`
-	PollBurst          int             `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
+	PollBurst          int             `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. Polls that are held do not count. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
+	Hold               time.Duration   `help:"How long a status request is held while its export runs, to be answered the moment it ends; 0: not at all." default:"250ms" env:"EHI_HOLD"`
+	MaxHold            time.Duration   `help:"How long a client may have a status request held by Prefer: wait=SECONDS; less than 1s: not at all." default:"30s" env:"EHI_MAX_HOLD"`
+	MaxHeld            int             `help:"Status requests that are held at once; further ones are answered at once." default:"6000" env:"EHI_MAX_HELD"`
 	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"2500ms" env:"EHI_ACK_WAIT"`
 	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
 	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
@@ -297,7 +300,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		BaseURL: base, Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
 		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
-		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
+		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,

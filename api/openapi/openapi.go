@@ -155,19 +155,20 @@ func (a answer) document() object {
 }
 
 var headerNotes = map[string]string{
-	"Content-Location": "The job's status URL.",
-	"Link":             `The patient's form, with rel="patient-interaction", while it is open.`,
-	"Retry-After":      "Seconds until the next poll.",
-	"X-Progress":       "How far the job is, in up to 100 characters.",
-	"Expires":          "When the files go.",
-	"ETag":             "Names these very bytes for ever.",
-	"Content-Range":    "What part it is.",
-	"Location":         "Where to go on.",
-	"WWW-Authenticate": "RFC 6750.",
-	"Set-Cookie":       "The session.",
-	"X-Export-Status":  "The status proper, for Prefer: separate-export-status.",
-	"Content-Encoding": "gzip or zstd, as the client accepts.",
-	"Last-Modified":    "When the export was made.",
+	"Content-Location":   "The job's status URL.",
+	"Link":               `The patient's form, with rel="patient-interaction", while it is open.`,
+	"Retry-After":        "Seconds until the next poll.",
+	"Preference-Applied": "The wait that was kept to, where Prefer has one.",
+	"X-Progress":         "How far the job is, in up to 100 characters.",
+	"Expires":            "When the files go.",
+	"ETag":               "Names these very bytes for ever.",
+	"Content-Range":      "What part it is.",
+	"Location":           "Where to go on.",
+	"WWW-Authenticate":   "RFC 6750.",
+	"Set-Cookie":         "The session.",
+	"X-Export-Status":    "The status proper, for Prefer: separate-export-status.",
+	"Content-Encoding":   "gzip or zstd, as the client accepts.",
+	"Last-Modified":      "When the export was made.",
 }
 
 // failures are what the statuses are that an operation does not list.

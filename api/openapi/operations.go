@@ -94,10 +94,12 @@ var jobs = []operation{
 			http.StatusSeeOther:   {"The page goes on to the application.", "", nil, []string{"Location"}},
 			http.StatusBadRequest: {"The form cannot be read, or was submitted before (as text, which existing clients read).", fhirJSON + " text/plain " + html, ref("OperationOutcome"), nil},
 		}},
-	{method: "GET", path: "/jobs/{id}/status", tag: "Export", summary: "How the job stands; the manifest when it is done.", security: []string{"bearer"}, failures: "fhir",
-		query: []object{query("page", "Of a manifest in pages.", integer())}, answers: map[int]answer{
-			http.StatusOK:       {"The export is done.", plainJSON, ref("Manifest"), []string{"Expires", "X-Export-Status"}},
-			http.StatusAccepted: {"The export is not done.", "", nil, []string{"Retry-After", "X-Progress", "Link"}},
+	{method: "GET", path: "/jobs/{id}/status", tag: "Export", summary: "How the job stands; the manifest when it is done. While the export runs, the answer may wait for its end.", security: []string{"bearer"}, failures: "fhir",
+		query:   []object{query("page", "Of a manifest in pages.", integer())},
+		headers: []object{header("Prefer", "wait=SECONDS: how long the answer may wait for the end of the job (RFC 7240 4.3); 0: not at all.")},
+		answers: map[int]answer{
+			http.StatusOK:       {"The export is done.", plainJSON, ref("Manifest"), []string{"Expires", "X-Export-Status", "Preference-Applied"}},
+			http.StatusAccepted: {"The export is not done.", "", nil, []string{"Retry-After", "X-Progress", "Link", "Preference-Applied"}},
 		}},
 	{method: "DELETE", path: "/jobs/{id}/status", tag: "Export", summary: "Abort the export, or forget it with its files.", security: []string{"bearer"}, failures: "fhir",
 		answers: map[int]answer{http.StatusAccepted: {"It is gone.", fhirJSON, ref("OperationOutcome"), nil}}},

@@ -97,10 +97,10 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	}
 	m := s.meters.of(c)
 	m.answered(c.Response().StatusCode()).Inc()
-	took := time.Since(start)
+	took := time.Since(start) - heldFor(c)
 	tracing.Observe(c.UserContext(), m.seconds, took)
 	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
-		s.Log.Debug("request", "method", m.method, "route", m.template, "status", c.Response().StatusCode(), "took", took, "request", requestID(c), "trace", tracing.ID(c.UserContext()))
+		s.Log.Debug("request", "method", m.method, "route", m.template, "status", c.Response().StatusCode(), "took", took, "held", heldFor(c), "request", requestID(c), "trace", tracing.ID(c.UserContext()))
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func (s *Server) fhirRoutes(base string) {
 }
 
 // exposed are the headers that a browser's client may read (EHI-15, REAL-14).
-const exposed = "Content-Location, Link, Retry-After, X-Progress, Expires, ETag, Content-Disposition, Content-Length, Content-Range, WWW-Authenticate, X-Request-Id"
+const exposed = "Content-Location, Link, Preference-Applied, Retry-After, X-Progress, Expires, ETag, Content-Disposition, Content-Length, Content-Range, WWW-Authenticate, X-Request-Id"
 
 // public opens everything but the administrator's routes to scripts of any origin, without credentials (EHI-15).
 func (s *Server) public() fiber.Handler {

@@ -66,6 +66,10 @@ type Config struct {
 	ClientJobs, ClientBulkJobs int
 	// PollBurst is how many status requests about one job are free at any moment; 0 sets no limit (BULK-4).
 	PollBurst int
+	// Hold is how long a status request is held while its job is being exported, MaxHold the most that a client may ask for by
+	// Prefer: wait, MaxHeld how many requests are held at once: further ones are answered at once. 0: none is held.
+	Hold, MaxHold time.Duration
+	MaxHeld       int
 	// MinFreeBytes is the space on the exports' disk below which kick-offs are answered 503.
 	MinFreeBytes int64
 	// MaxExportBytes is how much may be stored of exports before kick-offs are answered 503; 0 sets no limit.
@@ -116,7 +120,8 @@ type Server struct {
 	patients *session.Store // who is logged in on the patient's pages
 	admins   *session.Store
 	progress *progressBook
-	polls    *pollBook
+	polls    *paceBook
+	holds    *holds
 	abuse    *abuseBook
 	told     disclosures
 	faults   *faultBook
@@ -147,7 +152,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.progress, err = followProgress(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}
-	if s.polls, err = newPollBook(c.PollBurst); err != nil {
+	if s.polls, err = newPaceBook(c.PollBurst); err != nil {
 		return nil, err
 	}
 	if s.abuse, err = followAbuse(d.Bus.Auth); err != nil {
@@ -162,6 +167,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.texts, err = web.ReadCatalogues(); err != nil {
 		return nil, err
 	}
+	s.holds = newHolds(d.Bus.Jobs, c.MaxHeld)
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
 	s.previews = semaphore.NewWeighted(maxPreviews)
 	secure := s.secure()
@@ -199,8 +205,12 @@ func (s *Server) Serve(ln net.Listener) error {
 	return s.app.Listener(ln)
 }
 
-// Drain makes the server say that it is not ready, and refuse kick-offs; everything else is answered as before.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes the server say that it is not ready, refuse kick-offs, and answer all status requests at once, also those that are
+// held; everything else is answered as before.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.holds.release()
+}
 
 // errDraining is the answer to a kick-off that comes when the process is being stopped.
 var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try again in a moment")
@@ -208,6 +218,7 @@ var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try ag
 // Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on Fiber's user context: fasthttp's own ends
 // with the beginning of the shutdown, and would break off what is to be ended.
 func (s *Server) Shutdown(d time.Duration) error {
+	s.holds.release()
 	s.feed.stop() // streams that have no end of their own
 	return s.app.ShutdownWithTimeout(d)
 }
@@ -215,6 +226,7 @@ func (s *Server) Shutdown(d time.Duration) error {
 // Close releases what New took; the server has been shut down before.
 func (s *Server) Close() error {
 	s.samples.stop()
+	s.holds.close()
 	s.feed.stop()
 	s.abuse.stop()
 	return s.progress.stop()

@@ -9,12 +9,10 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
 
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/telemetry"
 )
 
 // Seconds after which a client shall ask again (EHI-4, REAL-1): soon while a machine works, later while a person does.
@@ -30,6 +28,9 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 		return err
 	}
 	if done, err := s.faultyStatus(c, j); done {
+		return err
+	}
+	if j, err = s.await(c, j); err != nil {
 		return err
 	}
 	if err := s.statusOf(c, j); err != nil {
@@ -50,10 +51,6 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 		return outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), j.Error)
 	case ehi.Rejected:
 		return outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
-	}
-	if !s.polls.allow(j.ID) {
-		telemetry.Refused.WithLabelValues("polls").Inc()
-		return ehi.Errorf(ehi.Throttled, "The status is asked for too often; Retry-After says when it may have changed")
 	}
 	s.setLink(c, j)
 	c.Set(fiber.HeaderRetryAfter, retryPerson)
@@ -203,31 +200,3 @@ func (p *progressBook) onNews(f func(job string)) (stop func()) {
 }
 
 func (p *progressBook) of(job string) (ehi.Progress, bool) { return p.book.Peek(job) }
-
-// pollBook holds the polls of each job to a pace (BULK-4). It is bounded; a job that falls out of it begins anew.
-type pollBook struct {
-	jobs  *lru.Cache[string, *rate.Limiter]
-	burst int
-}
-
-// pollsPerSecond is twice the pace that the shortest Retry-After allows: a client that keeps that one is never refused, whatever its
-// clock does (REAL-1).
-const pollsPerSecond = 2
-
-// newPollBook makes a book; burst polls are free at any moment, 0 sets no limit.
-func newPollBook(burst int) (*pollBook, error) {
-	jobs, err := lru.New[string, *rate.Limiter](8192)
-	return &pollBook{jobs, burst}, err
-}
-
-func (p *pollBook) allow(job string) bool {
-	if p.burst <= 0 {
-		return true
-	}
-	l, known := p.jobs.Get(job)
-	if !known {
-		l = rate.NewLimiter(pollsPerSecond, p.burst)
-		p.jobs.Add(strings.Clone(job), l)
-	}
-	return l.Allow()
-}

@@ -56,11 +56,17 @@ var overview = Board{
 				{Expr: rate("ehi_http_sent_bytes_total", "instance", ""), Legend: "sent {{instance}}"},
 				{Expr: rate("ehi_http_received_bytes_total", "instance", ""), Legend: "received {{instance}}"},
 			}},
-		{Title: "How many clients are connected?", About: "Open connections, and requests that are being answered. At --max-connections further ones are refused.", Unit: "short",
+		{Title: "How many clients are connected?", About: "Open connections, requests that are being answered, and status requests that are held until their job changes. At --max-connections further ones are refused.", Unit: "short",
 			Queries: []Query{
 				{Expr: `ehi_http_connections{instance=~"$instance"}`, Legend: "connections {{instance}}"},
 				{Expr: `ehi_http_requests_in_flight{instance=~"$instance"}`, Legend: "requests {{instance}}"},
+				{Expr: `ehi_http_requests_held{instance=~"$instance"}`, Legend: "held {{instance}}"},
 			}},
+		{
+			Title: "How long are status requests held?",
+			About: "Median and the slowest of a hundred, by what ended it: news (of the job), time (--hold, or the client's own), stop, gone (the client). It is no part of the time that a client waits for an answer.",
+			Unit:  "s", Queries: quantiles("ehi_http_held_duration_seconds", "end", "", "{{end}}"),
+		},
 	},
 }
 
@@ -165,7 +171,8 @@ var access = Board{
 		{Title: "What tokens are given out?", About: "A second, by grant.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_auth_tokens_issued_total", "grant", ""), Legend: "{{grant}}"}}},
 		{Title: "What token requests are refused?", About: "A second, by grant and OAuth error. A burst of invalid_grant or invalid_client is a misconfigured client, or somebody who guesses.", Unit: "ops", Warn: 1, Queries: []Query{{Expr: rate("ehi_auth_tokens_refused_total", "grant, error", ""), Legend: "{{grant}}: {{error}}", Idle: true}}},
 		{Title: "Who logs in?", About: "A second, by page and outcome.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_logins_total", "page, outcome", ""), Legend: "{{page}} {{outcome}}"}}},
-		{Title: "Which limit is met?", About: "Requests a second refused by a limit: queue (--max-queue), client (--client-jobs), stored (--max-export-bytes), disk (--min-free-bytes), polls (--poll-burst), stopping.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_refused_total", "limit", ""), Legend: "{{limit}}"}}},
+		{Title: "Which limit is met?", About: "Requests a second refused by a limit: queue (--max-queue), client (--client-jobs), stored (--max-export-bytes), disk (--min-free-bytes), polls (--poll-burst), stopping. holds are status requests that were answered at once because others were held (--max-held).", Unit: "ops",
+			Queries: []Query{{Expr: rate("ehi_refused_total", "limit", ""), Legend: "{{limit}}"}, {Expr: rate("ehi_http_holds_refused_total", "instance", ""), Legend: "holds {{instance}}"}}},
 		{Title: "Who is turned away?", About: "Requests a second without a valid token (401), without the right (403), or for what they may not see (404), by route.", Unit: "reqps", Queries: []Query{{Expr: rate("ehi_http_requests_total", "route, status", `, status=~"401|403|404"`), Legend: "{{status}} {{route}}", Idle: true}}},
 		{Title: "Who is held up after failures?", About: "Requests a second answered 429 because an address (--address-failures) or a client (--client-failures) had failed too often, or a name had been given with wrong passwords (account).", Unit: "ops", Queries: []Query{{Expr: rate("ehi_abuse_refused_total", "what", ""), Legend: "{{what}}"}}},
 		{Title: "What does the audit trail record?", About: "Events a second, by action and outcome. GET /admin/audit has them.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_audit_events_total", "action, outcome", ""), Legend: "{{action}} {{outcome}}"}}},

@@ -23,8 +23,11 @@ var fineSeconds = prometheus.ExponentialBucketsRange(.0001, 120, 150)
 // path with an id in it).
 var (
 	HTTPRequests    = counters("ehi_http_requests_total", "HTTP requests answered, by route template, method and status.", "route", "method", "status")
-	HTTPSeconds     = histograms("ehi_http_request_duration_seconds", "Time from the request's headers to the answer's, by route template. Exemplars have the trace's id.", "route", "method")
-	HTTPInFlight    = gauge("ehi_http_requests_in_flight", "HTTP requests being answered.")
+	HTTPSeconds     = histograms("ehi_http_request_duration_seconds", "Time from the request's headers to the answer's, without the time that it was held, by route template. Exemplars have the trace's id.", "route", "method")
+	HTTPInFlight    = gauge("ehi_http_requests_in_flight", "HTTP requests being answered, without those that are held.")
+	HTTPHeld        = gauge("ehi_http_requests_held", "Status requests that are held until their job changes.")
+	HeldSeconds     = histograms("ehi_http_held_duration_seconds", "Time that a status request was held, by what ended it: news (of its job), time, stop (of the server), gone (its client).", "end")
+	HoldsRefused    = counter("ehi_http_holds_refused_total", "Status requests that were answered at once because --max-held others were held.")
 	HTTPConnections = gauge("ehi_http_connections", "Connections of clients that are open.")
 	HTTPReceived    = counter("ehi_http_received_bytes_total", "Bytes that came in over HTTP, heads included.")
 	HTTPSent        = counter("ehi_http_sent_bytes_total", "Bytes that went out over HTTP, heads included.")
