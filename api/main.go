@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -43,11 +44,17 @@ func (c common) logger() (*slog.Logger, error) {
 	return telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
 }
 
+// importMemory is the soft limit of the Go heap of a process that only imports, in bytes. GOMEMLIMIT overrides it.
+const importMemory = 96 << 20
+
 // withStore opens the record store for f.
 func (c common) withStore(f func(*dataset.Store) error) error {
 	log, err := c.logger()
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(importMemory)
 	}
 	store, err := sources.Store(sources.Config{Data: c.Data, Bulk: true, Log: log})
 	if err != nil {

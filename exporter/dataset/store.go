@@ -101,6 +101,10 @@ const bloomBits = 10
 // some microseconds and make a scan twice as fast as Pebble's default of 4 KiB.
 const blockBytes = 32 << 10
 
+// largeValue is the size from which a value is kept apart from its key, in bytes. A merge of n sorted runs holds a block of each: with
+// values of 8 MB within the blocks that would be hundreds of megabytes.
+const largeValue = 256 << 10
+
 // memTableBytes is how much is sorted in memory before it becomes a table; there may be two of them.
 const memTableBytes = 8 << 20
 
@@ -110,6 +114,11 @@ func options(log *slog.Logger) *pebble.Options {
 		L0CompactionThreshold: 8, L0CompactionFileThreshold: 1000, L0StopWritesThreshold: 48, LBaseMaxBytes: 512 << 20,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
 		FlushSplitBytes:            16 << 20, TargetFileSizes: [7]int64{16 << 20, 16 << 20, 16 << 20, 16 << 20, 32 << 20, 64 << 20, 64 << 20},
+	}
+	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{
+			Enabled: true, MinimumSize: largeValue, MaxBlobReferenceDepth: 2 * bulkRuns, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.3,
+		}
 	}
 	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression } // it is not there for long
 	o.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
