@@ -283,7 +283,7 @@ func TestBadBundleEntryIsNamedByItsLine(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	rep := load(t, s, write(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","entry":[`,
 		`{"resource":{"resourceType":"Patient","id":"p1"}},`,
-		`{"resource":{"resourceType":"Condition"}},`,
+		`{"resource":{"resourceType":"Condition","id":"no_id"}},`,
 		`{"fullUrl":"urn:uuid:33333333-0000-0000-0000-000000000001","resource":{"resourceType":"Condition","subject":{"reference":"Patient/p1"}}}`, `]}`))
 	if len(rep.Bad) != 1 || rep.Bad[0].Line != 3 {
 		t.Errorf("problems: %v", rep.Bad)

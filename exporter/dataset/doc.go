@@ -1,27 +1,46 @@
 // Package dataset is the embedded record store: patients' resources as compact JSON lines in a Pebble folder, and the
 // importers that fill it. It knows FHIR's references and the patient compartment; it knows nothing of jobs or forms.
 //
-// The layout; a key's parts are separated by a zero byte, a value's first eight bytes are the time of import (big-endian
-// milliseconds since 1970; the top bit says that the resource is in several patients' compartments), the rest is the line:
+// The layout; a key's parts are separated by a zero byte, # is a digest of 16 bytes (see digest). The value of a resource is drawn
+// at type value: when it was imported, where its references stand, and the line.
 //
-//	c <patient> <type> <id>               -> time, line    a resource of one patient's compartment
-//	s <type> <id>                         -> time, line    a shared resource, stored once
-//	l <patient> <type> <id>               ->               the patient's record refers to this shared resource
-//	x <type> <id> <type> <id>             ->               this shared resource refers to that one
-//	i <type> <system|value>               -> id            identifiers of shared resources, for conditional references
-//	u <urn>                               -> type/id       what a bundle called a shared resource or a patient
-//	o <type> <id>                         -> patients      whose a compartment resource is
-//	n <type> <id>                         ->               a shared resource that ought to be some patient's, once that is known
-//	p <patient>                           -> JSON          the directory: name, number and bytes of resources
-//	h <patient>                           -> JSON          keys of the shared resources that belong to the record
-//	g                                     -> generation    changes with every change of a shared resource: p and h hold for one
-//	t <patient>                           ->               changed, not settled yet
-//	d <patient>                           ->               some reference of the record resolves nowhere
-//	q <type> <id>                         ->               some reference of the shared resource resolves nowhere
-//	f <path>                              -> size, mtime   a file that was imported whole
-//	v                                     -> layout version
+//	c <patient> <type> <id>      -> value        a resource of one patient's compartment
+//	s <type> <id>                -> value        a shared resource, stored once
+//	o <id> <type>                -> patients     whose a resource is; empty for a shared one
+//	z <type> <id>                -> version      a resource that was deleted: only a newer state of it is taken
 //
-// One patient's record is one contiguous range of c keys, and a handful of s keys found through l and x. What is
-// derived (l, p, h, d) is made anew for each changed patient when an import ends ("settling"), so the order in which files
-// come does not matter and an interrupted import goes on where it was.
+//	i <type> # # / <id>          ->              the digests of an identifier's value and system: for conditional references
+//	u # <type> <id>              ->              what a bundle called a resource, unless that is urn:uuid: and its id
+//	b <type> <id> #              -> search       a conditional create or update made, or found, this resource
+//
+//	r <type> <id>                -> derived      the resource names no patient by id: its owners are derived from what it is about
+//	a # <type> <id>              ->              what such a resource is about, type/id or a name
+//	j <type> <id>                ->              ... and is to be derived anew
+//	n <type> <id>                ->              ... and is in nobody's record, though its type belongs to patients
+//
+//	l <patient> <type> <id>      ->              the patient's record refers to this, which is not in its compartment
+//	x <type> <id> <type> <id>    ->              this shared resource refers to that one
+//	w # <patient>                ->              the patient's record depends on what is called so
+//	w # <type> <id>              ->              ... or this shared resource does
+//	e <patient>, e <type> <id>   -> digests      the w keys of a patient's record, or of a shared resource
+//	t <patient>                  ->              changed, not settled yet
+//	k <type> <id>                ->              a shared resource whose references are to be looked at anew
+//	d <patient>                  ->              some reference of the record leads nowhere
+//	q <type> <id>                ->              some reference of the shared resource leads nowhere
+//
+//	p <patient>                  -> JSON         the directory: name, number and bytes of resources
+//	h <patient>                  -> JSON         keys of the shared resources that belong to the record
+//	g                            -> generation   changes with every change of a shared resource: p and h hold for one
+//	m <patient> <other> <says>   ->              the record of the other, who was replaced, is part of the patient's
+//	y <patient>                  ->              has resources, and no Patient
+//	f <path>                     -> size, mtime  a file that was imported whole, and a digest of the own bases
+//	v                            -> layout version
+//
+// One patient's record is one contiguous range of c keys, of which merged patients have several, and a handful of s keys found through
+// l and x.
+//
+// What the store holds in the end is a function of what came in, not of the order: each resource is stored in its newest state (see
+// version), with the references that its place decides about resolved at once (see scope). Whatever depends on other resources is made
+// when an import ends ("settling"), for what changed and for what waited for that: owners that are derived, references by name, which
+// a value keeps as they came so that they can be resolved anew, and l, x, p and h. An interrupted import goes on where it was.
 package dataset

@@ -43,7 +43,7 @@ func (im *importer) single(ctx context.Context, in input, s *scanner) error {
 	if errors.Is(err, errTooLarge) {
 		err = im.bad(in.name, line, tooLarge(im.o.MaxResource).Error())
 	} else if err == nil {
-		err = im.put(in.name, line, im.prepared(raw), nil, "")
+		err = im.put(in.name, line, im.prepared(raw))
 	}
 	if err == nil {
 		_, err = s.peek()
@@ -143,6 +143,7 @@ func (im *importer) kind(in input) (typ, of string, err error) {
 // bundle is a Bundle that is read entry by entry, as often as somebody asks, and never held as a whole.
 type bundle struct {
 	name string // of its file
+	line int    // where it begins there
 	typ  string // Bundle.type
 	// each visits the entries in their order. Those that cannot be read come with an error. It stops at the first error of visit; its
 	// own is what is wrong with the bundle.
@@ -153,13 +154,26 @@ type bundle struct {
 type entry struct {
 	FullURL  string          `json:"fullUrl"`
 	Resource json.RawMessage `json:"resource"`
-	line     int             // where the resource begins in its file
-	err      error           // errResource: why the entry cannot be read
+	Request  struct {
+		Method      string `json:"method"`
+		URL         string `json:"url"`
+		IfNoneExist string `json:"ifNoneExist"`
+	} `json:"request"`
+	Response struct {
+		Location     string `json:"location"`
+		ETag         string `json:"etag"`
+		LastModified string `json:"lastModified"`
+	} `json:"response"`
+	Search struct {
+		Mode string `json:"mode"`
+	} `json:"search"`
+	line int   // where the resource begins in its file
+	err  error // errResource: why the entry cannot be read
 }
 
 // bundleOf makes a bundle of an input that holds one. Once its entries were visited, behind is where something follows the bundle.
 func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
-	b, behind = bundle{name: in.name, typ: typ}, &place{}
+	b, behind = bundle{name: in.name, line: in.line, typ: typ}, &place{}
 	first := true
 	b.each = func(visit func(entry) error) error {
 		s, file, err := im.scanner(in, first)

@@ -14,37 +14,62 @@ import (
 // facts is what one walk over a resource finds out.
 type facts struct {
 	typ, id     string
-	refs        []refAt
-	indirect    bool     // some reference is neither local nor external: resolving may change it
+	refs        refTable
 	owners      []string // patients whose compartment it is in
-	anchors     []refAt  // what it is about, where that is no patient: its owner is theirs
-	identifiers []string // system|value of identifier[]
+	about       []about  // what it is about, where that is no patient's id: whoever's that is, its owners are theirs
+	stranger    bool     // it names a patient whom nothing here is called
+	identifiers []identifier
+	updated     string   // meta.lastUpdated
+	versionID   string   // meta.versionId
 	name        []string // of the first name: given names, then the family name
 }
 
-// refAt is one reference string and where its JSON stands in the line.
-type refAt struct {
-	start, end int
-	text       string
-	typ, id    string // what a local reference leads to; empty for any other
+// about is a reference to what decides about the owner: a resource, or a name.
+type about struct {
+	typ, id string // of a resource; empty for a name
+	name    string
 }
 
-func (r refAt) local() bool { return r.typ != "" }
+// version is what meta says about the resource's state.
+func (f *facts) version() version { return version{updated: parseUpdated(f.updated), id: f.versionID} }
+
+func (a about) digest() digest {
+	if a.name == "" {
+		return literalDigest(a.typ, a.id)
+	}
+	n, _ := parseName(a.name) // it was one
+	return n.digest()
+}
 
 // errResource says what is wrong with a resource; the rest of its file is fine.
 type errResource struct{ why string }
 
 func (e errResource) Error() string { return e.why }
 
+// scope says what references mean by the place where they stand.
+type scope struct {
+	// own are the bases of this server and of the systems that the records came from, each with a final slash.
+	own []string
+	// names are what a bundle calls its entries: fullUrl -> type/id.
+	names map[string]string
+	// base is that of the entry's fullUrl, with a final slash; "" where that is no URL of a server.
+	base string
+	// elsewhere is type/id of the bundle's entries, where those come from several servers.
+	elsewhere map[string]bool
+}
+
 // examiner reads resources. It is for one goroutine.
 type examiner struct {
+	scope
 	cursor fhir.Cursor
 	path   []byte
-	buf    bytes.Buffer
 	words  map[string]string // types and paths, each made a string once
 
 	// of the resource at hand
-	refs     []refAt
+	refs     refTable
+	edits    []fhir.Edit
+	shift    int // how much longer the line gets by the edits so far
+	last     int // where the last reference ends then
 	subjects []subject
 }
 
@@ -63,23 +88,47 @@ func (x *examiner) word(b []byte) string {
 	return w
 }
 
-// compact gives a resource as one line of JSON without needless space, and what is found out about it. The line is the argument where it
-// is one already.
+// compact gives a resource as one line of JSON without needless space and with the references resolved that its place decides
+// about, and what is found out about that. The line is the argument where it is that already.
 func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
-	f, err := x.examine(resource)
-	switch {
-	case x.cursor.Err() != nil:
+	line := resource
+	if len(line) > 1 && (line[1] == '\n' || line[1] == ' ' || line[1] == '\r') {
+		line = squeeze(line)
+	}
+	f, err := x.examine(line)
+	if x.cursor.Err() == nil && x.cursor.Spaced() {
+		line = squeeze(line)
+		f, err = x.examine(line)
+	}
+	if x.cursor.Err() != nil {
 		return nil, f, notJSON(resource, x.cursor.Err())
-	case !x.cursor.Spaced():
-		return resource, f, err
 	}
-	x.buf.Reset()
-	if err := stdjson.Compact(&x.buf, resource); err != nil {
-		return nil, f, notJSON(resource, err)
+	if len(x.edits) > 0 {
+		line = fhir.Apply(make([]byte, 0, len(line)+x.shift), line, x.edits)
 	}
-	line := bytes.Clone(x.buf.Bytes())
-	f, err = x.examine(line)
 	return line, f, err
+}
+
+// squeeze leaves out the space between the tokens of JSON.
+func squeeze(doc []byte) []byte {
+	out := make([]byte, 0, len(doc))
+	for at := 0; at < len(doc); {
+		switch c := doc[at]; c {
+		case ' ', '\t', '\r', '\n':
+			at++
+		case '"':
+			n := endOfString(doc[at+1:])
+			if n < 0 {
+				return append(out, doc[at:]...) // a syntax error, which the walk over it finds
+			}
+			out = append(out, doc[at:at+1+n]...)
+			at += 1 + n
+		default:
+			out = append(out, c)
+			at++
+		}
+	}
+	return out
 }
 
 // notJSON tells what is wrong in the words of the standard library, which name the place.
@@ -110,56 +159,72 @@ func endOfString(s []byte) int {
 	}
 }
 
-// examine walks a resource once. The places of references are those in what it is given.
+// examine walks a resource once. The places of references are those in the line with the edits made.
 func (x *examiner) examine(line []byte) (facts, error) {
 	var f facts
-	var system, value, family string
-	x.refs, x.subjects = x.refs[:0], x.subjects[:0]
+	var ident identifier
+	var family string
+	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
 	named := false
 	c := &x.cursor
 	for c.Reset(line); c.Next(); {
-		if c.Kind == fhir.Close && c.Depth == 2 && string(c.KeyAt(1)) == "identifier" {
-			if value != "" {
-				f.identifiers = append(f.identifiers, system+"|"+value)
+		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 {
+			switch string(c.KeyAt(1)) {
+			case "identifier":
+				if ident.value != "" {
+					f.identifiers = append(f.identifiers, ident)
+				}
+				ident = identifier{}
+			case "name":
+				if c.Depth == 2 && !named {
+					f.name, named = append(f.name, family), true
+				}
 			}
-			system, value = "", ""
 		}
-		if c.Kind == fhir.Close && c.Depth == 2 && string(c.KeyAt(1)) == "name" && !named {
-			f.name, named = append(f.name, family), true
-		}
-		if !c.IsString() {
+		if c.Kind != fhir.Scalar {
 			continue
 		}
-		switch k := c.Key(); {
-		case c.Depth == 1 && string(k) == "resourceType":
-			f.typ = x.word(c.Text())
-		case c.Depth == 1 && string(k) == "id":
-			f.id = string(c.Text())
-		case string(k) == "reference":
-			start, end := c.Span()
-			text := c.Text()
-			r := refAt{start: start, end: end, text: string(text)}
-			if typ, _, ok := fhir.Local(text); ok {
-				r.typ = x.word(typ)
-				r.id, _, _ = strings.Cut(r.text[len(typ)+1:], "/")
-				x.path = c.AppendPath(x.path[:0])
-				x.subjects = append(x.subjects, subject{x.word(bytes.TrimSuffix(x.path, []byte(".reference"))), len(x.refs)})
-			} else {
-				f.indirect = f.indirect || !fhir.External(text)
+		switch k := c.Key(); string(k) {
+		case "reference":
+			x.reference(0)
+		case "url":
+			if fhir.AttachmentField(string(c.KeyAt(c.Depth - 1))) {
+				x.reference(refURL)
 			}
-			x.refs = append(x.refs, r)
-		case c.Depth == 3 && string(c.KeyAt(1)) == "identifier":
-			switch string(k) {
-			case "system":
-				system = string(c.Text())
-			case "value":
-				value = string(c.Text())
+		case "valueUrl", "valueUri":
+			x.reference(refURL)
+		case "resourceType":
+			if c.Depth == 1 {
+				f.typ = x.word(c.Text())
 			}
-		case named || c.Depth < 3 || string(c.KeyAt(1)) != "name":
-		case string(k) == "family":
-			family = string(c.Text())
-		case string(k) == "given":
-			f.name = append(f.name, string(c.Text()))
+		case "id":
+			if c.Depth == 1 {
+				f.id = string(c.Text())
+			}
+		case "lastUpdated":
+			if c.Depth == 2 && string(c.KeyAt(1)) == "meta" {
+				f.updated = string(c.Text())
+			}
+		case "versionId":
+			if c.Depth == 2 && string(c.KeyAt(1)) == "meta" {
+				f.versionID = strings.Trim(string(c.Raw()), `"`)
+			}
+		case "system":
+			if x.ofIdentifier() {
+				ident.system = string(c.Text())
+			}
+		case "value":
+			if x.ofIdentifier() {
+				ident.value = string(c.Text())
+			}
+		case "family":
+			if !named && c.Depth == 3 && string(c.KeyAt(1)) == "name" {
+				family = string(c.Text())
+			}
+		case "given":
+			if !named && c.Depth > 3 && string(c.KeyAt(1)) == "name" {
+				f.name = append(f.name, string(c.Text()))
+			}
 		}
 	}
 	if !fhir.KnownType(f.typ) {
@@ -169,53 +234,168 @@ func (x *examiner) examine(line []byte) (facts, error) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
 	}
 	f.refs = slices.Clone(x.refs)
-	f.place(x.subjects)
+	x.place(&f)
 	return f, nil
 }
 
-// subject is the path of a local reference's field, and its place in the list.
+// ofIdentifier reports whether the current value is a field of the resource's identifier, of which there may be one or a list.
+func (x *examiner) ofIdentifier() bool {
+	c := &x.cursor
+	return (c.Depth == 2 || c.Depth == 3) && string(c.KeyAt(1)) == "identifier" && c.IsString()
+}
+
+// reference takes a string in that refers to something.
+func (x *examiner) reference(flag refKind) {
+	c := &x.cursor
+	if !c.IsString() {
+		return
+	}
+	text := c.Text()
+	m := x.scope.read(text)
+	if flag == refURL && (m.kind == refStrange || m.external && m.text == "") {
+		return
+	}
+	start, end := c.Span()
+	r := ref{start: start + x.shift, end: end + x.shift, kind: m.kind | flag}
+	if m.text != "" {
+		with := []byte(`"` + m.text + `"`)
+		x.edits = append(x.edits, fhir.Edit{Start: start, End: end, With: with})
+		x.shift += len(with) - (end - start)
+		r.end = r.start + len(with)
+		text = []byte(m.text)
+	}
+	if flag == 0 {
+		x.subject(m, text)
+	}
+	if m.external {
+		return
+	}
+	x.refs = x.refs.append(x.last, r)
+	x.last = r.end
+}
+
+// meaning is what a reference means by the place where it stands.
+type meaning struct {
+	kind     refKind
+	external bool   // it leads to another server, or into the resource itself
+	text     string // what it has to say instead; "" where it can stay as it is
+}
+
+func (s *scope) read(text []byte) meaning {
+	if typ, id, ok := fhir.Local(text); ok {
+		return s.relative(text, typ, id)
+	}
+	if len(text) == 0 || text[0] == '#' {
+		return meaning{external: true}
+	}
+	if len(s.names) > 0 {
+		whole, ver, versioned := strings.Cut(string(text), "/_history/")
+		if target := s.names[whole]; target != "" {
+			if versioned && !strings.Contains(target, "?") {
+				target += "/_history/" + ver
+			}
+			if strings.Contains(target, "?") { // of a conditional create or update
+				return meaning{text: target, kind: refName}
+			}
+			return meaning{text: target}
+		}
+	}
+	m, rest := meaning{}, text
+	for _, base := range s.own {
+		if bytes.HasPrefix(text, []byte(base)) {
+			rest = text[len(base):]
+			m.text = string(rest)
+			break
+		}
+	}
+	if _, _, ok := fhir.Local(rest); ok {
+		return m
+	}
+	if target, ok := searchByID(rest); ok {
+		return meaning{text: target}
+	}
+	if _, ok := parseName(string(rest)); ok {
+		m.kind = refName
+		return m
+	}
+	return meaning{kind: refStrange, external: fhir.External(text)}
+}
+
+// relative reads type/id by the rules of R4 for bundles (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base
+// of its entry. Where the bundle's entries come from several servers and only another one's is called so, it leads out.
+func (s *scope) relative(text, typ, id []byte) meaning {
+	if s.elsewhere == nil || s.base == "" || slices.Contains(s.own, s.base) {
+		return meaning{}
+	}
+	if self := string(typ) + "/" + string(id); s.elsewhere[self] && s.names[s.base+self] == "" {
+		return meaning{external: true, text: s.base + string(text)}
+	}
+	return meaning{}
+}
+
+// searchByID reads Type?_id=x as type/id.
+func searchByID(text []byte) (target string, ok bool) {
+	typ, id, found := bytes.Cut(text, []byte("?_id="))
+	if !found || !fhir.KnownType(string(typ)) || !fhir.ValidID(string(id)) {
+		return "", false
+	}
+	return string(typ) + "/" + string(id), true
+}
+
+// subject is a Reference that may decide about the owner, and the path of its field.
 type subject struct {
 	path string
-	ref  int
+	about
+}
+
+func (x *examiner) subject(m meaning, text []byte) {
+	var a about
+	switch typ, id, ok := fhir.Local(text); {
+	case ok:
+		a.typ, a.id = x.word(typ), string(id)
+	case m.kind == refName && !m.external:
+		a.name = string(text)
+	case len(text) == 0 || text[0] == '#' || m.external && !bytes.Contains(text, []byte("Patient")):
+		return
+	}
+	x.path = x.cursor.AppendPath(x.path[:0])
+	x.subjects = append(x.subjects, subject{x.word(bytes.TrimSuffix(x.path, []byte(".reference"))), a})
+}
+
+// aboutPaths is where a resource says whose it is. A Binary that names its securityContext is that one's.
+func aboutPaths(typ string) []string {
+	if typ == "Binary" {
+		return []string{"securityContext"}
+	}
+	return fhir.CompartmentPaths(typ)
 }
 
 // place finds what decides about the owner among a resource's references.
-func (f *facts) place(subjects []subject) {
+func (x *examiner) place(f *facts) {
 	if f.typ == "Patient" {
 		f.owners = []string{f.id}
 		return
 	}
-	paths := fhir.CompartmentPaths(f.typ)
-	for _, s := range subjects {
-		about, r := slices.Contains(paths, s.path), f.refs[s.ref]
+	paths := aboutPaths(f.typ)
+	if paths == nil {
+		return
+	}
+	for _, s := range x.subjects {
+		named := slices.Contains(paths, s.path)
 		switch {
-		case about && r.typ == "Patient":
-			if !slices.Contains(f.owners, r.id) {
-				f.owners = append(f.owners, r.id)
+		case named && s.typ == "Patient":
+			if !slices.Contains(f.owners, s.id) {
+				f.owners = append(f.owners, s.id)
 			}
-		case paths != nil && (about || s.path == "encounter" || s.path == "context"):
-			f.anchors = append(f.anchors, r)
+		case s.typ == "" && s.name == "":
+			f.stranger = f.stranger || named
+		case named || s.path == "encounter" || s.path == "context" || s.path == "context.encounter":
+			f.about = append(f.about, s.about)
 		}
 	}
-}
-
-// references calls visit for each reference string of a compact resource, in a fraction of the time that a walk over all of it takes. It
-// looks for the field's name: within a string the quotes around it would be escaped.
-func references(line []byte, visit func(text []byte)) {
-	field := []byte(`"reference":"`)
-	for {
-		at := bytes.Index(line, field)
-		if at < 0 {
-			return
-		}
-		rest := line[at+len(field):]
-		end := endOfString(rest)
-		if end < 0 {
-			return
-		}
-		if at == 0 || line[at-1] != '\\' {
-			visit(rest[:end-1])
-		}
-		line = rest[end:]
+	slices.Sort(f.owners)
+	if len(f.owners) > 0 {
+		f.about = nil
 	}
+	f.stranger = f.stranger || slices.ContainsFunc(f.about, func(a about) bool { return a.typ == "" })
 }

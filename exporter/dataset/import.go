@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 
 	"ehi-server/exporter/source"
-	"ehi-server/shared/fhir"
 )
 
 // Import reads files and folders of bundles and single resources (.json) and NDJSON (.ndjson, .jsonl), gzipped (.gz) or not, in the order
@@ -78,13 +76,24 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 		s.writing.Lock()
 	}
 	defer s.writing.Unlock()
-	im := importer{store: s, w: s.newWriter(o.Now), o: o, charset: cs, report: source.Report{Counts: map[string]int64{}}}
+	w, err := s.newWriter(o.Now)
+	if err != nil {
+		return source.Report{}, err
+	}
+	im := importer{store: s, w: w, o: o, charset: cs, report: source.Report{Counts: map[string]int64{}}}
 	defer im.w.close() // everything that counts was flushed by settle
 	err = read(&im)
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	return im.report, errors.Join(err, im.w.settle(ctx, o.Settled))
+	err = errors.Join(err, im.w.settle(ctx, o.Settled))
+	if err == nil {
+		im.report.Unplaced, err = s.unplaced()
+	}
+	if err == nil && o.Strict && len(im.report.Unplaced) > 0 {
+		err = fmt.Errorf("%w: %s", source.ErrUnplaced, im.report.Unplaced)
+	}
+	return im.report, err
 }
 
 type importer struct {
@@ -103,8 +112,9 @@ func (im *importer) file(ctx context.Context, f Input) error {
 	if err != nil {
 		return err
 	}
-	mark := fmt.Appendf(nil, "%d %d", f.Info.Size(), f.Info.ModTime().UnixNano())
-	seen, err := im.store.get(im.store.db, key(kFile, abs))
+	// What a reference means depends on the bases, too.
+	mark := fmt.Appendf(nil, "%d %d %x", f.Info.Size(), f.Info.ModTime().UnixNano(), digestOf(im.store.own...))
+	seen, err := get(im.store.db, key(kFile, abs))
 	if err != nil {
 		return err
 	}
@@ -167,92 +177,11 @@ func (im *importer) bad(file string, line int, why string) error {
 	return nil
 }
 
-func (im *importer) put(path string, line int, p prepared, local names, fallback string) error {
-	err := im.w.put(p, local, fallback)
+func (im *importer) put(path string, line int, p prepared) error {
+	err := im.w.put(p)
 	if why, ok := errors.AsType[errResource](err); ok {
 		return im.bad(path, line, why.Error())
 	}
 	im.report.Counts[p.facts.typ]++
 	return err
-}
-
-// bundle imports a transaction, batch or collection bundle. The entries' fullUrls and identifiers name them for each
-// other's references: all of them are named before the first is stored.
-func (im *importer) bundle(ctx context.Context, b bundle) error {
-	local, patients := names{}, []string{}
-	err := b.each(func(e entry) error {
-		typ, id, resource := im.identify(e)
-		if typ == "" {
-			return nil // reported when it is put
-		}
-		if typ == "Patient" {
-			patients = append(patients, id)
-		}
-		im.nameByIdentifier(local, typ, id, resource)
-		return im.name(local, e.FullURL, typ, id)
-	})
-	if _, broken := errors.AsType[errSyntax](err); err != nil && !broken {
-		return err
-	}
-	fallback := ""
-	if len(patients) == 1 {
-		fallback = patients[0]
-	}
-	return b.each(func(e entry) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if e.err != nil {
-			return im.put(b.name, e.line, prepared{err: e.err}, nil, "")
-		}
-		_, _, resource := im.identify(e)
-		return im.put(b.name, e.line, im.w.prepare(resource), local, fallback)
-	})
-}
-
-// identify reads type and id of an entry's resource, which gets the id of its fullUrl where it has none itself.
-func (im *importer) identify(e entry) (typ, id string, resource []byte) {
-	typ, id, err := im.w.cursor.Identify(e.Resource)
-	if err != nil || e.err != nil {
-		return "", "", e.Resource
-	}
-	if id == "" && typ != "" {
-		if id = strings.TrimPrefix(e.FullURL, "urn:uuid:"); fhir.ValidID(id) && id != e.FullURL {
-			return typ, id, withID(e.Resource, id)
-		}
-	}
-	return typ, id, e.Resource
-}
-
-func (im *importer) name(local names, fullURL, typ, id string) error {
-	if !strings.HasPrefix(fullURL, "urn:") || !fhir.ValidID(id) {
-		return nil
-	}
-	local[fullURL] = typ + "/" + id
-	if typ == "Patient" || fhir.CompartmentPaths(typ) == nil {
-		return im.w.name(fullURL, typ+"/"+id)
-	}
-	return nil
-}
-
-// nameByIdentifier lets conditional references of the bundle find its own entries.
-func (im *importer) nameByIdentifier(local names, typ, id string, resource []byte) {
-	if fhir.CompartmentPaths(typ) != nil {
-		return
-	}
-	f, err := im.w.examine(resource)
-	if err != nil {
-		return // reported when it is put
-	}
-	for _, ident := range f.identifiers {
-		local[typ+"?identifier="+ident] = typ + "/" + id
-	}
-}
-
-// withID adds an id to a resource that has none.
-func withID(resource []byte, id string) []byte {
-	open := bytes.IndexByte(resource, '{')
-	out := append([]byte{}, resource[:open+1]...)
-	out = append(out, `"id":"`+id+`",`...)
-	return append(out, resource[open+1:]...)
 }

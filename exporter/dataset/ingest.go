@@ -2,9 +2,7 @@ package dataset
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,29 +28,37 @@ type writer struct {
 	// owned holds all o keys, once enough of them were looked for in vain.
 	owned  *filter
 	misses int
-	now    time.Time
-	gen    []byte // the generation of shared resources that this writer makes
-	examiner
+	// buried is whether the store has tombstones.
+	buried bool
+	// gone are the resources, by type and id as in a key, that were shared and are not any more.
+	gone     map[string]bool
+	now      time.Time
+	gen      []byte   // the generation of shared resources that this writer makes
+	examiner          // of what comes in
+	reader   examiner // of what is stored
 	resolver
 	key []byte
 }
 
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
-func (s *Store) newWriter(now time.Time) *writer {
+func (s *Store) newWriter(now time.Time) (*writer, error) {
 	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, now: now,
-		gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
-	w.resolver.get = w.get
-	return w
+		gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
+	w.resolver.db = s.db
+	w.scope.own = s.own
+	tombstones, err := some(s.db, []byte{kTombstone})
+	w.buried = tombstones
+	return w, errors.Join(err, s.loadWaiting())
 }
-
-// names is what a bundle calls its resources: fullUrl or type?identifier -> type/id.
-type names map[string]string
 
 // prepared is a resource as far as it can be looked at without the store.
 type prepared struct {
-	line  []byte // compact
-	facts facts
-	err   error // errResource
+	line   []byte // compact
+	facts  facts
+	copied bool   // it is a copy of a resource, see copyFlag
+	older  bool   // where versions are equal, what is there is the newer one
+	hint   string // the patient to whom it belongs where it says nothing about that; "" for none
+	err    error  // errResource
 }
 
 func (x *examiner) prepare(resource []byte) (p prepared) {
@@ -60,74 +66,285 @@ func (x *examiner) prepare(resource []byte) (p prepared) {
 	return p
 }
 
-// Put stores one resource (any JSON form; it is compacted). local gives the names that its bundle uses, fallback is the
-// patient to whom a resource that names none belongs; both may be empty. Errors about the resource itself are
-// errResource; others end the import.
-func (w *writer) Put(resource []byte, local names, fallback string) error {
-	return w.put(w.prepare(resource), local, fallback)
+// stored is what the store holds of a resource.
+type stored struct {
+	value
+	there   bool
+	owners  []string // none: it is shared
+	derived derived
 }
 
-func (w *writer) put(p prepared, local names, fallback string) (err error) {
+// put stores one resource, unless what is there is newer. Errors about the resource itself are errResource; others end the import.
+func (w *writer) put(p prepared) error {
 	if p.err != nil {
 		return p.err
 	}
-	if p.facts.indirect {
-		if line, changed := w.resolve(p.line, p.facts.refs, local); changed {
-			p.line = line
-			if p.facts, err = w.examine(line); err != nil {
+	f := &p.facts
+	before, err := w.find(f.typ, f.id)
+	if err != nil {
+		return err
+	}
+	if !before.there {
+		if dead, err := w.dead(f, p.older); err != nil || dead {
+			return err
+		}
+	} else if done, err := w.superseded(before, p); err != nil || done {
+		return err
+	}
+	if err := w.write(p, before); err != nil {
+		return err
+	}
+	if w.batch.Len() >= batchBytes {
+		return w.flush(pebble.NoSync)
+	}
+	return nil
+}
+
+// superseded reports whether a resource that is there stays as it is.
+func (w *writer) superseded(before stored, p prepared) (bool, error) {
+	if before.cameAs(p.line) && (p.copied || !before.copied) {
+		return true, w.addHint(&p.facts, before, p.hint)
+	}
+	old, err := w.reader.examine(before.line)
+	if err != nil {
+		return false, err
+	}
+	ours, theirs := p.facts.version(), old.version()
+	switch c := ours.compare(theirs); {
+	case c != 0:
+		return c < 0, nil
+	case p.copied && !before.copied, p.older:
+		return true, nil
+	}
+	return false, nil
+}
+
+// dead reports whether a resource that is not there was deleted at a time after its own.
+func (w *writer) dead(f *facts, older bool) (bool, error) {
+	if !w.buried {
+		return false, nil
+	}
+	k := key(kTombstone, f.typ, f.id)
+	v, err := w.get(k)
+	if err != nil || v == nil {
+		return false, err
+	}
+	if c := f.version().compare(decodeVersion(string(v))); c < 0 || c == 0 && older {
+		return true, nil
+	}
+	return false, w.delete(k)
+}
+
+// write stores a resource in place of what was there.
+func (w *writer) write(p prepared, before stored) error {
+	f := &p.facts
+	if before.there {
+		if err := w.forgetFacts(f.typ, f.id, before); err != nil {
+			return err
+		}
+	}
+	owners, err := w.ownersAtOnce(f, p.hint)
+	if err != nil {
+		return err
+	}
+	if err := w.announce(f.typ, f.id, f.identifiers); err != nil {
+		return err
+	}
+	for _, i := range f.identifiers {
+		if err := w.set(i.key(f.typ, f.id), ""); err != nil {
+			return err
+		}
+	}
+	v := value{at: w.now, copied: p.copied, refs: f.refs, line: p.line}
+	return w.keep(f.typ, f.id, v, before.owners, before.there, owners)
+}
+
+// ownersAtOnce is whose a resource is, as far as that is known by now. Where it does not name a patient itself, place decides again
+// when all is in.
+func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
+	if len(f.owners) > 0 || aboutPaths(f.typ) == nil {
+		return f.owners, nil
+	}
+	if f.stranger || fhir.CompartmentPaths(f.typ) == nil {
+		hint = ""
+	}
+	d := derived{}
+	if hint != "" {
+		d.hints = []string{hint}
+	}
+	if len(f.about) == 0 && hint == "" {
+		return nil, nil
+	}
+	err := w.setDerived(f, d)
+	for _, a := range f.about {
+		if a.typ == "" {
+			continue
+		}
+		owners, _, e := w.ownersOf(a.typ, a.id)
+		if err = errors.Join(err, e); err != nil || len(owners) > 0 {
+			return owners, err
+		}
+	}
+	if len(f.about) == 0 {
+		return d.hints, err
+	}
+	return nil, err
+}
+
+// keep writes a resource to the places that its owners say, and takes it from those where it no longer belongs.
+func (w *writer) keep(typ, id string, v value, before []string, there bool, owners []string) error {
+	if there && len(before) == 0 && len(owners) > 0 {
+		if err := w.unshare(typ, id); err != nil {
+			return err
+		}
+	}
+	for _, p := range before { // a corrected subject must not leave it behind
+		if !slices.Contains(owners, p) {
+			if err := errors.Join(w.batch.Delete(key(kCompartment, p, typ, id), nil), w.touch(p)); err != nil {
 				return err
 			}
 		}
 	}
-	owners, err := w.owners(p.facts, fallback)
+	v.several = len(owners) > 1
+	for _, p := range owners {
+		if err := errors.Join(w.setValue(key(kCompartment, p, typ, id), &v), w.touch(p)); err != nil {
+			return err
+		}
+	}
+	if len(owners) == 0 {
+		if err := w.share(typ, id, &v); err != nil {
+			return err
+		}
+	}
+	unplaced := len(owners) == 0 && fhir.CompartmentPaths(typ) != nil
+	return errors.Join(w.set(key(kOwner, id, typ), strings.Join(owners, ownerSeparator)), w.mark(key(kUnplaced, typ, id), unplaced, there))
+}
+
+// mark sets or deletes a key without a value; there is whether it may be set.
+func (w *writer) mark(k []byte, on, there bool) error {
+	if on {
+		return w.set(k, "")
+	}
+	if !there {
+		return nil
+	}
+	return w.delete(k)
+}
+
+// share writes a shared resource. What it refers to is looked at when all is in.
+func (w *writer) share(typ, id string, v *value) error {
+	k := key(kShared, typ, id)
+	w.pending[string(k)] = true
+	return errors.Join(w.batch.Set(key(kGeneration), w.gen, nil), w.set(key(kRelink, typ, id), ""), w.setValue(k, v))
+}
+
+// unshare takes away a shared resource and what was found out about it.
+func (w *writer) unshare(typ, id string) error {
+	w.gone[typ+"\x00"+id] = true
+	return errors.Join(
+		w.clear(key(kSharedLink, typ, id, "")),
+		w.waitFor(nil, typ, id),
+		w.batch.Set(key(kGeneration), w.gen, nil),
+		w.delete(key(kShared, typ, id)),
+		w.delete(key(kRelink, typ, id)),
+		w.delete(key(kPending, typ, id)))
+}
+
+// remove deletes a resource, unless what is there is newer, and remembers that: what was older may still come.
+func (w *writer) remove(typ, id string, v version, older bool) error {
+	before, err := w.find(typ, id)
 	if err != nil {
 		return err
 	}
-	if len(owners) > 0 {
-		err = w.putOwned(p.facts, p.line, owners)
-	} else {
-		err = w.putShared(p.facts, p.line)
+	k := key(kTombstone, typ, id)
+	if !before.there {
+		old, err := w.get(k)
+		if err != nil || old != nil && v.compare(decodeVersion(string(old))) <= 0 {
+			return err
+		}
+		w.buried = true
+		return w.set(k, v.encode())
 	}
-	if err == nil && w.batch.Len() >= batchBytes {
-		err = w.flush(pebble.NoSync)
+	f, err := w.reader.examine(before.line)
+	if err != nil {
+		return err
+	}
+	theirs := f.version()
+	if c := v.compare(theirs); c < 0 || c == 0 && older {
+		return nil
+	}
+	if v.untimed {
+		v = version{updated: theirs.updated, id: max(v.id, theirs.id)}
+	}
+	w.buried = true
+	// What has to be read may flush the batch; all writes of a resource go together behind that.
+	err = errors.Join(w.forgetFacts(typ, id, before), w.unbear(typ, id))
+	if len(before.owners) == 0 {
+		err = errors.Join(err, w.unshare(typ, id))
+	}
+	for _, p := range before.owners {
+		err = errors.Join(err, w.batch.Delete(key(kCompartment, p, typ, id), nil), w.touch(p))
+	}
+	return errors.Join(err, w.set(k, v.encode()), w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
+}
+
+// forgetFacts takes back what a resource that goes, or changes, said of itself.
+func (w *writer) forgetFacts(typ, id string, before stored) error {
+	f, err := w.reader.examine(before.original())
+	if err != nil {
+		return err
+	}
+	err = w.announce(typ, id, f.identifiers)
+	for _, i := range f.identifiers {
+		err = errors.Join(err, w.delete(i.key(typ, id)))
+	}
+	if before.derived.there {
+		err = errors.Join(err, w.unsetDerived(typ, id, f))
 	}
 	return err
 }
 
-// owners decides whose a resource is: the patients that it names, the owner of what it is about (the target of a
-// Provenance), or the fallback. None: it is shared.
-func (w *writer) owners(f facts, fallback string) ([]string, error) {
-	if len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil {
-		return f.owners, nil
+// find looks a resource up.
+func (w *writer) find(typ, id string) (s stored, err error) {
+	if s.owners, s.there, err = w.ownersOf(typ, id); err != nil || !s.there {
+		return s, err
 	}
-	for _, a := range f.anchors {
-		if owners, err := w.ownersOf(a.typ, a.id); err != nil || len(owners) > 0 {
-			return owners, err
-		}
+	k := key(kShared, typ, id)
+	if len(s.owners) > 0 {
+		k = key(kCompartment, s.owners[0], typ, id)
 	}
-	if fallback != "" {
-		return []string{fallback}, nil
+	if s.derived, err = w.derivedOf(typ, id); err != nil {
+		return s, err
 	}
-	return nil, nil
+	b, err := w.get(k)
+	if err != nil {
+		return s, err
+	}
+	if b == nil { // what a crash cut off
+		s.there = false
+		return s, nil
+	}
+	s.value = decode(b)
+	return s, nil
 }
 
-// ownersOf looks up whose a stored resource is; nil for a shared one and for one that is not there.
-func (w *writer) ownersOf(typ, id string) ([]string, error) {
-	w.key = appendKey(w.key[:0], kOwner, typ, id)
+// ownersOf looks up whose a stored resource is; there is false for one that is not stored.
+func (w *writer) ownersOf(typ, id string) (owners []string, there bool, err error) {
+	w.key = appendKey(w.key[:0], kOwner, id, typ)
 	if w.owned != nil && w.owned.lacks(w.key) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err := w.see(w.key); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	owners, err := ownersIn(w.store.db, typ, id)
-	if len(owners) == 0 {
+	owners, there, err = ownersIn(w.store.db, typ, id)
+	if !there {
 		w.misses++
 	}
 	if err == nil && w.owned == nil && w.misses > missesBeforeFilter {
 		err = w.filterOwned()
 	}
-	return owners, err
+	return owners, there, err
 }
 
 // missesBeforeFilter is how many resources have to be new before a filter is made, which takes a look at every resource of the store.
@@ -144,73 +361,23 @@ func (w *writer) filterOwned() error {
 	})
 }
 
-func ownersIn(r pebble.Reader, typ, id string) ([]string, error) {
-	v, closer, err := r.Get(key(kOwner, typ, id))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+// ownersIn reads whose a resource is; there is false where it is not stored.
+func ownersIn(r pebble.Reader, typ, id string) (owners []string, there bool, err error) {
+	v, err := get(r, key(kOwner, id, typ))
+	if len(v) > 0 {
+		owners = strings.Split(string(v), ownerSeparator)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read record store: %w", err)
-	}
-	owners := strings.Split(string(v), ownerSeparator)
-	return owners, closer.Close()
+	return owners, v != nil, err
 }
 
 // ownerSeparator stands between the patients of an o key's value; no FHIR id holds it.
 const ownerSeparator = " "
 
-func (w *writer) putOwned(f facts, line []byte, owners []string) error {
-	before, err := w.ownersOf(f.typ, f.id)
-	if err != nil {
-		return err
-	}
-	if err := w.disown(f, before, owners); err != nil {
-		return err
-	}
-	for _, p := range owners {
-		k := key(kCompartment, p, f.typ, f.id)
-		if slices.Contains(before, p) {
-			if same, err := w.same(k, len(owners) > 1, line); err != nil || same {
-				return err
-			}
-		}
-		err := errors.Join(w.setLine(k, len(owners) > 1, line), w.touch(p), w.set(key(kOwner, f.typ, f.id), strings.Join(owners, ownerSeparator)))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// disown takes a resource out of the records of patients whose it no longer is: a corrected subject must not leave it behind.
-func (w *writer) disown(f facts, before, owners []string) (err error) {
-	for _, p := range before {
-		if !slices.Contains(owners, p) {
-			err = errors.Join(err, w.batch.Delete(key(kCompartment, p, f.typ, f.id), nil), w.touch(p))
-		}
-	}
-	if len(before) > 0 && len(owners) == 0 {
-		err = errors.Join(err, w.delete(key(kOwner, f.typ, f.id)))
-	}
-	return err
-}
-
-// same reports whether a stored line is what is to be written.
-func (w *writer) same(k []byte, several bool, line []byte) (bool, error) {
-	old, err := w.get(k)
-	if err != nil || old == nil {
-		return false, err
-	}
-	_, oldLine := decodeValue(old)
-	return bytes.Equal(oldLine, line) && isSeveral(old) == several, nil
-}
-
-// setLine writes a resource.
-func (w *writer) setLine(k []byte, several bool, line []byte) error {
-	op := w.batch.SetDeferred(len(k), headerSize+len(line))
+// setValue writes a resource.
+func (w *writer) setValue(k []byte, v *value) error {
+	op := w.batch.SetDeferred(len(k), v.size())
 	copy(op.Key, k)
-	binary.BigEndian.PutUint64(op.Value, header(w.now, several))
-	copy(op.Value[headerSize:], line)
+	v.encode(op.Value[:0])
 	return op.Finish()
 }
 
@@ -249,71 +416,7 @@ func (w *writer) get(k []byte) ([]byte, error) {
 	if err := w.see(k); err != nil {
 		return nil, err
 	}
-	return w.store.get(w.store.db, k)
-}
-
-// has reports whether a key is there.
-func (w *writer) has(k []byte) (bool, error) {
-	if set, found := w.pending[string(k)]; found {
-		return set, nil
-	}
-	absent, err := missing(w.store.db, k)
-	return !absent, err
-}
-
-func (w *writer) putShared(f facts, line []byte) error {
-	k := key(kShared, f.typ, f.id)
-	if same, err := w.same(k, false, line); err != nil || same {
-		return err
-	}
-	before, err := w.ownersOf(f.typ, f.id)
-	if err != nil {
-		return err
-	}
-	// linkShared comes first: what it has to read may flush the batch, and all writes of a resource go together.
-	if err := errors.Join(w.linkShared(f), w.disown(f, before, nil)); err != nil {
-		return err
-	}
-	w.pending[string(k)] = true
-	if err := w.setLine(k, false, line); err != nil {
-		return err
-	}
-	for _, ident := range f.identifiers {
-		if err := w.set(key(kIdentifier, f.typ, ident), f.id); err != nil {
-			return err
-		}
-	}
-	if len(f.anchors) > 0 {
-		return w.set(key(kOrphan, f.typ, f.id), "")
-	}
-	return nil
-}
-
-// linkShared makes the x keys of a shared resource anew and marks it pending where a reference is not resolved.
-func (w *writer) linkShared(f facts) error {
-	if err := errors.Join(w.clear(key(kSharedLink, f.typ, f.id, "")), w.batch.Set(key(kGeneration), w.gen, nil)); err != nil {
-		return err
-	}
-	unresolved := false
-	for _, r := range f.refs {
-		if !r.local() {
-			unresolved = unresolved || !fhir.External([]byte(r.text))
-			continue
-		}
-		if err := w.set(key(kSharedLink, f.typ, f.id, r.typ, r.id), ""); err != nil {
-			return err
-		}
-		there, err := w.has(key(kShared, r.typ, r.id))
-		if err != nil {
-			return err
-		}
-		unresolved = unresolved || !there
-	}
-	k := key(kPending, f.typ, f.id)
-	if unresolved {
-		return w.set(k, "")
-	}
-	return w.delete(k)
+	return get(w.store.db, k)
 }
 
 // clear deletes every key below prefix. One by one: a range tombstone for each patient would slow every later look-up down.
@@ -326,60 +429,19 @@ func (w *writer) clear(prefix []byte) error {
 			break
 		}
 	}
-	return each(w.store.db, prefix, func(k, _ []byte) error { return w.delete(k) })
+	return each(w.store.db, prefix, func(k, _ []byte) error { return w.delete(bytes.Clone(k)) })
 }
 
-// resolver turns indirect references into direct ones. It is for one goroutine.
-type resolver struct {
-	get  func(k []byte) ([]byte, error)
-	line []byte
+// name remembers what a bundle called a resource, for references from elsewhere.
+func (w *writer) name(urn, typ, id string) error {
+	n := name{urn: urn}
+	return errors.Join(w.set(digestKey(kURN, n.digest(), typ, id), ""), w.wake(n.digest()))
 }
-
-// resolve rewrites urn: and conditional references to type/id, as far as their targets are known. What it returns is valid until
-// the next call.
-func (r *resolver) resolve(line []byte, refs []refAt, local names) (out []byte, changed bool) {
-	var edits []fhir.Edit
-	for _, ref := range refs {
-		if target := r.lookup(ref.text, local); target != "" {
-			edits = append(edits, fhir.Edit{Start: ref.start, End: ref.end, With: []byte(`"` + target + `"`)})
-		}
-	}
-	if len(edits) == 0 {
-		return line, false
-	}
-	r.line = fhir.Apply(r.line[:0], line, edits)
-	return r.line, true
-}
-
-// lookup finds what an indirect reference means: "" where it is direct already, or where nobody knows.
-func (r *resolver) lookup(ref string, local names) string {
-	if target, ok := local[ref]; ok {
-		return target
-	}
-	if strings.HasPrefix(ref, "urn:") {
-		v, err := r.get(key(kURN, ref))
-		if err != nil {
-			return ""
-		}
-		return string(v)
-	}
-	if typ, ident, ok := fhir.ConditionalTarget(ref); ok {
-		v, err := r.get(key(kIdentifier, typ, ident))
-		if err != nil || v == nil {
-			return ""
-		}
-		return typ + "/" + string(v)
-	}
-	return ""
-}
-
-// name remembers what a bundle called a shared resource or a patient, for references from other files.
-func (w *writer) name(urn, target string) error { return w.set(key(kURN, urn), target) }
 
 // flush writes the batch to the store.
 func (w *writer) flush(opt *pebble.WriteOptions) error {
 	if err := w.batch.Commit(opt); err != nil {
-		return fmt.Errorf("write record store: %w", err)
+		return errors.Join(errors.New("write record store"), err)
 	}
 	w.batch.Reset()
 	clear(w.pending)

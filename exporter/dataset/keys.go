@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"time"
 )
@@ -13,13 +14,23 @@ const (
 	kSharedLink  = 'x'
 	kIdentifier  = 'i'
 	kURN         = 'u'
+	kBorn        = 'b'
 	kOwner       = 'o'
-	kOrphan      = 'n'
+	kUnplaced    = 'n'
+	kDerived     = 'r'
+	kAbout       = 'a'
+	kPlace       = 'j'
+	kRelink      = 'k'
+	kWaiting     = 'w'
+	kWaitsFor    = 'e'
 	kPatient     = 'p'
+	kStray       = 'y'
+	kMerged      = 'm'
 	kSharedOf    = 'h'
 	kTouched     = 't'
 	kDangling    = 'd'
 	kPending     = 'q'
+	kTombstone   = 'z'
 	kFile        = 'f'
 	kGeneration  = 'g'
 	kVersion     = 'v'
@@ -43,6 +54,31 @@ func appendKey(k []byte, kind byte, parts ...string) []byte {
 // split takes a key apart again.
 func split(k []byte) [][]byte { return bytes.Split(k[1:], []byte{0}) }
 
+// digest stands for a text of any length in a key; it may hold zero bytes, so that what follows it is found by its length.
+type digest [16]byte
+
+func digestOf(parts ...string) (d digest) {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p))
+		h.Write([]byte{0})
+	}
+	copy(d[:], h.Sum(nil))
+	return d
+}
+
+// digestKey is the key of a digest, and of the parts that follow it.
+func digestKey(kind byte, d digest, parts ...string) []byte {
+	k := append([]byte{kind}, d[:]...)
+	for i, p := range parts {
+		if i > 0 {
+			k = append(k, 0)
+		}
+		k = append(k, p...)
+	}
+	return k
+}
+
 // after is the end of the range of keys that begin with prefix.
 func after(prefix []byte) []byte {
 	end := bytes.Clone(prefix)
@@ -59,25 +95,58 @@ const (
 	headerSize = 8
 	// severalFlag marks a resource of several patients' compartments: a population's export must not list it twice.
 	severalFlag = 1 << 63
+	// copyFlag marks a resource that came as a copy, in a document for example: where versions are equal, any other one wins.
+	copyFlag = 1 << 62
 )
 
-// header is the first bytes of a value.
-func header(at time.Time, several bool) uint64 {
-	h := uint64(at.UnixMilli())
-	if several {
-		h |= severalFlag
-	}
-	return h
+// value is a resource as it is stored. The line is final: references are resolved as far as they can be. Whatever is derived from
+// a line can be stored beside it in encode, which alone writes values.
+type value struct {
+	at      time.Time // when it was imported
+	several bool
+	copied  bool
+	refs    []byte // where its references stand, see refTable
+	line    []byte
 }
 
-func decodeValue(v []byte) (at time.Time, line []byte) {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(v) &^ severalFlag)), v[headerSize:]
+// size is the length of the encoded value.
+func (v *value) size() int {
+	return headerSize + len(binary.AppendUvarint(nil, uint64(len(v.refs)))) + len(v.refs) + len(v.line)
+}
+
+// encode appends the value to dst.
+func (v *value) encode(dst []byte) []byte {
+	h := uint64(v.at.UnixMilli())
+	if v.several {
+		h |= severalFlag
+	}
+	if v.copied {
+		h |= copyFlag
+	}
+	dst = binary.BigEndian.AppendUint64(dst, h)
+	dst = binary.AppendUvarint(dst, uint64(len(v.refs)))
+	return append(append(dst, v.refs...), v.line...)
+}
+
+// decode reads a stored value, whose bytes it shares.
+func decode(b []byte) value {
+	h := binary.BigEndian.Uint64(b)
+	n, used := binary.Uvarint(b[headerSize:])
+	rest := b[headerSize+used:]
+	return value{
+		at:      time.UnixMilli(int64(h &^ (severalFlag | copyFlag))),
+		several: h&severalFlag != 0,
+		copied:  h&copyFlag != 0,
+		refs:    rest[:n],
+		line:    rest[n:],
+	}
+}
+
+// decodeValue reads when a resource was imported, and its line.
+func decodeValue(b []byte) (at time.Time, line []byte) {
+	v := decode(b)
+	return v.at, v.line
 }
 
 // isSeveral reports whether a value has the flag.
-func isSeveral(v []byte) bool { return v[0]&0x80 != 0 }
-
-func encodeValue(at time.Time, several bool, line []byte) []byte {
-	v := make([]byte, 0, headerSize+len(line))
-	return append(binary.BigEndian.AppendUint64(v, header(at, several)), line...)
-}
+func isSeveral(b []byte) bool { return b[0]&0x80 != 0 }

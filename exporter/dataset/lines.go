@@ -62,7 +62,7 @@ func (im *importer) lines(ctx context.Context, path string, first int, r io.Read
 	})
 	for range processors {
 		group.Go(func() error {
-			var x examiner
+			x := examiner{scope: scope{own: im.store.own}}
 			for c := range toPrepare {
 				im.prepare(&x, c)
 				close(c.ready)
@@ -258,7 +258,7 @@ func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
 		if it.bundle != nil {
 			err = im.document(ctx, input{name: path, line: it.number, text: it.bundle})
 		} else {
-			err = im.put(path, it.number, it.prepared, nil, "")
+			err = im.put(path, it.number, it.prepared)
 		}
 		if err != nil {
 			return err

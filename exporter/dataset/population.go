@@ -286,8 +286,24 @@ func (p *population) chosen(sel source.Selection) (chosen, error) {
 	} else if len(sel.Patients) > 0 {
 		out = slices.Clone(sel.Patients)
 	}
-	slices.Sort(out)
-	return out, nil
+	return p.withReplaced(out)
+}
+
+// withReplaced adds the patients that were merged into the chosen ones, see recordOf.
+func (p *population) withReplaced(ids chosen) (chosen, error) {
+	if ids == nil {
+		return nil, nil
+	}
+	all := chosen{}
+	for _, id := range ids {
+		of, err := recordOf(p.store.db, id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, of...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // Absent implements source.Population.
@@ -422,7 +438,7 @@ func (r *partRecord) countsHere(patient, typ, id string) (bool, error) {
 	if r.selection.ByPatient {
 		return true, nil
 	}
-	owners, err := ownersIn(r.population.store.db, typ, id)
+	owners, _, err := ownersIn(r.population.store.db, typ, id)
 	if err != nil {
 		return false, err
 	}
@@ -473,7 +489,7 @@ func (r *partRecord) scanPatients(v *scan) error {
 func (r *partRecord) block(v *scan, id string) error {
 	store := r.population.store
 	self := key(kCompartment, id, "Patient", id)
-	val, err := store.get(store.db, self)
+	val, err := get(store.db, self)
 	if err != nil || val == nil {
 		return err
 	}
@@ -500,7 +516,7 @@ func (r *partRecord) block(v *scan, id string) error {
 func (r *partRecord) sharedKeys(v *scan, keys []string) error {
 	store := r.population.store
 	for _, k := range keys {
-		val, err := store.get(store.db, []byte(k))
+		val, err := get(store.db, []byte(k))
 		if err != nil {
 			return err
 		}
@@ -585,7 +601,7 @@ func (r *partRecord) Resolves(typ, id string) (bool, error) {
 	if !absent {
 		return typ == "Group" && slices.Contains(r.groups, id) || r.admitsShared(typ), nil
 	}
-	owners, err := ownersIn(store.db, typ, id)
+	owners, _, err := ownersIn(store.db, typ, id)
 	if err != nil {
 		return false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,18 +19,17 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// settle makes what is derived from the resources true again for every patient that changed, and tries again to
-// resolve what was left unresolved. It is safe to interrupt and to repeat; the store is durable when it returns. settled is told how many
-// patients are done.
+// settle makes what is derived from the resources true again for everything that changed, or that waited for what came. It is safe to
+// interrupt and to repeat; the store is durable when it returns. settled is told how many patients are done.
 func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	if err := w.flush(pebble.NoSync); err != nil {
 		return err
 	}
-	if err := w.settleShared(); err != nil {
-		return err
-	}
-	if err := w.adopt(); err != nil {
-		return err
+	w.forget()
+	for _, step := range []func() error{w.unite, w.place, w.miss, w.relink} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if w.store.bulk {
@@ -45,87 +45,162 @@ func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	return w.flush(pebble.Sync)
 }
 
-func (w *writer) settleShared() error {
-	var lines [][]byte
-	err := each(w.store.db, []byte{kPending}, func(k, _ []byte) error {
-		v, err := w.store.get(w.store.db, append([]byte{kShared}, k[1:]...))
-		if v != nil {
-			_, line := decodeValue(v)
-			lines = append(lines, line)
+// miss marks all that refers to shared resources that are gone.
+func (w *writer) miss() error {
+	if len(w.gone) == 0 {
+		return nil
+	}
+	err := each(w.store.db, []byte{kLink}, func(k, _ []byte) error {
+		if patient, target, _ := bytes.Cut(k[1:], []byte{0}); w.gone[string(target)] {
+			return w.touch(string(patient))
 		}
-		return err
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	for _, line := range lines {
-		f, err := w.examine(line)
-		if err != nil {
-			return err
+	err = errors.Join(err, each(w.store.db, []byte{kSharedLink}, func(k, _ []byte) error {
+		if parts := split(k); w.gone[string(parts[2])+"\x00"+string(parts[3])] {
+			return w.set(key(kRelink, string(parts[0]), string(parts[1])), "")
 		}
-		resolved, changed := w.resolve(line, f.refs, nil)
-		if changed {
-			if f, err = w.examine(resolved); err != nil {
-				return err
-			}
-		}
-		if err := w.linkShared(f); err != nil {
-			return err
-		}
-		if changed {
-			if err := w.setLine(key(kShared, f.typ, f.id), false, resolved); err != nil {
-				return err
-			}
-		}
-	}
-	return w.flush(pebble.NoSync)
+		return nil
+	}))
+	clear(w.gone)
+	return errors.Join(err, w.flush(pebble.NoSync))
 }
 
-// adopt gives orphans to the patients of what they are about, as far as those are known by now. One orphan can be about
-// another: it goes on until no more finds a home.
-func (w *writer) adopt() error {
-	for again := true; again; {
-		again = false
-		orphans, err := below(w.store.db, []byte{kOrphan})
-		if err != nil {
+// relink looks at what shared resources refer to: those that changed, and those that waited for what came.
+func (w *writer) relink() error {
+	for {
+		targets, err := first(w.store.db, []byte{kRelink}, placeAtOnce)
+		if err != nil || len(targets) == 0 {
 			return err
 		}
-		for _, o := range orphans {
-			found, err := w.adoptOne(o)
-			if err != nil {
+		for _, t := range targets {
+			typ, id, _ := strings.Cut(t, "\x00")
+			if err := errors.Join(w.delete(key(kRelink, typ, id)), w.relinkOne(typ, id)); err != nil {
 				return err
 			}
-			again = again || found
 		}
 		if err := w.flush(pebble.NoSync); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
-// adoptOne moves an orphan from the shared resources to its patient's.
-func (w *writer) adoptOne(target string) (found bool, err error) {
-	k := append([]byte{kShared}, target...)
-	v, err := w.get(k)
-	if err != nil || v == nil {
-		return false, err
+func (w *writer) relinkOne(typ, id string) error {
+	k := key(kShared, typ, id)
+	b, err := get(w.store.db, k)
+	if err != nil || b == nil {
+		return err
 	}
-	_, line := decodeValue(v)
-	f, err := w.examine(line)
+	v := decode(b)
+	var targets []target
+	l := linker{resolver: &w.resolver, local: func(typ, id []byte) {
+		if t := (target{string(typ), string(id)}); !slices.Contains(targets, t) {
+			targets = append(targets, t)
+		}
+	}}
+	changed, err := l.link(&v)
 	if err != nil {
-		return false, err
+		return err
 	}
-	owners, err := w.owners(f, "")
-	if err != nil || len(owners) == 0 {
-		return false, err
+	err = w.clear(key(kSharedLink, typ, id, ""))
+	unresolved := l.strange
+	for _, t := range targets {
+		there, e := has(w.store.db, key(kShared, t.typ, t.id))
+		err = errors.Join(err, e, w.set(key(kSharedLink, typ, id, t.typ, t.id), ""))
+		unresolved = unresolved || !there
+		if !there && t.typ != "Patient" || fhir.CompartmentPaths(t.typ) != nil {
+			l.names = append(l.names, literalDigest(t.typ, t.id))
+		}
 	}
-	err = errors.Join(w.clear(key(kSharedLink, f.typ, f.id, "")), w.putOwned(f, line, owners), w.batch.Set(key(kGeneration), w.gen, nil),
-		w.delete(k), w.delete(append([]byte{kOrphan}, target...)), w.delete(append([]byte{kPending}, target...)))
-	return err == nil, err
+	err = errors.Join(err, w.waitFor(l.names, typ, id), w.batch.Set(key(kGeneration), w.gen, nil))
+	if unresolved {
+		err = errors.Join(err, w.set(key(kPending, typ, id), ""))
+	} else {
+		err = errors.Join(err, w.delete(key(kPending, typ, id)))
+	}
+	if changed && err == nil {
+		v.at = w.now
+		w.pending[string(k)] = true
+		err = w.setValue(k, &v)
+	}
+	return err
 }
 
-// settlePatients settles all patients who changed or have something unresolved, on all processors.
+// some reports whether there is a key that begins with prefix.
+func some(r pebble.Reader, prefix []byte) (bool, error) {
+	ends, err := first(r, prefix, 1)
+	return len(ends) > 0, err
+}
+
+// target is a resource that is referred to.
+type target struct{ typ, id string }
+
+// linker goes over the references of stored resources. It is for one goroutine.
+type linker struct {
+	*resolver
+	local func(typ, id []byte) // is told of each reference that leads to a resource
+
+	// of the resource at hand
+	names   []digest // by which it calls resources
+	strange bool     // some Reference leads nowhere
+	table   refTable
+	edits   []fhir.Edit
+}
+
+// link resolves a resource's references anew. changed says that its line is another one now.
+func (l *linker) link(v *value) (changed bool, err error) {
+	l.names, l.strange, l.edits, l.table = l.names[:0], false, l.edits[:0], l.table[:0]
+	shift, last := 0, 0
+	refTable(v.refs).each(func(r ref) {
+		before := v.line[r.start:r.end]
+		now := before
+		switch r.kind.base() {
+		case refStrange:
+			l.strange = true
+		case refName:
+			if err == nil {
+				now, err = l.name(&r, before)
+			}
+		}
+		if typ, id, ok := fhir.Local(fhir.Unquote(now)); ok {
+			l.local(typ, id)
+		}
+		if !bytes.Equal(now, before) {
+			l.edits = append(l.edits, fhir.Edit{Start: r.start, End: r.end, With: now})
+		}
+		r.start += shift
+		r.end = r.start + len(now)
+		shift += len(now) - len(before)
+		l.table = l.table.append(last, r)
+		last = r.end
+	})
+	if err != nil || len(l.edits) == 0 {
+		return false, err
+	}
+	v.line, v.refs = fhir.Apply(nil, v.line, l.edits), slices.Clone(l.table)
+	return true, nil
+}
+
+// name says what has to stand in place of a reference by name.
+func (l *linker) name(r *ref, before []byte) (now []byte, err error) {
+	as := r.original
+	if len(as) == 0 {
+		as = before
+	}
+	text := string(fhir.Unquote(as))
+	n, _ := parseName(text) // it was one when it came
+	l.names = append(l.names, n.digest())
+	target, err := l.resolve(text)
+	if err != nil || target == "" {
+		r.original = nil
+		l.strange = l.strange || !r.kind.url()
+		return as, err
+	}
+	r.original = as
+	return []byte(`"` + target + `"`), nil
+}
+
+// settlePatients settles all patients who changed, or who waited for what came, on all processors.
 func (w *writer) settlePatients(ctx context.Context, settled func(patients int)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	patients := make(chan string, 64)
@@ -141,9 +216,10 @@ func (w *writer) settlePatients(ctx context.Context, settled func(patients int))
 		})
 	})
 	var done atomic.Int64
+	var waiting sync.Mutex
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
-			s := w.newSettler()
+			s := w.newSettler(&waiting)
 			err := s.run(patients, func() { settled(int(done.Add(1))) })
 			return errors.Join(err, s.batch.Close())
 		})
@@ -151,34 +227,11 @@ func (w *writer) settlePatients(ctx context.Context, settled func(patients int))
 	return group.Wait()
 }
 
-// unsettled visits each patient who changed or has something unresolved once, in the order of their ids.
+// unsettled visits each patient who changed once, in the order of their ids. What is settled meanwhile does not come again.
 func (w *writer) unsettled(visit func(patient string) error) (err error) {
-	snapshot := w.store.db.NewSnapshot() // what is settled meanwhile does not come again
+	snapshot := w.store.db.NewSnapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
-	var its [2]*pebble.Iterator
-	for i, kind := range []byte{kTouched, kDangling} {
-		if its[i], err = snapshot.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}}); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, its[i].Close()) }()
-		its[i].First()
-	}
-	for its[0].Valid() || its[1].Valid() {
-		first := its[0]
-		if !first.Valid() || its[1].Valid() && bytes.Compare(its[1].Key()[1:], first.Key()[1:]) < 0 {
-			first = its[1]
-		}
-		patient := string(first.Key()[1:])
-		for _, it := range its {
-			if it.Valid() && string(it.Key()[1:]) == patient {
-				it.Next()
-			}
-		}
-		if err := visit(patient); err != nil {
-			return err
-		}
-	}
-	return nil
+	return each(snapshot, []byte{kTouched}, func(k, _ []byte) error { return visit(string(k[1:])) })
 }
 
 // settler settles patients. It is for one goroutine; different settlers write different keys.
@@ -188,38 +241,40 @@ type settler struct {
 	now     time.Time
 	gen     []byte
 	network *network
-	examiner
+	waiting *sync.Mutex // of store.waiting
 	resolver
+	linker linker
 
 	// of the patient at hand
-	patient  string
-	seen     map[string]sight // by type and id, as in a key
-	strange  bool             // some reference is neither local nor external
-	name     string
-	self     bool // the Patient is there
-	total    int64
-	bytes    int64
-	resolved []keyValue
-	key      []byte
+	patient string
+	seen    map[string]sight // by type and id, as in a key
+	names   []digest         // by which the record calls resources
+	strange bool             // some reference leads nowhere
+	self    []byte           // the Patient's line
+	total   int64
+	bytes   int64
+	changed []keyValue
+	key     []byte
 }
 
 // sight is what is known of a resource: it is in the patient's compartment, or is referred to by one that is, or both.
 type sight struct{ own, linked bool }
 
 type keyValue struct {
-	key, line []byte
-	several   bool
+	key   []byte
+	value value
 }
 
-func (w *writer) newSettler() *settler {
-	s := &settler{store: w.store, batch: w.store.newBatch(), now: w.now, network: newNetwork(w.store.db), seen: map[string]sight{}}
-	s.resolver.get = func(k []byte) ([]byte, error) { return s.store.get(s.store.db, k) }
+func (w *writer) newSettler(waiting *sync.Mutex) *settler {
+	s := &settler{store: w.store, batch: w.store.newBatch(), now: w.now, network: newNetwork(w.store.db), waiting: waiting, seen: map[string]sight{}}
+	s.resolver.db = w.store.db
+	s.linker = linker{resolver: &s.resolver, local: s.refer}
 	return s
 }
 
 // run settles the patients of a channel.
 func (s *settler) run(patients <-chan string, done func()) (err error) {
-	if s.gen, err = s.store.get(s.store.db, key(kGeneration)); err != nil {
+	if s.gen, err = get(s.store.db, key(kGeneration)); err != nil {
 		return err
 	}
 	for p := range patients {
@@ -246,70 +301,58 @@ func (s *settler) flush() error {
 
 func (s *settler) settle(patient string) error {
 	clear(s.seen)
-	s.patient, s.strange, s.self, s.name, s.total, s.bytes, s.resolved = patient, false, false, "", 0, 0, s.resolved[:0]
+	s.patient, s.strange, s.self, s.total, s.bytes = patient, false, nil, 0, 0
+	s.names, s.changed = s.names[:0], s.changed[:0]
 	prefix := key(kCompartment, patient, "")
-	it, err := s.store.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	if err != nil {
-		return fmt.Errorf("read record store: %w", err)
-	}
-	for it.First(); it.Valid(); it.Next() {
-		target := it.Key()[len(prefix):]
+	self := key(kCompartment, patient, "Patient", patient)
+	err := each(s.store.db, prefix, func(k, v []byte) error {
+		target := k[len(prefix):]
 		at := s.seen[string(target)]
 		at.own = true
 		s.seen[string(target)] = at
-		if err := s.resource(it.Key(), it.Value()); err != nil {
-			return errors.Join(err, it.Close())
+		line, err := s.resource(k, v)
+		if err == nil && bytes.Equal(k, self) {
+			s.self = bytes.Clone(line)
 		}
-	}
-	if err := it.Close(); err != nil {
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	return s.write()
 }
 
-// resource looks at one resource of the compartment.
-func (s *settler) resource(k, v []byte) error {
-	_, line := decodeValue(v)
-	if s.link(line) > 0 {
-		f, err := s.examine(line)
-		if err != nil {
-			return err
-		}
-		if resolved, changed := s.resolve(line, f.refs, nil); changed {
-			line = bytes.Clone(resolved)
-			s.resolved = append(s.resolved, keyValue{bytes.Clone(k), line, isSeveral(v)})
-		}
-		s.strange = s.strange || s.link(line) > 0
+// resource looks at one resource of the compartment, and returns its line.
+func (s *settler) resource(k, b []byte) ([]byte, error) {
+	v := decode(b)
+	changed, err := s.linker.link(&v)
+	if err != nil {
+		return nil, err
+	}
+	s.names = append(s.names, s.linker.names...)
+	if len(s.names) > namesAtOnce {
+		s.names = compactDigests(s.names)
+	}
+	s.strange = s.strange || s.linker.strange
+	if changed {
+		v.at = s.now
+		s.changed = append(s.changed, keyValue{bytes.Clone(k), v})
 	}
 	s.total++
-	s.bytes += int64(len(line)) + 1
-	if bytes.HasSuffix(k, []byte("\x00Patient\x00"+s.patient)) {
-		f, err := s.examine(line)
-		if err != nil {
-			return err
-		}
-		s.self, s.name = true, strings.TrimSpace(strings.Join(f.name, " "))
-	}
-	return nil
+	s.bytes += int64(len(v.line)) + 1
+	return v.line, nil
 }
 
-// link collects what a line refers to, and counts the references that are neither local nor external.
-func (s *settler) link(line []byte) (strange int) {
-	references(line, func(text []byte) {
-		typ, id, ok := fhir.Local(text)
-		if !ok {
-			if !fhir.External(text) {
-				strange++
-			}
-			return
-		}
-		s.key = append(append(append(s.key[:0], typ...), 0), id...)
-		if at := s.seen[string(s.key)]; !at.linked {
-			at.linked = true
-			s.seen[string(s.key)] = at
-		}
-	})
-	return strange
+// namesAtOnce is how many names gather before those that come twice are left out.
+const namesAtOnce = 4096
+
+// refer takes in that the record refers to a resource.
+func (s *settler) refer(typ, id []byte) {
+	s.key = append(append(append(s.key[:0], typ...), 0), id...)
+	if at := s.seen[string(s.key)]; !at.linked {
+		at.linked = true
+		s.seen[string(s.key)] = at
+	}
 }
 
 // links is everything outside of the compartment that is referred to, sorted.
@@ -325,8 +368,11 @@ func (s *settler) links() (out []string) {
 
 // write stores what was found out about the patient.
 func (s *settler) write() error {
-	for _, r := range s.resolved {
-		if err := s.batch.Set(r.key, encodeValue(s.now, r.several, r.line), nil); err != nil {
+	for _, c := range s.changed {
+		op := s.batch.SetDeferred(len(c.key), c.value.size())
+		copy(op.Key, c.key)
+		c.value.encode(op.Value[:0])
+		if err := op.Finish(); err != nil {
 			return err
 		}
 	}
@@ -336,40 +382,89 @@ func (s *settler) write() error {
 		return err
 	}
 	links := s.links()
-	for _, target := range before {
-		if _, found := slices.BinarySearch(links, target); !found {
-			err = errors.Join(err, s.batch.Delete(append(prefix[:len(prefix):len(prefix)], target...), nil))
+	for _, t := range before {
+		if _, found := slices.BinarySearch(links, t); !found {
+			err = errors.Join(err, s.batch.Delete(append(prefix[:len(prefix):len(prefix)], t...), nil))
 		}
 	}
-	dangling := s.strange
-	for _, target := range links {
-		if _, found := slices.BinarySearch(before, target); !found {
-			err = errors.Join(err, s.batch.Set(append(prefix[:len(prefix):len(prefix)], target...), nil, nil))
+	missing := false
+	for _, t := range links {
+		if _, found := slices.BinarySearch(before, t); !found {
+			err = errors.Join(err, s.batch.Set(append(prefix[:len(prefix):len(prefix)], t...), nil, nil))
 		}
-		at, e := s.network.node(target)
+		at, e := s.network.node(t)
 		err = errors.Join(err, e)
-		dangling = dangling || !at.there
+		if !at.there {
+			missing = true
+			typ, id, _ := strings.Cut(t, "\x00")
+			s.names = append(s.names, literalDigest(typ, id))
+		}
 	}
-	err = errors.Join(err, s.batch.Delete(key(kTouched, s.patient), nil))
-	if dangling {
-		err = errors.Join(err, s.batch.Set(key(kDangling, s.patient), nil, nil))
-	} else {
-		err = errors.Join(err, s.batch.Delete(key(kDangling, s.patient), nil))
-	}
-	if err != nil || !s.self { // resources came before their Patient: not in the directory yet
+	err = errors.Join(err,
+		s.waitFor(),
+		s.batch.Delete(key(kTouched, s.patient), nil),
+		s.mark(key(kDangling, s.patient), s.strange),
+		s.mark(key(kStray, s.patient), s.self == nil && s.total > 0))
+	if err != nil {
 		return err
 	}
-	return s.enter(links, dangling)
+	return s.enter(links, s.strange || missing)
 }
 
-// enter writes the patient into the directory.
+// mark sets or deletes a key without a value.
+func (s *settler) mark(k []byte, on bool) error {
+	if on {
+		return s.batch.Set(k, nil, nil)
+	}
+	return s.batch.Delete(k, nil)
+}
+
+// waitFor notes on which names the record depends.
+func (s *settler) waitFor() error {
+	k := key(kWaitsFor, s.patient)
+	add, gone, list, err := waits(s.store.db, k, s.names)
+	for _, d := range gone {
+		err = errors.Join(err, s.batch.Delete(digestKey(kWaiting, d, s.patient), nil))
+	}
+	s.waiting.Lock()
+	defer s.waiting.Unlock()
+	for _, d := range add {
+		s.store.waiting.add(d[:])
+		err = errors.Join(err, s.batch.Set(digestKey(kWaiting, d, s.patient), nil, nil))
+	}
+	switch {
+	case err != nil || len(add)+len(gone) == 0:
+		return err
+	case list == "":
+		return s.batch.Delete(k, nil)
+	}
+	return s.batch.Set(k, []byte(list), nil)
+}
+
+// enter writes the patient into the directory, or takes it out where the Patient is not there: resources can come before it, and stay
+// behind.
 func (s *settler) enter(links []string, dangling bool) error {
+	old, err := s.store.entry(s.store.db, s.patient)
+	if err != nil {
+		return err
+	}
+	var merged []merge
+	if s.self != nil {
+		merged = merges(s.patient, s.self)
+	}
+	if err := s.merge(old.Merges, merged); err != nil {
+		return err
+	}
+	if s.self == nil {
+		return errors.Join(s.batch.Delete(key(kPatient, s.patient), nil), s.batch.Delete(key(kSharedOf, s.patient), nil))
+	}
 	shared, whole, err := s.network.closure(links)
 	if err != nil {
 		return err
 	}
 	entry, err := json.Marshal(patientEntry{
-		Name: s.name, Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes, Whole: whole && !dangling, Generation: string(s.gen),
+		Name: nameOf(s.self), Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes,
+		Whole: whole && !dangling, Generation: string(s.gen), Merges: merged,
 	})
 	if err != nil {
 		return err
@@ -379,4 +474,25 @@ func (s *settler) enter(links []string, dangling bool) error {
 		return err
 	}
 	return errors.Join(s.batch.Set(key(kPatient, s.patient), entry, nil), s.batch.Set(key(kSharedOf, s.patient), keys, nil))
+}
+
+// merge notes which patients' records go on as others', as this Patient says.
+func (s *settler) merge(before, now []merge) (err error) {
+	for _, m := range before {
+		err = errors.Join(err, s.batch.Delete(key(kMerged, m.Survivor, m.Replaced, s.patient), nil))
+	}
+	for _, m := range now {
+		err = errors.Join(err, s.batch.Set(key(kMerged, m.Survivor, m.Replaced, s.patient), nil, nil))
+	}
+	return err
+}
+
+// nameOf is what a Patient is called.
+func nameOf(line []byte) string {
+	var x examiner
+	f, err := x.examine(line)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(strings.Join(f.name, " "))
 }

@@ -28,7 +28,7 @@ import (
 const Folder = "records"
 
 // layoutVersion is what a store's v key holds; a store of another layout is refused.
-const layoutVersion = "2"
+const layoutVersion = "3"
 
 // Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
 type Store struct {
@@ -40,6 +40,9 @@ type Store struct {
 	log     *slog.Logger
 	bulk    bool
 	frozen  frozen
+	own     []string // see Config.OwnBases
+	// waiting has the digests of all names that something depends on; under writing.
+	waiting *filter
 	// writing is held by the one writer.
 	writing sync.Mutex
 }
@@ -55,7 +58,10 @@ type Config struct {
 	// Bulk is for a process that only imports: it keeps no write-ahead log, and sorts what it gathered once instead of all the time.
 	// What a crash loses is the newest part of what was written; the import, run again, brings it.
 	Bulk bool
-	Log  *slog.Logger
+	// OwnBases are FHIR bases under which resources of the store may be referred to by absolute URLs: this server's, and those of
+	// the systems that the records came from. A reference to any other server leads out of the store.
+	OwnBases []string
+	Log      *slog.Logger
 }
 
 // ErrInUse is returned by Open where another process holds the store.
@@ -86,12 +92,25 @@ func Open(c Config) (*Store, error) {
 		}
 		return nil, fmt.Errorf("open record store: %w", err)
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), db: db, cache: cache, log: c.Log, bulk: c.Bulk, frozen: frozen{open: map[string]*population{}}}
+	s := &Store{dir: filepath.Clean(c.Dir), db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
 	s.unwatch = telemetry.OnScrape(s.sample)
 	if err := errors.Join(s.checkVersion(), s.removeUnfinished()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// ownBases gives each base a final slash, and puts those first that lie below others.
+func ownBases(bases []string) []string {
+	var out []string
+	for _, b := range bases {
+		if b = strings.TrimRight(b, "/"); b != "" {
+			out = append(out, b+"/")
+		}
+	}
+	slices.Sort(out)
+	slices.Reverse(out)
+	return slices.Compact(out)
 }
 
 // bloomBits a key of a table's filter: what is not there is found missing in 99 of 100 tables without a look into them.
@@ -145,7 +164,7 @@ func (s *Store) newBatch() *pebble.Batch {
 }
 
 func (s *Store) checkVersion() error {
-	v, err := s.get(s.db, key(kVersion))
+	v, err := get(s.db, key(kVersion))
 	if err != nil {
 		return err
 	}
@@ -153,7 +172,7 @@ func (s *Store) checkVersion() error {
 		return s.db.Set(key(kVersion), []byte(layoutVersion), &pebble.WriteOptions{Sync: !s.bulk})
 	}
 	if string(v) != layoutVersion {
-		return fmt.Errorf("the record store has layout %s; this build reads layout %s", v, layoutVersion)
+		return fmt.Errorf("the record store in %s has layout %s and this build reads layout %s; it is left as it is: start with another data folder, and import the records again", s.dir, v, layoutVersion)
 	}
 	return nil
 }
@@ -184,7 +203,7 @@ func (s *Store) sample() {
 
 // Check implements source.Source: it reads.
 func (s *Store) Check(context.Context) error {
-	_, err := s.get(s.db, key(kVersion))
+	_, err := get(s.db, key(kVersion))
 	return err
 }
 
@@ -192,19 +211,6 @@ func (s *Store) Check(context.Context) error {
 func (s *Store) Empty(ctx context.Context) (bool, error) {
 	some, err := s.Patients(ctx, 1)
 	return len(some) == 0, err
-}
-
-// get returns a copy of a key's value, nil where there is none.
-func (s *Store) get(r pebble.Reader, k []byte) ([]byte, error) {
-	v, closer, err := r.Get(k)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read record store: %w", err)
-	}
-	out := append([]byte{}, v...)
-	return out, closer.Close()
 }
 
 // each calls f for every key below prefix. What f is given is valid during the call only.
@@ -246,6 +252,8 @@ type patientEntry struct {
 	// Whole is whether every reference of the record resolves; it and the h key hold for Generation.
 	Whole      bool   `json:"whole"`
 	Generation string `json:"gen"`
+	// Merges is what the Patient says about records that go on as others.
+	Merges []merge `json:"merges,omitempty"`
 }
 
 var errNoPatient = ehi.Errorf(ehi.NotFound, "Patient not found")
@@ -260,12 +268,21 @@ func (s *Store) patient(r pebble.Reader, id string) (e patientEntry, err error) 
 	if !fhir.ValidID(id) {
 		return e, errNoPatient
 	}
-	v, err := s.get(r, key(kPatient, id))
+	there, err := has(r, key(kPatient, id))
 	if err != nil {
 		return e, err
 	}
-	if v == nil {
+	if !there {
 		return e, errNoPatient
+	}
+	return s.entry(r, id)
+}
+
+// entry reads a patient's entry of the directory; it is zero where there is none.
+func (s *Store) entry(r pebble.Reader, id string) (e patientEntry, err error) {
+	v, err := get(r, key(kPatient, id))
+	if err != nil || v == nil {
+		return e, err
 	}
 	return e, json.Unmarshal(v, &e)
 }
@@ -285,7 +302,7 @@ func (s *Store) Groups(context.Context) ([]string, error) {
 func (s *Store) Group(_ context.Context, id string) ([]byte, error) { return s.group(id) }
 
 func (s *Store) group(id string) ([]byte, error) {
-	v, err := s.get(s.db, key(kShared, "Group", id))
+	v, err := get(s.db, key(kShared, "Group", id))
 	if err != nil {
 		return nil, err
 	}
@@ -337,8 +354,8 @@ func (s *Store) Counts(context.Context) (map[string]int64, error) {
 // Open implements source.Source.
 func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
 	snap := s.db.NewSnapshot()
-	r := &record{store: s, snap: snap, patient: patient, taken: time.Now().UTC()}
-	if err := r.load(); err != nil {
+	r := &record{store: s, snap: snap, taken: time.Now().UTC()}
+	if err := r.load(patient); err != nil {
 		return nil, errors.Join(err, snap.Close())
 	}
 	return r, nil
@@ -347,44 +364,65 @@ func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
 type record struct {
 	store    *Store
 	snap     *pebble.Snapshot
-	patient  string
+	patients []string // whose compartments it is made of, see recordOf
 	taken    time.Time
-	entry    patientEntry
+	total    int64
 	shared   []string // keys of the shared resources that belong to the record, in order
 	complete bool
 }
 
-func (r *record) load() (err error) {
-	if r.entry, err = r.store.patient(r.snap, r.patient); err != nil {
-		return err
-	}
-	gen, err := r.store.get(r.snap, key(kGeneration))
+func (r *record) load(patient string) (err error) {
+	entry, err := r.store.patient(r.snap, patient)
 	if err != nil {
 		return err
 	}
-	touched, err := r.store.get(r.snap, key(kTouched, r.patient))
+	if r.patients, err = recordOf(r.snap, patient); err != nil {
+		return err
+	}
+	fresh, touched, err := r.state(entry.Generation)
 	if err != nil {
 		return err
 	}
-	if string(gen) == r.entry.Generation && touched == nil {
-		if r.shared, err = r.store.sharedOf(r.snap, r.patient); err != nil {
+	if fresh && !touched && len(r.patients) == 1 {
+		r.shared, err = r.store.sharedOf(r.snap, patient)
+		r.total, r.complete = entry.Total, entry.Whole
+		return err
+	}
+	links, whole, err := linksOf(r.snap, r.patients)
+	if err != nil {
+		return err
+	}
+	var closed bool
+	if r.shared, closed, err = newNetwork(r.snap).closure(links); err != nil {
+		return err
+	}
+	r.complete = whole && closed && !touched
+	r.total = int64(len(r.shared))
+	for _, p := range r.patients {
+		entry, err := r.store.entry(r.snap, p)
+		if err != nil {
 			return err
 		}
-		r.complete = r.entry.Whole
-		return nil
+		r.total += entry.Own
 	}
-	var whole bool
-	if r.shared, whole, err = closure(r.snap, r.patient); err != nil {
-		return err
+	return nil
+}
+
+// state tells whether what was found out about shared resources still holds, and whether an import has touched the record and not
+// settled it yet.
+func (r *record) state(generation string) (fresh, touched bool, err error) {
+	gen, err := get(r.snap, key(kGeneration))
+	for _, p := range r.patients {
+		if err == nil && !touched {
+			touched, err = has(r.snap, key(kTouched, p))
+		}
 	}
-	dangling, err := r.store.get(r.snap, key(kDangling, r.patient))
-	r.complete = whole && dangling == nil && touched == nil
-	return err
+	return string(gen) == generation, touched, err
 }
 
 // sharedOf reads what closure found when the patient was settled.
 func (s *Store) sharedOf(r pebble.Reader, patient string) (keys []string, err error) {
-	v, err := s.get(r, key(kSharedOf, patient))
+	v, err := get(r, key(kSharedOf, patient))
 	if err != nil || v == nil {
 		return nil, err
 	}
@@ -392,7 +430,7 @@ func (s *Store) sharedOf(r pebble.Reader, patient string) (keys []string, err er
 }
 
 // closure finds the shared resources that a patient's record refers to, directly or through other shared ones. whole is
-// false where one of them has a reference that resolves nowhere, or where a Group is referred to: it names other patients, and is part
+// false where a reference of one of them, or of the record, leads out, or where a Group is referred to: it names other patients, and is part
 // of no patient's record.
 func closure(r pebble.Reader, patient string) (keys []string, whole bool, err error) {
 	links, err := below(r, key(kLink, patient, ""))
@@ -466,6 +504,7 @@ func (n *network) closure(links []string) (keys []string, whole bool, err error)
 			return nil, false, err
 		}
 		if !at.there {
+			whole = false
 			continue
 		}
 		keys = append(keys, string(kShared)+target)
@@ -492,15 +531,30 @@ func missing(r pebble.Reader, k []byte) (bool, error) {
 func (r *record) TakenAt() time.Time { return r.taken }
 
 // Total implements source.Record.
-func (r *record) Total() int64 { return r.entry.Total }
+func (r *record) Total() int64 { return r.total }
 
 // Complete implements source.Record.
 func (r *record) Complete() bool { return r.complete }
 
 // Resolves implements source.Record.
 func (r *record) Resolves(typ, id string) (bool, error) {
-	absent, err := missing(r.snap, key(kCompartment, r.patient, typ, id))
-	return !absent || slices.Contains(r.shared, string(key(kShared, typ, id))), err
+	k, err := r.find(typ, id)
+	return k != nil, err
+}
+
+// find gives the key of a resource of the record; nil where it is none.
+func (r *record) find(typ, id string) ([]byte, error) {
+	for _, p := range r.patients {
+		k := key(kCompartment, p, typ, id)
+		if there, err := has(r.snap, k); err != nil || there {
+			return k, err
+		}
+	}
+	k := key(kShared, typ, id)
+	if _, found := slices.BinarySearch(r.shared, string(k)); found {
+		return k, nil
+	}
+	return nil, nil
 }
 
 // Close implements source.Record.
@@ -509,21 +563,86 @@ func (r *record) Close() error { return r.snap.Close() }
 // Scan implements source.Record.
 func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
 	v := scan{ctx: ctx, query: q, visit: visit}
-	prefix := key(kCompartment, r.patient, "")
-	err := each(r.snap, prefix, func(k, val []byte) error {
-		typ, _, _ := bytes.Cut(k[len(prefix):], []byte{0})
-		return v.resource(typ, val)
-	})
-	if err != nil {
-		return err
+	types := slices.Compact(slices.Sorted(slices.Values(q.Types)))
+	if len(types) == 0 {
+		types = []string{""}
+	}
+	for i, p := range r.patients {
+		for _, t := range types {
+			if err := r.scan(&v, r.patients[:i], key(kCompartment, p, ""), t); err != nil {
+				return err
+			}
+		}
 	}
 	for _, k := range r.shared {
 		typ, _, _ := strings.Cut(k[1:], "\x00")
+		if !q.AdmitsType(typ) {
+			continue
+		}
 		if err := view(r.snap, []byte(k), func(val []byte) error { return v.resource([]byte(typ), val) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// scan visits the resources of one compartment, of one type or "" for all, but for those that are also in one of the compartments
+// before it.
+func (r *record) scan(v *scan, before []string, compartment []byte, typ string) error {
+	prefix := compartment
+	if typ != "" {
+		prefix = append(append(compartment[:len(compartment):len(compartment)], typ...), 0)
+	}
+	return each(r.snap, prefix, func(k, val []byte) error {
+		target := k[len(compartment):]
+		if len(before) > 0 && isSeveral(val) {
+			if seen, err := ownedByOne(r.snap, string(target), before); err != nil || seen {
+				return err
+			}
+		}
+		typ, _, _ := bytes.Cut(target, []byte{0})
+		return v.resource(typ, val)
+	})
+}
+
+// Resource implements source.Source.
+func (s *Store) Resource(ctx context.Context, patient, typ, id string) ([]byte, error) {
+	if !fhir.KnownType(typ) || !fhir.ValidID(id) {
+		return nil, errNoResource
+	}
+	k, err := s.locate(ctx, patient, typ, id)
+	if err != nil || k == nil {
+		return nil, errors.Join(err, errNoResource)
+	}
+	v, err := get(s.db, k)
+	if err != nil || v == nil {
+		return nil, errors.Join(err, errNoResource)
+	}
+	_, line := decodeValue(v)
+	return line, nil
+}
+
+var errNoResource = ehi.Errorf(ehi.NotFound, "Resource not found")
+
+// locate gives the key of a resource of a patient's record, or with "" of anybody's; nil where there is none.
+func (s *Store) locate(ctx context.Context, patient, typ, id string) ([]byte, error) {
+	if patient == "" {
+		owners, there, err := ownersIn(s.db, typ, id)
+		switch {
+		case err != nil || !there:
+			return nil, err
+		case len(owners) == 0:
+			return key(kShared, typ, id), nil
+		}
+		return key(kCompartment, owners[0], typ, id), nil
+	}
+	opened, err := s.Open(ctx, patient)
+	if err != nil {
+		return nil, err
+	}
+	r := opened.(*record)
+	k, err := r.find(typ, id)
+	return k, errors.Join(err, r.Close())
 }
 
 // scan is one pass over a record.

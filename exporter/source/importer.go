@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
 // Importer is a Source that takes records.
 type Importer interface {
 	// ImportFrom reads a stream: NDJSON, gzipped or not, or one document. name is what problems call it. A bad line or bundle entry is
-	// reported and the rest imported. Errors: ErrBusy, ErrBad; others are the store's or the reader's. What came before an error stays
+	// reported and the rest imported. Errors: ErrBusy, ErrBad, ErrUnplaced; others are the store's or the reader's. What came before an error stays
 	// imported.
 	ImportFrom(ctx context.Context, name string, r io.Reader, o ImportOptions) (Report, error)
 }
@@ -22,9 +25,12 @@ var ErrBusy = errors.New("another import is running")
 // ErrBad is returned under ImportOptions.Strict for a bad line or entry.
 var ErrBad = errors.New("bad input")
 
+// ErrUnplaced is returned under ImportOptions.Strict where resources belong to no patient.
+var ErrUnplaced = errors.New("resources belong to no known patient")
+
 // ImportOptions tune an import.
 type ImportOptions struct {
-	// Strict stops at the first bad line or bundle entry.
+	// Strict stops at the first bad line or bundle entry, and makes an error of resources that belong to no known patient.
 	Strict bool
 	// Document says that a stream is one JSON document, a Bundle or a resource, and not NDJSON.
 	Document bool
@@ -55,6 +61,26 @@ type Report struct {
 	Problems int64            `json:"problems"`          // lines and entries that could not be imported
 	Bad      []Problem        `json:"bad"`               // the first MaxBad of them
 	Ignored  []Ignored        `json:"ignored,omitempty"` // files that were left out
+	// Unplaced is what the store holds after the import that is in nobody's record, although its type belongs to patients: it names no
+	// patient, or one who has not come yet.
+	Unplaced Unplaced `json:"unplaced,omitempty"`
+}
+
+// Unplaced counts resources by type.
+type Unplaced map[string]UnplacedType
+
+// UnplacedType counts resources of one type.
+type UnplacedType struct {
+	Count   int64  `json:"count"`
+	Example string `json:"example"` // type/id of one of them
+}
+
+func (u Unplaced) String() string {
+	var out []string
+	for _, t := range slices.Sorted(maps.Keys(u)) {
+		out = append(out, fmt.Sprintf("%d %s (%s)", u[t].Count, t, u[t].Example))
+	}
+	return strings.Join(out, ", ")
 }
 
 // Ignored is a file or folder that was left out.
@@ -82,6 +108,7 @@ func (r *Report) Add(other Report) {
 	r.Problems += other.Problems
 	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
 	r.Ignored = append(r.Ignored, other.Ignored...)
+	r.Unplaced = other.Unplaced // the store's state behind the later import
 	if r.Counts == nil {
 		r.Counts = map[string]int64{}
 	}

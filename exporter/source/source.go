@@ -20,6 +20,8 @@ type Source interface {
 	// Open takes hold of one patient's record as it is now. What is imported later does not show in it. The caller
 	// closes it. Errors: ehi.NotFound.
 	Open(ctx context.Context, patient string) (Record, error)
+	// Resource reads a resource of a patient's record as a line of JSON; a patient "" stands for anybody. Errors: ehi.NotFound.
+	Resource(ctx context.Context, patient, typ, id string) ([]byte, error)
 	// Groups lists the ids of the groups of patients.
 	Groups(ctx context.Context) ([]string, error)
 	// Group reads a Group resource as a line of JSON. Errors: ehi.NotFound.

@@ -1,7 +1,9 @@
 package synthetic
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // Source makes its patients up while they are read. Whatever is exported, it keeps nothing but a few buffers for each record that is
@@ -89,6 +92,32 @@ func (s *Source) Open(_ context.Context, id string) (source.Record, error) {
 	}
 	return &record{source: s, taken: time.Now().UTC(), of: chosen{list: []int{k}}, to: 1, own: true, referred: true}, nil
 }
+
+// Resource implements source.Source: the patient's resources of the type are made until it comes. None is found without the patient,
+// since all of them would have to be made.
+func (s *Source) Resource(ctx context.Context, patient, typ, id string) (line []byte, err error) {
+	r, err := s.Open(ctx, patient)
+	if err != nil {
+		return nil, err
+	}
+	err = r.Scan(ctx, source.Query{Types: []string{typ}}, func(res source.Resource) error {
+		var c fhir.Cursor
+		if _, found, err := c.Identify(res.Line); err != nil || found != id {
+			return nil // a malformed one is not it
+		}
+		line = bytes.Clone(res.Line)
+		return errFound
+	})
+	if errors.Is(err, errFound) {
+		return line, nil
+	}
+	return nil, errors.Join(err, errNoResource)
+}
+
+var (
+	errFound      = errors.New("found")
+	errNoResource = ehi.Errorf(ehi.NotFound, "Resource not found")
+)
 
 // Cohort is the id of the only Group: the first tenth of the patients, 10,000 at most.
 const Cohort = "cohort"

@@ -1,0 +1,418 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ehi-server/shared/fhir"
+)
+
+// bundleRules are how a type of Bundle says what is to be done with its entries (https://hl7.org/fhir/R4/bundle.html).
+type bundleRules struct {
+	requests  bool // entries ask for changes; their method says for which
+	history   bool // entries are states of resources, the newest first; DELETE says that one was deleted
+	responses bool // entries answer requests
+	search    bool // entries are matches, what goes with them, and outcomes
+	copies    bool // entries are copies: a document or a message keeps what was true once
+}
+
+// rulesOf gives the rules of a Bundle.type. One without a type, which R4 does not allow, is taken for changes.
+func rulesOf(typ string) (r bundleRules, ok bool) {
+	switch typ {
+	case "transaction", "batch", "":
+		r.requests = true
+	case "history":
+		r.history = true
+	case "transaction-response", "batch-response":
+		r.responses = true
+	case "searchset":
+		r.search = true
+	case "document", "message", "collection":
+		r.copies = true
+	default:
+		return r, false
+	}
+	return r, true
+}
+
+// step is what one entry asks for.
+type step struct {
+	entry
+	typ, id string
+	delete  bool
+	// query is the search of a conditional create or update whose resource has no id of its own.
+	query string
+	// nameless is set where the entry has to be given an id.
+	nameless bool
+	skip     bool
+	why      string // what is wrong with it
+}
+
+// bundleImport imports one Bundle, in two passes: first all entries are named, so that references among them resolve, then stored.
+type bundleImport struct {
+	*importer
+	bundle
+	rules     bundleRules
+	given     map[int]string    // the ids of nameless entries, by their place
+	patients  []string          // the ids of its Patients
+	seen      map[string]bool   // of a history: the resources of which a newer state came before
+	bases     map[string]bool   // the servers that its entries are from
+	mixed     map[string]string // type/id that several servers' entries have -> the first one's base
+	elsewhere map[string]bool   // see scope
+}
+
+// bundle imports a Bundle by the rules of its type.
+func (im *importer) bundle(ctx context.Context, b bundle) error {
+	rules, ok := rulesOf(b.typ)
+	if !ok {
+		return im.bad(b.name, b.line, fmt.Sprintf("a Bundle of type %q cannot be imported", b.typ))
+	}
+	bi := &bundleImport{importer: im, bundle: b, rules: rules, seen: map[string]bool{}}
+	outer := im.w.scope
+	defer func() { im.w.scope = outer }()
+	im.w.scope = scope{own: outer.own, names: map[string]string{}}
+	if err := bi.name(); err != nil {
+		if _, broken := errors.AsType[errSyntax](err); !broken {
+			return err
+		}
+	}
+	n := 0
+	return b.each(func(e entry) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n++
+		return bi.take(ctx, bi.read(e, n))
+	})
+}
+
+// name gives each entry its id, and remembers what it is called.
+func (bi *bundleImport) name() error {
+	var nameless []step
+	var places []int
+	byID := map[string]string{} // type/id -> base
+	n := 0
+	err := bi.each(func(e entry) error {
+		n++
+		s := bi.read(e, n)
+		switch {
+		case s.skip || s.why != "" || s.typ == "":
+		case s.nameless:
+			nameless, places = append(nameless, step{entry: entry{FullURL: s.FullURL}, typ: s.typ}), append(places, n)
+		default:
+			bi.origin(byID, s)
+			return bi.call(s)
+		}
+		return nil
+	})
+	if len(nameless) > 0 && err == nil {
+		err = bi.give(nameless, places)
+	}
+	return err
+}
+
+// origin remembers from which server an entry is.
+func (bi *bundleImport) origin(byID map[string]string, s step) {
+	base, _, _, ok := restful(s.FullURL)
+	if !ok {
+		return
+	}
+	self := s.typ + "/" + s.id
+	if other, found := byID[self]; found && other != base {
+		if bi.mixed == nil {
+			bi.mixed = map[string]string{}
+		}
+		bi.mixed[self] = other
+	} else {
+		byID[self] = base
+	}
+	if bi.bases == nil {
+		bi.bases = map[string]bool{}
+	}
+	if bi.bases[base] = true; len(bi.bases) > 1 {
+		bi.elsewhere = map[string]bool{}
+		for self := range byID {
+			bi.elsewhere[self] = true
+		}
+		bi.w.scope.elsewhere = bi.elsewhere
+	}
+}
+
+// call remembers what an entry is called, for the references of this bundle and of others.
+func (bi *bundleImport) call(s step) error {
+	if s.typ == "Patient" && s.query == "" && !s.delete && !slices.Contains(bi.patients, s.id) && len(bi.patients) < 2 {
+		bi.patients = append(bi.patients, s.id)
+	}
+	if s.FullURL == "" {
+		return nil
+	}
+	target := s.typ + "/" + s.id
+	if s.query != "" {
+		if _, ok := parseName(s.query); ok {
+			target = s.query
+		}
+	}
+	names := bi.w.scope.names
+	if before, found := names[s.FullURL]; found && before != target {
+		target = "" // two entries of one name: it means neither
+	}
+	names[s.FullURL] = target
+	if own, ok := idOfURN(s.FullURL); !strings.HasPrefix(s.FullURL, "urn:") || ok && own == s.id {
+		return nil
+	}
+	return bi.w.name(s.FullURL, s.typ, s.id)
+}
+
+// give gives ids to entries that have none: the same ones whenever the same bundle comes, and others for any other bundle.
+func (bi *bundleImport) give(nameless []step, places []int) error {
+	h := sha256.New()
+	if err := bi.each(func(e entry) error { return digestEntry(h, e) }); err != nil {
+		return err
+	}
+	sum := hex.EncodeToString(h.Sum(nil))
+	bi.given = map[int]string{}
+	for i, s := range nameless {
+		s.id = madeID(sum, strconv.Itoa(places[i]), s.typ)
+		bi.given[places[i]] = s.id
+		if err := bi.call(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func digestEntry(h hash.Hash, e entry) error {
+	h.Write([]byte(e.FullURL + "\x00" + e.Request.Method + e.Request.URL + "\x00"))
+	h.Write(squeeze(e.Resource))
+	return nil
+}
+
+// madeID makes a valid id that is as good as unique to what it is made of.
+func madeID(of ...string) string {
+	d := digestOf(of...)
+	return hex.EncodeToString(d[:])
+}
+
+// read finds out what an entry asks for. place counts the entries from 1.
+func (bi *bundleImport) read(e entry, place int) step {
+	s := step{entry: e}
+	if e.err != nil {
+		s.why = e.err.Error()
+		return s
+	}
+	if bi.skips(&s) {
+		s.skip = true
+		return s
+	}
+	if s.delete {
+		bi.target(&s)
+		return s
+	}
+	typ, id, err := bi.w.cursor.Identify(e.Resource)
+	if err != nil {
+		s.why = notJSON(e.Resource, err).Error()
+		return s
+	}
+	s.typ, s.id = typ, id
+	if typ == "OperationOutcome" && (bi.rules.search || bi.rules.responses) {
+		s.skip = true
+		return s
+	}
+	if typ != "Bundle" {
+		bi.identify(&s, place)
+	}
+	return s
+}
+
+// skips reports whether an entry has nothing to store. It says of those that delete, and of those that cannot be taken.
+func (bi *bundleImport) skips(s *step) bool {
+	method := strings.ToUpper(s.Request.Method)
+	empty := len(s.Resource) == 0 || string(s.Resource) == "null"
+	switch {
+	case bi.rules.search:
+		return s.Search.Mode == "outcome" || empty
+	case bi.rules.responses:
+		return empty
+	case bi.rules.history || bi.rules.requests:
+		switch method {
+		case "DELETE":
+			s.delete = true
+			return false
+		case "GET", "HEAD":
+			return true
+		case "PATCH":
+			if bi.rules.requests {
+				s.why = "a PATCH cannot be imported"
+				return false
+			}
+		}
+		return empty && bi.rules.history // of a history without bodies
+	}
+	return false
+}
+
+// target finds what a DELETE is about.
+func (bi *bundleImport) target(s *step) {
+	typ, id, query := bi.requested(s.Request.URL)
+	if id == "" && query == "" {
+		_, typ, id, _ = restful(s.FullURL)
+	}
+	if s.typ, s.id = typ, id; id == "" {
+		s.why = fmt.Sprintf("DELETE %s: only a DELETE of one resource by its id can be imported", s.Request.URL)
+	}
+}
+
+// requested reads request.url: Type, Type/id or Type?query, perhaps behind a base.
+func (bi *bundleImport) requested(url string) (typ, id, query string) {
+	if _, typ, id, ok := restful(url); ok {
+		return typ, id, ""
+	}
+	url = strings.TrimPrefix(url, "/")
+	if t, i, ok := fhir.Local([]byte(url)); ok {
+		return string(t), string(i), ""
+	}
+	path, query, _ := strings.Cut(url, "?")
+	if typ = path[strings.LastIndexByte(path, '/')+1:]; !fhir.KnownType(typ) {
+		return "", "", ""
+	}
+	if target, ok := searchByID([]byte(typ + "?" + query)); ok {
+		_, id, _ = strings.Cut(target, "/")
+		return typ, id, ""
+	}
+	return typ, "", query
+}
+
+// identify finds the id of an entry's resource: its own, that of the request or of its answer, or that by which the entry is called.
+// A conditional create or update gets one that is made of its search, any other entry one that is made for it.
+func (bi *bundleImport) identify(s *step, place int) {
+	typ, id, query := bi.requested(s.Request.URL)
+	put := strings.EqualFold(s.Request.Method, "PUT")
+	switch {
+	case put && (typ != "" && typ != s.typ || id != "" && s.id != "" && s.id != id):
+		s.why = fmt.Sprintf("%s/%s in a PUT of %s", s.typ, s.id, s.Request.URL)
+		return
+	case s.id != "":
+		return
+	case !put:
+		id, query = "", strings.TrimPrefix(s.Request.IfNoneExist, "?")
+	}
+	if id == "" {
+		id = s.called()
+	}
+	if id == "" && query != "" {
+		s.query = s.typ + "?" + query
+		id = madeID(s.query)
+	}
+	if id == "" {
+		id, s.nameless = bi.unique(s, place)
+	}
+	if s.id = id; id != "" {
+		s.Resource = withID(s.Resource, id)
+	}
+}
+
+// called is the id in response.location or fullUrl.
+func (s *step) called() string {
+	location := strings.TrimPrefix(s.Response.Location, "/")
+	if typ, id, ok := fhir.Local([]byte(location)); ok && string(typ) == s.typ {
+		return string(id)
+	}
+	for _, url := range []string{location, s.FullURL} {
+		if _, typ, id, ok := restful(url); ok && typ == s.typ {
+			return id
+		}
+	}
+	return ""
+}
+
+// unique is an id that no other resource has.
+func (bi *bundleImport) unique(s *step, place int) (id string, nameless bool) {
+	if id, ok := idOfURN(s.FullURL); ok {
+		return id, false
+	}
+	return bi.given[place], true
+}
+
+// restful takes the URL of a resource on a server apart, with or without a version. base has a final slash.
+func restful(url string) (base, typ, id string, ok bool) {
+	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+		return "", "", "", false
+	}
+	path, _, _ := strings.Cut(url, "/_history/")
+	slash := strings.LastIndexByte(path, '/')
+	if slash < 0 {
+		return "", "", "", false
+	}
+	slash = strings.LastIndexByte(path[:slash], '/')
+	if slash < 0 {
+		return "", "", "", false
+	}
+	t, i, ok := fhir.Local([]byte(path[slash+1:]))
+	return path[:slash+1], string(t), string(i), ok
+}
+
+// withID adds an id to a resource that has none.
+func withID(resource []byte, id string) []byte {
+	open := bytes.IndexByte(resource, '{')
+	out := append([]byte{}, resource[:open+1]...)
+	out = append(out, `"id":"`+id+`",`...)
+	return append(out, resource[open+1:]...)
+}
+
+// take does what an entry asks for.
+func (bi *bundleImport) take(ctx context.Context, s step) error {
+	base, _, _, _ := restful(s.FullURL)
+	self := s.typ + "/" + s.id
+	switch {
+	case s.skip:
+		return nil
+	case s.why != "":
+		return bi.bad(bi.bundle.name, s.line, s.why)
+	case s.delete:
+		return bi.remove(s)
+	case s.typ == "Bundle":
+		return bi.nested(ctx, s)
+	case bi.mixed[self] != "" && bi.mixed[self] != base:
+		return bi.bad(bi.bundle.name, s.line, fmt.Sprintf("%s of two servers, %s and %s, in one Bundle", self, bi.mixed[self], base))
+	}
+	bi.w.scope.base = base
+	p := bi.w.prepare(s.Resource)
+	p.copied, p.older = bi.rules.copies, bi.older(self)
+	if len(bi.patients) == 1 {
+		p.hint = bi.patients[0]
+	}
+	if err := bi.put(bi.bundle.name, s.line, p); err != nil || s.query == "" || p.err != nil {
+		return err
+	}
+	return bi.w.bear(birth{s.typ, s.id, s.query})
+}
+
+// older reports whether a newer state of a resource came before, in a history.
+func (bi *bundleImport) older(self string) bool {
+	if !bi.rules.history {
+		return false
+	}
+	before := bi.seen[self]
+	bi.seen[self] = true
+	return before
+}
+
+// remove deletes a resource as of the time that the entry tells.
+func (bi *bundleImport) remove(s step) error {
+	v := version{updated: parseUpdated(s.Response.LastModified), id: strings.Trim(strings.TrimPrefix(s.Response.ETag, "W/"), `"`)}
+	v.untimed = v.updated.IsZero()
+	return bi.w.remove(s.typ, s.id, v, bi.older(s.typ+"/"+s.id))
+}
+
+// nested imports a Bundle that is an entry: the answer to a search in a batch, for example.
+func (bi *bundleImport) nested(ctx context.Context, s step) error {
+	return bi.document(ctx, input{name: bi.bundle.name, line: s.line, text: s.Resource})
+}

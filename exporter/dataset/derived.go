@@ -1,0 +1,310 @@
+package dataset
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"ehi-server/shared/fhir"
+)
+
+// derived is how a resource that names no patient by id found its owners. They are a function of what the store holds, whatever came
+// first: the patients that its references lead to, by conditional references or through the resources that it is about; where these
+// lead to nobody, the patients of the bundles that it came in.
+type derived struct {
+	there    bool
+	grounded bool // its references led to somebody
+	hints    []string
+}
+
+func (d derived) encode() string {
+	state := "-"
+	if d.grounded {
+		state = "+"
+	}
+	return state + strings.Join(d.hints, ownerSeparator)
+}
+
+func decodeDerived(b []byte) (d derived) {
+	if len(b) == 0 {
+		return d
+	}
+	d.there, d.grounded = true, b[0] == '+'
+	if len(b) > 1 {
+		d.hints = strings.Split(string(b[1:]), ownerSeparator)
+	}
+	return d
+}
+
+func (w *writer) derivedOf(typ, id string) (derived, error) {
+	b, err := w.get(key(kDerived, typ, id))
+	return decodeDerived(b), err
+}
+
+// setDerived notes that a resource's owners have to be derived, and from what.
+func (w *writer) setDerived(f *facts, d derived) error {
+	err := errors.Join(w.set(key(kDerived, f.typ, f.id), d.encode()), w.set(key(kPlace, f.typ, f.id), ""))
+	for _, a := range f.about {
+		dg := a.digest()
+		w.store.waiting.add(dg[:])
+		err = errors.Join(err, w.set(digestKey(kAbout, dg, f.typ, f.id), ""))
+	}
+	return err
+}
+
+func (w *writer) unsetDerived(typ, id string, f facts) error {
+	err := errors.Join(w.delete(key(kDerived, typ, id)), w.delete(key(kPlace, typ, id)))
+	for _, a := range f.about {
+		err = errors.Join(err, w.delete(digestKey(kAbout, a.digest(), typ, id)))
+	}
+	return err
+}
+
+// addHint takes in that a resource that is there came again, in a bundle of a patient.
+func (w *writer) addHint(f *facts, before stored, hint string) error {
+	if hint == "" || f.stranger || len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil || slices.Contains(before.derived.hints, hint) {
+		return nil
+	}
+	d := before.derived
+	d.hints = append(slices.Clone(d.hints), hint)
+	slices.Sort(d.hints)
+	return w.setDerived(f, d)
+}
+
+// place gives each resource whose owners have to be derived, or may have changed, to its owners.
+func (w *writer) place() error {
+	for {
+		targets, err := first(w.store.db, []byte{kPlace}, placeAtOnce)
+		if err != nil || len(targets) == 0 {
+			return err
+		}
+		for _, t := range targets {
+			typ, id, _ := strings.Cut(t, "\x00")
+			if err := errors.Join(w.delete(key(kPlace, typ, id)), w.placeOne(typ, id)); err != nil {
+				return err
+			}
+		}
+		if err := w.flush(pebble.NoSync); err != nil {
+			return err
+		}
+	}
+}
+
+// placeAtOnce is how many resources place looks up at a time.
+const placeAtOnce = 4096
+
+// placeOne finds the owners of one resource. Where they have changed, so may have those of what is about it.
+func (w *writer) placeOne(typ, id string) error {
+	s, err := w.find(typ, id)
+	if err != nil || !s.there || !s.derived.there {
+		return err
+	}
+	owners, grounded, err := w.derive(typ, id)
+	if err != nil || slices.Equal(owners, s.owners) && grounded == s.derived.grounded {
+		return err
+	}
+	s.derived.grounded = grounded
+	err = errors.Join(w.set(key(kDerived, typ, id), s.derived.encode()), w.wake(literalDigest(typ, id)))
+	if err != nil || slices.Equal(owners, s.owners) {
+		return err
+	}
+	v := s.value
+	v.at = w.now
+	return w.keep(typ, id, v, s.owners, true, owners)
+}
+
+// derive follows what a resource is about until it comes to patients. grounded is false where it comes to none, and the owners are
+// those that bundles hint at.
+func (w *writer) derive(typ, id string) (owners []string, grounded bool, err error) {
+	seen := map[string]bool{}
+	var hints []string
+	for queue := []about{{typ: typ, id: id}}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		if self := at.typ + "/" + at.id; seen[self] {
+			continue
+		} else {
+			seen[self] = true
+		}
+		s, err := w.find(at.typ, at.id)
+		if err != nil {
+			return nil, false, err
+		}
+		if !s.derived.there {
+			owners = append(owners, s.owners...)
+			continue
+		}
+		hints = append(hints, s.derived.hints...)
+		patients, others, err := w.aboutWhom(s.original())
+		if err != nil {
+			return nil, false, err
+		}
+		if len(patients) > 0 {
+			owners = append(owners, patients...)
+			continue
+		}
+		queue = append(queue, others...)
+	}
+	if grounded = len(owners) > 0; !grounded {
+		owners = hints
+	}
+	slices.Sort(owners)
+	return slices.Compact(owners), grounded, nil
+}
+
+// aboutWhom is what a stored resource is about: patients, and other resources.
+func (w *writer) aboutWhom(line []byte) (patients []string, others []about, err error) {
+	f, err := w.reader.examine(line)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, a := range f.about { // one that names patients by their ids is not derived
+		if a.name != "" {
+			target, err := w.resolve(a.name)
+			if err != nil {
+				return nil, nil, err
+			}
+			if target == "" {
+				continue
+			}
+			a.typ, a.id, _ = strings.Cut(target, "/")
+		}
+		if a.typ == "Patient" {
+			patients = append(patients, a.id)
+		} else {
+			others = append(others, a)
+		}
+	}
+	return patients, others, nil
+}
+
+// first lists the ends of up to limit keys that begin with prefix.
+func first(r pebble.Reader, prefix []byte, limit int) (ends []string, err error) {
+	err = each(r, prefix, func(k, _ []byte) error {
+		ends = append(ends, string(k[len(prefix):]))
+		if len(ends) == limit {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return ends, err
+}
+
+// announce wakes all that waits for a resource, by whatever name.
+func (w *writer) announce(typ, id string, identifiers []identifier) error {
+	err := w.wake(literalDigest(typ, id))
+	if isUUID(id) {
+		err = errors.Join(err, w.wake(name{urn: "urn:uuid:" + id}.digest()))
+	}
+	for _, i := range identifiers {
+		err = errors.Join(err,
+			w.wake(name{typ: typ, system: i.system, value: i.value}.digest()),
+			w.wake(name{typ: typ, value: i.value, anySystem: true}.digest()))
+	}
+	return err
+}
+
+// wake marks what depends on a name for the settling: patients whose references it is among, shared resources, and resources whose
+// owners it decides about.
+func (w *writer) wake(d digest) error {
+	if w.store.waiting.lacks(d[:]) {
+		return nil
+	}
+	prefix := digestKey(kWaiting, d)
+	err := each(w.store.db, prefix, func(k, _ []byte) error {
+		who := k[len(prefix):]
+		if bytes.IndexByte(who, 0) < 0 {
+			return w.touch(string(who))
+		}
+		return w.set(append([]byte{kRelink}, who...), "")
+	})
+	prefix = digestKey(kAbout, d)
+	return errors.Join(err, each(w.store.db, prefix, func(k, _ []byte) error {
+		return w.set(append([]byte{kPlace}, k[len(prefix):]...), "")
+	}))
+}
+
+// waitFor says which names a patient's record, or a shared resource, depends on: those of what it lacks, and those by which it calls
+// what it has.
+func (w *writer) waitFor(names []digest, who ...string) error {
+	k := key(kWaitsFor, who...)
+	if err := w.see(k); err != nil {
+		return err
+	}
+	add, gone, list, err := waits(w.store.db, k, names)
+	for _, d := range gone {
+		err = errors.Join(err, w.delete(digestKey(kWaiting, d, who...)))
+	}
+	for _, d := range add {
+		w.store.waiting.add(d[:])
+		err = errors.Join(err, w.set(digestKey(kWaiting, d, who...), ""))
+	}
+	switch {
+	case len(add)+len(gone) == 0:
+	case len(names) == 0:
+		err = errors.Join(err, w.delete(k))
+	default:
+		err = errors.Join(err, w.set(k, list))
+	}
+	return err
+}
+
+// waits compares the names that somebody depends on with those noted under a key.
+func waits(r pebble.Reader, k []byte, names []digest) (add, gone []digest, list string, err error) {
+	names = compactDigests(names)
+	old, err := get(r, k)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	var before []digest
+	for at := 0; at < len(old); at += len(digest{}) {
+		before = append(before, digest(old[at:at+len(digest{})]))
+	}
+	var b strings.Builder
+	for _, d := range names {
+		b.Write(d[:])
+		if !containsDigest(before, d) {
+			add = append(add, d)
+		}
+	}
+	for _, d := range before {
+		if !containsDigest(names, d) {
+			gone = append(gone, d)
+		}
+	}
+	return add, gone, b.String(), nil
+}
+
+func compactDigests(names []digest) []digest {
+	slices.SortFunc(names, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(names)
+}
+
+func containsDigest(sorted []digest, d digest) bool {
+	_, found := slices.BinarySearchFunc(sorted, d, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	return found
+}
+
+// loadWaiting fills the filter of all names that somebody waits for, once for an open store.
+func (s *Store) loadWaiting() error {
+	if s.waiting != nil {
+		return nil
+	}
+	f := newFilter()
+	for _, kind := range []byte{kWaiting, kAbout} {
+		err := each(s.db, []byte{kind}, func(k, _ []byte) error {
+			f.add(k[1 : 1+len(digest{})])
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.waiting = f
+	return nil
+}

@@ -1,0 +1,282 @@
+package dataset
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/fhir"
+)
+
+// name is what a resource may be called other than type/id: the urn: of a bundle's entry, or a type and an identifier.
+type name struct {
+	urn                string
+	typ, system, value string
+	anySystem          bool // the identifier's system is not given
+}
+
+// parseName reads urn:... and Type?identifier=system|value. ok is false for anything else: a search by other parameters, or for one
+// of several values, is not supported.
+func parseName(text string) (n name, ok bool) {
+	if strings.HasPrefix(text, "urn:") {
+		return name{urn: text}, true
+	}
+	typ, query, found := strings.Cut(text, "?")
+	if !found || !fhir.KnownType(typ) {
+		return n, false
+	}
+	query, found = strings.CutPrefix(query, "identifier=")
+	if !found || strings.Contains(query, "&") {
+		return n, false
+	}
+	return parseIdentifier(typ, query)
+}
+
+// parseIdentifier reads the value of a search by identifier (https://hl7.org/fhir/R4/search.html#token). A bare + is a plus.
+func parseIdentifier(typ, query string) (n name, ok bool) {
+	query, err := url.PathUnescape(query)
+	if err != nil {
+		return n, false
+	}
+	n = name{typ: typ, anySystem: true}
+	var part strings.Builder
+	for i := 0; i < len(query); i++ {
+		switch c := query[i]; {
+		case c == '\\' && i+1 < len(query) && strings.IndexByte(`\|,$`, query[i+1]) >= 0:
+			i++
+			part.WriteByte(query[i])
+		case c == '|' && n.anySystem:
+			n.system, n.anySystem = part.String(), false
+			part.Reset()
+		case c == ',':
+			return n, false
+		default:
+			part.WriteByte(c)
+		}
+	}
+	n.value = part.String()
+	return n, n.value != ""
+}
+
+// digest is the name in keys.
+func (n name) digest() digest {
+	switch {
+	case n.urn != "":
+		return digestOf(n.urn)
+	case n.anySystem:
+		return digestOf(n.typ, "?", n.value)
+	}
+	return digestOf(n.typ, "?", n.system, n.value)
+}
+
+// literalDigest is type/id in keys.
+func literalDigest(typ, id string) digest { return digestOf(typ, id) }
+
+// identifier is one of a resource's.
+type identifier struct{ system, value string }
+
+// key is the identifier's key of a resource. What it says sorts by the value, so that a search without a system is a prefix.
+func (i identifier) key(typ, id string) []byte {
+	return append(append(i.prefix(typ), '/'), id...)
+}
+
+func (i identifier) prefix(typ string) []byte {
+	v, s := digestOf(i.value), digestOf(i.system)
+	return append(append(key(kIdentifier, typ, ""), v[:]...), s[:]...)
+}
+
+// resolver finds what names mean. It is for one goroutine; while it is in use no identifier or name of the store may change, but
+// for what forget is called.
+type resolver struct {
+	db    *pebble.DB
+	known map[string]string // text of a reference -> type/id, or ""
+}
+
+// namesKept bounds what a resolver remembers.
+const namesKept = 100_000
+
+func (r *resolver) forget() { clear(r.known) }
+
+// resolve gives the type/id that a reference means; "" where nothing in the store is called that, or more than one resource is.
+// The answer does not depend on what came first.
+func (r *resolver) resolve(text string) (string, error) {
+	if target, found := r.known[text]; found {
+		return target, nil
+	}
+	n, ok := parseName(text)
+	if !ok {
+		return "", nil
+	}
+	target, err := r.find(n)
+	if err != nil {
+		return "", err
+	}
+	if r.known == nil || len(r.known) >= namesKept {
+		r.known = map[string]string{}
+	}
+	r.known[strings.Clone(text)] = target
+	return target, nil
+}
+
+func (r *resolver) find(n name) (string, error) {
+	if n.urn != "" {
+		return r.findURN(n)
+	}
+	ids, err := r.idsOf(n)
+	if err != nil || len(ids) == 0 {
+		return "", err
+	}
+	switch {
+	case len(ids) == 1:
+	case n.typ == "Patient":
+		ids, err = r.survivors(ids)
+	case fhir.CompartmentPaths(n.typ) != nil: // whose would it be?
+		return "", nil
+	}
+	if err != nil || len(ids) == 0 || n.typ == "Patient" && len(ids) > 1 {
+		return "", err
+	}
+	// Of several organizations or practitioners with one identifier, each is as good: the first.
+	return n.typ + "/" + ids[0], nil
+}
+
+// idsOf lists the resources of an identifier, sorted.
+func (r *resolver) idsOf(n name) (ids []string, err error) {
+	prefix := identifier{n.system, n.value}.prefix(n.typ)
+	if n.anySystem {
+		prefix = prefix[:len(prefix)-len(digest{})]
+	}
+	skip := len(key(kIdentifier, n.typ, "")) + 2*len(digest{}) + 1
+	err = each(r.db, prefix, func(k, _ []byte) error {
+		ids = append(ids, string(k[skip:]))
+		return nil
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids), err
+}
+
+// findURN looks for what bundles called so, and, since an entry that is called urn:uuid:x becomes the resource x, for that.
+func (r *resolver) findURN(n name) (string, error) {
+	var found []string
+	add := func(target string) {
+		if !slices.Contains(found, target) {
+			found = append(found, target)
+		}
+	}
+	prefix := digestKey(kURN, n.digest())
+	err := each(r.db, prefix, func(k, _ []byte) error {
+		typ, id, _ := bytes.Cut(k[len(prefix):], []byte{0})
+		add(string(typ) + "/" + string(id))
+		return nil
+	})
+	if id, ok := idOfURN(n.urn); ok && err == nil {
+		prefix := key(kOwner, id, "")
+		err = each(r.db, prefix, func(k, _ []byte) error {
+			add(string(k[len(prefix):]) + "/" + id)
+			return nil
+		})
+	}
+	if len(found) != 1 {
+		return "", err
+	}
+	return found[0], err
+}
+
+// survivors leaves out the patients that were merged into others of the list.
+func (r *resolver) survivors(ids []string) ([]string, error) {
+	replaced := map[string]bool{}
+	for _, id := range ids {
+		v, err := get(r.db, key(kCompartment, id, "Patient", id))
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
+			continue
+		}
+		_, line := decodeValue(v)
+		for _, m := range merges(id, line) {
+			if slices.Contains(ids, m.Survivor) && m.Survivor != m.Replaced {
+				replaced[m.Replaced] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return replaced[id] }), nil
+}
+
+// merge says that a patient's record goes on as another one's.
+type merge struct {
+	Survivor string `json:"survivor"`
+	Replaced string `json:"replaced"`
+}
+
+// merges reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either side may be given.
+func merges(self string, line []byte) (out []merge) {
+	if !bytes.Contains(line, []byte(`"link"`)) {
+		return nil
+	}
+	var p struct {
+		Link []struct {
+			Type  string `json:"type"`
+			Other struct {
+				Reference string `json:"reference"`
+			} `json:"other"`
+		} `json:"link"`
+	}
+	if json.Unmarshal(line, &p) != nil {
+		return nil
+	}
+	for _, l := range p.Link {
+		typ, id, ok := fhir.Local([]byte(l.Other.Reference))
+		if !ok || string(typ) != "Patient" || string(id) == self {
+			continue
+		}
+		switch l.Type {
+		case "replaced-by":
+			out = append(out, merge{string(id), self})
+		case "replaces":
+			out = append(out, merge{self, string(id)})
+		}
+	}
+	return out
+}
+
+// idOfURN is the id that a resource gets which a bundle calls by a urn and which has none itself. Only a UUID or an OID is unique
+// beyond its bundle.
+func idOfURN(urn string) (id string, ok bool) {
+	if id, ok = strings.CutPrefix(urn, "urn:uuid:"); ok {
+		return id, isUUID(id)
+	}
+	id, ok = strings.CutPrefix(urn, "urn:oid:")
+	return id, ok && fhir.ValidID(id)
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		hyphen := i == 8 || i == 13 || i == 18 || i == 23
+		if hyphen != (c == '-') || !hyphen && strings.IndexByte("0123456789abcdefABCDEF", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// get returns a copy of a key's value, nil where there is none.
+func get(r pebble.Reader, k []byte) (out []byte, err error) {
+	v, closer, err := r.Get(k)
+	if err == pebble.ErrNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record store: %w", err)
+	}
+	out = append([]byte{}, v...)
+	return out, closer.Close()
+}

@@ -1,0 +1,108 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"ehi-server/shared/fhir"
+)
+
+// refKind says what a reference is, as far as that can be told without the store.
+type refKind byte
+
+const (
+	refLocal   refKind = iota // type/id
+	refName                   // what some resource of the store may be called: urn: or Type?identifier=
+	refStrange                // leads nowhere, and never will
+	// refURL is added for an attachment's url and its like: one that leads nowhere is no Reference that must be repaired.
+	refURL refKind = 4
+)
+
+func (k refKind) url() bool     { return k&refURL != 0 }
+func (k refKind) base() refKind { return k &^ refURL }
+
+// ref is a string of a resource that refers to another one; absolute URLs of other servers and fragments are none.
+type ref struct {
+	start, end int // of the string in the line, with its quotes
+	kind       refKind
+	// original is the JSON string that stood there when the resource came, where a refName was resolved since.
+	original []byte
+}
+
+// refTable is the references of a line in their order. Each is, as varints: its distance from the one before it, its length; then
+// a byte for its kind, and for a refName the length of its original and that.
+type refTable []byte
+
+// append adds a reference that follows one that ended at last.
+func (t refTable) append(last int, r ref) refTable {
+	t = binary.AppendUvarint(t, uint64(r.start-last))
+	t = binary.AppendUvarint(t, uint64(r.end-r.start))
+	t = append(t, byte(r.kind))
+	if r.kind.base() == refName {
+		t = binary.AppendUvarint(t, uint64(len(r.original)))
+		t = append(t, r.original...)
+	}
+	return t
+}
+
+// each visits the references.
+func (t refTable) each(visit func(ref)) {
+	last := 0
+	number := func() int {
+		n, used := binary.Uvarint(t)
+		t = t[used:]
+		return int(n)
+	}
+	for len(t) > 0 {
+		var r ref
+		r.start = last + number()
+		r.end = r.start + number()
+		r.kind = refKind(t[0])
+		t = t[1:]
+		if r.kind.base() == refName {
+			n := number()
+			r.original, t = t[:n], t[n:]
+		}
+		last = r.end
+		visit(r)
+	}
+}
+
+// text is what the reference says now.
+func (r ref) text(line []byte) []byte { return fhir.Unquote(line[r.start:r.end]) }
+
+// name is what the reference said when it came.
+func (r ref) name(line []byte) []byte {
+	if len(r.original) > 0 {
+		return fhir.Unquote(r.original)
+	}
+	return r.text(line)
+}
+
+// original is the line before its references were resolved.
+func (v *value) original() []byte {
+	var edits []fhir.Edit
+	refTable(v.refs).each(func(r ref) {
+		if len(r.original) > 0 {
+			edits = append(edits, fhir.Edit{Start: r.start, End: r.end, With: r.original})
+		}
+	})
+	if edits == nil {
+		return v.line
+	}
+	return fhir.Apply(nil, v.line, edits)
+}
+
+// cameAs reports whether a line is what the stored one was before its references were resolved.
+func (v *value) cameAs(line []byte) bool {
+	same, at, from := true, 0, 0 // at is in line, from in v.line
+	refTable(v.refs).each(func(r ref) {
+		if !same || len(r.original) == 0 {
+			return
+		}
+		before := v.line[from:r.start]
+		same = bytes.HasPrefix(line[at:], before) && bytes.HasPrefix(line[at+len(before):], r.original)
+		at, from = at+len(before)+len(r.original), r.end
+	})
+	return same && bytes.Equal(line[at:], v.line[from:])
+}

@@ -1,0 +1,77 @@
+package dataset
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"ehi-server/shared/fhir"
+)
+
+// version tells which of two states of a resource is the newer one (IN-3).
+type version struct {
+	updated time.Time // meta.lastUpdated; zero where there is none that can be read
+	id      string    // meta.versionId
+	// untimed is a DELETE that does not say when it was: its time is that of what it meets.
+	untimed bool
+}
+
+// compare is positive where v is newer than o, and 0 where the order of arrival decides: by the later lastUpdated, none being the
+// oldest, then by the higher versionId.
+func (v version) compare(o version) int {
+	if !v.untimed && !o.untimed {
+		if c := v.updated.Compare(o.updated); c != 0 {
+			return c
+		}
+	}
+	if (v.untimed || o.untimed) && (v.id == "" || o.id == "") {
+		return 0
+	}
+	return compareIDs(v.id, o.id)
+}
+
+// compareIDs orders versionIds: none, then numbers by their value, then other texts.
+func compareIDs(a, b string) int {
+	na, nb := isNumber(a), isNumber(b)
+	switch {
+	case na && nb:
+		a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+	case a == "" || b == "" || na == nb:
+		return strings.Compare(a, b)
+	case na:
+		return -1
+	}
+	return 1
+}
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// parseUpdated reads an instant; zero where it is none.
+func parseUpdated(text string) time.Time {
+	span, err := fhir.ParseSpan(text)
+	if err != nil {
+		return time.Time{}
+	}
+	return span.Start
+}
+
+// encode writes a version as a tombstone keeps it.
+func (v version) encode() string {
+	at := "-"
+	if !v.untimed {
+		at = v.updated.UTC().Format(time.RFC3339Nano)
+	}
+	return at + " " + v.id
+}
+
+func decodeVersion(s string) (v version) {
+	at, id, _ := strings.Cut(s, " ")
+	v.id, v.untimed = id, at == "-"
+	if !v.untimed {
+		v.updated, _ = time.Parse(time.RFC3339Nano, at) // written by encode
+	}
+	return v
+}
