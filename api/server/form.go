@@ -172,10 +172,10 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	noStore(c)
 	t := s.language(c)
 	problems := problemsOf(t, p.values)
-	n := s.counts(c, t, j, p.values, p.asked)
+	n, counting := s.counts(c, t, j, p.values, p.asked)
 	page := fiber.Map{
 		"Job": j, "Categories": formLines(t, p.values, n, problems), "Authorizations": formTicks(t, p.values, n, problems),
-		"Sum": n["sum"], "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
+		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
 		"At": s.formPath(c, j), "SignedIn": c.Cookies("ehi_patient") != "",
 	}
 	if r := param(c, "redirect"); s.Auth.RedirectAllowed(j.ClientID, r) {
@@ -338,7 +338,8 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 		return err
 	}
 	noStore(c)
-	return c.JSON(fiber.Map{"counts": s.counts(c, s.language(c), j, v, true), "problems": problems})
+	n, counting := s.counts(c, s.language(c), j, v, false)
+	return c.JSON(fiber.Map{"counts": n, "counting": counting, "problems": problems})
 }
 
 // release records the choices and who made them; then the token and the draft are of no more use.

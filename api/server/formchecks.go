@@ -9,7 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/web"
-	"ehi-server/exporter/pipeline"
+	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
 )
 
@@ -72,66 +72,68 @@ func optionalDate(v string) (time.Time, error) {
 	return time.Parse(time.DateOnly, v)
 }
 
-// maxPreviews is how many records are counted through at a time; previewWait is how long a patient who asks for it waits for a turn.
+// How long the form waits for its counts: a page, and one whose patient asked for them. After that it says that they are on the way.
 const (
-	maxPreviews = 2
-	previewWait = 5 * time.Second
+	countWait = 300 * time.Millisecond
+	askedWait = 800 * time.Millisecond
 )
 
-// counts says in words what each line of the form would release of the record, by the form's fields, and "sum" of all. Where the record cannot be
-// counted through at the moment, the lines say nothing and the sum says so.
-func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) map[string]string {
+// counts says in words what each line of the form would release of the record, by the form's fields, and "sum" of all. Where the
+// record is still being counted, or cannot be, the lines say nothing and the sum says so; counting is true in the first case.
+func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) (out map[string]string, counting bool) {
 	v = v.without(problemsOf(t, v)) // a line that is wrong is not counted, the others are
-	p, err := s.previewOf(c.UserContext(), j, v, asked)
+	n, err := s.countsOf(c.UserContext(), j, v, asked)
+	if errors.Is(err, errCounting) {
+		return map[string]string{"sum": t.Say("form.counting")}, true
+	}
 	if err != nil {
 		s.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", requestID(c))
-		return map[string]string{"sum": t.Say("form.unknown")}
+		return map[string]string{"sum": t.Say("form.unknown")}, false
 	}
-	out := map[string]string{"sum": t.Say("form.summary", t.Number(p.All.Released), t.Count("entries", p.All.Stored))}
-	line := func(key string, n pipeline.Tally) {
-		switch {
-		case n.Stored == 0:
-			out[key] = t.Say("form.none")
-		case v[key] == "" && n.Released == 0:
-			out[key] = t.Say("form.stored", t.Count("entries", n.Stored))
-		default:
-			out[key] = t.Say("form.goes", t.Number(n.Released), t.Count("entries", n.Stored))
-		}
-	}
+	out = map[string]string{"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored))}
 	for _, c := range ehi.Categories() {
-		line("p."+string(c.Key), p.Categories[c.Key])
+		k := "p." + string(c.Key)
+		out[k] = countText(t, v[k], n.Categories[c.Key])
 	}
 	for _, a := range ehi.Authorizations() {
-		line("a."+string(a.Key), p.Authorizations[a.Key])
+		k := "a." + string(a.Key)
+		out[k] = countText(t, v[k], n.Authorizations[a.Key])
 	}
-	return out
+	return out, false
 }
 
-// previewOf counts the job's record through.
-func (s *Server) previewOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (p pipeline.Preview, err error) {
-	if asked {
-		waits, stop := context.WithTimeout(ctx, previewWait)
-		defer stop()
-		if err := s.previews.Acquire(waits, 1); err != nil {
-			return p, err
-		}
-	} else if !s.previews.TryAcquire(1) {
-		return p, errors.New("too many at once")
+// countText says what a line of the form would release.
+func countText(t *web.Catalogue, chosen string, n release.Tally) string {
+	switch {
+	case n.Stored == 0:
+		return t.Say("form.none")
+	case chosen == "" && n.Released == 0:
+		return t.Say("form.stored", t.Count("entries", n.Stored))
 	}
-	defer s.previews.Release(1)
+	text := t.Say("form.goes", t.Number(n.Released), t.Count("entries", n.Stored))
+	if n.Undated > 0 {
+		text += ". " + t.Say("form.undated", t.Count("entries", n.Undated))
+	}
+	return text
+}
+
+// countsOf counts what a form would release of the job's record.
+func (s *Server) countsOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (n release.Counts, err error) {
 	form, err := v.form()
 	if err != nil {
-		return p, err
+		return n, err
 	}
-	policy, err := s.Rules.Policy(&form, j.KickOff)
+	policy, err := s.Rules.Policy(&form, ehi.KickOff{})
 	if err != nil {
-		return p, err
+		return n, err
 	}
-	record, err := s.Source.Open(ctx, j.Patient.ID)
+	wait := countWait
+	if asked {
+		wait = askedWait
+	}
+	summary, err := s.counted.of(ctx, j, wait)
 	if err != nil {
-		return p, err
+		return n, err
 	}
-	task := pipeline.TaskOf(j, policy, record)
-	p, err = task.Preview(ctx)
-	return p, errors.Join(err, record.Close())
+	return summary.Count(policy)
 }

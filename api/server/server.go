@@ -18,7 +18,6 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/template/html/v2"
 	"github.com/segmentio/encoding/json"
-	"golang.org/x/sync/semaphore"
 
 	"ehi-server/api/web"
 	"ehi-server/auth"
@@ -131,7 +130,7 @@ type Server struct {
 	texts    web.Catalogues
 	format   formatBook
 	views    *html.Engine
-	previews *semaphore.Weighted
+	counted  *summaries
 	draining atomic.Bool
 }
 
@@ -169,7 +168,7 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	s.holds = newHolds(d.Bus.Jobs, c.MaxHeld)
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
-	s.previews = semaphore.NewWeighted(maxPreviews)
+	s.counted = newSummaries(d)
 	secure := s.secure()
 	s.patients = session.New(session.Config{
 		Storage: d.Bus.Sessions.Within("patient"), KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
@@ -229,6 +228,7 @@ func (s *Server) Close() error {
 	s.holds.close()
 	s.feed.stop()
 	s.abuse.stop()
+	s.counted.stop()
 	return s.progress.stop()
 }
 

@@ -18,61 +18,50 @@ func TaskOf(job *ehi.Job, policy *release.Policy, record source.Record) Task {
 	}
 }
 
-// Tally is how many resources of one kind a record has, and how many of them would go out.
-type Tally struct{ Stored, Released int64 }
-
-func (t Tally) with(released bool) Tally {
-	t.Stored++
-	if released {
-		t.Released++
-	}
-	return t
-}
-
-// Preview is what an export would release, by the lines of the release form.
-type Preview struct {
-	All Tally
-	// Categories are the form's first part; under "" is what is always released.
-	Categories map[ehi.Category]Tally
-	// Authorizations are the form's second part: a resource may count under several of them, and under its category.
-	Authorizations map[ehi.Authorization]Tally
-}
-
-// Preview decides about one patient's record as Run would, and writes nothing.
-func (t *Task) Preview(ctx context.Context) (Preview, error) {
-	out := Preview{Categories: map[ehi.Category]Tally{}, Authorizations: map[ehi.Authorization]Tally{}}
-	decisions, err := t.decide(ctx)
+// Summarize goes through the record once and sums up what any form would release of what the job asks for. It writes nothing. pause is
+// called after each slab; it may be nil. Errors: release.ErrTooVaried; pause's.
+func Summarize(ctx context.Context, rules *release.Rules, job *ehi.Job, record source.Record, pause func(context.Context) error) (*release.Summary, error) {
+	s, err := rules.Summarize(job.KickOff)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
-	classes := t.Policy.Classes()
-	var selected, released []byte
-	err = t.Record.Scan(ctx, t.Query, func(r source.Resource) error {
-		if r.Unchecked && !wellFormed(r) {
-			return nil
-		}
-		class, err := classes.Of(r.Line)
-		if err != nil {
-			return err
-		}
-		line, goes := r.Line, true
-		if t.Selector != nil {
-			if selected, goes, err = t.Selector.Apply(selected[:0], r.Type, line); err != nil || !goes {
-				return err // what nobody asked for is no matter of the form
+	paced := func(visit func(source.Resource) error) func(source.Resource) error {
+		read := 0
+		return func(r source.Resource) error {
+			if read += len(r.Line); read >= SlabBytes && pause != nil {
+				read = 0
+				if err := pause(ctx); err != nil {
+					return err
+				}
 			}
-			line = selected
-		}
-		if decisions != nil {
-			if released, goes, err = decisions.Release(released[:0], line); err != nil {
-				return err
+			if r.Unchecked && !wellFormed(r) {
+				return nil
 			}
+			return visit(r)
 		}
-		out.All = out.All.with(goes)
-		out.Categories[class.Category] = out.Categories[class.Category].with(goes)
-		for _, a := range class.Authorizations {
-			out.Authorizations[a] = out.Authorizations[a].with(goes)
+	}
+	all := func(r source.Resource) error { return s.Observe(r.Line) }
+	if err := record.Scan(ctx, source.Query{}, paced(all)); err != nil {
+		return nil, err
+	}
+	if err := s.Conclude(); err != nil {
+		return nil, err
+	}
+	task := TaskOf(job, nil, record)
+	if task.Selector == nil && len(task.Query.Types) == 0 && !task.Query.Timed() {
+		return s.Summary(), nil
+	}
+	s.Narrow()
+	var selected []byte
+	some := func(r source.Resource) (err error) {
+		goes := true
+		if task.Selector != nil {
+			selected, goes, err = task.Selector.Apply(selected[:0], r.Type, r.Line)
 		}
-		return nil
-	})
-	return out, err
+		if err != nil || !goes {
+			return err // what nobody asked for is no matter of the form
+		}
+		return s.Select(r.Line)
+	}
+	return s.Summary(), record.Scan(ctx, task.Query, paced(some))
 }

@@ -52,7 +52,7 @@ func (r *Review) followDocuments() {
 	for _, h := range r.attached.holders {
 		if v, known := r.index.at(h.binary); known && v&sensitive == 0 {
 			r.index.set(h.binary, r.reasons.verdict(referenceOnlyName))
-			r.index.put(h.binary, held)
+			r.index.mark(h.binary, held)
 		}
 	}
 	for again := true; again; { // a Binary may hold another one

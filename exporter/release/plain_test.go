@@ -202,11 +202,9 @@ func drawForm(t *rapid.T) *ehi.ReleaseForm {
 }
 
 // drawRecord draws resources that refer to and write about one another in all ways.
-func drawRecord(t *rapid.T) (lines []string) {
-	types := rapid.SampledFrom([]string{
-		"Patient", "Encounter", "Claim", "Condition", "Medication", "MedicationRequest", "Provenance", "List", "DiagnosticReport",
-		"DocumentReference", "Observation",
-	})
+func drawRecord(t *rapid.T, more ...string) (lines []string) {
+	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition", "Medication", "MedicationRequest",
+		"Provenance", "List", "DiagnosticReport", "DocumentReference", "Observation"))
 	ids := rapid.SampledFrom([]string{
 		"1", "short", "claim-0123456789", "claim-01234567890", "a.b-c-0123456", "0123456789ab", "abcdefghijklmnopqrst",
 		"abcdefghijklmnopqrstu", "12345678-1234-4234-8234-123456789012", "12345678-1234-4234-8234-123456789013",
@@ -252,7 +250,7 @@ func drawRecord(t *rapid.T) (lines []string) {
 }
 
 func drawField(t *rapid.T, reference, text func() string) string {
-	switch rapid.IntRange(0, 10).Draw(t, "field") {
+	switch rapid.IntRange(0, 11).Draw(t, "field") {
 	case 0:
 		return `"target":[` + reference() + `,` + reference() + `]`
 	case 1:
@@ -273,9 +271,127 @@ func drawField(t *rapid.T, reference, text func() string) string {
 		ref := reference()
 		return `"extension":[{"url":"http://x","valueUri":` + ref[len(`{"reference":`):strings.Index(ref, `,`)] + `}]`
 	case 9:
+		ref := reference()
+		return `"presentedForm":[{"url":` + ref[len(`{"reference":`):strings.Index(ref, `,`)] + `}]`
+	case 10:
 		return `"presentedForm":[{"title":` + text() + `}]`
 	}
+	if rapid.Bool().Draw(t, "secured") {
+		return `"securityContext":` + reference()
+	}
 	return `"subject":` + reference()
+}
+
+// What a summary counts for a form is what a review of the record by that form releases.
+func TestSummariesCountWhatReviewsRelease(t *testing.T) {
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		lines := drawRecord(t, "Binary", "Binary", "Binary")
+		asked := ehi.KickOff{}
+		if rapid.Bool().Draw(t, "asked") {
+			asked = ehi.KickOff{Categories: []ehi.Category{ehi.Visits, ehi.MedicalRecord, ehi.Radiology, ehi.Labs}, From: "2019-03-01T12:00:00Z"}
+		}
+		selected := rapid.Bool().Draw(t, "selected")
+		summary := summarize(t, rules, asked, lines, selected)
+		for range 3 {
+			form := drawForm(t)
+			got, want := counted(t, rules, summary, form), reviewed(t, rules, form, asked, lines, selected)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Fatalf("%s\n%s", strings.Join(lines, "\n"), d)
+			}
+		}
+	})
+}
+
+// isSelected is a selection like any other.
+func isSelected(line string) bool { return len(line)%2 == 0 }
+
+func summarize(t *rapid.T, rules *Rules, asked ehi.KickOff, lines []string, selected bool) *Summary {
+	s, err := rules.Summarize(asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines {
+		if err := s.Observe([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Conclude(); err != nil {
+		t.Fatal(err)
+	}
+	if selected {
+		s.Narrow()
+	}
+	for _, line := range lines {
+		if selected && isSelected(line) {
+			if err := s.Select([]byte(line)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return s.Summary()
+}
+
+func counted(t *rapid.T, rules *Rules, s *Summary, form *ehi.ReleaseForm) Counts {
+	p, err := rules.Policy(form, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Count(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// reviewed counts what a review releases, line by line.
+func reviewed(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.KickOff, lines []string, selected bool) Counts {
+	p, err := rules.Policy(form, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	only, err := rules.Policy(nil, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	review, x := p.Review(), examiner{policy: p, dated: true}
+	for _, line := range lines {
+		if err := review.Observe([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	review.Conclude()
+	out := Counts{Categories: map[ehi.Category]Tally{}, Authorizations: map[ehi.Authorization]Tally{}}
+	for _, line := range lines {
+		_, goes, err := review.Release(nil, []byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if selected && !isSelected(line) {
+			continue
+		}
+		f, err := x.examine([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := category(f)
+		choice, on := form.Parameters[key]
+		undated := on && (choice.From != "" || choice.To != "") && key != ehi.MedicalRecord && len(f.happened) == 0 &&
+			only.withhold(f) == "" && f.needs()&^p.authorised == 0
+		out.All.add(1, goes, undated)
+		tally := out.Categories[key]
+		tally.add(1, goes, undated)
+		out.Categories[key] = tally
+		for _, a := range f.needs().list() {
+			tally := out.Authorizations[a]
+			tally.add(1, goes, undated)
+			out.Authorizations[a] = tally
+		}
+	}
+	return out
 }
 
 // A walk sees in a line what a fhir.Cursor sees.

@@ -184,27 +184,6 @@ func (f *facts) needs() authorizations {
 	return f.sensitive
 }
 
-// Class is the lines of the release form that a resource falls under.
-type Class struct {
-	Category       ehi.Category // "" for what is always released
-	Authorizations []ehi.Authorization
-}
-
-// Classes tells the classes of resources. It is for one goroutine.
-type Classes struct{ examine examiner }
-
-// Classes makes a Classes by the policy's tables.
-func (p *Policy) Classes() *Classes { return &Classes{p.examiner()} }
-
-// Of tells the class of a resource. Errors: the line is not JSON.
-func (c *Classes) Of(line []byte) (Class, error) {
-	f, err := c.examine.examine(line)
-	if err != nil {
-		return Class{}, err
-	}
-	return Class{Category: category(f), Authorizations: f.needs().list()}, nil
-}
-
 // Filter decides about the resources of a population one at a time. References stay as they are: what was not asked for is not
 // withheld from anybody. It is for one goroutine.
 type Filter struct {

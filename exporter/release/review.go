@@ -12,7 +12,7 @@ import (
 type Review struct {
 	policy    *Policy
 	examine   examiner
-	index     *index
+	index     verdicts
 	secrets   secrets
 	pointers  pointers
 	attached  attachedTo
@@ -33,7 +33,7 @@ type Review struct {
 
 // Review starts the decisions about one record.
 func (p *Policy) Review() *Review {
-	x := newIndex()
+	x := verdicts{newIndex[verdict]()}
 	return &Review{
 		policy: p, examine: p.examiner(), index: x, secrets: secrets{index: x}, counts: map[string]int64{},
 		reasons: reasons{names: []string{""}},

@@ -20,7 +20,7 @@ const (
 // apart from all of them: the bytes that ids are made of, their lengths, and how long ones end. What it costs to look
 // through a text does not depend on how many ids there are.
 type secrets struct {
-	index    *index
+	index    verdicts
 	alphabet [1 << 8]bool
 	words    []int   // lengths below looseSecret, sorted
 	loose    []int   // the other lengths, sorted

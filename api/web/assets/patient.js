@@ -12,7 +12,8 @@ function preview(form) {
     try {
       const answer = await fetch(form.action, { method: 'POST', body, headers: { Accept: 'application/json' } });
       if (!answer.ok || mine !== latest) return;
-      const { counts, problems } = await answer.json();
+      const { counts, counting, problems } = await answer.json();
+      if (counting) timer = setTimeout(ask, 1000); // the record is large: its numbers are on the way
       tell(problems ?? []);
       for (const [key, text] of Object.entries(counts)) {
         const place = places.get(key);
@@ -39,6 +40,7 @@ function preview(form) {
     }
   };
   unfold();
+  if (form.dataset.counting !== undefined) timer = setTimeout(ask, 1000);
   form.addEventListener('input', () => {
     unfold();
     clearTimeout(timer);

@@ -1,0 +1,550 @@
+package release
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// Summary says of a whole record what a form would release, without another look at the record: for a patient who fills the form in,
+// and for as many forms as are asked about. Resources that every form treats alike are counted together; days are the finest that the form's
+// page knows. It is read-only and may be shared.
+type Summary struct {
+	kinds     []facts // without times
+	nodes     []node
+	relations []relations
+	times     []fhir.Spans // of nodes that happened several times
+}
+
+// node is resources of one kind and time that are related to the same nodes.
+type node struct {
+	kind        int32
+	first, last int32 // days since 1970; none: notDated and anything
+	times       int32 // place in Summary.times, or none
+	relations   int32 // place in Summary.relations, or none
+	excluded    bool  // not what the application asked for (EHI-6)
+	bare        bool  // its presentedForm is not what the application asked for
+	counted     int64
+}
+
+// relations are what a pointer refers to, or what holds a Binary.
+type relations struct {
+	binary    bool
+	targets   []int32 // nodes; none for what is not in the record
+	holders   []int32
+	presented []int32 // holders whose presentedForm it is in
+	secured   int32   // the node that a Binary's securityContext refers to, or none
+	patient   bool    // that is the Patient
+}
+
+const (
+	none     = -1
+	notDated = math.MinInt32
+)
+
+// ErrTooVaried is returned for a record of more than maxNodes different kinds of resources.
+var ErrTooVaried = errors.New("the record is too varied to be summed up")
+
+// maxNodes bounds a summary, to some 20 MB.
+const maxNodes = 200_000
+
+// Tally is how many resources of one kind a record has, and how many of them would go out.
+type Tally struct {
+	Stored, Released int64
+	// Undated stay for this alone: the form limits the line by dates, and they do not say when they happened.
+	Undated int64
+}
+
+func (t *Tally) add(n int64, goes, undated bool) {
+	t.Stored += n
+	if goes {
+		t.Released += n
+	}
+	if undated {
+		t.Undated += n
+	}
+}
+
+// Counts is what a form would release, by its lines.
+type Counts struct {
+	All Tally
+	// Categories are the form's first part; under "" is what is always released.
+	Categories map[ehi.Category]Tally
+	// Authorizations are the form's second part: a resource may count under several of them, and under its category.
+	Authorizations map[ehi.Authorization]Tally
+}
+
+// Count counts what a form's policy would release: Rules.Policy of the form, without what the application asked for, which the Summary
+// knows. Errors: a limit is no whole day.
+func (s *Summary) Count(form *Policy) (Counts, error) {
+	out := Counts{Categories: map[ehi.Category]Tally{}, Authorizations: map[ehi.Authorization]Tally{}}
+	if !form.daily() {
+		return out, errors.New("a date limit is no whole day")
+	}
+	d := decision{summary: s, form: form, verdicts: make([]verdict, len(s.nodes))}
+	d.decide()
+	for i := range s.nodes {
+		n := &s.nodes[i]
+		if n.counted == 0 {
+			continue
+		}
+		f := d.facts(n)
+		goes := !d.verdicts[i].withheld()
+		key := category(f)
+		undated := !n.excluded && form.undated(key, f)
+		out.All.add(n.counted, goes, undated)
+		t := out.Categories[key]
+		t.add(n.counted, goes, undated)
+		out.Categories[key] = t
+		for _, a := range f.needs().list() {
+			t := out.Authorizations[a]
+			t.add(n.counted, goes, undated)
+			out.Authorizations[a] = t
+		}
+	}
+	return out, nil
+}
+
+// Nodes is how large the summary is: some 100 bytes each.
+func (s *Summary) Nodes() int { return len(s.nodes) }
+
+// daily reports whether all limits lie at the beginning of a day in UTC.
+func (p *Policy) daily() bool {
+	for _, c := range p.narrow {
+		for _, l := range c {
+			if !l.from.Truncate(day).Equal(l.from) || !l.to.Truncate(day).Equal(l.to) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+const day = 24 * time.Hour
+
+// undated reports whether a resource stays only because it does not say when it happened.
+func (p *Policy) undated(key ehi.Category, f *facts) bool {
+	if key == "" || len(f.happened) > 0 || f.needs()&^p.authorised != 0 {
+		return false
+	}
+	limited := false
+	for _, c := range p.narrow {
+		l, on := c[key]
+		if !on {
+			return false
+		}
+		limited = limited || !l.from.IsZero() || !l.to.IsZero()
+	}
+	return limited
+}
+
+// decision is a Review of a Summary: what Review decides about resources, it decides about nodes, in the same steps.
+type decision struct {
+	summary  *Summary
+	form     *Policy
+	verdicts []verdict
+	at       facts
+	span     [1]fhir.Span
+}
+
+// Any reason is as good as another here.
+const someReason verdict = 1
+
+// facts are those of a node; valid until the next call.
+func (d *decision) facts(n *node) *facts {
+	d.at = d.summary.kinds[n.kind]
+	switch {
+	case n.times != none:
+		d.at.happened = d.summary.times[n.times]
+	case n.first != notDated:
+		d.span[0] = fhir.Span{Start: time.Unix(int64(n.first)*86400, 0), End: time.Unix((int64(n.last)+1)*86400, 0)}
+		d.at.happened = d.span[:]
+	}
+	return &d.at
+}
+
+func (d *decision) decide() {
+	for i := range d.summary.nodes {
+		n := &d.summary.nodes[i]
+		f := d.facts(n)
+		switch {
+		case f.needs()&^d.form.authorised != 0:
+			d.verdicts[i] = someReason | sensitive
+		case n.excluded || d.form.withhold(f) != "":
+			d.verdicts[i] = someReason
+		case f.presents && (n.bare || !d.form.allows(f.documentGroup(), f)):
+			d.verdicts[i] = stripped
+		}
+	}
+	d.withholdPointers()
+	d.followDocuments()
+	d.withholdPointers()
+}
+
+// related visits the nodes that have relations.
+func (d *decision) related(visit func(at int, r *relations)) {
+	for i := range d.summary.nodes {
+		if n := &d.summary.nodes[i]; n.relations != none {
+			visit(i, &d.summary.relations[n.relations])
+		}
+	}
+}
+
+func (d *decision) withholdPointers() {
+	for again := true; again; {
+		again = false
+		d.related(func(at int, r *relations) {
+			if len(r.targets) == 0 || d.verdicts[at].withheld() || slices.ContainsFunc(r.targets, d.goes) {
+				return
+			}
+			d.verdicts[at] |= someReason
+			again = true
+		})
+	}
+}
+
+// goes reports whether a node's resources go, or are not in the record.
+func (d *decision) goes(at int32) bool { return at == none || !d.verdicts[at].withheld() }
+
+func (d *decision) followDocuments() {
+	d.related(func(at int, r *relations) {
+		if len(r.holders)+len(r.presented) > 0 && d.verdicts[at]&sensitive == 0 {
+			d.verdicts[at] |= someReason | held
+		}
+	})
+	for again := true; again; {
+		again = false
+		d.related(func(at int, r *relations) {
+			v := d.verdicts[at]
+			if v&held == 0 || !v.withheld() {
+				return
+			}
+			shows := func(h int32) bool { return d.goes(h) && d.verdicts[h]&stripped == 0 }
+			if slices.ContainsFunc(r.holders, d.goes) || slices.ContainsFunc(r.presented, shows) {
+				d.verdicts[at] = v & flags
+				again = true
+			}
+		})
+	}
+	d.related(func(at int, r *relations) {
+		if r.binary && r.secured != none && !r.patient && d.verdicts[at]&(held|sensitive) == 0 {
+			d.verdicts[at] = d.verdicts[at]&flags | verdict(d.verdicts[r.secured].reason())
+		}
+	})
+}
+
+// Summarizer makes a Summary of one record. It is for one goroutine.
+//
+//	s := rules.Summarize(kickOff)
+//	for each resource { s.Observe(line) }
+//	s.Conclude()
+//	if the application selected some { for each of them { s.Select(line) } }
+//	s.Summary()
+type Summarizer struct {
+	asked   *Policy // what the application asked for
+	examine examiner
+	index   *index[int32] // the node of each resource, or the complement of its place in related
+	kinds   map[kindKey]int32
+	nodes   map[nodeKey]int32
+	types   map[string]string
+	out     Summary
+
+	relatives []relative
+	holders   []holder
+	pointers  pointers
+}
+
+// kindKey is what of a resource decides about it, time and relations aside.
+type kindKey struct {
+	typ        string
+	laboratory bool
+	radiology  bool
+	document   ehi.Category
+	sensitive  authorizations
+	presents   bool
+}
+
+type nodeKey struct {
+	kind, first, last int32
+	excluded, bare    bool
+	rest              string // further times, or relations
+}
+
+// relative is a resource that has relations, or may have some.
+type relative struct {
+	base    int32 // the node that it would be without
+	pointer int   // its place in pointers, or none
+	binary  bool
+	secured resource // zero for none
+}
+
+// Summarize starts the summary of a record, for what an application asked for.
+func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
+	p, err := r.Policy(nil, asked)
+	if err != nil {
+		return nil, err
+	}
+	return &Summarizer{
+		asked: p, examine: examiner{policy: p, dated: true}, index: newIndex[int32](), kinds: map[kindKey]int32{},
+		nodes: map[nodeKey]int32{}, types: map[string]string{},
+	}, nil
+}
+
+// Observe takes one resource of the record in. Errors: the line is not JSON; ErrTooVaried.
+func (s *Summarizer) Observe(line []byte) error {
+	f, err := s.examine.examine(line)
+	if err != nil {
+		return err
+	}
+	self := s.index.resource(f.typ, f.id)
+	at := s.node(f)
+	for _, b := range f.binaries {
+		if binary := s.index.resource(b.typ, b.id); binary != self {
+			s.holders = append(s.holders, holder{binary, self, b.presented})
+		}
+	}
+	pointer, isBinary := len(f.content) > 0 && !f.other, string(f.typ) == "Binary"
+	if pointer || isBinary {
+		at = s.relative(self, at, f, pointer, isBinary)
+	} else {
+		s.out.nodes[at].counted++
+	}
+	place, _ := s.index.add(self)
+	*place = at
+	if len(s.out.nodes)+len(s.out.kinds) > maxNodes {
+		return ErrTooVaried
+	}
+	return nil
+}
+
+// relative keeps a resource that has relations until all of the record is known.
+func (s *Summarizer) relative(self resource, base int32, f *facts, pointer, isBinary bool) (at int32) {
+	r := relative{base: base, pointer: none, binary: isBinary}
+	if pointer {
+		r.pointer = len(s.pointers.selves)
+		s.pointers.begin(self)
+		for _, t := range f.content {
+			s.pointers.add(s.index.resource(t.typ, t.id))
+		}
+	}
+	if isBinary && f.context.typ != nil {
+		r.secured = s.index.resource(f.context.typ, f.context.id)
+	}
+	s.relatives = append(s.relatives, r)
+	return ^int32(len(s.relatives) - 1)
+}
+
+// node finds the node of a resource without relations.
+func (s *Summarizer) node(f *facts) int32 {
+	typ, known := s.types[string(f.typ)]
+	if !known {
+		typ = string(f.typ)
+		s.types[typ] = typ
+	}
+	key := kindKey{typ, f.laboratory, f.radiology, f.document, f.sensitive, f.presents && typ == "DiagnosticReport"}
+	kind, known := s.kinds[key]
+	if !known {
+		kind = int32(len(s.out.kinds))
+		s.kinds[key] = kind
+		s.out.kinds = append(s.out.kinds, facts{
+			typ: []byte(typ), laboratory: f.laboratory, radiology: f.radiology, document: f.document, sensitive: f.sensitive,
+			presents: key.presents,
+		})
+	}
+	at := nodeKey{kind: kind, first: notDated, excluded: s.asked.withhold(f) != ""}
+	at.bare = key.presents && !s.asked.allows(f.documentGroup(), f)
+	if len(f.happened) > 0 {
+		at.first, at.last = days(f.happened[0])
+	}
+	if len(f.happened) > 1 {
+		at.rest = spansKey(f.happened)
+	}
+	n, known := s.nodes[at]
+	if !known {
+		n = s.add(at, f.happened)
+		s.nodes[at] = n
+	}
+	return n
+}
+
+func (s *Summarizer) add(at nodeKey, happened fhir.Spans) int32 {
+	n := node{kind: at.kind, first: at.first, last: at.last, times: none, relations: none, excluded: at.excluded, bare: at.bare}
+	if len(happened) > 1 {
+		n.times = int32(len(s.out.times))
+		s.out.times = append(s.out.times, happened)
+	}
+	s.out.nodes = append(s.out.nodes, n)
+	return int32(len(s.out.nodes) - 1)
+}
+
+// days are the first and the last day of a span.
+func days(s fhir.Span) (first, last int32) {
+	return int32(floor(s.Start.Unix())), int32(floor(s.End.Add(-time.Nanosecond).Unix()))
+}
+
+func floor(seconds int64) int64 {
+	if seconds < 0 {
+		seconds -= 86399
+	}
+	return seconds / 86400
+}
+
+func spansKey(spans fhir.Spans) string {
+	var k []byte
+	for _, s := range spans {
+		k = binary.AppendVarint(binary.AppendVarint(k, s.Start.Unix()), s.End.Unix())
+	}
+	return string(k)
+}
+
+// Conclude ends the pass over the record. Errors: ErrTooVaried.
+func (s *Summarizer) Conclude() error {
+	holders := s.holdersByBinary()
+	at := make([]int32, len(s.relatives)) // the nodes of the relatives
+	byKey := map[nodeKey]int32{}
+	for i := range s.relatives {
+		at[i] = s.place(i, holders[int32(i)], byKey)
+		s.out.nodes[at[i]].counted++
+		if len(s.out.nodes) > maxNodes {
+			return ErrTooVaried
+		}
+	}
+	for i := range s.out.relations {
+		s.out.relations[i].settle(at)
+	}
+	for i := range s.index.shards {
+		for j, what := range s.index.shards[i].what {
+			if what < 0 {
+				s.index.shards[i].what[j] = at[^what]
+			}
+		}
+	}
+	s.relatives, s.holders, s.pointers, s.nodes = nil, nil, pointers{}, nil
+	return nil
+}
+
+// holding is a holder of a Binary: a node, or the complement of a relative's place.
+type holding struct {
+	by        int32
+	presented bool
+}
+
+func (s *Summarizer) holdersByBinary() map[int32][]holding {
+	out := map[int32][]holding{}
+	for _, h := range s.holders {
+		if at, known := s.index.at(h.binary); known && at < 0 {
+			by, _ := s.index.at(h.self)
+			out[^at] = append(out[^at], holding{by, h.presented})
+		}
+	}
+	return out
+}
+
+// place finds or makes the node of a relative.
+func (s *Summarizer) place(i int, holders []holding, byKey map[nodeKey]int32) int32 {
+	r := s.relatives[i]
+	found := s.relationsOf(r, holders)
+	if len(found.targets)+len(found.holders)+len(found.presented) == 0 && found.secured == none {
+		return r.base
+	}
+	base := s.out.nodes[r.base]
+	key := nodeKey{kind: r.base, rest: found.key()}
+	if n, known := byKey[key]; known {
+		return n
+	}
+	base.relations, base.counted = int32(len(s.out.relations)), 0
+	s.out.relations = append(s.out.relations, found)
+	s.out.nodes = append(s.out.nodes, base)
+	n := int32(len(s.out.nodes) - 1)
+	byKey[key] = n
+	return n
+}
+
+// relationsOf gathers what a relative is related to.
+func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
+	out := relations{binary: r.binary, secured: none}
+	if r.pointer != none {
+		for _, t := range s.pointers.of(r.pointer) {
+			at, known := s.index.at(t)
+			if !known { // so it leads to something that is never withheld
+				out.targets = nil
+				break
+			}
+			out.targets = append(out.targets, mapped(at))
+		}
+	}
+	for _, h := range holders {
+		if h.presented {
+			out.presented = append(out.presented, mapped(h.by))
+		} else {
+			out.holders = append(out.holders, mapped(h.by))
+		}
+	}
+	if at, known := s.index.at(r.secured); known {
+		out.secured, out.patient = mapped(at), r.secured.typ == s.index.known([]byte("Patient"))
+	}
+	return out
+}
+
+// mapped keeps the place of a relative apart from none until settle: places of relatives are -2 and below.
+func mapped(at int32) int32 {
+	if at < 0 {
+		return at - 1
+	}
+	return at
+}
+
+// settle puts nodes in the place of relatives.
+func (r *relations) settle(at []int32) {
+	for _, list := range [][]int32{r.targets, r.holders, r.presented} {
+		for i, n := range list {
+			if n < none {
+				list[i] = at[^(n + 1)]
+			}
+		}
+	}
+	if r.secured < none {
+		r.secured = at[^(r.secured + 1)]
+	}
+}
+
+// key tells relations from others. It sorts them.
+func (r *relations) key() string {
+	var k []byte
+	for _, list := range []*[]int32{&r.targets, &r.holders, &r.presented} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+		k = binary.AppendVarint(k, int64(len(*list)))
+		for _, n := range *list {
+			k = binary.AppendVarint(k, int64(n))
+		}
+	}
+	return string(binary.AppendVarint(k, int64(r.secured)))
+}
+
+// Narrow makes the counts those of the resources that are selected from here on; without it all of the record counts.
+func (s *Summarizer) Narrow() {
+	for i := range s.out.nodes {
+		s.out.nodes[i].counted = 0
+	}
+}
+
+// Select counts a resource of the record, after Conclude and Narrow. Errors: the line is not JSON.
+func (s *Summarizer) Select(line []byte) error {
+	typ, id, err := s.examine.walk.identify(line)
+	if err != nil {
+		return err
+	}
+	if at, known := s.index.find(typ, id); known {
+		s.out.nodes[at].counted++
+	}
+	return nil
+}
+
+// Summary is the result.
+func (s *Summarizer) Summary() *Summary { return &s.out }

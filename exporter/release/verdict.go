@@ -1,0 +1,50 @@
+package release
+
+// verdict is what was decided about a resource: the number of the reason for which it stays, 0 where it goes; and flags.
+type verdict uint8
+
+const (
+	stripped  verdict = 0x80 // its presentedForm stays
+	sensitive verdict = 0x40 // its own content keeps it
+	held      verdict = 0x20 // it is a Binary, and something refers to it
+	flags             = stripped | sensitive | held
+)
+
+func (v verdict) reason() int    { return int(v &^ flags) }
+func (v verdict) withheld() bool { return v.reason() != 0 }
+
+// verdicts holds what was decided about each resource of a record.
+type verdicts struct{ *index[verdict] }
+
+// put decides about a resource. What is in a record twice is withheld where one of the two is, and sensitive likewise. So are two
+// resources that were taken for one another.
+func (x verdicts) put(r resource, v verdict) {
+	at, found := x.add(r)
+	switch old := *at; {
+	case !found:
+		*at = v
+	case v&sensitive != 0 || v.withheld() && !old.withheld():
+		*at = v | old&flags
+	default:
+		*at = old | v&flags
+	}
+}
+
+// set changes the reason of a resource that is there.
+func (x verdicts) set(r resource, v verdict) {
+	x.change(r, func(old verdict) verdict { return old&flags | v })
+}
+
+// mark adds flags to a resource that is there.
+func (x verdicts) mark(r resource, v verdict) {
+	x.change(r, func(old verdict) verdict { return old | v })
+}
+
+// of tells about all resources of an id, of whatever type: whether some go, and whether some stay.
+func (x verdicts) of(h idHash) (released, withheld bool) {
+	x.sharing(h, func(v verdict) {
+		withheld = withheld || v.withheld()
+		released = released || !v.withheld()
+	})
+	return released, withheld
+}
