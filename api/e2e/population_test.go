@@ -305,7 +305,8 @@ func TestBULK1Elements(t *testing.T) {
 	}
 }
 
-// BULK-1: organizeOutputBy=Patient gives blocks, each with a header, its Patient, and the whole record.
+// BULK-1: organizeOutputBy=Patient gives blocks, each with a header, its Patient, and the whole record. Headers are no resources: no count
+// has them.
 func TestBULK1OrganizedByPatient(t *testing.T) {
 	w := startOnRecords(t)
 	o := newReal(t)
@@ -319,13 +320,16 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 		t.Errorf("organized by %q", m.OutputOrganizedBy)
 	}
 	blocks := map[string][]string{}
+	listed := int64(0)
 	for _, e := range m.Output {
+		listed += e.Count
 		data, err := c.Download(t.Context(), e.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := int64(bytes.Count(data, []byte("\n"))); e.Type != "" || n != e.Count {
-			t.Errorf("%+v has %d lines", e, n)
+		headers := bytes.Count(data, []byte(`"name":"header"`))
+		if n := bytes.Count(data, []byte("\n")); e.Type != "" || headers == 0 || int64(n-headers) != e.Count {
+			t.Errorf("%+v has %d lines, %d of them headers", e, n, headers)
 		}
 		patient := ""
 		for line := range strings.Lines(string(data)) {
@@ -358,6 +362,19 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 	}
 	if len(blocks) != 10 {
 		t.Errorf("%d blocks", len(blocks))
+	}
+	job, err := w.admin.Job(t.Context(), j.ID)
+	if err != nil || job.Counts[""] != listed {
+		t.Errorf("the job counts %v, the manifest %d, %v", job.Counts, listed, err)
+	}
+	w.want(w.do(c, "GET", "/jobs/"+j.ID+"/metadata"), 200, fmt.Sprintf(`"counts":{"":%d}`, listed))
+	// A block of which nothing is left has no header either.
+	j, err = c.Start(t.Context(), "GET", "/fhir/Patient/$export?organizeOutputBy=Patient&_type=Observation&_typeFilter=Observation%3Fdate%3Dgt2100-01-01", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m = w.manifest(c, j); len(m.Output) != 0 {
+		t.Errorf("files of headers alone: %+v", m.Output)
 	}
 }
 

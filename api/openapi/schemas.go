@@ -41,7 +41,7 @@ var schemas = object{
 		"link?":     array(record(object{"relation": object{"const": "next"}, "url": str()})),
 		"extension": record(object{"ehiDocumentationUrl": str(), "metadata": str()}),
 	}),
-	"ManifestEntry": record(object{"type?": str(), "url": str(), "count": object{"type": "integer", "minimum": 1, "description": "Lines of the file."}}),
+	"ManifestEntry": record(object{"type?": str(), "url": str(), "count?": object{"type": "integer", "minimum": 1, "description": "Resources of the file: its lines without the headers of a file that is organized by patient. Absent where an older build counted those, too."}}),
 	"Form": object{
 		"type": "object", "description": "The patient's choices (EHI-7). What is not enabled or authorised stays out.",
 		"properties": object{

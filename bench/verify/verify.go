@@ -27,7 +27,9 @@ func Wrongf(format string, a ...any) error {
 // Tally is what some lines are, in whatever order they come.
 type Tally struct {
 	Lines, Bytes int64
-	Sum          Sum
+	// Headers are the lines that begin the block of a patient, and are no resources.
+	Headers int64
+	Sum     Sum
 }
 
 // Line counts a line, its newline included.
@@ -40,6 +42,7 @@ func (t *Tally) Line(line []byte) {
 // Add counts what another tally has counted.
 func (t *Tally) Add(o Tally) {
 	t.Lines += o.Lines
+	t.Headers += o.Headers
 	t.Bytes += o.Bytes
 	t.Sum.add(o.Sum)
 }
@@ -56,15 +59,15 @@ func (s *Sum) add(other [32]byte) {
 	}
 }
 
-// File downloads one file of a manifest and checks it: as many lines as its manifest says, each a resource of its type, none empty, the
+// File downloads one file of a manifest and checks it: as many resources as its manifest says, each a resource of its type, none empty, the
 // last one ended (REAL-3). Errors: ErrWrong, or the client's.
 func File(ctx context.Context, c *client.Client, e ehi.ManifestEntry) (t Tally, err error) {
 	err = c.Stream(ctx, e.URL, func(r io.Reader) error {
 		t = Tally{}
 		return lines(r, e, &t)
 	})
-	if err == nil && t.Lines != e.Count {
-		err = Wrongf("%s has %d lines, the manifest says %d", e.URL, t.Lines, e.Count)
+	if err == nil && t.Lines-t.Headers != e.Count {
+		err = Wrongf("%s has %d resources, the manifest says %d", e.URL, t.Lines-t.Headers, e.Count)
 	}
 	return t, err
 }
@@ -92,10 +95,26 @@ func lines(r io.Reader, e ehi.ManifestEntry, t *Tally) error {
 			long = line[:0]
 		}
 		t.Line(line)
+		if e.Type == "" && isHeader(line) {
+			t.Headers++
+		}
 		if !ofType(line, e.Type) {
 			return Wrongf("line %d of %s is no %s: %.80q", t.Lines, e.URL, e.Type, line)
 		}
 	}
+}
+
+// isHeader reports whether a line begins the block of a patient in a file that is organized by patient
+// (Bulk Data Access 3.0.0, "Bulk Data Output File Organization").
+func isHeader(line []byte) bool {
+	var v struct {
+		ResourceType string `json:"resourceType"`
+		Parameter    []struct {
+			Name string `json:"name"`
+		} `json:"parameter"`
+	}
+	return bytes.Contains(line, []byte("Parameters")) && json.Unmarshal(line, &v) == nil &&
+		v.ResourceType == "Parameters" && len(v.Parameter) > 0 && v.Parameter[0].Name == "header"
 }
 
 // ofType reports whether a line is a JSON object of a resource type, wherever in it the type stands; "" is any type.

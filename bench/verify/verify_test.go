@@ -35,13 +35,29 @@ func TestWrongFilesAreFoundOut(t *testing.T) {
 		"a line no JSON":   {strings.Replace(good, "}", "", 1), 2, false},
 		"a long one wrong": {good + strings.Replace(long, "}", "", 1), 3, false},
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, want.body) }))
-		c := client.New(server.URL)
-		f, err := verify.File(t.Context(), c, ehi.ManifestEntry{Type: "Patient", URL: server.URL, Count: want.count})
-		if right := err == nil; right != want.right || !right && !errors.Is(err, verify.ErrWrong) || right && f.Bytes != int64(len(want.body)) {
-			t.Errorf("%s: %d bytes, %v", name, f.Bytes, err)
-		}
-		c.Close()
-		server.Close()
+		wrongOrRight(t, name, "Patient", want.body, want.count, want.right)
+	}
+}
+
+// The headers of a file that is organized by patient are no resources.
+func TestHeadersAreNotCounted(t *testing.T) {
+	const header = `{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/1"}}]}` + "\n"
+	const spelt = `{"parameter":[{"valueReference":{"reference":"Patient/2"},"name":"header"}], "resourceType" : "Parameters"}` + "\n"
+	const resources = `{"resourceType":"Patient","id":"1"}` + "\n" + `{"resourceType":"Observation","id":"2"}` + "\n"
+	wrongOrRight(t, "two blocks", "", header+resources+spelt+resources, 4, true)
+	wrongOrRight(t, "headers counted", "", header+resources+spelt+resources, 6, false)
+	wrongOrRight(t, "by type", "Parameters", header, 1, true)
+}
+
+// wrongOrRight downloads a file with a body and compares what is found of it.
+func wrongOrRight(t *testing.T, name, typ, body string, count int64, right bool) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+	defer server.Close()
+	c := client.New(server.URL)
+	defer c.Close()
+	f, err := verify.File(t.Context(), c, ehi.ManifestEntry{Type: typ, URL: server.URL, Count: count})
+	if found := err == nil; found != right || !found && !errors.Is(err, verify.ErrWrong) || found && f.Bytes != int64(len(body)) {
+		t.Errorf("%s: %d bytes, %v", name, f.Bytes, err)
 	}
 }

@@ -159,11 +159,13 @@ type releaser struct {
 	selector  *selection.Selector
 	selected  []byte
 	cursor    fhir.Cursor
+	header    *slab // of a patient's block of which nothing was kept so far; nil for none
 }
 
 // Run ends with its mailbox, and closes the router's.
 func (r *releaser) Run(ctx context.Context) error {
 	defer close(r.out.slabs)
+	defer func() { r.dropHeader() }()
 	return r.in.each(ctx, func(s *slab) error {
 		if r.decisions == nil && r.selector == nil || s.errors {
 			return r.out.send(ctx, s)
@@ -174,8 +176,38 @@ func (r *releaser) Run(ctx context.Context) error {
 			kept.recycle()
 			return err
 		}
+		if kept = r.headed(kept); kept == nil {
+			return nil
+		}
 		return r.out.send(ctx, kept)
 	})
+}
+
+// headed keeps the header of a patient's block back until something of the block is kept: a block, or
+// a file, of nothing but headers says nothing. It returns nil where there is nothing to send yet.
+func (r *releaser) headed(kept *slab) *slab {
+	switch {
+	case kept.begins:
+		r.dropHeader()
+		if kept.resources() == 0 {
+			r.header = kept
+			return nil
+		}
+	case r.header != nil && kept.typ == "":
+		whole := r.header
+		whole.data, whole.lines = append(whole.data, kept.data...), whole.lines+kept.lines
+		kept.recycle()
+		r.header = nil
+		return whole
+	}
+	return kept
+}
+
+func (r *releaser) dropHeader() {
+	if r.header != nil {
+		r.header.recycle()
+		r.header = nil
+	}
 }
 
 // filter makes a new slab of what may leave of s.
@@ -246,7 +278,7 @@ func (r *router) Run(ctx context.Context) error {
 	})
 }
 
-// writer owns the files of one kind: one after the other, none with more lines than the limit.
+// writer owns the files of one kind: one after the other, none with more resources than the limit.
 type writer struct {
 	in mailbox
 	kind
@@ -257,11 +289,11 @@ type writer struct {
 	out         io.WriteCloser // of the last file; nil before the first
 }
 
-// written is one file: its place in the batch, its lines and their bytes.
+// written is one file: its place in the batch, its resources, and the bytes of all its lines.
 type written struct {
-	output int
-	lines  int64
-	bytes  int64
+	output    int
+	resources int64
+	bytes     int64
 }
 
 // Run ends with its mailbox. What it wrote is durable only once the batch is committed.
@@ -284,10 +316,10 @@ func (w *writer) Run(ctx context.Context) error {
 			return err
 		}
 		last := &w.files[len(w.files)-1]
-		last.lines += s.lines
+		last.resources += s.resources()
 		last.bytes += int64(n)
 		telemetry.WriteSeconds.Observe(time.Since(began).Seconds())
-		resources.Add(float64(s.lines))
+		resources.Add(float64(s.resources()))
 		bytes.Add(float64(n))
 		return nil
 	})
@@ -307,11 +339,11 @@ func (w *writer) label() string {
 
 // note adds to the trace what was written.
 func (w *writer) note(ctx context.Context) {
-	var lines, bytes int64
+	var resources, bytes int64
 	for _, f := range w.files {
-		lines, bytes = lines+f.lines, bytes+f.bytes
+		resources, bytes = resources+f.resources, bytes+f.bytes
 	}
-	tracing.Note(ctx, attribute.Int("ehi.files", len(w.files)), attribute.Int64("ehi.resources", lines), attribute.Int64("ehi.bytes", bytes))
+	tracing.Note(ctx, attribute.Int("ehi.files", len(w.files)), attribute.Int64("ehi.resources", resources), attribute.Int64("ehi.bytes", bytes))
 }
 
 // end ends the file that is open.
@@ -327,5 +359,5 @@ func (w *writer) full(s *slab) bool {
 	if w.out == nil {
 		return true
 	}
-	return w.limit > 0 && w.files[len(w.files)-1].lines+s.lines > w.limit && (w.typ != "" || s.begins)
+	return w.limit > 0 && w.files[len(w.files)-1].resources+s.resources() > w.limit && (w.typ != "" || s.begins)
 }

@@ -46,6 +46,14 @@ func (s *slab) add(line []byte) {
 	s.lines++
 }
 
+// resources is how many lines are resources of the export: the header of a patient's block is none.
+func (s *slab) resources() int64 {
+	if s.begins {
+		return s.lines - 1
+	}
+	return s.lines
+}
+
 // recycle gives a slab back; one that a huge line has blown up goes to the heap instead.
 func (s *slab) recycle() {
 	if cap(s.data) <= 2*SlabBytes {

@@ -184,5 +184,6 @@ func decodeTask(data []byte) (t ehi.Task, err error) {
 	if t.Version > ehi.RecordVersion {
 		return t, newerError("task record of job "+t.Job, t.Version)
 	}
+	upgradeTask(&t)
 	return t, nil
 }

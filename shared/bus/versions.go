@@ -17,6 +17,9 @@ func newerError(what string, version int) error {
 
 // upgrade brings the record of an older build up to what this one writes. It is stored so when the job changes next.
 func upgrade(j *ehi.Job) {
+	if j.Version < 3 && j.KickOff.ByPatient {
+		delete(j.Counts, "") // it counts headers among the resources
+	}
 	if j.Version >= 2 {
 		return
 	}
@@ -24,6 +27,16 @@ func upgrade(j *ehi.Job) {
 	for i, a := range j.Attachments {
 		if a.Object == "" { // the file was called by the document's name
 			j.Attachments[i].Object = "a." + hex.EncodeToString([]byte(a.Name))
+		}
+	}
+}
+
+// upgradeTask is upgrade of a task: how many resources a file has is unknown where headers were
+// counted with them.
+func upgradeTask(t *ehi.Task) {
+	for i := range t.Files {
+		if t.Version < 3 && t.Files[i].Type == "" {
+			t.Files[i].Count = 0
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -50,6 +51,20 @@ func TestRecordsOfTheFirstVersionAreRead(t *testing.T) {
 		task, err := decodeTask(record)
 		if err != nil || !task.Committed || task.Attempt != 1 || task.Failures() != 0 || len(task.Files) < 20 || task.Files[0].Object != "0.1.seg" {
 			t.Errorf("task %+v, %v", task, err)
+		}
+	}
+}
+
+// Before version 3 the headers of files organized by patient were counted with their resources: how many of these there are is not told then.
+func TestCountsThatHaveHeadersAreNotTold(t *testing.T) {
+	for version, want := range map[int]int64{1: 0, 2: 0, 3: 9} {
+		task, err := decodeTask(fmt.Appendf(nil, `{"v":%d,"job":"a","files":[{"type":"","count":9},{"type":"Patient","count":5}]}`, version))
+		if err != nil || task.Files[0].Count != want || task.Files[1].Count != 5 {
+			t.Errorf("version %d: %+v, %v", version, task, err)
+		}
+		j, err := decodeJob(fmt.Appendf(nil, `{"v":%d,"id":"a","kickOff":{"byPatient":true},"counts":{"":9}}`, version))
+		if err != nil || j.Counts[""] != want {
+			t.Errorf("version %d: %+v, %v", version, j.Counts, err)
 		}
 	}
 }

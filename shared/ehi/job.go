@@ -13,7 +13,8 @@ import (
 //
 //	1: the first one
 //	2: Attachment.Object, Task.Excused, Job.Plans, Job.Stored
-const RecordVersion = 2
+//	3: counts of files that are organized by patient are without the headers of their blocks
+const RecordVersion = 3
 
 // Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
 type Lane string

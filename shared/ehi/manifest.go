@@ -21,9 +21,11 @@ type Manifest struct {
 
 // ManifestEntry is one file.
 type ManifestEntry struct {
-	Type  string `json:"type,omitempty"` // absent where the files are organized by patient
-	URL   string `json:"url"`
-	Count int64  `json:"count"` // lines
+	Type string `json:"type,omitempty"` // absent where the files are organized by patient
+	URL  string `json:"url"`
+	// Count is how many resources the file holds: lines without the headers of patients' blocks. It
+	// is absent where that is not known: a file organized by patient, of a build that counted headers.
+	Count int64 `json:"count,omitempty"`
 }
 
 // ManifestLink leads to a further page of the manifest (BULK-3).

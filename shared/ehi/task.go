@@ -38,7 +38,7 @@ type Part struct {
 // File is one line of a task's file table: an output as the manifest lists it, and where the file store keeps it.
 type File struct {
 	Type   string `json:"type"`  // the FHIR resource type of every line
-	Count  int64  `json:"count"` // lines
+	Count  int64  `json:"count"` // resources: lines without the headers of patients' blocks; 0: unknown
 	Bytes  int64  `json:"bytes"` // of the lines
 	Object string `json:"obj"`   // the store's own name of the object that holds it
 	Offset int64  `json:"off"`   // bytes into the object
