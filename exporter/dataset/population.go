@@ -591,6 +591,23 @@ func (r *partRecord) closures() ([]string, error) {
 	return keys, nil
 }
 
+// Find implements source.Record.
+func (r *partRecord) Find(ctx context.Context, q source.Query, typ, id string) ([]byte, error) {
+	if in, err := r.Resolves(typ, id); err != nil || !in {
+		return nil, err
+	}
+	store := r.population.store
+	owners, _, err := ownersIn(store.db, typ, id)
+	if err != nil {
+		return nil, err
+	}
+	k := key(kShared, typ, id)
+	if len(owners) > 0 {
+		k = key(kCompartment, owners[0], typ, id) // the same line for each of them
+	}
+	return admitted(ctx, q, typ, store.db, k)
+}
+
 // Resolves implements source.Record.
 func (r *partRecord) Resolves(typ, id string) (bool, error) {
 	store := r.population.store

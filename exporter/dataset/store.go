@@ -560,12 +560,39 @@ func (r *record) find(typ, id string) ([]byte, error) {
 // Close implements source.Record.
 func (r *record) Close() error { return r.snap.Close() }
 
+// Find implements source.Record.
+func (r *record) Find(ctx context.Context, q source.Query, typ, id string) ([]byte, error) {
+	k, err := r.find(typ, id)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	return admitted(ctx, q, typ, r.snap, k)
+}
+
+// admitted is the line of a stored resource, if a query admits it.
+func admitted(ctx context.Context, q source.Query, typ string, db pebble.Reader, k []byte) (line []byte, _ error) {
+	val, err := get(db, k)
+	if err != nil || val == nil {
+		return nil, err
+	}
+	v := scan{ctx: ctx, query: q, visit: func(r source.Resource) error {
+		line = r.Line
+		return nil
+	}}
+	return line, v.resource([]byte(typ), val)
+}
+
 // Scan implements source.Record.
 func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
 	v := scan{ctx: ctx, query: q, visit: visit}
-	types := slices.Compact(slices.Sorted(slices.Values(q.Types)))
-	if len(types) == 0 {
-		types = []string{""}
+	types := []string{""}
+	if len(q.Types) > 0 {
+		types = slices.Sorted(slices.Values(q.Types))
+		if q.Also != "" {
+			types = append(types, q.Also)
+			slices.Sort(types)
+		}
+		types = slices.Compact(types)
 	}
 	for i, p := range r.patients {
 		for _, t := range types {
@@ -652,6 +679,7 @@ type scan struct {
 	visit  func(source.Resource) error
 	typ    string // the type of the last resource, kept so that it is made a string once a type
 	skip   bool   // whether that type is not wanted
+	also   bool   // whether Query.Also alone wants it
 	cursor fhir.Cursor
 
 	// of a population
@@ -666,16 +694,20 @@ func (s *scan) resource(typ, val []byte) error {
 	}
 	if s.typ != string(typ) {
 		s.typ = string(typ)
-		s.skip = !s.query.AdmitsType(s.typ)
+		s.skip, s.also = !s.query.AdmitsType(s.typ), !s.query.Names(s.typ)
 	}
 	if s.skip {
 		return nil
 	}
 	at, line := decodeValue(val)
+	also := s.also
 	if s.query.Timed() && !s.query.AdmitsTime(updated(&s.cursor, line, at)) {
-		return nil
+		if s.query.Also != s.typ {
+			return nil
+		}
+		also = true
 	}
-	return s.visit(source.Resource{Type: s.typ, Line: line, Updated: at, Patient: s.patient, Loose: s.loose})
+	return s.visit(source.Resource{Type: s.typ, Line: line, Updated: at, Patient: s.patient, Loose: s.loose, Also: also})
 }
 
 // updated is meta.lastUpdated, or the time of import where the resource has none.

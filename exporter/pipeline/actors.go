@@ -26,6 +26,8 @@ type reader struct {
 	last *slab  // the slab that was filled last
 	read int    // resources since the metrics were told
 	of   string // the patient whose block is open, where the files are organized by patient
+	// targets decides whether what a Provenance is about is released; made when the first is asked about.
+	targets decisions
 	loose
 }
 
@@ -54,6 +56,11 @@ func (r *reader) tell() {
 func (r *reader) take(ctx context.Context, res source.Resource) error {
 	r.task.Read.Add(1)
 	r.read++
+	if res.Also {
+		if ok, err := r.relevant(ctx, res); err != nil || !ok {
+			return err
+		}
+	}
 	line, k := res.Line, kind{typ: res.Type}
 	if res.Unchecked && !wellFormed(res) {
 		k, line = kind{"OperationOutcome", true}, malformed(res)
@@ -72,6 +79,23 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 	}
 	s.add(line)
 	return nil
+}
+
+// relevant reports whether something is read because of what it is about, and that goes out.
+func (r *reader) relevant(ctx context.Context, res source.Resource) (bool, error) {
+	if r.task.Associated == nil || res.Unchecked && !wellFormed(res) {
+		return false, nil
+	}
+	if r.task.Policy.Everything() {
+		return r.task.Associated.Relevant(ctx, res.Line, nil)
+	}
+	if r.targets == nil {
+		r.targets = r.task.Policy.Filter()
+	}
+	return r.task.Associated.Relevant(ctx, res.Line, func(line []byte) (bool, error) {
+		_, ok, err := r.targets.Release(nil, line)
+		return ok, err
+	})
 }
 
 // slab finds the slab for a line of a kind: the open one while it has room.

@@ -28,6 +28,8 @@ type Task struct {
 	Query    source.Query
 	Policy   *release.Policy
 	Selector *selection.Selector // nil: everything
+	// Associated decides about what Query.Also reads; nil where that is nothing.
+	Associated *selection.Associated
 	// Population says that the record is a part of a population's: its resources come patient by patient, and one at a time
 	// is decided about.
 	Population bool

@@ -13,7 +13,7 @@ import (
 func TaskOf(job *ehi.Job, policy *release.Policy, record source.Record) Task {
 	k := job.KickOff
 	return Task{
-		Record: record, Query: source.Query{Types: selection.Types(k), Since: k.Since, Until: k.Until}, Policy: policy, Selector: selection.New(k),
+		Record: record, Query: selection.Query(k), Policy: policy, Selector: selection.New(k), Associated: selection.NewAssociated(k, record),
 		Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient, Compression: k.Compression,
 	}
 }

@@ -12,11 +12,8 @@ import (
 
 // Selector decides about one resource at a time. It is for one goroutine; a nil Selector keeps everything as it is.
 type Selector struct {
-	matcher    *fhir.Matcher
-	elements   *elements
-	types      []string // what was asked for; a Provenance of something else stays out. nil: no such limit
-	provenance bool
-	cursor     fhir.Cursor
+	matcher  *fhir.Matcher
+	elements *elements
 }
 
 // Types is which resource types have to be read; none means all.
@@ -31,11 +28,10 @@ const provenanceType = "Provenance"
 
 // New makes the selector of a kick-off, nil where there is nothing to select.
 func New(k ehi.KickOff) *Selector {
-	associated := k.Provenance && len(k.Types) > 0 && !slices.Contains(k.Types, provenanceType)
-	if len(k.TypeFilters) == 0 && len(k.Elements) == 0 && !associated {
+	if len(k.TypeFilters) == 0 && len(k.Elements) == 0 {
 		return nil
 	}
-	s := &Selector{matcher: fhir.NewMatcher(k.TypeFilters), provenance: associated, types: k.Types}
+	s := &Selector{matcher: fhir.NewMatcher(k.TypeFilters)}
 	if len(k.Elements) > 0 {
 		s.elements = newElements(k.Elements)
 	}
@@ -44,11 +40,6 @@ func New(k ehi.KickOff) *Selector {
 
 // Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is unchanged then.
 func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bool, err error) {
-	if s.provenance && typ == provenanceType {
-		if ok, err := s.targeted(line); err != nil || !ok {
-			return dst, false, err
-		}
-	}
 	if ok, err := s.matcher.Match(typ, line); err != nil || !ok {
 		return dst, false, err
 	}
@@ -57,19 +48,6 @@ func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bo
 	}
 	out, err = s.elements.reduce(dst, typ, line)
 	return out, err == nil, err
-}
-
-// targeted reports whether a Provenance is about a resource of an exported type.
-func (s *Selector) targeted(line []byte) (found bool, err error) {
-	c := &s.cursor
-	for c.Reset(line); c.Next(); {
-		if c.IsString() && string(c.Key()) == "reference" && string(c.KeyAt(1)) == "target" {
-			if typ, _, local := fhir.Local(c.Text()); local && slices.Contains(s.types, string(typ)) {
-				found = true
-			}
-		}
-	}
-	return found, c.Err()
 }
 
 // elements reduces resources to some of their elements.

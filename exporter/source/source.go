@@ -78,6 +78,9 @@ type Record interface {
 	// Resolves reports whether a resource is part of the export that this record is part of. It is asked during a visit about
 	// references of Loose resources.
 	Resolves(typ, id string) (bool, error)
+	// Find gives a resource that Scan with q would visit in this record or in another part of the same export, as a line that is valid
+	// until the next call; nil where there is none. It is asked about what the record's resources refer to.
+	Find(ctx context.Context, q Query, typ, id string) ([]byte, error)
 	// Scan calls visit once for each resource that q admits, in the same order each time. It stops at the first error of visit, or when ctx ends, and returns that. It can be called again.
 	Scan(ctx context.Context, q Query, visit func(Resource) error) error
 	// Close releases the instant.
@@ -92,6 +95,8 @@ type Resource struct {
 	Patient string    // whose it is, in a population; "" for what belongs to nobody
 	// Loose says that some reference in it may lead out of the population's export.
 	Loose bool
+	// Also says that Query.Also alone admits it.
+	Also bool
 	// Unchecked says that nobody has made sure that Line is a resource: it may be malformed.
 	Unchecked bool
 }
@@ -100,10 +105,16 @@ type Resource struct {
 type Query struct {
 	Types        []string
 	Since, Until time.Time // by meta.lastUpdated, or Resource.Updated where that is absent; [Since, Until)
+	// Also is a type of which every resource is visited, whatever Types, Since and Until say; those that these leave out are marked as
+	// Resource.Also. "" is none.
+	Also string
 }
 
 // AdmitsType reports whether resources of type t are wanted at all.
-func (q Query) AdmitsType(t string) bool { return len(q.Types) == 0 || slices.Contains(q.Types, t) }
+func (q Query) AdmitsType(t string) bool { return q.Names(t) || q.Also == t }
+
+// Names reports whether Types admits t, Also aside.
+func (q Query) Names(t string) bool { return len(q.Types) == 0 || slices.Contains(q.Types, t) }
 
 // Timed reports whether the query looks at the time of an update.
 func (q Query) Timed() bool { return !q.Since.IsZero() || !q.Until.IsZero() }

@@ -96,6 +96,20 @@ func (c Config) Number(id string) (k int, ok bool) {
 	return int(n), err == nil && n < uint64(c.Patients) && c.PatientID(int(n)) == id
 }
 
+// owner finds which patient a resource's id was made for; ok is false for a shared resource.
+func (c Config) owner(id string) (k int, ok bool) {
+	if len(id) != idSize {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(id[0:8]+id[9:13], 16, 64)
+	if err != nil || n >= uint64(c.Patients) {
+		return 0, false
+	}
+	// All but the number of the resource, see the picture in doc.go.
+	of := c.PatientID(int(n))
+	return int(n), id[:14] == of[:14] && id[23:] == of[23:]
+}
+
 // put emits the resource of a template. The first error ends all further ones.
 func (g *Generator) put(t *template) {
 	if g.err != nil || g.full() {

@@ -307,6 +307,29 @@ func (r *record) Resolves(_, id string) (bool, error) {
 	return ok && r.of.has(k), nil
 }
 
+// Find implements source.Record: it makes the patient of the resource's id anew, or the shared resources.
+func (r *record) Find(ctx context.Context, q source.Query, typ, id string) (line []byte, err error) {
+	one := *r
+	one.own, one.blocks, one.referred, one.all, one.group = true, false, false, false, false
+	k, owned := r.source.cfg.owner(id)
+	switch {
+	case owned && r.of.has(k):
+		one.of, one.from, one.to = chosen{list: []int{k}}, 0, 1
+	case owned:
+		return nil, nil
+	default:
+		one.own, one.all = false, true
+	}
+	q.Types, q.Also = []string{typ}, ""
+	err = one.Scan(ctx, q, func(res source.Resource) error {
+		if bytes.Contains(res.Line, []byte(`"id":"`+id+`"`)) {
+			line = bytes.Clone(res.Line)
+		}
+		return nil
+	})
+	return line, err
+}
+
 // Close implements source.Record.
 func (r *record) Close() error { return nil }
 
@@ -316,8 +339,12 @@ func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Res
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		res.Also = !q.Names(res.Type)
 		if q.Timed() && !q.AdmitsTime(res.Updated) {
-			return nil
+			if res.Type != q.Also {
+				return nil
+			}
+			res.Also = true
 		}
 		return visit(res)
 	}

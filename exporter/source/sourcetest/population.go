@@ -60,6 +60,7 @@ func populations(t *testing.T, s source.Source, want Expect) {
 		}
 	})
 	t.Run("the patients that are not there are told", func(t *testing.T) { absent(t, all, want) })
+	t.Run("what is exported is found from every part", func(t *testing.T) { finding(t, all, want) })
 	t.Run("by patient", func(t *testing.T) { byPatient(t, s, all, want) })
 	t.Run("a group that is not there", func(t *testing.T) {
 		if _, err := all.Plan(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody"}, small); ehi.CodeOf(err) != ehi.NotFound {
@@ -88,6 +89,53 @@ func absent(t *testing.T, all source.Population, want Expect) {
 	}
 	if _, err := all.Absent(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody", Patients: want.Patients}); ehi.CodeOf(err) != ehi.NotFound {
 		t.Errorf("a group that is not there: %v", err)
+	}
+}
+
+// finding checks that Find gives what Scan visits, in whatever part, and nothing else.
+func finding(t *testing.T, all source.Population, want Expect) {
+	sel := source.Selection{Level: ehi.OneGroup, Group: want.Group}
+	exported := map[string]string{} // one of each type
+	for key, line := range read(t, all, sel, small) {
+		typ, _, _ := strings.Cut(key, "/")
+		exported[typ] = line
+	}
+	for _, part := range plan(t, all, sel, small) {
+		rec, err := all.Open(t.Context(), sel, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		find := func(q source.Query, typ, id string) string {
+			line, err := rec.Find(t.Context(), q, typ, id)
+			if err != nil {
+				t.Errorf("%s/%s: %v", typ, id, err)
+			}
+			return string(line)
+		}
+		var c fhir.Cursor
+		for typ, line := range exported {
+			_, id, err := c.Identify([]byte(line))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := find(source.Query{Types: []string{typ}}, typ, id); got != line && typ != "Group" {
+				t.Errorf("%s/%s: %q, want %q", typ, id, got, line)
+			}
+			if got := find(source.Query{Since: time.Now().AddDate(100, 0, 0)}, typ, id); got != "" {
+				t.Errorf("%s/%s of the future: %q", typ, id, got)
+			}
+		}
+		for _, p := range want.Patients {
+			if !slices.Contains(want.Members, p) && find(source.Query{}, "Patient", p) != "" {
+				t.Errorf("Patient/%s is no member of the group", p)
+			}
+		}
+		if find(source.Query{}, "Patient", "nobody") != "" {
+			t.Error("Patient/nobody was found")
+		}
+		if err := rec.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
