@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/shared/records"
+)
+
+// The cases of shared/cases, each imported into an empty store and exported over HTTP.
+// group-membership is in TestBULK8GroupsAreThoseOfTheTransactionTime.
+
+// exportHas checks which resources an export has.
+func exportHas(t *testing.T, got map[string]records.Resource, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	if d := cmp.Diff(want, slices.Sorted(maps.Keys(got))); d != "" {
+		t.Errorf("exported (-want +got):\n%s", d)
+	}
+}
+
+// IN-1: both notes come with the record, and stay out with their documents.
+func TestCaseAttachmentURLBinary(t *testing.T) {
+	w := startOn(t, records.Cases(t, "attachment-url-binary"))
+	got, text := w.export("pa", nil)
+	notes := []string{"<p>hello</p>", "hello"}
+	for _, note := range notes {
+		if !strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(note))) {
+			t.Errorf("the note %q is not in the export: %s", note, text)
+		}
+	}
+	exportHas(t, got, "Patient/pa", "DocumentReference/d1", "DocumentReference/d2",
+		"Binary/note-000000000001", "Binary/note-000000000002")
+	got, _ = w.export("pa", everything("dischargeSummary", "operative", "other", "medicalRecord"))
+	exportHas(t, got, "Patient/pa")
+}
+
+// IN-1: a fullUrl names its entry, with and without a version; an outcome entry is no problem.
+func TestCaseBundleFullURLs(t *testing.T) {
+	w := startOn(t, records.Cases(t, "bundle-full-urls"))
+	for patient, condition := range map[string]string{"pb": "cb", "pc": "cc"} {
+		got, text := w.export(patient, nil)
+		exportHas(t, got, "Patient/"+patient, "Condition/"+condition)
+		if strings.Contains(text, "https://ehr.example.org") {
+			t.Errorf("a reference to an entry of the bundle stays absolute: %s", text)
+		}
+	}
+}
+
+// IN-3: a history is newest first, and its DELETE deletes.
+func TestCaseHistoryBundle(t *testing.T) {
+	w := startOn(t, records.Cases(t, "history-bundle"))
+	got, text := w.export("ph", nil)
+	exportHas(t, got, "Patient/ph")
+	if !strings.Contains(text, "Newname") || strings.Contains(text, "Oldname") {
+		t.Error(text)
+	}
+}
+
+// IN-4: a byte order mark is no problem; what is no UTF-8 never goes out.
+func TestCaseEncodings(t *testing.T) {
+	dir := records.Cases(t, "encodings")
+	w := startOn(t, dir)
+	lines, err := os.ReadFile(filepath.Join(dir, "bom.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, text := w.export("bom1", nil)
+	if want := strings.Count(string(lines), `"resourceType"`); len(got) != want {
+		t.Errorf("%d of %d resources of bom.ndjson: %v", len(got), want, got)
+	}
+	if !utf8.ValidString(text) {
+		t.Errorf("exported: %q", text)
+	}
+	if all, _ := w.bulk(w.service("system/*.rs"), http.MethodGet, "/fhir/$export", nil); all["Patient/lat1"] != nil {
+		t.Error("a line that is no UTF-8 is exported")
+	}
+}
+
+// IN-1: a conditional reference leads to the resource that has the identifier, also where that
+// comes later.
+func TestCaseConditionalReferences(t *testing.T) {
+	dir := records.Cases(t, "conditional-references")
+	patient, results := filepath.Join(dir, "a-patient.json"), filepath.Join(dir, "b-later-results.json")
+	for _, order := range [][]string{{patient, results}, {results, patient}} {
+		w := startOn(t, order...)
+		got, text := w.export("21111111-1111-4111-8111-111111111111", nil)
+		types := map[string]int{}
+		for _, r := range got {
+			types[r["resourceType"].(string)]++
+		}
+		want := map[string]int{"Patient": 1, "Observation": 2, "Condition": 2, "Practitioner": 1}
+		if d := cmp.Diff(want, types); d != "" {
+			t.Errorf("%s first: %s", filepath.Base(order[0]), d)
+		}
+		unresolved := strings.Contains(text, "identifier=") || strings.Contains(text, "urn:uuid:")
+		if unresolved || got["Condition/c-from-url"] == nil {
+			t.Errorf("%s first: %s", filepath.Base(order[0]), text)
+		}
+	}
+}
+
+// IN-2: the patient compartment is that of R4.
+func TestCaseCompartment(t *testing.T) {
+	w := startOn(t, records.Cases(t, "compartment"))
+	got, _ := w.export("sup1", nil)
+	for _, key := range []string{"SupplyRequest/sr-deliver", "ImagingStudy/im1", "Practitioner/p9"} {
+		if got[key] == nil {
+			t.Errorf("%s is not in the record", key)
+		}
+	}
+	if got["Substance/sub1"] != nil {
+		t.Error("what is nobody's is in the record")
+	}
+}
+
+// EHI-9: what is labelled stays out, and so does Provenance of it, however its keys are spelled.
+func TestCaseReleaseLeaks(t *testing.T) {
+	w := startOn(t, records.Cases(t, "release-leaks"))
+	got, text := w.export("rel-patient-0001", everything("a:hiv", "a:alcoholAndDrug", "a:mentalHealth",
+		"a:confidential", "a:domesticViolence", "a:sexualAssault", "a:genetic", "a:other"))
+	for _, key := range []string{
+		"Observation/hiv-observation-withheld-0001", "MedicationRequest/mr-hiv-0001",
+		"Condition/cond-escaped-0001", "Provenance/prov-order-0001",
+	} {
+		if got[key] != nil {
+			t.Errorf("%s was released", key)
+		}
+	}
+	for _, leak := range []string{"LEAK-I", "LEAK-L"} {
+		if strings.Contains(text, leak) {
+			t.Error(text)
+		}
+	}
+}
+
+// EHI-9: sensitive codes and labels stay out, the control does not.
+func TestCaseSensitiveSpellings(t *testing.T) {
+	dir := records.Cases(t, "sensitive-spellings")
+	w := startOn(t, filepath.Join(dir, "records.ndjson"))
+	data, err := os.ReadFile(filepath.Join(dir, "form.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f form
+	if err := json.Unmarshal(data, &f); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := w.export("sens", f)
+	for key, released := range map[string]bool{
+		"Patient/sens": true, "Condition/control-plain": true,
+		"Condition/c1-cm-dot": false, "Condition/l1-hiv-r4": false,
+	} {
+		if (got[key] != nil) != released {
+			t.Errorf("%s: released is %v", key, !released)
+		}
+	}
+}
