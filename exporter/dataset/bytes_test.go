@@ -363,3 +363,15 @@ func TestTheOrderOfKeysDoesNotMakeABundle(t *testing.T) {
 		t.Errorf("%v, %v", rep.Counts, rep.Bad)
 	}
 }
+
+func TestAPatientIsCalledByTheNameInUse(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, write(t, t.TempDir(), "a.ndjson",
+		`{"resourceType":"Patient","id":"p1","name":[{"use":"old","family":"Before"},{"use":"official","text":"Jane Now","period":{"start":"2020"}}]}`,
+		`{"resourceType":"Patient","id":"p2","name":[{"use":"official","family":"Was","period":{"end":"2001"}},{"use":"usual","family":"Is"}]}`))
+	for id, want := range map[string]string{"p1": "Jane Now", "p2": "Is"} {
+		if p, err := s.Patient(t.Context(), id); err != nil || p.Name != want {
+			t.Errorf("%s is called %q, %v", id, p.Name, err)
+		}
+	}
+}

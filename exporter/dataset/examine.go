@@ -19,9 +19,8 @@ type facts struct {
 	about       []about  // what it is about, where that is no patient's id: whoever's that is, its owners are theirs
 	stranger    bool     // it names a patient whom nothing here is called
 	identifiers []identifier
-	updated     string   // meta.lastUpdated
-	versionID   string   // meta.versionId
-	name        []string // of the first name: given names, then the family name
+	updated     string // meta.lastUpdated
+	versionID   string // meta.versionId
 }
 
 // about is a reference to what decides about the owner: a resource, or a name.
@@ -163,23 +162,14 @@ func endOfString(s []byte) int {
 func (x *examiner) examine(line []byte) (facts, error) {
 	var f facts
 	var ident identifier
-	var family string
 	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
-	named := false
 	c := &x.cursor
 	for c.Reset(line); c.Next(); {
-		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 {
-			switch string(c.KeyAt(1)) {
-			case "identifier":
-				if ident.value != "" {
-					f.identifiers = append(f.identifiers, ident)
-				}
-				ident = identifier{}
-			case "name":
-				if c.Depth == 2 && !named {
-					f.name, named = append(f.name, family), true
-				}
+		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 && string(c.KeyAt(1)) == "identifier" {
+			if ident.value != "" {
+				f.identifiers = append(f.identifiers, ident)
 			}
+			ident = identifier{}
 		}
 		if c.Kind != fhir.Scalar {
 			continue
@@ -216,14 +206,6 @@ func (x *examiner) examine(line []byte) (facts, error) {
 		case "value":
 			if x.ofIdentifier() {
 				ident.value = string(c.Text())
-			}
-		case "family":
-			if !named && c.Depth == 3 && string(c.KeyAt(1)) == "name" {
-				family = string(c.Text())
-			}
-		case "given":
-			if !named && c.Depth > 3 && string(c.KeyAt(1)) == "name" {
-				f.name = append(f.name, string(c.Text()))
 			}
 		}
 	}

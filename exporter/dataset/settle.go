@@ -463,7 +463,7 @@ func (s *settler) enter(links []string, dangling bool) error {
 		return err
 	}
 	entry, err := json.Marshal(patientEntry{
-		Name: nameOf(s.self), Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes,
+		Name: fhir.DisplayName(s.self, s.now), Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes,
 		Whole: whole && !dangling, Generation: string(s.gen), Merges: merged,
 	})
 	if err != nil {
@@ -485,14 +485,4 @@ func (s *settler) merge(before, now []merge) (err error) {
 		err = errors.Join(err, s.batch.Set(key(kMerged, m.Survivor, m.Replaced, s.patient), nil, nil))
 	}
 	return err
-}
-
-// nameOf is what a Patient is called.
-func nameOf(line []byte) string {
-	var x examiner
-	f, err := x.examine(line)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(strings.Join(f.name, " "))
 }
