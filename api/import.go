@@ -23,10 +23,11 @@ import (
 
 type importCmd struct {
 	common
-	Strict      bool   `help:"Stop at the first bad line or bundle entry."`
+	Strict      bool   `help:"Stop at the first bad line or bundle entry, and fail where resources belong to no known patient in the end."`
 	Charset     string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem."`
 	MaxResource int64  `help:"Size of the largest resource, in bytes as it stands in its file; a larger one is skipped and reported. With --url, the server's limit holds." default:"67108864" env:"EHI_MAX_RESOURCE"`
 	JSON        bool   `help:"Print the report as JSON."`
+	ownBases
 	remote
 	Paths []string `arg:"" help:"Files and folders." type:"existingpath"`
 }
@@ -46,7 +47,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 	if i.URL != "" {
 		report, err = i.send(ctx, progress)
 	} else {
-		err = i.withStore(func(store *dataset.Store) (err error) {
+		err = i.withStore(i.ownBases, func(store *dataset.Store) (err error) {
 			records := sync.OnceValue(func() *progressbar.ProgressBar { // begins when all is read
 				fmt.Fprintln(os.Stderr)
 				return progressbar.Default(-1, "completing records")
@@ -103,6 +104,9 @@ func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) 
 		}
 		done += in.Info.Size()
 	}
+	if i.Strict && len(sum.Unplaced) > 0 { // not before the last file, which may have brought the patients
+		return sum, fmt.Errorf("%w: %s", source.ErrUnplaced, sum.Unplaced)
+	}
 	return sum, nil
 }
 
@@ -137,6 +141,9 @@ func printReport(r source.Report) {
 	for _, left := range r.Ignored {
 		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
 	}
+	for _, t := range slices.Sorted(maps.Keys(r.Unplaced)) {
+		fmt.Fprintf(os.Stderr, "of no known patient: %d %s, for example %s\n", r.Unplaced[t].Count, t, r.Unplaced[t].Example)
+	}
 	for _, p := range r.Bad {
 		fmt.Fprintln(os.Stderr, p)
 	}
@@ -155,7 +162,7 @@ type generateCmd struct {
 
 // Run generates, with a progress bar.
 func (g *generateCmd) Run(ctx context.Context) error {
-	return g.withStore(func(store *dataset.Store) error {
+	return g.withStore(ownBases{}, func(store *dataset.Store) error {
 		bar := progressbar.Default(int64(g.Patients), "generating")
 		made := synthetic.Config{Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size}
 		err := store.Generate(ctx, made, time.Now(), func(done, _ int) {

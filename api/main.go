@@ -44,11 +44,17 @@ func (c common) logger() (*slog.Logger, error) {
 	return telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
 }
 
+// ownBases are FHIR bases to which absolute references are local. They have to be those that the server is started with.
+type ownBases struct {
+	BaseURL string   `help:"The origin of the server that will serve the records, as for serve: absolute references to it are local. With --url, that server's setting holds." env:"EHI_BASE_URL"`
+	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them are local. May be repeated. With --url, the server's setting holds." placeholder:"URL" env:"EHI_OWN_BASE"`
+}
+
 // importMemory is the soft limit of the Go heap of a process that only imports, in bytes. GOMEMLIMIT overrides it.
 const importMemory = 96 << 20
 
 // withStore opens the record store for f.
-func (c common) withStore(f func(*dataset.Store) error) error {
+func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 	log, err := c.logger()
 	if err != nil {
 		return err
@@ -56,7 +62,7 @@ func (c common) withStore(f func(*dataset.Store) error) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(importMemory)
 	}
-	store, err := sources.Store(sources.Config{Data: c.Data, Bulk: true, Log: log})
+	store, err := sources.Store(sources.Config{Data: c.Data, Bulk: true, BaseURL: own.BaseURL, OwnBase: own.OwnBase, Log: log})
 	if err != nil {
 		return err
 	}

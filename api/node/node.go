@@ -41,6 +41,7 @@ type Config struct {
 	TLSCert            string          `help:"File with the certificate, and the chain behind it, in PEM: the server speaks HTTPS. It is read anew when it changes." name:"tls-cert" env:"EHI_TLS_CERT"`
 	TLSKey             string          `help:"File with the key of --tls-cert, in PEM." name:"tls-key" env:"EHI_TLS_KEY"`
 	BaseURL            string          `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
+	OwnBase            []string        `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them in what is imported are local, like those to this server. May be repeated." placeholder:"URL" env:"EHI_OWN_BASE"`
 	Mode               string          `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
 	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
@@ -230,7 +231,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 
 func (n *Node) openStores(ctx context.Context, data string, opts Options) error {
 	var err error
-	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, Log: n.log}); err != nil {
+	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log}); err != nil {
 		return err
 	}
 	n.records, _ = n.source.(*dataset.Store)

@@ -119,11 +119,19 @@ func read(path, summary, schema string, open bool, params ...object) operation {
 
 var byID = query("_id", "Logical ids, comma separated.", str())
 
+// binaryRead answers with whatever the Binary holds.
+var binaryRead = func() operation {
+	o := read("/Binary/{id}", "A Binary of the token's patient; for a backend service any. Scopes: patient/Binary.r, system/Binary.r.", "Binary", false)
+	o.answers = ok("The Binary where Accept or _format names JSON, otherwise its content.", "*/*", object{})
+	return o
+}()
+
 var fhirReads = []operation{
 	read("/metadata", "CapabilityStatement.", "CapabilityStatement", true),
 	read("/OperationDefinition/{id}", "Definition of ehi-export.", "OperationDefinition", true),
 	read("/Patient", "The token's patient; for a backend service those of _id.", "Bundle", false, byID),
 	read("/Patient/{id}", "The token's patient; for a backend service any.", "Patient", false),
+	binaryRead,
 	read("/Group", "Groups of patients. For backend services.", "Bundle", false, byID),
 	read("/Group/{id}", "A group of patients. For backend services.", "Group", false),
 	{method: "GET", path: "/fhir/.well-known/smart-configuration", tag: "SMART", summary: "SMART discovery.", failures: "fhir", answers: ok("The configuration.", plainJSON, ref("SMARTConfiguration"))},

@@ -58,6 +58,7 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
 					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
 					"operation":   []fiber.Map{ehiExport, export("group-export")}},
+				{"type": "Binary", "interaction": []fiber.Map{{"code": "read"}}},
 				{"type": "OperationDefinition", "interaction": []fiber.Map{{"code": "read"}}},
 			}),
 			"operation": []fiber.Map{ehiExport, export("export")},

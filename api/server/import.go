@@ -19,7 +19,8 @@ import (
 )
 
 // handleImport loads records into the store while it serves: a stream of NDJSON, gzipped or not, of any length, or one Bundle or
-// resource. Running exports do not see them. ?strict=true stops at the first bad line, ?charset= says what text that is not UTF-8
+// resource. Running exports do not see them. ?strict=true stops at the first bad line, and refuses an import that leaves resources
+// without a patient; ?charset= says what text that is not UTF-8
 // is in, ?name= is what the report calls the input. The answer is a source.Report; what came before an error stays imported.
 func (s *Server) handleImport(c *fiber.Ctx) error {
 	into, ok := s.Source.(source.Importer)
@@ -45,7 +46,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 		c.Status(http.StatusRequestTimeout)
 	case errors.Is(err, source.ErrBusy):
 		return ehi.Errorf(ehi.Transient, "Another import is running; try again when it is done")
-	case errors.Is(err, source.ErrBad):
+	case errors.Is(err, source.ErrBad), errors.Is(err, source.ErrUnplaced): // the report says what
 		c.Status(http.StatusBadRequest)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF): // what came before stays imported
 		return brokenBody(c, err)

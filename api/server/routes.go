@@ -172,6 +172,7 @@ func (s *Server) fhirRoutes(base string) {
 	s.on("GET", base+"/OperationDefinition/:id", s.handleOperationDefinition)
 	s.on("GET", base+"/Patient", s.handlePatientSearch)
 	s.on("GET", base+"/Patient/:id", s.handlePatient)
+	s.on("GET", base+"/Binary/:id", s.handleBinary)
 	s.on("GET", base+"/Group", s.handleGroupSearch)
 	s.on("GET", base+"/Group/:id", s.handleGroup)
 }

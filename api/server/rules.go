@@ -105,6 +105,7 @@ var rules = map[string]rule{
 	"POST /fhir/Group/:id/$export-v4":    exporters(),
 	"GET /fhir/Patient":                  readers("Patient", auth.Search),
 	"GET /fhir/Patient/:id":              readers("Patient", auth.Read),
+	"GET /fhir/Binary/:id":               readers("Binary", auth.Read),
 	"GET /fhir/Group":                    services("Group", auth.Search),
 	"GET /fhir/Group/:id":                services("Group", auth.Read),
 

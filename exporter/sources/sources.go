@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"ehi-server/exporter/dataset"
@@ -22,7 +23,11 @@ type Config struct {
 	// CacheBytes and Bulk are the record store's, see dataset.Config.
 	CacheBytes int64
 	Bulk       bool
-	Log        *slog.Logger
+	// BaseURL is this server's origin, "" where that is not known; OwnBase are FHIR bases of the systems that the records came from.
+	// Absolute references below these are local.
+	BaseURL string
+	OwnBase []string
+	Log     *slog.Logger
 }
 
 // Open opens the source. The caller closes it. Errors: dataset.ErrInUse.
@@ -50,5 +55,11 @@ func Store(c Config) (*dataset.Store, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, err
 	}
-	return dataset.Open(dataset.Config{Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, Log: c.Log})
+	own := slices.Clone(c.OwnBase)
+	if c.BaseURL != "" {
+		own = append(own, strings.TrimRight(c.BaseURL, "/")+"/fhir")
+	}
+	return dataset.Open(dataset.Config{
+		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, OwnBases: own, Log: c.Log,
+	})
 }
