@@ -3,8 +3,14 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,10 +47,13 @@ func text(t *testing.T, ctx context.Context, selector string) string {
 	return out
 }
 
-// choose sets the console's form and begins a run.
-func choose(t *testing.T, ctx context.Context, base, what, variant string) {
+// choose sets the console's form and begins a run, of these types or of all.
+func choose(t *testing.T, ctx context.Context, base, what, variant string, types ...string) {
 	t.Helper()
 	do(t, ctx, chromedp.Navigate(base), chromedp.WaitVisible("#what"), chromedp.SetValue("#what", what))
+	if types != nil {
+		do(t, ctx, chromedp.SetValue("#types", strings.Join(types, ",")))
+	}
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("#variant").value = `+strconv.Quote(variant))); err != nil { // a value may be empty
 		t.Fatal(err)
 	}
@@ -143,4 +152,125 @@ func TestAPIPageTriesOperations(t *testing.T) {
 	g.look("api")
 	do(t, g.ctx, chromedp.Click("#token button"), chromedp.WaitVisible(`//p[starts-with(text(), "For system")]`), chromedp.SendKeys("#find", "groups of patients"), chromedp.Click(".operation:not([hidden]) summary"), chromedp.WaitVisible(".operation[open] form"), chromedp.Click(".operation[open] form button"), chromedp.WaitVisible(".operation[open] .wire .good"))
 	g.look("api-tried")
+}
+
+// steps are how the steps of the console's run stand, by their titles.
+func steps(t *testing.T, ctx context.Context) map[string]string {
+	t.Helper()
+	return ask[map[string]string](t, ctx, `Object.fromEntries([...document.querySelectorAll("#steps > li")].map((e) =>
+		[e.querySelector("h2").firstChild.textContent, e.className + ": " + e.querySelector("h2 .mark").textContent]))`)
+}
+
+// Each step shows what really happened, whatever fault is ordered: a failure is never shown as a success.
+func TestConsoleShowsWhatReallyHappened(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	ctx, _ := openBrowser(t, w.open.Base)
+	do(t, ctx, chromedp.EmulateViewport(1280, 900))
+	const follow, files = "Follow it until the files are there", "Take the files"
+	const good, partly, wrong = "done: done", "partly: done in part", "wrong: went wrong"
+	for _, f := range ehi.Faults() {
+		at, is, says := files, good, "files are here, with as many resources as the manifest says."
+		switch f.Fault {
+		case ehi.FaultFailed:
+			at, is, says = follow, wrong, "The export failed (ordered by /faulty)"
+		case ehi.FaultErrors:
+			is, says = partly, "2 of severity error"
+		case ehi.FaultExpired:
+			is, says = wrong, "files could not be downloaded"
+		}
+		choose(t, ctx, w.open.Base+"/?fault="+string(f.Fault), "patients", "/no-form/auto-approve", "Patient", "Condition")
+		do(t, ctx, chromedp.WaitVisible(`//p[contains(text(), "`+says+`")]`))
+		if now := steps(t, ctx); now[at] != is {
+			t.Errorf("%s: %q is %q, not %q: %v", f.Fault, at, now[at], is, now)
+		}
+		if at == follow {
+			continue
+		}
+		press(t, ctx, ".steps .now > div > button") // to delete it
+		end := "That was a whole export."
+		if is != good {
+			end = "That was a run with trouble on the way: its steps say which."
+		}
+		do(t, ctx, chromedp.WaitVisible(`//p[text()="`+end+`"]`))
+	}
+
+	// An export that somebody deletes, or rejects, while its client waits.
+	for _, c := range []struct {
+		end  func(id string) error
+		says string
+	}{
+		{func(id string) error { _, err := w.admin.Do(t.Context(), "DELETE", "/admin/jobs/"+id, nil); return err }, "it was 404"},
+		{func(id string) error { _, err := w.admin.Act(t.Context(), id, "reject"); return err }, "rejected by an administrator"},
+	} {
+		choose(t, ctx, w.open.Base+"/", "patients", "/no-form")
+		do(t, ctx, chromedp.WaitVisible(`//a[text()="Review it in a new tab"]`))
+		list := w.list(ehi.Retrieved)
+		if len(list) != 1 {
+			t.Fatalf("%d exports", len(list))
+		}
+		if err := c.end(list[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		do(t, ctx, chromedp.WaitVisible(`//p[contains(text(), "`+c.says+`")]`))
+		if now := steps(t, ctx); now[follow] != wrong {
+			t.Errorf("%s: %v", c.says, now)
+		}
+	}
+}
+
+// A manifest that counts wrong, a file that is not there, and an answer that is no JSON are seen.
+func TestConsoleChecksTheManifest(t *testing.T) {
+	t.Parallel()
+	var forward, change atomic.Pointer[func(w http.ResponseWriter, r *http.Request)]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if lie := change.Load(); lie != nil && strings.HasSuffix(r.URL.Path, "/status") && r.Method == http.MethodGet {
+			(*lie)(w, r)
+			return
+		}
+		(*forward.Load())(w, r)
+	}))
+	t.Cleanup(front.Close)
+	cfg := config()
+	cfg.BaseURL = front.URL
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	to, err := url.Parse(w.node.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := httputil.NewSingleHostReverseProxy(to).ServeHTTP
+	forward.Store(&pass)
+	ctx, _ := openBrowser(t, front.URL)
+	do(t, ctx, chromedp.EmulateViewport(1280, 900))
+	for _, c := range []struct {
+		lie  func(manifest []byte) string
+		step string
+		says string
+	}{
+		{func(m []byte) string { return strings.Replace(string(m), `"count":`, `"count":9`, 1) }, "Take the files", "1 of "},
+		{func(m []byte) string { return strings.Replace(string(m), `.ndjson"`, `.none"`, 1) }, "Take the files", "1 of "},
+		{func([]byte) string { return "Accepted" }, "Follow it until the files are there", "The manifest is no JSON."},
+	} {
+		lie := func(out http.ResponseWriter, r *http.Request) {
+			seen := httptest.NewRecorder()
+			pass(seen, r)
+			for name, values := range seen.Header() {
+				if name != "Content-Length" {
+					out.Header()[name] = values
+				}
+			}
+			out.WriteHeader(seen.Code)
+			body := seen.Body.String()
+			if seen.Code == http.StatusOK {
+				body = c.lie(seen.Body.Bytes())
+			}
+			_, _ = io.WriteString(out, body) // the browser is gone: its test says so
+		}
+		change.Store(&lie)
+		choose(t, ctx, front.URL+"/", "patients", "/no-form/auto-approve")
+		do(t, ctx, chromedp.WaitVisible(`//p[@class="wrong" and contains(text(), "`+c.says+`")]`))
+		if now := steps(t, ctx); now[c.step] != "wrong: went wrong" {
+			t.Errorf("%s: %v", c.says, now)
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 var placeholder = regexp.MustCompile(`%(\[\d\])?[a-z]`)
@@ -163,5 +164,27 @@ func TestTextsAreEasyToRead(t *testing.T) {
 	t.Logf("grade %.1f", g)
 	if g > 8 {
 		t.Errorf("the pages take %.1f years of school", g)
+	}
+}
+
+// Every resource type of R4 has a name in plain words, in every language.
+func TestEveryTypeHasAName(t *testing.T) {
+	for _, c := range catalogues(t).List {
+		names := map[string]string{}
+		for _, typ := range fhir.Types() {
+			name := c.Type(typ)
+			if !c.Has("type."+typ) || name == typ {
+				t.Errorf("%s: %s is called %q", c.Tag, typ, name)
+			}
+			if other, taken := names[name]; taken {
+				t.Errorf("%s: %s and %s are both called %q", c.Tag, typ, other, name)
+			}
+			names[name] = typ
+		}
+		for key := range c.Keys() {
+			if typ, ok := strings.CutPrefix(key, "type."); ok && !fhir.KnownType(typ) {
+				t.Errorf("%s names %s, which is no type of R4", c.Tag, typ)
+			}
+		}
 	}
 }

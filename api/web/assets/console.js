@@ -129,7 +129,9 @@ const plan = [
         last = line;
         guide(note, progress);
         if (answer.status === 200) {
+          if (!answer.json) return step.wrong('The manifest is no JSON.');
           run.manifest = answer.json;
+          run.expires = answer.headers.get('Expires');
           return true;
         }
         const temporary = answer.failed || answer.status === 429 || answer.status === 503;
@@ -149,13 +151,15 @@ const plan = [
       step.say(`As of ${m.transactionTime}, ${entries.length} files. The format: `);
       const docs = (m.extension?.ehiDocumentationUrl ?? '/docs/ehi');
       step.body.lastElementChild.append(el('a', { href: docs, target: '_blank', rel: 'noopener' }, docs));
+      const expires = Date.parse(run.expires ?? '');
+      if (expires < Date.now()) step.partly(`The files expired at ${run.expires}: the server need not have them any more.`);
       const files = entries.map((f) => ({ name: f.url.split('/').pop(), type: f.type, url: f.url, load: once(() => fetchLines(step, f, files.find((x) => x.url === f.url))) }));
       const show = openViewer(viewer, files);
       const mine = run;
       step.body.append(el('div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Files' }, el('table', {},
-        el('thead', {}, el('tr', {}, ...['Type', 'File', 'Resources', 'Size', 'SHA-256', ''].map((t) => el('th', { scope: 'col' }, t)))),
+        el('thead', {}, el('tr', {}, ...['Type', 'File', 'Resources', 'Size', 'SHA-256', 'Download', ''].map((t) => el('th', { scope: 'col' }, t)))),
         el('tbody', {}, ...entries.map((f, i) => {
-          const length = el('td', { class: 'number' }), hash = el('td', {});
+          const length = el('td', { class: 'number' }), hash = el('td', {}), state = el('td', {}, 'waits');
           files[i].told = (bytes, digest) => {
             length.textContent = size(bytes);
             hash.replaceChildren(el('code', { title: digest ?? '' }, digest ? `${digest.slice(0, 12)}…` : 'https only'));
@@ -164,17 +168,24 @@ const plan = [
               say(`The first file was here ${((Date.now() - run.began) / 1000).toFixed(1)} seconds after the run began.`);
             }
           };
-          return el('tr', {}, el('td', {}, f.kind), el('td', {}, files[i].name), el('td', { class: 'number' }, String(f.count ?? '')), length, hash,
+          files[i].state = (text, bad) => {
+            state.textContent = text;
+            state.className = bad ? 'wrong' : '';
+          };
+          return el('tr', {}, el('td', {}, f.kind), el('td', {}, files[i].name), el('td', { class: 'number' }, String(f.count ?? '')), length, hash, state,
             el('td', {}, el('button', { type: 'button', class: 'link', 'aria-label': `Look into ${files[i].name}`, click: () => show(files[i]).catch((e) => say(e.message)) }, 'Look')));
         })))));
       step.body.append(viewer);
-      if (files.length && run.options.automatic) await show(files[0]).catch((e) => say(e.message));
-      let taken = 0;
-      for (const file of run.options.automatic ? files : []) { // their sizes and hashes
-        if (mine !== run || taken > mostBytes) break;
-        taken += await file.load().then((f) => f.bytes, () => 0);
-      }
-      return mine === run;
+      const sum = { whole: 0, failed: [], wrong: 0, left: 0, outcomes: {} };
+      const waiting = [...files.keys()];
+      const worker = async () => {
+        for (let i; mine === run && (i = waiting.shift()) !== undefined;) {
+          await take(files[i], entries[i], sum);
+          if (i === 0 && !sum.failed.length) await show(files[0]).catch((e) => say(e.message));
+        }
+      };
+      await Promise.all([worker(), worker(), worker(), worker()]);
+      return mine === run && report(step, files.length, sum);
     },
   },
   {
@@ -196,7 +207,7 @@ const plan = [
       const answer = await step.exchange({ method: 'POST', url: run.endpoints.revocation_endpoint, headers, body: new URLSearchParams(body).toString() });
       sessionStorage.removeItem(keep);
       if (!step.expect(answer, 200)) return false;
-      return step.say('That was a whole export.');
+      return step.say(run.troubled ? 'That was a run with trouble on the way: its steps say which.' : 'That was a whole export.');
     },
   },
 ];
@@ -226,8 +237,56 @@ function guide(note, progress) {
   } else note.replaceChildren();
 }
 
-/** The most of a file that the viewer takes. */
+/** The most that is taken of a file, and of all of them together. */
 const mostBytes = 32e6;
+
+/** Downloads a file of the manifest, and notes in its row and in the sum what came of it. */
+async function take(file, entry, sum) {
+  if ((sum.bytes ?? 0) > mostBytes) {
+    sum.left++;
+    file.state('not asked for');
+    return;
+  }
+  let got;
+  try {
+    got = await file.load();
+  } catch (e) {
+    sum.failed.push(e.message);
+    file.state('failed', true);
+    return;
+  }
+  sum.bytes = (sum.bytes ?? 0) + got.bytes;
+  if (got.cut) {
+    sum.left++;
+    file.state('its beginning');
+  } else if (entry.count !== undefined && entry.count !== got.lines.length) {
+    sum.wrong++;
+    file.state(`${got.lines.length} resources, not ${entry.count}`, true);
+  } else {
+    sum.whole++;
+    file.state('whole');
+  }
+  if (!entry.kind.startsWith('error')) return;
+  for (const line of got.lines) for (const issue of outcomeOf(line)) sum.outcomes[issue] = (sum.outcomes[issue] ?? 0) + 1;
+}
+
+function outcomeOf(line) {
+  try {
+    return (JSON.parse(line).issue ?? []).map((issue) => issue.severity);
+  } catch {
+    return ['error'];
+  }
+}
+
+/** Says what came of all downloads. The run goes on: an export is to be deleted however it went. */
+function report(step, all, sum) {
+  const told = Object.entries(sum.outcomes).map(([severity, n]) => `${n} of severity ${severity}`).join(', ');
+  if (told) (sum.outcomes.error || sum.outcomes.fatal ? step.partly : step.say)(`The server reports of this export: ${told}.`);
+  if (sum.wrong) step.wrong(`${sum.wrong} of ${all} files hold another number of resources than the manifest says.`);
+  if (sum.failed.length) step.wrong(`${sum.failed.length} of ${all} files could not be downloaded. ${sum.failed[0]}`);
+  if (sum.left) step.say(`${sum.left} of ${all} files were not taken to their end: this page takes ${size(mostBytes)} at most.`);
+  return step.say(sum.whole === all ? `All ${all} files are here, with as many resources as the manifest says.` : `${sum.whole} of ${all} files are here as the manifest says.`);
+}
 
 /** Downloads a file for the viewer: again where it breaks off, and only its beginning where it is very large. */
 async function fetchLines(step, f, file) {
@@ -252,9 +311,10 @@ async function fetchLines(step, f, file) {
       }
     } catch (e) {
       step.log(`${file.name}: ${e.message}`);
-      if (tries === 3 || answer && !answer.ok) throw new Error(`${file.name} cannot be had: ${e.message}`);
+      const passing = answer?.status === 429 || answer?.status === 503;
+      if (tries === 3 || answer && !answer.ok && !passing) throw new Error(`${file.name} cannot be had: ${e.message}`);
       step.log(`${file.name}: asking for it again`);
-      await wait(500);
+      await wait(passing ? retryAfter(answer, 1) * 1000 : 500);
       continue;
     }
     const whole = new Uint8Array(await new Blob(parts).arrayBuffer());
@@ -262,15 +322,15 @@ async function fetchLines(step, f, file) {
     file.told(bytes, digest && hex(digest));
     const lines = new TextDecoder().decode(whole).split('\n').filter((l) => l !== '');
     const wrong = !cut && f.count !== undefined && f.count !== lines.length ? ` The manifest says ${f.count} resources, but there are ${lines.length}.` : '';
-    return { lines, bytes, note: (cut ? `Only the first ${size(bytes)} are shown.` : '') + wrong };
+    return { lines, bytes, cut, note: (cut ? `Only the first ${size(bytes)} are shown.` : '') + wrong };
   }
 }
 
 /** Shows a step and gives what its run() works with. */
 function open(of) {
   const body = el('div', {}), log = el('ul', { class: 'hint' });
-  const item = el('li', { class: 'now' }, el('h2', {}, of.title), el('p', { class: 'hint rule' }, of.rule), body, log);
-  for (const e of steps.querySelectorAll('.now')) e.classList.remove('now');
+  const mark = el('span', { class: 'mark' }, 'now');
+  const item = el('li', { class: 'now' }, el('h2', {}, of.title, ' ', mark), el('p', { class: 'hint rule' }, of.rule), body, log);
   steps.append(item);
   const step = {
     item, body,
@@ -280,9 +340,21 @@ function open(of) {
       return answer;
     },
     say(text) { body.append(el('p', {}, text)); return true; },
+    /** Says how the step stands: now, done, partly or wrong; what went wrong stays so. */
+    state(name) {
+      if (item.classList.contains('wrong')) return;
+      item.className = name;
+      mark.textContent = { now: 'now', done: 'done', partly: 'done in part', wrong: 'went wrong' }[name];
+      if (name === 'wrong' || name === 'partly') run.troubled = true;
+    },
+    partly(text) {
+      step.state('partly');
+      body.append(el('p', { class: 'wrong' }, text));
+      return true;
+    },
     log(text) { log.append(el('li', {}, `${new Date().toISOString().slice(11, 19)} ${text}`)); },
     wrong(text) {
-      item.classList.add('wrong');
+      step.state('wrong');
       body.append(el('p', { class: 'wrong' }, text));
       say(text);
       return false;
@@ -325,14 +397,19 @@ async function go(from) {
       });
     } else say(list[i].title);
     if (mine !== run) return;
-    const good = await list[i].run(step);
+    let good = false;
+    try {
+      good = await list[i].run(step);
+    } catch (e) { // an answer that is not what the rule says
+      if (mine === run) step.wrong(`The answer cannot be made sense of: ${e.message}`);
+    }
     if (mine !== run || !good) return;
     finish(step);
   }
-  say('Done.');
+  say(run.troubled ? 'Done, but not all went well.' : 'Done.');
 }
 
-const finish = (step) => { step.item.classList.remove('now'); step.item.classList.add('done'); };
+const finish = (step) => { if (step.item.className === 'now') step.state('done'); };
 
 /** Takes away what a run has left; the viewer goes back to the page's end. */
 function clear() {
