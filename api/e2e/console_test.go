@@ -203,7 +203,9 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 		{func(id string) error { _, err := w.admin.Do(t.Context(), "DELETE", "/admin/jobs/"+id, nil); return err }, "it was 404"},
 		{func(id string) error { _, err := w.admin.Act(t.Context(), id, "reject"); return err }, "rejected by an administrator"},
 	} {
-		choose(t, ctx, w.open.Base+"/", "patients", "/no-form")
+		ctx, _ := openBrowser(t, w.open.Base) // in which nobody is signed in
+		do(t, ctx, chromedp.EmulateViewport(1280, 900))
+		choose(t, ctx, w.open.Base+"/", "patient", "/no-form")
 		do(t, ctx, chromedp.WaitVisible(`//a[text()="Review it in a new tab"]`))
 		list := w.list(ehi.Retrieved)
 		if len(list) != 1 {

@@ -441,6 +441,8 @@ func (w *world) staffPages(x *witness) {
 	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
 	w.wait(j.ID, ehi.Retrieved)
 	page := w.node.URL + "/admin/ui/jobs/" + j.ID
+	b.visit(page + "/files")
+	b.sees(200, "Files of an export")
 	b.visit(page)
 	b.upload("/admin/jobs/"+j.ID+"/add-files", "a.txt", "text")
 	b.submitTo("/admin/ui/jobs/" + j.ID + "/remove-file")

@@ -293,6 +293,10 @@ func (o operation) open() operation {
 	return o
 }
 
+func listQuery() []object {
+	return []object{query("q", "Only with these words, or this beginning of an id.", str()), query("page", "Which page, from 1.", integer())}
+}
+
 var staffPages = []operation{
 	staffPage("GET", "", "On to the exports."),
 	staffPage("GET", "/ui/login", "The administrators' log-in.").open(),
@@ -301,17 +305,20 @@ var staffPages = []operation{
 	{method: "GET", path: "/admin/ui/events", tag: "Administrators' pages", summary: "What changes of exports, as server-sent events of the type jobs.", security: []string{"session"}, failures: "admin", answers: ok("The events, without an end.", "text/event-stream", nil)},
 	staffPage("GET", "/ui/jobs", "The exports.",
 		query("status", "Only those in this status.", str()), query("level", "Only of this kind: patient, patients, group, system.", str()), query("client", "Only this client's.", str()),
-		query("q", "Only with this in the patient's name, or with this patient id, group or beginning of the export's id.", str()), query("sort", "The order.", enum("newest", "oldest", "name", "status")), query("page", "Which page, from 1.", integer())),
+		query("q", "Only with these words in the patient's name, or with this beginning of the patient's, the group's, the client's or the export's id.", str()), query("sort", "The order.", enum("newest", "oldest", "name", "status")), query("page", "Which page, from 1.", integer())),
 	staffPage("POST", "/ui/jobs", "Approve or reject several exports, after a question."),
 	staffPage("GET", "/ui/jobs/{id}", "One export."),
 	staffPage("POST", "/ui/jobs/{id}", "Approve or reject an export."),
 	staffPage("POST", "/ui/jobs/{id}/remove-file", "Remove a document."),
 	staffPage("POST", "/ui/jobs/{id}/delete", "Delete an export."),
+	staffPage("GET", "/ui/jobs/{id}/files", "The files of an export, page by page.", query("q", "Only with this in their names.", str()),
+		query("part", "From this part on, from 1.", integer()), query("before", "The page before this part.", integer())),
 	staffPage("GET", "/ui/jobs/{id}/files/{file}", "The first entries of a file."),
 	staffPage("GET", "/ui/system", "Queue, workers, state and throughput."),
-	staffPage("GET", "/ui/clients", "The registered clients."),
+	staffPage("GET", "/ui/clients", "The registered clients.", listQuery()...),
 	staffPage("POST", "/ui/clients", "Add a client, give it a new secret, or remove it."),
-	staffPage("GET", "/ui/accounts", "The accounts."),
+	staffPage("GET", "/ui/accounts", "The accounts.", listQuery()...),
 	staffPage("POST", "/ui/accounts", "Add an account, set its password, or remove it."),
-	staffPage("GET", "/ui/audit", "The latest events of the audit trail, or an export's.", query("job", "Only this export's.", str())),
+	staffPage("GET", "/ui/audit", "The latest events of the audit trail, or an export's.", query("job", "Only this export's.", str()), query("day", "Only this day's (UTC), like 2026-01-31.", str()),
+		query("q", "Only with these words.", str()), query("after", "Go on behind this event.", integer())),
 }

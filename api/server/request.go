@@ -108,10 +108,10 @@ type listedRequest struct {
 	Made                   time.Time
 }
 
-// maxRequests is how many requests the patient's list shows.
-const maxRequests = 100
+// maxRequests is how many requests a page of the patient's list shows.
+const maxRequests = 50
 
-// handleRequests lists the patient's requests.
+// handleRequests lists the patient's requests, the newest first, page by page.
 func (s *Server) handleRequests(c *fiber.Ctx) error {
 	patient, err := s.loggedIn(c)
 	if err != nil {
@@ -120,13 +120,33 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 	if patient == "" {
 		return c.Redirect(loginPath(c.OriginalURL(), ""), http.StatusFound)
 	}
-	at := now()
+	at, total, page := now(), 0, max(1, c.QueryInt("page", 1))
+	mine := func(j bus.Summary) bool {
+		listed := j.Patient.ID == patient && j.Listed(at)
+		if listed {
+			total++
+		}
+		return listed
+	}
+	found := s.Bus.Jobs.Page(mine, "", min(page, maxPage)*maxRequests)
+	first := min((page-1)*maxRequests, len(found))
 	var list []listedRequest
-	for _, j := range s.Bus.Jobs.Page(func(j bus.Summary) bool { return j.Patient.ID == patient && j.Listed(at) }, "", maxRequests) {
+	for _, j := range found[first:] {
 		list = append(list, listedRequest{j.ID, s.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt})
 	}
+	t := s.language(c)
+	data := fiber.Map{"Requests": list, "SignedIn": true}
+	if total > len(list) {
+		data["Range"] = t.Say("list.range", t.Number(first+1), t.Number(first+len(list)), t.Number(total))
+	}
+	if page > 1 {
+		data["Newer"] = page - 1
+	}
+	if first+len(list) < total {
+		data["Older"] = page + 1
+	}
 	noStore(c)
-	return s.page(c, "requests", "requests.title", fiber.Map{"Requests": list, "SignedIn": true})
+	return s.page(c, "requests", "requests.title", data)
 }
 
 // ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET

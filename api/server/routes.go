@@ -146,6 +146,7 @@ func (s *Server) staffRoutes() {
 	page("POST", staffJobs+"/:id", s.handleStaffDecide)
 	page("POST", staffJobs+"/:id/remove-file", s.handleStaffRemoveFile)
 	page("POST", staffJobs+"/:id/delete", s.handleStaffDelete)
+	page("GET", staffJobs+"/:id/files", s.handleStaffFiles)
 	page("GET", staffJobs+"/:id/files/:file", s.handleStaffFile)
 	page("GET", staffBase+"/system", s.handleStaffSystem)
 	page("GET", staffBase+"/clients", s.handleStaffClients)

@@ -150,6 +150,7 @@ var rules = map[string]rule{
 	"POST /admin/ui/jobs/:id":             staffPages(auth.Reviewer),
 	"POST /admin/ui/jobs/:id/remove-file": staffPages(auth.Reviewer),
 	"POST /admin/ui/jobs/:id/delete":      staffPages(auth.Admin),
+	"GET /admin/ui/jobs/:id/files":        staffPages(auth.Viewer),
 	"GET /admin/ui/jobs/:id/files/:file":  staffPages(auth.Reviewer),
 	"GET /admin/ui/system":                staffPages(auth.Viewer),
 	"GET /admin/ui/clients":               staffPages(auth.Admin),

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
 
@@ -141,27 +139,15 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	row := s.row(c, v, now())
 	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
 	page := fiber.Map{
-		"Job": j, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, nil), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
+		"Job": j, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
 		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": len(j.Approvals) > 0 && j.Approvals[0] == adminOf(c),
 	}
 	if j.Status == ehi.Retrieved || j.Status == ehi.Approved {
-		if page["Files"], err = s.jobFiles(c, j); err != nil {
+		if page["Page"], err = s.filesOf(c, j, "", 0, false); err != nil {
 			return err
 		}
 	}
 	return s.staffRender(c, "job", "jobs", row.Title, page)
-}
-
-// maxFiles is how many files of a job its page lists.
-const maxFiles = 200
-
-// jobFiles lists the files of an export, the first ones.
-func (s *Server) jobFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
-	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
-		out = append(out, requestFile{Name: name, Type: f.Type, URL: staffJobPath(j.ID) + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
-		return len(out) < maxFiles
-	})
-	return out, err
 }
 
 // handleStaffDecide approves or rejects the job of a page.
@@ -262,39 +248,4 @@ func shown(line []byte) previewLine {
 		text.WriteString(" …")
 	}
 	return previewLine{head.Type + "/" + head.ID, text.String()}
-}
-
-// auditPage is how many events a page of the trail shows; auditWait how long it is looked for.
-const (
-	auditPage = 200
-	auditWait = 5 * time.Second
-)
-
-// handleStaffAudit shows the trail of a job, or the latest day's of everything.
-func (s *Server) handleStaffAudit(c *fiber.Ctx) error {
-	filter, job, title := bus.AuditFilter{From: now().Add(-24 * time.Hour)}, c.Query("job"), "Audit trail of the last 24 hours"
-	if job != "" {
-		j, err := s.record(c, job)
-		if err != nil {
-			return err
-		}
-		filter.From, title = j.CreatedAt.Add(-time.Minute), "Audit trail of an export"
-	}
-	filter.Match = func(e ehi.Event) bool { return job == "" || e.Job == job }
-	ctx, stop := context.WithTimeout(c.UserContext(), auditWait)
-	defer stop()
-	var list []ehi.Event
-	err := s.Bus.Audit.Read(ctx, filter, func(_ uint64, e ehi.Event) (bool, error) {
-		list = append(list, e)
-		if job == "" && len(list) > auditPage { // the latest ones
-			list = list[1:]
-		}
-		return job == "" || len(list) < auditPage, nil
-	})
-	late := errors.Is(err, context.DeadlineExceeded)
-	if err != nil && !late {
-		return err
-	}
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionAudit, Job: job})
-	return s.staffRender(c, "audit", "audit", title, fiber.Map{"Events": list, "Job": job, "Late": late, "Full": len(list) >= auditPage, "Most": auditPage})
 }

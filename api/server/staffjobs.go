@@ -31,7 +31,7 @@ type jobFilter struct {
 	Status ehi.Status
 	Level  string // the kind, "" for any
 	Client string
-	Search string // in the patient's name or id, the group, the job's id
+	Search string // words of the patient's name, or the beginning of an id
 	Sort   string // a key of jobOrders
 	Page   int    // from 1
 }
@@ -90,9 +90,9 @@ func (f jobFilter) Previous() string { return f.With("page", strconv.Itoa(f.Page
 func (f jobFilter) Next() string { return f.With("page", strconv.Itoa(f.Page+1)) }
 
 // admits reports whether the list shows a job, whatever its status.
-func (f jobFilter) admits(j bus.Summary, search string) bool {
+func (f jobFilter) admits(j bus.Summary, s search) bool {
 	return (f.Level == "" || j.Level.Kind() == f.Level) && (f.Client == "" || j.ClientID == f.Client) &&
-		(search == "" || strings.Contains(strings.ToLower(j.Patient.Name), search) || strings.EqualFold(j.Patient.ID, search) || strings.EqualFold(j.Group, search) || strings.HasPrefix(strings.ToLower(j.ID), search))
+		(s.none() || s.name(j.Patient.Name) || s.id(j.Patient.ID) || s.id(j.Group) || s.id(j.ClientID) || s.id(j.ID))
 }
 
 // jobRow is a line of the list.
@@ -164,7 +164,7 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	at, search := now(), strings.ToLower(f.Search)
+	at, search := now(), newSearch(f.Search)
 	counts, total, matches, clients := map[ehi.Status]int64{}, int64(0), 0, map[string]bool{}
 	keep := func(j bus.Summary) bool {
 		if !j.Listed(at) {
@@ -208,8 +208,23 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 	}
 	return s.staffRender(c, "jobs", "jobs", "Exports", fiber.Map{
 		"Filter": f, "Rows": rows, "Revision": seen.Sum64(), "Tabs": tabs, "Matches": int64(matches), "First": first + 1, "Last": first + len(rows), "Pages": pages, "Levels": levelWords,
-		"Clients": slices.Sorted(maps.Keys(clients)), "More": f.Page < min(pages, maxPage), "Done": c.Query("done"), "ReviewDue": age(s.ReviewDue), "Reviewing": s.ReviewDue > 0,
+		"Clients": offered(clients, f.Client), "Reach": maxPage * jobsPage, "Hidden": matches > maxPage*jobsPage, "More": f.Page < min(pages, maxPage), "Done": c.Query("done"), "ReviewDue": age(s.ReviewDue), "Reviewing": s.ReviewDue > 0,
 	})
+}
+
+// maxOffered is how many clients the list's filter offers.
+const maxOffered = 200
+
+// offered are the clients to choose from, and the one that is chosen.
+func offered(clients map[string]bool, chosen string) []string {
+	out := slices.Sorted(maps.Keys(clients))
+	if len(out) > maxOffered {
+		out = out[:maxOffered]
+	}
+	if chosen != "" && !slices.Contains(out, chosen) {
+		out = append(out, chosen)
+	}
+	return out
 }
 
 // decided is how a decision about one of several jobs went.

@@ -92,8 +92,9 @@ func (s *Server) handleStaffClients(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	list, pages := paged(c, list, func(one auth.Client, s search) bool { return s.name(one.Name) || s.id(one.ID) })
 	kinds := []auth.Kind{auth.Public, auth.Symmetric, auth.Asymmetric}
-	return s.staffRender(c, "clients", "clients", "Clients", fiber.Map{"Clients": list, "Kinds": kinds, "Sandbox": s.Sandbox})
+	return s.staffRender(c, "clients", "clients", "Clients", fiber.Map{"Clients": list, "Pages": pages, "Kinds": kinds, "Sandbox": s.Sandbox})
 }
 
 const staffClients, staffAccounts = staffBase + "/clients", staffBase + "/accounts"
@@ -152,7 +153,10 @@ func (s *Server) handleStaffAccounts(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return s.staffRender(c, "accounts", "accounts", "Accounts", fiber.Map{"Accounts": list, "Roles": auth.Roles()})
+	list, pages := paged(c, list, func(one auth.Account, s search) bool {
+		return s.name(one.Name) || s.id(one.Name) || s.id(one.Patient) || s.id(string(one.Role))
+	})
+	return s.staffRender(c, "accounts", "accounts", "Accounts", fiber.Map{"Accounts": list, "Pages": pages, "Roles": auth.Roles()})
 }
 
 // handleStaffChangeAccount adds an account, sets its password, or removes it.

@@ -125,7 +125,7 @@ func TestCompleteAddsTheTasksUp(t *testing.T) {
 		}
 	}
 	want := &ehi.Job{Status: ehi.Approved, AutoApprove: true, Tasks: 3, Done: ehi.Bits{7}, Planned: 100, CompletedAt: later, ApprovedAt: later, ExpiresAt: later.Add(time.Hour),
-		TransactionTime: t0, Counts: map[string]int64{"A": 4, "B": 2}, Withheld: map[string]int64{"x": 3, "y": 3}, Bytes: 65, Errors: 4}
+		TransactionTime: t0, Counts: map[string]int64{"A": 4, "B": 2}, Withheld: map[string]int64{"x": 3, "y": 3}, Bytes: 65, Errors: 4, Files: 4}
 	if d := cmp.Diff(want, j); d != "" {
 		t.Error(d)
 	}

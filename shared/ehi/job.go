@@ -115,16 +115,18 @@ type Job struct {
 	Approvals []string  `json:"approvals,omitempty"`
 	ExpiresAt time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
 
-	Tasks       int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
-	Done        Bits             `json:"done,omitempty"`    // the tasks that are committed and counted here
-	Planned     int64            `json:"planned,omitempty"` // resources that the plan expects, for progress
-	Counts      map[string]int64 `json:"counts,omitempty"`
-	Withheld    map[string]int64 `json:"withheld,omitempty"` // by reason, never by name (DESIGN section 4)
-	Bytes       int64            `json:"bytes,omitempty"`
-	Stored      int64            `json:"stored,omitempty"` // bytes of outputs in the file store: fewer than Bytes where they are compressed
-	Errors      int64            `json:"errors,omitempty"` // resources that could not be exported (BULK-6)
-	Attachments []Attachment     `json:"attachments,omitempty"`
-	Error       string           `json:"error,omitempty"` // why it failed, for people
+	Tasks    int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
+	Done     Bits             `json:"done,omitempty"`    // the tasks that are committed and counted here
+	Planned  int64            `json:"planned,omitempty"` // resources that the plan expects, for progress
+	Counts   map[string]int64 `json:"counts,omitempty"`
+	Withheld map[string]int64 `json:"withheld,omitempty"` // by reason, never by name (DESIGN section 4)
+	Bytes    int64            `json:"bytes,omitempty"`
+	Stored   int64            `json:"stored,omitempty"` // bytes of outputs in the file store: fewer than Bytes where they are compressed
+	Errors   int64            `json:"errors,omitempty"` // resources that could not be exported (BULK-6)
+	// Files is how many files the committed tasks have. An older build counts none.
+	Files       int          `json:"files,omitempty"`
+	Attachments []Attachment `json:"attachments,omitempty"`
+	Error       string       `json:"error,omitempty"` // why it failed, for people
 	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
 	Starts int `json:"starts,omitempty"`
 	// Absent are those of KickOff.Patients, by their places, that were not in the population when it was planned. An older build loses them.
@@ -232,6 +234,7 @@ func (j *Job) count(t Task) {
 	if withheld == nil && len(t.Withheld) > 0 {
 		withheld = map[string]int64{}
 	}
+	j.Files += len(t.Files)
 	for _, f := range t.Files {
 		j.Bytes += f.Bytes
 		j.Stored += f.Length

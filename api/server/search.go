@@ -1,0 +1,131 @@
+package server
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/gofiber/fiber/v2"
+	"golang.org/x/text/unicode/norm"
+)
+
+// unmarked are letters that are written without their mark by those who do not have it, and that
+// Unicode does not take apart (NFD).
+var unmarked = strings.NewReplacer("ß", "ss", "æ", "ae", "œ", "oe", "ø", "o", "đ", "d", "ð", "d", "ł", "l", "þ", "th", "ı", "i", "ħ", "h", "ŧ", "t")
+
+// fold writes a text as it is searched for: in lower case, without accents and apostrophes, with a
+// space for whatever else is neither letter nor digit.
+func fold(text string) string {
+	text = strings.ToLower(text)
+	ascii := true
+	for i := range len(text) {
+		ascii = ascii && text[i] < 0x80
+	}
+	if !ascii {
+		text = norm.NFD.String(unmarked.Replace(text))
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsLetter(r), unicode.IsDigit(r):
+			return r
+		case unicode.Is(unicode.Mn, r), r == '\'', r == '’', r == 'ʼ', r == '`':
+			return -1
+		}
+		return ' '
+	}, text)
+}
+
+// search is what somebody looks for.
+type search struct {
+	exact string   // in lower case, for ids
+	words []string // folded
+}
+
+func newSearch(text string) search {
+	return search{strings.ToLower(strings.TrimSpace(text)), strings.Fields(fold(text))}
+}
+
+// none reports whether nothing is looked for.
+func (s search) none() bool { return s.exact == "" }
+
+// name reports whether a name has all of the words, in any order: "Núñez, Ana" is found by "ana nunez".
+func (s search) name(name string) bool {
+	if len(s.words) == 0 {
+		return false
+	}
+	name = fold(name)
+	for _, word := range s.words {
+		if !strings.Contains(name, word) {
+			return false
+		}
+	}
+	return true
+}
+
+// id reports whether an id begins with what is looked for.
+func (s search) id(id string) bool {
+	return s.exact != "" && len(id) >= len(s.exact) && strings.EqualFold(id[:len(s.exact)], s.exact)
+}
+
+// pageSize is how many lines a page of clients or accounts shows.
+const pageSize = 100
+
+// pager is which part of a list a page shows, and the way to the others.
+type pager struct {
+	Path, Query             string
+	Page, Pages             int
+	First, Last, Total, All int // lines; Total are those that are looked for, of All
+}
+
+// paged is the part of a list that a page's address asks for: of those lines that admit the search, if
+// there is one.
+func paged[T any](c *fiber.Ctx, list []T, admits func(T, search) bool) ([]T, pager) {
+	p := pager{Path: c.Path(), Query: strings.TrimSpace(c.Query("q")), All: len(list)}
+	if s := newSearch(p.Query); !s.none() {
+		var found []T
+		for _, line := range list {
+			if admits(line, s) {
+				found = append(found, line)
+			}
+		}
+		list = found
+	}
+	p.Total = len(list)
+	p.Pages = max(1, (p.Total+pageSize-1)/pageSize)
+	p.Page = min(max(1, c.QueryInt("page", 1)), p.Pages)
+	first := (p.Page - 1) * pageSize
+	list = list[first:min(first+pageSize, p.Total)]
+	p.First, p.Last = first+1, first+len(list)
+	return list, p
+}
+
+func (p pager) at(page int) string {
+	q := url.Values{}
+	if p.Query != "" {
+		q.Set("q", p.Query)
+	}
+	if page > 1 {
+		q.Set("page", strconv.Itoa(page))
+	}
+	if len(q) == 0 {
+		return p.Path
+	}
+	return p.Path + "?" + q.Encode()
+}
+
+// Previous and Next are the addresses of the pages beside this one, "" where there is none.
+func (p pager) Previous() string {
+	if p.Page == 1 {
+		return ""
+	}
+	return p.at(p.Page - 1)
+}
+
+// Next is the address of the page behind this one, "" where there is none.
+func (p pager) Next() string {
+	if p.Page == p.Pages {
+		return ""
+	}
+	return p.at(p.Page + 1)
+}

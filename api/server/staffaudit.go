@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+// auditPage is how many events a page of the trail shows; auditWait how long it is looked for.
+const (
+	auditPage = 200
+	auditWait = 5 * time.Second
+)
+
+// trail is a part of the audit trail: of an export, of a day, or the latest events of 24 hours.
+type trail struct {
+	Job, Day, Query string
+	Title           string
+	Events          []ehi.Event
+	// Found are all events that were found; more than Events, where only the latest ones are shown.
+	Found int
+	Late  bool   // it was not looked through in time
+	next  uint64 // the last event that was looked at, where more follow
+}
+
+// readTrail is the part of the trail that a page's address asks for.
+func (s *Server) readTrail(c *fiber.Ctx) (t trail, filter bus.AuditFilter, err error) {
+	t = trail{Job: c.Query("job"), Day: c.Query("day"), Query: strings.TrimSpace(c.Query("q"))}
+	filter = bus.AuditFilter{From: now().Add(-24 * time.Hour)}
+	switch {
+	case t.Job != "":
+		j, err := s.record(c, t.Job)
+		if err != nil {
+			return t, filter, err
+		}
+		filter.From, t.Title = j.CreatedAt.Add(-time.Minute), "Audit trail of an export"
+	case t.Day != "":
+		day, err := time.Parse(time.DateOnly, t.Day)
+		if err != nil {
+			return t, filter, ehi.Errorf(ehi.Invalid, "Invalid day %q: write it as year, month and day, like 2026-01-31", t.Day)
+		}
+		filter.From, filter.To, t.Title = day, day.AddDate(0, 0, 1), "Audit trail of "+t.Day
+	default:
+		t.Title = "Audit trail of the last 24 hours"
+	}
+	if filter.After, err = strconv.ParseUint(c.Query("after", "0"), 10, 64); err != nil {
+		return t, filter, ehi.Errorf(ehi.Invalid, "Invalid place in the trail %q", c.Query("after"))
+	}
+	words := newSearch(t.Query)
+	filter.Match = func(e ehi.Event) bool {
+		if t.Job != "" && e.Job != t.Job {
+			return false
+		}
+		text := strings.Join([]string{string(e.Action), string(e.Outcome), e.Agent, e.Client, e.Patient, e.Job, e.Detail}, " ")
+		return words.none() || words.name(text)
+	}
+	return t, filter, nil
+}
+
+// latest reports whether the newest events are shown, rather than those from one place on.
+func (t *trail) latest(after uint64) bool { return t.Job == "" && t.Day == "" && after == 0 }
+
+// Next is the address of what follows, "" where nothing does.
+func (t trail) Next() string {
+	if t.next == 0 {
+		return ""
+	}
+	q := url.Values{"after": {strconv.FormatUint(t.next, 10)}}
+	for name, value := range map[string]string{"job": t.Job, "day": t.Day, "q": t.Query} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return staffBase + "/audit?" + q.Encode()
+}
+
+// handleStaffAudit shows a part of the trail: ?job= of an export, ?day= of a day, else the latest events
+// of 24 hours; ?q= narrows, ?after= goes on behind an event.
+func (s *Server) handleStaffAudit(c *fiber.Ctx) error {
+	t, filter, err := s.readTrail(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(c.UserContext(), auditWait)
+	defer stop()
+	last := filter.After
+	err = s.Bus.Audit.Read(ctx, filter, func(seq uint64, e ehi.Event) (bool, error) {
+		if !t.latest(filter.After) && len(t.Events) == auditPage {
+			t.next = last
+			return false, nil
+		}
+		last = seq
+		t.Found++
+		if t.Events = append(t.Events, e); len(t.Events) > auditPage {
+			t.Events = t.Events[1:]
+		}
+		return true, nil
+	})
+	if t.Late = errors.Is(err, context.DeadlineExceeded); err != nil && !t.Late {
+		return err
+	}
+	if t.Late {
+		t.next = last
+	}
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionAudit, Job: t.Job})
+	return s.staffRender(c, "audit", "audit", t.Title, fiber.Map{"Trail": t})
+}

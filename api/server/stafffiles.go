@@ -1,0 +1,135 @@
+package server
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/shared/ehi"
+)
+
+const (
+	// maxFiles is about how many files of an export a page lists: those of whole parts.
+	maxFiles = 200
+	// maxParts is how many parts of an export are looked through for one page, however few of their
+	// files are looked for.
+	maxParts = 500
+)
+
+// filesPage is the files of some parts of an export: its tasks From to To, without To.
+type filesPage struct {
+	Files    []requestFile
+	From, To int
+	job      *ehi.Job
+	query    string
+}
+
+// filesOf lists files of an export, part by part from one on, or backwards from the one before it,
+// until a page is full. query narrows: a part of a file's name, or a whole one.
+func (s *Server) filesOf(c *fiber.Ctx, j *ehi.Job, query string, at int, back bool) (p filesPage, err error) {
+	p = filesPage{From: at, To: at, job: j, query: query}
+	for seen := 0; len(p.Files) < maxFiles && seen < maxParts; seen++ {
+		n := p.To
+		if back {
+			n = p.From - 1
+		}
+		if n < 0 || n >= j.Tasks {
+			break
+		}
+		part, err := s.filesOfPart(c, j, query, n)
+		if err != nil {
+			return p, err
+		}
+		if back {
+			p.From, p.Files = n, append(part, p.Files...)
+		} else {
+			p.To, p.Files = n+1, append(p.Files, part...)
+		}
+	}
+	return p, nil
+}
+
+func (s *Server) filesOfPart(c *fiber.Ctx, j *ehi.Job, query string, n int) (out []requestFile, err error) {
+	t, err := s.committed(c.UserContext(), j, n)
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range t.Files {
+		name := fileName(j, t, i)
+		if strings.Contains(strings.ToLower(name), query) {
+			out = append(out, requestFile{Name: name, Type: f.Type, URL: staffFilePath(j.ID, name), Count: f.Count, Bytes: f.Bytes})
+		}
+	}
+	return out, nil
+}
+
+func staffFilePath(job, name string) string { return staffJobPath(job) + "/files/" + name }
+
+// Parts are how many parts the export has; First and Last those that the page shows, from 1.
+func (p filesPage) Parts() int { return p.job.Tasks }
+
+// First is the first part that the page shows, from 1.
+func (p filesPage) First() int { return p.From + 1 }
+
+// Last is the last part that the page shows, from 1.
+func (p filesPage) Last() int { return p.To }
+
+// Whole reports whether the page shows all files there are.
+func (p filesPage) Whole() bool { return p.From == 0 && p.To == p.job.Tasks && p.query == "" }
+
+func (p filesPage) at(name string, part int) string {
+	q := url.Values{name: {strconv.Itoa(part)}}
+	if p.query != "" {
+		q.Set("q", p.query)
+	}
+	return staffJobPath(p.job.ID) + "/files?" + q.Encode()
+}
+
+// Previous is the address of the page before this one, "" where there is none.
+func (p filesPage) Previous() string {
+	if p.From == 0 {
+		return ""
+	}
+	return p.at("before", p.From+1)
+}
+
+// Next is the address of the page behind this one, "" where there is none.
+func (p filesPage) Next() string {
+	if p.To == p.job.Tasks {
+		return ""
+	}
+	return p.at("part", p.To+1)
+}
+
+// handleStaffFiles lists the files of an export: ?q= narrows, ?part= begins at a part, from 1, ?before=
+// ends before one.
+func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
+	j, err := s.jobRecord(c)
+	if err != nil {
+		return err
+	}
+	query := strings.ToLower(strings.TrimSpace(c.Query("q")))
+	at, back := c.QueryInt("part", 1), c.Query("before") != ""
+	if back {
+		at = c.QueryInt("before", 1)
+	}
+	if at < 1 || at > j.Tasks+1 {
+		return ehi.Errorf(ehi.Invalid, "Invalid part %q of %d", c.Query("part")+c.Query("before"), j.Tasks)
+	}
+	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
+		return ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+	}
+	p, err := s.filesOf(c, j, query, at-1, back)
+	if err != nil {
+		return err
+	}
+	types := make([]string, 0, len(j.Counts))
+	for t := range j.Counts {
+		types = append(types, t)
+	}
+	slices.Sort(types)
+	return s.staffRender(c, "files", "jobs", "Files of an export", fiber.Map{"Job": j, "Page": p, "Query": query, "Types": types})
+}
