@@ -21,6 +21,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 	"ehi-server/shared/records"
 )
 
@@ -165,13 +166,13 @@ func (w *world) review(pat *client.Client, j client.Job) {
 	}
 	got, _ := w.download(pat, m)
 	for i, want := range [][]byte{pdf, note} {
-		doc := got[fmt.Sprintf("DocumentReference/%s.%d", j.ID, i)]
-		if doc == nil {
-			t.Fatalf("no EHIDocumentReference %d", i)
+		sum := sha1.Sum(want)
+		doc := documentOf(got, base64.StdEncoding.EncodeToString(sum[:]))
+		if doc == nil || !fhir.ValidID(doc["id"].(string)) {
+			t.Fatalf("no EHIDocumentReference %d: %v", i, doc)
 		}
 		att := doc["content"].([]any)[0].(map[string]any)["attachment"].(map[string]any)
 		f := w.do(pat, "GET", att["url"].(string))
-		sum := sha1.Sum(want)
 		if !bytes.Equal(f.Body, want) || att["hash"] != base64.StdEncoding.EncodeToString(sum[:]) || f.Header.Get("Content-Type") != att["contentType"] {
 			t.Errorf("attachment %v: %q %v", att, f.Body, f.Header)
 		}
@@ -354,4 +355,18 @@ func TestManyExportsAtOnceAreAllRight(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// documentOf finds the DocumentReference of an attachment with a hash.
+func documentOf(in map[string]records.Resource, hash string) records.Resource {
+	for _, r := range in {
+		content, _ := r["content"].([]any)
+		if r["resourceType"] != "DocumentReference" || len(content) == 0 {
+			continue
+		}
+		if a, _ := content[0].(map[string]any)["attachment"].(map[string]any); a["hash"] == hash {
+			return r
+		}
+	}
+	return nil
 }

@@ -102,7 +102,7 @@ func newAuditEvent(seq uint64, e ehi.Event, origin string) auditEvent {
 		Outcome: auditOutcomes[e.Outcome], OutcomeDesc: e.Detail, Source: auditSource{Site: origin, Observer: identified{Identifier: &identifier{Value: "ehi-server"}}},
 	}
 	who := auditAgent{Name: e.Agent, Requestor: true}
-	if id, patient := strings.CutPrefix(e.Agent, "patient "); patient {
+	if id, patient := strings.CutPrefix(e.Agent, "patient "); patient && fhir.ValidID(id) {
 		who.Who = &identified{Reference: "Patient/" + id}
 	}
 	if e.Address != "" {

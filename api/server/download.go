@@ -161,8 +161,8 @@ func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) e
 // attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
 func (s *Server) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
 	var out []byte
-	for i, a := range j.Attachments {
-		doc := fhir.NewEHIDocument(j.ID+"."+strconv.Itoa(i), j.Patient.ID, s.wireAttachment(c, j, a))
+	for _, a := range j.Attachments {
+		doc := fhir.NewEHIDocument(fhir.MakeID(j.ID, a.Object), subjectOf(j), s.wireAttachment(c, j, a))
 		line, err := json.Marshal(doc)
 		if err != nil { // strings and numbers only: cannot fail
 			panic(err)
@@ -170,6 +170,17 @@ func (s *Server) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
 		out = append(append(out, line...), '\n')
 	}
 	return out
+}
+
+// subjectOf is a reference to whom a job's documents are about; "" for those of all patients' exports.
+func subjectOf(j *ehi.Job) string {
+	switch {
+	case j.Level == ehi.OnePatient && fhir.ValidID(j.Patient.ID):
+		return "Patient/" + j.Patient.ID
+	case j.Level == ehi.OneGroup && fhir.ValidID(j.Group):
+		return "Group/" + j.Group
+	}
+	return ""
 }
 
 func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -219,12 +218,8 @@ func (s *Server) ownBase(c *fiber.Ctx) func(base string) bool {
 	}
 }
 
-// newID is a job's id: 128 random bits, URL-safe (REAL-11).
-func newID() string {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // never fails (crypto/rand since Go 1.24)
-	return base64.RawURLEncoding.EncodeToString(b)
-}
+// newID is a job's id: at least 128 random bits, URL-safe (REAL-11), and a FHIR id.
+func newID() string { return rand.Text() }
 
 // setLink shows the way to the form while it is open (EHI-2, EHI-3).
 func (s *Server) setLink(c *fiber.Ctx, j *ehi.Job) {

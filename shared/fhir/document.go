@@ -42,7 +42,7 @@ type DocumentReference struct {
 	ID           string            `json:"id"`
 	Meta         Meta              `json:"meta"`
 	Status       string            `json:"status"`
-	Subject      Reference         `json:"subject"`
+	Subject      *Reference        `json:"subject,omitempty"`
 	Description  string            `json:"description"`
 	Content      []DocumentContent `json:"content"`
 }
@@ -58,12 +58,17 @@ type DocumentContent struct {
 	Format     Coding     `json:"format"`
 }
 
-// NewEHIDocument describes one document of an export: its bytes are at a.URL, its subject is a patient.
-func NewEHIDocument(id, patient string, a Attachment) DocumentReference {
+// NewEHIDocument describes one document of an export: its bytes are at a.URL. subject is a reference
+// such as Patient/1 or Group/1; "" where the document is about no one in particular.
+func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
+	var about *Reference
+	if subject != "" {
+		about = &Reference{Reference: subject}
+	}
 	return DocumentReference{
 		ResourceType: "DocumentReference", ID: id, Status: "current",
 		Meta:        Meta{Tag: []Coding{{Code: "ehi-export", Display: "generated as part of an ehi-export request"}}},
-		Subject:     Reference{Reference: "Patient/" + patient},
+		Subject:     about,
 		Description: a.Title,
 		Content: []DocumentContent{{
 			Attachment: a,

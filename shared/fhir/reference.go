@@ -2,6 +2,8 @@ package fhir
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 )
 
@@ -42,6 +44,18 @@ func ValidID(s string) bool {
 		}
 	}
 	return true
+}
+
+// MakeID makes the id of a resource that this server writes, from the names of what it is about: the
+// names with points between them, or, where that is no FHIR id, a digest of them. The same names
+// always give the same id. Every id that is not a record's own is made by it, or is one by its
+// construction (a test imports all of them).
+func MakeID(names ...string) string {
+	if id := strings.Join(names, "."); ValidID(id) {
+		return id
+	}
+	sum := sha256.Sum256([]byte(strings.Join(names, "\x00")))
+	return hex.EncodeToString(sum[:16])
 }
 
 // Identify reads resourceType and id of a resource.
