@@ -59,9 +59,11 @@ func BenchmarkLargePatient(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			p := startLarge(b)
 			var took time.Duration
+			cpu := p.cpuSeconds()
 			for b.Loop() {
 				took += p.released(b, c.form)
 			}
+			b.ReportMetric((p.cpuSeconds()-cpu)/float64(b.N), "cpu-s")
 			seconds := took.Seconds() / float64(b.N)
 			if c.form == nil {
 				whole = seconds

@@ -61,6 +61,22 @@ func (r *Review) followDocuments() {
 			again = r.follow(h) || again
 		}
 	}
+	if len(r.attached.secured) > 0 {
+		r.followContexts()
+	}
+}
+
+// followContexts decides about Binaries that nothing holds by their securityContext.
+func (r *Review) followContexts() {
+	wanted := map[resource]bool{}
+	for _, s := range r.attached.secured {
+		wanted[s.by] = true
+	}
+	r.released.each(func(goes resource) {
+		if wanted[goes] {
+			r.index.put(goes, 0)
+		}
+	})
 	patient := r.index.known([]byte("Patient"))
 	for _, s := range r.attached.secured {
 		of, known := r.index.at(s.by)
@@ -76,11 +92,11 @@ func (r *Review) follow(h holder) (released bool) {
 	if !known || v&sensitive != 0 || !v.withheld() {
 		return false
 	}
-	of, known := r.index.at(h.self)
+	of, _ := r.index.at(h.self) // it is in the record: where it is not in the index, it goes
 	switch {
-	case known && of.withheld():
+	case of.withheld():
 		r.index.set(h.binary, verdict(of.reason()))
-	case known && !(h.presented && of&stripped != 0):
+	case !h.presented || of&stripped == 0:
 		r.index.set(h.binary, 0)
 		return true
 	}

@@ -81,6 +81,7 @@ type examiner struct {
 	path    []byte
 	dates   fhir.Dates
 	dated   bool // whether facts.happened is asked for
+	traits  map[string]trait
 	facts   facts
 
 	// of the type at hand

@@ -102,7 +102,9 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 }
 
 // examiner makes one that derives what the policy's decisions need.
-func (p *Policy) examiner() examiner { return examiner{policy: p, dated: p.dated()} }
+func (p *Policy) examiner() examiner {
+	return examiner{policy: p, dated: p.dated(), traits: map[string]trait{}}
+}
 
 // dated reports whether a decision may depend on when something happened.
 func (p *Policy) dated() bool {
@@ -198,6 +200,9 @@ func (p *Policy) Filter() *Filter {
 
 // Release appends the line to dst. ok is false where the resource stays; dst is unchanged then.
 func (f *Filter) Release(dst, line []byte) (out []byte, ok bool, err error) {
+	if _, _, ok := f.examine.quick(line); ok {
+		return append(dst, line...), true, nil
+	}
 	found, err := f.examine.examine(line)
 	if err != nil {
 		return dst, false, err

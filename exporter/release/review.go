@@ -12,7 +12,8 @@ import (
 type Review struct {
 	policy    *Policy
 	examine   examiner
-	index     verdicts
+	index     verdicts // of what stays, or may
+	released  released // all other resources
 	secrets   secrets
 	pointers  pointers
 	attached  attachedTo
@@ -46,6 +47,10 @@ func (r *Review) Resolved() { r.resolved = true }
 
 // Observe takes one resource of the record in. Errors: the line is not JSON.
 func (r *Review) Observe(line []byte) error {
+	if typ, id, ok := r.examine.quick(line); ok {
+		r.released.add(r.index.resource(typ, id))
+		return nil
+	}
 	f, err := r.examine.examine(line)
 	if err != nil {
 		return err
@@ -68,6 +73,10 @@ func (r *Review) Observe(line []byte) error {
 		v |= stripped
 		r.strips++
 		r.counts[presentedReason+string(f.documentGroup())]++
+	}
+	if v == 0 && !pointer && string(f.typ) != "Binary" {
+		r.released.add(self)
+		return nil
 	}
 	r.index.put(self, v)
 	return nil
@@ -127,6 +136,12 @@ func (r *Review) Conclude() {
 	r.followDocuments()
 	r.withholdPointers() // at a Binary
 	r.pointers, r.attached = pointers{}, attachedTo{}
+	r.conclude()
+	r.concluded = true
+}
+
+// conclude counts what stays, and prepares for the look-ups of the second pass.
+func (r *Review) conclude() {
 	withheld := 0
 	r.index.each(func(h idHash, v verdict) {
 		if !v.withheld() {
@@ -145,7 +160,21 @@ func (r *Review) Conclude() {
 		}
 	})
 	r.secrets.conclude(r.notable)
-	r.concluded = true
+	r.released.each(func(goes resource) {
+		if !r.resolved || r.notable.has(goes.id.high) {
+			r.known(goes)
+		}
+	})
+	r.released = released{}
+}
+
+// known puts a released resource into the index: it is looked for by every reference where not all of them resolve, and what it is called is
+// no secret.
+func (r *Review) known(goes resource) {
+	r.index.put(goes, 0)
+	if released, withheld := r.index.of(goes.id); released && withheld {
+		r.ambiguous = true
+	}
 }
 
 func (r *Review) withholdPointers() {
@@ -214,7 +243,7 @@ func (r *Review) verdict(line []byte) (v verdict, known bool, err error) {
 		return 0, true, nil
 	}
 	v, known = r.index.at(resource{n, h})
-	return v, known, nil
+	return v, known || r.resolved, nil
 }
 
 // identify reads type and id of a resource that begins with them, as most do.
@@ -364,6 +393,8 @@ func (r *Review) mask(ref []byte) []byte {
 	}
 	v, known := r.index.find(typ, id)
 	switch {
+	case !known && r.resolved:
+		return nil
 	case !known:
 		return fhir.UnknownReference
 	case v.withheld():

@@ -80,9 +80,14 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 	}
 }
 
+// mayHold reports whether a code may be in the table, of whatever system.
+func (t *Table) mayHold(code []byte) bool {
+	return t.exactCodes.has(hashCode(code)) || t.prefixHeads.has(head(code))
+}
+
 // lookup calls add with each category of a code.
 func (t *Table) lookup(system, code []byte, add func(category string)) {
-	if !t.exactCodes.has(hashCode(code)) && !t.prefixHeads.has(head(code)) {
+	if !t.mayHold(code) {
 		return
 	}
 	for _, s := range [2]string{string(system), "*"} {
