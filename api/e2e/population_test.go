@@ -494,7 +494,7 @@ func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
 		"patient of the system":                {all, "POST", "/fhir/$export?patient=Patient/1", 400},
 		"a type that is none":                  {all, "GET", "/fhir/$export?_type=Nope", 400},
 		"a format that is none":                {all, "GET", "/fhir/$export?_outputFormat=text/csv", 400},
-		"a search that is not supported":       {all, "GET", "/fhir/$export?_typeFilter=" + url.QueryEscape("Observation?subject=x"), 400},
+		"a search that is not supported":       {all, "GET", "/fhir/$export?_typeFilter=" + url.QueryEscape("Observation?value-quantity=5"), 400},
 		"a search for a type that is left out": {all, "GET", "/fhir/$export?_type=Patient&_typeFilter=" + url.QueryEscape("Observation?category=x"), 400},
 		"an unknown parameter":                 {all, "GET", "/fhir/$export?what=ever", 400},
 		"organized by something else":          {all, "GET", "/fhir/$export?organizeOutputBy=Encounter", 400},
@@ -513,7 +513,7 @@ func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
 	if len(types) != 2 || types["Patient"] != 5 || types["Claim"] == 0 {
 		t.Errorf("a service of some types got %v", types)
 	}
-	lenient, m := w.bulk(all, "GET", "/fhir/$export?_type=Patient&what=ever&_typeFilter="+url.QueryEscape("Patient?name=x"), nil, "Prefer", "respond-async, handling=lenient")
+	lenient, m := w.bulk(all, "GET", "/fhir/$export?_type=Patient&what=ever&_typeFilter="+url.QueryEscape("Patient?name:exact=x"), nil, "Prefer", "respond-async, handling=lenient")
 	if len(lenient) != 5 || len(m.Error) != 1 || m.Error[0].Count != 2 {
 		t.Errorf("lenient: %d resources, errors %v", len(lenient), m.Error)
 	}

@@ -70,14 +70,15 @@ func newElements(asked []string) *elements {
 	return e
 }
 
-// of lists what is kept of a type; nil where nothing was asked of it, so that it stays whole.
+// of lists what is kept of a type; nil where nothing was asked of it, so that it stays whole. What is mandatory stays, so that the
+// resource is valid, and what modifies the meaning of the rest, so that it does not say the opposite (MedicationRequest.doNotPerform).
 func (e *elements) of(typ string) []string {
 	keep, known := e.keep[typ]
 	if known {
 		return keep
 	}
 	if len(e.all)+len(e.byType[typ]) > 0 {
-		keep = append(append(keep, "resourceType", "id", "meta"), fhir.MandatoryFields(typ)...)
+		keep = slices.Concat([]string{"resourceType", "id", "meta", "implicitRules", "modifierExtension"}, fhir.MandatoryFields(typ), fhir.ModifierFields(typ))
 		for _, name := range slices.Concat(e.all, e.byType[typ]) {
 			keep = append(keep, fhir.Fields(typ, name)...)
 		}

@@ -39,6 +39,7 @@ var (
 	compartment = table(compartmentTable)()
 
 	mandatory  = table(mandatoryTable)
+	modifiers  = table(modifierTable)
 	choices    = table(choiceTable)
 	references = table(referenceTable)
 )
@@ -60,6 +61,10 @@ func CompartmentPaths(t string) []string { return compartment[t] }
 // MandatoryFields are the top-level JSON fields of a type with a minimum of one; of a choice (medication[x]), each of its fields.
 // The caller must not change it.
 func MandatoryFields(t string) []string { return mandatory()[t] }
+
+// ModifierFields are the top-level JSON fields of a type that change the meaning of the rest (verificationStatus, doNotPerform...), but
+// for implicitRules and modifierExtension, which every type has. The caller must not change it.
+func ModifierFields(t string) []string { return modifiers()[t] }
 
 // Fields are the top-level JSON fields of an element of a type: those of a choice (value: valueQuantity, valueString...), or the name
 // itself.

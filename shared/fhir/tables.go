@@ -222,6 +222,117 @@ VerificationResult status
 VisionPrescription status created patient dateWritten prescriber lensSpecification
 `
 
+// modifierTable is the top-level fields that change the meaning of the rest (isModifier).
+const modifierTable = `
+Account status
+ActivityDefinition status doNotPerform
+AdverseEvent actuality
+AllergyIntolerance clinicalStatus verificationStatus
+Appointment status
+AppointmentResponse participantStatus
+Basic code
+BodyStructure active
+CapabilityStatement status
+CarePlan status intent
+CareTeam status
+ChargeItem status
+ChargeItemDefinition status
+Claim status
+ClaimResponse status
+ClinicalImpression status
+CodeSystem status
+Communication status
+CommunicationRequest status doNotPerform
+CompartmentDefinition status
+Composition status
+ConceptMap status
+Condition clinicalStatus verificationStatus
+Consent status scope
+Contract status
+Coverage status
+CoverageEligibilityRequest status
+CoverageEligibilityResponse status
+DetectedIssue status
+Device status
+DeviceRequest status intent
+DeviceUseStatement status
+DiagnosticReport status
+DocumentManifest status
+DocumentReference status
+EffectEvidenceSynthesis status
+Encounter status
+Endpoint status
+EnrollmentRequest status
+EnrollmentResponse status
+EpisodeOfCare status
+EventDefinition status
+Evidence status
+EvidenceVariable status
+ExampleScenario status
+ExplanationOfBenefit status
+FamilyMemberHistory status
+Flag status
+Goal lifecycleStatus
+GraphDefinition status
+GuidanceResponse status
+HealthcareService active
+ImagingStudy status
+Immunization status isSubpotent
+ImmunizationEvaluation status
+ImplementationGuide status
+InsurancePlan status
+Invoice status
+Library status
+List status mode
+Location status
+Measure status
+MeasureReport status improvementNotation
+Media status
+Medication status
+MedicationAdministration status
+MedicationDispense status
+MedicationKnowledge status
+MedicationRequest status intent doNotPerform
+MedicationStatement status
+MessageDefinition status
+NamingSystem status
+NutritionOrder status intent
+Observation status
+OperationDefinition status
+Organization active
+Patient active deceasedBoolean deceasedDateTime link
+PaymentNotice status
+PaymentReconciliation status
+Person active
+PlanDefinition status
+Procedure status
+Questionnaire status
+QuestionnaireResponse status
+RelatedPerson active
+RequestGroup status intent
+ResearchDefinition status
+ResearchElementDefinition status
+ResearchStudy status
+ResearchSubject status
+RiskEvidenceSynthesis status
+Schedule active
+SearchParameter status
+ServiceRequest status intent doNotPerform
+Specimen status
+StructureDefinition status
+StructureMap status
+Subscription status
+Substance status
+SupplyDelivery status
+SupplyRequest status
+Task status
+TerminologyCapabilities status
+TestReport status
+TestScript status
+ValueSet status
+VisionPrescription status
+`
+
 // choiceTable is the top-level choices: type, element=data types.
 const choiceTable = `
 ActivityDefinition subject=CodeableConcept,Reference timing=Timing,DateTime,Age,Period,Range,Duration product=Reference,CodeableConcept
@@ -666,5 +777,5 @@ TestScript context-quantity:q:useContext.valueQuantity=Quantity,useContext.value
 ValueSet code:t:expansion.contains.code=code,compose.include.concept.code=code context-quantity:q:useContext.valueQuantity=Quantity,useContext.valueRange=Range context-type:t:useContext.code=Coding context:t:useContext.valueCodeableConcept=CodeableConcept date:d:date=dateTime description:s:description=markdown expansion:u:expansion.identifier=uri identifier:t:identifier=Identifier jurisdiction:t:jurisdiction=CodeableConcept name:s:name=string publisher:s:publisher=string reference:u:compose.include.system=uri status:t:status=code title:s:title=string url:u:url=uri version:t:version=string
 VerificationResult target:r:target=Reference
 VisionPrescription datewritten:d:dateWritten=dateTime encounter:r:encounter=Reference identifier:t:identifier=Identifier patient:r:patient=Reference prescriber:r:prescriber=Reference status:t:status=code
-Resource _id:t:id=String _lastUpdated:d:meta.lastUpdated=instant _profile:u:meta.profile=canonical _security:t:meta.security=Coding _source:u:meta.source=uri _tag:t:meta.tag=Coding
+Resource _id:t:id=string _lastUpdated:d:meta.lastUpdated=instant _profile:u:meta.profile=canonical _security:t:meta.security=Coding _source:u:meta.source=uri _tag:t:meta.tag=Coding
 `

@@ -35,6 +35,7 @@ type attribute struct {
 type element struct {
 	Path     attribute  `xml:"path"`
 	Min      attribute  `xml:"min"`
+	Modifier attribute  `xml:"isModifier"`
 	Content  attribute  `xml:"contentReference"`
 	Types    []dataType `xml:"type"`
 	Mappings []mapping  `xml:"mapping"`

@@ -25,6 +25,7 @@ package fhir
 		{"typesTable", "are the concrete resource types.", wrap(d.resources)},
 		{"compartmentTable", "is the patient compartment: type, paths of references.", d.each(d.compartmentOf)},
 		{"mandatoryTable", "is the top-level fields with a minimum of one, a choice by all of its names.", d.each(d.mandatoryOf)},
+		{"modifierTable", "is the top-level fields that change the meaning of the rest (isModifier).", d.each(d.modifiersOf)},
 		{"choiceTable", "is the top-level choices: type, element=data types.", d.each(d.choicesOf)},
 		{"dateTable", "is the fields that say when something happened: type, role:paths.", d.each(d.datesOf)},
 		{"referenceTable", "is the references: type, path>target types, * for every one.", d.each(d.referencesOf)},
@@ -117,6 +118,19 @@ func (d *definitions) mandatoryOf(typ string) []string {
 	return out
 }
 
+// modifiersOf leaves those out that every resource has: implicitRules and modifierExtension.
+func (d *definitions) modifiersOf(typ string) []string {
+	var out []string
+	for _, e := range d.own(typ) {
+		if topLevel(e) && e.Modifier.Value == "true" {
+			for _, f := range e.fields() {
+				out = append(out, f.path)
+			}
+		}
+	}
+	return out
+}
+
 func (d *definitions) choicesOf(typ string) []string {
 	var out []string
 	for _, e := range d.own(typ) {
@@ -190,7 +204,10 @@ func (d *definitions) searchOf(typ string) []string {
 
 // limits is what follows a path in the search table: =data type, >target type, ?system.
 func limits(f field, s selection) string {
-	out := "=" + strings.TrimPrefix(f.typ, "http://hl7.org/fhirpath/System.")
+	out := "=" + f.typ
+	if system, ok := strings.CutPrefix(f.typ, "http://hl7.org/fhirpath/System."); ok { // the type of ids
+		out = "=" + strings.ToLower(system)
+	}
 	if s.target != "" {
 		out += ">" + s.target
 	}
