@@ -428,7 +428,8 @@ var pageAttacks = []attack{
 	{"a document that is a page", "CWE-79", func(p *target) {
 		a := p.do(p.ann, "GET", "/jobs/"+p.annJob.ID+"/download/attachments/page.html")
 		p.want(a, 200, "<script>")
-		if !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+		if !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || a.Header.Get("X-Content-Type-Options") != "nosniff" ||
+			!strings.HasPrefix(a.Header.Get("Content-Disposition"), "attachment") || !strings.HasPrefix(a.Header.Get("Content-Security-Policy"), "sandbox; default-src 'none'") {
 			p.t.Errorf("%v", a.Header)
 		}
 	}},

@@ -8,12 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -21,9 +18,6 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
-
-// maxAttachmentName is the longest name of a document, in bytes.
-const maxAttachmentName = 90
 
 // maxAttachments bounds the attachments of one job, so that its record stays small.
 const maxAttachments = 100
@@ -78,7 +72,7 @@ var errNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without upload
 func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (added []ehi.Attachment, err error) {
 	taken := map[string]bool{}
 	for _, a := range j.Attachments {
-		taken[a.Name] = true
+		taken[nameKey(a.Name)] = true
 	}
 	for {
 		part, err := r.NextPart()
@@ -98,7 +92,7 @@ func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (adde
 		if err != nil {
 			return added, err
 		}
-		taken[a.Name] = true
+		taken[nameKey(a.Name)] = true
 		added = append(added, a)
 	}
 }
@@ -120,51 +114,6 @@ func (s *Server) storePart(c *fiber.Ctx, job, name string, part *multipart.Part)
 		return a, errors.Join(errNoSpace, err)
 	}
 	return a, err
-}
-
-// sniff tells a content type by the bytes, and by the name's ending where they say nothing particular. What the uploader
-// claims is not asked.
-func sniff(head []byte, name string) string {
-	t := http.DetectContentType(head)
-	if strings.HasPrefix(t, "text/html") { // never as a page of this origin
-		return "text/plain; charset=utf-8"
-	}
-	if t == "application/octet-stream" || strings.HasPrefix(t, "text/plain") {
-		switch byName := mime.TypeByExtension(path.Ext(name)); {
-		case strings.Contains(byName, "html"), strings.Contains(byName, "script"), strings.Contains(byName, "svg"):
-		case byName != "":
-			return byName
-		}
-	}
-	return t
-}
-
-// uniqueName cleans an uploaded name of paths, control characters and quotes, and numbers it where it is taken.
-func uniqueName(name string, taken map[string]bool) string {
-	name = name[strings.LastIndexAny(name, `/\`)+1:]
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsControl(r), r == '"', r == unicode.ReplacementChar:
-			return -1
-		case r > unicode.MaxASCII: // a header's file name is ASCII
-			return '_'
-		}
-		return r
-	}, name)
-	name = strings.TrimLeft(strings.TrimSpace(name), ".")
-	ext := path.Ext(name)
-	stem := strings.TrimSuffix(name, ext)
-	if stem == "" {
-		stem = "attachment"
-	}
-	ext = ext[:min(len(ext), 20)]
-	stem = stem[:min(len(stem), maxAttachmentName-len(ext)-8)]
-	for n, candidate := 1, stem+ext; ; n++ {
-		if !taken[candidate] {
-			return candidate
-		}
-		candidate = stem + "-" + strconv.Itoa(n) + ext
-	}
 }
 
 // listAttachments adds stored documents to the job's record, if it still takes them.

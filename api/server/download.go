@@ -223,7 +223,8 @@ func (s *Server) sendDocument(c *fiber.Ctx, j *ehi.Job) error {
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderContentDisposition, `attachment; filename="`+a.Name+`"`)
+	offerAs(c, a.Name)
+	inert(c)
 	return send(c, content{ReadSeeker: r, closer: r, size: a.Size, mime: a.ContentType, tag: j.ID + "-a-" + escapeName(a.Name), modified: a.CreatedAt})
 }
 

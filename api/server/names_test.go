@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"mime"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/google/go-cmp/cmp"
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/auth"
@@ -19,26 +21,53 @@ import (
 	"ehi-server/shared/files"
 )
 
-// EHI-11: uploaded names are cleaned and made unique.
+// EHI-11: uploaded names keep the letters of every script, and lose what could mislead; they are made unique.
 func TestEHI11UploadedNames(t *testing.T) {
 	taken := map[string]bool{}
-	var got []string
-	for _, name := range []string{"scan.pdf", "scan.pdf", "scan.pdf", "../../etc/passwd", `C:\docs\a "b".txt`, "...", "", "\x00\n", "näme.pdf", strings.Repeat("x", 300) + ".pdf", ".htaccess"} {
-		n := uniqueName(name, taken)
-		taken[n] = true
-		got = append(got, n)
-	}
-	want := []string{"scan.pdf", "scan-1.pdf", "scan-2.pdf", "passwd", "a b.txt", "attachment", "attachment-1", "attachment-2", "n_me.pdf", strings.Repeat("x", 78) + ".pdf", "htaccess"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
+	for _, c := range []struct{ name, want string }{
+		{"scan.pdf", "scan.pdf"}, {"scan.pdf", "scan-1.pdf"}, {"SCAN.PDF", "SCAN-2.PDF"}, {"scan.pdf", "scan-3.pdf"},
+		{"../../etc/passwd", "passwd"}, {`C:\docs\a "b".txt`, "a b.txt"}, {"%22c%22%0D%0A.txt", "c.txt"},
+		{"...", "attachment"}, {"", "attachment-1"}, {"\x00\n", "attachment-2"}, {".htaccess", "htaccess"}, {"end. .", "end"},
+		{"näme.pdf", "näme.pdf"}, {"na\u0308me.pdf", "näme-1.pdf"}, {"ＮÄＭＥ.pdf", "ＮÄＭＥ-2.pdf"}, {"診断書.pdf", "診断書.pdf"}, {"Анализ крови.pdf", "Анализ крови.pdf"}, {"تقرير.pdf", "تقرير.pdf"},
+		{"می\u200cخواهم.pdf", "می\u200cخواهم.pdf"}, {"x\u202efdp.exe", "xfdp.exe"}, {"a\u2066b\u200bc\ufeff\u2028d.txt", "abc d.txt"}, {"M\xfcller.pdf", "Mller.pdf"}, {"😀.png", "😀.png"},
+		{strings.Repeat("x", 300) + ".pdf", strings.Repeat("x", 168) + ".pdf"}, {strings.Repeat("é", 300) + ".pdf", strings.Repeat("é", 84) + ".pdf"},
+		{"a." + strings.Repeat("é", 30), "a." + strings.Repeat("é", 9)},
+	} {
+		got := uniqueName(c.name, taken)
+		taken[nameKey(got)] = true
+		if got != c.want {
+			t.Errorf("%q became %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 
-// What a browser would run as a page or script of this origin is never sent as such.
-func TestSniffedTypesRunNothing(t *testing.T) {
+// RFC 6266 and 8187: a name in ASCII for old browsers, and the true one.
+func TestNamesInHeadersAreTrueAndASCII(t *testing.T) {
+	app := fiber.New()
+	for _, c := range []struct{ name, want string }{
+		{"scan.pdf", `attachment; filename="scan.pdf"`},
+		{"näme (1).pdf", `attachment; filename="name (1).pdf"; filename*=UTF-8''n%C3%A4me%20%281%29.pdf`},
+		{"診.pdf", `attachment; filename="_.pdf"; filename*=UTF-8''%E8%A8%BA.pdf`},
+		{`50%41'*.txt`, `attachment; filename="50_41'*.txt"; filename*=UTF-8''50%2541%27%2A.txt`},
+	} {
+		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
+		offerAs(ctx, c.name)
+		got := string(ctx.Response().Header.Peek("Content-Disposition"))
+		_, params, err := mime.ParseMediaType(got)
+		if got != c.want || err != nil || params["filename"] != c.name {
+			t.Errorf("%q is offered as %s, which reads as %q, %v", c.name, got, params["filename"], err)
+		}
+		app.ReleaseCtx(ctx)
+	}
+}
+
+// A document keeps its true type; what is sent of it runs nowhere.
+func TestSniffedTypesAreTrue(t *testing.T) {
 	for _, c := range []struct{ content, name, want string }{
-		{"%PDF-1.4", "x.txt", "application/pdf"}, {"<html><script>", "x.pdf", "text/plain; charset=utf-8"}, {"hello", "x.html", "text/plain; charset=utf-8"},
-		{"\x89PNG\r\n\x1a\n", "x", "image/png"}, {"alert(1)", "x.js", "text/plain; charset=utf-8"}, {"<svg", "x.svg", "text/plain; charset=utf-8"},
+		{"%PDF-1.4", "x.txt", "application/pdf"}, {"<html><script>", "x.pdf", "text/html; charset=utf-8"}, {"hello", "x.html", "text/html; charset=utf-8"},
+		{"\x89PNG\r\n\x1a\n", "x", "image/png"}, {"<svg xmlns='http://www.w3.org/2000/svg'>", "x", "image/svg+xml"}, {"<?xml version='1.0'?>\n<!-- a -->\n<svg>", "x.xml", "image/svg+xml"},
+		{"\ufeff<svg>", "x.svg", "image/svg+xml"}, {"<?xml version='1.0'?><ClinicalDocument>", "x", "text/xml; charset=utf-8"},
+		{"M\xfcller", "x", "text/plain"}, {"Müller", "x", "text/plain; charset=utf-8"}, {strings.Repeat("x", 511) + "ü"[:1], "x", "text/plain; charset=utf-8"},
 	} {
 		if got := sniff([]byte(c.content), c.name); got != c.want {
 			t.Errorf("%q as %s is %s, want %s", c.content, c.name, got, c.want)
@@ -47,22 +76,22 @@ func TestSniffedTypesRunNothing(t *testing.T) {
 }
 
 func FuzzUniqueName(f *testing.F) {
-	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300)} {
+	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300), "\u202e", "İ.pdf", "ﬁ.pdf"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		taken := map[string]bool{}
 		for range 3 {
 			n := uniqueName(name, taken)
-			if taken[n] || n == "" || len(n) > maxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") {
+			if taken[nameKey(n)] || n == "" || len(n) > maxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") || !utf8.ValidString(n) {
 				t.Fatalf("%q became %q", name, n)
 			}
 			for _, r := range n {
-				if r > 126 {
+				if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 					t.Fatalf("%q became %q", name, n)
 				}
 			}
-			taken[n] = true
+			taken[nameKey(n)] = true
 		}
 	})
 }

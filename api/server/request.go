@@ -310,7 +310,7 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 			err = s.sendDocument(c, j)
 		} else {
 			name := c.Params("file")
-			c.Set(fiber.HeaderContentDisposition, `attachment; filename="`+escapeName(name)+`"`)
+			offerAs(c, name)
 			err = s.sendOutput(c, j, name, false)
 		}
 		noStore(c) // the browser may be somebody else's a minute later

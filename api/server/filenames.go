@@ -1,0 +1,154 @@
+package server
+
+import (
+	"bytes"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+	"golang.org/x/text/unicode/norm"
+
+	"ehi-server/shared/fhir"
+)
+
+// maxAttachmentName is the longest name of a document, in bytes.
+const maxAttachmentName = 180
+
+// formEscapes is what the forms of browsers write for characters that a header cannot hold (WHATWG HTML, multipart/form-data).
+var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0A", "\n")
+
+// uniqueName cleans an uploaded name and numbers it where it is taken. Letters of every script stay, in the form NFC; paths, quotes,
+// and what is not shown but changes how the rest is (control and bidi characters, zero widths) go.
+func uniqueName(name string, taken map[string]bool) string {
+	name = formEscapes.Replace(name)
+	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
+	name = strings.Join(strings.Fields(norm.NFC.String(name)), " ")
+	name = strings.TrimRight(strings.TrimLeft(name, ". "), ". ")
+	ext := path.Ext(name)
+	stem := strings.TrimSuffix(name, ext)
+	if stem == "" {
+		stem = "attachment"
+	}
+	ext = fhir.CutText(ext, 20)
+	stem = strings.TrimRight(fhir.CutText(stem, maxAttachmentName-len(ext)-8), ". ")
+	for n, candidate := 1, stem+ext; ; n++ {
+		if !taken[nameKey(candidate)] {
+			return candidate
+		}
+		candidate = stem + "-" + strconv.Itoa(n) + ext
+	}
+}
+
+// nameKey is the same for names that some file systems hold to be one.
+func nameKey(name string) string { return strings.ToLower(norm.NFKC.String(name)) }
+
+// visible drops a character that a file's name may not hold: -1.
+func visible(r rune) rune {
+	switch {
+	case unicode.IsSpace(r):
+		return ' '
+	case r == '"', r == unicode.ReplacementChar, unicode.IsControl(r):
+		return -1
+	case r == '\u200c', r == '\u200d': // Persian, and several scripts of India, are written with them
+		return r
+	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r), unicode.Is(unicode.Co, r):
+		return -1
+	}
+	return r
+}
+
+// offerAs makes a browser save the answer under a name (RFC 6266): the name in ASCII for old ones, and, where that is another, the true one
+// (RFC 8187).
+func offerAs(c *fiber.Ctx, name string) {
+	plain := asciiName(name)
+	value := `attachment; filename="` + plain + `"`
+	if plain != name {
+		value += "; filename*=UTF-8''" + extendedValue(name)
+	}
+	c.Set(fiber.HeaderContentDisposition, value)
+}
+
+// asciiName is a name without accents, and with _ for what ASCII or a quoted string has not. A % goes too: some take what follows it for an
+// escape.
+func asciiName(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.Is(unicode.Mn, r):
+			return -1
+		case r > unicode.MaxASCII, r < ' ', r == 0x7f, r == '"', r == '\\', r == '%':
+			return '_'
+		}
+		return r
+	}, norm.NFD.String(name))
+}
+
+// extendedValue is the ext-value of RFC 8187 without charset and language.
+func extendedValue(s string) string {
+	const hex = "0123456789ABCDEF"
+	var out strings.Builder
+	for _, b := range []byte(s) {
+		switch {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', strings.IndexByte("!#$&+-.^_`|~", b) >= 0:
+			out.WriteByte(b)
+		default:
+			out.Write([]byte{'%', hex[b>>4], hex[b&15]})
+		}
+	}
+	return out.String()
+}
+
+// sniff tells a content type by the bytes, and by the name's ending where they say nothing particular. What the uploader claims is not
+// asked. It is the true type also where a browser would run it: documents are sent so that nothing in them runs (inert).
+func sniff(head []byte, name string) string {
+	t := http.DetectContentType(head)
+	text := strings.HasPrefix(t, "text/plain") || strings.HasPrefix(t, "text/xml")
+	if text && isSVG(head) {
+		return "image/svg+xml"
+	}
+	if t == "application/octet-stream" || text {
+		if byName := mime.TypeByExtension(path.Ext(name)); byName != "" {
+			t = byName
+		}
+	}
+	if of, _, _ := strings.Cut(t, ";"); strings.HasPrefix(t, "text/") && !utf8.Valid(wholeRunes(head)) {
+		return of // in whatever charset
+	}
+	return t
+}
+
+// isSVG reports whether text is an SVG image, behind an XML declaration, comments and a DOCTYPE or without.
+func isSVG(head []byte) bool {
+	rest := bytes.TrimSpace(bytes.TrimPrefix(head, fhir.BOM))
+	for len(rest) > 1 && rest[0] == '<' && (rest[1] == '?' || rest[1] == '!') {
+		_, after, found := bytes.Cut(rest, []byte(">"))
+		if !found {
+			return false
+		}
+		rest = bytes.TrimSpace(after)
+	}
+	return bytes.HasPrefix(rest, []byte("<svg")) || bytes.HasPrefix(rest, []byte("<svg:svg"))
+}
+
+// wholeRunes is text without the character that its end cuts off.
+func wholeRunes(head []byte) []byte {
+	for n := 1; n < utf8.UTFMax && n <= len(head); n++ {
+		if last := head[len(head)-n:]; utf8.RuneStart(last[0]) {
+			if !utf8.FullRune(last) {
+				return head[:len(head)-n]
+			}
+			break
+		}
+	}
+	return head
+}
+
+// inert makes sure that nothing of an answer runs, whatever its type is and however it is opened.
+func inert(c *fiber.Ctx) {
+	c.Set("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
+	c.Set("X-Content-Type-Options", "nosniff")
+}
