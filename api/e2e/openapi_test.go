@@ -288,6 +288,10 @@ func (w *world) everyRoute(x *witness) {
 	group := groups.Entry[0].Resource.ID
 	w.do(all, "GET", "/fhir/Group/"+group)
 	w.do(all, "GET", "/fhir/Patient?_id="+p)
+	w.want(send(all, "POST", "/fhir/Patient/_search", form, "name=a&birthdate=ge1900"), 200, "searchset")
+	w.want(send(all, "POST", "/fhir/Group/_search?_count=1", form, ""), 200, "searchset")
+	w.want(send(all, "POST", "/fhir/Patient/_search", plain, "{}"), 400, form)
+	w.want(w.do(all, "GET", "/fhir/Patient?name:exact=a"), 400, "modifier")
 	for _, o := range openapi.Operations() {
 		if method, path := o.Method, o.Path; strings.Contains(path, "export") && strings.Contains(path, "$") {
 			path = strings.NewReplacer("/Group/{id}", "/Group/"+group, "/Patient/{id}", "/Patient/"+p).Replace(path)

@@ -117,7 +117,36 @@ func read(path, summary, schema string, open bool, params ...object) operation {
 	return o
 }
 
-var byID = query("_id", "Logical ids, comma separated.", str())
+// searchByPost is a search with its parameters in a form.
+func searchByPost(path, summary string, params []object) operation {
+	fields := object{}
+	for _, p := range params {
+		fields[p["name"].(string)] = str()
+	}
+	o := read(path, summary, "Bundle", false)
+	o.method, o.body, o.optional = http.MethodPost, object{webForm: object{"type": "object", "properties": fields}}, true
+	return o
+}
+
+// Parameters of searches.
+var (
+	ofSearches = []object{
+		query("_id", "Logical ids, comma separated.", str()),
+		query("identifier", "system|value, value, |value or system|; comma separated.", str()),
+		query("_count", "At most so many on a page, 500 at most; 0 only counts.", integer()),
+		query("_summary", "count: only how many there are.", enum("count", "false")),
+		query("_total", "Accurate wherever it is known.", enum("none", "estimate", "accurate")),
+		query("_cursor", "Where a page begins; links have it.", str()),
+		query("_format", "Of the answer: JSON in one of its spellings.", str()),
+	}
+	ofGroups   = ofSearches
+	ofPatients = append([]object{
+		query("name", "Begin of a part of a name, whatever its case and accents.", str()),
+		query("family", "Begin of a family name.", str()),
+		query("given", "Begin of a given name.", str()),
+		query("birthdate", "A date with a prefix: eq, ne, gt, lt, ge, le, sa, eb.", str()),
+	}, ofSearches...)
+)
 
 // binaryRead answers with whatever the Binary holds.
 var binaryRead = func() operation {
@@ -129,10 +158,12 @@ var binaryRead = func() operation {
 var fhirReads = []operation{
 	read("/metadata", "CapabilityStatement.", "CapabilityStatement", true),
 	read("/OperationDefinition/{id}", "Definition of ehi-export.", "OperationDefinition", true),
-	read("/Patient", "The token's patient; for a backend service those of _id.", "Bundle", false, byID),
+	read("/Patient", "Search for patients. A patient's application finds its own alone. Other parameters are left out, or 400 with Prefer: handling=strict.", "Bundle", false, ofPatients...),
+	searchByPost("/Patient/_search", "Search for patients, parameters in the body.", ofPatients),
 	read("/Patient/{id}", "The token's patient; for a backend service any.", "Patient", false),
 	binaryRead,
-	read("/Group", "Groups of patients. For backend services.", "Bundle", false, byID),
+	read("/Group", "Search for groups of patients. For backend services.", "Bundle", false, ofGroups...),
+	searchByPost("/Group/_search", "Search for groups of patients, parameters in the body.", ofGroups),
 	read("/Group/{id}", "A group of patients. For backend services.", "Group", false),
 	{method: "GET", path: "/fhir/.well-known/smart-configuration", tag: "SMART", summary: "SMART discovery.", failures: "fhir", answers: ok("The configuration.", plainJSON, ref("SMARTConfiguration"))},
 }

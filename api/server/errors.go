@@ -23,7 +23,7 @@ const (
 // statusOf is the one place where error classes become HTTP statuses.
 func statusOf(code ehi.Code) int {
 	switch code {
-	case ehi.Invalid, ehi.Unsupported, ehi.Conflict:
+	case ehi.Invalid, ehi.Unsupported, ehi.Conflict, ehi.TooCostly:
 		return http.StatusBadRequest
 	case ehi.Unauthenticated:
 		return http.StatusUnauthorized

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/segmentio/encoding/json"
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
@@ -52,11 +50,11 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 			"resource": exportedTypes([]fiber.Map{
 				{"type": "Patient",
 					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
-					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
+					"searchParam": searchParameters("Patient"),
 					"operation":   []fiber.Map{ehiExport, export("patient-export")}},
 				{"type": "Group",
 					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
-					"searchParam": []fiber.Map{{"name": "_id", "type": "token"}},
+					"searchParam": searchParameters("Group"),
 					"operation":   []fiber.Map{ehiExport, export("group-export")}},
 				{"type": "Binary", "interaction": []fiber.Map{{"code": "read"}}},
 				{"type": "OperationDefinition", "interaction": []fiber.Map{{"code": "read"}}},
@@ -131,21 +129,6 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	return c.Send(line)
 }
 
-// handlePatientSearch finds the token's patient and nobody else; a backend service finds any, by _id (BULK-8).
-func (s *Server) handlePatientSearch(c *fiber.Ctx) error {
-	a, asked := access(c), c.Query("_id")
-	var ids []string
-	switch {
-	case a.System() && asked == "":
-		return ehi.Errorf(ehi.Invalid, "A search for patients needs _id")
-	case a.System():
-		ids = strings.Split(asked, ",")
-	case asked == "" || slices.Contains(strings.Split(asked, ","), a.Patient):
-		ids = []string{a.Patient}
-	}
-	return s.searchset(c, "Patient", ids, s.readPatient)
-}
-
 // handleGroup reads a group of patients (BULK-8).
 func (s *Server) handleGroup(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
@@ -158,50 +141,6 @@ func (s *Server) handleGroup(c *fiber.Ctx) error {
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
 	c.Set(fiber.HeaderContentType, mimeFHIR)
 	return c.Send(line)
-}
-
-// handleGroupSearch lists the groups of patients, or those of _id (BULK-8).
-func (s *Server) handleGroupSearch(c *fiber.Ctx) error {
-	ids := strings.Split(c.Query("_id"), ",")
-	if c.Query("_id") == "" {
-		var err error
-		if ids, err = s.Source.Groups(c.UserContext()); err != nil {
-			return err
-		}
-	}
-	return s.searchset(c, "Group", ids, s.Source.Group)
-}
-
-// searchset answers with a Bundle of those resources that are there.
-func (s *Server) searchset(c *fiber.Ctx, typ string, ids []string, read func(context.Context, string) ([]byte, error)) error {
-	if err := negotiate(c); err != nil {
-		return err
-	}
-	entries := []fiber.Map{}
-	for _, id := range ids {
-		line, err := read(c.UserContext(), id)
-		if ehi.CodeOf(err) == ehi.NotFound {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		e := ehi.Event{Action: ehi.ActionRead, Detail: typ}
-		if typ == "Patient" {
-			e.Patient = id
-		}
-		s.audit(c, nil, e)
-		entries = append(entries, fiber.Map{
-			"fullUrl": s.origin(c) + "/fhir/" + typ + "/" + id, "resource": json.RawMessage(line), "search": fiber.Map{"mode": "match"}})
-	}
-	bundle := fiber.Map{
-		"resourceType": "Bundle", "type": "searchset", "total": len(entries),
-		"link": []fiber.Map{{"relation": "self", "url": s.origin(c) + c.OriginalURL()}},
-	}
-	if len(entries) > 0 { // FHIR's JSON has no empty arrays
-		bundle["entry"] = entries
-	}
-	return sendFHIR(c, bundle)
 }
 
 var errFound = errors.New("found")

@@ -171,10 +171,12 @@ func (s *Server) fhirRoutes(base string) {
 	s.on("GET", base+"/.well-known/smart-configuration", s.handleDiscovery)
 	s.on("GET", base+"/metadata", s.handleCapabilities)
 	s.on("GET", base+"/OperationDefinition/:id", s.handleOperationDefinition)
-	s.on("GET", base+"/Patient", s.handlePatientSearch)
+	for _, search := range []struct{ method, path string }{{"GET", ""}, {"POST", "/_search"}} {
+		s.on(search.method, base+"/Patient"+search.path, s.handleSearch("Patient", s.findPatients))
+		s.on(search.method, base+"/Group"+search.path, s.handleSearch("Group", s.findGroups))
+	}
 	s.on("GET", base+"/Patient/:id", s.handlePatient)
 	s.on("GET", base+"/Binary/:id", s.handleBinary)
-	s.on("GET", base+"/Group", s.handleGroupSearch)
 	s.on("GET", base+"/Group/:id", s.handleGroup)
 }
 

@@ -104,6 +104,8 @@ var rules = map[string]rule{
 	"POST /fhir/Group/:id/$export":       exporters(),
 	"POST /fhir/Group/:id/$export-v4":    exporters(),
 	"GET /fhir/Patient":                  readers("Patient", auth.Search),
+	"POST /fhir/Patient/_search":         readers("Patient", auth.Search),
+	"POST /fhir/Group/_search":           services("Group", auth.Search),
 	"GET /fhir/Patient/:id":              readers("Patient", auth.Read),
 	"GET /fhir/Binary/:id":               readers("Binary", auth.Read),
 	"GET /fhir/Group":                    services("Group", auth.Search),

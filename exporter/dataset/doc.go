@@ -34,6 +34,7 @@
 //	m <patient> <other> <says>   ->              the record of the other, who was replaced, is part of the patient's
 //	y <patient>                  ->              has resources, and no Patient
 //	f <path>                     -> size, mtime  a file that was imported whole, and a digest of the own bases
+//	S, K, I                      ->              the search index of patients, see search.go
 //	v                            -> layout version
 //
 // One patient's record is one contiguous range of c keys, of which merged patients have several, and a handful of s keys found through

@@ -456,7 +456,8 @@ func (s *settler) enter(links []string, dangling bool) error {
 		return err
 	}
 	if s.self == nil {
-		return errors.Join(s.batch.Delete(key(kPatient, s.patient), nil), s.batch.Delete(key(kSharedOf, s.patient), nil))
+		return errors.Join(s.batch.Delete(key(kPatient, s.patient), nil), s.batch.Delete(key(kSharedOf, s.patient), nil),
+			reindex(s.store.db, s.batch, s.patient, nil))
 	}
 	shared, whole, err := s.network.closure(links)
 	if err != nil {
@@ -473,7 +474,8 @@ func (s *settler) enter(links []string, dangling bool) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.batch.Set(key(kPatient, s.patient), entry, nil), s.batch.Set(key(kSharedOf, s.patient), keys, nil))
+	return errors.Join(s.batch.Set(key(kPatient, s.patient), entry, nil), s.batch.Set(key(kSharedOf, s.patient), keys, nil),
+		reindex(s.store.db, s.batch, s.patient, s.self))
 }
 
 // merge notes which patients' records go on as others', as this Patient says.

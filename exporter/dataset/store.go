@@ -43,6 +43,7 @@ type Store struct {
 	own     []string // see Config.OwnBases
 	// waiting has the digests of all names that something depends on; under writing.
 	waiting *filter
+	count   patientCount
 	// writing is held by the one writer.
 	writing sync.Mutex
 }
@@ -94,8 +95,10 @@ func Open(c Config) (*Store, error) {
 	}
 	s := &Store{dir: filepath.Clean(c.Dir), db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
 	s.unwatch = telemetry.OnScrape(s.sample)
-	if err := errors.Join(s.checkVersion(), s.removeUnfinished()); err != nil {
-		return nil, errors.Join(err, s.Close())
+	for _, step := range []func() error{s.checkVersion, s.removeUnfinished, s.completeIndex} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	return s, nil
 }

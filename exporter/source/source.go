@@ -17,6 +17,9 @@ type Source interface {
 	Patient(ctx context.Context, id string) (ehi.Patient, error)
 	// Patients lists up to limit patients in the order of their ids.
 	Patients(ctx context.Context, limit int) ([]ehi.Patient, error)
+	// FindPatients searches the Patient resources, in the order of their ids. Errors: ehi.TooCostly for a search that finds more than the source
+	// sorts at a time.
+	FindPatients(ctx context.Context, s Search) (Found, error)
 	// Open takes hold of one patient's record as it is now. What is imported later does not show in it. The caller
 	// closes it. Errors: ehi.NotFound.
 	Open(ctx context.Context, patient string) (Record, error)

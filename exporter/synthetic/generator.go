@@ -225,7 +225,7 @@ func (g *Generator) begin(k int) {
 func (g *Generator) Patient(k int, emit Emit) error {
 	g.begin(k)
 	g.emit = emit
-	start := time.Date(2012, 1, 9, 8, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(300)) * day)
+	start := g.drawStart()
 	g.person()
 	g.history()
 	visits := 22 + g.rnd.IntN(40)
@@ -246,6 +246,14 @@ func (g *Generator) Patient(k int, emit Emit) error {
 	return g.err
 }
 
+// drawStart draws when the record begins.
+func (g *Generator) drawStart() time.Time {
+	return time.Date(2012, 1, 9, 8, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(300)) * day)
+}
+
+// firstNumber is the record number of patient 0.
+const firstNumber = 10_000_000
+
 // person emits the Patient and the next of kin.
 func (g *Generator) person() {
 	since0 := time.Date(2011, 3, 1, 9, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(200)) * day)
@@ -254,7 +262,7 @@ func (g *Generator) person() {
 	g.share(organization, organizations)
 	g.share(role, roles)
 	g.values[born] = time.Date(1940+g.rnd.IntN(65), time.Month(1+g.rnd.IntN(12)), 1+g.rnd.IntN(28), 0, 0, 0, 0, time.UTC).AppendFormat(g.values[born][:0], time.DateOnly)
-	g.values[number] = strconv.AppendUint(g.values[number][:0], 10_000_000+g.k, 10)
+	g.values[number] = strconv.AppendUint(g.values[number][:0], firstNumber+g.k, 10)
 	g.text(gender, pick(g.rnd, genders))
 	g.text(city, pick(g.rnd, cities))
 	g.draw(phone, 2_000_000_000, 1_000_000_000)

@@ -24,6 +24,8 @@ const (
 	Forbidden Code = "forbidden"
 	// TooLarge is a body or a file over its limit. HTTP 413.
 	TooLarge Code = "too-long"
+	// TooCostly is a request that would take more than the server gives to one. HTTP 400.
+	TooCostly Code = "too-costly"
 	// TimedOut is a request that did not come in time. HTTP 408.
 	TimedOut Code = "timeout"
 	// Throttled asks the caller to come back later. HTTP 429.

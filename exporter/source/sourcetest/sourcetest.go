@@ -34,6 +34,7 @@ func Run(t *testing.T, s source.Source, want Expect) {
 	t.Run("patients", func(t *testing.T) { patients(t, s, want) })
 	t.Run("record", func(t *testing.T) { record(t, s, want) })
 	t.Run("queries", func(t *testing.T) { queries(t, s, want) })
+	t.Run("searches", func(t *testing.T) { searches(t, s, want) })
 	t.Run("groups", func(t *testing.T) { groups(t, s, want) })
 	t.Run("populations", func(t *testing.T) { populations(t, s, want) })
 	t.Run("a visit's error and a context's end stop a scan", func(t *testing.T) { stops(t, s, want) })
