@@ -247,3 +247,81 @@ func TestPatientsPagesAreLight(t *testing.T) {
 	}
 	t.Logf("bytes: %s", strings.Join(weights, ", "))
 }
+
+// What nobody sees is ignored: dates and notes of lines that are not ticked, however wrong they are. A
+// wrong date takes the counts of no other line away.
+func TestTheFormIgnoresWhatItHides(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	hidden := []string{
+		"p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.from", "never", "p.other.to", "2999-01-01",
+		"p.radiology.notes", strings.Repeat("x", 300), "p.medicalRecord.from", "soon",
+	}
+	j, b := w.formOf(p)
+	b.submit(append(hidden, "p.labs", "on", "do", "preview")...)
+	promised(t, b.page)
+	if strings.Contains(b.page, `id="summary"`) {
+		t.Errorf("something hidden is called a problem:\n%s", b.page)
+	}
+	b.submit(append(hidden, "p.labs", "on", "p.medicalRecord", "on")...)
+	b.sees(200, "Your request")
+	job := w.wait(j.ID, ehi.Retrieved)
+	if job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled {
+		t.Errorf("the form said %+v", job.Parameters)
+	}
+
+	// The same of a client's JSON.
+	pat := w.patient(p)
+	other := w.kickOff(pat, "", p, nil)
+	f := newForm("labs").dates("visits", "2020-02-01", "2019-01-01")
+	f["parameters"]["radiology"]["notes"] = strings.Repeat("x", 300)
+	w.submit(pat, other.ID, f)
+	w.wait(other.ID, ehi.Retrieved)
+
+	_, b = w.formOf(p)
+	b.submit("p.labs", "on", "do", "preview")
+	labs, stored := promised(t, b.page)
+	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "do", "preview")
+	b.sees(200, `id="p-visits-wrong" data-wrong="p.visits">Clinic visits: the first date must not be after`, `aria-describedby="p-visits-wrong" aria-invalid="true"`)
+	if n, of := promised(t, b.page); n != labs || of != stored {
+		t.Errorf("beside a wrong line %d of %d are counted, without it %d of %d", n, of, labs, stored)
+	}
+}
+
+// In a browser a wrong date is said beside its field while the counts go on, and unticking its line is
+// enough to send the form, also where the date is only half written.
+func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	ctx, found := openBrowser(t, w.open.Base)
+	do(t, ctx, chromedp.EmulateViewport(1280, 900))
+	p := w.demoPatient()
+	form := func() client.Job {
+		t.Helper()
+		j := w.kickOff(w.patient(p), "", p, nil)
+		do(t, ctx, chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize?_patient="+p), chromedp.WaitVisible("#p-visits"))
+		return j
+	}
+	j := form()
+	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SetValue("#p-visits-from", "2020-02-01"), chromedp.SetValue("#p-visits-to", "2019-02-01"))
+	ask[any](t, ctx, `document.querySelector("#p-visits-to").dispatchEvent(new Event("input", {bubbles: true}))`)
+	do(t, ctx, chromedp.WaitVisible(`//p[@id="p-visits-wrong" and contains(text(), "must not be after")]`), chromedp.WaitVisible("#p-visits-from[aria-invalid=true]"),
+		chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would go out")]`), chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`))
+	do(t, ctx, chromedp.Click("#p-visits"), chromedp.WaitNotVisible("#p-visits-wrong"), chromedp.WaitNotVisible("#p-visits-from"),
+		chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(`//h1[text()="Thank you"]`))
+	if job := w.wait(j.ID, ehi.Retrieved); job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled {
+		t.Errorf("the form said %+v", job.Parameters)
+	}
+
+	j = form()
+	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SendKeys("#p-visits-from", "02")) // and no day, no year
+	if !ask[bool](t, ctx, `document.querySelector("#p-visits-from").validity.badInput`) {
+		t.Error("the date is not half written")
+	}
+	do(t, ctx, chromedp.Click("#p-visits"), chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(`//h1[text()="Thank you"]`))
+	w.wait(j.ID, ehi.Retrieved)
+	for _, f := range found.take() {
+		t.Error(f)
+	}
+}

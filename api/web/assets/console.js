@@ -162,7 +162,7 @@ const plan = [
           const length = el('td', { class: 'number' }), hash = el('td', {}), state = el('td', {}, 'waits');
           files[i].told = (bytes, digest) => {
             length.textContent = size(bytes);
-            hash.replaceChildren(el('code', { title: digest ?? '' }, digest ? `${digest.slice(0, 12)}…` : 'https only'));
+            hash.replaceChildren(el('code', { title: digest ?? '' }, digest ? `${digest.slice(0, 8)}…` : 'https only'));
             if (!run.first) {
               run.first = true;
               say(`The first file was here ${((Date.now() - run.began) / 1000).toFixed(1)} seconds after the run began.`);
