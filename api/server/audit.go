@@ -165,14 +165,11 @@ func parseAudit(q url.Values) (out auditQuery, err error) {
 
 // auditInstant reads an instant or a day.
 func auditInstant(v string) (time.Time, error) {
-	if t, err := time.Parse(time.DateOnly, v); err == nil {
-		return t, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, v)
+	s, err := fhir.ParseAsked(v)
 	if err != nil {
-		return t, errors.New("it must be such as 2026-11-25 or 2026-11-25T12:00:00Z")
+		return s.Start, errors.New("it must be such as 2026-11-25 or 2026-11-25T12:00:00Z")
 	}
-	return t, nil
+	return s.Start, nil
 }
 
 // handleAudit sends the audit trail as FHIR AuditEvents, one a line, oldest first: ?patient=&action=&outcome=&agent=&client=&job=&from=&to= narrow,

@@ -105,14 +105,14 @@ type Choice struct {
 // Span returns the instants that the choice admits: [from, to). A zero time is open.
 func (c Choice) Span() (from, to time.Time, err error) {
 	if c.From != "" {
-		s, err := fhir.ParseSpan(c.From)
+		s, err := fhir.ParseAsked(c.From)
 		if err != nil {
 			return from, to, Errorf(Invalid, "Invalid \"from\" date %q", c.From)
 		}
 		from = s.Start
 	}
 	if c.To != "" {
-		s, err := fhir.ParseSpan(c.To)
+		s, err := fhir.ParseAsked(c.To)
 		if err != nil {
 			return from, to, Errorf(Invalid, "Invalid \"to\" date %q", c.To)
 		}

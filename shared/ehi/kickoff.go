@@ -219,7 +219,7 @@ func (k *parser) checkFilters() error {
 }
 
 func instant(p fhir.Parameter) (time.Time, error) {
-	s, err := fhir.ParseSpan(p.Value)
+	s, err := fhir.ParseAsked(p.Value)
 	if err != nil {
 		return time.Time{}, Errorf(Invalid, "Invalid %s %q: not a FHIR instant", p.Name, p.Value)
 	}

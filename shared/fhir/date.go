@@ -2,6 +2,8 @@ package fhir
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 )
 
@@ -39,6 +41,20 @@ func ParseSpan(s string) (Span, error) {
 		width = time.Second
 	}
 	return Span{Start: t, End: t.Add(width)}, nil
+}
+
+// asked is R4's grammar of dateTime, which instant is a part of (https://hl7.org/fhir/R4/datatypes.html#dateTime).
+var asked = regexp.MustCompile(`^([0-9]([0-9]([0-9][1-9]|[1-9]0)|[1-9]00)|[1-9]000)(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])` +
+	`(T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)))?)?)?$`)
+
+// ParseAsked is ParseSpan for what a request says: strict about R4's grammar, but for two things that
+// clients get wrong. A + that is not escaped in a query arrives as a space; t and z may be lower case.
+func ParseAsked(s string) (Span, error) {
+	s = strings.ToUpper(strings.ReplaceAll(s, " ", "+"))
+	if !asked.MatchString(s) {
+		return Span{}, fmt.Errorf("%q is no FHIR date or instant", s)
+	}
+	return ParseSpan(s)
 }
 
 // withoutLeap turns a 60th second, which time.Time does not know, into the 59th.

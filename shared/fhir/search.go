@@ -105,7 +105,7 @@ func parseDateSearch(v string) (d dateSearch, err error) {
 	if !slices.Contains([]string{"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"}, d.prefix) {
 		return d, errUnsupported{fmt.Sprintf("the prefix %q of a date is not supported", d.prefix)}
 	}
-	d.Span, err = ParseSpan(strings.ReplaceAll(v, " ", "+")) // an unescaped + arrives as a space
+	d.Span, err = ParseAsked(v)
 	return d, err
 }
 
