@@ -121,7 +121,7 @@ func (bi *bundleImport) name() error {
 
 // origin remembers from which server an entry is.
 func (bi *bundleImport) origin(byID map[string]string, s step) {
-	base, _, _, ok := restful(s.FullURL)
+	base, ok := bi.server(s.FullURL)
 	if !ok {
 		return
 	}
@@ -144,6 +144,15 @@ func (bi *bundleImport) origin(byID map[string]string, s step) {
 		}
 		bi.w.scope.elsewhere = bi.elsewhere
 	}
+}
+
+// server is the base of a fullUrl; all own bases are one.
+func (bi *bundleImport) server(fullURL string) (base string, ok bool) {
+	base, _, _, ok = restful(fullURL)
+	if slices.Contains(bi.w.scope.own, base) {
+		base = bi.w.scope.own[0]
+	}
+	return base, ok
 }
 
 // call remembers what an entry is called, for the references of this bundle and of others.
@@ -369,7 +378,7 @@ func withID(resource []byte, id string) []byte {
 
 // take does what an entry asks for.
 func (bi *bundleImport) take(ctx context.Context, s step) error {
-	base, _, _, _ := restful(s.FullURL)
+	base, _ := bi.server(s.FullURL)
 	self := s.typ + "/" + s.id
 	switch {
 	case s.skip:

@@ -2,6 +2,7 @@ package dataset_test
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -441,8 +442,15 @@ func freeze(t *testing.T, s *dataset.Store, name string) source.Population {
 	return p
 }
 
+// fataler is a test, of the standard library or of rapid.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Context() context.Context
+}
+
 // linesOf reads a whole population, sorted.
-func linesOf(t *testing.T, p source.Population) (lines []string) {
+func linesOf(t fataler, p source.Population) (lines []string) {
 	t.Helper()
 	sel := source.Selection{Level: ehi.System}
 	parts, err := p.Plan(t.Context(), sel, 1)

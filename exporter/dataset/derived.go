@@ -106,8 +106,12 @@ func (w *writer) placeOne(typ, id string) error {
 	if err != nil || slices.Equal(owners, s.owners) && grounded == s.derived.grounded {
 		return err
 	}
+	f, err := w.reader.examine(s.original())
+	if err != nil {
+		return err
+	}
 	s.derived.grounded = grounded
-	err = errors.Join(w.set(key(kDerived, typ, id), s.derived.encode()), w.wake(literalDigest(typ, id)))
+	err = errors.Join(w.set(key(kDerived, typ, id), s.derived.encode()), w.announce(typ, id, f.identifiers))
 	if err != nil || slices.Equal(owners, s.owners) {
 		return err
 	}

@@ -240,7 +240,7 @@ func (x *examiner) reference(flag refKind) {
 	start, end := c.Span()
 	r := ref{start: start + x.shift, end: end + x.shift, kind: m.kind | flag}
 	if m.text != "" {
-		with := []byte(`"` + m.text + `"`)
+		with := quote(m.text)
 		x.edits = append(x.edits, fhir.Edit{Start: start, End: end, With: with})
 		x.shift += len(with) - (end - start)
 		r.end = r.start + len(with)
@@ -254,6 +254,16 @@ func (x *examiner) reference(flag refKind) {
 	}
 	x.refs = x.refs.append(x.last, r)
 	x.last = r.end
+}
+
+// quote makes a JSON string of a text.
+func quote(text string) []byte {
+	plain := func(r rune) bool { return r >= ' ' && r != '"' && r != '\\' }
+	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return []byte(`"` + text + `"`)
+	}
+	out, _ := stdjson.Marshal(text) // a string can always be
+	return out
 }
 
 // meaning is what a reference means by the place where it stands.

@@ -180,7 +180,8 @@ func TestIN1ConditionalReferencesInEveryForm(t *testing.T) {
 		`{"resourceType":"Observation","id":"o4","encounter":{"reference":"Encounter?identifier=urn:visits|7+8"},"derivedFrom":[{"reference":"QuestionnaireResponse?identifier=urn:q|1"}]}`,
 		`{"resourceType":"Observation","id":"n1","subject":{"reference":"Patient?identifier=http://other|bare"}}`,
 		`{"resourceType":"Observation","id":"n2","subject":{"reference":"Patient?identifier=|A\\|1\\,2"}}`,
-		`{"resourceType":"Observation","id":"n3","subject":{"reference":"Patient?name=x"}}`)
+		`{"resourceType":"Observation","id":"n3","subject":{"reference":"Patient?name=x"}}`,
+		`{"resourceType":"Observation","id":"n4","subject":{"reference":"https://ehr.example.org/Patient?identifier=\"|\\\\"}}`)
 	inBoth(t, func(t *testing.T, s *dataset.Store) {
 		out := wantKeys(t, s, "p", "Patient/p", "Encounter/e", "QuestionnaireResponse/q", "Observation/o1", "Observation/o2", "Observation/o3", "Observation/o4")
 		if got := fmt.Sprint(out["Observation/o4"]["encounter"], out["Observation/o4"]["derivedFrom"]); got != "map[reference:Encounter/e] [map[reference:QuestionnaireResponse/q]]" {

@@ -262,8 +262,7 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 		if err != nil || old != nil && v.compare(decodeVersion(string(old))) <= 0 {
 			return err
 		}
-		w.buried = true
-		return w.set(k, v.encode())
+		return w.bury(typ, id, v)
 	}
 	f, err := w.reader.examine(before.line)
 	if err != nil {
@@ -276,7 +275,6 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 	if v.untimed {
 		v = version{updated: theirs.updated, id: max(v.id, theirs.id)}
 	}
-	w.buried = true
 	// What has to be read may flush the batch; all writes of a resource go together behind that.
 	err = errors.Join(w.forgetFacts(typ, id, before), w.unbear(typ, id))
 	if len(before.owners) == 0 {
@@ -285,7 +283,17 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 	for _, p := range before.owners {
 		err = errors.Join(err, w.batch.Delete(key(kCompartment, p, typ, id), nil), w.touch(p))
 	}
-	return errors.Join(err, w.set(k, v.encode()), w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
+	return errors.Join(err, w.bury(typ, id, v), w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
+}
+
+// bury sets a tombstone. The resource is still the one that is called by its UUID.
+func (w *writer) bury(typ, id string, v version) error {
+	w.buried = true
+	err := w.set(key(kTombstone, typ, id), v.encode())
+	if !isUUID(id) {
+		return err
+	}
+	return errors.Join(err, w.name("urn:uuid:"+id, typ, id))
 }
 
 // forgetFacts takes back what a resource that goes, or changes, said of itself.

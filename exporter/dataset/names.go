@@ -198,8 +198,8 @@ func (r *resolver) survivors(ids []string) ([]string, error) {
 		if v == nil {
 			continue
 		}
-		_, line := decodeValue(v)
-		for _, m := range merges(id, line) {
+		stored := decode(v)
+		for _, m := range merges(id, stored.original()) { // what a link by name means is found out later
 			if slices.Contains(ids, m.Survivor) && m.Survivor != m.Replaced {
 				replaced[m.Replaced] = true
 			}
