@@ -31,7 +31,7 @@ const (
 )
 
 // surveyLimits bound what is looked through of a store of any size.
-var surveyLimits = survey.Limits{Patients: 50, Resources: 50_000}
+var surveyLimits = survey.Limits{Patients: 50, Resources: 50_000, Bytes: 32 << 20}
 
 // of gives the documentation.
 func (b *formatBook) of(ctx context.Context, s source.Source) (survey.Survey, map[string]string, error) {

@@ -5,9 +5,15 @@
 // A decision needs the whole record, because a released resource may point at a withheld one. So a record is gone
 // through twice:
 //
-//	policy := release.NewPolicy(...)
+//	policy, err := rules.Policy(form, kickOff)
 //	review := policy.Review()
-//	for each resource { review.Observe(type, line) }     // first pass: facts and ids only, no line is kept
+//	for each resource { review.Observe(line) }      // first pass: facts and hashes of ids, no line is kept
 //	review.Conclude()
-//	for each resource { review.Release(dst, type, line) } // second pass: the line as it may leave, or nothing
+//	for each resource { review.Release(dst, line) } // second pass: the line as it may leave, or nothing
+//
+// A population's export, in which nobody withholds anything from anybody, takes each line by itself (Filter). What any form would release
+// of one record is counted from its Summary.
+//
+// facts.go is the one place where something is derived from a line, policy.go, review.go and attached.go are where it is decided upon.
+// Whatever is faster than that (quick.go, Review.clean) answers "it certainly goes as it is", or nothing.
 package release

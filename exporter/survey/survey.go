@@ -17,6 +17,8 @@ import (
 type Limits struct {
 	// Patients is how many records are looked through, Resources how many resources of them at most.
 	Patients, Resources int
+	// Bytes ends the survey behind the resource that exceeds it; 0 is no limit.
+	Bytes int64
 }
 
 // Survey is what was found.
@@ -60,6 +62,7 @@ type found struct {
 
 type surveyor struct {
 	limits Limits
+	bytes  int64
 	out    Survey
 	types  map[string]*found
 	cursor fhir.Cursor
@@ -95,9 +98,10 @@ func (v *surveyor) record(ctx context.Context, s source.Source, patient string) 
 	defer func() { err = errors.Join(err, r.Close()) }()
 	v.out.Records++
 	return r.Scan(ctx, source.Query{}, func(r source.Resource) error {
-		if v.out.Resources == v.limits.Resources {
+		if v.out.Resources == v.limits.Resources || v.limits.Bytes > 0 && v.bytes > v.limits.Bytes {
 			return errEnough
 		}
+		v.bytes += int64(len(r.Line))
 		v.out.Resources++
 		v.resource(r)
 		return nil

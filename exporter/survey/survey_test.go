@@ -59,6 +59,10 @@ func TestASurveyHasTheShapeOfRecordsAndNoValues(t *testing.T) {
 	if !strings.Contains(string(all), "http://loinc.org") {
 		t.Error("it knows no code system")
 	}
+	few, err := survey.Take(t.Context(), s, survey.Limits{Patients: 3, Resources: 1 << 20, Bytes: 1})
+	if err != nil || few.Resources != 1 {
+		t.Errorf("beyond its bytes the survey took %d resources: %v", few.Resources, err)
+	}
 	short, err := survey.Take(t.Context(), s, survey.Limits{Patients: 3, Resources: 10})
 	if err != nil || short.Resources != 10 {
 		t.Errorf("%d resources, %v", short.Resources, err)
