@@ -110,6 +110,15 @@ func TestCaseConditionalReferences(t *testing.T) {
 	}
 }
 
+// BULK-1: of Provenance what is about the output comes with it.
+func TestCaseRelevantProvenance(t *testing.T) {
+	w := startOn(t, records.Cases(t, "relevant-provenance"))
+	c := w.service("system/*.rs system/$ehi-export")
+	got, _ := w.bulk(c, http.MethodGet, "/fhir/$export?_type=Observation&_typeFilter=Observation%3Fstatus%3Dfinal"+
+		"&includeAssociatedData=RelevantProvenanceResources", nil)
+	exportHas(t, got, "Observation/elo1", "Provenance/elp1")
+}
+
 // IN-2: the patient compartment is that of R4.
 func TestCaseCompartment(t *testing.T) {
 	w := startOn(t, records.Cases(t, "compartment"))

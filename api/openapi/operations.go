@@ -293,7 +293,11 @@ var pages = []operation{
 	page("GET", "/docs/ehi", "What an export holds, for its reader.", ok("The page.", html, nil)),
 	page("GET", "/patient-login", "The patient's log-in.", ok("The page.", html, nil)),
 	page("POST", "/patient-login", "Log the patient in.", map[int]answer{http.StatusSeeOther: {"On, or back to the page, which says what was wrong.", "", nil, []string{"Location"}}}),
-	page("GET", "/authorize-app", "What an application asks for.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in, or back to the application.", "", nil, []string{"Location"}}}),
+	page("GET", "/authorize-app", "What an application asks for.", map[int]answer{
+		http.StatusOK:         {"The page.", html, nil, nil},
+		http.StatusFound:      {"To the log-in, or back to the application.", "", nil, []string{"Location"}},
+		http.StatusBadRequest: {"The request is not one of an application that is known here: a page, or an OAuth error.", html + " " + plainJSON, ref("OAuthError"), nil},
+	}),
 	page("POST", "/authorize-app", "Consent, or its refusal.", map[int]answer{http.StatusSeeOther: {"Back to the application.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/applications", "The applications that the patient has let in.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/applications", "End an application's access.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
