@@ -55,6 +55,20 @@ func TestGroupsAreExportedByMembershipAtTheInstant(t *testing.T) {
 	}
 }
 
+// A member may be named by an identifier alone, which only one patient may have.
+func TestMembersOfAGroupAreFoundByTheirIdentifier(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, write(t, t.TempDir(), "a.ndjson",
+		`{"resourceType":"Patient","id":"p1","identifier":[{"system":"urn:mrn","value":"5 & 6"}]}`,
+		`{"resourceType":"Patient","id":"p2","identifier":[{"system":"urn:mrn","value":"7"}]}`,
+		`{"resourceType":"Patient","id":"p3","identifier":[{"system":"urn:mrn","value":"7"}]}`,
+		`{"resourceType":"Group","id":"g","member":[{"entity":{"identifier":{"system":"urn:mrn","value":"5 & 6"}}},`+
+			`{"entity":{"identifier":{"system":"urn:mrn","value":"7"}}},{"entity":{"identifier":{"system":"urn:other","value":"7"}}}]}`))
+	if d := cmp.Diff([]string{"Group/g", "Patient/p1"}, keys(t, s, source.Selection{Level: ehi.OneGroup, Group: "g"})); d != "" {
+		t.Error(d)
+	}
+}
+
 // A resource of several patients goes out with the first whose Patient is there.
 func TestAResourceOfSeveralPatientsSurvivesAnAbsentOne(t *testing.T) {
 	s := openStore(t, t.TempDir())

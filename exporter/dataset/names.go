@@ -123,6 +123,12 @@ func (r *resolver) resolve(text string) (string, error) {
 	return target, nil
 }
 
+// patient finds the id of the one patient that has an identifier; "" where none has it, or several have.
+func (r *resolver) patient(i fhir.Identifier) (string, error) {
+	target, err := r.find(name{typ: "Patient", system: i.System, value: i.Value})
+	return strings.TrimPrefix(target, "Patient/"), err
+}
+
 func (r *resolver) find(n name) (string, error) {
 	if n.urn != "" {
 		return r.findURN(n)

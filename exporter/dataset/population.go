@@ -190,7 +190,8 @@ func (p *population) members(group string) (source.Membership, error) {
 	if m, ok := p.membersOf[group]; ok {
 		return m, nil
 	}
-	m, err := source.Members(source.Groups{Read: p.store.group}, group, p.taken)
+	names := resolver{db: p.store.db}
+	m, err := source.Members(source.Groups{Read: p.store.group, Identified: names.patient}, group, p.taken)
 	if err != nil {
 		return m, err
 	}

@@ -19,8 +19,8 @@ type Membership struct {
 type Groups struct {
 	// Read reads a Group as a line of JSON. Errors: ehi.NotFound.
 	Read func(id string) ([]byte, error)
-	// Identified finds the id of the patient that has an identifier (system|value); "" for none. It may be nil.
-	Identified func(identifier string) (string, error)
+	// Identified finds the id of the patient that has an identifier; "" for none. It may be nil.
+	Identified func(fhir.Identifier) (string, error)
 }
 
 // Members tells who belongs to a Group at an instant: the patients that it and the groups within it name as members then. A nested
@@ -70,7 +70,7 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 
 // find turns a member that is named by an identifier alone into the patient that has it.
 func (from Groups) find(m fhir.Member) (fhir.Member, error) {
-	if m.Identifier == "" || from.Identified == nil {
+	if m.Identifier.Value == "" || from.Identified == nil {
 		return m, nil
 	}
 	id, err := from.Identified(m.Identifier)

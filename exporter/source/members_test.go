@@ -9,6 +9,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // groups is a store of Groups, each of references to its members, with further fields.
@@ -45,8 +46,8 @@ func TestGroupsTakeInTheGroupsWithinThem(t *testing.T) {
 func TestMembersMayBeNamedByTheirIdentifier(t *testing.T) {
 	g := source.Groups{Read: func(string) ([]byte, error) {
 		return []byte(`{"resourceType":"Group","member":[{"entity":{"identifier":{"value":"7"}}},{"entity":{"identifier":{"value":"8"}}}]}`), nil
-	}, Identified: func(identifier string) (string, error) {
-		return map[string]string{"|7": "p7"}[identifier], nil
+	}, Identified: func(i fhir.Identifier) (string, error) {
+		return map[fhir.Identifier]string{{Value: "7"}: "p7"}[i], nil
 	}}
 	m, err := source.Members(g, "g", time.Now())
 	if d := cmp.Diff([]string{"p7"}, m.Patients); d != "" || err != nil {

@@ -26,8 +26,11 @@ type Group struct {
 // Member is a member of a group: a resource of this server by type and id, or another one that Identifier names.
 type Member struct {
 	Type, ID   string
-	Identifier string // system|value of a member that is named by it alone
+	Identifier Identifier // of a member that is named by it alone
 }
+
+// Identifier names a resource by what a system calls it (https://hl7.org/fhir/R4/datatypes.html#Identifier).
+type Identifier struct{ System, Value string }
 
 // ReadGroup reads a Group, with the members that it has at an instant: those that are not inactive, and whose period, if they have
 // one, holds the instant. A period with a date that is none holds no instant. Members that are no resource of this server are left
@@ -60,7 +63,7 @@ type groupReader struct {
 	one                     Member // the member that is being read
 	inactive                bool
 	dates                   period
-	system, value           string
+	named                   Identifier
 	trait, coded, traitText string // the characteristic that is being read
 	excluded                bool
 }
@@ -96,9 +99,9 @@ func (r *groupReader) member() {
 	case c.Depth == 5 && c.IsString() && string(c.KeyAt(4)) == "identifier" && string(c.KeyAt(3)) == "entity":
 		switch string(c.Key()) {
 		case "system":
-			r.system = string(c.Text())
+			r.named.System = string(c.Text())
 		case "value":
-			r.value = string(c.Text())
+			r.named.Value = string(c.Text())
 		}
 	case string(c.KeyAt(3)) == "modifierExtension":
 		r.modifier(5)
@@ -107,13 +110,13 @@ func (r *groupReader) member() {
 
 func (r *groupReader) endMember() {
 	r.group.names = true
-	if r.one.ID == "" && r.value != "" {
-		r.one.Identifier = r.system + "|" + r.value
+	if r.one.ID == "" && r.named.Value != "" {
+		r.one.Identifier = r.named
 	}
 	if r.one != (Member{}) && !r.inactive && r.dates.holds(r.at) {
 		r.group.Members = append(r.group.Members, r.one)
 	}
-	r.one, r.inactive, r.dates, r.system, r.value = Member{}, false, period{}, "", ""
+	r.one, r.inactive, r.dates, r.named = Member{}, false, period{}, Identifier{}
 }
 
 // characteristic takes in a token of Group.characteristic.

@@ -21,7 +21,7 @@ func TestGroupsHaveTheMembersOfAnInstant(t *testing.T) {
 		`"entity":{"reference":"Patient/p/_history/3"}`:                                             {p},
 		`"entity":{"reference":"Group/g"}`:                                                          {{Type: "Group", ID: "g"}},
 		`"entity":{"reference":"Practitioner/d"}`:                                                   {{Type: "Practitioner", ID: "d"}},
-		`"entity":{"identifier":{"system":"urn:mrn","value":"5"}}`:                                  {{Identifier: "urn:mrn|5"}},
+		`"entity":{"identifier":{"system":"urn:mrn","value":"5"}}`:                                  {{Identifier: fhir.Identifier{System: "urn:mrn", Value: "5"}}},
 		`"entity":{"reference":"Patient/p","identifier":{"system":"urn:mrn","value":"5"}}`:          {p},
 		`"entity":{"reference":"https://elsewhere.example/Patient/p"}`:                              nil,
 		`"entity":{"reference":"#p"}`:                                                               nil,
