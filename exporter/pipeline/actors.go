@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,12 +21,13 @@ import (
 
 // reader turns a record into slabs. It owns those that it fills, one of each type.
 type reader struct {
-	task *Task
-	out  mailbox
-	open map[kind]*slab
-	last *slab  // the slab that was filled last
-	read int    // resources since the metrics were told
-	of   string // the patient whose block is open, where the files are organized by patient
+	task  *Task
+	out   mailbox
+	open  map[kind]*slab
+	last  *slab   // the slab that was filled last
+	large passage // of the slab with a large line that is on its way; made for the first
+	read  int     // resources since the metrics were told
+	of    string  // the patient whose block is open, where the files are organized by patient
 	// targets decides whether what a Provenance is about is released; made when the first is asked about.
 	targets decisions
 	loose
@@ -77,8 +79,27 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 	if err != nil {
 		return err
 	}
+	return r.put(ctx, s, line)
+}
+
+// put adds a line to an open slab. One that alone fills a slab goes on at once, and the next such waits until it is written: of large
+// resources a pipeline holds one, whatever its mailboxes could take.
+func (r *reader) put(ctx context.Context, s *slab, line []byte) error {
+	if len(line) < SlabBytes {
+		s.add(line)
+		return nil
+	}
+	if r.large == nil {
+		r.large = make(passage, 1)
+	}
+	select {
+	case r.large <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.passage = r.large
 	s.add(line)
-	return nil
+	return r.flush(ctx, s)
 }
 
 // relevant reports whether something is read because of what it is about, and that goes out.
@@ -151,8 +172,7 @@ func (r *reader) organize(ctx context.Context, patient string, line []byte) erro
 		r.of, s.begins = patient, true
 		s.add(header(patient))
 	}
-	s.add(line)
-	return nil
+	return r.put(ctx, s, line)
 }
 
 // observer shows a review every line of a record.
@@ -214,12 +234,14 @@ func (r *releaser) headed(kept *slab) *slab {
 	case kept.begins:
 		r.dropHeader()
 		if kept.resources() == 0 {
+			kept.leave()
 			r.header = kept
 			return nil
 		}
 	case r.header != nil && kept.typ == "":
 		whole := r.header
 		whole.data, whole.lines = append(whole.data, kept.data...), whole.lines+kept.lines
+		whole.passage, kept.passage = kept.passage, nil
 		kept.recycle()
 		r.header = nil
 		return whole
@@ -238,6 +260,8 @@ func (r *releaser) dropHeader() {
 func (r *releaser) filter(s *slab) (*slab, error) {
 	kept := newSlab(s.kind)
 	kept.begins = s.begins
+	kept.passage, s.passage = s.passage, nil
+	kept.data = slices.Grow(kept.data, len(s.data))
 	for line := range lines(s.data) {
 		if kept.begins && kept.lines == 0 { // the header of a patient's block
 			kept.add(line)

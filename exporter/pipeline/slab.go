@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type slab struct {
 	kind
 	data  []byte
 	lines int64
+	// passage is held by a slab of one large line until it is recycled; nil for any other.
+	passage passage
 	// begins says that the first line is the header of a patient's block: a new file may begin here.
 	begins bool
 }
@@ -42,8 +45,19 @@ func newSlab(k kind) *slab {
 
 // add appends a line.
 func (s *slab) add(line []byte) {
-	s.data = append(append(s.data, line...), '\n')
+	s.data = append(append(slices.Grow(s.data, len(line)+1), line...), '\n')
 	s.lines++
+}
+
+// passage lets one slab with a large line through a pipeline at a time.
+type passage chan struct{}
+
+// leave lets the next large line through.
+func (s *slab) leave() {
+	if s.passage != nil {
+		<-s.passage
+		s.passage = nil
+	}
 }
 
 // resources is how many lines are resources of the export: the header of a patient's block is none.
@@ -56,6 +70,7 @@ func (s *slab) resources() int64 {
 
 // recycle gives a slab back; one that a huge line has blown up goes to the heap instead.
 func (s *slab) recycle() {
+	s.leave()
 	if cap(s.data) <= 2*SlabBytes {
 		pool.Put(s)
 	}

@@ -1,0 +1,97 @@
+package pipeline_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"ehi-server/exporter/pipeline"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+)
+
+// everyCategory is a form that releases all categories and no sensitive ones.
+func everyCategory() *ehi.ReleaseForm {
+	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
+	for _, c := range ehi.Categories() {
+		form.Parameters[c.Key] = ehi.Choice{}
+	}
+	return form
+}
+
+// What JSON can say in several ways leaves as it was written, by a form and without one, also where a reference beside it is masked.
+func TestLinesLeaveAsTheyWereWritten(t *testing.T) {
+	exact := `"valueQuantity":{"value":1.00,"unit":"\u00b5g\/l <&> \ud83d\ude00 \u2028"},"component":[{"valueInteger":123456789012345678901234567890},{"valueDecimal":-0.0},{"valueDecimal":1.0E+2}]`
+	observation := `{"id":"o1","resourceType":"Observation","status":"final",` + exact + `,"subject":{"reference":"Patient/p1"},"code":{"text":"x"}}`
+	dangling := strings.Replace(strings.Replace(observation, "o1", "o2", 1), `"code"`, `"encounter":{"reference":"Encounter/none"},"code"`, 1)
+	record := lines{list: []string{`Patient {"id":"p1","resourceType":"Patient"}`,
+		"Observation " + observation, "Observation " + dangling}}
+	for name, form := range map[string]*ehi.ReleaseForm{"no form": nil, "form": everyCategory()} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			res, err := pipeline.Run(t.Context(), task(t, s, record, form))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Split(contents(t, s, res)["Observation"], "\n")
+			if len(got) < 2 || got[0] != observation || strings.Count(strings.Join(got, "\n"), exact) != 2 {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// big is a record of large resources. It notes how much memory is in use while it is read.
+type big struct {
+	lines
+	n, size int
+	peak    *uint64
+}
+
+func (b big) Scan(_ context.Context, _ source.Query, visit func(source.Resource) error) error {
+	fill := strings.Repeat("x", b.size)
+	for i := range b.n {
+		line := fmt.Appendf(nil, `{"resourceType":"DocumentReference","id":"d%d","subject":{"reference":"Patient/p1"},"content":[{"attachment":{"data":"%s"}}]}`, i, fill)
+		if err := visit(source.Resource{Type: "DocumentReference", Line: line, Patient: "p1"}); err != nil {
+			return err
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		*b.peak = max(*b.peak, m.HeapAlloc)
+	}
+	return nil
+}
+
+// Large resources go through one after the other, by type and organized by patient: what is held does not grow with their number.
+func TestLargeResourcesAreHeldOneAtATime(t *testing.T) {
+	const size, n = 4 << 20, 16
+	for name, set := range map[string]func(*pipeline.Task){
+		"by type": func(*pipeline.Task) {}, "by patient": func(t *pipeline.Task) { t.Population, t.ByPatient = true, true },
+	} {
+		for _, form := range []*ehi.ReleaseForm{nil, everyCategory()} {
+			t.Run(fmt.Sprintf("%s, form %v", name, form != nil), func(t *testing.T) {
+				var before runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				var peak uint64
+				s := newStore(t)
+				do := task(t, s, big{n: n, size: size, peak: &peak}, form)
+				set(&do)
+				res, err := pipeline.Run(t.Context(), do)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(res.Files) != 1 || res.Files[0].Bytes < n*size {
+					t.Fatalf("%+v", res.Files)
+				}
+				// The document that is read, its slab, the slab of what may leave and a copy to decide by, and room to grow.
+				if held := int64(peak) - int64(before.HeapAlloc); held > 7*size {
+					t.Errorf("%d MiB are held", held>>20)
+				}
+			})
+		}
+	}
+}
