@@ -288,6 +288,10 @@ func (w *world) everyRoute(x *witness) {
 	group := groups.Entry[0].Resource.ID
 	w.do(all, "GET", "/fhir/Group/"+group)
 	w.do(all, "GET", "/fhir/Patient?_id="+p)
+	w.load(`{"resourceType":"Binary","id":"note","contentType":"text/plain","data":"YSBub3Rl"}` + "\n" +
+		`{"resourceType":"DocumentReference","id":"d","status":"current","subject":{"reference":"Patient/` + p + `"},"content":[{"attachment":{"url":"Binary/note"}}]}`)
+	w.want(w.do(all, "GET", "/fhir/Binary/note"), 200, "a note")
+	w.want(w.do(pat, "GET", "/fhir/Binary/note", "Accept", "application/fhir+json"), 200, "YSBub3Rl")
 	w.want(send(all, "POST", "/fhir/Patient/_search", form, "name=a&birthdate=ge1900"), 200, "searchset")
 	w.want(send(all, "POST", "/fhir/Group/_search?_count=1", form, ""), 200, "searchset")
 	w.want(send(all, "POST", "/fhir/Patient/_search", plain, "{}"), 400, form)

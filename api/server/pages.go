@@ -224,6 +224,7 @@ var scopeTexts = []struct {
 }{
 	{[]auth.Scopes{auth.PatientExport}, "scope.export"},
 	{[]auth.Scopes{auth.On(auth.PatientContext, "Patient", auth.Read), auth.On(auth.PatientContext, "Patient", auth.Search)}, "scope.read"},
+	{[]auth.Scopes{auth.On(auth.PatientContext, "Binary", auth.Read)}, "scope.documents"},
 	{[]auth.Scopes{auth.FHIRUser}, "scope.user"},
 	{[]auth.Scopes{auth.Offline}, "scope.offline"},
 	{[]auth.Scopes{auth.Online}, "scope.online"},
