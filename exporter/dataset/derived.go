@@ -164,7 +164,8 @@ func (w *writer) aboutWhom(line []byte) (patients []string, others []about, err 
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, a := range f.about { // one that names patients by their ids is not derived
+	patients = slices.Clone(f.owners)
+	for _, a := range f.about {
 		if a.name != "" {
 			target, err := w.resolve(a.name)
 			if err != nil {

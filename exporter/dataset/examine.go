@@ -29,6 +29,11 @@ type about struct {
 	name    string
 }
 
+// maybePatient reports whether it is a name that a patient may have.
+func (a about) maybePatient() bool {
+	return strings.HasPrefix(a.name, "urn:") || strings.HasPrefix(a.name, "Patient?")
+}
+
 // version is what meta says about the resource's state.
 func (f *facts) version() version { return version{updated: parseUpdated(f.updated), id: f.versionID} }
 
@@ -386,8 +391,8 @@ func (x *examiner) place(f *facts) {
 		}
 	}
 	slices.Sort(f.owners)
-	if len(f.owners) > 0 {
-		f.about = nil
+	if len(f.owners) > 0 { // what else it is about decides nothing, unless that may be another patient
+		f.about = slices.DeleteFunc(f.about, func(a about) bool { return !a.maybePatient() })
 	}
 	f.stranger = f.stranger || slices.ContainsFunc(f.about, func(a about) bool { return a.typ == "" })
 }

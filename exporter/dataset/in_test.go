@@ -190,6 +190,17 @@ func TestIN1ConditionalReferencesInEveryForm(t *testing.T) {
 	}, targets, results)
 }
 
+// A resource of several patients is in the record of each, however they are named.
+func TestIN1PatientsByIDAndByNameShareAResource(t *testing.T) {
+	dir := t.TempDir()
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		for _, p := range []string{"p1", "p2"} {
+			wantKeys(t, s, p, "Patient/"+p, "Appointment/a")
+		}
+	}, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Patient","id":"p2","identifier":[{"system":"m","value":"2"}]}`),
+		write(t, dir, "2.ndjson", `{"resourceType":"Appointment","id":"a","participant":[{"actor":{"reference":"Patient?identifier=m|2"}},{"actor":{"reference":"Patient/p1"}}]}`))
+}
+
 // A reference that two patients could be meant by means neither; and one that two practitioners share means the same one always.
 func TestIN1AmbiguousConditionalReferences(t *testing.T) {
 	dir := t.TempDir()

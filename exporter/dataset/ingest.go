@@ -162,10 +162,10 @@ func (w *writer) write(p prepared, before stored) error {
 // ownersAtOnce is whose a resource is, as far as that is known by now. Where it does not name a patient itself, place decides again
 // when all is in.
 func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
-	if len(f.owners) > 0 || aboutPaths(f.typ) == nil {
+	if len(f.about) == 0 && len(f.owners) > 0 || aboutPaths(f.typ) == nil {
 		return f.owners, nil
 	}
-	if f.stranger || fhir.CompartmentPaths(f.typ) == nil {
+	if f.stranger || len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil {
 		hint = ""
 	}
 	d := derived{}
@@ -176,6 +176,9 @@ func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
 		return nil, nil
 	}
 	err := w.setDerived(f, d)
+	if len(f.owners) > 0 {
+		return f.owners, err
+	}
 	for _, a := range f.about {
 		if a.typ == "" {
 			continue
