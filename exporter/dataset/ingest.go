@@ -25,6 +25,8 @@ type writer struct {
 	// through get sees them.
 	pending map[string]bool
 	touched map[string]bool // the patients whose t key the batch sets
+	// placed is the values of the o keys that the batch sets: what follows a resource often asks whose that is.
+	placed map[string]string
 	// owned holds all o keys, once enough of them were looked for in vain.
 	owned  *filter
 	misses int
@@ -42,7 +44,7 @@ type writer struct {
 
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
-	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, now: now,
+	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, now: now,
 		gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
 	w.resolver.db = s.db
 	w.scope.own = s.own
@@ -320,6 +322,9 @@ func (w *writer) find(typ, id string) (s stored, err error) {
 	if s.owners, s.there, err = w.ownersOf(typ, id); err != nil || !s.there {
 		return s, err
 	}
+	if err := w.see(key(kOwner, id, typ)); err != nil { // then its value can be read
+		return s, err
+	}
 	k := key(kShared, typ, id)
 	if len(s.owners) > 0 {
 		k = key(kCompartment, s.owners[0], typ, id)
@@ -344,6 +349,9 @@ func (w *writer) ownersOf(typ, id string) (owners []string, there bool, err erro
 	w.key = appendKey(w.key[:0], kOwner, id, typ)
 	if w.owned != nil && w.owned.lacks(w.key) {
 		return nil, false, nil
+	}
+	if v, found := w.placed[string(w.key)]; found {
+		return splitOwners(v), true, nil
 	}
 	if err := w.see(w.key); err != nil {
 		return nil, false, err
@@ -375,10 +383,14 @@ func (w *writer) filterOwned() error {
 // ownersIn reads whose a resource is; there is false where it is not stored.
 func ownersIn(r pebble.Reader, typ, id string) (owners []string, there bool, err error) {
 	v, err := get(r, key(kOwner, id, typ))
-	if len(v) > 0 {
-		owners = strings.Split(string(v), ownerSeparator)
+	return splitOwners(string(v)), v != nil, err
+}
+
+func splitOwners(v string) []string {
+	if v == "" {
+		return nil
 	}
-	return owners, v != nil, err
+	return strings.Split(v, ownerSeparator)
 }
 
 // ownerSeparator stands between the patients of an o key's value; no FHIR id holds it.
@@ -403,14 +415,18 @@ func (w *writer) touch(patient string) error {
 
 func (w *writer) set(k []byte, v string) error {
 	w.pending[string(k)] = true
-	if w.owned != nil && k[0] == kOwner {
-		w.owned.add(k)
+	if k[0] == kOwner {
+		w.placed[string(k)] = v
+		if w.owned != nil {
+			w.owned.add(k)
+		}
 	}
 	return w.batch.Set(k, []byte(v), nil)
 }
 
 func (w *writer) delete(k []byte) error {
 	w.pending[string(k)] = false
+	delete(w.placed, string(k))
 	return w.batch.Delete(k, nil)
 }
 
@@ -457,6 +473,7 @@ func (w *writer) flush(opt *pebble.WriteOptions) error {
 	w.batch.Reset()
 	clear(w.pending)
 	clear(w.touched)
+	clear(w.placed)
 	return nil
 }
 
