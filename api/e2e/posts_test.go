@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
@@ -401,4 +402,31 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	late.sees(200, "open for too long", `<option value="`+p+`" selected>`)
 	late.submit("patient", p, "password", "any")
 	late.sees(200, "Your request")
+}
+
+// Whoever has no session can leave little, and seldom: each such form counts as a failure of its address.
+func TestStrangersLeaveLittle(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.AddressFailures, cfg.FailureWindow = 5, time.Hour
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	b := newBrowser(t)
+	login := w.open.Base + "/admin/ui/login"
+	b.visit(login)
+	send := func(reason string) bool {
+		t.Helper()
+		b.visit(login)
+		b.forge(w.open.Base+"/admin/ui/jobs/x", login, url.Values{"_csrf": {b.field("_csrf")}, "do": {"approve"}, "reason": {reason}}.Encode())
+		b.sees(200, "Sign in")
+		return strings.Contains(b.page, "what you typed is there again")
+	}
+	kept := 0
+	for range 20 {
+		if send(strings.Repeat("x", 1<<19)) {
+			kept++
+		}
+	}
+	if kept != 5 {
+		t.Errorf("%d forms of a stranger were kept", kept)
+	}
 }

@@ -84,8 +84,9 @@ const (
 	// writer to sign in again.
 	flashTTL = 5 * time.Minute
 	typedTTL = time.Hour
-	// maxFlash bounds what is kept for one page, in bytes.
+	// maxFlash bounds what is kept for one page, in bytes; maxTyped what is kept for who has no session.
 	maxFlash = 64 << 10
+	maxTyped = 16 << 10
 )
 
 // sealer is the cipher of a cookie's flash, and the name that the bucket keeps it under.
@@ -109,11 +110,39 @@ func (s *Server) leave(c *fiber.Ctx, to string, f flash) error {
 	return c.Redirect(to, http.StatusSeeOther)
 }
 
+// keepTyped leaves what was typed without a session or a valid token, until its writer has signed in
+// again. Anybody can send such a form: each counts as a failure of its address, and from an address
+// that failed too often nothing is kept. kept is whether it was.
+func (s *Server) keepTyped(c *fiber.Ctx, to string, f flash) (kept bool, err error) {
+	if s.AddressFailures > 0 {
+		from := addressOffender(network(s.address(c)))
+		if s.abuse.wait(from, s.AddressFailures) > 0 {
+			return false, nil
+		}
+		if err := s.abuse.failed(c.UserContext(), from, s.FailureWindow); err != nil {
+			return false, err
+		}
+	}
+	return true, s.keepUpTo(c, to, f, typedTTL, maxTyped)
+}
+
+// typedAgain leads back to the page of a form, with what was typed where that may be kept.
+func (s *Server) typedAgain(c *fiber.Ctx, to string, f flash) error {
+	if _, err := s.keepTyped(c, to, f); err != nil {
+		return err
+	}
+	return c.Redirect(to, http.StatusSeeOther)
+}
+
 // keep leaves a flash for a page of this server. More than is kept for a page is left out of it.
 func (s *Server) keep(c *fiber.Ctx, to string, f flash, life time.Duration) error {
+	return s.keepUpTo(c, to, f, life, maxFlash)
+}
+
+func (s *Server) keepUpTo(c *fiber.Ctx, to string, f flash, life time.Duration, most int) error {
 	f.Path, _, _ = strings.Cut(to, "?")
 	data, err := json.Marshal(f)
-	if err == nil && len(data) > maxFlash {
+	if err == nil && len(data) > most {
 		f.Fields = nil
 		f.Problem = strings.TrimSpace(f.Problem + " What you typed was too long to keep.")
 		data, err = json.Marshal(f)

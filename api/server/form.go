@@ -315,10 +315,15 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 		for key, value := range v.fields() {
 			fields.Set(key, value)
 		}
-		if err := s.keep(c, page, flash{Expired: true, Tried: true, Fields: fields}, typedTTL); err != nil {
+		kept, err := s.keepTyped(c, page, flash{Expired: true, Tried: true, Fields: fields})
+		if err != nil {
 			return err
 		}
-		return c.Redirect(loginPath(page, param(c, "redirect"))+"&kept=text", http.StatusSeeOther)
+		login := loginPath(page, param(c, "redirect"))
+		if kept {
+			login += "&kept=text"
+		}
+		return c.Redirect(login, http.StatusSeeOther)
 	}
 	return expired
 }

@@ -109,7 +109,7 @@ func (s *Server) patientLate(c *fiber.Ctx) error {
 	case c.Params("id") != "":
 		to += "?cancel=yes"
 	}
-	return s.leave(c, to, flash{Problem: s.language(c).Say("late"), Fields: fields})
+	return s.typedAgain(c, to, flash{Problem: s.language(c).Say("late"), Fields: fields})
 }
 
 // link is a link within a sentence.

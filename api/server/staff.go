@@ -105,10 +105,13 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 		q.Set("kept", "files")
 	case ourForm(c, staffGuard):
 		f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTyped, Fields: typed(c)}
-		if err := s.keep(c, q.Get("next"), f, typedTTL); err != nil {
+		kept, err := s.keepTyped(c, q.Get("next"), f)
+		if err != nil {
 			return err
 		}
-		q.Set("kept", "text")
+		if kept {
+			q.Set("kept", "text")
+		}
 	}
 	return c.Redirect(staffLogin+"?"+q.Encode(), http.StatusSeeOther)
 }
@@ -116,7 +119,7 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 // staffLate answers a form whose page was open for too long.
 func (s *Server) staffLate(c *fiber.Ctx) error {
 	f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTooLate, Fields: typed(c)}
-	return s.leave(c, staffFormPage(c), f)
+	return s.typedAgain(c, staffFormPage(c), f)
 }
 
 var errNoSession = ehi.Errorf(ehi.Unauthenticated, "Authorization required")
