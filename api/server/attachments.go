@@ -151,7 +151,7 @@ func (s *Server) removeFiles(c *fiber.Ctx, names []string) (*ehi.Job, error) {
 	}
 	var removed []string
 	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
-		if err := j.CanAttach(); err != nil {
+		if err := j.CanDetach(); err != nil {
 			return err
 		}
 		for _, name := range names {

@@ -115,6 +115,8 @@ func codeOf(status int) ehi.Code {
 	switch status {
 	case http.StatusNotFound:
 		return ehi.NotFound
+	case http.StatusNotAcceptable:
+		return ehi.Unsupported
 	case http.StatusRequestTimeout:
 		return ehi.TimedOut
 	case http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestEntityTooLarge:
@@ -159,5 +161,6 @@ func sendFHIR(c *fiber.Ctx, resource any) error {
 
 // wantsPage tells a person's browser from an API client: only the former names text/html.
 func wantsPage(c *fiber.Ctx) bool {
-	return strings.Contains(c.Get(fiber.HeaderAccept), fiber.MIMETextHTML)
+	weight, specific := weigh(acceptOf(c), fiber.MIMETextHTML)
+	return weight > 0 && specific == 3
 }

@@ -265,26 +265,3 @@ func mediaType(c *fiber.Ctx) string {
 	mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
 	return strings.ToLower(strings.TrimSpace(mime))
 }
-
-// jsonFormats are the values of _format and Accept that ask for JSON (BULK-9).
-var jsonFormats = []string{"json", "text/json", "application/json", "application/fhir+json", "application/json+fhir"}
-
-// negotiate holds _format and Accept to what the server can answer (BULK-2, BULK-9). Absence is forgiven.
-func negotiate(c *fiber.Ctx) error {
-	// An unescaped + in a query arrives as a space.
-	if f := strings.ReplaceAll(c.Query("_format"), " ", "+"); f != "" && !slices.Contains(jsonFormats, strings.ToLower(f)) {
-		return ehi.Errorf(ehi.Invalid, "Unsupported _format parameter %q", f)
-	}
-	accept := c.Get(fiber.HeaderAccept)
-	if accept == "" {
-		return nil
-	}
-	for _, offer := range strings.Split(accept, ",") {
-		mime, _, _ := strings.Cut(offer, ";")
-		switch mime = strings.ToLower(strings.TrimSpace(mime)); {
-		case mime == "*/*", mime == "application/*", slices.Contains(jsonFormats, mime):
-			return nil
-		}
-	}
-	return ehi.Errorf(ehi.Invalid, "Unsupported value %q in accept header", accept)
-}

@@ -1,6 +1,8 @@
 package ehi_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,5 +28,31 @@ func TestBULK1ABarePlusIsAPlus(t *testing.T) {
 	}})
 	if err != nil || len(k.TypeFilters) != 1 {
 		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// EHI-7, EHI-10: the reference's own form is taken, with false for dates that a line does not take and
+// numbers of groups; the job's JSON has notes and group of each line, also empty ones.
+func TestEHI7TheReferencesFormIsTaken(t *testing.T) {
+	form, err := ehi.ParseReleaseForm([]byte(`{"parameters":{
+		"visits":{"group":1,"enabled":true,"name":"Clinic Visits","from":"2020-01-01","to":null},
+		"medicalRecord":{"group":1,"enabled":true,"name":"Other Records","from":false,"to":false,"notes":"a note"},
+		"other":{"group":"2","enabled":true,"name":"Other"}},
+		"authorizations":{"hiv":{"value":false,"name":"HIV test results"},"genetic":{"value":"","name":"Genetic Screening"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parameters, _ := form.MarshalWire()
+	data, err := json.Marshal(parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"from":"2020-01-01","notes":"","group":1}`, `"notes":"a note","group":1}`, `"enabled":true,"notes":"","group":2}`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("%s is not in %s", want, data)
+		}
+	}
+	if _, err := ehi.ParseReleaseForm([]byte(`{"parameters":{"visits":{"enabled":true,"from":true}}}`)); err == nil {
+		t.Error("from: true was taken")
 	}
 }

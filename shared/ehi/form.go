@@ -134,12 +134,25 @@ type formJSON struct {
 }
 
 type parameterJSON struct {
-	Name    string  `json:"name"`
-	Enabled bool    `json:"enabled"`
-	From    *string `json:"from,omitempty"`
-	To      *string `json:"to,omitempty"`
-	Notes   *string `json:"notes,omitempty"`
-	Group   *string `json:"group,omitempty"`
+	Name    string       `json:"name"`
+	Enabled bool         `json:"enabled"`
+	From    optionalText `json:"from,omitempty"`
+	To      optionalText `json:"to,omitempty"`
+	Notes   optionalText `json:"notes"`
+	Group   any          `json:"group"` // 1 for records, 2 for documents; what is sent is not read
+}
+
+// optionalText is a text that may be left out, or be null or false: the reference's form says false
+// of the dates that a line does not take.
+type optionalText string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *optionalText) UnmarshalJSON(data []byte) error {
+	if s := string(data); s == "null" || s == "false" {
+		*t = ""
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(t))
 }
 
 type authorizationJSON struct {
@@ -181,7 +194,7 @@ func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 	if !p.Enabled { // whatever else it says
 		return nil
 	}
-	c := Choice{From: text(p.From), To: text(p.To), Notes: text(p.Notes)}
+	c := Choice{From: p.From.text(), To: p.To.text(), Notes: p.Notes.text()}
 	if len(c.Notes) > maxNote {
 		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d bytes", key, maxNote)
 	}
@@ -240,7 +253,7 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	}
 	for _, c := range Categories() {
 		choice, on := f.Parameters[c.Key]
-		ps[c.Key] = parameterJSON{Name: c.Name, Enabled: on, From: optional(choice.From), To: optional(choice.To), Notes: optional(choice.Notes)}
+		ps[c.Key] = parameterJSON{Name: c.Name, Enabled: on, From: optionalText(choice.From), To: optionalText(choice.To), Notes: optionalText(choice.Notes), Group: c.group()}
 	}
 	for _, a := range Authorizations() {
 		v, on := f.Authorizations[a.Key]
@@ -253,16 +266,14 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	return ps, as
 }
 
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return strings.TrimSpace(*s)
-}
+// text is the text without white space around it.
+func (t optionalText) text() string { return strings.TrimSpace(string(t)) }
 
-func optional(s string) *string {
-	if s == "" {
-		return nil
+// group is the number of the reference's form for a category: 1 for records, 2 for documents.
+func (c CategoryInfo) group() int {
+	switch c.Key {
+	case Visits, Labs, Billing, MedicalRecord:
+		return 1
 	}
-	return &s
+	return 2
 }

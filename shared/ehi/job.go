@@ -311,7 +311,15 @@ func (j *Job) Explain(reason string) error {
 	return nil
 }
 
-// CanAttach tells whether documents may be added or removed. Errors: Conflict, in the wording of EHI-11.
+// CanDetach tells whether documents may be removed. Errors: Conflict, in the reference's wording.
+func (j *Job) CanDetach() error {
+	if j.Status != Retrieved {
+		return Errorf(Conflict, "Cannot remove attachments from export in %q state", j.Status)
+	}
+	return nil
+}
+
+// CanAttach tells whether documents may be added. Errors: Conflict, in the wording of EHI-11.
 func (j *Job) CanAttach() error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot add attachments to export in %q state", j.Status)
