@@ -25,7 +25,7 @@ func Local(ref []byte) (typ, id []byte, ok bool) {
 		return nil, nil, false
 	}
 	id, _, _ = bytes.Cut(rest, []byte("/_history/"))
-	return typ, id, ValidID(string(id))
+	return typ, id, ValidID(id)
 }
 
 // External reports whether a reference needs no resource of the export: an absolute http(s) URL or a contained one.
@@ -34,11 +34,12 @@ func External(ref []byte) bool {
 }
 
 // ValidID reports whether s is a FHIR id: 1 to 64 letters, digits, - and . (https://hl7.org/fhir/R4/datatypes.html#id).
-func ValidID(s string) bool {
-	if s == "" || len(s) > 64 {
+func ValidID[T string | []byte](s T) bool {
+	if len(s) == 0 || len(s) > 64 {
 		return false
 	}
-	for _, c := range []byte(s) {
+	for i := range len(s) {
+		c := s[i]
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.') {
 			return false
 		}
