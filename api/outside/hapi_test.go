@@ -3,6 +3,7 @@ package outside
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -230,14 +231,12 @@ func (s *server) exports(d *docket, system, own *client.Client, patient string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.await("the failure", func() bool {
-		a, err := own.Do(ctx, "GET", j.StatusURL, nil)
-		if err != nil || a.Status == http.StatusAccepted {
-			return false
-		}
-		d.add("failed", a.Body)
-		return a.Status == http.StatusInternalServerError
-	})
+	_, err = own.Wait(ctx, j.StatusURL, 0)
+	failed, ok := errors.AsType[*client.Error](err)
+	if !ok || failed.Status != http.StatusInternalServerError {
+		t.Fatalf("a failed job: %v", err)
+	}
+	d.add("failed", failed.Body)
 
 	few := map[string]any{"parameters": map[string]any{"visits": on}, "authorizations": map[string]any{}}
 	s.reviewed(d, "masked", own, "/fhir/Patient/"+patient+"/$ehi-export", few)

@@ -118,7 +118,7 @@ func serveOn(t *testing.T, data string, args ...string) *server {
 const population = "synthetic:patients=4,seed=7,resources=60"
 
 // slowly is the population from a source that is slow enough for several polls of one export.
-const slowly = population + ",delay=700ms"
+const slowly = population + ",delay=1200ms"
 
 // patient is the first of the population.
 func (s *server) patient() string {
