@@ -95,6 +95,16 @@ func (s *Server) faultyStatus(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
 				return true, ehi.Errorf(ehi.Throttled, "The status is asked for too often (ordered by /faulty)")
 			}
 			return true, ehi.Errorf(ehi.Transient, "The status cannot be read at the moment (ordered by /faulty)")
+		}
+	}
+	return s.orderedStatus(c, j)
+}
+
+// orderedStatus is the status that a fault gives a job where it stands. A held request asks again at
+// its end: the job has moved on meanwhile.
+func (s *Server) orderedStatus(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
+	for _, f := range j.Faults {
+		switch f {
 		case ehi.FaultSlow:
 			if j.Status == ehi.AwaitingInput || now().Sub(j.RequestedAt) > slowFault {
 				continue

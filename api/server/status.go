@@ -33,6 +33,9 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 	if j, err = s.await(c, j); err != nil {
 		return err
 	}
+	if done, err := s.orderedStatus(c, j); done {
+		return err
+	}
 	if err := s.statusOf(c, j); err != nil {
 		return err
 	}
