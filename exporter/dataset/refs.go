@@ -68,17 +68,6 @@ func (t refTable) each(visit func(ref)) {
 	}
 }
 
-// text is what the reference says now.
-func (r ref) text(line []byte) []byte { return fhir.Unquote(line[r.start:r.end]) }
-
-// name is what the reference said when it came.
-func (r ref) name(line []byte) []byte {
-	if len(r.original) > 0 {
-		return fhir.Unquote(r.original)
-	}
-	return r.text(line)
-}
-
 // original is the line before its references were resolved.
 func (v *value) original() []byte {
 	var edits []fhir.Edit

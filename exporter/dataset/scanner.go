@@ -234,7 +234,6 @@ func (s *scanner) ended(err error) error {
 
 // extent finds the end of a value that comes in pieces.
 type extent struct {
-	begun   bool
 	scalar  bool   // a number or word: what follows ends it
 	quoted  bool   // within a string
 	escaped bool   // behind a backslash

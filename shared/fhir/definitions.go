@@ -1,7 +1,6 @@
 package fhir
 
 import (
-	"slices"
 	"strings"
 	"sync"
 )
@@ -34,14 +33,12 @@ func set(text string) map[string]bool {
 var (
 	resourceTypes    = set(typesTable)
 	attachmentFields = set(attachmentTable)
-	urlFields        = set(urlTable)
 
 	compartment = table(compartmentTable)()
 
-	mandatory  = table(mandatoryTable)
-	modifiers  = table(modifierTable)
-	choices    = table(choiceTable)
-	references = table(referenceTable)
+	mandatory = table(mandatoryTable)
+	modifiers = table(modifierTable)
+	choices   = table(choiceTable)
 )
 
 // KnownType reports whether t is a concrete resource type of R4.
@@ -81,25 +78,6 @@ func Fields(t, element string) []string {
 	return []string{element}
 }
 
-// ReferenceTargets are the resource types that a Reference of a type may lead to, by the dotted path of its JSON field
-// (medicationReference, participant.actor). any is true where it may lead to every type. Both are zero where there is no such
-// Reference.
-func ReferenceTargets(t, path string) (targets []string, any bool) {
-	for _, r := range references()[t] {
-		if name, types, _ := strings.Cut(r, ">"); name == path {
-			targets = strings.Split(types, "|")
-			if slices.Contains(targets, "*") {
-				return nil, true
-			}
-			return targets, false
-		}
-	}
-	return nil, false
-}
-
 // AttachmentField reports whether some type has a field of that name that holds an Attachment, whose url may lead to a Binary:
 // photo, content, presentedForm, valueAttachment...
 func AttachmentField(name string) bool { return attachmentFields[name] }
-
-// URLField reports whether some type has a field of that name of type url. References and canonicals are none.
-func URLField(name string) bool { return urlFields[name] }

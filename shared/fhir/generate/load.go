@@ -150,8 +150,6 @@ func (e element) name() string {
 	return below
 }
 
-func (e element) choice() bool { return strings.HasSuffix(e.Path.Value, "[x]") }
-
 // inherited reports whether every resource has the element.
 func (e element) inherited() bool {
 	name := e.name()

@@ -28,9 +28,7 @@ package fhir
 		{"modifierTable", "is the top-level fields that change the meaning of the rest (isModifier).", d.each(d.modifiersOf)},
 		{"choiceTable", "is the top-level choices: type, element=data types.", d.each(d.choicesOf)},
 		{"dateTable", "is the fields that say when something happened: type, role:paths.", d.each(d.datesOf)},
-		{"referenceTable", "is the references: type, path>target types, * for every one.", d.each(d.referencesOf)},
 		{"attachmentTable", "is the names of fields of type Attachment, in all types.", wrap(d.named("Attachment"))},
-		{"urlTable", "is the names of fields of type url, in all types.", wrap(d.named("url"))},
 		{"searchTable", "is the search parameters: type, name:kind:paths.", d.each(d.searchOf, "Resource", "DomainResource")},
 	} {
 		fmt.Fprintf(&b, "// %s %s\nconst %s = `\n%s\n`\n\n", t.name, t.doc, t.name, strings.Join(t.lines, "\n"))
@@ -140,18 +138,6 @@ func (d *definitions) choicesOf(typ string) []string {
 				suffixes = append(suffixes, strings.TrimPrefix(f.path, base))
 			}
 			out = append(out, base+"="+strings.Join(suffixes, ","))
-		}
-	}
-	return out
-}
-
-func (d *definitions) referencesOf(typ string) []string {
-	var out []string
-	for _, e := range d.own(typ) {
-		for _, f := range e.fields() {
-			if f.typ == "Reference" {
-				out = append(out, f.path+">"+strings.Join(f.data.targets(), "|"))
-			}
 		}
 	}
 	return out
