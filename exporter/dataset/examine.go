@@ -8,6 +8,8 @@ import (
 
 	stdjson "encoding/json"
 
+	"github.com/segmentio/encoding/json"
+
 	"ehi-server/shared/fhir"
 )
 
@@ -45,6 +47,12 @@ func (a about) digest() digest {
 	return n.digest()
 }
 
+// mayBePatient reports whether a name may turn out to be that of a patient.
+func (a about) mayBePatient() bool {
+	n, ok := parseName(a.name)
+	return ok && (n.urn != "" || n.typ == "Patient")
+}
+
 // errResource says what is wrong with a resource; the rest of its file is fine.
 type errResource struct{ why string }
 
@@ -75,6 +83,14 @@ type examiner struct {
 	shift    int // how much longer the line gets by the edits so far
 	last     int // where the last reference ends then
 	subjects []subject
+	called   logical
+}
+
+// logical is the identifier of a Reference, while it is read
+// (https://hl7.org/fhir/R4/references.html#logical).
+type logical struct {
+	identifier
+	depth int // of the Reference
 }
 
 // wordsKept bounds what an examiner remembers.
@@ -168,8 +184,12 @@ func (x *examiner) examine(line []byte) (facts, error) {
 	var f facts
 	var ident identifier
 	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
+	x.called = logical{}
 	c := &x.cursor
 	for c.Reset(line); c.Next(); {
+		if c.Kind == fhir.Close && x.called.value != "" && c.Depth == x.called.depth {
+			x.byIdentifier()
+		}
 		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 && string(c.KeyAt(1)) == "identifier" {
 			if ident.value != "" {
 				f.identifiers = append(f.identifiers, ident)
@@ -207,10 +227,14 @@ func (x *examiner) examine(line []byte) (facts, error) {
 		case "system":
 			if x.ofIdentifier() {
 				ident.system = string(c.Text())
+			} else if x.ofReference() {
+				x.called.system = string(c.Text())
 			}
 		case "value":
 			if x.ofIdentifier() {
 				ident.value = string(c.Text())
+			} else if x.ofReference() {
+				x.called.value = string(c.Text())
 			}
 		}
 	}
@@ -229,6 +253,49 @@ func (x *examiner) examine(line []byte) (facts, error) {
 func (x *examiner) ofIdentifier() bool {
 	c := &x.cursor
 	return (c.Depth == 2 || c.Depth == 3) && string(c.KeyAt(1)) == "identifier" && c.IsString()
+}
+
+// ofReference reports whether the current value is a field of a Reference's identifier. Those within
+// the resource's own identifiers, and of elements in lists that have one, mean nothing to place.
+func (x *examiner) ofReference() bool {
+	c := &x.cursor
+	if c.Depth < 3 || !c.IsString() || string(c.KeyAt(c.Depth-1)) != "identifier" ||
+		string(c.KeyAt(1)) == "identifier" || string(c.KeyAt(c.Depth-2)) == "assigner" {
+		return false
+	}
+	if x.called.depth != c.Depth-2 {
+		x.called = logical{depth: c.Depth - 2}
+	}
+	return true
+}
+
+// byIdentifier takes in a Reference that ends, and has an identifier. That is what it means where it
+// has no reference that leads to something here.
+func (x *examiner) byIdentifier() {
+	c, called := &x.cursor, x.called
+	x.called = logical{}
+	var r struct {
+		Type      string          `json:"type"`
+		Reference json.RawMessage `json:"reference"`
+	}
+	if json.Unmarshal(c.Raw(), &r) != nil {
+		return
+	}
+	if m := x.scope.read(fhir.Unquote(r.Reference)); len(r.Reference) > 0 && !m.external {
+		return
+	}
+	x.path = c.AppendPath(x.path[:0])
+	path := x.word(x.path)
+	if r.Type == "" {
+		r.Type = "Patient"
+		if path == "context" || strings.HasSuffix(path, "encounter") {
+			r.Type = "Encounter"
+		}
+	}
+	if !fhir.KnownType(r.Type) {
+		return
+	}
+	x.subjects = append(x.subjects, subject{path, about{name: searchFor(r.Type, called.identifier)}})
 }
 
 // reference takes a string in that refers to something.

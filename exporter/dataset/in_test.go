@@ -190,6 +190,42 @@ func TestIN1ConditionalReferencesInEveryForm(t *testing.T) {
 	}, targets, results)
 }
 
+// A logical reference (https://hl7.org/fhir/R4/references.html#logical) says whose a resource is: not
+// the patient of the bundle that it came in, and whichever came first.
+func TestIN1LogicalReferencesSayWhoseAResourceIs(t *testing.T) {
+	dir := t.TempDir()
+	patients := write(t, dir, "1.ndjson",
+		`{"resourceType":"Patient","id":"p1","identifier":[{"system":"urn:m","value":"1|,\\ &%+"}]}`,
+		`{"resourceType":"Patient","id":"p2","identifier":[{"value":"2"}]}`,
+		`{"resourceType":"Encounter","id":"e","identifier":[{"system":"urn:v","value":"7"}],`+
+			`"subject":{"reference":"Patient/p1"}}`)
+	one := `{"system":"urn:m","value":"1|,\\ &%+"}`
+	results := write(t, dir, "2.ndjson",
+		`{"subject":{"identifier":`+one+`},"resourceType":"Observation","id":"o1"}`,
+		`{"resourceType":"Observation","id":"o2","subj\u0065ct":{"id\u0065ntifier":{"value":"2"}}}`,
+		`{"resourceType":"Observation","id":"o3","encounter":{"identifier":{"system":"urn:v","value":"7"}}}`,
+		`{"resourceType":"Observation","id":"o4","subject":{"reference":"https://else.org/Patient/9",`+
+			`"identifier":{"value":"2","assigner":{"identifier":{"value":"9"}}}}}`,
+		`{"resourceType":"Appointment","id":"a","participant":[{"actor":{"reference":"Patient/p1"}},`+
+			`{"actor":{"type":"Patient","identifier":{"value":"2"}}}]}`,
+		`{"resourceType":"Provenance","id":"v","target":[{"type":"Encounter",`+
+			`"identifier":{"system":"urn:v","value":"7"}}]}`,
+		`{"resourceType":"Observation","id":"n1","subject":{"type":"Device","identifier":{"value":"2"}}}`,
+		`{"resourceType":"Observation","id":"n2","subject":{"identifier":{"system":"urn:x","value":"2"}}}`)
+	bundle := write(t, dir, "3.json", `{"resourceType":"Bundle","type":"collection","entry":[
+		{"resource":{"resourceType":"Patient","id":"p3"}},
+		{"resource":{"resourceType":"Condition","id":"c1","subject":{"identifier":`+one+`}}},
+		{"resource":{"resourceType":"Condition","id":"c2","subject":{"reference":"Patient/p2",
+			"identifier":`+one+`}}},
+		{"resource":{"resourceType":"Condition","id":"n3","subject":{"identifier":{"value":"9"}}}}]}`)
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "p1", "Patient/p1", "Encounter/e", "Observation/o1", "Observation/o3",
+			"Appointment/a", "Provenance/v", "Condition/c1")
+		wantKeys(t, s, "p2", "Patient/p2", "Observation/o2", "Observation/o4", "Appointment/a", "Condition/c2")
+		wantKeys(t, s, "p3", "Patient/p3")
+	}, patients, results, bundle)
+}
+
 // A resource of several patients is in the record of each, however they are named.
 func TestIN1PatientsByIDAndByNameShareAResource(t *testing.T) {
 	dir := t.TempDir()
@@ -417,6 +453,17 @@ func TestIN4WhatBelongsToNobodyIsCounted(t *testing.T) {
 		t.Errorf("a strict import: %v", err)
 	}
 	wantKeys(t, s, "p", "Patient/p", "Observation/o2", "Provenance/v")
+}
+
+// A link is one in whatever spelling of JSON.
+func TestLinksSpelledWithEscapesMergeRecords(t *testing.T) {
+	lines := write(t, t.TempDir(), "1.ndjson", `{"resourceType":"Patient","id":"a"}`,
+		`{"resourceType":"Patient","id":"b","l\u0069nk":[{"typ\u0065":"replac\u0065d-by",`+
+			`"oth\u0065r":{"r\u0065ference":"Patient\/a"}}]}`,
+		`{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/b"}}`)
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "a", "Patient/a", "Patient/b", "Observation/o")
+	}, lines)
 }
 
 // B7

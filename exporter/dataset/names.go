@@ -63,6 +63,15 @@ func parseIdentifier(typ, query string) (n name, ok bool) {
 	return n, n.value != ""
 }
 
+// searchFor is the conditional reference that means a resource by its identifier: what parseName reads.
+func searchFor(typ string, i identifier) string {
+	token := strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`)
+	escape := func(s string) string {
+		return strings.ReplaceAll(url.PathEscape(token.Replace(s)), "&", "%26")
+	}
+	return typ + "?identifier=" + escape(i.system) + "|" + escape(i.value)
+}
+
 // digest is the name in keys.
 func (n name) digest() digest {
 	switch {
@@ -222,7 +231,8 @@ type merge struct {
 
 // merges reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either side may be given.
 func merges(self string, line []byte) (out []merge) {
-	if !bytes.Contains(line, []byte(`"link"`)) {
+	// A key may be spelled with escapes.
+	if !bytes.Contains(line, []byte(`"link"`)) && bytes.IndexByte(line, '\\') < 0 {
 		return nil
 	}
 	var p struct {
