@@ -279,6 +279,13 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	w.submit(pat, other.ID, f)
 	w.wait(other.ID, ehi.Retrieved)
 
+	// What the browser lets people write is taken, in their letters.
+	_, b = w.formOf(p)
+	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 201))
+	b.sees(400, "write at most 200 letters")
+	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 200))
+	b.sees(200, "Your request")
+
 	_, b = w.formOf(p)
 	b.submit("p.labs", "on", "do", "preview")
 	labs, stored := promised(t, b.page)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -28,9 +29,6 @@ func problemOf(problems []problem, line string) problem {
 	return problem{}
 }
 
-// maxNote is the longest free text of a form, in bytes (see ehi.ParseReleaseForm).
-const maxNote = 200
-
 // problemsOf finds everything that is wrong with a form, line by line. What a line that is not ticked
 // holds is of no interest: nobody sees it.
 func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
@@ -52,13 +50,13 @@ func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 			out = append(out, problem{id + "-to", t.Say("problem.future", name), k})
 		case from != "" && to != "" && after.After(before):
 			out = append(out, problem{id + "-from", t.Say("problem.order", name), k})
-		case len(notes) > maxNote:
-			out = append(out, problem{id + "-notes", t.Say("problem.long", name, maxNote), k})
+		case utf8.RuneCountInString(notes) > ehi.MaxNote:
+			out = append(out, problem{id + "-notes", t.Say("problem.long", name, ehi.MaxNote), k})
 		}
 	}
 	for _, a := range ehi.Authorizations() {
-		if k := "a." + string(a.Key); len(v[k]) > maxNote {
-			out = append(out, problem{"a-" + string(a.Key), t.Say("problem.long", t.Say(authorizationText(a.Key)), maxNote), k})
+		if k := "a." + string(a.Key); utf8.RuneCountInString(v[k]) > ehi.MaxNote {
+			out = append(out, problem{"a-" + string(a.Key), t.Say("problem.long", t.Say(authorizationText(a.Key)), ehi.MaxNote), k})
 		}
 	}
 	return out

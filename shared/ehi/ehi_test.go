@@ -166,6 +166,25 @@ func TestEHI7FormIsReadAndShownAgain(t *testing.T) {
 	}
 }
 
+// A text is as long as the page's maxlength lets people type, whatever their letters take in UTF-8.
+func TestEHI7TextsAreMeasuredInLetters(t *testing.T) {
+	for _, letter := range []string{"x", "ñ", "診", "😀"} {
+		long := strings.Repeat(letter, ehi.MaxNote)
+		body := `{"parameters":{"labs":{"enabled":true,"notes":"` + long + `"}},"authorizations":{"other":{"value":"` + long + `"}}}`
+		form, err := ehi.ParseReleaseForm([]byte(body))
+		if err != nil || form.Parameters["labs"].Notes != long || form.Authorizations["other"] != long {
+			t.Errorf("%d times %s: %v", ehi.MaxNote, letter, err)
+		}
+		var j ehi.Job
+		if err := j.Explain(strings.Repeat(letter, 500)); err != nil {
+			t.Error(err)
+		}
+		if err := j.Explain(strings.Repeat(letter, 501)); ehi.CodeOf(err) != ehi.Invalid {
+			t.Errorf("a longer reason of %s: %v", letter, err)
+		}
+	}
+}
+
 func TestEHI7BadFormsNameWhatIsWrong(t *testing.T) {
 	for body, text := range map[string]string{
 		`{`: "JSON", `null`: "parameters", `{}`: "parameters", `{"parameters":[1,2]}`: "parameters", `{"parameters":{},"authorizations":"x"}`: "authorizations",
@@ -212,7 +231,7 @@ func FuzzReleaseForm(f *testing.F) {
 			return
 		}
 		record, err := json.Marshal(form)
-		if err != nil || len(record) > 8<<10 {
+		if err != nil || len(record) > 16<<10 {
 			t.Fatalf("a record of %d bytes, %v", len(record), err)
 		}
 	})

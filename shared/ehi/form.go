@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/segmentio/encoding/json"
 
@@ -124,8 +125,8 @@ func (c Choice) Span() (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// maxNote bounds the free texts of the form, in bytes, so that a job's record stays small.
-const maxNote = 200
+// MaxNote bounds each free text of the form, in characters, so that a job's record stays small.
+const MaxNote = 200
 
 // formJSON is the wire form of EHI-7.
 type formJSON struct {
@@ -195,8 +196,8 @@ func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 		return nil
 	}
 	c := Choice{From: p.From.text(), To: p.To.text(), Notes: p.Notes.text()}
-	if len(c.Notes) > maxNote {
-		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d bytes", key, maxNote)
+	if utf8.RuneCountInString(c.Notes) > MaxNote {
+		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d characters", key, MaxNote)
 	}
 	if !Categories()[i].Dated {
 		c.From, c.To = "", ""
@@ -231,8 +232,8 @@ func (f *ReleaseForm) addAuthorization(key Authorization, value any) error {
 	default:
 		return Errorf(Invalid, "Invalid form: the value of authorization %q must be true, false or a text", key)
 	}
-	if len(kept) > maxNote {
-		return Errorf(Invalid, "Invalid form: the text of %q is longer than %d bytes", key, maxNote)
+	if utf8.RuneCountInString(kept) > MaxNote {
+		return Errorf(Invalid, "Invalid form: the text of %q is longer than %d characters", key, MaxNote)
 	}
 	if kept == "" {
 		return nil

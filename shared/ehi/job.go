@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // RecordVersion is the layout of the Job and Task records that this build writes. A record with a higher number comes
@@ -296,14 +297,14 @@ func (j *Job) Fail(reason string, now time.Time) error {
 	return nil
 }
 
-// maxReason bounds the reason of a decision, in bytes, so that a job's record stays small.
+// maxReason bounds the reason of a decision, in characters, so that a job's record stays small.
 const maxReason = 500
 
 // Explain notes why somebody decides as he does. Errors: Invalid where that is too long.
 func (j *Job) Explain(reason string) error {
 	reason = strings.Join(strings.Fields(reason), " ")
-	if len(reason) > maxReason {
-		return Errorf(Invalid, "The reason is longer than %d bytes", maxReason)
+	if utf8.RuneCountInString(reason) > maxReason {
+		return Errorf(Invalid, "The reason is longer than %d characters", maxReason)
 	}
 	if reason != "" {
 		j.Reason = reason
