@@ -180,7 +180,7 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 		t.Errorf("job %+v", job)
 	}
 	first.submit("p.labs", "on")
-	first.sees(400, "Exports job already customized")
+	first.sees(200, "Your request", "Somebody at the hospital looks at it") // the first choices stand
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
 	b.sees(200, "Your request", "Somebody at the hospital looks at it") // the form is sent: there it says how things stand
 

@@ -238,7 +238,11 @@ func interactionKey(token string) string {
 // handleSubmit takes the patient's choices, from the page or from the job's client (EHI-7).
 func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	if strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm) {
-		return s.submitPage(c)
+		err := s.submitPage(c)
+		if ehi.CodeOf(err) == ehi.Conflict && wantsPage(c) {
+			return s.sentBefore(c)
+		}
+		return err
 	}
 	token := c.Get("X-Interaction-Token")
 	j, by, err := s.submitter(c, token)
@@ -288,6 +292,16 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 		return err
 	}
 	return s.afterForm(c, done)
+}
+
+// sentBefore answers a form that comes a second time, by a double click or the way back: it leads to
+// the page that tells how things stand.
+func (s *Server) sentBefore(c *fiber.Ctx) error {
+	j, err := s.job(c)
+	if err != nil {
+		return err
+	}
+	return c.Redirect(s.formPath(c, j), http.StatusSeeOther)
 }
 
 // expiredForm leads back to a form that was open for too long, with what was chosen; over the log-in,

@@ -58,10 +58,11 @@ func (s *Server) staffLeave(c *fiber.Ctx, to string, f flash) error {
 }
 
 // staffAgain leads back to the page of a form that could not be done, with what was typed and the
-// reason. Errors that are not about the form are returned.
+// reason; also where somebody else, or a second click, was faster and there is nothing left to do it to.
+// Errors that are not about the form are returned.
 func (s *Server) staffAgain(c *fiber.Ctx, to string, err error) error {
 	switch ehi.CodeOf(err) {
-	case ehi.Invalid, ehi.Conflict, ehi.TooLarge:
+	case ehi.Invalid, ehi.Conflict, ehi.TooLarge, ehi.NotFound:
 	default:
 		return err
 	}

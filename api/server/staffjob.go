@@ -175,7 +175,11 @@ func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
 
 // handleStaffDelete deletes a job.
 func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
-	if err := s.deleteJob(c); err != nil {
+	err := s.deleteJob(c)
+	if ehi.CodeOf(err) == ehi.NotFound { // it has no page any more
+		return s.staffAgain(c, staffJobs, err)
+	}
+	if err != nil {
 		return s.staffAgain(c, staffJobPath(c.Params("id")), err)
 	}
 	return s.staffLeave(c, staffJobs, flash{Message: "The export was deleted."})
