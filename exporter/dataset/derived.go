@@ -40,19 +40,59 @@ func decodeDerived(b []byte) (d derived) {
 }
 
 func (w *writer) derivedOf(typ, id string) (derived, error) {
-	b, err := w.get(key(kDerived, typ, id))
+	k := key(kDerived, typ, id)
+	if w.store.waiting.lacks(k) {
+		return derived{}, nil
+	}
+	b, err := w.get(k)
 	return decodeDerived(b), err
 }
 
 // setDerived notes that a resource's owners have to be derived, and from what.
 func (w *writer) setDerived(f *facts, d derived) error {
-	err := errors.Join(w.set(key(kDerived, f.typ, f.id), d.encode()), w.set(key(kPlace, f.typ, f.id), ""))
+	return errors.Join(w.noteDerived(f, d), w.set(key(kPlace, f.typ, f.id), ""))
+}
+
+// setPlaced notes from what a resource's owners were derived. What changes one of these later finds it, in this batch too.
+func (w *writer) setPlaced(f *facts, d derived) error {
+	for _, a := range f.about {
+		dg := a.digest()
+		w.about[dg] = append(w.about[dg], target{f.typ, f.id})
+	}
+	return w.noteDerived(f, d)
+}
+
+func (w *writer) noteDerived(f *facts, d derived) error {
+	k := key(kDerived, f.typ, f.id)
+	w.store.waiting.add(k)
+	err := w.set(k, d.encode())
 	for _, a := range f.about {
 		dg := a.digest()
 		w.store.waiting.add(dg[:])
 		err = errors.Join(err, w.set(digestKey(kAbout, dg, f.typ, f.id), ""))
 	}
 	return err
+}
+
+// ownersNow is what derive would find for a resource that is about others, where that needs no look beyond those: each is there and
+// its own owners are not derived. none where they may be.
+func (w *writer) ownersNow(f *facts) (owners []string, err error) {
+	if len(f.owners) > 0 {
+		return nil, nil
+	}
+	for _, a := range f.about {
+		if a.typ == "" || a.typ == "Patient" || a.typ == f.typ && a.id == f.id ||
+			!w.store.waiting.lacks(key(kDerived, a.typ, a.id)) {
+			return nil, nil
+		}
+		theirs, there, err := w.ownersOf(a.typ, a.id)
+		if err != nil || !there {
+			return nil, err
+		}
+		owners = append(owners, theirs...)
+	}
+	slices.Sort(owners)
+	return slices.Compact(owners), nil
 }
 
 func (w *writer) unsetDerived(typ, id string, f facts) error {
@@ -102,7 +142,7 @@ func (w *writer) placeOne(typ, id string) error {
 	if err != nil || !s.there || !s.derived.there {
 		return err
 	}
-	owners, grounded, err := w.derive(typ, id)
+	owners, grounded, err := w.derive(typ, id, s)
 	if err != nil || slices.Equal(owners, s.owners) && grounded == s.derived.grounded {
 		return err
 	}
@@ -120,21 +160,23 @@ func (w *writer) placeOne(typ, id string) error {
 	return w.keep(typ, id, v, s.owners, true, owners)
 }
 
-// derive follows what a resource is about until it comes to patients. grounded is false where it comes to none, and the owners are
+// derive follows what a stored resource is about until it comes to patients. grounded is false where it comes to none, and the owners are
 // those that bundles hint at.
-func (w *writer) derive(typ, id string) (owners []string, grounded bool, err error) {
+func (w *writer) derive(typ, id string, self stored) (owners []string, grounded bool, err error) {
 	seen := map[string]bool{}
 	var hints []string
 	for queue := []about{{typ: typ, id: id}}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
-		if self := at.typ + "/" + at.id; seen[self] {
+		if name := at.typ + "/" + at.id; seen[name] {
 			continue
 		} else {
-			seen[self] = true
+			seen[name] = true
 		}
-		s, err := w.find(at.typ, at.id)
-		if err != nil {
-			return nil, false, err
+		s := self
+		if len(seen) > 1 {
+			if s, err = w.findDerived(at.typ, at.id); err != nil {
+				return nil, false, err
+			}
 		}
 		if !s.derived.there {
 			owners = append(owners, s.owners...)
@@ -156,6 +198,15 @@ func (w *writer) derive(typ, id string) (owners []string, grounded bool, err err
 	}
 	slices.Sort(owners)
 	return slices.Compact(owners), grounded, nil
+}
+
+// findDerived looks a resource up; its value is there only where its owners are derived.
+func (w *writer) findDerived(typ, id string) (s stored, err error) {
+	if s.derived, err = w.derivedOf(typ, id); err != nil || s.derived.there {
+		return w.find(typ, id)
+	}
+	s.owners, s.there, err = w.ownersOf(typ, id)
+	return s, err
 }
 
 // aboutWhom is what a stored resource is about: patients, and other resources.
@@ -219,6 +270,11 @@ func (w *writer) announce(typ, id string, identifiers []identifier) error {
 func (w *writer) wake(d digest) error {
 	if w.store.waiting.lacks(d[:]) {
 		return nil
+	}
+	for _, t := range w.about[d] {
+		if err := w.set(key(kPlace, t.typ, t.id), ""); err != nil {
+			return err
+		}
 	}
 	prefix := digestKey(kWaiting, d)
 	err := each(w.store.db, prefix, func(k, _ []byte) error {
@@ -295,7 +351,7 @@ func containsDigest(sorted []digest, d digest) bool {
 	return found
 }
 
-// loadWaiting fills the filter of all names that somebody waits for, once for an open store.
+// loadWaiting fills the filter of all names that somebody waits for, and of the r keys, once for an open store.
 func (s *Store) loadWaiting() error {
 	if s.waiting != nil {
 		return nil
@@ -310,6 +366,12 @@ func (s *Store) loadWaiting() error {
 			return err
 		}
 	}
-	s.waiting = f
-	return nil
+	err := each(s.db, []byte{kDerived}, func(k, _ []byte) error {
+		f.add(k)
+		return nil
+	})
+	if err == nil {
+		s.waiting = f
+	}
+	return err
 }

@@ -27,6 +27,8 @@ type writer struct {
 	touched map[string]bool // the patients whose t key the batch sets
 	// placed is the values of the o keys that the batch sets: what follows a resource often asks whose that is.
 	placed map[string]string
+	// about is the resources that the batch writes and that are not to be derived anew, by what they are about.
+	about map[digest][]target
 	// owned holds all o keys, once enough of them were looked for in vain.
 	owned  *filter
 	misses int
@@ -44,7 +46,7 @@ type writer struct {
 
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
-	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, now: now,
+	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, about: map[digest][]target{}, now: now,
 		gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
 	w.resolver.db = s.db
 	w.scope.own = s.own
@@ -177,7 +179,15 @@ func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
 	if len(f.about) == 0 && hint == "" {
 		return nil, nil
 	}
-	err := w.setDerived(f, d)
+	owners, err := w.ownersNow(f)
+	if err != nil {
+		return nil, err
+	}
+	if len(owners) > 0 {
+		d.grounded = true
+		return owners, w.setPlaced(f, d)
+	}
+	err = w.setDerived(f, d)
 	if len(f.owners) > 0 {
 		return f.owners, err
 	}
@@ -474,6 +484,7 @@ func (w *writer) flush(opt *pebble.WriteOptions) error {
 	clear(w.pending)
 	clear(w.touched)
 	clear(w.placed)
+	clear(w.about)
 	return nil
 }
 

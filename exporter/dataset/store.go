@@ -41,7 +41,7 @@ type Store struct {
 	bulk    bool
 	frozen  frozen
 	own     []string // see Config.OwnBases
-	// waiting has the digests of all names that something depends on; under writing.
+	// waiting has the digests of all names that something depends on, and the r keys; under writing.
 	waiting *filter
 	count   patientCount
 	// writing is held by the one writer.
