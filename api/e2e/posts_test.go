@@ -101,17 +101,23 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	twice.submit("p.labs", "on")
 	twice.sees(200, "Your request")
 	b.again()
+	twice = *b
 	b.submit()
 	b.sees(200, "Your request was cancelled")
 	b.again()
 	b.sees(200, "Your requests")
+	twice.submit()
+	twice.sees(404, "Your requests", "It may have been deleted")
 	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
 	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
 	b.submit("decision", "allow")
 	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
 	b.submit("decision", "deny")
 	b.visit(w.open.Base + "/my/applications")
+	twice = *b
 	b.submit()
+	twice.submit()
+	twice.sees(404, "It may have been deleted")
 	b.visit(w.open.Base + "/my/applications")
 	b.submitTo("/patient-logout")
 	b.sees(200, "Sign in")

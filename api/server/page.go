@@ -2,6 +2,7 @@ package server
 
 import (
 	"html/template"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -93,6 +94,15 @@ func (s *Server) patientLeft(c *fiber.Ctx) *flash { return s.left(c, "ehi_patien
 func (s *Server) patientLeave(c *fiber.Ctx, to string, f flash) error {
 	f.Session = sessionDigest(c.Cookies("ehi_patient"))
 	return s.leave(c, to, f)
+}
+
+// patientGone answers a form about something that is not there any more, as after a double click: it
+// leads to the list of what there is.
+func (s *Server) patientGone(c *fiber.Ctx, list string, err error) error {
+	if !wantsPage(c) {
+		return err
+	}
+	return s.patientLeave(c, list, flash{Status: http.StatusNotFound, Problem: s.language(c).Say("fault.not-found.text")})
 }
 
 // patientLate leads back to the page of a form that was open for too long.

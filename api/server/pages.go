@@ -156,6 +156,9 @@ func (s *Server) handleWithdraw(c *fiber.Ctx) error {
 	}
 	consent, err := s.Auth.Withdraw(c.UserContext(), patient, c.FormValue("id"))
 	s.audit(c, err, ehi.Event{Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID})
+	if ehi.CodeOf(err) == ehi.NotFound {
+		return s.patientGone(c, "/my/applications", err)
+	}
 	if err != nil {
 		return err
 	}

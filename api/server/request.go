@@ -279,6 +279,9 @@ func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err 
 // handleCancel ends a request at the patient's wish; what there was of it is gone.
 func (s *Server) handleCancel(c *fiber.Ctx) error {
 	j, next, err := s.patientsJob(c)
+	if ehi.CodeOf(err) == ehi.NotFound {
+		return s.patientGone(c, "/my/requests", err)
+	}
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
