@@ -76,8 +76,17 @@ func (s *Server) progressText(j *ehi.Job) string {
 		return populationProgress(j)
 	}
 	p, known := s.progress.of(j.ID)
-	if !known {
+	return patientProgress(p, known)
+}
+
+// patientProgress is told by the worker that reads the record, if it is known; how much there is of a
+// record that is made up is not.
+func patientProgress(p ehi.Progress, known bool) string {
+	switch {
+	case !known:
 		return "requested: the export is queued, 0% done"
+	case p.Total <= 0:
+		return fmt.Sprintf("requested: %d resources done", p.Done)
 	}
 	return fmt.Sprintf("requested: %d%% done, %d of %d resources", p.Percent(), p.Done, p.Total)
 }
