@@ -213,16 +213,27 @@ func (s *Server) waitForNews(c *fiber.Ctx, j *ehi.Job, w *held, most time.Durati
 		if j, err = s.ownJob(c); err != nil || over(j) {
 			return j, "news", err
 		}
+		if outcome = s.nextNews(c, w, timer.C, look); outcome != "" {
+			return j, outcome, nil
+		}
+	}
+}
+
+// nextNews waits until the job has changed, or the wait is over: then it says why. Between the two only
+// the client is looked at, not the job: thousands of requests may wait here.
+func (s *Server) nextNews(c *fiber.Ctx, w *held, timeout, look <-chan time.Time) (outcome string) {
+	for {
 		select {
 		case <-w.news:
-		case <-timer.C:
-			return j, "time", nil
+			return ""
+		case <-timeout:
+			return "time"
 		case <-s.holds.end:
-			return j, "stop", nil
+			return "stop"
 		case <-look:
 			if hungUp(c.Context().Conn()) {
 				c.Context().SetConnectionClose()
-				return j, "gone", nil
+				return "gone"
 			}
 		}
 	}
