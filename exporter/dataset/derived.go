@@ -253,6 +253,9 @@ func first(r pebble.Reader, prefix []byte, limit int) (ends []string, err error)
 
 // announce wakes all that waits for a resource, by whatever name.
 func (w *writer) announce(typ, id string, identifiers []identifier) error {
+	if !w.store.waiting.some {
+		return nil
+	}
 	err := w.wake(literalDigest(typ, id))
 	if isUUID(id) {
 		err = errors.Join(err, w.wake(name{urn: "urn:uuid:" + id}.digest()))

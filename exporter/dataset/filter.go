@@ -11,6 +11,7 @@ import (
 type filter struct {
 	seed  maphash.Seed
 	words []uint64
+	some  bool // whether any key was added
 }
 
 const (
@@ -20,7 +21,7 @@ const (
 )
 
 func newFilter() *filter {
-	return &filter{maphash.MakeSeed(), make([]uint64, filterBytes/8)}
+	return &filter{seed: maphash.MakeSeed(), words: make([]uint64, filterBytes/8)}
 }
 
 // line finds the words of a key, and the bits to look at.
@@ -31,6 +32,7 @@ func (f *filter) line(k []byte) (words []uint64, h uint64) {
 }
 
 func (f *filter) add(k []byte) {
+	f.some = true
 	words, h := f.line(k)
 	for range probes {
 		words[h>>6&(lineWords-1)] |= 1 << (h & 63)
@@ -40,6 +42,9 @@ func (f *filter) add(k []byte) {
 
 // lacks reports whether a key was never added.
 func (f *filter) lacks(k []byte) bool {
+	if !f.some {
+		return true
+	}
 	words, h := f.line(k)
 	for range probes {
 		if words[h>>6&(lineWords-1)]&(1<<(h&63)) == 0 {

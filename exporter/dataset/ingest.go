@@ -21,8 +21,8 @@ const batchBytes = 4 << 20
 type writer struct {
 	store *Store
 	batch *pebble.Batch
-	// pending is the keys that the batch sets (true) or deletes, those of resources with an o key and the t keys aside; what is read
-	// through get sees them.
+	// pending is the keys that the batch sets (true) or deletes, those of resources with an o key, the t keys, and the o keys that
+	// it sets aside; what is read through get sees them.
 	pending map[string]bool
 	touched map[string]bool // the patients whose t key the batch sets
 	// placed is the values of the o keys that the batch sets: what follows a resource often asks whose that is.
@@ -424,12 +424,13 @@ func (w *writer) touch(patient string) error {
 }
 
 func (w *writer) set(k []byte, v string) error {
-	w.pending[string(k)] = true
 	if k[0] == kOwner {
 		w.placed[string(k)] = v
 		if w.owned != nil {
 			w.owned.add(k)
 		}
+	} else {
+		w.pending[string(k)] = true
 	}
 	return w.batch.Set(k, []byte(v), nil)
 }
@@ -442,7 +443,11 @@ func (w *writer) delete(k []byte) error {
 
 // see makes sure that a look into the store finds what the batch has done to a key.
 func (w *writer) see(k []byte) error {
-	if _, found := w.pending[string(k)]; !found {
+	_, found := w.pending[string(k)]
+	if k[0] == kOwner && !found {
+		_, found = w.placed[string(k)]
+	}
+	if !found {
 		return nil
 	}
 	return w.flush(pebble.NoSync)

@@ -58,13 +58,13 @@ func split(k []byte) [][]byte { return bytes.Split(k[1:], []byte{0}) }
 type digest [16]byte
 
 func digestOf(parts ...string) (d digest) {
-	h := sha256.New()
+	var room [256]byte
+	text := room[:0]
 	for _, p := range parts {
-		h.Write([]byte(p))
-		h.Write([]byte{0})
+		text = append(append(text, p...), 0)
 	}
-	copy(d[:], h.Sum(nil))
-	return d
+	sum := sha256.Sum256(text)
+	return digest(sum[:len(d)])
 }
 
 // digestKey is the key of a digest, and of the parts that follow it.
