@@ -227,6 +227,23 @@ func TestWhatNamesNoPatientGoesWithWhatItIsAbout(t *testing.T) {
 }
 
 // A resource whose subject was corrected leaves the record that it was in by mistake.
+// What comes in one import both before and behind the correction: whose it was at once is not whose it stays.
+func TestWhatIsAboutACorrectedResourceMovesWithIt(t *testing.T) {
+	encounter := func(patient string) string {
+		return `{"resourceType":"Encounter","id":"e","meta":{"versionId":"` + patient + `"},` +
+			`"subject":{"reference":"Patient/` + patient + `"}}`
+	}
+	about := func(id, target string) string {
+		return `{"resourceType":"Provenance","id":"` + id + `","target":[{"reference":"` + target + `"}]}`
+	}
+	dir, s := t.TempDir(), openStore(t, t.TempDir())
+	load(t, s, write(t, dir, "a.ndjson", `{"resourceType":"Patient","id":"1"}`, `{"resourceType":"Patient","id":"2"}`, encounter("1")))
+	load(t, s, write(t, dir, "b.ndjson", about("before", "Encounter/e"), about("chain", "Provenance/before"), encounter("2"),
+		about("behind", "Encounter/e")))
+	wantKeys(t, s, "1", "Patient/1")
+	wantKeys(t, s, "2", "Patient/2", "Encounter/e", "Provenance/before", "Provenance/chain", "Provenance/behind")
+}
+
 func TestACorrectedSubjectMovesTheResource(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	load(t, s, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Patient","id":"p2"}`,
