@@ -624,4 +624,9 @@ func TestEHI4PopulationProgress(t *testing.T) {
 	if want := fmt.Sprintf("requested: 25%% done, 1 of 4 parts, %d resources", 7); err != nil || a.Header.Get("X-Progress") != want {
 		t.Errorf("running: %v, %v", a.Header, err)
 	}
+	// SMART-7: how many resources there are of all types is not for a token of one.
+	a, err = w.service("system/Condition.rs").Do(t.Context(), "GET", j.StatusURL, nil)
+	if want := "requested: 25% done, 1 of 4 parts"; err != nil || a.Header.Get("X-Progress") != want {
+		t.Errorf("running, for a narrow token: %v, %v", a.Header, err)
+	}
 }

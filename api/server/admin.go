@@ -51,7 +51,7 @@ func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
 		out.Attachments = append(out.Attachments, s.wireAttachment(c, j, a))
 	}
 	if !j.Status.Settled() {
-		out.Progress = s.progressText(j)
+		out.Progress = s.progressText(j, unlimited)
 	}
 	return out
 }

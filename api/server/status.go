@@ -60,12 +60,12 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 	if j.Status == ehi.Requested {
 		c.Set(fiber.HeaderRetryAfter, retryMachine)
 	}
-	c.Set("X-Progress", s.progressText(j))
+	c.Set("X-Progress", s.progressText(j, reachOf(access(c), j)))
 	return empty(c, http.StatusAccepted)
 }
 
-// progressText stays under 100 characters (EHI-4).
-func (s *Server) progressText(j *ehi.Job) string {
+// progressText stays under 100 characters (EHI-4). Sums over all types are for who has them all (see reach).
+func (s *Server) progressText(j *ehi.Job, r reach) string {
 	switch j.Status {
 	case ehi.AwaitingInput:
 		return "awaiting-input: the patient has not chosen yet what to release"
@@ -73,7 +73,7 @@ func (s *Server) progressText(j *ehi.Job) string {
 		return "retrieved: the export waits for an administrator's approval"
 	}
 	if j.Level != ehi.OnePatient {
-		return populationProgress(j)
+		return populationProgress(j, r.whole)
 	}
 	p, known := s.progress.of(j.ID)
 	return patientProgress(p, known)
@@ -91,8 +91,8 @@ func patientProgress(p ehi.Progress, known bool) string {
 	return fmt.Sprintf("requested: %d%% done, %d of %d resources", p.Percent(), p.Done, p.Total)
 }
 
-// populationProgress is told from the tasks that are committed.
-func populationProgress(j *ehi.Job) string {
+// populationProgress is told from the tasks that are committed; with the number of resources, or without.
+func populationProgress(j *ehi.Job, resources bool) string {
 	if j.Tasks == 0 {
 		return "requested: the export is queued, 0% done"
 	}
@@ -101,7 +101,11 @@ func populationProgress(j *ehi.Job) string {
 		done += n
 	}
 	p := ehi.Progress{Done: int64(j.Done.Count()), Total: int64(j.Tasks)}
-	return fmt.Sprintf("requested: %d%% done, %d of %d parts, %d resources", p.Percent(), p.Done, p.Total, done)
+	text := fmt.Sprintf("requested: %d%% done, %d of %d parts", p.Percent(), p.Done, p.Total)
+	if resources {
+		text += fmt.Sprintf(", %d resources", done)
+	}
+	return text
 }
 
 // handleDelete aborts or forgets a job in any state (EHI-13, REAL-6).
