@@ -255,25 +255,26 @@ func TestSMARTEndpoints(t *testing.T) {
 	p := w.demoPatient()
 	q := url.Values{"response_type": {"code"}, "client_id": {"test_client_id"}, "redirect_uri": {"http://app.example/cb?x=1"}, "scope": {"patient/$ehi-export"},
 		"state": {"s t"}, "aud": {w.open.Base + "/no-form/fhir"}, "_patient": {p}, "_auth_success": {"0"}}
-	location := func(a *client.Answer) url.Values {
+	location := func(a *client.Answer, status int) url.Values {
 		t.Helper()
 		u, err := url.Parse(a.Header.Get("Location"))
-		if err != nil || a.Status != http.StatusFound {
+		if err != nil || a.Status != status {
 			t.Fatalf("%d %s, %v", a.Status, a.Body, err)
 		}
 		return u.Query()
 	}
-	back := location(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()))
+	back := location(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()), http.StatusFound)
 	if back.Get("error") != "access_denied" || back.Get("state") != "s t" || back.Get("x") != "1" {
 		t.Errorf("denied: %v", back)
 	}
 	q.Set("_auth_success", "1")
 	posted, err := w.open.Do(t.Context(), "POST", "/auth/authorize", strings.NewReader(q.Encode()), "Content-Type", "application/x-www-form-urlencoded")
-	if err != nil || location(posted).Get("code") == "" {
+	// What was posted is not posted again to the application (RFC 9700 4.12).
+	if err != nil || location(posted, http.StatusSeeOther).Get("code") == "" {
 		t.Errorf("POST authorize: %+v, %v", posted, err)
 	}
 	q.Set("aud", "http://other/fhir")
-	if back := location(w.do(w.open, "GET", "/auth/authorize?"+q.Encode())); back.Get("error") != "invalid_request" || !strings.HasPrefix(back.Get("error_description"), `Bad audience value "http://other/fhir". Expected "`) {
+	if back := location(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()), http.StatusFound); back.Get("error") != "invalid_request" || !strings.HasPrefix(back.Get("error_description"), `Bad audience value "http://other/fhir". Expected "`) {
 		t.Errorf("bad aud: %v", back)
 	}
 	q.Set("redirect_uri", "ftp://x")
