@@ -17,6 +17,7 @@ import (
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/weburl"
 )
 
 // clientPrefix is where registered clients are kept, by their id.
@@ -115,6 +116,9 @@ func (c *Client) validateRedirects() error {
 	}
 	for _, uri := range c.RedirectURIs {
 		u, err := url.Parse(uri)
+		if err == nil {
+			_, err = weburl.Parse(uri) // browsers have to follow it
+		}
 		switch {
 		case err != nil, !u.IsAbs(), u.Fragment != "" || strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
@@ -124,13 +128,20 @@ func (c *Client) validateRedirects() error {
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be https, http on a loopback address, or of a private-use scheme such as org.example.app", uri)
 		}
 	}
-	for _, origin := range c.RedirectOrigins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+	c.RedirectOrigins = slices.Clone(c.RedirectOrigins)
+	for i, origin := range c.RedirectOrigins {
+		u, err := weburl.Parse(origin)
+		if err != nil || !mayLead(u) || u.String() != u.Origin()+"/" {
 			return ehi.Errorf(ehi.Invalid, "redirect_origin %q must be such as https://app.example.org", origin)
 		}
+		c.RedirectOrigins[i] = u.Origin()
 	}
 	return nil
+}
+
+// mayLead reports whether patients may be led to an address: over HTTPS, or on their own machine.
+func mayLead(u weburl.URL) bool {
+	return strings.HasPrefix(u.Origin(), "https:") || u.IsWeb() && loopback(u.Hostname())
 }
 
 func loopback(host string) bool {
@@ -200,7 +211,11 @@ func (c *Client) validateKeys() error {
 }
 
 // redirectsTo compares a redirect_uri with the registered ones (RFC 9700 2.1): exactly, but for the port of a loopback address.
+// weburl reads every one that it lets through.
 func (c *clientRecord) redirectsTo(uri string) bool {
+	if _, err := weburl.Parse(uri); err != nil {
+		return false
+	}
 	if c.anyRedirect {
 		u, err := url.Parse(uri)
 		return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Fragment == "" && u.User == nil
@@ -225,13 +240,28 @@ func (c *clientRecord) redirectsTo(uri string) bool {
 	})
 }
 
-// leadsTo reports whether the release form may lead on to a URL.
-func (c *clientRecord) leadsTo(uri string) bool {
-	if c.redirectsTo(uri) {
-		return true
+// leadsTo reads an address as browsers do, and reports whether the release form may lead on to it: to an
+// origin that is registered, or to a registered redirect_uri. to is where it leads.
+func (c *clientRecord) leadsTo(address string) (to string, ok bool) {
+	u, err := weburl.Parse(address)
+	if err != nil || u.HasCredentials() {
+		return "", false
 	}
-	u, err := url.Parse(uri)
-	return err == nil && u.User == nil && slices.Contains(c.RedirectOrigins, u.Scheme+"://"+u.Host)
+	same := func(registered string) bool {
+		r, err := weburl.Parse(registered)
+		return err == nil && r.String() == u.String()
+	}
+	switch {
+	case c.anyRedirect:
+		ok = u.IsWeb()
+	default:
+		ok = slices.ContainsFunc(c.RedirectURIs, same) || c.redirectsTo(u.String()) ||
+			slices.ContainsFunc(c.RedirectOrigins, u.IsOf)
+	}
+	if !ok {
+		return "", false
+	}
+	return u.String(), true
 }
 
 // grants is what of the scopes asked for the client may be given. Leaving the parameter out stands for nothing, as SMART requires it. Errors:

@@ -4,10 +4,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
+
+	"ehi-server/shared/weburl"
 )
 
 // Of whatever a client publishes, only public keys serve that have an id and fit one of the algorithms.
@@ -56,6 +59,84 @@ func FuzzRedirects(f *testing.F) {
 		}
 		if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() || u.Scheme != "http" || u.Path != "/cb" || u.Fragment != "" || u.User != nil || strings.Contains(uri, "#") {
 			t.Fatalf("%q is let through", uri)
+		}
+	})
+}
+
+// EHI-7: what the release form leads on to is of a registered origin, or a registered redirect_uri, as
+// browsers read it.
+func TestEHI7FormsLeadWhereBrowsersAreLetTo(t *testing.T) {
+	app := formsClient(t)
+	sandbox := (&Server{Config: Config{Sandbox: true}}).sandboxClient()
+	for address, want := range map[string]struct{ app, sandbox string }{
+		"http:/other.example/done":            {"", "http://other.example/done"},
+		"https:/app.example/done":             {"https://app.example/done", "https://app.example/done"},
+		`https:\\app.example\done`:            {"https://app.example/done", "https://app.example/done"},
+		" HTTPS://APP.example:443/d\tone#x ":  {"https://app.example/done#x", "https://app.example/done#x"},
+		"https://app.exampl%65/":              {"https://app.example/", "https://app.example/"},
+		"https://xn--bcher-kva.example/":      {"https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/"},
+		"https://BÜCHER.example/":             {"https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/"},
+		"http:/127.0.0.1:99/cb":               {"http://127.0.0.1:99/cb", "http://127.0.0.1:99/cb"},
+		"http://[0:0::1]:8080/x":              {"http://[::1]:8080/x", "http://[::1]:8080/x"},
+		"org.example.app:/cb":                 {"org.example.app:/cb", ""},
+		"https://app.example./":               {"", "https://app.example./"},
+		"https://app.example:8443/":           {"", "https://app.example:8443/"},
+		"http://app.example/":                 {"", "http://app.example/"},
+		"https://app.example@evil.example/":   {"", ""},
+		`https://evil.example\@app.example/`:  {"", "https://evil.example/@app.example/"},
+		"https://evil.example#@app.example/":  {"", "https://evil.example/#@app.example/"},
+		"https://app.example.evil.example/":   {"", "https://app.example.evil.example/"},
+		"http://127.0.0.1:99@evil.example/cb": {"", ""},
+		"//app.example/":                      {"", ""},
+		"/done":                               {"", ""},
+		"javascript:alert(1)":                 {"", ""},
+		"data:text/html,x":                    {"", ""},
+		"":                                    {"", ""},
+	} {
+		for c, want := range map[*clientRecord]string{app: want.app, sandbox: want.sandbox} {
+			if to, ok := c.leadsTo(address); to != want || ok != (want != "") {
+				t.Errorf("%s: %q leads to %q, %v", c.Name, address, to, ok)
+			}
+		}
+	}
+	if app.redirectsTo("https:/app.example/cb") || app.redirectsTo("HTTPS://app.example/cb") {
+		t.Error("SMART-2: a redirect_uri is compared exactly")
+	}
+}
+
+// formsClient has redirect_uris and origins of each kind.
+func formsClient(t testing.TB) *clientRecord {
+	c := &clientRecord{Client: Client{Name: "An application", Scope: "launch/patient",
+		RedirectURIs:    []string{"https://app.example/cb", "http://127.0.0.1:3000/cb", "org.example.app:/cb"},
+		RedirectOrigins: []string{"https://APP.example:443", "https://bücher.example", "http://[::1]:8080/"}}}
+	if err := c.validate(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// FuzzFormsLeadOn: no spelling leads to an origin that is not registered.
+func FuzzFormsLeadOn(f *testing.F) {
+	c := formsClient(f)
+	for _, seed := range []string{"https:/app.example", `https:\\app.example\@evil.example`, "https://app.example@evil.example",
+		"http://127.0.0.1:9/cb", "org.example.app:/cb", "HTTP://[::1]:8080", "https://bücher.example", "https://evil.example#app.example"} {
+		f.Add(seed)
+	}
+	origins := []string{"https://app.example", "https://xn--bcher-kva.example", "http://[::1]:8080"}
+	f.Fuzz(func(t *testing.T, address string) {
+		to, ok := c.leadsTo(address)
+		if !ok || to == "org.example.app:/cb" {
+			return
+		}
+		u, err := weburl.Parse(to)
+		if err != nil || u.HasCredentials() || u.String() != to {
+			t.Fatalf("%q leads to %q: %v", address, to, err)
+		}
+		if !slices.Contains(origins, u.Origin()) && !strings.HasPrefix(u.Origin()+"/", "http://127.0.0.1") {
+			t.Fatalf("%q leads to %q", address, to)
+		}
+		if u.Hostname() == "127.0.0.1" && !strings.HasSuffix(to, "/cb") {
+			t.Fatalf("%q leads to %q", address, to)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/bus"
+	"ehi-server/shared/weburl"
 )
 
 // SandboxClientID is the public client that exists in sandbox mode (SMART-10).
@@ -185,10 +187,14 @@ func (s *Server) checkClient(req Request, q url.Values) (*clientRecord, *Error) 
 	return c, nil
 }
 
-// RedirectAllowed reports whether the browser may be sent to a URL on behalf of a client, behind the release form (EHI-7).
-func (s *Server) RedirectAllowed(clientID, uri string) bool {
+// LeadsTo reports whether the browser may be sent to an address on behalf of a client, behind the
+// release form (EHI-7). to is the address as browsers read it, "" where it may not.
+func (s *Server) LeadsTo(clientID, address string) (to string, ok bool) {
 	c := s.client(clientID)
-	return c != nil && c.leadsTo(uri)
+	if c == nil {
+		return "", false
+	}
+	return c.leadsTo(address)
 }
 
 func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audiences []string) *Error {
@@ -206,7 +212,7 @@ func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audience
 	switch aud := q.Get("aud"); {
 	case aud == "":
 		return missing("aud")
-	case !slices.Contains(audiences, strings.TrimRight(aud, "/")):
+	case !slices.Contains(audiences, weburl.Canonical(aud)):
 		return refuse("invalid_request", "Bad audience value %q. Expected %q.", aud, audiences[0])
 	}
 	var e *Error
@@ -243,20 +249,16 @@ func checkChallenge(c *clientRecord, req *Request, q url.Values) *Error {
 
 // Redirect builds the way back to the client with the given parameters and the request's state.
 func (r Request) Redirect(params url.Values) string {
-	u, err := url.Parse(r.RedirectURI)
+	u, err := weburl.Parse(r.RedirectURI)
 	if err != nil { // Check let it through, so it parses
 		panic(err)
 	}
-	q := u.Query()
-	for k, v := range params {
-		q[k] = v
-	}
+	all := maps.Clone(params)
 	if r.State != "" {
-		q.Set("state", r.State)
+		all.Set("state", r.State)
 	}
-	q.Set("iss", r.Issuer)
-	u.RawQuery = q.Encode()
-	return u.String()
+	all.Set("iss", r.Issuer)
+	return u.With(all)
 }
 
 // ErrorRedirect builds the way back with an OAuth error.

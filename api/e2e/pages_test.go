@@ -189,6 +189,50 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.sees(200, "Sign in")
 }
 
+// EHI-7: the way back to the application is read as browsers read it, over the log-in too; one that no
+// browser may follow is said on the form, which can be sent all the same.
+func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p, _, pat, _ := w.two()
+	const refused = "We cannot take you back to the app"
+	for redirect, back := range map[string]string{
+		"http:/app.example/done":                  "http://app.example/done",
+		` HTTP:\\APP.example:80\do` + "\t" + `ne`: "http://app.example/done",
+		"http://app.example@evil.example/":        "",
+		"javascript:alert(1)":                     "",
+		"/done":                                   "",
+	} {
+		j := w.kickOff(pat, "", p, nil)
+		b := newBrowser(t)
+		b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?" + url.Values{"redirect": {redirect}}.Encode())
+		b.submit("patient", p, "password", "any")
+		b.sees(200, "Choose what to release")
+		if strings.Contains(b.page, refused) != (back == "") {
+			t.Errorf("%q: the form says otherwise", redirect)
+		}
+		b.submit("p.labs", "on")
+		if back == "" {
+			back = w.open.Base + "/my/requests/" + j.ID
+		}
+		if b.at.String() != back {
+			t.Errorf("%q led to %s", redirect, b.at)
+		}
+	}
+}
+
+// No link of a page leads to another site, whatever the page's address is.
+func TestTheLinksOfAPageStayHere(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	for _, path := range []string{"/%2Fevil.example", "//evil.example/", "/.//evil.example", "/%5Cevil.example", `/\evil.example`} {
+		a := w.do(w.open, "GET", path, "Accept", "text/html")
+		if page := string(a.Body); !strings.Contains(page, "lang=es") || strings.Contains(page, `href="//`) || strings.Contains(page, `href="/\`) {
+			t.Errorf("%s: %d %s", path, a.Status, page)
+		}
+	}
+}
+
 // EHI-7: who is not signed in goes to the login; a form is not for anybody to post; nobody is led to another site.
 func TestPagesAreGuarded(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})

@@ -60,9 +60,10 @@ func ordered(c *fiber.Ctx) ([]ehi.Fault, error) {
 	return ehi.ParseFaults(c.Params("faults"))
 }
 
-// faultyAudience reports whether aud is a base of ordered faults, of an origin.
+// faultyAudience reports whether aud is a base of ordered faults, of an origin; both in the spelling of
+// weburl.Canonical.
 func faultyAudience(origin, aud string) bool {
-	rest, ok := strings.CutPrefix(strings.TrimRight(aud, "/"), origin+"/faulty/")
+	rest, ok := strings.CutPrefix(aud, origin+"/faulty/")
 	faults, base, found := strings.Cut(rest, "/")
 	_, err := ehi.ParseFaults(faults)
 	return ok && found && err == nil && slices.ContainsFunc(bases, func(b string) bool { return "/"+base == b+"/fhir" })

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/shared/weburl"
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 )
@@ -261,6 +262,10 @@ func sentFromHere(c *fiber.Ctx) bool {
 }
 
 func sameHost(c *fiber.Ctx, address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && strings.EqualFold(u.Host, c.Hostname())
+	u, err := weburl.Parse(address)
+	if err != nil {
+		return false
+	}
+	scheme, _, _ := strings.Cut(u.Origin(), "://")
+	return u.IsWeb() && u.IsOf(scheme+"://"+c.Hostname())
 }

@@ -20,6 +20,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
+	"ehi-server/shared/weburl"
 )
 
 // interactionTTL is how long a rendered form can be submitted.
@@ -67,8 +68,8 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 // sandbox's shortcut for a log-in.
 func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	q := url.Values{}
-	if r := param(c, "redirect"); s.Auth.RedirectAllowed(j.ClientID, r) {
-		q.Set("redirect", r)
+	if to, _ := s.wayBack(c, j); to != "" {
+		q.Set("redirect", to)
 	}
 	if p := param(c, "_patient"); s.Sandbox && p == j.Patient.ID {
 		q.Set("_patient", p)
@@ -78,6 +79,26 @@ func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
 		path += "?" + q.Encode()
 	}
 	return path
+}
+
+// wayBack is where the browser goes on to after the form, as browsers read the address (EHI-7): "" for
+// nowhere. asked is whether any address came with the form.
+func (s *Server) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
+	r := param(c, "redirect")
+	to, _ = s.Auth.LeadsTo(j.ClientID, r)
+	return to, r != ""
+}
+
+// originOf is what of an address may be logged: it can carry a state or a token.
+func originOf(address string) string {
+	u, err := weburl.Parse(address)
+	switch {
+	case err != nil:
+		return "unreadable"
+	case !u.IsWeb():
+		return "no address of the web"
+	}
+	return u.Origin()
 }
 
 // param is a parameter of the query or of a page's form.
@@ -178,8 +199,11 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
 		"At": s.formPath(c, j), "SignedIn": c.Cookies("ehi_patient") != "",
 	}
-	if r := param(c, "redirect"); s.Auth.RedirectAllowed(j.ClientID, r) {
-		page["Redirect"] = r
+	to, asked := s.wayBack(c, j)
+	if page["Redirect"] = to; to == "" && asked {
+		page["NoWayBack"] = true
+		s.Log.Warn("the address to go on to after a form is not registered for its client",
+			"job", j.ID, "client", j.ClientID, "to", originOf(param(c, "redirect")))
 	}
 	if s.Sandbox && param(c, "_patient") == j.Patient.ID {
 		page["As"] = j.Patient.ID
@@ -431,8 +455,8 @@ func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string
 
 // afterForm sends the patient back to the application, where that may be done, or says what happens next.
 func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
-	if r := c.FormValue("redirect"); r != "" && s.Auth.RedirectAllowed(j.ClientID, r) {
-		return c.Redirect(r, http.StatusSeeOther)
+	if to, _ := s.wayBack(c, j); to != "" {
+		return c.Redirect(to, http.StatusSeeOther)
 	}
 	if patient, err := s.loggedIn(c); err != nil {
 		return err

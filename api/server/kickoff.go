@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -17,6 +16,7 @@ import (
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
+	"ehi-server/shared/weburl"
 )
 
 // kickOff answers the kick-off of an operation on one patient or a population: it creates a job and answers at once; the export runs
@@ -210,11 +210,7 @@ func limitTypes(a *auth.Access, k *ehi.KickOff) error {
 // ownBase tells the FHIR bases of this server, by which a client may name what is here.
 func (s *Server) ownBase(c *fiber.Ctx) func(base string) bool {
 	return func(base string) bool {
-		if u, err := url.Parse(base); err == nil { // scheme and host are the same in any case (RFC 3986 6.2.2.1)
-			u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
-			base = u.String()
-		}
-		return slices.Contains(s.audiences(c, base), base)
+		return slices.Contains(s.audiences(c, base), weburl.Canonical(base))
 	}
 }
 

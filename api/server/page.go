@@ -42,14 +42,14 @@ func (s *Server) languages(c *fiber.Ctx, at string) (out []languageLink) {
 	if at == "" {
 		at = c.OriginalURL()
 	}
-	u, err := url.ParseRequestURI(at)
-	if err != nil {
-		u = &url.URL{Path: c.Path()}
+	path, query, _ := strings.Cut(s.localPath(c, at), "?")
+	if path == "" {
+		path = "/"
 	}
-	q := u.Query()
+	q, _ := url.ParseQuery(query) // a pair that cannot be read is left out
 	for _, t := range s.texts.List {
 		q.Set("lang", t.Tag)
-		out = append(out, languageLink{t.Tag, t.Name, u.Path + "?" + q.Encode()})
+		out = append(out, languageLink{t.Tag, t.Name, path + "?" + q.Encode()})
 	}
 	return out
 }

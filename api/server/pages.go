@@ -12,19 +12,20 @@ import (
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/weburl"
 )
 
 // pickerSize is how many patients the sandbox's login page offers to choose from.
 const pickerSize = 100
 
-// localPath is where a page may lead on to: a path of this server, never another site.
+// localPath is where a page may lead on to: a path of this server as browsers read it, never another
+// site; "" for nowhere.
 func (s *Server) localPath(c *fiber.Ctx, action string) string {
-	action = strings.TrimPrefix(action, s.origin(c))
-	u, err := url.Parse(action)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasPrefix(action, "//") || strings.Contains(action, `\`) {
+	path, ok := weburl.Local(s.origin(c), action)
+	if !ok {
 		return ""
 	}
-	return u.RequestURI()
+	return path
 }
 
 // loginPath is the way to the log-in page, and where it leads on to.

@@ -27,6 +27,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/tracing"
+	"ehi-server/shared/weburl"
 )
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see node.Config).
@@ -247,15 +248,18 @@ func (s *Server) origin(c *fiber.Ctx) string {
 // bases are the path variants of the FHIR base (EHI-1).
 var bases = []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
 
-// audiences lists what aud may be: every variant of the FHIR base, and the base of ordered faults that is asked for.
+// audiences lists what aud may be, in the spelling of weburl.Canonical: every variant of the FHIR base,
+// and the base of ordered faults that is asked for.
 func (s *Server) audiences(c *fiber.Ctx, aud string) []string {
 	var out []string
+	aud = weburl.Canonical(aud)
 	for _, origin := range append([]string{s.origin(c)}, s.Aliases...) {
+		origin = weburl.Canonical(origin)
 		for _, b := range bases {
 			out = append(out, origin+b+"/fhir")
 		}
 		if s.Sandbox && faultyAudience(origin, aud) {
-			out = append(out, strings.TrimRight(aud, "/"))
+			out = append(out, aud)
 		}
 	}
 	return out
