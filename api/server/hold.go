@@ -187,7 +187,7 @@ func (s *Server) hold(c *fiber.Ctx, j *ehi.Job, most time.Duration, over func(*e
 	telemetry.HTTPInFlight.Dec() // it is not being answered
 	defer telemetry.HTTPInFlight.Inc()
 	began := time.Now()
-	j, outcome, err := s.waitForNews(c, j, w, most, over)
+	j, outcome, err := s.waitForNews(c, w, most, over)
 	took := time.Since(began)
 	c.Locals(heldKey, heldFor(c)+took)
 	telemetry.HeldSeconds.WithLabelValues(outcome).Observe(took.Seconds())
@@ -197,9 +197,11 @@ func (s *Server) hold(c *fiber.Ctx, j *ehi.Job, most time.Duration, over func(*e
 	return j, true, err
 }
 
-// waitForNews waits until over is true of the job. outcome says why it waits no more: news, time,
+// waitForNews waits until over is true of the request's job. outcome says why it waits no more: news, time,
 // stop, gone (the client).
-func (s *Server) waitForNews(c *fiber.Ctx, j *ehi.Job, w *held, most time.Duration, over func(*ehi.Job) bool) (_ *ehi.Job, outcome string, err error) {
+func (s *Server) waitForNews(
+	c *fiber.Ctx, w *held, most time.Duration, over func(*ehi.Job) bool,
+) (j *ehi.Job, outcome string, err error) {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
 	var look <-chan time.Time
