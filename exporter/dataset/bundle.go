@@ -149,7 +149,7 @@ func (bi *bundleImport) origin(byID map[string]string, s step) {
 // server is the base of a fullUrl; all own bases are one.
 func (bi *bundleImport) server(fullURL string) (base string, ok bool) {
 	base, _, _, ok = restful(fullURL)
-	if slices.Contains(bi.w.scope.own, base) {
+	if slices.Contains(bi.w.scope.own, plainURL(base)) {
 		base = bi.w.scope.own[0]
 	}
 	return base, ok

@@ -365,12 +365,9 @@ func (s *scope) read(text []byte) meaning {
 		}
 	}
 	m, rest := meaning{}, text
-	for _, base := range s.own {
-		if bytes.HasPrefix(text, []byte(base)) {
-			rest = text[len(base):]
-			m.text = string(rest)
-			break
-		}
+	if below, ok := s.below(text); ok {
+		rest = below
+		m.text = string(rest)
 	}
 	if _, _, ok := fhir.Local(rest); ok {
 		return m
@@ -383,6 +380,37 @@ func (s *scope) read(text []byte) meaning {
 		return m
 	}
 	return meaning{kind: refStrange, external: fhir.External(text)}
+}
+
+// below is what follows an own base in an absolute URL.
+func (s *scope) below(text []byte) (rest []byte, ok bool) {
+	if len(s.own) == 0 {
+		return nil, false
+	}
+	url := plainURL(string(text))
+	for _, base := range s.own {
+		if rest, ok := strings.CutPrefix(url, base); ok {
+			return []byte(rest), true
+		}
+	}
+	return nil, false
+}
+
+// plainURL writes an absolute URL in the one way of RFC 3986 (6.2.2.1, 6.2.3): scheme and host in
+// small letters, no port where it is the scheme's own. Any other text stays as it is.
+func plainURL(url string) string {
+	scheme, rest, found := strings.Cut(url, "://")
+	if !found || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return url
+	}
+	scheme = strings.ToLower(scheme)
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	host := strings.TrimSuffix(strings.ToLower(rest[:end]), ":")
+	host = strings.TrimSuffix(host, map[string]string{"http": ":80", "https": ":443"}[scheme])
+	return scheme + "://" + host + rest[end:]
 }
 
 // relative reads type/id by the rules of R4 for bundles (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base

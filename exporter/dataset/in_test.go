@@ -144,6 +144,24 @@ func TestIN1OwnBasesAreLocalAndOthersAreNot(t *testing.T) {
 	}
 }
 
+// One base may be written in several ways (RFC 3986, 6.2.2.1 and 6.2.3).
+func TestIN1OwnBasesAreLocalHoweverTheyAreWritten(t *testing.T) {
+	s, err := dataset.Open(dataset.Config{Dir: t.TempDir(), OwnBases: []string{"HTTPS://Ehr.Example.ORG:443/R4//"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	condition := `{"resourceType":"Condition","id":"%s","subject":{"reference":"%s/Patient/p"}}`
+	load(t, s, write(t, t.TempDir(), "a.ndjson", `{"resourceType":"Patient","id":"p"}`,
+		fmt.Sprintf(condition, "c1", "https://ehr.example.org/R4"),
+		fmt.Sprintf(condition, "c2", "https://EHR.example.org:443/R4"),
+		fmt.Sprintf(condition, "c3", "Https://ehr.example.org:/R4"),
+		fmt.Sprintf(condition, "f1", "https://ehr.example.org/r4"),
+		fmt.Sprintf(condition, "f2", "https://ehr.example.org:8443/R4"),
+		fmt.Sprintf(condition, "f3", "https://ehr.example.org.else/R4")))
+	wantKeys(t, s, "p", "Patient/p", "Condition/c1", "Condition/c2", "Condition/c3")
+}
+
 // IN-1, B4: conditional references and entries without ids, whichever file comes first.
 func TestIN1ConditionalReferencesResolveWhenTheirTargetComes(t *testing.T) {
 	dir := records.Cases(t, "conditional-references")
