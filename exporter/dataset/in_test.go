@@ -434,6 +434,20 @@ func TestIN3DeletesTakeBackAllThatWasSaid(t *testing.T) {
 	}
 }
 
+// Version 10 is deleted, so version 9 does not come back: versions are numbers, no texts.
+func TestIN3ADeletedVersionStaysDeletedWhenAnOlderOneComesAgain(t *testing.T) {
+	s, dir := openStore(t, t.TempDir()), t.TempDir()
+	patient := `{"resourceType":"Patient","id":"p"}`
+	ninth := `{"resourceType":"Condition","id":"c","meta":{"versionId":"9","lastUpdated":"2024-01-02T00:00:00Z"},"subject":{"reference":"Patient/p"}}`
+	load(t, s, write(t, dir, "1.ndjson", patient, ninth))
+	wantKeys(t, s, "p", "Patient/p", "Condition/c")
+	load(t, s, write(t, dir, "2.json", `{"resourceType":"Bundle","type":"transaction","entry":[
+{"request":{"method":"DELETE","url":"Condition/c"},"response":{"status":"204","etag":"W/\"10\""}}]}`))
+	wantKeys(t, s, "p", "Patient/p")
+	load(t, s, write(t, dir, "3.ndjson", ninth))
+	wantKeys(t, s, "p", "Patient/p")
+}
+
 func TestEachTypeOfBundleHasItsRules(t *testing.T) {
 	for typ, want := range map[string]int{"document": 2, "message": 2, "transaction": 2, "transaction-response": 2, "batch": 2, "batch-response": 2, "history": 2,
 		"searchset": 2, "collection": 2, "subscription-notification": 0} {

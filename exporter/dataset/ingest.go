@@ -288,7 +288,7 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 		return nil
 	}
 	if v.untimed {
-		v = version{updated: theirs.updated, id: max(v.id, theirs.id)}
+		v = version{updated: theirs.updated, id: higherID(v.id, theirs.id)}
 	}
 	// What has to be read may flush the batch; all writes of a resource go together behind that.
 	err = errors.Join(w.forgetFacts(typ, id, before), w.unbear(typ, id))

@@ -45,6 +45,14 @@ func compareIDs(a, b string) int {
 	return 1
 }
 
+// higherID is the higher of two versionIds.
+func higherID(a, b string) string {
+	if compareIDs(a, b) < 0 {
+		return b
+	}
+	return a
+}
+
 func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
