@@ -337,8 +337,9 @@ func partial(k *parser, p fhir.Parameter) error {
 }
 
 func outputFormat(_ *parser, p fhir.Parameter) error {
-	// An unescaped + in a query arrives as a space.
-	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, strings.ReplaceAll(p.Value, " ", "+")) {
+	// An unescaped + in a query arrives as a space. Media types have no case (RFC 9110 8.3.1).
+	format := strings.ToLower(strings.ReplaceAll(p.Value, " ", "+"))
+	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, format) {
 		return Errorf(Invalid, "Unsupported _outputFormat %q: application/fhir+ndjson, application/ndjson or ndjson", clip(p.Value, 64))
 	}
 	return nil

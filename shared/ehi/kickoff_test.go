@@ -65,6 +65,19 @@ func TestEHI6WhatIsIgnoredIsTold(t *testing.T) {
 	}
 }
 
+// BULK-1: the format of an export in every spelling of a media type.
+func TestBULK1FormatsOfAnExport(t *testing.T) {
+	for value, ok := range map[string]bool{
+		"ndjson": true, "NDJSON": true, "application/fhir+ndjson": true, "Application/FHIR+NDJSON": true,
+		"application/fhir ndjson": true, "application/ndjson": true, "application/json": false, "csv": false,
+	} {
+		_, err := ehi.ParseKickOff(asked(ehi.AllPatients, ehi.BulkExport, false, "_outputFormat="+value))
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
 // A request is never taken for a wider one: what is malformed is refused by lenient handling too, and so is a list of which nothing is left.
 func TestEHI6LenientHandlingNeverWidens(t *testing.T) {
 	for _, pair := range []string{
