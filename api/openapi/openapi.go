@@ -40,7 +40,8 @@ func Document(origin, version string, variants []string) any {
 		"tags":    tags,
 		"paths":   paths,
 		"components": object{
-			"schemas": schemas,
+			"schemas":   schemas,
+			"responses": sharedResponses(),
 			"securitySchemes": object{
 				"bearer":      object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of /auth/token. A route's summary of scopes says which open it."},
 				"session":     object{"type": "apiKey", "in": "cookie", "name": "sid", "description": "An administrator's session, of POST /admin/login."},
@@ -84,7 +85,7 @@ type operation struct {
 	// body is what is sent, by media type; optional says that it need not be.
 	body     object
 	optional bool
-	// answers are by status; failures are what every other status is.
+	// answers are by status; failures names the group of bodies that further statuses have (see fails).
 	answers  map[int]answer
 	failures string
 }
@@ -114,11 +115,11 @@ func (o operation) document() object {
 		d["requestBody"] = object{"content": content, "required": !o.optional}
 	}
 	responses := object{}
-	for status, a := range o.answers {
+	for status, a := range o.all() {
 		responses[strconv.Itoa(status)] = a.document()
-	}
-	if f, ok := failures[o.failures]; ok {
-		responses["default"] = f.document()
+		if name := o.shared(status); name != "" {
+			responses[strconv.Itoa(status)] = object{"$ref": "#/components/responses/" + name}
+		}
 	}
 	d["responses"] = responses
 	return d
@@ -171,15 +172,6 @@ var headerNotes = map[string]string{
 	"Last-Modified":      "When the export was made.",
 }
 
-// failures are what the statuses are that an operation does not list.
-var failures = map[string]answer{
-	"fhir":  {about: "Refused or failed; issue.diagnostics says why. 429 and 503 have Retry-After.", mime: fhirJSON, schema: ref("OperationOutcome")},
-	"oauth": {about: "An OAuth error (RFC 6749 5.2).", mime: plainJSON, schema: ref("OAuthError")},
-	"admin": {about: "Refused or failed.", mime: plainJSON, schema: ref("Error")},
-	"page":  {about: "A page that says what went wrong; an OperationOutcome for who does not accept text/html.", mime: html + " " + fhirJSON, schema: ref("OperationOutcome")},
-	"staff": {about: "A page that says what went wrong; an error in JSON for who does not accept text/html.", mime: html + " " + plainJSON, schema: ref("Error")},
-}
-
 // Media types.
 const (
 	fhirJSON   = "application/fhir+json"
@@ -207,9 +199,6 @@ func (o Operation) IsPage() bool { return o.failures == "page" || o.failures == 
 // documented is false for a status that the operation does not answer with.
 func (o Operation) Media(status int) (types []string, documented bool) {
 	a, documented := o.answers[status]
-	if !documented && status >= http.StatusBadRequest {
-		a, documented = failures[o.failures]
-	}
 	return strings.Fields(a.mime), documented
 }
 
@@ -219,7 +208,7 @@ func (o Operation) String() string { return o.Method + " " + o.Path }
 // Operations lists the routes of the document, sorted by path.
 func Operations() (out []Operation) {
 	for _, o := range operations {
-		out = append(out, Operation{o.method, o.path, o.security, o.answers, o.failures})
+		out = append(out, Operation{o.method, o.path, o.security, o.all(), o.failures})
 	}
 	slices.SortFunc(out, func(a, b Operation) int {
 		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)

@@ -76,14 +76,24 @@ var ofFiles = []object{header("Range", "One range of bytes."), header("If-Range"
 func file(path, summary, mime string) operation {
 	return operation{
 		method: "GET", path: path, tag: "Export", summary: summary, security: []string{"bearer"}, headers: ofFiles, failures: "fhir",
-		answers: map[int]answer{
-			http.StatusOK:                           {"The file.", mime, nil, []string{"ETag", "Last-Modified", "Content-Encoding"}},
-			http.StatusPartialContent:               {"A part of it.", mime, nil, []string{"ETag", "Content-Range"}},
-			http.StatusNotModified:                  {"The client has it.", "", nil, []string{"ETag"}},
-			http.StatusRequestedRangeNotSatisfiable: {"The range lies outside of the file.", fhirJSON, ref("OperationOutcome"), []string{"Content-Range"}},
+		answers: sent(mime),
+	}
+}
+
+// sent are the answers with a file: whole, in part, or only that the client has it.
+func sent(mime string) map[int]answer {
+	return map[int]answer{
+		http.StatusOK:             {"The file.", mime, nil, []string{"ETag", "Last-Modified", "Content-Encoding"}},
+		http.StatusPartialContent: {"A part of it.", mime, nil, []string{"ETag", "Content-Range"}},
+		http.StatusNotModified:    {"The client has it.", "", nil, []string{"ETag"}},
+		http.StatusRequestedRangeNotSatisfiable: {
+			"The range lies outside of the file.", fhirJSON, ref("OperationOutcome"), []string{"Content-Range"},
 		},
 	}
 }
+
+// toLogIn leads who is not logged in to the log-in.
+var toLogIn = answer{"To the log-in.", "", nil, []string{"Location"}}
 
 var jobs = []operation{
 	{method: "GET", path: "/jobs/{id}/customize", tag: "Export", summary: "The patient's release form, a page.", failures: "page", answers: ok("The form.", html, nil),
@@ -100,6 +110,11 @@ var jobs = []operation{
 		answers: map[int]answer{
 			http.StatusOK:       {"The export is done.", plainJSON, ref("Manifest"), []string{"Expires", "X-Export-Status", "Preference-Applied"}},
 			http.StatusAccepted: {"The export is not done.", "", nil, []string{"Retry-After", "X-Progress", "Link", "Preference-Applied"}},
+			http.StatusForbidden: {
+				"The token does not allow it, or an administrator rejected the export.",
+				fhirJSON + " " + html, ref("OperationOutcome"), []string{"WWW-Authenticate"},
+			},
+			http.StatusInternalServerError: {"The export failed.", fhirJSON, ref("OperationOutcome"), nil},
 		}},
 	{method: "DELETE", path: "/jobs/{id}/status", tag: "Export", summary: "Abort the export, or forget it with its files.", security: []string{"bearer"}, failures: "fhir",
 		answers: map[int]answer{http.StatusAccepted: {"It is gone.", fhirJSON, ref("OperationOutcome"), nil}}},
@@ -227,6 +242,20 @@ func (o operation) with(body object) operation {
 	return o
 }
 
+// mayGive gives an operation a body that may be left out.
+func (o operation) mayGive(body object) operation {
+	o.optional = true
+	return o.with(body)
+}
+
+// reason is the body of a decision.
+var reason = object{
+	plainJSON: record(object{"reason?": str()}),
+	webForm:   record(object{"reason?": str()}),
+}
+
+var reportOrError = object{"anyOf": []object{ref("ImportReport"), ref("Error")}}
+
 var credentials = record(object{"username": str(), "password": str()})
 
 var administration = []operation{
@@ -237,15 +266,17 @@ var administration = []operation{
 		query: []object{query("status", "Only jobs in this status.", str()), query("limit", "At most so many; 0: all.", integer()), query("after", "Only those behind the job with this id.", str())}},
 	administer("GET", "/jobs/{id}", "One job.", "The job.", "Job"),
 	administer("DELETE", "/jobs/{id}", "Delete a job in any state.", "It is gone.", "Message"),
-	administer("POST", "/jobs/{id}/approve", "Release the files of a retrieved job.", "The job.", "Job"),
-	administer("POST", "/jobs/{id}/reject", "Close a retrieved job without a release.", "The job.", "Job"),
+	administer("POST", "/jobs/{id}/approve", "Release the files of a retrieved job.", "The job.", "Job").mayGive(reason),
+	administer("POST", "/jobs/{id}/reject", "Close a retrieved job without a release.", "The job.", "Job").mayGive(reason),
 	administer("POST", "/jobs/{id}/add-files", "Add documents to a retrieved job.", "The job.", "Job").with(object{"multipart/form-data": record(object{
 		"attachments": array(object{"type": "string", "contentMediaType": "application/octet-stream"})})}).
 		also(http.StatusSeeOther, answer{"Uploaded by a page without a script: back to it.", "", nil, []string{"Location"}}).pages(),
 	administer("POST", "/jobs/{id}/remove-files", "Remove documents by name.", "The job.", "Job").with(object{plainJSON: record(object{"params": array(str())})}),
 	administer("POST", "/import", "Load records: NDJSON of any length, gzipped or not, or one Bundle.", "What was imported, and what could not be.", "ImportReport",
 		query("strict", "true stops at the first bad line.", boolean()), query("name", "What the report calls the input.", str()),
-		query("charset", "What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem.", str())).with(object{fhirNDJSON: object{}, fhirJSON: object{"type": "object"}}),
+		query("charset", "What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem.", str())).with(object{fhirNDJSON: object{}, fhirJSON: object{"type": "object"}}).
+		also(http.StatusBadRequest, answer{"What was imported, and what was wrong; an error where nothing was read.", plainJSON, reportOrError, nil}).
+		also(http.StatusRequestTimeout, answer{"What was imported before the body stopped coming.", plainJSON, reportOrError, nil}),
 	{method: "GET", path: "/admin/backup", tag: "Administration", summary: "An archive of everything that the server keeps.", security: []string{"session"}, failures: "admin", answers: ok("The archive, for the command restore.", "application/zstd", nil)},
 	{method: "GET", path: "/admin/audit", tag: "Administration", summary: "The audit trail as FHIR AuditEvents, one a line, oldest first. With patient and action=disclose: the accounting of disclosures.", security: []string{"session"}, failures: "admin",
 		query: []object{query("patient", "Only what is about this patient.", str()), query("action", "Only this action.", str()), query("outcome", "ok, refused or failed.", str()), query("agent", "Only what this agent did: admin NAME, patient ID, client ID.", str()),
@@ -267,11 +298,16 @@ var administration = []operation{
 	administer("PUT", "/log-level", "Change how much is logged, until the process ends.", "The level.", "LogLevel").with(object{plainJSON: record(object{"level": str()}), webForm: record(object{"level": str()})}),
 	{method: "GET", path: "/admin/debug", tag: "Administration", summary: "What the process is doing, a page.", security: []string{"session"}, failures: "admin", answers: ok("The page.", html, nil)},
 	{method: "GET", path: "/admin/debug/pprof/{profile}", tag: "Administration", summary: "A profile of the process (package net/http/pprof).", security: []string{"session"}, failures: "admin",
-		query: []object{query("seconds", "How long to profile.", integer()), query("debug", "1: as text.", integer())}, answers: ok("The profile.", "*/*", nil)},
+		query: []object{query("seconds", "How long to profile.", integer()), query("debug", "1: as text.", integer())}, answers: map[int]answer{
+			http.StatusOK:                  {"The profile.", "*/*", nil, nil},
+			http.StatusFound:               {"There is no such profile: to the list of those there are.", "", nil, []string{"Location"}},
+			http.StatusBadRequest:          {"The profile cannot be made so.", "text/plain", nil, nil},
+			http.StatusInternalServerError: {"Another profile is being made.", "text/plain", nil, nil},
+		}},
 }
 
 var watching = []operation{
-	{method: "GET", path: "/metrics", tag: "Watching", summary: "Metrics, as text, OpenMetrics or protobuf.", answers: ok("The metrics.", "text/plain", nil)},
+	{method: "GET", path: "/metrics", tag: "Watching", summary: "Metrics, as text, OpenMetrics or protobuf.", answers: ok("The metrics.", "text/plain application/openmetrics-text application/vnd.google.protobuf", nil)},
 	{method: "GET", path: "/healthz", tag: "Watching", summary: "Whether the process lives.", answers: ok("It does.", "", nil)},
 	{method: "GET", path: "/readyz", tag: "Watching", summary: "Whether NATS, the record store and the disk answer.", answers: map[int]answer{
 		http.StatusOK: {"They do.", "", nil, nil}, http.StatusServiceUnavailable: {"One does not, or the process is being stopped; the log says which.", "", nil, nil}}},
@@ -305,10 +341,11 @@ var pages = []operation{
 	page("GET", "/my/requests/{id}", "How a request stands, for its patient, and its files when they may be had.", map[int]answer{http.StatusOK: {"The page.", html, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
 	page("POST", "/my/requests/{id}", "Cancel a request.", map[int]answer{http.StatusSeeOther: {"To the list, or to the log-in.", "", nil, []string{"Location"}}}),
 	page("GET", "/my/requests/{id}/archive", "Everything of an approved request, for its patient, as a ZIP archive.", map[int]answer{http.StatusOK: {"The archive.", "application/zip", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
-	page("GET", "/my/requests/{id}/files/{file}", "A file of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The file.", fhirNDJSON, nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
-	page("GET", "/my/requests/{id}/documents/{file}", "A document of an approved request, for its patient.", map[int]answer{http.StatusOK: {"The document.", "*/*", nil, nil}, http.StatusFound: {"To the log-in.", "", nil, []string{"Location"}}}),
+	page("GET", "/my/requests/{id}/files/{file}", "A file of an approved request, for its patient.", sent(fhirNDJSON)).also(http.StatusFound, toLogIn),
+	page("GET", "/my/requests/{id}/documents/{file}", "A document of an approved request, for its patient.", sent("*/*")).also(http.StatusFound, toLogIn),
 	page("POST", "/patient-logout", "Log the patient out.", map[int]answer{http.StatusSeeOther: {"To the log-in.", "", nil, []string{"Location"}}}),
-	page("GET", "/assets/{file}", "Style sheet and icon.", ok("The file.", "*/*", nil)),
+	page("GET", "/assets/{file}", "Style sheet and icon.", ok("The file.", "*/*", nil, "ETag")).
+		also(http.StatusNotModified, answer{"The browser has it.", "", nil, []string{"ETag"}}),
 }
 
 // staffPage is something that administrators see.

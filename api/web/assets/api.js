@@ -16,7 +16,7 @@ function shape(doc, schema, depth = 0) {
   return [s.type].flat().filter(Boolean).join(' or ') || 'anything';
 }
 
-function tryOut(path, method, op, params, body) {
+function tryOut(doc, path, method, op, params, body) {
   const out = el('div', { 'aria-live': 'polite' });
   const id = (name) => `${op.operationId}-${name}`;
   const fields = params.filter((p) => p.in !== 'header').map((p) => el('p', {}, el('label', { for: id(p.name) }, `${p.name} (${p.in})`), el('input', { type: 'text', id: id(p.name), autocomplete: 'off', spellcheck: 'false' })));
@@ -27,7 +27,7 @@ function tryOut(path, method, op, params, body) {
       const value = (name) => document.getElementById(id(name))?.value ?? '';
       const query = new URLSearchParams(params.filter((p) => p.in === 'query' && value(p.name)).map((p) => [p.name, value(p.name)]));
       const url = location.origin + path.replace(/\{([^}]+)\}/g, (_, name) => encodeURIComponent(value(name))) + (query.size ? `?${query}` : '');
-      const headers = { Accept: Object.keys(op.responses).map((s) => Object.keys(op.responses[s].content ?? {})[0]).find(Boolean) ?? '*/*' };
+      const headers = { Accept: Object.values(op.responses).map((a) => Object.keys(resolve(doc, a).content ?? {})[0]).find(Boolean) ?? '*/*' };
       if (bearer.value && (op.security ?? []).some((s) => 'bearer' in s)) headers.Authorization = `Bearer ${bearer.value}`;
       if (path.includes('export')) headers.Prefer = 'respond-async';
       const request = { method: method.toUpperCase(), url, headers };
@@ -58,7 +58,7 @@ function operation(doc, path, method, op, shared) {
         const r = resolve(doc, answer), [type, content] = Object.entries(r.content ?? {})[0] ?? [];
         return el('tr', {}, el('td', {}, status), el('td', {}, r.description), el('td', {}, type ? el('code', {}, `${type} ${content?.schema ? shape(doc, content.schema) : ''}`) : ''));
       }), ['Answer', 'What it says', 'Body']));
-      inside.append(tryOut(path, method, op, params, body));
+      inside.append(tryOut(doc, path, method, op, params, body));
     },
   }, el('summary', {}, el('span', { class: 'method' }, method.toUpperCase()), el('code', {}, path), el('span', {}, op.summary)), inside);
   d.dataset.words = `${method} ${path} ${op.summary}`.toLowerCase();
