@@ -192,12 +192,18 @@ var toAuthorize = func() (out []object) {
 
 var redirected = map[int]answer{http.StatusFound: {"To the log-in, or back to the client with a code or an error.", "", nil, []string{"Location"}}}
 
+// redirectedForm is the same for a form: what was posted is not posted again to the client.
+var redirectedForm = map[int]answer{
+	http.StatusFound:    {"To the log-in.", "", nil, []string{"Location"}},
+	http.StatusSeeOther: {"Back to the client with a code or an error.", "", nil, []string{"Location"}},
+}
+
 var ofToken = object{"type": "object", "required": []string{"token"}, "properties": object{
 	"token": str(), "token_type_hint": str(), "client_id": str(), "client_secret": str(), "client_assertion_type": str(), "client_assertion": str()}}
 
 var smart = []operation{
 	{method: "GET", path: "/auth/authorize", tag: "SMART", summary: "Authorization request.", query: toAuthorize, failures: "oauth", answers: redirected},
-	{method: "POST", path: "/auth/authorize", tag: "SMART", summary: "Authorization request as a form.", body: object{webForm: object{"type": "object"}}, failures: "oauth", answers: redirected},
+	{method: "POST", path: "/auth/authorize", tag: "SMART", summary: "Authorization request as a form.", body: object{webForm: object{"type": "object"}}, failures: "oauth", answers: redirectedForm},
 	{method: "POST", path: "/auth/token", tag: "SMART", summary: "Codes, refresh tokens and client credentials for access tokens.", failures: "oauth", answers: ok("The tokens.", plainJSON, ref("Tokens")),
 		body: object{webForm: object{"type": "object", "required": []string{"grant_type"}, "properties": object{
 			"grant_type": enum("authorization_code", "refresh_token", "client_credentials"), "code": str(), "redirect_uri": str(), "code_verifier": str(), "refresh_token": str(),
