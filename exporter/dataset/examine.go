@@ -47,12 +47,6 @@ func (a about) digest() digest {
 	return n.digest()
 }
 
-// mayBePatient reports whether a name may turn out to be that of a patient.
-func (a about) mayBePatient() bool {
-	n, ok := parseName(a.name)
-	return ok && (n.urn != "" || n.typ == "Patient")
-}
-
 // errResource says what is wrong with a resource; the rest of its file is fine.
 type errResource struct{ why string }
 
