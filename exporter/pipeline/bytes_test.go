@@ -87,8 +87,9 @@ func TestLargeResourcesAreHeldOneAtATime(t *testing.T) {
 				if len(res.Files) != 1 || res.Files[0].Bytes < n*size {
 					t.Fatalf("%+v", res.Files)
 				}
-				// The document that is read, its slab or that of what may leave, and a copy to decide by.
-				if held := int64(peak) - int64(before.HeapAlloc); held > 5*size {
+				// The document that is read, its slab or that of what may leave, a copy to decide by, and
+				// what the pools keep. Without the rule it is seven and more.
+				if held := int64(peak) - int64(before.HeapAlloc); held > 6*size {
 					t.Errorf("%d MiB are held", held>>20)
 				}
 			})
