@@ -81,7 +81,7 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	b.sees(200, "Your request was cancelled")
 	w.want(w.do(pat, "GET", cancelled.StatusURL), 404, "")
 	again.submit()
-	again.sees(404, "Export job not found!")
+	again.sees(404, "It may have been deleted, or belong to somebody else.")
 
 	rejected := w.kickOff(pat, "/no-form", p, nil)
 	w.wait(rejected.ID, ehi.Retrieved)
