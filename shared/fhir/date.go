@@ -21,8 +21,8 @@ type Span struct {
 
 // ParseSpan reads a FHIR date, dateTime or instant (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial one is
 // widened to its span: 2019 covers the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second
-// and a time with fractions its millisecond. A date without a zone is taken in UTC. A leap second (23:59:60) is the second
-// before it, which keeps it within its day.
+// and a time with fractions its millisecond. A date without a zone is taken in UTC. A leap second (23:59:60) is the last
+// 100 nanoseconds of the second before it, which keeps it within its day and behind the rest of that second.
 func ParseSpan(s string) (Span, error) {
 	switch len(s) {
 	case 4:
@@ -32,9 +32,15 @@ func ParseSpan(s string) (Span, error) {
 	case 10:
 		return widen(s, "2006-01-02", 0, 0, 1)
 	}
-	t, err := time.Parse(time.RFC3339Nano, withoutLeap(s))
+	plain, leap := withoutLeap(s)
+	t, err := time.Parse(time.RFC3339Nano, plain)
 	if err != nil {
 		return Span{}, fmt.Errorf("%q is no FHIR date or instant", s)
+	}
+	if leap {
+		end := t.Truncate(time.Second).Add(time.Second)
+		within := time.Duration(t.Nanosecond()) * leapWidth / time.Second
+		return Span{Start: end.Add(within - leapWidth), End: end}, nil
 	}
 	width := time.Millisecond
 	if t.Nanosecond() == 0 {
@@ -57,13 +63,16 @@ func ParseAsked(s string) (Span, error) {
 	return ParseSpan(s)
 }
 
+// leapWidth is what a leap second takes of the second before it.
+const leapWidth = 100 * time.Nanosecond
+
 // withoutLeap turns a 60th second, which time.Time does not know, into the 59th.
-func withoutLeap(s string) string {
+func withoutLeap(s string) (plain string, leap bool) {
 	const seconds = len("2006-01-02T15:04:")
-	if len(s) > seconds+2 && s[seconds-1] == ':' && s[seconds:seconds+2] == "60" {
-		return s[:seconds] + "59" + s[seconds+2:]
+	if len(s) <= seconds+2 || s[seconds-1] != ':' || s[seconds:seconds+2] != "60" {
+		return s, false
 	}
-	return s
+	return s[:seconds] + "59" + s[seconds+2:], true
 }
 
 func widen(s, layout string, years, months, days int) (Span, error) {

@@ -1,6 +1,7 @@
 package fhir_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -79,20 +80,31 @@ func TestTheTypeOfADatedResourceMayStandLast(t *testing.T) {
 	}
 }
 
-// A leap second belongs to the day that it ends.
+// A leap second belongs to the day that it ends, and follows the rest of that day.
 func TestLeapSecondsAreDates(t *testing.T) {
-	for in, want := range map[string]string{
-		"2016-12-31T23:59:60Z":          "2016-12-31T23:59:59Z",
-		"2016-12-31T23:59:60.25Z":       "2016-12-31T23:59:59.25Z",
-		"2017-01-01T05:29:60+05:30":     "2016-12-31T23:59:59Z",
-		"2016-12-31T18:59:60.999-05:00": "2016-12-31T23:59:59.999Z",
-	} {
-		s, err := fhir.ParseSpan(in)
-		if got := s.Start.UTC().Format(time.RFC3339Nano); err != nil || got != want {
-			t.Errorf("%s begins at %s (%v), want %s", in, got, err, want)
-		}
+	ordered := []string{
+		"2016-12-31T23:59:59Z",
+		"2016-12-31T23:59:59.9Z",
+		"2016-12-31T23:59:59.999999Z",
+		"2016-12-31T23:59:60Z",
+		"2016-12-31T23:59:60.1Z",
+		"2016-12-31T18:59:60.25-05:00",
+		"2017-01-01T05:29:60.999+05:30",
+		"2017-01-01T00:00:00Z",
 	}
-	for _, bad := range []string{"2016-12-31T23:59:61Z", "2016-12-31T23:60:00Z", "2016-12-31T60:59:59Z", "2016-12-31T23:59:60"} {
+	midnight := time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC)
+	var before time.Time
+	for _, in := range ordered {
+		s, err := fhir.ParseSpan(in)
+		if err != nil || !s.Start.After(before) {
+			t.Errorf("%s begins at %v (%v), not after %v", in, s.Start, err, before)
+		}
+		if strings.Contains(in, ":60") && !s.End.Equal(midnight) {
+			t.Errorf("%s ends at %v, want %v", in, s.End, midnight)
+		}
+		before = s.Start
+	}
+	for _, bad := range []string{"2016-12-31T23:59:61Z", "2016-12-31T23:60:00Z", "2016-12-31T60:59:59Z", "2016-12-31T23:59:60", "2016-12-31T23:59:60.Z"} {
 		if s, err := fhir.ParseSpan(bad); err == nil {
 			t.Errorf("%s was taken for %v", bad, s)
 		}
