@@ -77,7 +77,7 @@ func (w *writer) uniteOne(b birth) error {
 		return errors.Join(err, w.unbear(b.typ, b.id))
 	}
 	p := w.reader.prepare(renamed(s.original(), b.id, ids[0]))
-	p.copied = s.copied
+	p.copied, p.told = s.copied, decodeVersion(string(s.version))
 	if len(s.derived.hints) == 1 {
 		p.hint = s.derived.hints[0]
 	}

@@ -394,7 +394,7 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	}
 	bi.w.scope.base = base
 	p := bi.w.prepare(s.Resource)
-	p.copied, p.older = bi.rules.copies, bi.older(self)
+	p.copied, p.older, p.told = bi.rules.copies, bi.older(self), s.version()
 	if len(bi.patients) == 1 {
 		p.hint = bi.patients[0]
 	}
@@ -416,9 +416,19 @@ func (bi *bundleImport) older(self string) bool {
 
 // remove deletes a resource as of the time that the entry tells.
 func (bi *bundleImport) remove(s step) error {
-	v := version{updated: parseUpdated(s.Response.LastModified), id: strings.Trim(strings.TrimPrefix(s.Response.ETag, "W/"), `"`)}
+	v := s.version()
 	v.untimed = v.updated.IsZero()
 	return bi.w.remove(s.typ, s.id, v, bi.older(s.typ+"/"+s.id))
+}
+
+// version is what an entry says about the state that it made, or is
+// (https://hl7.org/fhir/R4/http.html#versioning).
+func (s *step) version() version {
+	_, id, _ := strings.Cut(s.Response.Location, "/_history/")
+	if tag := strings.Trim(strings.TrimPrefix(s.Response.ETag, "W/"), `"`); tag != "" {
+		id = tag
+	}
+	return version{updated: parseUpdated(s.Response.LastModified), id: id}
 }
 
 // nested imports a Bundle that is an entry: the answer to a search in a batch, for example.

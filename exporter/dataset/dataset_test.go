@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -489,4 +490,20 @@ func linesOf(t fataler, p source.Population) (lines []string) {
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// A store whose values this build would misread is refused, and stays as it is.
+func TestAStoreOfAnotherLayoutIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Set([]byte("v"), []byte("3"), pebble.Sync), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = dataset.Open(dataset.Config{Dir: dir})
+	if err == nil || !strings.Contains(err.Error(), "has layout 3 and this build reads layout 4; it is left as it is") {
+		t.Errorf("opening a store of layout 3: %v", err)
+	}
 }

@@ -2,7 +2,7 @@
 // importers that fill it. It knows FHIR's references and the patient compartment; it knows nothing of jobs or forms.
 //
 // The layout; a key's parts are separated by a zero byte, # is a digest of 16 bytes (see digest). The value of a resource is drawn
-// at type value: when it was imported, where its references stand, and the line.
+// at type value: when it was imported, what its entry said of its state, where its references stand, and the line.
 //
 //	c <patient> <type> <id>      -> value        a resource of one patient's compartment
 //	s <type> <id>                -> value        a shared resource, stored once

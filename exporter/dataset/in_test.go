@@ -356,6 +356,13 @@ func TestIN3NewerWins(t *testing.T) {
 	in := func(typ, line string) string {
 		return `{"resourceType":"Bundle","type":"` + typ + `","entry":[{"resource":` + line + `}]}`
 	}
+	entry := func(text, response string) string {
+		return `{"resource":` + state("", text) + `,"request":{"method":"PUT","url":"Condition/c"},` +
+			`"response":{"status":"200",` + response + `}}`
+	}
+	bare := func(text, response string) string {
+		return `{"resourceType":"Bundle","type":"history","entry":[` + entry(text, response) + `]}`
+	}
 	deleted := func(typ, at string) string {
 		return `{"resourceType":"Bundle","type":"` + typ + `","entry":[{"request":{"method":"DELETE","url":"Condition/c"},"response":{"status":"204"` + at + `}}]}`
 	}
@@ -374,6 +381,34 @@ func TestIN3NewerWins(t *testing.T) {
 		"an older DELETE":          {deleted("history", `,"lastModified":"2024-01-01T00:00:00Z"`), state(`"meta":{"lastUpdated":"2024-01-02T00:00:00Z"},`, "new"), "new"},
 		"a newer DELETE":           {state(`"meta":{"lastUpdated":"2024-01-02T00:00:00Z"},`, "old"), deleted("history", `,"lastModified":"2024-01-03T00:00:00Z"`), ""},
 		"a DELETE by version":      {state(`"meta":{"versionId":"2","lastUpdated":"2024-01-02T00:00:00Z"},`, "old"), deleted("transaction", `,"etag":"W/\"3\""`), ""},
+		"lastModified of an entry": {
+			bare("old", `"lastModified":"2024-01-01T00:00:00Z"`),
+			bare("new", `"lastModified":"2024-01-02T00:00:00Z"`), "new"},
+		"etag of an entry": {bare("old", `"etag":"W/\"9\""`), bare("new", `"etag":"W/\"10\""`), "new"},
+		"location of an entry": {
+			bare("old", `"location":"Condition/c/_history/9"`),
+			bare("new", `"location":"Condition/c/_history/10"`), "new"},
+		"an entry and meta": {
+			bare("old", `"lastModified":"2024-01-01T00:00:00Z"`),
+			state(`"meta":{"lastUpdated":"2024-01-02T00:00:00Z"},`, "new"), "new"},
+		"meta and an entry": {
+			state(`"meta":{"lastUpdated":"2024-01-01T00:00:00Z","versionId":"9"},`, "old"),
+			bare("new", `"lastModified":"2024-01-02T00:00:00Z","etag":"W/\"1\""`), "new"},
+		"nothing and an entry": {state("", "old"), bare("new", `"etag":"W/\"1\""`), "new"},
+		"an entry and a copy": {
+			in("document", state("", "old")), bare("new", `"lastModified":"2024-01-02T00:00:00Z"`), "new"},
+		"an entry and a newer DELETE": {
+			bare("old", `"lastModified":"2024-01-02T00:00:00Z"`),
+			deleted("history", `,"lastModified":"2024-01-03T00:00:00Z"`), ""},
+		"an entry and an older DELETE": {
+			deleted("history", `,"lastModified":"2024-01-02T00:00:00Z"`),
+			bare("new", `"lastModified":"2024-01-03T00:00:00Z"`), "new"},
+		"a leap second": {
+			bare("old", `"lastModified":"2016-12-31T23:59:59.9Z"`),
+			bare("new", `"lastModified":"2016-12-31T23:59:60Z"`), "new"},
+		"after a leap second": {
+			state(`"meta":{"lastUpdated":"2016-12-31T23:59:60.9Z","versionId":"2"},`, "old"),
+			state(`"meta":{"lastUpdated":"2017-01-01T00:00:00Z","versionId":"1"},`, "new"), "new"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -392,6 +427,35 @@ func TestIN3NewerWins(t *testing.T) {
 				}
 			}, write(t, dir, "1.ndjson", c.older), patient, write(t, dir, "2.ndjson", c.newer))
 		})
+	}
+}
+
+// Three Bundles of one resource's history, none of which says in meta when it was: whatever order
+// they come in, the newest state is kept, also where it says what the first one said.
+func TestIN3HistoriesWithoutMetaComeInAnyOrder(t *testing.T) {
+	bundle := func(text, at string) string {
+		return `{"resourceType":"Bundle","type":"history","entry":[{"resource":{"resourceType":"Condition",` +
+			`"id":"c","code":{"text":"` + text + `"},"subject":{"reference":"Patient/p"}},` +
+			`"request":{"method":"PUT","url":"Condition/c"},"response":{"status":"200","lastModified":"` + at + `"}}]}`
+	}
+	for _, last := range []string{"third", "first"} {
+		dir := t.TempDir()
+		files := []string{
+			write(t, dir, "1.json", bundle("first", "2024-01-01T00:00:00Z")),
+			write(t, dir, "2.json", bundle("second", "2024-01-02T00:00:00Z")),
+			write(t, dir, "3.json", bundle(last, "2024-01-03T00:00:00Z")),
+			write(t, dir, "p.ndjson", `{"resourceType":"Patient","id":"p"}`),
+		}
+		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			s := openStore(t, t.TempDir())
+			load(t, s, files[3])
+			for _, n := range order {
+				load(t, s, files[n])
+			}
+			if got := fmt.Sprint(export(t, s, "p")["Condition/c"]["code"]); got != "map[text:"+last+"]" {
+				t.Errorf("in order %v the condition is %s, want %s", order, got, last)
+			}
+		}
 	}
 }
 

@@ -59,10 +59,11 @@ func (s *Store) newWriter(now time.Time) (*writer, error) {
 type prepared struct {
 	line   []byte // compact
 	facts  facts
-	copied bool   // it is a copy of a resource, see copyFlag
-	older  bool   // where versions are equal, what is there is the newer one
-	hint   string // the patient to whom it belongs where it says nothing about that; "" for none
-	err    error  // errResource
+	told   version // what its entry says of it
+	copied bool    // it is a copy of a resource, see copyFlag
+	older  bool    // where versions are equal, what is there is the newer one
+	hint   string  // the patient to whom it belongs where it says nothing about that; "" for none
+	err    error   // errResource
 }
 
 func (x *examiner) prepare(resource []byte) (p prepared) {
@@ -70,12 +71,20 @@ func (x *examiner) prepare(resource []byte) (p prepared) {
 	return p
 }
 
+// version is which state of the resource it is: what it says of itself, or else its entry.
+func (p *prepared) version() version { return p.facts.version().or(p.told) }
+
 // stored is what the store holds of a resource.
 type stored struct {
 	value
 	there   bool
 	owners  []string // none: it is shared
 	derived derived
+}
+
+// versionOf is which state is stored; f is what its line says.
+func (s *stored) versionOf(f *facts) version {
+	return f.version().or(decodeVersion(string(s.version)))
 }
 
 // put stores one resource, unless what is there is newer. Errors about the resource itself are errResource; others end the import.
@@ -89,7 +98,7 @@ func (w *writer) put(p prepared) error {
 		return err
 	}
 	if !before.there {
-		if dead, err := w.dead(f, p.older); err != nil || dead {
+		if dead, err := w.dead(&p); err != nil || dead {
 			return err
 		}
 	} else if done, err := w.superseded(before, p); err != nil || done {
@@ -106,17 +115,19 @@ func (w *writer) put(p prepared) error {
 
 // superseded reports whether a resource that is there stays as it is.
 func (w *writer) superseded(before stored, p prepared) (bool, error) {
-	if before.cameAs(p.line) && (p.copied || !before.copied) {
-		return true, w.addHint(&p.facts, before, p.hint)
+	same := before.cameAs(p.line)
+	of := p.facts
+	if !same {
+		var err error
+		if of, err = w.reader.examine(before.line); err != nil {
+			return false, err
+		}
 	}
-	old, err := w.reader.examine(before.line)
-	if err != nil {
-		return false, err
-	}
-	ours, theirs := p.facts.version(), old.version()
-	switch c := ours.compare(theirs); {
+	switch c := p.version().compare(before.versionOf(&of)); {
 	case c != 0:
 		return c < 0, nil
+	case same && (p.copied || !before.copied):
+		return true, w.addHint(&p.facts, before, p.hint)
 	case p.copied && !before.copied, p.older:
 		return true, nil
 	}
@@ -124,16 +135,16 @@ func (w *writer) superseded(before stored, p prepared) (bool, error) {
 }
 
 // dead reports whether a resource that is not there was deleted at a time after its own.
-func (w *writer) dead(f *facts, older bool) (bool, error) {
+func (w *writer) dead(p *prepared) (bool, error) {
 	if !w.buried {
 		return false, nil
 	}
-	k := key(kTombstone, f.typ, f.id)
+	k := key(kTombstone, p.facts.typ, p.facts.id)
 	v, err := w.get(k)
 	if err != nil || v == nil {
 		return false, err
 	}
-	if c := f.version().compare(decodeVersion(string(v))); c < 0 || c == 0 && older {
+	if c := p.version().compare(decodeVersion(string(v))); c < 0 || c == 0 && p.older {
 		return true, nil
 	}
 	return false, w.delete(k)
@@ -159,7 +170,13 @@ func (w *writer) write(p prepared, before stored) error {
 			return err
 		}
 	}
-	v := value{at: w.now, copied: p.copied, refs: f.refs, line: p.line}
+	v := value{
+		at:      w.now,
+		copied:  p.copied,
+		version: []byte(p.told.encode()),
+		refs:    f.refs,
+		line:    p.line,
+	}
 	return w.keep(f.typ, f.id, v, before.owners, before.there, owners)
 }
 
@@ -283,7 +300,7 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 	if err != nil {
 		return err
 	}
-	theirs := f.version()
+	theirs := before.versionOf(&f)
 	if c := v.compare(theirs); c < 0 || c == 0 && older {
 		return nil
 	}

@@ -105,13 +105,30 @@ type value struct {
 	at      time.Time // when it was imported
 	several bool
 	copied  bool
+	version []byte // what its entry said of it beyond its meta, see version.encode
 	refs    []byte // where its references stand, see refTable
 	line    []byte
 }
 
 // size is the length of the encoded value.
 func (v *value) size() int {
-	return headerSize + len(binary.AppendUvarint(nil, uint64(len(v.refs)))) + len(v.refs) + len(v.line)
+	return headerSize + sizeOfPart(v.version) + sizeOfPart(v.refs) + len(v.line)
+}
+
+func sizeOfPart(part []byte) int {
+	var length [binary.MaxVarintLen64]byte
+	return binary.PutUvarint(length[:], uint64(len(part))) + len(part)
+}
+
+func appendPart(dst, part []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(part))), part...)
+}
+
+// cutPart takes what appendPart wrote off the front.
+func cutPart(b []byte) (part, rest []byte) {
+	n, used := binary.Uvarint(b)
+	rest = b[used:]
+	return rest[:n], rest[n:]
 }
 
 // encode appends the value to dst.
@@ -124,21 +141,22 @@ func (v *value) encode(dst []byte) []byte {
 		h |= copyFlag
 	}
 	dst = binary.BigEndian.AppendUint64(dst, h)
-	dst = binary.AppendUvarint(dst, uint64(len(v.refs)))
-	return append(append(dst, v.refs...), v.line...)
+	dst = appendPart(appendPart(dst, v.version), v.refs)
+	return append(dst, v.line...)
 }
 
 // decode reads a stored value, whose bytes it shares.
 func decode(b []byte) value {
 	h := binary.BigEndian.Uint64(b)
-	n, used := binary.Uvarint(b[headerSize:])
-	rest := b[headerSize+used:]
+	version, rest := cutPart(b[headerSize:])
+	refs, line := cutPart(rest)
 	return value{
 		at:      time.UnixMilli(int64(h &^ (severalFlag | copyFlag))),
 		several: h&severalFlag != 0,
 		copied:  h&copyFlag != 0,
-		refs:    rest[:n],
-		line:    rest[n:],
+		version: version,
+		refs:    refs,
+		line:    line,
 	}
 }
 

@@ -28,7 +28,11 @@ type event struct {
 	typ, id string
 	at      string // lastUpdated, or when it was deleted
 	line    string // "" for deleted
+	bare    bool   // the line does not tell at: its entry does
 }
+
+// told reports whether the event is one only by what its entry tells.
+func (e event) told() bool { return e.line == "" || e.bare }
 
 // history makes random states of random resources that refer to one another in every way, each with a version of its own.
 func history(t *rapid.T) []event {
@@ -59,7 +63,11 @@ func (g *maker) event(typ, id string) event {
 	if rapid.IntRange(0, 7).Draw(g.T, "deleted") == 0 {
 		return e
 	}
-	e.line = `{"id":"` + id + `","resourceType":"` + typ + `","meta":{"lastUpdated":"` + e.at + `"}` + g.identifier() + g.content(typ) + `}`
+	meta := `,"meta":{"lastUpdated":"` + e.at + `"}`
+	if e.bare = rapid.IntRange(0, 2).Draw(g.T, "bare") == 0; e.bare {
+		meta = ""
+	}
+	e.line = `{"id":"` + id + `","resourceType":"` + typ + `"` + meta + g.identifier() + g.content(typ) + `}`
 	return e
 }
 
@@ -154,7 +162,7 @@ func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 // file writes one file of a random kind.
 func file(t *rapid.T, path string, events []event) string {
 	var text bytes.Buffer
-	lines := !slices.ContainsFunc(events, func(e event) bool { return e.line == "" }) && rapid.Bool().Draw(t, "lines")
+	lines := !slices.ContainsFunc(events, event.told) && rapid.Bool().Draw(t, "lines")
 	if lines {
 		for _, e := range events {
 			fmt.Fprintln(&text, e.line)
@@ -187,11 +195,17 @@ func file(t *rapid.T, path string, events []event) string {
 	return path
 }
 
-// bundleOf makes a Bundle of a random type; deletions need one that has them. It has two Patients of its own: in a Bundle of one Patient, what
+// bundleOf makes a Bundle of a random type; deletions need one that has them, and what only entries
+// tell one whose entries answer. It has two Patients of its own: in a Bundle of one Patient, what
 // names none is that one's, which the way the events are dealt must not decide.
 func bundleOf(t *rapid.T, events []event) string {
-	types := []string{"history", "transaction", "batch"}
-	if !slices.ContainsFunc(events, func(e event) bool { return e.line == "" }) {
+	types := []string{"history"}
+	if !slices.ContainsFunc(events, func(e event) bool { return e.bare }) {
+		types = append(types, "transaction", "batch")
+	} else if !slices.ContainsFunc(events, func(e event) bool { return e.line == "" }) {
+		types = append(types, "batch-response", "transaction-response")
+	}
+	if !slices.ContainsFunc(events, event.told) {
 		types = append(types, "searchset", "collection", "document", "message", "batch-response", "transaction-response")
 	}
 	typ := rapid.SampledFrom(types).Draw(t, "type of bundle")
@@ -209,7 +223,11 @@ func bundleOf(t *rapid.T, events []event) string {
 		if strings.Contains("history transaction batch", typ) && rapid.Bool().Draw(t, "id in the url alone") {
 			line = strings.Replace(line, `"id":"`+e.id+`",`, "", 1)
 		}
-		entries = append(entries, `{`+named+`"resource":`+line+asked+`}`)
+		answer := ""
+		if e.bare {
+			answer = `,"response":{"status":"200","lastModified":"` + e.at + `"}`
+		}
+		entries = append(entries, `{`+named+`"resource":`+line+asked+answer+`}`)
 	}
 	return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + strings.Join(entries, ",") + `]}`
 }

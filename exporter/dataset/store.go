@@ -28,7 +28,7 @@ import (
 const Folder = "records"
 
 // layoutVersion is what a store's v key holds; a store of another layout is refused.
-const layoutVersion = "3"
+const layoutVersion = "4"
 
 // Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
 type Store struct {

@@ -10,8 +10,8 @@ import (
 
 // version tells which of two states of a resource is the newer one (IN-3).
 type version struct {
-	updated time.Time // meta.lastUpdated; zero where there is none that can be read
-	id      string    // meta.versionId
+	updated time.Time // meta.lastUpdated or response.lastModified; zero where neither can be read
+	id      string    // meta.versionId, or that of response.etag or response.location
 	// untimed is a DELETE that does not say when it was: its time is that of what it meets.
 	untimed bool
 }
@@ -28,6 +28,15 @@ func (v version) compare(o version) int {
 		return 0
 	}
 	return compareIDs(v.id, o.id)
+}
+
+// or fills in what v lacks.
+func (v version) or(o version) version {
+	if v.updated.IsZero() {
+		v.updated = o.updated
+	}
+	v.id = cmp.Or(v.id, o.id)
+	return v
 }
 
 // compareIDs orders versionIds: none, then numbers by their value, then other texts.
@@ -66,19 +75,22 @@ func parseUpdated(text string) time.Time {
 	return span.Start
 }
 
-// encode writes a version as a tombstone keeps it.
+// encode writes a version as the store keeps it: that of a tombstone, or of what an entry said of
+// its resource, "" for nothing.
 func (v version) encode() string {
-	at := "-"
-	if !v.untimed {
-		at = v.updated.UTC().Format(time.RFC3339Nano)
+	switch {
+	case v == version{}:
+		return ""
+	case v.untimed:
+		return "- " + v.id
 	}
-	return at + " " + v.id
+	return v.updated.UTC().Format(time.RFC3339Nano) + " " + v.id
 }
 
 func decodeVersion(s string) (v version) {
 	at, id, _ := strings.Cut(s, " ")
 	v.id, v.untimed = id, at == "-"
-	if !v.untimed {
+	if at != "" && !v.untimed {
 		v.updated, _ = time.Parse(time.RFC3339Nano, at) // written by encode
 	}
 	return v
