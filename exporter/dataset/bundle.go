@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"ehi-server/shared/fhir"
 )
 
 // bundleRules are how a type of Bundle says what is to be done with its entries (https://hl7.org/fhir/R4/bundle.html).
@@ -149,7 +147,7 @@ func (bi *bundleImport) origin(byID map[string]string, s step) {
 // server is the base of a fullUrl; all own bases are one.
 func (bi *bundleImport) server(fullURL string) (base string, ok bool) {
 	base, _, _, ok = restful(fullURL)
-	if slices.Contains(bi.w.scope.own, plainURL(base)) {
+	if slices.Contains(bi.w.scope.own, base) {
 		base = bi.w.scope.own[0]
 	}
 	return base, ok
@@ -169,12 +167,12 @@ func (bi *bundleImport) call(s step) error {
 			target = s.query
 		}
 	}
-	names := bi.w.scope.names
-	if before, found := names[s.FullURL]; found && before != target {
+	names, called := bi.w.scope.names, plainName(s.FullURL)
+	if before, found := names[called]; found && before != target {
 		target = "" // two entries of one name: it means neither
 	}
-	names[s.FullURL] = target
-	if own, ok := idOfURN(s.FullURL); !strings.HasPrefix(s.FullURL, "urn:") || ok && own == s.id {
+	names[called] = target
+	if own, ok := idOfURN(called); !isURN(called) || ok && own == s.id {
 		return nil
 	}
 	return bi.w.name(s.FullURL, s.typ, s.id)
@@ -270,7 +268,7 @@ func (bi *bundleImport) skips(s *step) bool {
 
 // target finds what a DELETE is about.
 func (bi *bundleImport) target(s *step) {
-	typ, id, query := bi.requested(s.Request.URL)
+	typ, id, query := onServer(s.Request.URL)
 	if id == "" && query == "" {
 		_, typ, id, _ = restful(s.FullURL)
 	}
@@ -279,30 +277,10 @@ func (bi *bundleImport) target(s *step) {
 	}
 }
 
-// requested reads request.url: Type, Type/id or Type?query, perhaps behind a base.
-func (bi *bundleImport) requested(url string) (typ, id, query string) {
-	if _, typ, id, ok := restful(url); ok {
-		return typ, id, ""
-	}
-	url = strings.TrimPrefix(url, "/")
-	if t, i, ok := fhir.Local([]byte(url)); ok {
-		return string(t), string(i), ""
-	}
-	path, query, _ := strings.Cut(url, "?")
-	if typ = path[strings.LastIndexByte(path, '/')+1:]; !fhir.KnownType(typ) {
-		return "", "", ""
-	}
-	if target, ok := searchByID([]byte(typ + "?" + query)); ok {
-		_, id, _ = strings.Cut(target, "/")
-		return typ, id, ""
-	}
-	return typ, "", query
-}
-
 // identify finds the id of an entry's resource: its own, that of the request or of its answer, or that by which the entry is called.
 // A conditional create or update gets one that is made of its search, any other entry one that is made for it.
 func (bi *bundleImport) identify(s *step, place int) {
-	typ, id, query := bi.requested(s.Request.URL)
+	typ, id, query := onServer(s.Request.URL)
 	put := strings.EqualFold(s.Request.Method, "PUT")
 	switch {
 	case put && (typ != "" && typ != s.typ || id != "" && s.id != "" && s.id != id):
@@ -330,12 +308,11 @@ func (bi *bundleImport) identify(s *step, place int) {
 
 // called is the id in response.location or fullUrl.
 func (s *step) called() string {
-	location := strings.TrimPrefix(s.Response.Location, "/")
-	if typ, id, ok := fhir.Local([]byte(location)); ok && string(typ) == s.typ {
-		return string(id)
-	}
-	for _, url := range []string{location, s.FullURL} {
-		if _, typ, id, ok := restful(url); ok && typ == s.typ {
+	for _, url := range []string{s.Response.Location, s.FullURL} {
+		if isURN(url) {
+			continue
+		}
+		if typ, id, _ := onServer(url); typ == s.typ && id != "" {
 			return id
 		}
 	}
@@ -348,24 +325,6 @@ func (bi *bundleImport) unique(s *step, place int) (id string, nameless bool) {
 		return id, false
 	}
 	return bi.given[place], true
-}
-
-// restful takes the URL of a resource on a server apart, with or without a version. base has a final slash.
-func restful(url string) (base, typ, id string, ok bool) {
-	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
-		return "", "", "", false
-	}
-	path, _, _ := strings.Cut(url, "/_history/")
-	slash := strings.LastIndexByte(path, '/')
-	if slash < 0 {
-		return "", "", "", false
-	}
-	slash = strings.LastIndexByte(path[:slash], '/')
-	if slash < 0 {
-		return "", "", "", false
-	}
-	t, i, ok := fhir.Local([]byte(path[slash+1:]))
-	return path[:slash+1], string(t), string(i), ok
 }
 
 // withID adds an id to a resource that has none.

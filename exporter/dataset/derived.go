@@ -258,7 +258,7 @@ func (w *writer) announce(typ, id string, identifiers []identifier) error {
 	}
 	err := w.wake(literalDigest(typ, id))
 	if isUUID(id) {
-		err = errors.Join(err, w.wake(name{urn: "urn:uuid:" + id}.digest()))
+		err = errors.Join(err, w.wake(parseURN("urn:uuid:"+id).digest()))
 	}
 	for _, i := range identifiers {
 		err = errors.Join(err,

@@ -33,7 +33,8 @@ type about struct {
 
 // maybePatient reports whether it is a name that a patient may have.
 func (a about) maybePatient() bool {
-	return strings.HasPrefix(a.name, "urn:") || strings.HasPrefix(a.name, "Patient?")
+	n, ok := parseName(a.name)
+	return ok && (n.urn != "" || n.typ == "Patient")
 }
 
 // version is what meta says about the resource's state.
@@ -275,7 +276,8 @@ func (x *examiner) byIdentifier() {
 	if json.Unmarshal(c.Raw(), &r) != nil {
 		return
 	}
-	if m := x.scope.read(fhir.Unquote(r.Reference)); len(r.Reference) > 0 && !m.external {
+	m := x.scope.read(fhir.Unquote(r.Reference))
+	if len(r.Reference) > 0 && !m.external && m.kind != refStrange {
 		return
 	}
 	x.path = c.AppendPath(x.path[:0])
@@ -330,102 +332,6 @@ func quote(text string) []byte {
 	}
 	out, _ := stdjson.Marshal(text) // a string can always be
 	return out
-}
-
-// meaning is what a reference means by the place where it stands.
-type meaning struct {
-	kind     refKind
-	external bool   // it leads to another server, or into the resource itself
-	text     string // what it has to say instead; "" where it can stay as it is
-}
-
-func (s *scope) read(text []byte) meaning {
-	if typ, id, ok := fhir.Local(text); ok {
-		return s.relative(text, typ, id)
-	}
-	if len(text) == 0 || text[0] == '#' {
-		return meaning{external: true}
-	}
-	if len(s.names) > 0 {
-		whole, ver, versioned := strings.Cut(string(text), "/_history/")
-		if target := s.names[whole]; target != "" {
-			if versioned && !strings.Contains(target, "?") {
-				target += "/_history/" + ver
-			}
-			if strings.Contains(target, "?") { // of a conditional create or update
-				return meaning{text: target, kind: refName}
-			}
-			return meaning{text: target}
-		}
-	}
-	m, rest := meaning{}, text
-	if below, ok := s.below(text); ok {
-		rest = below
-		m.text = string(rest)
-	}
-	if _, _, ok := fhir.Local(rest); ok {
-		return m
-	}
-	if target, ok := searchByID(rest); ok {
-		return meaning{text: target}
-	}
-	if _, ok := parseName(string(rest)); ok {
-		m.kind = refName
-		return m
-	}
-	return meaning{kind: refStrange, external: fhir.External(text)}
-}
-
-// below is what follows an own base in an absolute URL.
-func (s *scope) below(text []byte) (rest []byte, ok bool) {
-	if len(s.own) == 0 {
-		return nil, false
-	}
-	url := plainURL(string(text))
-	for _, base := range s.own {
-		if rest, ok := strings.CutPrefix(url, base); ok {
-			return []byte(rest), true
-		}
-	}
-	return nil, false
-}
-
-// plainURL writes an absolute URL in the one way of RFC 3986 (6.2.2.1, 6.2.3): scheme and host in
-// small letters, no port where it is the scheme's own. Any other text stays as it is.
-func plainURL(url string) string {
-	scheme, rest, found := strings.Cut(url, "://")
-	if !found || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
-		return url
-	}
-	scheme = strings.ToLower(scheme)
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	host := strings.TrimSuffix(strings.ToLower(rest[:end]), ":")
-	host = strings.TrimSuffix(host, map[string]string{"http": ":80", "https": ":443"}[scheme])
-	return scheme + "://" + host + rest[end:]
-}
-
-// relative reads type/id by the rules of R4 for bundles (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base
-// of its entry. Where the bundle's entries come from several servers and only another one's is called so, it leads out.
-func (s *scope) relative(text, typ, id []byte) meaning {
-	if s.elsewhere == nil || s.base == "" || slices.Contains(s.own, s.base) {
-		return meaning{}
-	}
-	if self := string(typ) + "/" + string(id); s.elsewhere[self] && s.names[s.base+self] == "" {
-		return meaning{external: true, text: s.base + string(text)}
-	}
-	return meaning{}
-}
-
-// searchByID reads Type?_id=x as type/id.
-func searchByID(text []byte) (target string, ok bool) {
-	typ, id, found := bytes.Cut(text, []byte("?_id="))
-	if !found || !fhir.KnownType(string(typ)) || !fhir.ValidID(string(id)) {
-		return "", false
-	}
-	return string(typ) + "/" + string(id), true
 }
 
 // subject is a Reference that may decide about the owner, and the path of its field.

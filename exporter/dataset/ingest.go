@@ -493,7 +493,7 @@ func (w *writer) clear(prefix []byte) error {
 
 // name remembers what a bundle called a resource, for references from elsewhere.
 func (w *writer) name(urn, typ, id string) error {
-	n := name{urn: urn}
+	n := parseURN(urn)
 	return errors.Join(w.set(digestKey(kURN, n.digest(), typ, id), ""), w.wake(n.digest()))
 }
 

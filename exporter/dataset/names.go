@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -15,26 +16,83 @@ import (
 
 // name is what a resource may be called other than type/id: the urn: of a bundle's entry, or a type and an identifier.
 type name struct {
-	urn                string
+	urn                string // as plainURN writes it
 	typ, system, value string
-	anySystem          bool // the identifier's system is not given
+	anySystem          bool   // the identifier's system is not given
+	behind             string // what follows a urn: the version that is meant, and a fragment
 }
 
 // parseName reads urn:... and Type?identifier=system|value. ok is false for anything else: a search by other parameters, or for one
 // of several values, is not supported.
 func parseName(text string) (n name, ok bool) {
-	if strings.HasPrefix(text, "urn:") {
-		return name{urn: text}, true
+	if isURN(text) {
+		return parseURN(text), true
 	}
 	typ, query, found := strings.Cut(text, "?")
 	if !found || !fhir.KnownType(typ) {
 		return n, false
 	}
-	query, found = strings.CutPrefix(query, "identifier=")
-	if !found || strings.Contains(query, "&") {
+	key, value, ok := theCriterion(query)
+	if !ok || key != "identifier" {
 		return n, false
 	}
-	return parseIdentifier(typ, query)
+	return parseIdentifier(typ, value)
+}
+
+// theCriterion is the one parameter of a search that says what is searched for, with its value as it stands there. ok is false where
+// there is none, or several.
+func theCriterion(search string) (key, value string, ok bool) {
+	for pair := range strings.SplitSeq(search, "&") {
+		k, v, _ := strings.Cut(pair, "=")
+		if strings.IndexByte(k, '%') >= 0 {
+			if plain, err := url.PathUnescape(k); err == nil {
+				k = plain
+			}
+		}
+		base, _, _ := strings.Cut(k, ":")
+		if v == "" || resultParameters[base] || k == key && v == value {
+			continue
+		}
+		if ok {
+			return "", "", false
+		}
+		key, value, ok = k, v, true
+	}
+	return key, value, ok
+}
+
+// resultParameters say how a server answers a search, not what it finds: the general parameters of
+// https://hl7.org/fhir/R4/http.html#parameters and those of https://hl7.org/fhir/R4/search.html#Summary. They are no SearchParameters
+// of R4, from which they could be generated.
+var resultParameters = map[string]bool{
+	"_format": true, "_pretty": true, "_summary": true, "_elements": true, "_sort": true, "_count": true,
+	"_include": true, "_revinclude": true, "_total": true, "_contained": true, "_containedType": true,
+}
+
+// isURN reports whether a text is a urn:, in any case (RFC 8141, 3.1).
+func isURN(text string) bool { return len(text) > 4 && strings.EqualFold(text[:4], "urn:") }
+
+// parseURN reads a urn: with what may follow it: /_history/2 where a version of the resource is meant, and a fragment.
+func parseURN(text string) name {
+	urn, fragment, found := strings.Cut(text, "#")
+	if found {
+		fragment = "#" + fragment
+	}
+	urn, version, found := strings.Cut(urn, "/_history/")
+	if found {
+		fragment = "/_history/" + version + fragment
+	}
+	return name{urn: plainURN(strings.TrimRight(urn, "/")), behind: fragment}
+}
+
+// plainURN writes a urn: in one way: scheme and namespace, and the digits of a UUID, in lower case (RFC 8141, 3.1; RFC 4122, 3).
+func plainURN(urn string) string {
+	namespace, rest, _ := strings.Cut(urn[len("urn:"):], ":")
+	at := len(urn) - len(rest)
+	if strings.EqualFold(namespace, "uuid") {
+		at = len(urn)
+	}
+	return strings.ToLower(urn[:at]) + urn[at:]
 }
 
 // parseIdentifier reads the value of a search by identifier (https://hl7.org/fhir/R4/search.html#token). A bare + is a plus.
@@ -189,17 +247,26 @@ func (r *resolver) findURN(n name) (string, error) {
 		add(string(typ) + "/" + string(id))
 		return nil
 	})
-	if id, ok := idOfURN(n.urn); ok && err == nil {
+	id, ok := idOfURN(n.urn)
+	if !ok {
+		return theOnly(found), err
+	}
+	for _, id := range slices.Compact([]string{id, strings.ToUpper(id)}) { // a file may write UUIDs in capitals
 		prefix := key(kOwner, id, "")
-		err = each(r.db, prefix, func(k, _ []byte) error {
+		err = errors.Join(err, each(r.db, prefix, func(k, _ []byte) error {
 			add(string(k[len(prefix):]) + "/" + id)
 			return nil
-		})
+		}))
 	}
-	if len(found) != 1 {
-		return "", err
+	return theOnly(found), err
+}
+
+// theOnly is the element of a list of one, "" of any other.
+func theOnly(list []string) string {
+	if len(list) != 1 {
+		return ""
 	}
-	return found[0], err
+	return list[0]
 }
 
 // survivors leaves out the patients that were merged into others of the list.
@@ -264,6 +331,10 @@ func merges(self string, line []byte) (out []merge) {
 // idOfURN is the id that a resource gets which a bundle calls by a urn and which has none itself. Only a UUID or an OID is unique
 // beyond its bundle.
 func idOfURN(urn string) (id string, ok bool) {
+	if !isURN(urn) {
+		return "", false
+	}
+	urn = parseURN(urn).urn
 	if id, ok = strings.CutPrefix(urn, "urn:uuid:"); ok {
 		return id, isUUID(id)
 	}

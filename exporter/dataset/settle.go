@@ -197,7 +197,7 @@ func (l *linker) name(r *ref, before []byte) (now []byte, err error) {
 		return as, err
 	}
 	r.original = as
-	return []byte(`"` + target + `"`), nil
+	return []byte(`"` + target + n.behind + `"`), nil
 }
 
 // settlePatients settles all patients who changed, or who waited for what came, on all processors.

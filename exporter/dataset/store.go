@@ -103,12 +103,12 @@ func Open(c Config) (*Store, error) {
 	return s, nil
 }
 
-// ownBases writes each base as plainURL does, with a final slash, and puts those first that lie below others.
+// ownBases writes each base as plainURL does, and a final slash, and puts those first that lie below others.
 func ownBases(bases []string) []string {
 	var out []string
 	for _, b := range bases {
 		if b = strings.TrimRight(b, "/"); b != "" {
-			out = append(out, plainURL(b+"/"))
+			out = append(out, plainURL(b)+"/")
 		}
 	}
 	slices.Sort(out)

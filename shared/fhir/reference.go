@@ -17,20 +17,28 @@ var MaskedReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","va
 // UnknownReference replaces a reference to something that the record never held.
 var UnknownReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","valueCode":"unknown"}]}`)
 
-// Local splits a relative literal reference such as Patient/1 or Patient/1/_history/2. ok is false for anything else:
-// absolute URLs, fragments, urn: and conditional references.
+// Local splits a relative literal reference such as Patient/1, Patient/1/_history/2 or Binary/1#page=3. ok is false for
+// anything else: absolute URLs, fragments alone, urn: and conditional references.
 func Local(ref []byte) (typ, id []byte, ok bool) {
 	typ, rest, found := bytes.Cut(ref, []byte("/"))
 	if !found || !KnownType(string(typ)) {
 		return nil, nil, false
 	}
 	id, _, _ = bytes.Cut(rest, []byte("/_history/"))
+	if !ValidID(id) { // which is rare
+		id, _, _ = bytes.Cut(id, []byte("#"))
+	}
 	return typ, id, ValidID(id)
 }
 
 // External reports whether a reference needs no resource of the export: an absolute http(s) URL or a contained one.
 func External(ref []byte) bool {
-	return len(ref) > 0 && ref[0] == '#' || bytes.HasPrefix(ref, []byte("http://")) || bytes.HasPrefix(ref, []byte("https://"))
+	return len(ref) > 0 && ref[0] == '#' || hasScheme(ref, "http://") || hasScheme(ref, "https://")
+}
+
+// hasScheme reports whether a URL begins with a scheme, in any case.
+func hasScheme(url []byte, scheme string) bool {
+	return len(url) >= len(scheme) && bytes.EqualFold(url[:len(scheme)], []byte(scheme))
 }
 
 // ValidID reports whether s is a FHIR id: 1 to 64 letters, digits, - and . (https://hl7.org/fhir/R4/datatypes.html#id).
@@ -97,15 +105,4 @@ func Apply(dst, doc []byte, edits []Edit) []byte {
 		at = e.End
 	}
 	return append(dst, doc[at:]...)
-}
-
-// ConditionalTarget splits a conditional reference such as Practitioner?identifier=system|value. ok is false where it is
-// none, or searches by anything but one identifier.
-func ConditionalTarget(ref string) (typ, identifier string, ok bool) {
-	typ, query, found := strings.Cut(ref, "?")
-	if !found || !KnownType(typ) {
-		return "", "", false
-	}
-	identifier, found = strings.CutPrefix(query, "identifier=")
-	return typ, identifier, found && identifier != "" && !strings.Contains(identifier, "&")
 }

@@ -101,6 +101,30 @@ func (u URL) With(parameters url.Values) string {
 	return address + "?" + q.Encode()
 }
 
+// Resolve reads a link on the page at this address: whole, or relative to it. Errors are those of Parse.
+func (u URL) Resolve(raw string) (URL, error) { return parse(raw, u.u) }
+
+// Segments are the parts of the path between slashes, without the empty ones, percent-decoded. One that
+// cannot be decoded, or would hold a slash then, stays as it is.
+func (u URL) Segments() []string {
+	var out []string
+	for part := range strings.SplitSeq(u.u.Pathname(), "/") {
+		if plain, err := url.PathUnescape(part); err == nil && !strings.Contains(plain, "/") {
+			part = plain
+		}
+		if part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// Query is what follows the question mark, still encoded.
+func (u URL) Query() string { return u.u.Query() }
+
+// Fragment is what follows the hash, still encoded.
+func (u URL) Fragment() string { return u.u.Fragment() }
+
 // Local is the path and query that a browser opens on an origin when it follows raw from the origin's
 // front page. ok is false where raw is empty or leads to another origin.
 func Local(origin, raw string) (path string, ok bool) {

@@ -192,3 +192,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A path is read in parts, as servers read it: an escaped slash separates nothing.
+func TestPathsAreReadInParts(t *testing.T) {
+	page, err := weburl.Parse("https://ehr.example/r4/Patient/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for raw, want := range map[string]string{
+		"2": "r4 Patient 2", "/x//y/": "x y", "../Binary/%62": "r4 Binary b", "./a%2Fb": "r4 Patient a%2Fb",
+		"%zz": "r4 Patient %zz", "//else.example/a": "a", "?q#f": "r4 Patient 1",
+	} {
+		u, err := page.Resolve(raw)
+		if err != nil {
+			t.Errorf("%q: %v", raw, err)
+		} else if got := strings.Join(u.Segments(), " "); got != want {
+			t.Errorf("%q has the parts %q, want %q", raw, got, want)
+		}
+	}
+	if u, err := page.Resolve("?q=%31#f"); err != nil || u.Query() != "q=%31" || u.Fragment() != "f" {
+		t.Errorf("query %q, fragment %q, %v", u.Query(), u.Fragment(), err)
+	}
+}

@@ -1,0 +1,307 @@
+package dataset
+
+import (
+	"slices"
+	"strings"
+
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/weburl"
+)
+
+// meaning is what a reference means by the place where it stands.
+type meaning struct {
+	kind     refKind
+	external bool   // it leads to another server, or into the resource itself
+	text     string // what it has to say instead; "" where it can stay as it is
+}
+
+// read tells what a reference means. However it is spelled, what leads to a resource of this store is a type/id, perhaps with a
+// version and a fragment, or a name that parseName reads: nobody behind the import has to know other spellings.
+func (s *scope) read(text []byte) meaning {
+	if typ, id, ok := fhir.Local(text); ok {
+		return s.relative(string(text), typ, id)
+	}
+	switch {
+	case len(text) == 0, text[0] == '#':
+		return meaning{external: true}
+	case len(text) > longestReference: // a data: URL
+		return meaning{kind: refStrange, external: fhir.External(text)}
+	case text[0] <= ' ', text[len(text)-1] <= ' ':
+		return s.unusual(string(text))
+	}
+	t := string(text)
+	n, ok := parseName(t)
+	switch {
+	case ok && n.urn != "":
+		if m, ok := s.entry(n.urn, n.behind); ok {
+			return m
+		}
+		fallthrough
+	case ok:
+		return meaning{kind: refName}
+	case isPlain(t):
+		return s.absolute(t, "", "")
+	}
+	return s.unusual(t)
+}
+
+// longestReference bounds what is looked at closely, in bytes; package weburl reads no longer address.
+const longestReference = 8 << 10
+
+// unusual reads what is spelled in an unusual way, as browsers read it.
+func (s *scope) unusual(text string) meaning {
+	if trimmed := trim(text); trimmed != text && trimmed != "" {
+		m := s.read([]byte(trimmed))
+		if m.text == "" && m.kind != refStrange || m.external {
+			m.text = trimmed
+		}
+		return m
+	}
+	a, ok := readAddress(text)
+	switch {
+	case !ok:
+		return meaning{kind: refStrange, external: fhir.External([]byte(text))}
+	case a.origin != "":
+		return s.absolute(a.url(), a.query, a.fragment)
+	}
+	if m, ok := s.below(strings.Join(a.segments, "/"), a.query, a.fragment); ok {
+		return m
+	}
+	for _, base := range s.own { // /fhir/Patient/1 on https://own.example/fhir/
+		at := strings.IndexByte(base[len("https://"):], '/') + len("https://")
+		if rest, ok := strings.CutPrefix(a.url(), base[at:]); ok {
+			if m, ok := s.below(rest, a.query, a.fragment); ok {
+				return m
+			}
+		}
+	}
+	return meaning{kind: refStrange}
+}
+
+// absolute reads a URL that is written as plainURL writes it.
+func (s *scope) absolute(url, query, fragment string) meaning {
+	whole, ver, versioned := strings.Cut(url, "/_history/")
+	if versioned {
+		ver = "/_history/" + ver
+	}
+	if m, ok := s.entry(whole, ver); ok {
+		return m.with(fragment)
+	}
+	for _, base := range s.own {
+		if rest, ok := strings.CutPrefix(url, base); ok {
+			if m, ok := s.below(rest, query, fragment); ok {
+				return m
+			}
+		}
+	}
+	return meaning{kind: refStrange, external: true}
+}
+
+// entry reads what an entry of the bundle is called, and what stands behind that: a version, a fragment.
+func (s *scope) entry(called, behind string) (m meaning, ok bool) {
+	if len(s.names) == 0 {
+		return m, false
+	}
+	target := s.names[called]
+	switch {
+	case target == "":
+		return m, false
+	case strings.Contains(target, "?"): // of a conditional create or update
+		return meaning{text: target, kind: refName}, true
+	}
+	return meaning{text: target + behind}, true
+}
+
+// below reads what stands behind a base: a resource, or a search for one.
+func (s *scope) below(path, query, fragment string) (m meaning, ok bool) {
+	if typ, id, ok := fhir.Local([]byte(path)); ok {
+		if m = s.relative(path, typ, id); m.text == "" {
+			m.text = path
+		}
+		if fragment == "" {
+			_, fragment, _ = strings.Cut(query, "#")
+		}
+		return m.with(fragment), true
+	}
+	search := path + "?" + query
+	if target, ok := searchByID(search); ok {
+		return meaning{text: target}.with(fragment), true
+	}
+	if n, ok := parseName(search); ok && n.urn == "" {
+		return meaning{text: search, kind: refName}, true
+	}
+	return m, false
+}
+
+// with adds a fragment to what a reference has to say: the page of a document, for example.
+func (m meaning) with(fragment string) meaning {
+	if fragment != "" && m.kind == refLocal && m.text != "" {
+		m.text += "#" + fragment
+	}
+	return m
+}
+
+// relative reads type/id by the rules of R4 for bundles (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base
+// of its entry. Where the bundle's entries come from several servers and only another one's is called so, it leads out.
+func (s *scope) relative(text string, typ, id []byte) meaning {
+	if len(s.names) == 0 {
+		return meaning{}
+	}
+	self := string(typ) + "/" + string(id)
+	rest := text[len(self):]
+	if m, ok := s.entry(self, rest); ok && m.text != text { // of a bundle that calls its entries so
+		return m
+	}
+	if s.base == "" {
+		return meaning{}
+	}
+	m, ok := s.entry(s.base+self, rest)
+	switch {
+	case ok && m.text != text:
+		return m
+	case !ok && s.elsewhere[self] && !slices.Contains(s.own, s.base):
+		return meaning{external: true, text: s.base + text}
+	}
+	return meaning{}
+}
+
+// address is a URL, taken apart.
+type address struct {
+	origin   string   // scheme and host; "" where it is relative
+	segments []string // of its path
+	query    string   // as it stands there: some write a # into an identifier
+	fragment string
+}
+
+// here is where relative addresses are.
+var here, _ = weburl.Parse("https://here.invalid/")
+
+// readAddress reads a URL as browsers do. ok is false where none can, or where it is not one of HTTP.
+func readAddress(text string) (a address, ok bool) {
+	text = trim(text)
+	if at := strings.IndexAny(text, "?#"); at >= 0 && text[at] == '?' {
+		text, a.query = text[:at], text[at+1:]
+	}
+	u, err := weburl.Parse(text)
+	if err != nil {
+		u, err = here.Resolve(text)
+	}
+	if err != nil || !u.IsWeb() || u.HasCredentials() {
+		return a, false
+	}
+	a.origin, a.segments, a.fragment = u.Origin(), u.Segments(), u.Fragment()
+	if a.origin == here.Origin() {
+		a.origin = ""
+	}
+	return a, true
+}
+
+// trim leaves out what browsers leave out around an address.
+func trim(text string) string {
+	return strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
+}
+
+// url is the address without query and fragment.
+func (a address) url() string { return a.origin + "/" + strings.Join(a.segments, "/") }
+
+// isPlain reports whether an absolute URL is one that plainURL certainly leaves as it is. Most are, and need no closer look.
+func isPlain(url string) bool {
+	rest, found := strings.CutPrefix(url, "https://")
+	if !found {
+		rest, found = strings.CutPrefix(url, "http://")
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if !found || host == "" || path == "" || host[0] >= '0' && host[0] <= '9' {
+		return false
+	}
+	for i := range len(host) {
+		if c := host[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.') {
+			return false
+		}
+	}
+	before := byte('/')
+	for i := range len(path) {
+		c := path[i]
+		if c <= ' ' || c >= 0x7f || before == '/' && (c == '/' || c == '.') || strings.IndexByte(`%\?#`, c) >= 0 {
+			return false
+		}
+		before = c
+	}
+	return before != '/'
+}
+
+// plainURL writes the absolute URL of a resource, or of a server, in one way: as browsers write it, without escapes, empty parts, query
+// and fragment. Any other text stays as it is.
+func plainURL(url string) string {
+	if isPlain(url) {
+		return url
+	}
+	if a, ok := readAddress(url); ok && a.origin != "" {
+		return strings.TrimSuffix(a.url(), "/")
+	}
+	return url
+}
+
+// plainName writes what a bundle calls an entry in one way: without a version, too.
+func plainName(fullURL string) string {
+	if n, ok := parseName(fullURL); ok && n.urn != "" {
+		return n.urn
+	}
+	whole, _, _ := strings.Cut(plainURL(fullURL), "/_history/")
+	return whole
+}
+
+// restful takes the URL of a resource on a server apart, with or without a version. base has a final slash.
+func restful(url string) (base, typ, id string, ok bool) {
+	url = plainName(url)
+	if !fhir.External([]byte(url)) {
+		return "", "", "", false
+	}
+	slash := strings.LastIndexByte(url, '/')
+	slash = strings.LastIndexByte(url[:max(slash, 0)], '/')
+	if slash < 0 {
+		return "", "", "", false
+	}
+	t, i, ok := fhir.Local([]byte(url[slash+1:]))
+	return url[:slash+1], string(t), string(i), ok
+}
+
+// onServer is what an address asks of a server, by whatever base it is called: type/id, or type?search, or a type.
+func onServer(text string) (typ, id, query string) {
+	if _, typ, id, ok := restful(text); ok {
+		return typ, id, ""
+	}
+	a, ok := readAddress(text)
+	if !ok || len(a.segments) == 0 {
+		return "", "", ""
+	}
+	if n := len(a.segments); n > 1 {
+		for _, from := range []int{n - 2, max(n-4, 0)} { // with a version before the end
+			t, i, ok := fhir.Local([]byte(strings.Join(a.segments[from:], "/")))
+			if ok {
+				return string(t), string(i), ""
+			}
+		}
+	}
+	if typ = a.segments[len(a.segments)-1]; !fhir.KnownType(typ) {
+		return "", "", ""
+	}
+	if target, ok := searchByID(typ + "?" + a.query); ok {
+		_, id, _ = strings.Cut(target, "/")
+		return typ, id, ""
+	}
+	return typ, "", a.query
+}
+
+// searchByID reads Type?_id=x as type/id.
+func searchByID(text string) (target string, ok bool) {
+	typ, search, found := strings.Cut(text, "?")
+	if !found || !fhir.KnownType(typ) {
+		return "", false
+	}
+	key, id, ok := theCriterion(search)
+	if !ok || key != "_id" || !fhir.ValidID(id) {
+		return "", false
+	}
+	return typ + "/" + id, true
+}

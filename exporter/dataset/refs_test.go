@@ -1,0 +1,197 @@
+package dataset_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+)
+
+// inBothWith is inBoth for stores with own bases.
+func inBothWith(t *testing.T, own []string, check func(*testing.T, *dataset.Store), a, b string) {
+	t.Helper()
+	for name, order := range map[string][]string{"in order": {a, b}, "in reverse order": {b, a}} {
+		t.Run(name, func(t *testing.T) {
+			s, err := dataset.Open(dataset.Config{Dir: t.TempDir(), OwnBases: own})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for _, f := range order {
+				load(t, s, f)
+			}
+			check(t, s)
+		})
+	}
+}
+
+const aUUID = "0a1b2c3d-0000-4000-8000-00000000000f"
+
+// However a reference spells a resource of the store, it leads there, and says so plainly in the export:
+// the release filter and clients read type/id.
+func TestIN1ReferencesInEverySpellingLeadToTheirResource(t *testing.T) {
+	spellings := map[string]string{ // -> what the export says
+		"Patient/p": "Patient/p", "/Patient/p": "Patient/p", "./Patient/p": "Patient/p", "Patient/p/": "Patient/p",
+		" Patient/p\t": "Patient/p", "Patient//p": "Patient/p", "Patient/%70": "Patient/p", "%50atient/p": "Patient/p",
+		`Patient\p`: "Patient/p", "Patient/p?_format=json": "Patient/p", "Patient/p/_history/2/": "Patient/p/_history/2/",
+		"/r4/Patient/p": "Patient/p", "//ehr.example.org/r4/Patient/p": "Patient/p",
+		"https://ehr.example.org/r4/Patient/p/":                          "Patient/p",
+		"https://ehr.example.org/r4//Patient/p":                          "Patient/p",
+		"https://ehr.example.org//r4/./x/../Patient/p":                   "Patient/p",
+		"HTTPS://EHR.Example.org:443/r4/Patient/p":                       "Patient/p",
+		`https:\\ehr.example.org\r4\Patient\p`:                           "Patient/p",
+		"https:/ehr.example.org/r4/Patient/p":                            "Patient/p",
+		" https://ehr.example.org/r4/Patient/p":                          "Patient/p",
+		"https://ehr.example.org/%724/Patient/p":                         "Patient/p",
+		"https://ehr.example.org/r4/Patient/p/_history/7?_format=json":   "Patient/p/_history/7",
+		"https://ehr.example.org/r4/Patient/p#x":                         "Patient/p#x",
+		"https://ehr.example.org/r4/Patient?_id=p&_format=json":          "Patient/p",
+		"https://ehr.example.org/r4/Patient/?identifier=urn:m%7C1":       "Patient/p",
+		"https://EHR.example.org/r4//Patient?_pretty=true&identifier=1":  "Patient/p",
+		"Patient?identifier=urn:m|1&_format=json":                        "Patient/p",
+		"Patient?_format=json&identifier=urn:m|1&_summary=true":          "Patient/p",
+		"Patient?_include:iterate=Patient:organization&identifier=1":     "Patient/p",
+		"Patient?%69dentifier=urn%3Am%7C1&identifier=urn%3Am%7C1&name=":  "Patient/p",
+		"/Patient?identifier=1":                                          "Patient/p",
+		"Patient?identifier=http://x/y#z|1 ":                             "Patient/p",
+		"Patient?_id=p&_elements=id":                                     "Patient/p",
+		"urn:uuid:" + aUUID:                                              "Patient/" + aUUID,
+		"URN:UUID:" + strings.ToUpper(aUUID):                             "Patient/" + aUUID,
+		"Urn:Uuid:" + aUUID + "/_history/2":                              "Patient/" + aUUID + "/_history/2",
+		" urn:uuid:" + aUUID + " ":                                       "Patient/" + aUUID,
+		"urn:uuid:" + strings.ToUpper(aUUID[:8]) + aUUID[8:] + "#in":     "Patient/" + aUUID + "#in",
+		"urn:uuid:" + "ffffffff-0000-4000-8000-00000000000a":             "Patient/FFFFFFFF-0000-4000-8000-00000000000A",
+		"urn:uuid:" + "FFFFFFFF-0000-4000-8000-00000000000a/_history/1/": "Patient/FFFFFFFF-0000-4000-8000-00000000000A/_history/1/",
+	}
+	dir := t.TempDir()
+	patients := write(t, dir, "1.ndjson",
+		`{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:m","value":"1"},{"system":"http://x/y#z","value":"1"}]}`,
+		`{"resourceType":"Patient","id":"`+aUUID+`"}`,
+		`{"resourceType":"Patient","id":"FFFFFFFF-0000-4000-8000-00000000000A"}`)
+	var lines []string
+	want := map[string]string{}
+	for spelling, means := range spellings {
+		id := fmt.Sprint("c", len(lines))
+		want["Condition/"+id] = means
+		lines = append(lines, `{"resourceType":"Condition","id":"`+id+`","subject":{"reference":`+quoted(spelling)+`}}`)
+	}
+	own := []string{"https://ehr.example.org/r4"}
+	inBothWith(t, own, func(t *testing.T, s *dataset.Store) {
+		for _, p := range []string{"p", aUUID, "FFFFFFFF-0000-4000-8000-00000000000A"} {
+			for k, r := range export(t, s, p) {
+				if subject, ok := r["subject"].(map[string]any); ok {
+					if got := subject["reference"]; got != want[k] {
+						t.Errorf("%s refers to %q, want %q", k, got, want[k])
+					}
+				}
+			}
+		}
+		if u, err := s.Import(t.Context(), []string{patients}, source.ImportOptions{}); err != nil || len(u.Unplaced) > 0 {
+			t.Errorf("unplaced: %v, %v, of %q", u.Unplaced, err, lines)
+		}
+	}, patients, write(t, dir, "2.ndjson", lines...))
+}
+
+// What names another resource, another server's, or none, is nobody's.
+func TestIN1ReferencesThatLeadElsewhereStay(t *testing.T) {
+	s, err := dataset.Open(dataset.Config{Dir: t.TempDir(), OwnBases: []string{"https://ehr.example.org/r4"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	lines := []string{`{"resourceType":"Patient","id":"p","identifier":[{"value":"1"}],"name":[{"family":"x"}]}`}
+	for i, elsewhere := range []string{
+		"Patient%2Fp", "x/Patient/p", "Patient/p/Condition/1", "Patient/p/_history", "patient/p", "Patient/P", "Patient/",
+		"https://ehr.example.org/Patient/p", "https://ehr.example.org/r4x/Patient/p", "https://ehr.example.org:8443/r4/Patient/p",
+		"https://user@ehr.example.org/r4/Patient/p", "https://other.example.org/r4//Patient/p", "ftp://ehr.example.org/r4/Patient/p",
+		"Patient?name=x", "Patient?identifier=1&name=x", "Patient?identifier=1&identifier=2", "Patient?identifier=1,2",
+		"Patient?identifier:not=1", "Patient?_id=p&identifier=1", "Patient?_format=json", "urn:uuid:p", "urn:p", "p", "?identifier=1", " ",
+	} {
+		lines = append(lines, fmt.Sprintf(`{"resourceType":"Condition","id":"c%d","subject":{"reference":%s}}`, i, quoted(elsewhere)))
+	}
+	rep := load(t, s, write(t, t.TempDir(), "1.ndjson", lines...))
+	wantKeys(t, s, "p", "Patient/p")
+	if got := rep.Unplaced["Condition"].Count; got != int64(len(lines)-1) || rep.Problems > 0 {
+		t.Errorf("unplaced: %v; problems: %v", rep.Unplaced, rep.Bad)
+	}
+}
+
+// An attachment's url is read as a reference is, and keeps the place in the document that it shows.
+func TestIN1AttachmentURLsInEverySpellingLeadToTheirBinary(t *testing.T) {
+	s, err := dataset.Open(dataset.Config{Dir: t.TempDir(), OwnBases: []string{"https://ehr.example.org/r4"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	spellings := []string{"Binary/b#page=1", "/Binary/b", "./Binary/b", "Binary/b/", " Binary/b", "/r4/Binary/b", "Binary/%62?_format=pdf#page=1",
+		"https://ehr.example.org/r4//Binary/b#page=1", "HTTPS://ehr.example.org:443/r4/Binary/b", "../Binary/b"}
+	for i, url := range spellings {
+		p := fmt.Sprint("p", i)
+		load(t, s, write(t, t.TempDir(), "1.ndjson", `{"resourceType":"Patient","id":"`+p+`"}`, `{"resourceType":"Binary","id":"b"}`,
+			`{"resourceType":"DocumentReference","id":"d`+p+`","subject":{"reference":"Patient/`+p+`"},"content":[{"attachment":{"url":`+quoted(url)+`}}]}`))
+		out := wantKeys(t, s, p, "Patient/"+p, "DocumentReference/d"+p, "Binary/b")
+		want := "Binary/b"
+		if strings.Contains(url, "#") {
+			want = "Binary/b#page=1"
+		}
+		got := out["DocumentReference/d"+p]["content"].([]any)[0].(map[string]any)["attachment"].(map[string]any)["url"]
+		if got != want {
+			t.Errorf("%q is exported as %q, want %q", url, got, want)
+		}
+	}
+}
+
+// A bundle's fullUrls and the references to them need not be spelled alike.
+func TestIN1FullURLsAreComparedAsAddresses(t *testing.T) {
+	for name, c := range map[string]struct{ fullURL, reference string }{
+		"case of a UUID":   {"urn:uuid:" + strings.ToUpper(aUUID), "urn:uuid:" + aUUID},
+		"case of a scheme": {"urn:uuid:" + aUUID, "URN:Uuid:" + aUUID},
+		"version":          {"urn:uuid:" + aUUID, "urn:uuid:" + aUUID + "/_history/1"},
+		"port":             {"https://x.example.org:443/fhir/Patient/1", "https://x.example.org/fhir/Patient/1"},
+		"host":             {"https://X.example.org/fhir/Patient/1", "https://x.example.org/fhir/Patient/1/_history/1"},
+		"slashes":          {"https://x.example.org/fhir//Patient/1/", "https://x.example.org/fhir/Patient/1"},
+		"relative":         {"https://x.example.org/fhir/Patient/1", "Patient/1"},
+		"relative fullUrl": {"Patient/1", "Patient/1"},
+		"no server's":      {"https://x.example.org/people/1", "https://x.example.org/people/1"},
+		"escapes":          {"https://x.example.org/fhir/Patient/%31", "https://x.example.org/fhir/Patient/1"},
+		"query":            {"https://x.example.org/fhir/Patient/1", "https://x.example.org/fhir/Patient/1?_format=json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, id := range []string{"", `"id":"p",`} {
+				s := openStore(t, t.TempDir())
+				rep := load(t, s, write(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","type":"transaction","entry":[
+{"fullUrl":"`+c.fullURL+`","resource":{`+id+`"resourceType":"Patient"},"request":{"method":"POST","url":"Patient"}},
+{"fullUrl":"https://x.example.org/fhir/Condition/2","resource":{"resourceType":"Condition","id":"2","subject":{"reference":"`+c.reference+`"}},
+ "request":{"method":"POST","url":"Condition"}}]}`))
+				if rep.Problems > 0 || len(rep.Unplaced) > 0 {
+					t.Errorf("with id %q: report %+v", id, rep)
+				}
+			}
+		})
+	}
+}
+
+// Addresses in requests and answers are read by the same rules.
+func TestIN1RequestsAreReadAsAddresses(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	put := func(url string) string {
+		return `{"resource":{"resourceType":"Condition","subject":{"reference":"Patient/p"}},"request":{"method":"PUT","url":"` + url + `"}}`
+	}
+	rep := load(t, s, write(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","type":"batch","entry":[`+strings.Join([]string{
+		`{"resource":{"resourceType":"Patient","id":"p"},"request":{"method":"PUT","url":"Patient/p"}}`,
+		put("./Condition/c1"), put("Condition/c2/"), put("https://X.example.org/fhir//Condition/c3?_format=json"), put("Condition/c%34"),
+		put("/fhir/Condition/c5"), put("Condition?_id=c6&_pretty=true"), put(" Condition/c7/_history/2"),
+	}, ",\n")+`]}`))
+	wantKeys(t, s, "p", "Patient/p", "Condition/c1", "Condition/c2", "Condition/c3", "Condition/c4", "Condition/c5", "Condition/c6", "Condition/c7")
+	if rep.Problems > 0 {
+		t.Errorf("problems: %v", rep.Bad)
+	}
+}
+
+// quoted writes a text as JSON.
+func quoted(text string) string {
+	r := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)
+	return `"` + r.Replace(text) + `"`
+}
