@@ -269,9 +269,9 @@ func theOnly(list []string) string {
 	return list[0]
 }
 
-// survivors leaves out the patients that were merged into others of the list.
+// survivors leaves out the patients that were merged into others of the list. Of those who were merged into each other the first stays.
 func (r *resolver) survivors(ids []string) ([]string, error) {
-	replaced := map[string]bool{}
+	next := map[string][]string{} // replaced -> survivors
 	for _, id := range ids {
 		v, err := get(r.db, key(kCompartment, id, "Patient", id))
 		if err != nil {
@@ -281,13 +281,56 @@ func (r *resolver) survivors(ids []string) ([]string, error) {
 			continue
 		}
 		stored := decode(v)
-		for _, m := range merges(id, stored.original()) { // what a link by name means is found out later
-			if slices.Contains(ids, m.Survivor) && m.Survivor != m.Replaced {
-				replaced[m.Replaced] = true
+		// What a link by name means to those who settle depends on survivors: here it has to be clear without.
+		said, err := mergesOf(id, patientLinks(stored.original()), func(n name) (string, error) {
+			return r.otherThan(id, n, func(ids []string) ([]string, error) { return ids, nil })
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range said {
+			next[m.Replaced] = append(next[m.Replaced], m.Survivor)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		after := reachable(next, id)
+		return slices.ContainsFunc(ids, func(other string) bool {
+			return other != id && after[other] && (other < id || !reachable(next, other)[id])
+		})
+	}), nil
+}
+
+// reachable is where the edges of a graph lead from a node.
+func reachable(edges map[string][]string, from string) map[string]bool {
+	seen := map[string]bool{from: true}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		for _, to := range edges[queue[0]] {
+			if !seen[to] {
+				seen[to] = true
+				queue = append(queue, to)
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return replaced[id] }), nil
+	return seen
+}
+
+// otherThan finds the patient other than self who is called so: the one who was replaced may keep the identifier of the one who goes on.
+// best chooses among several. It gives "" where there is no one such patient.
+func (r *resolver) otherThan(self string, n name, best func([]string) ([]string, error)) (id string, err error) {
+	if n.urn != "" {
+		target, err := r.findURN(n)
+		id, _ := strings.CutPrefix(target, "Patient/")
+		return id, err
+	}
+	ids, err := r.idsOf(n)
+	if err != nil {
+		return "", err
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return id == self })
+	if len(ids) > 1 {
+		ids, err = best(ids)
+	}
+	return theOnly(ids), err
 }
 
 // merge says that a patient's record goes on as another one's.
@@ -296,8 +339,48 @@ type merge struct {
 	Replaced string `json:"replaced"`
 }
 
-// merges reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either side may be given.
-func merges(self string, line []byte) (out []merge) {
+// merges is what a Patient says about records that go on as others, and the names by which it does.
+func (r *resolver) merges(self string, line []byte) (said []merge, names []digest, err error) {
+	links := patientLinks(line)
+	for _, l := range links {
+		if l.id == "" {
+			names = append(names, l.name.digest())
+		}
+	}
+	said, err = mergesOf(self, links, func(n name) (string, error) { return r.otherThan(self, n, r.survivors) })
+	return said, names, err
+}
+
+// mergesOf says in which direction links lead; find gives the patient that a name means, or "".
+func mergesOf(self string, links []patientLink, find func(name) (string, error)) (out []merge, err error) {
+	for _, l := range links {
+		other := l.id
+		if other == "" {
+			if other, err = find(l.name); err != nil {
+				return nil, err
+			}
+		}
+		m := merge{other, self}
+		if l.replaces {
+			m = merge{self, other}
+		}
+		if other != "" && other != self && !slices.Contains(out, m) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// patientLink is a Patient.link that merges records: by the id of the other patient, or by a name.
+type patientLink struct {
+	replaces bool // the other one; otherwise that one replaces this
+	id       string
+	name     name
+}
+
+// patientLinks reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either side may be given. The other patient may
+// be called by an identifier alone, as in any Reference.
+func patientLinks(line []byte) (out []patientLink) {
 	// A key may be spelled with escapes.
 	if !bytes.Contains(line, []byte(`"link"`)) && bytes.IndexByte(line, '\\') < 0 {
 		return nil
@@ -306,24 +389,38 @@ func merges(self string, line []byte) (out []merge) {
 		Link []struct {
 			Type  string `json:"type"`
 			Other struct {
-				Reference string `json:"reference"`
+				Reference  string `json:"reference"`
+				Type       string `json:"type"`
+				Identifier struct {
+					System string `json:"system"`
+					Value  string `json:"value"`
+				} `json:"identifier"`
 			} `json:"other"`
 		} `json:"link"`
 	}
-	if json.Unmarshal(line, &p) != nil {
+	if _, err := json.Parse(line, &p, json.DontMatchCaseInsensitiveStructFields); err != nil {
 		return nil
 	}
 	for _, l := range p.Link {
-		typ, id, ok := fhir.Local([]byte(l.Other.Reference))
-		if !ok || string(typ) != "Patient" || string(id) == self {
+		link := patientLink{replaces: l.Type == "replaces"}
+		if !link.replaces && l.Type != "replaced-by" {
 			continue
 		}
-		switch l.Type {
-		case "replaced-by":
-			out = append(out, merge{string(id), self})
-		case "replaces":
-			out = append(out, merge{self, string(id)})
+		typ, id, local := fhir.Local([]byte(l.Other.Reference))
+		n, named := parseName(l.Other.Reference)
+		switch by := l.Other.Identifier; {
+		case local && string(typ) != "Patient", named && n.urn == "" && n.typ != "Patient": // a RelatedPerson
+			continue
+		case local:
+			link.id = string(id)
+		case named:
+			link.name = n
+		case by.Value != "" && (l.Other.Type == "" || l.Other.Type == "Patient"):
+			link.name = name{typ: "Patient", system: by.System, value: by.Value}
+		default:
+			continue
 		}
+		out = append(out, link)
 	}
 	return out
 }

@@ -190,6 +190,84 @@ func TestIN1RequestsAreReadAsAddresses(t *testing.T) {
 	}
 }
 
+// A link may call the other patient by an identifier alone, as a subject may; that one may come later, and the one who was replaced may
+// have the same identifier.
+func TestPatientsMergedByIdentifier(t *testing.T) {
+	dir := t.TempDir()
+	other := func(kind, other string) string { return `"link":[{"type":"` + kind + `","other":` + other + `}]` }
+	links := write(t, dir, "1.ndjson",
+		`{"resourceType":"Patient","id":"a","identifier":[{"system":"m","value":"3"}],`+other("replaced-by", `{"identifier":{"system":"m","value":"2"}}`)+`}`,
+		`{"resourceType":"Patient","id":"b","identifier":[{"system":"m","value":"2"},{"system":"m","value":"3"}],`+
+			other("replaced-by", `{"type":"Patient","identifier":{"system":"m","value":"3"},"reference":"https://else.org/Patient/9"}`)+`}`,
+		`{"resourceType":"Patient","id":"d",`+other("replaces", `{"identifier":{"value":"7"}}`)+`}`,
+		`{"resourceType":"Patient","id":"f",`+other("replaced-by", `{"reference":"Patient?identifier=m|4&_format=json"}`)+`}`,
+		`{"resourceType":"Patient","id":"n",`+other("replaces", `{"type":"RelatedPerson","identifier":{"value":"7"}}`)+`}`,
+		`{"resourceType":"Patient","id":"o",`+other("seealso", `{"identifier":{"value":"7"}}`)+`}`,
+		`{"resourceType":"Patient","id":"q",`+other("replaces", `{"reference":"Patient/a","identifier":{"value":"7"}}`)+`}`)
+	others := write(t, dir, "2.ndjson",
+		`{"resourceType":"Patient","id":"c","identifier":[{"system":"m","value":"3"},{"system":"m","value":"4"}]}`,
+		`{"resourceType":"Patient","id":"e","identifier":[{"value":"7"}]}`,
+		`{"resourceType":"Condition","id":"ca","subject":{"reference":"Patient/a"}}`,
+		`{"resourceType":"Condition","id":"ce","subject":{"reference":"Patient/e"}}`)
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "a", "Patient/a", "Condition/ca")
+		wantKeys(t, s, "d", "Patient/d", "Patient/e", "Condition/ce")
+		wantKeys(t, s, "n", "Patient/n")
+		wantKeys(t, s, "o", "Patient/o")
+		wantKeys(t, s, "q", "Patient/q", "Patient/a", "Condition/ca")
+		// b has "3" too, and means the other one of that name: who is not a, who was replaced by b.
+		wantKeys(t, s, "b", "Patient/a", "Patient/b", "Condition/ca")
+		wantKeys(t, s, "c", "Patient/c", "Patient/f")
+		load(t, s, write(t, t.TempDir(), "3.ndjson", `{"resourceType":"Patient","id":"a","meta":{"versionId":"2"},`+
+			other("replaced-by", `{"identifier":{"system":"m","value":"2"}}`)+`}`))
+		wantKeys(t, s, "c", "Patient/a", "Patient/b", "Patient/c", "Patient/f", "Condition/ca")
+		// One who no longer has the identifier is meant no more.
+		load(t, s, write(t, t.TempDir(), "4.ndjson", `{"resourceType":"Patient","id":"e","meta":{"versionId":"2"}}`))
+		wantKeys(t, s, "d", "Patient/d")
+	}, links, others)
+}
+
+// Patients who were merged into each other, in a circle or in a chain, are one to whoever calls them by an identifier that they share.
+func TestIN1AnIdentifierOfMergedPatientsMeansTheOneWhoGoesOn(t *testing.T) {
+	for name, c := range map[string]struct{ links, want string }{
+		"a chain":                 {"a>b b>c", "c"},
+		"a chain from behind":     {"c<b b<a", "c"},
+		"a circle":                {"a>b b>a", "a"}, // c is none of them
+		"a circle of three":       {"a>b b>c c>a", "a"},
+		"a circle that goes on":   {"a>b b>a b>c", "c"},
+		"a fork":                  {"a>b a>c", ""},
+		"nobody was merged":       {"", ""},
+		"one who replaces itself": {"a>a b>a c>a", "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := map[string][]string{"a": nil, "b": nil, "c": nil}
+			if name == "a circle" {
+				delete(all, "c")
+			}
+			for _, l := range strings.Fields(c.links) {
+				kind := map[byte]string{'>': "replaced-by", '<': "replaces"}[l[1]]
+				all[l[:1]] = append(all[l[:1]], `{"type":"`+kind+`","other":{"reference":"Patient/`+l[2:]+`"}}`)
+			}
+			var lines []string
+			for id, links := range all {
+				lines = append(lines, `{"resourceType":"Patient","id":"`+id+`","identifier":[{"value":"1"}],"link":[`+strings.Join(links, ",")+`]}`)
+			}
+			dir := t.TempDir()
+			inBoth(t, func(t *testing.T, s *dataset.Store) {
+				for id := range all {
+					r := export(t, s, id)["Condition/x"]
+					if c.want == "" || id == c.want {
+						if got := r != nil; got != (id == c.want) {
+							t.Errorf("the condition is in the record of %s: %v", id, got)
+						}
+					}
+				}
+			}, write(t, dir, "1.ndjson", lines...), write(t, dir, "2.ndjson",
+				`{"resourceType":"Condition","id":"x","subject":{"identifier":{"value":"1"}}}`))
+		})
+	}
+}
+
 // quoted writes a text as JSON.
 func quoted(text string) string {
 	r := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)

@@ -251,6 +251,7 @@ type settler struct {
 	names   []digest         // by which the record calls resources
 	strange bool             // some reference leads nowhere
 	self    []byte           // the Patient's line
+	merged  []merge          // what it says about records that go on as others
 	total   int64
 	bytes   int64
 	changed []keyValue
@@ -302,6 +303,7 @@ func (s *settler) flush() error {
 func (s *settler) settle(patient string) error {
 	clear(s.seen)
 	s.patient, s.strange, s.self, s.total, s.bytes = patient, false, nil, 0, 0
+	s.merged = nil
 	s.names, s.changed = s.names[:0], s.changed[:0]
 	prefix := key(kCompartment, patient, "")
 	self := key(kCompartment, patient, "Patient", patient)
@@ -318,6 +320,13 @@ func (s *settler) settle(patient string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if s.self != nil {
+		said, names, err := s.merges(patient, s.self)
+		if err != nil {
+			return err
+		}
+		s.merged, s.names = said, append(s.names, names...)
 	}
 	return s.write()
 }
@@ -448,11 +457,7 @@ func (s *settler) enter(links []string, dangling bool) error {
 	if err != nil {
 		return err
 	}
-	var merged []merge
-	if s.self != nil {
-		merged = merges(s.patient, s.self)
-	}
-	if err := s.merge(old.Merges, merged); err != nil {
+	if err := s.merge(old.Merges, s.merged); err != nil {
 		return err
 	}
 	if s.self == nil {
@@ -465,7 +470,7 @@ func (s *settler) enter(links []string, dangling bool) error {
 	}
 	entry, err := json.Marshal(patientEntry{
 		Name: fhir.DisplayName(s.self, s.now), Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes,
-		Whole: whole && !dangling, Generation: string(s.gen), Merges: merged,
+		Whole: whole && !dangling, Generation: string(s.gen), Merges: s.merged,
 	})
 	if err != nil {
 		return err
