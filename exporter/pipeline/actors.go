@@ -22,20 +22,20 @@ import (
 // reader turns a record into slabs. It owns those that it fills, one of each type.
 type reader struct {
 	task  *Task
-	out   mailbox
+	out   *turns
 	open  map[kind]*slab
 	last  *slab   // the slab that was filled last
 	large passage // of the slab with a large line that is on its way; made for the first
 	read  int     // resources since the metrics were told
 	of    string  // the patient whose block is open, where the files are organized by patient
 	// targets decides whether what a Provenance is about is released; made when the first is asked about.
-	targets decisions
+	targets release.Releaser
 	loose
 }
 
-// Run ends when the record is read, and closes the releaser's mailbox in any case.
+// Run ends when the record is read, and closes the releasers' mailboxes in any case.
 func (r *reader) Run(ctx context.Context) error {
-	defer close(r.out.slabs)
+	defer r.out.close()
 	err := r.task.Record.Scan(ctx, r.task.Query, func(res source.Resource) error { return r.take(ctx, res) })
 	r.tell()
 	for _, s := range r.open {
@@ -111,10 +111,10 @@ func (r *reader) relevant(ctx context.Context, res source.Resource) (bool, error
 		return r.task.Associated.Relevant(ctx, res.Line, nil)
 	}
 	if r.targets == nil {
-		r.targets = r.task.Policy.Filter()
+		r.targets = r.task.Policy.Filter().Releaser()
 	}
 	return r.task.Associated.Relevant(ctx, res.Line, func(line []byte) (bool, error) {
-		_, ok, err := r.targets.Release(nil, line)
+		_, ok, err := r.targets.Release(line)
 		return ok, err
 	})
 }
@@ -175,10 +175,10 @@ func (r *reader) organize(ctx context.Context, patient string, line []byte) erro
 	return r.put(ctx, s, line)
 }
 
-// observer shows a review every line of a record.
+// observer shows a review some lines of a record.
 type observer struct {
-	in     mailbox
-	review *release.Review
+	in mailbox
+	of *release.Observer
 }
 
 // Run ends with its mailbox.
@@ -186,7 +186,7 @@ func (o *observer) Run(ctx context.Context) error {
 	return o.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
 		for line := range lines(s.data) {
-			if err := o.review.Observe(line); err != nil {
+			if err := o.of.Observe(line); err != nil {
 				return err
 			}
 		}
@@ -194,129 +194,139 @@ func (o *observer) Run(ctx context.Context) error {
 	})
 }
 
-// releaser lets through what was selected and released, rewritten where it must be. Without decisions and selection it passes
-// slabs on.
+// releaser lets through what was selected and released, rewritten where it must be. It sends one slab on for each that it receives, be it
+// an empty one, so that the order stays. Without decisions and selection it passes slabs on as they are.
 type releaser struct {
-	in        mailbox
-	out       mailbox
-	decisions decisions
-	selector  *selection.Selector
-	selected  []byte
-	cursor    fhir.Cursor
-	header    *slab // of a patient's block of which nothing was kept so far; nil for none
+	in       mailbox
+	out      mailbox
+	decide   release.Releaser
+	selector *selection.Selector
+	selected []byte
+	cursor   fhir.Cursor
 }
 
 // Run ends with its mailbox, and closes the router's.
 func (r *releaser) Run(ctx context.Context) error {
 	defer close(r.out.slabs)
-	defer func() { r.dropHeader() }()
 	return r.in.each(ctx, func(s *slab) error {
-		if r.decisions == nil && r.selector == nil || s.errors {
+		if r.decide == nil && r.selector == nil || s.errors {
 			return r.out.send(ctx, s)
 		}
 		kept, err := r.filter(s)
-		s.recycle()
-		if err != nil || kept.lines == 0 {
+		if err != nil {
 			kept.recycle()
 			return err
-		}
-		if kept = r.headed(kept); kept == nil {
-			return nil
 		}
 		return r.out.send(ctx, kept)
 	})
 }
 
-// headed keeps the header of a patient's block back until something of the block is kept: a block, or
-// a file, of nothing but headers says nothing. It returns nil where there is nothing to send yet.
-func (r *releaser) headed(kept *slab) *slab {
-	switch {
-	case kept.begins:
-		r.dropHeader()
-		if kept.resources() == 0 {
-			kept.leave()
-			r.header = kept
-			return nil
-		}
-	case r.header != nil && kept.typ == "":
-		whole := r.header
-		whole.data, whole.lines = append(whole.data, kept.data...), whole.lines+kept.lines
-		whole.passage, kept.passage = kept.passage, nil
-		kept.recycle()
-		r.header = nil
-		return whole
-	}
-	return kept
-}
-
-func (r *releaser) dropHeader() {
-	if r.header != nil {
-		r.header.recycle()
-		r.header = nil
-	}
-}
-
-// filter makes a new slab of what may leave of s.
+// filter gives what may leave of s, and takes s: it is the same slab where that is all of it.
 func (r *releaser) filter(s *slab) (*slab, error) {
-	kept := newSlab(s.kind)
-	kept.begins = s.begins
-	kept.passage, s.passage = s.passage, nil
-	kept.data = slices.Grow(kept.data, len(s.data))
+	f := filtering{from: s, kept: s}
+	defer f.end()
 	for line := range lines(s.data) {
-		if kept.begins && kept.lines == 0 { // the header of a patient's block
-			kept.add(line)
+		if s.begins && f.at == 0 { // the header of a patient's block
+			f.take(line, line, true)
 			continue
 		}
-		if err := r.line(kept, line); err != nil {
-			return kept, err
+		out, ok, err := r.line(s.typ, line)
+		if err != nil {
+			return f.kept, err
 		}
+		f.take(line, out, ok)
 	}
-	return kept, nil
+	return f.kept, nil
 }
 
-// line adds what may leave of one line.
-func (r *releaser) line(kept *slab, line []byte) (err error) {
-	ok := true
+// line is what may leave of a line; it is valid until the next call.
+func (r *releaser) line(typ string, line []byte) (out []byte, ok bool, err error) {
 	if r.selector != nil {
-		typ := kept.typ
 		if typ == "" {
 			if typ, _, err = r.cursor.Identify(line); err != nil {
-				return err
+				return nil, false, err
 			}
 		}
-		if r.selected, ok, err = r.selector.Apply(r.selected[:0], typ, line); err != nil || !ok {
-			return err
+		r.selected, ok, err = r.selector.Apply(r.selected[:0], typ, line)
+		if err != nil || !ok {
+			return nil, false, err
 		}
 		line = r.selected
 	}
-	if r.decisions == nil {
-		kept.add(line)
-		return nil
+	if r.decide == nil {
+		return line, true, nil
 	}
-	out, ok, err := r.decisions.Release(kept.data, line)
-	if err != nil || !ok {
-		return err
-	}
-	kept.data = append(out, '\n')
-	kept.lines++
-	return nil
+	return r.decide.Release(line)
 }
 
-// router hands each slab to the writer of its kind, and starts that writer when its first slab comes.
+// filtering makes a slab of what is kept of another one. Nothing is copied before the first line that does not stay as it is, and the lines
+// between two such are copied together.
+type filtering struct {
+	from, kept *slab
+	lines      int64 // that were kept
+	at         int   // behind the last line
+	copied     int   // up to there kept has what it gets of from
+}
+
+// take keeps out in the place of the next line of from, or leaves it out.
+func (f *filtering) take(line, out []byte, ok bool) {
+	start := f.at
+	f.at += len(line) + 1
+	if ok {
+		f.lines++
+		if same(line, out) {
+			return
+		}
+	}
+	if f.kept == f.from {
+		f.kept = newSlab(f.from.kind)
+		f.kept.data = slices.Grow(f.kept.data, len(f.from.data))
+	}
+	f.kept.data = append(f.kept.data, f.from.data[f.copied:start]...)
+	if ok {
+		f.kept.data = append(append(f.kept.data, out...), '\n')
+	}
+	f.copied = f.at
+}
+
+// same reports whether two texts are the same piece of memory.
+func same(a, b []byte) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
+// end copies what is left.
+func (f *filtering) end() {
+	if f.kept == f.from {
+		return
+	}
+	f.kept.data = append(f.kept.data, f.from.data[f.copied:f.at]...)
+	f.kept.lines, f.kept.begins = f.lines, f.from.begins
+	f.kept.passage, f.from.passage = f.from.passage, nil
+	f.from.recycle()
+}
+
+// router hands each slab of which something is left to the writer of its kind, and starts that writer when its first slab comes.
 type router struct {
-	in      mailbox
+	in      *turns
 	start   func(kind) mailbox
 	writers map[kind]mailbox
+	header  *slab // of a patient's block of which nothing was kept so far; nil for none
 }
 
-// Run ends with its mailbox, and closes all writers'.
+// Run ends with its mailboxes, and closes all writers'.
 func (r *router) Run(ctx context.Context) error {
 	defer func() {
+		r.dropHeader()
 		for _, w := range r.writers {
 			close(w.slabs)
 		}
 	}()
 	return r.in.each(ctx, func(s *slab) error {
+		if s.lines == 0 {
+			s.recycle()
+			return nil
+		}
+		if s = r.headed(s); s == nil {
+			return nil
+		}
 		w, started := r.writers[s.kind]
 		if !started {
 			w = r.start(s.kind)
@@ -324,6 +334,35 @@ func (r *router) Run(ctx context.Context) error {
 		}
 		return w.send(ctx, s)
 	})
+}
+
+// headed keeps the header of a patient's block back until something of the block is kept: a block, or
+// a file, of nothing but headers says nothing. It returns nil where there is nothing to send yet.
+func (r *router) headed(s *slab) *slab {
+	switch {
+	case s.begins:
+		r.dropHeader()
+		if s.resources() == 0 {
+			s.leave()
+			r.header = s
+			return nil
+		}
+	case r.header != nil && s.typ == "":
+		whole := r.header
+		whole.data, whole.lines = append(whole.data, s.data...), whole.lines+s.lines
+		whole.passage, s.passage = s.passage, nil
+		s.recycle()
+		r.header = nil
+		return whole
+	}
+	return s
+}
+
+func (r *router) dropHeader() {
+	if r.header != nil {
+		r.header.recycle()
+		r.header = nil
+	}
 }
 
 // writer owns the files of one kind: one after the other, none with more resources than the limit.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -80,8 +81,8 @@ func Run(ctx context.Context, t Task) (Result, error) {
 
 // decisions says what of a record may leave: a Review of one patient's, a Filter of a population's.
 type decisions interface {
-	// Release appends the line as it may leave to dst. ok is false where the resource stays; dst is unchanged then.
-	Release(dst, line []byte) (out []byte, ok bool, err error)
+	// Releaser makes what decides, for one goroutine.
+	Releaser() release.Releaser
 	// Withheld is how many resources stay, by reason.
 	Withheld() map[string]int64
 }
@@ -104,14 +105,16 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	return t.review(ctx)
 }
 
-// review goes through the whole record once: a reader and the review's actor, so that reading and examining go on at the same time.
+// review goes through the whole record once: a reader, and observers that share out what it reads.
 func (t *Task) review(ctx context.Context) (*release.Review, error) {
-	o := &observer{in: newMailbox(ofReviewer), review: t.Policy.Review()}
+	review, in := t.Policy.Review(), newMailbox(ofReviewer, mailboxCapacity)
 	whole := t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(guard(ctx, "observe", o))
+	for range deciders() {
+		group.Go(guard(ctx, "observe", &observer{in: in, of: review.Observer()}))
+	}
 	group.Go(guard(ctx, "read for review", actorFunc(func(ctx context.Context) error {
-		defer close(o.in.slabs)
+		defer close(in.slabs)
 		s := newSlab(kind{})
 		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) (err error) {
 			if r.Unchecked && !wellFormed(r) {
@@ -119,7 +122,7 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 				return nil // the reader reports it
 			}
 			if len(s.data)+len(r.Line) >= SlabBytes && s.lines > 0 {
-				err = o.in.send(ctx, s)
+				err = in.send(ctx, s)
 				s = newSlab(kind{})
 			}
 			s.add(r.Line)
@@ -129,28 +132,29 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 			s.recycle()
 			return err
 		}
-		return o.in.send(ctx, s)
+		return in.send(ctx, s)
 	})))
 	err := group.Wait()
-	o.in.drain()
+	in.drain()
 	if err != nil {
 		return nil, err
 	}
 	if whole {
-		o.review.Resolved()
+		review.Resolved()
 	}
-	o.review.Conclude()
-	return o.review, nil
+	review.Conclude()
+	return review, nil
 }
 
 // actors wires the picture of doc.go, runs it and waits for all of it.
 func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	group, ctx := errgroup.WithContext(ctx)
-	toReleaser, toRouter := newMailbox(ofReleaser), newMailbox(ofRouter)
+	releasers := t.releasers(d)
+	toReleasers, toRouter := newTurns(ofReleaser, len(releasers)), newTurns(ofRouter, len(releasers))
 	var writers []*writer
 	rt := &router{in: toRouter, writers: map[kind]mailbox{}}
 	rt.start = func(k kind) mailbox {
-		w := &writer{in: newMailbox(ofWriter), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
+		w := &writer{in: newMailbox(ofWriter, mailboxCapacity), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
 		writers = append(writers, w)
 		what := "write"
 		if tracing.Traced(ctx) {
@@ -159,17 +163,38 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 		group.Go(guard(ctx, what, w))
 		return w.in
 	}
-	group.Go(guard(ctx, "read", &reader{task: t, out: toReleaser, open: map[kind]*slab{}}))
-	group.Go(guard(ctx, "release", &releaser{in: toReleaser, out: toRouter, decisions: d, selector: t.Selector}))
+	group.Go(guard(ctx, "read", &reader{task: t, out: toReleasers, open: map[kind]*slab{}}))
+	for i, r := range releasers {
+		r.in, r.out = toReleasers.mailboxes[i], toRouter.mailboxes[i]
+		group.Go(guard(ctx, "release", r))
+	}
 	group.Go(guard(ctx, "route", rt))
 	err := group.Wait()
-	toReleaser.drain()
+	toReleasers.drain()
 	toRouter.drain()
 	for _, w := range writers {
 		w.in.drain()
 	}
 	return writers, err
 }
+
+// releasers makes those among which the record is shared out; one where there is nothing to decide.
+func (t *Task) releasers(d decisions) []*releaser {
+	if d == nil && t.Selector == nil {
+		return []*releaser{{}}
+	}
+	out := make([]*releaser, deciders())
+	for i := range out {
+		out[i] = &releaser{selector: t.Selector.Another()}
+		if d != nil {
+			out[i].decide = d.Releaser()
+		}
+	}
+	return out
+}
+
+// deciders is how many actors share out what is decided about each resource: that takes longer than to read and to write it.
+func deciders() int { return min(runtime.GOMAXPROCS(0), 4) }
 
 // actor is one goroutine of a pipeline.
 type actor interface {

@@ -14,7 +14,7 @@ import (
 // SlabBytes is how many bytes of lines a slab gathers before it is sent on.
 const SlabBytes = 256 << 10
 
-// mailboxCapacity is how many slabs wait for an actor.
+// mailboxCapacity is how many slabs wait for an actor, or for all that share its work.
 const mailboxCapacity = 4
 
 // kind is what a file holds: resources of one type; with errors OperationOutcomes about what could not be exported; with
@@ -97,9 +97,9 @@ func metersOf(actor string) meters {
 
 var ofReviewer, ofReleaser, ofRouter, ofWriter = metersOf("reviewer"), metersOf("releaser"), metersOf("router"), metersOf("writer")
 
-func newMailbox(m meters) mailbox {
-	m.capacity.Add(mailboxCapacity)
-	return mailbox{make(chan *slab, mailboxCapacity), m}
+func newMailbox(m meters, capacity int) mailbox {
+	m.capacity.Add(float64(capacity))
+	return mailbox{make(chan *slab, capacity), m}
 }
 
 // send gives s away. When ctx ends first, s is recycled and ctx's error returned.
@@ -125,27 +125,86 @@ func (m mailbox) send(ctx context.Context, s *slab) error {
 // each calls f with every slab until the upstream closes the mailbox, f fails or ctx ends. f owns its slab.
 func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
 	for {
-		select {
-		case s, open := <-m.slabs:
-			if !open {
-				return nil
-			}
-			m.depth.Dec()
-			m.received.Inc()
-			if err := f(s); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+		s, err := m.receive(ctx)
+		if s == nil {
+			return err
 		}
+		if err := f(s); err != nil {
+			return err
+		}
+	}
+}
+
+// receive takes the next slab; nil where there is none any more.
+func (m mailbox) receive(ctx context.Context) (*slab, error) {
+	select {
+	case s, open := <-m.slabs:
+		if !open {
+			return nil, nil
+		}
+		m.depth.Dec()
+		m.received.Inc()
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
 // drain recycles what nobody received; both ends have returned.
 func (m mailbox) drain() {
-	m.capacity.Sub(mailboxCapacity)
+	m.capacity.Sub(float64(cap(m.slabs)))
 	for s := range m.slabs {
 		m.depth.Dec()
 		s.recycle()
+	}
+}
+
+// turns is the mailboxes of several actors that share work out: each gets a slab in its turn. Where each sends one slab on for every one
+// that it received, whoever receives from them in their turn has all slabs in the order of the first sender.
+type turns struct {
+	mailboxes []mailbox
+	next      int
+}
+
+func newTurns(m meters, n int) *turns {
+	t := &turns{}
+	for range n {
+		t.mailboxes = append(t.mailboxes, newMailbox(m, max(1, mailboxCapacity/n)))
+	}
+	return t
+}
+
+// turn is the mailbox whose turn it is.
+func (t *turns) turn() mailbox {
+	m := t.mailboxes[t.next]
+	t.next = (t.next + 1) % len(t.mailboxes)
+	return m
+}
+
+func (t *turns) send(ctx context.Context, s *slab) error { return t.turn().send(ctx, s) }
+
+// close says that nothing more is sent.
+func (t *turns) close() {
+	for _, m := range t.mailboxes {
+		close(m.slabs)
+	}
+}
+
+// each is that of a mailbox. It ends with the first one that is closed: after that one's last slab no other has any.
+func (t *turns) each(ctx context.Context, f func(*slab) error) error {
+	for {
+		s, err := t.turn().receive(ctx)
+		if s == nil {
+			return err
+		}
+		if err := f(s); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *turns) drain() {
+	for _, m := range t.mailboxes {
+		m.drain()
 	}
 }

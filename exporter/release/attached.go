@@ -51,7 +51,7 @@ func (r *Review) attach(self resource, f *facts) {
 func (r *Review) followDocuments() {
 	for _, h := range r.attached.holders {
 		if v, known := r.index.at(h.binary); known && v&sensitive == 0 {
-			r.index.set(h.binary, r.reasons.verdict(referenceOnlyName))
+			r.index.set(h.binary, because[referenceOnlyName])
 			r.index.mark(h.binary, held)
 		}
 	}
@@ -72,12 +72,12 @@ func (r *Review) followContexts() {
 	for _, s := range r.attached.secured {
 		wanted[s.by] = true
 	}
-	r.released.each(func(goes resource) {
+	r.eachReleased(func(goes resource) {
 		if wanted[goes] {
 			r.index.put(goes, 0)
 		}
 	})
-	patient := r.index.known([]byte("Patient"))
+	patient := r.index.number([]byte("Patient"))
 	for _, s := range r.attached.secured {
 		of, known := r.index.at(s.by)
 		if v, _ := r.index.at(s.binary); known && s.by.typ != patient && v&(held|sensitive) == 0 {

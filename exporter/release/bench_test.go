@@ -40,11 +40,10 @@ func BenchmarkDecisions(b *testing.B) {
 		}
 		b.Run(name+"/filter", func(b *testing.B) {
 			defer cpu(b, size)()
-			var dst []byte
 			for b.Loop() {
-				x := p.Filter()
+				x := p.Filter().Releaser()
 				for _, l := range lines {
-					if dst, _, err = x.Release(dst[:0], l); err != nil {
+					if _, _, err = x.Release(l); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -52,8 +51,9 @@ func BenchmarkDecisions(b *testing.B) {
 		})
 		observe := func() *release.Review {
 			r := p.Review()
+			o := r.Observer()
 			for _, l := range lines {
-				if err := r.Observe(l); err != nil {
+				if err := o.Observe(l); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -69,11 +69,10 @@ func BenchmarkDecisions(b *testing.B) {
 		})
 		b.Run(name+"/release", func(b *testing.B) {
 			defer cpu(b, size)()
-			var dst []byte
-			r := observe()
+			r := observe().Releaser()
 			for b.Loop() {
 				for _, l := range lines {
-					if dst, _, err = r.Release(dst[:0], l); err != nil {
+					if _, _, err = r.Release(l); err != nil {
 						b.Fatal(err)
 					}
 				}

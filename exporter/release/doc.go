@@ -7,13 +7,15 @@
 //
 //	policy, err := rules.Policy(form, kickOff)
 //	review := policy.Review()
-//	for each resource { review.Observe(line) }      // first pass: facts and hashes of ids, no line is kept
+//	for each resource { observer.Observe(line) } // first pass, review.Observer(): facts and hashes of ids, no line is kept
 //	review.Conclude()
-//	for each resource { review.Release(dst, line) } // second pass: the line as it may leave, or nothing
+//	for each resource { releaser.Release(line) } // second pass, review.Releaser(): the line as it may leave, or nothing
+//
+// Each pass may be shared out among several observers, or releasers.
 //
 // A population's export, in which nobody withholds anything from anybody, takes each line by itself (Filter). What any form would release
 // of one record is counted from its Summary.
 //
-// facts.go is the one place where something is derived from a line, policy.go, review.go and attached.go are where it is decided upon.
-// Whatever is faster than that (quick.go, Review.clean) answers "it certainly goes as it is", or nothing.
+// facts.go is the one place where something is derived from a line, policy.go, observer.go, review.go and attached.go are where it is decided upon.
+// Whatever is faster than that (quick.go, reviewed.clean) answers "it certainly goes as it is", or nothing.
 package release

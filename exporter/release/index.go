@@ -1,14 +1,17 @@
 package release
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+
+	"ehi-server/shared/fhir"
+)
 
 // index holds something about each resource of a record: 18 bytes beside that, whatever their ids are like. An id is kept
-// as a hash of 128 bits with seeds that nobody outside knows, so that no two ids of a record are taken for one another. It is for
-// one goroutine.
+// as a hash of 128 bits with seeds that nobody outside knows, so that no two ids of a record are taken for one another. While nobody
+// changes it, it may be shared.
 type index[V any] struct {
 	seeds  [2]maphash.Seed
 	shards [shards]shard[V]
-	types  map[string]uint16
 }
 
 // shards divide the index, so that it grows in small steps and never holds twice what it needs.
@@ -32,33 +35,19 @@ type resource struct {
 }
 
 func newIndex[V any]() *index[V] {
-	return &index[V]{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, types: map[string]uint16{}}
+	return &index[V]{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 }
 
 func (x *index[V]) hash(id []byte) idHash {
 	return idHash{maphash.Bytes(x.seeds[0], id), maphash.Bytes(x.seeds[1], id)}
 }
 
-// moreTypes is the number that all types beyond the first 65,534 share: what is decided about one of them counts for all.
-const moreTypes = 1<<16 - 1
-
-// number is the number of a type, which is remembered.
+// number is the number of a type. Types that R4 does not know have hashes for numbers; no reference leads to them.
 func (x *index[V]) number(typ []byte) uint16 {
-	if n := x.known(typ); n != 0 {
-		return n
+	if n := fhir.TypeNumber(typ); n != 0 {
+		return uint16(n)
 	}
-	n := uint16(len(x.types) + 1)
-	x.types[string(typ)] = n
-	return n
-}
-
-// known is the number of a type; 0 for one that the record does not have.
-func (x *index[V]) known(typ []byte) uint16 {
-	n := x.types[string(typ)]
-	if n == 0 && len(x.types) == moreTypes-1 {
-		return moreTypes
-	}
-	return n
+	return 1<<15 | uint16(maphash.Bytes(x.seeds[0], typ))
 }
 
 // resource is how a resource is named in the index.
@@ -66,11 +55,7 @@ func (x *index[V]) resource(typ, id []byte) resource { return resource{x.number(
 
 // find looks a resource up.
 func (x *index[V]) find(typ, id []byte) (v V, known bool) {
-	n := x.known(typ)
-	if n == 0 {
-		return v, false
-	}
-	return x.at(resource{n, x.hash(id)})
+	return x.at(x.resource(typ, id))
 }
 
 // at looks a resource up.

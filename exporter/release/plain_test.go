@@ -147,9 +147,10 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, got := newPlain(t, policy, lines), policy.Review()
+		observers := [2]*Observer{got.Observer(), got.Observer()}
 		dangling := false
 		for _, line := range lines {
-			if err := got.Observe([]byte(line)); err != nil {
+			if err := observers[rapid.IntRange(0, 1).Draw(t, "observer")].Observe([]byte(line)); err != nil {
 				t.Fatal(err)
 			}
 			dangling = dangling || strings.Contains(line, "Patient/nowhere")
@@ -158,9 +159,10 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 			got.Resolved()
 		}
 		got.Conclude()
+		releasers := [2]Releaser{got.Releaser(), got.Releaser()}
 		for _, line := range lines {
 			out, ok := want.release(line)
-			is, goes, err := got.Release(nil, []byte(line))
+			is, goes, err := releasers[rapid.IntRange(0, 1).Draw(t, "releaser")].Release([]byte(line))
 			if err != nil || goes != ok || goes && string(is) != out {
 				t.Fatalf("%s\nreleased %v: %s\n    want %v: %s\n     err %v", line, goes, is, ok, out, err)
 			}
@@ -298,7 +300,7 @@ func TestSummariesCountWhatReviewsRelease(t *testing.T) {
 		summary := summarize(t, rules, asked, lines, selected)
 		for range 3 {
 			form := drawForm(t)
-			got, want := counted(t, rules, summary, form), reviewed(t, rules, form, asked, lines, selected)
+			got, want := counted(t, rules, summary, form), countedByReview(t, rules, form, asked, lines, selected)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Fatalf("%s\n%s", strings.Join(lines, "\n"), d)
 			}
@@ -347,8 +349,8 @@ func counted(t *rapid.T, rules *Rules, s *Summary, form *ehi.ReleaseForm) Counts
 	return c
 }
 
-// reviewed counts what a review releases, line by line.
-func reviewed(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.KickOff, lines []string, selected bool) Counts {
+// countedByReview counts what a review releases, line by line.
+func countedByReview(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.KickOff, lines []string, selected bool) Counts {
 	p, err := rules.Policy(form, asked)
 	if err != nil {
 		t.Fatal(err)
@@ -358,15 +360,17 @@ func reviewed(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.KickOff
 		t.Fatal(err)
 	}
 	review, x := p.Review(), examiner{policy: p, dated: true}
+	observer := review.Observer()
 	for _, line := range lines {
-		if err := review.Observe([]byte(line)); err != nil {
+		if err := observer.Observe([]byte(line)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	review.Conclude()
+	releaser := review.Releaser()
 	out := Counts{Categories: map[ehi.Category]Tally{}, Authorizations: map[ehi.Authorization]Tally{}}
 	for _, line := range lines {
-		_, goes, err := review.Release(nil, []byte(line))
+		_, goes, err := releaser.Release([]byte(line))
 		if err != nil {
 			t.Fatal(err)
 		}

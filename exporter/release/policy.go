@@ -187,32 +187,51 @@ func (f *facts) needs() authorizations {
 }
 
 // Filter decides about the resources of a population one at a time. References stay as they are: what was not asked for is not
-// withheld from anybody. It is for one goroutine.
+// withheld from anybody.
 type Filter struct {
+	policy *Policy
+	parts  []*filtered
+}
+
+// filtered is a Releaser by a Filter.
+type filtered struct {
 	examine examiner
 	counts  map[string]int64
 }
 
 // Filter starts the decisions about a population's resources.
-func (p *Policy) Filter() *Filter {
-	return &Filter{examine: p.examiner(), counts: map[string]int64{}}
+func (p *Policy) Filter() *Filter { return &Filter{policy: p} }
+
+// Releaser makes one; all are made before the first is used.
+func (f *Filter) Releaser() Releaser {
+	part := &filtered{f.policy.examiner(), map[string]int64{}}
+	f.parts = append(f.parts, part)
+	return part
 }
 
-// Release appends the line to dst. ok is false where the resource stays; dst is unchanged then.
-func (f *Filter) Release(dst, line []byte) (out []byte, ok bool, err error) {
+// Withheld is how many resources stayed, by reason; it is called when the releasers are through.
+func (f *Filter) Withheld() map[string]int64 {
+	all := map[string]int64{}
+	for _, part := range f.parts {
+		for reason, n := range part.counts {
+			all[reason] += n
+		}
+	}
+	return all
+}
+
+// Release implements Releaser.
+func (f *filtered) Release(line []byte) (out []byte, ok bool, err error) {
 	if _, _, ok := f.examine.quick(line); ok {
-		return append(dst, line...), true, nil
+		return line, true, nil
 	}
 	found, err := f.examine.examine(line)
 	if err != nil {
-		return dst, false, err
+		return nil, false, err
 	}
 	if reason := f.examine.policy.withhold(found); reason != "" {
 		f.counts[reason]++
-		return dst, false, nil
+		return nil, false, nil
 	}
-	return append(dst, line...), true, nil
+	return line, true, nil
 }
-
-// Withheld is how many resources stayed so far, by reason.
-func (f *Filter) Withheld() map[string]int64 { return f.counts }

@@ -109,3 +109,22 @@ func (x *examiner) plainCodes(line []byte, t trait) bool {
 		line = rest[end:]
 	}
 }
+
+// identify reads type and id of a resource that begins with them, as most do.
+func identify(line []byte) (typ, id []byte, ok bool) {
+	const first, second = `{"` + resourceType + `":"`, `","id":"`
+	if !bytes.HasPrefix(line, []byte(first)) {
+		return nil, nil, false
+	}
+	rest := line[len(first):]
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 || !bytes.HasPrefix(rest[end:], []byte(second)) {
+		return nil, nil, false
+	}
+	typ, rest = rest[:end], rest[end+len(second):]
+	if end = bytes.IndexByte(rest, '"'); end < 0 {
+		return nil, nil, false
+	}
+	id = rest[:end]
+	return typ, id, bytes.IndexByte(typ, '\\') < 0 && bytes.IndexByte(id, '\\') < 0
+}

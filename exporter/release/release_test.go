@@ -29,8 +29,9 @@ func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Revie
 		t.Fatal(err)
 	}
 	r := p.Review()
+	o := r.Observer()
 	for _, l := range lines {
-		if err := r.Observe([]byte(l)); err != nil {
+		if err := o.Observe([]byte(l)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,8 +42,9 @@ func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Revie
 // released is the lines that may leave.
 func released(t testing.TB, r *release.Review, lines ...string) (out []string) {
 	t.Helper()
+	x := r.Releaser()
 	for _, l := range lines {
-		line, ok, err := r.Release(nil, []byte(l))
+		line, ok, err := x.Release([]byte(l))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,11 +278,11 @@ func TestCodeTablesAreChecked(t *testing.T) {
 	}
 	line := []byte(`{"resourceType":"Condition","id":"c","code":{"coding":[{"code":"code","system":"sys"}]}}`)
 	r := p.Review()
-	if err := r.Observe(line); err != nil {
+	if err := r.Observer().Observe(line); err != nil {
 		t.Fatal(err)
 	}
 	r.Conclude()
-	if _, ok, err := r.Release(nil, line); ok || err != nil {
+	if _, ok, err := r.Releaser().Release(line); ok || err != nil {
 		t.Errorf("a replaced table does not count: %v, %v", ok, err)
 	}
 }
@@ -300,7 +302,7 @@ func FuzzRelease(f *testing.F) {
 		}
 		claim := `{"resourceType":"Claim","id":"claim-0123456789"}`
 		r := review(t, choose, claim, string(line))
-		out, ok, err := r.Release(nil, line)
+		out, ok, err := r.Releaser().Release(line)
 		if err != nil {
 			t.Fatal(err)
 		}

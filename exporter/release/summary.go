@@ -486,7 +486,7 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 		}
 	}
 	if at, known := s.index.at(r.secured); known {
-		out.secured, out.patient = mapped(at), r.secured.typ == s.index.known([]byte("Patient"))
+		out.secured, out.patient = mapped(at), r.secured.typ == s.index.number([]byte("Patient"))
 	}
 	return out
 }

@@ -1,5 +1,11 @@
 package release
 
+import (
+	"strings"
+
+	"ehi-server/shared/ehi"
+)
+
 // verdict is what was decided about a resource: the number of the reason for which it stays, 0 where it goes; and flags.
 type verdict uint8
 
@@ -13,21 +19,49 @@ const (
 func (v verdict) reason() int    { return int(v &^ flags) }
 func (v verdict) withheld() bool { return v.reason() != 0 }
 
+// reasons are the reasons for which resources stay, by their numbers; 0 is none.
+var reasons = func() []string {
+	names := []string{""}
+	for _, a := range ehi.Authorizations() {
+		names = append(names, sensitiveReason+string(a.Key))
+	}
+	for _, c := range ehi.Categories() {
+		names = append(names, categoryReason+string(c.Key))
+	}
+	return append(names, referenceOnlyName)
+}()
+
+// because is the verdict of each reason.
+var because = func() map[string]verdict {
+	m := map[string]verdict{}
+	for number, name := range reasons {
+		m[name] = verdict(number)
+		if strings.HasPrefix(name, sensitiveReason) {
+			m[name] |= sensitive
+		}
+	}
+	return m
+}()
+
 // verdicts holds what was decided about each resource of a record.
 type verdicts struct{ *index[verdict] }
 
-// put decides about a resource. What is in a record twice is withheld where one of the two is, and sensitive likewise. So are two
-// resources that were taken for one another.
+// put decides about a resource. What is in a record twice is withheld where one of the two is, and sensitive likewise; in whatever order they
+// come. So are two resources that were taken for one another.
 func (x verdicts) put(r resource, v verdict) {
 	at, found := x.add(r)
-	switch old := *at; {
-	case !found:
-		*at = v
-	case v&sensitive != 0 || v.withheld() && !old.withheld():
-		*at = v | old&flags
-	default:
-		*at = old | v&flags
+	if found && !before(v, *at) {
+		v, *at = *at, v
 	}
+	*at = v | *at&flags
+}
+
+// before reports whether v says more about a resource than w: its sensitive content, another reason, none; of two reasons the first in the list.
+func before(v, w verdict) bool {
+	if (v^w)&sensitive != 0 {
+		return v&sensitive != 0
+	}
+	return v.withheld() && (!w.withheld() || v.reason() < w.reason())
 }
 
 // set changes the reason of a resource that is there.

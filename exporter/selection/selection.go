@@ -12,6 +12,7 @@ import (
 
 // Selector decides about one resource at a time. It is for one goroutine; a nil Selector keeps everything as it is.
 type Selector struct {
+	asked    ehi.KickOff
 	matcher  *fhir.Matcher
 	elements *elements
 }
@@ -31,11 +32,19 @@ func New(k ehi.KickOff) *Selector {
 	if len(k.TypeFilters) == 0 && len(k.Elements) == 0 {
 		return nil
 	}
-	s := &Selector{matcher: fhir.NewMatcher(k.TypeFilters)}
+	s := &Selector{asked: k, matcher: fhir.NewMatcher(k.TypeFilters)}
 	if len(k.Elements) > 0 {
 		s.elements = newElements(k.Elements)
 	}
 	return s
+}
+
+// Another makes one that selects the same, for another goroutine.
+func (s *Selector) Another() *Selector {
+	if s == nil {
+		return nil
+	}
+	return New(s.asked)
 }
 
 // Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is unchanged then.

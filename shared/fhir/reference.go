@@ -21,7 +21,7 @@ var UnknownReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","v
 // anything else: absolute URLs, fragments alone, urn: and conditional references.
 func Local(ref []byte) (typ, id []byte, ok bool) {
 	typ, rest, found := bytes.Cut(ref, []byte("/"))
-	if !found || !KnownType(string(typ)) {
+	if !found || TypeNumber(typ) == 0 {
 		return nil, nil, false
 	}
 	id, _, _ = bytes.Cut(rest, []byte("/_history/"))
