@@ -438,3 +438,16 @@ func FuzzWalk(f *testing.F) {
 		}
 	})
 }
+
+// A pair is where bytes.Index finds it.
+func FuzzIndexPair(f *testing.F) {
+	f.Add([]byte(`{"resourceType":"Observation","code":"x"}`), byte('e'), byte('"'))
+	f.Add([]byte("0123456789abcde\"0123456789abcdef"), byte('e'), byte('"'))
+	f.Add([]byte("eeeeeeeeeeeeeeee\""), byte('e'), byte('"'))
+	f.Add([]byte{0xe5, 0x22, 0x64, 0x65, 0x21, 0x65, 0x22}, byte('e'), byte('"'))
+	f.Fuzz(func(t *testing.T, text []byte, first, second byte) {
+		if got, want := indexPair(text, first, second), bytes.Index(text, []byte{first, second}); got != want {
+			t.Fatalf("%q in %q: %d, want %d", []byte{first, second}, text, got, want)
+		}
+	})
+}

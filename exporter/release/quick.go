@@ -2,6 +2,8 @@ package release
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -58,57 +60,82 @@ func (x *examiner) quick(line []byte) (typ, id []byte, ok bool) {
 	if t == mustWalk || hasCodedEscapes(line) || bytes.Contains(line, []byte("Binary")) {
 		return nil, nil, false
 	}
-	rest := line[len(`{"resourceType"`):]
-	return typ, id, onlyOneType(rest) && x.plainCodes(rest, t)
+	return typ, id, x.plain(line[len(`{"resourceType"`):], t)
 }
 
-// The names that quick looks for, by their ends: those begin with letters that are rare in a line.
-var typeEnd, codeEnd = []byte(`Type"`), []byte(`code"`)
-
-// onlyOneType reports whether no field is named resourceType.
-func onlyOneType(line []byte) bool {
+// plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.
+func (x *examiner) plain(line []byte, t trait) bool {
 	for {
-		at := bytes.Index(line, typeEnd)
+		at := indexPair(line, 'e', '"')
 		if at < 0 {
 			return true
 		}
-		if bytes.HasSuffix(line[:at+len("Type")], []byte(resourceType)) {
-			return false
-		}
-		line = line[at+len(typeEnd):]
-	}
-}
-
-// plainCodes reports whether no field named code may hold what keeps a resource.
-func (x *examiner) plainCodes(line []byte, t trait) bool {
-	for {
-		at := bytes.Index(line, codeEnd)
-		if at < 0 {
-			return true
-		}
-		named := at > 0 && line[at-1] == '"'
-		line = line[at+len(codeEnd):]
-		if !named {
-			continue
-		}
-		rest := bytes.TrimLeft(line, ": \t\r\n")
+		name, rest := line[:at+1], line[at+2:]
 		switch {
-		case len(rest) > 0 && rest[0] == '[':
-			return false
-		case len(rest) == 0 || rest[0] != '"':
-			continue
-		}
-		end, escaped := textEnd(rest, 0)
-		if end < 0 || escaped {
-			return false
-		}
-		code := rest[1 : end-1]
-		if x.policy.sensitive.mayHold(code) || t == goesUnlessLab && isLaboratory(code) {
+		case bytes.HasSuffix(name, []byte(`"code`)):
+			text, after, ok := textBehind(rest)
+			if !ok || text != nil && (bytes.IndexByte(text, '\\') >= 0 || x.keeps(text, t)) {
+				return false
+			}
+			rest = after
+		case bytes.HasSuffix(name, []byte(resourceType)):
 			return false
 		}
-		line = rest[end:]
+		line = rest
 	}
 }
+
+// keeps reports whether a code may keep a resource.
+func (x *examiner) keeps(code []byte, t trait) bool {
+	return x.policy.sensitive.mayHold(code) || t == goesUnlessLab && isLaboratory(code)
+}
+
+// textBehind reads the text that a field holds of whose name the line is what follows; nil where it is something else, or no field. ok is
+// false where several texts may be there, or half of one.
+func textBehind(line []byte) (text, rest []byte, ok bool) {
+	for len(line) > 0 && (line[0] == ':' || line[0] <= ' ') {
+		line = line[1:]
+	}
+	switch {
+	case len(line) == 0:
+		return nil, line, true
+	case line[0] == '[':
+		return nil, line, false
+	case line[0] != '"':
+		return nil, line, true
+	}
+	end, _ := textEnd(line, 0)
+	if end < 0 {
+		return nil, line, false
+	}
+	return line[1 : end-1], line[end:], true
+}
+
+// indexPair finds the first place where two bytes stand side by side; -1 where there is none. It looks at 16 bytes at a time.
+func indexPair(b []byte, first, second byte) int {
+	one, two := uint64(first)*eachByte, uint64(second)*eachByte
+	at := 0
+	for ; at+17 <= len(b); at += 16 {
+		w := b[at : at+17]
+		low := zeroByte(binary.LittleEndian.Uint64(w) ^ one | binary.LittleEndian.Uint64(w[1:]) ^ two)
+		high := zeroByte(binary.LittleEndian.Uint64(w[8:]) ^ one | binary.LittleEndian.Uint64(w[9:]) ^ two)
+		if low != 0 {
+			return at + bits.TrailingZeros64(low)>>3
+		}
+		if high != 0 {
+			return at + 8 + bits.TrailingZeros64(high)>>3
+		}
+	}
+	for ; at+1 < len(b); at++ {
+		if b[at] == first && b[at+1] == second {
+			return at
+		}
+	}
+	return -1
+}
+
+// zeroByte has the high bit of the first byte that is zero, and perhaps of bytes behind it.
+func zeroByte(x uint64) uint64 { return (x - eachByte) &^ x & highBits }
 
 // identify reads type and id of a resource that begins with them, as most do.
 func identify(line []byte) (typ, id []byte, ok bool) {

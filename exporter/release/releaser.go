@@ -97,9 +97,13 @@ func hasCodedEscapes(line []byte) bool {
 func (r *reviewed) referencesGo(line []byte) bool {
 	for _, name := range leading {
 		for rest := line; ; {
-			text, after, found := textBehind(rest, name)
-			if !found {
+			at := bytes.Index(rest, name)
+			if at < 0 {
 				break
+			}
+			text, after, ok := textBehind(rest[at+len(name):])
+			if !ok {
+				return false
 			}
 			rest = after
 			if text == nil {
@@ -115,23 +119,6 @@ func (r *reviewed) referencesGo(line []byte) bool {
 
 // leading are the ends of the names of fields that may lead to a resource, see leads; that of references first.
 var leading = [][]byte{[]byte(`reference"`), []byte(`rl"`), []byte(`Uri"`), []byte(`Canonical"`)}
-
-// textBehind finds the next field whose name ends so, and its text as it is spelled; nil where it has none.
-func textBehind(line, name []byte) (text, rest []byte, found bool) {
-	at := bytes.Index(line, name)
-	if at < 0 {
-		return nil, nil, false
-	}
-	line = bytes.TrimLeft(line[at+len(name):], " \t:")
-	if len(line) == 0 || line[0] != '"' {
-		return nil, line, true
-	}
-	end, _ := textEnd(line, 0)
-	if end < 0 {
-		return nil, nil, false
-	}
-	return line[1 : end-1], line[end:], true
-}
 
 // plan walks the line and gathers the edits that it needs.
 func (r *reviewed) plan(line []byte, v verdict) error {

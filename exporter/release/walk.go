@@ -222,7 +222,7 @@ func textEnd(src []byte, from int) (end int, escaped bool) {
 func special(b []byte) uint64 {
 	x := binary.LittleEndian.Uint64(b)
 	quote, slash := x^('"'*eachByte), x^('\\'*eachByte)
-	return ((quote-eachByte)&^quote | (slash-eachByte)&^slash) & highBits
+	return zeroByte(quote) | zeroByte(slash)
 }
 
 // identify reads type and id of a resource, the last ones where they stand there twice.
