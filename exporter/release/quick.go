@@ -117,8 +117,8 @@ func indexPair(b []byte, first, second byte) int {
 	at := 0
 	for ; at+17 <= len(b); at += 16 {
 		w := b[at : at+17]
-		low := zeroByte(binary.LittleEndian.Uint64(w) ^ one | binary.LittleEndian.Uint64(w[1:]) ^ two)
-		high := zeroByte(binary.LittleEndian.Uint64(w[8:]) ^ one | binary.LittleEndian.Uint64(w[9:]) ^ two)
+		low := zeroByte((binary.LittleEndian.Uint64(w) ^ one) | (binary.LittleEndian.Uint64(w[1:]) ^ two))
+		high := zeroByte((binary.LittleEndian.Uint64(w[8:]) ^ one) | (binary.LittleEndian.Uint64(w[9:]) ^ two))
 		if low != 0 {
 			return at + bits.TrailingZeros64(low)>>3
 		}
