@@ -375,3 +375,66 @@ func TestAPatientIsCalledByTheNameInUse(t *testing.T) {
 		}
 	}
 }
+
+// A field that is there twice would be read by one as this and by another as that: the importer, the release filter and the client.
+func TestIN4AFieldThatIsThereTwiceIsAProblem(t *testing.T) {
+	const good = `{"resourceType":"Condition","id":"good","subject":{"reference":"Patient/p"}}`
+	for name, bad := range map[string]string{
+		"id":                  `{"resourceType":"Condition","id":"a","id":"b","subject":{"reference":"Patient/p"}}`,
+		"subject":             `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/x"},"subject":{"reference":"Patient/p"}}`,
+		"resourceType":        `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/p"},"resourceType":"Observation"}`,
+		"an escaped name":     `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/p"},"\u0069d":"b"}`,
+		"a reference":         `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/x","reference":"Patient/p"}}`,
+		"a code":              `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/p"},"code":{"coding":[{"code":"1","code":"2"}]}}`,
+		"a label":             `{"resourceType":"Condition","id":"a","meta":{"security":[]},"meta":{},"subject":{"reference":"Patient/p"}}`,
+		"an equal field":      `{"resourceType":"Condition","id":"a","id":"a","subject":{"reference":"Patient/p"}}`,
+		"in what it contains": `{"resourceType":"Condition","id":"a","contained":[{"id":"x","id":"y"}],"subject":{"reference":"Patient/p"}}`,
+		"between spaces":      `{ "resourceType" : "Condition", "id":"a", "id" : "b" , "subject":{"reference":"Patient/p"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			patient := `{"resourceType":"Patient","id":"p"}`
+			entry := func(r string) string { return "\n" + `{"resource":` + r + `}` }
+			for file, content := range map[string]string{
+				"a.ndjson": patient + "\n" + bad + "\n" + good + "\n",
+				"b.json":   `{"resourceType":"Bundle","type":"collection","entry":[` + entry(patient) + "," + entry(bad) + "," + entry(good) + `]}`,
+			} {
+				s := openStore(t, t.TempDir())
+				rep := load(t, s, raw(t, t.TempDir(), file, content))
+				wantKeys(t, s, "p", "Patient/p", "Condition/good")
+				line := 2
+				if strings.HasPrefix(file, "b") {
+					line = 3
+				}
+				if len(rep.Bad) != 1 || rep.Bad[0].Line != line || !strings.Contains(rep.Bad[0].Why, "an object has two fields") {
+					t.Errorf("%s: problems %v", file, rep.Bad)
+				}
+			}
+		})
+	}
+}
+
+func TestIN4AFieldOfABundleThatIsThereTwiceIsAProblem(t *testing.T) {
+	const resource = `{"resourceType":"Patient","id":"%s"}`
+	p, q := fmt.Sprintf(resource, "p"), fmt.Sprintf(resource, "q")
+	for name, bundle := range map[string]string{
+		"entry":        `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p + `}],"entry":[{"resource":` + q + `}]}`,
+		"type":         `{"resourceType":"Bundle","type":"collection","type":"history","entry":[{"resource":` + p + `}]}`,
+		"resourceType": `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p + `}],"resourceType":"Bundle"}`,
+		"resource":     `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p + `,"resource":` + q + `}]}`,
+		"fullUrl":      `{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"urn:uuid:1","resource":` + p + `,"fullUrl":"urn:uuid:2"}]}`,
+		"method": `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"PUT","method":"DELETE","url":"Patient/p"},"resource":` +
+			p + `}]}`,
+		"request": `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"DELETE","url":"Patient/p"},"requ\u0065st":{"method":"PUT","url":"Patient/p"},"resource":` +
+			p + `}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, file := range []string{"b.json", "b.ndjson"} {
+				s := openStore(t, t.TempDir())
+				rep := load(t, s, raw(t, t.TempDir(), file, bundle))
+				if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, fmt.Sprintf("two fields %q", name)) || len(rep.Counts) > 0 {
+					t.Errorf("%s: %+v", file, rep)
+				}
+			}
+		})
+	}
+}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/exporter/source"
+	"ehi-server/shared/fhir"
 )
 
 // document imports a file of JSON: one resource or Bundle. What follows it is read as NDJSON: some write that under the name of a
@@ -198,7 +200,15 @@ func (im *importer) entries(s *scanner, visit func(entry) error) error {
 	if _, err := s.begin(); err != nil {
 		return err
 	}
+	var seen []string
 	return s.fields(func(name string) error {
+		switch name {
+		case "resourceType", "type", "entry": // what is read of a Bundle itself
+			if slices.Contains(seen, name) {
+				return errInput{fhir.ErrRepeated{Name: name}.Error()}
+			}
+			seen = append(seen, name)
+		}
 		if b, err := s.peek(); err != nil || b != '[' || name != "entry" {
 			_, _, err = s.value(0, true)
 			return err
@@ -228,14 +238,31 @@ func (im *importer) entry(raw []byte, line int) entry {
 	e := entry{}
 	// The resource stays a slice of raw, so that its line can be told.
 	_, err := json.Parse(raw, &e, json.DontCopyRawMessage|json.DontMatchCaseInsensitiveStructFields)
-	e.line = line + bytes.Count(raw[:offset(raw, e.Resource)], []byte{'\n'})
+	at := offset(raw, e.Resource)
+	e.line = line + bytes.Count(raw[:at], []byte{'\n'})
 	switch {
 	case err != nil:
 		e.err = errResource{fmt.Sprintf("not a valid entry: %v", err)}
+	case im.repeats(raw, at, len(e.Resource)):
+		e.err = unfit(raw, im.around.Err())
 	case int64(len(e.Resource)) > im.o.MaxResource:
 		e.err = tooLarge(im.o.MaxResource)
 	}
 	return e
+}
+
+// repeats reports whether an entry, beside its resource, has an object with two fields of one name. im.around tells which.
+func (im *importer) repeats(raw []byte, at, size int) bool {
+	doc := append(append(append([]byte{}, raw[:at]...), "null"...), raw[at+size:]...)
+	if size == 0 {
+		doc = raw
+	}
+	c := &im.around
+	c.Unique = true
+	for c.Reset(doc); c.Next(); {
+	}
+	_, repeated := errors.AsType[fhir.ErrRepeated](c.Err())
+	return repeated
 }
 
 // tooLarge says why a resource is skipped.

@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,6 +66,10 @@ type scope struct {
 	elsewhere map[string]bool
 }
 
+// incoming is an examiner of what comes in: one object with two fields of a name makes a resource unfit, since importer, release filter
+// and client could each read another one.
+func incoming(s scope) examiner { return examiner{scope: s, cursor: fhir.Cursor{Unique: true}} }
+
 // examiner reads resources. It is for one goroutine.
 type examiner struct {
 	scope
@@ -115,8 +120,8 @@ func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
 		line = squeeze(line)
 		f, err = x.examine(line)
 	}
-	if x.cursor.Err() != nil {
-		return nil, f, notJSON(resource, x.cursor.Err())
+	if why := x.cursor.Err(); why != nil {
+		return nil, f, unfit(resource, why)
 	}
 	if len(x.edits) > 0 {
 		line = fhir.Apply(make([]byte, 0, len(line)+x.shift), line, x.edits)
@@ -144,6 +149,14 @@ func squeeze(doc []byte) []byte {
 		}
 	}
 	return out
+}
+
+// unfit says why a walk over a resource ended early.
+func unfit(resource []byte, why error) error {
+	if repeated, ok := errors.AsType[fhir.ErrRepeated](why); ok {
+		return errResource{repeated.Error()}
+	}
+	return notJSON(resource, why)
 }
 
 // notJSON tells what is wrong in the words of the standard library, which name the place.
@@ -273,7 +286,7 @@ func (x *examiner) byIdentifier() {
 		Type      string          `json:"type"`
 		Reference json.RawMessage `json:"reference"`
 	}
-	if json.Unmarshal(c.Raw(), &r) != nil {
+	if _, err := json.Parse(c.Raw(), &r, json.DontMatchCaseInsensitiveStructFields); err != nil {
 		return
 	}
 	m := x.scope.read(fhir.Unquote(r.Reference))

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"ehi-server/exporter/source"
+	"ehi-server/shared/fhir"
 )
 
 // Import reads files and folders of bundles and single resources (.json) and NDJSON (.ndjson, .jsonl), gzipped (.gz) or not, in the order
@@ -101,6 +102,7 @@ type importer struct {
 	w       *writer
 	o       source.ImportOptions
 	charset charset
+	around  fhir.Cursor // of what stands around a bundle's resources
 	report  source.Report
 	total   int64
 	done    atomic.Int64 // bytes read

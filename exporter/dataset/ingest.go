@@ -49,7 +49,7 @@ func (s *Store) newWriter(now time.Time) (*writer, error) {
 	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, about: map[digest][]target{}, now: now,
 		gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
 	w.resolver.db = s.db
-	w.scope.own = s.own
+	w.examiner = incoming(scope{own: s.own})
 	tombstones, err := some(s.db, []byte{kTombstone})
 	w.buried = tombstones
 	return w, errors.Join(err, s.loadWaiting())

@@ -62,7 +62,7 @@ func (im *importer) lines(ctx context.Context, path string, first int, r io.Read
 	})
 	for range processors {
 		group.Go(func() error {
-			x := examiner{scope: scope{own: im.store.own}}
+			x := incoming(scope{own: im.store.own})
 			for c := range toPrepare {
 				im.prepare(&x, c)
 				close(c.ready)

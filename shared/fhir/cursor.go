@@ -20,7 +20,11 @@ import (
 type Cursor struct {
 	Kind  Kind
 	Depth int // nesting of the value: 0 for the document itself, 1 for a field of it
+	// Unique makes a name that an object has twice an error (ErrRepeated). RFC 8259 (4) leaves open which value counts, so that
+	// two readers of such an object may read different things. It is to be set before Reset, and holds for all walks.
+	Unique bool
 
+	names  names // of the objects that are open, where Unique is set
 	src    []byte
 	levels []level // what is open: [0] is the document, [1] its outermost container...
 	at     int     // offset of the next byte to look at
@@ -36,6 +40,7 @@ type Cursor struct {
 // level is an open container.
 type level struct {
 	array bool
+	names int    // how many names the objects around it have
 	start int    // offset of its opening brace
 	key   []byte // the name of the latest field, without quotes and escapes; nil where there is none
 	pos   int    // offset of that name's opening quote
@@ -100,6 +105,7 @@ func (c *Cursor) Reset(doc []byte) {
 	c.src, c.Depth = doc, 0
 	c.levels = append(c.levels[:0], level{})
 	c.at, c.pos, c.end, c.state, c.spaced, c.err = 0, 0, 0, wantValue, false, nil
+	c.names.reset()
 }
 
 // Next moves to the next value and reports whether there is one.
@@ -168,6 +174,10 @@ func (c *Cursor) field() bool {
 	if c.escaped {
 		top.key = append([]byte{}, Unquote(c.src[top.pos:c.at])...)
 	}
+	if c.Unique && c.names.repeated(top.names, top.key) {
+		c.err = ErrRepeated{string(top.key)}
+		return false
+	}
 	if b, ok := c.peek(); !ok || b != ':' {
 		return ok && c.fail()
 	}
@@ -228,7 +238,7 @@ func (c *Cursor) open(array bool, want state) bool {
 	c.at++
 	c.end, c.state = c.at, want
 	c.Kind, c.Depth = Open, len(c.levels)-1
-	c.levels = append(c.levels, level{array: array, start: c.pos})
+	c.levels = append(c.levels, level{array: array, start: c.pos, names: len(c.names.list)})
 	return true
 }
 
@@ -239,6 +249,7 @@ func (c *Cursor) close(b byte) bool {
 	}
 	c.at++
 	c.pos, c.end = c.levels[n].start, c.at
+	c.names.cut(c.levels[n].names)
 	c.levels = c.levels[:n]
 	c.Kind, c.Depth = Close, n-1
 	c.complete()
