@@ -438,3 +438,42 @@ func TestIN4AFieldOfABundleThatIsThereTwiceIsAProblem(t *testing.T) {
 		})
 	}
 }
+
+// Some write resources, or bundles, as one array. Each element counts by itself.
+func TestIN4AnArrayIsTakenApart(t *testing.T) {
+	const p = `{"resourceType":"Patient","id":"p"}`
+	condition := func(id string) string {
+		return `{"resourceType":"Condition","id":"` + id + `","subject":{"reference":"Patient/p"}}`
+	}
+	bundle := `{"resourceType":"B\u0075ndle","id":"x","type":"collection","entry":[{"resource":` + condition("in") + `}]}`
+	array := "[" + p + ",\n" + condition("a") + ",\n" + `{"resourceType":"Condition"},` + "\n" + `7, [` + condition("no") + `], null,` + "\n" + bundle + "]"
+	for _, c := range []struct {
+		name, content string
+		bad           []int
+	}{
+		{"a.json", array, []int{3, 4, 4, 4}},
+		{"a.json.gz", zipped(t, array), []int{3, 4, 4, 4}},
+		{"bom.json", "\ufeff\n" + array, []int{4, 5, 5, 5}},
+		{"line.ndjson", strings.ReplaceAll(array, "\n", " "), []int{1, 1, 1, 1}},
+		{"before.json", array + "\n" + condition("behind") + "\n", []int{3, 4, 4, 4}},
+		{"cut.json", array[:len(array)-1], []int{3, 4, 4, 4, 5}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			rep := load(t, s, raw(t, t.TempDir(), c.name, c.content))
+			want := []string{"Patient/p", "Condition/a", "Condition/in"}
+			if c.name == "before.json" {
+				want = append(want, "Condition/behind")
+			}
+			wantKeys(t, s, "p", want...)
+			if d := cmp.Diff(c.bad, problems(rep)); d != "" {
+				t.Errorf("problems (-want +got):\n%s\n%v", d, rep.Bad)
+			}
+		})
+	}
+	for _, empty := range []string{"[]", " [ ] "} {
+		if rep := load(t, openStore(t, t.TempDir()), raw(t, t.TempDir(), "a.json", empty)); rep.Problems > 0 || len(rep.Counts) > 0 {
+			t.Errorf("%q: %+v", empty, rep)
+		}
+	}
+}

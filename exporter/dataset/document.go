@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// document imports a file of JSON: one resource or Bundle. What follows it is read as NDJSON: some write that under the name of a
+// document imports a file of JSON: one resource or Bundle, or an array of them. What follows it is read as NDJSON: some write that under the name of a
 // document.
 func (im *importer) document(ctx context.Context, in input) error {
 	typ, of, err := im.kind(in)
@@ -36,16 +36,13 @@ func (im *importer) document(ctx context.Context, in input) error {
 	return im.single(ctx, in, s)
 }
 
-// single imports a resource and what follows it.
+// single imports a resource, or an array of them, and what follows.
 func (im *importer) single(ctx context.Context, in input, s *scanner) error {
-	if _, err := s.begin(); err != nil {
-		return im.problem(in, err)
-	}
-	raw, line, err := s.value(im.o.MaxResource, false)
-	if errors.Is(err, errTooLarge) {
-		err = im.bad(in.name, line, tooLarge(im.o.MaxResource).Error())
+	first, err := s.begin()
+	if err == nil && first == '[' {
+		err = s.elements(func() error { return im.element(ctx, in, s) })
 	} else if err == nil {
-		err = im.put(in.name, line, im.prepared(raw))
+		err = im.resource(in, s)
 	}
 	if err == nil {
 		_, err = s.peek()
@@ -58,6 +55,40 @@ func (im *importer) single(ctx context.Context, in input, s *scanner) error {
 		rest = io.MultiReader(rest, s.r)
 	}
 	return im.lines(ctx, in.name, s.line, rest)
+}
+
+// resource imports the resource that comes next.
+func (im *importer) resource(in input, s *scanner) error {
+	raw, line, err := s.value(im.o.MaxResource, false)
+	if errors.Is(err, errTooLarge) {
+		return im.bad(in.name, line, tooLarge(im.o.MaxResource).Error())
+	}
+	if err != nil {
+		return err
+	}
+	return im.put(in.name, line, im.prepared(raw))
+}
+
+// element imports what comes next in an array: a resource or a Bundle.
+func (im *importer) element(ctx context.Context, in input, s *scanner) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	raw, line, err := s.value(im.o.MaxResource, false)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return im.bad(in.name, line, tooLarge(im.o.MaxResource).Error())
+	case err != nil:
+		return err
+	}
+	it := im.item(&im.w.examiner, line, raw)
+	if it.bundle != nil && raw[0] == '{' {
+		return im.document(ctx, input{name: in.name, line: line, text: raw})
+	}
+	if it.bundle != nil {
+		it.err = errResource{"an array within an array"}
+	}
+	return im.put(in.name, line, it.prepared)
 }
 
 // prepared looks at a resource as it stands in the input.

@@ -246,6 +246,9 @@ func (x *examiner) examine(line []byte) (facts, error) {
 			}
 		}
 	}
+	if len(line) > 0 && line[0] != '{' {
+		return f, errResource{"no resource, which is a JSON object"}
+	}
 	if !fhir.KnownType(f.typ) {
 		return f, errResource{fmt.Sprintf("resourceType %q is no type of FHIR R4", f.typ)}
 	}

@@ -34,11 +34,11 @@ type chunk struct {
 // item is one line.
 type item struct {
 	number int
-	bundle []byte // a line that is a bundle
+	bundle []byte // a line that is a bundle, or an array
 	prepared
 }
 
-// lines imports NDJSON: a resource or a bundle a line. Reading, looking at lines on all processors, and writing in the order of the file
+// lines imports NDJSON: a resource or a bundle a line, or an array of them. Reading, looking at lines on all processors, and writing in the order of the file
 // go on at the same time. first is the number of the first line.
 func (im *importer) lines(ctx context.Context, path string, first int, r io.Reader) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -232,14 +232,18 @@ func (im *importer) item(x *examiner, number int, line []byte) item {
 	if int64(len(line)) > im.o.MaxResource {
 		return item{number: number, prepared: prepared{err: tooLarge(im.o.MaxResource)}}
 	}
-	if x.isBundle(line) {
+	if line[0] == '[' || x.isBundle(line) {
 		return item{number: number, bundle: line} // whose entries are looked at one by one
 	}
-	line, err := im.charset.line(line)
+	text, err := im.charset.line(line)
 	if err != nil {
 		return item{number: number, prepared: prepared{err: err}}
 	}
-	return item{number: number, prepared: x.prepare(line)}
+	p := x.prepare(text)
+	if p.facts.typ == "Bundle" { // spelled with escapes
+		return item{number: number, bundle: line}
+	}
+	return item{number: number, prepared: p}
 }
 
 // isBundle reports whether a document is a Bundle. Most are none and do not name one.
