@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
+	"golang.org/x/sync/singleflight"
 
 	"ehi-server/shared/ehi"
 )
@@ -20,6 +21,7 @@ type Jobs struct {
 	kv    jetstream.KeyValue
 	index *index
 	cache *lru.Cache[string, cached]
+	reads singleflight.Group // reads of Peek under way, by id
 	stop  func()
 	// maxQueue is Config.MaxQueue.
 	maxQueue int64
@@ -181,11 +183,15 @@ func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
 }
 
 // Peek is Get from this process's copy, for questions that are asked often; the job must not be changed. What this
-// process wrote itself is seen at once; what another one wrote, as soon as NATS brings it.
+// process wrote itself is seen at once; what another one wrote, as soon as NATS brings it. Where the copy is too old,
+// those who ask at the same time share one read.
 func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	c, ok := s.cache.Get(id)
 	if !ok || time.Since(c.at) > cacheTTL {
-		return s.Get(ctx, id)
+		j, err, _ := s.reads.Do(id, func() (any, error) {
+			return s.Get(context.WithoutCancel(ctx), id) // it is not the first asker's alone
+		})
+		return j.(*ehi.Job), err
 	}
 	if c.job == nil || c.job.Status == ehi.Aborted {
 		return nil, errNotFound

@@ -11,6 +11,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
+	"golang.org/x/sync/singleflight"
 
 	"ehi-server/shared/ehi"
 )
@@ -22,6 +23,7 @@ import (
 type Tasks struct {
 	kv        jetstream.KeyValue
 	committed *lru.Cache[string, ehi.Task] // what is committed never changes
+	reads     *singleflight.Group          // reads under way, by key
 }
 
 // committedCache bounds the committed tasks that are remembered: about 3 KiB each.
@@ -29,7 +31,7 @@ const committedCache = 2048
 
 func openTasks(kv jetstream.KeyValue) (*Tasks, error) {
 	cache, err := lru.New[string, ehi.Task](committedCache)
-	return &Tasks{kv, cache}, err
+	return &Tasks{kv, cache, &singleflight.Group{}}, err
 }
 
 // ErrSuperseded says that another worker took the task, or that its job was deleted, since this worker took it: what this
@@ -126,11 +128,31 @@ func (s *Tasks) write(ctx context.Context, t *Taken) error {
 	return nil
 }
 
-// Get reads one task. ok is false where there is no record of it. The task must not be changed.
+// Get reads one task. ok is false where there is no record of it. The task must not be changed. Those
+// who ask for a task at the same time share one read: when a job ends, all its held polls do.
 func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	if t, ok := s.committed.Get(taskKey(job, n)); ok {
 		return t, true, nil
 	}
+	got, err, shared := s.reads.Do(taskKey(job, n), func() (any, error) {
+		t, ok, err := s.read(context.WithoutCancel(ctx), job, n) // it is not the first asker's alone
+		return taskRead{t, ok}, err
+	})
+	r := got.(taskRead)
+	if shared && err == nil && !r.Committed { // it may have been committed since that read began
+		return s.read(ctx, job, n)
+	}
+	return r.Task, r.ok, err
+}
+
+// taskRead is what a read of a task found.
+type taskRead struct {
+	ehi.Task
+	ok bool
+}
+
+// read reads one task from the bucket, and remembers it if it is committed.
+func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	e, err := s.kv.Get(ctx, taskKey(job, n))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return ehi.Task{}, false, nil
