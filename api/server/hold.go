@@ -18,8 +18,9 @@ import (
 
 // holds are the status requests that wait for news of their job.
 type holds struct {
-	most int // how many may wait at once
-	stop func()
+	most    int // how many may wait at once
+	stop    func()
+	clients *hangUps
 
 	mu    sync.Mutex
 	jobs  map[string]map[*held]struct{}
@@ -34,10 +35,14 @@ type held struct {
 }
 
 // newHolds starts to follow jobs. At most most requests wait at once; 0: none does.
-func newHolds(jobs *bus.Jobs, most int) *holds {
-	h := &holds{most: most, jobs: map[string]map[*held]struct{}{}, end: make(chan struct{})}
+func newHolds(jobs *bus.Jobs, most int) (*holds, error) {
+	clients, err := newHangUps()
+	if err != nil {
+		return nil, err
+	}
+	h := &holds{most: most, clients: clients, jobs: map[string]map[*held]struct{}{}, end: make(chan struct{})}
 	h.stop = jobs.OnChange(h.note)
-	return h
+	return h, nil
 }
 
 // note wakes the requests that wait for a job.
@@ -99,10 +104,11 @@ func (h *holds) release() {
 func (h *holds) close() {
 	h.release()
 	h.stop()
+	h.clients.close()
 }
 
-// lookForClient is how often a request that is held looks whether its client is still there.
-const lookForClient = time.Second
+// shortHold is up to when a held request just waits; in a longer wait it ends when its client hangs up.
+const shortHold = time.Second
 
 // patience is how long a status request may be held, and until when: by default while a machine works
 // on the job, by Prefer: wait also while a person does. applied is the preference that is kept.
@@ -204,39 +210,26 @@ func (s *Server) waitForNews(
 ) (j *ehi.Job, outcome string, err error) {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
-	var look <-chan time.Time
-	if most > lookForClient {
-		t := time.NewTicker(lookForClient)
-		defer t.Stop()
-		look = t.C
+	var gone <-chan struct{}
+	if most > shortHold {
+		var forget func()
+		gone, forget = s.holds.clients.watch(c.Context().Conn())
+		defer forget()
 	}
 	for {
 		// Also before the first wait: the job may have changed since it was read.
 		if j, err = s.ownJob(c); err != nil || over(j) {
 			return j, "news", err
 		}
-		if outcome = s.nextNews(c, w, timer.C, look); outcome != "" {
-			return j, outcome, nil
-		}
-	}
-}
-
-// nextNews waits until the job has changed, or the wait is over: then it says why. Between the two only
-// the client is looked at, not the job: thousands of requests may wait here.
-func (s *Server) nextNews(c *fiber.Ctx, w *held, timeout, look <-chan time.Time) (outcome string) {
-	for {
 		select {
 		case <-w.news:
-			return ""
-		case <-timeout:
-			return "time"
+		case <-timer.C:
+			return j, "time", nil
 		case <-s.holds.end:
-			return "stop"
-		case <-look:
-			if hungUp(c.Context().Conn()) {
-				c.Context().SetConnectionClose()
-				return "gone"
-			}
+			return j, "stop", nil
+		case <-gone:
+			c.Context().SetConnectionClose()
+			return j, "gone", nil
 		}
 	}
 }

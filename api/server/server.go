@@ -81,6 +81,8 @@ type Config struct {
 	MaxHeaderBytes int
 	// MaxConnections is how many connections are served at once; further ones are answered 503 and closed.
 	MaxConnections int
+	// OnConnection is told 1 for each connection that is opened, and -1 for each that is closed; nil: nobody is.
+	OnConnection func(change int64)
 	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for more of it (408). WriteStall is how
 	// long a client may take nothing of an answer before its connection is cut. IdleTimeout is how long a connection may do nothing.
 	ReadTimeout, WriteStall, IdleTimeout time.Duration
@@ -148,6 +150,9 @@ func New(c Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.OnConnection == nil {
+		c.OnConnection = func(int64) {}
+	}
 	s := &Server{Config: c, Deps: d}
 	if s.progress, err = followProgress(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
@@ -167,7 +172,9 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.texts, err = web.ReadCatalogues(); err != nil {
 		return nil, err
 	}
-	s.holds = newHolds(d.Bus.Jobs, c.MaxHeld)
+	if s.holds, err = newHolds(d.Bus.Jobs, c.MaxHeld); err != nil {
+		return nil, err
+	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
 	s.counted = newSummaries(d)
 	secure := s.secure()
@@ -198,7 +205,7 @@ func New(c Config, d Deps) (*Server, error) {
 
 // Serve answers requests on ln until Shutdown.
 func (s *Server) Serve(ln net.Listener) error {
-	ln = unstalled{ln, s.WriteStall}
+	ln = unstalled{ln, s.WriteStall, s.OnConnection}
 	if s.TLS != nil {
 		ln = tls.NewListener(ln, s.TLS)
 	}

@@ -1,0 +1,173 @@
+package server
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"net"
+	"testing"
+	"time"
+)
+
+// connections is both ends of a connection over loopback as the server has it: behind its listener,
+// and secured if config is not nil.
+func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ln = unstalled{ln, time.Minute, func(int64) {}}
+	if config != nil {
+		ln = tls.NewListener(ln, config)
+	}
+	dialled := make(chan net.Conn, 1)
+	go func() {
+		defer close(dialled)
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if config != nil {
+			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // its certificate is made below
+		}
+		if _, err := c.Write([]byte("GET")); err != nil {
+			t.Error(err)
+		}
+		dialled <- c
+	}()
+	if server, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	if _, err := io.ReadFull(server, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	client, ok := <-dialled
+	if !ok {
+		t.FailNow()
+	}
+	t.Cleanup(func() { client.Close() })
+	return server, client
+}
+
+// secured is a configuration with a certificate that nobody vouches for.
+func secured(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+func watching(t *testing.T) *hangUps {
+	t.Helper()
+	h, err := newHangUps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.close)
+	return h
+}
+
+func wantGone(t *testing.T, gone <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-gone:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody noticed that the client hung up")
+	}
+}
+
+func wantThere(t *testing.T, gone <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-gone:
+		t.Error("a client is taken for gone that is there")
+	default:
+	}
+}
+
+// A client that closes its connection is noticed, over TLS too, also where it did so before; data that
+// it sends meanwhile is not taken for that.
+func TestAClientThatHangsUpIsNoticed(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"plain": nil, "TLS": secured(t)} {
+		t.Run(name, func(t *testing.T) {
+			h := watching(t)
+			server, client := connections(t, config)
+			gone, forget := h.watch(server)
+			if _, err := client.Write([]byte("more")); err != nil {
+				t.Fatal(err)
+			}
+			other, leaves := connections(t, config)
+			otherGone, forgetOther := h.watch(other)
+			leaves.Close()
+			wantGone(t, otherGone)
+			forgetOther()
+			wantThere(t, gone)
+			client.Close()
+			wantGone(t, gone)
+			forget()
+			late, forget := h.watch(server)
+			wantGone(t, late)
+			forget()
+		})
+	}
+}
+
+// What is no longer watched is told of nothing, and can be watched again; a connection that was closed
+// on this side is gone.
+func TestAConnectionThatIsForgottenIsNotWatched(t *testing.T) {
+	h := watching(t)
+	server, client := connections(t, nil)
+	gone, forget := h.watch(server)
+	forget()
+	again, forget := h.watch(server)
+	client.Close()
+	wantGone(t, again)
+	wantThere(t, gone)
+	forget()
+	server.Close()
+	closed, forget := h.watch(server)
+	wantGone(t, closed)
+	forget()
+	if len(h.gone) != 0 {
+		t.Errorf("%d connections are still watched", len(h.gone))
+	}
+}
+
+// Many connections come and go at once; descriptors are used again.
+func TestManyConnectionsAreWatchedAtOnce(t *testing.T) {
+	h := watching(t)
+	stays, _ := connections(t, nil)
+	gone, forget := h.watch(stays)
+	defer forget()
+	t.Run("at once", func(t *testing.T) {
+		for range 8 {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				for range 20 {
+					server, client := connections(t, nil)
+					gone, forget := h.watch(server)
+					client.Close()
+					wantGone(t, gone)
+					forget()
+					server.Close()
+				}
+			})
+		}
+	})
+	wantThere(t, gone)
+}
