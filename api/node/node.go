@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -85,7 +84,7 @@ type Config struct {
 	Compression        ehi.Compression `help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
 	SpillBytes         int             `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"524288" env:"EHI_SPILL_BYTES"`
 	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
-	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
+	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes, to which what open connections take beyond the first 256 is added; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
 	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
 	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-For are believed." env:"EHI_TRUSTED_PROXIES"`
@@ -172,6 +171,7 @@ type Node struct {
 	cert    *certificate // nil where the server speaks plain HTTP
 	unwatch func()
 	ln      net.Listener
+	heap    *heapLimit // nil where there is none
 }
 
 // KeysFile is where the sandbox client's signing keys lie in a data folder.
@@ -196,10 +196,10 @@ type Options struct {
 
 // Open puts a node together on a data folder; Run makes it work. The caller closes it.
 func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts Options) (_ *Node, err error) {
-	if cfg.MemoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(cfg.MemoryLimit)
-	}
 	n := &Node{cfg: cfg, data: data, log: log}
+	if cfg.MemoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		n.heap = newHeapLimit(cfg.MemoryLimit, cfg.MaxHeaderBytes)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -303,7 +303,8 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
-		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
+		OnConnection: n.heap.count,
+		ReadTimeout:  n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 		MaxResource: n.cfg.MaxResource,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})

@@ -8,11 +8,12 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// unstalled is a listener whose connections are cut where their client takes nothing of an answer for too long. A limit on the whole
-// answer would cut large downloads that move. What passes is counted.
+// unstalled is a listener whose connections are cut where their client takes nothing of an answer for
+// too long. A limit on the whole answer would cut large downloads that move. What passes is counted.
 type unstalled struct {
 	net.Listener
-	most time.Duration
+	most  time.Duration
+	count func(change int64) // is told of each connection that opens or closes
 }
 
 // Accept implements net.Listener.
@@ -22,12 +23,14 @@ func (l unstalled) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	telemetry.HTTPConnections.Inc()
-	return &unstalledConn{Conn: c, most: l.most}, nil
+	l.count(1)
+	return &unstalledConn{Conn: c, most: l.most, count: l.count}, nil
 }
 
 type unstalledConn struct {
 	net.Conn
 	most   time.Duration
+	count  func(change int64)
 	closed sync.Once
 }
 
@@ -50,6 +53,9 @@ func (c *unstalledConn) Write(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *unstalledConn) Close() error {
-	c.closed.Do(telemetry.HTTPConnections.Dec)
+	c.closed.Do(func() {
+		telemetry.HTTPConnections.Dec()
+		c.count(-1)
+	})
 	return c.Conn.Close()
 }
