@@ -293,6 +293,16 @@ func onServer(text string) (typ, id, query string) {
 	return typ, "", a.query
 }
 
+// operationOf is the operation that an address asks a server for: $match, or a search by POST.
+func operationOf(text string) (name string, ok bool) {
+	a, ok := readAddress(text)
+	if !ok || len(a.segments) == 0 {
+		return "", false
+	}
+	name = a.segments[len(a.segments)-1]
+	return name, name[0] == '$' || name == "_search"
+}
+
 // searchByID reads Type?_id=x as type/id.
 func searchByID(text string) (target string, ok bool) {
 	typ, search, found := strings.Cut(text, "?")

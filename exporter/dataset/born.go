@@ -28,7 +28,7 @@ func (b birth) identifier() []byte {
 // that: then it is a state of that resource, whichever came first.
 func (w *writer) bear(b birth) error {
 	n, ok := parseName(b.query)
-	if !ok || n.anySystem {
+	if !ok {
 		return nil
 	}
 	return errors.Join(w.set(b.key(), b.query), w.set(b.identifier(), ""), w.wake(n.digest()))
@@ -73,8 +73,11 @@ func (w *writer) uniteOne(b birth) error {
 		return nil
 	}
 	s, err := w.find(b.typ, b.id)
-	if err != nil || !s.there {
-		return errors.Join(err, w.unbear(b.typ, b.id))
+	if err != nil {
+		return err
+	}
+	if !s.there {
+		return w.removeLater(b, ids[0])
 	}
 	p := w.reader.prepare(renamed(s.original(), b.id, ids[0]))
 	p.copied, p.told = s.copied, decodeVersion(string(s.version))
@@ -85,6 +88,39 @@ func (w *writer) uniteOne(b birth) error {
 		return err
 	}
 	return errors.Join(w.delete(key(kTombstone, b.typ, b.id)), w.put(p), w.bear(birth{b.typ, ids[0], b.query}))
+}
+
+// removeFound deletes what a search finds, where that is one resource, and tells how many it finds. A DELETE that says when it was is a
+// state of what its search finds, as a conditional update is: it meets what comes later, too.
+func (w *writer) removeFound(typ, query string, v version) (found int, err error) {
+	if err := w.flush(pebble.NoSync); err != nil { // which looking for identifiers takes
+		return 0, err
+	}
+	n, _ := parseName(query) // it was one
+	ids, err := w.idsOf(n)
+	if err != nil || len(ids) > 1 {
+		return len(ids), err
+	}
+	for _, id := range ids {
+		err = w.remove(typ, id, v, false)
+	}
+	if err != nil || v.untimed && v.id == "" {
+		return len(ids), err
+	}
+	b := birth{typ, madeID(query), query}
+	return len(ids), errors.Join(w.remove(typ, b.id, v, false), w.set(b.key(), query))
+}
+
+// removeLater deletes what the search of a conditional delete finds by now. The delete stays: what is older may still come.
+func (w *writer) removeLater(b birth, found string) error {
+	deleted, err := w.get(key(kTombstone, b.typ, b.id))
+	if err != nil {
+		return err
+	}
+	if deleted == nil {
+		return w.unbear(b.typ, b.id)
+	}
+	return w.remove(b.typ, found, decodeVersion(string(deleted)), false)
 }
 
 // renamed gives a resource, whose made id stands first, another one.

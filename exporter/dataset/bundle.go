@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 // bundleRules are how a type of Bundle says what is to be done with its entries (https://hl7.org/fhir/R4/bundle.html).
 type bundleRules struct {
 	requests  bool // entries ask for changes; their method says for which
+	together  bool // ... which are made together: whatever deletes comes first
 	history   bool // entries are states of resources, the newest first; DELETE says that one was deleted
 	responses bool // entries answer requests
 	search    bool // entries are matches, what goes with them, and outcomes
@@ -25,8 +27,10 @@ type bundleRules struct {
 // rulesOf gives the rules of a Bundle.type. One without a type, which R4 does not allow, is taken for changes.
 func rulesOf(typ string) (r bundleRules, ok bool) {
 	switch typ {
-	case "transaction", "batch", "":
+	case "batch":
 		r.requests = true
+	case "transaction", "":
+		r.requests, r.together = true, true
 	case "history":
 		r.history = true
 	case "transaction-response", "batch-response":
@@ -46,8 +50,10 @@ type step struct {
 	entry
 	typ, id string
 	delete  bool
-	// query is the search of a conditional create or update whose resource has no id of its own.
+	// query is the search of a conditional delete, or of a conditional create or update whose resource has no id of its own.
 	query string
+	// create is a conditional create, which changes nothing where its search finds something.
+	create bool
 	// nameless is set where the entry has to be given an id.
 	nameless bool
 	skip     bool
@@ -65,6 +71,7 @@ type bundleImport struct {
 	bases     map[string]bool   // the servers that its entries are from
 	mixed     map[string]string // type/id that several servers' entries have -> the first one's base
 	elsewhere map[string]bool   // see scope
+	deletes   bool              // some entry deletes
 }
 
 // bundle imports a Bundle by the rules of its type.
@@ -82,13 +89,28 @@ func (im *importer) bundle(ctx context.Context, b bundle) error {
 			return err
 		}
 	}
+	if bi.deletes && rules.together { // https://hl7.org/fhir/R4/http.html#trules
+		deletes := func(s step) bool { return s.delete && s.why == "" }
+		if err := bi.takeAll(ctx, deletes); err != nil {
+			return err
+		}
+		return bi.takeAll(ctx, func(s step) bool { return !deletes(s) })
+	}
+	return bi.takeAll(ctx, func(step) bool { return true })
+}
+
+// takeAll does what some entries ask for.
+func (bi *bundleImport) takeAll(ctx context.Context, which func(step) bool) error {
 	n := 0
-	return b.each(func(e entry) error {
+	return bi.each(func(e entry) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		n++
-		return bi.take(ctx, bi.read(e, n))
+		if s := bi.read(e, n); which(s) {
+			return bi.take(ctx, s)
+		}
+		return nil
 	})
 }
 
@@ -101,8 +123,9 @@ func (bi *bundleImport) name() error {
 	err := bi.each(func(e entry) error {
 		n++
 		s := bi.read(e, n)
+		bi.deletes = bi.deletes || s.delete
 		switch {
-		case s.skip || s.why != "" || s.typ == "":
+		case s.skip || s.why != "" || s.typ == "" || s.delete && s.query != "":
 		case s.nameless:
 			nameless, places = append(nameless, step{entry: entry{FullURL: s.FullURL}, typ: s.typ}), append(places, n)
 		default:
@@ -223,6 +246,10 @@ func (bi *bundleImport) read(e entry, place int) step {
 		bi.target(&s)
 		return s
 	}
+	if s.empty() {
+		s.why = cmp.Or(s.why, strings.TrimSpace(s.Request.Method+" "+s.Request.URL+" holds no resource"))
+		return s
+	}
 	typ, id, err := bi.w.cursor.Identify(e.Resource)
 	if err != nil {
 		s.why = notJSON(e.Resource, err).Error()
@@ -242,7 +269,7 @@ func (bi *bundleImport) read(e entry, place int) step {
 // skips reports whether an entry has nothing to store. It says of those that delete, and of those that cannot be taken.
 func (bi *bundleImport) skips(s *step) bool {
 	method := strings.ToUpper(s.Request.Method)
-	empty := len(s.Resource) == 0 || string(s.Resource) == "null"
+	empty := s.empty()
 	switch {
 	case bi.rules.search:
 		return s.Search.Mode == "outcome" || empty
@@ -255,26 +282,49 @@ func (bi *bundleImport) skips(s *step) bool {
 			return false
 		case "GET", "HEAD":
 			return true
-		case "PATCH":
-			if bi.rules.requests {
-				s.why = "a PATCH cannot be imported"
-				return false
-			}
+		}
+		if bi.rules.requests {
+			s.why = refusal(method, s.Request.URL)
 		}
 		return empty && bi.rules.history // of a history without bodies
 	}
 	return false
 }
 
+// empty reports whether an entry has no resource.
+func (s *step) empty() bool { return len(s.Resource) == 0 || string(s.Resource) == "null" }
+
+// refusal says why a request cannot be imported; "" where it can.
+func refusal(method, url string) string {
+	_, operation := operationOf(url)
+	switch {
+	case operation:
+		return fmt.Sprintf("%s %s asks for an operation, which cannot be imported", method, url)
+	case method == "PATCH":
+		return fmt.Sprintf("PATCH %s cannot be imported: it holds only a part of a resource", url)
+	case method != "" && method != "POST" && method != "PUT":
+		return fmt.Sprintf("%s %s: no method of R4", method, url)
+	}
+	return ""
+}
+
 // target finds what a DELETE is about.
 func (bi *bundleImport) target(s *step) {
 	typ, id, query := onServer(s.Request.URL)
-	if id == "" && query == "" {
-		_, typ, id, _ = restful(s.FullURL)
+	if id == "" {
+		if _, t, i, ok := restful(s.FullURL); ok {
+			typ, id = t, i
+		}
 	}
-	if s.typ, s.id = typ, id; id == "" {
-		s.why = fmt.Sprintf("DELETE %s: only a DELETE of one resource by its id can be imported", s.Request.URL)
+	if s.typ, s.id = typ, id; id != "" {
+		return
 	}
+	n, ok := parseName(typ + "?" + query)
+	if !ok || n.urn != "" {
+		s.why = fmt.Sprintf("DELETE %s: only a DELETE of one resource by its id, or by an identifier, can be imported", s.Request.URL)
+		return
+	}
+	s.query = n.String()
 }
 
 // identify finds the id of an entry's resource: its own, that of the request or of its answer, or that by which the entry is called.
@@ -289,13 +339,18 @@ func (bi *bundleImport) identify(s *step, place int) {
 	case s.id != "":
 		return
 	case !put:
-		id, query = "", strings.TrimPrefix(s.Request.IfNoneExist, "?")
+		id, query = "", s.Request.IfNoneExist
+		query = query[strings.IndexByte(query, '?')+1:]
+		s.create = query != ""
 	}
 	if id == "" {
 		id = s.called()
 	}
 	if id == "" && query != "" {
 		s.query = s.typ + "?" + query
+		if n, ok := parseName(s.query); ok {
+			s.query = n.String() // in the same words, however it is spelled
+		}
 		id = madeID(s.query)
 	}
 	if id == "" {
@@ -353,7 +408,7 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	}
 	bi.w.scope.base = base
 	p := bi.w.prepare(s.Resource)
-	p.copied, p.older, p.told = bi.rules.copies, bi.older(self), s.version()
+	p.copied, p.older, p.told = bi.rules.copies || s.create, bi.older(self), s.version()
 	if len(bi.patients) == 1 {
 		p.hint = bi.patients[0]
 	}
@@ -377,6 +432,13 @@ func (bi *bundleImport) older(self string) bool {
 func (bi *bundleImport) remove(s step) error {
 	v := s.version()
 	v.untimed = v.updated.IsZero()
+	if s.query != "" {
+		found, err := bi.w.removeFound(s.typ, s.query, v)
+		if err == nil && found > 1 {
+			return bi.bad(bi.bundle.name, s.line, fmt.Sprintf("DELETE %s finds %d resources: none is deleted", s.Request.URL, found))
+		}
+		return err
+	}
 	return bi.w.remove(s.typ, s.id, v, bi.older(s.typ+"/"+s.id))
 }
 

@@ -11,7 +11,7 @@
 //
 //	i <type> # # / <id>          ->              the digests of an identifier's value and system: for conditional references
 //	u # <type> <id>              ->              what a bundle called a resource, unless that is urn:uuid: and its id
-//	b <type> <id> #              -> search       a conditional create or update made, or found, this resource
+//	b <type> <id> #              -> search       a conditional create or update made, or found, this resource; or a conditional delete, which z has
 //
 //	r <type> <id>                -> derived      the resource names no patient by id: its owners are derived from what it is about
 //	a # <type> <id>              ->              what such a resource is about, type/id or a name

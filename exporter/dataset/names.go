@@ -121,13 +121,26 @@ func parseIdentifier(typ, query string) (n name, ok bool) {
 	return n, n.value != ""
 }
 
+// String is the name as parseName reads it, in the same words however it was spelled.
+func (n name) String() string {
+	switch {
+	case n.urn != "":
+		return n.urn + n.behind
+	case n.anySystem:
+		return n.typ + "?identifier=" + escapeToken(n.value)
+	}
+	return searchFor(n.typ, identifier{n.system, n.value})
+}
+
 // searchFor is the conditional reference that means a resource by its identifier: what parseName reads.
 func searchFor(typ string, i identifier) string {
+	return typ + "?identifier=" + escapeToken(i.system) + "|" + escapeToken(i.value)
+}
+
+// escapeToken writes a part of a token, which escapes what separates parts and values, in a URL.
+func escapeToken(part string) string {
 	token := strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`)
-	escape := func(s string) string {
-		return strings.ReplaceAll(url.PathEscape(token.Replace(s)), "&", "%26")
-	}
-	return typ + "?identifier=" + escape(i.system) + "|" + escape(i.value)
+	return strings.ReplaceAll(url.PathEscape(token.Replace(part)), "&", "%26")
 }
 
 // digest is the name in keys.
