@@ -39,11 +39,10 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	if err != nil || !known || v.withheld() {
 		return nil, false, err
 	}
-	if v&stripped == 0 && r.clean(line) {
-		return line, true, nil
-	}
-	if err := r.plan(line, v); err != nil {
-		return nil, false, err
+	if v&stripped != 0 || !r.quick(line) {
+		if err := r.plan(line, v); err != nil {
+			return nil, false, err
+		}
 	}
 	if len(r.edits) == 0 {
 		return line, true, nil
@@ -71,12 +70,52 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	return v, known || r.resolved, nil
 }
 
-// clean reports whether a released line certainly holds nothing that has to be masked, by a fraction of what a walk takes.
-func (r *reviewed) clean(line []byte) bool {
-	if hasCodedEscapes(line) || r.secrets.suspects(line) {
+// quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is false where only a walk can tell.
+func (r *reviewed) quick(line []byte) (ok bool) {
+	r.edits = r.edits[:0]
+	if hasCodedEscapes(line) {
 		return false
 	}
-	return r.resolved && !r.short && !r.ambiguous || r.referencesGo(line)
+	told := r.resolved && !r.short && !r.ambiguous // whatever leads to something withheld holds its id, and that is looked for
+	if told && !r.secrets.suspects(line) {
+		return true
+	}
+	return (told || r.linksGo(line)) && r.maskReferences(line)
+}
+
+// maskReferences masks the References of a line that hold a reference alone. ok is false where another one has to be masked, or something
+// else may have to be.
+func (r *reviewed) maskReferences(line []byte) (ok bool) {
+	seen, at := 0, 0 // what was searched for secrets, and for references
+	for {
+		pair := indexPair(line[at:], 'e', '"')
+		if pair < 0 {
+			return !r.secrets.suspects(line[seen:])
+		}
+		at += pair + 2
+		name, isReference := bytes.CutSuffix(line[:at], []byte(`"reference"`))
+		if !isReference {
+			continue
+		}
+		text, rest, ok := textBehind(line[at:])
+		if !ok || bytes.IndexByte(text, '\\') >= 0 {
+			return false
+		}
+		at = len(line) - len(rest)
+		if text == nil {
+			continue
+		}
+		mask := r.mask(text)
+		if mask == nil {
+			continue
+		}
+		start, end := len(name)-1, at+1
+		if start < seen || line[start] != '{' || end > len(line) || line[at] != '}' || r.secrets.suspects(line[seen:start]) {
+			return false
+		}
+		r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
+		seen = end
+	}
 }
 
 // hasCodedEscapes reports whether some character may be written as \u and its number.
@@ -93,32 +132,26 @@ func hasCodedEscapes(line []byte) bool {
 	}
 }
 
-// referencesGo reports whether every text of the line that may lead to a resource leads to something released, or outside.
-func (r *reviewed) referencesGo(line []byte) bool {
-	for _, name := range leading {
+// linksGo reports whether no text of the line that leads to a resource leads to a withheld one, References aside.
+func (r *reviewed) linksGo(line []byte) bool {
+	for _, name := range links {
 		for rest := line; ; {
 			at := bytes.Index(rest, name)
 			if at < 0 {
 				break
 			}
 			text, after, ok := textBehind(rest[at+len(name):])
-			if !ok {
+			if !ok || bytes.IndexByte(text, '\\') >= 0 || r.withheldBehind(text) {
 				return false
 			}
 			rest = after
-			if text == nil {
-				continue
-			}
-			if bytes.IndexByte(text, '\\') >= 0 || r.withheldBehind(text) || &name[0] == &leading[0][0] && r.mask(text) != nil {
-				return false
-			}
 		}
 	}
 	return true
 }
 
-// leading are the ends of the names of fields that may lead to a resource, see leads; that of references first.
-var leading = [][]byte{[]byte(`reference"`), []byte(`rl"`), []byte(`Uri"`), []byte(`Canonical"`)}
+// links are the ends of the names of fields that may lead to a resource, see leads.
+var links = [][]byte{[]byte(`rl"`), []byte(`Uri"`), []byte(`Canonical"`)}
 
 // plan walks the line and gathers the edits that it needs.
 func (r *reviewed) plan(line []byte, v verdict) error {
@@ -184,7 +217,7 @@ func (r *reviewed) mask(ref []byte) []byte {
 	if !local {
 		return fhir.UnknownReference
 	}
-	v, known := r.index.find(typ, id)
+	v, known := r.decided(typ, id)
 	switch {
 	case !known && r.resolved:
 		return nil
@@ -222,6 +255,15 @@ func (r *reviewed) withheldBehind(text []byte) bool {
 	if !local {
 		return false
 	}
-	v, _ := r.index.find(typ, id)
+	v, _ := r.decided(typ, id)
 	return v.withheld()
+}
+
+// decided looks up what was decided about a resource. Where every reference resolves, of those that just go it may know nothing.
+func (r *reviewed) decided(typ, id []byte) (v verdict, known bool) {
+	h := r.index.hash(id)
+	if r.resolved && !r.notable.has(h.high) {
+		return 0, false
+	}
+	return r.index.at(resource{r.index.number(typ), h})
 }
