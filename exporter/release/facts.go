@@ -80,8 +80,9 @@ type examiner struct {
 	codings []coding // by depth: of the object that is open there
 	path    []byte
 	dates   fhir.Dates
-	dated   bool // whether facts.happened is asked for
-	traits  map[string]trait
+	dated   bool    // whether facts.happened is asked for
+	alone   bool    // whether what a resource refers to does not matter
+	traits  []trait // by the number of the type
 	facts   facts
 
 	// of the type at hand
@@ -232,7 +233,7 @@ func (x *examiner) date() {
 	x.dates.Take(x.path, w.src[w.start:w.end], object)
 }
 
-const binaryPrefix = "Binary/"
+const binaryType, binaryPrefix = "Binary", binaryType + "/"
 
 // binary keeps what a text leads to, where that is a Binary.
 func (x *examiner) binary(f *facts) {

@@ -38,8 +38,13 @@ func newIndex[V any]() *index[V] {
 	return &index[V]{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 }
 
-func (x *index[V]) hash(id []byte) idHash {
-	return idHash{maphash.Bytes(x.seeds[0], id), maphash.Bytes(x.seeds[1], id)}
+func (x *index[V]) hash(id []byte) idHash { return x.whole(x.high(id), id) }
+
+// high is the first half of an id's hash, and whole all of it: a filter knows most ids by the first.
+func (x *index[V]) high(id []byte) uint64 { return maphash.Bytes(x.seeds[0], id) }
+
+func (x *index[V]) whole(high uint64, id []byte) idHash {
+	return idHash{high, maphash.Bytes(x.seeds[1], id)}
 }
 
 // number is the number of a type. Types that R4 does not know have hashes for numbers; no reference leads to them.

@@ -24,8 +24,8 @@ func (r *Review) Observer() *Observer {
 // Observe takes one resource in. Errors: the line is not JSON.
 func (o *Observer) Observe(line []byte) error {
 	r := o.review
-	if typ, id, ok := o.examine.quick(line); ok {
-		o.released.add(r.index.resource(typ, id))
+	if q, ok := o.examine.quick(line); ok {
+		o.decided(resource{q.number, r.index.hash(q.id)}, &facts{typ: q.typ, id: q.id}, q.verdict)
 		return nil
 	}
 	f, err := o.examine.examine(line)
@@ -35,17 +35,27 @@ func (o *Observer) Observe(line []byte) error {
 	self, v := r.index.resource(f.typ, f.id), r.policy.verdict(f)
 	typ, id, ok := identify(line)
 	irregular := ok && !(bytes.Equal(typ, f.typ) && bytes.Equal(id, f.id))
-	if v == 0 && !irregular && !f.related() {
-		o.released.add(self)
-		return nil
+	if irregular {
+		r.gathered.Lock()
+		r.irregular = true
+		r.gathered.Unlock()
 	}
+	o.decided(self, f, v)
+	return nil
+}
+
+// decided keeps what was decided about a resource.
+func (o *Observer) decided(self resource, f *facts, v verdict) {
+	if v == 0 && !f.related() {
+		o.released.add(self)
+		return
+	}
+	r := o.review
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
-	r.irregular = r.irregular || irregular
 	if !r.gather(self, f, v) {
 		o.released.add(self)
 	}
-	return nil
 }
 
 // verdict is what the policy says of a resource by itself.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // Policy is what one job's form and kick-off allow. It is read-only and may be shared.
@@ -103,7 +104,7 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 
 // examiner makes one that derives what the policy's decisions need.
 func (p *Policy) examiner() examiner {
-	return examiner{policy: p, dated: p.dated(), traits: map[string]trait{}}
+	return examiner{policy: p, dated: p.dated(), traits: make([]trait, len(fhir.Types())+1)}
 }
 
 // dated reports whether a decision may depend on when something happened.
@@ -205,6 +206,7 @@ func (p *Policy) Filter() *Filter { return &Filter{policy: p} }
 // Releaser makes one; all are made before the first is used.
 func (f *Filter) Releaser() Releaser {
 	part := &filtered{f.policy.examiner(), map[string]int64{}}
+	part.examine.alone = true
 	f.parts = append(f.parts, part)
 	return part
 }
@@ -222,8 +224,11 @@ func (f *Filter) Withheld() map[string]int64 {
 
 // Release implements Releaser.
 func (f *filtered) Release(line []byte) (out []byte, ok bool, err error) {
-	if _, _, ok := f.examine.quick(line); ok {
-		return line, true, nil
+	if q, ok := f.examine.quick(line); ok {
+		if q.verdict != 0 {
+			f.counts[reasons[q.verdict.reason()]]++
+		}
+		return line, q.verdict == 0, nil
 	}
 	found, err := f.examine.examine(line)
 	if err != nil {

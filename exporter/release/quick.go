@@ -10,26 +10,36 @@ import (
 )
 
 // trait is what a policy says of all resources of a type.
-type trait uint8
+type trait struct {
+	kind    traitKind
+	verdict verdict // of those that stay
+}
+
+type traitKind uint8
 
 const (
-	notAsked      trait = iota
-	mustWalk            // it depends on more than codes, or the resource stays
-	goes                // unless a code is sensitive
-	goesUnlessLab       // or is a laboratory's
+	notAsked      traitKind = iota
+	mustWalk                // it depends on more than codes
+	goes                    // unless a code is sensitive
+	goesUnlessLab           // or is a laboratory's
+	stays                   // for this reason, unless a code is sensitive
 )
 
-// trait finds what can be said of a type: it goes without limits, and nothing but its codes could keep it.
-func (p *Policy) trait(typ []byte) trait {
-	f := facts{typ: typ}
+// trait finds what can be said of a type. alone says that only the resources themselves are decided about, and not what they refer to.
+func (p *Policy) trait(typ []byte, alone bool) trait {
+	name, f := string(typ), facts{typ: typ}
+	key := category(&f)
 	switch {
-	case !fhir.KnownType(string(typ)), contentPaths[string(typ)] != "", documentTypes[string(typ)], string(typ) == "Binary",
-		!p.unlimited(category(&f)):
-		return mustWalk
-	case string(typ) == "Observation" && !p.unlimited(ehi.Labs):
-		return goesUnlessLab
+	case !alone && (contentPaths[name] != "" || name == "Binary"), documentTypes[name] && !p.allDocuments():
+		return trait{kind: mustWalk}
+	case p.closed(key):
+		return trait{stays, because[categoryReason+string(key)]}
+	case !p.unlimited(key):
+		return trait{kind: mustWalk}
+	case (name == "Observation" || name == "DiagnosticReport") && !p.unlimited(ehi.Labs):
+		return trait{kind: goesUnlessLab}
 	}
-	return goes
+	return trait{kind: goes}
 }
 
 // unlimited reports whether all of a line of the form goes, whenever it happened.
@@ -42,29 +52,61 @@ func (p *Policy) unlimited(key ehi.Category) bool {
 	return true
 }
 
-// quick tells without a walk that a resource goes, in a fraction of the time. What it is not sure of it leaves to the walk: lines with \u
-// escapes, with another resource inside or a type that stands there twice, whatever may be a sensitive code anywhere, and what may have to
-// do with a Binary.
-func (x *examiner) quick(line []byte) (typ, id []byte, ok bool) {
-	typ, id, ok = identify(line)
-	if !ok {
-		return nil, nil, false
-	}
-	t := x.traits[string(typ)]
-	if t == notAsked {
-		t = x.policy.trait(typ)
-		if len(x.traits) < 1000 { // there are 148 types
-			x.traits[string(typ)] = t
+// closed reports whether nothing of a line of the form goes.
+func (p *Policy) closed(key ehi.Category) bool {
+	for _, c := range p.narrow {
+		if _, on := c[key]; key != "" && !on {
+			return true
 		}
 	}
-	if t == mustWalk || hasCodedEscapes(line) || bytes.Contains(line, []byte("Binary")) {
-		return nil, nil, false
+	return false
+}
+
+// allDocuments reports whether it does not matter which group a document is of.
+func (p *Policy) allDocuments() bool {
+	for _, key := range []ehi.Category{ehi.DischargeSummary, ehi.Operative, ehi.Pathology, ehi.Radiology, ehi.Photographs, ehi.OtherDocuments} {
+		if !p.unlimited(key) {
+			return false
+		}
 	}
-	return typ, id, x.plain(line[len(`{"resourceType"`):], t)
+	return true
+}
+
+// told is what quick tells of a resource.
+type told struct {
+	typ, id []byte
+	number  uint16 // of the type
+	verdict verdict
+}
+
+// quick tells without a walk what is decided about a resource, in a fraction of the time. What it is not sure of it leaves to the walk: lines with
+// \u escapes, with another resource inside or a type that stands there twice, whatever may be a sensitive code anywhere, and what may have
+// to do with a Binary.
+func (x *examiner) quick(line []byte) (q told, ok bool) {
+	if q.typ, q.id, ok = identify(line); !ok {
+		return q, false
+	}
+	n := fhir.TypeNumber(q.typ)
+	if n == 0 {
+		return q, false
+	}
+	t := x.traits[n]
+	if t.kind == notAsked {
+		t = x.policy.trait(q.typ, x.alone)
+		x.traits[n] = t
+	}
+	if t.kind == mustWalk || hasCodedEscapes(line) || !x.alone && bytes.Contains(line, []byte(binaryType)) {
+		return q, false
+	}
+	if t.kind == stays && bytes.Contains(line[len(`{"resourceType":"","id":""`)+len(q.typ)+len(q.id):], []byte(`"id"`)) {
+		return q, false // of two ids it is the last that counts
+	}
+	q.number, q.verdict = uint16(n), t.verdict
+	return q, x.plain(line[len(`{"resourceType"`):], t.kind)
 }
 
 // plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.
-func (x *examiner) plain(line []byte, t trait) bool {
+func (x *examiner) plain(line []byte, t traitKind) bool {
 	for {
 		at := indexPair(line, 'e', '"')
 		if at < 0 {
@@ -86,7 +128,7 @@ func (x *examiner) plain(line []byte, t trait) bool {
 }
 
 // keeps reports whether a code may keep a resource.
-func (x *examiner) keeps(code []byte, t trait) bool {
+func (x *examiner) keeps(code []byte, t traitKind) bool {
 	return x.policy.sensitive.mayHold(code) || t == goesUnlessLab && isLaboratory(code)
 }
 

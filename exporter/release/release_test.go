@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 func rules(t testing.TB) *release.Rules {
@@ -284,6 +285,19 @@ func TestCodeTablesAreChecked(t *testing.T) {
 	r.Conclude()
 	if _, ok, err := r.Releaser().Release(line); ok || err != nil {
 		t.Errorf("a replaced table does not count: %v, %v", ok, err)
+	}
+}
+
+// Of two ids in a resource the last one counts, in both passes, whatever else is in the record.
+func TestWhatHasItsIDTwiceStays(t *testing.T) {
+	encounter := `{"resourceType":"Encounter","id":"first-0123456789","status":"finished","id":"last-0123456789"}`
+	condition := `{"resourceType":"Condition","id":"first","code":{"coding":[{"code":"X"}]},"id":"last","x":"\u0041"}`
+	toLast := `{"resourceType":"Condition","id":"c","encounter":{"reference":"Encounter/last-0123456789"}}`
+	lines := []string{encounter, condition, toLast}
+	r := review(t, form(ehi.MedicalRecord), lines...)
+	want := []string{condition, strings.Replace(toLast, `{"reference":"Encounter/last-0123456789"}`, string(fhir.MaskedReference), 1)}
+	if d := cmp.Diff(want, released(t, r, lines...)); d != "" {
+		t.Error(d)
 	}
 }
 

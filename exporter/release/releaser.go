@@ -62,11 +62,11 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 			return 0, false, err
 		}
 	}
-	h := r.index.hash(id)
-	if !r.notable.has(h.high) {
+	high := r.index.high(id)
+	if !r.notable.has(high) {
 		return 0, true, nil
 	}
-	v, known = r.index.at(resource{r.index.number(typ), h})
+	v, known = r.index.at(resource{r.index.number(typ), r.index.whole(high, id)})
 	return v, known || r.resolved, nil
 }
 
@@ -76,21 +76,28 @@ func (r *reviewed) quick(line []byte) (ok bool) {
 	if hasCodedEscapes(line) {
 		return false
 	}
-	told := r.resolved && !r.short && !r.ambiguous // whatever leads to something withheld holds its id, and that is looked for
-	if told && !r.secrets.suspects(line) {
-		return true
+	from := 0 // where something may have to be masked
+	if r.resolved && !r.short && !r.ambiguous {
+		// Whatever leads to something withheld holds its id, and that is looked for: before the first there is nothing.
+		secret := r.secrets.find(line)
+		if secret < 0 {
+			return true
+		}
+		from = max(0, bytes.LastIndexByte(line[:secret], '{'))
+	} else if !r.linksGo(line) {
+		return false
 	}
-	return (told || r.linksGo(line)) && r.maskReferences(line)
+	return r.maskReferences(line, from)
 }
 
-// maskReferences masks the References of a line that hold a reference alone. ok is false where another one has to be masked, or something
+// maskReferences masks the References of a line, from an offset on, that hold a reference alone. ok is false where another one has to be masked, or something
 // else may have to be.
-func (r *reviewed) maskReferences(line []byte) (ok bool) {
-	seen, at := 0, 0 // what was searched for secrets, and for references
+func (r *reviewed) maskReferences(line []byte, from int) (ok bool) {
+	seen, at := from, from // what was searched for secrets, and for references
 	for {
 		pair := indexPair(line[at:], 'e', '"')
 		if pair < 0 {
-			return !r.secrets.suspects(line[seen:])
+			return r.secrets.find(line[seen:]) < 0
 		}
 		at += pair + 2
 		name, isReference := bytes.CutSuffix(line[:at], []byte(`"reference"`))
@@ -110,7 +117,7 @@ func (r *reviewed) maskReferences(line []byte) (ok bool) {
 			continue
 		}
 		start, end := len(name)-1, at+1
-		if start < seen || line[start] != '{' || end > len(line) || line[at] != '}' || r.secrets.suspects(line[seen:start]) {
+		if start < seen || line[start] != '{' || end > len(line) || line[at] != '}' || r.secrets.find(line[seen:start]) >= 0 {
 			return false
 		}
 		r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
@@ -261,9 +268,9 @@ func (r *reviewed) withheldBehind(text []byte) bool {
 
 // decided looks up what was decided about a resource. Where every reference resolves, of those that just go it may know nothing.
 func (r *reviewed) decided(typ, id []byte) (v verdict, known bool) {
-	h := r.index.hash(id)
-	if r.resolved && !r.notable.has(h.high) {
+	high := r.index.high(id)
+	if r.resolved && !r.notable.has(high) {
 		return 0, false
 	}
-	return r.index.at(resource{r.index.number(typ), h})
+	return r.index.at(resource{r.index.number(typ), r.index.whole(high, id)})
 }

@@ -2,7 +2,6 @@ package release
 
 import (
 	"encoding/binary"
-	"hash/maphash"
 	"math/bits"
 	"slices"
 )
@@ -63,17 +62,17 @@ func (s *secrets) conclude(f *filter) {
 }
 
 // in reports whether an id of a withheld resource stands in a text.
-func (s *secrets) in(text []byte) bool { return s.scan(text, false) }
+func (s *secrets) in(text []byte) bool { return s.scan(text, false) >= 0 }
 
-// suspects is in for a line of JSON without \u escapes, names and escapes included. It finds every id that stands in some text of
-// the line; not everything that it finds is in one.
-func (s *secrets) suspects(line []byte) bool { return s.scan(line, true) }
+// find is in for a piece of a line of JSON without \u escapes, names and escapes included: where the first id stands, or somewhere before that; -1
+// where there is none. It finds every id that stands in some text of the piece; not everything that it finds is in one.
+func (s *secrets) find(line []byte) int { return s.scan(line, true) }
 
 // scan goes from one stretch of the ids' alphabet to the next. It looks at one byte in many: where a byte is not of the alphabet, no
 // id reaches over it.
-func (s *secrets) scan(text []byte, escaped bool) bool {
+func (s *secrets) scan(text []byte, escaped bool) int {
 	if s.filter == nil {
-		return false
+		return -1
 	}
 	shortest := s.shortest()
 	for from := 0; from+shortest <= len(text); {
@@ -90,11 +89,11 @@ func (s *secrets) scan(text []byte, escaped bool) bool {
 			to++
 		}
 		if s.inLoose(text, from, to) || s.inWords(text, from, to, escaped) {
-			return true
+			return from
 		}
 		from = to + 1
 	}
-	return false
+	return -1
 }
 
 func (s *secrets) shortest() int {
@@ -145,11 +144,11 @@ func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
 
 // is reports whether a text is the id of a withheld resource, and of no released one.
 func (s *secrets) is(text []byte) bool {
-	high := maphash.Bytes(s.index.seeds[0], text)
+	high := s.index.high(text)
 	if !s.filter.has(high) {
 		return false
 	}
-	released, withheld := s.index.of(idHash{high, maphash.Bytes(s.index.seeds[1], text)})
+	released, withheld := s.index.of(s.index.whole(high, text))
 	return withheld && !released
 }
 
