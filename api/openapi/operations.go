@@ -33,7 +33,7 @@ var (
 	ofBulk = []object{
 		query("_typeFilter", "Only resources that such a search finds, by type.", str()),
 		query("_elements", "Only these elements, beside the mandatory ones.", str()),
-		query("includeAssociatedData", "LatestProvenanceResources or RelevantProvenanceResources.", str()),
+		query("includeAssociatedData", "RelevantProvenanceResources; of LatestProvenanceResources alone, and of other values, 400.", str()),
 		query("allowPartialManifests", "Lets the manifest come in pages, while the export goes on.", str()),
 		query("organizeOutputBy", "Patient: one patient's resources together.", str()),
 	}

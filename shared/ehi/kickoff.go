@@ -69,6 +69,7 @@ type parser struct {
 	notices notices
 	given   map[string]string // the value of each parameter that was read, the last one of a repeated one
 	ignored map[string]bool   // types of which some search was ignored
+	latest  bool              // LatestProvenanceResources was asked for
 }
 
 // reader reads one parameter into a kick-off.
@@ -159,7 +160,7 @@ func ParseKickOff(a Asked) (KickOff, error) {
 	if _, _, err := (Choice{From: k.From, To: k.To}).Span(); err != nil {
 		return KickOff{}, err
 	}
-	if err := errors.Join(k.notWidened(), k.checkFilters()); err != nil {
+	if err := errors.Join(k.notWidened(), k.checkFilters(), k.checkAssociated()); err != nil {
 		return KickOff{}, err
 	}
 	k.Dropped = k.notices.all()
@@ -312,12 +313,35 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
+// associate reads a value of includeAssociatedData (Bulk Data Access 3.0.0): one that is not supported is refused, so that the client
+// can ask again without it. The most recent Provenance alone, which is the smaller set, is not made; beside the larger set it needs none.
 func (k *parser) associate(what string) error {
-	if what != "RelevantProvenanceResources" {
-		return Errorf(Unsupported, "Unsupported includeAssociatedData %q: only RelevantProvenanceResources", clip(what, 64))
+	switch what {
+	case relevantProvenance:
+		k.Provenance = true
+	case latestProvenance:
+		k.latest = true
+	default:
+		return unsupportedData(what)
 	}
-	k.Provenance = true
 	return nil
+}
+
+const (
+	relevantProvenance = "RelevantProvenanceResources"
+	latestProvenance   = "LatestProvenanceResources"
+)
+
+func unsupportedData(what string) error {
+	return Errorf(Unsupported, "Unsupported includeAssociatedData %q: only %s", clip(what, 64), relevantProvenance)
+}
+
+// checkAssociated applies the rule for values that conflict: the least restrictive one counts.
+func (k *parser) checkAssociated() error {
+	if !k.latest || k.Provenance {
+		return nil
+	}
+	return k.pass(unsupportedData(latestProvenance))
 }
 
 func organize(k *parser, p fhir.Parameter) error {

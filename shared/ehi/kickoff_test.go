@@ -43,7 +43,8 @@ func TestEHI6WhatIsIgnoredIsTold(t *testing.T) {
 		"an alternative of searches":       {[]string{"_typeFilter=Observation?nope=x", "_typeFilter=Observation?status=final"}, []string{"nope"}, func(k ehi.KickOff) bool { return len(k.TypeFilters) == 0 }},
 		"a search of a type that is left out": {[]string{"_type=Patient", "_typeFilter=Observation?status=final,Patient?gender=male"}, []string{"Observation"},
 			func(k ehi.KickOff) bool { return len(k.TypeFilters) == 1 && k.TypeFilters[0].Type == "Patient" }},
-		"associated data":          {[]string{"includeAssociatedData=LatestProvenanceResources,RelevantProvenanceResources,_mine"}, []string{"Latest", "_mine"}, func(k ehi.KickOff) bool { return k.Provenance }},
+		"associated data":          {[]string{"includeAssociatedData=LatestProvenanceResources,RelevantProvenanceResources,_mine"}, []string{"_mine"}, func(k ehi.KickOff) bool { return k.Provenance }},
+		"the latest Provenance":    {[]string{"includeAssociatedData=LatestProvenanceResources"}, []string{"Latest"}, func(k ehi.KickOff) bool { return !k.Provenance }},
 		"elements":                 {[]string{"_elements=id,Patient.name.family,Nope.id"}, []string{"Patient.name.family", "Nope.id"}, func(k ehi.KickOff) bool { return slices.Equal(k.Elements, []string{"id"}) }},
 		"another organization":     {[]string{"organizeOutputBy=Encounter"}, []string{"Encounter"}, func(k ehi.KickOff) bool { return !k.ByPatient }},
 		"a compression":            {[]string{"_compression=brotli"}, []string{"brotli"}, func(k ehi.KickOff) bool { return k.Compression == "" }},
@@ -61,6 +62,19 @@ func TestEHI6WhatIsIgnoredIsTold(t *testing.T) {
 			if n := k.Notices()[i]; n.Code != ehi.Unsupported || !strings.Contains(n.Text, part) {
 				t.Errorf("%s: told %+v, want %s", name, n, part)
 			}
+		}
+	}
+}
+
+// BULK-1: of values that conflict the least restrictive one counts.
+func TestBULK1TheLargerSetOfProvenanceCounts(t *testing.T) {
+	for _, pairs := range [][]string{
+		{"includeAssociatedData=LatestProvenanceResources,RelevantProvenanceResources"},
+		{"includeAssociatedData=RelevantProvenanceResources", "includeAssociatedData=LatestProvenanceResources"},
+	} {
+		k, err := ehi.ParseKickOff(asked(ehi.AllPatients, ehi.BulkExport, false, pairs...))
+		if err != nil || !k.Provenance || len(k.Notices()) > 0 {
+			t.Errorf("%v: %+v, %v", pairs, k, err)
 		}
 	}
 }
