@@ -12,8 +12,11 @@ import (
 	"ehi-server/shared/ehi"
 )
 
+// fhirJSON is the media type of every resource that is sent.
+const fhirJSON = "application/fhir+json"
+
 // jsonFormats are the values of _format and Accept that ask for JSON (BULK-9).
-var jsonFormats = []string{"json", "text/json", "application/json", "application/fhir+json", "application/json+fhir"}
+var jsonFormats = []string{"json", "text/json", "application/json", fhirJSON, "application/json+fhir"}
 
 // negotiate holds _format, or else Accept, to what the server can answer (BULK-2, BULK-9): 400 where
 // that is no media type at all, 406 where it is another one. Absence is forgiven.
@@ -26,11 +29,7 @@ func negotiate(c *fiber.Ctx) error {
 		return nil
 	}
 	accept := acceptOf(c)
-	if strings.TrimSpace(accept) == "" {
-		return nil
-	}
-	weight, _ := weigh(accept, jsonFormats...)
-	if weight > 0 {
+	if strings.TrimSpace(accept) == "" || takesJSON(accept) {
 		return nil
 	}
 	status := http.StatusNotAcceptable
@@ -38,6 +37,18 @@ func negotiate(c *fiber.Ctx) error {
 		status = http.StatusBadRequest
 	}
 	return fiber.NewError(status, `Unsupported value `+strconv.Quote(accept)+` in accept header`)
+}
+
+// takesJSON reports whether an Accept header takes FHIR's JSON. A range has to hold the media type that
+// is sent: text/* does not. Other names of it count where they are spelled out, unless that type is
+// refused by name.
+func takesJSON(accept string) bool {
+	weight, specific := weigh(accept, fhirJSON)
+	if weight > 0 || specific == byName {
+		return weight > 0
+	}
+	weight, specific = weigh(accept, jsonFormats...)
+	return weight > 0 && specific == byName
 }
 
 // acceptOf is all Accept lines of a request as one.
@@ -50,8 +61,8 @@ func acceptOf(c *fiber.Ctx) string {
 }
 
 // weigh is how much an Accept header wants one of some media types, 0 to 1, by the most specific range
-// that names it (RFC 9110 12.5.1); specific is 3 for a type, 2 for type/*, 1 for */*, 0 for none. A
-// range of another version of FHIR than R4 names none.
+// that names it (RFC 9110 12.5.1); specific is byName, byKind, byAny, or 0 where none does. A range of
+// another version of FHIR than R4 names none.
 func weigh(accept string, types ...string) (weight float64, specific int) {
 	for _, offer := range strings.Split(accept, ",") {
 		name, params, err := mime.ParseMediaType(strings.TrimSpace(offer))
@@ -80,16 +91,23 @@ func weigh(accept string, types ...string) (weight float64, specific int) {
 	return weight, specific
 }
 
+// How specifically a media range names a type: itself, type/*, */*.
+const (
+	byAny = 1 + iota
+	byKind
+	byName
+)
+
 // rangeNames is how specifically a media range names one of some types; 0: it does not.
 func rangeNames(name string, types []string) int {
 	kind, all := strings.CutSuffix(name, "/*")
 	switch {
 	case slices.Contains(types, name):
-		return 3
+		return byName
 	case name == "*/*":
-		return 1
+		return byAny
 	case all && slices.ContainsFunc(types, func(t string) bool { return strings.HasPrefix(t, kind+"/") }):
-		return 2
+		return byKind
 	}
 	return 0
 }

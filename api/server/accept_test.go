@@ -15,7 +15,11 @@ func TestBULK9AcceptIsNegotiated(t *testing.T) {
 		"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8": 200,
 		"application/fhir+xml": 406, "application/xml": 406, "text/html": 406, "image/*": 406, "application/fhir+xml, text/html": 406,
 		"application/fhir+json;q=0": 406, "*/*;q=0": 406, "application/fhir+json;q=0, */*": 406, "application/fhir+json;fhirVersion=3.0": 406,
-		"xyz": 400,
+		"text/*": 406, "text/*, application/fhir+xml;q=0.5": 406, "text/*;q=0, application/json": 200, "text/json;q=0": 406,
+		"image/png": 406, "text/html;q=1, */*;q=0": 406, "application/json;q=0": 406, "application/*;q=0, */*": 406,
+		"application/json;q=0, */*": 200, "application/fhir+json;q=0, application/json": 406, "*/*;q=0, application/json": 200,
+		"application/fhir+json;q=0.001": 200, "application/xml, text/*;q=0.2, */*;q=0.1": 200,
+		"xyz": 400, "*": 400,
 	} {
 		a := ask(t, s, "GET", "/fhir/metadata", "Accept", accept)
 		if accept == "" {

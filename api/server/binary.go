@@ -2,7 +2,6 @@ package server
 
 import (
 	"mime"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
@@ -27,11 +26,7 @@ func (s *Server) handleBinary(c *fiber.Ctx) error {
 		ContentType string  `json:"contentType"`
 		Data        *[]byte `json:"data"`
 	}
-	asResource := asksForFHIR(c)
-	if !asResource {
-		asResource = json.Unmarshal(line, &b) != nil || b.Data == nil
-	}
-	if asResource {
+	if asksForFHIR(c, line) || json.Unmarshal(line, &b) != nil || b.Data == nil {
 		if err := negotiate(c); err != nil {
 			return err
 		}
@@ -45,10 +40,24 @@ func (s *Server) handleBinary(c *fiber.Ctx) error {
 
 var errBinaryNotFound = ehi.Errorf(ehi.NotFound, "Binary not found")
 
-// asksForFHIR reports whether a request names FHIR's formats, in Accept or _format.
-func asksForFHIR(c *fiber.Ctx) bool {
-	accept := strings.ToLower(c.Get(fiber.HeaderAccept))
-	return c.Query("_format") != "" || strings.Contains(accept, "json") || strings.Contains(accept, "fhir+xml")
+// asksForFHIR reports whether a request for a Binary names FHIR's formats, in _format, or in Accept with
+// at least the weight that the type of its content has there.
+func asksForFHIR(c *fiber.Ctx, binary []byte) bool {
+	if c.Query("_format") != "" {
+		return true
+	}
+	accept := acceptOf(c)
+	asked, specific := weigh(accept, append([]string{"application/fhir+xml"}, jsonFormats...)...)
+	if specific != byName || asked == 0 {
+		return false
+	}
+	var b struct {
+		ContentType string `json:"contentType"`
+	}
+	_ = json.Unmarshal(binary, &b) // without a type it is asked for by */* alone
+	content, _, _ := mime.ParseMediaType(b.ContentType)
+	other, _ := weigh(accept, content)
+	return asked >= other
 }
 
 // contentType is a media type that stood in a record, made fit for a header.

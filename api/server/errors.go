@@ -162,5 +162,5 @@ func sendFHIR(c *fiber.Ctx, resource any) error {
 // wantsPage tells a person's browser from an API client: only the former names text/html.
 func wantsPage(c *fiber.Ctx) bool {
 	weight, specific := weigh(acceptOf(c), fiber.MIMETextHTML)
-	return weight > 0 && specific == 3
+	return weight > 0 && specific == byName
 }
