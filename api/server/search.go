@@ -7,43 +7,29 @@ import (
 	"unicode"
 
 	"github.com/gofiber/fiber/v2"
-	"golang.org/x/text/unicode/norm"
+
+	"ehi-server/shared/fhir"
 )
-
-// unmarked are letters that are written without their mark by those who do not have it, and that
-// Unicode does not take apart (NFD).
-var unmarked = strings.NewReplacer("ß", "ss", "æ", "ae", "œ", "oe", "ø", "o", "đ", "d", "ð", "d", "ł", "l", "þ", "th", "ı", "i", "ħ", "h", "ŧ", "t")
-
-// fold writes a text as it is searched for: in lower case, without accents and apostrophes, with a
-// space for whatever else is neither letter nor digit.
-func fold(text string) string {
-	text = strings.ToLower(text)
-	ascii := true
-	for i := range len(text) {
-		ascii = ascii && text[i] < 0x80
-	}
-	if !ascii {
-		text = norm.NFD.String(unmarked.Replace(text))
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsLetter(r), unicode.IsDigit(r):
-			return r
-		case unicode.Is(unicode.Mn, r), r == '\'', r == '’', r == 'ʼ', r == '`':
-			return -1
-		}
-		return ' '
-	}, text)
-}
 
 // search is what somebody looks for.
 type search struct {
 	exact string   // in lower case, for ids
-	words []string // folded
+	words []string // as fhir.Fold writes them
 }
 
 func newSearch(text string) search {
-	return search{strings.ToLower(strings.TrimSpace(text)), strings.Fields(fold(text))}
+	s := search{exact: strings.ToLower(strings.TrimSpace(text))}
+	for _, word := range strings.FieldsFunc(text, parts) {
+		if word = fhir.Fold(word); word != "" {
+			s.words = append(s.words, word)
+		}
+	}
+	return s
+}
+
+// parts reports whether a character stands between the words of a name. An apostrophe does not.
+func parts(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("'’`", r)
 }
 
 // none reports whether nothing is looked for.
@@ -54,7 +40,7 @@ func (s search) name(name string) bool {
 	if len(s.words) == 0 {
 		return false
 	}
-	name = fold(name)
+	name = fhir.Fold(name)
 	for _, word := range s.words {
 		if !strings.Contains(name, word) {
 			return false

