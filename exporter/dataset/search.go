@@ -26,7 +26,7 @@ const (
 	kEntries = 'K'
 	kIndex   = 'I'
 
-	indexVersion = "1"
+	indexVersion = "2"
 )
 
 // maxFound is how many patients a search sorts in memory: some 15 MB.

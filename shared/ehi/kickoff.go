@@ -273,15 +273,21 @@ func (k *parser) addFilters(value string) error {
 	return nil
 }
 
+// addElement reads a top-level element of R4, of one type or of all that have it; a choice may be
+// written value[x]. The field resourceType is always kept, so it may be asked for.
 func (k *parser) addElement(e string) error {
-	typ, name, typed := strings.Cut(e, ".")
+	typ, name, typed := strings.Cut(strings.TrimSuffix(e, "[x]"), ".")
+	types := []string{typ}
 	if !typed {
-		name = e
+		types, name = fhir.Types(), typ
 	}
-	if name == "" || strings.Contains(name, ".") || typed && !fhir.KnownType(typ) {
+	switch known := func(t string) bool { return fhir.KnownElement(t, name) }; {
+	case strings.Contains(name, "."), typed && !fhir.KnownType(typ):
 		return Errorf(Unsupported, "Invalid _elements %q: only top-level elements, as name or Type.name", clip(e, 64))
+	case name != "resourceType" && !slices.ContainsFunc(types, known):
+		return Errorf(Unsupported, "Invalid _elements %q: no element of FHIR R4 at the top level of a resource", clip(e, 64))
 	}
-	k.Elements = appendNew(k.Elements, e)
+	k.Elements = appendNew(k.Elements, strings.TrimSuffix(e, "[x]"))
 	return nil
 }
 

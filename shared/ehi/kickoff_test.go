@@ -43,9 +43,14 @@ func TestEHI6WhatIsIgnoredIsTold(t *testing.T) {
 		"an alternative of searches":       {[]string{"_typeFilter=Observation?nope=x", "_typeFilter=Observation?status=final"}, []string{"nope"}, func(k ehi.KickOff) bool { return len(k.TypeFilters) == 0 }},
 		"a search of a type that is left out": {[]string{"_type=Patient", "_typeFilter=Observation?status=final,Patient?gender=male"}, []string{"Observation"},
 			func(k ehi.KickOff) bool { return len(k.TypeFilters) == 1 && k.TypeFilters[0].Type == "Patient" }},
-		"associated data":          {[]string{"includeAssociatedData=LatestProvenanceResources,RelevantProvenanceResources,_mine"}, []string{"_mine"}, func(k ehi.KickOff) bool { return k.Provenance }},
-		"the latest Provenance":    {[]string{"includeAssociatedData=LatestProvenanceResources"}, []string{"Latest"}, func(k ehi.KickOff) bool { return !k.Provenance }},
-		"elements":                 {[]string{"_elements=id,Patient.name.family,Nope.id"}, []string{"Patient.name.family", "Nope.id"}, func(k ehi.KickOff) bool { return slices.Equal(k.Elements, []string{"id"}) }},
+		"associated data":       {[]string{"includeAssociatedData=LatestProvenanceResources,RelevantProvenanceResources,_mine"}, []string{"_mine"}, func(k ehi.KickOff) bool { return k.Provenance }},
+		"the latest Provenance": {[]string{"includeAssociatedData=LatestProvenanceResources"}, []string{"Latest"}, func(k ehi.KickOff) bool { return !k.Provenance }},
+		"elements":              {[]string{"_elements=id,Patient.name.family,Nope.id"}, []string{"Patient.name.family", "Nope.id"}, func(k ehi.KickOff) bool { return slices.Equal(k.Elements, []string{"id"}) }},
+		"elements that R4 does not have": {[]string{"_elements=nonsense,Patient.nonsense,Patient.code,Patient.name,value[x],Observation.valueQuantity,Patient."},
+			[]string{`"nonsense"`, `"Patient.nonsense"`, `"Patient.code"`, `"Patient."`},
+			func(k ehi.KickOff) bool {
+				return slices.Equal(k.Elements, []string{"Patient.name", "value", "Observation.valueQuantity"})
+			}},
 		"another organization":     {[]string{"organizeOutputBy=Encounter"}, []string{"Encounter"}, func(k ehi.KickOff) bool { return !k.ByPatient }},
 		"a compression":            {[]string{"_compression=brotli"}, []string{"brotli"}, func(k ehi.KickOff) bool { return k.Compression == "" }},
 		"another server's patient": {[]string{"patient=Patient/1,http://other.test/fhir/Patient/2"}, []string{"other.test"}, func(k ehi.KickOff) bool { return slices.Equal(k.Patients, []string{"1"}) }},

@@ -1,6 +1,7 @@
 package fhir
 
 import (
+	"slices"
 	"strings"
 	"sync"
 )
@@ -39,6 +40,7 @@ var (
 	mandatory = table(mandatoryTable)
 	modifiers = table(modifierTable)
 	choices   = table(choiceTable)
+	elements  = table(elementTable)
 )
 
 // KnownType reports whether t is a concrete resource type of R4.
@@ -76,6 +78,21 @@ func Fields(t, element string) []string {
 		}
 	}
 	return []string{element}
+}
+
+// KnownElement reports whether R4 has a top-level element for a type, by its name or, of a choice, by
+// that of one of its fields (valueQuantity).
+func KnownElement(t, element string) bool {
+	list := elements()[t]
+	if len(list) > 0 && elements()[list[0]] != nil { // what it is based on
+		if KnownElement(list[0], element) {
+			return true
+		}
+		list = list[1:]
+	}
+	return slices.ContainsFunc(list, func(name string) bool {
+		return name == element || slices.Contains(Fields(t, name), element)
+	})
 }
 
 // AttachmentField reports whether some type has a field of that name that holds an Attachment, whose url may lead to a Binary:

@@ -71,6 +71,34 @@ func TestElementsAreFoundAsFields(t *testing.T) {
 	}
 }
 
+func TestElementsAreThoseOfR4(t *testing.T) {
+	for _, c := range []struct {
+		typ, element string
+		known        bool
+	}{
+		{"Patient", "birthDate", true}, {"Patient", "id", true}, {"Patient", "text", true},
+		{"Patient", "deceased", true}, {"Patient", "deceasedBoolean", true}, {"Patient", "deceasedString", false},
+		{"Patient", "nonsense", false}, {"Patient", "code", false}, {"Patient", "BirthDate", false},
+		{"Patient", "DomainResource", false}, {"Patient", "", false}, {"Observation", "value", true},
+		{"Binary", "data", true}, {"Binary", "language", true}, {"Binary", "text", false},
+		{"Nope", "id", false}, {"", "id", false},
+	} {
+		if got := fhir.KnownElement(c.typ, c.element); got != c.known {
+			t.Errorf("%s.%s: %v", c.typ, c.element, got)
+		}
+	}
+	for _, typ := range fhir.Types() {
+		if !fhir.KnownElement(typ, "meta") {
+			t.Errorf("%s has no meta", typ)
+		}
+		for _, name := range slices.Concat(fhir.MandatoryFields(typ), fhir.ModifierFields(typ)) {
+			if !fhir.KnownElement(typ, name) {
+				t.Errorf("%s has no %s", typ, name)
+			}
+		}
+	}
+}
+
 func TestSearchParametersComeFromTheDefinitions(t *testing.T) {
 	for _, c := range []struct {
 		typ, name string

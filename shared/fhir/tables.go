@@ -379,6 +379,158 @@ SupplyDelivery occurrence=DateTime,Period,Timing
 SupplyRequest item=CodeableConcept,Reference occurrence=DateTime,Period,Timing
 `
 
+// elementTable is the top-level elements, choices without [x]: type, type that it is based on, its own.
+const elementTable = `
+Account DomainResource identifier status type name subject servicePeriod coverage owner description guarantor partOf
+ActivityDefinition DomainResource url identifier version name title subtitle status experimental subject date publisher contact description useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact library kind profile code intent priority doNotPerform timing location participant product quantity dosage bodySite specimenRequirement observationRequirement observationResultRequirement transform dynamicValue
+AdverseEvent DomainResource identifier actuality category event subject encounter date detected recordedDate resultingCondition location seriousness severity outcome recorder contributor suspectEntity subjectMedicalHistory referenceDocument study
+AllergyIntolerance DomainResource identifier clinicalStatus verificationStatus type category criticality code patient encounter onset recordedDate recorder asserter lastOccurrence note reaction
+Appointment DomainResource identifier status cancelationReason serviceCategory serviceType specialty appointmentType reasonCode reasonReference priority description supportingInformation start end minutesDuration slot created comment patientInstruction basedOn participant requestedPeriod
+AppointmentResponse DomainResource identifier appointment start end participantType actor participantStatus comment
+AuditEvent DomainResource type subtype action period recorded outcome outcomeDesc purposeOfEvent agent source entity
+Basic DomainResource identifier code subject created author
+Binary Resource contentType securityContext data
+BiologicallyDerivedProduct DomainResource identifier productCategory productCode status request quantity parent collection processing manipulation storage
+BodyStructure DomainResource identifier active morphology location locationQualifier description image patient
+Bundle Resource identifier type timestamp total link entry signature
+CapabilityStatement DomainResource url version name title status experimental date publisher contact description useContext jurisdiction purpose copyright kind instantiates imports software implementation fhirVersion format patchFormat implementationGuide rest messaging document
+CarePlan DomainResource identifier instantiatesCanonical instantiatesUri basedOn replaces partOf status intent category title description subject encounter period created author contributor careTeam addresses supportingInfo goal activity note
+CareTeam DomainResource identifier status category name subject encounter period participant reasonCode reasonReference managingOrganization telecom note
+CatalogEntry DomainResource identifier type orderable referencedItem additionalIdentifier classification status validityPeriod validTo lastUpdated additionalCharacteristic additionalClassification relatedEntry
+ChargeItem DomainResource identifier definitionUri definitionCanonical status partOf code subject context occurrence performer performingOrganization requestingOrganization costCenter quantity bodysite factorOverride priceOverride overrideReason enterer enteredDate reason service product account note supportingInformation
+ChargeItemDefinition DomainResource url identifier version title derivedFromUri partOf replaces status experimental date publisher contact description useContext jurisdiction copyright approvalDate lastReviewDate effectivePeriod code instance applicability propertyGroup
+Claim DomainResource identifier status type subType use patient billablePeriod created enterer insurer provider priority fundsReserve related prescription originalPrescription payee referral facility careTeam supportingInfo diagnosis procedure insurance accident item total
+ClaimResponse DomainResource identifier status type subType use patient created insurer requestor request outcome disposition preAuthRef preAuthPeriod payeeType item addItem adjudication total payment fundsReserve formCode form processNote communicationRequest insurance error
+ClinicalImpression DomainResource identifier status statusReason code description subject encounter effective date assessor previous problem investigation protocol summary finding prognosisCodeableConcept prognosisReference supportingInfo note
+CodeSystem DomainResource url identifier version name title status experimental date publisher contact description useContext jurisdiction purpose copyright caseSensitive valueSet hierarchyMeaning compositional versionNeeded content supplements count filter property concept
+Communication DomainResource identifier instantiatesCanonical instantiatesUri basedOn partOf inResponseTo status statusReason category priority medium subject topic about encounter sent received recipient sender reasonCode reasonReference payload note
+CommunicationRequest DomainResource identifier basedOn replaces groupIdentifier status statusReason category priority doNotPerform medium subject about encounter payload occurrence authoredOn requester recipient sender reasonCode reasonReference note
+CompartmentDefinition DomainResource url version name status experimental date publisher contact description useContext purpose code search resource
+Composition DomainResource identifier status type category subject encounter date author title confidentiality attester custodian relatesTo event section
+ConceptMap DomainResource url identifier version name title status experimental date publisher contact description useContext jurisdiction purpose copyright source target group
+Condition DomainResource identifier clinicalStatus verificationStatus category severity code bodySite subject encounter onset abatement recordedDate recorder asserter stage evidence note
+Consent DomainResource identifier status scope category patient dateTime performer organization source policy policyRule verification provision
+Contract DomainResource identifier url version status legalState instantiatesCanonical instantiatesUri contentDerivative issued applies expirationType subject authority domain site name title subtitle alias author scope topic type subType contentDefinition term supportingInfo relevantHistory signer friendly legal rule legallyBinding
+Coverage DomainResource identifier status type policyHolder subscriber subscriberId beneficiary dependent relationship period payor class order network costToBeneficiary subrogation contract
+CoverageEligibilityRequest DomainResource identifier status priority purpose patient serviced created enterer provider insurer facility supportingInfo insurance item
+CoverageEligibilityResponse DomainResource identifier status purpose patient serviced created requestor request outcome disposition insurer insurance preAuthRef form error
+DetectedIssue DomainResource identifier status code severity patient identified author implicated evidence detail reference mitigation
+Device DomainResource identifier definition udiCarrier status statusReason distinctIdentifier manufacturer manufactureDate expirationDate lotNumber serialNumber deviceName modelNumber partNumber type specialization version property patient owner contact location url note safety parent
+DeviceDefinition DomainResource identifier udiDeviceIdentifier manufacturer deviceName modelNumber type specialization version safety shelfLifeStorage physicalCharacteristics languageCode capability property owner contact url onlineInformation note quantity parentDevice material
+DeviceMetric DomainResource identifier type unit source parent operationalStatus color category measurementPeriod calibration
+DeviceRequest DomainResource identifier instantiatesCanonical instantiatesUri basedOn priorRequest groupIdentifier status intent priority code parameter subject encounter occurrence authoredOn requester performerType performer reasonCode reasonReference insurance supportingInfo note relevantHistory
+DeviceUseStatement DomainResource identifier basedOn status subject derivedFrom timing recordedOn source device reasonCode reasonReference bodySite note
+DiagnosticReport DomainResource identifier basedOn status category code subject encounter effective issued performer resultsInterpreter specimen result imagingStudy media conclusion conclusionCode presentedForm
+DocumentManifest DomainResource masterIdentifier identifier status type subject created author recipient source description content related
+DocumentReference DomainResource masterIdentifier identifier status docStatus type category subject date author authenticator custodian relatesTo description securityLabel content context
+EffectEvidenceSynthesis DomainResource url identifier version name title status date publisher contact description note useContext jurisdiction copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact synthesisType studyType population exposure exposureAlternative outcome sampleSize resultsByExposure effectEstimate certainty
+Encounter DomainResource identifier status statusHistory class classHistory type serviceType priority subject episodeOfCare basedOn participant appointment period length reasonCode reasonReference diagnosis account hospitalization location serviceProvider partOf
+Endpoint DomainResource identifier status connectionType name managingOrganization contact period payloadType payloadMimeType address header
+EnrollmentRequest DomainResource identifier status created insurer provider candidate coverage
+EnrollmentResponse DomainResource identifier status request outcome disposition created organization requestProvider
+EpisodeOfCare DomainResource identifier status statusHistory type diagnosis patient managingOrganization period referralRequest careManager team account
+EventDefinition DomainResource url identifier version name title subtitle status experimental subject date publisher contact description useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact trigger
+Evidence DomainResource url identifier version name title shortTitle subtitle status date publisher contact description note useContext jurisdiction copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact exposureBackground exposureVariant outcome
+EvidenceVariable DomainResource url identifier version name title shortTitle subtitle status date publisher contact description note useContext jurisdiction copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact type characteristic
+ExampleScenario DomainResource url identifier version name status experimental date publisher contact useContext jurisdiction copyright purpose actor instance process workflow
+ExplanationOfBenefit DomainResource identifier status type subType use patient billablePeriod created enterer insurer provider priority fundsReserveRequested fundsReserve related prescription originalPrescription payee referral facility claim claimResponse outcome disposition preAuthRef preAuthRefPeriod careTeam supportingInfo diagnosis procedure precedence insurance accident item addItem adjudication total payment formCode form processNote benefitPeriod benefitBalance
+FamilyMemberHistory DomainResource identifier instantiatesCanonical instantiatesUri status dataAbsentReason patient date name relationship sex born age estimatedAge deceased reasonCode reasonReference note condition
+Flag DomainResource identifier status category code subject period encounter author
+Goal DomainResource identifier lifecycleStatus achievementStatus category priority description subject start target statusDate statusReason expressedBy addresses note outcomeCode outcomeReference
+GraphDefinition DomainResource url version name status experimental date publisher contact description useContext jurisdiction purpose start profile link
+Group DomainResource identifier active type actual code name quantity managingEntity characteristic member
+GuidanceResponse DomainResource requestIdentifier identifier module status subject encounter occurrenceDateTime performer reasonCode reasonReference note evaluationMessage outputParameters result dataRequirement
+HealthcareService DomainResource identifier active providedBy category type specialty location name comment extraDetails photo telecom coverageArea serviceProvisionCode eligibility program characteristic communication referralMethod appointmentRequired availableTime notAvailable availabilityExceptions endpoint
+ImagingStudy DomainResource identifier status modality subject encounter started basedOn referrer interpreter endpoint numberOfSeries numberOfInstances procedureReference procedureCode location reasonCode reasonReference note description series
+Immunization DomainResource identifier status statusReason vaccineCode patient encounter occurrence recorded primarySource reportOrigin location manufacturer lotNumber expirationDate site route doseQuantity performer note reasonCode reasonReference isSubpotent subpotentReason education programEligibility fundingSource reaction protocolApplied
+ImmunizationEvaluation DomainResource identifier status patient date authority targetDisease immunizationEvent doseStatus doseStatusReason description series doseNumber seriesDoses
+ImmunizationRecommendation DomainResource identifier patient date authority recommendation
+ImplementationGuide DomainResource url version name title status experimental date publisher contact description useContext jurisdiction copyright packageId license fhirVersion dependsOn global definition manifest
+InsurancePlan DomainResource identifier status type name alias period ownedBy administeredBy coverageArea contact endpoint network coverage plan
+Invoice DomainResource identifier status cancelledReason type subject recipient date participant issuer account lineItem totalPriceComponent totalNet totalGross paymentTerms note
+Library DomainResource url identifier version name title subtitle status experimental type subject date publisher contact description useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact parameter dataRequirement content
+Linkage DomainResource active author item
+List DomainResource identifier status mode title code subject encounter date source orderedBy note entry emptyReason
+Location DomainResource identifier status operationalStatus name alias description mode type telecom address physicalType position managingOrganization partOf hoursOfOperation availabilityExceptions endpoint
+Measure DomainResource url identifier version name title subtitle status experimental subject date publisher contact description useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact library disclaimer scoring compositeScoring type riskAdjustment rateAggregation rationale clinicalRecommendationStatement improvementNotation definition guidance group supplementalData
+MeasureReport DomainResource identifier status type measure subject date reporter period improvementNotation group evaluatedResource
+Media DomainResource identifier basedOn partOf status type modality view subject encounter created issued operator reasonCode bodySite deviceName device height width frames duration content note
+Medication DomainResource identifier code status manufacturer form amount ingredient batch
+MedicationAdministration DomainResource identifier instantiates partOf status statusReason category medication subject context supportingInformation effective performer reasonCode reasonReference request device note dosage eventHistory
+MedicationDispense DomainResource identifier partOf status statusReason category medication subject context supportingInformation performer location authorizingPrescription type quantity daysSupply whenPrepared whenHandedOver destination receiver note dosageInstruction substitution detectedIssue eventHistory
+MedicationKnowledge DomainResource code status manufacturer doseForm amount synonym relatedMedicationKnowledge associatedMedication productType monograph ingredient preparationInstruction intendedRoute cost monitoringProgram administrationGuidelines medicineClassification packaging drugCharacteristic contraindication regulatory kinetics
+MedicationRequest DomainResource identifier status statusReason intent category priority doNotPerform reported medication subject encounter supportingInformation authoredOn requester performer performerType recorder reasonCode reasonReference instantiatesCanonical instantiatesUri basedOn groupIdentifier courseOfTherapyType insurance note dosageInstruction dispenseRequest substitution priorPrescription detectedIssue eventHistory
+MedicationStatement DomainResource identifier basedOn partOf status statusReason category medication subject context effective dateAsserted informationSource derivedFrom reasonCode reasonReference note dosage
+MedicinalProduct DomainResource identifier type domain combinedPharmaceuticalDoseForm legalStatusOfSupply additionalMonitoringIndicator specialMeasures paediatricUseIndicator productClassification marketingStatus pharmaceuticalProduct packagedMedicinalProduct attachedDocument masterFile contact clinicalTrial name crossReference manufacturingBusinessOperation specialDesignation
+MedicinalProductAuthorization DomainResource identifier subject country jurisdiction status statusDate restoreDate validityPeriod dataExclusivityPeriod dateOfFirstAuthorization internationalBirthDate legalBasis jurisdictionalAuthorization holder regulator procedure
+MedicinalProductContraindication DomainResource subject disease diseaseStatus comorbidity therapeuticIndication otherTherapy population
+MedicinalProductIndication DomainResource subject diseaseSymptomProcedure diseaseStatus comorbidity intendedEffect duration otherTherapy undesirableEffect population
+MedicinalProductIngredient DomainResource identifier role allergenicIndicator manufacturer specifiedSubstance substance
+MedicinalProductInteraction DomainResource subject description interactant type effect incidence management
+MedicinalProductManufactured DomainResource manufacturedDoseForm unitOfPresentation quantity manufacturer ingredient physicalCharacteristics otherCharacteristics
+MedicinalProductPackaged DomainResource identifier subject description legalStatusOfSupply marketingStatus marketingAuthorization manufacturer batchIdentifier packageItem
+MedicinalProductPharmaceutical DomainResource identifier administrableDoseForm unitOfPresentation ingredient device characteristics routeOfAdministration
+MedicinalProductUndesirableEffect DomainResource subject symptomConditionEffect classification frequencyOfOccurrence population
+MessageDefinition DomainResource url identifier version name title replaces status experimental date publisher contact description useContext jurisdiction purpose copyright base parent event category focus responseRequired allowedResponse graph
+MessageHeader DomainResource event destination sender enterer author source responsible reason response focus definition
+MolecularSequence DomainResource identifier type coordinateSystem patient specimen device performer quantity referenceSeq variant observedSeq quality readCoverage repository pointer structureVariant
+NamingSystem DomainResource name status kind date publisher contact responsible type description useContext jurisdiction usage uniqueId
+NutritionOrder DomainResource identifier instantiatesCanonical instantiatesUri instantiates status intent patient encounter dateTime orderer allergyIntolerance foodPreferenceModifier excludeFoodModifier oralDiet supplement enteralFormula note
+Observation DomainResource identifier basedOn partOf status category code subject focus encounter effective issued performer value dataAbsentReason interpretation note bodySite method specimen device referenceRange hasMember derivedFrom component
+ObservationDefinition DomainResource category code identifier permittedDataType multipleResultsAllowed method preferredReportName quantitativeDetails qualifiedInterval validCodedValueSet normalCodedValueSet abnormalCodedValueSet criticalCodedValueSet
+OperationDefinition DomainResource url version name title status kind experimental date publisher contact description useContext jurisdiction purpose affectsState code comment base resource system type instance inputProfile outputProfile parameter overload
+OperationOutcome DomainResource issue
+Organization DomainResource identifier active type name alias telecom address partOf contact endpoint
+OrganizationAffiliation DomainResource identifier active period organization participatingOrganization network code specialty location healthcareService telecom endpoint
+Parameters Resource parameter
+Patient DomainResource identifier active name telecom gender birthDate deceased address maritalStatus multipleBirth photo contact communication generalPractitioner managingOrganization link
+PaymentNotice DomainResource identifier status request response created provider payment paymentDate payee recipient amount paymentStatus
+PaymentReconciliation DomainResource identifier status period created paymentIssuer request requestor outcome disposition paymentDate paymentAmount paymentIdentifier detail formCode processNote
+Person DomainResource identifier name telecom gender birthDate address photo managingOrganization active link
+PlanDefinition DomainResource url identifier version name title subtitle type status experimental subject date publisher contact description useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact library goal action
+Practitioner DomainResource identifier active name telecom address gender birthDate photo qualification communication
+PractitionerRole DomainResource identifier active period practitioner organization code specialty location healthcareService telecom availableTime notAvailable availabilityExceptions endpoint
+Procedure DomainResource identifier instantiatesCanonical instantiatesUri basedOn partOf status statusReason category code subject encounter performed recorder asserter performer location reasonCode reasonReference bodySite outcome report complication complicationDetail followUp note focalDevice usedReference usedCode
+Provenance DomainResource target occurred recorded policy location reason activity agent entity signature
+Questionnaire DomainResource url identifier version name title derivedFrom status experimental subjectType date publisher contact description useContext jurisdiction purpose copyright approvalDate lastReviewDate effectivePeriod code item
+QuestionnaireResponse DomainResource identifier basedOn partOf questionnaire status subject encounter authored author source item
+RelatedPerson DomainResource identifier active patient relationship name telecom gender birthDate address photo period communication
+RequestGroup DomainResource identifier instantiatesCanonical instantiatesUri basedOn replaces groupIdentifier status intent priority code subject encounter authoredOn author reasonCode reasonReference note action
+ResearchDefinition DomainResource url identifier version name title shortTitle subtitle status experimental subject date publisher contact description comment useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact library population exposure exposureAlternative outcome
+ResearchElementDefinition DomainResource url identifier version name title shortTitle subtitle status experimental subject date publisher contact description comment useContext jurisdiction purpose usage copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact library type variableType characteristic
+ResearchStudy DomainResource identifier title protocol partOf status primaryPurposeType phase category focus condition contact relatedArtifact keyword location description enrollment period sponsor principalInvestigator site reasonStopped note arm objective
+ResearchSubject DomainResource identifier status period study individual assignedArm actualArm consent
+RiskAssessment DomainResource identifier basedOn parent status method code subject encounter occurrence condition performer reasonCode reasonReference basis prediction mitigation note
+RiskEvidenceSynthesis DomainResource url identifier version name title status date publisher contact description note useContext jurisdiction copyright approvalDate lastReviewDate effectivePeriod topic author editor reviewer endorser relatedArtifact synthesisType studyType population exposure outcome sampleSize riskEstimate certainty
+Schedule DomainResource identifier active serviceCategory serviceType specialty actor planningHorizon comment
+SearchParameter DomainResource url version name derivedFrom status experimental date publisher contact description useContext jurisdiction purpose code base type expression xpath xpathUsage target multipleOr multipleAnd comparator modifier chain component
+ServiceRequest DomainResource identifier instantiatesCanonical instantiatesUri basedOn replaces requisition status intent category priority doNotPerform code orderDetail quantity subject encounter occurrence asNeeded authoredOn requester performerType performer locationCode locationReference reasonCode reasonReference insurance supportingInfo specimen bodySite note patientInstruction relevantHistory
+Slot DomainResource identifier serviceCategory serviceType specialty appointmentType schedule status start end overbooked comment
+Specimen DomainResource identifier accessionIdentifier status type subject receivedTime parent request collection processing container condition note
+SpecimenDefinition DomainResource identifier typeCollected patientPreparation timeAspect collection typeTested
+StructureDefinition DomainResource url identifier version name title status experimental date publisher contact description useContext jurisdiction purpose copyright keyword fhirVersion mapping kind abstract context contextInvariant type baseDefinition derivation snapshot differential
+StructureMap DomainResource url identifier version name title status experimental date publisher contact description useContext jurisdiction purpose copyright structure import group
+Subscription DomainResource status contact end reason criteria error channel
+Substance DomainResource identifier status category code description instance ingredient
+SubstanceNucleicAcid DomainResource sequenceType numberOfSubunits areaOfHybridisation oligoNucleotideType subunit
+SubstancePolymer DomainResource class geometry copolymerConnectivity modification monomerSet repeat
+SubstanceProtein DomainResource sequenceType numberOfSubunits disulfideLinkage subunit
+SubstanceReferenceInformation DomainResource comment gene geneElement classification target
+SubstanceSourceMaterial DomainResource sourceMaterialClass sourceMaterialType sourceMaterialState organismId organismName parentSubstanceId parentSubstanceName countryOfOrigin geographicalLocation developmentStage fractionDescription organism partDescription
+SubstanceSpecification DomainResource identifier type status domain description source comment moiety property referenceInformation structure code name molecularWeight relationship nucleicAcid polymer protein sourceMaterial
+SupplyDelivery DomainResource identifier basedOn partOf status patient type suppliedItem occurrence supplier destination receiver
+SupplyRequest DomainResource identifier status category priority item quantity parameter occurrence authoredOn requester supplier reasonCode reasonReference deliverFrom deliverTo
+Task DomainResource identifier instantiatesCanonical instantiatesUri basedOn groupIdentifier partOf status statusReason businessStatus intent priority code description focus for encounter executionPeriod authoredOn lastModified requester performerType owner location reasonCode reasonReference insurance note relevantHistory restriction input output
+TerminologyCapabilities DomainResource url version name title status experimental date publisher contact description useContext jurisdiction purpose copyright kind software implementation lockedDate codeSystem expansion codeSearch validateCode translation closure
+TestReport DomainResource identifier name status testScript result score tester issued participant setup test teardown
+TestScript DomainResource url identifier version name title status experimental date publisher contact description useContext jurisdiction purpose copyright origin destination metadata fixture profile variable setup test teardown
+ValueSet DomainResource url identifier version name title status experimental date publisher contact description useContext jurisdiction immutable purpose copyright compose expansion
+VerificationResult DomainResource target targetLocation need status statusDate validationType validationProcess frequency lastPerformed nextScheduled failureAction primarySource attestation validator
+VisionPrescription DomainResource identifier status created patient encounter dateWritten prescriber lensSpecification
+Resource id meta implicitRules language
+DomainResource Resource id meta implicitRules language text contained extension modifierExtension
+`
+
 // dateTable is the fields that say when something happened: type, role:paths.
 const dateTable = `
 Account done:servicePeriod/ other:guarantor.period/

@@ -27,6 +27,7 @@ package fhir
 		{"mandatoryTable", "is the top-level fields with a minimum of one, a choice by all of its names.", d.each(d.mandatoryOf)},
 		{"modifierTable", "is the top-level fields that change the meaning of the rest (isModifier).", d.each(d.modifiersOf)},
 		{"choiceTable", "is the top-level choices: type, element=data types.", d.each(d.choicesOf)},
+		{"elementTable", "is the top-level elements, choices without [x]: type, type that it is based on, its own.", d.each(d.elementsOf, "Resource", "DomainResource")},
 		{"dateTable", "is the fields that say when something happened: type, role:paths.", d.each(d.datesOf)},
 		{"attachmentTable", "is the names of fields of type Attachment, in all types.", wrap(d.named("Attachment"))},
 		{"searchTable", "is the search parameters: type, name:kind:paths.", d.each(d.searchOf, "Resource", "DomainResource")},
@@ -138,6 +139,21 @@ func (d *definitions) choicesOf(typ string) []string {
 				suffixes = append(suffixes, strings.TrimPrefix(f.path, base))
 			}
 			out = append(out, base+"="+strings.Join(suffixes, ","))
+		}
+	}
+	return out
+}
+
+// elementsOf is the type that a type is based on, which has elements for it, and its own elements.
+func (d *definitions) elementsOf(typ string) []string {
+	var out []string
+	if base := d.types[typ].Base.Value; base != "" {
+		out = append(out, strings.TrimPrefix(base, profile))
+	}
+	for _, e := range d.types[typ].Elements {
+		own := !e.inherited() || typ == "Resource" || typ == "DomainResource"
+		if name := strings.TrimSuffix(e.name(), "[x]"); own && name != "" && topLevel(e) {
+			out = append(out, name)
 		}
 	}
 	return out
