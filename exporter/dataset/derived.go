@@ -300,7 +300,8 @@ func (w *writer) waitFor(names []digest, who ...string) error {
 	if err := w.see(k); err != nil {
 		return err
 	}
-	add, gone, list, err := waits(w.store.db, k, names)
+	old, err := get(w.store.db, k)
+	add, gone, list := waits(old, names)
 	for _, d := range gone {
 		err = errors.Join(err, w.delete(digestKey(kWaiting, d, who...)))
 	}
@@ -318,13 +319,9 @@ func (w *writer) waitFor(names []digest, who ...string) error {
 	return err
 }
 
-// waits compares the names that somebody depends on with those noted under a key.
-func waits(r pebble.Reader, k []byte, names []digest) (add, gone []digest, list string, err error) {
+// waits compares the names that somebody depends on with those noted so far, the value of an e key.
+func waits(old []byte, names []digest) (add, gone []digest, list string) {
 	names = compactDigests(names)
-	old, err := get(r, k)
-	if err != nil {
-		return nil, nil, "", err
-	}
 	var before []digest
 	for at := 0; at < len(old); at += len(digest{}) {
 		before = append(before, digest(old[at:at+len(digest{})]))
@@ -341,7 +338,7 @@ func waits(r pebble.Reader, k []byte, names []digest) (add, gone []digest, list 
 			gone = append(gone, d)
 		}
 	}
-	return add, gone, b.String(), nil
+	return add, gone, b.String()
 }
 
 func compactDigests(names []digest) []digest {

@@ -32,8 +32,9 @@ const (
 // maxFound is how many patients a search sorts in memory: some 15 MB.
 const maxFound = 250_000
 
-// reindex writes the entries of a patient whose Patient resource is line, nil where there is none any more.
-func reindex(r pebble.Reader, batch *pebble.Batch, patient string, line []byte) error {
+// reindex writes the entries of a patient whose Patient resource is line, nil where there is none any more. indexed is the value
+// of the patient's K key so far, nil where there is none.
+func reindex(batch *pebble.Batch, patient string, indexed, line []byte) error {
 	var before, now []string
 	if line != nil {
 		var err error
@@ -41,14 +42,15 @@ func reindex(r pebble.Reader, batch *pebble.Batch, patient string, line []byte) 
 			return err
 		}
 	}
-	err := view(r, key(kEntries, patient), func(v []byte) error { return json.Unmarshal(v, &before) })
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return err
+	if indexed != nil {
+		if err := json.Unmarshal(indexed, &before); err != nil {
+			return err
+		}
 	}
 	if slices.Equal(before, now) {
 		return nil
 	}
-	err = nil
+	var err error
 	for _, e := range before {
 		err = errors.Join(err, batch.Delete(key(kEntry, e, patient), nil))
 	}
@@ -76,7 +78,11 @@ func (s *Store) completeIndex() (err error) {
 		if err != nil {
 			return err
 		}
-		if err := reindex(s.db, batch, id, line); err != nil {
+		indexed, err := get(s.db, key(kEntries, id))
+		if err != nil {
+			return err
+		}
+		if err := reindex(batch, id, indexed, line); err != nil {
 			return err
 		}
 		if batch.Len() < batchBytes {

@@ -218,10 +218,10 @@ func (w *writer) settlePatients(ctx context.Context, settled func(patients int))
 	var done atomic.Int64
 	var waiting sync.Mutex
 	for range runtime.GOMAXPROCS(0) {
-		group.Go(func() error {
+		group.Go(func() (err error) {
 			s := w.newSettler(&waiting)
-			err := s.run(patients, func() { settled(int(done.Add(1))) })
-			return errors.Join(err, s.batch.Close())
+			defer func() { err = errors.Join(err, s.close()) }()
+			return s.run(patients, func() { settled(int(done.Add(1))) })
 		})
 	}
 	return group.Wait()
@@ -242,6 +242,7 @@ type settler struct {
 	gen     []byte
 	network *network
 	waiting *sync.Mutex // of store.waiting
+	sweeps  map[byte]*sweep
 	resolver
 	linker linker
 
@@ -266,17 +267,39 @@ type keyValue struct {
 	value value
 }
 
+// newSettler makes a settler. The caller closes it.
 func (w *writer) newSettler(waiting *sync.Mutex) *settler {
-	s := &settler{store: w.store, batch: w.store.newBatch(), now: w.now, network: newNetwork(w.store.db), waiting: waiting, seen: map[string]sight{}}
+	s := &settler{
+		store:   w.store,
+		batch:   w.store.newBatch(),
+		now:     w.now,
+		network: newNetwork(w.store.db),
+		waiting: waiting,
+		sweeps:  map[byte]*sweep{},
+		seen:    map[string]sight{},
+	}
 	s.resolver.db = w.store.db
 	s.linker = linker{resolver: &s.resolver, local: s.refer}
 	return s
 }
 
-// run settles the patients of a channel.
+func (s *settler) close() error {
+	err := s.batch.Close()
+	for _, sweep := range s.sweeps {
+		err = errors.Join(err, sweep.close())
+	}
+	return err
+}
+
+// run settles the patients of a channel, which come in the order of their ids.
 func (s *settler) run(patients <-chan string, done func()) (err error) {
 	if s.gen, err = get(s.store.db, key(kGeneration)); err != nil {
 		return err
+	}
+	for _, kind := range []byte{kCompartment, kLink, kWaitsFor, kPatient, kEntries} {
+		if s.sweeps[kind], err = newSweep(s.store.db, kind); err != nil {
+			return err
+		}
 	}
 	for p := range patients {
 		if err := s.settle(p); err != nil {
@@ -307,7 +330,7 @@ func (s *settler) settle(patient string) error {
 	s.names, s.changed = s.names[:0], s.changed[:0]
 	prefix := key(kCompartment, patient, "")
 	self := key(kCompartment, patient, "Patient", patient)
-	err := each(s.store.db, prefix, func(k, v []byte) error {
+	err := s.sweeps[kCompartment].each(prefix, func(k, v []byte) error {
 		target := k[len(prefix):]
 		at := s.seen[string(target)]
 		at.own = true
@@ -386,7 +409,11 @@ func (s *settler) write() error {
 		}
 	}
 	prefix := key(kLink, s.patient, "")
-	before, err := below(s.store.db, prefix)
+	var before []string
+	err := s.sweeps[kLink].each(prefix, func(k, _ []byte) error {
+		before = append(before, string(k[len(prefix):]))
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -431,7 +458,8 @@ func (s *settler) mark(k []byte, on bool) error {
 // waitFor notes on which names the record depends.
 func (s *settler) waitFor() error {
 	k := key(kWaitsFor, s.patient)
-	add, gone, list, err := waits(s.store.db, k, s.names)
+	old, err := s.sweeps[kWaitsFor].get(k)
+	add, gone, list := waits(old, s.names)
 	for _, d := range gone {
 		err = errors.Join(err, s.batch.Delete(digestKey(kWaiting, d, s.patient), nil))
 	}
@@ -453,7 +481,7 @@ func (s *settler) waitFor() error {
 // enter writes the patient into the directory, or takes it out where the Patient is not there: resources can come before it, and stay
 // behind.
 func (s *settler) enter(links []string, dangling bool) error {
-	old, err := s.store.entry(s.store.db, s.patient)
+	old, indexed, err := s.entered()
 	if err != nil {
 		return err
 	}
@@ -462,7 +490,7 @@ func (s *settler) enter(links []string, dangling bool) error {
 	}
 	if s.self == nil {
 		return errors.Join(s.batch.Delete(key(kPatient, s.patient), nil), s.batch.Delete(key(kSharedOf, s.patient), nil),
-			reindex(s.store.db, s.batch, s.patient, nil))
+			reindex(s.batch, s.patient, indexed, nil))
 	}
 	shared, whole, err := s.network.closure(links)
 	if err != nil {
@@ -480,7 +508,20 @@ func (s *settler) enter(links []string, dangling bool) error {
 		return err
 	}
 	return errors.Join(s.batch.Set(key(kPatient, s.patient), entry, nil), s.batch.Set(key(kSharedOf, s.patient), keys, nil),
-		reindex(s.store.db, s.batch, s.patient, s.self))
+		reindex(s.batch, s.patient, indexed, s.self))
+}
+
+// entered is what the directory and the search index hold of the patient so far.
+func (s *settler) entered() (e patientEntry, indexed []byte, err error) {
+	v, err := s.sweeps[kPatient].get(key(kPatient, s.patient))
+	if err == nil && v != nil {
+		err = json.Unmarshal(v, &e)
+	}
+	if err != nil {
+		return e, nil, err
+	}
+	indexed, err = s.sweeps[kEntries].get(key(kEntries, s.patient))
+	return e, indexed, err
 }
 
 // merge notes which patients' records go on as others', as this Patient says.

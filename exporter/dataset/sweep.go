@@ -1,0 +1,57 @@
+package dataset
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// sweep reads the keys of one kind from the first to the last, a prefix at a time. It keeps its
+// place in each table, so that the next prefix costs no search through all of them, and sees the
+// store as it was when the sweep began. It is for one goroutine.
+type sweep struct{ it *pebble.Iterator }
+
+// newSweep begins a sweep. The caller closes it.
+func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
+	if err != nil {
+		return nil, fmt.Errorf("read record store: %w", err)
+	}
+	return &sweep{it}, nil
+}
+
+// each calls f for every key below prefix. What f is given is valid during the call only.
+func (s *sweep) each(prefix []byte, f func(k, v []byte) error) error {
+	for s.it.SeekGE(prefix); s.it.Valid() && bytes.HasPrefix(s.it.Key(), prefix); s.it.Next() {
+		if err := f(s.it.Key(), s.it.Value()); err != nil {
+			return err
+		}
+	}
+	if err := s.it.Error(); err != nil {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	return nil
+}
+
+// get returns a copy of a key's value, nil where there is none.
+func (s *sweep) get(k []byte) (v []byte, err error) {
+	err = s.each(k, func(at, value []byte) error {
+		if bytes.Equal(at, k) {
+			v = append([]byte{}, value...)
+		}
+		return errEnough
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return v, err
+}
+
+func (s *sweep) close() error {
+	if s == nil {
+		return nil
+	}
+	return s.it.Close()
+}
