@@ -607,3 +607,26 @@ func TestTheSurvivorsRecordHoldsThoseOfTheReplaced(t *testing.T) {
 		wantKeys(t, s, "c", "Patient/b", "Patient/c", "Condition/cb", "Condition/cc", "Appointment/both")
 	}, records, others)
 }
+
+// An import of many resources remembers whose they are: also what came last about one of them.
+func TestIN3AnOwnerThatChangesTakesAlongWhatIsAboutItInALargeImport(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	lines := []string{`{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Patient","id":"q"}`}
+	for n := range 6000 { // more than are looked for one by one
+		lines = append(lines, fmt.Sprintf(`{"resourceType":"Goal","id":"g%d","subject":{"reference":"Patient/p"}}`, n))
+	}
+	encounter := func(id, version, patient string) string {
+		return `{"resourceType":"Encounter","id":"` + id + `","meta":{"versionId":"` + version + `"},"subject":{"reference":"Patient/` + patient + `"}}`
+	}
+	about := func(id, target string) string {
+		return `{"resourceType":"Provenance","id":"` + id + `","target":[{"reference":"` + target + `"}]}`
+	}
+	lines = append(lines, encounter("moved", "1", "p"), encounter("kept", "1", "p"), encounter("moved", "2", "q"),
+		about("m", "Encounter/moved"), about("k", "Encounter/kept"), about("g", "Goal/g1"))
+	load(t, s, write(t, t.TempDir(), "1.ndjson", lines...))
+	wantKeys(t, s, "q", "Patient/q", "Encounter/moved", "Provenance/m")
+	out := export(t, s, "p")
+	if len(out) != 6004 || out["Provenance/k"] == nil || out["Provenance/g"] == nil {
+		t.Errorf("the record of p has %d resources, want 6004 with its Provenances", len(out))
+	}
+}

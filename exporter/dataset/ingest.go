@@ -31,6 +31,7 @@ type writer struct {
 	about map[digest][]target
 	// owned holds all o keys, once enough of them were looked for in vain.
 	owned  *filter
+	lately *owners // from then on
 	misses int
 	// buried is whether the store has tombstones.
 	buried bool
@@ -377,6 +378,11 @@ func (w *writer) ownersOf(typ, id string) (owners []string, there bool, err erro
 	if w.owned != nil && w.owned.lacks(w.key) {
 		return nil, false, nil
 	}
+	if w.lately != nil {
+		if v, found := w.lately.get(w.key); found {
+			return splitOwners(v), true, nil
+		}
+	}
 	if v, found := w.placed[string(w.key)]; found {
 		return splitOwners(v), true, nil
 	}
@@ -400,7 +406,7 @@ func (w *writer) filterOwned() error {
 	if err := w.flush(pebble.NoSync); err != nil {
 		return err
 	}
-	w.owned = newFilter()
+	w.owned, w.lately = newFilter(), newOwners()
 	return each(w.store.db, []byte{kOwner}, func(k, _ []byte) error {
 		w.owned.add(k)
 		return nil
@@ -445,6 +451,7 @@ func (w *writer) set(k []byte, v string) error {
 		w.placed[string(k)] = v
 		if w.owned != nil {
 			w.owned.add(k)
+			w.lately.set(k, v)
 		}
 	} else {
 		w.pending[string(k)] = true
@@ -455,6 +462,9 @@ func (w *writer) set(k []byte, v string) error {
 func (w *writer) delete(k []byte) error {
 	w.pending[string(k)] = false
 	delete(w.placed, string(k))
+	if k[0] == kOwner && w.lately != nil {
+		w.lately.delete(k)
+	}
 	return w.batch.Delete(k, nil)
 }
 

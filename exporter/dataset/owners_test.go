@@ -1,0 +1,58 @@
+package dataset
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// What owners remembers is what was written last, or nothing.
+func TestOwnersRememberTheLastOwner(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := newOwners()
+		truth := map[string]string{}
+		for range 200 {
+			k := fmt.Sprint("o", rapid.IntRange(0, 20).Draw(t, "resource"))
+			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			case 0:
+				o.delete([]byte(k))
+				delete(truth, k)
+			case 1:
+				patient := rapid.SampledFrom([]string{"", "p", "q", "r s"}).Draw(t, "patient")
+				o.set([]byte(k), patient)
+				truth[k] = patient
+			}
+			want, there := truth[k]
+			if got, ok := o.get([]byte(k)); ok && (!there || got != want) {
+				t.Fatalf("%s is %q's, want %q, %v", k, got, want, there)
+			}
+		}
+	})
+}
+
+// However many resources and patients come, what is remembered is right, and the size is the same.
+func TestOwnersAreBounded(t *testing.T) {
+	o := newOwners()
+	of := func(n int) (k []byte, patient string) {
+		return fmt.Append(nil, "o", n), fmt.Sprint("p", n/2)
+	}
+	remembered := 0
+	const many = 3 * ownerPatients
+	for n := range many {
+		o.set(of(n))
+	}
+	for n := range many {
+		k, want := of(n)
+		got, ok := o.get(k)
+		if ok && got != want {
+			t.Fatalf("%s is %q's, want %q", k, got, want)
+		}
+		if ok {
+			remembered++
+		}
+	}
+	if remembered < ownerPatients/2 || len(o.patients) > ownerPatients || len(o.slots) != ownerSlots {
+		t.Errorf("%d remembered, %d patients, %d slots", remembered, len(o.patients), len(o.slots))
+	}
+}
