@@ -47,13 +47,21 @@ func ValidID[T string | []byte](s T) bool {
 		return false
 	}
 	for i := range len(s) {
-		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.') {
+		if !inID[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+// inID are the bytes that may stand in a FHIR id: an import looks at one for each byte of each id.
+var inID = func() (in [256]bool) {
+	const all = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-."
+	for i := range len(all) {
+		in[all[i]] = true
+	}
+	return in
+}()
 
 // MakeID makes the id of a resource that this server writes, from the names of what it is about: the
 // names with points between them, or, where that is no FHIR id, a digest of them. The same names
