@@ -143,7 +143,7 @@ func options(log *slog.Logger) *pebble.Options {
 		}
 	}
 	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression } // it is not there for long
-	o.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+	o.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 		o.Levels[i].BlockSize = blockBytes
