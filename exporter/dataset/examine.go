@@ -252,6 +252,9 @@ func (x *examiner) examine(line []byte) (facts, error) {
 	if !fhir.KnownType(f.typ) {
 		return f, errResource{fmt.Sprintf("resourceType %q is no type of FHIR R4", f.typ)}
 	}
+	if why := neverStored[f.typ]; why != "" {
+		return f, errResource{why}
+	}
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
 	}
@@ -370,12 +373,31 @@ func (x *examiner) subject(m meaning, text []byte) {
 	x.subjects = append(x.subjects, subject{x.word(bytes.TrimSuffix(x.path, []byte(".reference"))), a})
 }
 
-// aboutPaths is where a resource says whose it is. A Binary that names its securityContext is that one's.
+// aboutPaths is where a resource says whose it is.
 func aboutPaths(typ string) []string {
-	if typ == "Binary" {
-		return []string{"securityContext"}
+	if paths := fhir.CompartmentPaths(typ); paths != nil {
+		return paths
 	}
-	return fhir.CompartmentPaths(typ)
+	return besideCompartment[typ]
+}
+
+// besideCompartment is where resources that R4's patient compartment leaves out say what they are about. Where that is a patient's, they
+// are part of the record, too: an export is all of it. PaymentReconciliation, which lists the claims of many patients, is none of them.
+var besideCompartment = map[string][]string{
+	"Binary":                     {"securityContext"},
+	"BiologicallyDerivedProduct": {"collection.source"},
+	"DeviceMetric":               {"source"},
+	"EnrollmentResponse":         {"request"},
+	"Linkage":                    {"item.resource"},
+	"MessageHeader":              {"focus"},
+	"PaymentNotice":              {"request", "response"},
+	"VerificationResult":         {"target"},
+}
+
+// neverStored are types that carry or answer requests, and whose own content is in no record.
+var neverStored = map[string]string{
+	"OperationOutcome": "an OperationOutcome is about a request, and not part of a record",
+	"Parameters":       "a Parameters cannot be imported: take the resources out of it",
 }
 
 // place finds what decides about the owner among a resource's references.

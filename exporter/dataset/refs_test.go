@@ -268,6 +268,39 @@ func TestIN1AnIdentifierOfMergedPatientsMeansTheOneWhoGoesOn(t *testing.T) {
 	}
 }
 
+// Types that R4's compartment leaves out are in the record of whom they are about. Those about nobody's stay out of it.
+func TestIN2WhatIsAboutARecordBelongsToIt(t *testing.T) {
+	dir := t.TempDir()
+	records := write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p","identifier":[{"value":"1"}]}`, `{"resourceType":"Patient","id":"other"}`,
+		`{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p"}}`, `{"resourceType":"Device","id":"shared"}`,
+		`{"resourceType":"ClaimResponse","id":"r","patient":{"reference":"Patient/p"}}`,
+		`{"resourceType":"EnrollmentRequest","id":"e","candidate":{"reference":"Patient/p"}}`)
+	about := write(t, dir, "2.ndjson",
+		`{"resourceType":"BiologicallyDerivedProduct","id":"1","collection":{"source":{"reference":"Patient/p"}}}`,
+		`{"resourceType":"DeviceMetric","id":"1","source":{"reference":"Device/d"}}`,
+		`{"resourceType":"DeviceMetric","id":"2","source":{"reference":"Device/shared"}}`,
+		`{"resourceType":"EnrollmentResponse","id":"1","request":{"reference":"EnrollmentRequest/e"}}`,
+		`{"resourceType":"Linkage","id":"1","item":[{"resource":{"reference":"ClaimResponse/r"}}]}`,
+		`{"resourceType":"MessageHeader","id":"1","focus":[{"reference":"Patient/p"}]}`,
+		`{"resourceType":"PaymentNotice","id":"1","response":{"reference":"ClaimResponse/r"}}`,
+		`{"resourceType":"VerificationResult","id":"1","target":[{"reference":"Patient?identifier=1"}]}`)
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "other", "Patient/other")
+		wantKeys(t, s, "p", "Patient/p", "Device/d", "ClaimResponse/r", "EnrollmentRequest/e", "BiologicallyDerivedProduct/1", "DeviceMetric/1",
+			"EnrollmentResponse/1", "Linkage/1", "MessageHeader/1", "PaymentNotice/1", "VerificationResult/1")
+	}, records, about)
+}
+
+// What carries or answers a request is no part of a record, and is said.
+func TestIN4WhatIsNoRecordIsAProblem(t *testing.T) {
+	for _, line := range []string{`{"resourceType":"Parameters","id":"x","parameter":[]}`, `{"resourceType":"OperationOutcome","id":"x","issue":[]}`} {
+		rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson", line))
+		if rep.Problems != 1 || len(rep.Counts) > 0 {
+			t.Errorf("%s: %+v", line, rep)
+		}
+	}
+}
+
 // quoted writes a text as JSON.
 func quoted(text string) string {
 	r := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)
