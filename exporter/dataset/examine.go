@@ -310,7 +310,14 @@ func (x *examiner) byIdentifier() {
 	if !fhir.KnownType(r.Type) {
 		return
 	}
-	x.subjects = append(x.subjects, subject{path, about{name: searchFor(r.Type, called.identifier)}})
+	name := searchFor(r.Type, called.identifier)
+	x.subjects = append(x.subjects, subject{path, about{name: name}})
+	if r.Type != "Patient" && fhir.CompartmentPaths(r.Type) == nil { // what a record is not about goes out with it
+		_, end := c.Span()
+		at := end + x.shift
+		x.refs = x.refs.append(x.last, ref{start: at, end: at, kind: refLogical, original: []byte(name)})
+		x.last = at
+	}
 }
 
 // reference takes a string in that refers to something.

@@ -14,12 +14,18 @@ const (
 	refLocal   refKind = iota // type/id
 	refName                   // what some resource of the store may be called: urn: or Type?identifier=
 	refStrange                // leads nowhere, and never will
+	// refLogical is a Reference that names a resource by an identifier alone. It stands behind that Reference and is no text of the line:
+	// its original is the name.
+	refLogical
 	// refURL is added for an attachment's url and its like: one that leads nowhere is no Reference that must be repaired.
 	refURL refKind = 4
 )
 
 func (k refKind) url() bool     { return k&refURL != 0 }
 func (k refKind) base() refKind { return k &^ refURL }
+
+// named reports whether it has an original.
+func (k refKind) named() bool { return k.base() == refName || k == refLogical }
 
 // ref is a string of a resource that refers to another one; absolute URLs of other servers and fragments are none.
 type ref struct {
@@ -28,6 +34,9 @@ type ref struct {
 	// original is the JSON string that stood there when the resource came, where a refName was resolved since.
 	original []byte
 }
+
+// resolved reports whether another text stands there than the one that came.
+func (r *ref) resolved() bool { return r.kind != refLogical && len(r.original) > 0 }
 
 // refTable is the references of a line in their order. Each is, as varints: its distance from the one before it, its length; then
 // a byte for its kind, and for a refName the length of its original and that.
@@ -38,7 +47,7 @@ func (t refTable) append(last int, r ref) refTable {
 	t = binary.AppendUvarint(t, uint64(r.start-last))
 	t = binary.AppendUvarint(t, uint64(r.end-r.start))
 	t = append(t, byte(r.kind))
-	if r.kind.base() == refName {
+	if r.kind.named() {
 		t = binary.AppendUvarint(t, uint64(len(r.original)))
 		t = append(t, r.original...)
 	}
@@ -59,7 +68,7 @@ func (t refTable) each(visit func(ref)) {
 		r.end = r.start + number()
 		r.kind = refKind(t[0])
 		t = t[1:]
-		if r.kind.base() == refName {
+		if r.kind.named() {
 			n := number()
 			r.original, t = t[:n], t[n:]
 		}
@@ -72,7 +81,7 @@ func (t refTable) each(visit func(ref)) {
 func (v *value) original() []byte {
 	var edits []fhir.Edit
 	refTable(v.refs).each(func(r ref) {
-		if len(r.original) > 0 {
+		if r.resolved() {
 			edits = append(edits, fhir.Edit{Start: r.start, End: r.end, With: r.original})
 		}
 	})
@@ -86,7 +95,7 @@ func (v *value) original() []byte {
 func (v *value) cameAs(line []byte) bool {
 	same, at, from := true, 0, 0 // at is in line, from in v.line
 	refTable(v.refs).each(func(r ref) {
-		if !same || len(r.original) == 0 {
+		if !same || !r.resolved() {
 			return
 		}
 		before := v.line[from:r.start]

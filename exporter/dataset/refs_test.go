@@ -291,6 +291,31 @@ func TestIN2WhatIsAboutARecordBelongsToIt(t *testing.T) {
 	}, records, about)
 }
 
+// Whom a record names by an identifier alone goes out with it, whichever comes first.
+func TestIN1WhatARecordNamesByIdentifierGoesOutWithIt(t *testing.T) {
+	dir := t.TempDir()
+	line := `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"},"performer":[` +
+		`{"type":"Practitioner","identifier":{"system":"npi","value":"9","assigner":{"reference":"Organization/a"}},"display":"x"},` +
+		`{"reference":"https://else.org/Organization/1","type":"Organization","identifier":{"value":"7"}},` +
+		`{"type":"Location","identifier":{"value":"no"}},` +
+		`{"reference":"PractitionerRole?identifier=r"}]}`
+	supporting := write(t, dir, "2.ndjson", `{"resourceType":"Practitioner","id":"d","identifier":[{"system":"npi","value":"9"}]}`,
+		`{"resourceType":"Organization","id":"a"}`, `{"resourceType":"Organization","id":"b","identifier":[{"value":"7"}]}`,
+		`{"resourceType":"PractitionerRole","id":"r","identifier":[{"value":"r"}],"organization":{"type":"Organization","identifier":{"value":"8"}}}`,
+		`{"resourceType":"Organization","id":"c","identifier":[{"value":"8"}]}`, `{"resourceType":"Practitioner","id":"other","identifier":[{"value":"9"}]}`)
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		want := []string{"Patient/p", "Observation/o", "Practitioner/d", "Organization/a", "Organization/b", "Organization/c", "PractitionerRole/r"}
+		out := wantKeys(t, s, "p", want...)
+		if got := fmt.Sprint(out["Observation/o"]["performer"]); !strings.Contains(got, "PractitionerRole/r") || !strings.Contains(got, "map[display:x identifier:") {
+			t.Errorf("performers: %s", got)
+		}
+		load(t, s, write(t, t.TempDir(), "3.ndjson", line)) // again: it is the same
+		wantKeys(t, s, "p", want...)
+		load(t, s, write(t, t.TempDir(), "4.ndjson", `{"resourceType":"Practitioner","id":"d","meta":{"versionId":"2"}}`))
+		wantKeys(t, s, "p", "Patient/p", "Observation/o", "Organization/a", "Organization/b", "Organization/c", "PractitionerRole/r")
+	}, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p"}`, line), supporting)
+}
+
 // What carries or answers a request is no part of a record, and is said.
 func TestIN4WhatIsNoRecordIsAProblem(t *testing.T) {
 	for _, line := range []string{`{"resourceType":"Parameters","id":"x","parameter":[]}`, `{"resourceType":"OperationOutcome","id":"x","issue":[]}`} {

@@ -157,6 +157,8 @@ func (l *linker) link(v *value) (changed bool, err error) {
 		switch r.kind.base() {
 		case refStrange:
 			l.strange = true
+		case refLogical:
+			err = errors.Join(err, l.logical(r.original))
 		case refName:
 			if err == nil {
 				now, err = l.name(&r, before)
@@ -179,6 +181,17 @@ func (l *linker) link(v *value) (changed bool, err error) {
 	}
 	v.line, v.refs = fhir.Apply(nil, v.line, l.edits), slices.Clone(l.table)
 	return true, nil
+}
+
+// logical takes in a Reference by an identifier alone.
+func (l *linker) logical(named []byte) error {
+	n, _ := parseName(string(named)) // it was one when it came
+	l.names = append(l.names, n.digest())
+	target, err := l.resolve(string(named))
+	if typ, id, ok := fhir.Local([]byte(target)); ok {
+		l.local(typ, id)
+	}
+	return err
 }
 
 // name says what has to stand in place of a reference by name.
