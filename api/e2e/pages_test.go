@@ -211,7 +211,14 @@ func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
 		if strings.Contains(b.page, refused) != (back == "") {
 			t.Errorf("%q: the form says otherwise", redirect)
 		}
-		b.submit("p.labs", "on")
+		for _, shown := range [][]string{{"do", "preview"}, {"lang", "es"}, {"lang", "en"}, {"p.visits", "on", "p.visits.from", "2020", "p.visits.to", "x"}} {
+			b.submit(shown...)
+			said := strings.Contains(b.page, refused) || strings.Contains(b.page, "No podemos llevarle de vuelta")
+			if said != (back == "") {
+				t.Errorf("%q: after %v the form says otherwise:\n%s", redirect, shown, b.page)
+			}
+		}
+		b.submit("p.labs", "on", "p.visits", "")
 		if back == "" {
 			back = w.open.Base + "/my/requests/" + j.ID
 		}

@@ -68,7 +68,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 // sandbox's shortcut for a log-in.
 func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	q := url.Values{}
-	if to, _ := s.wayBack(c, j); to != "" {
+	if to := s.wayOn(c, j); to != "" {
 		q.Set("redirect", to)
 	}
 	if p := param(c, "_patient"); s.Sandbox && p == j.Patient.ID {
@@ -87,6 +87,18 @@ func (s *Server) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 	r := param(c, "redirect")
 	to, _ = s.Auth.LeadsTo(j.ClientID, r)
 	return to, r != ""
+}
+
+// noWayBack stands for an address that was refused, so that each page of its form says so.
+const noWayBack = "refused"
+
+// wayOn is what a form keeps of where the browser goes on to: the address, or that it was refused.
+func (s *Server) wayOn(c *fiber.Ctx, j *ehi.Job) string {
+	to, asked := s.wayBack(c, j)
+	if to == "" && asked {
+		return noWayBack
+	}
+	return to
 }
 
 // originOf is what of an address may be logged: it can carry a state or a token.
@@ -199,9 +211,9 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
 		"At": s.formPath(c, j), "SignedIn": c.Cookies("ehi_patient") != "",
 	}
-	to, asked := s.wayBack(c, j)
-	if page["Redirect"] = to; to == "" && asked {
-		page["NoWayBack"] = true
+	page["Redirect"] = s.wayOn(c, j)
+	page["NoWayBack"] = page["Redirect"] == noWayBack
+	if page["NoWayBack"] == true && param(c, "redirect") != noWayBack {
 		s.Log.Warn("the address to go on to after a form is not registered for its client",
 			"job", j.ID, "client", j.ClientID, "to", originOf(param(c, "redirect")))
 	}
