@@ -56,15 +56,16 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
+	again := s.sendAgain(c, status)
 	switch {
 	case isStaffPage(c) && wantsPage(c):
-		return s.staffFault(c, status, text)
+		return s.staffFault(c, status, text, again)
 	case isAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):
 		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
 	case wantsPage(c):
-		return s.faultPage(c, code, text)
+		return s.faultPage(c, code, text, again)
 	}
 	return outcome(c, status, "error", string(code), text)
 }
@@ -76,12 +77,15 @@ var faultTexts = map[ehi.Code]string{
 }
 
 // faultPage tells a person what went wrong, what to do, and the words for the one who is asked for help.
-func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string) error {
+func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *sentForm) error {
 	key := faultTexts[code]
 	if key == "" {
 		key = "fault.invalid"
 	}
-	return s.page(c, "message", key, fiber.Map{"Text": s.language(c).Say(key + ".text"), "Details": text, "SignedIn": c.Cookies("ehi_patient") != ""})
+	return s.page(c, "message", key, fiber.Map{
+		"Text": s.language(c).Say(key + ".text"), "Details": text, "Again": again,
+		"SignedIn": c.Cookies("ehi_patient") != "",
+	})
 }
 
 // describe says what of an error the outside may know. What is ours to mend goes to the log instead.

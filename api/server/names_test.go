@@ -228,7 +228,7 @@ func routed(f testing.TB) *Server {
 	}
 	f.Cleanup(func() {
 		a.Close()
-		if err := errors.Join(s.Close(), store.Close()); err != nil {
+		if err := errors.Join(s.Close(), store.Close()); err != nil && !bus.IsAway(err) { // a test may close the bus
 			f.Error(err)
 		}
 	})

@@ -58,7 +58,10 @@ func (s *Server) languages(c *fiber.Ctx, at string) (out []languageLink) {
 func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	t := s.language(c)
 	at, _ := data["At"].(string)
-	data["T"], data["Languages"] = t, s.languages(c, at)
+	data["T"] = t
+	if again, _ := data["Again"].(*sentForm); again == nil { // what was typed stays on that page alone
+		data["Languages"] = s.languages(c, at)
+	}
 	if name != "message" {
 		f := s.patientLeft(c)
 		if data["Flash"] = f; f != nil && f.Title != "" {

@@ -41,9 +41,10 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 	return s.render(c, "staff/"+name, "staff/layout", data)
 }
 
-// staffFault is the page of an error.
-func (s *Server) staffFault(c *fiber.Ctx, status int, text string) error {
-	return s.staffRender(c, "fault", "", http.StatusText(status), fiber.Map{"Text": text, "Request": requestID(c)})
+// staffFault is the page of an error. again is the form that may be sent again; nil for none.
+func (s *Server) staffFault(c *fiber.Ctx, status int, text string, again *sentForm) error {
+	return s.staffRender(c, "fault", "", http.StatusText(status),
+		fiber.Map{"Text": text, "Request": requestID(c), "Again": again})
 }
 
 func (s *Server) handleStaffHome(c *fiber.Ctx) error { return c.Redirect(staffJobs, http.StatusFound) }
