@@ -247,7 +247,7 @@ func (bi *bundleImport) read(e entry, place int) step {
 		return s
 	}
 	if s.empty() {
-		s.why = cmp.Or(s.why, strings.TrimSpace(s.Request.Method+" "+s.Request.URL+" holds no resource"))
+		s.why = cmp.Or(s.why, "an entry without a resource: "+cmp.Or(strings.TrimSpace(s.Request.Method+" "+s.Request.URL), s.FullURL))
 		return s
 	}
 	typ, id, err := bi.w.cursor.Identify(e.Resource)
@@ -269,12 +269,11 @@ func (bi *bundleImport) read(e entry, place int) step {
 // skips reports whether an entry has nothing to store. It says of those that delete, and of those that cannot be taken.
 func (bi *bundleImport) skips(s *step) bool {
 	method := strings.ToUpper(s.Request.Method)
-	empty := s.empty()
 	switch {
 	case bi.rules.search:
-		return s.Search.Mode == "outcome" || empty
+		return s.Search.Mode == "outcome"
 	case bi.rules.responses:
-		return empty
+		return s.empty()
 	case bi.rules.history || bi.rules.requests:
 		switch method {
 		case "DELETE":
@@ -286,7 +285,6 @@ func (bi *bundleImport) skips(s *step) bool {
 		if bi.rules.requests {
 			s.why = refusal(method, s.Request.URL)
 		}
-		return empty && bi.rules.history // of a history without bodies
 	}
 	return false
 }

@@ -240,7 +240,11 @@ func (im *importer) entries(s *scanner, visit func(entry) error) error {
 			}
 			seen = append(seen, name)
 		}
-		if b, err := s.peek(); err != nil || b != '[' || name != "entry" {
+		b, err := s.peek()
+		if err == nil && name == "entry" && b != '[' && b != 'n' { // null is none
+			return errInput{"not a valid Bundle: its entry is no array"}
+		}
+		if err != nil || b != '[' || name != "entry" {
 			_, _, err = s.value(0, true)
 			return err
 		}

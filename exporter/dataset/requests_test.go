@@ -134,6 +134,27 @@ func TestIN3AConditionalCreateChangesNothingThatIsThere(t *testing.T) {
 	}
 }
 
+// An entry that ought to have a resource and has none is told.
+func TestIN4EntriesWithoutAResourceAreProblems(t *testing.T) {
+	for bundle, why := range map[string]string{
+		requests("history", `{"request":{"method":"PUT","url":"Patient/p"}}`):                 "an entry without a resource: PUT Patient/p",
+		requests("searchset", `{"fullUrl":"https://x.example.org/fhir/Patient/p"}`):           "an entry without a resource: https://x.example.org/fhir/Patient/p",
+		requests("collection", `null`):                                                        "an entry without a resource: ",
+		requests("collection", `{"Resource":`+somebody+`}`):                                   "an entry without a resource: ",
+		requests("collection", `{"resource":[`+somebody+`]}`):                                 "no resource, which is a JSON object",
+		`{"resourceType":"Bundle","type":"collection","entry":{"resource":` + somebody + `}}`: "not a valid Bundle: its entry is no array",
+		requests("transaction-response", `{"response":{"status":"204"}}`):                     "",
+		requests("searchset", `{"search":{"mode":"outcome"}}`):                                "",
+		`{"resourceType":"Bundle","type":"collection"}`:                                       "",
+		`{"resourceType":"Bundle","type":"collection","entry":null}`:                          "",
+	} {
+		rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "b.json", bundle))
+		if why == "" && rep.Problems > 0 || why != "" && (len(rep.Bad) != 1 || rep.Bad[0].Why != why) || len(rep.Counts) > 0 {
+			t.Errorf("%s: %+v", bundle, rep)
+		}
+	}
+}
+
 // What cannot be imported is refused by its name; what only reads has nothing to import.
 func TestIN4RequestsThatCannotBeImportedAreNamed(t *testing.T) {
 	body := `"resource":{"resourceType":"Parameters","parameter":[]}`
@@ -145,7 +166,7 @@ func TestIN4RequestsThatCannotBeImportedAreNamed(t *testing.T) {
 		`{"request":{"method":"POST","url":"Patient/p/$everything"},` + body + `}`:                                                                          "POST Patient/p/$everything",
 		`{"request":{"method":"POST","url":"Patient/_search"},` + body + `}`:                                                                                "POST Patient/_search",
 		`{"request":{"method":"MERGE","url":"Patient/p"},"resource":` + somebody + `}`:                                                                      "MERGE Patient/p",
-		`{"request":{"method":"PUT","url":"Patient/p"}}`:                                                                                                    "PUT Patient/p holds no resource",
+		`{"request":{"method":"PUT","url":"Patient/p"}}`:                                                                                                    "an entry without a resource: PUT Patient/p",
 		`{"request":{"method":"GET","url":"Patient/p"}}`:                                                                                                    "",
 		`{"request":{"method":"HEAD","url":"Patient/p"}}`:                                                                                                   "",
 		`{"request":{"method":"get","url":"Patient?name=x"}}`:                                                                                               "",
