@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// failures are the bodies of failed requests, by group. A status that an operation neither lists among
-// its answers nor fails with (see fails) is a fault of the server, and so is 500 almost everywhere.
+// failures are the bodies of failed requests, by group. A status that an operation neither lists
+// among its answers nor fails with (see fails) is a fault of the server, and so is 500 almost
+// everywhere.
 var failures = map[string]answer{
 	"fhir":  {mime: fhirJSON + " " + html, schema: ref("OperationOutcome")},
 	"oauth": {mime: plainJSON, schema: ref("OAuthError")},
@@ -20,7 +21,8 @@ var failures = map[string]answer{
 
 // failureNotes say what a status means, whatever the operation.
 var failureNotes = map[int]string{
-	http.StatusBadRequest:            "The request is wrong, or does not fit the state of things. The body says why.",
+	http.StatusBadRequest: "The request is wrong, or does not fit the state of things. " +
+		"The body says why.",
 	http.StatusUnauthorized:          "The credentials are missing, wrong or expired.",
 	http.StatusForbidden:             "The credentials do not allow it.",
 	http.StatusNotFound:              "There is no such thing, or not for who asks.",
@@ -28,8 +30,10 @@ var failureNotes = map[int]string{
 	http.StatusRequestTimeout:        "The body did not come in time.",
 	http.StatusRequestEntityTooLarge: "The body is too large.",
 	http.StatusUnsupportedMediaType:  "The body is compressed.",
-	http.StatusTooManyRequests:       "Too many requests, failures or running exports; Retry-After says when to come back.",
-	http.StatusServiceUnavailable:    "The server cannot do it at the moment; Retry-After says when to come back.",
+	http.StatusTooManyRequests: "Too many requests, failures or running exports; " +
+		"Retry-After says when to come back.",
+	http.StatusServiceUnavailable: "The server cannot do it at the moment; Retry-After says " +
+		"when to come back.",
 }
 
 // failureHeaders are the headers of failed requests.
@@ -42,18 +46,21 @@ var failureHeaders = map[int][]string{
 
 // fixed are the paths whose answers need no state, so they are never unavailable.
 var fixed = []string{
-	"/", "/docs/api", "/docs/ehi", "/assets/{file}", "/auth/jwks", "/fhir/metadata", "/fhir/OperationDefinition/{id}",
-	"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server",
+	"/", "/docs/api", "/docs/ehi", "/assets/{file}", "/auth/jwks", "/fhir/metadata",
+	"/fhir/OperationDefinition/{id}",
+	"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration",
+	"/.well-known/oauth-authorization-server",
 }
 
 // guessed are the operations that count failures of an address, and then refuse it for a while.
 var guessed = []string{
-	"GET /auth/authorize", "POST /auth/authorize", "POST /auth/token", "POST /auth/revoke", "POST /auth/introspect",
+	"GET /auth/authorize", "POST /auth/authorize", "POST /auth/token", "POST /auth/revoke",
+	"POST /auth/introspect",
 	"POST /auth/register", "POST /patient-login", "POST /admin/ui/login", "POST /admin/login",
 }
 
-// alsoFails are statuses that follow from nothing else that the document says of an operation. Pages
-// show what was wrong with a form that led back to them, with the status that it had earned.
+// alsoFails are statuses that follow from nothing else that the document says of an operation.
+// Pages show what was wrong with a form that led back to them, with the status that it had earned.
 var alsoFails = map[string][]int{
 	"GET /fhir/metadata":                 {400, 406},
 	"GET /fhir/OperationDefinition/{id}": {400, 406},
@@ -104,17 +111,21 @@ func (o operation) fails() []int {
 	if len(o.security) > 0 {
 		out = append(out, http.StatusUnauthorized)
 	}
-	if len(o.security) > 0 && !slices.Contains(o.security, "initial") || o.tag == "Pages" && o.method == http.MethodPost || name == "POST /admin/ui/login" || name == "POST /admin/ui/logout" {
+	ofPage := o.tag == "Pages" && o.method == http.MethodPost ||
+		name == "POST /admin/ui/login" || name == "POST /admin/ui/logout"
+	if ofPage || len(o.security) > 0 && !slices.Contains(o.security, "initial") {
 		out = append(out, http.StatusForbidden)
 	}
 	if strings.Contains(o.path, "{") {
 		out = append(out, http.StatusNotFound)
 	}
 	if o.body != nil {
-		out = append(out, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+		out = append(out, http.StatusBadRequest, http.StatusRequestTimeout,
+			http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	if strings.Contains(o.path, "$") {
-		out = append(out, http.StatusBadRequest, http.StatusNotAcceptable, http.StatusTooManyRequests)
+		out = append(out, http.StatusBadRequest, http.StatusNotAcceptable,
+			http.StatusTooManyRequests)
 	}
 	if slices.Contains(guessed, name) {
 		out = append(out, http.StatusTooManyRequests)

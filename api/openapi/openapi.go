@@ -1,5 +1,6 @@
-// Package openapi describes the server's HTTP API as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0), which GET /openapi.json
-// serves. Tests hold it to the routes that there are, and to real answers.
+// Package openapi describes the server's HTTP API as an OpenAPI 3.1 document
+// (https://spec.openapis.org/oas/v3.1.0), which GET /openapi.json serves. Tests hold it to the
+// routes that there are, and to real answers.
 package openapi
 
 import (
@@ -13,7 +14,8 @@ import (
 // object is a JSON object of the document.
 type object map[string]any
 
-// Document is the document of a server that clients reach at an origin. variants are the prefixes of the FHIR base (EHI-1).
+// Document is the document of a server that clients reach at an origin. variants are the prefixes
+// of the FHIR base (EHI-1).
 func Document(origin, version string, variants []string) any {
 	paths := object{}
 	for _, o := range operations {
@@ -33,8 +35,12 @@ func Document(origin, version string, variants []string) any {
 	return object{
 		"openapi": "3.1.0",
 		"info": object{
-			"title": "EHI export server", "version": version, "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
-			"description": "The Argonaut EHI Export API and Bulk Data Access on the FHIR asynchronous pattern, authorised by SMART App Launch.",
+			"title": "EHI export server", "version": version, "license": object{
+				"name":       "Apache-2.0",
+				"identifier": "Apache-2.0",
+			},
+			"description": "The Argonaut EHI Export API and Bulk Data Access on the FHIR " +
+				"asynchronous pattern, authorised by SMART App Launch.",
 		},
 		"servers": []object{{"url": origin}},
 		"tags":    tags,
@@ -43,33 +49,68 @@ func Document(origin, version string, variants []string) any {
 			"schemas":   schemas,
 			"responses": sharedResponses(),
 			"securitySchemes": object{
-				"bearer":      object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of /auth/token. A route's summary of scopes says which open it."},
-				"session":     object{"type": "apiKey", "in": "cookie", "name": "sid", "description": "An administrator's session, of POST /admin/login."},
-				"initial":     object{"type": "http", "scheme": "bearer", "description": "The initial access token of dynamic registration, --registration-token."},
-				"interaction": object{"type": "apiKey", "in": "header", "name": "X-Interaction-Token", "description": "The token of a rendered form; on the page itself it is a field."},
+				"bearer": object{
+					"type":         "http",
+					"scheme":       "bearer",
+					"bearerFormat": "JWT",
+					"description": "An access token of /auth/token. A route's summary of " +
+						"scopes says which open it.",
+				},
+				"session": object{
+					"type":        "apiKey",
+					"in":          "cookie",
+					"name":        "sid",
+					"description": "An administrator's session, of POST /admin/login.",
+				},
+				"initial": object{
+					"type":   "http",
+					"scheme": "bearer",
+					"description": "The initial access token of dynamic registration, " +
+						"--registration-token.",
+				},
+				"interaction": object{
+					"type": "apiKey",
+					"in":   "header",
+					"name": "X-Interaction-Token",
+					"description": "The token of a rendered form; on the page itself it is a " +
+						"field.",
+				},
 			},
 		},
 	}
 }
 
 var variantNames = map[string]string{
-	"": "With form and review", "/no-form": "Without the patient's form", "/auto-approve": "Without an administrator's review",
-	"/no-form/auto-approve": "Without form and review", "/auto-approve/no-form": "Without form and review",
+	"": "With form and review", "/no-form": "Without the patient's form",
+	"/auto-approve":         "Without an administrator's review",
+	"/no-form/auto-approve": "Without form and review",
+	"/auto-approve/no-form": "Without form and review",
 }
 
 func servers(origin string, variants []string) (out []object) {
 	for _, v := range variants {
 		out = append(out, object{"url": origin + v, "description": variantNames[v]})
 	}
-	return append(out, object{"url": origin + "/faulty/{faults}", "description": "With faults to order, in the sandbox; the other variants may follow", "variables": object{
-		"faults": object{"default": "throttled", "description": "Names of faults with + between them, as docs/faults.md lists them."}}})
+	return append(out, object{
+		"url":         origin + "/faulty/{faults}",
+		"description": "With faults to order, in the sandbox; the other variants may follow",
+		"variables": object{"faults": object{
+			"default":     "throttled",
+			"description": "Names of faults with + between them, as docs/faults.md lists them.",
+		}},
+	})
 }
 
 // inPath are the parameters of a path.
 func inPath(path string) (out []object) {
 	for _, part := range strings.Split(path, "/") {
 		if name, ok := strings.CutPrefix(part, "{"); ok {
-			out = append(out, object{"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": object{"type": "string"}})
+			out = append(out, object{
+				"name":     strings.TrimSuffix(name, "}"),
+				"in":       "path",
+				"required": true,
+				"schema":   object{"type": "string"},
+			})
 		}
 	}
 	return out
@@ -85,12 +126,14 @@ type operation struct {
 	// body is what is sent, by media type; optional says that it need not be.
 	body     object
 	optional bool
-	// answers are by status; failures names the group of bodies that further statuses have (see fails).
+	// answers are by status; failures names the group of bodies that further statuses have (see
+	// fails).
 	answers  map[int]answer
 	failures string
 }
 
-// answer is one status of an operation: what it means, its media types (spaces between them) and the schema of what is JSON, its headers.
+// answer is one status of an operation: what it means, its media types (spaces between them) and
+// the schema of what is JSON, its headers.
 type answer struct {
 	about, mime string
 	schema      object
@@ -128,7 +171,8 @@ func (o operation) document() object {
 // id names an operation: getJobsIdStatus.
 func id(method, path string) string {
 	out := strings.ToLower(method)
-	for _, word := range strings.FieldsFunc(path, func(r rune) bool { return strings.ContainsRune("/{}$.-_*", r) }) {
+	for _, word := range strings.FieldsFunc(path,
+		func(r rune) bool { return strings.ContainsRune("/{}$.-_*", r) }) {
 		out += strings.ToUpper(word[:1]) + word[1:]
 	}
 	return out
@@ -147,7 +191,10 @@ func (a answer) document() object {
 		}
 		d["content"] = content
 	}
-	headers := object{"X-Request-Id": object{"description": "Names the request in the log and among the traces.", "schema": object{"type": "string"}}}
+	headers := object{"X-Request-Id": object{
+		"description": "Names the request in the log and among the traces.",
+		"schema":      object{"type": "string"},
+	}}
 	for _, name := range a.headers {
 		headers[name] = object{"description": headerNotes[name], "schema": object{"type": "string"}}
 	}
@@ -186,7 +233,8 @@ func ref(name string) object { return object{"$ref": "#/components/schemas/" + n
 // Operation is a route of the document.
 type Operation struct {
 	Method, Path string
-	// Security is by which schemes it opens, each for itself: bearer, session, interaction, initial. None: to everybody.
+	// Security is by which schemes it opens, each for itself: bearer, session, interaction,
+	// initial. None: to everybody.
 	Security []string
 	answers  map[int]answer
 	failures string
@@ -240,7 +288,11 @@ func record(fields object) object {
 
 // resource is a FHIR R4 resource of a type.
 func resource(typ string) object {
-	return object{"type": "object", "required": []string{"resourceType"}, "properties": object{"resourceType": object{"const": typ}}}
+	return object{
+		"type":       "object",
+		"required":   []string{"resourceType"},
+		"properties": object{"resourceType": object{"const": typ}},
+	}
 }
 
 func query(name, about string, schema object) object {

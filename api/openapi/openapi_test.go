@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Each operation lists every status that it answers with: no default stands for all others, and 500 is
-// listed only where it says something else than that the server is broken.
+// Each operation lists every status that it answers with: no default stands for all others, and 500
+// is listed only where it says something else than that the server is broken.
 func TestOperationsListEveryStatus(t *testing.T) {
 	var broken []string
 	for _, o := range Operations() {
