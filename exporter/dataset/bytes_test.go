@@ -446,22 +446,22 @@ func TestIN4AnArrayIsTakenApart(t *testing.T) {
 		return `{"resourceType":"Condition","id":"` + id + `","subject":{"reference":"Patient/p"}}`
 	}
 	bundle := `{"resourceType":"B\u0075ndle","id":"x","type":"collection","entry":[{"resource":` + condition("in") + `}]}`
-	array := "[" + p + ",\n" + condition("a") + ",\n" + `{"resourceType":"Condition"},` + "\n" + `7, [` + condition("no") + `], null,` + "\n" + bundle + "]"
+	array := "[" + p + ",\n" + condition("a") + ",\n" + `{"resourceType":"Condition"},` + "\n" + `7, [` + condition("nested") + `], null,` + "\n" + bundle + "]"
 	for _, c := range []struct {
 		name, content string
 		bad           []int
 	}{
-		{"a.json", array, []int{3, 4, 4, 4}},
-		{"a.json.gz", zipped(t, array), []int{3, 4, 4, 4}},
-		{"bom.json", "\ufeff\n" + array, []int{4, 5, 5, 5}},
-		{"line.ndjson", strings.ReplaceAll(array, "\n", " "), []int{1, 1, 1, 1}},
-		{"before.json", array + "\n" + condition("behind") + "\n", []int{3, 4, 4, 4}},
-		{"cut.json", array[:len(array)-1], []int{3, 4, 4, 4, 5}},
+		{"a.json", array, []int{3, 4, 4}},
+		{"a.json.gz", zipped(t, array), []int{3, 4, 4}},
+		{"bom.json", "\ufeff\n" + array, []int{4, 5, 5}},
+		{"line.ndjson", strings.ReplaceAll(array, "\n", " "), []int{1, 1, 1}},
+		{"before.json", array + "\n" + condition("behind") + "\n", []int{3, 4, 4}},
+		{"cut.json", array[:len(array)-1], []int{3, 4, 4, 5}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
 			rep := load(t, s, raw(t, t.TempDir(), c.name, c.content))
-			want := []string{"Patient/p", "Condition/a", "Condition/in"}
+			want := []string{"Patient/p", "Condition/a", "Condition/nested", "Condition/in"}
 			if c.name == "before.json" {
 				want = append(want, "Condition/behind")
 			}
@@ -474,6 +474,43 @@ func TestIN4AnArrayIsTakenApart(t *testing.T) {
 	for _, empty := range []string{"[]", " [ ] "} {
 		if rep := load(t, openStore(t, t.TempDir()), raw(t, t.TempDir(), "a.json", empty)); rep.Problems > 0 || len(rep.Counts) > 0 {
 			t.Errorf("%q: %+v", empty, rep)
+		}
+	}
+}
+
+// Documents that are written in several lines are told from NDJSON whatever their file is called, and may follow each other.
+func TestIN4DocumentsInSeveralLinesAreTakenWhole(t *testing.T) {
+	patient := "{\n  \"resourceType\": \"Patient\",\n  \"id\": \"p\"\n}\n"
+	condition := func(id string) string {
+		return "{\r\n \"resourceType\": \"Condition\",\r\n \"id\": \"" + id + "\",\r\n \"subject\": {\"reference\": \"Patient/p\"}\r\n}\r\n"
+	}
+	line := `{"resourceType":"Condition","id":"line","subject":{"reference":"Patient/p"}}` + "\n"
+	bundle := func(id string) string {
+		return "{\n\"resourceType\":\"Bundle\",\"type\":\"collection\",\n\"entry\":[\n{\"resource\":" + condition(id) + "}]\n}\n"
+	}
+	for name, content := range map[string]string{
+		"resources":                     patient + "\n" + condition("a") + condition("b"),
+		"an array":                      "[\n" + patient + "," + condition("a") + "," + condition("b") + "]\n",
+		"bundles":                       bundle("a") + bundle("b") + patient,
+		"resources and lines":           patient + condition("a") + line,
+		"a bundle, a resource, a line":  bundle("a") + patient + line,
+		"behind a mark and empty lines": "\ufeff\n\n" + patient + condition("a") + line,
+	} {
+		for _, file := range []string{"a.ndjson", "a.json", "a.jsonl.gz"} {
+			text := content
+			if strings.HasSuffix(file, ".gz") {
+				text = zipped(t, content)
+			}
+			s := openStore(t, t.TempDir())
+			rep := load(t, s, raw(t, t.TempDir(), file, text))
+			last := "Condition/b"
+			if strings.Contains(content, line) {
+				last = "Condition/line"
+			}
+			wantKeys(t, s, "p", "Patient/p", "Condition/a", last)
+			if rep.Problems > 0 {
+				t.Errorf("%s in %s: %v", name, file, rep.Bad)
+			}
 		}
 	}
 }

@@ -44,17 +44,25 @@ func (im *importer) single(ctx context.Context, in input, s *scanner) error {
 	} else if err == nil {
 		err = im.resource(in, s)
 	}
-	if err == nil {
-		_, err = s.peek()
-	}
 	if err != nil {
 		return im.problem(in, err)
 	}
-	rest := io.Reader(bytes.NewReader(s.buf[s.at:s.end]))
-	if s.r != nil {
-		rest = io.MultiReader(rest, s.r)
+	return im.following(ctx, in, s)
+}
+
+// following imports what comes behind a document: more documents that are written in several lines, or NDJSON.
+func (im *importer) following(ctx context.Context, in input, s *scanner) error {
+	for {
+		if _, err := s.peek(); err != nil {
+			return im.problem(in, err)
+		}
+		if !s.opens() {
+			return im.lines(ctx, in.name, s.line, s.rest())
+		}
+		if err := im.element(ctx, in, s); err != nil {
+			return im.problem(in, err)
+		}
 	}
-	return im.lines(ctx, in.name, s.line, rest)
 }
 
 // resource imports the resource that comes next.
@@ -69,7 +77,7 @@ func (im *importer) resource(in input, s *scanner) error {
 	return im.put(in.name, line, im.prepared(raw))
 }
 
-// element imports what comes next in an array: a resource or a Bundle.
+// element imports what comes next: a resource, a Bundle, or an array of them.
 func (im *importer) element(ctx context.Context, in input, s *scanner) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -82,11 +90,8 @@ func (im *importer) element(ctx context.Context, in input, s *scanner) error {
 		return err
 	}
 	it := im.item(&im.w.examiner, line, raw)
-	if it.bundle != nil && raw[0] == '{' {
-		return im.document(ctx, input{name: in.name, line: line, text: raw})
-	}
 	if it.bundle != nil {
-		it.err = errResource{"an array within an array"}
+		return im.document(ctx, input{name: in.name, line: line, text: raw})
 	}
 	return im.put(in.name, line, it.prepared)
 }
@@ -112,17 +117,19 @@ func (im *importer) behind(ctx context.Context, in input, at place) error {
 		return nil
 	}
 	if in.text != nil {
-		return im.lines(ctx, in.name, at.line, bytes.NewReader(in.text[at.offset:]))
+		rest := in.text[at.offset:]
+		return im.following(ctx, in, &scanner{buf: rest, end: len(rest), line: at.line, err: io.EOF})
 	}
-	r, err := im.open(in, false)
+	s, file, err := im.scanner(in, false)
 	if err != nil {
 		return err
 	}
-	defer r.Close() // read only
-	if _, err := io.CopyN(io.Discard, r, at.offset); err != nil {
+	defer file.Close() // read only
+	if _, err := io.CopyN(io.Discard, s.r, at.offset); err != nil {
 		return err
 	}
-	return im.lines(ctx, in.name, at.line, r)
+	s.line = at.line
+	return im.following(ctx, in, s)
 }
 
 // problem reports what is wrong with an input as a whole; other errors come back.

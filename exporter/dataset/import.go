@@ -159,12 +159,15 @@ func (im *importer) read(ctx context.Context, f Input) (err error) {
 	if f.Document {
 		return im.document(ctx, in)
 	}
-	r, err := im.open(in, true)
+	s, r, err := im.scanner(in, true)
 	if err != nil {
 		return im.problem(in, err)
 	}
-	defer r.Close() // read only
-	return im.lines(ctx, in.name, in.line, r)
+	defer r.Close()                                   // read only
+	if _, err := s.begin(); err == nil && s.opens() { // a document by another name
+		return im.document(ctx, in)
+	}
+	return im.lines(ctx, in.name, s.line, s.rest()) // which tells what cannot be read
 }
 
 // bad records a problem; under Strict it ends the import.

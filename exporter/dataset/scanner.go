@@ -99,6 +99,24 @@ func (s *scanner) begin() (byte, error) {
 	}
 }
 
+// opens reports whether a document is written in several lines: its first one is a bracket alone. A line of NDJSON never is.
+func (s *scanner) opens() bool {
+	for s.end-s.at < 3 && s.more() {
+	}
+	line, _, _ := bytes.Cut(s.buf[s.at:s.end], []byte{'\n'})
+	line = bytes.TrimSuffix(line, []byte{'\r'})
+	return len(line) == 1 && (line[0] == '{' || line[0] == '[')
+}
+
+// rest reads what is not yet taken. The scanner is not used any more then.
+func (s *scanner) rest() io.Reader {
+	held := bytes.NewReader(s.buf[s.at:s.end])
+	if s.r == nil {
+		return held
+	}
+	return io.MultiReader(held, s.r)
+}
+
 // next takes one byte behind white space, which has to be one of want.
 func (s *scanner) next(want string) (byte, error) {
 	b, err := s.peek()
