@@ -76,24 +76,41 @@ func (r *reviewed) quick(line []byte) (ok bool) {
 	if hasCodedEscapes(line) {
 		return false
 	}
-	from := 0 // where something may have to be masked
 	if r.resolved && !r.short && !r.ambiguous {
-		// Whatever leads to something withheld holds its id, and that is looked for: before the first there is nothing.
-		secret := r.secrets.find(line)
+		return r.maskSecrets(line)
+	}
+	return r.linksGo(line) && r.maskReferences(line)
+}
+
+// maskSecrets masks the References of a line that hold the id of something withheld: whatever has to be masked holds one. ok is false where
+// it stands elsewhere than in an object of a reference alone.
+func (r *reviewed) maskSecrets(line []byte) (ok bool) {
+	for seen := 0; ; {
+		secret := r.secrets.find(line[seen:])
 		if secret < 0 {
 			return true
 		}
-		from = max(0, bytes.LastIndexByte(line[:secret], '{'))
-	} else if !r.linksGo(line) {
-		return false
+		start := bytes.LastIndexByte(line[:seen+secret], '{')
+		if start < seen {
+			return false
+		}
+		text, end, ok := aReference(line, start)
+		if !ok || end < seen+secret {
+			return false
+		}
+		mask := r.mask(text)
+		if mask == nil {
+			return false
+		}
+		r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
+		seen = end
 	}
-	return r.maskReferences(line, from)
 }
 
-// maskReferences masks the References of a line, from an offset on, that hold a reference alone. ok is false where another one has to be masked, or something
-// else may have to be.
-func (r *reviewed) maskReferences(line []byte, from int) (ok bool) {
-	seen, at := from, from // what was searched for secrets, and for references
+// maskReferences masks the References of a line. ok is false where one that has to be masked holds more than a reference, or something else
+// may have to be masked.
+func (r *reviewed) maskReferences(line []byte) (ok bool) {
+	seen, at := 0, 0 // what was searched for secrets, and for references
 	for {
 		pair := indexPair(line[at:], 'e', '"')
 		if pair < 0 {
@@ -116,13 +133,29 @@ func (r *reviewed) maskReferences(line []byte, from int) (ok bool) {
 		if mask == nil {
 			continue
 		}
-		start, end := len(name)-1, at+1
-		if start < seen || line[start] != '{' || end > len(line) || line[at] != '}' || r.secrets.find(line[seen:start]) >= 0 {
+		start := len(name) - 1
+		if start < seen || r.secrets.find(line[seen:start]) >= 0 {
 			return false
 		}
-		r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
-		seen = end
+		if _, seen, ok = aReference(line, start); !ok {
+			return false
+		}
+		r.edits = append(r.edits, fhir.Edit{Start: start, End: seen, With: mask})
 	}
+}
+
+// aReference reads the Reference that begins at start, where it is an object of a reference alone.
+func aReference(line []byte, start int) (text []byte, end int, ok bool) {
+	const begin = `{"reference":"`
+	rest, ok := bytes.CutPrefix(line[start:], []byte(begin))
+	if !ok {
+		return nil, 0, false
+	}
+	n := bytes.IndexByte(rest, '"')
+	if n < 0 || n+1 == len(rest) || rest[n+1] != '}' || bytes.IndexByte(rest[:n], '\\') >= 0 {
+		return nil, 0, false
+	}
+	return rest[:n], start + len(begin) + n + 2, true
 }
 
 // hasCodedEscapes reports whether some character may be written as \u and its number.

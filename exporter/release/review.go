@@ -7,9 +7,9 @@ import (
 // Review is the decisions about one record. What it keeps of a resource is some 20 bytes.
 type Review struct {
 	policy    *Policy
-	resolved  bool    // every local reference of the record resolves within it
-	ambiguous bool    // a released resource and a withheld one have the same id
-	notable   *filter // the ids of resources that stay, or lose something of their own
+	resolved  bool   // every local reference of the record resolves within it
+	ambiguous bool   // a released resource and a withheld one have the same id
+	notable   filter // the ids of resources that stay, or lose something of their own
 	concluded bool
 
 	gathered sync.Mutex // what the observers gather together

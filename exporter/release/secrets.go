@@ -21,10 +21,10 @@ const (
 type secrets struct {
 	index    verdicts
 	alphabet [1 << 8]bool
-	words    []int   // lengths below looseSecret, sorted
-	loose    []int   // the other lengths, sorted
-	tails    *tails  // of the loose ones; nil where there are none
-	filter   *filter // of all; nil where there are none
+	words    []int  // lengths below looseSecret, sorted
+	loose    []int  // the other lengths, sorted
+	tails    *tails // of the loose ones; nil where there are none
+	filter   filter // of all; nil where there are none
 }
 
 // consider takes the id of a resource in that is, or may turn out to be, withheld.
@@ -55,7 +55,7 @@ func insert(sorted []int, n int) []int {
 }
 
 // conclude begins the search, once everything is decided: the filter has the hashes of all withheld ids.
-func (s *secrets) conclude(f *filter) {
+func (s *secrets) conclude(f filter) {
 	if len(s.words)+len(s.loose) > 0 {
 		s.filter = f
 	}
@@ -176,31 +176,19 @@ func tailBit(text []byte) uint64 {
 	return binary.LittleEndian.Uint64(text) * 0x9e3779b97f4a7c15 >> (64 - 21)
 }
 
-// filter is a Bloom filter of hashes: of those that are not in it, one in a hundred passes.
-type filter struct {
-	words []uint64
-	mask  uint64
-}
+// filter is a Bloom filter of hashes: of those that are not in it, one in a hundred passes. Both bits of a hash are in one word, so that a look at
+// it waits for memory once.
+type filter []uint64
 
 // newFilter makes one for n hashes, of 16 to 32 bits each.
-func newFilter(n int) *filter {
-	size := uint64(1) << max(10, bits.Len(uint(n))+4)
-	return &filter{make([]uint64, size/64), size - 1}
+func newFilter(n int) filter { return make(filter, 1<<max(4, bits.Len(uint(n))-2)) }
+
+func (f filter) add(h uint64) { f[h%uint64(len(f))] |= bitsOf(h) }
+
+func (f filter) has(h uint64) bool {
+	b := bitsOf(h)
+	return f[h%uint64(len(f))]&b == b
 }
 
-func (f *filter) add(h uint64) {
-	for range 2 {
-		f.words[h&f.mask/64] |= 1 << (h & f.mask % 64)
-		h = bits.RotateLeft64(h, 32)
-	}
-}
-
-func (f *filter) has(h uint64) bool {
-	for range 2 {
-		if f.words[h&f.mask/64]&(1<<(h&f.mask%64)) == 0 {
-			return false
-		}
-		h = bits.RotateLeft64(h, 32)
-	}
-	return true
-}
+// bitsOf is two bits of a word, by the high end of a hash; its low end chooses the word.
+func bitsOf(h uint64) uint64 { return 1<<(h>>58) | 1<<(h>>52&63) }

@@ -24,8 +24,11 @@ func Local(ref []byte) (typ, id []byte, ok bool) {
 	if !found || TypeNumber(typ) == 0 {
 		return nil, nil, false
 	}
+	if ValidID(rest) { // as in most
+		return typ, rest, true
+	}
 	id, _, _ = bytes.Cut(rest, []byte("/_history/"))
-	if !ValidID(id) { // which is rare
+	if !ValidID(id) {
 		id, _, _ = bytes.Cut(id, []byte("#"))
 	}
 	return typ, id, ValidID(id)
