@@ -439,15 +439,21 @@ func FuzzWalk(f *testing.F) {
 	})
 }
 
-// A pair is where bytes.Index finds it.
-func FuzzIndexPair(f *testing.F) {
-	f.Add([]byte(`{"resourceType":"Observation","code":"x"}`), byte('e'), byte('"'))
-	f.Add([]byte("0123456789abcde\"0123456789abcdef"), byte('e'), byte('"'))
-	f.Add([]byte("eeeeeeeeeeeeeeee\""), byte('e'), byte('"'))
-	f.Add([]byte{0xe5, 0x22, 0x64, 0x65, 0x21, 0x65, 0x22}, byte('e'), byte('"'))
-	f.Fuzz(func(t *testing.T, text []byte, first, second byte) {
-		if got, want := indexPair(text, first, second), bytes.Index(text, []byte{first, second}); got != want {
-			t.Fatalf("%q in %q: %d, want %d", []byte{first, second}, text, got, want)
+// An end is found where a look at each byte finds it.
+func FuzzIndexEnd(f *testing.F) {
+	f.Add([]byte(`{"resourceType":"Observation","code":"x"}`), byte('d'), byte('p'))
+	f.Add([]byte("0123456789abcdde\"0123456789abcdef"), byte('d'), byte('d'))
+	f.Add([]byte("eeeeeeeeeeeeeeee\""), byte('e'), byte('p'))
+	f.Add([]byte{0xe4, 0x65, 0x22, 0x64, 0x65, 0x21, 0x64, 0x65, 0x22}, byte('d'), byte('p'))
+	f.Fuzz(func(t *testing.T, text []byte, letter, other byte) {
+		want := -1
+		for at := 0; at+2 < len(text) && want < 0; at++ {
+			if (text[at]^letter)&^(letter^other) == 0 && string(text[at+1:at+3]) == `e"` {
+				want = at
+			}
+		}
+		if got := indexEnd(text, letter, other); got != want {
+			t.Fatalf("%q or %q in %q: %d, want %d", letter, other, text, got, want)
 		}
 	})
 }

@@ -108,11 +108,11 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 // plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.
 func (x *examiner) plain(line []byte, t traitKind) bool {
 	for {
-		at := indexPair(line, 'e', '"')
+		at := indexEnd(line, 'd', 'p')
 		if at < 0 {
 			return true
 		}
-		name, rest := line[:at+1], line[at+2:]
+		name, rest := line[:at+len("de")], line[at+len(`de"`):]
 		switch {
 		case bytes.HasSuffix(name, []byte(`"code`)):
 			text, after, ok := textBehind(rest)
@@ -153,27 +153,34 @@ func textBehind(line []byte) (text, rest []byte, ok bool) {
 	return line[1 : end-1], line[end:], true
 }
 
-// indexPair finds the first place where two bytes stand side by side; -1 where there is none. It looks at 16 bytes at a time.
-func indexPair(b []byte, first, second byte) int {
-	one, two := uint64(first)*eachByte, uint64(second)*eachByte
+// indexEnd finds the first text or name that ends in one of two letters and an e; -1 where there is none. It may find other letters, of the bits
+// that both have. It looks at 16 bytes at a time.
+func indexEnd(b []byte, letter, other byte) int {
+	want, either := eachByte*uint64(letter), eachByte*uint64(letter^other)
 	at := 0
-	for ; at+17 <= len(b); at += 16 {
-		w := b[at : at+17]
-		low := zeroByte((binary.LittleEndian.Uint64(w) ^ one) | (binary.LittleEndian.Uint64(w[1:]) ^ two))
-		high := zeroByte((binary.LittleEndian.Uint64(w[8:]) ^ one) | (binary.LittleEndian.Uint64(w[9:]) ^ two))
-		if low != 0 {
+	for ; at+18 <= len(b); at += 16 {
+		w := b[at : at+18]
+		if low := endsAt(w, want, either); low != 0 {
 			return at + bits.TrailingZeros64(low)>>3
 		}
-		if high != 0 {
+		if high := endsAt(w[8:], want, either); high != 0 {
 			return at + 8 + bits.TrailingZeros64(high)>>3
 		}
 	}
-	for ; at+1 < len(b); at++ {
-		if b[at] == first && b[at+1] == second {
+	for ; at+2 < len(b); at++ {
+		if (b[at]^letter)&^(letter^other) == 0 && b[at+1] == 'e' && b[at+2] == '"' {
 			return at
 		}
 	}
 	return -1
+}
+
+// endsAt has the high bit of the first of eight bytes at which such an end begins.
+func endsAt(b []byte, want, either uint64) uint64 {
+	first := (binary.LittleEndian.Uint64(b) ^ want) &^ either
+	second := binary.LittleEndian.Uint64(b[1:]) ^ 'e'*eachByte
+	third := binary.LittleEndian.Uint64(b[2:]) ^ '"'*eachByte
+	return zeroByte(first | second | third)
 }
 
 // zeroByte has the high bit of the first byte that is zero, and perhaps of bytes behind it.

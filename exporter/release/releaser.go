@@ -112,11 +112,11 @@ func (r *reviewed) maskSecrets(line []byte) (ok bool) {
 func (r *reviewed) maskReferences(line []byte) (ok bool) {
 	seen, at := 0, 0 // what was searched for secrets, and for references
 	for {
-		pair := indexPair(line[at:], 'e', '"')
-		if pair < 0 {
+		end := indexEnd(line[at:], 'c', 'c')
+		if end < 0 {
 			return r.secrets.find(line[seen:]) < 0
 		}
-		at += pair + 2
+		at += end + len(`ce"`)
 		name, isReference := bytes.CutSuffix(line[:at], []byte(`"reference"`))
 		if !isReference {
 			continue
