@@ -138,12 +138,12 @@ func (x *index[V]) sharing(h idHash, visit func(v V)) {
 }
 
 // each visits all resources.
-func (x *index[V]) each(visit func(h idHash, v V)) {
+func (x *index[V]) each(visit func(r resource, v V)) {
 	for i := range x.shards {
 		s := &x.shards[i]
 		for at, typ := range s.types {
 			if typ != 0 {
-				visit(s.ids[at], s.what[at])
+				visit(resource{typ, s.ids[at]}, s.what[at])
 			}
 		}
 	}

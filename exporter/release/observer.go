@@ -85,7 +85,6 @@ func (r *Review) gather(self resource, f *facts, v verdict) (decided bool) {
 	}
 	r.attach(self, f)
 	if v&stripped != 0 {
-		r.strips++
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
 	if v == 0 && !pointer && !binary {

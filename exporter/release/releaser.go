@@ -62,11 +62,15 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 			return 0, false, err
 		}
 	}
+	n := r.index.number(typ)
+	if !r.types.has(n) {
+		return 0, true, nil
+	}
 	high := r.index.high(id)
 	if !r.notable.has(high) {
 		return 0, true, nil
 	}
-	v, known = r.index.at(resource{r.index.number(typ), r.index.whole(high, id)})
+	v, known = r.index.at(resource{n, r.index.whole(high, id)})
 	return v, known || r.resolved, nil
 }
 
@@ -301,9 +305,13 @@ func (r *reviewed) withheldBehind(text []byte) bool {
 
 // decided looks up what was decided about a resource. Where every reference resolves, of those that just go it may know nothing.
 func (r *reviewed) decided(typ, id []byte) (v verdict, known bool) {
+	n := r.index.number(typ)
+	if r.resolved && !r.types.has(n) {
+		return 0, false
+	}
 	high := r.index.high(id)
 	if r.resolved && !r.notable.has(high) {
 		return 0, false
 	}
-	return r.index.at(resource{r.index.number(typ), r.index.whole(high, id)})
+	return r.index.at(resource{n, r.index.whole(high, id)})
 }

@@ -9,7 +9,8 @@ type Review struct {
 	policy    *Policy
 	resolved  bool   // every local reference of the record resolves within it
 	ambiguous bool   // a released resource and a withheld one have the same id
-	notable   filter // the ids of resources that stay, or lose something of their own
+	types     bitmap // the types of which some stay, or lose something of their own
+	notable   filter // the ids of those
 	concluded bool
 
 	gathered sync.Mutex // what the observers gather together
@@ -19,7 +20,6 @@ type Review struct {
 	pointers pointers
 	attached attachedTo
 	counts   map[string]int64
-	strips   int  // resources that lose their presentedForm
 	short    bool // a resource that may be withheld has an id that is not looked for in texts
 	// irregular says that a resource has its type or id twice.
 	irregular bool
@@ -72,21 +72,25 @@ func (r *Review) Conclude() {
 
 // conclude counts what stays, and prepares for the look-ups of the second pass.
 func (r *Review) conclude() {
-	withheld := 0
-	r.index.each(func(h idHash, v verdict) {
+	notable := 0
+	r.index.each(func(x resource, v verdict) {
+		if !v.notable() {
+			return
+		}
+		notable++
+		r.types.add(x.typ)
 		if !v.withheld() {
 			return
 		}
-		withheld++
 		r.counts[reasons[v.reason()]]++
-		if released, _ := r.index.of(h); released {
+		if released, _ := r.index.of(x.id); released {
 			r.ambiguous = true
 		}
 	})
-	r.notable = newFilter(withheld + r.strips)
-	r.index.each(func(h idHash, v verdict) {
-		if v.withheld() || v&stripped != 0 {
-			r.notable.add(h.high)
+	r.notable = newFilter(notable)
+	r.index.each(func(x resource, v verdict) {
+		if v.notable() {
+			r.notable.add(x.id.high)
 		}
 	})
 	r.secrets.conclude(r.notable)

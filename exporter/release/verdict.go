@@ -19,6 +19,9 @@ const (
 func (v verdict) reason() int    { return int(v &^ flags) }
 func (v verdict) withheld() bool { return v.reason() != 0 }
 
+// notable reports whether a resource stays, or loses something of its own.
+func (v verdict) notable() bool { return v.withheld() || v&stripped != 0 }
+
 // reasons are the reasons for which resources stay, by their numbers; 0 is none.
 var reasons = func() []string {
 	names := []string{""}
