@@ -221,12 +221,13 @@ func drawRecord(t *rapid.T, more ...string) (lines []string) {
 		}
 	}
 	reference := func() string {
+		rest := rapid.SampledFrom([]string{"}", "}", "}", `,"display":"x"}`, ` }`}).Draw(t, "rest")
 		if rapid.IntRange(0, 30).Draw(t, "dangling") == 0 {
-			return `{"reference":"Patient/nowhere","display":"x"}`
+			return `{"reference":"Patient/nowhere"` + rest
 		}
 		n := rapid.SampledFrom(all).Draw(t, "target")
-		slash := rapid.SampledFrom([]string{"/", `\/`, `\u002f`}).Draw(t, "slash")
-		return `{"reference":"` + n.typ + slash + n.id + `","display":"x"}`
+		slash := rapid.SampledFrom([]string{"/", "/", "/", "/", `\/`, `\u002f`}).Draw(t, "slash")
+		return `{"reference":"` + n.typ + slash + n.id + `"` + rest
 	}
 	text := func() string {
 		id := rapid.SampledFrom(all).Draw(t, "mentioned").id
@@ -271,10 +272,10 @@ func drawField(t *rapid.T, reference, text func() string) string {
 		return `"category":[{"coding":[{"system":"x","code":"laboratory"}]}]`
 	case 8:
 		ref := reference()
-		return `"extension":[{"url":"http://x","valueUri":` + ref[len(`{"reference":`):strings.Index(ref, `,`)] + `}]`
+		return `"extension":[{"url":"http://x","valueUri":` + textOf(ref) + `}]`
 	case 9:
 		ref := reference()
-		return `"presentedForm":[{"url":` + ref[len(`{"reference":`):strings.Index(ref, `,`)] + `}]`
+		return `"presentedForm":[{"url":` + textOf(ref) + `}]`
 	case 10:
 		return `"presentedForm":[{"title":` + text() + `}]`
 	}
@@ -283,6 +284,9 @@ func drawField(t *rapid.T, reference, text func() string) string {
 	}
 	return `"subject":` + reference()
 }
+
+// textOf is the text of a drawn reference, with its quotes.
+func textOf(reference string) string { return `"` + strings.Split(reference, `"`)[3] + `"` }
 
 // What a summary counts for a form is what a review of the record by that form releases.
 func TestSummariesCountWhatReviewsRelease(t *testing.T) {
