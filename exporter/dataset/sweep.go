@@ -11,7 +11,10 @@ import (
 // sweep reads the keys of one kind from the first to the last, a prefix at a time. It keeps its
 // place in each table, so that the next prefix costs no search through all of them, and sees the
 // store as it was when the sweep began. It is for one goroutine.
-type sweep struct{ it *pebble.Iterator }
+type sweep struct {
+	it    *pebble.Iterator
+	large bool // it has come by a large value
+}
 
 // newSweep begins a sweep. The caller closes it.
 func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
@@ -19,13 +22,18 @@ func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read record store: %w", err)
 	}
-	return &sweep{it}, nil
+	return &sweep{it: it}, nil
 }
 
 // each calls f for every key below prefix. What f is given is valid during the call only.
 func (s *sweep) each(prefix []byte, f func(k, v []byte) error) error {
+	if err := s.release(); err != nil {
+		return err
+	}
 	for s.it.SeekGE(prefix); s.it.Valid() && bytes.HasPrefix(s.it.Key(), prefix); s.it.Next() {
-		if err := f(s.it.Key(), s.it.Value()); err != nil {
+		v := s.it.Value()
+		s.large = s.large || len(v) >= largeValue
+		if err := f(s.it.Key(), v); err != nil {
 			return err
 		}
 	}
@@ -33,6 +41,21 @@ func (s *sweep) each(prefix []byte, f func(k, v []byte) error) error {
 		return fmt.Errorf("read record store: %w", err)
 	}
 	return nil
+}
+
+// release gives back the large values that the iterator holds: it keeps the latest few blocks of
+// those for as long as it is open.
+func (s *sweep) release() error {
+	if !s.large {
+		return nil
+	}
+	it, err := s.it.Clone(pebble.CloneOptions{})
+	if err != nil {
+		return fmt.Errorf("read record store: %w", err)
+	}
+	err = s.it.Close()
+	s.it, s.large = it, false
+	return err
 }
 
 // get returns a copy of a key's value, nil where there is none.
