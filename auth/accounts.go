@@ -164,20 +164,17 @@ func (s *Server) Administrators() []Account {
 // Accounts lists all accounts: administrators, and patients by name.
 func (s *Server) Accounts(ctx context.Context) ([]Account, error) {
 	out := s.Administrators()
-	keys, err := s.KV.ListKeysFiltered(ctx, accountPrefix+"patient.*")
-	if err != nil {
-		return nil, err
-	}
 	at := len(out)
-	for key := range keys.Keys() {
-		a, err := s.account(ctx, key)
-		if errors.Is(err, ErrNoAccount) { // removed meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
+	err := s.KV.All(ctx, accountPrefix+"patient.*", func(e jetstream.KeyValueEntry) error {
+		var a accountRecord
+		if err := json.Unmarshal(e.Value(), &a); err != nil {
+			return err
 		}
 		out = append(out, a.Account)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(out[at:], func(a, b Account) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil

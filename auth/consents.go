@@ -45,27 +45,19 @@ func (s *Server) noteConsent(ctx context.Context, g grant) error {
 
 // Consents lists the applications that a patient has let in and that hold tokens still, the newest first.
 func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error) {
-	keys, err := s.KV.ListKeysFiltered(ctx, consentPrefix+hash(patient)+".*")
-	if err != nil {
-		return nil, err
-	}
 	out := []Consent{}
-	for key := range keys.Keys() {
-		e, err := s.KV.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) { // gone meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+	err := s.KV.All(ctx, consentPrefix+hash(patient)+".*", func(e jetstream.KeyValueEntry) error {
 		var c Consent
 		if err := json.Unmarshal(e.Value(), &c); err != nil {
-			return nil, err
+			return err
 		}
-		if _, gone := s.revoked.Load(c.ID); gone || !s.lives(c.ClientID, c.Begun.Unix()) {
-			continue
+		if _, gone := s.revoked.Load(c.ID); !gone && s.lives(c.ClientID, c.Begun.Unix()) {
+			out = append(out, c)
 		}
-		out = append(out, c)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(out, func(a, b Consent) int { return b.Begun.Compare(a.Begun) })
 	return out, nil

@@ -31,6 +31,38 @@ func (b *Bucket) Forget(ctx context.Context, key string) error {
 	return b.Purge(ctx, key, jetstream.PurgeTTL(markerTTL))
 }
 
+// allTimeout is how long All may take.
+const allTimeout = 30 * time.Second
+
+// All calls f with the entry of every key that matches pattern and has a value, in no order. All of
+// them are read in one pass, not by a question for each. The first error of f ends it. Errors: those
+// of f; a context's where it takes longer than allTimeout.
+func (b *Bucket) All(ctx context.Context, pattern string, f func(jetstream.KeyValueEntry) error) error {
+	ctx, cancel := context.WithTimeout(ctx, allTimeout)
+	defer cancel()
+	w, err := b.Watch(ctx, pattern, jetstream.IgnoreDeletes())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Stop() }() // it ends with the context, too
+	for {
+		select {
+		case e, open := <-w.Updates():
+			if !open {
+				return nats.ErrConnectionClosed
+			}
+			if e == nil { // that was all
+				return nil
+			}
+			if err := f(e); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // putFor publishes the message that is a key's value, with a lifetime where ttl is not zero: the KV interface knows one for new keys only.
 func putFor(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, ttl time.Duration, opts ...jetstream.PublishOpt) error {
 	if ttl > 0 {

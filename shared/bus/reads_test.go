@@ -1,12 +1,16 @@
 package bus
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/ehi"
 )
@@ -76,12 +80,14 @@ func TestThoseWhoAskAtOnceShareARead(t *testing.T) {
 	if err := b.Jobs.Create(ctx, &ehi.Job{Version: ehi.RecordVersion, ID: "j", Status: ehi.AwaitingInput}); err != nil {
 		t.Fatal(err)
 	}
-	b.Jobs.cache.Purge()
-	reads = readsDuring(t, b, func() error {
-		_, err := b.Jobs.Peek(ctx, "j")
-		return err
-	})
-	if reads == 0 || reads > askers/5 {
+	for reads = 0; reads == 0; { // news of the job may come in between
+		b.Jobs.cache.Purge()
+		reads = readsDuring(t, b, func() error {
+			_, err := b.Jobs.Peek(ctx, "j")
+			return err
+		})
+	}
+	if reads > askers/5 {
 		t.Errorf("%d questions for a job are %d reads", askers, reads)
 	}
 }
@@ -122,5 +128,52 @@ func TestASharedReadIsNeverOlderThanTheQuestion(t *testing.T) {
 		}
 		committed.Store(true)
 		wg.Wait()
+	}
+}
+
+// All gives each value that is there, without a question for each; what was deleted, and other keys,
+// are not among them. It ends with the first error, and with its context.
+func TestAllValuesAreReadInOnePass(t *testing.T) {
+	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	const n = 300
+	for i := range n {
+		for _, kind := range []string{"wanted", "other"} {
+			if _, err := b.Auth.PutString(t.Context(), fmt.Sprintf("%s.%d", kind, i), kind); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 10 {
+		if err := b.Auth.Forget(t.Context(), fmt.Sprintf("wanted.%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var found atomic.Int64
+	count := func(e jetstream.KeyValueEntry) error {
+		if string(e.Value()) != "wanted" {
+			t.Errorf("%s is %q", e.Key(), e.Value())
+		}
+		found.Add(1)
+		return nil
+	}
+	if err := b.Auth.All(t.Context(), "wanted.*", count); err != nil || found.Load() != n-10 {
+		t.Errorf("%d values, %v", found.Load(), err)
+	}
+	if err := b.Auth.All(t.Context(), "nothing.*", count); err != nil || found.Load() != n-10 {
+		t.Errorf("of nothing: %d values, %v", found.Load(), err)
+	}
+	enough := errors.New("enough")
+	first := func(jetstream.KeyValueEntry) error { return enough }
+	if err := b.Auth.All(t.Context(), "wanted.*", first); !errors.Is(err, enough) {
+		t.Errorf("its error is %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Auth.All(gone, "wanted.*", count); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its context's end: %v", err)
 	}
 }
