@@ -252,8 +252,8 @@ func (x *examiner) examine(line []byte) (facts, error) {
 	if !fhir.KnownType(f.typ) {
 		return f, errResource{fmt.Sprintf("resourceType %q is no type of FHIR R4", f.typ)}
 	}
-	if why := neverStored[f.typ]; why != "" {
-		return f, errResource{why}
+	if f.typ == "Parameters" {
+		return f, errParameters
 	}
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
@@ -401,11 +401,8 @@ var besideCompartment = map[string][]string{
 	"VerificationResult":         {"target"},
 }
 
-// neverStored are types that carry or answer requests, and whose own content is in no record.
-var neverStored = map[string]string{
-	"OperationOutcome": "an OperationOutcome is about a request, and not part of a record",
-	"Parameters":       "a Parameters cannot be imported: take the resources out of it",
-}
+// errParameters is why a Parameters is not stored: resources may be in it, which would be in nobody's record.
+var errParameters = errResource{"a Parameters cannot be imported: take the resources out of it"}
 
 // place finds what decides about the owner among a resource's references.
 func (x *examiner) place(f *facts) {
