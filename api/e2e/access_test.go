@@ -149,6 +149,42 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 }
 
 // SMART-1, BULK-9, REAL-4, EHI-1: discovery below every base, and what it names answers.
+// Paths are told apart by case: which rules a request meets is decided by its path, so another
+// spelling of it must lead nowhere, neither to a fault nor around the rules.
+func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	for _, path := range []string{
+		"/FHIR/metadata", "/no-form/FHIR/metadata", "/No-Form/fhir/metadata", "/faulty/expired/FHIR/metadata",
+		"/Admin/jobs", "/ADMIN/ui/jobs", "/Auth/jwks", "/JOBS/x/status", "/fhir/METADATA", "/My/requests",
+	} {
+		ans := w.do(w.admin, "GET", path, "Origin", "https://app.example.org")
+		w.wantOutcome(ans, 404, "Cannot GET "+path)
+	}
+}
+
+// A method that HTTP does not have is answered by the server, not by the framework in its own words.
+func TestEHI16UnknownMethods(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	for _, method := range []string{"BREW", "get", "PROPFIND"} {
+		w.wantOutcome(w.do(w.open, method, "/fhir/metadata"), 501, "no such method")
+	}
+}
+
+// Where the files of an export are listed, one of them is shown, and nowhere else.
+func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	a, _, mine, _ := w.two()
+	open, done := w.kickOff(mine, "", a, nil), w.kickOff(mine, "/no-form", a, nil)
+	w.wait(done.ID, ehi.Retrieved)
+	for _, file := range []string{"", "/Patient.ndjson", "/x"} {
+		w.want(w.do(w.admin, "GET", "/admin/ui/jobs/"+open.ID+"/files"+file), 404, "awaiting-input")
+	}
+	w.want(w.do(w.admin, "GET", "/admin/ui/jobs/"+done.ID+"/files/Patient.ndjson"), 200, a)
+	w.want(w.do(w.admin, "GET", "/admin/ui/jobs/"+done.ID+"/files/x"), 404, "no such file")
+	w.want(w.do(w.admin, "POST", "/admin/jobs/"+done.ID+"/reject"), 200, "rejected")
+	w.want(w.do(w.admin, "GET", "/admin/ui/jobs/"+done.ID+"/files/Patient.ndjson"), 404, "rejected")
+}
+
 func TestDiscoveryBelowEveryBase(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {

@@ -2,8 +2,12 @@ package server
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/ehi"
 )
 
 // empty answers with a status and no body. It stands in for Fiber's SendStatus, which sends the
@@ -30,6 +34,22 @@ func announced(c *fiber.Ctx) error {
 		r.ResetBody()
 	}
 	return err
+}
+
+// known passes on requests whose method is one of HTTP's. Fiber answers any other before a handler
+// runs, in text that it does not announce.
+func (s *Server) known(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(r *fasthttp.RequestCtx) {
+		if slices.Contains(fiber.DefaultMethods, string(r.Method())) {
+			next(r)
+			return
+		}
+		c := s.app.AcquireCtx(r)
+		defer s.app.ReleaseCtx(c)
+		// The connection ends, since the request's body stays unread.
+		r.SetConnectionClose()
+		_ = outcome(c, http.StatusNotImplemented, "error", string(ehi.Unsupported), "The server knows no such method")
+	}
 }
 
 // handleAlive answers that the process lives.

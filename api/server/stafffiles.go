@@ -104,6 +104,14 @@ func (p filesPage) Next() string {
 	return p.at("part", p.To+1)
 }
 
+// hasFiles is an error for an export whose files are not, or no longer, for anybody to look at.
+func hasFiles(j *ehi.Job) error {
+	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
+		return ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+	}
+	return nil
+}
+
 // handleStaffFiles lists the files of an export: ?q= narrows, ?part= begins at a part, from 1, ?before=
 // ends before one.
 func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
@@ -119,8 +127,8 @@ func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
 	if at < 1 || at > j.Tasks+1 {
 		return ehi.Errorf(ehi.Invalid, "Invalid part %q of %d", c.Query("part")+c.Query("before"), j.Tasks)
 	}
-	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
-		return ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+	if err := hasFiles(j); err != nil {
+		return err
 	}
 	p, err := s.filesOf(c, j, query, at-1, back)
 	if err != nil {

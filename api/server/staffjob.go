@@ -200,6 +200,9 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := hasFiles(j); err != nil {
+		return err
+	}
 	name := c.Params("file")
 	f, err := s.findFile(c.UserContext(), j, name)
 	if err != nil {
