@@ -122,6 +122,15 @@ func (b *browser) forge(to, from, form string) {
 	b.send(r)
 }
 
+// cookies are those of the page's origin, as a Cookie header.
+func (b *browser) cookies() string {
+	var all []string
+	for _, c := range b.http.Jar.Cookies(b.at) {
+		all = append(all, c.Name+"="+c.Value)
+	}
+	return strings.Join(all, "; ")
+}
+
 // field is the value of a hidden field of the page.
 func (b *browser) field(name string) string {
 	b.t.Helper()

@@ -359,6 +359,33 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 	late.sees(200, j.ID)
 }
 
+// EHI-7: a form that a patient has left open is of use to nobody else: neither to who comes to the
+// same browser when the session has ended, nor to another patient. What was chosen is kept.
+func TestEHI7AnOpenFormIsItsPatientsAlone(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p, other, _, _ := w.two()
+	j, b := w.formOf(p)
+	open := *b
+	stranger := newBrowser(t)
+	stranger.visit(w.open.Base + "/my/requests")
+	stranger.submit("patient", other, "password", "any")
+	stranger.at, stranger.page = open.at, open.page
+	stranger.submit("p.labs", "on")
+	stranger.sees(403, "expired")
+	w.expire(b, false)
+	b.submit("p.labs", "on", "p.labs.notes", "all of them")
+	b.sees(200, "You were signed out")
+	if got, err := w.admin.Job(t.Context(), j.ID); err != nil || got.Status != ehi.AwaitingInput {
+		t.Fatalf("a form without a session was taken: %+v, %v", got, err)
+	}
+	b.submit("patient", p, "password", "any")
+	b.sees(200, "all of them", `name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
+	b.submit("p.labs", "on")
+	b.sees(200, "Your request")
+	w.wait(j.ID, ehi.Retrieved)
+}
+
 // What a patient has chosen outlasts the session, too, and leads back to its place.
 func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	t.Parallel()

@@ -199,7 +199,7 @@ type formPage struct {
 // renderForm shows the form with a fresh one-time interaction token.
 func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	token := newID()
-	if err := s.Bus.Sessions.Set(interactionKey(token), []byte(j.ID), interactionTTL); err != nil {
+	if err := s.keepInteraction(c, j, token); err != nil {
 		return err
 	}
 	noStore(c)
@@ -264,6 +264,19 @@ func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problem
 		out = append(out, formTick{a, v[k] != "", v[k], counts[k], problemOf(problems, k)})
 	}
 	return out
+}
+
+// ofSession marks the token of a form that a patient has opened logged in. Nobody else can send it:
+// neither who comes to the same browser later, nor who has seen the page.
+const ofSession = " session"
+
+// keepInteraction keeps what a form's token stands for, anew for its whole time.
+func (s *Server) keepInteraction(c *fiber.Ctx, j *ehi.Job, token string) error {
+	of := j.ID
+	if !s.Sandbox || param(c, "_patient") != j.Patient.ID {
+		of += ofSession
+	}
+	return s.Bus.Sessions.Set(interactionKey(token), []byte(of), interactionTTL)
 }
 
 func interactionKey(token string) string {
@@ -389,7 +402,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 	if wantsPage(c) {
 		return s.patientLeave(c, s.formPath(c, j), flash{Tried: true, Asked: true})
 	}
-	if err := s.Bus.Sessions.Set(interactionKey(token), []byte(j.ID), interactionTTL); err != nil { // whoever fills it in still needs it
+	if err := s.keepInteraction(c, j, token); err != nil { // whoever fills it in still needs it
 		return err
 	}
 	noStore(c)
@@ -433,17 +446,25 @@ func (s *Server) submitter(c *fiber.Ctx, token string) (*ehi.Job, string, error)
 	if err != nil {
 		return nil, "", err
 	}
-	job, err := s.Bus.Sessions.Get(interactionKey(token))
+	of, err := s.Bus.Sessions.Get(interactionKey(token))
 	if err != nil {
 		return nil, "", err
 	}
-	if string(job) != j.ID {
+	job, bound := strings.CutSuffix(string(of), ofSession)
+	if job != j.ID {
 		if j.Status != ehi.AwaitingInput {
 			return nil, "", ehi.Errorf(ehi.Conflict, "Exports job already customized")
 		}
 		return nil, "", errPageExpired
 	}
-	return j, "patient", nil
+	if !bound {
+		return j, "patient", nil
+	}
+	patient, err := s.loggedIn(c)
+	if err == nil && patient != j.Patient.ID {
+		err = errPageExpired
+	}
+	return j, "patient", err
 }
 
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
