@@ -191,6 +191,11 @@ func (w *writer) derive(typ, id string, self stored) (owners []string, grounded 
 			owners = append(owners, patients...)
 			continue
 		}
+		if len(seen) == 1 {
+			if err := w.follow(typ, id, others); err != nil {
+				return nil, false, err
+			}
+		}
 		queue = append(queue, others...)
 	}
 	if grounded = len(owners) > 0; !grounded {
@@ -198,6 +203,24 @@ func (w *writer) derive(typ, id string, self stored) (owners []string, grounded 
 	}
 	slices.Sort(owners)
 	return slices.Compact(owners), grounded, nil
+}
+
+// follow notes which resources the names mean that another one is about. Some of these, a urn: for
+// example, are not told to announce where the resource that is called so gets other owners. A note
+// that outlives its cause only has the owners derived once more.
+func (w *writer) follow(typ, id string, others []about) error {
+	for _, a := range others {
+		if a.name == "" {
+			continue
+		}
+		dg := literalDigest(a.typ, a.id)
+		w.about[dg] = append(w.about[dg], target{typ, id})
+		w.store.waiting.add(dg[:])
+		if err := w.set(digestKey(kAbout, dg, typ, id), ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // findDerived looks a resource up; its value is there only where its owners are derived.

@@ -630,3 +630,25 @@ func TestIN3AnOwnerThatChangesTakesAlongWhatIsAboutItInALargeImport(t *testing.T
 		t.Errorf("the record of p has %d resources, want 6004 with its Provenances", len(out))
 	}
 }
+
+// What is about a resource that a bundle calls by a urn goes with it, whenever that gets its owner, and
+// whenever it loses it.
+func TestIN3WhatIsAboutAURNFollowsItsOwner(t *testing.T) {
+	dir := t.TempDir()
+	const urn = "urn:uuid:77777777-0000-4000-8000-000000000001"
+	chain := []string{
+		write(t, dir, "1.ndjson", `{"resourceType":"Task","id":"t","for":{"reference":"Patient?identifier=m|1"}}`),
+		write(t, dir, "2.json", `{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"`+urn+`",
+			"resource":{"resourceType":"Provenance","id":"v","target":[{"reference":"Task/t"}]}}]}`),
+		write(t, dir, "3.ndjson", `{"resourceType":"AuditEvent","id":"a","entity":[{"what":{"reference":"`+urn+`"}}]}`),
+		write(t, dir, "4.ndjson", `{"resourceType":"Patient","id":"p","identifier":[{"system":"m","value":"1"}]}`),
+	}
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "p", "Patient/p", "Task/t", "Provenance/v", "AuditEvent/a")
+		// Nobody can tell any more whose the task is.
+		load(t, s, write(t, t.TempDir(), "5.ndjson",
+			`{"resourceType":"Patient","id":"q","identifier":[{"system":"m","value":"1"}]}`))
+		wantKeys(t, s, "p", "Patient/p")
+		wantKeys(t, s, "q", "Patient/q")
+	}, chain...)
+}
