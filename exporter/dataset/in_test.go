@@ -652,3 +652,26 @@ func TestIN3WhatIsAboutAURNFollowsItsOwner(t *testing.T) {
 		wantKeys(t, s, "q", "Patient/q")
 	}, chain...)
 }
+
+// A urn:oid: without arcs numbers the entries of its bundle: those of others are other resources.
+func TestIN1EntriesNumberedByURNsDoNotMix(t *testing.T) {
+	dir := t.TempDir()
+	bundle := func(name, family string) string {
+		return write(t, dir, name, `{"resourceType":"Bundle","type":"transaction","entry":[
+			{"fullUrl":"urn:oid:1","resource":{"resourceType":"Patient","name":[{"family":"`+family+`"}]},
+				"request":{"method":"POST","url":"Patient"}},
+			{"resource":{"resourceType":"Condition","subject":{"reference":"urn:oid:1"}},
+				"request":{"method":"POST","url":"Condition"}}]}`)
+	}
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		patients, err := s.Patients(t.Context(), 10)
+		if err != nil || len(patients) != 2 {
+			t.Fatalf("patients: %v, %v", patients, err)
+		}
+		for _, p := range patients {
+			if out := export(t, s, p.ID); len(out) != 2 {
+				t.Errorf("the record of %s is %v", p.ID, keysOf(out))
+			}
+		}
+	}, bundle("1.json", "Smith"), bundle("2.json", "Jones"))
+}

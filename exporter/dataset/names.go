@@ -449,7 +449,19 @@ func idOfURN(urn string) (id string, ok bool) {
 		return id, isUUID(id)
 	}
 	id, ok = strings.CutPrefix(urn, "urn:oid:")
-	return id, ok && fhir.ValidID(id)
+	return id, ok && isOID(id) && fhir.ValidID(id)
+}
+
+// isOID reports whether a text is an OID of several arcs (https://hl7.org/fhir/R4/datatypes.html#oid).
+// The first arc alone is one of three, which many who write by hand number their entries by.
+func isOID(s string) bool {
+	arcs := strings.Split(s, ".")
+	for _, a := range arcs {
+		if a == "" || strings.Trim(a, "0123456789") != "" || len(a) > 1 && a[0] == '0' {
+			return false
+		}
+	}
+	return len(arcs) > 1 && len(arcs[0]) == 1 && arcs[0] <= "2"
 }
 
 func isUUID(s string) bool {
