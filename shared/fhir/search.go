@@ -1,12 +1,14 @@
 package fhir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Search is one search of a _typeFilter (Bulk Data Access 3.0.0, "_typeFilter"): all of its criteria must match.
@@ -105,8 +107,29 @@ func parseDateSearch(v string) (d dateSearch, err error) {
 	if !slices.Contains([]string{"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"}, d.prefix) {
 		return d, errUnsupported{fmt.Sprintf("the prefix %q of a date is not supported", d.prefix)}
 	}
-	d.Span, err = ParseAsked(v)
+	d.Span, err = searchSpan(v)
 	return d, err
+}
+
+// searchTime is a time as a search may give it, where a resource may not: without seconds, or without
+// a zone (https://hl7.org/fhir/R4/search.html#date).
+var searchTime = regexp.MustCompile(`^([^T]+T[0-9]{2}:[0-9]{2})(:[0-9.]+)?(Z|[+-][0-9:]+)?$`)
+
+// searchSpan is ParseAsked, also for times that leave out the seconds, which then stand for the whole
+// minute, or the zone, which then is UTC.
+func searchSpan(v string) (Span, error) {
+	t := searchTime.FindStringSubmatch(strings.ToUpper(strings.ReplaceAll(v, " ", "+")))
+	if t == nil || t[2] != "" && t[3] != "" {
+		return ParseAsked(v)
+	}
+	s, err := ParseAsked(t[1] + cmp.Or(t[2], ":00") + cmp.Or(t[3], "Z"))
+	if err != nil {
+		return ParseAsked(v) // refuses it as it was written
+	}
+	if t[2] == "" {
+		s.End = s.Start.Add(time.Minute)
+	}
+	return s, nil
 }
 
 // matches reports whether a resource's span s meets the search.
