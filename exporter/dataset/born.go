@@ -31,7 +31,7 @@ func (w *writer) bear(b birth) error {
 	if !ok {
 		return nil
 	}
-	return errors.Join(w.set(b.key(), b.query), w.set(b.identifier(), ""), w.wake(n.digest()))
+	return errors.Join(w.set(b.key(), b.query), w.set(b.identifier(), ""), w.wakeAs(b.typ, n.digest()))
 }
 
 // unbear forgets the births of a resource.

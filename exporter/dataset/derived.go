@@ -281,12 +281,49 @@ func (w *writer) announce(typ, id string, identifiers []identifier) error {
 	}
 	err := w.wake(literalDigest(typ, id))
 	if isUUID(id) {
-		err = errors.Join(err, w.wake(parseURN("urn:uuid:"+id).digest()))
+		err = errors.Join(err, w.wakeAs(typ, parseURN("urn:uuid:"+id).digest()))
 	}
 	for _, i := range identifiers {
 		err = errors.Join(err,
-			w.wake(name{typ: typ, system: i.system, value: i.value}.digest()),
-			w.wake(name{typ: typ, value: i.value, anySystem: true}.digest()))
+			w.wakeAs(typ, name{typ: typ, system: i.system, value: i.value}.digest()),
+			w.wakeAs(typ, name{typ: typ, value: i.value, anySystem: true}.digest()))
+	}
+	return err
+}
+
+// wakeAs wakes what depends on a name of a resource. Of several patients with one identifier, a link by
+// a name may say who goes on: what depends on that identifier depends on the name in the link, too.
+func (w *writer) wakeAs(typ string, d digest) error {
+	if err := w.wake(d); err != nil || typ != "Patient" || w.store.waiting.lacks(d[:]) {
+		return err
+	}
+	waiting, err := below(w.store.db, digestKey(kWaiting, d))
+	for _, who := range waiting {
+		if err == nil && !strings.Contains(who, "\x00") {
+			err = w.wakeLinked(who, d)
+		}
+	}
+	return err
+}
+
+// wakeLinked wakes what depends on the identifiers of a patient who has a link by a name.
+func (w *writer) wakeLinked(patient string, linked digest) error {
+	b, err := w.get(key(kCompartment, patient, "Patient", patient))
+	if err != nil || b == nil {
+		return err
+	}
+	v := decode(b)
+	line := v.original()
+	if !slices.ContainsFunc(patientLinks(line), func(l patientLink) bool {
+		return l.id == "" && l.name.digest() == linked
+	}) {
+		return nil
+	}
+	f, err := w.reader.examine(line)
+	for _, i := range f.identifiers {
+		err = errors.Join(err,
+			w.wake(name{typ: "Patient", system: i.system, value: i.value}.digest()),
+			w.wake(name{typ: "Patient", value: i.value, anySystem: true}.digest()))
 	}
 	return err
 }

@@ -675,3 +675,25 @@ func TestIN1EntriesNumberedByURNsDoNotMix(t *testing.T) {
 		}
 	}, bundle("1.json", "Smith"), bundle("2.json", "Jones"))
 }
+
+// Who is meant by an identifier of two patients of whom one goes on as the other depends on the name in
+// that link, also on who comes to be called so later.
+func TestIN3WhoIsMeantDependsOnTheNamesInLinks(t *testing.T) {
+	dir := t.TempDir()
+	patient := func(id, more string, identifiers ...string) string {
+		return `{"resourceType":"Patient","id":"` + id + `","identifier":[{"system":"m","value":"` +
+			strings.Join(identifiers, `"},{"system":"m","value":"`) + `"}]` + more + `}`
+	}
+	link := `,"link":[{"type":"replaced-by","other":{"identifier":{"system":"m","value":"C"}}}]`
+	pair := write(t, dir, "1.ndjson", patient("p0", link, "A"), patient("p1", "", "A", "C"),
+		`{"resourceType":"Observation","id":"o","subject":{"reference":"Patient?identifier=m|A"}}`)
+	third := write(t, dir, "2.ndjson", patient("p3", "", "C"))
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		for _, p := range []string{"p0", "p1", "p3"} {
+			wantKeys(t, s, p, "Patient/"+p)
+		}
+		load(t, s, write(t, t.TempDir(), "3.ndjson",
+			`{"resourceType":"Patient","id":"p3","meta":{"versionId":"2"}}`))
+		wantKeys(t, s, "p1", "Patient/p0", "Patient/p1", "Observation/o")
+	}, pair, third)
+}

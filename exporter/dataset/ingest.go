@@ -504,7 +504,7 @@ func (w *writer) clear(prefix []byte) error {
 // name remembers what a bundle called a resource, for references from elsewhere.
 func (w *writer) name(urn, typ, id string) error {
 	n := parseURN(urn)
-	return errors.Join(w.set(digestKey(kURN, n.digest(), typ, id), ""), w.wake(n.digest()))
+	return errors.Join(w.set(digestKey(kURN, n.digest(), typ, id), ""), w.wakeAs(typ, n.digest()))
 }
 
 // flush writes the batch to the store.
