@@ -398,10 +398,13 @@ var clientAttacks = []attack{
 		}
 	}},
 	{"wrong secret by Basic", "RFC 6749 5.2", func(p *target) {
-		a := p.post("/auth/token", p.redemption("web", "x", "client_secret", "", "client_id", ""), "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("web:guessed")))
-		p.want(a, 401, "invalid_client")
-		if !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Basic") {
-			p.t.Errorf("WWW-Authenticate %q", a.Header.Get("WWW-Authenticate"))
+		guessed := base64.StdEncoding.EncodeToString([]byte("web:guessed"))
+		for _, header := range []string{"Basic " + guessed, "basic " + guessed, "Basic zzz"} {
+			a := p.post("/auth/token", p.redemption("web", "x", "client_secret", "", "client_id", ""), "Authorization", header)
+			p.want(a, 401, "invalid_client")
+			if !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Basic") {
+				p.t.Errorf("WWW-Authenticate %q", a.Header.Get("WWW-Authenticate"))
+			}
 		}
 	}},
 	{"old secret after a rotation", "OWASP API2", func(p *target) {

@@ -216,6 +216,7 @@ func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) e
 	}
 	req := auth.TokenRequest{Form: form, Audiences: s.tokenAudiences(c)}
 	if req.BasicID, req.BasicSecret, req.HasBasic, err = basic(c.Get(fiber.HeaderAuthorization)); err != nil {
+		c.Set(fiber.HeaderWWWAuthenticate, basicChallenge)
 		return err
 	}
 	if err := s.limitClient(c, s.clientNamed(req)); err != nil {
@@ -223,7 +224,7 @@ func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) e
 	}
 	if err := answer(req); err != nil {
 		if req.HasBasic {
-			c.Set(fiber.HeaderWWWAuthenticate, `Basic realm="ehi"`)
+			c.Set(fiber.HeaderWWWAuthenticate, basicChallenge)
 		}
 		return err
 	}
@@ -239,14 +240,17 @@ func (s *Server) tokenAudiences(c *fiber.Ctx) []string {
 	return out
 }
 
+// basicChallenge tells a client that has tried the Authorization header how to (RFC 6749 5.2).
+const basicChallenge = `Basic realm="ehi"`
+
 // basic reads a client's credentials from an Authorization header: both parts are form-encoded (RFC 6749 2.3.1).
 func basic(header string) (id, secret string, has bool, err error) {
-	encoded, has := strings.CutPrefix(header, "Basic ")
-	if !has {
+	scheme, encoded, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Basic") { // RFC 9110 11.1: in any case
 		return "", "", false, nil
 	}
 	refusal := &auth.Error{Code: "invalid_client", Description: "The Authorization header cannot be read"}
-	plain, err := base64.StdEncoding.DecodeString(encoded)
+	plain, err := base64.StdEncoding.DecodeString(strings.TrimLeft(encoded, " "))
 	if err != nil {
 		return "", "", true, refusal
 	}
