@@ -295,14 +295,11 @@ func (s Scopes) Types(c Context, r Rights) (types []string, all bool) {
 	return types, false
 }
 
-// Narrow returns what is asked for of s. ok is false where more is asked for than s holds, or something that is no scope here (RFC 6749 6).
+// Narrow returns what a refresh asks for of s. What is not offered is left out, as it was when s was
+// granted: clients send the scope of their first request again. ok is false where nothing is left, or
+// where s does not hold all of it (RFC 6749 6).
 func (s Scopes) Narrow(asked string) (out Scopes, ok bool) {
-	out = parse(asked)
-	for _, word := range strings.Fields(asked) {
-		if _, known := parseScope(word); !known {
-			return Scopes{}, false
-		}
-	}
+	out = ParseScopes(asked)
 	return out, !out.Empty() && s.Contains(out)
 }
 

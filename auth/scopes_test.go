@@ -192,13 +192,13 @@ func FuzzScopes(f *testing.F) {
 func TestSMART7RefreshNarrowsToASubset(t *testing.T) {
 	s, _, _ := newServer(t)
 	tok := mustToken(t, s, codeForm(code(t, s, "scope", "patient/*.rs patient/$ehi-export offline_access")))
-	for _, asked := range []string{"patient/Patient.rs", "patient/Patient.read patient/Condition.r", "offline_access patient/*.s patient/*.r patient/*.r"} {
+	for _, asked := range []string{"patient/Patient.rs", "patient/Patient.read patient/Condition.r", "offline_access patient/*.s patient/*.r patient/*.r", "patient/*.cruds patient/$ehi-export launch/encounter offline_access"} {
 		tok = mustToken(t, s, refreshForm(tok.RefreshToken, "scope", asked))
 		if a, err := s.Verify(tok.AccessToken); err != nil || !auth.ParseScopes(asked).Contains(a.Scopes) || !a.Scopes.Contains(auth.ParseScopes(asked)) {
 			t.Errorf("%s: %q, %v", asked, a.Scopes, err)
 		}
 	}
-	for _, asked := range []string{"patient/*.cruds", "patient/*.rs openid", "made/up", "system/Patient.rs", "patient/Patient.rs?name=x"} {
+	for _, asked := range []string{"patient/*.rs openid", "patient/*.cruds fhirUser", "made/up", "system/Patient.rs", "patient/Patient.rs?name=x"} {
 		_, err := s.Token(t.Context(), refreshForm(tok.RefreshToken, "scope", asked))
 		wantError(t, err, "invalid_scope")
 	}
