@@ -108,7 +108,9 @@ func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	w := start(t, data, config(), node.Options{})
 	_, b := w.formOf("p")
 	b.submit("p.visits", "on", "do", "preview")
+	b.counted()
 	b.sees(200, "3 of 3 entries would go out")
 	b.submit("p.visits", "on", "p.visits.from", "2019-01-01", "do", "preview")
+	b.counted()
 	b.sees(200, "1 of 3 entries would go out. Kept out because of the dates you set: 1 entry without a date")
 }

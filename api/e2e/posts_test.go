@@ -86,6 +86,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.sees(200, "Sign in")
 	b.submit("patient", p, "password", "x")
 	b.submit("p.labs", "on", "do", "preview")
+	b.counted()
 	b.sees(200, "would go out", ` name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
 	b.submit("p.labs", "on", "lang", "es")
 	b.sees(200, `lang="es"`)
