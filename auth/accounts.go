@@ -9,18 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-)
-
-const (
-	// accountPrefix is where accounts are kept: account.<patient or admin>.<hash of the name>.
-	accountPrefix = "account."
-	// failuresPrefix counts the wrong passwords of a name since its last right one, whether there is such an account or not.
-	failuresPrefix = "failures."
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // Role is what an administrator may do; each may do what the one before may.
@@ -70,8 +63,8 @@ type accountRecord struct {
 	PasswordHash string `json:"password_hash"` // argon2id
 }
 
-func accountKey(kind, name string) string {
-	return accountPrefix + kind + "." + hash(strings.ToLower(name))
+func accountKey(kind, name string) subject.Subject {
+	return accountRecords.Of(kind, hash(strings.ToLower(name)))
 }
 
 // Errors of accounts.
@@ -92,29 +85,29 @@ func (l *Locked) Error() string {
 // directory is the administrators as every process knows them: followed, so that who was removed is out at once.
 type directory struct {
 	mu    sync.RWMutex
-	byKey map[string]Account
+	byKey map[subject.Subject]Account
 	stop  func()
 }
 
-func followAdmins(ctx context.Context, kv *bus.Bucket) (*directory, error) {
-	d := &directory{byKey: map[string]Account{}}
+func followAdmins(ctx context.Context, kv *kv.Bucket) (*directory, error) {
+	d := &directory{byKey: map[subject.Subject]Account{}}
 	var err error
-	d.stop, err = kv.Follow(ctx, accountPrefix+"admin.*", d.apply, d.reloaded)
+	d.stop, err = kv.Follow(ctx, accountRecords.Under("admin"), d.apply, d.reloaded)
 	return d, err
 }
 
-func (d *directory) apply(e jetstream.KeyValueEntry) {
+func (d *directory) apply(e kv.Entry) {
 	var a accountRecord
-	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &a) != nil {
-		d.take(e.Key(), nil)
+	if e.Deleted || json.Unmarshal(e.Value, &a) != nil {
+		d.take(e.Key, nil)
 		return
 	}
-	d.take(e.Key(), &a.Account)
+	d.take(e.Key, &a.Account)
 }
 
 // take takes an account in, or forgets it where a is nil: what this process has stored at once, what others have when the news of it comes.
 // Patients' are passed over.
-func (d *directory) take(key string, a *Account) {
+func (d *directory) take(key subject.Subject, a *Account) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if a == nil {
@@ -125,7 +118,7 @@ func (d *directory) take(key string, a *Account) {
 }
 
 // reloaded forgets the administrators that went while the connection was away.
-func (d *directory) reloaded(keys map[string]uint64) {
+func (d *directory) reloaded(keys map[subject.Subject]uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for key := range d.byKey {
@@ -165,9 +158,9 @@ func (s *Server) Administrators() []Account {
 func (s *Server) Accounts(ctx context.Context) ([]Account, error) {
 	out := s.Administrators()
 	at := len(out)
-	err := s.KV.All(ctx, accountPrefix+"patient.*", func(e jetstream.KeyValueEntry) error {
+	err := s.KV.Entries(ctx, accountRecords.Under("patient"), func(e kv.Entry) error {
 		var a accountRecord
-		if err := json.Unmarshal(e.Value(), &a); err != nil {
+		if err := json.Unmarshal(e.Value, &a); err != nil {
 			return err
 		}
 		out = append(out, a.Account)
@@ -180,15 +173,15 @@ func (s *Server) Accounts(ctx context.Context) ([]Account, error) {
 	return out, nil
 }
 
-func (s *Server) account(ctx context.Context, key string) (a accountRecord, err error) {
+func (s *Server) account(ctx context.Context, key subject.Subject) (a accountRecord, err error) {
 	e, err := s.KV.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if errors.Is(err, kv.ErrNotFound) {
 		return a, ErrNoAccount
 	}
 	if err != nil {
 		return a, err
 	}
-	return a, json.Unmarshal(e.Value(), &a)
+	return a, json.Unmarshal(e.Value, &a)
 }
 
 // AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with what to change.
@@ -207,7 +200,7 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	if err != nil {
 		return a, err
 	}
-	if _, err = s.KV.Create(ctx, accountKey(a.Kind(), a.Name), data); bus.IsConflict(err) {
+	if _, err = s.KV.Create(ctx, accountKey(a.Kind(), a.Name), data); kv.IsConflict(err) {
 		return a, ErrAccountExists
 	}
 	if err == nil {
@@ -254,7 +247,7 @@ func (s *Server) SetPassword(ctx context.Context, kind, name, password string) e
 		return err
 	}
 	s.admins.take(key, &a.Account)
-	return s.KV.Forget(ctx, failuresPrefix+hash(key))
+	return s.KV.Forget(ctx, failureRecords.Of(hash(key.String())))
 }
 
 // RemoveAccount forgets an account; an administrator's sessions end at once. kind is patient or admin. Errors: ErrNoAccount.
@@ -291,7 +284,7 @@ func (s *Server) LogIn(ctx context.Context, kind, name, password string) (Accoun
 	return a, nil
 }
 
-func (s *Server) checkPassword(ctx context.Context, key, password string) (Account, bool, error) {
+func (s *Server) checkPassword(ctx context.Context, key subject.Subject, password string) (Account, bool, error) {
 	a, err := s.account(ctx, key)
 	known := err == nil
 	if err != nil && !errors.Is(err, ErrNoAccount) {
@@ -340,16 +333,16 @@ type failures struct {
 
 // attempt begins a log-in under a name: it counts as a failure until it is settled, so that many at once are no more guesses than one after
 // the other. Errors: *Locked.
-func (s *Server) attempt(ctx context.Context, key string) (settle func(right bool) error, err error) {
-	key = failuresPrefix + hash(key)
+func (s *Server) attempt(ctx context.Context, account subject.Subject) (settle func(right bool) error, err error) {
+	key := failureRecords.Of(hash(account.String()))
 	for {
 		var f failures
 		e, err := s.KV.Get(ctx, key)
-		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		if err != nil && !errors.Is(err, kv.ErrNotFound) {
 			return nil, err
 		}
 		if err == nil {
-			if err := json.Unmarshal(e.Value(), &f); err != nil {
+			if err := json.Unmarshal(e.Value, &f); err != nil {
 				return nil, err
 			}
 		}
@@ -364,12 +357,12 @@ func (s *Server) attempt(ctx context.Context, key string) (settle func(right boo
 		if err != nil {
 			return nil, err
 		}
-		if e == nil {
-			_, err = s.KV.Create(ctx, key, data, jetstream.KeyTTL(failuresMemory))
+		if e.Revision == 0 {
+			_, err = s.KV.CreateFor(ctx, key, data, failuresMemory)
 		} else {
-			err = s.KV.ReplaceFor(ctx, key, data, e.Revision(), failuresMemory)
+			_, err = s.KV.UpdateFor(ctx, key, data, e.Revision, failuresMemory)
 		}
-		if bus.IsConflict(err) { // another attempt came between
+		if kv.IsConflict(err) { // another attempt came between
 			continue
 		}
 		if err != nil {

@@ -20,10 +20,9 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
 	"github.com/lestrrat-go/jwx/v3/jwt"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/bus"
+	"ehi-server/shared/kv"
 	"ehi-server/shared/telemetry"
 )
 
@@ -37,8 +36,6 @@ const (
 	assertionLife = 5 * time.Minute
 	// assertionLeeway forgives clocks that differ (REAL-8).
 	assertionLeeway = 30 * time.Second
-
-	jtiPrefix = "jti."
 )
 
 // AssertionAlgorithms are the signature algorithms of assertions (SMART-1).
@@ -227,8 +224,8 @@ const maxAssertion = 16 << 10
 // useOnce refuses an assertion that was used before, by whichever process.
 func (s *Server) useOnce(ctx context.Context, client, jti string, expires time.Time) error {
 	ttl := max(expires.Add(assertionLeeway).Sub(s.Now()), time.Second)
-	_, err := s.KV.Create(ctx, jtiPrefix+hash(client+" "+jti), []byte("1"), jetstream.KeyTTL(ttl.Round(time.Second)))
-	if bus.IsConflict(err) {
+	_, err := s.KV.CreateFor(ctx, jtiRecords.Of(hash(client+" "+jti)), []byte("1"), ttl)
+	if kv.IsConflict(err) {
 		return errClient("The assertion was used before")
 	}
 	return err

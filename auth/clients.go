@@ -12,16 +12,13 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/weburl"
 )
-
-// clientPrefix is where registered clients are kept, by their id.
-const clientPrefix = "client."
 
 // Kind is how a client shows who it is (SMART App Launch 2.2, "Client Authentication").
 type Kind string
@@ -284,25 +281,25 @@ func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scop
 
 // registry is the clients as every process knows them: followed, so that a change holds everywhere at once.
 type registry struct {
-	kv   *bus.Bucket
+	kv   *kv.Bucket
 	mu   sync.RWMutex
 	byID map[string]*clientRecord
 	stop func()
 }
 
-func followClients(ctx context.Context, kv *bus.Bucket) (*registry, error) {
+func followClients(ctx context.Context, kv *kv.Bucket) (*registry, error) {
 	r := &registry{kv: kv, byID: map[string]*clientRecord{}}
 	var err error
-	r.stop, err = kv.Follow(ctx, clientPrefix+"*", r.apply, r.reloaded)
+	r.stop, err = kv.Follow(ctx, clientRecords.Under(), r.apply, r.reloaded)
 	return r, err
 }
 
-func (r *registry) apply(e jetstream.KeyValueEntry) {
+func (r *registry) apply(e kv.Entry) {
 	c := &clientRecord{}
-	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), c) != nil {
+	if e.Deleted || json.Unmarshal(e.Value, c) != nil {
 		c = nil
 	}
-	r.take(strings.TrimPrefix(e.Key(), clientPrefix), c)
+	r.take(strings.TrimPrefix(e.Key.String(), clientRecords.String()), c)
 }
 
 // take takes a client in, or forgets it where c is nil: what this process has stored at once, what others have when the news of it comes.
@@ -317,11 +314,11 @@ func (r *registry) take(id string, c *clientRecord) {
 }
 
 // reloaded forgets the clients that went while the connection was away.
-func (r *registry) reloaded(keys map[string]uint64) {
+func (r *registry) reloaded(keys map[subject.Subject]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id := range r.byID {
-		if _, there := keys[clientPrefix+id]; !there {
+		if _, there := keys[clientRecords.Of(id)]; !there {
 			delete(r.byID, id)
 		}
 	}
@@ -392,7 +389,7 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 	if err != nil {
 		return c, "", err
 	}
-	if _, err = s.KV.Create(ctx, clientPrefix+c.ID, data); bus.IsConflict(err) {
+	if _, err = s.KV.Create(ctx, clientRecords.Of(c.ID), data); kv.IsConflict(err) {
 		return c, "", ErrClientExists
 	}
 	if err != nil {
@@ -418,15 +415,15 @@ func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, er
 	if !urlSafe.MatchString(id) {
 		return "", ErrNoClient
 	}
-	e, err := s.KV.Get(ctx, clientPrefix+id)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	e, err := s.KV.Get(ctx, clientRecords.Of(id))
+	if errors.Is(err, kv.ErrNotFound) {
 		return "", ErrNoClient
 	}
 	if err != nil {
 		return "", err
 	}
 	c := &clientRecord{}
-	if err := json.Unmarshal(e.Value(), c); err != nil {
+	if err := json.Unmarshal(e.Value, c); err != nil {
 		return "", err
 	}
 	if c.Kind != Symmetric {
@@ -439,7 +436,7 @@ func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, er
 	if err != nil {
 		return "", err
 	}
-	if _, err = s.KV.Update(ctx, e.Key(), data, e.Revision()); err != nil {
+	if _, err = s.KV.Update(ctx, e.Key, data, e.Revision); err != nil {
 		return "", err
 	}
 	s.clients.take(id, c)
@@ -451,7 +448,7 @@ func (s *Server) RemoveClient(ctx context.Context, id string) error {
 	if _, err := s.Client(ctx, id); err != nil {
 		return err
 	}
-	if err := s.KV.Forget(ctx, clientPrefix+id); err != nil {
+	if err := s.KV.Forget(ctx, clientRecords.Of(id)); err != nil {
 		return err
 	}
 	s.clients.take(id, nil)

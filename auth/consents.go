@@ -6,14 +6,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
-)
 
-// consentPrefix is where it is kept which applications a patient has let in: consent.<hash of the patient>.<family>.
-const consentPrefix = "consent."
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
+)
 
 // Consent is an application that a patient has let in, for as long as it holds tokens.
 type Consent struct {
@@ -25,7 +24,9 @@ type Consent struct {
 	LastUsed time.Time `json:"last_used"` // when tokens were last issued
 }
 
-func consentKey(patient, family string) string { return consentPrefix + hash(patient) + "." + family }
+func consentKey(patient, family string) subject.Subject {
+	return consentRecords.Of(hash(patient), family)
+}
 
 // noteConsent keeps what was just issued, until the last token of it is gone.
 func (s *Server) noteConsent(ctx context.Context, g grant) error {
@@ -46,9 +47,9 @@ func (s *Server) noteConsent(ctx context.Context, g grant) error {
 // Consents lists the applications that a patient has let in and that hold tokens still, the newest first.
 func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error) {
 	out := []Consent{}
-	err := s.KV.All(ctx, consentPrefix+hash(patient)+".*", func(e jetstream.KeyValueEntry) error {
+	err := s.KV.Entries(ctx, consentRecords.Under(hash(patient)), func(e kv.Entry) error {
 		var c Consent
-		if err := json.Unmarshal(e.Value(), &c); err != nil {
+		if err := json.Unmarshal(e.Value, &c); err != nil {
 			return err
 		}
 		if _, gone := s.revoked.Load(c.ID); !gone && s.lives(c.ClientID, c.Begun.Unix()) {
@@ -73,14 +74,14 @@ func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, err
 		return c, ErrNoConsent
 	}
 	e, err := s.KV.Get(ctx, consentKey(patient, id))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if errors.Is(err, kv.ErrNotFound) {
 		return c, ErrNoConsent
 	}
 	if err != nil {
 		return c, err
 	}
-	if err := json.Unmarshal(e.Value(), &c); err != nil {
+	if err := json.Unmarshal(e.Value, &c); err != nil {
 		return c, err
 	}
-	return c, errors.Join(s.Revoke(ctx, c.ID), s.KV.Forget(ctx, e.Key()))
+	return c, errors.Join(s.Revoke(ctx, c.ID), s.KV.Forget(ctx, e.Key))
 }

@@ -11,18 +11,11 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/bus"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
-)
-
-const (
-	codePrefix    = "code."
-	refreshPrefix = "refresh."
-	usedPrefix    = "used."
-	revokedPrefix = "revoked."
 )
 
 // grant is what a code or a refresh token stands for.
@@ -51,47 +44,47 @@ func hash(secret string) string {
 
 // IssueCode gives out a code for a request that the patient agreed to (SMART-3).
 func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (string, error) {
-	return s.store(ctx, codePrefix, codeTTL, grant{
+	return s.store(ctx, codeRecords, codeTTL, grant{
 		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
 		Challenge: req.Challenge, Family: random(), Begun: s.Now().Unix(), Nonce: req.Nonce,
 	})
 }
 
-func (s *Server) store(ctx context.Context, prefix string, ttl time.Duration, g grant) (string, error) {
+func (s *Server) store(ctx context.Context, kind subject.Kind, ttl time.Duration, g grant) (string, error) {
 	secret := random()
 	data, err := json.Marshal(g)
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.KV.Create(ctx, prefix+hash(secret), data, jetstream.KeyTTL(ttl)); err != nil {
+	if _, err := s.KV.CreateFor(ctx, kind.Of(hash(secret)), data, ttl); err != nil {
 		return "", fmt.Errorf("store grant: %w", err)
 	}
 	return secret, nil
 }
 
-func (s *Server) load(ctx context.Context, key string) (g grant, ok bool, err error) {
+func (s *Server) load(ctx context.Context, key subject.Subject) (g grant, ok bool, err error) {
 	e, err := s.KV.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if errors.Is(err, kv.ErrNotFound) {
 		return g, false, nil
 	}
 	if err != nil {
 		return g, false, fmt.Errorf("read grant: %w", err)
 	}
-	return g, true, json.Unmarshal(e.Value(), &g)
+	return g, true, json.Unmarshal(e.Value, &g)
 }
 
 // redeem marks a secret as used; the first caller wins. A replay revokes everything that the secret led to. refusal is the
 // error for a secret that is unknown or used; check is called before the secret is marked.
-func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Error, check func(grant) *Error) (grant, error) {
+func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, refusal *Error, check func(grant) *Error) (grant, error) {
 	h := hash(secret)
-	used, replay, err := s.load(ctx, usedPrefix+h)
+	used, replay, err := s.load(ctx, usedRecords.Of(h))
 	if err != nil {
 		return grant{}, err
 	}
 	if replay {
 		return grant{}, errors.Join(refusal.reused(used), s.Revoke(ctx, used.Family))
 	}
-	g, ok, err := s.load(ctx, prefix+h)
+	g, ok, err := s.load(ctx, kind.Of(h))
 	if err != nil {
 		return g, err
 	}
@@ -108,8 +101,8 @@ func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Err
 	if err != nil {
 		return g, err
 	}
-	_, err = s.KV.Create(ctx, usedPrefix+h, data, jetstream.KeyTTL(s.RefreshTTL))
-	if bus.IsConflict(err) {
+	_, err = s.KV.CreateFor(ctx, usedRecords.Of(h), data, s.RefreshTTL)
+	if kv.IsConflict(err) {
 		return g, errors.Join(refusal.reused(g), s.Revoke(ctx, g.Family))
 	}
 	return g, err
@@ -118,8 +111,8 @@ func (s *Server) redeem(ctx context.Context, prefix, secret string, refusal *Err
 // Revoke voids every token of a family, in every process.
 func (s *Server) Revoke(ctx context.Context, family string) error {
 	s.revoked.Store(family, struct{}{})
-	_, err := s.KV.Create(ctx, revokedPrefix+family, []byte("1"), jetstream.KeyTTL(s.RefreshTTL))
-	if bus.IsConflict(err) {
+	_, err := s.KV.CreateFor(ctx, revokedRecords.Of(family), []byte("1"), s.RefreshTTL)
+	if kv.IsConflict(err) {
 		return nil
 	}
 	return err
@@ -198,7 +191,7 @@ func (s *Server) fromCode(ctx context.Context, r TokenRequest) (Tokens, error) {
 		return Tokens{}, err
 	}
 	refusal := refuse("invalid_grant", "The code is invalid, expired or was used before")
-	g, err := s.redeem(ctx, codePrefix, form.Get("code"), refusal, func(g grant) *Error { return checkCode(g, c.ID, form) })
+	g, err := s.redeem(ctx, codeRecords, form.Get("code"), refusal, func(g grant) *Error { return checkCode(g, c.ID, form) })
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -235,7 +228,7 @@ func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error
 		return Tokens{}, err
 	}
 	var scopes Scopes
-	g, err := s.redeem(ctx, refreshPrefix, form.Get("refresh_token"), refusal, func(g grant) *Error {
+	g, err := s.redeem(ctx, refreshRecords, form.Get("refresh_token"), refusal, func(g grant) *Error {
 		if c.ID != g.ClientID {
 			return refuse("invalid_grant", "The refresh token was given to another client")
 		}
@@ -293,7 +286,7 @@ func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, err
 	}
 	if g.Scopes.Refreshable() {
 		g.RedirectURI, g.Challenge, g.Nonce = "", "", ""
-		if t.RefreshToken, err = s.store(ctx, refreshPrefix, s.RefreshTTL, g); err != nil {
+		if t.RefreshToken, err = s.store(ctx, refreshRecords, s.RefreshTTL, g); err != nil {
 			return t, err
 		}
 	}

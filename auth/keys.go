@@ -16,20 +16,10 @@ import (
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/bus"
-)
-
-const (
-	// keyPrefix is where signing keys are kept, by their id (kid).
-	keyPrefix = "key."
-	// firstKey is where the first version of the server kept its one key. It signs until it is rotated, so that processes of both versions
-	// can work side by side.
-	firstKey = "key.current"
-	// rotatingKey is held for a while by the process that rotates.
-	rotatingKey = "rotating"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // TokenAlgorithms are the algorithms that access tokens may be signed by, the default first (SMART-6). Id tokens are signed by RS256, which
@@ -66,44 +56,44 @@ func (k *signingKey) parse() (id string, err error) {
 // ring is the signing keys as every process knows them: followed, so that a rotation holds everywhere at once.
 type ring struct {
 	mu     sync.RWMutex
-	keys   map[string]*signingKey // by kid
-	kids   map[string]string      // by the key of the record
-	public jwk.Set                // of all keys
-	making sync.Mutex             // held while a key is made that is not there
+	keys   map[string]*signingKey     // by kid
+	kids   map[subject.Subject]string // by the key of the record
+	public jwk.Set                    // of all keys
+	making sync.Mutex                 // held while a key is made that is not there
 	stop   func()
 	gone   func() // called when a key was removed: what it signed is void
 	// removed counts the keys that were removed. It rises before gone is called, so that who has verified a token meanwhile can tell.
 	removed atomic.Uint64
 }
 
-func (r *ring) apply(e jetstream.KeyValueEntry) {
-	if e.Operation() != jetstream.KeyValuePut {
-		r.forget(e.Key())
+func (r *ring) apply(e kv.Entry) {
+	if e.Deleted {
+		r.forget(e.Key)
 		return
 	}
 	k := &signingKey{}
-	if e.Key() == firstKey {
-		k.JWK, k.Made = e.Value(), e.Created()
+	if e.Key == firstKey {
+		k.JWK, k.Made = e.Value, e.Created
 	}
-	if json.Unmarshal(e.Value(), k) != nil {
+	if json.Unmarshal(e.Value, k) != nil {
 		return
 	}
 	id, err := k.parse()
 	if err != nil {
 		return // of a version to come; it signs nothing here
 	}
-	r.take(e.Key(), id, k)
+	r.take(e.Key, id, k)
 }
 
 // take takes a key in: what this process has stored at once, what others have when the news of it comes.
-func (r *ring) take(record, id string, k *signingKey) {
+func (r *ring) take(record subject.Subject, id string, k *signingKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keys[id], r.kids[record] = k, id
 	r.publish()
 }
 
-func (r *ring) forget(record string) {
+func (r *ring) forget(record subject.Subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id, known := r.kids[record]
@@ -138,9 +128,9 @@ func (r *ring) publish() {
 }
 
 // reloaded forgets the keys that went while the connection was away.
-func (r *ring) reloaded(records map[string]uint64) {
+func (r *ring) reloaded(records map[subject.Subject]uint64) {
 	r.mu.RLock()
-	var went []string
+	var went []subject.Subject
 	for record := range r.kids {
 		if _, there := records[record]; !there {
 			went = append(went, record)
@@ -173,8 +163,8 @@ func (r *ring) newest(alg string) (out *signingKey) {
 
 // followKeys begins to follow the keys.
 func (s *Server) followKeys(ctx context.Context) (err error) {
-	s.ring = &ring{keys: map[string]*signingKey{}, kids: map[string]string{}, public: jwk.NewSet(), gone: s.verified.Purge}
-	s.ring.stop, err = s.KV.Follow(ctx, keyPrefix+"*", s.ring.apply, s.ring.reloaded)
+	s.ring = &ring{keys: map[string]*signingKey{}, kids: map[subject.Subject]string{}, public: jwk.NewSet(), gone: s.verified.Purge}
+	s.ring.stop, err = s.KV.Follow(ctx, keyRecords.Under(), s.ring.apply, s.ring.reloaded)
 	return err
 }
 
@@ -209,10 +199,10 @@ func (s *Server) makeKey(ctx context.Context, alg string) (*signingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.KV.Create(ctx, keyPrefix+id, data); err != nil {
+	if _, err := s.KV.Create(ctx, keyRecords.Of(id), data); err != nil {
 		return nil, fmt.Errorf("store a signing key: %w", err)
 	}
-	s.ring.take(keyPrefix+id, id, k)
+	s.ring.take(keyRecords.Of(id), id, k)
 	return k, nil
 }
 
@@ -286,7 +276,7 @@ func (s *Server) algorithms() []string {
 // retire marks a key as one that does not sign any more, or removes it.
 func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 	record := s.ring.recordOf(info.ID)
-	if record == "" {
+	if record == (subject.Subject{}) {
 		return nil
 	}
 	if remove {
@@ -304,10 +294,10 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 		return err
 	}
 	if record == firstKey { // its record has no room for when it was retired
-		if _, err := s.KV.Create(ctx, keyPrefix+info.ID, data); err != nil {
+		if _, err := s.KV.Create(ctx, keyRecords.Of(info.ID), data); err != nil {
 			return err
 		}
-		s.ring.take(keyPrefix+info.ID, info.ID, &k)
+		s.ring.take(keyRecords.Of(info.ID), info.ID, &k)
 		return s.KV.Forget(ctx, record)
 	}
 	if _, err = s.KV.Put(ctx, record, data); err == nil {
@@ -316,8 +306,8 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 	return err
 }
 
-// recordOf finds the record of a key, "" for none.
-func (r *ring) recordOf(id string) string {
+// recordOf finds the record of a key, the zero Subject for none.
+func (r *ring) recordOf(id string) subject.Subject {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for record, kid := range r.kids {
@@ -325,7 +315,7 @@ func (r *ring) recordOf(id string) string {
 			return record
 		}
 	}
-	return ""
+	return subject.Subject{}
 }
 
 // Tend rotates keys that have signed for longer than Config.KeyAge, and removes those whose tokens are all gone. Every process may call it at
@@ -347,7 +337,7 @@ func (s *Server) Tend(ctx context.Context) error {
 	if !old || err != nil {
 		return err
 	}
-	if _, err := s.KV.Create(ctx, rotatingKey, []byte("1"), jetstream.KeyTTL(time.Minute)); bus.IsConflict(err) {
+	if _, err := s.KV.CreateFor(ctx, rotatingKey, []byte("1"), time.Minute); kv.IsConflict(err) {
 		return nil
 	} else if err != nil {
 		return err
@@ -364,7 +354,7 @@ func (s *Server) fetchKey(ctx context.Context, kid string) bool {
 	if !urlSafe.MatchString(kid) {
 		return false
 	}
-	e, err := s.KV.Get(ctx, keyPrefix+kid)
+	e, err := s.KV.Get(ctx, keyRecords.Of(kid))
 	if err != nil {
 		return false
 	}

@@ -13,6 +13,7 @@ import (
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
 )
 
 // production is a server without the sandbox's client.
@@ -254,7 +255,7 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 func TestTheFirstVersionsKeySignsOn(t *testing.T) {
 	_, clock, b := newServer(t)
 	first := `{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"first","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}` // RFC 7517 A.2
-	if _, err := b.Auth.Create(t.Context(), "key.current", []byte(first)); err != nil {
+	if _, err := b.Auth.Create(t.Context(), subject.KindOf("key").Of("current"), []byte(first)); err != nil {
 		t.Fatal(err)
 	}
 	s := attach(t, b, clock)
@@ -265,7 +266,7 @@ func TestTheFirstVersionsKeySignsOn(t *testing.T) {
 	if _, err := s.RotateKeys(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the old record's end", func() bool { _, err := b.Auth.Get(t.Context(), "key.current"); return err != nil })
+	until(t, "the old record's end", func() bool { _, err := b.Auth.Get(t.Context(), subject.KindOf("key").Of("current")); return err != nil })
 	restarted := attach(t, b, clock)
 	if _, err := restarted.Verify(tok.AccessToken); err != nil {
 		t.Errorf("what it signed is void: %v", err)

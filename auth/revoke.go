@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"time"
+
+	"ehi-server/shared/subject"
 )
 
 // RevokeToken ends what a token is part of: the family of the grant, on every process, whether it is an access token or a refresh token, used
@@ -37,8 +39,8 @@ func (s *Server) familyOf(ctx context.Context, token string) (client, family str
 
 // refreshFamily is familyOf for a refresh token, used or not.
 func (s *Server) refreshFamily(ctx context.Context, token string) (client, family string, known bool, err error) {
-	for _, prefix := range []string{refreshPrefix, usedPrefix} {
-		g, known, err := s.load(ctx, prefix+hash(token))
+	for _, kind := range []subject.Kind{refreshRecords, usedRecords} {
+		g, known, err := s.load(ctx, kind.Of(hash(token)))
 		if err != nil || known {
 			return g.ClientID, g.Family, known, err
 		}
@@ -73,12 +75,12 @@ func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection,
 	if err != nil || a.ClientID != c.ID && !c.Introspect { // also a refresh token: it opens nothing at a resource server
 		return Introspection{}, nil
 	}
-	subject := a.Patient
-	if subject == "" {
-		subject = a.ClientID
+	who := a.Patient
+	if who == "" {
+		who = a.ClientID
 	}
 	return Introspection{
 		Active: true, Scope: a.Scopes.String(), ClientID: a.ClientID, TokenType: "Bearer", Expires: a.expires.Truncate(time.Second).Unix(),
-		Subject: subject, Audience: s.Issuer + "/fhir", Issuer: s.Issuer, Patient: a.Patient,
+		Subject: who, Audience: s.Issuer + "/fhir", Issuer: s.Issuer, Patient: a.Patient,
 	}, nil
 }

@@ -11,9 +11,8 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/nats-io/nats.go/jetstream"
 
-	"ehi-server/shared/bus"
+	"ehi-server/shared/kv"
 	"ehi-server/shared/weburl"
 )
 
@@ -23,7 +22,7 @@ const SandboxClientID = "test_client_id"
 // Config sets up a Server.
 type Config struct {
 	// KV is the bucket of the package comment.
-	KV *bus.Bucket
+	KV *kv.Bucket
 	// Issuer is the origin that clients see; tokens carry it as iss, and Issuer + "/fhir" as aud.
 	Issuer string
 	// CheckIssuer makes tokens of another issuer invalid. Off where the issuer is only the listener's address, which
@@ -109,19 +108,19 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.admins, err = followAdmins(ctx, c.KV); err != nil {
 		return nil, err
 	}
-	if s.stop, err = c.KV.Follow(ctx, revokedPrefix+"*", s.followRevocation, nil); err != nil {
+	if s.stop, err = c.KV.Follow(ctx, revokedRecords.Under(), s.followRevocation, nil); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 // followRevocation keeps the set of revoked families as every process writes it.
-func (s *Server) followRevocation(e jetstream.KeyValueEntry) {
-	family := strings.TrimPrefix(e.Key(), revokedPrefix)
-	if e.Operation() == jetstream.KeyValuePut {
-		s.revoked.Store(family, struct{}{})
-	} else {
+func (s *Server) followRevocation(e kv.Entry) {
+	family := strings.TrimPrefix(e.Key.String(), revokedRecords.String())
+	if e.Deleted {
 		s.revoked.Delete(family)
+	} else {
+		s.revoked.Store(family, struct{}{})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
 )
 
 // posts sees how forms are answered to browsers.
@@ -257,13 +258,13 @@ func (w *world) expire(b *browser, tokens bool) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	of := map[string]string{"sid": "admin", "ehi_patient": "patient"}
+	of := map[string]subject.Kind{"sid": subject.KindOf("admin"), "ehi_patient": subject.KindOf("patient")}
 	if tokens {
-		of["ehi_admin_csrf"], of["ehi_csrf"] = "ehi_admin_csrf", "ehi_csrf"
+		of["ehi_admin_csrf"], of["ehi_csrf"] = subject.KindOf("ehi_admin_csrf"), subject.KindOf("ehi_csrf")
 	}
 	for _, c := range b.http.Jar.Cookies(at) {
 		if part, ends := of[c.Name]; ends {
-			if err := w.node.Bus.Sessions.Within(part).Delete(c.Value); err != nil {
+			if err := w.node.Bus.Sessions.Part(part).Delete(c.Value); err != nil {
 				w.t.Fatal(err)
 			}
 		}
@@ -336,7 +337,7 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 	// leaves nothing.
 	b.visit(ui + "/jobs/" + j.ID)
 	token := b.field("_csrf")
-	if err := w.node.Bus.Sessions.Within("ehi_admin_csrf").Delete(token); err != nil {
+	if err := w.node.Bus.Sessions.Part(subject.KindOf("ehi_admin_csrf")).Delete(token); err != nil {
 		t.Fatal(err)
 	}
 	b.submit("do", "reject", "reason", "too late")

@@ -13,30 +13,30 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/auth"
-	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
 
 // Limits are of failures, not of requests: who does nothing wrong is never held up, at whatever rate, and costs no write. The counts are records
 // of the authorization server's bucket, so that they hold for all processes, each of which follows them.
 
-// abusePrefix is where failures are counted: abuse.<a or c>.<hash of the address or client>.
-const abusePrefix = "abuse."
+// abuseRecords are where failures are counted: abuse.<a or c>.<hash of the address or client>.
+var abuseRecords = subject.KindOf("abuse")
 
-// offender is an address or a client, as a part of a key.
-type offender string
+// offender is an address or a client, as the record of its failures.
+type offender = subject.Subject
 
-func addressOffender(address string) offender { return "a." + digest(address) }
-func clientOffender(id string) offender       { return "c." + digest(id) }
+func addressOffender(address string) offender { return abuseRecords.Of("a", digest(address)) }
+func clientOffender(id string) offender       { return abuseRecords.Of("c", digest(id)) }
 
-func digest(s string) offender {
+func digest(s string) string {
 	h := sha256.Sum256([]byte(s))
-	return offender(base64.RawURLEncoding.EncodeToString(h[:12]))
+	return base64.RawURLEncoding.EncodeToString(h[:12])
 }
 
 // misses is how often an offender failed in its window.
@@ -47,23 +47,23 @@ type misses struct {
 
 // abuseBook knows everybody's failures.
 type abuseBook struct {
-	kv   *bus.Bucket
+	kv   *kv.Bucket
 	mu   sync.Mutex
 	of   map[offender]misses
 	stop func()
 }
 
-func followAbuse(kv *bus.Bucket) (*abuseBook, error) {
+func followAbuse(kv *kv.Bucket) (*abuseBook, error) {
 	b := &abuseBook{kv: kv, of: map[offender]misses{}}
 	var err error
-	b.stop, err = kv.Follow(context.Background(), abusePrefix+"*.*", b.apply, nil)
+	b.stop, err = kv.Follow(context.Background(), abuseRecords.Match("", ""), b.apply, nil)
 	return b, err
 }
 
-func (b *abuseBook) apply(e jetstream.KeyValueEntry) {
-	who := offender(strings.TrimPrefix(e.Key(), abusePrefix))
+func (b *abuseBook) apply(e kv.Entry) {
+	who := e.Key
 	var m misses
-	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &m) != nil {
+	if e.Deleted || json.Unmarshal(e.Value, &m) != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		delete(b.of, who)
@@ -98,15 +98,14 @@ func (b *abuseBook) wait(who offender, limit int) time.Duration {
 
 // failed counts a failure. Others may count at the same time, here or in another process.
 func (b *abuseBook) failed(ctx context.Context, who offender, window time.Duration) error {
-	key := abusePrefix + string(who)
 	for {
-		e, err := b.kv.Get(ctx, key)
-		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		e, err := b.kv.Get(ctx, who)
+		if err != nil && !errors.Is(err, kv.ErrNotFound) {
 			return err
 		}
 		var m misses
 		if err == nil {
-			if err := json.Unmarshal(e.Value(), &m); err != nil {
+			if err := json.Unmarshal(e.Value, &m); err != nil {
 				return err
 			}
 		}
@@ -120,12 +119,12 @@ func (b *abuseBook) failed(ctx context.Context, who offender, window time.Durati
 			return err
 		}
 		left := max(m.Until.Sub(at), time.Second)
-		if e == nil {
-			_, err = b.kv.Create(ctx, key, data, jetstream.KeyTTL((left + time.Second).Truncate(time.Second)))
+		if e.Revision == 0 {
+			_, err = b.kv.CreateFor(ctx, who, data, left)
 		} else {
-			err = b.kv.ReplaceFor(ctx, key, data, e.Revision(), left)
+			_, err = b.kv.UpdateFor(ctx, who, data, e.Revision, left)
 		}
-		if bus.IsConflict(err) {
+		if kv.IsConflict(err) {
 			continue
 		}
 		if err == nil {

@@ -52,8 +52,14 @@ func (s *Server) known(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// handleAlive answers that the process lives.
-func (s *Server) handleAlive(c *fiber.Ctx) error { return empty(c, http.StatusOK) }
+// handleAlive answers whether the process is worth keeping: 503 once it has lost NATS for good, and could
+// not open a new connection. It may then be restarted.
+func (s *Server) handleAlive(c *fiber.Ctx) error {
+	if s.Bus.Failed() != nil {
+		return empty(c, http.StatusServiceUnavailable)
+	}
+	return empty(c, http.StatusOK)
+}
 
 // handleReady answers whether the process can do its work: 200, or 503.
 func (s *Server) handleReady(c *fiber.Ctx) error {

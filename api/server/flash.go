@@ -11,9 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"ehi-server/shared/weburl"
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/weburl"
 )
 
 // Every form is answered with a redirect (303, RFC 9110 15.4.4), so that neither a reload nor the way
@@ -153,7 +154,7 @@ func (s *Server) keepUpTo(c *fiber.Ctx, to string, f flash, life time.Duration, 
 	}
 	token := rand.Text()
 	seal, name := sealer(token)
-	if err := s.Bus.Sessions.Set(name, seal.Seal(nil, nil, data, nil), life); err != nil {
+	if err := s.kept.Set(name, seal.Seal(nil, nil, data, nil), life); err != nil {
 		return err
 	}
 	c.Cookie(&fiber.Cookie{
@@ -185,7 +186,7 @@ func (s *Server) left(c *fiber.Ctx, session, reader string) *flash {
 		f.Session != "" && f.Session != sessionDigest(c.Cookies(session)) {
 		return nil
 	}
-	if err := s.Bus.Sessions.Delete(name); err != nil {
+	if err := s.kept.Delete(name); err != nil {
 		s.Log.Warn("forget what a form left", "err", err)
 	}
 	c.Cookie(&fiber.Cookie{
@@ -200,7 +201,7 @@ func (s *Server) left(c *fiber.Ctx, session, reader string) *flash {
 }
 
 func (s *Server) unseal(seal cipher.AEAD, name string) (*flash, error) {
-	sealed, err := s.Bus.Sessions.Get(name)
+	sealed, err := s.kept.Get(name)
 	if err != nil || sealed == nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func draftKey(job string) string { return "draft-" + job }
 
 // draft is what was chosen before the page was loaded. Where that cannot be read the form begins empty: it is a convenience.
 func (s *Server) draft(job string) (v formValues) {
-	data, err := s.Bus.Sessions.Get(draftKey(job))
+	data, err := s.kept.Get(draftKey(job))
 	if err == nil && len(data) > 0 {
 		err = json.Unmarshal(data, &v)
 	}
@@ -185,7 +185,7 @@ func (s *Server) keepDraft(job string, v formValues) error {
 	if err != nil {
 		return err
 	}
-	return s.Bus.Sessions.Set(draftKey(job), data, interactionTTL)
+	return s.kept.Set(draftKey(job), data, interactionTTL)
 }
 
 // formPage is what a form shows beside its lines.
@@ -276,7 +276,7 @@ func (s *Server) keepInteraction(c *fiber.Ctx, j *ehi.Job, token string) error {
 	if !s.Sandbox || param(c, "_patient") != j.Patient.ID {
 		of += ofSession
 	}
-	return s.Bus.Sessions.Set(interactionKey(token), []byte(of), interactionTTL)
+	return s.kept.Set(interactionKey(token), []byte(of), interactionTTL)
 }
 
 func interactionKey(token string) string {
@@ -422,7 +422,7 @@ func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by, tok
 		return done, err
 	}
 	for _, key := range []string{interactionKey(token), draftKey(j.ID)} {
-		if err := s.Bus.Sessions.Delete(key); err != nil {
+		if err := s.kept.Delete(key); err != nil {
 			s.Log.Warn("forget an interaction token", "err", err)
 		}
 	}
@@ -446,7 +446,7 @@ func (s *Server) submitter(c *fiber.Ctx, token string) (*ehi.Job, string, error)
 	if err != nil {
 		return nil, "", err
 	}
-	of, err := s.Bus.Sessions.Get(interactionKey(token))
+	of, err := s.kept.Get(interactionKey(token))
 	if err != nil {
 		return nil, "", err
 	}

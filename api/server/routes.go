@@ -17,6 +17,7 @@ import (
 
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
 
@@ -59,7 +60,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
 	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
 
-	guard := s.guard(patientGuard, patientMaxAge, s.patientLate)
+	guard := s.guard(patientGuard, patientGuards, patientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -118,7 +119,7 @@ const staffGuard, patientGuard = "ehi_admin_csrf", "ehi_csrf"
 
 // guard holds what a page's form sends to a token of its own (the synchronizer token of OWASP's cheat sheet on cross-site request forgery).
 // A form whose token is too old is not done; late leads back to its page with what was typed.
-func (s *Server) guard(cookie string, life time.Duration, late fiber.Handler) fiber.Handler {
+func (s *Server) guard(cookie string, kind subject.Kind, life time.Duration, late fiber.Handler) fiber.Handler {
 	return csrf.New(csrf.Config{
 		ErrorHandler: func(c *fiber.Ctx, _ error) error {
 			if wantsPage(c) && ourForm(c, cookie) {
@@ -127,13 +128,13 @@ func (s *Server) guard(cookie string, life time.Duration, late fiber.Handler) fi
 			return fiber.ErrForbidden
 		},
 		KeyLookup: "form:_csrf", CookieName: cookie, ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
-		CookieSessionOnly: true, Expiration: life, Storage: s.Bus.Sessions.Within(cookie),
+		CookieSessionOnly: true, Expiration: life, Storage: s.Bus.Sessions.Part(kind),
 	})
 }
 
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.guard(staffGuard, adminMaxAge, s.staffLate)
+	guard := s.guard(staffGuard, staffGuards, adminMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)

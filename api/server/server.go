@@ -26,6 +26,8 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/tracing"
 	"ehi-server/shared/weburl"
 )
@@ -134,6 +136,7 @@ type Server struct {
 	format   formatBook
 	views    *html.Engine
 	counted  *summaries
+	kept     *kv.Storage // what pages keep: drafts, notices, interactions
 	draining atomic.Bool
 }
 
@@ -177,13 +180,14 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
 	s.counted = newSummaries(d)
+	s.kept = d.Bus.Sessions.Part(subject.Kind{})
 	secure := s.secure()
 	s.patients = session.New(session.Config{
-		Storage: d.Bus.Sessions.Within("patient"), KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
+		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
 	})
 	s.admins = session.New(session.Config{
-		Storage: d.Bus.Sessions.Within("admin"), KeyLookup: "cookie:sid", Expiration: adminMaxAge,
+		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:sid", Expiration: adminMaxAge,
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
 	})
 	s.views = html.NewFileSystem(http.FS(views), ".html")

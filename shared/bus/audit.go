@@ -13,16 +13,20 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/link"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
 
 const (
 	// auditStream is the trail. Its messages can be neither deleted nor purged: they go by age, or by the stream's limit.
-	auditStream  = "EHI_AUDIT"
-	auditSubject = "ehi.audit." // + action.patient
+	auditStream = "EHI_AUDIT"
 	// noPatient stands in a subject for an event about no patient. It is no FHIR id.
 	noPatient = "_"
 )
+
+// auditSubjects are those of the trail's events, by action and patient.
+var auditSubjects = subject.KindOf("ehi.audit")
 
 // AuditConfig is how much of the audit trail is kept.
 type AuditConfig struct {
@@ -34,11 +38,11 @@ type AuditConfig struct {
 
 // Audit is the audit trail: append-only, and one for all processes.
 type Audit struct {
-	js  jetstream.JetStream
-	log *slog.Logger
+	link *link.Link
+	log  *slog.Logger
 }
 
-func openAudit(ctx context.Context, js jetstream.JetStream, c AuditConfig, log *slog.Logger) (*Audit, error) {
+func openAudit(ctx context.Context, l *link.Link, c AuditConfig, log *slog.Logger) (*Audit, error) {
 	most := int64(-1)
 	if c.MaxBytes > 0 {
 		most = c.MaxBytes
@@ -47,14 +51,14 @@ func openAudit(ctx context.Context, js jetstream.JetStream, c AuditConfig, log *
 	if c.TTL > 0 {
 		duplicates = min(duplicates, c.TTL)
 	}
-	_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: auditStream, Description: "Audit trail", Subjects: []string{auditSubject + "*.*"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+	_, err := l.JetStream().CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: auditStream, Description: "Audit trail", Subjects: []string{auditSubjects.Match("", "").String()}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 		Discard: jetstream.DiscardOld, MaxAge: c.TTL, MaxBytes: most, Duplicates: duplicates, DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("declare the audit trail: %w", err)
 	}
-	return &Audit{js: js, log: log}, nil
+	return &Audit{link: l, log: log}, nil
 }
 
 // patientToken is a patient's id as a part of a subject: a dot would divide it, and an underscore is in no FHIR id.
@@ -72,12 +76,8 @@ func (a *Audit) Record(e ehi.Event) {
 	if err != nil { // strings and a time: cannot fail
 		panic(err)
 	}
-	token := patientToken(e.Patient)
-	if strings.ContainsAny(token, "*> \t\r\n") || len(token) > 64 { // what a stranger asked for is no id
-		token = noPatient
-	}
 	telemetry.AuditEvents.WithLabelValues(string(e.Action), string(e.Outcome)).Inc()
-	if _, err := a.js.PublishAsync(auditSubject+string(e.Action)+"."+token, data, jetstream.WithStallWait(auditStall)); err != nil {
+	if err := a.link.StoreAsync(auditSubjects.Of(string(e.Action), patientToken(e.Patient)), data, auditStall); err != nil {
 		lostEvent(a.log, data, err)
 	}
 }
@@ -94,7 +94,7 @@ func lostEvent(log *slog.Logger, event []byte, err error) {
 // Flush waits until every event that was recorded is stored. Errors: ctx's.
 func (a *Audit) Flush(ctx context.Context) error {
 	select {
-	case <-a.js.PublishAsyncComplete():
+	case <-a.link.JetStream().PublishAsyncComplete():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -114,14 +114,11 @@ type AuditFilter struct {
 }
 
 func (f AuditFilter) subject() string {
-	action, patient := "*", "*"
-	if f.Action != "" {
-		action = string(f.Action)
+	patient := f.Patient
+	if patient != "" {
+		patient = patientToken(patient)
 	}
-	if f.Patient != "" {
-		patient = patientToken(f.Patient)
-	}
-	return auditSubject + action + "." + patient
+	return auditSubjects.Match(string(f.Action), patient).String()
 }
 
 // errEnough ends a reading.
@@ -161,9 +158,12 @@ func (f AuditFilter) passes(e ehi.Event) bool {
 // auditBatch is how many events are asked for at once.
 const auditBatch = 500
 
+// auditWait bounds the wait for a batch.
+const auditWait = 5 * time.Second
+
 // each calls f with every message that there is now of a filter's subject, from where the filter begins.
 func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.Msg) error) error {
-	stream, err := a.js.Stream(ctx, auditStream)
+	stream, err := a.link.JetStream().Stream(ctx, auditStream)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 		return err
 	}
 	for left := info.NumPending; left > 0; {
-		batch, err := events.Fetch(int(min(left, auditBatch)), jetstream.FetchMaxWait(storageTimeout))
+		batch, err := events.Fetch(int(min(left, auditBatch)), jetstream.FetchMaxWait(auditWait))
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	if !slices.Equal(append(page, next...), all[:10]) {
 		t.Errorf("pages %v and %v", page, next)
 	}
-	stream, err := b.js.Stream(t.Context(), auditStream)
+	stream, err := b.link.JetStream().Stream(t.Context(), auditStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	}
 	cfg := stream.CachedInfo().Config
 	cfg.DenyDelete, cfg.DenyPurge = false, false
-	if _, err := b.js.UpdateStream(t.Context(), cfg); err == nil {
+	if _, err := b.link.JetStream().UpdateStream(t.Context(), cfg); err == nil {
 		t.Error("the trail can be made deletable")
 	}
 	if cfg.MaxAge != time.Hour || cfg.Retention != jetstream.LimitsPolicy {
@@ -90,7 +90,7 @@ func TestALostAuditEventIsCounted(t *testing.T) {
 	}
 	defer b.Close()
 	before := lostEvents(t)
-	b.conn.Close()
+	b.link.Close()
 	b.Audit.Record(ehi.Event{At: time.Now(), Action: ehi.ActionRead, Outcome: ehi.Succeeded, Agent: "nobody"})
 	if n := lostEvents(t) - before; n != 1 {
 		t.Errorf("%v events were counted as lost", n)

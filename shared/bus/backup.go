@@ -10,6 +10,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // The buckets that a backup keeps. Sessions are not among them (people log in again), nor are the commands: the reconciler publishes them
@@ -33,15 +36,11 @@ type Entry struct {
 
 // Entries calls f with every record of a bucket.
 func (b *Bus) Entries(ctx context.Context, bucket string, f func(Entry) error) error {
-	kv, err := b.js.KeyValue(ctx, bucket)
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", bucket, err)
-	}
-	names, err := keys(ctx, kv)
+	names, err := kv.Open(b.link, bucket).Keys(ctx)
 	if err != nil {
 		return err
 	}
-	stream, err := b.js.Stream(ctx, "KV_"+bucket)
+	stream, err := b.link.JetStream().Stream(ctx, "KV_"+bucket)
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", bucket, err)
 	}
@@ -63,19 +62,19 @@ func (b *Bus) Entries(ctx context.Context, bucket string, f func(Entry) error) e
 // AuditEntries calls f with every event of the audit trail, oldest first.
 func (b *Bus) AuditEntries(ctx context.Context, f func(Entry) error) error {
 	return b.Audit.each(ctx, AuditFilter{}, func(m jetstream.Msg) error {
-		return f(Entry{Bucket: AuditRecords, Key: strings.TrimPrefix(m.Subject(), auditSubject), Value: m.Data()})
+		return f(Entry{Bucket: AuditRecords, Key: strings.TrimPrefix(m.Subject(), auditSubjects.String()), Value: m.Data()})
 	})
 }
 
-func entry(ctx context.Context, stream jetstream.Stream, bucket, key string) (e Entry, err error) {
-	m, err := stream.GetLastMsgForSubject(ctx, kvSubject(bucket, key))
+func entry(ctx context.Context, stream jetstream.Stream, bucket string, key subject.Subject) (e Entry, err error) {
+	m, err := stream.GetLastMsgForSubject(ctx, key.InBucket(bucket).String())
 	if err != nil {
 		return e, err
 	}
 	if m.Header.Get("KV-Operation") != "" || m.Header.Get(jetstream.MarkerReasonHeader) != "" { // a tombstone
 		return e, jetstream.ErrMsgNotFound
 	}
-	e = Entry{Bucket: bucket, Key: key, Value: m.Data}
+	e = Entry{Bucket: bucket, Key: key.String(), Value: m.Data}
 	ttl, err := lifetime(m.Header)
 	if err == nil && ttl > 0 {
 		e.Expires = m.Time.Add(ttl)
@@ -95,12 +94,10 @@ func lifetime(h nats.Header) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-func kvSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
-
 // Restore stores a record as Entries gave it; one that has expired is passed over.
 func (b *Bus) Restore(ctx context.Context, e Entry, now time.Time) error {
-	if e.Bucket == AuditRecords {
-		_, err := b.js.Publish(ctx, auditSubject+e.Key, e.Value)
+	to, err := e.subject()
+	if err != nil {
 		return err
 	}
 	var opts []jetstream.PublishOpt
@@ -111,9 +108,23 @@ func (b *Bus) Restore(ctx context.Context, e Entry, now time.Time) error {
 		}
 		opts = append(opts, jetstream.WithMsgTTL(left))
 	}
-	_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: kvSubject(e.Bucket, e.Key), Data: e.Value}, opts...)
-	if err != nil {
+	if _, err = b.link.Store(ctx, to, nil, e.Value, opts...); err != nil {
 		err = fmt.Errorf("restore %s of bucket %s: %w", e.Key, e.Bucket, err)
 	}
 	return err
+}
+
+// subject is where a record is stored. A backup comes from outside: its names are held to what this
+// server writes.
+func (e Entry) subject() (to subject.Subject, err error) {
+	key, ok := subject.Read(e.Key)
+	switch {
+	case !ok:
+		return to, fmt.Errorf("the backup names a record %.100q, which no record is called", e.Key)
+	case e.Bucket == AuditRecords:
+		return auditSubjects.Join(key), nil
+	case e.Bucket == JobRecords, e.Bucket == TaskRecords, e.Bucket == AuthRecords:
+		return key.InBucket(e.Bucket), nil
+	}
+	return to, fmt.Errorf("the backup has a record of %.100q, of which this server keeps none", e.Bucket)
 }

@@ -13,9 +13,10 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/link"
 )
 
 // Config sets up a Bus.
@@ -66,17 +67,15 @@ var ErrExternalDurability = errors.New("durability safe is a setting of the embe
 type Bus struct {
 	Jobs     *Jobs
 	Tasks    *Tasks
-	Auth     *Bucket
-	Sessions *Storage
+	Auth     *kv.Bucket
+	Sessions *kv.Bucket
 	Audit    *Audit // nil where Config.Audit is
 
 	cfg    Config
 	server *server.Server
 	locked *os.File // holds the embedded server's folder
-	conn   *nats.Conn
-	js     jetstream.JetStream
+	link   *link.Link
 	lanes  lanes
-	link   link
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
@@ -97,7 +96,6 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Bus{cfg: cfg}
-	b.link.renew()
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -106,63 +104,44 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if err := b.patiently(ctx, b.connect); err != nil {
 		return nil, err
 	}
-	if b.js, err = jetstream.New(b.conn, jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { // only audit events are published so
-		lostEvent(cfg.Log, m.Data, err)
-	})); err != nil {
-		return nil, fmt.Errorf("use JetStream: %w", err)
+	if err := b.patiently(ctx, func() error { return b.declare(ctx) }); err != nil {
+		return nil, err
 	}
-	return b, b.patiently(ctx, func() error { return b.declare(ctx) })
+	b.link.OnReopen(b.declareLanes)
+	return b, nil
 }
 
 // patiently calls f until it succeeds, fails for another reason than that an external NATS is away, or Config.Wait is over.
 func (b *Bus) patiently(ctx context.Context, f func() error) error {
 	for end := time.Now().Add(b.cfg.Wait); ; {
 		err := f()
-		if err == nil || !IsAway(err) || time.Now().After(end) {
+		if err == nil || !link.IsAway(err) || time.Now().After(end) {
 			return err
 		}
 		b.cfg.Log.Warn("wait for NATS", "err", err)
 		select {
-		case <-time.After(reconnectWait):
+		case <-time.After(link.RetryWait):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// reconnectWait is the pause between two attempts to reach a NATS that is away.
-const reconnectWait = 250 * time.Millisecond
-
+// connect joins an external NATS, or embeds one and joins that.
 func (b *Bus) connect() (err error) {
-	log := b.cfg.Log
-	opts := []nats.Option{
-		nats.Name("ehi-server"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
-		nats.ReconnectBufSize(-1), // what is asked while NATS is away fails at once, and is not done behind the asker's back later
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil { // nil: closed by this process
-				log.Warn("NATS is away", "err", err)
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); b.link.renew() }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }),
-	}
-	opts = append(opts, b.cfg.Access.Options()...)
-	url := b.cfg.URL
-	if url == "" {
+	cfg := link.Config{URL: b.cfg.URL, Options: b.cfg.Access.Options(), Log: b.cfg.Log,
+		Lost: func(m *nats.Msg, err error) { lostEvent(b.cfg.Log, m.Data, err) }} // only audit events are published so
+	if cfg.URL == "" {
 		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
 			return err
 		}
 		if b.server, err = embed(b.cfg); err != nil {
 			return err
 		}
-		opts = append(opts, nats.InProcessServer(b.server))
+		cfg.Options = append(cfg.Options, nats.InProcessServer(b.server))
 	}
-	if b.conn, err = nats.Connect(url, opts...); errors.Is(err, nats.ErrAuthorization) { // it will not be let in later either
-		return fmt.Errorf("connect to NATS: %w", err)
-	} else if err != nil {
-		return fmt.Errorf("connect to NATS: %w", errors.Join(nats.ErrNoServers, err))
-	}
-	return nil
+	b.link, err = link.Open(cfg)
+	return err
 }
 
 // startTimeout bounds the recovery of the embedded server's streams at start.
@@ -223,6 +202,10 @@ func (b *Bus) Check(ctx context.Context) error {
 	return nil
 }
 
+// Failed tells why this process has no connection to NATS and cannot open another one; nil where it has
+// one, or where it was merely lost and the client library is about to restore it.
+func (b *Bus) Failed() error { return b.link.Failed() }
+
 // Backlog tells how many commands of a lane no worker has finished, and since when the oldest of them waits; the zero time where there is
 // none.
 func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.Time, err error) {
@@ -250,7 +233,7 @@ type Usage struct {
 
 // Usage tells what every stream of this project holds: the lanes' and the buckets'.
 func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
-	streams := b.js.ListStreams(ctx)
+	streams := b.link.JetStream().ListStreams(ctx)
 	for info := range streams.Info() {
 		if strings.HasPrefix(info.Config.Name, streamPrefix) || strings.HasPrefix(info.Config.Name, "KV_ehi_") {
 			out = append(out, Usage{info.Config.Name, info.State.Bytes, info.State.Msgs})
@@ -271,10 +254,9 @@ func (b *Bus) Close() {
 	if b.Jobs != nil {
 		b.Jobs.close()
 	}
-	if b.conn != nil {
-		b.conn.Close()
+	if b.link != nil {
+		b.link.Close()
 	}
-	b.link.cut()
 	if b.server != nil {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()
@@ -283,3 +265,7 @@ func (b *Bus) Close() {
 		_ = b.locked.Close() // nothing was written to it
 	}
 }
+
+// IsAway tells an error that is due to NATS, which is away or was, from others: the same call may
+// succeed a moment later.
+func IsAway(err error) bool { return link.IsAway(err) }

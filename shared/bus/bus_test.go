@@ -207,36 +207,6 @@ func TestSupersededWorkerCannotCommit(t *testing.T) {
 	}
 }
 
-func TestStorageKeepsAndForgets(t *testing.T) {
-	s := open(t, t.TempDir()).Sessions
-	if v, err := s.Get("absent"); v != nil || err != nil {
-		t.Fatalf("absent key: %q, %v", v, err)
-	}
-	if err := s.Set("k", []byte("v"), time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if v, err := s.Get("k"); string(v) != "v" || err != nil {
-		t.Fatalf("set key: %q, %v", v, err)
-	}
-	for end := time.Now().Add(10 * time.Second); ; {
-		if v, _ := s.Get("k"); v == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("the key never expired")
-		}
-	}
-	if err := s.Set("k2", []byte("v"), 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Reset(); err != nil {
-		t.Fatal(err)
-	}
-	if v, _ := s.Get("k2"); v != nil {
-		t.Fatal("Reset left a key")
-	}
-}
-
 func TestCancelAndProgressReachTheirListeners(t *testing.T) {
 	b := open(t, t.TempDir())
 	cancelled, progress := make(chan string, 1), make(chan ehi.Progress, 1)

@@ -13,38 +13,32 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
-
-func startSubject(lane ehi.Lane, job string) string { return subjectStart + string(lane) + "." + job }
-
-func taskSubject(lane ehi.Lane, job, n string) string {
-	return subjectTask + string(lane) + "." + job + "." + n
-}
 
 // PublishStart queues the export of a job. start is the job's Starts counter: the same number twice is one command.
 // The command carries the trace of ctx, as that of PublishTask does.
 // Errors: ehi.Transient where the queue is full or JetStream is away.
 func (b *Bus) PublishStart(ctx context.Context, lane ehi.Lane, job string, start int) error {
-	return b.publish(ctx, lane, "start", startSubject(lane, job), job+"."+strconv.Itoa(start))
+	return b.publish(ctx, lane, "start", startSubjects.Of(string(lane), job), job+"."+strconv.Itoa(start))
 }
 
 // PublishTask queues one task of a planned job. The job's Starts counter at the time is start: after a loss it differs, so that
 // the command is no duplicate. Errors: as PublishStart.
 func (b *Bus) PublishTask(ctx context.Context, lane ehi.Lane, job string, n, start int) error {
-	number := strconv.Itoa(n)
-	return b.publish(ctx, lane, "task", taskSubject(lane, job, number), job+".task."+number+"."+strconv.Itoa(start))
+	return b.publish(ctx, lane, "task", taskSubjects.Of(string(lane), job).Number(n), job+".task."+strconv.Itoa(n)+"."+strconv.Itoa(start))
 }
 
-func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind, subject, id string) error {
-	msg := &nats.Msg{Subject: subject}
+func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind string, to subject.Subject, id string) error {
+	var header nats.Header
 	if trace := tracing.Parent(ctx); trace != "" {
-		msg.Header = nats.Header{tracing.Header: {trace}}
+		header = nats.Header{tracing.Header: {trace}}
 	}
-	if _, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id)); err != nil {
+	if _, err := b.link.Store(ctx, to, header, nil, jetstream.WithMsgID(id)); err != nil {
 		return errors.Join(ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
-			fmt.Errorf("publish %s: %w", subject, err))
+			fmt.Errorf("publish %s: %w", to, err))
 	}
 	telemetry.CommandsPublished.WithLabelValues(string(lane), kind).Inc()
 	return nil
@@ -52,7 +46,7 @@ func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind, subject, id stri
 
 // HasStart reports whether a start command of the job waits or is in a worker's hands.
 func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, error) {
-	_, err := b.lanes.get(lane).stream.GetLastMsgForSubject(ctx, startSubject(lane, job))
+	_, err := b.lanes.get(lane).stream.GetLastMsgForSubject(ctx, startSubjects.Of(string(lane), job).String())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
@@ -61,7 +55,7 @@ func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, er
 
 // QueuedTasks is the numbers of a job's tasks whose command waits or is in a worker's hands.
 func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.Bits, error) {
-	info, err := b.lanes.get(lane).stream.Info(ctx, jetstream.WithSubjectFilter(taskSubject(lane, job, "*")))
+	info, err := b.lanes.get(lane).stream.Info(ctx, jetstream.WithSubjectFilter(taskSubjects.Under(string(lane), job).String()))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +89,7 @@ type Delivery struct {
 func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
-		unbind := b.link.bind(cancel)
+		unbind := b.link.Bind(cancel)
 		msg, err := b.lanes.get(lane).workers.Next(jetstream.FetchContext(pull))
 		unbind()
 		cancel()
@@ -151,15 +145,13 @@ func (d *Delivery) Done() error {
 func (d *Delivery) Retry(after time.Duration) error { return d.msg.NakWithDelay(after) }
 
 // Cancel tells whichever worker runs the job to stop. It is a broadcast; nobody listening is no error.
-func (b *Bus) Cancel(job string) error { return b.conn.Publish(subjectCancel+job, nil) }
+func (b *Bus) Cancel(job string) error { return b.link.Publish(cancelSubjects.Of(job), nil) }
 
 // OnCancel calls f with the id of each cancelled job, from one goroutine, until stop is called.
 func (b *Bus) OnCancel(f func(job string)) (stop func() error, err error) {
-	sub, err := b.conn.Subscribe(subjectCancel+"*", func(m *nats.Msg) { f(strings.TrimPrefix(m.Subject, subjectCancel)) })
-	if err != nil {
-		return nil, err
-	}
-	return sub.Unsubscribe, b.conn.Flush()
+	return b.link.Subscribe(cancelSubjects.Under(), func(m *nats.Msg) {
+		f(strings.TrimPrefix(m.Subject, cancelSubjects.String()))
+	})
 }
 
 // PublishProgress tells every API process how far a job is.
@@ -168,19 +160,15 @@ func (b *Bus) PublishProgress(p ehi.Progress) error {
 	if err != nil {
 		return err
 	}
-	return b.conn.Publish(subjectProgress+p.Job, data)
+	return b.link.Publish(progressSubjects.Of(p.Job), data)
 }
 
 // OnProgress calls f with each progress message, from one goroutine, until stop is called.
 func (b *Bus) OnProgress(f func(ehi.Progress)) (stop func() error, err error) {
-	sub, err := b.conn.Subscribe(subjectProgress+"*", func(m *nats.Msg) {
+	return b.link.Subscribe(progressSubjects.Under(), func(m *nats.Msg) {
 		var p ehi.Progress
 		if json.Unmarshal(m.Data, &p) == nil {
 			f(p)
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return sub.Unsubscribe, b.conn.Flush()
 }

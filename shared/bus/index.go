@@ -11,6 +11,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
 
@@ -108,11 +109,11 @@ func (x *index) apply(id string, c cached) (newest, changed bool) {
 }
 
 // differing lists the jobs that are not among the keys of a bucket, or are known by a later revision than theirs.
-func (x *index) differing(keys map[string]uint64) (ids []string) {
+func (x *index) differing(keys map[subject.Subject]uint64) (ids []string) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for id, s := range x.jobs {
-		if rev, there := keys[id]; !there || s.rev > rev {
+		if rev, there := keys[records.Of(id)]; !there || s.rev > rev {
 			ids = append(ids, id)
 		}
 	}

@@ -8,17 +8,18 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 	"golang.org/x/sync/singleflight"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // Jobs keeps the job records. Writes are compare-and-set on the record's revision; reads are fresh (Get) or from this
 // process's copy (Peek), which follows the bucket through a watch and is never older than cacheTTL.
 type Jobs struct {
-	kv    jetstream.KeyValue
+	kv    *kv.Bucket
 	index *index
 	cache *lru.Cache[string, cached]
 	reads singleflight.Group // reads of Peek under way, by id
@@ -82,7 +83,7 @@ const (
 
 var errNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
 
-func openJobs(ctx context.Context, kv *Bucket, maxQueue int64) (*Jobs, error) {
+func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64) (*Jobs, error) {
 	cache, err := lru.New[string, cached](cacheSize)
 	if err != nil {
 		return nil, err
@@ -91,15 +92,15 @@ func openJobs(ctx context.Context, kv *Bucket, maxQueue int64) (*Jobs, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Jobs{kv: kv, index: index, cache: cache, maxQueue: maxQueue}
-	s.stop, err = kv.Follow(ctx, ">", s.follow, s.reloaded)
+	s := &Jobs{kv: bucket, index: index, cache: cache, maxQueue: maxQueue}
+	s.stop, err = bucket.Follow(ctx, records.All(), s.follow, s.reloaded)
 	return s, err
 }
 
 // reloaded brings this process's copy in line with the bucket after the connection was lost: jobs that went meanwhile are forgotten, and
 // where NATS lost what it had told before, what it has now counts. What differs is asked for by name: a record that was changed while
 // the keys came is not among them.
-func (s *Jobs) reloaded(keys map[string]uint64) {
+func (s *Jobs) reloaded(keys map[subject.Subject]uint64) {
 	for _, id := range s.index.differing(keys) {
 		c, err := s.fetch(context.Background(), id)
 		switch {
@@ -113,13 +114,13 @@ func (s *Jobs) reloaded(keys map[string]uint64) {
 }
 
 // follow applies one change of the bucket.
-func (s *Jobs) follow(e jetstream.KeyValueEntry) {
-	if e.Operation() != jetstream.KeyValuePut {
-		s.apply(e.Key(), cached{nil, e.Revision(), time.Now()})
+func (s *Jobs) follow(e kv.Entry) {
+	if e.Deleted {
+		s.apply(e.Key.String(), cached{nil, e.Revision, time.Now()})
 		return
 	}
-	if job, err := decodeJob(e.Value()); err == nil { // a record that cannot be read is reported to whoever asks for it
-		s.apply(e.Key(), cached{job, e.Revision(), time.Now()})
+	if job, err := decodeJob(e.Value); err == nil { // a record that cannot be read is reported to whoever asks for it
+		s.apply(e.Key.String(), cached{job, e.Revision, time.Now()})
 	}
 }
 
@@ -158,8 +159,8 @@ func (s *Jobs) Create(ctx context.Context, j *ehi.Job) error {
 	if err != nil {
 		return err
 	}
-	rev, err := s.kv.Create(ctx, j.ID, data)
-	if errors.Is(err, jetstream.ErrKeyExists) {
+	rev, err := s.kv.Create(ctx, records.Of(j.ID), data)
+	if kv.IsConflict(err) {
 		return ehi.Errorf(ehi.Conflict, "A job with this id exists")
 	}
 	if err != nil {
@@ -212,18 +213,18 @@ func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
 }
 
 func (s *Jobs) fetch(ctx context.Context, id string) (cached, error) {
-	e, err := s.kv.Get(ctx, id)
-	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+	e, err := s.kv.Get(ctx, records.Of(id))
+	if errors.Is(err, kv.ErrNotFound) {
 		return cached{}, errNotFound
 	}
 	if err != nil {
 		return cached{}, errors.Join(ehi.Errorf(ehi.Transient, "The job's state cannot be read at the moment"), fmt.Errorf("read job %s: %w", id, err))
 	}
-	job, err := decodeJob(e.Value())
+	job, err := decodeJob(e.Value)
 	if err != nil {
 		return cached{}, err
 	}
-	return cached{job, e.Revision(), time.Now()}, nil
+	return cached{job, e.Revision, time.Now()}, nil
 }
 
 // Update changes a job by compare-and-set: change is called with the present record, perhaps several times, and its error
@@ -242,7 +243,7 @@ func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) erro
 			return nil, err
 		}
 		done, err := s.tryUpdate(ctx, c, change)
-		if !IsConflict(err) {
+		if !kv.IsConflict(err) {
 			return done, err
 		}
 	}
@@ -262,7 +263,7 @@ func (s *Jobs) tryUpdate(ctx context.Context, c cached, change func(*ehi.Job) er
 	if err != nil {
 		return nil, err
 	}
-	rev, err := s.kv.Update(ctx, next.ID, data, c.rev)
+	rev, err := s.kv.Update(ctx, records.Of(next.ID), data, c.rev)
 	if err != nil {
 		return nil, fmt.Errorf("update job %s: %w", next.ID, err)
 	}
@@ -272,7 +273,7 @@ func (s *Jobs) tryUpdate(ctx context.Context, c cached, change func(*ehi.Job) er
 
 // Delete forgets a job for good.
 func (s *Jobs) Delete(ctx context.Context, id string) error {
-	if err := s.kv.Purge(ctx, id, jetstream.PurgeTTL(markerTTL)); err != nil {
+	if err := s.kv.Forget(ctx, records.Of(id)); err != nil {
 		return fmt.Errorf("delete job %s: %w", id, err)
 	}
 	s.apply(id, cached{nil, deletedRev, time.Now()})
@@ -281,33 +282,10 @@ func (s *Jobs) Delete(ctx context.Context, id string) error {
 
 // Keys lists the jobs that have a record, also those that this process does not know of: a NATS that was killed can show a record again
 // that was deleted, as aborted.
-func (s *Jobs) Keys(ctx context.Context) ([]string, error) { return keys(ctx, s.kv) }
-
-// listTime bounds the reading of a bucket's keys: a list whose connection is lost has no end.
-const listTime = time.Minute
-
-// keys lists the keys of a bucket.
-func keys(ctx context.Context, kv jetstream.KeyValue) (names []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, listTime)
-	defer cancel()
-	lister, err := kv.ListKeys(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list the bucket %s: %w", kv.Bucket(), err)
+func (s *Jobs) Keys(ctx context.Context) (ids []string, err error) {
+	keys, err := s.kv.Keys(ctx)
+	for _, key := range keys {
+		ids = append(ids, key.String())
 	}
-	for key := range lister.Keys() {
-		names = append(names, key)
-	}
-	return names, ctx.Err()
-}
-
-// IsConflict tells a lost compare-and-set from other errors.
-func IsConflict(err error) bool {
-	if err == nil {
-		return false
-	}
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		return true
-	}
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+	return ids, err
 }

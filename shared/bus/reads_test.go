@@ -1,16 +1,12 @@
 package bus
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/ehi"
 )
@@ -19,14 +15,18 @@ import (
 const askers = 500
 
 // readsDuring counts the messages that are read from buckets while f runs askers times at once.
-func readsDuring(t *testing.T, b *Bus, f func() error) int64 {
+func readsDuring(t *testing.T, b *Bus, f func() error) int {
 	t.Helper()
-	var reads atomic.Int64
-	sub, err := b.conn.Subscribe("$JS.API.DIRECT.GET.>", func(*nats.Msg) { reads.Add(1) })
+	conn, err := nats.Connect("", nats.InProcessServer(b.server))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.conn.Flush(); err != nil {
+	defer conn.Close()
+	sub, err := conn.SubscribeSync("$JS.API.DIRECT.GET.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	begin := make(chan struct{})
@@ -41,13 +41,14 @@ func readsDuring(t *testing.T, b *Bus, f func() error) int64 {
 	}
 	close(begin)
 	wg.Wait()
-	if err := b.conn.Flush(); err != nil {
+	if err := conn.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if err := sub.Drain(); err != nil {
+	reads, _, err := sub.Pending()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return reads.Load()
+	return reads
 }
 
 // When a job ends, everybody who waits for it asks for its record and its tasks at once: NATS is asked
@@ -128,52 +129,5 @@ func TestASharedReadIsNeverOlderThanTheQuestion(t *testing.T) {
 		}
 		committed.Store(true)
 		wg.Wait()
-	}
-}
-
-// All gives each value that is there, without a question for each; what was deleted, and other keys,
-// are not among them. It ends with the first error, and with its context.
-func TestAllValuesAreReadInOnePass(t *testing.T) {
-	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	const n = 300
-	for i := range n {
-		for _, kind := range []string{"wanted", "other"} {
-			if _, err := b.Auth.PutString(t.Context(), fmt.Sprintf("%s.%d", kind, i), kind); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for i := range 10 {
-		if err := b.Auth.Forget(t.Context(), fmt.Sprintf("wanted.%d", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var found atomic.Int64
-	count := func(e jetstream.KeyValueEntry) error {
-		if string(e.Value()) != "wanted" {
-			t.Errorf("%s is %q", e.Key(), e.Value())
-		}
-		found.Add(1)
-		return nil
-	}
-	if err := b.Auth.All(t.Context(), "wanted.*", count); err != nil || found.Load() != n-10 {
-		t.Errorf("%d values, %v", found.Load(), err)
-	}
-	if err := b.Auth.All(t.Context(), "nothing.*", count); err != nil || found.Load() != n-10 {
-		t.Errorf("of nothing: %d values, %v", found.Load(), err)
-	}
-	enough := errors.New("enough")
-	first := func(jetstream.KeyValueEntry) error { return enough }
-	if err := b.Auth.All(t.Context(), "wanted.*", first); !errors.Is(err, enough) {
-		t.Errorf("its error is %v", err)
-	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := b.Auth.All(gone, "wanted.*", count); !errors.Is(err, context.Canceled) {
-		t.Errorf("after its context's end: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
 )
 
 // A record that was changed while the keys of its bucket came is not among them, and is there all the same; one that is behind what NATS
@@ -26,7 +27,7 @@ func TestAReloadForgetsOnlyWhatIsGone(t *testing.T) {
 	b.Jobs.index.apply("gone", cached{job: &ehi.Job{ID: "gone", Status: ehi.Requested}, rev: 1})
 	b.Jobs.index.apply("behind", cached{job: &ehi.Job{ID: "behind", Status: ehi.Requested}, rev: 1 << 40})
 	kept, _ := b.Jobs.Summary("kept")
-	b.Jobs.reloaded(map[string]uint64{"kept": kept.rev, "behind": kept.rev, "of another": 1 << 50})
+	b.Jobs.reloaded(map[subject.Subject]uint64{records.Of("kept"): kept.rev, records.Of("behind"): kept.rev, records.Of("another"): 1 << 50})
 	got := map[string]ehi.Status{}
 	for _, s := range b.Jobs.List(func(Summary) bool { return true }) {
 		got[s.ID] = s.Status

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
 	"golang.org/x/sync/singleflight"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // Tasks keeps the task records. A population's are written by its plan, one patient's when it is taken. Take and Commit are the two compare-and-sets of DESIGN section 3:
@@ -21,17 +22,17 @@ import (
 //	worker A: Take -> attempt 1 at revision r1 ............................ Commit(r1) -> ErrSuperseded
 //	worker B:                 Take -> attempt 2 at revision r2 .. Commit(r2) -> committed
 type Tasks struct {
-	kv        jetstream.KeyValue
-	committed *lru.Cache[string, ehi.Task] // what is committed never changes
-	reads     *singleflight.Group          // reads under way, by key
+	kv        *kv.Bucket
+	committed *lru.Cache[subject.Subject, ehi.Task] // what is committed never changes
+	reads     *singleflight.Group                   // reads under way, by key
 }
 
 // committedCache bounds the committed tasks that are remembered: about 3 KiB each.
 const committedCache = 2048
 
-func openTasks(kv jetstream.KeyValue) (*Tasks, error) {
-	cache, err := lru.New[string, ehi.Task](committedCache)
-	return &Tasks{kv, cache, &singleflight.Group{}}, err
+func openTasks(bucket *kv.Bucket) (*Tasks, error) {
+	cache, err := lru.New[subject.Subject, ehi.Task](committedCache)
+	return &Tasks{bucket, cache, &singleflight.Group{}}, err
 }
 
 // ErrSuperseded says that another worker took the task, or that its job was deleted, since this worker took it: what this
@@ -44,7 +45,7 @@ type Taken struct {
 	rev uint64
 }
 
-func taskKey(job string, n int) string { return job + "." + strconv.Itoa(n) }
+func taskKey(job string, n int) subject.Subject { return records.Of(job).Number(n) }
 
 // Plan writes the record of a population's task, unless it is there already: a plan that is made again is the same.
 func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) error {
@@ -75,17 +76,17 @@ func (s *Tasks) Take(ctx context.Context, job string, n int, worker string, now 
 // takeAgain takes a task whose record is there.
 func (s *Tasks) takeAgain(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
 	e, err := s.kv.Get(ctx, taskKey(job, n))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if errors.Is(err, kv.ErrNotFound) {
 		return nil, ErrSuperseded
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
 	t := &Taken{}
-	if t.Task, err = decodeTask(e.Value()); err != nil {
+	if t.Task, err = decodeTask(e.Value); err != nil {
 		return nil, err
 	}
-	t.rev = e.Revision()
+	t.rev = e.Revision
 	if t.Committed {
 		return t, nil
 	}
@@ -118,7 +119,7 @@ func (s *Tasks) write(ctx context.Context, t *Taken) error {
 	} else {
 		rev, err = s.kv.Update(ctx, taskKey(t.Job, t.Number), data, t.rev)
 	}
-	if IsConflict(err) {
+	if kv.IsConflict(err) {
 		return ErrSuperseded
 	}
 	if err != nil {
@@ -134,7 +135,7 @@ func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool
 	if t, ok := s.committed.Get(taskKey(job, n)); ok {
 		return t, true, nil
 	}
-	got, err, shared := s.reads.Do(taskKey(job, n), func() (any, error) {
+	got, err, shared := s.reads.Do(taskKey(job, n).String(), func() (any, error) {
 		t, ok, err := s.read(context.WithoutCancel(ctx), job, n) // it is not the first asker's alone
 		return taskRead{t, ok}, err
 	})
@@ -154,13 +155,13 @@ type taskRead struct {
 // read reads one task from the bucket, and remembers it if it is committed.
 func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	e, err := s.kv.Get(ctx, taskKey(job, n))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if errors.Is(err, kv.ErrNotFound) {
 		return ehi.Task{}, false, nil
 	}
 	if err != nil {
 		return ehi.Task{}, false, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
-	t, err = decodeTask(e.Value())
+	t, err = decodeTask(e.Value)
 	if err == nil && t.Committed {
 		s.committed.Add(taskKey(job, n), t)
 	}
@@ -180,7 +181,7 @@ func (s *Tasks) Delete(ctx context.Context, job string, n int) error {
 // DeleteOne forgets one task.
 func (s *Tasks) DeleteOne(ctx context.Context, job string, n int) error {
 	s.committed.Remove(taskKey(job, n))
-	if err := s.kv.Purge(ctx, taskKey(job, n), jetstream.PurgeTTL(markerTTL)); err != nil {
+	if err := s.kv.Forget(ctx, taskKey(job, n)); err != nil {
 		return fmt.Errorf("delete task %s.%d: %w", job, n, err)
 	}
 	return nil
@@ -188,10 +189,10 @@ func (s *Tasks) DeleteOne(ctx context.Context, job string, n int) error {
 
 // Keys lists the tasks that have a record, by job.
 func (s *Tasks) Keys(ctx context.Context) (map[string][]int, error) {
-	names, err := keys(ctx, s.kv)
+	keys, err := s.kv.Keys(ctx)
 	byJob := map[string][]int{}
-	for _, key := range names {
-		job, number, _ := strings.Cut(key, ".")
+	for _, key := range keys {
+		job, number, _ := strings.Cut(key.String(), ".")
 		if n, err := strconv.Atoi(number); err == nil { // nothing else is written here
 			byJob[job] = append(byJob[job], n)
 		}

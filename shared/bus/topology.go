@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // Names of everything that lives in JetStream.
@@ -18,19 +19,22 @@ const (
 	streamPrefix    = "EHI_" // + lane in capitals
 	consumerWorkers = "workers"
 
-	subjectStart    = "ehi.start." // + lane.job
-	subjectTask     = "ehi.task."  // + lane.job.number
-	subjectCancel   = "ehi.cancel."
-	subjectProgress = "ehi.progress."
-
 	bucketJobs     = "ehi_jobs"
 	bucketTasks    = "ehi_tasks"
 	bucketAuth     = "ehi_auth"
 	bucketSessions = "ehi_sessions"
 )
 
-// markerTTL is how long the tombstone of a deleted record stays: longer than any watcher's lag.
-const markerTTL = time.Minute
+// Subjects of commands and of news.
+var (
+	startSubjects    = subject.KindOf("ehi.start") // + lane.job
+	taskSubjects     = subject.KindOf("ehi.task")  // + lane.job.number
+	cancelSubjects   = subject.KindOf("ehi.cancel")
+	progressSubjects = subject.KindOf("ehi.progress")
+)
+
+// records is the kind of the keys of jobs and tasks: they have no beginning of their own.
+var records subject.Kind
 
 // lane is the work queue of one lane: a stream and the consumer that all workers of the lane share.
 type lane struct {
@@ -72,10 +76,10 @@ func (b *Bus) Mend(ctx context.Context) error {
 
 func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	l := lane{}
-	l.stream, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	l.stream, err = b.link.JetStream().CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        streamPrefix + strings.ToUpper(string(name)),
 		Description: "Commands to the export workers of the " + string(name) + " lane",
-		Subjects:    []string{startSubject(name, "*"), subjectTask + string(name) + ".>"},
+		Subjects:    []string{startSubjects.Under(string(name)).String(), taskSubjects.Match(string(name), "", "").String()},
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardNew,
@@ -96,39 +100,45 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	}
 	b.lanes.mu.Lock()
 	defer b.lanes.mu.Unlock()
+	if b.lanes.all == nil {
+		b.lanes.all = map[ehi.Lane]lane{}
+	}
 	b.lanes.all[name] = l
 	return nil
 }
 
 // declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
 func (b *Bus) declare(ctx context.Context) (err error) {
-	b.lanes.all = map[ehi.Lane]lane{}
-	for _, name := range ehi.Lanes() {
-		if err = b.declareLane(ctx, name); err != nil {
-			return fmt.Errorf("declare lane %s: %w", name, err)
-		}
+	if err = b.declareLanes(ctx); err != nil {
+		return err
 	}
-	buckets := map[string]jetstream.KeyValue{}
+	buckets := map[string]*kv.Bucket{}
 	for name, what := range map[string]string{
 		bucketJobs: "Export jobs", bucketTasks: "Committed tasks", bucketAuth: "Keys, codes and tokens", bucketSessions: "Sessions of the pages",
 	} {
-		buckets[name], err = b.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Description: what, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: markerTTL,
-		})
-		if err != nil {
-			return fmt.Errorf("declare bucket %s: %w", name, err)
+		if buckets[name], err = kv.Declare(ctx, b.link, name, what); err != nil {
+			return err
 		}
 	}
 	if b.Tasks, err = openTasks(buckets[bucketTasks]); err != nil {
 		return err
 	}
 	if b.cfg.Audit != nil {
-		if b.Audit, err = openAudit(ctx, b.js, *b.cfg.Audit, b.cfg.Log); err != nil {
+		if b.Audit, err = openAudit(ctx, b.link, *b.cfg.Audit, b.cfg.Log); err != nil {
 			return err
 		}
 	}
-	b.Auth = &Bucket{buckets[bucketAuth], b.js, &b.link}
-	b.Sessions = &Storage{kv: buckets[bucketSessions], js: b.js}
-	b.Jobs, err = openJobs(ctx, &Bucket{buckets[bucketJobs], b.js, &b.link}, b.cfg.MaxQueue)
+	b.Auth, b.Sessions = buckets[bucketAuth], buckets[bucketSessions]
+	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)
 	return err
+}
+
+// declareLanes declares every lane. What is known of them belongs to a connection: over a new one it is asked for anew.
+func (b *Bus) declareLanes(ctx context.Context) error {
+	for _, name := range ehi.Lanes() {
+		if err := b.declareLane(ctx, name); err != nil {
+			return fmt.Errorf("declare lane %s: %w", name, err)
+		}
+	}
+	return nil
 }

@@ -77,7 +77,7 @@ func TestANewerRecordIsRefusedAndKept(t *testing.T) {
 	}
 	t.Cleanup(b.Close)
 	record := []byte(`{"v":99,"id":"a","status":"levitating","future":{"x":[1,2]}}`)
-	rev, err := b.Jobs.kv.Put(t.Context(), "a", record)
+	rev, err := b.Jobs.kv.Put(t.Context(), records.Of("a"), record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +93,10 @@ func TestANewerRecordIsRefusedAndKept(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if e, err := b.Jobs.kv.Get(t.Context(), "a"); err != nil || e.Revision() != rev || !bytes.Equal(e.Value(), record) {
-		t.Errorf("the record is %s, %v", e.Value(), err)
+	if e, err := b.Jobs.kv.Get(t.Context(), records.Of("a")); err != nil || e.Revision != rev || !bytes.Equal(e.Value, record) {
+		t.Errorf("the record is %s, %v", e.Value, err)
 	}
-	if _, err := b.Tasks.kv.Put(t.Context(), "a.0", []byte(`{"v":99,"job":"a"}`)); err != nil {
+	if _, err := b.Tasks.kv.Put(t.Context(), taskKey("a", 0), []byte(`{"v":99,"job":"a"}`)); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := b.Tasks.Get(t.Context(), "a", 0); !errors.Is(err, ErrNewer) {
@@ -116,18 +116,18 @@ func TestAnOlderRecordIsUpgradedByItsNextChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Jobs.kv.Put(t.Context(), old.ID, record); err != nil {
+		if _, err := b.Jobs.kv.Put(t.Context(), records.Of(old.ID), record); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Jobs.Update(t.Context(), old.ID, func(j *ehi.Job) error { j.BareLink = false; return nil }); err != nil {
 			t.Fatal(err)
 		}
-		e, err := b.Jobs.kv.Get(t.Context(), old.ID)
+		e, err := b.Jobs.kv.Get(t.Context(), records.Of(old.ID))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var now ehi.Job
-		if err := json.Unmarshal(e.Value(), &now); err != nil || now.Version != ehi.RecordVersion || !reflect.DeepEqual(now.Attachments, old.Attachments) {
+		if err := json.Unmarshal(e.Value, &now); err != nil || now.Version != ehi.RecordVersion || !reflect.DeepEqual(now.Attachments, old.Attachments) {
 			t.Errorf("stored: %+v, %v", now, err)
 		}
 	}

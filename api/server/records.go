@@ -1,0 +1,12 @@
+package server
+
+import "ehi-server/shared/subject"
+
+// The parts of the bucket of sessions. What the pages keep otherwise, such as a form's draft, has keys
+// without a beginning.
+var (
+	patientSessions = subject.KindOf("patient")
+	staffSessions   = subject.KindOf("admin")
+	patientGuards   = subject.KindOf("ehi_csrf")
+	staffGuards     = subject.KindOf("ehi_admin_csrf")
+)

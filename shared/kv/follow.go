@@ -1,0 +1,110 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ehi-server/shared/link"
+	"ehi-server/shared/subject"
+)
+
+// Follow calls apply, from one goroutine, with the latest entry of every key of a pattern (deletions
+// included) and then with each change, until stop is called. It returns once everything that was there
+// has been applied. Whenever the connection has been lost and is back, everything is applied again, and
+// reloaded, where it is not nil, is called with the revisions of all keys: what it does not name went
+// meanwhile. The end of ctx ends the waiting, not the following.
+func (b *Bucket) Follow(ctx context.Context, p subject.Pattern, apply func(Entry), reloaded func(keys map[subject.Subject]uint64)) (stop func(), err error) {
+	f := &following{bucket: b, pattern: p, apply: apply, reloaded: reloaded, loaded: make(chan error, 1)}
+	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.run(follow)
+	}()
+	stop = func() { cancel(); <-ended }
+	select {
+	case err = <-f.loaded:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return stop, nil
+}
+
+// following is one follower of a bucket.
+type following struct {
+	bucket   *Bucket
+	pattern  subject.Pattern
+	apply    func(Entry)
+	reloaded func(map[subject.Subject]uint64)
+	loaded   chan error // told once, of the first load
+	told     bool
+}
+
+func (f *following) tell(err error) {
+	if !f.told {
+		f.told = true
+		f.loaded <- err
+	}
+}
+
+// run watches the bucket over one connection after the other.
+func (f *following) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		watchCtx, cancel := context.WithCancel(ctx)
+		unbind := f.bucket.link.Bind(cancel)
+		err := f.watch(watchCtx)
+		unbind()
+		cancel()
+		if err != nil {
+			f.tell(err)
+			select {
+			case <-time.After(link.RetryWait):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// watch applies everything, and then each change, until ctx ends.
+func (f *following) watch(ctx context.Context) error {
+	kv, err := f.bucket.link.KeyValue(ctx, f.bucket.name)
+	if err != nil {
+		return err
+	}
+	watch, err := kv.Watch(ctx, f.pattern.String())
+	if err != nil {
+		return fmt.Errorf("watch %s of bucket %s: %w", f.pattern, f.bucket.name, err)
+	}
+	defer func() { _ = watch.Stop() }() // the connection may be gone already; then the watch is too
+	keys := map[subject.Subject]uint64{}
+	for {
+		select {
+		case e, ok := <-watch.Updates():
+			switch {
+			case !ok:
+				return nil
+			case e != nil:
+				entry, ok := entryOf(e)
+				if !ok {
+					continue
+				}
+				if f.apply(entry); keys != nil {
+					keys[entry.Key] = entry.Revision
+				}
+			case keys != nil: // all that was there has come
+				if f.told && f.reloaded != nil {
+					f.reloaded(keys)
+				}
+				keys = nil
+				f.tell(nil)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,198 @@
+// Package kv keeps records in JetStream's buckets. A record's key is a subject.Subject: valid and bounded
+// whatever a request brings. Records change by compare-and-set, may have a lifetime, and can be followed
+// over the loss of the connection.
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/link"
+	"ehi-server/shared/subject"
+)
+
+// ErrNotFound says that there is no record of a key.
+var ErrNotFound = jetstream.ErrKeyNotFound
+
+// MarkerTTL is how long the tombstone of a deleted record stays: longer than any follower's lag.
+const MarkerTTL = time.Minute
+
+// listTime bounds the reading of a bucket's keys: a list whose connection is lost has no end.
+const listTime = time.Minute
+
+// Bucket is a bucket's records. It is safe for concurrent use.
+type Bucket struct {
+	link *link.Link
+	name string
+}
+
+// Entry is a record at a revision.
+type Entry struct {
+	Key      subject.Subject
+	Value    []byte
+	Revision uint64
+	Created  time.Time // when this revision was stored
+	Deleted  bool      // by somebody, or its lifetime is over; there is no value then
+}
+
+// entryOf is what the library tells of a record. ok is false where its key is none of ours.
+func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
+	key, ok := subject.Read(e.Key())
+	return Entry{key, e.Value(), e.Revision(), e.Created(), e.Operation() != jetstream.KeyValuePut}, ok
+}
+
+// Declare makes a bucket where there is none, and brings its settings up to date.
+func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
+	_, err := l.JetStream().CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: name, Description: description, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: MarkerTTL,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("declare bucket %s: %w", name, err)
+	}
+	return &Bucket{l, name}, nil
+}
+
+// Open is a bucket that was declared before.
+func Open(l *link.Link, name string) *Bucket { return &Bucket{l, name} }
+
+// Get reads a record. Errors: ErrNotFound.
+func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
+	kv, err := b.link.KeyValue(ctx, b.name)
+	if err != nil {
+		return Entry{}, err
+	}
+	e, err := kv.Get(ctx, key.String())
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{key, e.Value(), e.Revision(), e.Created(), false}, nil
+}
+
+// Create stores a record that is new. Errors: IsConflict where there is one.
+func (b *Bucket) Create(ctx context.Context, key subject.Subject, value []byte) (revision uint64, err error) {
+	return b.CreateFor(ctx, key, value, 0)
+}
+
+// CreateFor is Create of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
+func (b *Bucket) CreateFor(ctx context.Context, key subject.Subject, value []byte, ttl time.Duration) (revision uint64, err error) {
+	kv, err := b.link.KeyValue(ctx, b.name)
+	if err != nil {
+		return 0, err
+	}
+	var opts []jetstream.KVCreateOpt
+	if ttl > 0 {
+		opts = append(opts, jetstream.KeyTTL(wholeSeconds(ttl)))
+	}
+	return kv.Create(ctx, key.String(), value, opts...)
+}
+
+// Put stores a record, whatever there was.
+func (b *Bucket) Put(ctx context.Context, key subject.Subject, value []byte) (revision uint64, err error) {
+	return b.store(ctx, key, value, 0)
+}
+
+// PutFor is Put of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
+func (b *Bucket) PutFor(ctx context.Context, key subject.Subject, value []byte, ttl time.Duration) error {
+	_, err := b.store(ctx, key, value, ttl)
+	return err
+}
+
+// Update stores a record where it is still at a revision. Errors: IsConflict where it is not.
+func (b *Bucket) Update(ctx context.Context, key subject.Subject, value []byte, revision uint64) (uint64, error) {
+	return b.UpdateFor(ctx, key, value, revision, 0)
+}
+
+// UpdateFor is Update of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
+func (b *Bucket) UpdateFor(ctx context.Context, key subject.Subject, value []byte, revision uint64, ttl time.Duration) (uint64, error) {
+	return b.store(ctx, key, value, ttl, jetstream.WithExpectLastSequencePerSubject(revision))
+}
+
+// store publishes the message that is a record: the library's KeyValue knows a lifetime for new ones only.
+func (b *Bucket) store(ctx context.Context, key subject.Subject, value []byte, ttl time.Duration, opts ...jetstream.PublishOpt) (uint64, error) {
+	if ttl > 0 {
+		opts = append(opts, jetstream.WithMsgTTL(wholeSeconds(ttl)))
+	}
+	return b.link.Store(ctx, key.InBucket(b.name), nil, value, opts...)
+}
+
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}
+
+// Forget removes a record; an absent one is no error. Whoever follows the bucket hears of it.
+func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
+	kv, err := b.link.KeyValue(ctx, b.name)
+	if err != nil {
+		return err
+	}
+	return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL))
+}
+
+// Entries reads the records of a pattern, in any order. f ends the reading by an error, which is returned.
+func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	kv, err := b.link.KeyValue(ctx, b.name)
+	if err != nil {
+		return err
+	}
+	watch, err := kv.Watch(ctx, p.String(), jetstream.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
+	}
+	defer func() { _ = watch.Stop() }() // the connection may be gone already; then the watch is too
+	for {
+		select {
+		case e, ok := <-watch.Updates():
+			if !ok {
+				return fmt.Errorf("list %s of bucket %s: %w", p, b.name, errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat))
+			}
+			if e == nil { // all that was there has come
+				return nil
+			}
+			if entry, ok := entryOf(e); ok {
+				if err := f(entry); err != nil {
+					return err
+				}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Keys lists the keys of the bucket.
+func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	kv, err := b.link.KeyValue(ctx, b.name)
+	if err != nil {
+		return nil, err
+	}
+	lister, err := kv.ListKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the bucket %s: %w", b.name, err)
+	}
+	for key := range lister.Keys() {
+		if s, ok := subject.Read(key); ok {
+			all = append(all, s)
+		}
+	}
+	return all, ctx.Err()
+}
+
+// IsConflict tells a lost compare-and-set from other errors.
+func IsConflict(err error) bool {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return true
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+}
