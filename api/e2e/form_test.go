@@ -75,7 +75,7 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 		{},
 		{"p.labs", "on", "p.visits", "on", "p.visits.from", "2015-01-01", "a.mentalHealth", "on"},
 		{"p.visits", "on", "p.labs", "on", "p.billing", "on", "p.medicalRecord", "on", "p.dischargeSummary", "on", "p.operative", "on", "p.pathology", "on", "p.radiology", "on", "p.photographs", "on", "p.other", "on",
-			"a.hiv", "on", "a.alcoholAndDrug", "on", "a.mentalHealth", "on", "a.confidential", "on", "a.domesticViolence", "on", "a.sexualAssault", "on", "a.genetic", "all", "a.other", "all"},
+			"a.hiv", "on", "a.alcoholAndDrug", "on", "a.mentalHealth", "on", "a.confidential", "on", "a.domesticViolence", "on", "a.sexualAssault", "on", "a.genetic", "on", "a.other", "on"},
 	} {
 		j, b := w.formOf(patients[i].ID)
 		b.submit(append(fill, "do", "preview")...)
@@ -108,7 +108,7 @@ func TestTheFormLosesNothing(t *testing.T) {
 	j, b := w.formOf(p)
 	b.sees(200, "In your record: ")
 	wrong := []string{"p.labs", "on", "p.labs.from", "31.1.2020", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.notes", "a note", "p.other", "on", "p.other.to", "2999-01-01",
-		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", strings.Repeat("y", 201)}
+		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on", "a.genetic.text", strings.Repeat("y", 201)}
 	b.submit(wrong...)
 	b.sees(400, `href="#p-labs-from">Lab results: write each date`, `href="#p-visits-from">Clinic visits: the first date must not be after`,
 		`href="#p-other-to">Other documents: a date cannot be in the future`, `href="#p-radiology-notes">X-rays and other images: write at most 200`, `href="#a-genetic">Genetic tests: write at most 200`, `id="p-labs-wrong"`, `value="31.1.2020"`)
@@ -116,7 +116,7 @@ func TestTheFormLosesNothing(t *testing.T) {
 		t.Error("the wire's own words are on the page")
 	}
 
-	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on", "a.genetic", "BRCA", "do", "preview")
+	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on", "a.genetic", "on", "a.genetic.text", "BRCA", "do", "preview")
 	b.counted()
 	b.sees(200, "would go out")
 	form := w.open.Base + "/jobs/" + j.ID + "/customize"

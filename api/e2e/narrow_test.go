@@ -96,7 +96,7 @@ func TestNoPageScrollsSideways(t *testing.T) {
 	pat := w.patient(p)
 	kept := map[string]client.Job{"awaiting": w.kickOff(pat, "", p, nil)}
 	f := newForm("labs", "visits", "a:hiv").dates("visits", "2020-01-01", "2021-01-01")
-	f["parameters"]["labs"]["notes"], f["authorizations"]["genetic"]["value"] = long+long, long+long
+	f["parameters"]["labs"]["notes"], f["authorizations"]["genetic"]["text"] = long+long, long+long
 	for _, decide := range []string{"retrieved", "approve", "reject"} {
 		j := w.kickOff(pat, "", p, nil)
 		w.submit(pat, j.ID, f)

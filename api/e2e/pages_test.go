@@ -180,7 +180,7 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01")
 	b.sees(400, "There is a problem", `<a href="#p-visits-from">Clinic visits: the first date must not be after the last one</a>`, `value="2020-02-01"`, `aria-invalid="true"`)
 	first := *b
-	b.submit("p.labs", "on", "a.hiv", "on", "a.genetic", "BRCA")
+	b.submit("p.labs", "on", "a.hiv", "on", "a.genetic", "on", "a.genetic.text", "BRCA")
 	if b.at.Host != "app.example" || b.at.Path != "/done" {
 		t.Fatalf("after the form: %s %s", b.at, b.page)
 	}

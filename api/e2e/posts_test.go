@@ -397,7 +397,7 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	b := newBrowser(t)
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?redirect=http%3A%2F%2Fapp.example%2Fdone")
 	b.submit("patient", p, "password", "any")
-	chosen := []string{"p.labs", "on", "p.labs.from", "2015-01-01", "p.labs.notes", "all of them", "a.genetic", "BRCA", "interaction", "expired"}
+	chosen := []string{"p.labs", "on", "p.labs.from", "2015-01-01", "p.labs.notes", "all of them", "a.genetic", "on", "a.genetic.text", "BRCA", "interaction", "expired"}
 	w.expire(b, true)
 	before := *b
 	b.submit(chosen...)

@@ -29,7 +29,7 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	b.submit("patient", p, "password", "any")
 	b.sees(200, "Your request", "You choose what goes out", "Cancel this request")
 	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize")
-	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "BRCA", "a.hiv", "on")
+	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "on", "a.genetic.text", "BRCA", "a.hiv", "on")
 	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic tests: BRCA", "HIV test results", "test_client_id")
 	w.wait(j.ID, ehi.Retrieved)
 	b.visit(page)

@@ -167,6 +167,11 @@ func (v formValues) shown() formValues {
 			}
 		}
 	}
+	for _, a := range ehi.Authorizations() {
+		if k := "a." + string(a.Key); v[k] == "" {
+			delete(out, k+".text")
+		}
+	}
 	return out
 }
 
@@ -250,7 +255,8 @@ func formLines(t *web.Catalogue, v formValues, counts map[string]string, problem
 type formTick struct {
 	ehi.AuthorizationInfo
 	On           bool
-	Value, Count string
+	Written, Ask string // the text beside the tick, and its question
+	Count        string
 	Problem      problem
 }
 
@@ -258,10 +264,11 @@ func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problem
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
 		a.Name = t.Say(authorizationText(a.Key))
+		ask := ""
 		if a.Text {
-			a.Name = t.Say(authorizationText(a.Key) + ".ask")
+			ask = t.Say(authorizationText(a.Key) + ".ask")
 		}
-		out = append(out, formTick{a, v[k] != "", v[k], counts[k], problemOf(problems, k)})
+		out = append(out, formTick{a, v[k] != "", v[k+".text"], ask, counts[k], problemOf(problems, k)})
 	}
 	return out
 }
@@ -519,11 +526,7 @@ func (v formValues) form() (ehi.ReleaseForm, error) {
 	}
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
-		var value any = v[k] != ""
-		if a.Text {
-			value = v[k]
-		}
-		authorizations[string(a.Key)] = fiber.Map{"name": a.Name, "value": value}
+		authorizations[string(a.Key)] = fiber.Map{"name": a.Name, "value": v[k] != "", "text": v[k+".text"]}
 	}
 	body, err := json.Marshal(fiber.Map{"parameters": parameters, "authorizations": authorizations})
 	if err != nil {

@@ -55,8 +55,8 @@ func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 		}
 	}
 	for _, a := range ehi.Authorizations() {
-		if k := "a." + string(a.Key); utf8.RuneCountInString(v[k]) > ehi.MaxNote {
-			out = append(out, problem{"a-" + string(a.Key), t.Say("problem.long", t.Say(authorizationText(a.Key)), ehi.MaxNote), k})
+		if k := "a." + string(a.Key); utf8.RuneCountInString(v[k+".text"]) > ehi.MaxNote {
+			out = append(out, problem{"a-" + string(a.Key) + "-text", t.Say("problem.long", t.Say(authorizationText(a.Key)), ehi.MaxNote), k})
 		}
 	}
 	return out

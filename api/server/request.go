@@ -190,13 +190,12 @@ func sensitive(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 		return nil
 	}
 	for _, a := range ehi.Authorizations() {
-		value, on := f.Authorizations[a.Key]
-		if !on {
+		if !f.Authorizes(a.Key) {
 			continue
 		}
 		line := t.Say(authorizationText(a.Key))
-		if a.Text {
-			line += ": " + value
+		if text := f.Texts[a.Key]; text != "" {
+			line += ": " + text
 		}
 		out = append(out, line)
 	}

@@ -115,13 +115,9 @@ func choicesOf(f *ehi.ReleaseForm) (out []choiceLine) {
 		out = append(out, line)
 	}
 	for _, a := range ehi.Authorizations() {
-		value, on := f.Authorizations[a.Key]
-		line := choiceLine{Name: a.Name, Value: "no"}
-		if on {
+		line := choiceLine{Name: a.Name, Value: "no", Notes: f.Texts[a.Key]}
+		if f.Authorizes(a.Key) {
 			line.Value = "yes"
-			if a.Text && value != "true" {
-				line.Notes = value
-			}
 		}
 		out = append(out, line)
 	}

@@ -56,8 +56,10 @@ func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, err
 			return nil, err
 		}
 		p.narrow = append(p.narrow, c)
-		for key := range form.Authorizations {
-			p.authorised |= authorizationBits[string(key)]
+		for _, a := range ehi.Authorizations() {
+			if form.Authorizes(a.Key) {
+				p.authorised |= authorizationBits[string(a.Key)]
+			}
 		}
 	} else {
 		p.authorised = ^authorizations(0)

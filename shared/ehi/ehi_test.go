@@ -141,13 +141,14 @@ func TestCompleteAddsTheTasksUp(t *testing.T) {
 func TestEHI7FormIsReadAndShownAgain(t *testing.T) {
 	f, err := ehi.ParseReleaseForm([]byte(`{"parameters":{"labs":{"name":"x","enabled":true,"from":"2019","to":"2020-05","notes":" n "},
 		"visits":{"enabled":false,"from":"2019"},"medicalRecord":{"enabled":true,"from":"2019"}},
-		"authorizations":{"hiv":{"name":"HIV","value":true},"genetic":{"value":"BRCA"},"other":{"value":""},"mentalHealth":{"value":false},"confidential":{}}}`))
+		"authorizations":{"hiv":{"name":"HIV","value":true},"genetic":{"value":true,"text":" BRCA "},"other":{"value":"none"},"mentalHealth":{"value":false},"confidential":{}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := ehi.ReleaseForm{
 		Parameters:     map[ehi.Category]ehi.Choice{ehi.Labs: {From: "2019", To: "2020-05", Notes: "n"}, ehi.MedicalRecord: {}},
-		Authorizations: map[ehi.Authorization]string{ehi.HIV: "true", ehi.Genetic: "BRCA"},
+		Authorizations: map[ehi.Authorization]string{ehi.HIV: "true", ehi.Genetic: "true"},
+		Texts:          map[ehi.Authorization]string{ehi.Genetic: "BRCA", ehi.OtherSensitive: "none"},
 	}
 	if d := cmp.Diff(want, f); d != "" {
 		t.Fatal(d)
@@ -166,13 +167,36 @@ func TestEHI7FormIsReadAndShownAgain(t *testing.T) {
 	}
 }
 
+// EHI-8: a text decides nothing, whatever it says, also in the record of an earlier build, which took
+// it for consent.
+func TestEHI8OnlyATickAuthorises(t *testing.T) {
+	for _, text := range []string{"none", "No", "n/a", "-", "no, do not release", "yes", "BRCA", "TRUE", "1", "on"} {
+		for _, key := range []ehi.Authorization{ehi.Genetic, ehi.OtherSensitive} {
+			for _, value := range []string{`{"value":"` + text + `"}`, `{"value":false,"text":"` + text + `"}`, `{"text":"` + text + `"}`} {
+				form, err := ehi.ParseReleaseForm([]byte(`{"parameters":{},"authorizations":{"` + string(key) + `":` + value + `}}`))
+				if err != nil || form.Authorizes(key) || form.Texts[key] != text {
+					t.Errorf("%s %s: authorised %v, text %q, %v", key, value, form.Authorizes(key), form.Texts[key], err)
+				}
+			}
+			old := ehi.ReleaseForm{Authorizations: map[ehi.Authorization]string{key: text}}
+			if old.Authorizes(key) {
+				t.Errorf("a record that says %q of %s authorises", text, key)
+			}
+		}
+	}
+	form, err := ehi.ParseReleaseForm([]byte(`{"parameters":{},"authorizations":{"genetic":{"value":true}}}`))
+	if err != nil || !form.Authorizes(ehi.Genetic) {
+		t.Errorf("a tick without a text: %+v, %v", form, err)
+	}
+}
+
 // A text is as long as the page's maxlength lets people type, whatever their letters take in UTF-8.
 func TestEHI7TextsAreMeasuredInLetters(t *testing.T) {
 	for _, letter := range []string{"x", "ñ", "診", "😀"} {
 		long := strings.Repeat(letter, ehi.MaxNote)
 		body := `{"parameters":{"labs":{"enabled":true,"notes":"` + long + `"}},"authorizations":{"other":{"value":"` + long + `"}}}`
 		form, err := ehi.ParseReleaseForm([]byte(body))
-		if err != nil || form.Parameters["labs"].Notes != long || form.Authorizations["other"] != long {
+		if err != nil || form.Parameters["labs"].Notes != long || form.Texts["other"] != long {
 			t.Errorf("%d times %s: %v", ehi.MaxNote, letter, err)
 		}
 		var j ehi.Job

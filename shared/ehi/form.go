@@ -1,6 +1,7 @@
 package ehi
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -73,7 +74,7 @@ const (
 type AuthorizationInfo struct {
 	Key  Authorization
 	Name string
-	Text bool // the value is a text that says what is meant; a text that is not empty authorises
+	Text bool // a text beside the tick says what is meant; it decides nothing
 }
 
 // Authorizations lists the form's second part.
@@ -85,15 +86,33 @@ func Authorizations() []AuthorizationInfo {
 		{Confidential, "Confidential communications with a licensed social worker", false},
 		{DomesticViolence, "Details of domestic violence victims' counseling", false},
 		{SexualAssault, "Details of sexual assault counseling", false},
-		{Genetic, "Genetic screening (say which tests)", true},
-		{OtherSensitive, "Other sensitive information (say which)", true},
+		{Genetic, "Genetic screening", true},
+		{OtherSensitive, "Other sensitive information", true},
 	}
 }
 
 // ReleaseForm is what the patient chose. Only what was enabled or authorised is kept; all else is withheld.
 type ReleaseForm struct {
-	Parameters     map[Category]Choice      `json:"p,omitempty"`
-	Authorizations map[Authorization]string `json:"a,omitempty"` // value is the text, or "true" for a tick
+	Parameters map[Category]Choice `json:"p,omitempty"`
+	// Authorizations are the ticks of the second part, each with the value ticked; Authorizes reads
+	// them. Records of earlier builds have texts here, which authorise nothing.
+	Authorizations map[Authorization]string `json:"a,omitempty"`
+	// Texts are what was written beside ticks. They are for people to read and decide nothing.
+	Texts map[Authorization]string `json:"t,omitempty"`
+}
+
+// ticked is the value of an authorization that was given.
+const ticked = "true"
+
+// Authorizes reports whether the patient expressly authorised a kind of sensitive information.
+func (f *ReleaseForm) Authorizes(key Authorization) bool { return f.Authorizations[key] == ticked }
+
+// Authorize ticks a kind of sensitive information.
+func (f *ReleaseForm) Authorize(key Authorization) {
+	if f.Authorizations == nil {
+		f.Authorizations = map[Authorization]string{}
+	}
+	f.Authorizations[key] = ticked
 }
 
 // Choice is one enabled line of the form's first part.
@@ -157,8 +176,11 @@ func (t *optionalText) UnmarshalJSON(data []byte) error {
 }
 
 type authorizationJSON struct {
-	Name  string `json:"name"`
-	Value any    `json:"value"` // bool, or text for genetic and other
+	Name string `json:"name"`
+	// Value is whether it is authorised. A text in its place, as the reference's form has it for
+	// genetic and other, is kept as Text and authorises nothing.
+	Value any          `json:"value"`
+	Text  optionalText `json:"text,omitempty"` // of genetic and other
 }
 
 // ParseReleaseForm reads and checks the JSON of EHI-7. Errors: Invalid, naming the key at fault.
@@ -180,7 +202,7 @@ func ParseReleaseForm(body []byte) (ReleaseForm, error) {
 		}
 	}
 	for key, a := range in.Authorizations {
-		if err := form.addAuthorization(key, a.Value); err != nil {
+		if err := form.addAuthorization(key, a); err != nil {
 			return ReleaseForm{}, err
 		}
 	}
@@ -212,36 +234,36 @@ func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 	return nil
 }
 
-func (f *ReleaseForm) addAuthorization(key Authorization, value any) error {
+func (f *ReleaseForm) addAuthorization(key Authorization, a authorizationJSON) error {
 	i := slices.IndexFunc(Authorizations(), func(a AuthorizationInfo) bool { return a.Key == key })
 	if i < 0 {
 		return Errorf(Invalid, "Invalid form: unknown authorization %q", key)
 	}
-	var kept string
-	switch v := value.(type) {
+	text := a.Text.text()
+	switch v := a.Value.(type) {
 	case nil:
 	case bool:
 		if v {
-			kept = "true"
+			f.Authorize(key)
 		}
 	case string:
 		if !Authorizations()[i].Text {
 			return Errorf(Invalid, "Invalid form: the value of authorization %q must be true or false", key)
 		}
-		kept = strings.TrimSpace(v)
+		text = cmp.Or(text, strings.TrimSpace(v))
 	default:
-		return Errorf(Invalid, "Invalid form: the value of authorization %q must be true, false or a text", key)
+		return Errorf(Invalid, "Invalid form: the value of authorization %q must be true or false", key)
 	}
-	if utf8.RuneCountInString(kept) > MaxNote {
+	if utf8.RuneCountInString(text) > MaxNote {
 		return Errorf(Invalid, "Invalid form: the text of %q is longer than %d characters", key, MaxNote)
 	}
-	if kept == "" {
+	if text == "" || !Authorizations()[i].Text {
 		return nil
 	}
-	if f.Authorizations == nil {
-		f.Authorizations = map[Authorization]string{}
+	if f.Texts == nil {
+		f.Texts = map[Authorization]string{}
 	}
-	f.Authorizations[key] = kept
+	f.Texts[key] = text
 	return nil
 }
 
@@ -257,12 +279,7 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 		ps[c.Key] = parameterJSON{Name: c.Name, Enabled: on, From: optionalText(choice.From), To: optionalText(choice.To), Notes: optionalText(choice.Notes), Group: c.group()}
 	}
 	for _, a := range Authorizations() {
-		v, on := f.Authorizations[a.Key]
-		var value any = on
-		if a.Text && on && v != "true" {
-			value = v
-		}
-		as[a.Key] = authorizationJSON{Name: a.Name, Value: value}
+		as[a.Key] = authorizationJSON{Name: a.Name, Value: f.Authorizes(a.Key), Text: optionalText(f.Texts[a.Key])}
 	}
 	return ps, as
 }
