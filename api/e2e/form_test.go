@@ -111,7 +111,7 @@ func TestTheFormLosesNothing(t *testing.T) {
 		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on", "a.genetic.text", strings.Repeat("y", 201)}
 	b.submit(wrong...)
 	b.sees(400, `href="#p-labs-from">Lab results: write each date`, `href="#p-visits-from">Clinic visits: the first date must not be after`,
-		`href="#p-other-to">Other documents: a date cannot be in the future`, `href="#p-radiology-notes">X-rays and other images: write at most 200`, `href="#a-genetic">Genetic tests: write at most 200`, `id="p-labs-wrong"`, `value="31.1.2020"`)
+		`href="#p-other-to">Other documents: a date cannot be in the future`, `href="#p-radiology-notes">X-rays and other images: write at most 200`, `href="#a-genetic-text">Genetic tests: write at most 200`, `id="p-labs-wrong"`, `value="31.1.2020"`)
 	if strings.Contains(b.page, "invalid form") {
 		t.Error("the wire's own words are on the page")
 	}

@@ -204,7 +204,7 @@ type formPage struct {
 // renderForm shows the form with a fresh one-time interaction token.
 func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	token := newID()
-	if err := s.keepInteraction(c, j, token); err != nil {
+	if err := s.interact(c, j, token); err != nil {
 		return err
 	}
 	noStore(c)
@@ -273,25 +273,13 @@ func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problem
 	return out
 }
 
-// ofSession marks the token of a form that a patient has opened logged in. Nobody else can send it:
-// neither who comes to the same browser later, nor who has seen the page.
-const ofSession = " session"
-
-// keepInteraction keeps what a form's token stands for, anew for its whole time.
-func (s *Server) keepInteraction(c *fiber.Ctx, j *ehi.Job, token string) error {
-	of := j.ID
-	if !s.Sandbox || param(c, "_patient") != j.Patient.ID {
-		of += ofSession
-	}
-	return s.kept.Set(interactionKey(token), []byte(of), interactionTTL)
-}
-
 func interactionKey(token string) string {
 	h := sha256.Sum256([]byte(token))
 	return "interaction-" + base64.RawURLEncoding.EncodeToString(h[:])
 }
 
-// handleSubmit takes the patient's choices, from the page or from the job's client (EHI-7).
+// handleSubmit takes the patient's choices: from the page, or as JSON from its script or, in the sandbox,
+// from the job's client (EHI-7).
 func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	if strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm) {
 		err := s.submitPage(c)
@@ -300,8 +288,17 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 		}
 		return err
 	}
-	token := c.Get("X-Interaction-Token")
-	j, by, err := s.submitter(c, token)
+	var (
+		token = c.Get("X-Interaction-Token")
+		j     *ehi.Job
+		by    = "patient"
+		err   error
+	)
+	if token != "" {
+		j, err = s.byPatient(c, token)
+	} else {
+		j, by, err = s.byClient(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -322,7 +319,7 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 // submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.
 func (s *Server) submitPage(c *fiber.Ctx) error {
 	token, v := c.FormValue("interaction"), values(c)
-	j, by, err := s.submitter(c, token)
+	j, err := s.byPatient(c, token)
 	if errors.Is(err, errPageExpired) {
 		return s.expiredForm(c, v, err)
 	}
@@ -343,7 +340,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.release(c, j, form, by, token)
+	done, err := s.release(c, j, form, "patient", token)
 	if err != nil {
 		return err
 	}
@@ -409,7 +406,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 	if wantsPage(c) {
 		return s.patientLeave(c, s.formPath(c, j), flash{Tried: true, Asked: true})
 	}
-	if err := s.keepInteraction(c, j, token); err != nil { // whoever fills it in still needs it
+	if err := s.interact(c, j, token); err != nil { // whoever fills it in still needs it
 		return err
 	}
 	noStore(c)
@@ -436,43 +433,86 @@ func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by, tok
 	return done, nil
 }
 
-// submitter finds the job and who submits: the holder of the page's token, or the job's client.
-func (s *Server) submitter(c *fiber.Ctx, token string) (*ehi.Job, string, error) {
-	if token == "" {
-		a, err := s.authenticate(c)
-		if err != nil {
-			return nil, "", err
-		}
-		if !a.Scopes.Contains(auth.PatientExport) {
-			return nil, "", insufficient(c, "This needs the scope "+auth.PatientExport.String())
-		}
-		j, err := s.ownJob(c)
-		return j, "client " + a.ClientID, err
+// interaction is what a form's token stands for: a job's form that was shown to its patient.
+type interaction struct {
+	Job string `json:"job"`
+	// Session is the session that the form was shown in; "" where it was the sandbox's shortcut for one.
+	Session string `json:"session,omitempty"`
+}
+
+// interact keeps what a form's token stands for.
+func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
+	patient, err := s.loggedIn(c)
+	if err != nil {
+		return err
 	}
+	i := interaction{Job: j.ID}
+	if patient == j.Patient.ID {
+		i.Session = sessionDigest(c.Cookies("ehi_patient"))
+	}
+	data, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	return s.kept.Set(interactionKey(token), data, interactionTTL)
+}
+
+// byPatient finds the job of a form that is sent with its one-time token. The token is good in the
+// session that the form was shown in alone, and for as long as that is the patient's: an application
+// that has got hold of it can do nothing with it (EHI-7).
+func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 	j, err := s.job(c)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	of, err := s.kept.Get(interactionKey(token))
+	var i interaction
+	data, err := s.kept.Get(interactionKey(token))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &i); err != nil {
+			return nil, err
+		}
+	}
+	if i.Job == j.ID {
+		if i.Session == "" && s.Sandbox {
+			return j, nil
+		}
+		patient, err := s.loggedIn(c)
+		if err != nil {
+			return nil, err
+		}
+		if patient == j.Patient.ID && i.Session == sessionDigest(c.Cookies("ehi_patient")) {
+			return j, nil
+		}
+	}
+	if j.Status != ehi.AwaitingInput {
+		return nil, ehi.Errorf(ehi.Conflict, "Exports job already customized")
+	}
+	return nil, errPageExpired
+}
+
+// byClient finds the job of a form that its client sends with its token, which clients in development
+// do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
+func (s *Server) byClient(c *fiber.Ctx) (j *ehi.Job, by string, err error) {
+	a, err := s.authenticate(c)
 	if err != nil {
 		return nil, "", err
 	}
-	job, bound := strings.CutSuffix(string(of), ofSession)
-	if job != j.ID {
-		if j.Status != ehi.AwaitingInput {
-			return nil, "", ehi.Errorf(ehi.Conflict, "Exports job already customized")
-		}
-		return nil, "", errPageExpired
+	if !a.Scopes.Contains(auth.PatientExport) {
+		return nil, "", insufficient(c, "This needs the scope "+auth.PatientExport.String())
 	}
-	if !bound {
-		return j, "patient", nil
+	if j, err = s.ownJob(c); err != nil {
+		return nil, "", err
 	}
-	patient, err := s.loggedIn(c)
-	if err == nil && patient != j.Patient.ID {
-		err = errPageExpired
+	if !s.Sandbox {
+		return nil, "", errPatientsForm
 	}
-	return j, "patient", err
+	return j, "client " + a.ClientID, nil
 }
+
+var errPatientsForm = ehi.Errorf(ehi.Forbidden, "The patient alone fills in this form, signed in on its page. Lead them to the address of the Link header.")
 
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
 
