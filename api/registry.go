@@ -106,12 +106,15 @@ type clientAddCmd struct {
 	JWKS           string    `help:"File with the public keys of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
 	JWKSURI        string    `help:"URL of the public keys instead." name:"jwks-uri"`
 	Introspect     bool      `help:"It is a resource server: it may ask what others' tokens are good for."`
+	MaySkipForm    bool      `help:"Its exports may do without the patient's form: everything is released, sensitive information too. The consent page says so."`
+	MaySkipReview  bool      `help:"Its exports may do without an administrator's review (never with --four-eyes). The consent page says so."`
 	Name           string    `arg:"" help:"What patients read on the consent page."`
 }
 
 // Run registers.
 func (c *clientAddCmd) Run(ctx context.Context) error {
-	in := auth.Client{ID: c.ID, Name: c.Name, Kind: c.Kind, RedirectURIs: c.Redirect, RedirectOrigins: c.RedirectOrigin, Scope: c.Scope, JWKSURI: c.JWKSURI, Introspect: c.Introspect, CreatedBy: "command line"}
+	in := auth.Client{ID: c.ID, Name: c.Name, Kind: c.Kind, RedirectURIs: c.Redirect, RedirectOrigins: c.RedirectOrigin, Scope: c.Scope, JWKSURI: c.JWKSURI, Introspect: c.Introspect,
+		MaySkipForm: c.MaySkipForm, MaySkipReview: c.MaySkipReview, CreatedBy: "command line"}
 	if c.JWKS != "" {
 		var err error
 		if in.JWKS, err = os.ReadFile(c.JWKS); err != nil {
@@ -141,6 +144,9 @@ func printClient(c auth.Client, secret string) error {
 	}
 	if len(c.JWKS) > 0 {
 		fmt.Printf("jwks           %s\n", c.JWKS)
+	}
+	if may := c.Privileges(); may != "" {
+		fmt.Printf("privileges     %s\n", may)
 	}
 	if secret != "" {
 		fmt.Printf("client_secret  %s\n", secret)

@@ -50,9 +50,13 @@ type Client struct {
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
 	// Introspect lets a resource server ask what tokens are good for that were given to others (RFC 7662).
-	Introspect bool      `json:"introspect,omitempty"`
-	Created    time.Time `json:"created"`
-	CreatedBy  string    `json:"created_by,omitempty"`
+	Introspect bool `json:"introspect,omitempty"`
+	// MaySkipForm and MaySkipReview are an administrator's decisions, by which the client may get
+	// exports that no patient has narrowed by the form, and no administrator has reviewed (EHI-1).
+	MaySkipForm   bool      `json:"may_skip_form,omitempty"`
+	MaySkipReview bool      `json:"may_skip_review,omitempty"`
+	Created       time.Time `json:"created"`
+	CreatedBy     string    `json:"created_by,omitempty"`
 }
 
 // clientRecord is a client as it is stored, or the sandbox's as it is built in.
@@ -165,6 +169,18 @@ func (c *Client) validateScopes() error {
 	}
 	c.Scope = patient.Union(system).String()
 	return nil
+}
+
+// Privileges says in words what a client may that others may not; "" where that is nothing.
+func (c Client) Privileges() string {
+	var may []string
+	if c.MaySkipForm {
+		may = append(may, "may skip the patient's form")
+	}
+	if c.MaySkipReview {
+		may = append(may, "may skip review")
+	}
+	return strings.Join(may, ", ")
 }
 
 // splitScopes reads a registration's scopes. Of each as much is registered as can be granted. Errors: ehi.Invalid for one of which nothing can
@@ -461,6 +477,19 @@ func (s *Server) ClientName(id string) string {
 		return c.Name
 	}
 	return id
+}
+
+// MaySkip tells whether a client's exports may do without the patient's form, and without review. The
+// sandbox's client may: the paths for that are an aid for tests.
+func (s *Server) MaySkip(id string) (form, review bool) {
+	c := s.client(id)
+	switch {
+	case c == nil:
+		return false, false
+	case c.anyRedirect:
+		return true, true
+	}
+	return c.MaySkipForm, c.MaySkipReview
 }
 
 // String is one line for a list.

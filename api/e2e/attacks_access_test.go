@@ -357,7 +357,8 @@ var pageAttacks = []attack{
 	{"release form without its token", "EHI-7", func(p *target) {
 		b := p.person()
 		b.forge(p.open.Base+"/jobs/"+p.annForm.ID, p.open.Base+"/", "p.labs=on")
-		b.sees(401, "")
+		b.sees(200, "Sign in")
+		p.stillOpen(p.annForm.ID)
 	}},
 	{"release form with another job's token", "EHI-7", func(p *target) {
 		other := p.kickOff(p.bob, "", p.production.bob, nil)

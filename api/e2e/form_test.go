@@ -133,7 +133,12 @@ func TestTheFormLosesNothing(t *testing.T) {
 	b.sees(200, "Choose what to release", `name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
 
 	// The page's script asks for the same in JSON.
-	a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(url.Values{"interaction": {b.field("interaction")}, "p.labs": {"on"}, "do": {"preview"}}.Encode()), "Content-Type", "application/x-www-form-urlencoded", "Accept", "application/json", "Cookie", b.cookies())
+	preview := url.Values{"interaction": {b.field("interaction")}, "p.labs": {"on"}, "do": {"preview"}}.Encode()
+	script := []string{"Content-Type", "application/x-www-form-urlencoded", "Accept", "application/json"}
+	if a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview), script...); err != nil || a.Status != 403 {
+		t.Errorf("the page's token without its session: %+v, %v", a, err)
+	}
+	a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview), append(script, "Cookie", b.cookies())...)
 	var said struct {
 		Counts map[string]string `json:"counts"`
 	}

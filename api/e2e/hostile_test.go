@@ -87,7 +87,7 @@ func TestNoRequestStopsTheServer(t *testing.T) {
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	j := w.kickOff(w.patient(p), "/no-form", p, nil)
-	session := sessionOf(w, staffIn(w, "admin", "admin-password"))
+	session := staffIn(w, "admin", "admin-password").cookies()
 	raw := &rawConn{t: t, addr: strings.TrimPrefix(w.node.URL, "http://")}
 	t.Cleanup(raw.close)
 	watch := &rawConn{t: t, addr: raw.addr}
@@ -149,20 +149,6 @@ func TestNoRequestStopsTheServer(t *testing.T) {
 	}
 	w.want(w.do(w.open, "GET", "/healthz"), 200, "")
 	t.Logf("%d routes, %d values, %d requests; the server was ready after each", routes, len(hostileValues), asked)
-}
-
-// sessionOf is a browser's cookies as a header has them.
-func sessionOf(w *world, b *browser) string {
-	w.t.Helper()
-	at, err := url.Parse(w.open.Base + "/admin/ui/jobs")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var out []string
-	for _, c := range b.http.Jar.Cookies(at) {
-		out = append(out, c.Name+"="+c.Value)
-	}
-	return strings.Join(out, "; ")
 }
 
 // oneLine leaves everything in a value but the ends of lines, which would begin another header.

@@ -265,7 +265,7 @@ func TestPagesAreGuarded(t *testing.T) {
 		path, body string
 		status     int
 	}{
-		{"/jobs/" + j.ID, "interaction=made-up&p.labs=on", 403}, {"/jobs/" + j.ID, "p.labs=on", 401},
+		{"/jobs/" + j.ID, "interaction=made-up&p.labs=on", 403}, {"/jobs/" + j.ID, "p.labs=on", 403},
 		{"/patient-login", "patient=" + p, 403}, {"/authorize-app", "decision=allow", 403},
 	} {
 		a, err := w.open.Do(t.Context(), "POST", c.path, strings.NewReader(c.body), "Content-Type", "application/x-www-form-urlencoded")

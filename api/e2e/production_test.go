@@ -101,7 +101,7 @@ func (p *production) register(keys string) {
 	if p.svcKeys, err = auth.SandboxKeys(keys); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = p.admin.AddClient(ctx, auth.Client{ID: "app", Name: "An application", RedirectURIs: []string{appRedirect, "http://127.0.0.1/cb"}, RedirectOrigins: []string{"https://portal.example"}, Scope: appScope})
+	_, _, err = p.admin.AddClient(ctx, auth.Client{ID: "app", Name: "An application", RedirectURIs: []string{appRedirect, "http://127.0.0.1/cb"}, MaySkipForm: true, MaySkipReview: true, RedirectOrigins: []string{"https://portal.example"}, Scope: appScope})
 	if err == nil {
 		_, p.webSecret, err = p.admin.AddClient(ctx, auth.Client{ID: "web", Name: "A web site", Kind: auth.Symmetric, RedirectURIs: []string{webRedirect}, Scope: appScope})
 	}

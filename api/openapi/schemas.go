@@ -98,7 +98,7 @@ var schemas = object{
 				"type": "object",
 				"properties": object{
 					"name":  str(),
-					"value": object{"type": []string{"boolean", "string"}},
+					"value": object{"type": []string{"boolean", "string"}}, "text?": str(),
 				},
 			}),
 		},
@@ -167,6 +167,7 @@ var schemas = object{
 			"confidential-asymmetric"), "redirect_uris?": array(str()),
 		"redirect_origins?": array(str()), "scope": str(),
 		"jwks?": object{"type": "object"}, "jwks_uri?": str(), "introspect?": boolean(),
+		"may_skip_form?": boolean(), "may_skip_review?": boolean(),
 		"created": str(), "created_by?": str(), "client_secret?": str(),
 	}),
 	"Registration": record(object{

@@ -135,8 +135,11 @@ func (s *Server) admit(j *ehi.Job) (release func(), err error) {
 
 // newJob makes the job that a request asks for, once it is clear that the token opens what it is about.
 func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.Job, error) {
-	base, _, _ := strings.Cut(c.Path(), "/fhir/")
 	a, at := access(c), now()
+	skipForm, skipReview, err := s.skips(c, a.ClientID)
+	if err != nil {
+		return nil, err
+	}
 	faults, err := ordered(c)
 	if err == nil {
 		err = s.faultyKickOff(c, faults)
@@ -146,7 +149,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 	}
 	j := &ehi.Job{
 		Version: ehi.RecordVersion, ID: newID(), Level: level, Operation: op, ClientID: a.ClientID, ByService: a.System(), Lane: ehi.Interactive,
-		Status: ehi.AwaitingInput, WithForm: !strings.Contains(base, "/no-form"), AutoApprove: strings.Contains(base, "/auto-approve"),
+		Status: ehi.AwaitingInput, WithForm: !skipForm, AutoApprove: skipReview,
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
 		Trace: tracing.Parent(c.UserContext()), Faults: faults,
@@ -177,6 +180,31 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 		return j, limitTypes(a, &j.KickOff)
 	}
 	return j, nil
+}
+
+// skips tells whether the path of a kick-off asks to do without the patient's form, and without review
+// (EHI-1). In the sandbox everybody may; elsewhere an administrator has decided so for the client: the
+// party that form and review control does not choose them. Where two administrators have to approve,
+// review is never skipped.
+func (s *Server) skips(c *fiber.Ctx, client string) (form, review bool, err error) {
+	base, _, _ := strings.Cut(c.Path(), "/fhir/")
+	form, review = strings.Contains(base, "/no-form"), strings.Contains(base, "/auto-approve")
+	mayForm, mayReview := s.maySkip(client)
+	switch {
+	case form && !mayForm:
+		return false, false, ehi.Errorf(ehi.Forbidden, "This client may not skip the patient's form: kick off at %s/fhir", s.origin(c))
+	case review && s.FourEyes:
+		return false, false, ehi.Errorf(ehi.Forbidden, "Two administrators have to approve every export here: review cannot be skipped")
+	case review && !mayReview:
+		return false, false, ehi.Errorf(ehi.Forbidden, "This client may not skip review: kick off without /auto-approve")
+	}
+	return form, review, nil
+}
+
+// maySkip tells whether a client's exports may do without the form, and without review.
+func (s *Server) maySkip(client string) (form, review bool) {
+	form, review = s.Auth.MaySkip(client)
+	return form || s.Sandbox, (review || s.Sandbox) && !s.FourEyes
 }
 
 // aim finds the patient or group of the request. Another patient than the token's is as absent as one that never was.

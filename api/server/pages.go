@@ -196,9 +196,36 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	}
 	noStore(c)
 	t := s.language(c)
+	var controls []string
+	if req.Scopes.Contains(auth.PatientExport) {
+		controls = s.controls(t, req.ClientID)
+	}
 	return s.page(c, "consent", "consent.title", fiber.Map{
-		"Patient": who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
+		"Controls": controls,
+		"Patient":  who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
 	})
+}
+
+// controlTexts say what stands between an application and the patient's record: what always does,
+// what need not in the sandbox, and what need not by an administrator's decision.
+var controlTexts = [2][3]string{
+	{"consent.form", "consent.sandbox.form", "consent.no-form"},
+	{"consent.review", "consent.sandbox.review", "consent.no-review"},
+}
+
+// controls says what really stands between an application and the patient's record.
+func (s *Server) controls(t *web.Catalogue, client string) (out []string) {
+	form, review := s.maySkip(client)
+	for i, may := range []bool{form, review} {
+		at := 0
+		if may && s.Sandbox {
+			at = 1
+		} else if may {
+			at = 2
+		}
+		out = append(out, t.Say(controlTexts[i][at]))
+	}
+	return out
 }
 
 // notYet answers where there is nothing to consent to, or nobody is logged in who could.

@@ -51,10 +51,19 @@ func (s *Server) handleAddClient(c *fiber.Ctx) error {
 	}
 	in.CreatedBy = agent(c)
 	client, secret, err := s.Auth.AddClient(c.UserContext(), in)
-	if err := s.administrate(c, err, "add client "+client.ID); err != nil {
+	if err := s.administrate(c, err, additionOf(client)); err != nil {
 		return err
 	}
 	return c.Status(http.StatusCreated).JSON(registered{client, secret})
+}
+
+// additionOf tells the audit trail which client was added, and what it may that others may not.
+func additionOf(client auth.Client) string {
+	what := "add client " + client.ID
+	if may := client.Privileges(); may != "" {
+		what += ", which " + may
+	}
+	return what
 }
 
 func (s *Server) handleRotateSecret(c *fiber.Ctx) error {

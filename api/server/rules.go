@@ -25,8 +25,9 @@ var (
 	applications = rule{says: "clients, by their own credentials"}
 	// visitors are patients in a browser: the page asks them to log in, and holds what they send to a token of its own.
 	visitors = rule{says: "the patient's session, or the way to the log-in"}
-	// formHolders have the one-time token of a rendered form, or are the job's client.
-	formHolders = rule{says: "the form's one-time token, or a token with " + auth.PatientExport.String() + " of the job's client"}
+	// formHolders are patients with the one-time token of a form that they were shown; in the sandbox
+	// the job's client too.
+	formHolders = rule{says: "the form's one-time token in the patient's session, or in the sandbox a token with " + auth.PatientExport.String() + " of the job's client"}
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 

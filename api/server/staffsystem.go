@@ -115,7 +115,7 @@ func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
 	switch c.FormValue("do") {
 	case "add":
 		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
-		err = s.administrate(c, err, "add client "+client.ID)
+		err = s.administrate(c, err, additionOf(client))
 	case "rotate":
 		secret, err = s.Auth.RotateSecret(ctx, id)
 		if err = s.administrate(c, err, "rotate the secret of a client"); err == nil {
@@ -141,7 +141,8 @@ func newClient(c *fiber.Ctx) auth.Client {
 		Scope:        strings.Join(strings.Fields(c.FormValue("scope")), " "),
 		JWKSURI:      strings.TrimSpace(c.FormValue("jwks_uri")),
 		JWKS:         json.RawMessage(strings.TrimSpace(c.FormValue("jwks"))),
-		CreatedBy:    agent(c),
+		MaySkipForm:  c.FormValue("may_skip_form") != "", MaySkipReview: c.FormValue("may_skip_review") != "",
+		CreatedBy: agent(c),
 	}
 }
 

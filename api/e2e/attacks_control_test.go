@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+// variants are the paths that do without the form, without review, and without both (EHI-1).
+var variants = []string{"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
+
+// stillOpen holds a job to wait for its patient's choices still.
+func (p *target) stillOpen(job string) {
+	p.t.Helper()
+	j, err := p.node.Bus.Jobs.Get(p.t.Context(), job)
+	if err != nil || j.Status != ehi.AwaitingInput || j.Form != nil {
+		p.t.Errorf("the form is not open any more: %+v, %v", j, err)
+	}
+}
+
+// openForm is a job of an application without privileges whose form the patient has opened.
+func (p *target) openForm() (web *client.Client, j client.Job, ann *browser) {
+	p.t.Helper()
+	web, _ = p.letIn("web", "ann")
+	j = p.kickOff(web, "", p.production.ann, nil)
+	ann = p.loggedIn("ann")
+	ann.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
+	ann.sees(200, "Choose what to release")
+	return web, j, ann
+}
+
+// sendForm posts to a form as somebody who is no browser.
+func (p *target) sendForm(as *client.Client, job, mime, body string, header ...string) *client.Answer {
+	p.t.Helper()
+	a, err := as.Do(p.t.Context(), "POST", "/jobs/"+job, strings.NewReader(body), append(slices.Clone(header), "Content-Type", mime)...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return a
+}
+
+const (
+	formBody = "application/x-www-form-urlencoded"
+	jsonForm = `{"parameters":{"labs":{"enabled":true}},"authorizations":{"hiv":{"value":true}}}`
+)
+
+// controlAttacks are an application's attempts to choose what it is controlled by, and to act as the
+// patient.
+var controlAttacks = []attack{
+	{"an application skips form and review", "EHI-1", func(p *target) {
+		web, _ := p.letIn("web", "ann")
+		for _, base := range variants {
+			for _, dollar := range []string{"$", "%24"} {
+				p.want(p.do(web, "POST", base+"/fhir/Patient/"+p.production.ann+"/"+dollar+"ehi-export"), 403, "may not skip")
+			}
+		}
+	}},
+	{"a backend service skips review", "EHI-1", func(p *target) {
+		for _, path := range []string{"/auto-approve/fhir/$ehi-export", "/auto-approve/fhir/Patient/" + p.production.ann + "/$ehi-export"} {
+			p.want(p.do(p.service, "POST", path), 403, "may not skip review")
+		}
+	}},
+	{"an application registers itself with privileges", "EHI-1", func(p *target) {
+		body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export","token_endpoint_auth_method":"none","may_skip_form":true,"may_skip_review":true}`
+		a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+		if err != nil || a.Status != http.StatusCreated {
+			p.t.Fatalf("%+v, %v", a, err)
+		}
+		list, err := p.admin.Clients(p.t.Context())
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for _, c := range list {
+			if c.Name == "Sly" && c.Privileges() != "" {
+				p.t.Errorf("it %s", c.Privileges())
+			}
+		}
+	}},
+	{"an application fills in the form", "EHI-7", func(p *target) {
+		web, j, _ := p.openForm()
+		p.want(p.sendForm(web, j.ID, "application/json", jsonForm), 403, "The patient alone")
+		p.want(p.sendForm(web, j.ID, formBody, "p.labs=on"), 403, "")
+		p.stillOpen(j.ID)
+	}},
+	{"an application reads the preview", "EHI-7", func(p *target) {
+		web, j, _ := p.openForm()
+		for _, do := range []string{"preview", "submit"} {
+			a := p.sendForm(web, j.ID, formBody, "a.hiv=on&do="+do, "Accept", "application/json")
+			p.want(a, 403, "")
+			if strings.Contains(string(a.Body), "counts") {
+				p.t.Errorf("%s", a.Body)
+			}
+		}
+		for _, accept := range []string{"text/html", "application/json", "*/*"} {
+			if a := p.do(web, "GET", "/jobs/"+j.ID+"/customize", "Accept", accept); strings.Contains(string(a.Body), "interaction") || a.Status == 200 {
+				p.t.Errorf("%d %s", a.Status, a.Body)
+			}
+		}
+		p.stillOpen(j.ID)
+	}},
+	{"an application ticks the patient's form beforehand", "EHI-7", func(p *target) {
+		web, j, ann := p.openForm()
+		p.want(p.sendForm(web, j.ID, formBody, "a.hiv=on&p.labs=on&do=preview"), 403, "")
+		ann.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
+		ann.sees(200, "Choose what to release")
+		if strings.Contains(ann.page, " checked") {
+			p.t.Error("the form is ticked")
+		}
+	}},
+	{"an application uses the page's token", "EHI-7", func(p *target) {
+		web, j, ann := p.openForm()
+		token := ann.field("interaction")
+		for _, as := range []*client.Client{web, p.open, p.bob} {
+			p.want(p.sendForm(as, j.ID, "application/json", jsonForm, "X-Interaction-Token", token), 403, "expired")
+			p.want(p.sendForm(as, j.ID, formBody, url.Values{"interaction": {token}, "p.labs": {"on"}}.Encode()), 403, "expired")
+		}
+		p.stillOpen(j.ID)
+	}},
+	{"the page's token in another patient's session", "EHI-7", func(p *target) {
+		_, j, ann := p.openForm()
+		bob := p.loggedIn("bob")
+		bob.forge(p.open.Base+"/jobs/"+j.ID, p.open.Base+"/jobs/"+j.ID+"/customize", url.Values{"interaction": {ann.field("interaction")}, "p.labs": {"on"}}.Encode())
+		bob.sees(403, "expired")
+		p.stillOpen(j.ID)
+	}},
+	{"the form of a patient who has signed out", "EHI-7", func(p *target) {
+		_, j, ann := p.openForm()
+		open := *ann
+		ann.visit(p.open.Base + "/my/requests")
+		ann.submitTo("/patient-logout")
+		open.submit("p.labs", "on")
+		open.sees(200, "Sign in")
+		p.stillOpen(j.ID)
+	}},
+}
+
+// The sandbox keeps the variants for everybody, and takes a form from a client, whose act it is.
+func TestEHI1TheSandboxKeepsItsAidsForTests(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	for _, base := range variants {
+		w.kickOff(pat, base, p, nil)
+	}
+	j := w.kickOff(pat, "", p, nil)
+	w.submit(pat, j.ID, newForm("labs"))
+	if got := w.wait(j.ID, ehi.Retrieved); got.ID != j.ID {
+		t.Errorf("%+v", got)
+	}
+	record, err := w.node.Bus.Jobs.Get(t.Context(), j.ID)
+	if err != nil || record.RequestedBy != "client "+auth.SandboxClientID {
+		t.Errorf("the form was filled in by %q, %v", record.RequestedBy, err)
+	}
+}
+
+// Where two administrators have to approve, review is never skipped, by nobody.
+func TestEHI1FourEyesAreNeverSkipped(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.FourEyes = true
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	for _, base := range variants {
+		a := w.do(pat, "POST", base+"/fhir/Patient/"+p+"/$ehi-export")
+		if strings.Contains(base, "auto-approve") {
+			w.want(a, 403, "Two administrators")
+		} else {
+			w.want(a, 202, "")
+		}
+	}
+}
+
+// The consent page says what will really happen for the application that asks.
+func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		client   string
+		fourEyes bool
+		says     []string
+	}{
+		{"web", false, []string{"you choose on a form", "The hospital looks at each copy"}},
+		{"app", false, []string{"need not ask you what goes into a copy", "without anyone at the hospital looking"}},
+		{"app", true, []string{"need not ask you what goes into a copy", "The hospital looks at each copy"}},
+	} {
+		p := &target{production: startProduction(t, func(cfg *node.Config) { cfg.FourEyes = c.fourEyes })}
+		b := p.loggedIn("ann")
+		b.visit(p.open.Base + "/auth/authorize?" + p.request(c.client).Encode())
+		b.sees(200, c.says...)
+	}
+}
