@@ -20,7 +20,9 @@ type facts struct {
 	other      bool           // whether a content field holds anything that is not a local reference
 	presents   bool           // presentedForm
 	binaries   []attachment   // the Binaries that it refers to
-	context    target         // what a Binary's securityContext refers to
+	// identifiers are the values of its own business identifiers, and of what it contains; normal.
+	identifiers [][]byte
+	context     target // what a Binary's securityContext refers to
 }
 
 // authorizations is a set of them: bit i is number i of ehi.Authorizations.
@@ -106,7 +108,7 @@ func (x *examiner) examine(line []byte) (*facts, error) {
 // examineAs derives the facts of a resource of a type, and tells the type that it has.
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	f, w := &x.facts, &x.walk
-	*f = facts{typ: typ, content: f.content[:0], binaries: f.binaries[:0]}
+	*f = facts{typ: typ, content: f.content[:0], binaries: f.binaries[:0], identifiers: f.identifiers[:0]}
 	x.contentPath, x.document = contentPaths[string(typ)], documentTypes[string(typ)]
 	if x.dated {
 		x.dates.Begin(typ)
@@ -192,10 +194,13 @@ func (f *facts) addDocument(category string) {
 
 func (x *examiner) text(f *facts) {
 	w := &x.walk
-	if len(w.src)-w.start > len(binaryPrefix) && w.src[w.start+1] == binaryPrefix[0] || w.escaped {
-		x.binary(f)
-	}
 	switch k := w.key(); len(k) {
+	case len("url"), len("valueUrl"), len("valueCanonical"):
+		x.binary(f)
+	case len("value"):
+		if w.depth > 1 && string(k) == "value" {
+			x.identifier(f)
+		}
 	case len("id"):
 		if w.depth == 1 && string(k) == "id" {
 			f.id = w.text()
@@ -213,6 +218,7 @@ func (x *examiner) text(f *facts) {
 		}
 	case len("reference"):
 		if string(k) == "reference" {
+			x.binary(f)
 			x.reference(f)
 			return
 		}
@@ -241,14 +247,14 @@ func (x *examiner) binary(f *facts) {
 	if !leads(w.key()) {
 		return
 	}
-	if typ, id, local := fhir.Local(w.text()); local && string(typ) == "Binary" {
+	if typ, id, local := follow(w.text()); local && string(typ) == "Binary" {
 		f.binaries = append(f.binaries, attachment{target{typ, id}, string(w.keyAt(1)) == "presentedForm"})
 	}
 }
 
 func (x *examiner) reference(f *facts) {
 	if string(f.typ) == "Binary" && string(x.walk.keyAt(1)) == "securityContext" {
-		if typ, id, local := fhir.Local(x.walk.text()); local {
+		if typ, id, local := follow(x.walk.text()); local {
 			f.context = target{typ, id}
 		}
 	}
@@ -260,10 +266,28 @@ func (x *examiner) reference(f *facts) {
 	if !found || string(at) != x.contentPath {
 		return
 	}
-	if typ, id, local := fhir.Local(x.walk.text()); local {
+	if typ, id, local := follow(x.walk.text()); local {
 		f.content = append(f.content, target{typ, id})
 	} else {
 		f.other = true
+	}
+}
+
+// identifierFields are the fields that hold what a resource alone is called. Those that name a group
+// of resources (groupIdentifier, requisition) are not among them.
+var identifierFields = map[string]bool{
+	"identifier": true, "masterIdentifier": true, "accessionIdentifier": true,
+}
+
+// identifier keeps a value that is one of the resource's own identifiers, or of what it contains.
+func (x *examiner) identifier(f *facts) {
+	w := &x.walk
+	x.path = w.appendPath(x.path[:0])
+	name, found := bytes.CutSuffix(x.path, []byte(".value"))
+	if name = bytes.TrimPrefix(name, []byte("contained.")); found && identifierFields[string(name)] {
+		if value := normal(w.text()); len(value) > 0 {
+			f.identifiers = append(f.identifiers, value)
+		}
 	}
 }
 

@@ -82,6 +82,7 @@ func (r *Review) gather(self resource, f *facts, v verdict) (decided bool) {
 	if v.withheld() || pointer || binary {
 		r.secrets.consider(f.id)
 		r.short = r.short || len(f.id) < minSecret
+		r.own(self, f.identifiers)
 	}
 	r.attach(self, f)
 	if v&stripped != 0 {

@@ -98,6 +98,9 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	if t.kind == mustWalk || hasCodedEscapes(line) || !x.alone && bytes.Contains(line, []byte(binaryType)) {
 		return q, false
 	}
+	if t.kind == stays && !x.alone && bytes.Contains(line, []byte(`dentifier"`)) {
+		return q, false // it must not be named by them
+	}
 	if t.kind == stays && bytes.Contains(line[len(`{"resourceType":"","id":""`)+len(q.typ)+len(q.id):], []byte(`"id"`)) {
 		return q, false // of two ids it is the last that counts
 	}

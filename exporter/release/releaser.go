@@ -18,9 +18,27 @@ type reviewed struct {
 	*Review
 	walk  walk
 	edits []fhir.Edit
-	masks [][]byte // by depth: what takes the place of the object that is open there; nil leaves it
-	out   []byte   // the last line that was changed
+	open  []frame // by depth: what is open there
+	out   []byte  // the last line that was changed
 }
+
+// frame is what is known of an object that is open.
+type frame struct {
+	mask  []byte // what takes its place; nil leaves it
+	holds traces
+}
+
+// traces are what an object holds that tells whether it is a Reference, and to what.
+type traces uint8
+
+const (
+	holdsReference  traces = 1 << iota
+	holdsDisplay           // a display
+	holdsValue             // a value: it may be an identifier
+	holdsIdentifier        // an identifier that has a value
+	namesWithheld          // a value, or an identifier with one, that is withheld
+	otherThanReference
+)
 
 // mostKept is how large a buffer may be that waits for the next line: what one huge resource took is given back.
 const mostKept = 1 << 20
@@ -77,13 +95,74 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 // quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is false where only a walk can tell.
 func (r *reviewed) quick(line []byte) (ok bool) {
 	r.edits = r.edits[:0]
-	if hasCodedEscapes(line) {
+	if hasCodedEscapes(line) || hasEscapedNames(line) || !r.named(line) {
 		return false
 	}
-	if r.resolved && !r.short && !r.ambiguous {
+	if r.resolved && !r.short && !r.ambiguous && len(r.identified.values) == 0 {
 		return r.maskSecrets(line)
 	}
 	return r.linksGo(line) && r.maskReferences(line)
+}
+
+// named reports whether each Reference of the line certainly says by a reference what it leads to, or
+// stands in a field that leads to nothing withheld.
+func (r *reviewed) named(line []byte) bool {
+	if len(r.hidden) == 0 {
+		return true
+	}
+	if len(r.identified.values) > 0 && holdsObject(line, []byte(`"identifier"`)) {
+		return false
+	}
+	for at := 0; ; {
+		n := bytes.Index(line[at:], []byte(`"display"`))
+		if n < 0 {
+			return true
+		}
+		if !r.shows(line[:at+n]) {
+			return false
+		}
+		at += n + len(`"display"`)
+	}
+}
+
+// holdsObject reports whether a field of a name may hold an object.
+func holdsObject(line, name []byte) bool {
+	for {
+		at := bytes.Index(line, name)
+		if at < 0 {
+			return false
+		}
+		line = line[at+len(name):]
+		if !bytes.HasPrefix(line, []byte(`:[`)) {
+			return true
+		}
+	}
+}
+
+// shows reports whether a display that follows certainly does not stand alone in a Reference that may
+// lead to something withheld. It looks at what is before it: a code, a system or a reference in the
+// same object, or the name of the field whose object it begins.
+func (r *reviewed) shows(before []byte) bool {
+	field, ok := bytes.CutSuffix(before, []byte(`{`))
+	if ok {
+		field = bytes.TrimSuffix(field, []byte(`[`))
+		field, ok = bytes.CutSuffix(field, []byte(`":`))
+		return ok && !r.hidden[string(field[bytes.LastIndexByte(field, '"')+1:])]
+	}
+	value, ok := bytes.CutSuffix(before, []byte(`",`))
+	if !ok {
+		return false
+	}
+	from := bytes.LastIndexByte(value, '"')
+	if from < 0 || bytes.IndexByte(value[from:], '\\') >= 0 {
+		return false
+	}
+	for _, name := range [][]byte{[]byte(`"code":`), []byte(`"reference":`), []byte(`"system":`)} {
+		if bytes.HasSuffix(value[:from], name) {
+			return true
+		}
+	}
+	return false
 }
 
 // maskSecrets masks the References of a line that hold the id of something withheld: whatever has to be masked holds one. ok is false where
@@ -199,38 +278,82 @@ var links = [][]byte{[]byte(`rl"`), []byte(`Uri"`), []byte(`Canonical"`)}
 
 // plan walks the line and gathers the edits that it needs.
 func (r *reviewed) plan(line []byte, v verdict) error {
-	r.edits, r.masks = r.edits[:0], r.masks[:0]
+	r.edits, r.open = r.edits[:0], r.open[:0]
 	w := &r.walk
 	for w.reset(line); w.next(); {
 		switch {
 		case w.kind == opened:
-			r.masks = append(r.masks, nil)
+			r.open = append(r.open, frame{})
 		case w.kind == closed:
 			r.closeContainer(v)
 		case !w.isText:
 		case string(w.key()) == "reference":
+			top := &r.open[len(r.open)-1]
+			top.holds |= holdsReference
 			if m := r.mask(w.text()); m != nil {
-				r.masks[len(r.masks)-1] = m
+				top.mask = m
 			}
 		default:
+			r.trace()
 			r.scrub()
 		}
 	}
 	return w.err
 }
 
+// trace notes what a text says of the object that holds it.
+func (r *reviewed) trace() {
+	if len(r.open) == 0 {
+		return
+	}
+	top := &r.open[len(r.open)-1]
+	switch string(r.walk.key()) {
+	case "display":
+		top.holds |= holdsDisplay
+	case "value":
+		top.holds |= holdsValue
+		if r.names(r.walk.text()) {
+			top.holds |= namesWithheld
+		}
+	case "code", "system", resourceType:
+		top.holds |= otherThanReference
+	}
+}
+
 // closeContainer masks the Reference that ends here, or cuts a presentedForm out.
 func (r *reviewed) closeContainer(v verdict) {
 	w := &r.walk
-	top := r.masks[len(r.masks)-1]
-	r.masks = r.masks[:len(r.masks)-1]
+	top := r.open[len(r.open)-1]
+	r.open = r.open[:len(r.open)-1]
+	isValue := top.holds&holdsValue != 0 && w.fieldStart() >= 0 && string(w.key()) == "identifier"
+	if isValue && len(r.open) > 0 {
+		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&namesWithheld
+	}
+	if top.mask == nil && r.hides(top.holds, w.key()) && w.src[w.start] == '{' {
+		top.mask = fhir.MaskedReference
+	}
 	switch {
-	case top != nil:
-		r.replace(w.start, w.end, top)
+	case top.mask != nil:
+		r.replace(w.start, w.end, top.mask)
 	case v&stripped != 0 && w.depth == 1 && string(w.key()) == "presentedForm":
 		from, to := fieldSpan(w.src, w.fieldStart(), w.end)
 		r.replace(from, to, nil)
 	}
+}
+
+// hides reports whether the object in a field is a Reference that names something withheld by an
+// identifier, or that names nothing and may mean something withheld.
+func (r *reviewed) hides(holds traces, field []byte) bool {
+	if _, isReference := fhir.ReferenceFields()[string(field)]; holds&holdsReference == 0 && !isReference {
+		return false
+	}
+	switch {
+	case holds&otherThanReference != 0:
+		return false
+	case holds&holdsIdentifier != 0:
+		return holds&namesWithheld != 0
+	}
+	return holds&(holdsReference|holdsDisplay) == holdsDisplay && r.hidden[string(field)]
 }
 
 // replace adds an edit for a container; the edits inside it fall away.
@@ -255,6 +378,9 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 // mask decides what takes the place of a Reference by its reference; nil where it may go.
 func (r *reviewed) mask(ref []byte) []byte {
 	if fhir.External(ref) {
+		if r.betrays(ref) {
+			return fhir.MaskedReference
+		}
 		return nil
 	}
 	typ, id, local := fhir.Local(ref)
@@ -271,6 +397,33 @@ func (r *reviewed) mask(ref []byte) []byte {
 		return fhir.MaskedReference
 	}
 	return nil
+}
+
+// betrays reports whether a URL that leads out of the record, or to a contained resource, may name
+// something withheld: by type and id, by an id in whatever place, or by an identifier.
+func (r *reviewed) betrays(url []byte) bool {
+	if url[0] == '#' {
+		return r.secret(url[1:])
+	}
+	if typ, id, ok := follow(url); ok {
+		if v, known := r.decided(typ, id); known {
+			return v.withheld()
+		}
+	}
+	url = unescaped(url)
+	inID := func(c rune) bool { return !alphanumeric(byte(c)) && c != '-' && c != '.' || c > 0x7f }
+	for _, word := range bytes.FieldsFunc(url, inID) {
+		if released, withheld := r.index.of(r.index.hash(word)); withheld && !released {
+			return true
+		}
+	}
+	inPart := func(c rune) bool { return c < 0x80 && bytes.IndexByte([]byte("/?=&|#,"), byte(c)) >= 0 }
+	for _, part := range bytes.FieldsFunc(url, inPart) {
+		if r.names(part) {
+			return true
+		}
+	}
+	return false
 }
 
 // scrub masks a text that holds the id of a withheld resource, or leads to one.
@@ -295,8 +448,8 @@ func (r *reviewed) secret(text []byte) bool { return len(text) >= minSecret && r
 
 // withheldBehind reports whether a text leads to a withheld resource, however short its id is.
 func (r *reviewed) withheldBehind(text []byte) bool {
-	typ, id, local := fhir.Local(text)
-	if !local {
+	typ, id, ok := follow(text)
+	if !ok {
 		return false
 	}
 	v, _ := r.decided(typ, id)

@@ -17,10 +17,14 @@ type Review struct {
 	index    verdicts   // of what stays, or may
 	released []*released
 	secrets  secrets
-	pointers pointers
-	attached attachedTo
-	counts   map[string]int64
-	short    bool // a resource that may be withheld has an id that is not looked for in texts
+	// identified is by what else References may name what stays, and hidden by the name of a field
+	// whether it may refer to something that stays.
+	identified identified
+	hidden     map[string]bool
+	pointers   pointers
+	attached   attachedTo
+	counts     map[string]int64
+	short      bool // a resource that may be withheld has an id that is not looked for in texts
 	// irregular says that a resource has its type or id twice.
 	irregular bool
 }
@@ -94,6 +98,8 @@ func (r *Review) conclude() {
 		}
 	})
 	r.secrets.conclude(r.notable)
+	r.concludeIdentifiers()
+	r.concludeFields()
 	r.eachReleased(func(goes resource) {
 		if !r.resolved || r.notable.has(goes.id.high) {
 			r.known(goes)

@@ -41,7 +41,13 @@ var (
 	modifiers = table(modifierTable)
 	choices   = table(choiceTable)
 	elements  = table(elementTable)
+
+	referenceFields = table(referenceTable)
 )
+
+// ReferenceFields are the names of all fields of type Reference, in whatever type, each with the
+// types to which it may lead; "*" stands for all types. The caller must not change it.
+func ReferenceFields() map[string][]string { return referenceFields() }
 
 // KnownType reports whether t is a concrete resource type of R4.
 func KnownType(t string) bool { return resourceTypes[t] }

@@ -658,6 +658,266 @@ legallyBindingAttachment patternAttachment photo presentedForm sequenceAttachmen
 sourceAttachment valueAttachment
 `
 
+// referenceTable is the fields of type Reference by their names, in all types: name, types of targets or *.
+const referenceTable = `
+abnormalCodedValueSet ValueSet
+about *
+account Account
+actor CareTeam Device HealthcareService Location Organization Patient Practitioner PractitionerRole RelatedPerson
+additive Substance
+additiveReference Substance
+addresses Condition MedicationStatement NutritionOrder Observation RiskAssessment ServiceRequest
+administeredBy Organization
+allergyIntolerance AllergyIntolerance
+answerReference *
+appointment Appointment
+asserter Patient Practitioner PractitionerRole RelatedPerson
+assessment ClinicalImpression DiagnosticReport Observation
+assessor Practitioner PractitionerRole
+assigner Organization
+associatedMedication Medication
+attachedDocument DocumentReference
+authenticator Organization Practitioner PractitionerRole
+author CareTeam Device Organization Patient Practitioner PractitionerRole RelatedPerson
+authorReference Organization Patient Practitioner RelatedPerson
+authority Organization
+authorizingPrescription MedicationRequest
+basedOn *
+basis *
+beneficiary Patient
+candidate Patient
+careManager Practitioner PractitionerRole
+careTeam CareTeam
+chargeItemReference ChargeItem
+claim Claim
+claimResponse ClaimResponse
+clinicalTrial ResearchStudy
+codeReference Device
+collector Practitioner PractitionerRole
+communicationRequest CommunicationRequest
+complicationDetail Condition
+condition Condition Procedure
+consent Consent
+contact Organization PractitionerRole
+content *
+contentReference *
+context Encounter EpisodeOfCare
+contract Contract
+contraindication DetectedIssue
+contributor CareTeam Device Organization Patient Practitioner PractitionerRole RelatedPerson
+costCenter Organization
+coverage Coverage
+coverageArea Location
+criticalCodedValueSet ValueSet
+custodian Organization
+defaultValueReference *
+definingSubstanceReference Substance SubstanceSpecification
+definition DeviceDefinition
+definitionReference Group
+deliverFrom Location Organization
+deliverTo Location Organization Patient
+derivedFrom *
+destination Location Organization
+detail *
+details OperationOutcome
+detectedIssue DetectedIssue
+device Device DeviceDefinition DeviceMetric
+diagnosisReference Condition
+domain Location
+encounter Encounter EpisodeOfCare
+endpoint Endpoint
+enrollment Group
+enterer Device Organization Patient Practitioner PractitionerRole RelatedPerson
+entity Device Group Medication Patient Practitioner PractitionerRole Substance
+entityReference *
+entry *
+episodeOfCare EpisodeOfCare
+evaluatedResource *
+evaluationMessage OperationOutcome
+eventHistory Provenance
+exposure EvidenceVariable ResearchElementDefinition
+exposureAlternative EvidenceVariable ResearchElementDefinition
+exposureBackground EvidenceVariable
+exposureVariant EvidenceVariable
+expressedBy Patient Practitioner PractitionerRole RelatedPerson
+facility Location Organization
+fixedReference *
+focus *
+for *
+generalPractitioner Organization Practitioner PractitionerRole
+goal Goal
+hasMember MolecularSequence Observation QuestionnaireResponse
+healthcareService HealthcareService
+holder Organization
+imagingStudy ImagingStudy
+immunizationEvent Immunization
+implicated *
+inResponseTo Communication
+indicationReference MedicinalProductIndication ObservationDefinition
+individual Patient Practitioner PractitionerRole RelatedPerson
+information *
+informationSource Organization Patient Practitioner PractitionerRole RelatedPerson
+ingredient MedicinalProductIngredient
+instance Device Immunization Medication MedicationAdministration MedicationStatement Procedure Substance
+instantiatesCanonical Contract
+insurance ClaimResponse Coverage
+insurer Organization
+interpreter Practitioner PractitionerRole
+issuer Organization
+item *
+itemReference Condition Device Media Medication MedicinalProduct Observation ObservationDefinition Substance
+legallyBindingReference Composition Contract DocumentReference QuestionnaireResponse
+link Media
+location Location
+locationReference Location
+managingEntity Organization Practitioner PractitionerRole RelatedPerson
+managingOrganization Organization
+manipulated Device
+manufacturedItem MedicinalProductManufactured
+manufacturer Organization
+manufacturerReference Organization
+marketingAuthorization MedicinalProductAuthorization
+masterFile DocumentReference
+medicationReference Medication MedicinalProduct Substance SubstanceSpecification
+member CareTeam Organization Patient Practitioner PractitionerRole RelatedPerson
+nameReference Binary
+network Organization
+normalCodedValueSet ValueSet
+nucleicAcid SubstanceNucleicAcid
+observationRequirement ObservationDefinition
+observationResultRequirement ObservationDefinition
+observer Device Organization Patient Practitioner PractitionerRole RelatedPerson
+onBehalfOf Device Organization Patient Practitioner PractitionerRole RelatedPerson
+operator CareTeam Device Organization Patient Practitioner PractitionerRole RelatedPerson
+orderer Practitioner PractitionerRole
+organization Organization
+origin Location Organization
+originalPrescription DeviceRequest MedicationRequest VisionPrescription
+other Patient RelatedPerson
+outcome EvidenceVariable ResearchElementDefinition
+outcomeReference *
+outputParameters Parameters
+ownedBy Organization
+owner CareTeam Device HealthcareService Organization Patient Practitioner PractitionerRole RelatedPerson
+packagedMedicinalProduct MedicinalProductPackaged
+parent *
+parentDevice DeviceDefinition
+partOf *
+participant Device Patient Practitioner PractitionerRole RelatedPerson
+participatingOrganization Organization
+party Organization Patient Practitioner PractitionerRole RelatedPerson
+patient Patient
+patternReference *
+payee Organization Practitioner PractitionerRole
+payment PaymentReconciliation
+paymentIssuer Organization
+payor Organization Patient RelatedPerson
+performer CareTeam Device HealthcareService Location Organization Patient Practitioner PractitionerRole RelatedPerson Substance
+performingOrganization Organization
+pharmaceuticalProduct MedicinalProductPharmaceutical
+pointer MolecularSequence
+policyHolder Organization Patient RelatedPerson
+polymer SubstancePolymer
+population EvidenceVariable ResearchElementDefinition
+practitioner Practitioner
+prescriber Practitioner PractitionerRole
+prescription DeviceRequest MedicationRequest VisionPrescription
+previous ClinicalImpression
+principalInvestigator Practitioner PractitionerRole
+priorPrescription MedicationRequest
+priorRequest *
+problem AllergyIntolerance Condition
+procedureReference Procedure
+productReference Device Medication Substance
+profile *
+prognosisReference RiskAssessment
+protein SubstanceProtein
+protocol PlanDefinition
+providedBy Organization
+provider Organization Practitioner PractitionerRole
+publisher Organization Practitioner PractitionerRole
+reasonReference *
+receiver Organization Patient Practitioner PractitionerRole
+recipient CareTeam Device Group HealthcareService Organization Patient Practitioner PractitionerRole RelatedPerson
+recorder Patient Practitioner PractitionerRole RelatedPerson
+ref *
+reference *
+referenceDocument DocumentReference
+referenceInformation SubstanceReferenceInformation
+referenceSeqPointer MolecularSequence
+referencedItem ActivityDefinition Binary Device HealthcareService Medication ObservationDefinition Organization PlanDefinition Practitioner PractitionerRole SpecimenDefinition
+referral ServiceRequest
+referralRequest ServiceRequest
+referrer Practitioner PractitionerRole
+regulator Organization
+regulatoryAuthority Organization
+related *
+relevantHistory Provenance
+replaces *
+report Composition DiagnosticReport DocumentReference
+reportedReference Organization Patient Practitioner PractitionerRole RelatedPerson
+reporter Location Organization Practitioner PractitionerRole
+request *
+requestProvider Organization Practitioner PractitionerRole
+requester Device Group Organization Patient Practitioner PractitionerRole RelatedPerson
+requestingOrganization Organization
+requestor Organization Practitioner PractitionerRole
+resource *
+response *
+responsible Organization Patient Practitioner PractitionerRole RelatedPerson
+responsibleParty Practitioner PractitionerRole
+result CarePlan Observation RequestGroup
+resultingCondition Condition
+resultsInterpreter CareTeam Organization Practitioner PractitionerRole
+riskEvidenceSynthesis RiskEvidenceSynthesis
+schedule Schedule
+securityContext *
+sender Device HealthcareService Organization Patient Practitioner PractitionerRole RelatedPerson
+service DiagnosticReport ImagingStudy Immunization MedicationAdministration MedicationDispense Observation Procedure SupplyDelivery
+serviceProvider Organization
+site Location
+slot Slot
+source Device DocumentReference Media Organization Patient Practitioner PractitionerRole RelatedPerson
+sourceMaterial SubstanceSourceMaterial
+sourcePatientInfo Patient
+sourceReference Consent Contract DocumentReference QuestionnaireResponse
+specimen Specimen
+specimenRequirement SpecimenDefinition
+sponsor Organization
+statusReasonReference DetectedIssue
+study ResearchStudy
+subject *
+subjectMedicalHistory AllergyIntolerance Condition DocumentReference FamilyMemberHistory Immunization Media Observation Procedure
+subjectReference Group
+subjectResults List
+submitter Organization Practitioner PractitionerRole
+subscriber Patient RelatedPerson
+substanceReference Substance SubstanceSpecification
+supplier HealthcareService Organization Practitioner PractitionerRole
+supportingImmunization Immunization ImmunizationEvaluation
+supportingInfo *
+supportingInformation *
+supportingPatientInformation *
+target *
+targetReference Composition
+team CareTeam
+testScript TestScript
+therapeuticIndication MedicinalProductIndication
+timingReference Schedule
+topic *
+topicReference *
+typeReference *
+udi Device
+undesirableEffect MedicinalProductUndesirableEffect
+usedReference Device Medication Substance
+validCodedValueSet ValueSet
+valueReference *
+variantPointer Observation
+verifiedWith Patient RelatedPerson
+what *
+who Device Organization Patient Practitioner PractitionerRole RelatedPerson
+`
+
 // searchTable is the search parameters: type, name:kind:paths.
 const searchTable = `
 Account identifier:t:identifier=Identifier name:s:name=string owner:r:owner=Reference patient:r:subject=Reference>Patient period:d:servicePeriod=Period status:t:status=code subject:r:subject=Reference type:t:type=CodeableConcept

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -30,6 +31,7 @@ package fhir
 		{"elementTable", "is the top-level elements, choices without [x]: type, type that it is based on, its own.", d.each(d.elementsOf, "Resource", "DomainResource")},
 		{"dateTable", "is the fields that say when something happened: type, role:paths.", d.each(d.datesOf)},
 		{"attachmentTable", "is the names of fields of type Attachment, in all types.", wrap(d.named("Attachment"))},
+		{"referenceTable", "is the fields of type Reference by their names, in all types: name, types of targets or *.", d.references()},
 		{"searchTable", "is the search parameters: type, name:kind:paths.", d.each(d.searchOf, "Resource", "DomainResource")},
 	} {
 		fmt.Fprintf(&b, "// %s %s\nconst %s = `\n%s\n`\n\n", t.name, t.doc, t.name, strings.Join(t.lines, "\n"))
@@ -173,6 +175,31 @@ func (d *definitions) named(data string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// references is the names of all fields of type Reference, wherever they stand, each with the types
+// that it may lead to in any of them.
+func (d *definitions) references() []string {
+	targets := map[string][]string{}
+	for _, s := range d.types {
+		for _, e := range s.Elements {
+			for _, f := range e.fields() {
+				if name := f.path[strings.LastIndexByte(f.path, '.')+1:]; f.typ == "Reference" {
+					targets[name] = append(targets[name], f.data.targets()...)
+				}
+			}
+		}
+	}
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(targets)) {
+		to := targets[name]
+		slices.Sort(to)
+		if to = slices.Compact(to); slices.Contains(to, "*") || len(to) == 0 {
+			to = []string{"*"}
+		}
+		lines = append(lines, name+" "+strings.Join(to, " "))
+	}
+	return lines
 }
 
 // kinds is how a search parameter's type is written in the table; composite and special ones are not in it.

@@ -1,0 +1,136 @@
+package release
+
+import (
+	"bytes"
+
+	"ehi-server/shared/fhir"
+)
+
+// follow splits what names a resource, wherever it is said to be: Observation/1,
+// Observation/1/_history/2, https://ehr.example/fhir/Observation/1. The server's name does not
+// count: the same record may be known by several. ok is false for what names none.
+func follow(ref []byte) (typ, id []byte, ok bool) {
+	if typ, id, ok = fhir.Local(ref); ok || !bytes.ContainsAny(ref, ":%") {
+		return typ, id, ok
+	}
+	ref = unescaped(ref)
+	if end := bytes.IndexAny(ref, "?#"); end >= 0 {
+		ref = ref[:end]
+	}
+	if end := bytes.Index(ref, []byte("/_history/")); end >= 0 {
+		ref = ref[:end]
+	}
+	ref = bytes.TrimRight(ref, "/")
+	before := bytes.LastIndexByte(ref, '/')
+	if before < 0 {
+		return nil, nil, false
+	}
+	return fhir.Local(ref[bytes.LastIndexByte(ref[:before], '/')+1:])
+}
+
+// unescaped is a URL without percent-encoding (RFC 3986, 2.1). What is no escape stays as it is.
+func unescaped(url []byte) []byte {
+	if bytes.IndexByte(url, '%') < 0 {
+		return url
+	}
+	out := make([]byte, 0, len(url))
+	for i := 0; i < len(url); i++ {
+		if c, ok := unhex(url[i:]); ok {
+			out, i = append(out, c), i+2
+			continue
+		}
+		out = append(out, url[i])
+	}
+	return out
+}
+
+// unhex reads %XX.
+func unhex(s []byte) (c byte, ok bool) {
+	if len(s) < 3 || s[0] != '%' {
+		return 0, false
+	}
+	for _, digit := range s[1:3] {
+		at := bytes.IndexByte([]byte("0123456789abcdef"), digit|0x20)
+		if at < 0 || digit < '0' {
+			return 0, false
+		}
+		c = c<<4 | byte(at)
+	}
+	return c, true
+}
+
+// hasEscapedNames reports whether a line may hold an id with percent-encoded characters.
+func hasEscapedNames(line []byte) bool {
+	for {
+		at := bytes.IndexByte(line, '%')
+		if at < 0 {
+			return false
+		}
+		if c, ok := unhex(line[at:]); ok && c > ' ' {
+			return true
+		}
+		line = line[at+1:]
+	}
+}
+
+// identified holds the business identifiers of the withheld resources: a Reference may name its
+// target by one of them. Values count in whatever system, because a system has several names. It
+// keeps hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
+type identified struct {
+	owned  []owned
+	values map[idHash]struct{}
+}
+
+// owned is an identifier of a resource that stays, or may.
+type owned struct {
+	value idHash
+	of    resource
+}
+
+// normal is an identifier's value as it is compared: neither case nor space around it counts.
+func normal(value []byte) []byte { return bytes.ToLower(bytes.TrimSpace(value)) }
+
+// own keeps the identifiers of a resource that stays, or may.
+func (r *Review) own(self resource, values [][]byte) {
+	for _, v := range values {
+		r.identified.owned = append(r.identified.owned, owned{r.index.hash(v), self})
+	}
+}
+
+// concludeIdentifiers keeps the identifiers of what stays.
+func (r *Review) concludeIdentifiers() {
+	values := map[idHash]struct{}{}
+	for _, o := range r.identified.owned {
+		if v, _ := r.index.at(o.of); v.withheld() {
+			values[o.value] = struct{}{}
+		}
+	}
+	r.identified = identified{values: values}
+}
+
+// names reports whether a value is an identifier of something withheld.
+func (r *Review) names(value []byte) bool {
+	if len(r.identified.values) == 0 {
+		return false
+	}
+	value = normal(value)
+	if len(value) == 0 {
+		return false
+	}
+	_, found := r.identified.values[r.index.hash(value)]
+	return found
+}
+
+// concludeFields notes in which fields a Reference that names no target, only a display, may lead to
+// something withheld: R4 says which types each field may refer to.
+func (r *Review) concludeFields() {
+	r.hidden = map[string]bool{}
+	if r.types == (bitmap{}) {
+		return
+	}
+	for name, targets := range fhir.ReferenceFields() {
+		for _, t := range targets {
+			r.hidden[name] = r.hidden[name] || t == "*" || r.types.has(r.index.number([]byte(t)))
+		}
+	}
+}
