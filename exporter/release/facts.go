@@ -170,17 +170,31 @@ func (x *examiner) open(depth int) {
 
 // coding looks at the object that closes: a coding wherever it stands.
 func (x *examiner) coding(f *facts, c *coding) {
-	x.policy.sensitive.lookup(c.system, c.code, func(category string) { f.sensitive |= authorizationBits[category] })
+	x.policy.sensitive.lookup(c.system, c.code, x.isLabel(), f.addSensitive)
 	switch string(x.walk.keyAt(1)) {
 	case "category":
 		f.laboratory = f.laboratory || isLaboratory(c.code)
 		fallthrough
 	case "type", "code", "modality", "series":
 		if x.document {
-			x.policy.documents.lookup(c.system, c.code, f.addDocument)
+			x.policy.documents.lookup(c.system, c.code, false, f.addDocument)
 		}
 	}
 }
+
+// isLabel reports whether the object at hand stands where FHIR has security labels: meta.security,
+// securityLabel and security.label of other elements.
+func (x *examiner) isLabel() bool {
+	w := &x.walk
+	for depth := w.depth; depth > 0 && depth > w.depth-4; depth-- {
+		if name := w.keyAt(depth); bytes.HasPrefix(name, []byte("security")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *facts) addSensitive(category string) { f.sensitive |= authorizationBits[category] }
 
 // documentTypes are the types that have a document group.
 var documentTypes = map[string]bool{"DocumentReference": true, "Media": true, "ImagingStudy": true, "DiagnosticReport": true}
@@ -215,6 +229,10 @@ func (x *examiner) text(f *facts) {
 		if w.depth > 0 && string(k) == "system" {
 			x.codings[w.depth-1].system = w.text()
 			return
+		}
+	case len("confidentiality"):
+		if string(k) == "confidentiality" { // of a Composition: a code without a system
+			x.policy.sensitive.lookup(nil, w.text(), true, f.addSensitive)
 		}
 	case len("reference"):
 		if string(k) == "reference" {

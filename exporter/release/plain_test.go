@@ -456,7 +456,7 @@ func FuzzIndexEnd(f *testing.F) {
 				want = at
 			}
 		}
-		if got := indexEnd(text, letter, other); got != want {
+		if got := indexEnd(text, letter, other, 'e'); got != want {
 			t.Fatalf("%q or %q in %q: %d, want %d", letter, other, text, got, want)
 		}
 	})

@@ -30,7 +30,7 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 	name, f := string(typ), facts{typ: typ}
 	key := category(&f)
 	switch {
-	case !alone && (contentPaths[name] != "" || name == "Binary"), documentTypes[name] && !p.allDocuments():
+	case !alone && (contentPaths[name] != "" || name == "Binary"), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
 		return trait{kind: mustWalk}
 	case p.closed(key):
 		return trait{stays, because[categoryReason+string(key)]}
@@ -111,7 +111,7 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 // plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.
 func (x *examiner) plain(line []byte, t traitKind) bool {
 	for {
-		at := indexEnd(line, 'd', 'p')
+		at := indexEnd(line, 'd', 'p', 'e')
 		if at < 0 {
 			return true
 		}
@@ -156,22 +156,22 @@ func textBehind(line []byte) (text, rest []byte, ok bool) {
 	return line[1 : end-1], line[end:], true
 }
 
-// indexEnd finds the first text or name that ends in one of two letters and an e; -1 where there is none. It may find other letters, of the bits
-// that both have. It looks at 16 bytes at a time.
-func indexEnd(b []byte, letter, other byte) int {
-	want, either := eachByte*uint64(letter), eachByte*uint64(letter^other)
+// indexEnd finds the first text or name that ends in one of two letters and a last one; -1 where there is none. It may find other letters, of
+// the bits that both have. It looks at 16 bytes at a time.
+func indexEnd(b []byte, letter, other, last byte) int {
+	want, either, end := eachByte*uint64(letter), eachByte*uint64(letter^other), eachByte*uint64(last)
 	at := 0
 	for ; at+18 <= len(b); at += 16 {
 		w := b[at : at+18]
-		if low := endsAt(w, want, either); low != 0 {
+		if low := endsAt(w, want, either, end); low != 0 {
 			return at + bits.TrailingZeros64(low)>>3
 		}
-		if high := endsAt(w[8:], want, either); high != 0 {
+		if high := endsAt(w[8:], want, either, end); high != 0 {
 			return at + 8 + bits.TrailingZeros64(high)>>3
 		}
 	}
 	for ; at+2 < len(b); at++ {
-		if (b[at]^letter)&^(letter^other) == 0 && b[at+1] == 'e' && b[at+2] == '"' {
+		if (b[at]^letter)&^(letter^other) == 0 && b[at+1] == last && b[at+2] == '"' {
 			return at
 		}
 	}
@@ -179,9 +179,9 @@ func indexEnd(b []byte, letter, other byte) int {
 }
 
 // endsAt has the high bit of the first of eight bytes at which such an end begins.
-func endsAt(b []byte, want, either uint64) uint64 {
+func endsAt(b []byte, want, either, last uint64) uint64 {
 	first := (binary.LittleEndian.Uint64(b) ^ want) &^ either
-	second := binary.LittleEndian.Uint64(b[1:]) ^ 'e'*eachByte
+	second := binary.LittleEndian.Uint64(b[1:]) ^ last
 	third := binary.LittleEndian.Uint64(b[2:]) ^ '"'*eachByte
 	return zeroByte(first | second | third)
 }

@@ -114,14 +114,14 @@ func (r *reviewed) named(line []byte) bool {
 		return false
 	}
 	for at := 0; ; {
-		n := bytes.Index(line[at:], []byte(`"display"`))
+		n := indexEnd(line[at:], 'a', 'a', 'y')
 		if n < 0 {
 			return true
 		}
-		if !r.shows(line[:at+n]) {
+		at += n + len(`ay"`)
+		if before, ok := bytes.CutSuffix(line[:at], []byte(`"display"`)); ok && !r.shows(before) {
 			return false
 		}
-		at += n + len(`"display"`)
 	}
 }
 
@@ -195,7 +195,7 @@ func (r *reviewed) maskSecrets(line []byte) (ok bool) {
 func (r *reviewed) maskReferences(line []byte) (ok bool) {
 	seen, at := 0, 0 // what was searched for secrets, and for references
 	for {
-		end := indexEnd(line[at:], 'c', 'c')
+		end := indexEnd(line[at:], 'c', 'c', 'e')
 		if end < 0 {
 			return r.secrets.find(line[seen:]) < 0
 		}

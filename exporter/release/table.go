@@ -19,12 +19,14 @@ var shippedSensitive string
 var shippedDocuments string
 
 // Table maps codes to names of categories. A row is system, code, category; a code that ends in * stands for all that begin
-// so; a system of * stands for all systems; # begins a comment.
+// so; a system of * stands for all systems; # begins a comment. Neither the spelling of a system nor that of a code counts, see
+// canonicalSystem and plainCode.
 type Table struct {
 	exact  map[string][]string // "system|code"
 	prefix map[string][]prefixRow
+	loose  bool // whether a code without a system counts as one of every system
 
-	exactCodes  bitmap // of hashCode
+	exactCodes  codeSet
 	prefixHeads bitmap // of head
 }
 
@@ -39,7 +41,11 @@ func SensitiveTable(r io.Reader) (*Table, error) {
 	for _, a := range ehi.Authorizations() {
 		known = append(known, string(a.Key))
 	}
-	return parseTable(r, known)
+	t, err := parseTable(r, known)
+	if err == nil {
+		t.loose = true
+	}
+	return t, err
 }
 
 // documentTable is the shipped table of codes to document groups of the form.
@@ -72,50 +78,104 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 			line, _ := cr.FieldPos(2)
 			return nil, fmt.Errorf("code table: line %d: unknown category %q", line, category)
 		}
-		if p, ok := strings.CutSuffix(code, "*"); ok {
-			t.addPrefix(system, p, category)
-			continue
+		t.add(canonicalSystem(system), code, category)
+	}
+}
+
+// add takes a row in.
+func (t *Table) add(system, code, category string) {
+	systems := []string{system}
+	if system != anySystem {
+		systems = append(systems, withoutSystem(system))
+	}
+	prefix, isPrefix := strings.CutSuffix(code, "*")
+	for _, s := range systems {
+		for i, spelling := range spellings(system, plainCode([]byte(prefix))) {
+			if isPrefix && (i == 0 || system == ndc) { // 42, of 042, stands for itself alone
+				t.addPrefix(s, spelling, category)
+			} else {
+				t.addCode(s, spelling, category)
+			}
 		}
-		t.addCode(system, code, category)
 	}
 }
 
 // mayHold reports whether a code may be in the table, of whatever system.
 func (t *Table) mayHold(code []byte) bool {
-	return t.exactCodes.has(hashCode(code)) || t.prefixHeads.has(head(code))
+	var plain [24]byte
+	n, digits := 0, true
+	for _, c := range code {
+		switch class := codeBytes[c]; {
+		case class == otherByte || c == ' ' || c == '\t':
+			return true // there may be several codes
+		case class == ignoredByte:
+			continue
+		case n == len(plain):
+			return true
+		default:
+			plain[n] = class
+			n++
+			digits = digits && class <= '9'
+		}
+	}
+	if t.exactCodes.has(plain[:n]) {
+		return true
+	}
+	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70) and for NDCs.
+	return !(digits && n > 5 && n < 10) && t.prefixHeads.has(head(plain[:n]))
 }
 
-// lookup calls add with each category of a code.
-func (t *Table) lookup(system, code []byte, add func(category string)) {
+// lookup calls add with each category of a code. label says that it is a security label, which needs no system.
+func (t *Table) lookup(system, code []byte, label bool, add func(category string)) {
 	if !t.mayHold(code) {
 		return
 	}
-	for _, s := range [2]string{string(system), "*"} {
-		for _, c := range t.exact[s+"|"+string(code)] {
-			add(c)
+	in := canonicalSystem(string(system))
+	systems := []string{in, anySystem}
+	if in == "" && t.loose {
+		if telling(code) {
+			systems = append(systems, codesWithoutSystem)
 		}
-		for _, p := range t.prefix[s] {
-			if strings.HasPrefix(string(code), p.prefix) {
-				add(p.category)
-			}
+		if label {
+			systems = append(systems, labelsWithoutSystem)
+		}
+	}
+	for _, spelling := range candidates(code) {
+		for _, s := range systems {
+			t.lookupIn(s, spelling, add)
+		}
+	}
+}
+
+func (t *Table) lookupIn(system, code string, add func(category string)) {
+	for _, c := range t.exact[system+"|"+code] {
+		add(c)
+	}
+	for _, p := range t.prefix[system] {
+		if strings.HasPrefix(code, p.prefix) {
+			add(p.category)
 		}
 	}
 }
 
 // addCode takes a row in whose code stands for itself.
 func (t *Table) addCode(system, code, category string) {
-	t.exactCodes.add(hashCode([]byte(code)))
-	t.exact[system+"|"+code] = append(t.exact[system+"|"+code], category)
+	t.exactCodes.add(code)
+	if key := system + "|" + code; !slices.Contains(t.exact[key], category) {
+		t.exact[key] = append(t.exact[key], category)
+	}
 }
 
 // addPrefix takes a row in whose code stands for all that begin so.
 func (t *Table) addPrefix(system, prefix, category string) {
 	t.prefix[system] = append(t.prefix[system], prefixRow{prefix, category})
-	for second := range 1 << 8 {
-		for first := range 1 << 8 {
-			if h := []byte{byte(first), byte(second)}; strings.HasPrefix(string(h), prefix[:min(2, len(prefix))]) {
-				t.prefixHeads.add(head(h))
-			}
+	heads := []string{prefix[:min(headBytes, len(prefix))]}
+	for len(heads) > 0 {
+		h := heads[0]
+		heads = heads[1:]
+		t.prefixHeads.add(head([]byte(h)))
+		for i := 0; i < len(codeAlphabet) && len(h) < headBytes; i++ {
+			heads = append(heads, h+codeAlphabet[i:i+1])
 		}
 	}
 }
@@ -126,22 +186,41 @@ type bitmap [1 << 16 / 64]uint64
 func (b *bitmap) add(n uint16)      { b[n/64] |= 1 << (n % 64) }
 func (b *bitmap) has(n uint16) bool { return b[n/64]&(1<<(n%64)) != 0 }
 
+// codeSet is a set of codes. It may have further ones, one in some hundred.
+type codeSet [1 << 19 / 64]uint64
+
+func (s *codeSet) add(code string) {
+	h := hashCode([]byte(code))
+	s[h/64] |= 1 << (h % 64)
+}
+
+func (s *codeSet) has(code []byte) bool {
+	h := hashCode(code)
+	return s[h/64]&(1<<(h%64)) != 0
+}
+
 // hashCode is a hash of a code's length and last eight bytes.
-func hashCode(code []byte) uint16 {
+func hashCode(code []byte) uint32 {
 	h := uint64(len(code))
 	for _, b := range code[max(0, len(code)-8):] {
 		h = h<<7 ^ h>>57 ^ uint64(b)
 	}
-	return uint16(h * 0x9e3779b97f4a7c15 >> 48)
+	return uint32(h * 0x9e3779b97f4a7c15 >> (64 - 19))
 }
 
-// head is the first two bytes of a code.
+// headBytes is how many bytes of a code tell whether a prefix may stand for it.
+const headBytes = 3
+
+// head is a number for the first bytes of a plain code.
 func head(code []byte) uint16 {
-	switch len(code) {
-	case 0:
-		return 0
-	case 1:
-		return uint16(code[0])
+	n := uint16(0)
+	for i := range min(headBytes, len(code)) {
+		n = n*37 + 1
+		if at := code[i]; at <= '9' {
+			n += uint16(at - '0')
+		} else {
+			n += uint16(at-'A') + 10
+		}
 	}
-	return uint16(code[0]) | uint16(code[1])<<8
+	return n
 }

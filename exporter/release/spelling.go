@@ -1,0 +1,179 @@
+package release
+
+import (
+	"strings"
+)
+
+// Code systems as the tables name them, after whatever name they came by.
+const (
+	anySystem       = "*"
+	actCode         = "v3-ActCode"
+	confidentiality = "v3-Confidentiality"
+	hl7v2           = "v2-0177"
+	icd10           = "icd-10" // ICD-10-CM too: their chapters are the same
+	icd10Procedures = "icd-10-pcs"
+	icd9            = "icd-9-cm"
+	icd9Procedures  = "icd-9-cm-procedure"
+	snomed          = "snomed"
+	loinc           = "loinc"
+	rxNorm          = "rxnorm"
+	cpt             = "cpt"
+	hcpcs           = "hcpcs"
+	ndc             = "ndc"
+
+	// Rows of all code systems, and of all systems of labels, for codes that come without a system.
+	codesWithoutSystem  = "codes|"
+	labelsWithoutSystem = "labels|"
+)
+
+// withoutSystem is where the rows of a system stand for codes without one.
+func withoutSystem(system string) string {
+	switch system {
+	case actCode, confidentiality, hl7v2:
+		return labelsWithoutSystem
+	}
+	return codesWithoutSystem
+}
+
+// identifiedSystems are the systems by their object identifiers in HL7's registry.
+var identifiedSystems = map[string]string{
+	"2.16.840.1.113883.5.4":    actCode,
+	"2.16.840.1.113883.5.25":   confidentiality,
+	"2.16.840.1.113883.12.177": hl7v2,
+	"2.16.840.1.113883.6.90":   icd10,
+	"2.16.840.1.113883.6.3":    icd10,
+	"2.16.840.1.113883.6.4":    icd10Procedures,
+	"2.16.840.1.113883.6.2":    icd9,
+	"2.16.840.1.113883.6.103":  icd9,
+	"2.16.840.1.113883.6.104":  icd9Procedures,
+	"2.16.840.1.113883.6.96":   snomed,
+	"2.16.840.1.113883.6.1":    loinc,
+	"2.16.840.1.113883.6.88":   rxNorm,
+	"2.16.840.1.113883.6.12":   cpt,
+	"2.16.840.1.113883.6.14":   hcpcs,
+	"2.16.840.1.113883.6.285":  hcpcs,
+	"2.16.840.1.113883.6.69":   ndc,
+}
+
+// namedSystems are the systems by what all of their names hold, letters and digits alone, in the order in which they are looked for:
+// URLs of every FHIR version, of value sets and of the publishers, and the plain names.
+var namedSystems = []struct{ holds, system string }{
+	{"icd10pcs", icd10Procedures}, {"codingicd10", icd10Procedures}, {"icd10", icd10},
+	{"icd9cmprocedure", icd9Procedures}, {"icd9procedure", icd9Procedures}, {"icd9", icd9},
+	{"snomed", snomed}, {"loinc", loinc}, {"rxnorm", rxNorm}, {"hcpcs", hcpcs}, {"amaassn", cpt},
+	{"actcode", actCode}, {"informationsensitivity", actCode}, {"actusprivacy", actCode},
+	{"v20177", hl7v2}, {"v2table0177", hl7v2}, {"hl7orgfhirv20177", hl7v2},
+	{"confidentiality", confidentiality}, {"fhirsidndc", ndc}, {"nationaldrugcode", ndc},
+}
+
+// plainNames are names that are too short to be looked for in others.
+var plainNames = map[string]string{
+	"sct": snomed, "ln": loinc, "cpt": cpt, "cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
+	"i9cp": icd9Procedures,
+}
+
+// canonicalSystem is the name of a code system for the URL, object identifier or name by which it comes, with or without a version; the
+// URL in small letters for those that are not known here, "" for none.
+func canonicalSystem(system string) string {
+	system = strings.ToLower(strings.TrimSpace(system))
+	if system == "" || system == anySystem {
+		return system
+	}
+	url, _, _ := strings.Cut(system, "|")
+	url = strings.TrimSuffix(strings.TrimSpace(url), "/")
+	if known := identifiedSystems[strings.TrimPrefix(strings.TrimPrefix(url, "urn:"), "oid:")]; known != "" {
+		return known
+	}
+	letters := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, url)
+	if known := plainNames[letters]; known != "" {
+		return known
+	}
+	for _, n := range namedSystems {
+		if strings.Contains(letters, n.holds) {
+			return n.system
+		}
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(url, "https://"), "http://")
+}
+
+// codeAlphabet is what plain codes are made of.
+const codeAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// Classes of the bytes of codes, besides the capital letter or digit that one stands for.
+const (
+	otherByte   = 0 // it separates codes
+	ignoredByte = 1
+)
+
+var codeBytes = func() (class [256]byte) {
+	for _, c := range []byte(". -\t") {
+		class[c] = ignoredByte
+	}
+	for _, c := range []byte(codeAlphabet) {
+		class[c], class[c|0x20] = c, c
+	}
+	return class
+}()
+
+// plainCode is a code as it is compared: capital letters and digits alone. Dots, hyphens and spaces come and go (T74.11XA, T7411XA).
+func plainCode(code []byte) string {
+	plain := make([]byte, 0, len(code))
+	for _, c := range code {
+		if class := codeBytes[c]; class > ignoredByte {
+			plain = append(plain, class)
+		}
+	}
+	return string(plain)
+}
+
+// telling reports whether a code without a system can be taken for one of any: it has a letter or a dot, or is too long for a number of
+// somebody's own list.
+func telling(code []byte) bool {
+	digits := 0
+	for _, c := range code {
+		if c < '0' || c > '9' {
+			return true
+		}
+		digits++
+	}
+	return digits > 5
+}
+
+// candidates are the codes that a text may hold: all of it, and each part of a text that is more than a code, such as a SNOMED CT expression
+// (86406008|HIV|:...) or a code with its system or meaning (F10.20 Alcohol dependence).
+func candidates(code []byte) []string {
+	out := []string{plainCode(code)}
+	parts := strings.FieldsFunc(string(code), func(r rune) bool {
+		return r >= 0x80 || codeBytes[byte(r)] == otherByte || r == ' ' || r == '\t'
+	})
+	if len(parts) > 1 {
+		for _, p := range parts {
+			out = append(out, plainCode([]byte(p)))
+		}
+	}
+	return out
+}
+
+// spellings are the codes by which one of a system comes: an ICD-9-CM code whose leading zero a spreadsheet took, and an NDC of eleven digits
+// (5-4-2) as one of ten, which lacks the leading zero of one part.
+func spellings(system, code string) []string {
+	out := []string{code}
+	switch {
+	case system == icd9 && len(code) == 3:
+		if short := strings.TrimLeft(code, "0"); len(short) > 0 && short != code {
+			out = append(out, short)
+		}
+	case system == ndc && len(code) >= 9:
+		for _, at := range []int{0, 5, 9} {
+			if at < len(code) && code[at] == '0' {
+				out = append(out, code[:at]+code[at+1:])
+			}
+		}
+	}
+	return out
+}

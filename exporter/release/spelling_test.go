@@ -1,0 +1,193 @@
+package release
+
+import (
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/records"
+)
+
+// systemSpellings are the names by which each system of the shipped table comes.
+var systemSpellings = map[string][]string{
+	actCode: {
+		"http://terminology.hl7.org/CodeSystem/v3-ActCode", "https://terminology.hl7.org/CodeSystem/v3-ActCode/",
+		"http://terminology.hl7.org/CodeSystem/v3-ActCode|9.0.0", "http://hl7.org/fhir/v3/ActCode",
+		"urn:oid:2.16.840.1.113883.5.4", "URN:OID:2.16.840.1.113883.5.4", "2.16.840.1.113883.5.4",
+		"http://terminology.hl7.org/ValueSet/v3-ActCode", "http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy",
+		"http://hl7.org/fhir/ActCode", "ActCode", " http://terminology.hl7.org/CodeSystem/V3-ACTCODE ",
+	},
+	confidentiality: {
+		"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "http://hl7.org/fhir/v3/Confidentiality",
+		"urn:oid:2.16.840.1.113883.5.25", "http://terminology.hl7.org/CodeSystem/v3-Confidentiality|2.0", "Confidentiality",
+		"http://hl7.org/fhir/v3/Confidentiality/", "http://terminology.hl7.org/ValueSet/v3-ConfidentialityClassification",
+	},
+	hl7v2: {"http://terminology.hl7.org/CodeSystem/v2-0177", "http://hl7.org/fhir/v2/0177", "urn:oid:2.16.840.1.113883.12.177"},
+	icd10: {
+		"http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-10-us",
+		"urn:oid:2.16.840.1.113883.6.90", "urn:oid:2.16.840.1.113883.6.3", "http://hl7.org/fhir/sid/icd-10-cm|2024",
+		"http://hl7.org/fhir/sid/icd-10-cm/2024", "https://hl7.org/fhir/sid/ICD-10-CM", "ICD-10-CM", "ICD10", "I10",
+	},
+	icd10Procedures: {
+		"http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs", "urn:oid:2.16.840.1.113883.6.4", "ICD-10-PCS",
+	},
+	icd9: {
+		"http://hl7.org/fhir/sid/icd-9-cm", "http://hl7.org/fhir/sid/icd-9-cm/diagnosis", "urn:oid:2.16.840.1.113883.6.103",
+		"urn:oid:2.16.840.1.113883.6.2", "http://hl7.org/fhir/sid/icd-9-cm|2014", "ICD-9-CM", "ICD9",
+	},
+	icd9Procedures: {
+		"http://terminology.hl7.org/CodeSystem/icd9cm-procedure", "urn:oid:2.16.840.1.113883.6.104", "http://hl7.org/fhir/sid/icd-9-cm/procedure",
+	},
+	snomed: {
+		"http://snomed.info/sct", "https://snomed.info/sct/", "http://snomed.info/sct|http://snomed.info/sct/731000124108",
+		"http://snomed.info/sct/731000124108/version/20230901", "urn:oid:2.16.840.1.113883.6.96", "SNOMED-CT", "SCT",
+	},
+	loinc:  {"http://loinc.org", "https://loinc.org/", "http://loinc.org|2.77", "urn:oid:2.16.840.1.113883.6.1", "LOINC", "LN"},
+	rxNorm: {"http://www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88", "RxNorm", "http://www.nlm.nih.gov/research/umls/rxnorm|02052024"},
+	cpt:    {"http://www.ama-assn.org/go/cpt", "https://www.ama-assn.org/go/cpt|2024", "urn:oid:2.16.840.1.113883.6.12", "CPT", "C4"},
+	hcpcs: {
+		"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
+		"http://terminology.hl7.org/CodeSystem/HCPCS", "urn:oid:2.16.840.1.113883.6.285", "urn:oid:2.16.840.1.113883.6.14", "HCPCS",
+	},
+	ndc: {"http://hl7.org/fhir/sid/ndc", "http://hl7.org/fhir/sid/ndc|1", "urn:oid:2.16.840.1.113883.6.69", "NDC"},
+}
+
+// codeSpellings are the ways in which a code comes.
+func codeSpellings(system, code string) []string {
+	out := []string{code, strings.ToLower(code), " " + code + " ", strings.ReplaceAll(code, ".", ""), strings.ReplaceAll(code, "-", "")}
+	switch system {
+	case icd10, icd9:
+		out = append(out, code+" some meaning", strings.ToLower(strings.ReplaceAll(code, ".", "")))
+	case snomed:
+		out = append(out, code+"|some meaning|", code+":246075003=19030005", "243796009:363589002="+code)
+	case ndc:
+		out = append(out, strings.TrimPrefix(code, "0"))
+	}
+	return out
+}
+
+// shippedRows are the rows of the shipped table; a code that stands for more is replaced by one of them.
+func shippedRows(t *testing.T) (rows [][]string) {
+	t.Helper()
+	r := csv.NewReader(strings.NewReader(shippedSensitive))
+	r.Comment = '#'
+	rows, err := r.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		if p, isPrefix := strings.CutSuffix(row[1], "*"); isPrefix {
+			row[1] = p + "1"
+			if canonicalSystem(row[0]) == ndc {
+				row[1] = p + "-0914-01"[max(0, len(p)-5):]
+			}
+		}
+	}
+	return rows
+}
+
+// EHI-9: each code of the table counts by each name of its system in each spelling.
+func TestEHI9EverySensitiveCodeInEverySpelling(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried, missed, systems := 0, 0, map[string]bool{}
+	for _, row := range shippedRows(t) {
+		system := canonicalSystem(row[0])
+		systems[system] = true
+		names := systemSpellings[system]
+		if withoutSystem(system) == labelsWithoutSystem || telling([]byte(row[1])) {
+			names = append(slices.Clone(names), "")
+		}
+		for _, name := range names {
+			for _, code := range codeSpellings(system, row[1]) {
+				if name == "" && !telling([]byte(code)) && withoutSystem(system) == codesWithoutSystem {
+					continue
+				}
+				found := false
+				table.lookup([]byte(name), []byte(code), true, func(category string) { found = found || category == row[2] })
+				tried++
+				if !found {
+					if missed++; missed < 20 {
+						t.Errorf("%q of %q is not found as %s", code, name, row[2])
+					}
+				}
+			}
+		}
+	}
+	if len(systems) != len(systemSpellings) {
+		t.Errorf("the table has the systems %v", systems)
+	}
+	t.Logf("%d spellings tried, %d missed", tried, missed)
+}
+
+// EHI-9: what is not in the table stays out of it, whatever it looks like.
+func TestEHI9CodesThatOnlyLookSensitiveAreNot(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][2]string{
+		{"http://hl7.org/fhir/sid/icd-10-cm", "J06.9"}, {"http://hl7.org/fhir/sid/icd-9-cm", "427.31"}, {"http://loinc.org", "29463-7"},
+		{"http://loinc.org", "8302-2"}, {"http://snomed.info/sct", "44054006"}, {"http://snomed.info/sct", "305058001"}, {"http://example.org/own", "F10.20"},
+		{"", "3014"}, {"", "laboratory"}, {"http://hl7.org/fhir/sid/icd-9-cm", "305.1"}, {"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "N"},
+		{"http://unitsofmeasure.org", "mg"}, {"http://www.ama-assn.org/go/cpt", "99213"}, {"http://hl7.org/fhir/sid/ndc", "00093-0150-01"},
+	} {
+		table.lookup([]byte(c[0]), []byte(c[1]), c[0] != "", func(category string) { t.Errorf("%q is %s", c, category) })
+	}
+}
+
+// EHI-9: labels withhold a resource wherever FHIR has them, with a system or without.
+func TestEHI9LabelsWithoutASystem(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.OtherDocuments: {}}}, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{
+		`{"resourceType":"Condition","id":"c","meta":{"security":[{"code":"%s"}]}}`,
+		`{"meta":{"security":[{"display":"x","code":"%s"}]},"id":"c","resourceType":"Condition"}`,
+		`{"resourceType":"Condition","id":"c","contained":[{"resourceType":"Basic","meta":{"security":[{"code":"%s"}]}}]}`,
+		`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"coding":[{"code":"%s"}]}]}`,
+		`{"resourceType":"Composition","id":"c","confidentiality":"%s"}`,
+	} {
+		for code, goes := range map[string]bool{"R": false, "v": false, "N": true, "L": true, "HIV": false, "42CFRPart2": false, "42cfrpart2": false, "x": true} {
+			line := fmt.Appendf(nil, format, code)
+			if _, ok, err := p.Filter().Releaser().Release(line); err != nil || ok != goes {
+				t.Errorf("%s goes: %v, %v", line, ok, err)
+			}
+		}
+	}
+}
+
+// EHI-9: the case of spellings from outside.
+func TestEHI9TheCaseOfSensitiveSpellings(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(records.Cases(t, "sensitive-spellings"), "records.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Labs: {}, ehi.Billing: {}}}
+	p, err := NewRules(table).Policy(form, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		goes := strings.Contains(line, `"Patient","id"`) || strings.Contains(line, "control-plain")
+		if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok != goes {
+			t.Errorf("%s goes: %v, %v", line, ok, err)
+		}
+	}
+}
