@@ -16,8 +16,9 @@ type facts struct {
 	radiology  bool           // one of those groups is radiology
 	sensitive  authorizations // that it needs
 	happened   fhir.Spans     // when it happened; none where it does not say, or where no limit asks for it
-	content    []target       // what the fields that are its only content refer to, see contentPaths
-	other      bool           // whether a content field holds anything that is not a local reference
+	content    []pointing     // what it is about, see aboutPaths
+	supports   []target       // the supporting resources that it refers to
+	owned      bool           // it is a Device that has a patient
 	presents   bool           // presentedForm
 	binaries   []attachment   // the Binaries that it refers to
 	// identifiers are the values of its own business identifiers, and of what it contains; normal.
@@ -60,36 +61,22 @@ func (a authorizations) list() (keys []ehi.Authorization) {
 // target is what a local reference leads to.
 type target struct{ typ, id []byte }
 
-// contentPaths are the fields without which a resource says nothing: where all that they refer to is withheld, the
-// resource is withheld too (EHI-9).
-var contentPaths = map[string]string{
-	"Provenance":               "target",
-	"AuditEvent":               "entity.what",
-	"List":                     "entry.item",
-	"Linkage":                  "item.resource",
-	"DocumentManifest":         "content",
-	"DeviceUseStatement":       "device",
-	"MedicationRequest":        "medicationReference",
-	"MedicationAdministration": "medicationReference",
-	"MedicationDispense":       "medicationReference",
-	"MedicationStatement":      "medicationReference",
-}
-
 // examiner walks resources and gathers facts. It is for one goroutine.
 type examiner struct {
-	policy  *Policy
-	walk    walk
-	codings []coding // by depth: of the object that is open there
-	path    []byte
-	dates   fhir.Dates
-	dated   bool    // whether facts.happened is asked for
-	alone   bool    // whether what a resource refers to does not matter
-	traits  []trait // by the number of the type
-	facts   facts
+	policy    *Policy
+	walk      walk
+	codings   []coding // by depth: of the object that is open there
+	path      []byte
+	dates     fhir.Dates
+	dated     bool     // whether facts.happened is asked for
+	alone     bool     // whether what a resource refers to does not matter
+	traits    []trait  // by the number of the type
+	supported []target // what supports found
+	facts     facts
 
 	// of the type at hand
-	contentPath string
-	document    bool
+	about    map[string]place
+	document bool
 }
 
 // coding is the system and code fields of an object.
@@ -108,8 +95,8 @@ func (x *examiner) examine(line []byte) (*facts, error) {
 // examineAs derives the facts of a resource of a type, and tells the type that it has.
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	f, w := &x.facts, &x.walk
-	*f = facts{typ: typ, content: f.content[:0], binaries: f.binaries[:0], identifiers: f.identifiers[:0]}
-	x.contentPath, x.document = contentPaths[string(typ)], documentTypes[string(typ)]
+	*f = facts{typ: typ, content: f.content[:0], supports: f.supports[:0], binaries: f.binaries[:0], identifiers: f.identifiers[:0]}
+	x.about, x.document = aboutPlaces[string(typ)], documentTypes[string(typ)]
 	if x.dated {
 		x.dates.Begin(typ)
 	}
@@ -276,19 +263,23 @@ func (x *examiner) reference(f *facts) {
 			f.context = target{typ, id}
 		}
 	}
-	if x.contentPath == "" {
+	if x.alone {
+		return
+	}
+	typ, id, ok := follow(x.walk.text())
+	if x.about == nil && !(ok && isSupporting(typ)) && !isSupporting(f.typ) {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])
-	at, found := bytes.CutSuffix(x.path, []byte(".reference"))
-	if !found || string(at) != x.contentPath {
-		return
+	at := bytes.TrimSuffix(x.path, []byte(".reference"))
+	where, isAbout := x.about[string(at)]
+	if isAbout {
+		f.content = append(f.content, pointing{where, target{typ, id}, ok})
 	}
-	if typ, id, local := follow(x.walk.text()); local {
-		f.content = append(f.content, target{typ, id})
-	} else {
-		f.other = true
+	if ok && isSupporting(typ) && (!isAbout || uses[fhir.TypeNumber(f.typ)]) {
+		f.supports = append(f.supports, target{typ, id})
 	}
+	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
 }
 
 // identifierFields are the fields that hold what a resource alone is called. Those that name a group

@@ -1,7 +1,11 @@
 package release_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +13,8 @@ import (
 
 	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/records"
 )
 
 const hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
@@ -158,5 +164,139 @@ func TestEHI9ABinaryFollowsDocumentsThatNameItByAnAbsoluteURL(t *testing.T) {
 	got := released(t, review(t, form(ehi.OtherDocuments), document, binary), document, binary)
 	if d := cmp.Diff([]string{document, binary}, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// goesWith is what of a record goes by a form, by type and id.
+func goesWith(t *testing.T, f *ehi.ReleaseForm, lines ...string) string {
+	t.Helper()
+	var out []string
+	for _, line := range released(t, reviewOf(t, f, true, lines...), lines...) {
+		var r struct{ ResourceType, ID string }
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, r.ResourceType+"/"+r.ID)
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+// EHI-8, EHI-9: a supporting resource goes where something that goes refers to it.
+func TestEHI9SupportingResourcesGoWithWhatRefersToThem(t *testing.T) {
+	hiv := `{"resourceType":"MedicationRequest","id":"hiv",` + hivLabel + `,"medicationReference":{"reference":"Medication/m1"},` +
+		`"requester":{"reference":"Practitioner/p1"},"performer":{"reference":"Device/d1"}}`
+	for name, c := range map[string]struct {
+		lines []string
+		want  string
+	}{
+		"the drug, prescriber and clinic of a withheld prescription": {[]string{hiv,
+			`{"resourceType":"Medication","id":"m1","manufacturer":{"reference":"Organization/o1"}}`, `{"resourceType":"Practitioner","id":"p1"}`,
+			`{"resourceType":"Organization","id":"o1"}`, `{"resourceType":"Device","id":"d1","patient":{"reference":"Patient/p"}}`,
+		}, ""},
+		"of one that goes, by way of another": {[]string{hiv,
+			`{"resourceType":"MedicationRequest","id":"r","medicationReference":{"reference":"Medication/m1"}}`,
+			`{"resourceType":"Medication","id":"m1","manufacturer":{"reference":"https:\/\/ehr.example.org\/Organization\/o1"}}`,
+			`{"resourceType":"Organization","id":"o1","partOf":{"reference":"Organization/o2"}}`, `{"resourceType":"Organization","id":"o2"}`,
+		}, "Medication/m1 MedicationRequest/r Organization/o1 Organization/o2"},
+		"that refer to one another alone": {[]string{
+			`{"resourceType":"PractitionerRole","id":"a","organization":{"reference":"Organization/b"}}`,
+			`{"resourceType":"Organization","id":"b","endpoint":[{"reference":"Endpoint/c"}]}`,
+			`{"resourceType":"Endpoint","id":"c","managingOrganization":{"reference":"Organization/b"}}`,
+		}, ""},
+		"what only tells of them": {[]string{hiv, `{"resourceType":"Medication","id":"m1"}`,
+			`{"resourceType":"Provenance","id":"v","target":[{"reference":"Medication/m1"}]}`,
+			`{"resourceType":"List","id":"l","entry":[{"item":{"reference":"Medication/m1"}}]}`,
+		}, ""},
+		"of a contained resource": {[]string{`{"resourceType":"Medication","id":"m1"}`,
+			`{"resourceType":"Condition","id":"c","contained":[{"resourceType":"MedicationStatement","id":"s","medicationReference":{"reference":"Medication/m1"}}]}`,
+		}, "Condition/c Medication/m1"},
+		"the patient's own device": {[]string{
+			`{"resourceType":"Device","id":"d1","patient":{"reference":"Patient/p"}}`, `{"resourceType":"Device","id":"d2"}`,
+		}, "Device/d1"},
+	} {
+		for range 2 {
+			if got := goesWith(t, form(ehi.MedicalRecord), c.lines...); got != c.want {
+				t.Errorf("%s: %q, want %q", name, got, c.want)
+			}
+			slices.Reverse(c.lines)
+		}
+	}
+	if got := goesWith(t, form(), `{"resourceType":"Observation","id":"o","device":{"reference":"Device/d"}}`, `{"resourceType":"Device","id":"d"}`); got != "Device/d Observation/o" {
+		t.Errorf("without the medical record: %q", got)
+	}
+}
+
+// EHI-9: of each type of the table, what is about something withheld alone stays out, and what is
+// about something else too goes.
+func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	goes := `{"resourceType":"Condition","id":"goes"}`
+	w, g := `{"reference":"Condition/withheld-0123456789","display":"LEAK"}`, `{"reference":"Condition/goes"}`
+	all := []ehi.Category{}
+	for _, c := range ehi.Categories() {
+		all = append(all, c.Key)
+	}
+	for typ, groups := range release.AboutPaths {
+		for _, group := range groups {
+			for _, path := range group {
+				names := strings.Split(path, ".")
+				field := func(references ...string) string {
+					out := strings.Join(references, ",")
+					for i := len(names) - 1; i > 0; i-- {
+						out = `{"` + names[i] + `":[` + out + `]}`
+					}
+					return `"` + names[0] + `":[` + out + `]`
+				}
+				for i, c := range []struct{ fields, want string }{
+					{field(w), "Condition/goes"}, {field(w, w), "Condition/goes"}, {field(w, g), "Condition/goes " + typ + "/x"},
+					{field(g), "Condition/goes " + typ + "/x"},
+				} {
+					line := `{` + c.fields + `,"id":"x","note":[{"text":"LEAK"}],"resourceType":"` + typ + `"}`
+					want := strings.Fields(c.want)
+					slices.Sort(want)
+					if got := goesWith(t, form(all...), withheld, goes, line); got != strings.Join(want, " ") {
+						t.Errorf("%d: %s: %q, want %q", i, line, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// The table names elements of R4 that are References.
+func TestAboutPathsAreReferencesOfR4(t *testing.T) {
+	for typ, groups := range release.AboutPaths {
+		if !fhir.KnownType(typ) {
+			t.Errorf("%s is no type", typ)
+		}
+		for _, path := range slices.Concat(groups...) {
+			if fhir.ReferenceFields()[path[strings.LastIndexByte(path, '.')+1:]] == nil {
+				t.Errorf("%s.%s is no Reference", typ, path)
+			}
+		}
+	}
+}
+
+// EHI-9: the case of leaks from outside.
+func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(records.Cases(t, "release-leaks"), "records.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []ehi.Category{}
+	for _, c := range ehi.Categories() {
+		all = append(all, c.Key)
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	r := review(t, form(all...), lines...)
+	out := strings.Join(released(t, r, lines...), "\n")
+	for _, leak := range []string{"LEAK", "SECRET", "hiv-observation", "biktarvy", "mr-hiv", "LAB-777"} {
+		if strings.Contains(out, leak) {
+			t.Errorf("%s in %s", leak, out)
+		}
+	}
+	if !strings.Contains(out, "dr-absolute") || !strings.Contains(out, "rel-patient-0001") {
+		t.Errorf("missing in %s", out)
 	}
 }

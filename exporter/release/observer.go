@@ -10,14 +10,16 @@ type Observer struct {
 	review   *Review
 	examine  examiner
 	released released // resources that go, and are nothing else
+	support  support  // who refers to supporting resources, where that is decided
 }
 
 // Observer makes one. The review is concluded after the last of them has seen its last resource.
 func (r *Review) Observer() *Observer {
-	o := &Observer{review: r, examine: r.policy.examiner()}
+	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport()}
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
 	r.released = append(r.released, &o.released)
+	r.supports = append(r.supports, o.support)
 	return o
 }
 
@@ -25,7 +27,7 @@ func (r *Review) Observer() *Observer {
 func (o *Observer) Observe(line []byte) error {
 	r := o.review
 	if q, ok := o.examine.quick(line); ok {
-		o.decided(resource{q.number, r.index.hash(q.id)}, &facts{typ: q.typ, id: q.id}, q.verdict)
+		o.decided(resource{q.number, r.index.hash(q.id)}, &facts{typ: q.typ, id: q.id, supports: q.supports}, q.verdict)
 		return nil
 	}
 	f, err := o.examine.examine(line)
@@ -46,6 +48,7 @@ func (o *Observer) Observe(line []byte) error {
 
 // decided keeps what was decided about a resource.
 func (o *Observer) decided(self resource, f *facts, v verdict) {
+	o.refer(f, v)
 	if v == 0 && !f.related() {
 		o.released.add(self)
 		return
@@ -69,26 +72,69 @@ func (p *Policy) verdict(f *facts) verdict {
 
 // related reports whether the decision about a resource, or that about another one, may depend on what it refers to.
 func (f *facts) related() bool {
-	return len(f.content) > 0 || len(f.binaries) > 0 || string(f.typ) == "Binary"
+	return len(f.content) > 0 || len(f.binaries) > 0 || f.hangs()
+}
+
+// hangs reports whether it depends on others whether a resource goes.
+func (f *facts) hangs() bool { return string(f.typ) == "Binary" || isSupporting(f.typ) }
+
+// refer keeps the references of a resource about which is decided to supporting ones.
+func (o *Observer) refer(f *facts, v verdict) {
+	index, into := o.review.index, o.support.used
+	switch {
+	case string(f.typ) == "Binary": // what withholds it is what refers to it
+		return
+	case v.withheld():
+		into = o.support.denied
+	case f.hangs() || f.pointer():
+		return
+	}
+	for _, t := range f.supports {
+		if !v.withheld() || string(t.typ) == "Device" {
+			into[index.resource(t.typ, t.id)] = struct{}{}
+		}
+	}
+}
+
+// hang keeps the references of a resource about which is not decided yet to supporting ones.
+func (r *Review) hang(self resource, f *facts) {
+	for _, t := range f.supports {
+		r.support.edges = append(r.support.edges, edge{self, r.index.resource(t.typ, t.id)})
+		if string(t.typ) == "Device" {
+			r.support.denied[r.index.resource(t.typ, t.id)] = struct{}{}
+		}
+	}
+	if isSupporting(f.typ) {
+		r.support.selves[self] = struct{}{}
+	}
+	if f.owned {
+		r.support.owned[self] = struct{}{}
+	}
 }
 
 // gather keeps what has to be known of a resource. decided is false where it goes, and is nothing else.
 func (r *Review) gather(self resource, f *facts, v verdict) (decided bool) {
-	pointer := !v.withheld() && len(f.content) > 0 && !f.other
-	if pointer {
-		r.point(self, f.content)
-	}
 	binary := string(f.typ) == "Binary"
-	if v.withheld() || pointer || binary {
+	pointer := !v.withheld() && f.pointer()
+	if pointer {
+		f.abouts(func(targets []target) { r.point(self, targets) })
+	}
+	hangs := pointer || f.hangs() && (!v.withheld() || binary)
+	if hangs {
+		r.hang(self, f)
+	}
+	if v.withheld() || hangs {
 		r.secrets.consider(f.id)
-		r.short = r.short || len(f.id) < minSecret
+		if len(f.id) < minSecret {
+			r.shorts = append(r.shorts, self)
+		}
 		r.own(self, f.identifiers)
 	}
 	r.attach(self, f)
 	if v&stripped != 0 {
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
-	if v == 0 && !pointer && !binary {
+	if v == 0 && !hangs {
 		return false
 	}
 	r.index.put(self, v)

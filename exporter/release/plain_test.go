@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,8 @@ type plain struct {
 
 func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 	r := &plain{reasons: map[string]string{}, stripped: map[string]bool{}}
-	pointers := map[string][]string{}
+	pointers, used := map[string][][]string{}, map[string][]string{}
+	supports, owned := map[string]bool{}, map[string]bool{}
 	x := p.examiner()
 	for _, line := range lines {
 		f, err := x.examine([]byte(line))
@@ -31,23 +33,50 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		}
 		self := string(f.typ) + "/" + string(f.id)
 		r.reasons[self] = p.withhold(f)
-		for _, c := range f.content {
-			pointers[self] = append(pointers[self], string(c.typ)+"/"+string(c.id))
+		f.abouts(func(targets []target) {
+			var about []string
+			for _, c := range targets {
+				about = append(about, string(c.typ)+"/"+string(c.id))
+			}
+			pointers[self] = append(pointers[self], about)
+		})
+		if isSupporting(f.typ) {
+			supports[self] = true
+			owned[self] = f.owned
 		}
-		if f.other {
-			pointers[self] = append(pointers[self], "elsewhere")
+		for _, s := range f.supports {
+			used[string(s.typ)+"/"+string(s.id)] = append(used[string(s.typ)+"/"+string(s.id)], self)
 		}
 		r.stripped[self] = f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f)
 	}
 	for changed := true; changed; {
 		changed = false
-		for self, targets := range pointers {
-			stays := r.reasons[self] == ""
-			for _, target := range targets {
-				stays = stays && r.reasons[target] != ""
+		withhold := func(self string) {
+			changed = changed || r.reasons[self] == ""
+			if r.reasons[self] == "" {
+				r.reasons[self] = referenceOnlyName
 			}
-			if stays {
-				r.reasons[self], changed = referenceOnlyName, true
+		}
+		for self, groups := range pointers {
+			for _, targets := range groups {
+				if !slices.ContainsFunc(targets, func(t string) bool { return r.reasons[t] == "" }) {
+					withhold(self)
+				}
+			}
+		}
+		reached := map[string]bool{}
+		for range supports {
+			for self := range supports {
+				goes := owned[self] && len(used[self]) == 0
+				for _, by := range used[self] {
+					goes = goes || r.reasons[by] == "" && (!supports[by] || reached[by])
+				}
+				reached[self] = goes
+			}
+		}
+		for self := range supports {
+			if !reached[self] {
+				withhold(self)
 			}
 		}
 	}
@@ -206,7 +235,7 @@ func drawForm(t *rapid.T) *ehi.ReleaseForm {
 // drawRecord draws resources that refer to and write about one another in all ways.
 func drawRecord(t *rapid.T, more ...string) (lines []string) {
 	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition", "Medication", "MedicationRequest",
-		"Provenance", "List", "DiagnosticReport", "DocumentReference", "Observation"))
+		"Provenance", "List", "Practitioner", "Device", "DiagnosticReport", "DocumentReference", "Observation"))
 	ids := rapid.SampledFrom([]string{
 		"1", "short", "claim-0123456789", "claim-01234567890", "a.b-c-0123456", "0123456789ab", "abcdefghijklmnopqrst",
 		"abcdefghijklmnopqrstu", "12345678-1234-4234-8234-123456789012", "12345678-1234-4234-8234-123456789013",

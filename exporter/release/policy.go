@@ -145,7 +145,7 @@ func (p *Policy) allows(key ehi.Category, f *facts) bool {
 // category is the line of the form that a resource falls under; "" for what is always released (EHI-8).
 func category(f *facts) ehi.Category {
 	switch string(f.typ) {
-	case "Patient", "Practitioner", "Organization", "Location":
+	case "Patient":
 		return ""
 	case "Encounter", "Procedure":
 		return ehi.Visits
@@ -158,6 +158,9 @@ func category(f *facts) ehi.Category {
 		return ehi.Billing
 	case "DocumentReference", "Media", "ImagingStudy":
 		return f.documentGroup()
+	}
+	if isSupporting(f.typ) {
+		return ""
 	}
 	return ehi.MedicalRecord
 }

@@ -30,10 +30,12 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 	name, f := string(typ), facts{typ: typ}
 	key := category(&f)
 	switch {
-	case !alone && (contentPaths[name] != "" || name == "Binary"), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
+	case !alone && (name == "Binary" || isSupporting(typ)), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
 		return trait{kind: mustWalk}
 	case p.closed(key):
 		return trait{stays, because[categoryReason+string(key)]}
+	case !alone && aboutPaths[name] != nil:
+		return trait{kind: mustWalk}
 	case !p.unlimited(key):
 		return trait{kind: mustWalk}
 	case (name == "Observation" || name == "DiagnosticReport") && !p.unlimited(ehi.Labs):
@@ -77,6 +79,8 @@ type told struct {
 	typ, id []byte
 	number  uint16 // of the type
 	verdict verdict
+	// supports are the supporting resources that it refers to; of what stays, where one is a Device.
+	supports []target
 }
 
 // quick tells without a walk what is decided about a resource, in a fraction of the time. What it is not sure of it leaves to the walk: lines with
@@ -105,7 +109,13 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 		return q, false // of two ids it is the last that counts
 	}
 	q.number, q.verdict = uint16(n), t.verdict
-	return q, x.plain(line[len(`{"resourceType"`):], t.kind)
+	if !x.plain(line[len(`{"resourceType"`):], t.kind) {
+		return q, false
+	}
+	if !x.alone && (t.kind != stays || bytes.Contains(line, []byte("Device"))) {
+		q.supports, ok = x.supports(line)
+	}
+	return q, ok
 }
 
 // plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,12 +16,14 @@ import (
 
 func rules(t testing.TB) *release.Rules {
 	t.Helper()
-	r, err := release.RulesFromFile("")
+	r, err := shippedRules()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
+
+var shippedRules = sync.OnceValues(func() (*release.Rules, error) { return release.RulesFromFile("") })
 
 // review decides about a record; form nil is no form.
 func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Review {

@@ -24,7 +24,10 @@ type Review struct {
 	pointers   pointers
 	attached   attachedTo
 	counts     map[string]int64
-	short      bool // a resource that may be withheld has an id that is not looked for in texts
+	support    support
+	supports   []support  // of the observers
+	shorts     []resource // that may be withheld, and have an id that is not looked for in texts
+	short      bool       // one of them is withheld
 	// irregular says that a resource has its type or id twice.
 	irregular bool
 }
@@ -32,7 +35,7 @@ type Review struct {
 // Review starts the decisions about one record.
 func (p *Policy) Review() *Review {
 	x := verdicts{newIndex[verdict]()}
-	return &Review{policy: p, index: x, secrets: secrets{index: x}, counts: map[string]int64{}}
+	return &Review{policy: p, index: x, secrets: secrets{index: x}, support: newSupport(), counts: map[string]int64{}}
 }
 
 // Resolved tells that every local reference of the record resolves within it: so says its source, and nothing of it was left out.
@@ -66,10 +69,20 @@ func (p *pointers) of(i int) []resource {
 
 // Conclude ends the first pass, after the last observer: resources whose only content is withheld are withheld too, until nothing changes.
 func (r *Review) Conclude() {
-	r.withholdPointers()
-	r.followDocuments()
-	r.withholdPointers() // at a Binary
-	r.pointers, r.attached = pointers{}, attachedTo{}
+	for _, s := range r.supports {
+		r.support.merge(s)
+	}
+	for again := true; again; {
+		r.withholdPointers()
+		r.followDocuments()
+		r.withholdPointers() // at a Binary
+		again = r.withholdUnused()
+	}
+	r.pointers, r.attached, r.support, r.supports = pointers{}, attachedTo{}, support{}, nil
+	for _, self := range r.shorts {
+		v, _ := r.index.at(self)
+		r.short = r.short || v.withheld()
+	}
 	r.conclude()
 	r.concluded = true
 }

@@ -34,12 +34,14 @@ type node struct {
 
 // relations are what a pointer refers to, or what holds a Binary.
 type relations struct {
-	binary    bool
-	targets   []int32 // nodes; none for what is not in the record
-	holders   []int32
-	presented []int32 // holders whose presentedForm it is in
-	secured   int32   // the node that a Binary's securityContext refers to, or none
-	patient   bool    // that is the Patient
+	binary     bool
+	supporting bool      // it goes where one of the users goes
+	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
+	users      []int32
+	holders    []int32
+	presented  []int32 // holders whose presentedForm it is in
+	secured    int32   // the node that a Binary's securityContext refers to, or none
+	patient    bool    // that is the Patient
 }
 
 const (
@@ -181,9 +183,36 @@ func (d *decision) decide() {
 			d.verdicts[i] = stripped
 		}
 	}
-	d.withholdPointers()
-	d.followDocuments()
-	d.withholdPointers()
+	for again := true; again; {
+		d.withholdPointers()
+		d.followDocuments()
+		d.withholdPointers()
+		again = d.withholdUnused()
+	}
+}
+
+// withholdUnused withholds the supporting resources to which nothing that goes refers.
+func (d *decision) withholdUnused() (some bool) {
+	reached := make([]bool, len(d.verdicts))
+	confers := func(user int32) bool {
+		at := d.summary.nodes[user].relations
+		return d.goes(user) && (at == none || !d.summary.relations[at].supporting || reached[user])
+	}
+	for again := true; again; {
+		again = false
+		d.related(func(at int, r *relations) {
+			if r.supporting && !reached[at] && slices.ContainsFunc(r.users, confers) {
+				reached[at], again = true, true
+			}
+		})
+	}
+	d.related(func(at int, r *relations) {
+		if r.supporting && !reached[at] && !d.verdicts[at].withheld() {
+			d.verdicts[at] |= someReason
+			some = true
+		}
+	})
+	return some
 }
 
 // related visits the nodes that have relations.
@@ -199,11 +228,11 @@ func (d *decision) withholdPointers() {
 	for again := true; again; {
 		again = false
 		d.related(func(at int, r *relations) {
-			if len(r.targets) == 0 || d.verdicts[at].withheld() || slices.ContainsFunc(r.targets, d.goes) {
-				return
+			withheld := func(group []int32) bool { return len(group) > 0 && !slices.ContainsFunc(group, d.goes) }
+			if !d.verdicts[at].withheld() && slices.ContainsFunc(r.targets, withheld) {
+				d.verdicts[at] |= someReason
+				again = true
 			}
-			d.verdicts[at] |= someReason
-			again = true
 		})
 	}
 }
@@ -257,6 +286,13 @@ type Summarizer struct {
 	relatives []relative
 	holders   []holder
 	pointers  pointers
+	uses      map[use]struct{}
+}
+
+// use is a reference to a supporting resource, by a node or the complement of a relative's place.
+type use struct {
+	of resource
+	by int32
 }
 
 // kindKey is what of a resource decides about it, time and relations aside.
@@ -277,10 +313,12 @@ type nodeKey struct {
 
 // relative is a resource that has relations, or may have some.
 type relative struct {
-	base    int32 // the node that it would be without
-	pointer int   // its place in pointers, or none
-	binary  bool
-	secured resource // zero for none
+	base       int32  // the node that it would be without
+	pointers   [2]int // its places in pointers, from and to
+	binary     bool
+	supporting bool
+	owned      bool     // it is a Device that has a patient
+	secured    resource // zero for none
 }
 
 // Summarize starts the summary of a record, for what an application asked for.
@@ -291,7 +329,7 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	}
 	return &Summarizer{
 		asked: p, examine: examiner{policy: p, dated: true}, index: newIndex[int32](), kinds: map[kindKey]int32{},
-		nodes: map[nodeKey]int32{}, types: map[string]string{},
+		nodes: map[nodeKey]int32{}, types: map[string]string{}, uses: map[use]struct{}{},
 	}, nil
 }
 
@@ -308,11 +346,13 @@ func (s *Summarizer) Observe(line []byte) error {
 			s.holders = append(s.holders, holder{binary, self, b.presented})
 		}
 	}
-	pointer, isBinary := len(f.content) > 0 && !f.other, string(f.typ) == "Binary"
-	if pointer || isBinary {
-		at = s.relative(self, at, f, pointer, isBinary)
+	if f.pointer() || f.hangs() {
+		at = s.relative(self, at, f)
 	} else {
 		s.out.nodes[at].counted++
+	}
+	for _, t := range f.supports {
+		s.uses[use{s.index.resource(t.typ, t.id), at}] = struct{}{}
 	}
 	place, _ := s.index.add(self)
 	*place = at
@@ -323,16 +363,17 @@ func (s *Summarizer) Observe(line []byte) error {
 }
 
 // relative keeps a resource that has relations until all of the record is known.
-func (s *Summarizer) relative(self resource, base int32, f *facts, pointer, isBinary bool) (at int32) {
-	r := relative{base: base, pointer: none, binary: isBinary}
-	if pointer {
-		r.pointer = len(s.pointers.selves)
+func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
+	r := relative{base: base, binary: string(f.typ) == "Binary", supporting: isSupporting(f.typ), owned: f.owned}
+	r.pointers[0] = len(s.pointers.selves)
+	f.abouts(func(targets []target) {
 		s.pointers.begin(self)
-		for _, t := range f.content {
+		for _, t := range targets {
 			s.pointers.add(s.index.resource(t.typ, t.id))
 		}
-	}
-	if isBinary && f.context.typ != nil {
+	})
+	r.pointers[1] = len(s.pointers.selves)
+	if r.binary && f.context.typ != nil {
 		r.secured = s.index.resource(f.context.typ, f.context.id)
 	}
 	s.relatives = append(s.relatives, r)
@@ -404,11 +445,11 @@ func spansKey(spans fhir.Spans) string {
 
 // Conclude ends the pass over the record. Errors: ErrTooVaried.
 func (s *Summarizer) Conclude() error {
-	holders := s.holdersByBinary()
+	holders, users := s.holdersByBinary(), s.usersBySupport()
 	at := make([]int32, len(s.relatives)) // the nodes of the relatives
 	byKey := map[nodeKey]int32{}
 	for i := range s.relatives {
-		at[i] = s.place(i, holders[int32(i)], byKey)
+		at[i] = s.place(i, holders[int32(i)], users[int32(i)], byKey)
 		s.out.nodes[at[i]].counted++
 		if len(s.out.nodes) > maxNodes {
 			return ErrTooVaried
@@ -424,7 +465,7 @@ func (s *Summarizer) Conclude() error {
 			}
 		}
 	}
-	s.relatives, s.holders, s.pointers, s.nodes = nil, nil, pointers{}, nil
+	s.relatives, s.holders, s.pointers, s.nodes, s.uses = nil, nil, pointers{}, nil, nil
 	return nil
 }
 
@@ -445,11 +486,25 @@ func (s *Summarizer) holdersByBinary() map[int32][]holding {
 	return out
 }
 
+func (s *Summarizer) usersBySupport() map[int32][]int32 {
+	out := map[int32][]int32{}
+	for u := range s.uses {
+		if at, known := s.index.at(u.of); known && at < 0 {
+			out[^at] = append(out[^at], u.by)
+		}
+	}
+	return out
+}
+
 // place finds or makes the node of a relative.
-func (s *Summarizer) place(i int, holders []holding, byKey map[nodeKey]int32) int32 {
+func (s *Summarizer) place(i int, holders []holding, users []int32, byKey map[nodeKey]int32) int32 {
 	r := s.relatives[i]
 	found := s.relationsOf(r, holders)
-	if len(found.targets)+len(found.holders)+len(found.presented) == 0 && found.secured == none {
+	for _, by := range users {
+		found.users = append(found.users, mapped(by))
+	}
+	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
+	if len(found.targets)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting {
 		return r.base
 	}
 	base := s.out.nodes[r.base]
@@ -468,14 +523,9 @@ func (s *Summarizer) place(i int, holders []holding, byKey map[nodeKey]int32) in
 // relationsOf gathers what a relative is related to.
 func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	out := relations{binary: r.binary, secured: none}
-	if r.pointer != none {
-		for _, t := range s.pointers.of(r.pointer) {
-			at, known := s.index.at(t)
-			if !known { // so it leads to something that is never withheld
-				out.targets = nil
-				break
-			}
-			out.targets = append(out.targets, mapped(at))
+	for i := r.pointers[0]; i < r.pointers[1]; i++ {
+		if group := s.groupOf(s.pointers.of(i)); group != nil {
+			out.targets = append(out.targets, group)
 		}
 	}
 	for _, h := range holders {
@@ -491,6 +541,19 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	return out
 }
 
+// groupOf is the nodes of what a resource is about; nil where something of it is not in the record, so
+// that it is never withheld.
+func (s *Summarizer) groupOf(targets []resource) (group []int32) {
+	for _, t := range targets {
+		at, known := s.index.at(t)
+		if !known {
+			return nil
+		}
+		group = append(group, mapped(at))
+	}
+	return group
+}
+
 // mapped keeps the place of a relative apart from none until settle: places of relatives are -2 and below.
 func mapped(at int32) int32 {
 	if at < 0 {
@@ -501,7 +564,7 @@ func mapped(at int32) int32 {
 
 // settle puts nodes in the place of relatives.
 func (r *relations) settle(at []int32) {
-	for _, list := range [][]int32{r.targets, r.holders, r.presented} {
+	for _, list := range append(slices.Clone(r.targets), r.users, r.holders, r.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -515,14 +578,21 @@ func (r *relations) settle(at []int32) {
 
 // key tells relations from others. It sorts them.
 func (r *relations) key() string {
-	var k []byte
-	for _, list := range []*[]int32{&r.targets, &r.holders, &r.presented} {
+	k := binary.AppendVarint(nil, int64(len(r.targets)))
+	lists := []*[]int32{&r.users, &r.holders, &r.presented}
+	for i := range r.targets {
+		lists = append(lists, &r.targets[i])
+	}
+	for _, list := range lists {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 		k = binary.AppendVarint(k, int64(len(*list)))
 		for _, n := range *list {
 			k = binary.AppendVarint(k, int64(n))
 		}
+	}
+	if r.supporting {
+		k = append(k, 1)
 	}
 	return string(binary.AppendVarint(k, int64(r.secured)))
 }
