@@ -22,7 +22,7 @@ func categoryOf(r records.Resource) string {
 	}
 	has := func(code string) bool { return strings.Contains(string(text), `"code":"`+code+`"`) }
 	switch r["resourceType"] {
-	case "Patient", "Practitioner", "Organization", "Location":
+	case "Patient":
 		return ""
 	case "Encounter", "Procedure":
 		return "visits"
@@ -45,7 +45,57 @@ func categoryOf(r records.Resource) string {
 		}
 		return "other"
 	}
+	if supporting(r) {
+		return ""
+	}
 	return "medicalRecord"
+}
+
+// supporting reports whether a resource goes where something that goes refers to it.
+func supporting(r records.Resource) bool {
+	switch r["resourceType"] {
+	case "Practitioner", "PractitionerRole", "Organization", "Location", "Medication", "Device", "Substance", "Endpoint",
+		"HealthcareService":
+		return true
+	}
+	return false
+}
+
+// unused takes away the supporting resources to which nothing that goes refers; a Device that has a
+// patient only where something else refers to it. It reports whether there were some.
+func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
+	referred := func(from func(key string) bool) map[string]bool {
+		to := map[string]bool{}
+		for key, r := range full {
+			if !from(key) {
+				continue
+			}
+			for name, field := range r {
+				if r["resourceType"] == "Provenance" && name == "target" {
+					continue
+				}
+				records.References(map[string]any{name: field}, func(ref string) string {
+					to[ref] = true
+					return ref
+				})
+			}
+		}
+		return to
+	}
+	any := referred(func(string) bool { return true })
+	reached := map[string]bool{}
+	for before := -1; before < len(reached); {
+		before = len(reached)
+		reached = referred(func(key string) bool { return out[key] && (!supporting(full[key]) || reached[key]) })
+	}
+	for key, r := range full {
+		own := r["resourceType"] == "Device" && r["patient"] != nil && !any[key]
+		if out[key] && supporting(r) && !reached[key] && !own {
+			delete(out, key)
+			some = true
+		}
+	}
+	return some
 }
 
 // sensitiveCodes are those of the shipped table that occur in the records at hand.
@@ -84,6 +134,15 @@ func expected(full map[string]records.Resource, f form) map[string]bool {
 			out[key] = true
 		}
 	}
+	for again := true; again; {
+		unspoken(full, out)
+		again = unused(full, out)
+	}
+	return out
+}
+
+// unspoken takes away what says nothing without something withheld.
+func unspoken(full map[string]records.Resource, out map[string]bool) {
 	for key, r := range full { // a Provenance says nothing without its target
 		targets, _ := r["target"].([]any)
 		if r["resourceType"] == "Provenance" && out[key] && len(targets) > 0 && !slices.ContainsFunc(targets, func(t any) bool {
@@ -91,11 +150,18 @@ func expected(full map[string]records.Resource, f form) map[string]bool {
 		}) {
 			delete(out, key)
 		}
-		if m, ok := r["medicationReference"].(map[string]any); ok && out[key] && !out[m["reference"].(string)] {
+		for _, field := range []string{"medicationReference", "request", "claim"} {
+			if m, ok := r[field].(map[string]any); ok && out[key] && full[m["reference"].(string)] != nil && !out[m["reference"].(string)] {
+				delete(out, key)
+			}
+		}
+		addresses, _ := r["addresses"].([]any)
+		if r["resourceType"] == "CarePlan" && out[key] && len(addresses) > 0 && !slices.ContainsFunc(addresses, func(t any) bool {
+			return out[t.(map[string]any)["reference"].(string)]
+		}) {
 			delete(out, key)
 		}
 	}
-	return out
 }
 
 // checkReleased compares an export with the oracle: exactly the right resources; each reference resolves, is absolute, contained

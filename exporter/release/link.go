@@ -122,15 +122,30 @@ func (r *Review) names(value []byte) bool {
 }
 
 // concludeFields notes in which fields a Reference that names no target, only a display, may lead to
-// something withheld: R4 says which types each field may refer to.
+// something withheld. R4 says which types each field may refer to; of fields that lead to more than
+// persons, places and things it is not relied upon that records keep to that.
 func (r *Review) concludeFields() {
 	r.hidden = map[string]bool{}
 	if r.types == (bitmap{}) {
 		return
 	}
+	anything := false // besides supporting resources
+	for number, name := range fhir.Types() {
+		anything = anything || !isSupporting([]byte(name)) && r.types.has(uint16(number+1))
+	}
 	for name, targets := range fhir.ReferenceFields() {
 		for _, t := range targets {
-			r.hidden[name] = r.hidden[name] || t == "*" || r.types.has(r.index.number([]byte(t)))
+			is := r.types.has(r.index.number([]byte(t)))
+			r.hidden[name] = r.hidden[name] || t == "*" || is || anything && !actor([]byte(t))
 		}
 	}
+}
+
+// actor reports whether a type is one of those who act, or of what they act with.
+func actor(typ []byte) bool {
+	switch string(typ) {
+	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group":
+		return true
+	}
+	return isSupporting(typ)
 }
