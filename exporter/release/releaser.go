@@ -16,10 +16,14 @@ type Releaser interface {
 // reviewed is a Releaser by a Review.
 type reviewed struct {
 	*Review
-	walk  walk
-	edits []fhir.Edit
-	open  []frame // by depth: what is open there
-	out   []byte  // the last line that was changed
+	walk   walk
+	edits  []fhir.Edit
+	open   []frame // by depth: what is open there
+	out    []byte  // the last line that was changed
+	pruner pruner
+	// tells says that a Reference of the line was masked for another reason than an unticked line of
+	// the form.
+	tells bool
 }
 
 // frame is what is known of an object that is open.
@@ -57,6 +61,7 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	if err != nil || !known || v.withheld() {
 		return nil, false, err
 	}
+	r.tells = false
 	if v&stripped != 0 || !r.quick(line) {
 		if err := r.plan(line, v); err != nil {
 			return nil, false, err
@@ -69,7 +74,20 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 		r.out = nil
 	}
 	r.out = fhir.Apply(r.out[:0], line, r.edits)
+	if r.tells {
+		return r.pruned()
+	}
 	return r.out, true, nil
+}
+
+// pruned is the line without the entries that refer to something withheld.
+func (r *reviewed) pruned() (out []byte, ok bool, err error) {
+	typ, _, err := r.walk.identify(r.out)
+	if err != nil || entryPaths[string(typ)] == nil {
+		return r.out, err == nil, err
+	}
+	out, err = r.pruner.prune(string(typ), r.out)
+	return out, err == nil, err
 }
 
 // verdict is what was decided about a line.
@@ -330,7 +348,7 @@ func (r *reviewed) closeContainer(v verdict) {
 		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&namesWithheld
 	}
 	if top.mask == nil && r.hides(top.holds, w.key()) && w.src[w.start] == '{' {
-		top.mask = fhir.MaskedReference
+		top.mask, r.tells = fhir.MaskedReference, true
 	}
 	switch {
 	case top.mask != nil:
@@ -379,6 +397,7 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 func (r *reviewed) mask(ref []byte) []byte {
 	if fhir.External(ref) {
 		if r.betrays(ref) {
+			r.tells = true
 			return fhir.MaskedReference
 		}
 		return nil
@@ -394,6 +413,7 @@ func (r *reviewed) mask(ref []byte) []byte {
 	case !known:
 		return fhir.UnknownReference
 	case v.withheld():
+		r.tells = r.tells || !v.unticked()
 		return fhir.MaskedReference
 	}
 	return nil

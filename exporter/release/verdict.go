@@ -19,6 +19,10 @@ const (
 func (v verdict) reason() int    { return int(v &^ flags) }
 func (v verdict) withheld() bool { return v.reason() != 0 }
 
+// unticked reports whether a resource stays only because the form's line of it is not ticked, or of
+// other dates.
+func (v verdict) unticked() bool { return strings.HasPrefix(reasons[v.reason()], categoryReason) }
+
 // notable reports whether a resource stays, or loses something of its own.
 func (v verdict) notable() bool { return v.withheld() || v&stripped != 0 }
 

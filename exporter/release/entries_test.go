@@ -1,0 +1,88 @@
+package release_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/ehi"
+)
+
+// EHI-9: an entry that refers to something sensitive goes as a whole, and what names it by its number;
+// the others stay as they are.
+func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	goes := `{"resourceType":"Condition","id":"goes"}`
+	encounter := `{"resourceType":"Encounter","id":"visit-0123456789"}`
+	w, g := `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes"}`
+	for line, want := range map[string]string{
+		`{"resourceType":"List","id":"x","entry":[{"flag":{"text":"LEAK"},"item":` + w + `},{"item":` + g + `}]}`:                                          `{"resourceType":"List","id":"x","entry":[{"item":` + g + `}]}`,
+		`{"entry": [ {"item":` + g + `} , {"item":` + w + `} , {"item":` + w + `} ], "resourceType":"List","id":"x"}`:                                      `{"entry": [ {"item":` + g + `} ], "resourceType":"List","id":"x"}`,
+		`{"resourceType":"CarePlan","id":"x","activity":[{"reference":` + w + `,"progress":[{"text":"LEAK"}]}]}`:                                           `{"resourceType":"CarePlan","id":"x"}`,
+		`{"activity":[{"outcomeReference":[` + w + `]}],"resourceType":"CarePlan","id":"x"}`:                                                               `{"resourceType":"CarePlan","id":"x"}`,
+		`{"resourceType":"Composition","id":"x","section":[{"title":"LEAK","text":{"div":"LEAK"},"entry":[` + w + `]},{"entry":[` + g + `],"title":"b"}]}`: `{"resourceType":"Composition","id":"x","section":[{"entry":[` + g + `],"title":"b"}]}`,
+		`{"resourceType":"Composition","id":"x","section":[{"title":"a","text":{"div":"LEAK"},"entry":[` + w + `,` + g + `]}]}`:                            `{"resourceType":"Composition","id":"x","section":[{"title":"a","entry":[` + g + `]}]}`,
+		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"diagnosisSequence":[2],"productOrService":{"text":"LEAK"}},{"sequence":2,"diagnosisSequence":[1]}],` +
+			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g + `},{"sequence":2,"diagnosisReference":` + w + `}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":2,"diagnosisSequence":[1]}],` +
+			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g + `}]}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"x","supportingInfo":[{"sequence":3,"valueReference":` + w + `}],"item":[{"informationSequence":[3]}]}`: `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
+		// What only was not ticked is masked, and its entries stay.
+		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[{"reference":"Encounter/visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[` + masked + `]}]}`,
+	} {
+		for _, short := range []bool{false, true} {
+			record := []string{withheld, goes, encounter, line}
+			expected := want
+			if short {
+				for i := range record {
+					record[i] = strings.ReplaceAll(record[i], "withheld-0123456789", "w")
+				}
+			}
+			got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), !short, record...), record...)
+			if len(got) != 2 || got[1] != expected {
+				t.Errorf("%s became %v, want %s", line, got, expected)
+			}
+		}
+	}
+}
+
+// Whatever entries go, what is left is JSON, and is what the others were.
+func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	rapid.Check(t, func(t *rapid.T) {
+		space := rapid.SampledFrom([]string{"", "", " ", "\t"})
+		fields := []string{`"resourceType":"Claim"`, `"id":"x"`, `"status":"active"`}
+		want := map[string]any{"resourceType": "Claim", "id": "x", "status": "active"}
+		for _, name := range []string{"diagnosis", "procedure", "supportingInfo", "item"} {
+			var entries []string
+			var left []any
+			for i := range rapid.IntRange(0, 4).Draw(t, name) {
+				if rapid.Bool().Draw(t, "withheld") {
+					entries = append(entries, `{"a":[{"b":{"reference":"Condition/withheld-0123456789"}}],"text":"LEAK"}`)
+					continue
+				}
+				text := fmt.Sprintf("kept %d", i)
+				entries, left = append(entries, `{"text":"`+text+`"}`), append(left, map[string]any{"text": text})
+			}
+			if len(entries) > 0 {
+				fields = append(fields, `"`+name+`":[`+strings.Join(entries, space.Draw(t, "a")+","+space.Draw(t, "b"))+`]`)
+			}
+			if len(left) > 0 {
+				want[name] = left
+			}
+		}
+		fields = rapid.Permutation(fields).Draw(t, "order")
+		line := "{" + strings.Join(fields, space.Draw(t, "c")+","+space.Draw(t, "d")) + "}"
+		out := adversaryReview(t, form(ehi.Billing), true, []string{withheld, line})
+		var got map[string]any
+		if err := json.Unmarshal([]byte(out[1]), &got); err != nil {
+			t.Fatalf("%s became %s: %v", line, out[1], err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Fatalf("%s became %s\n%s", line, out[1], d)
+		}
+	})
+}
