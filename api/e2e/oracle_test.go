@@ -102,6 +102,7 @@ func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
 var sensitiveCodes = map[string]string{
 	"86406008": "hiv", "7200002": "alcoholAndDrug", "413473000": "alcoholAndDrug", "370143000": "mentalHealth", "171207006": "mentalHealth",
 	"706893006": "domesticViolence", "248110007": "sexualAssault", "51968-6": "genetic", "STD": "other", "R": "confidential",
+	"31676001": "hiv", "443529005": "genetic",
 }
 
 func sensitivities(v any) (out []string) {
