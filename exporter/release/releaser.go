@@ -21,9 +21,6 @@ type reviewed struct {
 	open   []frame // by depth: what is open there
 	out    []byte  // the last line that was changed
 	pruner pruner
-	// tells says that a Reference of the line was masked for another reason than an unticked line of
-	// the form.
-	tells bool
 }
 
 // frame is what is known of an object that is open.
@@ -61,7 +58,6 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	if err != nil || !known || v.withheld() {
 		return nil, false, err
 	}
-	r.tells = false
 	if v&stripped != 0 || !r.quick(line) {
 		if err := r.plan(line, v); err != nil {
 			return nil, false, err
@@ -74,7 +70,7 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 		r.out = nil
 	}
 	r.out = fhir.Apply(r.out[:0], line, r.edits)
-	if r.tells {
+	if r.pruner.find(r.edits) {
 		return r.pruned()
 	}
 	return r.out, true, nil
@@ -348,7 +344,7 @@ func (r *reviewed) closeContainer(v verdict) {
 		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&namesWithheld
 	}
 	if top.mask == nil && r.hides(top.holds, w.key()) && w.src[w.start] == '{' {
-		top.mask, r.tells = fhir.MaskedReference, true
+		top.mask = tellingMask
 	}
 	switch {
 	case top.mask != nil:
@@ -397,8 +393,7 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 func (r *reviewed) mask(ref []byte) []byte {
 	if fhir.External(ref) {
 		if r.betrays(ref) {
-			r.tells = true
-			return fhir.MaskedReference
+			return tellingMask
 		}
 		return nil
 	}
@@ -413,8 +408,10 @@ func (r *reviewed) mask(ref []byte) []byte {
 	case !known:
 		return fhir.UnknownReference
 	case v.withheld():
-		r.tells = r.tells || !v.unticked()
-		return fhir.MaskedReference
+		if v.unticked() {
+			return fhir.MaskedReference
+		}
+		return tellingMask
 	}
 	return nil
 }

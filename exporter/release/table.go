@@ -100,30 +100,53 @@ func (t *Table) add(system, code, category string) {
 	}
 }
 
-// mayHold reports whether a code may be in the table, of whatever system.
+// mayHold reports whether a code may be in the table, of whatever system: as it is, or a part of it, see candidates.
 func (t *Table) mayHold(code []byte) bool {
-	var plain [24]byte
-	n, digits := 0, true
+	var whole, part plainBytes
 	for _, c := range code {
 		switch class := codeBytes[c]; {
 		case class == otherByte || c == ' ' || c == '\t':
-			return true // there may be several codes
-		case class == ignoredByte:
-			continue
-		case n == len(plain):
-			return true
-		default:
-			plain[n] = class
-			n++
-			digits = digits && class <= '9'
+			if t.mayHoldPlain(&part, false) {
+				return true
+			}
+			part = plainBytes{}
+		case class > ignoredByte:
+			whole.add(class)
+			part.add(class)
 		}
 	}
-	if t.exactCodes.has(plain[:n]) {
+	return t.mayHoldPlain(&whole, isLOINC(code)) || part.n < whole.n && t.mayHoldPlain(&part, false)
+}
+
+// plainBytes is a plain code, as far as it counts for mayHold.
+type plainBytes struct {
+	bytes   [24]byte
+	n       int
+	letters bool
+}
+
+func (p *plainBytes) add(c byte) {
+	if p.n < len(p.bytes) {
+		p.bytes[p.n] = c
+	}
+	p.n++
+	p.letters = p.letters || c > '9'
+}
+
+func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
+	if p.n > len(p.bytes) {
+		return true
+	}
+	if t.exactCodes.has(p.bytes[:p.n]) {
 		return true
 	}
 	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70) and for NDCs.
-	return !(digits && n > 5 && n < 10) && t.prefixHeads.has(head(plain[:n]))
+	prefixed := p.letters || p.n <= 5 && !loinc || p.n >= 10
+	return prefixed && t.prefixHeads.has(head(p.bytes[:p.n]))
 }
+
+// isLOINC reports whether a code can be nothing but one of LOINC: at least four digits, a hyphen and one more.
+func isLOINC(code []byte) bool { return len(code) >= 6 && code[len(code)-2] == '-' }
 
 // lookup calls add with each category of a code. label says that it is a security label, which needs no system.
 func (t *Table) lookup(system, code []byte, label bool, add func(category string)) {
