@@ -146,7 +146,10 @@ func TestCaseReleaseLeaks(t *testing.T) {
 			t.Errorf("%s was released", key)
 		}
 	}
-	for _, leak := range []string{"LEAK-I", "LEAK-L"} {
+	if got["DiagnosticReport/dr-absolute"] == nil {
+		t.Error("the report that goes is missing")
+	}
+	for _, leak := range []string{"LEAK", "SECRET", "LAB-777", "hiv-observation-withheld"} {
 		if strings.Contains(text, leak) {
 			t.Error(text)
 		}
@@ -168,7 +171,8 @@ func TestCaseSensitiveSpellings(t *testing.T) {
 	got, _ := w.export("sens", f)
 	for key, released := range map[string]bool{
 		"Patient/sens": true, "Condition/control-plain": true,
-		"Condition/c1-cm-dot": false, "Condition/l1-hiv-r4": false,
+		"Condition/c1-cm-dot": false, "Condition/c2-cm-nodot": false, "Condition/c4-who": false,
+		"Condition/l1-hiv-r4": false, "Condition/l2-hiv-stu3": false,
 	} {
 		if (got[key] != nil) != released {
 			t.Errorf("%s: released is %v", key, !released)

@@ -9,8 +9,23 @@ import (
 type Observer struct {
 	review   *Review
 	examine  examiner
-	released released // resources that go, and are nothing else
-	support  support  // who refers to supporting resources, where that is decided
+	released released  // resources that go, and are nothing else
+	support  support   // who refers to supporting resources, where that is decided
+	recent   [256]name // some that are in support.used: most are referred to again and again
+}
+
+// name is how a resource is called.
+type name struct{ typ, id string }
+
+// seen reports whether a resource is among the recent ones, and makes it one of them.
+func (o *Observer) seen(t target) bool {
+	n := len(t.id)
+	slot := &o.recent[(int(t.id[n-1])*31+int(t.id[n/2])*7+int(t.id[0])+n)%len(o.recent)]
+	if slot.id == string(t.id) && slot.typ == string(t.typ) {
+		return true
+	}
+	*slot = name{string(t.typ), string(t.id)}
+	return false
 }
 
 // Observer makes one. The review is concluded after the last of them has seen its last resource.
@@ -90,7 +105,7 @@ func (o *Observer) refer(f *facts, v verdict) {
 		return
 	}
 	for _, t := range f.supports {
-		if !v.withheld() || string(t.typ) == "Device" {
+		if !v.withheld() && !o.seen(t) || v.withheld() && string(t.typ) == "Device" {
 			into[index.resource(t.typ, t.id)] = struct{}{}
 		}
 	}
