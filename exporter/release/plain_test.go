@@ -235,7 +235,7 @@ func drawForm(t *rapid.T) *ehi.ReleaseForm {
 // drawRecord draws resources that refer to and write about one another in all ways.
 func drawRecord(t *rapid.T, more ...string) (lines []string) {
 	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition", "Medication", "MedicationRequest",
-		"Provenance", "List", "Practitioner", "Device", "DiagnosticReport", "DocumentReference", "Observation"))
+		"Provenance", "DocumentManifest", "Practitioner", "Device", "DiagnosticReport", "DocumentReference", "Observation"))
 	ids := rapid.SampledFrom([]string{
 		"1", "short", "claim-0123456789", "claim-01234567890", "a.b-c-0123456", "0123456789ab", "abcdefghijklmnopqrst",
 		"abcdefghijklmnopqrstu", "12345678-1234-4234-8234-123456789012", "12345678-1234-4234-8234-123456789013",
@@ -286,7 +286,7 @@ func drawField(t *rapid.T, reference, text func() string) string {
 	case 0:
 		return `"target":[` + reference() + `,` + reference() + `]`
 	case 1:
-		return `"entry":[{"item":` + reference() + `}]`
+		return `"content":[` + reference() + `]`
 	case 2:
 		return `"medicationReference":` + reference()
 	case 3:
