@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +33,10 @@ import (
 
 // Parts are what a backup is taken of.
 type Parts struct {
-	// Data is the data folder. Beside are the names of further files in it that are kept, where they are there.
-	Data   string
-	Beside []string
-	Bus    *bus.Bus
-	Files  *files.Local
+	// Data is the data folder.
+	Data  string
+	Bus   *bus.Bus
+	Files *files.Local
 	// Records is the record store; nil where the server has none of its own.
 	Records *dataset.Store
 }
@@ -48,17 +48,24 @@ const (
 	stateFile     = "state.ndjson"
 )
 
+// SandboxKeys is the file in a data folder that holds the keys of the sandbox's client.
+const SandboxKeys = "test_client_keys.json"
+
+// beside are the files of a data folder, beside its folders, that are kept where they are there. An
+// archive holds no others.
+var beside = []string{SandboxKeys}
+
 // Write writes the archive. It may be called while the server works.
 func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
 	}
-	state, err := os.CreateTemp("", "ehi-backup-*") // its size has to be known before it is written
+	state, remove, err := spool(p.Data) // its size has to be known before it is written
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, state.Close(), os.Remove(state.Name())) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	a := &archive{Parts: p, tar: tar.NewWriter(z), state: state}
 	for _, step := range []func(context.Context) error{a.records, a.beside, a.jobs, a.grants, a.trail, a.finish} {
 		if err := step(ctx); err != nil {
@@ -66,6 +73,24 @@ func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 		}
 	}
 	return errors.Join(a.tar.Close(), z.Close())
+}
+
+// spool opens a file for what a backup collects: passwords' hashes, keys and the audit trail among it.
+// It lies in the data folder, which nobody else reads, with mode 0600. Where the system allows it,
+// the file has no name while it is open, so that a process that dies leaves nothing; remove does
+// the rest.
+func spool(data string) (f *os.File, remove func() error, err error) {
+	if f, err = os.CreateTemp(data, ".backup-*"); err != nil {
+		return nil, nil, err
+	}
+	unnamed := os.Remove(f.Name()) == nil
+	return f, func() error {
+		err := f.Close()
+		if !unnamed {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+		return err
+	}, nil
 }
 
 // archive is one backup that is being written.
@@ -120,7 +145,7 @@ func (a *archive) records(context.Context) (err error) {
 }
 
 func (a *archive) beside(context.Context) error {
-	for _, name := range a.Beside {
+	for _, name := range beside {
 		err := a.copy(filesFolder+name, filepath.Join(a.Data, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -263,10 +288,11 @@ func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Acc
 	if len(entries) > 0 {
 		return fmt.Errorf("%w: %s", ErrNotEmpty, data)
 	}
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	to, err := newTarget(data)
 	if err != nil {
 		return err
 	}
+	defer to.root.Close() // nothing is written through it any more
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return err
@@ -286,7 +312,7 @@ func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Acc
 		if h.Name == stateFile {
 			return restoreState(ctx, archive, data, nats, access)
 		}
-		if err := restoreFile(h, archive, data, store); errors.Is(err, io.ErrUnexpectedEOF) {
+		if err := to.put(h, archive); errors.Is(err, io.ErrUnexpectedEOF) {
 			return ErrCutOff
 		} else if err != nil {
 			return err
@@ -294,32 +320,75 @@ func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Acc
 	}
 }
 
-// restoreFile puts one file in its place. Names that lead elsewhere are refused.
-func restoreFile(h *tar.Header, r io.Reader, data string, store *files.Local) error {
-	if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg {
-		return fmt.Errorf("%w: it holds %q", ErrForeign, h.Name)
+// target is the data folder that an archive is put into. Every file is made through root, which no
+// name of an archive leads out of.
+type target struct {
+	root  *os.Root
+	store *files.Local
+}
+
+func newTarget(data string) (target, error) {
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		return target{}, err
 	}
-	if name, ok := strings.CutPrefix(h.Name, exportsFolder); ok {
-		job, object, _ := strings.Cut(name, "/")
-		return store.RestoreObject(job, object, r)
+	root, err := os.OpenRoot(data)
+	return target{root, store}, err
+}
+
+// put makes one file of an archive, durably. Errors: ErrForeign.
+func (t target) put(h *tar.Header, r io.Reader) error {
+	name, err := t.place(h)
+	if err != nil {
+		return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
 	}
-	var path string
-	if name, ok := strings.CutPrefix(h.Name, recordsFolder); ok {
-		path = filepath.Join(data, dataset.Folder, filepath.FromSlash(name))
-	} else if name, ok := strings.CutPrefix(h.Name, filesFolder); ok {
-		path = filepath.Join(data, filepath.FromSlash(name))
-	} else {
-		return fmt.Errorf("%w: it holds %q", ErrForeign, h.Name)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	folder := filepath.Dir(name)
+	if err := t.root.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, f.Sync(), f.Close(), t.syncFolder(folder))
+}
+
+// errPlace is what is wrong with a name that no backup of this server has.
+var errPlace = errors.New("no backup has such a file")
+
+// place is where a file of an archive goes in the data folder: a path without detours, to where this
+// server keeps files of that kind. Errors: errPlace, files.ErrName.
+func (t target) place(h *tar.Header) (string, error) {
+	name, err := filepath.Localize(h.Name)
+	if err != nil || h.Typeflag != tar.TypeReg {
+		return "", errPlace
+	}
+	folder, rest, _ := strings.Cut(filepath.ToSlash(name), "/")
+	switch folder + "/" {
+	case exportsFolder:
+		job, object, _ := strings.Cut(rest, "/")
+		place, err := t.store.Place(job, object)
+		return filepath.Join(files.Folder, place), err
+	case recordsFolder:
+		if rest != "" {
+			return filepath.Join(dataset.Folder, filepath.FromSlash(rest)), nil
+		}
+	case filesFolder:
+		if slices.Contains(beside, rest) {
+			return rest, nil
+		}
+	}
+	return "", errPlace
+}
+
+// syncFolder makes the names in a folder durable.
+func (t target) syncFolder(name string) error {
+	d, err := t.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // NATSFolder is where the embedded NATS lives in a data folder.

@@ -175,13 +175,11 @@ type Node struct {
 }
 
 // KeysFile is where the sandbox client's signing keys lie in a data folder.
-func KeysFile(data string) string { return filepath.Join(data, keysFile) }
-
-const keysFile = "test_client_keys.json"
+func KeysFile(data string) string { return filepath.Join(data, backup.SandboxKeys) }
 
 // Backup writes an archive of everything that the server keeps, while it works.
 func (n *Node) Backup(ctx context.Context, w io.Writer) error {
-	return backup.Write(ctx, w, backup.Parts{Data: n.data, Beside: []string{keysFile}, Bus: n.Bus, Files: n.Files, Records: n.records})
+	return backup.Write(ctx, w, backup.Parts{Data: n.data, Bus: n.Bus, Files: n.Files, Records: n.records})
 }
 
 // Options change what a Node is made of; tests use them.

@@ -153,18 +153,14 @@ func (l *Local) OpenObject(job, object string) (*Reader, error) {
 	return &Reader{io.NewSectionReader(f, 0, size), f}, nil
 }
 
-// RestoreObject puts an object back that a backup has kept, and makes it durable. Errors: fs.ErrExist, ErrName.
-func (l *Local) RestoreObject(job, object string, r io.Reader) error {
+// Place is where an object lies below the store's root, for a restore, which writes nowhere else.
+// Errors: ErrName.
+func (l *Local) Place(job, object string) (string, error) {
 	path, err := l.object(job, object)
 	if err != nil {
-		return err
+		return "", err
 	}
-	f, err := l.disk.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(filepath.Dir(path)))
+	return filepath.Rel(l.root, path)
 }
 
 // object is where an output or attachment lies. Errors: ErrName.
