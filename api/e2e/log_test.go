@@ -134,4 +134,6 @@ func TestAdministratorsLookInside(t *testing.T) {
 		t.Errorf("%+v, %v", a, err)
 	}
 	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1"), 200, "goroutine profile")
+	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/"), 200, "heap")
+	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/cmdline"), 404, "") // passwords may be among the arguments
 }

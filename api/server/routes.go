@@ -24,7 +24,8 @@ import (
 // routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(announced, s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}), s.public(), s.headers())
+	app.Use(announced, s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}),
+		s.public(), s.headers(), onePath)
 
 	s.on("GET", "/metrics", adaptor.HTTPHandler(telemetry.Handler()))
 	s.on("GET", "/healthz", s.handleAlive)
@@ -82,7 +83,7 @@ func (s *Server) routes() {
 	s.on("GET", "/admin/log-level", s.handleLogLevel)
 	s.on("PUT", "/admin/log-level", s.handleSetLogLevel)
 	s.on("GET", "/admin/debug", s.handleDebug)
-	s.under("/admin/debug/pprof", pprof.New(pprof.Config{Prefix: "/admin"}))
+	s.under(profiles, noCommandLine, pprof.New(pprof.Config{Prefix: "/admin"}))
 	s.on("GET", "/admin/backup", s.handleBackup)
 	s.on("GET", "/admin/audit", s.handleAudit)
 	s.on("GET", "/admin/jobs", s.handleAdminJobs)

@@ -230,7 +230,7 @@ func (s *Server) under(path string, handlers ...fiber.Handler) {
 	if !ok {
 		panic(path + " has no rule")
 	}
-	args := []any{path}
+	args := []any{path, within(path)}
 	if r.guard != nil {
 		args = append(args, r.guard(s))
 	}

@@ -197,8 +197,8 @@ func New(c Config, d Deps) (*Server, error) {
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
 		Views:         s.views,
-		CaseSensitive: true, // as URLs are: who may do what is told from the path, too
-		BodyLimit:     int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
+		StrictRouting: true, CaseSensitive: true, // see onePath
+		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		DisableDefaultContentType:    true, // a body is announced by who makes it (see announced)
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
