@@ -164,14 +164,21 @@ func (s *Server) checkAssertion(ctx context.Context, r TokenRequest) (*clientRec
 		return nil, errClient("iss and sub must both be the client's id")
 	case r.Form.Get("client_id") != "" && r.Form.Get("client_id") != issuer:
 		return nil, errClient("client_id is not the assertion's")
-	case !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(r.Audiences, a) }):
-		return nil, errClient("aud must be the URL of the token endpoint")
+	case !onlyFor(r.Audiences, audience):
+		return nil, errClient("aud must be the URL of the token endpoint or the issuer, and nothing else")
 	case expires.After(s.Now().Add(assertionLife + assertionLeeway)):
 		return nil, errClient("exp is more than %v ahead", assertionLife)
 	case jti == "":
 		return nil, errClient("jti is missing")
 	}
 	return c, s.useOnce(ctx, issuer, jti, expires)
+}
+
+// onlyFor reports whether an assertion is meant for this server and for nobody else: a server that it is
+// meant for as well could use it here (draft-ietf-oauth-rfc7523bis).
+func onlyFor(ours, audience []string) bool {
+	foreign := func(a string) bool { return !slices.Contains(ours, a) }
+	return len(audience) > 0 && !slices.ContainsFunc(audience, foreign)
 }
 
 // claimed is the client that an assertion says it is of, and the key that it says it was signed by. Nothing of it is verified yet, but that

@@ -189,3 +189,22 @@ func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 		}
 	}
 }
+
+// SMART-5: an assertion is for this server's token endpoint or issuer, and for nobody else besides.
+func TestSMART5AnAssertionIsForThisServerAlone(t *testing.T) {
+	token, issuer := "https://ehi.example/auth/token", "https://ehi.example"
+	ours := []string{token, issuer}
+	for _, c := range []struct {
+		audience []string
+		want     bool
+	}{
+		{[]string{token}, true}, {[]string{issuer}, true}, {[]string{issuer, token}, true},
+		{nil, false}, {[]string{}, false}, {[]string{""}, false}, {[]string{token, "https://evil.example"}, false},
+		{[]string{"https://evil.example", issuer}, false}, {[]string{token, ""}, false}, {[]string{issuer + "/"}, false},
+		{[]string{token + "/"}, false}, {[]string{"HTTPS://EHI.EXAMPLE"}, false}, {[]string{issuer + "/fhir"}, false},
+	} {
+		if got := onlyFor(ours, c.audience); got != c.want {
+			t.Errorf("%q: %v", c.audience, got)
+		}
+	}
+}

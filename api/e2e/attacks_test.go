@@ -554,6 +554,19 @@ var assertionAttacks = []attack{
 	}},
 	{"without a jti", "SMART Backend Services 2.2", func(p *target) { p.refuses(p.assertion(map[string]any{"jti": nil})) }},
 	{"for another server", "RFC 7523 3", func(p *target) { p.refuses(p.assertion(map[string]any{"aud": "https://evil.example/auth/token"})) }},
+	{"for another server too", "draft-ietf-oauth-rfc7523bis", func(p *target) {
+		ours := p.open.Base + "/auth/token"
+		for _, aud := range []any{[]string{ours, "https://evil.example"}, []string{"https://evil.example", ours}, []string{}, ours + "/", p.open.Base + "/", p.open.Base + "/fhir", strings.ToUpper(ours)} {
+			p.refuses(p.assertion(map[string]any{"aud": aud}))
+		}
+	}},
+	{"for whom a header names", "RFC 7523 3", func(p *target) {
+		form := withAssertion(p.assertion(map[string]any{"aud": "https://evil.example/auth/token"})).Encode()
+		a := p.raw(fmt.Sprintf("POST /auth/token HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", len(form), form))
+		if !strings.Contains(a, " 401 ") || !strings.Contains(a, "invalid_client") {
+			p.t.Errorf("%.500q", a)
+		}
+	}},
 	{"iss is not sub", "SMART Backend Services 2.2", func(p *target) { p.refuses(p.assertion(map[string]any{"sub": "app"})) }},
 	{"another client's name by one's own key", "RFC 7523 3", func(p *target) { p.refuses(p.assertion(map[string]any{"iss": "web", "sub": "web"})) }},
 	{"an id beside it that is another's", "RFC 7521 4.2", func(p *target) {

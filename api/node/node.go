@@ -87,7 +87,7 @@ type Config struct {
 	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes, to which what open connections take beyond the first 256 is added; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
 	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
-	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-For are believed." env:"EHI_TRUSTED_PROXIES"`
+	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
 	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
 	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
@@ -296,7 +296,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	n.server, err = server.New(server.Config{
-		BaseURL: base, Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
+		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
 		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,

@@ -203,7 +203,7 @@ func FuzzPaths(f *testing.F) {
 }
 
 // routed is a server on a real bus and an empty store.
-func routed(f testing.TB) *Server {
+func routed(f testing.TB, change ...func(*Config)) *Server {
 	f.Helper()
 	b, err := bus.Open(f.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: f.TempDir()})
 	if err != nil {
@@ -222,7 +222,11 @@ func routed(f testing.TB) *Server {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := New(Config{BaseURL: "http://server.test", Sandbox: true, MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10}, Deps{Bus: b, Auth: a, Source: store, Files: local, Log: slog.New(slog.DiscardHandler)})
+	cfg := Config{BaseURL: "http://server.test", Sandbox: true, MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := New(cfg, Deps{Bus: b, Auth: a, Source: store, Files: local, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}

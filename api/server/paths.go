@@ -20,29 +20,33 @@ const namesOfAccounts = "/admin/accounts/"
 // A proxy in front reads paths in its own way, with dots, doubled slashes and escapes resolved: what it
 // keeps from the outside, such as /admin, must have no other spelling here.
 func onePath(c *fiber.Ctx) error {
-	path := pathOf(c.OriginalURL())
+	target := originForm(c.OriginalURL())
+	path := target
+	if end := strings.IndexAny(target, "?#"); end >= 0 {
+		path = target[:end]
+	}
 	if path != c.Path() || !canonical(path) {
 		return noSuchPath(c)
 	}
+	c.Request().Header.SetRequestURI(target) // so that no URL is made of another authority
 	return c.Next()
 }
 
-// pathOf is the path of a request's target in origin-form or absolute-form (RFC 9112 3.2). A target that
-// begins with two slashes is a path, where fasthttp may take its first segment for a host.
-func pathOf(target string) string {
-	end := strings.IndexAny(target, "?#")
-	if end < 0 {
-		end = len(target)
+// originForm is a request's target without the scheme and authority of its absolute-form (RFC 9112 3.2).
+// A target that begins with two slashes is a path, where fasthttp may take its first segment for a host.
+func originForm(target string) string {
+	_, rest, absolute := strings.Cut(target, "://")
+	if !absolute || strings.ContainsAny(target[:len(target)-len(rest)-len("://")], "/?#") {
+		return target
 	}
-	path := target[:end]
-	if _, rest, absolute := strings.Cut(path, "://"); absolute && !strings.HasPrefix(path, "/") {
-		slash := strings.IndexByte(rest, '/')
-		if slash < 0 {
-			return "/"
-		}
-		path = rest[slash:]
+	end := strings.IndexAny(rest, "/?#")
+	switch {
+	case end < 0:
+		return "/"
+	case rest[end] != '/':
+		return "/" + rest[end:]
 	}
-	return path
+	return rest[end:]
 }
 
 func noSuchPath(c *fiber.Ctx) error {

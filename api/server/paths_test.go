@@ -53,16 +53,62 @@ func spellings(path string) []string {
 	return out
 }
 
-// The path of a target is what comes after the authority, if there is one.
-func TestPathsOfTargets(t *testing.T) {
+// Of a target in absolute-form what comes after the authority counts.
+func TestTargetsAreReadInOriginForm(t *testing.T) {
 	for target, want := range map[string]string{
-		"/admin?x": "/admin", "/admin#/x": "/admin", "/x?a=http://b/admin": "/x", "//x/admin?a=://": "//x/admin",
-		"http://h/admin?x": "/admin", "HTTPS://u@h:1/admin": "/admin", "http://h": "/", "http://h?x": "/",
-		"http://h//admin": "//admin", "/a://h/admin": "/a://h/admin", "*": "*", "": "",
+		"/admin?x": "/admin?x", "/x?a=http://b/admin": "/x?a=http://b/admin", "//x/admin?a=://": "//x/admin?a=://",
+		"http://h/admin?x": "/admin?x", "HTTPS://u@h:1/admin": "/admin", "http://h": "/", "http://h?x": "/?x",
+		"http://h#x": "/#x", "http://h//admin": "//admin", "/a://h/admin": "/a://h/admin", "a?://h/x": "a?://h/x",
+		"*": "*", "": "",
 	} {
-		if got := pathOf(target); got != want {
+		if got := originForm(target); got != want {
 			t.Errorf("%q: %q", target, got)
 		}
+	}
+}
+
+// Where the origin is configured, no header of a request and no form of its target names another: not
+// as issuer, not as token endpoint, not as an audience.
+func TestSMART5NoRequestNamesTheServer(t *testing.T) {
+	fixed := func(fixed bool) *Server {
+		return routed(t, func(c *Config) {
+			c.BaseURL, c.Fixed, c.TrustedProxies = "https://ehi.example", fixed, []string{"0.0.0.0"}
+		})
+	}
+	forged := func(target string) *fasthttp.RequestCtx {
+		var c fasthttp.RequestCtx
+		c.Request.SetRequestURI(target)
+		for name, value := range map[string]string{
+			"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "X-Forwarded-For": "evil.example",
+			"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil.example", "Forwarded": "host=evil.example", "X-Original-Url": "/evil.example",
+		} {
+			c.Request.Header.Set(name, value)
+		}
+		return &c
+	}
+	s := fixed(true)
+	for _, path := range []string{
+		"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server",
+		"/fhir/metadata", "/fhir/OperationDefinition/ehi-export", "/openapi.json", "/",
+	} {
+		for _, target := range []string{path, "http://evil.example" + path} {
+			c := forged(target)
+			s.app.Handler()(c)
+			if body := string(c.Response.Body()); c.Response.StatusCode() != http.StatusOK || strings.Contains(body+c.Response.Header.String(), "evil.example") {
+				t.Errorf("%s: %d %.300s", target, c.Response.StatusCode(), body)
+			}
+		}
+	}
+	audiences := func(s *Server) []string {
+		c := s.app.AcquireCtx(forged("http://evil.example/auth/token"))
+		defer s.app.ReleaseCtx(c)
+		return s.tokenAudiences(c)
+	}
+	if got := audiences(s); !slices.Equal(got, []string{"https://ehi.example/auth/token", "https://ehi.example"}) {
+		t.Errorf("audiences: %q", got)
+	}
+	if got := audiences(fixed(false)); !strings.Contains(got[0], "evil.example") {
+		t.Errorf("without a configured origin a trusted proxy is not believed: %q", got)
 	}
 }
 

@@ -36,11 +36,14 @@ import (
 type Config struct {
 	// BaseURL is the origin (and prefix) that clients see, without a final slash.
 	BaseURL string
+	// Fixed makes BaseURL the only origin, whatever a request's headers say: it was configured.
+	Fixed bool
 	// Aliases are further origins that name this server in aud: localhost and 127.0.0.1 where the listener is on loopback.
 	Aliases []string
 	// Sandbox opens the shortcuts of SMART-10.
 	Sandbox bool
-	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto and X-Forwarded-Host are believed.
+	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, unless
+	// Fixed, X-Forwarded-Host are believed.
 	TrustedProxies []string
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
 	BareLink bool
@@ -249,10 +252,11 @@ func (s *Server) Close() error {
 // secure reports whether browsers come by HTTPS.
 func (s *Server) secure() bool { return strings.HasPrefix(s.BaseURL, "https://") }
 
-// origin is the base of every URL in an answer: what a trusted proxy says that the client sees, or the configured base. The Host
-// header alone is never believed.
+// origin is the base of every URL in an answer, the issuer and what audiences begin with: BaseURL where
+// it was configured. Elsewhere it is what a trusted proxy says that the client sees, or the listener's
+// address. The Host header alone is never believed.
 func (s *Server) origin(c *fiber.Ctx) string {
-	if c.IsProxyTrusted() && len(s.TrustedProxies) > 0 && c.Get(fiber.HeaderXForwardedHost) != "" {
+	if !s.Fixed && c.IsProxyTrusted() && len(s.TrustedProxies) > 0 && c.Get(fiber.HeaderXForwardedHost) != "" {
 		return c.BaseURL()
 	}
 	return s.BaseURL
