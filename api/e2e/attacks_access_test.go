@@ -435,13 +435,13 @@ var pageAttacks = []attack{
 		}
 	}},
 	{"session fixation", "CWE-384", func(p *target) {
-		a := p.do(p.open, "GET", "/admin/jobs", "Cookie", "sid=chosen-by-the-attacker")
+		a := p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid=chosen-by-the-attacker")
 		p.want(a, 401, "")
-		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type", "application/json", "Cookie", "sid=chosen-by-the-attacker")
+		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type", "application/json", "Cookie", "__Host-sid=chosen-by-the-attacker")
 		if err != nil || in.Status != 200 || strings.Contains(in.Header.Get("Set-Cookie"), "chosen") {
 			p.t.Errorf("%+v, %v", in, err)
 		}
-		p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "sid=chosen-by-the-attacker"), 401, "")
+		p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid=chosen-by-the-attacker"), 401, "")
 	}},
 	{"cookies that others can read", "CWE-614, CWE-1004", func(p *target) {
 		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type", "application/json")
@@ -510,7 +510,7 @@ var adminAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		for _, c := range b.http.Jar.Cookies(u) {
-			p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "sid="+c.Value), 401, "Authorization required")
+			p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid="+c.Value), 401, "Authorization required")
 		}
 	}},
 	{"an account with role and patient", "OWASP API3", func(p *target) {

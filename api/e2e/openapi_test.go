@@ -337,7 +337,7 @@ func (w *world) everyRoute(x *witness) {
 	w.want(send(w.open, "POST", "/admin/login", plain, `{"username":"admin","password":"admin-password"}`), 200, "admin")
 	w.do(w.open, "GET", "/admin/jobs")
 	w.do(w.admin, "GET", "/admin/log-level")
-	w.want(send(w.admin, "PUT", "/admin/log-level", form, "level=warn"), 200, "WARN")
+	w.want(send(w.admin, "PUT", "/admin/log-level", plain, `{"level":"warn"}`), 200, "WARN")
 	page := w.do(w.admin, "GET", "/admin/debug")
 	w.want(page, 200, "What this process is doing")
 	if text := string(page.Body); strings.Contains(text, "admin-password</td>") || strings.Contains(text, "test_client_secret") || !strings.Contains(text, "<code>--admin-password</code></td><td>(set)") {

@@ -24,12 +24,12 @@ var failureNotes = map[int]string{
 	http.StatusBadRequest: "The request is wrong, or does not fit the state of things. " +
 		"The body says why.",
 	http.StatusUnauthorized:          "The credentials are missing, wrong or expired.",
-	http.StatusForbidden:             "The credentials do not allow it.",
+	http.StatusForbidden:             "The credentials do not allow it, or a page of another site asks.",
 	http.StatusNotFound:              "There is no such thing, or not for who asks.",
 	http.StatusNotAcceptable:         "Accept or _format leaves out JSON.",
 	http.StatusRequestTimeout:        "The body did not come in time.",
 	http.StatusRequestEntityTooLarge: "The body is too large.",
-	http.StatusUnsupportedMediaType:  "The body is compressed.",
+	http.StatusUnsupportedMediaType:  "The body is compressed, or of a type that is not taken.",
 	http.StatusTooManyRequests: "Too many requests, failures or running exports; " +
 		"Retry-After says when to come back.",
 	http.StatusServiceUnavailable: "The server cannot do it at the moment; Retry-After says " +
@@ -114,6 +114,12 @@ func (o operation) fails() []int {
 	ofPage := o.tag == "Pages" && o.method == http.MethodPost ||
 		name == "POST /admin/ui/login" || name == "POST /admin/ui/logout"
 	if ofPage || len(o.security) > 0 && !slices.Contains(o.security, "initial") {
+		out = append(out, http.StatusForbidden)
+	}
+	if api := strings.HasPrefix(o.path, "/admin/") && o.tag == "Administration"; api && o.method != http.MethodGet {
+		out = append(out, http.StatusForbidden, http.StatusUnsupportedMediaType)
+	}
+	if o.path == "/admin/logout" {
 		out = append(out, http.StatusForbidden)
 	}
 	if strings.Contains(o.path, "{") {

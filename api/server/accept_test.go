@@ -46,7 +46,7 @@ func TestBULK9AcceptIsNegotiated(t *testing.T) {
 // EHI-10: a log-in without a body, or with one that is no log-in, is answered as any other wrong one.
 func TestEHI10AnyWrongLoginIsAnsweredAlike(t *testing.T) {
 	s := routed(t)
-	for _, header := range [][]string{nil, {"Content-Type", "application/json"}, {"Content-Type", "text/plain"}, {"Content-Type", "multipart/form-data"}} {
+	for _, header := range [][]string{nil, {"Content-Type", "application/json"}, {"Content-Type", "application/x-www-form-urlencoded"}} {
 		if a := ask(t, s, "POST", "/admin/login", header...); a.StatusCode != 401 {
 			t.Errorf("%v: %d", header, a.StatusCode)
 		}

@@ -84,7 +84,7 @@ func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *sent
 	}
 	return s.page(c, "message", key, fiber.Map{
 		"Text": s.language(c).Say(key + ".text"), "Details": text, "Again": again,
-		"SignedIn": c.Cookies("ehi_patient") != "",
+		"SignedIn": c.Cookies(s.cookie(patientSession)) != "",
 	})
 }
 

@@ -214,7 +214,7 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	page := fiber.Map{
 		"Job": j, "Categories": formLines(t, p.values, n, problems), "Authorizations": formTicks(t, p.values, n, problems),
 		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
-		"At": s.formPath(c, j), "SignedIn": c.Cookies("ehi_patient") != "",
+		"At": s.formPath(c, j), "SignedIn": c.Cookies(s.cookie(patientSession)) != "",
 	}
 	page["Redirect"] = s.wayOn(c, j)
 	page["NoWayBack"] = page["Redirect"] == noWayBack
@@ -448,7 +448,7 @@ func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	}
 	i := interaction{Job: j.ID}
 	if patient == j.Patient.ID {
-		i.Session = sessionDigest(c.Cookies("ehi_patient"))
+		i.Session = sessionDigest(c.Cookies(s.cookie(patientSession)))
 	}
 	data, err := json.Marshal(i)
 	if err != nil {
@@ -483,7 +483,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		if patient == j.Patient.ID && i.Session == sessionDigest(c.Cookies("ehi_patient")) {
+		if patient == j.Patient.ID && i.Session == sessionDigest(c.Cookies(s.cookie(patientSession))) {
 			return j, nil
 		}
 	}

@@ -91,11 +91,11 @@ func (s *Server) render(c *fiber.Ctx, name, layout string, data fiber.Map) error
 }
 
 // patientLeft is what a form has left for this page of patients, nil for nothing.
-func (s *Server) patientLeft(c *fiber.Ctx) *flash { return s.left(c, "ehi_patient", "") }
+func (s *Server) patientLeft(c *fiber.Ctx) *flash { return s.left(c, s.cookie(patientSession), "") }
 
 // patientLeave answers a form of patients: it leads to a page, and leaves a flash of this session.
 func (s *Server) patientLeave(c *fiber.Ctx, to string, f flash) error {
-	f.Session = sessionDigest(c.Cookies("ehi_patient"))
+	f.Session = sessionDigest(c.Cookies(s.cookie(patientSession)))
 	return s.leave(c, to, f)
 }
 

@@ -111,7 +111,7 @@ func (s *Server) handlePatientLogout(c *fiber.Ctx) error {
 	if patient != "" {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
 	}
-	if err := logOut(c, s.patients, "ehi_patient"); err != nil {
+	if err := logOut(c, s.patients, s.cookie(patientSession)); err != nil {
 		return err
 	}
 	return c.Redirect("/patient-login", http.StatusSeeOther)

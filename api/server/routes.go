@@ -32,8 +32,8 @@ func (s *Server) routes() {
 	s.on("GET", "/readyz", s.handleReady)
 
 	// Uploads are streamed; every other body is read at once and bounded.
-	s.on("POST", "/admin/jobs/:id/add-files", s.handleAddFiles, s.drain)
-	s.on("POST", "/admin/import", s.handleImport, s.drain)
+	s.on("POST", adminUpload, s.handleAddFiles, s.drain)
+	s.on("POST", adminImport, s.handleImport, s.drain)
 	app.Use(s.limitBody)
 
 	for _, base := range bases {
@@ -78,8 +78,8 @@ func (s *Server) routes() {
 	s.on("GET", "/my/requests/:id/documents/:file", s.handleRequestFile(true))
 
 	s.staffRoutes()
-	s.on("POST", "/admin/login", s.handleAdminLogin, s.limitFailures)
-	s.on("GET", "/admin/logout", s.handleAdminLogout)
+	s.on("POST", adminLogin, s.handleAdminLogin, s.limitFailures)
+	s.on("GET", adminLogout, s.handleAdminLogout)
 	s.on("GET", "/admin/log-level", s.handleLogLevel)
 	s.on("PUT", "/admin/log-level", s.handleSetLogLevel)
 	s.on("GET", "/admin/debug", s.handleDebug)
@@ -115,12 +115,13 @@ func (s *Server) routes() {
 	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
 }
 
-// The cookies of the pages' tokens.
+// The cookies of the pages' tokens, as they are called without TLS.
 const staffGuard, patientGuard = "ehi_admin_csrf", "ehi_csrf"
 
 // guard holds what a page's form sends to a token of its own (the synchronizer token of OWASP's cheat sheet on cross-site request forgery).
 // A form whose token is too old is not done; late leads back to its page with what was typed.
 func (s *Server) guard(cookie string, kind subject.Kind, life time.Duration, late fiber.Handler) fiber.Handler {
+	cookie = s.cookie(cookie)
 	return csrf.New(csrf.Config{
 		ErrorHandler: func(c *fiber.Ctx, _ error) error {
 			if wantsPage(c) && ourForm(c, cookie) {
@@ -128,7 +129,7 @@ func (s *Server) guard(cookie string, kind subject.Kind, life time.Duration, lat
 			}
 			return fiber.ErrForbidden
 		},
-		KeyLookup: "form:_csrf", CookieName: cookie, ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
+		KeyLookup: "form:_csrf", CookieName: cookie, CookiePath: "/", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
 		CookieSessionOnly: true, Expiration: life, Storage: s.Bus.Sessions.Part(kind),
 	})
 }

@@ -206,13 +206,17 @@ func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.
 	s.register(method, path, before, handler)
 }
 
-// register registers a route: what comes before its rule, the rule, what comes after.
+// register registers a route: what comes before its rule, for administrators' changes the check against
+// forged requests, the rule, what comes after.
 func (s *Server) register(method, path string, before []fiber.Handler, after ...fiber.Handler) {
 	r, ok := ruleOf(method, path)
 	if !ok {
 		panic(fmt.Sprintf("%s %s has no rule", method, path))
 	}
 	handlers := before
+	if changesState(method, path) {
+		handlers = append(handlers, s.unforged(path))
+	}
 	if r.guard != nil {
 		handlers = append(handlers, r.guard(s))
 	}

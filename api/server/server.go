@@ -186,11 +186,11 @@ func New(c Config, d Deps) (*Server, error) {
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
 	secure := s.secure()
 	s.patients = session.New(session.Config{
-		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:ehi_patient", Expiration: patientMaxAge,
+		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:" + s.cookie(patientSession), Expiration: patientMaxAge, CookiePath: "/",
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
 	})
 	s.admins = session.New(session.Config{
-		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:sid", Expiration: adminMaxAge,
+		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:" + s.cookie(staffSession), Expiration: adminMaxAge, CookiePath: "/",
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
 	})
 	s.views = html.NewFileSystem(http.FS(views), ".html")
@@ -247,6 +247,18 @@ func (s *Server) Close() error {
 	s.abuse.stop()
 	s.counted.stop()
 	return s.progress.stop()
+}
+
+// The cookies of sessions, as they are called without TLS.
+const staffSession, patientSession = "sid", "ehi_patient"
+
+// cookie is what a cookie of sessions or of pages' tokens is called. Over HTTPS browsers take __Host-
+// cookies from this very host by HTTPS only: none is planted by a neighbouring host or over plain HTTP.
+func (s *Server) cookie(name string) string {
+	if s.secure() {
+		return "__Host-" + name
+	}
+	return name
 }
 
 // secure reports whether browsers come by HTTPS.

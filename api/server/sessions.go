@@ -61,7 +61,7 @@ const byConfig = "config"
 // administrator is who is logged in as one and what he may do, "" for nobody. An account that was removed, or whose password was changed, has
 // no session any more.
 func (s *Server) administrator(c *fiber.Ctx) (name string, role auth.Role, err error) {
-	who, err := whoIs(c, s.admins, "sid")
+	who, err := whoIs(c, s.admins, s.cookie(staffSession))
 	if err != nil || who["name"] == "" {
 		return "", "", err
 	}
@@ -201,12 +201,12 @@ func (s *Server) logOutAdmin(c *fiber.Ctx) error {
 	if name != "" {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + name})
 	}
-	return logOut(c, s.admins, "sid")
+	return logOut(c, s.admins, s.cookie(staffSession))
 }
 
 // loggedIn is the patient who is logged in on the pages, "" for nobody.
 func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
-	who, err := whoIs(c, s.patients, "ehi_patient")
+	who, err := whoIs(c, s.patients, s.cookie(patientSession))
 	if err != nil || !s.Accounts || who == nil {
 		return who["patient"], err
 	}

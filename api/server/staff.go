@@ -50,11 +50,11 @@ func (s *Server) staffFault(c *fiber.Ctx, status int, text string, again *sentFo
 func (s *Server) handleStaffHome(c *fiber.Ctx) error { return c.Redirect(staffJobs, http.StatusFound) }
 
 // staffLeft is what a form has left for this page of administrators, nil for nothing.
-func (s *Server) staffLeft(c *fiber.Ctx) *flash { return s.left(c, "sid", adminOf(c)) }
+func (s *Server) staffLeft(c *fiber.Ctx) *flash { return s.left(c, s.cookie(staffSession), adminOf(c)) }
 
 // staffLeave answers a form of administrators: it leads to a page, and leaves a flash of this session.
 func (s *Server) staffLeave(c *fiber.Ctx, to string, f flash) error {
-	f.Session, f.Owner = sessionDigest(c.Cookies("sid")), adminOf(c)
+	f.Session, f.Owner = sessionDigest(c.Cookies(s.cookie(staffSession))), adminOf(c)
 	return s.leave(c, to, f)
 }
 
@@ -105,7 +105,7 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 	switch {
 	case strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEMultipartForm):
 		q.Set("kept", "files")
-	case ourForm(c, staffGuard):
+	case ourForm(c, s.cookie(staffGuard)):
 		f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTyped, Fields: typed(c)}
 		kept, err := s.keepTyped(c, q.Get("next"), f)
 		if err != nil {

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/shared/weburl"
+)
+
+// Routes of the administrators' API that are told from the others when they are registered.
+const (
+	adminLogin  = "/admin/login"
+	adminLogout = "/admin/logout"
+	adminUpload = "/admin/jobs/:id/add-files"
+	adminImport = "/admin/import"
+)
+
+// changesState reports whether a route of the administrators' API changes something. Their pages are not
+// meant: each form of theirs has a token (see guard).
+func changesState(method, path string) bool {
+	api := strings.HasPrefix(path, "/admin/") && !strings.HasPrefix(path, staffBase+"/")
+	return api && (method != fiber.MethodGet || path == adminLogout)
+}
+
+// unforged lets requests to a route of the administrators' API pass that no page of another site can
+// have made a browser send: the browser names no other site as their origin, and their body is of a
+// type that a browser sends to another site only after it has asked, which this server answers with no.
+func (s *Server) unforged(path string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if s.fromAnotherSite(c) {
+			return fiber.NewError(http.StatusForbidden, "A page of another site has sent this")
+		}
+		if !bodyFits(c, path) {
+			return fiber.NewError(http.StatusUnsupportedMediaType, "Send the body as application/json")
+		}
+		return c.Next()
+	}
+}
+
+// fromAnotherSite reports whether a browser says that another origin than this server's has made it send
+// a request: by Sec-Fetch-Site, which no page can write, else by Origin, which older browsers send with
+// whatever another site has them POST. Programs send neither.
+func (s *Server) fromAnotherSite(c *fiber.Ctx) bool {
+	if site := c.Get("Sec-Fetch-Site"); site != "" {
+		return site != "same-origin" && site != "none"
+	}
+	origin := c.Get(fiber.HeaderOrigin)
+	return origin != "" && !sameHost(c, origin) && !s.isOurs(origin)
+}
+
+// isOurs reports whether an address is of the origin that clients see.
+func (s *Server) isOurs(address string) bool {
+	u, err := weburl.Parse(address)
+	return err == nil && u.IsWeb() && u.IsOf(s.BaseURL)
+}
+
+// bodyFits reports whether a body is of a type that a route takes. Uploads and imports are of types of
+// their own, which their handlers look at. The log-in takes a form, too, of programs alone (EHI-10).
+func bodyFits(c *fiber.Ctx, path string) bool {
+	mime := mediaType(c)
+	switch {
+	case path == adminUpload, path == adminImport:
+		return true
+	case mime == fiber.MIMEApplicationJSON, strings.HasPrefix(mime, "application/") && strings.HasSuffix(mime, "+json"):
+		return true
+	case path == adminLogin && mime == fiber.MIMEApplicationForm:
+		return !fromBrowser(c) || c.Get("Sec-Fetch-Site") == "same-origin"
+	}
+	return mime == "" && len(c.Body()) == 0
+}
+
+// browsersHeaders are headers that browsers send, and programs do not.
+var browsersHeaders = []string{
+	"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", fiber.HeaderOrigin, fiber.HeaderReferer, fiber.HeaderUpgradeInsecureRequests,
+}
+
+// fromBrowser reports whether a request looks like one of a browser, of whatever age.
+func fromBrowser(c *fiber.Ctx) bool {
+	return wantsPage(c) || slices.ContainsFunc(browsersHeaders, func(name string) bool { return c.Get(name) != "" })
+}
