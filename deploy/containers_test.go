@@ -50,6 +50,9 @@ func TestComposeFilesAreRight(t *testing.T) {
 			}
 		}
 		server := project.Services["server"]
+		if on := server.Environment["EHI_SANDBOX_ON_NETWORK"]; on == nil || *on != "true" {
+			t.Error("the sandbox is on the containers' network without being asked to")
+		}
 		if server.Build == nil {
 			t.Fatal("the server is not built")
 		}
@@ -112,6 +115,9 @@ func TestKubernetesManifestsAreRight(t *testing.T) {
 			var c core.ConfigMap
 			strictly(t, text, &c)
 			configs[c.Name] = true
+			if c.Data["EHI_BASE_URL"] != "" && (c.Data["EHI_MODE"] != "production" || c.Data["EHI_TRUSTED_PROXIES"] == "") {
+				t.Errorf("%s does not run in production mode: %v", c.Name, c.Data)
+			}
 		case "PodDisruptionBudget":
 			strictly(t, text, new(policy.PodDisruptionBudget))
 		case "HorizontalPodAutoscaler":

@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -180,4 +181,38 @@ func TestServiceUnitIsRightAndConfined(t *testing.T) {
 			t.Errorf("systemd-analyze %v: %v: %s", args, err, out)
 		}
 	}
+}
+
+// What is shipped for servers runs in production mode, and says what it lacks rather than serving a
+// sandbox; the image serves one on a network only where that is asked for.
+func TestShippedDeploymentsServeNoSandbox(t *testing.T) {
+	dir := t.TempDir()
+	api := build(t, dir, "ehi-server/api")
+	serve := func(env ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), launchTime)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, api, "serve", "--data", filepath.Join(dir, "data"), "--no-demo")
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		if err == nil || ctx.Err() != nil {
+			t.Errorf("with %v it serves: %s", env, out)
+		}
+		return string(out)
+	}
+	unit := regexp.MustCompile(`(?m)^Environment=(.*)$`).FindStringSubmatch(read(t, "systemd/ehi-server.service"))
+	if unit == nil {
+		t.Fatal("the unit sets nothing")
+	}
+	if out := serve(unit[1]); !strings.Contains(out, "not fit for production mode") {
+		t.Errorf("the unit: %s", out)
+	}
+	image := regexp.MustCompile(`EHI_ADDR=\S+`).FindString(read(t, "Dockerfile"))
+	for _, addr := range []string{image, "EHI_ADDR=:0", "EHI_ADDR=[::]:0", "EHI_ADDR=192.0.2.1:0"} {
+		if out := serve(addr); !strings.Contains(out, "--sandbox-on-network") {
+			t.Errorf("%s: %s", addr, out)
+		}
+	}
+	launch(t, "msg=serving url=", api, "serve", "--data", filepath.Join(dir, "asked"), "--no-demo", "--addr", "0.0.0.0:0", "--sandbox-on-network")
+	launch(t, "msg=serving url=", api, "serve", "--data", filepath.Join(dir, "here"), "--no-demo", "--addr", "[::1]:0")
 }

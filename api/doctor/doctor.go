@@ -302,7 +302,7 @@ func table(_ context.Context, c node.Config, _ string) (State, string) {
 
 func mode(_ context.Context, c node.Config, _ string) (State, string) {
 	if reasons := c.Unfit(); len(reasons) > 0 {
-		return Fault, "not fit for production mode: " + strings.Join(reasons, "; ")
+		return Fault, "not fit for " + c.Mode + " mode: " + strings.Join(reasons, "; ")
 	}
 	switch {
 	case c.Open:

@@ -42,6 +42,7 @@ type Config struct {
 	BaseURL            string          `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
 	OwnBase            []string        `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them in what is imported are local, like those to this server. May be repeated." placeholder:"URL" env:"EHI_OWN_BASE"`
 	Mode               string          `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
+	SandboxOnNetwork   bool            `help:"Let the sandbox listen on an address that other machines reach. Everybody who reaches it may be any patient, and an administrator by the password that everybody knows." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
 	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
 	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
 	NATSWait           time.Duration   `help:"How long to wait at the start for an external NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
@@ -203,11 +204,16 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 			err = errors.Join(err, n.Close())
 		}
 	}()
+	if cfg.sandbox() { // production mode says what its state lacks, too, once that is open
+		if err := cfg.refuse(cfg.Unfit()); err != nil {
+			return nil, err
+		}
+	}
 	if n.tracer, err = tracing.Open(ctx, cfg.Trace, "ehi-server", log); err != nil {
 		return nil, err
 	}
 	if err := n.openStores(ctx, data, opts); err != nil {
-		return nil, errors.Join(err, refuse(cfg.Unfit()))
+		return nil, errors.Join(err, cfg.refuse(cfg.Unfit()))
 	}
 	if n.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
 		return nil, err
@@ -286,7 +292,7 @@ func (n *Node) openAuth(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return refuse(append(n.cfg.Unfit(), n.cfg.lacking(n.auth)...))
+	return n.cfg.refuse(append(n.cfg.Unfit(), n.cfg.lacking(n.auth)...))
 }
 
 func (n *Node) openServices(ctx context.Context, opts Options) (err error) {

@@ -52,11 +52,12 @@ func (c Config) audit() *bus.AuditConfig {
 // minSecret is the shortest secret of the configuration that production mode takes, in bytes.
 const minSecret = 20
 
-// Unfit lists what of the configuration keeps a server from starting in production mode, because it is not fit for patients' records; none in
-// sandbox mode. What is stored is not looked at.
+// Unfit lists what of the configuration keeps a server from starting: in production mode whatever is not
+// fit for patients' records; in sandbox mode an address that others reach, unless they are meant to. What
+// is stored is not looked at.
 func (c Config) Unfit() (out []string) {
 	if c.sandbox() {
-		return nil
+		return c.onNetwork()
 	}
 	say := func(wrong bool, text string, args ...any) {
 		if wrong {
@@ -80,6 +81,15 @@ func (c Config) Unfit() (out []string) {
 	say(c.NATSListen != "" && !onLoopback(c.NATSListen), "--nats-listen %s carries jobs and keys over the network in the clear: let exporters join an external NATS with TLS (--nats)", c.NATSListen)
 	say(c.NATS != "" && !known(c), "--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
 	return out
+}
+
+// onNetwork says that a sandbox, where everybody may be any patient or administrator, would be open to
+// other machines.
+func (c Config) onNetwork() []string {
+	if c.SandboxOnNetwork || onLoopback(c.Addr) {
+		return nil
+	}
+	return []string{fmt.Sprintf("--addr %s opens the sandbox to other machines, where everybody may be any patient: give --mode production, or --sandbox-on-network if that is what you want", c.Addr)}
 }
 
 // defaultAdminPassword is the one of the sandbox, which everybody knows.
@@ -119,16 +129,27 @@ func (c Config) lacking(s *auth.Server) (out []string) {
 }
 
 // refuse makes an error of all reasons at once, nil where there is none.
-func refuse(reasons []string) error {
+func (c Config) refuse(reasons []string) error {
 	if len(reasons) == 0 {
 		return nil
 	}
-	return &UnfitError{reasons}
+	return &UnfitError{c.mode(), reasons}
 }
 
-// UnfitError says why a server does not start in production mode: everything at once.
-type UnfitError struct{ Reasons []string }
+// mode is --mode by its name.
+func (c Config) mode() string {
+	if c.sandbox() {
+		return "sandbox"
+	}
+	return production
+}
+
+// UnfitError says why a server does not start in its mode: everything at once.
+type UnfitError struct {
+	Mode    string
+	Reasons []string
+}
 
 func (u *UnfitError) Error() string {
-	return "not fit for production mode:\n  - " + strings.Join(u.Reasons, "\n  - ")
+	return "not fit for " + u.Mode + " mode:\n  - " + strings.Join(u.Reasons, "\n  - ")
 }

@@ -82,12 +82,24 @@ func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 
 // render renders a page into its layout, as .Content. Fiber's own way to do that would show an error of the page's template to its reader.
 func (s *Server) render(c *fiber.Ctx, name, layout string, data fiber.Map) error {
+	if s.Sandbox {
+		data["Banner"] = s.banner(data)
+	}
 	var content strings.Builder
 	if err := s.views.Render(&content, name, data); err != nil {
 		return err
 	}
 	data["Content"] = template.HTML(content.String())
 	return c.Render(layout, data)
+}
+
+// banner is what every page of a sandbox says at its top, in the language of the page.
+func (s *Server) banner(data fiber.Map) string {
+	t, ok := data["T"].(*web.Catalogue)
+	if !ok {
+		t = s.texts.List[0]
+	}
+	return t.Say("sandbox.banner")
 }
 
 // patientLeft is what a form has left for this page of patients, nil for nothing.
