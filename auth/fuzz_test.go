@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -183,6 +184,39 @@ func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 		"93.184.215.14": true, "2606:2800:21f:cb07:6820:80da:af6b:8b2c": true, "10.1.2.3": true,
 		"10.2.0.1": false, "127.0.0.1": false, "::1": false, "0.0.0.0": false, "::": false, "169.254.169.254": false, "fe80::1": false, "fd00:ec2::254": false, "192.168.1.1": false, "172.16.0.1": false,
 		"100.64.0.1": false, "224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "240.0.0.1": false,
+	} {
+		if got := mayAsk(netip.MustParseAddr(at), opened); got != may {
+			t.Errorf("%s: %t", at, got)
+		}
+	}
+}
+
+// An IPv4 address that keys are not fetched from is refused in every spelling that IPv6 has for it; one
+// that was opened is open as such alone.
+func TestKeysAreNotFetchedFromIPv4InAnotherSpelling(t *testing.T) {
+	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	for _, at := range []string{"127.0.0.1", "127.255.255.254", "0.0.0.0", "10.2.0.1", "169.254.169.254", "192.168.1.1", "172.16.0.1", "100.64.0.1"} {
+		four := netip.MustParseAddr(at).As4()
+		hex := fmt.Sprintf("%x:%x", int(four[0])<<8|int(four[1]), int(four[2])<<8|int(four[3]))
+		for _, spelling := range []string{
+			"::ffff:" + at, "::" + at, "::ffff:0:" + at, "64:ff9b::" + at, "64:ff9b:1::" + at, "2002:" + hex + "::1",
+			"2001:0:5ef5:79fd::" + hex, "fe80::5efe:" + at, "2606:2800::5efe:" + at, "2606:2800::200:5efe:" + at, "::ffff:" + at + "%lo",
+		} {
+			addr, err := netip.ParseAddr(spelling)
+			if err != nil {
+				if strings.Contains(spelling, "%") {
+					continue // netip takes no zone there
+				}
+				t.Fatal(err)
+			}
+			if mayAsk(addr, opened) {
+				t.Errorf("%s as %s", at, spelling)
+			}
+		}
+	}
+	for at, may := range map[string]bool{
+		"::ffff:10.1.2.3": true, "::ffff:93.184.215.14": true, "fec0::1": false, "5f00::1": false, "3fff::1": false, "100::1": false,
+		"4000::1": false, "fe80::1%eth0": false, "::1%lo": false,
 	} {
 		if got := mayAsk(netip.MustParseAddr(at), opened); got != may {
 			t.Errorf("%s: %t", at, got)

@@ -105,7 +105,7 @@ type keySet struct {
 func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
 	dialer := &net.Dialer{Timeout: keySetTimeout, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
-		if err != nil || !mayAsk(at.Addr().Unmap(), private) {
+		if err != nil || !mayAsk(at.Addr(), private) {
 			return fmt.Errorf("%s is no address from which keys are fetched", address)
 		}
 		return nil
@@ -129,7 +129,7 @@ type plainOnlyPrivate struct {
 // RoundTrip implements http.RoundTripper.
 func (p plainOnlyPrivate) RoundTrip(r *http.Request) (*http.Response, error) {
 	at, err := netip.ParseAddr(r.URL.Hostname())
-	if r.URL.Scheme != "https" && (err != nil || !within(at, p.private)) {
+	if r.URL.Scheme != "https" && (err != nil || !within(at.Unmap(), p.private)) {
 		return nil, errors.New("keys are fetched over https only")
 	}
 	return p.next.RoundTrip(r)
@@ -139,22 +139,39 @@ func within(at netip.Addr, ranges []netip.Prefix) bool {
 	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(at) })
 }
 
-// notPublic are ranges that are not loopback, private, link-local, multicast or unspecified by name, and lead to nobody on the internet
-// either (IANA special-purpose registries).
-var notPublic = func() (out []netip.Prefix) {
-	for _, p := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48",
-		"100::/64", "2001::/23", "2001:db8::/32", "2002::/16"} {
+// ranges reads address ranges.
+func ranges(texts ...string) (out []netip.Prefix) {
+	for _, p := range texts {
 		out = append(out, netip.MustParsePrefix(p))
 	}
 	return out
-}()
+}
 
-// mayAsk reports whether keys are fetched from an address.
+// notPublic are ranges that are not loopback, private, link-local, multicast or unspecified by name, and lead to nobody on the internet
+// either (IANA special-purpose registries).
+var notPublic = ranges("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
+	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+
+// public6 is all of IPv6 that is given out to the internet. Outside lie the ranges that are IPv4 in other
+// spellings: ::a.b.c.d, ::ffff:0:a.b.c.d and 64:ff9b::a.b.c.d.
+var public6 = netip.MustParsePrefix("2000::/3")
+
+// mayAsk reports whether keys are fetched from an address, whichever way it is written.
 func mayAsk(at netip.Addr, private []netip.Prefix) bool {
-	if within(at, private) {
+	at = at.Unmap().WithZone("")
+	switch {
+	case within(at, private):
 		return true
+	case at.Is6() && (!public6.Contains(at) || isATAP(at)):
+		return false
 	}
 	return at.IsGlobalUnicast() && !at.IsPrivate() && !at.IsLoopback() && !at.IsLinkLocalUnicast() && !within(at, notPublic)
+}
+
+// isATAP reports whether the end of an IPv6 address is an IPv4 address in a tunnel (RFC 5214 6.1).
+func isATAP(at netip.Addr) bool {
+	b := at.As16()
+	return b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
 func (k *keySets) close() { k.http.CloseIdleConnections() }

@@ -136,7 +136,7 @@ func parseAudit(q url.Values) (out auditQuery, err error) {
 		case "to":
 			out.filter.To, err = auditInstant(v)
 		case "after":
-			out.filter.After, err = strconv.ParseUint(v, 10, 64)
+			out.filter.After, err = strconv.ParseUint(v, 10, 63)
 		case "limit":
 			out.limit, err = strconv.Atoi(v)
 			if err == nil && out.limit < 0 {

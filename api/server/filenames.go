@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -23,12 +24,13 @@ const maxAttachmentName = 180
 var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0A", "\n")
 
 // uniqueName cleans an uploaded name and numbers it where it is taken. Letters of every script stay, in the form NFC; paths, quotes,
-// and what is not shown but changes how the rest is (control and bidi characters, zero widths) go.
+// and what is not shown but changes how the rest is (control and bidi characters, zero widths) go. What other systems read as something
+// else than a name is changed (see portable).
 func uniqueName(name string, taken map[string]bool) string {
 	name = formEscapes.Replace(name)
 	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
 	name = strings.Join(strings.Fields(norm.NFC.String(name)), " ")
-	name = strings.TrimRight(strings.TrimLeft(name, ". "), ". ")
+	name = portable(strings.TrimRight(strings.TrimLeft(name, ". "), ". "))
 	ext := path.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
 	if stem == "" {
@@ -44,6 +46,19 @@ func uniqueName(name string, taken map[string]bool) string {
 	}
 }
 
+// devices are names that Windows takes for devices, with any ending and in any case.
+var devices = regexp.MustCompile(`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
+
+// portable puts _ before a name that another system takes for something else: for a device, a formula of
+// a spreadsheet, or an option of a command. It is read as they read it, in the form NFKC: COM¹ is COM1.
+func portable(name string) string {
+	read := norm.NFKC.String(name)
+	if devices.MatchString(read) || read != "" && strings.ContainsRune("=+-@~", rune(read[0])) {
+		return "_" + name
+	}
+	return name
+}
+
 // nameKey is the same for names that some file systems hold to be one.
 func nameKey(name string) string { return strings.ToLower(norm.NFKC.String(name)) }
 
@@ -52,6 +67,8 @@ func visible(r rune) rune {
 	switch {
 	case unicode.IsSpace(r):
 		return ' '
+	case strings.ContainsRune(`<>:|?*`, r): // drives, streams, pipes and patterns elsewhere
+		return '_'
 	case r == '"', r == unicode.ReplacementChar, unicode.IsControl(r):
 		return -1
 	case r == '\u200c', r == '\u200d': // Persian, and several scripts of India, are written with them

@@ -56,7 +56,7 @@ func pageOf(c *fiber.Ctx, j *ehi.Job, pageTasks int) (int, error) {
 		return -1, nil
 	}
 	page, err := strconv.Atoi(c.Query("page", "0"))
-	if err != nil || page < 0 || page > 0 && page*pageTasks >= j.Tasks {
+	if err != nil || page < 0 || page > 0 && page > (j.Tasks-1)/pageTasks {
 		return 0, ehi.Errorf(ehi.NotFound, "The manifest has no page %q", c.Query("page"))
 	}
 	return page, nil

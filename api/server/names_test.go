@@ -32,6 +32,10 @@ func TestEHI11UploadedNames(t *testing.T) {
 		{"می\u200cخواهم.pdf", "می\u200cخواهم.pdf"}, {"x\u202efdp.exe", "xfdp.exe"}, {"a\u2066b\u200bc\ufeff\u2028d.txt", "abc d.txt"}, {"M\xfcller.pdf", "Mller.pdf"}, {"😀.png", "😀.png"},
 		{strings.Repeat("x", 300) + ".pdf", strings.Repeat("x", 168) + ".pdf"}, {strings.Repeat("é", 300) + ".pdf", strings.Repeat("é", 84) + ".pdf"},
 		{"a." + strings.Repeat("é", 30), "a." + strings.Repeat("é", 9)},
+		{"CON", "_CON"}, {"nul.txt", "_nul.txt"}, {"Aux .tar.gz", "_Aux .tar.gz"}, {"com1.pdf", "_com1.pdf"}, {"COM¹", "_COM¹"}, {"ＬＰＴ9.x", "_ＬＰＴ9.x"},
+		{"CONIN$", "_CONIN$"}, {"console.txt", "console.txt"}, {"com10.txt", "com10.txt"}, {"my con.txt", "my con.txt"}, {"a:b", "a_b"}, {"file.txt:stream", "file.txt_stream"},
+		{"a|b<c>d?e*f.txt", "a_b_c_d_e_f.txt"}, {"=cmd", "_=cmd"}, {"＝cmd.csv", "_＝cmd.csv"}, {"+1.csv", "_+1.csv"}, {"-rf", "_-rf"}, {"@sum.csv", "_@sum.csv"}, {"~root", "_~root"},
+		{" =a.csv", "_=a.csv"}, {".aux", "_aux"}, {"a=b-c+d@e~.txt", "a=b-c+d@e~.txt"},
 	} {
 		got := uniqueName(c.name, taken)
 		taken[nameKey(got)] = true
@@ -76,7 +80,7 @@ func TestSniffedTypesAreTrue(t *testing.T) {
 }
 
 func FuzzUniqueName(f *testing.F) {
-	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300), "\u202e", "İ.pdf", "ﬁ.pdf"} {
+	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300), "\u202e", "İ.pdf", "ﬁ.pdf", "CON", "nul .txt", "a:b", "=cmd", "\u200c=x", "-.", "com1" + strings.Repeat(".", 200) + "x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -85,6 +89,9 @@ func FuzzUniqueName(f *testing.F) {
 			n := uniqueName(name, taken)
 			if taken[nameKey(n)] || n == "" || len(n) > maxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") || !utf8.ValidString(n) {
 				t.Fatalf("%q became %q", name, n)
+			}
+			if portable(n) != n || strings.ContainsAny(n, "<>:|?*") {
+				t.Fatalf("%q became %q, which other systems misread", name, n)
 			}
 			for _, r := range n {
 				if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {

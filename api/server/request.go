@@ -120,7 +120,7 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 	if patient == "" {
 		return c.Redirect(loginPath(c.OriginalURL(), ""), http.StatusFound)
 	}
-	at, total, page := now(), 0, max(1, c.QueryInt("page", 1))
+	at, total, page := now(), 0, min(max(1, c.QueryInt("page", 1)), maxPage)
 	mine := func(j bus.Summary) bool {
 		listed := j.Patient.ID == patient && j.Listed(at)
 		if listed {
@@ -128,7 +128,7 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 		}
 		return listed
 	}
-	found := s.Bus.Jobs.Page(mine, "", min(page, maxPage)*maxRequests)
+	found := s.Bus.Jobs.Page(mine, "", page*maxRequests)
 	first := min((page-1)*maxRequests, len(found))
 	var list []listedRequest
 	for _, j := range found[first:] {
@@ -366,8 +366,11 @@ func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err 
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range j.Attachments {
-		out = append(out, archivePart{"documents/" + a.Name, a.CreatedAt, func() (io.ReadCloser, error) { return s.Files.OpenAttachment(j.ID, a.Object, a.Size) }})
+	taken := map[string]bool{}
+	for _, a := range j.Attachments { // one of an older build may have a name that is not given out today
+		name := uniqueName(a.Name, taken)
+		taken[nameKey(name)] = true
+		out = append(out, archivePart{"documents/" + name, a.CreatedAt, func() (io.ReadCloser, error) { return s.Files.OpenAttachment(j.ID, a.Object, a.Size) }})
 	}
 	return out, nil
 }

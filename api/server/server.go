@@ -141,6 +141,7 @@ type Server struct {
 	counted  *summaries
 	kept     *kv.Storage // what pages keep: drafts, notices, interactions
 	draining atomic.Bool
+	disk     recent // what the disk of the exports said
 }
 
 // Limits of requests.

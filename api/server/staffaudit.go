@@ -51,7 +51,7 @@ func (s *Server) readTrail(c *fiber.Ctx) (t trail, filter bus.AuditFilter, err e
 	default:
 		t.Title = "Audit trail of the last 24 hours"
 	}
-	if filter.After, err = strconv.ParseUint(c.Query("after", "0"), 10, 64); err != nil {
+	if filter.After, err = strconv.ParseUint(c.Query("after", "0"), 10, 63); err != nil {
 		return t, filter, ehi.Errorf(ehi.Invalid, "Invalid place in the trail %q", c.Query("after"))
 	}
 	words := newSearch(t.Query)

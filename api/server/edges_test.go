@@ -1,0 +1,137 @@
+package server
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/weburl"
+)
+
+// hugePages are pages that no list has, among them those whose place in a list is more than a number
+// holds.
+var hugePages = []string{
+	strconv.Itoa(math.MaxInt64), strconv.Itoa(math.MaxInt64 - 1), strconv.Itoa(math.MaxInt64/50 + 2), strconv.Itoa(math.MaxInt64/100 + 2),
+	strconv.Itoa(1 << 62), strconv.Itoa(1 << 58), "18446744073709551616", "99999999999999999999", strconv.Itoa(math.MinInt64), "-1", "0", "x", "",
+}
+
+// A page number of any size leads to a page, or is refused; it is never an error of the server.
+func TestPageNumbersOfAnySize(t *testing.T) {
+	s := routed(t, func(c *Config) { c.AdminUser, c.AdminPassword = "admin", "a long password of a test" })
+	in := answer(s, "POST", "/admin/login", `{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
+	sid := cookieOf(in, "sid")
+	patient := patientSessionOf(t, s, "p")
+	for _, page := range hugePages {
+		for _, path := range []string{
+			"/admin/ui/jobs?page=", "/admin/ui/clients?page=", "/admin/ui/accounts?page=", "/admin/jobs?limit=", "/admin/audit?limit=1&after=",
+			"/admin/ui/audit?after=", "/my/requests?page=",
+		} {
+			a := answer(s, "GET", path+page, "", "Cookie", sid+"; "+patient, "Accept", "text/html")
+			if status := a.StatusCode(); status != http.StatusOK && status != http.StatusBadRequest {
+				t.Errorf("%s%s answers %d: %.300s", path, page, status, a.Body())
+			}
+		}
+		c := s.app.AcquireCtx(&fasthttp.RequestCtx{})
+		c.Request().SetRequestURI("/?page=" + page)
+		for _, pageTasks := range []int{1, 2, 3, 64, 100} {
+			n, err := pageOf(c, &ehi.Job{Tasks: 7, KickOff: ehi.KickOff{Paged: true}}, pageTasks)
+			if err == nil && n != 0 {
+				t.Errorf("page %q of tasks by %d is %d", page, pageTasks, n)
+			}
+		}
+		s.app.ReleaseCtx(c)
+	}
+}
+
+// cookieOf is a cookie of an answer, as it is sent back.
+func cookieOf(a *fasthttp.Response, name string) string {
+	cookie, _, _ := strings.Cut(string(a.Header.PeekCookie(name)), ";")
+	return cookie
+}
+
+// patientSessionOf logs a patient in, and returns the cookie.
+func patientSessionOf(t *testing.T, s *Server, patient string) string {
+	t.Helper()
+	var rc fasthttp.RequestCtx
+	c := s.app.AcquireCtx(&rc)
+	defer s.app.ReleaseCtx(c)
+	if err := logIn(c, s.patients, map[string]string{"patient": patient}); err != nil {
+		t.Fatal(err)
+	}
+	return cookieOf(&rc.Response, patientSession)
+}
+
+// The links to a page in other languages stay on this server, however the page was asked for.
+func TestLanguageLinksStayHere(t *testing.T) {
+	s := routed(t)
+	for _, target := range []string{
+		"//evil.example", "//evil.example/x?lang=es", "///evil.example", "/.//evil.example", "/x/..//evil.example", `/\\evil.example`, `/\evil.example`,
+		"/%2F/evil.example", "/%2f%2fevil.example", "http://evil.example//evil.example/", "https:evil.example", "/%5cevil.example", "//evil.example?a=://",
+		"http://evil.example/patient-login", "/\t/evil.example",
+	} {
+		for _, at := range []string{target, "/patient-login?action=" + target} {
+			a := answer(s, "GET", at, "", "Accept", "text/html")
+			for _, part := range strings.Split(string(a.Body()), `href="`)[1:] {
+				link, _, _ := strings.Cut(part, `"`)
+				link = strings.ReplaceAll(link, "&amp;", "&")
+				if _, ok := weburl.Local("http://server.test", link); !ok {
+					t.Errorf("%q has a link to %q", at, link)
+				}
+			}
+			if !strings.Contains(string(a.Body()), "hreflang") && a.StatusCode() != http.StatusFound && a.StatusCode() != http.StatusBadRequest {
+				t.Errorf("%q has no links to other languages: %d %.200s", at, a.StatusCode(), a.Body())
+			}
+		}
+	}
+}
+
+// countingDisk counts the files that are made on a disk.
+type countingDisk struct {
+	files.Disk
+	made atomic.Int64
+	full atomic.Bool
+}
+
+func (d *countingDisk) Create(name string) (files.File, error) {
+	d.made.Add(1)
+	if d.full.Load() {
+		return nil, errors.New("the disk is full")
+	}
+	return d.Disk.Create(name)
+}
+
+// However often readiness is asked for, the disk syncs about once a second; a disk that fails is told of.
+func TestReadinessSparesTheDisk(t *testing.T) {
+	s := routed(t)
+	disk := &countingDisk{Disk: files.OS()}
+	var err error
+	if s.Files, err = files.NewLocal(files.Config{Root: t.TempDir(), Disk: disk}); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for disk.made.Load() < 2 { // the second one after a second
+		if a := answer(s, "GET", "/readyz", ""); a.StatusCode() != http.StatusOK {
+			t.Fatalf("%d", a.StatusCode())
+		}
+		asked++
+	}
+	if asked < 10 {
+		t.Errorf("%d requests made the disk sync twice", asked)
+	}
+	disk.full.Store(true)
+	began := time.Now()
+	for answer(s, "GET", "/readyz", "").StatusCode() != http.StatusServiceUnavailable {
+		if time.Since(began) > time.Minute {
+			t.Fatal("a full disk is ready")
+		}
+	}
+}
