@@ -18,7 +18,8 @@ import (
 type backupCmd struct {
 	common
 	remote
-	Archive string `arg:"" help:"File to write; it must not be there yet."`
+	Recipient []string `help:"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated. Default: it is not encrypted." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT"`
+	Archive   string   `arg:"" help:"File to write; it must not be there yet."`
 }
 
 // Run writes the archive; what fails leaves no file.
@@ -32,12 +33,16 @@ func (b *backupCmd) Run(ctx context.Context) (err error) {
 			err = errors.Join(err, os.Remove(b.Archive))
 		}
 	}()
-	if b.URL != "" {
-		err = b.fetch(ctx, f)
-	} else {
-		err = b.take(ctx, f)
+	w, err := backup.Seal(f, b.Recipient)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, f.Sync())
+	if b.URL != "" {
+		err = b.fetch(ctx, w)
+	} else {
+		err = b.take(ctx, w)
+	}
+	return errors.Join(err, w.Close(), f.Sync())
 }
 
 // fetch backs a running server up.
@@ -79,6 +84,7 @@ type restoreCmd struct {
 	common
 	NATSAccess bus.Access `embed:"" prefix:"nats-"`
 	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
+	Identity   string     `help:"File with the private key of one of the recipients of an encrypted archive, as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
 	Archive    string     `arg:"" help:"File to read." type:"existingfile"`
 }
 
@@ -89,5 +95,22 @@ func (r *restoreCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer f.Close() // read only
-	return backup.Restore(ctx, f, r.Data, r.NATS, r.NATSAccess)
+	archive, err := r.unseal(f)
+	if err != nil {
+		return err
+	}
+	return backup.Restore(ctx, archive, r.Data, r.NATS, r.NATSAccess)
+}
+
+// unseal reads an archive, with --identity where it is given.
+func (r *restoreCmd) unseal(archive io.Reader) (io.Reader, error) {
+	if r.Identity == "" {
+		return backup.Unseal(archive, nil)
+	}
+	keys, err := os.Open(r.Identity)
+	if err != nil {
+		return nil, err
+	}
+	defer keys.Close() // read only
+	return backup.Unseal(archive, keys)
 }

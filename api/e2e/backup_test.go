@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"filippo.io/age"
+
 	"ehi-server/api/backup"
 	"ehi-server/api/client"
 	"ehi-server/api/node"
@@ -173,6 +175,24 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 	}
 	if out, err := run("backup", "--url", p.url, archive); err == nil {
 		t.Errorf("a backup was overwritten: %s", out)
+	}
+	sealed := filepath.Join(dir, "sealed.age")
+	mine, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := filepath.Join(dir, "identity.txt")
+	if err := os.WriteFile(identity, []byte(mine.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run("backup", "--url", p.url, "--recipient", mine.Recipient().String(), sealed); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := run("restore", "--data", restored, sealed); err == nil || !strings.Contains(out, "is encrypted") {
+		t.Errorf("an encrypted archive without its key: %v %s", err, out)
+	}
+	if out, err := run("restore", "--data", restored, "--identity", identity, sealed); err != nil {
+		t.Errorf("an encrypted archive: %v %s", err, out)
 	}
 	p.terminate()
 	p.ended(stopWithin)

@@ -20,6 +20,7 @@ func answer(s *Server, method, path, body string, header ...string) *fasthttp.Re
 	}
 	c.Request.SetBodyString(body)
 	s.app.Handler()(&c)
+	_ = c.Response.Body() // to the end of a stream, whose writer waits for that
 	return &c.Response
 }
 
