@@ -95,8 +95,8 @@ func (w *world) flow(base string, full map[string]records.Resource) {
 	} else {
 		w.review(pat, j)
 	}
-	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/metadata"), 200, `"withheld"`)
-	w.want(w.do(w.admin, "GET", "/jobs/"+j.ID+"/metadata"), 200, `"counts"`)
+	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/metadata"), 200, `"counts"`)
+	w.want(w.do(w.admin, "GET", "/jobs/"+j.ID+"/metadata"), 200, `"withheld"`)
 	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
 		t.Fatal(err)
 	}

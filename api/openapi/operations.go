@@ -148,7 +148,7 @@ var jobs = []operation{
 		body:     object{plainJSON: ref("Form"), webForm: object{"type": "object"}},
 		answers: map[int]answer{
 			http.StatusOK: {"The choices were stored and the export was queued.", plainJSON,
-				ref("Job"), nil},
+				ref("SubmittedJob"), nil},
 			http.StatusSeeOther: {"The page goes on to the application.", "", nil,
 				[]string{"Location"}},
 			http.StatusBadRequest: {
@@ -196,10 +196,11 @@ var jobs = []operation{
 			ref("OperationOutcome"), nil}},
 	},
 	{
-		method:   "GET",
-		path:     "/jobs/{id}/metadata",
-		tag:      "Export",
-		summary:  "What was chosen, counted, withheld, and when.",
+		method: "GET",
+		path:   "/jobs/{id}/metadata",
+		tag:    "Export",
+		summary: "How the export was asked for, what it holds, and when; for administrators also " +
+			"the choices, and how much is withheld.",
 		security: []string{"bearer", "session"},
 		failures: "fhir",
 		answers:  ok("The metadata.", plainJSON, ref("Metadata")),

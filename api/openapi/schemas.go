@@ -1,5 +1,7 @@
 package openapi
 
+import "maps"
+
 // tags group the operations.
 var tags = []object{
 	{"name": "Export", "description": "Kick-off, form, status, files."},
@@ -104,20 +106,12 @@ var schemas = object{
 		},
 	},
 	"Choices": mapping(object{"type": "object"}),
-	"Job": record(object{
-		"id": str(), "patient": ref("JobPatient"), "level": enum("patient", "patients", "group",
-			"system"), "group?": str(),
-		"manifest": object{"oneOf": []object{
-			ref("Manifest"),
-			{"type": "null"},
-		}}, "status": enum("awaiting-input", "requested", "retrieved", "approved", "rejected",
-			"aborted", "failed"),
-		"createdAt": integer(), "completedAt": integer(), "parameters": ref("Choices"),
-		"authorizations": ref("Choices"), "attachments": array(ref("Attachment")),
-		"autoApprove": boolean(), "progress?": str(), "counts": mapping(integer()),
-		"withheld": mapping(integer()), "approvals?": array(str()), "error?": str(),
-	}),
-	"JobPatient": record(object{"id": str(), "name": str()}),
+	"Job": record(jobOf(object{
+		"counts": mapping(integer()), "withheld": mapping(integer()), "approvals?": array(str()),
+		"reason?": str(), "error?": str(),
+	})),
+	"SubmittedJob": record(jobOf(nil)),
+	"JobPatient":   record(object{"id": str(), "name": str()}),
 	"Attachment": record(object{
 		"contentType": str(),
 		"url":         str(),
@@ -130,7 +124,7 @@ var schemas = object{
 		"id": str(), "level": str(), "group": str(), "patient": ref("JobPatient"), "client": str(),
 		"status": str(), "request": str(),
 		"choices": object{"type": "object"}, "counts": mapping(integer()),
-		"withheld": mapping(integer()), "bytes": integer(), "errors": integer(),
+		"withheld?": mapping(integer()), "bytes?": integer(), "errors?": integer(),
 		"times": record(object{
 			"created":         str(),
 			"requested":       str(),
@@ -198,4 +192,29 @@ var schemas = object{
 			"null",
 		}}, "ignored?": object{"type": []string{"array", "null"}},
 	}),
+}
+
+// jobOf is what everybody sees of a job, and more.
+func jobOf(more object) object {
+	job := object{
+		"id":      str(),
+		"patient": ref("JobPatient"),
+		"level":   enum("patient", "patients", "group", "system"),
+		"group?":  str(),
+		"manifest": object{"oneOf": []object{
+			ref("Manifest"),
+			{"type": "null"},
+		}},
+		"status": enum("awaiting-input", "requested", "retrieved", "approved", "rejected",
+			"aborted", "failed"),
+		"createdAt":      integer(),
+		"completedAt":    integer(),
+		"parameters":     ref("Choices"),
+		"authorizations": ref("Choices"),
+		"attachments":    array(ref("Attachment")),
+		"autoApprove":    boolean(),
+		"progress?":      str(),
+	}
+	maps.Copy(job, more)
+	return job
 }

@@ -16,7 +16,8 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// jobJSON is a job as administrators and the form's client see it (EHI-10).
+// jobJSON is a job as its form's sender sees it (EHI-7). What came of the choices is not in it: an
+// application never learns that something is withheld (EHI-14).
 type jobJSON struct {
 	ID             string            `json:"id"`
 	Patient        ehi.Patient       `json:"patient"`
@@ -31,34 +32,58 @@ type jobJSON struct {
 	Attachments    []fhir.Attachment `json:"attachments"`
 	AutoApprove    bool              `json:"autoApprove"`
 	Progress       string            `json:"progress,omitempty"`
-	Counts         map[string]int64  `json:"counts"`
-	Withheld       map[string]int64  `json:"withheld"`
-	Approvals      []string          `json:"approvals,omitempty"` // of four eyes
-	Reason         string            `json:"reason,omitempty"`    // of the decision
-	Error          string            `json:"error,omitempty"`
 }
 
-func (s *Server) jobJSON(c *fiber.Ctx, j *ehi.Job) jobJSON {
+// adminJobJSON is a job as administrators see it (EHI-10).
+type adminJobJSON struct {
+	jobJSON
+	Counts    map[string]int64 `json:"counts"`
+	Withheld  map[string]int64 `json:"withheld"`
+	Approvals []string         `json:"approvals,omitempty"` // of four eyes
+	Reason    string           `json:"reason,omitempty"`    // of the decision
+	Error     string           `json:"error,omitempty"`
+}
+
+func (s *Server) jobJSON(j *ehi.Job, r reach) jobJSON {
 	out := jobJSON{
-		ID: j.ID, Patient: j.Patient, Level: j.Level.Kind(), Group: j.Group, Manifest: json.RawMessage("null"), Status: j.Status, CreatedAt: j.CreatedAt.UnixMilli(), AutoApprove: j.AutoApprove,
-		Attachments: []fhir.Attachment{}, Counts: orEmpty(j.Counts), Withheld: orEmpty(j.Withheld), Approvals: j.Approvals, Reason: j.Reason, Error: j.Error,
+		ID:          j.ID,
+		Patient:     j.Patient,
+		Level:       j.Level.Kind(),
+		Group:       j.Group,
+		Manifest:    json.RawMessage("null"),
+		Status:      j.Status,
+		CreatedAt:   j.CreatedAt.UnixMilli(),
+		Attachments: []fhir.Attachment{},
+		AutoApprove: j.AutoApprove,
 	}
 	if !j.CompletedAt.IsZero() {
 		out.CompletedAt = j.CompletedAt.UnixMilli()
 	}
 	out.Parameters, out.Authorizations = j.Form.MarshalWire()
+	if !j.Status.Settled() {
+		out.Progress = s.progressText(j, r)
+	}
+	return out
+}
+
+func (s *Server) adminJobJSON(c *fiber.Ctx, j *ehi.Job) adminJobJSON {
+	out := adminJobJSON{
+		jobJSON:   s.jobJSON(j, unlimited),
+		Counts:    orEmpty(j.Counts),
+		Withheld:  orEmpty(j.Withheld),
+		Approvals: j.Approvals,
+		Reason:    j.Reason,
+		Error:     j.Error,
+	}
 	for _, a := range j.Attachments {
 		out.Attachments = append(out.Attachments, s.wireAttachment(c, j, a))
-	}
-	if !j.Status.Settled() {
-		out.Progress = s.progressText(j, unlimited)
 	}
 	return out
 }
 
 // withManifest adds the manifest to a job whose files are there.
-func (s *Server) withManifest(c *fiber.Ctx, j *ehi.Job) (jobJSON, error) {
-	out := s.jobJSON(c, j)
+func (s *Server) withManifest(c *fiber.Ctx, j *ehi.Job) (adminJobJSON, error) {
+	out := s.adminJobJSON(c, j)
 	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
 		return out, nil
 	}
@@ -92,7 +117,7 @@ func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
 	list := s.Bus.Jobs.Page(func(j bus.Summary) bool {
 		return (status == "" || j.Status == status) && j.Listed(at)
 	}, c.Query("after"), limit)
-	out := make([]jobJSON, 0, len(list))
+	out := make([]adminJobJSON, 0, len(list))
 	for _, entry := range list {
 		j, err := s.Bus.Jobs.Peek(c.UserContext(), entry.ID)
 		if ehi.CodeOf(err) == ehi.NotFound { // deleted meanwhile
@@ -101,7 +126,7 @@ func (s *Server) handleAdminJobs(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
-		out = append(out, s.jobJSON(c, j))
+		out = append(out, s.adminJobJSON(c, j))
 	}
 	return c.JSON(out)
 }

@@ -29,10 +29,12 @@ type reach struct {
 	whole bool
 	// patients is whether it may know who is a patient here.
 	patients bool
+	// withheld is whether it may know that something is withheld: never, but for administrators.
+	withheld bool
 }
 
 // unlimited is the reach of administrators.
-var unlimited = reach{whole: true, patients: true}
+var unlimited = reach{whole: true, patients: true, withheld: true}
 
 func reachOf(a *auth.Access, j *ehi.Job) reach {
 	r := reach{scopes: a.Scopes}
@@ -85,22 +87,9 @@ func (r reach) absent(j *ehi.Job) []ehi.Notice {
 	return out
 }
 
-// narrow takes from a job's metadata what the token does not open: counts of other types, and sums over all of them.
-func (r reach) narrow(metadata fiber.Map) {
-	if r.whole {
-		return
-	}
-	counts := map[string]int64{}
-	for typ, n := range metadata["counts"].(map[string]int64) {
-		if r.opens(typ) {
-			counts[typ] = n
-		}
-	}
-	metadata["counts"] = counts
-	for _, sum := range []string{"withheld", "bytes", "errors"} {
-		delete(metadata, sum)
-	}
-}
+// counts reports whether it may know how many resources the record of a patient's job has. Together with
+// those that go out that tells how many are withheld (EHI-14).
+func (r reach) counts(j *ehi.Job) bool { return r.withheld || r.whole && j.Form == nil }
 
 // beyondReach refuses what is of the client's own job, but not of the token.
 func beyondReach(c *fiber.Ctx) error {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/gofiber/fiber/v2"
@@ -76,15 +75,20 @@ func (s *Server) progressText(j *ehi.Job, r reach) string {
 		return populationProgress(j, r.whole)
 	}
 	p, known := s.progress.of(j.ID)
-	return patientProgress(p, known)
+	return patientProgress(p, known, r.counts(j))
 }
 
 // patientProgress is told by the worker that reads the record, if it is known; how much there is of a
-// record that is made up is not.
-func patientProgress(p ehi.Progress, known bool) string {
+// record that is made up is not. Counts are of the record, so that they tell how much of it is
+// withheld: who may not know that is told the percentage alone (EHI-14).
+func patientProgress(p ehi.Progress, known, counts bool) string {
 	switch {
 	case !known:
 		return "requested: the export is queued, 0% done"
+	case p.Total <= 0 && !counts:
+		return "requested: the export is running"
+	case !counts:
+		return fmt.Sprintf("requested: %d%% done", p.Percent())
 	case p.Total <= 0:
 		return fmt.Sprintf("requested: %d resources done", p.Done)
 	}
@@ -125,65 +129,6 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	}
 	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID, "request", requestID(c))
 	return outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
-}
-
-// handleMetadata tells the owner and administrators what was chosen, counted and when (EHI-14).
-func (s *Server) handleMetadata(c *fiber.Ctx) error {
-	find, administrator := s.ownJob, adminOf(c) != ""
-	if administrator {
-		find = s.job
-	}
-	j, err := find(c)
-	if err != nil {
-		return err
-	}
-	told := metadataOf(j)
-	if !administrator {
-		reachOf(access(c), j).narrow(told)
-	}
-	return c.JSON(told)
-}
-
-func metadataOf(j *ehi.Job) fiber.Map {
-	parameters, authorizations := j.Form.MarshalWire()
-	return fiber.Map{
-		"id": j.ID, "level": j.Level.Kind(), "group": j.Group, "patient": j.Patient, "client": j.ClientID, "status": j.Status, "request": j.Request,
-		"choices":  fiber.Map{"form": j.Form != nil, "parameters": parameters, "authorizations": authorizations, "kickOff": wireKickOff(j.KickOff), "by": j.RequestedBy},
-		"counts":   orEmpty(j.Counts),
-		"withheld": orEmpty(j.Withheld),
-		"bytes":    j.Bytes,
-		"errors":   j.Errors,
-		"times": fiber.Map{
-			"created": instant(j.CreatedAt), "requested": instant(j.RequestedAt), "transactionTime": instant(j.TransactionTime),
-			"completed": instant(j.CompletedAt), "approved": instant(j.ApprovedAt), "expires": instant(j.ExpiresAt),
-		},
-	}
-}
-
-// ignored is the texts of what was left out of a request.
-func ignored(k ehi.KickOff) []string {
-	notices := k.Notices()
-	out := make([]string, len(notices))
-	for i, n := range notices {
-		out[i] = n.Text
-	}
-	return out
-}
-
-// wireKickOff shows what an application asked for by the names of its parameters (EHI-6).
-func wireKickOff(k ehi.KickOff) fiber.Map {
-	return fiber.Map{
-		"_typeFilter": k.TypeFilters, "_elements": strings.Join(k.Elements, ","), "patients": len(k.Patients), "organizeOutputByPatient": k.ByPatient,
-		"_since": instant(k.Since), "_until": instant(k.Until), "_type": strings.Join(k.Types, ","), "_compression": k.Compression, "category": k.Categories,
-		"from": k.From, "to": k.To, "ignored": ignored(k),
-	}
-}
-
-func orEmpty(m map[string]int64) map[string]int64 {
-	if m == nil {
-		return map[string]int64{}
-	}
-	return m
 }
 
 // progressBook is the latest news of running exports, as workers publish them. It is bounded; a job that falls out of it

@@ -122,7 +122,7 @@ var pipeline = Board{
 		{Title: "How long does a writer take over a slab?", About: "Compression included. Long writes without long syncs are the processors' or the page cache's.", Unit: "s", Warn: 0.01, Queries: quantiles("ehi_files_write_duration_seconds", "instance", "", "{{instance}}")},
 		{Title: "How long does the disk take to sync?", About: "A file of its own, a segment of small ones, the folder. Above 50 ms the disk is what limits.", Unit: "s", Warn: 0.05, Bad: 0.5, Queries: quantiles("ehi_files_sync_duration_seconds", "what", "", "{{what}}")},
 		{Title: "How long does the disk take to make a task durable?", About: "All of a task's files and their folder.", Unit: "s", Warn: 0.05, Bad: 0.5, Queries: quantiles("ehi_files_commit_duration_seconds", "instance", "", "{{instance}}")},
-		{Title: "What is withheld?", About: "Resources a second that a release form kept out, by reason.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_pipeline_withheld_total", "reason", ""), Legend: "{{reason}}", Idle: true}}},
+		{Title: "What is withheld?", About: "Resources a second that a release form kept out, by the kind of reason.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_pipeline_withheld_total", "reason", ""), Legend: "{{reason}}", Idle: true}}},
 		{Title: "How much do populations wait for patients?", About: "Seconds a second that tasks of populations let patients' exports go first.", Unit: "percentunit", Queries: []Query{{Expr: rate("ehi_bulk_yielded_seconds_total", "instance", ""), Legend: "waited {{instance}}"}}},
 	},
 }

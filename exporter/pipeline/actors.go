@@ -65,7 +65,7 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 	}
 	line, k := res.Line, kind{typ: res.Type}
 	if res.Unchecked && !wellFormed(res) {
-		k, line = kind{"OperationOutcome", true}, malformed(res)
+		k, line = kind{"OperationOutcome", true}, malformed(res, r.task.Policy.Everything())
 	} else if res.Loose {
 		var err error
 		if line, err = r.fix(r.task.Record, line); err != nil {

@@ -25,13 +25,18 @@ func wellFormed(r source.Resource) bool {
 	return err == nil && typ == r.Type && fhir.ValidID(id)
 }
 
-// malformed is what the error file says of a resource that is none (BULK-6).
-func malformed(r source.Resource) []byte {
+// malformed is what the error file says of a resource that is none (BULK-6). Where not everything is
+// released it does not say of which type: what cannot be read may be what was withheld (EHI-9).
+func malformed(r source.Resource, everything bool) []byte {
+	what := "resource"
+	if everything {
+		what = r.Type
+	}
 	whose := "nobody in particular"
 	if r.Patient != "" {
 		whose = "Patient/" + r.Patient
 	}
-	o := fhir.Outcome("error", "structure", fmt.Sprintf("A %s of %s was left out: it is malformed", r.Type, whose))
+	o := fhir.Outcome("error", "structure", fmt.Sprintf("A %s of %s was left out: it is malformed", what, whose))
 	return bytes.TrimSuffix(o.Line(), []byte{'\n'})
 }
 

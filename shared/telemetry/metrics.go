@@ -62,7 +62,7 @@ var (
 	PipelineResources = counters("ehi_pipeline_resources_total", "Resources written to export files, by type (by-patient: files organized by patient).", "type")
 	PipelineBytes     = counters("ehi_pipeline_bytes_total", "Bytes written to export files, by type.", "type")
 	PipelineSlabs     = counters("ehi_pipeline_slabs_total", "Slabs of lines that an actor received, by actor.", "actor")
-	PipelineWithheld  = counters("ehi_pipeline_withheld_total", "Resources that the release form kept out, by reason.", "reason")
+	PipelineWithheld  = counters("ehi_pipeline_withheld_total", "Resources that the release form kept out, by the kind of reason: category, document, sensitive and others.", "reason")
 	MailboxDepth      = gauges("ehi_mailbox_slabs", "Slabs waiting in the mailboxes of all running pipelines, or for room there, by receiving actor.", "actor")
 	MailboxCapacity   = gauges("ehi_mailbox_capacity_slabs", "Slabs that the mailboxes of all running pipelines can hold, by receiving actor.", "actor")
 	MailboxBlocked    = counters("ehi_mailbox_blocked_seconds_total", "Time that senders waited for room in a mailbox, by receiving actor.", "actor")

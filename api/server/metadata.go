@@ -1,0 +1,148 @@
+package server
+
+import (
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/shared/ehi"
+)
+
+// metadata is what a job tells of itself to its application (EHI-14). It has no field for what the
+// patient withheld, nor for the choices from which an application could conclude it.
+type jobMetadata struct {
+	ID      string      `json:"id"`
+	Level   string      `json:"level"`
+	Group   string      `json:"group"`
+	Patient ehi.Patient `json:"patient"`
+	Client  string      `json:"client"`
+	Status  ehi.Status  `json:"status"`
+	Request string      `json:"request"`
+	Choices choices     `json:"choices"`
+	// Counts are resources by type. An application gets them once the export is approved.
+	Counts map[string]int64 `json:"counts"`
+	// Bytes and Errors are sums over all types; nil where the reader may not know them.
+	Bytes  *int64    `json:"bytes,omitempty"`
+	Errors *int64    `json:"errors,omitempty"`
+	Times  fiber.Map `json:"times"`
+}
+
+// choices says how the job was asked for.
+type choices struct {
+	Form    bool      `json:"form"` // whether the patient's form was sent
+	By      string    `json:"by"`   // who sent it
+	KickOff fiber.Map `json:"kickOff"`
+}
+
+// staffMetadata is jobMetadata with what administrators know beside it.
+type staffMetadata struct {
+	jobMetadata
+	Choices  staffChoices     `json:"choices"` // in place of jobMetadata.Choices
+	Withheld map[string]int64 `json:"withheld"`
+}
+
+type staffChoices struct {
+	choices
+	Parameters     any `json:"parameters"`
+	Authorizations any `json:"authorizations"`
+}
+
+// handleMetadata tells how a job was asked for, how it stands and what it holds (EHI-14).
+func (s *Server) handleMetadata(c *fiber.Ctx) error {
+	if adminOf(c) != "" {
+		j, err := s.job(c)
+		if err != nil {
+			return err
+		}
+		return c.JSON(metadataForStaff(j))
+	}
+	j, err := s.ownJob(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(metadataFor(reachOf(access(c), j), j))
+}
+
+// metadataFor is what a token may know of its job. Nothing is released before the approval.
+func metadataFor(r reach, j *ehi.Job) jobMetadata {
+	m := describe(j)
+	if j.Status != ehi.Approved {
+		return m
+	}
+	for typ, n := range j.Counts {
+		if r.opens(typ) {
+			m.Counts[typ] = n
+		}
+	}
+	if r.whole {
+		m.Bytes, m.Errors = &j.Bytes, &j.Errors
+	}
+	return m
+}
+
+func metadataForStaff(j *ehi.Job) staffMetadata {
+	m := describe(j)
+	m.Counts, m.Bytes, m.Errors = orEmpty(j.Counts), &j.Bytes, &j.Errors
+	out := staffMetadata{jobMetadata: m, Withheld: orEmpty(j.Withheld)}
+	out.Choices.choices = m.Choices
+	out.Choices.Parameters, out.Choices.Authorizations = j.Form.MarshalWire()
+	return out
+}
+
+// describe is what everybody may know who may know of the job.
+func describe(j *ehi.Job) jobMetadata {
+	return jobMetadata{
+		ID:      j.ID,
+		Level:   j.Level.Kind(),
+		Group:   j.Group,
+		Patient: j.Patient,
+		Client:  j.ClientID,
+		Status:  j.Status,
+		Request: j.Request,
+		Choices: choices{Form: j.Form != nil, By: j.RequestedBy, KickOff: wireKickOff(j.KickOff)},
+		Counts:  map[string]int64{},
+		Times: fiber.Map{
+			"created":         instant(j.CreatedAt),
+			"requested":       instant(j.RequestedAt),
+			"transactionTime": instant(j.TransactionTime),
+			"completed":       instant(j.CompletedAt),
+			"approved":        instant(j.ApprovedAt),
+			"expires":         instant(j.ExpiresAt),
+		},
+	}
+}
+
+// ignored is the texts of what was left out of a request.
+func ignored(k ehi.KickOff) []string {
+	notices := k.Notices()
+	out := make([]string, len(notices))
+	for i, n := range notices {
+		out[i] = n.Text
+	}
+	return out
+}
+
+// wireKickOff shows what an application asked for by the names of its parameters (EHI-6).
+func wireKickOff(k ehi.KickOff) fiber.Map {
+	return fiber.Map{
+		"_typeFilter":             k.TypeFilters,
+		"_elements":               strings.Join(k.Elements, ","),
+		"patients":                len(k.Patients),
+		"organizeOutputByPatient": k.ByPatient,
+		"_since":                  instant(k.Since),
+		"_until":                  instant(k.Until),
+		"_type":                   strings.Join(k.Types, ","),
+		"_compression":            k.Compression,
+		"category":                k.Categories,
+		"from":                    k.From,
+		"to":                      k.To,
+		"ignored":                 ignored(k),
+	}
+}
+
+func orEmpty(m map[string]int64) map[string]int64 {
+	if m == nil {
+		return map[string]int64{}
+	}
+	return m
+}
