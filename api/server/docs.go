@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,10 +14,12 @@ import (
 	"ehi-server/exporter/survey"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
-// formatBook is what the documentation of the format says of the records that there are (REAL-15). It is made when somebody first asks, and anew
-// when it has become old.
+// formatBook is what the documentation of the format says of the records that there are (REAL-15), in
+// the sandbox alone: in production nobody learns from a public page what is in whose record (see
+// published). It is made when somebody first asks, and anew when it has become old.
 type formatBook struct {
 	mu       sync.Mutex
 	survey   survey.Survey
@@ -85,15 +88,65 @@ func makeExamples(ctx context.Context) (map[string]string, error) {
 	return out, err
 }
 
+// publishedType is what the documentation says of a type, whatever records there are.
+type publishedType struct {
+	Name     string
+	Patients bool // whether its resources belong to patients
+	Elements []publishedElement
+	Example  string // made up; "" for none
+}
+
+type publishedElement struct {
+	Name     string
+	Required bool
+}
+
+// published is every type that can be exported, by the definitions of R4, with examples that are made up.
+var published = sync.OnceValues(func() ([]publishedType, error) {
+	examples, err := makeExamples(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	var out []publishedType
+	for _, name := range fhir.Types() {
+		t := publishedType{
+			Name:     name,
+			Patients: name == "Patient" || len(fhir.CompartmentPaths(name)) > 0,
+			Example:  examples[name],
+		}
+		required := fhir.MandatoryFields(name)
+		for _, element := range fhir.Elements(name) {
+			fields := fhir.Fields(name, element)
+			e := publishedElement{Name: element, Required: slices.Contains(required, fields[0])}
+			if len(fields) > 1 {
+				e.Name += "[x]" // as R4 writes a choice
+			}
+			t.Elements = append(t.Elements, e)
+		}
+		out = append(out, t)
+	}
+	return out, nil
+})
+
 // handleDocs explains what an export holds (EHI-5, REAL-15).
 func (s *Server) handleDocs(c *fiber.Ctx) error {
 	page := fiber.Map{"Categories": ehi.Categories(), "Authorizations": ehi.Authorizations(), "T": s.texts.List[0]}
-	found, examples, err := s.format.of(c.UserContext(), s.Source)
-	if err != nil { // the rest of the page is true all the same
-		s.Log.Warn("survey the records for the documentation of the format", "err", err)
-	} else {
-		page["Survey"], page["Examples"] = found, examples
+	if err := s.describeTypes(c, page); err != nil { // the rest of the page is true all the same
+		s.Log.Warn("describe the types of the export format", "err", err)
 	}
 	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
 	return s.tool(c, "docs", "ehi", "What an export holds", "", page)
+}
+
+// describeTypes adds to the page what the server can export or, in the sandbox, what its records hold.
+func (s *Server) describeTypes(c *fiber.Ctx, page fiber.Map) (err error) {
+	if !s.Sandbox {
+		page["Published"], err = published()
+		return err
+	}
+	found, examples, err := s.format.of(c.UserContext(), s.Source)
+	if err == nil {
+		page["Survey"], page["Examples"] = found, examples
+	}
+	return err
 }

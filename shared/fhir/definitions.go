@@ -101,6 +101,16 @@ func KnownElement(t, element string) bool {
 	})
 }
 
+// Elements are the top-level elements of a type, those that every resource has first; a choice is one
+// element (value, see Fields).
+func Elements(t string) (out []string) {
+	list := elements()[t]
+	if len(list) > 0 && elements()[list[0]] != nil { // what it is based on
+		out, list = Elements(list[0]), list[1:]
+	}
+	return append(out, list...)
+}
+
 // AttachmentField reports whether some type has a field of that name that holds an Attachment, whose url may lead to a Binary:
 // photo, content, presentedForm, valueAttachment...
 func AttachmentField(name string) bool { return attachmentFields[name] }

@@ -91,6 +91,14 @@ func TestElementsAreThoseOfR4(t *testing.T) {
 		if !fhir.KnownElement(typ, "meta") {
 			t.Errorf("%s has no meta", typ)
 		}
+		for _, name := range fhir.Elements(typ) {
+			if !fhir.KnownElement(typ, name) {
+				t.Errorf("%s has no %s, which is among its elements", typ, name)
+			}
+		}
+		if !slices.Contains(fhir.Elements(typ), "meta") {
+			t.Errorf("meta is not among the elements of %s", typ)
+		}
 		for _, name := range slices.Concat(fhir.MandatoryFields(typ), fhir.ModifierFields(typ)) {
 			if !fhir.KnownElement(typ, name) {
 				t.Errorf("%s has no %s", typ, name)
