@@ -334,6 +334,7 @@ type AdminJob struct {
 	Manifest    *ehi.Manifest    `json:"manifest"`
 	Counts      map[string]int64 `json:"counts"`
 	Withheld    map[string]int64 `json:"withheld"`
+	Approvals   []string         `json:"approvals"` // of four eyes
 	Error       string           `json:"error"`
 	AutoApprove bool             `json:"autoApprove"`
 	Attachments []struct {

@@ -469,8 +469,8 @@ func (o operation) mayGive(body object) operation {
 
 // reason is the body of a decision.
 var reason = object{
-	plainJSON: record(object{"reason?": str()}),
-	webForm:   record(object{"reason?": str()}),
+	plainJSON: record(object{"reason?": str(), "contents?": str()}),
+	webForm:   record(object{"reason?": str(), "contents?": str()}),
 }
 
 var reportOrError = object{"anyOf": []object{ref("ImportReport"), ref("Error")}}
@@ -786,6 +786,14 @@ func staffPage(method, path, summary string, query ...object) operation {
 	return o
 }
 
+// staffDocument is a file that administrators open from a page.
+func staffDocument(path, summary string) operation {
+	o := staffPage("GET", path, summary)
+	o.answers = sent("*/*")
+	o.answers[http.StatusFound] = toLogIn
+	return o
+}
+
 // open is an operation that needs no session.
 func (o operation) open() operation {
 	o.security = nil
@@ -843,6 +851,7 @@ var staffPages = []operation{
 		query("before", "The page before this part.", integer()),
 	),
 	staffPage("GET", "/ui/jobs/{id}/files/{file}", "The first entries of a file."),
+	staffDocument("/ui/jobs/{id}/documents/{file}", "A document of an export, for its review."),
 	staffPage("GET", "/ui/system", "Queue, workers, state and throughput."),
 	staffPage("GET", "/ui/clients", "The registered clients.", listQuery()...),
 	staffPage("POST", "/ui/clients", "Add a client, give it a new secret, or remove it."),

@@ -107,7 +107,7 @@ var schemas = object{
 	},
 	"Choices": mapping(object{"type": "object"}),
 	"Job": record(jobOf(object{
-		"counts": mapping(integer()), "withheld": mapping(integer()), "approvals?": array(str()),
+		"counts": mapping(integer()), "withheld": mapping(integer()), "approvals?": array(str()), "contents?": str(),
 		"reason?": str(), "error?": str(),
 	})),
 	"SubmittedJob": record(jobOf(nil)),

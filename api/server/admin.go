@@ -39,7 +39,8 @@ type adminJobJSON struct {
 	jobJSON
 	Counts    map[string]int64 `json:"counts"`
 	Withheld  map[string]int64 `json:"withheld"`
-	Approvals []string         `json:"approvals,omitempty"` // of four eyes
+	Approvals []string         `json:"approvals,omitempty"` // of four eyes, of what is there now
+	Contents  string           `json:"contents,omitempty"`  // a digest of what is to be decided about
 	Reason    string           `json:"reason,omitempty"`    // of the decision
 	Error     string           `json:"error,omitempty"`
 }
@@ -71,9 +72,12 @@ func (s *Server) adminJobJSON(c *fiber.Ctx, j *ehi.Job) adminJobJSON {
 		jobJSON:   s.jobJSON(j, unlimited),
 		Counts:    orEmpty(j.Counts),
 		Withheld:  orEmpty(j.Withheld),
-		Approvals: j.Approvals,
+		Approvals: j.Approvers(),
 		Reason:    j.Reason,
 		Error:     j.Error,
+	}
+	if j.Status == ehi.Retrieved {
+		out.Contents = j.Contents()
 	}
 	for _, a := range j.Attachments {
 		out.Attachments = append(out.Attachments, s.wireAttachment(c, j, a))
@@ -139,17 +143,24 @@ func (s *Server) handleAdminJob(c *fiber.Ctx) error {
 // handleDecision answers the API's approve and reject.
 func (s *Server) handleDecision(action ehi.Action) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		reason, err := reasonOf(c)
+		d, err := decisionOf(c)
 		if err != nil {
 			return err
 		}
-		j, err := s.decide(c, c.Params("id"), action, reason)
+		j, err := s.decide(c, c.Params("id"), action, d)
 		return s.sendJob(c, j, err)
 	}
 }
 
+// decision is what comes with an approval or a rejection; all of it may be left out.
+type decision struct {
+	Reason string `json:"reason" form:"reason"`
+	// Contents is the digest of the export as whoever decides has seen it (see ehi.Job.Contents).
+	Contents string `json:"contents" form:"contents"`
+}
+
 // decide approves or rejects an export.
-func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, reason string) (*ehi.Job, error) {
+func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) (*ehi.Job, error) {
 	before, err := s.record(c, id)
 	if err != nil {
 		return nil, err
@@ -157,7 +168,10 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, reason strin
 	var retrieved time.Time
 	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
 		retrieved = j.CompletedAt
-		if err := j.Explain(reason); err != nil {
+		if err := j.Unchanged(d.Contents); err != nil {
+			return err
+		}
+		if err := j.Explain(d.Reason); err != nil {
 			return err
 		}
 		switch {
@@ -177,18 +191,15 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, reason strin
 	return j, err
 }
 
-// reasonOf is the reason that may come with a decision, as JSON or as a form.
-func reasonOf(c *fiber.Ctx) (string, error) {
-	var in struct {
-		Reason string `json:"reason" form:"reason"`
-	}
+// decisionOf reads a decision, as JSON or as a form.
+func decisionOf(c *fiber.Ctx) (d decision, err error) {
 	if len(c.Body()) == 0 || c.Get(fiber.HeaderContentType) == "" {
-		return "", nil
+		return d, nil
 	}
-	if err := c.BodyParser(&in); err != nil {
-		return "", ehi.Errorf(ehi.Invalid, `The body must be empty, or hold a "reason", as JSON or as a form`)
+	if err := c.BodyParser(&d); err != nil {
+		return d, ehi.Errorf(ehi.Invalid, `The body must be empty, or hold a "reason" and "contents", as JSON or as a form`)
 	}
-	return in.Reason, nil
+	return d, nil
 }
 
 func (s *Server) handleAdminDelete(c *fiber.Ctx) error {

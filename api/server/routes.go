@@ -151,6 +151,7 @@ func (s *Server) staffRoutes() {
 	page("POST", staffJobs+"/:id/delete", s.handleStaffDelete)
 	page("GET", staffJobs+"/:id/files", s.handleStaffFiles)
 	page("GET", staffJobs+"/:id/files/:file", s.handleStaffFile)
+	page("GET", staffJobs+"/:id/documents/:file", s.handleStaffDocument)
 	page("GET", staffBase+"/system", s.handleStaffSystem)
 	page("GET", staffBase+"/clients", s.handleStaffClients)
 	page("POST", staffBase+"/clients", s.handleStaffChangeClient)

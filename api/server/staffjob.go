@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,12 @@ func choicesOf(f *ehi.ReleaseForm) (out []choiceLine) {
 	return out
 }
 
+// jobDocument is a document of an export, and where reviewers open it.
+type jobDocument struct {
+	ehi.Attachment
+	URL string
+}
+
 // handleStaffJob shows a job.
 func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	before, _ := s.Bus.Jobs.Summary(c.Params("id")) // what changes from here on, the page is told of
@@ -134,10 +141,15 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	v, _ := s.Bus.Jobs.Summary(j.ID)
 	row := s.row(c, v, now())
 	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
+	var documents []jobDocument
 	page := fiber.Map{
 		"Job": j, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
-		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": len(j.Approvals) > 0 && j.Approvals[0] == adminOf(c),
+		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": slices.Contains(j.Approvers(), adminOf(c)),
 	}
+	for _, a := range j.Attachments {
+		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + escapeName(a.Name)})
+	}
+	page["Documents"] = documents
 	if j.Status == ehi.Retrieved || j.Status == ehi.Approved {
 		if page["Page"], err = s.filesOf(c, j, "", 0, false); err != nil {
 			return err
@@ -152,7 +164,8 @@ func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
 	if action != ehi.ActionApprove && action != ehi.ActionReject {
 		return s.staffAgain(c, page, errNoDecision)
 	}
-	if _, err := s.decide(c, c.Params("id"), action, c.FormValue("reason")); err != nil {
+	d := decision{Reason: c.FormValue("reason"), Contents: c.FormValue("contents")}
+	if _, err := s.decide(c, c.Params("id"), action, d); err != nil {
 		return s.staffAgain(c, page, err)
 	}
 	return c.Redirect(page, http.StatusSeeOther)
@@ -179,6 +192,18 @@ func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
 		return s.staffAgain(c, staffJobPath(c.Params("id")), err)
 	}
 	return s.staffLeave(c, staffJobs, flash{Message: "The export was deleted."})
+}
+
+// handleStaffDocument sends a document of an export, for its review.
+func (s *Server) handleStaffDocument(c *fiber.Ctx) error {
+	j, err := s.jobRecord(c)
+	if err != nil {
+		return err
+	}
+	err = s.sendDocument(c, j)
+	noStore(c) // a session opened it
+	s.audit(c, err, aboutJob(ehi.ActionRead, j))
+	return err
 }
 
 // previewLines is how many resources of a file a reviewer is shown; previewBytes how much of each at most.

@@ -275,7 +275,7 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 		if !known {
 			d.Title = id
 		}
-		if _, err := s.decide(c, id, action, c.FormValue("reason")); err != nil {
+		if _, err := s.decide(c, id, action, decision{Reason: c.FormValue("reason")}); err != nil {
 			_, _, d.Problem = s.describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)

@@ -1,6 +1,9 @@
 package ehi
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"slices"
@@ -113,7 +116,10 @@ type Job struct {
 	// Reason is what the one who decided says about it, for the patient to read. An older build loses it.
 	Reason string `json:"reason,omitempty"`
 	// Approvals are the administrators who approved where two have to (four eyes). An older build loses them, and asks for them again.
-	Approvals []string  `json:"approvals,omitempty"`
+	Approvals []string `json:"approvals,omitempty"`
+	// Approved is the digest of what Approvals are about (see Contents): they are void where the export
+	// has another one now. An older build loses it, and the approvals with it.
+	Approved  string    `json:"approvedContents,omitempty"`
 	ExpiresAt time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
 
 	Tasks    int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
@@ -263,16 +269,50 @@ func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 	return j.SetStatus(Approved)
 }
 
-// ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted, the second one's releases the files. Errors:
-// Conflict in any state but retrieved, and where the same one comes again.
+// Contents is a digest of what an approval releases: whose record, what was asked for and chosen, the
+// committed files and the documents beside them. A committed file never changes (see Task), so that
+// their counts stand for them.
+func (j *Job) Contents() string {
+	data, err := json.Marshal([]any{
+		j.ID, j.Patient.ID, j.Level, j.Group, j.KickOff, j.Form, j.RequestedBy,
+		j.Tasks, j.Done, j.TransactionTime, j.Files, j.Counts, j.Bytes, j.Stored, j.Errors, j.Withheld,
+		j.Attachments,
+	})
+	if err != nil { // strings, numbers and times only: cannot fail
+		panic(err)
+	}
+	sum := sha256.Sum256(data)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// Approvers are the administrators who approved the export as it is now.
+func (j *Job) Approvers() []string {
+	if j.Status == Retrieved && len(j.Approvals) > 0 && j.Approved != j.Contents() {
+		return nil
+	}
+	return j.Approvals
+}
+
+// Unchanged holds a decision to what was looked at: contents is the digest of that, "" where it is not
+// told. Errors: Conflict where the export has changed since.
+func (j *Job) Unchanged(contents string) error {
+	if contents != "" && contents != j.Contents() {
+		return Errorf(Conflict, "The export has changed since you looked at it. Look at it again, then decide")
+	}
+	return nil
+}
+
+// ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted, the
+// second one's releases the files. An approval is of the export as it is: after a change it has to be
+// given again. Errors: Conflict in any state but retrieved, and where the same one comes again.
 func (j *Job) ApproveByTwo(by string, now time.Time, fileTTL time.Duration) error {
 	switch {
 	case j.Status != Retrieved:
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
-	case slices.Contains(j.Approvals, by):
+	case slices.Contains(j.Approvers(), by):
 		return Errorf(Conflict, "A second administrator has to approve this export")
 	}
-	j.Approvals = append(slices.Clip(j.Approvals), by)
+	j.Approvals, j.Approved = append(slices.Clone(j.Approvers()), by), j.Contents()
 	if len(j.Approvals) < 2 {
 		return nil
 	}

@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"regexp"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// documentLink is the address of a document on an export's page.
+var documentLink = regexp.MustCompile(`/admin/ui/jobs/[^/"]+/documents/[^"]+`)
+
+// With four eyes the second reviewer cannot release what the first has not seen: a document that comes
+// between resets the approvals, a page that shows an older state decides nothing, and every document
+// can be opened by those who decide.
+func TestFourEyesApproveTheSameThing(t *testing.T) {
+	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
+	app, _ := p.letIn("app", "ann")
+	j := p.kickOff(app, "/no-form", p.ann, nil)
+	p.wait(j.ID, ehi.Retrieved)
+	rita := p.staff("rita")
+	page := p.open.Base + "/admin/ui/jobs/" + j.ID
+	b := p.person()
+	b.visit(page)
+	b.submit("username", "ada", "password", staffPassword)
+	b.sees(200, "Decide")
+
+	if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Retrieved {
+		t.Fatalf("%+v, %v", job, err)
+	}
+	letter := client.File{Name: "100% a letter #1.txt", Data: []byte("a letter")}
+	if a, err := rita.AddFiles(t.Context(), j.ID, letter); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	b.submit("do", "approve") // of the page as it was before the letter
+	b.sees(400, "has changed since you looked at it")
+	if job := p.wait(j.ID, ehi.Retrieved); len(job.Approvals) != 0 {
+		t.Errorf("approved by %v before anybody has seen the letter", job.Approvals)
+	}
+	b.visit(page)
+	b.submit("do", "approve")
+	b.sees(200, "Approved so far by: ada", "You have approved this")
+
+	document := documentLink.FindString(b.page)
+	b.visit(p.open.Base + document)
+	b.sees(200, "a letter")
+	if b.header.Get("Content-Disposition") == "" || b.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v", b.header)
+	}
+	p.want(p.do(rita, "GET", document), 200, "a letter")
+	p.want(p.do(p.staff("vera"), "GET", document), 403, "")
+	p.want(p.do(rita, "GET", "/admin/ui/jobs/"+j.ID+"/documents/none.txt"), 404, "no such file")
+	if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Approved {
+		t.Fatalf("%+v, %v", job, err)
+	}
+}

@@ -1,0 +1,80 @@
+package ehi_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"ehi-server/shared/ehi"
+)
+
+// An approval is of what there was: after any change of files, documents or choices it has to be given
+// again, by both. Nothing else voids it, also not that the record is stored and read.
+func TestApprovalsAreBoundToWhatWasApproved(t *testing.T) {
+	at := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
+	retrieved := func() *ehi.Job {
+		return &ehi.Job{
+			ID: "j", Patient: ehi.Patient{ID: "p"}, Status: ehi.Retrieved, WithForm: true, Tasks: 1, TransactionTime: at,
+			Form:   &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{"labs": {From: "2019"}}},
+			Counts: map[string]int64{"Patient": 1}, Bytes: 100, Stored: 90, Files: 1,
+			Attachments: []ehi.Attachment{{Name: "a.pdf", Object: "o1", Size: 5, SHA1: []byte{1}, CreatedAt: at}},
+		}
+	}
+	stored := func(j *ehi.Job) *ehi.Job {
+		t.Helper()
+		data, err := json.Marshal(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := &ehi.Job{}
+		if err := json.Unmarshal(data, out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	approve := func(j *ehi.Job, by string) {
+		t.Helper()
+		if err := j.ApproveByTwo(by, at, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, change := range map[string]func(*ehi.Job){
+		"nothing":                 func(*ehi.Job) {},
+		"the time of its end":     func(j *ehi.Job) { j.ExpiresAt = at },
+		"a document more":         func(j *ehi.Job) { j.Attachments = append(j.Attachments, ehi.Attachment{Name: "b.pdf", Object: "o2"}) },
+		"a document fewer":        func(j *ehi.Job) { j.Attachments = nil },
+		"a document's bytes":      func(j *ehi.Job) { j.Attachments[0].Object, j.Attachments[0].SHA1 = "o3", []byte{2} },
+		"a document's name":       func(j *ehi.Job) { j.Attachments[0].Name = "c.pdf" },
+		"a file":                  func(j *ehi.Job) { j.Files++ },
+		"what is in the files":    func(j *ehi.Job) { j.Counts = map[string]int64{"Patient": 1, "Condition": 1} },
+		"the time of the record":  func(j *ehi.Job) { j.TransactionTime = at.Add(time.Second) },
+		"a choice":                func(j *ehi.Job) { j.Form.Authorizations = map[ehi.Authorization]string{ehi.HIV: "true"} },
+		"the dates of a choice":   func(j *ehi.Job) { j.Form.Parameters["labs"] = ehi.Choice{From: "2018"} },
+		"no form":                 func(j *ehi.Job) { j.Form = nil },
+		"what was asked for":      func(j *ehi.Job) { j.KickOff.Types = []string{"Patient"} },
+		"an older build's record": func(j *ehi.Job) { j.Approved = "" },
+	} {
+		holds := name == "nothing" || name == "the time of its end"
+		j := retrieved()
+		approve(j, "rita")
+		j = stored(j)
+		seen := j.Contents()
+		change(j)
+		if j.Approved != "" && (j.Unchanged(seen) == nil) != holds {
+			t.Errorf("%s: a decision about what was seen before: %v", name, j.Unchanged(seen))
+		}
+		approve(j, "ada")
+		switch {
+		case holds && (j.Status != ehi.Approved || !slices.Equal(j.Approvers(), []string{"rita", "ada"})):
+			t.Errorf("%s changed: %s by %v", name, j.Status, j.Approvers())
+		case !holds && (j.Status != ehi.Retrieved || !slices.Equal(j.Approvers(), []string{"ada"})):
+			t.Errorf("%s changed: %s by %v", name, j.Status, j.Approvers())
+		}
+		if !holds {
+			if approve(j, "rita"); j.Status != ehi.Approved || j.DecidedBy != "ada, rita" {
+				t.Errorf("%s: approved again: %s by %s", name, j.Status, j.DecidedBy)
+			}
+		}
+	}
+}
