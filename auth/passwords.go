@@ -140,3 +140,12 @@ func Equal(a, b string) bool {
 	ha, hb := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(ha[:], hb[:]) == 1
 }
+
+// SessionMark stands for a password of the configuration in the sessions that it opened: another
+// password, or another circumstance, has another mark. Every process works out the same one; who reads
+// a session has to guess as slowly as at a stored hash.
+func SessionMark(password string, circumstances ...string) string {
+	salt := sha256.Sum256([]byte("session\x00" + strings.Join(circumstances, "\x00")))
+	key := argon2.IDKey([]byte(password), salt[:], argonPasses, argonMemory, argonLanes, argonKeyLen)
+	return base64.RawURLEncoding.EncodeToString(key)
+}

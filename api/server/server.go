@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -126,22 +127,24 @@ type Server struct {
 	app      *fiber.App
 	patients *session.Store // who is logged in on the patient's pages
 	admins   *session.Store
-	progress *progressBook
-	polls    *paceBook
-	holds    *holds
-	abuse    *abuseBook
-	told     disclosures
-	faults   *faultBook
-	feed     *feed
-	samples  *samples
-	meters   meterBook
-	texts    web.Catalogues
-	format   formatBook
-	views    *html.Engine
-	counted  *summaries
-	kept     *kv.Storage // what pages keep: drafts, notices, interactions
-	draining atomic.Bool
-	disk     recent // what the disk of the exports said
+	// adminMark is configured, worked out once.
+	adminMark func() string
+	progress  *progressBook
+	polls     *paceBook
+	holds     *holds
+	abuse     *abuseBook
+	told      disclosures
+	faults    *faultBook
+	feed      *feed
+	samples   *samples
+	meters    meterBook
+	texts     web.Catalogues
+	format    formatBook
+	views     *html.Engine
+	counted   *summaries
+	kept      *kv.Storage // what pages keep: drafts, notices, interactions
+	draining  atomic.Bool
+	disk      recent // what the disk of the exports said
 }
 
 // Limits of requests.
@@ -190,6 +193,7 @@ func New(c Config, d Deps) (*Server, error) {
 		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:" + s.cookie(patientSession), Expiration: patientMaxAge, CookiePath: "/",
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
 	})
+	s.adminMark = sync.OnceValue(s.configured)
 	s.admins = session.New(session.Config{
 		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:" + s.cookie(staffSession), Expiration: adminMaxAge, CookiePath: "/",
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,

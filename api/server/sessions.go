@@ -58,15 +58,26 @@ func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) err
 // byConfig marks the session of the administrator of the configuration.
 const byConfig = "config"
 
-// administrator is who is logged in as one and what he may do, "" for nobody. An account that was removed, or whose password was changed, has
-// no session any more.
+// configured is what such a session was opened by: it ends where the name, the password or the mode of
+// the configuration is another one now.
+func (s *Server) configured() string {
+	mode := "production"
+	if s.Sandbox {
+		mode = "sandbox"
+	}
+	return auth.SessionMark(s.AdminPassword, s.AdminUser, mode)
+}
+
+// administrator is who is logged in as one and what he may do, "" for nobody. An account that was
+// removed, or whose password was changed, has no session any more; nor has the administrator of the
+// configuration after a change of it.
 func (s *Server) administrator(c *fiber.Ctx) (name string, role auth.Role, err error) {
 	who, err := whoIs(c, s.admins, s.cookie(staffSession))
 	if err != nil || who["name"] == "" {
 		return "", "", err
 	}
 	if who["by"] == byConfig {
-		if s.AdminPassword == "" || who["name"] != s.AdminUser {
+		if s.AdminPassword == "" || who["name"] != s.AdminUser || !auth.Equal(who["changed"], s.adminMark()) {
 			return "", "", nil
 		}
 		return who["name"], auth.Admin, nil
@@ -163,7 +174,7 @@ func (s *Server) checkAdmin(c *fiber.Ctx, name, password string) (who map[string
 		if err := s.Auth.LogInByConfig(c.UserContext(), s.AdminUser, s.AdminPassword, name, password); err != nil {
 			return nil, locked(c, err)
 		}
-		return map[string]string{"name": name, "by": byConfig}, nil
+		return map[string]string{"name": name, "by": byConfig, "changed": s.adminMark()}, nil
 	}
 	a, err := s.Auth.LogIn(c.UserContext(), "admin", name, password)
 	if err != nil {
