@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/segmentio/encoding/json"
@@ -102,11 +105,21 @@ func (c *Client) validate() error {
 	return nil
 }
 
+// printable reports whether people see a text as it is. unicode.IsPrint leaves out the categories of
+// controls, formats (bidirectional ones, joiners, tags), private use, surrogates and what is not
+// assigned; the other tables are what is drawn as nothing although it is a letter or a mark.
 func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return r < ' ' || r == 0x7f || r == '\uFFFD' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == brailleBlank ||
+			unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 	})
 }
+
+// brailleBlank is a symbol that is drawn as a space.
+const brailleBlank = '\u2800'
+
+// reverseDomain is a private-use scheme: a domain of its owner's turned round (RFC 8252 7.1).
+var reverseDomain = regexp.MustCompile(`^[a-z][a-z0-9-]*[a-z0-9](\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
 // maxRedirects bounds a registration.
 const maxRedirects = 32
@@ -124,7 +137,7 @@ func (c *Client) validateRedirects() error {
 		case err != nil, !u.IsAbs(), u.Fragment != "" || strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
 		case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback(u.Hostname()):
-		case strings.Contains(u.Scheme, "."): // private-use, by a domain of its owner's turned round (RFC 8252 7.1)
+		case reverseDomain.MatchString(u.Scheme):
 		default:
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be https, http on a loopback address, or of a private-use scheme such as org.example.app", uri)
 		}

@@ -95,6 +95,9 @@ type Config struct {
 	FourEyes           bool            `help:"Ask for the approval of two administrators before files are released." env:"EHI_FOUR_EYES"`
 	PatientLogin       string          `help:"How patients log in: picker (choose any, in sandbox mode only) or accounts. Default: picker in sandbox mode, else accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
 	RegistrationToken  string          `secret:"" help:"Initial access token of dynamic client registration (RFC 7591), of at least 20 bytes; empty: registration is off." env:"EHI_REGISTRATION_TOKEN"`
+	RegistrationScopes []string        `help:"Scopes that clients may register with that token; none: those of a patient's application, and never one of system/." env:"EHI_REGISTRATION_SCOPES"`
+	RegistrationGrants []string        `help:"Grant types that clients may register with that token: authorization_code, refresh_token, client_credentials; none: the first two." env:"EHI_REGISTRATION_GRANTS"`
+	RegistrationHosts  []string        `help:"Hosts that https redirect URIs may have of clients that register with that token: app.example.org, or .example.org for all below it; none: any." env:"EHI_REGISTRATION_HOSTS"`
 	AccessTTL          time.Duration   `help:"How long an access token is good." default:"1h" env:"EHI_ACCESS_TTL"`
 	RefreshTTL         time.Duration   `help:"How long a refresh token is good, counted anew whenever it is used." default:"2160h" env:"EHI_REFRESH_TTL"`
 	TokenAlg           string          `help:"Algorithm that access tokens are signed by: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
@@ -304,6 +307,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
+		Registration:    auth.RegistrationLimits{Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts},
 		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,

@@ -220,7 +220,20 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 	if !ok {
 		return &auth.Error{Code: "invalid_client_metadata", Description: "token_endpoint_auth_method is not supported"}
 	}
-	client, secret, err := s.Auth.AddClient(c.UserContext(), auth.Client{Name: in.Name, Kind: kind, RedirectURIs: in.RedirectURIs, Scope: in.Scope, JWKS: in.JWKS, JWKSURI: in.JWKSURI, CreatedBy: "dynamic registration"})
+	client := auth.Client{
+		Name:         in.Name,
+		Kind:         kind,
+		RedirectURIs: in.RedirectURIs,
+		Scope:        in.Scope,
+		JWKS:         in.JWKS,
+		JWKSURI:      in.JWKSURI,
+		CreatedBy:    "dynamic registration",
+	}
+	var secret string
+	err := s.Registration.Check(client, in.GrantTypes)
+	if err == nil {
+		client, secret, err = s.Auth.AddClient(c.UserContext(), client)
+	}
 	s.audit(c, err, ehi.Event{Action: ehi.ActionRegister, Client: client.ID})
 	if err != nil && ehi.CodeOf(err) == ehi.Invalid {
 		code := "invalid_client_metadata"
@@ -232,15 +245,8 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	grants := []string{}
-	if len(client.RedirectURIs) > 0 {
-		grants = append(grants, "authorization_code", "refresh_token")
-	}
-	if !auth.ParseSystemScopes(client.Scope).Empty() {
-		grants = append(grants, "client_credentials")
-	}
 	answer := fiber.Map{"client_id": client.ID, "client_id_issued_at": client.Created.Unix(), "client_name": client.Name, "scope": client.Scope, "token_endpoint_auth_method": in.AuthMethod,
-		"grant_types": grants, "redirect_uris": client.RedirectURIs}
+		"grant_types": client.GrantTypes(), "redirect_uris": client.RedirectURIs}
 	if secret != "" {
 		answer["client_secret"], answer["client_secret_expires_at"] = secret, 0
 	}

@@ -58,6 +58,8 @@ type Config struct {
 	FourEyes bool
 	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns it off.
 	RegistrationToken string
+	// Registration is what that token allows.
+	Registration auth.RegistrationLimits
 	// AddressFailures and ClientFailures are how many requests of an address and of a client may fail in FailureWindow before further ones are
 	// answered 429; 0 sets no limit.
 	AddressFailures, ClientFailures int
