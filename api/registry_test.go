@@ -63,11 +63,11 @@ func TestRegistriesOnTheCommandLine(t *testing.T) {
 			expect("", 0, "", "client", "remove", id)
 			expect("", 1, "no such client", "client", "show", id)
 
-			expect("a long password\n", 0, "", "account", "add", "--role", "reviewer", "rita-"+name)
+			expect("four plain words here\n", 0, "", "account", "add", "--role", "reviewer", "rita-"+name)
 			expect("short\n", 1, "12 to 1024", "account", "add", "--role", "reviewer", "sam")
-			expect("a long password\n", 80, "missing flags", "account", "add", "neither")
+			expect("four plain words here\n", 80, "missing flags", "account", "add", "neither")
 			expect("", 0, "role reviewer", "account", "list")
-			expect("another password\n", 0, "", "account", "password", "rita-"+name)
+			expect("five other plain words here\n", 0, "", "account", "password", "rita-"+name)
 			expect("", 0, "", "account", "remove", "rita-"+name)
 			expect("", 1, "no such account", "account", "remove", "rita-"+name)
 

@@ -356,7 +356,7 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 	if _, err := s.LogIn(t.Context(), "patient", "ann", "wrong"); !errors.Is(err, auth.ErrLogin) {
 		t.Errorf("the count was not cleared: %v", err)
 	}
-	if err := s.SetPassword(t.Context(), "patient", "ann", "another password"); err != nil {
+	if err := s.SetPassword(t.Context(), "patient", "ann", "another plain password of hers"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.LogIn(t.Context(), "patient", "ann", password); !errors.Is(err, auth.ErrLogin) {
@@ -365,10 +365,10 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 	if err := s.RemoveAccount(t.Context(), "patient", "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.LogIn(t.Context(), "patient", "ann", "another password"); !errors.Is(err, auth.ErrLogin) {
+	if _, err := s.LogIn(t.Context(), "patient", "ann", "another plain password of hers"); !errors.Is(err, auth.ErrLogin) {
 		t.Errorf("removed: %v", err)
 	}
-	if err := s.SetPassword(t.Context(), "patient", "ann", "another password"); !errors.Is(err, auth.ErrNoAccount) {
+	if err := s.SetPassword(t.Context(), "patient", "ann", "another plain password of hers"); !errors.Is(err, auth.ErrNoAccount) {
 		t.Error(err)
 	}
 }

@@ -541,7 +541,7 @@ var adminAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		changer := p.staff("changer")
-		if err := p.admin.SetPassword(p.t.Context(), "admin", "changer", "another long password"); err != nil {
+		if err := p.admin.SetPassword(p.t.Context(), "admin", "changer", "another plain password of hers"); err != nil {
 			p.t.Fatal(err)
 		}
 		await(p.t, "the change", func() bool { return p.do(changer, "GET", "/admin/jobs").Status == 401 })
@@ -562,7 +562,7 @@ var adminAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		b := p.loggedIn("stolen")
-		if err := p.admin.SetPassword(p.t.Context(), "patient", "stolen", "another long password"); err != nil {
+		if err := p.admin.SetPassword(p.t.Context(), "patient", "stolen", "another plain password of hers"); err != nil {
 			p.t.Fatal(err)
 		}
 		b.visit(p.open.Base + "/authorize-app?" + p.request("app").Encode())

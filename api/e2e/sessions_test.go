@@ -38,7 +38,9 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 	}{{"the same", first, 200}, {"another password", password, 401}, {"another name", name, 401}, {"another mode", production, 401}, {"the same again", first, 200}} {
 		t.Run(c.what, func(t *testing.T) {
 			w := start(t, data, c.cfg, node.Options{})
-			jobs := func(c *client.Client, header ...string) *client.Answer { return w.do(c, "GET", "/admin/jobs", header...) }
+			jobs := func(c *client.Client, header ...string) *client.Answer {
+				return w.do(c, "GET", "/admin/jobs", header...)
+			}
 			if a := jobs(w.open, "Cookie", cookie); a.Status != c.status {
 				t.Errorf("%d %s", a.Status, a.Body)
 			}

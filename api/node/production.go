@@ -69,7 +69,7 @@ func (c Config) Unfit() (out []string) {
 	say(c.TLSCert == "" && len(c.TrustedProxies) == 0, "nothing secures connections: give --tls-cert and --tls-key, or --trusted-proxies where a proxy ends TLS")
 	say(c.AdminPassword == defaultAdminPassword, "--admin-password is the default: set another, or an empty one and administrators' accounts (account add)")
 	if c.AdminPassword != "" && c.AdminPassword != defaultAdminPassword {
-		err := auth.CheckPassword(c.AdminPassword)
+		err := auth.CheckPassword(c.AdminPassword, c.AdminUser)
 		say(err != nil, "--admin-password: %v", err)
 	}
 	say(c.Open, "--open answers everybody")

@@ -1,0 +1,41 @@
+package auth
+
+import (
+	"strings"
+	"testing"
+)
+
+// A password is refused where guessers come to it early: by lists, words, keyboards, dates, and the name
+// of its account; and taken where they do not, whatever it is made of.
+func TestPasswordsThatAreEasyToGuessAreRefused(t *testing.T) {
+	for _, weak := range []string{
+		"password1234", "Password1234!", "123456789012", "qwertyuiop12", "admin-password", "aaaaaaaaaaaa", "abcdefghijkl",
+		"iloveyouiloveyou", "letmeinletmein", "1q2w3e4r5t6y", "P@ssw0rdP@ssw0rd", "barbara.miller", "barbara.miller1",
+		"short", strings.Repeat("a", MaxPassword), strings.Repeat("x", MaxPassword+1),
+	} {
+		if CheckPassword(weak, "barbara.miller") == nil {
+			t.Errorf("%q is taken", weak)
+		}
+	}
+	for _, strong := range []string{
+		"four plain words here", "correct horse battery staple", "kT7#vq!9Lw2x", "zwölf Boxkämpfer jagen", "雪が降る静かな夜の道",
+		strings.Repeat("kT7#vq!9Lw2x ", 70),
+	} {
+		if err := CheckPassword(strong, "barbara.miller"); err != nil {
+			t.Errorf("%q: %v", strong, err)
+		}
+	}
+}
+
+// Whatever bytes a password has, it is judged.
+func FuzzCheckPassword(f *testing.F) {
+	for _, seed := range []string{"", "four plain words here", "2001-02-29 qwertz", "\xff\xfe12345678901", "雪が降る静かな夜の道"} {
+		f.Add(seed, "ann")
+	}
+	f.Fuzz(func(t *testing.T, password, account string) {
+		err := CheckPassword(password, account)
+		if (len(password) < MinPassword || len(password) > MaxPassword) && err == nil {
+			t.Errorf("%q is taken", password)
+		}
+	})
+}
