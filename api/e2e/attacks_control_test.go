@@ -83,6 +83,19 @@ var controlAttacks = []attack{
 			}
 		}
 	}},
+	{"who may register applications registers a backend service", "RFC 7591 3", func(p *target) {
+		for _, body := range []string{
+			`{"client_name":"Sly","scope":"system/*.rs","token_endpoint_auth_method":"client_secret_basic"}`,
+			`{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export system/$ehi-export"}`,
+			`{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient","grant_types":["client_credentials"]}`,
+		} {
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 400, "The initial access token")
+		}
+	}},
 	{"an application fills in the form", "EHI-7", func(p *target) {
 		web, j, _ := p.openForm()
 		p.want(p.sendForm(web, j.ID, "application/json", jsonForm), 403, "The patient alone")
