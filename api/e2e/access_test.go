@@ -166,7 +166,11 @@ func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
 func TestEHI16UnknownMethods(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, method := range []string{"BREW", "get", "PROPFIND"} {
-		w.wantOutcome(w.do(w.open, method, "/fhir/metadata"), 501, "no such method")
+		a := w.do(w.open, method, "/fhir/metadata")
+		w.wantOutcome(a, 405, "")
+		if !strings.Contains(a.Header.Get("Allow"), "GET") {
+			t.Errorf("%s: allowed is %q", method, a.Header.Get("Allow"))
+		}
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
-
-	"ehi-server/shared/ehi"
 )
 
 // empty answers with a status and no body. It stands in for Fiber's SendStatus, which sends the
@@ -36,19 +34,16 @@ func announced(c *fiber.Ctx) error {
 	return err
 }
 
-// known passes on requests whose method is one of HTTP's. Fiber answers any other before a handler
-// runs, in text that it does not announce.
+// known has requests whose method is none of HTTP's answered like those whose method the route does not
+// have: Fiber answers them before a handler runs, in text that it does not announce. TRACE stands for
+// all of them, which no route has.
 func (s *Server) known(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(r *fasthttp.RequestCtx) {
-		if slices.Contains(fiber.DefaultMethods, string(r.Method())) {
-			next(r)
-			return
+		if !slices.Contains(fiber.DefaultMethods, string(r.Method())) {
+			r.Request.Header.SetMethod(fiber.MethodTrace)
+			r.SetConnectionClose() // the request's body stays unread
 		}
-		c := s.app.AcquireCtx(r)
-		defer s.app.ReleaseCtx(c)
-		// The connection ends, since the request's body stays unread.
-		r.SetConnectionClose()
-		_ = outcome(c, http.StatusNotImplemented, "error", string(ehi.Unsupported), "The server knows no such method")
+		next(r)
 	}
 }
 
