@@ -34,13 +34,13 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	if a, err := rita.AddFiles(t.Context(), j.ID, letter); err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	b.submit("do", "approve") // of the page as it was before the letter
+	b.submit("do", "approve", "contents", b.field("contents")) // of the page before the letter
 	b.sees(400, "has changed since you looked at it")
 	if job := p.wait(j.ID, ehi.Retrieved); len(job.Approvals) != 0 {
 		t.Errorf("approved by %v before anybody has seen the letter", job.Approvals)
 	}
 	b.visit(page)
-	b.submit("do", "approve")
+	b.submit("do", "approve", "contents", b.field("contents"))
 	b.sees(200, "Approved so far by: ada", "You have approved this")
 
 	document := documentLink.FindString(b.page)

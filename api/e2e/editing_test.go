@@ -140,14 +140,14 @@ func TestAPageInUseStays(t *testing.T) {
 	attach("meanwhile-2.txt")
 	stays("a refusal", `document.querySelector("[data-upload-state]").textContent.includes("larger than")`)
 	do(t, ctx, chromedp.SetUploadFiles("#attachments", []string{letter(t, "letter.txt", 8)}), chromedp.Click("[data-upload] button"),
-		chromedp.WaitVisible(`//span[text()="letter.txt"]`))
+		chromedp.WaitVisible(`//a[text()="letter.txt"]`))
 	if reason := ask[string](t, ctx, `document.querySelector("#reason").value`); reason != "half a" {
 		t.Errorf("after the upload the reason is %q", reason)
 	}
 
 	// The notice's button brings what is new, and takes nothing away.
 	attach("last.txt")
-	do(t, ctx, notice, chromedp.Click("[data-changed] button"), chromedp.WaitVisible(`//span[text()="last.txt"]`))
+	do(t, ctx, notice, chromedp.Click("[data-changed] button"), chromedp.WaitVisible(`//a[text()="last.txt"]`))
 	if reason := ask[string](t, ctx, `document.querySelector("#reason").value`); reason != "half a" {
 		t.Errorf("after the reload the reason is %q", reason)
 	}

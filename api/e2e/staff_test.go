@@ -262,7 +262,7 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](drop)); err != nil {
 		t.Fatal(err)
 	}
-	do(t, ctx, chromedp.WaitVisible(`//span[text()="letter.txt"]`)) // and what was written stays
+	do(t, ctx, chromedp.WaitVisible(`//a[text()="letter.txt"]`)) // and what was written stays
 	tabTo(t, ctx, "button[value=approve]")
 	key(kb.Enter)
 	do(t, ctx, chromedp.WaitVisible(".mark.approved"))
