@@ -275,10 +275,8 @@ type settler struct {
 // sight is what is known of a resource: it is in the patient's compartment, or is referred to by one that is, or both.
 type sight struct{ own, linked bool }
 
-type keyValue struct {
-	key   []byte
-	value value
-}
+// keyValue is what is to be written. It holds bytes of its own: what a sweep gave is gone by then.
+type keyValue struct{ key, value []byte }
 
 // newSettler makes a settler. The caller closes it.
 func (w *writer) newSettler(waiting *sync.Mutex) *settler {
@@ -381,7 +379,7 @@ func (s *settler) resource(k, b []byte) ([]byte, error) {
 	s.strange = s.strange || s.linker.strange
 	if changed {
 		v.at = s.now
-		s.changed = append(s.changed, keyValue{bytes.Clone(k), v})
+		s.changed = append(s.changed, keyValue{bytes.Clone(k), v.encode(make([]byte, 0, v.size()))})
 	}
 	s.total++
 	s.bytes += int64(len(v.line)) + 1
@@ -414,10 +412,7 @@ func (s *settler) links() (out []string) {
 // write stores what was found out about the patient.
 func (s *settler) write() error {
 	for _, c := range s.changed {
-		op := s.batch.SetDeferred(len(c.key), c.value.size())
-		copy(op.Key, c.key)
-		c.value.encode(op.Value[:0])
-		if err := op.Finish(); err != nil {
+		if err := s.batch.Set(c.key, c.value, nil); err != nil {
 			return err
 		}
 	}
