@@ -225,13 +225,11 @@ func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
 
 // supports finds the supporting resources that a line refers to. ok is false where only a walk can
 // tell.
-func (x *examiner) supports(line []byte) (found []target, ok bool) {
-	found = x.supported[:0]
+func (x *examiner) supports(line []byte, f *facts) (ok bool) {
 	for {
 		end := indexEnd(line, 'c', 'c', 'e')
 		if end < 0 {
-			x.supported = found
-			return found, true
+			return true
 		}
 		name, rest := line[:end+len("ce")], line[end+len(`ce"`):]
 		if !bytes.HasSuffix(name, []byte(`"reference`)) {
@@ -240,10 +238,10 @@ func (x *examiner) supports(line []byte) (found []target, ok bool) {
 		}
 		text, rest, plain := textBehind(rest)
 		if !plain || bytes.IndexByte(text, '\\') >= 0 {
-			return nil, false
+			return false
 		}
 		if typ, id, names := follow(text); names && isSupporting(typ) {
-			found = append(found, target{typ, id})
+			f.supports = append(f.supports, target{typ, id})
 		}
 		line = rest
 	}

@@ -63,16 +63,16 @@ type target struct{ typ, id []byte }
 
 // examiner walks resources and gathers facts. It is for one goroutine.
 type examiner struct {
-	policy    *Policy
-	walk      walk
-	codings   []coding // by depth: of the object that is open there
-	path      []byte
-	dates     fhir.Dates
-	dated     bool     // whether facts.happened is asked for
-	alone     bool     // whether what a resource refers to does not matter
-	traits    []trait  // by the number of the type
-	supported []target // what supports found
-	facts     facts
+	policy  *Policy
+	walk    walk
+	skimmed skim
+	codings []coding // by depth: of the object that is open there
+	path    []byte
+	dates   fhir.Dates
+	dated   bool    // whether facts.happened is asked for
+	alone   bool    // whether what a resource refers to does not matter
+	traits  []trait // by the number of the type
+	facts   facts
 
 	// of the type at hand
 	about    map[string]place
@@ -94,9 +94,8 @@ func (x *examiner) examine(line []byte) (*facts, error) {
 
 // examineAs derives the facts of a resource of a type, and tells the type that it has.
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
-	f, w := &x.facts, &x.walk
-	*f = facts{typ: typ, content: f.content[:0], supports: f.supports[:0], binaries: f.binaries[:0], identifiers: f.identifiers[:0]}
-	x.about, x.document = aboutPlaces[string(typ)], documentTypes[string(typ)]
+	f, w := x.begin(typ), &x.walk
+	x.document = documentTypes[string(typ)]
 	if x.dated {
 		x.dates.Begin(typ)
 	}
@@ -123,6 +122,14 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 		f.happened = x.dates.Spans()
 	}
 	return last, w.err
+}
+
+// begin forgets the facts of the last line, for a resource of a type.
+func (x *examiner) begin(typ []byte) *facts {
+	f := &x.facts
+	*f = facts{typ: typ, content: f.content[:0], supports: f.supports[:0], binaries: f.binaries[:0], identifiers: f.identifiers[:0]}
+	x.about = aboutPlaces[string(typ)]
+	return f
 }
 
 const resourceType = "resourceType"
@@ -271,15 +278,7 @@ func (x *examiner) reference(f *facts) {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])
-	at := bytes.TrimSuffix(x.path, []byte(".reference"))
-	where, isAbout := x.about[string(at)]
-	if isAbout {
-		f.content = append(f.content, pointing{where, target{typ, id}, ok})
-	}
-	if ok && isSupporting(typ) && (!isAbout || uses[fhir.TypeNumber(f.typ)]) {
-		f.supports = append(f.supports, target{typ, id})
-	}
-	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
+	x.refers(f, bytes.TrimSuffix(x.path, []byte(".reference")), target{typ, id}, ok)
 }
 
 // identifierFields are the fields that hold what a resource alone is called. Those that name a group
@@ -290,13 +289,9 @@ var identifierFields = map[string]bool{
 
 // identifier keeps a value that is one of the resource's own identifiers, or of what it contains.
 func (x *examiner) identifier(f *facts) {
-	w := &x.walk
-	x.path = w.appendPath(x.path[:0])
-	name, found := bytes.CutSuffix(x.path, []byte(".value"))
-	if name = bytes.TrimPrefix(name, []byte("contained.")); found && identifierFields[string(name)] {
-		if value := normal(w.text()); len(value) > 0 {
-			f.identifiers = append(f.identifiers, value)
-		}
+	x.path = x.walk.appendPath(x.path[:0])
+	if at, found := bytes.CutSuffix(x.path, []byte(".value")); found && identifies(at) {
+		f.addIdentifier(x.walk.text())
 	}
 }
 

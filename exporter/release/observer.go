@@ -42,7 +42,7 @@ func (r *Review) Observer() *Observer {
 func (o *Observer) Observe(line []byte) error {
 	r := o.review
 	if q, ok := o.examine.quick(line); ok {
-		o.decided(resource{q.number, r.index.hash(q.id)}, &facts{typ: q.typ, id: q.id, supports: q.supports}, q.verdict)
+		o.decided(resource{q.number, r.index.hash(q.facts.id)}, q.facts, q.verdict)
 		return nil
 	}
 	f, err := o.examine.examine(line)

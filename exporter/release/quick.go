@@ -23,6 +23,7 @@ const (
 	goes                    // unless a code is sensitive
 	goesUnlessLab           // or is a laboratory's
 	stays                   // for this reason, unless a code is sensitive
+	follows                 // what it is about, unless a code is sensitive
 )
 
 // trait finds what can be said of a type. alone says that only the resources themselves are decided about, and not what they refer to.
@@ -34,10 +35,10 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 		return trait{kind: mustWalk}
 	case p.closed(key):
 		return trait{stays, because[categoryReason+string(key)]}
-	case !alone && aboutPaths[name] != nil:
-		return trait{kind: mustWalk}
 	case !p.unlimited(key):
 		return trait{kind: mustWalk}
+	case !alone && aboutPaths[name] != nil:
+		return trait{kind: follows}
 	case (name == "Observation" || name == "DiagnosticReport") && !p.unlimited(ehi.Labs):
 		return trait{kind: goesUnlessLab}
 	}
@@ -76,46 +77,63 @@ func (p *Policy) allDocuments() bool {
 
 // told is what quick tells of a resource.
 type told struct {
-	typ, id []byte
 	number  uint16 // of the type
 	verdict verdict
-	// supports are the supporting resources that it refers to; of what stays, where one is a Device.
-	supports []target
+	// facts are the others of which the decisions of a review need something; valid until the next
+	// line. They are nil where only the resource itself is decided about.
+	facts *facts
 }
 
 // quick tells without a walk what is decided about a resource, in a fraction of the time. What it is not sure of it leaves to the walk: lines with
 // \u escapes, with another resource inside or a type that stands there twice, whatever may be a sensitive code anywhere, and what may have
 // to do with a Binary.
 func (x *examiner) quick(line []byte) (q told, ok bool) {
-	if q.typ, q.id, ok = identify(line); !ok {
+	typ, id, ok := identify(line)
+	if !ok {
 		return q, false
 	}
-	n := fhir.TypeNumber(q.typ)
+	n := fhir.TypeNumber(typ)
 	if n == 0 {
 		return q, false
 	}
 	t := x.traits[n]
 	if t.kind == notAsked {
-		t = x.policy.trait(q.typ, x.alone)
+		t = x.policy.trait(typ, x.alone)
 		x.traits[n] = t
 	}
-	if t.kind == mustWalk || hasCodedEscapes(line) || !x.alone && bytes.Contains(line, []byte(binaryType)) {
+	if t.kind == mustWalk || hasCodedEscapes(line) || !x.alone && mayNameBinary(line) {
 		return q, false
 	}
-	if t.kind == stays && !x.alone && bytes.Contains(line, []byte(`dentifier"`)) {
-		return q, false // it must not be named by them
-	}
-	if t.kind == stays && bytes.Contains(line[len(`{"resourceType":"","id":""`)+len(q.typ)+len(q.id):], []byte(`"id"`)) {
-		return q, false // of two ids it is the last that counts
+	rest := line[len(`{"resourceType":"","id":""`)+len(typ)+len(id):]
+	if !x.plain(rest, t.kind) {
+		return q, false
 	}
 	q.number, q.verdict = uint16(n), t.verdict
-	if !x.plain(line[len(`{"resourceType"`):], t.kind) {
-		return q, false
+	if x.alone {
+		return q, t.kind != stays || !bytes.Contains(rest, []byte(`"id"`)) // of two ids it is the last that counts
 	}
-	if !x.alone && (t.kind != stays || bytes.Contains(line, []byte("Device"))) {
-		q.supports, ok = x.supports(line)
+	q.facts = x.begin(typ)
+	q.facts.id = id
+	return q, x.related(line, rest, t.kind)
+}
+
+// mayNameBinary reports whether a line may be that of a Binary, or lead to one.
+func mayNameBinary(line []byte) bool {
+	return bytes.Contains(line, []byte(binaryType)) || hasEscapedNames(line)
+}
+
+// related finds what a resource is called and what it refers to, as far as a review needs it. rest is what follows its id.
+func (x *examiner) related(line, rest []byte, t traitKind) (ok bool) {
+	f, devices := &x.facts, t == stays && bytes.Contains(rest, []byte("Device"))
+	switch {
+	case t == follows, t == stays && bytes.Contains(rest, []byte(`dentifier"`)), devices && x.about != nil:
+		return x.skim(line, f)
+	case t == stays && bytes.Contains(rest, []byte(`"id"`)): // of two ids it is the last that counts
+		return false
+	case t == stays && !devices:
+		return true
 	}
-	return q, ok
+	return x.supports(rest, f)
 }
 
 // plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.

@@ -1,0 +1,173 @@
+package release
+
+import (
+	"bytes"
+
+	"ehi-server/shared/fhir"
+)
+
+// skim finds what a line refers to, and what its resource is called, in a fraction of the time of a
+// walk: it looks at texts, names and brackets alone. What it is not sure of it leaves to the walk:
+// names and texts of interest with escapes, several texts under one name, and whatever is nested
+// deeper than any resource.
+type skim struct {
+	line  []byte
+	at    int
+	depth int
+	names [skimDepth][]byte // by depth: the name of what is open there; nil in an array
+	path  []byte
+	ids   int // of the resource itself
+}
+
+// skimDepth is how deep a skim goes.
+const skimDepth = 32
+
+// skim gathers the facts of a line that say what it refers to, and its identifiers. ok is false where
+// only a walk can tell.
+func (x *examiner) skim(line []byte, f *facts) (ok bool) {
+	s := &x.skimmed
+	s.line, s.at, s.depth, s.ids = line, 0, 0, 0
+	for s.at < len(line) {
+		switch line[s.at] {
+		case '"':
+			if !x.skimText(f) {
+				return false
+			}
+		case '{', '[':
+			if !s.open(nil) {
+				return false
+			}
+		case '}', ']':
+			if s.depth--; s.depth < 0 {
+				return false
+			}
+			s.at++
+		default:
+			s.at++
+		}
+	}
+	return s.depth == 0 && s.ids == 1
+}
+
+func (s *skim) open(name []byte) (ok bool) {
+	s.at++
+	if s.depth++; s.depth == skimDepth {
+		return false
+	}
+	s.names[s.depth] = name
+	return true
+}
+
+// skimText goes over a text, or over a name and the text or bracket behind it.
+func (x *examiner) skimText(f *facts) (ok bool) {
+	s := &x.skimmed
+	end, escaped := textEnd(s.line, s.at)
+	if end < 0 || end == len(s.line) {
+		return false
+	}
+	name := s.line[s.at+1 : end-1]
+	s.at = end
+	switch s.line[end] {
+	case ',', '}', ']': // a text of an array
+		return true
+	case ':':
+	default:
+		return false
+	}
+	if escaped || end+1 == len(s.line) {
+		return false
+	}
+	s.at++
+	switch s.line[s.at] {
+	case '"':
+		return x.skimField(f, name)
+	case '[':
+		return !interesting(name) && s.open(name)
+	case '{':
+		return s.open(name)
+	case ' ', '\t', '\r', '\n':
+		return false
+	}
+	return true
+}
+
+// interesting reports whether a skim looks at the texts of that name.
+func interesting(name []byte) bool {
+	switch string(name) {
+	case "reference", "value", "id", resourceType:
+		return true
+	}
+	return false
+}
+
+// skimField goes over the text of a field.
+func (x *examiner) skimField(f *facts, name []byte) (ok bool) {
+	s := &x.skimmed
+	from := s.at
+	end, escaped := textEnd(s.line, from)
+	if end < 0 {
+		return false
+	}
+	s.at = end
+	if !interesting(name) {
+		return true
+	}
+	text := s.line[from+1 : end-1]
+	switch {
+	case escaped:
+		return false
+	case len(name) == len("id"):
+		if s.depth == 1 {
+			s.ids++
+		}
+	case len(name) == len("value"):
+		if identifies(s.here()) {
+			f.addIdentifier(text)
+		}
+	case len(name) == len("reference"):
+		typ, id, ok := follow(text)
+		x.refers(f, s.here(), target{typ, id}, ok)
+	}
+	return true
+}
+
+// here is the path of the object that is open, as a walk's appendPath tells it.
+func (s *skim) here() []byte {
+	s.path = s.path[:0]
+	for _, name := range s.names[1 : s.depth+1] {
+		if name == nil {
+			continue
+		}
+		if len(s.path) > 0 {
+			s.path = append(s.path, '.')
+		}
+		s.path = append(s.path, name...)
+	}
+	return s.path
+}
+
+// refers takes a reference in that stands in an object of the path at. ok is false where it names no
+// resource.
+func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
+	where, isAbout := x.about[string(at)]
+	if isAbout {
+		f.content = append(f.content, pointing{where, to, ok})
+	}
+	if ok && isSupporting(to.typ) && (!isAbout || uses[fhir.TypeNumber(f.typ)]) {
+		f.supports = append(f.supports, to)
+	}
+	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
+}
+
+// identifies reports whether the value of an object of that path is one of a resource's own
+// identifiers, or of what it contains.
+func identifies(at []byte) bool {
+	return identifierFields[string(bytes.TrimPrefix(at, []byte("contained.")))]
+}
+
+// addIdentifier keeps the value of one of the resource's own identifiers.
+func (f *facts) addIdentifier(value []byte) {
+	if value = normal(value); len(value) > 0 {
+		f.identifiers = append(f.identifiers, value)
+	}
+}
