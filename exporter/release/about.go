@@ -1,10 +1,6 @@
 package release
 
-import (
-	"bytes"
-
-	"ehi-server/shared/fhir"
-)
+import "ehi-server/shared/fhir"
 
 // supporting are the types that say nothing of a patient by themselves: a resource of one of them
 // goes where something that goes refers to it (EHI-8). They are the types outside the patient
@@ -112,7 +108,7 @@ type pointing struct {
 // abouts calls visit with what each group of a resource is about; not with groups that are about
 // something that names no resource.
 func (f *facts) abouts(visit func(targets []target)) {
-	var targets []target
+	targets := f.targets
 	for group := range uint8(3) {
 		first := place{group, 255}
 		for _, p := range f.content {
@@ -131,11 +127,14 @@ func (f *facts) abouts(visit func(targets []target)) {
 			visit(targets)
 		}
 	}
+	f.targets = targets[:0]
 }
 
 // pointer reports whether what a resource is about may keep it.
 func (f *facts) pointer() (is bool) {
-	f.abouts(func([]target) { is = true })
+	if len(f.content) > 0 {
+		f.abouts(func([]target) { is = true })
+	}
 	return is
 }
 
@@ -221,28 +220,4 @@ func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
 		return goes || r.unasked(from)
 	}
 	return true
-}
-
-// supports finds the supporting resources that a line refers to. ok is false where only a walk can
-// tell.
-func (x *examiner) supports(line []byte, f *facts) (ok bool) {
-	for {
-		end := indexEnd(line, 'c', 'c', 'e')
-		if end < 0 {
-			return true
-		}
-		name, rest := line[:end+len("ce")], line[end+len(`ce"`):]
-		if !bytes.HasSuffix(name, []byte(`"reference`)) {
-			line = rest
-			continue
-		}
-		text, rest, plain := textBehind(rest)
-		if !plain || bytes.IndexByte(text, '\\') >= 0 {
-			return false
-		}
-		if typ, id, names := follow(text); names && isSupporting(typ) {
-			f.supports = append(f.supports, target{typ, id})
-		}
-		line = rest
-	}
 }

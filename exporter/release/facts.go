@@ -11,12 +11,14 @@ import (
 // them. They hold until the next line is examined.
 type facts struct {
 	typ, id    []byte
+	number     uint16         // of the type; 0 for one that R4 does not know
 	laboratory bool           // by a code of category
 	document   ehi.Category   // the first document group by the codes of type, category, code and modality; "" for none
 	radiology  bool           // one of those groups is radiology
 	sensitive  authorizations // that it needs
 	happened   fhir.Spans     // when it happened; none where it does not say, or where no limit asks for it
 	content    []pointing     // what it is about, see aboutPaths
+	targets    []target       // for abouts
 	supports   []target       // the supporting resources that it refers to
 	owned      bool           // it is a Device that has a patient
 	presents   bool           // presentedForm
@@ -94,7 +96,7 @@ func (x *examiner) examine(line []byte) (*facts, error) {
 
 // examineAs derives the facts of a resource of a type, and tells the type that it has.
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
-	f, w := x.begin(typ), &x.walk
+	f, w := x.begin(typ, uint16(fhir.TypeNumber(typ)), aboutPlaces[string(typ)]), &x.walk
 	x.document = documentTypes[string(typ)]
 	if x.dated {
 		x.dates.Begin(typ)
@@ -124,11 +126,14 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	return last, w.err
 }
 
-// begin forgets the facts of the last line, for a resource of a type.
-func (x *examiner) begin(typ []byte) *facts {
+// begin forgets the facts of the last line, for a resource of a type, which has a number and places of aboutPaths.
+func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *facts {
 	f := &x.facts
-	*f = facts{typ: typ, content: f.content[:0], supports: f.supports[:0], binaries: f.binaries[:0], identifiers: f.identifiers[:0]}
-	x.about = aboutPlaces[string(typ)]
+	*f = facts{
+		typ: typ, number: number, content: f.content[:0], targets: f.targets, supports: f.supports[:0], binaries: f.binaries[:0],
+		identifiers: f.identifiers[:0],
+	}
+	x.about = about
 	return f
 }
 
@@ -274,7 +279,7 @@ func (x *examiner) reference(f *facts) {
 		return
 	}
 	typ, id, ok := follow(x.walk.text())
-	if x.about == nil && !(ok && isSupporting(typ)) && !isSupporting(f.typ) {
+	if x.about == nil && !(ok && isSupporting(typ)) && !supporting[f.number] {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])

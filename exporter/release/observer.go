@@ -91,7 +91,7 @@ func (f *facts) related() bool {
 }
 
 // hangs reports whether it depends on others whether a resource goes.
-func (f *facts) hangs() bool { return string(f.typ) == "Binary" || isSupporting(f.typ) }
+func (f *facts) hangs() bool { return supporting[f.number] || string(f.typ) == "Binary" }
 
 // refer keeps the references of a resource about which is decided to supporting ones.
 func (o *Observer) refer(f *facts, v verdict) {
@@ -119,7 +119,7 @@ func (r *Review) hang(self resource, f *facts) {
 			r.support.denied[r.index.resource(t.typ, t.id)] = struct{}{}
 		}
 	}
-	if isSupporting(f.typ) {
+	if supporting[f.number] {
 		r.support.selves[self] = struct{}{}
 	}
 	if f.owned {

@@ -12,7 +12,8 @@ import (
 // trait is what a policy says of all resources of a type.
 type trait struct {
 	kind    traitKind
-	verdict verdict // of those that stay
+	verdict verdict          // of those that stay
+	about   map[string]place // of aboutPlaces
 }
 
 type traitKind uint8
@@ -34,7 +35,7 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 	case !alone && (name == "Binary" || isSupporting(typ)), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
 		return trait{kind: mustWalk}
 	case p.closed(key):
-		return trait{stays, because[categoryReason+string(key)]}
+		return trait{kind: stays, verdict: because[categoryReason+string(key)]}
 	case !p.unlimited(key):
 		return trait{kind: mustWalk}
 	case !alone && aboutPaths[name] != nil:
@@ -99,20 +100,19 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	t := x.traits[n]
 	if t.kind == notAsked {
 		t = x.policy.trait(typ, x.alone)
+		t.about = aboutPlaces[string(typ)]
 		x.traits[n] = t
 	}
 	if t.kind == mustWalk || hasCodedEscapes(line) || !x.alone && mayNameBinary(line) {
 		return q, false
 	}
 	rest := line[len(`{"resourceType":"","id":""`)+len(typ)+len(id):]
-	if !x.plain(rest, t.kind) {
-		return q, false
-	}
 	q.number, q.verdict = uint16(n), t.verdict
 	if x.alone {
-		return q, t.kind != stays || !bytes.Contains(rest, []byte(`"id"`)) // of two ids it is the last that counts
+		// Of two ids it is the last that counts.
+		return q, x.plain(rest, t.kind, nil) && (t.kind != stays || !bytes.Contains(rest, []byte(`"id"`)))
 	}
-	q.facts = x.begin(typ)
+	q.facts = x.begin(typ, uint16(n), t.about)
 	q.facts.id = id
 	return q, x.related(line, rest, t.kind)
 }
@@ -122,39 +122,60 @@ func mayNameBinary(line []byte) bool {
 	return bytes.Contains(line, []byte(binaryType)) || hasEscapedNames(line)
 }
 
-// related finds what a resource is called and what it refers to, as far as a review needs it. rest is what follows its id.
+// related finds what a resource is called and what it refers to, as far as a review needs it, and looks at its codes. rest is what follows its id.
 func (x *examiner) related(line, rest []byte, t traitKind) (ok bool) {
-	f, devices := &x.facts, t == stays && bytes.Contains(rest, []byte("Device"))
-	switch {
-	case t == follows, t == stays && bytes.Contains(rest, []byte(`dentifier"`)), devices && x.about != nil:
-		return x.skim(line, f)
-	case t == stays && bytes.Contains(rest, []byte(`"id"`)): // of two ids it is the last that counts
-		return false
-	case t == stays && !devices:
-		return true
+	switch t {
+	case follows:
+		return x.plain(rest, t, nil) && x.skim(line, &x.facts)
+	case stays:
+		if bytes.Contains(rest, []byte(`"id"`)) || bytes.Contains(rest, []byte(`dentifier"`)) || bytes.Contains(rest, []byte("Device")) {
+			return x.plain(rest, t, nil) && x.skim(line, &x.facts)
+		}
+		return x.plain(rest, t, nil)
 	}
-	return x.supports(rest, f)
+	return x.plain(rest, t, &x.facts)
 }
 
-// plain reports whether no field named code may hold what keeps a resource, and none is named resourceType. Both names end alike.
-func (x *examiner) plain(line []byte, t traitKind) bool {
+// plain reports whether no field named code may hold what keeps a resource, and none is named
+// resourceType. It adds to the facts the supporting resources that the line refers to, unless f is
+// nil. All of these names end alike.
+func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 	for {
-		at := indexEnd(line, 'd', 'p', 'e')
+		at := indexEnd(line, 0, 0xff, 'e')
 		if at < 0 {
 			return true
 		}
 		name, rest := line[:at+len("de")], line[at+len(`de"`):]
 		switch {
-		case bytes.HasSuffix(name, []byte(`"code`)):
+		case line[at] == 'd' && bytes.HasSuffix(name, []byte(`"code`)):
 			text, after, ok := textBehind(rest)
 			if !ok || text != nil && (bytes.IndexByte(text, '\\') >= 0 || x.keeps(text, t)) {
 				return false
 			}
 			rest = after
-		case bytes.HasSuffix(name, []byte(resourceType)):
+		case line[at] == 'c' && f != nil && bytes.HasSuffix(name, []byte(`"reference`)):
+			text, after, ok := textBehind(rest)
+			if !ok || bytes.IndexByte(text, '\\') >= 0 {
+				return false
+			}
+			f.support(text)
+			rest = after
+		case line[at] == 'p' && bytes.HasSuffix(name, []byte(resourceType)):
 			return false
 		}
 		line = rest
+	}
+}
+
+// support keeps what a reference leads to, where that is a supporting resource.
+func (f *facts) support(ref []byte) {
+	if end := bytes.IndexByte(ref, '/'); end > 0 && bytes.IndexByte(ref, ':') < 0 && bytes.IndexByte(ref, '%') < 0 {
+		if !isSupporting(ref[:end]) { // as most
+			return
+		}
+	}
+	if typ, id, ok := follow(ref); ok && isSupporting(typ) {
+		f.supports = append(f.supports, target{typ, id})
 	}
 }
 

@@ -1,10 +1,6 @@
 package release
 
-import (
-	"bytes"
-
-	"ehi-server/shared/fhir"
-)
+import "bytes"
 
 // skim finds what a line refers to, and what its resource is called, in a fraction of the time of a
 // walk: it looks at texts, names and brackets alone. What it is not sure of it leaves to the walk:
@@ -153,7 +149,7 @@ func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	if isAbout {
 		f.content = append(f.content, pointing{where, to, ok})
 	}
-	if ok && isSupporting(to.typ) && (!isAbout || uses[fhir.TypeNumber(f.typ)]) {
+	if ok && isSupporting(to.typ) && (!isAbout || uses[f.number]) {
 		f.supports = append(f.supports, to)
 	}
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
