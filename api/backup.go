@@ -49,7 +49,7 @@ func (b *backupCmd) Run(ctx context.Context) (err error) {
 func (b *backupCmd) fetch(ctx context.Context, w io.Writer) error {
 	open := client.New(strings.TrimSuffix(b.URL, "/"))
 	defer open.Close()
-	admin, err := open.AdminLogin(ctx, b.AdminUser, b.AdminPassword)
+	admin, err := b.logIn(ctx, open)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) 
 	}
 	open := client.New(strings.TrimSuffix(i.URL, "/"))
 	defer open.Close()
-	admin, err := open.AdminLogin(ctx, i.AdminUser, i.AdminPassword)
+	admin, err := i.logIn(ctx, open)
 	if err != nil {
 		return sum, err
 	}

@@ -32,6 +32,7 @@ type registry interface {
 	Accounts(ctx context.Context) ([]auth.Account, error)
 	SetPassword(ctx context.Context, kind, name, password string) error
 	RemoveAccount(ctx context.Context, kind, name string) error
+	ResetSecondFactor(ctx context.Context, kind, name string) error
 	Keys(ctx context.Context) ([]auth.KeyInfo, error)
 	RotateKeys(ctx context.Context, compromised bool) ([]auth.KeyInfo, error)
 }
@@ -51,6 +52,12 @@ type remote struct {
 	URL           string `help:"Work through the server at this URL, which may hold the data folder meanwhile." name:"url" env:"EHI_URL"`
 	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
+	AdminCode     string `help:"Present code of that administrator's second factor, or a recovery code." env:"EHI_ADMIN_CODE"`
+}
+
+// logIn opens a session at the server.
+func (r remote) logIn(ctx context.Context, open *client.Client) (*client.Client, error) {
+	return open.AdminLoginWithCode(ctx, r.AdminUser, r.AdminPassword, r.AdminCode)
 }
 
 // with opens the registry for f.
@@ -58,7 +65,7 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 	if p.URL != "" {
 		open := client.New(strings.TrimSuffix(p.URL, "/"))
 		defer open.Close()
-		admin, err := open.AdminLogin(ctx, p.AdminUser, p.AdminPassword)
+		admin, err := p.logIn(ctx, open)
 		if err != nil {
 			return err
 		}
@@ -211,6 +218,8 @@ type accountCmd struct {
 	List     accountListCmd     `cmd:"" help:"List the accounts."`
 	Password accountPasswordCmd `cmd:"" help:"Set an account's password; an administrator's sessions end."`
 	Remove   accountRemoveCmd   `cmd:"" help:"Remove an account; an administrator's sessions end."`
+
+	ResetSecondFactor accountResetCmd `cmd:"" help:"Reset the second factor of an administrator who has lost it; his sessions end."`
 }
 
 type accountAddCmd struct {
@@ -299,6 +308,21 @@ type accountRemoveCmd struct {
 // Run removes.
 func (a *accountRemoveCmd) Run(ctx context.Context) error {
 	return a.with(ctx, func(r registry) error { return r.RemoveAccount(ctx, a.kind(), a.Name) })
+}
+
+type accountResetCmd struct {
+	place
+	Configured bool   `help:"He is the administrator of the configuration (--admin-user of serve) rather than an account."`
+	Name       string `arg:"" help:"User name."`
+}
+
+// Run resets.
+func (a *accountResetCmd) Run(ctx context.Context) error {
+	kind := "admin"
+	if a.Configured {
+		kind = "config"
+	}
+	return a.with(ctx, func(r registry) error { return r.ResetSecondFactor(ctx, kind, a.Name) })
 }
 
 type keysCmd struct {

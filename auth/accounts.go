@@ -47,8 +47,10 @@ type Account struct {
 	// Role is an administrator's; "" for a patient.
 	Role    Role      `json:"role,omitempty"`
 	Created time.Time `json:"created"`
-	// Changed is when the password was last set: sessions from before are void.
+	// Changed is when the password or the second factor was last set: sessions from before are void.
 	Changed time.Time `json:"changed"`
+	// SecondFactor is whether a second factor is set up. It follows from the record, and is not set.
+	SecondFactor bool `json:"second_factor,omitempty"`
 }
 
 // Kind is the directory that the account is in: patient or admin.
@@ -56,12 +58,13 @@ func (a Account) Kind() string {
 	if a.Patient != "" {
 		return "patient"
 	}
-	return "admin"
+	return adminKind
 }
 
 type accountRecord struct {
 	Account
-	PasswordHash string `json:"password_hash"` // argon2id
+	PasswordHash string        `json:"password_hash,omitempty"` // argon2id; "" of the configuration's administrator
+	Factor       *secondFactor `json:"totp,omitempty"`          // nil where there is none
 }
 
 func accountKey(kind, name string) subject.Subject {
@@ -90,10 +93,11 @@ type directory struct {
 	stop  func()
 }
 
-func followAdmins(ctx context.Context, kv *kv.Bucket) (*directory, error) {
+// followAdmins follows the accounts of a kind, admin or config.
+func followAdmins(ctx context.Context, kv *kv.Bucket, kind string) (*directory, error) {
 	d := &directory{byKey: map[subject.Subject]Account{}}
 	var err error
-	d.stop, err = kv.Follow(ctx, accountRecords.Under("admin"), d.apply, d.reloaded)
+	d.stop, err = kv.Follow(ctx, accountRecords.Under(kind), d.apply, d.reloaded)
 	return d, err
 }
 
@@ -131,10 +135,23 @@ func (d *directory) reloaded(keys map[subject.Subject]uint64) {
 
 // Administrator finds an administrator by name; ok is false where there is none, or no more.
 func (s *Server) Administrator(name string) (a Account, ok bool) {
-	s.admins.mu.RLock()
-	defer s.admins.mu.RUnlock()
-	a, ok = s.admins.byKey[accountKey("admin", name)]
+	return s.admins.find(accountKey(adminKind, name))
+}
+
+func (d *directory) find(key subject.Subject) (a Account, ok bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	a, ok = d.byKey[key]
 	return a, ok
+}
+
+// takeAccount takes in what this process has stored of an account; nil is that it was removed.
+func (s *Server) takeAccount(key subject.Subject, kind string, a *Account) {
+	if kind == configuredKind {
+		s.configured.take(key, a)
+		return
+	}
+	s.admins.take(key, a)
 }
 
 // PatientAccount finds a patient's account by name. Errors: ErrNoAccount.
@@ -174,15 +191,21 @@ func (s *Server) Accounts(ctx context.Context) ([]Account, error) {
 	return out, nil
 }
 
-func (s *Server) account(ctx context.Context, key subject.Subject) (a accountRecord, err error) {
+func (s *Server) account(ctx context.Context, key subject.Subject) (accountRecord, error) {
+	a, _, err := s.accountAt(ctx, key)
+	return a, err
+}
+
+// accountAt is an account's record and its revision. Errors: ErrNoAccount.
+func (s *Server) accountAt(ctx context.Context, key subject.Subject) (a accountRecord, revision uint64, err error) {
 	e, err := s.KV.Get(ctx, key)
 	if errors.Is(err, kv.ErrNotFound) {
-		return a, ErrNoAccount
+		return a, 0, ErrNoAccount
 	}
 	if err != nil {
-		return a, err
+		return a, 0, err
 	}
-	return a, json.Unmarshal(e.Value, &a)
+	return a, e.Revision, json.Unmarshal(e.Value, &a)
 }
 
 // AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with what to change.
@@ -196,7 +219,7 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 		return a, ehi.Errorf(ehi.Invalid, "role must be %s, %s or %s", Viewer, Reviewer, Admin)
 	}
 	a.Created = s.Now().UTC().Truncate(time.Second)
-	a.Changed = s.Now().UTC()
+	a.Changed, a.SecondFactor = s.Now().UTC(), false
 	data, err := s.accountRecord(ctx, a, password)
 	if err != nil {
 		return a, err
@@ -233,32 +256,40 @@ func CheckPassword(password, account string) error {
 }
 
 func (s *Server) accountRecord(ctx context.Context, a Account, password string) ([]byte, error) {
-	if err := CheckPassword(password, a.Name); err != nil {
-		return nil, err
-	}
-	hashed, err := s.hashes.hash(ctx, password)
+	hashed, err := s.newPassword(ctx, a, password)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(accountRecord{a, hashed})
+	return json.Marshal(accountRecord{Account: a, PasswordHash: hashed})
 }
 
-// SetPassword gives an account another password. kind is patient or admin. Errors: ErrNoAccount; ehi.Invalid.
+// newPassword is the hash of an account's new password. Errors: ehi.Invalid.
+func (s *Server) newPassword(ctx context.Context, a Account, password string) (string, error) {
+	if err := CheckPassword(password, a.Name); err != nil {
+		return "", err
+	}
+	return s.hashes.hash(ctx, password)
+}
+
+// SetPassword gives an account another password; a second factor stays. kind is patient or admin.
+// Errors: ErrNoAccount; ehi.Invalid.
 func (s *Server) SetPassword(ctx context.Context, kind, name, password string) error {
 	key := accountKey(kind, name)
 	a, err := s.account(ctx, key)
 	if err != nil {
 		return err
 	}
-	a.Changed = s.Now().UTC()
-	data, err := s.accountRecord(ctx, a.Account, password)
+	hashed, err := s.newPassword(ctx, a.Account, password)
 	if err != nil {
 		return err
 	}
-	if _, err = s.KV.Put(ctx, key, data); err != nil {
+	_, err = s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
+		r.PasswordHash, r.Changed = hashed, s.Now().UTC()
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	s.admins.take(key, &a.Account)
 	return s.KV.Forget(ctx, failureRecords.Of(hash(key.String())))
 }
 
@@ -271,7 +302,7 @@ func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	if err := s.KV.Forget(ctx, key); err != nil {
 		return err
 	}
-	s.admins.take(key, nil)
+	s.takeAccount(key, kind, nil)
 	return nil
 }
 
@@ -312,20 +343,25 @@ func (s *Server) checkPassword(ctx context.Context, key subject.Subject, passwor
 	return a.Account, right, err
 }
 
-// LogInByConfig is LogIn for the one administrator of the configuration, under the same limits.
-func (s *Server) LogInByConfig(ctx context.Context, wantName, wantPassword, name, password string) error {
-	settle, err := s.attempt(ctx, accountKey("config", name))
+// LogInByConfig is LogIn for the one administrator of the configuration, under the same limits. The
+// account says whether he has a second factor.
+func (s *Server) LogInByConfig(ctx context.Context, wantName, wantPassword, name, password string) (Account, error) {
+	settle, err := s.attempt(ctx, accountKey(configuredKind, name))
 	if err != nil {
-		return err
+		return Account{}, err
 	}
 	right := wantPassword != "" && Equal(name, wantName) && Equal(password, wantPassword)
 	if err := settle(right); err != nil {
-		return err
+		return Account{}, err
 	}
 	if !right {
-		return ErrLogin
+		return Account{}, ErrLogin
 	}
-	return nil
+	a, err := s.account(ctx, accountKey(configuredKind, name))
+	if errors.Is(err, ErrNoAccount) {
+		return Account{Name: name, Role: Admin}, nil
+	}
+	return a.Account, err
 }
 
 // Wrong passwords that are free, and how the pause behind the next ones grows: 1 s, 2 s, 4 s, to 15 minutes. Counts are forgotten after

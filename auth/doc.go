@@ -8,8 +8,9 @@
 // All state is in one KV bucket, so that any number of API processes are one authorization server:
 //
 //	client.<id>               a registered client; its secret as a hash
-//	account.<kind>.<hash>     a patient's or an administrator's account; its password as a hash
-//	failures.<hash>           the wrong passwords of a name since its last right one (a day)
+//	account.<kind>.<hash>     a patient's or an administrator's account; its password as a hash, and an
+//	                          administrator's second factor; of kind config: the second factor alone
+//	failures.<hash>           the wrong passwords or codes of a name since its last right one (a day)
 //	key.<kid>                 a signing key; key.current is the first version's
 //	rotating                  held by the process that rotates the keys (a minute)
 //	code.<hash>               a code that was given out (60 s)

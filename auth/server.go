@@ -57,15 +57,17 @@ const cachedTokens = 16384
 // Server is the authorization server. It is safe for concurrent use.
 type Server struct {
 	Config
-	ring     *ring
-	clients  *registry
-	admins   *directory
-	sandbox  *clientRecord
-	hashes   *hasher
-	keySets  *keySets
-	verified *lru.Cache[string, *Access]
-	revoked  sync.Map // family -> struct{}
-	stop     func()
+	ring    *ring
+	clients *registry
+	admins  *directory
+	// configured has the administrator of the configuration, where a second factor is set up.
+	configured *directory
+	sandbox    *clientRecord
+	hashes     *hasher
+	keySets    *keySets
+	verified   *lru.Cache[string, *Access]
+	revoked    sync.Map // family -> struct{}
+	stop       func()
 }
 
 // New begins to follow what is registered, the signing keys and revocations. The caller closes the Server.
@@ -105,7 +107,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.clients, err = followClients(ctx, c.KV); err != nil {
 		return nil, err
 	}
-	if s.admins, err = followAdmins(ctx, c.KV); err != nil {
+	if s.admins, err = followAdmins(ctx, c.KV, adminKind); err != nil {
+		return nil, err
+	}
+	if s.configured, err = followAdmins(ctx, c.KV, configuredKind); err != nil {
 		return nil, err
 	}
 	if s.stop, err = c.KV.Follow(ctx, revokedRecords.Under(), s.followRevocation, nil); err != nil {
@@ -132,8 +137,10 @@ func (s *Server) Close() {
 	if s.clients != nil && s.clients.stop != nil {
 		s.clients.stop()
 	}
-	if s.admins != nil && s.admins.stop != nil {
-		s.admins.stop()
+	for _, d := range []*directory{s.admins, s.configured} {
+		if d != nil && d.stop != nil {
+			d.stop()
+		}
 	}
 	if s.stop != nil {
 		s.stop()

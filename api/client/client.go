@@ -315,7 +315,17 @@ func (c *Client) Delete(ctx context.Context, statusURL string) error {
 
 // AdminLogin returns a client with an administrator's session.
 func (c *Client) AdminLogin(ctx context.Context, user, password string) (*Client, error) {
-	a, err := c.postJSON(ctx, "/admin/login", map[string]string{"username": user, "password": password})
+	return c.AdminLoginWithCode(ctx, user, password, "")
+}
+
+// AdminLoginWithCode is AdminLogin of an administrator with a second factor: code is its present code, or
+// a recovery code; "" for none.
+func (c *Client) AdminLoginWithCode(ctx context.Context, user, password, code string) (*Client, error) {
+	in := map[string]string{"username": user, "password": password}
+	if code != "" {
+		in["code"] = code
+	}
+	a, err := c.postJSON(ctx, "/admin/login", in)
 	if err != nil {
 		return nil, err
 	}

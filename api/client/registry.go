@@ -91,6 +91,13 @@ func (c *Client) RemoveAccount(ctx context.Context, kind, name string) error {
 	return c.admin(ctx, http.StatusOK, http.MethodDelete, "accounts/"+kind+"/"+url.PathEscape(name), nil, nil)
 }
 
+// ResetSecondFactor takes an administrator's second factor away; kind is admin, or config for the
+// administrator of the configuration.
+func (c *Client) ResetSecondFactor(ctx context.Context, kind, name string) error {
+	path := "accounts/" + kind + "/" + url.PathEscape(name) + "/second-factor"
+	return c.admin(ctx, http.StatusOK, http.MethodDelete, path, nil, nil)
+}
+
 // Keys lists the keys that sign tokens.
 func (c *Client) Keys(ctx context.Context) (out []auth.KeyInfo, err error) {
 	err = c.admin(ctx, http.StatusOK, http.MethodGet, "keys", nil, &out)

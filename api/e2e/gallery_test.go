@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -215,7 +216,30 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	g.visit("staff-clients", "/admin/ui/clients")
 	do(t, g.ctx, chromedp.SendKeys("#name", "An app"), chromedp.SendKeys("#redirects", "https://app.example.org/cb"), chromedp.SetValue("#kind", "confidential-symmetric"), chromedp.Submit("#name"), chromedp.WaitVisible(".decision"))
 	g.look("staff-clients-added")
+	g.secondFactor()
 	t.Logf("%d looks at pages", g.runs)
+}
+
+// secondFactor goes over the pages of an administrator's second factor.
+func (g *gallery) secondFactor() {
+	g.t.Helper()
+	g.visit("staff-second-factor", "/admin/ui/second-factor")
+	shown, err := chromedp.Run(g.ctx, chromedp.Evaluate[string](`document.querySelector("li p code").textContent`))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	secret := strings.ReplaceAll(shown, " ", "")
+	do(g.t, g.ctx, chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
+	g.found.take() // that the answer was 400
+	g.look("staff-second-factor-wrong")
+	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, -1)), chromedp.Submit("#code"), chromedp.WaitVisible(".codes"))
+	g.look("staff-second-factor-codes")
+	g.visit("staff-second-factor-set", "/admin/ui/second-factor")
+	g.visit("staff-accounts-configured", "/admin/ui/accounts")
+	do(g.t, g.ctx, chromedp.Submit(".who button"), chromedp.WaitVisible("#username"), chromedp.SendKeys("#username", "admin"),
+		chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"), chromedp.WaitVisible("#code"))
+	g.look("staff-code")
+	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, 0)), chromedp.Submit("#code"), chromedp.WaitVisible("[data-jobs]"))
 }
 
 func (f *findings) take() (list []string) {

@@ -475,8 +475,26 @@ func (w *world) staffPages(x *witness) {
 	b.visit(w.node.URL + "/admin/ui/accounts")
 	b.submit("username", "vera", "password", "four plain words here", "role", "viewer")
 	b.sees(200, "The account was added")
+	w.secondFactorPages(b)
+}
+
+// secondFactorPages goes over what there is of a second factor.
+func (w *world) secondFactorPages(b *browser) {
+	b.submitTo("/admin/ui/logout")
+	b.submit("username", "vera", "password", "four plain words here")
+	b.visit(w.node.URL + "/admin/ui/second-factor")
+	_, recovery := b.setUp()
+	b.submitTo("/admin/ui/logout")
+	b.submit("username", "vera", "password", "four plain words here")
+	b.sees(200, "Enter the six digits")
+	b.submit("code", "000000")
+	b.sees(401, "wrong, or was used before")
+	b.submit("code", recovery[0])
 	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/vera/second-factor"), 200, "reset")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/vera/second-factor"), 400, "no second factor")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/patient/vera/second-factor"), 404, "no such account")
 }
 
 // SMART-9: what the document says opens a route does, and nothing else: without credentials it answers 401, in every spelling of the FHIR

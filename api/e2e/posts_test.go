@@ -204,6 +204,19 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	if strings.Contains(b.page, "was added") {
 		t.Error("a message stays over a reload")
 	}
+	b.visit(w.open.Base + "/admin/ui/second-factor")
+	b.submitTo("/admin/ui/second-factor", "code", "none")
+	b.sees(400, "The code does not fit")
+	_, recovery := b.setUp()
+	b.submitTo("/admin/ui/logout")
+	b.submit("username", "admin", "password", "admin-password")
+	b.sees(200, "Enter the six digits")
+	b.submit("code", "none")
+	b.sees(401, "wrong, or was used before")
+	b.again()
+	b.sees(200, "Enter the six digits")
+	b.submit("code", recovery[0])
+	b.sees(200, "Exports")
 	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
 

@@ -61,6 +61,7 @@ func freeAddr(t *testing.T) string {
 func productionConfig(t *testing.T) node.Config {
 	cfg := config()
 	cfg.Mode, cfg.AdminUser, cfg.AdminPassword, cfg.SandboxSecret = "production", "root", adminPassword, ""
+	cfg.RequireSecondFactor = new(false) // the tests of second factors set it
 	cfg.TLSCert, cfg.TLSKey = certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
 	cfg.Addr = freeAddr(t)
 	cfg.BaseURL = "https://" + cfg.Addr

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -111,6 +112,8 @@ type Config struct {
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
 	Trace              tracing.Config  `embed:"" prefix:"trace-"`
 	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
+
+	RequireSecondFactor *bool `negatable:"" help:"Make administrators set up a second factor (codes of an authenticator app) when they first sign in. Default: in production mode, not in the sandbox." env:"EHI_REQUIRE_SECOND_FACTOR"`
 }
 
 // Defaults is what a server without flags runs with: the defaults of the command line, and the environment. Errors: a variable that
@@ -132,6 +135,11 @@ func (c Config) settings() (out []server.Setting) {
 	}
 	for _, f := range parser.Model.Flags {
 		value := fmt.Sprint(f.Target.Interface())
+		if f.Target.Kind() == reflect.Pointer {
+			if value = ""; !f.Target.IsNil() {
+				value = fmt.Sprint(f.Target.Elem().Interface())
+			}
+		}
 		if f.Tag.Has("secret") && value != "" {
 			value = "(set)"
 		}
@@ -307,8 +315,9 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
-		Registration:    auth.RegistrationLimits{Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts},
-		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
+		RequireSecondFactor: n.cfg.secondFactor(),
+		Registration:        auth.RegistrationLimits{Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts},
+		AddressFailures:     n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
 		OnConnection: n.heap.count,

@@ -32,6 +32,14 @@ func (c Config) limit(set, inProduction int) int {
 	return inProduction
 }
 
+// secondFactor reports whether administrators have to have a second factor.
+func (c Config) secondFactor() bool {
+	if c.RequireSecondFactor != nil {
+		return *c.RequireSecondFactor
+	}
+	return !c.sandbox()
+}
+
 // sandboxAudit is how large the audit trail of a sandbox grows.
 const sandboxAudit = 64 << 20
 

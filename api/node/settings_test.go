@@ -22,3 +22,26 @@ func TestSettingsHideSecrets(t *testing.T) {
 		}
 	}
 }
+
+// Administrators need a second factor in production mode, unless the flag says otherwise.
+func TestSecondFactorsAreRequiredInProduction(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want bool
+		says string
+	}{
+		{Config{Mode: "production"}, true, ""},
+		{Config{Mode: "production", RequireSecondFactor: new(false)}, false, "false"},
+		{Config{Mode: "sandbox"}, false, ""},
+		{Config{Mode: "sandbox", RequireSecondFactor: new(true)}, true, "true"},
+	} {
+		if c.cfg.secondFactor() != c.want {
+			t.Errorf("%s with %q: %v", c.cfg.Mode, c.says, !c.want)
+		}
+		for _, s := range c.cfg.settings() {
+			if s.Flag == "--require-second-factor" && s.Value != c.says {
+				t.Errorf("it is shown as %q, not %q", s.Value, c.says)
+			}
+		}
+	}
+}

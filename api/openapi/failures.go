@@ -90,14 +90,18 @@ var alsoFails = map[string][]int{
 	"POST /admin/accounts":               {404},
 	"POST /admin/clients/{id}/rotate":    {400},
 	"GET /admin/ui/login":                {401, 429},
-	"GET /admin/ui/jobs":                 {400, 404},
-	"GET /admin/ui/jobs/{id}":            {400, 413},
-	"GET /admin/ui/jobs/{id}/files":      {400},
-	"GET /admin/ui/clients":              {400},
-	"POST /admin/ui/clients":             {404},
-	"GET /admin/ui/accounts":             {400},
-	"POST /admin/ui/accounts":            {404},
-	"GET /admin/ui/audit":                {400, 404},
+	"GET /admin/ui/login/code":           {401, 429},
+	"GET /admin/ui/second-factor":        {400},
+
+	"DELETE /admin/accounts/{kind}/{name}/second-factor": {400},
+	"GET /admin/ui/jobs":            {400, 404},
+	"GET /admin/ui/jobs/{id}":       {400, 413},
+	"GET /admin/ui/jobs/{id}/files": {400},
+	"GET /admin/ui/clients":         {400},
+	"POST /admin/ui/clients":        {404},
+	"GET /admin/ui/accounts":        {400},
+	"POST /admin/ui/accounts":       {404},
+	"GET /admin/ui/audit":           {400, 404},
 }
 
 // fails are the statuses with which an operation fails, beside those among its answers: by what it

@@ -475,7 +475,8 @@ var reason = object{
 
 var reportOrError = object{"anyOf": []object{ref("ImportReport"), ref("Error")}}
 
-var credentials = record(object{"username": str(), "password": str()})
+// credentials are an administrator's; the code is of a second factor, or a recovery code.
+var credentials = record(object{"username": str(), "password": str(), "code?": str()})
 
 var administration = []operation{
 	{
@@ -606,6 +607,9 @@ var administration = []operation{
 		"Message").with(object{plainJSON: record(object{"password": str()})}),
 	administer("DELETE", "/accounts/{kind}/{name}", "Remove an account; kind is patient or admin.",
 		"It is gone.", "Message"),
+	administer("DELETE", "/accounts/{kind}/{name}/second-factor",
+		"Reset the second factor of an administrator, whose sessions end; kind is admin, or config "+
+			"for the administrator of the configuration.", "It is gone.", "Message"),
 	administer("GET", "/keys", "The keys that sign tokens, newest first.",
 		"The keys, without the keys.", "SigningKeys"),
 	administer("POST", "/keys/rotate",
@@ -809,6 +813,11 @@ var staffPages = []operation{
 	staffPage("GET", "", "On to the exports."),
 	staffPage("GET", "/ui/login", "The administrators' log-in.").open(),
 	staffPage("POST", "/ui/login", "Log an administrator in.").open(),
+	staffPage("GET", "/ui/login/code", "Where an administrator with a second factor enters a code.").open(),
+	staffPage("POST", "/ui/login/code", "Log an administrator in by the code of a second factor.").open(),
+	staffPage("GET", "/ui/second-factor", "An administrator's own second factor, or how to set one up."),
+	staffPage("POST", "/ui/second-factor",
+		"Set up one's own second factor, renew its recovery codes, or remove it."),
 	staffPage("POST", "/ui/logout", "Log an administrator out.").open(),
 	{
 		method:   "GET",
@@ -856,7 +865,8 @@ var staffPages = []operation{
 	staffPage("GET", "/ui/clients", "The registered clients.", listQuery()...),
 	staffPage("POST", "/ui/clients", "Add a client, give it a new secret, or remove it."),
 	staffPage("GET", "/ui/accounts", "The accounts.", listQuery()...),
-	staffPage("POST", "/ui/accounts", "Add an account, set its password, or remove it."),
+	staffPage("POST", "/ui/accounts",
+		"Add an account, set its password, reset its second factor, or remove it."),
 	staffPage(
 		"GET",
 		"/ui/audit",

@@ -176,6 +176,8 @@ var schemas = object{
 		"role?":    enum("viewer", "reviewer", "admin"),
 		"created":  str(),
 		"changed":  str(),
+
+		"second_factor?": boolean(),
 	}),
 	"SigningKeys": array(record(object{
 		"kid":      str(),

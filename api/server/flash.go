@@ -45,6 +45,8 @@ type flash struct {
 	Asked   bool `json:"asked,omitempty"`
 	// Added is a client whose secret is shown this once.
 	Added *addedClient `json:"added,omitempty"`
+	// Codes are recovery codes, shown this once.
+	Codes []string `json:"codes,omitempty"`
 	// Decided is how decisions about several exports went.
 	Decided []decided `json:"decided,omitempty"`
 }
@@ -226,7 +228,7 @@ func typed(c *fiber.Ctx) url.Values {
 	out := url.Values{}
 	for key, value := range c.Request().PostArgs().All() {
 		switch name := string(key); name {
-		case "_csrf", "_as", "password", "interaction", "lang":
+		case "_csrf", "_as", "password", "code", "interaction", "lang":
 		default:
 			out.Add(name, string(value))
 		}

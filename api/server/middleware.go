@@ -268,13 +268,13 @@ func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
 
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
 func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
-	name, role, err := s.administrator(c)
+	who, err := s.administrator(c)
 	if err != nil {
 		return err
 	}
-	if role.May(auth.Viewer) {
+	if who != nil && who.Role.May(auth.Viewer) {
 		noStore(c)
-		c.Locals(adminKey, name)
+		c.Locals(adminKey, who)
 		return c.Next()
 	}
 	return s.jobBearer(c)

@@ -63,7 +63,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "patient " + known(err, who["patient"]), Patient: who["patient"]}
 	s.audit(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
-		telemetry.Logins.WithLabelValues("patient", "refused").Inc()
+		telemetry.Logins.WithLabelValues("patient", byPassword, "refused").Inc()
 		again := flash{Status: http.StatusUnauthorized, Problem: s.language(c).Say("login.wrong"), Fields: typed(c)}
 		if code == ehi.Throttled {
 			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
@@ -77,7 +77,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	if err := logIn(c, s.patients, who); err != nil {
 		return err
 	}
-	telemetry.Logins.WithLabelValues("patient", "ok").Inc()
+	telemetry.Logins.WithLabelValues("patient", byPassword, "ok").Inc()
 	if next := s.localPath(c, c.FormValue("action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}

@@ -101,6 +101,7 @@ func (s *Server) routes() {
 	s.on("POST", "/admin/accounts", s.handleAddAccount)
 	s.on("PUT", "/admin/accounts/:kind/:name", s.handleSetPassword)
 	s.on("DELETE", "/admin/accounts/:kind/:name", s.handleRemoveAccount)
+	s.on("DELETE", "/admin/accounts/:kind/:name/second-factor", s.handleResetSecondFactor)
 	s.on("GET", "/admin/keys", s.handleKeys)
 	s.on("POST", "/admin/keys/rotate", s.handleRotateKeys)
 
@@ -140,6 +141,8 @@ func (s *Server) staffRoutes() {
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)
+	s.on("GET", staffCode, s.handleStaffCodePage, guard)
+	s.on("POST", staffCode, s.handleStaffCode, s.limitFailures, guard)
 	s.on("POST", staffBase+"/logout", s.handleStaffLogout, guard)
 	s.on("GET", staffBase+"/events", s.handleEvents)
 	page := func(method, path string, handler fiber.Handler) { s.register(method, path, nil, guard, handler) } // a stranger's token is of no interest
@@ -158,6 +161,8 @@ func (s *Server) staffRoutes() {
 	page("GET", staffBase+"/accounts", s.handleStaffAccounts)
 	page("POST", staffBase+"/accounts", s.handleStaffChangeAccount)
 	page("GET", staffBase+"/audit", s.handleStaffAudit)
+	page("GET", staffFactor, s.handleSecondFactorPage)
+	page("POST", staffFactor, s.handleSecondFactor)
 }
 
 // fhirRoutes is what stands below one variant of the FHIR base (EHI-1).

@@ -75,6 +75,12 @@ func staff(least auth.Role) rule {
 	return rule{"role " + string(least), func(s *Server) fiber.Handler { return s.staff(least) }}
 }
 
+// themselves are administrators on the page of their own second factor, also before it is set up.
+var themselves = rule{
+	"role viewer, also without a second factor (a page: others are led to the log-in)",
+	func(s *Server) fiber.Handler { return s.staffSelf },
+}
+
 // rules is who may use which route: the one place that says so. A route that is not here cannot be registered (see Server.on), and a test walks over
 // all routes. Paths of FHIR are below every variant of the base (EHI-1), and $ may be spelt %24.
 var rules = map[string]rule{
@@ -145,6 +151,10 @@ var rules = map[string]rule{
 	"GET /admin":                             staffPages(auth.Viewer),
 	"GET /admin/ui/login":                    everyone,
 	"POST /admin/ui/login":                   everyone,
+	"GET /admin/ui/login/code":               everyone,
+	"POST /admin/ui/login/code":              everyone,
+	"GET /admin/ui/second-factor":            themselves,
+	"POST /admin/ui/second-factor":           themselves,
 	"POST /admin/ui/logout":                  everyone,
 	"GET /admin/ui/events":                   staff(auth.Viewer),
 	"GET /admin/ui/jobs":                     staffPages(auth.Viewer),
@@ -163,33 +173,34 @@ var rules = map[string]rule{
 	"POST /admin/ui/accounts":                staffPages(auth.Admin),
 	"GET /admin/ui/audit":                    staffPages(auth.Admin),
 
-	"POST /admin/login":                  everyone,
-	"GET /admin/logout":                  everyone,
-	"GET /admin/jobs":                    staff(auth.Viewer),
-	"GET /admin/jobs/:id":                staff(auth.Viewer),
-	"GET /admin/debug":                   staff(auth.Viewer),
-	"GET /admin/log-level":               staff(auth.Viewer),
-	"POST /admin/jobs/:id/approve":       staff(auth.Reviewer),
-	"POST /admin/jobs/:id/reject":        staff(auth.Reviewer),
-	"POST /admin/jobs/:id/add-files":     staffPages(auth.Reviewer),
-	"POST /admin/jobs/:id/remove-files":  staff(auth.Reviewer),
-	"DELETE /admin/jobs/:id":             staff(auth.Admin),
-	"POST /admin/import":                 staff(auth.Admin),
-	"GET /admin/backup":                  staff(auth.Admin),
-	"GET /admin/audit":                   staff(auth.Admin),
-	"PUT /admin/log-level":               staff(auth.Admin),
-	"GET /admin/debug/pprof":             staff(auth.Admin),
-	"GET /admin/clients":                 staff(auth.Admin),
-	"POST /admin/clients":                staff(auth.Admin),
-	"GET /admin/clients/:id":             staff(auth.Admin),
-	"DELETE /admin/clients/:id":          staff(auth.Admin),
-	"POST /admin/clients/:id/rotate":     staff(auth.Admin),
-	"GET /admin/accounts":                staff(auth.Admin),
-	"POST /admin/accounts":               staff(auth.Admin),
-	"PUT /admin/accounts/:kind/:name":    staff(auth.Admin),
-	"DELETE /admin/accounts/:kind/:name": staff(auth.Admin),
-	"GET /admin/keys":                    staff(auth.Admin),
-	"POST /admin/keys/rotate":            staff(auth.Admin),
+	"POST /admin/login":                                everyone,
+	"GET /admin/logout":                                everyone,
+	"GET /admin/jobs":                                  staff(auth.Viewer),
+	"GET /admin/jobs/:id":                              staff(auth.Viewer),
+	"GET /admin/debug":                                 staff(auth.Viewer),
+	"GET /admin/log-level":                             staff(auth.Viewer),
+	"POST /admin/jobs/:id/approve":                     staff(auth.Reviewer),
+	"POST /admin/jobs/:id/reject":                      staff(auth.Reviewer),
+	"POST /admin/jobs/:id/add-files":                   staffPages(auth.Reviewer),
+	"POST /admin/jobs/:id/remove-files":                staff(auth.Reviewer),
+	"DELETE /admin/jobs/:id":                           staff(auth.Admin),
+	"POST /admin/import":                               staff(auth.Admin),
+	"GET /admin/backup":                                staff(auth.Admin),
+	"GET /admin/audit":                                 staff(auth.Admin),
+	"PUT /admin/log-level":                             staff(auth.Admin),
+	"GET /admin/debug/pprof":                           staff(auth.Admin),
+	"GET /admin/clients":                               staff(auth.Admin),
+	"POST /admin/clients":                              staff(auth.Admin),
+	"GET /admin/clients/:id":                           staff(auth.Admin),
+	"DELETE /admin/clients/:id":                        staff(auth.Admin),
+	"POST /admin/clients/:id/rotate":                   staff(auth.Admin),
+	"GET /admin/accounts":                              staff(auth.Admin),
+	"POST /admin/accounts":                             staff(auth.Admin),
+	"PUT /admin/accounts/:kind/:name":                  staff(auth.Admin),
+	"DELETE /admin/accounts/:kind/:name":               staff(auth.Admin),
+	"DELETE /admin/accounts/:kind/:name/second-factor": staff(auth.Admin),
+	"GET /admin/keys":                                  staff(auth.Admin),
+	"POST /admin/keys/rotate":                          staff(auth.Admin),
 }
 
 // variant is the part of a path before the FHIR base.

@@ -54,6 +54,8 @@ type Config struct {
 	AdminUser, AdminPassword string
 	// Accounts makes patients log in with an account of theirs, rather than choose one in the sandbox's picker.
 	Accounts bool
+	// RequireSecondFactor makes administrators set up a second factor when they first sign in.
+	RequireSecondFactor bool
 	// FourEyes asks for the approval of two administrators before files are released.
 	FourEyes bool
 	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns it off.

@@ -77,8 +77,8 @@ func staffFormPage(c *fiber.Ctx) string {
 	switch path := c.Path(); {
 	case id != "":
 		return staffJobPath(id)
-	case path == staffLogin:
-		return staffLogin + "?" + url.Values{"next": {c.FormValue("next")}}.Encode()
+	case path == staffLogin, path == staffCode, path == staffFactor:
+		return path + "?" + url.Values{"next": {c.FormValue("next")}}.Encode()
 	case path == staffJobs && len(postedJobs(c)) > 0:
 		return decisionPage(postedJobs(c), ehi.Action(c.FormValue("do")))
 	case path == staffClients, path == staffAccounts:
@@ -147,20 +147,16 @@ func (s *Server) staffNext(c *fiber.Ctx) string {
 
 func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 	next := s.staffNext(c)
-	_, err := s.logInAdmin(c, c.FormValue("username"), c.FormValue("password"))
-	again := flash{Problem: "Invalid username or password", Fields: url.Values{"username": {c.FormValue("username")}}}
-	switch ehi.CodeOf(err) {
-	case "":
-		return c.Redirect(next, http.StatusSeeOther)
-	case ehi.Unauthenticated:
-		again.Status = http.StatusUnauthorized
-	case ehi.Throttled:
-		again.Status, again.Problem = http.StatusTooManyRequests, err.Error()
-	default:
-		return err
+	who, err := s.checkAdmin(c, c.FormValue("username"), c.FormValue("password"))
+	if err == nil && who.TwoFactors {
+		return s.askForCode(c, who, next)
 	}
-	noteFailure(c, again.Status)
-	return s.leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), again)
+	err = s.signedInBy(c, who, byPassword, err)
+	if err == nil {
+		return c.Redirect(next, http.StatusSeeOther)
+	}
+	again := flash{Fields: url.Values{"username": {c.FormValue("username")}}}
+	return s.wrongProof(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), err, again)
 }
 
 func (s *Server) handleStaffLogout(c *fiber.Ctx) error {

@@ -157,10 +157,12 @@ func (s *Server) handleStaffAccounts(c *fiber.Ctx) error {
 	list, pages := paged(c, list, func(one auth.Account, s search) bool {
 		return s.name(one.Name) || s.id(one.Name) || s.id(one.Patient) || s.id(string(one.Role))
 	})
-	return s.staffRender(c, "accounts", "accounts", "Accounts", fiber.Map{"Accounts": list, "Pages": pages, "Roles": auth.Roles()})
+	return s.staffRender(c, "accounts", "accounts", "Accounts", fiber.Map{
+		"Accounts": list, "Pages": pages, "Roles": auth.Roles(), "Configured": s.Auth.Configured(s.AdminUser),
+	})
 }
 
-// handleStaffChangeAccount adds an account, sets its password, or removes it.
+// handleStaffChangeAccount adds an account, sets its password, resets its second factor, or removes it.
 func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
 	done, err := s.changeAccount(c)
 	if err != nil {
@@ -188,6 +190,11 @@ func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
 	case "password":
 		err = s.Auth.SetPassword(ctx, kind, name, c.FormValue("password"))
 		return "The password was set; sessions from before are void.", s.administrate(c, err, "set the password of an account of kind "+kind)
+	case "reset-second-factor":
+		if kind != byAccount && kind != byConfig {
+			return "", auth.ErrNoAccount
+		}
+		return "The second factor was reset; sessions from before are void.", s.resetSecondFactor(c, kind, name)
 	case "remove":
 		err = s.Auth.RemoveAccount(ctx, kind, name)
 		return "The account was removed.", s.administrate(c, err, "remove an account of kind "+kind)

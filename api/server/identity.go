@@ -1,0 +1,286 @@
+package server
+
+import (
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+)
+
+// adminKey is where the administrator of a request is kept.
+const adminKey = "admin"
+
+// Who keeps an administrator's password: his account here, or the configuration.
+const (
+	byAccount = "admin"
+	byConfig  = "config"
+)
+
+// signedIn is an administrator who has a session.
+type signedIn struct {
+	Name string
+	Role auth.Role
+	// By is who knows him: byAccount or byConfig.
+	By string
+	// Factor is by what his second factor was proved, "" by nothing.
+	Factor string
+	// Proved is when he last proved who he is.
+	Proved time.Time
+	// TwoFactors is whether he has set up a second factor.
+	TwoFactors bool
+	// Changed stands for the password and the second factor that the session was opened by.
+	Changed string
+}
+
+// What a session of administrators holds. One of somebody whose second factor is still to be proved has
+// no name, so that nothing takes it for a session.
+const (
+	keyName    = "name"
+	keyHalf    = "half" // in place of the name
+	keyBy      = "by"
+	keyFactor  = "factor"
+	keyProved  = "proved"
+	keyChanged = "changed"
+)
+
+// values are what the session of an administrator holds.
+func (w *signedIn) values() map[string]string {
+	return map[string]string{
+		keyName: w.Name, keyBy: w.By, keyFactor: w.Factor, keyChanged: w.Changed,
+		keyProved: w.Proved.Format(time.RFC3339Nano),
+	}
+}
+
+// adminOf is the name of the administrator of a request, "" for nobody.
+func adminOf(c *fiber.Ctx) string {
+	if who := staffOf(c); who != nil {
+		return who.Name
+	}
+	return ""
+}
+
+// roleOf is what the administrator of a request may do.
+func roleOf(c *fiber.Ctx) auth.Role {
+	if who := staffOf(c); who != nil {
+		return who.Role
+	}
+	return ""
+}
+
+// staffOf is the administrator of a request, nil for nobody.
+func staffOf(c *fiber.Ctx) *signedIn { who, _ := c.Locals(adminKey).(*signedIn); return who }
+
+// letIn lets signed-in administrators pass that have at least a role; stranger answers everybody else.
+func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) error {
+	noStore(c)
+	who, err := s.session(c)
+	if err != nil {
+		return err
+	}
+	if who == nil {
+		return stranger()
+	}
+	c.Locals(adminKey, who)
+	if s.unfinished(who) {
+		return s.setUpFirst(c)
+	}
+	if !who.Role.May(least) {
+		err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
+		s.audit(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: c.Method() + " " + c.Route().Path + ": " + string(who.Role)})
+		return err
+	}
+	return c.Next()
+}
+
+// staffSelf lets every administrator pass to what is about himself, also before his second factor is
+// set up.
+func (s *Server) staffSelf(c *fiber.Ctx) error {
+	noStore(c)
+	who, err := s.session(c)
+	if err != nil {
+		return err
+	}
+	if who == nil {
+		return s.signInFirst(c)
+	}
+	c.Locals(adminKey, who)
+	return c.Next()
+}
+
+// unfinished reports whether somebody has to set up a second factor before anything else.
+func (s *Server) unfinished(who *signedIn) bool { return s.RequireSecondFactor && who.Factor == "" }
+
+// configured is what the session of the administrator of the configuration was opened by: it ends where
+// the name, the password or the mode of the configuration is another one now.
+func (s *Server) configured() string {
+	mode := "production"
+	if s.Sandbox {
+		mode = "sandbox"
+	}
+	return auth.SessionMark(s.AdminPassword, s.AdminUser, mode)
+}
+
+// administrator is who may act as one, nil for nobody: whoever still has to set up a second factor may not.
+func (s *Server) administrator(c *fiber.Ctx) (*signedIn, error) {
+	who, err := s.session(c)
+	if err != nil || who == nil || s.unfinished(who) {
+		return nil, err
+	}
+	return who, nil
+}
+
+// session is the administrator of a session, nil where there is none. An account that was removed, or
+// whose password or second factor was changed, has no session any more; nor has the administrator of the
+// configuration after a change of it.
+func (s *Server) session(c *fiber.Ctx) (*signedIn, error) {
+	values, err := whoIs(c, s.admins, s.cookie(staffSession))
+	if err != nil {
+		return nil, err
+	}
+	return s.knownBy(values, keyName), nil
+}
+
+// knownBy is the administrator that a session's values name under a key, nil where they do not, or not any
+// more.
+func (s *Server) knownBy(values map[string]string, key string) *signedIn {
+	name := values[key]
+	if name == "" {
+		return nil
+	}
+	who := s.present(name, values[keyBy])
+	if who == nil || !auth.Equal(who.Changed, values[keyChanged]) {
+		return nil
+	}
+	who.Factor = values[keyFactor]
+	who.Proved, _ = time.Parse(time.RFC3339Nano, values[keyProved]) // else it is long ago
+	return who
+}
+
+// present is an administrator as he is known now, nil where he is not.
+func (s *Server) present(name, by string) *signedIn {
+	if by == byConfig {
+		if s.AdminPassword == "" || name != s.AdminUser {
+			return nil
+		}
+		return s.ofConfig(s.Auth.Configured(name))
+	}
+	if a, ok := s.Auth.Administrator(name); ok {
+		return ofAccount(a)
+	}
+	return nil
+}
+
+func ofAccount(a auth.Account) *signedIn {
+	return &signedIn{Name: a.Name, Role: a.Role, By: byAccount, Changed: changed(a), TwoFactors: a.SecondFactor}
+}
+
+// ofConfig is the administrator of the configuration; a is what is stored of him.
+func (s *Server) ofConfig(a auth.Account) *signedIn {
+	mark := s.adminMark() + " " + changed(a)
+	return &signedIn{Name: s.AdminUser, Role: auth.Admin, By: byConfig, Changed: mark, TwoFactors: a.SecondFactor}
+}
+
+// checkAdmin finds out whose name and password these are. The administrator of the configuration goes
+// before an account of his name. What is stored decides, not what this process knows of it.
+func (s *Server) checkAdmin(c *fiber.Ctx, name, password string) (*signedIn, error) {
+	if s.AdminPassword != "" && name == s.AdminUser {
+		a, err := s.Auth.LogInByConfig(c.UserContext(), s.AdminUser, s.AdminPassword, name, password)
+		if err != nil {
+			return nil, locked(c, err)
+		}
+		return s.ofConfig(a), nil
+	}
+	a, err := s.Auth.LogIn(c.UserContext(), byAccount, name, password)
+	if err != nil {
+		return nil, locked(c, err)
+	}
+	return ofAccount(a), nil
+}
+
+// byPassword is how somebody signs in by a password alone. With a code of a second factor it is what the
+// code was of (see auth.Proof).
+const byPassword = "password"
+
+// errCodeMissing is the answer to a log-in of a program that brings no code where one is wanted.
+var errCodeMissing = ehi.Errorf(ehi.Unauthenticated,
+	`This account has a second factor: send its present code, or a recovery code, as "code" too`)
+
+// signIn proves who somebody is, by all that his account asks for, and opens a session.
+func (s *Server) signIn(c *fiber.Ctx, name, password, code string) (*signedIn, error) {
+	who, err := s.checkAdmin(c, name, password)
+	method := byPassword
+	if err == nil && who.TwoFactors {
+		method, err = s.proveCode(c, who, code)
+	}
+	return who, s.signedInBy(c, who, method, err)
+}
+
+// proveCode proves the second factor of somebody whose password was right.
+func (s *Server) proveCode(c *fiber.Ctx, who *signedIn, code string) (method string, err error) {
+	method = string(auth.ByApp)
+	if code == "" {
+		return method, errCodeMissing
+	}
+	by, err := s.Auth.CheckCode(c.UserContext(), who.By, who.Name, code)
+	if err != nil {
+		return method, locked(c, err)
+	}
+	who.Factor = string(by)
+	return string(by), nil
+}
+
+// signedInBy ends a log-in: it is counted and recorded and, where nothing went wrong, opens a session.
+func (s *Server) signedInBy(c *fiber.Ctx, who *signedIn, method string, err error) error {
+	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "admin " + unknown, Detail: method}
+	if who != nil { // whoever has the password of a name may be named
+		e.Agent = "admin " + who.Name
+	}
+	if err != nil {
+		e.Detail += ": " + reason(err)
+	}
+	s.audit(c, err, e)
+	telemetry.Logins.WithLabelValues("admin", method, loginOutcome(err)).Inc()
+	if err != nil {
+		return err
+	}
+	who.Proved = now()
+	return logIn(c, s.admins, who.values())
+}
+
+// loginOutcome is the outcome of a log-in in metrics.
+func loginOutcome(err error) string {
+	if err != nil {
+		return "refused"
+	}
+	return "ok"
+}
+
+// handleAdminLogin opens a session (EHI-10). A wrong name and a wrong password are answered alike.
+func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
+	var in struct {
+		Username string `json:"username" form:"username"`
+		Password string `json:"password" form:"password"`
+		Code     string `json:"code" form:"code"`
+	}
+	_ = c.BodyParser(&in) // what holds no name and password is a wrong log-in as any other
+	who, err := s.signIn(c, in.Username, in.Password, in.Code)
+	if err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"username": who.Name})
+}
+
+// logOutAdmin ends an administrator's session, if there is one.
+func (s *Server) logOutAdmin(c *fiber.Ctx) error {
+	who, err := s.session(c)
+	if err != nil {
+		return err
+	}
+	if who != nil {
+		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + who.Name})
+	}
+	return logOut(c, s.admins, s.cookie(staffSession))
+}

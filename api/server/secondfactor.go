@@ -1,0 +1,289 @@
+package server
+
+import (
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/boombuler/barcode/qr"
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+const (
+	staffCode   = staffLogin + "/code"
+	staffFactor = staffBase + "/second-factor"
+)
+
+const (
+	// halfAge is how long somebody whose password was right may take to prove his second factor.
+	halfAge = 10 * time.Minute
+	// setUpAge is how long a secret waits for its first code.
+	setUpAge = time.Hour
+)
+
+// setUpFirst answers somebody who still has to set up a second factor.
+func (s *Server) setUpFirst(c *fiber.Ctx) error {
+	if wantsPage(c) && c.Method() == fiber.MethodGet {
+		return c.Redirect(staffFactor+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
+	}
+	return ehi.Errorf(ehi.Forbidden, "Set up a second factor first: sign in at %s in a browser", staffLogin)
+}
+
+// askForCode goes on with the log-in of somebody whose password was right: to the page of the code. Its
+// session opens nothing.
+func (s *Server) askForCode(c *fiber.Ctx, who *signedIn, next string) error {
+	who.Proved = now()
+	values := who.values()
+	values[keyHalf] = values[keyName]
+	delete(values, keyName)
+	if err := logIn(c, s.admins, values); err != nil {
+		return err
+	}
+	return c.Redirect(codePage(next), http.StatusSeeOther)
+}
+
+func codePage(next string) string { return staffCode + "?" + url.Values{"next": {next}}.Encode() }
+
+// half is who has proved a password on his way in, nil for nobody.
+func (s *Server) half(c *fiber.Ctx) (*signedIn, error) {
+	values, err := whoIs(c, s.admins, s.cookie(staffSession))
+	if err != nil {
+		return nil, err
+	}
+	who := s.knownBy(values, keyHalf)
+	if who == nil || now().Sub(who.Proved) > halfAge {
+		return nil, nil
+	}
+	return who, nil
+}
+
+func (s *Server) handleStaffCodePage(c *fiber.Ctx) error {
+	who, err := s.half(c)
+	if err != nil {
+		return err
+	}
+	if who == nil {
+		return c.Redirect(staffLogin+"?"+url.Values{"next": {s.staffNext(c)}}.Encode(), http.StatusFound)
+	}
+	return s.staffRender(c, "code", "", "Enter the code", fiber.Map{"Next": s.staffNext(c), "Who": who.Name})
+}
+
+func (s *Server) handleStaffCode(c *fiber.Ctx) error {
+	next := s.staffNext(c)
+	who, err := s.half(c)
+	if err != nil {
+		return err
+	}
+	if who == nil {
+		late := flash{Problem: "That took too long. Sign in again."}
+		return s.leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), late)
+	}
+	method, err := s.proveCode(c, who, c.FormValue("code"))
+	err = s.signedInBy(c, who, method, err)
+	if err == nil {
+		return c.Redirect(next, http.StatusSeeOther)
+	}
+	return s.wrongProof(c, codePage(next), err, flash{})
+}
+
+// wrongProof leads back to the page where somebody has to prove who he is. Errors that are not about the
+// proof are returned.
+func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again flash) error {
+	switch ehi.CodeOf(err) {
+	case ehi.Unauthenticated:
+		again.Status = http.StatusUnauthorized
+	case ehi.Throttled:
+		again.Status = http.StatusTooManyRequests
+	default:
+		return err
+	}
+	if again.Problem = err.Error(); errors.Is(err, errCodeMissing) {
+		again.Problem = "Enter the code"
+	}
+	noteFailure(c, again.Status)
+	return s.leave(c, to, again)
+}
+
+// service is what authenticator apps call this server.
+func (s *Server) service() string {
+	host := s.BaseURL
+	if u, err := url.Parse(s.BaseURL); err == nil {
+		host = u.Host
+	}
+	return "EHI export " + strings.ReplaceAll(host, ":", " ")
+}
+
+// pending is the secret of a second factor that is being set up in this session: a new one where there is
+// none. It is kept sealed, by the session's cookie.
+func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
+	seal, name := sealer("second factor " + c.Cookies(s.cookie(staffSession)))
+	kept, err := s.kept.Get(name)
+	if err != nil {
+		return "", err
+	}
+	if kept != nil {
+		plain, err := seal.Open(nil, nil, kept, nil)
+		return string(plain), err
+	}
+	if secret, _, err = auth.NewSecret(s.service(), adminOf(c)); err != nil {
+		return "", err
+	}
+	return secret, s.kept.Set(name, seal.Seal(nil, nil, []byte(secret), nil), setUpAge)
+}
+
+// handleSecondFactorPage shows an administrator his second factor, or how to set one up.
+func (s *Server) handleSecondFactorPage(c *fiber.Ctx) error {
+	who := staffOf(c)
+	page := fiber.Map{"Who": who, "Next": s.staffNext(c), "Required": s.RequireSecondFactor}
+	if who.TwoFactors {
+		left, err := s.Auth.RecoveryLeft(c.UserContext(), who.By, who.Name)
+		if err != nil {
+			return err
+		}
+		page["Left"] = left
+	}
+	if anew := c.Query("anew") != ""; !who.TwoFactors || anew {
+		secret, err := s.pending(c)
+		if err != nil {
+			return err
+		}
+		uri, err := auth.SecretURI(secret, s.service(), who.Name)
+		if err != nil {
+			return err
+		}
+		if page["QR"], err = drawQR(uri); err != nil {
+			return err
+		}
+		page["Secret"], page["Anew"] = grouped(secret), anew
+	}
+	return s.staffRender(c, "second-factor", "", "Second factor", page)
+}
+
+// grouped is a secret in groups of four, as people type it.
+func grouped(secret string) string {
+	var out []string
+	for ; len(secret) > 4; secret = secret[4:] {
+		out = append(out, secret[:4])
+	}
+	return strings.Join(append(out, secret), " ")
+}
+
+// handleSecondFactor sets an administrator's own second factor up, renews its recovery codes, or takes it
+// away where none is required.
+func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
+	to := staffFactor + "?" + url.Values{"next": {s.staffNext(c)}}.Encode()
+	done, err := s.changeSecondFactor(c, staffOf(c))
+	if err != nil {
+		if c.FormValue("anew") != "" {
+			to += "&anew=yes"
+		}
+		return s.staffAgain(c, to, err)
+	}
+	done.Owner = adminOf(c) // in a new session
+	return s.leave(c, to, done)
+}
+
+func (s *Server) changeSecondFactor(c *fiber.Ctx, who *signedIn) (done flash, err error) {
+	ctx := c.UserContext()
+	switch c.FormValue("do") {
+	case "set-up":
+		secret, err := s.pending(c)
+		if err != nil {
+			return done, err
+		}
+		var a auth.Account
+		done.Codes, a, err = s.Auth.Enrol(ctx, who.By, who.Name, secret, c.FormValue("code"))
+		if err = s.administrate(c, err, "set up a second factor"); err != nil {
+			return done, err
+		}
+		done.Message = "Your second factor is set up."
+		return done, s.anewAs(c, who, a, string(auth.ByApp))
+	case "codes":
+		done.Message = "These are new recovery codes. The old ones are good no more."
+		done.Codes, err = s.Auth.RenewRecovery(ctx, who.By, who.Name)
+		return done, s.administrate(c, err, "renew recovery codes")
+	case "remove":
+		if s.RequireSecondFactor {
+			return done, ehi.Errorf(ehi.Invalid, "A second factor is required here")
+		}
+		err = s.Auth.ResetSecondFactor(ctx, who.By, who.Name)
+		if err = s.administrate(c, err, "remove the second factor of "+who.Name); err != nil {
+			return done, err
+		}
+		done.Message = "Your second factor is removed."
+		return done, s.anewAs(c, who, s.account(who), "")
+	}
+	return done, errNoSuchChange
+}
+
+// account is what is stored of an administrator, as this process has just changed it.
+func (s *Server) account(who *signedIn) auth.Account {
+	if who.By == byConfig {
+		return s.Auth.Configured(who.Name)
+	}
+	a, _ := s.Auth.Administrator(who.Name)
+	return a
+}
+
+// anewAs opens a new session for an administrator whose second factor has changed, which has ended all
+// that he had.
+func (s *Server) anewAs(c *fiber.Ctx, who *signedIn, a auth.Account, factor string) error {
+	next := ofAccount(a)
+	if who.By == byConfig {
+		next = s.ofConfig(a)
+	}
+	next.Factor, next.Proved = factor, who.Proved
+	return logIn(c, s.admins, next.values())
+}
+
+// handleResetSecondFactor takes a colleague's second factor away, who has lost it.
+func (s *Server) handleResetSecondFactor(c *fiber.Ctx) error {
+	kind := c.Params("kind")
+	name, err := url.PathUnescape(c.Params("name"))
+	if err != nil || kind != byAccount && kind != byConfig {
+		return auth.ErrNoAccount
+	}
+	if err := s.resetSecondFactor(c, kind, name); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Second factor reset"})
+}
+
+func (s *Server) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
+	err := s.Auth.ResetSecondFactor(c.UserContext(), kind, name)
+	what := "reset the second factor of an administrator"
+	if err == nil {
+		what += ", " + name
+	}
+	return s.administrate(c, err, what)
+}
+
+// quiet is how much empty room a QR code needs around it, in modules (ISO/IEC 18004).
+const quiet = 4
+
+// drawQR draws a text as a QR code, within the page: it asks nobody for an image.
+func drawQR(text string) (template.HTML, error) {
+	code, err := qr.Encode(text, qr.M, qr.Auto)
+	if err != nil {
+		return "", err
+	}
+	size := code.Bounds().Dx()
+	side := strconv.Itoa(size + 2*quiet)
+	var path strings.Builder
+	for y := range size {
+		for x := range size {
+			if r, _, _, _ := code.At(x, y).RGBA(); r == 0 {
+				path.WriteString("M" + strconv.Itoa(x+quiet) + " " + strconv.Itoa(y+quiet) + "h1v1h-1z")
+			}
+		}
+	}
+	return template.HTML(`<svg class="qr" viewBox="0 0 ` + side + ` ` + side + `" role="img" aria-label="QR code of the secret" shape-rendering="crispEdges">` +
+		`<rect width="100%" height="100%" fill="#fff"/><path fill="#000" d="` + path.String() + `"/></svg>`), nil
+}

@@ -1,0 +1,274 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/hotp"
+	"github.com/pquerna/otp/totp"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
+)
+
+// The second factor of administrators: codes of an authenticator app (TOTP, RFC 6238) and, for who has
+// lost it, recovery codes. Both are kept in the account's record, and each code is used up there by a
+// compare-and-set: of many simultaneous uses one wins, on whatever process.
+
+// The kinds of accounts that a second factor belongs to. The administrator of the configuration has no
+// account until a second factor is set up; the record that is made then has no password.
+const (
+	adminKind      = "admin"
+	configuredKind = "config"
+)
+
+// Proof is by what a second factor was proved.
+type Proof string
+
+// The proofs.
+const (
+	ByApp      Proof = "totp"
+	ByRecovery Proof = "recovery"
+)
+
+const (
+	// totpStep is how long a code of the app is shown; totpSkew how many steps a clock may be off.
+	totpStep = 30 * time.Second
+	totpSkew = 1
+	// totpSecret is the length of a secret in bytes, as RFC 4226 4 R6 recommends.
+	totpSecret = 20
+	// recoveryCodes is how many there are, recoveryLength their length: 80 random bits.
+	recoveryCodes  = 10
+	recoveryLength = 16
+)
+
+// Errors of second factors.
+var (
+	// ErrCode is the one answer to a code that is wrong and to one that was used before.
+	ErrCode = ehi.Errorf(ehi.Unauthenticated, "The code is wrong, or was used before")
+	// ErrNoSecondFactor is the answer where none is set up.
+	ErrNoSecondFactor = ehi.Errorf(ehi.Conflict, "This account has no second factor")
+	// ErrNewCode is the answer where the code of a new app does not fit.
+	ErrNewCode = ehi.Errorf(ehi.Invalid,
+		"The code does not fit. Check the clock of your device, and enter the code that the app shows now")
+)
+
+// secondFactor is a second factor as the account's record has it.
+type secondFactor struct {
+	Secret string    `json:"secret"` // base32
+	Since  time.Time `json:"since"`
+	// LastStep is the last time step of which a code was used: no code up to it is good again.
+	LastStep uint64 `json:"last_step"`
+	// Recovery are the digests of the recovery codes that are left.
+	Recovery []string `json:"recovery,omitempty"`
+}
+
+// NewSecret is a secret for an authenticator app, in base32, and the otpauth URI that says the same to a
+// camera. service and account are what the app shows.
+func NewSecret(service, account string) (secret, uri string, err error) {
+	key, err := totp.Generate(totp.GenerateOpts{Issuer: service, AccountName: account, SecretSize: totpSecret})
+	if err != nil {
+		return "", "", err
+	}
+	return key.Secret(), key.URL(), nil
+}
+
+// base32Secret is how a secret is spelled (RFC 4648 6, without padding).
+var base32Secret = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// SecretURI is the otpauth URI of a secret that NewSecret made.
+func SecretURI(secret, service, account string) (string, error) {
+	raw, err := base32Secret.DecodeString(secret)
+	if err != nil {
+		return "", err
+	}
+	key, err := totp.Generate(totp.GenerateOpts{Issuer: service, AccountName: account, Secret: raw})
+	if err != nil {
+		return "", err
+	}
+	return key.URL(), nil
+}
+
+// plainCode is a code without what people write into it.
+func plainCode(code string) string {
+	return strings.ToUpper(strings.Map(func(r rune) rune {
+		if r == ' ' || r == '-' || r == '\u00a0' || r == '\t' {
+			return -1
+		}
+		return r
+	}, code))
+}
+
+// stepOf is the time step behind last that a code of a secret is of, near an instant; 0 for none.
+func stepOf(secret, code string, at time.Time, last uint64) uint64 {
+	around := uint64(at.Unix()) / uint64(totpStep/time.Second)
+	for step := max(around-totpSkew, last+1); step <= around+totpSkew; step++ {
+		want, err := hotp.GenerateCodeCustom(secret, step, hotp.ValidateOpts{Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
+		if err == nil && Equal(want, code) {
+			return step
+		}
+	}
+	return 0
+}
+
+// use uses a code up. "" is that it is not good.
+func (f *secondFactor) use(code string, at time.Time) Proof {
+	code = plainCode(code)
+	if step := stepOf(f.Secret, code, at, f.LastStep); step > 0 {
+		f.LastStep = step
+		return ByApp
+	}
+	if i := slices.Index(f.Recovery, recoveryDigest(f.Secret, code)); i >= 0 {
+		f.Recovery = slices.Delete(slices.Clone(f.Recovery), i, i+1)
+		return ByRecovery
+	}
+	return ""
+}
+
+// recover makes new recovery codes in place of those that were left.
+func (f *secondFactor) recover() (codes []string) {
+	f.Recovery = nil
+	for range recoveryCodes {
+		code := rand.Text()[:recoveryLength]
+		f.Recovery = append(f.Recovery, recoveryDigest(f.Secret, code))
+		codes = append(codes, strings.ToLower(code[:4]+"-"+code[4:8]+"-"+code[8:12]+"-"+code[12:]))
+	}
+	return codes
+}
+
+// recoveryDigest is what is kept of a recovery code. Its 80 random bits cannot be searched through, so
+// that a fast hash will do; the secret keeps two accounts' digests apart.
+func recoveryDigest(secret, code string) string { return hash(secret + "\x00" + code) }
+
+// Enrol gives an administrator a second factor, in place of any other, once a code shows that the app
+// has the secret. The sessions from before are void. kind is admin or config. It returns the recovery
+// codes, which nobody can read again. Errors: ErrNewCode, ErrNoAccount.
+func (s *Server) Enrol(ctx context.Context, kind, name, secret, code string) (recovery []string, a Account, err error) {
+	step := stepOf(secret, plainCode(code), s.Now(), 0)
+	if step == 0 {
+		return nil, a, ErrNewCode
+	}
+	a, err = s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
+		r.Factor = &secondFactor{Secret: secret, Since: s.Now().UTC(), LastStep: step}
+		recovery = r.Factor.recover()
+		r.Changed = s.Now().UTC()
+		return nil
+	})
+	return recovery, a, err
+}
+
+// RenewRecovery makes new recovery codes; the old ones are good no more. Errors: ErrNoSecondFactor.
+func (s *Server) RenewRecovery(ctx context.Context, kind, name string) (recovery []string, err error) {
+	_, err = s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
+		if r.Factor == nil {
+			return ErrNoSecondFactor
+		}
+		recovery = r.Factor.recover()
+		return nil
+	})
+	return recovery, err
+}
+
+// ResetSecondFactor takes an administrator's second factor away; his sessions end. kind is admin or
+// config. Errors: ErrNoSecondFactor, ErrNoAccount.
+func (s *Server) ResetSecondFactor(ctx context.Context, kind, name string) error {
+	_, err := s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
+		if r.Factor == nil {
+			return ErrNoSecondFactor
+		}
+		r.Factor, r.Changed = nil, s.Now().UTC()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.KV.Forget(ctx, failureRecords.Of(hash(guesses(kind, name).String())))
+}
+
+// CheckCode uses up a code of an administrator's second factor. It is held up after wrong ones as a name
+// is after wrong passwords. Errors: ErrCode; ErrNoSecondFactor; *Locked, also where the code would be right.
+func (s *Server) CheckCode(ctx context.Context, kind, name, code string) (by Proof, err error) {
+	settle, err := s.attempt(ctx, guesses(kind, name))
+	if err != nil {
+		return "", err
+	}
+	_, err = s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
+		if r.Factor == nil {
+			return ErrNoSecondFactor
+		}
+		if by = r.Factor.use(code, s.Now()); by == "" {
+			return ErrCode
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return by, settle(true)
+}
+
+// guesses is what wrong codes of an account are counted under.
+func guesses(kind, name string) subject.Subject { return accountKey("factor-"+kind, name) }
+
+// RecoveryLeft is how many recovery codes an administrator has left.
+func (s *Server) RecoveryLeft(ctx context.Context, kind, name string) (int, error) {
+	a, err := s.account(ctx, accountKey(kind, name))
+	if errors.Is(err, ErrNoAccount) || err == nil && a.Factor == nil {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(a.Factor.Recovery), nil
+}
+
+// Configured is the record of the administrator of the configuration; the zero Account where he never
+// had a second factor.
+func (s *Server) Configured(name string) Account {
+	a, _ := s.configured.find(accountKey(configuredKind, name))
+	return a
+}
+
+// changeAccount changes an account's record by compare-and-set; change may be called more than once.
+// That of the administrator of the configuration is made where there is none. Errors: ErrNoAccount,
+// and change's.
+func (s *Server) changeAccount(ctx context.Context, kind, name string, change func(*accountRecord) error) (Account, error) {
+	key := accountKey(kind, name)
+	for {
+		a, revision, err := s.accountAt(ctx, key)
+		if errors.Is(err, ErrNoAccount) && kind == configuredKind {
+			a, err = accountRecord{Account: Account{Name: name, Role: Admin, Created: s.Now().UTC().Truncate(time.Second)}}, nil
+		}
+		if err == nil {
+			err = change(&a)
+		}
+		if err != nil {
+			return a.Account, err
+		}
+		a.SecondFactor = a.Factor != nil
+		data, err := json.Marshal(a)
+		if err != nil {
+			return a.Account, err
+		}
+		if revision == 0 {
+			_, err = s.KV.Create(ctx, key, data)
+		} else {
+			_, err = s.KV.Update(ctx, key, data, revision)
+		}
+		if kv.IsConflict(err) { // somebody else has changed it
+			continue
+		}
+		if err == nil {
+			s.takeAccount(key, kind, &a.Account)
+		}
+		return a.Account, err
+	}
+}
