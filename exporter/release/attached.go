@@ -1,10 +1,14 @@
 package release
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // attachedTo knows what refers to each Binary of a record. What must hold: a Binary is the content of the documents that refer to
 // it, by an attachment's url or by a Reference, so it is released exactly where one of them is released together with that
-// attachment, and every url that leads to a withheld Binary is masked.
+// attachment, and every url that leads to a withheld Binary is masked. What only tells of a Binary (a Provenance, a List) is no document
+// of it: it decides where nothing else refers to it.
 type attachedTo struct {
 	holders []holder
 	secured []secured
@@ -14,6 +18,16 @@ type attachedTo struct {
 type holder struct {
 	binary, self resource
 	presented    bool // in its presentedForm, which may be stripped
+	tells        bool // and says nothing else, see uses
+}
+
+// deciding are the holders that decide about Binaries: not those that tell of one that others use.
+func deciding(holders []holder) []holder {
+	used := map[resource]bool{}
+	for _, h := range holders {
+		used[h.binary] = used[h.binary] || !h.tells
+	}
+	return slices.DeleteFunc(holders, func(h holder) bool { return h.tells && used[h.binary] })
 }
 
 // secured is a Binary and what its securityContext refers to.
@@ -22,10 +36,10 @@ type secured struct{ binary, by resource }
 // attachment is a Binary that a resource refers to.
 type attachment struct {
 	target
-	presented bool
+	presented, tells bool
 }
 
-// leads reports whether a field of that name may lead to a Binary.
+// leads reports whether a field of that name, or one that holds a Reference, may hold a Binary.
 func leads(key []byte) bool {
 	switch string(key) {
 	case "reference", "url", "valueUrl", "valueUri", "valueCanonical":
@@ -40,7 +54,7 @@ func (r *Review) attach(self resource, f *facts) {
 		if string(f.typ) == "Binary" && bytes.Equal(f.id, b.id) {
 			continue
 		}
-		r.attached.holders = append(r.attached.holders, holder{r.index.resource(b.typ, b.id), self, b.presented})
+		r.attached.holders = append(r.attached.holders, holder{r.index.resource(b.typ, b.id), self, b.presented, b.tells})
 	}
 	if f.context.typ != nil {
 		r.attached.secured = append(r.attached.secured, secured{self, r.index.resource(f.context.typ, f.context.id)})
@@ -49,6 +63,7 @@ func (r *Review) attach(self resource, f *facts) {
 
 // followDocuments decides about Binaries by what refers to them; a Binary that needs an authorization itself stays as it is.
 func (r *Review) followDocuments() {
+	r.attached.holders = deciding(r.attached.holders)
 	for _, h := range r.attached.holders {
 		if v, known := r.index.at(h.binary); known && v&sensitive == 0 {
 			r.index.set(h.binary, because[referenceOnlyName])

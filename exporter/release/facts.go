@@ -162,7 +162,7 @@ func (x *examiner) open(depth int) {
 		x.codings = append(x.codings, coding{})
 	}
 	x.codings[depth] = coding{}
-	if w := &x.walk; depth == 1 && w.src[w.start] == '[' && string(w.key()) == "presentedForm" {
+	if depth == 1 && string(x.walk.key()) == presentedForm {
 		x.facts.presents = true
 	}
 }
@@ -235,7 +235,6 @@ func (x *examiner) text(f *facts) {
 		}
 	case len("reference"):
 		if string(k) == "reference" {
-			x.binary(f)
 			x.reference(f)
 			return
 		}
@@ -258,16 +257,17 @@ func (x *examiner) date() {
 
 const binaryType, binaryPrefix = "Binary", binaryType + "/"
 
-// binary keeps what a text leads to, where that is a Binary.
+// binary keeps what a URL leads to, where that is a Binary.
 func (x *examiner) binary(f *facts) {
-	w := &x.walk
-	if !leads(w.key()) {
+	if !leads(x.walk.key()) {
 		return
 	}
-	if typ, id, local := follow(w.text()); local && string(typ) == "Binary" {
-		f.binaries = append(f.binaries, attachment{target{typ, id}, string(w.keyAt(1)) == "presentedForm"})
+	if typ, id, local := follow(x.walk.text()); local && string(typ) == binaryType {
+		f.binaries = append(f.binaries, attachment{target{typ, id}, string(x.walk.keyAt(1)) == presentedForm, false})
 	}
 }
+
+const presentedForm = "presentedForm"
 
 func (x *examiner) reference(f *facts) {
 	if string(f.typ) == "Binary" && string(x.walk.keyAt(1)) == "securityContext" {
@@ -279,7 +279,7 @@ func (x *examiner) reference(f *facts) {
 		return
 	}
 	typ, id, ok := follow(x.walk.text())
-	if x.about == nil && !(ok && isSupporting(typ)) && !supporting[f.number] {
+	if x.about == nil && !(ok && string(typ) == binaryType) && !(ok && isSupporting(typ)) && !supporting[f.number] {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])

@@ -167,6 +167,58 @@ func TestEHI9ABinaryFollowsDocumentsThatNameItByAnAbsoluteURL(t *testing.T) {
 	}
 }
 
+// EHI-9: what only tells of a Binary does not release the content of a withheld document; where
+// nothing else refers to it, it decides.
+func TestEHI9WhatOnlyTellsOfABinaryDoesNotReleaseIt(t *testing.T) {
+	document := `{"resourceType":"DocumentReference","id":"d1","content":[{"attachment":{"url":"Binary/b1"}}],` + hivLabel + `}`
+	binary := `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`
+	tells := `{"resourceType":"Provenance","id":"p1","target":[{"reference":"Binary/b1"},{"reference":"Condition/c1"}]}`
+	condition := `{"resourceType":"Condition","id":"c1"}`
+	f := form(ehi.MedicalRecord, ehi.OtherDocuments)
+	if got := goesWith(t, f, document, binary, tells, condition); got != "Condition/c1 Provenance/p1" {
+		t.Errorf("with a withheld document: %s", got)
+	}
+	if got := goesWith(t, f, binary, tells, condition); got != "Binary/b1 Condition/c1 Provenance/p1" {
+		t.Errorf("without a document: %s", got)
+	}
+}
+
+// EHI-9: a type and an id name something withheld in a field of any name, and within a text, however
+// short the id is.
+func TestEHI9ATypeWithAnIDIsMaskedInAnyText(t *testing.T) {
+	withheld := `{"resourceType":"Observation","id":"7",` + hivLabel + `}`
+	for _, text := range []string{
+		"Observation/7", "Observation/7/_history/2", "https://ehr.example.org/Observation/7", "https://ehr.example.org/Observation%2F7",
+		`Observation\/7`, "as Observation/7 says", "see Observation/7.", "http://x/?focus=Observation/7&y",
+	} {
+		line := `{"resourceType":"Communication","id":"c","payload":[{"contentUrl":"` + text + `"}]}`
+		got := released(t, review(t, form(ehi.MedicalRecord), withheld, line), withheld, line)
+		if want := `{"resourceType":"Communication","id":"c","payload":[{"_contentUrl":` + masked + `}]}`; len(got) != 1 || got[0] != want {
+			t.Errorf("%s became %v", line, got)
+		}
+	}
+	for _, text := range []string{"Observation/77", "Condition/7", "Observations/7", "7", "Observation 7"} {
+		line := `{"resourceType":"Communication","id":"c","payload":[{"contentUrl":"` + text + `"}]}`
+		if got := released(t, review(t, form(ehi.MedicalRecord), withheld, line), withheld, line); len(got) != 1 || got[0] != line {
+			t.Errorf("%s became %v", line, got)
+		}
+	}
+}
+
+// A presentedForm is cut out of a line with space around its commas too, and where it is no list.
+func TestEHI9APresentedFormIsCutOutHoweverItIsWritten(t *testing.T) {
+	for _, line := range []string{
+		`{"resourceType":"DiagnosticReport" , "id":"r" , "presentedForm":[{"title":"LEAK"}] , "status":"final"}`,
+		`{"resourceType":"DiagnosticReport","id":"r","status":"final" , "presentedForm" : [{"title":"LEAK"}] }`,
+		`{ "presentedForm":{"title":"LEAK"} ,"resourceType":"DiagnosticReport","id":"r"}`,
+	} {
+		got := released(t, review(t, form(), line), line)
+		if len(got) != 1 || !json.Valid([]byte(got[0])) || strings.Contains(got[0], "LEAK") {
+			t.Errorf("%s became %v", line, got)
+		}
+	}
+}
+
 // goesWith is what of a record goes by a form, by type and id.
 func goesWith(t *testing.T, f *ehi.ReleaseForm, lines ...string) string {
 	t.Helper()

@@ -141,7 +141,7 @@ func (r *plain) release(line string) (string, bool) {
 				masks[len(masks)-1] = m
 			}
 		case c.Depth == 1 && string(c.Key()) == "id":
-		case !r.holds(string(c.Text())) && !(leads(c.Key()) && r.mask(c.Text()) == string(fhir.MaskedReference)):
+		case !r.holds(string(c.Text())) && r.mask(c.Text()) != string(fhir.MaskedReference):
 		case c.KeyStart() < 0:
 			replace(start, end, `"masked"`)
 		default:

@@ -269,26 +269,13 @@ func hasCodedEscapes(line []byte) bool {
 	}
 }
 
-// linksGo reports whether no text of the line that leads to a resource leads to a withheld one, References aside.
+// linksGo reports whether no text of the line names a withheld resource, References aside.
 func (r *reviewed) linksGo(line []byte) bool {
-	for _, name := range links {
-		for rest := line; ; {
-			at := bytes.Index(rest, name)
-			if at < 0 {
-				break
-			}
-			text, after, ok := textBehind(rest[at+len(name):])
-			if !ok || bytes.IndexByte(text, '\\') >= 0 || r.withheldBehind(text) {
-				return false
-			}
-			rest = after
-		}
+	if bytes.Contains(line, []byte(`\/`)) {
+		return false
 	}
-	return true
+	return !r.namesOneWithheld(line, []byte(`"reference":"`))
 }
-
-// links are the ends of the names of fields that may lead to a resource, see leads.
-var links = [][]byte{[]byte(`rl"`), []byte(`Uri"`), []byte(`Canonical"`)}
 
 // plan walks the line and gathers the edits that it needs.
 func (r *reviewed) plan(line []byte, v verdict) error {
@@ -349,7 +336,7 @@ func (r *reviewed) closeContainer(v verdict) {
 	switch {
 	case top.mask != nil:
 		r.replace(w.start, w.end, top.mask)
-	case v&stripped != 0 && w.depth == 1 && string(w.key()) == "presentedForm":
+	case v&stripped != 0 && w.depth == 1 && string(w.key()) == presentedForm:
 		from, to := fieldSpan(w.src, w.fieldStart(), w.end)
 		r.replace(from, to, nil)
 	}
@@ -378,13 +365,13 @@ func (r *reviewed) replace(start, end int, with []byte) {
 	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: with})
 }
 
-// fieldSpan widens a field to the comma that joins it to its neighbour.
+// fieldSpan widens a field to the comma that joins it to its neighbour, whatever space is around it.
 func fieldSpan(line []byte, start, end int) (int, int) {
-	if end < len(line) && line[end] == ',' {
-		return start, end + 1
+	if after := end + spaces(line[end:]); after < len(line) && line[after] == ',' {
+		return start, after + 1
 	}
-	if start > 0 && line[start-1] == ',' {
-		return start - 1, end
+	if before := bytes.TrimRight(line[:start], " \t\r\n"); bytes.HasSuffix(before, []byte(",")) {
+		return len(before) - 1, end
 	}
 	return start, end
 }
@@ -392,8 +379,8 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 // mask decides what takes the place of a Reference by its reference; nil where it may go.
 func (r *reviewed) mask(ref []byte) []byte {
 	if fhir.External(ref) {
-		if r.betrays(ref) {
-			return tellingMask
+		if m := r.betrays(ref); m != nil {
+			return m
 		}
 		return nil
 	}
@@ -408,26 +395,44 @@ func (r *reviewed) mask(ref []byte) []byte {
 	case !known:
 		return fhir.UnknownReference
 	case v.withheld():
-		if v.unticked() {
-			return fhir.MaskedReference
+		return maskOf(v)
+	}
+	return nil
+}
+
+// maskOf masks a Reference to something that stays.
+func maskOf(v verdict) []byte {
+	if v.unticked() {
+		return fhir.MaskedReference
+	}
+	return tellingMask
+}
+
+// betrays masks a URL that leads out of the record, or to a contained resource, where it may name
+// something withheld: by type and id, by an id in whatever place, or by an identifier.
+func (r *reviewed) betrays(url []byte) []byte {
+	if url[0] == '#' {
+		if r.secret(url[1:]) {
+			return tellingMask
 		}
+		return nil
+	}
+	if typ, id, ok := follow(url); ok {
+		switch v, known := r.decided(typ, id); {
+		case known && v.withheld():
+			return maskOf(v)
+		case known:
+			return nil
+		}
+	}
+	if r.hasWithheldName(unescaped(url)) {
 		return tellingMask
 	}
 	return nil
 }
 
-// betrays reports whether a URL that leads out of the record, or to a contained resource, may name
-// something withheld: by type and id, by an id in whatever place, or by an identifier.
-func (r *reviewed) betrays(url []byte) bool {
-	if url[0] == '#' {
-		return r.secret(url[1:])
-	}
-	if typ, id, ok := follow(url); ok {
-		if v, known := r.decided(typ, id); known {
-			return v.withheld()
-		}
-	}
-	url = unescaped(url)
+// hasWithheldName reports whether a URL holds an id or an identifier of something withheld.
+func (r *reviewed) hasWithheldName(url []byte) bool {
 	inID := func(c rune) bool { return !alphanumeric(byte(c)) && c != '-' && c != '.' || c > 0x7f }
 	for _, word := range bytes.FieldsFunc(url, inID) {
 		if released, withheld := r.index.of(r.index.hash(word)); withheld && !released {
@@ -443,10 +448,10 @@ func (r *reviewed) betrays(url []byte) bool {
 	return false
 }
 
-// scrub masks a text that holds the id of a withheld resource, or leads to one.
+// scrub masks a text that holds the id of a withheld resource, or names one by type and id.
 func (r *reviewed) scrub() {
 	w := &r.walk
-	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.text()) && !(leads(w.key()) && r.withheldBehind(w.text())) {
+	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.text()) && !r.namesOneWithheld(w.text(), nil) {
 		return
 	}
 	at := w.fieldStart()
@@ -463,12 +468,37 @@ func (r *reviewed) scrub() {
 // secret reports whether a text holds the id of a withheld resource.
 func (r *reviewed) secret(text []byte) bool { return len(text) >= minSecret && r.secrets.in(text) }
 
-// withheldBehind reports whether a text leads to a withheld resource, however short its id is.
-func (r *reviewed) withheldBehind(text []byte) bool {
-	typ, id, ok := follow(text)
-	if !ok {
-		return false
+// namesOneWithheld reports whether a type and an id stand in a text, joined by a slash, that are a
+// withheld resource's, however short its id is. One that follows the text but is not looked at.
+func (r *reviewed) namesOneWithheld(text, but []byte) bool {
+	if bytes.IndexByte(text, '%') >= 0 {
+		text = unescaped(text)
 	}
+	for at := 0; ; {
+		n := bytes.IndexByte(text[at:], '/')
+		if n < 0 {
+			return false
+		}
+		slash := at + n
+		at = slash + 1
+		begin, end := slash, at
+		for begin > 0 && alphanumeric(text[begin-1]) {
+			begin--
+		}
+		typ := text[begin:slash]
+		if len(typ) == 0 || typ[0] < 'A' || typ[0] > 'Z' || fhir.TypeNumber(typ) == 0 || len(but) > 0 && bytes.HasSuffix(text[:begin], but) {
+			continue
+		}
+		for end < len(text) && fhir.ValidID(text[end:end+1]) {
+			end++
+		}
+		if r.isWithheld(typ, text[at:end]) || r.isWithheld(typ, bytes.TrimRight(text[at:end], ".")) {
+			return true
+		}
+	}
+}
+
+func (r *reviewed) isWithheld(typ, id []byte) bool {
 	v, _ := r.decided(typ, id)
 	return v.withheld()
 }

@@ -149,7 +149,13 @@ func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	if isAbout {
 		f.content = append(f.content, pointing{where, to, ok})
 	}
-	if ok && isSupporting(to.typ) && (!isAbout || uses[f.number]) {
+	tells := isAbout && !uses[f.number]
+	switch {
+	case !ok:
+	case string(to.typ) == binaryType:
+		top, _, _ := bytes.Cut(at, []byte("."))
+		f.binaries = append(f.binaries, attachment{to, string(top) == presentedForm, tells})
+	case isSupporting(to.typ) && !tells:
 		f.supports = append(f.supports, to)
 	}
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"

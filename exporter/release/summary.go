@@ -343,7 +343,7 @@ func (s *Summarizer) Observe(line []byte) error {
 	at := s.node(f)
 	for _, b := range f.binaries {
 		if binary := s.index.resource(b.typ, b.id); binary != self {
-			s.holders = append(s.holders, holder{binary, self, b.presented})
+			s.holders = append(s.holders, holder{binary, self, b.presented, b.tells})
 		}
 	}
 	if f.pointer() || f.hangs() {
@@ -477,7 +477,7 @@ type holding struct {
 
 func (s *Summarizer) holdersByBinary() map[int32][]holding {
 	out := map[int32][]holding{}
-	for _, h := range s.holders {
+	for _, h := range deciding(s.holders) {
 		if at, known := s.index.at(h.binary); known && at < 0 {
 			by, _ := s.index.at(h.self)
 			out[^at] = append(out[^at], holding{by, h.presented})

@@ -1,0 +1,200 @@
+package adversarial
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Markers are those of what is withheld: of resources, and of presentedForms.
+func (d *Decision) Markers() (markers []string) {
+	for i, m := range d.record.Resources {
+		if !d.goes[i] {
+			markers = append(markers, m.Marker)
+		}
+		if m.form != "" && !d.formGoes(i) {
+			markers = append(markers, m.form)
+		}
+	}
+	return markers
+}
+
+// Released are the markers of what goes.
+func (d *Decision) Released() (markers []string) {
+	for i, m := range d.record.Resources {
+		if d.goes[i] {
+			markers = append(markers, m.Marker)
+		}
+		if d.formGoes(i) {
+			markers = append(markers, m.form)
+		}
+	}
+	return markers
+}
+
+// Leaks are the markers of what is withheld that stand in a text: as they are, with escapes of JSON or
+// of URLs, or in base64 at any place of a longer text.
+func (d *Decision) Leaks(text string) (leaks []string) { return Find(d.Markers(), text) }
+
+// Find finds which markers stand in a text in any spelling, see Leaks.
+func Find(markers []string, text string) (found []string) {
+	plain := unescaped(text)
+	for _, marker := range markers {
+		if strings.Contains(text, marker) || strings.Contains(plain, marker) || holdsBase64(text, marker) || holdsBase64(plain, marker) {
+			found = append(found, marker)
+		}
+	}
+	return found
+}
+
+// holdsBase64 reports whether a text holds a marker in base64, whatever stands before it.
+func holdsBase64(text, marker string) bool {
+	for before := range 3 {
+		coded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", before) + marker))
+		from, to := (before*8+5)/6, (before+len(marker))*8/6 // the characters that the marker alone decides about
+		if strings.Contains(text, coded[from:to]) {
+			return true
+		}
+	}
+	return false
+}
+
+// unescaped is a text without \u and % escapes, as often as they stand upon one another.
+func unescaped(text string) string {
+	for range 3 {
+		if !strings.ContainsAny(text, `\%`) {
+			break
+		}
+		var out strings.Builder
+		for i := 0; i < len(text); i++ {
+			var c int
+			switch {
+			case text[i] == '\\' && i+6 <= len(text) && text[i+1] == 'u' && scan(text[i+2:i+6], &c) && c < 0x80:
+				i += 5
+			case text[i] == '%' && i+3 <= len(text) && scan(text[i+1:i+3], &c) && c < 0x80:
+				i += 2
+			default:
+				c = int(text[i])
+			}
+			out.WriteByte(byte(c))
+		}
+		text = out.String()
+	}
+	return text
+}
+
+func scan(hex string, c *int) bool {
+	n := 0
+	for _, digit := range []byte(strings.ToLower(hex)) {
+		at := strings.IndexByte("0123456789abcdef", digit)
+		if at < 0 {
+			return false
+		}
+		n = n<<4 | at
+	}
+	*c = n
+	return true
+}
+
+// ownPlaces is how often a resource's marker stands in itself, identifiers aside.
+const ownPlaces = 6
+
+// Check compares what left with what may and what must leave: the line of each resource of the record,
+// "" where it stayed.
+func (d *Decision) Check(out []string) error {
+	text := strings.Join(out, "\n")
+	if leaks := d.Leaks(text); len(leaks) > 0 {
+		return fmt.Errorf("leaked: %v", leaks)
+	}
+	for i, m := range d.record.Resources {
+		if (out[i] != "") != d.goes[i] {
+			return fmt.Errorf("%s/%s went: %v, want %v", m.Type, m.ID, out[i] != "", d.goes[i])
+		}
+		if !d.goes[i] {
+			continue
+		}
+		line, err := canonical(out[i])
+		if err != nil {
+			return fmt.Errorf("%s: %w", out[i], err)
+		}
+		if err := d.checkOne(i, line); err != nil {
+			return fmt.Errorf("%s/%s: %w", m.Type, m.ID, err)
+		}
+	}
+	return nil
+}
+
+// canonical is a line of JSON without escapes that it does not need.
+func canonical(line string) (string, error) {
+	var v any
+	decoder := json.NewDecoder(strings.NewReader(line))
+	decoder.UseNumber()
+	if err := decoder.Decode(&v); err != nil {
+		return "", err
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return out.String(), err
+}
+
+// checkOne compares one resource that went.
+func (d *Decision) checkOne(i int, line string) error {
+	m := d.record.Resources[i]
+	if strings.Count(line, m.Marker) < ownPlaces || m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
+		return fmt.Errorf("something of itself is missing")
+	}
+	if has := strings.Contains(line, m.form); m.form != "" && has != d.formGoes(i) {
+		return fmt.Errorf("its presentedForm went: %v", has)
+	}
+	for _, l := range m.links {
+		if want := d.expected(i, l); want != perhaps && strings.Contains(line, l.token) != (want == yes) {
+			return fmt.Errorf("%s %s in %s went: %v", l.shape, l.token, l.place.path, want != yes)
+		}
+	}
+	for _, e := range m.entries {
+		if out := d.out(e); out != perhaps && strings.Contains(line, e.token) != (out == no) {
+			return fmt.Errorf("the entry %s went: %v", e.token, out == yes)
+		}
+		if out := d.outOf(e); e.text != "" && out != perhaps && strings.Contains(line, e.text) != (out == no) {
+			return fmt.Errorf("the text %s went: %v", e.text, out == yes)
+		}
+	}
+	return nil
+}
+
+// outOf reports whether anything of a section is left out.
+func (d *Decision) outOf(e *entry) certainty {
+	out := no
+	for _, l := range e.links {
+		out = max(out, d.betrays(l))
+	}
+	return out
+}
+
+// expected reports whether a link goes.
+func (d *Decision) expected(i int, l *link) certainty {
+	m := d.record.Resources[i]
+	switch {
+	case l.shape == "bare": // it has no token
+		return perhaps
+	case l.entry != nil && d.out(l.entry) != no && l.entry.text == "":
+		if d.out(l.entry) == yes {
+			return no
+		}
+		return perhaps
+	case l.place.presented() && !d.formGoes(i):
+		return no
+	case m.Type == "DiagnosticReport" && l.shape == "display":
+		return perhaps
+	case d.record.follows(l), l.shape == "identifier", l.place.url, l.place.mention:
+		if d.goes[l.to] {
+			return yes
+		}
+		return no
+	}
+	return perhaps
+}

@@ -1,0 +1,281 @@
+package adversarial
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/ehi"
+)
+
+// Options say what records are made.
+type Options struct {
+	// Prefix is a number that tells the markers of records apart that are looked for together.
+	Prefix string
+	// Imported says that the record is stored before it is exported: what is called by an identifier
+	// in a conditional reference is found then.
+	Imported bool
+}
+
+const binary = "Binary"
+
+// Base is the server that absolute references name.
+const Base = "https://ehr.example.org/r4"
+
+// Record is an adversarial record of one patient, who is its first resource.
+type Record struct {
+	Resources []*Resource
+	options   Options
+}
+
+// Resource is one resource of a record.
+type Resource struct {
+	Type, ID, Marker string
+	// Line is the resource as JSON.
+	Line string
+
+	kind       kind
+	form       string // the marker of a DiagnosticReport's presentedForm; "" for none
+	needs      ehi.Authorization
+	coding     string // that needs it
+	label      bool
+	category   ehi.Category
+	group      ehi.Category // of a DiagnosticReport's presentedForm
+	groupCode  string
+	laboratory bool
+	identified bool   // it has an identifier
+	when       string // a date; "" for none
+	links      []*link
+	entries    []*entry
+}
+
+// link leads to another resource. It goes where that goes.
+type link struct {
+	place place
+	to    int
+	shape string
+	token string
+	entry *entry
+}
+
+// place is where a link stands, see kinds.
+type place struct {
+	path                      string
+	outer                     []string
+	field                     string
+	list, entry, url, mention bool
+}
+
+func placeOf(text string) place {
+	p := place{path: text}
+	text, p.mention = strings.CutSuffix(text, "~")
+	text, p.list = strings.CutSuffix(text, "[]")
+	p.entry = strings.Contains(text, "!")
+	p.url = strings.Contains(text, "@")
+	p.outer = strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '!' || r == '@' })
+	p.field, p.outer = p.outer[len(p.outer)-1], p.outer[:len(p.outer)-1]
+	return p
+}
+
+// single places hold one link.
+func (p place) single() bool { return len(p.outer) == 0 && !p.list }
+
+// presented places are of a report's presentedForm, which may stay where the report goes.
+func (p place) presented() bool { return len(p.outer) > 0 && p.outer[0] == "presentedForm" }
+
+// entry is an element that says something of what it refers to, and is left out with it.
+type entry struct {
+	outer    string
+	token    string
+	text     string // of a section: it goes with the first of its entries that goes
+	links    []*link
+	sequence int
+	names    []*entry // other entries that it names by their sequence
+}
+
+// inRecord and outOfIt are dates within and outside of the limits that forms set.
+const inLimits, outOfLimits = "2020-05-01", "2010-05-01"
+
+// Draw draws a record, and how it is spelled.
+func Draw(t *rapid.T, o Options) *Record {
+	r := &Record{options: o}
+	n := rapid.IntRange(2, 10).Draw(t, "resources")
+	r.Resources = append(r.Resources, r.drawResource(t, 0, kind{typ: "Patient", places: []string{"generalPractitioner[]", "managingOrganization"}}))
+	for i := 1; i < n; i++ {
+		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(kinds).Draw(t, "type")))
+	}
+	for i, m := range r.Resources {
+		r.drawLinks(t, i, m)
+	}
+	for _, m := range r.Resources {
+		m.Line = r.spell(t, m)
+	}
+	return r
+}
+
+// Lines are the record's resources as JSON.
+func (r *Record) Lines() (lines []string) {
+	for _, m := range r.Resources {
+		lines = append(lines, m.Line)
+	}
+	return lines
+}
+
+// Patient is the id of the record's patient.
+func (r *Record) Patient() string { return r.Resources[0].ID }
+
+func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
+	m := &Resource{Type: k.typ, Marker: fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i), kind: k, category: k.category}
+	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
+	m.identified = rapid.IntRange(0, 3).Draw(t, "identified") > 0
+	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
+		s := rapid.SampledFrom(sensitives).Draw(t, "kind of sensitive")
+		m.coding, m.label, m.needs = s.coding, s.label, s.needs
+	}
+	switch k.typ {
+	case "Observation", "DiagnosticReport":
+		m.laboratory = rapid.IntRange(0, 2).Draw(t, "laboratory") == 0
+		if m.laboratory {
+			m.category = ehi.Labs
+		}
+	case "DocumentReference":
+		g := rapid.SampledFrom(groups).Draw(t, "group")
+		m.groupCode, m.category = g.coding, g.category
+	}
+	if k.typ == "DiagnosticReport" {
+		m.form, m.group = fmt.Sprintf("Mark%sz%dFr", r.options.Prefix, i), ehi.OtherDocuments
+		if !m.laboratory && rapid.Bool().Draw(t, "radiology") {
+			m.group = ehi.Radiology
+		}
+	}
+	if k.when != "" {
+		m.when = rapid.SampledFrom([]string{"", inLimits, inLimits, outOfLimits}).Draw(t, "when")
+	}
+	return m
+}
+
+var shapes = []string{"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional", "urn"}
+
+func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
+	places := m.kind.places
+	if m.kind.about != "" {
+		places = append([]string{m.kind.about, m.kind.about}, places...)
+	}
+	if len(places) == 0 {
+		return
+	}
+	taken := map[string]bool{}
+	for n := range rapid.IntRange(0, 5).Draw(t, "links") {
+		l := &link{
+			place: placeOf(rapid.SampledFrom(places).Draw(t, "place")), to: rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to"),
+			shape: rapid.SampledFrom(shapes).Draw(t, "shape"), token: fmt.Sprintf("Tok%sz%dx%dEn", r.options.Prefix, i, n),
+		}
+		if l.place.single() && taken[l.place.path] || l.place.path == "claim" && r.Resources[l.to].Type == binary {
+			continue // a bill for a Binary stays where it could go: no record has one
+		}
+		taken[l.place.path] = true
+		switch {
+		case l.place.url:
+			l.shape = rapid.SampledFrom([]string{"relative", "absolute"}).Draw(t, "shape of url")
+		case l.place.mention:
+			if l.shape = "mention"; len(r.Resources[l.to].ID) < secretLength {
+				continue // a word of any text
+			}
+		case !r.Resources[l.to].identified && (l.shape == "identifier" || l.shape == "conditional"):
+			l.shape = "relative"
+		}
+		m.links = append(m.links, l)
+		if l.place.entry {
+			r.drawEntry(t, i, m, l)
+		}
+	}
+	m.drawNames(t)
+}
+
+// secretLength is the length from which an id is looked for in texts.
+const secretLength = 12
+
+// drawEntry puts a link into an entry: its own, or in sections that of the one before.
+func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
+	if last := len(m.entries) - 1; last >= 0 && l.place.list && rapid.Bool().Draw(t, "same section") {
+		l.entry = m.entries[last]
+	} else {
+		n := len(m.entries)
+		l.entry = &entry{outer: l.place.outer[0], token: fmt.Sprintf("Ent%sz%dx%dRy", r.options.Prefix, i, n), sequence: n + 1}
+		if l.place.list {
+			l.entry.text = fmt.Sprintf("Tex%sz%dx%dRy", r.options.Prefix, i, n)
+		}
+		m.entries = append(m.entries, l.entry)
+	}
+	l.entry.links = append(l.entry.links, l)
+}
+
+// drawNames lets the lines of a bill name other entries.
+func (m *Resource) drawNames(t *rapid.T) {
+	for _, e := range m.entries {
+		for _, other := range m.entries {
+			if e.outer == "item" && other.outer != "item" && rapid.Bool().Draw(t, "names") {
+				e.names = append(e.names, other)
+			}
+		}
+	}
+}
+
+// Choices are what a patient ticks.
+type Choices struct {
+	// Ticked are lines of the form, and whether each is limited to the dates From to To.
+	Ticked     map[ehi.Category]bool
+	Authorized map[ehi.Authorization]bool
+}
+
+// From and To are the limits of dates.
+const From, To = "2019", "2021-06"
+
+// DrawChoices draws what a patient ticks: most lines, some of them limited by dates, and few kinds of
+// sensitive information.
+func DrawChoices(t *rapid.T) Choices {
+	c := Choices{map[ehi.Category]bool{}, map[ehi.Authorization]bool{}}
+	for _, info := range ehi.Categories() {
+		if rapid.IntRange(0, 3).Draw(t, string(info.Key)) > 0 {
+			c.Ticked[info.Key] = info.Dated && rapid.IntRange(0, 2).Draw(t, "dates") == 0
+		}
+	}
+	for _, info := range ehi.Authorizations() {
+		if rapid.IntRange(0, 4).Draw(t, "a."+string(info.Key)) == 0 {
+			c.Authorized[info.Key] = true
+		}
+	}
+	return c
+}
+
+// Form is the form with the choices.
+func (c Choices) Form() *ehi.ReleaseForm {
+	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}, Authorizations: map[ehi.Authorization]string{}}
+	for key, dated := range c.Ticked {
+		choice := ehi.Choice{}
+		if dated {
+			choice.From, choice.To = From, To
+		}
+		f.Parameters[key] = choice
+	}
+	for key := range c.Authorized {
+		f.Authorize(key)
+	}
+	return f
+}
+
+// follows reports whether a link names its target by type and id.
+func (r *Record) follows(l *link) bool {
+	return slices.Contains([]string{"relative", "bare", "versioned", "absolute", "percent"}, l.shape) || l.shape == "conditional" && r.options.Imported
+}
+
+// possible reports whether R4 lets a Reference in the place of a link lead to its target.
+func (r *Record) possible(l *link) bool {
+	to := r.Resources[l.to]
+	if targets := targetsOf(l.place.field); slices.Contains(targets, "*") || slices.Contains(targets, to.Type) {
+		return true
+	}
+	return !to.kind.supporting && to.Type != "Patient" && !toActors[l.place.field]
+}

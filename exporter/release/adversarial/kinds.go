@@ -1,0 +1,109 @@
+package adversarial
+
+import "ehi-server/shared/ehi"
+
+// kind says of a type how it is released, and where its resources have References.
+type kind struct {
+	typ string
+	// category is the line of the form; "" for what goes without one.
+	category ehi.Category
+	// supporting resources go with what refers to them.
+	supporting bool
+	// patient is the field that says whose it is; "" for none.
+	patient string
+	// about is the place that says what the resource is about; "" for none. What uses it takes it
+	// along, anything else only tells of it.
+	about string
+	uses  bool
+	// places are others, see place. The first one may be of about.
+	places []string
+	// when is the field that says when it happened; "" for none.
+	when string
+}
+
+// Places are written as JSON is nested: a/b is field b of the objects in a; a[] is a field that holds
+// a list; a!/b is a field of entries that say something of what they refer to, so that they are left
+// out with it; a!/b[] is a field of sections, which keep what is left of them; a@b is a URL.
+var kinds = []kind{
+	{typ: "Condition", category: ehi.MedicalRecord, patient: "subject", places: []string{
+		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri", "description~",
+	}},
+	{typ: "Observation", patient: "subject", when: "effectiveDateTime", places: []string{
+		"hasMember[]", "device", "performer[]", "focus[]", "description~",
+	}},
+	{typ: "Encounter", category: ehi.Visits, patient: "subject", when: "period", places: []string{
+		"reasonReference[]", "serviceProvider", "extension@valueCanonical",
+	}},
+	{typ: "Procedure", category: ehi.Visits, patient: "subject", when: "performedDateTime", places: []string{
+		"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
+	}},
+	{typ: "Claim", category: ehi.Billing, patient: "patient", when: "billablePeriod", places: []string{
+		"provider", "related/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
+		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference",
+	}},
+	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
+		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter",
+	}},
+	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, places: []string{
+		"requester", "reasonReference[]",
+	}},
+	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", places: []string{"owner", "partOf[]"}},
+	{typ: "Provenance", category: ehi.MedicalRecord, about: "target[]", places: []string{"agent/who", "entity!/what"}},
+	{typ: "DetectedIssue", category: ehi.MedicalRecord, patient: "patient", about: "implicated[]", places: []string{"author"}},
+	{typ: "Communication", category: ehi.MedicalRecord, patient: "subject", about: "about[]", places: []string{
+		"sender", "contained/subject", "payload@contentUrl",
+	}},
+	{typ: "List", category: ehi.MedicalRecord, patient: "subject", about: "entry!/item", places: []string{"encounter"}},
+	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]", places: []string{
+		"activity!/reference", "activity!/outcomeReference", "contributor[]",
+	}},
+	{typ: "Composition", category: ehi.MedicalRecord, patient: "subject", about: "section!/entry[]", places: []string{"encounter", "custodian"}},
+	{typ: "DocumentReference", category: ehi.OtherDocuments, patient: "subject", when: "date", places: []string{
+		"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
+	}},
+	{typ: "DiagnosticReport", patient: "subject", when: "effectiveDateTime", places: []string{
+		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
+	}},
+	{typ: "Binary", category: ehi.MedicalRecord},
+	{typ: "Device", supporting: true, patient: "patient", places: []string{"owner", "location"}},
+	{typ: "Medication", supporting: true, places: []string{"manufacturer", "ingredient/itemReference"}},
+	{typ: "Practitioner", supporting: true, places: []string{"qualification/issuer"}},
+	{typ: "Organization", supporting: true, places: []string{"partOf", "endpoint[]"}},
+}
+
+// toActors are the fields that lead to persons, places and things alone, by the definitions of R4.
+var toActors = map[string]bool{
+	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true, "requester": true, "owner": true,
+	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true, "endpoint": true, "medicationReference": true,
+	"custodian": true, "contributor": true, "location": true, "locationReference": true, "manipulated": true, "generalPractitioner": true,
+	"managingOrganization": true,
+}
+
+// sensitives are codings that keep a resource unless the patient authorises it. Labels stand in
+// meta.security, codes anywhere.
+var sensitives = []struct {
+	coding string
+	label  bool
+	needs  ehi.Authorization
+}{
+	{`{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}`, true, ehi.HIV},
+	{`{"code":"42CFRPart2"}`, true, ehi.AlcoholAndDrug},
+	{`{"code":"psy","system":"http://hl7.org/fhir/v3/ActCode"}`, true, ehi.MentalHealth},
+	{`{"system":"urn:oid:2.16.840.1.113883.5.25","code":"V"}`, true, ehi.Confidential},
+	{`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality|1","code":"R"}`, true, ehi.Confidential},
+	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}`, false, ehi.HIV},
+	{`{"code":"t7411xa","system":"urn:oid:2.16.840.1.113883.6.90"}`, false, ehi.DomesticViolence},
+	{`{"code":"F11.20"}`, false, ehi.AlcoholAndDrug},
+	{`{"system":"http:\/\/snomed.info\/sct","display":"x","code":"86406008|x|"}`, false, ehi.HIV},
+	{`{"c\u006fde":"Z15.01","system":"ICD-10-CM"}`, false, ehi.Genetic},
+}
+
+// groups are the groups of documents, by a code of their type.
+var groups = []struct {
+	coding   string
+	category ehi.Category
+}{
+	{`{"system":"http://example.org/own","code":"letter"}`, ehi.OtherDocuments},
+	{`{"system":"http://loinc.org","code":"18842-5"}`, ehi.DischargeSummary},
+	{`{"code":"18748-4","system":"http:\/\/loinc.org"}`, ehi.Radiology},
+}

@@ -1,0 +1,189 @@
+package adversarial
+
+import (
+	"slices"
+
+	"ehi-server/shared/ehi"
+)
+
+// Decision says what may leave of a record by a patient's choices, and what must.
+type Decision struct {
+	record  *Record
+	choices Choices
+	goes    []bool
+}
+
+// Decide decides about a record.
+func (r *Record) Decide(c Choices) *Decision {
+	d := &Decision{r, c, make([]bool, len(r.Resources))}
+	for i, m := range r.Resources {
+		d.goes[i] = i == 0 || d.authorized(m) && (d.admits(m.category, m.when) || m.Type == binary && d.held(i))
+	}
+	for before := []bool(nil); !slices.Equal(before, d.goes); {
+		before = slices.Clone(d.goes)
+		for i := range r.Resources {
+			d.goes[i] = d.goes[i] && !d.onlyAboutWithheld(i)
+		}
+		reached := d.reached()
+		for i, m := range r.Resources {
+			switch {
+			case m.kind.supporting:
+				d.goes[i] = d.goes[i] && (reached[i] || m.Type == "Device" && !d.usedAtAll(i))
+			case m.Type == binary && d.held(i):
+				d.goes[i] = d.goes[i] && d.shown(i)
+			}
+		}
+	}
+	return d
+}
+
+// Goes reports whether resource i of the record goes.
+func (d *Decision) Goes(i int) bool { return d.goes[i] }
+
+func (d *Decision) authorized(m *Resource) bool {
+	return m.needs == "" || d.choices.Authorized[m.needs]
+}
+
+func (d *Decision) admits(c ehi.Category, when string) bool {
+	dated, ticked := d.choices.Ticked[c]
+	return c == "" || ticked && (!dated || when == inLimits)
+}
+
+// formGoes reports whether the presentedForm of a report goes with it.
+func (d *Decision) formGoes(i int) bool {
+	m := d.record.Resources[i]
+	return d.goes[i] && m.form != "" && d.admits(m.group, m.when)
+}
+
+// onlyAboutWithheld reports whether all that a resource is about is withheld.
+func (d *Decision) onlyAboutWithheld(i int) bool {
+	m, withheld, others := d.record.Resources[i], 0, 0
+	for _, l := range m.links {
+		switch {
+		case l.place.path != m.kind.about || l.shape == "identifier" || l.shape == "display":
+		case d.record.follows(l) && !d.goes[l.to]:
+			withheld++
+		default:
+			others++
+		}
+	}
+	return withheld > 0 && others == 0
+}
+
+// tells reports whether a link only tells of its target, and does not use it.
+func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && !m.kind.uses }
+
+// uses reports whether a link is a Reference by which a resource uses its target.
+func (d *Decision) uses(m *Resource, l *link) bool {
+	return d.record.follows(l) && !l.place.url && !l.place.mention && !m.tells(l)
+}
+
+// reached are the resources that are used by what goes, by way of supporting ones.
+func (d *Decision) reached() []bool {
+	reached := make([]bool, len(d.goes))
+	for range d.goes {
+		for i, m := range d.record.Resources {
+			alone := m.Type == "Device" && !d.usedAtAll(i)
+			if !d.goes[i] || m.kind.supporting && !reached[i] && !alone {
+				continue
+			}
+			for _, l := range m.links {
+				if d.uses(m, l) {
+					reached[l.to] = true
+				}
+			}
+		}
+	}
+	return reached
+}
+
+// usedAtAll reports whether anything uses a Device, withheld or not.
+func (d *Decision) usedAtAll(i int) bool {
+	return slices.ContainsFunc(d.record.Resources, func(m *Resource) bool {
+		return slices.ContainsFunc(m.links, func(l *link) bool { return l.to == i && d.uses(m, l) })
+	})
+}
+
+// holds reports whether a link makes its resource a holder of its target, where that is a Binary: R4
+// has no element contentUrl.
+func (d *Decision) holds(l *link) bool {
+	return !l.place.mention && l.place.field != "contentUrl" && (l.place.url || d.record.follows(l))
+}
+
+// held reports whether anything refers to a Binary.
+func (d *Decision) held(i int) bool {
+	return slices.ContainsFunc(d.record.Resources, func(m *Resource) bool {
+		return slices.ContainsFunc(m.links, func(l *link) bool { return l.to == i && d.holds(l) })
+	})
+}
+
+// shown reports whether a Binary goes with one of its holders: those that only tell of it count where
+// there are no others, and its own line of the form is ticked.
+func (d *Decision) shown(i int) bool {
+	used, told := 0, 0
+	for from, m := range d.record.Resources {
+		for _, l := range m.links {
+			if l.to != i || !d.holds(l) {
+				continue
+			}
+			goes := d.goes[from] && (!l.place.presented() || d.formGoes(from))
+			switch {
+			case m.tells(l) && goes:
+				told++
+			case m.tells(l):
+			case goes:
+				return true
+			default:
+				used++
+			}
+		}
+	}
+	return used == 0 && told > 0 && d.admits(d.record.Resources[i].category, "")
+}
+
+// certainty is of what may be one way or the other.
+type certainty int
+
+const (
+	no certainty = iota
+	perhaps
+	yes
+)
+
+// out reports whether an entry is left out, because it refers to something that is withheld for more
+// than an unticked line of the form, or names an entry that does.
+func (d *Decision) out(e *entry) certainty {
+	out := no
+	if e.text != "" { // a section goes where nothing of it is left
+		out = yes
+		for _, l := range e.links {
+			out = min(out, d.betrays(l))
+		}
+		return out
+	}
+	for _, l := range e.links {
+		out = max(out, d.betrays(l))
+	}
+	for _, other := range e.names {
+		out = max(out, d.out(other))
+	}
+	return out
+}
+
+// betrays reports whether a Reference names something that is withheld for more than an unticked line.
+func (d *Decision) betrays(l *link) certainty {
+	to := d.record.Resources[l.to]
+	switch {
+	case d.goes[l.to] && l.shape != "display":
+		return no
+	case l.shape == "display" || to.Type == binary:
+		return perhaps // whether it means something withheld, or for which of several reasons
+	case !d.record.follows(l) && l.shape != "identifier":
+		return no // it is not known what it names
+	case l.shape == "identifier":
+		return yes
+	case d.authorized(to) && !d.admits(to.category, to.when):
+		return no
+	}
+	return yes
+}

@@ -1,0 +1,233 @@
+package adversarial
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/fhir"
+)
+
+// targetsOf are the types to which R4 lets a field refer.
+func targetsOf(field string) []string { return fhir.ReferenceFields()[field] }
+
+// speller spells one resource.
+type speller struct {
+	t       *rapid.T
+	ordered bool // type and id stand first
+	plain   bool // nothing is escaped, and no space stands between fields
+	comma   string
+}
+
+// spell makes the line of a resource.
+func (r *Record) spell(t *rapid.T, m *Resource) string {
+	s := &speller{t: t, comma: ","}
+	s.plain = rapid.Bool().Draw(t, "plain")
+	s.ordered = rapid.IntRange(0, 3).Draw(t, "ordered") > 0
+	if !s.plain && !s.ordered {
+		s.comma = rapid.SampledFrom([]string{",", ",", " , "}).Draw(t, "comma")
+	}
+	fields := []string{
+		`"text":{"div":` + s.text("<div>"+m.Marker+"</div>") + `}`, `"note":[{"text":` + s.text("own "+m.Marker) + `}]`,
+		`"photo":[{"title":` + s.text(m.Marker) + `,"data":"` + base64.StdEncoding.EncodeToString([]byte(m.Marker)) + `"}]`,
+		`"method":{"coding":[` + s.object(`"system":"urn:own"`, `"code":"code-`+m.Marker+`"`, `"display":"`+m.Marker+`"`) + `]}`,
+	}
+	if m.identified {
+		fields = append(fields, `"identifier":[{"value":`+s.text("ident-"+m.Marker)+`,"system":"urn:x"}]`)
+	}
+	fields = append(fields, m.classes()...)
+	fields = append(fields, r.linked(s, m)...)
+	if m.kind.patient != "" {
+		fields = append(fields, `"`+m.kind.patient+`":{"reference":"Patient/`+r.Patient()+`"}`)
+	}
+	names := []string{`"resourceType":"` + m.Type + `"`, `"id":"` + m.ID + `"`}
+	if s.ordered {
+		fields = rapid.Permutation(fields).Draw(t, "order")
+		return "{" + strings.Join(append(names, fields...), ",") + "}"
+	}
+	return s.object(append(names, fields...)...)
+}
+
+// classes are the codes and dates by which a resource is decided about.
+func (m *Resource) classes() (fields []string) {
+	switch {
+	case m.coding == "":
+	case m.label:
+		fields = append(fields, `"meta":{"security":[`+m.coding+`]}`)
+	default:
+		fields = append(fields, `"reasonCode":[{"coding":[`+m.coding+`]}]`)
+	}
+	switch {
+	case m.laboratory && m.Type == "Observation":
+		fields = append(fields, `"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]`)
+	case m.laboratory:
+		fields = append(fields, `"category":[{"coding":[{"code":"LAB","system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`)
+	case m.group == "radiology":
+		fields = append(fields, `"category":[{"coding":[{"code":"RAD","system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`)
+	}
+	if m.groupCode != "" {
+		fields = append(fields, `"type":{"coding":[`+m.groupCode+`]}`)
+	}
+	switch {
+	case m.when == "":
+	case strings.HasSuffix(strings.ToLower(m.kind.when), "period"):
+		fields = append(fields, `"`+m.kind.when+`":{"start":"`+m.when+`","end":"`+m.when+`"}`)
+	default:
+		fields = append(fields, `"`+m.kind.when+`":"`+m.when+`"`)
+	}
+	return fields
+}
+
+// linked are the fields that hold links and entries.
+func (r *Record) linked(s *speller, m *Resource) (fields []string) {
+	elements, lists := map[string][]string{}, map[string]bool{}
+	add := func(top, element string, list bool) {
+		elements[top], lists[top] = append(elements[top], element), list
+	}
+	for _, l := range m.links {
+		switch {
+		case l.entry != nil:
+		case len(l.place.outer) > 0:
+			add(l.place.outer[0], r.nested(s, m, l), true)
+		default:
+			add(l.place.field, r.value(s, m, l), l.place.list)
+		}
+	}
+	for _, e := range m.entries {
+		add(e.outer, r.entry(s, m, e), true)
+	}
+	if m.form != "" {
+		add("presentedForm", `{"title":`+s.text(m.form)+`,"data":"`+base64.StdEncoding.EncodeToString([]byte(m.form))+`"}`, true)
+	}
+	var tops []string
+	for top := range elements {
+		tops = append(tops, top)
+	}
+	slices.Sort(tops)
+	for _, top := range tops {
+		value := strings.Join(elements[top], s.comma)
+		if lists[top] {
+			value = "[" + value + "]"
+		}
+		fields = append(fields, `"`+top+`":`+value)
+	}
+	return fields
+}
+
+// nested is a link within objects.
+func (r *Record) nested(s *speller, m *Resource, l *link) string {
+	value := r.value(s, m, l)
+	name := l.place.field
+	for i := len(l.place.outer) - 1; i >= 0; i-- {
+		object := []string{`"` + name + `":` + value}
+		switch name = l.place.outer[i]; {
+		case name == "extension":
+			object = append([]string{`"url":"urn:of:` + m.Type + `"`}, object...)
+		case name == "contained":
+			object = append([]string{`"resourceType":"Basic"`, `"id":"` + strings.ToLower(l.token) + `"`}, object...)
+		}
+		if value = s.object(object...); i > 0 && name != "attachment" {
+			value = "[" + value + "]"
+		}
+	}
+	return value
+}
+
+// entry is an element with its links.
+func (r *Record) entry(s *speller, m *Resource, e *entry) string {
+	fields := []string{fmt.Sprintf(`"sequence":%d`, e.sequence), `"title":` + s.text(e.token)}
+	if e.text != "" {
+		fields = append(fields, `"text":{"div":`+s.text("<p>"+e.text+"</p>")+`}`)
+	}
+	var references []string
+	for _, l := range e.links {
+		references = append(references, r.value(s, m, l))
+	}
+	field, value := e.links[0].place.field, strings.Join(references, s.comma)
+	if e.links[0].place.list {
+		value = "[" + value + "]"
+	}
+	fields = append(fields, `"`+field+`":`+value)
+	numbers := map[string][]string{}
+	for _, other := range e.names {
+		numbers[other.outer] = append(numbers[other.outer], fmt.Sprint(other.sequence))
+	}
+	for outer, name := range map[string]string{"diagnosis": "diagnosisSequence", "procedure": "procedureSequence", "supportingInfo": "informationSequence"} {
+		if len(numbers[outer]) > 0 {
+			fields = append(fields, `"`+name+`":[`+strings.Join(numbers[outer], ",")+`]`)
+		}
+	}
+	slices.Sort(fields)
+	return s.object(fields...)
+}
+
+// value is what leads to a link's target.
+func (r *Record) value(s *speller, m *Resource, l *link) string {
+	to := r.Resources[l.to]
+	name := to.Type + "/" + to.ID
+	switch {
+	case l.place.mention:
+		return s.text("see " + to.ID + ", " + l.token)
+	case l.place.url && l.shape == "absolute":
+		return s.text(Base + "/" + name + "#" + l.token)
+	case l.place.url:
+		return s.text(name + "#" + l.token)
+	}
+	marker := to.Marker
+	if l.shape == "display" && !r.possible(l) {
+		marker = "" // R4 lets such a field lead to no such target
+	}
+	fields := []string{`"display":` + s.text(l.token+" "+marker)}
+	add := func(text string) { fields = append(fields, `"reference":`+s.text(text)) }
+	switch l.shape {
+	case "bare":
+		return `{"reference":` + s.text(name) + `}`
+	case "relative":
+		if add(name); rapid.Bool().Draw(s.t, "with a type") {
+			fields = append(fields[1:], `"type":"`+l.token+`"`)
+		}
+	case "versioned":
+		add(name + "/_history/2")
+	case "absolute":
+		add(Base + "/" + name)
+	case "percent":
+		add(fmt.Sprintf("%s/%s%%2F%%%02X%s", Base, to.Type, to.ID[0], to.ID[1:]))
+	case "identifier":
+		fields = append(fields, `"identifier":`+s.object(`"system":"urn:x"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-"}).Draw(s.t, "case")+to.Marker)))
+	case "conditional":
+		add(to.Type + "?identifier=urn:x|ident-" + to.Marker)
+	case "urn":
+		add("urn:uuid:" + to.ID)
+	}
+	return s.object(fields...)
+}
+
+// object spells an object: its fields in any order, one of their names escaped.
+func (s *speller) object(fields ...string) string {
+	if s.plain {
+		return "{" + strings.Join(fields, ",") + "}"
+	}
+	fields = rapid.Permutation(fields).Draw(s.t, "order")
+	if rapid.IntRange(0, 3).Draw(s.t, "escape") == 0 {
+		f := &fields[rapid.IntRange(0, len(fields)-1).Draw(s.t, "escaped")]
+		*f = fmt.Sprintf(`"\u%04x`, (*f)[1]) + (*f)[2:]
+	}
+	return "{" + strings.Join(fields, s.comma) + "}"
+}
+
+// text spells a text: one of its characters or its slashes escaped.
+func (s *speller) text(text string) string {
+	if !s.plain {
+		switch rapid.IntRange(0, 5).Draw(s.t, "escape of text") {
+		case 0:
+			at := rapid.IntRange(0, len(text)-1).Draw(s.t, "character")
+			return `"` + text[:at] + fmt.Sprintf(`\u%04x`, text[at]) + text[at+1:] + `"`
+		case 1:
+			return `"` + strings.ReplaceAll(text, "/", `\/`) + `"`
+		}
+	}
+	return `"` + text + `"`
+}

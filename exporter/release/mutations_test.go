@@ -1,0 +1,165 @@
+package release_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mutation breaks one rule of the filter: in a file of the package, text becomes another one.
+type mutation struct{ rule, file, old, new string }
+
+// mutations are one for each rule that keeps something in, or lets something go. The adversary finds
+// every one of them.
+var mutations = []mutation{
+	{"sensitive information needs its tick", "policy.go", `missing != 0 {`, `missing > 1<<14 {`},
+	{"the line of the form is ticked", "policy.go", `key != "" && !p.allows(key, f) {`, `key == ehi.Visits && !p.allows(key, f) {`},
+	{"what has no date lies within no limits", "policy.go", `if !f.happened.Overlap(`, `if len(f.happened) > 0 && !f.happened.Overlap(`},
+	{"the Patient always goes", "policy.go", `if string(f.typ) == "Patient" {`, `if string(f.typ) == "Nobody" {`},
+	{"a label counts without a system", "table.go", `append(systems, labelsWithoutSystem)`, `append(systems, codesWithoutSystem)`},
+	{"a code counts without a system", "table.go", `append(systems, codesWithoutSystem)`, `append(systems, labelsWithoutSystem)`},
+	{"codes count in any case", "spelling.go", `class[c], class[c|0x20] = c, c`, `class[c] = c`},
+	{"systems count by every name", "spelling.go", `strings.TrimPrefix(strings.TrimPrefix(url, "urn:"), "oid:")`, `url`},
+	{"a part of a text counts as a code", "spelling.go", `if len(parts) > 1 {`, `if len(parts) > 9 {`},
+	{"a document is of the group of its type", "facts.go", `case "type", "code", "modality", "series":`, `case "code", "modality", "series":`},
+	{"a Reference goes where its target goes", "releaser.go", `case v.withheld():
+		return maskOf(v)`, `case v.withheld() && v&sensitive != 0:
+		return maskOf(v)`},
+	{"a server's name does not count", "releaser.go", `if m := r.betrays(ref); m != nil {`, `if m := r.betrays(ref); m != nil && ref[0] == '#' {`},
+	{"escapes of a URL do not count", "link.go", `if c, ok := unhex(url[i:]); ok {`, `if c, ok := unhex(url[i:]); ok && i < 0 {`},
+	{"an identifier names what has it", "releaser.go", `return holds&namesWithheld != 0`, `return holds&namesWithheld != 0 && r.short`},
+	{"identifiers count in any case", "link.go", `return bytes.ToLower(bytes.TrimSpace(value))`, `return bytes.TrimSpace(value)`},
+	{"identifiers of what stays are known", "quick.go", "bytes.Contains(rest, []byte(`dentifier\"`))", "bytes.Contains(rest, []byte(`dentifiers\"`))"},
+	{"a display alone may mean what is withheld", "releaser.go", `== holdsDisplay && r.hidden[string(field)]`, `== holdsDisplay && r.hidden[string(field)] && r.short`},
+	{"a display may mean other types than R4 has", "link.go", ` || is || anything && !actor([]byte(t))`, ` || is && anything`},
+	{"a supporting resource goes with what uses it", "about.go", `if _, goes := reached[self]; goes ||`, `if _, goes := reached[self]; !goes ||`},
+	{"what tells of a supporting resource does not use it", "skim.go", `case isSupporting(to.typ) && !tells:`, `case isSupporting(to.typ):`},
+	{"what is withheld uses nothing", "about.go", `if v, _ := r.index.at(from); v.withheld() {`, `if v, _ := r.index.at(from); v&sensitive != 0 {`},
+	{"a Device that is used only by what stays, stays", "about.go", `return owned && !used && !denied`, `return owned && !used && (owned || denied)`},
+	{"what is wholly about the withheld stays", "review.go", `if v, known := r.index.at(t); !known || !v.withheld() {`, `if v, known := r.index.at(t); !known || v&sensitive == 0 {`},
+	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},
+	{"a line of a bill goes with the diagnosis that it names", "entries.go", `return gone[n.field+"|"+string(n.sequence)]`, `return gone[n.field+string(n.sequence)]`},
+	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},
+	{"a section goes with its last entry", "entries.go", `some && outside == 0`, `outside == 0`},
+	{"an entry stays where its target is not ticked alone", "releaser.go", `if v.unticked() {`, `if v == 0 {`},
+	{"a presentedForm goes by its own group", "observer.go", `!p.allows(f.documentGroup(), f)`, `!p.allows(category(f), f)`},
+	{"a presentedForm is cut out", "releaser.go", `case v&stripped != 0 && w.depth == 1`, `case v&stripped != 0 && w.depth == 9`},
+	{"a Binary goes with its documents", "attached.go", `r.index.set(h.binary, because[referenceOnlyName])`, `r.index.set(h.binary, 0)`},
+	{"what tells of a Binary is no document of it", "attached.go", `return h.tells && used[h.binary]`, `return h.tells && used[h.self]`},
+	{"a Binary stays with its presentedForm", "attached.go", `case !h.presented || of&stripped == 0:`, `case !h.presented || !of.withheld():`},
+	{"an id of a withheld resource leaves in no text", "releaser.go", `len(text) >= minSecret && r.secrets.in(text)`, `len(text) >= 4*looseSecret && r.secrets.in(text)`},
+	{"a short id leaves with its type in no text", "releaser.go", `if r.isWithheld(typ, text[at:end]) ||`, `if r.resolved && r.isWithheld(typ, text[at:end]) && `},
+	{"lines with escapes are walked", "releaser.go", `if hasCodedEscapes(line) || hasEscapedNames(line) ||`, `if hasEscapedNames(line) ||`},
+	{"References without a reference are walked", "releaser.go", `hasEscapedNames(line) || !r.named(line) {`, `hasEscapedNames(line) {`},
+	{"codes with escapes are walked", "quick.go", `t.kind == mustWalk || hasCodedEscapes(line) ||`, `t.kind == mustWalk ||`},
+}
+
+// source is a file of the package, mutated.
+func (m mutation) source(t *testing.T, text []byte) []byte {
+	t.Helper()
+	if n := bytes.Count(text, []byte(m.old)); n != 1 {
+		t.Fatalf("%q: what is to be replaced stands %d times in %s: %s", m.rule, n, m.file, m.old)
+	}
+	return bytes.Replace(text, []byte(m.old), []byte(m.new), 1)
+}
+
+// overlay writes what mutations make of the package beside it, for the -overlay of the go command.
+func overlay(t *testing.T, some ...mutation) string {
+	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	replaced := map[string]string{}
+	for _, m := range some {
+		real := filepath.Join(here, m.file)
+		at, changed := replaced[real]
+		if !changed {
+			at = real
+		}
+		text, err := os.ReadFile(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaced[real] = filepath.Join(dir, m.file)
+		if err := os.WriteFile(replaced[real], m.source(t, text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(path, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The text that each mutation replaces stands in the filter once, and the filter builds with all of
+// them: so the table of docs/release.md is of the filter that is there.
+func TestMutationsOfTheFilterApply(t *testing.T) {
+	for _, m := range mutations {
+		overlay(t, m)
+	}
+	var together []mutation
+	for _, m := range mutations {
+		if !overlaps(m, together) {
+			together = append(together, m)
+		}
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay(t, together...), ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// overlaps reports whether a mutation replaces what another one has replaced.
+func overlaps(m mutation, others []mutation) bool {
+	for _, o := range others {
+		if o.file == m.file && (strings.Contains(o.old, m.old) || strings.Contains(m.old, o.old) || strings.Contains(o.new, m.old)) {
+			return true
+		}
+	}
+	return false
+}
+
+// mutationRecords is after how many records a mutation counts as not found.
+const mutationRecords = "20000"
+
+// EHI_MUTATIONS=all, or a part of the name of a rule, breaks the filter in one way after the other: the
+// adversary finds each.
+func TestMutationsOfTheFilterAreFound(t *testing.T) {
+	which := os.Getenv("EHI_MUTATIONS")
+	if which == "" {
+		t.Skip("EHI_MUTATIONS=all takes minutes: run it after a change of the filter")
+	}
+	found := regexp.MustCompile(`found after (\d+) records`)
+	for _, m := range mutations {
+		if which != "all" && !strings.Contains(m.rule, which) {
+			continue
+		}
+		test := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-overlay", overlay(t, m),
+			"-run=^TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord$", ".",
+			"-adversary.records="+mutationRecords, "-rapid.checks="+mutationRecords, "-rapid.seed=19", "-rapid.nofailfile", "-rapid.shrinktime=0s")
+		out, err := test.CombinedOutput()
+		after := found.FindSubmatch(out)
+		if err == nil || after == nil {
+			t.Errorf("not found: %s (%v)\n%.2000s", m.rule, err, out)
+			continue
+		}
+		n, err := strconv.Atoi(string(after[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("| %s | `%s`: `%s` | %d |", m.rule, m.file, strings.Join(strings.Fields(m.new), " "), n)
+	}
+}
