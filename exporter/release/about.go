@@ -1,6 +1,10 @@
 package release
 
-import "ehi-server/shared/fhir"
+import (
+	"maps"
+
+	"ehi-server/shared/fhir"
+)
 
 // supporting are the types that say nothing of a patient by themselves: a resource of one of them
 // goes where something that goes refers to it (EHI-8). They are the types outside the patient
@@ -140,30 +144,29 @@ func (f *facts) pointer() (is bool) {
 
 // support is what is known of who refers to supporting resources. It has an entry for each
 // supporting resource that is referred to, and an edge for each reference of a resource about which
-// is not decided at once.
+// is not decided at once to one that was not known to go.
 type support struct {
 	used   map[resource]struct{} // by what goes
 	denied map[resource]struct{} // Devices, by what stays
-	edges  []edge
+	edges  []*list               // in turn a resource and what it refers to
 	selves map[resource]struct{} // the supporting resources of the record
 	owned  map[resource]struct{} // Devices that have a patient
 }
 
-// edge is a reference to a supporting resource.
-type edge struct{ from, to resource }
-
 func newSupport() support {
-	return support{used: map[resource]struct{}{}, denied: map[resource]struct{}{}, selves: map[resource]struct{}{}, owned: map[resource]struct{}{}}
+	return support{
+		used: map[resource]struct{}{}, denied: map[resource]struct{}{}, edges: []*list{{}}, selves: map[resource]struct{}{},
+		owned: map[resource]struct{}{},
+	}
 }
 
 // merge takes in what another observer gathered.
 func (s *support) merge(o support) {
-	for r := range o.used {
-		s.used[r] = struct{}{}
-	}
-	for r := range o.denied {
-		s.denied[r] = struct{}{}
-	}
+	maps.Copy(s.used, o.used)
+	maps.Copy(s.denied, o.denied)
+	maps.Copy(s.selves, o.selves)
+	maps.Copy(s.owned, o.owned)
+	s.edges = append(s.edges, o.edges...)
 }
 
 // withholdUnused withholds the supporting resources to which nothing that goes refers, and reports
@@ -194,16 +197,16 @@ func (r *Review) unasked(self resource) bool {
 // reachedSupport are the supporting resources to which what goes leads, by way of others.
 func (r *Review) reachedSupport() map[resource]struct{} {
 	s := &r.support
-	reached := map[resource]struct{}{}
-	for to := range s.used {
-		reached[to] = struct{}{}
-	}
+	reached := maps.Clone(s.used)
 	for again := true; again; {
 		again = false
-		for _, e := range s.edges {
-			if _, known := reached[e.to]; !known && r.confers(e.from, reached) {
-				reached[e.to] = struct{}{}
-				again = true
+		for _, l := range s.edges {
+			for i := 0; i < l.n; i += 2 {
+				to := l.at(i + 1)
+				if _, known := reached[to]; !known && r.confers(l.at(i), reached) {
+					reached[to] = struct{}{}
+					again = true
+				}
 			}
 		}
 	}

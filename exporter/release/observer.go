@@ -9,7 +9,7 @@ import (
 type Observer struct {
 	review   *Review
 	examine  examiner
-	released released  // resources that go, and are nothing else
+	released list      // resources that go, and are nothing else
 	support  support   // who refers to supporting resources, where that is decided
 	recent   [256]name // some that are in support.used: most are referred to again and again
 }
@@ -17,11 +17,19 @@ type Observer struct {
 // name is how a resource is called.
 type name struct{ typ, id string }
 
+// slot is where a resource stands that is among the recent ones.
+func (o *Observer) slot(t target) *name {
+	n := len(t.id)
+	return &o.recent[(int(t.id[n-1])*31+int(t.id[n/2])*7+int(t.id[0])+n)%len(o.recent)]
+}
+
+// is reports whether a name is that of a target.
+func (n *name) is(t target) bool { return n.id == string(t.id) && n.typ == string(t.typ) }
+
 // seen reports whether a resource is among the recent ones, and makes it one of them.
 func (o *Observer) seen(t target) bool {
-	n := len(t.id)
-	slot := &o.recent[(int(t.id[n-1])*31+int(t.id[n/2])*7+int(t.id[0])+n)%len(o.recent)]
-	if slot.id == string(t.id) && slot.typ == string(t.typ) {
+	slot := o.slot(t)
+	if slot.is(t) {
 		return true
 	}
 	*slot = name{string(t.typ), string(t.id)}
@@ -63,7 +71,13 @@ func (o *Observer) Observe(line []byte) error {
 
 // decided keeps what was decided about a resource.
 func (o *Observer) decided(self resource, f *facts, v verdict) {
-	o.refer(f, v)
+	pointer := !v.withheld() && f.pointer()
+	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
+	if pointer || hangs {
+		o.hang(self, f)
+	} else {
+		o.refer(f, v)
+	}
 	if v == 0 && !f.related() {
 		o.released.add(self)
 		return
@@ -71,7 +85,8 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	r := o.review
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
-	if !r.gather(self, f, v) {
+	r.gather(self, f, v, pointer, hangs)
+	if v == 0 && !pointer && !hangs {
 		o.released.add(self)
 	}
 }
@@ -96,13 +111,8 @@ func (f *facts) hangs() bool { return supporting[f.number] || string(f.typ) == "
 // refer keeps the references of a resource about which is decided to supporting ones.
 func (o *Observer) refer(f *facts, v verdict) {
 	index, into := o.review.index, o.support.used
-	switch {
-	case string(f.typ) == "Binary": // what withholds it is what refers to it
-		return
-	case v.withheld():
+	if v.withheld() {
 		into = o.support.denied
-	case f.hangs() || f.pointer():
-		return
 	}
 	for _, t := range f.supports {
 		if !v.withheld() && !o.seen(t) || v.withheld() && string(t.typ) == "Device" {
@@ -112,33 +122,36 @@ func (o *Observer) refer(f *facts, v verdict) {
 }
 
 // hang keeps the references of a resource about which is not decided yet to supporting ones.
-func (r *Review) hang(self resource, f *facts) {
+func (o *Observer) hang(self resource, f *facts) {
+	s := &o.support
 	for _, t := range f.supports {
-		r.support.edges = append(r.support.edges, edge{self, r.index.resource(t.typ, t.id)})
-		if string(t.typ) == "Device" {
-			r.support.denied[r.index.resource(t.typ, t.id)] = struct{}{}
+		if o.slot(t).is(t) {
+			continue // it goes in any case
 		}
+		to := o.review.index.resource(t.typ, t.id)
+		if _, goes := s.used[to]; goes {
+			continue
+		}
+		if string(t.typ) == "Device" {
+			s.denied[to] = struct{}{}
+		}
+		s.edges[0].add(self)
+		s.edges[0].add(to)
 	}
 	if supporting[f.number] {
-		r.support.selves[self] = struct{}{}
+		s.selves[self] = struct{}{}
 	}
 	if f.owned {
-		r.support.owned[self] = struct{}{}
+		s.owned[self] = struct{}{}
 	}
 }
 
-// gather keeps what has to be known of a resource. decided is false where it goes, and is nothing else.
-func (r *Review) gather(self resource, f *facts, v verdict) (decided bool) {
-	binary := string(f.typ) == "Binary"
-	pointer := !v.withheld() && f.pointer()
+// gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.
+func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
 	if pointer {
 		f.abouts(func(targets []target) { r.point(self, targets) })
 	}
-	hangs := pointer || f.hangs() && (!v.withheld() || binary)
-	if hangs {
-		r.hang(self, f)
-	}
-	if v.withheld() || hangs {
+	if v.withheld() || pointer || hangs {
 		r.secrets.consider(f.id)
 		if len(f.id) < minSecret {
 			r.shorts = append(r.shorts, self)
@@ -149,11 +162,9 @@ func (r *Review) gather(self resource, f *facts, v verdict) (decided bool) {
 	if v&stripped != 0 {
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
-	if v == 0 && !hangs {
-		return false
+	if v != 0 || hangs {
+		r.index.put(self, v)
 	}
-	r.index.put(self, v)
-	return true
 }
 
 // point keeps what a resource refers to that says nothing else.

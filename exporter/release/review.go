@@ -14,8 +14,8 @@ type Review struct {
 	concluded bool
 
 	gathered sync.Mutex // what the observers gather together
-	index    verdicts   // of what stays, or may
-	released []*released
+	index    verdicts   // of what stays, and of supporting resources and Binaries
+	released []*list
 	secrets  secrets
 	// identified is by what else References may name what stays, and hidden by the name of a field
 	// whether it may refer to something that stays.
@@ -42,29 +42,29 @@ func (p *Policy) Review() *Review {
 // It is called before Conclude; each reference is looked at where it is not.
 func (r *Review) Resolved() { r.resolved = true }
 
-// pointers are resources that say nothing but what they refer to.
+// pointers are resources that say nothing but what they refer to. One goes that is not in the index.
 type pointers struct {
-	selves  []resource
-	ends    []int // of each one's targets
-	targets []resource
+	selves  list
+	ends    []int32 // of each one's targets
+	targets list
 }
 
 func (p *pointers) begin(self resource) {
-	p.selves, p.ends = append(p.selves, self), append(p.ends, len(p.targets))
+	p.selves.add(self)
+	p.ends = append(p.ends, int32(p.targets.n))
 }
 
 func (p *pointers) add(target resource) {
-	p.targets = append(p.targets, target)
-	p.ends[len(p.ends)-1] = len(p.targets)
+	p.targets.add(target)
+	p.ends[len(p.ends)-1] = int32(p.targets.n)
 }
 
-// of is the targets of pointer i.
-func (p *pointers) of(i int) []resource {
-	from := 0
+// of is where the targets of pointer i stand.
+func (p *pointers) of(i int) (from, to int) {
 	if i > 0 {
-		from = p.ends[i-1]
+		from = int(p.ends[i-1])
 	}
-	return p.targets[from:p.ends[i]]
+	return from, int(p.ends[i])
 }
 
 // Conclude ends the first pass, after the last observer: resources whose only content is withheld are withheld too, until nothing changes.
@@ -78,7 +78,8 @@ func (r *Review) Conclude() {
 		r.withholdPointers() // at a Binary
 		again = r.withholdUnused()
 	}
-	r.pointers, r.attached, r.support, r.supports = pointers{}, attachedTo{}, support{}, nil
+	r.pointers.ends, r.pointers.targets = nil, list{}
+	r.attached, r.support, r.supports = attachedTo{}, support{}, nil
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
 		r.short = r.short || v.withheld()
@@ -118,11 +119,12 @@ func (r *Review) conclude() {
 			r.known(goes)
 		}
 	})
-	r.released = nil
+	r.released, r.pointers = nil, pointers{}
 }
 
-// eachReleased visits the resources that go and have no place in the index.
+// eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
 func (r *Review) eachReleased(visit func(resource)) {
+	r.pointers.selves.each(visit)
 	for _, l := range r.released {
 		l.each(visit)
 	}
@@ -145,24 +147,25 @@ func (r *Review) withholdPointers() {
 
 // withholdSomePointers goes over the pointers, forth and back: a chain of them falls in one go, whichever way it leads.
 func (r *Review) withholdSomePointers() (again bool) {
-	n := len(r.pointers.selves)
+	n := r.pointers.selves.n
 	for i := range 2 * n {
 		if i >= n {
 			i = 2*n - 1 - i
 		}
-		self := r.pointers.selves[i]
+		self := r.pointers.selves.at(i)
 		if v, _ := r.index.at(self); v.withheld() || !r.allWithheld(r.pointers.of(i)) {
 			continue
 		}
-		r.index.set(self, because[referenceOnlyName])
+		r.index.put(self, because[referenceOnlyName])
 		again = true
 	}
 	return again
 }
 
-func (r *Review) allWithheld(targets []resource) bool {
-	for _, t := range targets {
-		if v, known := r.index.at(t); !known || !v.withheld() {
+// allWithheld reports whether the targets of a pointer stay, which stand at from and up to to.
+func (r *Review) allWithheld(from, to int) bool {
+	for i := from; i < to; i++ {
+		if v, known := r.index.at(r.pointers.targets.at(i)); !known || !v.withheld() {
 			return false
 		}
 	}

@@ -365,14 +365,14 @@ func (s *Summarizer) Observe(line []byte) error {
 // relative keeps a resource that has relations until all of the record is known.
 func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	r := relative{base: base, binary: string(f.typ) == "Binary", supporting: isSupporting(f.typ), owned: f.owned}
-	r.pointers[0] = len(s.pointers.selves)
+	r.pointers[0] = s.pointers.selves.n
 	f.abouts(func(targets []target) {
 		s.pointers.begin(self)
 		for _, t := range targets {
 			s.pointers.add(s.index.resource(t.typ, t.id))
 		}
 	})
-	r.pointers[1] = len(s.pointers.selves)
+	r.pointers[1] = s.pointers.selves.n
 	if r.binary && f.context.typ != nil {
 		r.secured = s.index.resource(f.context.typ, f.context.id)
 	}
@@ -541,11 +541,11 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	return out
 }
 
-// groupOf is the nodes of what a resource is about; nil where something of it is not in the record, so
+// groupOf is the nodes of what a pointer is about, whose targets stand at from and up to to; nil where something of it is not in the record, so
 // that it is never withheld.
-func (s *Summarizer) groupOf(targets []resource) (group []int32) {
-	for _, t := range targets {
-		at, known := s.index.at(t)
+func (s *Summarizer) groupOf(from, to int) (group []int32) {
+	for i := from; i < to; i++ {
+		at, known := s.index.at(s.pointers.targets.at(i))
 		if !known {
 			return nil
 		}

@@ -89,36 +89,3 @@ func (x verdicts) of(h idHash) (released, withheld bool) {
 	})
 	return released, withheld
 }
-
-// released lists resources that go, in the order in which they come: it costs less than a table, and most are never looked for.
-type released struct{ chunks []releasedChunk }
-
-type releasedChunk struct {
-	ids   []idHash
-	types []uint16
-}
-
-// Chunks grow from the first size to the last.
-const firstChunk, lastChunk = 128, 8192
-
-func (l *released) add(r resource) {
-	last, size := len(l.chunks)-1, firstChunk
-	if last >= 0 {
-		size = cap(l.chunks[last].types)
-	}
-	if last < 0 || len(l.chunks[last].types) == size {
-		size = min(2*size, lastChunk)
-		l.chunks = append(l.chunks, releasedChunk{make([]idHash, 0, size), make([]uint16, 0, size)})
-		last++
-	}
-	c := &l.chunks[last]
-	c.ids, c.types = append(c.ids, r.id), append(c.types, r.typ)
-}
-
-func (l *released) each(visit func(resource)) {
-	for i := range l.chunks {
-		for j, id := range l.chunks[i].ids {
-			visit(resource{l.chunks[i].types[j], id})
-		}
-	}
-}
