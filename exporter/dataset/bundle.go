@@ -410,10 +410,11 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	if len(bi.patients) == 1 {
 		p.hint = bi.patients[0]
 	}
-	if err := bi.put(bi.bundle.name, s.line, p); err != nil || s.query == "" || p.err != nil {
-		return err
+	put := bi.w.put
+	if _, ok := parseName(s.query); ok {
+		put = func(p prepared) error { return bi.w.condition(s.query, s.FullURL, s.create, p) }
 	}
-	return bi.w.bear(birth{s.typ, s.id, s.query})
+	return bi.keep(bi.bundle.name, s.line, p, put)
 }
 
 // older reports whether a newer state of a resource came before, in a history.

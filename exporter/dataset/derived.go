@@ -284,11 +284,16 @@ func (w *writer) announce(typ, id string, identifiers []identifier) error {
 		err = errors.Join(err, w.wakeAs(typ, parseURN("urn:uuid:"+id).digest()))
 	}
 	for _, i := range identifiers {
-		err = errors.Join(err,
-			w.wakeAs(typ, name{typ: typ, system: i.system, value: i.value}.digest()),
-			w.wakeAs(typ, name{typ: typ, value: i.value, anySystem: true}.digest()))
+		err = errors.Join(err, w.wakeCalled(typ, i))
 	}
 	return err
+}
+
+// wakeCalled wakes what depends on an identifier of a resource.
+func (w *writer) wakeCalled(typ string, i identifier) error {
+	return errors.Join(
+		w.wakeAs(typ, name{typ: typ, system: i.system, value: i.value}.digest()),
+		w.wakeAs(typ, name{typ: typ, value: i.value, anySystem: true}.digest()))
 }
 
 // wakeAs wakes what depends on a name of a resource. Of several patients with one identifier, a link by

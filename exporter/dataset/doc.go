@@ -11,7 +11,13 @@
 //
 //	i <type> # # / <id>          ->              the digests of an identifier's value and system: for conditional references
 //	u # <type> <id>              ->              what a bundle called a resource, unless that is urn:uuid: and its id
-//	b <type> <id> #              -> search       a conditional create or update made, or found, this resource; or a conditional delete, which z has
+//	b <type> <id>                -> conditional  what conditional creates and updates of one search brought; the id is made of the search
+//	B <type> <id>                -> search       a conditional delete, likewise; z has it
+//	U <type> <id> <urn>          ->              what a bundle called that
+//	N <type> # # / <id>          ->              the identifier that such a search is for, and the resource that it means now
+//	O <type> <id>                -> conditional  the resource's own state, where a conditional update stands over it
+//	L <type> <id>                -> JSON         the last state of a deleted resource: its version and identifiers
+//	Z <type> # # / <id>          ->              ... and the digests of these
 //
 //	r <type> <id>                -> derived      the resource names no patient by id: its owners are derived from what it is about
 //	a # <type> <id>              ->              what such a resource is about, type/id or a name

@@ -183,7 +183,12 @@ func (im *importer) bad(file string, line int, why string) error {
 }
 
 func (im *importer) put(path string, line int, p prepared) error {
-	err := im.w.put(p)
+	return im.keep(path, line, p, im.w.put)
+}
+
+// keep stores a resource by put, and counts it, or what is wrong with it.
+func (im *importer) keep(path string, line int, p prepared, put func(prepared) error) error {
+	err := put(p)
 	if why, ok := errors.AsType[errResource](err); ok {
 		return im.bad(path, line, why.Error())
 	}

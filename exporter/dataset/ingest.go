@@ -33,8 +33,8 @@ type writer struct {
 	owned  *filter
 	lately *owners // from then on
 	misses int
-	// buried is whether the store has tombstones.
-	buried bool
+	// buried is whether the store has tombstones, covered whether it has resources over which a conditional update stands.
+	buried, covered bool
 	// gone are the resources, by type and id as in a key, that were shared and are not any more.
 	gone     map[string]bool
 	now      time.Time
@@ -53,7 +53,9 @@ func (s *Store) newWriter(now time.Time) (*writer, error) {
 	w.examiner = incoming(scope{own: s.own})
 	tombstones, err := some(s.db, []byte{kTombstone})
 	w.buried = tombstones
-	return w, errors.Join(err, s.loadWaiting())
+	covered, e := some(s.db, []byte{kOwn})
+	w.covered = covered
+	return w, errors.Join(err, e, s.loadWaiting())
 }
 
 // prepared is a resource as far as it can be looked at without the store.
@@ -94,7 +96,7 @@ func (w *writer) put(p prepared) error {
 		return p.err
 	}
 	f := &p.facts
-	before, err := w.find(f.typ, f.id)
+	before, err := w.findOwn(f.typ, f.id)
 	if err != nil {
 		return err
 	}
@@ -146,7 +148,7 @@ func (w *writer) dead(p *prepared) (bool, error) {
 		return false, err
 	}
 	if c := p.version().compare(decodeVersion(string(v))); c < 0 || c == 0 && p.older {
-		return true, nil
+		return true, w.setLast(p.facts.typ, p.facts.id, p.version(), p.facts.identifiers)
 	}
 	return false, w.delete(k)
 }
@@ -289,6 +291,9 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 	if err != nil {
 		return err
 	}
+	if err := w.removedCondition(typ, id, v); err != nil {
+		return err
+	}
 	k := key(kTombstone, typ, id)
 	if !before.there {
 		old, err := w.get(k)
@@ -301,22 +306,48 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 	if err != nil {
 		return err
 	}
-	theirs := before.versionOf(&f)
-	if c := v.compare(theirs); c < 0 || c == 0 && older {
+	newest := before.versionOf(&f)
+	if before, err = w.findOwn(typ, id); err != nil {
+		return err
+	}
+	if f, err = w.reader.examine(before.original()); err != nil {
+		return err
+	}
+	if c := v.compare(before.versionOf(&f)); c < 0 || c == 0 && older {
 		return nil
 	}
 	if v.untimed {
-		v = version{updated: theirs.updated, id: higherID(v.id, theirs.id)}
+		v = version{updated: newest.updated, id: higherID(v.id, newest.id)}
 	}
+	if err := w.setLast(typ, id, before.versionOf(&f), f.identifiers); err != nil {
+		return err
+	}
+	return errors.Join(w.takeOut(typ, id, before), w.bury(typ, id, v))
+}
+
+// findOwn is find for a resource as it is without the conditional updates that are states of it: settle looks at these again.
+func (w *writer) findOwn(typ, id string) (stored, error) {
+	s, err := w.find(typ, id)
+	if err != nil || !w.covered || !s.there {
+		return s, err
+	}
+	if err := w.restore(target{typ, id}, s); err != nil {
+		return s, err
+	}
+	return w.find(typ, id)
+}
+
+// takeOut takes a resource out of the store.
+func (w *writer) takeOut(typ, id string, before stored) error {
 	// What has to be read may flush the batch; all writes of a resource go together behind that.
-	err = errors.Join(w.forgetFacts(typ, id, before), w.unbear(typ, id))
+	err := w.forgetFacts(typ, id, before)
 	if len(before.owners) == 0 {
 		err = errors.Join(err, w.unshare(typ, id))
 	}
 	for _, p := range before.owners {
 		err = errors.Join(err, w.batch.Delete(key(kCompartment, p, typ, id), nil), w.touch(p))
 	}
-	return errors.Join(err, w.bury(typ, id, v), w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
+	return errors.Join(err, w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
 }
 
 // bury sets a tombstone. The resource is still the one that is called by its UUID.

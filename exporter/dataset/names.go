@@ -160,14 +160,28 @@ func literalDigest(typ, id string) digest { return digestOf(typ, id) }
 // identifier is one of a resource's.
 type identifier struct{ system, value string }
 
-// key is the identifier's key of a resource. What it says sorts by the value, so that a search without a system is a prefix.
-func (i identifier) key(typ, id string) []byte {
-	return append(append(i.prefix(typ), '/'), id...)
+// MarshalJSON implements json.Marshaler.
+func (i identifier) MarshalJSON() ([]byte, error) { return json.Marshal([]string{i.system, i.value}) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (i *identifier) UnmarshalJSON(b []byte) error {
+	var parts [2]string
+	err := json.Unmarshal(b, &parts)
+	i.system, i.value = parts[0], parts[1]
+	return err
 }
 
-func (i identifier) prefix(typ string) []byte {
+// key is the identifier's key of a resource. What it says sorts by the value, so that a search without a system is a prefix.
+func (i identifier) key(typ, id string) []byte { return i.keyOf(kIdentifier, typ, id) }
+
+// keyOf is a key of the same layout and another kind.
+func (i identifier) keyOf(kind byte, typ, id string) []byte {
+	return append(append(i.prefix(kind, typ), '/'), id...)
+}
+
+func (i identifier) prefix(kind byte, typ string) []byte {
 	v, s := digestOf(i.value), digestOf(i.system)
-	return append(append(key(kIdentifier, typ, ""), v[:]...), s[:]...)
+	return append(append(key(kind, typ, ""), v[:]...), s[:]...)
 }
 
 // resolver finds what names mean. It is for one goroutine; while it is in use no identifier or name of the store may change, but
@@ -231,13 +245,31 @@ func (r *resolver) find(n name) (string, error) {
 	return n.typ + "/" + ids[0], nil
 }
 
-// idsOf lists the resources of an identifier, sorted.
+// idsOf lists the resources of an identifier, or for which a conditional create or update searched by it, sorted.
 func (r *resolver) idsOf(n name) (ids []string, err error) {
-	prefix := identifier{n.system, n.value}.prefix(n.typ)
+	if ids, err = r.identified(n); err != nil {
+		return nil, err
+	}
+	searched, err := r.identifiedIn(kSearch, n)
+	if len(searched) > 0 {
+		ids = append(ids, searched...)
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+	}
+	return ids, err
+}
+
+// identified lists the resources of an identifier, sorted.
+func (r *resolver) identified(n name) (ids []string, err error) {
+	return r.identifiedIn(kIdentifier, n)
+}
+
+func (r *resolver) identifiedIn(kind byte, n name) (ids []string, err error) {
+	prefix := identifier{n.system, n.value}.prefix(kind, n.typ)
 	if n.anySystem {
 		prefix = prefix[:len(prefix)-len(digest{})]
 	}
-	skip := len(key(kIdentifier, n.typ, "")) + 2*len(digest{}) + 1
+	skip := len(key(kind, n.typ, "")) + 2*len(digest{}) + 1
 	err = each(r.db, prefix, func(k, _ []byte) error {
 		ids = append(ids, string(k[skip:]))
 		return nil
@@ -257,8 +289,9 @@ func (r *resolver) findURN(n name) (string, error) {
 	prefix := digestKey(kURN, n.digest())
 	err := each(r.db, prefix, func(k, _ []byte) error {
 		typ, id, _ := bytes.Cut(k[len(prefix):], []byte{0})
-		add(string(typ) + "/" + string(id))
-		return nil
+		is, err := boundTo(r.db, string(typ), string(id))
+		add(string(typ) + "/" + is)
+		return err
 	})
 	id, ok := idOfURN(n.urn)
 	if !ok {
