@@ -293,17 +293,22 @@ func (s *Server) SetPassword(ctx context.Context, kind, name, password string) e
 	return s.KV.Forget(ctx, failureRecords.Of(hash(key.String())))
 }
 
-// RemoveAccount forgets an account; an administrator's sessions end at once. kind is patient or admin. Errors: ErrNoAccount.
+// RemoveAccount forgets an account. Its sessions end at once, and so does what applications may that a
+// patient's account has let in. kind is patient or admin. Errors: ErrNoAccount.
 func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	key := accountKey(kind, name)
-	if _, err := s.account(ctx, key); err != nil {
+	a, err := s.account(ctx, key)
+	if err != nil {
 		return err
 	}
 	if err := s.KV.Forget(ctx, key); err != nil {
 		return err
 	}
 	s.takeAccount(key, kind, nil)
-	return nil
+	if a.Patient == "" {
+		return nil
+	}
+	return s.disown(ctx, a.Account)
 }
 
 // LogIn checks a name and a password. kind is patient or admin. What is wrong shows neither in the answer nor in its time. Errors: ErrLogin;

@@ -22,6 +22,8 @@ type Consent struct {
 	Scopes   Scopes    `json:"scopes"`
 	Begun    time.Time `json:"begun"`
 	LastUsed time.Time `json:"last_used"` // when tokens were last issued
+	// Account is the patient's account that agreed; "" where there was none, or it was not noted.
+	Account string `json:"account,omitempty"`
 }
 
 func consentKey(patient, family string) subject.Subject {
@@ -37,7 +39,14 @@ func (s *Server) noteConsent(ctx context.Context, g grant) error {
 	if g.Scopes.Refreshable() {
 		ttl = s.RefreshTTL
 	}
-	data, err := json.Marshal(Consent{g.Family, g.ClientID, g.Scopes, time.Unix(g.Begun, 0).UTC(), s.Now().UTC().Truncate(time.Second)})
+	data, err := json.Marshal(Consent{
+		ID:       g.Family,
+		ClientID: g.ClientID,
+		Scopes:   g.Scopes,
+		Begun:    time.Unix(g.Begun, 0).UTC(),
+		LastUsed: s.Now().UTC().Truncate(time.Second),
+		Account:  g.Account,
+	})
 	if err != nil {
 		return err
 	}
@@ -52,7 +61,7 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 		if err := json.Unmarshal(e.Value, &c); err != nil {
 			return err
 		}
-		if _, gone := s.revoked.Load(c.ID); !gone && s.lives(c.ClientID, c.Begun.Unix()) {
+		if !s.voided(c.ID) && s.lives(c.ClientID, c.Begun.Unix()) {
 			out = append(out, c)
 		}
 		return nil
@@ -67,7 +76,8 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 // ErrNoConsent is the answer to what is not there, and to what is another patient's.
 var ErrNoConsent = ehi.Errorf(ehi.NotFound, "There is no such application")
 
-// Withdraw ends an application's access at the patient's wish: its tokens are void in every process. Errors: ErrNoConsent.
+// Withdraw ends an application's access at the patient's wish: its tokens are void in every process,
+// and what was begun under them does not stand (see Stands). Errors: ErrNoConsent.
 func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, error) {
 	var c Consent
 	if !urlSafe.MatchString(id) {
@@ -83,5 +93,17 @@ func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, err
 	if err := json.Unmarshal(e.Value, &c); err != nil {
 		return c, err
 	}
-	return c, errors.Join(s.Revoke(ctx, c.ID), s.KV.Forget(ctx, e.Key))
+	return c, errors.Join(s.End(ctx, c.ID, Withdrawal{c.ClientID, patient}), s.KV.Forget(ctx, e.Key))
+}
+
+// disown withdraws what an account that is no more has agreed to, and what nobody noted the account of.
+func (s *Server) disown(ctx context.Context, gone Account) error {
+	list, err := s.Consents(ctx, gone.Patient)
+	for _, c := range list {
+		if c.Account == gone.Name || c.Account == "" {
+			_, failed := s.Withdraw(ctx, gone.Patient, c.ID)
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
 }

@@ -28,6 +28,8 @@ type grant struct {
 	Family      string `json:"family"`          // all that came of one authorization
 	Begun       int64  `json:"begun,omitempty"` // when it was authorized, in Unix time
 	Nonce       string `json:"nonce,omitempty"` // of the request, for the id token (OpenID Connect Core 2)
+	// Account is the patient's account that agreed; "" where there was none.
+	Account string `json:"account,omitempty"`
 }
 
 // random is a URL-safe text of 256 bits (REAL-11).
@@ -47,6 +49,7 @@ func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (st
 	return s.store(ctx, codeRecords, codeTTL, grant{
 		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
 		Challenge: req.Challenge, Family: random(), Begun: s.Now().Unix(), Nonce: req.Nonce,
+		Account: req.Account,
 	})
 }
 
@@ -94,7 +97,9 @@ func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, r
 	if e := check(g); e != nil {
 		return g, e
 	}
-	if _, gone := s.revoked.Load(g.Family); gone || !s.lives(g.ClientID, g.Begun) {
+	if agreed, err := s.agreed(ctx, g); err != nil {
+		return g, err
+	} else if !agreed || s.voided(g.Family) || !s.lives(g.ClientID, g.Begun) {
 		return g, refusal
 	}
 	data, err := json.Marshal(g)
@@ -106,16 +111,6 @@ func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, r
 		return g, errors.Join(refusal.reused(g), s.Revoke(ctx, g.Family))
 	}
 	return g, err
-}
-
-// Revoke voids every token of a family, in every process.
-func (s *Server) Revoke(ctx context.Context, family string) error {
-	s.revoked.Store(family, struct{}{})
-	_, err := s.KV.CreateFor(ctx, revokedRecords.Of(family), []byte("1"), s.RefreshTTL)
-	if kv.IsConflict(err) {
-		return nil
-	}
-	return err
 }
 
 // Tokens is the answer of the token endpoint (RFC 6749 5.1, SMART App Launch 2.2 "Response").

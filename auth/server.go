@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +43,9 @@ type Config struct {
 	AccessTTL time.Duration
 	// RefreshTTL is the life of a refresh token, counted anew at each rotation. Default 90 days.
 	RefreshTTL time.Duration
+	// Lasts is how long something may last that was begun under an authorization: it is remembered for
+	// that long that the authorization has ended. Default RefreshTTL; less than that counts as that.
+	Lasts time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
@@ -66,7 +68,7 @@ type Server struct {
 	hashes     *hasher
 	keySets    *keySets
 	verified   *lru.Cache[string, *Access]
-	revoked    sync.Map // family -> struct{}
+	revoked    sync.Map // family -> Withdrawal, the zero one where its tokens alone are void
 	stop       func()
 }
 
@@ -78,6 +80,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.RefreshTTL <= 0 {
 		c.RefreshTTL = 90 * 24 * time.Hour
 	}
+	c.Lasts = max(c.Lasts, c.RefreshTTL, c.AccessTTL)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -119,16 +122,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
-// followRevocation keeps the set of revoked families as every process writes it.
-func (s *Server) followRevocation(e kv.Entry) {
-	family := strings.TrimPrefix(e.Key.String(), revokedRecords.String())
-	if e.Deleted {
-		s.revoked.Delete(family)
-	} else {
-		s.revoked.Store(family, struct{}{})
-	}
-}
-
 // Close ends the watches.
 func (s *Server) Close() {
 	if s.ring != nil && s.ring.stop != nil {
@@ -160,6 +153,8 @@ type Request struct {
 	ClientName string
 	// Issuer goes back with every answer, so that the client knows whose it is (RFC 9207).
 	Issuer string
+	// Account is the patient's account that agreed; "" where there are none, in the sandbox.
+	Account string
 }
 
 // Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that aud may name, the main one

@@ -23,6 +23,14 @@ type Access struct {
 	family   string
 }
 
+// Grant is the patient's authorization that the token came of; "" of a backend service's.
+func (a *Access) Grant() string {
+	if a.System() {
+		return ""
+	}
+	return a.family
+}
+
 // System reports whether the token belongs to a backend service.
 func (a *Access) System() bool { return a.Patient == "" }
 
@@ -91,19 +99,10 @@ func (s *Server) Verify(bearer string) (*Access, error) {
 			return s.Verify(bearer)
 		}
 	}
-	if !s.Now().Before(a.expires) {
-		return nil, ErrToken
-	}
-	if _, gone := s.revoked.Load(a.family); gone || !s.lives(a.ClientID, a.begun) {
+	if !s.Now().Before(a.expires) || !s.Holds(a) {
 		return nil, ErrToken
 	}
 	return a, nil
-}
-
-// lives reports whether a client is registered still, and was when something was authorized: another one may have its id by now.
-func (s *Server) lives(client string, begun int64) bool {
-	c := s.client(client)
-	return c != nil && (c.anyRedirect || c.Created.Unix() <= begun)
 }
 
 func (s *Server) parse(bearer string) (*Access, error) {

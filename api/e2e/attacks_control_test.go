@@ -152,6 +152,48 @@ var controlAttacks = []attack{
 		open.sees(200, "Sign in")
 		p.stillOpen(j.ID)
 	}},
+	{"the form of an application whose access was withdrawn", "EHI-7", func(p *target) {
+		_, j, ann := p.openForm()
+		p.withdraw("ann", j.ID)
+		ann.submit("p.labs", "on")
+		ann.sees(404, "not found")
+		p.gone(j.ID)
+	}},
+	{"an export of a withdrawn authorization by a new one", "RFC 7009 2.1", func(p *target) {
+		app, _ := p.letIn("app", "ann")
+		j := p.released(app, p.production.ann, 1)
+		p.withdraw("ann", j.ID)
+		again, _ := p.letIn("app", "ann")
+		p.everyJobRoute(again, j.ID, 404)
+	}},
+	{"the form of an application that was removed", "EHI-7", func(p *target) {
+		_, j, ann := p.openForm()
+		registered, err := p.admin.Client(p.t.Context(), "web")
+		if err == nil {
+			err = p.admin.RemoveClient(p.t.Context(), "web")
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		ann.submit("p.labs", "on")
+		ann.sees(404, "not found")
+		p.gone(j.ID)
+		if _, p.webSecret, err = p.admin.AddClient(p.t.Context(), registered); err != nil {
+			p.t.Fatal(err)
+		}
+	}},
+	{"tokens that an account let in which was removed", "OWASP API2", func(p *target) {
+		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "proxy", Patient: p.production.ann}, patientPassword)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		_, got := p.letIn("app", "proxy")
+		if err := p.admin.RemoveAccount(p.t.Context(), "patient", "proxy"); err != nil {
+			p.t.Fatal(err)
+		}
+		p.noBearer(got.AccessToken)
+		p.want(p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}), 400, "invalid_grant")
+	}},
 }
 
 // The sandbox keeps the variants for everybody, and takes a form from a client, whose act it is.

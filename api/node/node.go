@@ -299,6 +299,7 @@ func (n *Node) openAuth(ctx context.Context) (err error) {
 	n.auth, err = auth.New(ctx, auth.Config{
 		KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: n.cfg.sandbox(), SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data),
 		Algorithm: n.cfg.TokenAlg, KeyAge: n.cfg.KeyAge, PrivateKeySets: n.cfg.PrivateKeySets, AccessTTL: n.cfg.AccessTTL, RefreshTTL: n.cfg.RefreshTTL,
+		Lasts: n.cfg.JobTTL + n.cfg.FileTTL,
 	})
 	if err != nil {
 		return err
@@ -328,7 +329,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery}
+	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Also: n.server.EndWhatDoesNotStand}
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(),

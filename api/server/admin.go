@@ -8,7 +8,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -174,9 +173,13 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) 
 		if err := j.Explain(d.Reason); err != nil {
 			return err
 		}
-		switch {
-		case action == ehi.ActionReject:
+		if action == ehi.ActionReject {
 			return j.Reject(adminOf(c), now())
+		}
+		if err := s.mayGoOn(j); err != nil {
+			return err
+		}
+		switch {
 		case s.FourEyes:
 			return j.ApproveByTwo(adminOf(c), now(), s.FileTTL)
 		}
@@ -215,7 +218,7 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+	err = s.end(c.UserContext(), j.ID)
 	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
 	if err == nil {
 		s.Log.Info("job deleted", "job", j.ID, "by", adminOf(c), "request", requestID(c))

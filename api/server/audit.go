@@ -192,8 +192,7 @@ func (s *Server) handleAudit(c *fiber.Ctx) error {
 	go func() { // ends with the answer: whoever closes r makes its writes fail
 		_ = w.CloseWithError(s.writeAudit(w, asked, source)) // of a pipe: always nil
 	}()
-	c.Context().SetBodyStream(r, -1)
-	return nil
+	return s.sendStream(c, r, -1)
 }
 
 // writeAudit writes the events of a query. What fails breaks the answer off, so that its reader does not take it for the whole.

@@ -94,16 +94,16 @@ func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) err
 	switch coding := string(f.Compression); {
 	case f.Compression == "" || f.Compression == ehi.Identity:
 		out.compress = true
-		return send(c, out)
+		return s.send(c, out)
 	case accepts(c, coding):
 		out.coding = coding
-		return send(c, out)
+		return s.send(c, out)
 	}
-	return sendUnpacked(c, out, f)
+	return s.sendUnpacked(c, out, f)
 }
 
 // sendUnpacked sends a compressed file to a client that does not take it as it is stored. Ranges of it cannot be had.
-func sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
+func (s *Server) sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
 	plain, err := unpack(f.Compression, out.ReadSeeker)
 	if err != nil {
 		return errors.Join(err, out.closer.Close())
@@ -113,7 +113,7 @@ func sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
 		return errors.Join(err, plain.Close(), out.closer.Close())
 	}
 	c.Set(fiber.HeaderAcceptRanges, "none")
-	return c.SendStream(readCloser{plain, closers{plain, out.closer}}, int(f.Bytes))
+	return s.sendStream(c, readCloser{plain, closers{plain, out.closer}}, int(f.Bytes))
 }
 
 // openPlain opens a file of an export as it was before it was compressed.
@@ -155,7 +155,7 @@ func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) e
 	sum := fnv.New64a()
 	_, _ = sum.Write(data) // never fails
 	name += "-" + strconv.FormatUint(sum.Sum64(), 36)
-	return send(c, content{ReadSeeker: bytes.NewReader(data), closer: io.NopCloser(nil), size: int64(len(data)), mime: mimeNDJSON, tag: j.ID + "-" + name, modified: j.ApprovedAt, compress: true})
+	return s.send(c, content{ReadSeeker: bytes.NewReader(data), closer: io.NopCloser(nil), size: int64(len(data)), mime: mimeNDJSON, tag: j.ID + "-" + name, modified: j.ApprovedAt, compress: true})
 }
 
 // attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
@@ -225,7 +225,7 @@ func (s *Server) sendDocument(c *fiber.Ctx, j *ehi.Job) error {
 	}
 	offerAs(c, a.Name)
 	inert(c)
-	return send(c, content{ReadSeeker: r, closer: r, size: a.Size, mime: a.ContentType, tag: j.ID + "-a-" + escapeName(a.Name), modified: a.CreatedAt})
+	return s.send(c, content{ReadSeeker: r, closer: r, size: a.Size, mime: a.ContentType, tag: j.ID + "-a-" + escapeName(a.Name), modified: a.CreatedAt})
 }
 
 // content is something that can be sent whole or in part.
@@ -262,7 +262,7 @@ func (f content) headers(c *fiber.Ctx) (answered bool, err error) {
 }
 
 // send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).
-func send(c *fiber.Ctx, f content) error {
+func (s *Server) send(c *fiber.Ctx, f content) error {
 	zip := f.compress && !f.cut && c.Get(fiber.HeaderRange) == "" && accepts(c, "gzip")
 	if zip {
 		f.tag += "-gzip"
@@ -271,12 +271,12 @@ func send(c *fiber.Ctx, f content) error {
 		return errors.Join(err, f.closer.Close())
 	}
 	if zip {
-		return sendGzip(c, f)
+		return s.sendGzip(c, f)
 	}
-	return sendRange(c, f)
+	return s.sendRange(c, f)
 }
 
-func sendRange(c *fiber.Ctx, f content) error {
+func (s *Server) sendRange(c *fiber.Ctx, f content) error {
 	start, length := int64(0), f.size
 	if ir := c.Get("If-Range"); c.Get(fiber.HeaderRange) != "" && (ir == "" || ir == `"`+f.tag+`"`) {
 		r, err := c.Range(int(f.size))
@@ -298,7 +298,7 @@ func sendRange(c *fiber.Ctx, f content) error {
 	if f.cut {
 		return breakOff(c, f, length)
 	}
-	return c.SendStream(readCloser{io.LimitReader(f, length), f.closer}, int(length))
+	return s.sendStream(c, readCloser{io.LimitReader(f, length), f.closer}, int(length))
 }
 
 // readCloser closes the file when the answer has been sent.
@@ -307,12 +307,12 @@ type readCloser struct {
 	io.Closer
 }
 
-func sendGzip(c *fiber.Ctx, f content) error {
+func (s *Server) sendGzip(c *fiber.Ctx, f content) error {
 	c.Set(fiber.HeaderContentEncoding, "gzip")
 	if c.Method() == fiber.MethodHead {
 		return f.closer.Close()
 	}
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+	s.writeStream(c, func(w *bufio.Writer) {
 		defer f.closer.Close() // read only
 		gz, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		if err != nil { // the level is a constant

@@ -518,7 +518,12 @@ var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the f
 
 // submit stores the choices and starts the export.
 func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error { return j.Submit(form, by, now()) })
+	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
+		if !s.stands(j) {
+			return errJobNotFound
+		}
+		return j.Submit(form, by, now())
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -282,5 +282,5 @@ func (s *Server) logOutAdmin(c *fiber.Ctx) error {
 	if who != nil {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + who.Name})
 	}
-	return logOut(c, s.admins, s.cookie(staffSession))
+	return s.logOut(c, s.admins, s.cookie(staffSession))
 }

@@ -67,7 +67,7 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionBackup})
 	c.Set(fiber.HeaderContentType, "application/zstd")
 	c.Attachment("ehi-backup.tar.zst")
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+	s.writeStream(c, func(w *bufio.Writer) {
 		err := s.Backup(context.Background(), w) // the request's context ends before its body is written
 		if err == nil {
 			err = w.Flush()

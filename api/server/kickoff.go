@@ -11,7 +11,6 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/worker"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
@@ -59,7 +58,7 @@ func (s *Server) kick(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.Job
 	if err != nil {
 		return nil, err
 	}
-	s.noteJob(c, j.ID)
+	s.noteJob(c, j)
 	release, err := s.admit(j)
 	if err != nil {
 		return nil, err
@@ -106,13 +105,16 @@ func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
 	if err := s.Bus.Jobs.Create(c.UserContext(), j); err != nil {
 		return err
 	}
+	if !s.stands(j) { // the authorization ended meanwhile, and whoever ended it may have missed this job
+		return errors.Join(errEnded, s.end(c.UserContext(), j.ID))
+	}
 	if j.Status != ehi.Requested {
 		return nil
 	}
 	err := s.Bus.PublishStart(c.UserContext(), j.Lane, j.ID, j.Starts)
 	if err != nil {
 		// Else the reconciler starts it, and the client never knows.
-		err = errors.Join(err, worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil))
+		err = errors.Join(err, s.end(c.UserContext(), j.ID))
 	}
 	return err
 }
@@ -148,7 +150,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 		return nil, err
 	}
 	j := &ehi.Job{
-		Version: ehi.RecordVersion, ID: newID(), Level: level, Operation: op, ClientID: a.ClientID, ByService: a.System(), Lane: ehi.Interactive,
+		Version: ehi.RecordVersion, ID: newID(), Level: level, Operation: op, ClientID: a.ClientID, ByService: a.System(), Grant: a.Grant(), Lane: ehi.Interactive,
 		Status: ehi.AwaitingInput, WithForm: !skipForm, AutoApprove: skipReview,
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,

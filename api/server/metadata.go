@@ -50,7 +50,7 @@ type staffChoices struct {
 // handleMetadata tells how a job was asked for, how it stands and what it holds (EHI-14).
 func (s *Server) handleMetadata(c *fiber.Ctx) error {
 	if adminOf(c) != "" {
-		j, err := s.job(c)
+		j, err := s.anyJob(c)
 		if err != nil {
 			return err
 		}

@@ -64,10 +64,14 @@ func asksAllDay(c *fiber.Ctx) bool {
 		c.Method() == fiber.MethodGet && strings.HasPrefix(path, "/jobs/") && strings.HasSuffix(path, "/status")
 }
 
+// jobKey is where the job is kept that a request is about.
+const jobKey = "job"
+
 // noteJob says which job the request is about.
-func (s *Server) noteJob(c *fiber.Ctx, id string) {
+func (s *Server) noteJob(c *fiber.Ctx, j *ehi.Job) {
+	c.Locals(jobKey, j)
 	if s.Tracer != nil {
-		tracing.Note(c.UserContext(), attribute.String(tracing.Job, id))
+		tracing.Note(c.UserContext(), attribute.String(tracing.Job, j.ID))
 	}
 }
 
@@ -244,13 +248,23 @@ func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
 	return j, nil
 }
 
-// job finds the request's job, whosever it is.
+// job finds the request's job, whosever it is, where it stands still: of one whose authorization has
+// ended nothing is there any more.
 func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := s.anyJob(c)
+	if err == nil && !s.stands(j) {
+		return nil, errJobNotFound
+	}
+	return j, err
+}
+
+// anyJob finds the request's job, whether it stands or not: for its patient and for administrators.
+func (s *Server) anyJob(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := s.Bus.Jobs.Peek(c.UserContext(), c.Params("id"))
 	if err != nil {
 		return nil, err
 	}
-	s.noteJob(c, j.ID)
+	s.noteJob(c, j)
 	return j, expired(j)
 }
 
@@ -262,7 +276,7 @@ func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.noteJob(c, j.ID)
+	s.noteJob(c, j)
 	return j, expired(j)
 }
 

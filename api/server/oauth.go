@@ -129,6 +129,13 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 }
 
 func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
+	who, err := whoIs(c, s.patients, s.cookie(patientSession))
+	if err != nil {
+		return err
+	}
+	if s.Accounts && who["patient"] == patient {
+		req.Account = who["account"]
+	}
 	code, err := s.Auth.IssueCode(c.UserContext(), req, patient)
 	s.audit(c, err, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})
 	if err != nil {

@@ -111,7 +111,7 @@ func (s *Server) handlePatientLogout(c *fiber.Ctx) error {
 	if patient != "" {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
 	}
-	if err := logOut(c, s.patients, s.cookie(patientSession)); err != nil {
+	if err := s.logOut(c, s.patients, s.cookie(patientSession)); err != nil {
 		return err
 	}
 	return c.Redirect("/patient-login", http.StatusSeeOther)
@@ -159,6 +159,9 @@ func (s *Server) handleWithdraw(c *fiber.Ctx) error {
 	s.audit(c, err, ehi.Event{Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID})
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return s.patientGone(c, "/my/applications", err)
+	}
+	if err == nil {
+		err = s.withdrawn(c, patient, consent.ClientID)
 	}
 	if err != nil {
 		return err

@@ -84,6 +84,9 @@ func (s *Server) handleRemoveClient(c *fiber.Ctx) error {
 	if err := s.administrate(c, err, "remove a client"); err != nil {
 		return err
 	}
+	if err := s.EndWhatDoesNotStand(c.UserContext()); err != nil {
+		return err
+	}
 	return c.JSON(fiber.Map{"message": "Client removed"})
 }
 
@@ -150,6 +153,7 @@ func (s *Server) handleSetPassword(c *fiber.Ctx) error {
 	if err := s.administrate(c, err, "set the password of an account of kind "+kind); err != nil {
 		return err
 	}
+	s.ended.Add(1)
 	return c.JSON(fiber.Map{"message": "Password set"})
 }
 
@@ -160,6 +164,10 @@ func (s *Server) handleRemoveAccount(c *fiber.Ctx) error {
 	}
 	err = s.Auth.RemoveAccount(c.UserContext(), kind, name)
 	if err := s.administrate(c, err, "remove an account of kind "+kind); err != nil {
+		return err
+	}
+	s.ended.Add(1)
+	if err := s.EndWhatDoesNotStand(c.UserContext()); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Account removed"})

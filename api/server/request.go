@@ -14,7 +14,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/web"
-	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -59,10 +58,10 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 	if patient == "" {
 		return nil, loginPath(c.OriginalURL(), ""), nil
 	}
-	if j, err = s.job(c); err != nil {
+	if j, err = s.anyJob(c); err != nil {
 		return nil, "", err
 	}
-	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted {
+	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted || !j.Status.Settled() && !s.stands(j) {
 		return nil, "", errJobNotFound
 	}
 	return j, "", nil
@@ -284,7 +283,7 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
-	err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+	err = s.end(c.UserContext(), j.ID)
 	e := aboutJob(ehi.ActionDelete, j)
 	e.Agent = "patient " + j.Patient.ID
 	s.audit(c, err, e)
@@ -347,8 +346,7 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 		}
 		_ = w.CloseWithError(err) // of a pipe: always nil. What fails breaks the answer off
 	}()
-	c.Context().SetBodyStream(r, -1)
-	return nil
+	return s.sendStream(c, r, -1)
 }
 
 // archivePart is a file of an archive, opened when its turn comes.

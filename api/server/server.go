@@ -148,7 +148,8 @@ type Server struct {
 	counted   *summaries
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
-	disk      recent // what the disk of the exports said
+	ended     atomic.Uint64 // counts what this process has ended: log-outs, accounts, passwords
+	disk      recent        // what the disk of the exports said
 }
 
 // Limits of requests.

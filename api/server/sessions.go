@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -61,10 +62,11 @@ func logIn(c *fiber.Ctx, store *session.Store, who map[string]string) error {
 }
 
 // logOut ends the session that the cookie names, if there is one.
-func logOut(c *fiber.Ctx, store *session.Store, cookie string) error {
+func (s *Server) logOut(c *fiber.Ctx, store *session.Store, cookie string) error {
 	if c.Cookies(cookie) == "" {
 		return nil
 	}
+	defer s.ended.Add(1)
 	sess, err := store.Get(c)
 	if err != nil {
 		return err
@@ -107,10 +109,18 @@ func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
 // loggedIn is the patient who is logged in on the pages, "" for nobody.
 func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
 	who, err := whoIs(c, s.patients, s.cookie(patientSession))
-	if err != nil || !s.Accounts || who == nil {
-		return who["patient"], err
+	if err != nil {
+		return "", err
 	}
-	a, err := s.Auth.PatientAccount(c.UserContext(), who["account"])
+	return s.patientOf(c.UserContext(), who)
+}
+
+// patientOf is whose session says so, "" for nobody.
+func (s *Server) patientOf(ctx context.Context, who map[string]string) (string, error) {
+	if !s.Accounts || who == nil {
+		return who["patient"], nil
+	}
+	a, err := s.Auth.PatientAccount(ctx, who["account"])
 	if ehi.CodeOf(err) == ehi.NotFound || err == nil && (a.Patient != who["patient"] || changed(a) != who["changed"]) { // removed, or of the time before its password
 		return "", nil
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
-	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -119,7 +118,7 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 		return err
 	}
 	if reachOf(access(c), j).whole {
-		err = worker.Delete(c.UserContext(), s.Bus, s.Files, j.ID, nil)
+		err = s.end(c.UserContext(), j.ID)
 	} else {
 		err = beyondReach(c)
 	}

@@ -24,6 +24,8 @@ type Keeper struct {
 	Every time.Duration
 	// Lost is how long a job may be requested before a missing command is taken for lost. Default 5 s.
 	Lost time.Duration
+	// Also is done in each round, beside the keeper's own work; nil: nothing is. Its errors are the round's.
+	Also func(context.Context) error
 }
 
 // Run does a round at once and then one every Every, until ctx ends.
@@ -40,6 +42,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		now := time.Now().UTC()
 		began := time.Now()
 		err := errors.Join(k.Bus.Mend(ctx), k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
+		if k.Also != nil {
+			err = errors.Join(err, k.Also(ctx))
+		}
 		if round%sweepRecordsEvery == 0 {
 			err = errors.Join(err, k.SweepRecords(ctx))
 		}

@@ -197,6 +197,15 @@ func (s *Jobs) Summary(id string) (Summary, bool) {
 	return found, ok
 }
 
+// Gone reports whether this process has heard that a job was deleted, or is about to be. One that it
+// does not know of is not gone.
+func (s *Jobs) Gone(id string) bool {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	v, known := s.index.jobs[id]
+	return known && v.Status == ehi.Aborted || !known && s.index.gone.Contains(id)
+}
+
 // Standing is how many jobs there are in a status, and when the oldest of them was kicked off.
 type Standing struct {
 	Jobs   int

@@ -84,19 +84,22 @@ const (
 // Job is one export request and all that is known of it, apart from its file tables (see Task). It is one KV record of
 // about 1 KiB; every change is one compare-and-set.
 type Job struct {
-	Version     int       `json:"v"`
-	ID          string    `json:"id"`      // URL-safe (REAL-11)
-	Patient     Patient   `json:"patient"` // the record's subject; none for a population
-	Level       Level     `json:"level,omitempty"`
-	Group       string    `json:"group,omitempty"` // of OneGroup
-	Operation   Operation `json:"op,omitempty"`
-	ClientID    string    `json:"client"`            // the OAuth client that kicked off
-	ByService   bool      `json:"service,omitempty"` // kicked off by a backend service rather than a patient's application
-	Lane        Lane      `json:"lane"`
-	Status      Status    `json:"status"`
-	WithForm    bool      `json:"form,omitempty"` // false below /no-form (EHI-1)
-	AutoApprove bool      `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
-	BareLink    bool      `json:"bareLink,omitempty"`
+	Version   int       `json:"v"`
+	ID        string    `json:"id"`      // URL-safe (REAL-11)
+	Patient   Patient   `json:"patient"` // the record's subject; none for a population
+	Level     Level     `json:"level,omitempty"`
+	Group     string    `json:"group,omitempty"` // of OneGroup
+	Operation Operation `json:"op,omitempty"`
+	ClientID  string    `json:"client"`            // the OAuth client that kicked off
+	ByService bool      `json:"service,omitempty"` // kicked off by a backend service rather than a patient's application
+	// Grant names the patient's authorization under which the application kicked off; "" of a backend
+	// service's jobs. An older build loses it, and with it that a withdrawal ends the job.
+	Grant       string `json:"grant,omitempty"`
+	Lane        Lane   `json:"lane"`
+	Status      Status `json:"status"`
+	WithForm    bool   `json:"form,omitempty"` // false below /no-form (EHI-1)
+	AutoApprove bool   `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
+	BareLink    bool   `json:"bareLink,omitempty"`
 	// SeparateStatus is Prefer: separate-export-status of the 4.0.0 ballot: a status request answers 200 and says in
 	// X-Export-Status how the job stands (BULK-7).
 	SeparateStatus bool `json:"separate,omitempty"`

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/session"
+	"github.com/gofiber/fiber/v2/utils"
+
+	"ehi-server/auth"
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+// What is open outlives what it was opened by: a form, an export, a held poll, a stream, a download.
+// This file decides, for all of them, whether the authority behind them goes on: stands for jobs,
+// lasting for answers that take long. What lets a request in is decided in sessions.go and middleware.go.
+
+// stands reports whether the authorization goes on that a job was kicked off under. Of one that does
+// not nothing leaves any more for its application (EHI-7).
+func (s *Server) stands(j *ehi.Job) bool {
+	if j.ClientID == everybody.ClientID {
+		return s.Open
+	}
+	return s.Auth.Stands(j.ClientID, j.Grant, j.CreatedAt)
+}
+
+// mayGoOn is an error for what would release a job that does not stand: ehi.Conflict.
+func (s *Server) mayGoOn(j *ehi.Job) error {
+	if !s.stands(j) {
+		return ehi.Errorf(ehi.Conflict, "The application may not have this export any more: its access was withdrawn, or its registration removed")
+	}
+	return nil
+}
+
+// errEnded is the answer to a kick-off whose token is void by the time that there is a job.
+var errEnded = ehi.Errorf(ehi.Unauthenticated, "Invalid token")
+
+// end deletes a job in any state, with what its form has kept. Errors: those of worker.Delete.
+func (s *Server) end(ctx context.Context, job string) error {
+	return errors.Join(worker.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.Delete(draftKey(job)))
+}
+
+// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more: the patient has
+// withdrawn the application's access, or its registration is gone. What ends an authorization calls it
+// at once; the keeper calls it for what was ended elsewhere. A finished export stays for its patient,
+// and is closed to its application.
+func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
+	return s.endWhatDoesNotStand(ctx, func(j *ehi.Job, err error) {
+		e := aboutJob(ehi.ActionDelete, j)
+		e.At, e.Agent, e.Detail, e.Outcome = now(), "server", "its authorization has ended", outcomeOf(err)
+		s.Bus.Audit.Record(e)
+	})
+}
+
+func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, error)) error {
+	withdrawn := s.Auth.Withdrawals()
+	suspects := s.Bus.Jobs.List(func(j bus.Summary) bool {
+		if j.Status.Settled() || j.ClientID == everybody.ClientID || j.ClientID == auth.SandboxClientID && !s.Sandbox {
+			return false // those of a mode that the server is not in wait for it
+		}
+		return withdrawn[auth.Withdrawal{Client: j.ClientID, Patient: j.Patient.ID}] ||
+			!s.Auth.Stands(j.ClientID, "", j.CreatedAt)
+	})
+	var errs []error
+	for _, v := range suspects {
+		j, err := s.Bus.Jobs.Get(ctx, v.ID)
+		if err == nil && s.stands(j) {
+			continue
+		}
+		if err == nil {
+			err = s.end(ctx, j.ID)
+			told(j, err)
+		}
+		if ehi.CodeOf(err) != ehi.NotFound {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withdrawn ends what an application has begun for a patient who has withdrawn its access. What it may
+// do by another authorization that the patient has not withdrawn goes on; what it began by an
+// older one that ran out does not.
+func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
+	ctx := c.UserContext()
+	consents, err := s.Auth.Consents(ctx, patient)
+	if err != nil {
+		return err
+	}
+	valid := map[string]bool{}
+	for _, consent := range consents {
+		if consent.ClientID == client {
+			valid[consent.ID] = true
+		}
+	}
+	var errs []error
+	for _, v := range s.Bus.Jobs.List(func(j bus.Summary) bool { return j.ClientID == client && j.Patient.ID == patient }) {
+		j, err := s.Bus.Jobs.Get(ctx, v.ID)
+		switch {
+		case err != nil:
+			if ehi.CodeOf(err) != ehi.NotFound {
+				errs = append(errs, err)
+			}
+		case j.Grant != "" && !valid[j.Grant] && s.stands(j):
+			errs = append(errs, s.Auth.End(ctx, j.Grant, auth.Withdrawal{Client: client, Patient: patient}))
+		case j.Grant == "" && !j.ByService && len(valid) == 0 && !j.Status.Settled(): // of an older build
+			errs = append(errs, s.end(ctx, j.ID))
+		}
+	}
+	errs = append(errs, s.endWhatDoesNotStand(ctx, func(j *ehi.Job, err error) {
+		e := aboutJob(ehi.ActionDelete, j)
+		e.Agent, e.Detail = "patient "+patient, "its authorization was withdrawn"
+		s.audit(c, err, e)
+	}))
+	return errors.Join(errs...)
+}
+
+// sessionFor is for how long it is not looked again whether a session that another process may have
+// ended is there still. Those that this process ends are known at once.
+const sessionFor = time.Second
+
+// lasting tells, for as long as an answer takes, whether its request would still be let in. It outlives
+// the request: it holds nothing of c.
+func (s *Server) lasting(c *fiber.Ctx) func() bool {
+	party := s.partyOf(c)
+	job, _ := c.Locals(jobKey).(*ehi.Job)
+	if job == nil {
+		return party
+	}
+	_, byToken := c.Locals(accessKey).(*auth.Access)
+	return func() bool {
+		return party() && !s.Bus.Jobs.Gone(job.ID) && (!byToken || s.stands(job))
+	}
+}
+
+// partyOf tells whether whoever a request was let in as would be let in still.
+func (s *Server) partyOf(c *fiber.Ctx) func() bool {
+	if a, ok := c.Locals(accessKey).(*auth.Access); ok {
+		return func() bool { return a == everybody || s.Auth.Holds(a) }
+	}
+	if was := staffOf(c); was != nil {
+		return s.sessionLasts(c, s.admins, s.cookie(staffSession), func(values map[string]string) bool {
+			who := s.knownBy(values, keyName)
+			return who != nil && who.Role.May(was.Role)
+		})
+	}
+	return s.sessionLasts(c, s.patients, s.cookie(patientSession), func(who map[string]string) bool {
+		patient, err := s.patientOf(context.Background(), who)
+		return err != nil || patient != ""
+	})
+}
+
+// sessionLasts tells whether a request's session is there and whose it was, and still what it was good
+// for. Where that cannot be found out, because NATS is away, what goes on goes on.
+func (s *Server) sessionLasts(
+	c *fiber.Ctx, store *session.Store, cookie string, good func(who map[string]string) bool,
+) func() bool {
+	id := utils.CopyString(c.Cookies(cookie))
+	who, err := whoIs(c, store, cookie)
+	if err != nil || len(who) == 0 {
+		return func() bool { return true } // it was no session that let the request in
+	}
+	var (
+		mu    sync.Mutex
+		there = true
+		at    = time.Now()
+		ended = s.ended.Load()
+	)
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := s.ended.Load(); there && (n != ended || time.Since(at) >= sessionFor) {
+			data, err := store.Storage.Get(id)
+			there, at, ended = err != nil || len(data) > 0, time.Now(), n
+			there = there && good(who)
+		}
+		return there
+	}
+}

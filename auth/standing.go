@@ -1,0 +1,118 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+)
+
+// What ends an authorization, and what of it ends, is decided in this file. Tokens ask Holds; what
+// lasts longer than a token, such as an export, asks Stands.
+
+// Withdrawal is an authorization that is withdrawn, and with it whatever was begun under it.
+type Withdrawal struct {
+	Client  string `json:"client"`
+	Patient string `json:"patient"`
+}
+
+// tokensOnly is the record of a family of which the tokens are void, and nothing else.
+const tokensOnly = "1"
+
+// followRevocation keeps the set of revoked families as every process writes it.
+func (s *Server) followRevocation(e kv.Entry) {
+	family := strings.TrimPrefix(e.Key.String(), revokedRecords.String())
+	if e.Deleted {
+		s.revoked.Delete(family)
+		return
+	}
+	var w Withdrawal
+	if string(e.Value) != tokensOnly && json.Unmarshal(e.Value, &w) != nil {
+		w = Withdrawal{}
+	}
+	if w == (Withdrawal{}) { // news of an older revocation may come later than a withdrawal
+		s.revoked.LoadOrStore(family, w)
+		return
+	}
+	s.revoked.Store(family, w)
+}
+
+// Revoke voids every token of a family, in every process. What was begun by them goes on: a client that
+// signs itself out, or whose refresh token came twice, does not cancel what the patient asked for.
+func (s *Server) Revoke(ctx context.Context, family string) error {
+	s.revoked.LoadOrStore(family, Withdrawal{})
+	_, err := s.KV.CreateFor(ctx, revokedRecords.Of(family), []byte(tokensOnly), s.Lasts)
+	if kv.IsConflict(err) {
+		return nil
+	}
+	return err
+}
+
+// End voids every token of a family, and whatever was begun under it: it does not stand any more, in
+// every process, for as long as such a thing can last.
+func (s *Server) End(ctx context.Context, family string, w Withdrawal) error {
+	s.revoked.Store(family, w)
+	data, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return s.KV.PutFor(ctx, revokedRecords.Of(family), data, s.Lasts)
+}
+
+// Withdrawals are whose authorizations for whom were withdrawn, of all that are remembered.
+func (s *Server) Withdrawals() map[Withdrawal]bool {
+	out := map[Withdrawal]bool{}
+	s.revoked.Range(func(_, v any) bool {
+		if w, _ := v.(Withdrawal); w != (Withdrawal{}) {
+			out[w] = true
+		}
+		return true
+	})
+	return out
+}
+
+// voided reports whether the tokens of a family are void.
+func (s *Server) voided(family string) bool {
+	_, gone := s.revoked.Load(family)
+	return gone
+}
+
+// lives reports whether a client is registered still, and was when something was authorized: another one may have its id by now.
+func (s *Server) lives(client string, begun int64) bool {
+	c := s.client(client)
+	return c != nil && (c.anyRedirect || c.Created.Unix() <= begun)
+}
+
+// agreed reports whether the account that agreed to a grant is there still, as that patient's.
+func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
+	if g.Account == "" {
+		return true, nil
+	}
+	a, err := s.PatientAccount(ctx, g.Account)
+	if ehi.CodeOf(err) == ehi.NotFound {
+		return false, nil
+	}
+	return err == nil && a.Patient == g.Patient && a.Created.Unix() <= g.Begun, err
+}
+
+// Holds reports whether what a token came of still holds: it is not revoked, and its client is
+// registered. It says nothing of the token's time.
+func (s *Server) Holds(a *Access) bool {
+	return !s.voided(a.family) && s.lives(a.ClientID, a.begun)
+}
+
+// Stands reports whether what a client began at an instant may go on: the client is registered, as it
+// was then, and the patient's authorization for it is not withdrawn. grant is Access.Grant; "" where
+// there was none.
+func (s *Server) Stands(client, grant string, began time.Time) bool {
+	if !s.lives(client, began.Unix()) {
+		return false
+	}
+	v, known := s.revoked.Load(grant)
+	w, _ := v.(Withdrawal)
+	return grant == "" || !known || w == (Withdrawal{})
+}
