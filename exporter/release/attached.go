@@ -14,6 +14,9 @@ type attachedTo struct {
 	secured []secured
 }
 
+// some reports whether there is something to follow.
+func (a *attachedTo) some() bool { return len(a.holders)+len(a.secured) > 0 }
+
 // holder refers to a Binary.
 type holder struct {
 	binary, self resource

@@ -71,6 +71,7 @@ type examiner struct {
 	codings []coding // by depth: of the object that is open there
 	path    []byte
 	dates   fhir.Dates
+	escaped bool    // whether the line that is decided upon quickly has escapes
 	dated   bool    // whether facts.happened is asked for
 	alone   bool    // whether what a resource refers to does not matter
 	traits  []trait // by the number of the type

@@ -42,7 +42,8 @@ var mutations = []mutation{
 	{"what tells of a supporting resource does not use it", "skim.go", `case isSupporting(to.typ) && !tells:`, `case isSupporting(to.typ):`},
 	{"what is withheld uses nothing", "about.go", `if v, _ := r.index.at(from); v.withheld() {`, `if v, _ := r.index.at(from); v&sensitive != 0 {`},
 	{"a Device that is used only by what stays, stays", "about.go", `return owned && !used && !denied`, `return owned && !used && (owned || denied)`},
-	{"what is wholly about the withheld stays", "review.go", `if v, known := r.index.at(t); !known || !v.withheld() {`, `if v, known := r.index.at(t); !known || v&sensitive == 0 {`},
+	{"what is wholly about the withheld stays", "review.go", `if v, known := r.index.at(r.pointers.targets.at(i)); !known || !v.withheld() {`,
+		`if v, known := r.index.at(r.pointers.targets.at(i)); !known || v&sensitive == 0 {`},
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},
 	{"a line of a bill goes with the diagnosis that it names", "entries.go", `return gone[n.field+"|"+string(n.sequence)]`, `return gone[n.field+string(n.sequence)]`},
 	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},
@@ -57,7 +58,7 @@ var mutations = []mutation{
 	{"a short id leaves with its type in no text", "releaser.go", `if r.isWithheld(typ, text[at:end]) ||`, `if r.resolved && r.isWithheld(typ, text[at:end]) && `},
 	{"lines with escapes are walked", "releaser.go", `if hasCodedEscapes(line) || hasEscapedNames(line) ||`, `if hasEscapedNames(line) ||`},
 	{"References without a reference are walked", "releaser.go", `hasEscapedNames(line) || !r.named(line) {`, `hasEscapedNames(line) {`},
-	{"codes with escapes are walked", "quick.go", `t.kind == mustWalk || hasCodedEscapes(line) ||`, `t.kind == mustWalk ||`},
+	{"codes with escapes are walked", "quick.go", `coded || !x.alone && mayNameBinary(line) {`, `coded && x.alone || !x.alone && mayNameBinary(line) {`},
 }
 
 // source is a file of the package, mutated.

@@ -103,7 +103,11 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 		t.about = aboutPlaces[string(typ)]
 		x.traits[n] = t
 	}
-	if t.kind == mustWalk || hasCodedEscapes(line) || !x.alone && mayNameBinary(line) {
+	if t.kind == mustWalk {
+		return q, false
+	}
+	var coded bool
+	if x.escaped, coded = escapes(line); coded || !x.alone && mayNameBinary(line) {
 		return q, false
 	}
 	rest := line[len(`{"resourceType":"","id":""`)+len(typ)+len(id):]
@@ -141,30 +145,45 @@ func (x *examiner) related(line, rest []byte, t traitKind) (ok bool) {
 // nil. All of these names end alike.
 func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 	for {
-		at := indexEnd(line, 0, 0xff, 'e')
+		at := indexQuoted(line, 'e')
 		if at < 0 {
 			return true
 		}
-		name, rest := line[:at+len("de")], line[at+len(`de"`):]
+		name, rest := line[:at+len("e")], line[at+len(`e"`):]
+		before := byte(0)
+		if at > 0 {
+			before = line[at-1]
+		}
 		switch {
-		case line[at] == 'd' && bytes.HasSuffix(name, []byte(`"code`)):
+		case before == 'd' && bytes.HasSuffix(name, []byte(`"code`)):
 			text, after, ok := textBehind(rest)
-			if !ok || text != nil && (bytes.IndexByte(text, '\\') >= 0 || x.keeps(text, t)) {
+			if !ok || text != nil && (x.holdsEscape(text) || x.keeps(text, t)) {
 				return false
 			}
 			rest = after
-		case line[at] == 'c' && f != nil && bytes.HasSuffix(name, []byte(`"reference`)):
+		case before == 'c' && f != nil && bytes.HasSuffix(name, []byte(`"reference`)):
 			text, after, ok := textBehind(rest)
-			if !ok || bytes.IndexByte(text, '\\') >= 0 {
+			if !ok || x.holdsEscape(text) {
 				return false
 			}
 			f.support(text)
 			rest = after
-		case line[at] == 'p' && bytes.HasSuffix(name, []byte(resourceType)):
+		case before == 'p' && bytes.HasSuffix(name, []byte(resourceType)):
 			return false
 		}
 		line = rest
 	}
+}
+
+// holdsEscape reports whether a text of the line has escapes.
+func (x *examiner) holdsEscape(text []byte) bool {
+	return x.escaped && bytes.IndexByte(text, '\\') >= 0
+}
+
+// escapes reports whether a line has escapes, and such by number.
+func escapes(line []byte) (some, coded bool) {
+	at := bytes.IndexByte(line, '\\')
+	return at >= 0, at >= 0 && hasCodedEscapes(line[at:])
 }
 
 // support keeps what a reference leads to, where that is a supporting resource.
@@ -233,6 +252,32 @@ func endsAt(b []byte, want, either, last uint64) uint64 {
 	second := binary.LittleEndian.Uint64(b[1:]) ^ last
 	third := binary.LittleEndian.Uint64(b[2:]) ^ '"'*eachByte
 	return zeroByte(first | second | third)
+}
+
+// indexQuoted finds the first text or name that ends in a letter; -1 where there is none. It looks at
+// 16 bytes at a time.
+func indexQuoted(b []byte, letter byte) int {
+	want, at := eachByte*uint64(letter), 0
+	for ; at+17 <= len(b); at += 16 {
+		w := b[at : at+17]
+		if low := quotedAt(w, want); low != 0 {
+			return at + bits.TrailingZeros64(low)>>3
+		}
+		if high := quotedAt(w[8:], want); high != 0 {
+			return at + 8 + bits.TrailingZeros64(high)>>3
+		}
+	}
+	for ; at+1 < len(b); at++ {
+		if b[at] == letter && b[at+1] == '"' {
+			return at
+		}
+	}
+	return -1
+}
+
+// quotedAt has the high bit of the first of eight bytes that is a letter with a quote behind it.
+func quotedAt(b []byte, letter uint64) uint64 {
+	return zeroByte(binary.LittleEndian.Uint64(b) ^ letter | binary.LittleEndian.Uint64(b[1:]) ^ '"'*eachByte)
 }
 
 // zeroByte has the high bit of the first byte that is zero, and perhaps of bytes behind it.

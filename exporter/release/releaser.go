@@ -17,6 +17,7 @@ type Releaser interface {
 type reviewed struct {
 	*Review
 	walk   walk
+	head   int // how much of the line at hand is nothing but its own type and id
 	edits  []fhir.Edit
 	open   []frame // by depth: what is open there
 	out    []byte  // the last line that was changed
@@ -89,6 +90,10 @@ func (r *reviewed) pruned() (out []byte, ok bool, err error) {
 // verdict is what was decided about a line.
 func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	typ, id, ok := identify(line)
+	r.head = 0
+	if ok && !r.irregular && !r.secret(typ) {
+		r.head = len(`{"resourceType":"","id":"`) + len(typ) + len(id)
+	}
 	if !ok || r.irregular {
 		if typ, id, err = r.walk.identify(line); err != nil {
 			return 0, false, err
@@ -182,7 +187,7 @@ func (r *reviewed) shows(before []byte) bool {
 // maskSecrets masks the References of a line that hold the id of something withheld: whatever has to be masked holds one. ok is false where
 // it stands elsewhere than in an object of a reference alone.
 func (r *reviewed) maskSecrets(line []byte) (ok bool) {
-	for seen := 0; ; {
+	for seen := r.head; ; {
 		secret := r.secrets.find(line[seen:])
 		if secret < 0 {
 			return true

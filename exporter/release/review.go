@@ -74,8 +74,10 @@ func (r *Review) Conclude() {
 	}
 	for again := true; again; {
 		r.withholdPointers()
-		r.followDocuments()
-		r.withholdPointers() // at a Binary
+		if r.attached.some() {
+			r.followDocuments()
+			r.withholdPointers() // at a Binary
+		}
 		again = r.withholdUnused()
 	}
 	r.pointers.ends, r.pointers.targets = nil, list{}
@@ -139,27 +141,36 @@ func (r *Review) known(goes resource) {
 	}
 }
 
+// withholdPointers goes over the pointers, forth and back, until nothing changes: a chain of them falls in one go, whichever way it leads.
 func (r *Review) withholdPointers() {
+	n := r.pointers.selves.n
 	for again := true; again; {
-		again = r.withholdSomePointers()
+		again = false
+		for i := range n {
+			again = r.withholdPointer(i) || again
+		}
+		if !again {
+			return
+		}
+		again = false
+		for i := range n {
+			again = r.withholdPointer(n-1-i) || again
+		}
 	}
 }
 
-// withholdSomePointers goes over the pointers, forth and back: a chain of them falls in one go, whichever way it leads.
-func (r *Review) withholdSomePointers() (again bool) {
-	n := r.pointers.selves.n
-	for i := range 2 * n {
-		if i >= n {
-			i = 2*n - 1 - i
-		}
-		self := r.pointers.selves.at(i)
-		if v, _ := r.index.at(self); v.withheld() || !r.allWithheld(r.pointers.of(i)) {
-			continue
-		}
-		r.index.put(self, because[referenceOnlyName])
-		again = true
+// withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.
+func (r *Review) withholdPointer(i int) bool {
+	from, to := r.pointers.of(i)
+	if !r.allWithheld(from, to) {
+		return false
 	}
-	return again
+	self := r.pointers.selves.at(i)
+	if v, _ := r.index.at(self); v.withheld() {
+		return false
+	}
+	r.index.put(self, because[referenceOnlyName])
+	return true
 }
 
 // allWithheld reports whether the targets of a pointer stay, which stand at from and up to to.
