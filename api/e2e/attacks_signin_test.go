@@ -4,8 +4,10 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"ehi-server/api/client"
+	"ehi-server/api/node"
 	"ehi-server/auth"
 )
 
@@ -117,6 +119,20 @@ var signInAttacks = []attack{
 		p.withSecondFactor("kept")
 		p.want(p.do(p.staff("rita"), "DELETE", "/admin/accounts/admin/kept/second-factor"), 403, "role admin")
 		p.refusesCode("kept", "")
+	}},
+	{"a session that was left open", "CWE-613, RFC 9470", func(p *target) {
+		cfg := productionConfig(p.t)
+		cfg.ReauthenticateAfter = time.Nanosecond
+		w := start(p.t, p.t.TempDir(), cfg, node.Options{})
+		for _, route := range []string{
+			"POST /admin/jobs/x/approve", "DELETE /admin/jobs/x", "POST /admin/clients", "DELETE /admin/clients/x", "POST /admin/clients/x/rotate",
+			"POST /admin/accounts", "PUT /admin/accounts/admin/x", "DELETE /admin/accounts/admin/x",
+			"DELETE /admin/accounts/admin/x/second-factor", "POST /admin/keys/rotate", "GET /admin/backup",
+		} {
+			method, path, _ := strings.Cut(route, " ")
+			w.want(w.do(w.admin, method, path), 401, "POST /admin/login")
+		}
+		w.want(w.do(w.admin, "GET", "/admin/jobs"), 200, "")
 	}},
 	{"another site changes the second factor", "CWE-352", func(p *target) {
 		b, _, _ := p.withSecondFactor("forged")

@@ -235,6 +235,10 @@ func (g *gallery) secondFactor() {
 	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, -1)), chromedp.Submit("#code"), chromedp.WaitVisible(".codes"))
 	g.look("staff-second-factor-codes")
 	g.visit("staff-second-factor-set", "/admin/ui/second-factor")
+	g.visit("staff-prove", "/admin/ui/prove?next=/admin/ui/accounts")
+	do(g.t, g.ctx, chromedp.SendKeys("#password", "wrong"), chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
+	g.found.take() // that the answer was 401
+	g.look("staff-prove-wrong")
 	g.visit("staff-accounts-configured", "/admin/ui/accounts")
 	do(g.t, g.ctx, chromedp.Submit(".who button"), chromedp.WaitVisible("#username"), chromedp.SendKeys("#username", "admin"),
 		chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"), chromedp.WaitVisible("#code"))

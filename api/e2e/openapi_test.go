@@ -482,7 +482,10 @@ func (w *world) staffPages(x *witness) {
 func (w *world) secondFactorPages(b *browser) {
 	b.submitTo("/admin/ui/logout")
 	b.submit("username", "vera", "password", "four plain words here")
-	b.visit(w.node.URL + "/admin/ui/second-factor")
+	b.visit(w.node.URL + "/admin/ui/prove?next=/admin/ui/second-factor")
+	b.submit("password", "wrong")
+	b.sees(401, "Invalid username or password")
+	b.submit("password", "four plain words here")
 	_, recovery := b.setUp()
 	b.submitTo("/admin/ui/logout")
 	b.submit("username", "vera", "password", "four plain words here")

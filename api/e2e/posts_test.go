@@ -217,6 +217,11 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.sees(200, "Enter the six digits")
 	b.submit("code", recovery[0])
 	b.sees(200, "Exports")
+	b.visit(w.open.Base + "/admin/ui/prove")
+	b.submit("password", "admin-password", "code", "none")
+	b.sees(401, "wrong, or was used before")
+	b.submit("password", "admin-password", "code", recovery[1])
+	b.sees(200, "Exports")
 	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
 

@@ -13,6 +13,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/auth"
+	"ehi-server/shared/ehi"
 )
 
 // appCode is what an authenticator app shows of a secret, some steps of 30 s from now.
@@ -210,4 +211,54 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 	if _, err := w.open.AdminLogin(t.Context(), "admin", "admin-password"); err != nil {
 		t.Error(err)
 	}
+}
+
+// Where no proof is recent enough an administrator's session approves nothing and lets nobody in, by the
+// pages or by the API, while it still looks and adds documents.
+func TestAnOldProofApprovesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.ReauthenticateAfter = time.Nanosecond
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	w.leftOpen("admin", "admin-password", w.admin)
+}
+
+// leftOpen tries what a session that was left open must not do.
+func (w *world) leftOpen(name, password string, api *client.Client) {
+	t := w.t
+	t.Helper()
+	p := w.demoPatient()
+	j := w.kickOff(w.patient(p), "/no-form", p, nil)
+	w.wait(j.ID, ehi.Retrieved)
+	for _, route := range []string{
+		"POST /admin/jobs/" + j.ID + "/approve", "POST /admin/jobs/" + j.ID + "/reject", "DELETE /admin/jobs/" + j.ID,
+		"POST /admin/clients", "DELETE /admin/clients/x", "POST /admin/clients/x/rotate", "POST /admin/accounts",
+		"PUT /admin/accounts/admin/x", "DELETE /admin/accounts/admin/x", "POST /admin/keys/rotate", "GET /admin/backup",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		a := w.do(api, method, path)
+		w.want(a, 401, "no older than")
+		if !strings.Contains(a.Header.Get("WWW-Authenticate"), "insufficient_user_authentication") {
+			t.Errorf("%s: %q", route, a.Header.Get("WWW-Authenticate"))
+		}
+	}
+	w.want(w.do(api, "GET", "/admin/jobs/"+j.ID), 200, "")
+	if a, err := api.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+		t.Errorf("a document: %+v, %v", a, err)
+	}
+
+	b := staffIn(w, name, password)
+	b.visit(w.open.Base + "/admin/ui/jobs/" + j.ID)
+	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "approve", "reason", "All of it is hers")
+	b.sees(200, "Confirm that it is you")
+	b.submit("password", password)
+	b.sees(200, "Nothing was sent before you had proved who you are", `value="All of it is hers"`, "Waits for review")
+	b.visit(w.open.Base + "/admin/ui/jobs")
+	b.submitTo("/admin/ui/jobs", "do", "approve", "job", j.ID)
+	b.sees(200, "Confirm that it is you")
+	b.submit("password", password)
+	b.sees(200, "Approve 1 export?")
+	b.submit("reason", "yes")
+	b.sees(200, "Confirm that it is you")
+	w.wait(j.ID, ehi.Retrieved)
 }

@@ -40,6 +40,20 @@ func (c Config) secondFactor() bool {
 	return !c.sandbox()
 }
 
+// proofInProduction is for how long a proof of identity is good in production mode.
+const proofInProduction = 10 * time.Minute
+
+// proofAge is for how long a proof of identity is good for what is sensitive; 0: for the whole session.
+func (c Config) proofAge() time.Duration {
+	switch {
+	case c.ReauthenticateAfter >= 0:
+		return c.ReauthenticateAfter
+	case c.sandbox():
+		return 0
+	}
+	return proofInProduction
+}
+
 // sandboxAudit is how large the audit trail of a sandbox grows.
 const sandboxAudit = 64 << 20
 

@@ -91,6 +91,7 @@ var alsoFails = map[string][]int{
 	"POST /admin/clients/{id}/rotate":    {400},
 	"GET /admin/ui/login":                {401, 429},
 	"GET /admin/ui/login/code":           {401, 429},
+	"GET /admin/ui/prove":                {401, 429},
 	"GET /admin/ui/second-factor":        {400},
 
 	"DELETE /admin/accounts/{kind}/{name}/second-factor": {400},

@@ -815,6 +815,8 @@ var staffPages = []operation{
 	staffPage("POST", "/ui/login", "Log an administrator in.").open(),
 	staffPage("GET", "/ui/login/code", "Where an administrator with a second factor enters a code.").open(),
 	staffPage("POST", "/ui/login/code", "Log an administrator in by the code of a second factor.").open(),
+	staffPage("GET", "/ui/prove", "Where an administrator proves once more who he is."),
+	staffPage("POST", "/ui/prove", "Prove once more who one is, for what asks for a recent proof."),
 	staffPage("GET", "/ui/second-factor", "An administrator's own second factor, or how to set one up."),
 	staffPage("POST", "/ui/second-factor",
 		"Set up one's own second factor, renew its recovery codes, or remove it."),

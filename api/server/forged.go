@@ -25,6 +25,11 @@ func changesState(method, path string) bool {
 	return api && (method != fiber.MethodGet || path == adminLogout)
 }
 
+// changesAsStaff reports whether a route of administrators changes something, by the API or by a page.
+func changesAsStaff(method, path string) bool {
+	return changesState(method, path) || strings.HasPrefix(path, staffBase+"/") && method != fiber.MethodGet
+}
+
 // unforged lets requests to a route of the administrators' API pass that no page of another site can
 // have made a browser send: the browser names no other site as their origin, and their body is of a
 // type that a browser sends to another site only after it has asked, which this server answers with no.

@@ -234,7 +234,18 @@ func (s *Server) proveCode(c *fiber.Ctx, who *signedIn, code string) (method str
 
 // signedInBy ends a log-in: it is counted and recorded and, where nothing went wrong, opens a session.
 func (s *Server) signedInBy(c *fiber.Ctx, who *signedIn, method string, err error) error {
+	return s.signedInAt(c, "admin", who, method, err)
+}
+
+// again is the page of who proves once more who he is.
+const again = "again"
+
+// signedInAt is signedInBy at a page, as metrics and the audit trail call it.
+func (s *Server) signedInAt(c *fiber.Ctx, page string, who *signedIn, method string, err error) error {
 	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "admin " + unknown, Detail: method}
+	if page == again {
+		e.Detail = again + ", " + method
+	}
 	if who != nil { // whoever has the password of a name may be named
 		e.Agent = "admin " + who.Name
 	}
@@ -242,11 +253,11 @@ func (s *Server) signedInBy(c *fiber.Ctx, who *signedIn, method string, err erro
 		e.Detail += ": " + reason(err)
 	}
 	s.audit(c, err, e)
-	telemetry.Logins.WithLabelValues("admin", method, loginOutcome(err)).Inc()
+	telemetry.Logins.WithLabelValues(page, method, loginOutcome(err)).Inc()
 	if err != nil {
 		return err
 	}
-	who.Proved = now()
+	who.Proved = s.clock()
 	return logIn(c, s.admins, who.values())
 }
 

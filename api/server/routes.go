@@ -161,6 +161,8 @@ func (s *Server) staffRoutes() {
 	page("GET", staffBase+"/accounts", s.handleStaffAccounts)
 	page("POST", staffBase+"/accounts", s.handleStaffChangeAccount)
 	page("GET", staffBase+"/audit", s.handleStaffAudit)
+	page("GET", staffProve, s.handleProvePage)
+	s.register("POST", staffProve, []fiber.Handler{s.limitFailures}, guard, s.handleProve)
 	page("GET", staffFactor, s.handleSecondFactorPage)
 	page("POST", staffFactor, s.handleSecondFactor)
 }

@@ -17,7 +17,33 @@ type rule struct {
 	says string
 	// guard lets those pass who may; nil lets everybody.
 	guard func(s *Server) fiber.Handler
+	// proved is whether an administrator has to have proved who he is a short while ago (see recently).
+	proved bool
+	// unproved is why an administrator need not, where he changes something; "" where he does not.
+	unproved string
 }
+
+// recent makes a rule ask for a recent proof of who somebody is.
+func (r rule) recent() rule {
+	r.proved = true
+	r.says += ", proved recently"
+	return r
+}
+
+// anytime says why a rule of administrators asks for no recent proof although something is changed.
+func (r rule) anytime(why string) rule {
+	r.unproved = why
+	return r
+}
+
+// Why a change of administrators asks for no recent proof.
+const (
+	provesIdentity = "it is how somebody proves who he is"
+	endsSession    = "it ends a session"
+	boundDocuments = "an approval is bound to the documents, and asks for a proof"
+	longImport     = "programs import for hours, file by file; nothing is released by it"
+	onlyLogs       = "it changes what is logged, until the process ends"
+)
 
 var (
 	everyone = rule{says: "everyone"}
@@ -31,8 +57,8 @@ var (
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
-	jobOwners     = rule{"a token of the job's client", func(s *Server) fiber.Handler { return s.jobBearer }}
-	ownersOrStaff = rule{"a token of the job's client, or role viewer", func(s *Server) fiber.Handler { return s.ownerOrAdmin }}
+	jobOwners     = rule{says: "a token of the job's client", guard: func(s *Server) fiber.Handler { return s.jobBearer }}
+	ownersOrStaff = rule{says: "a token of the job's client, or role viewer", guard: func(s *Server) fiber.Handler { return s.ownerOrAdmin }}
 )
 
 // scoped lets tokens pass that have one of the scopes.
@@ -62,23 +88,26 @@ func readers(typ string, do auth.Rights) rule {
 
 // tokens lets tokens pass whose scopes allow something; needs says in words which ones those are.
 func tokens(needs string, allow func(auth.Scopes) bool) rule {
-	return rule{"a token with " + needs, func(s *Server) fiber.Handler { return s.bearer(needs, allow) }}
+	return rule{says: "a token with " + needs, guard: func(s *Server) fiber.Handler { return s.bearer(needs, allow) }}
 }
 
 // staffPages lets administrators see a page that have at least a role.
 func staffPages(least auth.Role) rule {
-	return rule{"role " + string(least) + " (a page: others are led to the log-in)", func(s *Server) fiber.Handler { return s.staffPage(least) }}
+	return rule{
+		says:  "role " + string(least) + " (a page: others are led to the log-in)",
+		guard: func(s *Server) fiber.Handler { return s.staffPage(least) },
+	}
 }
 
 // staff lets administrators pass with at least a role.
 func staff(least auth.Role) rule {
-	return rule{"role " + string(least), func(s *Server) fiber.Handler { return s.staff(least) }}
+	return rule{says: "role " + string(least), guard: func(s *Server) fiber.Handler { return s.staff(least) }}
 }
 
 // themselves are administrators on the page of their own second factor, also before it is set up.
 var themselves = rule{
-	"role viewer, also without a second factor (a page: others are led to the log-in)",
-	func(s *Server) fiber.Handler { return s.staffSelf },
+	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
+	guard: func(s *Server) fiber.Handler { return s.staffSelf },
 }
 
 // rules is who may use which route: the one place that says so. A route that is not here cannot be registered (see Server.on), and a test walks over
@@ -150,57 +179,59 @@ var rules = map[string]rule{
 
 	"GET /admin":                             staffPages(auth.Viewer),
 	"GET /admin/ui/login":                    everyone,
-	"POST /admin/ui/login":                   everyone,
+	"POST /admin/ui/login":                   everyone.anytime(provesIdentity),
 	"GET /admin/ui/login/code":               everyone,
-	"POST /admin/ui/login/code":              everyone,
+	"POST /admin/ui/login/code":              everyone.anytime(provesIdentity),
+	"GET /admin/ui/prove":                    staffPages(auth.Viewer),
+	"POST /admin/ui/prove":                   staffPages(auth.Viewer).anytime(provesIdentity),
 	"GET /admin/ui/second-factor":            themselves,
-	"POST /admin/ui/second-factor":           themselves,
-	"POST /admin/ui/logout":                  everyone,
+	"POST /admin/ui/second-factor":           themselves.recent(),
+	"POST /admin/ui/logout":                  everyone.anytime(endsSession),
 	"GET /admin/ui/events":                   staff(auth.Viewer),
 	"GET /admin/ui/jobs":                     staffPages(auth.Viewer),
-	"POST /admin/ui/jobs":                    staffPages(auth.Reviewer),
+	"POST /admin/ui/jobs":                    staffPages(auth.Reviewer).recent(),
 	"GET /admin/ui/jobs/:id":                 staffPages(auth.Viewer),
-	"POST /admin/ui/jobs/:id":                staffPages(auth.Reviewer),
-	"POST /admin/ui/jobs/:id/remove-file":    staffPages(auth.Reviewer),
-	"POST /admin/ui/jobs/:id/delete":         staffPages(auth.Admin),
+	"POST /admin/ui/jobs/:id":                staffPages(auth.Reviewer).recent(),
+	"POST /admin/ui/jobs/:id/remove-file":    staffPages(auth.Reviewer).anytime(boundDocuments),
+	"POST /admin/ui/jobs/:id/delete":         staffPages(auth.Admin).recent(),
 	"GET /admin/ui/jobs/:id/files":           staffPages(auth.Viewer),
 	"GET /admin/ui/jobs/:id/files/:file":     staffPages(auth.Reviewer),
 	"GET /admin/ui/jobs/:id/documents/:file": staffPages(auth.Reviewer),
 	"GET /admin/ui/system":                   staffPages(auth.Viewer),
 	"GET /admin/ui/clients":                  staffPages(auth.Admin),
-	"POST /admin/ui/clients":                 staffPages(auth.Admin),
+	"POST /admin/ui/clients":                 staffPages(auth.Admin).recent(),
 	"GET /admin/ui/accounts":                 staffPages(auth.Admin),
-	"POST /admin/ui/accounts":                staffPages(auth.Admin),
+	"POST /admin/ui/accounts":                staffPages(auth.Admin).recent(),
 	"GET /admin/ui/audit":                    staffPages(auth.Admin),
 
-	"POST /admin/login":                                everyone,
-	"GET /admin/logout":                                everyone,
+	"POST /admin/login":                                everyone.anytime(provesIdentity),
+	"GET /admin/logout":                                everyone.anytime(endsSession),
 	"GET /admin/jobs":                                  staff(auth.Viewer),
 	"GET /admin/jobs/:id":                              staff(auth.Viewer),
 	"GET /admin/debug":                                 staff(auth.Viewer),
 	"GET /admin/log-level":                             staff(auth.Viewer),
-	"POST /admin/jobs/:id/approve":                     staff(auth.Reviewer),
-	"POST /admin/jobs/:id/reject":                      staff(auth.Reviewer),
-	"POST /admin/jobs/:id/add-files":                   staffPages(auth.Reviewer),
-	"POST /admin/jobs/:id/remove-files":                staff(auth.Reviewer),
-	"DELETE /admin/jobs/:id":                           staff(auth.Admin),
-	"POST /admin/import":                               staff(auth.Admin),
-	"GET /admin/backup":                                staff(auth.Admin),
+	"POST /admin/jobs/:id/approve":                     staff(auth.Reviewer).recent(),
+	"POST /admin/jobs/:id/reject":                      staff(auth.Reviewer).recent(),
+	"POST /admin/jobs/:id/add-files":                   staffPages(auth.Reviewer).anytime(boundDocuments),
+	"POST /admin/jobs/:id/remove-files":                staff(auth.Reviewer).anytime(boundDocuments),
+	"DELETE /admin/jobs/:id":                           staff(auth.Admin).recent(),
+	"POST /admin/import":                               staff(auth.Admin).anytime(longImport),
+	"GET /admin/backup":                                staff(auth.Admin).recent(),
 	"GET /admin/audit":                                 staff(auth.Admin),
-	"PUT /admin/log-level":                             staff(auth.Admin),
+	"PUT /admin/log-level":                             staff(auth.Admin).anytime(onlyLogs),
 	"GET /admin/debug/pprof":                           staff(auth.Admin),
 	"GET /admin/clients":                               staff(auth.Admin),
-	"POST /admin/clients":                              staff(auth.Admin),
+	"POST /admin/clients":                              staff(auth.Admin).recent(),
 	"GET /admin/clients/:id":                           staff(auth.Admin),
-	"DELETE /admin/clients/:id":                        staff(auth.Admin),
-	"POST /admin/clients/:id/rotate":                   staff(auth.Admin),
+	"DELETE /admin/clients/:id":                        staff(auth.Admin).recent(),
+	"POST /admin/clients/:id/rotate":                   staff(auth.Admin).recent(),
 	"GET /admin/accounts":                              staff(auth.Admin),
-	"POST /admin/accounts":                             staff(auth.Admin),
-	"PUT /admin/accounts/:kind/:name":                  staff(auth.Admin),
-	"DELETE /admin/accounts/:kind/:name":               staff(auth.Admin),
-	"DELETE /admin/accounts/:kind/:name/second-factor": staff(auth.Admin),
+	"POST /admin/accounts":                             staff(auth.Admin).recent(),
+	"PUT /admin/accounts/:kind/:name":                  staff(auth.Admin).recent(),
+	"DELETE /admin/accounts/:kind/:name":               staff(auth.Admin).recent(),
+	"DELETE /admin/accounts/:kind/:name/second-factor": staff(auth.Admin).recent(),
 	"GET /admin/keys":                                  staff(auth.Admin),
-	"POST /admin/keys/rotate":                          staff(auth.Admin),
+	"POST /admin/keys/rotate":                          staff(auth.Admin).recent(),
 }
 
 // variant is the part of a path before the FHIR base.
@@ -219,11 +250,14 @@ func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.
 }
 
 // register registers a route: what comes before its rule, for administrators' changes the check against
-// forged requests, the rule, what comes after.
+// forged requests, the rule, what comes after; last of all but the handler the check of a recent proof.
 func (s *Server) register(method, path string, before []fiber.Handler, after ...fiber.Handler) {
 	r, ok := ruleOf(method, path)
 	if !ok {
 		panic(fmt.Sprintf("%s %s has no rule", method, path))
+	}
+	if changesAsStaff(method, path) && r.proved == (r.unproved != "") {
+		panic(fmt.Sprintf("%s %s says neither that it asks for a recent proof nor why not", method, path))
 	}
 	handlers := before
 	if changesState(method, path) {
@@ -231,6 +265,10 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	}
 	if r.guard != nil {
 		handlers = append(handlers, r.guard(s))
+	}
+	if r.proved { // behind the check of a page's token
+		last := len(after) - 1
+		after = append(append(slices.Clone(after[:last]), s.recently), after[last])
 	}
 	handlers = append(handlers, after...)
 	if method == fiber.MethodGet { // HEAD too (REAL-13)

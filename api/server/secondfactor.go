@@ -39,7 +39,7 @@ func (s *Server) setUpFirst(c *fiber.Ctx) error {
 // askForCode goes on with the log-in of somebody whose password was right: to the page of the code. Its
 // session opens nothing.
 func (s *Server) askForCode(c *fiber.Ctx, who *signedIn, next string) error {
-	who.Proved = now()
+	who.Proved = s.clock()
 	values := who.values()
 	values[keyHalf] = values[keyName]
 	delete(values, keyName)
@@ -58,7 +58,7 @@ func (s *Server) half(c *fiber.Ctx) (*signedIn, error) {
 		return nil, err
 	}
 	who := s.knownBy(values, keyHalf)
-	if who == nil || now().Sub(who.Proved) > halfAge {
+	if who == nil || s.clock().Sub(who.Proved) > halfAge {
 		return nil, nil
 	}
 	return who, nil

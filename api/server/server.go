@@ -56,6 +56,9 @@ type Config struct {
 	Accounts bool
 	// RequireSecondFactor makes administrators set up a second factor when they first sign in.
 	RequireSecondFactor bool
+	// ProofAge is for how long administrators may approve, and change accounts and clients, once they have
+	// proved who they are; 0: for as long as their session lasts.
+	ProofAge time.Duration
 	// FourEyes asks for the approval of two administrators before files are released.
 	FourEyes bool
 	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns it off.
@@ -148,8 +151,9 @@ type Server struct {
 	counted   *summaries
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
-	ended     atomic.Uint64 // counts what this process has ended: log-outs, accounts, passwords
-	disk      recent        // what the disk of the exports said
+	ended     atomic.Uint64    // counts what this process has ended: log-outs, accounts, passwords
+	clock     func() time.Time // by which proofs of identity age
+	disk      recent           // what the disk of the exports said
 }
 
 // Limits of requests.
@@ -168,7 +172,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if c.OnConnection == nil {
 		c.OnConnection = func(int64) {}
 	}
-	s := &Server{Config: c, Deps: d}
+	s := &Server{Config: c, Deps: d, clock: now}
 	if s.progress, err = followProgress(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}

@@ -77,8 +77,12 @@ func staffFormPage(c *fiber.Ctx) string {
 	switch path := c.Path(); {
 	case id != "":
 		return staffJobPath(id)
-	case path == staffLogin, path == staffCode, path == staffFactor:
-		return path + "?" + url.Values{"next": {c.FormValue("next")}}.Encode()
+	case path == staffLogin, path == staffCode, path == staffProve, path == staffFactor:
+		q := url.Values{"next": {c.FormValue("next")}}
+		if anew := c.FormValue("anew"); anew != "" {
+			q.Set("anew", anew)
+		}
+		return path + "?" + q.Encode()
 	case path == staffJobs && len(postedJobs(c)) > 0:
 		return decisionPage(postedJobs(c), ehi.Action(c.FormValue("do")))
 	case path == staffClients, path == staffAccounts:
@@ -139,7 +143,7 @@ func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error {
 // staffNext is the page to go on to after the log-in: one of these, or the list of jobs.
 func (s *Server) staffNext(c *fiber.Ctx) string {
 	next := s.localPath(c, c.Query("next", c.FormValue("next")))
-	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) {
+	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) || strings.HasPrefix(next, staffProve) {
 		return staffJobs
 	}
 	return next

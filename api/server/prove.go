@@ -1,0 +1,74 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+// What is sensitive asks for a recent proof of who somebody is, so that neither a browser that was left
+// open nor a stolen session approves, or lets others in. Which routes do is in rules: each route of
+// administrators that changes something says so, or says why not.
+
+// staffProve is where somebody who is signed in proves once more who he is.
+const staffProve = staffBase + "/prove"
+
+// recently lets administrators pass who have proved who they are not longer than ProofAge ago. Others are
+// led to do so, and from there back to the page of their form, with what was typed; programs are told how.
+func (s *Server) recently(c *fiber.Ctx) error {
+	who := staffOf(c)
+	if s.ProofAge <= 0 || s.clock().Sub(who.Proved) <= s.ProofAge {
+		return c.Next()
+	}
+	if !isStaffPage(c) {
+		// as RFC 9470 3 has it for bearers
+		c.Set(fiber.HeaderWWWAuthenticate, fmt.Sprintf(
+			`Session realm="ehi", error="insufficient_user_authentication", max_age="%d"`, int(s.ProofAge.Seconds())))
+		return ehi.Errorf(ehi.Unauthenticated, "This needs a proof of who you are that is no older than %v: "+
+			"open a new session by POST /admin/login, or prove it at %s in a browser", s.ProofAge, staffProve)
+	}
+	to := staffFormPage(c)
+	f := flash{Owner: who.Name, Problem: staffUnproved, Fields: typed(c)}
+	if err := s.keep(c, to, f, typedTTL); err != nil {
+		return err
+	}
+	return c.Redirect(provePage(to), http.StatusSeeOther)
+}
+
+const staffUnproved = "Nothing was sent before you had proved who you are. What you typed is here again, but for passwords: check it and send it."
+
+func provePage(next string) string { return staffProve + "?" + url.Values{"next": {next}}.Encode() }
+
+func (s *Server) handleProvePage(c *fiber.Ctx) error {
+	return s.staffRender(c, "prove", "", "Confirm that it is you", fiber.Map{"Next": s.staffNext(c), "Who": staffOf(c)})
+}
+
+// handleProve proves once more who somebody is, by all that his account asks for. His session becomes
+// another one.
+func (s *Server) handleProve(c *fiber.Ctx) error {
+	next, who := s.staffNext(c), staffOf(c)
+	method, err := s.proveAgain(c, who)
+	if err = s.signedInAt(c, again, who, method, err); err != nil {
+		return s.wrongProof(c, provePage(next), err, flash{Owner: who.Name})
+	}
+	return c.Redirect(next, http.StatusSeeOther)
+}
+
+func (s *Server) proveAgain(c *fiber.Ctx, who *signedIn) (method string, err error) {
+	found, err := s.checkAdmin(c, who.Name, c.FormValue("password"))
+	if err != nil {
+		return byPassword, err
+	}
+	if found.By != who.By || found.Name != who.Name { // somebody else has the name by now
+		return byPassword, auth.ErrLogin
+	}
+	if !found.TwoFactors {
+		return byPassword, nil
+	}
+	return s.proveCode(c, who, c.FormValue("code"))
+}

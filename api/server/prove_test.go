@@ -1,0 +1,199 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// seat is a browser of an administrator at a server without a listener.
+type seat struct {
+	t       *testing.T
+	s       *Server
+	cookies map[string]string
+	token   string // of the pages' forms
+}
+
+const seatPassword = "a long password of a test"
+
+// seated is a signed-in administrator at a server where a proof of identity is good for ten minutes, and
+// what moves its clock.
+func seated(t *testing.T) (b *seat, later func(time.Duration)) {
+	t.Helper()
+	s := routed(t, func(c *Config) {
+		c.AdminUser, c.AdminPassword, c.ProofAge, c.BaseURL = "admin", seatPassword, 10*time.Minute, "http://ehi.example"
+	})
+	ahead := time.Duration(0)
+	s.clock = func() time.Time { return now().Add(ahead) }
+	b = &seat{t: t, s: s, cookies: map[string]string{}}
+	b.get("/admin/ui/login")
+	if a := b.post("/admin/ui/login", "username", "admin", "password", seatPassword); a.StatusCode() != http.StatusSeeOther {
+		t.Fatalf("the log-in answers %d", a.StatusCode())
+	}
+	return b, func(d time.Duration) { ahead += d }
+}
+
+func (b *seat) ask(method, path, body string, header ...string) *fasthttp.Response {
+	b.t.Helper()
+	var jar []string
+	for name, value := range b.cookies {
+		jar = append(jar, name+"="+value)
+	}
+	a := answer(b.s, method, path, body, append(header, "Cookie", strings.Join(jar, "; "))...)
+	for name, set := range a.Header.Cookies() {
+		var c fasthttp.Cookie
+		if err := c.ParseBytes(set); err != nil {
+			b.t.Fatal(err)
+		}
+		if b.cookies[string(name)] = string(c.Value()); len(c.Value()) == 0 {
+			delete(b.cookies, string(name))
+		}
+	}
+	return a
+}
+
+var tokenField = regexp.MustCompile(`name="_csrf" value="([^"]+)"`)
+
+// get opens a page, and is its text.
+func (b *seat) get(path string) string {
+	b.t.Helper()
+	page := string(b.ask("GET", path, "", "Accept", "text/html").Body())
+	if m := tokenField.FindStringSubmatch(page); m != nil {
+		b.token = m[1]
+	}
+	return page
+}
+
+// post sends a form of the page that was opened last.
+func (b *seat) post(path string, fields ...string) *fasthttp.Response {
+	b.t.Helper()
+	form := url.Values{"_csrf": {b.token}, "_as": {"admin"}}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	return b.ask("POST", path, form.Encode(), "Accept", "text/html", "Content-Type", "application/x-www-form-urlencoded")
+}
+
+// Each route of administrators that changes something asks for a recent proof of who they are, or its rule
+// says why not; and what the rule says is what the route does, by page and by API.
+func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T) {
+	b, later := seated(t)
+	later(11 * time.Minute)
+	asks, exempt := 0, 0
+	for _, r := range b.s.app.GetRoutes(true) {
+		rule, _ := ruleOf(r.Method, r.Path)
+		if r.Method == "HEAD" || !changesAsStaff(r.Method, r.Path) && !rule.proved {
+			continue
+		}
+		if rule.proved == (rule.unproved != "") {
+			t.Errorf("%s %s says neither that it asks for a proof nor why not, or both", r.Method, r.Path)
+		}
+		if r.Path == staffBase+"/logout" || r.Path == adminLogout || r.Path == adminLogin || strings.HasPrefix(r.Path, staffLogin) {
+			exempt++ // they end the session
+			continue
+		}
+		path := strings.NewReplacer(":id", "x", ":kind", "admin", ":name", "x", ":file", "x").Replace(r.Path)
+		var a *fasthttp.Response
+		asked := false
+		if strings.HasPrefix(r.Path, staffBase) {
+			b.get(staffJobs)
+			a = b.post(path, "password", "not it")
+			to := string(a.Header.Peek("Location"))
+			asked = a.StatusCode() == http.StatusSeeOther && strings.HasPrefix(to, staffProve+"?next=") && r.Path != staffProve
+		} else {
+			a = b.ask(r.Method, path, `{}`, "Content-Type", asJSON)
+			asked = a.StatusCode() == http.StatusUnauthorized && strings.Contains(string(a.Body()), "POST /admin/login") &&
+				strings.Contains(string(a.Header.Peek("WWW-Authenticate")), `error="insufficient_user_authentication", max_age="600"`)
+		}
+		if asked != rule.proved {
+			t.Errorf("%s %s: asked for a proof: %v, and the rule says %v: %d %s", r.Method, r.Path, asked, rule.proved, a.StatusCode(), a.Body())
+		}
+		if asks++; !rule.proved {
+			asks--
+			exempt++
+		}
+	}
+	if asks < 18 {
+		t.Errorf("%d routes only ask for a proof", asks)
+	}
+	t.Logf("%d routes ask for a recent proof, %d say why not", asks, exempt)
+}
+
+// A rule that says neither is a programmer's error when its route is registered.
+func TestAChangeWithoutAWordAboutItsProofIsAProgrammersError(t *testing.T) {
+	s := routed(t)
+	const name = "POST /admin/new"
+	rules[name] = staff("admin")
+	defer delete(rules, name)
+	defer func() {
+		if said, _ := recover().(string); !strings.Contains(said, "recent proof") {
+			t.Errorf("it was registered, or refused for another reason: %q", said)
+		}
+	}()
+	s.on("POST", "/admin/new", s.handleHome)
+}
+
+// What was typed waits for the proof, and is there again behind it; the proof is good for ten minutes, and
+// only the administrator's own password gives it.
+func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
+	b, later := seated(t)
+	client := []string{
+		"do", "add", "name", "An app of mine", "id", "mine", "kind", "public",
+		"redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export",
+	}
+	b.get(staffClients)
+	if a := b.post(staffClients, append(client, "id", "first")...); string(a.Header.Peek("Location")) != staffClients {
+		t.Fatalf("with a recent proof: %d %s", a.StatusCode(), a.Header.Peek("Location"))
+	}
+	later(10*time.Minute + time.Second)
+	b.get(staffClients)
+	a := b.post(staffClients, client...)
+	prove := string(a.Header.Peek("Location"))
+	if prove != provePage(staffClients) {
+		t.Fatalf("it leads to %s", prove)
+	}
+	session := b.cookies["sid"]
+	if page := b.get(prove); !strings.Contains(page, "Confirm that it is you") || !strings.Contains(page, "Password of admin") {
+		t.Fatalf("%s", page)
+	}
+	for _, wrong := range []string{"", "wrong", "admin"} {
+		a = b.post(staffProve, "next", staffClients, "password", wrong, "username", "somebody")
+		if string(a.Header.Peek("Location")) != prove {
+			t.Errorf("with the password %q it leads to %s", wrong, a.Header.Peek("Location"))
+		}
+		a = b.ask("GET", prove, "", "Accept", "text/html")
+		if a.StatusCode() != http.StatusUnauthorized || !strings.Contains(string(a.Body()), "Invalid username or password") {
+			t.Errorf("after a wrong password: %d", a.StatusCode())
+		}
+		b.get(staffJobs)
+		if a := b.post(staffClients, client...); string(a.Header.Peek("Location")) != prove {
+			t.Error("a wrong proof is one")
+		}
+	}
+	b.get(prove)
+	a = b.post(staffProve, "next", staffClients, "password", seatPassword)
+	if string(a.Header.Peek("Location")) != staffClients || b.cookies["sid"] == session {
+		t.Errorf("the proof leads to %s, in the same session: %v", a.Header.Peek("Location"), b.cookies["sid"] == session)
+	}
+	page := b.get(staffClients)
+	for _, typed := range []string{"An app of mine", `value="mine"`, "https://app.example.org/cb", "Nothing was sent before"} {
+		if !strings.Contains(page, typed) {
+			t.Errorf("%q is lost: %s", typed, page)
+		}
+	}
+	later(9 * time.Minute)
+	b.get(staffJobs)
+	b.post(staffClients, client...)
+	if page := b.get(staffClients); !strings.Contains(page, "The client") && !strings.Contains(page, "<code>mine</code>") {
+		t.Errorf("behind the proof nothing is added: %s", page)
+	}
+	b.get(staffJobs)
+	if a := b.post(staffProve, "next", "https://evil.example/", "password", seatPassword); string(a.Header.Peek("Location")) != staffJobs {
+		t.Errorf("the proof leads on to %s", a.Header.Peek("Location"))
+	}
+}
