@@ -261,6 +261,7 @@ func (s *Server) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
 	what := "reset the second factor of an administrator"
 	if err == nil {
 		what += ", " + name
+		s.ended.Add(1)
 	}
 	return s.administrate(c, err, what)
 }
