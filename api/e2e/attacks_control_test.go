@@ -118,6 +118,12 @@ var controlAttacks = []attack{
 		}
 		p.stillOpen(j.ID)
 	}},
+	{"an application reads what a withheld document holds", "EHI-9", func(p *target) {
+		web, _ := p.letIn("web", "ann")
+		for _, accept := range []string{"*/*", "application/fhir+json"} {
+			p.want(p.do(web, "GET", "/fhir/Binary/of-a-document", "Accept", accept), 403, "with an export alone")
+		}
+	}},
 	{"an application ticks the patient's form beforehand", "EHI-7", func(p *target) {
 		web, j, ann := p.openForm()
 		p.want(p.sendForm(web, j.ID, formBody, "a.hiv=on&p.labs=on&do=preview"), 403, "")

@@ -265,7 +265,7 @@ var (
 // binaryRead answers with whatever the Binary holds.
 var binaryRead = func() operation {
 	o := read("/Binary/{id}",
-		"A Binary of the token's patient; for a backend service any. Scopes: "+
+		"A Binary, for a backend service; in the sandbox also one of the token's patient. Scopes: "+
 			"patient/Binary.r, system/Binary.r.",
 		"Binary", false)
 	o.answers = ok("The Binary where Accept or _format names JSON, otherwise its content.", "*/*",

@@ -11,9 +11,13 @@ import (
 
 // handleBinary reads what an attachment's url leads to: a patient's application reads the Binaries of that patient's record, a backend
 // service any; to others there is none. Who asks for FHIR's JSON gets the resource, anybody else its content
-// (https://hl7.org/fhir/R4/binary.html#rest), always as an attachment: it may be HTML.
+// (https://hl7.org/fhir/R4/binary.html#rest), always as an attachment: it may be HTML. In production a patient's application gets a Binary
+// with an export alone: here nobody has asked the patient whether the document that it belongs to may go.
 func (s *Server) handleBinary(c *fiber.Ctx) error {
 	a, id := access(c), c.Params("id")
+	if a.Patient != "" && !s.Sandbox {
+		return errBinaryExported
+	}
 	line, err := s.Source.Resource(c.UserContext(), a.Patient, "Binary", id)
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return errBinaryNotFound
@@ -37,6 +41,8 @@ func (s *Server) handleBinary(c *fiber.Ctx) error {
 	c.Attachment()
 	return c.Send(*b.Data)
 }
+
+var errBinaryExported = ehi.Errorf(ehi.Forbidden, "A patient's application gets Binaries with an export alone")
 
 var errBinaryNotFound = ehi.Errorf(ehi.NotFound, "Binary not found")
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -121,12 +122,24 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 		return errPatientNotFound
 	}
 	line, err := s.readPatient(c.UserContext(), c.Params("id"))
+	if err == nil {
+		line, err = s.alone(c, line)
+	}
 	if err != nil {
 		return err
 	}
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
 	c.Set(fiber.HeaderContentType, mimeFHIR)
 	return c.Send(line)
+}
+
+// alone is a Patient as a reader may have it: a patient's application in production reads nothing of
+// what it refers to, such as the clinic or the doctor, which the form alone releases.
+func (s *Server) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
+	if access(c).System() || s.Sandbox {
+		return line, nil
+	}
+	return release.Alone(line)
 }
 
 // handleGroup reads a group of patients (BULK-8).

@@ -143,13 +143,22 @@ func (q *searchRequest) restrict(ids []string) {
 }
 
 // findPatients finds patients: a patient's application finds its own and nobody else, whatever it asks.
-func (s *Server) findPatients(c *fiber.Ctx, q source.Search) (source.Found, error) {
+func (s *Server) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
 	if a := access(c); !a.System() {
 		own := searchRequest{Search: q}
 		own.restrict([]string{a.Patient})
 		q = own.Search
 	}
-	return s.Source.FindPatients(c.UserContext(), q)
+	if found, err = s.Source.FindPatients(c.UserContext(), q); err != nil {
+		return found, err
+	}
+	for i := range found.Matches {
+		m := &found.Matches[i]
+		if m.Line, err = s.alone(c, m.Line); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
 }
 
 // groupsAtOnce bounds how many groups are read for one page of a search. Where there are more, a page may be short of its limit although there is a next one,

@@ -219,6 +219,27 @@ func TestEHI9APresentedFormIsCutOutHoweverItIsWritten(t *testing.T) {
 	}
 }
 
+// EHI-9: of a resource that is read by itself nothing leads to another one.
+func TestEHI9AResourceAloneTellsOfNoOther(t *testing.T) {
+	for line, want := range map[string]string{
+		`{"resourceType":"Patient","id":"p","active":true}`:                                                 `{"resourceType":"Patient","id":"p","active":true}`,
+		`{"managingOrganization":{"display":"LEAK"},"id":"p","resourceType":"Patient"}`:                     `{"managingOrganization":` + masked + `,"id":"p","resourceType":"Patient"}`,
+		`{"generalPractitioner":[{"identifier":{"value":"LEAK"}},{"reference":"https://e.example/x"}]}`:     `{"generalPractitioner":[` + masked + `,` + masked + `]}`,
+		`{"contact":[{"organization":{"refer\u0065nce":"#LEAK","display":"LEAK"}}]}`:                        `{"contact":[{"organization":` + masked + `}]}`,
+		`{"photo":[{"url":"https://e.example/Binary/LEAK"}]}`:                                               `{"photo":[{"_url":` + masked + `}]}`,
+		`{"identifier":[{"value":"7","assigner":{"display":"LEAK"}}]}`:                                      `{"identifier":[{"value":"7","assigner":` + masked + `}]}`,
+		`{"maritalStatus":{"coding":[{"code":"M","display":"married","system":"http://x/CodeSystem/y"}]}}`:  `{"maritalStatus":{"coding":[{"code":"M","display":"married","system":"http://x/CodeSystem/y"}]}}`,
+		`{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`: `{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`,
+	} {
+		if got, err := release.Alone([]byte(line)); err != nil || string(got) != want {
+			t.Errorf("%s became %s, %v", line, got, err)
+		}
+	}
+	if got, err := release.Alone([]byte(`{"a":`)); err == nil {
+		t.Errorf("half a line became %s", got)
+	}
+}
+
 // goesWith is what of a record goes by a form, by type and id.
 func goesWith(t *testing.T, f *ehi.ReleaseForm, lines ...string) string {
 	t.Helper()

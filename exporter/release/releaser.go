@@ -356,6 +356,8 @@ func (r *reviewed) hides(holds traces, field []byte) bool {
 	switch {
 	case holds&otherThanReference != 0:
 		return false
+	case r.alone:
+		return holds&(holdsReference|holdsDisplay|holdsIdentifier) != 0
 	case holds&holdsIdentifier != 0:
 		return holds&namesWithheld != 0
 	}
@@ -383,6 +385,9 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 
 // mask decides what takes the place of a Reference by its reference; nil where it may go.
 func (r *reviewed) mask(ref []byte) []byte {
+	if r.alone {
+		return fhir.MaskedReference
+	}
 	if fhir.External(ref) {
 		if m := r.betrays(ref); m != nil {
 			return m
@@ -504,6 +509,9 @@ func (r *reviewed) namesOneWithheld(text, but []byte) bool {
 }
 
 func (r *reviewed) isWithheld(typ, id []byte) bool {
+	if r.alone {
+		return len(id) > 0 && inRecords(typ)
+	}
 	v, _ := r.decided(typ, id)
 	return v.withheld()
 }

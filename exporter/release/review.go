@@ -28,6 +28,7 @@ type Review struct {
 	supports   []support  // of the observers
 	shorts     []resource // that may be withheld, and have an id that is not looked for in texts
 	short      bool       // one of them is withheld
+	alone      bool       // nothing but the resource at hand is released, see Alone
 	// irregular says that a resource has its type or id twice.
 	irregular bool
 }

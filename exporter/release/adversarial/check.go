@@ -11,6 +11,9 @@ import (
 // Markers are those of what is withheld: of resources, and of presentedForms.
 func (d *Decision) Markers() (markers []string) {
 	for i, m := range d.record.Resources {
+		if m.absent {
+			continue
+		}
 		if !d.goes[i] {
 			markers = append(markers, m.Marker)
 		}
@@ -179,7 +182,7 @@ func (d *Decision) outOf(e *entry) certainty {
 func (d *Decision) expected(i int, l *link) certainty {
 	m := d.record.Resources[i]
 	switch {
-	case l.shape == "bare": // it has no token
+	case l.shape == "bare", d.record.Resources[l.to].absent: // it has no token, or it is not known
 		return perhaps
 	case l.entry != nil && d.out(l.entry) != no && l.entry.text == "":
 		if d.out(l.entry) == yes {

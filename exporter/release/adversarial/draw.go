@@ -14,6 +14,8 @@ import (
 type Options struct {
 	// Prefix is a number that tells the markers of records apart that are looked for together.
 	Prefix string
+	// Least is how many resources a record has at least.
+	Least int
 	// Imported says that the record is stored before it is exported: what is called by an identifier
 	// in a conditional reference is found then.
 	Imported bool
@@ -47,6 +49,7 @@ type Resource struct {
 	laboratory bool
 	identified bool   // it has an identifier
 	when       string // a date; "" for none
+	absent     bool   // the store has it in no record, see Keep
 	links      []*link
 	entries    []*entry
 }
@@ -101,7 +104,7 @@ const inLimits, outOfLimits = "2020-05-01", "2010-05-01"
 // Draw draws a record, and how it is spelled.
 func Draw(t *rapid.T, o Options) *Record {
 	r := &Record{options: o}
-	n := rapid.IntRange(2, 10).Draw(t, "resources")
+	n := rapid.IntRange(max(2, o.Least), max(10, o.Least)).Draw(t, "resources")
 	r.Resources = append(r.Resources, r.drawResource(t, 0, kind{typ: "Patient", places: []string{"generalPractitioner[]", "managingOrganization"}}))
 	for i := 1; i < n; i++ {
 		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(kinds).Draw(t, "type")))
@@ -121,6 +124,16 @@ func (r *Record) Lines() (lines []string) {
 		lines = append(lines, m.Line)
 	}
 	return lines
+}
+
+// Keep leaves out what is in no record after an import, such as a Binary to which nothing refers:
+// nothing is withheld that is not there.
+func (r *Record) Keep(has func(typ, id string) bool) {
+	for _, m := range r.Resources {
+		if m.absent = !has(m.Type, m.ID); m.absent {
+			m.links, m.entries = nil, nil
+		}
+	}
 }
 
 // Patient is the id of the record's patient.

@@ -17,7 +17,7 @@ type Decision struct {
 func (r *Record) Decide(c Choices) *Decision {
 	d := &Decision{r, c, make([]bool, len(r.Resources))}
 	for i, m := range r.Resources {
-		d.goes[i] = i == 0 || d.authorized(m) && (d.admits(m.category, m.when) || m.Type == binary && d.held(i))
+		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && (d.admits(m.category, m.when) || m.Type == binary && d.held(i))
 	}
 	for before := []bool(nil); !slices.Equal(before, d.goes); {
 		before = slices.Clone(d.goes)
@@ -40,6 +40,13 @@ func (r *Record) Decide(c Choices) *Decision {
 // Goes reports whether resource i of the record goes.
 func (d *Decision) Goes(i int) bool { return d.goes[i] }
 
+// Asked reports whether resource i goes where somebody asks for some categories of a record, or for
+// all of it, and nobody withholds anything. What is in no patient's record goes too.
+func (r *Record) Asked(i int, categories []ehi.Category) bool {
+	m := r.Resources[i]
+	return len(categories) == 0 || m.category == "" || slices.Contains(categories, m.category)
+}
+
 func (d *Decision) authorized(m *Resource) bool {
 	return m.needs == "" || d.choices.Authorized[m.needs]
 }
@@ -61,7 +68,7 @@ func (d *Decision) onlyAboutWithheld(i int) bool {
 	for _, l := range m.links {
 		switch {
 		case l.place.path != m.kind.about || l.shape == "identifier" || l.shape == "display":
-		case d.record.follows(l) && !d.goes[l.to]:
+		case d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent:
 			withheld++
 		default:
 			others++
@@ -176,7 +183,7 @@ func (d *Decision) betrays(l *link) certainty {
 	switch {
 	case d.goes[l.to] && l.shape != "display":
 		return no
-	case l.shape == "display" || to.Type == binary:
+	case l.shape == "display" || to.Type == binary || to.absent:
 		return perhaps // whether it means something withheld, or for which of several reasons
 	case !d.record.follows(l) && l.shape != "identifier":
 		return no // it is not known what it names

@@ -1,0 +1,374 @@
+package e2e
+
+import (
+	"archive/zip"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/auth"
+	"ehi-server/exporter/release/adversarial"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/telemetry"
+	"ehi-server/shared/tracing"
+)
+
+// The seeds of records are those from adversary.seed on.
+var (
+	adversaryExports = flag.Int("adversary.exports", 6, "how many adversarial records are exported by a whole server, each once by its patient and once with all others")
+	adversarySeed    = flag.Int("adversary.seed", 1, "the seed of the first of them")
+)
+
+// adversary is one adversarial record, and what its patient chooses.
+type adversary struct {
+	*adversarial.Record
+	choices  adversarial.Choices
+	decision *adversarial.Decision
+	account  string
+	told     told
+}
+
+// told is what a reader read, by where.
+type told map[string]string
+
+// read keeps an answer, its headers included.
+func (t told) read(where string, a *client.Answer) {
+	var header strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(a.Header)) {
+		fmt.Fprintf(&header, "%s: %s\n", name, a.Header.Values(name))
+	}
+	t[where] += header.String() + string(a.Body) + "\n"
+}
+
+// EHI-9, EHI-14: adversarial records go through every way out of a server in production mode: the
+// form, its preview, the status with its progress, metadata, errors, the manifest, files, the archive,
+// pages of administrators, an export of the population, the log, metrics, traces and the audit trail.
+// No marker of what is withheld is on any of them, in whatever spelling, and nothing that was released
+// is missing.
+func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
+	began := time.Now()
+	var all []*adversary
+	for k := range *adversaryExports {
+		all = append(all, drawAdversary(k))
+	}
+	collector, url := collect(t)
+	var log buffer
+	level := new(slog.LevelVar)
+	level.Set(slog.LevelDebug)
+	logger, err := telemetry.NewLogger(&log, "json", level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operators := told{}
+	t.Run("exports", func(t *testing.T) { // the end of the server sends its last spans
+		p := startOnAdversaries(t, all, url, logger, level)
+		for _, a := range all {
+			p.exportAdversary(a)
+		}
+		p.exportPopulation(all, nil, "everything")
+		p.exportPopulation(all, []ehi.Category{ehi.Visits, ehi.Labs}, "visits and lab results")
+		operators.read("metrics", p.do(p.open, "GET", "/metrics"))
+		trail := p.do(p.admin, "GET", "/admin/audit?limit=0")
+		p.want(trail, 200, "AuditEvent")
+		operators.read("audit trail", trail)
+		operators.read("jobs", p.do(p.admin, "GET", "/admin/jobs"))
+		operators.read("page of jobs", p.do(p.admin, "GET", "/admin/ui/jobs"))
+		operators.read("system", p.do(p.admin, "GET", "/admin/ui/system"))
+		operators.read("format", p.do(p.open, "GET", "/docs/ehi"))
+	})
+	operators["log"] = log.String()
+	collector.mu.Lock()
+	for _, span := range collector.all {
+		operators["traces"] += span.String() + "\n"
+	}
+	collector.mu.Unlock()
+	markers, released, texts := 0, 0, 0
+	for _, a := range all {
+		markers, released = markers+len(a.decision.Markers()), released+len(a.decision.Released())
+		for where, text := range a.told {
+			texts++
+			if leaks := a.decision.Leaks(text); len(leaks) > 0 {
+				t.Errorf("record %s: %v in %s:\n%.3000s", a.account, leaks, where, text)
+			}
+		}
+		for where, text := range operators {
+			if where == "log" && !strings.Contains(text, `"msg":"form submitted"`) || where == "traces" && !strings.Contains(text, "write Patient") {
+				t.Fatalf("there is no %s: %.300s", where, text)
+			}
+			// Who watches the server reads no content at all: no marker of what goes either, but the
+			// patient's id where that is what it is about.
+			secret := slices.Concat(a.decision.Markers(), a.decision.Released()[1:])
+			if where == "log" || where == "traces" || where == "metrics" || where == "format" {
+				secret = append(secret, a.decision.Released()[0])
+			}
+			if leaks := adversarial.Find(secret, text); len(leaks) > 0 {
+				t.Errorf("record %s: %v in the %s", a.account, leaks, where)
+			}
+		}
+	}
+	t.Logf("%d records, %d exports, %d markers withheld, %d released, looked for in %d texts; %v", len(all), len(all)+2, markers, released, texts+len(operators), time.Since(began).Round(time.Millisecond))
+}
+
+func drawAdversary(k int) *adversary {
+	a := &adversary{account: fmt.Sprintf("patient-%d", k), told: told{}}
+	rapid.Custom(func(t *rapid.T) int {
+		a.Record = adversarial.Draw(t, adversarial.Options{Prefix: fmt.Sprint(k), Least: 10, Imported: true})
+		a.choices = adversarial.DrawChoices(t)
+		return 0
+	}).Example(*adversarySeed + k)
+	return a
+}
+
+// startOnAdversaries starts a server in production mode on the records, each of which comes as a Bundle.
+func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *slog.Logger, level *slog.LevelVar) *production {
+	t.Helper()
+	data, files := t.TempDir(), t.TempDir()
+	for _, a := range all {
+		if err := os.WriteFile(filepath.Join(files, a.account+".json"), bundleOf(a.Record), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := sources.Store(sources.Config{Data: data, OwnBase: []string{adversarial.Base}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := store.Import(t.Context(), []string{files}, source.ImportOptions{Now: time.Now()}); err != nil || r.Problems > 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, a := range all {
+		a.Keep(inRecord(t, store, a.Patient()))
+		a.decision = a.Decide(a.choices)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := productionConfig(t)
+	cfg.Trace = tracing.Config{Endpoint: collector, Ratio: 1}
+	p := &production{world: startLogging(t, data, cfg, node.Options{Level: level}, log)}
+	p.ann, p.bob = all[0].Patient(), all[0].Patient()
+	p.register(filepath.Join(data, "svc.json"))
+	for _, a := range all {
+		if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: a.account, Patient: a.Patient()}, patientPassword); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// bundleOf is a record as one Bundle.
+func bundleOf(r *adversarial.Record) []byte {
+	var entries []string
+	for _, m := range r.Resources {
+		entries = append(entries, `{"request":{"method":"PUT","url":"`+m.Type+"/"+m.ID+`"},"resource":`+m.Line+`}`)
+	}
+	return []byte(`{"resourceType":"Bundle","type":"batch","entry":[` + strings.Join(entries, ",") + `]}`)
+}
+
+// inRecord tells what the store has in a patient's record.
+func inRecord(t *testing.T, store source.Source, patient string) func(typ, id string) bool {
+	t.Helper()
+	record, err := store.Open(t.Context(), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	err = record.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+		has[keyOf(t, r.Line)] = true
+		return nil
+	})
+	if err = cmp.Or(err, record.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return func(typ, id string) bool { return has[typ+"/"+id] }
+}
+
+// keyOf is type/id of a resource.
+func keyOf(t *testing.T, line []byte) string {
+	t.Helper()
+	var r struct{ ResourceType, ID string }
+	if err := json.Unmarshal(line, &r); err != nil {
+		t.Fatalf("%v: %s", err, line)
+	}
+	return r.ResourceType + "/" + r.ID
+}
+
+// exportAdversary takes one record all the way out: the application looks at whatever there is at
+// every step.
+func (p *production) exportAdversary(a *adversary) {
+	t, ctx := p.t, p.t.Context()
+	t.Helper()
+	app, _ := p.letIn("app", a.account)
+	j := p.kickOff(app, "", a.Patient(), nil)
+	p.look(a, app, j)
+	b := p.person()
+	b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + a.Patient())
+	b.submit("username", a.account, "password", patientPassword)
+	b.sees(200, "Choose what to release")
+	b.counted()
+	a.told["the form"] = b.page
+	b.submit(append(ticksOf(a.choices), "do", "preview")...)
+	a.told["the preview"] = b.page
+	b.submit(ticksOf(a.choices)...)
+	p.wait(j.ID, ehi.Retrieved)
+	p.look(a, app, j)
+	b.visit(p.open.Base + "/my/requests/" + j.ID)
+	a.told["the request's page"] = b.page
+	p.lookAsStaff(a, j)
+	if _, err := p.admin.Act(ctx, j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	p.look(a, app, j)
+
+	var lines [][]byte
+	for _, e := range p.manifest(app, j).Output {
+		data, err := app.Download(ctx, e.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.told["the files"] += string(data)
+		lines = append(lines, bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))...)
+	}
+	p.checkAdversary(a, "files", lines)
+	b.visit(p.open.Base + "/my/requests/" + j.ID + "/archive")
+	lines = nil
+	archive, err := zip.NewReader(strings.NewReader(b.page), int64(len(b.page)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range archive.File {
+		data := contentsOf(t, f)
+		a.told["the archive"] += f.Name + "\n" + data
+		lines = append(lines, bytes.Split([]byte(strings.TrimSuffix(data, "\n")), []byte("\n"))...)
+	}
+	p.checkAdversary(a, "archive", lines)
+	p.countsTellTheReleasedAlone(a, app, j, len(lines))
+}
+
+// ticksOf is what a patient fills in.
+func ticksOf(c adversarial.Choices) (fill []string) {
+	for key, dated := range c.Ticked {
+		fill = append(fill, "p."+string(key), "on")
+		if dated {
+			fill = append(fill, "p."+string(key)+".from", adversarial.From+"-01-01", "p."+string(key)+".to", adversarial.To+"-30")
+		}
+	}
+	for key := range c.Authorized {
+		fill = append(fill, "a."+string(key), "on")
+	}
+	return fill
+}
+
+// look is all that an application can ask about its job and its patient.
+func (p *production) look(a *adversary, app *client.Client, j client.Job) {
+	p.t.Helper()
+	job := "/jobs/" + j.ID
+	paths := []string{
+		job + "/metadata", job + "/status", job + "/customize", job + "/download/errors.OperationOutcome.ndjson", "/my/requests/" + j.ID,
+		"/my/requests/" + j.ID + "/archive", "/admin/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID, "/fhir/Patient/" + a.Patient(), "/fhir/Patient?_id=" + a.Patient(),
+	}
+	for _, m := range a.Resources {
+		paths = append(paths, job+"/download/"+m.Type+".ndjson")
+		if m.Type == "Binary" { // whose id it may know from elsewhere
+			a := p.do(app, "GET", "/fhir/Binary/"+m.ID)
+			p.want(a, 403, "with an export alone")
+		}
+	}
+	for _, path := range slices.Compact(slices.Sorted(slices.Values(paths))) {
+		// What names the withheld in a question is not asked: an echo would be found as a leak.
+		a.told.read("GET "+path, p.do(app, "GET", path, "Accept", "application/json"))
+	}
+}
+
+// lookAsStaff is what reviewers see: they know what stays by kinds, but no content of it.
+func (p *production) lookAsStaff(a *adversary, j client.Job) {
+	p.t.Helper()
+	paths := []string{"/admin/jobs/" + j.ID, "/jobs/" + j.ID + "/metadata", "/admin/ui/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID + "/files"}
+	for _, m := range a.Resources {
+		paths = append(paths, "/admin/ui/jobs/"+j.ID+"/files/"+m.Type+".ndjson")
+	}
+	for _, path := range paths {
+		a.told.read("staff: GET "+path, p.do(p.admin, "GET", path))
+	}
+}
+
+// checkAdversary compares the lines that left with what must leave.
+func (p *production) checkAdversary(a *adversary, where string, lines [][]byte) {
+	p.t.Helper()
+	left := map[string]string{}
+	for _, line := range lines {
+		left[keyOf(p.t, line)] = string(line)
+	}
+	out := make([]string, len(a.Resources))
+	for i, m := range a.Resources {
+		out[i] = left[m.Type+"/"+m.ID]
+		delete(left, m.Type+"/"+m.ID)
+	}
+	if err := a.decision.Check(out); err != nil || len(left) > 0 {
+		p.t.Errorf("record %s, %s: %v, others: %v\nof\n%s\nby %+v left\n%s", a.account, where, err, left, strings.Join(a.Lines(), "\n"), a.choices, strings.Join(out, "\n"))
+	}
+}
+
+// countsTellTheReleasedAlone compares what metadata count with what went.
+func (p *production) countsTellTheReleasedAlone(a *adversary, app *client.Client, j client.Job, lines int) {
+	p.t.Helper()
+	want := map[string]int64{}
+	for i, m := range a.Resources {
+		if a.decision.Goes(i) {
+			want[m.Type]++
+		}
+	}
+	var got struct{ Counts map[string]int64 }
+	answer := p.do(app, "GET", "/jobs/"+j.ID+"/metadata")
+	if err := json.Unmarshal(answer.Body, &got); err != nil || !maps.Equal(want, got.Counts) || strings.Contains(string(answer.Body), "ithheld") {
+		p.t.Errorf("record %s: %s, %v, want %v", a.account, answer.Body, err, want)
+	}
+}
+
+// exportPopulation takes all records out at once for a service: whole, or by categories, which nobody
+// withheld from anybody, so that References stay as they are.
+func (p *production) exportPopulation(all []*adversary, categories []ehi.Category, name string) {
+	t := p.t
+	t.Helper()
+	as := &target{production: p}
+	service := p.open.WithToken(p.tokens(p.post("/auth/token", as.asserted(nil))).AccessToken)
+	var asked []string
+	for _, c := range categories {
+		asked = append(asked, fmt.Sprintf(`{"name":"category","valueString":%q}`, c))
+	}
+	body := `{"resourceType":"Parameters","parameter":[` + strings.Join(asked, ",") + `]}`
+	if len(asked) == 0 {
+		body = `{"resourceType":"Parameters"}`
+	}
+	j, err := service.Start(t.Context(), "POST", "/fhir/$ehi-export", []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.wait(j.ID, ehi.Retrieved)
+	if _, err := p.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := p.download(service, p.manifest(service, j))
+	for _, a := range all {
+		for i, m := range a.Resources {
+			if want := a.Asked(i, categories); (got[m.Type+"/"+m.ID] != nil) != want {
+				t.Errorf("%s: %s/%s went: %v", name, m.Type, m.ID, !want)
+			}
+		}
+	}
+}
