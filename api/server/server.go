@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -131,9 +132,10 @@ type Deps struct {
 type Server struct {
 	Config
 	Deps
-	app      *fiber.App
-	patients *session.Store // who is logged in on the patient's pages
-	admins   *session.Store
+	app       *fiber.App
+	listening listening
+	patients  *session.Store // who is logged in on the patient's pages
+	admins    *session.Store
 	// adminMark is configured, worked out once.
 	adminMark func() string
 	progress  *progressBook
@@ -226,8 +228,11 @@ func New(c Config, d Deps) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers requests on ln until Shutdown.
+// Serve answers requests on ln until Shutdown, which may have come already.
 func (s *Server) Serve(ln net.Listener) error {
+	if !s.listening.begin(ln) {
+		return ln.Close()
+	}
 	ln = unstalled{ln, s.WriteStall, s.OnConnection}
 	if s.TLS != nil {
 		ln = tls.NewListener(ln, s.TLS)
@@ -250,7 +255,36 @@ var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try ag
 func (s *Server) Shutdown(d time.Duration) error {
 	s.holds.release()
 	s.feed.stop() // streams that have no end of their own
-	return s.app.ShutdownWithTimeout(d)
+	return errors.Join(s.app.ShutdownWithTimeout(d), s.listening.end())
+}
+
+// listening is a server's listener. A shutdown that comes while the server is only about to serve finds nothing in fasthttp to
+// shut down; the end of the listener ends the serving then.
+type listening struct {
+	mu    sync.Mutex
+	ln    net.Listener
+	ended bool
+}
+
+// begin reports whether the server may serve on ln.
+func (l *listening) begin(ln net.Listener) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ln = ln
+	return !l.ended
+}
+
+func (l *listening) end() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	if l.ln == nil {
+		return nil
+	}
+	if err := l.ln.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // Close releases what New took; the server has been shut down before.
