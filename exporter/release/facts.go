@@ -65,17 +65,18 @@ type target struct{ typ, id []byte }
 
 // examiner walks resources and gathers facts. It is for one goroutine.
 type examiner struct {
-	policy  *Policy
-	walk    walk
-	skimmed skim
-	codings []coding // by depth: of the object that is open there
-	path    []byte
-	dates   fhir.Dates
-	escaped bool    // whether the line that is decided upon quickly has escapes
-	dated   bool    // whether facts.happened is asked for
-	alone   bool    // whether what a resource refers to does not matter
-	traits  []trait // by the number of the type
-	facts   facts
+	policy   *Policy
+	walk     walk
+	skimmed  skim
+	codings  []coding // by depth: of the object that is open there
+	path     []byte
+	dates    fhir.Dates
+	escaped  bool           // whether the line that is decided upon quickly has escapes
+	harmless [256]shortCode // codes that are in no table: most come again and again
+	dated    bool           // whether facts.happened is asked for
+	alone    bool           // whether what a resource refers to does not matter
+	traits   []trait        // by the number of the type
+	facts    facts
 
 	// of the type at hand
 	about    map[string]place

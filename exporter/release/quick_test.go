@@ -2,6 +2,7 @@ package release
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -133,7 +134,9 @@ func drawRelated(t *rapid.T) (line, typ string) {
 		case 1:
 			leaf = rapid.SampledFrom([]string{`"x"`, `["a","b",{"c":1}]`, `-1.5e3`, `null`, `{}`, `[]`, `[[{"reference":"Device/d"}]]`, `"{[\"}"`}).Draw(t, "other")
 		case 2:
-			leaf = `{"coding":[{"system":"x","code":` + rapid.SampledFrom([]string{`"x"`, `"HIV"`, `"LAB"`, `"laboratory"`, `["R"]`, `"42CFRPart2"`}).Draw(t, "code") + `}]}`
+			system := rapid.SampledFrom([]string{"x", "http://terminology.hl7.org/CodeSystem/v3-ActCode"}).Draw(t, "system")
+			code := rapid.SampledFrom([]string{`"x"`, `"y"`, `"HIV"`, `"LAB"`, `"laboratory"`, `["HIV"]`, `"42CFRPart2"`, `"\/"`}).Draw(t, "code")
+			leaf = `{"coding":[{"system":"` + system + `","code":` + code + `}]}`
 		default:
 			leaf = drawReference(t)
 		}
@@ -199,6 +202,7 @@ func FuzzQuick(f *testing.F) {
 		`{"resourceType":"ExplanationOfBenefit","id":"e","identifier":[{"value":"X"}],"claim":{"reference":"Claim/c"}}`,
 		`{"resourceType":"MedicationRequest","id":"m","medicationReference":{"reference":"Medication/m"},"request":[{"x":[1,{"reference":"Device/d"}]}]}`,
 		`{"resourceType":"Provenance","id":"p","target":[{"reference":["Claim/c"]}],"contained":[{"id":"k"}]}`,
+		`{"resourceType":"Goal","id":"g","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}]}`,
 		`{"resourceType":"Claim","id":"c","contained":[{"identifier":{"value":" V"}}],"provider":{"reference":"Device/d"}}`,
 	} {
 		f.Add([]byte(seed))
@@ -223,4 +227,36 @@ func FuzzQuick(f *testing.F) {
 			c.check(t, line)
 		}
 	})
+}
+
+// Whatever codes were harmless before, a sensitive one keeps its resource.
+func TestHarmlessCodesMakeNoOtherHarmless(t *testing.T) {
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rules.Policy(&ehi.ReleaseForm{}, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := p.examiner()
+	harmless := 0
+	for i := range 20_000 {
+		code := fmt.Appendf(nil, "%d-%d", i, i%10)
+		held := p.sensitive.mayHold(code)
+		if x.keeps(code, goes) != held || x.keeps(code, goes) != held {
+			t.Fatalf("%s keeps a resource: %v, want %v", code, !held, held)
+		}
+		if !held {
+			harmless++
+		}
+		for _, sensitive := range []string{"HIV", "42CFRPart2", "F10.20"} {
+			if !x.keeps([]byte(sensitive), goes) {
+				t.Fatalf("%s keeps nothing after %s", sensitive, code)
+			}
+		}
+	}
+	if harmless < 10_000 {
+		t.Errorf("%d of the codes are harmless", harmless)
+	}
 }

@@ -12,21 +12,21 @@ type skim struct {
 	depth int
 	names [skimDepth][]byte // by depth: the name of what is open there; nil in an array
 	path  []byte
-	ids   int // of the resource itself
 }
 
 // skimDepth is how deep a skim goes.
 const skimDepth = 32
 
-// skim gathers the facts of a line that say what it refers to, and its identifiers. ok is false where
-// only a walk can tell.
-func (x *examiner) skim(line []byte, f *facts) (ok bool) {
+// skim gathers the facts of a line that say what it refers to, and its identifiers, and looks at its
+// codes. rest is what follows its type and id. ok is false where only a walk can tell: a field named
+// code may hold what keeps the resource, or one named id or resourceType stands there once more.
+func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
-	s.line, s.at, s.depth, s.ids = line, 0, 0, 0
-	for s.at < len(line) {
-		switch line[s.at] {
+	s.line, s.at, s.depth, s.names[1] = rest, 0, 1, nil
+	for s.at < len(rest) {
+		switch rest[s.at] {
 		case '"':
-			if !x.skimText(f) {
+			if !x.skimText(t) {
 				return false
 			}
 		case '{', '[':
@@ -42,7 +42,7 @@ func (x *examiner) skim(line []byte, f *facts) (ok bool) {
 			s.at++
 		}
 	}
-	return s.depth == 0 && s.ids == 1
+	return s.depth == 0
 }
 
 func (s *skim) open(name []byte) (ok bool) {
@@ -55,7 +55,7 @@ func (s *skim) open(name []byte) (ok bool) {
 }
 
 // skimText goes over a text, or over a name and the text or bracket behind it.
-func (x *examiner) skimText(f *facts) (ok bool) {
+func (x *examiner) skimText(t traitKind) (ok bool) {
 	s := &x.skimmed
 	end, escaped := textEnd(s.line, s.at)
 	if end < 0 || end == len(s.line) {
@@ -76,7 +76,7 @@ func (x *examiner) skimText(f *facts) (ok bool) {
 	s.at++
 	switch s.line[s.at] {
 	case '"':
-		return x.skimField(f, name)
+		return x.skimField(name, t)
 	case '[':
 		return !interesting(name) && s.open(name)
 	case '{':
@@ -90,14 +90,14 @@ func (x *examiner) skimText(f *facts) (ok bool) {
 // interesting reports whether a skim looks at the texts of that name.
 func interesting(name []byte) bool {
 	switch string(name) {
-	case "reference", "value", "id", resourceType:
+	case "reference", "value", "code", "id", resourceType:
 		return true
 	}
 	return false
 }
 
 // skimField goes over the text of a field.
-func (x *examiner) skimField(f *facts, name []byte) (ok bool) {
+func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	from := s.at
 	end, escaped := textEnd(s.line, from)
@@ -112,17 +112,19 @@ func (x *examiner) skimField(f *facts, name []byte) (ok bool) {
 	switch {
 	case escaped:
 		return false
-	case len(name) == len("id"):
-		if s.depth == 1 {
-			s.ids++
-		}
+	case len(name) == len("id"): // of two ids it is the last that counts
+		return s.depth > 1
+	case len(name) == len("code"):
+		return !x.keeps(text, t)
 	case len(name) == len("value"):
 		if identifies(s.here()) {
-			f.addIdentifier(text)
+			x.facts.addIdentifier(text)
 		}
 	case len(name) == len("reference"):
 		typ, id, ok := follow(text)
-		x.refers(f, s.here(), target{typ, id}, ok)
+		x.refers(&x.facts, s.here(), target{typ, id}, ok)
+	case len(name) == len(resourceType):
+		return false
 	}
 	return true
 }
