@@ -215,8 +215,11 @@ func (r *Review) reachedSupport() map[resource]struct{} {
 
 // confers reports whether a resource about which was not decided at once goes.
 func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
-	if v, _ := r.index.at(from); v.withheld() {
+	if r.standing(from).withheld() {
 		return false
+	}
+	if k, is := r.takers[from]; is {
+		return r.confers(k.of, reached)
 	}
 	if _, isSupporting := r.support.selves[from]; isSupporting {
 		_, goes := reached[from]

@@ -110,7 +110,7 @@ func (r *Review) follow(h holder) (released bool) {
 	if !known || v&sensitive != 0 || !v.withheld() {
 		return false
 	}
-	of, _ := r.index.at(h.self) // it is in the record: where it is not in the index, it goes
+	of := r.standing(h.self)
 	switch {
 	case of.withheld():
 		r.index.set(h.binary, verdict(of.reason()))

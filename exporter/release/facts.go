@@ -23,6 +23,7 @@ type facts struct {
 	owned      bool           // it is a Device that has a patient
 	presents   bool           // presentedForm
 	binaries   []attachment   // the Binaries that it refers to
+	taking     []taking       // entries that refer to such beside something else
 	// identifiers are the values of its own business identifiers, and of what it contains; normal.
 	identifiers [][]byte
 	context     target // what a Binary's securityContext refers to
@@ -79,12 +80,18 @@ type examiner struct {
 	facts    facts
 
 	// of the type at hand
-	about    map[string]place
-	document bool
+	about       map[string]place
+	document    bool
+	entryFields []string // entryPaths
+	insides     []inside // the entries so far
+	in          *inside  // the one that is open; nil for none
 }
 
-// coding is the system and code fields of an object.
-type coding struct{ system, code []byte }
+// coding is the system and code fields of an object, and whether it is a Reference.
+type coding struct {
+	system, code  []byte
+	refers, named bool // see names
+}
 
 // examine derives the facts of a line. They are valid until the next call. Errors: the line is not JSON.
 func (x *examiner) examine(line []byte) (*facts, error) {
@@ -100,6 +107,10 @@ func (x *examiner) examine(line []byte) (*facts, error) {
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	f, w := x.begin(typ, uint16(fhir.TypeNumber(typ)), aboutPlaces[string(typ)]), &x.walk
 	x.document = documentTypes[string(typ)]
+	x.insides, x.entryFields = x.insides[:0], nil
+	if !x.alone {
+		x.entryFields = entryPaths[string(typ)]
+	}
 	if x.dated {
 		x.dates.Begin(typ)
 	}
@@ -108,10 +119,11 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 		case opened:
 			x.open(w.depth)
 		case closed:
-			if c := &x.codings[w.depth]; len(c.code) > 0 {
-				x.coding(f, c)
-			}
+			x.close(f, &x.codings[w.depth])
 		case scalar:
+			if x.in != nil {
+				x.in.note(w)
+			}
 			if !w.isText {
 				continue
 			}
@@ -125,6 +137,7 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	if x.dated {
 		f.happened = x.dates.Spans()
 	}
+	x.settle(f)
 	return last, w.err
 }
 
@@ -133,9 +146,9 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	f := &x.facts
 	*f = facts{
 		typ: typ, number: number, content: f.content[:0], targets: f.targets, supports: f.supports[:0], binaries: f.binaries[:0],
-		identifiers: f.identifiers[:0],
+		identifiers: f.identifiers[:0], taking: f.taking[:0],
 	}
-	x.about = about
+	x.about, x.in = about, nil
 	return f
 }
 
@@ -167,6 +180,24 @@ func (x *examiner) open(depth int) {
 	if depth == 1 && string(x.walk.key()) == presentedForm {
 		x.facts.presents = true
 	}
+	if x.walk.src[x.walk.start] == '{' {
+		x.enter()
+	}
+}
+
+// close takes in what an object that closes says.
+func (x *examiner) close(f *facts, c *coding) {
+	if len(c.code) > 0 {
+		x.coding(f, c)
+	}
+	if x.in == nil {
+		return
+	}
+	x.in.unsure = x.in.unsure || c.anonymous()
+	if string(x.walk.key()) == "identifier" {
+		x.codings[x.walk.depth-1].named = true
+	}
+	x.leave()
 }
 
 // coding looks at the object that closes: a coding wherever it stands.
@@ -209,6 +240,9 @@ func (f *facts) addDocument(category string) {
 
 func (x *examiner) text(f *facts) {
 	w := &x.walk
+	if x.in != nil {
+		x.codings[w.depth-1].names(w.key())
+	}
 	switch k := w.key(); len(k) {
 	case len("url"), len("valueUrl"), len("valueCanonical"):
 		x.binary(f)
@@ -264,7 +298,13 @@ func (x *examiner) binary(f *facts) {
 	if !leads(x.walk.key()) {
 		return
 	}
-	if typ, id, local := follow(x.walk.text()); local && string(typ) == binaryType {
+	typ, id, local := follow(x.walk.text())
+	switch {
+	case !local || string(typ) != binaryType:
+	case x.in != nil:
+		x.in.targets = append(x.in.targets, target{typ, id})
+		x.in.binaries = append(x.in.binaries, attachment{target{typ, id}, false, false})
+	default:
 		f.binaries = append(f.binaries, attachment{target{typ, id}, string(x.walk.keyAt(1)) == presentedForm, false})
 	}
 }
@@ -281,7 +321,7 @@ func (x *examiner) reference(f *facts) {
 		return
 	}
 	typ, id, ok := follow(x.walk.text())
-	if x.about == nil && !(ok && string(typ) == binaryType) && !(ok && isSupporting(typ)) && !supporting[f.number] {
+	if x.in == nil && x.about == nil && !(ok && string(typ) == binaryType) && !(ok && isSupporting(typ)) && !supporting[f.number] {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])

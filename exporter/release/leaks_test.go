@@ -183,6 +183,37 @@ func TestEHI9WhatOnlyTellsOfABinaryDoesNotReleaseIt(t *testing.T) {
 	}
 }
 
+// EHI-9: a line of a bill takes the clinic and the report that it refers to along only where it stays.
+func TestEHI9WhatAnEntryRefersToStaysWhereTheEntryIsLeftOut(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"c1",` + hivLabel + `}`
+	goes := `{"resourceType":"Condition","id":"c2"}`
+	clinic, binary := `{"resourceType":"Location","id":"l1"}`, `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`
+	refers := `"locationReference":{"reference":"Location/l1"},"informationAttachment":{"url":"Binary/b1"}`
+	diagnoses := `"diagnosis":[{"sequence":1,"diagnosisReference":{"reference":"Condition/c1"}},{"diagnosisReference":{"reference":"Condition/c2"},"sequence":2}]`
+	all := "Binary/b1 Claim/x Condition/c2 Location/l1"
+	for claim, want := range map[string]string{
+		`"item":[{"diagnosisSequence":[1],` + refers + `}],` + diagnoses:                                                 "Claim/x Condition/c2",
+		diagnoses + `,"item":[{` + refers + `,"diagnosisSequence":[1]}]`:                                                 "Claim/x Condition/c2",
+		`"item" : [{"locationReference":{"reference":"Location/l1"},"diagnosisReference":{"reference":"Condition/c1"}}]`: "Claim/x Condition/c2",
+		`"item":[{` + refers + `,"diagnosisReference":{"reference":"https://e.example/Condition/c1"}}]`:                  "Claim/x Condition/c2",
+		`"item":[{` + refers + `,"diagnosisReference":{"display":"perhaps that one"}}]`:                                  "Claim/x Condition/c2",
+		`"item":[{"diagnosisSequence":[2],` + refers + `}],` + diagnoses:                                                 all,
+		`"item":[{` + refers + `,"detail":[{"x":{"reference":"#a"}}],"y":{"reference":"Condition/c2"}}]`:                 all,
+		`"item":[{` + refers + `,"productOrService":{"coding":[{"system":"urn:x","code":"1","display":"a visit"}]}}]`:    all,
+		`"item":[{"diagnosisSequence":[1],` + refers + `},{` + refers + `}],` + diagnoses:                                all,
+		`"facility":{"reference":"Location/l1"},"item":[{"diagnosisSequence":[1],` + refers + `}],` + diagnoses:          "Claim/x Condition/c2 Location/l1",
+	} {
+		line := `{"resourceType":"Claim","id":"x",` + claim + `}`
+		record := []string{withheld, goes, clinic, binary, line}
+		if !strings.Contains(claim, "Binary") {
+			record = []string{withheld, goes, clinic, line}
+		}
+		if got := goesWith(t, form(ehi.MedicalRecord, ehi.Billing), record...); got != want {
+			t.Errorf("%s: %s, want %s", claim, got, want)
+		}
+	}
+}
+
 // EHI-9: a type and an id name something withheld in a field of any name, and within a text, however
 // short the id is.
 func TestEHI9ATypeWithAnIDIsMaskedInAnyText(t *testing.T) {

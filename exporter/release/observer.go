@@ -85,6 +85,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	r := o.review
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
+	o.take(self, f)
 	r.gather(self, f, v, pointer, hangs)
 	if v == 0 && !pointer && !hangs {
 		o.released.add(self)
@@ -102,7 +103,7 @@ func (p *Policy) verdict(f *facts) verdict {
 
 // related reports whether the decision about a resource, or that about another one, may depend on what it refers to.
 func (f *facts) related() bool {
-	return len(f.content) > 0 || len(f.binaries) > 0 || f.hangs()
+	return len(f.content) > 0 || len(f.binaries) > 0 || len(f.taking) > 0 || f.hangs()
 }
 
 // hangs reports whether it depends on others whether a resource goes.

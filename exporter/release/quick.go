@@ -137,7 +137,36 @@ func (x *examiner) related(rest []byte, t traitKind) (ok bool) {
 		}
 		return x.plain(rest, t, nil)
 	}
-	return x.plain(rest, t, &x.facts)
+	return x.plainEntries(rest, t)
+}
+
+// plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
+// a walk tells what goes.
+func (x *examiner) plainEntries(line []byte, t traitKind) bool {
+	f, first := &x.facts, len(line)
+	for _, field := range entryPaths[string(f.typ)] {
+		first = min(first, nameAt(line, `"`+field+`"`))
+	}
+	if !x.plain(line[:first], t, f) {
+		return false
+	}
+	before := len(f.supports)
+	return first == len(line) || x.plain(line[first:], t, f) && len(f.supports) == before
+}
+
+// nameAt finds where a field of a quoted name begins; the length of the line where there is none.
+func nameAt(line []byte, quoted string) int {
+	for at := 0; ; {
+		n := bytes.Index(line[at:], []byte(quoted))
+		if n < 0 {
+			return len(line)
+		}
+		begin := at + n
+		at = begin + len(quoted)
+		if rest := line[at:]; len(rest) > 0 && bytes.HasPrefix(rest[spaces(rest):], []byte(":")) {
+			return begin
+		}
+	}
 }
 
 // plain reports whether no field named code may hold what keeps a resource, and none is named

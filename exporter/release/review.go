@@ -23,6 +23,7 @@ type Review struct {
 	hidden     map[string]bool
 	pointers   pointers
 	attached   attachedTo
+	takers     map[resource]taker
 	counts     map[string]int64
 	support    support
 	supports   []support  // of the observers
@@ -36,7 +37,7 @@ type Review struct {
 // Review starts the decisions about one record.
 func (p *Policy) Review() *Review {
 	x := verdicts{newIndex[verdict]()}
-	return &Review{policy: p, index: x, secrets: secrets{index: x}, support: newSupport(), counts: map[string]int64{}}
+	return &Review{policy: p, index: x, secrets: secrets{index: x}, support: newSupport(), counts: map[string]int64{}, takers: map[resource]taker{}}
 }
 
 // Resolved tells that every local reference of the record resolves within it: so says its source, and nothing of it was left out.
@@ -82,7 +83,7 @@ func (r *Review) Conclude() {
 		again = r.withholdUnused()
 	}
 	r.pointers.ends, r.pointers.targets = nil, list{}
-	r.attached, r.support, r.supports = attachedTo{}, support{}, nil
+	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
 		r.short = r.short || v.withheld()

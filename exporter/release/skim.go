@@ -1,6 +1,9 @@
 package release
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // skim finds what a line refers to, and what its resource is called, in a fraction of the time of a
 // walk: it looks at texts, names and brackets alone. What it is not sure of it leaves to the walk:
@@ -122,11 +125,20 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		}
 	case len(name) == len("reference"):
 		typ, id, ok := follow(text)
-		x.refers(&x.facts, s.here(), target{typ, id}, ok)
+		f := &x.facts
+		before := len(f.supports)
+		x.refers(f, s.here(), target{typ, id}, ok)
+		return len(f.supports) == before || !s.inEntry(f.typ)
 	case len(name) == len(resourceType):
 		return false
 	}
 	return true
+}
+
+// inEntry reports whether what is open is an entry of a type, or within one: what that takes along a
+// walk tells.
+func (s *skim) inEntry(typ []byte) bool {
+	return s.depth >= 3 && slices.Contains(entryPaths[string(typ)], string(s.names[2]))
 }
 
 // here is the path of the object that is open, as a walk's appendPath tells it.
@@ -152,6 +164,10 @@ func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 		f.content = append(f.content, pointing{where, to, ok})
 	}
 	tells := isAbout && !uses[f.number]
+	if x.in != nil {
+		x.refersInside(x.walk.text(), to, ok, tells)
+		return
+	}
 	switch {
 	case !ok:
 	case string(to.typ) == binaryType:

@@ -346,6 +346,12 @@ func (s *Summarizer) Observe(line []byte) error {
 			s.holders = append(s.holders, holder{binary, self, b.presented, b.tells})
 		}
 	}
+	for _, t := range f.taking { // as if each entry stayed: the counts may be a few too high
+		f.supports = append(f.supports, t.supports...)
+		for _, b := range t.binaries {
+			s.holders = append(s.holders, holder{s.index.resource(b.typ, b.id), self, b.presented, b.tells})
+		}
+	}
 	if f.pointer() || f.hangs() {
 		at = s.relative(self, at, f)
 	} else {

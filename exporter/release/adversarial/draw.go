@@ -210,9 +210,14 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 // secretLength is the length from which an id is looked for in texts.
 const secretLength = 12
 
-// drawEntry puts a link into an entry: its own, or in sections that of the one before.
+// hasRoom reports whether a link may stand in an entry beside others.
+func (e *entry) hasRoom(l *link) bool {
+	return e.outer == l.place.outer[0] && (l.place.list || !slices.ContainsFunc(e.links, func(o *link) bool { return o.place.field == l.place.field }))
+}
+
+// drawEntry puts a link into an entry: its own, or that of the one before.
 func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
-	if last := len(m.entries) - 1; last >= 0 && l.place.list && rapid.Bool().Draw(t, "same section") {
+	if last := len(m.entries) - 1; last >= 0 && m.entries[last].hasRoom(l) && rapid.Bool().Draw(t, "same entry") {
 		l.entry = m.entries[last]
 	} else {
 		n := len(m.entries)

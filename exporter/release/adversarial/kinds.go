@@ -39,7 +39,7 @@ var kinds = []kind{
 	}},
 	{typ: "Claim", category: ehi.Billing, patient: "patient", when: "billablePeriod", places: []string{
 		"provider", "related/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
-		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference",
+		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
 		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter",

@@ -95,7 +95,7 @@ func (d *Decision) reached() []bool {
 				continue
 			}
 			for _, l := range m.links {
-				if d.uses(m, l) {
+				if d.uses(m, l) && d.takes(l.entry) {
 					reached[l.to] = true
 				}
 			}
@@ -133,7 +133,7 @@ func (d *Decision) shown(i int) bool {
 			if l.to != i || !d.holds(l) {
 				continue
 			}
-			goes := d.goes[from] && (!l.place.presented() || d.formGoes(from))
+			goes := d.goes[from] && d.takes(l.entry) && (!l.place.presented() || d.formGoes(from))
 			switch {
 			case m.tells(l) && goes:
 				told++
@@ -175,6 +175,40 @@ func (d *Decision) out(e *entry) certainty {
 		out = max(out, d.out(other))
 	}
 	return out
+}
+
+// takes reports whether an entry takes along what it refers to: where it is left out it does not, nor
+// where it has, or names one that has, a Reference that names no resource by type and id beside others.
+func (d *Decision) takes(e *entry) bool {
+	if e == nil {
+		return true
+	}
+	links := slices.Clone(e.links)
+	for _, other := range e.names {
+		links = append(links, other.links...)
+	}
+	if len(links) == 1 {
+		return true
+	}
+	for _, l := range links {
+		to := d.record.Resources[l.to]
+		switch {
+		case !d.record.follows(l):
+			return false
+		case !d.goes[l.to] && !to.absent && d.telling(l.to):
+			return false
+		}
+	}
+	return true
+}
+
+// telling reports whether a withheld resource is withheld for more than an unticked line of the form.
+func (d *Decision) telling(i int) bool {
+	m := d.record.Resources[i]
+	if m.Type == binary { // about which is decided by what holds it
+		return !d.authorized(m)
+	}
+	return !d.authorized(m) || d.admits(m.category, m.when)
 }
 
 // betrays reports whether a Reference names something that is withheld for more than an unticked line.

@@ -144,13 +144,15 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	}
 	var references []string
 	for _, l := range e.links {
-		references = append(references, r.value(s, m, l))
+		if value := r.value(s, m, l); l.place.list {
+			references = append(references, value)
+		} else {
+			fields = append(fields, `"`+l.place.field+`":`+value)
+		}
 	}
-	field, value := e.links[0].place.field, strings.Join(references, s.comma)
-	if e.links[0].place.list {
-		value = "[" + value + "]"
+	if len(references) > 0 {
+		fields = append(fields, `"`+e.links[0].place.field+`":[`+strings.Join(references, s.comma)+`]`)
 	}
-	fields = append(fields, `"`+field+`":`+value)
 	numbers := map[string][]string{}
 	for _, other := range e.names {
 		numbers[other.outer] = append(numbers[other.outer], fmt.Sprint(other.sequence))
