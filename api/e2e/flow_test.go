@@ -230,6 +230,9 @@ func TestEHI12Downloads(t *testing.T) {
 	if head := w.do(pat, "HEAD", url); head.Status != 200 || len(head.Body) != 0 || head.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) {
 		t.Errorf("HEAD: %d %v", head.Status, head.Header)
 	}
+	if head := w.do(pat, "HEAD", url, "Range", "bytes=0-1"); head.Status != 200 || head.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) {
+		t.Errorf("HEAD with a range: %d %v", head.Status, head.Header)
+	}
 	n := len(whole.Body)
 	for r, want := range map[string][2]int{"bytes=0-9": {0, 10}, "bytes=10-": {10, n}, "bytes=-5": {n - 5, n}, "bytes=5-99999999": {5, n}} {
 		a := w.do(pat, "GET", url, "Range", r)
@@ -244,6 +247,11 @@ func TestEHI12Downloads(t *testing.T) {
 	}{
 		"same tag": {[]string{"If-None-Match", tag}, 304}, "weak tag": {[]string{"If-None-Match", `"x", W/` + tag}, 304}, "other tag": {[]string{"If-None-Match", `"x"`}, 200},
 		"If-Range same": {[]string{"Range", "bytes=0-1", "If-Range", tag}, 206}, "If-Range other": {[]string{"Range", "bytes=0-1", "If-Range", `"x"`}, 200},
+		"If-Match same": {[]string{"If-Match", `"x", ` + tag}, 200}, "If-Match any": {[]string{"If-Match", "*"}, 200}, "If-Match other": {[]string{"If-Match", `"x"`}, 412}, "If-Match weak": {[]string{"If-Match", "W/" + tag}, 412},
+		"changed since": {[]string{"If-Unmodified-Since", "Mon, 01 Jan 2001 00:00:00 GMT"}, 412}, "unchanged since": {[]string{"If-Unmodified-Since", "Mon, 01 Jan 2091 00:00:00 GMT"}, 200},
+		"modified since": {[]string{"If-Modified-Since", "Mon, 01 Jan 2001 00:00:00 GMT"}, 200}, "not modified since": {[]string{"If-Modified-Since", "Mon, 01 Jan 2091 00:00:00 GMT"}, 304},
+		"If-None-Match goes first": {[]string{"If-Modified-Since", "Mon, 01 Jan 2091 00:00:00 GMT", "If-None-Match", `"x"`}, 200}, "no time at all": {[]string{"If-Modified-Since", "yesterday"}, 200},
+		"a range backwards": {[]string{"Range", "bytes=5-2"}, 200}, "several ranges": {[]string{"Range", "bytes=0-1,3-4"}, 200}, "an empty suffix": {[]string{"Range", "bytes=-0"}, 416},
 		"no range at all": {[]string{"Range", "lines=1-2"}, 200}, "any Accept": {[]string{"Accept", "text/html"}, 200},
 	} {
 		if a := w.do(pat, "GET", url, c.header...); a.Status != c.status {

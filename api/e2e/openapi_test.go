@@ -272,6 +272,7 @@ func (w *world) everyRoute(x *witness) {
 	w.want(w.do(pat, "GET", file, "Range", "bytes=0-9"), 206, "")
 	w.want(w.do(pat, "GET", file, "Range", "bytes=999999999-"), 416, "")
 	w.want(w.do(pat, "GET", file, "If-None-Match", a.Header.Get("ETag")), 304, "")
+	w.want(w.do(pat, "GET", file, "If-Match", `"another"`), 412, "")
 	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/None.ndjson"), 404, "")
 
 	// Populations, by each operation.

@@ -96,6 +96,9 @@ var ofFiles = []object{
 	header("Range", "One range of bytes."),
 	header("If-Range", "The ETag that the range is of."),
 	header("If-None-Match", "ETags that the client has."),
+	header("If-Modified-Since", "When the client got what it has."),
+	header("If-Match", "ETags of which the file must have one."),
+	header("If-Unmodified-Since", "The time since when the file must not have changed."),
 	header("Accept-Encoding", "gzip and zstd are served."),
 }
 
@@ -115,6 +118,9 @@ func sent(mime string) map[int]answer {
 			[]string{"ETag", "Last-Modified", "Content-Encoding"}},
 		http.StatusPartialContent: {"A part of it.", mime, nil, []string{"ETag", "Content-Range"}},
 		http.StatusNotModified:    {"The client has it.", "", nil, []string{"ETag"}},
+		http.StatusPreconditionFailed: {
+			"The file is not the one that was asked for.", fhirJSON, ref("OperationOutcome"), []string{"ETag"},
+		},
 		http.StatusRequestedRangeNotSatisfiable: {
 			"The range lies outside of the file.", fhirJSON, ref("OperationOutcome"),
 			[]string{"Content-Range"},

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -255,10 +256,36 @@ func (f content) headers(c *fiber.Ctx) (answered bool, err error) {
 	if f.coding != "" {
 		c.Set(fiber.HeaderContentEncoding, f.coding)
 	}
-	if !matches(c.Get(fiber.HeaderIfNoneMatch), tag) {
-		return false, nil
+	switch f.condition(c, tag) {
+	case http.StatusPreconditionFailed:
+		return true, outcome(c, http.StatusPreconditionFailed, "error", "conflict", "The file is not the one that was asked for")
+	case http.StatusNotModified:
+		return true, empty(c, http.StatusNotModified)
 	}
-	return true, empty(c, http.StatusNotModified)
+	return false, nil
+}
+
+// condition evaluates a request's preconditions in the order of RFC 9110, 13.2.2: 412, 304, or 0 where the answer is the content.
+func (f content) condition(c *fiber.Ctx, tag string) int {
+	changedSince := func(header string) (changed, ok bool) {
+		at, err := http.ParseTime(c.Get(header))
+		return f.modified.Truncate(time.Second).After(at), err == nil
+	}
+	if asked := c.Get(fiber.HeaderIfMatch); asked != "" {
+		if !matchesStrongly(asked, tag) {
+			return http.StatusPreconditionFailed
+		}
+	} else if changed, ok := changedSince(fiber.HeaderIfUnmodifiedSince); ok && changed {
+		return http.StatusPreconditionFailed
+	}
+	if asked := c.Get(fiber.HeaderIfNoneMatch); asked != "" {
+		if matches(asked, tag) {
+			return http.StatusNotModified
+		}
+	} else if changed, ok := changedSince(fiber.HeaderIfModifiedSince); ok && !changed {
+		return http.StatusNotModified
+	}
+	return 0
 }
 
 // send answers with a content: HEAD, Range (RFC 9110 14.2), If-None-Match, gzip to those who accept it (EHI-12, REAL-7).
@@ -278,16 +305,14 @@ func (s *Server) send(c *fiber.Ctx, f content) error {
 
 func (s *Server) sendRange(c *fiber.Ctx, f content) error {
 	start, length := int64(0), f.size
-	if ir := c.Get("If-Range"); c.Get(fiber.HeaderRange) != "" && (ir == "" || ir == `"`+f.tag+`"`) {
-		r, err := c.Range(int(f.size))
-		if errors.Is(err, fiber.ErrRangeUnsatisfiable) {
+	// Range is defined for GET alone (RFC 9110, 14.2).
+	if ir := c.Get("If-Range"); c.Method() == fiber.MethodGet && (ir == "" || ir == `"`+f.tag+`"`) {
+		// What is no range is ignored, and several ranges are answered with the whole, as RFC 9110 allows.
+		if from, n, ok := byteRange(c.Get(fiber.HeaderRange), f.size); ok && n == 0 {
 			c.Set(fiber.HeaderContentRange, "bytes */"+strconv.FormatInt(f.size, 10))
 			return errors.Join(outcome(c, http.StatusRequestedRangeNotSatisfiable, "error", "invalid", "The range lies outside of the file"), f.closer.Close())
-		}
-		// What is no range is ignored, and several ranges are answered with the whole, as RFC 9110 allows.
-		if err == nil && r.Type == "bytes" && len(r.Ranges) == 1 {
-			start = int64(r.Ranges[0].Start)
-			length = int64(r.Ranges[0].End) - start + 1
+		} else if ok {
+			start, length = from, n
 			c.Status(http.StatusPartialContent)
 			c.Set(fiber.HeaderContentRange, fmt.Sprintf("bytes %d-%d/%d", start, start+length-1, f.size))
 		}
@@ -299,6 +324,42 @@ func (s *Server) sendRange(c *fiber.Ctx, f content) error {
 		return breakOff(c, f, length)
 	}
 	return s.sendStream(c, readCloser{io.LimitReader(f, length), f.closer}, int(length))
+}
+
+// byteRange reads a Range of one range of bytes (RFC 9110, 14.1.2) of a content of the given size. ok is false for anything else;
+// length is 0 for a range of which the content has nothing.
+func byteRange(header string, size int64) (start, length int64, ok bool) {
+	unit, set, found := strings.Cut(header, "=")
+	first, last, ranged := strings.Cut(strings.TrimSpace(set), "-")
+	if !found || !ranged || !strings.EqualFold(unit, "bytes") {
+		return 0, 0, false
+	}
+	if first == "" {
+		n, ok := position(last)
+		n = min(n, size)
+		return size - n, n, ok
+	}
+	from, ok := position(first)
+	to := int64(math.MaxInt64 - 1)
+	if ok && last != "" {
+		to, ok = position(last)
+	}
+	if !ok || to < from {
+		return 0, 0, false
+	}
+	return from, max(0, min(to+1, size)-from), true
+}
+
+// position reads digits; a number that is too large is the largest that is not.
+func position(digits string) (n int64, ok bool) {
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		n = math.MaxInt64
+	}
+	return min(n, math.MaxInt64-1), true
 }
 
 // readCloser closes the file when the answer has been sent.
@@ -333,6 +394,16 @@ func accepts(c *fiber.Ctx, coding string) bool {
 			q, found := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
 			weight, err := strconv.ParseFloat(q, 64)
 			return !found || err == nil && weight > 0
+		}
+	}
+	return false
+}
+
+// matchesStrongly reads If-Match (RFC 9110, 13.1.1, strong comparison).
+func matchesStrongly(header, tag string) bool {
+	for t := range strings.SplitSeq(header, ",") {
+		if t = strings.TrimSpace(t); t == "*" || t == tag {
+			return true
 		}
 	}
 	return false

@@ -265,7 +265,7 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 	for name, value := range c.Request().URI().QueryArgs().All() {
 		p := fhir.Parameter{Name: string(name), Value: string(value)}
 		switch {
-		case p.Name == "_format":
+		case p.Name == "_format", p.Name == "_pretty": // of the answer
 		case p.Name == "patient" && c.Method() != fiber.MethodPost:
 			return nil, ehi.Errorf(ehi.Invalid, "The parameter patient needs a POST request") // Bulk Data Access 3.0.0, "Query Parameters"
 		default:

@@ -368,8 +368,12 @@ func partial(k *parser, p fhir.Parameter) error {
 
 func outputFormat(_ *parser, p fhir.Parameter) error {
 	// An unescaped + in a query arrives as a space. Media types have no case (RFC 9110 8.3.1).
-	format := strings.ToLower(strings.ReplaceAll(p.Value, " ", "+"))
-	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, format) {
+	// The version that the server has may be named, too (https://hl7.org/fhir/R4/http.html#version-parameter).
+	format, parameter, named := strings.Cut(strings.ToLower(p.Value), ";")
+	format = strings.ReplaceAll(strings.TrimSpace(format), " ", "+")
+	version, _ := strings.CutPrefix(strings.TrimSpace(parameter), "fhirversion=")
+	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, format) ||
+		named && !slices.Contains([]string{"4.0", "4.0.1"}, strings.Trim(version, `"`)) {
 		return Errorf(Invalid, "Unsupported _outputFormat %q: application/fhir+ndjson, application/ndjson or ndjson", clip(p.Value, 64))
 	}
 	return nil

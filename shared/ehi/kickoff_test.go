@@ -89,6 +89,8 @@ func TestBULK1FormatsOfAnExport(t *testing.T) {
 	for value, ok := range map[string]bool{
 		"ndjson": true, "NDJSON": true, "application/fhir+ndjson": true, "Application/FHIR+NDJSON": true,
 		"application/fhir ndjson": true, "application/ndjson": true, "application/json": false, "csv": false,
+		"application/fhir+ndjson; fhirVersion=4.0": true, "application/ndjson;fhirversion=\"4.0.1\"": true, "ndjson;": false,
+		"application/fhir+ndjson; fhirVersion=5.0": false, "application/fhir+ndjson; charset=utf-8": false,
 	} {
 		_, err := ehi.ParseKickOff(asked(ehi.AllPatients, ehi.BulkExport, false, "_outputFormat="+value))
 		if (err == nil) != ok {

@@ -77,7 +77,7 @@ func TestReferencesAreTakenApart(t *testing.T) {
 }
 
 func TestParametersMustBePrimitive(t *testing.T) {
-	got, err := fhir.ParseParameters([]byte(`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"},{"name":"n","valueInteger":3}]}`))
+	got, err := fhir.ParseParameters([]byte("\ufeff" + `{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"},{"name":"n","valueInteger":3}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package fhir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,6 +27,7 @@ func ParseParameters(body []byte) ([]Parameter, error) {
 		ResourceType string                       `json:"resourceType"`
 		Parameter    []map[string]json.RawMessage `json:"parameter"`
 	}
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark may be ignored (RFC 8259, 8.1)
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("the body is not valid JSON of a Parameters resource: %w", err)
 	}
