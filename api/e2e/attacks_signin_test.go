@@ -3,7 +3,9 @@ package e2e
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
+	"testing"
 	"time"
 
 	"ehi-server/api/client"
@@ -43,6 +45,22 @@ func (p *target) refusesCode(name, code string) {
 	if got := p.logsIn(name, code); got != http.StatusUnauthorized {
 		p.t.Errorf("%s with the code %q: %d", name, code, got)
 	}
+}
+
+// atProvider is a server in production mode whose administrators sign in by a provider, too.
+func (p *target) atProvider() (*world, *smallProvider, func() *browser) {
+	p.t.Helper()
+	provider, cfg := openProvider(p.t), productionConfig(p.t)
+	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	w := start(p.t, p.t.TempDir(), cfg, node.Options{})
+	return w, provider, (&production{world: w}).person
+}
+
+// stranger holds a browser to be nobody's.
+func (w *world) stranger(b *browser) {
+	w.t.Helper()
+	b.visit(w.open.Base + "/admin/ui/jobs")
+	b.sees(200, "User name")
 }
 
 // signInAttacks are attempts to act as an administrator with a part of what signs one in.
@@ -133,6 +151,70 @@ var signInAttacks = []attack{
 			w.want(w.do(w.admin, method, path), 401, "POST /admin/login")
 		}
 		w.want(w.do(w.admin, "GET", "/admin/jobs"), 200, "")
+	}},
+	{"a sign-in that an attacker began (login CSRF)", "OpenID Connect Core 3.1.2.1, RFC 6749 10.12", func(p *target) {
+		w, provider, person := p.atProvider()
+		attacker, victim := person(), person()
+		answer := provider.signsIn("nora", w.toProvider(attacker))
+		victim.visit(answer)
+		victim.sees(401, "begun in another browser")
+		w.stranger(victim)
+		w.toProvider(victim) // with a way of her own open
+		victim.visit(answer)
+		victim.sees(401, "begun elsewhere")
+		w.stranger(victim)
+		attacker.visit(w.open.Base + "/admin/ui/login")
+		attacker.forge(w.open.Base+"/admin/ui/login/openid", "https://evil.example/", "next=/admin/ui/jobs")
+		attacker.sees(403, "")
+	}},
+	{"the provider's answer a second time", "OpenID Connect Core 3.1.3.2", func(p *target) {
+		w, provider, person := p.atProvider()
+		b := person()
+		answer := provider.signsIn("nora", w.toProvider(b))
+		cookies := b.cookies()
+		b.visit(answer)
+		b.sees(200, "You are signed in")
+		p.want(w.do(w.open, "GET", strings.TrimPrefix(answer, w.open.Base), "Cookie", cookies, "Accept", "text/html"), 401, "over already")
+	}},
+	{"the provider's answer with another state, code or issuer", "RFC 9700 4.4, RFC 9207", func(p *target) {
+		w, provider, person := p.atProvider()
+		for name, value := range map[string]string{"state": "x", "code": "x", "iss": "https://evil.example", "error": "access_denied"} {
+			b := person()
+			u, err := url.Parse(provider.signsIn("adam", w.toProvider(b)))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			u.RawQuery = changed(u.Query(), []string{name, value}).Encode()
+			b.visit(u.String())
+			b.sees(401, "You are not signed in")
+			if strings.Contains(b.page, "access_denied") || strings.Contains(b.page, "evil") {
+				p.t.Errorf("the page repeats what the browser brought along: %s", b.page)
+			}
+			w.stranger(b)
+		}
+	}},
+	{"somebody whom the provider gives no role", "CWE-863", func(p *target) {
+		w, provider, person := p.atProvider()
+		for _, name := range []string{"nina", "admin", "root", "ada"} {
+			b := person()
+			b.visit(provider.signsIn(name, w.toProvider(b)))
+			b.sees(403, "has given you no role")
+			w.stranger(b)
+		}
+	}},
+	{"a session of a provider that is the server's no more", "CWE-613", func(p *target) {
+		provider, cfg, data, cookies := openProvider(p.t), productionConfig(p.t), p.t.TempDir(), ""
+		cfg.StaffOIDC = staffOIDC(provider.server.URL)
+		p.t.Run("before", func(t *testing.T) {
+			w := start(t, data, cfg, node.Options{})
+			b := (&production{world: w}).person()
+			b.visit(provider.signsIn("adam", w.toProvider(b)))
+			w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", b.cookies()), 200, "")
+			cookies = b.cookies()
+		})
+		cfg.StaffOIDC.Role = []string{"ehi-admins=viewer"}
+		w := start(p.t, data, cfg, node.Options{})
+		w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", cookies), 401, "")
 	}},
 	{"another site changes the second factor", "CWE-352", func(p *target) {
 		b, _, _ := p.withSecondFactor("forged")

@@ -174,7 +174,9 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 // Every page of administrators, with exports in each status.
 func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
+	provider, cfg := openProvider(t), config()
+	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	w := start(t, t.TempDir(), cfg, node.Options{})
 	g := newGallery(w)
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -194,6 +196,9 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 		}
 		kept[decide] = j
 	}
+	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/admin/ui/login/openid/callback"))
+	g.found.take() // that it was refused
+	g.look("staff-refused")
 	g.visit("staff-login", "/admin")
 	do(t, g.ctx, chromedp.SendKeys("#username", "admin"), chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"), chromedp.WaitVisible("[data-jobs]"))
 	g.look("staff-jobs")

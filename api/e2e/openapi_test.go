@@ -195,11 +195,21 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	cfg := config()
 	cfg.TrustedProxies = []string{"10.0.0.1"}
 	cfg.RegistrationToken = registrationToken
+	provider := openProvider(t)
+	cfg.StaffOIDC = staffOIDC(provider.server.URL)
 	w := start(t, t.TempDir(), cfg, node.Options{Level: level})
 	x := newWitness(w)
 	w.open, w.admin = x.through(w.open), x.through(w.admin)
 	w.flowWithErrors()
 	w.everyRoute(x)
+	b := newBrowser(t)
+	b.http.Transport = x.over(http.DefaultTransport)
+	for name, status := range map[string]int{"nora": 200, "nina": 403} {
+		b.visit(provider.signsIn(name, w.toProvider(b)))
+		b.sees(status, "signed in")
+	}
+	b.visit(w.open.Base + "/admin/ui/login/openid/callback")
+	b.sees(401, "begun in another browser")
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for said, n := range x.invalid {

@@ -71,7 +71,9 @@ func (b *browser) again() {
 // the page that is shown then nor the way back to it does anything again.
 func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
+	provider, cfg := openProvider(t), config()
+	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	seen := watchPosts(t)
@@ -224,6 +226,9 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.sees(200, "Exports")
 	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
+
+	b.visit(provider.signsIn("nora", w.toProvider(b)))
+	b.sees(200, "You are signed in")
 
 	for _, o := range openapi.Operations() {
 		if o.Method == http.MethodPost && o.IsPage() && o.Path != "/jobs/{id}" && seen.seen[o.String()][http.StatusSeeOther] == 0 {

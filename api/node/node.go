@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/api/backup"
+	"ehi-server/api/openid"
 	"ehi-server/api/server"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
@@ -113,6 +114,7 @@ type Config struct {
 	Trace              tracing.Config  `embed:"" prefix:"trace-"`
 	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 
+	StaffOIDC           openid.Config `embed:"" prefix:"staff-oidc-"`
 	RequireSecondFactor *bool         `negatable:"" help:"Make administrators set up a second factor (codes of an authenticator app) when they first sign in. Default: in production mode, not in the sandbox." env:"EHI_REQUIRE_SECOND_FACTOR"`
 	ReauthenticateAfter time.Duration `help:"How long after they have proved who they are administrators may approve, and change accounts and clients, before they are asked again; 0: for as long as their session lasts; less: 10m in production mode, 0 in the sandbox." default:"-1s" env:"EHI_REAUTHENTICATE_AFTER"`
 }
@@ -314,6 +316,10 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
+	provider, err := n.provider(base)
+	if err != nil {
+		return err
+	}
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
@@ -326,7 +332,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		ReadTimeout:  n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 		MaxResource: n.cfg.MaxResource,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})
 	if err != nil {
 		return err
 	}
@@ -339,6 +345,14 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		})
 	}
 	return nil
+}
+
+// provider is the OpenID provider of the administrators, nil where there is none.
+func (n *Node) provider(base string) (*openid.Provider, error) {
+	if !n.cfg.StaffOIDC.On() {
+		return nil, nil
+	}
+	return openid.New(n.cfg.StaffOIDC, server.OpenIDCallback(base))
 }
 
 // Config is what the node runs with.

@@ -79,7 +79,7 @@ const minSecret = 20
 // is stored is not looked at.
 func (c Config) Unfit() (out []string) {
 	if c.sandbox() {
-		return c.onNetwork()
+		return append(c.onNetwork(), c.StaffOIDC.Problems()...)
 	}
 	say := func(wrong bool, text string, args ...any) {
 		if wrong {
@@ -102,7 +102,7 @@ func (c Config) Unfit() (out []string) {
 	say(c.NATSListen != "" && c.NATSAccess.Password == "", "--nats-listen lets everybody on this machine read and change jobs and keys: give --nats-password")
 	say(c.NATSListen != "" && !onLoopback(c.NATSListen), "--nats-listen %s carries jobs and keys over the network in the clear: let exporters join an external NATS with TLS (--nats)", c.NATSListen)
 	say(c.NATS != "" && !known(c), "--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
-	return out
+	return append(out, c.StaffOIDC.Problems()...)
 }
 
 // onNetwork says that a sandbox, where everybody may be any patient or administrator, would be open to

@@ -14,6 +14,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/openid"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -87,6 +88,9 @@ func outcomeOf(err error) ehi.Outcome {
 	if e, ok := errors.AsType[*auth.Error](err); ok && e.Status() < http.StatusInternalServerError {
 		return ehi.Denied
 	}
+	if _, ok := errors.AsType[*openid.Refused](err); ok {
+		return ehi.Denied
+	}
 	if code := ehi.CodeOf(err); code != ehi.Internal && code != ehi.Transient {
 		return ehi.Denied
 	}
@@ -97,6 +101,9 @@ func outcomeOf(err error) ehi.Outcome {
 func reason(err error) string {
 	if e, ok := errors.AsType[*auth.Error](err); ok {
 		return e.Code
+	}
+	if _, ok := errors.AsType[*openid.Refused](err); ok {
+		return string(ehi.Unauthenticated)
 	}
 	return string(ehi.CodeOf(err))
 }

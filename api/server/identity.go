@@ -23,7 +23,7 @@ const (
 type signedIn struct {
 	Name string
 	Role auth.Role
-	// By is who knows him: byAccount or byConfig.
+	// By is who knows him: byAccount, byConfig or byOpenID.
 	By string
 	// Factor is by what his second factor was proved, "" by nothing.
 	Factor string
@@ -44,13 +44,14 @@ const (
 	keyFactor  = "factor"
 	keyProved  = "proved"
 	keyChanged = "changed"
+	keyRole    = "role" // of whom the OpenID provider has named; accounts say theirs
 )
 
 // values are what the session of an administrator holds.
 func (w *signedIn) values() map[string]string {
 	return map[string]string{
 		keyName: w.Name, keyBy: w.By, keyFactor: w.Factor, keyChanged: w.Changed,
-		keyProved: w.Proved.Format(time.RFC3339Nano),
+		keyProved: w.Proved.Format(time.RFC3339Nano), keyRole: string(w.Role),
 	}
 }
 
@@ -150,7 +151,7 @@ func (s *Server) knownBy(values map[string]string, key string) *signedIn {
 	if name == "" {
 		return nil
 	}
-	who := s.present(name, values[keyBy])
+	who := s.present(name, values[keyBy], values[keyRole])
 	if who == nil || !auth.Equal(who.Changed, values[keyChanged]) {
 		return nil
 	}
@@ -159,12 +160,14 @@ func (s *Server) knownBy(values map[string]string, key string) *signedIn {
 	return who
 }
 
-// present is an administrator as he is known now, nil where he is not.
-func (s *Server) present(name, by string) *signedIn {
-	if by == byConfig {
-		if s.AdminPassword == "" || name != s.AdminUser {
-			return nil
-		}
+// present is an administrator as he is known now, nil where he is not. role is what his session says.
+func (s *Server) present(name, by, role string) *signedIn {
+	switch {
+	case by == byOpenID:
+		return s.ofProvider(name, role)
+	case by == byConfig && (s.AdminPassword == "" || name != s.AdminUser):
+		return nil
+	case by == byConfig:
 		return s.ofConfig(s.Auth.Configured(name))
 	}
 	if a, ok := s.Auth.Administrator(name); ok {
@@ -257,7 +260,9 @@ func (s *Server) signedInAt(c *fiber.Ctx, page string, who *signedIn, method str
 	if err != nil {
 		return err
 	}
-	who.Proved = s.clock()
+	if method != byOpenID { // the provider says when
+		who.Proved = s.clock()
+	}
 	return logIn(c, s.admins, who.values())
 }
 

@@ -52,6 +52,9 @@ func (s *Server) handleProvePage(c *fiber.Ctx) error {
 // another one.
 func (s *Server) handleProve(c *fiber.Ctx) error {
 	next, who := s.staffNext(c), staffOf(c)
+	if who.By == byOpenID {
+		return s.proveByProvider(c, who)
+	}
 	method, err := s.proveAgain(c, who)
 	if err = s.signedInAt(c, again, who, method, err); err != nil {
 		return s.wrongProof(c, provePage(next), err, flash{Owner: who.Name})

@@ -197,3 +197,13 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 		t.Errorf("the proof leads on to %s", a.Header.Peek("Location"))
 	}
 }
+
+// The provider takes care of the second factor of whom it signs in.
+func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
+	s := &Server{Config: Config{RequireSecondFactor: true}}
+	for factor, unfinished := range map[string]bool{"": true, "totp": false, "recovery": false, byOpenID: false} {
+		if s.unfinished(&signedIn{Factor: factor}) != unfinished {
+			t.Errorf("with the factor %q: %v", factor, !unfinished)
+		}
+	}
+}

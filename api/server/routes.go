@@ -143,6 +143,8 @@ func (s *Server) staffRoutes() {
 	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)
 	s.on("GET", staffCode, s.handleStaffCodePage, guard)
 	s.on("POST", staffCode, s.handleStaffCode, s.limitFailures, guard)
+	s.on("POST", staffOpenID, s.handleOpenID, s.limitFailures, guard)
+	s.on("GET", staffCallback, s.handleOpenIDCallback, s.limitFailures)
 	s.on("POST", staffBase+"/logout", s.handleStaffLogout, guard)
 	s.on("GET", staffBase+"/events", s.handleEvents)
 	page := func(method, path string, handler fiber.Handler) { s.register(method, path, nil, guard, handler) } // a stranger's token is of no interest

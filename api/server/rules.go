@@ -182,6 +182,8 @@ var rules = map[string]rule{
 	"POST /admin/ui/login":                   everyone.anytime(provesIdentity),
 	"GET /admin/ui/login/code":               everyone,
 	"POST /admin/ui/login/code":              everyone.anytime(provesIdentity),
+	"POST /admin/ui/login/openid":            everyone.anytime(provesIdentity),
+	"GET /admin/ui/login/openid/callback":    everyone,
 	"GET /admin/ui/prove":                    staffPages(auth.Viewer),
 	"POST /admin/ui/prove":                   staffPages(auth.Viewer).anytime(provesIdentity),
 	"GET /admin/ui/second-factor":            themselves,

@@ -149,7 +149,7 @@ func (s *Server) handleSecondFactorPage(c *fiber.Ctx) error {
 		}
 		page["Left"] = left
 	}
-	if anew := c.Query("anew") != ""; !who.TwoFactors || anew {
+	if anew := c.Query("anew") != ""; who.By != byOpenID && (!who.TwoFactors || anew) {
 		secret, err := s.pending(c)
 		if err != nil {
 			return err
@@ -192,6 +192,9 @@ func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
 
 func (s *Server) changeSecondFactor(c *fiber.Ctx, who *signedIn) (done flash, err error) {
 	ctx := c.UserContext()
+	if who.By == byOpenID {
+		return done, ehi.Errorf(ehi.Invalid, "Your organisation takes care of your second factor")
+	}
 	switch c.FormValue("do") {
 	case "set-up":
 		secret, err := s.pending(c)

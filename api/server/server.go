@@ -21,6 +21,7 @@ import (
 	"github.com/gofiber/template/html/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/openid"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/release"
@@ -111,8 +112,10 @@ type Config struct {
 
 // Deps is what the server works on.
 type Deps struct {
-	Bus    *bus.Bus
-	Auth   *auth.Server
+	Bus  *bus.Bus
+	Auth *auth.Server
+	// OpenID is the provider by which administrators may sign in, too; nil where there is none.
+	OpenID *openid.Provider
 	Source source.Source
 	// Rules are what exports are released by; the form's previews count by the same.
 	Rules *release.Rules

@@ -77,6 +77,8 @@ func staffFormPage(c *fiber.Ctx) string {
 	switch path := c.Path(); {
 	case id != "":
 		return staffJobPath(id)
+	case path == staffOpenID:
+		return staffLogin + "?" + url.Values{"next": {c.FormValue("next")}}.Encode()
 	case path == staffLogin, path == staffCode, path == staffProve, path == staffFactor:
 		q := url.Values{"next": {c.FormValue("next")}}
 		if anew := c.FormValue("anew"); anew != "" {
@@ -137,7 +139,9 @@ var keptWords = map[string]string{
 }
 
 func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error {
-	return s.staffRender(c, "login", "", "Sign in", fiber.Map{"Next": s.staffNext(c), "Kept": keptWords[c.Query("kept")]})
+	return s.staffRender(c, "login", "", "Sign in", fiber.Map{
+		"Next": s.staffNext(c), "Kept": keptWords[c.Query("kept")], "OpenID": s.OpenID != nil,
+	})
 }
 
 // staffNext is the page to go on to after the log-in: one of these, or the list of jobs.

@@ -88,7 +88,7 @@ var (
 
 	TokensIssued  = counters("ehi_auth_tokens_issued_total", "Access tokens issued, by grant type.", "grant")
 	TokensRefused = counters("ehi_auth_tokens_refused_total", "Token requests refused, by grant type (other: none of the server's) and OAuth error code.", "grant", "error")
-	Logins        = counters("ehi_logins_total", "Log-ins, by page (admin, patient; again: an administrator proves once more who he is), method (password; totp and recovery: with a code, too) and outcome (ok, refused).", "page", "method", "outcome")
+	Logins        = counters("ehi_logins_total", "Log-ins, by page (admin, patient; again: an administrator proves once more who he is), method (password; totp and recovery: with a code, too; openid) and outcome (ok, refused).", "page", "method", "outcome")
 
 	AuditEvents  = counters("ehi_audit_events_total", "Events of the audit trail, by action and outcome (ok, refused, failed).", "action", "outcome")
 	PagesOpen    = gauge("ehi_admin_pages_open", "Administrators' pages that are told of changes as they happen.")
@@ -126,7 +126,7 @@ func init() {
 		JobsCreated: {kinds}, JobsEnded: {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}}, JanitorRemoved: {{"job", "file", "record"}},
 		CommandsPublished: {lanes, {"start", "task"}}, CommandsRedelivered: {lanes}, CommandsDone: {lanes},
 		TasksEnded: {{"committed", "superseded", "cancelled", "handed-back", "error"}}, Refused: {{"queue", "client", "stored", "disk", "stopping", "polls"}},
-		Logins: {{"admin", "patient", "again"}, {"password", "totp", "recovery"}, {"ok", "refused"}}, AbuseRefused: {{"address", "client", "account"}}, ClientKeys: {{"ok", "failed"}},
+		Logins: {{"admin", "patient", "again"}, {"password", "totp", "recovery", "openid"}, {"ok", "refused"}}, AbuseRefused: {{"address", "client", "account"}}, ClientKeys: {{"ok", "failed"}},
 	} {
 		begin(c, nil, values)
 	}

@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"html"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/api/node"
+	"ehi-server/api/openid"
+	"ehi-server/shared/ehi"
+)
+
+const callbackPath = "/admin/ui/login/openid/callback"
+
+// npmProvider starts the OpenID provider of testdata/oidc, which sends browsers back to the given servers;
+// it skips where there is no Node, or where the provider cannot be had.
+func npmProvider(t *testing.T, bases ...string) openid.Config {
+	t.Helper()
+	run, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is absent (Debian: nodejs)")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"package.json", "provider.js"} {
+		data, err := os.ReadFile(filepath.Join("testdata", "oidc", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	npmInstall(t, dir)
+	var redirects []string
+	for _, base := range bases {
+		redirects = append(redirects, base+callbackPath)
+	}
+	list, err := json.Marshal(redirects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider := exec.Command(run, "provider.js") // it ends when its input does
+	provider.Dir = dir
+	provider.Env = append(os.Environ(), "REDIRECTS="+string(list), "SECRET=a secret of the test", `PEOPLE={
+		"nora": {"roles": ["staff", "ehi-reviewers"]}, "olaf": {"roles": "ehi-reviewers"}, "adam": {"roles": ["ehi-admins"]},
+		"nina": {"roles": ["staff"]}, "theo": {"roles": {"ehi-admins": true}}, "vito": {}, "ada": {"roles": ["ehi-viewers"]}}`)
+	in, errIn := provider.StdinPipe()
+	out, errOut := provider.StdoutPipe()
+	if errIn != nil || errOut != nil || provider.Start() != nil {
+		t.Fatal("node does not start", errIn, errOut)
+	}
+	t.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := provider.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	issuer, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return staffOIDC(strings.TrimSpace(issuer))
+}
+
+// staffOIDC is a server's configuration at a provider.
+func staffOIDC(issuer string) openid.Config {
+	return openid.Config{
+		Issuer: issuer, ClientID: "ehi", Secret: "a secret of the test", NameClaim: "sub", RolesClaim: "roles",
+		Role: []string{"ehi-reviewers=reviewer", "ehi-admins=admin", "ehi-viewers=viewer"},
+	}
+}
+
+var providerForm = regexp.MustCompile(`(?s)<form[^>]*action="([^"]+)"[^>]*>.*?name="prompt" value="(\w+)"`)
+
+var providerEnd = regexp.MustCompile(`action="([^"]+/session/end/confirm)"`)
+
+// atProvider signs in at the provider, and agrees, until it sends the browser back.
+func (b *browser) atProvider(name string) {
+	b.t.Helper()
+	for range 6 {
+		m := providerForm.FindStringSubmatch(b.page)
+		if end := providerEnd.FindStringSubmatch(b.page); end != nil { // of a session of somebody else
+			form := url.Values{}
+			for _, h := range hidden.FindAllStringSubmatch(b.page, -1) {
+				form.Set(h[1], html.UnescapeString(h[2]))
+			}
+			b.forge(html.UnescapeString(end[1]), b.at.String(), form.Encode())
+			continue
+		}
+		if m == nil {
+			return
+		}
+		form := url.Values{"prompt": {m[2]}}
+		if m[2] == "login" {
+			form.Set("login", name)
+			form.Set("password", "any")
+		}
+		to, err := b.at.Parse(html.UnescapeString(m[1]))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.forge(to.String(), b.at.String(), form.Encode())
+	}
+	b.t.Fatalf("the provider asks on and on: %s", b.page)
+}
+
+// byProvider begins a sign-in by the provider, on the way to a page.
+func (w *world) byProvider(b *browser, name string) {
+	w.t.Helper()
+	b.visit(w.open.Base + "/admin/ui/system")
+	b.submitTo("/admin/ui/login/openid")
+	b.atProvider(name)
+}
+
+// keepBack keeps a browser from following the way back from the provider, and is where it would lead.
+func (b *browser) keepBack() func() string {
+	var last string
+	follow := b.http.CheckRedirect
+	b.http.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if r.URL.Path == callbackPath {
+			last = r.URL.String()
+			return http.ErrUseLastResponse
+		}
+		return follow(r, via)
+	}
+	return func() string {
+		b.http.CheckRedirect = follow
+		if last == "" {
+			b.t.Fatalf("the provider does not send back: %s", b.page)
+		}
+		return last
+	}
+}
+
+// Administrators sign in by an OpenID provider that this project did not write, in production mode over
+// TLS: with the role that a claim gives them, or not at all, and by one's own browser, once.
+func TestAdministratorsSignInByARealProvider(t *testing.T) {
+	p := startProduction(t, func(c *node.Config) {
+		c.StaffOIDC = npmProvider(t, c.BaseURL)
+	})
+	nora := p.person()
+	p.byProvider(nora, "nora")
+	nora.sees(200, "You are signed in", `href="/admin/ui/system"`)
+	if nora.header.Get("Refresh") != "0; url=/admin/ui/system" {
+		t.Errorf("it goes on to %q", nora.header.Get("Refresh"))
+	}
+	nora.visit(p.open.Base + "/admin/ui/system")
+	nora.sees(200, "nora (OpenID) (reviewer)")
+	for _, path := range []string{"/admin/ui/accounts", "/admin/ui/clients", "/admin/ui/audit"} {
+		nora.visit(p.open.Base + path)
+		nora.sees(403, "This needs the role admin")
+	}
+	nora.visit(p.open.Base + "/admin/ui/second-factor")
+	nora.sees(200, "takes care of a second factor")
+	p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", nora.cookies()), 200, "")
+
+	for _, name := range []string{"nina", "theo", "vito"} {
+		b := p.person()
+		p.byProvider(b, name)
+		b.sees(403, "You are not signed in", "has given you no role", "To the sign-in")
+		b.visit(p.open.Base + "/admin/ui/jobs")
+		b.sees(200, "User name")
+	}
+	ada := p.person() // the provider's, who is no account's
+	p.byProvider(ada, "ada")
+	ada.visit(p.open.Base + "/admin/ui/jobs")
+	ada.sees(200, "ada (OpenID) (viewer)")
+
+	// What was begun in one browser does not end in another (login CSRF), and ends once.
+	attacker := p.person()
+	back := attacker.keepBack()
+	p.byProvider(attacker, "nora")
+	answer := back()
+	victim := p.person()
+	victim.visit(answer)
+	victim.sees(401, "begun in another browser")
+	began := victim.keepBack()
+	p.byProvider(victim, "olaf")
+	began()
+	victim.visit(answer)
+	victim.sees(401, "begun elsewhere")
+	victim.visit(p.open.Base + "/admin/ui/jobs")
+	victim.sees(200, "User name")
+	before := attacker.cookies()
+	attacker.visit(answer)
+	attacker.sees(200, "You are signed in")
+	attacker.visit(answer)
+	attacker.sees(401, "over already")
+	p.want(p.do(p.open, "GET", strings.TrimPrefix(answer, p.open.Base), "Cookie", before, "Accept", "text/html"), 401, "over already")
+
+	adam := p.person()
+	p.byProvider(adam, "adam")
+	trail := ""
+	await(t, "the trail", func() bool {
+		trail = string(p.do(p.open, "GET", "/admin/audit?action=log-in", "Cookie", adam.cookies()).Body)
+		return strings.Contains(trail, "admin nora (OpenID)") && strings.Contains(trail, "admin ada (OpenID)")
+	})
+	metrics := string(p.do(p.open, "GET", "/metrics").Body)
+	for _, outcome := range []string{"ok", "refused"} {
+		if !regexp.MustCompile(`ehi_logins_total\{method="openid",outcome="` + outcome + `",page="admin"\} [1-9]`).MatchString(metrics) {
+			t.Errorf("no metric of a sign-in that was %s", outcome)
+		}
+	}
+}
+
+// An administrator whom the provider has named proves who he is there, anew, and as the same person.
+func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
+	cfg := config()
+	cfg.Addr, cfg.ReauthenticateAfter = freeAddr(t), time.Nanosecond
+	cfg.StaffOIDC = npmProvider(t, "http://"+cfg.Addr)
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	patient := w.demoPatient()
+	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
+	w.wait(j.ID, ehi.Retrieved)
+	b := newBrowser(t)
+	w.byProvider(b, "nora")
+	page := w.open.Base + "/admin/ui/jobs/" + j.ID
+	for _, as := range []string{"olaf", "nora"} {
+		b.visit(page)
+		b.submitTo("/admin/ui/jobs/"+j.ID, "do", "approve", "reason", "All of it is hers")
+		b.sees(200, "Confirm that it is you", "Sign in again with your organisation")
+		session := b.cookies()
+		b.submitTo("/admin/ui/prove")
+		b.sees(200, `name="login"`) // although the provider has a session
+		b.atProvider(as)
+		if as != "nora" {
+			b.sees(401, "as somebody else")
+			continue
+		}
+		b.sees(200, "You are signed in")
+		w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", session), 401, "")
+		b.visit(page)
+		b.sees(200, `value="All of it is hers"`, "Nothing was sent before you had proved who you are")
+	}
+	w.wait(j.ID, ehi.Retrieved)
+}

@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwa"
+	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/lestrrat-go/jwx/v3/jws"
+)
+
+// smallProvider is an OpenID provider that signs in whom a test names, without a question. What a real one
+// does is tried in TestAdministratorsSignInByARealProvider; this one is for tests that need none of npm.
+type smallProvider struct {
+	t      *testing.T
+	server *httptest.Server
+	key    jwk.Key
+
+	mu    sync.Mutex
+	codes map[string]url.Values // the requests that codes were given out for
+}
+
+func openProvider(t *testing.T) *smallProvider {
+	t.Helper()
+	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := jwk.Import(raw)
+	if err == nil {
+		err = errors.Join(key.Set(jwk.KeyIDKey, "k1"), key.Set(jwk.AlgorithmKey, jwa.ES256()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &smallProvider{t: t, key: key, codes: map[string]url.Values{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		base := p.server.URL
+		p.say(w, map[string]any{
+			"issuer": base, "authorization_endpoint": base + "/auth", "token_endpoint": base + "/token", "jwks_uri": base + "/jwks",
+			"authorization_response_iss_parameter_supported": true,
+		})
+	})
+	mux.HandleFunc("GET /jwks", func(w http.ResponseWriter, _ *http.Request) {
+		public, err := jwk.PublicKeyOf(p.key)
+		if err != nil {
+			t.Error(err)
+		}
+		p.say(w, map[string]any{"keys": []any{public}})
+	})
+	mux.HandleFunc("POST /token", p.token)
+	p.server = httptest.NewServer(mux)
+	t.Cleanup(p.server.Close)
+	return p
+}
+
+func (p *smallProvider) say(w http.ResponseWriter, what any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(what); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// signsIn is where the provider sends a browser back to that came to an address, and that is somebody's.
+func (p *smallProvider) signsIn(name, address string) string {
+	p.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil || !strings.HasPrefix(address, p.server.URL+"/auth?") {
+		p.t.Fatalf("%q does not lead to the provider: %v", address, err)
+	}
+	code, asked := rand.Text(), u.Query()
+	asked.Set("sub", name)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.codes[code] = asked
+	return asked.Get("redirect_uri") + "?" + url.Values{"code": {code}, "state": {asked.Get("state")}, "iss": {p.server.URL}}.Encode()
+}
+
+// token redeems a code; PKCE is the real provider's to hold.
+func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asked, ok := p.codes[r.PostFormValue("code")]
+	delete(p.codes, r.PostFormValue("code"))
+	if !ok {
+		w.WriteHeader(http.StatusBadRequest)
+		p.say(w, map[string]any{"error": "invalid_grant"})
+		return
+	}
+	now := time.Now()
+	claims, err := json.Marshal(map[string]any{
+		"iss": p.server.URL, "sub": asked.Get("sub"), "aud": asked.Get("client_id"), "nonce": asked.Get("nonce"),
+		"exp": now.Add(time.Minute).Unix(), "iat": now.Unix(), "auth_time": now.Unix(),
+		"roles": map[string]string{"nora": "ehi-reviewers", "adam": "ehi-admins"}[asked.Get("sub")],
+	})
+	if err != nil {
+		p.t.Error(err)
+	}
+	id, err := jws.Sign(claims, jws.WithKey(jwa.ES256(), p.key))
+	if err != nil {
+		p.t.Error(err)
+	}
+	p.say(w, map[string]any{"access_token": "of no use", "token_type": "Bearer", "id_token": string(id)})
+}
+
+// toProvider begins a sign-in by the provider in a browser, and is where that would lead.
+func (w *world) toProvider(b *browser) (address string) {
+	w.t.Helper()
+	follow := b.http.CheckRedirect
+	defer func() { b.http.CheckRedirect = follow }()
+	b.http.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if strings.HasPrefix(r.URL.String(), w.open.Base+"/") {
+			return follow(r, via)
+		}
+		address = r.URL.String()
+		return http.ErrUseLastResponse
+	}
+	b.visit(w.open.Base + "/admin/ui/login?next=/admin/ui/system")
+	b.submitTo("/admin/ui/login/openid")
+	return address
+}

@@ -1,0 +1,211 @@
+package server
+
+import (
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/api/openid"
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
+)
+
+// Administrators may sign in by the OpenID provider of their hospital (see package openid). A way there and
+// back belongs to one browser, by a cookie, and is gone once; what comes back in another browser, or a
+// second time, opens nothing.
+
+const (
+	staffOpenID   = staffLogin + "/openid"
+	staffCallback = staffOpenID + "/callback"
+	// byOpenID is who knows an administrator that the provider has named, and his second factor.
+	byOpenID = "openid"
+	// openIDCookie names a browser's way to the provider and back, openIDAge is how long it may take.
+	openIDCookie = "ehi_openid"
+	openIDAge    = 15 * time.Minute
+)
+
+// openIDUsed are the ways that are gone.
+var openIDUsed = subject.KindOf("openid-used")
+
+// OpenIDCallback is where the provider sends browsers back to, at an origin.
+func OpenIDCallback(origin string) string { return origin + staffCallback }
+
+// errand is a way to the provider and back.
+type errand struct {
+	Try  openid.Try `json:"try"`
+	Next string     `json:"next"`
+	// As is who proves once more who he is, Session his session; "" at a sign-in.
+	As      string `json:"as,omitempty"`
+	Session string `json:"session,omitempty"`
+}
+
+// errNoProvider is the answer where there is no provider.
+var errNoProvider = ehi.Errorf(ehi.NotFound, "Administrators sign in by their accounts here")
+
+// errProviderAway is the answer where it cannot be reached.
+var errProviderAway = ehi.Errorf(ehi.Transient, "The sign-in of your organisation cannot be reached at the moment")
+
+// handleOpenID leads a browser to the provider to sign in.
+func (s *Server) handleOpenID(c *fiber.Ctx) error {
+	return s.toProvider(c, errand{Next: s.staffNext(c)})
+}
+
+// proveByProvider leads to the provider to prove once more who somebody is.
+func (s *Server) proveByProvider(c *fiber.Ctx, who *signedIn) error {
+	return s.toProvider(c, errand{Next: s.staffNext(c), As: who.Name, Session: c.Cookies(s.cookie(staffSession))})
+}
+
+func (s *Server) toProvider(c *fiber.Ctx, e errand) error {
+	if s.OpenID == nil {
+		return errNoProvider
+	}
+	address, try, err := s.OpenID.Begin(c.UserContext(), e.As != "")
+	if err != nil {
+		return s.providerFault(err)
+	}
+	e.Try = try
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	token := rand.Text()
+	seal, name := sealer("openid " + token)
+	if err := s.kept.Set(name, seal.Seal(nil, nil, data, nil), openIDAge); err != nil {
+		return err
+	}
+	s.setOpenIDCookie(c, token, openIDAge)
+	return c.Redirect(address, http.StatusSeeOther)
+}
+
+// setOpenIDCookie names this browser's way. It is Lax: the provider's site sends the browser back.
+func (s *Server) setOpenIDCookie(c *fiber.Ctx, token string, life time.Duration) {
+	cookie := &fiber.Cookie{
+		Name: s.cookie(openIDCookie), Value: token, Path: "/", MaxAge: int(life / time.Second),
+		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.secure(),
+	}
+	if token == "" {
+		cookie.Expires = time.Unix(0, 0)
+	}
+	c.Cookie(cookie)
+}
+
+// providerFault turns a provider that cannot be reached into an answer that says so.
+func (s *Server) providerFault(err error) error {
+	if errors.Is(err, openid.ErrAway) {
+		s.Log.Warn("ask the OpenID provider", "err", err)
+		return errProviderAway
+	}
+	return err
+}
+
+// errElsewhere refuses what comes back in another browser, a second time, or too late.
+var errElsewhere = &openid.Refused{Why: "This sign-in was begun in another browser, is over already, or took too long"}
+
+// errand finds the way that a browser comes back from, and ends it.
+func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
+	token := c.Cookies(s.cookie(openIDCookie))
+	if token == "" {
+		return e, errElsewhere
+	}
+	s.setOpenIDCookie(c, "", 0)
+	seal, name := sealer("openid " + token)
+	sealed, err := s.kept.Get(name)
+	if err != nil {
+		return e, err
+	}
+	if sealed == nil {
+		return e, errElsewhere
+	}
+	data, err := seal.Open(nil, nil, sealed, nil)
+	if err == nil {
+		err = json.Unmarshal(data, &e)
+	}
+	if err != nil {
+		return e, err
+	}
+	// Of many that come back at once one goes on.
+	_, err = s.Bus.Sessions.CreateFor(c.UserContext(), openIDUsed.Of(name), []byte("used"), openIDAge)
+	if kv.IsConflict(err) {
+		return e, errElsewhere
+	}
+	if err != nil {
+		return e, err
+	}
+	return e, s.kept.Delete(name)
+}
+
+// handleOpenIDCallback signs in whom the provider sends back.
+func (s *Server) handleOpenIDCallback(c *fiber.Ctx) error {
+	noStore(c)
+	if s.OpenID == nil {
+		return errNoProvider
+	}
+	e, who, err := s.cameBack(c)
+	page := "admin"
+	if e.As != "" {
+		page = again
+	}
+	if err = s.signedInAt(c, page, who, byOpenID, s.providerFault(err)); err != nil {
+		return s.openIDRefused(c, err)
+	}
+	if e.Session != "" { // it is another one now
+		if err := s.admins.Delete(e.Session); err != nil {
+			return err
+		}
+	}
+	// A redirect would still be of the provider's site, for which browsers keep the session's cookie back.
+	c.Set("Refresh", "0; url="+e.Next)
+	return s.staffRender(c, "signed-in", "", "You are signed in", fiber.Map{"Next": e.Next})
+}
+
+// cameBack is who comes back from the provider, and from where.
+func (s *Server) cameBack(c *fiber.Ctx) (e errand, who *signedIn, err error) {
+	if e, err = s.errand(c); err != nil {
+		return e, nil, err
+	}
+	answer, err := url.ParseQuery(string(c.Request().URI().QueryString()))
+	if err != nil {
+		return e, nil, &openid.Refused{Why: "The answer of your organisation cannot be read"}
+	}
+	person, err := s.OpenID.Finish(c.UserContext(), e.Try, answer)
+	if err != nil {
+		return e, nil, err
+	}
+	if e.As != "" && person.Name != e.As {
+		return e, nil, &openid.Refused{Why: "You signed in at your organisation as somebody else"}
+	}
+	who = &signedIn{Name: person.Name, Role: person.Role, By: byOpenID, Factor: byOpenID, Changed: s.OpenID.Mark()}
+	who.Proved = person.Proved
+	return e, who, nil
+}
+
+// openIDRefused is the page of somebody who is not signed in.
+func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
+	refused, ok := errors.AsType[*openid.Refused](err)
+	if !ok {
+		return err
+	}
+	s.Log.Info("an administrator was refused", "why", refused.Why, "cause", refused.Cause, "request", requestID(c))
+	status := http.StatusUnauthorized
+	if errors.Is(err, openid.ErrNoRole) {
+		status = http.StatusForbidden
+	}
+	noteFailure(c, http.StatusUnauthorized)
+	return s.staffRender(c.Status(status), "refused", "", "You are not signed in", fiber.Map{"Why": refused.Why, "Role": errors.Is(err, openid.ErrNoRole)})
+}
+
+// ofProvider is somebody as the provider has named him when his session began, nil where it is another
+// provider, or its roles are others, by now.
+func (s *Server) ofProvider(name, role string) *signedIn {
+	if s.OpenID == nil || !auth.Role(role).May(auth.Viewer) {
+		return nil
+	}
+	return &signedIn{Name: name, Role: auth.Role(role), By: byOpenID, Changed: s.OpenID.Mark()}
+}
