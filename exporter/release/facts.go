@@ -202,7 +202,7 @@ func (x *examiner) close(f *facts, c *coding) {
 
 // coding looks at the object that closes: a coding wherever it stands.
 func (x *examiner) coding(f *facts, c *coding) {
-	x.policy.sensitive.lookup(c.system, c.code, x.isLabel(), f.addSensitive)
+	x.policy.sensitive.lookup(c.system, c.code, x.isLabel(x.walk.depth), f.addSensitive)
 	switch string(x.walk.keyAt(1)) {
 	case "category":
 		f.laboratory = f.laboratory || isLaboratory(c.code)
@@ -214,11 +214,11 @@ func (x *examiner) coding(f *facts, c *coding) {
 	}
 }
 
-// isLabel reports whether the object at hand stands where FHIR has security labels: meta.security,
+// isLabel reports whether the object at a depth stands where FHIR has security labels: meta.security,
 // securityLabel and security.label of other elements.
-func (x *examiner) isLabel() bool {
+func (x *examiner) isLabel(at int) bool {
 	w := &x.walk
-	for depth := w.depth; depth > 0 && depth > w.depth-4; depth-- {
+	for depth := at; depth > 0 && depth > at-4; depth-- {
 		if name := w.keyAt(depth); bytes.HasPrefix(name, []byte("security")) {
 			return true
 		}
@@ -260,6 +260,13 @@ func (x *examiner) text(f *facts) {
 			x.codings[w.depth-1].code = w.text()
 			return
 		}
+		if string(k) == "text" {
+			x.label(f)
+		}
+	case len("display"):
+		if string(k) == "display" {
+			x.label(f)
+		}
 	case len("system"):
 		if w.depth > 0 && string(k) == "system" {
 			x.codings[w.depth-1].system = w.text()
@@ -277,6 +284,13 @@ func (x *examiner) text(f *facts) {
 	}
 	if c := w.src[w.start+1]; x.dated && c >= '0' && c <= '9' {
 		x.date()
+	}
+}
+
+// label looks at what a security label shows: it may have no code, or one that is not known here.
+func (x *examiner) label(f *facts) {
+	if x.isLabel(x.walk.depth - 1) {
+		x.policy.sensitive.lookupLabel(x.walk.text(), f.addSensitive)
 	}
 }
 

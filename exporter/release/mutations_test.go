@@ -25,7 +25,7 @@ var mutations = []mutation{
 	{"a label counts without a system", "table.go", `append(systems, labelsWithoutSystem)`, `append(systems, codesWithoutSystem)`},
 	{"a code counts without a system", "table.go", `append(systems, codesWithoutSystem)`, `append(systems, labelsWithoutSystem)`},
 	{"codes count in any case", "spelling.go", `class[c], class[c|0x20] = c, c`, `class[c] = c`},
-	{"systems count by every name", "spelling.go", `strings.TrimPrefix(strings.TrimPrefix(url, "urn:"), "oid:")`, `url`},
+	{"systems count by every name", "spelling.go", `strings.Index(name, registered)`, `strings.Index(name, registered) - 1<<30`},
 	{"a part of a text counts as a code", "spelling.go", `if len(parts) > 1 {`, `if len(parts) > 9 {`},
 	{"a document is of the group of its type", "facts.go", `case "type", "code", "modality", "series":`, `case "code", "modality", "series":`},
 	{"a Reference goes where its target goes", "releaser.go", `case v.withheld():

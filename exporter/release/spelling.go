@@ -59,9 +59,12 @@ var identifiedSystems = map[string]string{
 // URLs of every FHIR version, of value sets and of the publishers, and the plain names.
 var namedSystems = []struct{ holds, system string }{
 	{"icd10pcs", icd10Procedures}, {"codingicd10", icd10Procedures}, {"icd10", icd10},
+	{"icdrelease10", icd10}, {"i10pcs", icd10Procedures}, {"i10cm", icd10}, {"i9cm", icd9},
+	{"diseases10", icd10}, {"diseasestenth", icd10}, {"diseases9", icd9}, {"diseasesninth", icd9},
 	{"icd9cmprocedure", icd9Procedures}, {"icd9procedure", icd9Procedures}, {"icd9", icd9},
 	{"snomed", snomed}, {"loinc", loinc}, {"rxnorm", rxNorm}, {"hcpcs", hcpcs}, {"amaassn", cpt},
 	{"actcode", actCode}, {"informationsensitivity", actCode}, {"actusprivacy", actCode},
+	{"actprivacylaw", actCode}, {"actprivacypolicy", actCode}, {"securitylabel", actCode},
 	{"v20177", hl7v2}, {"v2table0177", hl7v2}, {"hl7orgfhirv20177", hl7v2},
 	{"confidentiality", confidentiality}, {"fhirsidndc", ndc}, {"nationaldrugcode", ndc},
 }
@@ -81,7 +84,7 @@ func canonicalSystem(system string) string {
 	}
 	url, _, _ := strings.Cut(system, "|")
 	url = strings.TrimSuffix(strings.TrimSpace(url), "/")
-	if known := identifiedSystems[strings.TrimPrefix(strings.TrimPrefix(url, "urn:"), "oid:")]; known != "" {
+	if known := identifiedSystem(url); known != "" {
 		return known
 	}
 	letters := strings.Map(func(r rune) rune {
@@ -99,6 +102,35 @@ func canonicalSystem(system string) string {
 		}
 	}
 	return strings.TrimPrefix(strings.TrimPrefix(url, "https://"), "http://")
+}
+
+// registered is what the object identifiers of HL7's registry begin with.
+const registered = "2.16.840.1.113883."
+
+// identifiedSystem is the system of which a name holds the object identifier; "" for none. A version
+// may follow it in whatever way.
+func identifiedSystem(name string) string {
+	at := strings.Index(name, registered)
+	if at < 0 {
+		return ""
+	}
+	name = name[at:]
+	if end := strings.IndexFunc(name, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); end >= 0 {
+		name = name[:end]
+	}
+	for len(name) > len(registered) {
+		if known := identifiedSystems[name]; known != "" {
+			return known
+		}
+		name = name[:strings.LastIndexByte(name, '.')]
+	}
+	return ""
+}
+
+// mayBeDiagnosis reports whether a plain code of a name for ICD-10-CM and ICD-10-PCS both may be of
+// the first: those of procedures have seven characters and begin with one of some sections.
+func mayBeDiagnosis(code string) bool {
+	return len(code) != 7 || strings.IndexByte("0123456789BCDFGH", code[0]) < 0
 }
 
 // codeAlphabet is what plain codes are made of.

@@ -20,6 +20,9 @@ var systemSpellings = map[string][]string{
 		"http://terminology.hl7.org/CodeSystem/v3-ActCode|9.0.0", "http://hl7.org/fhir/v3/ActCode",
 		"urn:oid:2.16.840.1.113883.5.4", "URN:OID:2.16.840.1.113883.5.4", "2.16.840.1.113883.5.4",
 		"http://terminology.hl7.org/ValueSet/v3-ActCode", "http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy",
+		"http://terminology.hl7.org/CodeSystem/v3-ActPrivacyLaw", "http://terminology.hl7.org/ValueSet/v3-ActPrivacyLaw",
+		"http://terminology.hl7.org/CodeSystem/v3-ActPrivacyPolicy", "urn:oid:2.16.840.1.113883.1.11.20428",
+		"http://hl7.org/fhir/ValueSet/security-labels", "http://hl7.org/fhir/security-label", "http://example.org/labels",
 		"http://hl7.org/fhir/ActCode", "ActCode", " http://terminology.hl7.org/CodeSystem/V3-ACTCODE ",
 	},
 	confidentiality: {
@@ -32,6 +35,9 @@ var systemSpellings = map[string][]string{
 		"http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-10-us",
 		"urn:oid:2.16.840.1.113883.6.90", "urn:oid:2.16.840.1.113883.6.3", "http://hl7.org/fhir/sid/icd-10-cm|2024",
 		"http://hl7.org/fhir/sid/icd-10-cm/2024", "https://hl7.org/fhir/sid/ICD-10-CM", "ICD-10-CM", "ICD10", "I10",
+		"http://id.who.int/icd/release/10/2019", "urn:oid:2.16.840.1.113883.6.90:2024", "urn:oid: 2.16.840.1.113883.6.90 ",
+		"urn:oid:2.16.840.1.113883.6.90.2024", "I10CM", "http://www.cms.gov/Medicare/Coding/ICD10", "ICD 10 CM",
+		"International Classification of Diseases, 10th Revision", "International Classification of Diseases, Tenth Revision",
 	},
 	icd10Procedures: {
 		"http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs", "urn:oid:2.16.840.1.113883.6.4", "ICD-10-PCS",
@@ -160,11 +166,74 @@ func TestEHI9LabelsWithoutASystem(t *testing.T) {
 		`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"coding":[{"code":"%s"}]}]}`,
 		`{"resourceType":"Composition","id":"c","confidentiality":"%s"}`,
 	} {
-		for code, goes := range map[string]bool{"R": false, "v": false, "N": true, "L": true, "HIV": false, "42CFRPart2": false, "42cfrpart2": false, "x": true} {
+		for code, goes := range map[string]bool{"R": false, "v": false, "N": true, "L": true, "HIV": false, "42CFRPart2": false, "42cfrpart2": false, "x": true,
+			"restricted": false, "Very Restricted": false, "normal": true, "42 CFR Part 2": false} {
 			line := fmt.Appendf(nil, format, code)
 			if _, ok, err := p.Filter().Releaser().Release(line); err != nil || ok != goes {
 				t.Errorf("%s goes: %v, %v", line, ok, err)
 			}
+		}
+	}
+}
+
+// EHI-9: a label withholds by what it shows alone, and by a code of a system that is not known here;
+// a label that says nothing of the kind does not.
+func TestEHI9LabelsOfWhateverSystemFailClosed(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.OtherDocuments: {}}}, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for label, goes := range map[string]bool{
+		`{"system":"http://example.org/labels","code":"HIV"}`:                                       false,
+		`{"system":"http://example.org/labels","code":"r"}`:                                         false,
+		`{"system":"http://example.org/labels","code":"x","display":"Restricted"}`:                  false,
+		`{"display":"42 CFR Part 2"}`:                                                               false,
+		`{"display":"HIV/AIDS information sensitivity"}`:                                            false,
+		`{"display":"substance abuse information sensitivity"}`:                                     false,
+		`{"display":"Psychiatric records","system":"urn:x"}`:                                        false,
+		`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"restricted"}`: false,
+		`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"N"}`:          true,
+		`{"display":"normal"}`: true,
+		`{"display":"part V"}`: true,
+		`{"system":"http://terminology.hl7.org/CodeSystem/v3-ActReason","code":"TREAT","display":"treat"}`: true,
+		`{"system":"http://example.org/labels","code":"x","display":"unrestricted"}`:                       true,
+	} {
+		for _, line := range []string{
+			`{"resourceType":"Condition","id":"c","meta":{"security":[` + label + `]}}`,
+			`{"resourceType":"Condition","meta":{"security":[` + label + `]},"id":"c"}`,
+			`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"coding":[` + label + `]}]}`,
+		} {
+			if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok != goes {
+				t.Errorf("%s goes: %v, %v", line, ok, err)
+			}
+		}
+	}
+	for _, line := range []string{
+		`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"text":"42 CFR Part 2"}]}`,
+		`{"resourceType":"Composition","id":"c","confidentiality":"restricted"}`,
+	} {
+		if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok {
+			t.Errorf("%s goes: %v, %v", line, ok, err)
+		}
+	}
+}
+
+// EHI-9: what names ICD-10-CM and ICD-10-PCS alike does not make a procedure of a diagnosis, nor the
+// other way round.
+func TestEHI9ANameForBothPartsOfICD10(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, want := range map[string]bool{"B20": true, "F10.20": true, "T40.1X1A": true, "GZ50ZZZ": true, "B200ZZZ": false, "F13Z00Z": false} {
+		found := false
+		table.lookup([]byte("http://www.cms.gov/Medicare/Coding/ICD10"), []byte(code), false, func(string) { found = true })
+		if found != want {
+			t.Errorf("%s is found: %v", code, found)
 		}
 	}
 }

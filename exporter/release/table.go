@@ -148,24 +148,38 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 // isLOINC reports whether a code can be nothing but one of LOINC: at least four digits, a hyphen and one more.
 func isLOINC(code []byte) bool { return len(code) >= 6 && code[len(code)-2] == '-' }
 
-// lookup calls add with each category of a code. label says that it is a security label, which needs no system.
+// lookup calls add with each category of a code. label says that it is a security label: it counts as
+// one of every system of labels, whatever its own is.
 func (t *Table) lookup(system, code []byte, label bool, add func(category string)) {
 	if !t.mayHold(code) {
 		return
 	}
 	in := canonicalSystem(string(system))
 	systems := []string{in, anySystem}
-	if in == "" && t.loose {
-		if telling(code) {
-			systems = append(systems, codesWithoutSystem)
-		}
-		if label {
-			systems = append(systems, labelsWithoutSystem)
-		}
+	if in == "" && t.loose && telling(code) {
+		systems = append(systems, codesWithoutSystem)
+	}
+	if label && t.loose {
+		systems = append(systems, labelsWithoutSystem)
 	}
 	for _, spelling := range candidates(code) {
 		for _, s := range systems {
 			t.lookupIn(s, spelling, add)
+		}
+		if in == icd10Procedures && mayBeDiagnosis(spelling) { // some systems' names are for both
+			t.lookupIn(icd10, spelling, add)
+		}
+	}
+}
+
+// lookupLabel calls add with each category of what a security label shows: all of it, and each word.
+func (t *Table) lookupLabel(shown []byte, add func(category string)) {
+	if !t.loose || !t.mayHold(shown) {
+		return
+	}
+	for i, spelling := range candidates(shown) {
+		if i == 0 || len(spelling) > 1 { // a letter is no word for R
+			t.lookupIn(labelsWithoutSystem, spelling, add)
 		}
 	}
 }
