@@ -13,9 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
 )
 
 // dial opens a bare connection to the server.
@@ -148,54 +152,63 @@ type stopped chan struct{}
 
 func (s stopped) Read([]byte) (int, error) { <-s; return 0, io.EOF }
 
-// More connections than may be are answered 503 and closed; the others are served as before.
+// Where every connection has a request that is being answered, further ones are answered 503 and
+// closed; the others are served as before. Idle ones make room.
 func TestLimitOfConnections(t *testing.T) {
 	cfg := config()
-	cfg.MaxConnections = 20
+	cfg.MaxConnections, cfg.Workers, cfg.MaxHold, cfg.MaxHeld = 20, 0, time.Minute, 100
 	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat, tokens, err := w.open.Authorize(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := w.kickOff(pat, "/no-form", p, nil)
 	w.open.Close()
-	held := make([]net.Conn, 0, 20)
-	ask := func(c net.Conn) {
-		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil || resp.StatusCode != 200 {
-			t.Fatalf("a connection within the limit: %+v, %v", resp, err)
-		}
+	var busy []net.Conn
+	for n := 1; n <= 20; n++ {
+		await(t, "a poll that is held", func() bool {
+			c := w.dial()
+			if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			ask := "GET /jobs/" + j.ID + "/status HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\nAuthorization: Bearer " + tokens.AccessToken + "\r\n\r\n"
+			if _, err := io.WriteString(c, ask); err != nil {
+				return false
+			}
+			for testutil.ToFloat64(telemetry.HTTPHeld) < float64(n) { // until it is held or, over the limit, closed
+				if err := c.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Read(make([]byte, 1)); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+					return false // an idle connection of the start is there still
+				}
+			}
+			busy = append(busy, c)
+			return true
+		})
 	}
-	w.until("the connections of the start are gone", func() bool {
-		held = append(held, w.dial())
-		if _, err := io.WriteString(held[0], "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.ReadResponse(bufio.NewReader(held[0]), nil)
-		return err == nil && resp.StatusCode == 200
-	})
-	for len(held) < 19 {
-		c := w.dial()
-		ask(c)
-		held = append(held, c)
-	}
-	refused := 0
 	for range 10 {
 		c := w.dial()
 		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
+		if err != nil || resp.StatusCode != 503 {
+			t.Errorf("a connection over the limit: %+v, %v", resp, err)
+		}
+	}
+	if _, err := w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error { return j.Fail("on purpose", time.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range busy {
+		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode == 503 {
-			refused++
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 500 {
+			t.Errorf("a connection within the limit: %+v, %v", resp, err)
 		}
-	}
-	if refused < 8 {
-		t.Errorf("%d of 10 connections over the limit were refused", refused)
-	}
-	for _, c := range held {
-		ask(c)
 	}
 }
 

@@ -108,6 +108,14 @@ type Config struct {
 	AddressFailures    int             `help:"Requests of one address that may fail in --failure-window on the routes of log-ins, authorization, tokens and kick-offs; further ones are answered 429. 0 sets no limit; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES"`
 	ClientFailures     int             `help:"The same of one client; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES"`
 	FailureWindow      time.Duration   `help:"For how long failures are counted together." default:"1m" env:"EHI_FAILURE_WINDOW"`
+	QuotaWindow        time.Duration   `help:"For how long the kick-offs and exports are counted together of --client-kickoffs and the like." default:"1h" env:"EHI_QUOTA_WINDOW"`
+	ClientKickoffs     int             `help:"Kick-offs of one client that are accepted in --quota-window; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_KICKOFFS"`
+	PatientKickoffs    int             `help:"Kick-offs for one patient, of all clients together, in the same way; -1: 200 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_KICKOFFS"`
+	ClientExports      int             `help:"Exports of one client that begin in --quota-window, at the kick-off or when the form is sent; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_EXPORTS"`
+	PatientExports     int             `help:"Exports for one patient, of all clients together, in the same way; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS"`
+	ClientBytes        int64           `help:"Bytes that may be stored of one client's exports; while there are as many, its kick-offs are answered 429. 0 sets no limit." default:"0" env:"EHI_CLIENT_BYTES"`
+	PatientBytes       int64           `help:"Bytes that may be stored of the exports for one patient, of all clients together, in the same way; -1: 10 GiB in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES"`
+	AddressConnections int             `help:"Connections that one address may have open (of IPv6: one network of 64 bits); further ones are closed. Loopback and --trusted-proxies have no limit. 0 sets none; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS"`
 	AuditTTL           time.Duration   `help:"How long the audit trail keeps an event." default:"52560h" env:"EHI_AUDIT_TTL"`
 	AuditMaxBytes      int64           `help:"Size of the audit trail, in bytes, from which its oldest events go before their time; 0 sets no limit; -1: none in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES"`
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
@@ -328,8 +336,8 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, 100), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, 500), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
 		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
-		OnConnection: n.heap.count,
-		ReadTimeout:  n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
+		OnConnection: n.heap.count, AddressConnections: n.cfg.limit(n.cfg.AddressConnections, 500), Quotas: n.cfg.quotas(),
+		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 		MaxResource: n.cfg.MaxResource,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Backup: n.Backup})

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"ehi-server/api/server"
 	"fmt"
 	"net"
 	"net/url"
@@ -174,4 +175,17 @@ type UnfitError struct {
 
 func (u *UnfitError) Error() string {
 	return "not fit for " + u.Mode + " mode:\n  - " + strings.Join(u.Reasons, "\n  - ")
+}
+
+// quotas are what one client, and all clients for one patient, may have.
+func (c Config) quotas() server.Quotas {
+	return server.Quotas{
+		Window:          c.QuotaWindow,
+		ClientKickOffs:  c.limit(c.ClientKickoffs, 10_000),
+		PatientKickOffs: c.limit(c.PatientKickoffs, 200),
+		ClientExports:   c.limit(c.ClientExports, 10_000),
+		PatientExports:  c.limit(c.PatientExports, 100),
+		ClientBytes:     c.ClientBytes,
+		PatientBytes:    int64(c.limit(int(c.PatientBytes), 10<<30)),
+	}
 }

@@ -39,22 +39,16 @@ func digest(s string) string {
 	return base64.RawURLEncoding.EncodeToString(h[:12])
 }
 
-// misses is how often an offender failed in its window.
-type misses struct {
-	Count int       `json:"n"`
-	Until time.Time `json:"until"` // the window's end
-}
-
 // abuseBook knows everybody's failures.
 type abuseBook struct {
-	kv   *kv.Bucket
-	mu   sync.Mutex
-	of   map[offender]misses
-	stop func()
+	tally tally
+	mu    sync.Mutex
+	of    map[offender]windowed
+	stop  func()
 }
 
 func followAbuse(kv *kv.Bucket) (*abuseBook, error) {
-	b := &abuseBook{kv: kv, of: map[offender]misses{}}
+	b := &abuseBook{tally: tally{kv, now}, of: map[offender]windowed{}}
 	var err error
 	b.stop, err = kv.Follow(context.Background(), abuseRecords.Match("", ""), b.apply, nil)
 	return b, err
@@ -62,7 +56,7 @@ func followAbuse(kv *kv.Bucket) (*abuseBook, error) {
 
 func (b *abuseBook) apply(e kv.Entry) {
 	who := e.Key
-	var m misses
+	var m windowed
 	if e.Deleted || json.Unmarshal(e.Value, &m) != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -73,7 +67,7 @@ func (b *abuseBook) apply(e kv.Entry) {
 }
 
 // note keeps the higher count: news of an older one may come later.
-func (b *abuseBook) note(who offender, m misses) {
+func (b *abuseBook) note(who offender, m windowed) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if known := b.of[who]; known.Until.Equal(m.Until) && known.Count > m.Count {
@@ -90,7 +84,7 @@ func (b *abuseBook) wait(who offender, limit int) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m, at := b.of[who], now()
-	if m.Count >= limit && at.Before(m.Until) {
+	if m.Count >= int64(limit) && at.Before(m.Until) {
 		return m.Until.Sub(at)
 	}
 	return 0
@@ -98,40 +92,11 @@ func (b *abuseBook) wait(who offender, limit int) time.Duration {
 
 // failed counts a failure. Others may count at the same time, here or in another process.
 func (b *abuseBook) failed(ctx context.Context, who offender, window time.Duration) error {
-	for {
-		e, err := b.kv.Get(ctx, who)
-		if err != nil && !errors.Is(err, kv.ErrNotFound) {
-			return err
-		}
-		var m misses
-		if err == nil {
-			if err := json.Unmarshal(e.Value, &m); err != nil {
-				return err
-			}
-		}
-		at := now()
-		if !at.Before(m.Until) {
-			m = misses{Until: at.Add(window)}
-		}
-		m.Count++
-		data, err := json.Marshal(m)
-		if err != nil {
-			return err
-		}
-		left := max(m.Until.Sub(at), time.Second)
-		if e.Revision == 0 {
-			_, err = b.kv.CreateFor(ctx, who, data, left)
-		} else {
-			_, err = b.kv.UpdateFor(ctx, who, data, e.Revision, left)
-		}
-		if kv.IsConflict(err) {
-			continue
-		}
-		if err == nil {
-			b.note(who, m)
-		}
-		return err
+	w, _, err := b.tally.add(ctx, who, 1, 0, window)
+	if err == nil {
+		b.note(who, w)
 	}
+	return err
 }
 
 // abuserKey is where the client of a request is kept, once it is known.

@@ -341,6 +341,9 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 		return err
 	}
 	done, err := s.release(c, j, form, "patient", token)
+	if ehi.CodeOf(err) == ehi.Throttled { // the choices are there when it is sent again
+		err = errors.Join(err, s.keepDraft(j.ID, v))
+	}
 	if err != nil {
 		return err
 	}
@@ -416,7 +419,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 
 // release records the choices and who made them; then the token and the draft are of no more use.
 func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by, token string) (*ehi.Job, error) {
-	done, err := s.submit(c, j.ID, form, by)
+	done, err := s.submit(c, j, form, by)
 	e := aboutJob(ehi.ActionForm, j)
 	if e.Agent = by; by == "patient" {
 		e.Agent = "patient " + j.Patient.ID
@@ -517,7 +520,12 @@ var errPatientsForm = ehi.Errorf(ehi.Forbidden, "The patient alone fills in this
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
 
 // submit stores the choices and starts the export.
-func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string) (*ehi.Job, error) {
+func (s *Server) submit(c *fiber.Ctx, to *ehi.Job, form ehi.ReleaseForm, by string) (*ehi.Job, error) {
+	undo, err := s.mayExport(c, to)
+	if err != nil {
+		return nil, err
+	}
+	id := to.ID
 	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
 		if !s.stands(j) {
 			return errJobNotFound
@@ -525,6 +533,7 @@ func (s *Server) submit(c *fiber.Ctx, id string, form ehi.ReleaseForm, by string
 		return j.Submit(form, by, now())
 	})
 	if err != nil {
+		undo()
 		return nil, err
 	}
 	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "form submitted", "job", j.ID, "request", requestID(c))

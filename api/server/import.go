@@ -80,6 +80,7 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 // upload is the body of a request that is read as it comes. ReadTimeout bounds each wait for more of it, not the whole: a long upload
 // that moves is let in.
 func (s *Server) upload(c *fiber.Ctx) io.Reader {
+	s.busy(c) // who uploads has been let in
 	stream := c.Context().RequestBodyStream()
 	if stream == nil {
 		return bytes.NewReader(c.Body())

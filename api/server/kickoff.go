@@ -64,7 +64,15 @@ func (s *Server) kick(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.Job
 		return nil, err
 	}
 	defer release()
-	return j, s.start(c, j)
+	undo, err := s.mayKickOff(c, j)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(c, j); err != nil {
+		undo()
+		return nil, err
+	}
+	return j, nil
 }
 
 // able refuses kick-offs while the process is being stopped, or cannot or may not store what is exported.

@@ -1,9 +1,14 @@
 package server
 
 import (
+	"container/list"
+	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"ehi-server/shared/telemetry"
 )
@@ -14,24 +19,39 @@ type unstalled struct {
 	net.Listener
 	most  time.Duration
 	count func(change int64) // is told of each connection that opens or closes
+	open  *openConns
 }
 
 // Accept implements net.Listener.
 func (l unstalled) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &unstalledConn{Conn: conn, most: l.most, count: l.count, open: l.open}
+		if !l.open.admit(c) {
+			_ = conn.Close() // nothing was sent: whoever opens so many is not told
+			continue
+		}
+		telemetry.HTTPConnections.Inc()
+		l.count(1)
+		l.open.makeRoom()
+		return c, nil
 	}
-	telemetry.HTTPConnections.Inc()
-	l.count(1)
-	return &unstalledConn{Conn: c, most: l.most, count: l.count}, nil
 }
 
 type unstalledConn struct {
 	net.Conn
 	most   time.Duration
 	count  func(change int64)
+	open   *openConns
 	closed sync.Once
+
+	// Of openConns, under its lock.
+	from string        // the address that it counts for, "" for one without a limit
+	idle *list.Element // its place while no request of it is being answered
+	left bool          // whether it was closed
 }
 
 // Read implements net.Conn.
@@ -56,6 +76,126 @@ func (c *unstalledConn) Close() error {
 	c.closed.Do(func() {
 		telemetry.HTTPConnections.Dec()
 		c.count(-1)
+		c.open.leave(c)
 	})
 	return c.Conn.Close()
+}
+
+// openConns bounds those that are open: how many of one address, and how many all together do
+// nothing. One is busy once a request has come as a whole, until its answer is sent; until then it is
+// idle, also while its client sends a head or a body byte by byte. When there is hardly room for more,
+// the one is closed that has been idle for longest: whoever opens connections and says nothing
+// displaces his own kind, and nobody who is being served.
+type openConns struct {
+	most    int                           // all together; 0: any number
+	each    int                           // of one address; 0: any number
+	limited func(address netip.Addr) bool // whether an address has a limit
+
+	mu   sync.Mutex
+	n    int
+	of   map[string]int
+	idle *list.List // of *unstalledConn, the longest idle first
+}
+
+func newOpenConns(most, each int, limited func(netip.Addr) bool) *openConns {
+	return &openConns{most: most, each: each, limited: limited, of: map[string]int{}, idle: list.New()}
+}
+
+// admit counts a connection that was opened; ok is false where its address has too many.
+func (o *openConns) admit(c *unstalledConn) (ok bool) {
+	from := ""
+	if o.each > 0 {
+		at, err := netip.ParseAddrPort(c.RemoteAddr().String())
+		if err == nil && o.limited(at.Addr().Unmap()) {
+			from = network(at.Addr().Unmap().String())
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if from != "" {
+		if o.of[from] >= o.each {
+			telemetry.Refused.WithLabelValues("address").Inc()
+			return false
+		}
+		o.of[from]++
+	}
+	o.n++
+	c.from, c.idle = from, o.idle.PushBack(c)
+	return true
+}
+
+// leave forgets a connection that was closed.
+func (o *openConns) leave(c *unstalledConn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.left = true
+	o.rest(c, false)
+	o.n--
+	if c.from == "" {
+		return
+	}
+	if o.of[c.from]--; o.of[c.from] == 0 {
+		delete(o.of, c.from)
+	}
+}
+
+// reserve is the part of all connections that is kept for new ones: the eighth.
+const reserve = 8
+
+// makeRoom closes connections that have been idle for longest while there is hardly room for new ones.
+func (o *openConns) makeRoom() {
+	for {
+		c := o.surplus()
+		if c == nil {
+			return
+		}
+		telemetry.IdleClosed.Inc()
+		_ = c.Close() // its client said nothing
+	}
+}
+
+// surplus is a connection to close, nil for none. It is idle no longer.
+func (o *openConns) surplus() *unstalledConn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	front := o.idle.Front()
+	if o.most <= 0 || o.n <= o.most-o.most/reserve || front == nil || front == o.idle.Back() {
+		return nil // the last one has just come
+	}
+	c, _ := front.Value.(*unstalledConn)
+	o.rest(c, false)
+	return c
+}
+
+// rest notes whether a connection is idle from now on; the lock is held.
+func (o *openConns) rest(c *unstalledConn, idle bool) {
+	if c.idle != nil {
+		o.idle.Remove(c.idle)
+		c.idle = nil
+	}
+	if idle && !c.left {
+		c.idle = o.idle.PushBack(c)
+	}
+}
+
+// note notes whether a connection is idle from now on.
+func (o *openConns) note(conn net.Conn, idle bool) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	c, ok := conn.(*unstalledConn)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rest(c, idle)
+}
+
+// changed hears from the HTTP server how a connection stands: a head that begins to come, or an answer
+// that was sent, makes it idle anew.
+func (o *openConns) changed(conn net.Conn, state fasthttp.ConnState) {
+	if state == fasthttp.StateActive || state == fasthttp.StateIdle {
+		o.note(conn, true)
+	}
 }

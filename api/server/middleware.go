@@ -126,6 +126,7 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	}
 	stream := c.Context().RequestBodyStream()
 	if stream == nil {
+		s.busy(c)
 		return c.Next()
 	}
 	body, err := io.ReadAll(io.LimitReader(stream, s.MaxBodyBytes+1))
@@ -140,8 +141,12 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid, "The body is nested deeper than %d levels", fhir.MaxDepth)
 	}
 	c.Request().SetBody(body)
+	s.busy(c)
 	return c.Next()
 }
+
+// busy notes that a request has come as a whole: its connection is not closed to make room for others.
+func (s *Server) busy(c *fiber.Ctx) { s.open.note(c.Context().Conn(), false) }
 
 // drain reads what a handler left of an upload, so that the client hears the answer: a connection that is closed on unread bytes
 // is reset, and the answer lost.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -71,6 +72,11 @@ type Config struct {
 	// answered 429; 0 sets no limit.
 	AddressFailures, ClientFailures int
 	FailureWindow                   time.Duration
+	// Quotas bound what clients have, and what is done for patients.
+	Quotas Quotas
+	// AddressConnections is how many connections one address may have open; 0 sets no limit. Loopback and
+	// trusted proxies have none.
+	AddressConnections int
 	// ReviewDue is how long an export may wait for review before the pages of administrators call it late; 0: never.
 	ReviewDue time.Duration
 	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
@@ -145,6 +151,8 @@ type Server struct {
 	polls     *paceBook
 	holds     *holds
 	abuse     *abuseBook
+	tally     tally // of quotas
+	open      *openConns
 	told      disclosures
 	faults    *faultBook
 	feed      *feed
@@ -201,6 +209,10 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
 	s.counted = newSummaries(d)
+	s.tally = tally{d.Bus.Auth, now}
+	s.open = newOpenConns(c.MaxConnections, c.AddressConnections, func(at netip.Addr) bool {
+		return !at.IsLoopback() && !s.proxy(at)
+	})
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
 	secure := s.secure()
 	s.patients = session.New(session.Config{
@@ -228,6 +240,7 @@ func New(c Config, d Deps) (*Server, error) {
 	})
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
+	s.app.Server().ConnState = s.open.changed
 	return s, nil
 }
 
@@ -236,7 +249,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	if !s.listening.begin(ln) {
 		return ln.Close()
 	}
-	ln = unstalled{ln, s.WriteStall, s.OnConnection}
+	ln = unstalled{ln, s.WriteStall, s.OnConnection, s.open}
 	if s.TLS != nil {
 		ln = tls.NewListener(ln, s.TLS)
 	}

@@ -49,6 +49,9 @@ type owner struct {
 	client string
 }
 
+// holder is whose stored bytes are summed up: a client's or, where that is "", a patient's.
+type holder struct{ client, patient string }
+
 // index is the summaries by job, kept by the watch of Jobs.
 type index struct {
 	mu   sync.RWMutex
@@ -59,6 +62,8 @@ type index struct {
 	// places are the jobs that are about to be created: each counts until its record is heard of, and not twice.
 	places map[string]owner
 	stored int64 // bytes of all jobs
+	// storedOf are those of each client and of each patient that has any.
+	storedOf map[holder]int64
 	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its deletion is old news, of a watch or of
 	// a writer in this process that was slower than the deleter.
 	gone *lru.Cache[string, struct{}]
@@ -69,7 +74,7 @@ const goneSize = 8192
 
 func newIndex() (*index, error) {
 	gone, err := lru.New[string, struct{}](goneSize)
-	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, queued: map[ehi.Lane]int{}, places: map[string]owner{}, gone: gone}, err
+	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, queued: map[ehi.Lane]int{}, places: map[string]owner{}, storedOf: map[holder]int64{}, gone: gone}, err
 }
 
 // apply takes a record in. newest is whether it is the newest that is known: an older one is
@@ -103,7 +108,7 @@ func (x *index) apply(id string, c cached) (newest, changed bool) {
 		x.ran(s.running, 1)
 	}
 	x.jobs[id] = s
-	x.store(s.stored)
+	x.store(s, s.stored)
 	telemetry.Jobs.WithLabelValues(string(c.job.Status)).Inc()
 	return true, true
 }
@@ -132,12 +137,21 @@ func (x *index) forget(id string) {
 func (x *index) drop(s Summary) {
 	telemetry.Jobs.WithLabelValues(string(s.Status)).Dec()
 	x.ran(s.running, -1)
-	x.store(-s.stored)
+	x.store(s, -s.stored)
 	delete(x.jobs, s.ID)
 }
 
-func (x *index) store(n int64) {
+// store counts n bytes of a job more, or fewer.
+func (x *index) store(s Summary, n int64) {
 	x.stored += n
+	for _, h := range []holder{{client: s.ClientID}, {patient: s.Patient.ID}} {
+		if h == (holder{}) {
+			continue
+		}
+		if x.storedOf[h] += n; x.storedOf[h] == 0 {
+			delete(x.storedOf, h)
+		}
+	}
 	telemetry.ExportBytes.Set(float64(x.stored))
 }
 
@@ -146,6 +160,14 @@ func (s *Jobs) Stored() int64 {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
 	return s.index.stored
+}
+
+// StoredOf is how many bytes the file store keeps of a client's jobs, and of a patient's, by their
+// records.
+func (s *Jobs) StoredOf(client, patient string) (ofClient, ofPatient int64) {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return s.index.storedOf[holder{client: client}], s.index.storedOf[holder{patient: patient}]
 }
 
 // ran counts a job that runs or does not any more.

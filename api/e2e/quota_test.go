@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// kick asks for an export of a patient.
+func (w *world) kick(c *client.Client, base, patient string) *client.Answer {
+	w.t.Helper()
+	return w.do(c, "POST", base+"/fhir/Patient/"+patient+"/$ehi-export", "Accept", "application/fhir+json")
+}
+
+// usedUp holds an answer to be the refusal by a quota.
+func (w *world) usedUp(a *client.Answer, quota string) {
+	w.t.Helper()
+	w.want(a, http.StatusTooManyRequests, "The quota "+quota+" is used up")
+	if !strings.Contains(string(a.Body), `"resourceType":"OperationOutcome"`) || a.Header.Get("Retry-After") == "" {
+		w.t.Errorf("%v %s", a.Header, a.Body)
+	}
+}
+
+// Each quota refuses what is beyond it, by its name, and nobody else's; what a window counts outlives
+// the process.
+func TestQuotasOfKickOffsAndExports(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		quota, base string
+		set         func(*node.Config)
+	}{
+		{"client-kick-offs", "", func(c *node.Config) { c.ClientKickoffs = 2 }},
+		{"patient-kick-offs", "", func(c *node.Config) { c.PatientKickoffs = 2 }},
+		{"client-exports", "/no-form", func(c *node.Config) { c.ClientExports = 2 }},
+		{"patient-exports", "/no-form", func(c *node.Config) { c.PatientExports = 2 }},
+	} {
+		t.Run(c.quota, func(t *testing.T) {
+			data, cfg := t.TempDir(), config()
+			cfg.QuotaWindow = time.Hour
+			c.set(&cfg)
+			var patient string
+			t.Run("hit", func(t *testing.T) {
+				w := start(t, data, cfg, node.Options{})
+				patient = w.demoPatient()
+				pat := w.patient(patient)
+				for range 2 {
+					w.want(w.kick(pat, c.base, patient), 202, "")
+				}
+				w.usedUp(w.kick(pat, c.base, patient), c.quota)
+				others, err := w.node.Patients(t.Context(), 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				status := 202
+				if strings.HasPrefix(c.quota, "client") {
+					status = 429
+				}
+				w.want(w.kick(w.patient(others[1].ID), c.base, others[1].ID), status, "")
+				metrics := string(w.do(w.open, "GET", "/metrics").Body)
+				if !strings.Contains(metrics, `ehi_quota_refused_total{quota="`+c.quota+`"}`) || !strings.Contains(metrics, `ehi_quota_use_ratio{quota="`+c.quota+`"}`) {
+					t.Errorf("no metrics of %s", c.quota)
+				}
+			})
+			t.Run("after a restart", func(t *testing.T) {
+				w := start(t, data, cfg, node.Options{})
+				w.usedUp(w.kick(w.patient(patient), c.base, patient), c.quota)
+			})
+		})
+	}
+}
+
+// An export that begins with its form counts when the form is sent; the form stays open, with what was
+// chosen.
+func TestTheQuotaOfExportsCountsFormsThatAreSent(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.QuotaWindow, cfg.PatientExports = time.Hour, 1
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	w.submit(pat, w.kickOff(pat, "", p, nil).ID, newForm("labs"))
+	j := w.kickOff(pat, "", p, nil)
+	b := newBrowser(t)
+	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize?_patient=" + p)
+	b.submit("p.labs", "on")
+	if b.code != http.StatusTooManyRequests {
+		t.Errorf("%d %s", b.code, b.page)
+	}
+	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize?_patient=" + p)
+	b.sees(200, "Choose what to release")
+	if !strings.Contains(b.page, " checked") {
+		t.Error("the choices are lost")
+	}
+}
+
+// As much may be stored of a client's exports, and of a patient's; what is deleted makes room.
+func TestQuotasOfStoredBytes(t *testing.T) {
+	t.Parallel()
+	for quota, set := range map[string]func(*node.Config){
+		"client-bytes":  func(c *node.Config) { c.ClientBytes = 1 },
+		"patient-bytes": func(c *node.Config) { c.PatientBytes = 1 },
+	} {
+		t.Run(quota, func(t *testing.T) {
+			cfg := config()
+			set(&cfg)
+			w := start(t, t.TempDir(), cfg, node.Options{})
+			p := w.demoPatient()
+			pat := w.patient(p)
+			j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+			w.manifest(pat, j)
+			w.usedUp(w.kick(pat, "", p), quota)
+			if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+				t.Fatal(err)
+			}
+			w.want(w.kick(pat, "", p), 202, "")
+		})
+	}
+}
+
+// Two thousand connections that send a head byte by byte, or nothing, or a body that does not come,
+// hold up nobody who is served: a poll that is held goes on, and new clients are answered.
+func TestSlowConnectionsHoldUpNobody(t *testing.T) {
+	cfg := config()
+	cfg.MaxConnections, cfg.MaxHold, cfg.MaxHeld, cfg.Workers = 400, time.Minute, 100, 0
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form", p, nil)
+	polled := w.poll(t.Context(), pat, j, "Prefer", "wait=60")
+	held(t, 1)
+
+	starts := []string{"", "GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ", "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant"}
+	var slow []net.Conn
+	defer func() {
+		for _, c := range slow {
+			_ = c.Close()
+		}
+	}()
+	served := 0
+	for i := range 2000 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, c)
+		_, _ = io.WriteString(c, starts[i%len(starts)]) // the server may have closed it
+		if i%100 != 99 {
+			continue
+		}
+		if err := w.askAnew(); err != nil {
+			t.Errorf("beside %d slow connections: %v", len(slow), err)
+		} else {
+			served++
+		}
+	}
+	if served != 20 {
+		t.Errorf("%d of 20 clients were served", served)
+	}
+	if _, err := w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error { return j.Fail("on purpose", time.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	if a := answerOf(t, polled); a.Status != 500 || !strings.Contains(string(a.Body), "on purpose") {
+		t.Errorf("the held poll: %d %s", a.Status, a.Body)
+	}
+}
+
+// askAnew asks once by a connection of its own.
+func (w *world) askAnew() error {
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, "GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s", resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
+	"ehi-server/shared/telemetry"
+)
+
+// Quotas bound what succeeds, as abuse.go bounds what fails: how much one client, and all clients for
+// one patient, may have of the server. Kick-offs and exports are counted in windows of time, for all
+// processes together; stored bytes are those that the jobs' records tell of.
+
+// Quotas are what one client, and all clients for one patient, may have; 0 sets no limit.
+type Quotas struct {
+	// Window is for how long kick-offs and exports are counted together.
+	Window time.Duration
+	// ClientKickOffs and PatientKickOffs are kick-offs that are accepted within the window.
+	ClientKickOffs, PatientKickOffs int
+	// ClientExports and PatientExports are exports that are begun within the window: at the kick-off, or
+	// once the patient has sent the form.
+	ClientExports, PatientExports int
+	// ClientBytes and PatientBytes are bytes of exports that are stored.
+	ClientBytes, PatientBytes int64
+}
+
+// quotaRecords are where successes are counted: quota.<quota>.<digest of whose>.
+var quotaRecords = subject.KindOf("quota")
+
+// quota is one that a job counts against.
+type quota struct {
+	name  string // for people and metrics
+	whose string
+	limit int64
+}
+
+func (q quota) key() subject.Subject { return quotaRecords.Of(q.name, digest(q.whose)) }
+
+// counting are the quotas of a kind that a job counts against: kick-offs or exports.
+func (s *Server) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (out []quota) {
+	if ofClient > 0 {
+		out = append(out, quota{"client-" + kind, j.ClientID, int64(ofClient)})
+	}
+	if ofPatient > 0 && j.Level == ehi.OnePatient {
+		out = append(out, quota{"patient-" + kind, j.Patient.ID, int64(ofPatient)})
+	}
+	return out
+}
+
+// mayKickOff counts a kick-off, and the export where that begins at once. undo takes it back where
+// nothing comes of it. Errors: ehi.Throttled, where a quota is used up.
+func (s *Server) mayKickOff(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
+	if err := s.mayStore(j); err != nil {
+		return nil, err
+	}
+	against := s.counting(j, "kick-offs", s.Quotas.ClientKickOffs, s.Quotas.PatientKickOffs)
+	if j.Status == ehi.Requested {
+		against = append(against, s.exporting(j)...)
+	}
+	return s.take(c, against)
+}
+
+// mayExport counts an export that begins with its form. It is mayKickOff otherwise.
+func (s *Server) mayExport(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
+	return s.take(c, s.exporting(j))
+}
+
+func (s *Server) exporting(j *ehi.Job) []quota {
+	return s.counting(j, "exports", s.Quotas.ClientExports, s.Quotas.PatientExports)
+}
+
+// take counts one more against each quota, or against none where one is used up.
+func (s *Server) take(c *fiber.Ctx, against []quota) (undo func(), err error) {
+	ctx := context.WithoutCancel(c.UserContext())
+	taken := 0
+	undo = func() {
+		for _, q := range against[:taken] {
+			if _, _, err := s.tally.add(ctx, q.key(), -1, 0, s.Quotas.Window); err != nil {
+				s.Log.Warn("take back what was counted against a quota", "quota", q.name, "err", err)
+			}
+		}
+	}
+	for _, q := range against {
+		w, wait, err := s.tally.add(ctx, q.key(), 1, q.limit, s.Quotas.Window)
+		if err == nil && wait > 0 {
+			err = usedUp(c, q, wait)
+		}
+		if err != nil {
+			undo()
+			return nil, err
+		}
+		telemetry.QuotaCounted.WithLabelValues(q.name).Inc()
+		telemetry.QuotaUse.WithLabelValues(q.name).Set(float64(w.Count) / float64(q.limit))
+		taken++
+	}
+	return undo, nil
+}
+
+// mayStore refuses a kick-off while as much is stored of exports as its client, or its patient, may have.
+func (s *Server) mayStore(j *ehi.Job) error {
+	ofClient, ofPatient := s.Bus.Jobs.StoredOf(j.ClientID, j.Patient.ID)
+	for _, q := range []struct {
+		quota
+		stored int64
+	}{
+		{quota{"client-bytes", j.ClientID, s.Quotas.ClientBytes}, ofClient},
+		{quota{"patient-bytes", j.Patient.ID, s.Quotas.PatientBytes}, ofPatient},
+	} {
+		if q.limit <= 0 || q.whose == "" {
+			continue
+		}
+		telemetry.QuotaUse.WithLabelValues(q.name).Set(float64(q.stored) / float64(q.limit))
+		if q.stored >= q.limit {
+			telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
+			return ehi.Errorf(ehi.Throttled, "The quota %s is used up: %d bytes of exports are stored; more are taken when some are deleted or have expired", q.name, q.limit)
+		}
+	}
+	return nil
+}
+
+// usedUp is the answer where a quota is used up until its window ends.
+func usedUp(c *fiber.Ctx, q quota, wait time.Duration) error {
+	telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
+	return tooMany(c, wait, "The quota "+q.name+" is used up: "+strconv.FormatInt(q.limit, 10)+" in a window")
+}

@@ -1,0 +1,146 @@
+package server
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ehi-server/shared/bus"
+)
+
+// counts are two processes' counts in one bucket, by a clock that stands still.
+func counts(t *testing.T) (one, other tally, clock *atomic.Pointer[time.Time]) {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	at := time.Now()
+	clock = new(atomic.Pointer[time.Time])
+	clock.Store(&at)
+	one = tally{b.Auth, func() time.Time { return *clock.Load() }}
+	return one, tally{b.Auth, one.now}, clock
+}
+
+// However many ask at once, of two processes, no more than the limit is counted; the end of the window
+// releases it, and not a moment sooner.
+func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
+	one, other, clock := counts(t)
+	who := quota{name: "client-kick-offs", whose: "somebody"}.key()
+	const limit = 20
+	round := func() (taken int64, longest time.Duration) {
+		var (
+			n    atomic.Int64
+			wait atomic.Int64
+			all  sync.WaitGroup
+		)
+		for i := range 2 * limit {
+			all.Go(func() {
+				by := one
+				if i%2 == 0 {
+					by = other
+				}
+				switch _, w, err := by.add(t.Context(), who, 1, limit, time.Hour); {
+				case err != nil:
+					t.Error(err)
+				case w == 0:
+					n.Add(1)
+				default:
+					wait.Store(int64(w))
+				}
+			})
+		}
+		all.Wait()
+		return n.Load(), time.Duration(wait.Load())
+	}
+	if n, wait := round(); n != limit || wait != time.Hour {
+		t.Errorf("%d of %d were counted; the others are to wait for %s", n, limit, wait)
+	}
+	later := func(d time.Duration) {
+		at := clock.Load().Add(d)
+		clock.Store(&at)
+	}
+	later(time.Hour - time.Second)
+	if n, wait := round(); n != 0 || wait != time.Second {
+		t.Errorf("a second before the end: %d, wait %s", n, wait)
+	}
+	later(time.Second)
+	if n, _ := round(); n != limit {
+		t.Errorf("in the next window: %d", n)
+	}
+	if _, wait, err := one.add(t.Context(), quota{name: "client-kick-offs", whose: "another"}.key(), 1, limit, time.Hour); err != nil || wait != 0 {
+		t.Errorf("another one: %s, %v", wait, err)
+	}
+}
+
+// What comes to nothing is not counted.
+func TestAQuotaGivesBackWhatCameToNothing(t *testing.T) {
+	one, _, _ := counts(t)
+	who := quota{name: "patient-exports", whose: "somebody"}.key()
+	for range 5 {
+		for _, n := range []int64{1, -1} {
+			if _, wait, err := one.add(t.Context(), who, n, 1, time.Hour); err != nil || wait != 0 {
+				t.Fatalf("%s, %v", wait, err)
+			}
+		}
+	}
+}
+
+// One address may have so many connections and no more; one that it closes makes place for another.
+// Loopback and trusted proxies have no limit, in whichever spelling.
+func TestOneAddressHasItsShareOfConnections(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := newOpenConns(100, 3, func(netip.Addr) bool { return true })
+	served := unstalled{ln, time.Minute, func(int64) {}, open}
+	accepted := make(chan net.Conn)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := served.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	defer func() {
+		_ = ln.Close()
+		<-done
+	}()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	var first net.Conn
+	for i := range 3 {
+		dial()
+		if c := <-accepted; i == 0 {
+			first = c
+		}
+	}
+	if _, err := dial().Read(make([]byte, 1)); err == nil {
+		t.Error("a fourth connection is served")
+	}
+	_ = first.Close()
+	dial()
+	<-accepted
+
+	s := routed(t, func(c *Config) { c.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
+	for address, want := range map[string]bool{"127.0.0.1": false, "127.9.9.9": false, "::1": false, "192.0.2.7": false, "10.1.2.3": false, "192.0.2.8": true, "2001:db8::1": true} {
+		if got := s.open.limited(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s has a limit: %v", address, got)
+		}
+	}
+}
