@@ -31,7 +31,7 @@ import (
 
 // The seeds of records are those from adversary.seed on.
 var (
-	adversaryExports = flag.Int("adversary.exports", 6, "how many adversarial records are exported by a whole server, each once by its patient and once with all others")
+	adversaryExports = flag.Int("adversary.exports", 10, "how many adversarial records are exported by a whole server, each once by its patient and once with all others")
 	adversarySeed    = flag.Int("adversary.seed", 1, "the seed of the first of them")
 )
 

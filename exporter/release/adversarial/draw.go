@@ -192,6 +192,9 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		switch {
 		case l.place.url:
 			l.shape = rapid.SampledFrom([]string{"relative", "absolute"}).Draw(t, "shape of url")
+			if binaries := r.all(binary); len(binaries) > 0 && rapid.Bool().Draw(t, "a Binary") {
+				l.to = rapid.SampledFrom(binaries).Draw(t, "which")
+			}
 		case l.place.mention:
 			if l.shape = "mention"; len(r.Resources[l.to].ID) < secretLength {
 				continue // a word of any text
@@ -205,6 +208,16 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		}
 	}
 	m.drawNames(t)
+}
+
+// all are the places of the resources of a type.
+func (r *Record) all(typ string) (places []int) {
+	for i, m := range r.Resources {
+		if m.Type == typ {
+			places = append(places, i)
+		}
+	}
+	return places
 }
 
 // secretLength is the length from which an id is looked for in texts.
