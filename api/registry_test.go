@@ -64,7 +64,7 @@ func TestRegistriesOnTheCommandLine(t *testing.T) {
 			expect("", 1, "no such client", "client", "show", id)
 
 			expect("four plain words here\n", 0, "", "account", "add", "--role", "reviewer", "rita-"+name)
-			expect("short\n", 1, "12 to 1024", "account", "add", "--role", "reviewer", "sam")
+			expect("short\n", 1, "at least 12", "account", "add", "--role", "reviewer", "sam")
 			expect("four plain words here\n", 80, "missing flags", "account", "add", "neither")
 			expect("", 0, "role reviewer", "account", "list")
 			expect("five other plain words here\n", 0, "", "account", "password", "rita-"+name)

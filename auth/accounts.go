@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ccojocar/zxcvbn-go"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
@@ -233,28 +232,6 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	return a, err
 }
 
-// leastScore is the lowest score of zxcvbn, from 0 to 4, that a password may have: more than 10^8 guesses
-// by who knows how people choose them.
-const leastScore = 3
-
-// scoredLength is how much of a password is scored, in bytes: what is longer is no weaker, and scoring
-// takes more than twice as long for twice as much.
-const scoredLength = 64
-
-// CheckPassword says what is wrong with a new password of an account, if anything: ehi.Invalid. It
-// scores it as guessers would work: lists of common passwords, words and names, also of the account
-// itself, dates, keyboard patterns, repetitions and sequences.
-func CheckPassword(password, account string) error {
-	if len(password) < MinPassword || len(password) > MaxPassword {
-		return ehi.Errorf(ehi.Invalid, "A password has %d to %d bytes", MinPassword, MaxPassword)
-	}
-	scored := strings.ToValidUTF8(password[:min(len(password), scoredLength)], "")
-	if zxcvbn.PasswordStrength(scored, []string{account, "ehi", "export", "server"}).Score < leastScore {
-		return ehi.Errorf(ehi.Invalid, "This password is easy to guess. Use several unrelated words, or a password manager")
-	}
-	return nil
-}
-
 func (s *Server) accountRecord(ctx context.Context, a Account, password string) ([]byte, error) {
 	hashed, err := s.newPassword(ctx, a, password)
 	if err != nil {
@@ -265,7 +242,7 @@ func (s *Server) accountRecord(ctx context.Context, a Account, password string) 
 
 // newPassword is the hash of an account's new password. Errors: ehi.Invalid.
 func (s *Server) newPassword(ctx context.Context, a Account, password string) (string, error) {
-	if err := CheckPassword(password, a.Name); err != nil {
+	if err := CheckPassword(password, a.Name, wordsOf(s.Issuer)...); err != nil {
 		return "", err
 	}
 	return s.hashes.hash(ctx, password)

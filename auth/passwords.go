@@ -30,7 +30,7 @@ const (
 	argonMostPasses = 16
 )
 
-// MinPassword is the shortest password that an account may have, in bytes (NIST SP 800-63B-4, 3.1.1.2: at least 15 where it is the only factor;
+// MinPassword is the shortest password that an account may have, in characters (NIST SP 800-63B-4, 3.1.1.2: at least 15 where it is the only factor;
 // 12 with the limits on guessing that there are here). MaxPassword keeps a log-in's work bounded.
 const (
 	MinPassword = 12

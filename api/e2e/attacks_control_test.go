@@ -54,6 +54,12 @@ const (
 // controlAttacks are an application's attempts to choose what it is controlled by, and to act as the
 // patient.
 var controlAttacks = []attack{
+	{"an application reads from metrics how much was withheld", "EHI-14", func(p *target) {
+		for _, header := range [][]string{{"X-Forwarded-For", "203.0.113.7"}, {"Forwarded", "for=203.0.113.7"}, {"X-Real-Ip", "127.0.0.1"}} {
+			p.want(p.do(p.open, "GET", "/metrics", header...), 403, "--metrics-from")
+		}
+		p.want(p.do(p.open, "GET", "/metrics"), 200, "ehi_jobs") // from this very machine
+	}},
 	{"an application skips form and review", "EHI-1", func(p *target) {
 		web, _ := p.letIn("web", "ann")
 		for _, base := range variants {

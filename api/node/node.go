@@ -91,6 +91,7 @@ type Config struct {
 	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
 	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
+	MetricsFrom        []netip.Prefix  `help:"Networks (CIDR) that may read /metrics, unless a proxy forwards them. Without any: everybody in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
 	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
 	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
@@ -329,7 +330,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	n.server, err = server.New(server.Config{
-		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, BareLink: n.cfg.BareLink,
+		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, MetricsFrom: n.cfg.metricsFrom(), BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
 		RequireSecondFactor: n.cfg.secondFactor(), ProofAge: n.cfg.proofAge(),
 		Registration:    auth.RegistrationLimits{Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts},

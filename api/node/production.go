@@ -4,6 +4,7 @@ import (
 	"ehi-server/api/server"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -109,10 +110,32 @@ func (c Config) Unfit() (out []string) {
 // onNetwork says that a sandbox, where everybody may be any patient or administrator, would be open to
 // other machines.
 func (c Config) onNetwork() []string {
-	if c.SandboxOnNetwork || onLoopback(c.Addr) {
+	if c.SandboxOnNetwork {
 		return nil
 	}
-	return []string{fmt.Sprintf("--addr %s opens the sandbox to other machines, where everybody may be any patient: give --mode production, or --sandbox-on-network if that is what you want", c.Addr)}
+	const opens = "%s opens the sandbox to other machines, where everybody may be any patient: give --mode production, or --sandbox-on-network if that is what you want"
+	if !onLoopback(c.Addr) {
+		return []string{fmt.Sprintf(opens, "--addr "+c.Addr)}
+	}
+	if base, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || !onLoopback(net.JoinHostPort(base.Hostname(), "0"))) {
+		return []string{fmt.Sprintf(opens, "--base-url "+c.BaseURL)}
+	}
+	return nil
+}
+
+// insideNetworks are those of this machine and its site (RFC 1918, 4193, 6890).
+var insideNetworks = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// metricsFrom are the networks that may read metrics; none for everybody.
+func (c Config) metricsFrom() []netip.Prefix {
+	if len(c.MetricsFrom) > 0 || c.sandbox() {
+		return c.MetricsFrom
+	}
+	return insideNetworks
 }
 
 // defaultAdminPassword is the one of the sandbox, which everybody knows.

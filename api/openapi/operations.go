@@ -664,9 +664,12 @@ var watching = []operation{
 		method:  "GET",
 		path:    "/metrics",
 		tag:     "Watching",
-		summary: "Metrics, as text, OpenMetrics or protobuf.",
-		answers: ok("The metrics.",
-			"text/plain application/openmetrics-text application/vnd.google.protobuf", nil),
+		summary: "Metrics, as text, OpenMetrics or protobuf; in production for the networks of --metrics-from.",
+		answers: map[int]answer{
+			http.StatusOK: {"The metrics.",
+				"text/plain application/openmetrics-text application/vnd.google.protobuf", nil, nil},
+			http.StatusForbidden: {"The network is none of those.", fhirJSON, ref("OperationOutcome"), nil},
+		},
 	},
 	{
 		method:  "GET",

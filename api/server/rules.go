@@ -54,6 +54,8 @@ var (
 	// formHolders are patients with the one-time token of a form that they were shown; in the sandbox
 	// the job's client too.
 	formHolders = rule{says: "the form's one-time token in the patient's session, or in the sandbox a token with " + auth.PatientExport.String() + " of the job's client"}
+	// monitors scrape metrics, which tell how much was read and how much went out.
+	monitors = rule{says: "everyone in the sandbox, or the networks of --metrics-from", guard: func(s *Server) fiber.Handler { return s.monitor }}
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
@@ -114,7 +116,7 @@ var themselves = rule{
 // all routes. Paths of FHIR are below every variant of the base (EHI-1), and $ may be spelt %24.
 var rules = map[string]rule{
 	"GET /":                             everyone,
-	"GET /metrics":                      everyone,
+	"GET /metrics":                      monitors,
 	"GET /healthz":                      everyone,
 	"GET /readyz":                       everyone,
 	"GET /assets":                       everyone,

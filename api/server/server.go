@@ -49,6 +49,8 @@ type Config struct {
 	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, unless
 	// Fixed, X-Forwarded-Host are believed.
 	TrustedProxies []string
+	// MetricsFrom are the networks that may read metrics; none: everybody may.
+	MetricsFrom []netip.Prefix
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
 	BareLink bool
 	// TLS is how connections are secured; nil: not at all.
