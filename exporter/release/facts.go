@@ -90,7 +90,10 @@ type examiner struct {
 // coding is the system and code fields of an object, and whether it is a Reference.
 type coding struct {
 	system, code  []byte
-	refers, named bool // see names
+	number        []byte // the code again, without exponent
+	refers, named bool   // see names
+	codes         bool   // codes are within, see shape
+	odd           bool   // its code may be of another system, or is one of several
 }
 
 // examine derives the facts of a line. They are valid until the next call. Errors: the line is not JSON.
@@ -124,14 +127,17 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 			if x.in != nil {
 				x.in.note(w)
 			}
-			if !w.isText {
-				continue
-			}
-			if w.depth == 1 && string(w.key()) == resourceType {
+			if w.isText && w.depth == 1 && string(w.key()) == resourceType {
 				last = w.text()
 				continue
 			}
-			x.text(f)
+			x.scalarCode(f)
+			switch {
+			case w.isText:
+				x.text(f)
+			case string(w.key()) == "value" && w.depth > 1:
+				x.identifier(f)
+			}
 		}
 	}
 	if x.dated {
@@ -177,6 +183,7 @@ func (x *examiner) open(depth int) {
 		x.codings = append(x.codings, coding{})
 	}
 	x.codings[depth] = coding{}
+	x.shape(depth)
 	if depth == 1 && string(x.walk.key()) == presentedForm {
 		x.facts.presents = true
 	}
@@ -203,6 +210,12 @@ func (x *examiner) close(f *facts, c *coding) {
 // coding looks at the object that closes: a coding wherever it stands.
 func (x *examiner) coding(f *facts, c *coding) {
 	x.policy.sensitive.lookup(c.system, c.code, x.isLabel(x.walk.depth), f.addSensitive)
+	if len(c.number) > 0 {
+		x.policy.sensitive.lookup(c.system, c.number, x.isLabel(x.walk.depth), f.addSensitive)
+	}
+	if c.odd {
+		x.anywhere(f, c.code)
+	}
 	switch string(x.walk.keyAt(1)) {
 	case "category":
 		f.laboratory = f.laboratory || isLaboratory(c.code)
@@ -256,8 +269,7 @@ func (x *examiner) text(f *facts) {
 			return
 		}
 	case len("code"):
-		if w.depth > 0 && string(k) == "code" {
-			x.codings[w.depth-1].code = w.text()
+		if string(k) == "code" {
 			return
 		}
 		if string(k) == "text" {
@@ -268,8 +280,7 @@ func (x *examiner) text(f *facts) {
 			x.label(f)
 		}
 	case len("system"):
-		if w.depth > 0 && string(k) == "system" {
-			x.codings[w.depth-1].system = w.text()
+		if string(k) == "system" {
 			return
 		}
 	case len("confidentiality"):
@@ -352,7 +363,7 @@ var identifierFields = map[string]bool{
 func (x *examiner) identifier(f *facts) {
 	x.path = x.walk.appendPath(x.path[:0])
 	if at, found := bytes.CutSuffix(x.path, []byte(".value")); found && identifies(at) {
-		f.addIdentifier(x.walk.text())
+		f.addIdentifier(x.walk.content())
 	}
 }
 

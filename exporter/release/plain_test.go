@@ -488,7 +488,7 @@ func FuzzIndexEnd(f *testing.F) {
 		if got := indexEnd(text, letter, other, 'e'); got != want {
 			t.Fatalf("%q or %q in %q: %d, want %d", letter, other, text, got, want)
 		}
-		if got, want := indexQuoted(text, letter), bytes.Index(text, []byte{letter, '"'}); got != want {
+		if got, want := indexQuoted(text, letter, letter), bytes.Index(text, []byte{letter, '"'}); got != want {
 			t.Fatalf("%q and a quote in %q: %d, want %d", letter, text, got, want)
 		}
 	})

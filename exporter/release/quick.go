@@ -172,12 +172,15 @@ func nameAt(line []byte, quoted string) int {
 	}
 }
 
-// plain reports whether no field named code may hold what keeps a resource, and none is named
+// plain reports whether no field of codes may hold what keeps a resource, and none is named
 // resourceType. It adds to the facts the supporting resources that the line refers to, unless f is
 // nil. All of these names end alike.
 func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
+	if !x.concepts(line, t) {
+		return false
+	}
 	for {
-		at := indexQuoted(line, 'e')
+		at := indexQuoted(line, 'e', 'g')
 		if at < 0 {
 			return true
 		}
@@ -187,9 +190,10 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 			before = line[at-1]
 		}
 		switch {
-		case before == 'd' && bytes.HasSuffix(name, []byte(`"code`)):
-			text, after, ok := textBehind(rest)
-			if !ok || text != nil && (x.holdsEscape(text) || x.keeps(text, t)) {
+		case before == 'n' && bytes.HasSuffix(name, []byte(`oding`)),
+			before == 'd' && (bytes.HasSuffix(name, []byte(`code`)) || bytes.HasSuffix(name, []byte(`Code`))):
+			after, ok := x.codeBehind(rest, t)
+			if !ok {
 				return false
 			}
 			rest = after
@@ -205,6 +209,24 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 		}
 		line = rest
 	}
+}
+
+// codeBehind goes over the code, Coding or CodeableConcept of a field of whose name the line is what follows. ok is
+// false where it is in another shape, or may keep the resource.
+func (x *examiner) codeBehind(line []byte, t traitKind) (rest []byte, ok bool) {
+	line = afterSpace(line)
+	if len(line) == 0 || line[0] != ':' {
+		return line, true // the end of a text
+	}
+	line = afterSpace(line[1:])
+	if len(line) == 0 || line[0] != '"' {
+		return x.concept(line, t)
+	}
+	end, escaped := textEnd(line, 0)
+	if end < 0 || escaped || x.keeps(line[1:end-1], t) {
+		return nil, false
+	}
+	return line[end:], true
 }
 
 // holdsEscape reports whether a text of the line has escapes.
@@ -306,30 +328,30 @@ func endsAt(b []byte, want, either, last uint64) uint64 {
 	return zeroByte(first | second | third)
 }
 
-// indexQuoted finds the first text or name that ends in a letter; -1 where there is none. It looks at
-// 16 bytes at a time.
-func indexQuoted(b []byte, letter byte) int {
-	want, at := eachByte*uint64(letter), 0
+// indexQuoted finds the first text or name that ends in one of two letters that differ in one bit; -1 where there is none. It looks
+// at 16 bytes at a time.
+func indexQuoted(b []byte, letter, other byte) int {
+	want, either, at := eachByte*uint64(letter), eachByte*uint64(letter^other), 0
 	for ; at+17 <= len(b); at += 16 {
 		w := b[at : at+17]
-		if low := quotedAt(w, want); low != 0 {
+		if low := quotedAt(w, want, either); low != 0 {
 			return at + bits.TrailingZeros64(low)>>3
 		}
-		if high := quotedAt(w[8:], want); high != 0 {
+		if high := quotedAt(w[8:], want, either); high != 0 {
 			return at + 8 + bits.TrailingZeros64(high)>>3
 		}
 	}
 	for ; at+1 < len(b); at++ {
-		if b[at] == letter && b[at+1] == '"' {
+		if (b[at]^letter)&^(letter^other) == 0 && b[at+1] == '"' {
 			return at
 		}
 	}
 	return -1
 }
 
-// quotedAt has the high bit of the first of eight bytes that is a letter with a quote behind it.
-func quotedAt(b []byte, letter uint64) uint64 {
-	return zeroByte(binary.LittleEndian.Uint64(b) ^ letter | binary.LittleEndian.Uint64(b[1:]) ^ '"'*eachByte)
+// quotedAt has the high bit of the first of eight bytes that is such a letter with a quote behind it.
+func quotedAt(b []byte, letter, either uint64) uint64 {
+	return zeroByte((binary.LittleEndian.Uint64(b)^letter)&^either | binary.LittleEndian.Uint64(b[1:]) ^ '"'*eachByte)
 }
 
 // zeroByte has the high bit of the first byte that is zero, and perhaps of bytes behind it.

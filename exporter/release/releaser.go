@@ -292,8 +292,8 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 			r.open = append(r.open, frame{})
 		case w.kind == closed:
 			r.closeContainer(v)
-		case !w.isText:
-		case string(w.key()) == "reference":
+		case w.content() == nil:
+		case w.isText && string(w.key()) == "reference":
 			top := &r.open[len(r.open)-1]
 			top.holds |= holdsReference
 			if m := r.mask(w.text()); m != nil {
@@ -318,7 +318,7 @@ func (r *reviewed) trace() {
 		top.holds |= holdsDisplay
 	case "value":
 		top.holds |= holdsValue
-		if r.names(r.walk.text()) {
+		if r.names(r.walk.content()) {
 			top.holds |= namesWithheld
 		}
 	case "code", "system", resourceType:
@@ -458,10 +458,10 @@ func (r *reviewed) hasWithheldName(url []byte) bool {
 	return false
 }
 
-// scrub masks a text that holds the id of a withheld resource, or names one by type and id.
+// scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.
 func (r *reviewed) scrub() {
 	w := &r.walk
-	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.text()) && !r.namesOneWithheld(w.text(), nil) {
+	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.content()) && !r.namesOneWithheld(w.content(), nil) {
 		return
 	}
 	at := w.fieldStart()

@@ -77,23 +77,31 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 		return false
 	}
 	s.at++
-	switch s.line[s.at] {
+	first := s.line[s.at]
+	switch first {
+	case ' ', '\t', '\r', '\n':
+		return false
+	}
+	if holdsCodes(name) {
+		rest, ok := x.codeBehind(s.line[end:], t)
+		s.at = len(s.line) - len(rest)
+		return ok
+	}
+	switch first {
 	case '"':
 		return x.skimField(name, t)
 	case '[':
 		return !interesting(name) && s.open(name)
 	case '{':
 		return s.open(name)
-	case ' ', '\t', '\r', '\n':
-		return false
 	}
-	return true
+	return string(name) != "value" || !identifies(s.here())
 }
 
 // interesting reports whether a skim looks at the texts of that name.
 func interesting(name []byte) bool {
 	switch string(name) {
-	case "reference", "value", "code", "id", resourceType:
+	case "reference", "value", "id", resourceType:
 		return true
 	}
 	return false
@@ -117,8 +125,6 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		return false
 	case len(name) == len("id"): // of two ids it is the last that counts
 		return s.depth > 1
-	case len(name) == len("code"):
-		return !x.keeps(text, t)
 	case len(name) == len("value"):
 		if identifies(s.here()) {
 			x.facts.addIdentifier(text)

@@ -1,0 +1,218 @@
+package release
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// A code is looked at in whatever shape it comes: as a number, alone in place of its Coding, in a list,
+// in an object of another kind. R4 has none of these; a source may have them nevertheless. What is no
+// Coding as R4 has it counts as a code of every system.
+
+// holdsCodes reports whether fields of a name hold codes, Codings or CodeableConcepts.
+func holdsCodes(name []byte) bool {
+	switch {
+	case len(name) < len("code"):
+		return false
+	case bytes.HasSuffix(name, []byte("ode")), bytes.HasSuffix(name, []byte("oding")):
+		last := name[:bytes.LastIndexByte(name, 'o')]
+		return bytes.HasSuffix(last, []byte("c")) || bytes.HasSuffix(last, []byte("C")) && string(name) != "postalCode"
+	case bytes.HasSuffix(name, []byte("CodeableConcept")):
+		return true
+	}
+	return bytes.HasPrefix(name, []byte("security")) && string(name) != "securityContext"
+}
+
+// besidesCodes are the scalars that an object of codes has beside them.
+func besidesCodes(name []byte) bool {
+	switch string(name) {
+	case "id", "system", "version", "display", "text", "userSelected", resourceType,
+		"comment", "status", "statusDate": // of SubstanceSpecification.code
+		return true
+	}
+	return false
+}
+
+// shape notes of the container that opens whether codes are within.
+func (x *examiner) shape(depth int) {
+	w := &x.walk
+	name := w.keyAt(depth)
+	c := &x.codings[depth]
+	switch string(name) {
+	case "system":
+		if depth > 0 {
+			x.codings[depth-1].odd = true
+		}
+	case "extension", "modifierExtension", "contained":
+	default:
+		c.codes = holdsCodes(name) || depth > 0 && x.codings[depth-1].codes
+	}
+}
+
+// scalarCode takes a scalar in that is a code, a system, or stands where one should.
+func (x *examiner) scalarCode(f *facts) {
+	w := &x.walk
+	if w.depth == 0 {
+		return
+	}
+	name, in := w.key(), &x.codings[w.depth-1]
+	inList := w.levels[w.depth-1].array
+	switch {
+	case string(name) == "code" && !inList:
+		if in.code != nil { // a second one
+			in.odd = true
+			x.anywhere(f, in.code)
+		}
+		in.code = w.content()
+		if !w.isText {
+			in.number = plainNumber(in.code)
+		}
+	case string(name) == "system" && !inList:
+		in.odd = in.odd || in.system != nil || !w.isText
+		in.system = w.content()
+	case holdsCodes(name) && !inList && bytes.HasSuffix(name, []byte("ode")):
+		x.policy.sensitive.lookup(nil, w.content(), x.isLabel(w.depth), f.addSensitive)
+	case holdsCodes(name), in.codes && !besidesCodes(name):
+		x.anywhere(f, w.content())
+	}
+}
+
+// anywhere looks a code up in every system.
+func (x *examiner) anywhere(f *facts, code []byte) {
+	x.policy.sensitive.lookupAnywhere(code, f.addSensitive)
+	if n := plainNumber(code); n != nil {
+		x.policy.sensitive.lookupAnywhere(n, f.addSensitive)
+	}
+}
+
+// plainNumber is a number without fraction of zeros and exponent: 86406008 for 8.6406008e7. It is nil
+// for what is none, or has neither.
+func plainNumber(code []byte) []byte {
+	if len(code) == 0 || len(code) > 40 || !bytes.ContainsAny(code, ".eE") || code[0] != '-' && (code[0] < '0' || code[0] > '9') {
+		return nil
+	}
+	n, err := strconv.ParseFloat(string(code), 64)
+	if err != nil {
+		return nil
+	}
+	return strconv.AppendFloat(nil, n, 'f', -1, 64)
+}
+
+// lookupAnywhere is lookup for a code that may be of any system.
+func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
+	if !t.mayHold(code) {
+		return
+	}
+	for _, spelling := range candidates(code) {
+		for _, system := range []string{anySystem, codesWithoutSystem, labelsWithoutSystem} {
+			t.lookupIn(system, spelling, add)
+		}
+	}
+}
+
+// content is a scalar as text: a text without quotes and escapes, else as it is spelled. nil is null.
+func (w *walk) content() []byte {
+	switch raw := w.src[w.start:w.end]; {
+	case w.isText:
+		return w.text()
+	case string(raw) == "null":
+		return nil
+	default:
+		return raw
+	}
+}
+
+// concepts reports whether every CodeableConcept of a line that is called so is one, see concept.
+func (x *examiner) concepts(line []byte, t traitKind) bool {
+	for {
+		at := bytes.Index(line, []byte(`CodeableConcept"`))
+		if at < 0 {
+			return true
+		}
+		rest, ok := x.codeBehind(line[at+len(`CodeableConcept"`):], t)
+		if !ok {
+			return false
+		}
+		line = rest
+	}
+}
+
+// concept goes over a CodeableConcept, a Coding, or a list of them. ok is false where it is something
+// else, or where a code may keep the resource.
+func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
+	line = afterSpace(line)
+	if len(line) == 0 {
+		return nil, false
+	}
+	end := byte('}')
+	switch line[0] {
+	case '{':
+	case '[':
+		end = ']'
+	default:
+		return nil, false
+	}
+	for line = line[1:]; ; line = line[1:] {
+		line = afterSpace(line)
+		if len(line) > 0 && line[0] == end {
+			return line[1:], true // an empty one, too
+		}
+		if end == ']' {
+			line, ok = x.concept(line, t)
+		} else {
+			line, ok = x.conceptField(line, t)
+		}
+		line = afterSpace(line)
+		switch {
+		case !ok || len(line) == 0:
+			return nil, false
+		case line[0] == end:
+			return line[1:], true
+		case line[0] != ',':
+			return nil, false
+		}
+	}
+}
+
+// conceptField goes over a field of a CodeableConcept or Coding.
+func (x *examiner) conceptField(line []byte, t traitKind) (rest []byte, ok bool) {
+	if len(line) == 0 || line[0] != '"' {
+		return nil, false
+	}
+	end, _ := textEnd(line, 0)
+	if end < 0 {
+		return nil, false
+	}
+	name, line := line[1:end-1], afterSpace(line[end:])
+	if len(line) == 0 || line[0] != ':' {
+		return nil, false
+	}
+	line = afterSpace(line[1:])
+	if string(name) == "coding" {
+		return x.concept(line, t)
+	}
+	isCode := string(name) == "code"
+	switch {
+	case !isCode && !besidesCodes(name) || string(name) == resourceType:
+		return nil, false
+	case string(name) == "userSelected":
+		for len(line) > 0 && isLiteral(line[0]) {
+			line = line[1:]
+		}
+		return line, true
+	case len(line) == 0 || line[0] != '"':
+		return nil, false
+	}
+	end, escaped := textEnd(line, 0)
+	if end < 0 || isCode && (escaped || x.keeps(line[1:end-1], t)) {
+		return nil, false
+	}
+	return line[end:], true
+}
+
+func afterSpace(line []byte) []byte {
+	for len(line) > 0 && line[0] <= ' ' {
+		line = line[1:]
+	}
+	return line
+}
