@@ -80,22 +80,63 @@ var aboutPaths = map[string][][]string{
 	"VerificationResult":       {{"target"}},
 }
 
+// whyPaths are the elements that say why a resource is, or to what it answers: where they lead to
+// resources alone that stay for more than an unticked line of the form, it stays too. Of what is only
+// not ticked the References are masked: a bill goes without the prescription that it is for. Groups are
+// those of aboutPaths.
+var whyPaths = map[string][][]string{
+	"Appointment":                 {{"reasonReference"}},
+	"AppointmentResponse":         {{"appointment"}},
+	"CareTeam":                    {{"reasonReference"}},
+	"Claim":                       {{"prescription"}, {"originalPrescription"}},
+	"Communication":               {{"payload.contentReference"}, {"inResponseTo"}, {"partOf"}},
+	"CommunicationRequest":        {{"payload.contentReference"}},
+	"CoverageEligibilityResponse": {{"request"}},
+	"DeviceRequest":               {{"reasonReference"}},
+	"DeviceUseStatement":          {{"reasonReference"}},
+	"ExplanationOfBenefit":        {{"prescription"}, {"originalPrescription"}},
+	"FamilyMemberHistory":         {{"reasonReference"}},
+	"ImagingStudy":                {{"reasonReference"}},
+	"Immunization":                {{"reasonReference"}},
+	"ImmunizationRecommendation":  {{"recommendation.supportingPatientInformation", "recommendation.supportingImmunization"}},
+	"MedicationAdministration":    {{"reasonReference"}},
+	"MedicationRequest":           {{"reasonReference"}},
+	"MedicationStatement":         {{"reasonReference"}},
+	"Procedure":                   {{"reasonReference"}},
+	"QuestionnaireResponse":       {{"basedOn"}, {"partOf"}},
+	"RequestGroup":                {{"reasonReference"}},
+	"RiskAssessment":              {{"reasonReference"}},
+	"ServiceRequest":              {{"reasonReference"}},
+	"Specimen":                    {{"request"}},
+}
+
 // uses are the types of aboutPaths that use what they are about: it goes with them. The others only
 // tell of it.
 var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdministration", "MedicationStatement",
 	"DeviceUseStatement", "DeviceRequest", "SupplyDelivery", "SupplyRequest")
 
-// place is where in aboutPaths a path stands.
+// place is where in aboutPaths or whyPaths a path stands: groups of whyPaths follow those of aboutPaths,
+// from firstWhy on.
 type place struct{ group, rank uint8 }
 
-// aboutPlaces is aboutPaths by type and path.
+// firstWhy is the first group of whyPaths, and groups how many numbers there are.
+const firstWhy, groups = 3, 6
+
+// why reports whether a place says why a resource is.
+func (p place) why() bool { return p.group >= firstWhy }
+
+// aboutPlaces is aboutPaths and whyPaths by type and path.
 var aboutPlaces = func() map[string]map[string]place {
 	m := map[string]map[string]place{}
-	for typ, groups := range aboutPaths {
-		m[typ] = map[string]place{}
-		for g, paths := range groups {
-			for rank, path := range paths {
-				m[typ][path] = place{uint8(g), uint8(rank)}
+	for first, table := range map[int]map[string][][]string{0: aboutPaths, firstWhy: whyPaths} {
+		for typ, groups := range table {
+			if m[typ] == nil {
+				m[typ] = map[string]place{}
+			}
+			for g, paths := range groups {
+				for rank, path := range paths {
+					m[typ][path] = place{uint8(first + g), uint8(rank)}
+				}
 			}
 		}
 	}
@@ -109,11 +150,11 @@ type pointing struct {
 	ok bool
 }
 
-// abouts calls visit with what each group of a resource is about; not with groups that are about
-// something that names no resource.
-func (f *facts) abouts(visit func(targets []target)) {
+// abouts calls visit with what each group of a resource is about, or why it is; not with groups that
+// are about something that names no resource.
+func (f *facts) abouts(visit func(targets []target, why bool)) {
 	targets := f.targets
-	for group := range uint8(3) {
+	for group := range uint8(groups) {
 		first := place{group, 255}
 		for _, p := range f.content {
 			if p.at.group == group {
@@ -128,7 +169,7 @@ func (f *facts) abouts(visit func(targets []target)) {
 			}
 		}
 		if len(targets) > 0 && named {
-			visit(targets)
+			visit(targets, first.why())
 		}
 	}
 	f.targets = targets[:0]
@@ -137,7 +178,7 @@ func (f *facts) abouts(visit func(targets []target)) {
 // pointer reports whether what a resource is about may keep it.
 func (f *facts) pointer() (is bool) {
 	if len(f.content) > 0 {
-		f.abouts(func([]target) { is = true })
+		f.abouts(func([]target, bool) { is = true })
 	}
 	return is
 }

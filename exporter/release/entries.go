@@ -12,19 +12,21 @@ import (
 // diagnosis, procedure or information by its sequence are left out as well. What stays only because
 // its line of the form is not ticked is no secret of that kind: of it the Reference is masked.
 var entryPaths = map[string][]string{
-	"AdverseEvent":         {"suspectEntity"},
-	"AuditEvent":           {"entity"},
-	"CarePlan":             {"activity"},
-	"Claim":                {"item", "diagnosis", "procedure", "supportingInfo"},
-	"ClinicalImpression":   {"investigation", "finding"},
-	"Composition":          {"section"},
-	"EpisodeOfCare":        {"diagnosis"},
-	"ExplanationOfBenefit": {"item", "diagnosis", "procedure", "supportingInfo"},
-	"Invoice":              {"lineItem"},
-	"Linkage":              {"item"},
-	"List":                 {"entry"},
-	"Provenance":           {"entity"},
-	"RequestGroup":         {"action"},
+	"AdverseEvent":               {"suspectEntity"},
+	"AuditEvent":                 {"entity"},
+	"CarePlan":                   {"activity"},
+	"Claim":                      {"item", "diagnosis", "procedure", "supportingInfo"},
+	"ClinicalImpression":         {"investigation", "finding"},
+	"Composition":                {"section"},
+	"CoverageEligibilityRequest": {"item"},
+	"EpisodeOfCare":              {"diagnosis"},
+	"ExplanationOfBenefit":       {"item", "diagnosis", "procedure", "supportingInfo"},
+	"ImmunizationRecommendation": {"recommendation"},
+	"Invoice":                    {"lineItem"},
+	"Linkage":                    {"item"},
+	"List":                       {"entry"},
+	"Provenance":                 {"entity"},
+	"RequestGroup":               {"action"},
 }
 
 // sequences are the fields by which a line of a Claim names others of its elements.

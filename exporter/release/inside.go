@@ -156,10 +156,7 @@ func (r *Review) standing(of resource) verdict {
 	}
 	if k.never || slices.ContainsFunc(k.unless, func(u resource) bool {
 		v, _ := r.index.at(u)
-		if u.typ == binaryNumber { // about which is decided by what holds it
-			return v&sensitive != 0
-		}
-		return v.withheld() && !v.unticked()
+		return v.telling(u)
 	}) {
 		return because[referenceOnlyName]
 	}

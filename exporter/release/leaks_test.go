@@ -341,9 +341,9 @@ func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 	for _, c := range ehi.Categories() {
 		all = append(all, c.Key)
 	}
-	for typ, groups := range release.AboutPaths {
-		for _, group := range groups {
-			for _, path := range group {
+	for _, table := range []map[string][][]string{release.AboutPaths, release.WhyPaths} {
+		for typ, groups := range table {
+			for _, path := range slices.Concat(groups...) {
 				names := strings.Split(path, ".")
 				field := func(references ...string) string {
 					out := strings.Join(references, ",")
@@ -364,6 +364,26 @@ func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// EHI-9: what is for something that is not ticked alone goes, with the Reference masked: a bill
+// without its prescription. It stays where what it is for is sensitive.
+func TestEHI9WhatIsForTheUntickedGoes(t *testing.T) {
+	for _, line := range []string{
+		`{"resourceType":"Claim","id":"x","prescription":{"reference":"MedicationRequest/m"}}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"x","prescription":{"reference":"MedicationRequest/m"}}`,
+		`{"resourceType":"Procedure","id":"x","reasonReference":[{"reference":"MedicationRequest/m"}]}`,
+	} {
+		f := form(ehi.Billing, ehi.Visits)
+		m := `{"resourceType":"MedicationRequest","id":"m"}`
+		r := review(t, f, m, line)
+		if out := released(t, r, m, line); len(out) != 1 || strings.Contains(out[0], "MedicationRequest") {
+			t.Errorf("%s: released %v", line, out)
+		}
+		if got := goesWith(t, f, `{"resourceType":"MedicationRequest","id":"m",`+hivLabel+`}`, line); got != "" {
+			t.Errorf("%s: %q went", line, got)
 		}
 	}
 }

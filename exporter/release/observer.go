@@ -150,7 +150,7 @@ func (o *Observer) hang(self resource, f *facts) {
 // gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.
 func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
 	if pointer {
-		f.abouts(func(targets []target) { r.point(self, targets) })
+		f.abouts(func(targets []target, why bool) { r.point(self, targets, why) })
 	}
 	if v.withheld() || pointer || hangs {
 		r.secrets.consider(f.id)
@@ -168,9 +168,9 @@ func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool)
 	}
 }
 
-// point keeps what a resource refers to that says nothing else.
-func (r *Review) point(self resource, targets []target) {
-	r.pointers.begin(self)
+// point keeps what a resource refers to that says nothing else, or why it is.
+func (r *Review) point(self resource, targets []target, why bool) {
+	r.pointers.begin(self, why)
 	for _, t := range targets {
 		r.pointers.add(r.index.resource(t.typ, t.id))
 	}

@@ -33,7 +33,7 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		}
 		self := string(f.typ) + "/" + string(f.id)
 		r.reasons[self] = p.withhold(f)
-		f.abouts(func(targets []target) {
+		f.abouts(func(targets []target, _ bool) {
 			var about []string
 			for _, c := range targets {
 				about = append(about, string(c.typ)+"/"+string(c.id))

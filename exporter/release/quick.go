@@ -38,7 +38,7 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 		return trait{kind: stays, verdict: because[categoryReason+string(key)]}
 	case !p.unlimited(key):
 		return trait{kind: mustWalk}
-	case !alone && aboutPaths[name] != nil:
+	case !alone && aboutPlaces[name] != nil:
 		return trait{kind: follows}
 	case (name == "Observation" || name == "DiagnosticReport") && !p.unlimited(ehi.Labs):
 		return trait{kind: goesUnlessLab}

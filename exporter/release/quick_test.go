@@ -36,7 +36,7 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 	}
 	pointer := !v.withheld() && f.pointer()
 	if pointer {
-		f.abouts(func(targets []target) { d.Abouts = append(d.Abouts, strings.Join(names(targets, ""), " ")) })
+		f.abouts(func(targets []target, _ bool) { d.Abouts = append(d.Abouts, strings.Join(names(targets, ""), " ")) })
 	}
 	if v.withheld() {
 		d.Devices = names(f.supports, "Device")

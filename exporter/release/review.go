@@ -48,11 +48,13 @@ func (r *Review) Resolved() { r.resolved = true }
 type pointers struct {
 	selves  list
 	ends    []int32 // of each one's targets
+	why     []bool  // whether those are of whyPaths
 	targets list
 }
 
-func (p *pointers) begin(self resource) {
+func (p *pointers) begin(self resource, why bool) {
 	p.selves.add(self)
+	p.why = append(p.why, why)
 	p.ends = append(p.ends, int32(p.targets.n))
 }
 
@@ -82,7 +84,7 @@ func (r *Review) Conclude() {
 		}
 		again = r.withholdUnused()
 	}
-	r.pointers.ends, r.pointers.targets = nil, list{}
+	r.pointers.ends, r.pointers.why, r.pointers.targets = nil, nil, list{}
 	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
@@ -164,7 +166,7 @@ func (r *Review) withholdPointers() {
 // withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.
 func (r *Review) withholdPointer(i int) bool {
 	from, to := r.pointers.of(i)
-	if !r.allWithheld(from, to) {
+	if !r.allWithheld(from, to, r.pointers.why[i]) {
 		return false
 	}
 	self := r.pointers.selves.at(i)
@@ -175,10 +177,12 @@ func (r *Review) withholdPointer(i int) bool {
 	return true
 }
 
-// allWithheld reports whether the targets of a pointer stay, which stand at from and up to to.
-func (r *Review) allWithheld(from, to int) bool {
+// allWithheld reports whether the targets of a pointer stay, which stand at from and up to to; for more
+// than an unticked line of the form where they say why it is.
+func (r *Review) allWithheld(from, to int, why bool) bool {
 	for i := from; i < to; i++ {
-		if v, known := r.index.at(r.pointers.targets.at(i)); !known || !v.withheld() {
+		target := r.pointers.targets.at(i)
+		if v, known := r.index.at(target); !known || !v.withheld() || why && !v.telling(target) {
 			return false
 		}
 	}

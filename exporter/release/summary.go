@@ -37,6 +37,7 @@ type relations struct {
 	binary     bool
 	supporting bool      // it goes where one of the users goes
 	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
+	whys       [][]int32 // by group of whyPaths
 	users      []int32
 	holders    []int32
 	presented  []int32 // holders whose presentedForm it is in
@@ -157,6 +158,9 @@ type decision struct {
 // Any reason is as good as another here.
 const someReason verdict = 1
 
+// notTicked is the reason of what only an unticked line of the form keeps.
+var notTicked = because[categoryReason+string(ehi.MedicalRecord)]
+
 // facts are those of a node; valid until the next call.
 func (d *decision) facts(n *node) *facts {
 	d.at = d.summary.kinds[n.kind]
@@ -178,7 +182,7 @@ func (d *decision) decide() {
 		case f.needs()&^d.form.authorised != 0:
 			d.verdicts[i] = someReason | sensitive
 		case n.excluded || d.form.withhold(f) != "":
-			d.verdicts[i] = someReason
+			d.verdicts[i] = notTicked
 		case f.presents && (n.bare || !d.form.allows(f.documentGroup(), f)):
 			d.verdicts[i] = stripped
 		}
@@ -229,12 +233,26 @@ func (d *decision) withholdPointers() {
 		again = false
 		d.related(func(at int, r *relations) {
 			withheld := func(group []int32) bool { return len(group) > 0 && !slices.ContainsFunc(group, d.goes) }
-			if !d.verdicts[at].withheld() && slices.ContainsFunc(r.targets, withheld) {
+			if !d.verdicts[at].withheld() && (slices.ContainsFunc(r.targets, withheld) || slices.ContainsFunc(r.whys, d.allTell)) {
 				d.verdicts[at] |= someReason
 				again = true
 			}
 		})
 	}
+}
+
+// allTell reports whether all of a group of nodes stay for more than an unticked line of the form.
+func (d *decision) allTell(group []int32) bool {
+	return len(group) > 0 && !slices.ContainsFunc(group, func(at int32) bool {
+		if at == none {
+			return true
+		}
+		v, n := d.verdicts[at], &d.summary.nodes[at]
+		if string(d.summary.kinds[n.kind].typ) == binaryType { // about which is decided by what holds it
+			return v&sensitive == 0
+		}
+		return !v.withheld() || v.unticked()
+	})
 }
 
 // goes reports whether a node's resources go, or are not in the record.
@@ -372,8 +390,8 @@ func (s *Summarizer) Observe(line []byte) error {
 func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	r := relative{base: base, binary: string(f.typ) == "Binary", supporting: isSupporting(f.typ), owned: f.owned}
 	r.pointers[0] = s.pointers.selves.n
-	f.abouts(func(targets []target) {
-		s.pointers.begin(self)
+	f.abouts(func(targets []target, why bool) {
+		s.pointers.begin(self, why)
 		for _, t := range targets {
 			s.pointers.add(s.index.resource(t.typ, t.id))
 		}
@@ -510,7 +528,7 @@ func (s *Summarizer) place(i int, holders []holding, users []int32, byKey map[no
 		found.users = append(found.users, mapped(by))
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
-	if len(found.targets)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting {
+	if len(found.targets)+len(found.whys)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting {
 		return r.base
 	}
 	base := s.out.nodes[r.base]
@@ -530,7 +548,11 @@ func (s *Summarizer) place(i int, holders []holding, users []int32, byKey map[no
 func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	out := relations{binary: r.binary, secured: none}
 	for i := r.pointers[0]; i < r.pointers[1]; i++ {
-		if group := s.groupOf(s.pointers.of(i)); group != nil {
+		switch group := s.groupOf(s.pointers.of(i)); {
+		case group == nil:
+		case s.pointers.why[i]:
+			out.whys = append(out.whys, group)
+		default:
 			out.targets = append(out.targets, group)
 		}
 	}
@@ -570,7 +592,7 @@ func mapped(at int32) int32 {
 
 // settle puts nodes in the place of relatives.
 func (r *relations) settle(at []int32) {
-	for _, list := range append(slices.Clone(r.targets), r.users, r.holders, r.presented) {
+	for _, list := range append(slices.Concat(r.targets, r.whys), r.users, r.holders, r.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -584,10 +606,13 @@ func (r *relations) settle(at []int32) {
 
 // key tells relations from others. It sorts them.
 func (r *relations) key() string {
-	k := binary.AppendVarint(nil, int64(len(r.targets)))
+	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
 	lists := []*[]int32{&r.users, &r.holders, &r.presented}
 	for i := range r.targets {
 		lists = append(lists, &r.targets[i])
+	}
+	for i := range r.whys {
+		lists = append(lists, &r.whys[i])
 	}
 	for _, list := range lists {
 		slices.Sort(*list)

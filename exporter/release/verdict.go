@@ -23,6 +23,14 @@ func (v verdict) withheld() bool { return v.reason() != 0 }
 // other dates.
 func (v verdict) unticked() bool { return strings.HasPrefix(reasons[v.reason()], categoryReason) }
 
+// telling reports whether a resource stays for more than an unticked line of the form.
+func (v verdict) telling(of resource) bool {
+	if of.typ == binaryNumber { // about which is decided by what holds it
+		return v&sensitive != 0
+	}
+	return v.withheld() && !v.unticked()
+}
+
 // notable reports whether a resource stays, or loses something of its own.
 func (v verdict) notable() bool { return v.withheld() || v&stripped != 0 }
 

@@ -43,11 +43,17 @@ var (
 	elements  = table(elementTable)
 
 	referenceFields = table(referenceTable)
+	referencePaths  = table(referencePathTable)
 )
 
 // ReferenceFields are the names of all fields of type Reference, in whatever type, each with the
 // types to which it may lead; "*" stands for all types. The caller must not change it.
 func ReferenceFields() map[string][]string { return referenceFields() }
+
+// ReferencePaths are where a resource of type t has References, as dotted paths of JSON fields, but for
+// those within data types (Annotation, Identifier, Extension, ...) and below an element that repeats
+// one above it (Composition.section.section). The caller must not change it.
+func ReferencePaths(t string) []string { return referencePaths()[t] }
 
 // KnownType reports whether t is a concrete resource type of R4.
 func KnownType(t string) bool { return resourceTypes[t] }

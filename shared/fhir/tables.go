@@ -918,6 +918,137 @@ what *
 who Device Organization Patient Practitioner PractitionerRole RelatedPerson
 `
 
+// referencePathTable is the elements of type Reference of each type: type, paths.
+const referencePathTable = `
+Account subject coverage.coverage owner guarantor.party partOf
+ActivityDefinition subjectReference location productReference specimenRequirement observationRequirement observationResultRequirement
+AdverseEvent subject encounter resultingCondition location recorder contributor suspectEntity.instance suspectEntity.causality.author subjectMedicalHistory referenceDocument study
+AllergyIntolerance patient encounter recorder asserter
+Appointment reasonReference supportingInformation slot basedOn participant.actor
+AppointmentResponse appointment actor
+AuditEvent agent.who agent.location source.observer entity.what
+Basic subject author
+Binary securityContext
+BiologicallyDerivedProduct request parent collection.collector collection.source processing.additive
+BodyStructure patient
+CapabilityStatement implementation.custodian
+CarePlan basedOn replaces partOf subject encounter author contributor careTeam addresses supportingInfo goal activity.outcomeReference activity.reference activity.detail.reasonReference activity.detail.goal activity.detail.location activity.detail.performer activity.detail.productReference
+CareTeam subject encounter participant.member participant.onBehalfOf reasonReference managingOrganization
+CatalogEntry referencedItem relatedEntry.item
+ChargeItem partOf subject context performer.actor performingOrganization requestingOrganization costCenter enterer service productReference account supportingInformation
+ChargeItemDefinition instance
+Claim patient enterer insurer provider related.claim prescription originalPrescription payee.party referral facility careTeam.provider supportingInfo.valueReference diagnosis.diagnosisReference procedure.procedureReference procedure.udi insurance.coverage insurance.claimResponse accident.locationReference item.locationReference item.udi item.encounter item.detail.udi item.detail.subDetail.udi
+ClaimResponse patient insurer requestor request addItem.provider addItem.locationReference communicationRequest insurance.coverage insurance.claimResponse
+ClinicalImpression subject encounter assessor previous problem investigation.item finding.itemReference prognosisReference supportingInfo
+Communication basedOn partOf inResponseTo subject about encounter recipient sender reasonReference payload.contentReference
+CommunicationRequest basedOn replaces subject about encounter payload.contentReference requester recipient sender reasonReference
+Composition subject encounter author attester.party custodian relatesTo.targetReference event.detail section.author section.focus section.entry
+Condition subject encounter recorder asserter stage.assessment evidence.detail
+Consent patient performer organization sourceReference verification.verifiedWith provision.actor.reference provision.data.reference
+Contract instantiatesCanonical subject authority domain site author topicReference contentDefinition.publisher term.topicReference term.offer.party.reference term.offer.topic term.offer.answer.valueReference term.asset.typeReference term.asset.context.reference term.asset.valuedItem.entityReference term.asset.valuedItem.responsible term.asset.valuedItem.recipient term.action.subject.reference term.action.context term.action.requester term.action.performer term.action.reasonReference supportingInfo relevantHistory signer.party friendly.contentReference legal.contentReference rule.contentReference legallyBindingReference
+Coverage policyHolder subscriber beneficiary payor contract
+CoverageEligibilityRequest patient enterer provider insurer facility supportingInfo.information insurance.coverage item.provider item.facility item.diagnosis.diagnosisReference item.detail
+CoverageEligibilityResponse patient requestor request insurer insurance.coverage insurance.item.provider
+DetectedIssue patient author implicated evidence.detail mitigation.author
+Device definition patient owner location parent
+DeviceDefinition manufacturerReference owner parentDevice
+DeviceMetric source parent
+DeviceRequest basedOn priorRequest codeReference subject encounter requester performer reasonReference insurance supportingInfo relevantHistory
+DeviceUseStatement basedOn subject derivedFrom source device reasonReference
+DiagnosticReport basedOn subject encounter performer resultsInterpreter specimen result imagingStudy media.link
+DocumentManifest subject author recipient content related.ref
+DocumentReference subject author authenticator custodian relatesTo.target context.encounter context.sourcePatientInfo context.related
+EffectEvidenceSynthesis population exposure exposureAlternative outcome resultsByExposure.riskEvidenceSynthesis
+Encounter subject episodeOfCare basedOn participant.individual appointment reasonReference diagnosis.condition account hospitalization.origin hospitalization.destination location.location serviceProvider partOf
+Endpoint managingOrganization
+EnrollmentRequest insurer provider candidate coverage
+EnrollmentResponse request organization requestProvider
+EpisodeOfCare diagnosis.condition patient managingOrganization referralRequest careManager team account
+EventDefinition subjectReference
+Evidence exposureBackground exposureVariant outcome
+EvidenceVariable characteristic.definitionReference
+ExplanationOfBenefit patient enterer insurer provider related.claim prescription originalPrescription payee.party referral facility claim claimResponse careTeam.provider supportingInfo.valueReference diagnosis.diagnosisReference procedure.procedureReference procedure.udi insurance.coverage accident.locationReference item.locationReference item.udi item.encounter item.detail.udi item.detail.subDetail.udi addItem.provider addItem.locationReference
+FamilyMemberHistory patient reasonReference
+Flag subject encounter author
+Goal subject expressedBy addresses outcomeReference
+Group managingEntity characteristic.valueReference member.entity
+GuidanceResponse subject encounter performer reasonReference evaluationMessage outputParameters result
+HealthcareService providedBy location coverageArea endpoint
+ImagingStudy subject encounter basedOn referrer interpreter endpoint procedureReference location reasonReference series.endpoint series.specimen series.performer.actor
+Immunization patient encounter location manufacturer performer.actor reasonReference reaction.detail protocolApplied.authority
+ImmunizationEvaluation patient authority immunizationEvent
+ImmunizationRecommendation patient authority recommendation.supportingImmunization recommendation.supportingPatientInformation
+ImplementationGuide definition.resource.reference definition.page.nameReference manifest.resource.reference
+InsurancePlan ownedBy administeredBy coverageArea endpoint network coverage.network plan.coverageArea plan.network
+Invoice subject recipient participant.actor issuer account lineItem.chargeItemReference
+Library subjectReference
+Linkage author item.resource
+List subject encounter source entry.item
+Location managingOrganization partOf endpoint
+Measure subjectReference
+MeasureReport subject reporter group.population.subjectResults group.stratifier.stratum.population.subjectResults evaluatedResource
+Media basedOn partOf subject encounter operator device
+Medication manufacturer ingredient.itemReference
+MedicationAdministration partOf medicationReference subject context supportingInformation performer.actor reasonReference request device eventHistory
+MedicationDispense partOf statusReasonReference medicationReference subject context supportingInformation performer.actor location authorizingPrescription destination receiver substitution.responsibleParty detectedIssue eventHistory
+MedicationKnowledge manufacturer relatedMedicationKnowledge.reference associatedMedication monograph.source ingredient.itemReference administrationGuidelines.indicationReference contraindication regulatory.regulatoryAuthority
+MedicationRequest reportedReference medicationReference subject encounter supportingInformation requester performer recorder reasonReference basedOn insurance dispenseRequest.performer priorPrescription detectedIssue eventHistory
+MedicationStatement basedOn partOf medicationReference subject context informationSource derivedFrom reasonReference
+MedicinalProduct pharmaceuticalProduct packagedMedicinalProduct attachedDocument masterFile contact clinicalTrial manufacturingBusinessOperation.manufacturer manufacturingBusinessOperation.regulator specialDesignation.indicationReference
+MedicinalProductAuthorization subject holder regulator
+MedicinalProductContraindication subject therapeuticIndication otherTherapy.medicationReference
+MedicinalProductIndication subject otherTherapy.medicationReference undesirableEffect
+MedicinalProductIngredient manufacturer
+MedicinalProductInteraction subject interactant.itemReference
+MedicinalProductManufactured manufacturer ingredient
+MedicinalProductPackaged subject marketingAuthorization manufacturer packageItem.device packageItem.manufacturedItem packageItem.manufacturer
+MedicinalProductPharmaceutical ingredient device
+MedicinalProductUndesirableEffect subject
+MessageHeader destination.target destination.receiver sender enterer author responsible response.details focus
+MolecularSequence patient specimen device performer referenceSeq.referenceSeqPointer variant.variantPointer pointer
+NutritionOrder patient encounter orderer allergyIntolerance
+Observation basedOn partOf subject focus encounter performer specimen device hasMember derivedFrom
+ObservationDefinition validCodedValueSet normalCodedValueSet abnormalCodedValueSet criticalCodedValueSet
+Organization partOf endpoint
+OrganizationAffiliation organization participatingOrganization network location healthcareService endpoint
+Parameters parameter.valueReference
+Patient contact.organization generalPractitioner managingOrganization link.other
+PaymentNotice request response provider payment payee recipient
+PaymentReconciliation paymentIssuer request requestor detail.request detail.submitter detail.response detail.responsible detail.payee
+Person managingOrganization link.target
+PlanDefinition subjectReference action.subjectReference
+Practitioner qualification.issuer
+PractitionerRole practitioner organization location healthcareService endpoint
+Procedure basedOn partOf subject encounter recorder asserter performer.actor performer.onBehalfOf location reasonReference report complicationDetail focalDevice.manipulated usedReference
+Provenance target location agent.who agent.onBehalfOf entity.what
+Questionnaire item.enableWhen.answerReference item.answerOption.valueReference item.initial.valueReference
+QuestionnaireResponse basedOn partOf subject encounter author source item.answer.valueReference
+RelatedPerson patient
+RequestGroup basedOn replaces subject encounter author reasonReference action.participant action.resource
+ResearchDefinition subjectReference population exposure exposureAlternative outcome
+ResearchElementDefinition subjectReference
+ResearchStudy protocol partOf enrollment sponsor principalInvestigator site
+ResearchSubject study individual consent
+RiskAssessment basedOn parent subject encounter condition performer reasonReference basis
+RiskEvidenceSynthesis population exposure outcome
+Schedule actor
+ServiceRequest basedOn replaces subject encounter requester performer locationReference reasonReference insurance supportingInfo specimen relevantHistory
+Slot schedule
+Specimen subject parent request collection.collector processing.additive container.additiveReference
+SpecimenDefinition typeTested.container.additive.additiveReference
+StructureMap group.rule.source.defaultValueReference
+Substance ingredient.substanceReference
+SubstanceReferenceInformation gene.source geneElement.source classification.source target.source
+SubstanceSpecification source property.definingSubstanceReference referenceInformation structure.source code.source name.source relationship.substanceReference relationship.source nucleicAcid polymer protein sourceMaterial
+SupplyDelivery basedOn partOf patient suppliedItem.itemReference supplier destination receiver
+SupplyRequest itemReference requester supplier reasonReference deliverFrom deliverTo
+Task basedOn partOf focus for encounter requester owner location reasonReference insurance relevantHistory restriction.recipient input.valueReference output.valueReference
+TestReport testScript
+TestScript fixture.resource profile
+VerificationResult target primarySource.who attestation.who attestation.onBehalfOf validator.organization
+VisionPrescription patient encounter prescriber
+`
+
 // searchTable is the search parameters: type, name:kind:paths.
 const searchTable = `
 Account identifier:t:identifier=Identifier name:s:name=string owner:r:owner=Reference patient:r:subject=Reference>Patient period:d:servicePeriod=Period status:t:status=code subject:r:subject=Reference type:t:type=CodeableConcept

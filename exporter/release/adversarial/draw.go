@@ -176,6 +176,9 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 	if m.kind.about != "" {
 		places = append([]string{m.kind.about, m.kind.about}, places...)
 	}
+	if m.kind.why != "" {
+		places = append([]string{m.kind.why}, places...)
+	}
 	if len(places) == 0 {
 		return
 	}

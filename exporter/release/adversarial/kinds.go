@@ -15,6 +15,8 @@ type kind struct {
 	// along, anything else only tells of it.
 	about string
 	uses  bool
+	// why is the place that says why it is; "" for none.
+	why string
 	// places are others, see place. The first one may be of about.
 	places []string
 	// when is the field that says when it happened; "" for none.
@@ -34,17 +36,17 @@ var kinds = []kind{
 	{typ: "Encounter", category: ehi.Visits, patient: "subject", when: "period", places: []string{
 		"reasonReference[]", "serviceProvider", "extension@valueCanonical",
 	}},
-	{typ: "Procedure", category: ehi.Visits, patient: "subject", when: "performedDateTime", places: []string{
+	{typ: "Procedure", category: ehi.Visits, patient: "subject", why: "reasonReference[]", when: "performedDateTime", places: []string{
 		"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
 	}},
-	{typ: "Claim", category: ehi.Billing, patient: "patient", when: "billablePeriod", places: []string{
+	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
 		"provider", "related/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
 		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
 		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter",
 	}},
-	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, places: []string{
+	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{
 		"requester", "reasonReference[]",
 	}},
 	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", places: []string{"owner", "partOf[]"}},

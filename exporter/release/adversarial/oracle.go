@@ -22,7 +22,8 @@ func (r *Record) Decide(c Choices) *Decision {
 	for before := []bool(nil); !slices.Equal(before, d.goes); {
 		before = slices.Clone(d.goes)
 		for i := range r.Resources {
-			d.goes[i] = d.goes[i] && !d.onlyAboutWithheld(i)
+			m := r.Resources[i]
+			d.goes[i] = d.goes[i] && !d.onlyWithheld(m, m.kind.about, false) && !d.onlyWithheld(m, m.kind.why, true)
 		}
 		reached := d.reached()
 		for i, m := range r.Resources {
@@ -62,13 +63,14 @@ func (d *Decision) formGoes(i int) bool {
 	return d.goes[i] && m.form != "" && d.admits(m.group, m.when)
 }
 
-// onlyAboutWithheld reports whether all that a resource is about is withheld.
-func (d *Decision) onlyAboutWithheld(i int) bool {
-	m, withheld, others := d.record.Resources[i], 0, 0
+// onlyWithheld reports whether all that a place of a resource leads to is withheld; for more than an
+// unticked line of the form where that is asked.
+func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
+	withheld, others := 0, 0
 	for _, l := range m.links {
 		switch {
-		case l.place.path != m.kind.about || l.shape == "identifier" || l.shape == "display":
-		case d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent:
+		case l.place.path != place || l.shape == "identifier" || l.shape == "display":
+		case d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent && (!telling || d.telling(l.to)):
 			withheld++
 		default:
 			others++

@@ -32,6 +32,7 @@ package fhir
 		{"dateTable", "is the fields that say when something happened: type, role:paths.", d.each(d.datesOf)},
 		{"attachmentTable", "is the names of fields of type Attachment, in all types.", wrap(d.named("Attachment"))},
 		{"referenceTable", "is the fields of type Reference by their names, in all types: name, types of targets or *.", d.references()},
+		{"referencePathTable", "is the elements of type Reference of each type: type, paths.", d.each(d.referencesOf)},
 		{"searchTable", "is the search parameters: type, name:kind:paths.", d.each(d.searchOf, "Resource", "DomainResource")},
 	} {
 		fmt.Fprintf(&b, "// %s %s\nconst %s = `\n%s\n`\n\n", t.name, t.doc, t.name, strings.Join(t.lines, "\n"))
@@ -200,6 +201,20 @@ func (d *definitions) references() []string {
 		lines = append(lines, name+" "+strings.Join(to, " "))
 	}
 	return lines
+}
+
+// referencesOf is the paths of a type's own elements that are References; not those within the data
+// types that it uses.
+func (d *definitions) referencesOf(typ string) []string {
+	var out []string
+	for _, e := range d.own(typ) {
+		for _, f := range e.fields() {
+			if f.typ == "Reference" {
+				out = append(out, f.path)
+			}
+		}
+	}
+	return out
 }
 
 // kinds is how a search parameter's type is written in the table; composite and special ones are not in it.

@@ -1,0 +1,126 @@
+package release
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"ehi-server/shared/fhir"
+)
+
+// maskedOnly are the References by which nothing is decided about the resource that has them, by the
+// reason for that; they are masked where their target stays. A name stands for all elements that are
+// called so, except where elements of that name decide about others: then each is named with its type.
+var maskedOnly = map[string]string{
+	"it says whose the resource is": `subject patient beneficiary candidate for individual policyHolder
+		subscriber sourcePatientInfo deliverTo Person.link.target`,
+	"it says who acted, paid or is responsible": `actor asserter assessor authenticator author authority
+		careManager careTeam collector contributor costCenter custodian enterer expressedBy
+		informationSource insurer interpreter issuer managingOrganization manufacturer member observer
+		onBehalfOf operator orderer organization owner party payor performer performingOrganization
+		prescriber provider publisher receiver recipient recorder reporter requester requestingOrganization
+		requestor responsible responsibleParty resultsInterpreter sender serviceProvider source supplier
+		referrer team verifiedWith who AllergyIntolerance.asserter`,
+	"it says where, or with what": `additive additiveReference definition deliverFrom destination domain
+		endpoint facility location locationReference manipulated origin productReference
+		site usedReference Media.device MedicationAdministration.device MolecularSequence.device
+		Observation.device Consent.provision.actor.reference`,
+	"it is the occasion: what happened then is told for itself": `account context encounter episodeOfCare
+		slot Encounter.appointment`,
+	"it is an order or a plan, and the resource says what came of it": `careTeam goal referral referralRequest
+		replaces priorPrescription priorRequest
+		Appointment.basedOn CarePlan.basedOn DeviceRequest.basedOn DeviceUseStatement.basedOn
+		DiagnosticReport.basedOn Encounter.basedOn ImagingStudy.basedOn Media.basedOn
+		MedicationRequest.basedOn Observation.basedOn Procedure.basedOn RequestGroup.basedOn
+		RiskAssessment.basedOn ServiceRequest.basedOn`,
+	"it is a part or a source of what the resource says itself": `assessment eventHistory Observation.focus hasMember
+		imagingStudy instantiatesCanonical link outcomeReference outputParameters parent pointer
+		previous prognosisReference ref referenceSeqPointer related report reportedReference result
+		sourceReference specimen subjectResults targetReference variantPointer procedureReference
+		complicationDetail evaluationMessage legallyBindingReference
+		Account.partOf CarePlan.partOf ChargeItem.partOf Encounter.partOf Media.partOf
+		MedicationAdministration.partOf MedicationDispense.partOf MedicationStatement.partOf
+		Observation.partOf Procedure.partOf SupplyDelivery.partOf Task.partOf
+		DeviceUseStatement.derivedFrom Observation.derivedFrom DocumentReference.relatesTo.target
+		Composition.event.detail Condition.evidence.detail Immunization.reaction.detail`,
+	"it is further information beside what the resource says": `allergyIntolerance detectedIssue information
+		referenceDocument relevantHistory statusReasonReference study subjectMedicalHistory
+		supportingInfo supportingInformation consent
+		QuestionnaireResponse.item.answer.valueReference Task.input.valueReference
+		Task.output.valueReference`,
+	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition`,
+	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
+		Claim.related.claim ExplanationOfBenefit.related.claim`,
+	"a contract says itself what it is for": `entityReference topic topicReference typeReference
+		Contract.term.action.reasonReference Contract.friendly.contentReference
+		Contract.legal.contentReference Contract.rule.contentReference
+		Contract.term.offer.party.reference Contract.term.asset.context.reference
+		Contract.term.action.subject.reference Contract.term.offer.answer.valueReference`,
+}
+
+// deciding are the names of the elements that decide in some type.
+func decidingNames() map[string]bool {
+	names := map[string]bool{}
+	for _, places := range aboutPlaces {
+		for path := range places {
+			names[path[strings.LastIndexByte(path, '.')+1:]] = true
+		}
+	}
+	return names
+}
+
+// EHI-9: of each element of R4 that is a Reference, in each type of a patient's record, it is decided
+// what is done where its target stays: the resource stays (aboutPaths, whyPaths), the entry is left
+// out (entryPaths), or the Reference is masked for a reason.
+func TestEHI9EveryReferenceOfR4IsDecidedUpon(t *testing.T) {
+	masked, decides, used := map[string]bool{}, decidingNames(), map[string]bool{}
+	for _, names := range maskedOnly {
+		for _, name := range strings.Fields(names) {
+			masked[name] = true
+		}
+	}
+	for _, typ := range fhir.Types() {
+		if fhir.CompartmentPaths(typ) == nil {
+			continue // it is no part of a patient's record
+		}
+		for _, path := range fhir.ReferencePaths(typ) {
+			name, full := path[strings.LastIndexByte(path, '.')+1:], typ+"."+path
+			top, _, _ := strings.Cut(path, ".")
+			_, about := aboutPlaces[typ][path]
+			switch {
+			case about || slices.Contains(entryPaths[typ], top):
+			case masked[full]:
+				used[full] = true
+			case masked[name] && !decides[name]:
+				used[name] = true
+			default:
+				t.Errorf("%s leads to %v: what becomes of the resource where that stays?", full, fhir.ReferenceFields()[name])
+			}
+		}
+	}
+	for name := range masked {
+		if !used[name] {
+			t.Errorf("%s is masked only, but no element is meant", name)
+		}
+	}
+}
+
+// The tables name elements of their types.
+func TestTheTablesOfReferencesNameElementsOfR4(t *testing.T) {
+	for typ, places := range aboutPlaces {
+		paths := fhir.ReferencePaths(typ)
+		for path, p := range places {
+			if !slices.Contains(paths, path) && !strings.HasPrefix(path, "extension.") {
+				t.Errorf("%s.%s is no Reference", typ, path)
+			}
+			if p.group >= groups {
+				t.Errorf("%s.%s is of group %d", typ, path, p.group)
+			}
+		}
+	}
+	for typ, paths := range aboutPaths {
+		if len(paths) > firstWhy || len(whyPaths[typ]) > groups-firstWhy {
+			t.Errorf("%s has too many groups", typ)
+		}
+	}
+}
