@@ -51,15 +51,19 @@ func (s *Server) handleAddClient(c *fiber.Ctx) error {
 	}
 	in.CreatedBy = agent(c)
 	client, secret, err := s.Auth.AddClient(c.UserContext(), in)
-	if err := s.administrate(c, err, additionOf(client)); err != nil {
+	if err := s.administrate(c, err, additionOf(client, err)); err != nil {
 		return err
 	}
 	return c.Status(http.StatusCreated).JSON(registered{client, secret})
 }
 
-// additionOf tells the audit trail which client was added, and what it may that others may not.
-func additionOf(client auth.Client) string {
-	what := "add client " + client.ID
+// additionOf tells the audit trail which client was added, and what it may that others may not. What was
+// refused is not named: it may be anything.
+func additionOf(client auth.Client, err error) string {
+	if err != nil {
+		return "add a client"
+	}
+	what := "add client " + client.ID + " (" + client.Name + ")"
 	if may := client.Privileges(); may != "" {
 		what += ", which " + may
 	}
@@ -68,8 +72,8 @@ func additionOf(client auth.Client) string {
 
 func (s *Server) handleRotateSecret(c *fiber.Ctx) error {
 	id := c.Params("id")
-	secret, err := s.Auth.RotateSecret(c.UserContext(), id)
-	if err := s.administrate(c, err, "rotate the secret of a client"); err != nil {
+	secret, err := s.rotateSecret(c, id)
+	if err != nil {
 		return err
 	}
 	client, err := s.Auth.Client(c.UserContext(), id)
@@ -80,11 +84,7 @@ func (s *Server) handleRotateSecret(c *fiber.Ctx) error {
 }
 
 func (s *Server) handleRemoveClient(c *fiber.Ctx) error {
-	err := s.Auth.RemoveClient(c.UserContext(), c.Params("id"))
-	if err := s.administrate(c, err, "remove a client"); err != nil {
-		return err
-	}
-	if err := s.EndWhatDoesNotStand(c.UserContext()); err != nil {
+	if err := s.removeClient(c, c.Params("id")); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Client removed"})
@@ -116,13 +116,8 @@ func (s *Server) handleAddAccount(c *fiber.Ctx) error {
 	if err := strictJSON(c, &in); err != nil {
 		return err
 	}
-	if in.Patient != "" {
-		if _, err := s.Source.Patient(c.UserContext(), in.Patient); err != nil {
-			return err
-		}
-	}
-	a, err := s.Auth.AddAccount(c.UserContext(), in.Account, in.Password)
-	if err := s.administrate(c, err, "add account of kind "+in.Kind()); err != nil {
+	a, err := s.addAccount(c, in.Account, in.Password)
+	if err != nil {
 		return err
 	}
 	return c.Status(http.StatusCreated).JSON(a)
@@ -149,11 +144,9 @@ func (s *Server) handleSetPassword(c *fiber.Ctx) error {
 	if err := strictJSON(c, &in); err != nil {
 		return err
 	}
-	err = s.Auth.SetPassword(c.UserContext(), kind, name, in.Password)
-	if err := s.administrate(c, err, "set the password of an account of kind "+kind); err != nil {
+	if err := s.setPassword(c, kind, name, in.Password); err != nil {
 		return err
 	}
-	s.ended.Add(1)
 	return c.JSON(fiber.Map{"message": "Password set"})
 }
 
@@ -162,12 +155,7 @@ func (s *Server) handleRemoveAccount(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	err = s.Auth.RemoveAccount(c.UserContext(), kind, name)
-	if err := s.administrate(c, err, "remove an account of kind "+kind); err != nil {
-		return err
-	}
-	s.ended.Add(1)
-	if err := s.EndWhatDoesNotStand(c.UserContext()); err != nil {
+	if err := s.removeAccount(c, kind, name); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Account removed"})

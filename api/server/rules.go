@@ -263,12 +263,19 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	if changesAsStaff(method, path) && r.proved == (r.unproved != "") {
 		panic(fmt.Sprintf("%s %s says neither that it asks for a recent proof nor why not", method, path))
 	}
+	t, _, declared := trailOf(method, path)
+	if !declared {
+		panic(fmt.Sprintf("%s %s does not say what it leaves in the audit trail", method, path))
+	}
 	handlers := before
 	if changesState(method, path) {
 		handlers = append(handlers, s.unforged(path))
 	}
 	if r.guard != nil {
 		handlers = append(handlers, r.guard(s))
+	}
+	if t.reads {
+		handlers = append(handlers, s.recordRead)
 	}
 	if r.proved { // behind the check of a page's token
 		last := len(after) - 1

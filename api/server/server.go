@@ -20,6 +20,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/template/html/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/openid"
@@ -156,6 +157,7 @@ type Server struct {
 	tally     tally // of quotas
 	open      *openConns
 	told      disclosures
+	reads     *lru.Cache[reading, struct{}] // what administrators have read
 	faults    *faultBook
 	feed      *feed
 	samples   *samples
@@ -201,6 +203,9 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	if s.told, err = newDisclosures(); err != nil {
+		return nil, err
+	}
+	if s.reads, err = lru.New[reading, struct{}](knownDisclosures); err != nil {
 		return nil, err
 	}
 	if s.texts, err = web.ReadCatalogues(); err != nil {

@@ -115,15 +115,14 @@ func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
 	switch c.FormValue("do") {
 	case "add":
 		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
-		err = s.administrate(c, err, additionOf(client))
+		err = s.administrate(c, err, additionOf(client, err))
 	case "rotate":
-		secret, err = s.Auth.RotateSecret(ctx, id)
-		if err = s.administrate(c, err, "rotate the secret of a client"); err == nil {
+		if secret, err = s.rotateSecret(c, id); err == nil {
 			client, err = s.Auth.Client(ctx, id)
 		}
 	case "remove":
 		done.Message = "The client was removed."
-		return done, s.administrate(c, s.Auth.RemoveClient(ctx, id), "remove a client")
+		return done, s.removeClient(c, id)
 	default:
 		err = errNoSuchChange
 	}
@@ -175,29 +174,24 @@ func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
 }
 
 func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
-	ctx, kind, name := c.UserContext(), c.FormValue("kind"), strings.TrimSpace(c.FormValue("username"))
+	kind, name := c.FormValue("kind"), strings.TrimSpace(c.FormValue("username"))
 	switch c.FormValue("do") {
 	case "add":
 		in := auth.Account{Name: name, Role: auth.Role(c.FormValue("role")), Patient: strings.TrimSpace(c.FormValue("patient"))}
 		if in.Patient != "" {
 			in.Role = ""
-			_, err = s.Source.Patient(ctx, in.Patient)
 		}
-		if err == nil {
-			_, err = s.Auth.AddAccount(ctx, in, c.FormValue("password"))
-		}
-		return "The account was added.", s.administrate(c, err, "add account of kind "+in.Kind())
+		_, err = s.addAccount(c, in, c.FormValue("password"))
+		return "The account was added.", err
 	case "password":
-		err = s.Auth.SetPassword(ctx, kind, name, c.FormValue("password"))
-		return "The password was set; sessions from before are void.", s.administrate(c, err, "set the password of an account of kind "+kind)
+		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, c.FormValue("password"))
 	case "reset-second-factor":
 		if kind != byAccount && kind != byConfig {
 			return "", auth.ErrNoAccount
 		}
 		return "The second factor was reset; sessions from before are void.", s.resetSecondFactor(c, kind, name)
 	case "remove":
-		err = s.Auth.RemoveAccount(ctx, kind, name)
-		return "The account was removed.", s.administrate(c, err, "remove an account of kind "+kind)
+		return "The account was removed.", s.removeAccount(c, kind, name)
 	}
 	return "", errNoSuchChange
 }
