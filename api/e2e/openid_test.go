@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
 	"ehi-server/api/node"
 	"ehi-server/api/openid"
 	"ehi-server/shared/ehi"
@@ -244,4 +247,24 @@ func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 		b.sees(200, `value="All of it is hers"`, "Nothing was sent before you had proved who you are")
 	}
 	w.wait(j.ID, ehi.Retrieved)
+}
+
+// A real browser goes to the provider, which is another site, and back, over HTTPS: the session's cookie,
+// which is SameSite=Strict, is sent with the page that it goes on to.
+func TestAdministratorsSignInByAProviderInARealBrowser(t *testing.T) {
+	t.Parallel()
+	provider, cfg := openProvider(t), productionConfig(t)
+	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	ctx, found := openBrowser(t, w.open.Base, provider.server.URL)
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/system"), chromedp.WaitVisible("#username"))
+	tabTo(t, ctx, `form[action="/admin/ui/login/openid"] button`)
+	do(t, ctx, chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#nora"), chromedp.Click("#nora"), chromedp.WaitVisible(".plots"))
+	named(t, ctx)
+	if at := location(t, ctx); at != w.open.Base+"/admin/ui/system" {
+		t.Errorf("behind the provider at %s", at)
+	}
+	for _, f := range found.take() {
+		t.Error(f)
+	}
 }

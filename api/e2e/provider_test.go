@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -59,8 +60,14 @@ func openProvider(t *testing.T) *smallProvider {
 		}
 		p.say(w, map[string]any{"keys": []any{public}})
 	})
+	mux.HandleFunc("GET /auth", func(w http.ResponseWriter, r *http.Request) { // of a real browser, as another site
+		w.Header().Set("Content-Type", "text/html")
+		to := html.EscapeString(p.signsIn("nora", p.server.URL+r.URL.String()))
+		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>provider</title><p><a id="nora" href="` + to + `">Nora</a>`)) // its test says so
+	})
 	mux.HandleFunc("POST /token", p.token)
 	p.server = httptest.NewServer(mux)
+	p.server.URL = strings.Replace(p.server.URL, "127.0.0.1", "localhost", 1) // another site than the servers of tests
 	t.Cleanup(p.server.Close)
 	return p
 }

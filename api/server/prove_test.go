@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
 	"github.com/valyala/fasthttp"
 )
 
@@ -23,11 +24,11 @@ const seatPassword = "a long password of a test"
 
 // seated is a signed-in administrator at a server where a proof of identity is good for ten minutes, and
 // what moves its clock.
-func seated(t *testing.T) (b *seat, later func(time.Duration)) {
+func seated(t *testing.T, change ...func(*Config)) (b *seat, later func(time.Duration)) {
 	t.Helper()
-	s := routed(t, func(c *Config) {
+	s := routed(t, append(change, func(c *Config) {
 		c.AdminUser, c.AdminPassword, c.ProofAge, c.BaseURL = "admin", seatPassword, 10*time.Minute, "http://ehi.example"
-	})
+	})...)
 	ahead := time.Duration(0)
 	s.clock = func() time.Time { return now().Add(ahead) }
 	b = &seat{t: t, s: s, cookies: map[string]string{}}
@@ -205,5 +206,40 @@ func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
 		if s.unfinished(&signedIn{Factor: factor}) != unfinished {
 			t.Errorf("with the factor %q: %v", factor, !unfinished)
 		}
+	}
+}
+
+// Whoever takes long to set up a second factor that is required proves once more who he is, and goes on.
+func TestASecondFactorCanBeSetUpLate(t *testing.T) {
+	b, later := seated(t, func(c *Config) { c.RequireSecondFactor = true })
+	shown := regexp.MustCompile(`Secret: <code>([A-Z2-7 ]+)<`)
+	secret := func() string {
+		if m := shown.FindStringSubmatch(b.get(staffFactor)); m != nil {
+			return strings.ReplaceAll(m[1], " ", "")
+		}
+		t.Fatal("no secret")
+		return ""
+	}
+	first := secret()
+	later(11 * time.Minute)
+	a := b.post(staffFactor, "do", "set-up", "code", "000000", "next", staffClients)
+	prove := string(a.Header.Peek("Location"))
+	if !strings.HasPrefix(prove, staffProve+"?next=") {
+		t.Fatalf("it leads to %s", prove)
+	}
+	if page := b.get(prove); !strings.Contains(page, "Password of admin") {
+		t.Fatalf("%s", page)
+	}
+	b.post(staffProve, "next", staffFactor, "password", seatPassword)
+	code, err := totp.GenerateCode(secret(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.post(staffFactor, "do", "set-up", "code", code)
+	if page := b.get(staffFactor); !strings.Contains(page, "Recovery codes, shown this once") || strings.Contains(page, first) {
+		t.Errorf("it is not set up: %s", page)
+	}
+	if page := b.get(staffClients); !strings.Contains(page, "No client is registered") {
+		t.Errorf("behind the set-up: %s", page)
 	}
 }

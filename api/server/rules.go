@@ -106,7 +106,8 @@ func staff(least auth.Role) rule {
 	return rule{says: "role " + string(least), guard: func(s *Server) fiber.Handler { return s.staff(least) }}
 }
 
-// themselves are administrators on the page of their own second factor, also before it is set up.
+// themselves are administrators on the pages about their own proof of identity, also before a second
+// factor is set up.
 var themselves = rule{
 	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
 	guard: func(s *Server) fiber.Handler { return s.staffSelf },
@@ -186,8 +187,8 @@ var rules = map[string]rule{
 	"POST /admin/ui/login/code":              everyone.anytime(provesIdentity),
 	"POST /admin/ui/login/openid":            everyone.anytime(provesIdentity),
 	"GET /admin/ui/login/openid/callback":    everyone,
-	"GET /admin/ui/prove":                    staffPages(auth.Viewer),
-	"POST /admin/ui/prove":                   staffPages(auth.Viewer).anytime(provesIdentity),
+	"GET /admin/ui/prove":                    themselves,
+	"POST /admin/ui/prove":                   themselves.anytime(provesIdentity),
 	"GET /admin/ui/second-factor":            themselves,
 	"POST /admin/ui/second-factor":           themselves.recent(),
 	"POST /admin/ui/logout":                  everyone.anytime(endsSession),
