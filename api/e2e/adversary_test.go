@@ -126,7 +126,7 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 }
 
 func drawAdversary(k int) *adversary {
-	a := &adversary{account: fmt.Sprintf("patient-%d", k), told: told{}}
+	a := &adversary{account: fmt.Sprintf("record-%d", k), told: told{}}
 	rapid.Custom(func(t *rapid.T) int {
 		a.Record = adversarial.Draw(t, adversarial.Options{Prefix: fmt.Sprint(k), Least: 10, Imported: true})
 		a.choices = adversarial.DrawChoices(t)
