@@ -102,7 +102,8 @@ func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
 var sensitiveCodes = map[string]string{
 	"86406008": "hiv", "7200002": "alcoholAndDrug", "413473000": "alcoholAndDrug", "370143000": "mentalHealth", "171207006": "mentalHealth",
 	"706893006": "domesticViolence", "248110007": "sexualAssault", "51968-6": "genetic", "STD": "other", "R": "confidential",
-	"31676001": "hiv", "443529005": "genetic",
+	"31676001": "hiv", "443529005": "genetic", "76504-0": "domesticViolence", "171121004": "hiv", "165815009": "hiv",
+	"68961-2": "hiv", "76500-8": "domesticViolence", "76502-4": "domesticViolence", "76503-2": "domesticViolence",
 }
 
 func sensitivities(v any) (out []string) {
@@ -137,6 +138,7 @@ func expected(full map[string]records.Resource, f form) map[string]bool {
 	}
 	for again := true; again; {
 		unspoken(full, out)
+		purposeless(full, out, f)
 		again = unused(full, out)
 	}
 	return out
@@ -161,6 +163,35 @@ func unspoken(full map[string]records.Resource, out map[string]bool) {
 			return out[t.(map[string]any)["reference"].(string)]
 		}) {
 			delete(out, key)
+		}
+	}
+}
+
+// purposeless takes away what is only for something that stays for more than an unticked line of the form.
+func purposeless(full map[string]records.Resource, out map[string]bool, f form) {
+	telling := func(key string) bool {
+		if full[key] == nil || out[key] {
+			return false
+		}
+		c, denied := categoryOf(full[key]), false
+		for _, a := range sensitivities(full[key]) {
+			denied = denied || f["authorizations"][a]["value"] != true
+		}
+		return denied || c == "" || f["parameters"][c]["enabled"] == true
+	}
+	for key, r := range full {
+		for _, field := range []string{"prescription", "reasonReference"} {
+			if r["resourceType"] == "Encounter" || r[field] == nil {
+				continue
+			}
+			all, some := true, false
+			records.References(map[string]any{field: r[field]}, func(ref string) string {
+				all, some = all && telling(ref), true
+				return ref
+			})
+			if all && some {
+				delete(out, key)
+			}
 		}
 	}
 }
