@@ -3,19 +3,22 @@ package release
 import (
 	"bytes"
 	"slices"
+
+	"ehi-server/shared/fhir"
 )
 
 // attachedTo knows what refers to each Binary of a record. What must hold: a Binary is the content of the documents that refer to
 // it, by an attachment's url or by a Reference, so it is released exactly where one of them is released together with that
 // attachment, and every url that leads to a withheld Binary is masked. What only tells of a Binary (a Provenance, a List) is no document
-// of it: it decides where nothing else refers to it.
+// of it: it decides where nothing else refers to it. One to which nothing refers goes where its securityContext leads to something that goes.
 type attachedTo struct {
 	holders []holder
 	secured []secured
+	selves  []resource // the Binaries of the record
 }
 
 // some reports whether there is something to follow.
-func (a *attachedTo) some() bool { return len(a.holders)+len(a.secured) > 0 }
+func (a *attachedTo) some() bool { return len(a.holders)+len(a.selves) > 0 }
 
 // holder refers to a Binary.
 type holder struct {
@@ -59,6 +62,9 @@ func (r *Review) attach(self resource, f *facts) {
 		}
 		r.attached.holders = append(r.attached.holders, holder{r.index.resource(b.typ, b.id), self, b.presented, b.tells})
 	}
+	if string(f.typ) == binaryType {
+		r.attached.selves = append(r.attached.selves, self)
+	}
 	if f.context.typ != nil {
 		r.attached.secured = append(r.attached.secured, secured{self, r.index.resource(f.context.typ, f.context.id)})
 	}
@@ -79,12 +85,10 @@ func (r *Review) followDocuments() {
 			again = r.follow(h) || again
 		}
 	}
-	if len(r.attached.secured) > 0 {
-		r.followContexts()
-	}
+	r.followContexts()
 }
 
-// followContexts decides about Binaries that nothing holds by their securityContext.
+// followContexts decides about Binaries that nothing holds by their securityContext: one of the Patient leaves it to the line of the form.
 func (r *Review) followContexts() {
 	wanted := map[resource]bool{}
 	for _, s := range r.attached.secured {
@@ -95,11 +99,20 @@ func (r *Review) followContexts() {
 			r.index.put(goes, 0)
 		}
 	})
-	patient := r.index.number([]byte("Patient"))
+	patient, led := r.index.number([]byte("Patient")), map[resource]bool{}
 	for _, s := range r.attached.secured {
 		of, known := r.index.at(s.by)
-		if v, _ := r.index.at(s.binary); known && s.by.typ != patient && v&(held|sensitive) == 0 {
+		if v, _ := r.index.at(s.binary); !known || v&(held|sensitive) != 0 {
+			continue
+		}
+		led[s.binary] = true
+		if s.by.typ != patient {
 			r.index.set(s.binary, verdict(of.reason()))
+		}
+	}
+	for _, self := range r.attached.selves {
+		if v, _ := r.index.at(self); !led[self] && v&(held|sensitive) == 0 && !v.withheld() {
+			r.index.set(self, because[referenceOnlyName])
 		}
 	}
 }
@@ -119,4 +132,46 @@ func (r *Review) follow(h holder) (released bool) {
 		return true
 	}
 	return false
+}
+
+// binaryNames calls visit with the id of each Binary that a URL names, in whatever spelling: by type and id in any place
+// of it, percent-encoded or not, or by a search. exact is false for an id that is only part of what stands there.
+func binaryNames(url []byte, visit func(id []byte, exact bool)) {
+	url = unescaped(url)
+	for at := 0; ; {
+		n := bytes.Index(url[at:], []byte(binaryType))
+		if n < 0 {
+			return
+		}
+		begin := at + n
+		at = begin + len(binaryType)
+		if begin > 0 && alphanumeric(url[begin-1]) {
+			continue
+		}
+		rest := bytes.TrimLeft(url[at:], "/")
+		if query, is := bytes.CutPrefix(rest, []byte("?")); is {
+			query, _, _ = bytes.Cut(query, []byte("#"))
+			for _, parameter := range bytes.Split(query, []byte("&")) {
+				name, values, _ := bytes.Cut(parameter, []byte("="))
+				if name, _, _ = bytes.Cut(name, []byte(":")); string(name) != "_id" {
+					continue
+				}
+				for _, id := range bytes.Split(values, []byte(",")) {
+					visit(id, true)
+				}
+			}
+			continue
+		}
+		end := 0
+		for end < len(rest) && fhir.ValidID(rest[end:end+1]) {
+			end++
+		}
+		if end == 0 || len(rest) == len(url)-at { // no slash between
+			continue
+		}
+		for id, exact := rest[:end], true; len(id) > 0; exact = false { // without the ending of a file
+			visit(id, exact)
+			id = id[:max(0, bytes.LastIndexByte(id, '.'))]
+		}
+	}
 }

@@ -290,6 +290,9 @@ func (x *examiner) text(f *facts) {
 	case len("reference"):
 		if string(k) == "reference" {
 			x.reference(f)
+			if string(w.keyAt(1)) != "securityContext" {
+				x.binary(f)
+			}
 			return
 		}
 	}
@@ -318,20 +321,31 @@ func (x *examiner) date() {
 
 const binaryType, binaryPrefix = "Binary", binaryType + "/"
 
-// binary keeps what a URL leads to, where that is a Binary.
+// binary keeps the Binaries that a URL names. Those that a reference names as R4 spells it are kept by refers.
 func (x *examiner) binary(f *facts) {
-	if !leads(x.walk.key()) {
+	w := &x.walk
+	if x.alone || !leads(w.key()) {
 		return
 	}
-	typ, id, local := follow(x.walk.text())
-	switch {
-	case !local || string(typ) != binaryType:
-	case x.in != nil:
-		x.in.targets = append(x.in.targets, target{typ, id})
-		x.in.binaries = append(x.in.binaries, attachment{target{typ, id}, false, false})
-	default:
-		f.binaries = append(f.binaries, attachment{target{typ, id}, string(x.walk.keyAt(1)) == presentedForm, false})
+	url := w.text()
+	if bytes.IndexByte(url, '%') < 0 && !bytes.Contains(url, []byte(binaryType)) {
+		return
 	}
+	isReference := string(w.key()) == "reference"
+	typ, known, ok := follow(url)
+	binaryNames(url, func(id []byte, exact bool) {
+		if isReference && ok && string(typ) == binaryType && bytes.Equal(id, known) {
+			return
+		}
+		a := attachment{target{[]byte(binaryType), id}, string(w.keyAt(1)) == presentedForm, !exact}
+		if x.in == nil {
+			f.binaries = append(f.binaries, a)
+			return
+		}
+		a.presented = false
+		x.in.targets = append(x.in.targets, a.target)
+		x.in.binaries = append(x.in.binaries, a)
+	})
 }
 
 const presentedForm = "presentedForm"

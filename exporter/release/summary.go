@@ -279,7 +279,11 @@ func (d *decision) followDocuments() {
 		})
 	}
 	d.related(func(at int, r *relations) {
-		if r.binary && r.secured != none && !r.patient && d.verdicts[at]&(held|sensitive) == 0 {
+		switch {
+		case !r.binary || d.verdicts[at]&(held|sensitive) != 0:
+		case r.secured == none:
+			d.verdicts[at] |= someReason
+		case !r.patient:
 			d.verdicts[at] = d.verdicts[at]&flags | verdict(d.verdicts[r.secured].reason())
 		}
 	})
@@ -528,7 +532,7 @@ func (s *Summarizer) place(i int, holders []holding, users []int32, byKey map[no
 		found.users = append(found.users, mapped(by))
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
-	if len(found.targets)+len(found.whys)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting {
+	if len(found.targets)+len(found.whys)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
 		return r.base
 	}
 	base := s.out.nodes[r.base]

@@ -17,7 +17,11 @@ type Decision struct {
 func (r *Record) Decide(c Choices) *Decision {
 	d := &Decision{r, c, make([]bool, len(r.Resources))}
 	for i, m := range r.Resources {
-		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && (d.admits(m.category, m.when) || m.Type == binary && d.held(i))
+		admitted := d.admits(m.category, m.when)
+		if m.Type == binary { // as nothing else of it says, here, whose it is
+			admitted = d.held(i)
+		}
+		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && admitted
 	}
 	for before := []bool(nil); !slices.Equal(before, d.goes); {
 		before = slices.Clone(d.goes)
