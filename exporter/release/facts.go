@@ -301,8 +301,12 @@ func (x *examiner) text(f *facts) {
 	}
 }
 
-// label looks at what a security label shows: it may have no code, or one that is not known here.
+// label looks at what a security label or a category shows: it may have no code, or one that is not
+// known here.
 func (x *examiner) label(f *facts) {
+	if string(x.walk.keyAt(1)) == "category" {
+		f.laboratory = f.laboratory || showsLaboratory(x.walk.text())
+	}
 	if x.isLabel(x.walk.depth - 1) {
 		x.policy.sensitive.lookupLabel(x.walk.text(), f.addSensitive)
 	}
@@ -381,17 +385,50 @@ func (x *examiner) identifier(f *facts) {
 	}
 }
 
-// isLaboratory tells the category of laboratory Observations, and the laboratory sections of v2-0074.
+// isLaboratory tells the category of laboratory Observations, and the laboratory sections of v2-0074,
+// in any case.
 func isLaboratory(code []byte) bool {
-	if len(code) == len("laboratory") {
-		return bytes.EqualFold(code, []byte("laboratory"))
+	code = bytes.TrimSpace(code)
+	if len(code) > len("laboratory") {
+		return false
 	}
-	return laboratorySections[string(code)]
+	return laboratories[string(bytes.ToUpper(code))]
 }
 
-var laboratorySections = map[string]bool{
+var laboratories = map[string]bool{
+	"LABORATORY": true, "LABS": true,
 	"LAB": true, "CH": true, "HM": true, "MB": true, "BLB": true, "BG": true, "IMM": true, "MCB": true, "MYC": true, "SR": true,
 	"TX": true, "VR": true,
+}
+
+// showsLaboratory tells such a category by what it shows: a word of it.
+func showsLaboratory(text []byte) bool {
+	for _, word := range bytes.FieldsFunc(text, func(c rune) bool { return c >= 0x80 || !alphanumeric(byte(c)) }) {
+		if holdsLab(word) && isLaboratory(word) {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsLab reports whether the letters lab stand somewhere, in any case.
+func holdsLab(text []byte) bool {
+	for i := 2; i < len(text); i += 3 { // of three letters one is there
+		from := i
+		switch text[i] | 0x20 {
+		case 'l':
+		case 'a':
+			from--
+		case 'b':
+			from -= 2
+		default:
+			continue
+		}
+		if from+3 <= len(text) && bytes.EqualFold(text[from:from+3], []byte("lab")) {
+			return true
+		}
+	}
+	return false
 }
 
 // documentGroup is the form's group of a document.

@@ -113,6 +113,9 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	if bytes.Contains(line, []byte(`"security`)) { // labels count by more than codes
 		return q, false
 	}
+	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
+		return q, false
+	}
 	rest := line[len(`{"resourceType":"","id":""`)+len(typ)+len(id):]
 	q.number, q.verdict = uint16(n), t.verdict
 	if x.alone {

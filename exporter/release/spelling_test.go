@@ -260,3 +260,26 @@ func TestEHI9TheCaseOfSensitiveSpellings(t *testing.T) {
 		}
 	}
 }
+
+// EHI-8: a laboratory's category counts in any case, and by what it shows.
+func TestEHI8ALaboratoryInEverySpelling(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}}}, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for category, goes := range map[string]bool{
+		`{"coding":[{"code":"laboratory"}]}`: false, `{"coding":[{"code":"Laboratory "}]}`: false, `{"coding":[{"code":"lab"}]}`: false,
+		`{"coding":[{"code":"hm"}]}`: false, `{"text":"Laboratory"}`: false, `{"text":"LAB results"}`: false,
+		`{"coding":[{"code":"x","display":"laboratory"}]}`: false, `{"coding":[{"code":"vital-signs","display":"Vital Signs"}]}`: true,
+		`{"text":"available"}`: true, `{"coding":[{"code":"imaging"}],"text":"Collaboration"}`: true,
+	} {
+		line := `{"resourceType":"Observation","id":"o","category":[` + category + `]}`
+		if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok != goes {
+			t.Errorf("%s goes: %v, %v", line, ok, err)
+		}
+	}
+}
