@@ -10,7 +10,8 @@ import (
 // entryPaths are the elements that say something of what they refer to: one that refers to something
 // sensitive is left out, not its Reference alone (EHI-9). Of a Claim, lines that name a left-out
 // diagnosis, procedure or information by its sequence are left out as well. What stays only because
-// its line of the form is not ticked is no secret of that kind: of it the Reference is masked.
+// its line of the form is not ticked is no secret of that kind: of it the Reference is masked. The
+// text of a resource tells of all of its entries: where one is left out, so is the text.
 var entryPaths = map[string][]string{
 	"AdverseEvent":               {"suspectEntity"},
 	"AuditEvent":                 {"entity"},
@@ -111,9 +112,23 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 		}
 		p.cut(line, l)
 	}
+	if len(p.edits) > 0 {
+		p.cutNarrative(line)
+	}
 	p.join(line)
 	p.out = fhir.Apply(p.out[:0], line, p.edits)
 	return p.out, nil
+}
+
+// cutNarrative cuts the text of a resource of which entries were left out: it tells of all of them.
+func (p *pruner) cutNarrative(line []byte) {
+	w := &p.walk
+	for w.reset(line); w.next(); {
+		if w.depth == 1 && w.kind != opened && string(w.key()) == "text" && w.fieldStart() >= 0 {
+			p.edits = append(p.edits, fhir.Edit{Start: w.fieldStart(), End: w.end})
+		}
+	}
+	slices.SortFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
 }
 
 // keepSections keeps what is left of the sections of which an entry goes: without the others, and without the

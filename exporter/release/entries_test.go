@@ -87,3 +87,34 @@ func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 		}
 	})
 }
+
+// EHI-9: the text of a resource tells of all of its entries: where one is left out, it is as well.
+func TestEHI9ATextGoesWithTheEntriesThatItTellsOf(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	const w, g = `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes-0123456789"}`
+	goes := `{"resourceType":"Condition","id":"goes-0123456789"}`
+	for _, c := range []struct{ head, entry, fields string }{
+		{`"resourceType":"List","id":"x"`, `"entry":[{"item":`, `}`},
+		{`"resourceType":"Composition","id":"x"`, `"section":[{"entry":[`, `]}`},
+		{`"resourceType":"Claim","id":"x"`, `"diagnosis":[{"diagnosisReference":`, `}`},
+		{`"resourceType":"ExplanationOfBenefit","id":"x"`, `"diagnosis":[{"diagnosisReference":`, `}`},
+		{`"resourceType":"CarePlan","id":"x"`, `"activity":[{"reference":`, `}`},
+	} {
+		open := c.entry[strings.Index(c.entry, "[")+1:]
+		kept := c.entry + g + c.fields + `]`
+		both := c.entry + w + c.fields + `,` + open + g + c.fields + `]`
+		const text = `"text":{"div":"LEAK"}`
+		for line, want := range map[string]string{
+			`{` + c.head + `,` + text + `,` + both + `}`:                   `{` + c.head + `,` + kept + `}`,
+			`{` + c.head + `,` + both + `,` + text + `,"status":"active"}`: `{` + c.head + `,` + kept + `,"status":"active"}`,
+			`{` + c.head + `,` + both + `,` + text + `}`:                   `{` + c.head + `,` + kept + `}`,
+			`{` + c.head + `,` + kept + `,` + text + `}`:                   `{` + c.head + `,` + kept + `,` + text + `}`,
+		} {
+			record := []string{withheld, goes, line}
+			got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), true, record...), record...)
+			if len(got) != 2 || got[1] != want {
+				t.Errorf("%s became %v, want %s", line, got, want)
+			}
+		}
+	}
+}

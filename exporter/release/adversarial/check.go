@@ -147,7 +147,15 @@ func canonical(line string) (string, error) {
 // checkOne compares one resource that went.
 func (d *Decision) checkOne(i int, line string) error {
 	m := d.record.Resources[i]
-	if strings.Count(line, m.Marker) < ownPlaces || m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
+	own, left := ownPlaces, strings.Contains(line, "div>"+m.Marker)
+	for _, e := range m.entries {
+		if out := !strings.Contains(line, e.token); out && left {
+			return fmt.Errorf("its text went, but not all of its entries")
+		} else if out || m.Type == "Composition" { // whose sections are left out in part
+			own = ownPlaces - 1
+		}
+	}
+	if strings.Count(line, m.Marker) < own || m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
 		return fmt.Errorf("something of itself is missing")
 	}
 	if has := strings.Contains(line, m.form); m.form != "" && has != d.formGoes(i) {
