@@ -105,8 +105,11 @@ func (s *Server) providerFault(err error) error {
 	return err
 }
 
-// errElsewhere refuses what comes back in another browser, a second time, or too late.
-var errElsewhere = &openid.Refused{Why: "This sign-in was begun in another browser, is over already, or took too long"}
+// errElsewhere refuses what comes back in another browser, or too late, and errOver what comes back a second time.
+var (
+	errElsewhere = &openid.Refused{Why: "This sign-in was begun in another browser, or took too long"}
+	errOver      = &openid.Refused{Why: "This sign-in is over already"}
+)
 
 // errand finds the way that a browser comes back from, and ends it.
 func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
@@ -121,7 +124,7 @@ func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
 		return e, err
 	}
 	if sealed == nil {
-		return e, errElsewhere
+		return e, errOver
 	}
 	data, err := seal.Open(nil, nil, sealed, nil)
 	if err == nil {
@@ -133,7 +136,7 @@ func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
 	// Of many that come back at once one goes on.
 	_, err = s.Bus.Sessions.CreateFor(c.UserContext(), openIDUsed.Of(name), []byte("used"), openIDAge)
 	if kv.IsConflict(err) {
-		return e, errElsewhere
+		return e, errOver
 	}
 	if err != nil {
 		return e, err
