@@ -199,7 +199,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	attacker.visit(answer)
 	attacker.sees(200, "You are signed in")
 	attacker.visit(answer)
-	attacker.sees(401, "over already")
+	attacker.sees(401, "another browser")
 	p.want(p.do(p.open, "GET", strings.TrimPrefix(answer, p.open.Base), "Cookie", before, "Accept", "text/html"), 401, "over already")
 
 	adam := p.person()
