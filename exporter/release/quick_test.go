@@ -244,8 +244,10 @@ func TestHarmlessCodesMakeNoOtherHarmless(t *testing.T) {
 	for i := range 20_000 {
 		code := fmt.Appendf(nil, "%d-%d", i, i%10)
 		held := p.sensitive.mayHold(code)
-		if x.keeps(code, goes) != held || x.keeps(code, goes) != held {
-			t.Fatalf("%s keeps a resource: %v, want %v", code, !held, held)
+		for _, time := range []string{"first", "second"} { // by then it may be remembered
+			if x.keeps(code, goes) != held {
+				t.Fatalf("%s keeps a resource the %s time: %v, want %v", code, time, !held, held)
+			}
 		}
 		if !held {
 			harmless++
