@@ -117,8 +117,7 @@ func (o operation) fails() []int {
 	if len(o.security) > 0 {
 		out = append(out, http.StatusUnauthorized)
 	}
-	ofPage := o.tag == "Pages" && o.method == http.MethodPost ||
-		name == "POST /admin/ui/login" || name == "POST /admin/ui/logout"
+	ofPage := o.method == http.MethodPost && (o.tag == "Pages" || strings.HasPrefix(o.path, "/admin/ui/"))
 	if ofPage || len(o.security) > 0 && !slices.Contains(o.security, "initial") {
 		out = append(out, http.StatusForbidden)
 	}
