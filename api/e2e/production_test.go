@@ -355,7 +355,7 @@ func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 		t.Errorf("without an administrator: %v", err)
 	}
 	cfg.AdminPassword = "short"
-	if _, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{}); err == nil || !strings.Contains(err.Error(), "--admin-password: A password has 12") {
+	if _, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{}); err == nil || !strings.Contains(err.Error(), "--admin-password: A password has at least 12") {
 		t.Errorf("a short password: %v", err)
 	}
 }
