@@ -139,8 +139,9 @@ func (o *openConns) leave(c *unstalledConn) {
 	}
 }
 
-// reserve is the part of all connections that is kept for new ones: the eighth.
-const reserve = 8
+// reserve is the part of all connections that is kept for new ones: the hundredth, and one at least. A larger one
+// would close connections whose requests are on their way while many others are held.
+const reserve = 100
 
 // makeRoom closes connections that have been idle for longest while there is hardly room for new ones.
 func (o *openConns) makeRoom() {
@@ -159,7 +160,7 @@ func (o *openConns) surplus() *unstalledConn {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	front := o.idle.Front()
-	if o.most <= 0 || o.n <= o.most-o.most/reserve || front == nil || front == o.idle.Back() {
+	if o.most <= 0 || o.n <= o.most-max(1, o.most/reserve) || front == nil || front == o.idle.Back() {
 		return nil // the last one has just come
 	}
 	c, _ := front.Value.(*unstalledConn)
