@@ -183,6 +183,20 @@ func TestEHI9WhatOnlyTellsOfABinaryDoesNotReleaseIt(t *testing.T) {
 	}
 }
 
+// EHI-9: where a resource stays only because the Binary that it is about does, another Binary that it holds stays with it.
+func TestEHI9ABinaryFallsWithWhatFellByAnother(t *testing.T) {
+	observation := `{"resourceType":"Observation","id":"o1","hasMember":[{"reference":"Binary/b1"}],` + hivLabel + `}`
+	task := `{"resourceType":"Task","id":"t1","focus":{"reference":"Binary/b1"},"owner":{"reference":"Binary/b2"}}`
+	one, two := `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`, `{"resourceType":"Binary","id":"b2","data":"TEVBSw=="}`
+	f := form(ehi.MedicalRecord, ehi.Labs)
+	if got := goesWith(t, f, observation, task, one, two); got != "" {
+		t.Errorf("with a withheld observation: %s", got)
+	}
+	if got := goesWith(t, f, strings.Replace(observation, hivLabel, `"x":1`, 1), task, one, two); got != "Binary/b1 Binary/b2 Observation/o1 Task/t1" {
+		t.Errorf("with one that goes: %s", got)
+	}
+}
+
 // EHI-9: a line of a bill takes the clinic and the report that it refers to along only where it stays.
 func TestEHI9WhatAnEntryRefersToStaysWhereTheEntryIsLeftOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"c1",` + hivLabel + `}`

@@ -78,11 +78,12 @@ func (r *Review) Conclude() {
 	}
 	for again := true; again; {
 		r.withholdPointers()
+		fell := false
 		if r.attached.some() {
 			r.followDocuments()
-			r.withholdPointers() // at a Binary
+			fell = r.withholdPointers() // at a Binary; of what falls so, Binaries may be held
 		}
-		again = r.withholdUnused()
+		again = r.withholdUnused() || fell
 	}
 	r.pointers.ends, r.pointers.why, r.pointers.targets = nil, nil, list{}
 	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
@@ -146,7 +147,8 @@ func (r *Review) known(goes resource) {
 }
 
 // withholdPointers goes over the pointers, forth and back, until nothing changes: a chain of them falls in one go, whichever way it leads.
-func (r *Review) withholdPointers() {
+// It reports whether one fell.
+func (r *Review) withholdPointers() (fell bool) {
 	n := r.pointers.selves.n
 	for again := true; again; {
 		again = false
@@ -154,13 +156,14 @@ func (r *Review) withholdPointers() {
 			again = r.withholdPointer(i) || again
 		}
 		if !again {
-			return
+			return fell
 		}
-		again = false
+		fell, again = true, false
 		for i := range n {
 			again = r.withholdPointer(n-1-i) || again
 		}
 	}
+	return fell
 }
 
 // withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.
