@@ -12,11 +12,13 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// conditional is what conditional creates and updates of one search brought, for a resource that has no id of its own
-// (https://hl7.org/fhir/R4/http.html#ccreate, #cond-update). It is kept apart from the resources, since what becomes of it depends on
-// what its search finds, and that can change with every import:
+// conditional is what conditional creates and updates of one search brought, for a resource that
+// has no id of its own (https://hl7.org/fhir/R4/http.html#ccreate, #cond-update). It is kept apart
+// from the resources, since what becomes of it depends on what its search finds, and that can
+// change with every import:
 //
-//   - One resource: a create changes nothing there, an update is a state of that resource. References to the entry mean that resource.
+//   - One resource: a create changes nothing there, an update is a state of that resource. References to
+//     the entry mean that resource.
 //   - None, or several: it is a resource of its own, whose id is made of the search.
 //
 // What was deleted is found by what came before the deletion.
@@ -34,12 +36,12 @@ type conditionalHead struct {
 	Hints       []string     `json:"hints,omitempty"`
 	Identifiers []identifier `json:"identifiers,omitempty"`
 	Version     string       `json:"version,omitempty"`
-	// Found and Over are the id of the one resource that the search found when it came, and the digest of that one's state: where nothing
-	// else tells which is newer, it came later than that.
+	// Found and Over are the id of the one resource that the search found when it came, and the digest
+	// of that one's state: where nothing else tells which is newer, it came later than that.
 	Found string `json:"found,omitempty"`
 	Over  string `json:"over,omitempty"`
-	// Bound is target once it has been settled; "" where the resource is deleted, so that it is looked at again. Fresh says that it came
-	// since.
+	// Bound is target once it has been settled; "" where the resource is deleted, so that it is looked
+	// at again. Fresh says that it came since.
 	Bound string `json:"bound,omitempty"`
 	Fresh bool   `json:"fresh,omitempty"`
 	// Back says of a resource's own state that it is that of the resource again.
@@ -82,14 +84,17 @@ func conditions(r pebble.Reader, kind byte) (all []*conditional, err error) {
 	return all, err
 }
 
-// condition keeps what a conditional create or update brought. settle says what becomes of it. Errors about the resource itself are
-// errResource.
+// condition keeps what a conditional create or update brought. settle says what becomes of it.
+// Errors about the resource itself are errResource.
 func (w *writer) condition(query, fullURL string, create bool, p prepared) error {
 	if p.err != nil {
 		return p.err
 	}
 	f := &p.facts
-	h := conditionalHead{Query: query, Create: create, Fresh: true, Identifiers: f.identifiers, Version: p.version().encode()}
+	h := conditionalHead{
+		Query: query, Create: create, Fresh: true,
+		Identifiers: f.identifiers, Version: p.version().encode(),
+	}
 	if p.hint != "" {
 		h.Hints = []string{p.hint}
 	}
@@ -104,7 +109,9 @@ func (w *writer) condition(query, fullURL string, create bool, p prepared) error
 	if err := w.cameOver(&h, f.typ); err != nil {
 		return err
 	}
-	text, err := h.encode(&value{at: w.now, copied: p.copied, version: []byte(p.told.encode()), refs: f.refs, line: p.line})
+	text, err := h.encode(&value{
+		at: w.now, copied: p.copied, version: []byte(p.told.encode()), refs: f.refs, line: p.line,
+	})
 	return errors.Join(err, w.set(key(kConditional, f.typ, f.id), text))
 }
 
@@ -293,12 +300,14 @@ func sortedTargets(set map[target]bool) []target {
 	return list
 }
 
-// aim finds the target of each conditional. What it finds depends on the resources' own states and on the other conditionals alone.
+// aim finds the target of each conditional. What it finds depends on the resources' own states and
+// on the other conditionals alone.
 func (u *union) aim() error {
 	made := map[target]*conditional{}
 	byIdentifier := map[name][]*conditional{}
 	call := func(c *conditional, i identifier) {
-		for _, n := range []name{{typ: c.typ, system: i.system, value: i.value}, {typ: c.typ, value: i.value, anySystem: true}} {
+		exact := name{typ: c.typ, system: i.system, value: i.value}
+		for _, n := range []name{exact, {typ: c.typ, value: i.value, anySystem: true}} {
 			if !slices.Contains(byIdentifier[n], c) {
 				byIdentifier[n] = append(byIdentifier[n], c)
 			}
@@ -338,8 +347,8 @@ func (u *union) aim() error {
 	return nil
 }
 
-// found lists the resources with an id of their own that a search finds by their own states, and those deleted ones that it found once.
-// dead says that there is only one, and that it was deleted.
+// found lists the resources with an id of their own that a search finds by their own states, and
+// those deleted ones that it found once. dead says that there is only one, and that it was deleted.
 func (u *union) found(c *conditional, n name, made map[target]*conditional) (ids []string, dead bool, err error) {
 	live, err := u.identified(n)
 	if err != nil {
@@ -619,8 +628,8 @@ func (w *writer) setLast(typ, id string, v version, identifiers []identifier) er
 	return err
 }
 
-// removeFound deletes what a search finds, where that is one resource, and tells how many it finds. A DELETE that says when it was meets
-// what comes later, too.
+// removeFound deletes what a search finds, where that is one resource, and tells how many it finds.
+// A DELETE that says when it was meets what comes later, too.
 func (w *writer) removeFound(typ, query string, v version) (found int, err error) {
 	if err := w.flush(pebble.NoSync); err != nil { // which looking for identifiers takes
 		return 0, err
@@ -643,7 +652,8 @@ func (w *writer) removeFound(typ, query string, v version) (found int, err error
 	return len(ids), errors.Join(w.remove(typ, made, v, false), w.set(key(kConditionalDelete, typ, made), query))
 }
 
-// removeMade deletes what conditional creates and updates brought; it is no resource with an id of its own, which a tombstone is for.
+// removeMade deletes what conditional creates and updates brought; it is no resource with an id of
+// its own, which a tombstone is for.
 func (w *writer) removeMade(typ, made string, v version) error {
 	s, err := w.find(typ, made)
 	if err == nil && s.there {
@@ -652,7 +662,8 @@ func (w *writer) removeMade(typ, made string, v version) error {
 	return errors.Join(err, w.removedCondition(typ, made, v))
 }
 
-// removeLater deletes what the searches of conditional deletes find by now. The deletes stay: what is older may still come.
+// removeLater deletes what the searches of conditional deletes find by now. The deletes stay: what
+// is older may still come.
 func (w *writer) removeLater() error {
 	var all []conditional
 	err := each(w.store.db, []byte{kConditionalDelete}, func(k, query []byte) error {
