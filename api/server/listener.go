@@ -37,6 +37,7 @@ func (l unstalled) Accept() (net.Conn, error) {
 		telemetry.HTTPConnections.Inc()
 		l.count(1)
 		l.open.makeRoom()
+		l.open.awaitRoom(patience)
 		return c, nil
 	}
 }
@@ -52,6 +53,8 @@ type unstalledConn struct {
 	from string        // the address that it counts for, "" for one without a limit
 	idle *list.Element // its place while no request of it is being answered
 	left bool          // whether it was closed
+	gone bool          // whether the HTTP server is done with it
+	cut  bool          // whether it was closed to make room
 }
 
 // Read implements net.Conn.
@@ -91,14 +94,16 @@ type openConns struct {
 	each    int                           // of one address; 0: any number
 	limited func(address netip.Addr) bool // whether an address has a limit
 
-	mu   sync.Mutex
-	n    int
-	of   map[string]int
-	idle *list.List // of *unstalledConn, the longest idle first
+	mu     sync.Mutex
+	n      int // those that the HTTP server is not done with
+	ending int // those among them that were closed to make room
+	of     map[string]int
+	idle   *list.List    // of *unstalledConn, the longest idle first
+	ended  chan struct{} // has room for one word that the server is done with one more
 }
 
 func newOpenConns(most, each int, limited func(netip.Addr) bool) *openConns {
-	return &openConns{most: most, each: each, limited: limited, of: map[string]int{}, idle: list.New()}
+	return &openConns{most: most, each: each, limited: limited, of: map[string]int{}, idle: list.New(), ended: make(chan struct{}, 1)}
 }
 
 // admit counts a connection that was opened; ok is false where its address has too many.
@@ -124,13 +129,32 @@ func (o *openConns) admit(c *unstalledConn) (ok bool) {
 	return true
 }
 
-// leave forgets a connection that was closed.
+// leave notes that a connection was closed.
 func (o *openConns) leave(c *unstalledConn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c.left = true
 	o.rest(c, false)
+}
+
+// forget stops counting a connection that the HTTP server is done with. One that was merely closed
+// still takes up the server's room until whoever reads from it has noticed.
+func (o *openConns) forget(c *unstalledConn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c.gone {
+		return
+	}
+	c.gone = true
+	o.rest(c, false)
 	o.n--
+	if c.cut {
+		o.ending--
+	}
+	select {
+	case o.ended <- struct{}{}:
+	default:
+	}
 	if c.from == "" {
 		return
 	}
@@ -155,16 +179,48 @@ func (o *openConns) makeRoom() {
 	}
 }
 
+// patience is how long a new connection waits for those that were closed to make room for it.
+const patience = time.Second
+
+// awaitRoom waits until the HTTP server is done with enough of the connections that makeRoom closed, d at most: it
+// would refuse the new one while their ends are still being noticed.
+func (o *openConns) awaitRoom(d time.Duration) {
+	if !o.short() {
+		return
+	}
+	late := time.NewTimer(d)
+	defer late.Stop()
+	for o.short() {
+		select {
+		case <-o.ended:
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// short reports whether there is hardly room, and more to come soon.
+func (o *openConns) short() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ending > 0 && o.n > o.fill()
+}
+
+// fill is how many connections there may be before idle ones are closed; the lock is held.
+func (o *openConns) fill() int { return o.most - max(1, o.most/reserve) }
+
 // surplus is a connection to close, nil for none. It is idle no longer.
 func (o *openConns) surplus() *unstalledConn {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	front := o.idle.Front()
-	if o.most <= 0 || o.n <= o.most-max(1, o.most/reserve) || front == nil || front == o.idle.Back() {
+	if o.most <= 0 || o.n-o.ending <= o.fill() || front == nil || front == o.idle.Back() {
 		return nil // the last one has just come
 	}
 	c, _ := front.Value.(*unstalledConn)
 	o.rest(c, false)
+	c.cut = true
+	o.ending++
 	return c
 }
 
@@ -181,11 +237,8 @@ func (o *openConns) rest(c *unstalledConn, idle bool) {
 
 // note notes whether a connection is idle from now on.
 func (o *openConns) note(conn net.Conn, idle bool) {
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
-	}
-	c, ok := conn.(*unstalledConn)
-	if !ok {
+	c := ours(conn)
+	if c == nil {
 		return
 	}
 	o.mu.Lock()
@@ -193,10 +246,24 @@ func (o *openConns) note(conn net.Conn, idle bool) {
 	o.rest(c, idle)
 }
 
+// ours is the listener's connection below one of the HTTP server's, nil for another.
+func ours(conn net.Conn) *unstalledConn {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	c, _ := conn.(*unstalledConn)
+	return c
+}
+
 // changed hears from the HTTP server how a connection stands: a head that begins to come, or an answer
 // that was sent, makes it idle anew.
 func (o *openConns) changed(conn net.Conn, state fasthttp.ConnState) {
-	if state == fasthttp.StateActive || state == fasthttp.StateIdle {
+	switch state {
+	case fasthttp.StateActive, fasthttp.StateIdle:
 		o.note(conn, true)
+	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		if c := ours(conn); c != nil {
+			o.forget(c)
+		}
 	}
 }
