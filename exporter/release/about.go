@@ -2,38 +2,8 @@ package release
 
 import (
 	"maps"
-
-	"ehi-server/shared/fhir"
+	"slices"
 )
-
-// supporting are the types that say nothing of a patient by themselves: a resource of one of them
-// goes where something that goes refers to it (EHI-8). They are the types outside the patient
-// compartment of R4 that describe persons, places and things; definitions (PlanDefinition,
-// Questionnaire, ...) are named by canonical URLs, and no References lead to them. Device has a
-// patient and is one of them, see owned.
-var supporting = typeSet(
-	"Practitioner", "PractitionerRole", "Organization", "OrganizationAffiliation", "Location",
-	"HealthcareService", "Endpoint", "InsurancePlan",
-	"Medication", "MedicationKnowledge", "Substance", "SubstanceNucleicAcid", "SubstancePolymer",
-	"SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial",
-	"SubstanceSpecification", "BiologicallyDerivedProduct",
-	"MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication",
-	"MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction",
-	"MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical",
-	"MedicinalProductUndesirableEffect",
-	"Device", "DeviceDefinition", "DeviceMetric",
-)
-
-// typeSet is a set of types by their numbers.
-func typeSet(names ...string) (set [256]bool) {
-	for _, name := range names {
-		set[fhir.TypeNumber([]byte(name))] = true
-	}
-	set[0] = false // no type
-	return set
-}
-
-func isSupporting(typ []byte) bool { return supporting[fhir.TypeNumber(typ)] }
 
 // aboutPaths are the elements that say what a resource is about: where they lead to withheld
 // resources alone, it is withheld too (EHI-9). A type has one or more groups of elements; of a group
@@ -55,6 +25,7 @@ var aboutPaths = map[string][][]string{
 	"DeviceRequest":            {{"codeReference"}},
 	"DeviceUseStatement":       {{"device"}},
 	"DocumentManifest":         {{"content"}},
+	"EnrollmentResponse":       {{"request"}},
 	"EpisodeOfCare":            {{"diagnosis.condition"}},
 	"ExplanationOfBenefit":     {{"claim"}},
 	"Flag":                     {{"extension.valueReference"}},
@@ -71,6 +42,7 @@ var aboutPaths = map[string][][]string{
 	"MedicationStatement":      {{"medicationReference"}, {"basedOn"}, {"derivedFrom"}},
 	"MessageHeader":            {{"focus"}},
 	"PaymentNotice":            {{"request"}, {"response"}},
+	"PaymentReconciliation":    {{"detail.request"}, {"detail.response"}},
 	"Provenance":               {{"target"}},
 	"RequestGroup":             {{"action.resource"}},
 	"RiskAssessment":           {{"condition", "basis"}},
@@ -110,6 +82,17 @@ var whyPaths = map[string][][]string{
 	"Specimen":                    {{"request"}},
 }
 
+// madeOfPaths are the elements that say what a resource is made of. They are like whyPaths, but each
+// target decides by itself: a drug tells of each of its ingredients.
+var madeOfPaths = map[string][][]string{
+	"Medication":          {{"ingredient.itemReference"}},
+	"MedicationKnowledge": {{"ingredient.itemReference"}},
+	"Substance":           {{"ingredient.substanceReference"}},
+}
+
+// madeOf are the types of madeOfPaths.
+var madeOf = typeSet(slices.Collect(maps.Keys(madeOfPaths))...)
+
 // uses are the types of aboutPaths that use what they are about: it goes with them. The others only
 // tell of it.
 var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdministration", "MedicationStatement",
@@ -125,10 +108,11 @@ const firstWhy, groups = 3, 6
 // why reports whether a place says why a resource is.
 func (p place) why() bool { return p.group >= firstWhy }
 
-// aboutPlaces is aboutPaths and whyPaths by type and path.
+// aboutPlaces is aboutPaths, whyPaths and madeOfPaths by type and path.
 var aboutPlaces = func() map[string]map[string]place {
 	m := map[string]map[string]place{}
-	for first, table := range map[int]map[string][][]string{0: aboutPaths, firstWhy: whyPaths} {
+	for i, table := range []map[string][][]string{aboutPaths, whyPaths, madeOfPaths} {
+		first := min(i, 1) * firstWhy
 		for typ, groups := range table {
 			if m[typ] == nil {
 				m[typ] = map[string]place{}
@@ -164,7 +148,11 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 		targets = targets[:0]
 		named := true
 		for _, p := range f.content {
-			if p.at == first {
+			switch {
+			case p.at != first:
+			case madeOf[f.number] && p.ok:
+				visit([]target{p.to}, first.why())
+			case !madeOf[f.number]:
 				targets, named = append(targets, p.to), named && p.ok
 			}
 		}
@@ -188,10 +176,10 @@ func (f *facts) pointer() (is bool) {
 // is not decided at once to one that was not known to go.
 type support struct {
 	used   map[resource]struct{} // by what goes
-	denied map[resource]struct{} // Devices, by what stays
+	denied map[resource]struct{} // by what stays, see denies
 	edges  []*list               // in turn a resource and what it refers to
 	selves map[resource]struct{} // the supporting resources of the record
-	owned  map[resource]struct{} // Devices that have a patient
+	owned  map[resource]struct{} // those of them that go where nothing refers to them, see unasked
 }
 
 func newSupport() support {
@@ -217,7 +205,7 @@ func (r *Review) withholdUnused() (some bool) {
 	reached := r.reachedSupport()
 	for self := range s.selves {
 		v, _ := r.index.at(self)
-		if _, goes := reached[self]; goes || v.withheld() || r.unasked(self) {
+		if _, goes := reached[self]; goes || v.withheld() {
 			continue
 		}
 		r.index.set(self, because[referenceOnlyName])
@@ -226,32 +214,63 @@ func (r *Review) withholdUnused() (some bool) {
 	return some
 }
 
-// unasked reports whether a Device is the patient's own, and nothing else tells of it.
-func (r *Review) unasked(self resource) bool {
-	s := &r.support
-	_, owned := s.owned[self]
-	_, used := s.used[self]
-	_, denied := s.denied[self]
-	return owned && !used && !denied
-}
-
-// reachedSupport are the supporting resources to which what goes leads, by way of others.
+// reachedSupport are the supporting resources that go: what goes leads to them, by way of others, or
+// they are unasked, or those lead to them.
 func (r *Review) reachedSupport() map[resource]struct{} {
 	s := &r.support
 	reached := maps.Clone(s.used)
+	r.reach(reached)
+	if len(s.owned) == 0 {
+		return reached
+	}
+	denied := r.deniedSupport(reached)
+	for self := range s.owned {
+		if _, is := denied[self]; !is {
+			reached[self] = struct{}{}
+		}
+	}
+	r.reach(reached)
+	return reached
+}
+
+// reach adds what the resources lead to that go in any case, and those that are reached.
+func (r *Review) reach(reached map[resource]struct{}) {
+	r.spread(reached, func(from, _ resource) bool { return r.confers(from, reached) })
+}
+
+// deniedSupport are the resources that stay unless something that goes leads to them: what stays leads
+// to them, by way of others that are not reached. Those that have a patient, or a line of the form, and
+// are not among them are unasked.
+func (r *Review) deniedSupport(reached map[resource]struct{}) map[resource]struct{} {
+	s := &r.support
+	denied := maps.Clone(s.denied)
+	r.spread(denied, func(from, to resource) bool {
+		if v := r.standing(from); v.withheld() {
+			return v.denies(to)
+		}
+		_, isSupporting := s.selves[from]
+		_, goes := reached[from]
+		_, owned := s.owned[from]
+		_, falls := denied[from]
+		return isSupporting && !goes && (falls || !owned) && because[referenceOnlyName].denies(to)
+	})
+	return denied
+}
+
+// spread adds to a set what the edges lead to that pass, until nothing changes.
+func (r *Review) spread(set map[resource]struct{}, pass func(from, to resource) bool) {
 	for again := true; again; {
 		again = false
-		for _, l := range s.edges {
+		for _, l := range r.support.edges {
 			for i := 0; i < l.n; i += 2 {
 				to := l.at(i + 1)
-				if _, known := reached[to]; !known && r.confers(l.at(i), reached) {
-					reached[to] = struct{}{}
+				if _, known := set[to]; !known && pass(l.at(i), to) {
+					set[to] = struct{}{}
 					again = true
 				}
 			}
 		}
 	}
-	return reached
 }
 
 // confers reports whether a resource about which was not decided at once goes.
@@ -264,7 +283,7 @@ func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
 	}
 	if _, isSupporting := r.support.selves[from]; isSupporting {
 		_, goes := reached[from]
-		return goes || r.unasked(from)
+		return goes
 	}
 	return true
 }

@@ -16,5 +16,9 @@ func Alone(line []byte) ([]byte, error) {
 // inRecords reports whether records hold resources of a type: URLs of code systems and profiles name
 // types, too.
 func inRecords(typ []byte) bool {
-	return isSupporting(typ) || string(typ) == binaryType || fhir.CompartmentPaths(string(typ)) != nil
+	switch roles[fhir.TypeNumber(typ)] {
+	case thing, part:
+		return true
+	}
+	return string(typ) == binaryType || fhir.CompartmentPaths(string(typ)) != nil
 }

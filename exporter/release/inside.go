@@ -132,9 +132,6 @@ func (o *Observer) take(self resource, f *facts) {
 		r.takers[node] = k
 		for _, to := range t.supports {
 			of := r.index.resource(to.typ, to.id)
-			if string(to.typ) == "Device" {
-				s.denied[of] = struct{}{}
-			}
 			s.edges[0].add(node)
 			s.edges[0].add(of)
 		}

@@ -345,6 +345,53 @@ func TestEHI9SupportingResourcesGoWithWhatRefersToThem(t *testing.T) {
 	}
 }
 
+// EHI-9: what belongs to something withheld stays with it, unless something that goes refers to it. What
+// nothing refers to goes by its line of the form.
+func TestEHI9PartsStayWithWhatTheyBelongTo(t *testing.T) {
+	appointment := `{"resourceType":"Appointment","id":"a","slot":[{"reference":"Slot/s"}]%s}`
+	slot := []string{
+		`{"resourceType":"Slot","id":"s","schedule":{"reference":"Schedule/c"}}`,
+		`{"resourceType":"Schedule","id":"c","actor":[{"reference":"Location/l"}]}`, `{"resourceType":"Location","id":"l"}`,
+	}
+	goal := `{"resourceType":"Goal","id":"g","subject":{"reference":"Patient/p"}}`
+	plan := `{"resourceType":"CarePlan","id":"%s","goal":[{"reference":"Goal/g"}],"careTeam":[{"reference":"CareTeam/t"}]%s}`
+	team := `{"resourceType":"CareTeam","id":"t","participant":[{"member":{"reference":"RelatedPerson/r"}}]}`
+	relative := `{"resourceType":"RelatedPerson","id":"r","patient":{"reference":"Patient/p"}}`
+	withheld := "," + hivLabel
+	for name, c := range map[string]struct {
+		lines []string
+		want  string
+	}{
+		"of a withheld appointment":     {append(slot, fmt.Sprintf(appointment, withheld)), ""},
+		"of an appointment":             {append(slot, fmt.Sprintf(appointment, "")), "Appointment/a Location/l Schedule/c Slot/s"},
+		"of nothing":                    {slot, "Location/l Schedule/c Slot/s"},
+		"of a withheld plan":            {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative}, ""},
+		"of a plan, too":                {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative, fmt.Sprintf(plan, "y", "")}, "CarePlan/y CareTeam/t Goal/g RelatedPerson/r"},
+		"of the patient alone":          {[]string{goal, relative}, "Goal/g RelatedPerson/r"},
+		"of one another alone":          {[]string{`{"resourceType":"Goal","id":"a","outcomeReference":[{"reference":"Goal/b"}]}`, `{"resourceType":"Goal","id":"b","outcomeReference":[{"reference":"Goal/a"}]}`}, "Goal/a Goal/b"},
+		"of a visit that is not ticked": {[]string{`{"resourceType":"Encounter","id":"e","participant":[{"individual":{"reference":"RelatedPerson/r"}}]}`, relative}, "RelatedPerson/r"},
+		"of a withheld subject of a study": {[]string{`{"resourceType":"ResearchSubject","id":"x","study":{"reference":"ResearchStudy/s"}` + withheld + `}`,
+			`{"resourceType":"ResearchStudy","id":"s","enrollment":[{"reference":"Group/g"}],"site":[{"reference":"Location/l"}],"protocol":[{"reference":"PlanDefinition/d"}]}`,
+			`{"resourceType":"Group","id":"g"}`, `{"resourceType":"Location","id":"l"}`, `{"resourceType":"PlanDefinition","id":"d"}`}, ""},
+		"of a withheld communication": {[]string{`{"resourceType":"Communication","id":"x","recipient":[{"reference":"RelatedPerson/r"}]` + withheld + `}`, relative}, ""},
+		"of a withheld observation": {[]string{`{"resourceType":"Observation","id":"x","specimen":{"reference":"Specimen/s"}` + withheld + `}`,
+			`{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`}, ""},
+		"of a drug": {[]string{`{"resourceType":"Medication","id":"i",` + hivLabel + `}`, `{"resourceType":"Substance","id":"j"}`,
+			`{"resourceType":"Medication","id":"m","ingredient":[{"itemReference":{"reference":"Substance/j"}},{"itemReference":{"reference":"Medication/i"}}]}`,
+			`{"resourceType":"MedicationRequest","id":"r","medicationReference":{"reference":"Medication/m"}}`}, ""},
+	} {
+		for range 2 {
+			if got := goesWith(t, form(ehi.MedicalRecord), c.lines...); got != c.want {
+				t.Errorf("%s: %q, want %q", name, got, c.want)
+			}
+			slices.Reverse(c.lines)
+		}
+	}
+	if got := goesWith(t, form(ehi.Visits), goal, relative); got != "" {
+		t.Errorf("without their line of the form: %q", got)
+	}
+}
+
 // EHI-9: of each type of the table, what is about something withheld alone stays out, and what is
 // about something else too goes.
 func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {

@@ -131,7 +131,7 @@ func (r *Review) concludeFields() {
 	}
 	anything := false // besides supporting resources
 	for number, name := range fhir.Types() {
-		anything = anything || !isSupporting([]byte(name)) && r.types.has(uint16(number+1))
+		anything = anything || !isThing([]byte(name)) && r.types.has(uint16(number+1))
 	}
 	for name, targets := range fhir.ReferenceFields() {
 		for _, t := range targets {
@@ -147,5 +147,5 @@ func actor(typ []byte) bool {
 	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group":
 		return true
 	}
-	return isSupporting(typ)
+	return isThing(typ)
 }

@@ -45,7 +45,13 @@ var mutations = []mutation{
 	{"what is for the withheld alone stays", "review.go", `why && !v.telling(target)`, `why`},
 	{"what is for the unticked goes", "review.go", ` || why && !v.telling(target) {`, ` {`},
 	{"an entry that names no resource takes nothing along", "inside.go", `k.never || slices`, `k.never && r.resolved || slices`},
-	{"a Device that is used only by what stays, stays", "about.go", `return owned && !used && !denied`, `return owned && !used && (owned || denied)`},
+	{"a Device that is used only by what stays, stays", "roles.go", `if to.typ == deviceNumber {`, `if to.typ == takerType {`},
+	{"a drug is what each of its ingredients is", "about.go", `case madeOf[f.number] && p.ok:`, `case madeOf[f.number] && p.ok && f.number == 0:`},
+	{"a part stays with what it belongs to", "roles.go", `roles[to.typ] >= part
+`, `roles[to.typ] > definition
+`},
+	{"what is only not ticked keeps no part", "roles.go", `!v.unticked() && int(to.typ)`, `int(to.typ)`},
+	{"a part by way of another stays too", "about.go", `goes && (falls || !owned)`, `goes && (falls && !owned)`},
 	{"what is wholly about the withheld stays", "review.go", `!known || !v.withheld() || why`,
 		`!known || v&sensitive == 0 || why`},
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},

@@ -116,7 +116,11 @@ func (o *Observer) refer(f *facts, v verdict) {
 		into = o.support.denied
 	}
 	for _, t := range f.supports {
-		if !v.withheld() && !o.seen(t) || v.withheld() && string(t.typ) == "Device" {
+		if v.withheld() {
+			if to := index.resource(t.typ, t.id); v.denies(to) {
+				into[to] = struct{}{}
+			}
+		} else if !o.seen(t) {
 			into[index.resource(t.typ, t.id)] = struct{}{}
 		}
 	}
@@ -133,16 +137,13 @@ func (o *Observer) hang(self resource, f *facts) {
 		if _, goes := s.used[to]; goes {
 			continue
 		}
-		if string(t.typ) == "Device" {
-			s.denied[to] = struct{}{}
-		}
 		s.edges[0].add(self)
 		s.edges[0].add(to)
 	}
 	if supporting[f.number] {
 		s.selves[self] = struct{}{}
 	}
-	if f.owned {
+	if f.owned || roles[f.number] >= part {
 		s.owned[self] = struct{}{}
 	}
 }

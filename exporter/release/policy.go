@@ -159,7 +159,7 @@ func category(f *facts) ehi.Category {
 	case "DocumentReference", "Media", "ImagingStudy":
 		return f.documentGroup()
 	}
-	if isSupporting(f.typ) {
+	if isThing(f.typ) {
 		return ""
 	}
 	return ehi.MedicalRecord

@@ -36,6 +36,7 @@ type node struct {
 type relations struct {
 	binary     bool
 	supporting bool      // it goes where one of the users goes
+	owned      bool      // or where none of the users keeps it, see verdict.denies
 	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
 	whys       [][]int32 // by group of whyPaths
 	users      []int32
@@ -199,17 +200,25 @@ func (d *decision) decide() {
 func (d *decision) withholdUnused() (some bool) {
 	reached := make([]bool, len(d.verdicts))
 	confers := func(user int32) bool {
-		at := d.summary.nodes[user].relations
-		return d.goes(user) && (at == none || !d.summary.relations[at].supporting || reached[user])
+		r := d.supporting(user)
+		return d.goes(user) && (r == nil || reached[user])
 	}
-	for again := true; again; {
-		again = false
-		d.related(func(at int, r *relations) {
-			if r.supporting && !reached[at] && slices.ContainsFunc(r.users, confers) {
-				reached[at], again = true, true
+	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
+	denied := make([]bool, len(d.verdicts))
+	d.spread(denied, func(at int, r *relations) bool {
+		to := resource{typ: uint16(fhir.TypeNumber(d.summary.kinds[d.summary.nodes[at].kind].typ))}
+		return slices.ContainsFunc(r.users, func(user int32) bool {
+			v, of := d.verdicts[user], d.supporting(user)
+			if !v.withheld() && of != nil && !reached[user] && (denied[user] || !of.owned) {
+				v = because[referenceOnlyName]
 			}
+			return v.denies(to)
 		})
-	}
+	})
+	d.related(func(at int, r *relations) {
+		reached[at] = reached[at] || r.supporting && r.owned && !denied[at]
+	})
+	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
 	d.related(func(at int, r *relations) {
 		if r.supporting && !reached[at] && !d.verdicts[at].withheld() {
 			d.verdicts[at] |= someReason
@@ -217,6 +226,26 @@ func (d *decision) withholdUnused() (some bool) {
 		}
 	})
 	return some
+}
+
+// supporting is what a node is related to that is of supporting resources; nil for others.
+func (d *decision) supporting(at int32) *relations {
+	if n := d.summary.nodes[at].relations; n != none && d.summary.relations[n].supporting {
+		return &d.summary.relations[n]
+	}
+	return nil
+}
+
+// spread adds the supporting nodes to a set that pass, until nothing changes.
+func (d *decision) spread(set []bool, pass func(at int, r *relations) bool) {
+	for again := true; again; {
+		again = false
+		d.related(func(at int, r *relations) {
+			if r.supporting && !set[at] && pass(at, r) {
+				set[at], again = true, true
+			}
+		})
+	}
 }
 
 // related visits the nodes that have relations.
@@ -339,7 +368,7 @@ type relative struct {
 	pointers   [2]int // its places in pointers, from and to
 	binary     bool
 	supporting bool
-	owned      bool     // it is a Device that has a patient
+	owned      bool     // it goes where nothing refers to it
 	secured    resource // zero for none
 }
 
@@ -392,7 +421,8 @@ func (s *Summarizer) Observe(line []byte) error {
 
 // relative keeps a resource that has relations until all of the record is known.
 func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
-	r := relative{base: base, binary: string(f.typ) == "Binary", supporting: isSupporting(f.typ), owned: f.owned}
+	r := relative{base: base, binary: string(f.typ) == "Binary", supporting: isSupporting(f.typ),
+		owned: f.owned || roles[f.number] >= part}
 	r.pointers[0] = s.pointers.selves.n
 	f.abouts(func(targets []target, why bool) {
 		s.pointers.begin(self, why)
@@ -532,6 +562,7 @@ func (s *Summarizer) place(i int, holders []holding, users []int32, byKey map[no
 		found.users = append(found.users, mapped(by))
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
+	found.owned = r.owned
 	if len(found.targets)+len(found.whys)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
 		return r.base
 	}
@@ -628,6 +659,9 @@ func (r *relations) key() string {
 	}
 	if r.supporting {
 		k = append(k, 1)
+	}
+	if r.owned {
+		k = append(k, 2)
 	}
 	return string(binary.AppendVarint(k, int64(r.secured)))
 }

@@ -9,6 +9,8 @@ type kind struct {
 	category ehi.Category
 	// supporting resources go with what refers to them.
 	supporting bool
+	// part is of what belongs to what refers to it: it stays with that.
+	part bool
 	// patient is the field that says whose it is; "" for none.
 	patient string
 	// about is the place that says what the resource is about; "" for none. What uses it takes it
@@ -17,6 +19,8 @@ type kind struct {
 	uses  bool
 	// why is the place that says why it is; "" for none.
 	why string
+	// each is the place that leads to what it is made of: it stays with any of that; "" for none.
+	each string
 	// places are others, see place. The first one may be of about.
 	places []string
 	// when is the field that says when it happened; "" for none.
@@ -53,11 +57,11 @@ var kinds = []kind{
 	{typ: "Provenance", category: ehi.MedicalRecord, about: "target[]", places: []string{"agent/who", "entity!/what"}},
 	{typ: "DetectedIssue", category: ehi.MedicalRecord, patient: "patient", about: "implicated[]", places: []string{"author"}},
 	{typ: "Communication", category: ehi.MedicalRecord, patient: "subject", about: "about[]", places: []string{
-		"sender", "contained/subject", "payload@contentUrl",
+		"sender", "contained/subject", "payload@contentUrl", "recipient[]", "recipient[]",
 	}},
 	{typ: "List", category: ehi.MedicalRecord, patient: "subject", about: "entry!/item", places: []string{"encounter"}},
 	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]", places: []string{
-		"activity!/reference", "activity!/outcomeReference", "contributor[]",
+		"activity!/reference", "activity!/outcomeReference", "contributor[]", "goal[]", "goal[]",
 	}},
 	{typ: "Composition", category: ehi.MedicalRecord, patient: "subject", about: "section!/entry[]", places: []string{"encounter", "custodian"}},
 	{typ: "DocumentReference", category: ehi.OtherDocuments, patient: "subject", when: "date", places: []string{
@@ -68,9 +72,14 @@ var kinds = []kind{
 	}},
 	{typ: "Binary", category: ehi.MedicalRecord},
 	{typ: "Device", supporting: true, patient: "patient", places: []string{"owner", "location"}},
-	{typ: "Medication", supporting: true, places: []string{"manufacturer", "ingredient/itemReference"}},
+	{typ: "Medication", supporting: true, each: "ingredient/itemReference", places: []string{"manufacturer", "ingredient/itemReference"}},
 	{typ: "Practitioner", supporting: true, places: []string{"qualification/issuer"}},
 	{typ: "Organization", supporting: true, places: []string{"partOf", "endpoint[]"}},
+	{typ: "Appointment", category: ehi.MedicalRecord, why: "reasonReference[]", places: []string{"slot[]", "slot[]", "supportingInformation[]"}},
+	{typ: "Slot", part: true, category: ehi.MedicalRecord, places: []string{"schedule"}},
+	{typ: "Schedule", part: true, category: ehi.MedicalRecord, places: []string{"actor[]", "actor[]"}},
+	{typ: "Goal", part: true, category: ehi.MedicalRecord, patient: "subject", places: []string{"expressedBy", "outcomeReference[]"}},
+	{typ: "RelatedPerson", part: true, category: ehi.MedicalRecord, patient: "patient"},
 }
 
 // toActors are the fields that lead to persons, places and things alone, by the definitions of R4.
@@ -78,7 +87,7 @@ var toActors = map[string]bool{
 	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true, "requester": true, "owner": true,
 	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true, "endpoint": true, "medicationReference": true,
 	"custodian": true, "contributor": true, "location": true, "locationReference": true, "manipulated": true, "generalPractitioner": true,
-	"managingOrganization": true,
+	"managingOrganization": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
 // sensitives are codings that keep a resource unless the patient authorises it. Labels stand in

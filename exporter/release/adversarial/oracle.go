@@ -27,13 +27,13 @@ func (r *Record) Decide(c Choices) *Decision {
 		before = slices.Clone(d.goes)
 		for i := range r.Resources {
 			m := r.Resources[i]
-			d.goes[i] = d.goes[i] && !d.onlyWithheld(m, m.kind.about, false) && !d.onlyWithheld(m, m.kind.why, true)
+			d.goes[i] = d.goes[i] && !d.onlyWithheld(m, m.kind.about, false) && !d.onlyWithheld(m, m.kind.why, true) && !d.madeOfWithheld(m)
 		}
 		reached := d.reached()
 		for i, m := range r.Resources {
 			switch {
-			case m.kind.supporting:
-				d.goes[i] = d.goes[i] && (reached[i] || m.Type == "Device" && !d.usedAtAll(i))
+			case m.kind.hangs():
+				d.goes[i] = d.goes[i] && reached[i]
 			case m.Type == binary && d.held(i):
 				d.goes[i] = d.goes[i] && d.shown(i)
 			}
@@ -83,6 +83,14 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 	return withheld > 0 && others == 0
 }
 
+// madeOfWithheld reports whether something that a resource is made of is withheld for more than an
+// unticked line of the form.
+func (d *Decision) madeOfWithheld(m *Resource) bool {
+	return slices.ContainsFunc(m.links, func(l *link) bool {
+		return l.place.path == m.kind.each && d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent && d.telling(l.to)
+	})
+}
+
 // tells reports whether a link only tells of its target, and does not use it.
 func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && !m.kind.uses }
 
@@ -91,13 +99,32 @@ func (d *Decision) uses(m *Resource, l *link) bool {
 	return d.record.follows(l) && !l.place.url && !l.place.mention && !m.tells(l)
 }
 
-// reached are the resources that are used by what goes, by way of supporting ones.
+// hangs reports whether resources of a kind may stay because of what refers to them.
+func (k kind) hangs() bool { return k.supporting || k.part }
+
+// reached are the resources that are used by what goes, by way of others that hang; and those to which
+// nothing leads that stays, with what they use.
 func (d *Decision) reached() []bool {
 	reached := make([]bool, len(d.goes))
+	d.reach(reached)
+	var free []int
+	for i, m := range d.record.Resources {
+		if d.goes[i] && (m.kind.part || m.Type == "Device") && !d.denied(i, reached, map[int]bool{}) {
+			free = append(free, i)
+		}
+	}
+	for _, i := range free {
+		reached[i] = true
+	}
+	d.reach(reached)
+	return reached
+}
+
+// reach goes on from what goes and does not hang, or is reached.
+func (d *Decision) reach(reached []bool) {
 	for range d.goes {
 		for i, m := range d.record.Resources {
-			alone := m.Type == "Device" && !d.usedAtAll(i)
-			if !d.goes[i] || m.kind.supporting && !reached[i] && !alone {
+			if !d.goes[i] || m.kind.hangs() && !reached[i] {
 				continue
 			}
 			for _, l := range m.links {
@@ -107,14 +134,32 @@ func (d *Decision) reached() []bool {
 			}
 		}
 	}
-	return reached
 }
 
-// usedAtAll reports whether anything uses a Device, withheld or not.
-func (d *Decision) usedAtAll(i int) bool {
-	return slices.ContainsFunc(d.record.Resources, func(m *Resource) bool {
-		return slices.ContainsFunc(m.links, func(l *link) bool { return l.to == i && d.uses(m, l) })
-	})
+// denied searches backwards from a resource, by way of others that hang and are not reached, for
+// something that stays: of a part, for more than an unticked line of the form.
+func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
+	if reached[i] || seen[i] {
+		return false
+	}
+	seen[i] = true
+	for from, m := range d.record.Resources {
+		for _, l := range m.links {
+			if l.to != i || !d.uses(m, l) {
+				continue
+			}
+			thing := m.kind.supporting && m.Type != "Device"
+			switch {
+			case !d.goes[from]:
+				if !m.absent && (d.telling(from) || d.record.Resources[i].Type == "Device") {
+					return true
+				}
+			case !d.takes(l.entry), thing && !reached[from], m.kind.hangs() && d.denied(from, reached, seen):
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // holds reports whether a link makes its resource a holder of its target, where that is a Binary: R4
