@@ -3,6 +3,9 @@ package release
 import (
 	"maps"
 	"slices"
+	"strings"
+
+	"ehi-server/shared/fhir"
 )
 
 // aboutPaths are the elements that say what a resource is about: where they lead to withheld
@@ -52,10 +55,11 @@ var aboutPaths = map[string][][]string{
 	"VerificationResult":       {{"target"}},
 }
 
-// whyPaths are the elements that say why a resource is, or to what it answers: where they lead to
-// resources alone that stay for more than an unticked line of the form, it stays too. Of what is only
-// not ticked the References are masked: a bill goes without the prescription that it is for. Groups are
-// those of aboutPaths.
+// whyPaths are the elements that say why a resource is, to what it answers, or of what it is made: where
+// they lead to resources alone that stay for more than an unticked line of the form, it stays too. A
+// report says in its conclusion what its results are, a panel is its members, a document that relates
+// to others signs, changes or replaces them. Of what is only not ticked the References are masked: a
+// bill goes without the prescription that it is for. Groups are those of aboutPaths.
 var whyPaths = map[string][][]string{
 	"Appointment":                 {{"reasonReference"}},
 	"AppointmentResponse":         {{"appointment"}},
@@ -63,23 +67,56 @@ var whyPaths = map[string][][]string{
 	"Claim":                       {{"prescription"}, {"originalPrescription"}},
 	"Communication":               {{"payload.contentReference"}, {"inResponseTo"}, {"partOf"}},
 	"CommunicationRequest":        {{"payload.contentReference"}},
+	"Composition":                 {{"event.detail"}, {"relatesTo.targetReference"}},
+	"Consent":                     {{"sourceReference"}},
 	"CoverageEligibilityResponse": {{"request"}},
 	"DeviceRequest":               {{"reasonReference"}},
 	"DeviceUseStatement":          {{"reasonReference"}},
+	"DiagnosticReport":            {{"result", "imagingStudy", "media.link"}},
+	"DocumentReference":           {{"relatesTo.target"}},
 	"ExplanationOfBenefit":        {{"prescription"}, {"originalPrescription"}},
 	"FamilyMemberHistory":         {{"reasonReference"}},
-	"ImagingStudy":                {{"reasonReference"}},
+	"ImagingStudy":                {{"reasonReference"}, {"procedureReference"}},
 	"Immunization":                {{"reasonReference"}},
 	"ImmunizationRecommendation":  {{"recommendation.supportingPatientInformation", "recommendation.supportingImmunization"}},
 	"MedicationAdministration":    {{"reasonReference"}},
 	"MedicationRequest":           {{"reasonReference"}},
 	"MedicationStatement":         {{"reasonReference"}},
+	"Observation":                 {{"hasMember"}, {"derivedFrom"}, {"focus"}},
 	"Procedure":                   {{"reasonReference"}},
 	"QuestionnaireResponse":       {{"basedOn"}, {"partOf"}},
 	"RequestGroup":                {{"reasonReference"}},
 	"RiskAssessment":              {{"reasonReference"}},
 	"ServiceRequest":              {{"reasonReference"}},
-	"Specimen":                    {{"request"}},
+	"Specimen":                    {{"request"}, {"parent"}},
+}
+
+// sums are types of whyPaths most resources of which are made of nothing: what they are made of is
+// never one of occasions, or a supporting resource, so that quick need not look where these stand.
+var sums = typeSet("DiagnosticReport", "DocumentReference", "Observation")
+
+// sumFields are the fields by which they are, as they are spelled in a line.
+var sumFields = func() map[string][][]byte {
+	m := map[string][][]byte{}
+	for typ, groups := range whyPaths {
+		if !sums[fhir.TypeNumber([]byte(typ))] {
+			continue
+		}
+		for _, path := range slices.Concat(groups...) {
+			field, _, _ := strings.Cut(path, ".")
+			m[typ] = append(m[typ], []byte(`"`+field+`"`))
+		}
+	}
+	return m
+}()
+
+// occasions are types of which nothing is made.
+var occasions = typeSet("Encounter", "Patient", "ServiceRequest")
+
+// isOccasion reports whether nothing is made of resources of a type.
+func isOccasion(typ []byte) bool {
+	n := fhir.TypeNumber(typ)
+	return occasions[n] || supporting[n]
 }
 
 // madeOfPaths are the elements that say what a resource is made of. They are like whyPaths, but each

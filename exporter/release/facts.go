@@ -20,6 +20,7 @@ type facts struct {
 	content    []pointing     // what it is about, see aboutPaths
 	targets    []target       // for abouts
 	supports   []target       // the supporting resources that it refers to
+	members    bool           // it refers to something of which it may be made, see sums
 	owned      bool           // it is a Device that has a patient
 	presents   bool           // presentedForm
 	binaries   []attachment   // the Binaries that it refers to

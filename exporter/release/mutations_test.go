@@ -54,6 +54,8 @@ var mutations = []mutation{
 	{"a part by way of another stays too", "about.go", `goes && (falls || !owned)`, `goes && (falls && !owned)`},
 	{"what is wholly about the withheld stays", "review.go", `!known || !v.withheld() || why`,
 		`!known || v&sensitive == 0 || why`},
+	{"what is made of the withheld alone stays", "about.go", `{{"result", "imagingStudy", "media.link"}}`, `{{"imagingStudy", "media.link"}}`},
+	{"a panel stays with its members", "quick.go", `f.members = f.members || !isOccasion(ref[:end])`, `f.members = f.members && !isOccasion(ref[:end])`},
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},
 	{"a line of a bill goes with the diagnosis that it names", "entries.go", `return gone[n.field+"|"+string(n.sequence)]`, `return gone[n.field+string(n.sequence)]`},
 	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},

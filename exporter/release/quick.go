@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -38,7 +39,7 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 		return trait{kind: stays, verdict: because[categoryReason+string(key)]}
 	case !p.unlimited(key):
 		return trait{kind: mustWalk}
-	case !alone && aboutPlaces[name] != nil:
+	case !alone && aboutPlaces[name] != nil && !sums[fhir.TypeNumber(typ)]:
 		return trait{kind: follows}
 	case (name == "Observation" || name == "DiagnosticReport") && !p.unlimited(ehi.Labs):
 		return trait{kind: goesUnlessLab}
@@ -143,8 +144,22 @@ func (x *examiner) related(rest []byte, t traitKind) (ok bool) {
 		}
 		return x.plain(rest, t, nil)
 	}
-	return x.plainEntries(rest, t)
+	f := &x.facts
+	if f.number == reportNumber && bytes.Contains(rest, []byte(`"result"`)) {
+		return x.skim(rest, t)
+	}
+	if !x.plainEntries(rest, t) {
+		return false
+	}
+	if f.members && slices.ContainsFunc(sumFields[string(f.typ)], func(field []byte) bool { return bytes.Contains(rest, field) }) {
+		id := f.id
+		x.begin(f.typ, f.number, x.about).id = id
+		return x.skim(rest, t)
+	}
+	return true
 }
+
+var reportNumber = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
 
 // plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
 // a walk tells what goes.
@@ -247,11 +262,15 @@ func escapes(line []byte) (some, coded bool) {
 func (f *facts) support(ref []byte) {
 	if end := bytes.IndexByte(ref, '/'); end > 0 && bytes.IndexByte(ref, ':') < 0 && bytes.IndexByte(ref, '%') < 0 {
 		if !isSupporting(ref[:end]) { // as most
+			f.members = f.members || !isOccasion(ref[:end])
 			return
 		}
 	}
-	if typ, id, ok := follow(ref); ok && isSupporting(typ) {
+	switch typ, id, ok := follow(ref); {
+	case ok && isSupporting(typ):
 		f.supports = append(f.supports, target{typ, id})
+	case ok:
+		f.members = f.members || !isOccasion(typ)
 	}
 }
 

@@ -35,17 +35,16 @@ var maskedOnly = map[string]string{
 		DiagnosticReport.basedOn Encounter.basedOn ImagingStudy.basedOn Media.basedOn
 		MedicationRequest.basedOn Observation.basedOn Procedure.basedOn RequestGroup.basedOn
 		RiskAssessment.basedOn ServiceRequest.basedOn`,
-	"it is a part or a source of what the resource says itself": `assessment eventHistory Observation.focus hasMember
-		imagingStudy instantiatesCanonical link outcomeReference outputParameters parent pointer
-		previous prognosisReference ref referenceSeqPointer related report reportedReference result
-		sourceReference specimen subjectResults targetReference variantPointer procedureReference
+	"it is a part or a source of what the resource says itself": `assessment eventHistory
+		instantiatesCanonical outcomeReference outputParameters pointer
+		Device.parent RiskAssessment.parent GuidanceResponse.result Parameters.parameter.valueReference
+		previous prognosisReference ref referenceSeqPointer related report reportedReference
+		specimen subjectResults variantPointer
 		complicationDetail details evaluationMessage legallyBindingReference
-		Parameters.parameter.valueReference
 		Account.partOf CarePlan.partOf ChargeItem.partOf Encounter.partOf Media.partOf
 		MedicationAdministration.partOf MedicationDispense.partOf MedicationStatement.partOf
 		Observation.partOf Procedure.partOf SupplyDelivery.partOf Task.partOf
-		DeviceUseStatement.derivedFrom Observation.derivedFrom DocumentReference.relatesTo.target
-		Composition.event.detail Condition.evidence.detail Immunization.reaction.detail`,
+		DeviceUseStatement.derivedFrom Condition.evidence.detail Immunization.reaction.detail`,
 	"it is further information beside what the resource says": `allergyIntolerance detectedIssue information
 		referenceDocument relevantHistory statusReasonReference study subjectMedicalHistory
 		supportingInfo supportingInformation consent

@@ -166,6 +166,7 @@ func (s *skim) here() []byte {
 // resource.
 func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	where, isAbout := x.about[string(at)]
+	isAbout = isAbout && !(sums[f.number] && ok && isOccasion(to.typ))
 	if isAbout {
 		f.content = append(f.content, pointing{where, to, ok})
 	}

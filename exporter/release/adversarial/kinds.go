@@ -21,6 +21,9 @@ type kind struct {
 	why string
 	// each is the place that leads to what it is made of: it stays with any of that; "" for none.
 	each string
+	// members are places that say of what it is made: visits, Patients and supporting resources count
+	// for none of it.
+	members []string
 	// places are others, see place. The first one may be of about.
 	places []string
 	// when is the field that says when it happened; "" for none.
@@ -34,7 +37,7 @@ var kinds = []kind{
 	{typ: "Condition", category: ehi.MedicalRecord, patient: "subject", places: []string{
 		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri", "description~",
 	}},
-	{typ: "Observation", patient: "subject", when: "effectiveDateTime", places: []string{
+	{typ: "Observation", patient: "subject", members: []string{"hasMember[]", "focus[]"}, when: "effectiveDateTime", places: []string{
 		"hasMember[]", "device", "performer[]", "focus[]", "description~",
 	}},
 	{typ: "Encounter", category: ehi.Visits, patient: "subject", when: "period", places: []string{
@@ -67,7 +70,7 @@ var kinds = []kind{
 	{typ: "DocumentReference", category: ehi.OtherDocuments, patient: "subject", when: "date", places: []string{
 		"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
 	}},
-	{typ: "DiagnosticReport", patient: "subject", when: "effectiveDateTime", places: []string{
+	{typ: "DiagnosticReport", patient: "subject", members: []string{"result[]"}, when: "effectiveDateTime", places: []string{
 		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
 	}},
 	{typ: "Binary", category: ehi.MedicalRecord},

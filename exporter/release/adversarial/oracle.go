@@ -27,7 +27,8 @@ func (r *Record) Decide(c Choices) *Decision {
 		before = slices.Clone(d.goes)
 		for i := range r.Resources {
 			m := r.Resources[i]
-			d.goes[i] = d.goes[i] && !d.onlyWithheld(m, m.kind.about, false) && !d.onlyWithheld(m, m.kind.why, true) && !d.madeOfWithheld(m)
+			d.goes[i] = d.goes[i] && !d.onlyWithheld(m, m.kind.about, false) && !d.onlyWithheld(m, m.kind.why, true) &&
+				!d.madeOfWithheld(m) && !d.sumOfWithheld(m)
 		}
 		reached := d.reached()
 		for i, m := range r.Resources {
@@ -74,6 +75,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 	for _, l := range m.links {
 		switch {
 		case l.place.path != place || l.shape == "identifier" || l.shape == "display":
+		case slices.Contains(m.kind.members, place) && d.record.follows(l) && d.record.occasion(l.to):
 		case d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent && (!telling || d.telling(l.to)):
 			withheld++
 		default:
@@ -89,6 +91,18 @@ func (d *Decision) madeOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.links, func(l *link) bool {
 		return l.place.path == m.kind.each && d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent && d.telling(l.to)
 	})
+}
+
+// sumOfWithheld reports whether all of what a resource is made of is withheld for more than an
+// unticked line of the form.
+func (d *Decision) sumOfWithheld(m *Resource) bool {
+	return slices.ContainsFunc(m.kind.members, func(place string) bool { return d.onlyWithheld(m, place, true) })
+}
+
+// occasion reports whether nothing is made of a resource.
+func (r *Record) occasion(i int) bool {
+	to := r.Resources[i]
+	return to.kind.hangs() || to.Type == "Encounter" || to.Type == "Patient"
 }
 
 // tells reports whether a link only tells of its target, and does not use it.
