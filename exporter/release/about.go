@@ -11,7 +11,7 @@ import (
 // aboutPaths are the elements that say what a resource is about: where they lead to withheld
 // resources alone, it is withheld too (EHI-9). A type has one or more groups of elements; of a group
 // the first element that leads anywhere counts, and each group decides by itself. What refers to
-// others beside saying something of its own (DiagnosticReport.result, Encounter.diagnosis) is not
+// others beside saying something of its own (Condition.evidence, Encounter.diagnosis) is not
 // here: of that the References are masked.
 var aboutPaths = map[string][][]string{
 	"AdverseEvent":             {{"suspectEntity.instance"}, {"resultingCondition"}},
