@@ -68,8 +68,8 @@ func BenchmarkDecisions(b *testing.B) {
 			}
 		})
 		b.Run(name+"/release", func(b *testing.B) {
-			defer cpu(b, size)()
 			r := observe().Releaser()
+			defer cpu(b, size)()
 			for b.Loop() {
 				for _, l := range lines {
 					if _, _, err = r.Release(l); err != nil {

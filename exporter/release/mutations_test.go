@@ -35,7 +35,7 @@ var mutations = []mutation{
 	{"escapes of a URL do not count", "link.go", `if c, ok := unhex(url[i:]); ok {`, `if c, ok := unhex(url[i:]); ok && i < 0 {`},
 	{"an identifier names what has it", "releaser.go", `return holds&namesWithheld != 0`, `return holds&namesWithheld != 0 && r.short`},
 	{"identifiers count in any case", "link.go", `return bytes.ToLower(bytes.TrimSpace(value))`, `return bytes.TrimSpace(value)`},
-	{"identifiers of what stays are known", "quick.go", "bytes.Contains(rest, []byte(`dentifier\"`))", "bytes.Contains(rest, []byte(`dentifiers\"`))"},
+	{"identifiers of what stays are known", "quick.go", "newNeedle(`dentifier\"`)", "newNeedle(`dentifiers\"`)"},
 	{"a display alone may mean what is withheld", "releaser.go", `== holdsDisplay && r.hidden[string(field)]`, `== holdsDisplay && r.hidden[string(field)] && r.short`},
 	{"a display may mean other types than R4 has", "link.go", ` || is || anything && !actor([]byte(t))`, ` || is && anything`},
 	{"a supporting resource goes with what uses it", "about.go", `if _, goes := reached[self]; goes ||`, `if _, goes := reached[self]; !goes ||`},

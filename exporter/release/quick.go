@@ -111,7 +111,7 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	if x.escaped, coded = escapes(line); coded || !x.alone && mayNameBinary(line) {
 		return q, false
 	}
-	if bytes.Contains(line, []byte(`"security`)) { // labels count by more than codes
+	if securityName.in(line) { // labels count by more than codes
 		return q, false
 	}
 	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
@@ -121,12 +121,18 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	q.number, q.verdict = uint16(n), t.verdict
 	if x.alone {
 		// Of two ids it is the last that counts.
-		return q, x.plain(rest, t.kind, nil) && (t.kind != stays || !bytes.Contains(rest, []byte(`"id"`)))
+		return q, x.plain(rest, t.kind, nil) && (t.kind != stays || !idName.in(rest))
 	}
 	q.facts = x.begin(typ, uint16(n), t.about)
 	q.facts.id = id
 	return q, x.related(rest, t.kind)
 }
+
+var (
+	securityName   = newNeedle(`"security`)
+	idName         = newNeedle(`"id"`)
+	identifierName = newNeedle(`dentifier"`)
+)
 
 // mayNameBinary reports whether a line may be that of a Binary, or lead to one.
 func mayNameBinary(line []byte) bool {
@@ -139,7 +145,7 @@ func (x *examiner) related(rest []byte, t traitKind) (ok bool) {
 	case follows:
 		return x.skim(rest, t)
 	case stays:
-		if bytes.Contains(rest, []byte(`"id"`)) || bytes.Contains(rest, []byte(`dentifier"`)) || bytes.Contains(rest, []byte("Device")) {
+		if idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device")) {
 			return x.skim(rest, t)
 		}
 		return x.plain(rest, t, nil)

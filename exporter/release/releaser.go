@@ -133,16 +133,18 @@ func (r *reviewed) named(line []byte) bool {
 		return false
 	}
 	for at := 0; ; {
-		n := indexEnd(line[at:], 'a', 'a', 'y')
+		n := displayName.index(line[at:])
 		if n < 0 {
 			return true
 		}
-		at += n + len(`ay"`)
-		if before, ok := bytes.CutSuffix(line[:at], []byte(`"display"`)); ok && !r.shows(before) {
+		if !r.shows(line[:at+n]) {
 			return false
 		}
+		at += n + len(displayName.text)
 	}
 }
+
+var displayName = newNeedle(`"display"`)
 
 // holdsObject reports whether a field of a name may hold an object.
 func holdsObject(line, name []byte) bool {

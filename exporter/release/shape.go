@@ -11,8 +11,11 @@ import (
 
 // holdsCodes reports whether fields of a name hold codes, Codings or CodeableConcepts.
 func holdsCodes(name []byte) bool {
-	switch {
-	case len(name) < len("code"):
+	if len(name) < len("code") {
+		return false
+	}
+	switch last := name[len(name)-1]; {
+	case last != 'e' && last != 'g' && last != 't' && name[0] != 's': // as most
 		return false
 	case bytes.HasSuffix(name, []byte("ode")), bytes.HasSuffix(name, []byte("oding")):
 		last := name[:bytes.LastIndexByte(name, 'o')]
@@ -179,6 +182,9 @@ func (x *examiner) conceptField(line []byte, t traitKind) (rest []byte, ok bool)
 	if len(line) == 0 || line[0] != '"' {
 		return nil, false
 	}
+	if at := codingText(line); at > 0 {
+		return x.conceptText(line[at:], line[1] == 'c', t)
+	}
 	end, _ := textEnd(line, 0)
 	if end < 0 {
 		return nil, false
@@ -203,6 +209,27 @@ func (x *examiner) conceptField(line []byte, t traitKind) (rest []byte, ok bool)
 	case len(line) == 0 || line[0] != '"':
 		return nil, false
 	}
+	return x.conceptText(line, isCode, t)
+}
+
+// codingText is where the text of a field begins that is spelled as most fields of Codings are; 0 where
+// it is spelled otherwise.
+func codingText(line []byte) int {
+	const code, system, display = `"code":"`, `"system":"`, `"display":"`
+	switch {
+	case len(line) < len(display):
+	case string(line[:len(code)]) == code:
+		return len(code) - 1
+	case string(line[:len(system)]) == system:
+		return len(system) - 1
+	case string(line[:len(display)]) == display:
+		return len(display) - 1
+	}
+	return 0
+}
+
+// conceptText goes over the text of a field.
+func (x *examiner) conceptText(line []byte, isCode bool, t traitKind) (rest []byte, ok bool) {
 	end, escaped := textEnd(line, 0)
 	if end < 0 || isCode && (escaped || x.keeps(line[1:end-1], t)) {
 		return nil, false

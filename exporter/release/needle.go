@@ -1,0 +1,59 @@
+package release
+
+import (
+	"bytes"
+	"strings"
+)
+
+// needle is a piece of a line, of two bytes or more, that is looked for by its rarest byte. The quote
+// with which names begin and end stands everywhere: to look for that takes several times as long.
+type needle struct {
+	text   string
+	rare   int // where that byte stands
+	beside int // where its neighbour stands, which tells most others apart
+}
+
+// common are the bytes of names in records, from the most frequent on; all others are rarer.
+const common = `"etrocaidsnulmybpfghvwkzjxq`
+
+func newNeedle(text string) needle {
+	n := needle{text: text}
+	for at := range len(text) {
+		if rarity(text[at]) > rarity(text[n.rare]) {
+			n.rare = at
+		}
+	}
+	n.beside = n.rare - 1
+	if n.rare == 0 {
+		n.beside = 1
+	}
+	return n
+}
+
+func rarity(c byte) int {
+	if at := strings.IndexByte(common, c); at >= 0 {
+		return at
+	}
+	return len(common)
+}
+
+// index is where it stands first; -1 where it does not.
+func (n *needle) index(line []byte) int {
+	for start := 0; start+len(n.text) <= len(line); start++ {
+		next := bytes.IndexByte(line[start+n.rare:], n.text[n.rare])
+		if next < 0 {
+			return -1
+		}
+		start += next
+		here := line[start:]
+		if len(here) < len(n.text) {
+			return -1
+		}
+		if here[n.beside] == n.text[n.beside] && string(here[:len(n.text)]) == n.text {
+			return start
+		}
+	}
+	return -1
+}
+
+func (n *needle) in(line []byte) bool { return n.index(line) >= 0 }
