@@ -13,8 +13,6 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
-
-	"ehi-server/shared/weburl"
 )
 
 // Every form is answered with a redirect (303, RFC 9110 15.4.4), so that neither a reload nor the way
@@ -239,9 +237,9 @@ func typed(c *fiber.Ctx) url.Values {
 // ourForm reports whether a form was sent by a page of this server, as far as what was typed into it
 // may be shown there again; it allows nothing else. The page's token says so where the browser still
 // has it, else the browser itself.
-func ourForm(c *fiber.Ctx, cookie string) bool {
+func (s *Server) ourForm(c *fiber.Ctx, cookie string) bool {
 	token := string(c.Request().PostArgs().Peek("_csrf")) // of an upload there are none
-	if token == "" || sentFromElsewhere(c) {
+	if token == "" || s.sentFromElsewhere(c) {
 		return false
 	}
 	return token == c.Cookies(cookie) || c.Get("Sec-Fetch-Site") != "" || c.Get(fiber.HeaderOrigin) != ""
@@ -249,26 +247,17 @@ func ourForm(c *fiber.Ctx, cookie string) bool {
 
 // sentFromElsewhere reports whether the browser says that a page of another site sent a request;
 // sentFromHere whether it says that one of this server did.
-func sentFromElsewhere(c *fiber.Ctx) bool {
+func (s *Server) sentFromElsewhere(c *fiber.Ctx) bool {
 	site := c.Get("Sec-Fetch-Site")
 	for _, header := range []string{fiber.HeaderOrigin, fiber.HeaderReferer} {
-		if from := c.Get(header); from != "" && !sameHost(c, from) {
+		if from := c.Get(header); from != "" && !s.isOurs(c, from) {
 			return true
 		}
 	}
 	return site != "" && site != "same-origin"
 }
 
-func sentFromHere(c *fiber.Ctx) bool {
+func (s *Server) sentFromHere(c *fiber.Ctx) bool {
 	said := c.Get("Sec-Fetch-Site") + c.Get(fiber.HeaderOrigin) + c.Get(fiber.HeaderReferer)
-	return said != "" && !sentFromElsewhere(c)
-}
-
-func sameHost(c *fiber.Ctx, address string) bool {
-	u, err := weburl.Parse(address)
-	if err != nil {
-		return false
-	}
-	scheme, _, _ := strings.Cut(u.Origin(), "://")
-	return u.IsWeb() && u.IsOf(scheme+"://"+c.Hostname())
+	return said != "" && !s.sentFromElsewhere(c)
 }

@@ -53,13 +53,19 @@ func (s *Server) fromAnotherSite(c *fiber.Ctx) bool {
 		return site != "same-origin" && site != "none"
 	}
 	origin := c.Get(fiber.HeaderOrigin)
-	return origin != "" && !sameHost(c, origin) && !s.isOurs(origin)
+	return origin != "" && !s.isOurs(c, origin)
 }
 
-// isOurs reports whether an address is of the origin that clients see.
-func (s *Server) isOurs(address string) bool {
+// isOurs reports whether an address is of the origin that clients see, or of the one that a request was
+// sent to: scheme, host and port. A page that came by http is never of a server that clients see by
+// https, even on the same host: whoever sits on the network can have made it.
+func (s *Server) isOurs(c *fiber.Ctx, address string) bool {
+	scheme := c.Protocol()
+	if s.secure() {
+		scheme = "https"
+	}
 	u, err := weburl.Parse(address)
-	return err == nil && u.IsWeb() && u.IsOf(s.BaseURL)
+	return err == nil && u.IsWeb() && (u.IsOf(s.BaseURL) || u.IsOf(scheme+"://"+c.Hostname()))
 }
 
 // bodyFits reports whether a body is of a type that a route takes. Uploads and imports are of types of

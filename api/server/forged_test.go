@@ -32,6 +32,7 @@ var forgeries = [][]string{
 	{"Sec-Fetch-Site", "Same-Origin"}, {"Origin", "https://evil.example"}, {"Origin", "null"}, {"Origin", "https://ehi.example.evil.example"},
 	{"Origin", "https://ehi.example:8443"}, {"Origin", "https://evil.example", "Referer", "https://ehi.example/"},
 	{"Origin", "https://ehi.example@evil.example"}, {"Origin", "ehi.example"},
+	{"Origin", "http://ehi.example"}, {"Origin", "http://ehi.example:443"}, {"Origin", "https://ehi.example:80"},
 }
 
 // EHI-10: no page of another site makes a browser change anything by the administrators' API. Every
@@ -77,6 +78,36 @@ func TestEHI10AdministratorsChangesCannotBeForged(t *testing.T) {
 		t.Errorf("%d routes only", tried)
 	}
 	t.Logf("%d routes, %d forgeries each", tried, len(forgeries))
+}
+
+// An origin is scheme, host and port. Whoever sits on the network can make a page of http on the host
+// of a server that clients see by https.
+func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
+	for _, c := range []struct {
+		base, host, from string
+		ours             bool
+	}{
+		{"https://ehi.example", "ehi.example", "https://ehi.example", true},
+		{"https://ehi.example", "ehi.example", "https://ehi.example/page?x", true},
+		{"https://ehi.example", "ehi.example", "http://ehi.example", false},
+		{"https://ehi.example", "inside.example:8443", "https://inside.example:8443", true},
+		{"https://ehi.example", "inside.example:8443", "http://inside.example:8443", false},
+		{"https://ehi.example", "inside.example:8443", "https://inside.example", false},
+		{"http://127.0.0.1:8888", "localhost:8888", "http://localhost:8888", true},
+		{"http://127.0.0.1:8888", "localhost:8888", "https://localhost:8888", false},
+		{"http://127.0.0.1:8888", "localhost:8888", "http://localhost:9999", false},
+	} {
+		s := routed(t, func(cfg *Config) { cfg.BaseURL = c.base })
+		var request fasthttp.RequestCtx
+		request.Request.SetRequestURI("/")
+		request.Request.SetHost(c.host)
+		request.Request.Header.Set("Origin", c.from)
+		ctx := s.app.AcquireCtx(&request)
+		if s.isOurs(ctx, c.from) != c.ours || s.fromAnotherSite(ctx) == c.ours || s.sentFromHere(ctx) != c.ours {
+			t.Errorf("a page of %s, sent to %s of %s: not %v", c.from, c.host, c.base, c.ours)
+		}
+		s.app.ReleaseCtx(ctx)
+	}
 }
 
 // EHI-10: programs may log in by a form. A browser's form comes from this server or is refused: else

@@ -380,7 +380,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 			return err
 		}
 		return s.patientLeave(c, page, flash{Status: http.StatusForbidden, Expired: true, Tried: true})
-	case patient == "" && wantsPage(c) && sentFromHere(c):
+	case patient == "" && wantsPage(c) && s.sentFromHere(c):
 		fields := url.Values{}
 		for key, value := range v.fields() {
 			fields.Set(key, value)

@@ -125,7 +125,7 @@ func (s *Server) guard(cookie string, kind subject.Kind, life time.Duration, lat
 	cookie = s.cookie(cookie)
 	return csrf.New(csrf.Config{
 		ErrorHandler: func(c *fiber.Ctx, _ error) error {
-			if wantsPage(c) && ourForm(c, cookie) {
+			if wantsPage(c) && s.ourForm(c, cookie) {
 				return late(c)
 			}
 			return fiber.ErrForbidden

@@ -111,7 +111,7 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 	switch {
 	case strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEMultipartForm):
 		q.Set("kept", "files")
-	case ourForm(c, s.cookie(staffGuard)):
+	case s.ourForm(c, s.cookie(staffGuard)):
 		f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTyped, Fields: typed(c)}
 		kept, err := s.keepTyped(c, q.Get("next"), f)
 		if err != nil {
