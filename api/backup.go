@@ -85,6 +85,7 @@ type restoreCmd struct {
 	NATSAccess bus.Access `embed:"" prefix:"nats-"`
 	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
 	Identity   string     `help:"File with the private key of one of the recipients of an encrypted archive, as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
+	WithoutEnd bool       `help:"Take an archive whose state has no end, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_WITHOUT_END"`
 	Archive    string     `arg:"" help:"File to read." type:"existingfile"`
 }
 
@@ -99,7 +100,14 @@ func (r *restoreCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return backup.Restore(ctx, archive, r.Data, r.NATS, r.NATSAccess)
+	err = backup.Restore(ctx, archive, r.Data, r.NATS, r.NATSAccess)
+	switch {
+	case !errors.Is(err, backup.ErrNoEnd):
+		return err
+	case r.WithoutEnd:
+		return nil
+	}
+	return fmt.Errorf("%w; if you know that it is whole, restore it into another empty folder with --without-end", err)
 }
 
 // unseal reads an archive, with --identity where it is given.

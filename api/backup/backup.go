@@ -4,13 +4,16 @@
 //	records/...           a checkpoint of the record store
 //	files/<name>          the files beside the folders: the sandbox client's keys
 //	exports/<job>/<name>  the files that finished jobs name
-//	state.ndjson          jobs, tasks, clients, accounts, keys, grants, the audit trail, a bus.Entry a line; the last one, so that an archive that was cut off has none
+//	state.ndjson          jobs, tasks, clients, accounts, keys, grants, the audit trail, a bus.Entry a line;
+//	                      its last line says how many there are. It is the archive's last file, so that
+//	                      one that was cut off has none
 //
 // Exports that were not finished are kept as requests, and are made when the restored server starts.
 package backup
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,8 +99,16 @@ func spool(data string) (f *os.File, remove func() error, err error) {
 // archive is one backup that is being written.
 type archive struct {
 	Parts
-	tar   *tar.Writer
-	state *os.File
+	tar     *tar.Writer
+	state   *os.File
+	entries int // that state has
+}
+
+// line is one of the state: an entry, or its end.
+type line struct {
+	bus.Entry
+	// End is how many entries there are, in the last line; nil in every other.
+	End *int `json:"end,omitempty"`
 }
 
 func (a *archive) header(name string, size int64) error {
@@ -248,6 +259,7 @@ func (a *archive) note(bucket, key string, record any) error {
 }
 
 func (a *archive) keep(e bus.Entry) error {
+	a.entries++
 	return json.NewEncoder(a.state).Encode(e)
 }
 
@@ -260,6 +272,9 @@ func (a *archive) trail(ctx context.Context) error {
 }
 
 func (a *archive) finish(context.Context) error {
+	if err := json.NewEncoder(a.state).Encode(line{End: &a.entries}); err != nil {
+		return err
+	}
 	size, err := a.state.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -276,10 +291,14 @@ var (
 	ErrNotEmpty = errors.New("there is something already: a backup is restored where nothing is")
 	ErrCutOff   = errors.New("the archive ends before its time: it was not written to its end, or cut off")
 	ErrForeign  = errors.New("this is no archive of this server")
+	// ErrNoEnd says that all there is was restored, and nothing says that this is all there was.
+	ErrNoEnd = errors.New("the state of the archive has no end: it was cut off, or an earlier build wrote it")
 )
 
-// Restore puts an archive into a data folder that has nothing in it yet, and its state into the NATS at a URL, which knows no job yet, or
-// where that is "" into the folder too. After an error neither is to be used. Errors: ErrNotEmpty, ErrCutOff, ErrForeign.
+// Restore puts an archive into a data folder that has nothing in it yet, and its state into the NATS at a
+// URL, which knows no job yet, or where that is "" into the folder too. It succeeds only where it has read
+// the archive to its end, with as many records as were written. After an error neither folder nor NATS is
+// to be used, but for ErrNoEnd by who knows better. Errors: ErrNotEmpty, ErrCutOff, ErrForeign, ErrNoEnd.
 func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Access) error {
 	entries, err := os.ReadDir(data)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -310,7 +329,11 @@ func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Acc
 			return err
 		}
 		if h.Name == stateFile {
-			return restoreState(ctx, archive, data, nats, access)
+			state := restoreState(ctx, archive, data, nats, access)
+			if state != nil && !errors.Is(state, ErrNoEnd) {
+				return state
+			}
+			return cmp.Or(ends(archive, z, r), state)
 		}
 		if err := to.put(h, archive); errors.Is(err, io.ErrUnexpectedEOF) {
 			return ErrCutOff
@@ -318,6 +341,27 @@ func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Acc
 			return err
 		}
 	}
+}
+
+// ends reads on behind the last file of an archive. What is there is the ends of the formats, with their
+// checksums: those of the compression, and of the encryption where there is one.
+func ends(archive *tar.Reader, z, r io.Reader) error {
+	switch _, err := archive.Next(); {
+	case err == nil:
+		return fmt.Errorf("%w: it goes on behind %s", ErrForeign, stateFile)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return ErrCutOff
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	for _, rest := range []io.Reader{z, r} {
+		if _, err := io.Copy(io.Discard, rest); errors.Is(err, io.ErrUnexpectedEOF) {
+			return ErrCutOff
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // target is the data folder that an archive is put into. Every file is made through root, which no
@@ -404,18 +448,34 @@ func restoreState(ctx context.Context, r io.Reader, data, nats string, access bu
 		return fmt.Errorf("%w: the NATS at %s knows %d jobs", ErrNotEmpty, nats, len(jobs))
 	}
 	now := time.Now()
-	for lines := json.NewDecoder(r); ; {
-		var e bus.Entry
-		switch err := lines.Decode(&e); {
+	return restoreEntries(r, func(e bus.Entry) error { return b.Restore(ctx, e, now) })
+}
+
+// restoreEntries calls store with each entry of a state. Errors: ErrCutOff, ErrForeign, ErrNoEnd.
+func restoreEntries(r io.Reader, store func(bus.Entry) error) error {
+	lines := json.NewDecoder(r)
+	for n := 0; ; n++ {
+		var l line
+		switch err := lines.Decode(&l); {
 		case errors.Is(err, io.EOF):
-			return nil
+			return ErrNoEnd
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return ErrCutOff
 		case err != nil:
 			return fmt.Errorf("%w: %w", ErrForeign, err)
 		}
-		if err := b.Restore(ctx, e, now); err != nil {
-			return err
+		if l.End == nil {
+			if err := store(l.Entry); err != nil {
+				return err
+			}
+			continue
 		}
+		switch {
+		case *l.End > n:
+			return ErrCutOff
+		case *l.End < n || lines.More():
+			return fmt.Errorf("%w: its state has more than %d records", ErrForeign, *l.End)
+		}
+		return nil
 	}
 }

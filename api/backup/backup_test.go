@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -135,6 +136,115 @@ func FuzzARestoreStaysInItsFolder(f *testing.F) {
 	})
 }
 
+// backupOf is a backup of a data folder with a file beside, of a NATS with a record.
+func backupOf(t *testing.T, data string) []byte {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	key := bus.Entry{Bucket: bus.AuthRecords, Key: "account.admin.x", Value: []byte("{}")}
+	if err := b.Restore(t.Context(), key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, SandboxKeys), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := Write(t.Context(), &archive, Parts{Data: data, Bus: b, Files: store}); err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
+}
+
+// repacked is an archive with another state.
+func repacked(t *testing.T, archive []byte, change func(state string) string) []byte {
+	t.Helper()
+	z, err := zstd.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	var out bytes.Buffer
+	packed, err := zstd.NewWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := tar.NewReader(z), tar.NewWriter(packed)
+	for {
+		h, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		body, e := io.ReadAll(from)
+		if err := errors.Join(err, e); err != nil {
+			t.Fatal(err)
+		}
+		if h.Name == stateFile {
+			body = []byte(change(string(body)))
+		}
+		h.Size = int64(len(body))
+		if err := to.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := to.Write(body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(to.Close(), packed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// A restore succeeds only where it has read the whole backup: an archive of which anything is missing,
+// wherever it was cut, is refused, and so is one whose state has more or less than was written.
+func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
+	archive := backupOf(t, t.TempDir())
+	restore := func(archive []byte) error {
+		return Restore(t.Context(), bytes.NewReader(archive), filepath.Join(t.TempDir(), "restored"), "", bus.Access{})
+	}
+	if err := restore(archive); err != nil {
+		t.Fatal(err)
+	}
+	cuts := []int{len(archive) - 1, len(archive) - 2, len(archive) - 4, len(archive) - 8}
+	for i := range 24 {
+		cuts = append(cuts, len(archive)*i/24)
+	}
+	for _, at := range cuts {
+		if err := restore(archive[:at]); err == nil {
+			t.Errorf("%d bytes of %d are restored", at, len(archive))
+		}
+	}
+	withoutLast := func(state string) string {
+		return state[:strings.LastIndex(strings.TrimSuffix(state, "\n"), "\n")+1]
+	}
+	first := func(state string) string { return state[:strings.Index(state, "\n")+1] }
+	for _, c := range []struct {
+		name   string
+		change func(state string) string
+		want   error
+	}{
+		{"as it is", func(state string) string { return state }, nil},
+		{"empty", func(string) string { return "" }, ErrNoEnd},
+		{"without its end", withoutLast, ErrNoEnd},
+		{"cut within a line", func(state string) string { return state[:len(state)-3] }, ErrCutOff},
+		{"without a record", func(state string) string { return strings.TrimPrefix(state, first(state)) }, ErrCutOff},
+		{"with a record twice", func(state string) string { return first(state) + state }, ErrForeign},
+		{"going on behind its end", func(state string) string { return state + first(state) }, ErrForeign},
+		{"no JSON", func(string) string { return "x" }, ErrForeign},
+	} {
+		if err := restore(repacked(t, archive, c.change)); !errors.Is(err, c.want) {
+			t.Errorf("a state %s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
 // What a backup collects on its way holds keys and passwords' hashes: it stays in the data folder,
 // readable for its owner only, and does not stay.
 func TestABackupCollectsInTheDataFolder(t *testing.T) {
@@ -154,27 +264,12 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 	}
 
 	t.Setenv("TMPDIR", filepath.Join(data, "absent")) // whoever wants the system's folder fails
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(data, SandboxKeys), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var archive bytes.Buffer
-	if err := Write(t.Context(), &archive, Parts{Data: data, Bus: b, Files: store}); err != nil {
-		t.Fatal(err)
-	}
+	archive := bytes.NewReader(backupOf(t, data))
 	if got := filesBelow(t, data); !slices.Equal(got, []string{SandboxKeys}) {
 		t.Errorf("%q is left", got)
 	}
 	restored := filepath.Join(t.TempDir(), "restored")
-	if err := Restore(t.Context(), &archive, restored, "", bus.Access{}); err != nil {
+	if err := Restore(t.Context(), archive, restored, "", bus.Access{}); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(restored, SandboxKeys)); err != nil || info.Mode().Perm() != 0o600 {
