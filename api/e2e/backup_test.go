@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -229,4 +230,46 @@ func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A backup that is fetched over HTTP is encrypted for whom its address names, and for nobody where that
+// cannot be read: who asks for an encrypted archive never gets another one.
+func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	mine, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, query := range []string{"recipient=", "recipient=age1", "recipient=" + mine.String(), "recipients=" + mine.Recipient().String(), "recipient=" + mine.Recipient().String() + "&recipient=x"} {
+		w.want(w.do(w.admin, "GET", "/admin/backup?"+query), 400, "recipient")
+	}
+	a := w.do(w.admin, "GET", "/admin/backup?recipient="+mine.Recipient().String())
+	w.want(a, 200, "")
+	if mime := a.Header.Get("Content-Type"); mime != "application/octet-stream" {
+		t.Errorf("it is of type %s", mime)
+	}
+	if err := restoreSealed(t, a.Body, nil); !errors.Is(err, backup.ErrSealed) {
+		t.Errorf("without a key: %v", err)
+	}
+	if err := restoreSealed(t, a.Body, mine); err != nil {
+		t.Error(err)
+	}
+	if err := restoreSealed(t, a.Body[:len(a.Body)-1], mine); err == nil {
+		t.Error("an encrypted archive is restored that was cut off")
+	}
+	w.want(w.do(w.admin, "GET", "/admin/audit?action=backup&limit=0"), 200, "encrypted for "+mine.Recipient().String())
+}
+
+// restoreSealed restores an encrypted archive into a new folder; key nil is none.
+func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error {
+	t.Helper()
+	var keys io.Reader
+	if key != nil {
+		keys = strings.NewReader(key.String())
+	}
+	r, err := backup.Unseal(bytes.NewReader(archive), keys)
+	if err != nil {
+		return err
+	}
+	return backup.Restore(t.Context(), r, filepath.Join(t.TempDir(), "restored"), "", bus.Access{})
 }

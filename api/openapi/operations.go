@@ -563,7 +563,10 @@ var administration = []operation{
 		summary:  "An archive of everything that the server keeps.",
 		security: []string{"session"},
 		failures: "admin",
-		answers:  ok("The archive, for the command restore.", "application/zstd", nil),
+		query: []object{query("recipient",
+			"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated.",
+			array(str()))},
+		answers: ok("The archive, for the command restore.", "application/zstd", nil),
 	},
 	{
 		method: "GET",

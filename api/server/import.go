@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/backup"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
@@ -57,24 +59,71 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	return c.JSON(report)
 }
 
-// handleBackup streams an archive of everything that the server keeps. One that fails on its way ends before its time, which a restore
-// notices.
+// maxRecipients bounds for whom one backup is encrypted.
+const maxRecipients = 32
+
+// handleBackup streams an archive of everything that the server keeps, encrypted with age where the
+// parameter recipient names public keys. One that fails on its way ends before its time, which a
+// restore notices.
 func (s *Server) handleBackup(c *fiber.Ctx) error {
 	if s.Backup == nil {
 		return ehi.Errorf(ehi.Unsupported, "This server has no backup to give")
 	}
-	by := adminOf(c)
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionBackup})
-	c.Set(fiber.HeaderContentType, "application/zstd")
-	c.Attachment("ehi-backup.tar.zst")
+	recipients, err := recipientsOf(c)
+	if err != nil {
+		return err
+	}
+	by, name, mime := adminOf(c), "ehi-backup.tar.zst", "application/zstd"
+	e := ehi.Event{Action: ehi.ActionBackup}
+	if len(recipients) > 0 {
+		name, mime = name+".age", fiber.MIMEOctetStream
+		e.Detail = "encrypted for " + strings.Join(recipients, ", ")
+	}
+	s.audit(c, nil, e)
+	c.Set(fiber.HeaderContentType, mime)
+	c.Attachment(name)
+	c.Set(fiber.HeaderContentType, mime) // Attachment sets one by the name's ending
 	s.writeStream(c, func(w *bufio.Writer) {
-		err := s.Backup(context.Background(), w) // the request's context ends before its body is written
-		if err == nil {
-			err = w.Flush()
-		}
-		s.Log.Info("backup", "by", by, "err", err)
+		err := s.writeBackup(context.Background(), w, recipients) // the request's context ends before its body is written
+		s.Log.Info("backup", "by", by, "encrypted", len(recipients) > 0, "err", err)
 	})
 	return nil
+}
+
+// writeBackup writes a backup for recipients. After an error the end of it is missing.
+func (s *Server) writeBackup(ctx context.Context, w *bufio.Writer, recipients []string) error {
+	sealed, err := backup.Seal(w, recipients)
+	if err != nil {
+		return err
+	}
+	if err := s.Backup(ctx, sealed); err != nil {
+		return err
+	}
+	if err := sealed.Close(); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// recipientsOf are the public keys that a backup is asked to be encrypted for; none where it is not.
+// Errors: ehi.Invalid, also for a parameter without a value: nobody is given an archive in the clear who
+// has asked for an encrypted one.
+func recipientsOf(c *fiber.Ctx) (out []string, err error) {
+	for name, value := range c.Request().URI().QueryArgs().All() {
+		if string(name) != "recipient" {
+			return nil, ehi.Errorf(ehi.Invalid, "The one parameter of a backup is recipient")
+		}
+		out = append(out, string(value))
+	}
+	if len(out) > maxRecipients {
+		return nil, ehi.Errorf(ehi.Invalid, "A backup is for %d recipients at most", maxRecipients)
+	}
+	for _, key := range out {
+		if _, err := backup.Seal(io.Discard, []string{key}); err != nil {
+			return nil, ehi.Errorf(ehi.Invalid, "recipient must be the public key that age-keygen prints: age1...")
+		}
+	}
+	return out, nil
 }
 
 // upload is the body of a request that is read as it comes. ReadTimeout bounds each wait for more of it, not the whole: a long upload
