@@ -212,16 +212,19 @@ func (f *facts) pointer() (is bool) {
 // supporting resource that is referred to, and an edge for each reference of a resource about which
 // is not decided at once to one that was not known to go.
 type support struct {
-	used   map[resource]struct{} // by what goes
-	denied map[resource]struct{} // by what stays, see denies
-	edges  []*list               // in turn a resource and what it refers to
-	selves map[resource]struct{} // the supporting resources of the record
-	owned  map[resource]struct{} // those of them that go where nothing refers to them, see unasked
+	used     map[resource]struct{} // by what goes
+	denied   map[resource]struct{} // by what stays for more than an unticked line of the form
+	unticked map[resource]struct{} // by what else stays; Devices and names
+	edges    []*list               // in turn a resource and what it refers to
+	names    []*list               // in turn a name and a resource that has it
+	selves   map[resource]struct{} // the supporting resources of the record
+	owned    map[resource]struct{} // those of them that go where nothing refers to them, see unasked
 }
 
 func newSupport() support {
 	return support{
-		used: map[resource]struct{}{}, denied: map[resource]struct{}{}, edges: []*list{{}}, selves: map[resource]struct{}{},
+		used: map[resource]struct{}{}, denied: map[resource]struct{}{}, unticked: map[resource]struct{}{},
+		edges: []*list{{}}, names: []*list{{}}, selves: map[resource]struct{}{},
 		owned: map[resource]struct{}{},
 	}
 }
@@ -230,9 +233,29 @@ func newSupport() support {
 func (s *support) merge(o support) {
 	maps.Copy(s.used, o.used)
 	maps.Copy(s.denied, o.denied)
+	maps.Copy(s.unticked, o.unticked)
 	maps.Copy(s.selves, o.selves)
 	maps.Copy(s.owned, o.owned)
 	s.edges = append(s.edges, o.edges...)
+	s.names = append(s.names, o.names...)
+}
+
+// resolveNames lets names lead to what has them, where something refers to a name.
+func (s *support) resolveNames() {
+	isName := func(of resource) bool { return of.typ == nameType }
+	named := false
+	for _, set := range []map[resource]struct{}{s.used, s.denied, s.unticked} {
+		for of := range set {
+			named = named || isName(of)
+		}
+	}
+	for _, l := range s.edges {
+		l.each(func(of resource) { named = named || isName(of) })
+	}
+	if named {
+		s.edges = append(s.edges, s.names...)
+	}
+	s.names = nil
 }
 
 // withholdUnused withholds the supporting resources to which nothing that goes refers, and reports
@@ -262,7 +285,7 @@ func (r *Review) reachedSupport() map[resource]struct{} {
 	}
 	denied := r.deniedSupport(reached)
 	for self := range s.owned {
-		if _, is := denied[self]; !is {
+		if !denied.keeps(self) {
 			reached[self] = struct{}{}
 		}
 	}
@@ -272,36 +295,57 @@ func (r *Review) reachedSupport() map[resource]struct{} {
 
 // reach adds what the resources lead to that go in any case, and those that are reached.
 func (r *Review) reach(reached map[resource]struct{}) {
-	r.spread(reached, func(from, _ resource) bool { return r.confers(from, reached) })
+	r.spread(reached, func(from resource) bool { return r.confers(from, reached) })
 }
 
-// deniedSupport are the resources that stay unless something that goes leads to them: what stays leads
-// to them, by way of others that are not reached. Those that have a patient, or a line of the form, and
-// are not among them are unasked.
-func (r *Review) deniedSupport(reached map[resource]struct{}) map[resource]struct{} {
+// denial is the supporting resources, and names, that stay unless something that goes leads to them:
+// what stays leads to them, for more than an unticked line of the form, or for that.
+type denial struct{ telling, unticked map[resource]struct{} }
+
+// keeps reports whether an owned resource stays unless something that goes leads to it.
+func (d *denial) keeps(self resource) bool {
+	_, is := d.telling[self]
+	if !is && self.typ == deviceNumber {
+		_, is = d.unticked[self]
+	}
+	return is
+}
+
+// deniedSupport finds what stays leads to, by way of others that are not reached.
+func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	s := &r.support
-	denied := maps.Clone(s.denied)
-	r.spread(denied, func(from, to resource) bool {
-		if v := r.standing(from); v.withheld() {
-			return v.denies(to)
-		}
+	d := &denial{maps.Clone(s.denied), maps.Clone(s.unticked)}
+	falls := func(from resource) bool {
 		_, isSupporting := s.selves[from]
 		_, goes := reached[from]
 		_, owned := s.owned[from]
-		_, falls := denied[from]
-		return isSupporting && !goes && (falls || !owned) && because[referenceOnlyName].denies(to)
-	})
-	return denied
+		return !goes && (d.keeps(from) || isSupporting && !owned)
+	}
+	byUnticked := func(from resource) bool {
+		_, is := d.unticked[from]
+		return r.standing(from).withheld() || falls(from) || is && from.typ == nameType
+	}
+	for before := -1; before < len(d.telling)+len(d.unticked); {
+		before = len(d.telling) + len(d.unticked)
+		r.spread(d.telling, func(from resource) bool {
+			if v := r.standing(from); v.withheld() {
+				return !v.unticked()
+			}
+			return falls(from)
+		})
+		r.spread(d.unticked, byUnticked)
+	}
+	return d
 }
 
 // spread adds to a set what the edges lead to that pass, until nothing changes.
-func (r *Review) spread(set map[resource]struct{}, pass func(from, to resource) bool) {
+func (r *Review) spread(set map[resource]struct{}, pass func(from resource) bool) {
 	for again := true; again; {
 		again = false
 		for _, l := range r.support.edges {
 			for i := 0; i < l.n; i += 2 {
 				to := l.at(i + 1)
-				if _, known := set[to]; !known && pass(l.at(i), to) {
+				if _, known := set[to]; !known && pass(l.at(i)) {
 					set[to] = struct{}{}
 					again = true
 				}
@@ -318,7 +362,7 @@ func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
 	if k, is := r.takers[from]; is {
 		return r.confers(k.of, reached)
 	}
-	if _, isSupporting := r.support.selves[from]; isSupporting {
+	if _, isSupporting := r.support.selves[from]; isSupporting || from.typ == nameType {
 		_, goes := reached[from]
 		return goes
 	}

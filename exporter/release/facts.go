@@ -27,7 +27,8 @@ type facts struct {
 	taking     []taking       // entries that refer to such beside something else
 	// identifiers are the values of its own business identifiers, and of what it contains; normal.
 	identifiers [][]byte
-	context     target // what a Binary's securityContext refers to
+	names       [][]byte // by which others may refer to it, where it is a supporting resource
+	context     target   // what a Binary's securityContext refers to
 }
 
 // authorizations is a set of them: bit i is number i of ehi.Authorizations.
@@ -83,6 +84,7 @@ type examiner struct {
 	// of the type at hand
 	about       map[string]place
 	document    bool
+	defined     bool     // it may name a definition, or is one
 	entryFields []string // entryPaths
 	insides     []inside // the entries so far
 	in          *inside  // the one that is open; nil for none
@@ -95,6 +97,9 @@ type coding struct {
 	refers, named bool   // see names
 	codes         bool   // codes are within, see shape
 	odd           bool   // its code may be of another system, or is one of several
+	value         []byte
+	called        identifier // the one that it holds
+	leads         bool       // it has a reference that names a resource
 }
 
 // examine derives the facts of a line. They are valid until the next call. Errors: the line is not JSON.
@@ -111,6 +116,7 @@ func (x *examiner) examine(line []byte) (*facts, error) {
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	f, w := x.begin(typ, uint16(fhir.TypeNumber(typ)), aboutPlaces[string(typ)]), &x.walk
 	x.document = documentTypes[string(typ)]
+	x.defined = !x.alone && (roles[f.number] == definition || canonicals[f.number] != nil)
 	x.insides, x.entryFields = x.insides[:0], nil
 	if !x.alone {
 		x.entryFields = entryPaths[string(typ)]
@@ -153,7 +159,7 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	f := &x.facts
 	*f = facts{
 		typ: typ, number: number, content: f.content[:0], targets: f.targets, supports: f.supports[:0], binaries: f.binaries[:0],
-		identifiers: f.identifiers[:0], taking: f.taking[:0],
+		identifiers: f.identifiers[:0], taking: f.taking[:0], names: f.names[:0],
 	}
 	x.about, x.in = about, nil
 	return f
@@ -197,6 +203,12 @@ func (x *examiner) open(depth int) {
 func (x *examiner) close(f *facts, c *coding) {
 	if len(c.code) > 0 {
 		x.coding(f, c)
+	}
+	if !x.alone {
+		x.called(f, c)
+		if c.called.value != nil && !c.leads {
+			x.refersByName(f, c.called)
+		}
 	}
 	if x.in == nil {
 		return
@@ -256,6 +268,9 @@ func (x *examiner) text(f *facts) {
 	w := &x.walk
 	if x.in != nil {
 		x.codings[w.depth-1].names(w.key())
+	}
+	if x.defined {
+		x.definition(f)
 	}
 	switch k := w.key(); len(k) {
 	case len("url"), len("valueUrl"), len("valueCanonical"):
@@ -365,6 +380,7 @@ func (x *examiner) reference(f *facts) {
 		return
 	}
 	typ, id, ok := follow(x.walk.text())
+	x.codings[x.walk.depth-1].leads = ok
 	if x.in == nil && x.about == nil && !(ok && string(typ) == binaryType) && !(ok && isSupporting(typ)) && !supporting[f.number] {
 		return
 	}
@@ -380,6 +396,7 @@ var identifierFields = map[string]bool{
 
 // identifier keeps a value that is one of the resource's own identifiers, or of what it contains.
 func (x *examiner) identifier(f *facts) {
+	x.codings[x.walk.depth-1].value = x.walk.content()
 	x.path = x.walk.appendPath(x.path[:0])
 	if at, found := bytes.CutSuffix(x.path, []byte(".value")); found && identifies(at) {
 		f.addIdentifier(x.walk.content())

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"hash/maphash"
 
 	"ehi-server/shared/fhir"
@@ -51,6 +52,9 @@ func (x *index[V]) whole(high uint64, id []byte) idHash {
 func (x *index[V]) number(typ []byte) uint16 {
 	if n := fhir.TypeNumber(typ); n != 0 {
 		return uint16(n)
+	}
+	if bytes.Equal(typ, nameTyp) {
+		return nameType
 	}
 	return 1<<15 | uint16(maphash.Bytes(x.seeds[0], typ))
 }

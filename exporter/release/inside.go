@@ -21,6 +21,7 @@ type inside struct {
 	targets  []target     // of its References
 	supports []target     // those of them that are supporting resources
 	binaries []attachment // the Binaries to which it refers
+	values   [][]byte     // identifiers by which alone it names resources; normal
 	unsure   bool         // some Reference names no resource by type and id
 }
 
@@ -29,6 +30,7 @@ type taking struct {
 	supports []target
 	binaries []attachment
 	unless   []target // one of them is withheld
+	values   [][]byte // or has one of these identifiers
 	never    bool
 }
 
@@ -36,6 +38,7 @@ type taking struct {
 type taker struct {
 	of     resource
 	unless []resource
+	values []idHash
 	never  bool
 }
 
@@ -92,7 +95,7 @@ func (c *coding) names(key []byte) {
 
 // anonymous reports whether an object is such a Reference.
 func (c *coding) anonymous() bool {
-	return c.named && !c.refers && c.code == nil && c.system == nil
+	return c.named && !c.refers && c.called.value == nil && c.code == nil && c.system == nil
 }
 
 // settle turns the entries of a resource into facts.
@@ -102,16 +105,17 @@ func (x *examiner) settle(f *facts) {
 		if len(e.supports)+len(e.binaries) == 0 {
 			continue
 		}
-		t := taking{e.supports, e.binaries, e.targets, e.unsure}
+		t := taking{e.supports, e.binaries, e.targets, e.values, e.unsure}
 		for _, n := range e.names {
 			for j := range x.insides {
 				if other := &x.insides[j]; other.field == n.field && bytes.Equal(other.sequence, n.sequence) {
 					t.unless = append(slices.Clip(t.unless), other.targets...)
+					t.values = append(slices.Clip(t.values), other.values...)
 					t.never = t.never || other.unsure
 				}
 			}
 		}
-		if len(t.unless) == 1 && !t.never { // it refers to nothing else
+		if len(t.unless) == 1 && len(t.values) == 0 && !t.never { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			continue
 		}
@@ -128,6 +132,9 @@ func (o *Observer) take(self resource, f *facts) {
 		k := taker{of: self, never: t.never}
 		for _, u := range t.unless {
 			k.unless = append(k.unless, r.index.resource(u.typ, u.id))
+		}
+		for _, v := range t.values {
+			k.values = append(k.values, r.index.hash(v))
 		}
 		r.takers[node] = k
 		for _, to := range t.supports {
@@ -151,7 +158,7 @@ func (r *Review) standing(of resource) verdict {
 	if v, _ := r.index.at(k.of); v.withheld() {
 		return v
 	}
-	if k.never || slices.ContainsFunc(k.unless, func(u resource) bool {
+	if k.never || slices.ContainsFunc(k.values, r.hasWithheldOwner) || slices.ContainsFunc(k.unless, func(u resource) bool {
 		v, _ := r.index.at(u)
 		return v.telling(u)
 	}) {

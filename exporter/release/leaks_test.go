@@ -485,3 +485,76 @@ func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
 		t.Errorf("missing in %s", out)
 	}
 }
+
+// EHI-9: a Reference by an identifier alone brings along whom it means, as any other does; where the
+// systems differ it means somebody else. A canonical URL names a definition.
+func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {
+	const npi, own = "http://hl7.org/fhir/sid/us-npi", "https://Example.org/own/"
+	practitioner := `{"resourceType":"Practitioner","id":"p","identifier":[{"system":"%s","value":"%s"}]}`
+	condition := `{"resourceType":"Condition","id":"c","asserter":{"identifier":{%s},"display":"KEPT"}%s}`
+	visit := `{"resourceType":"Procedure","id":"v","performer":[{"actor":{"reference":"Practitioner/p"}}],` + hivLabel + `}`
+	for _, c := range []struct {
+		system, value, by string
+		goes              bool
+	}{
+		{npi, "1234567893", `"system":"` + npi + `","value":"1234567893"`, true},
+		{npi, "1234567893", `"system":"urn:oid:2.16.840.1.113883.4.6","value":"1234567893"`, true},
+		{npi, "1234567893", `"value":"1234567893"`, true},
+		{npi, "1234567893", `"value":1234567893,"system":"` + npi + `"`, true},
+		{own, "A-7", `"system":"http://example.org/own","value":" a-7 "`, true},
+		{own, "urn:uuid:0B3E", `"system":"http://example.org/own","value":"0b3e"`, true},
+		{"", "NPI1", `"value":"NPI1"`, true},
+		{"", "7", `"value":"7"`, true},
+		{"", "NPI1", `"value":"NPI1","system":"` + npi + `"`, true},
+		{own, "7", `"value":"7"`, false},
+		{own, "7", `"system":"` + npi + `","value":"7"`, false},
+		{own, "A-7", `"system":"` + npi + `","value":"A-7"`, false},
+	} {
+		p := fmt.Sprintf(practitioner, c.system, c.value)
+		lines := []string{p, visit, fmt.Sprintf(condition, c.by, "")}
+		for range 2 {
+			r := reviewOf(t, form(ehi.MedicalRecord, ehi.Visits), true, lines...)
+			if out := strings.Join(released(t, r, lines...), "\n"); strings.Contains(out, `"Practitioner"`) != c.goes || strings.Contains(out, "KEPT") != c.goes {
+				t.Errorf("%+v: %s", c, out)
+			}
+			slices.Reverse(lines)
+		}
+		lines[slices.Index(lines, fmt.Sprintf(condition, c.by, ""))] = fmt.Sprintf(condition, c.by, ","+hivLabel)
+		if got := goesWith(t, form(ehi.MedicalRecord, ehi.Visits), lines...); got != "" {
+			t.Errorf("%+v, withheld: %s", c, got)
+		}
+	}
+	line := `{"resourceType":"Claim","id":"b","item":[{"sequence":1,"locationReference":{"identifier":{"system":"urn:s","value":"L1"}},"encounter":[{"reference":"Encounter/%s"}]}]}`
+	location := `{"resourceType":"Location","id":"l","identifier":[{"system":"urn:s","value":"L1"}]}`
+	visits := []string{`{"resourceType":"Encounter","id":"x",` + hivLabel + `}`, `{"resourceType":"Encounter","id":"y"}`}
+	for id, want := range map[string]string{"x": "Claim/b Encounter/y", "y": "Claim/b Encounter/y Location/l"} {
+		if got := goesWith(t, form(ehi.Visits, ehi.Billing), append(visits, location, fmt.Sprintf(line, id))...); got != want {
+			t.Errorf("a line of a bill: %q, want %q", got, want)
+		}
+		other := `{"resourceType":"Claim","id":"b","item":[{"encounter":[{"identifier":{"value":"ID-%s"}}],"locationReference":{"reference":"Location/l"}}]}`
+		lines := []string{strings.Replace(visits[0], `"id":"x"`, `"id":"x","identifier":[{"value":"ID-x"}]`, 1), visits[1], location, fmt.Sprintf(other, id)}
+		if got := goesWith(t, form(ehi.Visits, ehi.Billing), lines...); got != want {
+			t.Errorf("a line of a bill that names a visit by an identifier: %q, want %q", got, want)
+		}
+	}
+}
+
+// EHI-9: a canonical URL brings the definition along that it names, and keeps it.
+func TestEHI9WhatIsNamedByACanonicalGoesWithWhatNamesIt(t *testing.T) {
+	definition := `{"resourceType":"Questionnaire","id":"q","url":"http://example.org/forms/hiv"}`
+	for url, named := range map[string]bool{
+		"http://example.org/forms/hiv": true, "https://example.org/forms/hiv|2.1": true, "http://example.org/forms/hiv#part": true, "Questionnaire/q": true,
+		"http://elsewhere.org/Questionnaire/q": true, "http://example.org/forms/other": false,
+	} {
+		response := `{"resourceType":"QuestionnaireResponse","id":"%s","questionnaire":"` + url + `"%s}`
+		withheld := fmt.Sprintf(response, "w", ","+hivLabel)
+		for want, lines := range map[string][]string{
+			map[bool]string{true: "", false: "Questionnaire/q"}[named]: {definition, withheld},
+			"Questionnaire/q QuestionnaireResponse/r":                  {withheld, fmt.Sprintf(response, "r", ""), definition},
+		} {
+			if got := goesWith(t, form(ehi.MedicalRecord), lines...); got != want {
+				t.Errorf("%s: %q, want %q", url, got, want)
+			}
+		}
+	}
+}

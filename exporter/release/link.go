@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"slices"
 
 	"ehi-server/shared/fhir"
 )
@@ -78,6 +79,7 @@ func hasEscapedNames(line []byte) bool {
 // keeps hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
 type identified struct {
 	owned  []owned
+	owners map[idHash][]resource // of owned, where somebody asks
 	values map[idHash]struct{}
 }
 
@@ -87,14 +89,35 @@ type owned struct {
 	of    resource
 }
 
-// normal is an identifier's value as it is compared: neither case nor space around it counts.
-func normal(value []byte) []byte { return bytes.ToLower(bytes.TrimSpace(value)) }
+// normal is an identifier's value as it is compared: neither case nor space around it counts, nor that
+// it is written as a URN.
+func normal(value []byte) []byte {
+	value = bytes.ToLower(bytes.TrimSpace(value))
+	for _, urn := range []string{"urn:uuid:", "urn:oid:"} {
+		value = bytes.TrimPrefix(value, []byte(urn))
+	}
+	return value
+}
 
 // own keeps the identifiers of a resource that stays, or may.
 func (r *Review) own(self resource, values [][]byte) {
 	for _, v := range values {
 		r.identified.owned = append(r.identified.owned, owned{r.index.hash(v), self})
 	}
+}
+
+// hasWithheldOwner reports whether something withheld has an identifier, before Conclude is through.
+func (r *Review) hasWithheldOwner(value idHash) bool {
+	if r.identified.owners == nil {
+		r.identified.owners = map[idHash][]resource{}
+		for _, o := range r.identified.owned {
+			r.identified.owners[o.value] = append(r.identified.owners[o.value], o.of)
+		}
+	}
+	return slices.ContainsFunc(r.identified.owners[value], func(of resource) bool {
+		v, _ := r.index.at(of)
+		return v.withheld()
+	})
 }
 
 // concludeIdentifiers keeps the identifiers of what stays.

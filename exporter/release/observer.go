@@ -111,17 +111,19 @@ func (f *facts) hangs() bool { return supporting[f.number] || string(f.typ) == "
 
 // refer keeps the references of a resource about which is decided to supporting ones.
 func (o *Observer) refer(f *facts, v verdict) {
-	index, into := o.review.index, o.support.used
-	if v.withheld() {
-		into = o.support.denied
-	}
+	index := o.review.index
 	for _, t := range f.supports {
 		if v.withheld() {
-			if to := index.resource(t.typ, t.id); v.denies(to) {
-				into[to] = struct{}{}
+			to := index.resource(t.typ, t.id)
+			switch {
+			case !mayBeKept(to.typ):
+			case !v.unticked():
+				o.support.denied[to] = struct{}{}
+			case keptByUnticked(to.typ):
+				o.support.unticked[to] = struct{}{}
 			}
 		} else if !o.seen(t) {
-			into[index.resource(t.typ, t.id)] = struct{}{}
+			o.support.used[index.resource(t.typ, t.id)] = struct{}{}
 		}
 	}
 }
@@ -142,6 +144,10 @@ func (o *Observer) hang(self resource, f *facts) {
 	}
 	if supporting[f.number] {
 		s.selves[self] = struct{}{}
+		for _, name := range f.names {
+			s.names[0].add(o.review.index.resource(nameTyp, name))
+			s.names[0].add(self)
+		}
 	}
 	if f.owned || roles[f.number] >= part {
 		s.owned[self] = struct{}{}

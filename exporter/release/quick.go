@@ -108,7 +108,7 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 		return q, false
 	}
 	var coded bool
-	if x.escaped, coded = escapes(line); coded || !x.alone && mayNameBinary(line) {
+	if x.escaped, coded = escapes(line); coded || !x.alone && (mayNameBinary(line) || mayCall(n, line)) {
 		return q, false
 	}
 	if securityName.in(line) { // labels count by more than codes

@@ -153,8 +153,11 @@ func holdsObject(line, name []byte) bool {
 		if at < 0 {
 			return false
 		}
-		line = line[at+len(name):]
-		if !bytes.HasPrefix(line, []byte(`:[`)) {
+		line = afterSpace(line[at+len(name):])
+		if len(line) > 0 && line[0] != ':' {
+			continue // a text
+		}
+		if line = afterSpace(line[min(1, len(line)):]); len(line) == 0 || line[0] != '[' {
 			return true
 		}
 	}

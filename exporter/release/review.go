@@ -76,6 +76,7 @@ func (r *Review) Conclude() {
 	for _, s := range r.supports {
 		r.support.merge(s)
 	}
+	r.support.resolveNames()
 	for again := true; again; {
 		r.withholdPointers()
 		fell := false

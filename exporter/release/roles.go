@@ -96,11 +96,12 @@ func isSupporting(typ []byte) bool { return supporting[fhir.TypeNumber(typ)] }
 
 var deviceNumber = uint16(fhir.TypeNumber([]byte("Device")))
 
-// denies reports whether a resource stays where one of this verdict refers to it, and nothing that goes
-// does: a Device where that one stays, a part where it stays for more than an unticked line of the form.
-func (v verdict) denies(to resource) bool {
-	if to.typ == deviceNumber {
-		return v.withheld()
-	}
-	return v.withheld() && !v.unticked() && int(to.typ) < len(roles) && roles[to.typ] >= part
+// keptByUnticked reports whether what stays for an unticked line of the form may keep a resource of a
+// type: a Device, or what is called by a name, which may be one. It keeps no part.
+func keptByUnticked(typ uint16) bool { return typ == deviceNumber || typ == nameType }
+
+// mayBeKept reports whether a resource of a type, or what is called by a name, may stay because of what
+// refers to it although it would go if nothing did.
+func mayBeKept(typ uint16) bool {
+	return keptByUnticked(typ) || int(typ) < len(roles) && roles[typ] >= part
 }

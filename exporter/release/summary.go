@@ -36,7 +36,7 @@ type node struct {
 type relations struct {
 	binary     bool
 	supporting bool      // it goes where one of the users goes
-	owned      bool      // or where none of the users keeps it, see verdict.denies
+	owned      bool      // or where none of the users keeps it, see mayBeKept
 	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
 	whys       [][]int32 // by group of whyPaths
 	users      []int32
@@ -191,8 +191,8 @@ func (d *decision) decide() {
 	for again := true; again; {
 		d.withholdPointers()
 		d.followDocuments()
-		d.withholdPointers()
-		again = d.withholdUnused()
+		fell := d.withholdPointers()
+		again = d.withholdUnused() || fell
 	}
 }
 
@@ -206,13 +206,13 @@ func (d *decision) withholdUnused() (some bool) {
 	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
 	denied := make([]bool, len(d.verdicts))
 	d.spread(denied, func(at int, r *relations) bool {
-		to := resource{typ: uint16(fhir.TypeNumber(d.summary.kinds[d.summary.nodes[at].kind].typ))}
+		device := string(d.summary.kinds[d.summary.nodes[at].kind].typ) == "Device"
 		return slices.ContainsFunc(r.users, func(user int32) bool {
 			v, of := d.verdicts[user], d.supporting(user)
 			if !v.withheld() && of != nil && !reached[user] && (denied[user] || !of.owned) {
 				v = because[referenceOnlyName]
 			}
-			return v.denies(to)
+			return v.withheld() && (device || !v.unticked())
 		})
 	})
 	d.related(func(at int, r *relations) {
@@ -257,17 +257,19 @@ func (d *decision) related(visit func(at int, r *relations)) {
 	}
 }
 
-func (d *decision) withholdPointers() {
+// withholdPointers withholds what is about withheld nodes alone, and reports whether there was some.
+func (d *decision) withholdPointers() (fell bool) {
 	for again := true; again; {
 		again = false
 		d.related(func(at int, r *relations) {
 			withheld := func(group []int32) bool { return len(group) > 0 && !slices.ContainsFunc(group, d.goes) }
 			if !d.verdicts[at].withheld() && (slices.ContainsFunc(r.targets, withheld) || slices.ContainsFunc(r.whys, d.allTell)) {
 				d.verdicts[at] |= someReason
-				again = true
+				fell, again = true, true
 			}
 		})
 	}
+	return fell
 }
 
 // allTell reports whether all of a group of nodes stay for more than an unticked line of the form.
@@ -338,6 +340,7 @@ type Summarizer struct {
 	holders   []holder
 	pointers  pointers
 	uses      map[use]struct{}
+	called    map[resource][]int32 // the relatives that have a name
 }
 
 // use is a reference to a supporting resource, by a node or the complement of a relative's place.
@@ -381,6 +384,7 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	return &Summarizer{
 		asked: p, examine: examiner{policy: p, dated: true}, index: newIndex[int32](), kinds: map[kindKey]int32{},
 		nodes: map[nodeKey]int32{}, types: map[string]string{}, uses: map[use]struct{}{},
+		called: map[resource][]int32{},
 	}, nil
 }
 
@@ -433,6 +437,10 @@ func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	r.pointers[1] = s.pointers.selves.n
 	if r.binary && f.context.typ != nil {
 		r.secured = s.index.resource(f.context.typ, f.context.id)
+	}
+	for _, name := range f.names {
+		of := s.index.resource(nameTyp, name)
+		s.called[of] = append(s.called[of], int32(len(s.relatives)))
 	}
 	s.relatives = append(s.relatives, r)
 	return ^int32(len(s.relatives) - 1)
@@ -523,7 +531,7 @@ func (s *Summarizer) Conclude() error {
 			}
 		}
 	}
-	s.relatives, s.holders, s.pointers, s.nodes, s.uses = nil, nil, pointers{}, nil, nil
+	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.called = nil, nil, pointers{}, nil, nil, nil
 	return nil
 }
 
@@ -547,6 +555,9 @@ func (s *Summarizer) holdersByBinary() map[int32][]holding {
 func (s *Summarizer) usersBySupport() map[int32][]int32 {
 	out := map[int32][]int32{}
 	for u := range s.uses {
+		for _, owner := range s.called[u.of] {
+			out[owner] = append(out[owner], u.by)
+		}
 		if at, known := s.index.at(u.of); known && at < 0 {
 			out[^at] = append(out[^at], u.by)
 		}

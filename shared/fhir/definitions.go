@@ -44,6 +44,7 @@ var (
 
 	referenceFields = table(referenceTable)
 	referencePaths  = table(referencePathTable)
+	canonicalPaths  = table(canonicalPathTable)
 )
 
 // ReferenceFields are the names of all fields of type Reference, in whatever type, each with the
@@ -54,6 +55,10 @@ func ReferenceFields() map[string][]string { return referenceFields() }
 // those within data types (Annotation, Identifier, Extension, ...) and below an element that repeats
 // one above it (Composition.section.section). The caller must not change it.
 func ReferencePaths(t string) []string { return referencePaths()[t] }
+
+// CanonicalPaths are where a resource of type t names a definition by its canonical URL, as
+// ReferencePaths has its References. The caller must not change it.
+func CanonicalPaths(t string) []string { return canonicalPaths()[t] }
 
 // KnownType reports whether t is a concrete resource type of R4.
 func KnownType(t string) bool { return resourceTypes[t] }

@@ -1049,6 +1049,48 @@ VerificationResult target primarySource.who attestation.who attestation.onBehalf
 VisionPrescription patient encounter prescriber
 `
 
+// canonicalPathTable is the elements of type canonical of each type: type, paths.
+const canonicalPathTable = `
+ActivityDefinition library profile transform
+CapabilityStatement instantiates imports implementationGuide rest.resource.profile rest.resource.supportedProfile rest.resource.searchParam.definition rest.resource.operation.definition rest.compartment messaging.supportedMessage.definition document.profile
+CarePlan instantiatesCanonical activity.detail.instantiatesCanonical
+ChargeItem definitionCanonical
+ChargeItemDefinition partOf replaces
+CodeSystem valueSet supplements
+Communication instantiatesCanonical
+ConceptMap sourceCanonical targetCanonical group.element.target.dependsOn.system group.unmapped.url
+DeviceRequest instantiatesCanonical
+EvidenceVariable characteristic.definitionCanonical
+ExampleScenario workflow
+FamilyMemberHistory instantiatesCanonical
+GraphDefinition profile link.target.profile
+GuidanceResponse moduleCanonical
+ImplementationGuide dependsOn.uri global.profile definition.resource.exampleCanonical manifest.resource.exampleCanonical
+Measure library
+MeasureReport measure
+MedicationRequest instantiatesCanonical
+MessageDefinition replaces base parent focus.profile allowedResponse.message graph
+MessageHeader definition
+NutritionOrder instantiatesCanonical
+OperationDefinition base inputProfile outputProfile parameter.targetProfile parameter.binding.valueSet
+Parameters parameter.valueCanonical
+PlanDefinition library action.definitionCanonical action.transform
+Procedure instantiatesCanonical
+Questionnaire derivedFrom item.answerValueSet
+QuestionnaireResponse questionnaire
+RequestGroup instantiatesCanonical
+ResearchDefinition library
+ResearchElementDefinition library characteristic.definitionCanonical
+SearchParameter derivedFrom component.definition
+ServiceRequest instantiatesCanonical
+StructureDefinition baseDefinition
+StructureMap structure.url import group.rule.source.defaultValueCanonical
+Task instantiatesCanonical input.valueCanonical output.valueCanonical
+TerminologyCapabilities codeSystem.uri
+TestScript metadata.capability.capabilities
+ValueSet compose.include.valueSet
+`
+
 // searchTable is the search parameters: type, name:kind:paths.
 const searchTable = `
 Account identifier:t:identifier=Identifier name:s:name=string owner:r:owner=Reference patient:r:subject=Reference>Patient period:d:servicePeriod=Period status:t:status=code subject:r:subject=Reference type:t:type=CodeableConcept

@@ -188,6 +188,9 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			place: placeOf(rapid.SampledFrom(places).Draw(t, "place")), to: rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to"),
 			shape: rapid.SampledFrom(shapes).Draw(t, "shape"), token: fmt.Sprintf("Tok%sz%dx%dEn", r.options.Prefix, i, n),
 		}
+		if l.place.entry && rapid.IntRange(0, 2).Draw(t, "a thing") == 0 {
+			l.to = r.thing(t, l.to)
+		}
 		if l.place.single() && taken[l.place.path] || l.place.path == "claim" && r.Resources[l.to].Type == binary {
 			continue // a bill for a Binary stays where it could go: no record has one
 		}
@@ -213,6 +216,20 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 	m.drawNames(t)
 }
 
+// thing is the place of a person, place or thing; that of another resource where there is none.
+func (r *Record) thing(t *rapid.T, other int) int {
+	var things []int
+	for i, m := range r.Resources {
+		if m.kind.supporting {
+			things = append(things, i)
+		}
+	}
+	if len(things) == 0 {
+		return other
+	}
+	return rapid.SampledFrom(things).Draw(t, "which thing")
+}
+
 // all are the places of the resources of a type.
 func (r *Record) all(typ string) (places []int) {
 	for i, m := range r.Resources {
@@ -235,6 +252,9 @@ func (e *entry) hasRoom(l *link) bool {
 func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
 	if last := len(m.entries) - 1; last >= 0 && m.entries[last].hasRoom(l) && rapid.Bool().Draw(t, "same entry") {
 		l.entry = m.entries[last]
+		if r.Resources[l.to].identified && rapid.Bool().Draw(t, "by identifier") {
+			l.shape = "identifier"
+		}
 	} else {
 		n := len(m.entries)
 		l.entry = &entry{outer: l.place.outer[0], token: fmt.Sprintf("Ent%sz%dx%dRy", r.options.Prefix, i, n), sequence: n + 1}

@@ -93,6 +93,13 @@ var toActors = map[string]bool{
 	"managingOrganization": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
+// toStatements are the fields that lead to neither persons, places and things nor parts, by the
+// definitions of R4: an identifier in one of them names none.
+var toStatements = map[string]bool{
+	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true, "encounter": true, "procedureReference": true,
+	"addresses": true, "result": true,
+}
+
 // sensitives are codings that keep a resource unless the patient authorises it. Labels stand in
 // meta.security, codes anywhere.
 var sensitives = []struct {

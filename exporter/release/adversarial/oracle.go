@@ -110,7 +110,8 @@ func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && 
 
 // uses reports whether a link is a Reference by which a resource uses its target.
 func (d *Decision) uses(m *Resource, l *link) bool {
-	return d.record.follows(l) && !l.place.url && !l.place.mention && !m.tells(l)
+	names := d.record.follows(l) || l.shape == "identifier" && !toStatements[l.place.field]
+	return names && !l.place.url && !l.place.mention && !m.tells(l)
 }
 
 // hangs reports whether resources of a kind may stay because of what refers to them.
@@ -243,7 +244,7 @@ func (d *Decision) out(e *entry) certainty {
 }
 
 // takes reports whether an entry takes along what it refers to: where it is left out it does not, nor
-// where it has, or names one that has, a Reference that names no resource by type and id beside others.
+// where it has, or names one that has, a Reference beside others that names no resource.
 func (d *Decision) takes(e *entry) bool {
 	if e == nil {
 		return true
@@ -258,6 +259,10 @@ func (d *Decision) takes(e *entry) bool {
 	for _, l := range links {
 		to := d.record.Resources[l.to]
 		switch {
+		case l.shape == "identifier":
+			if !d.goes[l.to] && !to.absent {
+				return false
+			}
 		case !d.record.follows(l):
 			return false
 		case !d.goes[l.to] && !to.absent && d.telling(l.to):

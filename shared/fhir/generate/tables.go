@@ -32,7 +32,8 @@ package fhir
 		{"dateTable", "is the fields that say when something happened: type, role:paths.", d.each(d.datesOf)},
 		{"attachmentTable", "is the names of fields of type Attachment, in all types.", wrap(d.named("Attachment"))},
 		{"referenceTable", "is the fields of type Reference by their names, in all types: name, types of targets or *.", d.references()},
-		{"referencePathTable", "is the elements of type Reference of each type: type, paths.", d.each(d.referencesOf)},
+		{"referencePathTable", "is the elements of type Reference of each type: type, paths.", d.each(d.pathsOf("Reference"))},
+		{"canonicalPathTable", "is the elements of type canonical of each type: type, paths.", d.each(d.pathsOf("canonical"))},
 		{"searchTable", "is the search parameters: type, name:kind:paths.", d.each(d.searchOf, "Resource", "DomainResource")},
 	} {
 		fmt.Fprintf(&b, "// %s %s\nconst %s = `\n%s\n`\n\n", t.name, t.doc, t.name, strings.Join(t.lines, "\n"))
@@ -203,18 +204,19 @@ func (d *definitions) references() []string {
 	return lines
 }
 
-// referencesOf is the paths of a type's own elements that are References; not those within the data
-// types that it uses.
-func (d *definitions) referencesOf(typ string) []string {
-	var out []string
-	for _, e := range d.own(typ) {
-		for _, f := range e.fields() {
-			if f.typ == "Reference" {
-				out = append(out, f.path)
+// pathsOf is the paths of a type's own elements of a data type; not those within the data types that it
+// uses.
+func (d *definitions) pathsOf(data string) func(typ string) []string {
+	return func(typ string) (out []string) {
+		for _, e := range d.own(typ) {
+			for _, f := range e.fields() {
+				if f.typ == data {
+					out = append(out, f.path)
+				}
 			}
 		}
+		return out
 	}
-	return out
 }
 
 // kinds is how a search parameter's type is written in the table; composite and special ones are not in it.

@@ -1,0 +1,225 @@
+package release
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"ehi-server/shared/fhir"
+)
+
+// A Reference may name what it leads to by a business identifier alone, and a canonical URL names a
+// definition. Such a name is a resource of its own to the review's search for what is referred to:
+// whatever is called so refers to it, and it leads to the supporting resources that have the name.
+//
+// An identifier counts here with its system: one value may be a number of several systems. Where one of
+// both lacks a system, the value alone counts if it is no short number. What is masked is less sure of
+// itself: there a value counts in any system, see identified.
+
+// nameType is the type of the resources that names are to a review; no type has that number.
+const nameType uint16 = takerType + 1
+
+// nameTyp is how targets that are names spell their type.
+var nameTyp = []byte("|")
+
+// Names by an identifier without a system, for those that have one, and the other way round.
+var (
+	withoutOne  = []byte("-|")
+	whateverOne = []byte("*|")
+	byURL       = []byte("url|")
+)
+
+// sameSystems are identifier systems by the object identifiers of R4's registry of them
+// (https://hl7.org/fhir/R4/identifier-registry.html).
+var sameSystems = map[string]string{
+	"urn:oid:2.16.840.1.113883.4.6":   "http://hl7.org/fhir/sid/us-npi",
+	"urn:oid:2.16.840.1.113883.4.1":   "http://hl7.org/fhir/sid/us-ssn",
+	"urn:oid:2.16.840.1.113883.4.572": "http://hl7.org/fhir/sid/us-medicare",
+	"urn:oid:2.16.840.1.113883.4.927": "http://hl7.org/fhir/sid/us-mbi",
+}
+
+// identifierNames are the names that an identifier gives: own ones to a resource that has it, others to
+// one that refers by it.
+func identifierNames(system, value []byte, own bool) (names [][]byte) {
+	if value = normal(value); len(value) == 0 {
+		return nil
+	}
+	lacks, has := withoutOne, whateverOne
+	if !own {
+		lacks, has = has, lacks
+	}
+	switch system = normalSystem(system); {
+	case len(system) == 0:
+		if names = append(names, slices.Concat([]byte("|"), value)); telling(value) {
+			names = append(names, slices.Concat(lacks, value))
+		}
+	default:
+		if names = append(names, slices.Concat(system, []byte("|"), value)); telling(value) {
+			names = append(names, slices.Concat(has, value))
+		}
+	}
+	return names
+}
+
+// normalSystem is an identifier's system as it is compared. What says that a value is a URI says
+// nothing of whose it is.
+func normalSystem(system []byte) []byte {
+	s := normalURL(system)
+	if known := sameSystems[string(s)]; known != "" {
+		return []byte(known)
+	}
+	if string(s) == "urn:ietf:rfc:3986" {
+		return nil
+	}
+	return s
+}
+
+// normalURL is a URL as it is compared: neither case, http or https, nor a slash at its end count.
+func normalURL(url []byte) []byte {
+	url = bytes.TrimRight(bytes.ToLower(bytes.TrimSpace(url)), "/")
+	if rest, is := bytes.CutPrefix(url, []byte("https:")); is {
+		return append([]byte("http:"), rest...)
+	}
+	return url
+}
+
+// canonicalName is the name by a definition's URL, whatever version it is asked for.
+func canonicalName(url []byte) []byte {
+	if end := bytes.IndexAny(url, "|#"); end >= 0 {
+		url = url[:end]
+	}
+	if url = normalURL(url); len(url) == 0 {
+		return nil
+	}
+	return slices.Concat(byURL, url)
+}
+
+// namingFields are the fields of R4 that are References and may lead to supporting resources.
+var namingFields = func() map[string]bool {
+	m := map[string]bool{}
+	for field, targets := range fhir.ReferenceFields() {
+		m[field] = slices.Contains(targets, "*") || slices.ContainsFunc(targets, func(t string) bool { return isSupporting([]byte(t)) })
+	}
+	return m
+}()
+
+// canonicals are where resources of each type name definitions, by their numbers.
+var canonicals = func() (of [256]map[string]bool) {
+	for _, typ := range fhir.Types() {
+		for _, path := range fhir.CanonicalPaths(typ) {
+			n := fhir.TypeNumber([]byte(typ))
+			if of[n] == nil {
+				of[n] = map[string]bool{}
+			}
+			of[n][path] = true
+		}
+	}
+	return of
+}()
+
+// canonicalEnds are the ends of the names of those fields, with the quote behind them: from a letter on
+// that is rare.
+var canonicalEnds = func() (of [256][][]byte) {
+	for n, paths := range canonicals {
+		for path := range paths {
+			end := path[strings.LastIndexByte(path, '.')+1:] + `"`
+			if at := strings.Index(end, "Canonical"); at >= 0 {
+				end = end[at:]
+			}
+			if !slices.ContainsFunc(of[n], func(other []byte) bool { return string(other) == end }) {
+				of[n] = append(of[n], []byte(end))
+			}
+		}
+	}
+	return of
+}()
+
+// mayCall reports whether a line of a type may name a supporting resource by something else than its
+// type and id: by an identifier, which is an object in a Reference and a list in a resource, or by a
+// canonical URL.
+func mayCall(typ int, line []byte) bool {
+	for _, end := range canonicalEnds[typ] {
+		if bytes.Contains(line, end) {
+			return true
+		}
+	}
+	for {
+		at := bytes.IndexByte(line, 'f') // it is rare
+		if at < 0 {
+			return false
+		}
+		line = line[at+1:]
+		rest, found := bytes.CutPrefix(line, []byte(`ier"`))
+		if rest = afterSpace(rest); !found || len(rest) == 0 || rest[0] != ':' {
+			continue
+		}
+		if rest = afterSpace(rest[1:]); len(rest) == 0 || rest[0] != '[' {
+			return true
+		}
+	}
+}
+
+// identifier is what an object says that is called so.
+type identifier struct{ system, value []byte }
+
+// called takes in what the identifier says that closes: of the resource at hand, or of the object that
+// it stands in, which may be a Reference.
+func (x *examiner) called(f *facts, c *coding) {
+	w := &x.walk
+	switch {
+	case len(c.value) == 0 || string(w.key()) != "identifier":
+	case w.fieldStart() >= 0 && w.depth > 1:
+		x.codings[w.depth-1].called = identifier{c.system, c.value}
+	case supporting[f.number] && string(w.keyAt(1)) == "identifier":
+		f.names = append(f.names, identifierNames(c.system, c.value, true)...)
+	}
+}
+
+// refersByName takes a Reference in that closes and names its target by an identifier alone.
+func (x *examiner) refersByName(f *facts, by identifier) {
+	if _, isReference := namingFields[string(x.walk.key())]; !isReference {
+		return
+	}
+	if x.in != nil {
+		x.in.values = append(x.in.values, normal(by.value))
+	}
+	x.path = x.walk.appendPath(x.path[:0])
+	where, isAbout := x.about[string(x.path)]
+	if tells := isAbout && !where.why() && !uses[f.number]; tells || !namingFields[string(x.walk.key())] {
+		return
+	}
+	for _, name := range identifierNames(by.system, by.value, false) {
+		x.leadsTo(f, target{nameTyp, name})
+	}
+}
+
+// leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers.
+func (x *examiner) leadsTo(f *facts, to target) {
+	if x.in != nil {
+		x.in.supports = append(x.in.supports, to)
+		return
+	}
+	f.supports = append(f.supports, to)
+}
+
+// definition takes a text in that names a definition by its canonical URL, or is the URL of the one at
+// hand.
+func (x *examiner) definition(f *facts) {
+	w := &x.walk
+	if w.depth == 1 && roles[f.number] == definition && string(w.key()) == "url" {
+		if name := canonicalName(w.text()); name != nil {
+			f.names = append(f.names, name)
+		}
+		return
+	}
+	x.path = w.appendPath(x.path[:0])
+	if !canonicals[f.number][string(x.path)] {
+		return
+	}
+	if name := canonicalName(w.text()); name != nil {
+		x.leadsTo(f, target{nameTyp, name})
+	}
+	if typ, id, ok := follow(w.text()); ok && isSupporting(typ) {
+		x.leadsTo(f, target{typ, id})
+	}
+}
