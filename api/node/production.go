@@ -1,14 +1,15 @@
 package node
 
 import (
-	"ehi-server/api/server"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"ehi-server/api/server"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 )
@@ -81,7 +82,7 @@ const minSecret = 20
 // is stored is not looked at.
 func (c Config) Unfit() (out []string) {
 	if c.sandbox() {
-		return append(c.onNetwork(), c.StaffOIDC.Problems()...)
+		return slices.Concat(c.onNetwork(), c.idleLimits(), c.StaffOIDC.Problems())
 	}
 	say := func(wrong bool, text string, args ...any) {
 		if wrong {
@@ -104,8 +105,38 @@ func (c Config) Unfit() (out []string) {
 	say(c.NATSListen != "" && c.NATSAccess.Password == "", "--nats-listen lets everybody on this machine read and change jobs and keys: give --nats-password")
 	say(c.NATSListen != "" && !onLoopback(c.NATSListen), "--nats-listen %s carries jobs and keys over the network in the clear: let exporters join an external NATS with TLS (--nats)", c.NATSListen)
 	say(c.NATS != "" && !known(c), "--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
-	return append(out, c.StaffOIDC.Problems()...)
+	return slices.Concat(out, c.idleLimits(), c.StaffOIDC.Problems())
 }
+
+// idleLimits says which limits are set and would limit nothing: what is counted in a window that ends as
+// soon as it begins is never counted together.
+func (c Config) idleLimits() (out []string) {
+	q := c.quotas()
+	counted := max(q.ClientKickOffs, q.PatientKickOffs, q.ClientExports, q.PatientExports)
+	failures := max(c.limit(c.AddressFailures, addressFailures), c.limit(c.ClientFailures, clientFailures))
+	for _, w := range []struct {
+		flag   string
+		is     time.Duration
+		limits int
+	}{{"--quota-window", c.QuotaWindow, counted}, {"--failure-window", c.FailureWindow, failures}} {
+		if w.limits > 0 && w.is < shortestWindow {
+			out = append(out, fmt.Sprintf("%s %v limits nothing: give %v or more, or 0 as the limits themselves", w.flag, w.is, shortestWindow))
+		}
+	}
+	if c.ClientBytes < 0 {
+		out = append(out, "--client-bytes is negative: give 0 for no limit")
+	}
+	return out
+}
+
+// shortestWindow is the shortest in which something is counted: records in NATS expire by the second.
+const shortestWindow = time.Second
+
+// How often something may fail in production mode, where it is not set: of one address, and of one client.
+const (
+	addressFailures = 100
+	clientFailures  = 500
+)
 
 // onNetwork says that a sandbox, where everybody may be any patient or administrator, would be open to
 // other machines.
