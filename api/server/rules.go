@@ -19,6 +19,8 @@ type rule struct {
 	guard func(s *Server) fiber.Handler
 	// proved is whether an administrator has to have proved who he is a short while ago (see recently).
 	proved bool
+	// staff is whether administrators pass, who leave a trail (see trailOf).
+	staff bool
 	// unproved is why an administrator need not, where he changes something; "" where he does not.
 	unproved string
 }
@@ -60,7 +62,11 @@ var (
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
 	jobOwners     = rule{says: "a token of the job's client", guard: func(s *Server) fiber.Handler { return s.jobBearer }}
-	ownersOrStaff = rule{says: "a token of the job's client, or role viewer", guard: func(s *Server) fiber.Handler { return s.ownerOrAdmin }}
+	ownersOrStaff = rule{
+		says:  "a token of the job's client, or role viewer",
+		guard: func(s *Server) fiber.Handler { return s.ownerOrAdmin },
+		staff: true,
+	}
 )
 
 // scoped lets tokens pass that have one of the scopes.
@@ -98,12 +104,17 @@ func staffPages(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least) + " (a page: others are led to the log-in)",
 		guard: func(s *Server) fiber.Handler { return s.staffPage(least) },
+		staff: true,
 	}
 }
 
 // staff lets administrators pass with at least a role.
 func staff(least auth.Role) rule {
-	return rule{says: "role " + string(least), guard: func(s *Server) fiber.Handler { return s.staff(least) }}
+	return rule{
+		says:  "role " + string(least),
+		guard: func(s *Server) fiber.Handler { return s.staff(least) },
+		staff: true,
+	}
 }
 
 // themselves are administrators on the pages about their own proof of identity, also before a second
@@ -111,6 +122,7 @@ func staff(least auth.Role) rule {
 var themselves = rule{
 	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
 	guard: func(s *Server) fiber.Handler { return s.staffSelf },
+	staff: true,
 }
 
 // rules is who may use which route: the one place that says so. A route that is not here cannot be registered (see Server.on), and a test walks over

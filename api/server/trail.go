@@ -66,6 +66,8 @@ var trails = map[string]leaving{
 	"POST /admin/ui/accounts":                leaves(ehi.ActionAdministrate),
 	"GET /admin/ui/audit":                    leaves(ehi.ActionAudit),
 
+	"GET /jobs/:id/metadata": read,
+
 	"POST /admin/login":                                leaves(ehi.ActionLogIn),
 	"GET /admin/logout":                                leaves(ehi.ActionLogOut),
 	"GET /admin/jobs":                                  read,
@@ -96,9 +98,11 @@ var trails = map[string]leaving{
 	"DELETE /admin/accounts/:kind/:name/second-factor": leaves(ehi.ActionAdministrate),
 }
 
-// trailOf is the trail of a route of administrators. A route without one cannot be registered.
+// trailOf is the trail of a route that is of administrators, or lets them pass beside others. A route
+// without one cannot be registered.
 func trailOf(method, path string) (t leaving, ofStaff, declared bool) {
-	if path != "/admin" && !strings.HasPrefix(path, "/admin/") {
+	r, _ := ruleOf(method, path)
+	if !r.staff && path != "/admin" && !strings.HasPrefix(path, "/admin/") {
 		return leaving{}, false, true
 	}
 	t, declared = trails[method+" "+path]

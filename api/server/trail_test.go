@@ -1,9 +1,12 @@
 package server
 
 import (
+	"bytes"
+	"net/http"
 	"strings"
 	"testing"
 
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
 
@@ -11,7 +14,7 @@ import (
 // record that it was read, or why nothing. What changes something leaves an event, and so does what
 // shows patients' names, choices or withheld counts.
 func TestEveryRouteOfAdministratorsLeavesItsTrail(t *testing.T) {
-	personal := []string{"/admin", "/admin/jobs", "/admin/jobs/:id", "/admin/accounts", "/admin/ui/jobs", "/admin/ui/jobs/:id", "/admin/ui/jobs/:id/files", "/admin/ui/accounts"}
+	personal := []string{"/admin", "/admin/jobs", "/admin/jobs/:id", "/admin/accounts", "/admin/ui/jobs", "/admin/ui/jobs/:id", "/admin/ui/jobs/:id/files", "/admin/ui/accounts", "/jobs/:id/metadata"}
 	used := map[string]bool{}
 	for _, r := range routed(t).app.GetRoutes(true) {
 		if r.Method == "HEAD" {
@@ -45,4 +48,63 @@ func TestEveryRouteOfAdministratorsLeavesItsTrail(t *testing.T) {
 	if trails["GET /admin/jobs"].action != ehi.ActionRead {
 		t.Error("reads are not recorded as reads")
 	}
+}
+
+// Whatever shows an administrator a patient leaves an event: every route that lets administrators pass is
+// asked for, and where the answer has the patient's name or id, the trail says who has read it and how.
+func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
+	const name, id = "Zebedee Markworthy", "patient-of-the-trail"
+	s := routed(t, func(c *Config) { c.AdminUser, c.AdminPassword = "admin", "a long password of a test" })
+	j := &ehi.Job{
+		Version: ehi.RecordVersion, Lane: ehi.Interactive, ID: "job-of-the-trail", Status: ehi.Retrieved, Level: ehi.OnePatient, Patient: ehi.Patient{ID: id, Name: name},
+		ClientID: "app", CreatedAt: now(), CompletedAt: now(), Withheld: map[string]int64{"sensitive.hiv": 1},
+	}
+	if err := s.Bus.Jobs.Create(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	in := answer(s, "POST", "/admin/login", `{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
+	sid := cookieOf(in, "sid")
+	asked := 0
+	for _, r := range s.app.GetRoutes(true) {
+		rule, _ := ruleOf(r.Method, r.Path)
+		if r.Method != "GET" || !rule.staff || r.Path == "/admin/ui/events" { // a stream without an end, of ids
+			continue
+		}
+		asked++
+		path := strings.ReplaceAll(r.Path, ":id", j.ID)
+		a := answer(s, "GET", path, "", "Cookie", sid, "Accept", "text/html,application/json")
+		body := a.Body()
+		shows := bytes.Contains(body, []byte(name)) || bytes.Contains(body, []byte(id))
+		left, _, _ := trailOf(r.Method, r.Path)
+		switch {
+		case shows && left.nothing != "":
+			t.Errorf("GET %s shows the patient, and leaves nothing: %s", r.Path, left.nothing)
+		case left.reads && a.StatusCode() == http.StatusOK && readsOf(t, s, r.Path) == 0:
+			t.Errorf("GET %s was read, and the trail does not say so", r.Path)
+		case r.Path == "/jobs/:id/metadata" && (!shows || a.StatusCode() != http.StatusOK):
+			t.Errorf("GET %s: %d %s", r.Path, a.StatusCode(), body)
+		}
+	}
+	if asked < 15 {
+		t.Errorf("%d routes only", asked)
+	}
+}
+
+// readsOf counts the events of the trail that say that a route was read.
+func readsOf(t *testing.T, s *Server, route string) (n int) {
+	t.Helper()
+	if err := s.Bus.Audit.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	filter := bus.AuditFilter{Action: ehi.ActionRead}
+	err := s.Bus.Audit.Read(t.Context(), filter, func(_ uint64, e ehi.Event) (bool, error) {
+		if e.Detail == route && e.Agent == "admin admin" {
+			n++
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
