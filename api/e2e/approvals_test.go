@@ -6,6 +6,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
 
@@ -54,5 +55,33 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	p.want(p.do(rita, "GET", "/admin/ui/jobs/"+j.ID+"/documents/none.txt"), 404, "no such file")
 	if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Approved {
 		t.Fatalf("%+v, %v", job, err)
+	}
+}
+
+// With four eyes an approval ends with its approver: of a reviewer who was removed, or who came back with
+// another role or as another account of the same name, it counts no more.
+func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
+	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
+	app, _ := p.letIn("app", "ann")
+	j := p.kickOff(app, "/no-form", p.ann, nil)
+	p.wait(j.ID, ehi.Retrieved)
+	if job, err := p.staff("rita").Act(t.Context(), j.ID, "approve"); err != nil || len(job.Approvals) != 1 {
+		t.Fatalf("%+v, %v", job, err)
+	}
+	if err := p.admin.RemoveAccount(t.Context(), "admin", "rita"); err != nil {
+		t.Fatal(err)
+	}
+	// The log-in of ada reads what is stored: by then this process knows of the removal.
+	ada := p.staff("ada")
+	job, err := ada.Act(t.Context(), j.ID, "approve")
+	if err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 || job.Approvals[0] != "ada" {
+		t.Fatalf("after the first approver was removed: %+v, %v", job, err)
+	}
+	p.want(p.do(app, "GET", j.StatusURL), 202, "")
+	if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: "rita", Role: auth.Reviewer}, staffPassword); err != nil {
+		t.Fatal(err)
+	}
+	if job, err := p.staff("rita").Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Approved {
+		t.Fatalf("two who may approve: %+v, %v", job, err)
 	}
 }

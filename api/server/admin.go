@@ -71,7 +71,7 @@ func (s *Server) adminJobJSON(c *fiber.Ctx, j *ehi.Job) adminJobJSON {
 		jobJSON:   s.jobJSON(j, unlimited),
 		Counts:    orEmpty(j.Counts),
 		Withheld:  orEmpty(j.Withheld),
-		Approvals: j.Approvers(),
+		Approvals: j.Approvers(s.approves),
 		Reason:    j.Reason,
 		Error:     j.Error,
 	}
@@ -181,7 +181,8 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) 
 		}
 		switch {
 		case s.FourEyes:
-			return j.ApproveByTwo(adminOf(c), now(), s.FileTTL)
+			who := staffOf(c)
+			return j.ApproveByTwo(who.Name, s.approverMark(who), s.approves, now(), s.FileTTL)
 		}
 		return j.Approve(adminOf(c), now(), s.FileTTL)
 	})

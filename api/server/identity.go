@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -174,6 +175,28 @@ func (s *Server) present(name, by, role string) *signedIn {
 		return ofAccount(a)
 	}
 	return nil
+}
+
+// approverMark says which administrator it is who approves, beside the name: by whom he is known, and of an
+// account when it was made, so that another one of the same name is somebody else.
+func (s *Server) approverMark(who *signedIn) string {
+	switch who.By {
+	case byOpenID:
+		return who.By + " " + string(who.Role)
+	case byAccount:
+		if a, ok := s.Auth.Administrator(who.Name); ok {
+			return who.By + " " + a.Created.Format(time.RFC3339)
+		}
+	}
+	return who.By
+}
+
+// approves reports whether an administrator who has approved under a mark may approve still. Whom the
+// provider names is taken at its word of then: what he may do by now shows when he signs in.
+func (s *Server) approves(name, mark string) bool {
+	by, role, _ := strings.Cut(mark, " ")
+	who := s.present(name, by, role)
+	return who != nil && who.Role.May(auth.Reviewer) && s.approverMark(who) == mark
 }
 
 func ofAccount(a auth.Account) *signedIn {

@@ -142,9 +142,10 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	row := s.row(c, v, now())
 	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
 	var documents []jobDocument
+	approvers := j.Approvers(s.approves)
 	page := fiber.Map{
-		"Job": j, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
-		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": slices.Contains(j.Approvers(), adminOf(c)),
+		"Job": j, "Approvers": approvers, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
+		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": slices.Contains(approvers, adminOf(c)),
 	}
 	for _, a := range j.Attachments {
 		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + escapeName(a.Name)})

@@ -35,7 +35,7 @@ func TestApprovalsAreBoundToWhatWasApproved(t *testing.T) {
 	}
 	approve := func(j *ehi.Job, by string) {
 		t.Helper()
-		if err := j.ApproveByTwo(by, at, time.Hour); err != nil {
+		if err := j.ApproveByTwo(by, "account of "+by, everybody, at, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,6 +54,7 @@ func TestApprovalsAreBoundToWhatWasApproved(t *testing.T) {
 		"no form":                 func(j *ehi.Job) { j.Form = nil },
 		"what was asked for":      func(j *ehi.Job) { j.KickOff.Types = []string{"Patient"} },
 		"an older build's record": func(j *ehi.Job) { j.Approved = "" },
+		"a build's between":       func(j *ehi.Job) { j.ApprovedAs = nil },
 	} {
 		holds := name == "nothing" || name == "the time of its end"
 		j := retrieved()
@@ -61,20 +62,54 @@ func TestApprovalsAreBoundToWhatWasApproved(t *testing.T) {
 		j = stored(j)
 		seen := j.Contents()
 		change(j)
-		if j.Approved != "" && (j.Unchanged(seen) == nil) != holds {
+		if j.Approved != "" && j.ApprovedAs != nil && (j.Unchanged(seen) == nil) != holds {
 			t.Errorf("%s: a decision about what was seen before: %v", name, j.Unchanged(seen))
 		}
 		approve(j, "ada")
 		switch {
-		case holds && (j.Status != ehi.Approved || !slices.Equal(j.Approvers(), []string{"rita", "ada"})):
-			t.Errorf("%s changed: %s by %v", name, j.Status, j.Approvers())
-		case !holds && (j.Status != ehi.Retrieved || !slices.Equal(j.Approvers(), []string{"ada"})):
-			t.Errorf("%s changed: %s by %v", name, j.Status, j.Approvers())
+		case holds && (j.Status != ehi.Approved || !slices.Equal(j.Approvers(everybody), []string{"rita", "ada"})):
+			t.Errorf("%s changed: %s by %v", name, j.Status, j.Approvers(everybody))
+		case !holds && (j.Status != ehi.Retrieved || !slices.Equal(j.Approvers(everybody), []string{"ada"})):
+			t.Errorf("%s changed: %s by %v", name, j.Status, j.Approvers(everybody))
 		}
 		if !holds {
 			if approve(j, "rita"); j.Status != ehi.Approved || j.DecidedBy != "ada, rita" {
 				t.Errorf("%s: approved again: %s by %s", name, j.Status, j.DecidedBy)
 			}
 		}
+	}
+}
+
+// everybody who has approved may approve still.
+func everybody(name, as string) bool { return as == "account of "+name }
+
+// The approval of an administrator who was removed or demoted since counts no more, also where there is
+// another account of his name by now: two have to approve who may.
+func TestApprovalsEndWithTheirApprover(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	j := &ehi.Job{ID: "j", Status: ehi.Retrieved}
+	gone := map[string]bool{}
+	stands := func(name, as string) bool { return !gone[as] }
+	for _, step := range []struct {
+		by, as, gone string
+		status       ehi.Status
+		approvers    []string
+	}{
+		{"rita", "first", "", ehi.Retrieved, []string{"rita"}},
+		{"ada", "ada", "first", ehi.Retrieved, []string{"ada"}},
+		{"rita", "second", "ada", ehi.Retrieved, []string{"rita"}},
+		{"vera", "vera", "", ehi.Approved, []string{"rita", "vera"}},
+	} {
+		gone[step.gone] = true
+		if err := j.ApproveByTwo(step.by, step.as, stands, at, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if got := j.Approvers(stands); j.Status != step.status || !slices.Equal(got, step.approvers) {
+			t.Errorf("%s approves where %q is gone: %s by %q", step.by, step.gone, j.Status, got)
+		}
+	}
+	gone["second"], gone["vera"] = true, true
+	if got := j.Approvers(stands); len(got) != 2 {
+		t.Errorf("who had approved what was released: %q", got)
 	}
 }

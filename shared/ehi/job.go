@@ -122,8 +122,11 @@ type Job struct {
 	Approvals []string `json:"approvals,omitempty"`
 	// Approved is the digest of what Approvals are about (see Contents): they are void where the export
 	// has another one now. An older build loses it, and the approvals with it.
-	Approved  string    `json:"approvedContents,omitempty"`
-	ExpiresAt time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
+	Approved string `json:"approvedContents,omitempty"`
+	// ApprovedAs says of each of Approvals which account it was, beside its name: an approval is void once
+	// that account may not approve any more. An older build loses it, and the approvals with it.
+	ApprovedAs []string  `json:"approvedAs,omitempty"`
+	ExpiresAt  time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
 
 	Tasks    int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
 	Done     Bits             `json:"done,omitempty"`    // the tasks that are committed and counted here
@@ -288,12 +291,29 @@ func (j *Job) Contents() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Approvers are the administrators who approved the export as it is now.
-func (j *Job) Approvers() []string {
-	if j.Status == Retrieved && len(j.Approvals) > 0 && j.Approved != j.Contents() {
-		return nil
+// Stands reports whether an administrator who has approved may approve still: name is his, as is of
+// ApprovedAs.
+type Stands func(name, as string) bool
+
+// Approvers are the administrators who approved the export as it is now, and may approve still.
+func (j *Job) Approvers(stands Stands) []string {
+	if j.Status != Retrieved {
+		return j.Approvals
 	}
-	return j.Approvals
+	names, _ := j.standing(stands)
+	return names
+}
+
+func (j *Job) standing(stands Stands) (names, as []string) {
+	if len(j.Approvals) != len(j.ApprovedAs) || j.Approved != j.Contents() {
+		return nil, nil
+	}
+	for i, name := range j.Approvals {
+		if stands(name, j.ApprovedAs[i]) {
+			names, as = append(names, name), append(as, j.ApprovedAs[i])
+		}
+	}
+	return names, as
 }
 
 // Unchanged holds a decision to what was looked at: contents is the digest of that, "" where it is not
@@ -306,16 +326,18 @@ func (j *Job) Unchanged(contents string) error {
 }
 
 // ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted, the
-// second one's releases the files. An approval is of the export as it is: after a change it has to be
-// given again. Errors: Conflict in any state but retrieved, and where the same one comes again.
-func (j *Job) ApproveByTwo(by string, now time.Time, fileTTL time.Duration) error {
-	switch {
-	case j.Status != Retrieved:
+// second one's releases the files. An approval is of the export as it is, by somebody who may approve:
+// after a change of either it has to be given again. Errors: Conflict in any state but retrieved, and
+// where the same one comes again.
+func (j *Job) ApproveByTwo(by, as string, stands Stands, now time.Time, fileTTL time.Duration) error {
+	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
-	case slices.Contains(j.Approvers(), by):
+	}
+	names, marks := j.standing(stands)
+	if slices.Contains(names, by) {
 		return Errorf(Conflict, "A second administrator has to approve this export")
 	}
-	j.Approvals, j.Approved = append(slices.Clone(j.Approvers()), by), j.Contents()
+	j.Approvals, j.ApprovedAs, j.Approved = append(names, by), append(marks, as), j.Contents()
 	if len(j.Approvals) < 2 {
 		return nil
 	}
