@@ -39,7 +39,8 @@ func (r Role) May(least Role) bool {
 
 // Account is who can log in: a patient, or an administrator.
 type Account struct {
-	// Name is 1 to 64 bytes of what is no space or control character; upper and lower case are one.
+	// Name is 1 to 64 bytes of letters, digits and other ASCII but spaces (RFC 8265 3.3). Case does not
+	// count, nor how a letter is composed.
 	Name string `json:"username"`
 	// Patient is the id of whose record it opens; "" for an administrator.
 	Patient string `json:"patient,omitempty"`
@@ -67,7 +68,7 @@ type accountRecord struct {
 }
 
 func accountKey(kind, name string) subject.Subject {
-	return accountRecords.Of(kind, hash(strings.ToLower(name)))
+	return accountRecords.Of(kind, hash(folded(name)))
 }
 
 // Errors of accounts.
@@ -210,12 +211,15 @@ func (s *Server) accountAt(ctx context.Context, key subject.Subject) (a accountR
 // AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with what to change.
 func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Account, error) {
 	switch {
-	case a.Name == "" || len(a.Name) > 64 || strings.ContainsAny(a.Name, " \t\r\n") || !printable(a.Name):
-		return a, ehi.Errorf(ehi.Invalid, "username must be 1 to 64 bytes without spaces")
+	case a.Name == "" || len(a.Name) > 64 || !isUsername(a.Name):
+		return a, ehi.Errorf(ehi.Invalid, "username must be 1 to 64 bytes of letters, digits and other ASCII without spaces")
 	case (a.Patient == "") == (a.Role == ""):
 		return a, ehi.Errorf(ehi.Invalid, "An account has either a patient or a role")
 	case a.Role != "" && !slices.Contains(Roles(), a.Role):
 		return a, ehi.Errorf(ehi.Invalid, "role must be %s, %s or %s", Viewer, Reviewer, Admin)
+	}
+	if other, ok := s.administratorLike(a); ok {
+		return a, ehi.Errorf(ehi.Conflict, "The name is easily taken for that of the administrator %s", other)
 	}
 	a.Created = s.Now().UTC().Truncate(time.Second)
 	a.Changed, a.SecondFactor = s.Now().UTC(), false
@@ -230,6 +234,20 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 		s.admins.take(accountKey(a.Kind(), a.Name), &a)
 	}
 	return a, err
+}
+
+// administratorLike finds an administrator whose name looks like that of a new one, and is another: under
+// the one, approvals and the audit trail would read as of the other.
+func (s *Server) administratorLike(a Account) (name string, ok bool) {
+	if a.Role == "" {
+		return "", false
+	}
+	for _, other := range s.Administrators() {
+		if folded(other.Name) != folded(a.Name) && alike(other.Name, a.Name) {
+			return other.Name, true
+		}
+	}
+	return "", false
 }
 
 func (s *Server) accountRecord(ctx context.Context, a Account, password string) ([]byte, error) {

@@ -59,8 +59,12 @@ type Client struct {
 	MaySkipForm   bool      `json:"may_skip_form,omitempty"`
 	MaySkipReview bool      `json:"may_skip_review,omitempty"`
 	Created       time.Time `json:"created"`
-	CreatedBy     string    `json:"created_by,omitempty"`
+	// CreatedBy is the administrator who registered it, or SelfRegistered.
+	CreatedBy string `json:"created_by,omitempty"`
 }
+
+// SelfRegistered is who registered a client that did it itself (RFC 7591): no administrator has looked at it.
+const SelfRegistered = "dynamic registration"
 
 // clientRecord is a client as it is stored, or the sandbox's as it is built in.
 type clientRecord struct {
@@ -426,6 +430,19 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 	}
 	s.clients.take(c.ID, record)
 	return c, secret, nil
+}
+
+// NamedLike finds a registered client whose name is easily taken for another: patients read names, and tell
+// applications apart by them.
+func (s *Server) NamedLike(name string) (c Client, ok bool) {
+	s.clients.mu.RLock()
+	defer s.clients.mu.RUnlock()
+	for _, known := range s.clients.byID {
+		if alike(known.Name, name) {
+			return known.Client, true
+		}
+	}
+	return Client{}, false
 }
 
 // giveSecret makes a secret of 256 bits for a client that has one.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -411,5 +413,47 @@ func TestSecretsAreKeptAsHashes(t *testing.T) {
 		if n != may {
 			t.Errorf("%s may what %d roles may", role, n)
 		}
+	}
+}
+
+// An account is one under every spelling of its name, and no administrator's name looks like another's.
+func TestOneNameIsOneAccount(t *testing.T) {
+	_, clock, b := newServer(t)
+	s := production(t, b, clock, nil)
+	add := func(a auth.Account) error {
+		_, err := s.AddAccount(t.Context(), a, "a password of three words")
+		return err
+	}
+	if err := add(auth.Account{Name: "José", Patient: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(auth.Account{Name: "Ann", Role: auth.Admin}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"josé", norm.NFD.String("José"), "JOSÉ", "ｊｏｓé"} {
+		if err := add(auth.Account{Name: name, Patient: "q"}); err != auth.ErrAccountExists {
+			t.Errorf("a second account %q: %v", name, err)
+		}
+		if a, err := s.LogIn(t.Context(), "patient", name, "a password of three words"); err != nil || a.Patient != "p" {
+			t.Errorf("the log-in as %q: %+v, %v", name, a, err)
+		}
+	}
+	for _, name := range []string{"ann", "ＡＮＮ"} {
+		if err := add(auth.Account{Name: name, Role: auth.Viewer}); err != auth.ErrAccountExists {
+			t.Errorf("a second administrator %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"аnn", "a.n.n", "ànn", "ａ-nn"} {
+		if err := add(auth.Account{Name: name, Role: auth.Viewer}); ehi.CodeOf(err) != ehi.Conflict || err == auth.ErrAccountExists {
+			t.Errorf("an administrator %q beside Ann: %v", name, err)
+		}
+	}
+	for _, name := range []string{"a b", "a\u00a0b", "a\u200db", "\u202egpj", "a\u3000b", "☂", strings.Repeat("x", 65), "", "\xff"} {
+		if err := add(auth.Account{Name: name, Patient: "q"}); ehi.CodeOf(err) != ehi.Invalid {
+			t.Errorf("an account %q: %v", name, err)
+		}
+	}
+	if err := add(auth.Account{Name: "anne@example.org", Role: auth.Viewer}); err != nil {
+		t.Error(err)
 	}
 }

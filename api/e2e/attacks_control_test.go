@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,6 +42,23 @@ func (p *target) openForm() (web *client.Client, j client.Job, ann *browser) {
 func (p *target) sendForm(as *client.Client, job, mime, body string, header ...string) *client.Answer {
 	p.t.Helper()
 	a, err := as.Do(p.t.Context(), "POST", "/jobs/"+job, strings.NewReader(body), append(slices.Clone(header), "Content-Type", mime)...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return a
+}
+
+// registers registers an application of a name by the initial access token.
+func (p *target) registers(name string) *client.Answer {
+	p.t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"client_name": name, "redirect_uris": []string{"https://sly.example/cb"}, "token_endpoint_auth_method": "none",
+		"scope": "launch/patient patient/$ehi-export patient/*.rs openid fhirUser offline_access",
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -101,6 +120,23 @@ var controlAttacks = []attack{
 			}
 			p.want(a, 400, "The initial access token")
 		}
+	}},
+	{"an application takes another one's name", "CWE-451, UTS 39", func(p *target) {
+		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site"} {
+			p.want(p.registers(name), 400, "easily taken for the name of another client")
+		}
+		p.want(p.registers("A web site of somebody else"), 201, "client_id")
+	}},
+	{"who registers itself passes for one of the hospital's", "CWE-451", func(p *target) {
+		var made struct {
+			ID string `json:"client_id"`
+		}
+		if err := json.Unmarshal(p.registers("The hospital's own app").Body, &made); err != nil {
+			p.t.Fatal(err)
+		}
+		ann := p.loggedIn("ann")
+		ann.visit(p.open.Base + "/auth/authorize?" + p.request("app", "client_id", made.ID, "redirect_uri", "https://sly.example/cb").Encode())
+		ann.sees(200, "The app is at https://sly.example", "Nobody at the hospital has checked whose it is")
 	}},
 	{"an application fills in the form", "EHI-7", func(p *target) {
 		web, j, _ := p.openForm()

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -199,14 +201,33 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	}
 	noStore(c)
 	t := s.language(c)
-	var controls []string
+	controls := s.whose(t, req)
 	if req.Scopes.Contains(auth.PatientExport) {
-		controls = s.controls(t, req.ClientID)
+		controls = append(controls, s.controls(t, req.ClientID)...)
 	}
 	return s.page(c, "consent", "consent.title", fiber.Map{
 		"Controls": controls,
 		"Patient":  who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
 	})
+}
+
+// whose says where the application that asks is, whatever it calls itself, and whether anybody at the
+// hospital has looked at it: a name is anybody's.
+func (s *Server) whose(t *web.Catalogue, req auth.Request) []string {
+	out := []string{t.Say("consent.device")}
+	if u, err := weburl.Parse(req.RedirectURI); err == nil && u.IsWeb() && !onThisDevice(u.Hostname()) {
+		out[0] = t.Say("consent.from", u.Origin())
+	}
+	if c, err := s.Auth.Client(context.Background(), req.ClientID); err == nil && c.CreatedBy == auth.SelfRegistered {
+		out = append(out, t.Say("consent.unchecked"))
+	}
+	return out
+}
+
+// onThisDevice reports whether a host is the patient's own machine.
+func onThisDevice(host string) bool {
+	at, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && at.IsLoopback()
 }
 
 // controlTexts say what stands between an application and the patient's record: what always does,

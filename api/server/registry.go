@@ -223,10 +223,13 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 		Scope:        in.Scope,
 		JWKS:         in.JWKS,
 		JWKSURI:      in.JWKSURI,
-		CreatedBy:    "dynamic registration",
+		CreatedBy:    auth.SelfRegistered,
 	}
 	var secret string
 	err := s.Registration.Check(client, in.GrantTypes)
+	if _, like := s.Auth.NamedLike(client.Name); like && err == nil {
+		err = ehi.Errorf(ehi.Invalid, "client_name is easily taken for the name of another client")
+	}
 	if err == nil {
 		client, secret, err = s.Auth.AddClient(c.UserContext(), client)
 	}
