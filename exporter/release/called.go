@@ -143,6 +143,18 @@ func mayCall(typ int, line []byte) bool {
 			return true
 		}
 	}
+	return identifierObject(line)
+}
+
+// namesAnother reports whether a field holds an identifier that is another resource's, and stands in no
+// Reference. Those that name a group of resources are not among them.
+func namesAnother(field []byte) bool {
+	return bytes.HasSuffix(field, []byte("Identifier")) && !identifierFields[string(field)] && string(field) != "groupIdentifier"
+}
+
+// identifierObject reports whether a line may hold an identifier that is an object: in a resource's own
+// field it is a list.
+func identifierObject(line []byte) bool {
 	for {
 		at := bytes.IndexByte(line, 'f') // it is rare
 		if at < 0 {

@@ -95,7 +95,7 @@ func (c *coding) names(key []byte) {
 
 // anonymous reports whether an object is such a Reference.
 func (c *coding) anonymous() bool {
-	return c.named && !c.refers && c.called.value == nil && c.code == nil && c.system == nil
+	return c.named && !c.refers && c.called.value == nil && (c.code == nil || c.system == nil)
 }
 
 // settle turns the entries of a resource into facts.

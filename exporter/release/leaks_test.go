@@ -486,6 +486,35 @@ func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
 	}
 }
 
+// EHI-9: a Reference stays one beside what a Reference does not have; what is encoded twice is read
+// twice; and an identifier tells of what has it wherever it stands.
+func TestEHI9AReferenceInAnotherShapeIsMasked(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel + `,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
+	for _, object := range []string{
+		`{"code":"x","display":"SECRET"}`, `{"display":"SECRET","code":"x"}`, `{"system":"urn:x","display":"SECRET"}`, `{"display":"SECRET","system":"urn:x"}`,
+		`{"code":"x","identifier":{"value":"SECRET-77"}}`, `{"identifier":{"value":"urn:uuid:SECRET-77"},"system":"urn:x"}`,
+		`{"reference":"https://h.example/fhir/Condition%252Fc9","display":"SECRET"}`, `{"reference":"https://h.example/fhir/Condition%25252Fc9","display":"SECRET"}`,
+	} {
+		for _, field := range []string{`"evidence":[{"detail":[%s]}]`, `"extension":[{"url":"u","valueReference":%s}]`} {
+			line := `{"resourceType":"Condition","id":"o",` + fmt.Sprintf(field, object) + `}`
+			for _, resolved := range []bool{false, true} {
+				out := strings.Join(released(t, reviewOf(t, form(ehi.MedicalRecord), resolved, withheld, line), line), "")
+				if strings.Contains(out, "SECRET") || strings.Contains(out, "c9") || !strings.Contains(out, `"Condition"`) {
+					t.Errorf("%s became %s", line, out)
+				}
+			}
+		}
+	}
+	named := `{"resourceType":"Observation","id":"o","extension":[{"url":"u","valueIdentifier":{"system":"urn:s","value":"SECRET-77"}}]}`
+	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, named), named); len(out) != 1 || strings.Contains(out[0], "SECRET") {
+		t.Errorf("%s became %s", named, out)
+	}
+	coded := `{"resourceType":"Observation","id":"o","code":{"coding":[{"code":"x","display":"KEPT"},{"system":"urn:x","code":"x","display":"KEPT"}]}}`
+	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, coded), coded); len(out) != 1 || out[0] != coded {
+		t.Errorf("%s became %s", coded, out)
+	}
+}
+
 // EHI-9: a Reference by an identifier alone brings along whom it means, as any other does; where the
 // systems differ it means somebody else. A canonical URL names a definition.
 func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {

@@ -29,8 +29,20 @@ func follow(ref []byte) (typ, id []byte, ok bool) {
 	return fhir.Local(ref[bytes.LastIndexByte(ref[:before], '/')+1:])
 }
 
-// unescaped is a URL without percent-encoding (RFC 3986, 2.1). What is no escape stays as it is.
+// unescaped is a URL without percent-encoding (RFC 3986, 2.1), as often as it was encoded. What is no
+// escape stays as it is.
 func unescaped(url []byte) []byte {
+	for range 4 {
+		plain := unescapedOnce(url)
+		if len(plain) == len(url) {
+			break
+		}
+		url = plain
+	}
+	return url
+}
+
+func unescapedOnce(url []byte) []byte {
 	if bytes.IndexByte(url, '%') < 0 {
 		return url
 	}

@@ -39,8 +39,17 @@ const (
 	holdsValue             // a value: it may be an identifier
 	holdsIdentifier        // an identifier that has a value
 	namesWithheld          // a value, or an identifier with one, that is withheld
-	otherThanReference
+	holdsCode
+	holdsSystem
+	holdsType // it is a resource
 )
+
+// otherThanReference reports whether an object in a field is a resource, a Coding, or what is mapped to
+// in a ConceptMap: a code alone makes no Coding of a Reference.
+func (t traces) otherThanReference(field []byte) bool {
+	const coding = holdsCode | holdsSystem
+	return t&holdsType != 0 || t&coding == coding || t&holdsCode != 0 && string(field) == "target"
+}
 
 // mostKept is how large a buffer may be that waits for the next line: what one huge resource took is given back.
 const mostKept = 1 << 20
@@ -129,7 +138,7 @@ func (r *reviewed) named(line []byte) bool {
 	if len(r.hidden) == 0 {
 		return true
 	}
-	if len(r.identified.values) > 0 && holdsObject(line, []byte(`"identifier"`)) {
+	if len(r.identified.values) > 0 && identifierObject(line) {
 		return false
 	}
 	for at := 0; ; {
@@ -145,23 +154,6 @@ func (r *reviewed) named(line []byte) bool {
 }
 
 var displayName = newNeedle(`"display"`)
-
-// holdsObject reports whether a field of a name may hold an object.
-func holdsObject(line, name []byte) bool {
-	for {
-		at := bytes.Index(line, name)
-		if at < 0 {
-			return false
-		}
-		line = afterSpace(line[at+len(name):])
-		if len(line) > 0 && line[0] != ':' {
-			continue // a text
-		}
-		if line = afterSpace(line[min(1, len(line)):]); len(line) == 0 || line[0] != '[' {
-			return true
-		}
-	}
-}
 
 // shows reports whether a display that follows certainly does not stand alone in a Reference that may
 // lead to something withheld. It looks at what is before it: a code, a system or a reference in the
@@ -182,8 +174,9 @@ func (r *reviewed) shows(before []byte) bool {
 		return false
 	}
 	for _, name := range [][]byte{[]byte(`"code":`), []byte(`"reference":`), []byte(`"system":`)} {
-		if bytes.HasSuffix(value[:from], name) {
-			return true
+		if first, is := bytes.CutSuffix(value[:from], name); is {
+			// A code alone makes no Coding of a Reference.
+			return !bytes.HasSuffix(first, []byte(`{`)) || name[1] == 'r' || r.shows(first)
 		}
 	}
 	return false
@@ -326,8 +319,12 @@ func (r *reviewed) trace() {
 		if r.names(r.walk.content()) {
 			top.holds |= namesWithheld
 		}
-	case "code", "system", resourceType:
-		top.holds |= otherThanReference
+	case "code":
+		top.holds |= holdsCode
+	case "system":
+		top.holds |= holdsSystem
+	case resourceType:
+		top.holds |= holdsType
 	}
 }
 
@@ -336,11 +333,15 @@ func (r *reviewed) closeContainer(v verdict) {
 	w := &r.walk
 	top := r.open[len(r.open)-1]
 	r.open = r.open[:len(r.open)-1]
-	isValue := top.holds&holdsValue != 0 && w.fieldStart() >= 0 && string(w.key()) == "identifier"
+	isObject := w.fieldStart() >= 0 && w.src[w.start] == '{'
+	isValue := top.holds&holdsValue != 0 && isObject && string(w.key()) == "identifier"
 	if isValue && len(r.open) > 0 {
 		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&namesWithheld
 	}
 	if top.mask == nil && r.hides(top.holds, w.key()) && w.src[w.start] == '{' {
+		top.mask = tellingMask
+	}
+	if top.holds&namesWithheld != 0 && isObject && namesAnother(w.key()) {
 		top.mask = tellingMask
 	}
 	switch {
@@ -359,7 +360,7 @@ func (r *reviewed) hides(holds traces, field []byte) bool {
 		return false
 	}
 	switch {
-	case holds&otherThanReference != 0:
+	case holds.otherThanReference(field):
 		return false
 	case r.alone:
 		return holds&(holdsReference|holdsDisplay|holdsIdentifier) != 0

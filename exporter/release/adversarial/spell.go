@@ -196,13 +196,19 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case "absolute":
 		add(Base + "/" + name)
 	case "percent":
-		add(fmt.Sprintf("%s/%s%%2F%%%02X%s", Base, to.Type, to.ID[0], to.ID[1:]))
+		slash := rapid.SampledFrom([]string{"%2F", "%252F"}).Draw(s.t, "encoded slash")
+		add(fmt.Sprintf("%s/%s%s%%%02X%s", Base, to.Type, slash, to.ID[0], to.ID[1:]))
 	case "identifier":
-		fields = append(fields, `"identifier":`+s.object(`"system":"urn:x"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-"}).Draw(s.t, "case")+to.Marker)))
+		fields = append(fields, `"identifier":`+s.object(`"system":"urn:x"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-", "urn:uuid:ident-"}).Draw(s.t, "case")+to.Marker)))
 	case "conditional":
 		add(to.Type + "?identifier=urn:x|ident-" + to.Marker)
 	case "urn":
 		add("urn:uuid:" + to.ID)
+	}
+	if l.shape == "display" || l.shape == "identifier" { // what a Reference does not have
+		if stray := rapid.SampledFrom([]string{"", "", "code", "system"}).Draw(s.t, "stray"); stray != "" {
+			fields = append([]string{`"` + stray + `":"x"`}, fields...)
+		}
 	}
 	return s.object(fields...)
 }
