@@ -3,53 +3,77 @@ package release
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"ehi-server/shared/fhir"
 )
 
 // entryPaths are the elements that say something of what they refer to: one that refers to something
-// sensitive is left out, not its Reference alone (EHI-9). Of a Claim, lines that name a left-out
-// diagnosis, procedure or information by its sequence are left out as well. What stays only because
-// its line of the form is not ticked is no secret of that kind: of it the Reference is masked. The
-// text of a resource tells of all of its entries: where one is left out, so is the text.
+// sensitive is left out, not its Reference alone (EHI-9). Of a bill, and of the answer to one, what names
+// a left-out element by its number is left out as well. What stays only because its line of the form is
+// not ticked is no secret of that kind: of it the Reference is masked.
 var entryPaths = map[string][]string{
 	"AdverseEvent":               {"suspectEntity"},
 	"AuditEvent":                 {"entity"},
 	"CarePlan":                   {"activity"},
 	"Claim":                      {"item", "diagnosis", "procedure", "supportingInfo"},
+	"ClaimResponse":              {"item", "addItem", "error", processNote},
 	"ClinicalImpression":         {"investigation", "finding"},
-	"Composition":                {"section"},
-	"CoverageEligibilityRequest": {"item"},
+	"Composition":                {"section", "event"},
+	"CoverageEligibilityRequest": {"item", "supportingInfo"},
+	"DetectedIssue":              {"evidence"},
+	"DiagnosticReport":           {"media"},
 	"EpisodeOfCare":              {"diagnosis"},
-	"ExplanationOfBenefit":       {"item", "diagnosis", "procedure", "supportingInfo"},
+	"ExplanationOfBenefit":       {"item", "diagnosis", "procedure", "supportingInfo", "addItem", processNote},
 	"ImmunizationRecommendation": {"recommendation"},
 	"Invoice":                    {"lineItem"},
 	"Linkage":                    {"item"},
 	"List":                       {"entry"},
 	"Provenance":                 {"entity"},
 	"RequestGroup":               {"action"},
+	"Task":                       {"input", "output"},
 }
 
-// sequences are the fields by which a line of a Claim names others of its elements.
-var sequences = map[string]string{
-	"diagnosisSequence": "diagnosis", "procedureSequence": "procedure", "informationSequence": "supportingInfo",
+// wholeTexts are the elements that tell of a resource as a whole, besides its text: where something of
+// it is left out, so are they.
+var wholeTexts = map[string][]string{
+	"ClaimResponse":        {"disposition"},
+	"ClinicalImpression":   {"summary"},
+	"DiagnosticReport":     {"conclusion", "conclusionCode"},
+	"ExplanationOfBenefit": {"disposition"},
+}
+
+// processNote is what a bill says in words of the lines that name it by its number.
+const processNote = "processNote"
+
+// contained are the resources within another one: each is treated like its container.
+const contained = "contained"
+
+// named tells whether a field names an element by its number, and in which list that stands: R4 calls
+// such fields after the list, as diagnosisSequence.
+func named(field string) (list string, is bool) {
+	if field == "noteNumber" {
+		return processNote, true
+	}
+	list, is = strings.CutSuffix(field, "Sequence")
+	if list == "information" {
+		list = "supportingInfo"
+	}
+	return list, is
 }
 
 // entry is an element of a top-level array of a resource that has entryPaths.
 type entry struct {
 	start, end int
 	field      string
-	sequence   []byte
-	names      []named // by sequence
+	sequence   string   // its number; "" for none
+	names      []number // of others
 	out        bool
 	left       []byte // what takes its place; nil leaves it
 }
 
-// named is an element that another one names.
-type named struct {
-	field    string
-	sequence []byte
-}
+// number is that of an element of a list.
+type number struct{ list, value string }
 
 // entryList is a top-level array of entries.
 type entryList struct {
@@ -59,11 +83,13 @@ type entryList struct {
 
 // pruner leaves entries out of a released line whose References were masked.
 type pruner struct {
-	walk  walk
-	hits  []int // where the line has References to something sensitive, masked
-	lists []entryList
-	edits []fhir.Edit
-	out   []byte
+	walk   walk
+	hits   []int // where the line has References to something sensitive, masked
+	masked []int // those, and where it has References to what is not ticked
+	lists  []entryList
+	edits  []fhir.Edit
+	out    []byte
+	fallen containedOut
 }
 
 // tellingMask masks a Reference to something that stays for more than an unticked line of the form.
@@ -72,7 +98,7 @@ var tellingMask = slices.Clone(fhir.MaskedReference)
 
 // find finds out where the edits of a line put a tellingMask.
 func (p *pruner) find(edits []fhir.Edit) (some bool) {
-	p.hits = p.hits[:0]
+	p.hits, p.masked = p.hits[:0], p.masked[:0]
 	at, moved := 0, 0
 	for _, e := range edits { // as fhir.Apply goes over them
 		if e.Start < at {
@@ -80,6 +106,9 @@ func (p *pruner) find(edits []fhir.Edit) (some bool) {
 		}
 		if len(e.With) > 0 && &e.With[0] == &tellingMask[0] {
 			p.hits = append(p.hits, e.Start+moved)
+			p.masked = append(p.masked, e.Start+moved)
+		} else if len(e.With) > 0 && &e.With[0] == &fhir.MaskedReference[0] {
+			p.masked = append(p.masked, e.Start+moved)
 		}
 		moved += len(e.With) - (e.End - e.Start)
 		at = e.End
@@ -99,36 +128,77 @@ func (p *pruner) hit(start, end int) (n int) {
 
 // prune leaves out the entries of a masked line that refer to something withheld.
 func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
-	if err := p.gather(entryPaths[typ], line); err != nil {
+	fields := append([]string{contained}, entryPaths[typ]...)
+	if err := p.gather(fields, line); err != nil {
 		return nil, err
 	}
-	p.follow()
 	p.edits = p.edits[:0]
+	changed, err := p.pruneContained(line)
+	if err != nil {
+		return nil, err
+	}
+	some := p.follow() || changed || p.loses(typ, line)
 	for _, l := range p.lists {
-		if typ == "Composition" {
+		if typ == "Composition" && len(l.entries) > 0 && l.entries[0].field == "section" {
 			if err := p.keepSections(line, l); err != nil {
 				return nil, err
 			}
 		}
 		p.cut(line, l)
 	}
-	if len(p.edits) > 0 {
-		p.cutNarrative(line)
+	if some {
+		p.cutTexts(typ, line)
 	}
 	p.join(line)
 	p.out = fhir.Apply(p.out[:0], line, p.edits)
-	return p.out, nil
+	return p.out, p.walk.err
 }
 
-// cutNarrative cuts the text of a resource of which entries were left out: it tells of all of them.
-func (p *pruner) cutNarrative(line []byte) {
+// loses reports whether something of which a resource is made is masked, see sums.
+func (p *pruner) loses(typ string, line []byte) bool {
+	w := &p.walk
+	if !sums[fhir.TypeNumber([]byte(typ))] {
+		return false
+	}
+	for w.reset(line); w.next(); {
+		if w.kind == opened && slices.Contains(p.hits, w.start) {
+			if _, is := aboutPlaces[typ][string(w.appendPath(nil))]; is {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cutTexts cuts the text of a resource of which something is left out, and wholeTexts: they tell of all
+// of it.
+func (p *pruner) cutTexts(typ string, line []byte) {
 	w := &p.walk
 	for w.reset(line); w.next(); {
-		if w.depth == 1 && w.kind != opened && string(w.key()) == "text" && w.fieldStart() >= 0 {
+		if w.depth != 1 || w.kind == opened || w.fieldStart() < 0 {
+			continue
+		}
+		if key := strings.TrimPrefix(string(w.key()), "_"); key == "text" || slices.Contains(wholeTexts[typ], key) {
 			p.edits = append(p.edits, fhir.Edit{Start: w.fieldStart(), End: w.end})
 		}
 	}
 	slices.SortFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
+}
+
+// within is a pruner for a part of the line.
+func (p *pruner) within(start, end int) *pruner {
+	inner := new(pruner)
+	for _, at := range p.hits {
+		if at >= start && at < end {
+			inner.hits = append(inner.hits, at-start)
+		}
+	}
+	for _, at := range p.masked {
+		if at >= start && at < end {
+			inner.masked = append(inner.masked, at-start)
+		}
+	}
+	return inner
 }
 
 // keepSections keeps what is left of the sections of which an entry goes: without the others, and without the
@@ -139,13 +209,7 @@ func (p *pruner) keepSections(line []byte, l entryList) error {
 		if !e.out {
 			continue
 		}
-		inner := new(pruner)
-		for _, at := range p.hits {
-			if at >= e.start && at < e.end {
-				inner.hits = append(inner.hits, at-e.start)
-			}
-		}
-		left, some, err := inner.section(line[e.start:e.end])
+		left, some, err := p.within(e.start, e.end).section(line[e.start:e.end])
 		if err != nil {
 			return err
 		}
@@ -159,8 +223,15 @@ func (p *pruner) keepSections(line []byte, l entryList) error {
 
 // section leaves entries and text out of a section; some is false where nothing of it is left.
 func (p *pruner) section(line []byte) (left []byte, some bool, err error) {
-	if err := p.gather([]string{"entry"}, line); err != nil {
+	if err := p.gather([]string{"entry", "section"}, line); err != nil {
 		return nil, false, err
+	}
+	for _, l := range p.lists {
+		if len(l.entries) > 0 && l.entries[0].field == "section" {
+			if err := p.keepSections(line, l); err != nil {
+				return nil, false, err
+			}
+		}
 	}
 	w := &p.walk
 	for w.reset(line); w.next(); {
@@ -207,7 +278,7 @@ func (p *pruner) gather(fields []string, line []byte) error {
 			e := &list.entries[len(list.entries)-1]
 			e.start, e.end = w.start, w.end
 			e.out = p.hit(w.start, w.end) > 0
-		case w.kind == scalar && len(list.entries) > 0:
+		case w.kind == scalar && len(list.entries) > 0 && field != contained:
 			list.entries[len(list.entries)-1].note(w)
 		}
 	}
@@ -216,29 +287,72 @@ func (p *pruner) gather(fields []string, line []byte) error {
 
 // note keeps a sequence, or one that the entry names.
 func (e *entry) note(w *walk) {
-	key, value := string(w.key()), w.src[w.start:w.end]
-	if key == "sequence" && w.depth == 3 {
-		e.sequence = value
+	key := string(w.key())
+	if w.depth == 3 && (key == "sequence" || key == "number" && e.field == processNote) {
+		e.sequence = w.number()
 	}
-	if field, is := sequences[key]; is {
-		e.names = append(e.names, named{field, value})
+	if list, is := named(key); is {
+		e.names = append(e.names, number{list, w.number()})
 	}
 }
 
-// follow leaves out the entries that name one that is left out.
-func (p *pruner) follow() {
-	gone := map[string]bool{}
-	for _, l := range p.lists {
-		for _, e := range l.entries {
-			if e.out && e.sequence != nil {
-				gone[e.field+"|"+string(e.sequence)] = true
+// number is the number at hand, however it is spelled.
+func (w *walk) number() string {
+	if n := plainNumber(w.content()); n != nil {
+		return string(n)
+	}
+	return string(w.content())
+}
+
+// follow leaves out what names an element that is left out, until nothing changes, and then the notes
+// that tell of what is left out. It reports whether something is.
+func (p *pruner) follow() (some bool) {
+	gone := map[number]bool{}
+	for again := true; again; {
+		again = false
+		p.each(func(e *entry) {
+			if e.field == processNote {
+				return
+			}
+			if !e.out && slices.ContainsFunc(e.names, func(n number) bool { return gone[n] && n.list != processNote }) {
+				e.out = true
+			}
+			if n := (number{e.field, e.sequence}); e.out && !gone[n] {
+				again, gone[n] = true, true
+			}
+		})
+	}
+	if len(gone) == 0 {
+		return false
+	}
+	p.followNotes()
+	return true
+}
+
+// followNotes leaves out the notes that something names that is left out, and those that nothing names:
+// they tell of the whole.
+func (p *pruner) followNotes() {
+	told, goes := map[string]bool{}, map[string]bool{}
+	p.each(func(e *entry) {
+		for _, n := range e.names {
+			if n.list == processNote {
+				told[n.value] = told[n.value] || e.out
+				goes[n.value] = true
 			}
 		}
-	}
+	})
+	p.each(func(e *entry) {
+		if e.field == processNote {
+			e.out = told[e.sequence] || !goes[e.sequence]
+		}
+	})
+}
+
+// each visits the entries.
+func (p *pruner) each(visit func(e *entry)) {
 	for _, l := range p.lists {
 		for i := range l.entries {
-			e := &l.entries[i]
-			e.out = e.out || slices.ContainsFunc(e.names, func(n named) bool { return gone[n.field+"|"+string(n.sequence)] })
+			visit(&l.entries[i])
 		}
 	}
 }

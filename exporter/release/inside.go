@@ -1,7 +1,6 @@
 package release
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 
@@ -106,14 +105,10 @@ func (x *examiner) settle(f *facts) {
 			continue
 		}
 		t := taking{e.supports, e.binaries, e.targets, e.values, e.unsure}
-		for _, n := range e.names {
-			for j := range x.insides {
-				if other := &x.insides[j]; other.field == n.field && bytes.Equal(other.sequence, n.sequence) {
-					t.unless = append(slices.Clip(t.unless), other.targets...)
-					t.values = append(slices.Clip(t.values), other.values...)
-					t.never = t.never || other.unsure
-				}
-			}
+		for _, other := range x.namedBy(i) {
+			t.unless = append(slices.Clip(t.unless), other.targets...)
+			t.values = append(slices.Clip(t.values), other.values...)
+			t.never = t.never || other.unsure
 		}
 		if len(t.unless) == 1 && len(t.values) == 0 && !t.never { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
@@ -121,6 +116,22 @@ func (x *examiner) settle(f *facts) {
 		}
 		f.taking = append(f.taking, t)
 	}
+}
+
+// namedBy are the entries that entry i names, and that those name.
+func (x *examiner) namedBy(i int) (others []*inside) {
+	seen := map[int]bool{i: true}
+	for todo := []int{i}; len(todo) > 0; todo = todo[1:] {
+		for _, n := range x.insides[todo[0]].names {
+			for j := range x.insides {
+				if other := &x.insides[j]; !seen[j] && other.field == n.list && other.sequence == n.value {
+					seen[j] = true
+					todo, others = append(todo, j), append(others, other)
+				}
+			}
+		}
+	}
+	return others
 }
 
 // take keeps the entries of a resource that take something along.

@@ -95,6 +95,9 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 // verdict is what the policy says of a resource by itself.
 func (p *Policy) verdict(f *facts) verdict {
 	reason := p.withhold(f)
+	if reason == "" && p.keepsContained(f) {
+		return stripped
+	}
 	if reason == "" && f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f) {
 		return stripped
 	}
@@ -167,7 +170,10 @@ func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool)
 		r.own(self, f.identifiers)
 	}
 	r.attach(self, f)
-	if v&stripped != 0 {
+	switch {
+	case v&stripped != 0 && f.number == patientNumber:
+		r.counts[sensitiveReason+string((f.sensitive&^r.policy.authorised).first())]++
+	case v&stripped != 0:
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
 	if v != 0 || hangs {

@@ -45,11 +45,10 @@ var maskedOnly = map[string]string{
 		MedicationAdministration.partOf MedicationDispense.partOf MedicationStatement.partOf
 		Observation.partOf Procedure.partOf SupplyDelivery.partOf Task.partOf
 		DeviceUseStatement.derivedFrom Condition.evidence.detail Immunization.reaction.detail`,
-	"it is further information beside what the resource says": `allergyIntolerance detectedIssue information
+	"it is further information beside what the resource says": `allergyIntolerance detectedIssue
 		referenceDocument relevantHistory statusReasonReference study subjectMedicalHistory
 		supportingInfo supportingInformation consent
-		QuestionnaireResponse.item.answer.valueReference Task.input.valueReference
-		Task.output.valueReference`,
+		QuestionnaireResponse.item.answer.valueReference`,
 	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition`,
 	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
 		payment PaymentReconciliation.request Claim.related.claim ExplanationOfBenefit.related.claim`,

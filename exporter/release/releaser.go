@@ -68,32 +68,30 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	if err != nil || !known || v.withheld() {
 		return nil, false, err
 	}
+	r.pruner.fallen = containedOut{}
+	if v&stripped != 0 && bytes.Contains(line, []byte("Patient")) {
+		if err := r.dropSensitive(line); err != nil {
+			return nil, false, err
+		}
+	}
 	if v&stripped != 0 || !r.quick(line) {
 		if err := r.plan(line, v); err != nil {
 			return nil, false, err
 		}
 	}
-	if len(r.edits) == 0 {
+	fallen := len(r.pruner.fallen.places) > 0
+	if len(r.edits) == 0 && !fallen {
 		return line, true, nil
 	}
 	if cap(r.out) > mostKept {
 		r.out = nil
 	}
 	r.out = fhir.Apply(r.out[:0], line, r.edits)
-	if r.pruner.find(r.edits) {
-		return r.pruned()
+	if r.pruner.find(r.edits) || fallen || len(r.pruner.masked) > 0 && mayContain(r.out) {
+		out, err := r.pruned(line, v)
+		return out, err == nil, err
 	}
 	return r.out, true, nil
-}
-
-// pruned is the line without the entries that refer to something withheld.
-func (r *reviewed) pruned() (out []byte, ok bool, err error) {
-	typ, _, err := r.walk.identify(r.out)
-	if err != nil || entryPaths[string(typ)] == nil {
-		return r.out, err == nil, err
-	}
-	out, err = r.pruner.prune(string(typ), r.out)
-	return out, err == nil, err
 }
 
 // verdict is what was decided about a line.
@@ -428,7 +426,7 @@ func maskOf(v verdict) []byte {
 // something withheld: by type and id, by an id in whatever place, or by an identifier.
 func (r *reviewed) betrays(url []byte) []byte {
 	if url[0] == '#' {
-		if r.secret(url[1:]) {
+		if r.pruner.fallen.ids[string(url[1:])] || r.secret(url[1:]) {
 			return tellingMask
 		}
 		return nil

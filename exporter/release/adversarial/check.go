@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,9 @@ func (d *Decision) Markers() (markers []string) {
 		}
 		if !d.goes[i] {
 			markers = append(markers, m.Marker)
+		}
+		if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
+			markers = append(markers, m.inner.marker)
 		}
 		if m.form != "" && !d.formGoes(i) {
 			markers = append(markers, m.form)
@@ -29,6 +33,9 @@ func (d *Decision) Released() (markers []string) {
 	for i, m := range d.record.Resources {
 		if d.goes[i] {
 			markers = append(markers, m.Marker)
+		}
+		if m.inner != nil && d.choices.Authorized[m.inner.needs] {
+			markers = append(markers, m.inner.marker)
 		}
 		if d.formGoes(i) {
 			markers = append(markers, m.form)
@@ -155,6 +162,27 @@ func (d *Decision) checkOne(i int, line string) error {
 			own = ownPlaces - 1
 		}
 	}
+	for _, l := range m.links {
+		if !slices.Contains(m.kind.members, l.place.path) || d.betrays(l) == no {
+			continue
+		}
+		if own = ownPlaces - 1; left && d.betrays(l) == yes {
+			return fmt.Errorf("its text went, but not all of what it is made of")
+		}
+	}
+	for _, l := range m.links {
+		if own, left = d.besides(i, l, line, own); left {
+			return fmt.Errorf("what stands beside %s went, or not", l.token)
+		}
+	}
+	if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
+		if own = ownPlaces - 1; strings.Contains(line, "div>"+m.Marker) {
+			return fmt.Errorf("its text went, but not all of what it contains")
+		}
+	}
+	if in := m.inner; in != nil && d.choices.Authorized[in.needs] != (strings.Count(line, in.marker) == 2) {
+		return fmt.Errorf("what it contains is missing")
+	}
 	if strings.Count(line, m.Marker) < own || m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
 		return fmt.Errorf("something of itself is missing")
 	}
@@ -175,6 +203,17 @@ func (d *Decision) checkOne(i int, line string) error {
 		}
 	}
 	return nil
+}
+
+// besides checks what stands beside a link of a contained List, which goes where the link goes. own is
+// how often the resource's marker has to stand in it: its text may go with the List.
+func (d *Decision) besides(i int, l *link, line string, own int) (least int, wrong bool) {
+	want := d.expected(i, l)
+	if len(l.place.outer) < 2 || l.place.outer[1] != "entry" || want == yes && l.shape != "display" {
+		return own, want == yes && strings.Contains(line, l.token) && len(l.place.outer) > 1 && l.place.outer[1] == "entry" &&
+			!strings.Contains(line, l.beside())
+	}
+	return ownPlaces - 1, want == no && strings.Contains(line, l.beside())
 }
 
 // outOf reports whether anything of a section is left out.

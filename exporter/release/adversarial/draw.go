@@ -39,6 +39,7 @@ type Resource struct {
 	Line string
 
 	kind       kind
+	inner      *inner // what a Patient contains; nil for nothing
 	form       string // the marker of a DiagnosticReport's presentedForm; "" for none
 	needs      ehi.Authorization
 	coding     string // that needs it
@@ -52,6 +53,13 @@ type Resource struct {
 	absent     bool   // the store has it in no record, see Keep
 	links      []*link
 	entries    []*entry
+}
+
+// inner is a contained resource that is sensitive, of one who goes in any case.
+type inner struct {
+	marker, coding string
+	label          bool
+	needs          ehi.Authorization
 }
 
 // link leads to another resource. It goes where that goes.
@@ -96,6 +104,7 @@ type entry struct {
 	links    []*link
 	sequence int
 	names    []*entry // other entries that it names by their sequence
+	notes    []*entry // notes that it names by their number
 }
 
 // inRecord and outOfIt are dates within and outside of the limits that forms set.
@@ -146,6 +155,10 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
 		s := rapid.SampledFrom(sensitives).Draw(t, "kind of sensitive")
 		m.coding, m.label, m.needs = s.coding, s.label, s.needs
+	}
+	if k.typ == "Patient" && rapid.Bool().Draw(t, "contains") {
+		s := rapid.SampledFrom(sensitives).Draw(t, "sensitive within")
+		m.inner = &inner{strings.Replace(m.Marker, "Er", "In", 1), s.coding, s.label, s.needs}
 	}
 	switch k.typ {
 	case "Observation", "DiagnosticReport":
@@ -270,8 +283,29 @@ func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
 func (m *Resource) drawNames(t *rapid.T) {
 	for _, e := range m.entries {
 		for _, other := range m.entries {
-			if e.outer == "item" && other.outer != "item" && rapid.Bool().Draw(t, "names") {
+			names := e.outer == "item" && other.outer != "item" && other.outer != "addItem" || e.outer == "addItem" && other.outer == "item"
+			if names && rapid.Bool().Draw(t, "names") {
 				e.names = append(e.names, other)
+			}
+		}
+	}
+	if m.Type == "ExplanationOfBenefit" {
+		m.drawNotes(t)
+	}
+}
+
+// note is the list of the notes of a bill.
+const note = "processNote"
+
+// drawNotes gives a bill notes, of some of its lines.
+func (m *Resource) drawNotes(t *rapid.T) {
+	lines := m.entries
+	for i := range rapid.IntRange(0, 2).Draw(t, "notes") {
+		n := &entry{outer: note, token: strings.Replace(m.Marker, "Mark", "Note", 1) + fmt.Sprint("x", i), sequence: i + 1}
+		m.entries = append(m.entries, n)
+		for _, e := range lines {
+			if strings.HasSuffix(strings.ToLower(e.outer), "item") && rapid.Bool().Draw(t, "noted") {
+				e.notes = append(e.notes, n)
 			}
 		}
 	}

@@ -51,16 +51,19 @@ var kinds = []kind{
 		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
-		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter",
+		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
+		"addItem!/locationReference",
 	}},
 	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{
 		"requester", "reasonReference[]",
 	}},
-	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", places: []string{"owner", "partOf[]"}},
+	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", places: []string{
+		"owner", "partOf[]", "input!/valueReference",
+	}},
 	{typ: "Provenance", category: ehi.MedicalRecord, about: "target[]", places: []string{"agent/who", "entity!/what"}},
 	{typ: "DetectedIssue", category: ehi.MedicalRecord, patient: "patient", about: "implicated[]", places: []string{"author"}},
 	{typ: "Communication", category: ehi.MedicalRecord, patient: "subject", about: "about[]", places: []string{
-		"sender", "contained/subject", "payload@contentUrl", "recipient[]", "recipient[]",
+		"sender", "contained/subject", "contained/entry/item", "payload@contentUrl", "recipient[]", "recipient[]",
 	}},
 	{typ: "List", category: ehi.MedicalRecord, patient: "subject", about: "entry!/item", places: []string{"encounter"}},
 	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]", places: []string{

@@ -234,6 +234,9 @@ func (d *Decision) out(e *entry) certainty {
 		}
 		return out
 	}
+	if e.outer == note {
+		return d.noteOut(e)
+	}
 	for _, l := range e.links {
 		out = max(out, d.betrays(l))
 	}
@@ -243,16 +246,38 @@ func (d *Decision) out(e *entry) certainty {
 	return out
 }
 
+// noteOut reports whether a note of a bill is left out: with any line that names it, or, where none
+// does, with anything of the bill.
+func (d *Decision) noteOut(n *entry) certainty {
+	all, named, isNamed := no, no, false
+	for _, m := range d.record.Resources {
+		if !slices.Contains(m.entries, n) {
+			continue
+		}
+		for _, e := range m.entries {
+			if e.outer == note {
+				continue
+			}
+			out := d.out(e)
+			all = max(all, out)
+			if slices.Contains(e.notes, n) {
+				named, isNamed = max(named, out), true
+			}
+		}
+	}
+	if isNamed {
+		return named
+	}
+	return all
+}
+
 // takes reports whether an entry takes along what it refers to: where it is left out it does not, nor
 // where it has, or names one that has, a Reference beside others that names no resource.
 func (d *Decision) takes(e *entry) bool {
 	if e == nil {
 		return true
 	}
-	links := slices.Clone(e.links)
-	for _, other := range e.names {
-		links = append(links, other.links...)
-	}
+	links := e.allLinks()
 	if len(links) == 1 {
 		return true
 	}
@@ -270,6 +295,19 @@ func (d *Decision) takes(e *entry) bool {
 		}
 	}
 	return true
+}
+
+// allLinks are those of an entry, and of what it names.
+func (e *entry) allLinks() []*link {
+	links := slices.Clone(e.links)
+	for _, other := range e.names {
+		for _, l := range other.allLinks() {
+			if !slices.Contains(links, l) {
+				links = append(links, l)
+			}
+		}
+	}
+	return links
 }
 
 // telling reports whether a withheld resource is withheld for more than an unticked line of the form.

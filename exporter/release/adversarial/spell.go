@@ -102,6 +102,14 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	if m.form != "" {
 		add("presentedForm", `{"title":`+s.text(m.form)+`,"data":"`+base64.StdEncoding.EncodeToString([]byte(m.form))+`"}`, true)
 	}
+	if in := m.inner; in != nil {
+		class := `"stage":[{"type":{"coding":[` + in.coding + `]}}]`
+		if in.label {
+			class = `"meta":{"security":[` + in.coding + `]}`
+		}
+		add("contained", s.object(`"resourceType":"Condition"`, `"id":"inner"`, class, `"code":{"text":`+s.text(in.marker)+`}`), true)
+		add("extension", s.object(`"url":"urn:of:inner"`, `"valueReference":`+s.object(`"reference":"#inner"`, `"display":`+s.text(in.marker))), true)
+	}
 	var tops []string
 	for top := range elements {
 		tops = append(tops, top)
@@ -126,6 +134,10 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 		switch name = l.place.outer[i]; {
 		case name == "extension":
 			object = append([]string{`"url":"urn:of:` + m.Type + `"`}, object...)
+		case name == "entry":
+			object = append([]string{`"flag":{"text":` + s.text(l.beside()) + `}`}, object...)
+		case name == "contained" && len(l.place.outer) > 1:
+			object = append([]string{`"resourceType":"List"`}, object...)
 		case name == "contained":
 			object = append([]string{`"resourceType":"Basic"`, `"id":"` + strings.ToLower(l.token) + `"`}, object...)
 		}
@@ -135,6 +147,9 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 	}
 	return value
 }
+
+// beside is a text that stands beside a link of a contained List.
+func (l *link) beside() string { return strings.Replace(l.token, "Tok", "Bes", 1) }
 
 // entry is an element with its links.
 func (r *Record) entry(s *speller, m *Resource, e *entry) string {
@@ -153,11 +168,17 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	if len(references) > 0 {
 		fields = append(fields, `"`+e.links[0].place.field+`":[`+strings.Join(references, s.comma)+`]`)
 	}
+	if e.outer == note {
+		return s.object(fmt.Sprintf(`"number":%d`, e.sequence), `"text":`+s.text(e.token))
+	}
 	numbers := map[string][]string{}
+	for _, n := range e.notes {
+		numbers[note] = append(numbers[note], fmt.Sprint(n.sequence))
+	}
 	for _, other := range e.names {
 		numbers[other.outer] = append(numbers[other.outer], fmt.Sprint(other.sequence))
 	}
-	for outer, name := range map[string]string{"diagnosis": "diagnosisSequence", "procedure": "procedureSequence", "supportingInfo": "informationSequence"} {
+	for outer, name := range map[string]string{"diagnosis": "diagnosisSequence", "procedure": "procedureSequence", "supportingInfo": "informationSequence", "item": "itemSequence", note: "noteNumber"} {
 		if len(numbers[outer]) > 0 {
 			fields = append(fields, `"`+name+`":[`+strings.Join(numbers[outer], ",")+`]`)
 		}

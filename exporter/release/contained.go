@@ -1,0 +1,224 @@
+package release
+
+import (
+	"bytes"
+	"slices"
+
+	"ehi-server/shared/fhir"
+)
+
+// A contained resource is pruned as its container is. It is left out where it is wholly about something
+// withheld, as a resource of its own would be; so is what a Patient contains that is sensitive by
+// itself, as the Patient always goes. What refers to a contained resource that is left out is masked,
+// and counts as what refers to any that stays. One goes with the last Reference to it: where the line of
+// a bill is left out, so is the clinic that it names, wherever that stands.
+
+// containedOut are the contained resources of one line that are left out.
+type containedOut struct {
+	places map[int]bool // by their places among all of them
+	ids    map[string]bool
+	more   bool // some were found out by the last prune
+}
+
+// add leaves one out, and reports whether that is new.
+func (c *containedOut) add(place int, id []byte) {
+	if c.places[place] {
+		return
+	}
+	if c.places == nil {
+		c.places, c.ids = map[int]bool{}, map[string]bool{}
+	}
+	c.places[place], c.more = true, true
+	if len(id) > 0 {
+		c.ids[string(id)] = true
+	}
+}
+
+// refers keeps what something that a Patient contains refers to.
+func (c *contains) refers(to target) {
+	switch {
+	case string(to.typ) == binaryType:
+		c.binaries = append(c.binaries, attachment{to, false, false})
+	case isSupporting(to.typ):
+		c.supports = append(c.supports, to)
+	}
+}
+
+// concerns reports whether something of a masked line may have to be left out.
+func (p *pruner) concerns(typ, line []byte) bool {
+	return entryPaths[string(typ)] != nil || sums[fhir.TypeNumber(typ)] || mayContain(line)
+}
+
+// mayContain reports whether a line may have contained resources.
+func mayContain(line []byte) bool {
+	return bytes.Contains(line, []byte(`"`+contained+`"`)) || hasCodedEscapes(line)
+}
+
+// pruneContained prunes the contained resources, and reports whether something of one is left out.
+func (p *pruner) pruneContained(line []byte) (some bool, err error) {
+	place := -1
+	p.each(func(e *entry) {
+		if e.field != contained || err != nil {
+			return
+		}
+		place++
+		part := line[e.start:e.end]
+		typ, id, broken := p.walk.identify(part)
+		if broken != nil {
+			err = broken
+			return
+		}
+		inner := p.within(e.start, e.end)
+		if inner.tellsOfWithheldAlone(string(typ), part) {
+			p.fallen.add(place, id)
+		}
+		e.out = p.fallen.places[place]
+		if e.out || len(inner.hits) == 0 {
+			return
+		}
+		left, broken := inner.prune(string(typ), part)
+		err = broken
+		if !bytes.Equal(left, part) {
+			e.left, some = left, true
+		}
+	})
+	return some, err
+}
+
+// tellsOfWithheldAlone is what Review decides of resources by aboutPaths and whyPaths, of a contained
+// one whose References are masked.
+func (p *pruner) tellsOfWithheldAlone(typ string, line []byte) bool {
+	var counts [groups]struct{ rank, all, masked, hits int }
+	w := &p.walk
+	for w.reset(line); len(p.masked) > 0 && w.next(); {
+		if w.kind != opened || line[w.start] != '{' {
+			continue
+		}
+		at, is := aboutPlaces[typ][string(w.appendPath(nil))]
+		if !is {
+			continue
+		}
+		c := &counts[at.group]
+		if rank := int(at.rank); c.all == 0 || rank < c.rank {
+			c.rank, c.all, c.masked, c.hits = rank, 0, 0, 0
+		} else if rank > c.rank {
+			continue
+		}
+		c.all++
+		if slices.Contains(p.masked, w.start) {
+			c.masked++
+		}
+		if slices.Contains(p.hits, w.start) {
+			c.hits++
+		}
+	}
+	for group, c := range counts {
+		if c.all > 0 && (c.hits == c.all || c.masked == c.all && !(place{group: uint8(group)}).why()) {
+			return true
+		}
+	}
+	return false
+}
+
+// orphan leaves out the contained resources to which a line referred before something of it was left
+// out, and refers no longer.
+func (p *pruner) orphan(before, after []byte) error {
+	used, err := p.used(before)
+	if err != nil {
+		return err
+	}
+	left, err := p.used(after)
+	if err != nil || len(used) == len(left) {
+		return err
+	}
+	place, depth := -1, 2
+	w := &p.walk
+	for w.reset(before); w.next(); {
+		if string(w.keyAt(1)) != contained {
+			continue
+		}
+		if w.kind == opened && w.depth == depth {
+			place++
+		}
+		if w.isText && w.depth == depth+1 && string(w.key()) == "id" && used[string(w.text())] && !left[string(w.text())] {
+			p.fallen.add(place, w.text())
+		}
+	}
+	return w.err
+}
+
+// used are the ids of the contained resources to which something else of the line refers.
+func (p *pruner) used(line []byte) (map[string]bool, error) {
+	used := map[string]bool{}
+	var own string // the id of the contained resource at hand
+	var within []string
+	w := &p.walk
+	for w.reset(line); w.next(); {
+		switch {
+		case w.depth == 2 && w.kind == opened:
+			own, within = "", within[:0]
+		case w.isText && w.depth == 3 && string(w.keyAt(1)) == contained && string(w.key()) == "id":
+			own = string(w.text())
+		case w.isText && bytes.HasPrefix(w.content(), []byte("#")):
+			within = append(within, string(w.content()[1:]))
+		}
+		if w.depth > 2 || w.depth == 2 && w.kind == opened {
+			continue
+		}
+		for _, id := range within {
+			used[id] = used[id] || id != own
+		}
+		own, within = "", within[:0]
+	}
+	for id, elsewhere := range used {
+		if !elsewhere {
+			delete(used, id)
+		}
+	}
+	return used, w.err
+}
+
+// dropSensitive leaves out what a Patient contains that needs an authorization which it has not.
+func (r *reviewed) dropSensitive(line []byte) error {
+	p := &r.pruner
+	if err := p.gather([]string{contained}, line); err != nil {
+		return err
+	}
+	x, place := r.policy.examiner(), -1
+	x.alone = true
+	var failed error
+	p.each(func(e *entry) {
+		place++
+		f, err := x.examine(line[e.start:e.end])
+		if err != nil {
+			failed = err
+		} else if f.sensitive&^r.policy.authorised != 0 {
+			p.fallen.add(place, f.id)
+		}
+	})
+	return failed
+}
+
+// pruned is the line without what tells of something withheld.
+func (r *reviewed) pruned(line []byte, v verdict) (out []byte, err error) {
+	p := &r.pruner
+	for {
+		typ, _, err := r.walk.identify(r.out)
+		if err != nil || !p.concerns(typ, r.out) {
+			return r.out, err
+		}
+		p.fallen.more = false
+		out, err := p.prune(string(typ), r.out)
+		if err == nil && !p.fallen.more && mayContain(r.out) {
+			err = p.orphan(r.out, out)
+		}
+		if err != nil || !p.fallen.more {
+			return out, err
+		}
+		if err := r.plan(line, v); err != nil { // what refers to one that is left out is masked, too
+			return nil, err
+		}
+		r.out = fhir.Apply(r.out[:0], line, r.edits)
+		p.find(r.edits)
+	}
+}
