@@ -3,14 +3,35 @@ package release
 import "ehi-server/shared/fhir"
 
 // Alone is a resource for somebody to whom nothing else of the record was released: whatever it says
-// of other resources is masked, References of any kind and texts that name one by type and id.
+// of other resources is masked, References of any kind and texts that name one by type and id. It goes
+// without the resources that it contains.
 // Errors: the line is not JSON.
 func Alone(line []byte) ([]byte, error) {
 	x := &reviewed{Review: &Review{alone: true}}
 	if err := x.plan(line, 0); err != nil {
 		return nil, err
 	}
-	return fhir.Apply(nil, line, x.edits), nil
+	out := fhir.Apply(nil, line, x.edits)
+	if !mayContain(out) {
+		return out, nil
+	}
+	return x.pruner.bare(out)
+}
+
+// bare leaves out all that a resource contains, as nothing refers to it any longer, and its text.
+func (p *pruner) bare(line []byte) ([]byte, error) {
+	if err := p.gather([]string{contained}, line); err != nil {
+		return nil, err
+	}
+	p.each(func(e *entry) { e.out = true })
+	for _, l := range p.lists {
+		p.cut(line, l)
+	}
+	if len(p.edits) > 0 {
+		p.cutTexts("", line)
+	}
+	p.join(line)
+	return fhir.Apply(nil, line, p.edits), p.walk.err
 }
 
 // inRecords reports whether records hold resources of a type: URLs of code systems and profiles name

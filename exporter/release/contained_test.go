@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
 )
 
@@ -108,6 +109,20 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 	} {
 		if got := pruned(t, line); got != want {
 			t.Errorf("%s became\n%s, want\n%s", line, got, want)
+		}
+	}
+}
+
+// EHI-9: a Patient who is read alone goes without what it contains, and without the text that tells of
+// that.
+func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
+	for line, want := range map[string]string{
+		`{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Condition","id":"c","code":{"text":"LEAK"}}],"text":{"div":"LEAK"},"active":true}`: `{"resourceType":"Patient","id":"x","active":true}`,
+		`{"cont\u0061ined":[{"code":{"text":"LEAK"}}],"resourceType":"Patient","id":"x"}`:                                                                    `{"resourceType":"Patient","id":"x"}`,
+		`{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},"contained":[]}`:                                                                         `{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},"contained":[]}`,
+	} {
+		if got, err := release.Alone([]byte(line)); err != nil || string(got) != want {
+			t.Errorf("%s became %s, want %s; %v", line, got, want, err)
 		}
 	}
 }
