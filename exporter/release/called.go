@@ -207,11 +207,14 @@ func (x *examiner) refersByName(f *facts, by identifier) {
 
 // leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers.
 func (x *examiner) leadsTo(f *facts, to target) {
-	if x.in != nil {
+	switch {
+	case f.number == patientNumber && string(x.walk.keyAt(1)) == contained:
+		f.contains.supports = append(f.contains.supports, to)
+	case x.in != nil:
 		x.in.supports = append(x.in.supports, to)
-		return
+	default:
+		f.supports = append(f.supports, to)
 	}
-	f.supports = append(f.supports, to)
 }
 
 // definition takes a text in that names a definition by its canonical URL, or is the URL of the one at

@@ -129,13 +129,15 @@ func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
 
 // EHI-8: a Patient takes nothing along by what it contains and leaves behind.
 func TestEHI8WhatAPatientLeavesBehindTakesNothingAlong(t *testing.T) {
-	const clinic = `{"resourceType":"Location","id":"clinic-0123456789"}`
+	const clinic = `{"resourceType":"Location","id":"clinic-0123456789","identifier":[{"value":"C1"}]}`
 	for class, want := range map[string]bool{hivLabel: false, `"code":{"text":"x"}`: true} {
-		record := []string{clinic, `{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Encounter","location":[{"location":{"reference":"Location/clinic-0123456789"}}],` +
-			class + `}]}`}
-		got := strings.Join(released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), record...), "")
-		if strings.Contains(got, clinic) != want {
-			t.Errorf("by %s the clinic went: %v", class, !want)
+		for _, location := range []string{`{"reference":"Location/clinic-0123456789"}`, `{"identifier":{"value":"C1"}}`} {
+			record := []string{clinic, `{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Encounter","location":[{"location":` + location + `}],` +
+				class + `}]}`}
+			got := strings.Join(released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), record...), "")
+			if strings.Contains(got, clinic) != want {
+				t.Errorf("by %s and %s the clinic went: %v", class, location, !want)
+			}
 		}
 	}
 }
