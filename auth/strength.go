@@ -34,7 +34,7 @@ func CheckPassword(password, account string, known ...string) error {
 	inputs := append(append(wordsOf(account), account, "ehi", "export", "server"), known...)
 	spellings := []string{text, withoutMarks(text), onLatinKeys(text)}
 	for _, spelling := range spellings {
-		spelling = onceOf(spelling)
+		spelling = onceOf(withoutRepetition(spelling))
 		if distinct(spelling) < leastDistinct || zxcvbn.PasswordStrength(start(spelling), inputs).Score < leastScore {
 			return ehi.Errorf(ehi.Invalid, "This password is easy to guess. Use several unrelated words, or a password manager")
 		}
@@ -86,6 +86,21 @@ func onceOf(text string) string {
 		return text[:at]
 	}
 	return text
+}
+
+// withoutRepetition is the word that a text repeats with anything between that is no letter or digit, and
+// the text itself where it does not.
+func withoutRepetition(text string) string {
+	words := wordsOf(text)
+	for _, w := range words {
+		if w != words[0] {
+			return text
+		}
+	}
+	if len(words) < 2 {
+		return text
+	}
+	return words[0]
 }
 
 func distinct(text string) int {

@@ -14,7 +14,7 @@ func TestPasswordsThatAreEasyToGuessAreRefused(t *testing.T) {
 	for _, weak := range []string{
 		"password1234", "Password1234!", "123456789012", "qwertyuiop12", "admin-password", "aaaaaaaaaaaa", "abcdefghijkl",
 		"iloveyouiloveyou", "letmeinletmein", "1q2w3e4r5t6y", "P@ssw0rdP@ssw0rd", "barbara.miller", "barbara.miller1",
-		"пароль", "парольпароль", "привет", "密码密码", "😀😀😀", "😀😀😀😀😀😀😀😀😀😀😀😀", "éééééé", "éééééééééééé", "königkönig", "contraseña12", "ContraseñaContraseña",
+		"пароль", "парольпароль", "пароль-пароль", "пароль пароль.пароль", "привет", "密码密码", "😀😀😀", "😀😀😀😀😀😀😀😀😀😀😀😀", "éééééé", "éééééééééééé", "königkönig", "contraseña12", "ContraseñaContraseña",
 		"barbaramiller1", "Localhost18443!",
 		"short", strings.Repeat("a", MaxPassword), strings.Repeat("x", MaxPassword+1),
 	} {
