@@ -240,12 +240,12 @@ func (p *target) claims() map[string]any {
 }
 
 // Every attack is refused, with the status that its source names. Rows are by group: codes and redirects, clients, assertions, bearers,
-// access, paths, requests, pages, administrators, guessing, servers that are made to ask, control by the controlled, signing in.
+// access, paths, requests, pages, administrators, guessing, servers that are made to ask, control by the controlled, limits, signing in.
 func TestAttacksAreRefused(t *testing.T) {
 	p := newTarget(t)
 	groups := map[string][]attack{
 		"codes and redirects": codeAttacks, "clients": clientAttacks, "assertions": assertionAttacks, "bearers": bearerAttacks, "access": accessAttacks, "paths": pathAttacks,
-		"requests": requestAttacks, "pages": pageAttacks, "administrators": adminAttacks, "made to ask": askAttacks, "control": controlAttacks, "signing in": signInAttacks, // docs/security.md names the groups
+		"requests": requestAttacks, "pages": pageAttacks, "administrators": adminAttacks, "made to ask": askAttacks, "control": controlAttacks, "limits": limitAttacks, "signing in": signInAttacks, // docs/security.md names the groups
 	}
 	rows := 0
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
@@ -264,7 +264,7 @@ func TestAttacksAreRefused(t *testing.T) {
 		}
 	}
 	t.Logf("%d attacks", rows)
-	if rows < 60 {
+	if rows < 200 {
 		t.Errorf("only %d attacks", rows)
 	}
 }

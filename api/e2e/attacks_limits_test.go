@@ -1,0 +1,272 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/auth"
+)
+
+// of is another server in production mode, of another configuration.
+func (p *target) of(change func(*node.Config)) *target {
+	p.t.Helper()
+	return &target{production: startProduction(p.t, change)}
+}
+
+// usesUp holds the third of three kick-offs to be refused by a quota of two. as says who kicks off.
+func (p *target) usesUp(quota, base string, as ...string) {
+	p.t.Helper()
+	for i := range 3 {
+		web, _ := p.letIn(as[i%len(as)], "ann")
+		a := p.kick(web, base, p.production.ann)
+		if i == 2 {
+			p.usedUp(a, quota)
+			continue
+		}
+		p.want(a, http.StatusAccepted, "")
+	}
+}
+
+// tellsNobody holds words to be nowhere in the audit trail, once an event of an action is there.
+func (p *target) tellsNobody(action string, words ...string) {
+	p.t.Helper()
+	all := ""
+	await(p.t, "the trail", func() bool {
+		all = string(p.do(p.admin, "GET", "/admin/audit?action="+action+"&outcome=8&limit=0").Body) +
+			string(p.do(p.admin, "GET", "/admin/audit?action="+action+"&limit=0").Body)
+		return strings.Contains(all, "AuditEvent")
+	})
+	for _, word := range words {
+		if strings.Contains(all, word) {
+			p.t.Errorf("the trail repeats %q", word)
+		}
+	}
+}
+
+// limitAttacks are attempts to take more of the server than one's share, and to reach it by another
+// spelling or another origin than its own.
+var limitAttacks = []attack{
+	{"kick-offs of one client without end", "OWASP API4", func(p *target) {
+		p.of(func(c *node.Config) { c.QuotaWindow, c.ClientKickoffs = time.Hour, 2 }).usesUp("client-kick-offs", "", "app")
+	}},
+	{"kick-offs for one patient by many clients", "OWASP API4", func(p *target) {
+		p.of(func(c *node.Config) { c.QuotaWindow, c.PatientKickoffs = time.Hour, 2 }).usesUp("patient-kick-offs", "", "app", "web")
+	}},
+	{"exports of one client without end", "OWASP API4", func(p *target) {
+		p.of(func(c *node.Config) { c.QuotaWindow, c.ClientExports = time.Hour, 2 }).usesUp("client-exports", "/no-form", "app")
+	}},
+	{"exports for one patient without end", "OWASP API4", func(p *target) {
+		p.of(func(c *node.Config) { c.QuotaWindow, c.PatientExports = time.Hour, 2 }).usesUp("patient-exports", "/no-form", "app")
+	}},
+	{"stored exports of one client without end", "OWASP API4", func(p *target) {
+		other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
+		app, _ := other.letIn("app", "ann")
+		other.released(app, other.production.ann, 1)
+		other.want(other.kick(app, "", other.production.ann), 429, "client-bytes")
+	}},
+	{"stored exports for one patient by many clients", "OWASP API4", func(p *target) {
+		other := p.of(func(c *node.Config) { c.PatientBytes = 1 })
+		app, _ := other.letIn("app", "ann")
+		web, _ := other.letIn("web", "ann")
+		other.released(app, other.production.ann, 1)
+		other.want(other.kick(web, "", other.production.ann), 429, "patient-bytes")
+	}},
+	{"connections that say nothing, all there are", "CWE-770, slowloris", func(p *target) {
+		other := p.of(func(c *node.Config) { c.MaxConnections = 60 })
+		for i := range 80 {
+			conn := other.dialTLS()
+			defer conn.Close() // nothing more is sent
+			if i%2 == 0 {
+				_, _ = conn.Write([]byte("GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ")) // it may be displaced already
+			}
+		}
+		other.want(other.do(other.open, "GET", "/fhir/metadata"), 200, "CapabilityStatement")
+	}},
+	{"names that NATS cannot read", "CWE-943, CWE-770", func(p *target) {
+		for _, name := range []string{strings.Repeat("a", 5000), "*", ">", "a.b", "a b", "", "a\tb", "=", strings.Repeat("%2A", 1000)} {
+			for _, cookie := range []string{"__Host-sid", "__Host-ehi_patient", "__Host-ehi_csrf", "ehi_flash", "__Host-ehi_openid"} {
+				p.do(p.open, "GET", "/admin/ui/login", "Cookie", cookie+"="+name)
+			}
+			for _, path := range []string{"/jobs/%s/status", "/jobs/%s/customize", "/admin/jobs/%s", "/fhir/Patient/%s", "/my/requests/%s"} {
+				if a := p.do(p.ann, "GET", fmt.Sprintf(path, url.PathEscape(name))); a.Status >= 500 {
+					p.t.Errorf("%s with %.20q answers %d", path, name, a.Status)
+				}
+			}
+		}
+		p.want(p.do(p.open, "GET", "/readyz"), 200, "")
+		p.want(p.do(p.open, "GET", "/healthz"), 200, "")
+	}},
+	{"other spellings of the administrators' paths", "CWE-178, CWE-289", func(p *target) {
+		for _, path := range []string{"/Admin/jobs", "/ADMIN/JOBS", "/admin/jobs/", "/admin//jobs", "//admin/jobs", "/admin/./jobs", "/x/../admin/jobs", "/%61dmin%2Fjobs", "/METRICS", "/metrics/", "/metrics/."} {
+			p.want(p.do(p.admin, "GET", path), 404, "")
+		}
+	}},
+	{"the issuer is named by a header", "OWASP host header injection", func(p *target) {
+		for _, path := range []string{"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/fhir/metadata"} {
+			a := p.raw("GET " + path + " HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: http\r\nForwarded: host=evil.example\r\nConnection: close\r\n\r\n")
+			if strings.Contains(a, "evil.example") || !strings.Contains(a, " 200 ") {
+				p.t.Errorf("%s: %.300q", path, a)
+			}
+		}
+	}},
+	{"a page of http on this host changes something", "CWE-352, RFC 6454 4", func(p *target) {
+		insecure := "http://" + strings.TrimPrefix(p.open.Base, "https://")
+		for _, header := range [][]string{{"Origin", insecure}, {"Origin", "null"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", insecure, "Sec-Fetch-Site", "cross-site"}} {
+			a, err := p.admin.Do(p.t.Context(), "PUT", "/admin/log-level", strings.NewReader(`{"level":"debug"}`), append(header, "Content-Type", "application/json")...)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 403, "another site")
+		}
+	}},
+	{"a change as a form of another site could send it", "CWE-352", func(p *target) {
+		for _, mime := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
+			a, err := p.admin.Do(p.t.Context(), "POST", "/admin/keys/rotate", strings.NewReader("{}"), "Content-Type", mime)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 415, "application/json")
+		}
+	}},
+	{"a backup in the clear where an encrypted one was asked for", "CWE-311", func(p *target) {
+		for _, query := range []string{"recipient=", "recipient=age1x", "recipient=AGE-SECRET-KEY-1X", "Recipient=age1x"} {
+			p.want(p.do(p.admin, "GET", "/admin/backup?"+query), 400, "recipient")
+		}
+	}},
+	{"a decision about another state than there is", "CWE-367", func(p *target) {
+		j := p.kickOff(p.ann, "/no-form", p.production.ann, nil)
+		p.wait(j.ID, "retrieved")
+		a, err := p.admin.Do(p.t.Context(), "POST", "/admin/jobs/"+j.ID+"/approve", strings.NewReader(`{"contents":"of another state"}`), "Content-Type", "application/json")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.want(a, 400, "has changed since you looked at it")
+	}},
+	{"four eyes of one who was removed", "CWE-863", func(p *target) {
+		other := p.of(func(c *node.Config) { c.FourEyes = true })
+		app, _ := other.letIn("app", "ann")
+		j := other.kickOff(app, "/no-form", other.production.ann, nil)
+		other.wait(j.ID, "retrieved")
+		if _, err := other.staff("rita").Act(p.t.Context(), j.ID, "approve"); err != nil {
+			p.t.Fatal(err)
+		}
+		if err := other.admin.RemoveAccount(p.t.Context(), "admin", "rita"); err != nil {
+			p.t.Fatal(err)
+		}
+		if job, err := other.staff("ada").Act(p.t.Context(), j.ID, "approve"); err != nil || job.Status != "retrieved" {
+			p.t.Errorf("%+v, %v", job, err)
+		}
+	}},
+	{"a password typed for a name stays in the trail", "CWE-532", func(p *target) {
+		const typed = "Typed-by-Mistake-7"
+		_, err := p.open.AdminLogin(p.t.Context(), typed, typed+"x")
+		p.refused(err, 401)
+		_, err = p.admin.AddAccount(p.t.Context(), auth.Account{Name: typed, Role: "nonsense"}, typed)
+		p.refused(err, 400)
+		p.refused(p.admin.RemoveAccount(p.t.Context(), "admin", typed), 404)
+		p.refused(p.admin.RemoveClient(p.t.Context(), typed), 404)
+		p.tellsNobody("log-in", typed)
+		p.tellsNobody("administrate", typed)
+	}},
+	{"an administrator looks, and nobody hears", "45 CFR 164.312(b)", func(p *target) {
+		ada := p.staff("ada")
+		paths := map[string]string{
+			"/jobs/" + p.annJob.ID + "/metadata": "/jobs/:id/metadata", "/admin/jobs/" + p.annJob.ID: "/admin/jobs/:id",
+			"/admin/jobs": "/admin/jobs", "/admin/accounts": "/admin/accounts", "/admin/ui/jobs/" + p.annJob.ID: "/admin/ui/jobs/:id",
+		}
+		for path := range paths {
+			p.want(p.do(ada, "GET", path), 200, "")
+		}
+		for _, route := range paths {
+			await(p.t, "the event of "+route, func() bool {
+				return strings.Contains(string(p.do(p.admin, "GET", "/admin/audit?action=read&agent=admin%20ada&limit=0").Body), `"`+route+`"`)
+			})
+		}
+	}},
+	{"redirects to nobody's scheme", "RFC 8252 7.1", func(p *target) {
+		for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "myapp:/cb", "http://sly.example/cb", "file:///etc/passwd", "https://sly.example/cb#x", "https://a@sly.example/cb"} {
+			body, err := json.Marshal(map[string]any{"client_name": "Redirected", "redirect_uris": []string{uri}, "token_endpoint_auth_method": "none", "scope": "launch/patient patient/$ehi-export"})
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 400, "invalid_redirect_uri")
+		}
+	}},
+	{"the page's token in another session of the patient", "EHI-7", func(p *target) {
+		_, j, ann := p.openForm()
+		again := p.loggedIn("ann")
+		again.forge(p.open.Base+"/jobs/"+j.ID, p.open.Base+"/jobs/"+j.ID+"/customize", url.Values{"interaction": {ann.field("interaction")}, "p.labs": {"on"}}.Encode())
+		again.sees(403, "")
+		p.stillOpen(j.ID)
+	}},
+	{"pages beyond all numbers", "CWE-190", func(p *target) {
+		ann := p.loggedIn("ann")
+		for _, page := range []string{"9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e9", "4611686018427387904"} {
+			ann.visit(p.open.Base + "/my/requests?page=" + page)
+			ann.sees(200, "")
+			if a := p.do(p.ann, "GET", p.annJob.StatusURL+"?page="+page); a.Status >= 500 {
+				p.t.Errorf("page %s: %d", page, a.Status)
+			}
+		}
+	}},
+	{"the command line of the process", "CWE-214", func(p *target) {
+		p.want(p.do(p.admin, "GET", "/admin/debug/pprof/cmdline"), 404, "")
+	}},
+	{"the form of a population", "EHI-7", func(p *target) {
+		p.want(p.do(p.service, "GET", "/jobs/"+p.bulkJob.ID+"/customize"), 400, "There is no form to fill in")
+		ann := p.loggedIn("ann")
+		ann.visit(p.open.Base + "/jobs/" + p.bulkJob.ID + "/customize")
+		ann.sees(200, "Sign in")
+	}},
+	{"uploaded names that other systems misread", "CWE-1236, CWE-67", func(p *target) {
+		j := p.kickOff(p.ann, "/no-form", p.production.ann, nil)
+		p.wait(j.ID, "retrieved")
+		for _, name := range []string{"CON", "nul.txt", "a:b.txt", "=cmd.csv", "+1.csv", "-rf", "@SUM.csv", "COM¹.txt"} {
+			if a, err := p.admin.AddFiles(p.t.Context(), j.ID, client.File{Name: name, Data: []byte("x")}); err != nil || a.Status != 200 {
+				p.t.Fatalf("%q: %+v, %v", name, a, err)
+			}
+			stored, err := p.node.Bus.Jobs.Get(p.t.Context(), j.ID)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			for _, a := range stored.Attachments {
+				if a.Name == name {
+					p.t.Errorf("it is kept as %q", name)
+				}
+			}
+		}
+	}},
+	{"passwords that everybody has", "NIST SP 800-63B 3.1.1.2", func(p *target) {
+		for _, password := range []string{"password1234", "Passw0rd!Passw0rd!", "qwertyuiop1234", "пароль-пароль", "contraseña123", "密码密码密码密码", "aaaaaaaaaaaaaaaaaaaa", "weakling-weakling"} {
+			_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "weakling", Role: auth.Viewer}, password)
+			if p.refused(err, 400); err == nil {
+				p.t.Errorf("%q is taken", password)
+			}
+		}
+	}},
+	{"an administrator who looks like another", "CWE-1007, UTS 39", func(p *target) {
+		for _, name := range []string{"аdа", "ada.", "ａ-da", "àda"} {
+			_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: auth.Reviewer}, staffPassword)
+			p.refused(err, 400)
+		}
+	}},
+	{"no is taken for yes", "EHI-8", func(p *target) {
+		_, j, ann := p.openForm()
+		ann.submit("p.labs", "on", "a.genetic.text", "no, do not release", "a.other.text", "none")
+		record := p.record(j.ID)
+		if record.Form == nil || record.Form.Authorizes("genetic") || record.Form.Authorizes("other") {
+			p.t.Errorf("%+v", record.Form)
+		}
+	}},
+}
