@@ -3,7 +3,6 @@ package release
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"ehi-server/shared/fhir"
 )
@@ -94,21 +93,6 @@ var whyPaths = map[string][][]string{
 // sums are types of whyPaths most resources of which are made of nothing: what they are made of is
 // never one of occasions, or a supporting resource, so that quick need not look where these stand.
 var sums = typeSet("DiagnosticReport", "DocumentReference", "Observation")
-
-// sumFields are the fields by which they are, as they are spelled in a line.
-var sumFields = func() map[string][][]byte {
-	m := map[string][][]byte{}
-	for typ, groups := range whyPaths {
-		if !sums[fhir.TypeNumber([]byte(typ))] {
-			continue
-		}
-		for _, path := range slices.Concat(groups...) {
-			field, _, _ := strings.Cut(path, ".")
-			m[typ] = append(m[typ], []byte(`"`+field+`"`))
-		}
-	}
-	return m
-}()
 
 // occasions are types of which nothing is made.
 var occasions = typeSet("Encounter", "Patient", "ServiceRequest")

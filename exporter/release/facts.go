@@ -94,8 +94,10 @@ type examiner struct {
 	harmless [256]shortCode // codes that are in no table: most come again and again
 	dated    bool           // whether facts.happened is asked for
 	alone    bool           // whether what a resource refers to does not matter
-	traits   []trait        // by the number of the type
-	facts    facts
+	// supportsEnd is where the last reference to a supporting resource ends in what plain looked at.
+	supportsEnd int
+	traits      []trait // by the number of the type
+	facts       facts
 
 	// of the type at hand
 	about       map[string]place

@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -57,3 +58,8 @@ func (n *needle) index(line []byte) int {
 }
 
 func (n *needle) in(line []byte) bool { return n.index(line) >= 0 }
+
+// oneIn reports whether one of some needles stands in a line.
+func oneIn(line []byte, needles []needle) bool {
+	return slices.ContainsFunc(needles, func(n needle) bool { return n.in(line) })
+}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
-	"slices"
+	"strings"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -15,6 +15,8 @@ type trait struct {
 	kind    traitKind
 	verdict verdict          // of those that stay
 	about   map[string]place // of aboutPlaces
+	names   []needle         // of the fields that hold those
+	entries []needle         // of entryPaths
 }
 
 type traitKind uint8
@@ -33,13 +35,13 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 	name, f := string(typ), facts{typ: typ}
 	key := category(&f)
 	switch {
-	case !alone && (name == "Binary" || isSupporting(typ)), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
+	case !alone && (name == "Binary" || roles[fhir.TypeNumber(typ)] == definition), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
 		return trait{kind: mustWalk}
 	case p.closed(key):
 		return trait{kind: stays, verdict: because[categoryReason+string(key)]}
 	case !p.unlimited(key):
 		return trait{kind: mustWalk}
-	case !alone && aboutPlaces[name] != nil && !sums[fhir.TypeNumber(typ)]:
+	case !alone && (isSupporting(typ) || aboutPlaces[name] != nil && !sums[fhir.TypeNumber(typ)]):
 		return trait{kind: follows}
 	case (name == "Observation" || name == "DiagnosticReport") && !p.unlimited(ehi.Labs):
 		return trait{kind: goesUnlessLab}
@@ -102,6 +104,10 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	if t.kind == notAsked {
 		t = x.policy.trait(typ, x.alone)
 		t.about = aboutPlaces[string(typ)]
+		t.names = lastNames(t.about)
+		for _, field := range entryPaths[string(typ)] {
+			t.entries = append(t.entries, newNeedle(`"`+field+`"`))
+		}
 		x.traits[n] = t
 	}
 	if t.kind == mustWalk {
@@ -125,7 +131,15 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	}
 	q.facts = x.begin(typ, uint16(n), t.about)
 	q.facts.id = id
-	return q, x.related(rest, t.kind)
+	return q, x.related(rest, t)
+}
+
+// lastNames are the names in which some paths end.
+func lastNames(paths map[string]place) (names []needle) {
+	for path := range paths {
+		names = append(names, newNeedle(`"`+path[strings.LastIndexByte(path, '.')+1:]+`"`))
+	}
+	return names
 }
 
 var (
@@ -140,66 +154,44 @@ func mayNameBinary(line []byte) bool {
 }
 
 // related finds what a resource is called and what it refers to, as far as a review needs it, and looks at its codes. rest is what follows its id.
-func (x *examiner) related(rest []byte, t traitKind) (ok bool) {
-	switch t {
-	case follows:
-		return x.skim(rest, t)
-	case stays:
-		if idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device")) {
-			return x.skim(rest, t)
-		}
-		return x.plain(rest, t, nil)
-	}
+func (x *examiner) related(rest []byte, t trait) (ok bool) {
 	f := &x.facts
-	if f.number == reportNumber && bytes.Contains(rest, []byte(`"result"`)) {
-		return x.skim(rest, t)
-	}
-	if !x.plainEntries(rest, t) {
+	switch {
+	case supporting[f.number] && identifierName.in(rest): // others may refer to it so
 		return false
-	}
-	if f.members && slices.ContainsFunc(sumFields[string(f.typ)], func(field []byte) bool { return bytes.Contains(rest, field) }) {
+	case t.kind == stays && (idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device"))),
+		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
+		f.number == reportNumber && t.kind != stays && resultName.in(rest):
+		return x.skim(rest, t.kind)
+	case t.kind == stays:
+		return x.plain(rest, t.kind, nil)
+	case !x.plainEntries(rest, t):
+		return false
+	case f.members && oneIn(rest, t.names):
 		id := f.id
 		x.begin(f.typ, f.number, x.about).id = id
-		return x.skim(rest, t)
+		return x.skim(rest, t.kind)
 	}
 	return true
 }
 
-var reportNumber = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
+var (
+	reportNumber = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
+	resultName   = newNeedle(`"result"`)
+)
 
 // plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
 // a walk tells what goes.
-func (x *examiner) plainEntries(line []byte, t traitKind) bool {
-	f, first := &x.facts, len(line)
-	for _, field := range entryPaths[string(f.typ)] {
-		first = min(first, nameAt(line, `"`+field+`"`))
-	}
-	if !x.plain(line[:first], t, f) {
-		return false
-	}
-	before := len(f.supports)
-	return first == len(line) || x.plain(line[first:], t, f) && len(f.supports) == before
-}
-
-// nameAt finds where a field of a quoted name begins; the length of the line where there is none.
-func nameAt(line []byte, quoted string) int {
-	for at := 0; ; {
-		n := bytes.Index(line[at:], []byte(quoted))
-		if n < 0 {
-			return len(line)
-		}
-		begin := at + n
-		at = begin + len(quoted)
-		if rest := line[at:]; len(rest) > 0 && bytes.HasPrefix(rest[spaces(rest):], []byte(":")) {
-			return begin
-		}
-	}
+func (x *examiner) plainEntries(line []byte, t trait) bool {
+	return x.plain(line, t.kind, &x.facts) && !oneIn(line[:x.supportsEnd], t.entries)
 }
 
 // plain reports whether no field of codes may hold what keeps a resource, and none is named
 // resourceType. It adds to the facts the supporting resources that the line refers to, unless f is
 // nil. All of these names end alike.
 func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
+	size := len(line)
+	x.supportsEnd = 0
 	if !x.concepts(line, t) {
 		return false
 	}
@@ -226,7 +218,9 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 			if !ok || x.holdsEscape(text) {
 				return false
 			}
-			f.support(text)
+			if f.support(text) {
+				x.supportsEnd = size - len(after)
+			}
 			rest = after
 		case before == 'p' && bytes.HasSuffix(name, []byte(resourceType)):
 			return false
@@ -264,20 +258,22 @@ func escapes(line []byte) (some, coded bool) {
 	return at >= 0, at >= 0 && hasCodedEscapes(line[at:])
 }
 
-// support keeps what a reference leads to, where that is a supporting resource.
-func (f *facts) support(ref []byte) {
+// support keeps what a reference leads to, where that is a supporting resource, and reports whether it is.
+func (f *facts) support(ref []byte) bool {
 	if end := bytes.IndexByte(ref, '/'); end > 0 && bytes.IndexByte(ref, ':') < 0 && bytes.IndexByte(ref, '%') < 0 {
 		if !isSupporting(ref[:end]) { // as most
 			f.members = f.members || !isOccasion(ref[:end])
-			return
+			return false
 		}
 	}
 	switch typ, id, ok := follow(ref); {
 	case ok && isSupporting(typ):
 		f.supports = append(f.supports, target{typ, id})
+		return true
 	case ok:
 		f.members = f.members || !isOccasion(typ)
 	}
+	return false
 }
 
 // keeps reports whether a code may keep a resource.
