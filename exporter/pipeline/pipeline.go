@@ -43,6 +43,9 @@ type Task struct {
 	Batch       *files.Batch
 	// Yield is called before each slab that is read; it waits while others go first. It may be nil.
 	Yield func(ctx context.Context) error
+	// Large is called where a review has to keep something of very many resources: the process may want to be frugal with memory until
+	// the pipeline ends. It may be nil.
+	Large func()
 	// Read counts the resources read so far; others may look at it while the pipeline runs. It may be nil.
 	Read *atomic.Int64
 }
@@ -106,6 +109,9 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	return t.review(ctx)
 }
 
+// manyResources are what a review keeps some ten MB of.
+const manyResources = 250_000
+
 // review goes through the whole record once: a reader, and observers that share out what it reads.
 func (t *Task) review(ctx context.Context) (*release.Review, error) {
 	review, in := t.Policy.Review(), newMailbox(ofReviewer, mailboxCapacity)
@@ -116,8 +122,11 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 	}
 	group.Go(guard(ctx, "read for review", actorFunc(func(ctx context.Context) error {
 		defer close(in.slabs)
-		s := newSlab(kind{})
+		s, n := newSlab(kind{}), 0
 		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) (err error) {
+			if n++; n == manyResources && t.Large != nil {
+				t.Large()
+			}
 			if r.Unchecked && !wellFormed(r) {
 				whole = false
 				return nil // the reader reports it

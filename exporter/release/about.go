@@ -202,7 +202,7 @@ type support struct {
 	edges    []*list               // in turn a resource and what it refers to
 	names    []*list               // in turn a name and a resource that has it
 	selves   map[resource]struct{} // the supporting resources of the record
-	owned    map[resource]struct{} // those of them that go where nothing refers to them, see unasked
+	owned    map[resource]struct{} // the things among them that have a patient, see isOwned
 }
 
 func newSupport() support {
@@ -242,6 +242,16 @@ func (s *support) resolveNames() {
 	s.names = nil
 }
 
+// isOwned reports whether a resource goes where nothing refers to it: a part, or a Device that has a
+// patient.
+func (s *support) isOwned(self resource) bool {
+	if isPart(self.typ) {
+		return true
+	}
+	_, is := s.owned[self]
+	return is
+}
+
 // withholdUnused withholds the supporting resources to which nothing that goes refers, and reports
 // whether there were some.
 func (r *Review) withholdUnused() (some bool) {
@@ -259,16 +269,19 @@ func (r *Review) withholdUnused() (some bool) {
 }
 
 // reachedSupport are the supporting resources that go: what goes leads to them, by way of others, or
-// they are unasked, or those lead to them.
+// they are owned and nothing that stays leads to them, or those lead to them.
 func (r *Review) reachedSupport() map[resource]struct{} {
 	s := &r.support
 	reached := maps.Clone(s.used)
 	r.reach(reached)
-	if len(s.owned) == 0 {
-		return reached
-	}
-	denied := r.deniedSupport(reached)
-	for self := range s.owned {
+	var denied *denial // where it is asked for
+	for self := range s.selves {
+		if !s.isOwned(self) {
+			continue
+		}
+		if denied == nil {
+			denied = r.deniedSupport(reached)
+		}
 		if !denied.keeps(self) {
 			reached[self] = struct{}{}
 		}
@@ -302,8 +315,7 @@ func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	falls := func(from resource) bool {
 		_, isSupporting := s.selves[from]
 		_, goes := reached[from]
-		_, owned := s.owned[from]
-		return !goes && (d.keeps(from) || isSupporting && !owned)
+		return !goes && (d.keeps(from) || isSupporting && !s.isOwned(from))
 	}
 	byUnticked := func(from resource) bool {
 		_, is := d.unticked[from]

@@ -152,7 +152,7 @@ func (o *Observer) hang(self resource, f *facts) {
 			s.names[0].add(self)
 		}
 	}
-	if f.owned || roles[f.number] >= part {
+	if f.owned {
 		s.owned[self] = struct{}{}
 	}
 }

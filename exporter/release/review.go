@@ -73,8 +73,9 @@ func (p *pointers) of(i int) (from, to int) {
 
 // Conclude ends the first pass, after the last observer: resources whose only content is withheld are withheld too, until nothing changes.
 func (r *Review) Conclude() {
-	for _, s := range r.supports {
+	for i, s := range r.supports {
 		r.support.merge(s)
+		r.supports[i] = support{} // of a large record it is several MB
 	}
 	r.support.resolveNames()
 	for again := true; again; {

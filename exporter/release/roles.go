@@ -103,5 +103,8 @@ func keptByUnticked(typ uint16) bool { return typ == deviceNumber || typ == name
 // mayBeKept reports whether a resource of a type, or what is called by a name, may stay because of what
 // refers to it although it would go if nothing did.
 func mayBeKept(typ uint16) bool {
-	return keptByUnticked(typ) || int(typ) < len(roles) && roles[typ] >= part
+	return keptByUnticked(typ) || isPart(typ)
 }
+
+// isPart reports whether resources of a type are parts, or definitions.
+func isPart(typ uint16) bool { return int(typ) < len(roles) && roles[typ] >= part }

@@ -143,6 +143,12 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	if job.Lane == ehi.Bulk {
 		work.Yield = func(ctx context.Context) error { return p.patients.yield(ctx, p.BulkYield) }
 	}
+	leave := func() {}
+	defer func() { leave() }()
+	work.Large = func() {
+		frugal.enter()
+		leave = frugal.leave
+	}
 	res, err := pipeline.Run(ctx, work)
 	if err != nil {
 		return err

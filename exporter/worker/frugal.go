@@ -8,7 +8,7 @@ import (
 // bulkGCPercent is how much the heap may grow between two collections while populations are exported, in percent of what lives.
 const bulkGCPercent = 50
 
-// frugal makes the collector run more often while populations are exported. They allocate one object for ten resources, so that it costs
+// frugal makes the collector run more often while populations are exported, and records of very many resources through a form. They allocate one object for ten resources, so that it costs
 // nothing that could be measured, and the peak of memory stays nearly the same however long they take. A GOGC that is lower yet, or off, stays.
 var frugal collector
 
