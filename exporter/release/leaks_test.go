@@ -509,6 +509,10 @@ func TestEHI9AReferenceInAnotherShapeIsMasked(t *testing.T) {
 	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, named), named); len(out) != 1 || strings.Contains(out[0], "SECRET") {
 		t.Errorf("%s became %s", named, out)
 	}
+	mapped := `{"resourceType":"ConceptMap","id":"m","group":[{"element":[{"code":"a","target":[{"code":"x","display":"KEPT","equivalence":"equal"}]}]}]}`
+	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, mapped), mapped); len(out) != 1 || out[0] != mapped {
+		t.Errorf("%s became %s", mapped, out)
+	}
 	coded := `{"resourceType":"Observation","id":"o","code":{"coding":[{"code":"x","display":"KEPT"},{"system":"urn:x","code":"x","display":"KEPT"}]}}`
 	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, coded), coded); len(out) != 1 || out[0] != coded {
 		t.Errorf("%s became %s", coded, out)

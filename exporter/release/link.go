@@ -128,7 +128,7 @@ func (r *Review) hasWithheldOwner(value idHash) bool {
 	}
 	return slices.ContainsFunc(r.identified.owners[value], func(of resource) bool {
 		v, _ := r.index.at(of)
-		return v.withheld()
+		return v.withheld() && (of.typ != binaryNumber || v.telling(of))
 	})
 }
 

@@ -36,7 +36,9 @@ var mutations = []mutation{
 	{"an identifier names what has it", "releaser.go", `return holds&namesWithheld != 0`, `return holds&namesWithheld != 0 && r.short`},
 	{"identifiers count in any case", "link.go", `value = bytes.ToLower(bytes.TrimSpace(value))`, `value = bytes.TrimSpace(value)`},
 	{"identifiers of what stays are known", "quick.go", "newNeedle(`dentifier\"`)", "newNeedle(`dentifiers\"`)"},
-	{"a code makes no Coding of a Reference", "releaser.go", `t&coding == coding ||`, `t&coding != 0 ||`},
+	{"a code makes no Coding of a Reference", "releaser.go", `t&coding == coding
+`, `t&coding != 0
+`},
 	{"what is encoded twice is decoded twice", "link.go", `for range 4 {`, `for range 1 {`},
 	{"a value may be written as a URN", "link.go", `range []string{"urn:uuid:", "urn:oid:"}`, `range []string{"urn:oid:"}`},
 	{"a display alone may mean what is withheld", "releaser.go", `== holdsDisplay && r.hidden[string(field)]`, `== holdsDisplay && r.hidden[string(field)] && r.short`},

@@ -44,11 +44,11 @@ const (
 	holdsType // it is a resource
 )
 
-// otherThanReference reports whether an object in a field is a resource, a Coding, or what is mapped to
-// in a ConceptMap: a code alone makes no Coding of a Reference.
-func (t traces) otherThanReference(field []byte) bool {
+// otherThanReference reports whether an object is a resource or a Coding: a code alone makes no Coding
+// of a Reference.
+func (t traces) otherThanReference() bool {
 	const coding = holdsCode | holdsSystem
-	return t&holdsType != 0 || t&coding == coding || t&holdsCode != 0 && string(field) == "target"
+	return t&holdsType != 0 || t&coding == coding
 }
 
 // mostKept is how large a buffer may be that waits for the next line: what one huge resource took is given back.
@@ -321,6 +321,8 @@ func (r *reviewed) trace() {
 		top.holds |= holdsCode
 	case "system":
 		top.holds |= holdsSystem
+	case "equivalence": // of a ConceptMap's target, whose system is told elsewhere
+		top.holds |= holdsCode | holdsSystem
 	case resourceType:
 		top.holds |= holdsType
 	}
@@ -358,7 +360,7 @@ func (r *reviewed) hides(holds traces, field []byte) bool {
 		return false
 	}
 	switch {
-	case holds.otherThanReference(field):
+	case holds.otherThanReference():
 		return false
 	case r.alone:
 		return holds&(holdsReference|holdsDisplay|holdsIdentifier) != 0

@@ -151,7 +151,7 @@ func (r *Record) Patient() string { return r.Resources[0].ID }
 func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	m := &Resource{Type: k.typ, Marker: fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i), kind: k, category: k.category}
 	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
-	m.identified = rapid.IntRange(0, 3).Draw(t, "identified") > 0
+	m.identified = k.typ != binary && rapid.IntRange(0, 3).Draw(t, "identified") > 0
 	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
 		s := rapid.SampledFrom(sensitives).Draw(t, "kind of sensitive")
 		m.coding, m.label, m.needs = s.coding, s.label, s.needs
