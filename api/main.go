@@ -50,17 +50,14 @@ type ownBases struct {
 	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them are local. May be repeated. With --url, the server's setting holds." placeholder:"URL" env:"EHI_OWN_BASE"`
 }
 
-// importMemory is the soft limit of the Go heap of a process that only imports, in bytes. GOMEMLIMIT overrides it.
-const importMemory = 96 << 20
-
-// withStore opens the record store for f.
+// withStore opens the record store for f. GOMEMLIMIT overrides the limit of memory.
 func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 	log, err := c.logger()
 	if err != nil {
 		return err
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(importMemory)
+		debug.SetMemoryLimit(sources.ImportMemory)
 	}
 	store, err := sources.Store(sources.Config{Data: c.Data, Bulk: true, BaseURL: own.BaseURL, OwnBase: own.OwnBase, Log: log})
 	if err != nil {

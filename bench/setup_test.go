@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -97,6 +98,7 @@ func importAll(data string) error {
 		return err
 	}
 	defer stop()
+	debug.SetMemoryLimit(sources.ImportMemory)
 	store, err := sources.Store(sources.Config{Data: data, Bulk: true})
 	if err != nil {
 		return err

@@ -14,13 +14,13 @@ import (
 )
 
 // batchBytes is how much is gathered before it is written to the store.
-const batchBytes = 4 << 20
+const batchBytes = 2 << 20
 
 // writer puts resources into the store. It is for one goroutine, which holds Store.writing. What it wrote is in exports once settle
 // has run.
 type writer struct {
 	store *Store
-	batch *pebble.Batch
+	batch gathering
 	// pending is the keys that the batch sets (true) or deletes, those of resources with an o key, the t keys, and the o keys that
 	// it sets aside; what is read through get sees them.
 	pending map[string]bool
@@ -47,7 +47,7 @@ type writer struct {
 
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
-	w := &writer{store: s, batch: s.newBatch(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, about: map[digest][]target{}, now: now,
+	w := &writer{store: s, batch: s.newGathering(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, about: map[digest][]target{}, now: now,
 		gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
 	w.resolver.db = s.db
 	w.examiner = incoming(scope{own: s.own})
@@ -110,7 +110,7 @@ func (w *writer) put(p prepared) error {
 	if err := w.write(p, before); err != nil {
 		return err
 	}
-	if w.batch.Len() >= batchBytes {
+	if w.batch.size() >= batchBytes {
 		return w.flush(pebble.NoSync)
 	}
 	return nil
@@ -235,7 +235,7 @@ func (w *writer) keep(typ, id string, v value, before []string, there bool, owne
 	}
 	for _, p := range before { // a corrected subject must not leave it behind
 		if !slices.Contains(owners, p) {
-			if err := errors.Join(w.batch.Delete(key(kCompartment, p, typ, id), nil), w.touch(p)); err != nil {
+			if err := errors.Join(w.batch.delete(key(kCompartment, p, typ, id)), w.touch(p)); err != nil {
 				return err
 			}
 		}
@@ -270,7 +270,7 @@ func (w *writer) mark(k []byte, on, there bool) error {
 func (w *writer) share(typ, id string, v *value) error {
 	k := key(kShared, typ, id)
 	w.pending[string(k)] = true
-	return errors.Join(w.batch.Set(key(kGeneration), w.gen, nil), w.set(key(kRelink, typ, id), ""), w.setValue(k, v))
+	return errors.Join(w.batch.set(key(kGeneration), w.gen), w.set(key(kRelink, typ, id), ""), w.setValue(k, v))
 }
 
 // unshare takes away a shared resource and what was found out about it.
@@ -279,7 +279,7 @@ func (w *writer) unshare(typ, id string) error {
 	return errors.Join(
 		w.clear(key(kSharedLink, typ, id, "")),
 		w.waitFor(nil, typ, id),
-		w.batch.Set(key(kGeneration), w.gen, nil),
+		w.batch.set(key(kGeneration), w.gen),
 		w.delete(key(kShared, typ, id)),
 		w.delete(key(kRelink, typ, id)),
 		w.delete(key(kPending, typ, id)))
@@ -345,7 +345,7 @@ func (w *writer) takeOut(typ, id string, before stored) error {
 		err = errors.Join(err, w.unshare(typ, id))
 	}
 	for _, p := range before.owners {
-		err = errors.Join(err, w.batch.Delete(key(kCompartment, p, typ, id), nil), w.touch(p))
+		err = errors.Join(err, w.batch.delete(key(kCompartment, p, typ, id)), w.touch(p))
 	}
 	return errors.Join(err, w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
 }
@@ -462,7 +462,7 @@ const ownerSeparator = " "
 
 // setValue writes a resource.
 func (w *writer) setValue(k []byte, v *value) error {
-	op := w.batch.SetDeferred(len(k), v.size())
+	op := w.batch.of(k).SetDeferred(len(k), v.size())
 	copy(op.Key, k)
 	v.encode(op.Value[:0])
 	return op.Finish()
@@ -474,7 +474,7 @@ func (w *writer) touch(patient string) error {
 		return nil
 	}
 	w.touched[patient] = true
-	return w.batch.Set(key(kTouched, patient), nil, nil)
+	return w.batch.set(key(kTouched, patient), nil)
 }
 
 func (w *writer) set(k []byte, v string) error {
@@ -487,7 +487,7 @@ func (w *writer) set(k []byte, v string) error {
 	} else {
 		w.pending[string(k)] = true
 	}
-	return w.batch.Set(k, []byte(v), nil)
+	return w.batch.set(k, []byte(v))
 }
 
 func (w *writer) delete(k []byte) error {
@@ -496,7 +496,7 @@ func (w *writer) delete(k []byte) error {
 	if k[0] == kOwner && w.lately != nil {
 		w.lately.delete(k)
 	}
-	return w.batch.Delete(k, nil)
+	return w.batch.delete(k)
 }
 
 // see makes sure that a look into the store finds what the batch has done to a key.
@@ -540,10 +540,9 @@ func (w *writer) name(urn, typ, id string) error {
 
 // flush writes the batch to the store.
 func (w *writer) flush(opt *pebble.WriteOptions) error {
-	if err := w.batch.Commit(opt); err != nil {
+	if err := w.batch.commit(opt); err != nil {
 		return errors.Join(errors.New("write record store"), err)
 	}
-	w.batch.Reset()
 	clear(w.pending)
 	clear(w.touched)
 	clear(w.placed)
@@ -552,4 +551,4 @@ func (w *writer) flush(opt *pebble.WriteOptions) error {
 }
 
 // close gives the writer's memory back; what was not flushed is lost.
-func (w *writer) close() error { return w.batch.Close() }
+func (w *writer) close() error { return w.batch.close() }

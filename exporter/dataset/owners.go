@@ -1,10 +1,13 @@
 package dataset
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"slices"
+)
 
 // owners remembers whose the resources are that were written last, since what follows them asks. It
-// has a fixed size: of two resources that share a slot the later one is remembered. Resources of
-// several patients are left out. A resource is known by 96 bits of seeded hashes of its o key.
+// has a fixed size: of the resources that share a group of slots it remembers the latest ones. A
+// resource is known by 96 bits of seeded hashes of its o key.
 type owners struct {
 	seeds    [2]maphash.Seed
 	slots    []ownerSlot
@@ -20,6 +23,9 @@ type ownerSlot struct {
 
 const (
 	ownerSlots = 1 << 19 // of 16 bytes
+	// ownerGroup is how many slots a resource may have: a cache line. With one slot for each, half of
+	// the resources of a full table would have pushed others out.
+	ownerGroup = 4
 	// ownerPatients bounds the patients that are numbered; of more, all is forgotten.
 	ownerPatients = 100_000
 )
@@ -35,11 +41,19 @@ func (o *owners) forget() {
 	o.patients, o.numbers = []string{""}, map[string]uint32{"": 0}
 }
 
-// slot is where a resource is remembered, and by what.
-func (o *owners) slot(k []byte) (at *ownerSlot, want ownerSlot) {
+// group is the slots where a resource is remembered, the latest first, and by what.
+func (o *owners) group(k []byte) (slots []ownerSlot, want ownerSlot) {
 	want.first = maphash.Bytes(o.seeds[0], k)
 	want.second = uint32(maphash.Bytes(o.seeds[1], k))
-	return &o.slots[want.first%ownerSlots], want
+	at := want.first % (ownerSlots / ownerGroup) * ownerGroup
+	return o.slots[at : at+ownerGroup], want
+}
+
+// slotOf is the index of a resource's slot; -1 where it is not remembered.
+func slotOf(slots []ownerSlot, want ownerSlot) int {
+	return slices.IndexFunc(slots, func(s ownerSlot) bool {
+		return s.patient != 0 && s.first == want.first && s.second == want.second
+	})
 }
 
 // set remembers the value of an o key.
@@ -53,23 +67,30 @@ func (o *owners) set(k []byte, patient string) {
 		o.numbers[patient] = number
 		o.patients = append(o.patients, patient)
 	}
-	at, want := o.slot(k)
+	slots, want := o.group(k)
+	at := slotOf(slots, want)
+	if at < 0 {
+		at = len(slots) - 1 // the oldest one goes
+	}
+	copy(slots[1:at+1], slots[:at])
 	want.patient = number + 1
-	*at = want
+	slots[0] = want
 }
 
 // delete forgets an o key.
 func (o *owners) delete(k []byte) {
-	if at, want := o.slot(k); at.first == want.first && at.second == want.second {
-		*at = ownerSlot{}
+	slots, want := o.group(k)
+	if at := slotOf(slots, want); at >= 0 {
+		slots[at] = ownerSlot{}
 	}
 }
 
 // get gives the value of an o key; ok is false where it is not remembered.
 func (o *owners) get(k []byte) (patient string, ok bool) {
-	at, want := o.slot(k)
-	if at.patient == 0 || at.first != want.first || at.second != want.second {
+	slots, want := o.group(k)
+	at := slotOf(slots, want)
+	if at < 0 {
 		return "", false
 	}
-	return o.patients[at.patient-1], true
+	return o.patients[slots[at].patient-1], true
 }

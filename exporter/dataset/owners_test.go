@@ -56,3 +56,22 @@ func TestOwnersAreBounded(t *testing.T) {
 		t.Errorf("%d remembered, %d patients, %d slots", remembered, len(o.patients), len(o.slots))
 	}
 }
+
+// Resources push one another out late: of as many as half of the slots nearly all are remembered.
+// With one slot for each of them, it would be four of five.
+func TestOwnersFillTheirSlots(t *testing.T) {
+	o := newOwners()
+	remembered := 0
+	const some = ownerSlots / 2
+	for n := range some {
+		o.set(fmt.Append(nil, "o", n), "p")
+	}
+	for n := range some {
+		if _, ok := o.get(fmt.Append(nil, "o", n)); ok {
+			remembered++
+		}
+	}
+	if remembered < some*9/10 {
+		t.Errorf("%d of %d remembered", remembered, some)
+	}
+}

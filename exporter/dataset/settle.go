@@ -112,7 +112,7 @@ func (w *writer) relinkOne(typ, id string) error {
 			l.names = append(l.names, literalDigest(t.typ, t.id))
 		}
 	}
-	err = errors.Join(err, w.waitFor(l.names, typ, id), w.batch.Set(key(kGeneration), w.gen, nil))
+	err = errors.Join(err, w.waitFor(l.names, typ, id), w.batch.set(key(kGeneration), w.gen))
 	if unresolved {
 		err = errors.Join(err, w.set(key(kPending, typ, id), ""))
 	} else {

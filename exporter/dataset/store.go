@@ -162,8 +162,10 @@ func (s *Store) merge(ctx context.Context) error {
 	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)
 }
 
+// newBatch has room for the resource with which a batch exceeds batchBytes.
 func (s *Store) newBatch() *pebble.Batch {
-	return s.db.NewBatch(pebble.WithInitialSizeBytes(batchBytes), pebble.WithMaxRetainedSizeBytes(2*batchBytes))
+	return s.db.NewBatch(pebble.WithInitialSizeBytes(batchBytes+batchBytes/4),
+		pebble.WithMaxRetainedSizeBytes(4*batchBytes))
 }
 
 func (s *Store) checkVersion() error {

@@ -14,6 +14,9 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
+// ImportMemory is the soft limit of the Go heap of a process that only imports, in bytes.
+const ImportMemory = 96 << 20
+
 // Config says where records come from.
 type Config struct {
 	// Spec is "records", the record store in Data, or "synthetic:" and the settings of synthetic.ParseConfig. Default "records".
