@@ -9,8 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"ehi-server/shared/bus"
 )
 
 // ownBodies are Fiber's methods that fill in a body without a Content-Type.
@@ -91,6 +95,47 @@ func TestABodyThatNobodyAnnouncedIsNotSent(t *testing.T) {
 			if a := ask(t, s, method, path); a.ContentLength > 0 || a.StatusCode >= 400 || a.Header.Get("Content-Type") != "" {
 				t.Errorf("%s %s: %d with %d bytes of %q", method, path, a.StatusCode, a.ContentLength, a.Header.Get("Content-Type"))
 			}
+		}
+	}
+}
+
+// Where NATS does not let the process in any more, and so no new connection can be opened, the process
+// says that it is to be replaced: liveness fails, not readiness alone.
+func TestAProcessThatNATSRefusesIsNotAlive(t *testing.T) {
+	opts := &natsserver.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+		Users: []*natsserver.User{{Username: "ehi", Password: "of-the-test"}},
+	}
+	nats, err := natsserver.NewServer(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nats.Start()
+	t.Cleanup(func() { nats.Shutdown(); nats.WaitForShutdown() })
+	if !nats.ReadyForConnections(time.Minute) {
+		t.Fatal("NATS does not start")
+	}
+	b, err := bus.Open(t.Context(), bus.Config{URL: nats.ClientURL(), Access: bus.Access{Password: "of-the-test"}, Audit: &bus.AuditConfig{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	s := routed(t)
+	s.Bus = b
+	alive := func() int { return answer(s, "GET", "/healthz", "").StatusCode() }
+	if got := alive(); got != http.StatusOK {
+		t.Fatalf("%d", got)
+	}
+	changed := opts.Clone()
+	changed.Users = []*natsserver.User{{Username: "ehi", Password: "another one"}}
+	if err := nats.ReloadOptions(changed); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); alive() != http.StatusServiceUnavailable; <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("it says that it is alive")
 		}
 	}
 }
