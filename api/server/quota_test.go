@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -99,7 +101,7 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	}
 	open := newOpenConns(100, 3, func(netip.Addr) bool { return true })
 	served := unstalled{ln, time.Minute, func(int64) {}, open}
-	accepted := make(chan net.Conn)
+	accepted := make(chan net.Conn, 10)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -130,8 +132,12 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 			first = c
 		}
 	}
-	if _, err := dial().Read(make([]byte, 1)); err == nil {
-		t.Error("a fourth connection is served")
+	fourth := dial()
+	if err := fourth.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fourth.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("a fourth connection is served")
 	}
 	_ = first.Close()
 	open.forget(first.(*unstalledConn)) // as the HTTP server does when it has noticed
