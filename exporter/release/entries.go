@@ -13,34 +13,36 @@ import (
 // a left-out element by its number is left out as well. What stays only because its line of the form is
 // not ticked is no secret of that kind: of it the Reference is masked.
 var entryPaths = map[string][]string{
-	"AdverseEvent":               {"suspectEntity"},
-	"AuditEvent":                 {"entity"},
-	"CarePlan":                   {"activity"},
-	"Claim":                      {"item", "diagnosis", "procedure", "supportingInfo"},
-	"ClaimResponse":              {"item", "addItem", "error", processNote},
-	"ClinicalImpression":         {"investigation", "finding"},
-	"Composition":                {"section", "event"},
-	"CoverageEligibilityRequest": {"item", "supportingInfo"},
-	"DetectedIssue":              {"evidence"},
-	"DiagnosticReport":           {"media"},
-	"EpisodeOfCare":              {"diagnosis"},
-	"ExplanationOfBenefit":       {"item", "diagnosis", "procedure", "supportingInfo", "addItem", processNote},
-	"ImmunizationRecommendation": {"recommendation"},
-	"Invoice":                    {"lineItem"},
-	"Linkage":                    {"item"},
-	"List":                       {"entry"},
-	"Provenance":                 {"entity"},
-	"RequestGroup":               {"action"},
-	"Task":                       {"input", "output"},
+	"AdverseEvent":                {"suspectEntity"},
+	"AuditEvent":                  {"entity"},
+	"CarePlan":                    {"activity"},
+	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo"},
+	"ClaimResponse":               {"item", "addItem", "error", processNote},
+	"ClinicalImpression":          {"investigation", "finding"},
+	"Composition":                 {"section", "event"},
+	"CoverageEligibilityRequest":  {"item", "supportingInfo"},
+	"CoverageEligibilityResponse": {"insurance", "error"},
+	"DetectedIssue":               {"evidence"},
+	"DiagnosticReport":            {"media"},
+	"EpisodeOfCare":               {"diagnosis"},
+	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", "addItem", processNote},
+	"ImmunizationRecommendation":  {"recommendation"},
+	"Invoice":                     {"lineItem"},
+	"Linkage":                     {"item"},
+	"List":                        {"entry"},
+	"Provenance":                  {"entity"},
+	"RequestGroup":                {"action"},
+	"Task":                        {"input", "output"},
 }
 
 // wholeTexts are the elements that tell of a resource as a whole, besides its text: where something of
 // it is left out, so are they.
 var wholeTexts = map[string][]string{
-	"ClaimResponse":        {"disposition"},
-	"ClinicalImpression":   {"summary"},
-	"DiagnosticReport":     {"conclusion", "conclusionCode"},
-	"ExplanationOfBenefit": {"disposition"},
+	"ClaimResponse":               {"disposition"},
+	"CoverageEligibilityResponse": {"disposition"},
+	"ClinicalImpression":          {"summary"},
+	"DiagnosticReport":            {"conclusion", "conclusionCode"},
+	"ExplanationOfBenefit":        {"disposition"},
 }
 
 // processNote is what a bill says in words of the lines that name it by its number.
@@ -90,6 +92,7 @@ type pruner struct {
 	edits  []fhir.Edit
 	out    []byte
 	fallen containedOut
+	gone   goneLines // of the bill to which the line is the answer
 }
 
 // tellingMask masks a Reference to something that stays for more than an unticked line of the form.
@@ -137,6 +140,7 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.answer(typ)
 	some := p.follow() || changed || p.loses(typ, line)
 	for _, l := range p.lists {
 		if typ == "Composition" && len(l.entries) > 0 && l.entries[0].field == "section" {

@@ -105,6 +105,7 @@ type examiner struct {
 	defined     bool     // it may name a definition, or is one
 	entryFields []string // entryPaths
 	insides     []inside // the entries so far
+	bill        bool     // a skim looks for them, see lines
 	in          *inside  // the one that is open; nil for none
 }
 
@@ -169,6 +170,7 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 		f.happened = x.dates.Spans()
 	}
 	x.settle(f)
+	x.bill = isBill[f.number]
 	if f.number == patientNumber && !x.policy.keepsContained(f) {
 		f.supports, f.binaries = append(f.supports, f.contains.supports...), append(f.binaries, f.contains.binaries...)
 	}

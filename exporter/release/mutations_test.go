@@ -63,6 +63,8 @@ var mutations = []mutation{
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},
 	{"a line of a bill goes with the diagnosis that it names", "entries.go", `return gone[n] && n.list != processNote`, `return gone[n] && n.list == ""`},
 	{"what names a line that is left out is left out", "entries.go", `again, gone[n] = true, true`, `gone[n] = true`},
+	{"an answer goes with the line of the bill", "lines.go", `if !v.telling(l.to[i]) &&`, `if v&stripped == 0 &&`},
+	{"an answer that names no bill may be to any", "lines.go", `gone := r.anyGone`, `gone := goneLines(nil)`},
 	{"a note goes with the lines that name it", "entries.go", `e.out = told[e.sequence] ||`, `e.out =`},
 	{"a note that no line names tells of all", "entries.go", `!goes[e.sequence]`, `e.field == ""`},
 	{"the text of a resource goes with the first of what it is made of", "entries.go", `some := p.follow() || changed || p.loses(typ, line)`, `some := p.follow() || changed`},

@@ -10,6 +10,7 @@ type Observer struct {
 	review   *Review
 	examine  examiner
 	released list      // resources that go, and are nothing else
+	lines    *lines    // of bills
 	support  support   // who refers to supporting resources, where that is decided
 	recent   [256]name // some that are in support.used: most are referred to again and again
 }
@@ -38,10 +39,11 @@ func (o *Observer) seen(t target) bool {
 
 // Observer makes one. The review is concluded after the last of them has seen its last resource.
 func (r *Review) Observer() *Observer {
-	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport()}
+	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport(), lines: &lines{}}
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
 	r.released = append(r.released, &o.released)
+	r.lines = append(r.lines, o.lines)
 	r.supports = append(r.supports, o.support)
 	return o
 }
@@ -71,6 +73,9 @@ func (o *Observer) Observe(line []byte) error {
 
 // decided keeps what was decided about a resource.
 func (o *Observer) decided(self resource, f *facts, v verdict) {
+	if isBill[f.number] && !v.withheld() {
+		o.bill(self)
+	}
 	pointer := !v.withheld() && f.pointer()
 	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
 	if pointer || hangs {

@@ -161,7 +161,8 @@ func (x *examiner) related(rest []byte, t trait) (ok bool) {
 		return false
 	case t.kind == stays && (idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device"))),
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
-		f.number == reportNumber && t.kind != stays && resultName.in(rest):
+		f.number == reportNumber && t.kind != stays && resultName.in(rest),
+		isBill[f.number] && t.kind != stays: // for its lines
 		return x.skim(rest, t.kind)
 	case t.kind == stays:
 		return x.plain(rest, t.kind, nil)

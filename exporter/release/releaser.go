@@ -16,12 +16,13 @@ type Releaser interface {
 // reviewed is a Releaser by a Review.
 type reviewed struct {
 	*Review
-	walk   walk
-	head   int // how much of the line at hand is nothing but its own type and id
-	edits  []fhir.Edit
-	open   []frame // by depth: what is open there
-	out    []byte  // the last line that was changed
-	pruner pruner
+	walk     walk
+	isAnswer bool // to a bill, and one of those loses lines
+	head     int  // how much of the line at hand is nothing but its own type and id
+	edits    []fhir.Edit
+	open     []frame // by depth: what is open there
+	out      []byte  // the last line that was changed
+	pruner   pruner
 }
 
 // frame is what is known of an object that is open.
@@ -68,7 +69,16 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	if err != nil || !known || v.withheld() {
 		return nil, false, err
 	}
-	r.pruner.fallen = containedOut{}
+	r.pruner.fallen, r.pruner.gone = containedOut{}, nil
+	if r.isAnswer {
+		typ, _, err := r.walk.identify(line)
+		if err != nil {
+			return nil, false, err
+		}
+		if r.pruner.gone, err = r.answers(typ, line); err != nil {
+			return nil, false, err
+		}
+	}
 	if v&stripped != 0 && bytes.Contains(line, []byte("Patient")) {
 		if err := r.dropSensitive(line); err != nil {
 			return nil, false, err
@@ -79,7 +89,7 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 			return nil, false, err
 		}
 	}
-	fallen := len(r.pruner.fallen.places) > 0
+	fallen := len(r.pruner.fallen.places) > 0 || len(r.pruner.gone) > 0
 	if len(r.edits) == 0 && !fallen {
 		return line, true, nil
 	}
@@ -107,6 +117,7 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 		}
 	}
 	n := r.index.number(typ)
+	r.isAnswer = r.gone != nil && answerPaths[string(typ)] != ""
 	if !r.types.has(n) {
 		return 0, true, nil
 	}

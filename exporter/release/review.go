@@ -26,10 +26,13 @@ type Review struct {
 	takers     map[resource]taker
 	counts     map[string]int64
 	support    support
-	supports   []support  // of the observers
-	shorts     []resource // that may be withheld, and have an id that is not looked for in texts
-	short      bool       // one of them is withheld
-	alone      bool       // nothing but the resource at hand is released, see Alone
+	supports   []support              // of the observers
+	shorts     []resource             // that may be withheld, and have an id that is not looked for in texts
+	lines      []*lines               // of bills
+	gone       map[resource]goneLines // of bills
+	anyGone    goneLines              // of any of them
+	short      bool                   // one of them is withheld
+	alone      bool                   // nothing but the resource at hand is released, see Alone
 	// irregular says that a resource has its type or id twice.
 	irregular bool
 }
@@ -123,6 +126,7 @@ func (r *Review) conclude() {
 	r.secrets.conclude(r.notable)
 	r.concludeIdentifiers()
 	r.concludeFields()
+	r.concludeLines()
 	r.eachReleased(func(goes resource) {
 		if !r.resolved || r.notable.has(goes.id.high) {
 			r.known(goes)

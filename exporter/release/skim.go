@@ -26,6 +26,7 @@ const skimDepth = 32
 func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	s.line, s.at, s.depth, s.names[1] = rest, 0, 1, nil
+	x.insides, x.bill = x.insides[:0], isBill[x.facts.number]
 	for s.at < len(rest) {
 		switch rest[s.at] {
 		case '"':
@@ -35,6 +36,9 @@ func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 		case '{', '[':
 			if !s.open(nil) {
 				return false
+			}
+			if x.bill && s.depth == 3 {
+				x.beginLine()
 			}
 		case '}', ']':
 			if s.depth--; s.depth < 0 {
@@ -89,11 +93,20 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 	}
 	switch first {
 	case '"':
+		if x.bill && bytes.HasSuffix(name, []byte("equence")) {
+			return false
+		}
 		return x.skimField(name, t)
 	case '[':
+		if x.bill {
+			x.lineNumbers(name)
+		}
 		return !interesting(name) && s.open(name)
 	case '{':
 		return s.open(name)
+	}
+	if x.bill {
+		x.lineNumbers(name)
 	}
 	return string(name) != "value" || !identifies(s.here())
 }
@@ -134,6 +147,9 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		f := &x.facts
 		before := len(f.supports)
 		x.refers(f, s.here(), target{typ, id}, ok)
+		if x.bill {
+			x.lineRefers(target{typ, id}, ok)
+		}
 		return len(f.supports) == before || !s.inEntry(f.typ)
 	case len(name) == len(resourceType):
 		return false

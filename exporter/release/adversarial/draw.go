@@ -104,6 +104,7 @@ type entry struct {
 	links    []*link
 	sequence int
 	names    []*entry // other entries that it names by their sequence
+	answers  int      // the number of the line of a bill to which it is the answer; 0 for none
 	notes    []*entry // notes that it names by their number
 }
 
@@ -208,6 +209,9 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			continue // a bill for a Binary stays where it could go: no record has one
 		}
 		taken[l.place.path] = true
+		if bills := r.all("Claim"); l.place.path == "request" && len(bills) > 0 && rapid.IntRange(0, 3).Draw(t, "a bill") > 0 {
+			l.to = rapid.SampledFrom(bills).Draw(t, "which bill")
+		}
 		switch {
 		case l.place.url:
 			l.shape = rapid.SampledFrom([]string{"relative", "absolute"}).Draw(t, "shape of url")
@@ -288,6 +292,10 @@ func (m *Resource) drawNames(t *rapid.T) {
 				e.names = append(e.names, other)
 			}
 		}
+	}
+	for i := 0; m.Type == "ClaimResponse" && i < 3; i++ {
+		token := strings.Replace(m.Marker, "Mark", "Answer", 1) + fmt.Sprint("x", i)
+		m.entries = append(m.entries, &entry{outer: "item", token: token, answers: rapid.IntRange(1, 4).Draw(t, "answers")})
 	}
 	if m.Type == "ExplanationOfBenefit" {
 		m.drawNotes(t)

@@ -54,6 +54,7 @@ var kinds = []kind{
 		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
 		"addItem!/locationReference",
 	}},
+	{typ: "ClaimResponse", category: ehi.MedicalRecord, patient: "patient", about: "request", places: []string{"insurer", "request"}},
 	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{
 		"requester", "reasonReference[]",
 	}},
@@ -93,7 +94,7 @@ var toActors = map[string]bool{
 	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true, "requester": true, "owner": true,
 	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true, "endpoint": true, "medicationReference": true,
 	"custodian": true, "contributor": true, "location": true, "locationReference": true, "manipulated": true, "generalPractitioner": true,
-	"managingOrganization": true, "recipient": true, "expressedBy": true, "actor": true,
+	"managingOrganization": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
 // toStatements are the fields that lead to neither persons, places and things nor parts, by the

@@ -234,8 +234,11 @@ func (d *Decision) out(e *entry) certainty {
 		}
 		return out
 	}
-	if e.outer == note {
+	switch {
+	case e.outer == note:
 		return d.noteOut(e)
+	case e.answers > 0:
+		return d.answerOut(e)
 	}
 	for _, l := range e.links {
 		out = max(out, d.betrays(l))
@@ -244,6 +247,42 @@ func (d *Decision) out(e *entry) certainty {
 		out = max(out, d.out(other))
 	}
 	return out
+}
+
+// answerOut reports whether the answer to a line of a bill is left out: with the line, or, where it is
+// not said which bill it answers, with a line of that number of any.
+func (d *Decision) answerOut(e *entry) certainty {
+	at := slices.IndexFunc(d.record.Resources, func(m *Resource) bool { return slices.Contains(m.entries, e) })
+	bill := -1
+	for _, l := range d.record.Resources[at].links {
+		if l.place.path == "request" && d.record.follows(l) {
+			bill = l.to
+		}
+	}
+	out := no
+	for i, m := range d.record.Resources {
+		if m.Type != "Claim" || bill >= 0 && i != bill {
+			continue
+		}
+		for _, line := range m.entries {
+			if line.outer == "item" && line.sequence == e.answers {
+				out = max(out, d.lineOut(i, line))
+			}
+		}
+	}
+	if bill >= 0 && d.record.Resources[bill].absent {
+		return perhaps
+	}
+	return out
+}
+
+// lineOut reports whether a line of bill i is left out, as far as its answer is concerned.
+func (d *Decision) lineOut(i int, line *entry) certainty {
+	unnamed := slices.ContainsFunc(line.allLinks(), func(l *link) bool { return !d.record.follows(l) })
+	if out := d.out(line); d.goes[i] && !unnamed {
+		return out
+	}
+	return perhaps
 }
 
 // noteOut reports whether a note of a bill is left out: with any line that names it, or, where none

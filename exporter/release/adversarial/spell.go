@@ -171,6 +171,9 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	if e.outer == note {
 		return s.object(fmt.Sprintf(`"number":%d`, e.sequence), `"text":`+s.text(e.token))
 	}
+	if e.answers > 0 {
+		return s.object(fmt.Sprintf(`"itemSequence":%d`, e.answers), `"title":`+s.text(e.token))
+	}
 	numbers := map[string][]string{}
 	for _, n := range e.notes {
 		numbers[note] = append(numbers[note], fmt.Sprint(n.sequence))

@@ -1,0 +1,176 @@
+package release
+
+import (
+	"bytes"
+	"slices"
+
+	"ehi-server/shared/fhir"
+)
+
+// The answer to a bill names its lines by their numbers. A line is left out in the second pass, perhaps
+// after its answer was; so the first one keeps of each bill what its lines tell of, and Conclude finds
+// out which are left out. An answer to a bill that it names by no type and id, or that is not in the
+// record, may be one to any of those that lose lines.
+
+// answerPaths are the elements by which answers name their bill.
+var answerPaths = map[string]string{"ClaimResponse": "request", "CoverageEligibilityResponse": "request"}
+
+// isBill are the types of bills.
+var isBill = typeSet("Claim", "CoverageEligibilityRequest")
+
+// lines are what the lines of bills tell of, one after the other.
+type lines struct {
+	of     []resource // the bill
+	number []string
+	to     []resource
+	unsure []bool // it names something by no type and id
+}
+
+// goneLines are the numbers of the lines of a bill that are left out.
+type goneLines map[string]bool
+
+// beginLine begins the entry that a skim has come to.
+func (x *examiner) beginLine() {
+	name := x.skimmed.names[2]
+	for _, field := range entryPaths[string(x.facts.typ)] {
+		if field == string(name) {
+			x.insides = append(x.insides, inside{entry: entry{field: field}})
+			return
+		}
+	}
+}
+
+// line is the entry in which a skim is; nil for none.
+func (x *examiner) line() *inside {
+	if len(x.insides) == 0 || !x.skimmed.inEntry(x.facts.typ) {
+		return nil
+	}
+	return &x.insides[len(x.insides)-1]
+}
+
+func (x *examiner) lineRefers(to target, ok bool) {
+	switch e := x.line(); {
+	case e == nil:
+	case ok:
+		e.targets = append(e.targets, to)
+	default:
+		e.unsure = true
+	}
+}
+
+// lineNumbers takes in the number, or the numbers, of a field that a skim has come to.
+func (x *examiner) lineNumbers(name []byte) {
+	s, e := &x.skimmed, x.line()
+	if e == nil {
+		return
+	}
+	isOwn := s.depth == 3 && string(name) == "sequence"
+	list, is := []byte(nil), false
+	if !isOwn {
+		if list, is = bytes.CutSuffix(name, []byte("Sequence")); !is || len(list) == 0 {
+			return
+		}
+	}
+	end := bytes.IndexAny(s.line[s.at:], "]}{")
+	if end < 0 {
+		return
+	}
+	text := s.line[s.at : s.at+end]
+	if !bytes.HasPrefix(text, []byte("[")) {
+		text, _, _ = bytes.Cut(text, []byte(","))
+	}
+	for _, n := range bytes.FieldsFunc(text, func(c rune) bool { return c == '[' || c == ',' || c == '"' || c <= ' ' }) {
+		value := n
+		if plain := plainNumber(n); plain != nil {
+			value = plain
+		}
+		if isOwn {
+			e.sequence = string(value)
+			continue
+		}
+		named, _ := named(string(name))
+		e.names = append(e.names, number{named, string(value)})
+	}
+}
+
+// bill keeps what the lines of a bill tell of that goes, or may.
+func (o *Observer) bill(self resource) {
+	x := &o.examine
+	for i := range x.insides {
+		e := &x.insides[i]
+		if e.field != "item" {
+			continue
+		}
+		o.line(self, e.sequence, e)
+		for _, other := range x.namedBy(i) {
+			o.line(self, e.sequence, other)
+		}
+	}
+}
+
+func (o *Observer) line(self resource, number string, e *inside) {
+	l := o.lines
+	add := func(to resource, unsure bool) {
+		l.of, l.number = append(l.of, self), append(l.number, number)
+		l.to, l.unsure = append(l.to, to), append(l.unsure, unsure)
+	}
+	for _, t := range e.targets {
+		add(o.review.index.resource(t.typ, t.id), false)
+	}
+	if e.unsure || len(e.values) > 0 {
+		add(resource{}, true)
+	}
+}
+
+// concludeLines finds out which lines of bills are left out.
+func (r *Review) concludeLines() {
+	for _, l := range r.lines {
+		for i, of := range l.of {
+			v, _ := r.index.at(l.to[i])
+			if !v.telling(l.to[i]) && !(l.unsure[i] && len(r.hidden) > 0 && r.types != (bitmap{})) {
+				continue
+			}
+			if r.gone == nil {
+				r.gone, r.anyGone = map[resource]goneLines{}, goneLines{}
+			}
+			if r.gone[of] == nil {
+				r.gone[of] = goneLines{}
+			}
+			r.gone[of][l.number[i]], r.anyGone[l.number[i]] = true, true
+		}
+	}
+	r.lines = nil
+}
+
+// answers finds the lines that are left out of the bill to which a line of JSON is the answer.
+func (r *reviewed) answers(typ, line []byte) (goneLines, error) {
+	path := answerPaths[string(typ)]
+	if path == "" {
+		return nil, nil
+	}
+	gone := r.anyGone
+	w := &r.walk
+	for w.reset(line); w.next(); {
+		if !w.isText || w.depth != 2 || string(w.key()) != "reference" || string(w.keyAt(1)) != path {
+			continue
+		}
+		if typ, id, ok := follow(w.text()); ok {
+			bill := r.index.resource(typ, id)
+			if _, known := r.decided(typ, id); known || r.resolved || r.gone[bill] != nil {
+				gone = r.gone[bill]
+			}
+		}
+	}
+	return gone, w.err
+}
+
+var eligibility = fhir.TypeNumber([]byte("CoverageEligibilityResponse"))
+
+// answer leaves out what an answer says of the lines of its bill that are left out. That to a question
+// of eligibility names no lines.
+func (p *pruner) answer(typ string) {
+	p.each(func(e *entry) {
+		named := slices.ContainsFunc(e.names, func(n number) bool { return n.list == "item" && p.gone[n.value] })
+		e.out = e.out || named || len(p.gone) > 0 && fhir.TypeNumber([]byte(typ)) == eligibility && e.field != contained
+	})
+}
