@@ -162,8 +162,8 @@ func backupOf(t *testing.T, data string) []byte {
 	return archive.Bytes()
 }
 
-// repacked is an archive with another state.
-func repacked(t *testing.T, archive []byte, change func(state string) string) []byte {
+// repacked is an archive with another state, and with empty files behind it.
+func repacked(t *testing.T, archive []byte, change func(state string) string, behind ...string) []byte {
 	t.Helper()
 	z, err := zstd.NewReader(bytes.NewReader(archive))
 	if err != nil {
@@ -196,6 +196,11 @@ func repacked(t *testing.T, archive []byte, change func(state string) string) []
 			t.Fatal(err)
 		}
 	}
+	for _, name := range behind {
+		if err := to.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := errors.Join(to.Close(), packed.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +226,10 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 			t.Errorf("%d bytes of %d are restored", at, len(archive))
 		}
 	}
+	same := func(state string) string { return state }
+	if err := restore(repacked(t, archive, same, "records/behind")); !errors.Is(err, ErrForeign) {
+		t.Errorf("with a file behind the state: %v", err)
+	}
 	withoutLast := func(state string) string {
 		return state[:strings.LastIndex(strings.TrimSuffix(state, "\n"), "\n")+1]
 	}
@@ -230,7 +239,7 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 		change func(state string) string
 		want   error
 	}{
-		{"as it is", func(state string) string { return state }, nil},
+		{"as it is", same, nil},
 		{"empty", func(string) string { return "" }, ErrNoEnd},
 		{"without its end", withoutLast, ErrNoEnd},
 		{"cut within a line", func(state string) string { return state[:len(state)-3] }, ErrCutOff},
