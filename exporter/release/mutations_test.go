@@ -70,7 +70,7 @@ var mutations = []mutation{
 	{"the text of a resource goes with the first of what it is made of", "entries.go", `some := p.follow() || changed || p.loses(typ, line)`, `some := p.follow() || changed`},
 	{"what a Patient contains needs its tick", "observer.go", `if reason == "" && p.keepsContained(f) {`, `if reason == "-" && p.keepsContained(f) {`},
 	{"what refers to what a Patient contains is masked", "releaser.go", `if r.pruner.fallen.ids[string(url[1:])] || r.secret`, `if r.secret`},
-	{"a contained resource about the withheld stays", "contained.go", `if inner.tellsOfWithheldAlone(string(typ), part) {`, `if len(inner.hits) == 0 && inner.tellsOfWithheldAlone(string(typ), part) {`},
+	{"a contained resource about the withheld stays", "contained.go", `if inner.tellsOfWithheldAlone(string(typ), part) {`, `if len(inner.masked) > 9 && inner.tellsOfWithheldAlone(string(typ), part) {`},
 	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},
 	{"a section goes with its last entry", "entries.go", `some && outside == 0`, `outside == 0`},
 	{"an entry stays where its target is not ticked alone", "releaser.go", `if v.unticked() {`, `if v == 0 {`},
