@@ -226,7 +226,7 @@ var controlAttacks = []attack{
 		ann.submit("p.labs", "on")
 		ann.sees(404, "not found")
 		p.gone(j.ID)
-		if _, p.webSecret, err = p.admin.AddClient(p.t.Context(), registered); err != nil {
+		if _, p.secrets["web"], err = p.admin.AddClient(p.t.Context(), registered); err != nil {
 			p.t.Fatal(err)
 		}
 	}},

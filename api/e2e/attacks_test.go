@@ -373,7 +373,7 @@ var codeAttacks = []attack{
 	}},
 	{"refresh token of another client", "RFC 6749 10.4", func(p *target) {
 		_, got := p.letIn("app", "ann")
-		p.want(p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"web"}, "client_secret": {p.webSecret}}), 400, "invalid_grant")
+		p.want(p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"web"}, "client_secret": {p.secrets["web"]}}), 400, "invalid_grant")
 	}},
 	{"refresh that widens the scope", "RFC 6749 6", func(p *target) {
 		got := p.tokens(p.post("/auth/token", p.redemption("app", p.code("ann", p.request("app", "scope", "launch/patient offline_access")))))
@@ -408,7 +408,7 @@ var clientAttacks = []attack{
 		}
 	}},
 	{"old secret after a rotation", "OWASP API2", func(p *target) {
-		old := p.gateSecret
+		old := p.secrets["gate"]
 		if _, err := p.admin.RotateSecret(p.t.Context(), "gate"); err != nil {
 			p.t.Fatal(err)
 		}
@@ -417,10 +417,10 @@ var clientAttacks = []attack{
 		})
 	}},
 	{"two ways to authenticate", "RFC 6749 2.3", func(p *target) {
-		p.want(p.post("/auth/token", p.redemption("web", "x"), "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("web:"+p.webSecret))), 400, "invalid_request")
+		p.want(p.post("/auth/token", p.redemption("web", "x"), "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("web:"+p.secrets["web"]))), 400, "invalid_request")
 	}},
 	{"secret in the URL", "RFC 6749 2.3.1", func(p *target) {
-		p.want(p.post("/auth/token?client_secret="+p.webSecret, p.redemption("web", "x", "client_secret", "")), 401, "invalid_client")
+		p.want(p.post("/auth/token?client_secret="+p.secrets["web"], p.redemption("web", "x", "client_secret", "")), 401, "invalid_client")
 	}},
 	{"token request by GET", "RFC 6749 3.2", func(p *target) {
 		p.want(p.do(p.open, "GET", "/auth/token?"+p.redemption("app", "x").Encode()), 405, "")
@@ -439,7 +439,7 @@ var clientAttacks = []attack{
 		p.want(p.post("/auth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"}, "scope": {"system/*.rs"}}), 401, "invalid_client")
 	}},
 	{"confidential application as a backend service", "OWASP API5", func(p *target) {
-		p.want(p.post("/auth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {"web"}, "client_secret": {p.webSecret}, "scope": {"system/*.rs system/$ehi-export"}}), 400, "invalid_scope")
+		p.want(p.post("/auth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {"web"}, "client_secret": {p.secrets["web"]}, "scope": {"system/*.rs system/$ehi-export"}}), 400, "invalid_scope")
 	}},
 	{"introspection by nobody", "RFC 7662 2.1", func(p *target) {
 		p.want(p.post("/auth/introspect", url.Values{"token": {p.annTokens.AccessToken}}), 401, "invalid_client")
@@ -448,13 +448,13 @@ var clientAttacks = []attack{
 		p.want(p.post("/auth/introspect", url.Values{"token": {p.annTokens.AccessToken}, "client_id": {"app"}}), 401, "invalid_client")
 	}},
 	{"introspection of another client's token", "RFC 7662 4", func(p *target) {
-		a := p.post("/auth/introspect", url.Values{"token": {p.annTokens.AccessToken}, "client_id": {"web"}, "client_secret": {p.webSecret}})
+		a := p.post("/auth/introspect", url.Values{"token": {p.annTokens.AccessToken}, "client_id": {"web"}, "client_secret": {p.secrets["web"]}})
 		if string(a.Body) != `{"active":false}` {
 			p.t.Errorf("%d %s", a.Status, a.Body)
 		}
 	}},
 	{"revocation of another client's token", "RFC 7009 2.1", func(p *target) {
-		p.want(p.post("/auth/revoke", url.Values{"token": {p.annTokens.AccessToken}, "client_id": {"web"}, "client_secret": {p.webSecret}}), 400, "invalid_grant")
+		p.want(p.post("/auth/revoke", url.Values{"token": {p.annTokens.AccessToken}, "client_id": {"web"}, "client_secret": {p.secrets["web"]}}), 400, "invalid_grant")
 		p.want(p.do(p.ann, "GET", p.annJob.StatusURL), 200, "")
 	}},
 	{"registration without a token", "RFC 7591 3", func(p *target) { p.want(p.do(p.open, "POST", "/auth/register"), 401, "invalid_token") }},

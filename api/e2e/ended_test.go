@@ -219,7 +219,7 @@ func TestEHI7NothingIsLeftOfARemovedApplication(t *testing.T) {
 		}
 		p.gone(open.ID)
 		p.gone(queued)
-		if _, p.webSecret, err = p.admin.AddClient(t.Context(), registered); err != nil {
+		if _, p.secrets["web"], err = p.admin.AddClient(t.Context(), registered); err != nil {
 			t.Fatal(err)
 		}
 	}

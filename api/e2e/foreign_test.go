@@ -33,7 +33,7 @@ func TestGosOAuth2ClientWorks(t *testing.T) {
 	for _, c := range []struct {
 		id, redirect, secret string
 		style                oauth2.AuthStyle
-	}{{"app", appRedirect, "", oauth2.AuthStyleInParams}, {"web", webRedirect, p.webSecret, oauth2.AuthStyleInHeader}, {"web", webRedirect, p.webSecret, oauth2.AuthStyleInParams}} {
+	}{{"app", appRedirect, "", oauth2.AuthStyleInParams}, {"web", webRedirect, p.secrets["web"], oauth2.AuthStyleInHeader}, {"web", webRedirect, p.secrets["web"], oauth2.AuthStyleInParams}} {
 		config := &oauth2.Config{ClientID: c.id, ClientSecret: c.secret, RedirectURL: c.redirect, Scopes: strings.Fields(appScope),
 			Endpoint: oauth2.Endpoint{AuthURL: p.open.Base + "/auth/authorize", TokenURL: p.open.Base + "/auth/token", AuthStyle: c.style}}
 		secret := oauth2.GenerateVerifier()
@@ -139,7 +139,7 @@ func npmClients(t *testing.T, env ...string) (base string) {
 // fhirclient and openid-client, of npm: discovery, code with PKCE, id token, refresh, introspection, revocation, assertion.
 func TestClientsOfNPMWork(t *testing.T) {
 	p := startProduction(t, nil)
-	base := npmClients(t, "SERVER="+p.open.Base, "NODE_EXTRA_CA_CERTS="+p.cert(), "SERVICE_KEYS="+string(p.svcKeys), "GATE_SECRET="+p.gateSecret)
+	base := npmClients(t, "SERVER="+p.open.Base, "NODE_EXTRA_CA_CERTS="+p.cert(), "SERVICE_KEYS="+string(p.svcKeys), "GATE_SECRET="+p.secrets["gate"])
 	_, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "npm", Name: "Of npm", RedirectURIs: []string{"http://127.0.0.1/fhirclient", "http://127.0.0.1/openid"}, Scope: appScope})
 	if err != nil {
 		t.Fatal(err)

@@ -41,9 +41,9 @@ const (
 // a resource server (gate), two patients with accounts (ann, bob) and an administrator of each role.
 type production struct {
 	*world
-	ann, bob              string // the patients' ids
-	webSecret, gateSecret string
-	svcKeys               []byte // private JWKS
+	ann, bob string            // the patients' ids
+	secrets  map[string]string // of clients, by id
+	svcKeys  []byte            // private JWKS
 }
 
 // freeAddr is an address of loopback that nobody listens on at the moment.
@@ -98,16 +98,17 @@ func startProduction(t *testing.T, change func(*node.Config)) *production {
 func (p *production) register(keys string) {
 	t, ctx := p.t, p.t.Context()
 	t.Helper()
+	p.secrets = map[string]string{}
 	var err error
 	if p.svcKeys, err = auth.SandboxKeys(keys); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = p.admin.AddClient(ctx, auth.Client{ID: "app", Name: "An application", RedirectURIs: []string{appRedirect, "http://127.0.0.1/cb"}, MaySkipForm: true, MaySkipReview: true, RedirectOrigins: []string{"https://portal.example"}, Scope: appScope})
 	if err == nil {
-		_, p.webSecret, err = p.admin.AddClient(ctx, auth.Client{ID: "web", Name: "A web site", Kind: auth.Symmetric, RedirectURIs: []string{webRedirect}, Scope: appScope})
+		_, p.secrets["web"], err = p.admin.AddClient(ctx, auth.Client{ID: "web", Name: "A web site", Kind: auth.Symmetric, RedirectURIs: []string{webRedirect}, Scope: appScope})
 	}
 	if err == nil {
-		_, p.gateSecret, err = p.admin.AddClient(ctx, auth.Client{ID: "gate", Name: "A gateway", Kind: auth.Symmetric, Introspect: true})
+		_, p.secrets["gate"], err = p.admin.AddClient(ctx, auth.Client{ID: "gate", Name: "A gateway", Kind: auth.Symmetric, Introspect: true})
 	}
 	if err == nil {
 		_, _, err = p.admin.AddClient(ctx, auth.Client{ID: "svc", Name: "A service", Kind: auth.Asymmetric, Scope: "system/*.rs system/$ehi-export", JWKS: publicKeys(t, p.svcKeys)})
@@ -187,7 +188,7 @@ func (p *production) redemption(id, code string, change ...string) url.Values {
 	redirect := map[string]string{"app": appRedirect, "web": webRedirect}[id]
 	f := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect}, "client_id": {id}, "code_verifier": {verifier}}
 	if id == "web" {
-		f.Set("client_secret", p.webSecret)
+		f.Set("client_secret", p.secrets["web"])
 	}
 	return changed(f, change)
 }
@@ -278,7 +279,7 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		}
 		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {id}}
 		if id == "web" {
-			form.Set("client_secret", p.webSecret)
+			form.Set("client_secret", p.secrets["web"])
 		}
 		renewed := p.tokens(p.post("/auth/token", form))
 		again := p.open.WithToken(renewed.AccessToken)
