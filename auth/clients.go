@@ -432,13 +432,14 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 	return c, secret, nil
 }
 
-// NamedLike finds a registered client whose name is easily taken for another: patients read names, and tell
-// applications apart by them.
+// NamedLike finds a client whose name is easily taken for another, among those that administrators registered: patients
+// read names, and tell applications apart by them. Of clients that registered themselves several may have a name, as those
+// of a tool that registers anew for every run.
 func (s *Server) NamedLike(name string) (c Client, ok bool) {
 	s.clients.mu.RLock()
 	defer s.clients.mu.RUnlock()
 	for _, known := range s.clients.byID {
-		if alike(known.Name, name) {
+		if known.CreatedBy != SelfRegistered && alike(known.Name, name) {
 			return known.Client, true
 		}
 	}

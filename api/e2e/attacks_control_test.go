@@ -125,7 +125,9 @@ var controlAttacks = []attack{
 		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site"} {
 			p.want(p.registers(name), 400, "easily taken for the name of another client")
 		}
-		p.want(p.registers("A web site of somebody else"), 201, "client_id")
+		for range 2 { // tools register anew for every run
+			p.want(p.registers("A web site of somebody else"), 201, "client_id")
+		}
 	}},
 	{"who registers itself passes for one of the hospital's", "CWE-451", func(p *target) {
 		var made struct {
