@@ -365,7 +365,7 @@ func TestEHI9PartsStayWithWhatTheyBelongTo(t *testing.T) {
 		"of a withheld appointment":     {append(slot, fmt.Sprintf(appointment, withheld)), ""},
 		"of an appointment":             {append(slot, fmt.Sprintf(appointment, "")), "Appointment/a Location/l Schedule/c Slot/s"},
 		"of nothing":                    {slot, "Location/l Schedule/c Slot/s"},
-		"of a withheld plan":            {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative}, ""},
+		"of a withheld plan":            {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative}, "CareTeam/t RelatedPerson/r"},
 		"of a plan, too":                {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative, fmt.Sprintf(plan, "y", "")}, "CarePlan/y CareTeam/t Goal/g RelatedPerson/r"},
 		"of the patient alone":          {[]string{goal, relative}, "Goal/g RelatedPerson/r"},
 		"of one another alone":          {[]string{`{"resourceType":"Goal","id":"a","outcomeReference":[{"reference":"Goal/b"}]}`, `{"resourceType":"Goal","id":"b","outcomeReference":[{"reference":"Goal/a"}]}`}, "Goal/a Goal/b"},

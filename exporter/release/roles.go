@@ -28,11 +28,12 @@ const (
 
 // roleTable is the role of each type of R4. Statements are the types of the patient compartment, and
 // those that tell of bills, messages and whole records of it. Of the compartment, Device is a thing
-// (one of a patient to which nothing refers goes), and Goal, CareTeam, RelatedPerson, Person, Schedule,
-// Specimen and BodyStructure are parts: another resource says what they are for.
+// (one of a patient to which nothing refers goes), and Goal, RelatedPerson, Person, Schedule,
+// Specimen and BodyStructure are parts: another resource says what they are for. A CareTeam says that by
+// itself, and mostly names who treats the patient anyway.
 var roleTable = map[role]string{
 	statement: `Account AdverseEvent AllergyIntolerance Appointment AppointmentResponse AuditEvent Basic
-		Binary Bundle CarePlan ChargeItem Claim ClaimResponse ClinicalImpression Communication
+		Binary Bundle CarePlan CareTeam ChargeItem Claim ClaimResponse ClinicalImpression Communication
 		CommunicationRequest Composition Condition Consent Contract Coverage CoverageEligibilityRequest
 		CoverageEligibilityResponse DetectedIssue DeviceRequest DeviceUseStatement DiagnosticReport
 		DocumentManifest DocumentReference Encounter EnrollmentRequest EnrollmentResponse EpisodeOfCare
@@ -50,7 +51,7 @@ var roleTable = map[role]string{
 		MedicinalProductAuthorization MedicinalProductContraindication MedicinalProductIndication
 		MedicinalProductIngredient MedicinalProductInteraction MedicinalProductManufactured
 		MedicinalProductPackaged MedicinalProductPharmaceutical MedicinalProductUndesirableEffect`,
-	part: `BodyStructure CareTeam Goal Group Person RelatedPerson ResearchStudy Schedule Slot Specimen`,
+	part: `BodyStructure Goal Group Person RelatedPerson ResearchStudy Schedule Slot Specimen`,
 	definition: `ActivityDefinition CapabilityStatement CatalogEntry ChargeItemDefinition CodeSystem
 		CompartmentDefinition ConceptMap EffectEvidenceSynthesis EventDefinition Evidence
 		EvidenceVariable ExampleScenario GraphDefinition ImplementationGuide Library Measure
