@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/url"
 	"regexp"
 	"testing"
 
@@ -12,6 +13,11 @@ import (
 
 // documentLink is the address of a document on an export's page.
 var documentLink = regexp.MustCompile(`/admin/ui/jobs/[^/"]+/documents/[^"]+`)
+
+// decisionOn is the page that asks whether an export is to be approved.
+func decisionOn(job string) string {
+	return "/admin/ui/jobs?" + url.Values{"do": {"approve"}, "job": {job}}.Encode()
+}
 
 // With four eyes the second reviewer cannot release what the first has not seen: a document that comes
 // between resets the approvals, a page that shows an older state decides nothing, and every document
@@ -39,6 +45,18 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	b.sees(400, "has changed since you looked at it")
 	if job := p.wait(j.ID, ehi.Retrieved); len(job.Approvals) != 0 {
 		t.Errorf("approved by %v before anybody has seen the letter", job.Approvals)
+	}
+	// So does the page that asks about several exports, which is sent again as it was.
+	b.visit(p.open.Base + decisionOn(j.ID))
+	b.sees(200, "Approve 1 export?")
+	second := client.File{Name: "another.txt", Data: []byte("another letter")}
+	if a, err := rita.AddFiles(t.Context(), j.ID, second); err != nil || a.Status != 200 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	b.submitTo("/admin/ui/jobs")
+	b.sees(200, "has changed since you looked at it")
+	if job := p.wait(j.ID, ehi.Retrieved); len(job.Approvals) != 0 {
+		t.Errorf("approved by %v before anybody has seen the second letter", job.Approvals)
 	}
 	b.visit(page)
 	b.submit("do", "approve", "contents", b.field("contents"))

@@ -204,7 +204,7 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	g.look("staff-jobs")
 	g.visit("staff-jobs-none", "/admin/ui/jobs?q=nobody")
 	g.visit("staff-jobs-search", "/admin/ui/jobs?status=retrieved&sort=name&level=patient")
-	do(t, g.ctx, chromedp.Click("[name=job]"), chromedp.Click("button[value=reject]"), chromedp.WaitReady("[name=confirmed]"))
+	do(t, g.ctx, chromedp.Click("[name=job]"), chromedp.Click("button[value=reject]"), chromedp.WaitReady("[name=contents]"))
 	g.look("staff-confirm")
 	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/none"))
 	g.found.take() // that it is not there

@@ -247,7 +247,7 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	key("j", "x", "k", "x")
 	tabTo(t, ctx, "button[value=approve]")
 	key(kb.Enter)
-	do(t, ctx, chromedp.WaitReady(`[name=confirmed]`))
+	do(t, ctx, chromedp.WaitReady(`[name=contents]`))
 	tabTo(t, ctx, "main button[type=submit]")
 	key(kb.Enter)
 	do(t, ctx, chromedp.WaitVisible(chromedp.CSS("table")))

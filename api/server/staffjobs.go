@@ -103,6 +103,7 @@ type jobRow struct {
 	Percent                          int
 	Running, Reviewable              bool
 	Resources                        int64
+	Contents                         string // of the page that asks for a decision: see ehi.Job.Contents
 }
 
 // row makes a job's line. The record says more than the summary; where it went meanwhile the line says less.
@@ -232,13 +233,26 @@ type decided struct{ ID, Title, Problem string }
 
 // postedJobs are the jobs that a form names, each once.
 func postedJobs(c *fiber.Ctx) (ids []string) {
-	for key, value := range c.Request().PostArgs().All() {
-		if string(key) == "job" && !slices.Contains(ids, string(value)) {
-			ids = append(ids, string(value))
+	for _, id := range posted(c, "job") {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
 	return ids
 }
+
+// posted are the values of a form's field, in their order.
+func posted(c *fiber.Ctx, field string) (values []string) {
+	for key, value := range c.Request().PostArgs().All() {
+		if string(key) == field {
+			values = append(values, string(value))
+		}
+	}
+	return values
+}
+
+// unseen is no digest of an export: one that could not be shown is not decided about.
+const unseen = "unseen"
 
 // decisionPage is the page that asks whether a decision about several jobs is meant.
 func decisionPage(ids []string, action ehi.Action) string {
@@ -265,17 +279,19 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 	case len(ids) > maxBulk:
 		return s.staffAgain(c, back, ehi.Errorf(ehi.Invalid,
 			"Nothing was decided: %d exports are ticked, and %d is the most at once", len(ids), maxBulk))
-	case c.FormValue("confirmed") == "":
+	}
+	seen := posted(c, "contents") // in the order of the exports
+	if len(seen) != len(ids) {    // the page that asks for the decision was not shown
 		return c.Redirect(decisionPage(ids, action), http.StatusSeeOther)
 	}
 	out := flash{Title: verbs[action] + ": done"}
-	for _, id := range ids {
+	for i, id := range ids {
 		v, known := s.Bus.Jobs.Summary(id)
 		d := decided{ID: id, Title: s.row(c, v, now()).Title}
 		if !known {
 			d.Title = id
 		}
-		if _, err := s.decide(c, id, action, decision{Reason: c.FormValue("reason")}); err != nil {
+		if _, err := s.decide(c, id, action, decision{Reason: c.FormValue("reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
 			_, _, d.Problem = s.describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)
@@ -302,7 +318,11 @@ func (s *Server) renderDecision(c *fiber.Ctx) error {
 	var list []jobRow
 	for _, id := range c.Context().QueryArgs().PeekMulti("job") {
 		if v, known := s.Bus.Jobs.Summary(string(id)); known && len(list) < maxBulk {
-			list = append(list, s.row(c, v, now()))
+			r := s.row(c, v, now())
+			if j, err := s.Bus.Jobs.Get(c.UserContext(), v.ID); err == nil {
+				r.Contents = j.Contents()
+			}
+			list = append(list, r)
 		}
 	}
 	if verbs[action] == "" || len(list) == 0 {
