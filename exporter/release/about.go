@@ -196,19 +196,21 @@ func (f *facts) pointer() (is bool) {
 // supporting resource that is referred to, and an edge for each reference of a resource about which
 // is not decided at once to one that was not known to go.
 type support struct {
-	used     map[resource]struct{} // by what goes
-	denied   map[resource]struct{} // by what stays for more than an unticked line of the form
-	unticked map[resource]struct{} // by what else stays; Devices and names
-	edges    []*list               // in turn a resource and what it refers to
-	names    []*list               // in turn a name and a resource that has it
-	selves   map[resource]struct{} // the supporting resources of the record
-	owned    map[resource]struct{} // the things among them that have a patient, see isOwned
+	used      map[resource]struct{} // by what goes
+	denied    map[resource]struct{} // by what stays for more than an unticked line of the form
+	unticked  map[resource]struct{} // by what else stays; no parts
+	mentioned map[resource]struct{} // by what stays, which only tells of it
+	tells     []*list               // in turn what only tells of something, and that
+	edges     []*list               // in turn a resource and what it refers to
+	names     []*list               // in turn a name and a resource that has it
+	selves    map[resource]struct{} // the supporting resources of the record
+	owned     map[resource]struct{} // the things among them that have a patient, see isOwned
 }
 
 func newSupport() support {
 	return support{
 		used: map[resource]struct{}{}, denied: map[resource]struct{}{}, unticked: map[resource]struct{}{},
-		edges: []*list{{}}, names: []*list{{}}, selves: map[resource]struct{}{},
+		mentioned: map[resource]struct{}{}, tells: []*list{{}}, edges: []*list{{}}, names: []*list{{}}, selves: map[resource]struct{}{},
 		owned: map[resource]struct{}{},
 	}
 }
@@ -218,9 +220,11 @@ func (s *support) merge(o support) {
 	maps.Copy(s.used, o.used)
 	maps.Copy(s.denied, o.denied)
 	maps.Copy(s.unticked, o.unticked)
+	maps.Copy(s.mentioned, o.mentioned)
 	maps.Copy(s.selves, o.selves)
 	maps.Copy(s.owned, o.owned)
 	s.edges = append(s.edges, o.edges...)
+	s.tells = append(s.tells, o.tells...)
 	s.names = append(s.names, o.names...)
 }
 
@@ -256,38 +260,64 @@ func (s *support) isOwned(self resource) bool {
 // whether there were some.
 func (r *Review) withholdUnused() (some bool) {
 	s := &r.support
-	reached := r.reachedSupport()
+	reached, denied := r.reachedSupport()
 	for self := range s.selves {
 		v, _ := r.index.at(self)
-		if _, goes := reached[self]; goes || v.withheld() {
+		if _, goes := reached[self]; goes || v.kept() {
 			continue
 		}
-		r.index.set(self, because[referenceOnlyName])
-		some = true
+		reason := unusedName
+		if denied.keeps(self) {
+			reason = referenceOnlyName
+		}
+		if because[reason].reason() != v.reason() {
+			r.index.set(self, because[reason])
+			some = true
+		}
 	}
 	return some
 }
 
 // reachedSupport are the supporting resources that go: what goes leads to them, by way of others, or
-// they are owned and nothing that stays leads to them, or those lead to them.
-func (r *Review) reachedSupport() map[resource]struct{} {
+// they are owned, or told of, and nothing that stays leads to them, or those lead to them.
+func (r *Review) reachedSupport() (reached map[resource]struct{}, denied *denial) {
 	s := &r.support
-	reached := maps.Clone(s.used)
+	reached = maps.Clone(s.used)
 	r.reach(reached)
-	var denied *denial // where it is asked for
-	for self := range s.selves {
-		if !s.isOwned(self) {
-			continue
-		}
-		if denied == nil {
-			denied = r.deniedSupport(reached)
-		}
+	denied = r.deniedSupport(reached)
+	told, mentioned := r.told()
+	for self := range told {
 		if !denied.keeps(self) {
 			reached[self] = struct{}{}
 		}
 	}
+	for self := range s.selves {
+		if s.isOwned(self) && !denied.keeps(self) {
+			reached[self] = struct{}{}
+		}
+	}
 	r.reach(reached)
-	return reached
+	maps.Copy(denied.telling, mentioned) // what is owned goes all the same
+	return reached, denied
+}
+
+// told are the supporting resources of which something tells that goes, and nothing that stays; and
+// those of which something tells that stays.
+func (r *Review) told() (told, mentioned map[resource]struct{}) {
+	told, mentioned = map[resource]struct{}{}, maps.Clone(r.support.mentioned)
+	for _, l := range r.support.tells {
+		for i := 0; i < l.n; i += 2 {
+			set := told
+			if r.standing(l.at(i)).withheld() {
+				set = mentioned
+			}
+			set[l.at(i+1)] = struct{}{}
+		}
+	}
+	for of := range mentioned {
+		delete(told, of)
+	}
+	return told, mentioned
 }
 
 // reach adds what the resources lead to that go in any case, and those that are reached.
@@ -299,10 +329,11 @@ func (r *Review) reach(reached map[resource]struct{}) {
 // what stays leads to them, for more than an unticked line of the form, or for that.
 type denial struct{ telling, unticked map[resource]struct{} }
 
-// keeps reports whether an owned resource stays unless something that goes leads to it.
+// keeps reports whether a resource stays unless something that goes leads to it. What is only not ticked
+// keeps no part.
 func (d *denial) keeps(self resource) bool {
 	_, is := d.telling[self]
-	if !is && self.typ == deviceNumber {
+	if !is && self.typ != nameType && !isPart(self.typ) {
 		_, is = d.unticked[self]
 	}
 	return is
@@ -313,18 +344,17 @@ func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	s := &r.support
 	d := &denial{maps.Clone(s.denied), maps.Clone(s.unticked)}
 	falls := func(from resource) bool {
-		_, isSupporting := s.selves[from]
 		_, goes := reached[from]
-		return !goes && (d.keeps(from) || isSupporting && !s.isOwned(from))
+		return !goes && d.keeps(from)
 	}
 	byUnticked := func(from resource) bool {
 		_, is := d.unticked[from]
-		return r.standing(from).withheld() || falls(from) || is && from.typ == nameType
+		return r.standing(from).kept() || falls(from) || is && from.typ == nameType
 	}
 	for before := -1; before < len(d.telling)+len(d.unticked); {
 		before = len(d.telling) + len(d.unticked)
 		r.spread(d.telling, func(from resource) bool {
-			if v := r.standing(from); v.withheld() {
+			if v := r.standing(from); v.kept() {
 				return !v.unticked()
 			}
 			return falls(from)

@@ -75,7 +75,7 @@ func (r *Review) followDocuments() {
 	r.attached.holders = deciding(r.attached.holders)
 	for _, h := range r.attached.holders {
 		if v, known := r.index.at(h.binary); known && v&sensitive == 0 {
-			r.index.set(h.binary, because[referenceOnlyName])
+			r.index.set(h.binary, because[unusedName])
 			r.index.mark(h.binary, held)
 		}
 	}
@@ -112,7 +112,7 @@ func (r *Review) followContexts() {
 	}
 	for _, self := range r.attached.selves {
 		if v, _ := r.index.at(self); !led[self] && v&(held|sensitive) == 0 && !v.withheld() {
-			r.index.set(self, because[referenceOnlyName])
+			r.index.set(self, because[unusedName])
 		}
 	}
 }
@@ -125,11 +125,14 @@ func (r *Review) follow(h holder) (released bool) {
 	}
 	of := r.standing(h.self)
 	switch {
-	case of.withheld():
+	case of.kept():
 		r.index.set(h.binary, verdict(of.reason()))
+	case of.unused():
 	case !h.presented || of&stripped == 0:
 		r.index.set(h.binary, 0)
 		return true
+	default:
+		r.index.set(h.binary, because[referenceOnlyName])
 	}
 	return false
 }

@@ -99,6 +99,9 @@ type pruner struct {
 // It is told from other masks by where it lies in memory alone: an application sees no difference.
 var tellingMask = slices.Clone(fhir.MaskedReference)
 
+// unusedMask masks one to what nothing uses: it tells of nothing.
+var unusedMask = slices.Clone(fhir.MaskedReference)
+
 // find finds out where the edits of a line put a tellingMask.
 func (p *pruner) find(edits []fhir.Edit) (some bool) {
 	p.hits, p.masked = p.hits[:0], p.masked[:0]

@@ -19,7 +19,8 @@ type facts struct {
 	happened   fhir.Spans     // when it happened; none where it does not say, or where no limit asks for it
 	content    []pointing     // what it is about, see aboutPaths
 	targets    []target       // for abouts
-	supports   []target       // the supporting resources that it refers to
+	supports   []target       // the supporting resources that it uses
+	tells      []target       // those of which it only tells
 	contains   contains       // what a Patient contains
 	members    bool           // it refers to something of which it may be made, see sums
 	owned      bool           // it is a Device that has a patient
@@ -182,7 +183,7 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	f := &x.facts
 	*f = facts{
 		typ: typ, number: number, content: f.content[:0], targets: f.targets, supports: f.supports[:0], binaries: f.binaries[:0],
-		identifiers: f.identifiers[:0], taking: f.taking[:0], names: f.names[:0],
+		identifiers: f.identifiers[:0], taking: f.taking[:0], names: f.names[:0], tells: f.tells[:0],
 	}
 	x.about, x.in = about, nil
 	return f
@@ -237,7 +238,10 @@ func (x *examiner) close(f *facts, c *coding) {
 	if x.in == nil {
 		return
 	}
-	x.in.unsure = x.in.unsure || c.anonymous()
+	if field := string(x.walk.key()); c.anonymous() {
+		x.in.unsure = true
+		x.in.shown = append(x.in.shown, field)
+	}
 	if string(x.walk.key()) == "identifier" {
 		x.codings[x.walk.depth-1].named = true
 	}

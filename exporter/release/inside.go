@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 
@@ -11,8 +12,8 @@ import (
 // along only where the entry stays: with a line of a bill that tells of a withheld diagnosis the
 // clinic stays, too. So such an entry is a resource of its own to the review: it goes where the
 // resource that it is part of goes, and where nothing that it refers to, or that entries refer to
-// which it names, is withheld for more than an unticked line of the form. Where it has a Reference
-// that names no resource by type and id, it takes nothing along.
+// which it names, is withheld for more than an unticked line of the form. Nor does it go where it has a
+// Reference that is masked as it may mean something withheld: an identifier, or a display alone.
 
 // inside is an entry while its resource is walked.
 type inside struct {
@@ -20,17 +21,22 @@ type inside struct {
 	targets  []target     // of its References
 	supports []target     // those of them that are supporting resources
 	binaries []attachment // the Binaries to which it refers
+	tells    []target     // supporting resources of which it only tells
 	values   [][]byte     // identifiers by which alone it names resources; normal
+	shown    []string     // the fields of References that have a display alone
+	urls     [][]byte     // absolute ones that name no resource
 	unsure   bool         // some Reference names no resource by type and id
 }
 
 // taking is an entry that refers to supporting resources or Binaries beside something else.
 type taking struct {
 	supports []target
+	tells    []target
 	binaries []attachment
 	unless   []target // one of them is withheld
 	values   [][]byte // or has one of these identifiers
-	never    bool
+	shown    []string // or may be meant in one of these fields
+	urls     [][]byte // or by one of these
 }
 
 // taker is such an entry in a review.
@@ -38,7 +44,8 @@ type taker struct {
 	of     resource
 	unless []resource
 	values []idHash
-	never  bool
+	shown  []string
+	words  []idHash // of URLs
 }
 
 // takerType is the type of the resources that entries are to a review; no type has that number.
@@ -71,12 +78,17 @@ func (x *examiner) refersInside(ref []byte, to target, ok, tells bool) {
 		e.targets = append(e.targets, to)
 	case len(ref) == 0 || ref[0] != '#': // what is contained stays where it is
 		e.unsure = true
+		if fhir.External(ref) {
+			e.urls = append(e.urls, unescaped(ref))
+		}
 	}
 	switch {
 	case !ok:
 	case string(to.typ) == binaryType:
 		e.binaries = append(e.binaries, attachment{to, false, tells})
-	case isSupporting(to.typ) && !tells:
+	case isSupporting(to.typ) && tells:
+		e.tells = append(e.tells, to)
+	case isSupporting(to.typ):
 		e.supports = append(e.supports, to)
 	}
 }
@@ -101,17 +113,19 @@ func (c *coding) anonymous() bool {
 func (x *examiner) settle(f *facts) {
 	for i := range x.insides {
 		e := &x.insides[i]
-		if len(e.supports)+len(e.binaries) == 0 {
+		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 {
 			continue
 		}
-		t := taking{e.supports, e.binaries, e.targets, e.values, e.unsure}
+		t := taking{e.supports, e.tells, e.binaries, e.targets, e.values, e.shown, e.urls}
 		for _, other := range x.namedBy(i) {
 			t.unless = append(slices.Clip(t.unless), other.targets...)
 			t.values = append(slices.Clip(t.values), other.values...)
-			t.never = t.never || other.unsure
+			t.shown = append(slices.Clip(t.shown), other.shown...)
+			t.urls = append(slices.Clip(t.urls), other.urls...)
 		}
-		if len(t.unless) == 1 && len(t.values) == 0 && !t.never { // it refers to nothing else
+		if len(t.unless) == 1 && len(t.values)+len(t.shown)+len(t.urls) == 0 { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
+			f.tells = append(f.tells, t.tells...)
 			continue
 		}
 		f.taking = append(f.taking, t)
@@ -140,14 +154,26 @@ func (o *Observer) take(self resource, f *facts) {
 	for i, t := range f.taking {
 		key := append(append(slices.Clone(f.id), '#'), strconv.Itoa(i)...)
 		node := resource{takerType, r.index.hash(append(key, f.typ...))}
-		k := taker{of: self, never: t.never}
+		k := taker{of: self, shown: t.shown}
 		for _, u := range t.unless {
 			k.unless = append(k.unless, r.index.resource(u.typ, u.id))
 		}
 		for _, v := range t.values {
 			k.values = append(k.values, r.index.hash(v))
 		}
+		for _, url := range t.urls {
+			for _, word := range bytes.FieldsFunc(url, outOfID) {
+				k.words = append(k.words, r.index.hash(word))
+			}
+			for _, part := range bytes.FieldsFunc(url, betweenParts) {
+				k.values = append(k.values, r.index.hash(normal(part)))
+			}
+		}
 		r.takers[node] = k
+		for _, to := range t.tells {
+			s.tells[0].add(node)
+			s.tells[0].add(r.index.resource(to.typ, to.id))
+		}
 		for _, to := range t.supports {
 			of := r.index.resource(to.typ, to.id)
 			s.edges[0].add(node)
@@ -169,11 +195,27 @@ func (r *Review) standing(of resource) verdict {
 	if v, _ := r.index.at(k.of); v.withheld() {
 		return v
 	}
-	if k.never || slices.ContainsFunc(k.values, r.hasWithheldOwner) || slices.ContainsFunc(k.unless, func(u resource) bool {
+	named := slices.ContainsFunc(k.shown, r.mayHide) || slices.ContainsFunc(k.words, r.index.keeps) || slices.ContainsFunc(k.values, r.hasWithheldOwner)
+	if named || slices.ContainsFunc(k.unless, func(u resource) bool {
 		v, _ := r.index.at(u)
 		return v.telling(u)
 	}) {
 		return because[referenceOnlyName]
 	}
 	return 0
+}
+
+// mayHide reports whether a Reference in a field that has a display alone may lead to something withheld,
+// before Conclude is through: what is known by then is taken in.
+func (r *Review) mayHide(field string) bool {
+	if r.hidden == nil {
+		var types bitmap
+		r.index.each(func(x resource, v verdict) {
+			if v.notable() && !v.unused() && (x.typ != binaryNumber || v&sensitive != 0) {
+				types.add(x.typ)
+			}
+		})
+		r.hidden = r.hiddenBy(&types)
+	}
+	return r.hidden[field]
 }

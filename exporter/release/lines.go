@@ -127,7 +127,7 @@ func (r *Review) concludeLines() {
 	for _, l := range r.lines {
 		for i, of := range l.of {
 			v, _ := r.index.at(l.to[i])
-			if !v.telling(l.to[i]) && !(l.unsure[i] && len(r.hidden) > 0 && r.types != (bitmap{})) {
+			if !v.telling(l.to[i]) && !(l.unsure[i] && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
 				continue
 			}
 			if r.gone == nil {

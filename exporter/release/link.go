@@ -128,7 +128,7 @@ func (r *Review) hasWithheldOwner(value idHash) bool {
 	}
 	return slices.ContainsFunc(r.identified.owners[value], func(of resource) bool {
 		v, _ := r.index.at(of)
-		return v.withheld() && (of.typ != binaryNumber || v.telling(of))
+		return v.kept() && (of.typ != binaryNumber || v.telling(of))
 	})
 }
 
@@ -136,7 +136,7 @@ func (r *Review) hasWithheldOwner(value idHash) bool {
 func (r *Review) concludeIdentifiers() {
 	values := map[idHash]struct{}{}
 	for _, o := range r.identified.owned {
-		if v, _ := r.index.at(o.of); v.withheld() {
+		if v, _ := r.index.at(o.of); v.kept() {
 			values[o.value] = struct{}{}
 		}
 	}
@@ -160,20 +160,26 @@ func (r *Review) names(value []byte) bool {
 // something withheld. R4 says which types each field may refer to; of fields that lead to more than
 // persons, places and things it is not relied upon that records keep to that.
 func (r *Review) concludeFields() {
-	r.hidden = map[string]bool{}
-	if r.types == (bitmap{}) {
-		return
+	r.hidden = r.hiddenBy(&r.hiding)
+}
+
+// hiddenBy are the fields that may lead to something of some types.
+func (r *Review) hiddenBy(types *bitmap) map[string]bool {
+	hidden := map[string]bool{}
+	if *types == (bitmap{}) {
+		return hidden
 	}
 	anything := false // besides supporting resources
 	for number, name := range fhir.Types() {
-		anything = anything || !isThing([]byte(name)) && r.types.has(uint16(number+1))
+		anything = anything || !isThing([]byte(name)) && types.has(uint16(number+1))
 	}
 	for name, targets := range fhir.ReferenceFields() {
 		for _, t := range targets {
-			is := r.types.has(r.index.number([]byte(t)))
-			r.hidden[name] = r.hidden[name] || t == "*" || is || anything && !actor([]byte(t))
+			is := types.has(r.index.number([]byte(t)))
+			hidden[name] = hidden[name] || t == "*" || is || anything && !actor([]byte(t))
 		}
 	}
+	return hidden
 }
 
 // actor reports whether a type is one of those who act, or of what they act with.

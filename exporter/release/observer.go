@@ -76,6 +76,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	if isBill[f.number] && !v.withheld() {
 		o.bill(self)
 	}
+	o.tell(self, f, v)
 	pointer := !v.withheld() && f.pointer()
 	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
 	if pointer || hangs {
@@ -122,16 +123,29 @@ func (o *Observer) refer(f *facts, v verdict) {
 	index := o.review.index
 	for _, t := range f.supports {
 		if v.withheld() {
-			to := index.resource(t.typ, t.id)
-			switch {
-			case !mayBeKept(to.typ):
-			case !v.unticked():
+			if o.slot(t).is(t) {
+				continue // it goes in any case
+			}
+			if to := index.resource(t.typ, t.id); !v.unticked() {
 				o.support.denied[to] = struct{}{}
-			case keptByUnticked(to.typ):
+			} else if !isPart(to.typ) {
 				o.support.unticked[to] = struct{}{}
 			}
 		} else if !o.seen(t) {
 			o.support.used[index.resource(t.typ, t.id)] = struct{}{}
+		}
+	}
+}
+
+// tell keeps the references of a resource to supporting ones of which it only tells.
+func (o *Observer) tell(self resource, f *facts, v verdict) {
+	for _, t := range f.tells {
+		switch to := o.review.index.resource(t.typ, t.id); {
+		case v.withheld():
+			o.support.mentioned[to] = struct{}{}
+		default:
+			o.support.tells[0].add(self)
+			o.support.tells[0].add(to)
 		}
 	}
 }

@@ -24,7 +24,7 @@ type plain struct {
 func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 	r := &plain{reasons: map[string]string{}, stripped: map[string]bool{}}
 	pointers, used := map[string][][]string{}, map[string][]string{}
-	supports, owned := map[string]bool{}, map[string]bool{}
+	supports, owned, tells := map[string]bool{}, map[string]bool{}, map[string][]string{}
 	x := p.examiner()
 	for _, line := range lines {
 		f, err := x.examine([]byte(line))
@@ -47,36 +47,56 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		for _, s := range f.supports {
 			used[string(s.typ)+"/"+string(s.id)] = append(used[string(s.typ)+"/"+string(s.id)], self)
 		}
+		for _, s := range f.tells {
+			tells[string(s.typ)+"/"+string(s.id)] = append(tells[string(s.typ)+"/"+string(s.id)], self)
+		}
 		r.stripped[self] = f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f)
 	}
 	for changed := true; changed; {
 		changed = false
 		withhold := func(self string) {
-			changed = changed || r.reasons[self] == ""
-			if r.reasons[self] == "" {
-				r.reasons[self] = referenceOnlyName
+			if r.reasons[self] == "" || r.reasons[self] == unusedName {
+				r.reasons[self], changed = referenceOnlyName, true
 			}
 		}
+		kept := func(self string) bool { return r.reasons[self] != "" && r.reasons[self] != unusedName }
 		for self, groups := range pointers {
 			for _, targets := range groups {
-				if !slices.ContainsFunc(targets, func(t string) bool { return r.reasons[t] == "" }) {
+				if !slices.ContainsFunc(targets, func(t string) bool { return !kept(t) }) {
 					withhold(self)
 				}
 			}
 		}
-		reached := map[string]bool{}
+		reached, denied := map[string]bool{}, map[string]bool{}
+		reach := func() {
+			for range supports {
+				for self := range supports {
+					for _, by := range used[self] {
+						reached[self] = reached[self] || r.reasons[by] == "" && (!supports[by] || reached[by])
+					}
+				}
+			}
+		}
+		reach()
 		for range supports {
 			for self := range supports {
-				goes := owned[self] && len(used[self]) == 0
 				for _, by := range used[self] {
-					goes = goes || r.reasons[by] == "" && (!supports[by] || reached[by])
+					denied[self] = denied[self] || kept(by) || !reached[by] && denied[by]
 				}
-				reached[self] = goes
 			}
 		}
 		for self := range supports {
-			if !reached[self] {
+			told := len(tells[self]) > 0 && !slices.ContainsFunc(tells[self], func(by string) bool { return r.reasons[by] != "" })
+			reached[self] = reached[self] || (owned[self] || told) && !denied[self]
+		}
+		reach()
+		for self := range supports {
+			switch {
+			case reached[self]:
+			case denied[self], slices.ContainsFunc(tells[self], kept):
 				withhold(self)
+			case r.reasons[self] == "":
+				r.reasons[self], changed = unusedName, true
 			}
 		}
 	}
@@ -198,6 +218,9 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 		}
 		counts := map[string]int64{}
 		for _, reason := range want.reasons {
+			if reason == unusedName {
+				reason = referenceOnlyName
+			}
 			if reason != "" {
 				counts[reason]++
 			}

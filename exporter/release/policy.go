@@ -171,6 +171,7 @@ const (
 	sensitiveReason   = "sensitive."
 	presentedReason   = "document."
 	referenceOnlyName = "reference-only"
+	unusedName        = "unused" // counted as reference-only
 )
 
 // withhold says why a resource stays; "" where it may go.

@@ -429,6 +429,9 @@ func (r *reviewed) mask(ref []byte) []byte {
 
 // maskOf masks a Reference to something that stays.
 func maskOf(v verdict) []byte {
+	if v.unused() {
+		return unusedMask
+	}
 	if v.unticked() {
 		return fhir.MaskedReference
 	}
@@ -458,16 +461,20 @@ func (r *reviewed) betrays(url []byte) []byte {
 	return nil
 }
 
+// outOfID reports whether a character stands in no id, and betweenParts whether it divides a URL.
+func outOfID(c rune) bool { return !alphanumeric(byte(c)) && c != '-' && c != '.' || c > 0x7f }
+func betweenParts(c rune) bool {
+	return c < 0x80 && bytes.IndexByte([]byte("/?=&|#,"), byte(c)) >= 0
+}
+
 // hasWithheldName reports whether a URL holds an id or an identifier of something withheld.
 func (r *reviewed) hasWithheldName(url []byte) bool {
-	inID := func(c rune) bool { return !alphanumeric(byte(c)) && c != '-' && c != '.' || c > 0x7f }
-	for _, word := range bytes.FieldsFunc(url, inID) {
-		if released, withheld := r.index.of(r.index.hash(word)); withheld && !released {
+	for _, word := range bytes.FieldsFunc(url, outOfID) {
+		if r.index.keeps(r.index.hash(word)) {
 			return true
 		}
 	}
-	inPart := func(c rune) bool { return c < 0x80 && bytes.IndexByte([]byte("/?=&|#,"), byte(c)) >= 0 }
-	for _, part := range bytes.FieldsFunc(url, inPart) {
+	for _, part := range bytes.FieldsFunc(url, betweenParts) {
 		if r.names(part) {
 			return true
 		}

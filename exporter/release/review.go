@@ -10,6 +10,7 @@ type Review struct {
 	resolved  bool   // every local reference of the record resolves within it
 	ambiguous bool   // a released resource and a withheld one have the same id
 	types     bitmap // the types of which some stay, or lose something of their own
+	hiding    bitmap // those of which some do so for more than that nothing uses them
 	notable   filter // the ids of those
 	concluded bool
 
@@ -83,6 +84,7 @@ func (r *Review) Conclude() {
 	r.support.resolveNames()
 	for again := true; again; {
 		r.withholdPointers()
+		r.hidden = nil
 		fell := false
 		if r.attached.some() {
 			r.followDocuments()
@@ -109,10 +111,17 @@ func (r *Review) conclude() {
 		}
 		notable++
 		r.types.add(x.typ)
+		if !v.unused() {
+			r.hiding.add(x.typ)
+		}
 		if !v.withheld() {
 			return
 		}
-		r.counts[reasons[v.reason()]]++
+		if reason := reasons[v.reason()]; v.unused() {
+			r.counts[referenceOnlyName]++
+		} else {
+			r.counts[reason]++
+		}
 		if released, _ := r.index.of(x.id); released {
 			r.ambiguous = true
 		}
@@ -179,7 +188,7 @@ func (r *Review) withholdPointer(i int) bool {
 		return false
 	}
 	self := r.pointers.selves.at(i)
-	if v, _ := r.index.at(self); v.withheld() {
+	if v, _ := r.index.at(self); v.kept() {
 		return false
 	}
 	r.index.put(self, because[referenceOnlyName])
@@ -191,7 +200,7 @@ func (r *Review) withholdPointer(i int) bool {
 func (r *Review) allWithheld(from, to int, why bool) bool {
 	for i := from; i < to; i++ {
 		target := r.pointers.targets.at(i)
-		if v, known := r.index.at(target); !known || !v.withheld() || why && !v.telling(target) {
+		if v, known := r.index.at(target); !known || !v.kept() || why && !v.telling(target) {
 			return false
 		}
 	}

@@ -97,15 +97,5 @@ func isSupporting(typ []byte) bool { return supporting[fhir.TypeNumber(typ)] }
 
 var deviceNumber = uint16(fhir.TypeNumber([]byte("Device")))
 
-// keptByUnticked reports whether what stays for an unticked line of the form may keep a resource of a
-// type: a Device, or what is called by a name, which may be one. It keeps no part.
-func keptByUnticked(typ uint16) bool { return typ == deviceNumber || typ == nameType }
-
-// mayBeKept reports whether a resource of a type, or what is called by a name, may stay because of what
-// refers to it although it would go if nothing did.
-func mayBeKept(typ uint16) bool {
-	return keptByUnticked(typ) || isPart(typ)
-}
-
 // isPart reports whether resources of a type are parts, or definitions.
 func isPart(typ uint16) bool { return int(typ) < len(roles) && roles[typ] >= part }

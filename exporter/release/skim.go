@@ -145,12 +145,12 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	case len(name) == len("reference"):
 		typ, id, ok := follow(text)
 		f := &x.facts
-		before := len(f.supports)
+		before := len(f.supports) + len(f.tells)
 		x.refers(f, s.here(), target{typ, id}, ok)
 		if x.bill {
 			x.lineRefers(target{typ, id}, ok)
 		}
-		return len(f.supports) == before || !s.inEntry(f.typ)
+		return len(f.supports)+len(f.tells) == before || !s.inEntry(f.typ)
 	case len(name) == len(resourceType):
 		return false
 	}
@@ -198,7 +198,9 @@ func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	case string(to.typ) == binaryType:
 		top, _, _ := bytes.Cut(at, []byte("."))
 		f.binaries = append(f.binaries, attachment{to, string(top) == presentedForm, tells})
-	case isSupporting(to.typ) && !tells:
+	case isSupporting(to.typ) && tells:
+		f.tells = append(f.tells, to)
+	case isSupporting(to.typ):
 		f.supports = append(f.supports, to)
 	}
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"

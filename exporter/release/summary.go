@@ -36,10 +36,11 @@ type node struct {
 type relations struct {
 	binary     bool
 	supporting bool      // it goes where one of the users goes
-	owned      bool      // or where none of the users keeps it, see mayBeKept
+	owned      bool      // or where none of the users keeps it, see denial
 	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
 	whys       [][]int32 // by group of whyPaths
 	users      []int32
+	tellers    []int32 // they only tell of it
 	holders    []int32
 	presented  []int32 // holders whose presentedForm it is in
 	secured    int32   // the node that a Binary's securityContext refers to, or none
@@ -159,6 +160,9 @@ type decision struct {
 // Any reason is as good as another here.
 const someReason verdict = 1
 
+// notUsed is that of what nothing uses.
+var notUsed = because[unusedName]
+
 // notTicked is the reason of what only an unticked line of the form keeps.
 var notTicked = because[categoryReason+string(ehi.MedicalRecord)]
 
@@ -206,22 +210,30 @@ func (d *decision) withholdUnused() (some bool) {
 	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
 	denied := make([]bool, len(d.verdicts))
 	d.spread(denied, func(at int, r *relations) bool {
-		device := string(d.summary.kinds[d.summary.nodes[at].kind].typ) == "Device"
+		thing := isThing(d.summary.kinds[d.summary.nodes[at].kind].typ)
 		return slices.ContainsFunc(r.users, func(user int32) bool {
 			v, of := d.verdicts[user], d.supporting(user)
-			if !v.withheld() && of != nil && !reached[user] && (denied[user] || !of.owned) {
+			if !v.kept() && of != nil && !reached[user] && denied[user] {
 				v = because[referenceOnlyName]
 			}
-			return v.withheld() && (device || !v.unticked())
+			return v.kept() && (thing || !v.unticked())
 		})
 	})
 	d.related(func(at int, r *relations) {
-		reached[at] = reached[at] || r.supporting && r.owned && !denied[at]
+		told := len(r.tellers) > 0 && !slices.ContainsFunc(r.tellers, func(teller int32) bool { return !d.goes(teller) })
+		reached[at] = reached[at] || r.supporting && (r.owned || told) && !denied[at]
 	})
 	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
 	d.related(func(at int, r *relations) {
-		if r.supporting && !reached[at] && !d.verdicts[at].withheld() {
-			d.verdicts[at] |= someReason
+		v := d.verdicts[at]
+		if !r.supporting || reached[at] || v.kept() {
+			return
+		}
+		reason := someReason
+		if !denied[at] && !slices.ContainsFunc(r.tellers, func(teller int32) bool { return !d.goes(teller) }) {
+			reason = notUsed
+		}
+		if d.verdicts[at] = v&flags | reason; d.verdicts[at] != v {
 			some = true
 		}
 	})
@@ -262,9 +274,9 @@ func (d *decision) withholdPointers() (fell bool) {
 	for again := true; again; {
 		again = false
 		d.related(func(at int, r *relations) {
-			withheld := func(group []int32) bool { return len(group) > 0 && !slices.ContainsFunc(group, d.goes) }
-			if !d.verdicts[at].withheld() && (slices.ContainsFunc(r.targets, withheld) || slices.ContainsFunc(r.whys, d.allTell)) {
-				d.verdicts[at] |= someReason
+			stays := func(group []int32) bool { return len(group) > 0 && !slices.ContainsFunc(group, d.notKept) }
+			if !d.verdicts[at].kept() && (slices.ContainsFunc(r.targets, stays) || slices.ContainsFunc(r.whys, d.allTell)) {
+				d.verdicts[at] = d.verdicts[at]&flags | someReason
 				fell, again = true, true
 			}
 		})
@@ -282,17 +294,21 @@ func (d *decision) allTell(group []int32) bool {
 		if string(d.summary.kinds[n.kind].typ) == binaryType { // about which is decided by what holds it
 			return v&sensitive == 0
 		}
-		return !v.withheld() || v.unticked()
+		return !v.telling(resource{})
 	})
 }
 
 // goes reports whether a node's resources go, or are not in the record.
 func (d *decision) goes(at int32) bool { return at == none || !d.verdicts[at].withheld() }
 
+// notKept reports whether a node's resources go, are not in the record, or stay for this alone: nothing
+// uses them.
+func (d *decision) notKept(at int32) bool { return at == none || !d.verdicts[at].kept() }
+
 func (d *decision) followDocuments() {
 	d.related(func(at int, r *relations) {
 		if len(r.holders)+len(r.presented) > 0 && d.verdicts[at]&sensitive == 0 {
-			d.verdicts[at] |= someReason | held
+			d.verdicts[at] = d.verdicts[at]&flags | notUsed | held
 		}
 	})
 	for again := true; again; {
@@ -310,10 +326,17 @@ func (d *decision) followDocuments() {
 		})
 	}
 	d.related(func(at int, r *relations) {
+		v := d.verdicts[at]
+		keeps := func(h int32) bool { return !d.notKept(h) }
+		strips := func(h int32) bool { return h != none && !d.verdicts[h].withheld() }
+		if v&held != 0 && v.unused() && (slices.ContainsFunc(r.holders, keeps) || slices.ContainsFunc(r.presented, keeps) || slices.ContainsFunc(r.presented, strips)) {
+			d.verdicts[at] = v&flags | someReason
+		}
 		switch {
 		case !r.binary || d.verdicts[at]&(held|sensitive) != 0:
+		case r.secured == none && !d.verdicts[at].withheld():
+			d.verdicts[at] |= notUsed
 		case r.secured == none:
-			d.verdicts[at] |= someReason
 		case !r.patient:
 			d.verdicts[at] = d.verdicts[at]&flags | verdict(d.verdicts[r.secured].reason())
 		}
@@ -340,6 +363,7 @@ type Summarizer struct {
 	holders   []holder
 	pointers  pointers
 	uses      map[use]struct{}
+	tells     map[use]struct{}
 	called    map[resource][]int32 // the relatives that have a name
 }
 
@@ -383,7 +407,7 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	}
 	return &Summarizer{
 		asked: p, examine: examiner{policy: p, dated: true}, index: newIndex[int32](), kinds: map[kindKey]int32{},
-		nodes: map[nodeKey]int32{}, types: map[string]string{}, uses: map[use]struct{}{},
+		nodes: map[nodeKey]int32{}, types: map[string]string{}, uses: map[use]struct{}{}, tells: map[use]struct{}{},
 		called: map[resource][]int32{},
 	}, nil
 }
@@ -402,7 +426,7 @@ func (s *Summarizer) Observe(line []byte) error {
 		}
 	}
 	for _, t := range f.taking { // as if each entry stayed: the counts may be a few too high
-		f.supports = append(f.supports, t.supports...)
+		f.supports, f.tells = append(f.supports, t.supports...), append(f.tells, t.tells...)
 		for _, b := range t.binaries {
 			s.holders = append(s.holders, holder{s.index.resource(b.typ, b.id), self, b.presented, b.tells})
 		}
@@ -414,6 +438,9 @@ func (s *Summarizer) Observe(line []byte) error {
 	}
 	for _, t := range f.supports {
 		s.uses[use{s.index.resource(t.typ, t.id), at}] = struct{}{}
+	}
+	for _, t := range f.tells {
+		s.tells[use{s.index.resource(t.typ, t.id), at}] = struct{}{}
 	}
 	place, _ := s.index.add(self)
 	*place = at
@@ -511,11 +538,11 @@ func spansKey(spans fhir.Spans) string {
 
 // Conclude ends the pass over the record. Errors: ErrTooVaried.
 func (s *Summarizer) Conclude() error {
-	holders, users := s.holdersByBinary(), s.usersBySupport()
+	holders, users, tellers := s.holdersByBinary(), s.bySupport(s.uses), s.bySupport(s.tells)
 	at := make([]int32, len(s.relatives)) // the nodes of the relatives
 	byKey := map[nodeKey]int32{}
 	for i := range s.relatives {
-		at[i] = s.place(i, holders[int32(i)], users[int32(i)], byKey)
+		at[i] = s.place(i, holders[int32(i)], users[int32(i)], tellers[int32(i)], byKey)
 		s.out.nodes[at[i]].counted++
 		if len(s.out.nodes) > maxNodes {
 			return ErrTooVaried
@@ -531,7 +558,7 @@ func (s *Summarizer) Conclude() error {
 			}
 		}
 	}
-	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.called = nil, nil, pointers{}, nil, nil, nil
+	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called = nil, nil, pointers{}, nil, nil, nil, nil
 	return nil
 }
 
@@ -552,9 +579,10 @@ func (s *Summarizer) holdersByBinary() map[int32][]holding {
 	return out
 }
 
-func (s *Summarizer) usersBySupport() map[int32][]int32 {
+// bySupport is what refers to supporting resources, by their places.
+func (s *Summarizer) bySupport(uses map[use]struct{}) map[int32][]int32 {
 	out := map[int32][]int32{}
-	for u := range s.uses {
+	for u := range uses {
 		for _, owner := range s.called[u.of] {
 			out[owner] = append(out[owner], u.by)
 		}
@@ -566,11 +594,14 @@ func (s *Summarizer) usersBySupport() map[int32][]int32 {
 }
 
 // place finds or makes the node of a relative.
-func (s *Summarizer) place(i int, holders []holding, users []int32, byKey map[nodeKey]int32) int32 {
+func (s *Summarizer) place(i int, holders []holding, users, tellers []int32, byKey map[nodeKey]int32) int32 {
 	r := s.relatives[i]
 	found := s.relationsOf(r, holders)
 	for _, by := range users {
 		found.users = append(found.users, mapped(by))
+	}
+	for _, by := range tellers {
+		found.tellers = append(found.tellers, mapped(by))
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
 	found.owned = r.owned
@@ -638,7 +669,7 @@ func mapped(at int32) int32 {
 
 // settle puts nodes in the place of relatives.
 func (r *relations) settle(at []int32) {
-	for _, list := range append(slices.Concat(r.targets, r.whys), r.users, r.holders, r.presented) {
+	for _, list := range append(slices.Concat(r.targets, r.whys), r.users, r.tellers, r.holders, r.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -653,7 +684,7 @@ func (r *relations) settle(at []int32) {
 // key tells relations from others. It sorts them.
 func (r *relations) key() string {
 	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
-	lists := []*[]int32{&r.users, &r.holders, &r.presented}
+	lists := []*[]int32{&r.users, &r.tellers, &r.holders, &r.presented}
 	for i := range r.targets {
 		lists = append(lists, &r.targets[i])
 	}

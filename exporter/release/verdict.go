@@ -19,6 +19,13 @@ const (
 func (v verdict) reason() int    { return int(v &^ flags) }
 func (v verdict) withheld() bool { return v.reason() != 0 }
 
+// unused reports whether a resource stays for this alone: nothing that goes uses it. Nothing that
+// stays does, either, so that it counts as withheld for nothing that refers to it.
+func (v verdict) unused() bool { return reasons[v.reason()] == unusedName }
+
+// kept reports whether a resource stays for a reason of the form, or because of what does.
+func (v verdict) kept() bool { return v.withheld() && !v.unused() }
+
 // unticked reports whether a resource stays only because the form's line of it is not ticked, or of
 // other dates.
 func (v verdict) unticked() bool { return strings.HasPrefix(reasons[v.reason()], categoryReason) }
@@ -28,7 +35,7 @@ func (v verdict) telling(of resource) bool {
 	if of.typ == binaryNumber { // about which is decided by what holds it
 		return v&sensitive != 0
 	}
-	return v.withheld() && !v.unticked()
+	return v.kept() && !v.unticked()
 }
 
 // notable reports whether a resource stays, or loses something of its own.
@@ -43,7 +50,7 @@ var reasons = func() []string {
 	for _, c := range ehi.Categories() {
 		names = append(names, categoryReason+string(c.Key))
 	}
-	return append(names, referenceOnlyName)
+	return append(names, referenceOnlyName, unusedName)
 }()
 
 // because is the verdict of each reason.
@@ -96,4 +103,13 @@ func (x verdicts) of(h idHash) (released, withheld bool) {
 		released = released || !v.withheld()
 	})
 	return released, withheld
+}
+
+// keeps reports whether resources of an id stay, of whatever type, and none goes.
+func (x verdicts) keeps(h idHash) bool {
+	goes, kept := false, false
+	x.sharing(h, func(v verdict) {
+		goes, kept = goes || !v.withheld(), kept || v.kept()
+	})
+	return kept && !goes
 }

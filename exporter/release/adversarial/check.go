@@ -15,7 +15,7 @@ func (d *Decision) Markers() (markers []string) {
 		if m.absent {
 			continue
 		}
-		if !d.goes[i] {
+		if d.kept(i) {
 			markers = append(markers, m.Marker)
 		}
 		if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
@@ -241,7 +241,7 @@ func (d *Decision) expected(i int, l *link) certainty {
 	case m.Type == "DiagnosticReport" && l.shape == "display":
 		return perhaps
 	case d.record.follows(l), l.shape == "identifier", l.place.url, l.place.mention:
-		if d.goes[l.to] {
+		if d.goes[l.to] || l.shape == "identifier" && d.unused[l.to] {
 			return yes
 		}
 		return no

@@ -11,36 +11,48 @@ type Decision struct {
 	record  *Record
 	choices Choices
 	goes    []bool
+	unused  []bool // it stays for this alone: nothing uses it
 }
 
 // Decide decides about a record.
 func (r *Record) Decide(c Choices) *Decision {
-	d := &Decision{r, c, make([]bool, len(r.Resources))}
+	d := &Decision{r, c, make([]bool, len(r.Resources)), make([]bool, len(r.Resources))}
 	for i, m := range r.Resources {
 		admitted := d.admits(m.category, m.when)
 		if m.Type == binary { // as nothing else of it says, here, whose it is
+			d.unused[i] = d.authorized(m) && admitted && !m.absent && !d.held(i)
 			admitted = d.held(i)
 		}
 		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && admitted
 	}
-	for before := []bool(nil); !slices.Equal(before, d.goes); {
-		before = slices.Clone(d.goes)
+	for before := []bool(nil); !slices.Equal(before, slices.Concat(d.goes, d.unused)); {
+		before = slices.Concat(d.goes, d.unused)
 		for i := range r.Resources {
 			m := r.Resources[i]
-			d.goes[i] = d.goes[i] && !d.onlyWithheld(m, m.kind.about, false) && !d.onlyWithheld(m, m.kind.why, true) &&
-				!d.madeOfWithheld(m) && !d.sumOfWithheld(m)
+			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) {
+				d.goes[i], d.unused[i] = false, false
+			}
 		}
 		reached := d.reached()
 		for i, m := range r.Resources {
 			switch {
 			case m.kind.hangs():
-				d.goes[i] = d.goes[i] && reached[i]
+				if (d.goes[i] || d.unused[i]) && !reached[i] {
+					d.goes[i], d.unused[i] = false, !d.mentioned(i) && !d.denied(i, reached, map[int]bool{})
+				}
 			case m.Type == binary && d.held(i):
-				d.goes[i] = d.goes[i] && d.shown(i)
+				if (d.goes[i] || d.unused[i]) && !d.shown(i) {
+					d.goes[i], d.unused[i] = false, !d.keptBy(i)
+				}
 			}
 		}
 	}
 	return d
+}
+
+// kept reports whether a resource stays for more than that nothing uses it.
+func (d *Decision) kept(i int) bool {
+	return !d.goes[i] && !d.unused[i] && !d.record.Resources[i].absent
 }
 
 // Goes reports whether resource i of the record goes.
@@ -76,7 +88,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 		switch {
 		case l.place.path != place || l.shape == "identifier" || l.shape == "display":
 		case slices.Contains(m.kind.members, place) && d.record.follows(l) && d.record.occasion(l.to):
-		case d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent && (!telling || d.telling(l.to)):
+		case d.record.follows(l) && d.kept(l.to) && (!telling || d.telling(l.to)):
 			withheld++
 		default:
 			others++
@@ -89,7 +101,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 // unticked line of the form.
 func (d *Decision) madeOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.links, func(l *link) bool {
-		return l.place.path == m.kind.each && d.record.follows(l) && !d.goes[l.to] && !d.record.Resources[l.to].absent && d.telling(l.to)
+		return l.place.path == m.kind.each && d.record.follows(l) && d.kept(l.to) && d.telling(l.to)
 	})
 }
 
@@ -124,7 +136,8 @@ func (d *Decision) reached() []bool {
 	d.reach(reached)
 	var free []int
 	for i, m := range d.record.Resources {
-		if d.goes[i] && (m.kind.part || m.Type == "Device") && !d.denied(i, reached, map[int]bool{}) {
+		owned := m.kind.part || m.Type == "Device" || m.kind.hangs() && d.told(i)
+		if d.goes[i] && owned && !d.denied(i, reached, map[int]bool{}) {
 			free = append(free, i)
 		}
 	}
@@ -133,6 +146,32 @@ func (d *Decision) reached() []bool {
 	}
 	d.reach(reached)
 	return reached
+}
+
+// told reports whether something that goes tells of a resource, and nothing that stays does.
+func (d *Decision) told(i int) (is bool) {
+	for _, m := range d.record.Resources {
+		for _, l := range m.links {
+			if l.to != i || !m.tells(l) || !d.record.follows(l) || l.place.url || m.absent {
+				continue
+			}
+			is = true
+		}
+	}
+	return is && !d.mentioned(i)
+}
+
+// mentioned reports whether something that stays tells of a resource.
+func (d *Decision) mentioned(i int) bool {
+	for from, m := range d.record.Resources {
+		for _, l := range m.links {
+			tells := l.to == i && m.tells(l) && d.record.follows(l) && !l.place.url && !m.absent
+			if tells && (!d.goes[from] || !d.takes(l.entry)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reach goes on from what goes and does not hang, or is reached.
@@ -152,7 +191,8 @@ func (d *Decision) reach(reached []bool) {
 }
 
 // denied searches backwards from a resource, by way of others that hang and are not reached, for
-// something that stays: of a part, for more than an unticked line of the form.
+// something that stays: of a part, for more than an unticked line of the form. What nothing uses
+// denies nothing.
 func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 	if reached[i] || seen[i] {
 		return false
@@ -163,13 +203,12 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 			if l.to != i || !d.uses(m, l) {
 				continue
 			}
-			thing := m.kind.supporting && m.Type != "Device"
 			switch {
 			case !d.goes[from]:
-				if !m.absent && (d.telling(from) || d.record.Resources[i].Type == "Device") {
+				if d.kept(from) && (d.telling(from) || d.record.Resources[i].kind.supporting) || d.unused[from] && d.denied(from, reached, seen) {
 					return true
 				}
-			case !d.takes(l.entry), thing && !reached[from], m.kind.hangs() && d.denied(from, reached, seen):
+			case !d.takes(l.entry), m.kind.hangs() && d.denied(from, reached, seen):
 				return true
 			}
 		}
@@ -212,6 +251,26 @@ func (d *Decision) shown(i int) bool {
 		}
 	}
 	return used == 0 && told > 0 && d.admits(d.record.Resources[i].category, "")
+}
+
+// keptBy reports whether something that refers to a Binary keeps it: a resource that stays, an entry
+// that is left out, or a presentedForm.
+func (d *Decision) keptBy(i int) (is bool) {
+	used, kept, mentioned := false, false, false
+	for from, m := range d.record.Resources {
+		for _, l := range m.links {
+			if l.to != i || !d.holds(l) || m.absent {
+				continue
+			}
+			keeps := d.kept(from) || d.goes[from] && (!d.takes(l.entry) || l.place.presented() && !d.formGoes(from))
+			if m.tells(l) {
+				mentioned = mentioned || keeps
+			} else {
+				used, kept = true, kept || keeps
+			}
+		}
+	}
+	return kept || !used && mentioned
 }
 
 // certainty is of what may be one way or the other.
@@ -310,8 +369,9 @@ func (d *Decision) noteOut(n *entry) certainty {
 	return all
 }
 
-// takes reports whether an entry takes along what it refers to: where it is left out it does not, nor
-// where it has, or names one that has, a Reference beside others that names no resource.
+// takes reports whether an entry takes along what it refers to: where it is left out it does not. It is
+// where it has, or names one that has, a Reference that has a display alone and may mean something
+// withheld.
 func (d *Decision) takes(e *entry) bool {
 	if e == nil {
 		return true
@@ -321,19 +381,44 @@ func (d *Decision) takes(e *entry) bool {
 		return true
 	}
 	for _, l := range links {
-		to := d.record.Resources[l.to]
 		switch {
 		case l.shape == "identifier":
-			if !d.goes[l.to] && !to.absent {
+			if d.kept(l.to) {
 				return false
 			}
-		case !d.record.follows(l):
+		case l.shape == "display" && d.mayHide(l.place.field):
 			return false
-		case !d.goes[l.to] && !to.absent && d.telling(l.to):
+		case d.record.follows(l) && d.kept(l.to) && d.telling(l.to):
 			return false
 		}
 	}
 	return true
+}
+
+// mayHide reports whether a field may lead to something withheld: R4 lets it lead to a type of which
+// something is, or to more than persons, places and things while something else is.
+func (d *Decision) mayHide(field string) bool {
+	types, statements := map[string]bool{}, false
+	for i, m := range d.record.Resources {
+		inside := m.inner != nil && !d.choices.Authorized[m.inner.needs]
+		kept := d.kept(i) && (m.Type != binary || !d.authorized(m))
+		if kept || inside || d.goes[i] && m.form != "" && !d.formGoes(i) {
+			types[m.Type], statements = true, statements || !m.kind.supporting
+		}
+	}
+	return slices.ContainsFunc(targetsOf(field), func(t string) bool {
+		return t == "*" && len(types) > 0 || types[t] || statements && !acts(t)
+	})
+}
+
+// acts reports whether resources of a type are persons, places or things, or groups of persons.
+func acts(typ string) bool {
+	switch typ {
+	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group", "PractitionerRole", "OrganizationAffiliation", "Location",
+		"HealthcareService", "Endpoint", "InsurancePlan", "DeviceDefinition", "DeviceMetric", "MedicationKnowledge", "Substance":
+		return true
+	}
+	return slices.ContainsFunc(kinds, func(k kind) bool { return k.typ == typ && k.supporting })
 }
 
 // allLinks are those of an entry, and of what it names.
@@ -362,7 +447,7 @@ func (d *Decision) telling(i int) bool {
 func (d *Decision) betrays(l *link) certainty {
 	to := d.record.Resources[l.to]
 	switch {
-	case d.goes[l.to] && l.shape != "display":
+	case (d.goes[l.to] || d.unused[l.to]) && l.shape != "display":
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
 		return perhaps // whether it means something withheld, or for which of several reasons
