@@ -164,8 +164,8 @@ func (x *examiner) related(rest []byte, t trait) (ok bool) {
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
 		isBill[f.number] && t.kind != stays: // for its lines
 		return x.skim(rest, t.kind)
-	case t.kind == stays:
-		return x.plain(rest, t.kind, nil)
+	case t.kind == stays: // what it refers to does not go for what only tells of it
+		return x.plain(rest, t.kind, f)
 	case !x.plainEntries(rest, t):
 		return false
 	case f.members && oneIn(rest, t.names):

@@ -63,12 +63,13 @@ func TestEHI9WhatTellsOfAThingTakesNothingWithheldAlong(t *testing.T) {
 		{drug, tells, `{"resourceType":"MedicationRequest","id":"w1",` + hivLabel + `,"medicationReference":{"reference":"Medication/m1"}}`},
 		{drug, tells, `{"resourceType":"List","id":"w1",` + hivLabel + `,"entry":[{"item":{"reference":"Medication/m1"}}]}`},
 		{drug, strings.Replace(tells, `"List"`, `"List","title":"LEAK"`, 1), `{"resourceType":"Encounter","id":"w1",` + hivLabel + `,"extension":[{"url":"u","valueReference":{"reference":"Medication/m1"}}]}`},
+		{drug, tells, `{"resourceType":"Encounter","id":"w1","extension":[{"url":"u","valueReference":{"reference":"Medication/m1"}}]}`},
 		{place, `{"resourceType":"Condition","id":"w1",` + hivLabel + `}`,
 			`{"resourceType":"Claim","id":"x1","item":[{"locationReference":{"reference":"Location/l1"},"note":"LEAK","encounter":[{"display":"LEAK"}]}]}`},
 		{place, `{"resourceType":"Condition","id":"w1",` + hivLabel + `}`,
 			`{"resourceType":"Claim","id":"x1","item":[{"locationReference":{"reference":"Location/l1"},"note":"LEAK","encounter":[{"reference":"https://e.example/x?of=w1"}]}]}`},
 	} {
-		got := released(t, reviewOf(t, form(everyLine()...), true, record...), record...)
+		got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), true, record...), record...)
 		if strings.Contains(strings.Join(got, ""), "LEAK") {
 			t.Errorf("%s became\n%s", strings.Join(record, "\n"), strings.Join(got, "\n"))
 		}
