@@ -95,7 +95,5 @@ func typeSet(names ...string) (set [256]bool) {
 
 func isSupporting(typ []byte) bool { return supporting[fhir.TypeNumber(typ)] }
 
-var deviceNumber = uint16(fhir.TypeNumber([]byte("Device")))
-
 // isPart reports whether resources of a type are parts, or definitions.
 func isPart(typ uint16) bool { return int(typ) < len(roles) && roles[typ] >= part }
