@@ -184,6 +184,19 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 	f.targets = targets[:0]
 }
 
+// shown calls visit with each resource of which the report's presentedForm tells: what the report is
+// made of.
+func (f *facts) shown(visit func(target)) {
+	if !f.presents || f.number != reportNumber {
+		return
+	}
+	for _, p := range f.content {
+		if p.at.why() && p.ok {
+			visit(p.to)
+		}
+	}
+}
+
 // pointer reports whether what a resource is about may keep it.
 func (f *facts) pointer() (is bool) {
 	if len(f.content) > 0 {

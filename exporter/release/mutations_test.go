@@ -82,6 +82,9 @@ var mutations = []mutation{
 	{"an entry stays where its target is not ticked alone", "releaser.go", `if v.unticked() {`, `if v == 0 {`},
 	{"a presentedForm goes by its own group", "observer.go", `!p.allows(f.documentGroup(), f)`, `!p.allows(category(f), f)`},
 	{"a presentedForm is cut out", "releaser.go", `case v&stripped != 0 && w.depth == 1`, `case v&stripped != 0 && w.depth == 9`},
+	{"a presentedForm stays with the first result that does", "review.go", `known && v.telling(target) {
+				r.index.put(`, `known && v.telling(target) && from+1 == to {
+				r.index.put(`},
 	{"a Binary goes with its documents", "attached.go", `r.index.set(h.binary, because[unusedName])`, `r.index.set(h.binary, 0)`},
 	{"what tells of a Binary is no document of it", "attached.go", `return h.tells && used[h.binary]`, `return h.tells && used[h.self]`},
 	{"a Binary stays with its presentedForm", "attached.go", `case !h.presented || of&stripped == 0:`, `case !h.presented || !of.withheld():`},

@@ -181,6 +181,9 @@ func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool)
 	if pointer {
 		f.abouts(func(targets []target, why bool) { r.point(self, targets, why) })
 	}
+	if v == 0 {
+		r.present(self, f)
+	}
 	if v.withheld() || pointer || hangs {
 		r.secrets.consider(f.id)
 		if len(f.id) < minSecret {

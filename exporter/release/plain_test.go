@@ -24,6 +24,7 @@ type plain struct {
 func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 	r := &plain{reasons: map[string]string{}, stripped: map[string]bool{}}
 	pointers, used := map[string][][]string{}, map[string][]string{}
+	shown := map[string][]string{}
 	supports, owned, tells := map[string]bool{}, map[string]bool{}, map[string][]string{}
 	x := p.examiner()
 	for _, line := range lines {
@@ -51,6 +52,7 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 			tells[string(s.typ)+"/"+string(s.id)] = append(tells[string(s.typ)+"/"+string(s.id)], self)
 		}
 		r.stripped[self] = f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f)
+		f.shown(func(t target) { shown[self] = append(shown[self], string(t.typ)+"/"+string(t.id)) })
 	}
 	for changed := true; changed; {
 		changed = false
@@ -99,6 +101,12 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 				r.reasons[self], changed = unusedName, true
 			}
 		}
+	}
+	for self, targets := range shown {
+		r.stripped[self] = r.stripped[self] || slices.ContainsFunc(targets, func(of string) bool {
+			reason := r.reasons[of]
+			return reason != "" && reason != unusedName && !strings.HasPrefix(reason, categoryReason)
+		})
 	}
 	released := map[string]bool{}
 	for self, reason := range r.reasons {

@@ -2,6 +2,8 @@ package release
 
 import (
 	"sync"
+
+	"ehi-server/shared/ehi"
 )
 
 // Review is the decisions about one record. What it keeps of a resource is some 20 bytes.
@@ -23,6 +25,7 @@ type Review struct {
 	identified identified
 	hidden     map[string]bool
 	pointers   pointers
+	forms      forms
 	attached   attachedTo
 	takers     map[resource]taker
 	counts     map[string]int64
@@ -75,6 +78,49 @@ func (p *pointers) of(i int) (from, to int) {
 	return from, int(p.ends[i])
 }
 
+// forms are the presentedForms of reports, as pointers to what the reports are made of.
+type forms struct {
+	pointers
+	groups []ehi.Category
+}
+
+// present keeps what the presentedForm of a report tells of.
+func (r *Review) present(self resource, f *facts) {
+	begun := false
+	f.shown(func(t target) {
+		if !begun {
+			begun = true
+			r.forms.begin(self, true)
+			r.forms.groups = append(r.forms.groups, f.documentGroup())
+		}
+		r.forms.add(r.index.resource(t.typ, t.id))
+	})
+}
+
+// stripForms cuts the presentedForms out that tell of something that stays for more than an unticked line of the form.
+func (r *Review) stripForms() {
+	for i := range r.forms.selves.n {
+		from, to := r.forms.of(i)
+		for t := from; t < to; t++ {
+			target := r.forms.targets.at(t)
+			if v, known := r.index.at(target); known && v.telling(target) {
+				r.index.put(r.forms.selves.at(i), stripped)
+				break
+			}
+		}
+	}
+}
+
+// countForms counts those that stripForms cut out of what goes.
+func (r *Review) countForms() {
+	for i, group := range r.forms.groups {
+		if v, known := r.index.at(r.forms.selves.at(i)); known && !v.withheld() && v&stripped != 0 {
+			r.counts[presentedReason+string(group)]++
+		}
+	}
+	r.forms = forms{}
+}
+
 // Conclude ends the first pass, after the last observer: resources whose only content is withheld are withheld too, until nothing changes.
 func (r *Review) Conclude() {
 	for i, s := range r.supports {
@@ -84,6 +130,7 @@ func (r *Review) Conclude() {
 	r.support.resolveNames()
 	for again := true; again; {
 		r.withholdPointers()
+		r.stripForms()
 		r.hidden = nil
 		fell := false
 		if r.attached.some() {
@@ -92,6 +139,7 @@ func (r *Review) Conclude() {
 		}
 		again = r.withholdUnused() || fell
 	}
+	r.countForms()
 	r.pointers.ends, r.pointers.why, r.pointers.targets = nil, nil, list{}
 	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
 	for _, self := range r.shorts {

@@ -39,6 +39,7 @@ type relations struct {
 	owned      bool      // or where none of the users keeps it, see denial
 	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
 	whys       [][]int32 // by group of whyPaths
+	shown      []int32   // of which its presentedForm tells
 	users      []int32
 	tellers    []int32 // they only tell of it
 	holders    []int32
@@ -194,6 +195,7 @@ func (d *decision) decide() {
 	}
 	for again := true; again; {
 		d.withholdPointers()
+		d.stripForms()
 		d.followDocuments()
 		fell := d.withholdPointers()
 		again = d.withholdUnused() || fell
@@ -282,6 +284,15 @@ func (d *decision) withholdPointers() (fell bool) {
 		})
 	}
 	return fell
+}
+
+// stripForms cuts the presentedForms out that tell of something that stays for more than an unticked line of the form.
+func (d *decision) stripForms() {
+	d.related(func(at int, r *relations) {
+		if slices.ContainsFunc(r.shown, func(of int32) bool { return d.allTell([]int32{of}) }) {
+			d.verdicts[at] |= stripped
+		}
+	})
 }
 
 // allTell reports whether all of a group of nodes stay for more than an unticked line of the form.
@@ -393,6 +404,7 @@ type nodeKey struct {
 type relative struct {
 	base       int32  // the node that it would be without
 	pointers   [2]int // its places in pointers, from and to
+	shown      []resource
 	binary     bool
 	supporting bool
 	owned      bool     // it goes where nothing refers to it
@@ -431,7 +443,9 @@ func (s *Summarizer) Observe(line []byte) error {
 			s.holders = append(s.holders, holder{s.index.resource(b.typ, b.id), self, b.presented, b.tells})
 		}
 	}
-	if f.pointer() || f.hangs() {
+	presenting := false
+	f.shown(func(target) { presenting = true })
+	if presenting || f.pointer() || f.hangs() {
 		at = s.relative(self, at, f)
 	} else {
 		s.out.nodes[at].counted++
@@ -462,6 +476,7 @@ func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 		}
 	})
 	r.pointers[1] = s.pointers.selves.n
+	f.shown(func(t target) { r.shown = append(r.shown, s.index.resource(t.typ, t.id)) })
 	if r.binary && f.context.typ != nil {
 		r.secured = s.index.resource(f.context.typ, f.context.id)
 	}
@@ -605,7 +620,7 @@ func (s *Summarizer) place(i int, holders []holding, users, tellers []int32, byK
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
 	found.owned = r.owned
-	if len(found.targets)+len(found.whys)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
+	if len(found.targets)+len(found.whys)+len(found.shown)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
 		return r.base
 	}
 	base := s.out.nodes[r.base]
@@ -631,6 +646,11 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 			out.whys = append(out.whys, group)
 		default:
 			out.targets = append(out.targets, group)
+		}
+	}
+	for _, of := range r.shown {
+		if at, known := s.index.at(of); known {
+			out.shown = append(out.shown, mapped(at))
 		}
 	}
 	for _, h := range holders {
@@ -669,7 +689,7 @@ func mapped(at int32) int32 {
 
 // settle puts nodes in the place of relatives.
 func (r *relations) settle(at []int32) {
-	for _, list := range append(slices.Concat(r.targets, r.whys), r.users, r.tellers, r.holders, r.presented) {
+	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers, r.holders, r.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -684,7 +704,7 @@ func (r *relations) settle(at []int32) {
 // key tells relations from others. It sorts them.
 func (r *relations) key() string {
 	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
-	lists := []*[]int32{&r.users, &r.tellers, &r.holders, &r.presented}
+	lists := []*[]int32{&r.shown, &r.users, &r.tellers, &r.holders, &r.presented}
 	for i := range r.targets {
 		lists = append(lists, &r.targets[i])
 	}

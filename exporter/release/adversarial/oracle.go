@@ -74,10 +74,13 @@ func (d *Decision) admits(c ehi.Category, when string) bool {
 	return c == "" || ticked && (!dated || when == inLimits)
 }
 
-// formGoes reports whether the presentedForm of a report goes with it.
+// formGoes reports whether the presentedForm of a report goes with it: it tells of all that the report is made of.
 func (d *Decision) formGoes(i int) bool {
 	m := d.record.Resources[i]
-	return d.goes[i] && m.form != "" && d.admits(m.group, m.when)
+	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) && !slices.ContainsFunc(m.links, func(l *link) bool {
+		return slices.Contains(m.kind.members, l.place.path) && d.record.follows(l) && !d.record.occasion(l.to) &&
+			d.kept(l.to) && d.telling(l.to)
+	})
 }
 
 // onlyWithheld reports whether all that a place of a resource leads to is withheld; for more than an
