@@ -51,8 +51,10 @@ func (p *pruner) concerns(typ, line []byte) bool {
 
 // mayContain reports whether a line may have contained resources.
 func mayContain(line []byte) bool {
-	return bytes.Contains(line, []byte(`"`+contained+`"`)) || hasCodedEscapes(line)
+	return containedName.in(line) || hasCodedEscapes(line)
 }
+
+var containedName = newNeedle(`"` + contained + `"`)
 
 // pruneContained prunes the contained resources, and reports whether something of one is left out.
 func (p *pruner) pruneContained(line []byte) (some bool, err error) {

@@ -28,6 +28,9 @@ type Table struct {
 
 	exactCodes  codeSet
 	prefixHeads bitmap // of head
+	// The same without chance hits, for what passes those: the codes and prefixes of all systems.
+	anyCodes, anyPrefixes map[string]struct{}
+	prefixLengths         []int // sorted
 }
 
 type prefixRow struct{ prefix, category string }
@@ -64,7 +67,10 @@ func documentTable() *Table {
 func parseTable(r io.Reader, known []string) (*Table, error) {
 	cr := csv.NewReader(r)
 	cr.Comment, cr.FieldsPerRecord, cr.TrimLeadingSpace = '#', 3, true
-	t := &Table{exact: map[string][]string{}, prefix: map[string][]prefixRow{}}
+	t := &Table{
+		exact: map[string][]string{}, prefix: map[string][]prefixRow{},
+		anyCodes: map[string]struct{}{}, anyPrefixes: map[string]struct{}{},
+	}
 	for {
 		row, err := cr.Read()
 		if errors.Is(err, io.EOF) {
@@ -137,12 +143,32 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if p.n > len(p.bytes) {
 		return true
 	}
-	if t.exactCodes.has(p.bytes[:p.n]) {
+	code := p.bytes[:p.n]
+	if t.exactCodes.has(code) && t.hasCode(code) {
 		return true
 	}
 	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70) and for NDCs.
 	prefixed := p.letters || p.n <= 5 && !loinc || p.n >= 10
-	return prefixed && t.prefixHeads.has(head(p.bytes[:p.n]))
+	return prefixed && t.prefixHeads.has(head(code)) && t.hasPrefix(code)
+}
+
+// hasCode reports whether a plain code is one of some system.
+func (t *Table) hasCode(code []byte) bool {
+	_, is := t.anyCodes[string(code)]
+	return is
+}
+
+// hasPrefix reports whether a prefix of some system stands for a plain code.
+func (t *Table) hasPrefix(code []byte) bool {
+	for _, n := range t.prefixLengths {
+		if n > len(code) {
+			break
+		}
+		if _, is := t.anyPrefixes[string(code[:n])]; is {
+			return true
+		}
+	}
+	return false
 }
 
 // isLOINC reports whether a code can be nothing but one of LOINC: at least four digits, a hyphen and one more.
@@ -198,6 +224,7 @@ func (t *Table) lookupIn(system, code string, add func(category string)) {
 // addCode takes a row in whose code stands for itself.
 func (t *Table) addCode(system, code, category string) {
 	t.exactCodes.add(code)
+	t.anyCodes[code] = struct{}{}
 	if key := system + "|" + code; !slices.Contains(t.exact[key], category) {
 		t.exact[key] = append(t.exact[key], category)
 	}
@@ -206,6 +233,8 @@ func (t *Table) addCode(system, code, category string) {
 // addPrefix takes a row in whose code stands for all that begin so.
 func (t *Table) addPrefix(system, prefix, category string) {
 	t.prefix[system] = append(t.prefix[system], prefixRow{prefix, category})
+	t.anyPrefixes[prefix] = struct{}{}
+	t.prefixLengths = insert(t.prefixLengths, len(prefix))
 	heads := []string{prefix[:min(headBytes, len(prefix))]}
 	for len(heads) > 0 {
 		h := heads[0]
