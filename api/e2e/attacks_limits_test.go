@@ -2,10 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -88,6 +92,30 @@ var limitAttacks = []attack{
 			}
 		}
 		other.want(other.do(other.open, "GET", "/fhir/metadata"), 200, "CapabilityStatement")
+	}},
+	{"connections opened and reset without end", "CWE-770, CWE-400", func(p *target) {
+		other := p.of(func(c *node.Config) { c.MaxConnections = 60 })
+		for range 300 {
+			conn := other.dialTLS()
+			_ = conn.(*tls.Conn).NetConn().(*net.TCPConn).SetLinger(0)
+			_ = conn.(*tls.Conn).NetConn().Close()
+		}
+		other.want(other.do(other.open, "GET", "/fhir/metadata"), 200, "CapabilityStatement")
+	}},
+	{"answers that nobody reads", "CWE-400, slow read", func(p *target) {
+		other := p.of(func(c *node.Config) { c.WriteStall = time.Second })
+		conn := other.dialTLS()
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			p.t.Fatal(err)
+		}
+		for ask := []byte("GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n"); ; {
+			if _, err := conn.Write(ask); errors.Is(err, os.ErrDeadlineExceeded) {
+				p.t.Fatal("it is there after a minute")
+			} else if err != nil {
+				return // cut off
+			}
+		}
 	}},
 	{"names that NATS cannot read", "CWE-943, CWE-770", func(p *target) {
 		for _, name := range []string{strings.Repeat("a", 5000), "*", ">", "a.b", "a b", "", "a\tb", "=", strings.Repeat("%2A", 1000)} {

@@ -73,7 +73,7 @@ type Config struct {
 	MaxHeaderBytes     int             `help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES"`
 	MaxConnections     int             `help:"Connections served at once; further ones are answered 503 and closed." default:"8192" env:"EHI_MAX_CONNECTIONS"`
 	ReadTimeout        time.Duration   `help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT"`
-	WriteStall         time.Duration   `help:"How long a client may take nothing of an answer before its connection is cut." default:"60s" env:"EHI_WRITE_STALL"`
+	WriteStall         time.Duration   `help:"How long a client may take less than a kilobyte a second of its answers, all of a connection together, before the connection is cut." default:"60s" env:"EHI_WRITE_STALL"`
 	IdleTimeout        time.Duration   `help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT"`
 	ReviewDue          time.Duration   `help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE"`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
@@ -116,7 +116,7 @@ type Config struct {
 	PatientExports     int             `help:"Exports for one patient, of all clients together, in the same way; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS"`
 	ClientBytes        int64           `help:"Bytes that may be stored of one client's exports; while there are as many, its kick-offs are answered 429. 0 sets no limit." default:"0" env:"EHI_CLIENT_BYTES"`
 	PatientBytes       int64           `help:"Bytes that may be stored of the exports for one patient, of all clients together, in the same way; -1: 10 GiB in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES"`
-	AddressConnections int             `help:"Connections that one address may have open (of IPv6: one network of 64 bits); further ones are closed. Loopback and --trusted-proxies have no limit. 0 sets none; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS"`
+	AddressConnections int             `help:"Connections that one address may have open (of IPv6: one network of 64 bits), at most half of --max-connections; further ones are closed. Loopback and --trusted-proxies have no limit. 0 sets none; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS"`
 	AuditTTL           time.Duration   `help:"How long the audit trail keeps an event." default:"52560h" env:"EHI_AUDIT_TTL"`
 	AuditMaxBytes      int64           `help:"Size of the audit trail, in bytes, from which its oldest events go before their time; 0 sets no limit; -1: none in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES"`
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`

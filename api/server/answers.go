@@ -1,11 +1,15 @@
 package server
 
 import (
+	"errors"
+	"net"
 	"net/http"
 	"slices"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/telemetry"
 )
 
 // empty answers with a status and no body. It stands in for Fiber's SendStatus, which sends the
@@ -44,6 +48,22 @@ func (s *Server) known(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			r.SetConnectionClose() // the request's body stays unread
 		}
 		next(r)
+	}
+}
+
+// tooManyConnections is what a client reads where there is no place for its connection.
+var tooManyConnections = []byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n")
+
+// unbroken has errors of reading answered, but for those of connections that broke: anybody can make
+// as many of them as he likes, nobody reads the answer, and they are nothing to be logged.
+func (s *Server) unbroken(next func(*fasthttp.RequestCtx, error)) func(*fasthttp.RequestCtx, error) {
+	return func(r *fasthttp.RequestCtx, err error) {
+		if broke, ok := errors.AsType[net.Error](err); ok && !broke.Timeout() {
+			telemetry.HTTPBroken.Inc()
+			r.SetStatusCode(http.StatusBadRequest)
+			return
+		}
+		next(r, err)
 	}
 }
 

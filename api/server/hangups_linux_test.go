@@ -22,7 +22,7 @@ func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ln = unstalled{ln, time.Minute, func(int64) {}, newOpenConns(0, 0, nil)}
+	ln = unstalled{Listener: ln, most: time.Minute, count: func(int64) {}, open: newOpenConns(0, 0, nil)}
 	if config != nil {
 		ln = tls.NewListener(ln, config)
 	}

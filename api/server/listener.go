@@ -2,24 +2,25 @@ package server
 
 import (
 	"container/list"
-	"crypto/tls"
+	"errors"
 	"net"
-	"net/netip"
+	"os"
 	"sync"
+	"syscall"
 	"time"
-
-	"github.com/valyala/fasthttp"
 
 	"ehi-server/shared/telemetry"
 )
 
-// unstalled is a listener whose connections are cut where their client takes nothing of an answer for
-// too long. A limit on the whole answer would cut large downloads that move. What passes is counted.
+// unstalled is a listener whose connections are cut where their client takes too little of its answers
+// for too long. A limit on a whole answer would cut large downloads that move. What passes is counted.
+// Accept never waits for anything but the next connection: nobody who is slow holds others up.
 type unstalled struct {
 	net.Listener
 	most  time.Duration
 	count func(change int64) // is told of each connection that opens or closes
 	open  *openConns
+	full  []byte // what a connection is told that there is no place for; nil: nothing
 }
 
 // Accept implements net.Listener.
@@ -29,32 +30,52 @@ func (l unstalled) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &unstalledConn{Conn: conn, most: l.most, count: l.count, open: l.open}
-		if !l.open.admit(c) {
-			_ = conn.Close() // nothing was sent: whoever opens so many is not told
-			continue
+		c := &unstalledConn{Conn: conn, raw: rawConn(conn), taken: taking{most: l.most}, count: l.count, open: l.open}
+		if l.admit(c) {
+			return c, nil
 		}
+	}
+}
+
+// admit lets a connection in, and closes those that make room for it; one that has no place is closed.
+func (l unstalled) admit(c *unstalledConn) bool {
+	rest, why := l.open.admit(c)
+	for _, idle := range rest {
+		telemetry.IdleClosed.Inc()
+		_ = idle.Close() // its client said nothing
+	}
+	if why == "" {
 		telemetry.HTTPConnections.Inc()
 		l.count(1)
-		l.open.makeRoom()
-		l.open.awaitRoom(patience)
-		return c, nil
+		return true
 	}
+	telemetry.Refused.WithLabelValues(why).Inc()
+	if why == noPlace && l.full != nil {
+		_, _ = c.Conn.Write(l.full) // fits into the buffer of a socket that nothing was written to
+	}
+	_ = c.Conn.Close()
+	return false
 }
 
 type unstalledConn struct {
 	net.Conn
-	most   time.Duration
+	raw    syscall.RawConn // nil where the connection is no socket
 	count  func(change int64)
 	open   *openConns
 	closed sync.Once
 
+	writing sync.Mutex
+	taken   taking
+
+	until deadline // set from outside
+
 	// Of openConns, under its lock.
-	from string        // the address that it counts for, "" for one without a limit
-	idle *list.Element // its place while no request of it is being answered
-	left bool          // whether it was closed
-	gone bool          // whether the HTTP server is done with it
-	cut  bool          // whether it was closed to make room
+	peer  *peer         // whose it is
+	idle  *list.Element // its place while no request of it is being answered
+	since uint64        // orders those that are idle
+	left  bool          // whether it was closed
+	gone  bool          // whether the HTTP server is done with it
+	cut   bool          // whether it was closed to make room
 }
 
 // Read implements net.Conn.
@@ -64,14 +85,50 @@ func (c *unstalledConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
-func (c *unstalledConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.most)); err != nil {
-		return 0, err
+// Write implements net.Conn. It fails, and ends the connection, where the client takes too little.
+func (c *unstalledConn) Write(p []byte) (n int, err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	defer func() { telemetry.HTTPSent.Add(float64(n)) }()
+	for {
+		if !c.taken.goesOn(time.Now(), len(p)-n, c.unsent) {
+			c.reset()
+			return n, os.ErrDeadlineExceeded
+		}
+		if err := c.Conn.SetWriteDeadline(c.until.orEarlier(c.taken.by)); err != nil {
+			return n, err
+		}
+		m, err := c.Conn.Write(p[n:])
+		n += m
+		c.taken.sent += int64(m)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.until.passed(time.Now()) {
+			return n, err
+		}
 	}
-	n, err := c.Conn.Write(p)
-	telemetry.HTTPSent.Add(float64(n))
-	return n, err
+}
+
+// unsent is how many bytes that were written the client's machine has not taken.
+func (c *unstalledConn) unsent() int64 { return unsent(c.raw) }
+
+// reset ends the connection at once, with what its client did not take.
+func (c *unstalledConn) reset() {
+	telemetry.StalledCut.Inc()
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // else the kernel tries on for minutes
+	}
+	_ = c.Close()
+}
+
+// SetWriteDeadline implements net.Conn. It bounds writes beside the client's pace.
+func (c *unstalledConn) SetWriteDeadline(t time.Time) error {
+	c.until.set(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *unstalledConn) SetDeadline(t time.Time) error {
+	c.until.set(t)
+	return c.Conn.SetDeadline(t)
 }
 
 // Close implements net.Conn.
@@ -84,186 +141,30 @@ func (c *unstalledConn) Close() error {
 	return c.Conn.Close()
 }
 
-// openConns bounds those that are open: how many of one address, and how many all together do
-// nothing. One is busy once a request has come as a whole, until its answer is sent; until then it is
-// idle, also while its client sends a head or a body byte by byte. When there is hardly room for more,
-// the one is closed that has been idle for longest: whoever opens connections and says nothing
-// displaces his own kind, and nobody who is being served.
-type openConns struct {
-	most    int                           // all together; 0: any number
-	each    int                           // of one address; 0: any number
-	limited func(address netip.Addr) bool // whether an address has a limit
-
-	mu     sync.Mutex
-	n      int // those that the HTTP server is not done with
-	ending int // those among them that were closed to make room
-	of     map[string]int
-	idle   *list.List    // of *unstalledConn, the longest idle first
-	ended  chan struct{} // has room for one word that the server is done with one more
+// deadline is an instant that is set while others look at it; the zero time is none.
+type deadline struct {
+	mu sync.Mutex
+	at time.Time
 }
 
-func newOpenConns(most, each int, limited func(netip.Addr) bool) *openConns {
-	return &openConns{most: most, each: each, limited: limited, of: map[string]int{}, idle: list.New(), ended: make(chan struct{}, 1)}
+func (d *deadline) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at = t
 }
 
-// admit counts a connection that was opened; ok is false where its address has too many.
-func (o *openConns) admit(c *unstalledConn) (ok bool) {
-	from := ""
-	if o.each > 0 {
-		at, err := netip.ParseAddrPort(c.RemoteAddr().String())
-		if err == nil && o.limited(at.Addr().Unmap()) {
-			from = network(at.Addr().Unmap().String())
-		}
+// orEarlier is the earlier one of the deadline and t.
+func (d *deadline) orEarlier(t time.Time) time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at.IsZero() || t.Before(d.at) {
+		return t
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if from != "" {
-		if o.of[from] >= o.each {
-			telemetry.Refused.WithLabelValues("address").Inc()
-			return false
-		}
-		o.of[from]++
-	}
-	o.n++
-	c.from, c.idle = from, o.idle.PushBack(c)
-	return true
+	return d.at
 }
 
-// leave notes that a connection was closed.
-func (o *openConns) leave(c *unstalledConn) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	c.left = true
-	o.rest(c, false)
-}
-
-// forget stops counting a connection that the HTTP server is done with. One that was merely closed
-// still takes up the server's room until whoever reads from it has noticed.
-func (o *openConns) forget(c *unstalledConn) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if c.gone {
-		return
-	}
-	c.gone = true
-	o.rest(c, false)
-	o.n--
-	if c.cut {
-		o.ending--
-	}
-	select {
-	case o.ended <- struct{}{}:
-	default:
-	}
-	if c.from == "" {
-		return
-	}
-	if o.of[c.from]--; o.of[c.from] == 0 {
-		delete(o.of, c.from)
-	}
-}
-
-// reserve is the part of all connections that is kept for new ones: the hundredth, and one at least. A larger one
-// would close connections whose requests are on their way while many others are held.
-const reserve = 100
-
-// makeRoom closes connections that have been idle for longest while there is hardly room for new ones.
-func (o *openConns) makeRoom() {
-	for {
-		c := o.surplus()
-		if c == nil {
-			return
-		}
-		telemetry.IdleClosed.Inc()
-		_ = c.Close() // its client said nothing
-	}
-}
-
-// patience is how long a new connection waits for those that were closed to make room for it.
-const patience = time.Second
-
-// awaitRoom waits until the HTTP server is done with enough of the connections that makeRoom closed, d at most: it
-// would refuse the new one while their ends are still being noticed.
-func (o *openConns) awaitRoom(d time.Duration) {
-	if !o.short() {
-		return
-	}
-	late := time.NewTimer(d)
-	defer late.Stop()
-	for o.short() {
-		select {
-		case <-o.ended:
-		case <-late.C:
-			return
-		}
-	}
-}
-
-// short reports whether there is hardly room, and more to come soon.
-func (o *openConns) short() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.ending > 0 && o.n > o.fill()
-}
-
-// fill is how many connections there may be before idle ones are closed; the lock is held.
-func (o *openConns) fill() int { return o.most - max(1, o.most/reserve) }
-
-// surplus is a connection to close, nil for none. It is idle no longer.
-func (o *openConns) surplus() *unstalledConn {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	front := o.idle.Front()
-	if o.most <= 0 || o.n-o.ending <= o.fill() || front == nil || front == o.idle.Back() {
-		return nil // the last one has just come
-	}
-	c, _ := front.Value.(*unstalledConn)
-	o.rest(c, false)
-	c.cut = true
-	o.ending++
-	return c
-}
-
-// rest notes whether a connection is idle from now on; the lock is held.
-func (o *openConns) rest(c *unstalledConn, idle bool) {
-	if c.idle != nil {
-		o.idle.Remove(c.idle)
-		c.idle = nil
-	}
-	if idle && !c.left {
-		c.idle = o.idle.PushBack(c)
-	}
-}
-
-// note notes whether a connection is idle from now on.
-func (o *openConns) note(conn net.Conn, idle bool) {
-	c := ours(conn)
-	if c == nil {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.rest(c, idle)
-}
-
-// ours is the listener's connection below one of the HTTP server's, nil for another.
-func ours(conn net.Conn) *unstalledConn {
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
-	}
-	c, _ := conn.(*unstalledConn)
-	return c
-}
-
-// changed hears from the HTTP server how a connection stands: a head that begins to come, or an answer
-// that was sent, makes it idle anew.
-func (o *openConns) changed(conn net.Conn, state fasthttp.ConnState) {
-	switch state {
-	case fasthttp.StateActive, fasthttp.StateIdle:
-		o.note(conn, true)
-	case fasthttp.StateClosed, fasthttp.StateHijacked:
-		if c := ours(conn); c != nil {
-			o.forget(c)
-		}
-	}
+func (d *deadline) passed(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.at.IsZero() && !now.Before(d.at)
 }

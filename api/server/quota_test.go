@@ -100,7 +100,7 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := newOpenConns(100, 3, func(netip.Addr) bool { return true })
-	served := unstalled{ln, time.Minute, func(int64) {}, open}
+	served := unstalled{Listener: ln, most: time.Minute, count: func(int64) {}, open: open}
 	accepted := make(chan net.Conn, 10)
 	done := make(chan struct{})
 	go func() {

@@ -77,8 +77,8 @@ type Config struct {
 	FailureWindow                   time.Duration
 	// Quotas bound what clients have, and what is done for patients.
 	Quotas Quotas
-	// AddressConnections is how many connections one address may have open; 0 sets no limit. Loopback and
-	// trusted proxies have none.
+	// AddressConnections is how many connections one address may have open, at most half of
+	// MaxConnections; 0 sets no limit. Loopback and trusted proxies have none.
 	AddressConnections int
 	// ReviewDue is how long an export may wait for review before the pages of administrators call it late; 0: never.
 	ReviewDue time.Duration
@@ -108,7 +108,7 @@ type Config struct {
 	// OnConnection is told 1 for each connection that is opened, and -1 for each that is closed; nil: nobody is.
 	OnConnection func(change int64)
 	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for more of it (408). WriteStall is how
-	// long a client may take nothing of an answer before its connection is cut. IdleTimeout is how long a connection may do nothing.
+	// long a client may take less than a kilobyte a second of its answers before its connection is cut. IdleTimeout is how long a connection may do nothing.
 	ReadTimeout, WriteStall, IdleTimeout time.Duration
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
@@ -239,7 +239,7 @@ func New(c Config, d Deps) (*Server, error) {
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
 		Views:         s.views,
 		StrictRouting: true, CaseSensitive: true, // see onePath
-		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: c.MaxConnections,
+		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.open.workers(),
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		DisableDefaultContentType:    true, // a body is announced by who makes it (see announced)
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
@@ -248,6 +248,7 @@ func New(c Config, d Deps) (*Server, error) {
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.open.changed
+	s.app.Server().ErrorHandler = s.unbroken(s.app.Server().ErrorHandler)
 	return s, nil
 }
 
@@ -256,8 +257,11 @@ func (s *Server) Serve(ln net.Listener) error {
 	if !s.listening.begin(ln) {
 		return ln.Close()
 	}
-	ln = unstalled{ln, s.WriteStall, s.OnConnection, s.open}
+	plain := unstalled{Listener: ln, most: s.WriteStall, count: s.OnConnection, open: s.open, full: tooManyConnections}
+	ln = plain
 	if s.TLS != nil {
+		plain.full = nil // who expects TLS is told nothing
+		ln = plain
 		ln = tls.NewListener(ln, s.TLS)
 	}
 	return s.app.Listener(ln)

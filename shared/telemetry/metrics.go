@@ -31,11 +31,13 @@ var (
 	HTTPConnections = gauge("ehi_http_connections", "Connections of clients that are open.")
 	HTTPReceived    = counter("ehi_http_received_bytes_total", "Bytes that came in over HTTP, heads included.")
 	HTTPSent        = counter("ehi_http_sent_bytes_total", "Bytes that went out over HTTP, heads included.")
-	Refused         = counters("ehi_refused_total", "Requests refused by a limit: queue, client, stored, disk, stopping, polls, address (of connections).", "limit")
+	Refused         = counters("ehi_refused_total", "Requests refused by a limit: queue, client, stored, disk, stopping, polls; and connections: address (--address-connections), connections (--max-connections).", "limit")
 	QuotaRefused    = counters("ehi_quota_refused_total", "Kick-offs and forms refused because a quota was used up: client- or patient-, of kick-offs, exports or bytes.", "quota")
 	QuotaUse        = gauges("ehi_quota_use_ratio", "Share of a quota that whoever was last counted against it has used.", "quota")
 	QuotaCounted    = counters("ehi_quota_counted_total", "Kick-offs and exports that were counted against a quota.", "quota")
 	IdleClosed      = counter("ehi_http_idle_closed_total", "Connections on which no request was being answered, closed to make room for new ones.")
+	StalledCut      = counter("ehi_http_stalled_total", "Connections that were cut because their client took too little of its answers for --write-stall.")
+	HTTPBroken      = counter("ehi_http_broken_total", "Connections that broke before a request had come, or within one: reset, for the most part.")
 
 	Jobs        = gauges("ehi_jobs", "Export jobs kept, by status.", "status")
 	JobOldest   = gauges("ehi_job_oldest_seconds", "Time since the kick-off of the oldest job in a status; 0 where there is none.", "status")
@@ -129,7 +131,7 @@ func init() {
 	for c, values := range map[counterVec][][]string{
 		JobsCreated: {kinds}, JobsEnded: {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}}, JanitorRemoved: {{"job", "file", "record"}},
 		CommandsPublished: {lanes, {"start", "task"}}, CommandsRedelivered: {lanes}, CommandsDone: {lanes},
-		TasksEnded: {{"committed", "superseded", "cancelled", "handed-back", "error"}}, Refused: {{"queue", "client", "stored", "disk", "stopping", "polls", "address"}},
+		TasksEnded: {{"committed", "superseded", "cancelled", "handed-back", "error"}}, Refused: {{"queue", "client", "stored", "disk", "stopping", "polls", "address", "connections"}},
 		QuotaRefused: {{"client-kick-offs", "patient-kick-offs", "client-exports", "patient-exports", "client-bytes", "patient-bytes"}},
 		Logins:       {{"admin", "patient", "again"}, {"password", "totp", "recovery", "openid"}, {"ok", "refused"}}, AbuseRefused: {{"address", "client", "account"}}, ClientKeys: {{"ok", "failed"}},
 	} {

@@ -1,0 +1,322 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/telemetry"
+)
+
+// named is a connection of an address, of which nothing else is asked.
+type named struct {
+	net.Conn
+	from net.Addr
+}
+
+func (n named) RemoteAddr() net.Addr { return n.from }
+func (named) Close() error           { return nil }
+
+// table is a table of connections, and what a plain count says of it.
+type table struct {
+	*openConns
+	next  int
+	conns []*unstalledConn // that the HTTP server is not done with
+	busy  map[*unstalledConn]bool
+	shut  map[*unstalledConn]bool
+}
+
+// opened counts the connections of an address that take up room.
+func (m *table) opened(address string) (n int) {
+	for _, c := range m.conns {
+		if !c.cut && c.RemoteAddr().(*net.TCPAddr).IP.String() == address {
+			n++
+		}
+	}
+	return n
+}
+
+// idling reports whether an address has a connection that may be closed.
+func (m *table) idling(address string) bool {
+	return slices.ContainsFunc(m.conns, func(c *unstalledConn) bool {
+		return !m.shut[c] && !m.busy[c] && c.RemoteAddr().(*net.TCPAddr).IP.String() == address
+	})
+}
+
+// addresses that connections come from; the last two have no limit.
+var addresses = []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "127.0.0.1", "127.0.0.2"}
+
+// Whatever is opened, reset, asked and answered: there are never more connections than may be, an
+// address with a limit never has more than its share, nobody who is served is closed, nothing is closed
+// for an address that has more than the one that it is taken from, and who has least is let in wherever
+// another one that has more is idle.
+func TestConnectionsAreSharedOutAmongAddresses(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		most, each := rapid.IntRange(2, 30).Draw(t, "most"), rapid.IntRange(0, 20).Draw(t, "each")
+		m := &table{
+			openConns: newOpenConns(most, each, func(a netip.Addr) bool { return !a.IsLoopback() }),
+			busy:      map[*unstalledConn]bool{}, shut: map[*unstalledConn]bool{},
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"":       func(t *rapid.T) { m.check(t) },
+			"open":   func(t *rapid.T) { m.opens(t, rapid.SampledFrom(addresses).Draw(t, "address")) },
+			"churn":  func(t *rapid.T) { m.opens(t, addresses[0]) },
+			"ask":    func(t *rapid.T) { m.notes(t, true) },
+			"answer": func(t *rapid.T) { m.notes(t, false) },
+			"reset": func(t *rapid.T) {
+				if c := m.any(t); c != nil {
+					_ = c.Close()
+					m.shut[c] = true
+				}
+			},
+			"end": func(t *rapid.T) {
+				if c := m.any(t); c != nil {
+					_ = c.Close()
+					m.forget(c)
+					m.conns = slices.DeleteFunc(m.conns, func(o *unstalledConn) bool { return o == c })
+				}
+			},
+		})
+	})
+}
+
+func (m *table) any(t *rapid.T) *unstalledConn {
+	if len(m.conns) == 0 {
+		return nil
+	}
+	return rapid.SampledFrom(m.conns).Draw(t, "connection")
+}
+
+// notes has a request of some connection come, or its answer sent.
+func (m *table) notes(t *rapid.T, busy bool) {
+	if c := m.any(t); c != nil && !m.shut[c] {
+		m.note(c, !busy)
+		m.busy[c] = busy
+	}
+}
+
+// opens opens a connection of an address.
+func (m *table) opens(t *rapid.T, address string) {
+	m.next++
+	from := &net.TCPAddr{IP: net.ParseIP(address), Port: 1000 + m.next}
+	c := &unstalledConn{Conn: named{from: from}, taken: taking{most: time.Minute}, count: func(int64) {}, open: m.openConns}
+	own, before := m.opened(address)+1, map[string]int{}
+	larger := false
+	for _, other := range addresses {
+		before[other] = m.opened(other)
+		larger = larger || before[other] >= own && other != address && m.idling(other)
+	}
+	rest, why := m.admit(c)
+	for _, closed := range rest {
+		of := closed.RemoteAddr().(*net.TCPAddr).IP.String()
+		if m.busy[closed] || m.shut[closed] {
+			t.Fatal("a connection is closed that is being served, or not there any more")
+		}
+		if of != address && before[of] < own {
+			t.Fatalf("for %s, which has %d, one of %s is closed, which has %d", address, own, of, before[of])
+		}
+		_ = closed.Close()
+		m.shut[closed] = true
+	}
+	switch {
+	case why == "":
+		m.conns = append(m.conns, c)
+	case why == noPlace && larger && m.n < m.workers() && m.peers[address] == nil:
+		t.Fatalf("%s has none, and is not let in beside %v", address, before)
+	}
+}
+
+func (m *table) check(t *rapid.T) {
+	if open := m.openConns.n - m.ending; open > m.most || open < 0 {
+		t.Fatalf("%d are open of %d", open, m.most)
+	}
+	of := map[string]int{}
+	for _, c := range m.conns {
+		of[c.RemoteAddr().(*net.TCPAddr).IP.String()]++
+	}
+	for address, n := range of {
+		if m.each > 0 && !netip.MustParseAddr(address).IsLoopback() && (n > m.each || n > max(1, m.most/2)) {
+			t.Fatalf("%s has %d", address, n)
+		}
+	}
+	if total := len(m.conns); total != m.n {
+		t.Fatalf("%d are counted, there are %d", m.n, total)
+	}
+	for i, p := range m.openConns.idle {
+		if p.at != i || p.idle.Len() == 0 || i > 0 && m.openConns.idle.Less(i, (i-1)/2) {
+			t.Fatal("the addresses are out of order")
+		}
+	}
+}
+
+// Who takes a kilobyte a second goes on, in whatever bursts within the time; who takes less, or
+// nothing, ends within twice the time, however little is sent to him at once.
+func TestWhoTakesTooLittleIsCutOff(t *testing.T) {
+	const most = time.Minute
+	for _, c := range []struct {
+		name  string
+		write int                             // bytes of each write
+		every time.Duration                   // between writes
+		takes func(after time.Duration) int64 // how many bytes the client has taken by then, at most what was sent
+		ends  bool
+	}{
+		{"nothing, of large writes", 32 << 10, time.Second, func(time.Duration) int64 { return 0 }, true},
+		{"nothing, of small writes that all fit the buffer", 10, 50 * time.Second, func(time.Duration) int64 { return 0 }, true},
+		{"a byte a second", 4 << 10, 10 * time.Second, func(d time.Duration) int64 { return int64(d.Seconds()) }, true},
+		{"the first megabyte, then nothing", 32 << 10, time.Second, func(time.Duration) int64 { return 1 << 20 }, true},
+		{"ten kilobytes a second", 32 << 10, 3 * time.Second, func(d time.Duration) int64 { return int64(d.Seconds() * 10240) }, false},
+		{"ten kilobytes a second in bursts", 32 << 10, 3 * time.Second, func(d time.Duration) int64 {
+			return int64(d.Truncate(40*time.Second).Seconds() * 10240)
+		}, false},
+		{"all, of small writes", 10, 50 * time.Second, func(time.Duration) int64 { return 1 << 40 }, false},
+		{"all, of large writes", 1 << 20, 50 * time.Second, func(time.Duration) int64 { return 1 << 40 }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			begun := time.Now()
+			stall := taking{most: most}
+			for d := time.Duration(0); d < time.Hour; d += c.every {
+				unsent := func() int64 { return max(0, stall.sent-c.takes(d)) }
+				if !stall.goesOn(begun.Add(d), c.write, unsent) {
+					if !c.ends {
+						t.Errorf("cut after %s", d)
+					}
+					return
+				}
+				if unsent() < 4<<20 { // else the write waits
+					stall.sent += int64(c.write)
+				}
+			}
+			if c.ends {
+				t.Error("it goes on after an hour")
+			}
+		})
+	}
+}
+
+// A client that reads nothing, or hardly anything, of answer upon answer is cut off; one that is slow
+// is not. The answers are small, and come one by one: none of them alone waits long.
+func TestAStalledClientIsCutOffOverAllItsAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		read func(net.Conn) error
+		ends bool
+	}{
+		{"nothing", func(net.Conn) error { return nil }, true},
+		{"a few bytes", func(conn net.Conn) error {
+			_, err := conn.Read(make([]byte, 16))
+			return err
+		}, true},
+		{"slowly", func(conn net.Conn) error {
+			_, err := conn.Read(make([]byte, 256<<10))
+			return err
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client, served := narrow(t, time.Second)
+			over := make(chan error, 1)
+			go func() {
+				for answer := make([]byte, 500); ; {
+					if _, err := served.Write(answer); err != nil {
+						over <- err
+						return
+					}
+				}
+			}()
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			late := time.After(map[bool]time.Duration{true: 60 * time.Second, false: 8 * time.Second}[c.ends])
+			for {
+				select {
+				case err := <-over:
+					if !c.ends {
+						t.Errorf("cut off: %v", err)
+					}
+					return
+				case <-late:
+					if c.ends {
+						t.Error("it is there still")
+					}
+					_ = served.Close()
+					<-over
+					return
+				case <-tick.C:
+					if err := c.read(client); err != nil && !c.ends {
+						t.Fatal(fmt.Errorf("read: %w", err))
+					}
+				}
+			}
+		})
+	}
+}
+
+// narrow is a connection whose client may stall for so long, and takes little that it has not read.
+func narrow(t *testing.T, most time.Duration) (client, served net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	if client, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	if err := client.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if served, err = (unstalled{Listener: ln, most: most, count: func(int64) {}, open: newOpenConns(0, 0, nil)}).Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = served.Close() })
+	return client, served
+}
+
+// Whoever resets connections writes nothing into the log: they are counted.
+func TestBrokenConnectionsLeaveNoLine(t *testing.T) {
+	s := routed(t)
+	s.app.Server().MaxIdleWorkerDuration = time.Millisecond // its keeper sleeps so long
+	var lines bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ln) }()
+	before := testutil.ToFloat64(telemetry.HTTPBroken)
+	for i := range 10 {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "GET / HT"[:i%8]); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(conn.(*net.TCPConn).SetLinger(0), conn.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for late := time.Now().Add(30 * time.Second); testutil.ToFloat64(telemetry.HTTPBroken) < before+10; runtime.Gosched() {
+		if time.Now().After(late) {
+			t.Fatalf("%v of 10 are counted", testutil.ToFloat64(telemetry.HTTPBroken)-before)
+		}
+	}
+	if err := errors.Join(s.Shutdown(30*time.Second), <-done); err != nil {
+		t.Fatal(err)
+	}
+	if lines.Len() > 0 {
+		t.Errorf("the log says %s", lines.String())
+	}
+}

@@ -1,0 +1,23 @@
+package server
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// unsent is how many bytes of a socket's the other side has not acknowledged; 0 where that is not known.
+func unsent(raw syscall.RawConn) (n int64) {
+	if raw == nil {
+		return 0
+	}
+	err := raw.Control(func(fd uintptr) {
+		if queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+			n = int64(queued)
+		}
+	})
+	if err != nil { // closed: the next write says so
+		return 0
+	}
+	return n
+}
