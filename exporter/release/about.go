@@ -15,22 +15,24 @@ import (
 var aboutPaths = map[string][][]string{
 	"AdverseEvent":             {{"suspectEntity.instance"}, {"resultingCondition"}},
 	"AuditEvent":               {{"entity.what"}},
+	"Basic":                    {{"subject"}},
 	"CarePlan":                 {{"addresses"}},
 	"ChargeItem":               {{"service"}},
 	"ClaimResponse":            {{"request"}},
 	"ClinicalImpression":       {{"problem", "investigation.item", "finding.itemReference"}},
 	"Communication":            {{"about", "reasonReference", "basedOn"}},
 	"CommunicationRequest":     {{"about", "reasonReference", "basedOn"}},
-	"Composition":              {{"section.entry"}},
+	"Composition":              {{"section.entry"}, {"subject"}},
 	"Consent":                  {{"provision.data.reference"}},
+	"Contract":                 {{"subject"}, {"topicReference", "term.topicReference", "term.offer.topic"}},
 	"DetectedIssue":            {{"implicated", "evidence.detail"}},
 	"DeviceRequest":            {{"codeReference"}},
 	"DeviceUseStatement":       {{"device"}},
-	"DocumentManifest":         {{"content"}},
+	"DocumentManifest":         {{"content", "related.ref"}},
 	"EnrollmentResponse":       {{"request"}},
 	"EpisodeOfCare":            {{"diagnosis.condition"}},
 	"ExplanationOfBenefit":     {{"claim"}},
-	"Flag":                     {{"extension.valueReference"}},
+	"Flag":                     {{"extension.valueReference"}, {"subject"}},
 	"Goal":                     {{"addresses"}},
 	"GuidanceResponse":         {{"reasonReference"}},
 	"ImmunizationEvaluation":   {{"immunizationEvent"}},
@@ -46,11 +48,12 @@ var aboutPaths = map[string][][]string{
 	"PaymentNotice":            {{"request"}, {"response"}},
 	"PaymentReconciliation":    {{"detail.request"}, {"detail.response"}},
 	"Provenance":               {{"target"}},
+	"QuestionnaireResponse":    {{"subject"}},
 	"RequestGroup":             {{"action.resource"}},
 	"RiskAssessment":           {{"condition", "basis"}},
 	"SupplyDelivery":           {{"suppliedItem.itemReference"}, {"basedOn"}},
 	"SupplyRequest":            {{"itemReference"}, {"reasonReference"}},
-	"Task":                     {{"focus", "basedOn", "reasonReference"}},
+	"Task":                     {{"focus", "basedOn", "reasonReference"}, {"for"}},
 	"VerificationResult":       {{"target"}},
 }
 
@@ -60,24 +63,33 @@ var aboutPaths = map[string][][]string{
 // to others signs, changes or replaces them. Of what is only not ticked the References are masked: a
 // bill goes without the prescription that it is for. Groups are those of aboutPaths.
 var whyPaths = map[string][][]string{
-	"Appointment":                 {{"reasonReference"}},
-	"AppointmentResponse":         {{"appointment"}},
-	"CareTeam":                    {{"reasonReference"}},
-	"Claim":                       {{"prescription"}, {"originalPrescription"}},
-	"Communication":               {{"payload.contentReference"}, {"inResponseTo"}, {"partOf"}},
-	"CommunicationRequest":        {{"payload.contentReference"}},
-	"Composition":                 {{"event.detail"}, {"relatesTo.targetReference"}},
-	"Consent":                     {{"sourceReference"}},
+	"ActivityDefinition":   {{"productReference"}},
+	"Appointment":          {{"reasonReference"}},
+	"AppointmentResponse":  {{"appointment"}},
+	"CareTeam":             {{"reasonReference"}},
+	"ChargeItemDefinition": {{"instance"}},
+	"Claim":                {{"prescription"}, {"originalPrescription"}},
+	"Communication":        {{"payload.contentReference"}, {"inResponseTo"}, {"partOf"}},
+	"CommunicationRequest": {{"payload.contentReference"}},
+	"Composition":          {{"event.detail"}, {"relatesTo.targetReference"}},
+	"Consent":              {{"sourceReference"}},
+	"Contract": {
+		{"term.action.reasonReference"},
+		{"legallyBindingReference", "friendly.contentReference", "legal.contentReference", "rule.contentReference"},
+		{"term.asset.typeReference", "term.asset.valuedItem.entityReference"},
+	},
 	"CoverageEligibilityResponse": {{"request"}},
 	"DeviceRequest":               {{"reasonReference"}},
 	"DeviceUseStatement":          {{"reasonReference"}},
 	"DiagnosticReport":            {{"result", "imagingStudy", "media.link"}},
-	"DocumentReference":           {{"relatesTo.target"}},
+	"DocumentReference":           {{"relatesTo.target"}, {"context.related"}},
 	"ExplanationOfBenefit":        {{"prescription"}, {"originalPrescription"}},
 	"FamilyMemberHistory":         {{"reasonReference"}},
+	"Group":                       {{"member.entity"}},
 	"ImagingStudy":                {{"reasonReference"}, {"procedureReference"}},
 	"Immunization":                {{"reasonReference"}},
 	"ImmunizationRecommendation":  {{"recommendation.supportingPatientInformation", "recommendation.supportingImmunization"}},
+	"Media":                       {{"partOf"}, {"subject"}},
 	"MedicationAdministration":    {{"reasonReference"}},
 	"MedicationRequest":           {{"reasonReference"}},
 	"MedicationStatement":         {{"reasonReference"}},
@@ -87,7 +99,7 @@ var whyPaths = map[string][][]string{
 	"RequestGroup":                {{"reasonReference"}},
 	"RiskAssessment":              {{"reasonReference"}},
 	"ServiceRequest":              {{"reasonReference"}},
-	"Specimen":                    {{"request"}, {"parent"}},
+	"Specimen":                    {{"request"}, {"parent"}, {"subject"}},
 }
 
 // sums are types of whyPaths most resources of which are made of nothing: what they are made of is
@@ -104,11 +116,18 @@ func isOccasion(typ []byte) bool {
 }
 
 // madeOfPaths are the elements that say what a resource is made of. They are like whyPaths, but each
-// target decides by itself: a drug tells of each of its ingredients.
+// target decides by itself: a drug tells of each of its ingredients, and so does what is written of a drug.
 var madeOfPaths = map[string][][]string{
-	"Medication":          {{"ingredient.itemReference"}},
-	"MedicationKnowledge": {{"ingredient.itemReference"}},
-	"Substance":           {{"ingredient.substanceReference"}},
+	"CatalogEntry":                      {{"referencedItem"}},
+	"Medication":                        {{"ingredient.itemReference"}},
+	"MedicationKnowledge":               {{"ingredient.itemReference"}, {"associatedMedication"}},
+	"MedicinalProductAuthorization":     {{"subject"}},
+	"MedicinalProductContraindication":  {{"subject"}},
+	"MedicinalProductIndication":        {{"subject"}},
+	"MedicinalProductInteraction":       {{"subject"}, {"interactant.itemReference"}},
+	"MedicinalProductPackaged":          {{"subject"}},
+	"MedicinalProductUndesirableEffect": {{"subject"}},
+	"Substance":                         {{"ingredient.substanceReference"}},
 }
 
 // madeOf are the types of madeOfPaths.
@@ -128,6 +147,12 @@ const firstWhy, groups = 3, 6
 
 // why reports whether a place says why a resource is.
 func (p place) why() bool { return p.group >= firstWhy }
+
+// onlyTells reports whether what a place of aboutPaths leads to is only told of, and not used: neither
+// are its subject and the one for whom it is, of whatever type it is.
+func onlyTells(typ uint16, where place, at []byte) bool {
+	return !where.why() && !uses[typ] && string(at) != "subject" && string(at) != "for"
+}
 
 // aboutPlaces is aboutPaths, whyPaths and madeOfPaths by type and path.
 var aboutPlaces = func() map[string]map[string]place {

@@ -197,7 +197,7 @@ func (x *examiner) refersByName(f *facts, by identifier) {
 	}
 	x.path = x.walk.appendPath(x.path[:0])
 	where, isAbout := x.about[string(x.path)]
-	if tells := isAbout && !where.why() && !uses[f.number]; tells || !namingFields[string(x.walk.key())] {
+	if tells := isAbout && onlyTells(f.number, where, x.path); tells || !namingFields[string(x.walk.key())] {
 		return
 	}
 	for _, name := range identifierNames(by.system, by.value, false) {

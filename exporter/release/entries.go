@@ -20,6 +20,7 @@ var entryPaths = map[string][]string{
 	"ClaimResponse":               {"item", "addItem", "error", processNote},
 	"ClinicalImpression":          {"investigation", "finding"},
 	"Composition":                 {"section", "event"},
+	"Contract":                    {"term", "friendly", "legal", "rule"},
 	"CoverageEligibilityRequest":  {"item", "supportingInfo"},
 	"CoverageEligibilityResponse": {"insurance", "error"},
 	"DetectedIssue":               {"evidence"},

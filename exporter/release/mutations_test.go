@@ -64,6 +64,7 @@ var mutations = []mutation{
 	{"an identifier brings what has it along", "called.go", `x.codings[w.depth-1].called = identifier{c.system, c.value}`, `x.codings[w.depth-1].called = identifier{}`},
 	{"what is wholly about the withheld stays", "review.go", `!known || !v.kept() || why`,
 		`!known || v&sensitive == 0 || why`},
+	{"what is said of anything stays with that", "about.go", `"Basic":                    {{"subject"}},`, `"Basic":                    {{"author"}},`},
 	{"what is made of the withheld alone stays", "about.go", `{{"result", "imagingStudy", "media.link"}}`, `{{"imagingStudy", "media.link"}}`},
 	{"a panel stays with its members", "quick.go", `f.members = f.members || !isOccasion(ref[:end])`, `f.members = f.members && !isOccasion(ref[:end])`},
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},

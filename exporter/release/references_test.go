@@ -12,9 +12,19 @@ import (
 // reason for that; they are masked where their target stays. A name stands for all elements that are
 // called so, except where elements of that name decide about others: then each is named with its type.
 var maskedOnly = map[string]string{
-	"it says whose the resource is": `subject patient beneficiary candidate for individual policyHolder
+	"it says whose the resource is": `patient beneficiary candidate individual policyHolder
 		subscriber sourcePatientInfo deliverTo Person.link.target Binary.securityContext
 		Patient.link.other`,
+	"it is a patient, or a person, group, place or thing, by the definitions of R4": `Account.subject
+		AdverseEvent.subject CarePlan.subject CareTeam.subject
+		ChargeItem.subject ClinicalImpression.subject Communication.subject
+		CommunicationRequest.subject Condition.subject DeviceRequest.subject
+		DeviceUseStatement.subject DiagnosticReport.subject DocumentManifest.subject
+		DocumentReference.subject Encounter.subject Goal.subject GuidanceResponse.subject
+		ImagingStudy.subject Invoice.subject List.subject MeasureReport.subject
+		MedicationAdministration.subject MedicationDispense.subject MedicationRequest.subject
+		MedicationStatement.subject Observation.subject Procedure.subject
+		RequestGroup.subject RiskAssessment.subject ServiceRequest.subject`,
 	"it says who acted, paid or is responsible": `actor asserter assessor authenticator author authority
 		careManager careTeam collector contributor costCenter custodian enterer expressedBy
 		informationSource insurer interpreter issuer managingOrganization manufacturer member observer
@@ -24,7 +34,7 @@ var maskedOnly = map[string]string{
 		referrer team verifiedWith who AllergyIntolerance.asserter generalPractitioner payee
 		paymentIssuer requestProvider submitter`,
 	"it says where, or with what": `additive additiveReference definition deliverFrom destination domain
-		endpoint facility location locationReference manipulated origin productReference
+		endpoint facility location locationReference manipulated origin ChargeItem.productReference
 		site usedReference MessageHeader.destination.target Media.device MedicationAdministration.device MolecularSequence.device
 		Observation.device Consent.provision.actor.reference`,
 	"it is the occasion: what happened then is told for itself": `account context encounter episodeOfCare
@@ -38,10 +48,10 @@ var maskedOnly = map[string]string{
 	"it is a part or a source of what the resource says itself": `assessment eventHistory
 		instantiatesCanonical outcomeReference outputParameters pointer
 		Device.parent RiskAssessment.parent GuidanceResponse.result Parameters.parameter.valueReference
-		previous prognosisReference ref referenceSeqPointer related report reportedReference
+		previous prognosisReference referenceSeqPointer report reportedReference
 		specimen subjectResults variantPointer
-		complicationDetail details evaluationMessage legallyBindingReference
-		Account.partOf CarePlan.partOf ChargeItem.partOf Encounter.partOf Media.partOf
+		complicationDetail details evaluationMessage
+		Account.partOf CarePlan.partOf ChargeItem.partOf Encounter.partOf
 		MedicationAdministration.partOf MedicationDispense.partOf MedicationStatement.partOf
 		Observation.partOf Procedure.partOf SupplyDelivery.partOf Task.partOf
 		DeviceUseStatement.derivedFrom Condition.evidence.detail Immunization.reaction.detail`,
@@ -52,11 +62,6 @@ var maskedOnly = map[string]string{
 	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition`,
 	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
 		payment PaymentReconciliation.request Claim.related.claim ExplanationOfBenefit.related.claim`,
-	"a contract says itself what it is for": `entityReference topic topicReference typeReference
-		Contract.term.action.reasonReference Contract.friendly.contentReference
-		Contract.legal.contentReference Contract.rule.contentReference
-		Contract.term.offer.party.reference Contract.term.asset.context.reference
-		Contract.term.action.subject.reference Contract.term.offer.answer.valueReference`,
 }
 
 // deciding are the names of the elements that decide in some type.

@@ -76,13 +76,13 @@ func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
 	claim := `{"resourceType":"Claim","id":"claim-0123456789","status":"active"}`
 	lines := []string{claim,
 		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":{"reference":"Claim/claim-0123456789","display":"the claim"}}],"identifier":[{"system":"x","value":"claim-0123456789"}],"code":{"text":"about claim-0123456789."},"recorder":{"reference":"Claim\/claim-0123456789\/_history\/2"}}`,
-		`{"resourceType":"Condition","id":"c2","instantiatesUri":["http:\/\/x\/Claim\/claim-0123456789","http://y"],"contained":[{"resourceType":"Basic","id":"b","subject":{"reference":"Claim/claim-0123456789"}}]}`,
+		`{"resourceType":"Condition","id":"c2","instantiatesUri":["http:\/\/x\/Claim\/claim-0123456789","http://y"],"contained":[{"resourceType":"ServiceRequest","id":"b","subject":{"reference":"Claim/claim-0123456789"}}]}`,
 	}
 	r := review(t, form(ehi.MedicalRecord), lines...)
 	got := released(t, r, lines...)
 	want := []string{
 		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":` + masked + `}],"identifier":[{"system":"x","_value":` + masked + `}],"code":{"_text":` + masked + `},"recorder":` + masked + `}`,
-		`{"resourceType":"Condition","id":"c2","instantiatesUri":["masked","http://y"],"contained":[{"resourceType":"Basic","id":"b","subject":` + masked + `}]}`,
+		`{"resourceType":"Condition","id":"c2","instantiatesUri":["masked","http://y"],"contained":[{"resourceType":"ServiceRequest","id":"b","subject":` + masked + `}]}`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -186,7 +186,7 @@ func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	if isAbout {
 		f.content = append(f.content, pointing{where, to, ok})
 	}
-	tells := isAbout && !where.why() && !uses[f.number]
+	tells := isAbout && onlyTells(f.number, where, at)
 	if x.in != nil {
 		x.refersInside(x.walk.text(), to, ok, tells)
 		return

@@ -77,6 +77,10 @@ var kinds = []kind{
 	{typ: "DiagnosticReport", patient: "subject", members: []string{"result[]"}, when: "effectiveDateTime", places: []string{
 		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
 	}},
+	{typ: "Basic", category: ehi.MedicalRecord, about: "subject", uses: true, places: []string{"author", "extension/valueReference"}},
+	{typ: "Media", category: ehi.OtherDocuments, patient: "subject", why: "partOf[]", when: "createdDateTime", places: []string{
+		"operator", "partOf[]",
+	}},
 	{typ: "Binary", category: ehi.MedicalRecord},
 	{typ: "Device", supporting: true, patient: "patient", places: []string{"owner", "location"}},
 	{typ: "Medication", supporting: true, each: "ingredient/itemReference", places: []string{"manufacturer", "ingredient/itemReference"}},
@@ -94,7 +98,7 @@ var toActors = map[string]bool{
 	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true, "requester": true, "owner": true,
 	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true, "endpoint": true, "medicationReference": true,
 	"custodian": true, "contributor": true, "location": true, "locationReference": true, "manipulated": true, "generalPractitioner": true,
-	"managingOrganization": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
+	"managingOrganization": true, "operator": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
 // toStatements are the fields that lead to neither persons, places and things nor parts, by the

@@ -139,7 +139,7 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 		case name == "contained" && len(l.place.outer) > 1:
 			object = append([]string{`"resourceType":"List"`}, object...)
 		case name == "contained":
-			object = append([]string{`"resourceType":"Basic"`, `"id":"` + strings.ToLower(l.token) + `"`}, object...)
+			object = append([]string{`"resourceType":"ServiceRequest"`, `"id":"` + strings.ToLower(l.token) + `"`}, object...)
 		}
 		if value = s.object(object...); i > 0 && name != "attachment" {
 			value = "[" + value + "]"
