@@ -8,7 +8,6 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -139,7 +138,7 @@ func (s *Server) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
 	if access(c).System() || s.Sandbox {
 		return line, nil
 	}
-	return release.Alone(line)
+	return s.Rules.Alone(line)
 }
 
 // handleGroup reads a group of patients (BULK-8).

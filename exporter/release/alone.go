@@ -2,11 +2,16 @@ package release
 
 import "ehi-server/shared/fhir"
 
-// Alone is a resource for somebody to whom nothing else of the record was released: whatever it says
+// Alone is a Patient for somebody to whom nothing else of the record was released: whatever it says
 // of other resources is masked, References of any kind and texts that name one by type and id. It goes
-// without the resources that it contains.
+// without the resources that it contains, and without what needs an authorization.
 // Errors: the line is not JSON.
-func Alone(line []byte) ([]byte, error) {
+func (r *Rules) Alone(line []byte) ([]byte, error) {
+	p := &Policy{sensitive: r.sensitive, documents: r.documents}
+	line, _, err := p.cleaner().clean(line)
+	if err != nil {
+		return nil, err
+	}
 	x := &reviewed{Review: &Review{alone: true}}
 	if err := x.plan(line, 0); err != nil {
 		return nil, err

@@ -208,8 +208,6 @@ func (x *examiner) refersByName(f *facts, by identifier) {
 // leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers.
 func (x *examiner) leadsTo(f *facts, to target) {
 	switch {
-	case f.number == patientNumber && string(x.walk.keyAt(1)) == contained:
-		f.contains.supports = append(f.contains.supports, to)
 	case x.in != nil:
 		x.in.supports = append(x.in.supports, to)
 	default:

@@ -8,9 +8,8 @@ import (
 )
 
 // A contained resource is pruned as its container is. It is left out where it is wholly about something
-// withheld, as a resource of its own would be; so is what a Patient contains that is sensitive by
-// itself, as the Patient always goes. What refers to a contained resource that is left out is masked,
-// and counts as what refers to any that stays. One goes with the last Reference to it: where the line of
+// withheld, as a resource of its own would be. What refers to a contained resource that is left out is
+// masked, and counts as what refers to any that stays. One goes with the last Reference to it: where the line of
 // a bill is left out, so is the clinic that it names, wherever that stands.
 
 // containedOut are the contained resources of one line that are left out.
@@ -26,21 +25,14 @@ func (c *containedOut) add(place int, id []byte) {
 		return
 	}
 	if c.places == nil {
-		c.places, c.ids = map[int]bool{}, map[string]bool{}
+		c.places = map[int]bool{}
+	}
+	if c.ids == nil {
+		c.ids = map[string]bool{}
 	}
 	c.places[place], c.more = true, true
 	if len(id) > 0 {
 		c.ids[string(id)] = true
-	}
-}
-
-// refers keeps what something that a Patient contains refers to.
-func (c *contains) refers(to target) {
-	switch {
-	case string(to.typ) == binaryType:
-		c.binaries = append(c.binaries, attachment{to, false, false})
-	case isSupporting(to.typ):
-		c.supports = append(c.supports, to)
 	}
 }
 
@@ -178,27 +170,6 @@ func (p *pruner) used(line []byte) (map[string]bool, error) {
 		}
 	}
 	return used, w.err
-}
-
-// dropSensitive leaves out what a Patient contains that needs an authorization which it has not.
-func (r *reviewed) dropSensitive(line []byte) error {
-	p := &r.pruner
-	if err := p.gather([]string{contained}, line); err != nil {
-		return err
-	}
-	x, place := r.policy.examiner(), -1
-	x.alone = true
-	var failed error
-	p.each(func(e *entry) {
-		place++
-		f, err := x.examine(line[e.start:e.end])
-		if err != nil {
-			failed = err
-		} else if f.sensitive&^r.policy.authorised != 0 {
-			p.fallen.add(place, f.id)
-		}
-	})
-	return failed
 }
 
 // pruned is the line without what tells of something withheld.

@@ -1,11 +1,12 @@
 package release_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
-	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/records"
 )
 
 // pruned is what a record's last line becomes where everything is ticked and nothing authorised, "" where
@@ -121,9 +122,93 @@ func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
 		`{"cont\u0061ined":[{"code":{"text":"LEAK"}}],"resourceType":"Patient","id":"x"}`:                                                                    `{"resourceType":"Patient","id":"x"}`,
 		`{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},"contained":[]}`:                                                                         `{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},"contained":[]}`,
 	} {
-		if got, err := release.Alone([]byte(line)); err != nil || string(got) != want {
+		if got, err := rules(t).Alone([]byte(line)); err != nil || string(got) != want {
 			t.Errorf("%s became %s, want %s; %v", line, got, want, err)
 		}
+	}
+}
+
+// EHI-8, EHI-9: the Patient always goes, but for what of it is sensitive: as little as holds the code,
+// and the text. What is left is what it was.
+func TestEHI9ThePatientGoesWithoutWhatIsSensitive(t *testing.T) {
+	const hiv = `{"coding":[{"system":"http://snomed.info/sct","code":"86406008","display":"LEAK"}],"text":"LEAK"}`
+	const label = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV","display":"LEAK"}`
+	const normal = `{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"N"}`
+	const head, name = `{"resourceType":"Patient","id":"x"`, `"name":[{"family":"Doe"}],"gender":"male"`
+	const race = `{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[{"url":"ombCategory",` +
+		`"valueCoding":{"system":"urn:oid:2.16.840.1.113883.6.238","code":"2106-3","display":"White"}},{"url":"text","valueString":"White"}]}`
+	const sex = `{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex","valueCode":"F"}`
+	const identity = `{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-genderIdentity","valueCodeableConcept":` +
+		`{"coding":[{"system":"http://snomed.info/sct","code":"446141000124107","display":"Identifies as female gender"}]}}`
+	for line, want := range map[string]string{
+		head + `,"extension":[` + race + `,{"url":"d","valueCodeableConcept":` + hiv + `},` + sex + `,` + identity + `],` + name + `}`: head +
+			`,"extension":[` + race + `,` + sex + `,` + identity + `],` + name + `}`,
+		head + `,"text":{"div":"LEAK"},"extension":[{"url":"a","extension":[{"url":"b","valueCode":"F11.20"},{"url":"c","valueString":"LEAK"}]}],` + name + `}`: head +
+			`,` + name + `}`,
+		head + `,"contact":[{"name":{"text":"mother"}},{"relationship":[` + hiv + `],"name":{"text":"LEAK"}}],` + name + `}`:         head + `,"contact":[{"name":{"text":"mother"}}],` + name + `}`,
+		head + `,"communication":[{"language":` + hiv + `,"preferred":true}],` + name + `}`:                                          head + `,` + name + `}`,
+		head + `,` + name + `,"maritalStatus":` + hiv + `}`:                                                                          head + `,` + name + `}`,
+		head + `,"_birthDate":{"extension":[{"url":"a","valueCodeableConcept":` + hiv + `}]},"birthDate":"1970-01-01",` + name + `}`: head + `,"birthDate":"1970-01-01",` + name + `}`,
+		head + `,"meta":{"versionId":"3","security":[` + normal + `,` + label + `],"profile":["http://p"]},` + name + `}`:            head + `,"meta":{"versionId":"3","security":[` + normal + `],"profile":["http://p"]},` + name + `}`,
+		head + `,"meta":{"security":[` + label + `],"lastUpdated":"2020-01-01T00:00:00Z"},` + name + `}`:                             head + `,"meta":{"lastUpdated":"2020-01-01T00:00:00Z"},` + name + `}`,
+		head + `,"meta":{"security":[` + label + `]},` + name + `}`:                                                                  head + `,` + name + `}`,
+		head + `,"meta":{"security":"HIV"},` + name + `}`:                                                                            head + `,` + name + `}`,
+		head + `,"meta":{"security":[` + normal + `]},"text":{"div":"goes"},` + name + `}`:                                           head + `,"meta":{"security":[` + normal + `]},"text":{"div":"goes"},` + name + `}`,
+		`{"c\u006fntact":[{"relationship":[` + hiv + `]}],"id":"x" , "resourceType":"Patient","te\u0078t":{"div":"LEAK"}}`:           `{"id":"x","resourceType":"Patient"}`,
+		// A code of the Patient's own, with its system: R4 has none.
+		head + `,"code":"042","system":"http://hl7.org/fhir/sid/icd-9-cm",` + name + `}`: head + `}`,
+		// What only a contact refers to that is left out goes with it.
+		head + `,"contained":[{"resourceType":"Organization","id":"a","name":"LEAK"},{"resourceType":"Organization","id":"b"}],"managingOrganization":{"reference":"#b"},` +
+			`"contact":[{"relationship":[` + hiv + `],"organization":{"reference":"#a"}}]}`: head + `,"contained":[{"resourceType":"Organization","id":"b"}],"managingOrganization":{"reference":"#b"}}`,
+	} {
+		if got := pruned(t, line); got != want {
+			t.Errorf("%s became\n%s, want\n%s", line, got, want)
+		}
+		authorized := form(ehi.MedicalRecord)
+		for _, a := range ehi.Authorizations() {
+			authorized.Authorize(a.Key)
+		}
+		if got := released(t, review(t, authorized, line), line); len(got) != 1 || got[0] != line {
+			t.Errorf("with all authorizations %s became %s", line, got)
+		}
+		alone, err := rules(t).Alone([]byte(line))
+		if err != nil || strings.Contains(string(alone), "LEAK") || strings.Contains(string(alone), `"gender"`) != strings.Contains(want, `"gender"`) {
+			t.Errorf("alone %s became %s, %v", line, alone, err)
+		}
+	}
+}
+
+// EHI-8: nothing is missing of the Patients of the sample records, whatever is authorised.
+func TestEHI8NothingOfASamplePatientIsMissing(t *testing.T) {
+	n := 0
+	for _, b := range records.Bundles(t, records.Dir(t)) {
+		for _, r := range b.Resources {
+			if r["resourceType"] != "Patient" {
+				continue
+			}
+			line, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+			if got := released(t, review(t, form(), string(line)), string(line)); len(got) != 1 || got[0] != string(line) {
+				t.Errorf("%s became %s", line, got)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("the sample records have no Patient")
+	}
+}
+
+// EHI-8: a display alone goes that may mean the Patient, who goes without something.
+func TestEHI8APatientWithoutSomethingIsNotWithheld(t *testing.T) {
+	record := []string{
+		`{"resourceType":"Patient","id":"x",` + hivLabel + `}`,
+		`{"resourceType":"Observation","id":"o","subject":{"display":"Jane Doe"},"note":[{"authorReference":{"display":"Jane Doe"}}]}`,
+	}
+	if got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), record...); len(got) != 2 || got[1] != record[1] {
+		t.Errorf("%s", got)
 	}
 }
 
@@ -132,11 +217,15 @@ func TestEHI8WhatAPatientLeavesBehindTakesNothingAlong(t *testing.T) {
 	const clinic = `{"resourceType":"Location","id":"clinic-0123456789","identifier":[{"value":"C1"}]}`
 	for class, want := range map[string]bool{hivLabel: false, `"code":{"text":"x"}`: true} {
 		for _, location := range []string{`{"reference":"Location/clinic-0123456789"}`, `{"identifier":{"value":"C1"}}`} {
-			record := []string{clinic, `{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Encounter","location":[{"location":` + location + `}],` +
-				class + `}]}`}
-			got := strings.Join(released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), record...), "")
-			if strings.Contains(got, clinic) != want {
-				t.Errorf("by %s and %s the clinic went: %v", class, location, !want)
+			for _, field := range []string{
+				`"contained":[{"resourceType":"Encounter","location":[{"location":` + location + `}],` + class + `}]`,
+				`"extension":[{"url":"urn:x","valueReference":` + location + `,` + strings.Replace(class, "meta", "securityLabel", 1) + `}]`,
+			} {
+				record := []string{clinic, `{"resourceType":"Patient","id":"x",` + field + `}`}
+				got := strings.Join(released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), record...), "")
+				if strings.Contains(got, clinic) != want {
+					t.Errorf("by %s the clinic went: %v", field, !want)
+				}
 			}
 		}
 	}

@@ -21,7 +21,6 @@ type facts struct {
 	targets    []target       // for abouts
 	supports   []target       // the supporting resources that it uses
 	tells      []target       // those of which it only tells
-	contains   contains       // what a Patient contains
 	members    bool           // it refers to something of which it may be made, see sums
 	owned      bool           // it is a Device that has a patient
 	presents   bool           // presentedForm
@@ -67,19 +66,6 @@ func (a authorizations) list() (keys []ehi.Authorization) {
 
 // target is what a local reference leads to.
 type target struct{ typ, id []byte }
-
-// contains is what a Patient contains: where some of it is sensitive, what that refers to is not taken
-// along.
-type contains struct {
-	some     bool
-	supports []target
-	binaries []attachment
-}
-
-// keepsContained reports whether a Patient goes without something that it contains.
-func (p *Policy) keepsContained(f *facts) bool {
-	return f.number == patientNumber && f.contains.some && f.sensitive&^p.authorised != 0
-}
 
 var patientNumber = uint16(fhir.TypeNumber([]byte("Patient")))
 
@@ -172,9 +158,6 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	}
 	x.settle(f)
 	x.bill = isBill[f.number]
-	if f.number == patientNumber && !x.policy.keepsContained(f) {
-		f.supports, f.binaries = append(f.supports, f.contains.supports...), append(f.binaries, f.contains.binaries...)
-	}
 	return last, w.err
 }
 
@@ -217,7 +200,6 @@ func (x *examiner) open(depth int) {
 	x.shape(depth)
 	if depth == 1 {
 		x.facts.presents = x.facts.presents || string(x.walk.key()) == presentedForm
-		x.facts.contains.some = x.facts.contains.some || string(x.walk.key()) == contained
 	}
 	if x.walk.src[x.walk.start] == '{' {
 		x.enter()
@@ -386,11 +368,7 @@ func (x *examiner) binary(f *facts) {
 			return
 		}
 		a := attachment{target{[]byte(binaryType), id}, string(w.keyAt(1)) == presentedForm, !exact}
-		switch {
-		case f.number == patientNumber && string(w.keyAt(1)) == contained:
-			f.contains.binaries = append(f.contains.binaries, a)
-			return
-		case x.in == nil:
+		if x.in == nil {
 			f.binaries = append(f.binaries, a)
 			return
 		}

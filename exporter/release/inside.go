@@ -211,7 +211,7 @@ func (r *Review) mayHide(field string) bool {
 	if r.hidden == nil {
 		var types bitmap
 		r.index.each(func(x resource, v verdict) {
-			if v.notable() && !v.unused() && (x.typ != binaryNumber || v&sensitive != 0) {
+			if v.kept() && (x.typ != binaryNumber || v&sensitive != 0) {
 				types.add(x.typ)
 			}
 		})

@@ -276,11 +276,11 @@ func TestEHI9AResourceAloneTellsOfNoOther(t *testing.T) {
 		`{"maritalStatus":{"coding":[{"code":"M","display":"married","system":"http://x/CodeSystem/y"}]}}`:  `{"maritalStatus":{"coding":[{"code":"M","display":"married","system":"http://x/CodeSystem/y"}]}}`,
 		`{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`: `{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`,
 	} {
-		if got, err := release.Alone([]byte(line)); err != nil || string(got) != want {
+		if got, err := rules(t).Alone([]byte(line)); err != nil || string(got) != want {
 			t.Errorf("%s became %s, %v", line, got, err)
 		}
 	}
-	if got, err := release.Alone([]byte(`{"a":`)); err == nil {
+	if got, err := rules(t).Alone([]byte(`{"a":`)); err == nil {
 		t.Errorf("half a line became %s", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 type Observer struct {
 	review   *Review
 	examine  examiner
+	cleaner  *cleaner  // of Patients; made where there is one
 	released list      // resources that go, and are nothing else
 	lines    *lines    // of bills
 	support  support   // who refers to supporting resources, where that is decided
@@ -60,6 +61,11 @@ func (o *Observer) Observe(line []byte) error {
 		return err
 	}
 	self, v := r.index.resource(f.typ, f.id), r.policy.verdict(f)
+	if r.policy.needsCleaning(f) {
+		if f, err = o.cleaned(line); err != nil {
+			return err
+		}
+	}
 	typ, id, ok := identify(line)
 	irregular := ok && !(bytes.Equal(typ, f.typ) && bytes.Equal(id, f.id))
 	if irregular {
@@ -69,6 +75,21 @@ func (o *Observer) Observe(line []byte) error {
 	}
 	o.decided(self, f, v)
 	return nil
+}
+
+// cleaned are the facts of a Patient as it goes, but for what it needs.
+func (o *Observer) cleaned(line []byte) (*facts, error) {
+	if o.cleaner == nil {
+		o.cleaner = o.review.policy.cleaner()
+	}
+	needs := o.examine.facts.sensitive
+	left, _, err := o.cleaner.clean(line)
+	if err != nil {
+		return nil, err
+	}
+	f, err := o.examine.examine(left)
+	f.sensitive = needs
+	return f, err
 }
 
 // decided keeps what was decided about a resource.
@@ -101,7 +122,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 // verdict is what the policy says of a resource by itself.
 func (p *Policy) verdict(f *facts) verdict {
 	reason := p.withhold(f)
-	if reason == "" && p.keepsContained(f) {
+	if reason == "" && p.needsCleaning(f) {
 		return stripped
 	}
 	if reason == "" && f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f) {

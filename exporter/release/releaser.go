@@ -18,11 +18,14 @@ type reviewed struct {
 	*Review
 	walk     walk
 	isAnswer bool // to a bill, and one of those loses lines
-	head     int  // how much of the line at hand is nothing but its own type and id
-	edits    []fhir.Edit
-	open     []frame // by depth: what is open there
-	out      []byte  // the last line that was changed
-	pruner   pruner
+	// isPatient says that the line at hand is a Patient, which goes without what is sensitive of it.
+	isPatient bool
+	cleaner   *cleaner // made where there is one
+	head      int      // how much of the line at hand is nothing but its own type and id
+	edits     []fhir.Edit
+	open      []frame // by depth: what is open there
+	out       []byte  // the last line that was changed
+	pruner    pruner
 }
 
 // frame is what is known of an object that is open.
@@ -79,12 +82,17 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 			return nil, false, err
 		}
 	}
-	if v&stripped != 0 && bytes.Contains(line, []byte("Patient")) {
-		if err := r.dropSensitive(line); err != nil {
+	isChanged := v&stripped != 0
+	if isChanged && r.isPatient {
+		v &^= stripped
+		if r.cleaner == nil {
+			r.cleaner = r.policy.cleaner()
+		}
+		if line, r.pruner.fallen.ids, err = r.cleaner.clean(line); err != nil {
 			return nil, false, err
 		}
 	}
-	if v&stripped != 0 || !r.quick(line) {
+	if isChanged || !r.quick(line) {
 		if err := r.plan(line, v); err != nil {
 			return nil, false, err
 		}
@@ -117,6 +125,7 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 		}
 	}
 	n := r.index.number(typ)
+	r.isPatient = n == patientNumber
 	r.isAnswer = r.gone != nil && answerPaths[string(typ)] != ""
 	if !r.types.has(n) {
 		return 0, true, nil

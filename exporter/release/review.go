@@ -12,7 +12,7 @@ type Review struct {
 	resolved  bool   // every local reference of the record resolves within it
 	ambiguous bool   // a released resource and a withheld one have the same id
 	types     bitmap // the types of which some stay, or lose something of their own
-	hiding    bitmap // those of which some do so for more than that nothing uses them
+	hiding    bitmap // those of which some stay for more than that nothing uses them
 	notable   filter // the ids of those
 	concluded bool
 
@@ -159,7 +159,7 @@ func (r *Review) conclude() {
 		}
 		notable++
 		r.types.add(x.typ)
-		if !v.unused() {
+		if v.kept() {
 			r.hiding.add(x.typ)
 		}
 		if !v.withheld() {

@@ -193,8 +193,6 @@ func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	}
 	switch {
 	case !ok:
-	case f.number == patientNumber && bytes.HasPrefix(at, []byte(contained)):
-		f.contains.refers(to)
 	case string(to.typ) == binaryType:
 		top, _, _ := bytes.Cut(at, []byte("."))
 		f.binaries = append(f.binaries, attachment{to, string(top) == presentedForm, tells})

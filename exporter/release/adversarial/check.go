@@ -21,6 +21,11 @@ func (d *Decision) Markers() (markers []string) {
 		if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
 			markers = append(markers, m.inner.marker)
 		}
+		for _, p := range m.parts {
+			if !d.choices.Authorized[p.needs] {
+				markers = append(markers, p.marker)
+			}
+		}
 		if m.form != "" && !d.formGoes(i) {
 			markers = append(markers, m.form)
 		}
@@ -36,6 +41,11 @@ func (d *Decision) Released() (markers []string) {
 		}
 		if m.inner != nil && d.choices.Authorized[m.inner.needs] {
 			markers = append(markers, m.inner.marker)
+		}
+		for _, p := range m.parts {
+			if d.choices.Authorized[p.needs] {
+				markers = append(markers, p.marker)
+			}
 		}
 		if d.formGoes(i) {
 			markers = append(markers, m.form)
@@ -175,9 +185,14 @@ func (d *Decision) checkOne(i int, line string) error {
 			return fmt.Errorf("what stands beside %s went, or not", l.token)
 		}
 	}
-	if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
+	if i == 0 && !d.whole(m) {
 		if own = ownPlaces - 1; strings.Contains(line, "div>"+m.Marker) {
-			return fmt.Errorf("its text went, but not all of what it contains")
+			return fmt.Errorf("its text went, but not all of it")
+		}
+	}
+	for _, p := range m.parts {
+		if strings.Contains(line, p.marker) != d.choices.Authorized[p.needs] {
+			return fmt.Errorf("its element %s went, or not", p.field)
 		}
 	}
 	if in := m.inner; in != nil && d.choices.Authorized[in.needs] != (strings.Count(line, in.marker) == 2) {
@@ -203,6 +218,16 @@ func (d *Decision) checkOne(i int, line string) error {
 		}
 	}
 	return nil
+}
+
+// whole reports whether a Patient goes with all of its elements.
+func (d *Decision) whole(m *Resource) bool {
+	for _, p := range m.parts {
+		if !d.choices.Authorized[p.needs] {
+			return false
+		}
+	}
+	return d.authorized(m) && (m.inner == nil || d.choices.Authorized[m.inner.needs])
 }
 
 // besides checks what stands beside a link of a contained List, which goes where the link goes. own is
@@ -231,6 +256,8 @@ func (d *Decision) expected(i int, l *link) certainty {
 	switch {
 	case l.shape == "bare", d.record.Resources[l.to].absent: // it has no token, or it is not known
 		return perhaps
+	case l.part != nil && !d.choices.Authorized[l.part.needs]:
+		return no
 	case l.entry != nil && d.out(l.entry) != no && l.entry.text == "":
 		if d.out(l.entry) == yes {
 			return no

@@ -2,6 +2,7 @@ package adversarial
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,8 +40,9 @@ type Resource struct {
 	Line string
 
 	kind       kind
-	inner      *inner // what a Patient contains; nil for nothing
-	form       string // the marker of a DiagnosticReport's presentedForm; "" for none
+	inner      *inner  // what a Patient contains; nil for nothing
+	parts      []*part // of a Patient
+	form       string  // the marker of a DiagnosticReport's presentedForm; "" for none
 	needs      ehi.Authorization
 	coding     string // that needs it
 	label      bool
@@ -62,8 +64,17 @@ type inner struct {
 	needs          ehi.Authorization
 }
 
+// part is an element of a Patient that is sensitive, and may refer to something.
+type part struct {
+	marker, coding, field string
+	label                 bool
+	needs                 ehi.Authorization
+	link                  *link
+}
+
 // link leads to another resource. It goes where that goes.
 type link struct {
+	part  *part // of a Patient, in which it stands; nil for none
 	place place
 	to    int
 	shape string
@@ -122,6 +133,7 @@ func Draw(t *rapid.T, o Options) *Record {
 	for i, m := range r.Resources {
 		r.drawLinks(t, i, m)
 	}
+	r.drawParts(t)
 	for _, m := range r.Resources {
 		m.Line = r.spell(t, m)
 	}
@@ -181,6 +193,36 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 		m.when = rapid.SampledFrom([]string{"", inLimits, inLimits, outOfLimits}).Draw(t, "when")
 	}
 	return m
+}
+
+// partFields are the elements of a Patient that may be sensitive, and those by which they refer to
+// something; "" for none.
+var partFields = map[string]string{
+	"extension": "valueReference", "contact": "organization", "communication": "", "maritalStatus": "", "_birthDate": "", "security": "",
+}
+
+// drawParts gives the Patient elements that are sensitive.
+func (r *Record) drawParts(t *rapid.T) {
+	m, seen := r.Resources[0], map[string]bool{}
+	for n := range rapid.IntRange(0, 2).Draw(t, "parts") {
+		field := rapid.SampledFrom(slices.Sorted(maps.Keys(partFields))).Draw(t, "part")
+		s := rapid.SampledFrom(sensitives).Draw(t, "sensitive part")
+		if seen[field] && field[0] != 'e' && field[0] != 'c' || s.label && field != "security" {
+			continue
+		}
+		seen[field] = true
+		p := &part{marker: strings.Replace(m.Marker, "Er", fmt.Sprintf("Pa%dRt", n), 1), coding: s.coding, field: field, needs: s.needs}
+		if refers := partFields[field]; refers != "" && rapid.Bool().Draw(t, "refers") {
+			p.link = &link{
+				part: p, place: placeOf("part/" + refers), to: rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to of part"),
+				shape: rapid.SampledFrom([]string{"relative", "absolute", "display"}).Draw(t, "shape of part"),
+				token: fmt.Sprintf("Tok%sz%dx%dPa", r.options.Prefix, 0, n),
+			}
+			p.link.to = r.thing(t, p.link.to)
+			m.links = append(m.links, p.link)
+		}
+		m.parts = append(m.parts, p)
+	}
 }
 
 var shapes = []string{"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional", "urn"}

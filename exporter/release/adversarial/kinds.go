@@ -98,7 +98,7 @@ var toActors = map[string]bool{
 	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true, "requester": true, "owner": true,
 	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true, "endpoint": true, "medicationReference": true,
 	"custodian": true, "contributor": true, "location": true, "locationReference": true, "manipulated": true, "generalPractitioner": true,
-	"managingOrganization": true, "operator": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
+	"managingOrganization": true, "operator": true, "organization": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
 // toStatements are the fields that lead to neither persons, places and things nor parts, by the

@@ -126,6 +126,9 @@ func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && 
 // uses reports whether a link is a Reference by which a resource uses its target.
 func (d *Decision) uses(m *Resource, l *link) bool {
 	names := d.record.follows(l) || l.shape == "identifier" && !toStatements[l.place.field]
+	if l.part != nil && !d.choices.Authorized[l.part.needs] {
+		return false
+	}
 	return names && !l.place.url && !l.place.mention && !m.tells(l)
 }
 
@@ -222,6 +225,9 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 // holds reports whether a link makes its resource a holder of its target, where that is a Binary: R4
 // has no element contentUrl.
 func (d *Decision) holds(l *link) bool {
+	if l.part != nil && !d.choices.Authorized[l.part.needs] {
+		return false
+	}
 	return !l.place.mention && l.place.field != "contentUrl" && (l.place.url || d.record.follows(l))
 }
 
@@ -403,9 +409,7 @@ func (d *Decision) takes(e *entry) bool {
 func (d *Decision) mayHide(field string) bool {
 	types, statements := map[string]bool{}, false
 	for i, m := range d.record.Resources {
-		inside := m.inner != nil && !d.choices.Authorized[m.inner.needs]
-		kept := d.kept(i) && (m.Type != binary || !d.authorized(m))
-		if kept || inside || d.goes[i] && m.form != "" && !d.formGoes(i) {
+		if d.kept(i) && (m.Type != binary || !d.authorized(m)) {
 			types[m.Type], statements = true, statements || !m.kind.supporting
 		}
 	}

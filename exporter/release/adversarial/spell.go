@@ -38,7 +38,7 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	if m.identified {
 		fields = append(fields, `"identifier":[{"value":`+s.text("ident-"+m.Marker)+`,"system":"urn:x"}]`)
 	}
-	fields = append(fields, m.classes()...)
+	fields = append(fields, m.classes(s)...)
 	fields = append(fields, r.linked(s, m)...)
 	if m.kind.patient != "" {
 		fields = append(fields, `"`+m.kind.patient+`":{"reference":"Patient/`+r.Patient()+`"}`)
@@ -52,11 +52,16 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 }
 
 // classes are the codes and dates by which a resource is decided about.
-func (m *Resource) classes() (fields []string) {
+func (m *Resource) classes(s *speller) (fields []string) {
+	labels := m.partLabels(s)
+	if m.coding != "" && m.label {
+		labels = append(labels, m.coding)
+	}
+	if len(labels) > 0 {
+		fields = append(fields, `"meta":{"security":[`+strings.Join(labels, s.comma)+`]}`)
+	}
 	switch {
-	case m.coding == "":
-	case m.label:
-		fields = append(fields, `"meta":{"security":[`+m.coding+`]}`)
+	case m.coding == "", m.label:
 	default:
 		fields = append(fields, `"reasonCode":[{"coding":[`+m.coding+`]}]`)
 	}
@@ -89,7 +94,7 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	}
 	for _, l := range m.links {
 		switch {
-		case l.entry != nil:
+		case l.entry != nil || l.part != nil:
 		case len(l.place.outer) > 0:
 			add(l.place.outer[0], r.nested(s, m, l), true)
 		default:
@@ -110,6 +115,11 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 		add("contained", s.object(`"resourceType":"Condition"`, `"id":"inner"`, class, `"code":{"text":`+s.text(in.marker)+`}`), true)
 		add("extension", s.object(`"url":"urn:of:inner"`, `"valueReference":`+s.object(`"reference":"#inner"`, `"display":`+s.text(in.marker))), true)
 	}
+	for _, p := range m.parts {
+		if p.field != "security" {
+			add(p.field, r.part(s, m, p), p.field[0] == 'e' || p.field[0] == 'c')
+		}
+	}
 	var tops []string
 	for top := range elements {
 		tops = append(tops, top)
@@ -123,6 +133,38 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 		fields = append(fields, `"`+top+`":`+value)
 	}
 	return fields
+}
+
+// partLabels are the parts of a Patient that are security labels.
+func (m *Resource) partLabels(s *speller) (labels []string) {
+	for _, p := range m.parts {
+		if p.field == "security" {
+			labels = append(labels, strings.TrimSuffix(p.coding, "}")+`,"version":`+s.text(p.marker)+"}")
+		}
+	}
+	return labels
+}
+
+// part is another one.
+func (r *Record) part(s *speller, m *Resource, p *part) string {
+	concept := `{"coding":[` + p.coding + `],"text":` + s.text(p.marker) + `}`
+	var fields []string
+	switch p.field {
+	case "maritalStatus":
+		return concept
+	case "communication":
+		return s.object(`"language":`+concept, `"preferred":true`)
+	case "_birthDate":
+		return s.object(`"extension":[` + s.object(`"url":"urn:part"`, `"valueCodeableConcept":`+concept) + `]`)
+	case "contact":
+		fields = []string{`"relationship":[` + concept + `]`}
+	default:
+		fields = []string{`"url":"urn:part"`, `"extension":[` + s.object(`"url":"urn:part"`, `"valueCodeableConcept":`+concept) + `]`}
+	}
+	if p.link != nil {
+		fields = append(fields, `"`+p.link.place.field+`":`+r.value(s, m, p.link))
+	}
+	return s.object(fields...)
 }
 
 // nested is a link within objects.
