@@ -67,7 +67,6 @@ type inner struct {
 // part is an element of a Patient that is sensitive, and may refer to something.
 type part struct {
 	marker, coding, field string
-	label                 bool
 	needs                 ehi.Authorization
 	link                  *link
 }
