@@ -173,11 +173,10 @@ var aboutPlaces = func() map[string]map[string]place {
 	return m
 }()
 
-// pointing is a Reference at a place of aboutPaths. ok is false where it names no resource.
+// pointing is a Reference at a place of aboutPaths. to has no type where it names nothing.
 type pointing struct {
 	at place
 	to target
-	ok bool
 }
 
 // abouts calls visit with what each group of a resource is about, or why it is; not with groups that
@@ -196,10 +195,10 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 		for _, p := range f.content {
 			switch {
 			case p.at != first:
-			case madeOf[f.number] && p.ok:
+			case madeOf[f.number] && p.to.typ != nil:
 				visit([]target{p.to}, first.why())
 			case !madeOf[f.number]:
-				targets, named = append(targets, p.to), named && p.ok
+				targets, named = append(targets, p.to), named && p.to.typ != nil
 			}
 		}
 		if len(targets) > 0 && named {
@@ -216,7 +215,7 @@ func (f *facts) shown(visit func(target)) {
 		return
 	}
 	for _, p := range f.content {
-		if p.at.why() && p.ok {
+		if p.at.why() && p.to.typ != nil {
 			visit(p.to)
 		}
 	}
@@ -241,6 +240,7 @@ type support struct {
 	tells     []*list               // in turn what only tells of something, and that
 	edges     []*list               // in turn a resource and what it refers to
 	names     []*list               // in turn a name and a resource that has it
+	leads     map[resource]leading  // what the names may lead to that are leads
 	selves    map[resource]struct{} // the supporting resources of the record
 	owned     map[resource]struct{} // the things among them that have a patient, see isOwned
 }
@@ -249,7 +249,7 @@ func newSupport() support {
 	return support{
 		used: map[resource]struct{}{}, denied: map[resource]struct{}{}, unticked: map[resource]struct{}{},
 		mentioned: map[resource]struct{}{}, tells: []*list{{}}, edges: []*list{{}}, names: []*list{{}}, selves: map[resource]struct{}{},
-		owned: map[resource]struct{}{},
+		owned: map[resource]struct{}{}, leads: map[resource]leading{},
 	}
 }
 
@@ -261,6 +261,7 @@ func (s *support) merge(o support) {
 	maps.Copy(s.mentioned, o.mentioned)
 	maps.Copy(s.selves, o.selves)
 	maps.Copy(s.owned, o.owned)
+	maps.Copy(s.leads, o.leads)
 	s.edges = append(s.edges, o.edges...)
 	s.tells = append(s.tells, o.tells...)
 	s.names = append(s.names, o.names...)
@@ -270,18 +271,44 @@ func (s *support) merge(o support) {
 func (s *support) resolveNames() {
 	isName := func(of resource) bool { return of.typ == nameType }
 	named := false
-	for _, set := range []map[resource]struct{}{s.used, s.denied, s.unticked} {
+	for _, set := range []map[resource]struct{}{s.used, s.denied, s.unticked, s.mentioned} {
 		for of := range set {
 			named = named || isName(of)
 		}
 	}
-	for _, l := range s.edges {
+	for _, l := range slices.Concat(s.edges, s.tells) {
 		l.each(func(of resource) { named = named || isName(of) })
 	}
 	if named {
 		s.edges = append(s.edges, s.names...)
+		s.resolveTold()
 	}
 	s.names = nil
+}
+
+// resolveTold lets what is told of by a name be what has it.
+func (s *support) resolveTold() {
+	owners := map[resource][]resource{}
+	for _, l := range s.names {
+		for i := 0; i < l.n; i += 2 {
+			owners[l.at(i)] = append(owners[l.at(i)], l.at(i+1))
+		}
+	}
+	told := &list{}
+	for _, l := range s.tells {
+		for i := 0; i < l.n; i += 2 {
+			for _, of := range owners[l.at(i+1)] {
+				told.add(l.at(i))
+				told.add(of)
+			}
+		}
+	}
+	s.tells = append(s.tells, told)
+	for of := range maps.Clone(s.mentioned) {
+		for _, of := range owners[of] {
+			s.mentioned[of] = struct{}{}
+		}
+	}
 }
 
 // isOwned reports whether a resource goes where nothing refers to it: a part, or a Device that has a
@@ -349,7 +376,9 @@ func (r *Review) told() (told, mentioned map[resource]struct{}) {
 			if r.standing(l.at(i)).withheld() {
 				set = mentioned
 			}
-			set[l.at(i+1)] = struct{}{}
+			if of := l.at(i + 1); of.typ != nameType { // see resolveTold
+				set[of] = struct{}{}
+			}
 		}
 	}
 	for of := range mentioned {

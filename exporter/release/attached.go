@@ -55,18 +55,19 @@ func leads(key []byte) bool {
 }
 
 // attach keeps what a resource has to do with Binaries.
-func (r *Review) attach(self resource, f *facts) {
+func (o *Observer) attach(self resource, f *facts) {
+	r := o.review
 	for _, b := range f.binaries {
 		if string(f.typ) == "Binary" && bytes.Equal(f.id, b.id) {
 			continue
 		}
-		r.attached.holders = append(r.attached.holders, holder{r.index.resource(b.typ, b.id), self, b.presented, b.tells})
+		r.attached.holders = append(r.attached.holders, holder{o.resource(b.target), self, b.presented, b.tells})
 	}
 	if string(f.typ) == binaryType {
 		r.attached.selves = append(r.attached.selves, self)
 	}
 	if f.context.typ != nil {
-		r.attached.secured = append(r.attached.secured, secured{self, r.index.resource(f.context.typ, f.context.id)})
+		r.attached.secured = append(r.attached.secured, secured{self, o.resource(f.context)})
 	}
 }
 

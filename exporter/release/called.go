@@ -187,27 +187,42 @@ func (x *examiner) called(f *facts, c *coding) {
 	}
 }
 
-// refersByName takes a Reference in that closes and names its target by an identifier alone.
-func (x *examiner) refersByName(f *facts, by identifier) {
-	if _, isReference := namingFields[string(x.walk.key())]; !isReference {
+// refersByName takes a Reference in that closes and names its target by something else than a type and
+// an id, or by more than that.
+func (x *examiner) refersByName(f *facts, c *coding) {
+	supports, isReference := namingFields[string(x.walk.key())]
+	if c.ref == nil && !isReference {
 		return
-	}
-	if x.in != nil {
-		x.in.values = append(x.in.values, normal(by.value))
 	}
 	x.path = x.walk.appendPath(x.path[:0])
+	to := leadTo(c.ref, c.called.value)
+	switch {
+	case !c.leads:
+		x.refers(f, x.path, to, false)
+	case x.in != nil:
+		x.in.targets = append(x.in.targets, to)
+	}
 	where, isAbout := x.about[string(x.path)]
-	if tells := isAbout && onlyTells(f.number, where, x.path); tells || !namingFields[string(x.walk.key())] {
+	if n := len(f.content); c.leads && isAbout && n > 0 && f.content[n-1].at == where {
+		f.content[n-1].to = to
+	}
+	if c.leads || !supports {
 		return
 	}
-	for _, name := range identifierNames(by.system, by.value, false) {
-		x.leadsTo(f, target{nameTyp, name})
+	tells := isAbout && onlyTells(f.number, where, x.path)
+	for _, name := range identifierNames(c.called.system, c.called.value, false) {
+		x.leadsTo(f, target{nameTyp, name}, tells)
 	}
 }
 
-// leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers.
-func (x *examiner) leadsTo(f *facts, to target) {
+// leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers, or of which
+// it only tells.
+func (x *examiner) leadsTo(f *facts, to target, tells bool) {
 	switch {
+	case tells && x.in != nil:
+		x.in.tells = append(x.in.tells, to)
+	case tells:
+		f.tells = append(f.tells, to)
 	case x.in != nil:
 		x.in.supports = append(x.in.supports, to)
 	default:
@@ -230,9 +245,9 @@ func (x *examiner) definition(f *facts) {
 		return
 	}
 	if name := canonicalName(w.text()); name != nil {
-		x.leadsTo(f, target{nameTyp, name})
+		x.leadsTo(f, target{nameTyp, name}, false)
 	}
 	if typ, id, ok := follow(w.text()); ok && isSupporting(typ) {
-		x.leadsTo(f, target{typ, id})
+		x.leadsTo(f, target{typ, id}, false)
 	}
 }

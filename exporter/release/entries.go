@@ -111,7 +111,7 @@ func (p *pruner) find(edits []fhir.Edit) (some bool) {
 		if e.Start < at {
 			continue
 		}
-		if len(e.With) > 0 && &e.With[0] == &tellingMask[0] {
+		if isTelling(e.With) {
 			p.hits = append(p.hits, e.Start+moved)
 			p.masked = append(p.masked, e.Start+moved)
 		} else if len(e.With) > 0 && &e.With[0] == &fhir.MaskedReference[0] {

@@ -22,6 +22,7 @@ type facts struct {
 	supports   []target       // the supporting resources that it uses
 	tells      []target       // those of which it only tells
 	members    bool           // it refers to something of which it may be made, see sums
+	leads      bool           // a reference is a lead, of what was looked at quickly
 	owned      bool           // it is a Device that has a patient
 	presents   bool           // presentedForm
 	binaries   []attachment   // the Binaries that it refers to
@@ -105,7 +106,8 @@ type coding struct {
 	odd           bool   // its code may be of another system, or is one of several
 	value         []byte
 	called        identifier // the one that it holds
-	leads         bool       // it has a reference that names a resource
+	ref           []byte     // the reference that it has
+	leads         bool       // that names a resource by type and id
 }
 
 // examine derives the facts of a line. They are valid until the next call. Errors: the line is not JSON.
@@ -213,15 +215,14 @@ func (x *examiner) close(f *facts, c *coding) {
 	}
 	if !x.alone {
 		x.called(f, c)
-		if c.called.value != nil && !c.leads {
-			x.refersByName(f, c.called)
+		if c.called.value != nil || c.ref != nil && !c.leads {
+			x.refersByName(f, c)
 		}
 	}
 	if x.in == nil {
 		return
 	}
 	if field := string(x.walk.key()); c.anonymous() {
-		x.in.unsure = true
 		x.in.shown = append(x.in.shown, field)
 	}
 	if string(x.walk.key()) == "identifier" {
@@ -382,20 +383,22 @@ const presentedForm = "presentedForm"
 
 func (x *examiner) reference(f *facts) {
 	if string(f.typ) == "Binary" && string(x.walk.keyAt(1)) == "securityContext" {
-		if typ, id, local := follow(x.walk.text()); local {
-			f.context = target{typ, id}
-		}
+		f.context, _ = resolve(x.walk.text())
 	}
 	if x.alone {
 		return
 	}
-	typ, id, ok := follow(x.walk.text())
-	x.codings[x.walk.depth-1].leads = ok
-	if x.in == nil && x.about == nil && !(ok && string(typ) == binaryType) && !(ok && isSupporting(typ)) && !supporting[f.number] {
+	text := x.walk.text()
+	to, ok := resolve(text)
+	c := &x.codings[x.walk.depth-1]
+	if c.ref, c.leads = text, ok; !ok { // what it leads to is told where it closes
+		return
+	}
+	if x.in == nil && x.about == nil && string(to.typ) != binaryType && !isSupporting(to.typ) && !supporting[f.number] {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])
-	x.refers(f, bytes.TrimSuffix(x.path, []byte(".reference")), target{typ, id}, ok)
+	x.refers(f, bytes.TrimSuffix(x.path, []byte(".reference")), to, true)
 }
 
 // identifierFields are the fields that hold what a resource alone is called. Those that name a group

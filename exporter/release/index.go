@@ -128,7 +128,7 @@ func (s *shard[V]) grow() {
 }
 
 // sharing visits all resources of an id, of whatever type.
-func (x *index[V]) sharing(h idHash, visit func(v V)) {
+func (x *index[V]) sharing(h idHash, visit func(typ uint16, v V)) {
 	s := x.shard(h)
 	if len(s.ids) == 0 {
 		return
@@ -136,7 +136,7 @@ func (x *index[V]) sharing(h idHash, visit func(v V)) {
 	mask := len(s.ids) - 1
 	for at := int(h.low) & mask; s.types[at] != 0; at = (at + 1) & mask {
 		if s.ids[at] == h {
-			visit(s.what[at])
+			visit(s.types[at], s.what[at])
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package release
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 
@@ -22,10 +21,7 @@ type inside struct {
 	supports []target     // those of them that are supporting resources
 	binaries []attachment // the Binaries to which it refers
 	tells    []target     // supporting resources of which it only tells
-	values   [][]byte     // identifiers by which alone it names resources; normal
 	shown    []string     // the fields of References that have a display alone
-	urls     [][]byte     // absolute ones that name no resource
-	unsure   bool         // some Reference names no resource by type and id
 }
 
 // taking is an entry that refers to supporting resources or Binaries beside something else.
@@ -34,18 +30,14 @@ type taking struct {
 	tells    []target
 	binaries []attachment
 	unless   []target // one of them is withheld
-	values   [][]byte // or has one of these identifiers
 	shown    []string // or may be meant in one of these fields
-	urls     [][]byte // or by one of these
 }
 
 // taker is such an entry in a review.
 type taker struct {
 	of     resource
 	unless []resource
-	values []idHash
 	shown  []string
-	words  []idHash // of URLs
 }
 
 // takerType is the type of the resources that entries are to a review; no type has that number.
@@ -71,24 +63,18 @@ func (x *examiner) leave() {
 }
 
 // refersInside takes a Reference of the entry at hand in.
-func (x *examiner) refersInside(ref []byte, to target, ok, tells bool) {
+func (x *examiner) refersInside(to target, ok, tells bool) {
 	e := x.in
-	switch {
-	case ok:
+	if to.typ != nil { // what is contained stays where it is
 		e.targets = append(e.targets, to)
-	case len(ref) == 0 || ref[0] != '#': // what is contained stays where it is
-		e.unsure = true
-		if fhir.External(ref) {
-			e.urls = append(e.urls, unescaped(ref))
-		}
 	}
 	switch {
-	case !ok:
+	case !ok && !to.exactly():
 	case string(to.typ) == binaryType:
 		e.binaries = append(e.binaries, attachment{to, false, tells})
-	case isSupporting(to.typ) && tells:
+	case to.supports() && tells:
 		e.tells = append(e.tells, to)
-	case isSupporting(to.typ):
+	case to.supports():
 		e.supports = append(e.supports, to)
 	}
 }
@@ -116,14 +102,12 @@ func (x *examiner) settle(f *facts) {
 		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 {
 			continue
 		}
-		t := taking{e.supports, e.tells, e.binaries, e.targets, e.values, e.shown, e.urls}
+		t := taking{e.supports, e.tells, e.binaries, e.targets, e.shown}
 		for _, other := range x.namedBy(i) {
 			t.unless = append(slices.Clip(t.unless), other.targets...)
-			t.values = append(slices.Clip(t.values), other.values...)
 			t.shown = append(slices.Clip(t.shown), other.shown...)
-			t.urls = append(slices.Clip(t.urls), other.urls...)
 		}
-		if len(t.unless) == 1 && len(t.values)+len(t.shown)+len(t.urls) == 0 { // it refers to nothing else
+		if len(t.unless) == 1 && len(t.shown) == 0 { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			f.tells = append(f.tells, t.tells...)
 			continue
@@ -156,31 +140,19 @@ func (o *Observer) take(self resource, f *facts) {
 		node := resource{takerType, r.index.hash(append(key, f.typ...))}
 		k := taker{of: self, shown: t.shown}
 		for _, u := range t.unless {
-			k.unless = append(k.unless, r.index.resource(u.typ, u.id))
-		}
-		for _, v := range t.values {
-			k.values = append(k.values, r.index.hash(v))
-		}
-		for _, url := range t.urls {
-			for _, word := range bytes.FieldsFunc(url, outOfID) {
-				k.words = append(k.words, r.index.hash(word))
-			}
-			for _, part := range bytes.FieldsFunc(url, betweenParts) {
-				k.values = append(k.values, r.index.hash(normal(part)))
-			}
+			k.unless = append(k.unless, o.resource(u))
 		}
 		r.takers[node] = k
 		for _, to := range t.tells {
 			s.tells[0].add(node)
-			s.tells[0].add(r.index.resource(to.typ, to.id))
+			s.tells[0].add(o.resource(to))
 		}
 		for _, to := range t.supports {
-			of := r.index.resource(to.typ, to.id)
 			s.edges[0].add(node)
-			s.edges[0].add(of)
+			s.edges[0].add(o.resource(to))
 		}
 		for _, b := range t.binaries {
-			r.attached.holders = append(r.attached.holders, holder{r.index.resource(b.typ, b.id), node, b.presented, b.tells})
+			r.attached.holders = append(r.attached.holders, holder{o.resource(b.target), node, b.presented, b.tells})
 		}
 	}
 }
@@ -195,14 +167,17 @@ func (r *Review) standing(of resource) verdict {
 	if v, _ := r.index.at(k.of); v.withheld() {
 		return v
 	}
-	named := slices.ContainsFunc(k.shown, r.mayHide) || slices.ContainsFunc(k.words, r.index.keeps) || slices.ContainsFunc(k.values, r.hasWithheldOwner)
-	if named || slices.ContainsFunc(k.unless, func(u resource) bool {
-		v, _ := r.index.at(u)
-		return v.telling(u)
-	}) {
+	if slices.ContainsFunc(k.shown, r.mayHide) || slices.ContainsFunc(k.unless, r.tellsOf) {
 		return because[referenceOnlyName]
 	}
 	return 0
+}
+
+// tellsOf reports whether a Reference leads to what stays for more than an unticked line of the form,
+// before Conclude is through.
+func (r *Review) tellsOf(to resource) bool {
+	_, telling := r.keeps(to)
+	return telling
 }
 
 // mayHide reports whether a Reference in a field that has a display alone may lead to something withheld,

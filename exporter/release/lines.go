@@ -23,7 +23,7 @@ type lines struct {
 	of     []resource // the bill
 	number []string
 	to     []resource
-	unsure []bool // it names something by no type and id
+	shown  []bool // it shows something that it does not name
 }
 
 // goneLines are the numbers of the lines of a bill that are left out.
@@ -48,13 +48,9 @@ func (x *examiner) line() *inside {
 	return &x.insides[len(x.insides)-1]
 }
 
-func (x *examiner) lineRefers(to target, ok bool) {
-	switch e := x.line(); {
-	case e == nil:
-	case ok:
+func (x *examiner) lineRefers(to target) {
+	if e := x.line(); e != nil && to.typ != nil {
 		e.targets = append(e.targets, to)
-	default:
-		e.unsure = true
 	}
 }
 
@@ -110,14 +106,14 @@ func (o *Observer) bill(self resource) {
 
 func (o *Observer) line(self resource, number string, e *inside) {
 	l := o.lines
-	add := func(to resource, unsure bool) {
+	add := func(to resource, shown bool) {
 		l.of, l.number = append(l.of, self), append(l.number, number)
-		l.to, l.unsure = append(l.to, to), append(l.unsure, unsure)
+		l.to, l.shown = append(l.to, to), append(l.shown, shown)
 	}
 	for _, t := range e.targets {
-		add(o.review.index.resource(t.typ, t.id), false)
+		add(o.resource(t), false)
 	}
-	if e.unsure || len(e.values) > 0 {
+	if len(e.shown) > 0 {
 		add(resource{}, true)
 	}
 }
@@ -126,8 +122,7 @@ func (o *Observer) line(self resource, number string, e *inside) {
 func (r *Review) concludeLines() {
 	for _, l := range r.lines {
 		for i, of := range l.of {
-			v, _ := r.index.at(l.to[i])
-			if !v.telling(l.to[i]) && !(l.unsure[i] && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
+			if !r.tellsOf(l.to[i]) && !(l.shown[i] && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
 				continue
 			}
 			if r.gone == nil {

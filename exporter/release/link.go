@@ -2,7 +2,6 @@ package release
 
 import (
 	"bytes"
-	"slices"
 
 	"ehi-server/shared/fhir"
 )
@@ -92,7 +91,7 @@ func hasEscapedNames(line []byte) bool {
 type identified struct {
 	owned  []owned
 	owners map[idHash][]resource // of owned, where somebody asks
-	values map[idHash]struct{}
+	values map[idHash]bool       // of what stays; whether some of that does for more than an unticked line
 }
 
 // owned is an identifier of a resource that stays, or may.
@@ -118,42 +117,40 @@ func (r *Review) own(self resource, values [][]byte) {
 	}
 }
 
-// hasWithheldOwner reports whether something withheld has an identifier, before Conclude is through.
-func (r *Review) hasWithheldOwner(value idHash) bool {
+// owners are the resources that stay, or may, and have an identifier.
+func (r *Review) owners(value idHash) []resource {
 	if r.identified.owners == nil {
 		r.identified.owners = map[idHash][]resource{}
 		for _, o := range r.identified.owned {
 			r.identified.owners[o.value] = append(r.identified.owners[o.value], o.of)
 		}
 	}
-	return slices.ContainsFunc(r.identified.owners[value], func(of resource) bool {
-		v, _ := r.index.at(of)
-		return v.kept() && (of.typ != binaryNumber || v.telling(of))
-	})
+	return r.identified.owners[value]
 }
 
 // concludeIdentifiers keeps the identifiers of what stays.
 func (r *Review) concludeIdentifiers() {
-	values := map[idHash]struct{}{}
+	values := map[idHash]bool{}
 	for _, o := range r.identified.owned {
 		if v, _ := r.index.at(o.of); v.kept() {
-			values[o.value] = struct{}{}
+			values[o.value] = values[o.value] || v.telling(o.of)
 		}
 	}
 	r.identified = identified{values: values}
 }
 
-// names reports whether a value is an identifier of something withheld.
-func (r *Review) names(value []byte) bool {
+// names reports whether a value is an identifier of something withheld, and whether that stays for more
+// than an unticked line of the form.
+func (r *Review) names(value []byte) (withheld, telling bool) {
 	if len(r.identified.values) == 0 {
-		return false
+		return false, false
 	}
 	value = normal(value)
 	if len(value) == 0 {
-		return false
+		return false, false
 	}
-	_, found := r.identified.values[r.index.hash(value)]
-	return found
+	telling, withheld = r.identified.values[r.index.hash(value)]
+	return withheld, telling
 }
 
 // concludeFields notes in which fields a Reference that names no target, only a display, may lead to

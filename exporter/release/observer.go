@@ -113,7 +113,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
 	o.take(self, f)
-	r.gather(self, f, v, pointer, hangs)
+	o.gather(self, f, v, pointer, hangs)
 	if v == 0 && !pointer && !hangs {
 		o.released.add(self)
 	}
@@ -141,19 +141,18 @@ func (f *facts) hangs() bool { return supporting[f.number] || string(f.typ) == "
 
 // refer keeps the references of a resource about which is decided to supporting ones.
 func (o *Observer) refer(f *facts, v verdict) {
-	index := o.review.index
 	for _, t := range f.supports {
 		if v.withheld() {
 			if o.slot(t).is(t) {
 				continue // it goes in any case
 			}
-			if to := index.resource(t.typ, t.id); !v.unticked() {
+			if to := o.resource(t); !v.unticked() {
 				o.support.denied[to] = struct{}{}
 			} else if !isPart(to.typ) {
 				o.support.unticked[to] = struct{}{}
 			}
 		} else if !o.seen(t) {
-			o.support.used[index.resource(t.typ, t.id)] = struct{}{}
+			o.support.used[o.resource(t)] = struct{}{}
 		}
 	}
 }
@@ -161,7 +160,7 @@ func (o *Observer) refer(f *facts, v verdict) {
 // tell keeps the references of a resource to supporting ones of which it only tells.
 func (o *Observer) tell(self resource, f *facts, v verdict) {
 	for _, t := range f.tells {
-		switch to := o.review.index.resource(t.typ, t.id); {
+		switch to := o.resource(t); {
 		case v.withheld():
 			o.support.mentioned[to] = struct{}{}
 		default:
@@ -178,7 +177,7 @@ func (o *Observer) hang(self resource, f *facts) {
 		if o.slot(t).is(t) {
 			continue // it goes in any case
 		}
-		to := o.review.index.resource(t.typ, t.id)
+		to := o.resource(t)
 		if _, goes := s.used[to]; goes {
 			continue
 		}
@@ -198,12 +197,13 @@ func (o *Observer) hang(self resource, f *facts) {
 }
 
 // gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.
-func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
+func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
+	r := o.review
 	if pointer {
-		f.abouts(func(targets []target, why bool) { r.point(self, targets, why) })
+		f.abouts(func(targets []target, why bool) { o.point(self, targets, why) })
 	}
 	if v == 0 {
-		r.present(self, f)
+		o.present(self, f)
 	}
 	if v.withheld() || pointer || hangs {
 		r.secrets.consider(f.id)
@@ -212,7 +212,7 @@ func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool)
 		}
 		r.own(self, f.identifiers)
 	}
-	r.attach(self, f)
+	o.attach(self, f)
 	switch {
 	case v&stripped != 0 && f.number == patientNumber:
 		r.counts[sensitiveReason+string((f.sensitive&^r.policy.authorised).first())]++
@@ -225,9 +225,10 @@ func (r *Review) gather(self resource, f *facts, v verdict, pointer, hangs bool)
 }
 
 // point keeps what a resource refers to that says nothing else, or why it is.
-func (r *Review) point(self resource, targets []target, why bool) {
-	r.pointers.begin(self, why)
+func (o *Observer) point(self resource, targets []target, why bool) {
+	pointers := &o.review.pointers
+	pointers.begin(self, why)
 	for _, t := range targets {
-		r.pointers.add(r.index.resource(t.typ, t.id))
+		pointers.add(o.resource(t))
 	}
 }

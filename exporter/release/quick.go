@@ -165,15 +165,20 @@ func (x *examiner) related(rest []byte, t trait) (ok bool) {
 		isBill[f.number] && t.kind != stays: // for its lines
 		return x.skim(rest, t.kind)
 	case t.kind == stays: // what it refers to does not go for what only tells of it
-		return x.plain(rest, t.kind, f)
+		return x.plain(rest, t.kind, f) && (!f.leads || x.again(rest, t.kind))
 	case !x.plainEntries(rest, t):
 		return false
 	case f.members && oneIn(rest, t.names):
-		id := f.id
-		x.begin(f.typ, f.number, x.about).id = id
-		return x.skim(rest, t.kind)
+		return x.again(rest, t.kind)
 	}
 	return true
+}
+
+// again begins once more, with a skim.
+func (x *examiner) again(rest []byte, t traitKind) (ok bool) {
+	id := x.facts.id
+	x.begin(x.facts.typ, x.facts.number, x.about).id = id
+	return x.skim(rest, t)
 }
 
 var (
@@ -267,14 +272,17 @@ func (f *facts) support(ref []byte) bool {
 			return false
 		}
 	}
-	switch typ, id, ok := follow(ref); {
-	case ok && isSupporting(typ):
-		f.supports = append(f.supports, target{typ, id})
-		return true
-	case ok:
-		f.members = f.members || !isOccasion(typ)
+	to, ok := resolve(ref)
+	if to.typ == nil {
+		return false
 	}
-	return false
+	if ok && !to.supports() || !ok && !to.exactly() {
+		f.members = f.members || !isOccasion(to.typ)
+		return false
+	}
+	f.members, f.leads = f.members || !ok, f.leads || !ok
+	f.supports = append(f.supports, to)
+	return true
 }
 
 // keeps reports whether a code may keep a resource.

@@ -35,7 +35,7 @@ type frame struct {
 }
 
 // traces are what an object holds that tells whether it is a Reference, and to what.
-type traces uint8
+type traces uint16
 
 const (
 	holdsReference  traces = 1 << iota
@@ -43,6 +43,7 @@ const (
 	holdsValue             // a value: it may be an identifier
 	holdsIdentifier        // an identifier that has a value
 	namesWithheld          // a value, or an identifier with one, that is withheld
+	namesTelling           // and for more than an unticked line of the form
 	holdsCode
 	holdsSystem
 	holdsType // it is a resource
@@ -334,7 +335,9 @@ func (r *reviewed) trace() {
 		top.holds |= holdsDisplay
 	case "value":
 		top.holds |= holdsValue
-		if r.names(r.walk.content()) {
+		if withheld, telling := r.names(r.walk.content()); telling {
+			top.holds |= namesWithheld | namesTelling
+		} else if withheld {
 			top.holds |= namesWithheld
 		}
 	case "code":
@@ -356,13 +359,13 @@ func (r *reviewed) closeContainer(v verdict) {
 	isObject := w.fieldStart() >= 0 && w.src[w.start] == '{'
 	isValue := top.holds&holdsValue != 0 && isObject && string(w.key()) == "identifier"
 	if isValue && len(r.open) > 0 {
-		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&namesWithheld
+		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&(namesWithheld|namesTelling)
 	}
-	if top.mask == nil && r.hides(top.holds, w.key()) && w.src[w.start] == '{' {
-		top.mask = tellingMask
+	if !isTelling(top.mask) && w.src[w.start] == '{' && r.hides(top.holds, w.key()) {
+		top.mask = nameMask(top.holds&holdsIdentifier == 0 || top.holds&namesTelling != 0)
 	}
 	if top.holds&namesWithheld != 0 && isObject && namesAnother(w.key()) {
-		top.mask = tellingMask
+		top.mask = nameMask(top.holds&namesTelling != 0)
 	}
 	switch {
 	case top.mask != nil:
@@ -422,7 +425,11 @@ func (r *reviewed) mask(ref []byte) []byte {
 	}
 	typ, id, local := fhir.Local(ref)
 	if !local {
-		return fhir.UnknownReference
+		m, known := r.leads(ref)
+		if m == nil && !known && !(r.resolved && leadOf(ref).exact) {
+			m = fhir.UnknownReference
+		}
+		return m
 	}
 	v, known := r.decided(typ, id)
 	switch {
@@ -464,31 +471,14 @@ func (r *reviewed) betrays(url []byte) []byte {
 			return nil
 		}
 	}
-	if r.hasWithheldName(unescaped(url)) {
-		return tellingMask
-	}
-	return nil
+	mask, _ := r.leads(url)
+	return mask
 }
 
 // outOfID reports whether a character stands in no id, and betweenParts whether it divides a URL.
 func outOfID(c rune) bool { return !alphanumeric(byte(c)) && c != '-' && c != '.' || c > 0x7f }
 func betweenParts(c rune) bool {
 	return c < 0x80 && bytes.IndexByte([]byte("/?=&|#,"), byte(c)) >= 0
-}
-
-// hasWithheldName reports whether a URL holds an id or an identifier of something withheld.
-func (r *reviewed) hasWithheldName(url []byte) bool {
-	for _, word := range bytes.FieldsFunc(url, outOfID) {
-		if r.index.keeps(r.index.hash(word)) {
-			return true
-		}
-	}
-	for _, part := range bytes.FieldsFunc(url, betweenParts) {
-		if r.names(part) {
-			return true
-		}
-	}
-	return false
 }
 
 // scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.

@@ -85,7 +85,8 @@ type forms struct {
 }
 
 // present keeps what the presentedForm of a report tells of.
-func (r *Review) present(self resource, f *facts) {
+func (o *Observer) present(self resource, f *facts) {
+	r := o.review
 	begun := false
 	f.shown(func(t target) {
 		if !begun {
@@ -93,7 +94,7 @@ func (r *Review) present(self resource, f *facts) {
 			r.forms.begin(self, true)
 			r.forms.groups = append(r.forms.groups, f.documentGroup())
 		}
-		r.forms.add(r.index.resource(t.typ, t.id))
+		r.forms.add(o.resource(t))
 	})
 }
 
@@ -102,9 +103,9 @@ func (r *Review) stripForms() {
 	for i := range r.forms.selves.n {
 		from, to := r.forms.of(i)
 		for t := from; t < to; t++ {
-			target := r.forms.targets.at(t)
-			if v, known := r.index.at(target); known && v.telling(target) {
-				r.index.put(r.forms.selves.at(i), stripped)
+			self, target := r.forms.selves.at(i), r.forms.targets.at(t)
+			if r.tellsOf(target) && !r.isOccasion(self, target) {
+				r.index.put(self, stripped)
 				break
 			}
 		}
@@ -127,6 +128,7 @@ func (r *Review) Conclude() {
 		r.support.merge(s)
 		r.supports[i] = support{} // of a large record it is several MB
 	}
+	r.resolveLeads()
 	r.support.resolveNames()
 	for again := true; again; {
 		r.withholdPointers()
@@ -141,12 +143,12 @@ func (r *Review) Conclude() {
 	}
 	r.countForms()
 	r.pointers.ends, r.pointers.why, r.pointers.targets = nil, nil, list{}
-	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
 		r.short = r.short || v.withheld()
 	}
 	r.conclude()
+	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
 	r.concluded = true
 }
 
@@ -181,9 +183,9 @@ func (r *Review) conclude() {
 		}
 	})
 	r.secrets.conclude(r.notable)
-	r.concludeIdentifiers()
 	r.concludeFields()
 	r.concludeLines()
+	r.concludeIdentifiers()
 	r.eachReleased(func(goes resource) {
 		if !r.resolved || r.notable.has(goes.id.high) {
 			r.known(goes)
@@ -232,10 +234,10 @@ func (r *Review) withholdPointers() (fell bool) {
 // withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.
 func (r *Review) withholdPointer(i int) bool {
 	from, to := r.pointers.of(i)
-	if !r.allWithheld(from, to, r.pointers.why[i]) {
+	self := r.pointers.selves.at(i)
+	if !r.allWithheld(self, from, to, r.pointers.why[i]) {
 		return false
 	}
-	self := r.pointers.selves.at(i)
 	if v, _ := r.index.at(self); v.kept() {
 		return false
 	}
@@ -245,14 +247,18 @@ func (r *Review) withholdPointer(i int) bool {
 
 // allWithheld reports whether the targets of a pointer stay, which stand at from and up to to; for more
 // than an unticked line of the form where they say why it is.
-func (r *Review) allWithheld(from, to int, why bool) bool {
+func (r *Review) allWithheld(self resource, from, to int, why bool) (some bool) {
 	for i := from; i < to; i++ {
 		target := r.pointers.targets.at(i)
-		if v, known := r.index.at(target); !known || !v.kept() || why && !v.telling(target) {
+		if r.isOccasion(self, target) {
+			continue
+		}
+		if kept, telling := r.keeps(target); !kept || why && !telling {
 			return false
 		}
+		some = true
 	}
-	return true
+	return some
 }
 
 // Withheld is how many resources stay, by reason; it is complete after Conclude.

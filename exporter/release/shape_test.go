@@ -90,7 +90,7 @@ func TestEHI9IdentifiersCountAsNumbers(t *testing.T) {
 	}
 	for _, values := range [][2]string{{`4711`, `4711`}, {`"4711"`, `4711`}, {`4711`, `"4711"`}} {
 		withheld := `{"resourceType":"Claim","id":"c","identifier":[{"value":` + values[0] + `}]}`
-		line := `{"resourceType":"Basic","id":"b","subject":{"identifier":{"value":` + values[1] + `}}}`
+		line := `{"resourceType":"Basic","id":"b","author":{"identifier":{"value":` + values[1] + `}}}`
 		review := p.Review()
 		observer := review.Observer()
 		for _, l := range []string{withheld, line} {

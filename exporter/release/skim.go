@@ -143,12 +143,12 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 			x.facts.addIdentifier(text)
 		}
 	case len(name) == len("reference"):
-		typ, id, ok := follow(text)
+		to, ok := resolve(text)
 		f := &x.facts
 		before := len(f.supports) + len(f.tells)
-		x.refers(f, s.here(), target{typ, id}, ok)
+		x.refers(f, s.here(), to, ok)
 		if x.bill {
-			x.lineRefers(target{typ, id}, ok)
+			x.lineRefers(to)
 		}
 		return len(f.supports)+len(f.tells) == before || !s.inEntry(f.typ)
 	case len(name) == len(resourceType):
@@ -179,26 +179,26 @@ func (s *skim) here() []byte {
 }
 
 // refers takes a reference in that stands in an object of the path at. ok is false where it names no
-// resource.
+// resource by type and id, see resolve.
 func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	where, isAbout := x.about[string(at)]
 	isAbout = isAbout && !(sums[f.number] && ok && isOccasion(to.typ))
 	if isAbout {
-		f.content = append(f.content, pointing{where, to, ok})
+		f.content = append(f.content, pointing{where, to})
 	}
 	tells := isAbout && onlyTells(f.number, where, at)
 	if x.in != nil {
-		x.refersInside(x.walk.text(), to, ok, tells)
+		x.refersInside(to, ok, tells)
 		return
 	}
 	switch {
-	case !ok:
+	case !ok && !to.exactly():
 	case string(to.typ) == binaryType:
 		top, _, _ := bytes.Cut(at, []byte("."))
 		f.binaries = append(f.binaries, attachment{to, string(top) == presentedForm, tells})
-	case isSupporting(to.typ) && tells:
+	case to.supports() && tells:
 		f.tells = append(f.tells, to)
-	case isSupporting(to.typ):
+	case to.supports():
 		f.supports = append(f.supports, to)
 	}
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"

@@ -98,18 +98,9 @@ func (x verdicts) mark(r resource, v verdict) {
 
 // of tells about all resources of an id, of whatever type: whether some go, and whether some stay.
 func (x verdicts) of(h idHash) (released, withheld bool) {
-	x.sharing(h, func(v verdict) {
+	x.sharing(h, func(_ uint16, v verdict) {
 		withheld = withheld || v.withheld()
 		released = released || !v.withheld()
 	})
 	return released, withheld
-}
-
-// keeps reports whether resources of an id stay, of whatever type, and none goes.
-func (x verdicts) keeps(h idHash) bool {
-	goes, kept := false, false
-	x.sharing(h, func(v verdict) {
-		goes, kept = goes || !v.withheld(), kept || v.kept()
-	})
-	return kept && !goes
 }

@@ -267,7 +267,9 @@ func (d *Decision) expected(i int, l *link) certainty {
 		return no
 	case m.Type == "DiagnosticReport" && l.shape == "display":
 		return perhaps
-	case d.record.follows(l), l.shape == "identifier", l.place.url, l.place.mention:
+	case l.shape == "conditional" && d.goes[l.to] && !d.record.follows(l): // or it is not known what it leads to
+	case l.shape == "display":
+	default:
 		if d.goes[l.to] || l.shape == "identifier" && d.unused[l.to] {
 			return yes
 		}

@@ -78,7 +78,7 @@ func (d *Decision) admits(c ehi.Category, when string) bool {
 func (d *Decision) formGoes(i int) bool {
 	m := d.record.Resources[i]
 	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) && !slices.ContainsFunc(m.links, func(l *link) bool {
-		return slices.Contains(m.kind.members, l.place.path) && d.record.follows(l) && !d.record.occasion(l.to) &&
+		return slices.Contains(m.kind.members, l.place.path) && l.shape != "display" && !d.record.occasion(l.to) &&
 			d.kept(l.to) && d.telling(l.to)
 	})
 }
@@ -89,9 +89,10 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 	withheld, others := 0, 0
 	for _, l := range m.links {
 		switch {
-		case l.place.path != place || l.shape == "identifier" || l.shape == "display":
-		case slices.Contains(m.kind.members, place) && d.record.follows(l) && d.record.occasion(l.to):
-		case d.record.follows(l) && d.kept(l.to) && (!telling || d.telling(l.to)):
+		case l.place.path != place:
+		case l.shape == "display":
+		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (d.record.follows(l) || l.shape == "urn" || d.kept(l.to) || d.record.Resources[l.to].kind.hangs()):
+		case d.kept(l.to) && (!telling || d.telling(l.to)):
 			withheld++
 		default:
 			others++
@@ -104,7 +105,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 // unticked line of the form.
 func (d *Decision) madeOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.links, func(l *link) bool {
-		return l.place.path == m.kind.each && d.record.follows(l) && d.kept(l.to) && d.telling(l.to)
+		return l.place.path == m.kind.each && l.shape != "display" && d.kept(l.to) && d.telling(l.to)
 	})
 }
 
@@ -123,13 +124,23 @@ func (r *Record) occasion(i int) bool {
 // tells reports whether a link only tells of its target, and does not use it.
 func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && !m.kind.uses }
 
+// names reports whether a link may take a supporting resource along that it leads to.
+func (l *link) names() bool {
+	switch l.shape {
+	case "display":
+		return false
+	case "identifier":
+		return !toStatements[l.place.field]
+	}
+	return true
+}
+
 // uses reports whether a link is a Reference by which a resource uses its target.
 func (d *Decision) uses(m *Resource, l *link) bool {
-	names := d.record.follows(l) || l.shape == "identifier" && !toStatements[l.place.field]
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
 	}
-	return names && !l.place.url && !l.place.mention && !m.tells(l)
+	return l.names() && !l.place.url && !l.place.mention && !m.tells(l)
 }
 
 // hangs reports whether resources of a kind may stay because of what refers to them.
@@ -158,7 +169,7 @@ func (d *Decision) reached() []bool {
 func (d *Decision) told(i int) (is bool) {
 	for _, m := range d.record.Resources {
 		for _, l := range m.links {
-			if l.to != i || !m.tells(l) || !d.record.follows(l) || l.place.url || m.absent {
+			if l.to != i || !m.tells(l) || !l.names() || l.place.url || m.absent {
 				continue
 			}
 			is = true
@@ -171,7 +182,7 @@ func (d *Decision) told(i int) (is bool) {
 func (d *Decision) mentioned(i int) bool {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
-			tells := l.to == i && m.tells(l) && d.record.follows(l) && !l.place.url && !m.absent
+			tells := l.to == i && m.tells(l) && l.names() && !l.place.url && !m.absent
 			if tells && (!d.goes[from] || !d.takes(l.entry)) {
 				return true
 			}
@@ -346,7 +357,7 @@ func (d *Decision) answerOut(e *entry) certainty {
 
 // lineOut reports whether a line of bill i is left out, as far as its answer is concerned.
 func (d *Decision) lineOut(i int, line *entry) certainty {
-	unnamed := slices.ContainsFunc(line.allLinks(), func(l *link) bool { return !d.record.follows(l) })
+	unnamed := slices.ContainsFunc(line.allLinks(), func(l *link) bool { return l.shape == "display" })
 	if out := d.out(line); d.goes[i] && !unnamed {
 		return out
 	}
@@ -391,13 +402,9 @@ func (d *Decision) takes(e *entry) bool {
 	}
 	for _, l := range links {
 		switch {
-		case l.shape == "identifier":
-			if d.kept(l.to) {
-				return false
-			}
 		case l.shape == "display" && d.mayHide(l.place.field):
 			return false
-		case d.record.follows(l) && d.kept(l.to) && d.telling(l.to):
+		case l.shape != "display" && d.kept(l.to) && d.telling(l.to):
 			return false
 		}
 	}
@@ -458,10 +465,6 @@ func (d *Decision) betrays(l *link) certainty {
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
 		return perhaps // whether it means something withheld, or for which of several reasons
-	case !d.record.follows(l) && l.shape != "identifier":
-		return no // it is not known what it names
-	case l.shape == "identifier":
-		return yes
 	case d.authorized(to) && !d.admits(to.category, to.when):
 		return no
 	}

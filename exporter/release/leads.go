@@ -1,0 +1,310 @@
+package release
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"ehi-server/shared/fhir"
+)
+
+// A Reference leads to a resource in many ways: by type and id (follow), by an id alone (urn:uuid:, a
+// search, a URL of the source's own), by a business identifier. What leads by more, or by less, than a
+// type and an id is a lead: every rule asks it what it leads to, so that none depends on how a
+// Reference is written. The first pass keeps a lead as a name (nameType) until everything is known that
+// it may lead to; the second one looks it up at once.
+
+// lead is what a Reference, or a URL, may lead to.
+type lead struct {
+	words  []target // ids, of a type or, where that is nil, of any
+	values [][]byte // business identifiers; normal
+	exact  bool     // it is the id of a resource, or a search for one: no id in a URL of somebody's own
+}
+
+// leadMark begins the names that are leads. What follows is the reference, a zero byte and the value of
+// an identifier that stands beside it.
+var leadMark = []byte("lead|")
+
+// leadTo is a target by a reference that names no type and id, by an identifier, or by both. It has no
+// type where nothing is said: by an empty reference, or one to a contained resource.
+func leadTo(ref, value []byte) (to target) {
+	if len(ref) > 0 && ref[0] == '#' {
+		ref = nil
+	}
+	if len(ref) == 0 && len(value) == 0 {
+		return target{}
+	}
+	return target{nameTyp, slices.Concat(leadMark, ref, []byte{0}, value)}
+}
+
+// resolve is what a reference leads to: a resource where ok, else a lead, or nothing.
+func resolve(ref []byte) (to target, ok bool) {
+	if typ, id, ok := follow(ref); ok && !hasEnding(id) {
+		return target{typ, id}, true
+	}
+	return leadTo(ref, nil), false
+}
+
+// hasEnding reports whether an id ends like the name of a file.
+func hasEnding(id []byte) bool {
+	at := bytes.LastIndexByte(id, '.')
+	if at < 0 || at+1 == len(id) {
+		return false
+	}
+	for _, c := range id[at+1:] {
+		if c|0x20 < 'a' || c|0x20 > 'z' {
+			return false
+		}
+	}
+	return true
+}
+
+// parseLead reads what leadTo made.
+func parseLead(name []byte) (l lead, is bool) {
+	rest, is := bytes.CutPrefix(name, leadMark)
+	if !is {
+		return l, false
+	}
+	end := bytes.LastIndexByte(rest, 0)
+	ref, value := rest[:end], rest[end+1:]
+	if len(ref) > 0 {
+		l = leadOf(ref)
+	}
+	if len(value) > 0 {
+		l.values = append(l.values, normal(value))
+		if len(value) >= minSecret { // shorter ones are numbers of anything
+			l.words = append(l.words, target{nil, value})
+		}
+	}
+	return l, true
+}
+
+// supports reports whether a target may be a supporting resource, for which it goes.
+func (t target) supports() bool { return isSupporting(t.typ) || bytes.Equal(t.typ, nameTyp) }
+
+// exactly reports whether a target is a lead that takes along what it leads to.
+func (t target) exactly() bool {
+	l, is := parseLead(t.id)
+	return is && l.exact
+}
+
+// urns are what an id is written behind where it stands alone.
+var urns = []string{"urn:uuid:", "urn:oid:"}
+
+// leadOf is what a reference may lead to.
+func leadOf(ref []byte) (l lead) {
+	ref = unescaped(ref)
+	for _, urn := range urns {
+		if len(ref) >= len(urn) && strings.EqualFold(string(ref[:len(urn)]), urn) {
+			id, _, _ := bytes.Cut(ref[len(urn):], []byte("#"))
+			l.exact = true
+			l.add(nil, id)
+			l.values = append(l.values, normal(id))
+			return l
+		}
+	}
+	path, query, isSearch := bytes.Cut(ref, []byte("?"))
+	var typ []byte // the last one that was named
+	for _, word := range bytes.FieldsFunc(ref, outOfID) {
+		if named := typeCalled(word); named != nil {
+			typ = named
+		}
+		l.add(typ, word)
+	}
+	last := path[bytes.LastIndexByte(path, '/')+1:]
+	for _, name := range []string{"_id=", "identifier="} {
+		l.exact = l.exact || isSearch && typeCalled(last) != nil && bytes.HasPrefix(query, []byte(name))
+	}
+	_, _, named := follow(ref)
+	l.exact = l.exact || named || fhir.ValidID(ref) && typ == nil
+	for _, part := range bytes.FieldsFunc(ref, betweenParts) {
+		if part = normal(part); len(part) > 0 {
+			l.values = append(l.values, part)
+		}
+	}
+	return l
+}
+
+// add takes an id in: as it is, in lower case as UUIDs are, and without the ending of a file.
+func (l *lead) add(typ, id []byte) {
+	for len(id) > 0 {
+		l.words = append(l.words, target{typ, id})
+		if lower := bytes.ToLower(id); !bytes.Equal(lower, id) {
+			l.words = append(l.words, target{typ, lower})
+		}
+		id = id[:max(0, bytes.LastIndexByte(id, '.'))]
+	}
+}
+
+// typesCalled are the types of R4 by their names in lower case.
+var typesCalled = func() map[string][]byte {
+	m := map[string][]byte{}
+	for _, name := range fhir.Types() {
+		m[strings.ToLower(name)] = []byte(name)
+	}
+	return m
+}()
+
+// typeCalled is the type of a name in any case; nil for none.
+func typeCalled(name []byte) []byte { return typesCalled[string(bytes.ToLower(name))] }
+
+// leading is a lead by the hashes of what it may lead to.
+type leading struct {
+	words  []resource // of type 0 where it may be of any
+	values []idHash
+	exact  bool
+	typ    uint16 // of an exact one; 0 for any
+}
+
+// resource is how a target is named in the index. Leads are kept until everything is known.
+func (o *Observer) resource(t target) resource {
+	index := o.review.index
+	of := index.resource(t.typ, t.id)
+	if of.typ != nameType {
+		return of
+	}
+	if _, known := o.support.leads[of]; known {
+		return of
+	}
+	l, is := parseLead(t.id)
+	if !is {
+		return of
+	}
+	kept := leading{exact: l.exact}
+	for _, w := range l.words {
+		word := resource{id: index.hash(w.id)}
+		if w.typ != nil {
+			word.typ = index.number(w.typ)
+			kept.typ = word.typ
+		}
+		kept.words = append(kept.words, word)
+	}
+	for _, v := range l.values {
+		kept.values = append(kept.values, index.hash(v))
+	}
+	o.support.leads[of] = kept
+	return of
+}
+
+// candidates are the resources of the index to which a lead may lead.
+func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
+	for _, w := range l.words {
+		r.index.sharing(w.id, func(typ uint16, v verdict) {
+			if w.typ == 0 || w.typ == typ {
+				visit(resource{typ, w.id}, v)
+			}
+		})
+	}
+	for _, value := range l.values {
+		for _, of := range r.owners(value) {
+			v, _ := r.index.at(of)
+			visit(of, v)
+		}
+	}
+}
+
+// keeps tells, before Conclude is through, whether what a Reference leads to stays: for a reason of the
+// form, and for more than an unticked line of it.
+func (r *Review) keeps(to resource) (kept, telling bool) {
+	if to.typ != nameType {
+		v, _ := r.index.at(to)
+		return v.kept(), v.telling(to)
+	}
+	r.candidates(r.support.leads[to], func(of resource, v verdict) {
+		kept, telling = kept || v.kept(), telling || v.telling(of)
+	})
+	return kept, telling
+}
+
+// isOccasion reports whether a lead of something that is made of others leads to an occasion alone, of
+// which nothing is made.
+func (r *Review) isOccasion(self, to resource) bool {
+	some, others := false, false
+	if to.typ == nameType && int(self.typ) < len(sums) && sums[self.typ] {
+		r.candidates(r.support.leads[to], func(of resource, _ verdict) {
+			is := int(of.typ) < len(occasions) && (occasions[of.typ] || supporting[of.typ])
+			some, others = some || is, others || !is
+		})
+	}
+	return some && !others
+}
+
+// resolveLeads puts what goes into the index, where a lead may lead to it, and adds edges from leads to
+// the supporting resources that they take along.
+func (r *Review) resolveLeads() {
+	s := &r.support
+	if len(s.leads) == 0 {
+		return
+	}
+	wanted := map[idHash]bool{}
+	for _, l := range s.leads {
+		for _, w := range l.words {
+			wanted[w.id] = true
+		}
+	}
+	r.eachReleased(func(goes resource) {
+		if wanted[goes.id] {
+			r.index.put(goes, 0)
+		}
+	})
+	edges := &list{}
+	for from, l := range s.leads {
+		if !l.exact {
+			continue
+		}
+		r.candidates(l, func(of resource, _ verdict) {
+			if _, is := s.selves[of]; is && (l.typ == 0 || l.typ == of.typ) {
+				edges.add(from)
+				edges.add(of)
+			}
+		})
+	}
+	if edges.n > 0 {
+		s.names = append(s.names, edges)
+	}
+}
+
+// leads masks a reference that is no type and id where it may lead to something withheld. known is true
+// where it leads to something that goes.
+func (r *reviewed) leads(ref []byte) (mask []byte, known bool) {
+	l := leadOf(ref)
+	take := func(m []byte) {
+		if mask == nil || isTelling(m) || isUnused(mask) {
+			mask = m
+		}
+	}
+	for _, w := range l.words {
+		hash := r.index.hash(w.id)
+		if w.typ != nil {
+			if v, is := r.index.at(resource{r.index.number(w.typ), hash}); is && !v.withheld() {
+				known = true
+				continue // it is told which of that id is meant
+			}
+		}
+		r.index.sharing(hash, func(_ uint16, v verdict) {
+			if known = known || !v.withheld(); v.kept() || l.exact && v.withheld() {
+				take(maskOf(v))
+			}
+		})
+	}
+	for _, value := range l.values {
+		if withheld, telling := r.names(value); withheld {
+			take(nameMask(telling))
+		}
+	}
+	return mask, known && l.exact
+}
+
+// isTelling reports whether a mask is the tellingMask.
+func isTelling(mask []byte) bool { return len(mask) > 0 && &mask[0] == &tellingMask[0] }
+
+// isUnused reports whether a mask is the unusedMask.
+func isUnused(mask []byte) bool { return len(mask) > 0 && &mask[0] == &unusedMask[0] }
+
+// nameMask masks a Reference to something that stays, and is named by an identifier.
+func nameMask(telling bool) []byte {
+	if telling {
+		return tellingMask
+	}
+	return fhir.MaskedReference
+}
