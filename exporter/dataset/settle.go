@@ -42,7 +42,7 @@ func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	if w.store.bulk { // there is no log that could be synced
 		return errors.Join(w.flush(pebble.NoSync), w.store.db.Flush())
 	}
-	return w.flush(pebble.Sync)
+	return errors.Join(w.flush(pebble.NoSync), w.store.sync())
 }
 
 // miss marks all that refers to shared resources that are gone.

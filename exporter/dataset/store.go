@@ -162,6 +162,10 @@ func (s *Store) merge(ctx context.Context) error {
 	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)
 }
 
+// sync makes what was written durable. Pebble syncs nothing for a batch that is empty, so that the last one cannot stand for those
+// before it.
+func (s *Store) sync() error { return s.db.LogData([]byte{0}, pebble.Sync) }
+
 // newBatch has room for the resource with which a batch exceeds batchBytes.
 func (s *Store) newBatch() *pebble.Batch {
 	return s.db.NewBatch(pebble.WithInitialSizeBytes(batchBytes+batchBytes/4),
