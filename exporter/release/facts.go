@@ -84,7 +84,10 @@ type examiner struct {
 	alone    bool           // whether what a resource refers to does not matter
 	// supportsEnd is where the last reference to a supporting resource ends in what plain looked at.
 	supportsEnd int
-	traits      []trait // by the number of the type
+	traits      []trait  // by the number of the type
+	moulds      []moulds // likewise
+	made        *mould   // that is being made; nil for none
+	showsLab    bool     // its resource stays where a text says that it is a laboratory's
 	facts       facts
 
 	// of the type at hand

@@ -31,18 +31,14 @@ type goneLines map[string]bool
 
 // beginLine begins the entry that a skim has come to.
 func (x *examiner) beginLine() {
-	name := x.skimmed.names[2]
-	for _, field := range entryPaths[string(x.facts.typ)] {
-		if field == string(name) {
-			x.insides = append(x.insides, inside{entry: entry{field: field}})
-			return
-		}
+	if name := string(x.skimmed.names[2]); slices.Contains(x.entryFields, name) {
+		x.insides = append(x.insides, inside{entry: entry{field: name}})
 	}
 }
 
 // line is the entry in which a skim is; nil for none.
 func (x *examiner) line() *inside {
-	if len(x.insides) == 0 || !x.skimmed.inEntry(x.facts.typ) {
+	if len(x.insides) == 0 || !x.inEntry() {
 		return nil
 	}
 	return &x.insides[len(x.insides)-1]
@@ -54,31 +50,37 @@ func (x *examiner) lineRefers(to target) {
 	}
 }
 
-// lineNumbers takes in the number, or the numbers, of a field that a skim has come to.
-func (x *examiner) lineNumbers(name []byte) {
+// lineNumbers takes in the number, or the numbers, of a field that a skim has come to. ok is false where
+// they are texts: then a walk tells.
+func (x *examiner) lineNumbers(name []byte) (ok bool) {
 	s, e := &x.skimmed, x.line()
 	if e == nil {
-		return
+		return true
 	}
 	isOwn := s.depth == 3 && string(name) == "sequence"
 	list, is := []byte(nil), false
 	if !isOwn {
 		if list, is = bytes.CutSuffix(name, []byte("Sequence")); !is || len(list) == 0 {
-			return
+			return true
 		}
 	}
 	end := bytes.IndexAny(s.line[s.at:], "]}{")
 	if end < 0 {
-		return
+		return true
 	}
 	text := s.line[s.at : s.at+end]
 	if !bytes.HasPrefix(text, []byte("[")) {
 		text, _, _ = bytes.Cut(text, []byte(","))
 	}
-	for _, n := range bytes.FieldsFunc(text, func(c rune) bool { return c == '[' || c == ',' || c == '"' || c <= ' ' }) {
+	if bytes.IndexByte(text, '"') >= 0 {
+		return false
+	}
+	for _, n := range bytes.FieldsFunc(text, func(c rune) bool { return c == '[' || c == ',' || c <= ' ' }) {
 		value := n
 		if plain := plainNumber(n); plain != nil {
 			value = plain
+		} else if string(n) == "null" {
+			value = nil
 		}
 		if isOwn {
 			e.sequence = string(value)
@@ -87,6 +89,7 @@ func (x *examiner) lineNumbers(name []byte) {
 		named, _ := named(string(name))
 		e.names = append(e.names, number{named, string(value)})
 	}
+	return true
 }
 
 // bill keeps what the lines of a bill tell of that goes, or may.

@@ -106,7 +106,8 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 
 // examiner makes one that derives what the policy's decisions need.
 func (p *Policy) examiner() examiner {
-	return examiner{policy: p, dated: p.dated(), traits: make([]trait, len(fhir.Types())+1)}
+	n := len(fhir.Types()) + 1
+	return examiner{policy: p, dated: p.dated(), traits: make([]trait, n), moulds: make([]moulds, n)}
 }
 
 // dated reports whether a decision may depend on when something happened.

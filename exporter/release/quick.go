@@ -100,38 +100,57 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 	if n == 0 {
 		return q, false
 	}
-	t := x.traits[n]
+	t := &x.traits[n]
 	if t.kind == notAsked {
-		t = x.policy.trait(typ, x.alone)
+		*t = x.policy.trait(typ, x.alone)
 		t.about = aboutPlaces[string(typ)]
 		t.names = lastNames(t.about)
 		for _, field := range entryPaths[string(typ)] {
 			t.entries = append(t.entries, newNeedle(`"`+field+`"`))
 		}
-		x.traits[n] = t
 	}
 	if t.kind == mustWalk {
 		return q, false
 	}
-	var coded bool
-	if x.escaped, coded = escapes(line); coded || !x.alone && (mayNameBinary(line) || mayCall(n, line)) {
-		return q, false
-	}
-	if securityName.in(line) { // labels count by more than codes
-		return q, false
-	}
-	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
-		return q, false
-	}
 	rest := line[len(`{"resourceType":"","id":""`)+len(typ)+len(id):]
 	q.number, q.verdict = uint16(n), t.verdict
+	if !x.alone {
+		q.facts = &x.facts
+	}
+	if x.fits(typ, id, n, rest, t) {
+		return q, true
+	}
+	if ok = x.look(typ, id, n, line, rest, t); ok {
+		x.moulds[n].misses += 2
+	}
+	return q, ok
+}
+
+// look is quick for a line that fits no mould.
+func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok bool) {
+	var coded bool
+	if x.escaped, coded = escapes(line); coded || !x.alone && (mayNameBinary(line) || mayCall(n, line)) {
+		return false
+	}
+	if securityName.in(line) { // labels count by more than codes
+		return false
+	}
+	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
+		return false
+	}
+	if n == int(reportNumber) && !x.alone && presentedName.in(line) {
+		return false
+	}
+	named := supporting[n] && identifierName.in(rest) // others may refer to it so
+	if (x.alone || !named) && x.learn(typ, id, n, rest, t) {
+		return true
+	}
 	if x.alone {
 		// Of two ids it is the last that counts.
-		return q, x.plain(rest, t.kind, nil) && (t.kind != stays || !idName.in(rest))
+		return x.plain(rest, t.kind, nil) && (t.kind != stays || !idName.in(rest))
 	}
-	q.facts = x.begin(typ, uint16(n), t.about)
-	q.facts.id = id
-	return q, x.related(rest, t)
+	x.begin(typ, uint16(n), t.about).id = id
+	return !named && x.related(rest, t)
 }
 
 // lastNames are the names in which some paths end.
@@ -146,6 +165,7 @@ var (
 	securityName   = newNeedle(`"security`)
 	idName         = newNeedle(`"id"`)
 	identifierName = newNeedle(`dentifier"`)
+	presentedName  = newNeedle(`"` + presentedForm + `"`)
 )
 
 // mayNameBinary reports whether a line may be that of a Binary, or lead to one.
@@ -154,11 +174,9 @@ func mayNameBinary(line []byte) bool {
 }
 
 // related finds what a resource is called and what it refers to, as far as a review needs it, and looks at its codes. rest is what follows its id.
-func (x *examiner) related(rest []byte, t trait) (ok bool) {
+func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 	f := &x.facts
 	switch {
-	case supporting[f.number] && identifierName.in(rest): // others may refer to it so
-		return false
 	case t.kind == stays && (idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device"))),
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
@@ -188,7 +206,7 @@ var (
 
 // plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
 // a walk tells what goes.
-func (x *examiner) plainEntries(line []byte, t trait) bool {
+func (x *examiner) plainEntries(line []byte, t *trait) bool {
 	return x.plain(line, t.kind, &x.facts) && !oneIn(line[:x.supportsEnd], t.entries)
 }
 
@@ -250,6 +268,7 @@ func (x *examiner) codeBehind(line []byte, t traitKind) (rest []byte, ok bool) {
 	if end < 0 || escaped || x.keeps(line[1:end-1], t) {
 		return nil, false
 	}
+	x.spot(codeText, line[1:end-1], line[end:])
 	return line[end:], true
 }
 

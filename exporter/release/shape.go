@@ -234,6 +234,13 @@ func (x *examiner) conceptText(line []byte, isCode bool, t traitKind) (rest []by
 	if end < 0 || isCode && (escaped || x.keeps(line[1:end-1], t)) {
 		return nil, false
 	}
+	if x.made != nil && !escaped {
+		kind := anyText
+		if isCode {
+			kind = codeText
+		}
+		x.spot(kind, line[1:end-1], line[end:])
+	}
 	return line[end:], true
 }
 

@@ -26,7 +26,8 @@ const skimDepth = 32
 func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	s.line, s.at, s.depth, s.names[1] = rest, 0, 1, nil
-	x.insides, x.bill = x.insides[:0], isBill[x.facts.number]
+	x.insides, x.bill = x.insides[:0], isBill[x.facts.number] && !x.alone
+	x.entryFields = entryPaths[string(x.facts.typ)]
 	for s.at < len(rest) {
 		switch rest[s.at] {
 		case '"':
@@ -72,6 +73,9 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 	s.at = end
 	switch s.line[end] {
 	case ',', '}', ']': // a text of an array
+		if !escaped {
+			x.plainSpot(anyText, s.names[s.depth], name, s.line[end:])
+		}
 		return true
 	case ':':
 	default:
@@ -98,16 +102,17 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 		}
 		return x.skimField(name, t)
 	case '[':
-		if x.bill {
-			x.lineNumbers(name)
-		}
-		return !interesting(name) && s.open(name)
+		return !interesting(name) && (!x.bill || x.lineNumbers(name)) && s.open(name)
 	case '{':
+		if s.depth == 2 && slices.Contains(x.entryFields, string(name)) { // an entry to a walk, of no list
+			return false
+		}
 		return s.open(name)
 	}
-	if x.bill {
-		x.lineNumbers(name)
+	if x.bill && !x.lineNumbers(name) {
+		return false
 	}
+	x.numberSpot(name)
 	return string(name) != "value" || !identifies(s.here())
 }
 
@@ -129,38 +134,51 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		return false
 	}
 	s.at = end
+	text, after := s.line[from+1:end-1], s.line[end:]
 	if !interesting(name) {
+		if x.bill && string(name) == "display" && x.line() != nil { // of a Reference, perhaps, that says no more
+			return false
+		}
+		if !escaped {
+			x.plainSpot(anyText, name, text, after)
+		}
 		return true
 	}
-	text := s.line[from+1 : end-1]
 	switch {
 	case escaped:
 		return false
 	case len(name) == len("id"): // of two ids it is the last that counts
+		x.plainSpot(anyText, name, text, after)
 		return s.depth > 1
 	case len(name) == len("value"):
 		if identifies(s.here()) {
 			x.facts.addIdentifier(text)
+			x.spot(identifierText, text, after)
+		} else {
+			x.plainSpot(anyText, name, text, after)
 		}
+	case len(name) == len("reference") && x.alone:
+		x.plainSpot(anyText, name, text, after)
 	case len(name) == len("reference"):
 		to, ok := resolve(text)
+		x.referenceSpot(text, after, to, ok)
 		f := &x.facts
 		before := len(f.supports) + len(f.tells)
 		x.refers(f, s.here(), to, ok)
 		if x.bill {
 			x.lineRefers(to)
 		}
-		return len(f.supports)+len(f.tells) == before || !s.inEntry(f.typ)
+		return len(f.supports)+len(f.tells) == before || !x.inEntry()
 	case len(name) == len(resourceType):
 		return false
 	}
 	return true
 }
 
-// inEntry reports whether what is open is an entry of a type, or within one: what that takes along a
-// walk tells.
-func (s *skim) inEntry(typ []byte) bool {
-	return s.depth >= 3 && slices.Contains(entryPaths[string(typ)], string(s.names[2]))
+// inEntry reports whether what a skim has open is an entry, or within one: what that takes along a walk
+// tells.
+func (x *examiner) inEntry() bool {
+	return x.skimmed.depth >= 3 && slices.Contains(x.entryFields, string(x.skimmed.names[2]))
 }
 
 // here is the path of the object that is open, as a walk's appendPath tells it.
@@ -182,6 +200,11 @@ func (s *skim) here() []byte {
 // resource by type and id, see resolve.
 func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	where, isAbout := x.about[string(at)]
+	x.refersAt(f, at, where, isAbout, to, ok)
+}
+
+// refersAt is refers for a path that has a place in aboutPaths, or has none.
+func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to target, ok bool) {
 	isAbout = isAbout && !(sums[f.number] && ok && isOccasion(to.typ))
 	if isAbout {
 		f.content = append(f.content, pointing{where, to})

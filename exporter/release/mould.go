@@ -1,0 +1,360 @@
+package release
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"ehi-server/shared/fhir"
+)
+
+// Most lines of a record are spelled like one before: the same names, brackets and texts in the same
+// order, but for some texts and numbers. So some lines about which was decided quickly are kept as
+// moulds. A line that differs from a mould within texts and numbers alone has its structure; what is
+// decided about it differs by those alone, and of each of them it is known what it decides. That takes
+// a comparison of both, in place of a look at each name.
+
+// mould is such a line, from behind its id on.
+type mould struct {
+	rest    []byte
+	spots   []spot   // where others may differ from it, in their order
+	stops   []int    // of those, where others did, and those of which the text is kept
+	insides []inside // of a bill; their targets are those of the line at hand
+	usable  bool     // all of its references are types and ids
+}
+
+// spot is a text, without its quotes, or a number of a mould.
+type spot struct {
+	kind       spotKind
+	start, end int
+	reference
+}
+
+type spotKind uint8
+
+const (
+	anyText   spotKind = iota
+	anyNumber          // or true, false, null
+	codeText           // nothing that may be sensitive
+	urlText            // nothing that may lead to a Binary
+	referenceText
+	identifierText
+)
+
+// reference is what is known of the Reference that a spot is of.
+type reference struct {
+	path    []byte // of the Reference
+	where   place  // in aboutPaths
+	isAbout bool   // it has one there
+	inEntry bool
+	line    int    // the line of a bill in which it stands; -1 for none
+	typ     string // with the slash behind it
+	slash   int    // where that is
+	kept    bool   // what leads to that type from there is kept
+}
+
+const (
+	longestMould  = 4096 // bytes; of longer lines few are alike
+	mouldsOfAType = 8
+	mostMisses    = 32
+	retries       = 4
+	untilRetried  = 64 // lines
+)
+
+// moulds are those of a type, the last one that fitted first.
+type moulds struct {
+	of     []*mould
+	misses int // two for each line that fitted none and is decided upon quickly, less those that did
+	idle   int // lines since there are too many of them
+	lines  int // that one could have been made of
+}
+
+// worthwhile reports whether a line may fit a mould of the type: records may have no two lines alike.
+func (m *moulds) worthwhile() bool {
+	if m.misses < mostMisses {
+		return true
+	}
+	if m.idle++; m.idle == untilRetried {
+		m.idle, m.misses = 0, mostMisses-retries
+	}
+	return false
+}
+
+// wanted reports whether one is to be made of a line that fitted none: of each second one, and of fewer
+// where others would have to go for it.
+func (m *moulds) wanted() bool {
+	if m.misses >= mostMisses {
+		return false
+	}
+	m.lines++
+	if len(m.of) < mouldsOfAType {
+		return m.lines%2 == 0
+	}
+	return m.lines%8 == 0
+}
+
+// add makes a mould the first one.
+func (m *moulds) add(made *mould) {
+	if len(m.of) < mouldsOfAType {
+		m.of = append(m.of, nil)
+	}
+	copy(m.of[1:], m.of)
+	m.of[0] = made
+}
+
+// fits reports whether a line is spelled like a mould of its type, and finds its facts, see skim, unless
+// only the resource itself is decided about. rest is what follows its type and id.
+func (x *examiner) fits(typ, id []byte, number int, rest []byte, t *trait) bool {
+	all := &x.moulds[number]
+	if len(all.of) == 0 || !all.worthwhile() {
+		return false
+	}
+	for i, m := range all.of {
+		x.begin(typ, uint16(number), t.about).id = id
+		if !x.alike(m, rest, t.kind) {
+			continue
+		}
+		copy(all.of[1:i+1], all.of[:i])
+		all.of[0] = m
+		all.misses = max(0, all.misses-1)
+		return true
+	}
+	return false
+}
+
+// alike is fits for one mould.
+func (x *examiner) alike(m *mould, rest []byte, t traitKind) bool {
+	m.begin()
+	i, j := 0, 0 // in the mould, and in the line
+	for _, at := range m.stops {
+		s := &m.spots[at]
+		n := s.start - i
+		if j+n > len(rest) || string(m.rest[i:s.start]) != string(rest[j:j+n]) {
+			return m.stop(i, rest[j:]) && x.onceMore(m, rest, t)
+		}
+		j += n
+		end := s.ends(rest, j)
+		if end < 0 || !x.fill(m, s, rest[j:end], t) {
+			return false
+		}
+		i, j = s.end, end
+	}
+	if string(m.rest[i:]) != string(rest[j:]) {
+		return m.stop(i, rest[j:]) && x.onceMore(m, rest, t)
+	}
+	x.insides = append(x.insides[:0], m.insides...)
+	return true
+}
+
+// onceMore is alike once more, with one stop more.
+func (x *examiner) onceMore(m *mould, rest []byte, t traitKind) bool {
+	id := x.facts.id
+	x.begin(x.facts.typ, x.facts.number, x.about).id = id
+	return x.alike(m, rest, t)
+}
+
+// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left. It
+// reports whether there is one that was no stop before.
+func (m *mould) stop(i int, rest []byte) bool {
+	differs := i + equal(m.rest[i:], rest)
+	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int { return s.end - differs })
+	if at == len(m.spots) || m.spots[at].start > differs {
+		return false
+	}
+	place, found := slices.BinarySearch(m.stops, at)
+	if found {
+		return false
+	}
+	m.stops = slices.Insert(m.stops, place, at)
+	return true
+}
+
+// begin forgets what the lines of the last bill that was alike refer to.
+func (m *mould) begin() {
+	for i := range m.insides {
+		m.insides[i].targets = m.insides[i].targets[:0]
+	}
+}
+
+// ends is where the text or number of a spot ends in a line in which it begins at at; -1 where it has
+// escapes, or is none.
+func (s *spot) ends(line []byte, at int) int {
+	if s.kind != anyNumber {
+		end, escaped := textEnd(line, at-1)
+		if end < 0 || escaped {
+			return -1
+		}
+		return end - 1
+	}
+	end := at
+	for end < len(line) && isLiteral(line[end]) {
+		end++
+	}
+	if end == at {
+		return -1
+	}
+	return end
+}
+
+// fill takes in what stands in a spot of the line at hand, and reports whether it is certain what that
+// decides.
+func (x *examiner) fill(m *mould, s *spot, text []byte, t traitKind) bool {
+	switch s.kind {
+	case codeText:
+		return !x.keeps(text, t)
+	case urlText:
+		return !mayBeBinary(text)
+	case identifierText:
+		x.facts.addIdentifier(text)
+	case referenceText:
+		return x.fillReference(m, s, text)
+	}
+	return true
+}
+
+// mayBeBinary is mayNameBinary for a URL.
+func mayBeBinary(url []byte) bool {
+	return bytes.IndexByte(url, binaryType[0]) >= 0 && bytes.Contains(url, []byte(binaryType)) || hasEscapedNames(url)
+}
+
+// fillReference is fill for a reference. What is not the type and id of a resource is a lead, see
+// resolve: of those a look at the whole line tells.
+func (x *examiner) fillReference(m *mould, s *spot, text []byte) bool {
+	if mayBeBinary(text) {
+		return false
+	}
+	var to target
+	if len(text) > s.slash && string(text[:s.slash+1]) == s.typ && fhir.ValidID(text[s.slash+1:]) && !hasEnding(text[s.slash+1:]) {
+		if !s.kept {
+			return true
+		}
+		to = target{text[:s.slash], text[s.slash+1:]}
+	} else if other, ok := resolve(text); ok {
+		to = other
+	} else {
+		return false
+	}
+	f := &x.facts
+	before := len(f.supports) + len(f.tells)
+	x.refersAt(f, s.path, s.where, s.isAbout, to, true)
+	if s.line >= 0 {
+		m.insides[s.line].targets = append(m.insides[s.line].targets, to)
+	}
+	return len(f.supports)+len(f.tells) == before || !s.inEntry
+}
+
+// learn makes a mould of a line that quick is sure of but for its codes, and finds its facts as fits
+// does. It reports whether it could.
+func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool {
+	all := &x.moulds[number]
+	if !all.wanted() || len(rest) > longestMould || containedName.in(rest) {
+		return false
+	}
+	x.begin(typ, uint16(number), t.about).id = id
+	x.made = &mould{rest: bytes.Clone(rest), usable: true}
+	x.showsLab = t.kind == goesUnlessLab
+	made := x.made
+	ok := x.skim(made.rest, t.kind)
+	x.made = nil
+	if !ok {
+		return false
+	}
+	if !made.usable {
+		return true
+	}
+	for _, e := range x.insides {
+		e.targets = nil
+		made.insides = append(made.insides, e)
+	}
+	for at, s := range made.spots {
+		if s.kind == identifierText || s.kind == referenceText && s.kept {
+			made.stops = append(made.stops, at)
+		}
+	}
+	all.add(made)
+	return true
+}
+
+// spot makes one of a text or number of the mould that is being made, of which rest is what follows it.
+func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
+	if x.made == nil || kind < codeText && x.mayShowLab() {
+		return nil
+	}
+	end := len(x.made.rest) - len(rest)
+	if kind != anyNumber {
+		end-- // the quote
+	}
+	x.made.spots = append(x.made.spots, spot{kind: kind, start: end - len(text), end: end})
+	return &x.made.spots[len(x.made.spots)-1]
+}
+
+// mayShowLab reports whether a text where a skim is may say that the resource is a laboratory's.
+func (x *examiner) mayShowLab() bool {
+	s := &x.skimmed
+	return x.showsLab && s.depth > 1 && string(s.names[2]) == "category"
+}
+
+// plainSpot makes one of a text or number in a field of some name, or in a list of one.
+func (x *examiner) plainSpot(kind spotKind, name, text, rest []byte) {
+	switch {
+	case x.made == nil || name == nil || bytes.HasSuffix(name, []byte("equence")):
+	case leads(name) && !x.alone && kind == anyText:
+		x.spot(urlText, text, rest)
+	default:
+		x.spot(kind, text, rest)
+	}
+}
+
+// numberSpot makes one of the number where a skim is, of a field of some name.
+func (x *examiner) numberSpot(name []byte) {
+	if x.made == nil {
+		return
+	}
+	s := &x.skimmed
+	end := s.at
+	for end < len(s.line) && isLiteral(s.line[end]) {
+		end++
+	}
+	if end > s.at {
+		x.plainSpot(anyNumber, name, s.line[s.at:end], s.line[end:])
+	}
+}
+
+// referenceSpot makes one of the reference at hand, which leads to a resource.
+func (x *examiner) referenceSpot(text, rest []byte, to target, ok bool) {
+	if x.made == nil {
+		return
+	}
+	n := len(to.typ)
+	if !ok || n+1+len(to.id) != len(text) || n == 0 || text[n] != '/' {
+		x.made.usable = false
+		return
+	}
+	spot := x.spot(referenceText, text, rest)
+	at := x.skimmed.here()
+	where, isAbout := x.about[string(at)]
+	r := reference{path: bytes.Clone(at), where: where, isAbout: isAbout, line: -1, inEntry: x.inEntry()}
+	if x.bill && x.line() != nil {
+		r.line = len(x.insides) - 1
+	}
+	r.slash, r.typ = n, string(text[:n+1])
+	r.kept = isAbout || isSupporting(to.typ) || r.line >= 0 || string(x.facts.typ) == "Device"
+	spot.reference = r
+}
+
+// equal is how many bytes two texts have in common from their beginning on.
+func equal(a, b []byte) int {
+	n := min(len(a), len(b))
+	a, b = a[:n], b[:n]
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if d := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); d != 0 {
+			return i + bits.TrailingZeros64(d)>>3
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
+}
