@@ -242,7 +242,7 @@ func (s *Server) ourForm(c *fiber.Ctx, cookie string) bool {
 	if token == "" || s.sentFromElsewhere(c) {
 		return false
 	}
-	return token == c.Cookies(cookie) || c.Get("Sec-Fetch-Site") != "" || c.Get(fiber.HeaderOrigin) != ""
+	return token == pageToken(c.Cookies(cookie)) || c.Get("Sec-Fetch-Site") != "" || c.Get(fiber.HeaderOrigin) != ""
 }
 
 // sentFromElsewhere reports whether the browser says that a page of another site sent a request;

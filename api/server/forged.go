@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -56,16 +57,30 @@ func (s *Server) fromAnotherSite(c *fiber.Ctx) bool {
 	return origin != "" && !s.isOurs(c, origin)
 }
 
-// isOurs reports whether an address is of the origin that clients see, or of the one that a request was
-// sent to: scheme, host and port. A page that came by http is never of a server that clients see by
+// isOurs reports whether an address is of the origin that clients see: scheme, host and port. Where no
+// --base-url fixes that, and for whoever administers the server on its own machine or through a tunnel,
+// it is also the one that a request was sent to; of another site a browser never sends that a loopback
+// address of this port is its origin. A page that came by http is never of a server that clients see by
 // https, even on the same host: whoever sits on the network can have made it.
 func (s *Server) isOurs(c *fiber.Ctx, address string) bool {
+	u, err := weburl.Parse(address)
+	if err != nil || !u.IsWeb() {
+		return false
+	}
+	if u.IsOf(s.BaseURL) {
+		return true
+	}
 	scheme := c.Protocol()
 	if s.secure() {
 		scheme = "https"
 	}
-	u, err := weburl.Parse(address)
-	return err == nil && u.IsWeb() && (u.IsOf(s.BaseURL) || u.IsOf(scheme+"://"+c.Hostname()))
+	return (!s.Fixed || isLoopback(u.Hostname())) && u.IsOf(scheme+"://"+c.Hostname())
+}
+
+// isLoopback reports whether a host's name is that of the machine that looks it up.
+func isLoopback(host string) bool {
+	at, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && at.IsLoopback()
 }
 
 // bodyFits reports whether a body is of a type that a route takes. Uploads and imports are of types of

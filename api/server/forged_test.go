@@ -86,18 +86,29 @@ func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
 	for _, c := range []struct {
 		base, host, from string
 		ours             bool
+		fixed            bool // by --base-url
 	}{
-		{"https://ehi.example", "ehi.example", "https://ehi.example", true},
-		{"https://ehi.example", "ehi.example", "https://ehi.example/page?x", true},
-		{"https://ehi.example", "ehi.example", "http://ehi.example", false},
-		{"https://ehi.example", "inside.example:8443", "https://inside.example:8443", true},
-		{"https://ehi.example", "inside.example:8443", "http://inside.example:8443", false},
-		{"https://ehi.example", "inside.example:8443", "https://inside.example", false},
-		{"http://127.0.0.1:8888", "localhost:8888", "http://localhost:8888", true},
-		{"http://127.0.0.1:8888", "localhost:8888", "https://localhost:8888", false},
-		{"http://127.0.0.1:8888", "localhost:8888", "http://localhost:9999", false},
+		{"https://ehi.example", "ehi.example", "https://ehi.example", true, false},
+		{"https://ehi.example", "ehi.example", "https://ehi.example/page?x", true, false},
+		{"https://ehi.example", "ehi.example", "http://ehi.example", false, false},
+		{"https://ehi.example", "inside.example:8443", "https://inside.example:8443", true, false},
+		{"https://ehi.example", "inside.example:8443", "http://inside.example:8443", false, false},
+		{"https://ehi.example", "inside.example:8443", "https://inside.example", false, false},
+		{"http://127.0.0.1:8888", "localhost:8888", "http://localhost:8888", true, false},
+		{"http://127.0.0.1:8888", "localhost:8888", "https://localhost:8888", false, false},
+		{"http://127.0.0.1:8888", "localhost:8888", "http://localhost:9999", false, false},
+		{"https://ehi.example", "ehi.example", "https://ehi.example", true, true},
+		{"https://ehi.example", "inside.example:8443", "https://ehi.example", true, true},
+		{"https://ehi.example", "inside.example:8443", "https://inside.example:8443", false, true},
+		{"https://ehi.example", "127.0.0.1:8443", "https://127.0.0.1:8443", true, true}, // through a tunnel
+		{"https://ehi.example", "[::1]:8443", "https://[::1]:8443", true, true},
+		{"https://ehi.example", "localhost:8443", "https://localhost:8443", true, true},
+		{"https://ehi.example", "localhost:8443", "https://localhost:3000", false, true},
+		{"https://ehi.example", "localhost:8443", "http://localhost:8443", false, true},
+		{"https://ehi.example", "localhost.evil.example", "https://localhost.evil.example", false, true},
+		{"https://ehi.example", "127.0.0.1.evil.example", "https://127.0.0.1.evil.example", false, true},
 	} {
-		s := routed(t, func(cfg *Config) { cfg.BaseURL = c.base })
+		s := routed(t, func(cfg *Config) { cfg.BaseURL, cfg.Fixed = c.base, c.fixed })
 		var request fasthttp.RequestCtx
 		request.Request.SetRequestURI("/")
 		request.Request.SetHost(c.host)

@@ -443,8 +443,11 @@ type interaction struct {
 	Session string `json:"session,omitempty"`
 }
 
-// interact keeps what a form's token stands for.
+// interact keeps what a form's token stands for. Of a HEAD request nobody reads the token.
 func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
+	if c.Method() == fiber.MethodHead {
+		return nil
+	}
 	patient, err := s.loggedIn(c)
 	if err != nil {
 		return err

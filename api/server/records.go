@@ -7,6 +7,4 @@ import "ehi-server/shared/subject"
 var (
 	patientSessions = subject.KindOf("patient")
 	staffSessions   = subject.KindOf("admin")
-	patientGuards   = subject.KindOf("ehi_csrf")
-	staffGuards     = subject.KindOf("ehi_admin_csrf")
 )

@@ -3,12 +3,10 @@ package server
 import (
 	"io/fs"
 	"net/http"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/gofiber/fiber/v2/middleware/cors"
-	"github.com/gofiber/fiber/v2/middleware/csrf"
 	"github.com/gofiber/fiber/v2/middleware/etag"
 	"github.com/gofiber/fiber/v2/middleware/filesystem"
 	"github.com/gofiber/fiber/v2/middleware/helmet"
@@ -17,7 +15,6 @@ import (
 
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
 
@@ -61,7 +58,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
 	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
 
-	guard := s.guard(patientGuard, patientGuards, patientMaxAge, s.patientLate)
+	guard := s.guard(patientGuard, patientSession, patientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -116,28 +113,9 @@ func (s *Server) routes() {
 	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
 }
 
-// The cookies of the pages' tokens, as they are called without TLS.
-const staffGuard, patientGuard = "ehi_admin_csrf", "ehi_csrf"
-
-// guard holds what a page's form sends to a token of its own (the synchronizer token of OWASP's cheat sheet on cross-site request forgery).
-// A form whose token is too old is not done; late leads back to its page with what was typed.
-func (s *Server) guard(cookie string, kind subject.Kind, life time.Duration, late fiber.Handler) fiber.Handler {
-	cookie = s.cookie(cookie)
-	return csrf.New(csrf.Config{
-		ErrorHandler: func(c *fiber.Ctx, _ error) error {
-			if wantsPage(c) && s.ourForm(c, cookie) {
-				return late(c)
-			}
-			return fiber.ErrForbidden
-		},
-		KeyLookup: "form:_csrf", CookieName: cookie, CookiePath: "/", ContextKey: "csrf", CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: s.secure(),
-		CookieSessionOnly: true, Expiration: life, Storage: s.Bus.Sessions.Part(kind),
-	})
-}
-
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.guard(staffGuard, staffGuards, adminMaxAge, s.staffLate)
+	guard := s.guard(staffGuard, staffSession, adminMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)

@@ -169,7 +169,8 @@ type Server struct {
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
 	ended     atomic.Uint64    // counts what this process has ended: log-outs, accounts, passwords
-	clock     func() time.Time // by which proofs of identity age
+	clock     func() time.Time // by which proofs of identity and pages' tokens age
+	pageKey   []byte           // which signs pages' tokens
 	disk      recent           // what the disk of the exports said
 }
 
@@ -221,6 +222,9 @@ func New(c Config, d Deps) (*Server, error) {
 		return !at.IsLoopback() && !s.proxy(at)
 	})
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
+	if s.pageKey, err = pageKey(context.Background(), d.Bus.Auth); err != nil {
+		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
+	}
 	secure := s.secure()
 	s.patients = session.New(session.Config{
 		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:" + s.cookie(patientSession), Expiration: patientMaxAge, CookiePath: "/",
@@ -327,11 +331,14 @@ func (s *Server) Close() error {
 // The cookies of sessions, as they are called without TLS.
 const staffSession, patientSession = "sid", "ehi_patient"
 
+// hostOnly begins the names of cookies that browsers take by HTTPS from their very host alone.
+const hostOnly = "__Host-"
+
 // cookie is what a cookie of sessions or of pages' tokens is called. Over HTTPS browsers take __Host-
 // cookies from this very host by HTTPS only: none is planted by a neighbouring host or over plain HTTP.
 func (s *Server) cookie(name string) string {
 	if s.secure() {
-		return "__Host-" + name
+		return hostOnly + name
 	}
 	return name
 }
