@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"ehi-server/api/client"
@@ -74,6 +76,70 @@ var limitAttacks = []attack{
 		app, _ := other.letIn("app", "ann")
 		other.released(app, other.production.ann, 1)
 		other.want(other.kick(app, "", other.production.ann), 429, "client-bytes")
+	}},
+	{"kick-offs at once, before any of them has stored a byte", "CWE-367, OWASP API4", func(p *target) {
+		other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
+		app, _ := other.letIn("app", "ann")
+		var (
+			all      sync.WaitGroup
+			accepted atomic.Int64
+		)
+		for range 8 {
+			all.Go(func() {
+				a, err := app.Do(p.t.Context(), "POST", "/no-form/fhir/Patient/"+other.production.ann+"/$ehi-export", nil)
+				switch {
+				case err != nil:
+					p.t.Error(err)
+				case a.Status == http.StatusAccepted:
+					accepted.Add(1)
+				case a.Status != http.StatusTooManyRequests:
+					p.t.Errorf("%d %s", a.Status, a.Body)
+				}
+			})
+		}
+		all.Wait()
+		if n := accepted.Load(); n != 1 {
+			p.t.Errorf("%d exports began", n)
+		}
+	}},
+	{"pages with forms without end, by who has no cookie", "CWE-770, CWE-352", func(p *target) {
+		kept := func() int {
+			keys, err := p.node.Bus.Sessions.Keys(p.t.Context())
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return len(keys)
+		}
+		before := kept()
+		for range 20 {
+			for _, method := range []string{"GET", "HEAD"} {
+				for _, page := range []string{"/patient-login", "/admin/ui/login", "/authorize-app", "/my/requests"} {
+					p.do(p.open, method, page, "Accept", "text/html")
+				}
+			}
+		}
+		if after := kept(); after > before {
+			p.t.Errorf("%d records are left", after-before)
+		}
+	}},
+	{"a page's token that nobody signed, or for another session", "OWASP CSRF, signed double submit", func(p *target) {
+		login := p.open.Base + "/patient-login"
+		for _, cookie := range []string{"x", "x.zzzzzz.x", "x.." + strings.Repeat("A", 43), "."} {
+			a, err := p.open.Do(p.t.Context(), "POST", "/patient-login", strings.NewReader("_csrf=x&username=ann&password="+patientPassword),
+				"Content-Type", formBody, "Referer", login, "Cookie", "__Host-ehi_csrf="+cookie)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 403, "")
+		}
+	}},
+	{"a change from the origin that the Host header names", "CWE-352, CWE-350", func(p *target) {
+		for _, host := range []string{"inside.example", "127.0.0.1.inside.example", "localhost.inside.example"} {
+			a := p.raw("PUT /admin/log-level HTTP/1.1\r\nHost: " + host + "\r\nOrigin: https://" + host + "\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+			if !strings.Contains(a, " 403 ") || !strings.Contains(a, "another site") {
+				p.t.Errorf("%s: %.300q", host, a)
+			}
+		}
 	}},
 	{"stored exports for one patient by many clients", "OWASP API4", func(p *target) {
 		other := p.of(func(c *node.Config) { c.PatientBytes = 1 })

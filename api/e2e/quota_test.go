@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
 
@@ -123,6 +125,79 @@ func TestQuotasOfStoredBytes(t *testing.T) {
 			}
 			w.want(w.kick(pat, "", p), 202, "")
 		})
+	}
+}
+
+// However many kick off at once, by however many processes, an export begins only where those that are
+// under way leave room for it; what they did not need, or comes to an end, makes room again.
+func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
+	t.Parallel()
+	cfg, data := config(), t.TempDir()
+	cfg.Workers, cfg.ClientJobs = 0, 100
+	var (
+		records source.Source
+		list    []ehi.Patient
+		largest int64
+	)
+	opts := node.Options{WrapSource: func(s source.Source) source.Source { records = s; return s }}
+	size := func(patient string) int64 {
+		n, err := records.Size(t.Context(), []string{patient})
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	t.Run("sizes", func(t *testing.T) {
+		w := start(t, data, cfg, opts)
+		var err error
+		if list, err = w.node.Patients(t.Context(), 12); err != nil || len(list) < 5 {
+			t.Fatalf("%d patients, %v", len(list), err)
+		}
+		for _, p := range list {
+			largest = max(largest, size(p.ID))
+		}
+	})
+	cfg.ClientBytes = 3 * largest
+	w := start(t, data, cfg, opts)
+	asking := map[string]*client.Client{}
+	for _, p := range list {
+		asking[p.ID] = w.patient(p.ID)
+	}
+	kickOffs := func() (accepted int64, jobs map[string]string) {
+		var (
+			all sync.WaitGroup
+			mu  sync.Mutex
+		)
+		jobs = map[string]string{} // by patient
+		for _, p := range list {
+			all.Go(func() {
+				a, err := asking[p.ID].Do(t.Context(), "POST", "/no-form/fhir/Patient/"+p.ID+"/$ehi-export", nil)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err != nil:
+					t.Error(err)
+				case a.Status == http.StatusAccepted:
+					accepted += size(p.ID)
+					jobs[p.ID] = a.Header.Get("Content-Location")
+				case a.Status != http.StatusTooManyRequests || !strings.Contains(string(a.Body), "client-bytes"):
+					t.Errorf("%d %s", a.Status, a.Body)
+				}
+			})
+		}
+		all.Wait()
+		return accepted, jobs
+	}
+	for round := range 3 {
+		n, jobs := kickOffs()
+		if n > cfg.ClientBytes || len(jobs) < 2 {
+			t.Errorf("round %d: %d exports of %d bytes begin, where %d may be stored", round, len(jobs), n, cfg.ClientBytes)
+		}
+		for patient, job := range jobs {
+			if err := asking[patient].Delete(t.Context(), job); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

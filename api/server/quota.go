@@ -55,19 +55,36 @@ func (s *Server) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (out
 // mayKickOff counts a kick-off, and the export where that begins at once. undo takes it back where
 // nothing comes of it. Errors: ehi.Throttled, where a quota is used up.
 func (s *Server) mayKickOff(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
-	if err := s.mayStore(j); err != nil {
-		return nil, err
-	}
 	against := s.counting(j, "kick-offs", s.Quotas.ClientKickOffs, s.Quotas.PatientKickOffs)
-	if j.Status == ehi.Requested {
-		against = append(against, s.exporting(j)...)
+	if j.Status != ehi.Requested {
+		if err := s.mayStore(j); err != nil {
+			return nil, err
+		}
+		return s.take(c, against)
 	}
-	return s.take(c, against)
+	return s.begin(c, j, append(against, s.exporting(j)...))
 }
 
 // mayExport counts an export that begins with its form. It is mayKickOff otherwise.
 func (s *Server) mayExport(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
-	return s.take(c, s.exporting(j))
+	return s.begin(c, j, s.exporting(j))
+}
+
+// begin reserves the bytes of an export that begins, and counts it against quotas.
+func (s *Server) begin(c *fiber.Ctx, j *ehi.Job, against []quota) (undo func(), err error) {
+	giveBack, err := s.reserve(c, j)
+	if err != nil {
+		return nil, err
+	}
+	takeBack, err := s.take(c, against)
+	if err != nil {
+		giveBack()
+		return nil, err
+	}
+	return func() {
+		takeBack()
+		giveBack()
+	}, nil
 }
 
 func (s *Server) exporting(j *ehi.Job) []quota {
@@ -99,28 +116,6 @@ func (s *Server) take(c *fiber.Ctx, against []quota) (undo func(), err error) {
 		taken++
 	}
 	return undo, nil
-}
-
-// mayStore refuses a kick-off while as much is stored of exports as its client, or its patient, may have.
-func (s *Server) mayStore(j *ehi.Job) error {
-	ofClient, ofPatient := s.Bus.Jobs.StoredOf(j.ClientID, j.Patient.ID)
-	for _, q := range []struct {
-		quota
-		stored int64
-	}{
-		{quota{"client-bytes", j.ClientID, s.Quotas.ClientBytes}, ofClient},
-		{quota{"patient-bytes", j.Patient.ID, s.Quotas.PatientBytes}, ofPatient},
-	} {
-		if q.limit <= 0 || q.whose == "" {
-			continue
-		}
-		telemetry.QuotaUse.WithLabelValues(q.name).Set(float64(q.stored) / float64(q.limit))
-		if q.stored >= q.limit {
-			telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
-			return ehi.Errorf(ehi.Throttled, "The quota %s is used up: %d bytes of exports are stored; more are taken when some are deleted or have expired", q.name, q.limit)
-		}
-	}
-	return nil
 }
 
 // usedUp is the answer where a quota is used up until its window ends.

@@ -344,6 +344,26 @@ func (s *Store) Patients(_ context.Context, limit int) ([]ehi.Patient, error) {
 	return out, err
 }
 
+// Size implements source.Source, by the directory: it is what the last import has made ready.
+func (s *Store) Size(ctx context.Context, patients []string) (n int64, err error) {
+	if patients == nil {
+		return n, each(s.db, []byte{kPatient}, func(_, v []byte) error {
+			var e patientEntry
+			err := json.Unmarshal(v, &e)
+			n += e.Bytes
+			return errors.Join(err, ctx.Err())
+		})
+	}
+	for _, id := range patients {
+		e, err := s.entry(s.db, id)
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return 0, err
+		}
+		n += e.Bytes
+	}
+	return n, nil
+}
+
 // Counts returns how many resources of each type the store holds.
 func (s *Store) Counts(context.Context) (map[string]int64, error) {
 	counts := map[string]int64{}

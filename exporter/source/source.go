@@ -29,6 +29,9 @@ type Source interface {
 	Groups(ctx context.Context) ([]string, error)
 	// Group reads a Group resource as a line of JSON. Errors: ehi.NotFound.
 	Group(ctx context.Context, id string) ([]byte, error)
+	// Size is about how many bytes the lines of patients' compartments have, without what they share; nil stands for all patients.
+	// Patients that are absent have none.
+	Size(ctx context.Context, patients []string) (int64, error)
 	// Freeze keeps the whole store as it is now under a name, for the tasks of a population's export. The name survives a restart; it
 	// is a job's id. Freezing a name again gives what was frozen first, in whatever process. The caller closes the Population.
 	Freeze(ctx context.Context, name string) (Population, error)

@@ -149,6 +149,19 @@ func (s *Source) Group(_ context.Context, id string) ([]byte, error) {
 	return s.cfg.CohortGroup(), nil
 }
 
+// Size implements source.Source, by the average.
+func (s *Source) Size(_ context.Context, patients []string) (n int64, err error) {
+	if patients == nil {
+		return s.bytes * int64(s.cfg.Patients), nil
+	}
+	for _, id := range patients {
+		if _, there := s.cfg.Number(id); there {
+			n += s.bytes
+		}
+	}
+	return n, nil
+}
+
 // Freeze implements source.Source. Nothing ever changes, so nothing has to be kept.
 func (s *Source) Freeze(context.Context, string) (source.Population, error) {
 	return &population{source: s, taken: time.Now().UTC()}, nil

@@ -40,6 +40,9 @@ func (s Summary) Listed(at time.Time) bool {
 // an equal one is the same. It says nothing of which is newer after NATS lost records.
 func (s Summary) Revision() uint64 { return s.rev }
 
+// Stored is how many bytes the file store keeps of the job.
+func (s Summary) Stored() int64 { return s.stored }
+
 // Lane is the lane of a requested job.
 func (s Summary) Lane() ehi.Lane { return s.running.lane }
 

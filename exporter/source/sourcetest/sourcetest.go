@@ -33,6 +33,7 @@ func Run(t *testing.T, s source.Source, want Expect) {
 	}
 	t.Run("patients", func(t *testing.T) { patients(t, s, want) })
 	t.Run("record", func(t *testing.T) { record(t, s, want) })
+	t.Run("sizes", func(t *testing.T) { sizes(t, s, want) })
 	t.Run("queries", func(t *testing.T) { queries(t, s, want) })
 	t.Run("searches", func(t *testing.T) { searches(t, s, want) })
 	t.Run("groups", func(t *testing.T) { groups(t, s, want) })
@@ -66,6 +67,36 @@ func patients(t *testing.T, s source.Source, want Expect) {
 	}
 	if one, err := s.Patients(t.Context(), 1); err != nil || len(one) != 1 {
 		t.Errorf("Patients(1) = %v, %v", one, err)
+	}
+}
+
+// sizes holds the size of all to be that of each, and of one patient to be that of the record, more or less.
+func sizes(t *testing.T, s source.Source, want Expect) {
+	size := func(patients []string) int64 {
+		t.Helper()
+		n, err := s.Size(t.Context(), patients)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var sum int64
+	for _, id := range want.Patients {
+		sum += size([]string{id})
+	}
+	if all := size(nil); all != sum || all != size(want.Patients) {
+		t.Errorf("all have %d bytes, %d together, and %d one by one", all, size(want.Patients), sum)
+	}
+	lines, _ := scan(t, s, want.Patient, source.Query{})
+	var record int64
+	for _, line := range lines {
+		record += int64(len(line))
+	}
+	if n := size([]string{want.Patient}); n <= 0 || n > 20*record || record > 20*n {
+		t.Errorf("a record of %d bytes has the size %d", record, n)
+	}
+	if n := size([]string{"nobody"}) + size([]string{}); n != 0 {
+		t.Errorf("nobody has %d bytes", n)
 	}
 }
 
