@@ -11,10 +11,22 @@ import (
 // it, by an attachment's url or by a Reference, so it is released exactly where one of them is released together with that
 // attachment, and every url that leads to a withheld Binary is masked. What only tells of a Binary (a Provenance, a List) is no document
 // of it: it decides where nothing else refers to it. One to which nothing refers goes where its securityContext leads to something that goes.
+//
+// A URL of the source's own, or a text, that has a Binary's id in it keeps the Binary where its resource stays, and takes it along
+// nowhere: it may mean something else. Where a link of what stays leads to nothing that is known, it may lead to any Binary: those
+// of the patient to which nothing else refers stay.
 type attachedTo struct {
 	holders []holder
+	hints   []hint
 	secured []secured
 	selves  []resource // the Binaries of the record
+}
+
+// hint is what may lead to a Binary.
+type hint struct {
+	lead, self resource
+	presented  bool // in its presentedForm, which may be stripped
+	link       bool // it leads somewhere, and is no text
 }
 
 // some reports whether there is something to follow.
@@ -43,12 +55,31 @@ type secured struct{ binary, by resource }
 type attachment struct {
 	target
 	presented, tells bool
+	hint, link       bool // see hint
 }
 
-// leads reports whether a field of that name, or one that holds a Reference, may hold a Binary.
+// attachmentTo is a Binary to which something may lead that is no type and id.
+func attachmentTo(to target, presented, tells bool) attachment {
+	return attachment{to, presented, tells, !to.exactly(), !bytes.HasPrefix(to.id, onlyIdentifier)}
+}
+
+// attachmentsTo are the Binaries to which a reference may lead that is no type and id.
+func attachmentsTo(to target, presented, tells bool) []attachment {
+	all := []attachment{attachmentTo(to, presented, tells)}
+	ref, _, _ := bytes.Cut(bytes.TrimPrefix(to.id, leadMark), []byte{0})
+	binaryNames(ref, func(id []byte, exact bool) {
+		all = append(all, attachment{target: target{[]byte(binaryType), id}, presented: presented, tells: tells || !exact})
+	})
+	return all
+}
+
+// attaches are the types that hold documents, and go for themselves.
+var attaches = typeSet("Communication", "Consent", "DiagnosticReport", "DocumentReference", "Media", "Patient", "QuestionnaireResponse")
+
+// leads reports whether a field of that name may lead to a Binary, as a Reference may.
 func leads(key []byte) bool {
 	switch string(key) {
-	case "reference", "url", "valueUrl", "valueUri", "valueCanonical":
+	case "url", "valueUrl", "valueUri", "valueCanonical":
 		return true
 	}
 	return false
@@ -61,7 +92,7 @@ func (o *Observer) attach(self resource, f *facts) {
 		if string(f.typ) == "Binary" && bytes.Equal(f.id, b.id) {
 			continue
 		}
-		r.attached.holders = append(r.attached.holders, holder{o.resource(b.target), self, b.presented, b.tells})
+		o.holds(self, b)
 	}
 	if string(f.typ) == binaryType {
 		r.attached.selves = append(r.attached.selves, self)
@@ -69,6 +100,60 @@ func (o *Observer) attach(self resource, f *facts) {
 	if f.context.typ != nil {
 		r.attached.secured = append(r.attached.secured, secured{self, o.resource(f.context)})
 	}
+}
+
+// holds keeps that a resource, or an entry, leads to a Binary.
+func (o *Observer) holds(self resource, b attachment) {
+	a, to := &o.review.attached, o.resource(b.target)
+	if to.typ == nameType {
+		a.hints = append(a.hints, hint{to, self, b.presented, b.link})
+	}
+	if !b.hint {
+		a.holders = append(a.holders, holder{to, self, b.presented, b.tells})
+	}
+}
+
+// resolveHolders lets leads be the Binaries to which they lead.
+func (r *Review) resolveHolders() {
+	var named []holder
+	for _, h := range r.attached.holders {
+		if h.binary.typ != nameType {
+			named = append(named, h)
+			continue
+		}
+		r.candidates(r.support.leads[h.binary], func(of resource, _ verdict) {
+			if h.binary = of; of.typ == binaryNumber && of != h.self {
+				named = append(named, h)
+			}
+		})
+	}
+	r.attached.holders = named
+}
+
+// followHints withholds the Binaries to which something that stays may lead. It reports whether some of
+// that leads to nothing that is known.
+func (r *Review) followHints() (unread bool) {
+	for _, h := range r.attached.hints {
+		of := r.standing(h.self)
+		if !of.kept() && !(h.presented && of&stripped != 0 && !of.withheld()) {
+			continue
+		}
+		l, read := r.support.leads[h.lead], !h.link
+		for _, w := range l.words {
+			binary := resource{binaryNumber, w.id}
+			v, known := r.index.at(binary)
+			if read = read || known; !known || binary == h.self || v&held != 0 && !v.withheld() {
+				continue // or it goes with what leads to it for certain
+			}
+			if !v.kept() {
+				r.index.set(binary, because[referenceOnlyName])
+			}
+			r.index.mark(binary, held)
+		}
+		r.candidates(l, func(resource, verdict) { read = read || l.exact })
+		unread = unread || !read && !l.named
+	}
+	return unread
 }
 
 // followDocuments decides about Binaries by what refers to them; a Binary that needs an authorization itself stays as it is.
@@ -86,11 +171,12 @@ func (r *Review) followDocuments() {
 			again = r.follow(h) || again
 		}
 	}
-	r.followContexts()
+	r.followContexts(r.followHints())
 }
 
-// followContexts decides about Binaries that nothing holds by their securityContext: one of the Patient leaves it to the line of the form.
-func (r *Review) followContexts() {
+// followContexts decides about Binaries that nothing holds by their securityContext: one of the Patient leaves it to the line of the
+// form, unless something that stays has a link that is unread.
+func (r *Review) followContexts(unread bool) {
 	wanted := map[resource]bool{}
 	for _, s := range r.attached.secured {
 		wanted[s.by] = true
@@ -102,13 +188,16 @@ func (r *Review) followContexts() {
 	})
 	patient, led := r.index.number([]byte("Patient")), map[resource]bool{}
 	for _, s := range r.attached.secured {
-		of, known := r.index.at(s.by)
+		of, known := r.secures(&s.by)
 		if v, _ := r.index.at(s.binary); !known || v&(held|sensitive) != 0 {
 			continue
 		}
 		led[s.binary] = true
-		if s.by.typ != patient {
+		switch {
+		case s.by.typ != patient:
 			r.index.set(s.binary, verdict(of.reason()))
+		case unread && !r.isKept(s.binary):
+			r.index.set(s.binary, because[referenceOnlyName])
 		}
 	}
 	for _, self := range r.attached.selves {
@@ -116,6 +205,24 @@ func (r *Review) followContexts() {
 			r.index.set(self, because[unusedName])
 		}
 	}
+}
+
+// secures tells what was decided about what a securityContext leads to. A lead becomes that.
+func (r *Review) secures(by *resource) (v verdict, known bool) {
+	if by.typ != nameType {
+		return r.index.at(*by)
+	}
+	r.candidates(r.support.leads[*by], func(of resource, w verdict) {
+		if !known || w.kept() {
+			*by, v, known = of, w, true
+		}
+	})
+	return v, known
+}
+
+func (r *Review) isKept(of resource) bool {
+	v, _ := r.index.at(of)
+	return v.kept()
 }
 
 // follow decides about a Binary by one holder: where that goes, the Binary goes.

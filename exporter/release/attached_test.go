@@ -50,7 +50,70 @@ func TestEHI9ABinaryGoesOnlyWhereSomethingThatGoesLeadsToIt(t *testing.T) {
 			}
 		}
 	}
-	if !goes(patient, binaries["of the patient"], `{"resourceType":"DocumentReference","id":"d",`+hivLabel+`,"content":[{"attachment":{"url":"NoBinary/b"}}]}`) {
-		t.Error("a Binary stays for what does not name it")
+}
+
+// EHI-9: what stays keeps a Binary that it may lead to in a way of its own: by urn:uuid, by an id alone, by
+// a URL of the source's own, by an image of its text. Where it has a link that leads to nothing that is
+// known, the Binaries of the patient stay to which nothing else refers.
+func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
+	const (
+		patient = `{"resourceType":"Patient","id":"p"}`
+		note    = `{"resourceType":"DocumentReference","id":"n","description":"x"}`
+		binary  = `{"resourceType":"Binary","id":"b1f0","securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`
+	)
+	goes := func(f *ehi.ReleaseForm, lines ...string) bool {
+		t.Helper()
+		out := released(t, review(t, f, lines...), lines...)
+		return slices.ContainsFunc(out, func(l string) bool { return strings.Contains(l, "TEVBSw") })
+	}
+	attached := func(url string) string { return `"content":[{"attachment":{"url":"` + url + `"}}]` }
+	everything := form(everyLine()...)
+	noDocuments := form(ehi.MedicalRecord)
+	for says, unread := range map[string]bool{
+		attached("urn:uuid:b1f0"):                                                  false,
+		attached("https://h/documents/b1f0"):                                       false,
+		attached("https://h/Patient/p/documents/b1f0.pdf"):                         false,
+		attached("https://h/api/blobs/b1f0/download"):                              false,
+		attached("https://h/fhir/$binary?id=b1f0"):                                 false,
+		attached("b1f0"):                                                           false,
+		attached("#b1f0"):                                                          false,
+		attached("binary/b1f0"):                                                    false,
+		attached("https://h/fhir/BINARY/B1F0"):                                     false,
+		attached("https://h/fhir/Binary/B1F0"):                                     false,
+		attached("https://h/Binary;v=1/b1f0"):                                      false,
+		attached(`Binary\\b1f0`):                                                   false,
+		`"text":{"status":"generated","div":"<div><img src=\"b1f0.png\"/></div>"}`: false,
+		`"extension":[{"url":"x","valueString":"Binary/b1f0"}]`:                    false,
+		`"related":[{"type":"Binary","reference":"urn:uuid:b1f0"}]`:                false,
+		`"related":[{"reference":"https://h/documents/b1f0"}]`:                     false,
+		attached("https://h/documents/77"):                                         true,
+		attached("urn:uuid:77"):                                                    true,
+		`"related":[{"reference":"urn:uuid:77"}]`:                                  true,
+	} {
+		released := `{"resourceType":"DocumentReference","id":"d",` + says + `}`
+		withheld := strings.Replace(released, `"id":"d"`, `"id":"d",`+hivLabel, 1)
+		if goes(everything, patient, withheld, binary) || goes(everything, binary, withheld, patient) {
+			t.Errorf("%s goes where %s stays", binary, withheld)
+		}
+		if goes(noDocuments, patient, released, binary) {
+			t.Errorf("%s goes where the line of %s is not ticked", binary, released)
+		}
+		if !goes(everything, patient, released, binary) {
+			t.Errorf("%s stays where %s goes", binary, released)
+		}
+		if secured := strings.Replace(binary, "Patient/p", "DocumentReference/n", 1); goes(everything, patient, note, withheld, secured) != unread {
+			t.Errorf("%s of a document that goes: %v where %s stays", secured, !unread, withheld)
+		}
+		if held := `{"resourceType":"DocumentReference","id":"h","content":[{"attachment":{"url":"Binary/b1f0"}}]}`; !goes(everything, patient, withheld, held, binary) {
+			t.Errorf("%s stays where %s goes, too", binary, held)
+		}
+	}
+	for _, says := range []string{
+		`"related":[{"reference":"Observation/77"}]`, `"subject":{"identifier":{"value":"77"}}`, `"subject":{"reference":"#x"}`,
+		`"description":"nothing that leads anywhere"`, `"extension":[{"url":"https://h/documents/77","valueString":"x"}]`,
+	} {
+		if withheld := `{"resourceType":"DocumentReference","id":"d",` + hivLabel + `,` + says + `}`; !goes(everything, patient, withheld, binary) {
+			t.Errorf("%s stays with %s", binary, withheld)
+		}
 	}
 }

@@ -286,6 +286,7 @@ func (x *examiner) text(f *facts) {
 	if x.defined {
 		x.definition(f)
 	}
+	x.link(f)
 	switch k := w.key(); len(k) {
 	case len("url"), len("valueUrl"), len("valueCanonical"):
 		x.binary(f)
@@ -320,9 +321,6 @@ func (x *examiner) text(f *facts) {
 	case len("reference"):
 		if string(k) == "reference" {
 			x.reference(f)
-			if string(w.keyAt(1)) != "securityContext" {
-				x.binary(f)
-			}
 			return
 		}
 	}
@@ -355,7 +353,7 @@ func (x *examiner) date() {
 
 const binaryType, binaryPrefix = "Binary", binaryType + "/"
 
-// binary keeps the Binaries that a URL names. Those that a reference names as R4 spells it are kept by refers.
+// binary keeps the Binaries that a URL names. Those that a reference names are kept by refers.
 func (x *examiner) binary(f *facts) {
 	w := &x.walk
 	if x.alone || !leads(w.key()) {
@@ -365,21 +363,53 @@ func (x *examiner) binary(f *facts) {
 	if bytes.IndexByte(url, '%') < 0 && !bytes.Contains(url, []byte(binaryType)) {
 		return
 	}
-	isReference := string(w.key()) == "reference"
-	typ, known, ok := follow(url)
 	binaryNames(url, func(id []byte, exact bool) {
-		if isReference && ok && string(typ) == binaryType && bytes.Equal(id, known) {
-			return
+		a := attachment{target: target{[]byte(binaryType), id}, presented: string(w.keyAt(1)) == presentedForm, tells: !exact}
+		if x.in != nil {
+			x.in.targets = append(x.in.targets, a.target)
 		}
-		a := attachment{target{[]byte(binaryType), id}, string(w.keyAt(1)) == presentedForm, !exact}
-		if x.in == nil {
-			f.binaries = append(f.binaries, a)
-			return
-		}
-		a.presented = false
-		x.in.targets = append(x.in.targets, a.target)
-		x.in.binaries = append(x.in.binaries, a)
+		x.attach(f, a)
 	})
+}
+
+// attach keeps a Binary to which the resource, or the entry, at hand leads.
+func (x *examiner) attach(f *facts, a attachment) {
+	if x.in == nil {
+		f.binaries = append(f.binaries, a)
+		return
+	}
+	a.presented = false
+	x.in.binaries = append(x.in.binaries, a)
+}
+
+// link keeps what a url may lead to that is no type and id, or a text that may show a Binary.
+func (x *examiner) link(f *facts) {
+	w := &x.walk
+	isLink := string(w.key()) == "url" && w.depth > 1 && !isExtension(w.keyAt(w.depth-1))
+	if x.alone || string(w.key()) == "reference" || !isLink && !mentionsBinary(w.text()) {
+		return
+	}
+	to, ok := resolve(w.text())
+	if ok && isLink && (string(to.typ) != binaryType || bytes.Equal(bytes.ToLower(to.id), to.id)) {
+		return
+	}
+	a := attachmentTo(hintTo(w.text(), nil), string(w.keyAt(1)) == presentedForm, false)
+	if a.target.typ == nil {
+		return
+	}
+	a.hint, a.link = a.hint || !isLink, isLink
+	x.attach(f, a)
+}
+
+// isExtension reports whether what a field holds has a url that leads nowhere.
+func isExtension(field []byte) bool {
+	return string(field) == "extension" || string(field) == "modifierExtension"
+}
+
+// mentionsBinary reports whether a text may show a Binary, or whether something of it does.
+func mentionsBinary(text []byte) bool {
+	return bytes.Contains(text, []byte("inary")) || bytes.Contains(text, []byte("INARY")) ||
+		bytes.Contains(text, []byte("src=")) || bytes.Contains(text, []byte("href="))
 }
 
 const presentedForm = "presentedForm"

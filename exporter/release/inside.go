@@ -69,9 +69,14 @@ func (x *examiner) refersInside(to target, ok, tells bool) {
 		e.targets = append(e.targets, to)
 	}
 	switch {
-	case !ok && !to.exactly():
+	case to.typ == nil:
+	case !ok:
+		e.binaries = append(e.binaries, attachmentsTo(to, false, tells)...)
 	case string(to.typ) == binaryType:
-		e.binaries = append(e.binaries, attachment{to, false, tells})
+		e.binaries = append(e.binaries, attachment{target: to, tells: tells})
+	}
+	switch {
+	case !ok && !to.exactly():
 	case to.supports() && tells:
 		e.tells = append(e.tells, to)
 	case to.supports():
@@ -107,7 +112,8 @@ func (x *examiner) settle(f *facts) {
 			t.unless = append(slices.Clip(t.unless), other.targets...)
 			t.shown = append(slices.Clip(t.shown), other.shown...)
 		}
-		if len(t.unless) == 1 && len(t.shown) == 0 { // it refers to nothing else
+		hints := slices.ContainsFunc(t.binaries, func(a attachment) bool { return a.hint })
+		if len(t.unless) == 1 && len(t.shown) == 0 && !hints { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			f.tells = append(f.tells, t.tells...)
 			continue
@@ -152,7 +158,7 @@ func (o *Observer) take(self resource, f *facts) {
 			s.edges[0].add(o.resource(to))
 		}
 		for _, b := range t.binaries {
-			r.attached.holders = append(r.attached.holders, holder{o.resource(b.target), node, b.presented, b.tells})
+			o.holds(node, b)
 		}
 	}
 }

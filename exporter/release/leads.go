@@ -19,11 +19,15 @@ type lead struct {
 	words  []target // ids, of a type or, where that is nil, of any
 	values [][]byte // business identifiers; normal
 	exact  bool     // it is the id of a resource, or a search for one: no id in a URL of somebody's own
+	named  bool     // by a type and an id, or by a search
 }
 
 // leadMark begins the names that are leads. What follows is the reference, a zero byte and the value of
 // an identifier that stands beside it.
 var leadMark = []byte("lead|")
+
+// onlyIdentifier begins leads by an identifier alone.
+var onlyIdentifier = append(slices.Clone(leadMark), 0)
 
 // leadTo is a target by a reference that names no type and id, by an identifier, or by both. It has no
 // type where nothing is said: by an empty reference, or one to a contained resource.
@@ -31,6 +35,11 @@ func leadTo(ref, value []byte) (to target) {
 	if len(ref) > 0 && ref[0] == '#' {
 		ref = nil
 	}
+	return hintTo(ref, value)
+}
+
+// hintTo is leadTo for what may be no reference.
+func hintTo(ref, value []byte) (to target) {
 	if len(ref) == 0 && len(value) == 0 {
 		return target{}
 	}
@@ -113,10 +122,11 @@ func leadOf(ref []byte) (l lead) {
 	}
 	last := path[bytes.LastIndexByte(path, '/')+1:]
 	for _, name := range []string{"_id=", "identifier="} {
-		l.exact = l.exact || isSearch && typeCalled(last) != nil && bytes.HasPrefix(query, []byte(name))
+		l.named = l.named || isSearch && typeCalled(last) != nil && bytes.HasPrefix(query, []byte(name))
 	}
 	_, _, named := follow(ref)
-	l.exact = l.exact || named || fhir.ValidID(ref) && typ == nil
+	l.named = l.named || named
+	l.exact = l.named || fhir.ValidID(ref) && typ == nil
 	for _, part := range bytes.FieldsFunc(ref, betweenParts) {
 		if part = normal(part); len(part) > 0 {
 			l.values = append(l.values, part)
@@ -153,6 +163,7 @@ type leading struct {
 	words  []resource // of type 0 where it may be of any
 	values []idHash
 	exact  bool
+	named  bool
 	typ    uint16 // of an exact one; 0 for any
 }
 
@@ -166,11 +177,15 @@ func (o *Observer) resource(t target) resource {
 	if _, known := o.support.leads[of]; known {
 		return of
 	}
-	l, is := parseLead(t.id)
-	if !is {
-		return of
+	if l, is := parseLead(t.id); is {
+		o.support.leads[of] = hashed(index.index, l)
 	}
-	kept := leading{exact: l.exact}
+	return of
+}
+
+// hashed is a lead by hashes.
+func hashed[V any](index *index[V], l lead) leading {
+	kept := leading{exact: l.exact, named: l.named}
 	for _, w := range l.words {
 		word := resource{id: index.hash(w.id)}
 		if w.typ != nil {
@@ -182,8 +197,7 @@ func (o *Observer) resource(t target) resource {
 	for _, v := range l.values {
 		kept.values = append(kept.values, index.hash(v))
 	}
-	o.support.leads[of] = kept
-	return of
+	return kept
 }
 
 // candidates are the resources of the index to which a lead may lead.

@@ -201,10 +201,12 @@ func (s *spot) ends(line []byte, at int) int {
 // decides.
 func (x *examiner) fill(m *mould, s *spot, text []byte, t traitKind) bool {
 	switch s.kind {
+	case anyText:
+		return x.alone || t != stays || !mentionsBinary(text)
 	case codeText:
 		return !x.keeps(text, t)
 	case urlText:
-		return !mayBeBinary(text)
+		return !mayBeBinary(text) && (t != stays || !mentionsBinary(text))
 	case identifierText:
 		x.facts.addIdentifier(text)
 	case referenceText:

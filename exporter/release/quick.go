@@ -141,6 +141,9 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	if n == int(reportNumber) && !x.alone && presentedName.in(line) {
 		return false
 	}
+	if !x.alone && (t.kind == stays && mentionsBinary(rest) || attaches[n] && bytes.Contains(rest, urlName)) {
+		return false // it may lead to a Binary by something else than its type and id
+	}
 	named := supporting[n] && identifierName.in(rest) // others may refer to it so
 	if (x.alone || !named) && x.learn(typ, id, n, rest, t) {
 		return true
@@ -177,7 +180,8 @@ func mayNameBinary(line []byte) bool {
 func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 	f := &x.facts
 	switch {
-	case t.kind == stays && (idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device"))),
+	case t.kind == stays && bytes.Contains(rest, urlName), // it may lead to a Binary
+		t.kind == stays && (idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device"))),
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
 		isBill[f.number] && t.kind != stays: // for its lines
@@ -202,6 +206,7 @@ func (x *examiner) again(rest []byte, t traitKind) (ok bool) {
 var (
 	reportNumber = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
 	resultName   = newNeedle(`"result"`)
+	urlName      = []byte(`"url"`)
 )
 
 // plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
@@ -297,9 +302,15 @@ func (f *facts) support(ref []byte) bool {
 	}
 	if ok && !to.supports() || !ok && !to.exactly() {
 		f.members = f.members || !isOccasion(to.typ)
+		if !ok {
+			f.binaries = append(f.binaries, attachmentTo(to, false, false))
+		}
 		return false
 	}
-	f.members, f.leads = f.members || !ok, f.leads || !ok
+	if !ok {
+		f.members, f.leads = true, true
+		f.binaries = append(f.binaries, attachmentTo(to, false, false))
+	}
 	f.supports = append(f.supports, to)
 	return true
 }

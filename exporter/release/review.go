@@ -129,6 +129,7 @@ func (r *Review) Conclude() {
 		r.supports[i] = support{} // of a large record it is several MB
 	}
 	r.resolveLeads()
+	r.resolveHolders()
 	r.support.resolveNames()
 	for again := true; again; {
 		r.withholdPointers()

@@ -119,7 +119,7 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 // interesting reports whether a skim looks at the texts of that name.
 func interesting(name []byte) bool {
 	switch string(name) {
-	case "reference", "value", "id", resourceType:
+	case "reference", "value", "url", "id", resourceType:
 		return true
 	}
 	return false
@@ -157,6 +157,9 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		} else {
 			x.plainSpot(anyText, name, text, after)
 		}
+	case len(name) == len("url"):
+		x.plainSpot(anyText, name, text, after)
+		return x.skimURL()
 	case len(name) == len("reference") && x.alone:
 		x.plainSpot(anyText, name, text, after)
 	case len(name) == len("reference"):
@@ -173,6 +176,16 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		return false
 	}
 	return true
+}
+
+// skimURL reports whether the url at hand leads nowhere: one that is no extension's may lead to a Binary.
+func (x *examiner) skimURL() (ok bool) {
+	s := &x.skimmed
+	field := s.names[s.depth]
+	if field == nil {
+		field = s.names[s.depth-1]
+	}
+	return x.alone || s.depth < 2 || isExtension(field)
 }
 
 // inEntry reports whether what a skim has open is an entry, or within one: what that takes along a walk
@@ -214,11 +227,16 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 		x.refersInside(to, ok, tells)
 		return
 	}
+	switch top, _, _ := bytes.Cut(at, []byte(".")); {
+	case to.typ == nil:
+	case !ok:
+		f.binaries = append(f.binaries, attachmentsTo(to, string(top) == presentedForm, tells)...)
+	case string(to.typ) == binaryType:
+		f.binaries = append(f.binaries, attachment{target: to, presented: string(top) == presentedForm, tells: tells})
+	}
 	switch {
 	case !ok && !to.exactly():
 	case string(to.typ) == binaryType:
-		top, _, _ := bytes.Cut(at, []byte("."))
-		f.binaries = append(f.binaries, attachment{to, string(top) == presentedForm, tells})
 	case to.supports() && tells:
 		f.tells = append(f.tells, to)
 	case to.supports():

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -18,6 +19,7 @@ type Summary struct {
 	kinds     []facts // without times
 	nodes     []node
 	relations []relations
+	unread    holders      // what has a link that may lead to any Binary
 	times     []fhir.Spans // of nodes that happened several times
 }
 
@@ -44,8 +46,27 @@ type relations struct {
 	tellers    []int32 // they only tell of it
 	holders    []int32
 	presented  []int32 // holders whose presentedForm it is in
+	hints      holders // what may lead to it
 	secured    int32   // the node that a Binary's securityContext refers to, or none
 	patient    bool    // that is the Patient
+}
+
+// holders are nodes that hold a Binary, and those that do by their presentedForm.
+type holders struct{ nodes, presented []int32 }
+
+func (h *holders) add(by holding) {
+	if by.presented {
+		h.presented = append(h.presented, mapped(by.by))
+	} else {
+		h.nodes = append(h.nodes, mapped(by.by))
+	}
+}
+
+// keep reports whether some of them stay.
+func (d *decision) keep(h holders) bool {
+	keeps := func(at int32) bool { return !d.notKept(at) }
+	strips := func(at int32) bool { return at != none && !d.verdicts[at].withheld() && d.verdicts[at]&stripped != 0 }
+	return slices.ContainsFunc(h.nodes, keeps) || slices.ContainsFunc(h.presented, keeps) || slices.ContainsFunc(h.presented, strips)
 }
 
 const (
@@ -336,12 +357,18 @@ func (d *decision) followDocuments() {
 			}
 		})
 	}
+	unread := d.keep(d.summary.unread)
 	d.related(func(at int, r *relations) {
 		v := d.verdicts[at]
 		keeps := func(h int32) bool { return !d.notKept(h) }
 		strips := func(h int32) bool { return h != none && !d.verdicts[h].withheld() }
 		if v&held != 0 && v.unused() && (slices.ContainsFunc(r.holders, keeps) || slices.ContainsFunc(r.presented, keeps) || slices.ContainsFunc(r.presented, strips)) {
 			d.verdicts[at] = v&flags | someReason
+		}
+		if v := d.verdicts[at]; (v&held == 0 || v.withheld()) && d.keep(r.hints) {
+			if d.verdicts[at] |= held; !v.kept() {
+				d.verdicts[at] = d.verdicts[at]&flags | someReason
+			}
 		}
 		switch {
 		case !r.binary || d.verdicts[at]&(held|sensitive) != 0:
@@ -350,6 +377,8 @@ func (d *decision) followDocuments() {
 		case r.secured == none:
 		case !r.patient:
 			d.verdicts[at] = d.verdicts[at]&flags | verdict(d.verdicts[r.secured].reason())
+		case unread && !d.verdicts[at].kept():
+			d.verdicts[at] = d.verdicts[at]&flags | someReason
 		}
 	})
 }
@@ -372,6 +401,8 @@ type Summarizer struct {
 
 	relatives []relative
 	holders   []holder
+	hints     []hint
+	leads     map[resource]leading
 	pointers  pointers
 	uses      map[use]struct{}
 	tells     map[use]struct{}
@@ -420,7 +451,7 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	return &Summarizer{
 		asked: p, examine: examiner{policy: p, dated: true}, index: newIndex[int32](), kinds: map[kindKey]int32{},
 		nodes: map[nodeKey]int32{}, types: map[string]string{}, uses: map[use]struct{}{}, tells: map[use]struct{}{},
-		called: map[resource][]int32{},
+		called: map[resource][]int32{}, leads: map[resource]leading{},
 	}, nil
 }
 
@@ -433,14 +464,14 @@ func (s *Summarizer) Observe(line []byte) error {
 	self := s.index.resource(f.typ, f.id)
 	at := s.node(f)
 	for _, b := range f.binaries {
-		if binary := s.index.resource(b.typ, b.id); binary != self {
-			s.holders = append(s.holders, holder{binary, self, b.presented, b.tells})
+		if string(f.typ) != binaryType || string(b.typ) != binaryType || !bytes.Equal(b.id, f.id) {
+			s.holds(self, b)
 		}
 	}
 	for _, t := range f.taking { // as if each entry stayed: the counts may be a few too high
 		f.supports, f.tells = append(f.supports, t.supports...), append(f.tells, t.tells...)
 		for _, b := range t.binaries {
-			s.holders = append(s.holders, holder{s.index.resource(b.typ, b.id), self, b.presented, b.tells})
+			s.holds(self, b)
 		}
 	}
 	presenting := false
@@ -451,10 +482,10 @@ func (s *Summarizer) Observe(line []byte) error {
 		s.out.nodes[at].counted++
 	}
 	for _, t := range f.supports {
-		s.uses[use{s.index.resource(t.typ, t.id), at}] = struct{}{}
+		s.uses[use{s.resource(t), at}] = struct{}{}
 	}
 	for _, t := range f.tells {
-		s.tells[use{s.index.resource(t.typ, t.id), at}] = struct{}{}
+		s.tells[use{s.resource(t), at}] = struct{}{}
 	}
 	place, _ := s.index.add(self)
 	*place = at
@@ -462,6 +493,75 @@ func (s *Summarizer) Observe(line []byte) error {
 		return ErrTooVaried
 	}
 	return nil
+}
+
+// resource is how a target is named in the index. Leads are kept until all of the record is known.
+func (s *Summarizer) resource(t target) resource {
+	of := s.index.resource(t.typ, t.id)
+	if l, is := parseLead(t.id); of.typ == nameType && is {
+		s.leads[of] = hashed(s.index, l)
+	}
+	return of
+}
+
+// holds keeps that a resource leads to a Binary, see Observer.holds.
+func (s *Summarizer) holds(self resource, b attachment) {
+	to := s.resource(b.target)
+	if to.typ == nameType {
+		s.hints = append(s.hints, hint{to, self, b.presented, b.link})
+	}
+	if !b.hint {
+		s.holders = append(s.holders, holder{to, self, b.presented, b.tells})
+	}
+}
+
+// leadsTo visits the resources to which something leads, by their nodes: not what it leads to by an
+// identifier. The counts may be a few too high for that.
+func (s *Summarizer) leadsTo(to resource, visit func(of resource, at int32)) {
+	if to.typ != nameType {
+		if at, known := s.index.at(to); known {
+			visit(to, at)
+		}
+		return
+	}
+	for _, w := range s.leads[to].words {
+		s.index.sharing(w.id, func(typ uint16, at int32) {
+			if w.typ == 0 || w.typ == typ {
+				visit(resource{typ, w.id}, at)
+			}
+		})
+	}
+}
+
+// resolve lets leads be the Binaries to which they lead, and finds out what may lead to any. hints are by the places of the Binaries.
+func (s *Summarizer) resolve() (hints map[int32][]holding) {
+	var resolved []holder
+	for _, h := range s.holders {
+		s.leadsTo(h.binary, func(of resource, _ int32) {
+			if h.binary = of; of.typ == binaryNumber && of != h.self {
+				resolved = append(resolved, h)
+			}
+		})
+	}
+	s.holders, hints = resolved, map[int32][]holding{}
+	for _, h := range s.hints {
+		by, _ := s.index.at(h.self)
+		l, read := s.leads[h.lead], !h.link
+		for _, w := range l.words {
+			binary := resource{binaryNumber, w.id}
+			if at, known := s.index.at(binary); known {
+				read = true
+				if at < 0 && binary != h.self {
+					hints[^at] = append(hints[^at], holding{by, h.presented})
+				}
+			}
+		}
+		s.leadsTo(h.lead, func(resource, int32) { read = read || l.exact })
+		if !read && !l.named {
+			s.out.unread.add(holding{by, h.presented})
+		}
+	}
+	return hints
 }
 
 // relative keeps a resource that has relations until all of the record is known.
@@ -472,13 +572,13 @@ func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	f.abouts(func(targets []target, why bool) {
 		s.pointers.begin(self, why)
 		for _, t := range targets {
-			s.pointers.add(s.index.resource(t.typ, t.id))
+			s.pointers.add(s.resource(t))
 		}
 	})
 	r.pointers[1] = s.pointers.selves.n
-	f.shown(func(t target) { r.shown = append(r.shown, s.index.resource(t.typ, t.id)) })
+	f.shown(func(t target) { r.shown = append(r.shown, s.resource(t)) })
 	if r.binary && f.context.typ != nil {
-		r.secured = s.index.resource(f.context.typ, f.context.id)
+		r.secured = s.resource(f.context)
 	}
 	for _, name := range f.names {
 		of := s.index.resource(nameTyp, name)
@@ -553,11 +653,12 @@ func spansKey(spans fhir.Spans) string {
 
 // Conclude ends the pass over the record. Errors: ErrTooVaried.
 func (s *Summarizer) Conclude() error {
+	hints := s.resolve()
 	holders, users, tellers := s.holdersByBinary(), s.bySupport(s.uses), s.bySupport(s.tells)
 	at := make([]int32, len(s.relatives)) // the nodes of the relatives
 	byKey := map[nodeKey]int32{}
 	for i := range s.relatives {
-		at[i] = s.place(i, holders[int32(i)], users[int32(i)], tellers[int32(i)], byKey)
+		at[i] = s.place(i, holders[int32(i)], hints[int32(i)], users[int32(i)], tellers[int32(i)], byKey)
 		s.out.nodes[at[i]].counted++
 		if len(s.out.nodes) > maxNodes {
 			return ErrTooVaried
@@ -566,6 +667,8 @@ func (s *Summarizer) Conclude() error {
 	for i := range s.out.relations {
 		s.out.relations[i].settle(at)
 	}
+	unread := relations{hints: s.out.unread, secured: none}
+	unread.settle(at)
 	for i := range s.index.shards {
 		for j, what := range s.index.shards[i].what {
 			if what < 0 {
@@ -573,6 +676,7 @@ func (s *Summarizer) Conclude() error {
 			}
 		}
 	}
+	s.hints, s.leads = nil, nil
 	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called = nil, nil, pointers{}, nil, nil, nil, nil
 	return nil
 }
@@ -601,17 +705,25 @@ func (s *Summarizer) bySupport(uses map[use]struct{}) map[int32][]int32 {
 		for _, owner := range s.called[u.of] {
 			out[owner] = append(out[owner], u.by)
 		}
-		if at, known := s.index.at(u.of); known && at < 0 {
-			out[^at] = append(out[^at], u.by)
+		if u.of.typ == nameType && !s.leads[u.of].exact {
+			continue
 		}
+		s.leadsTo(u.of, func(of resource, at int32) {
+			if at < 0 {
+				out[^at] = append(out[^at], u.by)
+			}
+		})
 	}
 	return out
 }
 
 // place finds or makes the node of a relative.
-func (s *Summarizer) place(i int, holders []holding, users, tellers []int32, byKey map[nodeKey]int32) int32 {
+func (s *Summarizer) place(i int, holders, hints []holding, users, tellers []int32, byKey map[nodeKey]int32) int32 {
 	r := s.relatives[i]
 	found := s.relationsOf(r, holders)
+	for _, by := range hints {
+		found.hints.add(by)
+	}
 	for _, by := range users {
 		found.users = append(found.users, mapped(by))
 	}
@@ -649,9 +761,7 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 		}
 	}
 	for _, of := range r.shown {
-		if at, known := s.index.at(of); known {
-			out.shown = append(out.shown, mapped(at))
-		}
+		s.leadsTo(of, func(_ resource, at int32) { out.shown = append(out.shown, mapped(at)) })
 	}
 	for _, h := range holders {
 		if h.presented {
@@ -660,9 +770,7 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 			out.holders = append(out.holders, mapped(h.by))
 		}
 	}
-	if at, known := s.index.at(r.secured); known {
-		out.secured, out.patient = mapped(at), r.secured.typ == s.index.number([]byte("Patient"))
-	}
+	s.leadsTo(r.secured, func(of resource, at int32) { out.secured, out.patient = mapped(at), of.typ == patientNumber })
 	return out
 }
 
@@ -670,11 +778,15 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 // that it is never withheld.
 func (s *Summarizer) groupOf(from, to int) (group []int32) {
 	for i := from; i < to; i++ {
-		at, known := s.index.at(s.pointers.targets.at(i))
+		known := false
+		s.leadsTo(s.pointers.targets.at(i), func(_ resource, at int32) {
+			if !known {
+				known, group = true, append(group, mapped(at))
+			}
+		})
 		if !known {
 			return nil
 		}
-		group = append(group, mapped(at))
 	}
 	return group
 }
@@ -689,7 +801,7 @@ func mapped(at int32) int32 {
 
 // settle puts nodes in the place of relatives.
 func (r *relations) settle(at []int32) {
-	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers, r.holders, r.presented) {
+	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers, r.holders, r.presented, r.hints.nodes, r.hints.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -704,7 +816,7 @@ func (r *relations) settle(at []int32) {
 // key tells relations from others. It sorts them.
 func (r *relations) key() string {
 	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
-	lists := []*[]int32{&r.shown, &r.users, &r.tellers, &r.holders, &r.presented}
+	lists := []*[]int32{&r.shown, &r.users, &r.tellers, &r.holders, &r.presented, &r.hints.nodes, &r.hints.presented}
 	for i := range r.targets {
 		lists = append(lists, &r.targets[i])
 	}

@@ -268,7 +268,7 @@ func (d *Decision) expected(i int, l *link) certainty {
 	case m.Type == "DiagnosticReport" && l.shape == "display":
 		return perhaps
 	case l.shape == "conditional" && d.goes[l.to] && !d.record.follows(l): // or it is not known what it leads to
-	case l.shape == "display":
+	case l.shape == "display", l.shape == "own" && d.unused[l.to]:
 	default:
 		if d.goes[l.to] || l.shape == "identifier" && d.unused[l.to] {
 			return yes

@@ -43,6 +43,8 @@ type Resource struct {
 	inner      *inner  // what a Patient contains; nil for nothing
 	parts      []*part // of a Patient
 	form       string  // the marker of a DiagnosticReport's presentedForm; "" for none
+	secured    int     // to what a Binary's securityContext leads; -1 for nothing
+	securedBy  string  // its shape
 	needs      ehi.Authorization
 	coding     string // that needs it
 	label      bool
@@ -131,6 +133,7 @@ func Draw(t *rapid.T, o Options) *Record {
 	}
 	for i, m := range r.Resources {
 		r.drawLinks(t, i, m)
+		r.drawSecured(t, m)
 	}
 	r.drawParts(t)
 	for _, m := range r.Resources {
@@ -224,7 +227,7 @@ func (r *Record) drawParts(t *rapid.T) {
 	}
 }
 
-var shapes = []string{"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional", "urn"}
+var shapes = []string{"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional", "urn", "id", "search", "own"}
 
 func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 	places := m.kind.places
@@ -255,9 +258,12 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		}
 		switch {
 		case l.place.url:
-			l.shape = rapid.SampledFrom([]string{"relative", "absolute"}).Draw(t, "shape of url")
+			l.shape = rapid.SampledFrom([]string{"relative", "absolute", "urn", "own"}).Draw(t, "shape of url")
 			if binaries := r.all(binary); len(binaries) > 0 && rapid.Bool().Draw(t, "a Binary") {
 				l.to = rapid.SampledFrom(binaries).Draw(t, "which")
+			}
+			if l.place.field != "url" || len(r.Resources[l.to].ID) < secretLength { // a word of any text
+				l.shape = "relative"
 			}
 		case l.place.mention:
 			if l.shape = "mention"; len(r.Resources[l.to].ID) < secretLength {
@@ -272,6 +278,24 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		}
 	}
 	m.drawNames(t)
+}
+
+// drawSecured says to what the securityContext of a Binary leads.
+func (r *Record) drawSecured(t *rapid.T, m *Resource) {
+	m.secured = -1
+	if m.Type != binary {
+		return
+	}
+	m.securedBy = rapid.SampledFrom([]string{"relative", "absolute", "urn"}).Draw(t, "shape of securityContext")
+	switch rapid.IntRange(0, 3).Draw(t, "secured") {
+	case 0, 1:
+		m.secured = 0
+	case 2:
+		to := rapid.IntRange(0, len(r.Resources)-1).Draw(t, "secured by")
+		if of := r.Resources[to]; of.Type != binary && !of.kind.hangs() {
+			m.secured = to
+		}
+	}
 }
 
 // thing is the place of a person, place or thing; that of another resource where there is none.

@@ -20,8 +20,8 @@ func (r *Record) Decide(c Choices) *Decision {
 	for i, m := range r.Resources {
 		admitted := d.admits(m.category, m.when)
 		if m.Type == binary { // as nothing else of it says, here, whose it is
-			d.unused[i] = d.authorized(m) && admitted && !m.absent && !d.held(i)
-			admitted = d.held(i)
+			d.unused[i] = d.authorized(m) && admitted && !m.absent && !d.held(i) && m.secured < 0
+			admitted = d.held(i) || m.secured > 0 || m.secured == 0 && admitted
 		}
 		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && admitted
 	}
@@ -43,6 +43,11 @@ func (r *Record) Decide(c Choices) *Decision {
 			case m.Type == binary && d.held(i):
 				if (d.goes[i] || d.unused[i]) && !d.shown(i) {
 					d.goes[i], d.unused[i] = false, !d.keptBy(i)
+				}
+			case m.Type == binary:
+				unread := m.secured == 0 && d.unread()
+				if d.hinted(i) || unread || m.secured > 0 && !d.goes[m.secured] {
+					d.goes[i], d.unused[i] = false, false
 				}
 			}
 		}
@@ -91,7 +96,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 		switch {
 		case l.place.path != place:
 		case l.shape == "display":
-		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (d.record.follows(l) || l.shape == "urn" || d.kept(l.to) || d.record.Resources[l.to].kind.hangs()):
+		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (l.byID() || d.kept(l.to) || d.record.Resources[l.to].kind.hangs()):
 		case d.kept(l.to) && (!telling || d.telling(l.to)):
 			withheld++
 		default:
@@ -124,10 +129,15 @@ func (r *Record) occasion(i int) bool {
 // tells reports whether a link only tells of its target, and does not use it.
 func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && !m.kind.uses }
 
+// byID reports whether a link leads to its target by an id.
+func (l *link) byID() bool {
+	return l.shape != "display" && l.shape != "identifier" && l.shape != "conditional"
+}
+
 // names reports whether a link may take a supporting resource along that it leads to.
 func (l *link) names() bool {
 	switch l.shape {
-	case "display":
+	case "display", "own":
 		return false
 	case "identifier":
 		return !toStatements[l.place.field]
@@ -239,7 +249,35 @@ func (d *Decision) holds(l *link) bool {
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
 	}
-	return !l.place.mention && l.place.field != "contentUrl" && (l.place.url || d.record.follows(l))
+	return !l.place.mention && l.place.field != "contentUrl" && l.shape != "own" && l.shape != "display"
+}
+
+// stays reports whether a link stands in what stays: a resource, an entry or a presentedForm.
+func (d *Decision) stays(from int, l *link) bool {
+	out := !d.takes(l.entry) || l.entry != nil && l.shape == "own" && d.kept(l.to) && d.telling(l.to)
+	return d.kept(from) || d.goes[from] && (out || l.place.presented() && !d.formGoes(from))
+}
+
+// hinted reports whether something that stays may lead to a Binary: it holds the Binary's id.
+func (d *Decision) hinted(i int) (is bool) {
+	for from, m := range d.record.Resources {
+		for _, l := range m.links {
+			is = is || l.to == i && !l.place.mention && (l.shape == "own" || l.place.field == "contentUrl") && d.stays(from, l)
+		}
+	}
+	return is
+}
+
+// unread reports whether something that stays has a link that may lead to any Binary.
+func (d *Decision) unread() (is bool) {
+	for from, m := range d.record.Resources {
+		for _, l := range m.links {
+			to := d.record.Resources[l.to]
+			unknown := l.shape == "own" && to.Type != binary || to.absent && slices.Contains([]string{"own", "urn", "id"}, l.shape)
+			is = is || unknown && d.stays(from, l)
+		}
+	}
+	return is
 }
 
 // held reports whether anything refers to a Binary.
@@ -282,7 +320,7 @@ func (d *Decision) keptBy(i int) (is bool) {
 			if l.to != i || !d.holds(l) || m.absent {
 				continue
 			}
-			keeps := d.kept(from) || d.goes[from] && (!d.takes(l.entry) || l.place.presented() && !d.formGoes(from))
+			keeps := d.stays(from, l)
 			if m.tells(l) {
 				mentioned = mentioned || keeps
 			} else {

@@ -40,6 +40,11 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	}
 	fields = append(fields, m.classes(s)...)
 	fields = append(fields, r.linked(s, m)...)
+	if m.secured >= 0 {
+		to := r.Resources[m.secured]
+		by := map[string]string{"relative": to.Type + "/", "absolute": Base + "/" + to.Type + "/", "urn": "urn:uuid:"}
+		fields = append(fields, `"securityContext":{"reference":"`+by[m.securedBy]+to.ID+`"}`)
+	}
 	if m.kind.patient != "" {
 		fields = append(fields, `"`+m.kind.patient+`":{"reference":"Patient/`+r.Patient()+`"}`)
 	}
@@ -232,6 +237,9 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	return s.object(fields...)
 }
 
+// ownURL begins the URLs of a source's own.
+const ownURL = "https://ehr.example.org/blobs/"
+
 // value is what leads to a link's target.
 func (r *Record) value(s *speller, m *Resource, l *link) string {
 	to := r.Resources[l.to]
@@ -241,6 +249,10 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 		return s.text("see " + to.ID + ", " + l.token)
 	case l.place.url && l.shape == "absolute":
 		return s.text(Base + "/" + name + "#" + l.token)
+	case l.place.url && l.shape == "urn":
+		return s.text("urn:uuid:" + to.ID + "#" + l.token)
+	case l.place.url && l.shape == "own":
+		return s.text(ownURL + to.ID + "#" + l.token)
 	case l.place.url:
 		return s.text(name + "#" + l.token)
 	}
@@ -269,7 +281,13 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case "conditional":
 		add(to.Type + "?identifier=urn:x|ident-" + to.Marker)
 	case "urn":
-		add("urn:uuid:" + to.ID)
+		add(rapid.SampledFrom([]string{"urn:uuid:", "urn:oid:", "URN:UUID:"}).Draw(s.t, "urn") + to.ID)
+	case "id":
+		add(to.ID)
+	case "search":
+		add(rapid.SampledFrom([]string{"", Base + "/"}).Draw(s.t, "server") + to.Type + "?_id=" + to.ID)
+	case "own":
+		add(ownURL + to.ID + rapid.SampledFrom([]string{"", ".pdf", "/download"}).Draw(s.t, "ending"))
 	}
 	if l.shape == "display" || l.shape == "identifier" { // what a Reference does not have
 		if stray := rapid.SampledFrom([]string{"", "", "code", "system"}).Draw(s.t, "stray"); stray != "" {
