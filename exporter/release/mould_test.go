@@ -105,6 +105,65 @@ func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 	}
 }
 
+// What may decide something else than what stands in a mould fits none, or is taken in.
+func TestATextThatDecidesFitsNoMould(t *testing.T) {
+	const line = `{"resourceType":"%s","id":"i-0123456789"%s,"status":"final"}`
+	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
+	for _, c := range ehi.Categories() {
+		if c.Key != ehi.Labs {
+			form.Parameters[c.Key] = ehi.Choice{}
+		}
+	}
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rules.Policy(form, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, typ, format, mould, other string
+		fits                            bool
+	}{
+		{"a text that shows a laboratory", "Observation", `,"category":[{"text":"%s"}]`, "exam", "lab", false},
+		{"a display that does", "Observation", `,"category":[{"coding":[{"code":"x","display":"%s"}]}]`, "exam", "Laboratory", false},
+		{"the code of one", "Observation", `,"category":[{"coding":[{"code":"%s","display":"x"}]}]`, "exam", "laboratory", false},
+		{"a sensitive code", "Condition", `,"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"%s"}]}`, "E11.9", "F10.20", false},
+		{"one with escapes", "Condition", `,"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"%s"}]}`, "E11.9", `F10\u002e20`, false},
+		{"an identifier with them", "Condition", `,"identifier":[{"value":"%s"}]`, "V1", `\u0056`, false},
+		{"a code that is none", "Condition", `,"code":{"coding":[{"code":"%s"}]}`, "E11.9", "E11.8", true},
+		{"a Binary", "Condition", `,"extension":[{"url":"http://x.example/x","valueUri":"%s"}]`, "http://x.example/1", "http://x.example/Binary/b", false},
+		{"another URL", "Condition", `,"extension":[{"url":"http://x.example/x","valueUri":"%s"}]`, "http://x.example/1", "http://x.example/2", true},
+		{"a Reference to a Binary", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Binary/b", false},
+		{"one within another one", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/Binary", false},
+		{"one with escapes", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/%42inary", false},
+		{"a file", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/1.pdf", false},
+		{"no id", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/1 2", false},
+		{"a URN", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "urn:uuid:1", false},
+		{"a supporting resource", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Device/1", true},
+		{"another resource", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/2", true},
+		{"a supporting one in an entry", "List", `,"entry":[{"item":{"reference":"%s"}}]`, "Condition/1", "Device/1", false},
+		{"a number", "Observation", `,"valueQuantity":{"value":%s}`, "1", "-2.5e3", true},
+		{"a text for a number", "Observation", `,"valueQuantity":{"value":%s}`, "1", `"2"`, false},
+		{"nothing for a number", "Observation", `,"valueQuantity":{"value":%s}`, "1", ``, false},
+	} {
+		x := compare(p, false)
+		for range 3 {
+			if first := fmt.Sprintf(line, c.typ, fmt.Sprintf(c.format, c.mould)); !x.check(t, []byte(first)) {
+				t.Fatalf("%s: %s is not decided upon quickly", c.what, first)
+			}
+		}
+		other := []byte(fmt.Sprintf(line, c.typ, fmt.Sprintf(c.format, c.other)))
+		if fits := x.fitted(other); fits != c.fits {
+			t.Errorf("%s: it is %v that %s fits the mould", c.what, fits, other)
+		}
+		if json.Valid(other) {
+			x.check(t, other)
+		}
+	}
+}
+
 // drawBill draws the line of a bill.
 func drawBill(t *rapid.T) string {
 	b := `{"resourceType":"Claim","id":"c1-0123456789","status":"active","provider":{"reference":"Practitioner/p"},"item":[`

@@ -290,7 +290,7 @@ func escapes(line []byte) (some, coded bool) {
 
 // support keeps what a reference leads to, where that is a supporting resource, and reports whether it is.
 func (f *facts) support(ref []byte) bool {
-	if end := bytes.IndexByte(ref, '/'); end > 0 && bytes.IndexByte(ref, ':') < 0 && bytes.IndexByte(ref, '%') < 0 {
+	if end := bytes.IndexByte(ref, '/'); end > 0 && fhir.ValidID(ref[end+1:]) && !hasEnding(ref[end+1:]) && fhir.TypeNumber(ref[:end]) != 0 {
 		if !isSupporting(ref[:end]) { // as most
 			f.members = f.members || !isOccasion(ref[:end])
 			return false

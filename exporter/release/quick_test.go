@@ -22,6 +22,7 @@ type decidedAs struct {
 	Supports, Devices, Identifiers []string
 	Owned                          bool
 	Shown                          []string // of which its presentedForm tells
+	Binaries                       []string
 }
 
 // asDecided tells what of some facts a review keeps.
@@ -52,6 +53,9 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 		}
 	}
 	d.Owned = f.owned
+	for _, b := range f.binaries {
+		d.Binaries = append(d.Binaries, string(b.id))
+	}
 	if v == 0 {
 		f.shown(func(t target) { d.Shown = append(d.Shown, string(t.typ)+"/"+string(t.id)) })
 	}
