@@ -49,9 +49,14 @@ func TestEHI9WhatNamesALineThatIsLeftOutIsLeftOut(t *testing.T) {
 		head + `"processNote":[{"number":1,"text":"LEAK"},{"number":2,"text":"goes"},{"number":3,"text":"LEAK"},{"text":"LEAK"}],` +
 			`"item":[{"sequence":1,"diagnosisSequence":[1],"noteNumber":[1]},{"sequence":2,"noteNumber":[2]},` +
 			`{"sequence":4,"informationSequence":[7],"adjudication":[{"reason":{"text":"goes"}}],"detail":[{"noteNumber":[2]}]},` +
-			`{"sequence":3,"diagnosisSequence":[2,1],"detail":[{"subDetail":[{"noteNumber":[3]}]}]}]}`: left +
+			`{"sequence":3,"diagnosisSequence":[1,2],"detail":[{"subDetail":[{"noteNumber":[3]}]}]},{"sequence":5,"diagnosisSequence":[2]}]}`: left +
 			`"processNote":[{"number":2,"text":"goes"}],"item":[{"sequence":2,"noteNumber":[2]},` +
-			`{"sequence":4,"informationSequence":[7],"adjudication":[{"reason":{"text":"goes"}}],"detail":[{"noteNumber":[2]}]}]}`,
+			`{"sequence":4,"informationSequence":[7],"adjudication":[{"reason":{"text":"goes"}}],"detail":[{"noteNumber":[2]}]},{"sequence":5,"diagnosisSequence":[2]}]}`,
+		head + `"careTeam":[{"sequence":1,"role":{"text":"LEAK"}},{"sequence":2},{"sequence":3}],"procedure":[{"sequence":1,"note":"LEAK"}],` +
+			`"supportingInfo":[{"sequence":1,"valueString":"LEAK"},{"sequence":2,"valueString":"goes"}],` +
+			`"item":[{"sequence":1,"diagnosisSequence":[1],"careTeamSequence":[1,2],"procedureSequence":[1],"informationSequence":[1]},` +
+			`{"sequence":2,"careTeamSequence":[2]}]}`: left +
+			`"careTeam":[{"sequence":2},{"sequence":3}],"supportingInfo":[{"sequence":2,"valueString":"goes"}],"item":[{"sequence":2,"careTeamSequence":[2]}]}`,
 		`{"resourceType":"CoverageEligibilityRequest","id":"x","supportingInfo":[{"sequence":1,"information":` + withheldRef +
 			`}],"item":[{"supportingInfoSequence":[1],"category":{"text":"LEAK"}},{"supportingInfoSequence":[2]}]}`: `{"resourceType":"CoverageEligibilityRequest","id":"x","item":[{"supportingInfoSequence":[2]}]}`,
 	} {

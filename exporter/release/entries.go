@@ -16,7 +16,7 @@ var entryPaths = map[string][]string{
 	"AdverseEvent":                {"suspectEntity"},
 	"AuditEvent":                  {"entity"},
 	"CarePlan":                    {"activity"},
-	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo"},
+	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo", careTeam},
 	"ClaimResponse":               {"item", "addItem", "error", processNote},
 	"ClinicalImpression":          {"investigation", "finding"},
 	"Composition":                 {"section", "event"},
@@ -26,7 +26,7 @@ var entryPaths = map[string][]string{
 	"DetectedIssue":               {"evidence"},
 	"DiagnosticReport":            {"media"},
 	"EpisodeOfCare":               {"diagnosis"},
-	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", "addItem", processNote},
+	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", processNote},
 	"ImmunizationRecommendation":  {"recommendation"},
 	"Invoice":                     {"lineItem"},
 	"Linkage":                     {"item"},
@@ -48,6 +48,13 @@ var wholeTexts = map[string][]string{
 
 // processNote is what a bill says in words of the lines that name it by its number.
 const processNote = "processNote"
+
+// careTeam are those who did what a bill is for. A line names them by their number.
+const careTeam = "careTeam"
+
+// subordinate are the lists of a bill of which an entry is there for the lines that name it: it goes with
+// the last of them. One that no line names is of the whole bill.
+var subordinate = map[string]bool{"diagnosis": true, "procedure": true, "supportingInfo": true, careTeam: true}
 
 // contained are the resources within another one: each is treated like its container.
 const contained = "contained"
@@ -333,8 +340,24 @@ func (p *pruner) follow() (some bool) {
 	if len(gone) == 0 {
 		return false
 	}
+	p.followNamed()
 	p.followNotes()
 	return true
+}
+
+// followNamed leaves out what is named by nothing but what is left out, see subordinate.
+func (p *pruner) followNamed() {
+	named, kept := map[number]bool{}, map[number]bool{}
+	p.each(func(e *entry) {
+		for _, n := range e.names {
+			named[n] = true
+			kept[n] = kept[n] || !e.out
+		}
+	})
+	p.each(func(e *entry) {
+		n := number{e.field, e.sequence}
+		e.out = e.out || subordinate[e.field] && named[n] && !kept[n]
+	})
 }
 
 // followNotes leaves out the notes that something names that is left out, and those that nothing names:

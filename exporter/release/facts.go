@@ -364,7 +364,7 @@ func (x *examiner) binary(f *facts) {
 		return
 	}
 	binaryNames(url, func(id []byte, exact bool) {
-		a := attachment{target: target{[]byte(binaryType), id}, presented: string(w.keyAt(1)) == presentedForm, tells: !exact}
+		a := attachment{target: target{[]byte(binaryType), id}, presented: f.presented(w.keyAt(1)), tells: !exact}
 		if x.in != nil {
 			x.in.targets = append(x.in.targets, a.target)
 		}
@@ -393,7 +393,7 @@ func (x *examiner) link(f *facts) {
 	if ok && isLink && (string(to.typ) != binaryType || bytes.Equal(bytes.ToLower(to.id), to.id)) {
 		return
 	}
-	a := attachmentTo(hintTo(w.text(), nil), string(w.keyAt(1)) == presentedForm, false)
+	a := attachmentTo(hintTo(w.text(), nil), f.presented(w.keyAt(1)), false)
 	if a.target.typ == nil {
 		return
 	}
@@ -413,6 +413,11 @@ func mentionsBinary(text []byte) bool {
 }
 
 const presentedForm = "presentedForm"
+
+// presented reports whether a field is a report's presentedForm, which may stay where the report goes.
+func (f *facts) presented(field []byte) bool {
+	return f.number == reportNumber && string(field) == presentedForm
+}
 
 func (x *examiner) reference(f *facts) {
 	if string(f.typ) == "Binary" && string(x.walk.keyAt(1)) == "securityContext" {

@@ -29,13 +29,25 @@ type taking struct {
 	supports []target
 	tells    []target
 	binaries []attachment
-	unless   []target // one of them is withheld
-	shown    []string // or may be meant in one of these fields
+	leaving
+	namers []leaving // it goes with the last of these, see subordinate; none where one of them stays
+}
+
+// leaving says when an entry is left out.
+type leaving struct {
+	unless []target // one of them is withheld
+	shown  []string // or may be meant in one of these fields
 }
 
 // taker is such an entry in a review.
 type taker struct {
-	of     resource
+	of resource
+	left
+	namers []left
+}
+
+// left is leaving by hashes.
+type left struct {
 	unless []resource
 	shown  []string
 }
@@ -107,19 +119,44 @@ func (x *examiner) settle(f *facts) {
 		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 {
 			continue
 		}
-		t := taking{e.supports, e.tells, e.binaries, e.targets, e.shown}
-		for _, other := range x.namedBy(i) {
-			t.unless = append(slices.Clip(t.unless), other.targets...)
-			t.shown = append(slices.Clip(t.shown), other.shown...)
-		}
+		t := taking{e.supports, e.tells, e.binaries, x.leaves(i), x.namers(i)}
 		hints := slices.ContainsFunc(t.binaries, func(a attachment) bool { return a.hint })
-		if len(t.unless) == 1 && len(t.shown) == 0 && !hints { // it refers to nothing else
+		if len(t.unless) == 1 && len(t.shown)+len(t.namers) == 0 && !hints { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			f.tells = append(f.tells, t.tells...)
 			continue
 		}
 		f.taking = append(f.taking, t)
 	}
+}
+
+// leaves says when entry i is left out.
+func (x *examiner) leaves(i int) leaving {
+	l := leaving{x.insides[i].targets, x.insides[i].shown}
+	for _, other := range x.namedBy(i) {
+		l.unless = append(slices.Clip(l.unless), other.targets...)
+		l.shown = append(slices.Clip(l.shown), other.shown...)
+	}
+	return l
+}
+
+// namers are the entries that name entry i, if it goes with the last of them.
+func (x *examiner) namers(i int) (all []leaving) {
+	e := &x.insides[i]
+	if !subordinate[e.field] {
+		return nil
+	}
+	for j := range x.insides {
+		if !slices.Contains(x.insides[j].names, number{e.field, e.sequence}) {
+			continue
+		}
+		l := x.leaves(j)
+		if len(l.unless)+len(l.shown) == 0 { // it stays
+			return nil
+		}
+		all = append(all, l)
+	}
+	return all
 }
 
 // namedBy are the entries that entry i names, and that those name.
@@ -144,9 +181,9 @@ func (o *Observer) take(self resource, f *facts) {
 	for i, t := range f.taking {
 		key := append(append(slices.Clone(f.id), '#'), strconv.Itoa(i)...)
 		node := resource{takerType, r.index.hash(append(key, f.typ...))}
-		k := taker{of: self, shown: t.shown}
-		for _, u := range t.unless {
-			k.unless = append(k.unless, o.resource(u))
+		k := taker{of: self, left: o.left(t.leaving)}
+		for _, n := range t.namers {
+			k.namers = append(k.namers, o.left(n))
 		}
 		r.takers[node] = k
 		for _, to := range t.tells {
@@ -163,6 +200,19 @@ func (o *Observer) take(self resource, f *facts) {
 	}
 }
 
+func (o *Observer) left(l leaving) left {
+	hashed := left{shown: l.shown}
+	for _, u := range l.unless {
+		hashed.unless = append(hashed.unless, o.resource(u))
+	}
+	return hashed
+}
+
+// isLeft reports whether an entry is left out, as far as is known.
+func (r *Review) isLeft(l left) bool {
+	return slices.ContainsFunc(l.shown, r.mayHide) || slices.ContainsFunc(l.unless, r.tellsOf)
+}
+
 // standing is what was decided about a resource, or about an entry that takes something along.
 func (r *Review) standing(of resource) verdict {
 	k, is := r.takers[of]
@@ -173,7 +223,7 @@ func (r *Review) standing(of resource) verdict {
 	if v, _ := r.index.at(k.of); v.withheld() {
 		return v
 	}
-	if slices.ContainsFunc(k.shown, r.mayHide) || slices.ContainsFunc(k.unless, r.tellsOf) {
+	if r.isLeft(k.left) || len(k.namers) > 0 && !slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
 		return because[referenceOnlyName]
 	}
 	return 0

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"ehi-server/shared/ehi"
@@ -16,7 +17,8 @@ type trait struct {
 	verdict verdict          // of those that stay
 	about   map[string]place // of aboutPlaces
 	names   []needle         // of the fields that hold those
-	entries []needle         // of entryPaths
+	fields  []string         // of entryPaths, see quickEntries
+	entries []needle         // those
 }
 
 type traitKind uint8
@@ -105,7 +107,8 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 		*t = x.policy.trait(typ, x.alone)
 		t.about = aboutPlaces[string(typ)]
 		t.names = lastNames(t.about)
-		for _, field := range entryPaths[string(typ)] {
+		t.fields = quickEntries(typ)
+		for _, field := range t.fields {
 			t.entries = append(t.entries, newNeedle(`"`+field+`"`))
 		}
 	}
@@ -138,7 +141,7 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
 		return false
 	}
-	if n == int(reportNumber) && !x.alone && presentedName.in(line) {
+	if !x.alone && (n == int(reportNumber) && presentedName.in(line) || namesTeam[n] && bytes.Contains(line, teamName)) {
 		return false
 	}
 	if !x.alone && (t.kind == stays && mentionsBinary(rest) || attaches[n] && bytes.Contains(rest, urlName)) {
@@ -156,6 +159,11 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	return !named && x.related(rest, t)
 }
 
+// quickEntries are entryPaths but for the careTeam: where a line names one of that, a walk tells.
+func quickEntries(typ []byte) []string {
+	return slices.DeleteFunc(slices.Clone(entryPaths[string(typ)]), func(field string) bool { return field == careTeam })
+}
+
 // lastNames are the names in which some paths end.
 func lastNames(paths map[string]place) (names []needle) {
 	for path := range paths {
@@ -169,6 +177,8 @@ var (
 	idName         = newNeedle(`"id"`)
 	identifierName = newNeedle(`dentifier"`)
 	presentedName  = newNeedle(`"` + presentedForm + `"`)
+	teamName       = []byte(`"careTeamSequence"`)
+	namesTeam      = typeSet("Claim", "ExplanationOfBenefit")
 )
 
 // mayNameBinary reports whether a line may be that of a Binary, or lead to one.

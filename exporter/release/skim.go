@@ -27,7 +27,7 @@ func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	s.line, s.at, s.depth, s.names[1] = rest, 0, 1, nil
 	x.insides, x.bill = x.insides[:0], isBill[x.facts.number] && !x.alone
-	x.entryFields = entryPaths[string(x.facts.typ)]
+	x.entryFields = x.traits[x.facts.number].fields
 	for s.at < len(rest) {
 		switch rest[s.at] {
 		case '"':
@@ -230,9 +230,9 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 	switch top, _, _ := bytes.Cut(at, []byte(".")); {
 	case to.typ == nil:
 	case !ok:
-		f.binaries = append(f.binaries, attachmentsTo(to, string(top) == presentedForm, tells)...)
+		f.binaries = append(f.binaries, attachmentsTo(to, f.presented(top), tells)...)
 	case string(to.typ) == binaryType:
-		f.binaries = append(f.binaries, attachment{target: to, presented: string(top) == presentedForm, tells: tells})
+		f.binaries = append(f.binaries, attachment{target: to, presented: f.presented(top), tells: tells})
 	}
 	switch {
 	case !ok && !to.exactly():

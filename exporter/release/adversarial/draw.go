@@ -116,6 +116,7 @@ type entry struct {
 	links    []*link
 	sequence int
 	names    []*entry // other entries that it names by their sequence
+	namers   []*entry // the lines that name it, where it is there for them
 	answers  int      // the number of the line of a bill to which it is the answer; 0 for none
 	notes    []*entry // notes that it names by their number
 }
@@ -355,6 +356,9 @@ func (m *Resource) drawNames(t *rapid.T) {
 			names := e.outer == "item" && other.outer != "item" && other.outer != "addItem" || e.outer == "addItem" && other.outer == "item"
 			if names && rapid.Bool().Draw(t, "names") {
 				e.names = append(e.names, other)
+				if other.outer != "item" {
+					other.namers = append(other.namers, e)
+				}
 			}
 		}
 	}

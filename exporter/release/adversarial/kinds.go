@@ -48,11 +48,11 @@ var kinds = []kind{
 	}},
 	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
 		"provider", "related/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
-		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference",
+		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference", "careTeam!/provider",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
 		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
-		"addItem!/locationReference",
+		"addItem!/locationReference", "careTeam!/provider",
 	}},
 	{typ: "ClaimResponse", category: ehi.MedicalRecord, patient: "patient", about: "request", places: []string{"insurer", "request"}},
 	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{

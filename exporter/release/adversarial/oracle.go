@@ -357,11 +357,21 @@ func (d *Decision) out(e *entry) certainty {
 	case e.answers > 0:
 		return d.answerOut(e)
 	}
-	for _, l := range e.links {
-		out = max(out, d.betrays(l))
+	if out = d.outByItself(e); out == yes || len(e.namers) == 0 {
+		return out
 	}
-	for _, other := range e.names {
-		out = max(out, d.out(other))
+	last := yes
+	for _, n := range e.namers {
+		last = min(last, d.outByItself(n))
+	}
+	return max(out, last)
+}
+
+// outByItself reports whether an entry is left out for what it refers to, or for what it names.
+func (d *Decision) outByItself(e *entry) certainty {
+	out := no
+	for _, l := range e.allLinks() {
+		out = max(out, d.betrays(l))
 	}
 	return out
 }
@@ -434,19 +444,20 @@ func (d *Decision) takes(e *entry) bool {
 	if e == nil {
 		return true
 	}
-	links := e.allLinks()
-	if len(links) == 1 {
-		return true
+	if len(e.namers) > 0 && !slices.ContainsFunc(e.namers, func(n *entry) bool { return !d.lost(n) }) {
+		return false
 	}
-	for _, l := range links {
-		switch {
-		case l.shape == "display" && d.mayHide(l.place.field):
-			return false
-		case l.shape != "display" && d.kept(l.to) && d.telling(l.to):
-			return false
+	return len(e.allLinks()) == 1 || !d.lost(e)
+}
+
+// lost reports whether an entry is left out, or may be, for what it refers to, or for what it names.
+func (d *Decision) lost(e *entry) bool {
+	return slices.ContainsFunc(e.allLinks(), func(l *link) bool {
+		if l.shape == "display" {
+			return d.mayHide(l.place.field)
 		}
-	}
-	return true
+		return d.kept(l.to) && d.telling(l.to)
+	})
 }
 
 // mayHide reports whether a field may lead to something withheld: R4 lets it lead to a type of which

@@ -228,7 +228,7 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	for _, other := range e.names {
 		numbers[other.outer] = append(numbers[other.outer], fmt.Sprint(other.sequence))
 	}
-	for outer, name := range map[string]string{"diagnosis": "diagnosisSequence", "procedure": "procedureSequence", "supportingInfo": "informationSequence", "item": "itemSequence", note: "noteNumber"} {
+	for outer, name := range map[string]string{"diagnosis": "diagnosisSequence", "procedure": "procedureSequence", "supportingInfo": "informationSequence", "item": "itemSequence", "careTeam": "careTeamSequence", note: "noteNumber"} {
 		if len(numbers[outer]) > 0 {
 			fields = append(fields, `"`+name+`":[`+strings.Join(numbers[outer], ",")+`]`)
 		}
