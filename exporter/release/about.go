@@ -142,8 +142,10 @@ var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdminis
 // from firstWhy on.
 type place struct{ group, rank uint8 }
 
-// firstWhy is the first group of whyPaths, and groups how many numbers there are.
-const firstWhy, groups = 3, 6
+// firstWhy is the first group of whyPaths, and groups how many numbers there are. The last one of either
+// kind is that of what a resource is a copy of, and of the resources within it.
+const firstWhy, groups = 4, 8
+const copyOf, madeOfInner = firstWhy - 1, groups - 1
 
 // why reports whether a place says why a resource is.
 func (p place) why() bool { return p.group >= firstWhy }

@@ -30,6 +30,7 @@ var entryPaths = map[string][]string{
 	"ImmunizationRecommendation":  {"recommendation"},
 	"Invoice":                     {"lineItem"},
 	"Linkage":                     {"item"},
+	"Parameters":                  {"parameter"},
 	"List":                        {"entry"},
 	"Provenance":                  {"entity"},
 	"RequestGroup":                {"action"},

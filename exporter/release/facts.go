@@ -21,6 +21,8 @@ type facts struct {
 	targets    []target       // for abouts
 	supports   []target       // the supporting resources that it uses
 	tells      []target       // those of which it only tells
+	inner      bool           // it holds other resources, see innerResource
+	copies     bool           // it stands in another one
 	members    bool           // it refers to something of which it may be made, see sums
 	leads      bool           // a reference is a lead, of what was looked at quickly
 	owned      bool           // it is a Device that has a patient
@@ -145,9 +147,12 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 			if x.in != nil {
 				x.in.note(w)
 			}
-			if w.isText && w.depth == 1 && string(w.key()) == resourceType {
-				last = w.text()
-				continue
+			if w.isText && w.depth > 0 && string(w.key()) == resourceType {
+				if w.depth == 1 {
+					last = w.text()
+					continue
+				}
+				f.inner = f.inner || string(w.keyAt(1)) != contained
 			}
 			x.scalarCode(f)
 			switch {

@@ -7,13 +7,15 @@ import (
 // Observer takes resources of a record in, for its Review. It is for one goroutine; several may share a record out among themselves,
 // in any order.
 type Observer struct {
-	review   *Review
-	examine  examiner
-	cleaner  *cleaner  // of Patients; made where there is one
-	released list      // resources that go, and are nothing else
-	lines    *lines    // of bills
-	support  support   // who refers to supporting resources, where that is decided
-	recent   [256]name // some that are in support.used: most are referred to again and again
+	review  *Review
+	examine examiner
+	cleaner *cleaner // of Patients; made where there is one
+	// innerWalk goes over what holds other resources.
+	innerWalk walk
+	released  list      // resources that go, and are nothing else
+	lines     *lines    // of bills
+	support   support   // who refers to supporting resources, where that is decided
+	recent    [256]name // some that are in support.used: most are referred to again and again
 }
 
 // name is how a resource is called.
@@ -56,16 +58,11 @@ func (o *Observer) Observe(line []byte) error {
 		o.decided(resource{q.number, r.index.hash(q.facts.id)}, q.facts, q.verdict)
 		return nil
 	}
-	f, err := o.examine.examine(line)
+	f, v, err := o.facts(line)
 	if err != nil {
 		return err
 	}
-	self, v := r.index.resource(f.typ, f.id), r.policy.verdict(f)
-	if r.policy.needsCleaning(f) {
-		if f, err = o.cleaned(line); err != nil {
-			return err
-		}
-	}
+	self := r.index.resource(f.typ, f.id)
 	typ, id, ok := identify(line)
 	irregular := ok && !(bytes.Equal(typ, f.typ) && bytes.Equal(id, f.id))
 	if irregular {
@@ -73,8 +70,23 @@ func (o *Observer) Observe(line []byte) error {
 		r.irregular = true
 		r.gathered.Unlock()
 	}
+	if f.inner {
+		return o.observeHolder(line, f.typ, f.id, nil)
+	}
 	o.decided(self, f, v)
 	return nil
+}
+
+// facts are those of a resource as it goes, and what the policy says of it by itself.
+func (o *Observer) facts(line []byte) (f *facts, v verdict, err error) {
+	if f, err = o.examine.examine(line); err != nil {
+		return nil, 0, err
+	}
+	v = o.review.policy.verdict(f)
+	if o.review.policy.needsCleaning(f) {
+		f, err = o.cleaned(line)
+	}
+	return f, v, err
 }
 
 // cleaned are the facts of a Patient as it goes, but for what it needs.
@@ -98,7 +110,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 		o.bill(self)
 	}
 	o.tell(self, f, v)
-	pointer := !v.withheld() && f.pointer()
+	pointer := !v.withheld() && (f.copies || f.pointer())
 	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
 	if pointer || hangs {
 		o.hang(self, f)
@@ -114,7 +126,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	defer r.gathered.Unlock()
 	o.take(self, f)
 	o.gather(self, f, v, pointer, hangs)
-	if v == 0 && !pointer && !hangs {
+	if v == 0 && !f.pointer() && !hangs {
 		o.released.add(self)
 	}
 }
@@ -133,7 +145,7 @@ func (p *Policy) verdict(f *facts) verdict {
 
 // related reports whether the decision about a resource, or that about another one, may depend on what it refers to.
 func (f *facts) related() bool {
-	return len(f.content) > 0 || len(f.binaries) > 0 || len(f.taking) > 0 || f.hangs()
+	return f.copies || len(f.content) > 0 || len(f.binaries) > 0 || len(f.taking) > 0 || f.hangs()
 }
 
 // hangs reports whether it depends on others whether a resource goes.
@@ -199,6 +211,9 @@ func (o *Observer) hang(self resource, f *facts) {
 // gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.
 func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
 	r := o.review
+	if pointer && f.copies {
+		r.copy(self, f.identifiers)
+	}
 	if pointer {
 		f.abouts(func(targets []target, why bool) { o.point(self, targets, why) })
 	}

@@ -47,7 +47,7 @@ var maskedOnly = map[string]string{
 		RiskAssessment.basedOn ServiceRequest.basedOn`,
 	"it is a part or a source of what the resource says itself": `assessment eventHistory
 		instantiatesCanonical outcomeReference outputParameters pointer
-		Device.parent RiskAssessment.parent GuidanceResponse.result Parameters.parameter.valueReference
+		Device.parent RiskAssessment.parent GuidanceResponse.result
 		previous prognosisReference referenceSeqPointer report reportedReference
 		specimen subjectResults variantPointer
 		complicationDetail details evaluationMessage
@@ -125,7 +125,7 @@ func TestTheTablesOfReferencesNameElementsOfR4(t *testing.T) {
 		}
 	}
 	for typ, paths := range aboutPaths {
-		if len(paths) > firstWhy || len(whyPaths[typ]) > groups-firstWhy {
+		if len(paths) > copyOf || len(whyPaths[typ]) > madeOfInner-firstWhy {
 			t.Errorf("%s has too many groups", typ)
 		}
 	}

@@ -17,15 +17,17 @@ type Releaser interface {
 type reviewed struct {
 	*Review
 	walk     walk
-	isAnswer bool // to a bill, and one of those loses lines
-	// isPatient says that the line at hand is a Patient, which goes without what is sensitive of it.
-	isPatient bool
-	cleaner   *cleaner // made where there is one
-	head      int      // how much of the line at hand is nothing but its own type and id
-	edits     []fhir.Edit
-	open      []frame // by depth: what is open there
-	out       []byte  // the last line that was changed
-	pruner    pruner
+	isAnswer bool   // to a bill, and one of those loses lines
+	typ      uint16 // the number of the type of the line at hand
+	id       []byte
+	cleaner  *cleaner // of Patients; made where there is one
+	// called are the resources beside the one at hand, in the same Bundle, by their fullUrls.
+	called map[string]resource
+	head   int // how much of the line at hand is nothing but its own type and id
+	edits  []fhir.Edit
+	open   []frame // by depth: what is open there
+	out    []byte  // the last line that was changed
+	pruner pruner
 }
 
 // frame is what is known of an object that is open.
@@ -73,7 +75,17 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	if err != nil || !known || v.withheld() {
 		return nil, false, err
 	}
+	return r.release(line, v)
+}
+
+// release gives a resource as it leaves, about which was decided v; what it is called was told begin.
+func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err error) {
 	r.pruner.fallen, r.pruner.gone = containedOut{}, nil
+	if r.holding.has(r.typ) {
+		if line, err = r.withInner(line, r.id); err != nil {
+			return nil, false, err
+		}
+	}
 	if r.isAnswer {
 		typ, _, err := r.walk.identify(line)
 		if err != nil {
@@ -84,7 +96,7 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 		}
 	}
 	isChanged := v&stripped != 0
-	if isChanged && r.isPatient {
+	if isChanged && r.typ == patientNumber {
 		v &^= stripped
 		if r.cleaner == nil {
 			r.cleaner = r.policy.cleaner()
@@ -113,6 +125,12 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	return r.out, true, nil
 }
 
+// begin begins with a line, which is called by a type and id.
+func (r *reviewed) begin(number uint16, typ, id []byte) {
+	r.typ, r.id, r.head = number, id, 0
+	r.isAnswer = r.gone != nil && answerPaths[string(typ)] != ""
+}
+
 // verdict is what was decided about a line.
 func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	typ, id, ok := identify(line)
@@ -126,8 +144,9 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 		}
 	}
 	n := r.index.number(typ)
-	r.isPatient = n == patientNumber
-	r.isAnswer = r.gone != nil && answerPaths[string(typ)] != ""
+	head := r.head
+	r.begin(n, typ, id)
+	r.head, r.called = head, nil
 	if !r.types.has(n) {
 		return 0, true, nil
 	}
@@ -416,6 +435,12 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 func (r *reviewed) mask(ref []byte) []byte {
 	if r.alone {
 		return fhir.MaskedReference
+	}
+	if of, is := r.called[string(ref)]; is {
+		if v, _ := r.index.at(of); v.withheld() {
+			return maskOf(v)
+		}
+		return nil
 	}
 	if fhir.External(ref) {
 		if m := r.betrays(ref); m != nil {

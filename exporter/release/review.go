@@ -28,6 +28,8 @@ type Review struct {
 	forms      forms
 	attached   attachedTo
 	takers     map[resource]taker
+	copies     []copied
+	holding    bitmap // the types of what holds other resources
 	counts     map[string]int64
 	support    support
 	supports   []support              // of the observers
@@ -149,7 +151,7 @@ func (r *Review) Conclude() {
 		r.short = r.short || v.withheld()
 	}
 	r.conclude()
-	r.attached, r.support, r.supports, r.takers = attachedTo{}, support{}, nil, nil
+	r.attached, r.support, r.supports, r.takers, r.copies = attachedTo{}, support{}, nil, nil, nil
 	r.concluded = true
 }
 
@@ -215,6 +217,13 @@ func (r *Review) known(goes resource) {
 // withholdPointers goes over the pointers, forth and back, until nothing changes: a chain of them falls in one go, whichever way it leads.
 // It reports whether one fell.
 func (r *Review) withholdPointers() (fell bool) {
+	for r.withholdThem() || r.withholdCopies() {
+		fell = true
+	}
+	return fell
+}
+
+func (r *Review) withholdThem() (fell bool) {
 	n := r.pointers.selves.n
 	for again := true; again; {
 		again = false

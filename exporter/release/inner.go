@@ -1,0 +1,390 @@
+package release
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"ehi-server/shared/fhir"
+)
+
+// A Bundle and a Parameters hold whole resources. Each of those is one of the record to the review: it
+// is known by its own type and id, as if it stood on a line of its own, so that it goes where that line
+// would go, copies stay with what they are copies of, and References lead to it. The one that holds it
+// is decided about without it. Where it stays, so does the entry in which it stands. What is within
+// `contained` is part of its container instead (contained.go).
+
+// innerResource is a resource within another one.
+type innerResource struct {
+	start, end int
+	parent     int    // where the object begins in which it stands
+	url        string // that object's fullUrl
+	typ, id    []byte
+}
+
+// innerResources finds the resources that stand in one: objects that have a resourceType, wherever R4
+// has them or not, but for those that it contains and those within others. Errors: it is not JSON.
+func innerResources(w *walk, line []byte) (found []innerResource, err error) {
+	type object struct {
+		start int
+		is    bool
+		url   string
+	}
+	var open []object
+	for w.reset(line); w.next(); {
+		switch w.kind {
+		case opened:
+			open = append(open[:w.depth], object{start: w.start})
+		case scalar:
+			if !w.isText || w.depth == 0 || line[open[w.depth-1].start] != '{' {
+				continue
+			}
+			switch in := &open[w.depth-1]; string(w.key()) {
+			case resourceType:
+				in.is = w.depth > 1 && string(w.keyAt(1)) != contained
+			case "fullUrl":
+				in.url = string(w.text())
+			}
+		case closed:
+			o := open[w.depth]
+			for i := len(found) - 1; i >= 0 && found[i].start > o.start; i-- {
+				if o.is {
+					found = found[:i]
+				} else if found[i].parent == o.start {
+					found[i].url = o.url
+				}
+			}
+			if o.is {
+				found = append(found, innerResource{start: w.start, end: w.end, parent: open[w.depth-1].start})
+			}
+		}
+	}
+	return found, w.err
+}
+
+// identifyInner tells what the resources within one are called: by their own id, else by their
+// fullUrl, else by their place in the one that holds them, whose id is of.
+func identifyInner(w *walk, line, of []byte, found []innerResource) (err error) {
+	for i := range found {
+		in := &found[i]
+		if in.typ, in.id, err = w.identify(line[in.start:in.end]); err != nil {
+			return err
+		}
+		if len(in.id) > 0 {
+			continue
+		}
+		typ, id, ok := follow([]byte(in.url))
+		switch uuid, is := bytes.CutPrefix([]byte(in.url), []byte("urn:uuid:")); {
+		case ok && bytes.Equal(typ, in.typ):
+			in.id = id
+		case is && fhir.ValidID(uuid):
+			in.id = uuid
+		default:
+			in.id = strconv.AppendInt(append(slices.Clip(of), '#'), int64(i), 10)
+		}
+	}
+	return nil
+}
+
+// calledInner are the resources within one by the fullUrls that do not tell their type and id.
+func calledInner(found []innerResource) map[string]target {
+	called := map[string]target{}
+	for _, in := range found {
+		typ, id, ok := follow([]byte(in.url))
+		if in.url != "" && !(ok && bytes.Equal(typ, in.typ) && bytes.Equal(id, in.id)) {
+			called[in.url] = target{in.typ, in.id}
+		}
+	}
+	return called
+}
+
+// named is a resource whose References by fullUrls are by type and id.
+func renamed(w *walk, line []byte, called map[string]target) ([]byte, error) {
+	if len(called) == 0 {
+		return line, nil
+	}
+	var edits []fhir.Edit
+	for w.reset(line); w.next(); {
+		if !w.isText || string(w.key()) != "reference" {
+			continue
+		}
+		if to, is := called[string(w.text())]; is {
+			name := slices.Concat([]byte(`"`), to.typ, []byte("/"), to.id, []byte(`"`))
+			edits = append(edits, fhir.Edit{Start: w.start, End: w.end, With: name})
+		}
+	}
+	return fhir.Apply(nil, line, edits), w.err
+}
+
+// withoutInner is a resource without those within it.
+func withoutInner(line []byte, found []innerResource) []byte {
+	var edits []fhir.Edit
+	for _, in := range found {
+		edits = append(edits, fhir.Edit{Start: in.start, End: in.end, With: []byte("{}")})
+	}
+	return fhir.Apply(nil, line, edits)
+}
+
+// observeHolder takes a resource in and those within it. in says how it is called where it stands in
+// another one itself; nil where it does not.
+func (o *Observer) observeHolder(line []byte, typ, id []byte, in *innerResource) error {
+	w := &o.innerWalk
+	found, err := innerResources(w, line)
+	if err == nil {
+		err = identifyInner(w, line, id, found)
+	}
+	if err != nil {
+		return err
+	}
+	f, v, err := o.facts(withoutInner(line, found))
+	if err != nil {
+		return err
+	}
+	f.id = id
+	f.holds(found)
+	f.standsIn(in)
+	self := o.review.index.resource(typ, id)
+	o.decided(self, f, v)
+	r := o.review
+	r.gathered.Lock()
+	r.holding.add(self.typ)
+	r.gathered.Unlock()
+	called := calledInner(found)
+	for i := range found {
+		inner, err := renamed(w, line[found[i].start:found[i].end], called)
+		if err == nil {
+			err = o.observeInner(inner, &found[i], self, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observeInner takes a resource in that stands in another one, which is holder, and about which it was
+// decided held.
+func (o *Observer) observeInner(line []byte, in *innerResource, holder resource, held verdict) error {
+	f, v, err := o.facts(line)
+	switch {
+	case err != nil:
+		return err
+	case f.inner && !held.withheld():
+		return o.observeHolder(line, in.typ, in.id, in)
+	}
+	f.id = in.id
+	if held.withheld() && !v.withheld() { // it goes with its holder alone: what it refers to is referred to by that
+		o.stayInside(f, holder, held)
+		return nil
+	}
+	f.standsIn(in)
+	o.decided(o.review.index.resource(in.typ, in.id), f, v)
+	return nil
+}
+
+// stayInside keeps what a resource refers to that stays because the one that holds it does.
+func (o *Observer) stayInside(f *facts, holder resource, held verdict) {
+	o.refer(f, held)
+	o.tell(holder, f, held)
+	r := o.review
+	r.gathered.Lock()
+	defer r.gathered.Unlock()
+	o.take(holder, f)
+	o.attach(holder, f)
+}
+
+// holds takes in what is within a resource: it tells of it, and is made of it.
+func (f *facts) holds(found []innerResource) {
+	for _, in := range found {
+		to := target{in.typ, in.id}
+		switch {
+		case string(in.typ) == "Patient":
+		case string(in.typ) == binaryType:
+			f.binaries = append(f.binaries, attachment{to, false, true})
+		case isSupporting(in.typ):
+			f.tells = append(f.tells, to)
+		default:
+			f.content = append(f.content, pointing{place{group: madeOfInner}, to})
+		}
+	}
+}
+
+// standsIn takes in that a resource stands in another one: it stays with what it is a copy of, by its
+// fullUrl or by an identifier.
+func (f *facts) standsIn(in *innerResource) {
+	if in == nil {
+		return
+	}
+	f.copies = true
+	typ, id, ok := follow([]byte(in.url))
+	uuid, is := bytes.CutPrefix([]byte(in.url), []byte("urn:uuid:"))
+	switch {
+	case is:
+		typ, id, ok = in.typ, uuid, true
+	case ok && !bytes.Equal(typ, in.typ):
+		ok = false
+	}
+	if ok && !bytes.Equal(id, in.id) {
+		f.content = append(f.content, pointing{place{group: copyOf}, target{typ, id}})
+	}
+	if in.url != "" {
+		f.addIdentifier([]byte(in.url))
+	}
+}
+
+// copied is a resource within another one that has identifiers.
+type copied struct {
+	self   resource
+	values []idHash
+}
+
+// copy keeps the identifiers of a resource that stands in another one.
+func (r *Review) copy(self resource, values [][]byte) {
+	c := copied{self: self}
+	for _, v := range values {
+		c.values = append(c.values, r.index.hash(v))
+	}
+	r.copies = append(r.copies, c)
+}
+
+// withholdCopies withholds the resources within others that have an identifier of a resource of their
+// type that is withheld, and reports whether there were some.
+func (r *Review) withholdCopies() (some bool) {
+	for _, c := range r.copies {
+		if v, _ := r.index.at(c.self); v.kept() || !slices.ContainsFunc(c.values, func(value idHash) bool { return r.isCopy(c.self, value) }) {
+			continue
+		}
+		r.index.put(c.self, because[referenceOnlyName])
+		some = true
+	}
+	return some
+}
+
+// isCopy reports whether another resource of a type has an identifier, and is withheld.
+func (r *Review) isCopy(self resource, value idHash) bool {
+	return slices.ContainsFunc(r.owners(value), func(of resource) bool {
+		v, _ := r.index.at(of)
+		return of.typ == self.typ && of != self && v.kept()
+	})
+}
+
+// withInner is a released resource with those within it as they go; id is its own. What stands in one
+// object with a resource that stays is left out with it, up to the entry of a list.
+func (r *reviewed) withInner(line, id []byte) ([]byte, error) {
+	found, err := innerResources(&r.walk, line)
+	if err == nil {
+		err = identifyInner(&r.walk, line, id, found)
+	}
+	if err != nil || len(found) == 0 {
+		return line, err
+	}
+	r.called = map[string]resource{}
+	for url, to := range calledInner(found) {
+		r.called[url] = r.index.resource(to.typ, to.id)
+	}
+	b := rebuilder{line: line, found: found}
+	inside := &reviewed{Review: r.Review, called: r.called}
+	for _, in := range found {
+		out, ok, err := inside.releaseAs(line[in.start:in.end], in.typ, in.id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			out = nil
+		}
+		b.changed = b.changed || !bytes.Equal(out, line[in.start:in.end])
+		b.left = append(b.left, bytes.Clone(out))
+	}
+	if !b.changed {
+		return line, nil
+	}
+	out, _ := b.value(0, len(line), true)
+	return out, nil
+}
+
+// releaseAs releases a resource that is called by a type and id.
+func (r *reviewed) releaseAs(line, typ, id []byte) (out []byte, ok bool, err error) {
+	self := r.index.resource(typ, id)
+	v, known := r.index.at(self)
+	if v.withheld() || !known && !r.resolved {
+		return nil, false, nil
+	}
+	r.begin(self.typ, typ, id)
+	return r.release(line, v)
+}
+
+// rebuilder makes a resource of what is left of those within it.
+type rebuilder struct {
+	line    []byte
+	found   []innerResource
+	left    [][]byte // of each; nil where it stays
+	changed bool
+}
+
+// value is what is left of a value; lost says that it is left out. whole is the resource itself.
+func (b *rebuilder) value(start, end int, whole bool) (left []byte, lost bool) {
+	i, is := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int { return in.start - at })
+	switch {
+	case is && b.found[i].end == end:
+		return b.left[i], b.left[i] == nil
+	case i == len(b.found) || b.found[i].start >= end:
+		return b.line[start:end], false
+	case b.line[start] == '[':
+		return b.list(start, end, whole)
+	}
+	var fields [][]byte
+	for _, p := range children(b.line[start:end]) {
+		left, lost := b.value(start+p.start, start+p.end, b.line[start+p.start] == '[' && whole)
+		switch {
+		case lost && !whole:
+			return nil, true
+		case lost, whole && (p.name == "signature" || p.name == "_signature"): // it is of what it was
+			continue
+		}
+		fields = append(fields, slices.Concat(b.line[start+p.from:start+p.start], left))
+	}
+	return joined("{", fields, "}"), false
+}
+
+// list is what is left of a list. Within an entry of another one, what stands beside a resource that is
+// left out, and holds none, tells of it: it is left out, too.
+func (b *rebuilder) list(start, end int, whole bool) (left []byte, lost bool) {
+	var all, holding [][]byte
+	some := false
+	for _, p := range children(b.line[start:end]) {
+		left, lost := b.value(start+p.start, start+p.end, false)
+		if lost {
+			some = true
+			continue
+		}
+		all = append(all, left)
+		if b.holds(start+p.start, start+p.end) {
+			holding = append(holding, left)
+		}
+	}
+	if some && !whole {
+		all = holding
+	}
+	return joined("[", all, "]"), some && len(all) == 0
+}
+
+// holds reports whether a resource stands in a value.
+func (b *rebuilder) holds(start, end int) bool {
+	i, _ := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int { return in.start - at })
+	return i < len(b.found) && b.found[i].start < end
+}
+
+// children are the fields of an object, or the entries of a list.
+func children(value []byte) (of []piece) {
+	var w walk
+	for w.reset(value); w.next(); {
+		switch {
+		case w.depth != 1:
+		case w.kind == closed:
+			of[len(of)-1].end = w.end
+		default:
+			of = append(of, piece{name: string(w.key()), from: max(w.fieldStart(), 0), start: w.start, end: w.end})
+		}
+	}
+	return of
+}
