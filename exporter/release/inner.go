@@ -247,6 +247,30 @@ func (r *Review) copy(self resource, values [][]byte) {
 	r.copies = append(r.copies, c)
 }
 
+// untickedInner is a resource within another one of which the line of the form is not ticked.
+type untickedInner struct {
+	self resource
+	v    verdict
+}
+
+// concludeInner withholds the resources within others that are not ticked. Where one stands on a line of
+// its own as well, that decides about it: a copy may be shorter, and lack a date.
+func (r *Review) concludeInner() {
+	alone := map[resource]bool{}
+	for _, in := range r.untickedInner {
+		alone[in.self] = true
+	}
+	if len(alone) > 0 {
+		r.eachReleased(func(goes resource) { delete(alone, goes) })
+	}
+	for _, in := range r.untickedInner {
+		if v, known := r.index.at(in.self); alone[in.self] && (!known || v.withheld()) {
+			r.index.put(in.self, in.v)
+		}
+	}
+	r.untickedInner = nil
+}
+
 // withholdCopies withholds the resources within others that have an identifier of a resource of their
 // type that is withheld, and reports whether there were some.
 func (r *Review) withholdCopies() (some bool) {
@@ -309,8 +333,26 @@ func (r *reviewed) releaseAs(line, typ, id []byte) (out []byte, ok bool, err err
 	if v.withheld() || !known && !r.resolved {
 		return nil, false, nil
 	}
+	if own, err := r.ownVerdict(line); err != nil || own.withheld() {
+		return nil, false, err
+	}
 	r.begin(self.typ, typ, id)
 	return r.release(line, v)
+}
+
+// ownVerdict is what the policy says of a resource by itself, without those within it.
+func (r *reviewed) ownVerdict(line []byte) (verdict, error) {
+	if r.examine == nil {
+		x := r.policy.examiner()
+		x.alone = true
+		r.examine = &x
+	}
+	found, err := innerResources(&r.walk, line)
+	if err != nil {
+		return 0, err
+	}
+	f, err := r.examine.examine(withoutInner(line, found))
+	return r.policy.verdict(f), err
 }
 
 // rebuilder makes a resource of what is left of those within it.

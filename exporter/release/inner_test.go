@@ -54,7 +54,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 		{"", bundle(entry(goes), `{"response":{"outcome":{"resourceType":"OperationOutcome","issue":[{"details":{"coding":[{"code":"F11.20"}],"text":"LEAK"}}]},"status":"200"}}`), bundle(entry(goes))},
 		// What is sensitive, in whatever place.
 		{"", bundle(entry(`{"resourceType":"Observation",`+hivLabel+`}`, `"fullUrl":"urn:uuid:`+uuid+`"`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(`{"link":[{"url":"LEAK"}],"a":{"b":{"resourceType":"Observation",` + hivLabel + `}}}`, entry(problem)), bundle(entry(problem))},
+		{"", bundle(`{"link":[{"url":"LEAK"}],"a":{"b":{"resourceType":"Observation",`+hivLabel+`}}}`, entry(problem)), bundle(entry(problem))},
 		{"", `{"resourceType":"Bundle","id":"x","signature":{"data":"LEAK"},"entry":[` + entry(problem) + `,` + entry(strings.Replace(withheld, "withheld", "another", 1)) + `]}`, `{"resourceType":"Bundle","id":"x","entry":[` + entry(problem) + `]}`},
 		{"", `{"resourceType":"Bundle","id":"x","signature":{"data":"goes"},"entry":[` + entry(problem) + `]}`, `{"resourceType":"Bundle","id":"x","signature":{"data":"goes"},"entry":[` + entry(problem) + `]}`},
 		{"", bundle(entry(`{"resourceType":"Patient","id":"p","extension":[{"valueCoding":{"code":"F11.20","display":"LEAK"}}],"active":true}`)), bundle(entry(`{"resourceType":"Patient","id":"p","active":true}`))},
@@ -77,7 +77,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 		{"", bundle(entry(`{"resourceType":"Observation","id":"copy","note":"goes"}`, `"fullUrl":"https://e.example/Condition/goes"`), entry(problem)), bundle(entry(`{"resourceType":"Observation","id":"copy","note":"goes"}`, `"fullUrl":"https://e.example/Condition/goes"`), entry(problem))},
 		{"", bundle(`{"request":{"method":"DELETE","url":"Condition/withheld-0123456789"}}`), bundle(`{"request":{"method":"DELETE","_url":` + masked + `}}`)},
 		// What is made of the withheld alone stays, whoever is in it, too.
-		{"", bundle(entry(`{"resourceType":"Patient","id":"p"}`), entry(`{"resourceType":"Condition","id":"z",` + b20 + `}`)), ""},
+		{"", bundle(entry(`{"resourceType":"Patient","id":"p"}`), entry(`{"resourceType":"Condition","id":"z",`+b20+`}`)), ""},
 		{"", bundle(entry(`{"resourceType":"Patient","id":"p"}`)), bundle(entry(`{"resourceType":"Patient","id":"p"}`))},
 		{"", bundle(), bundle()},
 		// Whatever holds a resource, holds it.
@@ -126,6 +126,24 @@ func TestEHI9WhatABundleHoldsItTellsOf(t *testing.T) {
 		for _, resolved := range []bool{false, true} {
 			if got := strings.Join(released(t, reviewOf(t, allBut(), resolved, c.record...), c.record...), ""); got != c.want {
 				t.Errorf("%d: %s became\n%s, want\n%s", i, c.record, got, c.want)
+			}
+		}
+	}
+}
+
+// EHI-8: a copy that is not ticked, or tells no date, stays where it is; what it is a copy of goes.
+func TestEHI8AnUntickedCopyKeepsNothing(t *testing.T) {
+	const original = `{"resourceType":"Encounter","id":"v","period":{"start":"2020-01-01","end":"2020-01-01"}}`
+	const bundle = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Encounter","id":"v","note":"LEAK"}},{"resource":{"resourceType":"Observation","id":"o"}}]}`
+	const want = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Observation","id":"o"}}]}`
+	f := form(ehi.MedicalRecord)
+	f.Parameters[ehi.Visits] = ehi.Choice{From: "2019", To: "2021"}
+	for _, resolved := range []bool{false, true} {
+		for _, record := range [][]string{{original, bundle}, {bundle, original}} {
+			got := released(t, reviewOf(t, f, resolved, record...), record...)
+			slices.Sort(got)
+			if len(got) != 2 || got[0] != want || got[1] != original {
+				t.Errorf("%s became %s", record, got)
 			}
 		}
 	}

@@ -234,7 +234,10 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 	case v&stripped != 0:
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
-	if v != 0 || hangs {
+	switch {
+	case f.copies && v.unticked():
+		r.untickedInner = append(r.untickedInner, untickedInner{self, v})
+	case v != 0 || hangs:
 		r.index.put(self, v)
 	}
 }

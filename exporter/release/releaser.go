@@ -20,7 +20,8 @@ type reviewed struct {
 	isAnswer bool   // to a bill, and one of those loses lines
 	typ      uint16 // the number of the type of the line at hand
 	id       []byte
-	cleaner  *cleaner // of Patients; made where there is one
+	cleaner  *cleaner  // of Patients; made where there is one
+	examine  *examiner // of what stands in others; made where there is some
 	// called are the resources beside the one at hand, in the same Bundle, by their fullUrls.
 	called map[string]resource
 	head   int // how much of the line at hand is nothing but its own type and id
