@@ -173,8 +173,8 @@ func (o *Observer) observeInner(line []byte, in *innerResource, holder resource,
 		return o.observeHolder(line, in.typ, in.id, in)
 	}
 	f.id = in.id
-	if held.withheld() && !v.withheld() { // it goes with its holder alone: what it refers to is referred to by that
-		o.stayInside(f, holder, held)
+	if held.withheld() && !v.withheld() {
+		o.stayInside(o.review.index.resource(in.typ, in.id), f, holder, held)
 		return nil
 	}
 	f.standsIn(in)
@@ -182,8 +182,9 @@ func (o *Observer) observeInner(line []byte, in *innerResource, holder resource,
 	return nil
 }
 
-// stayInside keeps what a resource refers to that stays because the one that holds it does.
-func (o *Observer) stayInside(f *facts, holder resource, held verdict) {
+// stayInside keeps a resource that stays because the one that holds it does. What it refers to is
+// referred to by that.
+func (o *Observer) stayInside(self resource, f *facts, holder resource, held verdict) {
 	o.refer(f, held)
 	o.tell(holder, f, held)
 	r := o.review
@@ -191,6 +192,8 @@ func (o *Observer) stayInside(f *facts, holder resource, held verdict) {
 	defer r.gathered.Unlock()
 	o.take(holder, f)
 	o.attach(holder, f)
+	o.keep(self, f)
+	r.stayingInner = append(r.stayingInner, stayingInner{self, held &^ stripped})
 }
 
 // holds takes in what is within a resource: it tells of it, and is made of it.
@@ -247,28 +250,29 @@ func (r *Review) copy(self resource, values [][]byte) {
 	r.copies = append(r.copies, c)
 }
 
-// untickedInner is a resource within another one of which the line of the form is not ticked.
-type untickedInner struct {
+// stayingInner is a resource within another one that stays there: its line of the form is not ticked, or
+// that of the other one.
+type stayingInner struct {
 	self resource
 	v    verdict
 }
 
-// concludeInner withholds the resources within others that are not ticked. Where one stands on a line of
-// its own as well, that decides about it: a copy may be shorter, and lack a date.
+// concludeInner withholds the resources within others that stay there. Where one stands on a line of its
+// own as well, that decides about it: a copy may be shorter, and lack a date.
 func (r *Review) concludeInner() {
 	alone := map[resource]bool{}
-	for _, in := range r.untickedInner {
+	for _, in := range r.stayingInner {
 		alone[in.self] = true
 	}
 	if len(alone) > 0 {
 		r.eachReleased(func(goes resource) { delete(alone, goes) })
 	}
-	for _, in := range r.untickedInner {
+	for _, in := range r.stayingInner {
 		if v, known := r.index.at(in.self); alone[in.self] && (!known || v.withheld()) {
 			r.index.put(in.self, in.v)
 		}
 	}
-	r.untickedInner = nil
+	r.stayingInner = nil
 }
 
 // withholdCopies withholds the resources within others that have an identifier of a resource of their

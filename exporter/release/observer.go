@@ -208,6 +208,16 @@ func (o *Observer) hang(self resource, f *facts) {
 	}
 }
 
+// keep keeps what a resource is called that stays, or may.
+func (o *Observer) keep(self resource, f *facts) {
+	r := o.review
+	r.secrets.consider(f.id)
+	if len(f.id) < minSecret {
+		r.shorts = append(r.shorts, self)
+	}
+	r.own(self, f.identifiers)
+}
+
 // gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.
 func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
 	r := o.review
@@ -221,11 +231,7 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 		o.present(self, f)
 	}
 	if v.withheld() || pointer || hangs {
-		r.secrets.consider(f.id)
-		if len(f.id) < minSecret {
-			r.shorts = append(r.shorts, self)
-		}
-		r.own(self, f.identifiers)
+		o.keep(self, f)
 	}
 	o.attach(self, f)
 	switch {
@@ -236,7 +242,7 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 	}
 	switch {
 	case f.copies && v.unticked():
-		r.untickedInner = append(r.untickedInner, untickedInner{self, v})
+		r.stayingInner = append(r.stayingInner, stayingInner{self, v})
 	case v != 0 || hangs:
 		r.index.put(self, v)
 	}

@@ -29,18 +29,18 @@ type Review struct {
 	attached   attachedTo
 	takers     map[resource]taker
 	copies     []copied
-	// untickedInner stay where they stand in another resource.
-	untickedInner []untickedInner
-	holding       bitmap // the types of what holds other resources
-	counts        map[string]int64
-	support       support
-	supports      []support              // of the observers
-	shorts        []resource             // that may be withheld, and have an id that is not looked for in texts
-	lines         []*lines               // of bills
-	gone          map[resource]goneLines // of bills
-	anyGone       goneLines              // of any of them
-	short         bool                   // one of them is withheld
-	alone         bool                   // nothing but the resource at hand is released, see Alone
+	// stayingInner stay where they stand in another one.
+	stayingInner []stayingInner
+	holding      bitmap // the types of what holds other resources
+	counts       map[string]int64
+	support      support
+	supports     []support              // of the observers
+	shorts       []resource             // that may be withheld, and have an id that is not looked for in texts
+	lines        []*lines               // of bills
+	gone         map[resource]goneLines // of bills
+	anyGone      goneLines              // of any of them
+	short        bool                   // one of them is withheld
+	alone        bool                   // nothing but the resource at hand is released, see Alone
 	// irregular says that a resource has its type or id twice.
 	irregular bool
 }

@@ -123,16 +123,19 @@ const ownPlaces = 6
 
 // Check compares what left with what may and what must leave: the line of each resource of the record,
 // "" where it stayed.
-func (d *Decision) Check(out []string) error {
-	text := strings.Join(out, "\n")
+func (d *Decision) Check(lines []string) error {
+	text := strings.Join(lines, "\n")
 	if leaks := d.Leaks(text); len(leaks) > 0 {
 		return fmt.Errorf("leaked: %v", leaks)
 	}
+	out, err := d.record.apart(lines)
+	if err != nil {
+		return err
+	}
 	for i, m := range d.record.Resources {
-		if (out[i] != "") != d.goes[i] {
-			return fmt.Errorf("%s/%s went: %v, want %v", m.Type, m.ID, out[i] != "", d.goes[i])
-		}
-		if !d.goes[i] {
+		if want := d.goes[i] && (m.within == nil || d.goes[d.record.place(m.within)]); (out[i] != "") != want {
+			return fmt.Errorf("%s/%s went: %v, want %v", m.Type, m.ID, out[i] != "", want)
+		} else if !want {
 			continue
 		}
 		line, err := canonical(out[i])
@@ -141,6 +144,82 @@ func (d *Decision) Check(out []string) error {
 		}
 		if err := d.checkOne(i, line); err != nil {
 			return fmt.Errorf("%s/%s: %w", m.Type, m.ID, err)
+		}
+	}
+	return nil
+}
+
+// place is where a resource stands in the record.
+func (r *Record) place(m *Resource) int { return slices.Index(r.Resources, m) }
+
+// apart is what left of each resource of a record: of those, too, that stand in others, without which the
+// others are.
+func (r *Record) apart(lines []string) (out []string, err error) {
+	inner := map[string]string{} // by type and id
+	for _, m := range r.Resources {
+		if m.within != nil {
+			out = append(out, "")
+			continue
+		}
+		line := lines[0]
+		lines = lines[1:]
+		if m.kind.holds != "" && line != "" {
+			if line, err = takeInner(line, inner, m); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, line)
+	}
+	for i, m := range r.Resources {
+		if m.within != nil {
+			out[i] = inner[m.within.ID+" "+m.Type+"/"+m.ID]
+		}
+	}
+	return out, nil
+}
+
+// takeInner takes the resources out of one that holds them, but for copies, by what they are called.
+func takeInner(line string, inner map[string]string, holder *Resource) (left string, err error) {
+	var resource map[string]any
+	decoder := json.NewDecoder(strings.NewReader(line))
+	decoder.UseNumber()
+	if err := decoder.Decode(&resource); err != nil {
+		return "", err
+	}
+	var take func(v any)
+	take = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				take(e)
+			}
+		case map[string]any:
+			in, is := v["resource"].(map[string]any)
+			text, _ := json.Marshal(in)
+			if is && !strings.Contains(string(text), "Copy"+holder.Marker[4:]) {
+				inner[fmt.Sprint(holder.ID, " ", in["resourceType"], "/", in["id"])] = string(text)
+				delete(v, "resource")
+			}
+			for _, e := range v {
+				take(e)
+			}
+		}
+	}
+	take(resource[holder.kind.holds])
+	text, err := json.Marshal(resource)
+	return string(text), err
+}
+
+// checkHeld compares what stands beside the resources within one that went, and the copies in it.
+func (d *Decision) checkHeld(m *Resource, line string) error {
+	for _, l := range m.links {
+		if l.held && strings.Contains(line, d.record.Resources[l.to].besideHeld()) != d.goes[l.to] {
+			return fmt.Errorf("what stands beside %s went, or not", d.record.Resources[l.to].Marker)
+		}
+	}
+	for _, c := range m.copies {
+		if strings.Contains(line, m.copy(d.record.Resources[c.of])) != d.goes[c.of] {
+			return fmt.Errorf("the copy of %s by its %s went: %v", d.record.Resources[c.of].Marker, c.by, !d.goes[c.of])
 		}
 	}
 	return nil
@@ -164,6 +243,9 @@ func canonical(line string) (string, error) {
 // checkOne compares one resource that went.
 func (d *Decision) checkOne(i int, line string) error {
 	m := d.record.Resources[i]
+	if err := d.checkHeld(m, line); err != nil {
+		return err
+	}
 	own, left := ownPlaces, strings.Contains(line, "div>"+m.Marker)
 	for _, e := range m.entries {
 		if out := !strings.Contains(line, e.token); out && left {

@@ -40,11 +40,14 @@ type Resource struct {
 	Line string
 
 	kind       kind
-	inner      *inner  // what a Patient contains; nil for nothing
-	parts      []*part // of a Patient
-	form       string  // the marker of a DiagnosticReport's presentedForm; "" for none
-	secured    int     // to what a Binary's securityContext leads; -1 for nothing
-	securedBy  string  // its shape
+	inner      *inner    // what a Patient contains; nil for nothing
+	parts      []*part   // of a Patient
+	form       string    // the marker of a DiagnosticReport's presentedForm; "" for none
+	secured    int       // to what a Binary's securityContext leads; -1 for nothing
+	securedBy  string    // its shape
+	within     *Resource // in which it stands; nil where it stands on a line of its own
+	alias      string    // by which others beside it there refer to it; "" for none
+	copies     []copied  // of a resource that holds others: what it holds copies of
 	needs      ehi.Authorization
 	coding     string // that needs it
 	label      bool
@@ -73,8 +76,15 @@ type part struct {
 	link                  *link
 }
 
+// copied is a copy of a resource that stands within another one.
+type copied struct {
+	of int
+	by string // how it is known: by its id, its url or an identifier
+}
+
 // link leads to another resource. It goes where that goes.
 type link struct {
+	held  bool  // it says that its target stands in the resource
 	part  *part // of a Patient, in which it stands; nil for none
 	place place
 	to    int
@@ -137,16 +147,63 @@ func Draw(t *rapid.T, o Options) *Record {
 		r.drawSecured(t, m)
 	}
 	r.drawParts(t)
-	for _, m := range r.Resources {
+	if !o.Imported { // a store has what stands in a Bundle on lines of its own
+		r.drawHeld(t)
+	}
+	for _, m := range slices.Backward(r.Resources) { // what stands in another one first
 		m.Line = r.spell(t, m)
 	}
 	return r
 }
 
-// Lines are the record's resources as JSON.
+// drawHeld puts some resources into others that hold them, and copies of some.
+func (r *Record) drawHeld(t *rapid.T) {
+	for b, holder := range r.Resources {
+		if holder.kind.holds == "" {
+			continue
+		}
+		for i := b + 1; i < len(r.Resources); i++ {
+			m := r.Resources[i]
+			if m.within != nil || m.kind.holds != "" || m.Type == binary || rapid.Bool().Draw(t, "on its own") {
+				continue
+			}
+			m.within = holder
+			holder.links = append(holder.links, &link{held: true, place: place{path: "held"}, to: i, shape: "bare"})
+			if holder.Type == "Bundle" && rapid.Bool().Draw(t, "alias") {
+				m.alias = "urn:uuid:" + strings.Replace(m.Marker, "Mark", "Alias", 1)
+			}
+		}
+		for i, m := range r.Resources {
+			if i > 0 && m.within == nil && m.copyable() && rapid.IntRange(0, 3).Draw(t, "copy") == 0 {
+				holder.copies = append(holder.copies, copied{i, m.drawCopy(t, holder)})
+			}
+		}
+	}
+}
+
+// copyable reports whether a copy that tells less falls under the same line of the form.
+func (m *Resource) copyable() bool {
+	return m.kind.holds == "" && !m.kind.hangs() && m.kind.when == "" && m.Type != binary
+}
+
+// drawCopy draws how a copy is known.
+func (m *Resource) drawCopy(t *rapid.T, holder *Resource) string {
+	ways := []string{"id"}
+	if holder.Type == "Bundle" {
+		ways = append(ways, "url", "urn")
+	}
+	if m.identified {
+		ways = append(ways, "identifier")
+	}
+	return rapid.SampledFrom(ways).Draw(t, "copied by")
+}
+
+// Lines are the record's resources as JSON, but for those that stand in others.
 func (r *Record) Lines() (lines []string) {
 	for _, m := range r.Resources {
-		lines = append(lines, m.Line)
+		if m.within == nil {
+			lines = append(lines, m.Line)
+		}
 	}
 	return lines
 }

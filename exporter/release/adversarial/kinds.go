@@ -24,6 +24,8 @@ type kind struct {
 	// members are places that say of what it is made: visits, Patients and supporting resources count
 	// for none of it.
 	members []string
+	// holds is the list in which other resources stand; "" for none.
+	holds string
 	// places are others, see place. The first one may be of about.
 	places []string
 	// when is the field that says when it happened; "" for none.
@@ -81,6 +83,8 @@ var kinds = []kind{
 	{typ: "Media", category: ehi.OtherDocuments, patient: "subject", why: "partOf[]", when: "createdDateTime", places: []string{
 		"operator", "partOf[]",
 	}},
+	{typ: "Bundle", category: ehi.MedicalRecord, holds: "entry"},
+	{typ: "Parameters", category: ehi.MedicalRecord, holds: "parameter", places: []string{"parameter!/valueReference"}},
 	{typ: "Binary", category: ehi.MedicalRecord},
 	{typ: "Device", supporting: true, patient: "patient", places: []string{"owner", "location"}},
 	{typ: "Medication", supporting: true, each: "ingredient/itemReference", places: []string{"manufacturer", "ingredient/itemReference"}},

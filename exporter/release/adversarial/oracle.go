@@ -12,11 +12,13 @@ type Decision struct {
 	choices Choices
 	goes    []bool
 	unused  []bool // it stays for this alone: nothing uses it
+	lost    []bool // it stays with another one, in which it stands
 }
 
 // Decide decides about a record.
 func (r *Record) Decide(c Choices) *Decision {
-	d := &Decision{r, c, make([]bool, len(r.Resources)), make([]bool, len(r.Resources))}
+	n := len(r.Resources)
+	d := &Decision{r, c, make([]bool, n), make([]bool, n), make([]bool, n)}
 	for i, m := range r.Resources {
 		admitted := d.admits(m.category, m.when)
 		if m.Type == binary { // as nothing else of it says, here, whose it is
@@ -24,12 +26,15 @@ func (r *Record) Decide(c Choices) *Decision {
 			admitted = d.held(i) || m.secured > 0 || m.secured == 0 && admitted
 		}
 		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && admitted
+		if in := m.within; in != nil && !(d.authorized(in) && d.admits(in.category, "")) {
+			d.goes[i], d.lost[i] = false, d.goes[i]
+		}
 	}
 	for before := []bool(nil); !slices.Equal(before, slices.Concat(d.goes, d.unused)); {
 		before = slices.Concat(d.goes, d.unused)
 		for i := range r.Resources {
 			m := r.Resources[i]
-			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) {
+			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) || d.holdsWithheld(m) {
 				d.goes[i], d.unused[i] = false, false
 			}
 		}
@@ -53,6 +58,14 @@ func (r *Record) Decide(c Choices) *Decision {
 		}
 	}
 	return d
+}
+
+// keeper is the resource itself, or the one that it stands in and is lost with.
+func (d *Decision) keeper(i int) int {
+	if d.lost[i] {
+		return d.record.place(d.record.Resources[i].within)
+	}
+	return i
 }
 
 // kept reports whether a resource stays for more than that nothing uses it.
@@ -120,6 +133,27 @@ func (d *Decision) sumOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.kind.members, func(place string) bool { return d.onlyWithheld(m, place, true) })
 }
 
+// holdsWithheld reports whether all that a resource holds is withheld for more than an unticked line,
+// persons, places and things aside.
+func (d *Decision) holdsWithheld(m *Resource) bool {
+	some := len(m.copies) > 0
+	for _, l := range m.links {
+		if !l.held || d.record.Resources[l.to].kind.hangs() {
+			continue
+		}
+		if some = true; !d.kept(l.to) || !d.telling(l.to) {
+			return false
+		}
+	}
+	for _, c := range m.copies {
+		of := d.record.Resources[c.of]
+		if !d.kept(c.of) || !d.telling(c.of) || c.by != "id" && c.by != "urn" && !d.admits(of.category, "") {
+			return false
+		}
+	}
+	return some
+}
+
 // occasion reports whether nothing is made of a resource.
 func (r *Record) occasion(i int) bool {
 	to := r.Resources[i]
@@ -127,7 +161,9 @@ func (r *Record) occasion(i int) bool {
 }
 
 // tells reports whether a link only tells of its target, and does not use it.
-func (m *Resource) tells(l *link) bool { return l.place.path == m.kind.about && !m.kind.uses }
+func (m *Resource) tells(l *link) bool {
+	return l.held || l.place.path == m.kind.about && !m.kind.uses
+}
 
 // byID reports whether a link leads to its target by an id.
 func (l *link) byID() bool {
@@ -499,7 +535,7 @@ func (e *entry) allLinks() []*link {
 
 // telling reports whether a withheld resource is withheld for more than an unticked line of the form.
 func (d *Decision) telling(i int) bool {
-	m := d.record.Resources[i]
+	m := d.record.Resources[d.keeper(i)]
 	if m.Type == binary { // about which is decided by what holds it
 		return !d.authorized(m)
 	}
@@ -514,7 +550,7 @@ func (d *Decision) betrays(l *link) certainty {
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
 		return perhaps // whether it means something withheld, or for which of several reasons
-	case d.authorized(to) && !d.admits(to.category, to.when):
+	case !d.telling(l.to):
 		return no
 	}
 	return yes

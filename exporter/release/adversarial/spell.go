@@ -99,7 +99,7 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	}
 	for _, l := range m.links {
 		switch {
-		case l.entry != nil || l.part != nil:
+		case l.entry != nil || l.part != nil || l.held:
 		case len(l.place.outer) > 0:
 			add(l.place.outer[0], r.nested(s, m, l), true)
 		default:
@@ -124,6 +124,14 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 		if p.field != "security" {
 			add(p.field, r.part(s, m, p), p.field[0] == 'e' || p.field[0] == 'c')
 		}
+	}
+	for _, l := range m.links {
+		if l.held {
+			add(m.kind.holds, r.held(s, m, r.Resources[l.to]), true)
+		}
+	}
+	for _, c := range m.copies {
+		add(m.kind.holds, r.copied(s, m, c), true)
 	}
 	var tops []string
 	for top := range elements {
@@ -171,6 +179,57 @@ func (r *Record) part(s *speller, m *Resource, p *part) string {
 	}
 	return s.object(fields...)
 }
+
+// besideHeld is a text that stands beside a resource in another one.
+func (m *Resource) besideHeld() string { return strings.Replace(m.Marker, "Mark", "Held", 1) }
+
+// held is a resource with what stands beside it in another one.
+func (r *Record) held(s *speller, holder, m *Resource) string {
+	fields := []string{`"resource":` + m.Line}
+	switch {
+	case holder.Type == "Bundle":
+		url := m.alias
+		if url == "" && rapid.Bool().Draw(s.t, "fullUrl") {
+			url = Base + "/" + m.Type + "/" + m.ID
+		}
+		if url != "" {
+			fields = append(fields, `"fullUrl":`+s.text(url))
+		}
+		return s.object(append(fields, `"link":[{"relation":`+s.text(m.besideHeld())+`}]`)...)
+	case rapid.Bool().Draw(s.t, "a part"):
+		beside := s.object(`"name":"z"`, `"valueString":`+s.text(m.besideHeld()))
+		return s.object(`"name":"y"`, `"part":[`+beside+s.comma+s.object(append(fields, `"name":"x"`)...)+`]`)
+	}
+	return s.object(append(fields, `"name":`+s.text(m.besideHeld()))...)
+}
+
+// copied is a copy of a resource that stands on a line of its own, and says less.
+func (r *Record) copied(s *speller, holder *Resource, c copied) string {
+	m, url := r.Resources[c.of], ""
+	id := strings.Replace(holder.Marker, "Mark", "Same", 1) + "-" + strings.Replace(m.Marker, "Mark", "As", 1)
+	fields := []string{`"resourceType":"` + m.Type + `"`, `"note":[{"text":` + s.text(m.Marker+" "+holder.copy(m)) + `}]`}
+	switch c.by {
+	case "id":
+		id = m.ID
+	case "url":
+		url = Base + "/" + m.Type + "/" + m.ID
+	case "urn":
+		url = "urn:uuid:" + m.ID
+	case "identifier":
+		fields = append(fields, `"identifier":[{"value":`+s.text("ident-"+m.Marker)+`}]`)
+	}
+	if c.by != "urn" {
+		fields = append(fields, `"id":"`+id+`"`)
+	}
+	out := []string{`"resource":` + s.object(fields...)}
+	if url != "" {
+		out = append(out, `"fullUrl":`+s.text(url))
+	}
+	return s.object(out...)
+}
+
+// copy is a text of the copy of a resource.
+func (m *Resource) copy(of *Resource) string { return "Copy" + m.Marker[4:] + of.Marker[4:] }
 
 // nested is a link within objects.
 func (r *Record) nested(s *speller, m *Resource, l *link) string {
@@ -266,6 +325,9 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case "bare":
 		return `{"reference":` + s.text(name) + `}`
 	case "relative":
+		if m.within != nil && m.within == to.within && to.alias != "" {
+			name = to.alias
+		}
 		if add(name); rapid.Bool().Draw(s.t, "with a type") {
 			fields = append(fields[1:], `"type":"`+l.token+`"`)
 		}
