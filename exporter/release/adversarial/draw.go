@@ -140,20 +140,23 @@ func Draw(t *rapid.T, o Options) *Record {
 	n := rapid.IntRange(max(2, o.Least), max(10, o.Least)).Draw(t, "resources")
 	r.Resources = append(r.Resources, r.drawResource(t, 0, kind{typ: "Patient", places: []string{"generalPractitioner[]", "managingOrganization"}}))
 	for i := 1; i < n; i++ {
-		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(kinds).Draw(t, "type")))
+		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(o.kinds()).Draw(t, "type")))
 	}
 	for i, m := range r.Resources {
 		r.drawLinks(t, i, m)
 		r.drawSecured(t, m)
 	}
 	r.drawParts(t)
-	if !o.Imported { // a store has what stands in a Bundle on lines of its own
-		r.drawHeld(t)
-	}
+	r.drawHeld(t)
 	for _, m := range slices.Backward(r.Resources) { // what stands in another one first
 		m.Line = r.spell(t, m)
 	}
 	return r
+}
+
+// kinds are the types of a record: a store has what stands in a Bundle on lines of its own.
+func (o Options) kinds() []kind {
+	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return o.Imported && k.holds != "" })
 }
 
 // drawHeld puts some resources into others that hold them, and copies of some.
@@ -175,7 +178,7 @@ func (r *Record) drawHeld(t *rapid.T) {
 		}
 		for i, m := range r.Resources {
 			if i > 0 && m.within == nil && m.copyable() && rapid.IntRange(0, 3).Draw(t, "copy") == 0 {
-				holder.copies = append(holder.copies, copied{i, m.drawCopy(t, holder)})
+				holder.copies = append(holder.copies, copied{i, r.drawCopy(t, i, holder)})
 			}
 		}
 	}
@@ -186,13 +189,19 @@ func (m *Resource) copyable() bool {
 	return m.kind.holds == "" && !m.kind.hangs() && m.kind.when == "" && m.Type != binary
 }
 
-// drawCopy draws how a copy is known.
-func (m *Resource) drawCopy(t *rapid.T, holder *Resource) string {
+// drawCopy draws how a copy of resource i is known. Where a copy that has another id stays, nothing is
+// named by the identifier that both have; so none has it that something is named by.
+func (r *Record) drawCopy(t *rapid.T, i int, holder *Resource) string {
 	ways := []string{"id"}
 	if holder.Type == "Bundle" {
 		ways = append(ways, "url", "urn")
 	}
-	if m.identified {
+	named := slices.ContainsFunc(r.Resources, func(m *Resource) bool {
+		return slices.ContainsFunc(m.links, func(l *link) bool {
+			return l.to == i && (l.shape == "identifier" || l.shape == "conditional")
+		})
+	})
+	if r.Resources[i].identified && !named {
 		ways = append(ways, "identifier")
 	}
 	return rapid.SampledFrom(ways).Draw(t, "copied by")
