@@ -203,7 +203,7 @@ func (f *facts) holds(found []innerResource) {
 		switch {
 		case string(in.typ) == "Patient":
 		case string(in.typ) == binaryType:
-			f.binaries = append(f.binaries, attachment{to, false, true})
+			f.binaries = append(f.binaries, attachment{target: to, tells: true})
 		case isSupporting(in.typ):
 			f.tells = append(f.tells, to)
 		default:
