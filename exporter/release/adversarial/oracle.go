@@ -12,7 +12,7 @@ type Decision struct {
 	choices Choices
 	goes    []bool
 	unused  []bool // it stays for this alone: nothing uses it
-	lost    []bool // it stays with another one, in which it stands
+	inside  []bool // it stays with another one, in which it stands
 }
 
 // Decide decides about a record.
@@ -27,7 +27,7 @@ func (r *Record) Decide(c Choices) *Decision {
 		}
 		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && admitted
 		if in := m.within; in != nil && !(d.authorized(in) && d.admits(in.category, "")) {
-			d.goes[i], d.lost[i] = false, d.goes[i]
+			d.goes[i], d.inside[i] = false, d.goes[i]
 		}
 	}
 	for before := []bool(nil); !slices.Equal(before, slices.Concat(d.goes, d.unused)); {
@@ -62,7 +62,7 @@ func (r *Record) Decide(c Choices) *Decision {
 
 // keeper is the resource itself, or the one that it stands in and is lost with.
 func (d *Decision) keeper(i int) int {
-	if d.lost[i] {
+	if d.inside[i] {
 		return d.record.place(d.record.Resources[i].within)
 	}
 	return i
