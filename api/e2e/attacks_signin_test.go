@@ -183,6 +183,24 @@ var signInAttacks = []attack{
 		b.sees(200, "You are signed in")
 		p.want(w.do(w.open, "GET", strings.TrimPrefix(answer, w.open.Base), "Cookie", strings.Join(cookies, "; "), "Accept", "text/html"), 401, "over already")
 	}},
+	{"sign-ins that are begun without end", "CWE-770", func(p *target) {
+		w, _, person := p.atProvider()
+		kept := func() int {
+			keys, err := w.node.Bus.Sessions.Keys(p.t.Context())
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return len(keys)
+		}
+		before := kept()
+		for range 10 {
+			w.toProvider(person())
+			p.want(w.do(w.open, "GET", "/admin/ui/login/openid/callback?state=x&code=x", "Cookie", "__Host-ehi_openid=x; ehi_openid=x", "Accept", "text/html"), 401, "")
+		}
+		if after := kept(); after > before {
+			p.t.Errorf("%d records are left", after-before)
+		}
+	}},
 	{"the provider's answer with another state, code or issuer", "RFC 9700 4.4, RFC 9207", func(p *target) {
 		w, provider, person := p.atProvider()
 		for name, value := range map[string]string{"state": "x", "code": "x", "iss": "https://evil.example", "error": "access_denied"} {

@@ -1,7 +1,10 @@
 package server
 
 import (
-	"crypto/rand"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -71,17 +74,61 @@ func (s *Server) toProvider(c *fiber.Ctx, e errand) error {
 		return s.providerFault(err)
 	}
 	e.Try = try
-	data, err := json.Marshal(e)
+	sealed, err := s.sealErrand(e)
+	if err == nil && len(sealed) > maxErrand {
+		e.Next = staffJobs
+		sealed, err = s.sealErrand(e)
+	}
 	if err != nil {
 		return err
 	}
-	token := rand.Text()
-	seal, name := sealer("openid " + token)
-	if err := s.kept.Set(name, seal.Seal(nil, nil, data, nil), openIDAge); err != nil {
-		return err
-	}
-	s.setOpenIDCookie(c, token, openIDAge)
+	s.setOpenIDCookie(c, sealed, openIDAge)
 	return c.Redirect(address, http.StatusSeeOther)
+}
+
+// maxErrand is how long a cookie may be that all browsers keep, in bytes, with its name and attributes.
+const maxErrand = 3500
+
+// errandSeal is the cipher of errands. They are kept by the browser, so that whoever begins to sign in
+// without end fills up nothing.
+func (s *Server) errandSeal() (cipher.AEAD, error) {
+	key := sha256.Sum256(append([]byte("openid errand "), s.pageKey...))
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// sealErrand is the value of an errand's cookie.
+func (s *Server) sealErrand(e errand) (string, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return "", err
+	}
+	seal, err := s.errandSeal()
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(seal.Seal(nil, nil, data, nil)), nil
+}
+
+// openErrand reads the value of an errand's cookie. Errors: errElsewhere, for one that no server of this
+// state has made.
+func (s *Server) openErrand(cookie string) (e errand, err error) {
+	seal, err := s.errandSeal()
+	if err != nil {
+		return e, err
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cookie)
+	if err != nil {
+		return e, errElsewhere
+	}
+	data, err := seal.Open(nil, nil, sealed, nil)
+	if err != nil {
+		return e, errElsewhere
+	}
+	return e, json.Unmarshal(data, &e)
 }
 
 // setOpenIDCookie names this browser's way. It is Lax: the provider's site sends the browser back.
@@ -111,37 +158,23 @@ var (
 	errOver      = &openid.Refused{Why: "This sign-in is over already"}
 )
 
-// errand finds the way that a browser comes back from, and ends it.
+// errand finds the way that a browser comes back from, and ends it. One that comes back with another
+// state goes nowhere (see openid.Provider.Finish), and leaves nothing.
 func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
-	token := c.Cookies(s.cookie(openIDCookie))
-	if token == "" {
+	cookie := c.Cookies(s.cookie(openIDCookie))
+	if cookie == "" {
 		return e, errElsewhere
 	}
 	s.setOpenIDCookie(c, "", 0)
-	seal, name := sealer("openid " + token)
-	sealed, err := s.kept.Get(name)
-	if err != nil {
+	if e, err = s.openErrand(cookie); err != nil || !auth.Equal(c.Query("state"), e.Try.State) {
 		return e, err
 	}
-	if sealed == nil {
-		return e, errOver
-	}
-	data, err := seal.Open(nil, nil, sealed, nil)
-	if err == nil {
-		err = json.Unmarshal(data, &e)
-	}
-	if err != nil {
-		return e, err
-	}
-	// Of many that come back at once one goes on.
-	_, err = s.Bus.Sessions.CreateFor(c.UserContext(), openIDUsed.Of(name), []byte("used"), openIDAge)
+	// Of many that come back at once, or one after the other, one goes on.
+	_, err = s.Bus.Sessions.CreateFor(c.UserContext(), openIDUsed.Of(digest(e.Try.State)), []byte("used"), openIDAge)
 	if kv.IsConflict(err) {
 		return e, errOver
 	}
-	if err != nil {
-		return e, err
-	}
-	return e, s.kept.Delete(name)
+	return e, err
 }
 
 // handleOpenIDCallback signs in whom the provider sends back.
