@@ -237,17 +237,34 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 }
 
 // administratorLike finds an administrator whose name looks like that of a new one, and is another: under
-// the one, approvals and the audit trail would read as of the other.
+// the one, approvals and the audit trail would read as of the other. Of the configuration's administrator
+// nobody has the very name either: he signs in under it, and it could be no account's.
 func (s *Server) administratorLike(a Account) (name string, ok bool) {
 	if a.Role == "" {
 		return "", false
 	}
 	for _, other := range s.Administrators() {
-		if folded(other.Name) != folded(a.Name) && alike(other.Name, a.Name) {
+		if !SameName(other.Name, a.Name) && alike(other.Name, a.Name) {
 			return other.Name, true
 		}
 	}
-	return "", false
+	return s.Reserved, s.isReserved(a.Name)
+}
+
+// isReserved reports whether a name is that of the configuration's administrator, or looks like it.
+func (s *Server) isReserved(name string) bool {
+	return s.Reserved != "" && (SameName(s.Reserved, name) || alike(s.Reserved, name))
+}
+
+// Reserving are the administrators' accounts whose names are that of the configuration's administrator,
+// or look like it: they were there before he was called so.
+func (s *Server) Reserving() (names []string) {
+	for _, a := range s.Administrators() {
+		if s.isReserved(a.Name) {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 func (s *Server) accountRecord(ctx context.Context, a Account, password string) ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/mtibben/confusables"
 	"golang.org/x/text/cases"
@@ -34,12 +35,37 @@ func isUsername(name string) bool {
 // looks are what a name is to somebody who looks at it: two names with a look in common are easily taken
 // for each other. Case, accents, spaces and punctuation do not count, nor of which script a letter is
 // that looks like another one (Unicode Technical Standard 39, section 4). A capital can look like a letter
-// that its small form does not, so that there are two looks.
-func looks(name string) []string {
-	small := bare(confusables.Skeleton(plain(name)))
-	asWritten := bare(plain(confusables.Skeleton(norm.NFKC.String(name))))
-	return []string{small, asWritten}
+// that its small form does not, and a letter like none that it stands for (the lunate sigma is a c to look
+// at, and a sigma in a normalized text), so that there are several looks.
+func looks(name string) (out []string) {
+	for _, form := range []string{plain(name), norm.NFKC.String(name), name} {
+		out = append(out, strings.Map(near, bare(plain(confusables.Skeleton(strings.Map(small, form))))))
+	}
+	return out
 }
+
+// small is the small letter that a small capital, a letter of its own to Unicode, looks like.
+func small(r rune) rune {
+	if at := strings.IndexRune(smallCapitals, r); at >= 0 {
+		return rune(smallLetters[utf8.RuneCountInString(smallCapitals[:at])])
+	}
+	return r
+}
+
+// near is the letter that stands for all that are nearly of its form, beside those of UTS 39: i, l and 1
+// differ by a dot or a stroke.
+func near(r rune) rune {
+	switch r {
+	case 'i', '1', '|', 'ı':
+		return 'l'
+	}
+	return r
+}
+
+const (
+	smallCapitals = "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ"
+	smallLetters  = "abcdefghijklmnopqrstuvwyz"
+)
 
 // plain is a text without differences of case, and of forms of a letter for old character sets.
 func plain(text string) string {
@@ -61,6 +87,9 @@ func bare(text string) string {
 	}
 	return letters
 }
+
+// SameName reports whether two names are one to accounts.
+func SameName(a, b string) bool { return folded(a) == folded(b) }
 
 // alike reports whether two names are easily taken for each other.
 func alike(a, b string) bool {

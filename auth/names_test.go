@@ -28,6 +28,18 @@ func TestNamesThatLookAlike(t *testing.T) {
 		{"Straße", "STRASSE", true},
 		{"modern", "modem", true},
 		{"paypal", "pаypаl", true}, // Cyrillic letters
+		{"cares", "ϲares", true},   // a lunate sigma
+		{"CARES", "ϹARES", true},   // a capital one
+		{"cares", "сares", true},   // Cyrillic
+		{"oscar", "ᴏꜱᴄᴀʀ", true},   // small capitals
+		{"bibi", "ʙɪʙɪ", true},     // others
+		{"hannah", "ʜᴀɴɴᴀʜ", true}, // others
+		{"admin", "adm1n", true},   // a digit
+		{"admin", "admln", true},   // an l
+		{"admin", "аdmіn", true},   // Cyrillic
+		{"admin", "ɑdmin", true},   // of phonetics
+		{"admin", "αdmin", true},   // Greek
+		{"root", "r00t", true},     // digits
 		{"健康", "健康", true},
 		{"★★", "★ ★", true},
 		{"My Health", "My Wealth", false},

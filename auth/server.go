@@ -46,6 +46,9 @@ type Config struct {
 	// Lasts is how long something may last that was begun under an authorization: it is remembered for
 	// that long that the authorization has ended. Default RefreshTTL; less than that counts as that.
 	Lasts time.Duration
+	// Reserved is the name of the configuration's administrator, which is no account's: no administrator's
+	// account may have it, or one that looks like it. "" reserves none.
+	Reserved string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }

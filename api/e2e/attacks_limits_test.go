@@ -350,9 +350,37 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"an administrator who looks like another", "CWE-1007, UTS 39", func(p *target) {
-		for _, name := range []string{"аdа", "ada.", "ａ-da", "àda"} {
+		for _, name := range []string{"аdа", "ada.", "ａ-da", "àda", "ᴀda", "ɑda"} {
 			_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: auth.Reviewer}, staffPassword)
 			p.refused(err, 400)
+		}
+	}},
+	{"an account called as the configuration's administrator", "CWE-1007, UTS 39", func(p *target) {
+		for _, name := range []string{"root", "Root", "ROOT", "r00t", "rооt", "r.o.o.t", "ʀᴏᴏᴛ", "ｒｏｏｔ", "róot"} {
+			for _, role := range auth.Roles() {
+				_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: role}, staffPassword)
+				if p.refused(err, 400); err == nil {
+					p.t.Errorf("%q is taken", name)
+				}
+			}
+		}
+	}},
+	{"a recovery code many times at once", "CWE-367, NIST SP 800-63B 3.1.2.2", func(p *target) {
+		_, _, recovery := p.withSecondFactor("hasty")
+		var (
+			all sync.WaitGroup
+			in  atomic.Int64
+		)
+		for range 8 {
+			all.Go(func() {
+				if p.logsIn("hasty", recovery[0]) == http.StatusOK {
+					in.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		if n := in.Load(); n != 1 {
+			p.t.Errorf("it signs in %d times", n)
 		}
 	}},
 	{"no is taken for yes", "EHI-8", func(p *target) {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -92,7 +93,7 @@ type Config struct {
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
 	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
 	MetricsFrom        []netip.Prefix  `help:"Networks (CIDR) that may read /metrics, unless a proxy forwards them. Without any: everybody in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
-	AdminUser          string          `help:"Name of the administrator." default:"admin" env:"EHI_ADMIN_USER"`
+	AdminUser          string          `help:"Name of the administrator. No account may be called so, or nearly so, unless --admin-password is empty." default:"admin" env:"EHI_ADMIN_USER"`
 	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
 	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
 	FourEyes           bool            `help:"Ask for the approval of two administrators before files are released." env:"EHI_FOUR_EYES"`
@@ -311,12 +312,12 @@ func (n *Node) openAuth(ctx context.Context) (err error) {
 	n.auth, err = auth.New(ctx, auth.Config{
 		KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: n.cfg.sandbox(), SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data),
 		Algorithm: n.cfg.TokenAlg, KeyAge: n.cfg.KeyAge, PrivateKeySets: n.cfg.PrivateKeySets, AccessTTL: n.cfg.AccessTTL, RefreshTTL: n.cfg.RefreshTTL,
-		Lasts: n.cfg.JobTTL + n.cfg.FileTTL,
+		Lasts: n.cfg.JobTTL + n.cfg.FileTTL, Reserved: n.cfg.reserved(),
 	})
 	if err != nil {
 		return err
 	}
-	return n.cfg.refuse(append(n.cfg.Unfit(), n.cfg.lacking(n.auth)...))
+	return n.cfg.refuse(slices.Concat(n.cfg.Unfit(), n.cfg.lacking(n.auth), n.cfg.ambiguous(n.auth)))
 }
 
 func (n *Node) openServices(ctx context.Context, opts Options) (err error) {

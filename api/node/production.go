@@ -205,6 +205,25 @@ func (c Config) lacking(s *auth.Server) (out []string) {
 	return out
 }
 
+// reserved is the name that no administrator's account may have: the configuration's administrator signs
+// in under it, where he has a password.
+func (c Config) reserved() string {
+	if c.AdminPassword == "" {
+		return ""
+	}
+	return c.AdminUser
+}
+
+// ambiguous says which accounts of administrators have the name of the configuration's: approvals and the
+// audit trail would read the same of both.
+func (c Config) ambiguous(s *auth.Server) (out []string) {
+	for _, name := range s.Reserving() {
+		out = append(out, fmt.Sprintf("the account %s is called as the administrator of --admin-user, or nearly so: choose another --admin-user, "+
+			"an empty --admin-password, or account remove %s", name, name))
+	}
+	return out
+}
+
 // refuse makes an error of all reasons at once, nil where there is none.
 func (c Config) refuse(reasons []string) error {
 	if len(reasons) == 0 {

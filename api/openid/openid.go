@@ -311,6 +311,9 @@ func (p *Provider) person(t Try, id *oidc.IDToken) (out Person, err error) {
 // marked is what the names of a provider's people end in. The names of accounts have no spaces.
 const marked = " (OpenID)"
 
+// Unmarked is the name by which a provider knows somebody; another name stays as it is.
+func Unmarked(name string) string { return strings.TrimSuffix(name, marked) }
+
 // name is what somebody is called here.
 func (p *Provider) name(claims map[string]any) (string, error) {
 	name, _ := claim(claims, p.config.NameClaim).(string)

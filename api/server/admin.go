@@ -179,9 +179,11 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) 
 		if err := s.mayGoOn(j); err != nil {
 			return err
 		}
-		switch {
-		case s.FourEyes:
+		if s.FourEyes {
 			who := staffOf(c)
+			if err := s.second(j, who); err != nil {
+				return err
+			}
 			return j.ApproveByTwo(who.Name, s.approverMark(who), s.approves, now(), s.FileTTL)
 		}
 		return j.Approve(adminOf(c), now(), s.FileTTL)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/openid"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -177,16 +178,18 @@ func (s *Server) present(name, by, role string) *signedIn {
 	return nil
 }
 
-// approverMark says which administrator it is who approves, beside the name: by whom he is known, and of an
-// account when it was made, so that another one of the same name is somebody else.
+// approverMark says which administrator it is who approves, beside the name: by whom he is known; of an
+// account when it was made, so that another one of the same name is somebody else; of the configuration's
+// administrator what his session is opened by, and of the provider's which provider it is, and his role.
 func (s *Server) approverMark(who *signedIn) string {
 	switch who.By {
 	case byOpenID:
-		return who.By + " " + string(who.Role)
-	case byAccount:
-		if a, ok := s.Auth.Administrator(who.Name); ok {
-			return who.By + " " + a.Created.Format(time.RFC3339)
-		}
+		return who.By + " " + string(who.Role) + " " + digest(s.OpenID.Mark())
+	case byConfig:
+		return who.By + " - " + digest(s.adminMark())
+	}
+	if a, ok := s.Auth.Administrator(who.Name); ok {
+		return who.By + " " + a.Created.Format(time.RFC3339)
 	}
 	return who.By
 }
@@ -194,9 +197,25 @@ func (s *Server) approverMark(who *signedIn) string {
 // approves reports whether an administrator who has approved under a mark may approve still. Whom the
 // provider names is taken at its word of then: what he may do by now shows when he signs in.
 func (s *Server) approves(name, mark string) bool {
-	by, role, _ := strings.Cut(mark, " ")
+	by, rest, _ := strings.Cut(mark, " ")
+	role, _, _ := strings.Cut(rest, " ")
 	who := s.present(name, by, role)
 	return who != nil && who.Role.May(auth.Reviewer) && s.approverMark(who) == mark
+}
+
+// second reports whether an administrator is another person than those whose approvals of an export
+// count. Names that differ in case alone are of one person, and so are those of an account and of the
+// provider: who is both approves once. Errors: ehi.Conflict.
+func (s *Server) second(j *ehi.Job, who *signedIn) error {
+	if j.Status != ehi.Retrieved {
+		return nil // what is decided is no longer to be approved, by nobody
+	}
+	for _, name := range j.Approvers(s.approves) {
+		if auth.SameName(openid.Unmarked(name), openid.Unmarked(who.Name)) {
+			return ehi.Errorf(ehi.Conflict, "A second administrator has to approve this export")
+		}
+	}
+	return nil
 }
 
 func ofAccount(a auth.Account) *signedIn {

@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"ehi-server/api/node"
+	"ehi-server/auth"
+)
+
+// A server does not start whose --admin-user is called as somebody who has an account, or nearly so:
+// approvals and the audit trail would read the same of both.
+func TestTheConfigurationsAdministratorIsNobodyElse(t *testing.T) {
+	t.Parallel()
+	data, cfg := t.TempDir(), productionConfig(t)
+	t.Run("before", func(t *testing.T) {
+		w := start(t, data, cfg, node.Options{})
+		if _, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "chief", Role: auth.Viewer}, staffPassword); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, name := range []string{"chief", "Chief", "сhief", "ch1ef", "other"} {
+		other := cfg
+		other.AdminUser = name
+		n, err := node.Open(t.Context(), other, data, slog.New(slog.DiscardHandler), node.Options{})
+		if n != nil {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if refused := err != nil && strings.Contains(err.Error(), "the account chief is called as the administrator of --admin-user"); refused != (name != "other") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package auth_test
+
+import (
+	"slices"
+	"testing"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+// No administrator's account is called as the administrator of the configuration, or nearly so; a
+// patient's may be. Those that were there before him are told.
+func TestNobodyIsCalledAsTheConfigurationsAdministrator(t *testing.T) {
+	_, clock, b := newServer(t)
+	const password = "four plain words here"
+	before := production(t, b, clock, nil)
+	for _, name := range []string{"Chief", "rita"} {
+		if _, err := before.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Viewer}, password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := production(t, b, clock, func(c *auth.Config) { c.Reserved = "admin" })
+	for _, name := range []string{"admin", "Admin", "аdmin", "adm1n", "a-d-m-i-n", "ᴀᴅᴍɪɴ", "ａｄｍｉｎ"} {
+		if _, err := s.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Viewer}, password); ehi.CodeOf(err) != ehi.Conflict && ehi.CodeOf(err) != ehi.Invalid {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "admin", Patient: "p1"}, password); err != nil {
+		t.Errorf("a patient: %v", err)
+	}
+	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "administrator", Role: auth.Viewer}, password); err != nil {
+		t.Errorf("another name: %v", err)
+	}
+	for reserved, want := range map[string][]string{"admin": nil, "": nil, "chief": {"Chief"}, "сhief": {"Chief"}, "RITA": {"rita"}} {
+		s := production(t, b, clock, func(c *auth.Config) { c.Reserved = reserved })
+		if got := s.Reserving(); !slices.Equal(got, want) {
+			t.Errorf("beside %q: %q, not %q", reserved, got, want)
+		}
+	}
+}
