@@ -63,10 +63,13 @@ var aboutPaths = map[string][][]string{
 // to others signs, changes or replaces them. Of what is only not ticked the References are masked: a
 // bill goes without the prescription that it is for. Groups are those of aboutPaths.
 var whyPaths = map[string][][]string{
+	"Account":              {{"partOf"}},
 	"ActivityDefinition":   {{"productReference"}},
-	"Appointment":          {{"reasonReference"}},
+	"Appointment":          {{"reasonReference"}, {"basedOn"}},
 	"AppointmentResponse":  {{"appointment"}},
+	"CarePlan":             {{"basedOn"}, {"partOf"}},
 	"CareTeam":             {{"reasonReference"}},
+	"ChargeItem":           {{"partOf"}},
 	"ChargeItemDefinition": {{"instance"}},
 	"Claim":                {{"prescription"}, {"originalPrescription"}},
 	"Communication":        {{"payload.contentReference"}, {"inResponseTo"}, {"partOf"}},
@@ -79,27 +82,30 @@ var whyPaths = map[string][][]string{
 		{"term.asset.typeReference", "term.asset.valuedItem.entityReference"},
 	},
 	"CoverageEligibilityResponse": {{"request"}},
-	"DeviceRequest":               {{"reasonReference"}},
-	"DeviceUseStatement":          {{"reasonReference"}},
-	"DiagnosticReport":            {{"result", "imagingStudy", "media.link"}},
+	"DeviceRequest":               {{"reasonReference"}, {"basedOn"}},
+	"DeviceUseStatement":          {{"reasonReference"}, {"basedOn"}},
+	"DiagnosticReport":            {{"result", "imagingStudy", "media.link"}, {"basedOn"}},
 	"DocumentReference":           {{"relatesTo.target"}, {"context.related"}},
 	"ExplanationOfBenefit":        {{"prescription"}, {"originalPrescription"}},
 	"FamilyMemberHistory":         {{"reasonReference"}},
 	"Group":                       {{"member.entity"}},
-	"ImagingStudy":                {{"reasonReference"}, {"procedureReference"}},
+	"ImagingStudy":                {{"reasonReference"}, {"procedureReference"}, {"basedOn"}},
 	"Immunization":                {{"reasonReference"}},
 	"ImmunizationRecommendation":  {{"recommendation.supportingPatientInformation", "recommendation.supportingImmunization"}},
-	"Media":                       {{"partOf"}, {"subject"}},
-	"MedicationAdministration":    {{"reasonReference"}},
-	"MedicationRequest":           {{"reasonReference"}},
-	"MedicationStatement":         {{"reasonReference"}},
-	"Observation":                 {{"hasMember"}, {"derivedFrom"}, {"focus"}},
-	"Procedure":                   {{"reasonReference"}},
+	"Media":                       {{"partOf"}, {"subject"}, {"basedOn"}},
+	"MedicationAdministration":    {{"reasonReference"}, {"partOf"}},
+	"MedicationDispense":          {{"partOf"}},
+	"MedicationRequest":           {{"reasonReference"}, {"basedOn"}},
+	"MedicationStatement":         {{"reasonReference"}, {"partOf"}},
+	"Observation":                 {{"hasMember"}, {"derivedFrom"}, {"focus"}, {"basedOn"}, {"partOf"}},
+	"Procedure":                   {{"reasonReference"}, {"basedOn"}, {"partOf"}},
 	"QuestionnaireResponse":       {{"basedOn"}, {"partOf"}},
-	"RequestGroup":                {{"reasonReference"}},
-	"RiskAssessment":              {{"reasonReference"}},
-	"ServiceRequest":              {{"reasonReference"}},
+	"RequestGroup":                {{"reasonReference"}, {"basedOn"}},
+	"RiskAssessment":              {{"reasonReference"}, {"basedOn"}},
+	"ServiceRequest":              {{"reasonReference"}, {"basedOn"}},
 	"Specimen":                    {{"request"}, {"parent"}, {"subject"}},
+	"SupplyDelivery":              {{"partOf"}},
+	"Task":                        {{"partOf"}},
 }
 
 // sums are types of whyPaths most resources of which are made of nothing: what they are made of is
@@ -107,7 +113,7 @@ var whyPaths = map[string][][]string{
 var sums = typeSet("DiagnosticReport", "DocumentReference", "Observation")
 
 // occasions are types of which nothing is made.
-var occasions = typeSet("Encounter", "Patient", "ServiceRequest")
+var occasions = typeSet("Encounter", "Patient")
 
 // isOccasion reports whether nothing is made of resources of a type.
 func isOccasion(typ []byte) bool {
@@ -144,7 +150,7 @@ type place struct{ group, rank uint8 }
 
 // firstWhy is the first group of whyPaths, and groups how many numbers there are. The last one of either
 // kind is that of what a resource is a copy of, and of the resources within it.
-const firstWhy, groups = 4, 8
+const firstWhy, groups = 4, 10
 const copyOf, madeOfInner = firstWhy - 1, groups - 1
 
 // why reports whether a place says why a resource is.

@@ -391,7 +391,7 @@ func (x *examiner) attach(f *facts, a attachment) {
 func (x *examiner) link(f *facts) {
 	w := &x.walk
 	isLink := string(w.key()) == "url" && w.depth > 1 && !isExtension(w.keyAt(w.depth-1))
-	if x.alone || string(w.key()) == "reference" || !isLink && !mentionsBinary(w.text()) {
+	if x.alone || string(w.key()) == "reference" || w.depth == 1 && string(w.key()) == "id" || !isLink && !mentionsBinary(w.text()) {
 		return
 	}
 	to, ok := resolve(w.text())

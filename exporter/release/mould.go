@@ -202,13 +202,14 @@ func (s *spot) ends(line []byte, at int) int {
 func (x *examiner) fill(m *mould, s *spot, text []byte, t traitKind) bool {
 	switch s.kind {
 	case anyText:
-		return x.alone || t != stays || !mentionsBinary(text)
+		return x.alone || !mentionsBinary(text)
 	case codeText:
-		return !x.keeps(text, t)
+		return !x.keeps(text, t) && (x.alone || !mentionsBinary(text))
 	case urlText:
-		return !mayBeBinary(text) && (t != stays || !mentionsBinary(text))
+		return !mayBeBinary(text) && !mentionsBinary(text)
 	case identifierText:
 		x.facts.addIdentifier(text)
+		return x.alone || !mentionsBinary(text)
 	case referenceText:
 		return x.fillReference(m, s, text)
 	}

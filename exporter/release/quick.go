@@ -298,7 +298,7 @@ func escapes(line []byte) (some, coded bool) {
 	return at >= 0, at >= 0 && hasCodedEscapes(line[at:])
 }
 
-// support keeps what a reference leads to, where that is a supporting resource, and reports whether it is.
+// support keeps what a reference leads to, where that is a supporting resource, or may be, and reports whether it is.
 func (f *facts) support(ref []byte) bool {
 	if end := bytes.IndexByte(ref, '/'); end > 0 && fhir.ValidID(ref[end+1:]) && !hasEnding(ref[end+1:]) && fhir.TypeNumber(ref[:end]) != 0 {
 		if !isSupporting(ref[:end]) { // as most
@@ -313,9 +313,9 @@ func (f *facts) support(ref []byte) bool {
 	if ok && !to.supports() || !ok && !to.exactly() {
 		f.members = f.members || !isOccasion(to.typ)
 		if !ok {
-			f.binaries = append(f.binaries, attachmentTo(to, false, false))
+			f.leads, f.binaries = true, append(f.binaries, attachmentTo(to, false, false))
 		}
-		return false
+		return !ok
 	}
 	if !ok {
 		f.members, f.leads = true, true

@@ -56,6 +56,7 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 	for _, b := range f.binaries {
 		d.Binaries = append(d.Binaries, string(b.id))
 	}
+	slices.Sort(d.Binaries)
 	if v == 0 {
 		f.shown(func(t target) { d.Shown = append(d.Shown, string(t.typ)+"/"+string(t.id)) })
 	}

@@ -40,26 +40,20 @@ var maskedOnly = map[string]string{
 	"it is the occasion: what happened then is told for itself": `account context encounter episodeOfCare
 		slot Encounter.appointment`,
 	"it is an order or a plan, and the resource says what came of it": `careTeam goal referral referralRequest
-		replaces priorPrescription priorRequest
-		Appointment.basedOn CarePlan.basedOn DeviceRequest.basedOn DeviceUseStatement.basedOn
-		DiagnosticReport.basedOn Encounter.basedOn ImagingStudy.basedOn Media.basedOn
-		MedicationRequest.basedOn Observation.basedOn Procedure.basedOn RequestGroup.basedOn
-		RiskAssessment.basedOn ServiceRequest.basedOn`,
+		replaces priorPrescription priorRequest`,
 	"it is a part or a source of what the resource says itself": `assessment eventHistory
 		instantiatesCanonical outcomeReference outputParameters pointer
 		Device.parent RiskAssessment.parent GuidanceResponse.result
 		previous prognosisReference referenceSeqPointer report reportedReference
 		specimen subjectResults variantPointer
 		complicationDetail details evaluationMessage
-		Account.partOf CarePlan.partOf ChargeItem.partOf Encounter.partOf
-		MedicationAdministration.partOf MedicationDispense.partOf MedicationStatement.partOf
-		Observation.partOf Procedure.partOf SupplyDelivery.partOf Task.partOf
 		DeviceUseStatement.derivedFrom Condition.evidence.detail Immunization.reaction.detail`,
 	"it is further information beside what the resource says": `allergyIntolerance detectedIssue
 		referenceDocument relevantHistory statusReasonReference study subjectMedicalHistory
 		supportingInfo supportingInformation consent
 		QuestionnaireResponse.item.answer.valueReference`,
-	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition`,
+	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition
+		Encounter.basedOn Encounter.partOf`,
 	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
 		payment PaymentReconciliation.request Claim.related.claim ExplanationOfBenefit.related.claim`,
 }

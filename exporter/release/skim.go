@@ -166,12 +166,12 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		to, ok := resolve(text)
 		x.referenceSpot(text, after, to, ok)
 		f := &x.facts
-		before := len(f.supports) + len(f.tells)
+		before := len(f.supports) + len(f.tells) + len(f.binaries)
 		x.refers(f, s.here(), to, ok)
 		if x.bill {
 			x.lineRefers(to)
 		}
-		return len(f.supports)+len(f.tells) == before || !x.inEntry()
+		return len(f.supports)+len(f.tells)+len(f.binaries) == before || !x.inEntry()
 	case len(name) == len(resourceType):
 		return false
 	}

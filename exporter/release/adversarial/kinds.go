@@ -19,6 +19,8 @@ type kind struct {
 	uses  bool
 	// why is the place that says why it is; "" for none.
 	why string
+	// orders are further places of that kind: what it answers to, or is a part of.
+	orders []string
 	// each is the place that leads to what it is made of: it stays with any of that; "" for none.
 	each string
 	// members are places that say of what it is made: visits, Patients and supporting resources count
@@ -39,13 +41,15 @@ var kinds = []kind{
 	{typ: "Condition", category: ehi.MedicalRecord, patient: "subject", places: []string{
 		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri", "description~",
 	}},
-	{typ: "Observation", patient: "subject", members: []string{"hasMember[]", "focus[]"}, when: "effectiveDateTime", places: []string{
+	{typ: "Observation", patient: "subject", members: []string{"hasMember[]", "focus[]", "basedOn[]", "partOf[]"}, when: "effectiveDateTime", places: []string{
+		"basedOn[]", "partOf[]",
 		"hasMember[]", "device", "performer[]", "focus[]", "description~",
 	}},
 	{typ: "Encounter", category: ehi.Visits, patient: "subject", when: "period", places: []string{
 		"reasonReference[]", "serviceProvider", "extension@valueCanonical",
 	}},
-	{typ: "Procedure", category: ehi.Visits, patient: "subject", why: "reasonReference[]", when: "performedDateTime", places: []string{
+	{typ: "Procedure", category: ehi.Visits, patient: "subject", why: "reasonReference[]", orders: []string{"basedOn[]", "partOf[]"}, when: "performedDateTime", places: []string{
+		"basedOn[]", "partOf[]",
 		"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
 	}},
 	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
@@ -60,7 +64,7 @@ var kinds = []kind{
 	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{
 		"requester", "reasonReference[]",
 	}},
-	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", places: []string{
+	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", why: "partOf[]", places: []string{
 		"owner", "partOf[]", "input!/valueReference",
 	}},
 	{typ: "Provenance", category: ehi.MedicalRecord, about: "target[]", places: []string{"agent/who", "entity!/what"}},
@@ -76,7 +80,8 @@ var kinds = []kind{
 	{typ: "DocumentReference", category: ehi.OtherDocuments, patient: "subject", when: "date", places: []string{
 		"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
 	}},
-	{typ: "DiagnosticReport", patient: "subject", members: []string{"result[]"}, when: "effectiveDateTime", places: []string{
+	{typ: "DiagnosticReport", patient: "subject", members: []string{"result[]", "basedOn[]"}, when: "effectiveDateTime", places: []string{
+		"basedOn[]",
 		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
 	}},
 	{typ: "Basic", category: ehi.MedicalRecord, about: "subject", uses: true, places: []string{"author", "extension/valueReference"}},

@@ -34,7 +34,8 @@ func (r *Record) Decide(c Choices) *Decision {
 		before = slices.Concat(d.goes, d.unused)
 		for i := range r.Resources {
 			m := r.Resources[i]
-			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) || d.holdsWithheld(m) {
+			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) || d.holdsWithheld(m) ||
+				d.answersWithheld(m) {
 				d.goes[i], d.unused[i] = false, false
 			}
 		}
@@ -152,6 +153,12 @@ func (d *Decision) holdsWithheld(m *Resource) bool {
 		}
 	}
 	return some
+}
+
+// answersWithheld reports whether a resource is an answer to, or a part of, what is withheld alone for
+// more than an unticked line of the form.
+func (d *Decision) answersWithheld(m *Resource) bool {
+	return slices.ContainsFunc(m.kind.orders, func(place string) bool { return d.onlyWithheld(m, place, true) })
 }
 
 // occasion reports whether nothing is made of a resource.
