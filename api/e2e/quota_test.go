@@ -201,6 +201,35 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	}
 }
 
+// Forms that were opened before anything was stored count when they are sent: of two, the second one
+// waits until the first one's export is gone, and keeps what was chosen.
+func TestTheQuotaOfStoredBytesCountsFormsThatAreSent(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.PatientBytes, cfg.Workers = 1, 0
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	first, second := w.kickOff(pat, "", p, nil), w.kickOff(pat, "", p, nil)
+	w.submit(pat, first.ID, newForm("labs"))
+	b := newBrowser(t)
+	form := w.node.URL + "/jobs/" + second.ID + "/customize?_patient=" + p
+	b.visit(form)
+	b.submit("p.labs", "on")
+	if b.code != http.StatusTooManyRequests {
+		t.Errorf("%d %s", b.code, b.page)
+	}
+	if err := pat.Delete(t.Context(), first.StatusURL); err != nil {
+		t.Fatal(err)
+	}
+	b.visit(form)
+	b.sees(200, "Choose what to release", " checked")
+	b.submit("p.labs", "on")
+	if j := w.wait(second.ID, ehi.Requested); j.Status != ehi.Requested {
+		t.Errorf("%+v", j)
+	}
+}
+
 // Two thousand connections that send a head byte by byte, or nothing, or a body that does not come,
 // hold up nobody who is served: a poll that is held goes on, and new clients are answered.
 func TestSlowConnectionsHoldUpNobody(t *testing.T) {
