@@ -86,10 +86,12 @@ type examiner struct {
 	alone    bool           // whether what a resource refers to does not matter
 	// supportsEnd is where the last reference to a supporting resource ends in what plain looked at.
 	supportsEnd int
-	traits      []trait  // by the number of the type
-	moulds      []moulds // likewise
-	made        *mould   // that is being made; nil for none
-	showsLab    bool     // its resource stays where a text says that it is a laboratory's
+	traits      []trait   // by the number of the type
+	moulds      []moulds  // likewise
+	made        *mould    // that is being made; nil for none
+	showsLab    bool      // its resource stays where a text says that it is a laboratory's
+	casts       bool      // it is one for the second pass, see cast
+	kind        traitKind // of the line at hand, while it is compared with moulds
 	facts       facts
 
 	// of the type at hand
@@ -413,8 +415,9 @@ func isExtension(field []byte) bool {
 
 // mentionsBinary reports whether a text may show a Binary, or whether something of it does.
 func mentionsBinary(text []byte) bool {
-	return bytes.Contains(text, []byte("inary")) || bytes.Contains(text, []byte("INARY")) ||
-		bytes.Contains(text, []byte("src=")) || bytes.Contains(text, []byte("href="))
+	return bytes.IndexByte(text, 'y') >= 0 && bytes.Contains(text, []byte("inary")) ||
+		bytes.IndexByte(text, 'Y') >= 0 && bytes.Contains(text, []byte("INARY")) ||
+		bytes.IndexByte(text, '=') >= 0 && (bytes.Contains(text, []byte("src=")) || bytes.Contains(text, []byte("href=")))
 }
 
 const presentedForm = "presentedForm"

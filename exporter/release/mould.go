@@ -40,6 +40,7 @@ const (
 	urlText            // nothing that may lead to a Binary
 	referenceText
 	identifierText
+	valueText // that may be an identifier
 )
 
 // reference is what is known of the Reference that a spot is of.
@@ -110,48 +111,58 @@ func (x *examiner) fits(typ, id []byte, number int, rest []byte, t *trait) bool 
 	if len(all.of) == 0 || !all.worthwhile() {
 		return false
 	}
-	for i, m := range all.of {
-		x.begin(typ, uint16(number), t.about).id = id
-		if !x.alike(m, rest, t.kind) {
+	x.begin(typ, uint16(number), t.about).id = id
+	x.kind = t.kind
+	m := all.fitting(rest, x)
+	if m != nil {
+		x.insides = append(x.insides[:0], m.insides...)
+	}
+	return m != nil
+}
+
+// fitting is the mould that a line fits; nil for none.
+func (m *moulds) fitting(rest []byte, by filler) *mould {
+	for i, one := range m.of {
+		if !one.alike(rest, by) {
 			continue
 		}
-		copy(all.of[1:i+1], all.of[:i])
-		all.of[0] = m
-		all.misses = max(0, all.misses-1)
-		return true
+		copy(m.of[1:i+1], m.of[:i])
+		m.of[0] = one
+		m.misses = max(0, m.misses-1)
+		return one
 	}
-	return false
+	return nil
+}
+
+// filler takes in what stands in the stops of a mould in a line that is spelled alike.
+type filler interface {
+	// begin begins a line anew.
+	begins(m *mould)
+	// fill reports whether it is certain what a text decides, which stands somewhere in the line.
+	fill(m *mould, s *spot, text []byte, at int) bool
 }
 
 // alike is fits for one mould.
-func (x *examiner) alike(m *mould, rest []byte, t traitKind) bool {
-	m.begin()
+func (m *mould) alike(rest []byte, by filler) bool {
+	by.begins(m)
 	i, j := 0, 0 // in the mould, and in the line
 	for _, at := range m.stops {
 		s := &m.spots[at]
 		n := s.start - i
 		if j+n > len(rest) || string(m.rest[i:s.start]) != string(rest[j:j+n]) {
-			return m.stop(i, rest[j:]) && x.onceMore(m, rest, t)
+			return m.stop(i, rest[j:]) && m.alike(rest, by)
 		}
 		j += n
 		end := s.ends(rest, j)
-		if end < 0 || !x.fill(m, s, rest[j:end], t) {
+		if end < 0 || !by.fill(m, s, rest[j:end], j) {
 			return false
 		}
 		i, j = s.end, end
 	}
 	if string(m.rest[i:]) != string(rest[j:]) {
-		return m.stop(i, rest[j:]) && x.onceMore(m, rest, t)
+		return m.stop(i, rest[j:]) && m.alike(rest, by)
 	}
-	x.insides = append(x.insides[:0], m.insides...)
 	return true
-}
-
-// onceMore is alike once more, with one stop more.
-func (x *examiner) onceMore(m *mould, rest []byte, t traitKind) bool {
-	id := x.facts.id
-	x.begin(x.facts.typ, x.facts.number, x.about).id = id
-	return x.alike(m, rest, t)
 }
 
 // stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left. It
@@ -170,8 +181,10 @@ func (m *mould) stop(i int, rest []byte) bool {
 	return true
 }
 
-// begin forgets what the lines of the last bill that was alike refer to.
-func (m *mould) begin() {
+// begins implements filler.
+func (x *examiner) begins(m *mould) {
+	id := x.facts.id
+	x.begin(x.facts.typ, x.facts.number, x.about).id = id
 	for i := range m.insides {
 		m.insides[i].targets = m.insides[i].targets[:0]
 	}
@@ -197,19 +210,18 @@ func (s *spot) ends(line []byte, at int) int {
 	return end
 }
 
-// fill takes in what stands in a spot of the line at hand, and reports whether it is certain what that
-// decides.
-func (x *examiner) fill(m *mould, s *spot, text []byte, t traitKind) bool {
+// fill implements filler.
+func (x *examiner) fill(m *mould, s *spot, text []byte, _ int) bool {
+	if !x.alone && s.kind != referenceText && s.kind != anyNumber && mentionsBinary(text) {
+		return false
+	}
 	switch s.kind {
-	case anyText:
-		return x.alone || !mentionsBinary(text)
 	case codeText:
-		return !x.keeps(text, t) && (x.alone || !mentionsBinary(text))
+		return !x.keeps(text, x.kind)
 	case urlText:
-		return !mayBeBinary(text) && !mentionsBinary(text)
+		return !mayBeBinary(text)
 	case identifierText:
 		x.facts.addIdentifier(text)
-		return x.alone || !mentionsBinary(text)
 	case referenceText:
 		return x.fillReference(m, s, text)
 	}
@@ -239,12 +251,12 @@ func (x *examiner) fillReference(m *mould, s *spot, text []byte) bool {
 		return false
 	}
 	f := &x.facts
-	before := len(f.supports) + len(f.tells)
+	before := len(f.supports) + len(f.tells) + len(f.binaries)
 	x.refersAt(f, s.path, s.where, s.isAbout, to, true)
 	if s.line >= 0 {
 		m.insides[s.line].targets = append(m.insides[s.line].targets, to)
 	}
-	return len(f.supports)+len(f.tells) == before || !s.inEntry
+	return len(f.supports)+len(f.tells)+len(f.binaries) == before || !s.inEntry
 }
 
 // learn makes a mould of a line that quick is sure of but for its codes, and finds its facts as fits
@@ -288,6 +300,9 @@ func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
 	if kind != anyNumber {
 		end-- // the quote
 	}
+	if x.casts && kind != anyNumber && kind != referenceText && kind != valueText {
+		kind = anyText
+	}
 	x.made.spots = append(x.made.spots, spot{kind: kind, start: end - len(text), end: end})
 	return &x.made.spots[len(x.made.spots)-1]
 }
@@ -302,6 +317,8 @@ func (x *examiner) mayShowLab() bool {
 func (x *examiner) plainSpot(kind spotKind, name, text, rest []byte) {
 	switch {
 	case x.made == nil || name == nil || bytes.HasSuffix(name, []byte("equence")):
+	case x.casts && string(name) == "value" && kind == anyText:
+		x.spot(valueText, text, rest)
 	case leads(name) && !x.alone && kind == anyText:
 		x.spot(urlText, text, rest)
 	default:

@@ -327,6 +327,9 @@ func (f *facts) support(ref []byte) bool {
 
 // keeps reports whether a code may keep a resource.
 func (x *examiner) keeps(code []byte, t traitKind) bool {
+	if x.casts {
+		return false
+	}
 	if t == goesUnlessLab && isLaboratory(code) {
 		return true
 	}

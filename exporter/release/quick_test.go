@@ -53,8 +53,14 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 		}
 	}
 	d.Owned = f.owned
-	for _, b := range f.binaries {
-		d.Binaries = append(d.Binaries, string(b.id))
+	binaries := slices.Clone(f.binaries)
+	for _, t := range f.taking {
+		if v.withheld() { // else an entry takes along by itself
+			binaries = append(binaries, t.binaries...)
+		}
+	}
+	for _, b := range binaries {
+		d.Binaries = append(d.Binaries, string(b.target.id))
 	}
 	slices.Sort(d.Binaries)
 	if v == 0 {

@@ -29,6 +29,12 @@ type reviewed struct {
 	open   []frame // by depth: what is open there
 	out    []byte  // the last line that was changed
 	pruner pruner
+	casts  []moulds // of lines that were released quickly, by the number of the type; nil before the first
+	caster examiner // that makes them
+	// rest is where what follows the type and id of the line at hand begins; 0 where it is no line of
+	// its own, or may be changed before it is looked at.
+	rest int
+	bare bool // nothing is contained in it
 }
 
 // frame is what is known of an object that is open.
@@ -106,7 +112,7 @@ func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err err
 			return nil, false, err
 		}
 	}
-	if isChanged || !r.quick(line) {
+	if isChanged || !r.quickly(line) {
 		if err := r.plan(line, v); err != nil {
 			return nil, false, err
 		}
@@ -119,7 +125,7 @@ func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err err
 		r.out = nil
 	}
 	r.out = fhir.Apply(r.out[:0], line, r.edits)
-	if r.pruner.find(r.edits) || fallen || len(r.pruner.masked) > 0 && mayContain(r.out) {
+	if r.pruner.find(r.edits) || fallen || len(r.pruner.masked) > 0 && !r.bare && mayContain(r.out) {
 		out, err := r.pruned(line, v)
 		return out, err == nil, err
 	}
@@ -128,7 +134,7 @@ func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err err
 
 // begin begins with a line, which is called by a type and id.
 func (r *reviewed) begin(number uint16, typ, id []byte) {
-	r.typ, r.id, r.head = number, id, 0
+	r.typ, r.id, r.head, r.rest, r.bare = number, id, 0, 0, false
 	r.isAnswer = r.gone != nil && answerPaths[string(typ)] != ""
 }
 
@@ -148,6 +154,9 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	head := r.head
 	r.begin(n, typ, id)
 	r.head, r.called = head, nil
+	if ok && !r.irregular && !r.holding.has(n) {
+		r.rest = len(`{"resourceType":"","id":""`) + len(typ) + len(id)
+	}
 	if !r.types.has(n) {
 		return 0, true, nil
 	}
@@ -157,6 +166,20 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	}
 	v, known = r.index.at(resource{n, r.index.whole(high, id)})
 	return v, known || r.resolved, nil
+}
+
+// quickly is quick, or a comparison with lines for which it was.
+func (r *reviewed) quickly(line []byte) (ok bool) {
+	if r.rest == 0 {
+		return r.quick(line)
+	}
+	if r.bare = r.castOf(r.typ, line[r.rest:]); r.bare {
+		return true
+	}
+	if ok = r.quick(line); ok {
+		r.cast(r.typ, line[r.rest:])
+	}
+	return ok
 }
 
 // quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is false where only a walk can tell.

@@ -136,7 +136,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	s.at = end
 	text, after := s.line[from+1:end-1], s.line[end:]
 	if !interesting(name) {
-		if x.bill && string(name) == "display" && x.line() != nil { // of a Reference, perhaps, that says no more
+		if x.bill && string(name) == "display" && !x.casts && x.line() != nil { // of a Reference, perhaps, that says no more
 			return false
 		}
 		if !escaped {
@@ -151,7 +151,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		x.plainSpot(anyText, name, text, after)
 		return s.depth > 1
 	case len(name) == len("value"):
-		if identifies(s.here()) {
+		if identifies(s.here()) && !x.casts {
 			x.facts.addIdentifier(text)
 			x.spot(identifierText, text, after)
 		} else {
@@ -160,6 +160,8 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	case len(name) == len("url"):
 		x.plainSpot(anyText, name, text, after)
 		return x.skimURL()
+	case len(name) == len("reference") && x.casts:
+		x.spot(referenceText, text, after)
 	case len(name) == len("reference") && x.alone:
 		x.plainSpot(anyText, name, text, after)
 	case len(name) == len("reference"):
@@ -185,7 +187,7 @@ func (x *examiner) skimURL() (ok bool) {
 	if field == nil {
 		field = s.names[s.depth-1]
 	}
-	return x.alone || s.depth < 2 || isExtension(field)
+	return x.alone || x.casts || s.depth < 2 || isExtension(field)
 }
 
 // inEntry reports whether what a skim has open is an entry, or within one: what that takes along a walk
