@@ -38,13 +38,15 @@ func (c *containedOut) add(place int, id []byte) {
 
 // concerns reports whether something of a masked line may have to be left out.
 func (p *pruner) concerns(typ, line []byte) bool {
-	return entryPaths[string(typ)] != nil || sums[fhir.TypeNumber(typ)] || mayContain(line)
+	return entryPaths[string(typ)] != nil || sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
 }
 
 // mayContain reports whether a line may have contained resources.
 func mayContain(line []byte) bool {
 	return containedName.in(line) || hasCodedEscapes(line)
 }
+
+var textName = newNeedle(`"text"`)
 
 var containedName = newNeedle(`"` + contained + `"`)
 
@@ -73,7 +75,7 @@ func (p *pruner) pruneContained(line []byte) (some bool, err error) {
 		left, broken := inner.prune(string(typ), part)
 		err = broken
 		if !bytes.Equal(left, part) {
-			e.left, some = left, true
+			e.left, some = left, some || inner.lost
 		}
 	})
 	return some, err

@@ -102,6 +102,7 @@ type pruner struct {
 	out    []byte
 	fallen containedOut
 	gone   goneLines // of the bill to which the line is the answer
+	lost   bool      // something is left out, or of what it is made is masked
 }
 
 // tellingMask masks a Reference to something that stays for more than an unticked line of the form.
@@ -153,7 +154,7 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 		return nil, err
 	}
 	p.answer(typ)
-	some := p.follow() || changed || p.loses(typ, line)
+	p.lost = p.follow() || changed || p.loses(typ, line)
 	for _, l := range p.lists {
 		if typ == "Composition" && len(l.entries) > 0 && l.entries[0].field == "section" {
 			if err := p.keepSections(line, l); err != nil {
@@ -162,8 +163,11 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 		}
 		p.cut(line, l)
 	}
-	if some {
+	switch {
+	case p.lost:
 		p.cutTexts(typ, line)
+	case len(p.hits) > 0: // it repeats what the Reference says
+		p.cutTexts("", line)
 	}
 	p.join(line)
 	p.out = fhir.Apply(p.out[:0], line, p.edits)
