@@ -51,9 +51,11 @@ func (p *production) served(address string) error {
 	return nil
 }
 
-// churn opens connections from an address as fast as it can, says a little, and resets them or lets them
-// be, until stop is closed.
+// churn opens connections from an address as fast as it can, says a little or has a whole handshake, and
+// resets them or lets them be, until stop is closed.
 func (p *production) churn(address string, stop <-chan struct{}) (wait func()) {
+	trusts := roots(p.t, p.cert())
+	trusts.ServerName = "127.0.0.1"
 	var all sync.WaitGroup
 	for n := range 4 {
 		all.Go(func() {
@@ -73,7 +75,12 @@ func (p *production) churn(address string, stop <-chan struct{}) (wait func()) {
 				if err != nil {
 					continue // the queue of the kernel is full
 				}
-				_, _ = c.Write([]byte{22, 3, 1, 2, 0, 1}[:(i+n)%7]) // of a ClientHello; the server may have closed it
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second)) // it was just opened
+				if i%8 == 0 {                                       // the server may have closed it
+					_ = tls.Client(c, trusts).Handshake()
+				} else {
+					_, _ = c.Write([]byte{22, 3, 1, 2, 0, 1}[:(i+n)%7]) // of a ClientHello
+				}
 				if kept = append(kept, c); len(kept) > 100 {
 					_ = kept[0].(*net.TCPConn).SetLinger(0)
 					_ = kept[0].Close()
@@ -98,7 +105,7 @@ func TestChurnOfOneAddressCutsNobodyElse(t *testing.T) {
 	var strangers sync.WaitGroup
 	for n := range 4 {
 		strangers.Go(func() {
-			for range 50 {
+			for range 25 {
 				if err := p.served(fmt.Sprintf("127.0.1.%d", n+1)); err != nil {
 					t.Errorf("a stranger: %v", err)
 				}
