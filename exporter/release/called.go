@@ -196,6 +196,9 @@ func (x *examiner) refersByName(f *facts, c *coding) {
 	}
 	x.path = x.walk.appendPath(x.path[:0])
 	to := leadTo(c.ref, c.called.value)
+	if len(c.ref) > 0 && c.ref[0] == '#' && to.typ == nil {
+		x.mentions(x.path, mention{local: string(c.ref[1:])})
+	}
 	switch {
 	case !c.leads:
 		x.refers(f, x.path, to, false)

@@ -217,6 +217,48 @@ func TestEHI8APatientWithoutSomethingIsNotWithheld(t *testing.T) {
 	}
 }
 
+// EHI-8, EHI-9: what is contained takes along only where it goes what it refers to: not where it is about
+// the withheld, or nothing else refers to it any longer.
+func TestEHI9WhatIsContainedTakesAlongWhereItGoes(t *testing.T) {
+	const withheld, goes = `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`, `{"resourceType":"Condition","id":"goes"}`
+	const clinic = `{"resourceType":"Organization","id":"clinic-0123456789"}`
+	const ref = `{"reference":"Organization/clinic-0123456789"}`
+	provenance := func(target, others string) string {
+		return `{"resourceType":"Provenance",` + others + `"target":[` + target + `],"agent":[{"who":` + ref + `}]}`
+	}
+	role := `{"resourceType":"PractitionerRole","id":"r","organization":` + ref + `}`
+	item := func(target, others string) string {
+		return `{"sequence":1,"extension":[{"url":"urn:x","valueReference":` + target + `}]` + others + `}`
+	}
+	for line, want := range map[string]bool{
+		`"contained":[` + provenance(withheldRef, "") + `]`:                                                          false,
+		`"contained":[` + provenance(goesRef, "") + `]`:                                                              true,
+		`"contained":[` + provenance(withheldRef+`,`+goesRef, "") + `]`:                                              true,
+		`"contained":[` + provenance(withheldRef, `"id":"p",`) + `],"note":[{"authorReference":{"reference":"#p"}}]`: false,
+		// By way of another one.
+		`"contained":[` + role + `,` + `{"resourceType":"Provenance","target":[` + withheldRef + `],"agent":[{"who":{"reference":"#r"}}]}]`:                                                   false,
+		`"contained":[` + role + `,` + `{"resourceType":"Provenance","target":[` + goesRef + `],"agent":[{"who":{"reference":"#r"}}]}]`:                                                       true,
+		`"contained":[` + role + `,` + `{"resourceType":"Provenance","target":[` + withheldRef + `],"agent":[{"who":{"reference":"#r"}}]}],"provider":{"reference":"#r"}`:                     true,
+		`"contained":[` + strings.Replace(provenance(`{"reference":"#l"}`, ""), `[{"who"`, `[{"onBehalfOf"`, 1) + `,{"resourceType":"List","id":"l","entry":[{"item":` + withheldRef + `}]}]`: false,
+		// By the line of a bill, which is left out.
+		`"contained":[` + role + `],"item":[` + item(withheldRef, `,"locationReference":{"reference":"#r"}`) + `]`:                                                                        false,
+		`"contained":[` + role + `],"item":[` + item(goesRef, `,"locationReference":{"reference":"#r"}`) + `]`:                                                                            true,
+		`"contained":[` + role + `],"provider":{"reference":"#r"},"item":[` + item(withheldRef, `,"locationReference":{"reference":"#r"}`) + `]`:                                          true,
+		`"contained":[` + strings.Replace(provenance(withheldRef, `"id":"p",`), ref, `{"display":"x"}`, 1) + `],"item":[` + item(`{"reference":"#p"}`, `,"locationReference":`+ref) + `]`: false,
+		// One that nothing refers to goes; so do two that refer to one another.
+		`"contained":[` + role + `]`: true,
+		`"contained":[` + strings.Replace(role, `"id":"r"`, `"id":"r","practitioner":{"reference":"#s"}`, 1) + `,{"resourceType":"Practitioner","id":"s","qualification":[{"issuer":{"reference":"#r"}}]}]`: true,
+	} {
+		record := []string{withheld, goes, clinic, `{"resourceType":"Claim","id":"x",` + line + `}`}
+		for _, resolved := range []bool{false, true} {
+			got := strings.Join(released(t, reviewOf(t, allBut(), resolved, record...), record...), "\n")
+			if strings.Contains(got, clinic) != want || strings.Contains(got, ref) != want {
+				t.Errorf("of %s went %s", line, got)
+			}
+		}
+	}
+}
+
 // EHI-8: a Patient takes nothing along by what it contains and leaves behind.
 func TestEHI8WhatAPatientLeavesBehindTakesNothingAlong(t *testing.T) {
 	const clinic = `{"resourceType":"Location","id":"clinic-0123456789","identifier":[{"value":"C1"}]}`

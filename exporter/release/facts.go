@@ -100,8 +100,9 @@ type examiner struct {
 	defined     bool     // it may name a definition, or is one
 	entryFields []string // entryPaths
 	insides     []inside // the entries so far
-	bill        bool     // a skim looks for them, see lines
-	in          *inside  // the one that is open; nil for none
+	locals      []localRef
+	bill        bool    // a skim looks for them, see lines
+	in          *inside // the one that is open; nil for none
 }
 
 // coding is the system and code fields of an object, and whether it is a Reference.
@@ -132,7 +133,7 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	f, w := x.begin(typ, uint16(fhir.TypeNumber(typ)), aboutPlaces[string(typ)]), &x.walk
 	x.document = documentTypes[string(typ)]
 	x.defined = !x.alone && (roles[f.number] == definition || canonicals[f.number] != nil)
-	x.insides, x.entryFields = x.insides[:0], nil
+	x.insides, x.locals, x.entryFields = x.insides[:0], x.locals[:0], nil
 	if !x.alone {
 		x.entryFields = entryPaths[string(typ)]
 	}
@@ -146,7 +147,7 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 		case closed:
 			x.close(f, &x.codings[w.depth])
 		case scalar:
-			if x.in != nil {
+			if x.in != nil && x.in.field != contained {
 				x.in.note(w)
 			}
 			if w.isText && w.depth > 0 && string(w.key()) == resourceType {
@@ -234,6 +235,8 @@ func (x *examiner) close(f *facts, c *coding) {
 	}
 	if field := string(x.walk.key()); c.anonymous() {
 		x.in.shown = append(x.in.shown, field)
+		x.path = x.walk.appendPath(x.path[:0])
+		x.mentions(x.path, mention{shown: field})
 	}
 	if string(x.walk.key()) == "identifier" {
 		x.codings[x.walk.depth-1].named = true
@@ -289,6 +292,10 @@ func (x *examiner) text(f *facts) {
 	w := &x.walk
 	if x.in != nil {
 		x.codings[w.depth-1].names(w.key())
+		x.calls()
+	}
+	if text := w.text(); len(text) > 1 && text[0] == '#' && !x.alone {
+		x.local(text[1:])
 	}
 	if x.defined {
 		x.definition(f)

@@ -267,9 +267,11 @@ func (r *Review) concludeInner() {
 	if len(alone) > 0 {
 		r.eachReleased(func(goes resource) { delete(alone, goes) })
 	}
+	r.stayed = map[resource]bool{}
 	for _, in := range r.stayingInner {
 		if v, known := r.index.at(in.self); alone[in.self] && (!known || v.withheld()) {
 			r.index.put(in.self, in.v)
+			r.stayed[in.self] = true
 		}
 	}
 	r.stayingInner = nil
@@ -288,11 +290,12 @@ func (r *Review) withholdCopies() (some bool) {
 	return some
 }
 
-// isCopy reports whether another resource of a type has an identifier, and is withheld.
+// isCopy reports whether another resource of a type has an identifier, and is withheld; for more than
+// that it stands in one that is.
 func (r *Review) isCopy(self resource, value idHash) bool {
 	return slices.ContainsFunc(r.owners(value), func(of resource) bool {
 		v, _ := r.index.at(of)
-		return of.typ == self.typ && of != self && v.kept()
+		return of.typ == self.typ && of != self && v.kept() && !r.stayed[of]
 	})
 }
 

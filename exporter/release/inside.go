@@ -22,6 +22,10 @@ type inside struct {
 	binaries []attachment // the Binaries to which it refers
 	tells    []target     // supporting resources of which it only tells
 	shown    []string     // the fields of References that have a display alone
+
+	// of a contained resource
+	typ, id   string
+	mentioned []mention
 }
 
 // taking is an entry that refers to supporting resources or Binaries beside something else.
@@ -30,7 +34,10 @@ type taking struct {
 	tells    []target
 	binaries []attachment
 	leaving
-	namers []leaving // it goes with the last of these, see subordinate; none where one of them stays
+	place   int       // among the entries and the contained resources
+	id      string    // of a contained resource; "" for an entry
+	*within           // nil where no contained resource concerns it
+	namers  []leaving // it goes with the last of these, see subordinate; none where one of them stays
 }
 
 // leaving says when an entry is left out.
@@ -43,6 +50,7 @@ type leaving struct {
 type taker struct {
 	of resource
 	left
+	leftWithin
 	namers []left
 }
 
@@ -60,10 +68,14 @@ var binaryNumber = uint16(fhir.TypeNumber([]byte(binaryType)))
 // enter begins an entry, where the object that opens is one.
 func (x *examiner) enter() {
 	w := &x.walk
-	if x.entryFields == nil || w.depth != 2 || !slices.Contains(x.entryFields, string(w.key())) {
+	if w.depth != 2 || x.alone {
 		return
 	}
-	x.insides = append(x.insides, inside{entry: entry{field: string(w.key())}})
+	field := string(w.key())
+	if field != contained && !slices.Contains(x.entryFields, field) {
+		return
+	}
+	x.insides = append(x.insides, inside{entry: entry{field: field}})
 	x.in = &x.insides[len(x.insides)-1]
 }
 
@@ -114,14 +126,25 @@ func (c *coding) anonymous() bool {
 
 // settle turns the entries of a resource into facts.
 func (x *examiner) settle(f *facts) {
+	unsure := x.containedUnsure()
 	for i := range x.insides {
 		e := &x.insides[i]
-		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 {
+		in := unsure[i]
+		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 && in == nil {
 			continue
 		}
-		t := taking{e.supports, e.tells, e.binaries, x.leaves(i), x.namers(i)}
+		t := taking{supports: e.supports, tells: e.tells, binaries: e.binaries, place: i, within: in}
+		if e.field == contained {
+			if t.id = e.id; in == nil {
+				f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
+			} else {
+				f.taking = append(f.taking, t)
+			}
+			continue
+		}
+		t.leaving, t.namers = x.leaves(i), x.namers(i)
 		hints := slices.ContainsFunc(t.binaries, func(a attachment) bool { return a.hint })
-		if len(t.unless) == 1 && len(t.shown)+len(t.namers) == 0 && !hints { // it refers to nothing else
+		if in == nil && len(t.unless) == 1 && len(t.shown)+len(t.namers) == 0 && !hints { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			f.tells = append(f.tells, t.tells...)
 			continue
@@ -178,10 +201,9 @@ func (x *examiner) namedBy(i int) (others []*inside) {
 // take keeps the entries of a resource that take something along.
 func (o *Observer) take(self resource, f *facts) {
 	r, s := o.review, &o.support
-	for i, t := range f.taking {
-		key := append(append(slices.Clone(f.id), '#'), strconv.Itoa(i)...)
-		node := resource{takerType, r.index.hash(append(key, f.typ...))}
-		k := taker{of: self, left: o.left(t.leaving)}
+	for _, t := range f.taking {
+		node := o.taker(f, t.place)
+		k := taker{of: self, left: o.left(t.leaving), leftWithin: o.leftWithin(f, t.within)}
 		for _, n := range t.namers {
 			k.namers = append(k.namers, o.left(n))
 		}
@@ -198,6 +220,12 @@ func (o *Observer) take(self resource, f *facts) {
 			o.holds(node, b)
 		}
 	}
+}
+
+// taker is what an entry, or a contained resource, is to the review, by its place among them.
+func (o *Observer) taker(f *facts, place int) resource {
+	key := append(append(slices.Clone(f.id), '#'), strconv.Itoa(place)...)
+	return resource{takerType, o.review.index.hash(append(key, f.typ...))}
 }
 
 func (o *Observer) left(l leaving) left {
@@ -223,7 +251,15 @@ func (r *Review) standing(of resource) verdict {
 	if v, _ := r.index.at(k.of); v.withheld() {
 		return v
 	}
-	if r.isLeft(k.left) || len(k.namers) > 0 && !slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
+	if r.asked[of] { // by itself
+		return 0
+	}
+	if r.asked == nil {
+		r.asked = map[resource]bool{}
+	}
+	r.asked[of] = true
+	defer delete(r.asked, of)
+	if r.fallsWithin(k.leftWithin) || r.isLeft(k.left) || len(k.namers) > 0 && !slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
 		return because[referenceOnlyName]
 	}
 	return 0

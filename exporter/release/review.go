@@ -28,7 +28,9 @@ type Review struct {
 	forms      forms
 	attached   attachedTo
 	takers     map[resource]taker
+	asked      map[resource]bool // about which of them is being decided
 	copies     []copied
+	stayed     map[resource]bool // what stays for that alone
 	// stayingInner stay where they stand in another one.
 	stayingInner []stayingInner
 	holding      bitmap // the types of what holds other resources
@@ -154,7 +156,7 @@ func (r *Review) Conclude() {
 		r.short = r.short || v.withheld()
 	}
 	r.conclude()
-	r.attached, r.support, r.supports, r.takers, r.copies = attachedTo{}, support{}, nil, nil, nil
+	r.attached, r.support, r.supports, r.takers, r.copies, r.stayed = attachedTo{}, support{}, nil, nil, nil, nil
 	r.concluded = true
 }
 

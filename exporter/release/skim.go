@@ -226,6 +226,9 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 	}
 	tells := isAbout && onlyTells(f.number, where, at)
 	if x.in != nil {
+		if to.typ != nil {
+			x.mentions(at, mention{to: to})
+		}
 		x.refersInside(to, ok, tells)
 		return
 	}

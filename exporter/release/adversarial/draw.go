@@ -176,6 +176,11 @@ func (r *Record) drawHeld(t *rapid.T) {
 				m.alias = "urn:uuid:" + strings.Replace(m.Marker, "Mark", "Alias", 1)
 			}
 		}
+	}
+	for _, holder := range r.Resources {
+		if holder.kind.holds == "" {
+			continue
+		}
 		for i, m := range r.Resources {
 			if i > 0 && m.within == nil && m.copyable() && rapid.IntRange(0, 3).Draw(t, "copy") == 0 {
 				holder.copies = append(holder.copies, copied{i, r.drawCopy(t, i, holder)})
