@@ -85,6 +85,7 @@ var mutations = []mutation{
 	{"what refers to what a Patient contains is masked", "releaser.go", `if r.pruner.fallen.ids[string(url[1:])] || r.secret`, `if r.secret`},
 	{"a contained resource about the withheld stays", "contained.go", `if inner.tellsOfWithheldAlone(string(typ), part) {`, `if len(inner.masked) > 9 && inner.tellsOfWithheldAlone(string(typ), part) {`},
 	{"a text goes with the first Reference that is masked", "entries.go", `case len(p.hits) > 0: `, `case len(p.hits) > 9: `},
+	{"what is contained takes along where it goes", "inside.go", `if r.fallsWithin(k.leftWithin) || r.isLeft`, `if r.isLeft`},
 	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},
 	{"a section goes with its last entry", "entries.go", `some && outside == 0`, `outside == 0`},
 	{"an entry stays where its target is not ticked alone", "releaser.go", `if v.unticked() {`, `if v == 0 {`},

@@ -341,6 +341,8 @@ func (d *Decision) expected(i int, l *link) certainty {
 	switch {
 	case l.shape == "bare", d.record.Resources[l.to].absent: // it has no token, or it is not known
 		return perhaps
+	case l.with != nil && !d.containedGoes(l.with):
+		return no
 	case l.part != nil && !d.choices.Authorized[l.part.needs]:
 		return no
 	case l.entry != nil && d.out(l.entry) != no && l.entry.text == "":

@@ -85,6 +85,7 @@ type copied struct {
 // link leads to another resource. It goes where that goes.
 type link struct {
 	held  bool  // it says that its target stands in the resource
+	with  *link // of a contained List, in which it stands, too; nil for none
 	part  *part // of a Patient, in which it stands; nil for none
 	place place
 	to    int
@@ -345,6 +346,9 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			l.shape = "relative"
 		}
 		m.links = append(m.links, l)
+		if slices.Contains(l.place.outer, "contained") && l.place.field == "item" {
+			r.drawAlong(t, m, l)
+		}
 		if l.place.entry {
 			r.drawEntry(t, i, m, l)
 		}
@@ -367,6 +371,14 @@ func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 		if of := r.Resources[to]; of.Type != binary && !of.kind.hangs() {
 			m.secured = to
 		}
+	}
+}
+
+// drawAlong lets a contained List refer to a thing, beside what it is about.
+func (r *Record) drawAlong(t *rapid.T, m *Resource, l *link) {
+	along := &link{with: l, place: placeOf("contained/source"), to: r.thing(t, 0), shape: "relative", token: strings.Replace(l.token, "Tok", "Src", 1)}
+	if r.Resources[along.to].kind.supporting {
+		m.links = append(m.links, along)
 	}
 }
 

@@ -196,6 +196,18 @@ func (d *Decision) uses(m *Resource, l *link) bool {
 	return l.names() && !l.place.url && !l.place.mention && !m.tells(l)
 }
 
+// containedGoes reports whether a contained List goes, by the link to what it is about: with a display
+// alone it is not said.
+func (d *Decision) containedGoes(about *link) bool {
+	switch {
+	case about == nil:
+		return true
+	case about.shape == "display":
+		return !d.mayHide(about.place.field)
+	}
+	return !d.kept(about.to)
+}
+
 // hangs reports whether resources of a kind may stay because of what refers to them.
 func (k kind) hangs() bool { return k.supporting || k.part }
 
@@ -252,7 +264,7 @@ func (d *Decision) reach(reached []bool) {
 				continue
 			}
 			for _, l := range m.links {
-				if d.uses(m, l) && d.takes(l.entry) {
+				if d.uses(m, l) && d.takes(l.entry) && d.containedGoes(l.with) {
 					reached[l.to] = true
 				}
 			}
@@ -278,7 +290,7 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 				if d.kept(from) && (d.telling(from) || d.record.Resources[i].kind.supporting) || d.unused[from] && d.denied(from, reached, seen) {
 					return true
 				}
-			case !d.takes(l.entry), m.kind.hangs() && d.denied(from, reached, seen):
+			case !d.takes(l.entry), !d.containedGoes(l.with), m.kind.hangs() && d.denied(from, reached, seen):
 				return true
 			}
 		}

@@ -99,7 +99,7 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	}
 	for _, l := range m.links {
 		switch {
-		case l.entry != nil || l.part != nil || l.held:
+		case l.entry != nil || l.part != nil || l.held || l.with != nil:
 		case len(l.place.outer) > 0:
 			add(l.place.outer[0], r.nested(s, m, l), true)
 		default:
@@ -244,6 +244,11 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 			object = append([]string{`"flag":{"text":` + s.text(l.beside()) + `}`}, object...)
 		case name == "contained" && len(l.place.outer) > 1:
 			object = append([]string{`"resourceType":"List"`}, object...)
+			for _, along := range m.links {
+				if along.with == l {
+					object = append(object, `"source":`+r.value(s, m, along))
+				}
+			}
 		case name == "contained":
 			object = append([]string{`"resourceType":"ServiceRequest"`, `"id":"` + strings.ToLower(l.token) + `"`}, object...)
 		}
