@@ -265,7 +265,7 @@ func (r *Review) concludeInner() {
 		alone[in.self] = true
 	}
 	if len(alone) > 0 {
-		r.eachReleased(func(goes resource) { delete(alone, goes) })
+		r.eachOfItsOwn(func(goes resource) { delete(alone, goes) })
 	}
 	r.stayed = map[resource]bool{}
 	for _, in := range r.stayingInner {

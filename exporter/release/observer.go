@@ -13,6 +13,7 @@ type Observer struct {
 	// innerWalk goes over what holds other resources.
 	innerWalk walk
 	released  list      // resources that go, and are nothing else
+	inside    list      // those that stand in another one
 	lines     *lines    // of bills
 	support   support   // who refers to supporting resources, where that is decided
 	recent    [256]name // some that are in support.used: most are referred to again and again
@@ -45,7 +46,7 @@ func (r *Review) Observer() *Observer {
 	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport(), lines: &lines{}}
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
-	r.released = append(r.released, &o.released)
+	r.released, r.inside = append(r.released, &o.released), append(r.inside, &o.inside)
 	r.lines = append(r.lines, o.lines)
 	r.supports = append(r.supports, o.support)
 	return o
@@ -118,7 +119,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 		o.refer(f, v)
 	}
 	if v == 0 && !f.related() {
-		o.released.add(self)
+		o.release(self, f)
 		return
 	}
 	r := o.review
@@ -127,6 +128,15 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	o.take(self, f)
 	o.gather(self, f, v, pointer, hangs)
 	if v == 0 && !f.pointer() && !hangs {
+		o.release(self, f)
+	}
+}
+
+// release keeps a resource that goes.
+func (o *Observer) release(self resource, f *facts) {
+	if f.copies {
+		o.inside.add(self)
+	} else {
 		o.released.add(self)
 	}
 }
@@ -225,7 +235,7 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 		r.copy(self, f.identifiers)
 	}
 	if pointer {
-		f.abouts(func(targets []target, why bool) { o.point(self, targets, why) })
+		f.abouts(func(targets []target, why bool) { o.point(self, targets, why, f.copies) })
 	}
 	if v == 0 {
 		o.present(self, f)
@@ -249,9 +259,10 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 }
 
 // point keeps what a resource refers to that says nothing else, or why it is.
-func (o *Observer) point(self resource, targets []target, why bool) {
+func (o *Observer) point(self resource, targets []target, why, inside bool) {
 	pointers := &o.review.pointers
 	pointers.begin(self, why)
+	pointers.inside = append(pointers.inside, inside)
 	for _, t := range targets {
 		pointers.add(o.resource(t))
 	}

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"slices"
 	"sync"
 
 	"ehi-server/shared/ehi"
@@ -19,6 +20,7 @@ type Review struct {
 	gathered sync.Mutex // what the observers gather together
 	index    verdicts   // of what stays, and of supporting resources and Binaries
 	released []*list
+	inside   []*list // those that stand in another one
 	secrets  secrets
 	// identified is by what else References may name what stays, and hidden by the name of a field
 	// whether it may refer to something that stays.
@@ -62,6 +64,7 @@ type pointers struct {
 	selves  list
 	ends    []int32 // of each one's targets
 	why     []bool  // whether those are of whyPaths
+	inside  []bool  // whether the resource stands in another one
 	targets list
 }
 
@@ -199,12 +202,24 @@ func (r *Review) conclude() {
 			r.known(goes)
 		}
 	})
-	r.released, r.pointers = nil, pointers{}
+	r.released, r.inside, r.pointers = nil, nil, pointers{}
 }
 
 // eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
 func (r *Review) eachReleased(visit func(resource)) {
 	r.pointers.selves.each(visit)
+	for _, l := range slices.Concat(r.released, r.inside) {
+		l.each(visit)
+	}
+}
+
+// eachOfItsOwn is eachReleased for those that stand on a line of their own.
+func (r *Review) eachOfItsOwn(visit func(resource)) {
+	for i, inside := range r.pointers.inside {
+		if !inside {
+			visit(r.pointers.selves.at(i))
+		}
+	}
 	for _, l := range r.released {
 		l.each(visit)
 	}
