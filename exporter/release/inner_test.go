@@ -149,6 +149,42 @@ func TestEHI8AnUntickedCopyKeepsNothing(t *testing.T) {
 	}
 }
 
+// EHI-8: the preview counts a Bundle by its own line, and by what it holds where all of that stays.
+func TestEHI8APreviewCountsABundleAsItGoes(t *testing.T) {
+	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}`
+	const clinic = `{"resourceType":"Organization","id":"clinic-0123456789"}`
+	const some = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Condition","id":"a",` + b20 + `}},` +
+		`{"resource":{"resourceType":"Observation","id":"o","performer":[{"reference":"Organization/clinic-0123456789"}]}}]}`
+	const none = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Condition","id":"a",` + b20 + `}}]}`
+	for line, want := range map[string]int64{some: 2, none: 0} {
+		record := []string{line, clinic}
+		s, err := rules(t).Summarize(ehi.KickOff{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range record {
+			if err := s.Observe([]byte(l)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Conclude(); err != nil {
+			t.Fatal(err)
+		}
+		p, err := rules(t).Policy(allBut(), ehi.KickOff{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts, err := s.Summary().Count(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		went := int64(len(released(t, reviewOf(t, allBut(), true, record...), record...)))
+		if counts.All.Released != want || went != want || counts.All.Stored != 2 {
+			t.Errorf("of %s %d went, and %d are told of in %+v", line, went, counts.All.Released, counts.All)
+		}
+	}
+}
+
 // EHI-9: a Bundle that is not released keeps what else there is of what it holds from nothing.
 func TestEHI9ABundleThatStaysKeepsNothingElse(t *testing.T) {
 	const observation, patient = `{"resourceType":"Observation","id":"o"}`, `{"resourceType":"Patient","id":"p"}`

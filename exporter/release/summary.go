@@ -434,6 +434,7 @@ type nodeKey struct {
 // relative is a resource that has relations, or may have some.
 type relative struct {
 	base       int32  // the node that it would be without
+	inner      bool   // it stands in another one, and does not count
 	pointers   [2]int // its places in pointers, from and to
 	shown      []resource
 	binary     bool
@@ -458,9 +459,56 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 // Observe takes one resource of the record in. Errors: the line is not JSON; ErrTooVaried.
 func (s *Summarizer) Observe(line []byte) error {
 	f, err := s.examine.examine(line)
+	switch {
+	case err != nil:
+		return err
+	case f.inner:
+		return s.observeHolder(line, f.typ, f.id, false)
+	}
+	return s.observe(f, false)
+}
+
+// observeHolder takes a resource in and those within it, which count as part of it. inner says that it
+// stands in another one itself.
+func (s *Summarizer) observeHolder(line, typ, id []byte, inner bool) error {
+	found, err := innerResources(&s.examine.walk, line)
+	if err == nil {
+		err = identifyInner(&s.examine.walk, line, id, found)
+	}
 	if err != nil {
 		return err
 	}
+	f, err := s.examine.examine(withoutInner(line, found))
+	if err != nil {
+		return err
+	}
+	f.id = id
+	f.holds(found)
+	if err := s.observe(f, inner); err != nil {
+		return err
+	}
+	called := calledInner(found)
+	for _, in := range found {
+		part, err := renamed(&s.examine.walk, line[in.start:in.end], called)
+		if err != nil {
+			return err
+		}
+		if f, err = s.examine.examine(part); err == nil && f.inner {
+			err = s.observeHolder(part, in.typ, in.id, true)
+		} else if err == nil {
+			f.id = in.id
+			err = s.observe(f, true)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observe takes what is known of a resource in. One that stands in another one does not count, and is
+// known by a line of its own where there is one.
+func (s *Summarizer) observe(f *facts, inner bool) error {
 	self := s.index.resource(f.typ, f.id)
 	at := s.node(f)
 	for _, b := range f.binaries {
@@ -478,7 +526,8 @@ func (s *Summarizer) Observe(line []byte) error {
 	f.shown(func(target) { presenting = true })
 	if presenting || f.pointer() || f.hangs() {
 		at = s.relative(self, at, f)
-	} else {
+		s.relatives[^at].inner = inner
+	} else if !inner {
 		s.out.nodes[at].counted++
 	}
 	for _, t := range f.supports {
@@ -487,8 +536,9 @@ func (s *Summarizer) Observe(line []byte) error {
 	for _, t := range f.tells {
 		s.tells[use{s.resource(t), at}] = struct{}{}
 	}
-	place, _ := s.index.add(self)
-	*place = at
+	if place, found := s.index.add(self); !found || !inner {
+		*place = at
+	}
 	if len(s.out.nodes)+len(s.out.kinds) > maxNodes {
 		return ErrTooVaried
 	}
@@ -659,7 +709,9 @@ func (s *Summarizer) Conclude() error {
 	byKey := map[nodeKey]int32{}
 	for i := range s.relatives {
 		at[i] = s.place(i, holders[int32(i)], hints[int32(i)], users[int32(i)], tellers[int32(i)], byKey)
-		s.out.nodes[at[i]].counted++
+		if !s.relatives[i].inner {
+			s.out.nodes[at[i]].counted++
+		}
 		if len(s.out.nodes) > maxNodes {
 			return ErrTooVaried
 		}
