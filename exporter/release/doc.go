@@ -17,5 +17,5 @@
 // of one record is counted from its Summary.
 //
 // facts.go is the one place where something is derived from a line, policy.go, observer.go, review.go and attached.go are where it is decided upon.
-// Whatever is faster than that (quick.go, skim.go, reviewed.quick) answers what is certain, or nothing.
+// Whatever is faster than that (quick.go, skim.go, mould.go, cast.go, reviewed.quick) answers what is certain, or nothing.
 package release
