@@ -77,7 +77,6 @@ var mutations = []mutation{
 	{"what only a line names that is left out takes nothing along", "inside.go", `len(k.namers) > 0 &&`, `len(k.namers) > 9 &&`},
 	{"a note goes with the lines that name it", "entries.go", `e.out = told[e.sequence] ||`, `e.out =`},
 	{"a note that no line names tells of all", "entries.go", `!goes[e.sequence]`, `e.field == ""`},
-	{"the text of a resource goes with the first of what it is made of", "entries.go", `p.lost = p.follow() || changed || p.loses(typ, line)`, `p.lost = p.follow() || changed`},
 	{"what of a Patient is sensitive needs its tick", "observer.go", `if reason == "" && p.needsCleaning(f) {`, `if reason == "-" && p.needsCleaning(f) {`},
 	{"the text of a Patient goes with the first that is sensitive", "patient.go", `slices.DeleteFunc(out, isText)`, `slices.DeleteFunc(out, func([]byte) bool { return false })`},
 	{"a label of a Patient goes by itself", "patient.go", `case p.name == "meta" && value[0] == '{':`, `case p.name == "-" && value[0] == '{':`},
