@@ -225,24 +225,27 @@ func (r *Review) isKept(of resource) bool {
 	return v.kept()
 }
 
-// follow decides about a Binary by one holder: where that goes, the Binary goes.
-func (r *Review) follow(h holder) (released bool) {
+// follow decides about a Binary by one holder: where that goes, the Binary goes; where it is kept, so is the Binary, unless
+// another holder goes. It reports whether that changed what depends on the Binary.
+func (r *Review) follow(h holder) (changed bool) {
 	v, known := r.index.at(h.binary)
 	if !known || v&sensitive != 0 || !v.withheld() {
 		return false
 	}
 	of := r.standing(h.self)
 	switch {
+	case of.unused(), of.kept() && v.kept():
+		return false
 	case of.kept():
 		r.index.set(h.binary, verdict(of.reason()))
-	case of.unused():
 	case !h.presented || of&stripped == 0:
 		r.index.set(h.binary, 0)
-		return true
+	case v.kept():
+		return false
 	default:
 		r.index.set(h.binary, because[referenceOnlyName])
 	}
-	return false
+	return true
 }
 
 // binaryNames calls visit with the id of each Binary that a URL names, in whatever spelling: by type and id in any place

@@ -347,7 +347,7 @@ func (d *decision) followDocuments() {
 		again = false
 		d.related(func(at int, r *relations) {
 			v := d.verdicts[at]
-			if v&held == 0 || !v.withheld() {
+			if v&held == 0 || v&sensitive != 0 || !v.withheld() {
 				return
 			}
 			shows := func(h int32) bool { return d.goes(h) && d.verdicts[h]&stripped == 0 }
@@ -357,14 +357,20 @@ func (d *decision) followDocuments() {
 			}
 		})
 	}
+	for again := true; again; {
+		again = false
+		d.related(func(at int, r *relations) {
+			v := d.verdicts[at]
+			keeps := func(h int32) bool { return !d.notKept(h) }
+			strips := func(h int32) bool { return h != none && !d.verdicts[h].withheld() }
+			if v&held != 0 && v.unused() && (slices.ContainsFunc(r.holders, keeps) || slices.ContainsFunc(r.presented, keeps) || slices.ContainsFunc(r.presented, strips)) {
+				d.verdicts[at] = v&flags | someReason
+				again = true
+			}
+		})
+	}
 	unread := d.keep(d.summary.unread)
 	d.related(func(at int, r *relations) {
-		v := d.verdicts[at]
-		keeps := func(h int32) bool { return !d.notKept(h) }
-		strips := func(h int32) bool { return h != none && !d.verdicts[h].withheld() }
-		if v&held != 0 && v.unused() && (slices.ContainsFunc(r.holders, keeps) || slices.ContainsFunc(r.presented, keeps) || slices.ContainsFunc(r.presented, strips)) {
-			d.verdicts[at] = v&flags | someReason
-		}
 		if v := d.verdicts[at]; (v&held == 0 || v.withheld()) && d.keep(r.hints) {
 			if d.verdicts[at] |= held; !v.kept() {
 				d.verdicts[at] = d.verdicts[at]&flags | someReason
