@@ -18,7 +18,7 @@ import (
 type backupCmd struct {
 	common
 	remote
-	Recipient []string `help:"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated. Default: it is not encrypted." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT"`
+	Recipient []string `help:"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated. Default: it is not encrypted." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT" form:"text"`
 	Archive   string   `arg:"" help:"File to write; it must not be there yet."`
 }
 
@@ -83,7 +83,7 @@ func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
 type restoreCmd struct {
 	common
 	NATSAccess bus.Access `embed:"" prefix:"nats-"`
-	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
+	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
 	Identity   string     `help:"File with the private key of one of the recipients of an encrypted archive, as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
 	WithoutEnd bool       `help:"Take an archive whose state has no end, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_WITHOUT_END"`
 	Archive    string     `arg:"" help:"File to read." type:"existingfile"`

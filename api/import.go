@@ -24,8 +24,8 @@ import (
 type importCmd struct {
 	common
 	Strict      bool   `help:"Stop at the first bad line or bundle entry, and fail where resources belong to no known patient in the end."`
-	Charset     string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem."`
-	MaxResource int64  `help:"Size of the largest resource, in bytes as it stands in its file; a larger one is skipped and reported. With --url, the server's limit holds." default:"67108864" env:"EHI_MAX_RESOURCE"`
+	Charset     string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem." form:"text"`
+	MaxResource int64  `help:"Size of the largest resource, in bytes as it stands in its file; a larger one is skipped and reported. With --url, the server's limit holds." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
 	JSON        bool   `help:"Print the report as JSON."`
 	ownBases
 	remote
@@ -154,10 +154,10 @@ func printReport(r source.Report) {
 
 type generateCmd struct {
 	common
-	Patients  int    `help:"How many." default:"100"`
+	Patients  int    `help:"How many." default:"100" range:"1..100000000"`
 	Seed      uint64 `help:"The same seed makes the same patients." default:"1"`
-	Resources int    `help:"Resources of each patient. Default: 300 to 900."`
-	Size      int    `help:"Least size of a resource in bytes. Default: as it comes, about 700."`
+	Resources int    `help:"Resources of each patient. Default: 300 to 900." range:"0..33554432"`
+	Size      int    `help:"Least size of a resource in bytes. Default: as it comes, about 700." range:"0..5000000"`
 }
 
 // Run generates, with a progress bar.

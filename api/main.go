@@ -16,6 +16,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/sources"
+	"ehi-server/shared/settings"
 	"ehi-server/shared/telemetry"
 )
 
@@ -35,7 +36,7 @@ type cli struct {
 
 // common is what every subcommand takes.
 type common struct {
-	Data      string     `help:"Folder of all data." default:"./data" env:"EHI_DATA"`
+	Data      string     `help:"Folder of all data." default:"./data" env:"EHI_DATA" form:"name"`
 	LogFormat string     `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
 	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
@@ -46,8 +47,8 @@ func (c common) logger() (*slog.Logger, error) {
 
 // ownBases are FHIR bases to which absolute references are local. They have to be those that the server is started with.
 type ownBases struct {
-	BaseURL string   `help:"The origin of the server that will serve the records, as for serve: absolute references to it are local. With --url, that server's setting holds." env:"EHI_BASE_URL"`
-	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them are local. May be repeated. With --url, the server's setting holds." placeholder:"URL" env:"EHI_OWN_BASE"`
+	BaseURL string   `help:"The origin of the server that will serve the records, as for serve: absolute references to it are local. With --url, that server's setting holds." env:"EHI_BASE_URL" form:"origin"`
+	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them are local. May be repeated. With --url, the server's setting holds." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
 }
 
 // withStore opens the record store for f. GOMEMLIMIT overrides the limit of memory.
@@ -73,6 +74,9 @@ func main() {
 	var c cli
 	k := kong.Parse(&c, kong.Name("api"), kong.Description("EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)))
+	if k.Command() != "doctor" { // which lists what is wrong
+		k.FatalIfErrorf(settings.Refuse(settings.Problems(k.Flags(), node.Forms)))
+	}
 	k.FatalIfErrorf(k.Run())
 }
 

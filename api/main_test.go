@@ -144,7 +144,7 @@ func TestImportSaysWhatItDid(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	data := t.TempDir()
 	out, code := run(t, "doctor", "--data", data, "--addr", "127.0.0.1:0")
-	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 12 || !strings.Contains(out, "MB/s") {
+	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 13 || !strings.Contains(out, "MB/s") {
 		t.Errorf("%d: %s", code, out)
 	}
 	left, err := os.ReadDir(data)

@@ -16,10 +16,10 @@ import (
 )
 
 type readyCmd struct {
-	Addr    string        `help:"Address that the server listens on, on this machine." default:"127.0.0.1:8888" env:"EHI_ADDR"`
-	TLSCert string        `help:"Its certificate, where it speaks HTTPS." name:"tls-cert" env:"EHI_TLS_CERT"`
+	Addr    string        `help:"Address that the server listens on, on this machine." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address"`
+	TLSCert string        `help:"Its certificate, where it speaks HTTPS." name:"tls-cert" env:"EHI_TLS_CERT" form:"text"`
 	Live    bool          `help:"Ask whether the process answers, whatever it depends on."`
-	Timeout time.Duration `help:"How long it may take to answer." default:"5s"`
+	Timeout time.Duration `help:"How long it may take to answer." default:"5s" range:"1ms..1h"`
 }
 
 // Run asks.

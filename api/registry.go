@@ -41,18 +41,18 @@ type registry interface {
 type place struct {
 	common
 	remote
-	NATS       string        `help:"URL of an external NATS that keeps the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS"`
+	NATS       string        `help:"URL of an external NATS that keeps the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
 	NATSAccess bus.Access    `embed:"" prefix:"nats-"`
 	TokenAlg   string        `help:"Algorithm of the keys that keys rotate makes: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
-	AccessTTL  time.Duration `help:"How long access tokens are good: for as long a key is published that signs no more." default:"1h" env:"EHI_ACCESS_TTL"`
+	AccessTTL  time.Duration `help:"How long access tokens are good: for as long a key is published that signs no more." default:"1h" env:"EHI_ACCESS_TTL" range:"1s..24h"`
 }
 
 // remote is a running server and its administrator.
 type remote struct {
-	URL           string `help:"Work through the server at this URL, which may hold the data folder meanwhile." name:"url" env:"EHI_URL"`
-	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER"`
-	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
-	AdminCode     string `help:"Present code of that administrator's second factor, or a recovery code." env:"EHI_ADMIN_CODE"`
+	URL           string `help:"Work through the server at this URL, which may hold the data folder meanwhile." name:"url" env:"EHI_URL" form:"url"`
+	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
+	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD" form:"text" secret:""`
+	AdminCode     string `help:"Present code of that administrator's second factor, or a recovery code." env:"EHI_ADMIN_CODE" form:"text" secret:""`
 }
 
 // logIn opens a session at the server.
@@ -106,12 +106,12 @@ type clientCmd struct {
 type clientAddCmd struct {
 	place
 	Kind           auth.Kind `help:"public, confidential-symmetric (a secret) or confidential-asymmetric (keys)." enum:"public,confidential-symmetric,confidential-asymmetric" default:"public"`
-	ID             string    `help:"Its id. Default: a random one." name:"id"`
-	Redirect       []string  `help:"A redirect_uri, compared exactly; repeat for more." sep:"none"`
-	RedirectOrigin []string  `help:"An origin that the release form may lead on to, beside the redirect URIs; repeat for more." sep:"none"`
-	Scope          string    `help:"Scopes that may be granted at most, with spaces between them." required:""`
+	ID             string    `help:"Its id. Default: a random one." name:"id" form:"text"`
+	Redirect       []string  `help:"A redirect_uri, compared exactly; repeat for more." sep:"none" form:"text"`
+	RedirectOrigin []string  `help:"An origin that the release form may lead on to, beside the redirect URIs; repeat for more." sep:"none" form:"text"`
+	Scope          string    `help:"Scopes that may be granted at most, with spaces between them." required:"" form:"text"`
 	JWKS           string    `help:"File with the public keys of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
-	JWKSURI        string    `help:"URL of the public keys instead." name:"jwks-uri"`
+	JWKSURI        string    `help:"URL of the public keys instead." name:"jwks-uri" form:"url"`
 	Introspect     bool      `help:"It is a resource server: it may ask what others' tokens are good for."`
 	MaySkipForm    bool      `help:"Its exports may do without the patient's form: everything is released, sensitive information too. The consent page says so."`
 	MaySkipReview  bool      `help:"Its exports may do without an administrator's review (never with --four-eyes). The consent page says so."`
@@ -224,8 +224,8 @@ type accountCmd struct {
 
 type accountAddCmd struct {
 	place
-	Patient string    `help:"Id of the patient whose record the account opens." xor:"who" required:""`
-	Role    auth.Role `help:"Of an administrator: viewer, reviewer or admin." xor:"who" required:""`
+	Patient string    `help:"Id of the patient whose record the account opens." xor:"who" required:"" form:"text"`
+	Role    auth.Role `help:"Of an administrator: viewer, reviewer or admin." xor:"who" required:"" form:"text"`
 	Name    string    `arg:"" help:"User name."`
 }
 

@@ -29,6 +29,11 @@ var DefaultRegistrationScopes = []string{
 // DefaultRegistrationGrants are those of a patient's application.
 var DefaultRegistrationGrants = []string{"authorization_code", "refresh_token"}
 
+// RegistrableGrants are all grant types that a client can register.
+func RegistrableGrants() []string {
+	return append(DefaultRegistrationGrants[:2:2], "client_credentials")
+}
+
 // Check holds a registration to the limits. asked are the grant types that it names, which may be none.
 // Errors: ehi.Invalid, with what the token does not allow.
 func (l RegistrationLimits) Check(c Client, asked []string) error {

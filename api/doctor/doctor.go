@@ -52,6 +52,7 @@ type look struct {
 }
 
 var looks = []look{
+	{"settings", settings},
 	{"data folder", folder},
 	{"disk", speed},
 	{"free space", space},
@@ -154,6 +155,13 @@ func Print(w io.Writer, findings []Finding) error {
 
 // ErrFaults says that something keeps the server from serving.
 var ErrFaults = errors.New("something has to be changed before this can serve")
+
+func settings(_ context.Context, c node.Config, _ string) (State, string) {
+	if wrong := c.Wrong(); len(wrong) > 0 {
+		return Fault, strings.Join(wrong, "; ")
+	}
+	return OK, "each is within its limits"
+}
 
 func folder(_ context.Context, _ node.Config, data string) (State, string) {
 	if err := os.MkdirAll(data, 0o700); err != nil {

@@ -10,14 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"time"
 
-	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/api/backup"
@@ -39,132 +36,94 @@ import (
 
 // Config is every setting of a serving process; the tags are the command line, its environment variables and defaults.
 type Config struct {
-	Addr               string          `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR"`
-	TLSCert            string          `help:"File with the certificate, and the chain behind it, in PEM: the server speaks HTTPS. It is read anew when it changes." name:"tls-cert" env:"EHI_TLS_CERT"`
-	TLSKey             string          `help:"File with the key of --tls-cert, in PEM." name:"tls-key" env:"EHI_TLS_KEY"`
-	BaseURL            string          `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL"`
-	OwnBase            []string        `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them in what is imported are local, like those to this server. May be repeated." placeholder:"URL" env:"EHI_OWN_BASE"`
+	Addr               string          `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address"`
+	TLSCert            string          `help:"File with the certificate, and the chain behind it, in PEM: the server speaks HTTPS. It is read anew when it changes." name:"tls-cert" env:"EHI_TLS_CERT" form:"text"`
+	TLSKey             string          `help:"File with the key of --tls-cert, in PEM." name:"tls-key" env:"EHI_TLS_KEY" form:"text"`
+	BaseURL            string          `help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL" form:"origin"`
+	OwnBase            []string        `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them in what is imported are local, like those to this server. May be repeated." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
 	Mode               string          `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	SandboxOnNetwork   bool            `help:"Let the sandbox listen on an address that other machines reach. Everybody who reaches it may be any patient, and an administrator by the password that everybody knows." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
-	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE"`
-	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS"`
-	NATSWait           time.Duration   `help:"How long to wait at the start for an external NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
+	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE" form:"source"`
+	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS" form:"nats"`
+	NATSWait           time.Duration   `help:"How long to wait at the start for an external NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
 	NATSAccess         bus.Access      `embed:"" prefix:"nats-"`
-	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN"`
+	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN" form:"address"`
 	Durability         bus.Durability  `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
-	SyncEvery          time.Duration   `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY"`
-	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS"`
-	BulkWorkers        int             `help:"Tasks of population exports that run at once in this process; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS"`
-	BulkYield          time.Duration   `help:"How long a population's task waits, before each 256 KiB that it reads, while patients' exports run in this process; 0: not at all." default:"3ms" env:"EHI_BULK_YIELD"`
-	TaskBytes          int64           `help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES"`
-	FileResources      int64           `help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES"`
-	ManifestTasks      int             `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS"`
-	ClientJobs         int             `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS"`
-	ClientBulkJobs     int             `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS"`
-	PollBurst          int             `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. Polls that are held do not count. 0 sets no limit." default:"100" env:"EHI_POLL_BURST"`
-	Hold               time.Duration   `help:"How long a status request is held while its export runs, to be answered the moment it ends; 0: not at all." default:"250ms" env:"EHI_HOLD"`
-	MaxHold            time.Duration   `help:"How long a client may have a status request held by Prefer: wait=SECONDS; less than 1s: not at all." default:"30s" env:"EHI_MAX_HOLD"`
-	MaxHeld            int             `help:"Status requests that are held at once; further ones are answered at once." default:"6000" env:"EHI_MAX_HELD"`
-	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"2500ms" env:"EHI_ACK_WAIT"`
-	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER"`
-	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE"`
-	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES"`
-	MaxExportBytes     int64           `help:"Bytes that may be stored of exports; while there are as many, kick-offs are answered 503. 0 sets no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES"`
-	MaxBodyBytes       int64           `help:"Largest body of a request other than an upload, in bytes; larger ones are answered 413." default:"1048576" env:"EHI_MAX_BODY_BYTES"`
-	MaxHeaderBytes     int             `help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES"`
-	MaxConnections     int             `help:"Connections served at once; further ones are answered 503 and closed." default:"8192" env:"EHI_MAX_CONNECTIONS"`
-	ReadTimeout        time.Duration   `help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT"`
-	WriteStall         time.Duration   `help:"How long a client may take less than a kilobyte a second of its answers, all of a connection together, before the connection is cut." default:"60s" env:"EHI_WRITE_STALL"`
-	IdleTimeout        time.Duration   `help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT"`
-	ReviewDue          time.Duration   `help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE"`
-	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL"`
-	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL"`
-	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL"`
-	Drain              time.Duration   `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN"`
-	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY"`
-	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES"`
-	AttachmentsPerCall int             `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL"`
-	MaxResource        int64           `help:"Size of the largest resource that an import takes, in bytes as it stands in the input; a larger one is skipped and reported." default:"67108864" env:"EHI_MAX_RESOURCE"`
+	SyncEvery          time.Duration   `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY" range:"10ms..10m"`
+	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS" range:"0..1000"`
+	BulkWorkers        int             `help:"Tasks of population exports that run at once in this process; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
+	BulkYield          time.Duration   `help:"How long a population's task waits, before each 256 KiB that it reads, while patients' exports run in this process; 0: not at all." default:"3ms" env:"EHI_BULK_YIELD" range:"0s..1s"`
+	TaskBytes          int64           `help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES" range:"1..1099511627776"`
+	FileResources      int64           `help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES" range:"1..1000000000"`
+	ManifestTasks      int             `help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS" range:"1..10000"`
+	ClientJobs         int             `help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS" range:"1.."`
+	ClientBulkJobs     int             `help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS" range:"1.."`
+	PollBurst          int             `help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. Polls that are held do not count. 0 sets no limit." default:"100" env:"EHI_POLL_BURST" range:"0.."`
+	Hold               time.Duration   `help:"How long a status request is held while its export runs, to be answered the moment it ends; 0: not at all." default:"250ms" env:"EHI_HOLD" range:"0s..1m"`
+	MaxHold            time.Duration   `help:"How long a client may have a status request held by Prefer: wait=SECONDS; less than 1s: not at all." default:"30s" env:"EHI_MAX_HOLD" range:"0s..1h"`
+	MaxHeld            int             `help:"Status requests that are held at once; further ones are answered at once." default:"6000" env:"EHI_MAX_HELD" range:"0..1000000"`
+	AckWait            time.Duration   `help:"How long a worker may be silent before its export goes to another." default:"2500ms" env:"EHI_ACK_WAIT" range:"200ms..1h"`
+	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
+	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
+	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES" range:"0.."`
+	MaxExportBytes     int64           `help:"Bytes that may be stored of exports; while there are as many, kick-offs are answered 503. 0 sets no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES" range:"0.."`
+	MaxBodyBytes       int64           `help:"Largest body of a request other than an upload, in bytes; larger ones are answered 413." default:"1048576" env:"EHI_MAX_BODY_BYTES" range:"1024..1073741824"`
+	MaxHeaderBytes     int             `help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES" range:"1024..1048576"`
+	MaxConnections     int             `help:"Connections served at once; further ones are answered 503 and closed." default:"8192" env:"EHI_MAX_CONNECTIONS" range:"1..1000000"`
+	ReadTimeout        time.Duration   `help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT" range:"100ms..24h"`
+	WriteStall         time.Duration   `help:"How long a client may take less than a kilobyte a second of its answers, all of a connection together, before the connection is cut." default:"60s" env:"EHI_WRITE_STALL" range:"1s..24h"`
+	IdleTimeout        time.Duration   `help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
+	ReviewDue          time.Duration   `help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
+	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL" range:"1s..87600h"`
+	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
+	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL" range:"1s..24h"`
+	Drain              time.Duration   `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
+	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY" range:"10ms..1h"`
+	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES" range:"1..1073741824"`
+	AttachmentsPerCall int             `help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL" range:"1..1000"`
+	MaxResource        int64           `help:"Size of the largest resource that an import takes, in bytes as it stands in the input; a larger one is skipped and reported." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
 	Compression        ehi.Compression `help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
-	SpillBytes         int             `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"524288" env:"EHI_SPILL_BYTES"`
-	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES"`
-	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes, to which what open connections take beyond the first 256 is added; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT"`
+	SpillBytes         int             `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"524288" env:"EHI_SPILL_BYTES" range:"1..1073741824"`
+	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES" range:"1048576.."`
+	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes, to which what open connections take beyond the first 256 is added; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT" range:"0.."`
 	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
-	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES"`
+	TrustedProxies     []string        `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES" form:"network"`
 	MetricsFrom        []netip.Prefix  `help:"Networks (CIDR) that may read /metrics, unless a proxy forwards them. Without any: everybody in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
-	AdminUser          string          `help:"Name of the administrator. No account may be called so, or nearly so, unless --admin-password is empty." default:"admin" env:"EHI_ADMIN_USER"`
-	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD"`
-	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET"`
+	AdminUser          string          `help:"Name of the administrator. No account may be called so, or nearly so, unless --admin-password is empty." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
+	AdminPassword      string          `help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD" form:"text"`
+	SandboxSecret      string          `secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET" form:"text"`
 	FourEyes           bool            `help:"Ask for the approval of two administrators before files are released." env:"EHI_FOUR_EYES"`
 	PatientLogin       string          `help:"How patients log in: picker (choose any, in sandbox mode only) or accounts. Default: picker in sandbox mode, else accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
-	RegistrationToken  string          `secret:"" help:"Initial access token of dynamic client registration (RFC 7591), of at least 20 bytes; empty: registration is off." env:"EHI_REGISTRATION_TOKEN"`
-	RegistrationScopes []string        `help:"Scopes that clients may register with that token; none: those of a patient's application, and never one of system/." env:"EHI_REGISTRATION_SCOPES"`
-	RegistrationGrants []string        `help:"Grant types that clients may register with that token: authorization_code, refresh_token, client_credentials; none: the first two." env:"EHI_REGISTRATION_GRANTS"`
-	RegistrationHosts  []string        `help:"Hosts that https redirect URIs may have of clients that register with that token: app.example.org, or .example.org for all below it; none: any." env:"EHI_REGISTRATION_HOSTS"`
-	AccessTTL          time.Duration   `help:"How long an access token is good." default:"1h" env:"EHI_ACCESS_TTL"`
-	RefreshTTL         time.Duration   `help:"How long a refresh token is good, counted anew whenever it is used." default:"2160h" env:"EHI_REFRESH_TTL"`
+	RegistrationToken  string          `secret:"" help:"Initial access token of dynamic client registration (RFC 7591), of at least 20 bytes; empty: registration is off." env:"EHI_REGISTRATION_TOKEN" form:"text"`
+	RegistrationScopes []string        `help:"Scopes that clients may register with that token; none: those of a patient's application, and never one of system/." env:"EHI_REGISTRATION_SCOPES" form:"text"`
+	RegistrationGrants []string        `help:"Grant types that clients may register with that token: authorization_code, refresh_token, client_credentials; none: the first two." env:"EHI_REGISTRATION_GRANTS" form:"grant"`
+	RegistrationHosts  []string        `help:"Hosts that https redirect URIs may have of clients that register with that token: app.example.org, or .example.org for all below it; none: any." env:"EHI_REGISTRATION_HOSTS" form:"host"`
+	AccessTTL          time.Duration   `help:"How long an access token is good." default:"1h" env:"EHI_ACCESS_TTL" range:"1s..24h"`
+	RefreshTTL         time.Duration   `help:"How long a refresh token is good, counted anew whenever it is used." default:"2160h" env:"EHI_REFRESH_TTL" range:"1s..87600h"`
 	TokenAlg           string          `help:"Algorithm that access tokens are signed by: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
-	KeyAge             time.Duration   `help:"Age at which signing keys are rotated." default:"2160h" env:"EHI_KEY_AGE"`
+	KeyAge             time.Duration   `help:"Age at which signing keys are rotated." default:"2160h" env:"EHI_KEY_AGE" range:"1m..87600h"`
 	PrivateKeySets     []netip.Prefix  `help:"Address ranges of private networks from which clients' keys may be fetched by their jwks_uri, also over plain HTTP. Default: none; public addresses over HTTPS only." env:"EHI_PRIVATE_KEY_SETS"`
-	AddressFailures    int             `help:"Requests of one address that may fail in --failure-window on the routes of log-ins, authorization, tokens and kick-offs; further ones are answered 429. 0 sets no limit; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES"`
-	ClientFailures     int             `help:"The same of one client; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES"`
-	FailureWindow      time.Duration   `help:"For how long failures are counted together." default:"1m" env:"EHI_FAILURE_WINDOW"`
-	QuotaWindow        time.Duration   `help:"For how long the kick-offs and exports are counted together of --client-kickoffs and the like." default:"1h" env:"EHI_QUOTA_WINDOW"`
-	ClientKickoffs     int             `help:"Kick-offs of one client that are accepted in --quota-window; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_KICKOFFS"`
-	PatientKickoffs    int             `help:"Kick-offs for one patient, of all clients together, in the same way; -1: 200 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_KICKOFFS"`
-	ClientExports      int             `help:"Exports of one client that begin in --quota-window, at the kick-off or when the form is sent; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_EXPORTS"`
-	PatientExports     int             `help:"Exports for one patient, of all clients together, in the same way; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS"`
-	ClientBytes        int64           `help:"Bytes that may be stored of one client's exports; while there are as many, its kick-offs are answered 429. Each export that is under way counts with the size of its records. 0 sets no limit." default:"0" env:"EHI_CLIENT_BYTES"`
-	PatientBytes       int64           `help:"Bytes that may be stored of the exports for one patient, of all clients together, in the same way; -1: 10 GiB in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES"`
-	AddressConnections int             `help:"Connections that one address may have open (of IPv6: one network of 64 bits), at most half of --max-connections; further ones are closed. Loopback and --trusted-proxies have no limit. 0 sets none; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS"`
-	AuditTTL           time.Duration   `help:"How long the audit trail keeps an event." default:"52560h" env:"EHI_AUDIT_TTL"`
-	AuditMaxBytes      int64           `help:"Size of the audit trail, in bytes, from which its oldest events go before their time; 0 sets no limit; -1: none in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES"`
+	AddressFailures    int             `help:"Requests of one address that may fail in --failure-window on the routes of log-ins, authorization, tokens and kick-offs; further ones are answered 429. 0 sets no limit; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES" range:"-1.."`
+	ClientFailures     int             `help:"The same of one client; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES" range:"-1.."`
+	FailureWindow      time.Duration   `help:"For how long failures are counted together." default:"1m" env:"EHI_FAILURE_WINDOW" range:"0s..24h"`
+	QuotaWindow        time.Duration   `help:"For how long the kick-offs and exports are counted together of --client-kickoffs and the like." default:"1h" env:"EHI_QUOTA_WINDOW" range:"0s..8760h"`
+	ClientKickoffs     int             `help:"Kick-offs of one client that are accepted in --quota-window; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_KICKOFFS" range:"-1.."`
+	PatientKickoffs    int             `help:"Kick-offs for one patient, of all clients together, in the same way; -1: 200 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_KICKOFFS" range:"-1.."`
+	ClientExports      int             `help:"Exports of one client that begin in --quota-window, at the kick-off or when the form is sent; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_EXPORTS" range:"-1.."`
+	PatientExports     int             `help:"Exports for one patient, of all clients together, in the same way; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS" range:"-1.."`
+	ClientBytes        int64           `help:"Bytes that may be stored of one client's exports; while there are as many, its kick-offs are answered 429. Each export that is under way counts with the size of its records. 0 sets no limit." default:"0" env:"EHI_CLIENT_BYTES" range:"0.."`
+	PatientBytes       int64           `help:"Bytes that may be stored of the exports for one patient, of all clients together, in the same way; -1: 10 GiB in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES" range:"-1.."`
+	AddressConnections int             `help:"Connections that one address may have open (of IPv6: one network of 64 bits), at most half of --max-connections; further ones are closed. Loopback and --trusted-proxies have no limit. 0 sets none; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS" range:"-1.."`
+	AuditTTL           time.Duration   `help:"How long the audit trail keeps an event." default:"52560h" env:"EHI_AUDIT_TTL" range:"1h..876000h"`
+	AuditMaxBytes      int64           `help:"Size of the audit trail, in bytes, from which its oldest events go before their time; 0 sets no limit; -1: none in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES" range:"-1.."`
 	Open               bool            `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
 	Trace              tracing.Config  `embed:"" prefix:"trace-"`
 	Demo               bool            `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 
 	StaffOIDC           openid.Config `embed:"" prefix:"staff-oidc-"`
 	RequireSecondFactor *bool         `negatable:"" help:"Make administrators set up a second factor (codes of an authenticator app) when they first sign in. Default: in production mode, not in the sandbox." env:"EHI_REQUIRE_SECOND_FACTOR"`
-	ReauthenticateAfter time.Duration `help:"How long after they have proved who they are administrators may approve, and change accounts and clients, before they are asked again; 0: for as long as their session lasts; less: 10m in production mode, 0 in the sandbox." default:"-1s" env:"EHI_REAUTHENTICATE_AFTER"`
-}
-
-// Defaults is what a server without flags runs with: the defaults of the command line, and the environment. Errors: a variable that
-// cannot be read.
-func Defaults() (c Config, err error) {
-	parser, err := kong.New(&c)
-	if err != nil {
-		return c, err
-	}
-	_, err = parser.Parse(nil)
-	return c, err
-}
-
-// settings are the configuration as administrators may see it.
-func (c Config) settings() (out []server.Setting) {
-	parser, err := kong.New(&c)
-	if err != nil { // the command line has been read by the same tags
-		panic(err)
-	}
-	for _, f := range parser.Model.Flags {
-		value := fmt.Sprint(f.Target.Interface())
-		if f.Target.Kind() == reflect.Pointer {
-			if value = ""; !f.Target.IsNil() {
-				value = fmt.Sprint(f.Target.Elem().Interface())
-			}
-		}
-		if f.Tag.Has("secret") && value != "" {
-			value = "(set)"
-		}
-		if u, err := url.Parse(value); err == nil && u.User != nil { // credentials of NATS, or of a collector
-			u.User = url.User("(set)")
-			value, _ = url.PathUnescape(u.String())
-		}
-		if f.Name != "help" {
-			out = append(out, server.Setting{Flag: "--" + f.Name, Value: value})
-		}
-	}
-	return out
+	ReauthenticateAfter time.Duration `help:"How long after they have proved who they are administrators may approve, and change accounts and clients, before they are asked again; 0: for as long as their session lasts; less: 10m in production mode, 0 in the sandbox." default:"-1s" env:"EHI_REAUTHENTICATE_AFTER" range:"-1s..24h"`
 }
 
 // Demo is the demo population (REAL-10).
@@ -228,8 +187,8 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if cfg.sandbox() { // production mode says what its state lacks, too, once that is open
-		if err := cfg.refuse(cfg.Unfit()); err != nil {
+	if wrong := cfg.Wrong(); cfg.sandbox() || len(wrong) > 0 { // production mode says what its state lacks, too, once that is open
+		if err := cfg.refuse(append(wrong, cfg.Unfit()...)); err != nil {
 			return nil, err
 		}
 	}

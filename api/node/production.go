@@ -77,7 +77,7 @@ func (c Config) audit() *bus.AuditConfig {
 // minSecret is the shortest secret of the configuration that production mode takes, in bytes.
 const minSecret = 20
 
-// Unfit lists what of the configuration keeps a server from starting: in production mode whatever is not
+// Unfit lists what of the configuration keeps a server from starting that it could serve with, see Wrong: in production mode whatever is not
 // fit for patients' records; in sandbox mode an address that others reach, unless they are meant to. What
 // is stored is not looked at.
 func (c Config) Unfit() (out []string) {
@@ -122,9 +122,6 @@ func (c Config) idleLimits() (out []string) {
 		if w.limits > 0 && w.is < shortestWindow {
 			out = append(out, fmt.Sprintf("%s %v limits nothing: give %v or more, or 0 as the limits themselves", w.flag, w.is, shortestWindow))
 		}
-	}
-	if c.ClientBytes < 0 {
-		out = append(out, "--client-bytes is negative: give 0 for no limit")
 	}
 	return out
 }

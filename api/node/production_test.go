@@ -53,7 +53,6 @@ func TestLimitsThatLimitNothingAreRefused(t *testing.T) {
 		}},
 		{"failures of an address", "sandbox", "--failure-window", func(c *Config) { c.FailureWindow, c.AddressFailures = 0, 5 }},
 		{"failures of production", "production", "--failure-window", func(c *Config) { c.FailureWindow, c.ClientFailures = 0, -1 }},
-		{"bytes below zero", "sandbox", "--client-bytes", func(c *Config) { c.ClientBytes = -1 }},
 	} {
 		cfg := base(c.mode)
 		if c.mode == "sandbox" {

@@ -12,6 +12,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/settings"
 )
 
 // ImportMemory is the soft limit of the Go heap of a process that only imports, in bytes.
@@ -33,24 +34,42 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Open opens the source. The caller closes it. Errors: dataset.ErrInUse.
-func Open(c Config) (source.Source, error) {
-	kind, settings, _ := strings.Cut(c.Spec, ":")
+// Forms are what the text of a Config.Spec has to be, for command lines.
+var Forms = settings.Forms{"source": {
+	Name: "records, or synthetic: and settings such as patients=100,seed=1",
+	Fits: func(text string) bool { return Check(text) == nil },
+}}
+
+// Check reports what is wrong with a Config.Spec, without opening anything.
+func Check(spec string) error {
+	kind, made, _ := strings.Cut(spec, ":")
 	switch kind {
 	case "", "records":
-		s, err := Store(c)
-		if err != nil {
-			return nil, err // and no Source that is not nil and holds none
-		}
-		return s, nil
+		return nil
 	case "synthetic":
-		made, err := synthetic.ParseConfig(settings)
+		_, err := synthetic.ParseConfig(made)
+		return err
+	}
+	return fmt.Errorf("no source is called %q; there are records and synthetic:patients=100,seed=1", spec)
+}
+
+// Open opens the source. The caller closes it. Errors: dataset.ErrInUse.
+func Open(c Config) (source.Source, error) {
+	if err := Check(c.Spec); err != nil {
+		return nil, err
+	}
+	if kind, said, _ := strings.Cut(c.Spec, ":"); kind == "synthetic" {
+		made, err := synthetic.ParseConfig(said)
 		if err != nil {
 			return nil, err
 		}
 		return synthetic.NewSource(made)
 	}
-	return nil, fmt.Errorf("no source is called %q; there are records and synthetic:patients=100,seed=1", c.Spec)
+	s, err := Store(c)
+	if err != nil {
+		return nil, err // and no Source that is not nil and holds none
+	}
+	return s, nil
 }
 
 // Store opens the record store of the data folder.

@@ -17,31 +17,32 @@ import (
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/settings"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
 
 // Command is the command line; kong fills it from flags and EHI_* variables.
 type Command struct {
-	NATS           string         `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS"`
-	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT"`
+	NATS           string         `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS" form:"nats"`
+	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
 	NATSAccess     bus.Access     `embed:"" prefix:"nats-"`
-	Data           string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA"`
-	Source         string         `help:"As the server's." default:"records" env:"EHI_SOURCE"`
-	Exports        string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS"`
-	Workers        int            `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS"`
-	BulkWorkers    int            `help:"Tasks of population exports that run at once; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS"`
-	BulkYield      time.Duration  `help:"As the server's." default:"3ms" env:"EHI_BULK_YIELD"`
-	TaskBytes      int64          `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES"`
-	FileResources  int64          `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES"`
-	AckWait        time.Duration  `help:"As the server's." default:"2500ms" env:"EHI_ACK_WAIT"`
-	MaxDeliver     int            `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER"`
-	MaxQueue       int64          `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE"`
-	FileTTL        time.Duration  `help:"As the server's." default:"24h" env:"EHI_FILE_TTL"`
-	Stall          time.Duration  `help:"As the server's." default:"5m" env:"EHI_STALL"`
-	Drain          time.Duration  `help:"As the server's." default:"20s" env:"EHI_DRAIN"`
+	Data           string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA" form:"name"`
+	Source         string         `help:"As the server's." default:"records" env:"EHI_SOURCE" form:"source"`
+	Exports        string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS" form:"text"`
+	Workers        int            `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS" range:"0..1000"`
+	BulkWorkers    int            `help:"Tasks of population exports that run at once; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
+	BulkYield      time.Duration  `help:"As the server's." default:"3ms" env:"EHI_BULK_YIELD" range:"0s..1s"`
+	TaskBytes      int64          `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES" range:"1..1099511627776"`
+	FileResources  int64          `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES" range:"1..1000000000"`
+	AckWait        time.Duration  `help:"As the server's." default:"2500ms" env:"EHI_ACK_WAIT" range:"200ms..1h"`
+	MaxDeliver     int            `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
+	MaxQueue       int64          `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
+	FileTTL        time.Duration  `help:"As the server's." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
+	Stall          time.Duration  `help:"As the server's." default:"5m" env:"EHI_STALL" range:"1s..24h"`
+	Drain          time.Duration  `help:"As the server's." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
 	SensitiveTable string         `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
-	MetricsAddr    string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR"`
+	MetricsAddr    string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR" form:"address"`
 	Trace          tracing.Config `embed:"" prefix:"trace-"`
 	LogFormat      string         `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
 	LogLevel       slog.Level     `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
@@ -49,6 +50,9 @@ type Command struct {
 
 // Run works until SIGTERM or SIGINT.
 func (c *Command) Run(ctx context.Context) (err error) {
+	if wrong, err := settings.Of(c, sources.Forms); err != nil || len(wrong) > 0 {
+		return errors.Join(err, settings.Refuse(wrong))
+	}
 	log, err := telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
 	if err != nil {
 		return err

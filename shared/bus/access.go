@@ -9,7 +9,7 @@ import (
 
 // Access is how processes and NATS show themselves to each other; it is part of the command lines.
 type Access struct {
-	Password string `help:"Password of the user ehi, by which exporters join the embedded NATS: the server asks for it, the exporter shows it. An external NATS is shown it too." secret:"" env:"EHI_NATS_PASSWORD"`
+	Password string `help:"Password of the user ehi, by which exporters join the embedded NATS: the server asks for it, the exporter shows it. An external NATS is shown it too." secret:"" env:"EHI_NATS_PASSWORD" form:"text"`
 	Creds    string `help:"Credentials file (a user's JWT and seed) for an external NATS." type:"existingfile" env:"EHI_NATS_CREDS"`
 	CA       string `help:"Certificates, in PEM, of who has signed that of an external NATS: the connection is TLS then." name:"ca" type:"existingfile" env:"EHI_NATS_CA"`
 }

@@ -1,0 +1,31 @@
+package standalone
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"ehi-server/shared/settings"
+)
+
+// No flag of an exporter takes whatever comes, and what none can work with is refused at once.
+func TestEachFlagSaysWhatItTakes(t *testing.T) {
+	var c Command
+	k, err := kong.New(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if untagged := settings.Untagged(k.Model.Flags); len(untagged) > 0 {
+		t.Errorf("these say nothing of what they take: %v", untagged)
+	}
+	if _, err := k.Parse([]string{"--nats=http://x", "--ack-wait=1ns", "--workers=-1", "--source=rubbish", "--metrics-addr=x"}); err != nil {
+		t.Fatal(err)
+	}
+	err = c.Run(t.Context())
+	for _, flag := range []string{"--nats (", "--ack-wait (", "--workers (", "--source (", "--metrics-addr ("} {
+		if err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%s is not refused: %v", flag, err)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package settings
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Form is what a text may be.
+type Form struct {
+	// Name says it, behind "it must be".
+	Name string
+	// Fits reports whether a text is that. It is not asked about an empty one.
+	Fits func(text string) bool
+}
+
+// anyText is the form of what may be any text, or none.
+const anyText = "text"
+
+// Forms are forms by the names that tags have for them. A command line may have some of its own beside:
+//
+//	text     any text without control characters, also an empty one
+//	name     the same, but not an empty one where there is a default
+//	address  host:port to listen on; the host may be missing
+//	origin   an http or https address without a path, also without a final slash
+//	url      an http or https address
+//	nats     addresses of NATS servers, with commas between them
+//	network  an IP address, or a network as 10.0.0.0/8
+type Forms map[string]Form
+
+var forms = Forms{
+	anyText:   {"text without control characters", plain},
+	"name":    {"text without control characters, and not empty", plain},
+	"address": {"host:port, such as 127.0.0.1:8888 or :8888", isAddress},
+	"origin":  {"an http or https address without a path, query or user, such as https://ehi.example.org", isOrigin},
+	"url":     {"an http or https address, such as https://ehi.example.org/r4", isURL},
+	"nats":    {"addresses of NATS servers, such as nats://nats.example.org:4222, with commas between them", isNATS},
+	"network": {"an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8", isNetwork},
+}
+
+func plain(text string) bool { return !strings.ContainsFunc(text, unicode.IsControl) }
+
+func isAddress(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	return err == nil && isPort(port) && (host == "" || IsHost(host))
+}
+
+func isPort(text string) bool {
+	n, err := strconv.Atoi(text)
+	return err == nil && n >= 0 && n <= 65535
+}
+
+// IsHost reports whether a text is an IP address, perhaps with a zone, or has the letters of a name.
+func IsHost(text string) bool {
+	if _, err := netip.ParseAddr(text); err == nil {
+		return true
+	}
+	return len(text) <= 253 && !strings.ContainsFunc(text, func(r rune) bool {
+		return r != '-' && r != '.' && r != '_' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	})
+}
+
+// web reads an http or https address.
+func web(text string) *url.URL {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !IsHost(u.Hostname()) {
+		return nil
+	}
+	if u.Port() != "" && !isPort(u.Port()) || strings.HasSuffix(u.Host, ":") || !plain(text) {
+		return nil
+	}
+	return u
+}
+
+func isURL(text string) bool { return web(text) != nil }
+
+func isOrigin(text string) bool {
+	u := web(text)
+	return u != nil && u.Path == "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
+		u.Fragment == "" && !strings.HasSuffix(text, "#")
+}
+
+// natsSchemes are those that the client of NATS knows.
+var natsSchemes = map[string]bool{"nats": true, "tls": true, "ws": true, "wss": true}
+
+func isNATS(text string) bool {
+	for each := range strings.SplitSeq(text, ",") {
+		u, err := url.Parse(strings.TrimSpace(each))
+		if err != nil || !natsSchemes[u.Scheme] || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) {
+			return false
+		}
+	}
+	return true
+}
+
+func isNetwork(text string) bool {
+	if _, err := netip.ParseAddr(text); err == nil {
+		return true
+	}
+	_, err := netip.ParsePrefix(text)
+	return err == nil
+}
