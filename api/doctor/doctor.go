@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -236,6 +237,11 @@ func space(_ context.Context, c node.Config, data string) (State, string) {
 }
 
 func records(ctx context.Context, c node.Config, data string) (State, string) {
+	const none = "no patient yet: import some, or let the server make demo patients"
+	folder := filepath.Join(data, dataset.Folder)
+	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source == "records" && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		return Note, none // and a store that is made by looking at it is not new any more
+	}
 	s, err := sources.Open(sources.Config{Spec: c.Source, Data: data})
 	if errors.Is(err, dataset.ErrInUse) {
 		return Note, "held by another process: a server runs on this folder"
@@ -249,7 +255,7 @@ func records(ctx context.Context, c node.Config, data string) (State, string) {
 	}
 	switch n := len(patients); n {
 	case 0:
-		return Note, "no patient yet: import some, or let the server make demo patients"
+		return Note, "no patient: import some"
 	case 1000:
 		return OK, "1,000 patients or more"
 	default:

@@ -248,13 +248,12 @@ func reachable(scheme string, a net.Addr) string {
 	return scheme + "://" + a.String()
 }
 
-// fillDemo makes the demo patients in an empty store.
+// fillDemo makes the demo patients in a store that this start has made. One that was there, even without a patient, is a hospital's.
 func fillDemo(ctx context.Context, store *dataset.Store, log *slog.Logger) error {
-	empty, err := store.Empty(ctx)
-	if err != nil || !empty {
-		return err
+	if !store.Fresh() {
+		return nil
 	}
-	log.Info("the record store is empty: making demo patients", "patients", Demo.Patients)
+	log.Info("the record store is new: making demo patients", "patients", Demo.Patients)
 	return store.Generate(ctx, Demo, time.Now(), func(int, int) {})
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -33,6 +32,8 @@ const layoutVersion = "4"
 // Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
 type Store struct {
 	dir   string
+	fresh bool
+	held  *pebble.Lock
 	db    *pebble.DB
 	cache *pebble.Cache
 	// unwatch ends the telling of Pebble's metrics.
@@ -68,7 +69,7 @@ type Config struct {
 // ErrInUse is returned by Open where another process holds the store.
 var ErrInUse = errors.New("the record store is held by another process (a running server?)")
 
-// Open opens or makes a store. The caller closes it. Errors: ErrInUse.
+// Open opens or makes a store. The caller closes it. Errors: ErrInUse, ErrDamaged.
 func Open(c Config) (*Store, error) {
 	if c.CacheBytes <= 0 {
 		c.CacheBytes = 32 << 20
@@ -83,17 +84,22 @@ func Open(c Config) (*Store, error) {
 		opts.L0CompactionThreshold, opts.L0StopWritesThreshold = bulkRuns, 4*bulkRuns
 		opts.Levels[0].Compression = opts.Levels[1].Compression
 	}
+	held, fresh, err := hold(c.Dir, c.Bulk)
+	if err != nil {
+		return nil, err
+	}
+	opts.Lock = held
 	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize)) // Pebble takes the memory of memtables from it
 	opts.Cache = cache
 	db, err := pebble.Open(c.Dir, opts)
+	if err == nil && !c.Bulk {
+		err = logs(c.Dir)
+	}
 	if err != nil {
 		cache.Unref()
-		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
-			return nil, fmt.Errorf("%w: %s", ErrInUse, c.Dir)
-		}
-		return nil, fmt.Errorf("open record store: %w", err)
+		return nil, errors.Join(fmt.Errorf("open record store: %w", err), held.Close())
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
+	s := &Store{dir: filepath.Clean(c.Dir), fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
 	s.unwatch = telemetry.OnScrape(s.sample)
 	for _, step := range []func() error{s.checkVersion, s.removeUnfinished, s.completeIndex} {
 		if err := step(); err != nil {
@@ -102,6 +108,9 @@ func Open(c Config) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Fresh reports whether Open made the store: there was none, nor anything else in its folder.
+func (s *Store) Fresh() bool { return s.fresh }
 
 // ownBases writes each base as plainURL does, and a final slash, and puts those first that lie below others.
 func ownBases(bases []string) []string {
@@ -189,9 +198,13 @@ func (s *Store) checkVersion() error {
 // Close implements source.Source.
 func (s *Store) Close() error {
 	s.unwatch()
-	err := s.db.Close()
+	err := s.db.Flush() // so that nothing depends on the log
+	err = errors.Join(err, s.db.Close())
 	s.cache.Unref()
-	return err
+	if err == nil {
+		err = finish(s.dir)
+	}
+	return errors.Join(err, s.held.Close())
 }
 
 // sample tells what Pebble knows of itself.
@@ -214,12 +227,6 @@ func (s *Store) sample() {
 func (s *Store) Check(context.Context) error {
 	_, err := get(s.db, key(kVersion))
 	return err
-}
-
-// Empty reports whether the store holds no patient.
-func (s *Store) Empty(ctx context.Context) (bool, error) {
-	some, err := s.Patients(ctx, 1)
-	return len(some) == 0, err
 }
 
 // each calls f for every key below prefix. What f is given is valid during the call only.

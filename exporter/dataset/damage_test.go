@@ -1,0 +1,134 @@
+package dataset_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/synthetic"
+)
+
+// A store that has lost any one of its files, or the half of one, says so, or is as it was: it is never
+// taken for a new one, and nothing of what is left is removed. So it is where it was closed, and where
+// its process died.
+func TestALostFileIsNeverNewness(t *testing.T) {
+	closed, killed := t.TempDir(), t.TempDir()
+	store, err := dataset.Open(dataset.Config{Dir: closed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !store.Fresh() {
+		t.Error("a new store is not new")
+	}
+	err = store.Generate(t.Context(), synthetic.Config{Patients: 3, Resources: 40, Seed: 1}, time.Now(), func(int, int) {})
+	if err := errors.Join(err, os.CopyFS(killed, os.DirFS(closed)), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for whole, cut := range map[string]bool{closed: true, killed: false} {
+		tried, refused := 0, 0
+		for _, name := range names(t, whole) {
+			for _, keep := range []float64{-1, 0.5} {
+				if keep > 0 && !cut {
+					continue // of a log that was being written a part may be missing
+				}
+				tried++
+				if loseOne(t, whole, name, keep) {
+					refused++
+				}
+			}
+		}
+		if refused == 0 {
+			t.Error("no loss was refused")
+		}
+		t.Logf("%d losses, %d refused", tried, refused)
+	}
+}
+
+// loseOne takes a file out of a copy of a store, or keeps a share of it, and reports whether the store
+// is refused then.
+func loseOne(t *testing.T, whole, lost string, keep float64) (refused bool) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, lost)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keep < 0 {
+		err = os.Remove(path)
+	} else {
+		err = os.Truncate(path, int64(keep*float64(info.Size())))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := names(t, dir)
+	patients, err := patientsOf(t.Context(), dir)
+	switch {
+	case err != nil:
+		left := slices.DeleteFunc(names(t, dir), func(name string) bool { return name == "LOCK" })
+		if before = slices.DeleteFunc(before, func(name string) bool { return name == "LOCK" }); !slices.Equal(left, before) {
+			t.Errorf("without %s (%v) the store is refused, and has changed from %v to %v", lost, keep, before, left)
+		}
+		if strings.HasPrefix(lost, "marker.manifest.") && !errors.Is(err, dataset.ErrDamaged) {
+			t.Errorf("without %s: %v", lost, err)
+		}
+		return true
+	case patients != 3:
+		t.Errorf("without %s (%v) the store opens with %d patients of 3", lost, keep, patients)
+	}
+	return false
+}
+
+func names(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		out = append(out, f.Name())
+	}
+	return out
+}
+
+func patientsOf(ctx context.Context, dir string) (int, error) {
+	store, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		return 0, err
+	}
+	if store.Fresh() {
+		return 0, errors.Join(errors.New("it is taken for new"), store.Close())
+	}
+	list, err := store.Patients(ctx, 10)
+	return len(list), errors.Join(err, store.Close())
+}
+
+// A folder in which a store was being made when the process ended holds nothing, and is made anew.
+func TestAStoreThatWasBeingMadeIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"LOCK", "MANIFEST-000001"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !store.Fresh() {
+		t.Error("it is not new")
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

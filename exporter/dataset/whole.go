@@ -1,0 +1,180 @@
+package dataset
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"ehi-server/shared/files"
+)
+
+// Pebble trusts its folder: where its marker is missing it makes a new store and removes whatever lies there, and a log that
+// is missing was empty. So the folder is looked at before. What must hold: what is missing beside other files is damage, and
+// never newness.
+const (
+	// manifestMarker is how the name of the file begins that says which manifest of Pebble's is the present one.
+	manifestMarker = "marker.manifest."
+	// closedList is a list of all files that a store had when it was closed. While it is open there is none.
+	closedList = "ehi.closed"
+	// logless says that the store is, or was when its process died, written to without a log.
+	logless = "ehi.logless"
+)
+
+// ErrDamaged is returned by Open where the folder has lost a file, or a part of one.
+var ErrDamaged = errors.New("the record store is damaged; it is left as it is: put the file back, or restore a backup into another folder")
+
+// hold makes a store's folder, or looks at the one that is there, and keeps it to this process. fresh is whether nothing of a store
+// was there. Errors: ErrInUse, ErrDamaged.
+func hold(dir string, unlogged bool) (lock *pebble.Lock, fresh bool, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, false, fmt.Errorf("open record store: %w", err)
+	}
+	lock, err = pebble.LockDirectory(dir, vfs.Default)
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || err != nil && strings.Contains(err.Error(), "lock held") {
+		return nil, false, fmt.Errorf("%w: %s", ErrInUse, dir)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("open record store: %w", err)
+	}
+	fresh, err = inspect(dir)
+	if err == nil {
+		err = begin(dir, unlogged)
+	}
+	if err != nil {
+		return nil, false, errors.Join(err, lock.Close())
+	}
+	return lock, fresh, nil
+}
+
+// inspect looks at a folder before Pebble does. fresh is whether nothing of a store is there. Errors: ErrDamaged.
+func inspect(dir string) (fresh bool, err error) {
+	sizes, err := sizesOf(dir)
+	if err != nil {
+		return false, fmt.Errorf("open record store: %w", err)
+	}
+	if err := compareClosed(dir, sizes); err != nil {
+		return false, err
+	}
+	marked, logged, other := false, false, ""
+	for name := range sizes {
+		marked = marked || strings.HasPrefix(name, manifestMarker)
+		logged = logged || strings.HasSuffix(name, ".log")
+		if !precedesMarker(name) {
+			other = name
+		}
+	}
+	_, unlogged := sizes[logless]
+	_, closed := sizes[closedList]
+	switch {
+	case !marked && other == "": // a store was being made, and is made anew
+		return true, nil
+	case !marked:
+		return false, fmt.Errorf("%w: %s holds %s and no file %s*", ErrDamaged, dir, other, manifestMarker)
+	case !logged && !unlogged && !closed:
+		return false, fmt.Errorf("%w: %s was not closed and holds no *.log", ErrDamaged, dir)
+	}
+	return false, nil
+}
+
+// precedesMarker reports whether Pebble may write a file before it sets a store's first marker.
+func precedesMarker(name string) bool {
+	return name == "LOCK" || name == "MANIFEST-000001" || strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
+}
+
+// sizesOf is the size of each file of a folder, in bytes; none where there is no folder.
+func sizesOf(dir string) (map[string]int64, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) { // another process holds the store
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sizes[e.Name()] = info.Size()
+	}
+	return sizes, nil
+}
+
+// compareClosed holds a folder to what it held when the store was closed. Errors: ErrDamaged.
+func compareClosed(dir string, sizes map[string]int64) error {
+	text, err := os.ReadFile(filepath.Join(dir, closedList))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open record store: %w", err)
+	}
+	closed := map[string]int64{}
+	if err := json.Unmarshal(text, &closed); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Join(dir, closedList), err)
+	}
+	for name, size := range closed {
+		if now, there := sizes[name]; !there {
+			return fmt.Errorf("%w: %s is missing", ErrDamaged, filepath.Join(dir, name))
+		} else if now != size {
+			return fmt.Errorf("%w: %s has %d bytes, and had %d when the store was closed", ErrDamaged, filepath.Join(dir, name), now, size)
+		}
+	}
+	return nil
+}
+
+// begin says that the store is open: what its folder held is not what it will hold.
+func begin(dir string, unlogged bool) error {
+	err := remove(dir, closedList)
+	if unlogged {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, logless), nil, 0o600))
+	}
+	return errors.Join(err, files.OS().SyncDir(dir))
+}
+
+// logs says that the store is written to with a log from here on.
+func logs(dir string) error { return remove(dir, logless) }
+
+// finish says what the folder holds now that the store is closed.
+func finish(dir string) error {
+	if err := remove(dir, logless); err != nil {
+		return err
+	}
+	sizes, err := sizesOf(dir)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(sizes)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "temporary.")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, closedList))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return files.OS().SyncDir(dir)
+}
+
+func remove(dir, name string) error {
+	err := os.Remove(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
