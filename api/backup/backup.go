@@ -329,7 +329,7 @@ func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Acc
 			return err
 		}
 		if h.Name == stateFile {
-			state := restoreState(ctx, archive, data, nats, access)
+			state := restoreState(ctx, archive, data, to.store, nats, access)
 			if state != nil && !errors.Is(state, ErrNoEnd) {
 				return state
 			}
@@ -438,8 +438,8 @@ func (t target) syncFolder(name string) error {
 // NATSFolder is where the embedded NATS lives in a data folder.
 const NATSFolder = "nats"
 
-func restoreState(ctx context.Context, r io.Reader, data, nats string, access bus.Access) error {
-	b, err := bus.Open(ctx, bus.Config{URL: nats, Access: access, StoreDir: filepath.Join(data, NATSFolder), Audit: &bus.AuditConfig{}})
+func restoreState(ctx context.Context, r io.Reader, data string, exports *files.Local, nats string, access bus.Access) error {
+	b, err := bus.Open(ctx, bus.Config{URL: nats, Access: access, StoreDir: filepath.Join(data, NATSFolder), Audit: &bus.AuditConfig{}, Files: exports, AcceptLoss: true})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	NATSWait           time.Duration   `help:"How long to wait at the start for an external NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
 	NATSAccess         bus.Access      `embed:"" prefix:"nats-"`
 	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN" form:"address"`
+	AcceptLoss         bool            `help:"Start although files and state do not belong together, or a part of the state is lost: once, after what can be given back was given back." env:"EHI_ACCEPT_LOSS"`
+	OrphanGrace        time.Duration   `help:"How long a file is kept that no record names, before it is removed: records that were lost can be given back so long." default:"24h" env:"EHI_ORPHAN_GRACE" range:"0s..8760h"`
 	Durability         bus.Durability  `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
 	SyncEvery          time.Duration   `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY" range:"10ms..10m"`
 	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS" range:"0..1000"`
@@ -235,7 +237,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
 		URL: n.cfg.NATS, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
-		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Log: n.log,
+		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files, AcceptLoss: n.cfg.AcceptLoss, Log: n.log,
 	})
 	return err
 }
@@ -304,7 +306,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Also: n.server.EndWhatDoesNotStand}
+	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace, Also: n.server.EndWhatDoesNotStand}
 	if n.cfg.Workers > 0 {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(),

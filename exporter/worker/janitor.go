@@ -24,8 +24,12 @@ type Keeper struct {
 	Every time.Duration
 	// Lost is how long a job may be requested before a missing command is taken for lost. Default 5 s.
 	Lost time.Duration
+	// Grace is for how long files are kept that no record names, though none proves that they are garbage; 0: they go at once.
+	Grace time.Duration
 	// Also is done in each round, beside the keeper's own work; nil: nothing is. Its errors are the round's.
 	Also func(context.Context) error
+
+	word sweepWord
 }
 
 // Run does a round at once and then one every Every, until ctx ends.
@@ -138,19 +142,33 @@ func (k *Keeper) SweepRecords(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	return errors.Join(append(errs, k.sweepTasks(ctx))...)
+}
+
+// sweepTasks removes the records of tasks whose job is gone; if there are many, not before an administrator says so.
+func (k *Keeper) sweepTasks(ctx context.Context) error {
 	keys, err := k.Bus.Tasks.Keys(ctx)
 	if err != nil {
-		return errors.Join(append(errs, err)...)
+		return err
 	}
+	var errs []error
+	gone := map[string][]int{}
 	for job, tasks := range keys {
 		if _, known := k.Bus.Jobs.Summary(job); known {
 			continue
 		}
-		// A job is there before its tasks are, so that one that is not there now is gone for good.
+		// A job is there before its tasks are, so that one that is not there now is gone for good, or was lost.
 		if _, err := k.Bus.Jobs.Get(ctx, job); ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
 			continue
 		}
+		gone[job] = tasks
+	}
+	if !k.word.allows("records", len(gone), len(keys)) {
+		k.Log.Error("the records of many tasks name jobs that are gone, which may be lost: they are kept until an administrator says that they are garbage (POST /admin/sweep)", "jobs", len(gone), "of", len(keys))
+		return errors.Join(errs...)
+	}
+	for job, tasks := range gone {
 		for _, n := range tasks {
 			telemetry.JanitorRemoved.WithLabelValues("record").Inc()
 			k.Log.Info("remove the record of a task whose job is gone", "job", job, "task", n)
@@ -308,20 +326,25 @@ func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func
 }
 
 // Sweep removes files that no record names. Files are listed before their records are read: whatever is seen was preceded by its
-// record, so a record that is absent then is absent for good. Records are read only where something can be wrong: a hundred thousand kept
+// record, so a record that is absent then is absent for good, or was lost. What a record proves to be garbage goes at once. The files of
+// a job of which there is no record at all are kept for Grace, in which a lost record can be given back; and if there are many such jobs,
+// until an administrator says that they are garbage. Records are read only where something can be wrong: a hundred thousand kept
 // jobs would else have all of JetStream's blocks in memory.
 func (k *Keeper) Sweep(ctx context.Context) error {
 	var errs []error
+	s := sweep{keeper: k, now: time.Now()}
 	n := 0
 	err := k.Files.Walk(func(id string, stored []files.Stored) error {
 		n += len(stored)
+		s.jobs++
 		if k.doubtful(id, stored) {
-			errs = append(errs, k.sweepJob(ctx, id, stored))
+			errs = append(errs, s.job(ctx, id, stored))
 		}
 		return ctx.Err()
 	})
 	if err == nil {
 		telemetry.ExportFiles.Set(float64(n))
+		err = s.finish()
 	}
 	return errors.Join(append(errs, err)...)
 }
@@ -341,32 +364,6 @@ func (k *Keeper) doubtful(id string, stored []files.Stored) bool {
 		attempts[s.Task] = s.Attempt
 	}
 	return false
-}
-
-func (k *Keeper) sweepJob(ctx context.Context, id string, stored []files.Stored) error {
-	job, err := k.Bus.Jobs.Get(ctx, id)
-	if ehi.CodeOf(err) == ehi.NotFound {
-		telemetry.JanitorRemoved.WithLabelValues("file").Add(float64(len(stored)))
-		k.Log.Info("remove the files of a job that is gone", "job", id, "files", len(stored))
-		return k.Files.Remove(id)
-	}
-	if err != nil {
-		return err
-	}
-	tasks := map[int]ehi.Task{}
-	var errs []error
-	for _, s := range stored {
-		keep, err := k.named(ctx, job, tasks, s)
-		if err != nil {
-			return err
-		}
-		if !keep {
-			telemetry.JanitorRemoved.WithLabelValues("file").Inc()
-			k.Log.Info("remove an orphan file", "job", id, "file", s.Name)
-			errs = append(errs, k.Files.RemoveObject(id, s))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // named reports whether a record names a stored object, or may still come to name it.

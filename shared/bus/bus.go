@@ -42,6 +42,10 @@ type Config struct {
 	SyncEvery time.Duration
 	// Audit is how much of the audit trail is kept; nil for a process that has no part in it.
 	Audit *AuditConfig
+	// Files is where the files of the exports are whose records this state holds; nil for a process that has nothing to do with them.
+	Files Identified
+	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger and ErrLost.
+	AcceptLoss bool
 	// Log takes what happens to the connection. Default: nothing is told.
 	Log *slog.Logger
 }
@@ -71,11 +75,12 @@ type Bus struct {
 	Sessions *kv.Bucket
 	Audit    *Audit // nil where Config.Audit is
 
-	cfg    Config
-	server *server.Server
-	locked *os.File // holds the embedded server's folder
-	link   *link.Link
-	lanes  lanes
+	cfg      Config
+	identity string
+	server   *server.Server
+	locked   *os.File // holds the embedded server's folder
+	link     *link.Link
+	lanes    lanes
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Extent says where the store keeps one output: Length bytes at Offset of Object.
@@ -62,6 +63,111 @@ func NewLocal(c Config) (*Local, error) {
 		return nil, fmt.Errorf("sync the exports directory: %w", err)
 	}
 	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk}, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
+}
+
+// identityFile says of which state the files are: the records that name them.
+const identityFile = ".identity"
+
+// Identity is that of the state to which the files belong, "" where none was set.
+func (l *Local) Identity() (string, error) {
+	text, err := l.small(filepath.Join(l.root, identityFile))
+	if len(text) < minIdentity {
+		return "", err // a shorter one was being written when the process died
+	}
+	return text, err
+}
+
+// minIdentity is the length of the shortest identity, in bytes.
+const minIdentity = 26
+
+// orphansFolder holds, by the job, since when files were seen that no record names.
+const orphansFolder = ".orphans"
+
+// OrphanSince is since when it is known that a job has files and no record: now, where it was not known before. Errors: ErrName.
+func (l *Local) OrphanSince(job string, now time.Time) (time.Time, error) {
+	if !jobName.MatchString(job) {
+		return now, fmt.Errorf("job %q: %w", job, ErrName)
+	}
+	name := filepath.Join(l.root, orphansFolder, job)
+	text, err := l.small(name)
+	if since, e := time.Parse(time.RFC3339, text); e == nil && err == nil {
+		return since, nil
+	}
+	if err == nil {
+		err = errors.Join(l.disk.MkdirAll(filepath.Dir(name)), ignoreAbsent(l.disk.Remove(name)))
+	}
+	if err != nil {
+		return now, err
+	}
+	f, err := l.disk.Create(name)
+	if err != nil {
+		return now, err
+	}
+	_, err = io.WriteString(f, now.UTC().Format(time.RFC3339))
+	return now, errors.Join(err, f.Sync(), f.Close())
+}
+
+// Orphans are the jobs that OrphanSince knows.
+func (l *Local) Orphans() ([]string, error) {
+	jobs, err := l.disk.ReadDir(filepath.Join(l.root, orphansFolder))
+	return jobs, ignoreAbsent(err)
+}
+
+// Adopted forgets that a job had no record.
+func (l *Local) Adopted(job string) error {
+	if !jobName.MatchString(job) {
+		return fmt.Errorf("job %q: %w", job, ErrName)
+	}
+	return ignoreAbsent(l.disk.Remove(filepath.Join(l.root, orphansFolder, job)))
+}
+
+// small reads a small file, "" where there is none.
+func (l *Local) small(name string) (string, error) {
+	f, err := l.disk.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	size, err := f.Size()
+	text := make([]byte, min(size, maxSmall))
+	if err == nil && size > 0 {
+		_, err = f.ReadAt(text, 0)
+	}
+	return string(text), errors.Join(err, f.Close())
+}
+
+// maxSmall bounds what is read of a small file, in bytes.
+const maxSmall = 64
+
+// errFound ends a walk.
+var errFound = errors.New("there is one")
+
+// Empty reports whether the store holds no file of any job.
+func (l *Local) Empty() (bool, error) {
+	err := l.Walk(func(string, []Stored) error { return errFound })
+	if errors.Is(err, errFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SetIdentity keeps it, durably.
+func (l *Local) SetIdentity(identity string) error {
+	if was, err := l.Identity(); err != nil || was == identity {
+		return err
+	}
+	name := filepath.Join(l.root, identityFile)
+	if err := ignoreAbsent(l.disk.Remove(name)); err != nil {
+		return err
+	}
+	f, err := l.disk.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, identity)
+	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(l.root))
 }
 
 // shards is how many folders the files are spread over.

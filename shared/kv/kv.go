@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,15 +46,79 @@ func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 	return Entry{key, e.Value(), e.Revision(), e.Created(), e.Operation() != jetstream.KeyValuePut}, ok
 }
 
-// Declare makes a bucket where there is none, and brings its settings up to date.
-func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
-	_, err := l.JetStream().CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: name, Description: description, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: MarkerTTL,
-	})
+// Declare makes a bucket where there is none, and brings its settings up to date. identity, unless it is "", is whose state the bucket
+// is a part of; it stays with the bucket.
+func Declare(ctx context.Context, l *link.Link, name, description, identity string) (*Bucket, error) {
+	err := declare(ctx, l.JetStream(), name, description)
+	if err == nil && identity != "" {
+		err = mark(ctx, l.JetStream(), name, identity)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("declare bucket %s: %w", name, err)
 	}
 	return &Bucket{l, name}, nil
+}
+
+func declare(ctx context.Context, js jetstream.JetStream, name, description string) error {
+	is, err := js.Stream(ctx, streamOf(name))
+	if err == nil && is.CachedInfo().Config.SubjectDeleteMarkerTTL == MarkerTTL && is.CachedInfo().Config.Description == description {
+		return nil // an update would take the identity away
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	_, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: name, Description: description, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: MarkerTTL,
+	})
+	return err
+}
+
+// streamOf is the stream in which JetStream keeps a bucket.
+func streamOf(name string) string { return "KV_" + name }
+
+// identityKey is under what a stream's metadata tell whose state it is a part of.
+const identityKey = "ehi.identity"
+
+// mark says whose state a bucket is a part of.
+func mark(ctx context.Context, js jetstream.JetStream, name, identity string) error {
+	is, err := js.Stream(ctx, streamOf(name))
+	if err != nil {
+		return err
+	}
+	config := is.CachedInfo().Config
+	if config.Metadata[identityKey] == identity {
+		return nil
+	}
+	config.Metadata = maps.Clone(config.Metadata)
+	if config.Metadata == nil {
+		config.Metadata = map[string]string{}
+	}
+	config.Metadata[identityKey] = identity
+	_, err = js.UpdateStream(ctx, config)
+	return err
+}
+
+// Standing is what is known of a bucket from outside.
+type Standing struct {
+	// There is false for a bucket that is not there.
+	There bool
+	// Identity is whose state it is a part of, "" where nobody has said so.
+	Identity string
+	// Records is how many it holds, those among them of which it is kept for a while that they were deleted.
+	Records uint64
+}
+
+// Look looks at a bucket.
+func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
+	is, err := l.JetStream().Stream(ctx, streamOf(name))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return Standing{}, nil
+	}
+	if err != nil {
+		return Standing{}, fmt.Errorf("bucket %s: %w", name, err)
+	}
+	info := is.CachedInfo()
+	return Standing{true, info.Config.Metadata[identityKey], info.State.Msgs}, nil
 }
 
 // Open is a bucket that was declared before.

@@ -105,6 +105,8 @@ var (
 	ClientKeys   = counters("ehi_client_keys_fetched_total", "Fetches of a client's keys by its jwks_uri, by outcome (ok, failed).", "outcome")
 
 	JanitorRemoved = counters("ehi_janitor_removed_total", "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record).", "kind")
+	Quarantined    = gauge("ehi_janitor_quarantined_jobs", "Jobs of which there are files and no record: the files are kept for --orphan-grace, since the record may be given back.")
+	SweepStopped   = gauge("ehi_janitor_stopped", "1 while the janitor would remove so many files or records without a proof that it waits for an administrator's word, else 0.")
 	KeeperSeconds  = histogram("ehi_keeper_round_duration_seconds", "Time that a round of the janitor and the reconciler took.")
 	KeeperSuccess  = gauge("ehi_keeper_success_timestamp_seconds", "When a round of the janitor and the reconciler last met no error, in Unix time.")
 	KeeperFailed   = counter("ehi_keeper_rounds_failed_total", "Rounds of the janitor and the reconciler that met an error; the log has it.")

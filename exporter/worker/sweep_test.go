@@ -1,0 +1,119 @@
+package worker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/files"
+)
+
+// leave writes a file for a job of which there is no record.
+func (h *house) leave(job string) {
+	h.t.Helper()
+	b, err := h.files.NewBatch(job, 0, 1)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := b.Create().Write([]byte("x")); err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := b.Commit(); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) sweep() {
+	h.t.Helper()
+	if err := h.keeper.Sweep(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Files without a record are kept for the grace, also over a restart, and again from the beginning
+// where the record was back meanwhile.
+func TestFilesWithoutARecordAreQuarantined(t *testing.T) {
+	h := newHouse(t)
+	h.keeper.Grace = time.Hour
+	h.leave("lost")
+	h.sweep()
+	if len(h.stored("lost")) != 1 {
+		t.Fatal("the files are gone at once")
+	}
+	if at, err := h.files.OrphanSince("lost", time.Now().Add(time.Minute)); err != nil || time.Since(at) < -time.Second {
+		t.Errorf("since %v, %v: it is not remembered", at, err)
+	}
+	h.request("lost", false)
+	h.sweep()
+	if jobs, err := h.files.Orphans(); err != nil || len(jobs) != 0 {
+		t.Errorf("with its record the job is still an orphan: %v, %v", jobs, err)
+	}
+	h.leave("old")
+	if _, err := h.files.OrphanSince("old", time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	h.sweep()
+	if jobs, err := h.files.Orphans(); err != nil || len(jobs) != 0 || len(h.stored("old")) != 0 {
+		t.Errorf("after the grace there are %v, %v", jobs, err)
+	}
+}
+
+// Where many jobs have no record the state was lost, not the jobs: their files stay until an
+// administrator says otherwise, and he says it for so many.
+func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
+	h := newHouse(t)
+	for i := range 12 {
+		h.leave(fmt.Sprint("lost-", i))
+	}
+	left := func() (n int) {
+		if err := h.files.Walk(func(string, []files.Stored) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	h.sweep()
+	if n := left(); n != 12 || h.keeper.SweepsWaiting()["files"] != 12 {
+		t.Fatalf("%d of 12 jobs have files, %v wait", n, h.keeper.SweepsWaiting())
+	}
+	h.keeper.AllowSweep()
+	h.leave("another")
+	h.sweep()
+	if n := left(); n != 13 || h.keeper.SweepsWaiting()["files"] != 13 {
+		t.Fatalf("the word for 12 jobs removed some of 13: %d have files, %v wait", n, h.keeper.SweepsWaiting())
+	}
+	h.keeper.AllowSweep()
+	h.sweep()
+	if n := left(); n != 0 || len(h.keeper.SweepsWaiting()) != 0 {
+		t.Errorf("after the word %d jobs have files, %v wait", n, h.keeper.SweepsWaiting())
+	}
+}
+
+// The records of tasks are kept likewise where those of many jobs are gone.
+func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
+	h := newHouse(t)
+	for i := range 12 {
+		if _, err := h.bus.Tasks.Take(t.Context(), fmt.Sprint("lost-", i), 0, "w", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() int {
+		if err := h.keeper.SweepRecords(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := h.bus.Tasks.Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(keys)
+	}
+	if n := left(); n != 12 || h.keeper.SweepsWaiting()["records"] != 12 {
+		t.Fatalf("%d of 12 jobs have tasks, %v wait", n, h.keeper.SweepsWaiting())
+	}
+	h.keeper.AllowSweep()
+	if n := left(); n != 0 {
+		t.Errorf("after the word %d jobs have tasks", n)
+	}
+}
+
+var _ bus.Identified = (*files.Local)(nil)

@@ -1,0 +1,95 @@
+package bus
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"ehi-server/shared/kv"
+)
+
+// Identified is what belongs to one state alone, and says to which.
+type Identified interface {
+	// Identity is that of the state, "" where none was set.
+	Identity() (string, error)
+	// SetIdentity keeps it.
+	SetIdentity(string) error
+	// Empty reports whether there is nothing that could belong to one.
+	Empty() (bool, error)
+}
+
+// Errors of Open: files and state do not belong together, or a part of the state is gone. The janitor removes the files that no record
+// names, so that nothing may be served then.
+var (
+	ErrStranger = errors.New("the exports and the state do not belong together")
+	ErrLost     = errors.New("a part of the state is lost")
+)
+
+// lasting are the buckets without which the state is not whole. Sessions may be lost: everybody logs in again.
+var lasting = []string{bucketJobs, bucketTasks, bucketAuth}
+
+// identify finds out which state this is, or draws the identity of a new one. Errors: ErrStranger, ErrLost.
+func (b *Bus) identify(ctx context.Context) (string, error) {
+	mine, missing, exports := "", "", uint64(0)
+	for _, name := range lasting {
+		is, err := kv.Look(ctx, b.link, name)
+		if err != nil {
+			return "", err
+		}
+		if mine != "" && is.Identity != "" && is.Identity != mine {
+			return "", fmt.Errorf("%w: bucket %s is of state %s, and others are of %s", ErrStranger, name, is.Identity, mine)
+		}
+		if !is.There {
+			missing = name
+		}
+		if is.Identity != "" {
+			mine = is.Identity
+		}
+		if name == bucketTasks {
+			exports = is.Records
+		}
+	}
+	if b.cfg.Files == nil {
+		return cmp.Or(mine, rand.Text()), nil
+	}
+	theirs, err := b.cfg.Files.Identity()
+	if err == nil && !b.cfg.AcceptLoss {
+		err = b.together(mine, theirs, missing, exports)
+	}
+	return cmp.Or(mine, theirs, rand.Text()), err
+}
+
+// together holds a state to the files that are to belong to it. missing is a bucket that is not there, exports how many of its records
+// name files. What neither has said is as it was made by a build that knew no identities, or by a process that died over it.
+func (b *Bus) together(mine, theirs, missing string, exports uint64) error {
+	switch {
+	case theirs == "" && mine != "" && exports > 0:
+		empty, err := b.cfg.Files.Empty()
+		if err == nil && empty {
+			err = fmt.Errorf("%w: state %s at %s names the files of %d tasks, and there is none: put the folder of the exports back, or %s: downloads of those exports fail then", ErrLost, mine, b.at(), exports, acceptLoss)
+		}
+		return err
+	case theirs == "":
+		return nil
+	case mine == "" && missing != "":
+		return fmt.Errorf("%w: the exports are those of state %s, and %s holds none: is it another NATS, or was its folder lost? Give the right --nats, restore a backup, or %s: jobs, accounts, clients and keys are gone then", ErrLost, theirs, b.at(), acceptLoss)
+	case missing != "":
+		return fmt.Errorf("%w: %s holds state %s without the bucket %s: restore a backup, or %s", ErrLost, b.at(), theirs, missing, acceptLoss)
+	case mine != "" && mine != theirs:
+		return fmt.Errorf("%w: the exports are those of state %s, and %s holds state %s: give the right --nats and --data, or %s", ErrStranger, theirs, b.at(), mine, acceptLoss)
+	}
+	return nil
+}
+
+// acceptLoss is the way out where nothing better is left.
+const acceptLoss = "start once with --accept-loss to go on with what is there"
+
+// at is where the state is, for people.
+func (b *Bus) at() string {
+	if b.cfg.URL != "" {
+		return "the NATS of --nats"
+	}
+	return b.cfg.StoreDir
+}

@@ -1,0 +1,129 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/files"
+)
+
+// pair opens a state for the files of a folder.
+func pair(t *testing.T, state, exports string, accept bool) (*bus.Bus, *files.Local, error) {
+	t.Helper()
+	f, err := files.NewLocal(files.Config{Root: exports})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: state, Files: f, AcceptLoss: accept})
+	return b, f, err
+}
+
+// Files and state that do not belong together are not served: the janitor would take the files for
+// garbage. They are where nothing says otherwise, or an operator does.
+func TestFilesAndStateBelongTogether(t *testing.T) {
+	state, exports := t.TempDir(), t.TempDir()
+	b, f, err := pair(t, state, exports, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := f.Identity()
+	if err != nil || mine == "" {
+		t.Fatalf("identity %q, %v", mine, err)
+	}
+	if _, err := b.Tasks.Take(t.Context(), "job", 0, "w", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	if b, _, err = pair(t, state, exports, false); err != nil {
+		t.Fatalf("the same again: %v", err)
+	}
+	b.Close()
+	other, foreign := t.TempDir(), t.TempDir()
+	if b, _, err = pair(t, other, foreign, false); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	for name, c := range map[string]struct {
+		state, exports string
+		want           error
+		says           string
+	}{
+		"an empty state":      {t.TempDir(), exports, bus.ErrLost, mine},
+		"another state":       {other, exports, bus.ErrStranger, mine},
+		"others' exports":     {state, foreign, bus.ErrStranger, mine},
+		"no exports any more": {state, t.TempDir(), bus.ErrLost, "1 tasks"},
+	} {
+		b, _, err := pair(t, c.state, c.exports, false)
+		if err == nil {
+			b.Close()
+		}
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "--accept-loss") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if b, f, err = pair(t, t.TempDir(), exports, true); err != nil {
+		t.Fatalf("with the operator's word: %v", err)
+	}
+	b.Close()
+	if now, err := f.Identity(); err != nil || now != mine {
+		t.Errorf("the files are now of state %q, %v", now, err)
+	}
+}
+
+// The loss of one bucket, or of its identity, is noticed or mended.
+func TestALostBucketIsNoticed(t *testing.T) {
+	for _, name := range []string{bus.JobRecords, bus.TaskRecords, bus.AuthRecords} {
+		state, exports := t.TempDir(), t.TempDir()
+		b, _, err := pair(t, state, exports, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		through(t, state, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteKeyValue(ctx, name) })
+		b, _, err = pair(t, state, exports, false)
+		if err == nil {
+			b.Close()
+		}
+		if !errors.Is(err, bus.ErrLost) || !strings.Contains(err.Error(), name) {
+			t.Errorf("without bucket %s: %v", name, err)
+		}
+		if b, _, err = pair(t, state, exports, true); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		if b, _, err = pair(t, state, exports, false); err != nil {
+			t.Errorf("after the operator's word: %v", err)
+			continue
+		}
+		b.Close()
+	}
+}
+
+// through changes a state behind the server's back.
+func through(t *testing.T, state string, f func(context.Context, jetstream.JetStream) error) {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: state, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	conn, err := nats.Connect(b.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f(t.Context(), js); err != nil {
+		t.Fatal(err)
+	}
+}
