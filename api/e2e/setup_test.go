@@ -19,6 +19,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/api/openid"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 	"ehi-server/shared/ehi"
@@ -42,7 +43,9 @@ func config() node.Config {
 		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, BulkWorkers: 2, TaskBytes: 1 << 20, FileResources: 100_000, ManifestTasks: 100,
 		ClientJobs: 10_000, ClientBulkJobs: 20, SandboxSecret: "test_client_secret", AckWait: time.Second, MaxDeliver: 5, MaxQueue: 100_000,
 		JobTTL: time.Hour, FileTTL: time.Hour, KeeperEvery: time.Hour, AttachmentBytes: 1 << 20, AttachmentsPerCall: 10, SpillBytes: 50_000,
-		AdminUser: "admin", AdminPassword: "admin-password", Demo: true,
+		AdminUser: "admin", AdminPassword: "admin-password", Demo: true, Source: "records", SyncEvery: 2 * time.Second, Stall: 5 * time.Minute,
+		CacheBytes: 32 << 20, MaxResource: 64 << 20, AccessTTL: time.Hour, RefreshTTL: 2160 * time.Hour, KeyAge: 2160 * time.Hour, AuditTTL: 52560 * time.Hour,
+		StaffOIDC: openid.Config{NameClaim: "sub", RolesClaim: "roles"},
 		MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10, MaxConnections: 8192, ReadTimeout: time.Minute, WriteStall: time.Minute, IdleTimeout: 2 * time.Minute,
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -235,6 +236,25 @@ func instant(t time.Time) string {
 		return ""
 	}
 	return fhir.FormatInstant(t)
+}
+
+// handleSweep tells what the janitor would remove, and waits for an administrator's word to.
+func (s *Server) handleSweep(c *fiber.Ctx) error {
+	waiting := s.Sweeps.SweepsWaiting()
+	return c.JSON(fiber.Map{"files": waiting["files"], "records": waiting["records"]})
+}
+
+// handleAllowSweep gives that word, for as much as waits now.
+func (s *Server) handleAllowSweep(c *fiber.Ctx) error {
+	waiting := s.Sweeps.SweepsWaiting()
+	if len(waiting) == 0 {
+		return ehi.Errorf(ehi.Conflict, "The janitor waits for nobody's word")
+	}
+	s.Sweeps.AllowSweep()
+	said := fmt.Sprintf("let the janitor remove the files of %d jobs, and the records of tasks of %d, whose own records are gone", waiting["files"], waiting["records"])
+	s.Log.Warn(said, "by", adminOf(c))
+	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: said})
+	return s.handleSweep(c)
 }
 
 // handleLogLevel tells how much is logged.

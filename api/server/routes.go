@@ -79,6 +79,8 @@ func (s *Server) routes() {
 	s.on("GET", adminLogout, s.handleAdminLogout)
 	s.on("GET", "/admin/log-level", s.handleLogLevel)
 	s.on("PUT", "/admin/log-level", s.handleSetLogLevel)
+	s.on("GET", "/admin/sweep", s.handleSweep)
+	s.on("POST", "/admin/sweep", s.handleAllowSweep)
 	s.on("GET", "/admin/debug", s.handleDebug)
 	s.under(profiles, noCommandLine, pprof.New(pprof.Config{Prefix: "/admin"}))
 	s.on("GET", "/admin/backup", s.handleBackup)

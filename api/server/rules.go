@@ -235,6 +235,8 @@ var rules = map[string]rule{
 	"POST /admin/import":                               staff(auth.Admin).anytime(longImport),
 	"GET /admin/backup":                                staff(auth.Admin).recent(),
 	"GET /admin/audit":                                 staff(auth.Admin),
+	"GET /admin/sweep":                                 staff(auth.Viewer),
+	"POST /admin/sweep":                                staff(auth.Admin).recent(),
 	"PUT /admin/log-level":                             staff(auth.Admin).anytime(onlyLogs),
 	"GET /admin/debug/pprof":                           staff(auth.Admin),
 	"GET /admin/clients":                               staff(auth.Admin),

@@ -136,8 +136,18 @@ type Deps struct {
 	Level *slog.LevelVar
 	// Settings is what the process runs with, for administrators to see.
 	Settings []Setting
+	// Sweeps is the janitor, as far as it waits for an administrator.
+	Sweeps Sweeps
 	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
 	Backup func(ctx context.Context, w io.Writer) error
+}
+
+// Sweeps is what the janitor does not do without an administrator's word.
+type Sweeps interface {
+	// SweepsWaiting is of how many jobs the files (files), or the records of tasks (records), would be removed.
+	SweepsWaiting() map[string]int
+	// AllowSweep gives the word for what waits now.
+	AllowSweep()
 }
 
 // Server is the HTTP application.

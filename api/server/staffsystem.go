@@ -42,7 +42,8 @@ type systemState struct {
 	Statuses     []statusState
 	Streams      []streamState
 	Stored, Free int64
-	Problems     string // what could not be asked
+	Waiting      map[string]int // what the janitor would remove, see Sweeps
+	Problems     string         // what could not be asked
 }
 
 func (s *Server) state(c *fiber.Ctx) systemState {
@@ -67,6 +68,7 @@ func (s *Server) state(c *fiber.Ctx) systemState {
 	for _, u := range streams {
 		out.Streams = append(out.Streams, streamState{u.Stream, int64(u.Records), int64(u.Bytes)})
 	}
+	out.Waiting = s.Sweeps.SweepsWaiting()
 	out.Stored, out.Free = s.Bus.Jobs.Stored(), free
 	if err := errors.Join(append(problems, err, e)...); err != nil {
 		out.Problems = err.Error()

@@ -82,6 +82,8 @@ var trails = map[string]leaving{
 	"POST /admin/import":                               leaves(ehi.ActionImport),
 	"GET /admin/backup":                                leaves(ehi.ActionBackup),
 	"GET /admin/audit":                                 leaves(ehi.ActionAudit),
+	"GET /admin/sweep":                                 noPerson,
+	"POST /admin/sweep":                                leaves(ehi.ActionAdministrate),
 	"PUT /admin/log-level":                             leaves(ehi.ActionAdministrate),
 	"GET /admin/debug/pprof":                           noPerson,
 	"GET /admin/clients":                               noPerson,

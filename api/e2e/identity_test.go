@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ehi-server/api/backup"
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// A server whose state is gone, or another one, does not serve, and removes no export: it says what is
+// missing. Where the state is given back, the export is as it was.
+func TestNoExportGoesWithItsState(t *testing.T) {
+	data := t.TempDir()
+	var patient string
+	var j client.Job
+	var before *ehi.Manifest
+	var address string // of the first server
+	t.Run("with its state", func(t *testing.T) {
+		w := start(t, data, config(), node.Options{})
+		patients, err := w.node.Patients(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patient = patients[0].ID
+		pat := w.patient(patient)
+		j = w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+		before, address = w.manifest(pat, j), w.node.URL
+	})
+	state, aside := filepath.Join(data, backup.NATSFolder), filepath.Join(t.TempDir(), "state")
+	if err := os.Rename(state, aside); err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Open(t.Context(), config(), data, slog.New(slog.DiscardHandler), node.Options{})
+	if err == nil {
+		err = errors.Join(errors.New("it serves"), n.Close())
+	}
+	if !errors.Is(err, bus.ErrLost) || !strings.Contains(err.Error(), "--accept-loss") {
+		t.Fatalf("without its state: %v", err)
+	}
+	if err := errors.Join(os.RemoveAll(state), os.Rename(aside, state)); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, data, config(), node.Options{})
+	j.StatusURL = strings.Replace(j.StatusURL, address, w.node.URL, 1)
+	if m := w.manifest(w.patient(patient), j); len(m.Output) != len(before.Output) {
+		t.Errorf("%d outputs after the state was given back, %d before", len(m.Output), len(before.Output))
+	}
+}
+
+// Where an operator goes on without the state, the exports of before stay in quarantine, and go by an
+// administrator's word alone if there are many.
+func TestAnAdministratorDecidesAboutExportsWithoutRecords(t *testing.T) {
+	data := t.TempDir()
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		b, err := store.NewBatch("lost-"+string(rune('a'+i)), 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Create().Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() (n int) {
+		if err := store.Walk(func(string, []files.Stored) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	w := start(t, data, config(), node.Options{}) // with no grace
+	sweep := func() {
+		if err := w.node.Keeper.Sweep(context.WithoutCancel(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep()
+	if n := left(); n != 20 {
+		t.Fatalf("%d of 20 exports are left", n)
+	}
+	w.want(w.do(w.admin, "GET", "/admin/sweep"), 200, `"files":20`)
+	w.want(w.do(w.admin, "GET", "/admin/ui/system"), 200, "the files of 20")
+	w.want(w.do(w.open, "POST", "/admin/sweep"), 401, "")
+	w.want(w.do(w.admin, "POST", "/admin/sweep"), 200, `"files":20`)
+	sweep()
+	if n := left(); n != 0 {
+		t.Errorf("after the word %d exports are left", n)
+	}
+	w.want(w.do(w.admin, "POST", "/admin/sweep"), 400, "nobody's word")
+	w.want(w.do(w.admin, "GET", "/admin/audit"), 200, "the files of 20 jobs")
+}
