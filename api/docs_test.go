@@ -10,8 +10,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"ehi-server/api/node"
 	"ehi-server/exporter/standalone"
 	"ehi-server/shared/golden"
+	"ehi-server/shared/settings"
 )
 
 // docs/configuration.md is what the command lines say of themselves, and the README names nothing that is not there.
@@ -93,7 +95,7 @@ func describe(w *strings.Builder, run string, n *kong.Node, names map[string]boo
 	for _, a := range n.Positional {
 		fmt.Fprintf(w, "`%s`: %s\n\n", a.Summary(), a.Help)
 	}
-	w.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	w.WriteString("| flag | variable | default | takes | meaning |\n| --- | --- | --- | --- | --- |\n")
 	for _, f := range n.Flags {
 		if f.Name == "help" {
 			continue
@@ -111,6 +113,6 @@ func describe(w *strings.Builder, run string, n *kong.Node, names map[string]boo
 		} else if def != "" {
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", long, env, def, strings.ReplaceAll(f.Help, "|", "\\|"))
+		fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s |\n", long, env, def, settings.Limits(f, node.Forms), strings.ReplaceAll(f.Help, "|", "\\|"))
 	}
 }

@@ -143,7 +143,7 @@ func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
 		t.Errorf("it exits with %d", code)
 	}
 	for _, text := range []string{
-		"--ack-wait (EHI_ACK_WAIT) is 1ns: it must be from 200ms to 1h", "--write-stall (EHI_WRITE_STALL) is 0s: it must be from 1s to 24h",
+		"--ack-wait (EHI_ACK_WAIT) is 1ns: it must be from 200ms to 1h", "--write-stall (EHI_WRITE_STALL) is 0s: it must be from 100ms to 24h",
 		"--job-ttl (EHI_JOB_TTL) is -1h0m0s: it must be", "--workers (EHI_WORKERS) is -3: it must be from 0 to 1000",
 		`--base-url (EHI_BASE_URL) is "ftp://x": it must be an http or https address`, "--trusted-proxies (EHI_TRUSTED_PROXIES) is [rubbish]: it must be an IP address or a network",
 	} {

@@ -347,6 +347,8 @@ func (w *world) everyRoute(x *witness) {
 	// Operation.
 	w.want(send(w.open, "POST", "/admin/login", plain, `{"username":"admin","password":"admin-password"}`), 200, "admin")
 	w.do(w.open, "GET", "/admin/jobs")
+	w.do(w.admin, "GET", "/admin/sweep")
+	w.want(send(w.admin, "POST", "/admin/sweep", plain, ""), 200, "files")
 	w.do(w.admin, "GET", "/admin/log-level")
 	w.want(send(w.admin, "PUT", "/admin/log-level", plain, `{"level":"warn"}`), 200, "WARN")
 	page := w.do(w.admin, "GET", "/admin/debug")

@@ -45,7 +45,7 @@ func config() node.Config {
 		JobTTL: time.Hour, FileTTL: time.Hour, KeeperEvery: time.Hour, AttachmentBytes: 1 << 20, AttachmentsPerCall: 10, SpillBytes: 50_000,
 		AdminUser: "admin", AdminPassword: "admin-password", Demo: true, Source: "records", SyncEvery: 2 * time.Second, Stall: 5 * time.Minute,
 		CacheBytes: 32 << 20, MaxResource: 64 << 20, AccessTTL: time.Hour, RefreshTTL: 2160 * time.Hour, KeyAge: 2160 * time.Hour, AuditTTL: 52560 * time.Hour,
-		StaffOIDC: openid.Config{NameClaim: "sub", RolesClaim: "roles"},
+		StaffOIDC:    openid.Config{NameClaim: "sub", RolesClaim: "roles"},
 		MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10, MaxConnections: 8192, ReadTimeout: time.Minute, WriteStall: time.Minute, IdleTimeout: 2 * time.Minute,
 	}
 }

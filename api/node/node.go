@@ -73,7 +73,7 @@ type Config struct {
 	MaxHeaderBytes     int             `help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES" range:"1024..1048576"`
 	MaxConnections     int             `help:"Connections served at once; further ones are answered 503 and closed." default:"8192" env:"EHI_MAX_CONNECTIONS" range:"1..1000000"`
 	ReadTimeout        time.Duration   `help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT" range:"100ms..24h"`
-	WriteStall         time.Duration   `help:"How long a client may take less than a kilobyte a second of its answers, all of a connection together, before the connection is cut." default:"60s" env:"EHI_WRITE_STALL" range:"1s..24h"`
+	WriteStall         time.Duration   `help:"How long a client may take less than a kilobyte a second of its answers, all of a connection together, before the connection is cut." default:"60s" env:"EHI_WRITE_STALL" range:"100ms..24h"`
 	IdleTimeout        time.Duration   `help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
 	ReviewDue          time.Duration   `help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL" range:"1s..87600h"`

@@ -129,7 +129,7 @@ func (f *fleet) compose(store string) error {
 			return err
 		}
 		args := []string{"serve", "--data", data, "--addr", addr, "--base-url", base, "--workers", fmt.Sprint(workers), "--ack-wait", f.AckWait.String(),
-			"--task-bytes", "1000000", "--spill-bytes", "50000", "--keeper-every", "1s", "--poll-burst", "0", "--drain", "5s", "--client-bulk-jobs", "1000"}
+			"--task-bytes", "1000000", "--spill-bytes", "50000", "--keeper-every", "1s", "--poll-burst", "0", "--drain", "5s", "--client-bulk-jobs", "1000", "--orphan-grace", "0s"}
 		if f.shape.apart {
 			args = append(args, "--nats", f.natsURL)
 		} else {

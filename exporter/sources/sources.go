@@ -38,6 +38,7 @@ type Config struct {
 var Forms = settings.Forms{"source": {
 	Name: "records, or synthetic: and settings such as patients=100,seed=1",
 	Fits: func(text string) bool { return Check(text) == nil },
+	Why:  Check,
 }}
 
 // Check reports what is wrong with a Config.Spec, without opening anything.

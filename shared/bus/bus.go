@@ -75,12 +75,11 @@ type Bus struct {
 	Sessions *kv.Bucket
 	Audit    *Audit // nil where Config.Audit is
 
-	cfg      Config
-	identity string
-	server   *server.Server
-	locked   *os.File // holds the embedded server's folder
-	link     *link.Link
-	lanes    lanes
+	cfg    Config
+	server *server.Server
+	locked *os.File // holds the embedded server's folder
+	link   *link.Link
+	lanes  lanes
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.

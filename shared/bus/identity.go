@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // Identified is what belongs to one state alone, and says to which.
@@ -30,7 +31,7 @@ var (
 // lasting are the buckets without which the state is not whole. Sessions may be lost: everybody logs in again.
 var lasting = []string{bucketJobs, bucketTasks, bucketAuth}
 
-// identify finds out which state this is, or draws the identity of a new one. Errors: ErrStranger, ErrLost.
+// identify finds out which state this is, "" for one that has no identity yet. Errors: ErrStranger, ErrLost.
 func (b *Bus) identify(ctx context.Context) (string, error) {
 	mine, missing, exports := "", "", uint64(0)
 	for _, name := range lasting {
@@ -52,13 +53,41 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 		}
 	}
 	if b.cfg.Files == nil {
-		return cmp.Or(mine, rand.Text()), nil
+		return mine, nil
 	}
 	theirs, err := b.cfg.Files.Identity()
 	if err == nil && !b.cfg.AcceptLoss {
 		err = b.together(mine, theirs, missing, exports)
 	}
-	return cmp.Or(mine, theirs, rand.Text()), err
+	return cmp.Or(mine, theirs), err
+}
+
+// drawn is under what several processes agree about the identity of a state that they make together.
+var drawn = subject.KindOf("identity").Of("drawn")
+
+// mark says in each bucket, and then with the files, whose they are: what was not made to its end has no identity.
+func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity string) error {
+	if identity == "" {
+		identity = rand.Text()
+		_, err := buckets[bucketSessions].Create(ctx, drawn, []byte(identity))
+		if kv.IsConflict(err) {
+			var other kv.Entry
+			other, err = buckets[bucketSessions].Get(ctx, drawn)
+			identity = string(other.Value)
+		}
+		if err != nil {
+			return fmt.Errorf("draw the identity of the state: %w", err)
+		}
+	}
+	for _, name := range lasting {
+		if err := buckets[name].Mark(ctx, identity); err != nil {
+			return err
+		}
+	}
+	if b.cfg.Files == nil {
+		return nil
+	}
+	return b.cfg.Files.SetIdentity(identity)
 }
 
 // together holds a state to the files that are to belong to it. missing is a bucket that is not there, exports how many of its records

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
@@ -74,6 +75,45 @@ func TestFilesAndStateBelongTogether(t *testing.T) {
 	b.Close()
 	if now, err := f.Identity(); err != nil || now != mine {
 		t.Errorf("the files are now of state %q, %v", now, err)
+	}
+}
+
+// Processes that make a state together agree about its identity.
+func TestProcessesThatBeginTogetherAgree(t *testing.T) {
+	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nats.Close)
+	through := func(fs *files.Local) error {
+		b, err := bus.Open(t.Context(), bus.Config{URL: nats.ClientURL(), Files: fs})
+		if err == nil {
+			b.Close()
+		}
+		return err
+	}
+	var group errgroup.Group
+	var seen [6]string
+	for i := range seen {
+		group.Go(func() error {
+			f, err := files.NewLocal(files.Config{Root: t.TempDir()})
+			if err != nil {
+				return err
+			}
+			if err := through(f); err != nil {
+				return err
+			}
+			seen[i], err = f.Identity()
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, is := range seen {
+		if is == "" || is != seen[0] {
+			t.Errorf("identities %q", seen)
+		}
 	}
 }
 

@@ -109,7 +109,8 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 
 // declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
 func (b *Bus) declare(ctx context.Context) (err error) {
-	if b.identity, err = b.identify(ctx); err != nil {
+	identity, err := b.identify(ctx)
+	if err != nil {
 		return err
 	}
 	if err = b.declareLanes(ctx); err != nil {
@@ -119,7 +120,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	for name, what := range map[string]string{
 		bucketJobs: "Export jobs", bucketTasks: "Committed tasks", bucketAuth: "Keys, codes and tokens", bucketSessions: "Sessions of the pages",
 	} {
-		if buckets[name], err = kv.Declare(ctx, b.link, name, what, b.identity); err != nil {
+		if buckets[name], err = kv.Declare(ctx, b.link, name, what); err != nil {
 			return err
 		}
 	}
@@ -131,10 +132,8 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.cfg.Files != nil { // last: what was not made to its end has no identity
-		if err = b.cfg.Files.SetIdentity(b.identity); err != nil {
-			return err
-		}
+	if err = b.mark(ctx, buckets, identity); err != nil {
+		return err
 	}
 	b.Auth, b.Sessions = buckets[bucketAuth], buckets[bucketSessions]
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)

@@ -46,14 +46,9 @@ func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 	return Entry{key, e.Value(), e.Revision(), e.Created(), e.Operation() != jetstream.KeyValuePut}, ok
 }
 
-// Declare makes a bucket where there is none, and brings its settings up to date. identity, unless it is "", is whose state the bucket
-// is a part of; it stays with the bucket.
-func Declare(ctx context.Context, l *link.Link, name, description, identity string) (*Bucket, error) {
-	err := declare(ctx, l.JetStream(), name, description)
-	if err == nil && identity != "" {
-		err = mark(ctx, l.JetStream(), name, identity)
-	}
-	if err != nil {
+// Declare makes a bucket where there is none, and brings its settings up to date.
+func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
+	if err := declare(ctx, l.JetStream(), name, description); err != nil {
 		return nil, fmt.Errorf("declare bucket %s: %w", name, err)
 	}
 	return &Bucket{l, name}, nil
@@ -79,11 +74,12 @@ func streamOf(name string) string { return "KV_" + name }
 // identityKey is under what a stream's metadata tell whose state it is a part of.
 const identityKey = "ehi.identity"
 
-// mark says whose state a bucket is a part of.
-func mark(ctx context.Context, js jetstream.JetStream, name, identity string) error {
-	is, err := js.Stream(ctx, streamOf(name))
+// Mark says whose state a bucket is a part of, for good.
+func (b *Bucket) Mark(ctx context.Context, identity string) error {
+	js := b.link.JetStream()
+	is, err := js.Stream(ctx, streamOf(b.name))
 	if err != nil {
-		return err
+		return fmt.Errorf("mark bucket %s: %w", b.name, err)
 	}
 	config := is.CachedInfo().Config
 	if config.Metadata[identityKey] == identity {
@@ -94,8 +90,10 @@ func mark(ctx context.Context, js jetstream.JetStream, name, identity string) er
 		config.Metadata = map[string]string{}
 	}
 	config.Metadata[identityKey] = identity
-	_, err = js.UpdateStream(ctx, config)
-	return err
+	if _, err = js.UpdateStream(ctx, config); err != nil {
+		return fmt.Errorf("mark bucket %s: %w", b.name, err)
+	}
+	return nil
 }
 
 // Standing is what is known of a bucket from outside.

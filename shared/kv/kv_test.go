@@ -25,7 +25,7 @@ func open(t *testing.T) *kv.Bucket {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return b.Sessions
+	return b.Auth
 }
 
 func TestStorageKeepsAndForgets(t *testing.T) {

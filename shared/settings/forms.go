@@ -15,6 +15,8 @@ type Form struct {
 	Name string
 	// Fits reports whether a text is that. It is not asked about an empty one.
 	Fits func(text string) bool
+	// Why says what is wrong with a text that does not fit; nil where the name says enough.
+	Why func(text string) error
 }
 
 // anyText is the form of what may be any text, or none.
@@ -32,13 +34,13 @@ const anyText = "text"
 type Forms map[string]Form
 
 var forms = Forms{
-	anyText:   {"text without control characters", plain},
-	"name":    {"text without control characters, and not empty", plain},
-	"address": {"host:port, such as 127.0.0.1:8888 or :8888", isAddress},
-	"origin":  {"an http or https address without a path, query or user, such as https://ehi.example.org", isOrigin},
-	"url":     {"an http or https address, such as https://ehi.example.org/r4", isURL},
-	"nats":    {"addresses of NATS servers, such as nats://nats.example.org:4222, with commas between them", isNATS},
-	"network": {"an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8", isNetwork},
+	anyText:   {Name: "text without control characters", Fits: plain},
+	"name":    {Name: "text without control characters, and not empty", Fits: plain},
+	"address": {Name: "host:port, such as 127.0.0.1:8888 or :8888", Fits: isAddress},
+	"origin":  {Name: "an http or https address without a path, query or user, such as https://ehi.example.org", Fits: isOrigin},
+	"url":     {Name: "an http or https address, such as https://ehi.example.org/r4", Fits: isURL},
+	"nats":    {Name: "addresses of NATS servers, such as nats://nats.example.org:4222, with commas between them", Fits: isNATS},
+	"network": {Name: "an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8", Fits: isNetwork},
 }
 
 func plain(text string) bool { return !strings.ContainsFunc(text, unicode.IsControl) }

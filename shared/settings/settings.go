@@ -54,6 +54,19 @@ func Problems(flags []*kong.Flag, forms ...Forms) (out []string) {
 	return out
 }
 
+// Limits is what a flag's range or form says of its values, "" where it has none, or takes any text.
+func Limits(f *kong.Flag, more ...Forms) string {
+	least, greatest, ranged := strings.Cut(f.Tag.Get("range"), "..")
+	form := f.Tag.Get("form")
+	switch {
+	case ranged:
+		return between(least, greatest)
+	case form == "" || form == anyText || form == "name":
+		return ""
+	}
+	return find(form, more).Name
+}
+
 // said is a flag and its value.
 func said(f *kong.Flag) string {
 	name := "--" + f.Name
@@ -92,6 +105,11 @@ func outside(v reflect.Value, limits string) string {
 	default:
 		return ""
 	}
+	return between(least, greatest)
+}
+
+// between says a range in words.
+func between(least, greatest string) string {
 	switch {
 	case greatest == "":
 		return least + " or more"
@@ -146,9 +164,13 @@ func misshapen(v reflect.Value, is Form) string {
 		texts = append(texts, v.String())
 	}
 	for _, text := range texts {
-		if !is.Fits(text) {
-			return is.Name
+		if is.Fits(text) {
+			continue
 		}
+		if is.Why != nil {
+			return is.Name + " (" + is.Why(text).Error() + ")"
+		}
+		return is.Name
 	}
 	return ""
 }
