@@ -78,7 +78,7 @@ type Config struct {
 	ReviewDue          time.Duration   `help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
 	JobTTL             time.Duration   `help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL" range:"1s..87600h"`
 	FileTTL            time.Duration   `help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
-	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL" range:"1s..24h"`
+	Stall              time.Duration   `help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL" range:"100ms..24h"`
 	Drain              time.Duration   `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
 	KeeperEvery        time.Duration   `help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY" range:"10ms..1h"`
 	AttachmentBytes    int64           `help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES" range:"1..1073741824"`

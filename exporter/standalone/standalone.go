@@ -39,7 +39,7 @@ type Command struct {
 	MaxDeliver     int            `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
 	MaxQueue       int64          `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
 	FileTTL        time.Duration  `help:"As the server's." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
-	Stall          time.Duration  `help:"As the server's." default:"5m" env:"EHI_STALL" range:"1s..24h"`
+	Stall          time.Duration  `help:"As the server's." default:"5m" env:"EHI_STALL" range:"100ms..24h"`
 	Drain          time.Duration  `help:"As the server's." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
 	SensitiveTable string         `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	MetricsAddr    string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR" form:"address"`
