@@ -97,6 +97,11 @@ var queue = Board{
 				{Expr: rate("ehi_commands_dead_total", "instance", ""), Legend: "given up {{instance}}"},
 			}},
 		{Title: "What has the janitor removed?", About: "A second, by kind. Files and records are the remains of processes that died.", Unit: "ops", Queries: []Query{{Expr: rate("ehi_janitor_removed_total", "kind", ""), Legend: "{{kind}}"}}},
+		{Title: "What does the janitor keep that no record names?", About: "Jobs with files and without a record, for --orphan-grace. Where it stopped, it waits for an administrator's word (/admin/sweep).", Unit: "short", Bad: 1,
+			Queries: []Query{
+				{Expr: `sum by (instance) (ehi_janitor_quarantined_jobs{instance=~"$instance"})`, Legend: "kept {{instance}}"},
+				{Expr: `max by (instance) (ehi_janitor_stopped{instance=~"$instance"})`, Legend: "stopped {{instance}}"},
+			}},
 		{Title: "Does the keeper keep up?", About: "Time of a round of janitor and reconciler, and since the last one without an error; after two minutes an alert fires.", Unit: "s", Warn: 60, Bad: 120,
 			Queries: append(quantiles("ehi_keeper_round_duration_seconds", "instance", "", "{{instance}}"), Query{Expr: `time() - ehi_keeper_success_timestamp_seconds{instance=~"$instance"}`, Legend: "since the last {{instance}}"})},
 		{Title: "Do rounds of the keeper fail?", About: "A second. The log says why, as 'keeper round'.", Unit: "ops", Bad: 0.001, Queries: []Query{{Expr: rate("ehi_keeper_rounds_failed_total", "instance", ""), Legend: "failed {{instance}}"}}},

@@ -94,7 +94,6 @@ var mutations = []mutation{
 	{"a copy goes with what its fullUrl names", "inner.go", `if ok && !bytes.Equal(id, in.id) {`, `if ok && bytes.Equal(id, in.id) {`},
 	{"a copy goes with what has its identifier", "inner.go", `of.typ == self.typ && of != self`, `of.typ == 0 && of != self`},
 	{"what holds the withheld alone stays", "inner.go", `f.content = append(f.content, pointing{place{group: madeOfInner}, to})`, `f.content = append(f.content, pointing{place{group: copyOf}, to})`},
-	{"a fullUrl names what stands beside it", "inner.go", `if to, is := called[string(w.text())]; is {`, `if to, is := called[string(w.text())]; is && w.depth > 99 {`},
 	{"a fullUrl is masked where what it names stays", "releaser.go", `if of, is := r.called[string(ref)]; is {`, `if of, is := r.called[string(ref)]; is && r.alone {`},
 	{"what stands in what stays, stays", "inner.go", `if v, known := r.index.at(in.self); alone[in.self] &&`, `if v, known := r.index.at(in.self); alone[in.self] && len(alone) > 99 &&`},
 	{"what holds a thing tells of it", "inner.go", `f.tells = append(f.tells, to)`, `f.tells = append(f.tells[:0], f.tells...)`},
