@@ -179,7 +179,6 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 	if err != nil {
 		return err
 	}
-	defer a.forget(events)
 	info, err := events.Info(ctx)
 	if err != nil {
 		return err
@@ -206,15 +205,4 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 		left -= min(got, left)
 	}
 	return nil
-}
-
-// forget removes what NATS keeps of a reader. It would keep it for minutes, and takes a thousand of them.
-func (a *Audit) forget(events jetstream.Consumer) {
-	info := events.CachedInfo()
-	if info == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), auditWait) // the request may be over
-	defer cancel()
-	_ = a.link.JetStream().DeleteConsumer(ctx, auditStream, info.Name) // else it goes by itself
 }
