@@ -30,9 +30,12 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g + `},{"sequence":2,"diagnosisReference":` + w + `}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":2,"diagnosisSequence":[1]}],` +
 			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g + `}]}`,
 		`{"resourceType":"ExplanationOfBenefit","id":"x","supportingInfo":[{"sequence":3,"valueReference":` + w + `}],"item":[{"informationSequence":[3]}]}`: `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
+		`{"resourceType":"Claim","id":"x","related":[{"claim":` + w + `,"relationship":{"text":"LEAK"},"reference":{"value":"LEAK"}},{"claim":` + g + `}]}`:  `{"resourceType":"Claim","id":"x","related":[{"claim":` + g + `}]}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"x","related":[{"reference":{"value":"LEAK"},"claim":` + w + `}]}`:                                      `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
 		// What only was not ticked is masked, and its entries stay, by whatever URL it is named.
-		`{"resourceType":"Claim","id":"x","item":[{"encounter":[{"reference":"https://e.example/Encounter/visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x","item":[{"encounter":[` + masked + `]}]}`,
-		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[{"reference":"Encounter/visit-0123456789"}]}]}`:      `{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[` + masked + `]}]}`,
+		`{"resourceType":"Claim","id":"x","related":[{"relationship":{"text":"a"},"claim":{"reference":"Encounter/visit-0123456789"}}]}`: `{"resourceType":"Claim","id":"x","related":[{"relationship":{"text":"a"},"claim":` + masked + `}]}`,
+		`{"resourceType":"Claim","id":"x","item":[{"encounter":[{"reference":"https://e.example/Encounter/visit-0123456789"}]}]}`:        `{"resourceType":"Claim","id":"x","item":[{"encounter":[` + masked + `]}]}`,
+		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[{"reference":"Encounter/visit-0123456789"}]}]}`:             `{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[` + masked + `]}]}`,
 	} {
 		for _, short := range []bool{false, true} {
 			record := []string{withheld, goes, encounter, line}

@@ -55,7 +55,7 @@ var maskedOnly = map[string]string{
 	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition
 		Encounter.basedOn Encounter.partOf`,
 	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
-		payment PaymentReconciliation.request Claim.related.claim ExplanationOfBenefit.related.claim`,
+		payment PaymentReconciliation.request`,
 }
 
 // deciding are the names of the elements that decide in some type.

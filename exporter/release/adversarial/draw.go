@@ -436,8 +436,7 @@ func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
 func (m *Resource) drawNames(t *rapid.T) {
 	for _, e := range m.entries {
 		for _, other := range m.entries {
-			names := e.outer == "item" && other.outer != "item" && other.outer != "addItem" || e.outer == "addItem" && other.outer == "item"
-			if names && rapid.Bool().Draw(t, "names") {
+			if e.mayName(other) && rapid.Bool().Draw(t, "names") {
 				e.names = append(e.names, other)
 				if other.outer != "item" {
 					other.namers = append(other.namers, e)
@@ -452,6 +451,17 @@ func (m *Resource) drawNames(t *rapid.T) {
 	if m.Type == "ExplanationOfBenefit" {
 		m.drawNotes(t)
 	}
+}
+
+// mayName reports whether R4 lets an entry of a bill name another one by its number.
+func (e *entry) mayName(other *entry) bool {
+	switch e.outer {
+	case "item":
+		return !slices.Contains([]string{"item", "addItem", "related"}, other.outer)
+	case "addItem":
+		return other.outer == "item"
+	}
+	return false
 }
 
 // note is the list of the notes of a bill.

@@ -53,11 +53,11 @@ var kinds = []kind{
 		"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
 	}},
 	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
-		"provider", "related/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
+		"provider", "related!/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
 		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference", "careTeam!/provider",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
-		"provider", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
+		"provider", "related!/claim", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
 		"addItem!/locationReference", "careTeam!/provider",
 	}},
 	{typ: "ClaimResponse", category: ehi.MedicalRecord, patient: "patient", about: "request", places: []string{"insurer", "request"}},
