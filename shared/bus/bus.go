@@ -180,6 +180,7 @@ func embed(cfg Config) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embed NATS: %w", err)
 	}
+	s.SetLoggerV2(newNATSLog(cfg.Log), false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(startTimeout) {
 		s.Shutdown()

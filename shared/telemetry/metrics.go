@@ -100,7 +100,9 @@ var (
 	PagesOpen    = gauge("ehi_admin_pages_open", "Administrators' pages that are told of changes as they happen.")
 	PagesDropped = counter("ehi_admin_pages_dropped_total", "Administrators' pages that took the news of changes too slowly; they ask again.")
 
-	AuditLost    = counter("ehi_audit_lost_total", "Audit events that could not be stored; the log has them.")
+	AuditLost = counter("ehi_audit_lost_total", "Audit events that could not be stored; the log has them.")
+
+	NATSLog      = counters("ehi_nats_log_total", "Warnings and errors of the embedded NATS, by level (warn, error). The log has them.", "level")
 	AbuseRefused = counters("ehi_abuse_refused_total", "Requests answered 429 because their address or client had failed too often, or a name had been given with wrong passwords, by what: address, client, account.", "what")
 	ClientKeys   = counters("ehi_client_keys_fetched_total", "Fetches of a client's keys by its jwks_uri, by outcome (ok, failed).", "outcome")
 

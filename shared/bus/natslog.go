@@ -1,0 +1,100 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"time"
+
+	"ehi-server/shared/telemetry"
+)
+
+// natsLog takes what the embedded NATS says. Warnings and errors go to our log and are counted; what it
+// says of its daily work does not. It is a server.Logger.
+type natsLog struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	budget map[string]*logBudget // by level
+	now    func() time.Time
+}
+
+// logBudget bounds the lines of one level: logBurst at once, and one more each logEvery.
+type logBudget struct {
+	left       int
+	since      time.Time
+	suppressed int
+}
+
+const (
+	logBurst = 20
+	logEvery = 3 * time.Second
+)
+
+// The levels of telemetry.NATSLog.
+const (
+	warned = "warn"
+	failed = "error"
+)
+
+func newNATSLog(log *slog.Logger) *natsLog {
+	for _, level := range []string{warned, failed} { // from the start on, so that the first one counts
+		telemetry.NATSLog.WithLabelValues(level)
+	}
+	return &natsLog{log: log, budget: map[string]*logBudget{}, now: time.Now}
+}
+
+func (l *natsLog) Noticef(string, ...any) {}
+func (l *natsLog) Debugf(string, ...any)  {}
+func (l *natsLog) Tracef(string, ...any)  {}
+
+func (l *natsLog) Warnf(format string, v ...any)  { l.say(warned, slog.LevelWarn, format, v) }
+func (l *natsLog) Errorf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }
+
+// Fatalf is told what NATS cannot go on with. The process goes on: Failed and readiness tell the rest.
+func (l *natsLog) Fatalf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }
+
+func (l *natsLog) say(name string, level slog.Level, format string, v []any) {
+	telemetry.NATSLog.WithLabelValues(name).Inc()
+	suppressed, ok := l.allow(name)
+	if !ok {
+		return
+	}
+	args := []any{"says", withoutKeys(fmt.Sprintf(format, v...))}
+	if suppressed > 0 {
+		args = append(args, "suppressed", suppressed)
+	}
+	l.log.Log(context.Background(), level, "the embedded NATS", args...)
+}
+
+// allow reports whether a line of a level may be logged, and how many before it were not.
+func (l *natsLog) allow(name string) (suppressed int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	b := l.budget[name]
+	if b == nil {
+		b = &logBudget{left: logBurst, since: now}
+		l.budget[name] = b
+	}
+	if more := int(now.Sub(b.since) / logEvery); more > 0 {
+		b.left = min(logBurst, b.left+more)
+		b.since = b.since.Add(time.Duration(more) * logEvery)
+	}
+	if b.left == 0 {
+		b.suppressed++
+		return 0, false
+	}
+	b.left--
+	suppressed, b.suppressed = b.suppressed, 0
+	return suppressed, true
+}
+
+// ours is a subject of this project from its bucket or kind on: keys are made of the ids of patients,
+// jobs and accounts, and of hashes of tokens.
+var ours = regexp.MustCompile(`(\$KV\.ehi_[a-z]+|\behi\.[a-z]+)\.[^\s"'\])}]+`)
+
+// withoutKeys takes the keys of records out of a line.
+func withoutKeys(line string) string { return ours.ReplaceAllString(line, "$1.(key)") }
