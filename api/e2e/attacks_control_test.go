@@ -140,6 +140,8 @@ var controlAttacks = []attack{
 		ann.visit(p.open.Base + "/auth/authorize?" + p.request("app", "client_id", made.ID, "redirect_uri", "https://sly.example/cb").Encode())
 		ann.sees(200, "The app is at https://sly.example", "Nobody at the hospital has checked whose it is")
 	}},
+	{"guesses at the initial access token go unseen", "CWE-778", (*target).guessRegistrationToken},
+	{"guesses at a client's secret where tokens are looked up go unseen", "CWE-778, RFC 7662 2.1", (*target).guessSecretAtIntrospection},
 	{"an application fills in the form", "EHI-7", func(p *target) {
 		web, j, _ := p.openForm()
 		p.want(p.sendForm(web, j.ID, "application/json", jsonForm), 403, "The patient alone")

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
+	"ehi-server/api/node"
 	"ehi-server/auth"
 )
 
@@ -61,5 +63,46 @@ func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 	reads := string(p.do(p.admin, "GET", "/admin/audit?action=read&agent=admin%20ada&patient="+p.ann).Body)
 	if n := strings.Count(reads, "\n"); n != 1 {
 		t.Errorf("%d events of one job that was read twice:\n%s", n, reads)
+	}
+}
+
+// Whoever guesses at the initial access token, or at a client's secret where tokens are looked up, leaves an
+// event, which does not repeat the guess.
+func TestTheTrailTellsOfRefusedRegistrationsAndIntrospections(t *testing.T) {
+	t.Parallel()
+	p := &target{production: startProduction(t, func(c *node.Config) { c.RegistrationToken = registrationToken })}
+	p.guessRegistrationToken()
+	p.guessSecretAtIntrospection()
+}
+
+const strangersGuess = "guessed-by-a-stranger"
+
+func (p *target) guessRegistrationToken() {
+	p.t.Helper()
+	a, err := p.open.WithToken(strangersGuess).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader("{}"), "Content-Type", "application/json")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.want(a, 401, "invalid_token")
+	p.leavesEvent("register", "invalid_token")
+}
+
+func (p *target) guessSecretAtIntrospection() {
+	p.t.Helper()
+	form := url.Values{"client_id": {"web"}, "client_secret": {strangersGuess}, "token": {strangersGuess}}
+	p.want(p.post("/auth/introspect", form), 401, "invalid_client")
+	p.leavesEvent("token", "introspect: invalid_client")
+}
+
+// leavesEvent awaits an event of an action that says something, and holds the trail to repeat no guess.
+func (p *target) leavesEvent(action, says string) {
+	p.t.Helper()
+	var all string
+	await(p.t, "the refusal in the trail", func() bool {
+		all = string(p.do(p.admin, "GET", "/admin/audit?action="+action+"&limit=0").Body)
+		return strings.Contains(all, says)
+	})
+	if strings.Contains(all, strangersGuess) {
+		p.t.Errorf("the trail repeats a guess:\n%s", all)
 	}
 }

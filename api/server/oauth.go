@@ -206,7 +206,9 @@ func (s *Server) handleRevoke(c *fiber.Ctx) error {
 func (s *Server) handleIntrospect(c *fiber.Ctx) error {
 	return s.forClient(c, func(r auth.TokenRequest) error {
 		told, err := s.Auth.Introspect(c.UserContext(), r)
-		if err != nil {
+		if err != nil { // what is told is not recorded: resource servers ask all day
+			client := s.clientNamed(r)
+			s.audit(c, err, ehi.Event{Action: ehi.ActionToken, Client: client, Agent: "client " + client, Detail: "introspect: " + reason(err)})
 			return err
 		}
 		return c.JSON(told)

@@ -203,37 +203,8 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 	if s.RegistrationToken == "" {
 		return ehi.Errorf(ehi.NotFound, "Dynamic registration is off here")
 	}
-	scheme, token, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
-	if !strings.EqualFold(scheme, "Bearer") || !auth.Equal(token, s.RegistrationToken) {
-		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token"`)
-		return &auth.Error{Code: "invalid_token", Description: "The initial access token is missing or wrong"}
-	}
-	in := metadata{AuthMethod: "client_secret_basic"} // RFC 7591 2
-	if err := json.Unmarshal(c.Body(), &in); err != nil {
-		return &auth.Error{Code: "invalid_client_metadata", Description: "The body must be JSON"}
-	}
-	kind, ok := authMethods[in.AuthMethod]
-	if !ok {
-		return &auth.Error{Code: "invalid_client_metadata", Description: "token_endpoint_auth_method is not supported"}
-	}
-	client := auth.Client{
-		Name:         in.Name,
-		Kind:         kind,
-		RedirectURIs: in.RedirectURIs,
-		Scope:        in.Scope,
-		JWKS:         in.JWKS,
-		JWKSURI:      in.JWKSURI,
-		CreatedBy:    auth.SelfRegistered,
-	}
-	var secret string
-	err := s.Registration.Check(client, in.GrantTypes)
-	if _, like := s.Auth.NamedLike(client.Name); like && err == nil {
-		err = ehi.Errorf(ehi.Invalid, "client_name is easily taken for the name of another client")
-	}
-	if err == nil {
-		client, secret, err = s.Auth.AddClient(c.UserContext(), client)
-	}
-	s.audit(c, err, ehi.Event{Action: ehi.ActionRegister, Client: client.ID})
+	client, method, secret, err := s.addRegistered(c)
+	s.audit(c, err, ehi.Event{Action: ehi.ActionRegister, Client: client.ID}) // a wrong token, too
 	if err != nil && ehi.CodeOf(err) == ehi.Invalid {
 		code := "invalid_client_metadata"
 		if strings.Contains(err.Error(), "redirect") {
@@ -244,7 +215,7 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	answer := fiber.Map{"client_id": client.ID, "client_id_issued_at": client.Created.Unix(), "client_name": client.Name, "scope": client.Scope, "token_endpoint_auth_method": in.AuthMethod,
+	answer := fiber.Map{"client_id": client.ID, "client_id_issued_at": client.Created.Unix(), "client_name": client.Name, "scope": client.Scope, "token_endpoint_auth_method": method,
 		"grant_types": client.GrantTypes(), "redirect_uris": client.RedirectURIs}
 	if secret != "" {
 		answer["client_secret"], answer["client_secret_expires_at"] = secret, 0
@@ -253,4 +224,39 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 		answer["jwks_uri"] = client.JWKSURI
 	}
 	return c.Status(http.StatusCreated).JSON(answer)
+}
+
+// addRegistered adds the client of a request for its registration. method is how it authenticates, in the words
+// of RFC 7591.
+func (s *Server) addRegistered(c *fiber.Ctx) (client auth.Client, method, secret string, err error) {
+	scheme, token, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
+	if !strings.EqualFold(scheme, "Bearer") || !auth.Equal(token, s.RegistrationToken) {
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token"`)
+		return client, "", "", &auth.Error{Code: "invalid_token", Description: "The initial access token is missing or wrong"}
+	}
+	in := metadata{AuthMethod: "client_secret_basic"} // RFC 7591 2
+	if err := json.Unmarshal(c.Body(), &in); err != nil {
+		return client, "", "", &auth.Error{Code: "invalid_client_metadata", Description: "The body must be JSON"}
+	}
+	kind, ok := authMethods[in.AuthMethod]
+	if !ok {
+		return client, "", "", &auth.Error{Code: "invalid_client_metadata", Description: "token_endpoint_auth_method is not supported"}
+	}
+	client = auth.Client{
+		Name:         in.Name,
+		Kind:         kind,
+		RedirectURIs: in.RedirectURIs,
+		Scope:        in.Scope,
+		JWKS:         in.JWKS,
+		JWKSURI:      in.JWKSURI,
+		CreatedBy:    auth.SelfRegistered,
+	}
+	err = s.Registration.Check(client, in.GrantTypes)
+	if _, like := s.Auth.NamedLike(client.Name); like && err == nil {
+		err = ehi.Errorf(ehi.Invalid, "client_name is easily taken for the name of another client")
+	}
+	if err == nil {
+		client, secret, err = s.Auth.AddClient(c.UserContext(), client)
+	}
+	return client, in.AuthMethod, secret, err
 }
