@@ -123,7 +123,7 @@ func TestNoRequestStopsTheServer(t *testing.T) {
 		if slices.Contains(o.Security, "session") && !strings.HasSuffix(o.Path, "/logout") {
 			credentials = []string{"Accept: */*\r\n", "Cookie: " + session + "\r\n"}
 		}
-		plain := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "none", "{file}", "none", "{kind}", "admin", "{name}", "none", "{profile}", "none", "{group}", "none").Replace(o.Path)
+		plain := sample(o.Path, p, j.ID)
 		for _, v := range hostileValues {
 			escaped := url.PathEscape(v)
 			for _, name := range placeholders(o.Path) {
@@ -153,6 +153,12 @@ func TestNoRequestStopsTheServer(t *testing.T) {
 
 // oneLine leaves everything in a value but the ends of lines, which would begin another header.
 func oneLine(v string) string { return strings.NewReplacer("\r", "", "\n", "").Replace(v) }
+
+// sample is a path of an operation: of a patient and a job that are there, and else of nothing that is.
+func sample(path, patient, job string) string {
+	return strings.NewReplacer("/Patient/{id}", "/Patient/"+patient, "/jobs/{id}", "/jobs/"+job,
+		"{id}", "none", "{file}", "none", "{kind}", "admin", "{name}", "none", "{profile}", "none", "{group}", "none").Replace(path)
+}
 
 // placeholders are the names of a path's parameters.
 func placeholders(path string) (out []string) {

@@ -161,13 +161,21 @@ const auditBatch = 500
 // auditWait bounds the wait for a batch.
 const auditWait = 5 * time.Second
 
+// auditReaderLife is how long NATS keeps a reader that nobody could forget, because its process died. Each batch has
+// a reader of its own, so that it outlives auditWait and no more.
+const auditReaderLife = time.Minute
+
 // each calls f with every message that there is now of a filter's subject, from where the filter begins.
 func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.Msg) error) error {
 	stream, err := a.link.JetStream().Stream(ctx, auditStream)
 	if err != nil {
 		return err
 	}
-	at := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter.subject()}, DeliverPolicy: jetstream.DeliverAllPolicy}
+	at := jetstream.OrderedConsumerConfig{
+		FilterSubjects:    []string{filter.subject()},
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		InactiveThreshold: auditReaderLife,
+	}
 	switch {
 	case filter.After > 0:
 		at.DeliverPolicy, at.OptStartSeq = jetstream.DeliverByStartSequencePolicy, filter.After+1
@@ -179,6 +187,7 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 	if err != nil {
 		return err
 	}
+	defer a.forget(events)
 	info, err := events.Info(ctx)
 	if err != nil {
 		return err
@@ -205,4 +214,16 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 		left -= min(got, left)
 	}
 	return nil
+}
+
+// forget removes what NATS keeps of a reader: it takes a thousand of them, and refuses further ones. ctx of the
+// request may be over by then, which is no reason to leave it.
+func (a *Audit) forget(events jetstream.Consumer) {
+	info := events.CachedInfo()
+	if info == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), auditWait)
+	defer cancel()
+	_ = a.link.JetStream().DeleteConsumer(ctx, auditStream, info.Name) // else it goes after auditReaderLife
 }

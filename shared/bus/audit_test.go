@@ -106,3 +106,40 @@ func lostEvents(t *testing.T) float64 {
 	}
 	return m.GetCounter().GetValue()
 }
+
+// Readers of the trail leave nothing behind: NATS takes a thousand of them, and refused all others until
+// the old ones had gone.
+func TestReadersOfTheAuditTrailAreForgotten(t *testing.T) {
+	b, err := Open(t.Context(), Config{StoreDir: t.TempDir(), Audit: &AuditConfig{TTL: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for range 1100 { // more than a batch
+		b.Audit.Record(ehi.Event{At: time.Now().UTC(), Action: ehi.ActionRead, Outcome: ehi.Succeeded})
+	}
+	if err := b.Audit.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for n, filter := range []AuditFilter{{}, {Patient: "nobody"}, {After: 600}, {}} {
+		err := b.Audit.Read(t.Context(), filter, func(uint64, ehi.Event) (bool, error) { return n != 3, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := b.Audit.link.JetStream().Stream(t.Context(), auditStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readers := 1
+	for end := time.Now().Add(30 * time.Second); readers > 0 && time.Now().Before(end); {
+		info, err := stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers = info.State.Consumers
+	}
+	if readers > 0 {
+		t.Errorf("%d readers are left", readers)
+	}
+}

@@ -234,6 +234,8 @@ func (b *Bus) Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, er
 type Usage struct {
 	Stream         string
 	Bytes, Records uint64
+	// Readers are the consumers that NATS keeps of it, of which there may be a thousand.
+	Readers int
 }
 
 // Usage tells what every stream of this project holds: the lanes' and the buckets'.
@@ -241,7 +243,12 @@ func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
 	streams := b.link.JetStream().ListStreams(ctx)
 	for info := range streams.Info() {
 		if strings.HasPrefix(info.Config.Name, streamPrefix) || strings.HasPrefix(info.Config.Name, "KV_ehi_") {
-			out = append(out, Usage{info.Config.Name, info.State.Bytes, info.State.Msgs})
+			out = append(out, Usage{
+				Stream:  info.Config.Name,
+				Bytes:   info.State.Bytes,
+				Records: info.State.Msgs,
+				Readers: info.State.Consumers,
+			})
 		}
 	}
 	return out, streams.Err()
