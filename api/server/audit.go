@@ -195,32 +195,24 @@ func (s *Server) handleAudit(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentType, mimeNDJSON)
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="audit.AuditEvent.ndjson"`)
 	source := s.origin(c)
-	r, w := io.Pipe()
-	go func() { // ends with the answer: whoever closes r makes its writes fail
-		_ = w.CloseWithError(s.writeAudit(w, asked, source)) // of a pipe: always nil
-	}()
-	return s.sendStream(c, r, -1)
+	s.writeStream(c, func(w *bufio.Writer) error {
+		return s.writeAudit(w, asked, source)
+	})
+	return nil
 }
 
-// writeAudit writes the events of a query. What fails breaks the answer off, so that its reader does not take it for the whole.
+// writeAudit writes the events of a query.
 func (s *Server) writeAudit(w io.Writer, asked auditQuery, source string) error {
-	lines, sent := bufio.NewWriter(w), 0
-	err := s.Bus.Audit.Read(context.Background(), asked.filter, func(seq uint64, e ehi.Event) (bool, error) {
+	sent := 0
+	return s.Bus.Audit.Read(context.Background(), asked.filter, func(seq uint64, e ehi.Event) (bool, error) {
 		line, err := json.Marshal(newAuditEvent(seq, e, source))
 		if err != nil {
 			return false, err
 		}
-		if _, err := lines.Write(append(line, '\n')); err != nil {
+		if _, err := w.Write(append(line, '\n')); err != nil {
 			return false, err
 		}
 		sent++
 		return asked.limit == 0 || sent < asked.limit, nil
 	})
-	if err == nil {
-		err = lines.Flush()
-	}
-	if err != nil && !errors.Is(err, io.ErrClosedPipe) {
-		s.Log.Error("read the audit trail", "err", err)
-	}
-	return err
 }

@@ -114,7 +114,7 @@ func (s *Server) sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
 		return errors.Join(err, plain.Close(), out.closer.Close())
 	}
 	c.Set(fiber.HeaderAcceptRanges, "none")
-	return s.sendStream(c, readCloser{plain, closers{plain, out.closer}}, int(f.Bytes))
+	return s.sendStream(c, readCloser{plain, closers{plain, out.closer}}, f.Bytes)
 }
 
 // openPlain opens a file of an export as it was before it was compressed.
@@ -323,7 +323,7 @@ func (s *Server) sendRange(c *fiber.Ctx, f content) error {
 	if f.cut {
 		return breakOff(c, f, length)
 	}
-	return s.sendStream(c, readCloser{io.LimitReader(f, length), f.closer}, int(length))
+	return s.sendStream(c, readCloser{io.LimitReader(f, length), f.closer}, length)
 }
 
 // byteRange reads a Range of one range of bytes (RFC 9110, 14.1.2) of a content of the given size. ok is false for anything else;
@@ -373,15 +373,16 @@ func (s *Server) sendGzip(c *fiber.Ctx, f content) error {
 	if c.Method() == fiber.MethodHead {
 		return f.closer.Close()
 	}
-	s.writeStream(c, func(w *bufio.Writer) {
+	s.writeStream(c, func(w *bufio.Writer) error {
 		defer f.closer.Close() // read only
 		gz, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		if err != nil { // the level is a constant
-			panic(err)
+		if err != nil {
+			return err
 		}
-		if _, err := io.Copy(gz, f); err == nil {
-			_ = gz.Close() // the connection is gone: nobody is left to be told
+		if err := copyWhole(gz, f, f.size); err != nil {
+			return err
 		}
+		return gz.Close()
 	})
 	return nil
 }

@@ -180,7 +180,7 @@ func (s *Server) handleEvents(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderContentType, "text/event-stream")
 	c.Set("X-Accel-Buffering", "no") // nginx shall pass each event on at once
-	s.writeStream(c, func(w *bufio.Writer) {
+	s.writeStream(c, func(w *bufio.Writer) error {
 		defer leave()
 		beat := time.NewTicker(heartbeat)
 		defer beat.Stop()
@@ -188,19 +188,22 @@ func (s *Server) handleEvents(c *fiber.Ctx) error {
 		defer over.Stop()
 		next := []byte("retry: 2000\n\n")
 		for {
-			if _, err := w.Write(next); err != nil || w.Flush() != nil {
-				return // the page is closed
+			if _, err := w.Write(next); err != nil {
+				return err
+			}
+			if err := w.Flush(); err != nil {
+				return err // the page is closed
 			}
 			var open bool
 			select {
 			case next, open = <-events:
 				if !open {
-					return
+					return nil
 				}
 			case <-beat.C:
 				next = []byte(": still here\n\n")
 			case <-over.C:
-				return
+				return nil
 			}
 		}
 	})

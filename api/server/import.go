@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -83,9 +84,13 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentType, mime)
 	c.Attachment(name)
 	c.Set(fiber.HeaderContentType, mime) // Attachment sets one by the name's ending
-	s.writeStream(c, func(w *bufio.Writer) {
+	s.writeStream(c, func(w *bufio.Writer) error {
 		err := s.writeBackup(context.Background(), w, recipients) // the request's context ends before its body is written
-		s.Log.Info("backup", "by", by, "encrypted", len(recipients) > 0, "err", err)
+		if err != nil {
+			return fmt.Errorf("backup for %s: %w", by, err)
+		}
+		s.Log.Info("backup", "by", by, "encrypted", len(recipients) > 0)
+		return nil
 	})
 	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"archive/zip"
+	"bufio"
 	"cmp"
 	"errors"
 	"io"
@@ -338,27 +339,21 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 	noStore(c)
 	c.Set(fiber.HeaderContentType, "application/zip")
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)
-	r, w := io.Pipe()
-	go func() { // ends with the answer: whoever closes r makes its writes fail
-		err := writeArchive(w, parts)
-		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
-			s.Log.Error("write a patient's archive", "job", j.ID, "err", err)
-		}
-		_ = w.CloseWithError(err) // of a pipe: always nil. What fails breaks the answer off
-	}()
-	return s.sendStream(c, r, -1)
+	s.writeStream(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })
+	return nil
 }
 
 // archivePart is a file of an archive, opened when its turn comes.
 type archivePart struct {
 	name string
 	at   time.Time
+	size int64 // bytes
 	open func() (io.ReadCloser, error)
 }
 
 func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
 	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
-		out = append(out, archivePart{name, j.CompletedAt, func() (io.ReadCloser, error) { return s.openPlain(j, f) }})
+		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.openPlain(j, f) }})
 		return true
 	})
 	if err != nil {
@@ -368,7 +363,9 @@ func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err 
 	for _, a := range j.Attachments { // one of an older build may have a name that is not given out today
 		name := uniqueName(a.Name, taken)
 		taken[nameKey(name)] = true
-		out = append(out, archivePart{"documents/" + name, a.CreatedAt, func() (io.ReadCloser, error) { return s.Files.OpenAttachment(j.ID, a.Object, a.Size) }})
+		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, func() (io.ReadCloser, error) {
+			return s.Files.OpenAttachment(j.ID, a.Object, a.Size)
+		}})
 	}
 	return out, nil
 }
@@ -393,6 +390,5 @@ func (p archivePart) copy(z *zip.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(w, r)
-	return err
+	return copyWhole(w, r, p.size)
 }

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -41,5 +42,45 @@ func TestEveryStreamAsksForItsAuthority(t *testing.T) {
 	}
 	if seen < 3 {
 		t.Errorf("only %d calls were seen: does this test look for the right ones?", seen)
+	}
+}
+
+// What streams an answer is cut off in a test, each by a reading that fails: TestACutAnswerNeverLooksWhole
+// of api/e2e. Whoever adds something here adds it there.
+func TestEveryStreamIsCutOffInATest(t *testing.T) {
+	want := []string{
+		"handleAudit", "handleBackup", "handleEvents", "handleRequestArchive",
+		"sendGzip", "sendManifest", "sendRange", "sendUnpacked",
+	}
+	set := token.NewFileSet()
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, e.Name(), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Body == nil {
+				continue
+			}
+			ast.Inspect(f.Body, func(n ast.Node) bool {
+				at, ok := n.(*ast.SelectorExpr)
+				if ok && (at.Sel.Name == "sendStream" || at.Sel.Name == "writeStream") {
+					found[f.Name.Name] = true
+				}
+				return true
+			})
+		}
+	}
+	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, want) {
+		t.Errorf("answers are streamed by %q, and cut off in a test are those of %q", got, want)
 	}
 }

@@ -31,6 +31,7 @@ type Faulty struct {
 
 type failure struct {
 	err   error
+	after int  // calls that are made before the first that fails
 	times int  // left; negative: for ever
 	short bool // half of a write is made
 }
@@ -40,6 +41,11 @@ func NewFaulty(over files.Disk) *Faulty { return &Faulty{Disk: over, faults: map
 
 // Fail makes the next so many calls of an operation fail; a negative number makes all of them fail, 0 none any more.
 func (f *Faulty) Fail(op Op, err error, times int) { f.set(op, &failure{err: err, times: times}) }
+
+// FailAfter makes all calls of an operation fail behind the next so many.
+func (f *Faulty) FailAfter(op Op, err error, calls int) {
+	f.set(op, &failure{err: err, after: calls, times: -1})
+}
 
 // FailShort makes the next so many writes store half of what they were given and fail.
 func (f *Faulty) FailShort(err error, times int) {
@@ -68,6 +74,10 @@ func (f *Faulty) next(op Op) (fail *failure, pause time.Duration) {
 	}
 	set := f.faults[op]
 	if set == nil || set.times == 0 {
+		return nil, pause
+	}
+	if set.after > 0 {
+		set.after--
 		return nil, pause
 	}
 	set.times--
