@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -112,10 +113,28 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 // manyResources are what a review keeps some ten MB of.
 const manyResources = 250_000
 
-// review goes through the whole record once: a reader, and observers that share out what it reads.
+// review goes through the whole record: once, unless the review wants it to be repeated.
 func (t *Task) review(ctx context.Context) (*release.Review, error) {
-	review, in := t.Policy.Review(), newMailbox(ofReviewer, mailboxCapacity)
-	whole := t.Record.Complete()
+	large := sync.OnceFunc(func() {
+		if t.Large != nil {
+			t.Large()
+		}
+	})
+	for review := t.Policy.Review(); ; {
+		if err := t.observe(ctx, review, large); err != nil {
+			return nil, err
+		}
+		instead := review.Conclude()
+		if instead == nil {
+			return review, nil
+		}
+		review = instead
+	}
+}
+
+// observe shows the whole record to a review: a reader, and observers that share out what it reads. large is called where it is.
+func (t *Task) observe(ctx context.Context, review *release.Review, large func()) error {
+	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
 	for range deciders() {
 		group.Go(guard(ctx, "observe", &observer{in: in, of: review.Observer()}))
@@ -124,8 +143,8 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 		defer close(in.slabs)
 		s, n := newSlab(kind{}), 0
 		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) (err error) {
-			if n++; n == manyResources && t.Large != nil {
-				t.Large()
+			if n++; n == manyResources {
+				large()
 			}
 			if r.Unchecked && !wellFormed(r) {
 				whole = false
@@ -146,14 +165,10 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 	})))
 	err := group.Wait()
 	in.drain()
-	if err != nil {
-		return nil, err
-	}
-	if whole {
+	if err == nil && whole {
 		review.Resolved()
 	}
-	review.Conclude()
-	return review, nil
+	return err
 }
 
 // actors wires the picture of doc.go, runs it and waits for all of it.

@@ -243,6 +243,24 @@ func TestREAL3NoEmptyFiles(t *testing.T) {
 	}
 }
 
+// EHI-9: a record in which a resource comes twice, and stays for what it says the second time, is reviewed once more.
+func TestEHI9ARecordIsReviewedAsOftenAsItTakes(t *testing.T) {
+	s := newStore(t)
+	record := lines{list: []string{
+		`Patient {"resourceType":"Patient","id":"p"}`,
+		`Condition {"resourceType":"Condition","id":"c"}`,
+		`Provenance {"resourceType":"Provenance","id":"q","target":[{"reference":"Condition/c"}]}`,
+		`Condition {"resourceType":"Condition","id":"c","meta":{"security":[{"code":"HIV"}]}}`,
+	}}
+	res, err := pipeline.Run(t.Context(), task(t, s, record, everyCategory()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]string{"Patient": record.list[0][len("Patient "):] + "\n"}, contents(t, s, res)); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestAnIncompleteRecordsReferencesAreMaskedWithoutAForm(t *testing.T) {
 	s := newStore(t)
 	record := lines{incomplete: true, list: []string{`Condition {"resourceType":"Condition","id":"c","subject":{"reference":"Patient/gone"}}`}}

@@ -261,18 +261,24 @@ func newSupport() support {
 	}
 }
 
-// merge takes in what another observer gathered.
+// merge takes in what an observer gathered, which is used no more.
 func (s *support) merge(o support) {
-	maps.Copy(s.used, o.used)
-	maps.Copy(s.denied, o.denied)
-	maps.Copy(s.unticked, o.unticked)
-	maps.Copy(s.mentioned, o.mentioned)
-	maps.Copy(s.selves, o.selves)
-	maps.Copy(s.owned, o.owned)
-	maps.Copy(s.leads, o.leads)
+	s.used, s.denied = united(s.used, o.used), united(s.denied, o.denied)
+	s.unticked, s.mentioned = united(s.unticked, o.unticked), united(s.mentioned, o.mentioned)
+	s.selves, s.owned = united(s.selves, o.selves), united(s.owned, o.owned)
+	s.leads = united(s.leads, o.leads)
 	s.edges = append(s.edges, o.edges...)
 	s.tells = append(s.tells, o.tells...)
 	s.names = append(s.names, o.names...)
+}
+
+// united is all that is in one of two maps; it may be one of them. What is in both is the same.
+func united[V any](a, b map[resource]V) map[resource]V {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	maps.Copy(a, b)
+	return a
 }
 
 // resolveNames lets names lead to what has them, where something refers to a name.

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"ehi-server/exporter/release"
 	"ehi-server/exporter/release/adversarial"
 	"ehi-server/shared/ehi"
 )
@@ -53,17 +54,7 @@ func adversaryReview(t *rapid.T, f *ehi.ReleaseForm, resolved bool, lines []stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := p.Review()
-	observer := r.Observer()
-	for _, l := range lines {
-		if err := observer.Observe([]byte(l)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if resolved {
-		r.Resolved()
-	}
-	r.Conclude()
+	r := release.Decided(t, p, resolved, lines...)
 	out, x := make([]string, len(lines)), r.Releaser()
 	for i, l := range lines {
 		line, ok, err := x.Release([]byte(l))

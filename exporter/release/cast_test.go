@@ -92,18 +92,11 @@ func reviewOf(t interface{ Fatalf(string, ...any) }, lines [][]byte, resolved bo
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	r := p.Review()
-	o := r.Observer()
-	for _, line := range lines {
-		if err := o.Observe(line); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
+	all := make([]string, len(lines))
+	for i, line := range lines {
+		all[i] = string(line)
 	}
-	if resolved {
-		r.Resolved()
-	}
-	r.Conclude()
-	return r
+	return Decided(t, p, resolved, all...)
 }
 
 // What of records that were made up is masked as in lines before is what a walk masks, and that is most.

@@ -8,7 +8,7 @@
 //	policy, err := rules.Policy(form, kickOff)
 //	review := policy.Review()
 //	for each resource { observer.Observe(line) } // first pass, review.Observer(): facts and hashes of ids, no line is kept
-//	review.Conclude()
+//	review.Conclude() // it may ask for another review, see there
 //	for each resource { releaser.Release(line) } // second pass, review.Releaser(): the line as it may leave, or nothing
 //
 // Each pass may be shared out among several observers, or releasers.

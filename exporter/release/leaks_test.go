@@ -88,18 +88,7 @@ func reviewOf(t *testing.T, f *ehi.ReleaseForm, resolved bool, lines ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := p.Review()
-	o := r.Observer()
-	for _, l := range lines {
-		if err := o.Observe([]byte(l)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if resolved {
-		r.Resolved()
-	}
-	r.Conclude()
-	return r
+	return release.Decided(t, p, resolved, lines...)
 }
 
 // EHI-9: a display alone goes where nothing withheld can be its target by the definitions of R4.

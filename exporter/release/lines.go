@@ -108,13 +108,15 @@ func (o *Observer) bill(self resource) {
 }
 
 func (o *Observer) line(self resource, number string, e *inside) {
-	l := o.lines
+	l := &o.lines
 	add := func(to resource, shown bool) {
 		l.of, l.number = append(l.of, self), append(l.number, number)
 		l.to, l.shown = append(l.to, to), append(l.shown, shown)
 	}
-	for _, t := range e.targets {
-		add(o.resource(t), false)
+	for i, t := range e.targets {
+		if !o.settled(e.targets[i : i+1]) {
+			add(o.resource(t), false)
+		}
 	}
 	if len(e.shown) > 0 {
 		add(resource{}, true)
@@ -123,7 +125,8 @@ func (o *Observer) line(self resource, number string, e *inside) {
 
 // concludeLines finds out which lines of bills are left out.
 func (r *Review) concludeLines() {
-	for _, l := range r.lines {
+	for _, o := range r.observers {
+		l := &o.lines
 		for i, of := range l.of {
 			if !r.tellsOf(l.to[i]) && !(l.shown[i] && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
 				continue
@@ -136,8 +139,8 @@ func (r *Review) concludeLines() {
 			}
 			r.gone[of][l.number[i]], r.anyGone[l.number[i]] = true, true
 		}
+		o.lines = lines{}
 	}
-	r.lines = nil
 }
 
 // answers finds the lines that are left out of the bill to which a line of JSON is the answer.

@@ -34,3 +34,59 @@ func (l *list) each(visit func(resource)) {
 		visit(l.at(i))
 	}
 }
+
+// roll is resources, in no order: 16 bytes each.
+type roll struct {
+	of     [256]idList        // by the numbers of R4's types
+	others map[uint16]*idList // of types that R4 does not know
+}
+
+// idList is ids in the order in which they come.
+type idList struct{ chunks [][]idHash }
+
+// Numbers of ids in a chunk of an idList: the first one, and the others.
+const firstIDs, mostIDs = 8, 1024
+
+func (l *roll) add(r resource) {
+	if int(r.typ) < len(l.of) {
+		l.of[r.typ].add(r.id)
+		return
+	}
+	if l.others[r.typ] == nil {
+		if l.others == nil {
+			l.others = map[uint16]*idList{}
+		}
+		l.others[r.typ] = &idList{}
+	}
+	l.others[r.typ].add(r.id)
+}
+
+func (l *idList) add(id idHash) {
+	last := len(l.chunks) - 1
+	if last < 0 || len(l.chunks[last]) == cap(l.chunks[last]) {
+		size := firstIDs
+		if last >= 0 {
+			size = min(2*cap(l.chunks[last]), mostIDs)
+		}
+		l.chunks = append(l.chunks, make([]idHash, 0, size))
+		last++
+	}
+	l.chunks[last] = append(l.chunks[last], id)
+}
+
+func (l *roll) each(visit func(resource)) {
+	for typ := range l.of {
+		l.of[typ].each(uint16(typ), visit)
+	}
+	for typ, ids := range l.others {
+		ids.each(typ, visit)
+	}
+}
+
+func (l *idList) each(typ uint16, visit func(resource)) {
+	for _, chunk := range l.chunks {
+		for _, id := range chunk {
+			visit(resource{typ, id})
+		}
+	}
+}

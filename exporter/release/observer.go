@@ -12,11 +12,14 @@ type Observer struct {
 	cleaner *cleaner // of Patients; made where there is one
 	// innerWalk goes over what holds other resources.
 	innerWalk walk
-	released  list      // resources that go, and are nothing else
+	released  roll      // resources that go, and are nothing else
 	inside    list      // those that stand in another one
-	lines     *lines    // of bills
+	lines     lines     // of bills
 	support   support   // who refers to supporting resources, where that is decided
 	recent    [256]name // some that are in support.used: most are referred to again and again
+	// sure are some of released: they go, whatever comes, unless they come once more, see settled.
+	sure   [1 << 10]resource
+	relied bool // something was left out because of them
 }
 
 // name is how a resource is called.
@@ -43,12 +46,10 @@ func (o *Observer) seen(t target) bool {
 
 // Observer makes one. The review is concluded after the last of them has seen its last resource.
 func (r *Review) Observer() *Observer {
-	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport(), lines: &lines{}}
+	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport()}
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
-	r.released, r.inside = append(r.released, &o.released), append(r.inside, &o.inside)
-	r.lines = append(r.lines, o.lines)
-	r.supports = append(r.supports, o.support)
+	r.observers = append(r.observers, o)
 	return o
 }
 
@@ -111,15 +112,17 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 		o.bill(self)
 	}
 	o.tell(self, f, v)
-	pointer := !v.withheld() && (f.copies || f.pointer())
+	open := !v.withheld() && o.open(f)
+	pointer := open || !v.withheld() && f.copies
 	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
 	if pointer || hangs {
 		o.hang(self, f)
 	} else {
 		o.refer(f, v)
 	}
-	if v == 0 && !f.related() {
-		o.release(self, f)
+	if v == 0 && !pointer && !f.related() {
+		o.released.add(self)
+		o.sure[self.id.low%uint64(len(o.sure))] = self
 		return
 	}
 	r := o.review
@@ -127,18 +130,41 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	defer r.gathered.Unlock()
 	o.take(self, f)
 	o.gather(self, f, v, pointer, hangs)
-	if v == 0 && !f.pointer() && !hangs {
-		o.release(self, f)
+	switch {
+	case v != 0 || open || hangs:
+	case f.copies:
+		o.inside.add(self)
+	default:
+		o.released.add(self)
 	}
 }
 
-// release keeps a resource that goes.
-func (o *Observer) release(self resource, f *facts) {
-	if f.copies {
-		o.inside.add(self)
-	} else {
-		o.released.add(self)
+// open reports whether what a resource is about may keep it, for all that is known.
+func (o *Observer) open(f *facts) (is bool) {
+	if len(f.content) > 0 {
+		f.abouts(func(targets []target, _ bool) { is = is || f.copies || !o.settled(targets) })
 	}
+	return is
+}
+
+// settled reports whether a group of targets keeps nothing, because one of them goes, whatever comes.
+// Most resources are about one of those that came just before. What comes once more may stay after all:
+// then Conclude finds that out, and nothing is settled when the record is observed again.
+func (o *Observer) settled(targets []target) bool {
+	if o.review.unsure {
+		return false
+	}
+	for _, t := range targets {
+		if bytes.Equal(t.typ, nameTyp) {
+			continue
+		}
+		to := o.review.index.resource(t.typ, t.id)
+		if o.sure[to.id.low%uint64(len(o.sure))] == to {
+			o.relied = true
+			return true
+		}
+	}
+	return false
 }
 
 // verdict is what the policy says of a resource by itself.
@@ -153,9 +179,10 @@ func (p *Policy) verdict(f *facts) verdict {
 	return because[reason]
 }
 
-// related reports whether the decision about a resource, or that about another one, may depend on what it refers to.
+// related reports whether the decision about a resource, or that about another one, may depend on what it
+// refers to, besides what it is about.
 func (f *facts) related() bool {
-	return f.copies || len(f.content) > 0 || len(f.binaries) > 0 || len(f.taking) > 0 || f.hangs()
+	return f.copies || f.presents || len(f.binaries) > 0 || len(f.taking) > 0 || f.hangs()
 }
 
 // hangs reports whether it depends on others whether a resource goes.
@@ -235,7 +262,11 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 		r.copy(self, f.identifiers)
 	}
 	if pointer {
-		f.abouts(func(targets []target, why bool) { o.point(self, targets, why, f.copies) })
+		f.abouts(func(targets []target, why bool) {
+			if f.copies || !o.settled(targets) {
+				o.point(self, targets, why, f.copies)
+			}
+		})
 	}
 	if v == 0 {
 		o.present(self, f)

@@ -32,15 +32,7 @@ func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Revie
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := p.Review()
-	o := r.Observer()
-	for _, l := range lines {
-		if err := o.Observe([]byte(l)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.Conclude()
-	return r
+	return release.Decided(t, p, false, lines...)
 }
 
 // released is the lines that may leave.
@@ -280,13 +272,9 @@ func TestCodeTablesAreChecked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := []byte(`{"resourceType":"Condition","id":"c","code":{"coding":[{"code":"code","system":"sys"}]}}`)
-	r := p.Review()
-	if err := r.Observer().Observe(line); err != nil {
-		t.Fatal(err)
-	}
-	r.Conclude()
-	if _, ok, err := r.Releaser().Release(line); ok || err != nil {
+	line := `{"resourceType":"Condition","id":"c","code":{"coding":[{"code":"code","system":"sys"}]}}`
+	r := release.Decided(t, p, false, line)
+	if _, ok, err := r.Releaser().Release([]byte(line)); ok || err != nil {
 		t.Errorf("a replaced table does not count: %v, %v", ok, err)
 	}
 }

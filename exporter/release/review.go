@@ -1,7 +1,6 @@
 package release
 
 import (
-	"slices"
 	"sync"
 
 	"ehi-server/shared/ehi"
@@ -17,11 +16,10 @@ type Review struct {
 	notable   filter // the ids of those
 	concluded bool
 
-	gathered sync.Mutex // what the observers gather together
-	index    verdicts   // of what stays, and of supporting resources and Binaries
-	released []*list
-	inside   []*list // those that stand in another one
-	secrets  secrets
+	gathered  sync.Mutex // what the observers gather together
+	index     verdicts   // of what stays, and of supporting resources and Binaries
+	observers []*Observer
+	secrets   secrets
 	// identified is by what else References may name what stays, and hidden by the name of a field
 	// whether it may refer to something that stays.
 	identified identified
@@ -38,15 +36,16 @@ type Review struct {
 	holding      bitmap // the types of what holds other resources
 	counts       map[string]int64
 	support      support
-	supports     []support              // of the observers
 	shorts       []resource             // that may be withheld, and have an id that is not looked for in texts
-	lines        []*lines               // of bills
 	gone         map[resource]goneLines // of bills
 	anyGone      goneLines              // of any of them
 	short        bool                   // one of them is withheld
 	alone        bool                   // nothing but the resource at hand is released, see Alone
 	// irregular says that a resource has its type or id twice.
 	irregular bool
+	unsure    bool // nothing that was observed goes whatever comes, see Observer.settled
+	relied    bool // it was relied on that some of it does
+	twice     bool // some of that came once more, and stays
 }
 
 // Review starts the decisions about one record.
@@ -132,10 +131,13 @@ func (r *Review) countForms() {
 }
 
 // Conclude ends the first pass, after the last observer: resources whose only content is withheld are withheld too, until nothing changes.
-func (r *Review) Conclude() {
-	for i, s := range r.supports {
-		r.support.merge(s)
-		r.supports[i] = support{} // of a large record it is several MB
+// It returns nil; or a review in place of this one, which has to observe the record from its beginning: some resource came twice, and what
+// was taken for certain after the first time was not. This one has no Releaser then.
+func (r *Review) Conclude() (instead *Review) {
+	for _, o := range r.observers {
+		r.relied = r.relied || o.relied
+		r.support.merge(o.support) // of a large record it is several MB
+		o.support, o.examine, o.cleaner, o.innerWalk = support{}, examiner{}, nil, walk{}
 	}
 	r.concludeInner()
 	r.resolveLeads()
@@ -159,8 +161,14 @@ func (r *Review) Conclude() {
 		r.short = r.short || v.withheld()
 	}
 	r.conclude()
-	r.attached, r.support, r.supports, r.takers, r.copies, r.stayed = attachedTo{}, support{}, nil, nil, nil, nil
+	r.attached, r.support, r.takers, r.copies, r.stayed = attachedTo{}, support{}, nil, nil, nil
+	if r.relied && r.twice {
+		instead = r.policy.Review()
+		instead.unsure = true
+		return instead
+	}
 	r.concluded = true
+	return nil
 }
 
 // conclude counts what stays, and prepares for the look-ups of the second pass.
@@ -197,19 +205,28 @@ func (r *Review) conclude() {
 	r.concludeFields()
 	r.concludeLines()
 	r.concludeIdentifiers()
+	for _, o := range r.observers {
+		o.released.each(func(goes resource) {
+			if r.notable.has(goes.id.high) {
+				v, _ := r.index.at(goes)
+				r.twice = r.twice || v.withheld()
+			}
+		})
+	}
 	r.eachReleased(func(goes resource) {
 		if !r.resolved || r.notable.has(goes.id.high) {
 			r.known(goes)
 		}
 	})
-	r.released, r.inside, r.pointers = nil, nil, pointers{}
+	r.observers, r.pointers = nil, pointers{}
 }
 
 // eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
 func (r *Review) eachReleased(visit func(resource)) {
 	r.pointers.selves.each(visit)
-	for _, l := range slices.Concat(r.released, r.inside) {
-		l.each(visit)
+	for _, o := range r.observers {
+		o.released.each(visit)
+		o.inside.each(visit)
 	}
 }
 
@@ -220,8 +237,8 @@ func (r *Review) eachOfItsOwn(visit func(resource)) {
 			visit(r.pointers.selves.at(i))
 		}
 	}
-	for _, l := range r.released {
-		l.each(visit)
+	for _, o := range r.observers {
+		o.released.each(visit)
 	}
 }
 

@@ -65,11 +65,7 @@ func TestEHI9CodesCountInEveryShape(t *testing.T) {
 				if _, ok, err := p.Filter().Releaser().Release(line); err != nil || ok && !p.everything && !goes {
 					t.Errorf("a population's %s goes: %v, %v", line, ok, err)
 				}
-				review := p.Review()
-				if err := review.Observer().Observe(line); err != nil {
-					t.Fatal(err)
-				}
-				review.Conclude()
+				review := Decided(t, p, false, string(line))
 				if _, ok, err := review.Releaser().Release(line); ok != goes || err != nil {
 					t.Errorf("%s goes: %v, want %v (%v)", line, ok, goes, err)
 				}
@@ -91,14 +87,7 @@ func TestEHI9IdentifiersCountAsNumbers(t *testing.T) {
 	for _, values := range [][2]string{{`4711`, `4711`}, {`"4711"`, `4711`}, {`4711`, `"4711"`}} {
 		withheld := `{"resourceType":"Claim","id":"c","identifier":[{"value":` + values[0] + `}]}`
 		line := `{"resourceType":"Basic","id":"b","author":{"identifier":{"value":` + values[1] + `}}}`
-		review := p.Review()
-		observer := review.Observer()
-		for _, l := range []string{withheld, line} {
-			if err := observer.Observe([]byte(l)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		review.Conclude()
+		review := Decided(t, p, false, withheld, line)
 		out, ok, err := review.Releaser().Release([]byte(line))
 		if !ok || err != nil || string(out) == line {
 			t.Errorf("%s became %s: %v, %v", line, out, ok, err)

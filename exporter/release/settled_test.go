@@ -1,0 +1,86 @@
+package release
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"ehi-server/shared/ehi"
+)
+
+const hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
+
+// EHI-9: what says nothing but something of a resource stays with it, also where a line that came before
+// said nothing that keeps that resource, and a later one does.
+func TestEHI9WhatCameOnceMoreIsDecidedAboutAnew(t *testing.T) {
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Billing: {}}}, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, again := `{"resourceType":"Condition","id":"c"}`, `{"resourceType":"Condition","id":"c",`+hivLabel+`}`
+	about := `{"resourceType":"Provenance","id":"p","target":[{"reference":"Condition/c"}],"recorded":"2020-01-01T00:00:00Z"}`
+	of := `{"resourceType":"Provenance","id":"q","target":[{"reference":"Provenance/p"}],"recorded":"2020-01-02T00:00:00Z"}`
+	for _, lines := range [][]string{
+		{first, about, of}, {first, about, of, again}, {first, about, again, of}, {first, again, about, of}, {again, first, about, of},
+		{about, of, first, again}, {about, first, of, again},
+	} {
+		for _, resolved := range []bool{false, true} {
+			x := Decided(t, p, resolved, lines...).Releaser()
+			for _, line := range lines {
+				_, goes, err := x.Release([]byte(line))
+				if want := len(lines) == 3; goes != want || err != nil {
+					t.Errorf("of\n%s\nthis goes: %v, want %v (%v):\n%s", strings.Join(lines, "\n"), goes, want, err, line)
+				}
+			}
+		}
+	}
+}
+
+// EHI-9: what is settled while the record is observed changes no decision.
+func TestEHI9NothingIsSettledTooEarly(t *testing.T) {
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p, err := rules.Policy(drawForm(t), ehi.KickOff{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := drawRecord(t, "ExplanationOfBenefit", "ClaimResponse", "Communication", "Goal", "Binary")
+		for range rapid.IntRange(0, 3).Draw(t, "twice") {
+			once := rapid.SampledFrom(lines).Draw(t, "once")
+			again := strings.TrimSuffix(once, "}") + "," + hivLabel + "}"
+			lines = slices.Insert(lines, rapid.IntRange(0, len(lines)).Draw(t, "place"), again)
+		}
+		resolved := rapid.Bool().Draw(t, "resolved")
+		got, want := Decided(t, p, resolved, lines...), p.Review()
+		want.unsure = true
+		o := want.Observer()
+		for _, line := range lines {
+			if err := o.Observe([]byte(line)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if resolved {
+			want.Resolved()
+		}
+		if want.Conclude() != nil {
+			t.Fatal("it relied on something")
+		}
+		x, y := got.Releaser(), want.Releaser()
+		for _, line := range lines {
+			out, goes, err := x.Release([]byte(line))
+			left, stands, wrong := y.Release([]byte(line))
+			if goes != stands || string(out) != string(left) || (err == nil) != (wrong == nil) {
+				t.Fatalf("%s\nbecame %v %s (%v)\n  want %v %s (%v)", line, goes, out, err, stands, left, wrong)
+			}
+		}
+	})
+}
