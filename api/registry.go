@@ -71,7 +71,7 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 		}
 		return f(admin)
 	}
-	b, err := bus.Open(ctx, bus.Config{URL: p.NATS, Access: p.NATSAccess, StoreDir: filepath.Join(p.Data, backup.NATSFolder), Durability: durabilityOf(p.NATS)})
+	b, err := bus.Open(ctx, bus.Config{URL: p.NATS, Replicas: bus.KeepReplicas, Access: p.NATSAccess, StoreDir: filepath.Join(p.Data, backup.NATSFolder), Durability: durabilityOf(p.NATS)})
 	if errors.Is(err, bus.ErrInUse) {
 		return fmt.Errorf("%w; work through that server: --url URL", err)
 	}

@@ -439,7 +439,7 @@ func (t target) syncFolder(name string) error {
 const NATSFolder = "nats"
 
 func restoreState(ctx context.Context, r io.Reader, data string, exports *files.Local, nats string, access bus.Access) error {
-	b, err := bus.Open(ctx, bus.Config{URL: nats, Access: access, StoreDir: filepath.Join(data, NATSFolder), Audit: &bus.AuditConfig{}, Files: exports, AcceptLoss: true})
+	b, err := bus.Open(ctx, bus.Config{URL: nats, Replicas: bus.KeepReplicas, Access: access, StoreDir: filepath.Join(data, NATSFolder), Audit: &bus.AuditConfig{}, Files: exports, AcceptLoss: true})
 	if err != nil {
 		return err
 	}

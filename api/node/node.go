@@ -44,7 +44,8 @@ type Config struct {
 	Mode               string          `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	SandboxOnNetwork   bool            `help:"Let the sandbox listen on an address that other machines reach. Everybody who reaches it may be any patient, and an administrator by the password that everybody knows." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
 	Source             string          `help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE" form:"source"`
-	NATS               string          `help:"URL of an external NATS with JetStream. Default: embedded." name:"nats" env:"EHI_NATS" form:"nats"`
+	NATS               string          `help:"URL of an external NATS with JetStream; of a cluster: those of its servers, with commas between them. Default: embedded." name:"nats" env:"EHI_NATS" form:"nats"`
+	NATSReplicas       int             `help:"Copies that an external NATS keeps of each stream and bucket; 0: 3 where it is a cluster (of three servers or more), else 1. Those that there are already are raised to it; 0 never lowers them." name:"nats-replicas" default:"0" env:"EHI_NATS_REPLICAS" range:"0..5"`
 	NATSWait           time.Duration   `help:"How long to wait at the start for an external NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
 	NATSAccess         bus.Access      `embed:"" prefix:"nats-"`
 	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN" form:"address"`
@@ -236,7 +237,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
-		URL: n.cfg.NATS, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
+		URL: n.cfg.NATS, Replicas: n.cfg.NATSReplicas, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
 		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files, AcceptLoss: n.cfg.AcceptLoss, Log: n.log,
 	})
 	return err

@@ -24,7 +24,7 @@ import (
 
 // Command is the command line; kong fills it from flags and EHI_* variables.
 type Command struct {
-	NATS           string         `help:"URL of the server's NATS." name:"nats" required:"" env:"EHI_NATS" form:"nats"`
+	NATS           string         `help:"URL of the server's NATS; of a cluster: those of its servers, with commas between them." name:"nats" required:"" env:"EHI_NATS" form:"nats"`
 	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
 	NATSAccess     bus.Access     `embed:"" prefix:"nats-"`
 	Data           string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA" form:"name"`
@@ -73,7 +73,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Access: c.NATSAccess, Wait: c.NATSWait, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
+	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Replicas: bus.KeepReplicas, Access: c.NATSAccess, Wait: c.NATSWait, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
 	if err != nil {
 		return fmt.Errorf("join %s: %w", c.NATS, err)
 	}

@@ -42,8 +42,8 @@ type Audit struct {
 	log  *slog.Logger
 }
 
-func openAudit(ctx context.Context, l *link.Link, c AuditConfig, log *slog.Logger) (*Audit, error) {
-	most := int64(-1)
+func (b *Bus) openAudit(ctx context.Context) (*Audit, error) {
+	c, most := *b.cfg.Audit, int64(-1)
 	if c.MaxBytes > 0 {
 		most = c.MaxBytes
 	}
@@ -51,14 +51,14 @@ func openAudit(ctx context.Context, l *link.Link, c AuditConfig, log *slog.Logge
 	if c.TTL > 0 {
 		duplicates = min(duplicates, c.TTL)
 	}
-	_, err := l.JetStream().CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	_, err := b.stream(ctx, jetstream.StreamConfig{
 		Name: auditStream, Description: "Audit trail", Subjects: []string{auditSubjects.Match("", "").String()}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 		Discard: jetstream.DiscardOld, MaxAge: c.TTL, MaxBytes: most, Duplicates: duplicates, DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("declare the audit trail: %w", err)
 	}
-	return &Audit{link: l, log: log}, nil
+	return &Audit{link: b.link, log: b.cfg.Log}, nil
 }
 
 // patientToken is a patient's id as a part of a subject: a dot would divide it, and an underscore is in no FHIR id.

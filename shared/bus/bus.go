@@ -8,7 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -21,8 +21,12 @@ import (
 
 // Config sets up a Bus.
 type Config struct {
-	// URL of an external NATS with JetStream. Empty: a server is embedded in this process.
+	// URL of an external NATS with JetStream, or several of one cluster with commas between them. Empty: a server is
+	// embedded in this process.
 	URL string
+	// Replicas is how many copies an external NATS is to keep of each stream and bucket. 0: three where it is a cluster,
+	// else one, and never fewer than there are. KeepReplicas: as many as there are.
+	Replicas int
 	// Access is how this process shows itself to NATS, or others to the embedded one.
 	Access Access
 	// Wait is how long Open waits for an external NATS that is away. Default 0: it fails at once.
@@ -67,6 +71,12 @@ var ErrInUse = errors.New("the state is held by another process (a running serve
 // ErrExternalDurability says that it is the external NATS that syncs, by its own configuration (sync_interval: always).
 var ErrExternalDurability = errors.New("durability safe is a setting of the embedded NATS: an external one is told so in its own configuration, by sync_interval: always in its jetstream block")
 
+// KeepReplicas is Config.Replicas of a process that leaves the copies of streams as they are.
+const KeepReplicas = link.KeepReplicas
+
+// ErrOneServer says that the embedded NATS is a single server.
+var ErrOneServer = errors.New("more than one copy (--nats-replicas) takes an external NATS of as many servers (--nats): the embedded one is a single server")
+
 // Bus is one process's connection to the shared state. All of its parts are safe for concurrent use.
 type Bus struct {
 	Jobs     *Jobs
@@ -80,6 +90,9 @@ type Bus struct {
 	locked *os.File // holds the embedded server's folder
 	link   *link.Link
 	lanes  lanes
+
+	raising sync.Mutex
+	raised  time.Time // when every stream was looked at for its copies; under raising
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
@@ -95,6 +108,9 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	}
 	if cfg.Durability == Safe && cfg.URL != "" {
 		return nil, ErrExternalDurability
+	}
+	if cfg.Replicas > 1 && cfg.URL == "" {
+		return nil, ErrOneServer
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -133,7 +149,7 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 
 // connect joins an external NATS, or embeds one and joins that.
 func (b *Bus) connect() (err error) {
-	cfg := link.Config{URL: b.cfg.URL, Options: b.cfg.Access.Options(), Log: b.cfg.Log,
+	cfg := link.Config{URL: b.cfg.URL, Replicas: b.cfg.Replicas, Options: b.cfg.Access.Options(), Log: b.cfg.Log,
 		Lost: func(m *nats.Msg, err error) { lostEvent(b.cfg.Log, m.Data, err) }} // only audit events are published so
 	if cfg.URL == "" {
 		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
@@ -242,7 +258,7 @@ type Usage struct {
 func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
 	streams := b.link.JetStream().ListStreams(ctx)
 	for info := range streams.Info() {
-		if strings.HasPrefix(info.Config.Name, streamPrefix) || strings.HasPrefix(info.Config.Name, "KV_ehi_") {
+		if isOurs(info.Config.Name) {
 			out = append(out, Usage{
 				Stream:  info.Config.Name,
 				Bytes:   info.State.Bytes,

@@ -85,18 +85,22 @@ type Delivery struct {
 	lane  ehi.Lane
 }
 
+// pullHeartbeat is how often NATS says that a worker's request for a command still stands. Where it does not,
+// because another server leads now, the request is made again after two of them.
+const pullHeartbeat = 2 * time.Second
+
 // Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
 func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
 		unbind := b.link.Bind(cancel)
-		msg, err := b.lanes.get(lane).workers.Next(jetstream.FetchContext(pull))
+		msg, err := b.lanes.get(lane).workers.Next(jetstream.FetchContext(pull), jetstream.FetchHeartbeat(pullHeartbeat))
 		unbind()
 		cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, jetstream.ErrNoMessages) {
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, jetstream.ErrNoMessages) || errors.Is(err, jetstream.ErrNoHeartbeat) {
 			continue
 		}
 		if err != nil {

@@ -102,7 +102,7 @@ func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64) (*Jobs, er
 // the keys came is not among them.
 func (s *Jobs) reloaded(keys map[subject.Subject]uint64) {
 	for _, id := range s.index.differing(keys) {
-		c, err := s.fetch(context.Background(), id)
+		c, err := s.fetch(context.Background(), id, s.kv.Newest)
 		switch {
 		case errors.Is(err, errNotFound):
 			s.apply(id, cached{nil, deletedRev, time.Now()})
@@ -202,7 +202,14 @@ func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 
 // read reads a job's record, and takes it into this process's copy.
 func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
-	c, err := s.fetch(ctx, id)
+	return s.take(ctx, id, s.kv.Get)
+}
+
+// getter is kv.Bucket's Get or Newest.
+type getter = func(context.Context, subject.Subject) (kv.Entry, error)
+
+func (s *Jobs) take(ctx context.Context, id string, get getter) (cached, error) {
+	c, err := s.fetch(ctx, id, get)
 	if _, known := s.Summary(id); known && errors.Is(err, errNotFound) {
 		s.apply(id, cached{nil, deletedRev, time.Now()})
 	}
@@ -212,8 +219,8 @@ func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
 	return c, err
 }
 
-func (s *Jobs) fetch(ctx context.Context, id string) (cached, error) {
-	e, err := s.kv.Get(ctx, records.Of(id))
+func (s *Jobs) fetch(ctx context.Context, id string, get getter) (cached, error) {
+	e, err := get(ctx, records.Of(id))
 	if errors.Is(err, kv.ErrNotFound) {
 		return cached{}, errNotFound
 	}
@@ -238,7 +245,7 @@ func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) erro
 		}
 	}
 	for range casAttempts {
-		c, err := s.read(ctx, id)
+		c, err := s.take(ctx, id, s.kv.Newest)
 		if err != nil {
 			return nil, err
 		}

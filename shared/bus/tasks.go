@@ -75,7 +75,7 @@ func (s *Tasks) Take(ctx context.Context, job string, n int, worker string, now 
 
 // takeAgain takes a task whose record is there.
 func (s *Tasks) takeAgain(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
-	e, err := s.kv.Get(ctx, taskKey(job, n))
+	e, err := s.kv.Newest(ctx, taskKey(job, n))
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, ErrSuperseded
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -55,7 +56,7 @@ func (l *lanes) get(name ehi.Lane) lane {
 }
 
 // Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it. What it held is lost; the reconciler
-// publishes it again.
+// publishes it again. It also gives streams the copies that they could not have before, for lack of servers.
 func (b *Bus) Mend(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
 		l := b.lanes.get(name)
@@ -71,12 +72,12 @@ func (b *Bus) Mend(ctx context.Context) error {
 			return fmt.Errorf("lane %s: %w", name, err)
 		}
 	}
-	return nil
+	return b.raise(ctx, time.Now())
 }
 
 func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	l := lane{}
-	l.stream, err = b.link.JetStream().CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	l.stream, err = b.stream(ctx, jetstream.StreamConfig{
 		Name:        streamPrefix + strings.ToUpper(string(name)),
 		Description: "Commands to the export workers of the " + string(name) + " lane",
 		Subjects:    []string{startSubjects.Under(string(name)).String(), taskSubjects.Match(string(name), "", "").String()},
@@ -107,6 +108,42 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	return nil
 }
 
+// stream declares a stream with as many copies as there are to be.
+func (b *Bus) stream(ctx context.Context, config jetstream.StreamConfig) (is jetstream.Stream, err error) {
+	err = b.link.Declare(ctx, config.Name, func(replicas int) (err error) {
+		config.Replicas = replicas
+		is, err = b.link.JetStream().CreateOrUpdateStream(ctx, config)
+		return err
+	})
+	return is, err
+}
+
+// raiseEvery is the pause between two attempts to give every stream its copies.
+const raiseEvery = time.Minute
+
+// raise gives each stream and bucket as many copies as there are to be: servers may have come since it was declared.
+func (b *Bus) raise(ctx context.Context, now time.Time) error {
+	b.raising.Lock()
+	defer b.raising.Unlock()
+	if b.server != nil || now.Sub(b.raised) < raiseEvery {
+		return nil
+	}
+	b.raised = now
+	streams := b.link.JetStream().ListStreams(ctx)
+	var errs []error
+	for info := range streams.Info() {
+		if isOurs(info.Config.Name) {
+			errs = append(errs, b.link.Raise(ctx, info.Config))
+		}
+	}
+	return errors.Join(append(errs, streams.Err())...)
+}
+
+// isOurs tells the streams of this project, those of its buckets among them.
+func isOurs(stream string) bool {
+	return strings.HasPrefix(stream, streamPrefix) || strings.HasPrefix(stream, "KV_ehi_")
+}
+
 // declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
 func (b *Bus) declare(ctx context.Context) (err error) {
 	identity, err := b.identify(ctx)
@@ -128,7 +165,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 		return err
 	}
 	if b.cfg.Audit != nil {
-		if b.Audit, err = openAudit(ctx, b.link, *b.cfg.Audit, b.cfg.Log); err != nil {
+		if b.Audit, err = b.openAudit(ctx); err != nil {
 			return err
 		}
 	}

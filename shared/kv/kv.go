@@ -10,6 +10,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/link"
@@ -48,23 +49,37 @@ func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 
 // Declare makes a bucket where there is none, and brings its settings up to date.
 func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
-	if err := declare(ctx, l.JetStream(), name, description); err != nil {
+	err := l.Declare(ctx, streamOf(name), func(replicas int) error {
+		return declare(ctx, l.JetStream(), name, description, replicas)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("declare bucket %s: %w", name, err)
 	}
 	return &Bucket{l, name}, nil
 }
 
-func declare(ctx context.Context, js jetstream.JetStream, name, description string) error {
+func declare(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) error {
 	is, err := js.Stream(ctx, streamOf(name))
 	if err == nil && is.CachedInfo().Config.SubjectDeleteMarkerTTL == MarkerTTL && is.CachedInfo().Config.Description == description {
-		return nil // an update would take the identity away
+		return replicate(ctx, js, is.CachedInfo().Config, replicas) // an update of the bucket would take the identity away
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
 	_, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: name, Description: description, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: MarkerTTL,
+		Replicas: replicas,
 	})
+	return err
+}
+
+// replicate has NATS keep so many copies of a bucket.
+func replicate(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, replicas int) error {
+	if config.Replicas == replicas {
+		return nil
+	}
+	config.Replicas = replicas
+	_, err := js.UpdateStream(ctx, config)
 	return err
 }
 
@@ -122,18 +137,61 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 // Open is a bucket that was declared before.
 func Open(l *link.Link, name string) *Bucket { return &Bucket{l, name} }
 
-// Get reads a record. Errors: ErrNotFound.
+// Get reads a record. In a cluster it may be one of a moment ago, but a record that is there is never
+// missed. Errors: ErrNotFound.
 func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {
 		return Entry{}, err
 	}
-	e, err := kv.Get(ctx, key.String())
+	var e jetstream.KeyValueEntry
+	err = b.link.Steady(ctx, func() (err error) {
+		e, err = kv.Get(ctx, key.String())
+		return err
+	})
+	if errors.Is(err, ErrNotFound) && b.link.Clustered() {
+		return b.newest(ctx, key)
+	}
 	if err != nil {
 		return Entry{}, err
 	}
 	return Entry{key, e.Value(), e.Revision(), e.Created(), false}, nil
 }
+
+// Newest is Get of the record as it is now, in a cluster too: for whoever has lost a compare-and-set.
+func (b *Bucket) Newest(ctx context.Context, key subject.Subject) (Entry, error) {
+	if b.link.Clustered() {
+		return b.newest(ctx, key)
+	}
+	return b.Get(ctx, key)
+}
+
+// newest asks the leader of the bucket's stream. Errors: ErrNotFound.
+func (b *Bucket) newest(ctx context.Context, key subject.Subject) (Entry, error) {
+	m, err := b.link.Newest(ctx, streamOf(b.name), key.InBucket(b.name).String())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Entry{}, ErrNotFound
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	head, err := m.Header()
+	switch {
+	case err != nil:
+		return Entry{}, fmt.Errorf("read %s of bucket %s: %w", key, b.name, err)
+	case isTombstone(head):
+		return Entry{}, ErrNotFound
+	}
+	return Entry{key, m.Data, m.Sequence, m.Time, false}, nil
+}
+
+// isTombstone tells by its header a message that says that a record is gone.
+func isTombstone(head nats.Header) bool {
+	return head.Get(operationHeader) != "" || head.Get(jetstream.MarkerReasonHeader) != ""
+}
+
+// operationHeader is how a bucket tells a deletion from a record.
+const operationHeader = "KV-Operation"
 
 // Create stores a record that is new. Errors: IsConflict where there is one.
 func (b *Bucket) Create(ctx context.Context, key subject.Subject, value []byte) (revision uint64, err error) {
@@ -150,7 +208,11 @@ func (b *Bucket) CreateFor(ctx context.Context, key subject.Subject, value []byt
 	if ttl > 0 {
 		opts = append(opts, jetstream.KeyTTL(wholeSeconds(ttl)))
 	}
-	return kv.Create(ctx, key.String(), value, opts...)
+	err = b.link.Steady(ctx, func() (err error) {
+		revision, err = kv.Create(ctx, key.String(), value, opts...)
+		return err
+	})
+	return revision, err
 }
 
 // Put stores a record, whatever there was.
@@ -192,7 +254,7 @@ func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 	if err != nil {
 		return err
 	}
-	return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL))
+	return b.link.Steady(ctx, func() error { return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL)) })
 }
 
 // Entries reads the records of a pattern, in any order. f ends the reading by an error, which is returned.

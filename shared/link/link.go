@@ -27,12 +27,18 @@ import (
 // RetryWait is the pause between two attempts to reach a NATS that is away.
 const RetryWait = 250 * time.Millisecond
 
+// pingEvery is how often NATS is asked whether it is there.
+const pingEvery = 5 * time.Second
+
 // Config is how to reach NATS.
 type Config struct {
-	// URL of NATS; it may be empty where Options say otherwise (nats.InProcessServer).
+	// URL of NATS, or several of one cluster with commas between them; it may be empty where Options say otherwise (nats.InProcessServer).
 	URL string
 	// Options are those of every connection, besides those that this package sets.
 	Options []nats.Option
+	// Replicas is how many copies NATS is to keep of each stream, and of each bucket; 0: three where it is a
+	// cluster, else one, and never fewer than there are; KeepReplicas: as many as there are.
+	Replicas int
 	// Lost is told of each message that was published asynchronously and could not be stored.
 	Lost func(m *nats.Msg, err error)
 	// Log takes what happens to the connection.
@@ -90,6 +96,7 @@ func (l *Link) connect() (*session, error) {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); l.renew() }),
 		nats.ClosedHandler(l.onClosed),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(3), // a server that hangs is left for another
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }),
 	}, l.cfg.Options...)
 	conn, err := nats.Connect(l.cfg.URL, opts...)
@@ -284,11 +291,15 @@ func (l *Link) Publish(to subject.Subject, data []byte) error {
 
 // Store publishes a message to a stream and waits until it is stored.
 func (l *Link) Store(ctx context.Context, to subject.Subject, h nats.Header, data []byte, opts ...jetstream.PublishOpt) (revision uint64, err error) {
-	ack, err := l.session().js.PublishMsg(ctx, &nats.Msg{Subject: to.String(), Header: h, Data: data}, opts...)
-	if err != nil {
-		return 0, err
-	}
-	return ack.Sequence, nil
+	m := &nats.Msg{Subject: to.String(), Header: h, Data: data}
+	err = l.Steady(ctx, func() error {
+		ack, err := l.session().js.PublishMsg(ctx, m, opts...)
+		if err == nil {
+			revision = ack.Sequence
+		}
+		return err
+	})
+	return revision, err
 }
 
 // StoreAsync publishes a message to a stream; Config.Lost is told where it cannot be stored. It waits for at
@@ -331,6 +342,12 @@ type subscription struct {
 	sub *nats.Subscription
 }
 
+// JetStream's error codes where the servers that hold a stream or consumer are away.
+const (
+	streamOffline   jetstream.ErrorCode = 10118
+	consumerOffline jetstream.ErrorCode = 10119
+)
+
 // IsAway tells an error that is due to NATS, which is away or was, from others: the same call may
 // succeed a moment later.
 func IsAway(err error) bool {
@@ -345,5 +362,5 @@ func IsAway(err error) bool {
 		}
 	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && api.Code == 503
+	return ok && (api.Code == 503 || api.ErrorCode == streamOffline || api.ErrorCode == consumerOffline)
 }

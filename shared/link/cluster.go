@@ -1,0 +1,167 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/segmentio/encoding/json"
+)
+
+// clusterReplicas is how many copies a cluster keeps where nobody says otherwise: any one server may be lost.
+const clusterReplicas = 3
+
+// leaderWait bounds how long a call waits for a stream whose leader is being elected. An orderly stop of
+// a server takes less; after a kill it takes the others up to nine seconds to notice.
+const leaderWait = 2 * time.Second
+
+// Steady calls f again for as long as NATS says that nobody is there to do it, which means that it was not
+// done: the leader of a stream is being elected. It gives up after leaderWait.
+func (l *Link) Steady(ctx context.Context, f func() error) error {
+	for end := time.Now().Add(leaderWait); ; {
+		err := f()
+		if err == nil || !isLeaderless(err) || !l.Clustered() || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(RetryWait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// unavailable is JetStream's error code where it has no leader of its own.
+const unavailable jetstream.ErrorCode = 10008
+
+// isLeaderless tells an error by which nobody has taken a request.
+func isLeaderless(err error) bool {
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return true
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == unavailable
+}
+
+// Clustered reports whether NATS is several servers: reads may be behind then, see Newest.
+func (l *Link) Clustered() bool { return l.session().conn.ConnectedClusterName() != "" }
+
+// KeepReplicas is Config.Replicas of a process that leaves the copies of streams as they are.
+const KeepReplicas = -1
+
+// wanted is how many copies there are to be of a stream that has so many; 0: it is not there yet.
+func (l *Link) wanted(have int) int {
+	want := 1
+	if l.Clustered() {
+		want = clusterReplicas
+	}
+	switch {
+	case l.cfg.Replicas > 0:
+		return l.cfg.Replicas
+	case l.cfg.Replicas == KeepReplicas && have > 0:
+		return have
+	}
+	return max(want, have)
+}
+
+// Declare calls declare with how many copies NATS is to keep of a stream. Where a cluster cannot keep as
+// many now, and nobody has asked for them, it is called with as many as there are: Raise makes up for it.
+func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas int) error) error {
+	have := 0
+	is, err := l.JetStream().Stream(ctx, stream)
+	switch {
+	case err == nil:
+		have = is.CachedInfo().Config.Replicas
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return err
+	}
+	want := l.wanted(have)
+	err = declare(want)
+	switch {
+	case !isTooFew(err):
+		return err
+	case l.cfg.Replicas > 0:
+		return fmt.Errorf("NATS cannot keep %d copies (--nats-replicas): it takes as many servers, all of them there: %w", want, err)
+	}
+	l.cfg.Log.Warn("NATS cannot keep as many copies as there are to be, for lack of servers", "stream", stream, "wanted", want, "has", have, "err", err)
+	return declare(max(have, 1))
+}
+
+// Raise gives a stream as many copies as there are to be, if it has fewer.
+func (l *Link) Raise(ctx context.Context, config jetstream.StreamConfig) error {
+	if want := l.wanted(config.Replicas); config.Replicas < want {
+		config.Replicas = want
+		if _, err := l.JetStream().UpdateStream(ctx, config); err != nil && !isTooFew(err) {
+			return fmt.Errorf("raise the copies of %s: %w", config.Name, err)
+		}
+	}
+	return nil
+}
+
+// Error codes of JetStream where there are too few servers for the copies of a stream.
+var tooFew = map[jetstream.ErrorCode]bool{
+	10005: true, // no suitable peers for placement
+	10023: true, // insufficient resources
+	10074: true, // replicas > 1 not supported in non-clustered mode
+}
+
+func isTooFew(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && tooFew[api.ErrorCode]
+}
+
+// Newest reads the last message of a subject from the stream's leader: other servers of a cluster answer
+// a read too, and may be behind. Errors: jetstream.ErrMsgNotFound.
+func (l *Link) Newest(ctx context.Context, stream, subject string) (*Message, error) {
+	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *Message            `json:"message"`
+	}
+	err = l.Steady(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		m, err := l.session().conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(m.Data, &answer)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, jetstream.ErrMsgNotFound
+	case answer.Error != nil:
+		return nil, answer.Error
+	case answer.Message == nil:
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return answer.Message, nil
+}
+
+// askTime bounds one question to JetStream.
+const askTime = 5 * time.Second
+
+// Message is a message as a stream's leader tells it.
+type Message struct {
+	Sequence uint64    `json:"seq"`
+	Time     time.Time `json:"time"`
+	Data     []byte    `json:"data"`
+	// Head is its header as it travels; empty for a record that was not deleted and has no lifetime.
+	Head []byte `json:"hdrs"`
+}
+
+// Header is the message's header.
+func (m *Message) Header() (nats.Header, error) {
+	if len(m.Head) == 0 {
+		return nil, nil
+	}
+	return nats.DecodeHeadersMsg(m.Head)
+}
