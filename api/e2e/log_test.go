@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
@@ -115,6 +116,81 @@ func (w *world) flowWithErrors() (secrets []string) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	return append(secrets, all.Token, "wrong-password", "Secretname")
+}
+
+// A record store whose tables have become unreadable ends no process: the server says that it is not ready, fails what it cannot
+// export, and its log names no patient.
+func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
+	data, folder := t.TempDir(), ""
+	var patients []ehi.Patient
+	t.Run("whole", func(t *testing.T) {
+		w := start(t, data, config(), node.Options{})
+		var err error
+		if patients, err = w.node.Patients(t.Context(), 10); err != nil || len(patients) == 0 {
+			t.Fatalf("%v, %v", patients, err)
+		}
+	})
+	folder = filepath.Join(data, dataset.Folder)
+	tables, err := filepath.Glob(filepath.Join(folder, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%v, %v", tables, err)
+	}
+	for _, path := range tables {
+		table, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := len(table) / 8; i < len(table)*7/8; i += 512 {
+			table[i] ^= 1
+		}
+		if err := os.WriteFile(path, table, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logged := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(logged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := telemetry.NewLogger(file, "json", slog.LevelDebug)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("damaged", func(t *testing.T) {
+		w := startLogging(t, data, config(), node.Options{}, log)
+		for _, p := range patients {
+			w.do(w.admin, "GET", "/fhir/Patient/"+p.ID)
+			w.do(w.admin, "GET", "/fhir/Patient?name="+p.ID)
+		}
+		all := w.service("system/*.rs")
+		j, err := all.Start(t.Context(), "GET", "/fhir/Patient/$export", nil)
+		if err == nil {
+			w.wait(j.ID, ehi.Failed)
+		}
+		if a := w.do(w.open, "GET", "/readyz"); a.Status != 503 {
+			t.Errorf("/readyz: %d", a.Status)
+		}
+		if a := w.do(w.open, "GET", "/healthz"); a.Status != 200 {
+			t.Errorf("/healthz: %d", a.Status)
+		}
+	})
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(logged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "a file of the record store is damaged") || !strings.Contains(string(text), folder) {
+		t.Errorf("the log does not tell of the damage: %.3000s", text)
+	}
+	for _, p := range patients {
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, p.ID) {
+				t.Errorf("%s is in the log: %s", p.ID, line)
+			}
+		}
+	}
 }
 
 // The log's level can be changed while the server runs, and profiles be taken, by administrators only.

@@ -155,11 +155,12 @@ var state = Board{
 				{Expr: `ehi_store_cache_bytes{instance=~"$instance"}`, Legend: "cache {{instance}}"},
 				{Expr: `ehi_store_memtable_bytes{instance=~"$instance"}`, Legend: "memtables {{instance}}"},
 			}},
-		{Title: "Is the record store in shape?", About: "Tables, levels that a look-up visits, snapshots that exports read from, compactions a second. More than ten levels slow every read down.", Unit: "short",
+		{Title: "Is the record store in shape?", About: "Tables, levels that a look-up visits, snapshots that exports read from, compactions a second, damaged files. More than ten levels slow every read down.", Unit: "short",
 			Queries: []Query{
 				{Expr: `ehi_store_tables{instance=~"$instance"}`, Legend: "tables {{instance}}"},
 				{Expr: `ehi_store_read_amplification{instance=~"$instance"}`, Legend: "levels {{instance}}"},
 				{Expr: `ehi_store_snapshots{instance=~"$instance"}`, Legend: "snapshots {{instance}}"},
+				{Expr: `ehi_store_damaged_files{instance=~"$instance"}`, Legend: "damaged files {{instance}}"},
 				{Expr: rate("ehi_store_compactions_total", "instance", ""), Legend: "compactions {{instance}}"},
 			}},
 		{Title: "How much memory does it take?", About: "Resident, by instance.", Unit: "bytes", Queries: []Query{{Expr: `process_resident_memory_bytes{instance=~"$instance"}`, Legend: "{{instance}}"}}},

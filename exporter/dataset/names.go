@@ -3,7 +3,6 @@ package dataset
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -513,11 +512,11 @@ func isUUID(s string) bool {
 // get returns a copy of a key's value, nil where there is none.
 func get(r pebble.Reader, k []byte) (out []byte, err error) {
 	v, closer, err := r.Get(k)
-	if err == pebble.ErrNotFound {
+	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read record store: %w", err)
+		return nil, readError(err)
 	}
 	out = append([]byte{}, v...)
 	return out, closer.Close()

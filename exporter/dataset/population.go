@@ -123,13 +123,13 @@ func (s *Store) openFrozen(name string) (*population, error) {
 }
 
 func (s *Store) openPopulation(name string, taken time.Time) (*population, error) {
-	opts := options(s.log)
+	opts := options(s.log, s.harm)
 	opts.Cache, opts.ReadOnly, opts.FS = s.cache, true, lockless{vfs.Default}
 	db, err := pebble.Open(s.frozenPath(name), opts)
 	if err != nil {
-		return nil, err
+		return nil, openError(s.frozenPath(name), err)
 	}
-	return &population{of: s, name: name, store: &Store{db: db, log: s.log}, taken: taken, users: 1}, nil
+	return &population{of: s, name: name, store: &Store{db: db, log: s.log, harm: s.harm}, taken: taken, users: 1}, nil
 }
 
 // Thaw implements source.Source. A population in use goes with its last user.

@@ -39,6 +39,7 @@ type Store struct {
 	// unwatch ends the telling of Pebble's metrics.
 	unwatch func()
 	log     *slog.Logger
+	harm    *damage
 	bulk    bool
 	frozen  frozen
 	own     []string // see Config.OwnBases
@@ -47,6 +48,10 @@ type Store struct {
 	count   patientCount
 	// writing is held by the one writer.
 	writing sync.Mutex
+	// idle flushes when nothing has been written for a while, unless closing, which is under ending.
+	idle    *time.Timer
+	ending  sync.Mutex
+	closing bool
 }
 
 var _ source.Source = (*Store)(nil)
@@ -77,7 +82,8 @@ func Open(c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	opts := options(c.Log)
+	harm := newDamage(c.Dir, c.Log)
+	opts := options(c.Log, harm)
 	if c.Bulk {
 		opts.DisableWAL = true
 		opts.MemTableSize = 4 * memTableBytes
@@ -97,9 +103,10 @@ func Open(c Config) (*Store, error) {
 	}
 	if err != nil {
 		cache.Unref()
-		return nil, errors.Join(fmt.Errorf("open record store: %w", err), held.Close())
+		return nil, errors.Join(openError(c.Dir, err), held.Close())
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
+	s := &Store{dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
+	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
 	for _, step := range []func() error{s.checkVersion, s.removeUnfinished, s.completeIndex} {
 		if err := step(); err != nil {
@@ -139,9 +146,9 @@ const largeValue = 256 << 10
 // memTableBytes is how much is sorted in memory before it becomes a table; there may be two of them.
 const memTableBytes = 8 << 20
 
-func options(log *slog.Logger) *pebble.Options {
+func options(log *slog.Logger, harm *damage) *pebble.Options {
 	o := &pebble.Options{
-		FormatMajorVersion: pebble.FormatNewest, MemTableSize: memTableBytes, Logger: quiet{log},
+		FormatMajorVersion: pebble.FormatNewest, MemTableSize: memTableBytes, Logger: quiet{log}, EventListener: harm.listener(),
 		L0CompactionThreshold: 8, L0CompactionFileThreshold: 1000, L0StopWritesThreshold: 48, LBaseMaxBytes: 512 << 20,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
 		FlushSplitBytes:            16 << 20, TargetFileSizes: [7]int64{16 << 20, 16 << 20, 16 << 20, 16 << 20, 32 << 20, 64 << 20, 64 << 20},
@@ -172,8 +179,30 @@ func (s *Store) merge(ctx context.Context) error {
 }
 
 // sync makes what was written durable. Pebble syncs nothing for a batch that is empty, so that the last one cannot stand for those
-// before it.
-func (s *Store) sync() error { return s.db.LogData([]byte{0}, pebble.Sync) }
+// before it. A while later the log's content goes into a table: Pebble takes a log that is damaged, or has lost its end, for one
+// that was being written, and a table it does not.
+func (s *Store) sync() error {
+	if err := s.db.LogData([]byte{0}, pebble.Sync); err != nil {
+		return err
+	}
+	s.idle.Reset(flushIdle)
+	return nil
+}
+
+// flushIdle is the pause in writing after which the log's content goes into a table.
+const flushIdle = time.Second
+
+// flushIdly begins to write a table, unless the store is being closed.
+func (s *Store) flushIdly() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	if s.closing {
+		return
+	}
+	if _, err := s.db.AsyncFlush(); err != nil {
+		s.log.Error("write the record store's log into a table", "err", plainError(err))
+	}
+}
 
 // newBatch has room for the resource with which a batch exceeds batchBytes.
 func (s *Store) newBatch() *pebble.Batch {
@@ -198,6 +227,10 @@ func (s *Store) checkVersion() error {
 // Close implements source.Source.
 func (s *Store) Close() error {
 	s.unwatch()
+	s.idle.Stop()
+	s.ending.Lock()
+	s.closing = true
+	s.ending.Unlock()
 	err := s.db.Flush() // so that nothing depends on the log
 	err = errors.Join(err, s.db.Close())
 	s.cache.Unref()
@@ -223,10 +256,10 @@ func (s *Store) sample() {
 	telemetry.StoreSnapshots.Set(float64(m.Snapshots.Count))
 }
 
-// Check implements source.Source: it reads.
+// Check implements source.Source: it reads, and no file of the store's has been found damaged. Errors: ErrDamaged.
 func (s *Store) Check(context.Context) error {
 	_, err := get(s.db, key(kVersion))
-	return err
+	return errors.Join(err, s.harm.err())
 }
 
 // each calls f for every key below prefix. What f is given is valid during the call only.
@@ -238,11 +271,19 @@ func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
 func between(r pebble.Reader, lower, upper []byte, f func(k, v []byte) error) (err error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
-		return fmt.Errorf("read record store: %w", err)
+		return readError(err)
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() {
+		if e := readError(it.Close()); err == nil {
+			err = e
+		}
+	}()
 	for it.First(); it.Valid(); it.Next() {
-		if err := f(it.Key(), it.Value()); err != nil {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return readError(err)
+		}
+		if err := f(it.Key(), v); err != nil {
 			return err
 		}
 	}
@@ -253,7 +294,7 @@ func between(r pebble.Reader, lower, upper []byte, f func(k, v []byte) error) (e
 func view(r pebble.Reader, k []byte, f func(v []byte) error) (err error) {
 	v, closer, err := r.Get(k)
 	if err != nil {
-		return fmt.Errorf("read record store: %w", err)
+		return readError(err)
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	return f(v)
@@ -558,7 +599,7 @@ func missing(r pebble.Reader, k []byte) (bool, error) {
 		return true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read record store: %w", err)
+		return false, readError(err)
 	}
 	return false, closer.Close()
 }
@@ -758,12 +799,3 @@ func updated(c *fhir.Cursor, line []byte, imported time.Time) time.Time {
 	}
 	return imported
 }
-
-// quiet passes Pebble's errors on to the log and keeps its chatter out.
-type quiet struct{ log *slog.Logger }
-
-func (q quiet) Infof(string, ...any) {}
-func (q quiet) Errorf(format string, a ...any) {
-	q.log.Error(fmt.Sprintf("record store: "+format, a...))
-}
-func (q quiet) Fatalf(format string, a ...any) { panic(fmt.Sprintf("record store: "+format, a...)) }

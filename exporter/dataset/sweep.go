@@ -3,7 +3,6 @@ package dataset
 import (
 	"bytes"
 	"errors"
-	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -20,7 +19,7 @@ type sweep struct {
 func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
 	if err != nil {
-		return nil, fmt.Errorf("read record store: %w", err)
+		return nil, readError(err)
 	}
 	return &sweep{it: it}, nil
 }
@@ -31,16 +30,16 @@ func (s *sweep) each(prefix []byte, f func(k, v []byte) error) error {
 		return err
 	}
 	for s.it.SeekGE(prefix); s.it.Valid() && bytes.HasPrefix(s.it.Key(), prefix); s.it.Next() {
-		v := s.it.Value()
+		v, err := s.it.ValueAndErr()
+		if err != nil {
+			return readError(err)
+		}
 		s.large = s.large || len(v) >= largeValue
 		if err := f(s.it.Key(), v); err != nil {
 			return err
 		}
 	}
-	if err := s.it.Error(); err != nil {
-		return fmt.Errorf("read record store: %w", err)
-	}
-	return nil
+	return readError(s.it.Error())
 }
 
 // release gives back the large values that the iterator holds: it keeps the latest few blocks of
@@ -51,7 +50,7 @@ func (s *sweep) release() error {
 	}
 	it, err := s.it.Clone(pebble.CloneOptions{})
 	if err != nil {
-		return fmt.Errorf("read record store: %w", err)
+		return readError(err)
 	}
 	err = s.it.Close()
 	s.it, s.large = it, false

@@ -1,9 +1,12 @@
 package dataset
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,9 +66,11 @@ func inspect(dir string) (fresh bool, err error) {
 	if err := compareClosed(dir, sizes); err != nil {
 		return false, err
 	}
-	marked, logged, other := false, false, ""
+	marker, logged, other := "", false, ""
 	for name := range sizes {
-		marked = marked || strings.HasPrefix(name, manifestMarker)
+		if strings.HasPrefix(name, manifestMarker) {
+			marker = max(marker, name)
+		}
 		logged = logged || strings.HasSuffix(name, ".log")
 		if !precedesMarker(name) {
 			other = name
@@ -74,19 +79,51 @@ func inspect(dir string) (fresh bool, err error) {
 	_, unlogged := sizes[logless]
 	_, closed := sizes[closedList]
 	switch {
-	case !marked && other == "": // a store was being made, and is made anew
+	case marker == "" && other == "": // a store was being made, and is made anew
 		return true, nil
-	case !marked:
+	case marker == "":
 		return false, fmt.Errorf("%w: %s holds %s and no file %s*", ErrDamaged, dir, other, manifestMarker)
 	case !logged && !unlogged && !closed:
 		return false, fmt.Errorf("%w: %s was not closed and holds no *.log", ErrDamaged, dir)
 	}
-	return false, nil
+	return false, checkManifest(dir, marker)
 }
 
 // precedesMarker reports whether Pebble may write a file before it sets a store's first marker.
 func precedesMarker(name string) bool {
 	return name == "LOCK" || name == "MANIFEST-000001" || strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
+}
+
+// closedFile is what is known of a file of a closed store.
+type closedFile struct {
+	Size int64 `json:"size"` // in bytes
+	// SHA256 is of what it holds; nil for a table, of which Pebble sums every block.
+	SHA256 []byte `json:"sha256,omitempty"`
+}
+
+// UnmarshalJSON also reads a bare size, which is all that builds before this one said.
+func (c *closedFile) UnmarshalJSON(text []byte) error {
+	if json.Unmarshal(text, &c.Size) == nil {
+		return nil
+	}
+	type plain closedFile
+	return json.Unmarshal(text, (*plain)(c))
+}
+
+// closedFileOf looks at a file that nobody writes to.
+func closedFileOf(dir, name string, size int64) (closedFile, error) {
+	c := closedFile{Size: size}
+	if name == "LOCK" || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") {
+		return c, nil
+	}
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return c, err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	c.SHA256 = sum.Sum(nil)
+	return c, errors.Join(err, f.Close())
 }
 
 // sizesOf is the size of each file of a folder, in bytes; none where there is no folder.
@@ -118,16 +155,36 @@ func compareClosed(dir string, sizes map[string]int64) error {
 	if err != nil {
 		return fmt.Errorf("open record store: %w", err)
 	}
-	closed := map[string]int64{}
+	closed := map[string]closedFile{}
 	if err := json.Unmarshal(text, &closed); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Join(dir, closedList), err)
 	}
-	for name, size := range closed {
-		if now, there := sizes[name]; !there {
-			return fmt.Errorf("%w: %s is missing", ErrDamaged, filepath.Join(dir, name))
-		} else if now != size {
-			return fmt.Errorf("%w: %s has %d bytes, and had %d when the store was closed", ErrDamaged, filepath.Join(dir, name), now, size)
+	for name, then := range closed {
+		if err := then.compare(dir, name, sizes); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// compare holds a file to what it was. Errors: ErrDamaged.
+func (c closedFile) compare(dir, name string, sizes map[string]int64) error {
+	path := filepath.Join(dir, name)
+	size, there := sizes[name]
+	switch {
+	case !there:
+		return fmt.Errorf("%w: %s is missing", ErrDamaged, path)
+	case size != c.Size:
+		return fmt.Errorf("%w: %s has %d bytes, and had %d when the store was closed", ErrDamaged, path, size, c.Size)
+	case c.SHA256 == nil:
+		return nil
+	}
+	now, err := closedFileOf(dir, name, size)
+	if err != nil {
+		return fmt.Errorf("open record store: %w", err)
+	}
+	if !bytes.Equal(now.SHA256, c.SHA256) {
+		return fmt.Errorf("%w: %s has changed since the store was closed", ErrDamaged, path)
 	}
 	return nil
 }
@@ -153,7 +210,13 @@ func finish(dir string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(sizes)
+	closed := map[string]closedFile{}
+	for name, size := range sizes {
+		if closed[name], err = closedFileOf(dir, name, size); err != nil {
+			return err
+		}
+	}
+	text, err := json.Marshal(closed)
 	if err != nil {
 		return err
 	}

@@ -91,6 +91,7 @@ var (
 	StoreCompactions       = sampledCounter("ehi_store_compactions_total", "Compactions of the record store.")
 	StoreCompactionDebt    = sampledGauge("ehi_store_compaction_debt_bytes", "Bytes that the record store has yet to compact.")
 	StoreSnapshots         = sampledGauge("ehi_store_snapshots", "Snapshots of the record store that exports read from.")
+	StoreDamagedFiles      = gauge("ehi_store_damaged_files", "Files of the record store in which damage has been found since the start.")
 
 	TokensIssued  = counters("ehi_auth_tokens_issued_total", "Access tokens issued, by grant type.", "grant")
 	TokensRefused = counters("ehi_auth_tokens_refused_total", "Token requests refused, by grant type (other: none of the server's) and OAuth error code.", "grant", "error")

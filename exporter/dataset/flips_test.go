@@ -1,0 +1,156 @@
+package dataset_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
+)
+
+// A store in one byte of which a bit has flipped says which file is damaged, or is as it was: it neither ends the process nor answers
+// otherwise than before. What it says and logs names no patient. So it is where it was closed, and where its process died a while
+// after it had written.
+func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
+	const flips = 6 // of each file
+	closed, killed := t.TempDir(), t.TempDir()
+	fill := func(patients int, seed uint64) *dataset.Store {
+		store, err := dataset.Open(dataset.Config{Dir: closed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = store.Generate(t.Context(), synthetic.Config{Patients: patients, Resources: 40, Seed: seed}, time.Now(), func(int, int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	if err := fill(3, 1).Close(); err != nil {
+		t.Fatal(err)
+	}
+	store := fill(4, 2)
+	before := tables(t, closed)
+	for deadline := time.Now().Add(time.Minute); tables(t, closed) == before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what was written has come into no table")
+		}
+	}
+	if err := errors.Join(os.CopyFS(killed, os.DirFS(closed)), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, whole := range []string{closed, killed} {
+		want, patients, err := contents(t.Context(), flip(t, whole, "", 0, 0), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := 0
+		for _, name := range names(t, whole) {
+			info, err := os.Stat(filepath.Join(whole, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Size() == 0 {
+				continue
+			}
+			for range flips {
+				at, bit := rnd.Int64N(info.Size()), byte(1)<<rnd.IntN(8)
+				dir := flip(t, whole, name, at, bit)
+				var log bytes.Buffer
+				got, _, err := contents(t.Context(), dir, slog.New(slog.NewTextHandler(&log, nil)))
+				switch {
+				case errors.Is(err, dataset.ErrDamaged) && strings.Contains(err.Error(), dir):
+					said++
+				case err != nil:
+					t.Errorf("%s, byte %d ^ %#x: %v", name, at, bit, err)
+				case !bytes.Equal(got, want):
+					t.Errorf("%s, byte %d ^ %#x: another content, and no error", name, at, bit)
+				}
+				for _, id := range patients {
+					if text := fmt.Sprint(log.String(), err); strings.Contains(text, id) {
+						t.Errorf("%s is named: %s", id, text)
+					}
+				}
+				if strings.Count(log.String(), "\n") > 20 {
+					t.Errorf("%d lines of log: %.2000s", strings.Count(log.String(), "\n"), log.String())
+				}
+			}
+		}
+		if said == 0 {
+			t.Error("no flip was said")
+		}
+	}
+}
+
+// flip copies a store, with one bit of a file changed; none where there is no name.
+func flip(t *testing.T, whole, name string, at int64, bit byte) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	if name == "" {
+		return dir
+	}
+	path := filepath.Join(dir, name)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[at] ^= bit
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// tables counts the tables of a store.
+func tables(t *testing.T, dir string) (n int) {
+	t.Helper()
+	for _, name := range names(t, dir) {
+		if strings.HasSuffix(name, ".sst") {
+			n++
+		}
+	}
+	return n
+}
+
+// contents is a sum of all records of a store, and whose they are. The first error found is that of Check, where it has one.
+func contents(ctx context.Context, dir string, log *slog.Logger) (sum []byte, patients []string, err error) {
+	store, err := dataset.Open(dataset.Config{Dir: dir, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, store.Check(ctx), store.Close()) }()
+	list, err := store.Patients(ctx, 100)
+	if err != nil {
+		return nil, nil, err
+	}
+	h := sha256.New()
+	for _, p := range list {
+		patients = append(patients, p.ID)
+		r, err := store.Open(ctx, p.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		err = r.Scan(ctx, source.Query{}, func(r source.Resource) error {
+			_, err := h.Write(r.Line)
+			return err
+		})
+		if err := errors.Join(err, r.Close()); err != nil {
+			return nil, nil, err
+		}
+	}
+	return h.Sum(nil), patients, nil
+}
