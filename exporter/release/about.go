@@ -178,8 +178,19 @@ var aboutPlaces = func() map[string]map[string]place {
 			}
 		}
 	}
+	for typ, paths := range otherNames {
+		for path, same := range paths {
+			m[typ][path] = m[typ][same]
+		}
+	}
 	return m
 }()
+
+// otherNames are elements that name by an Identifier what another element of a choice names by a
+// Reference: they have its place.
+var otherNames = map[string]map[string]string{
+	"Composition": {"relatesTo.targetIdentifier": "relatesTo.targetReference"},
+}
 
 // pointing is a Reference at a place of aboutPaths. to has no type where it names nothing.
 type pointing struct {

@@ -143,13 +143,7 @@ func mayCall(typ int, line []byte) bool {
 			return true
 		}
 	}
-	return identifierObject(line)
-}
-
-// namesAnother reports whether a field holds an identifier that is another resource's, and stands in no
-// Reference. Those that name a group of resources are not among them.
-func namesAnother(field []byte) bool {
-	return bytes.HasSuffix(field, []byte("Identifier")) && !identifierFields[string(field)] && string(field) != "groupIdentifier"
+	return oddTypes[typ] || identifierObject(line)
 }
 
 // identifierObject reports whether a line may hold an identifier that is an object: in a resource's own
@@ -160,12 +154,13 @@ func identifierObject(line []byte) bool {
 		if at < 0 {
 			return false
 		}
+		capital := at >= len("Identi") && line[at-len("Identi")] == 'I'
 		line = line[at+1:]
 		rest, found := bytes.CutPrefix(line, []byte(`ier"`))
 		if rest = afterSpace(rest); !found || len(rest) == 0 || rest[0] != ':' {
 			continue
 		}
-		if rest = afterSpace(rest[1:]); len(rest) == 0 || rest[0] != '[' {
+		if !bytes.HasPrefix(afterSpace(rest[1:]), []byte("[")) || capital { // in another's field, see foreignIdentifiers
 			return true
 		}
 	}
@@ -179,11 +174,27 @@ type identifier struct{ system, value []byte }
 func (x *examiner) called(f *facts, c *coding) {
 	w := &x.walk
 	switch {
-	case len(c.value) == 0 || string(w.key()) != "identifier":
-	case w.fieldStart() >= 0 && w.depth > 1:
+	case len(c.value) == 0 || !mayBeIdentifier(w.key()) && !oddTypes[f.number]:
+	case string(w.key()) != "identifier":
+		x.namesForeign(f, c)
+	case w.fieldStart() >= 0 && w.depth > 1 && !x.isOwn(f):
 		x.codings[w.depth-1].called = identifier{c.system, c.value}
 	case supporting[f.number] && string(w.keyAt(1)) == "identifier":
 		f.names = append(f.names, identifierNames(c.system, c.value, true)...)
+	}
+}
+
+// isOwn reports whether the Identifier at hand says what the resource is called, or something in it.
+func (x *examiner) isOwn(f *facts) bool {
+	x.path = x.walk.appendPath(x.path[:0])
+	kind := identifierAt(f.number, x.path)
+	return kind == ownIdentifier || kind == sharedIdentifier
+}
+
+// namesForeign takes an Identifier in that stands for a Reference: it leads to whatever is called so.
+func (x *examiner) namesForeign(f *facts, c *coding) {
+	if x.path = x.walk.appendPath(x.path[:0]); namesAnother(f.number, x.path, x.walk.key()) {
+		x.refers(f, x.path, leadTo(nil, c.value), false)
 	}
 }
 

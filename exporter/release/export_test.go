@@ -1,5 +1,7 @@
 package release
 
+import "ehi-server/shared/fhir"
+
 // AboutPaths are the reviewed table of what resources are about.
 var AboutPaths = aboutPaths
 
@@ -24,4 +26,19 @@ func Decided(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, li
 		}
 		r = instead
 	}
+}
+
+// IdentifierKind is what an Identifier tells.
+type IdentifierKind = identifierKind
+
+// The kinds of Identifiers.
+const (
+	OwnIdentifier     = ownIdentifier
+	SharedIdentifier  = sharedIdentifier
+	ForeignIdentifier = foreignIdentifier
+)
+
+// IdentifierAt is the kind of the element at a path of a type.
+func IdentifierAt(typ, path string) IdentifierKind {
+	return identifierAt(uint16(fhir.TypeNumber([]byte(typ))), []byte(path))
 }

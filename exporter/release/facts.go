@@ -29,8 +29,9 @@ type facts struct {
 	presents   bool           // presentedForm
 	binaries   []attachment   // the Binaries that it refers to
 	taking     []taking       // entries that refer to such beside something else
-	// identifiers are the values of its own business identifiers, and of what it contains; normal.
+	// identifiers are the values by which it alone is called, and what it contains; normal.
 	identifiers [][]byte
+	shared      [][]byte // those by which others are called as well, see sharedIdentifiers
 	names       [][]byte // by which others may refer to it, where it is a supporting resource
 	context     target   // what a Binary's securityContext refers to
 }
@@ -179,7 +180,7 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	f := &x.facts
 	*f = facts{
 		typ: typ, number: number, content: f.content[:0], targets: f.targets, supports: f.supports[:0], binaries: f.binaries[:0],
-		identifiers: f.identifiers[:0], taking: f.taking[:0], names: f.names[:0], tells: f.tells[:0],
+		identifiers: f.identifiers[:0], shared: f.shared[:0], taking: f.taking[:0], names: f.names[:0], tells: f.tells[:0],
 	}
 	x.about, x.in = about, nil
 	return f
@@ -301,6 +302,9 @@ func (x *examiner) text(f *facts) {
 		x.definition(f)
 	}
 	x.link(f)
+	if f.number == imagingNumber && string(w.key()) == "uid" { // of a series or an image
+		f.addIdentifier(ownIdentifier, w.text())
+	}
 	switch k := w.key(); len(k) {
 	case len("url"), len("valueUrl"), len("valueCanonical"):
 		x.binary(f)
@@ -454,18 +458,12 @@ func (x *examiner) reference(f *facts) {
 	x.refers(f, bytes.TrimSuffix(x.path, []byte(".reference")), to, true)
 }
 
-// identifierFields are the fields that hold what a resource alone is called. Those that name a group
-// of resources (groupIdentifier, requisition) are not among them.
-var identifierFields = map[string]bool{
-	"identifier": true, "masterIdentifier": true, "accessionIdentifier": true,
-}
-
 // identifier keeps a value that is one of the resource's own identifiers, or of what it contains.
 func (x *examiner) identifier(f *facts) {
 	x.codings[x.walk.depth-1].value = x.walk.content()
 	x.path = x.walk.appendPath(x.path[:0])
-	if at, found := bytes.CutSuffix(x.path, []byte(".value")); found && identifies(at) {
-		f.addIdentifier(x.walk.content())
+	if at, found := bytes.CutSuffix(x.path, []byte(".value")); found {
+		f.addIdentifier(identifierAt(f.number, at), x.walk.content())
 	}
 }
 

@@ -231,7 +231,7 @@ func (f *facts) standsIn(in *innerResource) {
 		f.content = append(f.content, pointing{place{group: copyOf}, target{typ, id}})
 	}
 	if in.url != "" {
-		f.addIdentifier([]byte(in.url))
+		f.addIdentifier(ownIdentifier, []byte(in.url))
 	}
 }
 

@@ -40,7 +40,8 @@ const (
 	urlText            // nothing that may lead to a Binary
 	referenceText
 	identifierText
-	valueText // that may be an identifier
+	sharedText // by which others are called as well
+	valueText  // that may be an identifier
 )
 
 // reference is what is known of the Reference that a spot is of.
@@ -221,7 +222,9 @@ func (x *examiner) fill(m *mould, s *spot, text []byte, _ int) bool {
 	case urlText:
 		return !mayBeBinary(text)
 	case identifierText:
-		x.facts.addIdentifier(text)
+		x.facts.addIdentifier(ownIdentifier, text)
+	case sharedText:
+		x.facts.addIdentifier(sharedIdentifier, text)
 	case referenceText:
 		return x.fillReference(m, s, text)
 	}
@@ -283,7 +286,7 @@ func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool
 		made.insides = append(made.insides, e)
 	}
 	for at, s := range made.spots {
-		if s.kind == identifierText || s.kind == referenceText && s.kept {
+		if s.kind == identifierText || s.kind == sharedText || s.kind == referenceText && s.kept {
 			made.stops = append(made.stops, at)
 		}
 	}

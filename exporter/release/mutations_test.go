@@ -34,6 +34,12 @@ var mutations = []mutation{
 	{"a server's name does not count", "releaser.go", `if m := r.betrays(ref); m != nil {`, `if m := r.betrays(ref); m != nil && ref[0] == '#' {`},
 	{"escapes of a URL do not count", "link.go", `if c, ok := unhex(url[i:]); ok {`, `if c, ok := unhex(url[i:]); ok && i < 0 {`},
 	{"an identifier names what has it", "releaser.go", `return holds&namesWithheld != 0`, `return holds&namesWithheld != 0 && r.short`},
+	{"an identifier is one whatever its element is called", "skim.go", `f.shared = append(f.shared, value)`, `f.shared = f.shared[:0]`},
+	{"an identifier may stand for a Reference", "identifiers.go", `		return true
+	}
+	return mayBeIdentifier(field)`, `		return string(field) == "identifier"
+	}
+	return mayBeIdentifier(field)`},
 	{"identifiers count in any case", "link.go", `value = bytes.ToLower(bytes.TrimSpace(value))`, `value = bytes.TrimSpace(value)`},
 	{"identifiers of what stays are known", "quick.go", "newNeedle(`dentifier\"`)", "newNeedle(`dentifiers\"`)"},
 	{"a code makes no Coding of a Reference", "releaser.go", `t&coding == coding

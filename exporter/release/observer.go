@@ -253,6 +253,7 @@ func (o *Observer) keep(self resource, f *facts) {
 		r.shorts = append(r.shorts, self)
 	}
 	r.own(self, f.identifiers)
+	r.own(self, f.shared)
 }
 
 // gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.

@@ -144,6 +144,9 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	if !x.alone && (n == int(reportNumber) && presentedName.in(line) || namesTeam[n] && bytes.Contains(line, teamName)) {
 		return false
 	}
+	if !x.alone && n == int(imagingNumber) && bytes.Contains(rest, uidName) {
+		return false // it is called so
+	}
 	if !x.alone && (t.kind == stays && mentionsBinary(rest) || attaches[n] && bytes.Contains(rest, urlName)) {
 		return false // it may lead to a Binary by something else than its type and id
 	}
@@ -191,7 +194,7 @@ func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 	f := &x.facts
 	switch {
 	case t.kind == stays && bytes.Contains(rest, urlName), // it may lead to a Binary
-		t.kind == stays && (idName.in(rest) || identifierName.in(rest) || bytes.Contains(rest, []byte("Device"))),
+		t.kind == stays && (idName.in(rest) || oneIn(rest, ownNames[f.number]) || bytes.Contains(rest, []byte("Device"))),
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
 		isBill[f.number] && t.kind != stays: // for its lines
@@ -214,9 +217,11 @@ func (x *examiner) again(rest []byte, t traitKind) (ok bool) {
 }
 
 var (
-	reportNumber = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
-	resultName   = newNeedle(`"result"`)
-	urlName      = []byte(`"url"`)
+	reportNumber  = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
+	imagingNumber = uint16(fhir.TypeNumber([]byte("ImagingStudy")))
+	uidName       = []byte(`"uid"`)
+	resultName    = newNeedle(`"result"`)
+	urlName       = []byte(`"url"`)
 )
 
 // plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
@@ -254,7 +259,7 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 			rest = after
 		case before == 'c' && f != nil && bytes.HasSuffix(name, []byte(`"reference`)):
 			text, after, ok := textBehind(rest)
-			if !ok || x.holdsEscape(text) {
+			if !ok || x.holdsEscape(text) || text == nil && bytes.HasPrefix(after, []byte("{")) {
 				return false
 			}
 			if f.support(text) {

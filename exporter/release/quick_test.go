@@ -135,7 +135,7 @@ func TestQuickDecisionsAreThoseOfAWalk(t *testing.T) {
 
 // drawRelated draws the line of a resource that refers to others, at the places of aboutPaths and others.
 func drawRelated(t *rapid.T) (line, typ string) {
-	typ = rapid.SampledFrom(slices.Concat(slices.Sorted(mapsKeys(aboutPaths)), []string{"Claim", "Observation", "Encounter", "Condition"})).Draw(t, "type")
+	typ = rapid.SampledFrom(slices.Concat(slices.Sorted(mapsKeys(aboutPaths)), []string{"Claim", "Observation", "Encounter", "Condition", "ServiceRequest", "ImagingStudy"})).Draw(t, "type")
 	places := []string{"subject", "performer", "contained.claim", "focus.device", "reference", "patient", "a.b.c", ""}
 	for _, group := range aboutPaths[typ] {
 		for _, path := range group {
@@ -148,7 +148,7 @@ func drawRelated(t *rapid.T) (line, typ string) {
 		path := rapid.SampledFrom(places).Draw(t, "path")
 		switch rapid.IntRange(0, 6).Draw(t, "leaf") {
 		case 0:
-			path = rapid.SampledFrom([]string{"identifier", "contained.identifier", "groupIdentifier", "masterIdentifier", "x.identifier", path}).Draw(t, "identifier")
+			path = rapid.SampledFrom([]string{"identifier", "contained.identifier", "groupIdentifier", "masterIdentifier", "x.identifier", "requisition", "related.reference", "requestIdentifier", path}).Draw(t, "identifier")
 			leaf = `{"system":"s","value":` + rapid.SampledFrom([]string{`"V1"`, `" v2 "`, `""`, `"\/"`, `["V3"]`, `5`, `"É"`}).Draw(t, "value") + `}`
 		case 1:
 			leaf = rapid.SampledFrom([]string{`"x"`, `["a","b",{"c":1}]`, `-1.5e3`, `null`, `{}`, `[]`, `[[{"reference":"Device/d"}]]`, `"{[\"}"`}).Draw(t, "other")

@@ -200,7 +200,7 @@ func (r *reviewed) named(line []byte) bool {
 	if len(r.hidden) == 0 {
 		return true
 	}
-	if len(r.identified.values) > 0 && identifierObject(line) {
+	if len(r.identified.values) > 0 && (int(r.typ) < len(oddTypes) && oddTypes[r.typ] || identifierObject(line)) {
 		return false
 	}
 	for at := 0; ; {
@@ -289,6 +289,9 @@ func (r *reviewed) maskReferences(line []byte) (ok bool) {
 		}
 		at = len(line) - len(rest)
 		if text == nil {
+			if bytes.HasPrefix(rest, []byte("{")) { // an Identifier, see foreignIdentifiers
+				return false
+			}
 			continue
 		}
 		mask := r.mask(text)
@@ -400,14 +403,14 @@ func (r *reviewed) closeContainer(v verdict) {
 	top := r.open[len(r.open)-1]
 	r.open = r.open[:len(r.open)-1]
 	isObject := w.fieldStart() >= 0 && w.src[w.start] == '{'
-	isValue := top.holds&holdsValue != 0 && isObject && string(w.key()) == "identifier"
+	isValue := top.holds&holdsValue != 0 && isObject && string(w.key()) == "identifier" && r.namesAnother()
 	if isValue && len(r.open) > 0 {
 		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&(namesWithheld|namesTelling)
 	}
 	if !isTelling(top.mask) && w.src[w.start] == '{' && r.hides(top.holds, w.key()) {
 		top.mask = nameMask(top.holds&holdsIdentifier == 0 || top.holds&namesTelling != 0)
 	}
-	if top.holds&namesWithheld != 0 && isObject && namesAnother(w.key()) {
+	if top.holds&namesWithheld != 0 && w.src[w.start] == '{' && r.namesAnother() {
 		top.mask = nameMask(top.holds&namesTelling != 0)
 	}
 	switch {
@@ -417,6 +420,11 @@ func (r *reviewed) closeContainer(v verdict) {
 		from, to := fieldSpan(w.src, w.fieldStart(), w.end)
 		r.replace(from, to, nil)
 	}
+}
+
+// namesAnother reports whether the object at hand is an Identifier of another resource.
+func (r *reviewed) namesAnother() bool {
+	return namesAnother(r.typ, r.walk.appendPath(nil), r.walk.key())
 }
 
 // hides reports whether the object in a field is a Reference that names something withheld by an

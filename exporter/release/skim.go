@@ -104,7 +104,9 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 	case '[':
 		return !interesting(name) && (!x.bill || x.lineNumbers(name)) && s.open(name)
 	case '{':
-		if s.depth == 2 && slices.Contains(x.entryFields, string(name)) { // an entry to a walk, of no list
+		switch {
+		case s.depth == 2 && slices.Contains(x.entryFields, string(name)), // an entry to a walk, of no list
+			string(name) == "reference": // an Identifier, see foreignIdentifiers
 			return false
 		}
 		return s.open(name)
@@ -113,7 +115,7 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 		return false
 	}
 	x.numberSpot(name)
-	return string(name) != "value" || !identifies(s.here())
+	return string(name) != "value" || !x.identifies()
 }
 
 // interesting reports whether a skim looks at the texts of that name.
@@ -151,12 +153,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		x.plainSpot(anyText, name, text, after)
 		return s.depth > 1
 	case len(name) == len("value"):
-		if identifies(s.here()) && !x.casts {
-			x.facts.addIdentifier(text)
-			x.spot(identifierText, text, after)
-		} else {
-			x.plainSpot(anyText, name, text, after)
-		}
+		x.skimValue(text, after)
 	case len(name) == len("url"):
 		x.plainSpot(anyText, name, text, after)
 		return x.skimURL()
@@ -178,6 +175,23 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		return false
 	}
 	return true
+}
+
+// skimValue keeps the value at hand where the resource is called so.
+func (x *examiner) skimValue(text, after []byte) {
+	kind := identifierAt(x.facts.number, x.skimmed.here())
+	switch {
+	case x.casts:
+	case kind == ownIdentifier:
+		x.facts.addIdentifier(kind, text)
+		x.spot(identifierText, text, after)
+		return
+	case kind == sharedIdentifier:
+		x.facts.addIdentifier(kind, text)
+		x.spot(sharedText, text, after)
+		return
+	}
+	x.plainSpot(anyText, []byte("value"), text, after)
 }
 
 // skimURL reports whether the url at hand leads nowhere: one that is no extension's may lead to a Binary.
@@ -250,15 +264,20 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
 }
 
-// identifies reports whether the value of an object of that path is one of a resource's own
-// identifiers, or of what it contains.
-func identifies(at []byte) bool {
-	return identifierFields[string(bytes.TrimPrefix(at, []byte("contained.")))]
+// identifies reports whether the value of the object where a skim is tells what the resource is called,
+// or what it contains.
+func (x *examiner) identifies() bool {
+	kind := identifierAt(x.facts.number, x.skimmed.here())
+	return kind == ownIdentifier || kind == sharedIdentifier
 }
 
-// addIdentifier keeps the value of one of the resource's own identifiers.
-func (f *facts) addIdentifier(value []byte) {
-	if value = normal(value); len(value) > 0 {
+// addIdentifier keeps the value of an identifier of some kind, where the resource is called so.
+func (f *facts) addIdentifier(kind identifierKind, value []byte) {
+	switch value = normal(value); {
+	case len(value) == 0:
+	case kind == ownIdentifier:
 		f.identifiers = append(f.identifiers, value)
+	case kind == sharedIdentifier:
+		f.shared = append(f.shared, value)
 	}
 }

@@ -45,6 +45,7 @@ var (
 	referenceFields = table(referenceTable)
 	referencePaths  = table(referencePathTable)
 	canonicalPaths  = table(canonicalPathTable)
+	identifierPaths = table(identifierPathTable)
 )
 
 // ReferenceFields are the names of all fields of type Reference, in whatever type, each with the
@@ -59,6 +60,10 @@ func ReferencePaths(t string) []string { return referencePaths()[t] }
 // CanonicalPaths are where a resource of type t names a definition by its canonical URL, as
 // ReferencePaths has its References. The caller must not change it.
 func CanonicalPaths(t string) []string { return canonicalPaths()[t] }
+
+// IdentifierPaths are where a resource of type t has Identifiers, as ReferencePaths has its References:
+// its own ones, and those of others. The caller must not change it.
+func IdentifierPaths(t string) []string { return identifierPaths()[t] }
 
 // KnownType reports whether t is a concrete resource type of R4.
 func KnownType(t string) bool { return resourceTypes[t] }

@@ -1091,6 +1091,133 @@ TestScript metadata.capability.capabilities
 ValueSet compose.include.valueSet
 `
 
+// identifierPathTable is the elements of type Identifier of each type: type, paths.
+const identifierPathTable = `
+Account identifier
+ActivityDefinition identifier
+AdverseEvent identifier
+AllergyIntolerance identifier
+Appointment identifier
+AppointmentResponse identifier
+Basic identifier
+BiologicallyDerivedProduct identifier
+BodyStructure identifier
+Bundle identifier
+CarePlan identifier
+CareTeam identifier
+CatalogEntry identifier additionalIdentifier
+ChargeItem identifier
+ChargeItemDefinition identifier
+Claim identifier related.reference insurance.identifier
+ClaimResponse identifier payment.identifier
+ClinicalImpression identifier
+CodeSystem identifier
+Communication identifier
+CommunicationRequest identifier groupIdentifier
+Composition identifier relatesTo.targetIdentifier
+ConceptMap identifier
+Condition identifier
+Consent identifier
+Contract identifier term.identifier term.offer.identifier term.asset.valuedItem.identifier
+Coverage identifier
+CoverageEligibilityRequest identifier
+CoverageEligibilityResponse identifier
+DetectedIssue identifier
+Device identifier version.component
+DeviceDefinition identifier
+DeviceMetric identifier
+DeviceRequest identifier groupIdentifier
+DeviceUseStatement identifier
+DiagnosticReport identifier
+DocumentManifest masterIdentifier identifier related.identifier
+DocumentReference masterIdentifier identifier
+EffectEvidenceSynthesis identifier
+Encounter identifier hospitalization.preAdmissionIdentifier
+Endpoint identifier
+EnrollmentRequest identifier
+EnrollmentResponse identifier
+EpisodeOfCare identifier
+EventDefinition identifier
+Evidence identifier
+EvidenceVariable identifier
+ExampleScenario identifier
+ExplanationOfBenefit identifier related.reference payment.identifier
+FamilyMemberHistory identifier
+Flag identifier
+Goal identifier
+Group identifier
+GuidanceResponse requestIdentifier identifier
+HealthcareService identifier
+ImagingStudy identifier
+Immunization identifier
+ImmunizationEvaluation identifier
+ImmunizationRecommendation identifier
+InsurancePlan identifier plan.identifier
+Invoice identifier
+Library identifier
+List identifier
+Location identifier
+Measure identifier
+MeasureReport identifier
+Media identifier
+Medication identifier
+MedicationAdministration identifier
+MedicationDispense identifier
+MedicationRequest identifier groupIdentifier
+MedicationStatement identifier
+MedicinalProduct identifier crossReference manufacturingBusinessOperation.authorisationReferenceNumber specialDesignation.identifier
+MedicinalProductAuthorization identifier jurisdictionalAuthorization.identifier procedure.identifier
+MedicinalProductIngredient identifier
+MedicinalProductPackaged identifier batchIdentifier.outerPackaging batchIdentifier.immediatePackaging packageItem.identifier
+MedicinalProductPharmaceutical identifier
+MessageDefinition identifier
+MolecularSequence identifier
+NutritionOrder identifier
+Observation identifier
+ObservationDefinition identifier
+Organization identifier
+OrganizationAffiliation identifier
+Parameters parameter.valueIdentifier
+Patient identifier
+PaymentNotice identifier
+PaymentReconciliation identifier paymentIdentifier detail.identifier detail.predecessor
+Person identifier
+PlanDefinition identifier
+Practitioner identifier qualification.identifier
+PractitionerRole identifier
+Procedure identifier
+Questionnaire identifier
+QuestionnaireResponse identifier
+RelatedPerson identifier
+RequestGroup identifier groupIdentifier
+ResearchDefinition identifier
+ResearchElementDefinition identifier
+ResearchStudy identifier
+ResearchSubject identifier
+RiskAssessment identifier
+RiskEvidenceSynthesis identifier
+Schedule identifier
+ServiceRequest identifier requisition
+Slot identifier
+Specimen identifier accessionIdentifier container.identifier
+SpecimenDefinition identifier
+StructureDefinition identifier
+StructureMap identifier group.rule.source.defaultValueIdentifier
+Substance identifier instance.identifier
+SubstanceNucleicAcid subunit.linkage.identifier subunit.sugar.identifier
+SubstanceProtein subunit.nTerminalModificationId subunit.cTerminalModificationId
+SubstanceReferenceInformation geneElement.element target.target
+SubstanceSourceMaterial organismId parentSubstanceId
+SubstanceSpecification identifier moiety.identifier structure.isotope.identifier
+SupplyDelivery identifier
+SupplyRequest identifier
+Task identifier groupIdentifier input.valueIdentifier output.valueIdentifier
+TestReport identifier
+TestScript identifier
+ValueSet identifier
+VisionPrescription identifier
+`
+
 // searchTable is the search parameters: type, name:kind:paths.
 const searchTable = `
 Account identifier:t:identifier=Identifier name:s:name=string owner:r:owner=Reference patient:r:subject=Reference>Patient period:d:servicePeriod=Period status:t:status=code subject:r:subject=Reference type:t:type=CodeableConcept

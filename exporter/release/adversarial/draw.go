@@ -39,27 +39,28 @@ type Resource struct {
 	// Line is the resource as JSON.
 	Line string
 
-	kind       kind
-	inner      *inner    // what a Patient contains; nil for nothing
-	parts      []*part   // of a Patient
-	form       string    // the marker of a DiagnosticReport's presentedForm; "" for none
-	secured    int       // to what a Binary's securityContext leads; -1 for nothing
-	securedBy  string    // its shape
-	within     *Resource // in which it stands; nil where it stands on a line of its own
-	alias      string    // by which others beside it there refer to it; "" for none
-	copies     []copied  // of a resource that holds others: what it holds copies of
-	needs      ehi.Authorization
-	coding     string // that needs it
-	label      bool
-	category   ehi.Category
-	group      ehi.Category // of a DiagnosticReport's presentedForm
-	groupCode  string
-	laboratory bool
-	identified bool   // it has an identifier
-	when       string // a date; "" for none
-	absent     bool   // the store has it in no record, see Keep
-	links      []*link
-	entries    []*entry
+	kind        kind
+	inner       *inner    // what a Patient contains; nil for nothing
+	parts       []*part   // of a Patient
+	form        string    // the marker of a DiagnosticReport's presentedForm; "" for none
+	secured     int       // to what a Binary's securityContext leads; -1 for nothing
+	securedBy   string    // its shape
+	within      *Resource // in which it stands; nil where it stands on a line of its own
+	alias       string    // by which others beside it there refer to it; "" for none
+	copies      []copied  // of a resource that holds others: what it holds copies of
+	needs       ehi.Authorization
+	coding      string // that needs it
+	label       bool
+	category    ehi.Category
+	group       ehi.Category // of a DiagnosticReport's presentedForm
+	groupCode   string
+	laboratory  bool
+	identified  bool   // it has an identifier
+	requisition bool   // that is its requisition: it is called so together with others
+	when        string // a date; "" for none
+	absent      bool   // the store has it in no record, see Keep
+	links       []*link
+	entries     []*entry
 }
 
 // inner is a contained resource that is sensitive, of one who goes in any case.
@@ -207,7 +208,7 @@ func (r *Record) drawCopy(t *rapid.T, i int, holder *Resource) string {
 			return l.to == i && (l.shape == "identifier" || l.shape == "conditional")
 		})
 	})
-	if r.Resources[i].identified && !named {
+	if m := r.Resources[i]; m.identified && !m.requisition && !named {
 		ways = append(ways, "identifier")
 	}
 	return rapid.SampledFrom(ways).Draw(t, "copied by")
@@ -240,6 +241,7 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	m := &Resource{Type: k.typ, Marker: fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i), kind: k, category: k.category}
 	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
 	m.identified = k.typ != binary && rapid.IntRange(0, 3).Draw(t, "identified") > 0
+	m.requisition = k.typ == "ServiceRequest" && m.identified && rapid.Bool().Draw(t, "requisition")
 	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
 		s := rapid.SampledFrom(sensitives).Draw(t, "kind of sensitive")
 		m.coding, m.label, m.needs = s.coding, s.label, s.needs
@@ -342,6 +344,10 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			if l.shape = "mention"; len(r.Resources[l.to].ID) < secretLength {
 				continue // a word of any text
 			}
+		case l.place.field == number && !r.Resources[l.to].identified:
+			continue
+		case l.place.field == number:
+			l.shape = "identifier"
 		case !r.Resources[l.to].identified && (l.shape == "identifier" || l.shape == "conditional"):
 			l.shape = "relative"
 		}

@@ -53,16 +53,19 @@ var kinds = []kind{
 		"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
 	}},
 	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
-		"provider", "related!/claim", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
+		"provider", "related!/claim", "related!/reference", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
 		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference", "careTeam!/provider",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
-		"provider", "related!/claim", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
+		"provider", "related!/claim", "related!/reference", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
 		"addItem!/locationReference", "careTeam!/provider",
 	}},
 	{typ: "ClaimResponse", category: ehi.MedicalRecord, patient: "patient", about: "request", places: []string{"insurer", "request"}},
 	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{
 		"requester", "reasonReference[]",
+	}},
+	{typ: "ServiceRequest", category: ehi.MedicalRecord, patient: "subject", why: "reasonReference[]", places: []string{
+		"performer[]", "reasonReference[]",
 	}},
 	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", why: "partOf[]", places: []string{
 		"owner", "partOf[]", "input!/valueReference",
@@ -110,11 +113,14 @@ var toActors = map[string]bool{
 	"managingOrganization": true, "operator": true, "organization": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
+// number is the field of a related bill that holds an Identifier, and no Reference.
+const number = "reference"
+
 // toStatements are the fields that lead to neither persons, places and things nor parts, by the
 // definitions of R4: an identifier in one of them names none.
 var toStatements = map[string]bool{
 	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true, "encounter": true, "procedureReference": true,
-	"addresses": true, "result": true,
+	"addresses": true, "result": true, number: true,
 }
 
 // sensitives are codings that keep a resource unless the patient authorises it. Labels stand in

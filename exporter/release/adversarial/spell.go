@@ -35,8 +35,11 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 		`"photo":[{"title":` + s.text(m.Marker) + `,"data":"` + base64.StdEncoding.EncodeToString([]byte(m.Marker)) + `"}]`,
 		`"method":{"coding":[` + s.object(`"system":"urn:own"`, `"code":"code-`+m.Marker+`"`, `"display":"`+m.Marker+`"`) + `]}`,
 	}
-	if m.identified {
-		fields = append(fields, `"identifier":[{"value":`+s.text("ident-"+m.Marker)+`,"system":"urn:x"}]`)
+	switch identifier := `{"value":` + s.text("ident-"+m.Marker) + `,"system":"urn:x"}`; {
+	case m.requisition:
+		fields = append(fields, `"requisition":`+identifier)
+	case m.identified:
+		fields = append(fields, `"identifier":[`+identifier+`]`)
 	}
 	fields = append(fields, m.classes(s)...)
 	fields = append(fields, r.linked(s, m)...)
@@ -323,6 +326,9 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	marker := to.Marker
 	if l.shape == "display" && !r.possible(l) {
 		marker = "" // R4 lets such a field lead to no such target
+	}
+	if l.place.field == number {
+		return s.object(`"value":`+s.text("ident-"+marker), `"type":{"text":`+s.text(l.token)+`}`)
 	}
 	fields := []string{`"display":` + s.text(l.token+" "+marker)}
 	add := func(text string) { fields = append(fields, `"reference":`+s.text(text)) }

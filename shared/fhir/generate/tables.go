@@ -34,6 +34,7 @@ package fhir
 		{"referenceTable", "is the fields of type Reference by their names, in all types: name, types of targets or *.", d.references()},
 		{"referencePathTable", "is the elements of type Reference of each type: type, paths.", d.each(d.pathsOf("Reference"))},
 		{"canonicalPathTable", "is the elements of type canonical of each type: type, paths.", d.each(d.pathsOf("canonical"))},
+		{"identifierPathTable", "is the elements of type Identifier of each type: type, paths.", d.each(d.pathsOf("Identifier"))},
 		{"searchTable", "is the search parameters: type, name:kind:paths.", d.each(d.searchOf, "Resource", "DomainResource")},
 	} {
 		fmt.Fprintf(&b, "// %s %s\nconst %s = `\n%s\n`\n\n", t.name, t.doc, t.name, strings.Join(t.lines, "\n"))
