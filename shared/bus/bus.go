@@ -133,9 +133,14 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 
 // patiently calls f until it succeeds, fails for another reason than that an external NATS is away, or Config.Wait is over.
 func (b *Bus) patiently(ctx context.Context, f func() error) error {
-	for end := time.Now().Add(b.cfg.Wait); ; {
+	begun := time.Now()
+	for {
 		err := f()
-		if err == nil || !link.IsAway(err) || time.Now().After(end) {
+		wait := b.cfg.Wait
+		if advice := advised(err); advice != err {
+			err, wait = advice, min(wait, accountWait)
+		}
+		if err == nil || !link.IsAway(err) || time.Since(begun) > wait {
 			return err
 		}
 		b.cfg.Log.Warn("wait for NATS", "err", err)

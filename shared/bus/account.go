@@ -1,0 +1,42 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// accountLimits are the refusals of JetStream that a change of the account's limits mends, by the names that nats-server gives them in
+// server/errors.json, with the limit in question.
+var accountLimits = map[jetstream.ErrorCode]string{
+	10002:                                    "max_mem and max_file",          // JSAccountResourcesExceededErr
+	10023:                                    "max_file",                      // JSInsufficientResourcesErr
+	jetstream.JSErrCodeMaximumConsumersLimit: "max_consumers",                 // JSMaximumConsumersLimitErr
+	10027:                                    "max_streams",                   // JSMaximumStreamsLimitErr
+	10047:                                    "max_file",                      // JSStorageResourcesExceededErr
+	10113:                                    "max_bytes_required",            // JSStreamMaxBytesRequired
+	10120:                                    "the tiers of R1 and R3",        // JSNoLimitsErr
+	10122:                                    "max_file and max_stream_bytes", // JSStreamMaxStreamBytesExceeded
+}
+
+// accountWait is how long a NATS that has only begun to serve may say that there is no JetStream.
+const accountWait = 2 * time.Second
+
+// advised says of a refusal by an account's limits which one to raise.
+func advised(err error) error {
+	api, is := errors.AsType[*jetstream.APIError](err)
+	if !is {
+		return err
+	}
+	if limit, known := accountLimits[api.ErrorCode]; known {
+		return fmt.Errorf("the NATS account allows too little (%s): raise its JetStream limit %s, or set none, and start again: %w",
+			api.Description, limit, err)
+	}
+	switch api.ErrorCode {
+	case jetstream.JSErrCodeJetStreamNotEnabled, jetstream.JSErrCodeJetStreamNotEnabledForAccount:
+		return fmt.Errorf("the NATS account has no JetStream: enable it, and start again: %w", err)
+	}
+	return err
+}
