@@ -59,6 +59,17 @@ func (p *target) tellsNobody(action string, words ...string) {
 // limitAttacks are attempts to take more of the server than one's share, and to reach it by another
 // spelling or another origin than its own.
 var limitAttacks = []attack{
+	{"public documents that cost much to make are asked for without end, for many hosts", "CWE-400", func(p *target) {
+		for _, path := range []string{"/openapi.json", "/docs/ehi"} {
+			tag := p.do(p.open, "GET", path).Header.Get("ETag")
+			for _, host := range []string{"a.example", "b.example", ""} {
+				a := p.do(p.open, "GET", path, "X-Forwarded-Host", host, "Forwarded", "host="+host, "If-None-Match", tag)
+				if a.Status != 304 || tag == "" {
+					p.t.Errorf("%s is another one for %q: %d %q", path, host, a.Status, tag)
+				}
+			}
+		}
+	}},
 	{"kick-offs of one client without end", "OWASP API4", func(p *target) {
 		p.of(func(c *node.Config) { c.QuotaWindow, c.ClientKickoffs = time.Hour, 2 }).usesUp("client-kick-offs", "", "app")
 	}},

@@ -708,7 +708,10 @@ var watching = []operation{
 		path:    "/openapi.json",
 		tag:     "Watching",
 		summary: "This document.",
-		answers: ok("The document.", plainJSON, object{"type": "object"}),
+		answers: map[int]answer{
+			http.StatusOK:          {"The document.", plainJSON, object{"type": "object"}, []string{"ETag"}},
+			http.StatusNotModified: {"The client has it.", "", nil, []string{"ETag"}},
+		},
 	},
 }
 
@@ -731,7 +734,8 @@ func page(method, path, summary string, answers map[int]answer) operation {
 var pages = []operation{
 	page("GET", "/", "The server's front page.", ok("The page.", html, nil)),
 	page("GET", "/docs/api", "This document, to read and to try.", ok("The page.", html, nil)),
-	page("GET", "/docs/ehi", "What an export holds, for its reader.", ok("The page.", html, nil)),
+	page("GET", "/docs/ehi", "What an export holds, for its reader.", ok("The page.", html, nil, "ETag")).
+		also(http.StatusNotModified, answer{"The browser has it.", "", nil, []string{"ETag"}}),
 	page("GET", "/patient-login", "The patient's log-in.", ok("The page.", html, nil)),
 	page("POST", "/patient-login", "Log the patient in.",
 		map[int]answer{http.StatusSeeOther: {"On, or back to the page, which says what was wrong.",

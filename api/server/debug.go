@@ -1,11 +1,14 @@
 package server
 
 import (
+	"bytes"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/openapi"
 	"ehi-server/shared/telemetry"
@@ -41,8 +44,27 @@ func sinceText(at, since time.Time) string {
 	return at.Sub(since).Round(time.Second).String()
 }
 
+// gap stands for the origin while the API's document is made. It is nobody's name (RFC 2606 2).
+const gap = "https://origin.invalid"
+
+// apiDocument is the API's document, which is one for as long as the process lives but for the origin.
+var apiDocument = sync.OnceValues(func() (*made, error) {
+	text, err := json.Marshal(openapi.Document(gap, telemetry.Version(), bases))
+	if err != nil {
+		return nil, err
+	}
+	return newMade(fiber.MIMEApplicationJSON, bytes.Split(text, []byte(gap))...), nil
+})
+
 // handleOpenAPI describes the API.
 func (s *Server) handleOpenAPI(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
-	return c.JSON(openapi.Document(s.origin(c), telemetry.Version(), bases))
+	document, err := apiDocument()
+	if err != nil {
+		return err
+	}
+	origin, err := json.Marshal(s.origin(c))
+	if err != nil {
+		return err
+	}
+	return document.send(c, origin[1:len(origin)-1]) // without its quotes
 }

@@ -36,26 +36,26 @@ const (
 // surveyLimits bound what is looked through of a store of any size.
 var surveyLimits = survey.Limits{Patients: 50, Resources: 50_000, Bytes: 32 << 20}
 
-// of gives the documentation.
-func (b *formatBook) of(ctx context.Context, s source.Source) (survey.Survey, map[string]string, error) {
+// of gives the documentation, and when its records were looked through.
+func (b *formatBook) of(ctx context.Context, s source.Source) (survey.Survey, map[string]string, time.Time, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if time.Since(b.taken) < surveyAge && len(b.survey.Types) > 0 {
-		return b.survey, b.examples, nil
+		return b.survey, b.examples, b.taken, nil
 	}
 	ctx, stop := context.WithTimeout(ctx, surveyTime)
 	defer stop()
 	found, err := survey.Take(ctx, s, surveyLimits)
 	if err != nil {
-		return found, nil, err
+		return found, nil, b.taken, err
 	}
 	if b.examples == nil {
 		if b.examples, err = makeExamples(ctx); err != nil {
-			return found, nil, err
+			return found, nil, b.taken, err
 		}
 	}
 	b.survey, b.taken = found, time.Now()
-	return b.survey, b.examples, nil
+	return b.survey, b.examples, b.taken, nil
 }
 
 // makeExamples makes up a resource of each type: one of a real record would be somebody's.
@@ -128,25 +128,61 @@ var published = sync.OnceValues(func() ([]publishedType, error) {
 	return out, nil
 })
 
+// docsBook keeps the page that explains the format: the last one alone.
+type docsBook struct {
+	mu   sync.Mutex
+	page *made
+	at   time.Time
+}
+
+// of is the page about what was found at a time.
+func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*made, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.page != nil && b.at.Equal(at) {
+		return b.page, nil
+	}
+	text, err := render()
+	if err != nil {
+		return nil, err
+	}
+	b.page, b.at = newMade(fiber.MIMETextHTMLCharsetUTF8, bytes.Clone(text)), at
+	return b.page, nil
+}
+
 // handleDocs explains what an export holds (EHI-5, REAL-15).
 func (s *Server) handleDocs(c *fiber.Ctx) error {
-	page := fiber.Map{"Categories": ehi.Categories(), "Authorizations": ehi.Authorizations(), "T": s.texts.List[0]}
-	if err := s.describeTypes(c, page); err != nil { // the rest of the page is true all the same
+	page, at, err := s.describeTypes(c.UserContext())
+	if err != nil { // the rest of the page is true all the same
 		s.Log.Warn("describe the types of the export format", "err", err)
+		return s.renderDocs(c, page)
 	}
-	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
+	kept, err := s.docs.of(at, func() ([]byte, error) {
+		err := s.renderDocs(c, page)
+		return c.Response().Body(), err
+	})
+	if err != nil {
+		return err
+	}
+	return kept.send(c, nil)
+}
+
+func (s *Server) renderDocs(c *fiber.Ctx, page fiber.Map) error {
+	page["Categories"], page["Authorizations"], page["T"] = ehi.Categories(), ehi.Authorizations(), s.texts.List[0]
 	return s.tool(c, "docs", "ehi", "What an export holds", "", page)
 }
 
-// describeTypes adds to the page what the server can export or, in the sandbox, what its records hold.
-func (s *Server) describeTypes(c *fiber.Ctx, page fiber.Map) (err error) {
+// describeTypes is what the page says of what the server can export or, in the sandbox, of what its records held at
+// a time.
+func (s *Server) describeTypes(ctx context.Context) (page fiber.Map, at time.Time, err error) {
+	page = fiber.Map{}
 	if !s.Sandbox {
 		page["Published"], err = published()
-		return err
+		return page, at, err
 	}
-	found, examples, err := s.format.of(c.UserContext(), s.Source)
+	found, examples, at, err := s.format.of(ctx, s.Source)
 	if err == nil {
 		page["Survey"], page["Examples"] = found, examples
 	}
-	return err
+	return page, at, err
 }

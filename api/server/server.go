@@ -174,6 +174,7 @@ type Server struct {
 	meters    meterBook
 	texts     web.Catalogues
 	format    formatBook
+	docs      docsBook
 	views     *html.Engine
 	counted   *summaries
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions

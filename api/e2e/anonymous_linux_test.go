@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/api/node"
+	"ehi-server/api/openapi"
+)
+
+// processorTime is what this process has used of its processors.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// costOf is the processor time of a request that nobody signed in for, and its status: the least of some rounds. What
+// the client takes is in it.
+func (p *production) costOf(via http.RoundTripper, method, path string) (least time.Duration, status int) {
+	p.t.Helper()
+	const rounds, requests = 5, 10
+	for range rounds {
+		before := processorTime(p.t)
+		for range requests {
+			req, err := http.NewRequestWithContext(p.t.Context(), method, p.open.Base+path, strings.NewReader(""))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			req.Header.Set("Accept", "text/html, */*;q=0.9")
+			resp, err := via.RoundTrip(req)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			status = resp.StatusCode
+			_, err = io.Copy(io.Discard, resp.Body)
+			if _ = resp.Body.Close(); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+		if took := (processorTime(p.t) - before) / requests; least == 0 || took < least {
+			least = took
+		}
+	}
+	return least, status
+}
+
+// costly is how many times the cost of /healthz a route may have: some hundred microseconds make a tenth of it.
+const costly = 60
+
+// No route takes much of a processor for somebody who is not signed in: what costs something is made once, or asks
+// first who wants it.
+func TestAnonymousRequestsCostLittle(t *testing.T) {
+	p := startProduction(t, func(c *node.Config) { c.AddressFailures, c.ClientFailures = 0, 0 })
+	transport := &http.Transport{TLSClientConfig: roots(t, p.cert())}
+	defer transport.CloseIdleConnections()
+	p.costOf(transport, "GET", "/healthz") // the connection
+	base, _ := p.costOf(transport, "GET", "/healthz")
+	paths := []string{"GET /assets/style.css", "GET /nowhere", "HEAD /docs/ehi", "HEAD /openapi.json"}
+	for _, o := range openapi.Operations() {
+		if o.Path != "/metrics" { // which is for the networks of --metrics-from
+			paths = append(paths, o.Method+" "+sample(o.Path, p.ann, "none"))
+		}
+	}
+	for _, route := range paths {
+		method, path, _ := strings.Cut(route, " ")
+		took, status := p.costOf(transport, method, path)
+		t.Logf("%6d µs %d %s", took.Microseconds(), status, route)
+		if took > costly*base {
+			t.Errorf("%s takes %v of a processor, and /healthz %v", route, took, base)
+		}
+	}
+}
