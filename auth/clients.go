@@ -436,10 +436,11 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 // read names, and tell applications apart by them. Of clients that registered themselves several may have a name, as those
 // of a tool that registers anew for every run.
 func (s *Server) NamedLike(name string) (c Client, ok bool) {
+	as := seenAs(name)
 	s.clients.mu.RLock()
 	defer s.clients.mu.RUnlock()
 	for _, known := range s.clients.byID {
-		if known.CreatedBy != SelfRegistered && alike(known.Name, name) {
+		if known.CreatedBy != SelfRegistered && seenAs(known.Name).like(as) {
 			return known.Client, true
 		}
 	}

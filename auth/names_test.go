@@ -2,6 +2,7 @@ package auth
 
 import (
 	"testing"
+	"unicode"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -40,7 +41,54 @@ func TestNamesThatLookAlike(t *testing.T) {
 		{"admin", "ɑdmin", true},   // of phonetics
 		{"admin", "αdmin", true},   // Greek
 		{"root", "r00t", true},     // digits
+		{"An App", "4n App", true},
+		{"An App", "@n Αpp", true},
+		{"An App", "Λn App", true},
+		{"An App", "ʌn ʌpp", true},
+		{"An App", "∆n App", true},
+		{"An App", "An 4pp!", true},
+		{"A web site", "4 web site", true},
+		{"A web site", "A vveb 51te", true},
+		{"A web site", "Д шев sitэ", true},
+		{"A web site", "A w€b $i+e", true},
+		{"Third Skipper", "Third 5kipper", true},
+		{"Third Skipper", "7h1rd $kipper", true},
+		{"Third Skipper", "Тhігd Ѕkірреr", true}, // Cyrillic
+		{"Third Skipper", "тнɪяd sкɪррєя", true}, // the shapes of Cyrillic
+		{"Third Skipper", "🅃🄷🄸🅁🄳 🆂🅺🅸🅿🅿🅴🆁", true},
+		{"Third Skipper", "🇹🇭🇮🇷🇩 🇸🇰🇮🇵🇵🇪🇷", true},
+		{"Second Thing", "Ƨecond Thing", true}, // tone two
+		{"Second Thing", "ƨɘɔond Thing", true}, // reversed
+		{"Second Thing", "5ec0nd Th!ng", true},
+		{"Second Thing", "Sǝcond Ʇhing", true}, // turned
+		{"Second Thing", "Ŝęcōnd Ŧĥĭňģ", true},
+		{"Second Thing", "§econd Thing", true},
+		{"Benefits", "8ene7its", false}, // 7 stands for t alone
+		{"Begin Big", "8e9in Bi6", true},
+		{"Records", "Яecoяds", true},
+		{"Records", "Recørds", true},
+		{"Records", "Rec()rds", false}, // drawn of several
+		{"Café", "Caf3", true},
 		{"健康", "健康", true},
+		{"My Health 2", "My Health 5", false}, // both may stand for s
+		{"Ward 6", "Ward 9", false},           // both for g
+		{"Ward 6", "Ward 8", false},
+		{"Room 4 Health", "Room 5 Health", false},
+		{"Clinic 1", "Clinic 7", false},
+		{"Clinic 1", "Clinic 11", false},
+		{"R2D2", "R2D3", false},
+		{"Care+", "Care", true}, // punctuation
+		{"$", "€", false},
+		{"$", "$", true},
+		{"$", "★", false},
+		{"$$", "s", false},
+		{"ΛΑΜΑ", "ΔΑΜΑ", false}, // Greek
+		{"Шар", "Щар", false},   // Russian
+		{"Дом", "Том", false},
+		{"Health A", "Health B", false},
+		{"St. John", "St. Joan", false},
+		{"Notes", "Votes", false},
+		{"Cat", "Bat", false},
 		{"★★", "★ ★", true},
 		{"My Health", "My Wealth", false},
 		{"My Health", "My Health 2", false},
@@ -48,7 +96,41 @@ func TestNamesThatLookAlike(t *testing.T) {
 		{"★", "☂", false},
 	} {
 		if alike(c.a, c.b) != c.want || alike(c.b, c.a) != c.want {
-			t.Errorf("%q and %q: not %v (%q, %q)", c.a, c.b, c.want, looks(c.a), looks(c.b))
+			t.Errorf("%q and %q: not %v (%q, %q)", c.a, c.b, c.want, words(c.a), words(c.b))
+		}
+	}
+}
+
+// words are the looks of a name, to read.
+func words(name string) (out []string) {
+	for _, l := range append(looks(name), drawn(name)...) {
+		out = append(out, string(l))
+	}
+	return out
+}
+
+// Each letter is known in each of its varieties, as Unicode names them, and in a digit that stands for it.
+func TestVarietiesOfLettersLookLikeThem(t *testing.T) {
+	for letter := 'a'; letter <= 'z'; letter++ {
+		plain, upper := "x"+string(letter)+"y", unicode.ToUpper(letter)
+		for _, other := range []rune{upper, 'Ａ' + upper - 'A', 'ａ' + letter - 'a', '𝐀' + upper - 'A', '𝚊' + letter - 'a', 'ⓐ' + letter - 'a', '🄰' + upper - 'A', '🅐' + upper - 'A', '🅰' + upper - 'A', '🇦' + upper - 'A'} {
+			if name := "x" + string(other) + "y"; !alike(plain, name) {
+				t.Errorf("%q and %q are told apart (%q, %q)", plain, name, words(plain), words(name))
+			}
+		}
+	}
+	for other, letters := range stands {
+		for _, letter := range letters {
+			if a, b := "x"+string(letter)+"y", "x"+string(other)+"y"; !alike(a, b) || !alike(b, a) {
+				t.Errorf("%q and %q are told apart (%q, %q)", a, b, words(a), words(b))
+			}
+		}
+	}
+	for a := '0'; a <= '9'; a++ {
+		for b := a + 1; b <= '9'; b++ {
+			if x, y := "Ward "+string(a), "Ward "+string(b); alike(x, y) {
+				t.Errorf("%q and %q are taken for each other", x, y)
+			}
 		}
 	}
 }

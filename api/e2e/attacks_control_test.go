@@ -122,7 +122,7 @@ var controlAttacks = []attack{
 		}
 	}},
 	{"an application takes another one's name", "CWE-451, UTS 39", func(p *target) {
-		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site"} {
+		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site", "4 web 5it3", "@ w3b $ite", "A vveb site", "Λ шeb sitǝ"} {
 			p.want(p.registers(name), 400, "easily taken for the name of another client")
 		}
 		for range 2 { // tools register anew for every run
