@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"ehi-server/api/backup"
@@ -16,51 +17,51 @@ import (
 )
 
 type backupCmd struct {
+	Take   backupTakeCmd   `cmd:"" default:"withargs" help:"Write an archive (the default)."`
+	Verify backupVerifyCmd `cmd:"" help:"Read an archive whole, and hold it to its table of contents."`
+}
+
+type backupTakeCmd struct {
 	common
 	remote
 	Recipient []string `help:"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated. Default: it is not encrypted." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT" form:"text"`
 	Archive   string   `arg:"" help:"File to write; it must not be there yet."`
 }
 
-// Run writes the archive; what fails leaves no file.
-func (b *backupCmd) Run(ctx context.Context) (err error) {
-	f, err := os.OpenFile(b.Archive, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			err = errors.Join(err, os.Remove(b.Archive))
+// Run writes the archive, and verifies it before the file gets its name; what fails leaves no file.
+func (b *backupTakeCmd) Run(ctx context.Context) error {
+	c, err := backup.Save(b.Archive, b.Recipient, func(w io.Writer) error {
+		if b.URL != "" {
+			return b.fetch(ctx, w)
 		}
-	}()
-	w, err := backup.Seal(f, b.Recipient)
+		return b.take(ctx, w)
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("there is no backup: %w", err)
 	}
-	if b.URL != "" {
-		err = b.fetch(ctx, w)
-	} else {
-		err = b.take(ctx, w)
-	}
-	return errors.Join(err, w.Close(), f.Sync())
+	return report(b.Archive, c)
 }
 
 // fetch backs a running server up.
-func (b *backupCmd) fetch(ctx context.Context, w io.Writer) error {
+func (b *backupTakeCmd) fetch(ctx context.Context, w io.Writer) error {
 	open := client.New(strings.TrimSuffix(b.URL, "/"))
 	defer open.Close()
 	admin, err := b.logIn(ctx, open)
 	if err != nil {
 		return err
 	}
-	return admin.Stream(ctx, "/admin/backup", func(r io.Reader) error {
+	err = admin.Stream(ctx, "/admin/backup", func(r io.Reader) error {
 		_, err := io.Copy(w, r)
 		return err
 	})
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the server, or something on the way to it, broke the backup off; its log says why: %w", err)
+	}
+	return err
 }
 
 // take backs a data folder up that no server holds.
-func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
+func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 	log, err := b.logger()
 	if err != nil {
 		return err
@@ -70,6 +71,12 @@ func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	c.Addr, c.Demo, c.Workers = "127.0.0.1:0", false, 0
+	if _, err := os.Stat(filepath.Join(b.Data, dataset.Folder)); errors.Is(err, os.ErrNotExist) {
+		c.Source = "synthetic:patients=1" // there is no record store, and none is to be made
+	}
+	if _, err := os.Stat(filepath.Join(b.Data, backup.NATSFolder)); err != nil {
+		return fmt.Errorf("%s holds no state: is it the right --data? A server with an external NATS is backed up while it runs: backup --url URL ARCHIVE: %w", b.Data, err)
+	}
 	n, err := node.Open(ctx, c, b.Data, log, node.Options{})
 	if errors.Is(err, dataset.ErrInUse) || errors.Is(err, bus.ErrInUse) {
 		return fmt.Errorf("%w; back that server up: backup --url URL ARCHIVE", err)
@@ -80,45 +87,104 @@ func (b *backupCmd) take(ctx context.Context, w io.Writer) error {
 	return errors.Join(n.Backup(ctx, w), n.Close())
 }
 
-type restoreCmd struct {
-	common
-	NATSAccess bus.Access `embed:"" prefix:"nats-"`
-	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
-	Identity   string     `help:"File with the private key of one of the recipients of an encrypted archive, as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
-	WithoutEnd bool       `help:"Take an archive whose state has no end, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_WITHOUT_END"`
-	Archive    string     `arg:"" help:"File to read." type:"existingfile"`
+// report prints what an archive has. Errors: damaged.
+func report(archive string, c backup.Contents) error {
+	fmt.Printf("%s: %d files with %d bytes, %d records, of %s\nseal %s\n",
+		archive, c.Files, c.Bytes, c.Records(), c.Made.Local().Format("2006-01-02 15:04:05"), c.Seal)
+	for _, what := range c.Damage {
+		fmt.Fprintln(os.Stderr, "damage:", what)
+	}
+	if len(c.Damage) > 0 {
+		return damaged(len(c.Damage))
+	}
+	return nil
 }
 
-// Run restores the archive.
-func (r *restoreCmd) Run(ctx context.Context) error {
-	f, err := os.Open(r.Archive)
+// damaged says that an archive is whole, and that so many things were missing or broken where it was taken.
+type damaged int
+
+// Error implements error.
+func (d damaged) Error() string {
+	return fmt.Sprintf("the archive is whole and can be restored, but %d things were missing or broken in the server that it is of: keep older backups", int(d))
+}
+
+// ExitCode tells this from an archive that is no backup.
+func (damaged) ExitCode() int { return 2 }
+
+// sealed is an archive that may be encrypted.
+type sealed struct {
+	Identity string `help:"File with the private key of one of the recipients of an encrypted archive, as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
+	Archive  string `arg:"" help:"File to read." type:"existingfile"`
+}
+
+// read calls f with the archive, decrypted.
+func (s sealed) read(f func(r io.Reader) error) error {
+	file, err := os.Open(s.Archive)
 	if err != nil {
 		return err
 	}
-	defer f.Close() // read only
-	archive, err := r.unseal(f)
+	defer file.Close() // read only
+	archive, err := s.unseal(file)
 	if err != nil {
 		return err
 	}
-	err = backup.Restore(ctx, archive, r.Data, r.NATS, r.NATSAccess)
-	switch {
-	case !errors.Is(err, backup.ErrNoEnd):
-		return err
-	case r.WithoutEnd:
-		return nil
-	}
-	return fmt.Errorf("%w; if you know that it is whole, restore it into another empty folder with --without-end", err)
+	return f(archive)
 }
 
 // unseal reads an archive, with --identity where it is given.
-func (r *restoreCmd) unseal(archive io.Reader) (io.Reader, error) {
-	if r.Identity == "" {
+func (s sealed) unseal(archive io.Reader) (io.Reader, error) {
+	if s.Identity == "" {
 		return backup.Unseal(archive, nil)
 	}
-	keys, err := os.Open(r.Identity)
+	keys, err := os.Open(s.Identity)
 	if err != nil {
 		return nil, err
 	}
 	defer keys.Close() // read only
 	return backup.Unseal(archive, keys)
+}
+
+type backupVerifyCmd struct{ sealed }
+
+// Run verifies.
+func (v *backupVerifyCmd) Run() error {
+	return v.read(func(r io.Reader) error {
+		c, err := backup.Verify(r)
+		if err != nil {
+			return err
+		}
+		return report(v.Archive, c)
+	})
+}
+
+type restoreCmd struct {
+	common
+	sealed
+	NATSAccess bus.Access `embed:"" prefix:"nats-"`
+	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
+	Replace    bool       `help:"Restore into a folder that is not empty; what it has is kept in a folder .replaced-TIME there." env:"EHI_BACKUP_REPLACE"`
+
+	AcceptUnverified bool `help:"Take an archive without a table of contents, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_ACCEPT_UNVERIFIED"`
+}
+
+// Run restores the archive.
+func (r *restoreCmd) Run(ctx context.Context) error {
+	return r.read(func(archive io.Reader) error {
+		c, err := backup.Restore(ctx, archive, backup.To{
+			Data: r.Data, NATS: r.NATS, Access: r.NATSAccess, Replace: r.Replace, Unverified: r.AcceptUnverified,
+		})
+		switch {
+		case errors.Is(err, backup.ErrUnverified):
+			return fmt.Errorf("%w; if you know that it is whole: --accept-unverified", err)
+		case errors.Is(err, backup.ErrNotEmpty) && r.NATS == "":
+			return fmt.Errorf("%w: give another --data, or --replace", err)
+		case err != nil:
+			return fmt.Errorf("nothing is restored: %w", err)
+		}
+		for _, what := range c.Damage {
+			fmt.Fprintln(os.Stderr, "damaged where the backup was taken:", what)
+		}
+		fmt.Printf("restored into %s: %d records\n", r.Data, c.Records())
+		return nil
+	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"ehi-server/api/backup"
 	"ehi-server/api/doctor"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
@@ -26,7 +27,7 @@ type cli struct {
 	Import   importCmd   `cmd:"" help:"Load bundles (.json) and NDJSON (.ndjson, .jsonl), gzipped or not, or folders of them."`
 	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
 	Backup   backupCmd   `cmd:"" help:"Write everything that a server keeps into an archive (.tar.zst): records, jobs, finished exports, keys and grants."`
-	Restore  restoreCmd  `cmd:"" help:"Put an archive into an empty data folder."`
+	Restore  restoreCmd  `cmd:"" help:"Put an archive into a data folder, all of it or nothing."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at a set-up, with the flags of serve, and say what to change."`
 	Ready    readyCmd    `cmd:"" help:"Ask a server whether it is ready, or with --live whether it lives; exit 1 where it is not. The health check of a container."`
 	Client   clientCmd   `cmd:"" help:"Register applications and backend services."`
@@ -54,6 +55,9 @@ type ownBases struct {
 // withStore opens the record store for f. GOMEMLIMIT overrides the limit of memory.
 func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 	log, err := c.logger()
+	if err == nil {
+		err = backup.Unfinished(c.Data)
+	}
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,9 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 		}
 		return f(admin)
 	}
+	if err := backup.Unfinished(p.Data); err != nil {
+		return err
+	}
 	b, err := bus.Open(ctx, bus.Config{URL: p.NATS, Replicas: bus.KeepReplicas, Access: p.NATSAccess, StoreDir: filepath.Join(p.Data, backup.NATSFolder), Durability: durabilityOf(p.NATS)})
 	if errors.Is(err, bus.ErrInUse) {
 		return fmt.Errorf("%w; work through that server: --url URL", err)

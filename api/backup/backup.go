@@ -5,25 +5,27 @@
 //	files/<name>          the files beside the folders: the sandbox client's keys
 //	exports/<job>/<name>  the files that finished jobs name
 //	state.ndjson          jobs, tasks, clients, accounts, keys, grants, the audit trail, a bus.Entry a line;
-//	                      its last line says how many there are. It is the archive's last file, so that
-//	                      one that was cut off has none
+//	                      its last line says how many there are
+//	contents.ndjson       the table of contents with the hashes of all that, sealed (see contentsFile).
+//	                      It is the archive's last file, so that one that was cut off has none
 //
-// Exports that were not finished are kept as requests, and are made when the restored server starts.
+// Exports that were not finished are kept as requests, and are made when the restored server starts. What
+// is missing of finished ones does not keep the rest from being backed up; the table says so.
 package backup
 
 import (
 	"archive/tar"
-	"cmp"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -42,6 +44,8 @@ type Parts struct {
 	Files *files.Local
 	// Records is the record store; nil where the server has none of its own.
 	Records *dataset.Store
+	// Log is told of damage. Default: nobody.
+	Log *slog.Logger
 }
 
 const (
@@ -58,9 +62,10 @@ const SandboxKeys = "test_client_keys.json"
 // archive holds no others.
 var beside = []string{SandboxKeys}
 
-// Write writes the archive. It may be called while the server works.
+// Write writes the archive. It may be called while the server works. After an error the archive has no
+// table of contents, and nobody takes it for a whole one.
 func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
-	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	z, err := zstd.NewWriter(until{ctx, w}, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
 	}
@@ -69,13 +74,35 @@ func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	a := &archive{Parts: p, tar: tar.NewWriter(z), state: state}
-	for _, step := range []func(context.Context) error{a.records, a.beside, a.jobs, a.grants, a.trail, a.finish} {
+	a := &archive{Parts: p, tar: tar.NewWriter(z), state: state, made: time.Now(), counts: map[string]int{}}
+	if a.Log == nil {
+		a.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, step := range []func(context.Context) error{
+		a.records, a.beside, a.jobs, a.grants, a.trail, a.finish, a.contents,
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	return errors.Join(a.tar.Close(), z.Close())
+	if err := a.tar.Close(); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+// until writes until a context ends.
+type until struct {
+	ctx context.Context //nolint:containedctx // of one call of Write
+	to  io.Writer
+}
+
+// Write implements io.Writer.
+func (u until) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.to.Write(p)
 }
 
 // spool opens a file for what a backup collects: passwords' hashes, keys and the audit trail among it.
@@ -99,9 +126,12 @@ func spool(data string) (f *os.File, remove func() error, err error) {
 // archive is one backup that is being written.
 type archive struct {
 	Parts
-	tar     *tar.Writer
-	state   *os.File
-	entries int // that state has
+	tar    *tar.Writer
+	state  *os.File
+	made   time.Time
+	counts map[string]int // what state has
+	damage []string
+	table  table
 }
 
 // line is one of the state: an entry, or its end.
@@ -111,8 +141,33 @@ type line struct {
 	End *int `json:"end,omitempty"`
 }
 
-func (a *archive) header(name string, size int64) error {
-	return a.tar.WriteHeader(&tar.Header{Name: name, Size: size, Mode: 0o600, ModTime: time.Now(), Typeflag: tar.TypeReg})
+// add adds a file with size bytes of r, and notes it in the table of contents.
+func (a *archive) add(name string, size int64, r io.Reader) error {
+	h := tar.Header{Name: name, Size: size, Mode: 0o600, ModTime: time.Now(), Typeflag: tar.TypeReg}
+	if err := a.tar.WriteHeader(&h); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.CopyN(io.MultiWriter(a.tar, sum), r, size); err != nil {
+		return fmt.Errorf("%s: %w", name, short(err))
+	}
+	a.table.file(name, size, sum.Sum(nil))
+	return nil
+}
+
+// short says that a file which ends before its size was read is no end of anything.
+func short(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// damaged notes something that cannot be backed up as it was.
+func (a *archive) damaged(format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	a.damage = append(a.damage, what)
+	a.Log.Error("the backup lacks something that is missing or broken here", "what", what)
 }
 
 // copy adds a file of the disk.
@@ -126,11 +181,7 @@ func (a *archive) copy(name, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.header(name, info.Size()); err != nil {
-		return err
-	}
-	_, err = io.CopyN(a.tar, f, info.Size())
-	return err
+	return a.add(name, info.Size(), f)
 }
 
 // records takes a checkpoint, beside the store so that its files can be linked, and adds its files.
@@ -184,22 +235,19 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 		restarted := restart(*j)
 		return a.note(bus.JobRecords, j.ID, restarted)
 	}
-	var tasks []ehi.Task
-	for n := range j.Tasks {
-		t, there, err := a.Bus.Tasks.Get(ctx, j.ID, n)
+	lacks, tasks, err := a.tasks(ctx, j)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects(j, tasks) {
+		what, err := a.object(j.ID, object)
 		if err != nil {
 			return err
 		}
-		if there {
-			tasks = append(tasks, t)
-		}
+		lacks = append(lacks, what...)
 	}
-	for _, object := range objects(j, tasks) {
-		if err := a.object(j.ID, object); errors.Is(err, fs.ErrNotExist) {
-			return nil // the job is being deleted
-		} else if err != nil {
-			return err
-		}
+	if there, err := a.stands(ctx, j, lacks); err != nil || !there {
+		return err
 	}
 	for _, t := range tasks {
 		if err := a.note(bus.TaskRecords, fmt.Sprintf("%s.%d", j.ID, t.Number), t); err != nil {
@@ -207,6 +255,41 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 		}
 	}
 	return a.note(bus.JobRecords, j.ID, j)
+}
+
+// tasks are those of a job, and what is missing of them.
+func (a *archive) tasks(ctx context.Context, j *ehi.Job) (lacks []string, tasks []ehi.Task, err error) {
+	for n := range j.Tasks {
+		t, there, err := a.Bus.Tasks.Get(ctx, j.ID, n)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case there:
+			tasks = append(tasks, t)
+		}
+		if !there || !t.Committed {
+			lacks = append(lacks, fmt.Sprintf("the record of its part %d", n))
+		}
+	}
+	return lacks, tasks, nil
+}
+
+// stands reports whether a job is to be backed up, of which something may be lacking: a job that is
+// being deleted is not, of one that is not finished nothing is lacking, and anything else is damage.
+func (a *archive) stands(ctx context.Context, j *ehi.Job, lacks []string) (bool, error) {
+	if len(lacks) == 0 || j.Status != ehi.Retrieved && j.Status != ehi.Approved {
+		return true, nil
+	}
+	_, err := a.Bus.Jobs.Get(ctx, j.ID)
+	if ehi.CodeOf(err) == ehi.NotFound {
+		return false, nil
+	}
+	if err == nil {
+		for _, what := range lacks {
+			a.damaged("export %s lacks %s", j.ID, what)
+		}
+	}
+	return true, err
 }
 
 // restart is a requested job as if nothing had been done of it yet.
@@ -219,34 +302,48 @@ func restart(j ehi.Job) ehi.Job {
 	return j
 }
 
+// stored is a file that a job's records name.
+type stored struct {
+	name string
+	size int64 // at least, in bytes
+}
+
 // objects are the files that a job's records name.
-func objects(j *ehi.Job, tasks []ehi.Task) (names []string) {
-	seen := map[string]bool{}
+func objects(j *ehi.Job, tasks []ehi.Task) (out []stored) {
+	at := map[string]int{}
 	for _, t := range tasks {
 		for _, f := range t.Files {
-			if !seen[f.Object] && f.Length > 0 {
-				seen[f.Object] = true
-				names = append(names, f.Object)
+			if f.Length == 0 {
+				continue
 			}
+			n, seen := at[f.Object]
+			if !seen {
+				n = len(out)
+				at[f.Object], out = n, append(out, stored{name: f.Object})
+			}
+			out[n].size = max(out[n].size, f.Offset+f.Length)
 		}
 	}
 	for _, d := range j.Attachments {
-		names = append(names, d.Object)
+		out = append(out, stored{d.Object, d.Size})
 	}
-	return names
+	return out
 }
 
-func (a *archive) object(job, name string) error {
-	r, err := a.Files.OpenObject(job, name)
+// object adds a file of a job, as far as it is there; lacks says what is not.
+func (a *archive) object(job string, o stored) (lacks []string, err error) {
+	r, err := a.Files.OpenObject(job, o.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []string{"its file " + o.name}, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close() // read only
-	if err := a.header(exportsFolder+job+"/"+name, r.Size()); err != nil {
-		return err
+	if r.Size() < o.size {
+		lacks = []string{fmt.Sprintf("a part of its file %s: %d bytes of %d are there", o.name, r.Size(), o.size)}
 	}
-	_, err = io.Copy(a.tar, r)
-	return err
+	return lacks, a.add(exportsFolder+job+"/"+o.name, r.Size(), r)
 }
 
 // note keeps a record for the end.
@@ -259,7 +356,7 @@ func (a *archive) note(bucket, key string, record any) error {
 }
 
 func (a *archive) keep(e bus.Entry) error {
-	a.entries++
+	a.counts[e.Bucket]++
 	return json.NewEncoder(a.state).Encode(e)
 }
 
@@ -272,210 +369,19 @@ func (a *archive) trail(ctx context.Context) error {
 }
 
 func (a *archive) finish(context.Context) error {
-	if err := json.NewEncoder(a.state).Encode(line{End: &a.entries}); err != nil {
+	end := Contents{Counts: a.counts}.Records()
+	if err := json.NewEncoder(a.state).Encode(line{End: &end}); err != nil {
 		return err
 	}
 	size, err := a.state.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
-	if err := a.header(stateFile, size); err != nil {
-		return err
-	}
-	_, err = io.Copy(a.tar, io.NewSectionReader(a.state, 0, size))
-	return err
+	return a.add(stateFile, size, io.NewSectionReader(a.state, 0, size))
 }
 
-// Errors of Restore.
-var (
-	ErrNotEmpty = errors.New("there is something already: a backup is restored where nothing is")
-	ErrCutOff   = errors.New("the archive ends before its time: it was not written to its end, or cut off")
-	ErrForeign  = errors.New("this is no archive of this server")
-	// ErrNoEnd says that all there is was restored, and nothing says that this is all there was.
-	ErrNoEnd = errors.New("the state of the archive has no end: it was cut off, or an earlier build wrote it")
-)
-
-// Restore puts an archive into a data folder that has nothing in it yet, and its state into the NATS at a
-// URL, which knows no job yet, or where that is "" into the folder too. It succeeds only where it has read
-// the archive to its end, with as many records as were written. After an error neither folder nor NATS is
-// to be used, but for ErrNoEnd by who knows better. Errors: ErrNotEmpty, ErrCutOff, ErrForeign, ErrNoEnd.
-func Restore(ctx context.Context, r io.Reader, data, nats string, access bus.Access) error {
-	entries, err := os.ReadDir(data)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%w: %s", ErrNotEmpty, data)
-	}
-	to, err := newTarget(data)
-	if err != nil {
-		return err
-	}
-	defer to.root.Close() // nothing is written through it any more
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	archive := tar.NewReader(z)
-	for {
-		h, err := archive.Next()
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return ErrCutOff // before the state
-		case errors.Is(err, zstd.ErrMagicMismatch), errors.Is(err, tar.ErrHeader):
-			return ErrForeign
-		case err != nil:
-			return err
-		}
-		if h.Name == stateFile {
-			state := restoreState(ctx, archive, data, to.store, nats, access)
-			if state != nil && !errors.Is(state, ErrNoEnd) {
-				return state
-			}
-			return cmp.Or(ends(archive, z, r), state)
-		}
-		if err := to.put(h, archive); errors.Is(err, io.ErrUnexpectedEOF) {
-			return ErrCutOff
-		} else if err != nil {
-			return err
-		}
-	}
-}
-
-// ends reads on behind the last file of an archive. What is there is the ends of the formats, with their
-// checksums: those of the compression, and of the encryption where there is one.
-func ends(archive *tar.Reader, z, r io.Reader) error {
-	switch _, err := archive.Next(); {
-	case err == nil:
-		return fmt.Errorf("%w: it goes on behind %s", ErrForeign, stateFile)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrCutOff
-	case !errors.Is(err, io.EOF):
-		return err
-	}
-	for _, rest := range []io.Reader{z, r} {
-		if _, err := io.Copy(io.Discard, rest); errors.Is(err, io.ErrUnexpectedEOF) {
-			return ErrCutOff
-		} else if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// target is the data folder that an archive is put into. Every file is made through root, which no
-// name of an archive leads out of.
-type target struct {
-	root  *os.Root
-	store *files.Local
-}
-
-func newTarget(data string) (target, error) {
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
-	if err != nil {
-		return target{}, err
-	}
-	root, err := os.OpenRoot(data)
-	return target{root, store}, err
-}
-
-// put makes one file of an archive, durably. Errors: ErrForeign.
-func (t target) put(h *tar.Header, r io.Reader) error {
-	name, err := t.place(h)
-	if err != nil {
-		return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
-	}
-	folder := filepath.Dir(name)
-	if err := t.root.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Sync(), f.Close(), t.syncFolder(folder))
-}
-
-// errPlace is what is wrong with a name that no backup of this server has.
-var errPlace = errors.New("no backup has such a file")
-
-// place is where a file of an archive goes in the data folder: a path without detours, to where this
-// server keeps files of that kind. Errors: errPlace, files.ErrName.
-func (t target) place(h *tar.Header) (string, error) {
-	name, err := filepath.Localize(h.Name)
-	if err != nil || h.Typeflag != tar.TypeReg {
-		return "", errPlace
-	}
-	folder, rest, _ := strings.Cut(filepath.ToSlash(name), "/")
-	switch folder + "/" {
-	case exportsFolder:
-		job, object, _ := strings.Cut(rest, "/")
-		place, err := t.store.Place(job, object)
-		return filepath.Join(files.Folder, place), err
-	case recordsFolder:
-		if rest != "" {
-			return filepath.Join(dataset.Folder, filepath.FromSlash(rest)), nil
-		}
-	case filesFolder:
-		if slices.Contains(beside, rest) {
-			return rest, nil
-		}
-	}
-	return "", errPlace
-}
-
-// syncFolder makes the names in a folder durable.
-func (t target) syncFolder(name string) error {
-	d, err := t.root.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// NATSFolder is where the embedded NATS lives in a data folder.
-const NATSFolder = "nats"
-
-func restoreState(ctx context.Context, r io.Reader, data string, exports *files.Local, nats string, access bus.Access) error {
-	b, err := bus.Open(ctx, bus.Config{URL: nats, Replicas: bus.KeepReplicas, Access: access, StoreDir: filepath.Join(data, NATSFolder), Audit: &bus.AuditConfig{}, Files: exports, AcceptLoss: true})
-	if err != nil {
-		return err
-	}
-	defer b.Close()
-	if jobs := b.Jobs.List(func(bus.Summary) bool { return true }); len(jobs) > 0 {
-		return fmt.Errorf("%w: the NATS at %s knows %d jobs", ErrNotEmpty, nats, len(jobs))
-	}
-	now := time.Now()
-	return restoreEntries(r, func(e bus.Entry) error { return b.Restore(ctx, e, now) })
-}
-
-// restoreEntries calls store with each entry of a state. Errors: ErrCutOff, ErrForeign, ErrNoEnd.
-func restoreEntries(r io.Reader, store func(bus.Entry) error) error {
-	lines := json.NewDecoder(r)
-	for n := 0; ; n++ {
-		var l line
-		switch err := lines.Decode(&l); {
-		case errors.Is(err, io.EOF):
-			return ErrNoEnd
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return ErrCutOff
-		case err != nil:
-			return fmt.Errorf("%w: %w", ErrForeign, err)
-		}
-		if l.End == nil {
-			if err := store(l.Entry); err != nil {
-				return err
-			}
-			continue
-		}
-		switch {
-		case *l.End > n:
-			return ErrCutOff
-		case *l.End < n || lines.More():
-			return fmt.Errorf("%w: its state has more than %d records", ErrForeign, *l.End)
-		}
-		return nil
-	}
+// contents closes the archive with its table of contents.
+func (a *archive) contents(context.Context) error {
+	text := a.table.sealed(a.made, a.damage, a.counts)
+	return a.add(contentsFile, int64(len(text)), bytes.NewReader(text))
 }

@@ -55,6 +55,13 @@ func archiveOf(t testing.TB, h tar.Header) []byte {
 	return out.Bytes()
 }
 
+// restoreInto restores an archive into a folder.
+func restoreInto(t testing.TB, archive io.Reader, data string) error {
+	t.Helper()
+	_, err := Restore(t.Context(), archive, To{Data: data})
+	return err
+}
+
 // filesBelow are the regular files below a folder, in order.
 func filesBelow(t testing.TB, dir string) (out []string) {
 	t.Helper()
@@ -76,7 +83,7 @@ func TestARestoreWritesNothingElsewhere(t *testing.T) {
 	for i, name := range []string{"files/../outside", "records/../outside", "exports/job/../../outside"} {
 		data := filepath.Join(dir, "a", string(rune('a'+i)))
 		archive := bytes.NewReader(archiveOf(t, tar.Header{Name: name, Typeflag: tar.TypeReg}))
-		if err := Restore(t.Context(), archive, data, "", bus.Access{}); !errors.Is(err, ErrForeign) {
+		if err := restoreInto(t, archive, data); !errors.Is(err, ErrForeign) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -102,7 +109,7 @@ func TestARestoreTakesPlainFilesOnly(t *testing.T) {
 	for i, kind := range []byte{tar.TypeSymlink, tar.TypeDir} {
 		h := tar.Header{Name: "records/x", Linkname: "/etc/passwd", Typeflag: kind}
 		data := filepath.Join(dir, string(rune('a'+i)))
-		err := Restore(t.Context(), bytes.NewReader(archiveOf(t, h)), data, "", bus.Access{})
+		err := restoreInto(t, bytes.NewReader(archiveOf(t, h)), data)
 		if !errors.Is(err, ErrForeign) {
 			t.Errorf("type %q: %v", kind, err)
 		}
@@ -126,7 +133,7 @@ func FuzzARestoreStaysInItsFolder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string) {
 		_ = to.put(&tar.Header{Name: name, Typeflag: tar.TypeReg}, strings.NewReader("evil"))
 		for _, got := range filesBelow(t, dir) {
-			kept := slices.ContainsFunc([]string{"records/", "exports/", SandboxKeys}, func(folder string) bool {
+			kept := slices.ContainsFunc([]string{"records/", "exports/", SandboxKeys, stateFile}, func(folder string) bool {
 				return strings.HasPrefix(got, "a/b/data/"+folder)
 			})
 			if !kept {
@@ -162,7 +169,8 @@ func backupOf(t *testing.T, data string) []byte {
 	return archive.Bytes()
 }
 
-// repacked is an archive with another state, and with empty files behind it.
+// repacked is an archive with another state, and with empty files behind it, as an earlier build wrote it:
+// without a table of contents.
 func repacked(t *testing.T, archive []byte, change func(state string) string, behind ...string) []byte {
 	t.Helper()
 	z, err := zstd.NewReader(bytes.NewReader(archive))
@@ -184,6 +192,9 @@ func repacked(t *testing.T, archive []byte, change func(state string) string, be
 		body, e := io.ReadAll(from)
 		if err := errors.Join(err, e); err != nil {
 			t.Fatal(err)
+		}
+		if h.Name == contentsFile {
+			continue
 		}
 		if h.Name == stateFile {
 			body = []byte(change(string(body)))
@@ -212,7 +223,7 @@ func repacked(t *testing.T, archive []byte, change func(state string) string, be
 func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	restore := func(archive []byte) error {
-		return Restore(t.Context(), bytes.NewReader(archive), filepath.Join(t.TempDir(), "restored"), "", bus.Access{})
+		return restoreInto(t, bytes.NewReader(archive), filepath.Join(t.TempDir(), "restored"))
 	}
 	if err := restore(archive); err != nil {
 		t.Fatal(err)
@@ -227,8 +238,16 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 		}
 	}
 	same := func(state string) string { return state }
-	if err := restore(repacked(t, archive, same, "records/behind")); !errors.Is(err, ErrForeign) {
+	if err := restore(repacked(t, archive, same)); !errors.Is(err, ErrUnverified) {
+		t.Errorf("without a table of contents: %v", err)
+	}
+	if err := restore(repacked(t, archive, same, "records/behind")); !errors.Is(err, ErrCutOff) {
 		t.Errorf("with a file behind the state: %v", err)
+	}
+	restore = func(archive []byte) error {
+		to := To{Data: filepath.Join(t.TempDir(), "restored"), Unverified: true}
+		_, err := Restore(t.Context(), bytes.NewReader(archive), to)
+		return err
 	}
 	withoutLast := func(state string) string {
 		return state[:strings.LastIndex(strings.TrimSuffix(state, "\n"), "\n")+1]
@@ -240,8 +259,8 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 		want   error
 	}{
 		{"as it is", same, nil},
-		{"empty", func(string) string { return "" }, ErrNoEnd},
-		{"without its end", withoutLast, ErrNoEnd},
+		{"empty", func(string) string { return "" }, nil},
+		{"without its end", withoutLast, nil},
 		{"cut within a line", func(state string) string { return state[:len(state)-3] }, ErrCutOff},
 		{"without a record", func(state string) string { return strings.TrimPrefix(state, first(state)) }, ErrCutOff},
 		{"with a record twice", func(state string) string { return first(state) + state }, ErrForeign},
@@ -278,7 +297,7 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 		t.Errorf("%q is left", got)
 	}
 	restored := filepath.Join(t.TempDir(), "restored")
-	if err := Restore(t.Context(), archive, restored, "", bus.Access{}); err != nil {
+	if err := restoreInto(t, archive, restored); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(restored, SandboxKeys)); err != nil || info.Mode().Perm() != 0o600 {

@@ -73,7 +73,7 @@ func TestABackupIsTheSameServer(t *testing.T) {
 		w.want(w.do(pat, "GET", "/admin/backup"), 401, "")
 	})
 	data := filepath.Join(t.TempDir(), "restored")
-	if err := backup.Restore(t.Context(), bytes.NewReader(archive.Bytes()), data, "", bus.Access{}); err != nil {
+	if err := restored(t, bytes.NewReader(archive.Bytes()), backup.To{Data: data}); err != nil {
 		t.Fatal(err)
 	}
 	w := start(t, data, config(), node.Options{})
@@ -111,6 +111,13 @@ func TestABackupIsTheSameServer(t *testing.T) {
 	}
 }
 
+// restored restores an archive.
+func restored(t *testing.T, archive io.Reader, to backup.To) error {
+	t.Helper()
+	_, err := backup.Restore(t.Context(), archive, to)
+	return err
+}
+
 // record reads a job's record.
 func (w *world) record(id string) *ehi.Job {
 	w.t.Helper()
@@ -130,14 +137,14 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 	}
 	whole := archive.Bytes()
 	for _, n := range []int{0, 10, len(whole) / 4, len(whole) / 2, len(whole) - 1000, len(whole) - 20} {
-		if err := backup.Restore(t.Context(), bytes.NewReader(whole[:n]), filepath.Join(t.TempDir(), "x"), "", bus.Access{}); !errors.Is(err, backup.ErrCutOff) {
+		if err := restored(t, bytes.NewReader(whole[:n]), backup.To{Data: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, backup.ErrCutOff) {
 			t.Errorf("the first %d bytes of %d: %v", n, len(whole), err)
 		}
 	}
-	if err := backup.Restore(t.Context(), strings.NewReader("this is no archive, and never was one"), filepath.Join(t.TempDir(), "x"), "", bus.Access{}); !errors.Is(err, backup.ErrForeign) {
+	if err := restored(t, strings.NewReader("this is no archive, and never was one"), backup.To{Data: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, backup.ErrForeign) {
 		t.Errorf("a text: %v", err)
 	}
-	if err := backup.Restore(t.Context(), bytes.NewReader(whole), w.data, "", bus.Access{}); !errors.Is(err, backup.ErrNotEmpty) {
+	if err := restored(t, bytes.NewReader(whole), backup.To{Data: w.data}); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("over a server's folder: %v", err)
 	}
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -145,13 +152,13 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
-	if err := backup.Restore(t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "x"), nats.ClientURL(), bus.Access{}); err != nil {
+	if err := restored(t, bytes.NewReader(whole), backup.To{Data: filepath.Join(t.TempDir(), "x"), NATS: nats.ClientURL()}); err != nil {
 		t.Errorf("into an external NATS: %v", err)
 	}
 	if err := nats.Jobs.Create(t.Context(), &ehi.Job{Version: ehi.RecordVersion, ID: "a", Status: ehi.AwaitingInput}); err != nil {
 		t.Fatal(err)
 	}
-	if err := backup.Restore(t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "x"), nats.ClientURL(), bus.Access{}); !errors.Is(err, backup.ErrNotEmpty) {
+	if err := restored(t, bytes.NewReader(whole), backup.To{Data: filepath.Join(t.TempDir(), "x"), NATS: nats.ClientURL()}); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("over the state of an external NATS: %v", err)
 	}
 }
@@ -163,7 +170,7 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 		return string(out), err
 	}
-	data, archive, restored := filepath.Join(dir, "data"), filepath.Join(dir, "backup.tar.zst"), filepath.Join(dir, "restored")
+	data, archive, back := filepath.Join(dir, "data"), filepath.Join(dir, "backup.tar.zst"), filepath.Join(dir, "restored")
 	p := serveProgram(t, binary, "--data", data)
 	if out, err := run("backup", "--data", data, archive); err == nil || !strings.Contains(out, "held by another process") || !strings.Contains(out, "--url") {
 		t.Errorf("a backup behind a server's back: %v %s", err, out)
@@ -189,10 +196,10 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 	if out, err := run("backup", "--url", p.url, "--recipient", mine.Recipient().String(), sealed); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if out, err := run("restore", "--data", restored, sealed); err == nil || !strings.Contains(out, "is encrypted") {
+	if out, err := run("restore", "--data", back, sealed); err == nil || !strings.Contains(out, "is encrypted") {
 		t.Errorf("an encrypted archive without its key: %v %s", err, out)
 	}
-	if out, err := run("restore", "--data", restored, "--identity", identity, sealed); err != nil {
+	if out, err := run("restore", "--data", back, "--identity", identity, sealed); err != nil {
 		t.Errorf("an encrypted archive: %v %s", err, out)
 	}
 	p.terminate()
@@ -203,7 +210,7 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
-		to := restored + from[len(from)-10:len(from)-8]
+		to := back + from[len(from)-10:len(from)-8]
 		if out, err := run("restore", "--data", to, from); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -271,5 +278,5 @@ func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error 
 	if err != nil {
 		return err
 	}
-	return backup.Restore(t.Context(), r, filepath.Join(t.TempDir(), "restored"), "", bus.Access{})
+	return restored(t, r, backup.To{Data: filepath.Join(t.TempDir(), "restored")})
 }

@@ -167,7 +167,7 @@ func KeysFile(data string) string { return filepath.Join(data, backup.SandboxKey
 
 // Backup writes an archive of everything that the server keeps, while it works.
 func (n *Node) Backup(ctx context.Context, w io.Writer) error {
-	return backup.Write(ctx, w, backup.Parts{Data: n.data, Bus: n.Bus, Files: n.Files, Records: n.records})
+	return backup.Write(ctx, w, backup.Parts{Data: n.data, Bus: n.Bus, Files: n.Files, Records: n.records, Log: n.log})
 }
 
 // Options change what a Node is made of; tests use them.
@@ -224,7 +224,10 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 }
 
 func (n *Node) openStores(ctx context.Context, data string, opts Options) error {
-	var err error
+	err := backup.Unfinished(data)
+	if err != nil {
+		return err
+	}
 	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log}); err != nil {
 		return err
 	}

@@ -25,6 +25,15 @@ const (
 	AuditRecords = auditStream
 )
 
+// Unused reports whether no process holds the folder of an embedded NATS. Errors: ErrInUse.
+func Unused(storeDir string) error {
+	held, err := lock(storeDir)
+	if err != nil {
+		return err
+	}
+	return held.Close()
+}
+
 // Entry is one record of a bucket.
 type Entry struct {
 	Bucket string `json:"bucket"`

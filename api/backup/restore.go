@@ -1,0 +1,217 @@
+package backup
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/files"
+)
+
+// Errors of Restore, besides those of reading an archive.
+var (
+	ErrNotEmpty = errors.New("there is something already: a backup is restored where nothing is")
+	errNoEnd    = errors.New("the state of the archive has no end")
+)
+
+// To is where and how a backup is restored.
+type To struct {
+	// Data is the data folder; it is made where it is absent.
+	Data string
+	// NATS is the URL of an external NATS that takes the state and knows no job yet; "" for the embedded
+	// one's, which is below Data.
+	NATS   string
+	Access bus.Access
+	// Replace takes the place of what is in Data, which is kept in a folder beside.
+	Replace bool
+	// Unverified takes an archive without a table of contents too.
+	Unverified bool
+}
+
+// Restore puts an archive into a data folder, and its state into its NATS. Everything is put into a folder
+// of its own first (see stage), is held to the archive's table of contents there and made durable; only then
+// does that become the data folder. So wherever it ends, by an error or by a kill, the data folder is what
+// it was, or the whole; until it is the whole Unfinished says that it is not. Errors: ErrNotEmpty,
+// ErrRestoring, and those of read.
+func Restore(ctx context.Context, r io.Reader, to To) (c Contents, err error) {
+	s, err := newStage(to.Data, to.Replace)
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if c, err = s.unpack(r, to.Unverified); err != nil {
+		return c, err
+	}
+	if err := s.loadState(ctx, to); err != nil {
+		return c, err
+	}
+	return c, s.commit()
+}
+
+// unpack puts everything of an archive into the stage; its state into a file, until it is known to be right.
+func (s *stage) unpack(r io.Reader, unverified bool) (c Contents, err error) {
+	to, err := newTarget(s.dir)
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, to.root.Close()) }()
+	c, err = read(r, to.put)
+	if errors.Is(err, ErrUnverified) && unverified {
+		err = nil
+	}
+	if err != nil {
+		return c, err
+	}
+	state, err := to.root.Open(stateFile)
+	if err != nil {
+		return c, fmt.Errorf("%w: it has no state", ErrForeign)
+	}
+	defer state.Close() // read only
+	counts, err := count(state)
+	if err == nil && c.Seal != "" {
+		err = c.holds(counts)
+	}
+	c.Counts = counts
+	return c, err
+}
+
+// loadState puts the state into its NATS.
+func (s *stage) loadState(ctx context.Context, to To) error {
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(s.dir, files.Folder)})
+	if err != nil {
+		return err
+	}
+	state, err := os.Open(filepath.Join(s.dir, stateFile))
+	if err != nil {
+		return err
+	}
+	b, err := bus.Open(ctx, bus.Config{
+		URL: to.NATS, Replicas: bus.KeepReplicas, Access: to.Access, StoreDir: filepath.Join(s.dir, NATSFolder),
+		Audit: &bus.AuditConfig{}, Files: store, AcceptLoss: true,
+	})
+	if err != nil {
+		return errors.Join(err, state.Close())
+	}
+	err = load(ctx, b, state, to.NATS)
+	b.Close()
+	return errors.Join(err, state.Close(), os.Remove(state.Name()))
+}
+
+func load(ctx context.Context, b *bus.Bus, state io.Reader, nats string) error {
+	if jobs := b.Jobs.List(func(bus.Summary) bool { return true }); len(jobs) > 0 {
+		return fmt.Errorf("%w: the NATS at %s knows %d jobs", ErrNotEmpty, nats, len(jobs))
+	}
+	now := time.Now()
+	err := restoreEntries(state, func(e bus.Entry) error { return b.Restore(ctx, e, now) })
+	if errors.Is(err, errNoEnd) {
+		err = nil // it was asked for
+	}
+	return err
+}
+
+// target is the data folder that an archive is put into. Every file is made through root, which no
+// name of an archive leads out of.
+type target struct {
+	root  *os.Root
+	store *files.Local
+}
+
+func newTarget(data string) (target, error) {
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		return target{}, err
+	}
+	root, err := os.OpenRoot(data)
+	return target{root, store}, err
+}
+
+// put makes one file of an archive. Errors: ErrForeign.
+func (t target) put(h *tar.Header, r io.Reader) error {
+	name, err := t.place(h)
+	if err != nil {
+		return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
+	}
+	folder := filepath.Dir(name)
+	if err := t.root.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
+
+// errPlace is what is wrong with a name that no backup of this server has.
+var errPlace = errors.New("no backup has such a file")
+
+// place is where a file of an archive goes in the data folder: a path without detours, to where this
+// server keeps files of that kind. Errors: errPlace, files.ErrName.
+func (t target) place(h *tar.Header) (string, error) {
+	name, err := filepath.Localize(h.Name)
+	if err != nil || h.Typeflag != tar.TypeReg {
+		return "", errPlace
+	}
+	if name == stateFile {
+		return name, nil // a restore removes it when it has read it
+	}
+	folder, rest, _ := strings.Cut(filepath.ToSlash(name), "/")
+	switch folder + "/" {
+	case exportsFolder:
+		job, object, _ := strings.Cut(rest, "/")
+		place, err := t.store.Place(job, object)
+		return filepath.Join(files.Folder, place), err
+	case recordsFolder:
+		if rest != "" {
+			return filepath.Join(dataset.Folder, filepath.FromSlash(rest)), nil
+		}
+	case filesFolder:
+		if slices.Contains(beside, rest) {
+			return rest, nil
+		}
+	}
+	return "", errPlace
+}
+
+// NATSFolder is where the embedded NATS lives in a data folder.
+const NATSFolder = "nats"
+
+// restoreEntries calls store with each entry of a state. Errors: ErrCutOff, ErrForeign, errNoEnd.
+func restoreEntries(r io.Reader, store func(bus.Entry) error) error {
+	lines := json.NewDecoder(r)
+	for n := 0; ; n++ {
+		var l line
+		switch err := lines.Decode(&l); {
+		case errors.Is(err, io.EOF):
+			return errNoEnd
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return ErrCutOff
+		case err != nil:
+			return fmt.Errorf("%w: %w", ErrForeign, err)
+		}
+		if l.End == nil {
+			if err := store(l.Entry); err != nil {
+				return err
+			}
+			continue
+		}
+		switch {
+		case *l.End > n:
+			return ErrCutOff
+		case *l.End < n || lines.More():
+			return fmt.Errorf("%w: its state has more than %d records", ErrForeign, *l.End)
+		}
+		return nil
+	}
+}
