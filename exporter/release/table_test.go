@@ -1,6 +1,8 @@
 package release
 
 import (
+	"encoding/csv"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +54,125 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 	for _, code := range []string{"430193006", "8480-6"} {
 		if table.mayHold([]byte(code)) {
 			t.Errorf("%s may be in the table", code)
+		}
+	}
+}
+
+// codeForms are what the codes of each system of the shipped table look like: whole codes, or the beginning
+// of some.
+var codeForms = map[string]*regexp.Regexp{
+	"http://hl7.org/fhir/sid/icd-10-cm":                        regexp.MustCompile(`^[A-TV-Z](\d\*|\d[0-9AB](\.[0-9A-Z]{1,4})?\*?)$`),
+	"http://hl7.org/fhir/sid/icd-9-cm":                         regexp.MustCompile(`^(E\d\d\*|(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?\*?)$`),
+	"http://hl7.org/fhir/sid/ndc":                              regexp.MustCompile(`^\d{5}(-?\d{4}(-?\d\d)?)?\*?$`),
+	"http://loinc.org":                                         regexp.MustCompile(`^(\d{1,7}|LP\d+)-\d$`),
+	"http://snomed.info/sct":                                   regexp.MustCompile(`^[1-9]\d{5,17}$`),
+	"http://terminology.hl7.org/CodeSystem/icd9cm-procedure":   regexp.MustCompile(`^\d\d\.\d{1,2}\*?$`),
+	"http://www.ama-assn.org/go/cpt":                           regexp.MustCompile(`^(\d{3,4}\*|\d{4}[0-9FTU])$`),
+	"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets":  regexp.MustCompile(`^[A-V](\d{3}\*|\d{4})$`),
+	"http://www.cms.gov/Medicare/Coding/ICD10":                 regexp.MustCompile(`^[0-9A-HJ-NP-Z]{1,7}\*?$`),
+	"http://www.nlm.nih.gov/research/umls/rxnorm":              regexp.MustCompile(`^[1-9]\d{0,7}$`),
+	"http://terminology.hl7.org/CodeSystem/v2-0177":            regexp.MustCompile(`^[A-Z]{1,4}$`),
+	"http://terminology.hl7.org/CodeSystem/v3-ActCode":         regexp.MustCompile(`^\w[\w ,.()/-]*\*?$`),
+	"http://terminology.hl7.org/CodeSystem/v3-Confidentiality": regexp.MustCompile(`^\w[\w ]*\*?$`),
+}
+
+// Each row of the shipped table has a code that its system may have: one that a spreadsheet has made a
+// date or a fraction of, or that is mistyped, would match nothing.
+func TestEveryRowOfTheTableHasACodeOfItsSystem(t *testing.T) {
+	r := csv.NewReader(strings.NewReader(shippedSensitive))
+	r.Comment = '#'
+	rows, err := r.ReadAll()
+	if err != nil || len(rows) < 4000 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	seen := map[string]bool{}
+	for _, row := range rows {
+		system, code, key := row[0], row[1], strings.Join(row, ",")
+		form, known := codeForms[system]
+		switch {
+		case !known:
+			t.Errorf("%s: what do codes of this system look like?", key)
+		case !form.MatchString(code), system == "http://loinc.org" && code[0] != 'L' && !luhn(code), system == "http://snomed.info/sct" && !verhoeff(code):
+			t.Errorf("%s is no code of its system", key)
+		case seen[key]:
+			t.Errorf("%s stands there twice", key)
+		}
+		seen[key] = true
+	}
+}
+
+// luhn reports whether the last digit of a LOINC code is its check digit (LOINC Users' Guide, appendix C).
+func luhn(code string) bool {
+	sum, double := 0, false
+	for _, c := range slices.Backward([]byte(strings.ReplaceAll(code, "-", ""))) {
+		d := int(c - '0')
+		if double {
+			if d *= 2; d > 9 {
+				d -= 9
+			}
+		}
+		sum, double = sum+d, !double
+	}
+	return sum%10 == 0
+}
+
+// verhoeff reports whether the last digit of a SNOMED CT identifier is its check digit: that of the
+// dihedral group of ten (SNOMED CT Release File Specification, 5.5).
+func verhoeff(code string) bool {
+	multiply := func(a, b int) int {
+		switch {
+		case a < 5 && b < 5:
+			return (a + b) % 5
+		case a < 5:
+			return 5 + (a+b)%5
+		case b < 5:
+			return 5 + (a-b+5)%5
+		}
+		return (a - b + 5) % 5
+	}
+	permute := []int{1, 5, 7, 6, 2, 8, 3, 0, 9, 4}
+	check := 0
+	for i, c := range slices.Backward([]byte(code)) {
+		d := int(c - '0')
+		for range len(code) - 1 - i {
+			d = permute[d]
+		}
+		check = multiply(check, d)
+	}
+	return check == 0
+}
+
+// EHI-9: codes of each kind of sensitive information that published value sets name, and some that are
+// none on purpose (docs/release.md).
+func TestEHI9SensitiveAreTheCodesThatPublishedValueSetsName(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const icd, loinc, sct = "http://hl7.org/fhir/sid/icd-10-cm", "http://loinc.org", "http://snomed.info/sct"
+	for _, c := range []struct{ system, codes, want string }{
+		{loinc, "70241-5 29893-5 48345-3 49580-4 20447-9", "hiv"},
+		{"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "G0475", "hiv"},
+		{loinc, "4077-4 3426-4 8220-6 3436-3 72109-2", "alcoholAndDrug"},
+		{icd, "Z81.1 Z63.72", "alcoholAndDrug"},
+		{sct, "26416006 191480000 428211000124100 361055000", "alcoholAndDrug"},
+		{"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "J0592", "alcoholAndDrug"},
+		{loinc, "69737-5", "mentalHealth"},
+		{icd, "Z86.59 Z13.39 R44.0 Z81.8", "mentalHealth"},
+		{sct, "231504006 48500005 82313006 225337009", "mentalHealth"},
+		{"http://www.ama-assn.org/go/cpt", "99484 99492", "mentalHealth"},
+		{icd, "Z69.81", "sexualAssault"},
+		{icd, "Z11.3 Z20.2 D57.1", "other"},
+		{icd, "F17.210 F01.50 Z81.0", ""},
+		{sct, "78648007 424393004", ""},
+	} {
+		for _, code := range strings.Fields(c.codes) {
+			var got []string
+			table.lookup([]byte(c.system), []byte(code), false, func(category string) { got = append(got, category) })
+			slices.Sort(got)
+			if got = slices.Compact(got); strings.Join(got, " ") != c.want {
+				t.Errorf("%s %s needs %v, want %s", c.system, code, got, c.want)
+			}
 		}
 	}
 }
