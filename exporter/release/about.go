@@ -101,6 +101,7 @@ var whyPaths = map[string][][]string{
 	"Procedure":                   {{"reasonReference"}, {"basedOn"}, {"partOf"}},
 	"QuestionnaireResponse":       {{"basedOn"}, {"partOf"}},
 	"RequestGroup":                {{"reasonReference"}, {"basedOn"}},
+	"ResearchSubject":             {{"study"}},
 	"RiskAssessment":              {{"reasonReference"}, {"basedOn"}},
 	"ServiceRequest":              {{"reasonReference"}, {"basedOn"}},
 	"Specimen":                    {{"request"}, {"parent"}, {"subject"}},

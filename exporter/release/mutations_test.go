@@ -72,6 +72,7 @@ var mutations = []mutation{
 		`; !kept || !why || !kept && telling ||`},
 	{"what is said of anything stays with that", "about.go", `"Basic":                    {{"subject"}},`, `"Basic":                    {{"author"}},`},
 	{"what is made of the withheld alone stays", "about.go", `{"result", "imagingStudy", "media.link"}`, `{"imagingStudy", "media.link"}`},
+	{"nothing is made of the Patient, by an identifier either", "observer.go", `case f.number == patientNumber: // which`, `case f.number == patientNumber && len(f.id) == 0: // which`},
 	{"an answer stays with the order", "about.go", `{{"reasonReference"}, {"basedOn"}, {"partOf"}}`, `{{"reasonReference"}, {"partOf"}}`},
 	{"a panel stays with its members", "quick.go", `f.members = f.members || !isOccasion(ref[:end])`, `f.members = f.members && !isOccasion(ref[:end])`},
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},

@@ -120,7 +120,7 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	} else {
 		o.refer(f, v)
 	}
-	if v == 0 && !pointer && !f.related() {
+	if v == 0 && !pointer && !f.related() && f.number != patientNumber {
 		o.released.add(self)
 		o.sure[self.id.low%uint64(len(o.sure))] = self
 		return
@@ -272,8 +272,11 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 	if v == 0 {
 		o.present(self, f)
 	}
-	if v.withheld() || pointer || hangs {
+	switch {
+	case v.withheld() || pointer || hangs:
 		o.keep(self, f)
+	case f.number == patientNumber: // which is an occasion, by an identifier too
+		r.own(self, f.identifiers)
 	}
 	o.attach(self, f)
 	switch {

@@ -37,7 +37,8 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 	name, f := string(typ), facts{typ: typ}
 	key := category(&f)
 	switch {
-	case !alone && (name == "Binary" || roles[fhir.TypeNumber(typ)] == definition), documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
+	case !alone && (name == "Binary" || name == "Patient" || roles[fhir.TypeNumber(typ)] == definition),
+		documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
 		return trait{kind: mustWalk}
 	case p.closed(key):
 		return trait{kind: stays, verdict: because[categoryReason+string(key)]}

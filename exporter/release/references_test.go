@@ -49,7 +49,7 @@ var maskedOnly = map[string]string{
 		complicationDetail details evaluationMessage
 		DeviceUseStatement.derivedFrom Condition.evidence.detail Immunization.reaction.detail`,
 	"it is further information beside what the resource says": `allergyIntolerance detectedIssue
-		referenceDocument relevantHistory statusReasonReference study subjectMedicalHistory
+		referenceDocument relevantHistory statusReasonReference AdverseEvent.study subjectMedicalHistory
 		supportingInfo supportingInformation consent
 		QuestionnaireResponse.item.answer.valueReference`,
 	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition

@@ -110,7 +110,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 		switch {
 		case l.place.path != place:
 		case l.shape == "display":
-		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (l.byID() || d.kept(l.to) || d.record.Resources[l.to].kind.hangs()):
+		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (l.byID() || l.to == 0 || d.kept(l.to) || d.record.Resources[l.to].kind.hangs()):
 		case d.kept(l.to) && (!telling || d.telling(l.to)):
 			withheld++
 		default:
