@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"ehi-server/shared/telemetry"
+	"ehi-server/shared/weburl"
 )
 
 // Limits of fetching a client's keys by its jwks_uri. Whoever may register clients must not make the server ask its neighbours, wait or fill
@@ -133,6 +135,33 @@ func (p plainOnlyPrivate) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("keys are fetched over https only")
 	}
 	return p.next.RoundTrip(r)
+}
+
+// MayFetchKeys reports whether a client's keys could be fetched from a URL, as far as its spelling tells: of a name it
+// is known when the connection is made.
+func (s *Server) MayFetchKeys(uri string) bool {
+	u, err := weburl.Parse(uri) // which reads 127.1 and 0x7f000001 as resolvers do
+	if err != nil {
+		return false
+	}
+	secure := strings.HasPrefix(u.Origin(), "https://")
+	at, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return secure && !isLocalName(u.Hostname())
+	}
+	return mayAsk(at, s.PrivateKeySets) && (secure || within(at.Unmap(), s.PrivateKeySets))
+}
+
+// isLocalName reports whether a name is never one of the internet (RFC 6761 6.3, RFC 6762 3, RFC 8375, and what ICANN
+// has set apart for private use).
+func isLocalName(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if !strings.Contains(host, ".") {
+		return true
+	}
+	return slices.ContainsFunc([]string{".localhost", ".local", ".internal", ".home.arpa", ".localdomain"}, func(end string) bool {
+		return strings.HasSuffix(host, end)
+	})
 }
 
 func within(at netip.Addr, ranges []netip.Prefix) bool {

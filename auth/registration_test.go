@@ -83,3 +83,45 @@ func TestPrivateUseSchemesAreReverseDomains(t *testing.T) {
 		}
 	}
 }
+
+// A jwks_uri that can lead to nobody but neighbours is known by its spelling, before anything is fetched.
+func TestKeysOfNeighboursAreKnownByTheirAddress(t *testing.T) {
+	private := &Server{Config: Config{PrivateKeySets: ranges("10.1.0.0/16", "127.0.0.0/8")}}
+	for uri, want := range map[string]struct{ anywhere, here bool }{
+		"https://app.example.org/keys":          {true, true},
+		"https://app.example.org:8443/keys":     {true, true},
+		"https://8.8.8.8/keys":                  {true, true},
+		"https://[2606:4700::1111]/keys":        {true, true},
+		"http://app.example.org/keys":           {},
+		"http://8.8.8.8/keys":                   {},
+		"https://localhost/keys":                {},
+		"https://LOCALHOST./keys":               {},
+		"https://a.localhost/keys":              {},
+		"https://printer.local/keys":            {},
+		"https://metadata.google.internal/keys": {},
+		"https://intranet/keys":                 {},
+		"https://127.0.0.1/keys":                {false, true},
+		"https://127.1/keys":                    {false, true},
+		"https://2130706433/keys":               {false, true},
+		"https://0x7f.0.0.1/keys":               {false, true},
+		"https://0177.0.0.1/keys":               {false, true},
+		"https://[::ffff:127.0.0.1]/keys":       {false, true},
+		"http://127.0.0.1/keys":                 {false, true},
+		"https://[::1]/keys":                    {},
+		"https://[::7f00:1]/keys":               {},
+		"https://[64:ff9b::7f00:1]/keys":        {},
+		"https://0.0.0.0/keys":                  {},
+		"https://10.1.2.3/keys":                 {false, true},
+		"https://10.2.2.3/keys":                 {},
+		"https://169.254.169.254/keys":          {},
+		"https://192.168.1.1/keys":              {},
+		"https://[fd00::1]/keys":                {},
+		"https://[fe80::1]/keys":                {},
+		"file:///etc/passwd":                    {},
+		"":                                      {},
+	} {
+		if (&Server{}).MayFetchKeys(uri) != want.anywhere || private.MayFetchKeys(uri) != want.here {
+			t.Errorf("%s: not %+v", uri, want)
+		}
+	}
+}

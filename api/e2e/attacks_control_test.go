@@ -121,6 +121,30 @@ var controlAttacks = []attack{
 			p.want(a, 400, "The initial access token")
 		}
 	}},
+	{"an application registers for what is weaker than what is offered", "RFC 7591 3.2.2, RFC 9700 2.1.2", func(p *target) {
+		for _, member := range []string{
+			`"response_types":["token"]`, `"response_types":["code","id_token"]`, `"grant_types":["implicit"]`, `"grant_types":["password"]`,
+			`"grant_types":["client_credentials"],"response_types":["code"]`, `"token_endpoint_auth_method":"client_secret_jwt"`,
+			`"id_token_signed_response_alg":"none"`, `"dpop_bound_access_tokens":true`,
+		} {
+			body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export",` + member + `}`
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 400, "invalid_client_metadata")
+		}
+	}},
+	{"who may register applications has keys fetched from a neighbour", "OWASP API7 (SSRF)", func(p *target) {
+		for _, host := range []string{"127.0.0.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "nats.internal"} {
+			body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export","token_endpoint_auth_method":"private_key_jwt","jwks_uri":"https://` + host + `/keys"}`
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 400, "jwks_uri must be https on a public host")
+		}
+	}},
 	{"an application takes another one's name", "CWE-451, UTS 39", func(p *target) {
 		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site", "4 web 5it3", "@ w3b $ite", "A vveb site", "Λ шeb sitǝ"} {
 			p.want(p.registers(name), 400, "easily taken for the name of another client")

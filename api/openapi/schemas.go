@@ -167,7 +167,7 @@ var schemas = object{
 	"Registration": record(object{
 		"client_id": str(), "client_id_issued_at": integer(), "client_secret?": str(),
 		"client_secret_expires_at?": integer(), "client_name": str(), "scope": str(),
-		"token_endpoint_auth_method": str(), "grant_types": array(str()),
+		"token_endpoint_auth_method": str(), "grant_types": array(str()), "response_types": array(str()),
 	}),
 	"Accounts": array(ref("Account")),
 	"Account": record(object{
