@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"ehi-server/shared/files"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 )
@@ -56,7 +57,12 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 		return mine, nil
 	}
 	theirs, err := b.cfg.Files.Identity()
-	if err == nil && !b.cfg.AcceptLoss {
+	switch {
+	case errors.Is(err, files.ErrIdentity) && b.cfg.AcceptLoss:
+		err = nil
+	case errors.Is(err, files.ErrIdentity):
+		err = fmt.Errorf("%w (%s holds state %s): put it back, or %s", err, b.at(), cmp.Or(mine, "none"), acceptLoss)
+	case err == nil && !b.cfg.AcceptLoss:
 		err = b.together(mine, theirs, missing, exports)
 	}
 	return cmp.Or(mine, theirs), err

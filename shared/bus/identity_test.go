@@ -3,6 +3,9 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +78,45 @@ func TestFilesAndStateBelongTogether(t *testing.T) {
 	b.Close()
 	if now, err := f.Identity(); err != nil || now != mine {
 		t.Errorf("the files are now of state %q, %v", now, err)
+	}
+}
+
+// Exports whose identity is damaged are not those of another state: the message names the file, and an operator's word mends it.
+func TestADamagedIdentityIsNamed(t *testing.T) {
+	state, exports := t.TempDir(), t.TempDir()
+	b, f, err := pair(t, state, exports, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := f.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	path := filepath.Join(exports, ".identity")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range whole {
+		damaged := slices.Clone(whole)
+		damaged[at] ^= 2
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Identity(); !errors.Is(err, files.ErrIdentity) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+	}
+	if _, _, err = pair(t, state, exports, false); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), mine) {
+		t.Errorf("%v", err)
+	}
+	if b, f, err = pair(t, state, exports, true); err != nil {
+		t.Fatalf("with the operator's word: %v", err)
+	}
+	b.Close()
+	if now, err := f.Identity(); err != nil || now != mine {
+		t.Errorf("the identity is %q, %v", now, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
 	"io"
 	"io/fs"
@@ -68,17 +69,31 @@ func NewLocal(c Config) (*Local, error) {
 // identityFile says of which state the files are: the records that name them.
 const identityFile = ".identity"
 
-// Identity is that of the state to which the files belong, "" where none was set.
+// Identity is that of the state to which the files belong, "" where none was set. Errors: ErrIdentity.
 func (l *Local) Identity() (string, error) {
-	text, err := l.small(filepath.Join(l.root, identityFile))
-	if len(text) < minIdentity {
+	name := filepath.Join(l.root, identityFile)
+	text, err := l.small(name)
+	if err != nil || len(text) < minIdentity {
 		return "", err // a shorter one was being written when the process died
 	}
-	return text, err
+	identity, sum, summed := strings.Cut(text, " ")
+	if !identityText.MatchString(identity) || summed && sum != sumOf(identity) {
+		return "", fmt.Errorf("%w: %s", ErrIdentity, name)
+	}
+	return identity, nil
 }
+
+// ErrIdentity is returned where the file is damaged that says to which state the exports belong.
+var ErrIdentity = errors.New("the file is damaged that says to which state the exports belong")
 
 // minIdentity is the length of the shortest identity, in bytes.
 const minIdentity = 26
+
+// identityText is what an identity consists of, see rand.Text.
+var identityText = regexp.MustCompile(`^[A-Z2-7]+$`)
+
+// sumOf is written behind an identity: of a bit that flips in it, another one would come.
+func sumOf(identity string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(identity))) }
 
 // orphansFolder holds, by the job, since when files were seen that no record names.
 const orphansFolder = ".orphans"
@@ -153,9 +168,9 @@ func (l *Local) Empty() (bool, error) {
 	return err == nil, err
 }
 
-// SetIdentity keeps it, durably.
+// SetIdentity keeps it, durably, also in place of one that is damaged.
 func (l *Local) SetIdentity(identity string) error {
-	if was, err := l.Identity(); err != nil || was == identity {
+	if was, err := l.Identity(); err != nil && !errors.Is(err, ErrIdentity) || was == identity {
 		return err
 	}
 	name := filepath.Join(l.root, identityFile)
@@ -166,7 +181,7 @@ func (l *Local) SetIdentity(identity string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, identity)
+	_, err = io.WriteString(f, identity+" "+sumOf(identity))
 	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(l.root))
 }
 
