@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/exporter/sources"
+	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/ehi"
+)
+
+const (
+	secret = "test_client_secret" // of the sandbox's client
+	scopes = "system/*.rs system/$ehi-export"
+	pause  = 20 * time.Millisecond // between two polls
+)
+
+// kept is a finished export.
+type kept struct {
+	status string            // its URL
+	files  map[string]string // what each URL of its manifest gave, as a sum
+}
+
+// storm is what all rounds begin with.
+type storm struct {
+	*config
+	binary string
+	addr   string
+	closed string // a data folder whose server was stopped
+	killed string // one whose server was killed
+	ids    []string
+	kept   []kept
+	fresh  map[string]string // what an export of one patient has to give, as a sum
+}
+
+// prepare makes the data: patients, and exports of them.
+func prepare(ctx context.Context, c *config, dir, binary string) (*storm, error) {
+	s := &storm{config: c, binary: binary, closed: filepath.Join(dir, "closed"), killed: filepath.Join(dir, "killed"), fresh: map[string]string{}}
+	if err := s.fill(ctx); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s.addr = ln.Addr().String()
+	if err := ln.Close(); err != nil {
+		return nil, err
+	}
+	p, err := s.serve(s.closed, filepath.Join(dir, "prepare.log"))
+	if err != nil {
+		return nil, err
+	}
+	if p.await(ctx, time.Minute) != lives {
+		return nil, fmt.Errorf("the server does not start: %s", p.log)
+	}
+	err = s.export(ctx, p.client)
+	if err == nil {
+		err = os.CopyFS(s.killed, os.DirFS(s.closed)) // nothing is being written any more
+	}
+	return s, errors.Join(err, p.end(syscall.SIGTERM, time.Minute))
+}
+
+// fill makes the record store.
+func (s *storm) fill(ctx context.Context) (err error) {
+	store, err := sources.Store(sources.Config{Data: s.closed})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	made := synthetic.Config{Patients: s.Patients, Resources: 60, Seed: s.Seed + 1_000_000} // and not that of demo patients
+	if err := store.Generate(ctx, made, time.Now(), func(int, int) {}); err != nil {
+		return err
+	}
+	list, err := store.Patients(ctx, s.Patients+1)
+	for _, p := range list {
+		s.ids = append(s.ids, p.ID)
+	}
+	return err
+}
+
+// export makes the exports that are kept, and learns what one of each patient has to be.
+func (s *storm) export(ctx context.Context, anybody *client.Client) error {
+	c, err := anybody.Service(ctx, secret, scopes)
+	if err != nil {
+		return err
+	}
+	for _, target := range []string{"/fhir/$export", "/fhir/Patient/$export?_type=Observation", "/no-form/auto-approve/fhir/$ehi-export"} {
+		j, err := c.Start(ctx, "POST", target, nil)
+		if err != nil {
+			return err
+		}
+		k := kept{status: j.StatusURL, files: map[string]string{}}
+		m, err := c.Wait(ctx, j.StatusURL, pause)
+		if err != nil {
+			return err
+		}
+		for _, e := range m.Output {
+			body, err := c.Download(ctx, e.URL)
+			if err != nil {
+				return err
+			}
+			k.files[e.URL] = sum(body)
+		}
+		s.kept = append(s.kept, k)
+	}
+	for _, id := range s.ids {
+		if s.fresh[id], err = exportOne(ctx, c, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exportOne exports a patient, and sums up the lines of all files, in whatever order.
+func exportOne(ctx context.Context, c *client.Client, id string) (string, error) {
+	j, err := c.KickOff(ctx, "/no-form/auto-approve", id, nil)
+	if err != nil {
+		return "", err
+	}
+	m, err := c.Wait(ctx, j.StatusURL, pause)
+	if err != nil {
+		return "", err
+	}
+	lines, err := linesOf(ctx, c, m)
+	if err != nil {
+		return "", err
+	}
+	return sum([]byte(strings.Join(lines, "\n"))), c.Delete(ctx, j.StatusURL)
+}
+
+func linesOf(ctx context.Context, c *client.Client, m *ehi.Manifest) (lines []string, err error) {
+	for _, e := range m.Output {
+		body, err := c.Download(ctx, e.URL)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, strings.Split(strings.TrimSuffix(string(body), "\n"), "\n")...)
+	}
+	slices.Sort(lines)
+	return lines, nil
+}
+
+func sum(body []byte) string {
+	s := sha256.Sum256(body)
+	return string(s[:])
+}

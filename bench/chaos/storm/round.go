@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"ehi-server/api/client"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// round is one damage to a copy of the data, and what came of it.
+type round struct {
+	*storm
+	rng      *rand.Rand
+	dir      string // holds the copy and the log
+	done     string // what was done
+	harms    []harm
+	refused  bool
+	reported bool
+	faults   []string
+}
+
+// outcome is the allowed outcome of the round, or that there was none.
+func (r *round) outcome() string {
+	switch {
+	case len(r.faults) > 0:
+		return "FAULT"
+	case r.refused:
+		return "refused, with a message that names the damage"
+	case r.reported:
+		return "reported: what is damaged fails, and the rest is as before"
+	}
+	return "as before"
+}
+
+func (r *round) faultf(format string, a ...any) {
+	r.faults = append(r.faults, fmt.Sprintf(format, a...))
+}
+
+func (r *round) data() string { return filepath.Join(r.dir, "data") }
+
+// run does the harm and looks. Errors: those of the storm itself.
+func (r *round) run(ctx context.Context) error {
+	from, was := r.closed, "stopped"
+	if r.rng.IntN(2) == 0 {
+		from, was = r.killed, "killed"
+	}
+	if err := os.CopyFS(r.data(), os.DirFS(from)); err != nil {
+		return err
+	}
+	during := r.rng.IntN(3) == 0
+	r.done = "a server that was " + was
+	if !during {
+		r.done += ", before it starts: "
+		return errors.Join(r.damage(), r.start(ctx, nil))
+	}
+	r.done += ", while it runs: "
+	return errors.Join(r.start(ctx, r.damage), r.start(ctx, nil)) // it has to do with it when it starts again, too
+}
+
+// damage does one to three harms.
+func (r *round) damage() error {
+	for n := range 1 + r.rng.IntN(6)/4 + r.rng.IntN(6)/5 {
+		h, err := harmOne(r.rng, r.data())
+		if err != nil {
+			if n > 0 { // there is nothing left
+				return nil
+			}
+			return err
+		}
+		if len(r.harms) > 0 {
+			r.done += "; "
+		}
+		r.harms = append(r.harms, h)
+		r.done += h.String()
+	}
+	return nil
+}
+
+// start starts a server, has the harm done where it is to be done now, looks, and stops the server.
+func (r *round) start(ctx context.Context, damage func() error) error {
+	if r.refused || len(r.faults) > 0 {
+		return nil
+	}
+	before, _, err := tree(filepath.Join(r.data(), files.Folder))
+	if err != nil {
+		return err
+	}
+	p, err := r.serve(r.data(), filepath.Join(r.dir, "log"))
+	if err != nil {
+		return err
+	}
+	switch p.await(ctx, r.Limit) {
+	case refused:
+		return r.refusal(p)
+	case hangs:
+		r.faultf("it neither starts nor ends within %v", r.Limit)
+		return errors.Join(p.end(syscall.SIGKILL, r.Limit))
+	case lives:
+	}
+	if damage != nil {
+		if err := damage(); err != nil {
+			return errors.Join(err, p.end(syscall.SIGKILL, r.Limit))
+		}
+	}
+	r.look(ctx, p.client)
+	if err := p.end(syscall.SIGTERM, r.Limit); errors.Is(err, errHangs) {
+		r.faultf("told to stop, it does not end within %v", r.Limit)
+	} else if err != nil {
+		return err
+	}
+	said, err := p.said()
+	if err != nil {
+		return err
+	}
+	if words := crashed(said); words != "" {
+		r.faultf("it crashed: %.300q", words)
+	}
+	if r.reported && !complains(said) {
+		r.faultf("nothing in its log says that something is wrong")
+	}
+	return r.removed(before)
+}
+
+// refusal looks at the last words of a server that has ended by itself.
+func (r *round) refusal(p *served) error {
+	said, err := p.said()
+	if err != nil {
+		return err
+	}
+	r.refused = true
+	if words := crashed(said); words != "" {
+		r.faultf("it crashed: %.300q", words)
+		return nil
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+		r.faultf("it ended with exit code %d", code)
+	}
+	for _, h := range r.harms {
+		top, _, _ := strings.Cut(h.path, "/")
+		if strings.Contains(said, filepath.Base(h.path)) || strings.Contains(said, filepath.Join(r.data(), top)) {
+			return nil
+		}
+	}
+	r.faultf("its last words name nothing that is damaged: %.400q", said[max(0, len(said)-400):])
+	return nil
+}
+
+// look asks for all that was there before.
+func (r *round) look(ctx context.Context, anybody *client.Client) {
+	ctx, cancel := context.WithTimeout(ctx, 4*r.Limit)
+	defer cancel()
+	c, err := anybody.Service(ctx, secret, scopes)
+	if r.failed("a token", err) {
+		return
+	}
+	r.lookAtPatients(ctx, c)
+	for _, k := range r.kept {
+		r.lookAtExport(ctx, c, k)
+	}
+	id := r.ids[r.rng.IntN(len(r.ids))]
+	got, err := exportOne(ctx, c, id)
+	if !r.failed("a new export", err) && got != r.fresh[id] {
+		r.faultf("a new export of %s is another one", id)
+	}
+	if a, err := anybody.Do(ctx, http.MethodGet, "/readyz", nil); err != nil || a.Status != http.StatusOK {
+		r.reported = true
+	}
+}
+
+// failed takes an error for a report of the damage, or for a fault where it is none.
+func (r *round) failed(what string, err error) bool {
+	if err == nil {
+		return false
+	}
+	answer, is := errors.AsType[*client.Error](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		r.faultf("%s: stuck: %v", what, err)
+	case is && answer.Answer.Status >= 500, is && answer.Answer.Status == http.StatusNotFound, is && answer.Answer.Status == http.StatusGone, !is && errors.Is(err, io.ErrUnexpectedEOF), !is && strings.Contains(err.Error(), "EOF"):
+		r.reported = true
+	default:
+		r.faultf("%s: %v", what, err)
+	}
+	return true
+}
+
+// lookAtPatients finds out whether the patients are those who were there, and no others.
+func (r *round) lookAtPatients(ctx context.Context, c *client.Client) {
+	a, err := c.Do(ctx, http.MethodGet, "/fhir/Patient?_count=100", nil)
+	if err == nil && a.Status != http.StatusOK {
+		err = &client.Error{Request: "GET /fhir/Patient", Answer: *a}
+	}
+	if r.failed("the patients", err) {
+		return
+	}
+	var found struct {
+		Entry []struct{ Resource struct{ ID string } }
+	}
+	if err := json.Unmarshal(a.Body, &found); err != nil {
+		r.faultf("the patients: %v", err)
+		return
+	}
+	var ids []string
+	for _, e := range found.Entry {
+		ids = append(ids, e.Resource.ID)
+	}
+	slices.Sort(ids)
+	if want := slices.Sorted(slices.Values(r.ids)); !slices.Equal(ids, want) {
+		r.faultf("the patients are %v and were %v", ids, want)
+	}
+}
+
+// lookAtExport downloads all files of an export that was finished before.
+func (r *round) lookAtExport(ctx context.Context, c *client.Client, k kept) {
+	m, err := c.Wait(ctx, k.status, pause)
+	if r.failed("a manifest", err) {
+		return
+	}
+	if missing := r.missing(m, k); missing != "" {
+		r.faultf("the manifest of an export is without %s, or has others", missing)
+	}
+	for _, e := range m.Output {
+		body, err := c.Download(ctx, e.URL)
+		if !r.failed("a file", err) && sum(body) != k.files[e.URL] {
+			r.faultf("%s is another one: %d bytes", e.URL, len(body))
+		}
+	}
+}
+
+// missing is a file that a manifest should list, or one that it should not.
+func (r *round) missing(m *ehi.Manifest, k kept) string {
+	listed := map[string]bool{}
+	for _, e := range m.Output {
+		listed[e.URL] = true
+		if _, known := k.files[e.URL]; !known {
+			return e.URL
+		}
+	}
+	for url := range k.files {
+		if !listed[url] {
+			return url
+		}
+	}
+	return ""
+}
+
+// removed finds files of exports that were whole and are gone.
+func (r *round) removed(before []string) error {
+	after, _, err := tree(filepath.Join(r.data(), files.Folder))
+	if err != nil {
+		return err
+	}
+	for _, name := range before {
+		at := filepath.Join(files.Folder, name)
+		harmed := slices.ContainsFunc(r.harms, func(h harm) bool { return h.path == at || strings.HasPrefix(at, h.path+"/") })
+		if !harmed && !slices.Contains(after, name) && !slices.ContainsFunc(after, func(a string) bool { return filepath.Base(a) == filepath.Base(name) }) {
+			r.faultf("%s was whole and has been removed", at)
+		}
+	}
+	return nil
+}
