@@ -23,34 +23,60 @@ func (r *reviewed) castOf(number uint16, rest []byte) bool {
 	if len(all.of) == 0 || !all.worthwhile() {
 		return false
 	}
-	return all.fitting(rest, r) != nil
+	return all.fitting(rest, r, &r.latest) != nil
 }
 
-// begins implements filler.
-func (r *reviewed) begins(*mould) { r.edits = r.edits[:0] }
-
 // fill implements filler, as plan does it.
-func (r *reviewed) fill(m *mould, s *spot, text []byte, at int) bool {
-	switch s.kind {
-	case referenceText:
-		mask := r.mask(text)
-		if mask == nil {
-			return true
+func (r *reviewed) fill(m *mould, rest []byte) bool {
+	r.edits = r.edits[:0]
+	for i, at := range m.stops {
+		s, f := &m.spots[at], &m.found[i]
+		text := rest[f.at:f.end]
+		switch s.kind {
+		case referenceText:
+			mask := r.maskFound(s, f, text)
+			if mask == nil {
+				continue
+			}
+			if !s.whole {
+				return false
+			}
+			start, end := r.rest+int(f.at)-len(wholeReference), r.rest+int(f.end)+len(`"}`)
+			r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
+			continue
+		case valueText, anyNumber:
+			if withheld, _ := r.names(text); withheld {
+				return false
+			}
 		}
-		start, end := r.rest+at-len(wholeReference), r.rest+at+len(text)+len(`"}`)
-		r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
-		return m.isWhole(s)
-	case valueText, anyNumber:
-		if withheld, _ := r.names(text); withheld {
+		if r.secret(text) || f.marks&(slashMark|percentMark) != 0 && r.namesOneWithheld(text, nil) {
 			return false
 		}
 	}
-	return !r.secret(text) && !r.namesOneWithheld(text, nil)
+	return true
 }
 
-// isWhole reports whether a reference is all of its object.
-func (m *mould) isWhole(s *spot) bool {
-	return bytes.HasSuffix(m.rest[:s.start], []byte(wholeReference)) && bytes.HasPrefix(m.rest[s.end:], []byte(`"}`))
+// maskFound is mask for a reference that was found.
+func (r *reviewed) maskFound(s *spot, f *found, text []byte) []byte {
+	if f.id == 0 || r.alone || r.called != nil {
+		return r.mask(text)
+	}
+	if r.resolved && !r.types.has(s.number) {
+		return nil
+	}
+	id := text[f.id-f.at:]
+	known := &r.masks[slotOf(id)%uint32(len(r.masks))]
+	if known.typ != s.number || string(known.id) != string(id) {
+		known.typ, known.id, known.mask = s.number, append(known.id[:0], id...), r.maskLocal(s.number, id)
+	}
+	return known.mask
+}
+
+// knownMask is what takes the place of a Reference to a resource; nil leaves it.
+type knownMask struct {
+	typ  uint16
+	id   []byte
+	mask []byte
 }
 
 // cast makes a mould of a line that was released quickly.
@@ -84,4 +110,17 @@ func (r *reviewed) cast(number uint16, rest []byte) {
 		}
 	}
 	all.add(made)
+}
+
+// castSpot makes a spot of a reference of the cast that is being made.
+func (x *examiner) castSpot(text, rest []byte) {
+	s := x.spot(referenceText, text, rest)
+	if s == nil {
+		return
+	}
+	line := x.made.rest
+	s.reference = &reference{whole: bytes.HasSuffix(line[:s.start], []byte(wholeReference)) && bytes.HasPrefix(line[s.end:], []byte(`"}`))}
+	if typ, id, ok := fhir.Local(text); ok && len(typ)+1+len(id) == len(text) {
+		s.typ, s.number = string(text[:len(typ)+1]), uint16(fhir.TypeNumber(typ))
+	}
 }

@@ -89,6 +89,7 @@ type examiner struct {
 	supportsEnd int
 	traits      []trait   // by the number of the type
 	moulds      []moulds  // likewise
+	latest      latest    // for those
 	made        *mould    // that is being made; nil for none
 	showsLab    bool      // its resource stays where a text says that it is a laboratory's
 	casts       bool      // it is one for the second pass, see cast
@@ -178,10 +179,12 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 // begin forgets the facts of the last line, for a resource of a type, which has a number and places of aboutPaths.
 func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *facts {
 	f := &x.facts
-	*f = facts{
-		typ: typ, number: number, content: f.content[:0], targets: f.targets, supports: f.supports[:0], binaries: f.binaries[:0],
-		identifiers: f.identifiers[:0], shared: f.shared[:0], taking: f.taking[:0], names: f.names[:0], tells: f.tells[:0],
-	}
+	content, targets, supports, binaries := f.content[:0], f.targets, f.supports[:0], f.binaries[:0]
+	identifiers, shared, taking, names, tells := f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
+	*f = facts{} // a literal with all of them is copied once more
+	f.content, f.targets, f.supports, f.binaries = content, targets, supports, binaries
+	f.identifiers, f.shared, f.taking, f.names, f.tells = identifiers, shared, taking, names, tells
+	f.typ, f.number = typ, number
 	x.about, x.in = about, nil
 	return f
 }

@@ -20,15 +20,16 @@ type mould struct {
 	rest    []byte
 	spots   []spot   // where others may differ from it, in their order
 	stops   []int    // of those, where others did, and those of which the text is kept
+	found   []found  // what stands there in the line at hand
 	insides []inside // of a bill; their targets are those of the line at hand
 	usable  bool     // all of its references are types and ids
 }
 
 // spot is a text, without its quotes, or a number of a mould.
 type spot struct {
-	kind       spotKind
 	start, end int
-	reference
+	kind       spotKind
+	*reference // of a referenceText
 }
 
 type spotKind uint8
@@ -51,9 +52,24 @@ type reference struct {
 	isAbout bool   // it has one there
 	inEntry bool
 	line    int    // the line of a bill in which it stands; -1 for none
-	typ     string // with the slash behind it
-	slash   int    // where that is
+	typ     string // with the slash behind it; "" where it is none by type and id
+	number  uint16 // of the type
 	kept    bool   // what leads to that type from there is kept
+	whole   bool   // it is all of its object, see aReference
+}
+
+// found is what stands in a spot of a line.
+type found struct {
+	at, end int32
+	id      int32 // where the id begins, of a reference that is the spot's type and an id; 0 of others
+	marks   marks // of the text; of a reference with an id of the id alone
+}
+
+// latest are the last ids that were found in references to each type, by its number: most lines refer
+// to what the one before refers to.
+type latest [256]struct {
+	id    []byte // with the quote behind it
+	marks marks
 }
 
 const (
@@ -112,19 +128,19 @@ func (x *examiner) fits(typ, id []byte, number int, rest []byte, t *trait) bool 
 	if len(all.of) == 0 || !all.worthwhile() {
 		return false
 	}
-	x.begin(typ, uint16(number), t.about).id = id
-	x.kind = t.kind
-	m := all.fitting(rest, x)
-	if m != nil {
+	x.facts.typ, x.facts.id, x.facts.number = typ, id, uint16(number)
+	x.about, x.kind = t.about, t.kind
+	m := all.fitting(rest, x, &x.latest)
+	if m != nil && (len(m.insides) > 0 || len(x.insides) > 0) {
 		x.insides = append(x.insides[:0], m.insides...)
 	}
 	return m != nil
 }
 
 // fitting is the mould that a line fits; nil for none.
-func (m *moulds) fitting(rest []byte, by filler) *mould {
+func (m *moulds) fitting(rest []byte, by filler, known *latest) *mould {
 	for i, one := range m.of {
-		if !one.alike(rest, by) {
+		if !one.alike(rest, known) || !by.fill(one, rest) {
 			continue
 		}
 		copy(m.of[1:i+1], m.of[:i])
@@ -137,31 +153,30 @@ func (m *moulds) fitting(rest []byte, by filler) *mould {
 
 // filler takes in what stands in the stops of a mould in a line that is spelled alike.
 type filler interface {
-	// begin begins a line anew.
-	begins(m *mould)
-	// fill reports whether it is certain what a text decides, which stands somewhere in the line.
-	fill(m *mould, s *spot, text []byte, at int) bool
+	// fill reports whether it is certain what the texts decide that were found.
+	fill(m *mould, rest []byte) bool
 }
 
-// alike is fits for one mould.
-func (m *mould) alike(rest []byte, by filler) bool {
-	by.begins(m)
+// alike reports whether a line is spelled like a mould, and finds what stands in its stops.
+func (m *mould) alike(rest []byte, known *latest) bool {
+	if len(m.found) != len(m.stops) {
+		m.found = make([]found, len(m.stops))
+	}
 	i, j := 0, 0 // in the mould, and in the line
-	for _, at := range m.stops {
+	for k, at := range m.stops {
 		s := &m.spots[at]
 		n := s.start - i
 		if j+n > len(rest) || string(m.rest[i:s.start]) != string(rest[j:j+n]) {
-			return m.stop(i, rest[j:]) && m.alike(rest, by)
+			return m.stop(i, rest[j:]) && m.alike(rest, known)
 		}
-		j += n
-		end := s.ends(rest, j)
-		if end < 0 || !by.fill(m, s, rest[j:end], j) {
+		f := &m.found[k]
+		if !s.find(rest, j+n, f, known) {
 			return false
 		}
-		i, j = s.end, end
+		i, j = s.end, int(f.end)
 	}
 	if string(m.rest[i:]) != string(rest[j:]) {
-		return m.stop(i, rest[j:]) && m.alike(rest, by)
+		return m.stop(i, rest[j:]) && m.alike(rest, known)
 	}
 	return true
 }
@@ -182,51 +197,72 @@ func (m *mould) stop(i int, rest []byte) bool {
 	return true
 }
 
-// begins implements filler.
-func (x *examiner) begins(m *mould) {
+// find reads the text or number of a spot in a line in which it begins at at. It is false where it has
+// escapes, or is none.
+func (s *spot) find(line []byte, at int, f *found, known *latest) bool {
+	end, all := at, marks(0)
+	switch {
+	case s.kind == anyNumber:
+		for end < len(line) && isLiteral(line[end]) {
+			end++
+		}
+		*f = found{int32(at), int32(end), 0, 0}
+		return end > at
+	case s.kind == referenceText && s.typ != "" && len(line)-at > len(s.typ) && string(line[at:at+len(s.typ)]) == s.typ:
+		id := at + len(s.typ)
+		last := &known[s.number]
+		if n := len(last.id); n > 0 && n <= len(line)-id && string(line[id:id+n]) == string(last.id) {
+			*f = found{int32(at), int32(id + n - 1), int32(id), last.marks}
+			return true
+		}
+		end, all = readText(line, id)
+		if n := end - id; all&(outOfIDMark|pointMark) == 0 && n > 0 && n <= longestID {
+			*f = found{int32(at), int32(end), int32(id), all}
+			last.id, last.marks = append(last.id[:0], line[id:end+1]...), all
+			return true
+		}
+	}
+	end, all = readText(line, at)
+	*f = found{int32(at), int32(end), 0, all}
+	return end >= 0
+}
+
+// longestID is how long a FHIR id is at most.
+const longestID = 64
+
+// fill implements filler.
+func (x *examiner) fill(m *mould, rest []byte) bool {
 	id := x.facts.id
 	x.begin(x.facts.typ, x.facts.number, x.about).id = id
 	for i := range m.insides {
 		m.insides[i].targets = m.insides[i].targets[:0]
 	}
-}
-
-// ends is where the text or number of a spot ends in a line in which it begins at at; -1 where it has
-// escapes, or is none.
-func (s *spot) ends(line []byte, at int) int {
-	if s.kind != anyNumber {
-		end, escaped := textEnd(line, at-1)
-		if end < 0 || escaped {
-			return -1
+	for i, at := range m.stops {
+		s, f := &m.spots[at], &m.found[i]
+		text := rest[f.at:f.end]
+		if s.kind == referenceText {
+			if !x.fillReference(m, s, f, text) {
+				return false
+			}
+			continue
 		}
-		return end - 1
-	}
-	end := at
-	for end < len(line) && isLiteral(line[end]) {
-		end++
-	}
-	if end == at {
-		return -1
-	}
-	return end
-}
-
-// fill implements filler.
-func (x *examiner) fill(m *mould, s *spot, text []byte, _ int) bool {
-	if !x.alone && s.kind != referenceText && s.kind != anyNumber && mentionsBinary(text) {
-		return false
-	}
-	switch s.kind {
-	case codeText:
-		return !x.keeps(text, x.kind)
-	case urlText:
-		return !mayBeBinary(text)
-	case identifierText:
-		x.facts.addIdentifier(ownIdentifier, text)
-	case sharedText:
-		x.facts.addIdentifier(sharedIdentifier, text)
-	case referenceText:
-		return x.fillReference(m, s, text)
+		if f.marks&binaryMark != 0 && !x.alone && mentionsBinary(text) {
+			return false
+		}
+		switch s.kind {
+		case codeText:
+			if x.keeps(text, x.kind) {
+				return false
+			}
+		case urlText:
+			if f.marks&(binaryMark|percentMark) != 0 && mayBeBinary(text) {
+				return false
+			}
+		case identifierText:
+			x.facts.addIdentifier(ownIdentifier, text)
+		case sharedText:
+			x.facts.addIdentifier(sharedIdentifier, text)
+		}
 	}
 	return true
 }
@@ -238,28 +274,32 @@ func mayBeBinary(url []byte) bool {
 
 // fillReference is fill for a reference. What is not the type and id of a resource is a lead, see
 // resolve: of those a look at the whole line tells.
-func (x *examiner) fillReference(m *mould, s *spot, text []byte) bool {
-	if mayBeBinary(text) {
-		return false
-	}
+func (x *examiner) fillReference(m *mould, s *spot, f *found, text []byte) bool {
 	var to target
-	if len(text) > s.slash && string(text[:s.slash+1]) == s.typ && fhir.ValidID(text[s.slash+1:]) && !hasEnding(text[s.slash+1:]) {
-		if !s.kept {
+	if f.id > 0 {
+		if !s.kept && f.marks&binaryMark == 0 {
 			return true
 		}
-		to = target{text[:s.slash], text[s.slash+1:]}
-	} else if other, ok := resolve(text); ok {
-		to = other
-	} else {
-		return false
+		to = target{text[:f.id-f.at-1], text[f.id-f.at:]}
 	}
-	f := &x.facts
-	before := len(f.supports) + len(f.tells) + len(f.binaries)
-	x.refersAt(f, s.path, s.where, s.isAbout, to, true)
+	switch other, ok := to, true; {
+	case f.marks&(binaryMark|percentMark) != 0 && mayBeBinary(text):
+		return false
+	case f.id == 0:
+		if other, ok = resolve(text); !ok {
+			return false
+		}
+		to = other
+	case !s.kept:
+		return true
+	}
+	g := &x.facts
+	before := len(g.supports) + len(g.tells) + len(g.binaries)
+	x.refersAt(g, s.path, s.where, s.isAbout, to, true)
 	if s.line >= 0 {
 		m.insides[s.line].targets = append(m.insides[s.line].targets, to)
 	}
-	return len(f.supports)+len(f.tells)+len(f.binaries) == before || !s.inEntry
+	return len(g.supports)+len(g.tells)+len(g.binaries) == before || !s.inEntry
 }
 
 // learn makes a mould of a line that quick is sure of but for its codes, and finds its facts as fits
@@ -350,18 +390,18 @@ func (x *examiner) referenceSpot(text, rest []byte, to target, ok bool) {
 		return
 	}
 	n := len(to.typ)
-	if !ok || n+1+len(to.id) != len(text) || n == 0 || text[n] != '/' {
+	if !ok || n+1+len(to.id) != len(text) || n == 0 || text[n] != '/' || string(to.typ) == binaryType {
 		x.made.usable = false
 		return
 	}
 	spot := x.spot(referenceText, text, rest)
 	at := x.skimmed.here()
 	where, isAbout := x.about[string(at)]
-	r := reference{path: bytes.Clone(at), where: where, isAbout: isAbout, line: -1, inEntry: x.inEntry()}
+	r := &reference{path: bytes.Clone(at), where: where, isAbout: isAbout, line: -1, inEntry: x.inEntry()}
 	if x.bill && x.line() != nil {
 		r.line = len(x.insides) - 1
 	}
-	r.slash, r.typ = n, string(text[:n+1])
+	r.typ, r.number = string(text[:n+1]), uint16(fhir.TypeNumber(to.typ))
 	r.kept = isAbout || isSupporting(to.typ) || r.line >= 0 || string(x.facts.typ) == "Device"
 	spot.reference = r
 }

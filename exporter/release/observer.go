@@ -2,6 +2,8 @@ package release
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 )
 
 // Observer takes resources of a record in, for its Review. It is for one goroutine; several may share a record out among themselves,
@@ -27,8 +29,24 @@ type name struct{ typ, id string }
 
 // slot is where a resource stands that is among the recent ones.
 func (o *Observer) slot(t target) *name {
-	n := len(t.id)
-	return &o.recent[(int(t.id[n-1])*31+int(t.id[n/2])*7+int(t.id[0])+n)%len(o.recent)]
+	return &o.recent[slotOf(t.id)%uint32(len(o.recent))]
+}
+
+// slotOf spreads ids over the slots of a table: by eight bytes of the middle and of either end, since some
+// systems count within one of those.
+func slotOf(id []byte) uint32 {
+	n := len(id)
+	if n < 8 {
+		h := uint32(n)
+		for _, c := range id {
+			h = h*31 + uint32(c)
+		}
+		return h
+	}
+	middle := n/2 - 4
+	h := binary.LittleEndian.Uint64(id) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(id[middle:]), 21) ^
+		bits.RotateLeft64(binary.LittleEndian.Uint64(id[n-8:]), 42)
+	return uint32(h * 0x9e3779b97f4a7c15 >> 32)
 }
 
 // is reports whether a name is that of a target.

@@ -455,5 +455,5 @@ func identify(line []byte) (typ, id []byte, ok bool) {
 		return nil, nil, false
 	}
 	id = rest[:end]
-	return typ, id, bytes.IndexByte(typ, '\\') < 0 && bytes.IndexByte(id, '\\') < 0
+	return typ, id, bytes.IndexByte(line[len(first):len(first)+len(typ)+len(second)+end], '\\') < 0
 }

@@ -31,6 +31,8 @@ type reviewed struct {
 	pruner pruner
 	casts  []moulds // of lines that were released quickly, by the number of the type; nil before the first
 	caster examiner // that makes them
+	masks  [64]knownMask
+	latest latest
 	// rest is where what follows the type and id of the line at hand begins; 0 where it is no line of
 	// its own, or may be changed before it is looked at.
 	rest int
@@ -488,7 +490,12 @@ func (r *reviewed) mask(ref []byte) []byte {
 		}
 		return m
 	}
-	v, known := r.decided(typ, id)
+	return r.maskLocal(uint16(fhir.TypeNumber(typ)), id)
+}
+
+// maskLocal is mask for a reference by the number of a type and an id.
+func (r *reviewed) maskLocal(typ uint16, id []byte) []byte {
+	v, known := r.decidedOf(typ, id)
 	switch {
 	case !known && r.resolved:
 		return nil
@@ -598,7 +605,10 @@ func (r *reviewed) isWithheld(typ, id []byte) bool {
 
 // decided looks up what was decided about a resource. Where every reference resolves, of those that just go it may know nothing.
 func (r *reviewed) decided(typ, id []byte) (v verdict, known bool) {
-	n := r.index.number(typ)
+	return r.decidedOf(r.index.number(typ), id)
+}
+
+func (r *reviewed) decidedOf(n uint16, id []byte) (v verdict, known bool) {
 	if r.resolved && !r.types.has(n) {
 		return 0, false
 	}

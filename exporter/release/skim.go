@@ -158,7 +158,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 		x.plainSpot(anyText, name, text, after)
 		return x.skimURL()
 	case len(name) == len("reference") && x.casts:
-		x.spot(referenceText, text, after)
+		x.castSpot(text, after)
 	case len(name) == len("reference") && x.alone:
 		x.plainSpot(anyText, name, text, after)
 	case len(name) == len("reference"):

@@ -218,6 +218,52 @@ func textEnd(src []byte, from int) (end int, escaped bool) {
 	}
 }
 
+// marks are what a text holds, of what decides whether a closer look at it is needed.
+type marks uint8
+
+const (
+	endMark     marks = 1 << iota // a quote, or an escape
+	outOfIDMark                   // what stands in no id
+	pointMark
+	slashMark
+	percentMark
+	binaryMark // what every text has that mentions a Binary, see mentionsBinary
+)
+
+// markOf are the marks of each byte.
+var markOf = func() (of [256]marks) {
+	for c := range of {
+		if !fhir.ValidID([]byte{byte(c)}) {
+			of[c] = outOfIDMark
+		}
+	}
+	of['"'] |= endMark
+	of['\\'] |= endMark
+	of['.'] |= pointMark
+	of['/'] |= slashMark
+	of['%'] |= percentMark
+	for _, c := range []byte("yY=") {
+		of[c] |= binaryMark
+	}
+	return of
+}()
+
+// readText reads a text whose first byte is at from: up to where its closing quote stands, and what it
+// holds. end is -1 where it has escapes, or does not end.
+func readText(src []byte, from int) (end int, all marks) {
+	for i, c := range src[from:] {
+		m := markOf[c]
+		if m&endMark != 0 {
+			if c == '"' {
+				return from + i, all
+			}
+			break
+		}
+		all |= m
+	}
+	return -1, all
+}
+
 // special has the high bit of the first of eight bytes that is a quote or a backslash.
 func special(b []byte) uint64 {
 	x := binary.LittleEndian.Uint64(b)
