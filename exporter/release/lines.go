@@ -20,10 +20,25 @@ var isBill = typeSet("Claim", "CoverageEligibilityRequest")
 
 // lines are what the lines of bills tell of, one after the other.
 type lines struct {
-	of     []resource // the bill
-	number []string
-	to     []resource
-	shown  []bool // it shows something that it does not name
+	of      list // in turn the bill and what the line refers to; nothing where it shows something that it does not name
+	number  []uint32
+	numbers []string          // by those
+	known   map[string]uint32 // of numbers
+}
+
+// add keeps that a line of a bill refers to something.
+func (l *lines) add(of resource, number string, to resource) {
+	n, known := l.known[number]
+	if !known {
+		if l.known == nil {
+			l.known = map[string]uint32{}
+		}
+		n = uint32(len(l.numbers))
+		l.numbers, l.known[number] = append(l.numbers, number), n
+	}
+	l.of.add(of)
+	l.of.add(to)
+	l.number = append(l.number, n)
 }
 
 // goneLines are the numbers of the lines of a bill that are left out.
@@ -108,18 +123,13 @@ func (o *Observer) bill(self resource) {
 }
 
 func (o *Observer) line(self resource, number string, e *inside) {
-	l := &o.lines
-	add := func(to resource, shown bool) {
-		l.of, l.number = append(l.of, self), append(l.number, number)
-		l.to, l.shown = append(l.to, to), append(l.shown, shown)
-	}
 	for i, t := range e.targets {
 		if !o.settled(e.targets[i : i+1]) {
-			add(o.resource(t), false)
+			o.lines.add(self, number, o.resource(t))
 		}
 	}
 	if len(e.shown) > 0 {
-		add(resource{}, true)
+		o.lines.add(self, number, resource{})
 	}
 }
 
@@ -127,8 +137,9 @@ func (o *Observer) line(self resource, number string, e *inside) {
 func (r *Review) concludeLines() {
 	for _, o := range r.observers {
 		l := &o.lines
-		for i, of := range l.of {
-			if !r.tellsOf(l.to[i]) && !(l.shown[i] && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
+		for i, n := range l.number {
+			of, to, number := l.of.at(2*i), l.of.at(2*i+1), l.numbers[n]
+			if !r.tellsOf(to) && !(to == resource{} && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
 				continue
 			}
 			if r.gone == nil {
@@ -137,7 +148,7 @@ func (r *Review) concludeLines() {
 			if r.gone[of] == nil {
 				r.gone[of] = goneLines{}
 			}
-			r.gone[of][l.number[i]], r.anyGone[l.number[i]] = true, true
+			r.gone[of][number], r.anyGone[number] = true, true
 		}
 		o.lines = lines{}
 	}

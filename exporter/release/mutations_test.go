@@ -78,7 +78,7 @@ var mutations = []mutation{
 	{"an entry goes with what it tells of", "entries.go", `e.out = p.hit(w.start, w.end) > 0`, `e.out = p.hit(w.start, w.end) > 1`},
 	{"a line of a bill goes with the diagnosis that it names", "entries.go", `return gone[n] && n.list != processNote`, `return gone[n] && n.list == ""`},
 	{"what names a line that is left out is left out", "entries.go", `again, gone[n] = true, true`, `gone[n] = true`},
-	{"an answer goes with the line of the bill", "lines.go", `if !r.tellsOf(l.to[i]) &&`, `if !r.tellsOf(resource{}) &&`},
+	{"an answer goes with the line of the bill", "lines.go", `if !r.tellsOf(to) &&`, `if !r.tellsOf(resource{}) &&`},
 	{"an answer that names no bill may be to any", "lines.go", `gone := r.anyGone`, `gone := goneLines(nil)`},
 	{"what only a line names that is left out is left out", "entries.go", `named[n] && !kept[n]`, `named[n] && !kept[n] && e.out`},
 	{"what only a line names that is left out takes nothing along", "inside.go", `len(k.namers) > 0 &&`, `len(k.namers) > 9 &&`},

@@ -146,7 +146,7 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	leave := func() {}
 	defer func() { leave() }()
 	work.Large = func() {
-		frugal.enter()
+		frugal.enter(reviewGCPercent)
 		leave = frugal.leave
 	}
 	res, err := pipeline.Run(ctx, work)

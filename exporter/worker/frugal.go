@@ -5,8 +5,12 @@ import (
 	"sync"
 )
 
-// bulkGCPercent is how much the heap may grow between two collections while populations are exported, in percent of what lives.
-const bulkGCPercent = 50
+// How much the heap may grow between two collections, in percent of what lives: while populations are exported, and while a review
+// keeps something of very many resources, which holds next to no pointers.
+const (
+	bulkGCPercent   = 50
+	reviewGCPercent = 25
+)
 
 // frugal makes the collector run more often while populations are exported, and records of very many resources through a form. They allocate one object for ten resources, so that it costs
 // nothing that could be measured, and the peak of memory stays nearly the same however long they take. A GOGC that is lower yet, or off, stays.
@@ -18,15 +22,16 @@ type collector struct {
 	before int
 }
 
-// enter begins a population's task.
-func (c *collector) enter() {
+// enter begins a task of those. Of several the lowest percentage holds until all have ended.
+func (c *collector) enter(percent int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.tasks++; c.tasks > 1 {
-		return
+	set := debug.SetGCPercent(percent)
+	if set < percent {
+		debug.SetGCPercent(set)
 	}
-	if c.before = debug.SetGCPercent(bulkGCPercent); c.before < bulkGCPercent {
-		debug.SetGCPercent(c.before)
+	if c.tasks++; c.tasks == 1 {
+		c.before = set
 	}
 }
 

@@ -192,7 +192,7 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 		busy.Inc()
 		enter, leave := p.patients.enter, p.patients.leave
 		if lane == ehi.Bulk {
-			enter, leave = frugal.enter, frugal.leave
+			enter, leave = func() { frugal.enter(bulkGCPercent) }, frugal.leave
 		}
 		enter()
 		p.deliver(runs, d)
