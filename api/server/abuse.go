@@ -186,7 +186,7 @@ func (s *Server) address(c *fiber.Ctx) string {
 	if len(s.TrustedProxies) == 0 || !c.IsProxyTrusted() {
 		return peer
 	}
-	hops := strings.Split(c.Get(fiber.HeaderXForwardedFor), ",")
+	hops := forwardedFor(c)
 	for i := len(hops) - 1; i >= 0; i-- {
 		at, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil {
@@ -198,6 +198,15 @@ func (s *Server) address(c *fiber.Ctx) string {
 		}
 	}
 	return peer
+}
+
+// forwardedFor is all of X-Forwarded-For. A proxy may add its word to what the client sent, or send it
+// behind that as a header of its own (as HAProxy does): both are one list (RFC 9110 5.3).
+func forwardedFor(c *fiber.Ctx) (hops []string) {
+	for _, line := range c.Request().Header.PeekAll(fiber.HeaderXForwardedFor) {
+		hops = append(hops, strings.Split(string(line), ",")...)
+	}
+	return hops
 }
 
 // proxy reports whether an address is a trusted proxy's.

@@ -42,6 +42,31 @@ func TestTheAddressBehindProxies(t *testing.T) {
 	}
 }
 
+// A proxy that sends its word as a second header, behind what the client sent, is believed as one that adds it.
+func TestTheAddressBehindProxiesThatSendTheirOwnHeader(t *testing.T) {
+	for _, c := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{"6.6.6.6", "192.0.2.1"}, "192.0.2.1"},
+		{[]string{"", "192.0.2.1"}, "192.0.2.1"},
+		{[]string{"6.6.6.6, 7.7.7.7", "192.0.2.1", "10.0.0.7"}, "192.0.2.1"},
+		{[]string{"192.0.2.1", "nonsense"}, "0.0.0.0"},
+	} {
+		trusted := []string{"0.0.0.0", "10.0.0.0/8"}
+		app := fiber.New(fiber.Config{EnableTrustedProxyCheck: true, TrustedProxies: trusted})
+		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
+		for _, line := range c.lines {
+			ctx.Request().Header.Add(fiber.HeaderXForwardedFor, line)
+		}
+		s := &Server{Config: Config{TrustedProxies: trusted}}
+		if got := s.address(ctx); got != c.want {
+			t.Errorf("%q: %s, want %s", c.lines, got, c.want)
+		}
+		app.ReleaseCtx(ctx)
+	}
+}
+
 // Whatever is asked of the audit trail is read, or refused in words.
 func FuzzAuditQuery(f *testing.F) {
 	for _, seed := range []string{"patient=p1&action=disclose", "from=2026-11-25&to=2026-11-25T12:00:00Z", "after=18446744073709551616", "limit=-1", "who=me", "action=x", "patient=a*b"} {

@@ -20,11 +20,17 @@ func (s *Server) monitor(c *fiber.Ctx) error {
 	return c.Next()
 }
 
+// proxiesHeaders are what proxies send beside a request. That there is one counts, whatever it says: the
+// client may have sent an empty one before it.
+var proxiesHeaders = []string{
+	fiber.HeaderXForwardedFor, fiber.HeaderForwarded, "X-Real-Ip", fiber.HeaderXForwardedHost, fiber.HeaderVia,
+}
+
 func (s *Server) isMonitor(c *fiber.Ctx) bool {
 	if len(s.MetricsFrom) == 0 {
 		return true
 	}
-	forwarded := c.Get(fiber.HeaderXForwardedFor) != "" || c.Get("Forwarded") != "" || c.Get("X-Real-Ip") != ""
+	forwarded := slices.ContainsFunc(proxiesHeaders, func(name string) bool { return len(c.Request().Header.PeekAll(name)) > 0 })
 	at, ok := netip.AddrFromSlice(c.Context().RemoteIP())
 	return !forwarded && ok && slices.ContainsFunc(s.MetricsFrom, func(p netip.Prefix) bool { return p.Contains(at.Unmap()) })
 }

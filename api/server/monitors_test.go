@@ -28,13 +28,16 @@ func TestEHI14MetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 		{inside, "10.1.2.3", []string{"X-Forwarded-For", "10.1.2.3"}, false},
 		{inside, "10.1.2.3", []string{"Forwarded", "for=10.1.2.3"}, false},
 		{inside, "10.1.2.3", []string{"X-Real-IP", "10.1.2.3"}, false},
+		{inside, "10.1.2.3", []string{"X-Forwarded-For", "", "X-Forwarded-For", "203.0.113.7"}, false},
+		{inside, "10.1.2.3", []string{"X-Forwarded-For", ""}, false},
+		{inside, "10.1.2.3", []string{"Via", "1.1 proxy"}, false},
 	} {
 		app := fiber.New()
 		req := &fasthttp.RequestCtx{}
 		req.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.ParseIP(c.peer)}, nil)
 		ctx := app.AcquireCtx(req)
 		for i := 0; i < len(c.headers); i += 2 {
-			ctx.Request().Header.Set(c.headers[i], c.headers[i+1])
+			ctx.Request().Header.Add(c.headers[i], c.headers[i+1])
 		}
 		s := &Server{Config: Config{MetricsFrom: c.from}}
 		if s.isMonitor(ctx) != c.ok {
