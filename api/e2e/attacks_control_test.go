@@ -172,6 +172,14 @@ var controlAttacks = []attack{
 		p.want(p.sendForm(web, j.ID, formBody, "p.labs=on"), 403, "")
 		p.stillOpen(j.ID)
 	}},
+	{"a no in a tick box of the form is taken for a yes", "EHI-8", func(p *target) {
+		_, j, ann := p.openForm()
+		ann.submit("p.labs", "on", "p.visits", "no", "a.hiv", "no", "a.mentalHealth", "false", "a.genetic", "none")
+		got, err := p.node.Bus.Jobs.Get(p.t.Context(), j.ID)
+		if err != nil || got.Form == nil || len(got.Form.Parameters) != 1 || len(got.Form.Authorizations) != 0 {
+			p.t.Errorf("the form is %+v, %v", got.Form, err)
+		}
+	}},
 	{"an application reads the preview", "EHI-7", func(p *target) {
 		web, j, _ := p.openForm()
 		for _, do := range []string{"preview", "submit"} {

@@ -115,8 +115,12 @@ func originOf(address string) string {
 
 // param is a parameter of the query or of a page's form.
 func param(c *fiber.Ctx, name string) string {
-	return c.Query(name, string(c.Request().PostArgs().Peek(name)))
+	return c.Query(name, fromPage(c, name))
 }
+
+// fromPage is a field of a form that a page sends. What stands in the query counts for nothing: whoever makes
+// a link would decide beside what was ticked.
+func fromPage(c *fiber.Ctx, name string) string { return string(c.Request().PostArgs().Peek(name)) }
 
 // isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's shortcut for that.
 func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
@@ -129,6 +133,13 @@ func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 
 // formValues is what was chosen, to fill the form with; empty at first.
 type formValues map[string]string
+
+// ticked reports whether a line of the form is ticked.
+func (v formValues) ticked(line string) bool { return isTick(v[line]) }
+
+// isTick reports whether this is what a tick box of a page sends. Nothing else is taken for a yes: a
+// program that fills in a form sends no, false or 0 as well.
+func isTick(value string) bool { return value == "on" }
 
 // draftKey is where the choices of a form are kept until it is sent, so that a reload shows them again.
 func draftKey(job string) string { return "draft-" + job }
@@ -162,13 +173,13 @@ func (v formValues) shown() formValues {
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
 		for _, detail := range []string{".from", ".to", ".notes"} {
-			if v[k] == "" || !c.Dated && detail != ".notes" {
+			if !v.ticked(k) || !c.Dated && detail != ".notes" {
 				delete(out, k+detail)
 			}
 		}
 	}
 	for _, a := range ehi.Authorizations() {
-		if k := "a." + string(a.Key); v[k] == "" {
+		if k := "a." + string(a.Key); !v.ticked(k) {
 			delete(out, k+".text")
 		}
 	}
@@ -246,7 +257,7 @@ func formLines(t *web.Catalogue, v formValues, counts map[string]string, problem
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
 		c.Name, c.Hint = t.Say(categoryText(c.Key)), t.Say(categoryText(c.Key)+".hint")
-		out = append(out, formLine{c, v[k] != "", v[k+".from"], v[k+".to"], v[k+".notes"], counts[k], problemOf(problems, k)})
+		out = append(out, formLine{c, v.ticked(k), v[k+".from"], v[k+".to"], v[k+".notes"], counts[k], problemOf(problems, k)})
 	}
 	return out
 }
@@ -268,7 +279,7 @@ func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problem
 		if a.Text {
 			ask = t.Say(authorizationText(a.Key) + ".ask")
 		}
-		out = append(out, formTick{a, v[k] != "", v[k+".text"], ask, counts[k], problemOf(problems, k)})
+		out = append(out, formTick{a, v.ticked(k), v[k+".text"], ask, counts[k], problemOf(problems, k)})
 	}
 	return out
 }
@@ -318,7 +329,7 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 
 // submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.
 func (s *Server) submitPage(c *fiber.Ctx) error {
-	token, v := c.FormValue("interaction"), values(c)
+	token, v := fromPage(c, "interaction"), values(c)
 	j, err := s.byPatient(c, token)
 	if errors.Is(err, errPageExpired) {
 		return s.expiredForm(c, v, err)
@@ -327,7 +338,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 		return err
 	}
 	problems := problemsOf(s.language(c), v)
-	if c.FormValue("do") == "preview" || c.FormValue("lang") != "" {
+	if fromPage(c, "do") == "preview" || fromPage(c, "lang") != "" {
 		return s.preview(c, j, token, v, problems)
 	}
 	if len(problems) > 0 {
@@ -567,8 +578,12 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 // values reads the fields of the page.
 func values(c *fiber.Ctx) formValues {
 	v := formValues{}
-	for key, value := range c.Request().PostArgs().All() {
-		v[string(key)] = string(value)
+	for name, value := range c.Request().PostArgs().All() {
+		key := string(name)
+		if said, twice := v[key]; twice && isTick(said) != isTick(string(value)) {
+			value = nil // yes and no: no
+		}
+		v[key] = string(value)
 	}
 	return v
 }
@@ -579,11 +594,11 @@ func (v formValues) form() (ehi.ReleaseForm, error) {
 	parameters, authorizations := fiber.Map{}, fiber.Map{}
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
-		parameters[string(c.Key)] = fiber.Map{"name": c.Name, "enabled": v[k] != "", "from": v[k+".from"], "to": v[k+".to"], "notes": v[k+".notes"]}
+		parameters[string(c.Key)] = fiber.Map{"name": c.Name, "enabled": v.ticked(k), "from": v[k+".from"], "to": v[k+".to"], "notes": v[k+".notes"]}
 	}
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
-		authorizations[string(a.Key)] = fiber.Map{"name": a.Name, "value": v[k] != "", "text": v[k+".text"]}
+		authorizations[string(a.Key)] = fiber.Map{"name": a.Name, "value": v.ticked(k), "text": v[k+".text"]}
 	}
 	body, err := json.Marshal(fiber.Map{"parameters": parameters, "authorizations": authorizations})
 	if err != nil {

@@ -91,21 +91,21 @@ func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues
 	out = map[string]string{"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored))}
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
-		out[k] = countText(t, v[k], n.Categories[c.Key])
+		out[k] = countText(t, v.ticked(k), n.Categories[c.Key])
 	}
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
-		out[k] = countText(t, v[k], n.Authorizations[a.Key])
+		out[k] = countText(t, v.ticked(k), n.Authorizations[a.Key])
 	}
 	return out, false
 }
 
 // countText says what a line of the form would release.
-func countText(t *web.Catalogue, chosen string, n release.Tally) string {
+func countText(t *web.Catalogue, chosen bool, n release.Tally) string {
 	switch {
 	case n.Stored == 0:
 		return t.Say("form.none")
-	case chosen == "" && n.Released == 0:
+	case !chosen && n.Released == 0:
 		return t.Say("form.stored", t.Count("entries", n.Stored))
 	}
 	text := t.Say("form.goes", t.Number(n.Released), t.Count("entries", n.Stored))

@@ -71,7 +71,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
 		}
 		noteFailure(c, again.Status)
-		return s.leave(c, loginPath(s.localPath(c, c.FormValue("action")), c.FormValue("redirect")), again)
+		return s.leave(c, loginPath(s.localPath(c, fromPage(c, "action")), fromPage(c, "redirect")), again)
 	}
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 		return err
 	}
 	telemetry.Logins.WithLabelValues("patient", byPassword, "ok").Inc()
-	if next := s.localPath(c, c.FormValue("action")); next != "" {
+	if next := s.localPath(c, fromPage(c, "action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
 	return c.Redirect("/my/requests", http.StatusSeeOther)
@@ -89,15 +89,15 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 // checkPatient finds out who logs in, and what the session says.
 func (s *Server) checkPatient(c *fiber.Ctx) (map[string]string, error) {
 	if s.Accounts {
-		a, err := s.Auth.LogIn(c.UserContext(), "patient", c.FormValue("username"), c.FormValue("password"))
+		a, err := s.Auth.LogIn(c.UserContext(), "patient", fromPage(c, "username"), fromPage(c, "password"))
 		if err != nil {
 			return nil, locked(c, err)
 		}
 		return map[string]string{"patient": a.Patient, "account": a.Name, "changed": changed(a)}, nil
 	}
-	patient := strings.TrimSpace(c.FormValue("other"))
+	patient := strings.TrimSpace(fromPage(c, "other"))
 	if patient == "" {
-		patient = c.FormValue("patient")
+		patient = fromPage(c, "patient")
 	}
 	if _, err := s.Source.Patient(c.UserContext(), patient); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (s *Server) handleWithdraw(c *fiber.Ctx) error {
 	if patient == "" {
 		return c.Redirect(loginPath("/my/applications", ""), http.StatusSeeOther)
 	}
-	consent, err := s.Auth.Withdraw(c.UserContext(), patient, c.FormValue("id"))
+	consent, err := s.Auth.Withdraw(c.UserContext(), patient, fromPage(c, "id"))
 	s.audit(c, err, ehi.Event{Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID})
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return s.patientGone(c, "/my/applications", err)
@@ -265,7 +265,7 @@ func (s *Server) handleConsent(c *fiber.Ctx) error {
 	if err != nil || patient == "" {
 		return notYet(c, asked, req, err)
 	}
-	if c.FormValue("decision") == "allow" {
+	if fromPage(c, "decision") == "allow" {
 		return s.agree(c, req, patient)
 	}
 	return s.deny(c, req, patient)

@@ -63,7 +63,7 @@ func (s *Server) handleProve(c *fiber.Ctx) error {
 }
 
 func (s *Server) proveAgain(c *fiber.Ctx, who *signedIn) (method string, err error) {
-	found, err := s.checkAdmin(c, who.Name, c.FormValue("password"))
+	found, err := s.checkAdmin(c, who.Name, fromPage(c, "password"))
 	if err != nil {
 		return byPassword, err
 	}
@@ -73,5 +73,5 @@ func (s *Server) proveAgain(c *fiber.Ctx, who *signedIn) (method string, err err
 	if !found.TwoFactors {
 		return byPassword, nil
 	}
-	return s.proveCode(c, who, c.FormValue("code"))
+	return s.proveCode(c, who, fromPage(c, "code"))
 }

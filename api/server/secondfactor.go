@@ -85,7 +85,7 @@ func (s *Server) handleStaffCode(c *fiber.Ctx) error {
 		late := flash{Problem: "That took too long. Sign in again."}
 		return s.leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), late)
 	}
-	method, err := s.proveCode(c, who, c.FormValue("code"))
+	method, err := s.proveCode(c, who, fromPage(c, "code"))
 	err = s.signedInBy(c, who, method, err)
 	if err == nil {
 		return c.Redirect(next, http.StatusSeeOther)
@@ -181,7 +181,7 @@ func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
 	to := staffFactor + "?" + url.Values{"next": {s.staffNext(c)}}.Encode()
 	done, err := s.changeSecondFactor(c, staffOf(c))
 	if err != nil {
-		if c.FormValue("anew") != "" {
+		if fromPage(c, "anew") != "" {
 			to += "&anew=yes"
 		}
 		return s.staffAgain(c, to, err)
@@ -195,14 +195,14 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *signedIn) (done flash, er
 	if who.By == byOpenID {
 		return done, ehi.Errorf(ehi.Invalid, "Your organisation takes care of your second factor")
 	}
-	switch c.FormValue("do") {
+	switch fromPage(c, "do") {
 	case "set-up":
 		secret, err := s.pending(c)
 		if err != nil {
 			return done, err
 		}
 		var a auth.Account
-		done.Codes, a, err = s.Auth.Enrol(ctx, who.By, who.Name, secret, c.FormValue("code"))
+		done.Codes, a, err = s.Auth.Enrol(ctx, who.By, who.Name, secret, fromPage(c, "code"))
 		if err = s.administrate(c, err, "set up a second factor"); err != nil {
 			return done, err
 		}

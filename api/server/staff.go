@@ -78,15 +78,15 @@ func staffFormPage(c *fiber.Ctx) string {
 	case id != "":
 		return staffJobPath(id)
 	case path == staffOpenID:
-		return staffLogin + "?" + url.Values{"next": {c.FormValue("next")}}.Encode()
+		return staffLogin + "?" + url.Values{"next": {fromPage(c, "next")}}.Encode()
 	case path == staffLogin, path == staffCode, path == staffProve, path == staffFactor:
-		q := url.Values{"next": {c.FormValue("next")}}
-		if anew := c.FormValue("anew"); anew != "" {
+		q := url.Values{"next": {fromPage(c, "next")}}
+		if anew := fromPage(c, "anew"); anew != "" {
 			q.Set("anew", anew)
 		}
 		return path + "?" + q.Encode()
 	case path == staffJobs && len(postedJobs(c)) > 0:
-		return decisionPage(postedJobs(c), ehi.Action(c.FormValue("do")))
+		return decisionPage(postedJobs(c), ehi.Action(fromPage(c, "do")))
 	case path == staffClients, path == staffAccounts:
 		return path
 	}
@@ -146,7 +146,7 @@ func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error {
 
 // staffNext is the page to go on to after the log-in: one of these, or the list of jobs.
 func (s *Server) staffNext(c *fiber.Ctx) string {
-	next := s.localPath(c, c.Query("next", c.FormValue("next")))
+	next := s.localPath(c, c.Query("next", fromPage(c, "next")))
 	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) || strings.HasPrefix(next, staffProve) {
 		return staffJobs
 	}
@@ -155,7 +155,7 @@ func (s *Server) staffNext(c *fiber.Ctx) string {
 
 func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 	next := s.staffNext(c)
-	who, err := s.checkAdmin(c, c.FormValue("username"), c.FormValue("password"))
+	who, err := s.checkAdmin(c, fromPage(c, "username"), fromPage(c, "password"))
 	if err == nil && who.TwoFactors {
 		return s.askForCode(c, who, next)
 	}
@@ -163,7 +163,7 @@ func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 	if err == nil {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
-	again := flash{Fields: url.Values{"username": {c.FormValue("username")}}}
+	again := flash{Fields: url.Values{"username": {fromPage(c, "username")}}}
 	return s.wrongProof(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), err, again)
 }
 

@@ -161,11 +161,11 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 
 // handleStaffDecide approves or rejects the job of a page.
 func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
-	page, action := staffJobPath(c.Params("id")), ehi.Action(c.FormValue("do"))
+	page, action := staffJobPath(c.Params("id")), ehi.Action(fromPage(c, "do"))
 	if action != ehi.ActionApprove && action != ehi.ActionReject {
 		return s.staffAgain(c, page, errNoDecision)
 	}
-	d := decision{Reason: c.FormValue("reason"), Contents: c.FormValue("contents")}
+	d := decision{Reason: fromPage(c, "reason"), Contents: fromPage(c, "contents")}
 	if _, err := s.decide(c, c.Params("id"), action, d); err != nil {
 		return s.staffAgain(c, page, err)
 	}
@@ -177,7 +177,7 @@ var errNoDecision = ehi.Errorf(ehi.Invalid, "Choose whether to approve or to rej
 // handleStaffRemoveFile takes a document away.
 func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
 	page := staffJobPath(c.Params("id"))
-	if _, err := s.removeFiles(c, []string{c.FormValue("name")}); err != nil {
+	if _, err := s.removeFiles(c, []string{fromPage(c, "name")}); err != nil {
 		return s.staffAgain(c, page, err)
 	}
 	return c.Redirect(page, http.StatusSeeOther)

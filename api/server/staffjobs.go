@@ -265,8 +265,8 @@ var verbs = map[ehi.Action]string{ehi.ActionApprove: "Approve", ehi.ActionReject
 // handleStaffBulk takes the wish to decide about several jobs, and leads to the question whether that
 // is meant; where that was answered, it decides.
 func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
-	action, ids := ehi.Action(c.FormValue("do")), postedJobs(c)
-	back := s.localPath(c, c.FormValue("back"))
+	action, ids := ehi.Action(fromPage(c, "do")), postedJobs(c)
+	back := s.localPath(c, fromPage(c, "back"))
 	if at, _, _ := strings.Cut(back, "?"); at != staffJobs {
 		back = staffJobs
 	}
@@ -291,7 +291,7 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 		if !known {
 			d.Title = id
 		}
-		if _, err := s.decide(c, id, action, decision{Reason: c.FormValue("reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
+		if _, err := s.decide(c, id, action, decision{Reason: fromPage(c, "reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
 			_, _, d.Problem = s.describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)

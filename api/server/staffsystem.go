@@ -111,10 +111,10 @@ func (s *Server) handleStaffChangeClient(c *fiber.Ctx) error {
 }
 
 func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
-	ctx, id := c.UserContext(), strings.TrimSpace(c.FormValue("id"))
+	ctx, id := c.UserContext(), strings.TrimSpace(fromPage(c, "id"))
 	var client auth.Client
 	var secret string
-	switch c.FormValue("do") {
+	switch fromPage(c, "do") {
 	case "add":
 		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
 		err = s.administrate(c, err, additionOf(client, err))
@@ -135,14 +135,14 @@ func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
 // newClient is the client that a form describes.
 func newClient(c *fiber.Ctx) auth.Client {
 	return auth.Client{
-		ID:           strings.TrimSpace(c.FormValue("id")),
-		Name:         c.FormValue("name"),
-		Kind:         auth.Kind(c.FormValue("kind")),
-		RedirectURIs: strings.Fields(c.FormValue("redirects")),
-		Scope:        strings.Join(strings.Fields(c.FormValue("scope")), " "),
-		JWKSURI:      strings.TrimSpace(c.FormValue("jwks_uri")),
-		JWKS:         json.RawMessage(strings.TrimSpace(c.FormValue("jwks"))),
-		MaySkipForm:  c.FormValue("may_skip_form") != "", MaySkipReview: c.FormValue("may_skip_review") != "",
+		ID:           strings.TrimSpace(fromPage(c, "id")),
+		Name:         fromPage(c, "name"),
+		Kind:         auth.Kind(fromPage(c, "kind")),
+		RedirectURIs: strings.Fields(fromPage(c, "redirects")),
+		Scope:        strings.Join(strings.Fields(fromPage(c, "scope")), " "),
+		JWKSURI:      strings.TrimSpace(fromPage(c, "jwks_uri")),
+		JWKS:         json.RawMessage(strings.TrimSpace(fromPage(c, "jwks"))),
+		MaySkipForm:  isTick(fromPage(c, "may_skip_form")), MaySkipReview: isTick(fromPage(c, "may_skip_review")),
 		CreatedBy: agent(c),
 	}
 }
@@ -176,17 +176,17 @@ func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
 }
 
 func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
-	kind, name := c.FormValue("kind"), strings.TrimSpace(c.FormValue("username"))
-	switch c.FormValue("do") {
+	kind, name := fromPage(c, "kind"), strings.TrimSpace(fromPage(c, "username"))
+	switch fromPage(c, "do") {
 	case "add":
-		in := auth.Account{Name: name, Role: auth.Role(c.FormValue("role")), Patient: strings.TrimSpace(c.FormValue("patient"))}
+		in := auth.Account{Name: name, Role: auth.Role(fromPage(c, "role")), Patient: strings.TrimSpace(fromPage(c, "patient"))}
 		if in.Patient != "" {
 			in.Role = ""
 		}
-		_, err = s.addAccount(c, in, c.FormValue("password"))
+		_, err = s.addAccount(c, in, fromPage(c, "password"))
 		return "The account was added.", err
 	case "password":
-		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, c.FormValue("password"))
+		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, fromPage(c, "password"))
 	case "reset-second-factor":
 		if kind != byAccount && kind != byConfig {
 			return "", auth.ErrNoAccount

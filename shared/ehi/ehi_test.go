@@ -190,6 +190,33 @@ func TestEHI8OnlyATickAuthorises(t *testing.T) {
 	}
 }
 
+// EHI-8: neither the order of names nor their case decides whether something is authorised.
+func TestEHI8AFormHasOneReading(t *testing.T) {
+	for _, body := range []string{
+		`{"parameters":{},"authorizations":{"hiv":{"value":false,"VALUE":true}}}`,
+		`{"parameters":{},"authorizations":{"hiv":{"Value":true}}}`,
+		`{"parameters":{},"Authorizations":{"hiv":{"value":true}}}`,
+		`{"parameters":{},"authorizations":{},"AUTHORIZATIONS":{"hiv":{"value":true}}}`,
+	} {
+		form, err := ehi.ParseReleaseForm([]byte(body))
+		if err != nil || form.Authorizes(ehi.HIV) {
+			t.Errorf("%s authorises: %v, %v", body, form.Authorizes(ehi.HIV), err)
+		}
+	}
+	for _, body := range []string{
+		`{"parameters":{},"authorizations":{"hiv":{"value":false,"value":true}}}`,
+		`{"parameters":{},"authorizations":{"hiv":{"value":true,"value":null}}}`,
+		`{"parameters":{},"authorizations":{"hiv":{"value":true},"hiv":{"value":false}}}`,
+		`{"parameters":{},"authorizations":{"hiv":{"value":true},"h\u0069v":{}}}`,
+		`{"parameters":{},"authorizations":{"hiv":{"value":true}},"authorizations":{}}`,
+		`{"parameters":{"labs":{"enabled":true,"enabled":false}}}`,
+	} {
+		if _, err := ehi.ParseReleaseForm([]byte(body)); ehi.CodeOf(err) != ehi.Invalid || !strings.Contains(err.Error(), "two fields") {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
 // A text is as long as the page's maxlength lets people type, whatever their letters take in UTF-8.
 func TestEHI7TextsAreMeasuredInLetters(t *testing.T) {
 	for _, letter := range []string{"x", "ñ", "診", "😀"} {

@@ -183,14 +183,25 @@ type authorizationJSON struct {
 	Text  optionalText `json:"text,omitempty"` // of genetic and other
 }
 
-// ParseReleaseForm reads and checks the JSON of EHI-7. Errors: Invalid, naming the key at fault.
+// ParseReleaseForm reads and checks the JSON of EHI-7. A name counts as it is written here, and no object
+// has one twice: whether something is released depends neither on the order of names nor on their case.
+// Errors: Invalid, naming the key at fault.
 func ParseReleaseForm(body []byte) (ReleaseForm, error) {
+	c := fhir.Cursor{Unique: true}
+	for c.Reset(body); c.Next(); {
+	}
+	if repeated, ok := errors.AsType[fhir.ErrRepeated](c.Err()); ok {
+		return ReleaseForm{}, Errorf(Invalid, "Invalid form: %v", repeated)
+	}
+	if c.Err() != nil {
+		return ReleaseForm{}, errFormNotJSON
+	}
 	var in formJSON
-	if err := json.Unmarshal(body, &in); err != nil {
+	if _, err := json.Parse(body, &in, json.DontMatchCaseInsensitiveStructFields); err != nil {
 		if bad, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return ReleaseForm{}, Errorf(Invalid, "Invalid form: %q must not be a JSON %s", bad.Field, bad.Value)
 		}
-		return ReleaseForm{}, Errorf(Invalid, "Invalid form: the body is not valid JSON")
+		return ReleaseForm{}, errFormNotJSON
 	}
 	if in.Parameters == nil {
 		return ReleaseForm{}, Errorf(Invalid, "Invalid form: \"parameters\" is missing")
@@ -208,6 +219,8 @@ func ParseReleaseForm(body []byte) (ReleaseForm, error) {
 	}
 	return form, nil
 }
+
+var errFormNotJSON = Errorf(Invalid, "Invalid form: the body is not valid JSON")
 
 func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 	i := slices.IndexFunc(Categories(), func(c CategoryInfo) bool { return c.Key == key })

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/ehi"
+)
+
+// EHI-8: what a tick box of the page sends is a yes, and nothing else is: neither a word that a program
+// sends for no, nor a yes beside a no, nor anything in the query.
+func TestEHI8APageTicksByItsTickBoxAlone(t *testing.T) {
+	for _, c := range []struct {
+		query string
+		sent  []string
+		want  bool
+	}{
+		{"", []string{"on"}, true},
+		{"", []string{"on", "on"}, true},
+		{"", []string{"on", "no"}, false},
+		{"", []string{"no", "on"}, false},
+		{"", []string{"off"}, false},
+		{"", []string{"no"}, false},
+		{"", []string{"false"}, false},
+		{"", []string{"0"}, false},
+		{"", []string{"none"}, false},
+		{"", []string{" "}, false},
+		{"", []string{"yes"}, false},
+		{"", []string{""}, false},
+		{"", nil, false},
+		{"?a.hiv=on&p.labs=on", nil, false},
+	} {
+		app := fiber.New()
+		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
+		ctx.Request().SetRequestURI("/jobs/j" + c.query)
+		ctx.Request().Header.SetContentType(fiber.MIMEApplicationForm)
+		ctx.Request().SetBodyString(url.Values{"a.hiv": c.sent, "p.labs": c.sent}.Encode())
+		form, err := values(ctx).form()
+		_, labs := form.Parameters[ehi.Labs]
+		if err != nil || form.Authorizes(ehi.HIV) != c.want || labs != c.want {
+			t.Errorf("%s %q: authorised %v, labs %v, %v", c.query, c.sent, form.Authorizes(ehi.HIV), labs, err)
+		}
+		app.ReleaseCtx(ctx)
+	}
+}
+
+// What a page's form says is in its body: a link with the same name in its query changes nothing.
+func TestALinkDecidesNothingForAForm(t *testing.T) {
+	app := fiber.New()
+	for body, want := range map[string]string{"decision=deny": "deny", "other=deny": "", "": ""} {
+		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
+		ctx.Request().SetRequestURI("/authorize-app?decision=allow")
+		ctx.Request().Header.SetContentType(fiber.MIMEApplicationForm)
+		ctx.Request().SetBodyString(body)
+		if got := fromPage(ctx, "decision"); got != want {
+			t.Errorf("of %q the decision is %q", body, got)
+		}
+		app.ReleaseCtx(ctx)
+	}
+}
