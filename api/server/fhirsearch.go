@@ -144,19 +144,33 @@ func (q *searchRequest) restrict(ids []string) {
 
 // findPatients finds patients: a patient's application finds its own and nobody else, whatever it asks.
 func (s *Server) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
-	if a := access(c); !a.System() {
-		own := searchRequest{Search: q}
-		own.restrict([]string{a.Patient})
-		q = own.Search
+	a := access(c)
+	if a.System() {
+		return s.Source.FindPatients(c.UserContext(), q)
 	}
-	if found, err = s.Source.FindPatients(c.UserContext(), q); err != nil {
+	own := searchRequest{Search: q}
+	own.restrict([]string{a.Patient})
+	own.Criteria, own.After, own.Limit = nil, "", 1
+	if found, err = s.Source.FindPatients(c.UserContext(), own.Search); err != nil || len(found.Matches) == 0 {
 		return found, err
 	}
-	for i := range found.Matches {
-		m := &found.Matches[i]
-		if m.Line, err = s.alone(c, m.Line); err != nil {
-			return found, err
-		}
+	shown := &found.Matches[0]
+	if shown.Line, err = s.alone(c, shown.Line); err != nil {
+		return source.Found{}, err
+	}
+	return foundIn(*shown, q)
+}
+
+// foundIn is what a search finds in the one Patient that an application may have. It is held to what that
+// shows: whether something was found would tell what stays.
+func foundIn(shown source.Match, q source.Search) (found source.Found, err error) {
+	entries, err := find.Entries("Patient", shown.Line)
+	if err != nil || !find.Matches(q.Criteria, entries) {
+		return found, err
+	}
+	found.Total = 1
+	if q.Limit > 0 && shown.ID > q.After {
+		found.Matches = []source.Match{shown}
 	}
 	return found, nil
 }

@@ -66,6 +66,9 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 // metadataFor is what a token may know of its job. Nothing is released before the approval.
 func metadataFor(r reach, j *ehi.Job) jobMetadata {
 	m := describe(j)
+	if j.WithForm {
+		m.Patient.Name = "" // a job keeps the one that administrators see, and that name may be one that stays
+	}
 	if j.Status != ehi.Approved {
 		return m
 	}

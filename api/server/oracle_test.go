@@ -1,0 +1,115 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/auth"
+	"ehi-server/exporter/find"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
+	"ehi-server/shared/ehi"
+)
+
+// A Patient of which a name, an identifier and an address are sensitive, and others are not.
+const secretive = `{"resourceType":"Patient","id":"p","name":[` +
+	`{"family":"Hidden","given":["Ann"],"extension":[{"url":"u","valueCoding":{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}}]},{"family":"Known"}],` +
+	`"identifier":[{"system":"urn:hiv-clinic","value":"7","type":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}},{"system":"urn:hospital","value":"8"}],` +
+	`"address":[{"city":"Refuge","extension":[{"url":"u","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"SDV"}}]},{"city":"Boston"}]}` + "\n"
+
+// secretivePatient is a server in production mode with that Patient.
+func secretivePatient(t *testing.T) *Server {
+	t.Helper()
+	s := routed(t, func(c *Config) { c.Sandbox = false })
+	dir := t.TempDir()
+	path := filepath.Join(dir, "patient.ndjson")
+	if err := os.WriteFile(path, []byte(secretive), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store, err := sources.Store(sources.Config{Data: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := store.Import(t.Context(), []string{path}, source.ImportOptions{Strict: true, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Rules, err = release.RulesFromFile(""); err != nil {
+		t.Fatal(err)
+	}
+	s.Source = store
+	return s
+}
+
+// EHI-9: an application finds its patient by what it may have of the Patient, and by nothing that stays:
+// otherwise it could ask whether the patient is registered at the HIV clinic.
+func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
+	s := secretivePatient(t)
+	app := fiber.New()
+	ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
+	defer app.ReleaseCtx(ctx)
+	count := func(a *auth.Access, name, value string, limit int) int {
+		t.Helper()
+		ctx.Locals(accessKey, a)
+		criterion, known, err := find.Parse("Patient", name, value)
+		if err != nil || !known {
+			t.Fatalf("%s=%s: %v, %v", name, value, known, err)
+		}
+		found, err := s.findPatients(ctx, source.Search{Criteria: []find.Criterion{criterion}, Limit: limit})
+		if err != nil || len(found.Matches) != min(found.Total, limit) {
+			t.Fatalf("%s=%s: %+v, %v", name, value, found, err)
+		}
+		return found.Total
+	}
+	own := &auth.Access{Patient: "p", Scopes: auth.PatientExport}
+	for _, c := range []struct {
+		name, value string
+		stays       bool
+	}{
+		{"identifier", "urn:hiv-clinic|", true}, {"identifier", "urn:hiv-clinic|7", true}, {"identifier", "7", true},
+		{"family", "Hidden", true}, {"given", "Ann", true}, {"name", "Hidden", true},
+		{"identifier", "urn:hospital|", false}, {"identifier", "8", false}, {"family", "Known", false}, {"name", "known", false},
+	} {
+		for _, limit := range []int{0, 5} {
+			if got := count(own, c.name, c.value, limit); got == 1 == c.stays {
+				t.Errorf("by %s=%s an application finds %d", c.name, c.value, got)
+			}
+		}
+		if got := count(&auth.Access{Scopes: auth.SystemExport}, c.name, c.value, 5); got != 1 {
+			t.Errorf("by %s=%s a backend service finds %d", c.name, c.value, got)
+		}
+	}
+	if got := count(&auth.Access{Patient: "another", Scopes: auth.PatientExport}, "family", "Known", 5); got != 0 {
+		t.Errorf("another patient's application finds %d", got)
+	}
+}
+
+// EHI-14: a job keeps the name that administrators see. It may be one that stays: where a form decides,
+// an application knows the patient by id.
+func TestEHI14AJobTellsItsApplicationNoNameThatStays(t *testing.T) {
+	patient, err := secretivePatient(t).Source.Patient(t.Context(), "p")
+	if err != nil || patient.Name != "Ann Hidden" {
+		t.Fatalf("%+v, %v", patient, err)
+	}
+	for _, form := range []bool{true, false} {
+		j := &ehi.Job{Patient: patient, WithForm: form, Status: ehi.Approved}
+		for _, r := range []reach{{}, {whole: true}} {
+			if told := metadataFor(r, j).Patient; told.ID != "p" || told.Name != "" == form {
+				t.Errorf("with a form %v: %+v", form, told)
+			}
+		}
+		if told := metadataForStaff(j).Patient; told != patient {
+			t.Errorf("administrators are told %+v", told)
+		}
+	}
+}
