@@ -219,7 +219,7 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 		return a, ehi.Errorf(ehi.Invalid, "role must be %s, %s or %s", Viewer, Reviewer, Admin)
 	}
 	if other, ok := s.administratorLike(a); ok {
-		return a, ehi.Errorf(ehi.Conflict, "The name is easily taken for that of the administrator %s", other)
+		return a, easilyTaken(other)
 	}
 	a.Created = s.Now().UTC().Truncate(time.Second)
 	a.Changed, a.SecondFactor = s.Now().UTC(), false
@@ -230,10 +230,38 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	if _, err = s.KV.Create(ctx, accountKey(a.Kind(), a.Name), data); kv.IsConflict(err) {
 		return a, ErrAccountExists
 	}
-	if err == nil {
-		s.admins.take(accountKey(a.Kind(), a.Name), &a)
+	if err != nil {
+		return a, err
 	}
-	return a, err
+	s.admins.take(accountKey(a.Kind(), a.Name), &a)
+	return a, s.aloneOfItsLook(ctx, a)
+}
+
+// aloneOfItsLook takes a new account back whose name looks like that of another administrator. Two that
+// are added at once, in whatever processes, do not know of each other before they are stored: from then
+// on one of them does, at least. Errors: ehi.Conflict.
+func (s *Server) aloneOfItsLook(ctx context.Context, a Account) error {
+	if a.Role == "" {
+		return nil
+	}
+	err := s.KV.Entries(ctx, accountRecords.Under(adminKind), func(e kv.Entry) error {
+		var other accountRecord
+		if err := json.Unmarshal(e.Value, &other); err != nil {
+			return err
+		}
+		if !SameName(other.Name, a.Name) && alike(other.Name, a.Name) {
+			return easilyTaken(other.Name)
+		}
+		return nil
+	})
+	if ehi.CodeOf(err) == ehi.Conflict {
+		return errors.Join(err, s.RemoveAccount(ctx, a.Kind(), a.Name))
+	}
+	return err
+}
+
+func easilyTaken(other string) error {
+	return ehi.Errorf(ehi.Conflict, "The name is easily taken for that of the administrator %s", other)
 }
 
 // administratorLike finds an administrator whose name looks like that of a new one, and is another: under
