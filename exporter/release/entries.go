@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strings"
 
@@ -33,6 +34,7 @@ var entryPaths = map[string][]string{
 	"Parameters":                  {"parameter"},
 	"List":                        {"entry"},
 	"Provenance":                  {"entity"},
+	"QuestionnaireResponse":       {"item"},
 	"RequestGroup":                {"action"},
 	"Task":                        {"input", "output"},
 }
@@ -156,8 +158,8 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	p.answer(typ)
 	p.lost = p.follow() || changed || p.loses(typ, line)
 	for _, l := range p.lists {
-		if typ == "Composition" && len(l.entries) > 0 && l.entries[0].field == "section" {
-			if err := p.keepSections(line, l); err != nil {
+		if part := partsOf[typ]; part != "" && len(l.entries) > 0 && l.entries[0].field == part {
+			if err := p.keepParts(line, l, parts[part]); err != nil {
 				return nil, err
 			}
 		}
@@ -221,15 +223,33 @@ func (p *pruner) within(start, end int) *pruner {
 	return inner
 }
 
-// keepSections keeps what is left of the sections of which an entry goes: without the others, and without the
-// text that tells of all of them.
-func (p *pruner) keepSections(line []byte, l entryList) error {
+// partsOf are the lists of a type of which an entry keeps what is left of it: a section of a document
+// and the question of a form hold others.
+var partsOf = map[string]string{"Composition": "section", "QuestionnaireResponse": "item"}
+
+// partForm says of what such an entry is made.
+type partForm struct {
+	lists map[string]string // each with the part that its entries are; "" for what goes as a whole
+	text  bool              // its text tells of all of it
+	value bool              // it says something besides these lists
+}
+
+// parts are the parts by their names. A section goes with its last entry, and a question with its last
+// answer; an answer goes with what it says.
+var parts = map[string]partForm{
+	"section": {lists: map[string]string{"entry": "", "section": "section"}, text: true},
+	"item":    {lists: map[string]string{"answer": "answer", "item": "item"}},
+	"answer":  {lists: map[string]string{"item": "item"}, value: true},
+}
+
+// keepParts keeps what is left of the entries of which something goes.
+func (p *pruner) keepParts(line []byte, l entryList, of partForm) error {
 	for i := range l.entries {
 		e := &l.entries[i]
 		if !e.out {
 			continue
 		}
-		left, some, err := p.within(e.start, e.end).section(line[e.start:e.end])
+		left, some, err := p.within(e.start, e.end).part(line[e.start:e.end], of)
 		if err != nil {
 			return err
 		}
@@ -241,26 +261,30 @@ func (p *pruner) keepSections(line []byte, l entryList) error {
 	return nil
 }
 
-// section leaves entries and text out of a section; some is false where nothing of it is left.
-func (p *pruner) section(line []byte) (left []byte, some bool, err error) {
-	if err := p.gather([]string{"entry", "section"}, line); err != nil {
+// part leaves entries and text out of a part; some is false where nothing of it is left.
+func (p *pruner) part(line []byte, of partForm) (left []byte, some bool, err error) {
+	if err := p.gather(slices.Collect(maps.Keys(of.lists)), line); err != nil {
 		return nil, false, err
 	}
 	for _, l := range p.lists {
-		if len(l.entries) > 0 && l.entries[0].field == "section" {
-			if err := p.keepSections(line, l); err != nil {
+		if len(l.entries) == 0 {
+			continue
+		}
+		if inner := of.lists[l.entries[0].field]; inner != "" {
+			if err := p.keepParts(line, l, parts[inner]); err != nil {
 				return nil, false, err
 			}
 		}
 	}
 	w := &p.walk
-	for w.reset(line); w.next(); {
+	for w.reset(line); of.text && w.next(); {
 		if w.depth == 1 && w.kind == closed && string(w.key()) == "text" {
 			p.lists = append(p.lists, entryList{from: w.fieldStart(), to: w.end, entries: []entry{{out: true}}})
 		}
 	}
 	slices.SortFunc(p.lists, func(a, b entryList) int { return a.from - b.from })
 	outside := len(p.hits)
+	some = of.value
 	for _, l := range p.lists {
 		for _, e := range l.entries {
 			outside -= p.hit(e.start, e.end)

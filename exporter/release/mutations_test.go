@@ -93,6 +93,7 @@ var mutations = []mutation{
 	{"a text goes with the first Reference that is masked", "entries.go", `case len(p.hits) > 0: `, `case len(p.hits) > 9: `},
 	{"what is contained takes along where it goes", "inside.go", `if r.fallsWithin(k.leftWithin) || r.isLeft`, `if r.isLeft`},
 	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},
+	{"a question goes with its last answer", "entries.go", `"answer":  {lists: map[string]string{"item": "item"}, value: true},`, `"answer":  {lists: map[string]string{"item": ""}, value: false},`},
 	{"a section goes with its last entry", "entries.go", `some && outside == 0`, `outside == 0`},
 	{"an entry stays where its target is not ticked alone", "releaser.go", `if v.unticked() {`, `if v == 0 {`},
 	{"what stands within another resource goes by itself", "inner.go", `if v.withheld() || !known && !r.resolved {`, `if v&sensitive != 0 || !known && !r.resolved {`},

@@ -50,8 +50,7 @@ var maskedOnly = map[string]string{
 		DeviceUseStatement.derivedFrom Condition.evidence.detail Immunization.reaction.detail`,
 	"it is further information beside what the resource says": `allergyIntolerance detectedIssue
 		referenceDocument relevantHistory statusReasonReference AdverseEvent.study subjectMedicalHistory
-		supportingInfo supportingInformation consent
-		QuestionnaireResponse.item.answer.valueReference`,
+		supportingInfo supportingInformation consent`,
 	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition
 		Encounter.basedOn Encounter.partOf`,
 	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance

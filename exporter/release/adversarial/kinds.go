@@ -88,6 +88,9 @@ var kinds = []kind{
 		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
 	}},
 	{typ: "Basic", category: ehi.MedicalRecord, about: "subject", uses: true, places: []string{"author", "extension/valueReference"}},
+	{typ: "QuestionnaireResponse", category: ehi.MedicalRecord, patient: "subject", places: []string{
+		"author", "item!/valueReference", "item!/valueReference",
+	}},
 	{typ: "Media", category: ehi.OtherDocuments, patient: "subject", why: "partOf[]", when: "createdDateTime", places: []string{
 		"operator", "partOf[]",
 	}},

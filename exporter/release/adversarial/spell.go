@@ -301,7 +301,23 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 		}
 	}
 	slices.Sort(fields)
+	if m.Type == "QuestionnaireResponse" {
+		return r.question(s, m, e)
+	}
 	return s.object(fields...)
+}
+
+// question is an entry of a form: it goes with its only answer, which another one may hold.
+func (r *Record) question(s *speller, m *Resource, e *entry) string {
+	answer := s.object(`"valueReference":` + r.value(s, m, e.links[0]))
+	item := s.object(`"linkId":"q"`, `"text":`+s.text(e.token), `"answer":[`+answer+`]`)
+	switch rapid.SampledFrom([]string{"", "item", "answer"}).Draw(s.t, "nested") {
+	case "item":
+		return s.object(`"linkId":"g"`, `"item":[`+item+`]`)
+	case "answer":
+		return s.object(`"linkId":"g"`, `"answer":[`+s.object(`"valueBoolean":true`, `"item":[`+item+`]`)+`]`)
+	}
+	return item
 }
 
 // ownURL begins the URLs of a source's own.
