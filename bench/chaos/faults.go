@@ -12,7 +12,10 @@ import (
 	"ehi-server/api/client"
 )
 
-const sigterm = syscall.SIGTERM
+const (
+	sigterm = syscall.SIGTERM
+	sigkill = syscall.SIGKILL
+)
 
 // fault is something that happens to a process. It returns whether it did: a process that is down cannot be stopped.
 type fault struct {

@@ -22,15 +22,17 @@ type shape struct {
 	name string
 	// apart says that NATS is a process of its own; else it is embedded in the only API.
 	apart bool
+	// servers is how many NATS servers make a cluster; 0: there is one, or none of its own.
+	servers int
 	// apis is the workers of each API process, exporters how many stand-alone workers there are.
 	apis      []int
 	exporters int
 }
 
 var shapes = []shape{
-	{"NATS, two APIs and two exporters", true, []int{2, 0}, 2},
-	{"one server and two exporters", false, []int{2}, 2},
-	{"one server alone", false, []int{4}, 0},
+	{name: "NATS, two APIs and two exporters", apart: true, apis: []int{2, 0}, exporters: 2},
+	{name: "one server and two exporters", apis: []int{2}, exporters: 2},
+	{name: "one server alone", apis: []int{4}},
 }
 
 // fleet is the processes of one shape on folders of their own.
@@ -49,6 +51,7 @@ type fleet struct {
 	keeping sync.Mutex
 	kept    []job // finished jobs of earlier rounds, to be looked at again
 	watch   *recoveries
+	probe   string // the token of the kick-offs that look whether any is accepted
 	waited  error  // what the last wait of a check was for
 	took    string // how long each step of the last check took
 }
@@ -100,6 +103,11 @@ func (f *fleet) compose(store string) error {
 		return err
 	}
 	f.natsURL = "nats://" + nats
+	if f.shape.servers > 0 {
+		if f.natsURL, err = f.composeServers(); err != nil {
+			return err
+		}
+	}
 	if f.shape.apart {
 		host, port, err := net.SplitHostPort(nats)
 		if err != nil {
@@ -130,7 +138,7 @@ func (f *fleet) compose(store string) error {
 		}
 		args := []string{"serve", "--data", data, "--addr", addr, "--base-url", base, "--workers", fmt.Sprint(workers), "--ack-wait", f.AckWait.String(),
 			"--task-bytes", "1000000", "--spill-bytes", "50000", "--keeper-every", "1s", "--poll-burst", "0", "--drain", "5s", "--client-bulk-jobs", "1000", "--orphan-grace", "0s"}
-		if f.shape.apart {
+		if f.shape.apart || f.shape.servers > 0 {
 			args = append(args, "--nats", f.natsURL)
 		} else {
 			args = append(args, "--nats-listen", nats)
@@ -151,7 +159,7 @@ func (f *fleet) compose(store string) error {
 }
 
 func (f *fleet) add(name, path string, args ...string) *process {
-	p := &process{name: name, path: path, args: args, log: filepath.Join(f.dir, name+".log"), ending: make(chan ending), exits: &f.totals.exits}
+	p := &process{name: name, path: path, args: args, log: filepath.Join(f.dir, name+".log"), ending: make(chan ending), revive: make(chan struct{}), exits: &f.totals.exits}
 	f.all = append(f.all, p)
 	return p
 }
@@ -212,9 +220,9 @@ func (f *fleet) round(ctx context.Context, n int) error {
 			return (&user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|uint64(u)))}).work(users, calm)
 		})
 	}
-	faults := f.disturb(ctx, rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|0xffff)))
+	faults, err := f.fault(ctx, n, rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|0xffff)))
 	close(calm)
-	if err := group.Wait(); err != nil {
+	if err := errors.Join(err, group.Wait()); err != nil {
 		return err
 	}
 	flows := time.Since(began)
@@ -224,6 +232,14 @@ func (f *fleet) round(ctx context.Context, n int) error {
 	f.totals.rounds.Add(1)
 	fmt.Printf("round %d: %s; flows ended after %.1f s, in order after %.1f s (%s)\n", n, faults, flows.Seconds(), time.Since(began).Seconds(), f.took)
 	return nil
+}
+
+// fault lets happen what a round is for.
+func (f *fleet) fault(ctx context.Context, n int, r *rand.Rand) (told string, err error) {
+	if f.shape.servers > 0 {
+		return f.killServers(ctx, n, r)
+	}
+	return f.disturb(ctx, r), nil
 }
 
 // shutDown stops every process, exporters first. Where nothing went wrong before, each has to end with status 0.

@@ -22,6 +22,7 @@ type config struct {
 	Rounds      int           `help:"Rounds of faults." default:"20" env:"EHI_CHAOS_ROUNDS"`
 	Duration    time.Duration `help:"No round is begun after this time; 0: all are." env:"EHI_CHAOS_DURATION"`
 	FleetRounds int           `help:"Rounds that one fleet lives for; the next one has another shape." default:"10" env:"EHI_CHAOS_FLEET_ROUNDS"`
+	Cluster     int           `help:"Rounds after those, in each of which one or two servers of a cluster of three NATS servers are killed." default:"0" env:"EHI_CHAOS_CLUSTER"`
 	Seed        uint64        `help:"The same seed draws the same faults and flows; 0 draws one." env:"EHI_CHAOS_SEED"`
 	Faults      time.Duration `help:"How long a round's faults are begun." default:"5s" env:"EHI_CHAOS_FAULTS"`
 	Patience    time.Duration `help:"Time in which everything has to be in order after a round's last fault." default:"60s" env:"EHI_CHAOS_PATIENCE"`
@@ -42,8 +43,8 @@ func main() {
 
 // Run runs the rounds and tells what came of them. Errors: whatever the server promised and did not keep.
 func (c *config) Run(ctx context.Context) (err error) {
-	if c.Rounds < 1 || c.FleetRounds < 1 || c.Users < 1 || c.Patients < 1 {
-		return errors.New("--rounds, --fleet-rounds, --users and --patients must be positive")
+	if c.Rounds < 0 || c.Cluster < 0 || c.Rounds+c.Cluster < 1 || c.FleetRounds < 1 || c.Users < 1 || c.Patients < 1 {
+		return errors.New("--fleet-rounds, --users, --patients and a number of rounds must be positive")
 	}
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64N(1_000_000) + 1
@@ -73,13 +74,21 @@ func (c *config) Run(ctx context.Context) (err error) {
 	defer func() { t.print(os.Stdout) }()
 	for first := 0; first < c.Rounds && t.more(c.Duration); first += c.FleetRounds {
 		f := &fleet{config: c, binaries: binaries, dir: filepath.Join(dir, fmt.Sprintf("fleet-%d", first/c.FleetRounds)), shape: shapes[first/c.FleetRounds%len(shapes)], totals: t}
-		err := f.live(ctx, store, truth, first, min(c.Rounds, first+c.FleetRounds))
-		if err != nil {
-			return fmt.Errorf("%w (seed %d, logs in %s)", err, c.Seed, f.dir)
-		}
-		if err := os.RemoveAll(f.dir); err != nil {
+		if err := f.liveAndLeave(ctx, store, truth, first, min(c.Rounds, first+c.FleetRounds)); err != nil {
 			return err
 		}
 	}
-	return nil
+	if c.Cluster == 0 {
+		return nil
+	}
+	f := &fleet{config: c, binaries: binaries, dir: filepath.Join(dir, "cluster"), shape: clustered, totals: t}
+	return f.liveAndLeave(ctx, store, truth, 0, c.Cluster)
+}
+
+// liveAndLeave is live, after which the folder is kept only where something went wrong.
+func (f *fleet) liveAndLeave(ctx context.Context, store string, truth *truth, first, last int) error {
+	if err := f.live(ctx, store, truth, first, last); err != nil {
+		return fmt.Errorf("%w (seed %d, logs in %s)", err, f.Seed, f.dir)
+	}
+	return os.RemoveAll(f.dir)
 }

@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"ehi-server/api/client"
 )
 
 // process is one member of a fleet. Its supervisor starts it again whenever it has ended, as an init system does.
@@ -30,6 +28,7 @@ type process struct {
 	starts atomic.Int64
 	exits  *atomic.Int64 // counts the times that it ended by itself
 	ending chan ending   // told to the supervisor before the process is ended
+	revive chan struct{} // told to the supervisor to start the process again before its time
 }
 
 // ending is how a process is to end, and what comes then.
@@ -69,8 +68,28 @@ func (p *process) supervise(ctx context.Context) error {
 		if end.last {
 			return nil
 		}
-		if client.Sleep(ctx, end.down) != nil {
+		if !p.rest(ctx, end.down) {
 			return nil
+		}
+	}
+}
+
+// rest waits until an ended process is to be started again. It reports false where it is not.
+func (p *process) rest(ctx context.Context, down time.Duration) bool {
+	again := time.NewTimer(down)
+	defer again.Stop()
+	for {
+		select {
+		case <-again.C:
+			return true
+		case <-p.revive:
+			return true
+		case end := <-p.ending:
+			if end.last {
+				return false
+			}
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -21,6 +21,8 @@ type totals struct {
 	mu         sync.Mutex
 	flows      map[string]int
 	recoveries []time.Duration
+	accepts    []time.Duration // from the death of a NATS server to the next accepted kick-off
+	reads      []time.Duration // of an export while one server of three was left
 }
 
 // more reports whether another round may begin.
@@ -41,6 +43,18 @@ func (t *totals) recovered(d time.Duration) {
 	t.recoveries = append(t.recoveries, d)
 }
 
+func (t *totals) accepted(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.accepts = append(t.accepts, d)
+}
+
+func (t *totals) downloaded(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reads = append(t.reads, d)
+}
+
 func (t *totals) print(w io.Writer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,5 +68,14 @@ func (t *totals) print(w io.Writer) {
 		slices.Sort(t.recoveries)
 		fmt.Fprintf(w, "from kill -9 of a stand-alone worker to its task in other hands: p50 %.2f s, p99 %.2f s, max %.2f s, of %d\n",
 			t.recoveries[n/2].Seconds(), t.recoveries[n*99/100].Seconds(), t.recoveries[n-1].Seconds(), n)
+	}
+	if n := len(t.accepts); n > 0 {
+		slices.Sort(t.accepts)
+		fmt.Fprintf(w, "from kill -9 of one of three NATS servers to the next accepted kick-off: p50 %.2f s, max %.2f s, of %d\n",
+			t.accepts[n/2].Seconds(), t.accepts[n-1].Seconds(), n)
+	}
+	if n := len(t.reads); n > 0 {
+		slices.Sort(t.reads)
+		fmt.Fprintf(w, "downloads with one NATS server of three: %d, p50 %.2f s, max %.2f s\n", n, t.reads[n/2].Seconds(), t.reads[n-1].Seconds())
 	}
 }

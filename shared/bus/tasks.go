@@ -162,6 +162,14 @@ func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok boo
 		return ehi.Task{}, false, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
 	t, err = decodeTask(e.Value)
+	if err == nil && !t.Committed { // another server of a cluster may not have heard of the commit yet
+		if e, err = s.kv.Newest(ctx, taskKey(job, n)); err == nil {
+			t, err = decodeTask(e.Value)
+		}
+	}
+	if errors.Is(err, kv.ErrNotFound) {
+		return ehi.Task{}, false, nil
+	}
 	if err == nil && t.Committed {
 		s.committed.Add(taskKey(job, n), t)
 	}

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -70,6 +71,12 @@ func (f *following) run(ctx context.Context) {
 	}
 }
 
+// loadIdle is how long a bucket may take for one more of the records that it is asked for.
+const loadIdle = 30 * time.Second
+
+// ErrUnreadable says that a bucket holds a record that NATS cannot read: its file is damaged.
+var ErrUnreadable = errors.New("a record cannot be read")
+
 // watch applies everything, and then each change, until ctx ends.
 func (f *following) watch(ctx context.Context) error {
 	kv, err := f.bucket.link.KeyValue(ctx, f.bucket.name)
@@ -82,8 +89,17 @@ func (f *following) watch(ctx context.Context) error {
 	}
 	defer func() { _ = watch.Stop() }() // the connection may be gone already; then the watch is too
 	keys := map[subject.Subject]uint64{}
+	idle := time.NewTimer(loadIdle)
+	defer idle.Stop()
 	for {
+		if keys != nil {
+			idle.Reset(loadIdle)
+		} else {
+			idle.Stop()
+		}
 		select {
+		case <-idle.C:
+			return fmt.Errorf("%w: bucket %s has not told all of its records, and no further one has come for %v", ErrUnreadable, f.bucket.name, loadIdle)
 		case e, ok := <-watch.Updates():
 			switch {
 			case !ok:

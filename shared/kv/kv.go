@@ -49,7 +49,7 @@ func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 
 // Declare makes a bucket where there is none, and brings its settings up to date.
 func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
-	err := l.Declare(ctx, streamOf(name), func(replicas int) error {
+	err := l.Declare(ctx, StreamOf(name), func(replicas int) error {
 		return declare(ctx, l.JetStream(), name, description, replicas)
 	})
 	if err != nil {
@@ -59,7 +59,7 @@ func Declare(ctx context.Context, l *link.Link, name, description string) (*Buck
 }
 
 func declare(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) error {
-	is, err := js.Stream(ctx, streamOf(name))
+	is, err := js.Stream(ctx, StreamOf(name))
 	if err == nil && is.CachedInfo().Config.SubjectDeleteMarkerTTL == MarkerTTL && is.CachedInfo().Config.Description == description {
 		return replicate(ctx, js, is.CachedInfo().Config, replicas) // an update of the bucket would take the identity away
 	}
@@ -83,8 +83,8 @@ func replicate(ctx context.Context, js jetstream.JetStream, config jetstream.Str
 	return err
 }
 
-// streamOf is the stream in which JetStream keeps a bucket.
-func streamOf(name string) string { return "KV_" + name }
+// StreamOf is the stream in which JetStream keeps a bucket.
+func StreamOf(name string) string { return "KV_" + name }
 
 // identityKey is under what a stream's metadata tell whose state it is a part of.
 const identityKey = "ehi.identity"
@@ -92,7 +92,7 @@ const identityKey = "ehi.identity"
 // Mark says whose state a bucket is a part of, for good.
 func (b *Bucket) Mark(ctx context.Context, identity string) error {
 	js := b.link.JetStream()
-	is, err := js.Stream(ctx, streamOf(b.name))
+	is, err := js.Stream(ctx, StreamOf(b.name))
 	if err != nil {
 		return fmt.Errorf("mark bucket %s: %w", b.name, err)
 	}
@@ -123,7 +123,7 @@ type Standing struct {
 
 // Look looks at a bucket.
 func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
-	is, err := l.JetStream().Stream(ctx, streamOf(name))
+	is, err := l.JetStream().Stream(ctx, StreamOf(name))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return Standing{}, nil
 	}
@@ -168,7 +168,7 @@ func (b *Bucket) Newest(ctx context.Context, key subject.Subject) (Entry, error)
 
 // newest asks the leader of the bucket's stream. Errors: ErrNotFound.
 func (b *Bucket) newest(ctx context.Context, key subject.Subject) (Entry, error) {
-	m, err := b.link.Newest(ctx, streamOf(b.name), key.InBucket(b.name).String())
+	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{}, ErrNotFound
 	}
@@ -310,6 +310,10 @@ func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
 	return all, ctx.Err()
 }
 
+// wrongSequenceInCluster is JetStream's error code of a lost compare-and-set where another one is on its way
+// to the other servers of a cluster.
+const wrongSequenceInCluster jetstream.ErrorCode = 10164
+
 // IsConflict tells a lost compare-and-set from other errors.
 func IsConflict(err error) bool {
 	if err == nil {
@@ -319,5 +323,5 @@ func IsConflict(err error) bool {
 		return true
 	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceInCluster)
 }
