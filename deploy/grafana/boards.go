@@ -102,6 +102,8 @@ var queue = Board{
 				{Expr: `sum by (instance) (ehi_janitor_quarantined_jobs{instance=~"$instance"})`, Legend: "kept {{instance}}"},
 				{Expr: `max by (instance) (ehi_janitor_stopped{instance=~"$instance"})`, Legend: "stopped {{instance}}"},
 			}},
+		{Title: "Did a start miss a part of the state?", About: "Streams and buckets of which records were missing that were there at the last stop. The log says which, and how many.", Unit: "short", Bad: 1,
+			Queries: []Query{{Expr: `sum by (instance) (ehi_state_lost_total{instance=~"$instance"})`, Legend: "{{instance}}"}}},
 		{Title: "Does the embedded NATS complain?", About: "Its warnings and errors in ten minutes; the log has them. A few warnings after a kill are normal, others want a look at the disk.", Unit: "short", Warn: 1,
 			Queries: []Query{{Expr: `sum by (instance, level) (increase(ehi_nats_log_total{instance=~"$instance"}[10m]))`, Legend: "{{level}} {{instance}}"}}},
 		{Title: "Does the keeper keep up?", About: "Time of a round of janitor and reconciler, and since the last one without an error; after two minutes an alert fires.", Unit: "s", Warn: 60, Bad: 120,

@@ -80,7 +80,7 @@ func entry(ctx context.Context, stream jetstream.Stream, bucket string, key subj
 	if err != nil {
 		return e, err
 	}
-	if m.Header.Get("KV-Operation") != "" || m.Header.Get(jetstream.MarkerReasonHeader) != "" { // a tombstone
+	if isTombstone(m.Header) {
 		return e, jetstream.ErrMsgNotFound
 	}
 	e = Entry{Bucket: bucket, Key: key.String(), Value: m.Data}

@@ -91,6 +91,9 @@ type Bus struct {
 	link   *link.Link
 	lanes  lanes
 
+	identity      string // of the state
+	stopInventory func() // nil until the bus is open
+
 	raising sync.Mutex
 	raised  time.Time // when every stream was looked at for its copies; under raising
 }
@@ -128,7 +131,8 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 		return nil, err
 	}
 	b.link.OnReopen(b.declareLanes)
-	return b, nil
+	b.stopInventory, err = b.keepInventory(b.identity)
+	return b, err
 }
 
 // patiently calls f until it succeeds, fails for another reason than that an external NATS is away, or Config.Wait is over.
@@ -172,6 +176,10 @@ func (b *Bus) connect() (err error) {
 // startTimeout bounds the recovery of the embedded server's streams at start.
 const startTimeout = 30 * time.Second
 
+// recoveryTimeout bounds how long the embedded server reads its files at the start: over a damaged one it
+// may do so for ever.
+const recoveryTimeout = 2 * time.Minute
+
 // embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so, no listener.
 func embed(cfg Config) (*server.Server, error) {
 	opts := &server.Options{
@@ -202,7 +210,13 @@ func embed(cfg Config) (*server.Server, error) {
 		return nil, fmt.Errorf("embed NATS: %w", err)
 	}
 	s.SetLoggerV2(newNATSLog(cfg.Log), false, false, false)
-	s.Start()
+	started := make(chan struct{})
+	go func() { defer close(started); s.Start() }()
+	select {
+	case <-started:
+	case <-time.After(recoveryTimeout):
+		return nil, fmt.Errorf("%w: the embedded NATS has not read %s within %v: is a file in there damaged? Keep a copy, and restore a backup", ErrLost, cfg.StoreDir, recoveryTimeout)
+	}
 	if !s.ReadyForConnections(startTimeout) {
 		s.Shutdown()
 		return nil, errors.New("the embedded NATS server did not become ready")
@@ -287,12 +301,20 @@ func (b *Bus) Close() {
 	if b.Jobs != nil {
 		b.Jobs.close()
 	}
+	var held map[string]holding
+	if b.stopInventory != nil {
+		b.stopInventory()
+		if b.server != nil {
+			held = b.closing()
+		}
+	}
 	if b.link != nil {
 		b.link.Close()
 	}
 	if b.server != nil {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()
+		b.closed(held)
 	}
 	if b.locked != nil {
 		_ = b.locked.Close() // nothing was written to it

@@ -71,8 +71,8 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 // drawn is under what several processes agree about the identity of a state that they make together.
 var drawn = subject.KindOf("identity").Of("drawn")
 
-// mark says in each bucket, and then with the files, whose they are: what was not made to its end has no identity.
-func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity string) error {
+// mark says in each bucket, and then with the files, whose they are, and returns it: what was not made to its end has no identity.
+func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity string) (string, error) {
 	if identity == "" {
 		identity = rand.Text()
 		_, err := buckets[bucketSessions].Create(ctx, drawn, []byte(identity))
@@ -82,18 +82,18 @@ func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity 
 			identity = string(other.Value)
 		}
 		if err != nil {
-			return fmt.Errorf("draw the identity of the state: %w", err)
+			return "", fmt.Errorf("draw the identity of the state: %w", err)
 		}
 	}
 	for _, name := range lasting {
 		if err := buckets[name].Mark(ctx, identity); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if b.cfg.Files == nil {
-		return nil
+		return identity, nil
 	}
-	return b.cfg.Files.SetIdentity(identity)
+	return identity, b.cfg.Files.SetIdentity(identity)
 }
 
 // together holds a state to the files that are to belong to it. missing is a bucket that is not there, exports how many of its records

@@ -150,6 +150,9 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err = b.compareState(ctx, identity); err != nil {
+		return err
+	}
 	if err = b.declareLanes(ctx); err != nil {
 		return err
 	}
@@ -169,11 +172,14 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err = b.mark(ctx, buckets, identity); err != nil {
+	if b.identity, err = b.mark(ctx, buckets, identity); err != nil {
 		return err
 	}
 	b.Auth, b.Sessions = buckets[bucketAuth], buckets[bucketSessions]
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)
+	if errors.Is(err, kv.ErrUnreadable) {
+		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
+	}
 	return err
 }
 
