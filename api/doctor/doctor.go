@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"ehi-server/api/backup"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/release"
@@ -131,8 +132,12 @@ func closed(c net.Conn) string {
 	return ""
 }
 
-// Examine looks at everything that a server with this configuration needs.
+// Examine looks at everything that a server with this configuration needs. Where a restore into the data
+// folder was not finished it looks no further, and touches nothing.
 func Examine(ctx context.Context, c node.Config, data string) (out []Finding) {
+	if err := backup.Unfinished(data); err != nil {
+		return []Finding{{Fault, "data folder", err.Error()}}
+	}
 	for _, l := range looks {
 		state, text := l.at(ctx, c, data)
 		out = append(out, Finding{state, l.what, text})

@@ -228,6 +228,29 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 	}
 }
 
+// What a restore has left that did not end is opened by no command, and none makes anything of it.
+func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
+	binary := build(t, "ehi-server/api")
+	for _, left := range []string{"data.restoring", "data/.restoring"} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, left), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		data := filepath.Join(dir, "data")
+		for _, args := range [][]string{
+			{"serve", "--addr", "127.0.0.1:0"}, {"import", dir}, {"generate"}, {"doctor"}, {"client", "list"}, {"account", "list"}, {"keys", "list"},
+		} {
+			out, err := exec.CommandContext(t.Context(), binary, append(args, "--data", data)...).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "restore was not finished") {
+				t.Errorf("%s, %q: %v, %s", left, args, err, out)
+			}
+		}
+		if got, err := filepath.Glob(filepath.Join(data, "[a-z]*")); err != nil || len(got) > 0 {
+			t.Errorf("%s: %q was made, %v", left, got, err)
+		}
+	}
+}
+
 // A second server on one data folder says what is the matter.
 func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
