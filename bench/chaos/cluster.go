@@ -22,10 +22,6 @@ import (
 // clustered is the fleet whose NATS is three servers: any one of them may die.
 var clustered = shape{name: "three NATS servers, two APIs and an exporter", servers: 3, apis: []int{2, 1}, exporters: 1}
 
-// acceptance is the time within which a kick-off is to be accepted after one server of three was killed. NATS
-// elects another leader four to nine seconds after it last heard from the one before.
-const acceptance = 5 * time.Second
-
 // composeServers lays out the processes of a NATS cluster, and returns the URLs of all.
 func (f *fleet) composeServers() (urls string, err error) {
 	var clients, routes []string
