@@ -210,6 +210,7 @@ var headerNotes = map[string]string{
 	"X-Progress":         "How far the job is, in up to 100 characters.",
 	"Expires":            "When the files go.",
 	"ETag":               "Names these very bytes for ever.",
+	"Repr-Digest":        "The SHA-256 of the file as it is stored (RFC 9530); absent where it is compressed or expanded as it is sent.",
 	"Content-Range":      "What part it is.",
 	"Location":           "Where to go on.",
 	"WWW-Authenticate":   "RFC 6750.",

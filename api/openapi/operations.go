@@ -100,6 +100,8 @@ var ofFiles = []object{
 	header("If-Match", "ETags of which the file must have one."),
 	header("If-Unmodified-Since", "The time since when the file must not have changed."),
 	header("Accept-Encoding", "gzip and zstd are served."),
+	header("Want-Repr-Digest", "sha-256=WEIGHT (RFC 9530): 1 to 10 has a file over 64 MiB read "+
+		"whole for its digest before it is sent, 0 has none sent."),
 }
 
 // file is the download of one.
@@ -115,9 +117,10 @@ func file(path, summary, mime string) operation {
 func sent(mime string) map[int]answer {
 	return map[int]answer{
 		http.StatusOK: {"The file.", mime, nil,
-			[]string{"ETag", "Last-Modified", "Content-Encoding"}},
-		http.StatusPartialContent: {"A part of it.", mime, nil, []string{"ETag", "Content-Range"}},
-		http.StatusNotModified:    {"The client has it.", "", nil, []string{"ETag"}},
+			[]string{"ETag", "Last-Modified", "Content-Encoding", "Repr-Digest"}},
+		http.StatusPartialContent: {"A part of it.", mime, nil,
+			[]string{"ETag", "Content-Range", "Repr-Digest"}},
+		http.StatusNotModified: {"The client has it.", "", nil, []string{"ETag"}},
 		http.StatusPreconditionFailed: {
 			"The file is not the one that was asked for.", fhirJSON, ref("OperationOutcome"), []string{"ETag"},
 		},

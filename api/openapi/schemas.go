@@ -80,6 +80,26 @@ var schemas = object{
 			"description": "Resources of the file: its lines without the headers of a file " +
 				"that is organized by patient. Absent where an older build counted those, too.",
 		},
+		"extension?": object{"oneOf": []object{
+			record(object{"checksum?": ref("Checksum"), "damaged?": object{
+				"const": true,
+				"description": "The file is damaged on the server's disk and is answered by 500: " +
+					"delete the export and ask for it again.",
+			}}),
+			array(object{
+				"type":        "object",
+				"description": "The same as FHIR extensions, in the form of the 4.0.0 ballot.",
+				"required":    []string{"url"},
+				"properties":  object{"url": str()},
+			}),
+		}},
+	}),
+	"Checksum": record(object{
+		"documentationUrl": str(),
+		"algorithm":        object{"const": "xxh3", "description": "XXH3 of 64 bits, without a seed."},
+		"value":            object{"type": "string", "pattern": "^[0-9a-f]{16}$"},
+		"size":             object{"type": "integer", "description": "Bytes that it is of."},
+		"coding":           enum("identity", "gzip", "zstd"),
 	}),
 	"Form": object{
 		"type": "object", "description": "The patient's choices (EHI-7). What is not enabled " +

@@ -3,11 +3,12 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
-	"io/fs"
 	"math"
 	"net/http"
 	"slices"
@@ -22,7 +23,6 @@ import (
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/files"
 )
 
 // Files that are rendered from the job's record rather than stored.
@@ -84,14 +84,12 @@ func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) err
 	if err != nil {
 		return err
 	}
-	r, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
-	if errors.Is(err, fs.ErrNotExist) { // deleted since the record was read
-		return errJobNotFound
-	}
+	out, err := s.contentOf(c, storedFile(j, f))
 	if err != nil {
 		return err
 	}
-	out := content{ReadSeeker: r, closer: r, size: f.Length, mime: mimeNDJSON, tag: j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10), modified: j.ApprovedAt, cut: cut}
+	out.mime, out.modified, out.cut = mimeNDJSON, j.ApprovedAt, cut
+	out.tag = j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10)
 	switch coding := string(f.Compression); {
 	case f.Compression == "" || f.Compression == ehi.Identity:
 		out.compress = true
@@ -101,6 +99,17 @@ func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) err
 		return s.send(c, out)
 	}
 	return s.sendUnpacked(c, out, f)
+}
+
+// contentOf opens a stored file to be sent. One of moderate size was read whole by then, or is known to
+// have been right.
+func (s *Server) contentOf(c *fiber.Ctx, of stored) (content, error) {
+	digest, err := s.digestOf(c, of)
+	if err != nil {
+		return content{}, err
+	}
+	r, err := s.openStored(c.UserContext(), of)
+	return content{ReadSeeker: r, closer: r, size: of.Length, digest: digest}, err
 }
 
 // sendUnpacked sends a compressed file to a client that does not take it as it is stored. Ranges of it cannot be had.
@@ -114,12 +123,13 @@ func (s *Server) sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
 		return errors.Join(err, plain.Close(), out.closer.Close())
 	}
 	c.Set(fiber.HeaderAcceptRanges, "none")
-	return s.sendStream(c, readCloser{plain, closers{plain, out.closer}}, f.Bytes)
+	body := readCloser{plain, closers{plain, out.closer}}
+	return s.sendStream(c, &confirmed{body, f.Bytes}, f.Bytes)
 }
 
 // openPlain opens a file of an export as it was before it was compressed.
-func (s *Server) openPlain(j *ehi.Job, f ehi.File) (io.ReadCloser, error) {
-	stored, err := s.Files.Open(j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
+func (s *Server) openPlain(ctx context.Context, j *ehi.Job, f ehi.File) (io.ReadCloser, error) {
+	stored, err := s.openStored(ctx, storedFile(j, f))
 	if err != nil || f.Compression == "" || f.Compression == ehi.Identity {
 		return stored, err
 	}
@@ -153,10 +163,12 @@ func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) e
 	if len(data) == 0 {
 		return errFileNotFound
 	}
-	sum := fnv.New64a()
-	_, _ = sum.Write(data) // never fails
-	name += "-" + strconv.FormatUint(sum.Sum64(), 36)
-	return s.send(c, content{ReadSeeker: bytes.NewReader(data), closer: io.NopCloser(nil), size: int64(len(data)), mime: mimeNDJSON, tag: j.ID + "-" + name, modified: j.ApprovedAt, compress: true})
+	digest := sha256.Sum256(data)
+	name += "-" + strconv.FormatUint(binary.BigEndian.Uint64(digest[:]), 36)
+	return s.send(c, content{
+		ReadSeeker: bytes.NewReader(data), closer: io.NopCloser(nil), size: int64(len(data)), digest: digest[:],
+		mime: mimeNDJSON, tag: j.ID + "-" + name, modified: j.ApprovedAt, compress: true,
+	})
 }
 
 // attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
@@ -220,13 +232,14 @@ func (s *Server) sendDocument(c *fiber.Ctx, j *ehi.Job) error {
 	if !ok {
 		return errFileNotFound
 	}
-	r, err := s.Files.OpenAttachment(j.ID, a.Object, a.Size)
+	out, err := s.contentOf(c, storedDocument(j, a))
 	if err != nil {
 		return err
 	}
 	offerAs(c, a.Name)
 	inert(c)
-	return s.send(c, content{ReadSeeker: r, closer: r, size: a.Size, mime: a.ContentType, tag: j.ID + "-a-" + escapeName(a.Name), modified: a.CreatedAt})
+	out.mime, out.modified, out.tag = a.ContentType, a.CreatedAt, j.ID+"-a-"+escapeName(a.Name)
+	return s.send(c, out)
 }
 
 // content is something that can be sent whole or in part.
@@ -234,6 +247,7 @@ type content struct {
 	io.ReadSeeker
 	closer   io.Closer
 	size     int64
+	digest   []byte // its SHA-256; nil where that is not known or not wanted
 	mime     string
 	tag      string // names these very bytes for ever: a committed file never changes
 	modified time.Time
@@ -317,6 +331,7 @@ func (s *Server) sendRange(c *fiber.Ctx, f content) error {
 			c.Set(fiber.HeaderContentRange, fmt.Sprintf("bytes %d-%d/%d", start, start+length-1, f.size))
 		}
 	}
+	setDigest(c, f.digest)
 	if _, err := f.Seek(start, io.SeekStart); err != nil {
 		return errors.Join(err, f.closer.Close())
 	}

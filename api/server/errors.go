@@ -94,6 +94,9 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 		if e.Code == ehi.Transient && err != error(e) { // there is a cause; a limit that was met has none
 			s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		}
+		if e.Code == ehi.Internal && err != error(e) {
+			s.Log.Error("request failed", "route", c.Route().Path, "request", requestID(c), "err", err)
+		}
 		return statusOf(e.Code), e.Code, e.Message
 	}
 	if e, ok := errors.AsType[*fiber.Error](err); ok && e.Code < 500 {
@@ -152,7 +155,7 @@ func outcome(c *fiber.Ctx, status int, severity, code, text string) error {
 func unannounce(c *fiber.Ctx) {
 	for _, name := range []string{
 		fiber.HeaderContentEncoding, fiber.HeaderContentDisposition, fiber.HeaderETag,
-		fiber.HeaderLastModified, fiber.HeaderAcceptRanges, fiber.HeaderExpires,
+		fiber.HeaderLastModified, fiber.HeaderAcceptRanges, fiber.HeaderExpires, reprDigest,
 	} {
 		c.Response().Header.Del(name)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
 )
 
 // sendManifest answers with the manifest, a view over the job's committed tasks (EHI-5). A long one is streamed: it may list more
@@ -77,6 +79,7 @@ type manifest struct {
 	reach    reach // whose manifest it is: it lists what that one opens
 	errors   []ehi.ManifestEntry
 	first    bool
+	damaged  map[string]bool // files that are known to be damaged, by placeOf
 }
 
 func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manifest {
@@ -84,8 +87,21 @@ func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manif
 	if page >= 0 {
 		m.from, m.to = page*s.PageTasks, min(j.Tasks, (page+1)*s.PageTasks)
 	}
+	damaged, err := s.Files.Damaged(j.ID)
+	if err != nil { // the manifest is right all the same
+		s.Log.Warn("look for damaged files", "job", j.ID, "err", err)
+	}
+	for _, d := range damaged {
+		if m.damaged == nil {
+			m.damaged = map[string]bool{}
+		}
+		m.damaged[placeOf(d.Object, d.Offset)] = true
+	}
 	return m
 }
+
+// placeOf names the place of a file among those of its job.
+func placeOf(object string, offset int64) string { return object + "." + strconv.FormatInt(offset, 10) }
 
 func (m *manifest) render(ctx context.Context) ([]byte, error) {
 	var buf bytes.Buffer
@@ -178,7 +194,7 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 		if !m.reach.file(name) {
 			continue
 		}
-		e := ehi.ManifestEntry{Type: f.Type, URL: m.url(name), Count: f.Count}
+		e := ehi.ManifestEntry{Type: f.Type, URL: m.url(name), Count: f.Count, Extension: m.extension(f)}
 		if f.Error {
 			m.errors = append(m.errors, e)
 			continue
@@ -186,6 +202,40 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 		m.entry(w, e)
 	}
 	return nil
+}
+
+// extension is what is added to the entry of a file, in the form of the job's operation; nil for nothing.
+func (m *manifest) extension(f ehi.File) any {
+	var e ehi.FileExtension
+	if sum := files.Sum(f.Sum); sum != "" {
+		e.Checksum = &ehi.Checksum{
+			DocumentationURL: m.origin + "/docs/ehi#checksum",
+			Algorithm:        sum.Algorithm(),
+			Value:            sum.Hex(),
+			Size:             f.Length,
+			Coding:           cmp.Or(f.Compression, ehi.Identity),
+		}
+	}
+	e.Damaged = m.damaged[placeOf(f.Object, f.Offset)]
+	switch {
+	case e == ehi.FileExtension{}:
+		return nil
+	case m.job.Operation != ehi.BulkExportV4:
+		return e
+	}
+	var list []fiber.Map
+	if c := e.Checksum; c != nil {
+		list = append(list, fiber.Map{"url": c.DocumentationURL, "extension": []fiber.Map{
+			{"url": "algorithm", "valueCode": c.Algorithm},
+			{"url": "value", "valueString": c.Value},
+			{"url": "size", "valueDecimal": c.Size},
+			{"url": "coding", "valueCode": c.Coding},
+		}})
+	}
+	if e.Damaged {
+		list = append(list, fiber.Map{"url": m.origin + "/docs/ehi#damaged", "valueBoolean": true})
+	}
+	return list
 }
 
 func (m *manifest) entry(w *bufio.Writer, e ehi.ManifestEntry) {

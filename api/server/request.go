@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -352,8 +353,12 @@ type archivePart struct {
 }
 
 func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
+	if err := s.wholeOf(j); err != nil {
+		return nil, err
+	}
+	ctx := context.Background() // the request's ends before its body is written
 	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
-		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.openPlain(j, f) }})
+		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.openPlain(ctx, j, f) }})
 		return true
 	})
 	if err != nil {
@@ -364,7 +369,7 @@ func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err 
 		name := uniqueName(a.Name, taken)
 		taken[nameKey(name)] = true
 		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, func() (io.ReadCloser, error) {
-			return s.Files.OpenAttachment(j.ID, a.Object, a.Size)
+			return s.openStored(ctx, storedDocument(j, a))
 		}})
 	}
 	return out, nil

@@ -175,6 +175,7 @@ type Server struct {
 	texts     web.Catalogues
 	format    formatBook
 	docs      docsBook
+	digests   *digests
 	views     *html.Engine
 	counted   *summaries
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
@@ -212,6 +213,9 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("follow failures: %w", err)
 	}
 	if s.faults, err = newFaultBook(); err != nil {
+		return nil, err
+	}
+	if s.digests, err = newDigests(); err != nil {
 		return nil, err
 	}
 	if s.told, err = newDisclosures(); err != nil {

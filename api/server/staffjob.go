@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -230,7 +231,7 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	lines, err := s.firstLines(j, f)
+	lines, err := s.firstLines(c.UserContext(), j, f)
 	s.audit(c, err, aboutJob(ehi.ActionRead, j))
 	if err != nil {
 		return err
@@ -239,8 +240,8 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 }
 
 // firstLines reads the first resources of a file.
-func (s *Server) firstLines(j *ehi.Job, f ehi.File) (out []previewLine, err error) {
-	plain, err := s.openPlain(j, f)
+func (s *Server) firstLines(ctx context.Context, j *ehi.Job, f ehi.File) (out []previewLine, err error) {
+	plain, err := s.openPlain(ctx, j, f)
 	if err != nil {
 		return nil, err
 	}

@@ -259,7 +259,8 @@ func commit(batch *files.Batch, writers []*writer) ([]ehi.File, error) {
 		for _, f := range w.files {
 			e := extents[f.output]
 			table = append(table, ehi.File{
-				Type: w.typ, Error: w.errors, Count: f.resources, Bytes: f.bytes, Object: e.Object, Offset: e.Offset, Length: e.Length, Compression: w.compression,
+				Type: w.typ, Error: w.errors, Count: f.resources, Bytes: f.bytes, Object: e.Object, Offset: e.Offset, Length: e.Length,
+				Sum: string(e.Sum), Compression: w.compression,
 			})
 		}
 	}

@@ -69,7 +69,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if c.Exports == "" {
 		c.Exports = filepath.Join(c.Data, files.Folder)
 	}
-	exports, err := files.NewLocal(files.Config{Root: c.Exports})
+	exports, err := files.NewLocal(files.Config{Root: c.Exports, Log: log})
 	if err != nil {
 		return err
 	}

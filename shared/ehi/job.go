@@ -18,7 +18,8 @@ import (
 //	1: the first one
 //	2: Attachment.Object, Task.Excused, Job.Plans, Job.Stored
 //	3: counts of files that are organized by patient are without the headers of their blocks
-const RecordVersion = 3
+//	4: File.Sum
+const RecordVersion = 4
 
 // Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
 type Lane string

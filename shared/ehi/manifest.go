@@ -26,6 +26,29 @@ type ManifestEntry struct {
 	// Count is how many resources the file holds: lines without the headers of patients' blocks. It
 	// is absent where that is not known: a file organized by patient, of a build that counted headers.
 	Count int64 `json:"count,omitempty"`
+	// Extension is what the server adds: a FileExtension or, in the form of the 4.0.0 ballot, an array of
+	// extensions. It is absent where there is nothing to add.
+	Extension any `json:"extension,omitempty"`
+}
+
+// FileExtension is what a manifest says of a file beside its type and count.
+type FileExtension struct {
+	// Checksum is absent for files of builds that took none, and for those that are made as they are read.
+	Checksum *Checksum `json:"checksum,omitempty"`
+	// Damaged tells that the file is known to be damaged on the server's disk, and is not sent: the export
+	// has to be made again.
+	Damaged bool `json:"damaged,omitempty"`
+}
+
+// Checksum is that of a file as it is stored.
+type Checksum struct {
+	// DocumentationURL explains it.
+	DocumentationURL string `json:"documentationUrl"`
+	Algorithm        string `json:"algorithm"` // xxh3: XXH3 of 64 bits
+	Value            string `json:"value"`     // lower-case hex, big-endian
+	Size             int64  `json:"size"`      // bytes that it is of
+	// Coding is the content coding in which those bytes are sent (RFC 9110 8.4.1); identity for none.
+	Coding Compression `json:"coding"`
 }
 
 // ManifestLink leads to a further page of the manifest (BULK-3).

@@ -43,6 +43,8 @@ type File struct {
 	Object string `json:"obj"`   // the store's own name of the object that holds it
 	Offset int64  `json:"off"`   // bytes into the object
 	Length int64  `json:"len"`   // bytes in the object: fewer than Bytes where it is compressed
+	// Sum is the checksum of the bytes in the object, in the form of files.Sum; "" in records of version 3 and before.
+	Sum string `json:"sum,omitempty"`
 	// Compression is how the object holds it; "" is Identity.
 	Compression Compression `json:"z,omitempty"`
 	// Error marks a file of OperationOutcomes that say what could not be exported (BULK-6).

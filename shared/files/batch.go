@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash"
 	"path/filepath"
 	"sync"
 	"time"
@@ -44,7 +45,8 @@ type Output struct {
 	file   File
 	name   string
 	length int64
-	begun  int64 // up to where the disk was told to begin
+	begun  int64     // up to where the disk was told to begin
+	sum    hash.Hash // of what is in the file; nil while there is none
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
@@ -75,6 +77,7 @@ func (o *Output) Write(p []byte) (int, error) {
 		}
 	}
 	n, err := o.file.Write(p)
+	_, _ = o.sum.Write(p[:n]) // never fails
 	o.length += int64(n)
 	if o.length-o.begun >= writeBackEvery {
 		o.file.WriteBack(o.begun, o.length-o.begun)
@@ -92,6 +95,8 @@ func (o *Output) spill() (err error) {
 		return err
 	}
 	_, err = o.file.Write(o.buf)
+	o.sum = newSum()
+	_, _ = o.sum.Write(o.buf) // never fails
 	o.release()
 	return err
 }
@@ -147,13 +152,13 @@ func (b *Batch) place() ([]Extent, error) {
 	defer segmentWriters.Put(w)
 	for i, o := range b.outputs {
 		if o.file != nil {
-			extents[i] = Extent{Object: o.name, Length: o.length}
+			extents[i] = Extent{Object: o.name, Length: o.length, Sum: sumBy(o.sum)}
 			if err := o.closeFile(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		extents[i] = Extent{Object: segment, Offset: at, Length: o.length}
+		extents[i] = Extent{Object: segment, Offset: at, Length: o.length, Sum: sumOf(o.buf)}
 		if seg == nil && o.length > 0 {
 			f, err := b.open(segment)
 			if err != nil {

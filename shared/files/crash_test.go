@@ -97,7 +97,7 @@ func check(s *files.Local, l *ledger) error {
 	for job, documents := range l.attachments {
 		for object, content := range documents {
 			keep[job+"."+object] = true
-			r, err := s.OpenAttachment(job, object, int64(len(content)))
+			r, err := s.Open(job, files.Extent{Object: object, Length: int64(len(content))})
 			if err := same(r, err, []byte(content)); err != nil {
 				return fmt.Errorf("%s %s: %w", job, object, err)
 			}

@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -17,11 +18,12 @@ import (
 	"time"
 )
 
-// Extent says where the store keeps one output: Length bytes at Offset of Object.
+// Extent says where the store keeps one output: Length bytes at Offset of Object, which have the Sum.
 type Extent struct {
 	Object string
 	Offset int64
 	Length int64
+	Sum    Sum
 }
 
 // Folder is the store's name in a data folder.
@@ -38,13 +40,17 @@ type Config struct {
 	SpillBytes int
 	// Disk is the file system. Default: the operating system's.
 	Disk Disk
+	// Log tells of files that are found damaged. Default: nobody is told.
+	Log *slog.Logger
 }
 
 // Local is the file store on a local disk. It is safe for use by many goroutines, and by many processes on one disk.
 type Local struct {
-	root  string
-	spill int
-	disk  Disk
+	root    string
+	spill   int
+	disk    Disk
+	log     *slog.Logger
+	damages damages
 }
 
 // NewLocal opens the store.
@@ -55,6 +61,9 @@ func NewLocal(c Config) (*Local, error) {
 	if c.Disk == nil {
 		c.Disk = OS()
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	for shard := range shards {
 		if err := c.Disk.MkdirAll(filepath.Join(c.Root, shardName(shard))); err != nil {
 			return nil, fmt.Errorf("make the exports directory: %w", err)
@@ -63,7 +72,7 @@ func NewLocal(c Config) (*Local, error) {
 	if err := c.Disk.SyncDir(c.Root); err != nil {
 		return nil, fmt.Errorf("sync the exports directory: %w", err)
 	}
-	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk}, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
+	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk, log: c.Log}, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
 }
 
 // identityFile says of which state the files are: the records that name them.
@@ -220,42 +229,18 @@ func (l *Local) path(job, object string) (string, error) {
 	return filepath.Join(dir, job+"."+object), nil
 }
 
-// Open returns a reader over one output, positioned at its start. The caller closes it. A reader stays good while the job is
-// deleted under it. Errors: fs.ErrNotExist where the object is gone, ErrName.
+// Open returns a reader over one output or attachment, positioned at its start. The caller closes it. A reader stays good while the job is
+// deleted under it. Errors: fs.ErrNotExist where the object is gone, ErrDamaged, ErrName.
 func (l *Local) Open(job string, e Extent) (*Reader, error) {
-	if !objectName.MatchString(e.Object) {
-		return nil, fmt.Errorf("object %q: %w", e.Object, ErrName)
-	}
-	path, err := l.path(job, e.Object)
+	path, err := l.object(job, e.Object)
 	if err != nil {
 		return nil, err
 	}
-	return l.openAt(path, e.Offset, e.Length)
-}
-
-// Reader reads one output or attachment: the bytes of an extent and no others.
-type Reader struct {
-	*io.SectionReader
-	f ReadFile
-}
-
-func (l *Local) openAt(path string, offset, length int64) (*Reader, error) {
-	f, err := l.disk.Open(path)
-	if err != nil {
+	if err := l.known(job, path, e); err != nil {
 		return nil, err
 	}
-	size, err := f.Size()
-	if err == nil && size < offset+length {
-		err = fmt.Errorf("%s is %d bytes long, %d expected: %w", filepath.Base(path), size, offset+length, io.ErrUnexpectedEOF)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &Reader{io.NewSectionReader(f, offset, length), f}, nil
+	return l.openAt(job, path, e)
 }
-
-// Close releases the file.
-func (r *Reader) Close() error { return r.f.Close() }
 
 // OpenObject opens an object whole, for a backup. Errors: as Open.
 func (l *Local) OpenObject(job, object string) (*Reader, error) {
@@ -271,7 +256,7 @@ func (l *Local) OpenObject(job, object string) (*Reader, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &Reader{io.NewSectionReader(f, 0, size), f}, nil
+	return newReader(f, Extent{Object: object, Length: size}, func(_ Kind, cause error) error { return cause }), nil
 }
 
 // Place is where an object lies below the store's root, for a restore, which writes nowhere else.
@@ -304,7 +289,7 @@ func (l *Local) Remove(job string) error {
 			err = errors.Join(err, ignoreAbsent(l.disk.Remove(filepath.Join(dir, name))))
 		}
 	}
-	return err
+	return errors.Join(err, l.Forget(job))
 }
 
 // Walk calls f for each job that has files, with all of them: the janitor's view, and nobody else's. Each shard is listed before f is
@@ -413,21 +398,15 @@ const attachmentPrefix = "a."
 // attachmentName also admits the objects of older builds, which were the document's name in hex.
 var attachmentName = regexp.MustCompile(`^a\.[0-9a-z]+$`)
 
-// OpenAttachment opens a document by the object and size that the job's record lists. Errors: as Open.
-func (l *Local) OpenAttachment(job, object string, size int64) (*Reader, error) {
-	path, err := l.attachment(job, object)
-	if err != nil {
-		return nil, err
-	}
-	return l.openAt(path, 0, size)
-}
+// IsAttachment tells the objects of attachments from those of outputs.
+func IsAttachment(object string) bool { return attachmentName.MatchString(object) }
 
 // RemoveAttachment deletes a document; it is no error when it is gone already.
 func (l *Local) RemoveAttachment(job, object string) error {
 	if _, err := l.attachment(job, object); err != nil {
 		return err
 	}
-	return l.remove(job, object)
+	return errors.Join(l.remove(job, object), l.forgive(Damage{Job: job, Object: object}))
 }
 
 func (l *Local) attachment(job, object string) (string, error) {

@@ -111,6 +111,11 @@ var (
 	JanitorRemoved = counters("ehi_janitor_removed_total", "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record).", "kind")
 	Quarantined    = gauge("ehi_janitor_quarantined_jobs", "Jobs of which there are files and no record: the files are kept for --orphan-grace, since the record may be given back.")
 	SweepStopped   = gauge("ehi_janitor_stopped", "1 while the janitor would remove so many files or records without a proof that it waits for an administrator's word, else 0.")
+	FilesDamaged   = counters("ehi_files_damaged_total", "Files of exports that were found damaged: not there (missing), with fewer bytes (short), other bytes (changed) or bytes behind its end (longer), or that the disk does not give (unreadable).", "kind")
+	DamagedFiles   = gauge("ehi_damaged_files", "Files of exports that are known to be damaged and were not found whole again.")
+	ScrubbedFiles  = counter("ehi_scrubbed_files_total", "Files of finished exports that were read again and compared with their checksums, in the background.")
+	ScrubbedBytes  = counter("ehi_scrubbed_bytes_total", "Bytes of those files.")
+	ScrubRound     = gauge("ehi_scrub_round_timestamp_seconds", "When every file of every finished export had last been read again, in Unix time; 0 while that has not happened since the start.")
 	KeeperSeconds  = histogram("ehi_keeper_round_duration_seconds", "Time that a round of the janitor and the reconciler took.")
 	KeeperSuccess  = gauge("ehi_keeper_success_timestamp_seconds", "When a round of the janitor and the reconciler last met no error, in Unix time.")
 	KeeperFailed   = counter("ehi_keeper_rounds_failed_total", "Rounds of the janitor and the reconciler that met an error; the log has it.")
@@ -135,7 +140,7 @@ func init() {
 	// A counter that first appears with its first event shows no increase: these are there from the start, at 0.
 	kinds, lanes := []string{"patient", "patients", "group", "system"}, []string{"interactive", "bulk"}
 	for c, values := range map[counterVec][][]string{
-		JobsCreated: {kinds}, JobsEnded: {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}}, JanitorRemoved: {{"job", "file", "record"}},
+		JobsCreated: {kinds}, JobsEnded: {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}}, JanitorRemoved: {{"job", "file", "record"}}, FilesDamaged: {{"missing", "short", "changed", "longer", "unreadable"}},
 		CommandsPublished: {lanes, {"start", "task"}}, CommandsRedelivered: {lanes}, CommandsDone: {lanes},
 		TasksEnded: {{"committed", "superseded", "cancelled", "handed-back", "error"}}, Refused: {{"queue", "client", "stored", "disk", "stopping", "polls", "address", "connections"}},
 		QuotaRefused: {{"client-kick-offs", "patient-kick-offs", "client-exports", "patient-exports", "client-bytes", "patient-bytes"}},

@@ -1,0 +1,209 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ehi-server/shared/telemetry"
+)
+
+// Kind is how a file is damaged.
+type Kind string
+
+// The kinds of damage.
+const (
+	Missing    Kind = "missing"    // a record names it, and it is not there
+	Short      Kind = "short"      // there are fewer bytes than were written
+	Changed    Kind = "changed"    // the bytes are others than were written
+	Unreadable Kind = "unreadable" // the disk does not give the bytes
+	Longer     Kind = "longer"     // there are bytes behind those that were written, which nobody reads
+)
+
+// Damage is what was found wrong with an output or attachment.
+type Damage struct {
+	Job    string
+	Object string
+	Offset int64
+	Kind   Kind
+}
+
+// ErrDamaged is what is read of a damaged file instead of its end. The damage is in the log and counted, and the file is marked: who
+// opens it next gets the error at once. The mark goes when the file is found whole again.
+var ErrDamaged = errors.New("the file is damaged")
+
+// damageFolder holds a small file for each that is known to be damaged, so that every process on this disk knows.
+const damageFolder = ".damaged"
+
+// lookAgain is for how long a damaged file is not read again to see whether it was mended.
+const lookAgain = 10 * time.Second
+
+// damages is when this process last looked at the damaged files, by the names of their marks.
+type damages struct {
+	mu     sync.Mutex
+	looked map[string]time.Time
+}
+
+// due reports whether a damaged file may be looked at again.
+func (d *damages) due(name string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.looked[name]) < lookAgain {
+		return false
+	}
+	if d.looked == nil {
+		d.looked = map[string]time.Time{}
+	}
+	d.looked[name] = now
+	return true
+}
+
+func (d *damages) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.looked, name)
+}
+
+// mark is what the mark of a damage is called.
+func (d Damage) mark() string { return d.Job + "." + d.Object + "." + strconv.FormatInt(d.Offset, 10) }
+
+func (l *Local) markPath(d Damage) string { return filepath.Join(l.root, damageFolder, d.mark()) }
+
+// report marks a file as damaged, unless it is, and gives the error of it.
+func (l *Local) report(d Damage, cause error) error {
+	err := fmt.Errorf("%s of job %s at %d: %w (%s): %w", d.Object, d.Job, d.Offset, ErrDamaged, d.Kind, cause)
+	known, failed := l.markAs(d)
+	if !known {
+		telemetry.FilesDamaged.WithLabelValues(string(d.Kind)).Inc()
+		l.log.Error("a file of an export is damaged: delete the export and make it again, or give the file back from a backup",
+			"job", d.Job, "file", d.Object, "at", d.Offset, "kind", d.Kind, "err", cause)
+	}
+	if failed != nil {
+		l.log.Warn("mark a damaged file", "job", d.Job, "file", d.Object, "err", failed)
+	}
+	return err
+}
+
+// markAs makes the mark of a damage; known is whether there was one of the same kind.
+func (l *Local) markAs(d Damage) (known bool, err error) {
+	path := l.markPath(d)
+	was, err := l.small(path)
+	if err != nil || was == string(d.Kind) {
+		return err == nil, err
+	}
+	if err := errors.Join(l.disk.MkdirAll(filepath.Dir(path)), ignoreAbsent(l.disk.Remove(path))); err != nil {
+		return false, err
+	}
+	f, err := l.disk.Create(path)
+	if errors.Is(err, fs.ErrExist) { // somebody else found it at the same moment
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = io.WriteString(f, string(d.Kind))
+	return false, errors.Join(err, f.Close())
+}
+
+// Lost says that a file is not there which a record names that is. It returns the error of it.
+func (l *Local) Lost(job string, e Extent) error {
+	return l.report(Damage{job, e.Object, e.Offset, Missing}, fs.ErrNotExist)
+}
+
+// known is an error where a file is marked as damaged and has not been mended since.
+func (l *Local) known(job, path string, e Extent) error {
+	d := Damage{Job: job, Object: e.Object, Offset: e.Offset}
+	kind, err := l.small(l.markPath(d))
+	if err != nil || kind == "" {
+		return err
+	}
+	d.Kind = Kind(kind)
+	damaged := fmt.Errorf("%s of job %s at %d: %w (%s)", d.Object, d.Job, d.Offset, ErrDamaged, kind)
+	if !l.damages.due(d.mark(), time.Now()) {
+		return damaged
+	}
+	r, err := l.openAt(job, path, e)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", damaged, err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	l.log.Warn("a file of an export that was damaged is whole again", "job", job, "file", e.Object, "at", e.Offset)
+	return l.forgive(d)
+}
+
+// forgive removes the mark of a damage.
+func (l *Local) forgive(d Damage) error {
+	l.damages.forget(d.mark())
+	return ignoreAbsent(l.disk.Remove(l.markPath(d)))
+}
+
+// Verify reads an output whole. Errors: fs.ErrNotExist, ErrDamaged, ctx's.
+func (l *Local) Verify(ctx context.Context, job string, e Extent, w io.Writer) (err error) {
+	r, err := l.Open(job, e)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	_, err = io.Copy(w, readerOf{ctx, r})
+	return err
+}
+
+// readerOf ends with its context.
+type readerOf struct {
+	ctx context.Context
+	io.Reader
+}
+
+// Read implements io.Reader.
+func (r readerOf) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
+// Damaged lists the files that are known to be damaged: of one job, or where job is "" of all.
+func (l *Local) Damaged(job string) (out []Damage, err error) {
+	names, err := l.disk.ReadDir(filepath.Join(l.root, damageFolder))
+	for _, name := range names {
+		of, rest, _ := strings.Cut(name, ".")
+		end := strings.LastIndexByte(rest, '.')
+		if end < 0 || job != "" && of != job {
+			continue
+		}
+		offset, e := strconv.ParseInt(rest[end+1:], 10, 64)
+		if e != nil {
+			continue // nothing else is written here
+		}
+		d := Damage{Job: of, Object: rest[:end], Offset: offset}
+		kind, e := l.small(l.markPath(d))
+		if d.Kind = Kind(kind); e != nil || kind == "" {
+			err = errors.Join(err, e)
+			continue // it was mended meanwhile, or is being marked
+		}
+		out = append(out, d)
+	}
+	return out, ignoreAbsent(err)
+}
+
+// Forget removes the marks of a job's damaged files: the job is gone.
+func (l *Local) Forget(job string) error {
+	damaged, err := l.Damaged(job)
+	for _, d := range damaged {
+		err = errors.Join(err, l.forgive(d))
+	}
+	return err
+}

@@ -1,0 +1,87 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"path/filepath"
+)
+
+// Reader reads one output or attachment: the bytes of an extent and no others. Who reads it from its
+// start to its end gets the last bytes only once its sum has been found right, so that what is damaged
+// never looks whole. Errors of Read: ErrDamaged.
+type Reader struct {
+	section *io.SectionReader
+	f       ReadFile
+	sum     Sum
+	hash    hash.Hash // of what was read; nil where that is not all from the start, or there is no sum
+	at      int64
+	err     error // what was found wrong
+	report  func(Kind, error) error
+}
+
+func newReader(f ReadFile, e Extent, report func(Kind, error) error) *Reader {
+	return &Reader{section: io.NewSectionReader(f, e.Offset, e.Length), f: f, sum: e.Sum, hash: e.Sum.hash(), report: report}
+}
+
+// Size is how many bytes there are to read.
+func (r *Reader) Size() int64 { return r.section.Size() }
+
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.section.Read(p)
+	r.at += int64(n)
+	if r.hash != nil {
+		_, _ = r.hash.Write(p[:n]) // never fails
+	}
+	switch end := r.at == r.Size(); {
+	case err != nil && !errors.Is(err, io.EOF):
+		r.err = r.report(Unreadable, err)
+	case err != nil && !end:
+		r.err = r.report(Short, io.ErrUnexpectedEOF)
+	case end && n > 0 && r.hash != nil && !r.sum.fits(r.hash):
+		r.err = r.report(Changed, errSum)
+	default:
+		return n, err
+	}
+	return 0, r.err
+}
+
+var errSum = errors.New("the bytes do not have the sum that was taken when they were written")
+
+// Seek implements io.Seeker.
+func (r *Reader) Seek(offset int64, whence int) (int64, error) {
+	at, err := r.section.Seek(offset, whence)
+	if err != nil {
+		return at, err
+	}
+	r.at, r.hash = at, nil
+	if at == 0 {
+		r.hash = r.sum.hash()
+	}
+	return at, nil
+}
+
+// Close releases the file.
+func (r *Reader) Close() error { return r.f.Close() }
+
+// openAt opens an extent of a file. Errors: fs.ErrNotExist, ErrDamaged.
+func (l *Local) openAt(job, path string, e Extent) (*Reader, error) {
+	f, err := l.disk.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	report := func(kind Kind, cause error) error { return l.report(Damage{job, e.Object, e.Offset, kind}, cause) }
+	size, err := f.Size()
+	if err == nil && size < e.Offset+e.Length {
+		err = report(Short, fmt.Errorf("%s is %d bytes long, %d expected: %w", filepath.Base(path), size, e.Offset+e.Length, io.ErrUnexpectedEOF))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return newReader(f, e, report), nil
+}
