@@ -122,7 +122,6 @@ func TestADamagedFileIsAnsweredBy500(t *testing.T) {
 	t.Parallel()
 	log := &book{}
 	w := startLogging(t, t.TempDir(), config(), node.Options{}, slog.New(slog.NewTextHandler(log, nil)))
-	w.t = t
 	for _, compression := range []string{"identity", "gzip", "zstd"} {
 		for _, of := range []string{"segment", "file"} {
 			for kind, change := range map[files.Kind]func(b []byte, at ehi.File) []byte{
@@ -131,6 +130,8 @@ func TestADamagedFileIsAnsweredBy500(t *testing.T) {
 				files.Missing: func([]byte, ehi.File) []byte { return nil },
 			} {
 				t.Run(compression+" "+of+" "+string(kind), func(t *testing.T) {
+					w := *w
+					w.t = t
 					e := w.stored(compression)
 					i := e.pick(of)
 					if i < 0 {
@@ -188,7 +189,7 @@ func (e exported) damage(f ehi.File, kind files.Kind, change func([]byte, ehi.Fi
 		}
 	}
 	e.want(e.do(e.pat, "DELETE", e.job.StatusURL), 202, "")
-	again := e.stored("")
+	again := e.stored("identity")
 	for _, f := range again.table {
 		e.want(e.do(e.pat, "GET", again.url(f)), 200, "")
 	}

@@ -74,15 +74,6 @@ func damaged(err error) error {
 	return err
 }
 
-// wholeOf refuses what can only be sent whole where a part of it is known to be damaged.
-func (s *Server) wholeOf(j *ehi.Job) error {
-	known, err := s.Files.Damaged(j.ID)
-	if err == nil && len(known) > 0 {
-		err = errDamaged
-	}
-	return err
-}
-
 // digests remembers the SHA-256 of files that were read whole. A committed file never changes.
 type digests struct {
 	known *lru.Cache[string, []byte]

@@ -104,6 +104,11 @@ var queue = Board{
 			}},
 		{Title: "Did a start miss a part of the state?", About: "Streams and buckets of which records were missing that were there at the last stop. The log says which, and how many.", Unit: "short", Bad: 1,
 			Queries: []Query{{Expr: `sum by (instance) (ehi_state_lost_total{instance=~"$instance"})`, Legend: "{{instance}}"}}},
+		{Title: "Are files of exports damaged?", About: "Files that are not there or not what was written: those known now, and those found in ten minutes, by kind. The log names the exports; they have to be made again.", Unit: "short", Bad: 1,
+			Queries: []Query{
+				{Expr: `max by (instance) (ehi_damaged_files{instance=~"$instance"})`, Legend: "known {{instance}}"},
+				{Expr: `sum by (kind) (increase(ehi_files_damaged_total{instance=~"$instance"}[10m]))`, Legend: "{{kind}}"},
+			}},
 		{Title: "Does the embedded NATS complain?", About: "Its warnings and errors in ten minutes; the log has them. A few warnings after a kill are normal, others want a look at the disk.", Unit: "short", Warn: 1,
 			Queries: []Query{{Expr: `sum by (instance, level) (increase(ehi_nats_log_total{instance=~"$instance"}[10m]))`, Legend: "{{level}} {{instance}}"}}},
 		{Title: "Does the keeper keep up?", About: "Time of a round of janitor and reconciler, and since the last one without an error; after two minutes an alert fires.", Unit: "s", Warn: 60, Bad: 120,

@@ -99,7 +99,23 @@ func (k *Keeper) observe(ctx context.Context, now time.Time) error {
 	if e == nil {
 		telemetry.ExportFree.Set(float64(free))
 	}
-	return errors.Join(append(errs, err, e)...)
+	return errors.Join(append(errs, err, e, k.observeDamage(ctx))...)
+}
+
+// observeDamage counts the files that are known to be damaged, and forgets those of jobs that are gone.
+func (k *Keeper) observeDamage(ctx context.Context) error {
+	known, err := k.Files.Damaged("")
+	left := 0
+	for _, d := range known {
+		_, e := k.Bus.Jobs.Get(ctx, d.Job)
+		if ehi.CodeOf(e) == ehi.NotFound {
+			err = errors.Join(err, k.Files.Forget(d.Job))
+			continue
+		}
+		left++
+	}
+	telemetry.DamagedFiles.Set(float64(left))
+	return err
 }
 
 // age is the seconds since t; 0 for the zero time.

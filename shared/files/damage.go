@@ -42,8 +42,12 @@ var ErrDamaged = errors.New("the file is damaged")
 // damageFolder holds a small file for each that is known to be damaged, so that every process on this disk knows.
 const damageFolder = ".damaged"
 
-// lookAgain is for how long a damaged file is not read again to see whether it was mended.
-const lookAgain = 10 * time.Second
+// A damaged file is read again, to see whether it was mended, by each who opens it; one of more than
+// lookFreely bytes at most once in lookAgain.
+const (
+	lookFreely = 64 << 20
+	lookAgain  = 10 * time.Second
+)
 
 // damages is when this process last looked at the damaged files, by the names of their marks.
 type damages struct {
@@ -126,7 +130,7 @@ func (l *Local) known(job, path string, e Extent) error {
 	}
 	d.Kind = Kind(kind)
 	damaged := fmt.Errorf("%s of job %s at %d: %w (%s)", d.Object, d.Job, d.Offset, ErrDamaged, kind)
-	if !l.damages.due(d.mark(), time.Now()) {
+	if e.Length > lookFreely && !l.damages.due(d.mark(), time.Now()) {
 		return damaged
 	}
 	r, err := l.openAt(job, path, e)
