@@ -158,7 +158,7 @@ func (b *Batch) place() ([]Extent, error) {
 			}
 			continue
 		}
-		extents[i] = Extent{Object: segment, Offset: at, Length: o.length, Sum: sumOf(o.buf)}
+		extents[i] = Extent{Object: segment, Offset: at, Length: o.length, Sum: sumOfBytes(o.buf)}
 		if seg == nil && o.length > 0 {
 			f, err := b.open(segment)
 			if err != nil {

@@ -46,8 +46,8 @@ func SHA1Sum(digest []byte) Sum {
 	return sum(sha1Sum, digest)
 }
 
-// sumOf is the sum of an output that is in memory.
-func sumOf(p []byte) Sum {
+// sumOfBytes is the sum of an output that is in memory.
+func sumOfBytes(p []byte) Sum {
 	return sum(xxh3Sum, binary.BigEndian.AppendUint64(nil, xxh3.Hash(p)))
 }
 
