@@ -52,6 +52,7 @@ type Config struct {
 	NATSListen         string          `help:"Address at which the embedded NATS takes stand-alone exporters." name:"nats-listen" env:"EHI_NATS_LISTEN" form:"address"`
 	AcceptLoss         bool            `help:"Start although files and state do not belong together, or a part of the state is lost: once, after what can be given back was given back." env:"EHI_ACCEPT_LOSS"`
 	OrphanGrace        time.Duration   `help:"How long a file is kept that no record names, before it is removed: records that were lost can be given back so long." default:"24h" env:"EHI_ORPHAN_GRACE" range:"0s..8760h"`
+	ScrubRate          int64           `help:"Bytes a second that are read of finished exports' files in the background, to compare them with their checksums; less while exports run. 0: not at all." default:"4194304" env:"EHI_SCRUB_RATE" range:"0.."`
 	Durability         bus.Durability  `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
 	SyncEvery          time.Duration   `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY" range:"10ms..10m"`
 	Workers            int             `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS" range:"0..1000"`
@@ -146,6 +147,8 @@ type Node struct {
 	Files *files.Local
 	// Keeper is exposed so that a round can be run at will.
 	Keeper *worker.Keeper
+	// Scrubber is exposed for the same reason.
+	Scrubber *worker.Scrubber
 
 	cfg     Config
 	data    string
@@ -299,6 +302,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
+	n.Scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, MetricsFrom: n.cfg.metricsFrom(), BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
@@ -348,6 +352,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(n.ln) })
 	group.Go(func() error { return n.Keeper.Run(ctx) })
+	group.Go(func() error { return n.Scrubber.Run(ctx) })
 	group.Go(func() error { return n.tendKeys(ctx) })
 	group.Go(func() error {
 		context.AfterFunc(ctx, n.server.Drain)

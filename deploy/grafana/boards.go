@@ -109,6 +109,12 @@ var queue = Board{
 				{Expr: `max by (instance) (ehi_damaged_files{instance=~"$instance"})`, Legend: "known {{instance}}"},
 				{Expr: `sum by (kind) (increase(ehi_files_damaged_total{instance=~"$instance"}[10m]))`, Legend: "{{kind}}"},
 			}},
+		{Title: "Does the scrubber get through?", About: "Files of finished exports that are read again, a second, and the time since the last whole round; of the processes on one disk one works.", Unit: "short",
+			Queries: []Query{
+				{Expr: rate("ehi_scrubbed_files_total", "instance", ""), Legend: "files {{instance}}"},
+				{Expr: `(time() - max(ehi_scrub_round_timestamp_seconds{instance=~"$instance"} > 0)) / 3600`, Legend: "hours since the last round"},
+			}},
+		{Title: "How much does the scrubber read?", About: "Bytes a second, at most --scrub-rate.", Unit: "Bps", Queries: []Query{{Expr: rate("ehi_scrubbed_bytes_total", "instance", ""), Legend: "{{instance}}"}}},
 		{Title: "Does the embedded NATS complain?", About: "Its warnings and errors in ten minutes; the log has them. A few warnings after a kill are normal, others want a look at the disk.", Unit: "short", Warn: 1,
 			Queries: []Query{{Expr: `sum by (instance, level) (increase(ehi_nats_log_total{instance=~"$instance"}[10m]))`, Legend: "{{level}} {{instance}}"}}},
 		{Title: "Does the keeper keep up?", About: "Time of a round of janitor and reconciler, and since the last one without an error; after two minutes an alert fires.", Unit: "s", Warn: 60, Bad: 120,

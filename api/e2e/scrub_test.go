@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"ehi-server/api/node"
+	"ehi-server/shared/files"
+)
+
+// The scrubber finds what is damaged before somebody asks for it, and finds a file whole again that was
+// given back. Two do not work on one disk at once.
+func TestTheScrubberFindsDamage(t *testing.T) {
+	t.Parallel()
+	log := &book{}
+	cfg := config()
+	w := startLogging(t, t.TempDir(), cfg, node.Options{}, slog.New(slog.NewTextHandler(log, nil)))
+	w.node.Scrubber.Rate = 1 << 40 // Run saw 0, and does not work beside this test
+	round := func() {
+		t.Helper()
+		if err := w.node.Scrubber.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := w.stored("identity")
+	round()
+	if known, err := w.node.Files.Damaged(""); err != nil || len(known) > 0 {
+		t.Fatalf("of what is whole: %+v, %v", known, err)
+	}
+	f := e.table[e.pick("segment")]
+	good, err := os.ReadFile(e.path(f.Object))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, change := range map[files.Kind]func(b []byte) []byte{
+		files.Changed: func(b []byte) []byte { b[f.Offset] ^= 1; return b },
+		files.Short:   func(b []byte) []byte { return b[:f.Offset+f.Length-1] },
+		files.Missing: func([]byte) []byte { return nil },
+	} {
+		e.alter(f.Object, change)
+		lock, err := w.node.Files.TryLock("scrub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		round()
+		if known, err := w.node.Files.Damaged(e.job.ID); err != nil || len(known) > 0 {
+			t.Errorf("%s: found while another one scrubs: %+v, %v", kind, known, err)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+		round()
+		known, err := w.node.Files.Damaged(e.job.ID)
+		if err != nil || len(known) == 0 || known[0].Kind != kind {
+			t.Errorf("%s: %+v, %v", kind, known, err)
+		}
+		if !strings.Contains(log.String(), "kind="+string(kind)) {
+			t.Errorf("the log does not say %s", kind)
+		}
+		e.wantOutcome(e.do(e.pat, "GET", e.url(f)), 500, "damaged")
+		if err := os.WriteFile(e.path(f.Object), good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		round()
+		if known, err := w.node.Files.Damaged(e.job.ID); err != nil || len(known) > 0 {
+			t.Errorf("%s: given back, and still known: %+v, %v", kind, known, err)
+		}
+	}
+	e.alter(f.Object, func(b []byte) []byte { return append(b, 0) })
+	round()
+	if !strings.Contains(log.String(), "kind=longer") {
+		t.Error("the log does not say that a file has grown")
+	}
+	e.want(e.do(e.pat, "GET", e.url(f)), 200, "")
+}

@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
+)
+
+// Scrubber reads the files of finished exports again in the background and compares them with their
+// checksums, so that damage is known before somebody wants the file. It changes nothing. Of the
+// processes on one disk one at a time does it.
+type Scrubber struct {
+	Bus   *bus.Bus
+	Files *files.Local
+	Log   *slog.Logger
+	// Rate is how many bytes a second it reads at most; 0: it does not work.
+	Rate int64
+	// Every is the pause between two rounds. Default 10 min.
+	Every time.Duration
+}
+
+const (
+	// scrubPiece is after how many bytes the scrubber looks whether it is too fast.
+	scrubPiece = 1 << 20
+	// scrubYield is how long it waits for exports to end before each piece, at most.
+	scrubYield = time.Second
+	scrubLook  = 50 * time.Millisecond
+)
+
+// Run does one round after the other until ctx ends.
+func (s *Scrubber) Run(ctx context.Context) error {
+	if s.Rate <= 0 {
+		return nil
+	}
+	every := s.Every
+	if every <= 0 {
+		every = 10 * time.Minute
+	}
+	for ctx.Err() == nil {
+		if err := s.Round(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Warn("scrub the exports", "err", err)
+		}
+		pause(ctx, every)
+	}
+	return nil
+}
+
+// Round reads every file of every finished export, unless another process on this disk does so.
+func (s *Scrubber) Round(ctx context.Context) (err error) {
+	lock, err := s.Files.TryLock("scrub")
+	if err != nil || lock == nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	var jobs []string
+	for _, j := range s.Bus.Jobs.List(func(j bus.Summary) bool { return stored(j.Status) }) {
+		jobs = append(jobs, j.ID)
+	}
+	slices.Sort(jobs)
+	from := 0 // at random, so that none is always the last of a round that no process gets through
+	if len(jobs) > 0 {
+		from = rand.IntN(len(jobs))
+	}
+	p := &pacer{rate: s.Rate, since: time.Now(), busy: func() bool { return s.Bus.Jobs.ByStatus()[ehi.Requested].Jobs > 0 }}
+	var errs []error
+	for _, id := range slices.Concat(jobs[from:], jobs[:from]) {
+		if err := s.job(ctx, p, id); ehi.CodeOf(err) != ehi.NotFound {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	telemetry.ScrubRound.SetToCurrentTime()
+	return nil
+}
+
+// stored reports whether an export in a state has files that stay as they are.
+func stored(status ehi.Status) bool { return status == ehi.Retrieved || status == ehi.Approved }
+
+// job reads the files of one.
+func (s *Scrubber) job(ctx context.Context, p *pacer, id string) error {
+	j, err := s.Bus.Jobs.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for n := range j.Tasks {
+		t, _, err := s.Bus.Tasks.Get(ctx, id, n)
+		if err != nil {
+			return err
+		}
+		written := map[string]int64{}
+		for _, f := range t.Files {
+			e := files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)}
+			written[f.Object] = max(written[f.Object], f.Offset+f.Length)
+			errs = append(errs, s.file(ctx, p, id, e))
+		}
+		for object, n := range written {
+			_, err := s.Files.Grown(id, object, n)
+			errs = append(errs, err)
+		}
+	}
+	for _, a := range j.Attachments {
+		e := files.Extent{Object: a.Object, Length: a.Size, Sum: files.SHA1Sum(a.SHA1)}
+		errs = append(errs, s.file(ctx, p, id, e))
+	}
+	return errors.Join(errs...)
+}
+
+// file reads one. That it is damaged is no error: the store has said so to whom it concerns.
+func (s *Scrubber) file(ctx context.Context, p *pacer, job string, e files.Extent) error {
+	p.ctx = ctx
+	err := s.Files.Verify(ctx, job, e, p)
+	telemetry.ScrubbedFiles.Inc()
+	switch {
+	case errors.Is(err, files.ErrDamaged):
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	now, err := s.Bus.Jobs.Get(ctx, job)
+	if err != nil {
+		return err // deleted meanwhile
+	}
+	named := !strings.HasPrefix(e.Object, "a.") || slices.ContainsFunc(now.Attachments, func(a ehi.Attachment) bool { return a.Object == e.Object })
+	if named && stored(now.Status) {
+		_ = s.Files.Lost(job, e) // said by the store
+	}
+	return nil
+}
+
+// pacer takes what is read, no faster than its rate, and waits a little while exports run.
+type pacer struct {
+	ctx   context.Context
+	rate  int64
+	busy  func() bool
+	since time.Time
+	bytes int64 // since then
+	piece int64
+}
+
+// Write implements io.Writer.
+func (p *pacer) Write(b []byte) (int, error) {
+	n := int64(len(b))
+	telemetry.ScrubbedBytes.Add(float64(n))
+	p.bytes, p.piece = p.bytes+n, p.piece+n
+	if p.piece < min(scrubPiece, p.rate) {
+		return len(b), nil
+	}
+	p.piece = 0
+	for waited := time.Duration(0); waited < scrubYield && p.busy() && p.ctx.Err() == nil; waited += scrubLook {
+		pause(p.ctx, scrubLook)
+	}
+	due := time.Duration(float64(p.bytes) / float64(p.rate) * float64(time.Second))
+	if ahead := due - time.Since(p.since); ahead > 0 {
+		pause(p.ctx, ahead)
+	} else {
+		p.since, p.bytes = time.Now(), 0 // time that was not used is not made up for
+	}
+	return len(b), p.ctx.Err()
+}

@@ -1,0 +1,28 @@
+//go:build linux || darwin || freebsd
+
+package files
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// TryLock takes a lock that one process at a time has on the folder of the exports, until it is closed
+// or the process ends. held is nil where another one has it.
+func (l *Local) TryLock(name string) (held io.Closer, err error) {
+	f, err := os.OpenFile(filepath.Join(l.root, "."+name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = nil
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
