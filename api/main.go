@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"ehi-server/api/backup"
+	"ehi-server/api/condition"
 	"ehi-server/api/doctor"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
@@ -97,11 +98,18 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(ctx, s.Config, s.Data, log, node.Options{Level: level})
-	if err != nil {
-		return err
+	for {
+		n, err := node.Open(ctx, s.Config, s.Data, log, node.Options{Level: level})
+		if err != nil {
+			return err
+		}
+		err = errors.Join(n.Run(ctx), n.Close())
+		if !errors.Is(err, condition.ErrRoom) {
+			return err
+		}
+		log.Info("opened anew", "why", err)
+		s.Addr = n.Addr() // clients know it by now
 	}
-	return errors.Join(n.Run(ctx), n.Close())
 }
 
 type doctorCmd struct {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/api/backup"
+	"ehi-server/api/condition"
 	"ehi-server/api/openid"
 	"ehi-server/api/server"
 	"ehi-server/auth"
@@ -71,6 +72,8 @@ type Config struct {
 	MaxDeliver         int             `help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
 	MaxQueue           int64           `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
 	MinFreeBytes       int64           `help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES" range:"0.."`
+	RescueBelow        int64           `help:"Space on a disk of the data folder, in bytes, below which the server is in rescue mode: downloads, status, deletions and pages work, and nothing new is taken. Exports leave as much free for the state. 0: never." default:"67108864" env:"EHI_RESCUE_BELOW" range:"0.."`
+	ReserveBytes       int64           `help:"Space that is kept in reserve beside the state, in bytes, and given up in rescue mode, so that deletions can be recorded. 0: none." default:"16777216" env:"EHI_RESERVE_BYTES" range:"0.."`
 	MaxExportBytes     int64           `help:"Bytes that may be stored of exports; while there are as many, kick-offs are answered 503. 0 sets no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES" range:"0.."`
 	MaxBodyBytes       int64           `help:"Largest body of a request other than an upload, in bytes; larger ones are answered 413." default:"1048576" env:"EHI_MAX_BODY_BYTES" range:"1024..1073741824"`
 	MaxHeaderBytes     int             `help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES" range:"1024..1048576"`
@@ -163,6 +166,9 @@ type Node struct {
 	unwatch func()
 	ln      net.Listener
 	heap    *heapLimit // nil where there is none
+	room    condition.Room
+	rescue  error // why it was opened in rescue mode, nil where it was not
+	watch   *condition.Watch
 }
 
 // KeysFile is where the sandbox client's signing keys lie in a data folder.
@@ -205,6 +211,12 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 	if n.tracer, err = tracing.Open(ctx, cfg.Trace, "ehi-server", log); err != nil {
 		return nil, err
 	}
+	if n.room, n.rescue, err = roomIn(data, cfg); err != nil {
+		return nil, err
+	}
+	if n.rescue != nil {
+		n.log.Error("there is too little room to start in full", "err", n.rescue)
+	}
 	if err := n.openStores(ctx, data, opts); err != nil {
 		return nil, errors.Join(err, cfg.refuse(cfg.Unfit()))
 	}
@@ -231,11 +243,11 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if err != nil {
 		return err
 	}
-	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log}); err != nil {
+	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, ReadOnly: n.rescue != nil, BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log}); err != nil {
 		return err
 	}
 	n.records, _ = n.source.(*dataset.Store)
-	if n.records != nil && n.cfg.Demo && n.cfg.sandbox() {
+	if n.records != nil && n.cfg.Demo && n.cfg.sandbox() && n.rescue == nil {
 		if err := fillDemo(ctx, n.records, n.log); err != nil {
 			return err
 		}
@@ -243,12 +255,12 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if opts.WrapSource != nil {
 		n.source = opts.WrapSource(n.source)
 	}
-	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: opts.Disk, Log: n.log}); err != nil {
+	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log}); err != nil {
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
 		URL: n.cfg.NATS, Replicas: n.cfg.NATSReplicas, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
-		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files, AcceptLoss: n.cfg.AcceptLoss, Log: n.log,
+		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files, AcceptLoss: n.cfg.AcceptLoss, AsIs: n.rescue != nil && n.cfg.NATS == "", Log: n.log,
 	})
 	return err
 }
@@ -301,6 +313,13 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
+	n.watch = condition.New(condition.Parts{
+		State: n.Bus, Room: n.room, Opened: n.rescue, Log: n.log,
+		Others: map[string]func(context.Context) error{
+			"the record store":          n.source.Check,
+			"the folder of the exports": func(context.Context) error { return n.Files.Check() },
+		},
+	})
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
 	n.Scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
 	n.server, err = server.New(server.Config{
@@ -315,12 +334,12 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
 		MaxResource: n.cfg.MaxResource,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Sweeps: n.Keeper, Backup: n.Backup})
+	}, server.Deps{Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Sweeps: n.Keeper, Condition: n.watch, Backup: n.Backup})
 	if err != nil {
 		return err
 	}
 	n.Keeper.Also = n.server.EndWhatDoesNotStand
-	if n.cfg.Workers > 0 {
+	if n.cfg.Workers > 0 && n.rescue == nil {
 		n.workers = worker.New(worker.Config{
 			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(),
 			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, BulkYield: n.cfg.BulkYield, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
@@ -338,6 +357,9 @@ func (n *Node) provider(base string) (*openid.Provider, error) {
 	return openid.New(n.cfg.StaffOIDC, server.OpenIDCallback(base))
 }
 
+// Addr is where it listens.
+func (n *Node) Addr() string { return n.ln.Addr().String() }
+
 // Config is what the node runs with.
 func (n *Node) Config() Config { return n.cfg }
 
@@ -347,13 +369,15 @@ func (n *Node) Patients(ctx context.Context, limit int) ([]ehi.Patient, error) {
 }
 
 // Run serves until ctx ends. Then it is not ready any more and takes no kick-off; running exports end or are handed back while their
-// clients can still ask; then it stops taking requests, and returns.
+// clients can still ask; then it stops taking requests, and returns. Errors: condition.ErrRoom, where the node was opened in rescue
+// mode and can be opened in full.
 func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(n.ln) })
 	group.Go(func() error { return n.Keeper.Run(ctx) })
 	group.Go(func() error { return n.Scrubber.Run(ctx) })
 	group.Go(func() error { return n.tendKeys(ctx) })
+	group.Go(func() error { return n.watch.Run(ctx) })
 	group.Go(func() error {
 		context.AfterFunc(ctx, n.server.Drain)
 		var err error

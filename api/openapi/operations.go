@@ -692,7 +692,7 @@ var watching = []operation{
 		method:  "GET",
 		path:    "/readyz",
 		tag:     "Watching",
-		summary: "Whether NATS, the record store and the disk answer.",
+		summary: "Whether NATS, the record store and the disk work: each bucket is written to and read, and a file is synced.",
 		answers: map[int]answer{
 			http.StatusOK: {
 				"They do.",
@@ -700,8 +700,8 @@ var watching = []operation{
 				nil,
 				nil,
 			}, http.StatusServiceUnavailable: {
-				"One does not, or the process is being stopped; the log says which.",
-				"",
+				"One does not, the process is being stopped, or it is in rescue mode: why, as far as it is for anybody; the log says all.",
+				"text/plain",
 				nil,
 				nil,
 			}},

@@ -9,6 +9,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/condition"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
 
@@ -76,10 +78,21 @@ func (s *Server) handleAlive(c *fiber.Ctx) error {
 	return empty(c, http.StatusOK)
 }
 
-// handleReady answers whether the process can do its work: 200, or 503.
+// handleReady answers whether the process can do its work: 200, or 503 with the reason, as far as it is for anybody.
 func (s *Server) handleReady(c *fiber.Ctx) error {
-	if s.ready(c) {
-		return empty(c, http.StatusOK)
+	if err := s.ready(); err != nil {
+		return text(c, http.StatusServiceUnavailable, s.unready(err)+"\n")
 	}
-	return empty(c, http.StatusServiceUnavailable)
+	return empty(c, http.StatusOK)
+}
+
+// unready says why the process is not ready. What the log has of it names folders and streams.
+func (s *Server) unready(err error) string {
+	if why := s.Condition.Rescue(); why != nil {
+		return "rescue mode: " + condition.Reason(why)
+	}
+	if own, ok := errors.AsType[*ehi.Error](err); ok {
+		return own.Message
+	}
+	return "a part of the server does not work; its log says which"
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/condition"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/weburl"
@@ -117,6 +119,9 @@ func TestReadinessSparesTheDisk(t *testing.T) {
 	if s.Files, err = files.NewLocal(files.Config{Root: t.TempDir(), Disk: disk}); err != nil {
 		t.Fatal(err)
 	}
+	s.Condition = condition.New(condition.Parts{State: s.Bus, Log: s.Log, Others: map[string]func(context.Context) error{
+		"the folder of the exports": func(context.Context) error { return s.Files.Check() },
+	}})
 	asked := 0
 	for disk.made.Load() < 2 { // the second one after a second
 		if a := answer(s, "GET", "/readyz", ""); a.StatusCode() != http.StatusOK {

@@ -12,6 +12,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
 )
 
 // FHIR's media types.
@@ -105,8 +106,13 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		return http.StatusRequestEntityTooLarge, ehi.TooLarge, s.tooLarge().Error()
 	}
-	if bus.IsAway(err) {
+	if bus.IsAway(err) || files.IsFull(err) {
 		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
+		s.Condition.Doubt()
+		if why := s.Condition.Rescue(); why != nil {
+			err := rescued(why)
+			return http.StatusServiceUnavailable, ehi.Transient, err.Error()
+		}
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
 	}
 	if errors.Is(err, bus.ErrNewer) {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -299,34 +298,14 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 	return s.jobBearer(c)
 }
 
-// diskFor is for how long an answer of the disk is good: whoever asks for readiness without end makes it
-// sync no more often.
-const diskFor = time.Second
-
-// recent keeps the outcome of a check for a while. The zero value has none yet.
-type recent struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
-}
-
-// ask returns the outcome of the last check, or of a new one where that is longer ago than good. Who asks
-// while one goes on waits for it.
-func (r *recent) ask(good time.Duration, check func() error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.at.IsZero() || time.Since(r.at) >= good {
-		r.err, r.at = check(), time.Now()
+// ready reports whether the process can do its work, by doing some of it (see condition.Watch).
+func (s *Server) ready() error {
+	err := s.working()
+	if err == nil {
+		err = s.Condition.Ready()
 	}
-	return r.err
-}
-
-// ready asks NATS, the record store and the disk (readiness).
-func (s *Server) ready(c *fiber.Ctx) bool {
-	disk := func() error { return s.disk.ask(diskFor, s.Files.Check) }
-	err := errors.Join(s.working(), s.Bus.Check(c.UserContext()), s.Source.Check(c.UserContext()), disk())
 	if err != nil {
 		s.Log.Warn("not ready", "err", err)
 	}
-	return err == nil
+	return err
 }

@@ -23,6 +23,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/condition"
 	"ehi-server/api/openid"
 	"ehi-server/api/web"
 	"ehi-server/auth"
@@ -138,6 +139,8 @@ type Deps struct {
 	Settings []Setting
 	// Sweeps is the janitor, as far as it waits for an administrator.
 	Sweeps Sweeps
+	// Condition is whether the process does all of its work; nil: it does.
+	Condition *condition.Watch
 	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
 	Backup func(ctx context.Context, w io.Writer) error
 }
@@ -183,7 +186,6 @@ type Server struct {
 	ended     atomic.Uint64    // counts what this process has ended: log-outs, accounts, passwords
 	clock     func() time.Time // by which proofs of identity and pages' tokens age
 	pageKey   []byte           // which signs pages' tokens
-	disk      recent           // what the disk of the exports said
 }
 
 // Limits of requests.

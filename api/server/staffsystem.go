@@ -84,7 +84,7 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 	}
 	return s.staffRender(c, "system", "system", "System", fiber.Map{
 		"State": s.state(c), "Plots": s.samples.plots(), "Version": telemetry.Version(), "Host": host, "PID": os.Getpid(), "Up": age(time.Since(began)), "Words": statusWords,
-		"Ready": s.ready(c), "Goroutines": runtime.NumGoroutine(),
+		"Unready": s.ready(), "Rescue": s.Condition.Rescue(), "Goroutines": runtime.NumGoroutine(),
 	})
 }
 

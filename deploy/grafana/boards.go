@@ -154,6 +154,11 @@ var state = Board{
 		{Title: "How many files are there?", About: "Of exports and attachments. They go with their jobs.", Unit: "short", Queries: []Query{{Expr: `max(ehi_export_files{instance=~"$instance"})`, Legend: "files"}}},
 		{Title: "How much room is left?", About: "On the disk of the exports. Below --min-free-bytes kick-offs are refused.", Unit: "bytes", Queries: []Query{{Expr: `min by (instance) (ehi_export_free_bytes{instance=~"$instance"})`, Legend: "{{instance}}"}}},
 		{Title: "Did exports wait for space?", About: "Exports a second that met a full disk.", Unit: "ops", Bad: 0.001, Queries: []Query{{Expr: rate("ehi_disk_full_total", "instance", ""), Legend: "met a full disk {{instance}}"}}},
+		{Title: "Is the server in rescue mode?", About: "1: it gives back and deletes, and takes nothing new. Restarts of the embedded NATS beside it are attempts to heal a state that could not be written.", Unit: "short", Bad: 1,
+			Queries: []Query{
+				{Expr: `ehi_rescue{instance=~"$instance"}`, Legend: "rescue mode {{instance}}"},
+				{Expr: `ehi_nats_restarts_total{instance=~"$instance"}`, Legend: "NATS started anew {{instance}}"},
+			}},
 		{Title: "How large is the state?", About: "Bytes of each stream of JetStream: commands and records.", Unit: "bytes", Stacked: true, Queries: []Query{{Expr: `max by (stream) (ehi_state_bytes{instance=~"$instance"})`, Legend: "{{stream}}"}}},
 		{Title: "How many records are there?", About: "Messages of each stream, tombstones included, which go after a minute.", Unit: "short", Queries: []Query{{Expr: `max by (stream) (ehi_state_records{instance=~"$instance"})`, Legend: "{{stream}}"}}},
 		{Title: "How large is the record store?", About: "Pebble's tables on their disk, and what it has yet to compact.", Unit: "bytes",

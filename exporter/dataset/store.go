@@ -41,6 +41,7 @@ type Store struct {
 	log     *slog.Logger
 	harm    *damage
 	bulk    bool
+	reads   bool // and never writes
 	frozen  frozen
 	own     []string // see Config.OwnBases
 	// waiting has the digests of all names that something depends on, and the r keys; under writing.
@@ -48,7 +49,7 @@ type Store struct {
 	count   patientCount
 	// writing is held by the one writer.
 	writing sync.Mutex
-	// idle flushes when nothing has been written for a while, unless closing, which is under ending.
+	// idle flushes when nothing has been written for a while, unless closing, which is under ending; nothing is written read-only.
 	idle    *time.Timer
 	ending  sync.Mutex
 	closing bool
@@ -65,6 +66,9 @@ type Config struct {
 	// Bulk is for a process that only imports: it keeps no write-ahead log, and sorts what it gathered once instead of all the time.
 	// What a crash loses is the newest part of what was written; the import, run again, brings it.
 	Bulk bool
+	// ReadOnly opens a store that is there and writes nothing to its disk, which may be full. Imports, and what freezes
+	// a population, fail.
+	ReadOnly bool
 	// OwnBases are FHIR bases under which resources of the store may be referred to by absolute URLs: this server's, and those of
 	// the systems that the records came from. A reference to any other server leads out of the store.
 	OwnBases []string
@@ -90,7 +94,8 @@ func Open(c Config) (*Store, error) {
 		opts.L0CompactionThreshold, opts.L0StopWritesThreshold = bulkRuns, 4*bulkRuns
 		opts.Levels[0].Compression = opts.Levels[1].Compression
 	}
-	held, fresh, err := hold(c.Dir, c.Bulk)
+	opts.ReadOnly = c.ReadOnly
+	held, fresh, err := hold(c)
 	if err != nil {
 		return nil, err
 	}
@@ -98,17 +103,21 @@ func Open(c Config) (*Store, error) {
 	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize)) // Pebble takes the memory of memtables from it
 	opts.Cache = cache
 	db, err := pebble.Open(c.Dir, opts)
-	if err == nil && !c.Bulk {
+	if err == nil && !c.Bulk && !c.ReadOnly {
 		err = logs(c.Dir)
 	}
 	if err != nil {
 		cache.Unref()
 		return nil, errors.Join(openError(c.Dir, err), held.Close())
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
+	s := &Store{dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
-	for _, step := range []func() error{s.checkVersion, s.removeUnfinished, s.completeIndex} {
+	steps := []func() error{s.checkVersion, s.removeUnfinished, s.completeIndex}
+	if c.ReadOnly {
+		steps = steps[:1]
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -231,10 +240,13 @@ func (s *Store) Close() error {
 	s.ending.Lock()
 	s.closing = true
 	s.ending.Unlock()
-	err := s.db.Flush() // so that nothing depends on the log
+	var err error
+	if !s.reads {
+		err = s.db.Flush() // so that nothing depends on the log
+	}
 	err = errors.Join(err, s.db.Close())
 	s.cache.Unref()
-	if err == nil {
+	if err == nil && !s.reads {
 		err = finish(s.dir)
 	}
 	return errors.Join(err, s.held.Close())

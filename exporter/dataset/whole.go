@@ -36,7 +36,13 @@ var ErrDamaged = errors.New("the record store is damaged; it is left as it is: p
 
 // hold makes a store's folder, or looks at the one that is there, and keeps it to this process. fresh is whether nothing of a store
 // was there. Errors: ErrInUse, ErrDamaged.
-func hold(dir string, unlogged bool) (lock *pebble.Lock, fresh bool, err error) {
+func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
+	dir := c.Dir
+	if c.ReadOnly {
+		if _, err := os.Stat(dir); err != nil {
+			return nil, false, fmt.Errorf("open record store: %w", err)
+		}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, fmt.Errorf("open record store: %w", err)
 	}
@@ -48,8 +54,11 @@ func hold(dir string, unlogged bool) (lock *pebble.Lock, fresh bool, err error) 
 		return nil, false, fmt.Errorf("open record store: %w", err)
 	}
 	fresh, err = inspect(dir)
-	if err == nil {
-		err = begin(dir, unlogged)
+	if err == nil && c.ReadOnly && fresh {
+		err = fmt.Errorf("open record store: %s holds none", dir)
+	}
+	if err == nil && !c.ReadOnly {
+		err = begin(dir, c.Bulk)
 	}
 	if err != nil {
 		return nil, false, errors.Join(err, lock.Close())

@@ -27,6 +27,8 @@ type Config struct {
 	// CacheBytes and Bulk are the record store's, see dataset.Config.
 	CacheBytes int64
 	Bulk       bool
+	// ReadOnly opens a record store that is there, and writes nothing to its disk.
+	ReadOnly bool
 	// BaseURL is this server's origin, "" where that is not known; OwnBase are FHIR bases of the systems that the records came from.
 	// Absolute references below these are local.
 	BaseURL string
@@ -83,6 +85,6 @@ func Store(c Config) (*dataset.Store, error) {
 		own = append(own, strings.TrimRight(c.BaseURL, "/")+"/fhir")
 	}
 	return dataset.Open(dataset.Config{
-		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, OwnBases: own, Log: c.Log,
+		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, ReadOnly: c.ReadOnly, OwnBases: own, Log: c.Log,
 	})
 }

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
@@ -50,6 +52,9 @@ type Config struct {
 	Files Identified
 	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger and ErrLost.
 	AcceptLoss bool
+	// AsIs takes streams and buckets as they are, and declares none: the disk may be full, and have no room for that. Open
+	// fails where one is missing.
+	AsIs bool
 	// Log takes what happens to the connection. Default: nothing is told.
 	Log *slog.Logger
 }
@@ -85,11 +90,12 @@ type Bus struct {
 	Sessions *kv.Bucket
 	Audit    *Audit // nil where Config.Audit is
 
-	cfg    Config
-	server *server.Server
-	locked *os.File // holds the embedded server's folder
-	link   *link.Link
-	lanes  lanes
+	cfg      Config
+	embedded *embedded // nil where NATS is an external one
+	locked   *os.File  // holds the embedded server's folder
+	link     *link.Link
+	lanes    lanes
+	prober   string // names this process's probes
 
 	identity      string // of the state
 	stopInventory func() // nil until the bus is open
@@ -118,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Bus{cfg: cfg}
+	b := &Bus{cfg: cfg, prober: rand.Text()}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -164,10 +170,10 @@ func (b *Bus) connect() (err error) {
 		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
 			return err
 		}
-		if b.server, err = embed(b.cfg); err != nil {
+		if b.embedded, err = newEmbedded(b.cfg); err != nil {
 			return err
 		}
-		cfg.Options = append(cfg.Options, nats.InProcessServer(b.server))
+		cfg.Options = append(cfg.Options, nats.InProcessServer(b.embedded))
 	}
 	b.link, err = link.Open(cfg)
 	return err
@@ -180,11 +186,16 @@ const startTimeout = 30 * time.Second
 // may do so for ever.
 const recoveryTimeout = 2 * time.Minute
 
+// unbounded is how many bytes JetStream may store. Its own default is a share of what is free when it starts: one
+// that started on a full disk would take nothing for as long as it runs, and the audit trail's limit alone would
+// keep it from starting.
+const unbounded = 1 << 60
+
 // embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so, no listener.
 func embed(cfg Config) (*server.Server, error) {
 	opts := &server.Options{
 		ServerName: "ehi", JetStream: true, StoreDir: cfg.StoreDir, DontListen: true,
-		NoSigs: true, NoLog: true, MaxPayload: 8 << 20, SyncAlways: cfg.Durability == Safe, SyncInterval: cfg.SyncEvery,
+		JetStreamMaxStore: unbounded, NoSigs: true, NoLog: true, MaxPayload: 8 << 20, SyncAlways: cfg.Durability == Safe, SyncInterval: cfg.SyncEvery,
 	}
 	if cfg.Listen != "" {
 		host, port, err := net.SplitHostPort(cfg.Listen)
@@ -226,20 +237,31 @@ func embed(cfg Config) (*server.Server, error) {
 
 // ClientURL is where a stand-alone exporter can reach the embedded server; "" where it does not listen or is external.
 func (b *Bus) ClientURL() string {
-	if b.server == nil || b.cfg.Listen == "" {
+	if b.embedded == nil || b.cfg.Listen == "" {
 		return ""
 	}
-	return b.server.ClientURL()
+	return b.embedded.now().ClientURL()
 }
 
-// Check asks JetStream for the lanes' streams: it fails where NATS is away or one is gone.
+// Check asks JetStream for the lanes' streams, and writes to each bucket and reads what was written: it fails where
+// NATS is away, where a stream is gone, and where one takes no records.
 func (b *Bus) Check(ctx context.Context) error {
-	for _, name := range ehi.Lanes() {
-		if _, err := b.lanes.get(name).stream.Info(ctx); err != nil {
-			return err
-		}
+	if err := b.Broken(); err != nil {
+		return err // a stream that takes nothing answers nothing
 	}
-	return nil
+	var probes errgroup.Group
+	for _, name := range ehi.Lanes() {
+		probes.Go(func() error {
+			if _, err := b.lanes.get(name).stream.Info(ctx); err != nil {
+				return fmt.Errorf("lane %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	for _, name := range []string{bucketJobs, bucketTasks, bucketAuth, bucketSessions} {
+		probes.Go(func() error { return kv.Open(b.link, name).Probe(ctx, b.prober) })
+	}
+	return probes.Wait()
 }
 
 // Failed tells why this process has no connection to NATS and cannot open another one; nil where it has
@@ -304,17 +326,19 @@ func (b *Bus) Close() {
 	var held map[string]holding
 	if b.stopInventory != nil {
 		b.stopInventory()
-		if b.server != nil {
+		if b.embedded != nil {
 			held = b.closing()
 		}
 	}
 	if b.link != nil {
 		b.link.Close()
 	}
-	if b.server != nil {
-		b.server.Shutdown()
-		b.server.WaitForShutdown()
-		b.closed(held)
+	if b.embedded != nil {
+		if err := b.embedded.stop(); err != nil {
+			b.cfg.Log.Error("stop the embedded NATS", "err", err)
+		} else {
+			b.closed(held)
+		}
 	}
 	if b.locked != nil {
 		_ = b.locked.Close() // nothing was written to it

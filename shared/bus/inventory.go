@@ -220,7 +220,7 @@ func (t *tally) add(m jetstream.Msg, upTo uint64) error {
 
 // compareState compares the state with its inventory. Errors: ErrLost, with all that is missed, unless an operator has accepted that.
 func (b *Bus) compareState(ctx context.Context, identity string) error {
-	if b.server == nil {
+	if b.embedded == nil {
 		return nil
 	}
 	was, err := readInventory(b.cfg.StoreDir)
@@ -432,14 +432,14 @@ func missedEvents(what string, was *inventory, then, now holding) string {
 // keepInventory writes what the state holds at least, again and again, until stop is called: then it is
 // written as after an orderly stop.
 func (b *Bus) keepInventory(identity string) (stop func(), err error) {
-	if b.server == nil {
+	if b.embedded == nil {
 		return func() {}, nil
 	}
 	running := &inventory{Identity: identity, Streams: map[string]holding{}}
 	if was, err := readInventory(b.cfg.StoreDir); err == nil && was != nil && was.Identity == identity && !b.cfg.AcceptLoss {
 		running.Streams = was.Streams // at least that; it is on the disk
 	}
-	if err := running.write(b.cfg.StoreDir); err != nil {
+	if err := running.write(b.cfg.StoreDir); err != nil && !b.cfg.AsIs { // there may be no room for it
 		return nil, fmt.Errorf("write the inventory of the state: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

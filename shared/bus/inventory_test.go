@@ -189,9 +189,10 @@ func TestAWholeStateIsNotMistrusted(t *testing.T) {
 	b.link.Close()
 	b.stopInventory()
 	b.Jobs.close()
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
-	b.Jobs, b.server, b.link = nil, nil, nil
+	if err := b.embedded.stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.Jobs, b.embedded, b.link = nil, nil, nil
 	if err := b.locked.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -115,6 +115,9 @@ func (s *Jobs) reloaded(keys map[subject.Subject]uint64) {
 
 // follow applies one change of the bucket.
 func (s *Jobs) follow(e kv.Entry) {
+	if kv.IsProbe(e.Key) {
+		return
+	}
 	if e.Deleted {
 		s.apply(e.Key.String(), cached{nil, e.Revision, time.Now()})
 		return

@@ -17,7 +17,7 @@ const askers = 500
 // readsDuring counts the messages that are read from buckets while f runs askers times at once.
 func readsDuring(t *testing.T, b *Bus, f func() error) int {
 	t.Helper()
-	conn, err := nats.Connect("", nats.InProcessServer(b.server))
+	conn, err := nats.Connect("", nats.InProcessServer(b.embedded))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,6 +55,15 @@ func (l *lanes) get(name ehi.Lane) lane {
 	return l.all[name]
 }
 
+func (l *lanes) set(name ehi.Lane, to lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == nil {
+		l.all = map[ehi.Lane]lane{}
+	}
+	l.all[name] = to
+}
+
 // Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it. What it held is lost; the reconciler
 // publishes it again. It also gives streams the copies that they could not have before, for lack of servers.
 func (b *Bus) Mend(ctx context.Context) error {
@@ -75,10 +84,28 @@ func (b *Bus) Mend(ctx context.Context) error {
 	return b.raise(ctx, time.Now())
 }
 
+// laneStream is the stream of a lane.
+func laneStream(name ehi.Lane) string { return streamPrefix + strings.ToUpper(string(name)) }
+
+// findLane takes a lane as it is.
+func (b *Bus) findLane(ctx context.Context, name ehi.Lane) (l lane, err error) {
+	if l.stream, err = b.link.JetStream().Stream(ctx, laneStream(name)); err != nil {
+		return l, err
+	}
+	l.workers, err = l.stream.Consumer(ctx, consumerWorkers)
+	return l, err
+}
+
 func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	l := lane{}
+	if b.cfg.AsIs {
+		if l, err = b.findLane(ctx, name); err == nil {
+			b.lanes.set(name, l)
+		}
+		return err
+	}
 	l.stream, err = b.stream(ctx, jetstream.StreamConfig{
-		Name:        streamPrefix + strings.ToUpper(string(name)),
+		Name:        laneStream(name),
 		Description: "Commands to the export workers of the " + string(name) + " lane",
 		Subjects:    []string{startSubjects.Under(string(name)).String(), taskSubjects.Match(string(name), "", "").String()},
 		Retention:   jetstream.WorkQueuePolicy,
@@ -99,12 +126,7 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	if err != nil {
 		return err
 	}
-	b.lanes.mu.Lock()
-	defer b.lanes.mu.Unlock()
-	if b.lanes.all == nil {
-		b.lanes.all = map[ehi.Lane]lane{}
-	}
-	b.lanes.all[name] = l
+	b.lanes.set(name, l)
 	return nil
 }
 
@@ -125,7 +147,7 @@ const raiseEvery = time.Minute
 func (b *Bus) raise(ctx context.Context, now time.Time) error {
 	b.raising.Lock()
 	defer b.raising.Unlock()
-	if b.server != nil || now.Sub(b.raised) < raiseEvery {
+	if b.embedded != nil || now.Sub(b.raised) < raiseEvery {
 		return nil
 	}
 	b.raised = now
@@ -160,20 +182,24 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	for name, what := range map[string]string{
 		bucketJobs: "Export jobs", bucketTasks: "Committed tasks", bucketAuth: "Keys, codes and tokens", bucketSessions: "Sessions of the pages",
 	} {
-		if buckets[name], err = kv.Declare(ctx, b.link, name, what); err != nil {
+		if buckets[name], err = b.bucket(ctx, name, what); err != nil {
 			return err
 		}
 	}
 	if b.Tasks, err = openTasks(buckets[bucketTasks]); err != nil {
 		return err
 	}
-	if b.cfg.Audit != nil {
+	if b.cfg.Audit != nil && b.cfg.AsIs {
+		b.Audit = &Audit{link: b.link, log: b.cfg.Log}
+	} else if b.cfg.Audit != nil {
 		if b.Audit, err = b.openAudit(ctx); err != nil {
 			return err
 		}
 	}
-	if b.identity, err = b.mark(ctx, buckets, identity); err != nil {
-		return err
+	if b.identity = identity; !b.cfg.AsIs {
+		if b.identity, err = b.mark(ctx, buckets, identity); err != nil {
+			return err
+		}
 	}
 	b.Auth, b.Sessions = buckets[bucketAuth], buckets[bucketSessions]
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)
@@ -181,6 +207,18 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
 	}
 	return err
+}
+
+// bucket declares a bucket, or finds it.
+func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error) {
+	if !b.cfg.AsIs {
+		return kv.Declare(ctx, b.link, name, what)
+	}
+	is, err := kv.Look(ctx, b.link, name)
+	if err == nil && !is.There {
+		err = fmt.Errorf("%w: %s holds no bucket %s", ErrLost, b.at(), name)
+	}
+	return kv.Open(b.link, name), err
 }
 
 // declareLanes declares every lane. What is known of them belongs to a connection: over a new one it is asked for anew.

@@ -257,6 +257,31 @@ func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 	return b.link.Steady(ctx, func() error { return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL)) })
 }
 
+// probes is the kind of the records that Probe writes.
+var probes = subject.KindOf("probe")
+
+// Probe writes to the bucket, and reads what it wrote. What it writes is that a record was deleted which never was:
+// it is no record of anybody's, is in no list and no backup, and vanishes after MarkerTTL. by tells those apart who
+// probe at once.
+func (b *Bucket) Probe(ctx context.Context, by string) error {
+	if err := b.probe(ctx, probes.Of(by)); err != nil {
+		return fmt.Errorf("write to bucket %s: %w", b.name, err)
+	}
+	return nil
+}
+
+func (b *Bucket) probe(ctx context.Context, key subject.Subject) error {
+	deleted := nats.Header{"KV-Operation": {"PURGE"}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+	if _, err := b.link.Store(ctx, key.InBucket(b.name), deleted, nil, jetstream.WithMsgTTL(MarkerTTL)); err != nil {
+		return err
+	}
+	_, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
+	return err
+}
+
+// IsProbe tells what Probe writes from records.
+func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
+
 // Entries reads the records of a pattern, in any order. f ends the reading by an error, which is returned.
 func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
 	ctx, cancel := context.WithTimeout(ctx, listTime)

@@ -284,6 +284,29 @@ func (l *Link) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValue,
 	return kv, nil
 }
 
+// Await waits until the connection stands, for at most the time of ctx. Errors: ctx's.
+func (l *Link) Await(ctx context.Context) error {
+	tick := time.NewTicker(RetryWait / 10)
+	defer tick.Stop()
+	for {
+		if l.answers(ctx) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the connection to NATS: %w", ctx.Err())
+		}
+	}
+}
+
+// answers reports whether NATS answers over the present connection.
+func (l *Link) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, RetryWait)
+	defer cancel()
+	return l.session().conn.FlushWithContext(ctx) == nil
+}
+
 // Publish sends a message to whoever listens now.
 func (l *Link) Publish(to subject.Subject, data []byte) error {
 	return l.session().conn.Publish(to.String(), data)

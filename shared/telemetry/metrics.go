@@ -80,6 +80,8 @@ var (
 	ExportFiles   = gauge("ehi_export_files", "Files that the file store keeps of all jobs.")
 	ExportFree    = gauge("ehi_export_free_bytes", "Space on the disk of the exports that this process can still write to.")
 	DiskFull      = counter("ehi_disk_full_total", "Exports that had to wait because the disk was full.")
+	Rescue        = gauge("ehi_rescue", "1 while the server is in rescue mode: it gives back and deletes what is there, and takes nothing new.")
+	NATSRestarts  = counter("ehi_nats_restarts_total", "Times that the embedded NATS was started anew, because it could not write.")
 
 	StoreBytes             = sampledGauge("ehi_store_bytes", "Size of the record store (Pebble) on its disk.")
 	StoreTables            = sampledGauge("ehi_store_tables", "Tables (files) of the record store.")

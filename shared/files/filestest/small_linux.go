@@ -1,6 +1,7 @@
 package filestest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -17,13 +18,56 @@ func Small(t *testing.T, data, size string) (exports string) {
 	if err := os.Mkdir(exports, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", exports, "tmpfs", 0, "size="+size); err != nil {
+	Mount(t, exports, size)
+	return exports
+}
+
+// Mount puts a folder on a file system of its own, of a size such as 5m, until the test ends. It skips where that is not allowed.
+func Mount(t *testing.T, dir, size string) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skipf("a small file system cannot be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(exports, 0); err != nil {
+		if err := syscall.Unmount(dir, 0); err != nil {
 			t.Error(err)
 		}
 	})
-	return exports
+}
+
+// Fill takes all the room of a folder's file system but for so many bytes, until clear is called.
+func Fill(t *testing.T, dir string, but int64) (clear func()) {
+	t.Helper()
+	name := filepath.Join(dir, ".filling")
+	free, err := files.OS().Free(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunk := make([]byte, 1<<16)
+	for left := free - but; but == 0 || left > 0; left -= int64(len(chunk)) {
+		if but > 0 {
+			chunk = chunk[:min(left, int64(len(chunk)))]
+		}
+		_, err := f.Write(chunk)
+		if errors.Is(err, syscall.ENOSPC) {
+			if len(chunk) == 1 {
+				break
+			}
+			chunk = chunk[:len(chunk)/2]
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

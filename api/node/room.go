@@ -1,0 +1,60 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ehi-server/api/backup"
+	"ehi-server/api/condition"
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/files"
+)
+
+// reserveFile is the reserve's name in the folder of the state.
+const reserveFile = "reserve"
+
+// roomIn looks at the room of a data folder before anything is opened in it. rescue is why the node can only be opened in
+// rescue mode; its reserve is given up then. Errors: condition.ErrShort where there is nothing that could be rescued.
+func roomIn(data string, cfg Config) (room condition.Room, rescue, err error) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return room, nil, err
+	}
+	state := filepath.Join(data, backup.NATSFolder)
+	room = condition.Room{Floor: cfg.RescueBelow}
+	folders := []string{state, filepath.Join(data, dataset.Folder)}
+	if cfg.NATS == "" {
+		room.File, room.Reserve = filepath.Join(state, reserveFile), cfg.ReserveBytes
+	} else {
+		folders = folders[1:]
+	}
+	room.Folders = []string{data}
+	missing := false
+	for _, folder := range folders {
+		_, err := os.Stat(folder)
+		if err == nil {
+			room.Folders = append(room.Folders, folder)
+		}
+		missing = missing || errors.Is(err, fs.ErrNotExist)
+	}
+	if rescue = room.Short(); rescue == nil {
+		return room, nil, nil
+	}
+	if missing {
+		return room, nil, fmt.Errorf("%w: make room in %s, or give another --data or a smaller --rescue-below", rescue, data)
+	}
+	return room, rescue, room.Release()
+}
+
+// exportsDisk is the disk of the exports. Where it is that of the state, exports leave room for the state.
+func (n *Node) exportsDisk(disk files.Disk) files.Disk {
+	if disk == nil {
+		disk = files.OS()
+	}
+	if n.cfg.RescueBelow == 0 || !sameDisk(n.data, filepath.Join(n.data, files.Folder)) {
+		return disk
+	}
+	return files.Leaving(disk, n.cfg.RescueBelow)
+}

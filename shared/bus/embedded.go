@@ -1,0 +1,118 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"ehi-server/shared/telemetry"
+)
+
+// embedded is the NATS server in this process. A stream that could not write once writes nothing more, also
+// when its disk has room again, until the server is started anew; so it can be replaced over the same folder.
+// Clients connect to whichever is there.
+type embedded struct {
+	cfg Config
+
+	mu     sync.RWMutex
+	server *server.Server
+	one    sync.Mutex // is held while it is replaced
+}
+
+// newEmbedded starts the server.
+func newEmbedded(cfg Config) (*embedded, error) {
+	s, err := embed(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &embedded{cfg: cfg, server: s}, nil
+}
+
+func (e *embedded) now() *server.Server {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.server
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (e *embedded) InProcessConn() (net.Conn, error) { return e.now().InProcessConn() }
+
+// stop ends the server. Errors: where it has not ended after stopTime.
+func (e *embedded) stop() error {
+	s, ended := e.now(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(stopTime):
+		return fmt.Errorf("the embedded NATS on %s has not ended after %v", e.cfg.StoreDir, stopTime)
+	}
+}
+
+// stopTime is how long the embedded server may take to end. Then the process ends without it, as if it were
+// killed: nothing is lost by that.
+const stopTime = 4 * time.Second
+
+// replace ends the server and starts another one over the same folder, at the same address.
+func (e *embedded) replace() error {
+	e.one.Lock()
+	defer e.one.Unlock()
+	if err := e.stop(); err != nil {
+		return err
+	}
+	cfg := e.cfg
+	if at, ok := e.now().Addr().(*net.TCPAddr); ok && cfg.Listen != "" {
+		host, _, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return err
+		}
+		cfg.Listen = net.JoinHostPort(host, strconv.Itoa(at.Port))
+	}
+	s, err := embed(cfg)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.server = s
+	return nil
+}
+
+// ErrBroken says that the embedded NATS takes no more records until it is started anew: it could not write.
+var ErrBroken = errors.New("the state cannot be written")
+
+// Broken tells why the embedded NATS takes no more records; nil where it does, or is an external one.
+// Errors: ErrBroken.
+func (b *Bus) Broken() error {
+	if b.embedded == nil {
+		return nil
+	}
+	health := b.embedded.now().Healthz(&server.HealthzOptions{})
+	if health.Error == "" {
+		return nil
+	}
+	return fmt.Errorf("%w in %s: %s", ErrBroken, b.cfg.StoreDir, health.Error)
+}
+
+// Restart starts the embedded NATS anew over the same folder: what is stored is there again, and everybody who
+// was connected reconnects. It returns when this process has. Requests that are on their way fail.
+func (b *Bus) Restart(ctx context.Context) error {
+	if b.embedded == nil {
+		return nil
+	}
+	if err := b.embedded.replace(); err != nil {
+		return err
+	}
+	telemetry.NATSRestarts.Inc()
+	return b.link.Await(ctx)
+}

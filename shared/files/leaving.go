@@ -1,0 +1,54 @@
+package files
+
+import (
+	"path/filepath"
+	"syscall"
+)
+
+// Leaving is a disk that is full for its users while less than so many bytes are free: what is kept on it takes nothing of
+// the room that others need, who write to the same disk.
+func Leaving(d Disk, bytes int64) Disk { return leaving{d, bytes} }
+
+type leaving struct {
+	Disk
+	bytes int64
+}
+
+// room reports whether the disk takes more. Errors: syscall.ENOSPC.
+func (l leaving) room(folder string) error {
+	free, err := l.Free(folder)
+	if err == nil && free < l.bytes {
+		err = syscall.ENOSPC
+	}
+	return err
+}
+
+// Create implements Disk.
+func (l leaving) Create(name string) (File, error) {
+	if err := l.room(filepath.Dir(name)); err != nil {
+		return nil, err
+	}
+	f, err := l.Disk.Create(name)
+	return &leavingFile{File: f, disk: l, folder: filepath.Dir(name)}, err
+}
+
+// askEvery is how many bytes are written to a file between two looks at the room.
+const askEvery = 1 << 20
+
+type leavingFile struct {
+	File
+	disk    leaving
+	folder  string
+	written int // since the room was asked for
+}
+
+// Write implements io.Writer.
+func (f *leavingFile) Write(p []byte) (int, error) {
+	if f.written += len(p); f.written >= askEvery {
+		f.written = 0
+		if err := f.disk.room(f.folder); err != nil {
+			return 0, err
+		}
+	}
+	return f.File.Write(p)
+}
