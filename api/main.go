@@ -4,11 +4,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -82,7 +84,23 @@ func main() {
 	if k.Command() != "doctor" { // which lists what is wrong
 		k.FatalIfErrorf(settings.Refuse(settings.Problems(k.Flags(), node.Forms)))
 	}
+	drain := time.Duration(0)
+	if k.Command() == "serve" {
+		drain = c.Serve.Drain
+	}
+	context.AfterFunc(ctx, func() { endAfter(drain + endTime) })
 	k.FatalIfErrorf(k.Run())
+}
+
+// endTime is in what time a process ends that was told to, beside what it drains. Whatever it waits for is given up then: what was
+// answered is stored, and the next start finds it as after a kill.
+const endTime = 9 * time.Second
+
+// endAfter ends the process, unless it has ended by itself.
+func endAfter(d time.Duration) {
+	time.Sleep(d)
+	fmt.Fprintf(os.Stderr, "not ended %v after the signal: what this process waits for is given up\n", d)
+	os.Exit(1)
 }
 
 type serveCmd struct {

@@ -139,10 +139,29 @@ func Examine(ctx context.Context, c node.Config, data string) (out []Finding) {
 		return []Finding{{Fault, "data folder", err.Error()}}
 	}
 	for _, l := range looks {
-		state, text := l.at(ctx, c, data)
-		out = append(out, Finding{state, l.what, text})
+		out = append(out, l.within(ctx, c, data))
 	}
 	return out
+}
+
+// lookTime is how long a look may take.
+const lookTime = 15 * time.Second
+
+// within looks, for at most lookTime: what hangs is a finding.
+func (l look) within(ctx context.Context, c node.Config, data string) Finding {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	found := make(chan Finding, 1)
+	go func() {
+		state, text := l.at(ctx, c, data)
+		found <- Finding{state, l.what, text}
+	}()
+	select {
+	case f := <-found:
+		return f
+	case <-ctx.Done():
+		return Finding{Fault, l.what, fmt.Sprintf("has not answered for %v", lookTime)}
+	}
 }
 
 // Print writes findings as a list. Errors: ErrFaults.

@@ -138,7 +138,7 @@ type Config struct {
 var Demo = synthetic.Config{Patients: 5, Seed: 1}
 
 // shutdownTime bounds how long requests under way may take when the process is stopped.
-const shutdownTime = 10 * time.Second
+const shutdownTime = 5 * time.Second
 
 // Node is one running process.
 type Node struct {
@@ -413,7 +413,7 @@ func (n *Node) tendKeys(ctx context.Context) error {
 }
 
 // auditFlush is how long the last audit events may take to be stored.
-const auditFlush = 5 * time.Second
+const auditFlush = 2 * time.Second
 
 // Close releases everything that Open took; Run has returned before.
 func (n *Node) Close() error {

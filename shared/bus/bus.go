@@ -179,13 +179,6 @@ func (b *Bus) connect() (err error) {
 	return err
 }
 
-// startTimeout bounds the recovery of the embedded server's streams at start.
-const startTimeout = 30 * time.Second
-
-// recoveryTimeout bounds how long the embedded server reads its files at the start: over a damaged one it
-// may do so for ever.
-const recoveryTimeout = 2 * time.Minute
-
 // unbounded is how many bytes JetStream may store. Its own default is a share of what is free when it starts: one
 // that started on a full disk would take nothing for as long as it runs, and the audit trail's limit alone would
 // keep it from starting.
@@ -220,17 +213,10 @@ func embed(cfg Config) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embed NATS: %w", err)
 	}
-	s.SetLoggerV2(newNATSLog(cfg.Log), false, false, false)
-	started := make(chan struct{})
-	go func() { defer close(started); s.Start() }()
-	select {
-	case <-started:
-	case <-time.After(recoveryTimeout):
-		return nil, fmt.Errorf("%w: the embedded NATS has not read %s within %v: is a file in there damaged? Keep a copy, and restore a backup", ErrLost, cfg.StoreDir, recoveryTimeout)
-	}
-	if !s.ReadyForConnections(startTimeout) {
-		s.Shutdown()
-		return nil, errors.New("the embedded NATS server did not become ready")
+	log := newNATSLog(cfg.Log)
+	s.SetLoggerV2(log, false, false, false)
+	if err := begin(s, log, cfg.StoreDir); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -32,6 +34,53 @@ func newEmbedded(cfg Config) (*embedded, error) {
 		return nil, err
 	}
 	return &embedded{cfg: cfg, server: s}, nil
+}
+
+// begin starts a server, and waits until it is ready, for as long as the folder's size allows.
+func begin(s *server.Server, log *natsLog, dir string) error {
+	return within(startLimit(dir), s, log, dir)
+}
+
+// starting is a server as far as it is started.
+type starting interface {
+	Start()
+	ReadyForConnections(time.Duration) bool
+}
+
+func within(limit time.Duration, s starting, log *natsLog, dir string) error {
+	ready := make(chan bool, 1)
+	go func() {
+		s.Start()
+		ready <- s.ReadyForConnections(limit)
+	}()
+	select {
+	case ok := <-ready:
+		if ok {
+			return nil
+		}
+	case <-time.After(limit):
+	}
+	return fmt.Errorf("%w: the embedded NATS has not read %s within %v: is a file in there damaged? Keep a copy, and restore a backup; NATS said last: %s", ErrLost, dir, limit, log.last())
+}
+
+// A start may take leastStart, and a second more for each startRate bytes of the folder.
+const (
+	leastStart = 10 * time.Second
+	startRate  = 20 << 20
+)
+
+// startLimit is how long a start on a folder may take.
+func startLimit(dir string) time.Duration {
+	bytes := int64(0)
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error { // what cannot be seen counts nothing
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				bytes += info.Size()
+			}
+		}
+		return nil
+	})
+	return leastStart + time.Duration(bytes/startRate)*time.Second
 }
 
 func (e *embedded) now() *server.Server {

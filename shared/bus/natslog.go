@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ehi-server/shared/telemetry"
@@ -19,6 +21,8 @@ type natsLog struct {
 	mu     sync.Mutex
 	budget map[string]*logBudget // by level
 	now    func() time.Time
+
+	doing atomic.Pointer[string] // what it said last of its daily work
 }
 
 // logBudget bounds the lines of one level: logBurst at once, and one more each logEvery.
@@ -46,9 +50,22 @@ func newNATSLog(log *slog.Logger) *natsLog {
 	return &natsLog{log: log, budget: map[string]*logBudget{}, now: time.Now}
 }
 
-func (l *natsLog) Noticef(string, ...any) {}
-func (l *natsLog) Debugf(string, ...any)  {}
-func (l *natsLog) Tracef(string, ...any)  {}
+// Noticef keeps what is being done: a start that does not end is told with it.
+func (l *natsLog) Noticef(format string, v ...any) {
+	said := withoutKeys(strings.TrimSpace(fmt.Sprintf(format, v...)))
+	l.doing.Store(&said)
+}
+
+func (l *natsLog) Debugf(string, ...any) {}
+func (l *natsLog) Tracef(string, ...any) {}
+
+// last is what NATS was doing when it was heard of last.
+func (l *natsLog) last() string {
+	if said := l.doing.Load(); said != nil {
+		return *said
+	}
+	return "nothing"
+}
 
 func (l *natsLog) Warnf(format string, v ...any)  { l.say(warned, slog.LevelWarn, format, v) }
 func (l *natsLog) Errorf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"ehi-server/shared/link"
@@ -24,12 +25,7 @@ func (b *Bucket) Follow(ctx context.Context, p subject.Pattern, apply func(Entry
 		f.run(follow)
 	}()
 	stop = func() { cancel(); <-ended }
-	select {
-	case err = <-f.loaded:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err = f.await(ctx, loadSilence); err != nil {
 		stop()
 		return nil, err
 	}
@@ -44,6 +40,31 @@ type following struct {
 	reloaded func(map[subject.Subject]uint64)
 	loaded   chan error // told once, of the first load
 	told     bool
+	came     atomic.Int64 // entries, of all loads
+}
+
+// loadSilence is how long the first load may bring nothing. A damaged block makes NATS tell of records that never come.
+const loadSilence = 12 * time.Second
+
+// await waits for the first load for as long as it goes on.
+func (f *following) await(ctx context.Context, silence time.Duration) error {
+	tick := time.NewTicker(silence)
+	defer tick.Stop()
+	for came := int64(-1); ; {
+		select {
+		case err := <-f.loaded:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		n := f.came.Load()
+		if n == came || n == 0 {
+			return fmt.Errorf("wait for the records of bucket %s: %d came, and no other for %v: stream %s of NATS is damaged, or NATS does not answer: restore a backup, or look at what NATS says in the log",
+				f.bucket.name, n, silence, StreamOf(f.bucket.name))
+		}
+		came = n
+	}
 }
 
 func (f *following) tell(err error) {
@@ -105,6 +126,7 @@ func (f *following) watch(ctx context.Context) error {
 			case !ok:
 				return nil
 			case e != nil:
+				f.came.Add(1)
 				entry, ok := entryOf(e)
 				if !ok {
 					continue
