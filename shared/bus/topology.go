@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -221,10 +222,25 @@ func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error)
 	return kv.Open(b.link, name), err
 }
 
+// remakeLane makes a lane anew of which the embedded NATS cannot read what its workers had in hand. Nothing is lost with it: the
+// reconciler publishes again what the records of tasks say is to be done.
+func (b *Bus) remakeLane(ctx context.Context, name ehi.Lane, why error) error {
+	b.cfg.Log.Warn("a lane's files are damaged: it is made anew", "lane", name,
+		"folder", filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", laneStream(name)), "err", why)
+	if err := b.link.JetStream().DeleteStream(ctx, laneStream(name)); err != nil {
+		return errors.Join(why, err)
+	}
+	return b.declareLane(ctx, name)
+}
+
 // declareLanes declares every lane. What is known of them belongs to a connection: over a new one it is asked for anew.
 func (b *Bus) declareLanes(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
-		if err := b.declareLane(ctx, name); err != nil {
+		err := b.declareLane(ctx, name)
+		if api, is := errors.AsType[*jetstream.APIError](err); is && api.ErrorCode == jetstream.JSErrCodeConsumerCreate && b.cfg.URL == "" {
+			err = b.remakeLane(ctx, name, err)
+		}
+		if err != nil {
 			return fmt.Errorf("declare lane %s: %w", name, err)
 		}
 	}
