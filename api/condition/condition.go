@@ -128,10 +128,11 @@ func (w *Watch) Ready() error {
 // Run looks, and heals, until ctx ends. Errors: ErrRoom.
 func (w *Watch) Run(ctx context.Context) error {
 	for {
-		w.look(ctx)
-		if w.Opened != nil && w.Rescue() == nil {
+		why := w.look(ctx)
+		if why == nil && w.Opened != nil { // it stays in rescue mode to its end, and is never ready
 			return ErrRoom
 		}
+		w.set(why)
 		pause := every
 		if w.Rescue() != nil {
 			pause = soon
@@ -145,8 +146,8 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// look finds out how things are, and starts the state anew where that is of use.
-func (w *Watch) look(ctx context.Context) {
+// look finds out why nothing new can be taken, nil where it can, and starts the state anew where that is of use.
+func (w *Watch) look(ctx context.Context) error {
 	short := w.Room.Tend()
 	free, err := w.Room.free()
 	writable := err != nil || free >= leastRoom
@@ -155,10 +156,11 @@ func (w *Watch) look(ctx context.Context) {
 	if broken == nil && w.starved && short == nil { // what else could not write, nobody was told
 		broken = errors.New("its disk was full")
 	}
-	w.set(cmp.Or(short, broken))
 	if broken != nil && writable && !time.Now().Before(w.next) {
-		w.set(cmp.Or(short, w.restart(ctx, broken)))
+		w.set(cmp.Or(short, broken))
+		broken = w.restart(ctx, broken)
 	}
+	return cmp.Or(short, broken)
 }
 
 // restart starts the state anew. Restarts that do not help come ever less often.
