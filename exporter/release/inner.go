@@ -271,7 +271,7 @@ func (r *Review) concludeInner() {
 	for _, in := range r.stayingInner {
 		if v, known := r.index.at(in.self); alone[in.self] && (!known || v.withheld()) {
 			r.index.put(in.self, in.v)
-			r.stayed[in.self] = true
+			r.stayed[in.self] = !known || r.stayed[in.self] // one with a line of its own stays for its own reason
 		}
 	}
 	r.stayingInner = nil

@@ -19,6 +19,28 @@ func allBut(off ...ehi.Category) *ehi.ReleaseForm {
 	return form(on...)
 }
 
+// EHI-9: a copy is known by the identifier of a withheld resource, also where another holder that stays
+// has a copy of it without that.
+func TestEHI9ACopyStaysThoughAnotherHolderHasOneToo(t *testing.T) {
+	withheld := `{"resourceType":"ClaimResponse","id":"w","identifier":[{"value":"CR-7","system":"urn:x"}],` + hivLabel + `}`
+	parameters := func(id, label, inner string) string {
+		return `{"resourceType":"Parameters","id":"` + id + `",` + label + `"parameter":[{"resource":` + inner + `}]}`
+	}
+	stays := parameters("q", hivLabel+",", `{"resourceType":"ClaimResponse","note":[{"text":"LEAK"}],"id":"w"}`)
+	copied := parameters("o", "", `{"resourceType":"ClaimResponse","note":[{"text":"LEAK"}],"identifier":[{"value":"CR-7"}],"id":"same"}`)
+	for _, lines := range [][]string{{withheld, copied}, {withheld, stays, copied}, {copied, stays, withheld}, {stays, withheld, copied}} {
+		for _, resolved := range []bool{true, false} {
+			x := reviewOf(t, allBut(), resolved, lines...).Releaser()
+			for _, line := range lines {
+				left, _, err := x.Release([]byte(line))
+				if err != nil || strings.Contains(string(left), "LEAK") {
+					t.Errorf("of %v %s goes, %v", lines, left, err)
+				}
+			}
+		}
+	}
+}
+
 // EHI-8, EHI-9: a resource within a Bundle or a Parameters goes where it would go on a line of its own,
 // and the entry in which it stands with it.
 func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
