@@ -200,13 +200,13 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if around := cfg.hindrances(data); len(around) > 0 {
-		return nil, errors.New("the server cannot start: " + strings.Join(around, "; "))
-	}
 	if wrong := cfg.Wrong(); cfg.sandbox() || len(wrong) > 0 { // production mode says what its state lacks, too, once that is open
 		if err := cfg.refuse(append(wrong, cfg.Unfit()...)); err != nil {
 			return nil, err
 		}
+	}
+	if around := cfg.hindrances(data); len(around) > 0 {
+		return nil, errors.New("the server cannot start: " + strings.Join(around, "; "))
 	}
 	if n.tracer, err = tracing.Open(ctx, cfg.Trace, "ehi-server", log); err != nil {
 		return nil, err

@@ -49,7 +49,7 @@ func TestWhatKeepsAServerFromStartingIsSaidAtOnce(t *testing.T) {
 	if _, err = Open(t.Context(), cfg, linked, slog.New(slog.DiscardHandler), Options{}); err == nil || !strings.Contains(err.Error(), "is a link to") {
 		t.Errorf("%v", err)
 	}
-	cfg.Addr = "192.0.2.1:0" // TEST-NET-1 (RFC 5737), which no machine has
+	cfg.SandboxOnNetwork, cfg.Addr = true, "192.0.2.1:0" // TEST-NET-1 (RFC 5737), which no machine has
 	if _, err = Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), Options{}); err == nil || !strings.Contains(err.Error(), "no such address") {
 		t.Errorf("%v", err)
 	}
