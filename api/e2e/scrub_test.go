@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"ehi-server/api/node"
+	"ehi-server/exporter/worker"
 	"ehi-server/shared/files"
 )
 
@@ -16,11 +17,12 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 	t.Parallel()
 	log := &book{}
 	cfg := config()
-	w := startLogging(t, t.TempDir(), cfg, node.Options{}, slog.New(slog.NewTextHandler(log, nil)))
-	w.node.Scrubber.Rate = 1 << 40 // Run saw 0, and does not work beside this test
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	w := startLogging(t, t.TempDir(), cfg, node.Options{}, logger)
+	scrubber := &worker.Scrubber{Bus: w.node.Bus, Files: w.node.Files, Log: logger, Rate: 1 << 40} // the node's own has the rate 0
 	round := func() {
 		t.Helper()
-		if err := w.node.Scrubber.Round(t.Context()); err != nil {
+		if err := scrubber.Round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
