@@ -318,6 +318,9 @@ func TestAStreamOfChangesEndsWithItsSession(t *testing.T) {
 			if strings.Contains(string(rest), after.ID) {
 				t.Errorf("%s: it is told on: %s", name, rest)
 			}
+			if errors.Is(err, io.ErrUnexpectedEOF) { // it breaks off, as every answer whose authority ends
+				return nil
+			}
 			return err
 		})
 		cancel()
