@@ -18,7 +18,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Pebble's errors, events and log lines may hold keys, and keys hold the ids of patients. It marks what is safe to be told, so
+// Pebble's errors, events and log lines may hold keys, and keys hold the ids of patients. It marks
+// what is safe to be told, so
 // everything else of them is left out before it goes anywhere.
 
 // leftOut is what stands in a message for what may name a patient.
@@ -45,7 +46,8 @@ func newDamage(dir string, log *slog.Logger) *damage {
 	return &damage{log: log, dir: filepath.Clean(dir), files: map[string]string{}}
 }
 
-// found takes note of a damaged file, and says so the first time. A frozen store's files are those of the store that it was taken of,
+// found takes note of a damaged file, and says so the first time. A frozen store's files are those of
+// the store that it was taken of,
 // for as long as that has them.
 func (d *damage) found(info pebble.DataCorruptionInfo) {
 	d.mu.Lock()
@@ -60,7 +62,8 @@ func (d *damage) found(info pebble.DataCorruptionInfo) {
 	what := told("%v", info.Details)
 	d.files[path] = what
 	telemetry.StoreDamagedFiles.Set(float64(len(d.files)))
-	d.log.Error("a file of the record store is damaged: what it holds cannot be read or exported; restore a backup into another data folder, or import the records again",
+	d.log.Error("a file of the record store is damaged: what it holds cannot be read or exported; "+
+		"restore a backup into another data folder, or import the records again",
 		"file", path, "damage", what)
 }
 
@@ -79,7 +82,8 @@ func (d *damage) background(err error) {
 	d.log.Error("the record store cannot tidy up its files, and tries again", "err", what)
 }
 
-// err is an error that names a damaged file of the store itself, not only of a frozen one; nil where there is none. Errors: ErrDamaged.
+// err is an error that names a damaged file of the store itself, not only of a frozen one; nil where
+// there is none. Errors: ErrDamaged.
 func (d *damage) err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -111,7 +115,8 @@ func openError(dir string, err error) error {
 	return fmt.Errorf("open record store: %s: %w", dir, plainError(err))
 }
 
-// readError is an error of reading a store, without the keys that Pebble may name; it keeps pebble.ErrNotFound. Errors: ErrDamaged.
+// readError is an error of reading a store, without the keys that Pebble may name; it keeps
+// pebble.ErrNotFound. Errors: ErrDamaged.
 func readError(err error) error {
 	switch {
 	case err == nil, errors.Is(err, pebble.ErrNotFound):
@@ -151,8 +156,10 @@ func (q quiet) Errorf(format string, a ...any) {
 	q.log.Error("record store", "err", told(format, a...))
 }
 
-// Fatalf ends the process: Pebble calls it where it cannot go on without harm to what it holds, and expects it not to return.
+// Fatalf ends the process: Pebble calls it where it cannot go on without harm to what it holds, and
+// expects it not to return.
 func (q quiet) Fatalf(format string, a ...any) {
-	q.log.Error("the record store cannot go on, and ends the process; look at its disk, and start again", "err", told(format, a...))
+	q.log.Error("the record store cannot go on, and ends the process; look at its disk, and start again",
+		"err", told(format, a...))
 	os.Exit(1)
 }
