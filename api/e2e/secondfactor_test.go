@@ -47,6 +47,9 @@ func (b *browser) setUp() (secret string, recovery []string) {
 	b.t.Helper()
 	secret = b.secret()
 	b.submitTo("/admin/ui/second-factor", "code", appCode(b.t, secret, -1))
+	if b.code == http.StatusBadRequest { // the step has ended on the way, and the code with it
+		b.submitTo("/admin/ui/second-factor", "code", appCode(b.t, secret, -1))
+	}
 	b.sees(200, "Recovery codes, shown this once")
 	for _, m := range shownCode.FindAllStringSubmatch(b.page, -1) {
 		recovery = append(recovery, html.UnescapeString(m[1]))
@@ -114,14 +117,15 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	next.submit("username", "admin", "password", "admin-password")
 	next.submit("code", recovery[0])
 	next.sees(401, "wrong, or was used before")
-	next.submit("code", appCode(t, secret, 0))
+	code := appCode(t, secret, 0)
+	next.submit("code", code)
 	next.sees(200, "Exports")
 
 	// So does the log-in of programs.
 	login := func(code string) (*client.Client, error) {
 		return w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", code)
 	}
-	for code, text := range map[string]string{"": `as \"code\" too`, appCode(t, secret, 0): "used before", "123": "wrong"} {
+	for code, text := range map[string]string{"": `as \"code\" too`, code: "used before", "123": "wrong"} {
 		if _, err := login(code); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("with the code %q: %v", code, err)
 		}
