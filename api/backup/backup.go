@@ -235,7 +235,7 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 		restarted := restart(*j)
 		return a.note(bus.JobRecords, j.ID, restarted)
 	}
-	lacks, tasks, err := a.tasks(ctx, j)
+	broken, tasks, err := a.tasks(ctx, j)
 	if err != nil {
 		return err
 	}
@@ -244,9 +244,9 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 		if err != nil {
 			return err
 		}
-		lacks = append(lacks, what...)
+		broken = append(broken, what...)
 	}
-	if there, err := a.stands(ctx, j, lacks); err != nil || !there {
+	if there, err := a.stands(ctx, j, broken); err != nil || !there {
 		return err
 	}
 	for _, t := range tasks {
@@ -258,7 +258,7 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 }
 
 // tasks are those of a job, and what is missing of them.
-func (a *archive) tasks(ctx context.Context, j *ehi.Job) (lacks []string, tasks []ehi.Task, err error) {
+func (a *archive) tasks(ctx context.Context, j *ehi.Job) (broken []string, tasks []ehi.Task, err error) {
 	for n := range j.Tasks {
 		t, there, err := a.Bus.Tasks.Get(ctx, j.ID, n)
 		switch {
@@ -268,16 +268,16 @@ func (a *archive) tasks(ctx context.Context, j *ehi.Job) (lacks []string, tasks 
 			tasks = append(tasks, t)
 		}
 		if !there || !t.Committed {
-			lacks = append(lacks, fmt.Sprintf("the record of its part %d", n))
+			broken = append(broken, fmt.Sprintf("lacks the record of its part %d", n))
 		}
 	}
-	return lacks, tasks, nil
+	return broken, tasks, nil
 }
 
-// stands reports whether a job is to be backed up, of which something may be lacking: a job that is
-// being deleted is not, of one that is not finished nothing is lacking, and anything else is damage.
-func (a *archive) stands(ctx context.Context, j *ehi.Job, lacks []string) (bool, error) {
-	if len(lacks) == 0 || j.Status != ehi.Retrieved && j.Status != ehi.Approved {
+// stands reports whether a job is to be backed up, of which something may be missing or broken: a job that
+// is being deleted is not, of one that is not finished nothing is missing, and anything else is damage.
+func (a *archive) stands(ctx context.Context, j *ehi.Job, broken []string) (bool, error) {
+	if len(broken) == 0 || j.Status != ehi.Retrieved && j.Status != ehi.Approved {
 		return true, nil
 	}
 	_, err := a.Bus.Jobs.Get(ctx, j.ID)
@@ -285,8 +285,8 @@ func (a *archive) stands(ctx context.Context, j *ehi.Job, lacks []string) (bool,
 		return false, nil
 	}
 	if err == nil {
-		for _, what := range lacks {
-			a.damaged("export %s lacks %s", j.ID, what)
+		for _, what := range broken {
+			a.damaged("export %s %s", j.ID, what)
 		}
 	}
 	return true, err
@@ -302,10 +302,10 @@ func restart(j ehi.Job) ehi.Job {
 	return j
 }
 
-// stored is a file that a job's records name.
+// stored is a file that a job's records name, with the outputs, or the attachment, that lie in it.
 type stored struct {
-	name string
-	size int64 // at least, in bytes
+	name  string
+	parts []files.Extent
 }
 
 // objects are the files that a job's records name.
@@ -321,29 +321,40 @@ func objects(j *ehi.Job, tasks []ehi.Task) (out []stored) {
 				n = len(out)
 				at[f.Object], out = n, append(out, stored{name: f.Object})
 			}
-			out[n].size = max(out[n].size, f.Offset+f.Length)
+			out[n].parts = append(out[n].parts, files.Extent{
+				Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum),
+			})
 		}
 	}
 	for _, d := range j.Attachments {
-		out = append(out, stored{d.Object, d.Size})
+		e := files.Extent{Object: d.Object, Length: d.Size, Sum: files.SHA1Sum(d.SHA1)}
+		out = append(out, stored{d.Object, []files.Extent{e}})
 	}
 	return out
 }
 
-// object adds a file of a job, as far as it is there; lacks says what is not.
-func (a *archive) object(job string, o stored) (lacks []string, err error) {
-	r, err := a.Files.OpenObject(job, o.name)
+// object adds a file of a job as it is there, and says what is missing or broken of it. The bytes that
+// go into the archive are those that are held to the sums in the records. A file in which something is
+// broken is kept for what is whole in it; what is broken is found broken by its sum there too.
+func (a *archive) object(job string, o stored) (broken []string, err error) {
+	r, err := a.Files.OpenObject(job, o.name, o.parts)
 	if errors.Is(err, fs.ErrNotExist) {
-		return []string{"its file " + o.name}, nil
+		return []string{"lacks its file " + o.name}, nil
+	}
+	if errors.Is(err, files.ErrDamaged) {
+		return []string{"lacks its file " + o.name + ", which cannot be read"}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close() // read only
-	if r.Size() < o.size {
-		lacks = []string{fmt.Sprintf("a part of its file %s: %d bytes of %d are there", o.name, r.Size(), o.size)}
+	if err := a.add(exportsFolder+job+"/"+o.name, r.Size(), r); err != nil {
+		return nil, err
 	}
-	return lacks, a.add(exportsFolder+job+"/"+o.name, r.Size(), r)
+	for _, d := range r.Damaged() {
+		broken = append(broken, fmt.Sprintf("has a damaged file: %s at %d is %s", d.Object, d.Offset, d.Kind))
+	}
+	return broken, nil
 }
 
 // note keeps a record for the end.

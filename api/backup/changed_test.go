@@ -2,7 +2,12 @@ package backup
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -102,8 +107,16 @@ func TestATableOfContentsIsHeldToTheFiles(t *testing.T) {
 	}
 }
 
-// What is missing of a finished export is said, and takes nothing else with it: not the rest of the export.
-func TestABackupSaysWhatIsDamaged(t *testing.T) {
+// backedUp is a server's state and files, of which backups are made.
+type backedUp struct {
+	*testing.T
+	data  string
+	bus   *bus.Bus
+	store *files.Local
+}
+
+func newBackedUp(t *testing.T) backedUp {
+	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
 	if err != nil {
 		t.Fatal(err)
@@ -114,37 +127,143 @@ func TestABackupSaysWhatIsDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, size, _, err := store.PutAttachment("finished", strings.NewReader("kept"), 100)
-	if err != nil {
-		t.Fatal(err)
+	return backedUp{t, data, b, store}
+}
+
+// job stores the record of a job.
+func (b backedUp) job(j *ehi.Job) {
+	b.Helper()
+	j.Version = ehi.RecordVersion
+	if err := b.bus.Jobs.Create(b.Context(), j); err != nil {
+		b.Fatal(err)
 	}
-	for _, j := range []*ehi.Job{
-		{ID: "finished", Status: ehi.Approved, Tasks: 1, Attachments: []ehi.Attachment{
-			{Name: "gone", Object: "a.gone", Size: 3}, {Name: "short", Object: kept, Size: size + 1},
-		}},
-		{ID: "open", Status: ehi.AwaitingInput},
-		{ID: "begun", Status: ehi.Requested, Tasks: 3},
-	} {
-		j.Version = ehi.RecordVersion
-		if err := b.Jobs.Create(t.Context(), j); err != nil {
-			t.Fatal(err)
+}
+
+// export stores a finished export whose files have these contents, and lie in one segment.
+func (b backedUp) export(id string, contents ...string) []ehi.File {
+	b.Helper()
+	b.job(&ehi.Job{ID: id, Status: ehi.Approved, Tasks: 1})
+	batch, err := b.store.NewBatch(id, 0, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, text := range contents {
+		if _, err := io.WriteString(batch.Create(), text); err != nil {
+			b.Fatal(err)
 		}
 	}
-	var archive bytes.Buffer
-	if err := Write(t.Context(), &archive, Parts{Data: data, Bus: b, Files: store}); err != nil {
-		t.Fatal(err)
+	extents, err := batch.Commit()
+	if err != nil {
+		b.Fatal(err)
 	}
-	c, err := Verify(&archive)
+	var table []ehi.File
+	for i, e := range extents {
+		f := ehi.File{Type: contents[i], Object: e.Object, Offset: e.Offset, Length: e.Length, Sum: string(e.Sum)}
+		table = append(table, f)
+	}
+	task := ehi.Task{Version: ehi.RecordVersion, Job: id, Committed: true, Files: table}
+	text, err := json.Marshal(task)
+	if err != nil {
+		b.Fatal(err)
+	}
+	record := bus.Entry{Bucket: bus.TaskRecords, Key: id + ".0", Value: text}
+	if err := b.bus.Restore(b.Context(), record, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	return table
+}
+
+// path is where an object lies.
+func (b backedUp) path(job, object string) string {
+	b.Helper()
+	place, err := b.store.Place(job, object)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return filepath.Join(b.data, files.Folder, place)
+}
+
+// backup makes one, and gives it with what its table says.
+func (b backedUp) backup() ([]byte, Contents) {
+	b.Helper()
+	var archive bytes.Buffer
+	if err := Write(b.Context(), &archive, Parts{Data: b.data, Bus: b.bus, Files: b.store}); err != nil {
+		b.Fatal(err)
+	}
+	c, err := Verify(bytes.NewReader(archive.Bytes()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return archive.Bytes(), c
+}
+
+// What is missing of a finished export is said, and takes nothing else with it: not the rest of the export.
+func TestABackupSaysWhatIsDamaged(t *testing.T) {
+	b := newBackedUp(t)
+	kept, size, _, err := b.store.PutAttachment("finished", strings.NewReader("kept"), 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"record of its part 0", "its file a.gone", "4 bytes of 5 are there"}
+	b.job(&ehi.Job{ID: "finished", Status: ehi.Approved, Tasks: 1, Attachments: []ehi.Attachment{
+		{Name: "gone", Object: "a.gone", Size: 3}, {Name: "short", Object: kept, Size: size + 1},
+	}})
+	b.job(&ehi.Job{ID: "open", Status: ehi.AwaitingInput})
+	b.job(&ehi.Job{ID: "begun", Status: ehi.Requested, Tasks: 3})
+	_, c := b.backup()
+	want := []string{"lacks the record of its part 0", "lacks its file a.gone", "at 0 is short"}
 	if len(c.Damage) != len(want) || c.Counts[bus.JobRecords] != 3 {
 		t.Fatalf("%q, %v", c.Damage, c.Counts)
 	}
 	for i, what := range want {
-		if !strings.Contains(c.Damage[i], "export finished lacks") || !strings.Contains(c.Damage[i], what) {
+		if !strings.Contains(c.Damage[i], "export finished ") || !strings.Contains(c.Damage[i], what) {
 			t.Errorf("%q, want %q", c.Damage[i], what)
+		}
+	}
+}
+
+// A byte that the disk has changed is said, by the file that it is in. What lies beside it is backed up and
+// restored, and it itself is never taken for sound: not there, and not where it is restored.
+func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
+	b := newBackedUp(t)
+	changed := b.export("changed", "one", "two", "three")
+	missing := b.export("missing", "four")
+	b.export("sound", "five")
+	if _, c := b.backup(); len(c.Damage) != 0 {
+		t.Fatalf("nothing is damaged, but: %q", c.Damage)
+	}
+	path := b.path("changed", changed[1].Object)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[changed[1].Offset] ^= 1
+	err = errors.Join(os.WriteFile(path, text, 0o600), os.Remove(b.path("missing", missing[0].Object)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, c := b.backup()
+	slices.Sort(c.Damage)
+	want := []string{
+		fmt.Sprintf("export changed has a damaged file: %s at %d is changed", changed[1].Object, changed[1].Offset),
+		"export missing lacks its file " + missing[0].Object,
+	}
+	if !slices.Equal(c.Damage, want) {
+		t.Fatalf("%q, want %q", c.Damage, want)
+	}
+	data := filepath.Join(t.TempDir(), "restored")
+	if err := restoreInto(t, bytes.NewReader(archive), data); err != nil {
+		t.Fatal(err)
+	}
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range changed {
+		var got bytes.Buffer
+		e := files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)}
+		err := store.Verify(t.Context(), "changed", e, &got)
+		if i == 1 && !errors.Is(err, files.ErrDamaged) || i != 1 && (err != nil || got.String() != f.Type) {
+			t.Errorf("restored, %s is %q, %v", f.Type, &got, err)
 		}
 	}
 }

@@ -215,16 +215,26 @@ func (l *Local) Forget(job string) error {
 // Grown reports whether an object has more bytes than were written; where it has, the damage is counted
 // and in the log. What was written is read as it is all the same.
 func (l *Local) Grown(job, object string, written int64) (bool, error) {
-	r, err := l.OpenObject(job, object)
-	if err != nil {
+	size, err := l.sizeOf(job, object)
+	if err != nil || size <= written {
 		return false, ignoreAbsent(err)
-	}
-	defer r.Close() // read only
-	if r.Size() <= written {
-		return false, nil
 	}
 	telemetry.FilesDamaged.WithLabelValues(string(Longer)).Inc()
 	l.log.Error("a file of an export is longer than it was written; what is behind its end is not read",
-		"job", job, "file", object, "kind", Longer, "bytes", r.Size(), "written", written)
+		"job", job, "file", object, "kind", Longer, "bytes", size, "written", written)
 	return true, nil
+}
+
+// sizeOf is how many bytes an object has. Errors: fs.ErrNotExist, ErrName.
+func (l *Local) sizeOf(job, object string) (int64, error) {
+	path, err := l.object(job, object)
+	if err != nil {
+		return 0, err
+	}
+	f, err := l.disk.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	size, err := f.Size()
+	return size, errors.Join(err, f.Close())
 }

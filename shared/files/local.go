@@ -242,23 +242,6 @@ func (l *Local) Open(job string, e Extent) (*Reader, error) {
 	return l.openAt(job, path, e)
 }
 
-// OpenObject opens an object whole, for a backup. Errors: as Open.
-func (l *Local) OpenObject(job, object string) (*Reader, error) {
-	path, err := l.object(job, object)
-	if err != nil {
-		return nil, err
-	}
-	f, err := l.disk.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	size, err := f.Size()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return newReader(f, Extent{Object: object, Length: size}, func(_ Kind, cause error) error { return cause }), nil
-}
-
 // Place is where an object lies below the store's root, for a restore, which writes nowhere else.
 // Errors: ErrName.
 func (l *Local) Place(job, object string) (string, error) {
