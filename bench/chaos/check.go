@@ -41,7 +41,7 @@ func (f *fleet) check(ctx context.Context) error {
 		d := time.Since(began)
 		began = time.Now()
 		if took = append(took, fmt.Sprintf("%s %.1f s", step, d.Seconds())); d > 3*time.Second {
-			took = append(took, fmt.Sprintf("since %v", f.waited))
+			took = append(took, fmt.Sprintf("since %v", f.waits.last()))
 		}
 	}
 	defer func() { f.took = strings.Join(took, ", ") }()
@@ -49,7 +49,9 @@ func (f *fleet) check(ctx context.Context) error {
 		return err
 	}
 	lap("ready")
-	b, err := bus.Open(ctx, bus.Config{URL: f.natsURL, AckWait: f.AckWait})
+	limit, cancel := context.WithTimeout(ctx, f.Patience)
+	defer cancel()
+	b, err := bus.Open(limit, bus.Config{URL: f.natsURL, AckWait: f.AckWait})
 	if err != nil {
 		return fmt.Errorf("look at the state: %w", err)
 	}
@@ -98,9 +100,11 @@ func (f *fleet) ended(ctx context.Context, b *bus.Bus) error {
 // clean deletes the jobs that nobody knows of: their kick-off was never answered, or their user saw them given up.
 func (f *fleet) clean(ctx context.Context, b *bus.Bus) error {
 	u := &user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, 0))}
-	admin, err := u.adminLogin(ctx)
+	limit, cancel := context.WithTimeout(ctx, f.Patience)
+	defer cancel()
+	admin, err := u.adminLogin(limit)
 	if err != nil {
-		return err
+		return fmt.Errorf("an administrator cannot log in: %w", err)
 	}
 	known := map[string]bool{}
 	for _, j := range f.kept {

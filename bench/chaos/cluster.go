@@ -87,10 +87,10 @@ const down = 24 * time.Hour
 
 // killOne kills a server, and takes the time until a kick-off that came after is accepted.
 func (f *fleet) killOne(ctx context.Context, p *process) (told string, err error) {
+	began := time.Now()
 	if !f.kill(ctx, p) {
 		return "", fmt.Errorf("%s was down already", p.name)
 	}
-	began := time.Now()
 	u := &user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, uint64(began.UnixNano())))}
 	limit, cancel := context.WithTimeout(ctx, f.Patience)
 	defer cancel()
@@ -109,7 +109,7 @@ func (f *fleet) kill(ctx context.Context, p *process) bool {
 		return false
 	}
 	f.totals.kills.Add(1)
-	return true
+	return p.gone(ctx)
 }
 
 // accepted kicks an export off that needs a form, again and again until one is accepted.
@@ -205,12 +205,15 @@ func (f *fleet) streams(ctx context.Context, see func(*jetstream.StreamInfo) err
 // revived has killed servers come back, and waits until each has what the others have.
 func (f *fleet) revived(ctx context.Context) error {
 	for _, p := range f.nats() {
-		if p.pid.Load() == 0 {
-			select {
-			case p.revive <- struct{}{}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if p.pid.Load() != 0 {
+			continue
+		}
+		select {
+		case p.revive <- struct{}{}:
+		case <-time.After(f.Patience):
+			return fmt.Errorf("%s is down, and its supervisor does not start it again", p.name)
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	return f.eventually(ctx, func(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,7 +55,7 @@ type fleet struct {
 	kept    []job // finished jobs of earlier rounds, to be looked at again
 	watch   *recoveries
 	probe   string // the token of the kick-offs that look whether any is accepted
-	waited  error  // what the last wait of a check was for
+	waits   waits  // for what it waits, or has waited last
 	took    string // how long each step of the last check took
 }
 
@@ -89,11 +92,12 @@ func (f *fleet) live(ctx context.Context, store string, truth *truth, first, las
 	}
 	defer f.watch.close()
 	for n := first; n < last && f.totals.more(f.Duration); n++ {
-		if err := f.round(ctx, n); err != nil {
-			return fmt.Errorf("round %d: %w", n, err)
+		what := fmt.Sprintf("round %d", n)
+		if err := f.bounded(ctx, what, func(ctx context.Context) error { return f.round(ctx, n) }); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
-	return f.finish(ctx)
+	return f.bounded(ctx, "the end", f.finish)
 }
 
 // compose lays out folders and command lines. Addresses are chosen once: a process that is started again has the one it had.
@@ -201,12 +205,60 @@ func (f *fleet) eventually(ctx context.Context, try func(context.Context) error)
 		if err == nil {
 			return nil
 		}
-		f.waited = err
+		f.waits.noted(err)
 		if client.Sleep(ctx, 50*time.Millisecond) != nil {
 			return fmt.Errorf("still so after %v: %w", f.Patience, err)
 		}
 	}
 }
+
+// roundLimit is when a round that has not ended hangs: each of its waits has a limit of its own, and they
+// follow one another.
+func (f *fleet) roundLimit() time.Duration { return f.Faults + 12*f.Patience }
+
+// bounded is do, which ends within the limit of a round, or the process does: what it waits for, and every
+// goroutine, are told then.
+func (f *fleet) bounded(ctx context.Context, what string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, f.roundLimit(), fmt.Errorf("%s hangs", what))
+	defer cancel()
+	hangs := time.AfterFunc(f.roundLimit()+stopTime, func() {
+		fmt.Fprintf(os.Stderr, "%s does not end, seed %d; it waited last for: %v\n", what, f.Seed, f.waits.last())
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // for people
+		for _, p := range f.all {
+			fmt.Fprintln(os.Stderr, p.tail())
+			if pid := p.pid.Load(); pid != 0 {
+				_ = syscall.Kill(int(pid), sigkill) // it may have ended
+			}
+		}
+		os.Exit(1)
+	})
+	defer hangs.Stop()
+	err := do(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w; it waited last for: %w", context.Cause(ctx), err, f.waits.last())
+	}
+	return err
+}
+
+// waits is what was waited for.
+type waits struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (w *waits) noted(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = err
+}
+
+func (w *waits) last() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return cmp.Or(w.err, errNothing)
+}
+
+var errNothing = errors.New("nothing")
 
 // round lets users work while faults happen, waits until both are through, and checks.
 func (f *fleet) round(ctx context.Context, n int) error {

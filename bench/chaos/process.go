@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"ehi-server/api/client"
 )
 
 // process is one member of a fleet. Its supervisor starts it again whenever it has ended, as an init system does.
@@ -133,12 +135,26 @@ func (p *process) end(ctx context.Context, e ending) bool {
 	if p.pid.Load() == 0 && !e.last {
 		return false
 	}
+	limit, cancel := context.WithTimeout(ctx, 2*stopTime) // its supervisor may wait for its end
+	defer cancel()
 	select {
 	case p.ending <- e:
 		return true
-	case <-ctx.Done():
+	case <-limit.Done():
 		return false
 	}
+}
+
+// gone waits until a process that was killed has ended. It reports whether it has.
+func (p *process) gone(ctx context.Context) bool {
+	limit, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	for p.pid.Load() != 0 {
+		if client.Sleep(limit, time.Millisecond) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // freeze stops the process where it is for d. It reports whether it ran.
