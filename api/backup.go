@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"ehi-server/api/backup"
 	"ehi-server/api/client"
@@ -26,6 +27,8 @@ type backupTakeCmd struct {
 	remote
 	Recipient []string `help:"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated. Default: it is not encrypted." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT" form:"text"`
 	Archive   string   `arg:"" help:"File to write; it must not be there yet."`
+
+	Silence time.Duration `help:"With --url: how long the server may send nothing before the backup is given up." default:"2m" range:"1s.." env:"EHI_BACKUP_SILENCE"`
 }
 
 // Run writes the archive, and verifies it before the file gets its name; what fails leaves no file.
@@ -42,22 +45,50 @@ func (b *backupTakeCmd) Run(ctx context.Context) error {
 	return report(b.Archive, c)
 }
 
-// fetch backs a running server up.
+// fetch backs a running server up, for as long as that sends something.
 func (b *backupTakeCmd) fetch(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(b.Silence, func() {
+		cancel(fmt.Errorf("%s has sent nothing for %v (--silence): it hangs, or something on the way to it does", b.URL, b.Silence))
+	})
+	defer silent.Stop()
 	open := client.New(strings.TrimSuffix(b.URL, "/"))
 	defer open.Close()
-	admin, err := b.logIn(ctx, open)
-	if err != nil {
-		return err
-	}
-	err = admin.Stream(ctx, "/admin/backup", func(r io.Reader) error {
-		_, err := io.Copy(w, r)
+	err := b.stream(ctx, open, func(r io.Reader) error {
+		_, err := io.Copy(w, heard{r, silent, b.Silence})
 		return err
 	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the server, or something on the way to it, broke the backup off; its log says why: %w", err)
 	}
 	return err
+}
+
+// stream calls f with the archive of a running server.
+func (b *backupTakeCmd) stream(ctx context.Context, open *client.Client, f func(io.Reader) error) error {
+	admin, err := b.logIn(ctx, open)
+	if err != nil {
+		return err
+	}
+	return admin.Stream(ctx, "/admin/backup", f)
+}
+
+// heard reads from a server; silent goes off where a single Read takes longer than limit.
+type heard struct {
+	io.Reader
+	silent *time.Timer
+	limit  time.Duration
+}
+
+// Read implements io.Reader.
+func (h heard) Read(p []byte) (int, error) {
+	h.silent.Reset(h.limit)
+	defer h.silent.Stop()
+	return h.Reader.Read(p)
 }
 
 // take backs a data folder up that no server holds.

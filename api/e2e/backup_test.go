@@ -2,9 +2,15 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -302,4 +308,65 @@ func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error 
 		return err
 	}
 	return restored(t, r, backup.To{Data: filepath.Join(t.TempDir(), "restored")})
+}
+
+// A server that stops sending, at the log-in, before the archive or in the midst of it, is waited for as
+// long as --silence says; then there is no backup, and the message names the server.
+func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
+	binary, dir := build(t, "ehi-server/api"), t.TempDir()
+	p := serveProgram(t, binary, "--data", filepath.Join(dir, "data"))
+	target, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, silent := range map[string]func(*http.Response) error{
+		"at the log-in": func(r *http.Response) error { <-r.Request.Context().Done(); return r.Request.Context().Err() },
+		"before the archive": func(r *http.Response) error {
+			if r.Request.URL.Path == "/admin/backup" {
+				<-r.Request.Context().Done()
+			}
+			return r.Request.Context().Err()
+		},
+		"in the midst of the archive": func(r *http.Response) error {
+			if r.Request.URL.Path == "/admin/backup" {
+				r.Body = &falling{r.Body, r.Request.Context(), 5000}
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forward := httputil.NewSingleHostReverseProxy(target)
+			forward.FlushInterval, forward.ErrorLog = -1, log.New(io.Discard, "", 0)
+			forward.ModifyResponse = silent
+			proxy := httptest.NewServer(forward)
+			defer proxy.Close()
+			archive := filepath.Join(t.TempDir(), "archive")
+			cmd := exec.CommandContext(t.Context(), binary, "backup", "--url", proxy.URL, "--silence", "1s", archive)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), proxy.URL+" has sent nothing for 1s") {
+				t.Errorf("%v: %s", err, out)
+			}
+			if left, err := filepath.Glob(archive + "*"); err != nil || len(left) > 0 {
+				t.Errorf("%q is left, %v", left, err)
+			}
+		})
+	}
+}
+
+// falling is an answer that falls silent behind some bytes.
+type falling struct {
+	io.ReadCloser
+	request context.Context //nolint:containedctx // of the request that it answers
+	left    int
+}
+
+// Read implements io.Reader.
+func (f *falling) Read(p []byte) (int, error) {
+	if f.left == 0 {
+		<-f.request.Done()
+		return 0, f.request.Err()
+	}
+	n, err := f.ReadCloser.Read(p[:min(len(p), f.left)])
+	f.left -= n
+	return n, err
 }
