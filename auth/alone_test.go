@@ -1,12 +1,63 @@
 package auth_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"sync"
 	"testing"
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
+
+// No client that registers itself is left with a name that looks like one which an administrator
+// registered before it, in whatever process, however short before that was.
+func TestNoRegistrationIsNamedLikeOneThatIsMadeAtOnce(t *testing.T) {
+	one, c, b := newServer(t)
+	two := attach(t, b, c)
+	of := func(name, by string) auth.Client {
+		return auth.Client{Name: name, CreatedBy: by, Kind: auth.Public, Scope: "launch/patient patient/$ehi-export", RedirectURIs: []string{"https://app.example.org/cb"}}
+	}
+	for round := range 40 {
+		name, like := fmt.Sprintf("Record %c", 'a'+round), fmt.Sprintf("Reсord %c", 'a'+round) // a Cyrillic letter
+		if round >= 26 {
+			name, like = fmt.Sprintf("Chart %c", 'a'+round-26), fmt.Sprintf("Сhart %c", 'a'+round-26)
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, _, err := one.AddClient(t.Context(), of(name, "admin")); err != nil {
+				t.Errorf("an administrator's: %v", err)
+			}
+		})
+		all.Go(func() {
+			if _, _, err := two.AddClient(t.Context(), of(like, auth.SelfRegistered)); err != nil && ehi.CodeOf(err) != ehi.Invalid {
+				t.Errorf("its own: %v", err)
+			}
+		})
+		all.Wait()
+		first, own := uint64(0), uint64(0) // their revisions
+		err := b.Auth.Entries(t.Context(), subject.KindOf("client").All(), func(e kv.Entry) error {
+			var known auth.Client
+			switch err := json.Unmarshal(e.Value, &known); {
+			case err != nil:
+				return nil // no client
+			case known.Name == name:
+				first = e.Revision
+			case known.Name == like:
+				own = e.Revision
+			}
+			return nil
+		})
+		if err != nil || first == 0 {
+			t.Fatalf("the administrator's is not there: %v", err)
+		}
+		if own > first {
+			t.Fatalf("round %d: %s registered itself after %s was there, and stays", round, like, name)
+		}
+	}
+}
 
 // Of administrators whose names look alike, and who are added at once by two processes, one stays at most.
 func TestOfNamesThatLookAlikeAtOnceOneStays(t *testing.T) {

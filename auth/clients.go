@@ -403,14 +403,18 @@ func (s *Server) Client(_ context.Context, id string) (Client, error) {
 	return c.Client, nil
 }
 
-// AddClient registers a client and returns it as it was stored, with its secret where it has one: nobody can read it again. Errors:
-// ErrClientExists; ehi.Invalid, with what to change.
+// AddClient registers a client and returns it as it was stored, with its secret where it has one: nobody
+// can read it again. One that registers itself has no name that looks like that of one which an
+// administrator registered. Errors: ErrClientExists; ehi.Invalid, with what to change.
 func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error) {
 	if err := c.validate(); err != nil {
 		return c, "", err
 	}
 	if c.ID == SandboxClientID {
 		return c, "", ehi.Errorf(ehi.Invalid, "%s is the sandbox's client", SandboxClientID)
+	}
+	if s.namedLike(c) {
+		return c, "", errNamedLike
 	}
 	c.Created = s.Now().UTC().Truncate(time.Second)
 	record := &clientRecord{Client: c}
@@ -429,22 +433,55 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 		return c, "", err
 	}
 	s.clients.take(c.ID, record)
+	if err := s.namedLikeNobody(ctx, c); err != nil {
+		return c, "", err
+	}
 	return c, secret, nil
 }
 
-// NamedLike finds a client whose name is easily taken for another, among those that administrators registered: patients
-// read names, and tell applications apart by them. Of clients that registered themselves several may have a name, as those
-// of a tool that registers anew for every run.
-func (s *Server) NamedLike(name string) (c Client, ok bool) {
-	as := seenAs(name)
+var errNamedLike = ehi.Errorf(ehi.Invalid, "client_name is easily taken for the name of another client")
+
+// namedLike reports whether the name of a client that registers itself is easily taken for another, among
+// those that administrators registered: patients read names, and tell applications apart by them. Of
+// clients that registered themselves several may have a name, as those of a tool that registers anew for
+// every run.
+func (s *Server) namedLike(c Client) bool {
+	if c.CreatedBy != SelfRegistered {
+		return false
+	}
+	as := seenAs(c.Name)
 	s.clients.mu.RLock()
 	defer s.clients.mu.RUnlock()
 	for _, known := range s.clients.byID {
 		if known.CreatedBy != SelfRegistered && seenAs(known.Name).like(as) {
-			return known.Client, true
+			return true
 		}
 	}
-	return Client{}, false
+	return false
+}
+
+// namedLikeNobody is namedLike of a client that is stored, by what else is: it is taken back where another
+// process has registered one of such a name just before, of which this one has not heard yet. Errors:
+// ehi.Invalid.
+func (s *Server) namedLikeNobody(ctx context.Context, c Client) error {
+	if c.CreatedBy != SelfRegistered {
+		return nil
+	}
+	as := seenAs(c.Name)
+	err := s.KV.Entries(ctx, clientRecords.All(), func(e kv.Entry) error {
+		var known clientRecord
+		if err := json.Unmarshal(e.Value, &known); err != nil {
+			return err
+		}
+		if known.CreatedBy != SelfRegistered && seenAs(known.Name).like(as) {
+			return errNamedLike
+		}
+		return nil
+	})
+	if err != nil { // also where it cannot be told
+		return errors.Join(err, s.RemoveClient(ctx, c.ID))
+	}
+	return nil
 }
 
 // giveSecret makes a secret of 256 bits for a client that has one.

@@ -345,6 +345,7 @@ type AdminJob struct {
 	Counts      map[string]int64 `json:"counts"`
 	Withheld    map[string]int64 `json:"withheld"`
 	Approvals   []string         `json:"approvals"` // of four eyes
+	Contents    string           `json:"contents"`  // a digest of what is to be decided about
 	Error       string           `json:"error"`
 	AutoApprove bool             `json:"autoApprove"`
 	Attachments []struct {
@@ -365,9 +366,22 @@ func (c *Client) Job(ctx context.Context, id string) (AdminJob, error) {
 	return adminJob(a, err)
 }
 
-// Act does approve or reject.
+// Act does approve or reject with a job as it is now.
 func (c *Client) Act(ctx context.Context, id, action string) (AdminJob, error) {
-	a, err := c.expect(ctx, http.StatusOK, http.MethodPost, "/admin/jobs/"+id+"/"+action, nil)
+	j, err := c.Job(ctx, id)
+	if err != nil {
+		return j, err
+	}
+	return c.Decide(ctx, j, action)
+}
+
+// Decide does approve or reject with a job that somebody has looked at: where it has changed since, it
+// is refused.
+func (c *Client) Decide(ctx context.Context, j AdminJob, action string) (AdminJob, error) {
+	a, err := c.postJSON(ctx, "/admin/jobs/"+j.ID+"/"+action, map[string]string{"contents": j.Contents})
+	if err == nil && a.Status != http.StatusOK {
+		err = &Error{"POST /admin/jobs/" + j.ID + "/" + action, *a}
+	}
 	return adminJob(a, err)
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"net/url"
 	"regexp"
 	"testing"
@@ -34,12 +35,18 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	b.submit("username", "ada", "password", staffPassword)
 	b.sees(200, "Decide")
 
-	if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Retrieved {
+	seen := p.wait(j.ID, ehi.Retrieved)
+	p.want(p.do(rita, "POST", "/admin/jobs/"+j.ID+"/approve"), 400, "contents")
+	if job, err := rita.Decide(t.Context(), seen, "approve"); err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 {
 		t.Fatalf("%+v, %v", job, err)
 	}
 	letter := client.File{Name: "100% a letter #1.txt", Data: []byte("a letter")}
 	if a, err := rita.AddFiles(t.Context(), j.ID, letter); err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
+	}
+	var refused *client.Error
+	if _, err := p.staff("ada").Decide(t.Context(), seen, "approve"); !errors.As(err, &refused) || refused.Status != 400 {
+		t.Errorf("an approval of the export before the letter: %v", err)
 	}
 	b.submit("do", "approve", "contents", b.field("contents")) // of the page before the letter
 	b.sees(400, "has changed since you looked at it")

@@ -254,6 +254,22 @@ var limitAttacks = []attack{
 		}
 		p.want(a, 400, "has changed since you looked at it")
 	}},
+	{"an approval by two of what nobody says to have seen", "CWE-367", func(p *target) {
+		other := p.of(func(c *node.Config) { c.FourEyes = true })
+		app, _ := other.letIn("app", "ann")
+		j := other.kickOff(app, "/no-form", other.production.ann, nil)
+		other.wait(j.ID, "retrieved")
+		for _, body := range []string{"", "{}", `{"contents":""}`, `{"contents":null}`, `{"reason":"seen"}`} {
+			a, err := other.staff("rita").Do(p.t.Context(), "POST", "/admin/jobs/"+j.ID+"/approve", strings.NewReader(body), "Content-Type", "application/json")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			other.want(a, 400, "contents")
+		}
+		if job := other.wait(j.ID, "retrieved"); len(job.Approvals) != 0 {
+			p.t.Errorf("approved by %v", job.Approvals)
+		}
+	}},
 	{"four eyes of one who was removed", "CWE-863", func(p *target) {
 		other := p.of(func(c *node.Config) { c.FourEyes = true })
 		app, _ := other.letIn("app", "ann")

@@ -274,6 +274,8 @@ func (p *Provider) fits(t Try, id *oidc.IDToken, accessToken string) error {
 		return errors.New("it is for others, too")
 	case more.Party != nil && *more.Party != p.config.ClientID:
 		return errors.New("it was given to another client")
+	case !id.IssuedAt.After(time.Unix(0, 0)): // OpenID Connect Core 2: iat is REQUIRED
+		return errors.New("it does not say when it was issued")
 	case id.IssuedAt.After(p.now().Add(leeway)):
 		return errors.New("it is of the future")
 	case id.Subject == "":

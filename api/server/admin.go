@@ -152,7 +152,8 @@ func (s *Server) handleDecision(action ehi.Action) fiber.Handler {
 	}
 }
 
-// decision is what comes with an approval or a rejection; all of it may be left out.
+// decision is what comes with an approval or a rejection. All of it may be left out, but for Contents of
+// an approval by two.
 type decision struct {
 	Reason string `json:"reason" form:"reason"`
 	// Contents is the digest of the export as whoever decides has seen it (see ehi.Job.Contents).
@@ -185,7 +186,7 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) 
 			if err := s.second(j, who); err != nil {
 				return err
 			}
-			return j.ApproveByTwo(who.Name, s.approverMark(who), s.approves, now(), s.FileTTL)
+			return j.ApproveByTwo(d.Contents, who.Name, s.approverMark(who), s.approves, now(), s.FileTTL)
 		}
 		return j.Approve(adminOf(c), now(), s.FileTTL)
 	})

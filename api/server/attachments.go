@@ -19,9 +19,6 @@ import (
 	"ehi-server/shared/files"
 )
 
-// maxAttachments bounds the attachments of one job, so that its record stays small.
-const maxAttachments = 100
-
 // handleAddFiles stores documents beside an export (EHI-11), sent by a client or by the form of the
 // export's page.
 func (s *Server) handleAddFiles(c *fiber.Ctx) error {
@@ -85,8 +82,8 @@ func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (adde
 		if part.FormName() != "attachments" || part.FileName() == "" {
 			continue
 		}
-		if len(added) == s.AttachmentsPerCall || len(taken) == maxAttachments {
-			return added, ehi.Errorf(ehi.Invalid, "At most %d attachments a call and %d an export can be added", s.AttachmentsPerCall, maxAttachments)
+		if len(added) == s.AttachmentsPerCall || len(taken) == ehi.MaxAttachments {
+			return added, ehi.Errorf(ehi.Invalid, "At most %d attachments a call and %d an export can be added", s.AttachmentsPerCall, ehi.MaxAttachments)
 		}
 		a, err := s.storePart(c, j.ID, uniqueName(part.FileName(), taken), part)
 		if err != nil {
@@ -119,16 +116,7 @@ func (s *Server) storePart(c *fiber.Ctx, job, name string, part *multipart.Part)
 // listAttachments adds stored documents to the job's record, if it still takes them.
 func (s *Server) listAttachments(c *fiber.Ctx, id string, added []ehi.Attachment) (*ehi.Job, error) {
 	return s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
-		if err := j.CanAttach(); err != nil {
-			return err
-		}
-		for _, a := range added {
-			if _, clash := j.Attachment(a.Name); clash {
-				return ehi.Errorf(ehi.Transient, "Another upload took the name %q; try again", a.Name)
-			}
-		}
-		j.Attachments = append(slices.Clip(j.Attachments), added...)
-		return nil
+		return j.Attach(added...)
 	})
 }
 

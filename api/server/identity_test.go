@@ -46,7 +46,7 @@ func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {
 	}
 	at := time.Now()
 	j := &ehi.Job{Status: ehi.Retrieved}
-	if err := j.ApproveByTwo("ada", s.approverMark(&signedIn{Name: "ada", By: byAccount}), s.approves, at, time.Hour); err != nil {
+	if err := j.ApproveByTwo(j.Contents(), "ada", s.approverMark(&signedIn{Name: "ada", By: byAccount}), s.approves, at, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	for name, another := range map[string]bool{

@@ -315,9 +315,6 @@ func (s *Server) addRegistered(c *fiber.Ctx) (client auth.Client, method, secret
 		CreatedBy:    auth.SelfRegistered,
 	}
 	err = s.Registration.Check(client, in.GrantTypes)
-	if _, like := s.Auth.NamedLike(client.Name); like && err == nil {
-		err = ehi.Errorf(ehi.Invalid, "client_name is easily taken for the name of another client")
-	}
 	if err == nil {
 		client, secret, err = s.Auth.AddClient(c.UserContext(), client)
 	}

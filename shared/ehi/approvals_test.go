@@ -2,6 +2,7 @@ package ehi_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func TestApprovalsAreBoundToWhatWasApproved(t *testing.T) {
 	}
 	approve := func(j *ehi.Job, by string) {
 		t.Helper()
-		if err := j.ApproveByTwo(by, "account of "+by, everybody, at, time.Hour); err != nil {
+		if err := j.ApproveByTwo(j.Contents(), by, "account of "+by, everybody, at, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,7 +102,7 @@ func TestApprovalsEndWithTheirApprover(t *testing.T) {
 		{"vera", "vera", "", ehi.Approved, []string{"rita", "vera"}},
 	} {
 		gone[step.gone] = true
-		if err := j.ApproveByTwo(step.by, step.as, stands, at, time.Hour); err != nil {
+		if err := j.ApproveByTwo(j.Contents(), step.by, step.as, stands, at, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		if got := j.Approvers(stands); j.Status != step.status || !slices.Equal(got, step.approvers) {
@@ -111,5 +112,50 @@ func TestApprovalsEndWithTheirApprover(t *testing.T) {
 	gone["second"], gone["vera"] = true, true
 	if got := j.Approvers(stands); len(got) != 2 {
 		t.Errorf("who had approved what was released: %q", got)
+	}
+}
+
+// An approval by two is of what the one who approves has looked at: it says so.
+func TestAnApprovalByTwoSaysWhatWasSeen(t *testing.T) {
+	at := time.Now()
+	everybody := func(string, string) bool { return true }
+	j := &ehi.Job{ID: "j", Status: ehi.Retrieved}
+	if err := j.ApproveByTwo("", "ada", "ada", everybody, at, time.Hour); ehi.CodeOf(err) != ehi.Invalid {
+		t.Errorf("of nothing: %v", err)
+	}
+	seen := j.Contents()
+	j.Attachments = []ehi.Attachment{{Name: "a.pdf"}}
+	if err := j.ApproveByTwo(seen, "ada", "ada", everybody, at, time.Hour); ehi.CodeOf(err) != ehi.Conflict {
+		t.Errorf("of another state: %v", err)
+	}
+	if err := j.ApproveByTwo(j.Contents(), "ada", "ada", everybody, at, time.Hour); err != nil || len(j.Approvals) != 1 {
+		t.Errorf("of what is there: %v", err)
+	}
+}
+
+// A job has no more documents than its record has room for, whatever its uploads knew when they began.
+func TestAJobTakesAHundredDocuments(t *testing.T) {
+	j := &ehi.Job{ID: "j", Status: ehi.Retrieved}
+	of := func(first, n int) (all []ehi.Attachment) {
+		for i := range n {
+			all = append(all, ehi.Attachment{Name: fmt.Sprint(first + i)})
+		}
+		return all
+	}
+	if err := j.Attach(of(0, 60)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Attach(of(100, 41)...); ehi.CodeOf(err) != ehi.Invalid || len(j.Attachments) != 60 {
+		t.Errorf("one too many: %v, %d documents", err, len(j.Attachments))
+	}
+	if err := j.Attach(of(59, 1)...); ehi.CodeOf(err) != ehi.Transient {
+		t.Errorf("a name that is taken: %v", err)
+	}
+	if err := j.Attach(of(100, 40)...); err != nil || len(j.Attachments) != ehi.MaxAttachments {
+		t.Errorf("%v, %d documents", err, len(j.Attachments))
+	}
+	j.Status = ehi.Approved
+	if err := j.Attach(of(200, 1)...); ehi.CodeOf(err) != ehi.Conflict {
+		t.Errorf("when it is approved: %v", err)
 	}
 }

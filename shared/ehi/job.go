@@ -328,11 +328,18 @@ func (j *Job) Unchanged(contents string) error {
 
 // ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted, the
 // second one's releases the files. An approval is of the export as it is, by somebody who may approve:
-// after a change of either it has to be given again. Errors: Conflict in any state but retrieved, and
-// where the same one comes again.
-func (j *Job) ApproveByTwo(by, as string, stands Stands, now time.Time, fileTTL time.Duration) error {
+// after a change of either it has to be given again. seen is the digest of what he has looked at, see
+// Contents. Errors: Conflict in any state but retrieved, where the same one comes again, and where seen
+// is of another state; Invalid where it is not said.
+func (j *Job) ApproveByTwo(seen, by, as string, stands Stands, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
+	}
+	if seen == "" {
+		return Errorf(Invalid, `An approval by two has to say what was looked at: send the "contents" that the export is shown with`)
+	}
+	if err := j.Unchanged(seen); err != nil {
+		return err
 	}
 	names, marks := j.standing(stands)
 	if slices.Contains(names, by) {
@@ -391,6 +398,27 @@ func (j *Job) CanAttach() error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot add attachments to export in %q state", j.Status)
 	}
+	return nil
+}
+
+// MaxAttachments bounds the documents of one job, so that its record stays small.
+const MaxAttachments = 100
+
+// Attach adds documents. Errors: Conflict, as CanAttach; Invalid where they are too many together;
+// Transient where another one has such a name.
+func (j *Job) Attach(added ...Attachment) error {
+	if err := j.CanAttach(); err != nil {
+		return err
+	}
+	if len(j.Attachments)+len(added) > MaxAttachments {
+		return Errorf(Invalid, "At most %d attachments an export can be added", MaxAttachments)
+	}
+	for _, a := range added {
+		if _, clash := j.Attachment(a.Name); clash {
+			return Errorf(Transient, "Another upload took the name %q; try again", a.Name)
+		}
+	}
+	j.Attachments = append(slices.Clip(j.Attachments), added...)
 	return nil
 }
 
