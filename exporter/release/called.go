@@ -242,6 +242,9 @@ func (x *examiner) leadsTo(f *facts, to target, tells bool) {
 	default:
 		f.supports = append(f.supports, to)
 	}
+	if x.in != nil {
+		x.in.at = x.in.placed(x.in.at, len(x.in.supports), x.path)
+	}
 }
 
 // definition takes a text in that names a definition by its canonical URL, or is the URL of the one at

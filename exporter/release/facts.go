@@ -401,6 +401,7 @@ func (x *examiner) attach(f *facts, a attachment) {
 	}
 	a.presented = false
 	x.in.binaries = append(x.in.binaries, a)
+	x.in.bound = x.in.placed(x.in.bound, len(x.in.binaries), nil)
 }
 
 // link keeps what a url may lead to that is no type and id, or a text that may show a Binary.

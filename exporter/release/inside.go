@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 
@@ -26,6 +27,39 @@ type inside struct {
 	// of a contained resource
 	typ, id   string
 	mentioned []mention
+	at        []string // the paths of supports
+	bound     []string // the paths of binaries
+}
+
+// placed tells that what a contained resource took along last, of n, stands at a path.
+func (e *inside) placed(paths []string, n int, at []byte) []string {
+	for e.field == contained && len(paths) < n {
+		paths = append(paths, string(bytes.TrimPrefix(at, []byte(contained+"."))))
+	}
+	return paths
+}
+
+// onlyTells is onlyTells of a path of the contained resource.
+func (e *inside) onlyTells(path string) bool {
+	where, isAbout := aboutPlaces[e.typ][path]
+	return isAbout && onlyTells(uint16(fhir.TypeNumber([]byte(e.typ))), where, []byte(path))
+}
+
+// told tells apart what a contained resource uses and what it only tells of, as a resource of its own
+// does. It is known what it is only at its end.
+func (e *inside) told() {
+	var used []target
+	for i, to := range e.supports {
+		if e.onlyTells(e.at[i]) {
+			e.tells = append(e.tells, to)
+		} else {
+			used = append(used, to)
+		}
+	}
+	e.supports = used
+	for i, path := range e.bound {
+		e.binaries[i].tells = e.binaries[i].tells || e.onlyTells(path)
+	}
 }
 
 // taking is an entry that refers to supporting resources or Binaries beside something else.
@@ -87,8 +121,11 @@ func (x *examiner) leave() {
 }
 
 // refersInside takes a Reference of the entry at hand in.
-func (x *examiner) refersInside(to target, ok, tells bool) {
+func (x *examiner) refersInside(at []byte, to target, ok, tells bool) {
 	e := x.in
+	defer func() {
+		e.at, e.bound = e.placed(e.at, len(e.supports), at), e.placed(e.bound, len(e.binaries), at)
+	}()
 	if to.typ != nil { // what is contained stays where it is
 		e.targets = append(e.targets, to)
 	}
@@ -129,6 +166,9 @@ func (x *examiner) settle(f *facts) {
 	unsure := x.containedUnsure()
 	for i := range x.insides {
 		e := &x.insides[i]
+		if e.field == contained {
+			e.told()
+		}
 		in := unsure[i]
 		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 && in == nil {
 			continue
@@ -137,6 +177,7 @@ func (x *examiner) settle(f *facts) {
 		if e.field == contained {
 			if t.id = e.id; in == nil {
 				f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
+				f.tells = append(f.tells, t.tells...)
 			} else {
 				f.taking = append(f.taking, t)
 			}

@@ -243,7 +243,7 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 		if to.typ != nil {
 			x.mentions(at, mention{to: to})
 		}
-		x.refersInside(to, ok, tells)
+		x.refersInside(at, to, ok, tells)
 		return
 	}
 	switch top, _, _ := bytes.Cut(at, []byte(".")); {

@@ -73,7 +73,7 @@ var kinds = []kind{
 	{typ: "Provenance", category: ehi.MedicalRecord, about: "target[]", places: []string{"agent/who", "entity!/what"}},
 	{typ: "DetectedIssue", category: ehi.MedicalRecord, patient: "patient", about: "implicated[]", places: []string{"author"}},
 	{typ: "Communication", category: ehi.MedicalRecord, patient: "subject", about: "about[]", places: []string{
-		"sender", "contained/subject", "contained/entry/item", "payload@contentUrl", "recipient[]", "recipient[]",
+		"sender", "contained/subject", containedItem, "payload@contentUrl", "recipient[]", "recipient[]",
 	}},
 	{typ: "List", category: ehi.MedicalRecord, patient: "subject", about: "entry!/item", places: []string{"encounter"}},
 	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]", places: []string{
@@ -107,6 +107,9 @@ var kinds = []kind{
 	{typ: "Goal", part: true, category: ehi.MedicalRecord, patient: "subject", places: []string{"expressedBy", "outcomeReference[]"}},
 	{typ: "RelatedPerson", part: true, category: ehi.MedicalRecord, patient: "patient"},
 }
+
+// containedItem is the place of an entry of a contained List, which tells of it as any List does.
+const containedItem = "contained/entry/item"
 
 // toActors are the fields that lead to persons, places and things alone, by the definitions of R4.
 var toActors = map[string]bool{

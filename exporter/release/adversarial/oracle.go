@@ -169,7 +169,7 @@ func (r *Record) occasion(i int) bool {
 
 // tells reports whether a link only tells of its target, and does not use it.
 func (m *Resource) tells(l *link) bool {
-	return l.held || l.place.path == m.kind.about && !m.kind.uses
+	return l.held || l.place.path == m.kind.about && !m.kind.uses || l.place.path == containedItem
 }
 
 // byID reports whether a link leads to its target by an id.
