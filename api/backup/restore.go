@@ -28,8 +28,8 @@ var (
 type To struct {
 	// Data is the data folder; it is made where it is absent.
 	Data string
-	// NATS is the URL of an external NATS that takes the state and knows no job yet; "" for the embedded
-	// one's, which is below Data.
+	// NATS is the URL of an external NATS that takes the state and holds none yet, or a part of an unfinished
+	// restore; "" for the embedded one's, which is below Data.
 	NATS   string
 	Access bus.Access
 	// Replace takes the place of what is in Data, which is kept in a folder beside.
@@ -41,7 +41,8 @@ type To struct {
 // Restore puts an archive into a data folder, and its state into its NATS. Everything is put into a folder
 // of its own first (see stage), is held to the archive's table of contents there and made durable; only then
 // does that become the data folder. So wherever it ends, by an error or by a kill, the data folder is what
-// it was, or the whole; until it is the whole Unfinished says that it is not. Errors: ErrNotEmpty,
+// it was, or the whole; until it is the whole Unfinished says that it is not, and an external NATS that it is
+// not to be used (bus.ErrUnfinished). Errors: ErrNotEmpty,
 // ErrRestoring, and those of read.
 func Restore(ctx context.Context, r io.Reader, to To) (c Contents, err error) {
 	s, err := newStage(to.Data, to.Replace)
@@ -55,7 +56,10 @@ func Restore(ctx context.Context, r io.Reader, to To) (c Contents, err error) {
 	if err := s.loadState(ctx, to); err != nil {
 		return c, err
 	}
-	return c, s.commit()
+	if err := s.commit(); err != nil {
+		return c, err
+	}
+	return c, to.end(ctx)
 }
 
 // unpack puts everything of an archive into the stage; its state into a file, until it is known to be right.
@@ -97,26 +101,49 @@ func (s *stage) loadState(ctx context.Context, to To) error {
 	}
 	b, err := bus.Open(ctx, bus.Config{
 		URL: to.NATS, Replicas: bus.KeepReplicas, Access: to.Access, StoreDir: filepath.Join(s.dir, NATSFolder),
-		Audit: &bus.AuditConfig{}, Files: store, AcceptLoss: true,
+		Audit: &bus.AuditConfig{}, Files: store, AcceptLoss: true, Restore: to.NATS != "",
 	})
+	if errors.Is(err, bus.ErrHolds) {
+		err = fmt.Errorf("%w: %w", ErrNotEmpty, err)
+	}
 	if err != nil {
 		return errors.Join(err, state.Close())
 	}
-	err = load(ctx, b, state, to.NATS)
+	err = load(ctx, b, state)
 	b.Close()
 	return errors.Join(err, state.Close(), os.Remove(state.Name()))
 }
 
-func load(ctx context.Context, b *bus.Bus, state io.Reader, nats string) error {
-	if jobs := b.Jobs.List(func(bus.Summary) bool { return true }); len(jobs) > 0 {
-		return fmt.Errorf("%w: the NATS at %s knows %d jobs", ErrNotEmpty, nats, len(jobs))
-	}
+func load(ctx context.Context, b *bus.Bus, state io.Reader) error {
 	now := time.Now()
 	err := restoreEntries(state, func(e bus.Entry) error { return b.Restore(ctx, e, now) })
 	if errors.Is(err, errNoEnd) {
 		err = nil // it was asked for
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return b.Restored(ctx)
+}
+
+// end opens an external NATS together with the data folder that is in its place: so a restore ends. A server
+// that is started would do the same.
+func (to To) end(ctx context.Context) error {
+	if to.NATS == "" {
+		return nil
+	}
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(to.Data, files.Folder)})
+	if err != nil {
+		return err
+	}
+	b, err := bus.Open(ctx, bus.Config{
+		URL: to.NATS, Replicas: bus.KeepReplicas, Access: to.Access, Audit: &bus.AuditConfig{}, Files: store,
+	})
+	if err != nil {
+		return fmt.Errorf("everything is restored, and whether NATS knows is open: start the server: %w", err)
+	}
+	b.Close()
+	return nil
 }
 
 // target is the data folder that an archive is put into. Every file is made through root, which no

@@ -77,6 +77,11 @@ func (s *storm) run(kill time.Duration, args ...string) (out string, err error) 
 
 // what is what a data folder holds: the hashes of its files, and the records of its state.
 func (s *storm) what(data string) map[string]string {
+	return s.held(data, bus.Config{StoreDir: filepath.Join(data, backup.NATSFolder), Audit: &bus.AuditConfig{}})
+}
+
+// held is what a data folder and a state hold.
+func (s *storm) held(data string, state bus.Config) map[string]string {
 	held := map[string]string{}
 	for _, folder := range []string{"records", "exports", backup.SandboxKeys} {
 		err := filepath.WalkDir(filepath.Join(data, folder), func(path string, e fs.DirEntry, err error) error {
@@ -92,7 +97,7 @@ func (s *storm) what(data string) map[string]string {
 			s.Fatal(err)
 		}
 	}
-	b, err := bus.Open(s.Context(), bus.Config{StoreDir: filepath.Join(data, backup.NATSFolder), Audit: &bus.AuditConfig{}})
+	b, err := bus.Open(s.Context(), state)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -269,13 +274,13 @@ func (s *storm) killedRestore(what, data string, flags ...string) {
 	}
 }
 
-// Issue 20, items 5 and 6: whatever is cut, killed or flipped while a backup is made, kept or restored, there
-// is never a success that is none.
-func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
+// newStorm starts a server with an export, and takes the backup of it to which everything is done.
+func newStorm(t *testing.T) (s *storm, p *program) {
+	t.Helper()
 	seed := rand.Uint64()
-	s := &storm{T: t, rand: rand.New(rand.NewPCG(seed, 1)), binary: build(t, "ehi-server/api"), dir: t.TempDir(), counts: map[string]int{}} // #nosec G404 -- repeatable
+	s = &storm{T: t, rand: rand.New(rand.NewPCG(seed, 1)), binary: build(t, "ehi-server/api"), dir: t.TempDir(), counts: map[string]int{}} // #nosec G404 -- repeatable
 	t.Log("seed", seed)
-	p := serveProgram(t, s.binary, "--data", filepath.Join(s.dir, "data"))
+	p = serveProgram(t, s.binary, "--data", filepath.Join(s.dir, "data"))
 	s.server, s.archive = p.url, filepath.Join(s.dir, "archive")
 	s.export("00000000-0000-4000-8000-161d100b05e5")
 	if out, err := s.run(0, "backup", "--url", s.server, s.archive); err != nil {
@@ -293,6 +298,13 @@ func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
 	if len(s.want) < 10 {
 		t.Fatalf("the backup holds only %d things", len(s.want))
 	}
+	return s, p
+}
+
+// Issue 20, items 5 and 6: whatever is cut, killed or flipped while a backup is made, kept or restored, there
+// is never a success that is none.
+func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
+	s, p := newStorm(t)
 	rounds := backupRounds(t)
 	for n := range rounds {
 		at := filepath.Join(s.dir, "round"+strconv.Itoa(n))

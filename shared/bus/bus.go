@@ -52,6 +52,10 @@ type Config struct {
 	Files Identified
 	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger and ErrLost.
 	AcceptLoss bool
+	// Restore says that a backup is put into an external NATS: that has to hold nothing, or what another restore has
+	// left that was not finished, which is removed. Until Restored, and after it until somebody has opened the state
+	// together with its Files, nobody else can open it.
+	Restore bool
 	// AsIs takes streams and buckets as they are, and declares none: the disk may be full, and have no room for that. Open
 	// fails where one is missing.
 	AsIs bool
@@ -98,6 +102,7 @@ type Bus struct {
 	prober   string // names this process's probes
 
 	identity      string // of the state
+	restore       string // how far a restore had come, see resume
 	stopInventory func() // nil until the bus is open
 
 	raising sync.Mutex

@@ -169,6 +169,9 @@ func isOurs(stream string) bool {
 
 // declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
 func (b *Bus) declare(ctx context.Context) (err error) {
+	if err := b.resume(ctx); err != nil {
+		return err
+	}
 	identity, err := b.identify(ctx)
 	if err != nil {
 		return err
@@ -201,6 +204,9 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 		if b.identity, err = b.mark(ctx, buckets, identity); err != nil {
 			return err
 		}
+	}
+	if err := b.restoreGoesOn(ctx); err != nil {
+		return err
 	}
 	b.Auth, b.Sessions = buckets[bucketAuth], buckets[bucketSessions]
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)

@@ -89,22 +89,37 @@ func StreamOf(name string) string { return "KV_" + name }
 // identityKey is under what a stream's metadata tell whose state it is a part of.
 const identityKey = "ehi.identity"
 
+// restoreKey is under what a stream's metadata tell how far a restore into it has come.
+const restoreKey = "ehi.restore"
+
 // Mark says whose state a bucket is a part of, for good.
 func (b *Bucket) Mark(ctx context.Context, identity string) error {
+	return b.label(ctx, identityKey, identity)
+}
+
+// MarkRestore says how far a restore into a bucket has come; "" says that there is none.
+func (b *Bucket) MarkRestore(ctx context.Context, state string) error {
+	return b.label(ctx, restoreKey, state)
+}
+
+// label sets one of the metadata of a bucket's stream; "" removes it.
+func (b *Bucket) label(ctx context.Context, key, value string) error {
 	js := b.link.JetStream()
 	is, err := js.Stream(ctx, StreamOf(b.name))
 	if err != nil {
 		return fmt.Errorf("mark bucket %s: %w", b.name, err)
 	}
 	config := is.CachedInfo().Config
-	if config.Metadata[identityKey] == identity {
+	if config.Metadata[key] == value {
 		return nil
 	}
 	config.Metadata = maps.Clone(config.Metadata)
 	if config.Metadata == nil {
 		config.Metadata = map[string]string{}
 	}
-	config.Metadata[identityKey] = identity
+	if config.Metadata[key] = value; value == "" {
+		delete(config.Metadata, key)
+	}
 	if _, err = js.UpdateStream(ctx, config); err != nil {
 		return fmt.Errorf("mark bucket %s: %w", b.name, err)
 	}
@@ -117,6 +132,8 @@ type Standing struct {
 	There bool
 	// Identity is whose state it is a part of, "" where nobody has said so.
 	Identity string
+	// Restore is how far a restore into it has come, "" where there is none.
+	Restore string
 	// Records is how many it holds, those among them of which it is kept for a while that they were deleted.
 	Records uint64
 }
@@ -131,7 +148,8 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 		return Standing{}, fmt.Errorf("bucket %s: %w", name, err)
 	}
 	info := is.CachedInfo()
-	return Standing{true, info.Config.Metadata[identityKey], info.State.Msgs}, nil
+	meta := info.Config.Metadata
+	return Standing{true, meta[identityKey], meta[restoreKey], info.State.Msgs}, nil
 }
 
 // Open is a bucket that was declared before.
