@@ -185,7 +185,7 @@ type observer struct {
 func (o *observer) Run(ctx context.Context) error {
 	return o.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
-		for line := range lines(s.data) {
+		for line := range s.added() {
 			if err := o.of.Observe(line); err != nil {
 				return err
 			}
@@ -225,7 +225,7 @@ func (r *releaser) Run(ctx context.Context) error {
 func (r *releaser) filter(s *slab) (*slab, error) {
 	f := filtering{from: s, kept: s}
 	defer f.end()
-	for line := range lines(s.data) {
+	for line := range s.added() {
 		if s.begins && f.at == 0 { // the header of a patient's block
 			f.take(line, line, true)
 			continue

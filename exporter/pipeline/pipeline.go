@@ -1,10 +1,8 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"iter"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -266,17 +264,4 @@ func commit(batch *files.Batch, writers []*writer) ([]ehi.File, error) {
 	}
 	slices.SortStableFunc(table, func(a, b ehi.File) int { return strings.Compare(a.Type, b.Type) })
 	return table, nil
-}
-
-// lines iterates over the lines of a slab, without their newlines.
-func lines(data []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for len(data) > 0 {
-			line, rest, _ := bytes.Cut(data, []byte{'\n'})
-			if !yield(line) {
-				return
-			}
-			data = rest
-		}
-	}
 }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type slab struct {
 	kind
 	data  []byte
 	lines int64
+	ends  []int // where each line ends that was added, before its newline; nothing of what was put together otherwise
 	// passage is held by a slab of one large line until it is recycled; nil for any other.
 	passage passage
 	// begins says that the first line is the header of a patient's block: a new file may begin here.
@@ -39,14 +41,28 @@ var pool = sync.Pool{New: func() any { return &slab{data: make([]byte, 0, 32<<10
 
 func newSlab(k kind) *slab {
 	s := pool.Get().(*slab)
-	s.kind, s.data, s.lines, s.begins = k, s.data[:0], 0, false
+	s.kind, s.data, s.lines, s.ends, s.begins = k, s.data[:0], 0, s.ends[:0], false
 	return s
 }
 
 // add appends a line.
 func (s *slab) add(line []byte) {
 	s.data = append(append(slices.Grow(s.data, len(line)+1), line...), '\n')
+	s.ends = append(s.ends, len(s.data)-1)
 	s.lines++
+}
+
+// added iterates over the lines that were added, without their newlines.
+func (s *slab) added() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		from := 0
+		for _, end := range s.ends {
+			if !yield(s.data[from:end]) {
+				return
+			}
+			from = end + 1
+		}
+	}
 }
 
 // passage lets one slab with a large line through a pipeline at a time.
