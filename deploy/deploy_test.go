@@ -103,7 +103,10 @@ func TestRulesAreRight(t *testing.T) {
 	if err != nil {
 		t.Skip("promtool is absent (Debian: prometheus)")
 	}
-	for _, args := range [][]string{{"check", "config", "prometheus.yml"}, {"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
+	for _, args := range [][]string{
+		{"check", "config", "prometheus.yml"}, {"check", "rules", "rules.yml"},
+		{"test", "rules", "rules_test.yml", "rules_days_test.yml"},
+	} {
 		cmd := exec.CommandContext(t.Context(), promtool, args...)
 		cmd.Dir = "prometheus"
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -115,7 +118,8 @@ func TestRulesAreRight(t *testing.T) {
 // Every alert leads to a section of the runbook, every section is an alert's, each is tested, and each metric that a rule names is one
 // that the server tells.
 func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
-	rules, tests := read(t, "prometheus/rules.yml"), read(t, "prometheus/rules_test.yml")
+	rules := read(t, "prometheus/rules.yml")
+	tests := read(t, "prometheus/rules_test.yml") + read(t, "prometheus/rules_days_test.yml")
 	data, err := os.ReadFile("../docs/runbook.md")
 	if err != nil {
 		t.Fatal(err)

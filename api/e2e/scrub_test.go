@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"ehi-server/api/node"
 	"ehi-server/exporter/worker"
@@ -28,10 +29,23 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 	}
 	e := w.stored("identity")
 	round()
+	if at, err := w.node.Files.Scrubbed(); err != nil || time.Since(at) > time.Minute {
+		t.Errorf("the round ended at %v, %v", at, err)
+	}
 	if known, err := w.node.Files.Damaged(""); err != nil || len(known) > 0 {
 		t.Fatalf("of what is whole: %+v, %v", known, err)
 	}
 	f := e.table[e.pick("segment")]
+	pages := func(damage string) {
+		t.Helper()
+		for _, page := range []string{"/admin/ui/system", "/admin/ui/jobs/" + e.job.ID} {
+			text := string(e.do(w.admin, "GET", page).Body)
+			if names := strings.Contains(text, "<td>"+f.Type+".ndjson</td><td>"+damage); names != (damage != "") || strings.Contains(text, "Damaged files") != names {
+				t.Errorf("%s: it names the damaged file: %t", page, names)
+			}
+		}
+	}
+	pages("")
 	good, err := os.ReadFile(e.path(f.Object))
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +72,7 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 		if err != nil || len(known) == 0 || known[0].Kind != kind {
 			t.Errorf("%s: %+v, %v", kind, known, err)
 		}
+		pages(map[files.Kind]string{files.Changed: "it was changed", files.Short: "its end is missing", files.Missing: "it is gone"}[kind])
 		if !strings.Contains(log.String(), "kind="+string(kind)) {
 			t.Errorf("the log does not say %s", kind)
 		}
@@ -69,6 +84,7 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 		if known, err := w.node.Files.Damaged(e.job.ID); err != nil || len(known) > 0 {
 			t.Errorf("%s: given back, and still known: %+v, %v", kind, known, err)
 		}
+		pages("")
 	}
 	e.alter(f.Object, func(b []byte) []byte { return append(b, 0) })
 	round()

@@ -150,25 +150,24 @@ type Node struct {
 	Files *files.Local
 	// Keeper is exposed so that a round can be run at will.
 	Keeper *worker.Keeper
-	// Scrubber is exposed for the same reason.
-	Scrubber *worker.Scrubber
 
-	cfg     Config
-	data    string
-	log     *slog.Logger
-	source  source.Source
-	records *dataset.Store // the source, where it is a record store
-	auth    *auth.Server
-	server  *server.Server
-	workers *worker.Pool
-	tracer  *tracing.Tracer
-	cert    *certificate // nil where the server speaks plain HTTP
-	unwatch func()
-	ln      net.Listener
-	heap    *heapLimit // nil where there is none
-	room    condition.Room
-	rescue  error // why it was opened in rescue mode, nil where it was not
-	watch   *condition.Watch
+	cfg      Config
+	data     string
+	log      *slog.Logger
+	source   source.Source
+	records  *dataset.Store // the source, where it is a record store
+	auth     *auth.Server
+	server   *server.Server
+	workers  *worker.Pool
+	scrubber *worker.Scrubber
+	tracer   *tracing.Tracer
+	cert     *certificate // nil where the server speaks plain HTTP
+	unwatch  func()
+	ln       net.Listener
+	heap     *heapLimit // nil where there is none
+	room     condition.Room
+	rescue   error // why it was opened in rescue mode, nil where it was not
+	watch    *condition.Watch
 }
 
 // KeysFile is where the sandbox client's signing keys lie in a data folder.
@@ -321,7 +320,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		},
 	})
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
-	n.Scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
+	n.scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
 	n.server, err = server.New(server.Config{
 		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, MetricsFrom: n.cfg.metricsFrom(), BareLink: n.cfg.BareLink,
 		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
@@ -375,7 +374,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(n.ln) })
 	group.Go(func() error { return n.Keeper.Run(ctx) })
-	group.Go(func() error { return n.Scrubber.Run(ctx) })
+	group.Go(func() error { return n.scrubber.Run(ctx) })
 	group.Go(func() error { return n.tendKeys(ctx) })
 	group.Go(func() error { return n.watch.Run(ctx) })
 	group.Go(func() error {

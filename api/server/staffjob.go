@@ -152,6 +152,9 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + escapeName(a.Name)})
 	}
 	page["Documents"] = documents
+	if page["Damaged"], err = s.damagedFiles(c.UserContext(), j.ID); err != nil {
+		return err
+	}
 	if j.Status == ehi.Retrieved || j.Status == ehi.Approved {
 		if page["Page"], err = s.filesOf(c, j, "", 0, false); err != nil {
 			return err

@@ -82,8 +82,14 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 	if err != nil {
 		host = "a host without a name"
 	}
+	state := s.state(c)
+	damaged, err := s.damagedFiles(c.UserContext(), "")
+	if err != nil {
+		state.Problems = strings.TrimPrefix(state.Problems+"\n"+err.Error(), "\n")
+	}
 	return s.staffRender(c, "system", "system", "System", fiber.Map{
-		"State": s.state(c), "Plots": s.samples.plots(), "Version": telemetry.Version(), "Host": host, "PID": os.Getpid(), "Up": age(time.Since(began)), "Words": statusWords,
+		"Damaged": damaged,
+		"State":   state, "Plots": s.samples.plots(), "Version": telemetry.Version(), "Host": host, "PID": os.Getpid(), "Up": age(time.Since(began)), "Words": statusWords,
 		"Unready": s.ready(), "Rescue": s.Condition.Rescue(), "Goroutines": runtime.NumGoroutine(),
 	})
 }

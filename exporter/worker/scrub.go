@@ -47,12 +47,30 @@ func (s *Scrubber) Run(ctx context.Context) error {
 		every = 10 * time.Minute
 	}
 	for ctx.Err() == nil {
-		if err := s.Round(ctx); err != nil && ctx.Err() == nil {
+		err := s.observe()
+		if err == nil {
+			err = s.Round(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			s.Log.Warn("scrub the exports", "err", err)
 		}
 		pause(ctx, every)
 	}
 	return nil
+}
+
+// observe tells when a process on this disk last got through a round. Where none has yet, the time from which
+// one is awaited is now.
+func (s *Scrubber) observe() error {
+	last, err := s.Files.Scrubbed()
+	if err == nil && last.IsZero() {
+		last = time.Now()
+		err = s.Files.SetScrubbed(last)
+	}
+	if err == nil {
+		telemetry.ScrubRound.Set(float64(last.Unix()))
+	}
+	return err
 }
 
 // Round reads every file of every finished export, unless another process on this disk does so.
@@ -84,8 +102,10 @@ func (s *Scrubber) Round(ctx context.Context) (err error) {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	telemetry.ScrubRound.SetToCurrentTime()
-	return nil
+	if err := s.Files.SetScrubbed(time.Now()); err != nil {
+		return err
+	}
+	return s.observe()
 }
 
 // stored reports whether an export in a state has files that stay as they are.

@@ -35,6 +35,28 @@ type Damage struct {
 	Kind   Kind
 }
 
+// Known is damage that is known to every process on the disk.
+type Known struct {
+	Damage
+	// Since is when it was found; zero where a build found it that did not note that.
+	Since time.Time
+}
+
+// markText is what the mark of a damage holds: its kind, and when it was found.
+func markText(kind Kind, now time.Time) string {
+	return string(kind) + " " + now.UTC().Format(time.RFC3339)
+}
+
+// readMark reads the mark of a damage; the kind is "" where it is only being made.
+func readMark(text string) (kind Kind, since time.Time) {
+	name, at, _ := strings.Cut(text, " ")
+	since, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		since = time.Time{}
+	}
+	return Kind(name), since
+}
+
 // ErrDamaged is what is read of a damaged file instead of its end. The damage is in the log and counted, and the file is marked: who
 // opens it next gets the error at once. The mark goes when the file is found whole again.
 var ErrDamaged = errors.New("the file is damaged")
@@ -99,7 +121,7 @@ func (l *Local) report(d Damage, cause error) error {
 func (l *Local) markAs(d Damage) (known bool, err error) {
 	path := l.markPath(d)
 	was, err := l.small(path)
-	if err != nil || was == string(d.Kind) {
+	if kind, _ := readMark(was); err != nil || kind == d.Kind {
 		return err == nil, err
 	}
 	if err := errors.Join(l.disk.MkdirAll(filepath.Dir(path)), ignoreAbsent(l.disk.Remove(path))); err != nil {
@@ -112,7 +134,7 @@ func (l *Local) markAs(d Damage) (known bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = io.WriteString(f, string(d.Kind))
+	_, err = io.WriteString(f, markText(d.Kind, time.Now()))
 	return false, errors.Join(err, f.Close())
 }
 
@@ -124,11 +146,12 @@ func (l *Local) Lost(job string, e Extent) error {
 // known is an error where a file is marked as damaged and has not been mended since.
 func (l *Local) known(job, path string, e Extent) error {
 	d := Damage{Job: job, Object: e.Object, Offset: e.Offset}
-	kind, err := l.small(l.markPath(d))
+	text, err := l.small(l.markPath(d))
+	kind, _ := readMark(text)
 	if err != nil || kind == "" {
 		return err
 	}
-	d.Kind = Kind(kind)
+	d.Kind = kind
 	damaged := fmt.Errorf("%s of job %s at %d: %w (%s)", d.Object, d.Job, d.Offset, ErrDamaged, kind)
 	if e.Length > lookFreely && !l.damages.due(d.mark(), time.Now()) {
 		return damaged
@@ -180,7 +203,7 @@ func (r readerOf) Read(p []byte) (int, error) {
 }
 
 // Damaged lists the files that are known to be damaged: of one job, or where job is "" of all.
-func (l *Local) Damaged(job string) (out []Damage, err error) {
+func (l *Local) Damaged(job string) (out []Known, err error) {
 	names, err := l.disk.ReadDir(filepath.Join(l.root, damageFolder))
 	for _, name := range names {
 		of, rest, _ := strings.Cut(name, ".")
@@ -193,12 +216,13 @@ func (l *Local) Damaged(job string) (out []Damage, err error) {
 			continue // nothing else is written here
 		}
 		d := Damage{Job: of, Object: rest[:end], Offset: offset}
-		kind, e := l.small(l.markPath(d))
-		if d.Kind = Kind(kind); e != nil || kind == "" {
+		text, e := l.small(l.markPath(d))
+		kind, since := readMark(text)
+		if d.Kind = kind; e != nil || kind == "" {
 			err = errors.Join(err, e)
 			continue // it was mended meanwhile, or is being marked
 		}
-		out = append(out, d)
+		out = append(out, Known{d, since})
 	}
 	return out, ignoreAbsent(err)
 }
@@ -207,7 +231,7 @@ func (l *Local) Damaged(job string) (out []Damage, err error) {
 func (l *Local) Forget(job string) error {
 	damaged, err := l.Damaged(job)
 	for _, d := range damaged {
-		err = errors.Join(err, l.forgive(d))
+		err = errors.Join(err, l.forgive(d.Damage))
 	}
 	return err
 }
@@ -237,4 +261,35 @@ func (l *Local) sizeOf(job, object string) (int64, error) {
 	}
 	size, err := f.Size()
 	return size, errors.Join(err, f.Close())
+}
+
+// scrubbedFile holds when all files were last read again.
+const scrubbedFile = ".scrubbed"
+
+// Scrubbed is when a process last got through all files of finished exports; the zero time where none has
+// said so.
+func (l *Local) Scrubbed() (time.Time, error) {
+	text, err := l.small(filepath.Join(l.root, scrubbedFile))
+	at, e := time.Parse(time.RFC3339, text)
+	if err != nil || e != nil { // it is not there, or was being written when the process died
+		return time.Time{}, err
+	}
+	return at, nil
+}
+
+// SetScrubbed notes that a process has got through all files.
+func (l *Local) SetScrubbed(now time.Time) error {
+	name := filepath.Join(l.root, scrubbedFile)
+	if err := ignoreAbsent(l.disk.Remove(name)); err != nil {
+		return err
+	}
+	f, err := l.disk.Create(name)
+	if errors.Is(err, fs.ErrExist) { // another process has begun at the same moment
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, now.UTC().Format(time.RFC3339))
+	return errors.Join(err, f.Close())
 }

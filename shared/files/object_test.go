@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -117,5 +118,19 @@ func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	disk.Fail(filestest.Read, syscall.EIO, 1)
 	if _, err := store.OpenObject(k.job, without[1].Object, without); !errors.Is(err, files.ErrDamaged) {
 		t.Errorf("without a sum: %v", err)
+	}
+}
+
+// Damage that a build before found, which did not note when, is known.
+func TestMarksWithoutATimeAreKnown(t *testing.T) {
+	root := t.TempDir()
+	k := keep(t, root, "job", []byte("first"))
+	mark := filepath.Join(root, ".damaged", "job.0.1.seg.0")
+	if err := errors.Join(os.Mkdir(filepath.Dir(mark), 0o700), os.WriteFile(mark, []byte("changed"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	known, err := k.store.Damaged("")
+	if err != nil || len(known) != 1 || known[0].Kind != files.Changed || !known[0].Since.IsZero() {
+		t.Errorf("%+v, %v", known, err)
 	}
 }

@@ -117,7 +117,7 @@ var (
 	DamagedFiles   = gauge("ehi_damaged_files", "Files of exports that are known to be damaged and were not found whole again.")
 	ScrubbedFiles  = counter("ehi_scrubbed_files_total", "Files of finished exports that the scrubber read again, to compare them with their checksums.")
 	ScrubbedBytes  = counter("ehi_scrubbed_bytes_total", "Bytes that the scrubber read.")
-	ScrubRound     = gauge("ehi_scrub_round_timestamp_seconds", "When the scrubber of this process last got through the files of all finished exports, in Unix time; 0 while it has not.")
+	ScrubRound     = gauge("ehi_scrub_round_timestamp_seconds", "When a scrubber last got through the files of all finished exports on this disk, whichever process it was, in Unix time: until one has, when the first began. 0 where this process does not scrub.")
 	KeeperSeconds  = histogram("ehi_keeper_round_duration_seconds", "Time that a round of the janitor and the reconciler took.")
 	KeeperSuccess  = gauge("ehi_keeper_success_timestamp_seconds", "When a round of the janitor and the reconciler last met no error, in Unix time.")
 	KeeperFailed   = counter("ehi_keeper_rounds_failed_total", "Rounds of the janitor and the reconciler that met an error; the log has it.")
