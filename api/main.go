@@ -4,12 +4,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -20,6 +17,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/sources"
+	"ehi-server/shared/ending"
 	"ehi-server/shared/settings"
 	"ehi-server/shared/telemetry"
 )
@@ -76,8 +74,7 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 
 func main() {
 	private() // what is written is its owner's alone
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx := ending.OnSignal()
 	var c cli
 	k := kong.Parse(&c, kong.Name("api"), kong.Description("EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)))
@@ -88,19 +85,8 @@ func main() {
 	if k.Command() == "serve" {
 		drain = c.Serve.Drain
 	}
-	context.AfterFunc(ctx, func() { endAfter(drain + endTime) })
+	ending.Within(ctx, drain)
 	k.FatalIfErrorf(k.Run())
-}
-
-// endTime is in what time a process ends that was told to, beside what it drains. Whatever it waits for is given up then: what was
-// answered is stored, and the next start finds it as after a kill.
-const endTime = 9 * time.Second
-
-// endAfter ends the process, unless it has ended by itself.
-func endAfter(d time.Duration) {
-	time.Sleep(d)
-	fmt.Fprintf(os.Stderr, "not ended %v after the signal: what this process waits for is given up\n", d)
-	os.Exit(1)
 }
 
 type serveCmd struct {

@@ -3,18 +3,17 @@ package main
 
 import (
 	"context"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"ehi-server/exporter/standalone"
+	"ehi-server/shared/ending"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx := ending.OnSignal()
 	var c standalone.Command
 	k := kong.Parse(&c, kong.Name("exporter"), kong.Description("EHI export worker"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	ending.Within(ctx, c.Drain)
 	k.FatalIfErrorf(k.Run())
 }
