@@ -137,9 +137,9 @@ func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
 // until waits for a condition.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); {
+	for end := time.Now().Add(30 * time.Second); !holds(); {
 		if time.Now().After(end) {
-			w.t.Fatalf("20 s, and still not so: %s", what)
+			w.t.Fatalf("30 s, and still not so: %s", what)
 		}
 	}
 }

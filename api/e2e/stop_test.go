@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,29 @@ type program struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	url string
+	log lastWords
+}
+
+// lastWords keeps the end of what a process says.
+type lastWords struct {
+	mu   sync.Mutex
+	said []byte
+}
+
+func (l *lastWords) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = append(l.said, b...)
+	if over := len(l.said) - 16<<10; over > 0 {
+		l.said = append(l.said[:0], l.said[over:]...)
+	}
+	return len(b), nil
+}
+
+func (l *lastWords) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.said)
 }
 
 // build makes a command of the project.
@@ -30,7 +54,7 @@ func build(t *testing.T, of string) string {
 	return binary
 }
 
-// serveProgram starts the program and waits until it serves.
+// serveProgram starts the program and waits until it serves. Where the test fails, it tells how the program's log ends.
 func serveProgram(t *testing.T, binary string, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, cmd: exec.Command(binary, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)}
@@ -41,8 +65,13 @@ func serveProgram(t *testing.T, binary string, args ...string) *program {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() }) // both fail where the test has ended it
-	p.url = announced(t, bufio.NewReader(stderr), "msg=serving url=")
+	t.Cleanup(func() {
+		_, _ = p.cmd.Process.Kill(), p.cmd.Wait() // both fail where the test has ended it
+		if t.Failed() {
+			t.Logf("the last that the server said:\n%s", &p.log)
+		}
+	})
+	p.url = announced(t, bufio.NewReader(io.TeeReader(stderr, &p.log)), "msg=serving url=")
 	return p
 }
 

@@ -183,9 +183,10 @@ type Server struct {
 	counted   *summaries
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
-	ended     atomic.Uint64    // counts what this process has ended: log-outs, accounts, passwords
-	clock     func() time.Time // by which proofs of identity and pages' tokens age
-	pageKey   []byte           // which signs pages' tokens
+	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
+	ended     atomic.Uint64          // counts what this process has ended: log-outs, accounts, passwords
+	clock     func() time.Time       // by which proofs of identity and pages' tokens age
+	pageKey   []byte                 // which signs pages' tokens
 }
 
 // Limits of requests.
