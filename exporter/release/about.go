@@ -203,6 +203,14 @@ type pointing struct {
 // are about something that names no resource.
 func (f *facts) abouts(visit func(targets []target, why bool)) {
 	targets := f.targets
+	if len(f.content) == 1 { // as of most
+		if p := f.content[0]; p.to.typ != nil {
+			targets = append(targets[:0], p.to)
+			visit(targets, p.at.why())
+			f.targets = targets[:0]
+		}
+		return
+	}
 	for group := range uint8(groups) {
 		first := place{group, 255}
 		for _, p := range f.content {

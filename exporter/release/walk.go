@@ -251,17 +251,27 @@ var markOf = func() (of [256]marks) {
 // readText reads a text whose first byte is at from: up to where its closing quote stands, and what it
 // holds. end is -1 where it has escapes, or does not end.
 func readText(src []byte, from int) (end int, all marks) {
-	for i, c := range src[from:] {
-		m := markOf[c]
+	at := from
+	for ; at+8 <= len(src); at += 8 {
+		b := src[at : at+8]
+		some := markOf[b[0]] | markOf[b[1]] | markOf[b[2]] | markOf[b[3]] |
+			markOf[b[4]] | markOf[b[5]] | markOf[b[6]] | markOf[b[7]]
+		if some&endMark != 0 {
+			break
+		}
+		all |= some
+	}
+	for ; at < len(src); at++ {
+		m := markOf[src[at]]
 		if m&endMark != 0 {
-			if c == '"' {
-				return from + i, all
-			}
 			break
 		}
 		all |= m
 	}
-	return -1, all
+	if at >= len(src) || src[at] != '"' {
+		return -1, all
+	}
+	return at, all
 }
 
 // special has the high bit of the first of eight bytes that is a quote or a backslash.
