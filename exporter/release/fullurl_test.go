@@ -31,3 +31,15 @@ func TestEHI9AFullUrlNamesWhatStandsBesideIt(t *testing.T) {
 		t.Errorf("who is called by a fullUrl stays: %s", out)
 	}
 }
+
+// EHI-9: who is called by a fullUrl, and is used by nothing but what stays, stays with that, though the
+// Bundle that goes tells of him.
+func TestEHI9WhoIsCalledByAFullUrlStaysWithWhatUsesHim(t *testing.T) {
+	const whose = "https://elsewhere.example/people/5f0c7d52"
+	lines := []string{`{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Bundle","id":"b","type":"collection","entry":[{"fullUrl":"` + whose + `","resource":{"resourceType":"Practitioner","id":"dr","name":[{"text":"LEAK"}]}},` +
+		`{"resource":{"resourceType":"Observation","id":"o",` + hivLabel + `,"performer":[{"reference":"` + whose + `"}]}},{"resource":{"resourceType":"Observation","id":"k","valueString":"KEEP"}}]}`}
+	out := strings.Join(released(t, review(t, form(everyLine()...), lines...), lines...), "\n")
+	if strings.Contains(out, "LEAK") || !strings.Contains(out, "KEEP") {
+		t.Error(out)
+	}
+}

@@ -141,8 +141,12 @@ func Draw(t *rapid.T, o Options) *Record {
 	r := &Record{options: o}
 	n := rapid.IntRange(max(2, o.Least), max(10, o.Least)).Draw(t, "resources")
 	r.Resources = append(r.Resources, r.drawResource(t, 0, kind{typ: "Patient", places: []string{"generalPractitioner[]", "managingOrganization"}}))
+	some := o.kinds()
+	if about := rapid.IntRange(0, 2*len(themes)-1).Draw(t, "theme"); about < len(themes) {
+		some = slices.DeleteFunc(some, func(k kind) bool { return !slices.Contains(themes[about], k.typ) })
+	}
 	for i := 1; i < n; i++ {
-		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(o.kinds()).Draw(t, "type")))
+		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(some).Draw(t, "type")))
 	}
 	for i, m := range r.Resources {
 		r.drawLinks(t, i, m)
@@ -154,6 +158,15 @@ func Draw(t *rapid.T, o Options) *Record {
 		m.Line = r.spell(t, m)
 	}
 	return r
+}
+
+// themes are types that refer to one another: half of the records are of one of them alone, so that long
+// ways lead through them.
+var themes = [][]string{
+	{"Appointment", "Slot", "Schedule", "Practitioner"},
+	{"Claim", "ExplanationOfBenefit", "ClaimResponse", "Condition", "Encounter", "Organization"},
+	{"ExplanationOfBenefit", "Task", "Condition", "Practitioner"},
+	{"DocumentReference", "DiagnosticReport", "Communication", "Observation", "Binary"},
 }
 
 // kinds are the types of a record: a store has what stands in a Bundle on lines of its own.
