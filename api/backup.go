@@ -200,22 +200,20 @@ type restoreCmd struct {
 
 // Run restores the archive.
 func (r *restoreCmd) Run(ctx context.Context) error {
-	return r.read(func(archive io.Reader) error {
-		c, err := backup.Restore(ctx, archive, backup.To{
-			Data: r.Data, NATS: r.NATS, Access: r.NATSAccess, Replace: r.Replace, Unverified: r.AcceptUnverified,
-		})
-		switch {
-		case errors.Is(err, backup.ErrUnverified):
-			return fmt.Errorf("%w; if you know that it is whole: --accept-unverified", err)
-		case errors.Is(err, backup.ErrNotEmpty) && r.NATS == "":
-			return fmt.Errorf("%w: give another --data, or --replace", err)
-		case err != nil:
-			return fmt.Errorf("nothing is restored: %w", err)
-		}
-		for _, what := range c.Damage {
-			fmt.Fprintln(os.Stderr, "damaged where the backup was taken:", what)
-		}
-		fmt.Printf("restored into %s: %d records\n", r.Data, c.Records())
-		return nil
+	c, err := backup.Restore(ctx, r.read, backup.To{
+		Data: r.Data, NATS: r.NATS, Access: r.NATSAccess, Replace: r.Replace, Unverified: r.AcceptUnverified,
 	})
+	switch {
+	case errors.Is(err, backup.ErrUnverified):
+		return fmt.Errorf("%w; if you know that it is whole: --accept-unverified", err)
+	case errors.Is(err, backup.ErrNotEmpty) && r.NATS == "":
+		return fmt.Errorf("%w: give another --data, or --replace", err)
+	case err != nil:
+		return fmt.Errorf("nothing is restored: %w", err)
+	}
+	for _, what := range c.Damage {
+		fmt.Fprintln(os.Stderr, "damaged where the backup was taken:", what)
+	}
+	fmt.Printf("restored into %s: %d records\n", r.Data, c.Records())
+	return nil
 }

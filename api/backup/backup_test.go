@@ -55,10 +55,19 @@ func archiveOf(t testing.TB, h tar.Header) []byte {
 	return out.Bytes()
 }
 
+// reading reads an archive from memory.
+func reading(archive []byte) Reading {
+	return func(f func(r io.Reader) error) error { return f(bytes.NewReader(archive)) }
+}
+
 // restoreInto restores an archive into a folder.
 func restoreInto(t testing.TB, archive io.Reader, data string) error {
 	t.Helper()
-	_, err := Restore(t.Context(), archive, To{Data: data})
+	text, err := io.ReadAll(archive)
+	if err != nil {
+		return err
+	}
+	_, err = Restore(t.Context(), reading(text), To{Data: data})
 	return err
 }
 
@@ -246,7 +255,7 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 	}
 	restore = func(archive []byte) error {
 		to := To{Data: filepath.Join(t.TempDir(), "restored"), Unverified: true}
-		_, err := Restore(t.Context(), bytes.NewReader(archive), to)
+		_, err := Restore(t.Context(), reading(archive), to)
 		return err
 	}
 	withoutLast := func(state string) string {

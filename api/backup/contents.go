@@ -30,6 +30,10 @@ const contentsFile = "contents.ndjson"
 // contentsFormat is the form of the table that this build writes.
 const contentsFormat = 1
 
+// mostOfTable is the most that a table takes beside its rows of files, and mostOfRow what each of those
+// takes, in bytes.
+const mostOfTable, mostOfRow = 16 << 20, 8 << 10
+
 // row is a line of the table; each has one of these.
 type row struct {
 	Format int            `json:"format,omitempty"`
@@ -177,6 +181,9 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 			return c, broken(err)
 		}
 		if h.Name == contentsFile {
+			if most := mostOfTable + mostOfRow*int64(len(found.files)); h.Size > most {
+				return c, fmt.Errorf("%w: its table of contents has %d bytes", ErrForeign, h.Size)
+			}
 			text, err := io.ReadAll(archive)
 			if err != nil {
 				return c, broken(err)
@@ -261,7 +268,7 @@ func Verify(r io.Reader) (Contents, error) {
 	var counts map[string]int
 	c, err := read(r, func(h *tar.Header, r io.Reader) (err error) {
 		if h.Name == stateFile {
-			counts, err = count(r)
+			counts, err = count(r, func(bus.Entry) error { return nil })
 		}
 		return err
 	})
@@ -279,10 +286,10 @@ func (c Contents) holds(counts map[string]int) error {
 	return nil
 }
 
-// count counts the records of a state, by their kind.
-func count(state io.Reader) (map[string]int, error) {
+// count counts the records of a state, by their kind, and checks each.
+func count(state io.Reader, check func(bus.Entry) error) (map[string]int, error) {
 	counts := map[string]int{}
-	err := restoreEntries(state, func(e bus.Entry) error { counts[e.Bucket]++; return nil })
+	err := restoreEntries(state, func(e bus.Entry) error { counts[e.Bucket]++; return check(e) })
 	if errors.Is(err, errNoEnd) {
 		err = nil // the table tells how many there have to be
 	}

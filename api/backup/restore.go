@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
@@ -21,7 +22,9 @@ import (
 // Errors of Restore, besides those of reading an archive.
 var (
 	ErrNotEmpty = errors.New("there is something already: a backup is restored where nothing is")
-	errNoEnd    = errors.New("the state of the archive has no end")
+	// ErrNoRoom says that the disk has no room for what an archive says that it holds.
+	ErrNoRoom = errors.New("there is not enough room on the disk")
+	errNoEnd  = errors.New("the state of the archive has no end")
 )
 
 // To is where and how a backup is restored.
@@ -38,19 +41,23 @@ type To struct {
 	Unverified bool
 }
 
-// Restore puts an archive into a data folder, and its state into its NATS. Everything is put into a folder
+// Reading calls f with an archive from its beginning, whenever it is called.
+type Reading func(f func(r io.Reader) error) error
+
+// Restore puts an archive into a data folder, and its state into its NATS. It is read twice: before
+// anything is written it is held to its table of contents as a whole, and there has to be room on the disk
+// for what that promises; then no more is written than that. Everything is put into a folder
 // of its own first (see stage), is held to the archive's table of contents there and made durable; only then
 // does that become the data folder. So wherever it ends, by an error or by a kill, the data folder is what
 // it was, or the whole; until it is the whole Unfinished says that it is not, and an external NATS that it is
-// not to be used (bus.ErrUnfinished). Errors: ErrNotEmpty,
-// ErrRestoring, and those of read.
-func Restore(ctx context.Context, r io.Reader, to To) (c Contents, err error) {
+// not to be used (bus.ErrUnfinished). Errors: ErrNotEmpty, ErrRestoring, ErrNoRoom, and those of read.
+func Restore(ctx context.Context, archive Reading, to To) (c Contents, err error) {
 	s, err := newStage(to.Data, to.Replace)
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if c, err = s.unpack(r, to.Unverified); err != nil {
+	if c, err = s.unpack(archive, to.Unverified); err != nil {
 		return c, err
 	}
 	if err := s.loadState(ctx, to); err != nil {
@@ -63,15 +70,29 @@ func Restore(ctx context.Context, r io.Reader, to To) (c Contents, err error) {
 }
 
 // unpack puts everything of an archive into the stage; its state into a file, until it is known to be right.
-func (s *stage) unpack(r io.Reader, unverified bool) (c Contents, err error) {
+func (s *stage) unpack(archive Reading, unverified bool) (c Contents, err error) {
 	to, err := newTarget(s.dir)
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, to.root.Close()) }()
-	c, err = read(r, to.put)
-	if errors.Is(err, ErrUnverified) && unverified {
-		err = nil
+	passed := func(err error) error {
+		if errors.Is(err, ErrUnverified) && unverified {
+			return nil
+		}
+		return err
+	}
+	promised, err := to.survey(archive)
+	if err = passed(err); err != nil {
+		return c, err
+	}
+	to.left = promised.Bytes
+	err = archive(func(r io.Reader) (err error) {
+		c, err = read(r, to.put)
+		return err
+	})
+	if err = passed(err); err == nil && c.Seal != promised.Seal {
+		err = fmt.Errorf("%w while it was restored", ErrChanged)
 	}
 	if err != nil {
 		return c, err
@@ -81,7 +102,7 @@ func (s *stage) unpack(r io.Reader, unverified bool) (c Contents, err error) {
 		return c, fmt.Errorf("%w: it has no state", ErrForeign)
 	}
 	defer state.Close() // read only
-	counts, err := count(state)
+	counts, err := count(state, readable(len(c.Damage) > 0))
 	if err == nil && c.Seal != "" {
 		err = c.holds(counts)
 	}
@@ -151,22 +172,54 @@ func (to To) end(ctx context.Context) error {
 type target struct {
 	root  *os.Root
 	store *files.Local
+	left  int64 // how many bytes more may be put into it
 }
 
-func newTarget(data string) (target, error) {
+func newTarget(data string) (*target, error) {
 	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
-		return target{}, err
+		return nil, err
 	}
 	root, err := os.OpenRoot(data)
-	return target{root, store}, err
+	return &target{root: root, store: store}, err
+}
+
+// survey reads an archive whole, and writes nothing. The state takes its room twice: as a file, and in
+// NATS. Errors: ErrNoRoom, as soon as that is clear; those of read.
+func (t *target) survey(archive Reading) (c Contents, err error) {
+	free, err := t.store.Free()
+	if err != nil {
+		return c, err
+	}
+	bytes, needed := int64(0), int64(0)
+	err = archive(func(r io.Reader) (err error) {
+		c, err = read(r, func(h *tar.Header, _ io.Reader) error {
+			if _, err := t.place(h); err != nil {
+				return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
+			}
+			bytes, needed = bytes+h.Size, needed+h.Size
+			if h.Name == stateFile {
+				needed += h.Size
+			}
+			if needed > free {
+				return fmt.Errorf("%w: %d bytes are free, and the archive has %d so far", ErrNoRoom, free, needed)
+			}
+			return nil
+		})
+		return err
+	})
+	c.Bytes = bytes
+	return c, err
 }
 
 // put makes one file of an archive. Errors: ErrForeign.
-func (t target) put(h *tar.Header, r io.Reader) error {
+func (t *target) put(h *tar.Header, r io.Reader) error {
 	name, err := t.place(h)
 	if err != nil {
 		return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
+	}
+	if t.left -= h.Size; t.left < 0 {
+		return fmt.Errorf("%w: it has more than when it was looked through", ErrChanged)
 	}
 	folder := filepath.Dir(name)
 	if err := t.root.MkdirAll(folder, 0o700); err != nil {
@@ -185,7 +238,7 @@ var errPlace = errors.New("no backup has such a file")
 
 // place is where a file of an archive goes in the data folder: a path without detours, to where this
 // server keeps files of that kind. Errors: errPlace, files.ErrName.
-func (t target) place(h *tar.Header) (string, error) {
+func (t *target) place(h *tar.Header) (string, error) {
 	name, err := filepath.Localize(h.Name)
 	if err != nil || h.Typeflag != tar.TypeReg {
 		return "", errPlace
@@ -214,14 +267,39 @@ func (t target) place(h *tar.Header) (string, error) {
 // NATSFolder is where the embedded NATS lives in a data folder.
 const NATSFolder = "nats"
 
+// mostOfEntry is the most that an entry of a state takes, in bytes: what NATS takes of one message, as JSON.
+const mostOfEntry = 32 << 20
+
+// readable checks that entries can be read by this build, unless something was broken where they come from:
+// then that may be they.
+func readable(broken bool) func(e bus.Entry) error {
+	return func(e bus.Entry) error {
+		if broken {
+			return nil
+		}
+		err := e.Check()
+		if e.Bucket == bus.AuthRecords {
+			err = auth.CheckRecord(e.Key, e.Value)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: it has a record that cannot be read: %w", ErrForeign, err)
+		}
+		return nil
+	}
+}
+
 // restoreEntries calls store with each entry of a state. Errors: ErrCutOff, ErrForeign, errNoEnd.
 func restoreEntries(r io.Reader, store func(bus.Entry) error) error {
-	lines := json.NewDecoder(r)
+	bound := &io.LimitedReader{R: r}
+	lines := json.NewDecoder(bound)
 	for n := 0; ; n++ {
+		bound.N = mostOfEntry
 		var l line
 		switch err := lines.Decode(&l); {
 		case errors.Is(err, io.EOF):
 			return errNoEnd
+		case errors.Is(err, io.ErrUnexpectedEOF) && bound.N <= 0:
+			return fmt.Errorf("%w: a record has more than %d bytes", ErrForeign, mostOfEntry)
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return ErrCutOff
 		case err != nil:

@@ -120,7 +120,11 @@ func TestABackupIsTheSameServer(t *testing.T) {
 // restored restores an archive.
 func restored(t *testing.T, archive io.Reader, to backup.To) error {
 	t.Helper()
-	_, err := backup.Restore(t.Context(), archive, to)
+	text, err := io.ReadAll(archive)
+	if err != nil {
+		return err
+	}
+	_, err = backup.Restore(t.Context(), func(f func(r io.Reader) error) error { return f(bytes.NewReader(text)) }, to)
 	return err
 }
 

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 )
@@ -101,6 +103,23 @@ func lifetime(h nats.Header) (time.Duration, error) {
 		return time.Duration(seconds) * time.Second, nil
 	}
 	return time.ParseDuration(text)
+}
+
+// Check reports whether a job, a task or an event of the audit trail is one that this build can read. Of
+// other records it says nothing.
+func (e Entry) Check() (err error) {
+	switch e.Bucket {
+	case JobRecords:
+		_, err = decodeJob(e.Value)
+	case TaskRecords:
+		_, err = decodeTask(e.Value)
+	case AuditRecords:
+		err = json.Unmarshal(e.Value, &ehi.Event{})
+	}
+	if err != nil {
+		err = fmt.Errorf("%.100s: %w", e.Key, err)
+	}
+	return err
 }
 
 // Restore stores a record as Entries gave it; one that has expired is passed over.

@@ -1,0 +1,31 @@
+package auth
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"ehi-server/shared/subject"
+)
+
+// CheckRecord reports whether a record of the bucket, by its key, is one that this package can read. Of
+// kinds that hold no JSON, or that it does not know, it says nothing.
+func CheckRecord(key string, value []byte) error {
+	for kind, into := range map[subject.Kind]func() any{
+		accountRecords: func() any { return &accountRecord{} },
+		clientRecords:  func() any { return &clientRecord{} },
+		codeRecords:    func() any { return &grant{} },
+		consentRecords: func() any { return &Consent{} },
+		failureRecords: func() any { return &failures{} },
+		keyRecords:     func() any { return &signingKey{} },
+		refreshRecords: func() any { return &grant{} },
+	} {
+		if !strings.HasPrefix(key, kind.String()) {
+			continue
+		}
+		if err := json.Unmarshal(value, into()); err != nil {
+			return fmt.Errorf("record %.100s: %w", key, err)
+		}
+	}
+	return nil
+}
