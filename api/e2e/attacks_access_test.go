@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -495,6 +497,7 @@ var adminAttacks = []attack{
 			path := strings.NewReplacer("{id}", "app", "{kind}", "admin", "{name}", "rita", "{profile}", "heap").Replace(o.Path)
 			p.want(p.do(rita, o.Method, path), 403, "role admin")
 		}
+		p.want(p.do(rita, "POST", "/admin/sweep"), 403, "role admin") // she may see what waits
 	}},
 	{"a reviewer makes himself an administrator", "OWASP API3", func(p *target) {
 		a, err := p.staff("rita").Do(p.t.Context(), "PUT", "/admin/accounts/admin/rita", strings.NewReader(`{"role":"admin"}`), "Content-Type", "application/json")
@@ -502,6 +505,16 @@ var adminAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		p.want(a, 403, "role admin")
+	}},
+	{"past the rules while the disk is full", "CWE-636", func(p *target) {
+		data, cfg := p.t.TempDir(), productionConfig(p.t)
+		was := answersTo(p, data, cfg)
+		cfg.RescueBelow = 1 << 62
+		for asked, status := range answersTo(p, data, cfg) {
+			if status != was[asked] && status != 503 || status < 300 && was[asked] >= 300 {
+				p.t.Errorf("%s is answered %d in rescue mode, and %d else", asked, status, was[asked])
+			}
+		}
 	}},
 	{"a patient's session as an administrator's", "CWE-287", func(p *target) {
 		b := p.loggedIn("ann")
@@ -820,4 +833,39 @@ func (p *production) dialTLS() net.Conn {
 		p.t.Fatal(err)
 	}
 	return conn
+}
+
+// answersTo are the statuses by which a server answers nobody, and a viewer, to every operation there is.
+func answersTo(p *target, data string, cfg node.Config) map[string]int {
+	p.t.Helper()
+	out := map[string]int{}
+	p.t.Run("rescued below "+strconv.FormatInt(cfg.RescueBelow, 10), func(t *testing.T) { // the server stops with it
+		w := start(t, data, cfg, node.Options{})
+		if (w.do(w.open, "GET", "/readyz").Status == 200) == (cfg.RescueBelow > 1<<60) {
+			t.Fatal("it is not in the mode that it was to be in")
+		}
+		_, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "vera", Role: auth.Viewer}, staffPassword)
+		if err != nil && cfg.RescueBelow < 1<<60 {
+			t.Fatal(err)
+		}
+		vera, err := w.open.AdminLogin(t.Context(), "vera", staffPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill := strings.NewReplacer("{id}", "x", "{kind}", "admin", "{name}", "vera", "{profile}", "heap", "{type}", "Patient")
+		for _, o := range openapi.Operations() {
+			if o.Path == "/admin/logout" || strings.Contains(o.Path, "poll") {
+				continue
+			}
+			for who, c := range map[string]*client.Client{"nobody": w.open, "a viewer": vera} {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // a stream of changes has no end
+				a, err := c.Do(ctx, o.Method, fill.Replace(o.Path), nil)
+				cancel()
+				if err == nil {
+					out[who+": "+o.Method+" "+o.Path] = a.Status
+				}
+			}
+		}
+	})
+	return out
 }

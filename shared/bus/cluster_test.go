@@ -70,18 +70,25 @@ func freePort(t *testing.T) int {
 // everything is the number of streams: two lanes, four buckets, the audit trail.
 const everything = 7
 
-// streams tells how many copies there are of each stream.
-func streams(t *testing.T, urls string) map[string]int {
+// jetStream is JetStream of the NATS at some URLs.
+func jetStream(t *testing.T, urls string) jetstream.JetStream {
 	t.Helper()
 	conn, err := nats.Connect(urls)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return js
+}
+
+// streams tells how many copies there are of each stream.
+func streams(t *testing.T, urls string) map[string]int {
+	t.Helper()
+	js := jetStream(t, urls)
 	copies := map[string]int{}
 	await(t, func() bool { // those whose leader is being chosen are left out
 		list := js.ListStreams(t.Context())
@@ -165,15 +172,7 @@ func await(t *testing.T, holds func() bool) {
 // whole waits until every copy of every stream has come up with its leader.
 func whole(t *testing.T, urls string) {
 	t.Helper()
-	conn, err := nats.Connect(urls)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, urls)
 	await(t, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
