@@ -38,7 +38,7 @@ func (c *containedOut) add(place int, id []byte) {
 
 // concerns reports whether something of a masked line may have to be left out.
 func (p *pruner) concerns(typ, line []byte) bool {
-	return entryPaths[string(typ)] != nil || sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
+	return entryPaths[string(typ)] != nil || wholeTexts[string(typ)] != nil || sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
 }
 
 // mayContain reports whether a line may have contained resources.

@@ -26,6 +26,7 @@ var entryPaths = map[string][]string{
 	"CoverageEligibilityResponse": {"insurance", "error"},
 	"DetectedIssue":               {"evidence"},
 	"DiagnosticReport":            {"media"},
+	"Encounter":                   {"diagnosis"},
 	"EpisodeOfCare":               {"diagnosis"},
 	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related", processNote},
 	"ImmunizationRecommendation":  {"recommendation"},
@@ -42,12 +43,18 @@ var entryPaths = map[string][]string{
 // wholeTexts are the elements that tell of a resource as a whole, besides its text: where something of
 // it is left out, so are they.
 var wholeTexts = map[string][]string{
+	"Appointment":                 {"description", "comment", "patientInstruction"},
+	"AppointmentResponse":         {"comment"},
 	"ClaimResponse":               {"disposition"},
 	"CoverageEligibilityResponse": {"disposition"},
 	"ClinicalImpression":          {"summary"},
 	"DiagnosticReport":            {"conclusion", "conclusionCode"},
 	"ExplanationOfBenefit":        {"disposition"},
 }
+
+// worded are types of wholeTexts whose texts are of what they refer to: they go with the first Reference
+// that is masked.
+var worded = typeSet("Appointment", "AppointmentResponse")
 
 // processNote is what a bill says in words of the lines that name it by its number.
 const processNote = "processNote"
@@ -178,8 +185,11 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 
 // loses reports whether something of which a resource is made is masked, see sums.
 func (p *pruner) loses(typ string, line []byte) bool {
-	w := &p.walk
-	if !sums[fhir.TypeNumber([]byte(typ))] {
+	w, number := &p.walk, fhir.TypeNumber([]byte(typ))
+	switch {
+	case worded[number] && len(p.hits) > 0:
+		return true
+	case !sums[number]:
 		return false
 	}
 	for w.reset(line); w.next(); {

@@ -51,7 +51,7 @@ var maskedOnly = map[string]string{
 	"it is further information beside what the resource says": `allergyIntolerance detectedIssue
 		referenceDocument relevantHistory statusReasonReference AdverseEvent.study subjectMedicalHistory
 		supportingInfo supportingInformation consent`,
-	"a visit happened whatever it was for": `Encounter.reasonReference Encounter.diagnosis.condition
+	"a visit happened whatever it was for": `Encounter.reasonReference
 		Encounter.basedOn Encounter.partOf`,
 	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
 		payment PaymentReconciliation.request`,

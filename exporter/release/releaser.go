@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"slices"
 
 	"ehi-server/shared/fhir"
 )
@@ -42,6 +43,8 @@ type reviewed struct {
 // frame is what is known of an object that is open.
 type frame struct {
 	mask  []byte // what takes its place; nil leaves it
+	title [2]int // where the name of its title begins, and where that ends; zeros for none
+	url   bool   // its url is masked
 	holds traces
 }
 
@@ -366,7 +369,18 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 			}
 		default:
 			r.trace()
-			r.scrub()
+			masked := r.scrub()
+			if len(r.open) == 0 {
+				continue
+			}
+			switch top := &r.open[len(r.open)-1]; string(w.key()) {
+			case "url":
+				top.url = masked
+			case "title":
+				if !masked {
+					top.title = [2]int{w.fieldStart(), w.end}
+				}
+			}
 		}
 	}
 	return w.err
@@ -404,6 +418,7 @@ func (r *reviewed) closeContainer(v verdict) {
 	w := &r.walk
 	top := r.open[len(r.open)-1]
 	r.open = r.open[:len(r.open)-1]
+	r.untitle(top)
 	isObject := w.fieldStart() >= 0 && w.src[w.start] == '{'
 	isValue := top.holds&holdsValue != 0 && isObject && string(w.key()) == "identifier" && r.namesAnother()
 	if isValue && len(r.open) > 0 {
@@ -546,20 +561,38 @@ func betweenParts(c rune) bool {
 }
 
 // scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.
-func (r *reviewed) scrub() {
+func (r *reviewed) scrub() (masked bool) {
 	w := &r.walk
 	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.content()) && !r.namesOneWithheld(w.content(), nil) {
-		return
+		return false
 	}
 	at := w.fieldStart()
 	if at < 0 {
 		r.edits = append(r.edits, fhir.Edit{Start: w.start, End: w.end, With: []byte(`"masked"`)})
+		return true
+	}
+	r.edits = append(r.edits, absent(w.src, at, w.end))
+	return true
+}
+
+// absent masks the field of a text or number that begins at a place of a line.
+func absent(line []byte, at, end int) fhir.Edit {
+	name, _ := textEnd(line, at) // as it is spelled
+	with := append([]byte(`"_`), line[at+1:name]...)
+	with = append(append(with, ':'), fhir.MaskedReference...)
+	return fhir.Edit{Start: at, End: end, With: with}
+}
+
+// untitle masks the title of an attachment whose url is masked: it tells what that leads to.
+func (r *reviewed) untitle(f frame) {
+	if !f.url || f.title[1] == 0 {
 		return
 	}
-	end, _ := textEnd(w.src, at) // of the name, as it is spelled
-	with := append([]byte(`"_`), w.src[at+1:end]...)
-	with = append(append(with, ':'), fhir.MaskedReference...)
-	r.edits = append(r.edits, fhir.Edit{Start: at, End: w.end, With: with})
+	at := len(r.edits)
+	for at > 0 && r.edits[at-1].Start > f.title[0] {
+		at--
+	}
+	r.edits = slices.Insert(r.edits, at, absent(r.walk.src, f.title[0], f.title[1]))
 }
 
 // secret reports whether a text holds the id of a withheld resource.
