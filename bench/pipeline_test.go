@@ -150,6 +150,8 @@ func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int6
 type folder struct{ dir string }
 
 func (folder) TakenAt() time.Time { return time.Now() }
+
+func (folder) Records() ehi.Records { return ehi.Records{} }
 func (folder) Total() int64       { return 0 }
 func (folder) Complete() bool     { return true }
 func (folder) Close() error       { return nil }

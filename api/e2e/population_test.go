@@ -612,7 +612,7 @@ func TestEHI4PopulationProgress(t *testing.T) {
 		t.Errorf("queued: %d %v, %v", a.Status, a.Header, err)
 	}
 	_, err = w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error {
-		if err := j.Plan(4, 1000, time.Now()); err != nil {
+		if err := j.Plan(4, 1000, time.Now(), ehi.Records{}); err != nil {
 			return err
 		}
 		return j.Complete(ehi.Task{Number: 2, Files: []ehi.File{{Type: "Patient", Count: 7}}}, time.Now(), time.Hour)

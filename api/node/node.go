@@ -24,6 +24,7 @@ import (
 	"ehi-server/api/server"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
@@ -160,6 +161,8 @@ type Node struct {
 	server   *server.Server
 	workers  *worker.Pool
 	scrubber *worker.Scrubber
+	pairing  *pairing.Server // nil in rescue mode
+	member   *pairing.Member // nil where this process has no workers
 	tracer   *tracing.Tracer
 	cert     *certificate // nil where the server speaks plain HTTP
 	unwatch  func()
@@ -338,14 +341,40 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	n.Keeper.Also = n.server.EndWhatDoesNotStand
-	if n.cfg.Workers > 0 && n.rescue == nil {
+	if n.rescue != nil {
+		return nil
+	}
+	return n.openWorkers(ctx, rules)
+}
+
+// openWorkers says what exporters must have, and makes this process's own.
+func (n *Node) openWorkers(ctx context.Context, rules *release.Rules) (err error) {
+	parts := pairing.Parts{Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Name: worker.Name(), Log: n.log}
+	if n.pairing, err = pairing.Open(ctx, parts, n.cfg.limits()); err != nil {
+		return err
+	}
+	if n.cfg.Workers > 0 {
+		n.member = pairing.Join(parts, n.pairing)
 		n.workers = worker.New(worker.Config{
-			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(),
-			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, BulkYield: n.cfg.BulkYield, TaskBytes: n.cfg.TaskBytes, FileResources: n.cfg.FileResources, MaxDeliver: n.cfg.MaxDeliver, FileTTL: n.cfg.FileTTL,
-			Drain: n.cfg.Drain, Stall: n.cfg.Stall,
+			Bus: n.Bus, Source: n.source, Files: n.Files, Rules: rules, Log: n.log, Tracer: n.tracer, Name: worker.Name(), Membership: n.member,
+			Workers: n.cfg.Workers, BulkWorkers: n.cfg.BulkWorkers, Drain: n.cfg.Drain,
 		})
 	}
 	return nil
+}
+
+// limits are what exports are made within, in whatever process.
+func (c Config) limits() ehi.Limits {
+	return ehi.Limits{
+		BulkYield:     c.BulkYield,
+		TaskBytes:     c.TaskBytes,
+		FileResources: c.FileResources,
+		SpillBytes:    c.SpillBytes,
+		AckWait:       c.AckWait,
+		MaxDeliver:    c.MaxDeliver,
+		FileTTL:       c.FileTTL,
+		Stall:         c.Stall,
+	}
 }
 
 // provider is the OpenID provider of the administrators, nil where there is none.
@@ -377,6 +406,12 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.scrubber.Run(ctx) })
 	group.Go(func() error { return n.tendKeys(ctx) })
 	group.Go(func() error { return n.watch.Run(ctx) })
+	if n.pairing != nil {
+		group.Go(func() error { return n.pairing.Run(ctx) })
+	}
+	if n.member != nil {
+		group.Go(func() error { return n.member.Run(ctx) })
+	}
 	group.Go(func() error {
 		context.AfterFunc(ctx, n.server.Drain)
 		var err error

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -43,6 +44,7 @@ type systemState struct {
 	Streams      []streamState
 	Stored, Free int64
 	Waiting      map[string]int // what the janitor would remove, see Sweeps
+	Exporters    []ehi.Exporter // that have joined
 	Problems     string         // what could not be asked
 }
 
@@ -68,12 +70,24 @@ func (s *Server) state(c *fiber.Ctx) systemState {
 	for _, u := range streams {
 		out.Streams = append(out.Streams, streamState{u.Stream, int64(u.Records), int64(u.Bytes)})
 	}
+	out.Exporters, e = s.exporters(ctx)
+	problems = append(problems, e)
 	out.Waiting = s.Sweeps.SweepsWaiting()
 	out.Stored, out.Free = s.Bus.Jobs.Stored(), free
 	if err := errors.Join(append(problems, err, e)...); err != nil {
 		out.Problems = err.Error()
 	}
 	return out
+}
+
+// exportersTime is how long the roster of exporters may take.
+const exportersTime = 2 * time.Second
+
+// exporters lists the exporters that have joined.
+func (s *Server) exporters(ctx context.Context) ([]ehi.Exporter, error) {
+	ctx, cancel := context.WithTimeout(ctx, exportersTime)
+	defer cancel()
+	return s.Bus.Fleet.Exporters(ctx)
 }
 
 // handleStaffSystem shows how the server does.

@@ -87,7 +87,7 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	err = errors.Join(err, im.w.settle(ctx, o.Settled))
+	err = errors.Join(err, im.w.settle(ctx, o.Settled), s.ends())
 	if err == nil {
 		im.report.Unplaced, err = s.unplaced()
 	}

@@ -540,9 +540,17 @@ func (w *writer) name(urn, typ, id string) error {
 
 // flush writes the batch to the store.
 func (w *writer) flush(opt *pebble.WriteOptions) error {
+	written := func() {}
+	if w.batch.size() > 0 {
+		var err error
+		if written, err = w.store.begins(w.batch.set); err != nil {
+			return err
+		}
+	}
 	if err := w.batch.commit(opt); err != nil {
 		return errors.Join(errors.New("write record store"), err)
 	}
+	written()
 	clear(w.pending)
 	clear(w.touched)
 	clear(w.placed)

@@ -41,6 +41,7 @@ const (
 	kFile              = 'f'
 	kGeneration        = 'g'
 	kVersion           = 'v'
+	kRecords           = 'V'
 )
 
 // key joins a kind and parts: 'c', "p1", "Observation", "o1". A key with fewer parts than its kind has, and a final "", is

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -129,7 +130,14 @@ func (s *Store) openPopulation(name string, taken time.Time) (*population, error
 	if err != nil {
 		return nil, openError(s.frozenPath(name), err)
 	}
-	return &population{of: s, name: name, store: &Store{db: db, log: s.log, harm: s.harm}, taken: taken, users: 1}, nil
+	of, err := lineageOf(db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if of.changing { // what is under this version changes
+		of.Version += "." + strconv.FormatInt(taken.UnixNano(), 36)
+	}
+	return &population{of: s, name: name, store: &Store{db: db, log: s.log, harm: s.harm}, taken: taken, records: of.Records, users: 1}, nil
 }
 
 // Thaw implements source.Source. A population in use goes with its last user.
@@ -172,12 +180,13 @@ func (s *Store) removeUnfinished() error {
 
 // population is one frozen store.
 type population struct {
-	of     *Store
-	name   string
-	store  *Store // read-only, without a cache of its own
-	taken  time.Time
-	users  int  // under frozen.mu
-	thawed bool // under frozen.mu
+	of      *Store
+	name    string
+	store   *Store // read-only, without a cache of its own
+	taken   time.Time
+	records ehi.Records
+	users   int  // under frozen.mu
+	thawed  bool // under frozen.mu
 
 	membersMu sync.Mutex
 	membersOf map[string]source.Membership // by Group: each part of an export asks for the same
@@ -204,6 +213,9 @@ func (p *population) members(group string) (source.Membership, error) {
 
 // TakenAt implements source.Population.
 func (p *population) TakenAt() time.Time { return p.taken }
+
+// Records implements source.Population.
+func (p *population) Records() ehi.Records { return p.records }
 
 // Close implements source.Population.
 func (p *population) Close() error {
@@ -357,6 +369,9 @@ type partRecord struct {
 
 // TakenAt implements source.Record.
 func (r *partRecord) TakenAt() time.Time { return r.population.taken }
+
+// Records implements source.Record.
+func (r *partRecord) Records() ehi.Records { return r.population.records }
 
 // Total implements source.Record.
 func (r *partRecord) Total() int64 { return r.part.Resources }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -47,6 +48,12 @@ type Store struct {
 	// waiting has the digests of all names that something depends on, and the r keys; under writing.
 	waiting *filter
 	count   patientCount
+	// lineage is which records the store holds.
+	lineage atomic.Pointer[lineage]
+	// turning guards watchers, who are told that the records are others; watched numbers them.
+	turning  sync.Mutex
+	watchers map[int]func()
+	watched  int
 	// writing is held by the one writer.
 	writing sync.Mutex
 	// idle flushes when nothing has been written for a while, unless closing, which is under ending; nothing is written read-only.
@@ -113,9 +120,9 @@ func Open(c Config) (*Store, error) {
 	s := &Store{dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
-	steps := []func() error{s.checkVersion, s.removeUnfinished, s.completeIndex}
+	steps := []func() error{s.checkVersion, s.identify, s.removeUnfinished, s.completeIndex}
 	if c.ReadOnly {
-		steps = steps[:1]
+		steps = steps[:2]
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -455,6 +462,7 @@ type record struct {
 	snap     *pebble.Snapshot
 	patients []string // whose compartments it is made of, see recordOf
 	taken    time.Time
+	records  ehi.Records
 	total    int64
 	shared   []string // keys of the shared resources that belong to the record, in order
 	complete bool
@@ -468,6 +476,11 @@ func (r *record) load(patient string) (err error) {
 	if r.patients, err = recordOf(r.snap, patient); err != nil {
 		return err
 	}
+	of, err := lineageOf(r.snap)
+	if err != nil {
+		return err
+	}
+	r.records = of.Records
 	fresh, touched, err := r.state(entry.Generation)
 	if err != nil {
 		return err
@@ -618,6 +631,9 @@ func missing(r pebble.Reader, k []byte) (bool, error) {
 
 // TakenAt implements source.Record.
 func (r *record) TakenAt() time.Time { return r.taken }
+
+// Records implements source.Record.
+func (r *record) Records() ehi.Records { return r.records }
 
 // Total implements source.Record.
 func (r *record) Total() int64 { return r.total }

@@ -33,9 +33,11 @@ type lines struct {
 }
 
 func (lines) TakenAt() time.Time { return time.Time{} }
-func (l lines) Total() int64     { return int64(len(l.list)) }
-func (l lines) Complete() bool   { return !l.incomplete }
-func (lines) Close() error       { return nil }
+
+func (lines) Records() ehi.Records { return ehi.Records{} }
+func (l lines) Total() int64       { return int64(len(l.list)) }
+func (l lines) Complete() bool     { return !l.incomplete }
+func (lines) Close() error         { return nil }
 
 func (lines) Resolves(string, string) (bool, error) { return false, nil }
 
@@ -300,9 +302,11 @@ func (panics) Scan(context.Context, source.Query, func(source.Resource) error) e
 type endless struct{ cancel func() }
 
 func (endless) TakenAt() time.Time { return time.Time{} }
-func (endless) Total() int64       { return 0 }
-func (endless) Complete() bool     { return true }
-func (endless) Close() error       { return nil }
+
+func (endless) Records() ehi.Records { return ehi.Records{} }
+func (endless) Total() int64         { return 0 }
+func (endless) Complete() bool       { return true }
+func (endless) Close() error         { return nil }
 
 func (endless) Resolves(string, string) (bool, error) { return true, nil }
 

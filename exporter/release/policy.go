@@ -24,10 +24,18 @@ type choices map[ehi.Category]limits
 type limits struct{ from, to time.Time }
 
 // Rules makes policies. It holds the tables.
-type Rules struct{ sensitive, documents *Table }
+type Rules struct {
+	sensitive, documents *Table
+	digest               string
+}
 
 // NewRules makes the rules with a table of sensitive codes, see SensitiveTable.
-func NewRules(sensitive *Table) *Rules { return &Rules{sensitive, documentTable()} }
+func NewRules(sensitive *Table) *Rules {
+	return &Rules{sensitive: sensitive, documents: documentTable(), digest: sensitive.digest}
+}
+
+// Digest stands for the configured part of the rules: two with equal digests decide alike in one build.
+func (r *Rules) Digest() string { return r.digest }
 
 // RulesFromFile makes the rules with the table of sensitive codes in a file; "" is the shipped one.
 func RulesFromFile(path string) (*Rules, error) {

@@ -1,8 +1,10 @@
 package release
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"encoding/csv"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +32,8 @@ type Table struct {
 	prefixHeads bitmap // of head
 	// The same without chance hits, for what passes those: the codes and prefixes of all systems.
 	anyCodes, anyPrefixes map[string]struct{}
-	prefixLengths         []int // sorted
+	prefixLengths         []int  // sorted
+	digest                string // of the rows, in their order
 }
 
 type prefixRow struct{ prefix, category string }
@@ -71,9 +74,11 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 		exact: map[string][]string{}, prefix: map[string][]prefixRow{},
 		anyCodes: map[string]struct{}{}, anyPrefixes: map[string]struct{}{},
 	}
+	sum := sha256.New()
 	for {
 		row, err := cr.Read()
 		if errors.Is(err, io.EOF) {
+			t.digest = hex.EncodeToString(sum.Sum(nil)[:8])
 			return t, nil
 		}
 		if err != nil {
@@ -84,6 +89,7 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 			line, _ := cr.FieldPos(2)
 			return nil, fmt.Errorf("code table: line %d: unknown category %q", line, category)
 		}
+		fmt.Fprintf(sum, "%q\n", row)
 		t.add(canonicalSystem(system), code, category)
 	}
 }

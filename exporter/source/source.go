@@ -39,6 +39,10 @@ type Source interface {
 	Thaw(name string) error
 	// Frozen lists the names that are kept.
 	Frozen() ([]string, error)
+	// Records says which records the source has at this moment.
+	Records() ehi.Records
+	// OnRecords calls f whenever Records has changed, until stop is called. f must not wait, and calls nothing of the source.
+	OnRecords(f func()) (stop func())
 	// Check asks the store whether it works.
 	Check(ctx context.Context) error
 	// Close releases the store; every Record must be closed before.
@@ -49,6 +53,8 @@ type Source interface {
 type Population interface {
 	// TakenAt is the instant.
 	TakenAt() time.Time
+	// Records says which records it has; those of a former build's are unknown.
+	Records() ehi.Records
 	// Plan cuts what s selects into parts of about target bytes each, always in the same way: disjoint ranges of patients, and
 	// one part of what belongs to no patient. It has at least one part. Errors: those of Members.
 	Plan(ctx context.Context, s Selection, target int64) ([]ehi.Part, error)
@@ -76,6 +82,8 @@ type Selection struct {
 type Record interface {
 	// TakenAt is the instant that the record shows.
 	TakenAt() time.Time
+	// Records says of which records it is a part, at that instant.
+	Records() ehi.Records
 	// Total is about how many resources Scan visits without a query, for progress; 0 where that is unknown.
 	Total() int64
 	// Complete reports whether every local reference in the record resolves within it. A false makes the export look

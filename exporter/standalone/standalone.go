@@ -1,6 +1,6 @@
 // Package standalone is an export worker as a process of its own: it joins the NATS of a server and takes export commands from it. It
 // reads a record store of its own (a Pebble folder can be open in one process only) and writes to the exports folder that it shares with
-// the server.
+// the server. It takes commands only while it belongs to that server (exporter/pairing), and works within the server's limits.
 package standalone
 
 import (
@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/sources"
 	"ehi-server/exporter/worker"
@@ -32,14 +35,6 @@ type Command struct {
 	Exports        string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS" form:"text"`
 	Workers        int            `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS" range:"0..1000"`
 	BulkWorkers    int            `help:"Tasks of population exports that run at once; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
-	BulkYield      time.Duration  `help:"As the server's." default:"3ms" env:"EHI_BULK_YIELD" range:"0s..1s"`
-	TaskBytes      int64          `help:"As the server's." default:"67108864" env:"EHI_TASK_BYTES" range:"1..1099511627776"`
-	FileResources  int64          `help:"As the server's." default:"100000" env:"EHI_FILE_RESOURCES" range:"1..1000000000"`
-	AckWait        time.Duration  `help:"As the server's." default:"2500ms" env:"EHI_ACK_WAIT" range:"200ms..1h"`
-	MaxDeliver     int            `help:"As the server's." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
-	MaxQueue       int64          `help:"As the server's." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
-	FileTTL        time.Duration  `help:"As the server's." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
-	Stall          time.Duration  `help:"As the server's." default:"5m" env:"EHI_STALL" range:"100ms..24h"`
 	Drain          time.Duration  `help:"As the server's." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
 	SensitiveTable string         `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	MetricsAddr    string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR" form:"address"`
@@ -73,7 +68,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Replicas: bus.KeepReplicas, Access: c.NATSAccess, Wait: c.NATSWait, AckWait: c.AckWait, MaxQueue: c.MaxQueue, Log: log})
+	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Replicas: bus.KeepReplicas, Join: true, Access: c.NATSAccess, Wait: c.NATSWait, Log: log})
 	if err != nil {
 		return fmt.Errorf("join %s: %w", c.NATS, err)
 	}
@@ -83,9 +78,10 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer tracer.Close()
+	member := pairing.Join(pairing.Parts{Bus: b, Source: records, Files: exports, Rules: rules, Name: worker.Name(), Log: log}, nil)
 	if c.MetricsAddr != "" {
 		stop, err := watch(c.MetricsAddr, log, func(ctx context.Context) error {
-			return errors.Join(b.Check(ctx), records.Check(ctx), exports.Check())
+			return errors.Join(b.Check(ctx), records.Check(ctx), exports.Check(), member.Check())
 		})
 		if err != nil {
 			return err
@@ -93,8 +89,13 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, stop()) }()
 	}
 	log.Info("working", "nats", c.NATS, "workers", c.Workers)
-	return worker.New(worker.Config{
-		Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Tracer: tracer, Name: worker.Name(),
-		Workers: c.Workers, BulkWorkers: c.BulkWorkers, BulkYield: c.BulkYield, TaskBytes: c.TaskBytes, FileResources: c.FileResources, MaxDeliver: c.MaxDeliver, FileTTL: c.FileTTL, Drain: c.Drain, Stall: c.Stall,
-	}).Run(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return member.Run(ctx) })
+	group.Go(func() error {
+		return worker.New(worker.Config{
+			Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Tracer: tracer, Name: worker.Name(), Membership: member,
+			Workers: c.Workers, BulkWorkers: c.BulkWorkers, Drain: c.Drain,
+		}).Run(ctx)
+	})
+	return group.Wait()
 }

@@ -67,6 +67,12 @@ func (c *Config) set(name, value string) (err error) {
 	return err
 }
 
+// Canonical spells the settings that decide about what is made up, in one way only.
+func (c Config) Canonical() string {
+	return fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed, c.Resources, c.Size,
+		strconv.FormatFloat(c.Errors, 'g', -1, 64))
+}
+
 func (c *Config) check() error {
 	switch {
 	case c.Patients < 1 || c.Patients > maxPatients:

@@ -173,6 +173,14 @@ func (s *Source) Thaw(string) error { return nil }
 // Frozen implements source.Source.
 func (s *Source) Frozen() ([]string, error) { return nil, nil }
 
+// Records implements source.Source: they are what the settings and the generator make.
+func (s *Source) Records() ehi.Records {
+	return ehi.Records{Identity: "synthetic:" + s.cfg.Canonical(), Version: generator()}
+}
+
+// OnRecords implements source.Source. Nothing ever changes.
+func (s *Source) OnRecords(func()) (stop func()) { return func() {} }
+
 // Check implements source.Source.
 func (s *Source) Check(context.Context) error { return nil }
 
@@ -187,6 +195,9 @@ type population struct {
 
 // TakenAt implements source.Population.
 func (p *population) TakenAt() time.Time { return p.taken }
+
+// Records implements source.Population.
+func (p *population) Records() ehi.Records { return p.source.Records() }
 
 // Close implements source.Population.
 func (p *population) Close() error { return nil }
@@ -307,6 +318,9 @@ type record struct {
 
 // TakenAt implements source.Record.
 func (r *record) TakenAt() time.Time { return r.taken }
+
+// Records implements source.Record.
+func (r *record) Records() ehi.Records { return r.source.Records() }
 
 // Total implements source.Record: it is not known before the record is made.
 func (r *record) Total() int64 { return 0 }

@@ -47,8 +47,8 @@ func TestDiskFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
 			disk := h.on(files.OS())
-			c.inject(disk)
 			h.work(h.source, "w")
+			c.inject(disk)
 			h.request("a", true)
 			h.await("a", c.want.status)
 			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
@@ -67,9 +67,9 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 		t.Run(string(op), func(t *testing.T) {
 			h := newHouse(t)
 			disk := h.on(files.OS())
+			h.work(h.source, "w")
 			disk.Fail(op, syscall.ENOSPC, 1)
 			disk.Fail(filestest.Create, syscall.ENOSPC, 10) // Check finds no space for a while
-			h.work(h.source, "w")
 			h.request("a", true)
 			h.await("a", ehi.Retrieved)
 			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)

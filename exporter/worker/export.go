@@ -25,26 +25,36 @@ const progressEvery = 500 * time.Millisecond
 
 // exportPatient is the only task of one patient's export.
 func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
+	if err := p.sameRecords(ctx, job, p.Source.Records()); err != nil {
+		return err
+	}
 	task, err := p.Bus.Tasks.Take(ctx, job.ID, 0, p.Name, time.Now().UTC())
 	if err != nil {
 		return err
 	}
 	return p.runTask(ctx, job, task, func() (source.Record, error) {
-		return p.Source.Open(ctx, job.Patient.ID)
+		record, err := p.Source.Open(ctx, job.Patient.ID)
+		if ehi.CodeOf(err) == ehi.NotFound {
+			err = unfit("The patient is not in the server's records any more.")
+		}
+		return record, err
 	})
 }
 
 // exportPart is one task of a population's export.
 func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) {
-	task, err := p.Bus.Tasks.TakePlanned(ctx, job.ID, n, p.Name, time.Now().UTC())
-	if err != nil {
-		return err
-	}
 	population, err := p.Source.Freeze(ctx, job.ID)
 	if err != nil {
 		return fmt.Errorf("open the population: %w", err)
 	}
 	defer func() { err = errors.Join(err, population.Close()) }()
+	if err := p.sameRecords(ctx, job, population.Records()); err != nil {
+		return err
+	}
+	task, err := p.Bus.Tasks.TakePlanned(ctx, job.ID, n, p.Name, time.Now().UTC())
+	if err != nil {
+		return err
+	}
 	return p.runTask(ctx, job, task, func() (source.Record, error) {
 		return population.Open(ctx, selectionOf(job), *task.Part)
 	})
@@ -55,7 +65,7 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	if task.Committed {
 		return p.complete(ctx, job, task.Task)
 	}
-	if n := task.Failures(); n >= p.MaxDeliver {
+	if n := task.Failures(); n >= p.Membership.Limits().MaxDeliver {
 		return p.giveUp(ctx, job, n)
 	}
 	if err := p.attempt(ctx, job, task, open); err != nil {
@@ -72,9 +82,10 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 }
 
 // excused reports whether an attempt failed through no fault of its own: its process is being stopped or its job deleted, the disk is
-// full, or NATS was away when it was to be committed. What a source says of itself, whatever it is, is no excuse.
+// full, NATS was away when it was to be committed, or the process does not belong to the server any more. What a source says of itself, whatever it is, is no excuse.
 func excused(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || errors.Is(err, errNotCommitted) && bus.IsAway(err)
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || errors.Is(err, errNotCommitted) && bus.IsAway(err) ||
+		errors.Is(err, errStranger)
 }
 
 // attempt writes a task's files and commits it. On an error the files of this attempt are gone, unless the answer to the commit got lost:
@@ -95,6 +106,9 @@ func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	if err := guard(func() error { return p.export(ctx, job, task, batch, open) }); err != nil {
 		return err
 	}
+	if err := p.Membership.Confirm(ctx); err != nil { // the files may lie where nobody looks for them
+		return fmt.Errorf("%w: %w", errStranger, err)
+	}
 	if err = p.Bus.Tasks.Commit(ctx, task, time.Now().UTC()); err != nil {
 		uncertain = !errors.Is(err, bus.ErrSuperseded)
 		return fmt.Errorf("%w: %w", errNotCommitted, err)
@@ -114,6 +128,9 @@ func (p *Pool) export(ctx context.Context, job *ehi.Job, task *bus.Taken, batch 
 		return fmt.Errorf("open record: %w", err)
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
+	if err := p.sameRecords(ctx, job, record.Records()); err != nil {
+		return err
+	}
 	return p.fill(ctx, job, task, batch, record)
 }
 
@@ -139,9 +156,10 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 		defer stop()
 	}
 	work := pipeline.TaskOf(job, policy, record)
-	work.FileResources, work.Batch, work.Read = p.FileResources, batch, read
+	limits := p.Membership.Limits()
+	work.FileResources, work.Batch, work.Read = limits.FileResources, batch, read
 	if job.Lane == ehi.Bulk {
-		work.Yield = func(ctx context.Context) error { return p.patients.yield(ctx, p.BulkYield) }
+		work.Yield = func(ctx context.Context) error { return p.patients.yield(ctx, limits.BulkYield) }
 	}
 	leave := func() {}
 	defer func() { leave() }()
@@ -153,7 +171,7 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *f
 	if err != nil {
 		return err
 	}
-	task.TransactionTime, task.Files, task.Withheld = record.TakenAt(), res.Files, res.Withheld
+	task.TransactionTime, task.Records, task.Files, task.Withheld = record.TakenAt(), record.Records(), res.Files, res.Withheld
 	return nil
 }
 
@@ -176,7 +194,7 @@ func (p *Pool) report(ctx context.Context, progress ehi.Progress, read *atomic.I
 // earlier delivery, is left alone.
 func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error {
 	done, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
-		return j.Complete(task, time.Now().UTC(), p.FileTTL)
+		return j.Complete(task, time.Now().UTC(), p.Membership.Limits().FileTTL)
 	})
 	if ehi.CodeOf(err) == ehi.Conflict {
 		return nil

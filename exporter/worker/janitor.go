@@ -99,7 +99,24 @@ func (k *Keeper) observe(ctx context.Context, now time.Time) error {
 	if e == nil {
 		telemetry.ExportFree.Set(float64(free))
 	}
-	return errors.Join(append(errs, err, e, k.observeDamage(ctx))...)
+	return errors.Join(append(errs, err, e, k.observeDamage(ctx), k.observeExporters(ctx))...)
+}
+
+// observeExporters counts those that have joined.
+func (k *Keeper) observeExporters(ctx context.Context) error {
+	joined, err := k.Bus.Fleet.Exporters(ctx)
+	if err != nil {
+		return err
+	}
+	strangers := 0
+	for _, e := range joined {
+		if len(e.Mismatches) > 0 {
+			strangers++
+		}
+	}
+	telemetry.Exporters.WithLabelValues("yes").Set(float64(len(joined) - strangers))
+	telemetry.Exporters.WithLabelValues("no").Set(float64(strangers))
+	return nil
 }
 
 // observeDamage counts the files that are known to be damaged, and forgets those of jobs that are gone.

@@ -24,7 +24,7 @@ func (p *Pool) plan(ctx context.Context, job *ehi.Job) (err error) {
 	if job, err = p.attemptPlan(ctx, job, 1); err != nil {
 		return err
 	}
-	if n := job.Plans - 1; n >= p.MaxDeliver {
+	if n := job.Plans - 1; n >= p.Membership.Limits().MaxDeliver {
 		return p.giveUp(ctx, job, n)
 	}
 	defer func() {
@@ -51,8 +51,12 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	if err != nil {
 		return fmt.Errorf("freeze the population: %w", err)
 	}
+	of := population.Records()
+	if err := p.sameRecords(ctx, job, of); err != nil {
+		return errors.Join(err, population.Close())
+	}
 	selection := selectionOf(job)
-	parts, err := population.Plan(ctx, selection, p.TaskBytes)
+	parts, err := population.Plan(ctx, selection, p.Membership.Limits().TaskBytes)
 	var absent []string
 	if err == nil {
 		absent, err = population.Absent(ctx, selection)
@@ -64,7 +68,7 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 		}
 		return fmt.Errorf("plan: %w", err)
 	}
-	if job, err = p.recordPlan(ctx, job, parts, absent, at); err != nil {
+	if job, err = p.recordPlan(ctx, job, parts, absent, at, of); err != nil {
 		return err
 	}
 	for n, part := range parts {
@@ -88,14 +92,14 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 }
 
 // recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the same.
-func (p *Pool) recordPlan(ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time) (*ehi.Job, error) {
+func (p *Pool) recordPlan(ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time, of ehi.Records) (*ehi.Job, error) {
 	var resources int64
 	for _, part := range parts {
 		resources += part.Resources
 	}
 	planned, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		j.NoteAbsent(absent)
-		return j.Plan(len(parts), resources, at)
+		return j.Plan(len(parts), resources, at, of)
 	})
 	if ehi.CodeOf(err) != ehi.Conflict {
 		return planned, err
@@ -116,5 +120,8 @@ func (p *Pool) fail(ctx context.Context, job *ehi.Job, reason error) error {
 		return err
 	}
 	telemetry.JobsEnded.WithLabelValues(job.Level.Kind(), string(ehi.Failed)).Inc()
-	return p.Source.Thaw(job.ID)
+	if job.Lane != ehi.Bulk {
+		return nil
+	}
+	return errors.Join(p.Bus.Cancel(job.ID), p.Source.Thaw(job.ID))
 }

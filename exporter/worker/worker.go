@@ -39,22 +39,25 @@ type Config struct {
 	// BulkWorkers is how many tasks of population exports run at once. Default: one for every two processors, since the actors of one
 	// keep two busy.
 	BulkWorkers int
-	// BulkYield is how long a population's task waits before a slab while patients' exports run. 0: not at all.
-	BulkYield time.Duration
-	// TaskBytes is about how much one task of a population export reads. Default 64 MiB.
-	TaskBytes int64
-	// FileResources is how many resources a file holds before the next one is begun (BULK-3). Default 100,000.
-	FileResources int64
-	// MaxDeliver is after how many failed attempts at one of its tasks a job is failed. Default 5.
-	MaxDeliver int
+	// Membership says whether these workers belong to the server, and within which limits they work.
+	Membership Membership
 	// RetryAfter is the pause before a failed attempt is made again. Default 1 s.
 	RetryAfter time.Duration
-	// FileTTL is how long the files of an automatically approved job are kept. Default 24 h.
-	FileTTL time.Duration
-	// Stall is how long an export may go on without reading a resource before its attempt is given up. Default 5 min.
-	Stall time.Duration
 	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed back at once.
 	Drain time.Duration
+}
+
+// Membership is this process's exporter towards its server (exporter/pairing).
+type Membership interface {
+	// Admitted waits until the exporter belongs to its server. pass ends when it does not any more, or with ctx; the caller calls done.
+	// Errors: ctx's.
+	Admitted(ctx context.Context) (pass context.Context, done func(), err error)
+	// Confirm makes sure that it belongs at this moment.
+	Confirm(ctx context.Context) error
+	// Accepts makes sure that records are those that the server has at this moment.
+	Accepts(ctx context.Context, r ehi.Records) error
+	// Limits are what exports are made within.
+	Limits() ehi.Limits
 }
 
 // Pool is the workers of one process.
@@ -102,23 +105,8 @@ func New(c Config) *Pool {
 	if c.BulkWorkers <= 0 {
 		c.BulkWorkers = max(1, runtime.GOMAXPROCS(0)/2)
 	}
-	if c.TaskBytes <= 0 {
-		c.TaskBytes = 64 << 20
-	}
-	if c.FileResources <= 0 {
-		c.FileResources = 100_000
-	}
-	if c.MaxDeliver <= 0 {
-		c.MaxDeliver = 5
-	}
 	if c.RetryAfter <= 0 {
 		c.RetryAfter = time.Second
-	}
-	if c.FileTTL <= 0 {
-		c.FileTTL = 24 * time.Hour
-	}
-	if c.Stall <= 0 {
-		c.Stall = 5 * time.Minute
 	}
 	return &Pool{Config: c, running: map[*run]string{}}
 }
@@ -181,12 +169,15 @@ func (p *Pool) thawEnded(ctx context.Context) {
 func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	busy := telemetry.WorkersBusy.WithLabelValues(string(lane))
 	for ctx.Err() == nil {
-		d, err := p.Bus.Next(ctx, lane)
+		d, err := p.next(ctx, lane)
 		if err != nil {
 			if ctx.Err() == nil {
 				p.Log.Error("take a command", "lane", lane, "err", err)
 				pause(ctx, p.RetryAfter)
 			}
+			continue
+		}
+		if d == nil {
 			continue
 		}
 		busy.Inc()
@@ -199,6 +190,28 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 		leave()
 		busy.Dec()
 	}
+}
+
+// next waits for a command; nil where there is none for these workers. They ask for one only while they belong to the server, so that
+// it goes to others otherwise.
+func (p *Pool) next(ctx context.Context, lane ehi.Lane) (*bus.Delivery, error) {
+	pass, done, err := p.Membership.Admitted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	d, err := p.Bus.Next(pass, lane)
+	if err != nil {
+		if pass.Err() != nil {
+			err = nil
+		}
+		return nil, err
+	}
+	if why := p.Membership.Confirm(ctx); why != nil {
+		p.Log.Warn("a command handed back", "job", d.Job, "err", why)
+		return nil, d.Retry(0)
+	}
+	return d, nil
 }
 
 // pause waits for d or the end of ctx.
@@ -323,11 +336,12 @@ func (p *Pool) cancel(job string) {
 // another worker.
 func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
 	read, moved := r.read.Load(), time.Now()
-	every(ctx, p.Bus.AckWait()/5, func() {
+	limits := p.Membership.Limits()
+	every(ctx, limits.AckWait/5, func() {
 		if n := r.read.Load(); n != read {
 			read, moved = n, time.Now()
 		}
-		if time.Since(moved) > p.Stall {
+		if time.Since(moved) > limits.Stall {
 			r.cancel(errStalled)
 			return
 		}
@@ -365,11 +379,16 @@ func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 	}
 	switch {
 	case d.Task != bus.StartCommand:
-		return p.exportPart(ctx, job, d.Task)
+		err = p.exportPart(ctx, job, d.Task)
 	case job.Lane == ehi.Bulk:
-		return p.plan(ctx, job)
+		err = p.plan(ctx, job)
+	default:
+		err = p.exportPatient(ctx, job)
 	}
-	return p.exportPatient(ctx, job)
+	if why, is := errors.AsType[unfit](err); is {
+		return p.fail(ctx, job, why)
+	}
+	return err
 }
 
 // giveUp fails a job whose command came back too often: whatever happens, nobody waits for ever.

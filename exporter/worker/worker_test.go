@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
@@ -83,8 +85,20 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name, Workers: 2, MaxDeliver: 3, RetryAfter: 10 * time.Millisecond, Drain: drain, Stall: h.stall})
-	go func() { done <- pool.Run(ctx) }()
+	parts := pairing.Parts{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name}
+	server, err := pairing.Open(ctx, parts, ehi.Limits{MaxDeliver: 3, Stall: h.stall, AckWait: h.bus.AckWait()})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	member := pairing.Join(parts, server)
+	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name, Workers: 2, RetryAfter: 10 * time.Millisecond, Drain: drain, Membership: member})
+	go func() {
+		var all errgroup.Group
+		all.Go(func() error { return server.Run(ctx) })
+		all.Go(func() error { return member.Run(ctx) })
+		all.Go(func() error { return pool.Run(ctx) })
+		done <- all.Wait()
+	}()
 	var once bool
 	stop = func() {
 		if once {

@@ -59,6 +59,8 @@ type Config struct {
 	// AsIs takes streams and buckets as they are, and declares none: the disk may be full, and have no room for that. Open
 	// fails where one is missing.
 	AsIs bool
+	// Join takes streams and buckets as the server has made them, whose matter they are, and waits for that within Wait.
+	Join bool
 	// Log takes what happens to the connection. Default: nothing is told.
 	Log *slog.Logger
 }
@@ -92,6 +94,7 @@ type Bus struct {
 	Tasks    *Tasks
 	Auth     *kv.Bucket
 	Sessions *kv.Bucket
+	Fleet    *Fleet
 	Audit    *Audit // nil where Config.Audit is
 
 	cfg      Config
@@ -155,7 +158,7 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 		if advice := advised(err); advice != err {
 			err, wait = advice, min(wait, accountWait)
 		}
-		if err == nil || !link.IsAway(err) || time.Since(begun) > wait {
+		if err == nil || !link.IsAway(err) && !errors.Is(err, ErrNoServer) || time.Since(begun) > wait {
 			return err
 		}
 		b.cfg.Log.Warn("wait for NATS", "err", err)
@@ -232,6 +235,19 @@ func (b *Bus) ClientURL() string {
 		return ""
 	}
 	return b.embedded.now().ClientURL()
+}
+
+// Address is by which this process reaches an external NATS; "" where it is within the process, or away.
+func (b *Bus) Address() string {
+	if b.embedded != nil {
+		return ""
+	}
+	return b.link.LocalAddress()
+}
+
+// OnReopen calls f whenever another connection replaces one that was closed for good, until stop is called.
+func (b *Bus) OnReopen(f func()) (stop func()) {
+	return b.link.OnReopen(func(context.Context) error { f(); return nil })
 }
 
 // Check asks JetStream for the lanes' streams, and writes to each bucket and reads what was written: it fails where

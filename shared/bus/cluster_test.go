@@ -67,8 +67,8 @@ func freePort(t *testing.T) int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// everything is the number of streams: two lanes, four buckets, the audit trail.
-const everything = 7
+// everything is the number of streams: two lanes, five buckets, the audit trail.
+const everything = 8
 
 // jetStream is JetStream of the NATS at some URLs.
 func jetStream(t *testing.T, urls string) jetstream.JetStream {

@@ -386,7 +386,7 @@ func (b *Bus) aside(stream string) string {
 
 // mayGo tells the streams whose loss mends itself: commands are published again, and people log in again.
 func mayGo(stream string) bool {
-	return stream == kv.StreamOf(bucketSessions) || strings.HasPrefix(stream, streamPrefix) && stream != auditStream
+	return stream == kv.StreamOf(bucketSessions) || stream == kv.StreamOf(bucketFleet) || strings.HasPrefix(stream, streamPrefix) && stream != auditStream
 }
 
 // missed says what of a stream is not there any more, "" where all is.

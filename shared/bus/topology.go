@@ -25,6 +25,7 @@ const (
 	bucketTasks    = "ehi_tasks"
 	bucketAuth     = "ehi_auth"
 	bucketSessions = "ehi_sessions"
+	bucketFleet    = "ehi_fleet"
 )
 
 // Subjects of commands and of news.
@@ -99,11 +100,11 @@ func (b *Bus) findLane(ctx context.Context, name ehi.Lane) (l lane, err error) {
 
 func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	l := lane{}
-	if b.cfg.AsIs {
+	if b.asIs() {
 		if l, err = b.findLane(ctx, name); err == nil {
 			b.lanes.set(name, l)
 		}
-		return err
+		return b.unmade(err)
 	}
 	l.stream, err = b.stream(ctx, jetstream.StreamConfig{
 		Name:        laneStream(name),
@@ -185,6 +186,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	buckets := map[string]*kv.Bucket{}
 	for name, what := range map[string]string{
 		bucketJobs: "Export jobs", bucketTasks: "Committed tasks", bucketAuth: "Keys, codes and tokens", bucketSessions: "Sessions of the pages",
+		bucketFleet: "Servers and exporters",
 	} {
 		if buckets[name], err = b.bucket(ctx, name, what); err != nil {
 			return err
@@ -193,14 +195,14 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if b.Tasks, err = openTasks(buckets[bucketTasks]); err != nil {
 		return err
 	}
-	if b.cfg.Audit != nil && b.cfg.AsIs {
+	if b.cfg.Audit != nil && b.asIs() {
 		b.Audit = &Audit{link: b.link, log: b.cfg.Log}
 	} else if b.cfg.Audit != nil {
 		if b.Audit, err = b.openAudit(ctx); err != nil {
 			return err
 		}
 	}
-	if b.identity = identity; !b.cfg.AsIs {
+	if b.identity = identity; !b.asIs() {
 		if b.identity, err = b.mark(ctx, buckets, identity); err != nil {
 			return err
 		}
@@ -208,7 +210,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if err := b.restoreGoesOn(ctx); err != nil {
 		return err
 	}
-	b.Auth, b.Sessions = buckets[bucketAuth], buckets[bucketSessions]
+	b.Auth, b.Sessions, b.Fleet = buckets[bucketAuth], buckets[bucketSessions], &Fleet{buckets[bucketFleet]}
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)
 	if errors.Is(err, kv.ErrUnreadable) {
 		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
@@ -218,14 +220,32 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 
 // bucket declares a bucket, or finds it.
 func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error) {
-	if !b.cfg.AsIs {
+	if !b.asIs() {
 		return kv.Declare(ctx, b.link, name, what)
 	}
 	is, err := kv.Look(ctx, b.link, name)
-	if err == nil && !is.There {
+	switch {
+	case err != nil || is.There:
+	case b.cfg.Join:
+		err = fmt.Errorf("%w: there is no bucket %s", ErrNoServer, name)
+	case name != bucketFleet: // a former build has made none, and this process cannot
 		err = fmt.Errorf("%w: %s holds no bucket %s", ErrLost, b.at(), name)
 	}
 	return kv.Open(b.link, name), err
+}
+
+// asIs reports whether this process declares nothing.
+func (b *Bus) asIs() bool { return b.cfg.AsIs || b.cfg.Join }
+
+// ErrNoServer is returned by Open under Config.Join where no server of this build has worked on the NATS yet.
+var ErrNoServer = errors.New("no server has made its streams on this NATS: start the server first, of the same build, with the same NATS")
+
+// unmade says of a stream or consumer that is not there what that means to a process that makes none.
+func (b *Bus) unmade(err error) error {
+	if b.cfg.Join && (errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)) {
+		return fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	return err
 }
 
 // remakeLane makes a lane anew of which the embedded NATS cannot read what its workers had in hand. Nothing is lost with it: the

@@ -103,7 +103,7 @@ func TestNothingLeavesAnEndButByDeletion(t *testing.T) {
 
 func TestCompleteAddsTheTasksUp(t *testing.T) {
 	j := &ehi.Job{Status: ehi.Requested, AutoApprove: true}
-	if err := j.Plan(3, 100, t0); err != nil {
+	if err := j.Plan(3, 100, t0, ehi.Records{}); err != nil {
 		t.Fatal(err)
 	}
 	later := t0.Add(time.Minute)
@@ -132,7 +132,7 @@ func TestCompleteAddsTheTasksUp(t *testing.T) {
 	if j.Expired(later) || !j.Expired(later.Add(time.Hour)) {
 		t.Error("Expired is off")
 	}
-	if err := j.Plan(1, 1, t0); ehi.CodeOf(err) != ehi.Conflict {
+	if err := j.Plan(1, 1, t0, ehi.Records{}); ehi.CodeOf(err) != ehi.Conflict {
 		t.Errorf("planned a finished job: %v", err)
 	}
 }

@@ -19,7 +19,8 @@ import (
 //	2: Attachment.Object, Task.Excused, Job.Plans, Job.Stored
 //	3: counts of files that are organized by patient are without the headers of their blocks
 //	4: File.Sum
-const RecordVersion = 4
+//	5: Job.Records, Task.Records
+const RecordVersion = 5
 
 // Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
 type Lane string
@@ -150,6 +151,9 @@ type Job struct {
 	Trace string `json:"trace,omitempty"`
 	// Faults are what the client has ordered to go wrong; none but in the sandbox. An older build loses them.
 	Faults []Fault `json:"faults,omitempty"`
+	// Records are those that the export is made from: as they were at the kick-off until it is planned, and then those of the plan,
+	// of which every task is. There are none in a job of version 4 and before.
+	Records Records `json:"records,omitzero"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
 }
@@ -188,13 +192,13 @@ func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	return j.SetStatus(Requested)
 }
 
-// Plan records into how many tasks a population was divided. Errors: Conflict in any state but requested, and where the
+// Plan records into how many tasks a population was divided, and of which records. Errors: Conflict in any state but requested, and where the
 // job has been planned.
-func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time) error {
+func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time, of Records) error {
 	if j.Status != Requested || j.Tasks > 0 {
 		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status, j.Tasks)
 	}
-	j.Tasks, j.Planned, j.TransactionTime, j.Plans = tasks, resources, transactionTime, 0
+	j.Tasks, j.Planned, j.TransactionTime, j.Records, j.Plans = tasks, resources, transactionTime, of, 0
 	return nil
 }
 
@@ -225,7 +229,9 @@ func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Requested || t.Number >= j.Tasks || j.Done.Has(t.Number) {
 		return Errorf(Conflict, "Cannot count task %d of an export in %q state", t.Number, j.Status)
 	}
-	j.count(t)
+	if j.count(t); j.Level == OnePatient && t.Records != (Records{}) {
+		j.Records = t.Records
+	}
 	if j.Done.Count() < j.Tasks {
 		return nil
 	}

@@ -11,15 +11,17 @@ type Task struct {
 	Number  int    `json:"n"`
 	Attempt int    `json:"attempt"` // 1 for the first
 	// Excused is how many of the attempts ended through no fault of their own: their process was stopped, the disk was full, NATS was away.
-	Excused         int              `json:"excused,omitempty"`
-	Committed       bool             `json:"committed"`
-	Worker          string           `json:"worker"`
-	TakenAt         time.Time        `json:"taken"`
-	CommittedAt     time.Time        `json:"committedAt,omitzero"`
-	TransactionTime time.Time        `json:"transactionTime,omitzero"`
-	Part            *Part            `json:"part,omitempty"` // of a population; nil for one patient's task
-	Files           []File           `json:"files,omitempty"`
-	Withheld        map[string]int64 `json:"withheld,omitempty"`
+	Excused         int       `json:"excused,omitempty"`
+	Committed       bool      `json:"committed"`
+	Worker          string    `json:"worker"`
+	TakenAt         time.Time `json:"taken"`
+	CommittedAt     time.Time `json:"committedAt,omitzero"`
+	TransactionTime time.Time `json:"transactionTime,omitzero"`
+	// Records are those that the committed attempt has read.
+	Records  Records          `json:"records,omitzero"`
+	Part     *Part            `json:"part,omitempty"` // of a population; nil for one patient's task
+	Files    []File           `json:"files,omitempty"`
+	Withheld map[string]int64 `json:"withheld,omitempty"`
 }
 
 // Failures is how many attempts went before the present one and failed, or took their process with them.

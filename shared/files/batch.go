@@ -66,7 +66,7 @@ func (o *Output) Number() int { return o.number }
 
 // Write appends p to the output. p is not kept.
 func (o *Output) Write(p []byte) (int, error) {
-	if o.file == nil && len(o.buf)+len(p) <= o.batch.store.spill {
+	if o.file == nil && len(o.buf)+len(p) <= int(o.batch.store.spill.Load()) {
 		o.buf = append(o.buf, p...)
 		o.length += int64(len(p))
 		return len(p), nil

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -47,7 +48,7 @@ type Config struct {
 // Local is the file store on a local disk. It is safe for use by many goroutines, and by many processes on one disk.
 type Local struct {
 	root    string
-	spill   int
+	spill   atomic.Int64
 	disk    Disk
 	log     *slog.Logger
 	damages damages
@@ -72,7 +73,9 @@ func NewLocal(c Config) (*Local, error) {
 	if err := c.Disk.SyncDir(c.Root); err != nil {
 		return nil, fmt.Errorf("sync the exports directory: %w", err)
 	}
-	return &Local{root: c.Root, spill: c.SpillBytes, disk: c.Disk, log: c.Log}, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
+	l := &Local{root: c.Root, disk: c.Disk, log: c.Log}
+	l.SetSpillBytes(c.SpillBytes)
+	return l, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
 }
 
 // identityFile says of which state the files are: the records that name them.

@@ -267,6 +267,9 @@ func (l *Link) session() *session {
 	return l.now
 }
 
+// LocalAddress is this process's end of the connection; "" while there is none.
+func (l *Link) LocalAddress() string { return l.session().conn.LocalAddr() }
+
 // JetStream is JetStream over the present connection, to declare and read streams by.
 func (l *Link) JetStream() jetstream.JetStream { return l.session().js }
 

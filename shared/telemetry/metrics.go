@@ -53,6 +53,8 @@ var (
 	QueuePending          = gauges("ehi_queue_pending", "Commands that no worker has finished, by lane.", "lane")
 	QueueInHand           = gauges("ehi_queue_in_hand", "Commands in the hands of any process's workers, by lane.", "lane")
 	QueueWaiting          = gauges("ehi_queue_waiting_workers", "Workers of all processes that wait for a command, by lane.", "lane")
+	Exporters             = gauges("ehi_exporters", "Exporters that have joined, stand-alone ones and those within servers, by whether they belong to the server: yes, no. Those that do not take no commands.", "belongs")
+	ExporterMismatch      = gauges("ehi_exporter_mismatch", "Whether this process's exporter differs from its server, by what: server (none has said what it asks for), records, version, files, rules, build. It takes no commands then.", "trait")
 	QueueOldest           = gauges("ehi_queue_oldest_seconds", "Age of the oldest command that no worker has finished, by lane; 0 where there is none.", "lane")
 	StateBytes            = gauges("ehi_state_bytes", "Size of a JetStream stream on its disk: the lanes' commands and the buckets' records.", "stream")
 	StateRecords          = gauges("ehi_state_records", "Messages of a JetStream stream: commands, or the latest records and tombstones of a bucket.", "stream")

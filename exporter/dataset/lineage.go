@@ -1,0 +1,136 @@
+package dataset
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"ehi-server/shared/ehi"
+)
+
+// lineage is which records a store holds, as its V key says: identity, version, and whether an import goes on. A version
+// is drawn at random when an import begins to write and when it ends, in the batch that writes: stores of which identity and
+// version are equal are copies of each other. While an import goes on the content changes under one version; a copy that is
+// made then, and a store whose process died then, gets another one when it is opened.
+//
+//	3.QXK2…  --first batch-->  4.7PLM… changing  --settled-->  5.ZC4D…
+//	                           4.7PLM… changing  --opened---->  5.R2AB…
+type lineage struct {
+	ehi.Records
+	changing bool
+}
+
+// changing ends the text of a store that is being written to.
+const changing = "changing"
+
+// encode is the value of the V key.
+func (l lineage) encode() []byte {
+	text := l.Identity + " " + l.Version
+	if l.changing {
+		text += " " + changing
+	}
+	return []byte(text)
+}
+
+// lineageOf reads the V key; none of a store of a former build.
+func lineageOf(r pebble.Reader) (l lineage, err error) {
+	text, err := get(r, key(kRecords))
+	if err != nil || text == nil {
+		return l, err
+	}
+	parts := strings.Fields(string(text))
+	if len(parts) < 2 {
+		return l, fmt.Errorf("the record store says %q of its records", text)
+	}
+	l.Identity, l.Version = parts[0], parts[1]
+	l.changing = len(parts) > 2 && parts[2] == changing
+	return l, nil
+}
+
+// versionLetters is how much of a random text tells versions apart, beside their number.
+const versionLetters = 12
+
+// next is another version of the same records.
+func (l lineage) next(changing bool) lineage {
+	number, _, _ := strings.Cut(l.Version, ".")
+	n, _ := strconv.Atoi(number) // 0 of a new store
+	l.Version = fmt.Sprintf("%d.%s", n+1, rand.Text()[:versionLetters])
+	l.changing = changing
+	return l
+}
+
+// identify finds out which records the store holds, and says so in one that does not know, or that was left while an import wrote.
+func (s *Store) identify() error {
+	l, err := lineageOf(s.db)
+	if err != nil {
+		return err
+	}
+	if (l.Identity == "" || l.changing) && !s.reads {
+		if l.Identity == "" {
+			l.Identity = rand.Text()
+		}
+		l = l.next(false)
+		if err := s.db.Set(key(kRecords), l.encode(), &pebble.WriteOptions{Sync: !s.bulk}); err != nil {
+			return err
+		}
+	}
+	s.lineage.Store(&l)
+	return nil
+}
+
+// begins says in a batch that the records change from here on. It returns what to call once the batch is written.
+func (s *Store) begins(set func(k, v []byte) error) (written func(), err error) {
+	l := s.lineage.Load()
+	if l.changing {
+		return func() {}, nil
+	}
+	next := l.next(true)
+	return func() { s.turn(next) }, set(key(kRecords), next.encode())
+}
+
+// ends says that the records change no more; s.writing is held.
+func (s *Store) ends() error {
+	l := s.lineage.Load()
+	if !l.changing {
+		return nil
+	}
+	next := l.next(false)
+	if err := s.db.Set(key(kRecords), next.encode(), &pebble.WriteOptions{Sync: !s.bulk}); err != nil {
+		return fmt.Errorf("say which records these are: %w", err)
+	}
+	s.turn(next)
+	return nil
+}
+
+// turn is told that the records are others now.
+func (s *Store) turn(to lineage) {
+	s.lineage.Store(&to)
+	s.turning.Lock()
+	defer s.turning.Unlock()
+	for _, f := range s.watchers {
+		f()
+	}
+}
+
+// Records implements source.Source.
+func (s *Store) Records() ehi.Records { return s.lineage.Load().Records }
+
+// OnRecords implements source.Source.
+func (s *Store) OnRecords(f func()) (stop func()) {
+	s.turning.Lock()
+	defer s.turning.Unlock()
+	if s.watchers == nil {
+		s.watchers = map[int]func(){}
+	}
+	s.watched++
+	n := s.watched
+	s.watchers[n] = f
+	return func() {
+		s.turning.Lock()
+		defer s.turning.Unlock()
+		delete(s.watchers, n)
+	}
+}

@@ -1,0 +1,278 @@
+package pairing
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/pipeline"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/selection"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
+	"ehi-server/shared/fingerprint"
+)
+
+// Parts are what decides about what a process's exports contain and where they are.
+type Parts struct {
+	Bus    *bus.Bus
+	Source source.Source
+	Files  *files.Local
+	Rules  *release.Rules
+	// Name tells this process's workers from others' for people: host and process.
+	Name string
+	Log  *slog.Logger
+}
+
+// code is a digest of everything in the build that decides about what an export releases.
+var code = sync.OnceValue(func() string {
+	return fingerprint.Of(ehi.Text, fhir.Text, source.Text, dataset.Text, selection.Text, release.Text, pipeline.Text)
+})
+
+// rules stands for all rules by which something is released: the build's, and what is configured.
+func (p *Parts) rules() string { return code() + "-" + p.Rules.Digest() }
+
+// Server says what exporters must have, on behalf of the process whose records, folder, rules and limits count. Of several
+// servers on one NATS the one counts that was started last; where it is gone, another one speaks.
+type Server struct {
+	Parts
+	limits ehi.Limits
+	id     string
+	at     time.Time
+	wake   chan struct{}
+
+	mu     sync.Mutex
+	proof  string     // the text in the folder of the exports
+	author string     // the ID of the server whose terms count
+	said   *ehi.Terms // what this one said last
+	known  map[string]bool
+	draw   bool // somebody has joined since
+}
+
+// presenceEvery is how often a process says that it is there.
+const presenceEvery = bus.PresenceTTL / 3
+
+// settle is how long changes are gathered before they are told: each import changes the records twice.
+const settle = 50 * time.Millisecond
+
+// Open says what exporters must have from now on; Run keeps it true.
+func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
+	s := &Server{Parts: p, limits: limits.OrDefaults(), id: rand.Text(), at: time.Now().UTC(), wake: make(chan struct{}, 1), known: map[string]bool{}}
+	before, err := p.Bus.Fleet.Terms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last := ""
+	if before != nil {
+		last = before.Files
+	}
+	if s.proof, err = p.Files.DrawProof(last); err != nil { // the disk may be full, which is waited for
+		s.draw = true
+		p.Log.Error("write into the folder of the exports what tells it from others: exports wait for that", "err", err)
+	}
+	if err := p.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
+		return nil, err
+	}
+	return s, s.say(ctx)
+}
+
+// Terms are what this server asks for at this moment.
+func (s *Server) Terms() ehi.Terms {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ehi.Terms{
+		Server: s.Name, ID: s.id, At: s.at,
+		Traits: ehi.Traits{Records: s.Source.Records(), Files: s.proof, Rules: s.rules(), Build: ehi.RecordVersion},
+		Limits: s.limits,
+	}
+}
+
+// IsAuthor reports whether this server's terms are those that count.
+func (s *Server) IsAuthor() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.author == s.id
+}
+
+// say tells the terms.
+func (s *Server) say(ctx context.Context) error {
+	t := s.Terms()
+	if err := s.Bus.Fleet.SetTerms(ctx, t); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said, s.author = &t, s.id
+	return nil
+}
+
+func (s *Server) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run tells the terms again whenever they change, and draws another text for the folder whenever an exporter joins, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Source.OnRecords(s.rouse)()
+	defer s.Bus.OnReopen(s.rouse)()
+	var stops []func()
+	for _, follow := range []func() (func(), error){
+		func() (func(), error) { return s.Bus.Fleet.FollowTerms(ctx, s.heard) },
+		func() (func(), error) { return s.Bus.Fleet.OnJoin(ctx, s.joined) },
+	} {
+		stop, err := s.patiently(ctx, follow)
+		if err != nil {
+			break
+		}
+		stops = append(stops, stop)
+	}
+	tick := time.NewTicker(presenceEvery)
+	defer tick.Stop()
+	said := ""
+	for ctx.Err() == nil {
+		if err := s.tend(ctx); err != nil && ctx.Err() == nil {
+			if said != err.Error() {
+				s.Log.Warn("tell exporters what they must have", "err", err)
+			}
+			said = err.Error()
+			pause(ctx, time.Second)
+			continue
+		}
+		said = ""
+		select {
+		case <-s.wake:
+			pause(ctx, settle)
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	for _, stop := range stops {
+		stop()
+	}
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	if err := s.Bus.Fleet.ServerLeaves(leave, s.id); err != nil {
+		s.Log.Debug("take leave of the exporters", "err", err) // they find out
+	}
+	return nil
+}
+
+// leaveTime is how long taking leave may take.
+const leaveTime = time.Second
+
+// patiently follows as soon as NATS lets it. Errors: ctx's.
+func (s *Server) patiently(ctx context.Context, follow func() (func(), error)) (func(), error) {
+	for {
+		stop, err := follow()
+		if err == nil || ctx.Err() != nil {
+			return stop, err
+		}
+		s.Log.Warn("follow the exporters", "err", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// heard is told whose terms count.
+func (s *Server) heard(t *ehi.Terms, _ uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.author
+	if s.author = ""; t != nil {
+		s.author = t.ID
+	}
+	if was == s.id && s.author != s.id && t != nil {
+		s.Log.Warn("another server says from now on what exporters must have", "server", t.Server)
+	}
+	if s.author != s.id {
+		s.rouse()
+	}
+}
+
+// joined is told of an exporter that says something.
+func (s *Server) joined(e ehi.Exporter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known[e.ID] {
+		return
+	}
+	if len(s.known) >= maxKnown {
+		clear(s.known)
+	}
+	s.known[e.ID] = true
+	if !e.Embedded {
+		s.draw = true
+		s.rouse()
+	}
+}
+
+// maxKnown bounds the exporters that are remembered. One that is forgotten has another text drawn.
+const maxKnown = 10_000
+
+// tend makes sure that the terms that count are true.
+func (s *Server) tend(ctx context.Context) error {
+	if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	author := s.author
+	s.mu.Unlock()
+	if author != s.id {
+		there := author != ""
+		if there {
+			var err error
+			if there, err = s.Bus.Fleet.IsServerThere(ctx, author); err != nil {
+				return err
+			}
+		}
+		if there {
+			return nil // it speaks
+		}
+		s.mu.Lock()
+		s.draw = true // the other one may have removed this one's
+		s.mu.Unlock()
+	}
+	drew, err := s.redraw()
+	if err != nil {
+		return err
+	}
+	t := s.Terms()
+	s.mu.Lock()
+	same := !drew && author == s.id && s.said != nil && reflect.DeepEqual(*s.said, t)
+	s.mu.Unlock()
+	if same {
+		return nil
+	}
+	return s.say(ctx)
+}
+
+// redraw draws another text for the folder where one is due.
+func (s *Server) redraw() (drew bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.draw {
+		return false, nil
+	}
+	text, err := s.Files.DrawProof(s.proof)
+	if err != nil {
+		return false, fmt.Errorf("write into the folder of the exports: %w", err)
+	}
+	s.proof, s.draw = text, false
+	return true, nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
