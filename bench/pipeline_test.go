@@ -152,9 +152,9 @@ type folder struct{ dir string }
 func (folder) TakenAt() time.Time { return time.Now() }
 
 func (folder) Records() ehi.Records { return ehi.Records{} }
-func (folder) Total() int64       { return 0 }
-func (folder) Complete() bool     { return true }
-func (folder) Close() error       { return nil }
+func (folder) Total() int64         { return 0 }
+func (folder) Complete() bool       { return true }
+func (folder) Close() error         { return nil }
 
 func (folder) Resolves(string, string) (bool, error) { return true, nil }
 

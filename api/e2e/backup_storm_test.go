@@ -85,7 +85,7 @@ func (s *storm) held(data string, state bus.Config) map[string]string {
 	held := map[string]string{}
 	for _, folder := range []string{"records", "exports", backup.SandboxKeys} {
 		err := filepath.WalkDir(filepath.Join(data, folder), func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), ".identity") {
+			if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), ".identity") || strings.Contains(path, "/.pairing/") {
 				return err
 			}
 			text, err := os.ReadFile(path)

@@ -370,7 +370,7 @@ func sameExport[R any](t *testing.T, want, got map[string]R) {
 // filesByJob counts what lies in the exports folder.
 func filesByJob(t *testing.T, root string) map[string]int {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(root, "*", "*"))
+	paths, err := filepath.Glob(filepath.Join(root, "??", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}

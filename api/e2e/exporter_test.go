@@ -17,13 +17,14 @@ import (
 // A worker of its own process joins an API without workers, and exports what that would have exported.
 func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	binary := build(t, "ehi-server/exporter")
-	own := t.TempDir()
+	own, data := t.TempDir(), t.TempDir()
 	demoRecords(t, own)
+	copyRecords(t, own, data)
 	seen, collector := collect(t)
 	cfg := config()
 	cfg.Workers, cfg.NATSListen, cfg.NATSAccess.Password = 0, "127.0.0.1:0", "of the fleet"
 	cfg.Trace = tracing.Config{Endpoint: collector, Ratio: 1}
-	w := start(t, t.TempDir(), cfg, node.Options{})
+	w := start(t, data, cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	a := w.do(pat, "POST", "/no-form/auto-approve/fhir/Patient/"+p+"/$ehi-export")
@@ -31,7 +32,7 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	j := client.Job{StatusURL: a.Header.Get("Content-Location")}
 	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
 
-	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--ack-wait", "1s", "--metrics-addr", "127.0.0.1:0", "--trace-endpoint", collector, "--nats-password", "of the fleet")
+	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--metrics-addr", "127.0.0.1:0", "--trace-endpoint", collector, "--nats-password", "of the fleet")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

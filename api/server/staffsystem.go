@@ -70,8 +70,8 @@ func (s *Server) state(c *fiber.Ctx) systemState {
 	for _, u := range streams {
 		out.Streams = append(out.Streams, streamState{u.Stream, int64(u.Records), int64(u.Bytes)})
 	}
-	out.Exporters, e = s.exporters(ctx)
-	problems = append(problems, e)
+	exporters, unheard := s.exporters(ctx)
+	out.Exporters, problems = exporters, append(problems, unheard)
 	out.Waiting = s.Sweeps.SweepsWaiting()
 	out.Stored, out.Free = s.Bus.Jobs.Stored(), free
 	if err := errors.Join(append(problems, err, e)...); err != nil {

@@ -157,7 +157,7 @@ func (f *fleet) compose(store string) error {
 		if err := copyStore(store, data); err != nil {
 			return err
 		}
-		f.add(name, f.binaries.exporter, "--nats", f.natsURL, "--data", data, "--exports", f.exports(), "--workers", "2", "--ack-wait", f.AckWait.String(), "--task-bytes", "1000000", "--drain", "5s")
+		f.add(name, f.binaries.exporter, "--nats", f.natsURL, "--data", data, "--exports", f.exports(), "--workers", "2", "--drain", "5s")
 	}
 	return nil
 }

@@ -84,6 +84,11 @@ var queue = Board{
 			Queries: []Query{{Expr: `ehi_workers_busy{instance=~"$instance", lane=~"$lane"} / (ehi_workers{instance=~"$instance", lane=~"$lane"} > 0)`, Legend: "{{lane}} {{instance}}"}}},
 		{Title: "How many workers wait for work?", About: "Of all processes, as NATS knows them, by lane. None for long means that all are busy, or gone.", Unit: "short",
 			Queries: []Query{{Expr: `max by (lane) (ehi_queue_waiting_workers{instance=~"$instance", lane=~"$lane"})`, Legend: "{{lane}}"}}},
+		{Title: "Which exporters belong to the server?", About: "Exporters that have joined, stand-alone ones and those within servers. Those that do not belong take no commands; the system page says why.", Unit: "short",
+			Queries: []Query{
+				{Expr: `max by (belongs) (ehi_exporters{instance=~"$instance"})`, Legend: "belong: {{belongs}}"},
+				{Expr: `ehi_exporter_mismatch{instance=~"$instance"} > 0`, Legend: "{{instance}} differs in {{trait}}"},
+			}},
 		{Title: "Do commands come and go at the same rate?", About: "Published and acknowledged, a second, by lane. Where more come than go the queue grows.", Unit: "ops",
 			Queries: []Query{
 				{Expr: rate("ehi_commands_published_total", "lane, kind", ofLane), Legend: "published {{kind}} {{lane}}"},

@@ -48,6 +48,8 @@ type Server struct {
 	id     string
 	at     time.Time
 	wake   chan struct{}
+	// present is when this server has said last that it is there; Run's alone.
+	present time.Time
 
 	mu     sync.Mutex
 	proof  string     // the text in the folder of the exports
@@ -59,6 +61,9 @@ type Server struct {
 
 // presenceEvery is how often a process says that it is there.
 const presenceEvery = bus.PresenceTTL / 3
+
+// tendEvery is the pause between two looks at what no event tells of: whether the text is still in the folder.
+const tendEvery = 2 * time.Second
 
 // settle is how long changes are gathered before they are told: each import changes the records twice.
 const settle = 50 * time.Millisecond
@@ -136,7 +141,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		stops = append(stops, stop)
 	}
-	tick := time.NewTicker(presenceEvery)
+	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
 	said := ""
 	for ctx.Err() == nil {
@@ -220,12 +225,20 @@ const maxKnown = 10_000
 
 // tend makes sure that the terms that count are true.
 func (s *Server) tend(ctx context.Context) error {
-	if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
-		return err
+	if time.Since(s.present) > presenceEvery {
+		if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
+			return err
+		}
+		s.present = time.Now()
 	}
 	s.mu.Lock()
-	author := s.author
+	author, proof := s.author, s.proof
 	s.mu.Unlock()
+	if is, err := s.Files.HasProof(proof); author == s.id && err == nil && !is {
+		s.mu.Lock()
+		s.draw = true // somebody has removed it, or the folder is another one
+		s.mu.Unlock()
+	}
 	if author != s.id {
 		there := author != ""
 		if there {

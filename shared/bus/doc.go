@@ -11,4 +11,5 @@
 //	KV ehi_jobs                <job>                        ehi.Job
 //	KV ehi_tasks               <job>.<n>                    ehi.Task, the commit point of its files
 //	KV ehi_auth, ehi_sessions                               what the authorization server and the pages keep
+//	KV ehi_fleet                                            what servers ask of exporters, and who is there (fleet.go)
 package bus

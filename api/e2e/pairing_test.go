@@ -1,0 +1,380 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
+	"ehi-server/shared/ehi"
+)
+
+// copyRecords copies the record store of a data folder that nobody has open.
+func copyRecords(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(filepath.Join(to, dataset.Folder), os.DirFS(filepath.Join(from, dataset.Folder))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exporterProcess is a stand-alone exporter of its own process.
+type exporterProcess struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	out buffer
+}
+
+// exporterBinaries are those that tests have built, by their names.
+var exporterBinaries sync.Map
+
+func exporterBinary(t *testing.T) string {
+	t.Helper()
+	binary, built := exporterBinaries.Load(t.Name())
+	if !built {
+		binary = build(t, "ehi-server/exporter")
+		exporterBinaries.Store(t.Name(), binary)
+	}
+	return binary.(string)
+}
+
+// exporter starts one against a server.
+func exporter(t *testing.T, w *world, args ...string) *exporterProcess {
+	t.Helper()
+	x := &exporterProcess{t: t, cmd: exec.Command(exporterBinary(t), append([]string{"--nats", w.node.Bus.ClientURL()}, args...)...)}
+	x.cmd.Stderr = &x.out
+	if err := x.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.stop)
+	return x
+}
+
+func (x *exporterProcess) stop() {
+	if x.cmd.ProcessState == nil {
+		_ = x.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+		_ = x.cmd.Wait()
+	}
+	if x.t.Failed() {
+		x.t.Logf("exporter: %.3000s", x.out.String())
+	}
+}
+
+// says waits for a line that the exporter logs.
+func (x *exporterProcess) says(parts ...string) {
+	x.t.Helper()
+	await(x.t, fmt.Sprintf("the exporter to say %q", parts), func() bool {
+		for line := range strings.Lines(x.out.String()) {
+			all := true
+			for _, part := range parts {
+				all = all && strings.Contains(line, part)
+			}
+			if all {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+const (
+	stranger = "this exporter does not belong to the server, and takes no commands"
+	belongs  = "this exporter belongs to the server, and takes commands"
+)
+
+// apiOnly is a server without workers that stand-alone exporters can join.
+func apiOnly() node.Config {
+	cfg := config()
+	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
+	return cfg
+}
+
+// queued kicks an export off that no worker is there for.
+func queued(w *world, c *client.Client, patient string) client.Job {
+	w.t.Helper()
+	a := w.do(c, "POST", "/no-form/auto-approve/fhir/Patient/"+patient+"/$ehi-export")
+	w.want(a, 202, "")
+	return client.Job{StatusURL: a.Header.Get("Content-Location")}
+}
+
+// inLane is how many commands of patients' exports are in anybody's hands, and how many workers ask for one.
+func inLane(w *world) (inHand, waiting int) {
+	w.t.Helper()
+	inHand, waiting, err := w.node.Bus.Hands(w.t.Context(), ehi.Interactive)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return inHand, waiting
+}
+
+// untouched holds a mismatching exporter to taking no command, and to not even asking for one, and to say on the system page why.
+func untouched(w *world, c *client.Client, j client.Job, trait string) {
+	w.t.Helper()
+	w.want(w.do(c, "GET", j.StatusURL), 202, "")
+	if inHand, waiting := inLane(w); inHand+waiting > 0 {
+		w.t.Errorf("%d commands in hand, %d workers wait for one", inHand, waiting)
+	}
+	var joined []ehi.Exporter
+	await(w.t, "the roster to say why", func() (ok bool) {
+		joined, _ = w.node.Bus.Fleet.Exporters(w.t.Context())
+		return len(joined) == 1 && len(joined[0].Mismatches) == 1 && joined[0].Mismatches[0].What == trait
+	})
+	page := w.do(w.admin, "GET", "/admin/ui/system")
+	w.want(page, 200, "takes no commands since")
+	if x := joined[0]; x.Mismatches[0].Server == x.Mismatches[0].Exporter || !strings.Contains(string(page.Body), x.Name) {
+		w.t.Errorf("%+v is not on the page with both values", x)
+	}
+}
+
+// right makes sure that an export is as it is to be, wherever it was made.
+func right(w *world, c *client.Client, j client.Job, patient string, least int) {
+	w.t.Helper()
+	got, _ := w.download(c, w.manifest(c, j))
+	if len(got) < least || got["Patient/"+patient] == nil {
+		w.t.Errorf("%d resources", len(got))
+	}
+}
+
+// Another record store than the server's, though it has a patient of the same id, makes no exports.
+func TestAnExporterWithOtherRecordsTakesNoCommands(t *testing.T) {
+	good, bad, data := t.TempDir(), t.TempDir(), t.TempDir()
+	demoRecords(t, good)
+	copyRecords(t, good, data)
+	demoRecords(t, bad) // another store with the same patients
+	w := start(t, data, apiOnly(), node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := queued(w, pat, p)
+	exports := filepath.Join(w.data, "exports")
+	wrong := exporter(t, w, "--data", bad, "--exports", exports)
+	wrong.says(stranger, "differs=records")
+	untouched(w, pat, j, ehi.OtherRecords)
+	exporter(t, w, "--data", good, "--exports", exports).says(belongs)
+	right(w, pat, j, p, 300)
+}
+
+// A copy of the server's records that is older than they are makes no exports.
+func TestAnExporterWithAnOlderCopyOfTheRecordsTakesNoCommands(t *testing.T) {
+	old, data := t.TempDir(), t.TempDir()
+	demoRecords(t, old)
+	copyRecords(t, old, data)
+	w := start(t, data, apiOnly(), node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	x := exporter(t, w, "--data", old, "--exports", filepath.Join(w.data, "exports"))
+	x.says(belongs)
+	w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/` + p + `"}}` + "\n")
+	x.says(stranger, "differs=version")
+	untouched(w, pat, queued(w, pat, p), ehi.OtherVersion)
+}
+
+// A folder of exports that is not the server's, whatever it is called, takes no file of an export; once the right one is in its place,
+// the exporter works, without a restart.
+func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing.T) {
+	cfg := apiOnly()
+	cfg.Source = "synthetic:patients=3,seed=1"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := queued(w, pat, p)
+	folder := filepath.Join(t.TempDir(), "exports")
+	x := exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", cfg.Source)
+	x.says(stranger, "differs=files")
+	untouched(w, pat, j, ehi.OtherFiles)
+	if err := os.Rename(folder, folder+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(w.data, "exports"), folder); err != nil {
+		t.Fatal(err)
+	}
+	x.says(belongs)
+	right(w, pat, j, p, 300)
+	// And back: what was right is noticed to be so no more.
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder+".away", folder); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the exporter to notice", func() bool { return strings.Count(x.out.String(), stranger) == 2 })
+}
+
+// A copy of the folder has another text as soon as the exporter has joined.
+func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
+	cfg := apiOnly()
+	cfg.Source = "synthetic:patients=3,seed=1"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := queued(w, pat, p)
+	folder := filepath.Join(t.TempDir(), "exports")
+	if err := os.CopyFS(folder, os.DirFS(filepath.Join(w.data, "exports"))); err != nil {
+		t.Fatal(err)
+	}
+	exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", cfg.Source).says(stranger, "differs=files")
+	untouched(w, pat, j, ehi.OtherFiles)
+}
+
+// Other rules for what is sensitive than the server's release nothing.
+func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
+	cfg := apiOnly()
+	cfg.Source = "synthetic:patients=3,seed=1"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := queued(w, pat, p)
+	table := filepath.Join(t.TempDir(), "sensitive.csv")
+	if err := os.WriteFile(table, []byte("# nothing is sensitive\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exports := filepath.Join(w.data, "exports")
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source, "--sensitive-table", table).says(stranger, "differs=rules")
+	untouched(w, pat, j, ehi.OtherRules)
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source).says(belongs)
+	right(w, pat, j, p, 300)
+}
+
+// Exports are made within the server's limits, which an exporter has no flags for.
+func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
+	cfg := apiOnly()
+	cfg.Source, cfg.FileResources, cfg.FileTTL = "synthetic:patients=3,seed=1", 50, 3*time.Hour
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := queued(w, pat, p)
+	exports := filepath.Join(w.data, "exports")
+	out, err := exec.CommandContext(t.Context(), exporterBinary(t), "--nats", "nats://127.0.0.1:1", "--file-ttl", "1s").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "unknown flag --file-ttl") {
+		t.Errorf("%v: %s", err, out)
+	}
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source)
+	m := w.manifest(pat, j)
+	for _, f := range m.Output {
+		if f.Count > 50 {
+			t.Errorf("a file of %d resources", f.Count)
+		}
+	}
+	a := w.do(pat, "GET", j.StatusURL)
+	expires, err := http.ParseTime(a.Header.Get("Expires"))
+	if left := time.Until(expires); err != nil || left < 2*time.Hour || left > 3*time.Hour {
+		t.Errorf("expires in %v, %v", left, err)
+	}
+}
+
+// A queued export whose server comes back with another --source fails, and says why; it never becomes another patient's.
+func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
+	cfg := config()
+	cfg.Workers, cfg.Source = 0, "synthetic:patients=3,seed=1"
+	data := t.TempDir()
+	var jobs []string
+	t.Run("asked for", func(t *testing.T) {
+		w := start(t, data, cfg, node.Options{})
+		p := w.demoPatient()
+		bulk, err := w.service("system/*.rs").Start(t.Context(), "GET", "/fhir/$export", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, idOf(queued(w, w.patient(p), p).StatusURL), bulk.ID)
+	})
+	cfg.Workers, cfg.Source = 2, "synthetic:patients=3,seed=2"
+	w := start(t, data, cfg, node.Options{})
+	for _, id := range jobs {
+		await(t, "the job to fail", func() bool {
+			got, err := w.node.Bus.Jobs.Get(t.Context(), id)
+			return err == nil && got.Status == ehi.Failed && strings.Contains(got.Error, "seed=1") && strings.Contains(got.Error, "seed=2")
+		})
+	}
+}
+
+// idOf is the id of a job by its URL.
+func idOf(url string) string {
+	_, id, _ := strings.Cut(url, "/jobs/")
+	id, _, _ = strings.Cut(id, "/")
+	return id
+}
+
+// An import between the kick-off and the start is in the export, which says of which version it is.
+func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
+	data := t.TempDir()
+	cfg := config()
+	cfg.Workers = 0
+	var id, p string
+	var asked *ehi.Job
+	t.Run("asked for", func(t *testing.T) {
+		w := start(t, data, cfg, node.Options{})
+		p = w.demoPatient()
+		id = idOf(queued(w, w.patient(p), p).StatusURL)
+		var err error
+		if asked, err = w.node.Bus.Jobs.Get(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/` + p + `"}}` + "\n")
+	})
+	cfg.Workers = 2
+	w := start(t, data, cfg, node.Options{})
+	got, _ := w.download(w.patient(p), w.manifest(w.patient(p), client.Job{StatusURL: w.node.URL + "/jobs/" + id + "/status"}))
+	if got["Observation/later"] == nil {
+		t.Error("the import is not in it")
+	}
+	done, err := w.node.Bus.Jobs.Get(t.Context(), id)
+	task, _, e := w.node.Bus.Tasks.Get(t.Context(), id, 0)
+	if err != nil || e != nil || done.Records.Identity != asked.Records.Identity || done.Records.Version == asked.Records.Version || task.Records != done.Records {
+		t.Errorf("asked for of %v, done of %v, its task of %v, %v, %v", asked.Records, done.Records, task.Records, err, e)
+	}
+}
+
+// Right and wrong exporters side by side, under load: all exports are right, and none was ever in a wrong one's hands.
+func TestRightAndWrongExportersSideBySide(t *testing.T) {
+	cfg := apiOnly()
+	cfg.Source = "synthetic:patients=20,seed=1"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	exports := filepath.Join(w.data, "exports")
+	var wrong []*exporterProcess
+	for _, args := range [][]string{
+		{"--exports", exports, "--source", "synthetic:patients=20,seed=2"},
+		{"--exports", t.TempDir(), "--source", cfg.Source},
+	} {
+		x := exporter(t, w, append(args, "--data", t.TempDir(), "--workers", "8")...)
+		x.says(stranger)
+		wrong = append(wrong, x)
+	}
+	good := exporter(t, w, "--exports", exports, "--source", cfg.Source, "--data", t.TempDir(), "--workers", "2")
+	good.says(belongs)
+	patients, err := w.node.Patients(t.Context(), 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, p := range patients {
+		c := w.patient(p.ID)
+		for range 3 {
+			all.Go(func() {
+				a, err := c.Do(t.Context(), "POST", "/no-form/auto-approve/fhir/Patient/"+p.ID+"/$ehi-export", nil)
+				if err != nil || a.Status != 202 {
+					t.Errorf("%d, %v", a.Status, err)
+					return
+				}
+				j := client.Job{StatusURL: a.Header.Get("Content-Location")}
+				got, _ := w.download(c, w.manifest(c, j))
+				task, _, err := w.node.Bus.Tasks.Get(t.Context(), idOf(j.StatusURL), 0)
+				if err != nil || got["Patient/"+p.ID] == nil || !strings.Contains(task.Worker, fmt.Sprintf("-%d", good.cmd.Process.Pid)) {
+					t.Errorf("%d resources, made by %s, %v", len(got), task.Worker, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	for _, x := range wrong {
+		if n := strings.Count(x.out.String(), stranger); n != 1 {
+			t.Errorf("it said so %d times", n)
+		}
+	}
+}
