@@ -184,8 +184,9 @@ func (a *archive) copy(name, path string) error {
 	return a.add(name, info.Size(), f)
 }
 
-// records takes a checkpoint, beside the store so that its files can be linked, and adds its files.
-func (a *archive) records(context.Context) (err error) {
+// records takes a checkpoint, beside the store so that its files can be linked, reads it whole, and adds its
+// files. Where one of them is damaged, that is said, and they are added all the same for what is whole of them.
+func (a *archive) records(ctx context.Context) (err error) {
 	if a.Records == nil {
 		return nil
 	}
@@ -194,6 +195,11 @@ func (a *archive) records(context.Context) (err error) {
 		return fmt.Errorf("checkpoint of the records: %w", err)
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	if err := a.Records.Verify(ctx, dir); errors.Is(err, dataset.ErrDamaged) {
+		a.damaged("%v", err)
+	} else if err != nil {
+		return fmt.Errorf("read the checkpoint of the records: %w", err)
+	}
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -218,6 +220,58 @@ func TestABackupSaysWhatIsDamaged(t *testing.T) {
 		if !strings.Contains(c.Damage[i], "export finished ") || !strings.Contains(c.Damage[i], what) {
 			t.Errorf("%q, want %q", c.Damage[i], what)
 		}
+	}
+}
+
+// A byte that the disk has changed of the record store is said, by the file that it is in, and the store goes
+// into the archive for what is whole of it.
+func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
+	b := newBackedUp(t)
+	dir := filepath.Join(b.data, "records")
+	open := func() *dataset.Store {
+		store, err := dataset.Open(dataset.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	made := open()
+	err := made.Generate(t.Context(), synthetic.Config{Patients: 30, Resources: 200, Seed: 1}, time.Now(), func(int, int) {})
+	if err := errors.Join(err, made.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
+	}
+	backup := func() Contents {
+		t.Helper()
+		records := open()
+		defer records.Close() // read only
+		var archive bytes.Buffer
+		err := Write(t.Context(), &archive, Parts{Data: b.data, Bus: b.bus, Files: b.store, Records: records})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Verify(&archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := backup(); len(c.Damage) != 0 {
+		t.Fatalf("nothing is damaged, but: %q", c.Damage)
+	}
+	text, err := os.ReadFile(tables[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/3] ^= 1
+	if err := os.WriteFile(tables[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := backup(); len(c.Damage) != 1 || !strings.Contains(c.Damage[0], filepath.Base(tables[0])) {
+		t.Errorf("%q", c.Damage)
 	}
 }
 
