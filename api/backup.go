@@ -14,6 +14,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/sources"
 	"ehi-server/shared/bus"
 )
 
@@ -102,6 +103,9 @@ func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	c.Addr, c.Demo, c.Workers = "127.0.0.1:0", false, 0
+	if err := sources.Lost(b.Data); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(b.Data, dataset.Folder)); errors.Is(err, os.ErrNotExist) {
 		c.Source = "synthetic:patients=1" // there is no record store, and none is to be made
 	}

@@ -262,6 +262,9 @@ func space(_ context.Context, c node.Config, data string) (State, string) {
 
 func records(ctx context.Context, c node.Config, data string) (State, string) {
 	const none = "no patient yet: import some, or let the server make demo patients"
+	if err := sources.Lost(data); err != nil && c.Source == "records" {
+		return Fault, err.Error()
+	}
 	folder := filepath.Join(data, dataset.Folder)
 	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source == "records" && (err == nil || errors.Is(err, fs.ErrNotExist)) {
 		return Note, none // and a store that is made by looking at it is not new any more

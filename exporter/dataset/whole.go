@@ -47,6 +47,10 @@ func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 		return nil, false, fmt.Errorf("open record store: %w", err)
 	}
 	lock, err = pebble.LockDirectory(dir, vfs.Default)
+	var unopened *fs.PathError // the lock's file itself
+	if errors.As(err, &unopened) {
+		return nil, false, fmt.Errorf("open record store: %w", err)
+	}
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || err != nil && strings.Contains(err.Error(), "lock held") {
 		return nil, false, fmt.Errorf("%w: %s", ErrInUse, dir)
 	}
@@ -97,6 +101,9 @@ func inspect(dir string) (fresh bool, err error) {
 	}
 	return false, checkManifest(dir, marker)
 }
+
+// None reports whether a folder holds no store, or is not there. Errors: ErrDamaged.
+func None(dir string) (bool, error) { return inspect(dir) }
 
 // precedesMarker reports whether Pebble may write a file before it sets a store's first marker.
 func precedesMarker(name string) bool {

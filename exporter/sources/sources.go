@@ -2,6 +2,7 @@
 package sources
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -75,16 +76,26 @@ func Open(c Config) (source.Source, error) {
 	return s, nil
 }
 
-// Store opens the record store of the data folder.
+// Store opens the record store of the data folder, or makes one where there never was any. Errors: dataset.ErrInUse, dataset.ErrDamaged.
 func Store(c Config) (*dataset.Store, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, err
+	}
+	if err := Lost(c.Data); err != nil {
 		return nil, err
 	}
 	own := slices.Clone(c.OwnBase)
 	if c.BaseURL != "" {
 		own = append(own, strings.TrimRight(c.BaseURL, "/")+"/fhir")
 	}
-	return dataset.Open(dataset.Config{
+	s, err := dataset.Open(dataset.Config{
 		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, ReadOnly: c.ReadOnly, OwnBases: own, Log: c.Log,
 	})
+	if err != nil || c.ReadOnly {
+		return s, err
+	}
+	if err := keepMade(c.Data); err != nil {
+		return nil, errors.Join(fmt.Errorf("say that there is a record store: %w", err), s.Close())
+	}
+	return s, nil
 }
