@@ -72,7 +72,7 @@ var namedSystems = []struct{ holds, system string }{
 // plainNames are names that are too short to be looked for in others.
 var plainNames = map[string]string{
 	"sct": snomed, "ln": loinc, "cpt": cpt, "cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
-	"i9cp": icd9Procedures,
+	"i9cp": icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs, // HL7 table 0396
 }
 
 // canonicalSystem is the name of a code system for the URL, object identifier or name by which it comes, with or without a version; the
@@ -190,6 +190,11 @@ func candidates(code []byte) []string {
 	}
 	return out
 }
+
+// hasModifiers reports whether modifiers may follow the codes of a system, with or without a hyphen
+// (86701-QW, of a waived test): its codes have five characters each, so that what is longer is one
+// of them with something behind it.
+func hasModifiers(system string) bool { return system == cpt || system == hcpcs }
 
 // spellings are the codes by which one of a system comes: an ICD-9-CM code whose leading zero a spreadsheet took, and an NDC of eleven digits
 // (5-4-2) as one of ten, which lacks the leading zero of one part.

@@ -40,11 +40,11 @@ var systemSpellings = map[string][]string{
 		"International Classification of Diseases, 10th Revision", "International Classification of Diseases, Tenth Revision",
 	},
 	icd10Procedures: {
-		"http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs", "urn:oid:2.16.840.1.113883.6.4", "ICD-10-PCS",
+		"http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs", "urn:oid:2.16.840.1.113883.6.4", "ICD-10-PCS", "I10P",
 	},
 	icd9: {
 		"http://hl7.org/fhir/sid/icd-9-cm", "http://hl7.org/fhir/sid/icd-9-cm/diagnosis", "urn:oid:2.16.840.1.113883.6.103",
-		"urn:oid:2.16.840.1.113883.6.2", "http://hl7.org/fhir/sid/icd-9-cm|2014", "ICD-9-CM", "ICD9",
+		"urn:oid:2.16.840.1.113883.6.2", "http://hl7.org/fhir/sid/icd-9-cm|2014", "ICD-9-CM", "ICD9", "I9CDX",
 	},
 	icd9Procedures: {
 		"http://terminology.hl7.org/CodeSystem/icd9cm-procedure", "urn:oid:2.16.840.1.113883.6.104", "http://hl7.org/fhir/sid/icd-9-cm/procedure",
@@ -55,10 +55,10 @@ var systemSpellings = map[string][]string{
 	},
 	loinc:  {"http://loinc.org", "https://loinc.org/", "http://loinc.org|2.77", "urn:oid:2.16.840.1.113883.6.1", "LOINC", "LN"},
 	rxNorm: {"http://www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88", "RxNorm", "http://www.nlm.nih.gov/research/umls/rxnorm|02052024"},
-	cpt:    {"http://www.ama-assn.org/go/cpt", "https://www.ama-assn.org/go/cpt|2024", "urn:oid:2.16.840.1.113883.6.12", "CPT", "C4"},
+	cpt:    {"http://www.ama-assn.org/go/cpt", "https://www.ama-assn.org/go/cpt|2024", "urn:oid:2.16.840.1.113883.6.12", "CPT", "C4", "C5"},
 	hcpcs: {
 		"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
-		"http://terminology.hl7.org/CodeSystem/HCPCS", "urn:oid:2.16.840.1.113883.6.285", "urn:oid:2.16.840.1.113883.6.14", "HCPCS",
+		"http://terminology.hl7.org/CodeSystem/HCPCS", "urn:oid:2.16.840.1.113883.6.285", "urn:oid:2.16.840.1.113883.6.14", "HCPCS", "HPC",
 	},
 	ndc: {"http://hl7.org/fhir/sid/ndc", "http://hl7.org/fhir/sid/ndc|1", "urn:oid:2.16.840.1.113883.6.69", "NDC"},
 }
@@ -73,6 +73,12 @@ func codeSpellings(system, code string) []string {
 		out = append(out, code+"|some meaning|", code+":246075003=19030005", "243796009:363589002="+code)
 	case ndc:
 		out = append(out, strings.TrimPrefix(code, "0"))
+	case cpt, hcpcs:
+		if len(code) != 5 {
+			break // of a row for several codes
+		}
+		// With modifiers.
+		out = append(out, code+"-QW", code+"QW", code+"-59", code+"59", code+":25", code+"-QW-59", code+"2559")
 	}
 	return out
 }

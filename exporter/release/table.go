@@ -32,8 +32,9 @@ type Table struct {
 	prefixHeads bitmap // of head
 	// The same without chance hits, for what passes those: the codes and prefixes of all systems.
 	anyCodes, anyPrefixes map[string]struct{}
-	prefixLengths         []int  // sorted
-	digest                string // of the rows, in their order
+	prefixLengths         []int               // sorted
+	modified              map[string]struct{} // those that modifiers may follow
+	digest                string              // of the rows, in their order
 }
 
 type prefixRow struct{ prefix, category string }
@@ -73,6 +74,7 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 	t := &Table{
 		exact: map[string][]string{}, prefix: map[string][]prefixRow{},
 		anyCodes: map[string]struct{}{}, anyPrefixes: map[string]struct{}{},
+		modified: map[string]struct{}{},
 	}
 	sum := sha256.New()
 	for {
@@ -101,7 +103,13 @@ func (t *Table) add(system, code, category string) {
 		systems = append(systems, withoutSystem(system))
 	}
 	prefix, isPrefix := strings.CutSuffix(code, "*")
+	if hasModifiers(system) {
+		t.modified[plainCode([]byte(prefix))] = struct{}{}
+	}
 	for _, s := range systems {
+		if hasModifiers(system) && !isPrefix {
+			t.addPrefix(s, plainCode([]byte(prefix)), category)
+		}
 		for i, spelling := range spellings(system, plainCode([]byte(prefix))) {
 			if isPrefix && (i == 0 || system == ndc) { // 42, of 042, stands for itself alone
 				t.addPrefix(s, spelling, category)
@@ -153,9 +161,16 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if t.exactCodes.has(code) && t.hasCode(code) {
 		return true
 	}
-	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70) and for NDCs.
+	if !t.prefixHeads.has(head(code)) {
+		return false
+	}
+	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70), for CPT codes with
+	// modifiers of two digits each (86701-59), and for NDCs.
+	if !p.letters && !loinc && (p.n == 7 || p.n == 9) {
+		return t.hasModified(code)
+	}
 	prefixed := p.letters || p.n <= 5 && !loinc || p.n >= 10
-	return prefixed && t.prefixHeads.has(head(code)) && t.hasPrefix(code)
+	return prefixed && t.hasPrefix(code)
 }
 
 // hasCode reports whether a plain code is one of some system.
@@ -171,6 +186,16 @@ func (t *Table) hasPrefix(code []byte) bool {
 			break
 		}
 		if _, is := t.anyPrefixes[string(code[:n])]; is {
+			return true
+		}
+	}
+	return false
+}
+
+// hasModified reports whether a plain code may be one of a row, with modifiers.
+func (t *Table) hasModified(code []byte) bool {
+	for n := 3; n <= 5; n++ {
+		if _, is := t.modified[string(code[:n])]; is {
 			return true
 		}
 	}
