@@ -301,7 +301,9 @@ func (x *examiner) byIdentifier() {
 	}
 	x.path = c.AppendPath(x.path[:0])
 	path := x.word(x.path)
+	types := []string{r.Type}
 	if r.Type == "" {
+		types = fhir.ReferenceFields()[string(c.Key())]
 		r.Type = "Patient"
 		if path == "context" || strings.HasSuffix(path, "encounter") {
 			r.Type = "Encounter"
@@ -310,14 +312,23 @@ func (x *examiner) byIdentifier() {
 	if !fhir.KnownType(r.Type) {
 		return
 	}
-	name := searchFor(r.Type, called.identifier)
-	x.subjects = append(x.subjects, subject{path, about{name: name}})
-	if r.Type != "Patient" && fhir.CompartmentPaths(r.Type) == nil { // what a record is not about goes out with it
-		_, end := c.Span()
-		at := end + x.shift
-		x.refs = x.refs.append(x.last, ref{start: at, end: at, kind: refLogical, original: []byte(name)})
-		x.last = at
+	x.subjects = append(x.subjects, subject{path, about{name: searchFor(r.Type, called.identifier)}})
+	for _, t := range types {
+		x.goesAlong(t, called.identifier)
 	}
+}
+
+// goesAlong takes in what a Reference that ends names by an identifier, where it is of a type that no
+// record is about: it goes out with this resource.
+func (x *examiner) goesAlong(typ string, by identifier) {
+	if !fhir.KnownType(typ) || typ == "Patient" || fhir.CompartmentPaths(typ) != nil {
+		return
+	}
+	_, end := x.cursor.Span()
+	at := end + x.shift
+	name := []byte(searchFor(typ, by))
+	x.refs = x.refs.append(x.last, ref{start: at, end: at, kind: refLogical, original: name})
+	x.last = at
 }
 
 // reference takes a string in that refers to something.

@@ -316,6 +316,25 @@ func TestIN1WhatARecordNamesByIdentifierGoesOutWithIt(t *testing.T) {
 	}, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p"}`, line), supporting)
 }
 
+// A Reference by an identifier without a type means what R4 lets its field lead to: the drug of a
+// prescription is part of the record, so that its code decides about the prescription (EHI-9).
+func TestIN1AnIdentifierWithoutATypeMeansWhatItsFieldLeadsTo(t *testing.T) {
+	dir := t.TempDir()
+	named := func(value string) string { return `{"identifier":{"system":"urn:m","value":"` + value + `"}}` }
+	records := write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p"}`,
+		`{"resourceType":"MedicationRequest","id":"r","subject":{"reference":"Patient/p"},"medicationReference":`+named("1")+`}`,
+		`{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"},"performer":[`+named("2")+`,`+named("3")+`]}`)
+	supporting := write(t, dir, "2.ndjson",
+		`{"resourceType":"Medication","id":"m","identifier":[{"system":"urn:m","value":"1"}],"ingredient":[{"itemReference":`+named("4")+`}]}`,
+		`{"resourceType":"Organization","id":"1","identifier":[{"system":"urn:m","value":"1"}]}`,
+		`{"resourceType":"Organization","id":"2","identifier":[{"system":"urn:m","value":"2"}]}`,
+		`{"resourceType":"Practitioner","id":"3","identifier":[{"system":"urn:m","value":"3"}]}`,
+		`{"resourceType":"Substance","id":"4","identifier":[{"system":"urn:m","value":"4"}]}`)
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "p", "Patient/p", "MedicationRequest/r", "Observation/o", "Medication/m", "Organization/2", "Practitioner/3", "Substance/4")
+	}, records, supporting)
+}
+
 // The resources in a Parameters would be in nobody's record.
 func TestIN4AParametersIsAProblem(t *testing.T) {
 	rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson", `{"resourceType":"Parameters","id":"x","parameter":[]}`))
