@@ -21,6 +21,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
 )
 
@@ -215,9 +216,19 @@ func (s *Store) flushIdly() {
 	if s.closing {
 		return
 	}
+	if !s.roomy() {
+		return
+	}
 	if _, err := s.db.AsyncFlush(); err != nil {
 		s.log.Error("write the record store's log into a table", "err", plainError(err))
 	}
+}
+
+// roomy reports whether there is room to turn the log into a table. Pebble ends the process where it cannot
+// begin another log; what the log has is as safe there.
+func (s *Store) roomy() bool {
+	free, err := files.OS().Free(s.dir)
+	return err != nil || free >= 4*memTableBytes
 }
 
 // newBatch has room for the resource with which a batch exceeds batchBytes.
@@ -248,7 +259,7 @@ func (s *Store) Close() error {
 	s.closing = true
 	s.ending.Unlock()
 	var err error
-	if !s.reads {
+	if !s.reads && s.roomy() {
 		err = s.db.Flush() // so that nothing depends on the log
 	}
 	err = errors.Join(err, s.db.Close())
