@@ -3,27 +3,37 @@ package kv
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// A load that brings nothing for too long ends, and says of which bucket; one that goes on is waited for.
+// A load is waited for as long as it goes on, and given up when nothing has come for as long as is said: whether
+// or not something came before.
 func TestAFollowerWaitsForALoadThatGoesOnOnly(t *testing.T) {
-	f := &following{bucket: &Bucket{name: "b"}, loaded: make(chan error, 1)}
-	if err := f.await(t.Context(), 10*time.Millisecond); err == nil || !strings.Contains(err.Error(), "bucket b: 0 came") {
-		t.Errorf("a load that never begins: %v", err)
+	const silence = 12 * time.Second
+	for before, said := range map[int64]string{0: "bucket b: 0 came", 3: "bucket b: 3 came"} {
+		synctest.Test(t, func(t *testing.T) {
+			f, begun := &following{bucket: &Bucket{name: "b"}, loaded: make(chan error, 1)}, time.Now()
+			f.came.Add(before)
+			err := f.await(t.Context(), silence)
+			if err == nil || !strings.Contains(err.Error(), said) {
+				t.Errorf("a load that stops: %v", err)
+			}
+			if took := time.Since(begun); took > silence+2*time.Second {
+				t.Errorf("it is given up after %v", took)
+			}
+		})
 	}
-	ended := make(chan error)
-	go func() { ended <- f.await(t.Context(), 200*time.Millisecond) }()
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		f.came.Add(1)
-		select {
-		case err := <-ended:
-			t.Fatalf("a load that goes on: %v", err)
-		default:
+	synctest.Test(t, func(t *testing.T) {
+		f, ended := &following{bucket: &Bucket{name: "b"}, loaded: make(chan error, 1)}, make(chan error, 1)
+		go func() { ended <- f.await(t.Context(), silence) }()
+		for range 10 {
+			time.Sleep(silence * 3 / 4)
+			f.came.Add(1)
 		}
-	}
-	f.tell(nil)
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+		f.tell(nil)
+		if err := <-ended; err != nil {
+			t.Errorf("a load that goes on: %v", err)
+		}
+	})
 }

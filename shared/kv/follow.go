@@ -48,9 +48,10 @@ const loadSilence = 12 * time.Second
 
 // await waits for the first load for as long as it goes on.
 func (f *following) await(ctx context.Context, silence time.Duration) error {
-	tick := time.NewTicker(silence)
+	tick := time.NewTicker(silence / 12)
 	defer tick.Stop()
-	for came := int64(-1); ; {
+	came, since := int64(0), time.Now()
+	for {
 		select {
 		case err := <-f.loaded:
 			return err
@@ -58,12 +59,12 @@ func (f *following) await(ctx context.Context, silence time.Duration) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		n := f.came.Load()
-		if n == came || n == 0 {
+		if n := f.came.Load(); n != came {
+			came, since = n, time.Now()
+		} else if time.Since(since) >= silence {
 			return fmt.Errorf("wait for the records of bucket %s: %d came, and no other for %v: stream %s of NATS is damaged, or NATS does not answer: restore a backup, or look at what NATS says in the log",
 				f.bucket.name, n, silence, StreamOf(f.bucket.name))
 		}
-		came = n
 	}
 }
 
