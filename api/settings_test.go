@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -154,7 +156,25 @@ func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
 	if _, code := run(t, "serve", "--data", data, "--tls-cert", "x"); code != 1 {
 		t.Errorf("a certificate without a key: it exits with %d", code)
 	}
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authority, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := run(t, "serve", "--data", data, "--nats-ca", authority); code != 1 || !strings.Contains(out, "give --nats too") {
+		t.Errorf("an authority of a NATS that is not named: it says with %d:\n%s", code, out)
+	}
 	if out, code := run(t, "doctor", "--data", t.TempDir(), "--ack-wait=1ns", "--workers=-3"); code != 1 || !strings.Contains(out, "--ack-wait") || !strings.Contains(out, "--workers") {
 		t.Errorf("the doctor says with %d:\n%s", code, out)
+	}
+}
+
+// A heap's limit in the environment that is too small is refused in words; what Go's runtime cannot read ends the
+// process before that, and it says which variable it was.
+func TestABadMemoryLimitIsSaid(t *testing.T) {
+	for value, said := range map[string]string{"1MiB": "GOMEMLIMIT is 1MiB: it must be", "rubbish": "malformed GOMEMLIMIT"} {
+		t.Setenv("GOMEMLIMIT", value)
+		if out, code := run(t, "serve", "--data", t.TempDir()+"/data"); code == 0 || !strings.Contains(out, said) {
+			t.Errorf("%s: it says with %d:\n%s", value, code, out)
+		}
 	}
 }

@@ -93,7 +93,7 @@ type Config struct {
 	MaxResource        int64           `help:"Size of the largest resource that an import takes, in bytes as it stands in the input; a larger one is skipped and reported." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
 	Compression        ehi.Compression `help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
 	SpillBytes         int             `help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"524288" env:"EHI_SPILL_BYTES" range:"1..1073741824"`
-	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES" range:"1048576.."`
+	CacheBytes         int64           `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES" range:"1048576..1099511627776"`
 	MemoryLimit        int64           `help:"Soft limit of the Go heap, in bytes, to which what open connections take beyond the first 256 is added; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT" range:"0.."`
 	SensitiveTable     string          `help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 	BareLink           bool            `help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`

@@ -37,6 +37,9 @@ func (c Config) Wrong() []string {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		out = append(out, "--tls-cert and --tls-key go together")
 	}
+	if c.NATS == "" && (c.NATSAccess.Creds != "" || c.NATSAccess.CA != "") {
+		out = append(out, "--nats-creds and --nats-ca are for an external NATS: give --nats too")
+	}
 	if c.MemoryLimit > 0 && c.MemoryLimit < leastMemory {
 		out = append(out, fmt.Sprintf("--memory-limit is %d: it must be 0, or %d or more", c.MemoryLimit, leastMemory))
 	}
