@@ -87,7 +87,7 @@ var queue = Board{
 		{Title: "Which exporters belong to the server?", About: "Exporters that have joined, stand-alone ones and those within servers. Those that do not belong take no commands; the system page says why.", Unit: "short",
 			Queries: []Query{
 				{Expr: `max by (belongs) (ehi_exporters{instance=~"$instance"})`, Legend: "belong: {{belongs}}"},
-				{Expr: `ehi_exporter_mismatch{instance=~"$instance"} > 0`, Legend: "{{instance}} differs in {{trait}}"},
+				{Expr: `ehi_exporter_mismatch{instance=~"$instance"} > 0`, Legend: "{{instance}} differs in {{trait}}", Idle: true},
 			}},
 		{Title: "Do commands come and go at the same rate?", About: "Published and acknowledged, a second, by lane. Where more come than go the queue grows.", Unit: "ops",
 			Queries: []Query{
