@@ -204,9 +204,11 @@ func (c *child) said() string {
 	return string(data)
 }
 
-// line waits for a line of the process.
+// line waits for a line of the process, which is killed where none comes.
 func (c *child) line() string {
 	c.t.Helper()
+	limit := time.AfterFunc(2*time.Minute, func() { _ = c.cmd.Process.Kill() }) // fails where it has ended
+	defer limit.Stop()
 	s, err := c.out.ReadString('\n')
 	if err != nil {
 		c.t.Fatalf("the server process ended: %v", err)

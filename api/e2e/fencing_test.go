@@ -17,19 +17,23 @@ import (
 // scene is a server without workers, and two processes that join it, the first of which stands still in the middle of an export.
 type scene struct {
 	*world
-	first *child
-	pat   *client.Client
-	job   client.Job
+	records string // a data folder with a copy of the server's records
+	first   *child
+	pat     *client.Client
+	job     client.Job
 }
 
 func stopInTheMiddle(t *testing.T) *scene {
 	t.Helper()
 	data := t.TempDir()
 	ids := demoRecords(t, data)
+	records := t.TempDir()
+	copyRecords(t, data, records)
 	cfg := config()
 	cfg.Workers, cfg.NATSListen, cfg.KeeperEvery = 0, "127.0.0.1:0", 100*time.Millisecond
 	w := start(t, data, cfg, node.Options{})
-	s := &scene{world: w, first: spawn(t, joining(t, w, 50)), pat: w.patient(ids[0])}
+	s := &scene{world: w, records: records, pat: w.patient(ids[0])}
+	s.first = spawn(t, s.joining(50))
 	s.job = w.kickOff(s.pat, "/no-form/auto-approve", ids[0], nil)
 	if line := s.first.line(); line != "at the gate" {
 		t.Fatal(line)
@@ -38,15 +42,15 @@ func stopInTheMiddle(t *testing.T) *scene {
 	return s
 }
 
-// joining is a process that joins a server, with the same records and the same exports folder.
-func joining(t *testing.T, w *world, gate int) childSpec {
-	t.Helper()
-	data := t.TempDir()
-	demoRecords(t, data)
-	if err := os.Symlink(filepath.Join(w.data, "exports"), filepath.Join(data, "exports")); err != nil {
-		t.Fatal(err)
+// joining is a process that joins the server, with a copy of its records and the same exports folder.
+func (s *scene) joining(gate int) childSpec {
+	s.t.Helper()
+	data := s.t.TempDir()
+	copyRecords(s.t, s.records, data)
+	if err := os.Symlink(filepath.Join(s.data, "exports"), filepath.Join(data, "exports")); err != nil {
+		s.t.Fatal(err)
 	}
-	return childSpec{Data: data, Addr: "127.0.0.1:0", NATS: w.node.Bus.ClientURL(), Gate: gate}
+	return childSpec{Data: data, Addr: "127.0.0.1:0", NATS: s.node.Bus.ClientURL(), Gate: gate}
 }
 
 // wake lets the first process go on, through its gate, and waits for what it says then.
@@ -60,7 +64,7 @@ func (s *scene) wake(says string) {
 // DESIGN section 4: a worker that was stopped beyond its lease can neither commit nor delete when it wakes up.
 func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
 	s := stopInTheMiddle(t)
-	second := spawn(t, joining(t, s.world, 0))
+	second := spawn(t, s.joining(0))
 	before, _ := s.download(s.pat, s.manifest(s.pat, s.job))
 	task, _, err := s.node.Bus.Tasks.Get(t.Context(), s.job.ID, 0)
 	if err != nil || task.Attempt != 2 || !strings.HasSuffix(task.Worker, "-"+strconv.Itoa(second.cmd.Process.Pid)) {
