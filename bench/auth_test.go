@@ -3,6 +3,8 @@ package bench
 import (
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -135,8 +137,12 @@ func BenchmarkRevocation(b *testing.B) {
 		b.Fatal(err)
 	}
 	const source = "EHI_SOURCE=synthetic:patients=1,resources=10"
-	first := startOn(b, b.TempDir(), source, "EHI_NATS_LISTEN="+addr)
-	second := startOn(b, b.TempDir(), source, "EHI_NATS=nats://"+addr, "EHI_WORKERS=0")
+	data, beside := b.TempDir(), b.TempDir()
+	first := startOn(b, data, source, "EHI_NATS_LISTEN="+addr)
+	if err := os.Symlink(filepath.Join(data, "exports"), filepath.Join(beside, "exports")); err != nil {
+		b.Fatal(err)
+	}
+	second := startOn(b, beside, source, "EHI_NATS=nats://"+addr, "EHI_WORKERS=0")
 	service := first.service(b)
 	patient := somebody(b, service)
 	var took []time.Duration

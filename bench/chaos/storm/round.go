@@ -263,6 +263,9 @@ func (r *round) removed(before []string) error {
 		return err
 	}
 	for _, name := range before {
+		if strings.HasPrefix(name, ".") { // no file of an export: what proves whose folder it is, and is made anew
+			continue
+		}
 		at := filepath.Join(files.Folder, name)
 		harmed := slices.ContainsFunc(r.harms, func(h harm) bool { return h.path == at || strings.HasPrefix(at, h.path+"/") })
 		if !harmed && !slices.Contains(after, name) && !slices.ContainsFunc(after, func(a string) bool { return filepath.Base(a) == filepath.Base(name) }) {
