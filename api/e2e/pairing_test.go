@@ -115,7 +115,8 @@ func inLane(w *world) (inHand, waiting int) {
 	return inHand, waiting
 }
 
-// untouched holds a mismatching exporter to taking no command, and to not even asking for one, and to say on the system page why.
+// untouched holds a mismatching exporter to taking no command, and to not even asking for one, and to say
+// on the system page why.
 func untouched(w *world, c *client.Client, j client.Job, trait string) {
 	w.t.Helper()
 	w.want(w.do(c, "GET", j.StatusURL), 202, "")
@@ -176,17 +177,26 @@ func TestAnExporterWithAnOlderCopyOfTheRecordsTakesNoCommands(t *testing.T) {
 	untouched(w, pat, queued(w, pat, p), ehi.OtherVersion)
 }
 
-// A folder of exports that is not the server's, whatever it is called, takes no file of an export; once the right one is in its place,
-// the exporter works, without a restart.
-func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing.T) {
+// madeUpSource is a source that any process has.
+const madeUpSource = "synthetic:patients=3,seed=1"
+
+// madeUp is an API without workers over that source, and one of its patients.
+func madeUp(t *testing.T) (w *world, pat *client.Client, patient string) {
+	t.Helper()
 	cfg := apiOnly()
-	cfg.Source = "synthetic:patients=3,seed=1"
-	w := start(t, t.TempDir(), cfg, node.Options{})
-	p := w.demoPatient()
-	pat := w.patient(p)
+	cfg.Source = madeUpSource
+	w = start(t, t.TempDir(), cfg, node.Options{})
+	patient = w.demoPatient()
+	return w, w.patient(patient), patient
+}
+
+// A folder of exports that is not the server's, whatever it is called, takes no file of an export; once
+// the right one is in its place, the exporter works, without a restart.
+func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing.T) {
+	w, pat, p := madeUp(t)
 	j := queued(w, pat, p)
 	folder := filepath.Join(t.TempDir(), "exports")
-	x := exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", cfg.Source)
+	x := exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", madeUpSource)
 	x.says(stranger, "differs=files")
 	untouched(w, pat, j, ehi.OtherFiles)
 	if err := os.Rename(folder, folder+".away"); err != nil {
@@ -209,24 +219,20 @@ func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing
 
 // A copy of the folder has another text as soon as the exporter has joined.
 func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
-	cfg := apiOnly()
-	cfg.Source = "synthetic:patients=3,seed=1"
-	w := start(t, t.TempDir(), cfg, node.Options{})
-	p := w.demoPatient()
-	pat := w.patient(p)
+	w, pat, p := madeUp(t)
 	j := queued(w, pat, p)
 	folder := filepath.Join(t.TempDir(), "exports")
 	if err := os.CopyFS(folder, os.DirFS(filepath.Join(w.data, "exports"))); err != nil {
 		t.Fatal(err)
 	}
-	exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", cfg.Source).says(stranger, "differs=files")
+	exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", madeUpSource).says(stranger, "differs=files")
 	untouched(w, pat, j, ehi.OtherFiles)
 }
 
 // Other rules for what is sensitive than the server's release nothing.
 func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 	cfg := apiOnly()
-	cfg.Source = "synthetic:patients=3,seed=1"
+	cfg.Source = madeUpSource
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -245,7 +251,7 @@ func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 // Exports are made within the server's limits, which an exporter has no flags for.
 func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	cfg := apiOnly()
-	cfg.Source, cfg.FileResources, cfg.FileTTL = "synthetic:patients=3,seed=1", 50, 3*time.Hour
+	cfg.Source, cfg.FileResources, cfg.FileTTL = madeUpSource, 50, 3*time.Hour
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -269,10 +275,11 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	}
 }
 
-// A queued export whose server comes back with another --source fails, and says why; it never becomes another patient's.
+// A queued export whose server comes back with another --source fails, and says why; it never becomes
+// another patient's.
 func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
 	cfg := config()
-	cfg.Workers, cfg.Source = 0, "synthetic:patients=3,seed=1"
+	cfg.Workers, cfg.Source = 0, madeUpSource
 	data := t.TempDir()
 	var jobs []string
 	t.Run("asked for", func(t *testing.T) {

@@ -11,10 +11,11 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// lineage is which records a store holds, as its V key says: identity, version, and whether an import goes on. A version
-// is drawn at random when an import begins to write and when it ends, in the batch that writes: stores of which identity and
-// version are equal are copies of each other. While an import goes on the content changes under one version; a copy that is
-// made then, and a store whose process died then, gets another one when it is opened.
+// lineage is which records a store holds, as its V key says: identity, version, and whether an import goes
+// on. A version is drawn at random when an import begins to write and when it ends, in the batch that
+// writes: stores of which identity and version are equal are copies of each other. While an import goes on
+// the content changes under one version; a copy that is made then, and a store whose process died then,
+// gets another one when it is opened.
 //
 //	3.QXK2…  --first batch-->  4.7PLM… changing  --settled-->  5.ZC4D…
 //	                           4.7PLM… changing  --opened---->  5.R2AB…
@@ -62,7 +63,8 @@ func (l lineage) next(changing bool) lineage {
 	return l
 }
 
-// identify finds out which records the store holds, and says so in one that does not know, or that was left while an import wrote.
+// identify finds out which records the store holds, and says so in one that does not know, or that was
+// left while an import wrote.
 func (s *Store) identify() error {
 	l, err := lineageOf(s.db)
 	if err != nil {

@@ -46,8 +46,8 @@ var ErrMismatch = errors.New("this exporter does not belong to the server, and t
 const (
 	// lookEvery is the pause between two looks at what no event tells of: the folder of the exports.
 	lookEvery = time.Second
-	// answerTime is how long a server may take to draw a text for an exporter that has joined. Where none answers, the one that is
-	// there has to do: exporters go on while their server is away.
+	// answerTime is how long a server may take to draw a text for an exporter that has joined. Where none
+	// answers, the one that is there has to do: exporters go on while their server is away.
 	answerTime = 5 * time.Second
 )
 
@@ -173,8 +173,8 @@ func (m *Member) look() {
 	m.set(m.compare(present), answered)
 }
 
-// present is the terms that count, nil where there are none; mu is held. Those of this process's own server are as of now: nothing
-// has to go to NATS and back.
+// present is the terms that count, nil where there are none; mu is held. Those of this process's own
+// server are as of now: nothing has to go to NATS and back.
 func (m *Member) present() *ehi.Terms {
 	if m.own != nil && m.own.IsAuthor() {
 		t := m.own.Terms()
@@ -244,8 +244,8 @@ func (m *Member) tell(found []ehi.Mismatch) {
 	}
 }
 
-// Admitted waits until the exporter belongs to its server. The context that it returns ends when it does not any more, or with ctx;
-// the caller calls done. Errors: ctx's.
+// Admitted waits until the exporter belongs to its server. The context that it returns ends when it does
+// not any more, or with ctx; the caller calls done. Errors: ctx's.
 func (m *Member) Admitted(ctx context.Context) (pass context.Context, done func(), err error) {
 	for {
 		m.mu.Lock()

@@ -40,8 +40,9 @@ var code = sync.OnceValue(func() string {
 // rules stands for all rules by which something is released: the build's, and what is configured.
 func (p *Parts) rules() string { return code() + "-" + p.Rules.Digest() }
 
-// Server says what exporters must have, on behalf of the process whose records, folder, rules and limits count. Of several
-// servers on one NATS the one counts that was started last; where it is gone, another one speaks.
+// Server says what exporters must have, on behalf of the process whose records, folder, rules and limits
+// count. Of several servers on one NATS the one counts that was started last; where it is gone, another
+// one speaks.
 type Server struct {
 	Parts
 	limits ehi.Limits
@@ -126,7 +127,8 @@ func (s *Server) rouse() {
 	}
 }
 
-// Run tells the terms again whenever they change, and draws another text for the folder whenever an exporter joins, until ctx ends.
+// Run tells the terms again whenever they change, and draws another text for the folder whenever an
+// exporter joins, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Source.OnRecords(s.rouse)()
 	defer s.Bus.OnReopen(s.rouse)()

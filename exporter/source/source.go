@@ -41,7 +41,8 @@ type Source interface {
 	Frozen() ([]string, error)
 	// Records says which records the source has at this moment.
 	Records() ehi.Records
-	// OnRecords calls f whenever Records has changed, until stop is called. f must not wait, and calls nothing of the source.
+	// OnRecords calls f whenever Records has changed, until stop is called. f must not wait, and calls
+	// nothing of the source.
 	OnRecords(f func()) (stop func())
 	// Check asks the store whether it works.
 	Check(ctx context.Context) error

@@ -76,7 +76,8 @@ func Open(c Config) (source.Source, error) {
 	return s, nil
 }
 
-// Store opens the record store of the data folder, or makes one where there never was any. Errors: dataset.ErrInUse, dataset.ErrDamaged.
+// Store opens the record store of the data folder, or makes one where there never was any. Errors:
+// dataset.ErrInUse, dataset.ErrDamaged.
 func Store(c Config) (*dataset.Store, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
-// Package standalone is an export worker as a process of its own: it joins the NATS of a server and takes export commands from it. It
-// reads a record store of its own (a Pebble folder can be open in one process only) and writes to the exports folder that it shares with
-// the server. It takes commands only while it belongs to that server (exporter/pairing), and works within the server's limits.
+// Package standalone is an export worker as a process of its own: it joins the NATS of a server and takes
+// export commands from it. It reads a record store of its own (a Pebble folder can be open in one process
+// only) and writes to the exports folder that it shares with the server. It takes commands only while it
+// belongs to that server (exporter/pairing), and works within the server's limits.
 package standalone
 
 import (

@@ -81,8 +81,9 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	return p.complete(ctx, job, task.Task)
 }
 
-// excused reports whether an attempt failed through no fault of its own: its process is being stopped or its job deleted, the disk is
-// full, NATS was away when it was to be committed, or the process does not belong to the server any more. What a source says of itself, whatever it is, is no excuse.
+// excused reports whether an attempt failed through no fault of its own: its process is being stopped or
+// its job deleted, the disk is full, NATS was away when it was to be committed, or the process does not
+// belong to the server any more. What a source says of itself, whatever it is, is no excuse.
 func excused(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || errors.Is(err, errNotCommitted) && bus.IsAway(err) ||
 		errors.Is(err, errStranger)

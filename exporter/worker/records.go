@@ -19,10 +19,10 @@ func (u unfit) Error() string { return string(u) }
 // againAdvice ends the reasons of jobs that were asked for of other records.
 const againAdvice = " Ask for the export again."
 
-// sameRecords makes sure that a job is exported from the records that it is planned on. What is not planned yet, one patient's export
-// among it, is planned on those that the server has now, as long as they are the same store's as when it was asked for: a later
-// version is what everybody would get who asks now. A plan never changes: all tasks are of one version. Errors: unfit, errStranger;
-// others are NATS'.
+// sameRecords makes sure that a job is exported from the records that it is planned on. What is not
+// planned yet, one patient's export among it, is planned on those that the server has now, as long as they
+// are the same store's as when it was asked for: a later version is what everybody would get who asks now.
+// A plan never changes: all tasks are of one version. Errors: unfit, errStranger; others are NATS'.
 func (p *Pool) sameRecords(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 	planned := job.Level != ehi.OnePatient && job.Tasks > 0
 	if have == job.Records {

@@ -49,8 +49,8 @@ type Config struct {
 
 // Membership is this process's exporter towards its server (exporter/pairing).
 type Membership interface {
-	// Admitted waits until the exporter belongs to its server. pass ends when it does not any more, or with ctx; the caller calls done.
-	// Errors: ctx's.
+	// Admitted waits until the exporter belongs to its server. pass ends when it does not any more, or
+	// with ctx; the caller calls done. Errors: ctx's.
 	Admitted(ctx context.Context) (pass context.Context, done func(), err error)
 	// Confirm makes sure that it belongs at this moment.
 	Confirm(ctx context.Context) error
@@ -192,8 +192,8 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	}
 }
 
-// next waits for a command; nil where there is none for these workers. They ask for one only while they belong to the server, so that
-// it goes to others otherwise.
+// next waits for a command; nil where there is none for these workers. They ask for one only while they
+// belong to the server, so that it goes to others otherwise.
 func (p *Pool) next(ctx context.Context, lane ehi.Lane) (*bus.Delivery, error) {
 	pass, done, err := p.Membership.Admitted(ctx)
 	if err != nil {

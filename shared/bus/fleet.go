@@ -15,7 +15,8 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Fleet is what servers and exporters tell each other of themselves. Nothing of it is lasting: whoever is there says it again.
+// Fleet is what servers and exporters tell each other of themselves. Nothing of it is lasting: whoever is
+// there says it again.
 //
 //	terms                 what the server asks of its exporters
 //	servers.<process>     a server that runs; it goes when that has said nothing for PresenceTTL
@@ -64,8 +65,8 @@ func decodeTerms(data []byte) (*ehi.Terms, error) {
 	return t, nil
 }
 
-// FollowTerms calls f with the terms, nil where there are none (any more), and with each change, from one goroutine, until stop is
-// called. It returns when it has told those that are there.
+// FollowTerms calls f with the terms, nil where there are none (any more), and with each change, from one
+// goroutine, until stop is called. It returns when it has told those that are there.
 //
 // The revision grows with everything that the fleet says, see Join.
 func (f *Fleet) FollowTerms(ctx context.Context, tell func(t *ehi.Terms, revision uint64)) (stop func(), err error) {
@@ -85,7 +86,8 @@ func (f *Fleet) FollowTerms(ctx context.Context, tell func(t *ehi.Terms, revisio
 	})
 }
 
-// OnJoin calls f with each exporter that is there and each that says something, from one goroutine, until stop is called.
+// OnJoin calls f with each exporter that is there and each that says something, from one goroutine, until
+// stop is called.
 func (f *Fleet) OnJoin(ctx context.Context, tell func(ehi.Exporter)) (stop func(), err error) {
 	return f.kv.Follow(ctx, joinedKeys.All(), func(e kv.Entry) {
 		var one ehi.Exporter

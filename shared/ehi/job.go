@@ -151,8 +151,8 @@ type Job struct {
 	Trace string `json:"trace,omitempty"`
 	// Faults are what the client has ordered to go wrong; none but in the sandbox. An older build loses them.
 	Faults []Fault `json:"faults,omitempty"`
-	// Records are those that the export is made from: as they were at the kick-off until it is planned, and then those of the plan,
-	// of which every task is. There are none in a job of version 4 and before.
+	// Records are those that the export is made from: as they were at the kick-off until it is planned,
+	// and then those of the plan, of which every task is. There are none in a job of version 4 and before.
 	Records Records `json:"records,omitzero"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
@@ -192,8 +192,8 @@ func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	return j.SetStatus(Requested)
 }
 
-// Plan records into how many tasks a population was divided, and of which records. Errors: Conflict in any state but requested, and where the
-// job has been planned.
+// Plan records into how many tasks a population was divided, and of which records. Errors: Conflict in any
+// state but requested, and where the job has been planned.
 func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time, of Records) error {
 	if j.Status != Requested || j.Tasks > 0 {
 		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status, j.Tasks)

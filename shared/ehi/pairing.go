@@ -36,7 +36,8 @@ type Traits struct {
 
 // Limits are what the result and the course of an export depend on, whichever process makes it.
 type Limits struct {
-	// BulkYield is how long a population's task waits before a slab while patients' exports run in its process. 0: not at all.
+	// BulkYield is how long a population's task waits before a slab while patients' exports run in its
+	// process. 0: not at all.
 	BulkYield time.Duration `json:"bulkYield,omitempty"`
 	// TaskBytes is about how much one task of a population's export reads.
 	TaskBytes int64 `json:"taskBytes"`
@@ -137,7 +138,8 @@ type Exporter struct {
 	Since   time.Time `json:"since"` // when it joined
 	// Embedded says that it works within a server's process.
 	Embedded bool `json:"embedded,omitempty"`
-	// Mismatches is in what it differs from the server: it takes commands only where that is nothing. They are so since Changed.
+	// Mismatches is in what it differs from the server: it takes commands only where that is nothing. They
+	// are so since Changed.
 	Mismatches []Mismatch `json:"mismatches,omitempty"`
 	Changed    time.Time  `json:"changed"`
 }

@@ -8,9 +8,9 @@ import (
 	"slices"
 )
 
-// A server writes a text that it has drawn into the folder of the exports, and tells it to its exporters. Who finds it has the same
-// folder, whatever that is called there. Each text is a file of its own: no cache of a network's file system can have missed it
-// before it was told.
+// A server writes a text that it has drawn into the folder of the exports, and tells it to its exporters.
+// Who finds it has the same folder, whatever that is called there. Each text is a file of its own: no
+// cache of a network's file system can have missed it before it was told.
 
 // proofsFolder holds the texts, as the names of files.
 const proofsFolder = ".pairing"

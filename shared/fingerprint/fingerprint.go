@@ -1,6 +1,6 @@
-// Package fingerprint tells builds apart by the source text of the packages that decide about something: two processes with
-// equal digests do it in the same way. A package that takes part embeds its own files. Nobody has to remember to count a
-// version up.
+// Package fingerprint tells builds apart by the source text of the packages that decide about something:
+// two processes with equal digests do it in the same way. A package that takes part embeds its own files.
+// Nobody has to remember to count a version up.
 package fingerprint
 
 import (
