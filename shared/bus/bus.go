@@ -107,6 +107,8 @@ type Bus struct {
 	identity      string // of the state
 	restore       string // how far a restore had come, see resume
 	stopInventory func() // nil until the bus is open
+	sums          sums   // of the embedded server's files
+	compared      bool   // they were found to be as the last stop has left them
 
 	raising sync.Mutex
 	raised  time.Time // when every stream was looked at for its copies; under raising
@@ -138,13 +140,18 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 			b.Close()
 		}
 	}()
-	if err := b.patiently(ctx, b.connect); err != nil {
+	if err := b.patiently(ctx, func() error { return b.connect(ctx) }); err != nil {
 		return nil, err
 	}
 	if err := b.patiently(ctx, func() error { return b.declare(ctx) }); err != nil {
 		return nil, err
 	}
 	b.link.OnReopen(b.declareLanes)
+	if b.embedded != nil {
+		if err := removeFileList(cfg.StoreDir); err != nil { // one that an operator has overruled
+			return nil, err
+		}
+	}
 	b.stopInventory, err = b.keepInventory(b.identity)
 	return b, err
 }
@@ -171,11 +178,14 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 }
 
 // connect joins an external NATS, or embeds one and joins that.
-func (b *Bus) connect() (err error) {
+func (b *Bus) connect(ctx context.Context) (err error) {
 	cfg := link.Config{URL: b.cfg.URL, Replicas: b.cfg.Replicas, Options: b.cfg.Access.Options(), Log: b.cfg.Log,
 		Lost: func(m *nats.Msg, err error) { lostEvent(b.cfg.Log, m.Data, err) }} // only audit events are published so
 	if cfg.URL == "" {
 		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
+			return err
+		}
+		if err = b.checkFiles(ctx); err != nil {
 			return err
 		}
 		if b.embedded, err = newEmbedded(b.cfg); err != nil {

@@ -21,10 +21,8 @@ import (
 )
 
 // inventory is what the embedded NATS held when somebody last looked. It lies beside its folder, so that
-// what is lost in there is missed at the next start.
-//
-// The last sequence of a stream never goes back, whoever dies: it holds always. Counts hold only where
-// nobody has written since, which only an orderly stop can tell.
+// what is lost in there is missed at the next start. The last sequence of a stream never goes back, whoever
+// dies: it holds always. What the files were at an orderly stop is in a fileList.
 type inventory struct {
 	// Identity is that of the state.
 	Identity string `json:"identity"`
@@ -40,8 +38,6 @@ type holding struct {
 	FirstTime time.Time `json:"firstTime,omitzero"`
 	Last      uint64    `json:"last"`
 	Messages  uint64    `json:"messages"`
-	// Lasting is how many of its records never expire; nil where nobody has counted them.
-	Lasting *uint64 `json:"lasting,omitempty"`
 
 	maxAge time.Duration
 }
@@ -57,13 +53,11 @@ func (h holding) gaps() uint64 {
 // inventoryFile is where the inventory of a folder of the embedded NATS is.
 func inventoryFile(storeDir string) string { return filepath.Clean(storeDir) + ".inventory.json" }
 
-// readInventory reads an inventory; nil where there is none. What cannot be read is as good as none: it is written whole, or not at all.
+// readInventory reads an inventory; nil where there is none. One that cannot be read is an error: it is
+// written whole, or not at all.
 func readInventory(storeDir string) (*inventory, error) {
-	data, err := os.ReadFile(inventoryFile(storeDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	data, err := readWhole(inventoryFile(storeDir))
+	if err != nil || data == nil {
 		return nil, err
 	}
 	v := &inventory{}
@@ -73,26 +67,13 @@ func readInventory(storeDir string) (*inventory, error) {
 	return v, nil
 }
 
-// write stores the inventory whole: a power loss leaves it or the one before.
+// write stores the inventory whole.
 func (v *inventory) write(storeDir string) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	path := inventoryFile(storeDir)
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncAt(filepath.Dir(path))
+	return writeWhole(inventoryFile(storeDir), data)
 }
 
 // syncAt makes a file, or the names in a folder, survive a power loss.
@@ -114,47 +95,41 @@ func syncBelow(dir string) error {
 	})
 }
 
-// take looks at what every stream holds. counted also counts the records that never expire, which reads
-// the heads of all.
-func (b *Bus) take(ctx context.Context, counted bool) (map[string]holding, error) {
+// take looks at what every stream holds.
+func (b *Bus) take(ctx context.Context) (map[string]holding, error) {
 	all, list := map[string]holding{}, b.link.JetStream().ListStreams(ctx)
 	for info := range list.Info() {
 		if isOurs(info.Config.Name) {
 			s := info.State
-			all[info.Config.Name] = holding{s.FirstSeq, s.FirstTime, s.LastSeq, s.Msgs, nil, info.Config.MaxAge}
+			all[info.Config.Name] = holding{s.FirstSeq, s.FirstTime, s.LastSeq, s.Msgs, info.Config.MaxAge}
 		}
 	}
-	if err := list.Err(); err != nil || !counted {
-		return all, err
+	return all, list.Err()
+}
+
+// unreadable is how many records of a bucket NATS lists and cannot read. Only a count during which nothing
+// expires tells; of a bucket that never rests nothing is said.
+func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err error) {
+	is, err := b.link.JetStream().Stream(ctx, stream)
+	if err != nil {
+		return 0, err
 	}
-	for _, name := range lasting {
-		h, ok := all[kv.StreamOf(name)]
-		if !ok {
-			continue
+	for range countRounds {
+		before := is.CachedInfo().State
+		read := uint64(0)
+		if err := b.each(ctx, stream, true, func(jetstream.Msg) error { read++; return nil }); err != nil {
+			return 0, err
 		}
-		c, err := b.count(ctx, kv.StreamOf(name), h.Last)
+		info, err := is.Info(ctx)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		if c.after == 0 { // nobody wrote meanwhile
-			h.Lasting = &c.lasting
+		after := info.State
+		if after.LastSeq == before.LastSeq && after.Msgs == before.Msgs && after.FirstSeq == before.FirstSeq {
+			return before.Msgs - min(read, before.Msgs), nil
 		}
-		all[kv.StreamOf(name)] = h
 	}
-	return all, nil
-}
-
-// tally is what the records of a bucket are, up to a sequence.
-type tally struct {
-	lasting uint64 // never expire
-	after   uint64 // come after it
-	expiry  uint64 // come after it, and only say that one has expired
-}
-
-// count counts a bucket's records. Those that cannot be read are not among them.
-func (b *Bus) count(ctx context.Context, stream string, upTo uint64) (t tally, err error) {
-	err = b.each(ctx, stream, true, func(m jetstream.Msg) error { return t.add(m, upTo) })
-	return t, err
+	return 0, nil
 }
 
 // each calls f with the messages of a stream that can be read, or with their heads.
@@ -197,26 +172,9 @@ const (
 	countTime  = time.Minute
 	countBatch = 2000
 	countWait  = time.Second
+	// countRounds is how often a count is begun anew because records have expired meanwhile.
+	countRounds = 10
 )
-
-func (t *tally) add(m jetstream.Msg, upTo uint64) error {
-	meta, err := m.Metadata()
-	if err != nil {
-		return err
-	}
-	marker := m.Headers().Get(jetstream.MarkerReasonHeader) != ""
-	if meta.Sequence.Stream > upTo {
-		t.after++
-		if marker {
-			t.expiry++
-		}
-		return nil
-	}
-	if !isTombstone(m.Headers()) && m.Headers().Get(jetstream.MsgTTLHeader) == "" {
-		t.lasting++
-	}
-	return nil
-}
 
 // compareState compares the state with its inventory. Errors: ErrLost, with all that is missed, unless an operator has accepted that.
 func (b *Bus) compareState(ctx context.Context, identity string) error {
@@ -231,7 +189,7 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 		b.cfg.Log.Warn("the inventory of the state is another state's, and is not used", "file", inventoryFile(b.cfg.StoreDir), "of", was.Identity, "state", identity)
 		return nil
 	}
-	now, err := b.take(ctx, false)
+	now, err := b.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -301,13 +259,11 @@ func (b *Bus) setAside(was *inventory, now map[string]holding) error {
 // salvageAll is salvage of each bucket of which NATS cannot read all that it lists.
 func (b *Bus) salvageAll(ctx context.Context, now map[string]holding) error {
 	for _, bucket := range lasting {
-		h, there := now[kv.StreamOf(bucket)]
-		if !there {
+		if _, there := now[kv.StreamOf(bucket)]; !there {
 			continue
 		}
-		read := uint64(0)
-		err := b.each(ctx, kv.StreamOf(bucket), true, func(jetstream.Msg) error { read++; return nil })
-		if err == nil && read < h.Messages {
+		lost, err := b.unreadable(ctx, kv.StreamOf(bucket))
+		if err == nil && lost > 0 {
 			err = b.salvage(ctx, bucket)
 		}
 		if err != nil {
@@ -393,10 +349,7 @@ func mayGo(stream string) bool {
 func (b *Bus) missed(ctx context.Context, name string, was *inventory, all map[string]holding) (string, error) {
 	then := was.Streams[name]
 	now, there := all[name]
-	what := "bucket " + strings.TrimPrefix(name, "KV_")
-	if name == auditStream {
-		what = "the audit trail"
-	}
+	what := called(name)
 	switch {
 	case !there:
 		return fmt.Sprintf("%s is gone, with %d records", what, then.Messages), nil
@@ -404,15 +357,11 @@ func (b *Bus) missed(ctx context.Context, name string, was *inventory, all map[s
 		return fmt.Sprintf("%s lacks the newest %d records (it ends at number %d, and ended at %d)", what, then.Last-now.Last, now.Last, then.Last), nil
 	case name == auditStream:
 		return missedEvents(what, was, then, now), nil
-	case then.Lasting == nil || was.Stopped.IsZero():
+	case b.compared || !slices.Contains(lasting, strings.TrimPrefix(name, "KV_")):
 		return "", nil
 	}
-	c, err := b.count(ctx, name, then.Last)
-	if err != nil {
-		return "", err
-	}
-	if c.expiry == now.Last-then.Last && c.lasting < *then.Lasting { // nobody wrote since, so nobody deleted
-		return fmt.Sprintf("%s lacks %d of %d records", what, *then.Lasting-c.lasting, *then.Lasting), nil
+	if n, err := b.unreadable(ctx, name); err != nil || n > 0 {
+		return fmt.Sprintf("%s has %d records of %d that cannot be read", what, n, now.Messages), err
 	}
 	return "", nil
 }
@@ -466,7 +415,7 @@ func (b *Bus) refreshInventory(ctx context.Context, running *inventory) {
 		case <-ctx.Done():
 			return
 		}
-		now, err := b.take(ctx, false)
+		now, err := b.take(ctx)
 		if err == nil && before != nil {
 			running.Streams = before
 			err = running.write(b.cfg.StoreDir)
@@ -479,30 +428,34 @@ func (b *Bus) refreshInventory(ctx context.Context, running *inventory) {
 	}
 }
 
-// closingTime bounds what an orderly stop counts.
+// closingTime bounds how long an orderly stop looks at what there is.
 const closingTime = 5 * time.Second
 
 // closing is what the state holds at an orderly stop; nil where that cannot be told.
 func (b *Bus) closing() map[string]holding {
 	ctx, cancel := context.WithTimeout(context.Background(), closingTime)
 	defer cancel()
-	held, err := b.take(ctx, true)
+	held, err := b.take(ctx)
 	if err != nil {
-		b.cfg.Log.Warn("the records are not counted", "err", err)
+		b.cfg.Log.Warn("the inventory of the state is not written", "err", err)
 		return nil
 	}
 	return held
 }
 
-// closed writes the inventory of a state that was closed in good order.
+// closed writes what a state that was closed in good order holds, and what its files are. held is nil where
+// the bus was not opened: then the state is what it was before, if that was known.
 func (b *Bus) closed(held map[string]holding) {
-	if held == nil {
+	if held == nil && !b.compared {
 		return
 	}
-	v := &inventory{Identity: b.identity, Stopped: time.Now().UTC(), Streams: held}
 	err := syncBelow(b.cfg.StoreDir)
-	if err == nil {
+	if err == nil && held != nil {
+		v := &inventory{Identity: b.identity, Stopped: time.Now().UTC(), Streams: held}
 		err = v.write(b.cfg.StoreDir)
+	}
+	if err == nil {
+		err = b.listFiles()
 	}
 	if err != nil {
 		b.cfg.Log.Warn("the inventory of the state is not written", "err", err)

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -50,7 +51,7 @@ func TestWarningsOfTheEmbeddedNATSAreLoggedAndCounted(t *testing.T) {
 	if err != nil || len(states) != 1 {
 		t.Fatalf("%q, %v", states, err)
 	}
-	if err := os.Truncate(states[0], 5); err != nil {
+	if err := errors.Join(os.Truncate(states[0], 5), removeFileList(dir)); err != nil { // as if it were killed
 		t.Fatal(err)
 	}
 	before, log := counted("warn"), &lines{}
