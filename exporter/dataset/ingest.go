@@ -172,6 +172,11 @@ func (w *writer) write(p prepared, before stored) error {
 		if err := w.set(i.key(f.typ, f.id), ""); err != nil {
 			return err
 		}
+		if plain, differs := i.plain(f.typ); differs {
+			if err := w.set(plain.keyOf(kPlain, f.typ, f.id), ""); err != nil {
+				return err
+			}
+		}
 	}
 	v := value{
 		at:      w.now,
@@ -369,6 +374,9 @@ func (w *writer) forgetFacts(typ, id string, before stored) error {
 	err = w.announce(typ, id, f.identifiers)
 	for _, i := range f.identifiers {
 		err = errors.Join(err, w.delete(i.key(typ, id)))
+		if plain, differs := i.plain(typ); differs {
+			err = errors.Join(err, w.delete(plain.keyOf(kPlain, typ, id)))
+		}
 	}
 	if before.derived.there {
 		err = errors.Join(err, w.unsetDerived(typ, id, f))

@@ -13,6 +13,7 @@ const (
 	kLink        = 'l'
 	kSharedLink  = 'x'
 	kIdentifier  = 'i'
+	kPlain       = 'P'
 	kURN         = 'u'
 	kConditional = 'b'
 	kCalled      = 'U'

@@ -655,6 +655,9 @@ func (r *partRecord) Find(ctx context.Context, q source.Query, typ, id string) (
 	return admitted(ctx, q, typ, store.db, k)
 }
 
+// Beside implements source.Record.
+func (r *partRecord) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
+
 // Resolves implements source.Record.
 func (r *partRecord) Resolves(typ, id string) (bool, error) {
 	store := r.population.store

@@ -122,12 +122,35 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 		if err := t.observe(ctx, review, large); err != nil {
 			return nil, err
 		}
+		if err := seek(ctx, t.Record, review); err != nil {
+			return nil, err
+		}
 		instead := review.Conclude()
 		if instead == nil {
 			return review, nil
 		}
 		review = instead
 	}
+}
+
+// seeker is told what is beside a record, see release.Review.Beside.
+type seeker interface {
+	Sought() []release.Name
+	Beside(line []byte) error
+}
+
+// seek shows a seeker what its record may mean, and what that may mean.
+func seek(ctx context.Context, record source.Record, s seeker) error {
+	for sought := s.Sought(); len(sought) > 0; sought = s.Sought() {
+		names := make([]source.Name, len(sought))
+		for i, n := range sought {
+			names[i] = source.Name(n)
+		}
+		if err := record.Beside(ctx, names, s.Beside); err != nil {
+			return fmt.Errorf("what the record may mean: %w", err)
+		}
+	}
+	return nil
 }
 
 // observe shows the whole record to a review: a reader, and observers that share out what it reads. large is called where it is.

@@ -43,6 +43,8 @@ func (lines) Resolves(string, string) (bool, error) { return false, nil }
 
 func (lines) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
 
+func (lines) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
+
 func (l lines) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
 	for _, x := range l.list {
 		if err := ctx.Err(); err != nil {
@@ -311,6 +313,8 @@ func (endless) Close() error         { return nil }
 func (endless) Resolves(string, string) (bool, error) { return true, nil }
 
 func (endless) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
+
+func (endless) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
 
 func (e endless) Scan(ctx context.Context, _ source.Query, visit func(source.Resource) error) error {
 	line := []byte(`{"fill":"` + strings.Repeat("x", 10_000) + `"}`)

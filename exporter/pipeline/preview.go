@@ -44,6 +44,9 @@ func Summarize(ctx context.Context, rules *release.Rules, job *ehi.Job, record s
 	if err := record.Scan(ctx, source.Query{}, paced(all)); err != nil {
 		return nil, err
 	}
+	if err := seek(ctx, record, s); err != nil {
+		return nil, err
+	}
 	if err := s.Conclude(); err != nil {
 		return nil, err
 	}

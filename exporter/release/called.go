@@ -194,6 +194,7 @@ func (x *examiner) isOwn(f *facts) bool {
 // namesForeign takes an Identifier in that stands for a Reference: it leads to whatever is called so.
 func (x *examiner) namesForeign(f *facts, c *coding) {
 	if x.path = x.walk.appendPath(x.path[:0]); namesAnother(f.number, x.path, x.walk.key()) {
+		f.stray(leadTo(nil, c.value))
 		x.refers(f, x.path, leadTo(nil, c.value), false)
 	}
 }
@@ -207,6 +208,7 @@ func (x *examiner) refersByName(f *facts, c *coding) {
 	}
 	x.path = x.walk.appendPath(x.path[:0])
 	to := leadTo(c.ref, c.called.value)
+	f.stray(to)
 	if len(c.ref) > 0 && c.ref[0] == '#' && to.typ == nil {
 		x.mentions(x.path, mention{local: string(c.ref[1:])})
 	}

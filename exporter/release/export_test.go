@@ -1,6 +1,11 @@
 package release
 
-import "ehi-server/shared/fhir"
+import (
+	"slices"
+	"strings"
+
+	"ehi-server/shared/fhir"
+)
 
 // AboutPaths are the reviewed table of what resources are about.
 var AboutPaths = aboutPaths
@@ -10,6 +15,11 @@ var WhyPaths = whyPaths
 
 // Decided is a review of a record, shown to it as often as it wants.
 func Decided(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, lines ...string) *Review {
+	return DecidedBeside(t, p, resolved, nil, lines...)
+}
+
+// DecidedBeside is Decided for a record beside which the store holds other resources.
+func DecidedBeside(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, others []Other, lines ...string) *Review {
 	for r := p.Review(); ; {
 		o := r.Observer()
 		for _, line := range lines {
@@ -17,6 +27,7 @@ func Decided(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, li
 				t.Fatalf("%s: %v", line, err)
 			}
 		}
+		ShowOthers(t, r, others)
 		if resolved {
 			r.Resolved()
 		}
@@ -41,4 +52,35 @@ const (
 // IdentifierAt is the kind of the element at a path of a type.
 func IdentifierAt(typ, path string) IdentifierKind {
 	return identifierAt(uint16(fhir.TypeNumber([]byte(typ))), []byte(path))
+}
+
+// Other is a resource that a store holds beside a record, and what it may be called.
+type Other struct {
+	Line, Type, ID string
+	Values         []string // of its identifiers
+}
+
+// isCalled reports whether a name may mean it.
+func (o Other) isCalled(n Name) bool {
+	if n.Value == "" {
+		return n.ID == o.ID && (n.Type == "" || n.Type == o.Type)
+	}
+	plain := func(v string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(v)), "urn:uuid:") }
+	return slices.ContainsFunc(o.Values, func(v string) bool { return plain(v) == plain(n.Value) })
+}
+
+// ShowOthers shows those to a review, or a summary, that it asks for.
+func ShowOthers(t interface{ Fatalf(string, ...any) }, r interface {
+	Sought() []Name
+	Beside(line []byte) error
+}, others []Other) {
+	for names := r.Sought(); len(names) > 0; names = r.Sought() {
+		for _, o := range others {
+			if slices.ContainsFunc(names, o.isCalled) {
+				if err := r.Beside([]byte(o.Line)); err != nil {
+					t.Fatalf("%s: %v", o.Line, err)
+				}
+			}
+		}
+	}
 }

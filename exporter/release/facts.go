@@ -34,6 +34,7 @@ type facts struct {
 	shared      [][]byte // those by which others are called as well, see sharedIdentifiers
 	names       [][]byte // by which others may refer to it, where it is a supporting resource
 	context     target   // what a Binary's securityContext refers to
+	strays      []target // what may lead out of the record, see Beside
 }
 
 // authorizations is a set of them: bit i is number i of ehi.Authorizations.
@@ -181,10 +182,11 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	f := &x.facts
 	content, targets, supports, binaries := f.content[:0], f.targets, f.supports[:0], f.binaries[:0]
 	identifiers, shared, taking, names, tells := f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
+	strays := f.strays[:0]
 	*f = facts{} // a literal with all of them is copied once more
 	f.content, f.targets, f.supports, f.binaries = content, targets, supports, binaries
 	f.identifiers, f.shared, f.taking, f.names, f.tells = identifiers, shared, taking, names, tells
-	f.typ, f.number = typ, number
+	f.typ, f.number, f.strays = typ, number, strays
 	x.about, x.in = about, nil
 	return f
 }
@@ -454,6 +456,9 @@ func (x *examiner) reference(f *facts) {
 	c := &x.codings[x.walk.depth-1]
 	if c.ref, c.leads = text, ok; !ok { // what it leads to is told where it closes
 		return
+	}
+	if leadsOut(text, to) {
+		f.stray(to)
 	}
 	if x.in == nil && x.about == nil && string(to.typ) != binaryType && !isSupporting(to.typ) && !supporting[f.number] {
 		return

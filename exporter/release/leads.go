@@ -204,8 +204,8 @@ func hashed[V any](index *index[V], l lead) leading {
 func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
 	for _, w := range l.words {
 		r.index.sharing(w.id, func(typ uint16, v verdict) {
-			if w.typ == 0 || w.typ == typ {
-				visit(resource{typ, w.id}, v)
+			if of := (resource{typ, w.id}); (w.typ == 0 || w.typ == typ) && !r.outside[of] {
+				visit(of, v)
 			}
 		})
 	}
@@ -222,6 +222,9 @@ func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
 func (r *Review) keeps(to resource) (kept, telling bool) {
 	if to.typ != nameType {
 		v, _ := r.index.at(to)
+		if r.outside[to] {
+			return false, false
+		}
 		return v.kept(), v.telling(to)
 	}
 	r.candidates(r.support.leads[to], func(of resource, v verdict) {

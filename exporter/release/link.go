@@ -90,6 +90,7 @@ func hasEscapedNames(line []byte) bool {
 // keeps hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
 type identified struct {
 	owned  []owned
+	weak   []owned               // short numbers of what is not in the record: they are masked, and decide nothing
 	owners map[idHash][]resource // of owned, where somebody asks
 	values map[idHash]bool       // of what stays; whether some of that does for more than an unticked line
 }
@@ -103,11 +104,7 @@ type owned struct {
 // normal is an identifier's value as it is compared: neither case nor space around it counts, nor that
 // it is written as a URN.
 func normal(value []byte) []byte {
-	value = bytes.ToLower(bytes.TrimSpace(value))
-	for _, urn := range []string{"urn:uuid:", "urn:oid:"} {
-		value = bytes.TrimPrefix(value, []byte(urn))
-	}
-	return value
+	return fhir.PlainIdentifier(value)
 }
 
 // own keeps the identifiers of a resource that stays, or may.
@@ -131,7 +128,7 @@ func (r *Review) owners(value idHash) []resource {
 // concludeIdentifiers keeps the identifiers of what stays.
 func (r *Review) concludeIdentifiers() {
 	values := map[idHash]bool{}
-	for _, o := range r.identified.owned {
+	for _, o := range append(r.identified.owned, r.identified.weak...) {
 		if v, _ := r.index.at(o.of); v.kept() {
 			values[o.value] = values[o.value] || v.telling(o.of)
 		}

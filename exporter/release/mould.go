@@ -289,7 +289,9 @@ func (x *examiner) fillReference(m *mould, s *spot, f *found, text []byte) bool 
 		if other, ok = resolve(text); !ok {
 			return false
 		}
-		to = other
+		if to = other; leadsOut(text, to) {
+			x.facts.stray(to)
+		}
 	case !s.kept:
 		return true
 	}

@@ -22,6 +22,7 @@ type Observer struct {
 	// sure are some of released: they go, whatever comes, unless they come once more, see settled.
 	sure   [1 << 10]resource
 	relied bool // something was left out because of them
+	seeking
 }
 
 // name is how a resource is called.
@@ -128,6 +129,9 @@ func (o *Observer) cleaned(line []byte) (*facts, error) {
 func (o *Observer) decided(self resource, f *facts, v verdict) {
 	if isBill[f.number] && !v.withheld() {
 		o.bill(self)
+	}
+	if len(f.strays) > 0 && !v.withheld() {
+		o.seeking.add(f.strays)
 	}
 	o.tell(self, f, v)
 	open := !v.withheld() && o.open(f)

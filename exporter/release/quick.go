@@ -316,6 +316,9 @@ func (f *facts) support(ref []byte) bool {
 	if to.typ == nil {
 		return false
 	}
+	if !ok || leadsOut(ref, to) {
+		f.stray(to)
+	}
 	if ok && !to.supports() || !ok && !to.exactly() {
 		f.members = f.members || !isOccasion(to.typ)
 		if !ok {

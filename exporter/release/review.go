@@ -41,6 +41,8 @@ type Review struct {
 	anyGone      goneLines              // of any of them
 	short        bool                   // one of them is withheld
 	alone        bool                   // nothing but the resource at hand is released, see Alone
+	beside       *Observer              // of what is not in the record
+	outside      map[resource]bool      // that, as far as it may stay; whether its id is a short number
 	// irregular says that a resource has its type or id twice.
 	irregular bool
 	unsure    bool // nothing that was observed goes whatever comes, see Observer.settled
@@ -183,7 +185,7 @@ func (r *Review) conclude() {
 		if v.kept() {
 			r.hiding.add(x.typ)
 		}
-		if !v.withheld() {
+		if !v.withheld() || r.isOutside(x) {
 			return
 		}
 		if reason := reasons[v.reason()]; v.unused() {
@@ -223,7 +225,11 @@ func (r *Review) conclude() {
 
 // eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
 func (r *Review) eachReleased(visit func(resource)) {
-	r.pointers.selves.each(visit)
+	r.pointers.selves.each(func(self resource) {
+		if !r.isOutside(self) {
+			visit(self)
+		}
+	})
 	for _, o := range r.observers {
 		o.released.each(visit)
 		o.inside.each(visit)
@@ -233,8 +239,8 @@ func (r *Review) eachReleased(visit func(resource)) {
 // eachOfItsOwn is eachReleased for those that stand on a line of their own.
 func (r *Review) eachOfItsOwn(visit func(resource)) {
 	for i, inside := range r.pointers.inside {
-		if !inside {
-			visit(r.pointers.selves.at(i))
+		if self := r.pointers.selves.at(i); !inside && !r.isOutside(self) {
+			visit(self)
 		}
 	}
 	for _, o := range r.observers {

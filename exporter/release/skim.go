@@ -164,6 +164,9 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	case len(name) == len("reference"):
 		to, ok := resolve(text)
 		x.referenceSpot(text, after, to, ok)
+		if !ok || leadsOut(text, to) {
+			x.facts.stray(to)
+		}
 		f := &x.facts
 		before := len(f.supports) + len(f.tells) + len(f.binaries)
 		x.refers(f, s.here(), to, ok)

@@ -413,6 +413,11 @@ type Summarizer struct {
 	uses      map[use]struct{}
 	tells     map[use]struct{}
 	called    map[resource][]int32 // the relatives that have a name
+
+	seeking
+	values, owners list                  // in turn the value of an identifier, and what is called so
+	named          map[idHash][]resource // those, where Conclude asks
+	outside        map[resource]bool     // see Review.Beside
 }
 
 // use is a reference to a supporting resource, by a node or the complement of a relative's place.
@@ -516,6 +521,8 @@ func (s *Summarizer) observeHolder(line, typ, id []byte, inner bool) error {
 // known by a line of its own where there is one.
 func (s *Summarizer) observe(f *facts, inner bool) error {
 	self := s.index.resource(f.typ, f.id)
+	s.seeking.add(f.strays)
+	s.own(self, f, false)
 	at := s.node(f)
 	for _, b := range f.binaries {
 		if string(f.typ) != binaryType || string(b.typ) != binaryType || !bytes.Equal(b.id, f.id) {
@@ -551,6 +558,52 @@ func (s *Summarizer) observe(f *facts, inner bool) error {
 	return nil
 }
 
+// own keeps what a resource is called. Short numbers of what is not in the record decide nothing.
+func (s *Summarizer) own(self resource, f *facts, outside bool) {
+	for _, values := range [][][]byte{f.identifiers, f.shared} {
+		for _, v := range values {
+			if !outside || telling(v) {
+				s.values.add(resource{id: s.index.hash(v)})
+				s.owners.add(self)
+			}
+		}
+	}
+}
+
+// Sought is that of a Review, which see.
+func (s *Summarizer) Sought() []Name { return compactNames(s.seeking.names()) }
+
+// Beside is that of a Review: it counts nowhere.
+func (s *Summarizer) Beside(line []byte) error {
+	f, err := s.examine.examine(line)
+	if err != nil {
+		return err
+	}
+	self := s.index.resource(f.typ, f.id)
+	if _, known := s.index.at(self); known || f.number == patientNumber || f.sensitive == 0 && !f.pointer() {
+		return nil
+	}
+	at := s.node(&facts{typ: []byte(besideType), sensitive: f.sensitive})
+	if f.sensitive == 0 {
+		at = s.relative(self, at, f)
+		r := &s.relatives[^at]
+		r.inner, r.binary, r.supporting, r.owned, r.secured = true, false, false, false, resource{}
+		f.abouts(func(targets []target, _ bool) { s.seeking.add(targets) })
+	}
+	place, _ := s.index.add(self)
+	*place = at
+	s.own(self, f, true)
+	if s.outside == nil {
+		s.outside = map[resource]bool{}
+	}
+	s.outside[self] = !telling(f.id)
+	return nil
+}
+
+// besideType is the type as which Beside counts what stays for its codes alone: one without a line of
+// the form.
+const besideType = "Medication"
+
 // resource is how a target is named in the index. Leads are kept until all of the record is known.
 func (s *Summarizer) resource(t target) resource {
 	of := s.index.resource(t.typ, t.id)
@@ -571,22 +624,47 @@ func (s *Summarizer) holds(self resource, b attachment) {
 	}
 }
 
-// leadsTo visits the resources to which something leads, by their nodes: not what it leads to by an
-// identifier. The counts may be a few too high for that.
+// leadsTo visits the resources to which something leads, by their nodes.
 func (s *Summarizer) leadsTo(to resource, visit func(of resource, at int32)) {
 	if to.typ != nameType {
-		if at, known := s.index.at(to); known {
+		if at, known := s.index.at(to); known && !s.outside[to] {
 			visit(to, at)
 		}
 		return
 	}
 	for _, w := range s.leads[to].words {
 		s.index.sharing(w.id, func(typ uint16, at int32) {
-			if w.typ == 0 || w.typ == typ {
-				visit(resource{typ, w.id}, at)
+			if of := (resource{typ, w.id}); (w.typ == 0 || w.typ == typ) && !s.outside[of] {
+				visit(of, at)
 			}
 		})
 	}
+	for _, v := range s.leads[to].values {
+		for _, of := range s.ownersOf(v) {
+			if at, known := s.index.at(of); known {
+				visit(of, at)
+			}
+		}
+	}
+}
+
+// ownersOf are the resources that are called by a value.
+func (s *Summarizer) ownersOf(value idHash) []resource {
+	if s.named == nil {
+		wanted := map[idHash]bool{}
+		for _, l := range s.leads {
+			for _, v := range l.values {
+				wanted[v] = true
+			}
+		}
+		s.named = map[idHash][]resource{}
+		for i := range s.values.n {
+			if v := s.values.at(i).id; wanted[v] {
+				s.named[v] = append(s.named[v], s.owners.at(i))
+			}
+		}
+	}
+	return s.named[value]
 }
 
 // resolve lets leads be the Binaries to which they lead, and finds out what may lead to any. hints are by the places of the Binaries.
@@ -734,7 +812,7 @@ func (s *Summarizer) Conclude() error {
 			}
 		}
 	}
-	s.hints, s.leads = nil, nil
+	s.hints, s.leads, s.values, s.owners, s.named = nil, nil, list{}, list{}, nil
 	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called = nil, nil, pointers{}, nil, nil, nil, nil
 	return nil
 }
@@ -766,8 +844,9 @@ func (s *Summarizer) bySupport(uses map[use]struct{}) map[int32][]int32 {
 		if u.of.typ == nameType && !s.leads[u.of].exact {
 			continue
 		}
+		typ := s.leads[u.of].typ
 		s.leadsTo(u.of, func(of resource, at int32) {
-			if at < 0 {
+			if at < 0 && (typ == 0 || typ == of.typ) {
 				out[^at] = append(out[^at], u.by)
 			}
 		})

@@ -96,11 +96,18 @@ type Record interface {
 	// Find gives a resource that Scan with q would visit in this record or in another part of the same export, as a line that is valid
 	// until the next call; nil where there is none. It is asked about what the record's resources refer to.
 	Find(ctx context.Context, q Query, typ, id string) ([]byte, error)
+	// Beside calls visit with the line of each resource of the store that one of some names may mean and that is not in the record; it is
+	// valid during the visit only. A part of a population has none: nobody withholds anything from anybody there.
+	Beside(ctx context.Context, names []Name, visit func(line []byte) error) error
 	// Scan calls visit once for each resource that q admits, in the same order each time. It stops at the first error of visit, or when ctx ends, and returns that. It can be called again.
 	Scan(ctx context.Context, q Query, visit func(Resource) error) error
 	// Close releases the instant.
 	Close() error
 }
+
+// Name is what may name a resource: an id, of a type or, where that is "", of any; or the value of an identifier, in whatever system and
+// case (fhir.PlainIdentifier).
+type Name struct{ Type, ID, Value string }
 
 // Resource is one FHIR resource as a line of NDJSON. Its bytes are valid during the visit only.
 type Resource struct {

@@ -328,6 +328,9 @@ func (r *record) Total() int64 { return 0 }
 // Complete implements source.Record: whatever a patient refers to is in the record.
 func (r *record) Complete() bool { return true }
 
+// Beside implements source.Record: References lead to what is made up with them alone.
+func (r *record) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
+
 // Resolves implements source.Record. The cohort alone is asked about.
 func (r *record) Resolves(_, id string) (bool, error) {
 	k, ok := r.source.cfg.Number(id)
