@@ -28,7 +28,7 @@ func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 			record := adversarial.Draw(t, adversarial.Options{})
 			choices := adversarial.DrawChoices(t)
 			decision := record.Decide(choices)
-			out := adversaryReview(t, choices.Form(), rapid.Bool().Draw(t, "resolved"), record.Lines())
+			out := adversaryReview(t, choices.Form(), rapid.Bool().Draw(t, "resolved"), record.Others(), record.Lines())
 			records++
 			if err := decision.Check(out); err != nil {
 				if found == 0 {
@@ -45,7 +45,7 @@ func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 	t.Logf("%d records, %d resources, %d markers: none leaked, nothing missing", records, lines, markers)
 }
 
-func adversaryReview(t *rapid.T, f *ehi.ReleaseForm, resolved bool, lines []string) []string {
+func adversaryReview(t *rapid.T, f *ehi.ReleaseForm, resolved bool, beside []adversarial.Other, lines []string) []string {
 	rules, err := shippedRules()
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,11 @@ func adversaryReview(t *rapid.T, f *ehi.ReleaseForm, resolved bool, lines []stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := release.Decided(t, p, resolved, lines...)
+	var others []release.Other
+	for _, o := range beside {
+		others = append(others, release.Other(o))
+	}
+	r := release.DecidedBeside(t, p, resolved, others, lines...)
 	out, x := make([]string, len(lines)), r.Releaser()
 	for i, l := range lines {
 		line, ok, err := x.Release([]byte(l))

@@ -80,7 +80,7 @@ func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 		}
 		fields = rapid.Permutation(fields).Draw(t, "order")
 		line := "{" + strings.Join(fields, space.Draw(t, "c")+","+space.Draw(t, "d")) + "}"
-		out := adversaryReview(t, form(ehi.Billing), true, []string{withheld, line})
+		out := adversaryReview(t, form(ehi.Billing), true, nil, []string{withheld, line})
 		var got map[string]any
 		if err := json.Unmarshal([]byte(out[1]), &got); err != nil {
 			t.Fatalf("%s became %s: %v", line, out[1], err)

@@ -52,6 +52,11 @@ var mutations = []mutation{
 	}
 	return mayBeIdentifier(field)`},
 	{"identifiers count in any case", "link.go", `return fhir.PlainIdentifier(value)`, `return bytes.TrimSpace(value)`},
+	{"what is beside the record counts as withheld", "beside.go", `case missing != 0:`, `case missing > 1<<14:`},
+	{"a drug beside the record is what it is made of", "beside.go", `case f.pointer():`, `case f.pointer() && missing != 0:`},
+	{"another server's URL may mean what is beside the record", "beside.go", `bytes.IndexByte(ref, ':') >= 0`, `bytes.IndexByte(ref, ':') == 0`},
+	{"an identifier may mean what is beside the record", "beside.go", `if len(v) > 0 && typeCalled(v) == nil {`, `if len(v) > 99 && typeCalled(v) == nil {`},
+	{"what is beside the record is called by its identifiers", "beside.go", `r.identified.owned = append(r.identified.owned, own)`, `r.identified.owned = append(r.identified.owned[:0], r.identified.owned...)`},
 	{"identifiers of what stays are known", "quick.go", "newNeedle(`dentifier\"`)", "newNeedle(`dentifiers\"`)"},
 	{"a code makes no Coding of a Reference", "releaser.go", `t&coding == coding
 `, `t&coding != 0

@@ -157,7 +157,7 @@ func (r *Record) place(m *Resource) int { return slices.Index(r.Resources, m) }
 func (r *Record) apart(lines []string) (out []string, err error) {
 	inner := map[string]string{} // by type and id
 	for _, m := range r.Resources {
-		if m.within != nil {
+		if m.within != nil || m.beside {
 			out = append(out, "")
 			continue
 		}
@@ -341,6 +341,8 @@ func (d *Decision) expected(i int, l *link) certainty {
 	switch {
 	case l.shape == "bare", d.record.Resources[l.to].absent: // it has no token, or it is not known
 		return perhaps
+	case d.record.Resources[l.to].beside && d.kept(l.to):
+		return no
 	case l.with != nil && !d.containedGoes(l.with):
 		return no
 	case l.part != nil && !d.choices.Authorized[l.part.needs]:
@@ -357,7 +359,7 @@ func (d *Decision) expected(i int, l *link) certainty {
 	case l.shape == "conditional" && d.goes[l.to] && !d.record.follows(l): // or it is not known what it leads to
 	case l.shape == "display", l.shape == "own" && d.unused[l.to]:
 	default:
-		if d.goes[l.to] || l.shape == "identifier" && d.unused[l.to] {
+		if d.goes[l.to] || d.unused[l.to] && (l.shape == "identifier" || d.record.Resources[l.to].beside) {
 			return yes
 		}
 		return no

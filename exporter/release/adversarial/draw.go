@@ -27,6 +27,9 @@ const binary = "Binary"
 // Base is the server that absolute references name.
 const Base = "https://ehr.example.org/r4"
 
+// Elsewhere is another system's server. It calls what is beside a record as the store does.
+const Elsewhere = "https://elsewhere.example.com/fhir"
+
 // Record is an adversarial record of one patient, who is its first resource.
 type Record struct {
 	Resources []*Resource
@@ -59,6 +62,7 @@ type Resource struct {
 	requisition bool   // that is its requisition: it is called so together with others
 	when        string // a date; "" for none
 	absent      bool   // the store has it in no record, see Keep
+	beside      bool   // the store has it, and the record does not
 	links       []*link
 	entries     []*entry
 }
@@ -148,6 +152,7 @@ func Draw(t *rapid.T, o Options) *Record {
 	for i := 1; i < n; i++ {
 		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(some).Draw(t, "type")))
 	}
+	r.drawBeside(t)
 	for i, m := range r.Resources {
 		r.drawLinks(t, i, m)
 		r.drawSecured(t, m)
@@ -174,6 +179,39 @@ func (o Options) kinds() []kind {
 	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return o.Imported && k.holds != "" })
 }
 
+// besideKinds are the types of what is beside a record: things that say of no patient that they are his.
+var besideKinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !k.supporting || k.patient != "" })
+
+// drawBeside draws what the store has beside the record. The Patient, who goes, refers to each.
+func (r *Record) drawBeside(t *rapid.T) {
+	for n := range max(0, rapid.IntRange(-3, 2).Draw(t, "beside")) {
+		i := len(r.Resources)
+		m := r.drawResource(t, i, rapid.SampledFrom(besideKinds).Draw(t, "type beside"))
+		m.beside = true
+		r.Resources = append(r.Resources, m)
+		l := &link{place: placeOf("generalPractitioner[]"), to: i, shape: r.besideShape(t, i), token: fmt.Sprintf("Tok%sz%dx%dBe", r.options.Prefix, 0, n)}
+		r.Resources[0].links = append(r.Resources[0].links, l)
+	}
+}
+
+// besideShape is a shape of what leads to resource i, which is beside the record.
+func (r *Record) besideShape(t *rapid.T, i int) string {
+	if r.Resources[i].identified && rapid.Bool().Draw(t, "by value") {
+		return "nosystem"
+	}
+	return "elsewhere"
+}
+
+// drawMadeOf says of what a drug is made that is beside the record.
+func (r *Record) drawMadeOf(t *rapid.T, i int, m *Resource) {
+	all := r.all(m.Type)
+	if m.kind.each == "" || len(all) == 0 || rapid.Bool().Draw(t, "of nothing") {
+		return
+	}
+	l := &link{place: placeOf(m.kind.each), to: rapid.SampledFrom(all).Draw(t, "made of"), shape: "relative", token: fmt.Sprintf("Tok%sz%dx0Of", r.options.Prefix, i)}
+	m.links = append(m.links, l)
+}
+
 // drawHeld puts some resources into others that hold them, and copies of some.
 func (r *Record) drawHeld(t *rapid.T) {
 	for b, holder := range r.Resources {
@@ -182,7 +220,7 @@ func (r *Record) drawHeld(t *rapid.T) {
 		}
 		for i := b + 1; i < len(r.Resources); i++ {
 			m := r.Resources[i]
-			if m.within != nil || m.kind.holds != "" || m.Type == binary || rapid.Bool().Draw(t, "on its own") {
+			if m.beside || m.within != nil || m.kind.holds != "" || m.Type == binary || rapid.Bool().Draw(t, "on its own") {
 				continue
 			}
 			m.within = holder
@@ -230,7 +268,7 @@ func (r *Record) drawCopy(t *rapid.T, i int, holder *Resource) string {
 // Lines are the record's resources as JSON, but for those that stand in others.
 func (r *Record) Lines() (lines []string) {
 	for _, m := range r.Resources {
-		if m.within == nil {
+		if m.within == nil && !m.beside {
 			lines = append(lines, m.Line)
 		}
 	}
@@ -241,6 +279,9 @@ func (r *Record) Lines() (lines []string) {
 // nothing is withheld that is not there.
 func (r *Record) Keep(has func(typ, id string) bool) {
 	for _, m := range r.Resources {
+		if m.beside {
+			continue
+		}
 		if m.absent = !has(m.Type, m.ID); m.absent {
 			m.links, m.entries = nil, nil
 		}
@@ -308,7 +349,9 @@ func (r *Record) drawParts(t *rapid.T) {
 				shape: rapid.SampledFrom([]string{"relative", "absolute", "display"}).Draw(t, "shape of part"),
 				token: fmt.Sprintf("Tok%sz%dx%dPa", r.options.Prefix, 0, n),
 			}
-			p.link.to = r.thing(t, p.link.to)
+			if p.link.to = r.thing(t, p.link.to); r.Resources[p.link.to].beside {
+				p.link.to = 0
+			}
 			m.links = append(m.links, p.link)
 		}
 		m.parts = append(m.parts, p)
@@ -318,6 +361,10 @@ func (r *Record) drawParts(t *rapid.T) {
 var shapes = []string{"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional", "urn", "id", "search", "own"}
 
 func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
+	if m.beside {
+		r.drawMadeOf(t, i, m)
+		return
+	}
 	places := m.kind.places
 	if m.kind.about != "" {
 		places = append([]string{m.kind.about, m.kind.about}, places...)
@@ -345,6 +392,8 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			l.to = rapid.SampledFrom(bills).Draw(t, "which bill")
 		}
 		switch {
+		case l.place.url && r.Resources[l.to].beside:
+			continue
 		case l.place.url:
 			l.shape = rapid.SampledFrom([]string{"relative", "absolute", "urn", "own"}).Draw(t, "shape of url")
 			if binaries := r.all(binary); len(binaries) > 0 && rapid.Bool().Draw(t, "a Binary") {
@@ -359,6 +408,8 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			}
 		case l.place.field == number && !r.Resources[l.to].identified:
 			continue
+		case r.Resources[l.to].beside && l.place.field != number:
+			l.shape = r.besideShape(t, l.to)
 		case l.place.field == number:
 			l.shape = "identifier"
 		case !r.Resources[l.to].identified && (l.shape == "identifier" || l.shape == "conditional"):
@@ -396,7 +447,7 @@ func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 // drawAlong lets a contained List refer to a thing, beside what it is about.
 func (r *Record) drawAlong(t *rapid.T, m *Resource, l *link) {
 	along := &link{with: l, place: placeOf("contained/source"), to: r.thing(t, 0), shape: "relative", token: strings.Replace(l.token, "Tok", "Src", 1)}
-	if r.Resources[along.to].kind.supporting {
+	if to := r.Resources[along.to]; to.kind.supporting && !to.beside {
 		m.links = append(m.links, along)
 	}
 }
@@ -405,7 +456,7 @@ func (r *Record) drawAlong(t *rapid.T, m *Resource, l *link) {
 func (r *Record) thing(t *rapid.T, other int) int {
 	var things []int
 	for i, m := range r.Resources {
-		if m.kind.supporting {
+		if m.kind.supporting && !m.beside {
 			things = append(things, i)
 		}
 	}
@@ -437,7 +488,7 @@ func (e *entry) hasRoom(l *link) bool {
 func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
 	if last := len(m.entries) - 1; last >= 0 && m.entries[last].hasRoom(l) && rapid.Bool().Draw(t, "same entry") {
 		l.entry = m.entries[last]
-		if r.Resources[l.to].identified && rapid.Bool().Draw(t, "by identifier") {
+		if to := r.Resources[l.to]; to.identified && !to.beside && rapid.Bool().Draw(t, "by identifier") {
 			l.shape = "identifier"
 		}
 	} else {

@@ -26,6 +26,9 @@ func (r *Record) Decide(c Choices) *Decision {
 			admitted = d.held(i) || m.secured > 0 || m.secured == 0 && admitted
 		}
 		d.goes[i] = i == 0 || !m.absent && d.authorized(m) && admitted
+		if m.beside {
+			d.goes[i], d.unused[i] = false, d.authorized(m)
+		}
 		if in := m.within; in != nil && !(d.authorized(in) && d.admits(in.category, "")) {
 			d.goes[i], d.inside[i] = false, d.goes[i]
 		}
@@ -42,6 +45,7 @@ func (r *Record) Decide(c Choices) *Decision {
 		reached := d.reached()
 		for i, m := range r.Resources {
 			switch {
+			case m.beside:
 			case m.kind.hangs():
 				if (d.goes[i] || d.unused[i]) && !reached[i] {
 					d.goes[i], d.unused[i] = false, !d.mentioned(i) && !d.denied(i, reached, map[int]bool{})
@@ -110,7 +114,7 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 		switch {
 		case l.place.path != place:
 		case l.shape == "display":
-		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (l.byID() || l.to == 0 || d.kept(l.to) || d.record.Resources[l.to].kind.hangs()):
+		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (l.byID() || l.to == 0 || d.kept(l.to) || d.record.Resources[l.to].kind.hangs() && !d.record.Resources[l.to].beside):
 		case d.kept(l.to) && (!telling || d.telling(l.to)):
 			withheld++
 		default:
@@ -174,7 +178,7 @@ func (m *Resource) tells(l *link) bool {
 
 // byID reports whether a link leads to its target by an id.
 func (l *link) byID() bool {
-	return l.shape != "display" && l.shape != "identifier" && l.shape != "conditional"
+	return l.shape != "display" && l.shape != "identifier" && l.shape != "conditional" && l.shape != "nosystem"
 }
 
 // names reports whether a link may take a supporting resource along that it leads to.
@@ -182,7 +186,7 @@ func (l *link) names() bool {
 	switch l.shape {
 	case "display", "own":
 		return false
-	case "identifier":
+	case "identifier", "nosystem":
 		return !toStatements[l.place.field]
 	}
 	return true
@@ -282,7 +286,7 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 	seen[i] = true
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
-			if l.to != i || !d.uses(m, l) {
+			if l.to != i || m.beside || !d.uses(m, l) {
 				continue
 			}
 			switch {

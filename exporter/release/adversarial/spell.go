@@ -365,6 +365,10 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case "percent":
 		slash := rapid.SampledFrom([]string{"%2F", "%252F"}).Draw(s.t, "encoded slash")
 		add(fmt.Sprintf("%s/%s%s%%%02X%s", Base, to.Type, slash, to.ID[0], to.ID[1:]))
+	case "elsewhere":
+		add(Elsewhere + "/" + name + rapid.SampledFrom([]string{"", "", "/_history/1"}).Draw(s.t, "version elsewhere"))
+	case "nosystem":
+		fields = append(fields, `"identifier":`+s.object(`"use":"usual"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-", "urn:uuid:ident-"}).Draw(s.t, "case beside")+to.Marker)))
 	case "identifier":
 		fields = append(fields, `"identifier":`+s.object(`"system":"urn:x"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-", "urn:uuid:ident-"}).Draw(s.t, "case")+to.Marker)))
 	case "conditional":

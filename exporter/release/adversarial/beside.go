@@ -1,0 +1,22 @@
+package adversarial
+
+// Other is a resource that the store holds beside a record, and what it may be called.
+type Other struct {
+	Line, Type, ID string
+	Values         []string // of its identifiers
+}
+
+// Others are what the store holds beside the record.
+func (r *Record) Others() (others []Other) {
+	for _, m := range r.Resources {
+		if !m.beside {
+			continue
+		}
+		o := Other{Line: m.Line, Type: m.Type, ID: m.ID}
+		if m.identified {
+			o.Values = []string{"ident-" + m.Marker}
+		}
+		others = append(others, o)
+	}
+	return others
+}
