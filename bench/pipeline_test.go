@@ -160,6 +160,8 @@ func (folder) Resolves(string, string) (bool, error) { return true, nil }
 
 func (folder) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
 
+func (folder) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
+
 func (f folder) Scan(ctx context.Context, _ source.Query, visit func(source.Resource) error) error {
 	paths, err := filepath.Glob(filepath.Join(f.dir, "*.ndjson"))
 	if err != nil {
