@@ -99,7 +99,7 @@ func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, r
 	}
 	if agreed, err := s.agreed(ctx, g); err != nil {
 		return g, err
-	} else if !agreed || s.voided(g.Family) || !s.lives(g.ClientID, g.Begun) {
+	} else if !agreed || s.voided(g.Family) || !s.lives(g.ClientID, g.Begun) || s.ahead(g.Begun) {
 		return g, refusal
 	}
 	data, err := json.Marshal(g)

@@ -18,6 +18,7 @@ type Access struct {
 	ClientID string
 	Patient  string // the one patient whose record it opens; "" for a backend service, which is bound to none
 	Scopes   Scopes
+	issued   time.Time
 	expires  time.Time
 	begun    int64 // when it was authorized, in Unix time
 	family   string
@@ -99,10 +100,24 @@ func (s *Server) Verify(bearer string) (*Access, error) {
 			return s.Verify(bearer)
 		}
 	}
-	if !s.Now().Before(a.expires) || !s.Holds(a) {
+	if !a.lives(s.Now()) || !s.Holds(a) {
 		return nil, ErrToken
 	}
 	return a, nil
+}
+
+// clockSlack is by how much the clocks of servers that share a state may differ, and one may be set back.
+const clockSlack = time.Minute
+
+// lives reports whether a token is good at an instant, as far as time goes. One that was issued while a clock was ahead,
+// for ever maybe, is no token once the clock is right again.
+func (a *Access) lives(now time.Time) bool {
+	return now.Before(a.expires) && !a.issued.After(now.Add(clockSlack))
+}
+
+// ahead reports whether something was begun, in Unix time, while a clock was ahead of this one.
+func (s *Server) ahead(begun int64) bool {
+	return time.Unix(begun, 0).After(s.Now().Add(clockSlack))
 }
 
 func (s *Server) parse(bearer string) (*Access, error) {
@@ -145,6 +160,7 @@ func (s *Server) parse(bearer string) (*Access, error) {
 		return nil, ErrToken
 	}
 	a.Scopes, a.expires = ParseScopes(scope), exp
+	a.issued, _ = tok.IssuedAt()
 	if a.System() {
 		a.Scopes = ParseSystemScopes(scope)
 	}
