@@ -19,7 +19,7 @@ type meaning struct {
 // version and a fragment, or a name that parseName reads: nobody behind the import has to know other spellings.
 func (s *scope) read(text []byte) meaning {
 	if typ, id, ok := fhir.Local(text); ok {
-		return s.relative(string(text), typ, id)
+		return s.relative(text, typ, id)
 	}
 	switch {
 	case len(text) == 0, text[0] == '#':
@@ -115,7 +115,7 @@ func (s *scope) entry(called, behind string) (m meaning, ok bool) {
 // below reads what stands behind a base: a resource, or a search for one.
 func (s *scope) below(path, query, fragment string) (m meaning, ok bool) {
 	if typ, id, ok := fhir.Local([]byte(path)); ok {
-		if m = s.relative(path, typ, id); m.text == "" {
+		if m = s.relative([]byte(path), typ, id); m.text == "" {
 			m.text = path
 		}
 		if fragment == "" {
@@ -143,10 +143,11 @@ func (m meaning) with(fragment string) meaning {
 
 // relative reads type/id by the rules of R4 for bundles (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base
 // of its entry. Where the bundle's entries come from several servers and only another one's is called so, it leads out.
-func (s *scope) relative(text string, typ, id []byte) meaning {
-	if len(s.names) == 0 {
+func (s *scope) relative(ref, typ, id []byte) meaning {
+	if len(s.names) == 0 { // as of most
 		return meaning{}
 	}
+	text := string(ref)
 	self := string(typ) + "/" + string(id)
 	rest := text[len(self):]
 	if m, ok := s.entry(self, rest); ok && m.text != text { // of a bundle that calls its entries so

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -68,7 +69,9 @@ type scope struct {
 
 // incoming is an examiner of what comes in: one object with two fields of a name makes a resource unfit, since importer, release filter
 // and client could each read another one.
-func incoming(s scope) examiner { return examiner{scope: s, cursor: fhir.Cursor{Unique: true}} }
+func incoming(s scope) examiner {
+	return examiner{scope: s, cursor: fhir.Cursor{Unique: true}, moulds: make([]*moulds, len(fhir.Types())+1)}
+}
 
 // examiner reads resources. It is for one goroutine.
 type examiner struct {
@@ -76,6 +79,8 @@ type examiner struct {
 	cursor fhir.Cursor
 	path   []byte
 	words  map[string]string // types and paths, each made a string once
+	moulds []*moulds         // by the type's number; nil where none are made
+	walked bool              // the resource at hand was walked over
 
 	// of the resource at hand
 	refs     refTable
@@ -83,8 +88,44 @@ type examiner struct {
 	shift    int // how much longer the line gets by the edits so far
 	last     int // where the last reference ends then
 	subjects []subject
+	owners   []string
+	abouts   []about
 	called   logical
+
+	before []string    // the owners of the last resource that had some
+	ids    [256]string // that came lately, so that each is made a string once
+	slab   []byte      // room for tables of references
 }
+
+// id makes a string of an id. Most resources name the patient whom the one before named, and a visit that came lately.
+func (x *examiner) id(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	known := &x.ids[maphash.Bytes(idSeed, b)%uint64(len(x.ids))]
+	if *known != string(b) {
+		*known = string(b)
+	}
+	return *known
+}
+
+var idSeed = maphash.MakeSeed()
+
+// keep copies a table of references.
+func (x *examiner) keep(t refTable) refTable {
+	if len(t) == 0 {
+		return nil
+	}
+	if len(t) > cap(x.slab)-len(x.slab) {
+		x.slab = make([]byte, 0, max(slabBytes, len(t)))
+	}
+	from := len(x.slab)
+	x.slab = append(x.slab, t...)
+	return x.slab[from:len(x.slab):len(x.slab)]
+}
+
+// slabBytes is the room for tables of references that is made at once.
+const slabBytes = 16 << 10
 
 // logical is the identifier of a Reference, while it is read
 // (https://hl7.org/fhir/R4/references.html#logical).
@@ -116,11 +157,11 @@ func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
 		line = squeeze(line)
 	}
 	f, err := x.examine(line)
-	if x.cursor.Err() == nil && x.cursor.Spaced() {
+	if x.walked && x.cursor.Err() == nil && x.cursor.Spaced() {
 		line = squeeze(line)
 		f, err = x.examine(line)
 	}
-	if why := x.cursor.Err(); why != nil {
+	if why := x.cursor.Err(); x.walked && why != nil {
 		return nil, f, unfit(resource, why)
 	}
 	if len(x.edits) > 0 {
@@ -187,64 +228,26 @@ func endOfString(s []byte) int {
 	}
 }
 
-// examine walks a resource once. The places of references are those in the line with the edits made.
-func (x *examiner) examine(line []byte) (facts, error) {
-	var f facts
-	var ident identifier
+// examine finds the facts of a resource. The places of references are those in the line with the edits made. Where the line is
+// like one before, it is not walked over.
+func (x *examiner) examine(line []byte) (f facts, err error) {
 	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
 	x.called = logical{}
-	c := &x.cursor
-	for c.Reset(line); c.Next(); {
-		if c.Kind == fhir.Close && x.called.value != "" && c.Depth == x.called.depth {
-			x.byIdentifier()
+	x.walked = true
+	if all := x.mouldsFor(line); all == nil {
+		x.walk(line, &f, nil)
+	} else if m := all.fitting(line); m != nil {
+		x.fill(m, line, &f)
+		x.walked = false
+	} else if all.wanted() {
+		made := making{mould: mould{line: bytes.Clone(line)}}
+		x.walk(line, &f, &made)
+		if !made.unfit && x.cursor.Err() == nil && !x.cursor.Spaced() {
+			made.typ = f.typ
+			all.add(&made.mould)
 		}
-		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 && string(c.KeyAt(1)) == "identifier" {
-			if ident.value != "" {
-				f.identifiers = append(f.identifiers, ident)
-			}
-			ident = identifier{}
-		}
-		if c.Kind != fhir.Scalar {
-			continue
-		}
-		switch k := c.Key(); string(k) {
-		case "reference":
-			x.reference(0)
-		case "url":
-			if fhir.AttachmentField(string(c.KeyAt(c.Depth - 1))) {
-				x.reference(refURL)
-			}
-		case "valueUrl", "valueUri":
-			x.reference(refURL)
-		case "resourceType":
-			if c.Depth == 1 {
-				f.typ = x.word(c.Text())
-			}
-		case "id":
-			if c.Depth == 1 {
-				f.id = string(c.Text())
-			}
-		case "lastUpdated":
-			if c.Depth == 2 && string(c.KeyAt(1)) == "meta" {
-				f.updated = string(c.Text())
-			}
-		case "versionId":
-			if c.Depth == 2 && string(c.KeyAt(1)) == "meta" {
-				f.versionID = strings.Trim(string(c.Raw()), `"`)
-			}
-		case "system":
-			if x.ofIdentifier() {
-				ident.system = string(c.Text())
-			} else if x.ofReference() {
-				x.called.system = string(c.Text())
-			}
-		case "value":
-			if x.ofIdentifier() {
-				ident.value = string(c.Text())
-			} else if x.ofReference() {
-				x.called.value = string(c.Text())
-			}
-		}
+	} else {
+		x.walk(line, &f, nil)
 	}
 	if len(line) > 0 && line[0] != '{' {
 		return f, errResource{"no resource, which is a JSON object"}
@@ -258,9 +261,76 @@ func (x *examiner) examine(line []byte) (facts, error) {
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
 	}
-	f.refs = slices.Clone(x.refs)
+	f.refs = x.keep(x.refs)
 	x.place(&f)
 	return f, nil
+}
+
+// walk finds what a resource says, and makes a mould of it on the way, unless made is nil.
+func (x *examiner) walk(line []byte, f *facts, made *making) {
+	var ident identifier
+	c := &x.cursor
+	for c.Reset(line); c.Next(); {
+		if c.Kind == fhir.Close && x.called.value != "" && c.Depth == x.called.depth {
+			x.byIdentifier()
+		}
+		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 && string(c.KeyAt(1)) == "identifier" {
+			if ident.value != "" {
+				f.identifiers = append(f.identifiers, ident)
+			}
+			ident = identifier{}
+			made.event(endsIdentifier, c, "")
+		}
+		if c.Kind != fhir.Scalar {
+			continue
+		}
+		made.scalar(c)
+		switch k := c.Key(); string(k) {
+		case "reference":
+			x.referenceAt(0, made)
+		case "url":
+			if fhir.AttachmentField(string(c.KeyAt(c.Depth - 1))) {
+				x.referenceAt(refURL, made)
+			}
+		case "valueUrl", "valueUri":
+			x.referenceAt(refURL, made)
+		case "resourceType":
+			if c.Depth == 1 {
+				f.typ = x.word(c.Text())
+			}
+		case "id":
+			if c.Depth == 1 {
+				f.id = string(c.Text())
+				made.event(isID, c, "")
+			}
+		case "lastUpdated":
+			if c.Depth == 2 && string(c.KeyAt(1)) == "meta" {
+				f.updated = string(c.Text())
+				made.event(isUpdated, c, "")
+			}
+		case "versionId":
+			if c.Depth == 2 && string(c.KeyAt(1)) == "meta" {
+				f.versionID = strings.Trim(string(c.Raw()), `"`)
+				made.event(isVersionID, c, "")
+			}
+		case "system":
+			if x.ofIdentifier() {
+				ident.system = string(c.Text())
+				made.event(isSystem, c, "")
+			} else if x.ofReference() {
+				x.called.system = string(c.Text())
+				made.fails()
+			}
+		case "value":
+			if x.ofIdentifier() {
+				ident.value = string(c.Text())
+				made.event(isValue, c, "")
+			} else if x.ofReference() {
+				x.called.value = string(c.Text())
+				made.fails()
+			}
+		}
+	}
 }
 
 // ofIdentifier reports whether the current value is a field of the resource's identifier, of which there may be one or a list.
@@ -331,18 +401,28 @@ func (x *examiner) goesAlong(typ string, by identifier) {
 	x.last = at
 }
 
-// reference takes a string in that refers to something.
-func (x *examiner) reference(flag refKind) {
+// referenceAt takes in the string where a walk stands, which refers to something.
+func (x *examiner) referenceAt(flag refKind, made *making) {
 	c := &x.cursor
 	if !c.IsString() {
 		return
 	}
-	text := c.Text()
+	kind, path := isURL, ""
+	if flag == 0 {
+		x.path = c.AppendPath(x.path[:0])
+		kind, path = isReference, x.word(bytes.TrimSuffix(x.path, []byte(".reference")))
+	}
+	made.event(kind, c, path)
+	start, end := c.Span()
+	x.reference(flag, c.Text(), start, end, path)
+}
+
+// reference takes in the text of a string, from start to end in the line, that refers to something; path is that of a Reference.
+func (x *examiner) reference(flag refKind, text []byte, start, end int, path string) {
 	m := x.scope.read(text)
 	if flag == refURL && (m.kind == refStrange || m.external && m.text == "") {
 		return
 	}
-	start, end := c.Span()
 	r := ref{start: start + x.shift, end: end + x.shift, kind: m.kind | flag}
 	if m.text != "" {
 		with := quote(m.text)
@@ -352,7 +432,7 @@ func (x *examiner) reference(flag refKind) {
 		text = []byte(m.text)
 	}
 	if flag == 0 {
-		x.subject(m, text)
+		x.subject(m, text, path)
 	}
 	if m.external {
 		return
@@ -377,18 +457,17 @@ type subject struct {
 	about
 }
 
-func (x *examiner) subject(m meaning, text []byte) {
+func (x *examiner) subject(m meaning, text []byte, path string) {
 	var a about
 	switch typ, id, ok := fhir.Local(text); {
 	case ok:
-		a.typ, a.id = x.word(typ), string(id)
+		a.typ, a.id = x.word(typ), x.id(id)
 	case m.kind == refName && !m.external:
 		a.name = string(text)
 	case len(text) == 0 || text[0] == '#' || m.external && !bytes.Contains(text, []byte("Patient")):
 		return
 	}
-	x.path = x.cursor.AppendPath(x.path[:0])
-	x.subjects = append(x.subjects, subject{x.word(bytes.TrimSuffix(x.path, []byte(".reference"))), a})
+	x.subjects = append(x.subjects, subject{path, a})
 }
 
 // aboutPaths is where a resource says whose it is.
@@ -425,22 +504,35 @@ func (x *examiner) place(f *facts) {
 	if paths == nil {
 		return
 	}
+	x.owners, x.abouts = x.owners[:0], x.abouts[:0]
 	for _, s := range x.subjects {
 		named := slices.Contains(paths, s.path)
 		switch {
 		case named && s.typ == "Patient":
-			if !slices.Contains(f.owners, s.id) {
-				f.owners = append(f.owners, s.id)
+			if !slices.Contains(x.owners, s.id) {
+				x.owners = append(x.owners, s.id)
 			}
 		case s.typ == "" && s.name == "":
 			f.stranger = f.stranger || named
 		case named || s.path == "encounter" || s.path == "context" || s.path == "context.encounter":
-			f.about = append(f.about, s.about)
+			x.abouts = append(x.abouts, s.about)
 		}
 	}
-	slices.Sort(f.owners)
-	if len(f.owners) > 0 { // what else it is about decides nothing, unless that may be another patient
-		f.about = slices.DeleteFunc(f.about, func(a about) bool { return !a.maybePatient() })
+	slices.Sort(x.owners)
+	if len(x.owners) > 0 { // what else it is about decides nothing, unless that may be another patient
+		f.owners = x.ownedBy(x.owners)
+		x.abouts = slices.DeleteFunc(x.abouts, func(a about) bool { return !a.maybePatient() })
+	}
+	if len(x.abouts) > 0 {
+		f.about = slices.Clone(x.abouts)
 	}
 	f.stranger = f.stranger || slices.ContainsFunc(f.about, func(a about) bool { return a.typ == "" })
+}
+
+// ownedBy is a list of owners of its own, or that of the resource before, whose owners are most often the same. Nobody changes it.
+func (x *examiner) ownedBy(owners []string) []string {
+	if !slices.Equal(x.before, owners) {
+		x.before = slices.Clip(slices.Clone(owners))
+	}
+	return x.before
 }

@@ -42,7 +42,8 @@ type writer struct {
 	examiner          // of what comes in
 	reader   examiner // of what is stored
 	resolver
-	key []byte
+	key         []byte
+	room, value []byte // for a key that is being written, and what it gets
 }
 
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
@@ -247,7 +248,8 @@ func (w *writer) keep(typ, id string, v value, before []string, there bool, owne
 	}
 	v.several = len(owners) > 1
 	for _, p := range owners {
-		if err := errors.Join(w.setValue(key(kCompartment, p, typ, id), &v), w.touch(p)); err != nil {
+		w.room = appendKey(w.room[:0], kCompartment, p, typ, id)
+		if err := errors.Join(w.setValue(w.room, &v), w.touch(p)); err != nil {
 			return err
 		}
 	}
@@ -256,8 +258,15 @@ func (w *writer) keep(typ, id string, v value, before []string, there bool, owne
 			return err
 		}
 	}
+	w.room = appendKey(w.room[:0], kOwner, id, typ)
+	if err := w.set(w.room, strings.Join(owners, ownerSeparator)); err != nil {
+		return err
+	}
 	unplaced := len(owners) == 0 && fhir.CompartmentPaths(typ) != nil
-	return errors.Join(w.set(key(kOwner, id, typ), strings.Join(owners, ownerSeparator)), w.mark(key(kUnplaced, typ, id), unplaced, there))
+	if !unplaced && !there {
+		return nil
+	}
+	return w.mark(key(kUnplaced, typ, id), unplaced, there)
 }
 
 // mark sets or deletes a key without a value; there is whether it may be set.
@@ -495,7 +504,8 @@ func (w *writer) set(k []byte, v string) error {
 	} else {
 		w.pending[string(k)] = true
 	}
-	return w.batch.set(k, []byte(v))
+	w.value = append(w.value[:0], v...)
+	return w.batch.set(k, w.value)
 }
 
 func (w *writer) delete(k []byte) error {

@@ -202,8 +202,15 @@ func (c *chunk) recycle() {
 	if cap(c.data) == chunkBytes {
 		chunkBuffers.Put((*[chunkBytes]byte)(c.data[:chunkBytes]))
 	}
+	clear(c.items) // what they point to
+	itemRooms.Put(&itemRoom{c.items})
 	c.data, c.items = nil, nil
 }
+
+// itemRoom is room for the items of a chunk.
+type itemRoom struct{ items []item }
+
+var itemRooms = sync.Pool{New: func() any { return new(itemRoom) }}
 
 // fill reads until p is full or r has no more. Unlike io.ReadFull it keeps an end (io.EOF) apart from one that came too early, which a
 // cut-off gzip stream or request reports as io.ErrUnexpectedEOF.
@@ -219,6 +226,7 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 // prepare looks at each line of a chunk. It is called by several goroutines at once.
 func (im *importer) prepare(x *examiner, c *chunk) {
 	number := c.first - 1
+	c.items = itemRooms.Get().(*itemRoom).items[:0]
 	for line := range bytes.Lines(c.data) {
 		number++
 		if line = bytes.TrimSpace(bytes.TrimPrefix(line, fhir.BOM)); len(line) > 0 {

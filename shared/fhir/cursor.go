@@ -264,40 +264,51 @@ func (c *Cursor) word(w string) bool {
 	return true
 }
 
-// number takes -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)?
+// number takes a number.
 func (c *Cursor) number() bool {
-	if c.is('-') {
-		c.at++
-	}
-	if c.is('0') {
-		c.at++
-	} else if !c.digits() {
+	end := NumberEnd(c.src, c.at)
+	if end < 0 {
 		return false
 	}
-	if c.is('.') {
-		c.at++
-		if !c.digits() {
-			return false
-		}
-	}
-	if c.is('e') || c.is('E') {
-		c.at++
-		if c.is('+') || c.is('-') {
-			c.at++
-		}
-		return c.digits()
-	}
+	c.at = end
 	return true
 }
 
-func (c *Cursor) is(b byte) bool { return c.at < len(c.src) && c.src[c.at] == b }
-
-func (c *Cursor) digits() bool {
-	from := c.at
-	for c.at < len(c.src) && c.src[c.at]-'0' < 10 {
-		c.at++
+// NumberEnd is the offset behind the number -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)? that begins at at in JSON; -1 where none
+// does. What follows decides whether the number is at its end there.
+func NumberEnd(src []byte, at int) (end int) {
+	is := func(b byte) bool { return at < len(src) && src[at] == b }
+	digits := func() bool {
+		from := at
+		for at < len(src) && src[at]-'0' < 10 {
+			at++
+		}
+		return at > from
 	}
-	return c.at > from
+	if is('-') {
+		at++
+	}
+	if is('0') {
+		at++
+	} else if !digits() {
+		return -1
+	}
+	if is('.') {
+		at++
+		if !digits() {
+			return -1
+		}
+	}
+	if is('e') || is('E') {
+		at++
+		if is('+') || is('-') {
+			at++
+		}
+		if !digits() {
+			return -1
+		}
+	}
+	return at
 }
 
 // text takes a string.
@@ -305,7 +316,7 @@ func (c *Cursor) text() bool {
 	src, at := c.src, c.at+1
 	c.escaped = false
 	for {
-		at = plainText(src, at)
+		at = PlainText(src, at)
 		if at == len(src) {
 			return false
 		}
@@ -331,9 +342,9 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plainText finds the next byte of a string that is a quote, a backslash or a control character; len(src) where there is none. It looks at
+// PlainText finds the next byte of a string that is a quote, a backslash or a control character; len(src) where there is none. It looks at
 // eight bytes at once: (x-n)&^x has the high bit where a byte is below n, and the first such bit is right.
-func plainText(src []byte, at int) int {
+func PlainText(src []byte, at int) int {
 	for ; at+8 <= len(src); at += 8 {
 		x := binary.LittleEndian.Uint64(src[at:])
 		quote, slash := x^(ones*'"'), x^(ones*'\\')
