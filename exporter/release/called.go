@@ -68,6 +68,9 @@ func normalSystem(system []byte) []byte {
 	if known := sameSystems[string(s)]; known != "" {
 		return []byte(known)
 	}
+	if len(s) > 2 && isDigit(s[0]) && s[1] == '.' {
+		return normalSystem(append([]byte("urn:oid:"), s...))
+	}
 	if string(s) == "urn:ietf:rfc:3986" {
 		return nil
 	}

@@ -115,6 +115,7 @@ type coding struct {
 	refers, named bool   // see names
 	codes         bool   // codes are within, see shape
 	odd           bool   // its code may be of another system, or is one of several
+	shown         []byte // its display
 	value         []byte
 	called        identifier // the one that it holds
 	ref           []byte     // the reference that it has
@@ -227,8 +228,11 @@ func (x *examiner) open(depth int) {
 
 // close takes in what an object that closes says.
 func (x *examiner) close(f *facts, c *coding) {
-	if len(c.code) > 0 {
+	switch {
+	case len(c.code) > 0:
 		x.coding(f, c)
+	case len(c.system) > 0:
+		x.codeless(f, c)
 	}
 	if !x.alone {
 		x.called(f, c)
@@ -275,7 +279,7 @@ func (x *examiner) coding(f *facts, c *coding) {
 func (x *examiner) isLabel(at int) bool {
 	w := &x.walk
 	for depth := at; depth > 0 && depth > at-4; depth-- {
-		if name := w.keyAt(depth); bytes.HasPrefix(name, []byte("security")) {
+		if isSecurity(w.keyAt(depth)) {
 			return true
 		}
 	}
@@ -479,7 +483,7 @@ func (x *examiner) identifier(f *facts) {
 // isLaboratory tells the category of laboratory Observations, and the laboratory sections of v2-0074,
 // in any case.
 func isLaboratory(code []byte) bool {
-	code = bytes.TrimSpace(code)
+	code = bytes.TrimSpace(folded(code))
 	if len(code) > len("laboratory") {
 		return false
 	}

@@ -136,7 +136,7 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	if x.escaped, coded = escapes(line); coded || !x.alone && (mayNameBinary(line) || mayCall(n, line)) {
 		return false
 	}
-	if securityName.in(line) { // labels count by more than codes
+	if oneIn(line, unusualNames) { // labels count by more than codes
 		return false
 	}
 	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
@@ -177,7 +177,7 @@ func lastNames(paths map[string]place) (names []needle) {
 }
 
 var (
-	securityName   = newNeedle(`"security`)
+	unusualNames   = []needle{newNeedle("ecurity"), newNeedle("ECURITY"), newNeedle(`CODE"`)}
 	idName         = newNeedle(`"id"`)
 	identifierName = newNeedle(`dentifier"`)
 	presentedName  = newNeedle(`"` + presentedForm + `"`)

@@ -15,7 +15,7 @@ func holdsCodes(name []byte) bool {
 		return false
 	}
 	switch last := name[len(name)-1]; {
-	case last != 'e' && last != 'g' && last != 't' && name[0] != 's': // as most
+	case last|0x20 != 'e' && last|0x20 != 'g' && last|0x20 != 't' && name[0]|0x20 != 's' && name[0] != '_': // as most
 		return false
 	case bytes.HasSuffix(name, []byte("ode")), bytes.HasSuffix(name, []byte("oding")):
 		last := name[:bytes.LastIndexByte(name, 'o')]
@@ -23,7 +23,18 @@ func holdsCodes(name []byte) bool {
 	case bytes.HasSuffix(name, []byte("CodeableConcept")):
 		return true
 	}
-	return bytes.HasPrefix(name, []byte("security")) && string(name) != "securityContext"
+	if bytes.HasSuffix(name, []byte("CODE")) {
+		return true
+	}
+	return isSecurity(name) && string(name) != "securityContext"
+}
+
+// isSecurity reports whether a field is of security labels, in whatever case, or is what stands beside
+// one that has no value of its own.
+func isSecurity(name []byte) bool {
+	const security = "security"
+	name = bytes.TrimLeft(name, "_")
+	return len(name) >= len(security) && bytes.EqualFold(name[:len(security)], []byte(security))
 }
 
 // besidesCodes are the scalars that an object of codes has beside them.
@@ -73,7 +84,9 @@ func (x *examiner) scalarCode(f *facts) {
 	case string(name) == "system" && !inList:
 		in.odd = in.odd || in.system != nil || !w.isText
 		in.system = w.content()
-	case holdsCodes(name) && !inList && bytes.HasSuffix(name, []byte("ode")):
+	case string(name) == "display" && !inList:
+		in.shown = w.content()
+	case holdsCodes(name) && !inList && (bytes.HasSuffix(name, []byte("ode")) || bytes.HasSuffix(name, []byte("ODE"))):
 		x.policy.sensitive.lookup(nil, w.content(), x.isLabel(w.depth), f.addSensitive)
 	case holdsCodes(name), in.codes && !besidesCodes(name):
 		x.anywhere(f, w.content())
@@ -106,6 +119,8 @@ func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
 	if !t.mayHold(code) {
 		return
 	}
+	code = folded(code)
+	t.lookupRanges(icd10, code, add)
 	for _, spelling := range candidates(code) {
 		for _, system := range []string{anySystem, codesWithoutSystem, labelsWithoutSystem} {
 			t.lookupIn(system, spelling, add)
@@ -155,6 +170,7 @@ func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 	default:
 		return nil, false
 	}
+	var holds conceptFields
 	for line = line[1:]; ; line = line[1:] {
 		line = afterSpace(line)
 		if len(line) > 0 && line[0] == end {
@@ -163,26 +179,30 @@ func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 		if end == ']' {
 			line, ok = x.concept(line, t)
 		} else {
-			line, ok = x.conceptField(line, t)
+			line, ok = x.conceptField(line, t, &holds)
 		}
 		line = afterSpace(line)
 		switch {
 		case !ok || len(line) == 0:
 			return nil, false
 		case line[0] == end:
-			return line[1:], true
+			return line[1:], x.casts || !holds.system || holds.code
 		case line[0] != ',':
 			return nil, false
 		}
 	}
 }
 
+// conceptFields is what a Coding has: one of a system without a code is left to a walk.
+type conceptFields struct{ system, code bool }
+
 // conceptField goes over a field of a CodeableConcept or Coding.
-func (x *examiner) conceptField(line []byte, t traitKind) (rest []byte, ok bool) {
+func (x *examiner) conceptField(line []byte, t traitKind, holds *conceptFields) (rest []byte, ok bool) {
 	if len(line) == 0 || line[0] != '"' {
 		return nil, false
 	}
 	if at := codingText(line); at > 0 {
+		holds.code, holds.system = holds.code || line[1] == 'c', holds.system || line[1] == 's'
 		return x.conceptText(line[at:], line[1] == 'c', t)
 	}
 	end, _ := textEnd(line, 0)
@@ -198,6 +218,7 @@ func (x *examiner) conceptField(line []byte, t traitKind) (rest []byte, ok bool)
 		return x.concept(line, t)
 	}
 	isCode := string(name) == "code"
+	holds.code, holds.system = holds.code || isCode, holds.system || string(name) == "system"
 	switch {
 	case !isCode && !besidesCodes(name) || string(name) == resourceType:
 		return nil, false

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/csv"
@@ -123,7 +124,9 @@ func (t *Table) add(system, code, category string) {
 // mayHold reports whether a code may be in the table, of whatever system: as it is, or a part of it, see candidates.
 func (t *Table) mayHold(code []byte) bool {
 	var whole, part plainBytes
+	wide := false
 	for _, c := range code {
+		wide = wide || c >= 0x80
 		switch class := codeBytes[c]; {
 		case class == otherByte || c == ' ' || c == '\t':
 			if t.mayHoldPlain(&part, false) {
@@ -135,7 +138,15 @@ func (t *Table) mayHold(code []byte) bool {
 			part.add(class)
 		}
 	}
-	return t.mayHoldPlain(&whole, isLOINC(code)) || part.n < whole.n && t.mayHoldPlain(&part, false)
+	if t.mayHoldPlain(&whole, isLOINC(code)) || part.n < whole.n && t.mayHoldPlain(&part, false) {
+		return true
+	}
+	if wide {
+		if plain := folded(code); !bytes.Equal(plain, code) {
+			return t.mayHold(plain)
+		}
+	}
+	return t.loose && len(rangesOf(code)) > 0
 }
 
 // plainBytes is a plain code, as far as it counts for mayHold.
@@ -211,7 +222,9 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 	if !t.mayHold(code) {
 		return
 	}
+	code = folded(code)
 	in := canonicalSystem(string(system))
+	t.lookupRanges(in, code, add)
 	systems := []string{in, anySystem}
 	if in == "" && t.loose && telling(code) {
 		systems = append(systems, codesWithoutSystem)
@@ -234,6 +247,7 @@ func (t *Table) lookupLabel(shown []byte, add func(category string)) {
 	if !t.loose || !t.mayHold(shown) {
 		return
 	}
+	shown = folded(shown)
 	for i, spelling := range candidates(shown) {
 		if i == 0 || len(spelling) > 1 { // a letter is no word for R
 			t.lookupIn(labelsWithoutSystem, spelling, add)

@@ -146,6 +146,9 @@ var sensitives = []struct {
 	{`{"code":"F11.20"}`, false, ehi.AlcoholAndDrug},
 	{`{"system":"http:\/\/snomed.info\/sct","display":"x","code":"86406008|x|"}`, false, ehi.HIV},
 	{`{"c\u006fde":"Z15.01","system":"ICD-10-CM"}`, false, ehi.Genetic},
+	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"Ｂ２０"}`, false, ehi.HIV},
+	{`{"code":"B19-B24","system":"2.16.840.1.113883.6.90"}`, false, ehi.HIV},
+	{`{"system":"http://snomed.info/sct","display":"86406008"}`, false, ehi.HIV},
 }
 
 // groups are the groups of documents, by a code of their type.
