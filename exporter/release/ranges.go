@@ -41,6 +41,9 @@ func rangesOf(text []byte) (ranges []codeRange) {
 		if !found || strings.Contains(right, "-") || len(from) < 3 || len(to) < 3 || from >= to || len(from) > 8 || len(to) > 8 {
 			continue
 		}
+		if isDigit(from[0]) && max(len(from), len(to)) > 5 { // of ICD-9-CM
+			continue
+		}
 		if isDigit(from[1]) && isDigit(to[1]) && isDigit(from[0]) == isDigit(to[0]) {
 			ranges = append(ranges, codeRange{from, to, len(from) == 3 && len(to) == 3})
 		}
@@ -96,6 +99,14 @@ func (t *Table) lookupRanges(system string, text []byte, add func(category strin
 			}
 		}
 	}
+}
+
+// mayHoldRange reports whether a text holds a range of some system of which a code is in the table.
+func (t *Table) mayHoldRange(text []byte) (may bool) {
+	for _, system := range []string{icd10, icd9} {
+		t.lookupRanges(system, text, func(string) { may = true })
+	}
+	return may
 }
 
 // codeless looks at a Coding that names a system and has no code: at what it shows, and at the end of

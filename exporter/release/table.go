@@ -146,7 +146,7 @@ func (t *Table) mayHold(code []byte) bool {
 			return t.mayHold(plain)
 		}
 	}
-	return t.loose && len(rangesOf(code)) > 0
+	return t.mayHoldRange(code)
 }
 
 // plainBytes is a plain code, as far as it counts for mayHold.
