@@ -385,3 +385,39 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 		}
 	}
 }
+
+// A queued export whose server comes back with another table of sensitive codes fails, and says why: the
+// patient, or the client, asked for it by the one before. A form that is filled in afterwards goes by the new one.
+func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
+	cfg := config()
+	cfg.Workers, cfg.Source = 0, madeUpSource
+	data := t.TempDir()
+	var jobs []string
+	var open, p string
+	t.Run("asked for", func(t *testing.T) {
+		w := start(t, data, cfg, node.Options{})
+		p = w.demoPatient()
+		bulk, err := w.service("system/*.rs").Start(t.Context(), "GET", "/fhir/$export", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, idOf(queued(w, w.patient(p), p).StatusURL), bulk.ID)
+		open = w.kickOff(w.patient(p), "", p, nil).ID
+	})
+	cfg.Workers, cfg.SensitiveTable = 2, filepath.Join(t.TempDir(), "sensitive.csv")
+	if err := os.WriteFile(cfg.SensitiveTable, []byte("# nothing is sensitive\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, data, cfg, node.Options{})
+	for _, id := range jobs {
+		await(t, "the job to fail", func() bool {
+			got, err := w.node.Bus.Jobs.Get(t.Context(), id)
+			if err == nil && got.Status != ehi.Failed && got.Status != ehi.Requested {
+				t.Fatalf("the export is %s", got.Status)
+			}
+			return err == nil && got.Status == ehi.Failed && strings.Contains(got.Error, "sensitive codes") && strings.Contains(got.Error, "again")
+		})
+	}
+	w.submit(w.patient(p), open, everything())
+	w.wait(open, ehi.Retrieved)
+}

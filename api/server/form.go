@@ -544,6 +544,7 @@ func (s *Server) submit(c *fiber.Ctx, to *ehi.Job, form ehi.ReleaseForm, by stri
 		if !s.stands(j) {
 			return errJobNotFound
 		}
+		j.Rules = s.Rules.Digest() // by which the page has said what the choices release
 		return j.Submit(form, by, now())
 	})
 	if err != nil {

@@ -162,7 +162,7 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 		Status: ehi.AwaitingInput, WithForm: !skipForm, AutoApprove: skipReview,
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
-		Trace: tracing.Parent(c.UserContext()), Faults: faults, Records: s.Source.Records(),
+		Trace: tracing.Parent(c.UserContext()), Faults: faults, Records: s.Source.Records(), Rules: s.Rules.Digest(),
 	}
 	if level != ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false

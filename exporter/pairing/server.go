@@ -3,9 +3,11 @@ package pairing
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 	"ehi-server/shared/fingerprint"
+	"ehi-server/shared/kv"
 )
 
 // Parts are what decides about what a process's exports contain and where they are.
@@ -69,25 +72,80 @@ const tendEvery = 2 * time.Second
 // settle is how long changes are gathered before they are told: each import changes the records twice.
 const settle = 50 * time.Millisecond
 
-// Open says what exporters must have from now on; Run keeps it true.
+// ErrOtherServer says that a server runs on the same NATS that has other exports or other records. Exporters
+// of the one do not belong to the other, so that each would take from the other what its exports need.
+var ErrOtherServer = errors.New("another server runs on this NATS that this one does not fit")
+
+// Open says what exporters must have from now on; Run keeps it true. Errors: ErrOtherServer.
 func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
 	s := &Server{Parts: p, limits: limits.OrDefaults(), id: rand.Text(), at: time.Now().UTC(), wake: make(chan struct{}, 1), known: map[string]bool{}}
-	before, err := p.Bus.Fleet.Terms(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		before, revision, err := p.Bus.Fleet.TermsAt(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.fits(ctx, before); err != nil {
+			return nil, err
+		}
+		if err := s.begin(ctx, before, revision); !kv.IsConflict(err) { // else another one came at the same moment
+			return s, err
+		}
 	}
+}
+
+// begin writes the first text into the folder, and says the terms in the place of those of a revision.
+func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) (err error) {
 	last := ""
 	if before != nil {
 		last = before.Files
 	}
-	if s.proof, err = p.Files.DrawProof(last); err != nil { // the disk may be full, which is waited for
+	if s.proof, err = s.Files.DrawProof(last); err != nil { // the disk may be full, which is waited for
 		s.draw = true
-		p.Log.Error("write into the folder of the exports what tells it from others: exports wait for that", "err", err)
+		s.Log.Error("write into the folder of the exports what tells it from others: exports wait for that", "err", err)
 	}
-	if err := p.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
-		return nil, err
+	if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
+		return err
 	}
-	return s, s.say(ctx)
+	t := s.Terms()
+	if err := s.Bus.Fleet.ReplaceTerms(ctx, t, revision); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said, s.author = &t, s.id
+	return nil
+}
+
+// fits makes sure that a server that runs on the same NATS has the same folder and the same records. One
+// that has ended is nobody's; one that was killed counts for bus.PresenceTTL. Errors: ErrOtherServer.
+func (s *Server) fits(ctx context.Context, other *ehi.Terms) error {
+	if other == nil || !s.Bus.IsShared() {
+		return nil
+	}
+	there, err := s.Bus.Fleet.IsServerThere(ctx, other.ID)
+	if err != nil || !there {
+		return err
+	}
+	same, err := s.Files.HasProof(other.Files)
+	switch own := s.Source.Records(); {
+	case err != nil:
+		return err
+	case !same:
+		return fmt.Errorf("%w: %s has its exports in %s (with the text %s in %s), and this one in %s (with %s): give both the same folder, or this one another --nats; one that was killed counts for %v",
+			ErrOtherServer, other.Server, other.Folder, other.Files, files.ProofsFolder, s.Files.Root(), texts(s.Files.Proofs()), bus.PresenceTTL)
+	case own.Identity != other.Records.Identity:
+		return fmt.Errorf("%w: %s has the records %s, and this one %s: give both the same --source and the same record store, or this one another --nats; one that was killed counts for %v",
+			ErrOtherServer, other.Server, other.Records.Identity, own.Identity, bus.PresenceTTL)
+	}
+	return nil
+}
+
+// texts are those of a folder, for people.
+func texts(all []string) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
 }
 
 // Terms are what this server asks for at this moment.
@@ -95,7 +153,7 @@ func (s *Server) Terms() ehi.Terms {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return ehi.Terms{
-		Server: s.Name, ID: s.id, At: s.at,
+		Server: s.Name, ID: s.id, At: s.at, Folder: s.Files.Root(),
 		Traits: ehi.Traits{Records: s.Source.Records(), Files: s.proof, Rules: s.rules(), Build: ehi.RecordVersion},
 		Limits: s.limits,
 	}

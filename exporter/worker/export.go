@@ -25,7 +25,7 @@ const progressEvery = 500 * time.Millisecond
 
 // exportPatient is the only task of one patient's export.
 func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
-	if err := p.sameRecords(ctx, job, p.Source.Records()); err != nil {
+	if err := p.fits(ctx, job, p.Source.Records()); err != nil {
 		return err
 	}
 	task, err := p.Bus.Tasks.Take(ctx, job.ID, 0, p.Name, time.Now().UTC())
@@ -48,7 +48,7 @@ func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) 
 		return fmt.Errorf("open the population: %w", err)
 	}
 	defer func() { err = errors.Join(err, population.Close()) }()
-	if err := p.sameRecords(ctx, job, population.Records()); err != nil {
+	if err := p.fits(ctx, job, population.Records()); err != nil {
 		return err
 	}
 	task, err := p.Bus.Tasks.TakePlanned(ctx, job.ID, n, p.Name, time.Now().UTC())
@@ -129,7 +129,7 @@ func (p *Pool) export(ctx context.Context, job *ehi.Job, task *bus.Taken, batch 
 		return fmt.Errorf("open record: %w", err)
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	if err := p.sameRecords(ctx, job, record.Records()); err != nil {
+	if err := p.fits(ctx, job, record.Records()); err != nil {
 		return err
 	}
 	return p.fill(ctx, job, task, batch, record)

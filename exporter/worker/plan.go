@@ -52,7 +52,7 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 		return fmt.Errorf("freeze the population: %w", err)
 	}
 	of := population.Records()
-	if err := p.sameRecords(ctx, job, of); err != nil {
+	if err := p.fits(ctx, job, of); err != nil {
 		return errors.Join(err, population.Close())
 	}
 	selection := selectionOf(job)

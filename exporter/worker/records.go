@@ -19,6 +19,29 @@ func (u unfit) Error() string { return string(u) }
 // againAdvice ends the reasons of jobs that were asked for of other records.
 const againAdvice = " Ask for the export again."
 
+// fits makes sure that a job is exported by the rules and from the records that it was asked for. Errors:
+// unfit, errStranger; others are NATS'.
+func (p *Pool) fits(ctx context.Context, job *ehi.Job, have ehi.Records) error {
+	if err := p.sameRules(ctx, job); err != nil {
+		return err
+	}
+	return p.sameRecords(ctx, job, have)
+}
+
+// sameRules makes sure that a job goes by the rules that were configured when it was asked for: those by
+// which its form said what would be released, and the same for all tasks of a population. The table of
+// those rules is not kept, so that the job fails where there is another one now, and can be made again by
+// that. A new build goes on with what the one before has begun. Errors: unfit, errStranger.
+func (p *Pool) sameRules(ctx context.Context, job *ehi.Job) error {
+	if job.Rules == "" || job.Rules == p.Rules.Digest() {
+		return nil
+	}
+	if err := p.Membership.Confirm(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errStranger, err)
+	}
+	return unfit("The table of sensitive codes has changed since the export was asked for, and no export is made by another one." + againAdvice)
+}
+
 // sameRecords makes sure that a job is exported from the records that it is planned on. What is not
 // planned yet, one patient's export among it, is planned on those that the server has now, as long as they
 // are the same store's as when it was asked for: a later version is what everybody would get who asks now.

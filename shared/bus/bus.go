@@ -247,6 +247,9 @@ func (b *Bus) ClientURL() string {
 	return b.embedded.now().ClientURL()
 }
 
+// IsShared reports whether NATS is an external one, on which other servers can be.
+func (b *Bus) IsShared() bool { return b.embedded == nil }
+
 // Address is by which this process reaches an external NATS; "" where it is within the process, or away.
 func (b *Bus) Address() string {
 	if b.embedded != nil {

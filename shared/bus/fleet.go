@@ -45,16 +45,38 @@ func (f *Fleet) SetTerms(ctx context.Context, t ehi.Terms) error {
 	return nil
 }
 
-// Terms is what a server has said last, nil where none has.
-func (f *Fleet) Terms(ctx context.Context) (*ehi.Terms, error) {
-	e, err := f.kv.Newest(ctx, termsKey)
-	if errors.Is(err, kv.ErrNotFound) {
-		return nil, nil
+// ReplaceTerms is SetTerms of a server that has just come, where they are still those of a revision; 0: none.
+// Errors: kv.IsConflict where they are not.
+func (f *Fleet) ReplaceTerms(ctx context.Context, t ehi.Terms, revision uint64) error {
+	data, err := json.Marshal(t)
+	if err == nil && revision == 0 {
+		_, err = f.kv.Create(ctx, termsKey, data)
+	} else if err == nil {
+		_, err = f.kv.Update(ctx, termsKey, data, revision)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what the server asks of its exporters: %w", err)
+		return fmt.Errorf("say what exporters must have: %w", err)
 	}
-	return decodeTerms(e.Value)
+	return nil
+}
+
+// Terms is what a server has said last, nil where none has.
+func (f *Fleet) Terms(ctx context.Context) (*ehi.Terms, error) {
+	t, _, err := f.TermsAt(ctx)
+	return t, err
+}
+
+// TermsAt is Terms with their revision, 0 where there are none.
+func (f *Fleet) TermsAt(ctx context.Context) (t *ehi.Terms, revision uint64, err error) {
+	e, err := f.kv.Newest(ctx, termsKey)
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read what the server asks of its exporters: %w", err)
+	}
+	t, err = decodeTerms(e.Value)
+	return t, e.Revision, err
 }
 
 func decodeTerms(data []byte) (*ehi.Terms, error) {

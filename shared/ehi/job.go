@@ -19,7 +19,7 @@ import (
 //	2: Attachment.Object, Task.Excused, Job.Plans, Job.Stored
 //	3: counts of files that are organized by patient are without the headers of their blocks
 //	4: File.Sum
-//	5: Job.Records, Task.Records
+//	5: Job.Records, Job.Rules, Task.Records
 const RecordVersion = 5
 
 // Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
@@ -154,6 +154,9 @@ type Job struct {
 	// Records are those that the export is made from: as they were at the kick-off until it is planned,
 	// and then those of the plan, of which every task is. There are none in a job of version 4 and before.
 	Records Records `json:"records,omitzero"`
+	// Rules stands for what an operator has configured of the rules of release when the export was asked for,
+	// by its form where it has one: no task goes by others. "" in a job of version 4 and before.
+	Rules string `json:"rules,omitempty"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
 }

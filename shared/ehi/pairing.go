@@ -72,6 +72,8 @@ type Terms struct {
 	Server string    `json:"server"`
 	ID     string    `json:"id"`
 	At     time.Time `json:"at"`
+	// Folder is where the server has its exports, for people.
+	Folder string `json:"folder,omitempty"`
 	Traits
 	Limits Limits `json:"limits"`
 }

@@ -12,13 +12,13 @@ import (
 // Who finds it has the same folder, whatever that is called there. Each text is a file of its own: no
 // cache of a network's file system can have missed it before it was told.
 
-// proofsFolder holds the texts, as the names of files.
-const proofsFolder = ".pairing"
+// ProofsFolder holds the texts, as the names of files.
+const ProofsFolder = ".pairing"
 
 // DrawProof writes a new text, and removes all but that and last, the one before it ("": none).
 func (l *Local) DrawProof(last string) (text string, err error) {
 	text = rand.Text()
-	folder := filepath.Join(l.root, proofsFolder)
+	folder := filepath.Join(l.root, ProofsFolder)
 	if err := l.disk.MkdirAll(folder); err != nil {
 		return "", err
 	}
@@ -44,13 +44,13 @@ func (l *Local) HasProof(text string) (bool, error) {
 	if !identityText.MatchString(text) {
 		return false, nil
 	}
-	found, err := l.small(filepath.Join(l.root, proofsFolder, text))
+	found, err := l.small(filepath.Join(l.root, ProofsFolder, text))
 	return found == text, err
 }
 
 // Proofs are the texts that are there, for people.
 func (l *Local) Proofs() []string {
-	all, _ := l.disk.ReadDir(filepath.Join(l.root, proofsFolder)) // there may be none
+	all, _ := l.disk.ReadDir(filepath.Join(l.root, ProofsFolder)) // there may be none
 	slices.Sort(all)
 	return all
 }
