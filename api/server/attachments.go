@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ var errNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without upload
 func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (added []ehi.Attachment, err error) {
 	taken := map[string]bool{}
 	for _, a := range j.Attachments {
-		taken[nameKey(a.Name)] = true
+		taken[ehi.NameKey(a.Name)] = true
 	}
 	for {
 		part, err := r.NextPart()
@@ -89,7 +88,7 @@ func (s *Server) storeParts(c *fiber.Ctx, j *ehi.Job, r *multipart.Reader) (adde
 		if err != nil {
 			return added, err
 		}
-		taken[nameKey(a.Name)] = true
+		taken[ehi.NameKey(a.Name)] = true
 		added = append(added, a)
 	}
 }
@@ -138,26 +137,9 @@ func (s *Server) removeFiles(c *fiber.Ctx, names []string) (*ehi.Job, error) {
 		return nil, err
 	}
 	var removed []string
-	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) error {
-		if err := j.CanDetach(); err != nil {
-			return err
-		}
-		for _, name := range names {
-			if _, ok := j.Attachment(name); !ok {
-				return ehi.Errorf(ehi.NotFound, "There is no attachment %q", name)
-			}
-		}
-		removed = nil
-		var kept []ehi.Attachment
-		for _, a := range j.Attachments {
-			if slices.Contains(names, a.Name) {
-				removed = append(removed, a.Object)
-			} else {
-				kept = append(kept, a)
-			}
-		}
-		j.Attachments = kept
-		return nil
+	j, err := s.Bus.Jobs.Update(c.UserContext(), c.Params("id"), func(j *ehi.Job) (err error) {
+		removed, err = j.Detach(names...)
+		return err
 	})
 	if err != nil {
 		return nil, err

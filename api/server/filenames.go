@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"golang.org/x/text/unicode/norm"
 
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
 
@@ -30,7 +31,7 @@ func uniqueName(name string, taken map[string]bool) string {
 	name = formEscapes.Replace(name)
 	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
 	name = strings.Join(strings.Fields(norm.NFC.String(name)), " ")
-	name = portable(strings.TrimRight(strings.TrimLeft(name, ". "), ". "))
+	name = portable(strings.TrimRight(strings.TrimLeft(name, ". \u200c\u200d"), ". "))
 	ext := path.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
 	if stem == "" {
@@ -39,7 +40,7 @@ func uniqueName(name string, taken map[string]bool) string {
 	ext = fhir.CutText(ext, 20)
 	stem = strings.TrimRight(fhir.CutText(stem, maxAttachmentName-len(ext)-8), ". ")
 	for n, candidate := 1, stem+ext; ; n++ {
-		if !taken[nameKey(candidate)] {
+		if !taken[ehi.NameKey(candidate)] {
 			return candidate
 		}
 		candidate = stem + "-" + strconv.Itoa(n) + ext
@@ -49,18 +50,19 @@ func uniqueName(name string, taken map[string]bool) string {
 // devices are names that Windows takes for devices, with any ending and in any case.
 var devices = regexp.MustCompile(`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
 
+// joiners are what visible leaves of characters that are not seen.
+var joiners = strings.NewReplacer("\u200c", "", "\u200d", "")
+
 // portable puts _ before a name that another system takes for something else: for a device, a formula of
-// a spreadsheet, or an option of a command. It is read as they read it, in the form NFKC: COM¹ is COM1.
+// a spreadsheet, or an option of a command. It is read as they read it, in the form NFKC and without
+// joiners: COM¹ is COM1.
 func portable(name string) string {
-	read := norm.NFKC.String(name)
+	read := norm.NFKC.String(joiners.Replace(name))
 	if devices.MatchString(read) || read != "" && strings.ContainsRune("=+-@~", rune(read[0])) {
 		return "_" + name
 	}
 	return name
 }
-
-// nameKey is the same for names that some file systems hold to be one.
-func nameKey(name string) string { return strings.ToLower(norm.NFKC.String(name)) }
 
 // visible drops a character that a file's name may not hold: -1.
 func visible(r rune) rune {
@@ -74,6 +76,8 @@ func visible(r rune) rune {
 	case r == '\u200c', r == '\u200d': // Persian, and several scripts of India, are written with them
 		return r
 	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r), unicode.Is(unicode.Co, r):
+		return -1
+	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r): // drawn as nothing although a letter or a mark
 		return -1
 	}
 	return r

@@ -35,10 +35,11 @@ func TestEHI11UploadedNames(t *testing.T) {
 		{"CON", "_CON"}, {"nul.txt", "_nul.txt"}, {"Aux .tar.gz", "_Aux .tar.gz"}, {"com1.pdf", "_com1.pdf"}, {"COM¹", "_COM¹"}, {"ＬＰＴ9.x", "_ＬＰＴ9.x"},
 		{"CONIN$", "_CONIN$"}, {"console.txt", "console.txt"}, {"com10.txt", "com10.txt"}, {"my con.txt", "my con.txt"}, {"a:b", "a_b"}, {"file.txt:stream", "file.txt_stream"},
 		{"a|b<c>d?e*f.txt", "a_b_c_d_e_f.txt"}, {"=cmd", "_=cmd"}, {"＝cmd.csv", "_＝cmd.csv"}, {"+1.csv", "_+1.csv"}, {"-rf", "_-rf"}, {"@sum.csv", "_@sum.csv"}, {"~root", "_~root"},
-		{" =a.csv", "_=a.csv"}, {".aux", "_aux"}, {"a=b-c+d@e~.txt", "a=b-c+d@e~.txt"},
+		{" =a.csv", "_=a.csv"}, {".aux", "_aux"}, {"\u200d=b.csv", "_=b.csv"}, {"\u200d", "attachment-3"}, {"L\u200cPT8", "_L\u200cPT8"}, {"\u3164=c.csv", "_=c.csv"},
+		{"ς.txt", "ς.txt"}, {"Σ.txt", "Σ-1.txt"}, {"σ.txt", "σ-2.txt"}, {"straße.txt", "straße.txt"}, {"STRASSE.TXT", "STRASSE-1.TXT"}, {"stra\u200dsse.txt", "stra\u200dsse-2.txt"}, {"a=b-c+d@e~.txt", "a=b-c+d@e~.txt"},
 	} {
 		got := uniqueName(c.name, taken)
-		taken[nameKey(got)] = true
+		taken[ehi.NameKey(got)] = true
 		if got != c.want {
 			t.Errorf("%q became %q, want %q", c.name, got, c.want)
 		}
@@ -80,14 +81,14 @@ func TestSniffedTypesAreTrue(t *testing.T) {
 }
 
 func FuzzUniqueName(f *testing.F) {
-	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300), "\u202e", "İ.pdf", "ﬁ.pdf", "CON", "nul .txt", "a:b", "=cmd", "\u200c=x", "-.", "com1" + strings.Repeat(".", 200) + "x"} {
+	for _, s := range []string{"a.pdf", "../x", "", ".", strings.Repeat("é", 100), "a.b.c.d", "-", "a." + strings.Repeat("x", 300), "\u202e", "İ.pdf", "ﬁ.pdf", "CON", "nul .txt", "a:b", "=cmd", "\u200c=x", "\u200d", "\u3164", "-.", "com1" + strings.Repeat(".", 200) + "x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		taken := map[string]bool{}
 		for range 3 {
 			n := uniqueName(name, taken)
-			if taken[nameKey(n)] || n == "" || len(n) > maxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") || !utf8.ValidString(n) {
+			if taken[ehi.NameKey(n)] || n == "" || len(n) > maxAttachmentName || strings.ContainsAny(n, "/\\\"\x00\r\n") || strings.HasPrefix(n, ".") || !utf8.ValidString(n) {
 				t.Fatalf("%q became %q", name, n)
 			}
 			if portable(n) != n || strings.ContainsAny(n, "<>:|?*") {
@@ -98,7 +99,7 @@ func FuzzUniqueName(f *testing.F) {
 					t.Fatalf("%q became %q", name, n)
 				}
 			}
-			taken[nameKey(n)] = true
+			taken[ehi.NameKey(n)] = true
 		}
 	})
 }

@@ -385,7 +385,7 @@ func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err 
 	taken := map[string]bool{}
 	for _, a := range j.Attachments { // one of an older build may have a name that is not given out today
 		name := uniqueName(a.Name, taken)
-		taken[nameKey(name)] = true
+		taken[ehi.NameKey(name)] = true
 		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, func() (io.ReadCloser, error) {
 			return s.openStored(ctx, storedDocument(j, a))
 		}})

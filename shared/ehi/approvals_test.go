@@ -159,3 +159,53 @@ func TestAJobTakesAHundredDocuments(t *testing.T) {
 		t.Errorf("when it is approved: %v", err)
 	}
 }
+
+// Two documents whose names some system holds to be one never stand beside each other, however they
+// came: those of one upload, or of several at once.
+func TestEHI11DocumentsOfAnExportHaveNamesOfTheirOwnEverywhere(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"Note.txt", "note.TXT"}, {"straße.txt", "STRASSE.txt"}, {"ς.txt", "σ.txt"}, {"ﬁle.txt", "FILE.txt"}, {"K.txt", "k.txt"},
+		{"n\u00e4me", "na\u0308me"}, {"می\u200cخواهم", "میخواهم"}, {"\u2764\ufe0f", "\u2764"}, {"same", "same"},
+	} {
+		of := func(name string) ehi.Attachment { return ehi.Attachment{Name: name} }
+		j := &ehi.Job{ID: "j", Status: ehi.Retrieved}
+		if err := j.Attach(of(pair[0]), of(pair[1])); ehi.CodeOf(err) != ehi.Transient || len(j.Attachments) != 0 {
+			t.Errorf("%q together: %v, %v", pair, j.Attachments, err)
+		}
+		if err := j.Attach(of(pair[0])); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Attach(of(pair[1])); ehi.CodeOf(err) != ehi.Transient || len(j.Attachments) != 1 {
+			t.Errorf("%q one after the other: %v, %v", pair, j.Attachments, err)
+		}
+	}
+}
+
+// What an approval was of is gone with any change, also where a second one makes it look as it did.
+func TestApprovalsEndWithAChangeThatIsUndone(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	j := &ehi.Job{ID: "j", Status: ehi.Retrieved}
+	seen := j.Contents()
+	approve := func(by string) {
+		t.Helper()
+		if err := j.ApproveByTwo(seen, by, "account of "+by, everybody, at, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	approve("rita")
+	if err := j.Attach(ehi.Attachment{Name: "a.pdf", Object: "o1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Detach("b.pdf"); ehi.CodeOf(err) != ehi.NotFound {
+		t.Errorf("what is not there is removed: %v", err)
+	}
+	if removed, err := j.Detach("a.pdf"); err != nil || !slices.Equal(removed, []string{"o1"}) || j.Contents() != seen {
+		t.Fatalf("removed %q, %v, contents the same: %t", removed, err, j.Contents() == seen)
+	}
+	if approve("ada"); j.Status != ehi.Retrieved || !slices.Equal(j.Approvers(everybody), []string{"ada"}) {
+		t.Errorf("approved by %q, %s", j.Approvers(everybody), j.Status)
+	}
+	if approve("rita"); j.Status != ehi.Approved {
+		t.Errorf("approved by two, and %s", j.Status)
+	}
+}

@@ -9,7 +9,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 )
 
 // RecordVersion is the layout of the Job and Task records that this build writes. A record with a higher number comes
@@ -414,7 +418,7 @@ func (j *Job) CanAttach() error {
 const MaxAttachments = 100
 
 // Attach adds documents. Errors: Conflict, as CanAttach; Invalid where they are too many together;
-// Transient where another one has such a name.
+// Transient where another one has such a name, by NameKey. Whoever has approved has to approve anew.
 func (j *Job) Attach(added ...Attachment) error {
 	if err := j.CanAttach(); err != nil {
 		return err
@@ -422,13 +426,60 @@ func (j *Job) Attach(added ...Attachment) error {
 	if len(j.Attachments)+len(added) > MaxAttachments {
 		return Errorf(Invalid, "At most %d attachments an export can be added", MaxAttachments)
 	}
+	taken := map[string]bool{}
+	for _, a := range j.Attachments {
+		taken[NameKey(a.Name)] = true
+	}
 	for _, a := range added {
-		if _, clash := j.Attachment(a.Name); clash {
+		key := NameKey(a.Name)
+		if taken[key] {
 			return Errorf(Transient, "Another upload took the name %q; try again", a.Name)
 		}
+		taken[key] = true
 	}
 	j.Attachments = append(slices.Clip(j.Attachments), added...)
+	j.unapprove()
 	return nil
+}
+
+// Detach removes documents by their exact names. removed are the objects that nothing refers to any
+// more. Errors: Conflict, as CanDetach; NotFound where there is no such document.
+func (j *Job) Detach(names ...string) (removed []string, err error) {
+	if err := j.CanDetach(); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if _, ok := j.Attachment(name); !ok {
+			return nil, Errorf(NotFound, "There is no attachment %q", name)
+		}
+	}
+	var kept []Attachment
+	for _, a := range j.Attachments {
+		if slices.Contains(names, a.Name) {
+			removed = append(removed, a.Object)
+		} else {
+			kept = append(kept, a)
+		}
+	}
+	j.Attachments = kept
+	j.unapprove()
+	return removed, nil
+}
+
+// unapprove forgets who has approved: what the documents were once is not what they are now, even where a
+// second change has undone the first one.
+func (j *Job) unapprove() { j.Approvals, j.ApprovedAs, j.Approved = nil, nil, "" }
+
+// NameKey is the same for names of documents that some file system holds to be one: of another case, of
+// another form of its letters, or with what is not seen, such as joiners.
+func NameKey(name string) string {
+	seen := strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
+			return -1
+		}
+		return r
+	}, name)
+	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(seen)))
 }
 
 // Attachment finds a document by its exact name.
