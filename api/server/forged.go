@@ -37,7 +37,7 @@ func changesAsStaff(method, path string) bool {
 func (s *Server) unforged(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if s.fromAnotherSite(c) {
-			return fiber.NewError(http.StatusForbidden, "A page of another site has sent this")
+			return errAnotherSite
 		}
 		if !bodyFits(c, path) {
 			return fiber.NewError(http.StatusUnsupportedMediaType, "Send the body as application/json")
@@ -45,6 +45,9 @@ func (s *Server) unforged(path string) fiber.Handler {
 		return c.Next()
 	}
 }
+
+// errAnotherSite is the answer to what a browser says that a page of another origin has made it send.
+var errAnotherSite = fiber.NewError(http.StatusForbidden, "A page of another site has sent this")
 
 // fromAnotherSite reports whether a browser says that another origin than this server's has made it send
 // a request: by Sec-Fetch-Site, which no page can write, else by Origin, which older browsers send with

@@ -290,9 +290,13 @@ func interactionKey(token string) string {
 }
 
 // handleSubmit takes the patient's choices: from the page, or as JSON from its script or, in the sandbox,
-// from the job's client (EHI-7).
+// from the job's client (EHI-7). What the patient's browser sends counts from a page of this server alone.
 func (s *Server) handleSubmit(c *fiber.Ctx) error {
-	if strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm) {
+	token, page := c.Get("X-Interaction-Token"), strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
+	if (page || token != "") && s.fromAnotherSite(c) {
+		return errAnotherSite
+	}
+	if page {
 		err := s.submitPage(c)
 		if ehi.CodeOf(err) == ehi.Conflict && wantsPage(c) {
 			return s.sentBefore(c)
@@ -300,10 +304,9 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 		return err
 	}
 	var (
-		token = c.Get("X-Interaction-Token")
-		j     *ehi.Job
-		by    = "patient"
-		err   error
+		j   *ehi.Job
+		by  = "patient"
+		err error
 	)
 	if token != "" {
 		j, err = s.byPatient(c, token)

@@ -142,7 +142,7 @@ func (s *Server) handleApplications(c *fiber.Ctx) error {
 	var list []grantedApp
 	t := s.language(c)
 	for _, consent := range consents {
-		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), plainScopes(t, consent.Scopes)})
+		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), s.plainScopes(t, consent.Scopes)})
 	}
 	noStore(c)
 	return s.page(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
@@ -207,7 +207,7 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	}
 	return s.page(c, "consent", "consent.title", fiber.Map{
 		"Controls": controls,
-		"Patient":  who, "Request": req, "Asks": plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
+		"Patient":  who, "Request": req, "Asks": s.plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
 	})
 }
 
@@ -279,15 +279,21 @@ var scopeTexts = []struct {
 }{
 	{[]auth.Scopes{auth.PatientExport}, "scope.export"},
 	{[]auth.Scopes{auth.On(auth.PatientContext, "Patient", auth.Read), auth.On(auth.PatientContext, "Patient", auth.Search)}, "scope.read"},
-	{[]auth.Scopes{auth.On(auth.PatientContext, "Binary", auth.Read)}, "scope.documents"},
+	{[]auth.Scopes{auth.On(auth.PatientContext, "Binary", auth.Read)}, scopeDocuments},
 	{[]auth.Scopes{auth.FHIRUser}, "scope.user"},
 	{[]auth.Scopes{auth.Offline}, "scope.offline"},
 	{[]auth.Scopes{auth.Online}, "scope.online"},
 }
 
-// plainScopes says in plain words what an application asks for.
-func plainScopes(t *web.Catalogue, scopes auth.Scopes) (out []string) {
+// scopeDocuments says that an application reads documents one by one, see readsBinaries.
+const scopeDocuments = "scope.documents"
+
+// plainScopes says in plain words what an application will be able to do.
+func (s *Server) plainScopes(t *web.Catalogue, scopes auth.Scopes) (out []string) {
 	for _, text := range scopeTexts {
+		if text.key == scopeDocuments && !s.readsBinaries() {
+			continue
+		}
 		if slices.ContainsFunc(text.anyOf, scopes.Contains) {
 			out = append(out, t.Say(text.key))
 		}
