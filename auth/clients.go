@@ -16,6 +16,7 @@ import (
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/segmentio/encoding/json"
+	"golang.org/x/net/publicsuffix"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
@@ -122,8 +123,25 @@ func printable(s string) bool {
 // brailleBlank is a symbol that is drawn as a space.
 const brailleBlank = '\u2800'
 
-// reverseDomain is a private-use scheme: a domain of its owner's turned round (RFC 8252 7.1).
+// reverseDomain is how a private-use scheme is spelt: a domain of its owner's turned round (RFC 8252 7.1).
 var reverseDomain = regexp.MustCompile(`^[a-z][a-z0-9-]*[a-z0-9](\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
+
+// known are top-level domains that are schemes of browsers and systems, too: data.x.y looks like one of
+// those to whoever reads it.
+var known = []string{"chrome", "data", "shell", "tel"}
+
+// privateUse reports whether a scheme is a domain turned round that somebody can have registered, by the
+// Public Suffix List: javascript.x.y begins with what is no top-level domain, and uk.co is nobody's alone.
+func privateUse(scheme string) bool {
+	labels := strings.Split(scheme, ".")
+	if !reverseDomain.MatchString(scheme) || slices.Contains(known, labels[0]) {
+		return false
+	}
+	slices.Reverse(labels)
+	domain := strings.Join(labels, ".")
+	suffix, icann := publicsuffix.PublicSuffix(domain)
+	return suffix != domain && (icann || strings.Contains(suffix, "."))
+}
 
 // maxRedirects bounds a registration.
 const maxRedirects = 32
@@ -141,7 +159,7 @@ func (c *Client) validateRedirects() error {
 		case err != nil, !u.IsAbs(), u.Fragment != "" || strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
 		case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback(u.Hostname()):
-		case reverseDomain.MatchString(u.Scheme):
+		case privateUse(u.Scheme):
 		default:
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be https, http on a loopback address, or of a private-use scheme such as org.example.app", uri)
 		}
@@ -268,6 +286,13 @@ func (c *clientRecord) redirectsTo(uri string) bool {
 		r.Host = u.Host
 		return r.String() == uri
 	})
+}
+
+// isOwn reports whether an address is of this server: no application is there, and a page of it would be
+// opened with parameters of an application's choice.
+func (s *Server) isOwn(address string) bool {
+	u, err := weburl.Parse(address)
+	return err == nil && u.IsOf(s.Issuer)
 }
 
 // leadsTo reads an address as browsers do, and reports whether the release form may lead on to it: to an
@@ -409,6 +434,9 @@ func (s *Server) Client(_ context.Context, id string) (Client, error) {
 func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error) {
 	if err := c.validate(); err != nil {
 		return c, "", err
+	}
+	if own := slices.IndexFunc(slices.Concat(c.RedirectURIs, c.RedirectOrigins), s.isOwn); own >= 0 {
+		return c, "", ehi.Errorf(ehi.Invalid, "redirect_uris and redirect_origins must not lead to this server")
 	}
 	if c.ID == SandboxClientID {
 		return c, "", ehi.Errorf(ehi.Invalid, "%s is the sandbox's client", SandboxClientID)

@@ -76,6 +76,12 @@ func TestPrivateUseSchemesAreReverseDomains(t *testing.T) {
 		"org.example.app:/cb": true, "com.example.my-app:/oauth": true, "https://app.example/cb": true, "http://[::1]/cb": true,
 		"myapp:/cb": false, "org..app:/cb": false, "org.example.:/cb": false, "javascript:alert(1)": false, "data:text/html,x": false,
 		"org.-app:/cb": false, "org.app-:/cb": false, "o.x+y:/cb": false, "http://app.example/cb": false, "file:///etc/passwd": false,
+		"uk.co.example:/cb": true, "io.github.someone:/cb": true, "edu.example.app:/cb": true, "xn--p1ai.app:/cb": true,
+		"data.x.y:/cb": false, "DATA.x.y:/cb": false, "tel.x.y:1": false, "shell.x.y:z": false, "data.text.html:x": false, "javascript.x.y:alert(1)": false, "vbscript.x.y:x": false,
+		"file.x.y:/etc/passwd": false, "http.x.y:/cb": false, "https.x.y:/cb": false, "HTTPS.x.y:/cb": false,
+		"about.blank.x:y": false, "blob.x.y:https://app.example": false, "view-source.x:y": false, "intent.x.y://z": false,
+		"mailto.x.y:z": false, "ms-settings.x.y:z": false, "chrome-extension.x.y:z": false, "localhost.x:/cb": false,
+		"uk.co:/cb": false, "127.0.0.1:/cb": false,
 	} {
 		c := Client{Name: "App", RedirectURIs: []string{uri}, Scope: "patient/$ehi-export"}
 		if err := c.validate(); (err == nil) != good {

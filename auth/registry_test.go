@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -455,5 +456,44 @@ func TestOneNameIsOneAccount(t *testing.T) {
 	}
 	if err := add(auth.Account{Name: "anne@example.org", Role: auth.Viewer}); err != nil {
 		t.Error(err)
+	}
+}
+
+// No application lives on this server: neither a code nor the patient's browser is sent to one of its own
+// pages, whatever was registered while the server's address was another.
+func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
+	_, clock, b := newServer(t)
+	s := production(t, b, clock, func(c *auth.Config) { c.Issuer = "https://ehi.example.org" })
+	app := auth.Client{ID: "app", Name: "App", RedirectURIs: []string{"https://app.example/cb"}, Scope: appScope}
+	for _, own := range []string{
+		"https://ehi.example.org", "https://ehi.example.org/my/requests", "https://EHI.example.org:443/",
+		"https://ehi.exam%70le.org/cb", "https:/ehi.example.org/cb",
+	} {
+		c := app
+		c.RedirectURIs = append(slices.Clone(app.RedirectURIs), own)
+		if _, _, err := s.AddClient(t.Context(), c); ehi.CodeOf(err) != ehi.Invalid {
+			t.Errorf("%s is registered: %v", own, err)
+		}
+	}
+	c := app
+	c.RedirectOrigins = []string{"https://ehi.example.org"}
+	if _, _, err := s.AddClient(t.Context(), c); ehi.CodeOf(err) != ehi.Invalid {
+		t.Errorf("this server's origin is registered: %v", err)
+	}
+
+	before := production(t, b, clock, nil)
+	app.RedirectURIs = append(app.RedirectURIs, "https://ehi.example.org/cb")
+	if _, _, err := before.AddClient(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the client", func() bool { _, err := s.Client(t.Context(), app.ID); return err == nil })
+	for address, good := range map[string]bool{"https://app.example/cb": true, "https://ehi.example.org/cb": false} {
+		_, err := s.Check(url.Values{"client_id": {app.ID}, "redirect_uri": {address}}, nil)
+		if refused := strings.Contains(fmt.Sprint(err), "redirect_uri"); refused == good {
+			t.Errorf("a code for %s: %v", address, err)
+		}
+		if _, ok := s.LeadsTo(app.ID, address); ok != good {
+			t.Errorf("the form leads to %s: %t", address, ok)
+		}
 	}
 }

@@ -185,7 +185,7 @@ func (s *Server) checkClient(req Request, q url.Values) (*clientRecord, *Error) 
 		return nil, invalid("client_id")
 	case req.RedirectURI == "":
 		return nil, missing("redirect_uri")
-	case !c.redirectsTo(req.RedirectURI) || len(q["redirect_uri"]) > 1:
+	case !c.redirectsTo(req.RedirectURI) || len(q["redirect_uri"]) > 1, !c.anyRedirect && s.isOwn(req.RedirectURI):
 		return nil, invalid("redirect_uri")
 	}
 	return c, nil
@@ -195,7 +195,7 @@ func (s *Server) checkClient(req Request, q url.Values) (*clientRecord, *Error) 
 // release form (EHI-7). to is the address as browsers read it, "" where it may not.
 func (s *Server) LeadsTo(clientID, address string) (to string, ok bool) {
 	c := s.client(clientID)
-	if c == nil {
+	if c == nil || !c.anyRedirect && s.isOwn(address) {
 		return "", false
 	}
 	return c.leadsTo(address)

@@ -92,6 +92,22 @@ var controlAttacks = []attack{
 			p.want(p.do(p.service, "POST", path), 403, "may not skip review")
 		}
 	}},
+	{"an application registers this server's own pages, or what looks like a scheme of browsers", "RFC 8252 7.1", func(p *target) {
+		for _, uri := range []string{
+			p.open.Base + "/my/requests", p.open.Base, strings.ToUpper(p.open.Base) + "/", "data.x.y:/cb", "javascript.x.y:alert(1)", "https.x.y:/cb",
+			"javascript:alert(1)", "data:text/html,x", "localhost.x:/cb", "uk.co:/cb",
+		} {
+			body, err := json.Marshal(map[string]any{"client_name": "Own pages", "redirect_uris": []string{uri}, "scope": "launch/patient patient/$ehi-export"})
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.want(a, 400, "redirect_uri")
+		}
+	}},
 	{"an application registers itself with privileges", "EHI-1", func(p *target) {
 		body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export","token_endpoint_auth_method":"none","may_skip_form":true,"may_skip_review":true}`
 		a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
