@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,19 +262,41 @@ type settler struct {
 
 	// of the patient at hand
 	patient string
-	seen    map[string]sight // by type and id, as in a key
-	names   []digest         // by which the record calls resources
-	strange bool             // some reference leads nowhere
-	self    []byte           // the Patient's line
-	merged  []merge          // what it says about records that go on as others
+	own     keyList             // of the compartment, by type and id, as in a key
+	linked  map[string]struct{} // what that refers to, likewise
+	names   []digest            // by which the record calls resources
+	strange bool                // some reference leads nowhere
+	self    []byte              // the Patient's line
+	merged  []merge             // what it says about records that go on as others
 	total   int64
 	bytes   int64
 	changed []keyValue
 	key     []byte
 }
 
-// sight is what is known of a resource: it is in the patient's compartment, or is referred to by one that is, or both.
-type sight struct{ own, linked bool }
+// keyList is keys, or ends of keys, that come in their order.
+type keyList struct {
+	all  []byte
+	ends []int
+}
+
+func (l *keyList) reset() { l.all, l.ends = l.all[:0], l.ends[:0] }
+
+func (l *keyList) add(k []byte) {
+	l.all = append(l.all, k...)
+	l.ends = append(l.ends, len(l.all))
+}
+
+func (l *keyList) has(k []byte) bool {
+	_, found := sort.Find(len(l.ends), func(i int) int {
+		from := 0
+		if i > 0 {
+			from = l.ends[i-1]
+		}
+		return bytes.Compare(k, l.all[from:l.ends[i]])
+	})
+	return found
+}
 
 // keyValue is what is to be written. It holds bytes of its own: what a sweep gave is gone by then.
 type keyValue struct{ key, value []byte }
@@ -287,7 +310,7 @@ func (w *writer) newSettler(waiting *sync.Mutex) *settler {
 		network: newNetwork(w.store.db),
 		waiting: waiting,
 		sweeps:  map[byte]*sweep{},
-		seen:    map[string]sight{},
+		linked:  map[string]struct{}{},
 	}
 	s.resolver.db = w.store.db
 	s.linker = linker{resolver: &s.resolver, local: s.refer}
@@ -335,17 +358,15 @@ func (s *settler) flush() error {
 }
 
 func (s *settler) settle(patient string) error {
-	clear(s.seen)
+	s.own.reset()
+	clear(s.linked)
 	s.patient, s.strange, s.self, s.total, s.bytes = patient, false, nil, 0, 0
 	s.merged = nil
 	s.names, s.changed = s.names[:0], s.changed[:0]
 	prefix := key(kCompartment, patient, "")
 	self := key(kCompartment, patient, "Patient", patient)
 	err := s.sweeps[kCompartment].each(prefix, func(k, v []byte) error {
-		target := k[len(prefix):]
-		at := s.seen[string(target)]
-		at.own = true
-		s.seen[string(target)] = at
+		s.own.add(k[len(prefix):])
 		line, err := s.resource(k, v)
 		if err == nil && bytes.Equal(k, self) {
 			s.self = bytes.Clone(line)
@@ -392,16 +413,15 @@ const namesAtOnce = 4096
 // refer takes in that the record refers to a resource.
 func (s *settler) refer(typ, id []byte) {
 	s.key = append(append(append(s.key[:0], typ...), 0), id...)
-	if at := s.seen[string(s.key)]; !at.linked {
-		at.linked = true
-		s.seen[string(s.key)] = at
+	if _, known := s.linked[string(s.key)]; !known {
+		s.linked[string(s.key)] = struct{}{}
 	}
 }
 
 // links is everything outside of the compartment that is referred to, sorted.
 func (s *settler) links() (out []string) {
-	for target, at := range s.seen {
-		if at.linked && !at.own {
+	for target := range s.linked {
+		if s.key = append(s.key[:0], target...); !s.own.has(s.key) {
 			out = append(out, target)
 		}
 	}
