@@ -50,8 +50,16 @@ type Reading func(f func(r io.Reader) error) error
 // of its own first (see stage), is held to the archive's table of contents there and made durable; only then
 // does that become the data folder. So wherever it ends, by an error or by a kill, the data folder is what
 // it was, or the whole; until it is the whole Unfinished says that it is not, and an external NATS that it is
-// not to be used (bus.ErrUnfinished). Errors: ErrNotEmpty, ErrRestoring, ErrNoRoom, and those of read.
+// not to be used (bus.ErrUnfinished). Errors: ErrNotEmpty, ErrRestoring, bus.ErrRestoring, ErrNoRoom, and
+// those of read.
 func Restore(ctx context.Context, archive Reading, to To) (c Contents, err error) {
+	if to.NATS != "" {
+		release, err := bus.RestoreAlone(ctx, to.NATS, to.Access)
+		if err != nil {
+			return c, err
+		}
+		defer release()
+	}
 	s, err := newStage(to.Data, to.Replace)
 	if err != nil {
 		return c, err

@@ -107,6 +107,19 @@ func (s *storm) killedAtNATS(data string, marked bool) {
 	if out, err := s.run(0, second...); err == nil || !strings.Contains(out, bus.ErrHolds.Error()) {
 		s.Errorf("a second restore into it: %v, %s", err, out)
 	}
+	s.oneAtATime(url, second)
+}
+
+// oneAtATime holds a restore to being refused while another one goes on.
+func (s *storm) oneAtATime(url string, args []string) {
+	release, err := bus.RestoreAlone(s.Context(), url, bus.Access{})
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer release()
+	if out, err := s.run(0, args...); err == nil || !strings.Contains(out, bus.ErrRestoring.Error()) {
+		s.Errorf("a restore while another one goes on: %v, %s", err, out)
+	}
 }
 
 // Issue 20, item 6: a restore into an external NATS is the whole, or nobody can take it for one, wherever it
