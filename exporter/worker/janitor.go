@@ -24,12 +24,33 @@ type Keeper struct {
 	Every time.Duration
 	// Lost is how long a job may be requested before a missing command is taken for lost. Default 5 s.
 	Lost time.Duration
-	// Grace is for how long files are kept that no record names, though none proves that they are garbage; 0: they go at once.
+	// Grace is for how long files are kept that no record names, though none proves that they are garbage, and what is over
+	// by a clock that has just leapt ahead; 0: they go at once.
 	Grace time.Duration
 	// Also is done in each round, beside the keeper's own work; nil: nothing is. Its errors are the round's.
 	Also func(context.Context) error
+	// Clock is the machine's clock. Default time.Now.
+	Clock func() time.Time
 
-	word sweepWord
+	word  sweepWord
+	clock clock
+}
+
+// begun is when this process began, or nearly so: what it has run for is counted from it, whatever the machine's clock does.
+var begun = time.Now()
+
+// now is the time by which what is over is removed for good, see clock.
+func (k *Keeper) now() time.Time {
+	wall := time.Now
+	if k.Clock != nil {
+		wall = k.Clock
+	}
+	told, leapt := k.clock.now(wall(), time.Since(begun), k.Grace)
+	if leapt > 0 {
+		k.Log.Error("the machine's clock has leapt ahead: if it is wrong, set it right; what is over by it and was not before is kept until then, or for --orphan-grace",
+			"by", leapt.Round(time.Second), "kept for", k.Grace)
+	}
+	return told.UTC()
 }
 
 // Run does a round at once and then one every Every, until ctx ends.
@@ -45,7 +66,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
 		began := time.Now()
-		err := errors.Join(k.Bus.Mend(ctx), k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, now), k.Sweep(ctx))
+		err := errors.Join(k.Bus.Mend(ctx), k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, k.now()), k.Sweep(ctx))
 		if k.Also != nil {
 			err = errors.Join(err, k.Also(ctx))
 		}
@@ -365,7 +386,7 @@ func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func
 // jobs would else have all of JetStream's blocks in memory.
 func (k *Keeper) Sweep(ctx context.Context) error {
 	var errs []error
-	s := sweep{keeper: k, now: time.Now()}
+	s := sweep{keeper: k, now: k.now()}
 	n := 0
 	err := k.Files.Walk(func(id string, stored []files.Stored) error {
 		n += len(stored)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -465,5 +466,43 @@ func TestEHI17ExpiredJobsVanish(t *testing.T) {
 	}
 	if _, ok, err := h.bus.Tasks.Get(t.Context(), "a", 0); ok || err != nil || len(h.stored("a")) != 0 {
 		t.Errorf("left of the expired job: task %v, files %v, %v", ok, h.stored("a"), err)
+	}
+}
+
+// A machine's clock that leaps two days ahead, by mistake, does not take the exports with it that were good for an hour
+// more; what is over without it goes.
+func TestALeapOfTheClockExpiresNothing(t *testing.T) {
+	h := newHouse(t)
+	var ahead atomic.Int64
+	h.keeper.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	h.keeper.Grace, h.keeper.Every = time.Hour, time.Millisecond
+	over := func(id string) {
+		t.Helper()
+		at := time.Now().UTC()
+		j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Patient: h.patient, Lane: ehi.Interactive, Status: ehi.AwaitingInput, CreatedAt: at, ExpiresAt: at, Tasks: 1}
+		if err := h.bus.Jobs.Create(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, err := h.bus.Jobs.Get(t.Context(), id); ehi.CodeOf(err) == ehi.NotFound {
+				return
+			} else if err != nil || time.Now().After(end) {
+				t.Fatalf("what is over is still there: %v", err)
+			}
+		}
+	}
+	h.request("kept", false)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.keeper.Run(ctx) }()
+	over("before")
+	ahead.Store(int64(48 * time.Hour))
+	over("after")
+	if _, err := h.bus.Jobs.Get(t.Context(), "kept"); err != nil {
+		t.Errorf("an export that is good for an hour more, after a leap of two days: %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
