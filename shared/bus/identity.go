@@ -20,6 +20,10 @@ type Identified interface {
 	SetIdentity(string) error
 	// Empty reports whether there is nothing that could belong to one.
 	Empty() (bool, error)
+	// Reached is how far the state had come, as SetReached was told last; nil where nothing is known.
+	Reached() ([]uint64, error)
+	// SetReached keeps that.
+	SetReached([]uint64) error
 }
 
 // Errors of Open: files and state do not belong together, or a part of the state is gone. The janitor removes the files that no record
@@ -48,6 +52,9 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 		}
 		if is.Identity != "" {
 			mine = is.Identity
+		}
+		if err := b.holdsFirst(ctx, name, is); err != nil {
+			return "", err
 		}
 		if name == bucketTasks {
 			exports = is.Records
@@ -87,6 +94,9 @@ func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity 
 	}
 	for _, name := range lasting {
 		if err := buckets[name].Mark(ctx, identity); err != nil {
+			return "", err
+		}
+		if err := b.setFirst(ctx, buckets[name], name); err != nil {
 			return "", err
 		}
 	}

@@ -177,7 +177,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err = b.compareState(ctx, identity); err != nil {
+	if err = errors.Join(b.compareState(ctx, identity), b.compareReached(ctx)); err != nil {
 		return err
 	}
 	if err = b.declareLanes(ctx); err != nil {

@@ -166,7 +166,7 @@ func (l *Local) small(name string) (string, error) {
 }
 
 // maxSmall bounds what is read of a small file, in bytes.
-const maxSmall = 64
+const maxSmall = 96
 
 // errFound ends a walk.
 var errFound = errors.New("there is one")
@@ -194,6 +194,52 @@ func (l *Local) SetIdentity(identity string) error {
 		return err
 	}
 	_, err = io.WriteString(f, identity+" "+sumOf(identity))
+	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(l.root))
+}
+
+// reachedFile says how far the state had come to which the files belong.
+const reachedFile = ".reached"
+
+// Reached is what SetReached was told last; nil where nothing is known.
+func (l *Local) Reached() ([]uint64, error) {
+	text, err := l.small(filepath.Join(l.root, reachedFile))
+	if err != nil {
+		return nil, err
+	}
+	numbers, sum, _ := strings.Cut(text, " ")
+	if sum != sumOf(numbers) { // it was being written when the process died, or is damaged
+		return nil, nil
+	}
+	var reached []uint64
+	for n := range strings.SplitSeq(numbers, ",") {
+		v, err := strconv.ParseUint(n, 10, 64)
+		if err != nil {
+			return nil, nil
+		}
+		reached = append(reached, v)
+	}
+	return reached, nil
+}
+
+// SetReached keeps how far the state has come, in up to three numbers that never get less unless it has lost something.
+func (l *Local) SetReached(reached []uint64) error {
+	numbers := make([]string, len(reached))
+	for i, v := range reached {
+		numbers[i] = strconv.FormatUint(v, 10)
+	}
+	text := strings.Join(numbers, ",")
+	name := filepath.Join(l.root, reachedFile)
+	if err := ignoreAbsent(l.disk.Remove(name)); err != nil {
+		return err
+	}
+	f, err := l.disk.Create(name)
+	if errors.Is(err, fs.ErrExist) { // another process keeps the same
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text+" "+sumOf(text))
 	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(l.root))
 }
 

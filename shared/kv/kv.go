@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,7 +63,7 @@ func Declare(ctx context.Context, l *link.Link, name, description string) (*Buck
 func declare(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) error {
 	is, err := js.Stream(ctx, StreamOf(name))
 	if err == nil && is.CachedInfo().Config.SubjectDeleteMarkerTTL == MarkerTTL && is.CachedInfo().Config.Description == description {
-		return replicate(ctx, js, is.CachedInfo().Config, replicas) // an update of the bucket would take the identity away
+		return adjust(ctx, js, is.CachedInfo().Config, replicas) // an update of the bucket would take the identity away
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
@@ -73,14 +75,53 @@ func declare(ctx context.Context, js jetstream.JetStream, name, description stri
 	return err
 }
 
-// replicate has NATS keep so many copies of a bucket.
-func replicate(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, replicas int) error {
-	if config.Replicas == replicas {
+// adjust has NATS keep so many copies of a bucket, and no more rules than it is to have.
+func adjust(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, replicas int) error {
+	want, changed := settled(config)
+	if len(changed) == 0 && config.Replicas == replicas {
 		return nil
 	}
-	config.Replicas = replicas
-	_, err := js.UpdateStream(ctx, config)
+	want.Replicas = replicas
+	_, err := js.UpdateStream(ctx, want)
 	return err
+}
+
+// settled is a bucket's stream with the settings on which this project relies, and those of them that were others: somebody
+// has changed them. A bucket loses nothing by itself, neither by age nor for room, and any of its servers may be read.
+func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []string) {
+	want = is
+	want.MaxAge, want.Discard = 0, jetstream.DiscardNew
+	want.AllowDirect, want.AllowRollup, want.AllowMsgTTL = true, true, true
+	want.Subjects = []string{"$KV." + strings.TrimPrefix(is.Name, StreamOf("")) + ".>"}
+	for name, other := range map[string]bool{
+		"max_age":      is.MaxAge != want.MaxAge,
+		"discard":      is.Discard != want.Discard,
+		"allow_direct": is.AllowDirect != want.AllowDirect,
+		"allow_rollup": is.AllowRollup != want.AllowRollup,
+		"allow_ttl":    is.AllowMsgTTL != want.AllowMsgTTL,
+		"subjects":     !slices.Equal(is.Subjects, want.Subjects),
+	} {
+		if other {
+			changed = append(changed, name)
+		}
+	}
+	slices.Sort(changed)
+	return want, changed
+}
+
+// Settle gives a bucket back the settings on which this project relies, and tells which somebody has changed.
+func Settle(ctx context.Context, l *link.Link, name string) (changed []string, err error) {
+	is, err := l.JetStream().Stream(ctx, StreamOf(name))
+	if err == nil {
+		var want jetstream.StreamConfig
+		if want, changed = settled(is.CachedInfo().Config); len(changed) > 0 {
+			_, err = l.JetStream().UpdateStream(ctx, want)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("give bucket %s its settings: %w", name, err)
+	}
+	return changed, nil
 }
 
 // StreamOf is the stream in which JetStream keeps a bucket.
@@ -88,6 +129,9 @@ func StreamOf(name string) string { return "KV_" + name }
 
 // identityKey is under what a stream's metadata tell whose state it is a part of.
 const identityKey = "ehi.identity"
+
+// firstKey is under what a stream's metadata tell that it holds the record of SetFirst.
+const firstKey = "ehi.first"
 
 // restoreKey is under what a stream's metadata tell how far a restore into it has come.
 const restoreKey = "ehi.restore"
@@ -136,6 +180,10 @@ type Standing struct {
 	Restore string
 	// Records is how many it holds, those among them of which it is kept for a while that they were deleted.
 	Records uint64
+	// Last is the revision of the newest. It never goes back, unless NATS has lost records.
+	Last uint64
+	// First is whether it is to hold the record of SetFirst.
+	First bool
 }
 
 // Look looks at a bucket.
@@ -149,7 +197,12 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 	}
 	info := is.CachedInfo()
 	meta := info.Config.Metadata
-	return Standing{true, meta[identityKey], meta[restoreKey], info.State.Msgs}, nil
+	first := meta[firstKey] != ""
+	records := info.State.Msgs
+	if first && records > 0 {
+		records--
+	}
+	return Standing{true, meta[identityKey], meta[restoreKey], records, info.State.LastSeq, first}, nil
 }
 
 // Open is a bucket that was declared before.
@@ -278,6 +331,56 @@ func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 // probes is the kind of the records that Probe writes.
 var probes = subject.KindOf("probe")
 
+// first is under what SetFirst stores.
+var first = probes.Of("first")
+
+// SetFirst stores what stays for as long as the bucket holds all that it has been given: whatever takes records away that
+// nobody of this project deletes, a purge or a limit, takes this one too, and takes it first where it goes by age. Like what
+// Probe writes it is no record of anybody's.
+func (b *Bucket) SetFirst(ctx context.Context) error {
+	if _, err := b.link.Store(ctx, first.InBucket(b.name), deletion(), nil); err != nil {
+		return fmt.Errorf("write to bucket %s: %w", b.name, err)
+	}
+	return b.label(ctx, firstKey, "kept")
+}
+
+// HasFirst reports whether what SetFirst has stored is there.
+func (b *Bucket) HasFirst(ctx context.Context) (bool, error) {
+	revision, err := b.revision(ctx, first)
+	return revision > 0, err
+}
+
+// Witness is Probe, and tells the revision of what it wrote.
+func (b *Bucket) Witness(ctx context.Context, by string) (revision uint64, err error) {
+	revision, err = b.link.Store(ctx, probes.Of(by).InBucket(b.name), deletion(), nil, jetstream.WithMsgTTL(MarkerTTL))
+	if err != nil {
+		return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
+	}
+	return revision, nil
+}
+
+// Witnessed is the revision of what the Witness of that name wrote last; 0 where it has vanished.
+func (b *Bucket) Witnessed(ctx context.Context, by string) (uint64, error) {
+	return b.revision(ctx, probes.Of(by))
+}
+
+// revision is that of what is stored under a key, whatever it is; 0 where nothing is.
+func (b *Bucket) revision(ctx context.Context, key subject.Subject) (uint64, error) {
+	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read %s of bucket %s: %w", key, b.name, err)
+	}
+	return m.Sequence, nil
+}
+
+// deletion is the header of a message that says that a record was deleted.
+func deletion() nats.Header {
+	return nats.Header{operationHeader: {"PURGE"}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+}
+
 // Probe writes to the bucket, and reads what it wrote. What it writes is that a record was deleted which never was:
 // it is no record of anybody's, is in no list and no backup, and vanishes after MarkerTTL. by tells those apart who
 // probe at once.
@@ -289,8 +392,7 @@ func (b *Bucket) Probe(ctx context.Context, by string) error {
 }
 
 func (b *Bucket) probe(ctx context.Context, key subject.Subject) error {
-	deleted := nats.Header{"KV-Operation": {"PURGE"}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
-	if _, err := b.link.Store(ctx, key.InBucket(b.name), deleted, nil, jetstream.WithMsgTTL(MarkerTTL)); err != nil {
+	if _, err := b.link.Store(ctx, key.InBucket(b.name), deletion(), nil, jetstream.WithMsgTTL(MarkerTTL)); err != nil {
 		return err
 	}
 	_, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())

@@ -1,0 +1,235 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ehi-server/shared/kv"
+	"ehi-server/shared/telemetry"
+)
+
+// An external NATS is somebody else's: it may come back with an older copy of its files, and a bucket of it may be purged, made
+// anew, or given a limit that takes records away. Nothing of that is an error to whoever reads and writes. What tells it is
+//   - a record in each lasting bucket that nobody deletes (kv.Bucket.SetFirst),
+//   - the revision of the newest record, which never goes back: it is kept with the files, for the next start,
+//   - and what this process has written last under a name of its own, which has to be there as it was written.
+//
+// The embedded NATS has its inventory instead.
+
+// Pauses of Guard.
+const (
+	guardEvery = 5 * time.Second
+	// doubtEvery is the pause between two looks at what seems to be lost, and doubts how many of them have to agree: of a
+	// cluster, a server that has become the leader may lag behind for a moment.
+	doubtEvery = time.Second
+	doubts     = 5
+	// keepEvery is how often it is written down how far the state has come.
+	keepEvery = time.Minute
+	// witnessFor is for how long a witness has to be there: less than it lives.
+	witnessFor = kv.MarkerTTL - 15*time.Second
+)
+
+// guard is what a process knows of the lasting buckets of an external NATS.
+type guard struct {
+	bus     *Bus
+	name    string            // of its witnesses
+	last    map[string]uint64 // the newest revisions that were seen
+	written map[string]uint64 // those of its witnesses
+	at      time.Time         // when they were written
+	kept    time.Time         // when last was written down
+}
+
+// Guard watches that an external NATS keeps what it was given, until ctx ends. It gives buckets back the settings that
+// somebody has changed. Errors: ErrLost, after which nothing of the state is to be believed: the next start says it again.
+func (b *Bus) Guard(ctx context.Context) error {
+	if b.embedded != nil {
+		<-ctx.Done()
+		return nil
+	}
+	g := &guard{bus: b, name: "guard-" + b.prober, last: map[string]uint64{}, written: map[string]uint64{}}
+	for {
+		lost := g.look(ctx)
+		for n := 1; lost != nil && n < doubts; n++ {
+			pause(ctx, doubtEvery)
+			lost = g.look(ctx)
+		}
+		if ctx.Err() != nil {
+			return g.keep(true)
+		}
+		if lost != nil {
+			telemetry.StateLost.Inc()
+			return errors.Join(lost, g.keep(true))
+		}
+		if err := g.keep(false); err != nil {
+			b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
+		}
+		g.write(ctx)
+		pause(ctx, guardEvery)
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// look says what is lost. What cannot be asked now says nothing.
+func (g *guard) look(ctx context.Context) error {
+	for _, name := range lasting {
+		lost, err := g.lost(ctx, name)
+		switch {
+		case err != nil && ctx.Err() == nil && !IsAway(err):
+			g.bus.cfg.Log.Warn("look whether the state is whole", "err", err)
+		case lost != nil:
+			return lost
+		}
+	}
+	return nil
+}
+
+// lost says what a bucket has lost, nil where nothing is known to be.
+func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
+	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+	defer cancel()
+	b, bucket := g.bus, kv.Open(g.bus.link, name)
+	is, err := kv.Look(ctx, b.link, name)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !is.There:
+		return fmt.Errorf("%w: %s holds no bucket %s any more: %s", ErrLost, b.at(), name, giveBack), nil
+	case is.Identity != b.identity && is.Identity != "":
+		return fmt.Errorf("%w: bucket %s at %s is of state %s now, and was of %s", ErrStranger, name, b.at(), is.Identity, b.identity), nil
+	case is.Last < g.last[name]:
+		return wentBack(name, is.Last, g.last[name]), nil
+	}
+	if err := b.holdsFirst(ctx, name, is); err != nil {
+		return lostOr(err)
+	}
+	if was := g.written[name]; was > 0 && time.Since(g.at) < witnessFor {
+		now, err := bucket.Witnessed(ctx, g.name)
+		if err == nil && now != was && time.Since(g.at) < witnessFor {
+			return wentBack(name, now, was), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	g.last[name] = max(g.last[name], is.Last)
+	return nil, g.settle(ctx, name)
+}
+
+// lostOr tells a loss from an error that says nothing of one.
+func lostOr(err error) (lost, other error) {
+	if errors.Is(err, ErrLost) {
+		return err, nil
+	}
+	return nil, err
+}
+
+// settle gives a bucket back its settings.
+func (g *guard) settle(ctx context.Context, name string) error {
+	if g.bus.asIs() {
+		return nil
+	}
+	changed, err := kv.Settle(ctx, g.bus.link, name)
+	if len(changed) > 0 {
+		g.bus.cfg.Log.Error("somebody has changed settings of a bucket that keep its records: they are set back", "bucket", name, "settings", changed)
+	}
+	return err
+}
+
+// write leaves witnesses. What cannot be written now is none.
+func (g *guard) write(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+	defer cancel()
+	g.at = time.Now()
+	for _, name := range lasting {
+		revision, err := kv.Open(g.bus.link, name).Witness(ctx, g.name)
+		if g.written[name] = revision; err != nil {
+			g.written[name] = 0
+		}
+		g.last[name] = max(g.last[name], revision)
+	}
+}
+
+// keep writes down with the files how far the state has come, now and then or now.
+func (g *guard) keep(now bool) error {
+	if g.bus.cfg.Files == nil || len(g.last) < len(lasting) || !now && time.Since(g.kept) < keepEvery {
+		return nil
+	}
+	g.kept = time.Now()
+	reached := make([]uint64, len(lasting))
+	for i, name := range lasting {
+		reached[i] = g.last[name]
+	}
+	return g.bus.cfg.Files.SetReached(reached)
+}
+
+// compareReached holds the buckets of an external NATS to how far they had come. Errors: ErrLost.
+func (b *Bus) compareReached(ctx context.Context) error {
+	if b.embedded != nil || b.cfg.Files == nil || b.cfg.Restore {
+		return nil
+	}
+	reached, err := b.cfg.Files.Reached()
+	if err != nil || len(reached) != len(lasting) {
+		return err
+	}
+	var errs []error
+	for i, name := range lasting {
+		is, err := kv.Look(ctx, b.link, name)
+		if err != nil {
+			return err
+		}
+		if is.There && is.Last < reached[i] {
+			errs = append(errs, wentBack(name, is.Last, reached[i]))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	telemetry.StateLost.Add(float64(len(errs)))
+	if err := b.acceptable(errors.Join(errs...)); err != nil || b.cfg.AsIs {
+		return err
+	}
+	return b.cfg.Files.SetReached(nil)
+}
+
+// giveBack is what to do about a state that an external NATS has lost.
+const giveBack = "give its files back, or restore a backup into another NATS, or " + acceptLoss
+
+// wentBack says of a bucket that NATS has come back with an older copy of it.
+func wentBack(name string, now, was uint64) error {
+	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records (it ends at number %d, and had come to %d), as of an older copy of its files: %s",
+		ErrLost, name, now, was, giveBack)
+}
+
+// holdsFirst holds a bucket of an external NATS to the record that nobody deletes. Errors: ErrLost.
+func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Standing) error {
+	if b.embedded != nil || !is.First || b.cfg.AcceptLoss || b.cfg.Restore {
+		return nil
+	}
+	has, err := kv.Open(b.link, name).HasFirst(ctx)
+	if err == nil && !has {
+		err = fmt.Errorf("%w: bucket %s at the NATS of --nats lacks records that nobody has deleted, as after a purge, or a limit of age or size: %s", ErrLost, name, giveBack)
+	}
+	return err
+}
+
+// setFirst stores that record, unless it was: one that is gone since is evidence.
+func (b *Bus) setFirst(ctx context.Context, bucket *kv.Bucket, name string) error {
+	if b.embedded != nil {
+		return nil
+	}
+	is, err := kv.Look(ctx, b.link, name)
+	if err == nil && (!is.First || b.cfg.AcceptLoss || b.cfg.Restore) {
+		err = bucket.SetFirst(ctx)
+	}
+	return err
+}
