@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -122,6 +123,80 @@ func TestARestoreTakesPlainFilesOnly(t *testing.T) {
 		if !errors.Is(err, ErrForeign) {
 			t.Errorf("type %q: %v", kind, err)
 		}
+	}
+	if got := filesBelow(t, dir); len(got) > 0 {
+		t.Errorf("it wrote %q", got)
+	}
+}
+
+// sparse is an archive of a kilobyte with one file, which its header says to be an exabyte of zeros.
+func sparse(t *testing.T, name string) []byte {
+	t.Helper()
+	var extended string
+	for _, r := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=" + name, "GNU.sparse.realsize=1000000000000000000"} {
+		extended += fmt.Sprintf("%d %s\n", len(r)+4, r) // of two digits, with the space and the line's end
+	}
+	stored := "1\n0\n0\n" + strings.Repeat("\x00", 506)
+	var out bytes.Buffer
+	z, err := zstd.NewWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{
+		ustar("x", 'x', len(extended)), extended + strings.Repeat("\x00", 512-len(extended)), ustar(name, '0', len(stored)), stored,
+		strings.Repeat("\x00", 1024),
+	} {
+		if _, err := io.WriteString(z, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// ustar is a header of a file (POSIX.1-1988).
+func ustar(name string, kind byte, size int) string {
+	head := fmt.Appendf(nil, "%-100s%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00%8s%c", "", 0o600, 0, 0, size, 0, "", kind)
+	copy(head, name+"\x00")
+	head = append(append(head, make([]byte, 100)...), "ustar\x0000"...)
+	head = append(head, make([]byte, 512-len(head))...)
+	sum := 0
+	for _, b := range head {
+		sum += int(b)
+	}
+	copy(head[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return string(head)
+}
+
+// What a restore refuses is no backup to verify either: it says so of links, folders, devices and names
+// that no backup has, and reads no exabyte of zeros that are not there.
+func TestVerifyRefusesWhatARestoreRefuses(t *testing.T) {
+	dir := t.TempDir()
+	refused := func(what string, archive func(t *testing.T) []byte) {
+		t.Run(what, func(t *testing.T) {
+			made := archive(t)
+			if _, err := Verify(bytes.NewReader(made)); !errors.Is(err, errPlace) && !errors.Is(err, files.ErrName) {
+				t.Errorf("verified: %v", err)
+			}
+			err := restoreInto(t, bytes.NewReader(made), filepath.Join(dir, "data"))
+			if !errors.Is(err, errPlace) && !errors.Is(err, files.ErrName) {
+				t.Errorf("restored: %v", err)
+			}
+		})
+	}
+	for _, name := range []string{"records/x", stateFile, contentsFile} {
+		refused("sparse "+name, func(t *testing.T) []byte { return sparse(t, name) })
+	}
+	more := []string{"records/a/b", "records/a\nb", "records/.x", "records/a:b", "records/" + strings.Repeat("a", 200)}
+	for _, name := range append(more, hostile...) {
+		h := tar.Header{Name: name, Typeflag: tar.TypeReg}
+		refused("name "+name, func(t *testing.T) []byte { return archiveOf(t, h) })
+	}
+	for _, kind := range []byte{tar.TypeSymlink, tar.TypeLink, tar.TypeDir, tar.TypeFifo, tar.TypeChar, tar.TypeBlock} {
+		h := tar.Header{Name: "records/x", Linkname: "records/y", Typeflag: kind}
+		refused("kind "+string(kind), func(t *testing.T) []byte { return archiveOf(t, h) })
 	}
 	if got := filesBelow(t, dir); len(got) > 0 {
 		t.Errorf("it wrote %q", got)

@@ -10,11 +10,15 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"ehi-server/shared/bus"
+	"ehi-server/shared/files"
 )
 
 // contentsFile is an archive's last file: its table of contents, in lines of JSON. The first says which
@@ -158,6 +162,51 @@ func (t *table) compare(text []byte) (c Contents, err error) {
 	return c, nil
 }
 
+// errPlace is what is wrong with a file that no backup of this server has.
+var errPlace = errors.New("no backup has such a file")
+
+// recordName is how the record store names its files, which lie in one folder.
+var recordName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// plain reports whether this is a file that is stored as long as it is. Errors: errPlace.
+func plain(h *tar.Header) error {
+	if h.Typeflag != tar.TypeReg {
+		return errPlace // a link, a folder, a device
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return errPlace // a few bytes may stand for an exabyte of zeros
+		}
+	}
+	return nil
+}
+
+// known reports whether a backup of this server has such a file beside its table: a plain one with the
+// name of a file of its kind. Errors: errPlace, files.ErrName.
+func known(h *tar.Header) error {
+	if err := plain(h); err != nil {
+		return err
+	}
+	folder, rest, _ := strings.Cut(h.Name, "/")
+	switch folder + "/" {
+	case exportsFolder:
+		job, object, _ := strings.Cut(rest, "/")
+		return files.Named(job, object)
+	case recordsFolder:
+		if recordName.MatchString(rest) {
+			return nil
+		}
+	case filesFolder:
+		if slices.Contains(beside, rest) {
+			return nil
+		}
+	}
+	if h.Name == stateFile {
+		return nil
+	}
+	return errPlace
+}
+
 // read calls put with each file of an archive but its table, in their order, and holds what it read to the
 // table. Whatever put did is to be undone where it fails. Errors: those of put, ErrCutOff, ErrForeign,
 // ErrChanged, ErrNewer; ErrUnverified after all else that can be looked at was right.
@@ -179,6 +228,14 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 			return c, fmt.Errorf("%w: %w", ErrChanged, err)
 		case err != nil:
 			return c, broken(err)
+		}
+		if h.Name == contentsFile {
+			err = plain(h)
+		} else {
+			err = known(h)
+		}
+		if err != nil {
+			return c, fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
 		}
 		if h.Name == contentsFile {
 			if most := mostOfTable + mostOfRow*int64(len(found.files)); h.Size > most {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -241,35 +240,28 @@ func (t *target) put(h *tar.Header, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// errPlace is what is wrong with a name that no backup of this server has.
-var errPlace = errors.New("no backup has such a file")
-
 // place is where a file of an archive goes in the data folder: a path without detours, to where this
 // server keeps files of that kind. Errors: errPlace, files.ErrName.
 func (t *target) place(h *tar.Header) (string, error) {
 	name, err := filepath.Localize(h.Name)
-	if err != nil || h.Typeflag != tar.TypeReg {
+	if err != nil {
 		return "", errPlace
 	}
-	if name == stateFile {
-		return name, nil // a restore removes it when it has read it
+	if err := known(h); err != nil {
+		return "", err
 	}
-	folder, rest, _ := strings.Cut(filepath.ToSlash(name), "/")
+	folder, rest, _ := strings.Cut(h.Name, "/")
 	switch folder + "/" {
 	case exportsFolder:
 		job, object, _ := strings.Cut(rest, "/")
 		place, err := t.store.Place(job, object)
 		return filepath.Join(files.Folder, place), err
 	case recordsFolder:
-		if rest != "" {
-			return filepath.Join(dataset.Folder, filepath.FromSlash(rest)), nil
-		}
+		return filepath.Join(dataset.Folder, rest), nil
 	case filesFolder:
-		if slices.Contains(beside, rest) {
-			return rest, nil
-		}
+		return rest, nil
 	}
-	return "", errPlace
+	return name, nil // the state, which a restore removes when it has read it
 }
 
 // NATSFolder is where the embedded NATS lives in a data folder.

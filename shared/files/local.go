@@ -301,10 +301,21 @@ func (l *Local) Place(job, object string) (string, error) {
 	return filepath.Rel(l.root, path)
 }
 
+// Named reports whether this is how a store names a job and an object of it. Errors: ErrName.
+func Named(job, object string) error {
+	if !jobName.MatchString(job) {
+		return fmt.Errorf("job %q: %w", job, ErrName)
+	}
+	if !objectName.MatchString(object) && !attachmentName.MatchString(object) {
+		return fmt.Errorf("object %q: %w", object, ErrName)
+	}
+	return nil
+}
+
 // object is where an output or attachment lies. Errors: ErrName.
 func (l *Local) object(job, object string) (string, error) {
-	if !objectName.MatchString(object) && !attachmentName.MatchString(object) {
-		return "", fmt.Errorf("object %q: %w", object, ErrName)
+	if err := Named(job, object); err != nil {
+		return "", err
 	}
 	return l.path(job, object)
 }
