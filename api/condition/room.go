@@ -73,7 +73,10 @@ func (r Room) set() error {
 	if r.Reserve == 0 {
 		return r.Release()
 	}
-	if info, err := os.Stat(r.File); err == nil && info.Size() == r.Reserve {
+	switch info, err := os.Stat(r.File); {
+	case err == nil && !info.Mode().IsRegular(): // put there while the server runs: a start refuses it
+		return fmt.Errorf("%s has to be a file, and is none: move it away, and the server goes on by itself", r.File)
+	case err == nil && info.Size() == r.Reserve:
 		return nil
 	}
 	if free, err := r.free(); err != nil || free < r.Floor+r.Reserve {

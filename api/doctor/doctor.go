@@ -133,10 +133,13 @@ func closed(c net.Conn) string {
 }
 
 // Examine looks at everything that a server with this configuration needs. Where a restore into the data
-// folder was not finished it looks no further, and touches nothing.
+// folder was not finished, or a path in there is of the wrong kind, it looks no further, and touches nothing.
 func Examine(ctx context.Context, c node.Config, data string) (out []Finding) {
 	if err := backup.Unfinished(data); err != nil {
 		return []Finding{{Fault, "data folder", err.Error()}}
+	}
+	if misplaced := node.Misplaced(data); len(misplaced) > 0 {
+		return []Finding{{Fault, "data folder", strings.Join(misplaced, "; ")}}
 	}
 	for _, l := range looks {
 		out = append(out, l.within(ctx, c, data))

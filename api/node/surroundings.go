@@ -15,7 +15,7 @@ import (
 )
 
 // hindrances lists what around the process keeps it from serving, whatever its settings: addresses that others listen at, and links that
-// lead nowhere. They are looked for before anything is opened, so that they are said at once.
+// lead nowhere, paths of the wrong kind. They are looked for before anything is opened, so that they are said at once.
 func (c Config) hindrances(data string) (out []string) {
 	for _, at := range []struct{ flag, addr string }{{"--addr", c.Addr}, {"--nats-listen", c.NATSListen}} {
 		if at.addr == "" {
@@ -32,8 +32,15 @@ func (c Config) hindrances(data string) (out []string) {
 			out = append(out, why)
 		}
 	}
-	return out
+	misplaced := Misplaced(data)
+	if more := len(misplaced) - mostNamed; more > 0 {
+		misplaced = append(misplaced[:mostNamed], fmt.Sprintf("and %d more paths are of the wrong kind", more))
+	}
+	return append(out, misplaced...)
 }
+
+// mostNamed is how many paths of the wrong kind a message names.
+const mostNamed = 5
 
 // free is why nobody can listen at an address now.
 func free(addr string) error {

@@ -150,6 +150,9 @@ func sizesOf(dir string) (map[string]int64, error) {
 	}
 	sizes := map[string]int64{}
 	for _, e := range entries {
+		if e.Name() == "lost+found" { // the folder is a disk of its own
+			continue
+		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) { // another process holds the store
 			continue
