@@ -28,10 +28,11 @@ func folded(name string) string {
 }
 
 // isUsername reports whether an account may have a name: letters, digits and what ASCII has besides
-// (RFC 8265 3.3), as it is shown.
+// (RFC 8265 3.3), as it is shown. Dots alone are a part of a path that browsers, proxies and programs
+// leave out (RFC 3986 5.2.4), however it is escaped: no route would lead to such an account, not even to remove it.
 func isUsername(name string) bool {
 	_, err := precis.UsernameCasePreserved.String(name)
-	return err == nil && printable(name)
+	return err == nil && printable(name) && name != "." && name != ".."
 }
 
 // look is what a name is to somebody who looks at it. Case, accents, spaces and punctuation do not count, nor of

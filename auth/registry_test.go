@@ -449,7 +449,7 @@ func TestOneNameIsOneAccount(t *testing.T) {
 			t.Errorf("an administrator %q beside Ann: %v", name, err)
 		}
 	}
-	for _, name := range []string{"a b", "a\u00a0b", "a\u200db", "\u202egpj", "a\u3000b", "☂", strings.Repeat("x", 65), "", "\xff"} {
+	for _, name := range []string{"a b", "a\u00a0b", "a\u200db", "\u202egpj", "a\u3000b", "☂", strings.Repeat("x", 65), "", "\xff", ".", ".."} {
 		if err := add(auth.Account{Name: name, Patient: "q"}); ehi.CodeOf(err) != ehi.Invalid {
 			t.Errorf("an account %q: %v", name, err)
 		}
