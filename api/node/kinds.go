@@ -59,6 +59,7 @@ var kinds = []kind{
 	{dataset.Folder + "/LOCK", false},
 
 	{files.Folder + "/.identity", false},
+	{files.Folder + "/.reached", false},
 	{files.Folder + "/.scrub*", false},
 	{files.Folder + "/.pairing", true},
 	{files.Folder + "/.damaged", true},

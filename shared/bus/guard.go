@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/kv"
 	"ehi-server/shared/telemetry"
@@ -13,7 +16,9 @@ import (
 // An external NATS is somebody else's: it may come back with an older copy of its files, and a bucket of it may be purged, made
 // anew, or given a limit that takes records away. Nothing of that is an error to whoever reads and writes. What tells it is
 //   - a record in each lasting bucket that nobody deletes (kv.Bucket.SetFirst),
-//   - the revision of the newest record, which never goes back: it is kept with the files, for the next start,
+//   - another one that processes renew, and only after they have found the state whole (kv.Bucket.Advance): its revision is
+//     kept with the files, for the next start,
+//   - the revision of the newest record, which never goes back,
 //   - and what this process has written last under a name of its own, which has to be there as it was written.
 //
 // The embedded NATS has its inventory instead.
@@ -38,7 +43,8 @@ type guard struct {
 	last    map[string]uint64 // the newest revisions that were seen
 	written map[string]uint64 // those of its witnesses
 	at      time.Time         // when they were written
-	kept    time.Time         // when last was written down
+	reached []uint64          // by bucket, what was written down, see keep
+	kept    time.Time         // when it was written down how far the state has come
 }
 
 // Guard watches that an external NATS keeps what it was given, until ctx ends. It gives buckets back the settings that
@@ -56,13 +62,13 @@ func (b *Bus) Guard(ctx context.Context) error {
 			lost = g.look(ctx)
 		}
 		if ctx.Err() != nil {
-			return g.keep(true)
+			return nil
 		}
 		if lost != nil {
 			telemetry.StateLost.Inc()
-			return errors.Join(lost, g.keep(true))
+			return lost
 		}
-		if err := g.keep(false); err != nil {
+		if err := g.keep(ctx); err != nil && ctx.Err() == nil {
 			b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
 		}
 		g.write(ctx)
@@ -109,7 +115,7 @@ func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	case is.Last < g.last[name]:
 		return wentBack(name, is.Last, g.last[name]), nil
 	}
-	if err := b.holdsFirst(ctx, name, is); err != nil {
+	if err := errors.Join(b.holdsFirst(ctx, name, is), b.holdsReached(ctx, name, g.reached)); err != nil {
 		return lostOr(err)
 	}
 	if was := g.written[name]; was > 0 && time.Since(g.at) < witnessFor {
@@ -159,16 +165,21 @@ func (g *guard) write(ctx context.Context) {
 	}
 }
 
-// keep writes down with the files how far the state has come, now and then or now.
-func (g *guard) keep(now bool) error {
-	if g.bus.cfg.Files == nil || len(g.last) < len(lasting) || !now && time.Since(g.kept) < keepEvery {
+// keep writes down with the files how far the state has come, now and then.
+func (g *guard) keep(ctx context.Context) error {
+	if g.bus.cfg.Files == nil || g.bus.asIs() || !g.kept.IsZero() && time.Since(g.kept) < keepEvery {
 		return nil
 	}
-	g.kept = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+	defer cancel()
 	reached := make([]uint64, len(lasting))
 	for i, name := range lasting {
-		reached[i] = g.last[name]
+		var err error
+		if reached[i], err = kv.Open(g.bus.link, name).Advance(ctx); err != nil {
+			return err
+		}
 	}
+	g.kept, g.reached = time.Now(), reached
 	return g.bus.cfg.Files.SetReached(reached)
 }
 
@@ -182,13 +193,13 @@ func (b *Bus) compareReached(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for i, name := range lasting {
-		is, err := kv.Look(ctx, b.link, name)
-		if err != nil {
+	for _, name := range lasting {
+		err := b.holdsReached(ctx, name, reached)
+		if err != nil && !errors.Is(err, ErrLost) {
 			return err
 		}
-		if is.There && is.Last < reached[i] {
-			errs = append(errs, wentBack(name, is.Last, reached[i]))
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if len(errs) == 0 {
@@ -201,12 +212,28 @@ func (b *Bus) compareReached(ctx context.Context) error {
 	return b.cfg.Files.SetReached(nil)
 }
 
+// holdsReached holds a bucket, where there is one, to how far all of them had come. Errors: ErrLost.
+func (b *Bus) holdsReached(ctx context.Context, name string, reached []uint64) error {
+	at := slices.Index(lasting, name)
+	if at >= len(reached) {
+		return nil
+	}
+	now, err := kv.Open(b.link, name).Advanced(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err == nil && now < reached[at] {
+		err = wentBack(name, now, reached[at])
+	}
+	return err
+}
+
 // giveBack is what to do about a state that an external NATS has lost.
 const giveBack = "give its files back, or restore a backup into another NATS, or " + acceptLoss
 
 // wentBack says of a bucket that NATS has come back with an older copy of it.
 func wentBack(name string, now, was uint64) error {
-	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records (it ends at number %d, and had come to %d), as of an older copy of its files: %s",
+	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records (what came as number %d is there, and not number %d), as of an older copy of its files: %s",
 		ErrLost, name, now, was, giveBack)
 }
 

@@ -149,6 +149,15 @@ func TestAnOlderCopyOfTheStateIsNoticed(t *testing.T) {
 	o.stop()
 	o.opts.StoreDir = older
 	o.start()
+	further, err := o.js().KeyValue(t.Context(), "ehi_jobs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // so that its newest number is beyond that of before
+		if _, err := further.Put(t.Context(), "probe.further", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	wantLoss(t, o, b, f, ended, "older copy of its files")
 }
 

@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -69,7 +70,22 @@ func (osDisk) Create(name string) (File, error) {
 	return osFile{f}, nil
 }
 
+// ErrEndless says that there is something in a file's place that may be read for ever.
+var ErrEndless = errors.New("a pipe, a socket or a device is in the place of a file")
+
+// Plain reports whether a name, or what it links to, can be opened without a wait. Errors: fs.ErrNotExist, ErrEndless.
+func Plain(name string) error {
+	info, err := os.Stat(name)
+	if err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0 {
+		err = &fs.PathError{Op: "open", Path: name, Err: ErrEndless}
+	}
+	return err
+}
+
 func (osDisk) Open(name string) (ReadFile, error) {
+	if err := Plain(name); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

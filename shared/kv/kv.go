@@ -197,10 +197,9 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 	}
 	info := is.CachedInfo()
 	meta := info.Config.Metadata
-	first := meta[firstKey] != ""
-	records := info.State.Msgs
-	if first && records > 0 {
-		records--
+	first, records := meta[firstKey] != "", info.State.Msgs
+	if first {
+		records -= min(records, 2) // what SetFirst and Advance have stored
 	}
 	return Standing{true, meta[identityKey], meta[restoreKey], records, info.State.LastSeq, first}, nil
 }
@@ -349,6 +348,21 @@ func (b *Bucket) HasFirst(ctx context.Context) (bool, error) {
 	revision, err := b.revision(ctx, first)
 	return revision > 0, err
 }
+
+// epoch is under what Advance stores.
+var epoch = probes.Of("epoch")
+
+// Advance stores what stays, in place of what it stored before, and tells its revision: whoever knows one, and finds an earlier
+// one, has an older copy of the bucket, whatever was written to that since.
+func (b *Bucket) Advance(ctx context.Context) (revision uint64, err error) {
+	if revision, err = b.link.Store(ctx, epoch.InBucket(b.name), deletion(), nil); err != nil {
+		return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
+	}
+	return revision, nil
+}
+
+// Advanced is the revision of what Advance has stored; 0 where there is nothing.
+func (b *Bucket) Advanced(ctx context.Context) (uint64, error) { return b.revision(ctx, epoch) }
 
 // Witness is Probe, and tells the revision of what it wrote.
 func (b *Bucket) Witness(ctx context.Context, by string) (revision uint64, err error) {
