@@ -198,8 +198,17 @@ func (x *examiner) isOwn(f *facts) bool {
 func (x *examiner) namesForeign(f *facts, c *coding) {
 	if x.path = x.walk.appendPath(x.path[:0]); namesAnother(f.number, x.path, x.walk.key()) {
 		f.stray(leadTo(nil, c.value))
+		if value := normal(c.value); inExtension(x.path) && len(value) > 0 {
+			f.extended = append(f.extended, value)
+		}
 		x.refers(f, x.path, leadTo(nil, c.value), false)
 	}
+}
+
+// inExtension reports whether a path is of the value of an extension.
+func inExtension(path []byte) bool {
+	return bytes.HasPrefix(path, []byte("extension.")) || bytes.Contains(path, []byte(".extension.")) ||
+		bytes.Contains(path, []byte("modifierExtension."))
 }
 
 // refersByName takes a Reference in that closes and names its target by something else than a type and

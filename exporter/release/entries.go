@@ -17,18 +17,18 @@ var entryPaths = map[string][]string{
 	"AdverseEvent":                {"suspectEntity"},
 	"AuditEvent":                  {"entity"},
 	"CarePlan":                    {"activity"},
-	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "related"},
-	"ClaimResponse":               {"item", "addItem", "error", processNote},
+	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "related", "insurance"},
+	"ClaimResponse":               {"item", "addItem", "error", "insurance", processNote},
 	"ClinicalImpression":          {"investigation", "finding"},
 	"Composition":                 {"section", "event"},
 	"Contract":                    {"term", "friendly", "legal", "rule"},
-	"CoverageEligibilityRequest":  {"item", "supportingInfo"},
+	"CoverageEligibilityRequest":  {"item", "supportingInfo", "insurance"},
 	"CoverageEligibilityResponse": {"insurance", "error"},
 	"DetectedIssue":               {"evidence"},
 	"DiagnosticReport":            {"media"},
 	"Encounter":                   {"diagnosis"},
 	"EpisodeOfCare":               {"diagnosis"},
-	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related", processNote},
+	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related", "insurance", processNote},
 	"ImmunizationRecommendation":  {"recommendation"},
 	"Invoice":                     {"lineItem"},
 	"Linkage":                     {"item"},
@@ -46,15 +46,19 @@ var wholeTexts = map[string][]string{
 	"Appointment":                 {"description", "comment", "patientInstruction"},
 	"AppointmentResponse":         {"comment"},
 	"ClaimResponse":               {"disposition"},
+	"Communication":               {"reasonCode", "statusReason", "topic"},
+	"CommunicationRequest":        {"reasonCode", "statusReason"},
 	"CoverageEligibilityResponse": {"disposition"},
+	"DetectedIssue":               {"detail"},
 	"ClinicalImpression":          {"summary"},
 	"DiagnosticReport":            {"conclusion", "conclusionCode"},
 	"ExplanationOfBenefit":        {"disposition"},
+	"Provenance":                  {"reason", "activity"},
 }
 
 // worded are types of wholeTexts whose texts are of what they refer to: they go with the first Reference
 // that is masked.
-var worded = typeSet("Appointment", "AppointmentResponse")
+var worded = typeSet("Appointment", "AppointmentResponse", "Communication", "CommunicationRequest", "DetectedIssue", "Provenance")
 
 // processNote is what a bill says in words of the lines that name it by its number.
 const processNote = "processNote"

@@ -32,6 +32,7 @@ type facts struct {
 	// identifiers are the values by which it alone is called, and what it contains; normal.
 	identifiers [][]byte
 	shared      [][]byte // those by which others are called as well, see sharedIdentifiers
+	extended    [][]byte // those of extensions, which may be anybody's
 	names       [][]byte // by which others may refer to it, where it is a supporting resource
 	context     target   // what a Binary's securityContext refers to
 	strays      []target // what may lead out of the record, see Beside
@@ -183,11 +184,11 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	f := &x.facts
 	content, targets, supports, binaries := f.content[:0], f.targets, f.supports[:0], f.binaries[:0]
 	identifiers, shared, taking, names, tells := f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
-	strays := f.strays[:0]
+	strays, extended := f.strays[:0], f.extended[:0]
 	*f = facts{} // a literal with all of them is copied once more
 	f.content, f.targets, f.supports, f.binaries = content, targets, supports, binaries
 	f.identifiers, f.shared, f.taking, f.names, f.tells = identifiers, shared, taking, names, tells
-	f.typ, f.number, f.strays = typ, number, strays
+	f.typ, f.number, f.strays, f.extended = typ, number, strays, extended
 	x.about, x.in = about, nil
 	return f
 }

@@ -20,6 +20,7 @@ var isBill = typeSet("Claim", "CoverageEligibilityRequest")
 
 // lines are what the lines of bills tell of, one after the other.
 type lines struct {
+	bills   list // those that may go
 	of      list // in turn the bill and what the line refers to; nothing where it shows something that it does not name
 	number  []uint32
 	numbers []string          // by those
@@ -109,6 +110,7 @@ func (x *examiner) lineNumbers(name []byte) (ok bool) {
 
 // bill keeps what the lines of a bill tell of that goes, or may.
 func (o *Observer) bill(self resource) {
+	o.lines.bills.add(self)
 	x := &o.examine
 	for i := range x.insides {
 		e := &x.insides[i]
@@ -150,6 +152,14 @@ func (r *Review) concludeLines() {
 			}
 			r.gone[of][number], r.anyGone[number] = true, true
 		}
+	}
+	for _, o := range r.observers {
+		if r.gone != nil {
+			if r.bills == nil {
+				r.bills = map[resource]bool{}
+			}
+			o.lines.bills.each(func(bill resource) { r.bills[bill] = true })
+		}
 		o.lines = lines{}
 	}
 }
@@ -168,7 +178,9 @@ func (r *reviewed) answers(typ, line []byte) (goneLines, error) {
 		}
 		if typ, id, ok := follow(w.text()); ok {
 			bill := r.index.resource(typ, id)
-			if _, known := r.decided(typ, id); known || r.resolved || r.gone[bill] != nil {
+			_, known := r.decided(typ, id)
+			_, _, local := fhir.Local(w.text())
+			if known || r.bills[bill] || r.resolved && (local || !isBill[fhir.TypeNumber(typ)]) {
 				gone = r.gone[bill]
 			}
 		}

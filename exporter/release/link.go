@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"slices"
 
 	"ehi-server/shared/fhir"
 )
@@ -89,8 +90,10 @@ func hasEscapedNames(line []byte) bool {
 // target by one of them. Values count in whatever system, because a system has several names. It
 // keeps hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
 type identified struct {
-	owned  []owned
-	weak   []owned               // short numbers of what is not in the record: they are masked, and decide nothing
+	owned []owned
+	// weak are masked and decide nothing: short numbers of what is not in the record, and identifiers in
+	// extensions, which may be anybody's but the Patient's.
+	weak   []owned
 	owners map[idHash][]resource // of owned, where somebody asks
 	values map[idHash]bool       // of what stays; whether some of that does for more than an unticked line
 }
@@ -128,9 +131,17 @@ func (r *Review) owners(value idHash) []resource {
 // concludeIdentifiers keeps the identifiers of what stays.
 func (r *Review) concludeIdentifiers() {
 	values := map[idHash]bool{}
-	for _, o := range append(r.identified.owned, r.identified.weak...) {
+	take := func(o owned) {
 		if v, _ := r.index.at(o.of); v.kept() {
 			values[o.value] = values[o.value] || v.telling(o.of)
+		}
+	}
+	for _, o := range r.identified.owned {
+		take(o)
+	}
+	for _, o := range r.identified.weak {
+		if !slices.ContainsFunc(r.owners(o.value), func(of resource) bool { return of.typ == patientNumber }) {
+			take(o)
 		}
 	}
 	r.identified = identified{values: values}

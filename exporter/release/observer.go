@@ -276,6 +276,9 @@ func (o *Observer) keep(self resource, f *facts) {
 	}
 	r.own(self, f.identifiers)
 	r.own(self, f.shared)
+	for _, v := range f.extended {
+		r.identified.weak = append(r.identified.weak, owned{r.index.hash(v), self})
+	}
 }
 
 // gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.

@@ -39,6 +39,7 @@ type Review struct {
 	shorts       []resource             // that may be withheld, and have an id that is not looked for in texts
 	gone         map[resource]goneLines // of bills
 	anyGone      goneLines              // of any of them
+	bills        map[resource]bool      // those that may go, where some lose lines
 	short        bool                   // one of them is withheld
 	alone        bool                   // nothing but the resource at hand is released, see Alone
 	beside       *Observer              // of what is not in the record

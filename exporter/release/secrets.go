@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -25,6 +26,7 @@ type secrets struct {
 	loose    []int  // the other lengths, sorted
 	tails    *tails // of the loose ones; nil where there are none
 	filter   filter // of all; nil where there are none
+	capitals bool   // some have no capitals: they may come in capitals alone, as UUIDs do
 }
 
 // consider takes the id of a resource in that is, or may turn out to be, withheld.
@@ -32,14 +34,26 @@ func (s *secrets) consider(id []byte) {
 	if len(id) < minSecret {
 		return
 	}
+	if len(id) < looseSecret {
+		s.words = insert(s.words, len(id))
+	} else {
+		s.loose = insert(s.loose, len(id))
+	}
+	s.spelled(id)
+	if upper := bytes.ToUpper(id); !bytes.Equal(upper, id) && bytes.Equal(bytes.ToLower(id), id) {
+		s.capitals = true
+		s.spelled(upper)
+	}
+}
+
+// spelled takes in how an id is spelled.
+func (s *secrets) spelled(id []byte) {
 	for _, b := range id {
 		s.alphabet[b] = true
 	}
 	if len(id) < looseSecret {
-		s.words = insert(s.words, len(id))
 		return
 	}
-	s.loose = insert(s.loose, len(id))
 	if s.tails == nil {
 		s.tails = new(tails)
 	}
@@ -142,8 +156,20 @@ func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
 	return false
 }
 
-// is reports whether a text is the id of a withheld resource, and of no released one.
+// is reports whether a text is the id of a withheld resource, and of no released one: as it is spelled,
+// or, of an id without capitals, in capitals alone.
 func (s *secrets) is(text []byte) bool {
+	if s.isExactly(text) {
+		return true
+	}
+	if !s.capitals {
+		return false
+	}
+	lower := bytes.ToLower(text)
+	return !bytes.Equal(lower, text) && bytes.Equal(bytes.ToUpper(text), text) && s.isExactly(lower)
+}
+
+func (s *secrets) isExactly(text []byte) bool {
 	high := s.index.high(text)
 	if !s.filter.has(high) {
 		return false

@@ -17,6 +17,9 @@ func (d *Decision) Markers() (markers []string) {
 		}
 		if d.kept(i) {
 			markers = append(markers, m.Marker)
+			if !strings.Contains(m.ID, m.Marker) {
+				markers = append(markers, m.ID)
+			}
 		}
 		if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
 			markers = append(markers, m.inner.marker)
@@ -275,6 +278,13 @@ func (d *Decision) checkOne(i int, line string) error {
 			return fmt.Errorf("its text went, but not all of it")
 		}
 	}
+	told := no
+	for _, l := range m.links {
+		told = max(told, d.betrays(l))
+	}
+	if m.Type == "Provenance" && told != perhaps && strings.Contains(line, m.reason()) != (told == no) {
+		return fmt.Errorf("its reason went, or not")
+	}
 	for _, p := range m.parts {
 		if strings.Contains(line, p.marker) != d.choices.Authorized[p.needs] {
 			return fmt.Errorf("its element %s went, or not", p.field)
@@ -282,6 +292,9 @@ func (d *Decision) checkOne(i int, line string) error {
 	}
 	if in := m.inner; in != nil && d.choices.Authorized[in.needs] != (strings.Count(line, in.marker) == 2) {
 		return fmt.Errorf("what it contains is missing")
+	}
+	if !strings.Contains(m.ID, m.Marker) { // it is in small letters
+		own--
 	}
 	if strings.Count(line, m.Marker) < own || m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
 		return fmt.Errorf("something of itself is missing")

@@ -294,6 +294,9 @@ func (r *Record) Patient() string { return r.Resources[0].ID }
 func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	m := &Resource{Type: k.typ, Marker: fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i), kind: k, category: k.category}
 	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
+	if rapid.IntRange(0, 3).Draw(t, "small letters") == 0 {
+		m.ID = strings.ToLower(m.ID)
+	}
 	m.identified = k.typ != binary && rapid.IntRange(0, 3).Draw(t, "identified") > 0
 	m.requisition = k.typ == "ServiceRequest" && m.identified && rapid.Bool().Draw(t, "requisition")
 	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
@@ -392,7 +395,7 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			l.to = rapid.SampledFrom(bills).Draw(t, "which bill")
 		}
 		switch {
-		case l.place.url && r.Resources[l.to].beside:
+		case (l.place.url || l.place.path == "request") && r.Resources[l.to].beside:
 			continue
 		case l.place.url:
 			l.shape = rapid.SampledFrom([]string{"relative", "absolute", "urn", "own"}).Draw(t, "shape of url")
@@ -527,7 +530,7 @@ func (m *Resource) drawNames(t *rapid.T) {
 func (e *entry) mayName(other *entry) bool {
 	switch e.outer {
 	case "item":
-		return !slices.Contains([]string{"item", "addItem", "related"}, other.outer)
+		return !slices.Contains([]string{"item", "addItem", "related", "insurance"}, other.outer)
 	case "addItem":
 		return other.outer == "item"
 	}

@@ -41,6 +41,9 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	case m.identified:
 		fields = append(fields, `"identifier":[`+identifier+`]`)
 	}
+	if m.Type == "Provenance" {
+		fields = append(fields, `"reason":[{"text":`+s.text(m.reason())+`}]`)
+	}
 	fields = append(fields, m.classes(s)...)
 	fields = append(fields, r.linked(s, m)...)
 	if m.secured >= 0 {
@@ -58,6 +61,9 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	}
 	return s.object(append(names, fields...)...)
 }
+
+// reason is why a Provenance is: it tells of each of its targets.
+func (m *Resource) reason() string { return strings.Replace(m.Marker, "Mark", "Reason", 1) }
 
 // classes are the codes and dates by which a resource is decided about.
 func (m *Resource) classes(s *speller) (fields []string) {
@@ -329,7 +335,11 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	name := to.Type + "/" + to.ID
 	switch {
 	case l.place.mention:
-		return s.text("see " + to.ID + ", " + l.token)
+		id := to.ID
+		if id == strings.ToLower(id) && rapid.Bool().Draw(s.t, "capitals") {
+			id = strings.ToUpper(id)
+		}
+		return s.text("see " + id + ", " + l.token)
 	case l.place.url && l.shape == "absolute":
 		return s.text(Base + "/" + name + "#" + l.token)
 	case l.place.url && l.shape == "urn":
