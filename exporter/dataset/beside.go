@@ -21,6 +21,14 @@ func (i identifier) plain(typ string) (plain identifier, differs bool) {
 	return plain, plain.value != i.value && plain.value != ""
 }
 
+// definition is what a definition is called by its canonical URL (fhir.PlainCanonical).
+func (f *facts) definition() identifier {
+	if fhir.CompartmentPaths(f.typ) != nil {
+		return identifier{}
+	}
+	return identifier{value: string(fhir.PlainCanonical([]byte(f.url)))}
+}
+
 // Beside implements source.Record.
 func (r *record) Beside(ctx context.Context, names []source.Name, visit func(line []byte) error) error {
 	b := beside{record: r, seen: map[string]bool{}}

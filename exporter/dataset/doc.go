@@ -10,7 +10,7 @@
 //	z <type> <id>                -> version      a resource that was deleted: only a newer state of it is taken
 //
 //	i <type> # # / <id>          ->              the digests of an identifier's value and system: for conditional references
-//	P <type> # # / <id>          ->              likewise, where the value is written in another way than it is compared
+//	P <type> # # / <id>          ->              likewise, where the value is written in another way than it is compared; a definition's URL
 //	u # <type> <id>              ->              what a bundle called a resource, unless that is urn:uuid: and its id
 //	b <type> <id>                -> conditional  what conditional creates and updates of one search brought; the id is made of the search
 //	B <type> <id>                -> search       a conditional delete, likewise; z has it

@@ -25,6 +25,7 @@ type facts struct {
 	identifiers []identifier
 	updated     string // meta.lastUpdated
 	versionID   string // meta.versionId
+	url         string // of a definition
 }
 
 // about is a reference to what decides about the owner: a resource, or a name.
@@ -289,6 +290,9 @@ func (x *examiner) walk(line []byte, f *facts, made *making) {
 		case "reference":
 			x.referenceAt(0, made)
 		case "url":
+			if c.Depth == 1 && c.IsString() {
+				f.url = string(c.Text())
+			}
 			if fhir.AttachmentField(string(c.KeyAt(c.Depth - 1))) {
 				x.referenceAt(refURL, made)
 			}

@@ -179,6 +179,11 @@ func (w *writer) write(p prepared, before stored) error {
 			}
 		}
 	}
+	if called := f.definition(); called.value != "" {
+		if err := w.set(called.keyOf(kPlain, f.typ, f.id), ""); err != nil {
+			return err
+		}
+	}
 	v := value{
 		at:      w.now,
 		copied:  p.copied,
@@ -386,6 +391,9 @@ func (w *writer) forgetFacts(typ, id string, before stored) error {
 		if plain, differs := i.plain(typ); differs {
 			err = errors.Join(err, w.delete(plain.keyOf(kPlain, typ, id)))
 		}
+	}
+	if called := f.definition(); called.value != "" {
+		err = errors.Join(err, w.delete(called.keyOf(kPlain, typ, id)))
 	}
 	if before.derived.there {
 		err = errors.Join(err, w.unsetDerived(typ, id, f))

@@ -179,6 +179,14 @@ var aboutPlaces = func() map[string]map[string]place {
 			}
 		}
 	}
+	for _, typ := range fhir.Types() {
+		if paths := definedPaths(typ); len(paths) > 0 {
+			if m[typ] == nil {
+				m[typ] = map[string]place{}
+			}
+			addDefined(m[typ], paths)
+		}
+	}
 	for typ, paths := range otherNames {
 		for path, same := range paths {
 			m[typ][path] = m[typ][same]
@@ -186,6 +194,29 @@ var aboutPlaces = func() map[string]map[string]place {
 	}
 	return m
 }()
+
+// definedBy are the elements by which what is done, or was answered, names what it follows: a plan, a form.
+// Like an order of whyPaths, that keeps it.
+var definedBy = []string{"questionnaire", "instantiatesCanonical"}
+
+// definedPaths are those of a type.
+func definedPaths(typ string) []string {
+	if roles[fhir.TypeNumber([]byte(typ))] != statement {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(fhir.CanonicalPaths(typ)), func(path string) bool { return !slices.Contains(definedBy, path) })
+}
+
+// addDefined gives those of a type a group of their own.
+func addDefined(places map[string]place, paths []string) {
+	next := uint8(firstWhy)
+	for _, p := range places {
+		next = max(next, p.group+1)
+	}
+	for _, path := range paths {
+		places[path] = place{group: next}
+	}
+}
 
 // otherNames are elements that name by an Identifier what another element of a choice names by a
 // Reference: they have its place.

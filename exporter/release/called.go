@@ -26,7 +26,6 @@ var nameTyp = []byte("|")
 var (
 	withoutOne  = []byte("-|")
 	whateverOne = []byte("*|")
-	byURL       = []byte("url|")
 )
 
 // sameSystems are identifier systems by the object identifiers of R4's registry of them
@@ -64,7 +63,7 @@ func identifierNames(system, value []byte, own bool) (names [][]byte) {
 // normalSystem is an identifier's system as it is compared. What says that a value is a URI says
 // nothing of whose it is.
 func normalSystem(system []byte) []byte {
-	s := normalURL(system)
+	s := fhir.PlainURL(system)
 	if known := sameSystems[string(s)]; known != "" {
 		return []byte(known)
 	}
@@ -77,24 +76,12 @@ func normalSystem(system []byte) []byte {
 	return s
 }
 
-// normalURL is a URL as it is compared: neither case, http or https, nor a slash at its end count.
-func normalURL(url []byte) []byte {
-	url = bytes.TrimRight(bytes.ToLower(bytes.TrimSpace(url)), "/")
-	if rest, is := bytes.CutPrefix(url, []byte("https:")); is {
-		return append([]byte("http:"), rest...)
-	}
-	return url
-}
-
 // canonicalName is the name by a definition's URL, whatever version it is asked for.
 func canonicalName(url []byte) []byte {
 	if end := bytes.IndexAny(url, "|#"); end >= 0 {
 		url = url[:end]
 	}
-	if url = normalURL(url); len(url) == 0 {
-		return nil
-	}
-	return slices.Concat(byURL, url)
+	return fhir.PlainCanonical(url)
 }
 
 // namingFields are the fields of R4 that are References and may lead to supporting resources.
@@ -268,6 +255,7 @@ func (x *examiner) definition(f *facts) {
 	if w.depth == 1 && roles[f.number] == definition && string(w.key()) == "url" {
 		if name := canonicalName(w.text()); name != nil {
 			f.names = append(f.names, name)
+			f.identifiers, f.url = append(f.identifiers, name), true
 		}
 		return
 	}
@@ -275,10 +263,19 @@ func (x *examiner) definition(f *facts) {
 	if !canonicals[f.number][string(x.path)] {
 		return
 	}
+	var to target
 	if name := canonicalName(w.text()); name != nil {
 		x.leadsTo(f, target{nameTyp, name}, false)
+		to = leadTo(nil, name)
+		f.stray(to)
 	}
 	if typ, id, ok := follow(w.text()); ok && isSupporting(typ) {
 		x.leadsTo(f, target{typ, id}, false)
+		if _, _, local := fhir.Local(w.text()); local {
+			to = target{typ, id}
+		}
+	}
+	if where, is := x.about[string(x.path)]; is && x.in == nil {
+		f.content = append(f.content, pointing{where, to})
 	}
 }

@@ -36,6 +36,7 @@ type facts struct {
 	names       [][]byte // by which others may refer to it, where it is a supporting resource
 	context     target   // what a Binary's securityContext refers to
 	strays      []target // what may lead out of the record, see Beside
+	url         bool     // it is a definition, and has one
 }
 
 // authorizations is a set of them: bit i is number i of ehi.Authorizations.

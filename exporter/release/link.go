@@ -96,6 +96,9 @@ type identified struct {
 	weak   []owned
 	owners map[idHash][]resource // of owned, where somebody asks
 	values map[idHash]bool       // of what stays; whether some of that does for more than an unticked line
+	// definitions are those that have a URL, which is one of their identifiers; urls is whether some stay.
+	definitions []resource
+	urls        bool
 }
 
 // owned is an identifier of a resource that stays, or may.
@@ -144,7 +147,8 @@ func (r *Review) concludeIdentifiers() {
 			take(o)
 		}
 	}
-	r.identified = identified{values: values}
+	urls := slices.ContainsFunc(r.identified.definitions, r.isKept)
+	r.identified = identified{values: values, urls: urls}
 }
 
 // names reports whether a value is an identifier of something withheld, and whether that stays for more

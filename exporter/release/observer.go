@@ -276,6 +276,9 @@ func (o *Observer) keep(self resource, f *facts) {
 	}
 	r.own(self, f.identifiers)
 	r.own(self, f.shared)
+	if f.url {
+		r.identified.definitions = append(r.identified.definitions, self)
+	}
 	for _, v := range f.extended {
 		r.identified.weak = append(r.identified.weak, owned{r.index.hash(v), self})
 	}

@@ -175,6 +175,10 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 
 // quickly is quick, or a comparison with lines for which it was.
 func (r *reviewed) quickly(line []byte) (ok bool) {
+	if r.identified.urls {
+		r.edits = r.edits[:0]
+		return false
+	}
 	if r.rest == 0 {
 		return r.quick(line)
 	}
@@ -563,7 +567,7 @@ func betweenParts(c rune) bool {
 // scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.
 func (r *reviewed) scrub() (masked bool) {
 	w := &r.walk
-	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.content()) && !r.namesOneWithheld(w.content(), nil) {
+	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.content()) && !r.namesOneWithheld(w.content(), nil) && !r.isWithheldURL(w.content()) {
 		return false
 	}
 	at := w.fieldStart()
@@ -573,6 +577,15 @@ func (r *reviewed) scrub() (masked bool) {
 	}
 	r.edits = append(r.edits, absent(w.src, at, w.end))
 	return true
+}
+
+// isWithheldURL reports whether a text is the canonical URL of a definition that stays.
+func (r *reviewed) isWithheldURL(text []byte) bool {
+	if !r.identified.urls || bytes.IndexByte(text, ':') < 0 {
+		return false
+	}
+	withheld, _ := r.names(canonicalName(text))
+	return withheld
 }
 
 // absent masks the field of a text or number that begins at a place of a line.

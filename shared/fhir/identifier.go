@@ -21,3 +21,21 @@ func PlainIdentifier(value []byte) []byte {
 	}
 	return value
 }
+
+// PlainURL is a URL as it is compared: neither case, http or https, nor a slash at its end count.
+func PlainURL(url []byte) []byte {
+	url = bytes.TrimRight(bytes.ToLower(bytes.TrimSpace(url)), "/")
+	if rest, is := bytes.CutPrefix(url, []byte("https:")); is {
+		return append([]byte("http:"), rest...)
+	}
+	return url
+}
+
+// PlainCanonical is the canonical URL of a definition, without a version, as a value that is compared
+// with identifiers, and is none of them; nil for an empty one.
+func PlainCanonical(url []byte) []byte {
+	if url = PlainURL(url); len(url) == 0 {
+		return nil
+	}
+	return append([]byte("url|"), url...)
+}
