@@ -17,18 +17,18 @@ var entryPaths = map[string][]string{
 	"AdverseEvent":                {"suspectEntity"},
 	"AuditEvent":                  {"entity"},
 	"CarePlan":                    {"activity"},
-	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "related", "insurance"},
-	"ClaimResponse":               {"item", "addItem", "error", "insurance", processNote},
+	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "related"},
+	"ClaimResponse":               {"item", "addItem", "error", processNote},
 	"ClinicalImpression":          {"investigation", "finding"},
 	"Composition":                 {"section", "event"},
 	"Contract":                    {"term", "friendly", "legal", "rule"},
-	"CoverageEligibilityRequest":  {"item", "supportingInfo", "insurance"},
+	"CoverageEligibilityRequest":  {"item", "supportingInfo"},
 	"CoverageEligibilityResponse": {"insurance", "error"},
 	"DetectedIssue":               {"evidence"},
 	"DiagnosticReport":            {"media"},
 	"Encounter":                   {"diagnosis"},
 	"EpisodeOfCare":               {"diagnosis"},
-	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related", "insurance", processNote},
+	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related", processNote},
 	"ImmunizationRecommendation":  {"recommendation"},
 	"Invoice":                     {"lineItem"},
 	"Linkage":                     {"item"},
@@ -55,6 +55,11 @@ var wholeTexts = map[string][]string{
 	"ExplanationOfBenefit":        {"disposition"},
 	"Provenance":                  {"reason", "activity"},
 }
+
+// besideMasked are the elements of a list that tell of what a Reference beside them leads to: they go
+// where that is masked for more than an unticked line of the form. What else stands there stays: each
+// bill has an insurance.
+var besideMasked = map[string][]string{"insurance": {"preAuthRef", "businessArrangement", "identifier"}}
 
 // worded are types of wholeTexts whose texts are of what they refer to: they go with the first Reference
 // that is masked.
@@ -182,6 +187,7 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	case len(p.hits) > 0: // it repeats what the Reference says
 		p.cutTexts("", line)
 	}
+	p.cutBeside(line)
 	p.join(line)
 	p.out = fhir.Apply(p.out[:0], line, p.edits)
 	return p.out, p.walk.err
@@ -219,6 +225,27 @@ func (p *pruner) cutTexts(typ string, line []byte) {
 		}
 	}
 	slices.SortFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
+}
+
+// cutBeside cuts what stands beside a masked Reference and tells of it, see besideMasked.
+func (p *pruner) cutBeside(line []byte) {
+	w := &p.walk
+	var fields []fhir.Edit
+	for w.reset(line); w.next(); {
+		names := besideMasked[string(w.keyAt(1))]
+		switch {
+		case names == nil || w.depth < 2:
+		case w.depth == 2 && w.kind == opened:
+			fields = fields[:0]
+		case w.depth == 2 && w.kind == closed:
+			if p.hit(w.start, w.end) > 0 {
+				p.edits = append(p.edits, fields...)
+			}
+		case w.depth == 3 && w.kind != opened && w.fieldStart() >= 0 && slices.Contains(names, strings.TrimPrefix(string(w.key()), "_")):
+			fields = append(fields, fhir.Edit{Start: w.fieldStart(), End: w.end})
+		}
+	}
+	slices.SortStableFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
 }
 
 // within is a pruner for a part of the line.

@@ -113,7 +113,7 @@ var mutations = []mutation{
 	{"what is contained takes along where it goes", "inside.go", `if r.fallsWithin(k.leftWithin) || r.isLeft`, `if r.isLeft`},
 	{"the text of a section goes with its first entry", "entries.go", `string(w.key()) == "text" {`, `string(w.key()) == "div" {`},
 	{"a question goes with its answer", "entries.go", `"QuestionnaireResponse":       {"item"},`, `"QuestionnaireResponse":       {"question"},`},
-	{"what a bill says of an insurance goes with that", "entries.go", `careTeam, "related", "insurance"},`, `careTeam, "related"},`},
+	{"what a bill says of an insurance goes with that", "entries.go", `{"preAuthRef", "businessArrangement", "identifier"}`, `{"businessArrangement", "identifier"}`},
 	{"the reason of a Provenance is of each of its targets", "entries.go", `"CommunicationRequest", "DetectedIssue", "Provenance")`, `"CommunicationRequest", "DetectedIssue")`},
 	{"an id of a withheld resource leaves in no capitals", "secrets.go", `s.capitals = true`, `s.capitals = false`},
 	{"a section goes with its last entry", "entries.go", `some && outside == 0`, `outside == 0`},

@@ -332,6 +332,10 @@ func (d *Decision) whole(m *Resource) bool {
 // how often the resource's marker has to stand in it: its text may go with the List.
 func (d *Decision) besides(i int, l *link, line string, own int) (least int, wrong bool) {
 	want := d.expected(i, l)
+	if l.place.path == "insurance/coverage" {
+		told := d.betrays(l)
+		return own, told != perhaps && strings.Contains(line, l.beside()) != (told == no)
+	}
 	if len(l.place.outer) < 2 || l.place.outer[1] != "entry" || want == yes && l.shape != "display" {
 		return own, want == yes && strings.Contains(line, l.token) && len(l.place.outer) > 1 && l.place.outer[1] == "entry" &&
 			!strings.Contains(line, l.beside())

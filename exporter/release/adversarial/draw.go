@@ -530,7 +530,7 @@ func (m *Resource) drawNames(t *rapid.T) {
 func (e *entry) mayName(other *entry) bool {
 	switch e.outer {
 	case "item":
-		return !slices.Contains([]string{"item", "addItem", "related", "insurance"}, other.outer)
+		return !slices.Contains([]string{"item", "addItem", "related"}, other.outer)
 	case "addItem":
 		return other.outer == "item"
 	}

@@ -55,11 +55,11 @@ var kinds = []kind{
 	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
 		"provider", "related!/claim", "related!/reference", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
 		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference", "careTeam!/provider",
-		"insurance!/coverage",
+		"insurance/coverage",
 	}},
 	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
 		"provider", "related!/claim", "related!/reference", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
-		"addItem!/locationReference", "careTeam!/provider", "insurance!/coverage",
+		"addItem!/locationReference", "careTeam!/provider", "insurance/coverage",
 	}},
 	{typ: "ClaimResponse", category: ehi.MedicalRecord, patient: "patient", about: "request", places: []string{"insurer", "request"}},
 	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{

@@ -249,6 +249,8 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 		switch name = l.place.outer[i]; {
 		case name == "extension":
 			object = append([]string{`"url":"urn:of:` + m.Type + `"`}, object...)
+		case name == "insurance":
+			object = append([]string{`"preAuthRef":[` + s.text(l.beside()) + `]`}, object...)
 		case name == "entry":
 			object = append([]string{`"flag":{"text":` + s.text(l.beside()) + `}`}, object...)
 		case name == "contained" && len(l.place.outer) > 1:
