@@ -165,10 +165,12 @@ func (r *Review) followDocuments() {
 			r.index.mark(h.binary, held)
 		}
 	}
-	for again := true; again; { // a Binary may hold another one
-		again = false
-		for _, h := range r.attached.holders {
-			again = r.follow(h) || again
+	for _, keeps := range []bool{false, true} { // whatever the order of the record, what goes comes first
+		for again := true; again; { // a Binary may hold another one
+			again = false
+			for _, h := range r.attached.holders {
+				again = r.follow(h, keeps) || again
+			}
 		}
 	}
 	r.followContexts(r.followHints())
@@ -227,7 +229,7 @@ func (r *Review) isKept(of resource) bool {
 
 // follow decides about a Binary by one holder: where that goes, the Binary goes; where it is kept, so is the Binary, unless
 // another holder goes. It reports whether that changed what depends on the Binary.
-func (r *Review) follow(h holder) (changed bool) {
+func (r *Review) follow(h holder, keeps bool) (changed bool) {
 	v, known := r.index.at(h.binary)
 	if !known || v&sensitive != 0 || !v.withheld() {
 		return false
@@ -237,10 +239,13 @@ func (r *Review) follow(h holder) (changed bool) {
 	case of.unused(), of.kept() && v.kept():
 		return false
 	case of.kept():
+		if !keeps {
+			return false
+		}
 		r.index.set(h.binary, verdict(of.reason()))
 	case !h.presented || of&stripped == 0:
 		r.index.set(h.binary, 0)
-	case v.kept():
+	case v.kept(), !keeps:
 		return false
 	default:
 		r.index.set(h.binary, because[referenceOnlyName])

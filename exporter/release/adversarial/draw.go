@@ -294,7 +294,7 @@ func (r *Record) Patient() string { return r.Resources[0].ID }
 func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	m := &Resource{Type: k.typ, Marker: fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i), kind: k, category: k.category}
 	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
-	if rapid.IntRange(0, 3).Draw(t, "small letters") == 0 {
+	if !r.options.Imported && rapid.IntRange(0, 3).Draw(t, "small letters") == 0 { // an import finds these by urn:uuid:
 		m.ID = strings.ToLower(m.ID)
 	}
 	m.identified = k.typ != binary && rapid.IntRange(0, 3).Draw(t, "identified") > 0

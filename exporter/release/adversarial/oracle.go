@@ -314,7 +314,7 @@ func (d *Decision) holds(l *link) bool {
 // stays reports whether a link stands in what stays: a resource, an entry or a presentedForm.
 func (d *Decision) stays(from int, l *link) bool {
 	out := !d.takes(l.entry) || l.entry != nil && l.shape == "own" && d.kept(l.to) && d.telling(l.to)
-	out = out || l.place.path == containedItem && !d.containedGoes(l)
+	out = out || l.shape == "own" && l.place.path == containedItem && !d.containedGoes(l)
 	return d.kept(from) || d.goes[from] && (out || l.place.presented() && !d.formGoes(from))
 }
 
