@@ -66,6 +66,7 @@ var faults = []fault{
 			return true
 		}
 	}},
+	{"with a wrong exporter beside it", 2, intrusion},
 }
 
 func between(r *rand.Rand, least, most time.Duration) time.Duration {

@@ -46,17 +46,18 @@ type fleet struct {
 	shape    shape
 	totals   *totals
 
-	natsURL string
-	all     []*process
-	apis    []*process
-	clients []*client.Client // one for each API, without a token
-	truth   *truth
-	keeping sync.Mutex
-	kept    []job // finished jobs of earlier rounds, to be looked at again
-	watch   *recoveries
-	probe   string // the token of the kick-offs that look whether any is accepted
-	waits   waits  // for what it waits, or has waited last
-	took    string // how long each step of the last check took
+	natsURL   string
+	all       []*process
+	apis      []*process
+	clients   []*client.Client // one for each API, without a token
+	truth     *truth
+	keeping   sync.Mutex
+	kept      []job // finished jobs of earlier rounds, to be looked at again
+	watch     *recoveries
+	probe     string // the token of the kick-offs that look whether any is accepted
+	intruders intruders
+	waits     waits  // for what it waits, or has waited last
+	took      string // how long each step of the last check took
 }
 
 // exports is the folder that all processes share.
@@ -102,6 +103,9 @@ func (f *fleet) live(ctx context.Context, store string, truth *truth, first, las
 
 // compose lays out folders and command lines. Addresses are chosen once: a process that is started again has the one it had.
 func (f *fleet) compose(store string) error {
+	if err := f.intruders.settle(filepath.Join(f.dir, "wrong"), store); err != nil {
+		return err
+	}
 	nats, err := freeAddress()
 	if err != nil {
 		return err
@@ -279,6 +283,9 @@ func (f *fleet) round(ctx context.Context, n int) error {
 	}
 	flows := time.Since(began)
 	if err := f.check(ctx); err != nil {
+		return err
+	}
+	if err := f.intruders.told(f.watch.names()); err != nil {
 		return err
 	}
 	f.totals.rounds.Add(1)

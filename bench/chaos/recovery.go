@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +25,7 @@ type recoveries struct {
 
 	mu      sync.Mutex
 	tasks   map[string]ehi.Task  // those that are in hand
+	workers map[string]bool      // all that have ever had one
 	orphans map[string]time.Time // those whose worker was killed, and when
 }
 
@@ -33,7 +36,7 @@ func watchRecoveries(url string, t *totals) (*recoveries, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &recoveries{totals: t, conn: conn, stop: cancel, ended: make(chan struct{}), tasks: map[string]ehi.Task{}, orphans: map[string]time.Time{}}
+	w := &recoveries{totals: t, conn: conn, stop: cancel, ended: make(chan struct{}), tasks: map[string]ehi.Task{}, workers: map[string]bool{}, orphans: map[string]time.Time{}}
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, err
@@ -69,7 +72,7 @@ func (w *recoveries) see(e jetstream.KeyValueEntry) {
 		w.totals.recovered(task.TakenAt.Sub(died))
 		delete(w.orphans, e.Key())
 	}
-	w.tasks[e.Key()] = task
+	w.tasks[e.Key()], w.workers[task.Worker] = task, true
 	if task.Committed {
 		delete(w.tasks, e.Key())
 		delete(w.orphans, e.Key())
@@ -90,6 +93,13 @@ func (w *recoveries) killed(p *process) {
 			w.orphans[key] = time.Now()
 		}
 	}
+}
+
+// names are the workers that have ever had a task.
+func (w *recoveries) names() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Keys(w.workers))
 }
 
 func (w *recoveries) close() {

@@ -14,9 +14,9 @@ import (
 type totals struct {
 	began time.Time
 
-	rounds, kills, stops, starved, restarts, exits atomic.Int64
-	jobs, files, bytes                             atomic.Int64
-	gaveUp                                         atomic.Int64 // jobs that failed after their last attempt, and said so
+	rounds, kills, stops, starved, restarts, exits, intruders atomic.Int64
+	jobs, files, bytes                                        atomic.Int64
+	gaveUp                                                    atomic.Int64 // jobs that failed after their last attempt, and said so
 
 	mu         sync.Mutex
 	flows      map[string]int
@@ -61,6 +61,7 @@ func (t *totals) print(w io.Writer) {
 	fmt.Fprintf(w, "%d rounds in %v: %d kills, %d stops beyond the lease, %d starvations, %d restarts; %d exits of a process's own\n",
 		t.rounds.Load(), time.Since(t.began).Round(time.Second), t.kills.Load(), t.stops.Load(), t.starved.Load(), t.restarts.Load(), t.exits.Load())
 	fmt.Fprintf(w, "%d jobs, %d files and %d MB verified; %d jobs given up after their last attempt\n", t.jobs.Load(), t.files.Load(), t.bytes.Load()/1e6, t.gaveUp.Load())
+	fmt.Fprintf(w, "%d exporters with other records, files or rules came; none of them had a command\n", t.intruders.Load())
 	for _, kind := range slices.Sorted(maps.Keys(t.flows)) {
 		fmt.Fprintf(w, "  %-40s %6d\n", kind, t.flows[kind])
 	}

@@ -1,0 +1,18 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// A task in the hands of an exporter that does not belong, and what one says of itself, are told.
+func TestWhatAWrongExporterDoesIsTold(t *testing.T) {
+	in := &intruders{pids: map[string]bool{"17": true}}
+	if err := in.told([]string{"host-16", "host-171"}); err != nil {
+		t.Error(err)
+	}
+	in.wrongs = []string{"it says that it belongs"}
+	if err := in.told([]string{"a-host-17"}); err == nil || !strings.Contains(err.Error(), "a-host-17") || !strings.Contains(err.Error(), "belongs") {
+		t.Error(err)
+	}
+}
