@@ -36,6 +36,8 @@ const (
 	natsEnv = "EHI_BENCH_NATS"
 	// importEnv makes it import into the data folder that it names, from the folder that importFromEnv names.
 	importEnv, importFromEnv = "EHI_BENCH_IMPORT", "EHI_BENCH_IMPORT_FROM"
+	// unsummedEnv makes the server's files have no checksums.
+	unsummedEnv = "EHI_BENCH_UNSUMMED"
 	// profileEnv names a file for the server's CPU profile.
 	profileEnv = "EHI_BENCH_CPUPROFILE"
 	// seedEnv sets what the records are drawn by, so that a run can be repeated.
@@ -123,7 +125,7 @@ func serve(data string) error {
 	}
 	cfg.Addr = "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(context.Background())
-	n, err := node.Open(ctx, cfg, data, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), node.Options{})
+	n, err := node.Open(ctx, cfg, data, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), node.Options{UnsummedFiles: os.Getenv(unsummedEnv) != ""})
 	if err != nil {
 		cancel()
 		return err

@@ -187,6 +187,8 @@ type Options struct {
 	WrapSource func(source.Source) source.Source
 	// Disk is the file system of the exports. Default: the operating system's.
 	Disk files.Disk
+	// UnsummedFiles is files.Config.Unsummed, for benchmarks.
+	UnsummedFiles bool
 	// Level is the logger's level, which administrators may change while the server runs; nil where it is fixed.
 	Level *slog.LevelVar
 }
@@ -257,7 +259,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if opts.WrapSource != nil {
 		n.source = opts.WrapSource(n.source)
 	}
-	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log}); err != nil {
+	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log, Unsummed: opts.UnsummedFiles}); err != nil {
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{

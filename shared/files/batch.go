@@ -46,7 +46,7 @@ type Output struct {
 	name   string
 	length int64
 	begun  int64     // up to where the disk was told to begin
-	sum    hash.Hash // of what is in the file; nil while there is none
+	sum    hash.Hash // of what is in the file; nil while there is none, and where no sums are taken
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
@@ -77,7 +77,7 @@ func (o *Output) Write(p []byte) (int, error) {
 		}
 	}
 	n, err := o.file.Write(p)
-	_, _ = o.sum.Write(p[:n]) // never fails
+	o.add(p[:n])
 	o.length += int64(n)
 	if o.length-o.begun >= writeBackEvery {
 		o.file.WriteBack(o.begun, o.length-o.begun)
@@ -95,10 +95,30 @@ func (o *Output) spill() (err error) {
 		return err
 	}
 	_, err = o.file.Write(o.buf)
-	o.sum = newSum()
-	_, _ = o.sum.Write(o.buf) // never fails
+	if !o.batch.store.unsummed {
+		o.sum = newSum()
+	}
+	o.add(o.buf)
 	o.release()
 	return err
+}
+
+// add takes bytes of the file into its sum.
+func (o *Output) add(p []byte) {
+	if o.sum != nil {
+		_, _ = o.sum.Write(p) // never fails
+	}
+}
+
+// summed is the sum of an output that is written; "" where the store takes none.
+func (o *Output) summed() Sum {
+	switch {
+	case o.batch.store.unsummed:
+		return ""
+	case o.file != nil:
+		return sumBy(o.sum)
+	}
+	return sumOfBytes(o.buf)
 }
 
 func (o *Output) release() {
@@ -152,13 +172,13 @@ func (b *Batch) place() ([]Extent, error) {
 	defer segmentWriters.Put(w)
 	for i, o := range b.outputs {
 		if o.file != nil {
-			extents[i] = Extent{Object: o.name, Length: o.length, Sum: sumBy(o.sum)}
+			extents[i] = Extent{Object: o.name, Length: o.length, Sum: o.summed()}
 			if err := o.closeFile(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		extents[i] = Extent{Object: segment, Offset: at, Length: o.length, Sum: sumOfBytes(o.buf)}
+		extents[i] = Extent{Object: segment, Offset: at, Length: o.length, Sum: o.summed()}
 		if seg == nil && o.length > 0 {
 			f, err := b.open(segment)
 			if err != nil {

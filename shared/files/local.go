@@ -43,6 +43,9 @@ type Config struct {
 	Disk Disk
 	// Log tells of files that are found damaged. Default: nobody is told.
 	Log *slog.Logger
+	// Unsummed writes files without checksums, so that no damage to them is noticed: benchmarks measure by it
+	// what checksums cost. No setting of a program leads here.
+	Unsummed bool
 }
 
 // Local is the file store on a local disk. It is safe for use by many goroutines, and by many processes on one disk.
@@ -52,6 +55,8 @@ type Local struct {
 	disk    Disk
 	log     *slog.Logger
 	damages damages
+
+	unsummed bool
 }
 
 // NewLocal opens the store.
@@ -73,7 +78,7 @@ func NewLocal(c Config) (*Local, error) {
 	if err := c.Disk.SyncDir(c.Root); err != nil {
 		return nil, fmt.Errorf("sync the exports directory: %w", err)
 	}
-	l := &Local{root: c.Root, disk: c.Disk, log: c.Log}
+	l := &Local{root: c.Root, disk: c.Disk, log: c.Log, unsummed: c.Unsummed}
 	l.SetSpillBytes(c.SpillBytes)
 	return l, c.Disk.SyncDir(filepath.Dir(filepath.Clean(c.Root)))
 }
