@@ -16,10 +16,9 @@ import (
 // An external NATS is somebody else's: it may come back with an older copy of its files, and a bucket of it may be purged, made
 // anew, or given a limit that takes records away. Nothing of that is an error to whoever reads and writes. What tells it is
 //   - a record in each lasting bucket that nobody deletes (kv.Bucket.SetFirst),
-//   - another one that processes renew, and only after they have found the state whole (kv.Bucket.Advance): its revision is
-//     kept with the files, for the next start,
-//   - the revision of the newest record, which never goes back,
-//   - and what this process has written last under a name of its own, which has to be there as it was written.
+//   - another one that processes renew again and again, and only after they have found the state whole (kv.Bucket.Advance): its
+//     revision never goes back, and is kept with the files for the next start,
+//   - and the revision of the newest record, which never goes back either.
 //
 // The embedded NATS has its inventory instead.
 
@@ -30,21 +29,13 @@ const (
 	// cluster, a server that has become the leader may lag behind for a moment.
 	doubtEvery = time.Second
 	doubts     = 5
-	// keepEvery is how often it is written down how far the state has come.
-	keepEvery = time.Minute
-	// witnessFor is for how long a witness has to be there: less than it lives.
-	witnessFor = kv.MarkerTTL - 15*time.Second
 )
 
 // guard is what a process knows of the lasting buckets of an external NATS.
 type guard struct {
 	bus     *Bus
-	name    string            // of its witnesses
 	last    map[string]uint64 // the newest revisions that were seen
-	written map[string]uint64 // those of its witnesses
-	at      time.Time         // when they were written
 	reached []uint64          // by bucket, what was written down, see keep
-	kept    time.Time         // when it was written down how far the state has come
 }
 
 // Guard watches that an external NATS keeps what it was given, until ctx ends. It gives buckets back the settings that
@@ -54,12 +45,12 @@ func (b *Bus) Guard(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	g := &guard{bus: b, name: "guard-" + b.prober, last: map[string]uint64{}, written: map[string]uint64{}}
+	g := &guard{bus: b, last: map[string]uint64{}}
 	for {
-		lost := g.look(ctx)
+		lost, whole := g.look(ctx)
 		for n := 1; lost != nil && n < doubts; n++ {
 			pause(ctx, doubtEvery)
-			lost = g.look(ctx)
+			lost, whole = g.look(ctx)
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -68,10 +59,11 @@ func (b *Bus) Guard(ctx context.Context) error {
 			telemetry.StateLost.Inc()
 			return lost
 		}
-		if err := g.keep(ctx); err != nil && ctx.Err() == nil {
-			b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
+		if whole { // else what is not whole would be made to look so
+			if err := g.keep(ctx); err != nil && ctx.Err() == nil {
+				b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
+			}
 		}
-		g.write(ctx)
 		pause(ctx, guardEvery)
 	}
 }
@@ -84,25 +76,29 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// look says what is lost. What cannot be asked now says nothing.
-func (g *guard) look(ctx context.Context) error {
+// look says what is lost, and whether the state is known to be whole: what cannot be asked now says nothing of either.
+func (g *guard) look(ctx context.Context) (lost error, whole bool) {
+	whole = true
 	for _, name := range lasting {
 		lost, err := g.lost(ctx, name)
-		switch {
-		case err != nil && ctx.Err() == nil && !IsAway(err):
+		if lost != nil {
+			return lost, false
+		}
+		if err != nil {
+			whole = false
+		}
+		if err != nil && ctx.Err() == nil && !IsAway(err) {
 			g.bus.cfg.Log.Warn("look whether the state is whole", "err", err)
-		case lost != nil:
-			return lost
 		}
 	}
-	return nil
+	return nil, whole
 }
 
 // lost says what a bucket has lost, nil where nothing is known to be.
 func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	ctx, cancel := context.WithTimeout(ctx, guardEvery)
 	defer cancel()
-	b, bucket := g.bus, kv.Open(g.bus.link, name)
+	b := g.bus
 	is, err := kv.Look(ctx, b.link, name)
 	if err != nil {
 		return nil, err
@@ -117,15 +113,6 @@ func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	}
 	if err := errors.Join(b.holdsFirst(ctx, name, is), b.holdsReached(ctx, name, g.reached)); err != nil {
 		return lostOr(err)
-	}
-	if was := g.written[name]; was > 0 && time.Since(g.at) < witnessFor {
-		now, err := bucket.Witnessed(ctx, g.name)
-		if err == nil && now != was && time.Since(g.at) < witnessFor {
-			return wentBack(name, now, was), nil
-		}
-		if err != nil {
-			return nil, err
-		}
 	}
 	g.last[name] = max(g.last[name], is.Last)
 	return nil, g.settle(ctx, name)
@@ -151,23 +138,9 @@ func (g *guard) settle(ctx context.Context, name string) error {
 	return err
 }
 
-// write leaves witnesses. What cannot be written now is none.
-func (g *guard) write(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, guardEvery)
-	defer cancel()
-	g.at = time.Now()
-	for _, name := range lasting {
-		revision, err := kv.Open(g.bus.link, name).Witness(ctx, g.name)
-		if g.written[name] = revision; err != nil {
-			g.written[name] = 0
-		}
-		g.last[name] = max(g.last[name], revision)
-	}
-}
-
-// keep writes down with the files how far the state has come, now and then.
+// keep renews what tells how far the state has come, and writes it down with the files.
 func (g *guard) keep(ctx context.Context) error {
-	if g.bus.cfg.Files == nil || g.bus.asIs() || !g.kept.IsZero() && time.Since(g.kept) < keepEvery {
+	if g.bus.cfg.Files == nil || g.bus.asIs() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, guardEvery)
@@ -179,7 +152,7 @@ func (g *guard) keep(ctx context.Context) error {
 			return err
 		}
 	}
-	g.kept, g.reached = time.Now(), reached
+	g.reached = reached
 	return g.bus.cfg.Files.SetReached(reached)
 }
 

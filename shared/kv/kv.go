@@ -364,20 +364,6 @@ func (b *Bucket) Advance(ctx context.Context) (revision uint64, err error) {
 // Advanced is the revision of what Advance has stored; 0 where there is nothing.
 func (b *Bucket) Advanced(ctx context.Context) (uint64, error) { return b.revision(ctx, epoch) }
 
-// Witness is Probe, and tells the revision of what it wrote.
-func (b *Bucket) Witness(ctx context.Context, by string) (revision uint64, err error) {
-	revision, err = b.link.Store(ctx, probes.Of(by).InBucket(b.name), deletion(), nil, jetstream.WithMsgTTL(MarkerTTL))
-	if err != nil {
-		return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
-	}
-	return revision, nil
-}
-
-// Witnessed is the revision of what the Witness of that name wrote last; 0 where it has vanished.
-func (b *Bucket) Witnessed(ctx context.Context, by string) (uint64, error) {
-	return b.revision(ctx, probes.Of(by))
-}
-
 // revision is that of what is stored under a key, whatever it is; 0 where nothing is.
 func (b *Bucket) revision(ctx context.Context, key subject.Subject) (uint64, error) {
 	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
