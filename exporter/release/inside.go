@@ -72,6 +72,7 @@ type taking struct {
 	id      string    // of a contained resource; "" for an entry
 	*within           // nil where no contained resource concerns it
 	namers  []leaving // it goes with the last of these, see subordinate; none where one of them stays
+	answers []string  // the numbers of the lines of a bill to which it is the answer
 }
 
 // leaving says when an entry is left out.
@@ -85,7 +86,9 @@ type taker struct {
 	of resource
 	left
 	leftWithin
-	namers []left
+	namers  []left
+	answers []string
+	bill    resource // of those; of nameType where it is not said which
 }
 
 // left is leaving by hashes.
@@ -183,9 +186,9 @@ func (x *examiner) settle(f *facts) {
 			}
 			continue
 		}
-		t.leaving, t.namers = x.leaves(i), x.namers(i)
+		t.leaving, t.namers, t.answers = x.leaves(i), x.namers(i), x.answered(f, i)
 		hints := slices.ContainsFunc(t.binaries, func(a attachment) bool { return a.hint })
-		if in == nil && len(t.unless) == 1 && len(t.shown)+len(t.namers) == 0 && !hints { // it refers to nothing else
+		if in == nil && len(t.unless) == 1 && len(t.shown)+len(t.namers)+len(t.answers) == 0 && !hints { // it refers to nothing else
 			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			f.tells = append(f.tells, t.tells...)
 			continue
@@ -248,6 +251,9 @@ func (o *Observer) take(self resource, f *facts) {
 		for _, n := range t.namers {
 			k.namers = append(k.namers, o.left(n))
 		}
+		if len(t.answers) > 0 {
+			k.answers, k.bill = t.answers, o.answeredBill(f)
+		}
 		r.takers[node] = k
 		for _, to := range t.tells {
 			s.tells[0].add(node)
@@ -300,7 +306,7 @@ func (r *Review) standing(of resource) verdict {
 	}
 	r.asked[of] = true
 	defer delete(r.asked, of)
-	if r.fallsWithin(k.leftWithin) || r.isLeft(k.left) || len(k.namers) > 0 && !slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
+	if r.fallsWithin(k.leftWithin) || r.isLeft(k.left) || r.losesLine(k) || len(k.namers) > 0 && !slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
 		return because[referenceOnlyName]
 	}
 	return 0

@@ -238,7 +238,10 @@ func (r *Review) keeps(to resource) (kept, telling bool) {
 func (r *Review) isOccasion(self, to resource) bool {
 	some, others := false, false
 	if to.typ == nameType && int(self.typ) < len(sums) && sums[self.typ] {
-		r.candidates(r.support.leads[to], func(of resource, _ verdict) {
+		r.candidates(r.support.leads[to], func(of resource, v verdict) {
+			if r.isOutside(of) && !v.kept() {
+				return // as if it were not known
+			}
 			is := int(of.typ) < len(occasions) && (occasions[of.typ] || supporting[of.typ])
 			some, others = some || is, others || !is
 		})

@@ -135,6 +135,65 @@ func (o *Observer) line(self resource, number string, e *inside) {
 	}
 }
 
+// answered are the numbers of the lines of a bill to which entry i is the answer.
+func (x *examiner) answered(f *facts, i int) (numbers []string) {
+	if answerPaths[string(f.typ)] == "" {
+		return nil
+	}
+	for _, n := range x.insides[i].names {
+		if n.list == "item" {
+			numbers = append(numbers, n.value)
+		}
+	}
+	return numbers
+}
+
+// answeredBill is the bill to which a resource is the answer.
+func (o *Observer) answeredBill(f *facts) resource {
+	where := aboutPlaces[string(f.typ)][answerPaths[string(f.typ)]]
+	for _, p := range f.content {
+		if p.at == where && p.to.typ != nil {
+			return o.resource(p.to)
+		}
+	}
+	return resource{typ: nameType}
+}
+
+// lineOf is a line of a bill, or of any where that is zero.
+type lineOf struct {
+	bill   resource
+	number string
+}
+
+// losesLine reports whether a line of a bill is left out, as far as is known, to which an entry is the
+// answer. One to a bill that is not in the record may be one to any.
+func (r *Review) losesLine(k taker) bool {
+	if len(k.answers) == 0 {
+		return false
+	}
+	if r.billLines == nil {
+		r.billLines = map[lineOf][]resource{}
+		for _, o := range r.observers {
+			o.lines.bills.each(func(bill resource) { r.billLines[lineOf{bill: bill}] = nil })
+			for i, n := range o.lines.number {
+				of, to, number := o.lines.of.at(2*i), o.lines.of.at(2*i+1), o.lines.numbers[n]
+				for _, line := range []lineOf{{of, number}, {number: number}} {
+					r.billLines[line] = append(r.billLines[line], to)
+				}
+			}
+		}
+	}
+	bill := k.bill
+	if _, known := r.billLines[lineOf{bill: bill}]; !known {
+		bill = resource{}
+	}
+	return slices.ContainsFunc(k.answers, func(number string) bool {
+		return slices.ContainsFunc(r.billLines[lineOf{bill, number}], func(to resource) bool {
+			return r.tellsOf(to) || to == resource{} && (r.mayHide("") || len(r.hidden) > 0)
+		})
+	})
+}
+
 // concludeLines finds out which lines of bills are left out.
 func (r *Review) concludeLines() {
 	for _, o := range r.observers {

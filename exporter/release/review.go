@@ -40,6 +40,7 @@ type Review struct {
 	gone         map[resource]goneLines // of bills
 	anyGone      goneLines              // of any of them
 	bills        map[resource]bool      // those that may go, where some lose lines
+	billLines    map[lineOf][]resource  // what their lines tell of, where an answer asks
 	short        bool                   // one of them is withheld
 	alone        bool                   // nothing but the resource at hand is released, see Alone
 	beside       *Observer              // of what is not in the record
@@ -164,6 +165,7 @@ func (r *Review) Conclude() (instead *Review) {
 		r.short = r.short || v.withheld()
 	}
 	r.conclude()
+	r.billLines = nil
 	r.attached, r.support, r.takers, r.copies, r.stayed = attachedTo{}, support{}, nil, nil, nil
 	if r.relied && r.twice {
 		instead = r.policy.Review()
