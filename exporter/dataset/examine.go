@@ -292,6 +292,7 @@ func (x *examiner) walk(line []byte, f *facts, made *making) {
 		case "url":
 			if c.Depth == 1 && c.IsString() {
 				f.url = string(c.Text())
+				made.event(isDefinition, c, "")
 			}
 			if fhir.AttachmentField(string(c.KeyAt(c.Depth - 1))) {
 				x.referenceAt(refURL, made)

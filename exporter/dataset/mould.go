@@ -45,6 +45,7 @@ const (
 	isID
 	isUpdated
 	isVersionID
+	isDefinition // its canonical URL
 	isSystem
 	isValue
 	endsIdentifier
@@ -272,6 +273,8 @@ func (x *examiner) fill(m *mould, line []byte, f *facts) {
 			f.updated = next(at)
 		case isVersionID:
 			f.versionID = next(at)
+		case isDefinition:
+			f.url = next(at)
 		case isSystem:
 			ident.system = next(at)
 		case isValue:
