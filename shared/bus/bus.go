@@ -263,8 +263,8 @@ func (b *Bus) OnReopen(f func()) (stop func()) {
 	return b.link.OnReopen(func(context.Context) error { f(); return nil })
 }
 
-// Check asks JetStream for the lanes' streams, and writes to each bucket and reads what was written: it fails where
-// NATS is away, where a stream is gone, and where one takes no records.
+// Check asks JetStream for the lanes' streams and whether they would take a command, and writes to each bucket and reads what was
+// written: it fails where NATS is away, where a stream is gone, and where one takes nothing.
 func (b *Bus) Check(ctx context.Context) error {
 	if err := b.Broken(); err != nil {
 		return err // a stream that takes nothing answers nothing
@@ -272,7 +272,11 @@ func (b *Bus) Check(ctx context.Context) error {
 	var probes errgroup.Group
 	for _, name := range ehi.Lanes() {
 		probes.Go(func() error {
-			if _, err := b.lanes.get(name).stream.Info(ctx); err != nil {
+			_, err := b.lanes.get(name).stream.Info(ctx)
+			if err == nil {
+				err = b.offer(ctx, name)
+			}
+			if err != nil {
 				return fmt.Errorf("lane %s: %w", name, err)
 			}
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,5 +48,41 @@ func TestACheckLeavesNoRecord(t *testing.T) {
 	}
 	if id := <-heard; id != "told" {
 		t.Errorf("heard of a job %s", id)
+	}
+}
+
+// A lane that listens to other subjects is named, and one that takes commands is left as it is.
+func TestACheckOffersACommandToEachLane(t *testing.T) {
+	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	if err := check(t, b); err != nil {
+		t.Fatal(err)
+	}
+	for _, lane := range ehi.Lanes() {
+		if n, _, err := b.Backlog(t.Context(), lane); err != nil || n != 0 {
+			t.Errorf("lane %s after a check: %d commands, %v", lane, n, err)
+		}
+		stream := b.lanes.get(lane).stream
+		is, err := stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := is.Config
+		config.Subjects = []string{"elsewhere." + string(lane)}
+		if _, err := b.link.JetStream().UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		if err := check(t, b); err == nil || !strings.Contains(err.Error(), "lane "+string(lane)+": it takes no commands") {
+			t.Errorf("lane %s listens elsewhere: %v", lane, err)
+		}
+		if _, err := b.link.JetStream().UpdateStream(t.Context(), is.Config); err != nil {
+			t.Fatal(err)
+		}
+		if err := check(t, b); err != nil {
+			t.Errorf("lane %s listens again: %v", lane, err)
+		}
 	}
 }
