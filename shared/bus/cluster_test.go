@@ -144,9 +144,19 @@ func TestAClusterKeepsCopiesOfEverything(t *testing.T) {
 	})
 	await(t, func() bool { return b.Jobs.Create(t.Context(), newJob("b")) == nil })
 	await(t, func() bool { return b.PublishStart(t.Context(), ehi.Interactive, "b", 1) == nil })
+	var last error
+	defer func() {
+		if t.Failed() {
+			inHand, waiting, err := b.Hands(context.WithoutCancel(t.Context()), ehi.Interactive)
+			t.Logf("%d commands in a worker's hands, %d waiting, %v; the last answer: %v", inHand, waiting, err, last)
+		}
+	}()
 	await(t, func() bool {
-		d, err := b.Next(t.Context(), ehi.Interactive)
-		return err == nil && d.Job == "b"
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var d *bus.Delivery
+		d, last = b.Next(ctx, ehi.Interactive)
+		return last == nil && d.Job == "b"
 	})
 	if _, err := b.Jobs.Get(t.Context(), "nobody"); !isNotFound(err) {
 		t.Errorf("a job that there is not: %v", err)
@@ -162,7 +172,7 @@ func await(t *testing.T, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(time.Minute); !holds(); <-tick.C {
+	for end := time.Now().Add(3 * time.Minute); !holds(); <-tick.C { // elections of three servers on busy processors
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}
