@@ -240,10 +240,6 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	if err := errors.Join(err, made.Close()); err != nil {
 		t.Fatal(err)
 	}
-	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
-	if err != nil || len(tables) == 0 {
-		t.Fatal(tables, err)
-	}
 	backup := func() Contents {
 		t.Helper()
 		records := open()
@@ -261,6 +257,10 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	}
 	if c := backup(); len(c.Damage) != 0 {
 		t.Fatalf("nothing is damaged, but: %q", c.Damage)
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst")) // now: the store may have merged some while it was open
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
 	}
 	text, err := os.ReadFile(tables[0])
 	if err != nil {
