@@ -2,17 +2,16 @@ package dataset
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
 	"slices"
 
 	"ehi-server/shared/fhir"
 )
 
-// Most lines of a file are spelled like one before: the same names, brackets and texts in the same order, but for some texts and
-// numbers. So some lines that were examined are kept as moulds. A line that differs from a mould within plain texts and numbers alone
-// is valid JSON as that is, has no name twice as that has none, and its facts stand where that one's do. Finding so takes a comparison
-// of both, in place of a walk.
+// Most lines of a file are spelled like one before: the same names, brackets and texts in the same
+// order, but for some texts and numbers. So some lines that were examined are kept as moulds. A
+// line that differs from a mould within plain texts and numbers alone is valid JSON as that is, has
+// no name twice as that has none, and its facts stand where that one's do. Finding so takes a
+// comparison of both, in place of a walk.
 
 // mould is such a line.
 type mould struct {
@@ -54,7 +53,8 @@ const (
 const (
 	longestMould  = 4096 // bytes; of longer lines few are alike
 	mouldsOfAType = 8
-	// mostMisses is how many lines more than those that fitted a mould may have fitted none before no line is compared any more.
+	// mostMisses is how many lines more than those that fitted a mould may have fitted none before
+	// no line is compared any more.
 	mostMisses = 64
 )
 
@@ -65,8 +65,8 @@ type moulds struct {
 	lines  int // that one could have been made of
 }
 
-// wanted reports whether a mould is to be made of a line that fitted none: of each second one, and of fewer where others would have
-// to go for it.
+// wanted reports whether a mould is to be made of a line that fitted none: of each second one, and
+// of fewer where others would have to go for it.
 func (m *moulds) wanted() bool {
 	if m.misses >= mostMisses {
 		return false
@@ -164,10 +164,10 @@ func (s *spot) endIn(line []byte, at int) int {
 	return fhir.NumberEnd(line, at)
 }
 
-// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left. It reports whether there is one
-// that was no stop before.
+// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left.
+// It reports whether there is one that was no stop before.
 func (m *mould) stop(i int, rest []byte) bool {
-	differs := i + common(m.line[i:], rest)
+	differs := i + fhir.CommonPrefix(m.line[i:], rest)
 	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int { return s.end - differs })
 	if at == len(m.spots) || m.spots[at].start > differs {
 		return false
@@ -180,29 +180,16 @@ func (m *mould) stop(i int, rest []byte) bool {
 	return true
 }
 
-// common is how many bytes two texts have in common from their beginning on.
-func common(a, b []byte) int {
-	n := min(len(a), len(b))
-	i := 0
-	for ; i+8 <= n; i += 8 {
-		if d := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); d != 0 {
-			return i + bits.TrailingZeros64(d)>>3
-		}
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	return i
-}
-
 // making is a mould that is being made while its line is walked over.
 type making struct {
 	mould
-	// unfit says that a fact stands where no mould has it: in a text with escapes, or in a Reference's identifier.
+	// unfit says that a fact stands where no mould has it: in a text with escapes, or in a
+	// Reference's identifier.
 	unfit bool
 }
 
-// scalar takes in the scalar at which a walk stands. Texts with escapes are no spots: lines have to have the same ones.
+// scalar takes in the scalar at which a walk stands. Texts with escapes are no spots: lines have to
+// have the same ones.
 func (m *making) scalar(c *fhir.Cursor) {
 	if m == nil {
 		return
@@ -283,7 +270,8 @@ func (x *examiner) fill(m *mould, line []byte, f *facts) {
 	}
 }
 
-// said is the texts of all facts that are no references, one behind the other: one string in place of many.
+// said is the texts of all facts that are no references, one behind the other: one string in place
+// of many.
 func (x *examiner) said(m *mould, line []byte) string {
 	x.path = x.path[:0]
 	k := 0
@@ -296,7 +284,8 @@ func (x *examiner) said(m *mould, line []byte) string {
 	return string(x.path)
 }
 
-// stopOf is what stands in the line at hand where the mould has a fact; k is the stop of the one before, and of this one then.
+// stopOf is what stands in the line at hand where the mould has a fact; k is the stop of the one
+// before, and of this one then.
 func (m *mould) stopOf(e event, k *int) spot {
 	for m.stops[*k] != e.spot {
 		*k++

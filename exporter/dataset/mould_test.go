@@ -134,7 +134,8 @@ func changed(t *rapid.T, line []byte) []byte {
 	switch kind := rapid.IntRange(0, 9).Draw(t, "kind"); {
 	case kind == 0:
 		start := rapid.IntRange(0, len(line)-1).Draw(t, "from")
-		at, with = spot{start: start, end: min(len(line), start+rapid.IntRange(0, 3).Draw(t, "bytes"))}, rapid.StringOfN(rapid.RuneFrom([]rune(`"{}[],: 0ax\`)), 0, 2, -1).Draw(t, "with")
+		at = spot{start: start, end: min(len(line), start+rapid.IntRange(0, 3).Draw(t, "bytes"))}
+		with = rapid.StringOfN(rapid.RuneFrom([]rune(`"{}[],: 0ax\`)), 0, 2, -1).Draw(t, "with")
 	case at.text:
 		with = rapid.SampledFrom(mouldTexts).Draw(t, "text")
 	default:

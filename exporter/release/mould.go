@@ -2,8 +2,6 @@ package release
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
 	"slices"
 
 	"ehi-server/shared/fhir"
@@ -184,7 +182,7 @@ func (m *mould) alike(rest []byte, known *latest) bool {
 // stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left. It
 // reports whether there is one that was no stop before.
 func (m *mould) stop(i int, rest []byte) bool {
-	differs := i + equal(m.rest[i:], rest)
+	differs := i + fhir.CommonPrefix(m.rest[i:], rest)
 	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int { return s.end - differs })
 	if at == len(m.spots) || m.spots[at].start > differs {
 		return false
@@ -406,20 +404,4 @@ func (x *examiner) referenceSpot(text, rest []byte, to target, ok bool) {
 	r.typ, r.number = string(text[:n+1]), uint16(fhir.TypeNumber(to.typ))
 	r.kept = isAbout || isSupporting(to.typ) || r.line >= 0 || string(x.facts.typ) == "Device"
 	spot.reference = r
-}
-
-// equal is how many bytes two texts have in common from their beginning on.
-func equal(a, b []byte) int {
-	n := min(len(a), len(b))
-	a, b = a[:n], b[:n]
-	i := 0
-	for ; i+8 <= n; i += 8 {
-		if d := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); d != 0 {
-			return i + bits.TrailingZeros64(d)>>3
-		}
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	return i
 }

@@ -361,6 +361,22 @@ func PlainText(src []byte, at int) int {
 	return at
 }
 
+// CommonPrefix is how many bytes two texts have in common from their beginning on. It looks at eight
+// bytes at once.
+func CommonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if d := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); d != 0 {
+			return i + bits.TrailingZeros64(d)>>3
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
+}
+
 // escapeLen is how long the escape is that p begins with; 0 where it is none.
 func escapeLen(p []byte) int {
 	if len(p) < 2 {

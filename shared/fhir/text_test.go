@@ -65,3 +65,17 @@ func TestNamesOfFieldsAreReadWithoutEscapes(t *testing.T) {
 		t.Error(c.Err())
 	}
 }
+
+func TestCommonPrefix(t *testing.T) {
+	text := []byte("0123456789abcdefghijk")
+	for n := range len(text) {
+		other := bytes.Clone(text)
+		other[n] = '!'
+		if got := fhir.CommonPrefix(text, other); got != n {
+			t.Errorf("texts that differ at %d: %d", n, got)
+		}
+		if got := fhir.CommonPrefix(text, text[:n]); got != n {
+			t.Errorf("a text and its first %d bytes: %d", n, got)
+		}
+	}
+}
