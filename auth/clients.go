@@ -158,6 +158,8 @@ func (c *Client) validateRedirects() error {
 		switch {
 		case err != nil, !u.IsAbs(), u.Fragment != "" || strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
 			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
+		case strings.ContainsFunc(uri, unicode.IsSpace) || hidesControls(uri):
+			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must have no spaces or control characters", uri)
 		case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback(u.Hostname()):
 		case privateUse(u.Scheme):
 		default:
@@ -173,6 +175,17 @@ func (c *Client) validateRedirects() error {
 		c.RedirectOrigins[i] = u.Origin()
 	}
 	return nil
+}
+
+// hidesControls reports whether control characters are percent-encoded in a URL: what reads it may end at
+// %00, or take %0D%0A for a new line.
+func hidesControls(uri string) bool {
+	plain, err := url.PathUnescape(uri)
+	for err == nil && plain != uri && !strings.ContainsFunc(plain, unicode.IsControl) {
+		uri = plain // which may be encoded once more
+		plain, err = url.PathUnescape(uri)
+	}
+	return strings.ContainsFunc(plain, unicode.IsControl)
 }
 
 // mayLead reports whether patients may be led to an address: over HTTPS, or on their own machine.

@@ -497,3 +497,26 @@ func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 		}
 	}
 }
+
+// SMART-2: what reads a redirect URI may end at a zero byte, or take what is encoded for a new line.
+func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
+	_, clock, b := newServer(t)
+	s := production(t, b, clock, nil)
+	for _, uri := range []string{
+		"https://app.example/c b", "https://app.example/c\tb", "https://app.example/c\u00a0b",
+		"https://app.example/cb%00",
+		"https://app.example/cb?a=%250d%250Ab", "https://app.example/%7f",
+		"https://app.example/cb?a=%zz", "org.example.app:/c%00",
+	} {
+		c := auth.Client{Name: "x", RedirectURIs: []string{uri}, Scope: appScope}
+		if _, _, err := s.AddClient(t.Context(), c); ehi.CodeOf(err) != ehi.Invalid {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+	for _, uri := range []string{"https://app.example/a%20b?c=%25", "org.example.app:/cb"} {
+		c := auth.Client{Name: "x", RedirectURIs: []string{uri}, Scope: appScope}
+		if _, _, err := s.AddClient(t.Context(), c); err != nil {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+}

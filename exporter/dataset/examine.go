@@ -262,6 +262,10 @@ func (x *examiner) examine(line []byte) (f facts, err error) {
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
 	}
+	if f.id == "." || f.id == ".." {
+		const why = "no URL leads to that, as programs leave it out of paths"
+		return f, errResource{fmt.Sprintf("%s has the id %q: %s", f.typ, f.id, why)}
+	}
 	f.refs = x.keep(x.refs)
 	x.place(&f)
 	return f, nil

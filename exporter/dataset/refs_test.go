@@ -343,6 +343,24 @@ func TestIN4AParametersIsAProblem(t *testing.T) {
 	}
 }
 
+// Programs leave "." and ".." out of paths, however they are escaped (RFC 3986 5.2.4): what has such an id
+// could be imported, and asked for by nobody.
+func TestIN4AnIDThatNoURLLeadsToIsAProblem(t *testing.T) {
+	for _, id := range []string{".", ".."} {
+		rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson",
+			`{"resourceType":"Patient","id":"`+id+`"}`,
+			`{"id":"`+id+`","resourceType":"Device","patient":{"reference":"Patient/p"}}`))
+		if rep.Problems != 2 || len(rep.Counts) > 0 || !strings.Contains(rep.Bad[0].Why, "no URL leads to that") {
+			t.Errorf("%s: %+v", id, rep)
+		}
+	}
+	rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson",
+		`{"resourceType":"Patient","id":"..."}`, `{"resourceType":"Patient","id":".a"}`))
+	if rep.Problems > 0 || rep.Counts["Patient"] != 2 {
+		t.Errorf("%+v", rep)
+	}
+}
+
 // quoted writes a text as JSON.
 func quoted(text string) string {
 	r := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)
