@@ -227,13 +227,21 @@ func embed(cfg Config) (*server.Server, error) {
 	if cfg.Access.Password != "" {
 		opts.Username, opts.Password = user, cfg.Access.Password
 	}
+	if err := removeProbes(cfg.StoreDir); err != nil {
+		return nil, err
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("embed NATS: %w", err)
 	}
 	log := newNATSLog(cfg.Log)
 	s.SetLoggerV2(log, false, false, false)
-	if err := begin(s, log, cfg.StoreDir); err != nil {
+	err = begin(s, log, cfg.StoreDir)
+	if errors.Is(err, errNoStart) {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -47,17 +48,22 @@ type starting interface {
 	ReadyForConnections(time.Duration) bool
 }
 
+// errNoStart says that the embedded NATS has given a start up. What is stored is as it was.
+var errNoStart = errors.New("the embedded NATS cannot start")
+
 func within(limit time.Duration, s starting, log *natsLog, dir string) error {
-	ready := make(chan bool, 1)
+	ended := make(chan error, 1)
 	go func() {
 		s.Start()
-		ready <- s.ReadyForConnections(limit)
+		if why := log.gaveUp(); why != "" {
+			ended <- fmt.Errorf("%w in %s: %s", errNoStart, dir, why)
+		} else if s.ReadyForConnections(limit) {
+			ended <- nil
+		}
 	}()
 	select {
-	case ok := <-ready:
-		if ok {
-			return nil
-		}
+	case err := <-ended:
+		return err
 	case <-time.After(limit):
 	}
 	return fmt.Errorf("%w: the embedded NATS has not read %s within %v: is a file in there damaged? Keep a copy, and restore a backup; NATS said last: %s", ErrLost, dir, limit, log.last())
@@ -82,6 +88,30 @@ func startLimit(dir string) time.Duration {
 	})
 	return leastStart + time.Duration(bytes/startRate)*time.Second
 }
+
+// removeProbes removes the empty files by which NATS finds out whether it can write, where it was killed before it
+// removed them itself. It takes one beside the accounts' folders for an account, and never recovers.
+func removeProbes(dir string) error {
+	store := filepath.Join(dir, "jetstream")
+	for _, pattern := range []string{natsProbe, "$G/streams/*/" + natsProbe} {
+		left, err := filepath.Glob(filepath.Join(store, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
+				continue // not one of NATS
+			}
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("remove what a start of the embedded NATS has left: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// natsProbe is how NATS calls those files.
+const natsProbe = "_test_*"
 
 func (e *embedded) now() *server.Server {
 	e.mu.RLock()

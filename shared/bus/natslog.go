@@ -23,6 +23,7 @@ type natsLog struct {
 	now    func() time.Time
 
 	doing atomic.Pointer[string] // what it said last of its daily work
+	fatal atomic.Pointer[string] // what it said first that it cannot go on with
 }
 
 // logBudget bounds the lines of one level: logBurst at once, and one more each logEvery.
@@ -71,7 +72,19 @@ func (l *natsLog) Warnf(format string, v ...any)  { l.say(warned, slog.LevelWarn
 func (l *natsLog) Errorf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }
 
 // Fatalf is told what NATS cannot go on with. The process goes on: Failed and readiness tell the rest.
-func (l *natsLog) Fatalf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }
+func (l *natsLog) Fatalf(format string, v ...any) {
+	said := withoutKeys(fmt.Sprintf(format, v...))
+	l.fatal.CompareAndSwap(nil, &said)
+	l.say(failed, slog.LevelError, format, v)
+}
+
+// gaveUp is what NATS cannot go on with, "" where it goes on.
+func (l *natsLog) gaveUp() string {
+	if said := l.fatal.Load(); said != nil {
+		return *said
+	}
+	return ""
+}
 
 func (l *natsLog) say(name string, level slog.Level, format string, v []any) {
 	telemetry.NATSLog.WithLabelValues(name).Inc()
