@@ -36,7 +36,7 @@ var mutations = []mutation{
 	{"a label counts without a system", "table.go", `append(systems, labelsWithoutSystem)`, `append(systems, codesWithoutSystem)`},
 	{"a code counts without a system", "table.go", `append(systems, codesWithoutSystem)`, `append(systems, labelsWithoutSystem)`},
 	{"codes count in any case", "spelling.go", `class[c], class[c|0x20] = c, c`, `class[c] = c`},
-	{"codes count in letters of every width", "ranges.go", `if text[i] >= 0x80 {`, `if text[i] >= 0xff {`},
+	{"codes count in letters of every width", "letters.go", `if text[i] >= 0x80 {`, `if text[i] >= 0xff {`},
 	{"a range of codes is each of them", "ranges.go", `if of != icd10 && of != icd9 {`, `if of != icd9 {`},
 	{"a Coding may show its code alone", "ranges.go", `if len(c.shown) > 0 {`, `if len(c.shown) > 99 {`},
 	{"a Coding without a code is walked", "shape.go", `x.casts || !holds.system || holds.code`, `x.casts || !holds.system || holds.code || len(line) > 0`},

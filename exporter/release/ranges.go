@@ -3,20 +3,7 @@ package release
 import (
 	"bytes"
 	"strings"
-
-	"golang.org/x/text/unicode/norm"
 )
-
-// folded is a code or the name of a system in the letters and digits that stand in tables: full-width,
-// circled and the like are those (Unicode's compatibility decomposition).
-func folded[T string | []byte](text T) T {
-	for i := range len(text) {
-		if text[i] >= 0x80 {
-			return T(norm.NFKC.String(string(text)))
-		}
-	}
-	return text
-}
 
 // hyphens are what stands between the ends of a range of codes.
 var hyphens = strings.NewReplacer("\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-", " - ", "-")

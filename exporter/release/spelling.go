@@ -12,6 +12,7 @@ const (
 	hl7v2           = "v2-0177"
 	icd10           = "icd-10" // ICD-10-CM too: their chapters are the same
 	icd10Procedures = "icd-10-pcs"
+	icd11           = "icd-11"
 	icd9            = "icd-9-cm"
 	icd9Procedures  = "icd-9-cm-procedure"
 	snomed          = "snomed"
@@ -20,6 +21,7 @@ const (
 	cpt             = "cpt"
 	hcpcs           = "hcpcs"
 	ndc             = "ndc"
+	atc             = "atc"
 
 	// Rows of all code systems, and of all systems of labels, for codes that come without a system.
 	codesWithoutSystem  = "codes|"
@@ -53,12 +55,16 @@ var identifiedSystems = map[string]string{
 	"2.16.840.1.113883.6.14":   hcpcs,
 	"2.16.840.1.113883.6.285":  hcpcs,
 	"2.16.840.1.113883.6.69":   ndc,
+	"2.16.840.1.113883.6.347":  icd11,
+	"2.16.840.1.113883.6.73":   atc,
 }
 
 // namedSystems are the systems by what all of their names hold, letters and digits alone, in the order in which they are looked for:
 // URLs of every FHIR version, of value sets and of the publishers, and the plain names.
 var namedSystems = []struct{ holds, system string }{
 	{"icd10pcs", icd10Procedures}, {"codingicd10", icd10Procedures}, {"icd10", icd10},
+	{"icd11", icd11}, {"icdrelease11", icd11}, {"diseases11", icd11}, {"diseaseseleventh", icd11},
+	{"whoccno", atc}, {"anatomicaltherapeutic", atc},
 	{"icdrelease10", icd10}, {"i10pcs", icd10Procedures}, {"i10cm", icd10}, {"i9cm", icd9},
 	{"diseases10", icd10}, {"diseasestenth", icd10}, {"diseases9", icd9}, {"diseasesninth", icd9},
 	{"icd9cmprocedure", icd9Procedures}, {"icd9procedure", icd9Procedures}, {"icd9", icd9},
@@ -71,7 +77,8 @@ var namedSystems = []struct{ holds, system string }{
 
 // plainNames are names that are too short to be looked for in others.
 var plainNames = map[string]string{
-	"sct": snomed, "ln": loinc, "cpt": cpt, "cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
+	"i11": icd11, "atc": atc, "atccode": atc, "whoatc": atc, "sct": snomed, "ln": loinc, "cpt": cpt,
+	"cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
 	"i9cp": icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs, // HL7 table 0396
 }
 

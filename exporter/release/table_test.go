@@ -67,6 +67,8 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 var codeForms = map[string]*regexp.Regexp{
 	"http://hl7.org/fhir/sid/icd-10-cm":                        regexp.MustCompile(`^[A-TV-Z](\d\*|\d[0-9AB](\.[0-9A-Z]{1,4})?\*?)$`),
 	"http://hl7.org/fhir/sid/icd-9-cm":                         regexp.MustCompile(`^(E\d\d\*|(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?\*?)$`),
+	"http://id.who.int/icd/release/11/mms":                     regexp.MustCompile(`^\w\w\d\w?(\.\w{1,2})?\*?$`),
+	"http://www.whocc.no/atc":                                  regexp.MustCompile(`^[A-Z]\d\d[A-Z][A-Z](\d\d|\*)$`),
 	"http://hl7.org/fhir/sid/ndc":                              regexp.MustCompile(`^\d{5}(-?\d{4}(-?\d\d)?)?\*?$`),
 	"http://loinc.org":                                         regexp.MustCompile(`^(\d{1,7}|LP\d+)-\d$`),
 	"http://snomed.info/sct":                                   regexp.MustCompile(`^[1-9]\d{5,17}$`),
