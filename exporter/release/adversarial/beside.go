@@ -1,5 +1,7 @@
 package adversarial
 
+import "strings"
+
 // Other is a resource that the store holds beside a record, and what it may be called.
 type Other struct {
 	Line, Type, ID string
@@ -15,6 +17,9 @@ func (r *Record) Others() (others []Other) {
 		o := Other{Line: m.Line, Type: m.Type, ID: m.ID}
 		if m.identified {
 			o.Values = []string{"ident-" + m.Marker}
+		}
+		if m.kind.defines {
+			o.Values = append(o.Values, "url|"+strings.ToLower(m.url()))
 		}
 		others = append(others, o)
 	}

@@ -261,7 +261,7 @@ func (d *Decision) checkOne(i int, line string) error {
 		}
 	}
 	for _, l := range m.links {
-		if l.held || l.place.url || l.place.mention || d.betrays(l) == no {
+		if l.held || l.place.url || l.place.canonical || l.place.mention || d.betrays(l) == no {
 			continue
 		}
 		if own = ownPlaces - 1; left && d.betrays(l) == yes {
@@ -278,12 +278,9 @@ func (d *Decision) checkOne(i int, line string) error {
 			return fmt.Errorf("its text went, but not all of it")
 		}
 	}
-	told := no
-	for _, l := range m.links {
-		told = max(told, d.betrays(l))
-	}
-	if m.Type == "Provenance" && told != perhaps && strings.Contains(line, m.reason()) != (told == no) {
-		return fmt.Errorf("its reason went, or not")
+	field, told := wholeFields[m.Type], d.wholeTold(m)
+	if field != "" && told != perhaps && strings.Contains(line, m.reason()) != (told == no) {
+		return fmt.Errorf("its %s went: %v", field, told != no)
 	}
 	for _, p := range m.parts {
 		if strings.Contains(line, p.marker) != d.choices.Authorized[p.needs] {
@@ -318,6 +315,22 @@ func (d *Decision) checkOne(i int, line string) error {
 	return nil
 }
 
+// wholeTold reports whether what tells of all of a resource tells of something withheld: of that to which it
+// refers, of an entry that is left out, of that of which it is made.
+func (d *Decision) wholeTold(m *Resource) certainty {
+	told := no
+	for _, l := range m.links {
+		if !slices.Contains([]string{"ClaimResponse", "ExplanationOfBenefit"}, m.Type) &&
+			(m.Type != "DiagnosticReport" || slices.Contains(m.kind.members, l.place.path)) {
+			told = max(told, d.betrays(l))
+		}
+	}
+	for _, e := range m.entries {
+		told = max(told, d.out(e))
+	}
+	return told
+}
+
 // whole reports whether a Patient goes with all of its elements.
 func (d *Decision) whole(m *Resource) bool {
 	for _, p := range m.parts {
@@ -332,6 +345,9 @@ func (d *Decision) whole(m *Resource) bool {
 // how often the resource's marker has to stand in it: its text may go with the List.
 func (d *Decision) besides(i int, l *link, line string, own int) (least int, wrong bool) {
 	want := d.expected(i, l)
+	if l.place.url && (l.place.presented() || slices.Contains(l.place.outer, "attachment")) {
+		return own, want != perhaps && strings.Contains(line, l.beside()) != (want == yes)
+	}
 	if l.place.path == "insurance/coverage" {
 		told := d.betrays(l)
 		return own, told != perhaps && strings.Contains(line, l.beside()) != (told == no)
@@ -360,6 +376,8 @@ func (d *Decision) expected(i int, l *link) certainty {
 		return perhaps
 	case d.record.Resources[l.to].beside && d.kept(l.to):
 		return no
+	case l.with != nil && d.isOfAnother(l.with):
+		return perhaps
 	case l.with != nil && !d.containedGoes(l.with):
 		return no
 	case l.part != nil && !d.choices.Authorized[l.part.needs]:
@@ -369,7 +387,7 @@ func (d *Decision) expected(i int, l *link) certainty {
 			return no
 		}
 		return perhaps
-	case l.place.presented() && !d.formGoes(i):
+	case l.place.presented() && !d.formGoes(i), d.isOfAnother(l):
 		return no
 	case m.Type == "DiagnosticReport" && l.shape == "display":
 		return perhaps

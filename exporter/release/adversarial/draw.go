@@ -54,6 +54,7 @@ type Resource struct {
 	needs       ehi.Authorization
 	coding      string // that needs it
 	label       bool
+	labelled    string // where that label stands, where it is not in meta; "" for there
 	category    ehi.Category
 	group       ehi.Category // of a DiagnosticReport's presentedForm
 	groupCode   string
@@ -64,6 +65,7 @@ type Resource struct {
 	absent      bool   // the store has it in no record, see Keep
 	beside      bool   // the store has it, and the record does not
 	links       []*link
+	beyond      []*link // of what is absent, in place of links
 	entries     []*entry
 }
 
@@ -105,6 +107,7 @@ type place struct {
 	outer                     []string
 	field                     string
 	list, entry, url, mention bool
+	canonical                 bool
 }
 
 func placeOf(text string) place {
@@ -112,8 +115,8 @@ func placeOf(text string) place {
 	text, p.mention = strings.CutSuffix(text, "~")
 	text, p.list = strings.CutSuffix(text, "[]")
 	p.entry = strings.Contains(text, "!")
-	p.url = strings.Contains(text, "@")
-	p.outer = strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '!' || r == '@' })
+	p.url, p.canonical = strings.Contains(text, "@"), strings.Contains(text, "^")
+	p.outer = strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("/!@^", r) })
 	p.field, p.outer = p.outer[len(p.outer)-1], p.outer[:len(p.outer)-1]
 	return p
 }
@@ -146,7 +149,7 @@ func Draw(t *rapid.T, o Options) *Record {
 	n := rapid.IntRange(max(2, o.Least), max(10, o.Least)).Draw(t, "resources")
 	r.Resources = append(r.Resources, r.drawResource(t, 0, kind{typ: "Patient", places: []string{"generalPractitioner[]", "managingOrganization"}}))
 	some := o.kinds()
-	if about := rapid.IntRange(0, 2*len(themes)-1).Draw(t, "theme"); about < len(themes) {
+	if about := rapid.IntRange(0, len(themes)+3).Draw(t, "theme"); about < len(themes) {
 		some = slices.DeleteFunc(some, func(k kind) bool { return !slices.Contains(themes[about], k.typ) })
 	}
 	for i := 1; i < n; i++ {
@@ -165,13 +168,16 @@ func Draw(t *rapid.T, o Options) *Record {
 	return r
 }
 
-// themes are types that refer to one another: half of the records are of one of them alone, so that long
-// ways lead through them.
+// themes are types that refer to one another: most records are of one of them alone, so that long ways
+// lead through them.
 var themes = [][]string{
 	{"Appointment", "Slot", "Schedule", "Practitioner"},
 	{"Claim", "ExplanationOfBenefit", "ClaimResponse", "Condition", "Encounter", "Organization"},
 	{"ExplanationOfBenefit", "Task", "Condition", "Practitioner"},
 	{"DocumentReference", "DiagnosticReport", "Communication", "Observation", "Binary"},
+	{"QuestionnaireResponse", "CarePlan", "Procedure", "Condition", "Questionnaire", "PlanDefinition"},
+	{"MedicationRequest", "Medication", "Basic", "Organization"},
+	{"Communication", "Organization", "Practitioner", "Condition"},
 }
 
 // kinds are the types of a record: a store has what stands in a Bundle on lines of its own.
@@ -180,7 +186,9 @@ func (o Options) kinds() []kind {
 }
 
 // besideKinds are the types of what is beside a record: things that say of no patient that they are his.
-var besideKinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !k.supporting || k.patient != "" })
+var besideKinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
+	return !k.defines && (!k.supporting || k.patient != "")
+})
 
 // drawBeside draws what the store has beside the record. The Patient, who goes, refers to each.
 func (r *Record) drawBeside(t *rapid.T) {
@@ -283,7 +291,7 @@ func (r *Record) Keep(has func(typ, id string) bool) {
 			continue
 		}
 		if m.absent = !has(m.Type, m.ID); m.absent {
-			m.links, m.entries = nil, nil
+			m.beyond, m.links, m.entries = m.links, nil, nil
 		}
 	}
 }
@@ -302,6 +310,11 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
 		s := rapid.SampledFrom(sensitives).Draw(t, "kind of sensitive")
 		m.coding, m.label, m.needs = s.coding, s.label, s.needs
+	}
+	in := labelPlaces[k.typ]
+	mayStand := m.label && in != "" && (k.typ != "Composition" || m.needs == ehi.Confidential)
+	if mayStand && rapid.Bool().Draw(t, "labelled") {
+		m.labelled = in
 	}
 	if k.typ == "Patient" && rapid.Bool().Draw(t, "contains") {
 		s := rapid.SampledFrom(sensitives).Draw(t, "sensitive within")
@@ -328,6 +341,9 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	}
 	return m
 }
+
+// labelPlaces are the elements that hold labels, besides meta.
+var labelPlaces = map[string]string{"Composition": "confidentiality", "DocumentReference": "securityLabel"}
 
 // partFields are the elements of a Patient that may be sensitive, and those by which they refer to
 // something; "" for none.
@@ -390,11 +406,18 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		if l.place.single() && taken[l.place.path] || l.place.path == "claim" && r.Resources[l.to].Type == binary {
 			continue // a bill for a Binary stays where it could go: no record has one
 		}
+		if defined := r.definitions(); l.place.canonical && len(defined) == 0 {
+			continue
+		} else if l.place.canonical {
+			l.to = rapid.SampledFrom(defined).Draw(t, "which definition")
+		}
 		taken[l.place.path] = true
 		if bills := r.all("Claim"); l.place.path == "request" && len(bills) > 0 && rapid.IntRange(0, 3).Draw(t, "a bill") > 0 {
 			l.to = rapid.SampledFrom(bills).Draw(t, "which bill")
 		}
 		switch {
+		case l.place.canonical:
+			l.shape = "canonical"
 		case (l.place.url || l.place.path == "request") && r.Resources[l.to].beside:
 			continue
 		case l.place.url:
@@ -409,11 +432,11 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			if l.shape = "mention"; len(r.Resources[l.to].ID) < secretLength {
 				continue // a word of any text
 			}
-		case l.place.field == number && !r.Resources[l.to].identified:
+		case l.place.isNumber() && !r.Resources[l.to].identified:
 			continue
-		case r.Resources[l.to].beside && l.place.field != number:
+		case r.Resources[l.to].beside && !l.place.isNumber():
 			l.shape = r.besideShape(t, l.to)
-		case l.place.field == number:
+		case l.place.isNumber():
 			l.shape = "identifier"
 		case !r.Resources[l.to].identified && (l.shape == "identifier" || l.shape == "conditional"):
 			l.shape = "relative"
@@ -479,6 +502,16 @@ func (r *Record) all(typ string) (places []int) {
 	return places
 }
 
+// definitions are the places of forms and plans.
+func (r *Record) definitions() (places []int) {
+	for i, m := range r.Resources {
+		if m.kind.defines {
+			places = append(places, i)
+		}
+	}
+	return places
+}
+
 // secretLength is the length from which an id is looked for in texts.
 const secretLength = 12
 
@@ -519,9 +552,11 @@ func (m *Resource) drawNames(t *rapid.T) {
 	}
 	for i := 0; m.Type == "ClaimResponse" && i < 3; i++ {
 		token := strings.Replace(m.Marker, "Mark", "Answer", 1) + fmt.Sprint("x", i)
-		m.entries = append(m.entries, &entry{outer: "item", token: token, answers: rapid.IntRange(1, 4).Draw(t, "answers")})
+		outer := rapid.SampledFrom([]string{"item", "item", "addItem", "error"}).Draw(t, "answers in")
+		answers := rapid.IntRange(1, 4).Draw(t, "answers")
+		m.entries = append(m.entries, &entry{outer: outer, token: token, answers: answers})
 	}
-	if m.Type == "ExplanationOfBenefit" {
+	if m.Type == "ExplanationOfBenefit" || m.Type == "ClaimResponse" {
 		m.drawNotes(t)
 	}
 }
@@ -606,9 +641,11 @@ func (c Choices) Form() *ehi.ReleaseForm {
 	return f
 }
 
-// follows reports whether a link names its target by type and id.
+// follows reports whether a link names its target by type and id, or by an identifier that an import finds:
+// not by that of a requisition, which is another search parameter.
 func (r *Record) follows(l *link) bool {
-	return slices.Contains([]string{"relative", "bare", "versioned", "absolute", "percent"}, l.shape) || l.shape == "conditional" && r.options.Imported
+	return slices.Contains([]string{"relative", "bare", "versioned", "absolute", "percent"}, l.shape) ||
+		l.shape == "conditional" && r.options.Imported && !r.Resources[l.to].requisition
 }
 
 // possible reports whether R4 lets a Reference in the place of a link lead to its target.

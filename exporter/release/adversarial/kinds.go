@@ -32,14 +32,18 @@ type kind struct {
 	places []string
 	// when is the field that says when it happened; "" for none.
 	when string
+	// defines says that it is a form or a plan, which has a canonical URL.
+	defines bool
 }
 
 // Places are written as JSON is nested: a/b is field b of the objects in a; a[] is a field that holds
 // a list; a!/b is a field of entries that say something of what they refer to, so that they are left
-// out with it; a!/b[] is a field of sections, which keep what is left of them; a@b is a URL.
+// out with it; a!/b[] is a field of sections, which keep what is left of them; a@b is a URL, and ^a one
+// that is canonical.
 var kinds = []kind{
 	{typ: "Condition", category: ehi.MedicalRecord, patient: "subject", places: []string{
 		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri", "description~",
+		"extension/valueIdentifier", "extension^valueCanonical",
 	}},
 	{typ: "Observation", patient: "subject", members: []string{"hasMember[]", "focus[]", "basedOn[]", "partOf[]"}, when: "effectiveDateTime", places: []string{
 		"basedOn[]", "partOf[]",
@@ -48,10 +52,11 @@ var kinds = []kind{
 	{typ: "Encounter", category: ehi.Visits, patient: "subject", when: "period", places: []string{
 		"reasonReference[]", "serviceProvider", "extension@valueCanonical",
 	}},
-	{typ: "Procedure", category: ehi.Visits, patient: "subject", why: "reasonReference[]", orders: []string{"basedOn[]", "partOf[]"}, when: "performedDateTime", places: []string{
-		"basedOn[]", "partOf[]",
-		"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
-	}},
+	{typ: "Procedure", category: ehi.Visits, patient: "subject", why: "reasonReference[]",
+		orders: []string{"basedOn[]", "partOf[]", plan}, when: "performedDateTime", places: []string{
+			"basedOn[]", "partOf[]", plan,
+			"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
+		}},
 	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
 		"provider", "related!/claim", "related!/reference", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
 		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference", "careTeam!/provider",
@@ -77,9 +82,11 @@ var kinds = []kind{
 		"sender", "contained/subject", containedItem, "payload@contentUrl", "recipient[]", "recipient[]",
 	}},
 	{typ: "List", category: ehi.MedicalRecord, patient: "subject", about: "entry!/item", places: []string{"encounter"}},
-	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]", places: []string{
-		"activity!/reference", "activity!/outcomeReference", "contributor[]", "goal[]", "goal[]",
-	}},
+	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]",
+		orders: []string{plan}, places: []string{
+			plan,
+			"activity!/reference", "activity!/outcomeReference", "contributor[]", "goal[]", "goal[]",
+		}},
 	{typ: "Composition", category: ehi.MedicalRecord, patient: "subject", about: "section!/entry[]", places: []string{"encounter", "custodian"}},
 	{typ: "DocumentReference", category: ehi.OtherDocuments, patient: "subject", when: "date", places: []string{
 		"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
@@ -88,10 +95,13 @@ var kinds = []kind{
 		"basedOn[]",
 		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
 	}},
-	{typ: "Basic", category: ehi.MedicalRecord, about: "subject", uses: true, places: []string{"author", "extension/valueReference"}},
-	{typ: "QuestionnaireResponse", category: ehi.MedicalRecord, patient: "subject", places: []string{
-		"author", "item!/valueReference", "item!/valueReference",
+	{typ: "Basic", category: ehi.MedicalRecord, about: "subject", uses: true, places: []string{
+		"author", "extension/valueReference", "extension/valueIdentifier",
 	}},
+	{typ: "QuestionnaireResponse", category: ehi.MedicalRecord, patient: "subject",
+		orders: []string{form}, places: []string{
+			"author", "item!/valueReference", "item!/valueReference", form, form,
+		}},
 	{typ: "Media", category: ehi.OtherDocuments, patient: "subject", why: "partOf[]", when: "createdDateTime", places: []string{
 		"operator", "partOf[]",
 	}},
@@ -107,7 +117,12 @@ var kinds = []kind{
 	{typ: "Schedule", part: true, category: ehi.MedicalRecord, places: []string{"actor[]", "actor[]"}},
 	{typ: "Goal", part: true, category: ehi.MedicalRecord, patient: "subject", places: []string{"expressedBy", "outcomeReference[]"}},
 	{typ: "RelatedPerson", part: true, category: ehi.MedicalRecord, patient: "patient"},
+	{typ: "Questionnaire", part: true, category: ehi.MedicalRecord, defines: true},
+	{typ: "PlanDefinition", part: true, category: ehi.MedicalRecord, defines: true},
 }
+
+// form and plan are where what was answered, or done, names what it follows.
+const form, plan = "^questionnaire", "^instantiatesCanonical[]"
 
 // containedItem is the place of an entry of a contained List, which tells of it as any List does.
 const containedItem = "contained/entry/item"
@@ -120,18 +135,22 @@ var toActors = map[string]bool{
 	"managingOrganization": true, "operator": true, "organization": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
 }
 
-// number is the field of a related bill that holds an Identifier, and no Reference.
-const number = "reference"
+// number is the field of a related bill that holds an Identifier, and no Reference, and foreign that of an
+// extension.
+const number, foreign = "reference", "valueIdentifier"
+
+// isNumber reports whether a place holds an Identifier.
+func (p place) isNumber() bool { return p.field == number || p.field == foreign }
 
 // toStatements are the fields that lead to neither persons, places and things nor parts, by the
 // definitions of R4: an identifier in one of them names none.
 var toStatements = map[string]bool{
 	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true, "encounter": true, "procedureReference": true,
-	"addresses": true, "result": true, number: true, "coverage": true,
+	"addresses": true, "result": true, number: true, foreign: true, "coverage": true,
 }
 
 // sensitives are codings that keep a resource unless the patient authorises it. Labels stand in
-// meta.security, codes anywhere.
+// meta.security, codes anywhere. Some have a letter of Cyrillic, or digits of Arabic.
 var sensitives = []struct {
 	coding string
 	label  bool
@@ -142,6 +161,8 @@ var sensitives = []struct {
 	{`{"code":"psy","system":"http://hl7.org/fhir/v3/ActCode"}`, true, ehi.MentalHealth},
 	{`{"system":"urn:oid:2.16.840.1.113883.5.25","code":"V"}`, true, ehi.Confidential},
 	{`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality|1","code":"R"}`, true, ehi.Confidential},
+	{`{"display":"42 CFR Part 2"}`, true, ehi.AlcoholAndDrug},
+	{`{"system":"http://example.org/labels","code":"Hiv"}`, true, ehi.HIV},
 	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}`, false, ehi.HIV},
 	{`{"code":"t7411xa","system":"urn:oid:2.16.840.1.113883.6.90"}`, false, ehi.DomesticViolence},
 	{`{"code":"F11.20"}`, false, ehi.AlcoholAndDrug},
@@ -150,6 +171,10 @@ var sensitives = []struct {
 	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"Ｂ２０"}`, false, ehi.HIV},
 	{`{"code":"B19-B24","system":"2.16.840.1.113883.6.90"}`, false, ehi.HIV},
 	{`{"system":"http://snomed.info/sct","display":"86406008"}`, false, ehi.HIV},
+	{`{"system":"http://snomed.info/sct","code":8.6406008e7}`, false, ehi.HIV},
+	{`"F11.20"`, false, ehi.AlcoholAndDrug},
+	{`{"system":"http://id.who.int/icd/release/11/2024-01/mms","code":"1С62.Z"}`, false, ehi.HIV},
+	{`{"system":"urn:oid:2.16.840.1.113883.6.73","code":"J05AF٠١"}`, false, ehi.HIV},
 }
 
 // groups are the groups of documents, by a code of their type.

@@ -13,12 +13,13 @@ type Decision struct {
 	goes    []bool
 	unused  []bool // it stays for this alone: nothing uses it
 	inside  []bool // it stays with another one, in which it stands
+	secret  []bool // it is in no record, and stays for more than that
 }
 
 // Decide decides about a record.
 func (r *Record) Decide(c Choices) *Decision {
 	n := len(r.Resources)
-	d := &Decision{r, c, make([]bool, n), make([]bool, n), make([]bool, n)}
+	d := &Decision{r, c, make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)}
 	for i, m := range r.Resources {
 		admitted := d.admits(m.category, m.when)
 		if m.Type == binary { // as nothing else of it says, here, whose it is
@@ -33,10 +34,11 @@ func (r *Record) Decide(c Choices) *Decision {
 			d.goes[i], d.inside[i] = false, d.goes[i]
 		}
 	}
-	for before := []bool(nil); !slices.Equal(before, slices.Concat(d.goes, d.unused)); {
-		before = slices.Concat(d.goes, d.unused)
+	for before := []bool(nil); !slices.Equal(before, slices.Concat(d.goes, d.unused, d.secret)); {
+		before = slices.Concat(d.goes, d.unused, d.secret)
 		for i := range r.Resources {
 			m := r.Resources[i]
+			d.secret[i] = d.secret[i] || m.absent && d.isSecret(i)
 			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) || d.holdsWithheld(m) ||
 				d.answersWithheld(m) {
 				d.goes[i], d.unused[i] = false, false
@@ -75,7 +77,33 @@ func (d *Decision) keeper(i int) int {
 
 // kept reports whether a resource stays for more than that nothing uses it.
 func (d *Decision) kept(i int) bool {
-	return !d.goes[i] && !d.unused[i] && !d.record.Resources[i].absent
+	return !d.goes[i] && !d.unused[i] && (!d.record.Resources[i].absent || d.secret[i])
+}
+
+// isSecret reports whether the store has a resource that is sensitive, or is wholly about something that
+// stays, and the record does not: something of the record that goes, or may, leads to it.
+func (d *Decision) isSecret(i int) bool {
+	m := *d.record.Resources[i]
+	if m.links = m.beyond; i == 0 || !d.sought(i) {
+		return false
+	}
+	return !d.authorized(&m) || d.onlyWithheld(&m, m.kind.about, false) || d.onlyWithheld(&m, m.kind.why, true) ||
+		d.madeOfWithheld(&m) || d.sumOfWithheld(&m) || d.answersWithheld(&m)
+}
+
+// sought reports whether a Reference of the record may mean a resource that it does not hold.
+func (d *Decision) sought(i int) (is bool) {
+	for _, m := range d.record.Resources {
+		if m.absent || m.beside || m != d.record.Resources[0] && !(d.authorized(m) && d.admits(m.category, m.when)) {
+			continue
+		}
+		for _, l := range m.links {
+			leads := l.shape != "display" && (l.shape != "own" || len(d.record.Resources[i].ID) >= secretLength)
+			goes := l.part == nil || d.choices.Authorized[l.part.needs]
+			is = is || l.to == i && leads && goes && !l.place.url && !l.place.mention
+		}
+	}
+	return is
 }
 
 // Goes reports whether resource i of the record goes.
@@ -197,7 +225,8 @@ func (d *Decision) uses(m *Resource, l *link) bool {
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
 	}
-	return l.names() && !l.place.url && !l.place.mention && !m.tells(l)
+	elsewhere := l.place.url || l.place.mention || l.place.canonical && len(l.place.outer) > 0
+	return l.names() && !elsewhere && !m.tells(l)
 }
 
 // containedGoes reports whether a contained List goes, by the link to what it is about: with a display
@@ -333,7 +362,8 @@ func (d *Decision) unread() (is bool) {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
 			to := d.record.Resources[l.to]
-			unknown := l.shape == "own" && to.Type != binary || to.absent && slices.Contains([]string{"own", "urn", "id"}, l.shape)
+			unknown := to.absent && !d.secret[l.to] && slices.Contains([]string{"own", "urn", "id"}, l.shape)
+			unknown = unknown || l.shape == "own" && to.Type != binary
 			is = is || unknown && d.stays(from, l)
 		}
 	}
@@ -560,6 +590,9 @@ func (e *entry) allLinks() []*link {
 // telling reports whether a withheld resource is withheld for more than an unticked line of the form.
 func (d *Decision) telling(i int) bool {
 	m := d.record.Resources[d.keeper(i)]
+	if d.secret[i] {
+		return true
+	}
 	if m.Type == binary { // about which is decided by what holds it
 		return !d.authorized(m)
 	}
@@ -570,6 +603,8 @@ func (d *Decision) telling(i int) bool {
 func (d *Decision) betrays(l *link) certainty {
 	to := d.record.Resources[l.to]
 	switch {
+	case d.isOfAnother(l):
+		return perhaps
 	case (d.goes[l.to] || d.unused[l.to]) && l.shape != "display":
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
@@ -578,4 +613,18 @@ func (d *Decision) betrays(l *link) certainty {
 		return no
 	}
 	return yes
+}
+
+// isOfAnother reports whether a link names by an identifier that is perhaps one of something that stays,
+// which has it in an extension. That is no identifier of the Patient's.
+func (d *Decision) isOfAnother(l *link) (is bool) {
+	if l.to == 0 || !slices.Contains([]string{"identifier", "conditional", "nosystem"}, l.shape) {
+		return false
+	}
+	for i, m := range d.record.Resources {
+		is = is || d.kept(i) && slices.ContainsFunc(m.links, func(o *link) bool {
+			return o.place.field == foreign && o.to == l.to
+		})
+	}
+	return is
 }

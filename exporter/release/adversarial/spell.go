@@ -41,8 +41,15 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	case m.identified:
 		fields = append(fields, `"identifier":[`+identifier+`]`)
 	}
-	if m.Type == "Provenance" {
+	switch field := wholeFields[m.Type]; field {
+	case "":
+	case "reason":
 		fields = append(fields, `"reason":[{"text":`+s.text(m.reason())+`}]`)
+	default:
+		fields = append(fields, `"`+field+`":`+s.text(m.reason()))
+	}
+	if m.kind.defines {
+		fields = append(fields, `"url":`+s.text(m.url()))
 	}
 	fields = append(fields, m.classes(s)...)
 	fields = append(fields, r.linked(s, m)...)
@@ -62,13 +69,29 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	return s.object(append(names, fields...)...)
 }
 
-// reason is why a Provenance is: it tells of each of its targets.
+// wholeFields are elements that tell of all of a resource.
+var wholeFields = map[string]string{
+	"Provenance": "reason", "Appointment": "description", "DetectedIssue": "detail", "DiagnosticReport": "conclusion",
+	"ClaimResponse": "disposition", "ExplanationOfBenefit": "disposition",
+}
+
+// url is the canonical URL of a form or a plan.
+func (m *Resource) url() string { return "http://forms.example.org/" + m.Marker }
+
+// reason is what such an element says: why a Provenance is, of each of its targets.
 func (m *Resource) reason() string { return strings.Replace(m.Marker, "Mark", "Reason", 1) }
 
 // classes are the codes and dates by which a resource is decided about.
 func (m *Resource) classes(s *speller) (fields []string) {
 	labels := m.partLabels(s)
-	if m.coding != "" && m.label {
+	switch {
+	case m.coding == "" || !m.label:
+	case m.labelled == "confidentiality":
+		code := rapid.SampledFrom([]string{"R", "V", "restricted"}).Draw(s.t, "confidentiality")
+		fields = append(fields, `"confidentiality":"`+code+`"`)
+	case m.labelled != "":
+		fields = append(fields, `"`+m.labelled+`":[{"coding":[`+m.coding+`]}]`)
+	default:
 		labels = append(labels, m.coding)
 	}
 	if len(labels) > 0 {
@@ -80,6 +103,8 @@ func (m *Resource) classes(s *speller) (fields []string) {
 		fields = append(fields, `"reasonCode":[{"coding":[`+m.coding+`]}]`)
 	}
 	switch {
+	case m.laboratory && rapid.IntRange(0, 3).Draw(s.t, "shown") == 0:
+		fields = append(fields, `"category":[{"text":"Laboratory"}]`)
 	case m.laboratory && m.Type == "Observation":
 		fields = append(fields, `"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]`)
 	case m.laboratory:
@@ -161,7 +186,11 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 func (m *Resource) partLabels(s *speller) (labels []string) {
 	for _, p := range m.parts {
 		if p.field == "security" {
-			labels = append(labels, strings.TrimSuffix(p.coding, "}")+`,"version":`+s.text(p.marker)+"}")
+			coding := p.coding
+			if coding[0] == '"' {
+				coding = `{"code":` + coding + "}"
+			}
+			labels = append(labels, strings.TrimSuffix(coding, "}")+`,"version":`+s.text(p.marker)+"}")
 		}
 	}
 	return labels
@@ -249,6 +278,8 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 		switch name = l.place.outer[i]; {
 		case name == "extension":
 			object = append([]string{`"url":"urn:of:` + m.Type + `"`}, object...)
+		case l.place.url && (name == "attachment" || name == "presentedForm"):
+			object = append([]string{`"title":` + s.text(l.beside())}, object...)
 		case name == "insurance":
 			object = append([]string{`"preAuthRef":[` + s.text(l.beside()) + `]`}, object...)
 		case name == "entry":
@@ -293,10 +324,13 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	if e.outer == note {
 		return s.object(fmt.Sprintf(`"number":%d`, e.sequence), `"text":`+s.text(e.token))
 	}
-	if e.answers > 0 {
-		return s.object(fmt.Sprintf(`"itemSequence":%d`, e.answers), `"title":`+s.text(e.token))
-	}
 	numbers := map[string][]string{}
+	if e.answers > 0 {
+		fields = []string{fmt.Sprintf(`"itemSequence":%d`, e.answers), `"title":` + s.text(e.token)}
+		if e.outer == "addItem" {
+			fields[0] = fmt.Sprintf(`"itemSequence":[%d]`, e.answers)
+		}
+	}
 	for _, n := range e.notes {
 		numbers[note] = append(numbers[note], fmt.Sprint(n.sequence))
 	}
@@ -336,6 +370,10 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	to := r.Resources[l.to]
 	name := to.Type + "/" + to.ID
 	switch {
+	case l.place.canonical:
+		servers := []string{"http://forms.example.org/", "https://Forms.example.org/"}
+		url := rapid.SampledFrom(servers).Draw(s.t, "canonical") + to.Marker
+		return s.text(url + rapid.SampledFrom([]string{"|", "/|1.", "#"}).Draw(s.t, "version") + l.token)
 	case l.place.mention:
 		id := to.ID
 		if id == strings.ToLower(id) && rapid.Bool().Draw(s.t, "capitals") {
@@ -355,7 +393,7 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	if l.shape == "display" && !r.possible(l) {
 		marker = "" // R4 lets such a field lead to no such target
 	}
-	if l.place.field == number {
+	if l.place.isNumber() {
 		return s.object(`"value":`+s.text("ident-"+marker), `"type":{"text":`+s.text(l.token)+`}`)
 	}
 	fields := []string{`"display":` + s.text(l.token+" "+marker)}
@@ -386,7 +424,11 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case "conditional":
 		add(to.Type + "?identifier=urn:x|ident-" + to.Marker)
 	case "urn":
-		add(rapid.SampledFrom([]string{"urn:uuid:", "urn:oid:", "URN:UUID:"}).Draw(s.t, "urn") + to.ID)
+		id := to.ID
+		if id == strings.ToLower(id) && rapid.Bool().Draw(s.t, "capitals of urn") {
+			id = strings.ToUpper(id)
+		}
+		add(rapid.SampledFrom([]string{"urn:uuid:", "urn:oid:", "URN:UUID:"}).Draw(s.t, "urn") + id)
 	case "id":
 		add(to.ID)
 	case "search":
