@@ -175,6 +175,61 @@ func (r *reader) organize(ctx context.Context, patient string, line []byte) erro
 	return r.put(ctx, s, line)
 }
 
+// sharing shares the lines of a record out among those that observe it.
+type sharing struct {
+	in  mailbox // of the others; with nobody to receive from it where there are none
+	own *release.Observer
+	// open is the slab that is filled for the others; nil while they have no room for one.
+	open  *slab
+	bytes int // that are observed before it is looked for room again
+}
+
+// take takes one line, which is valid during the call only.
+func (s *sharing) take(ctx context.Context, line []byte) error {
+	if s.open != nil && s.open.lines > 0 && len(s.open.data)+len(line) >= SlabBytes {
+		if err := s.send(ctx); err != nil {
+			return err
+		}
+	}
+	if s.open == nil && s.bytes <= 0 {
+		s.look()
+	}
+	if s.open != nil {
+		s.open.add(line)
+		return nil
+	}
+	s.bytes -= len(line)
+	return s.own.Observe(line)
+}
+
+// look begins a slab where there is room for it: nobody else sends any.
+func (s *sharing) look() {
+	if s.bytes = lookedFor; deciders() > 1 && len(s.in.slabs) < cap(s.in.slabs) {
+		s.open = newSlab(kind{})
+	}
+}
+
+// lookedFor is how many bytes are observed before it is looked for room again.
+const lookedFor = SlabBytes / 8
+
+func (s *sharing) send(ctx context.Context) error {
+	full := s.open
+	s.open, s.bytes = nil, 0
+	return s.in.send(ctx, full)
+}
+
+// end ends with the last line, or with an error.
+func (s *sharing) end(ctx context.Context, err error) error {
+	switch {
+	case s.open == nil:
+		return err
+	case err != nil:
+		s.open.recycle()
+		return err
+	}
+	return s.send(ctx)
+}
+
 // observer shows a review some lines of a record.
 type observer struct {
 	in mailbox

@@ -153,17 +153,19 @@ func seek(ctx context.Context, record source.Record, s seeker) error {
 	return nil
 }
 
-// observe shows the whole record to a review: a reader, and observers that share out what it reads. large is called where it is.
+// observe shows the whole record to a review. The reader hands lines to the other observers while they have room for them, and observes
+// what it reads by itself while they have not: nothing waits, and half of a record is not copied. large is called where it is.
 func (t *Task) observe(ctx context.Context, review *release.Review, large func()) error {
 	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
-	for range deciders() {
+	for range deciders() - 1 {
 		group.Go(guard(ctx, "observe", &observer{in: in, of: review.Observer()}))
 	}
+	sharing := &sharing{in: in, own: review.Observer()}
 	group.Go(guard(ctx, "read for review", actorFunc(func(ctx context.Context) error {
 		defer close(in.slabs)
-		s, n := newSlab(kind{}), 0
-		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) (err error) {
+		n := 0
+		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
 			if n++; n == manyResources {
 				large()
 			}
@@ -171,18 +173,9 @@ func (t *Task) observe(ctx context.Context, review *release.Review, large func()
 				whole = false
 				return nil // the reader reports it
 			}
-			if len(s.data)+len(r.Line) >= SlabBytes && s.lines > 0 {
-				err = in.send(ctx, s)
-				s = newSlab(kind{})
-			}
-			s.add(r.Line)
-			return err
+			return sharing.take(ctx, r.Line)
 		})
-		if err != nil {
-			s.recycle()
-			return err
-		}
-		return in.send(ctx, s)
+		return sharing.end(ctx, err)
 	})))
 	err := group.Wait()
 	in.drain()

@@ -2,6 +2,7 @@ package release
 
 import (
 	"maps"
+	"math/bits"
 	"slices"
 
 	"ehi-server/shared/fhir"
@@ -242,7 +243,12 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 		}
 		return
 	}
-	for group := range uint8(groups) {
+	some := uint16(0)
+	for _, p := range f.content {
+		some |= 1 << p.at.group
+	}
+	for ; some != 0; some &= some - 1 {
+		group := uint8(bits.TrailingZeros16(some))
 		first := place{group, 255}
 		for _, p := range f.content {
 			if p.at.group == group {
@@ -476,8 +482,11 @@ func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	s := &r.support
 	d := &denial{maps.Clone(s.denied), maps.Clone(s.unticked)}
 	falls := func(from resource) bool {
+		if !d.keeps(from) { // as most
+			return false
+		}
 		_, goes := reached[from]
-		return !goes && d.keeps(from)
+		return !goes
 	}
 	byUnticked := func(from resource) bool {
 		_, is := d.unticked[from]

@@ -7,7 +7,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// index holds something about each resource of a record: 18 bytes beside that, whatever their ids are like. An id is kept
+// index holds something about each resource of a record: some 20 bytes beside that, whatever their ids are like. An id is kept
 // as a hash of 128 bits with seeds that nobody outside knows, so that no two ids of a record are taken for one another. While nobody
 // changes it, it may be shared.
 type index[V any] struct {
@@ -18,13 +18,21 @@ type index[V any] struct {
 // shards divide the index, so that it grows in small steps and never holds twice what it needs.
 const shards = 64
 
-// shard is an open-addressing table of a power of two of slots; the entries of one id stand on one chain.
+// shard is an open-addressing table of a power of two of blocks; the entries of one id stand in one chain of blocks.
 type shard[V any] struct {
-	used  int
-	ids   []idHash
-	types []uint16 // 0 for an empty slot
-	what  []V
+	used   int
+	blocks []block[V]
 }
+
+// block is a few entries side by side. Of verdicts it is a line of the processor's cache: a large index waits for memory once for each
+// look-up.
+type block[V any] struct {
+	ids   [blockSize]idHash
+	types [blockSize]uint16 // 0 for an empty slot, behind which all are empty
+	what  [blockSize]V
+}
+
+const blockSize = 3
 
 // idHash is the hash of an id.
 type idHash struct{ high, low uint64 }
@@ -69,12 +77,11 @@ func (x *index[V]) find(typ, id []byte) (v V, known bool) {
 
 // at looks a resource up.
 func (x *index[V]) at(r resource) (v V, known bool) {
-	s := x.shard(r.id)
-	at, found := s.slot(r.typ, r.id)
+	b, i, found := x.shard(r.id).slot(r.typ, r.id)
 	if !found {
 		return v, false
 	}
-	return s.what[at], true
+	return b.what[i], true
 }
 
 func (x *index[V]) shard(h idHash) *shard[V] { return &x.shards[h.high%shards] }
@@ -82,61 +89,63 @@ func (x *index[V]) shard(h idHash) *shard[V] { return &x.shards[h.high%shards] }
 // add makes room for a resource, or finds the one that is there already. What it points to is valid until the next call.
 func (x *index[V]) add(r resource) (at *V, found bool) {
 	s := x.shard(r.id)
-	if s.used*4 >= len(s.ids)*3 {
+	if s.used*4 >= len(s.blocks)*blockSize*3 {
 		s.grow()
 	}
-	i, found := s.slot(r.typ, r.id)
+	b, i, found := s.slot(r.typ, r.id)
 	if !found {
 		s.used++
-		s.ids[i], s.types[i] = r.id, r.typ
+		b.ids[i], b.types[i] = r.id, r.typ
 	}
-	return &s.what[i], found
+	return &b.what[i], found
 }
 
 // change changes what is held about a resource, where it is there.
 func (x *index[V]) change(r resource, f func(old V) V) {
-	s := x.shard(r.id)
-	if at, found := s.slot(r.typ, r.id); found {
-		s.what[at] = f(s.what[at])
+	if b, i, found := x.shard(r.id).slot(r.typ, r.id); found {
+		b.what[i] = f(b.what[i])
 	}
 }
 
-// slot finds where a resource stands, or would stand.
-func (s *shard[V]) slot(typ uint16, h idHash) (at int, found bool) {
-	if len(s.ids) == 0 {
-		return 0, false
-	}
-	mask := len(s.ids) - 1
-	for at = int(h.low) & mask; s.types[at] != 0; at = (at + 1) & mask {
-		if s.ids[at] == h && s.types[at] == typ {
-			return at, true
+// slot finds where a resource stands, or would stand; nowhere in a table without blocks.
+func (s *shard[V]) slot(typ uint16, h idHash) (b *block[V], i int, found bool) {
+	mask := len(s.blocks) - 1
+	for at := int(h.low) & mask; mask >= 0; at = (at + 1) & mask {
+		b = &s.blocks[at]
+		for i, t := range b.types {
+			switch {
+			case t == 0:
+				return b, i, false
+			case t == typ && b.ids[i] == h:
+				return b, i, true
+			}
 		}
 	}
-	return at, false
+	return nil, 0, false
 }
 
 func (s *shard[V]) grow() {
 	old := *s
-	n := max(16, 2*len(old.ids))
-	*s = shard[V]{used: old.used, ids: make([]idHash, n), types: make([]uint16, n), what: make([]V, n)}
-	for i, typ := range old.types {
-		if typ != 0 {
-			at, _ := s.slot(typ, old.ids[i])
-			s.ids[at], s.types[at], s.what[at] = old.ids[i], typ, old.what[i]
-		}
-	}
+	*s = shard[V]{used: old.used, blocks: make([]block[V], max(4, 2*len(old.blocks)))}
+	old.each(func(r resource, v V) {
+		b, i, _ := s.slot(r.typ, r.id)
+		b.ids[i], b.types[i], b.what[i] = r.id, r.typ, v
+	})
 }
 
 // sharing visits all resources of an id, of whatever type.
 func (x *index[V]) sharing(h idHash, visit func(typ uint16, v V)) {
 	s := x.shard(h)
-	if len(s.ids) == 0 {
-		return
-	}
-	mask := len(s.ids) - 1
-	for at := int(h.low) & mask; s.types[at] != 0; at = (at + 1) & mask {
-		if s.ids[at] == h {
-			visit(s.types[at], s.what[at])
+	mask := len(s.blocks) - 1
+	for at := int(h.low) & mask; mask >= 0; at = (at + 1) & mask {
+		b := &s.blocks[at]
+		for i, typ := range b.types {
+			if typ == 0 {
+				return
+			}
+			if b.ids[i] == h {
+				visit(typ, b.what[i])
+			}
 		}
 	}
 }
@@ -144,10 +153,31 @@ func (x *index[V]) sharing(h idHash, visit func(typ uint16, v V)) {
 // each visits all resources.
 func (x *index[V]) each(visit func(r resource, v V)) {
 	for i := range x.shards {
-		s := &x.shards[i]
-		for at, typ := range s.types {
+		x.shards[i].each(visit)
+	}
+}
+
+func (s *shard[V]) each(visit func(r resource, v V)) {
+	for i := range s.blocks {
+		b := &s.blocks[i]
+		for k, typ := range b.types {
 			if typ != 0 {
-				visit(resource{typ, s.ids[at]}, s.what[at])
+				visit(resource{typ, b.ids[k]}, b.what[k])
+			}
+		}
+	}
+}
+
+// replace replaces what is held about each resource.
+func (x *index[V]) replace(by func(old V) V) {
+	for i := range x.shards {
+		s := &x.shards[i]
+		for j := range s.blocks {
+			b := &s.blocks[j]
+			for k, typ := range b.types {
+				if typ != 0 {
+					b.what[k] = by(b.what[k])
+				}
 			}
 		}
 	}

@@ -26,7 +26,7 @@ type Observer struct {
 }
 
 // name is how a resource is called.
-type name struct{ typ, id string }
+type name struct{ typ, id []byte }
 
 // slot is where a resource stands that is among the recent ones.
 func (o *Observer) slot(t target) *name {
@@ -51,7 +51,9 @@ func slotOf(id []byte) uint32 {
 }
 
 // is reports whether a name is that of a target.
-func (n *name) is(t target) bool { return n.id == string(t.id) && n.typ == string(t.typ) }
+func (n *name) is(t target) bool {
+	return string(n.id) == string(t.id) && string(n.typ) == string(t.typ)
+}
 
 // seen reports whether a resource is among the recent ones, and makes it one of them.
 func (o *Observer) seen(t target) bool {
@@ -59,7 +61,7 @@ func (o *Observer) seen(t target) bool {
 	if slot.is(t) {
 		return true
 	}
-	*slot = name{string(t.typ), string(t.id)}
+	slot.typ, slot.id = append(slot.typ[:0], t.typ...), append(slot.id[:0], t.id...)
 	return false
 }
 

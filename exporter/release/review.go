@@ -1,6 +1,7 @@
 package release
 
 import (
+	"slices"
 	"sync"
 
 	"ehi-server/shared/ehi"
@@ -260,31 +261,33 @@ func (r *Review) known(goes resource) {
 	}
 }
 
-// withholdPointers goes over the pointers, forth and back, until nothing changes: a chain of them falls in one go, whichever way it leads.
-// It reports whether one fell.
+// withholdPointers withholds the pointers of which all targets stay, and the copies of what does, until
+// nothing changes. It reports whether one fell.
 func (r *Review) withholdPointers() (fell bool) {
-	for r.withholdThem() || r.withholdCopies() {
+	fell = r.withholdThem()
+	for r.withholdCopies() {
 		fell = true
+		r.withholdThem()
 	}
 	return fell
 }
 
+// withholdThem goes over the pointers that are left, forth and back, until nothing changes: a chain of
+// them falls in one go, whichever way it leads.
 func (r *Review) withholdThem() (fell bool) {
-	n := r.pointers.selves.n
-	for again := true; again; {
-		again = false
-		for i := range n {
-			again = r.withholdPointer(i) || again
-		}
-		if !again {
+	left := make([]int32, r.pointers.selves.n)
+	for i := range left {
+		left[i] = int32(i)
+	}
+	for {
+		before := len(left)
+		left = slices.DeleteFunc(left, func(i int32) bool { return r.withholdPointer(int(i)) })
+		if len(left) == before {
 			return fell
 		}
-		fell, again = true, false
-		for i := range n {
-			again = r.withholdPointer(n-1-i) || again
-		}
+		fell = true
+		slices.Reverse(left)
 	}
-	return fell
 }
 
 // withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"unicode/utf8"
 )
 
 // Lengths of ids that are looked for in texts.
@@ -27,6 +28,7 @@ type secrets struct {
 	tails    *tails // of the loose ones; nil where there are none
 	filter   filter // of all; nil where there are none
 	capitals bool   // some have no capitals: they may come in capitals alone, as UUIDs do
+	upper    []byte // the last of those, in capitals
 }
 
 // consider takes the id of a resource in that is, or may turn out to be, withheld.
@@ -40,10 +42,42 @@ func (s *secrets) consider(id []byte) {
 		s.loose = insert(s.loose, len(id))
 	}
 	s.spelled(id)
-	if upper := bytes.ToUpper(id); !bytes.Equal(upper, id) && bytes.Equal(bytes.ToLower(id), id) {
+	if hasLetters(id, false) && !hasLetters(id, true) {
 		s.capitals = true
-		s.spelled(upper)
+		s.upper = appendUpper(s.upper[:0], id)
+		s.spelled(s.upper)
 	}
+}
+
+// hasLetters reports whether a text has capitals, or letters that may be written as such.
+func hasLetters(text []byte, capitals bool) bool {
+	first, last, changed := byte('a'), byte('z'), bytes.ToUpper
+	if capitals {
+		first, last, changed = 'A', 'Z', bytes.ToLower
+	}
+	for _, b := range text {
+		switch {
+		case b >= first && b <= last:
+			return true
+		case b >= utf8.RuneSelf: // of no FHIR id
+			return !bytes.Equal(changed(text), text)
+		}
+	}
+	return false
+}
+
+// appendUpper appends a text in capitals.
+func appendUpper(dst, text []byte) []byte {
+	for i, b := range text {
+		if b >= utf8.RuneSelf {
+			return append(dst[:len(dst)-i], bytes.ToUpper(text)...)
+		}
+		if b >= 'a' && b <= 'z' {
+			b -= 'a' - 'A'
+		}
+		dst = append(dst, b)
+	}
+	return dst
 }
 
 // spelled takes in how an id is spelled.
@@ -165,8 +199,7 @@ func (s *secrets) is(text []byte) bool {
 	if !s.capitals {
 		return false
 	}
-	lower := bytes.ToLower(text)
-	return !bytes.Equal(lower, text) && bytes.Equal(bytes.ToUpper(text), text) && s.isExactly(lower)
+	return hasLetters(text, true) && !hasLetters(text, false) && s.isExactly(bytes.ToLower(text))
 }
 
 func (s *secrets) isExactly(text []byte) bool {

@@ -805,13 +805,12 @@ func (s *Summarizer) Conclude() error {
 	}
 	unread := relations{hints: s.out.unread, secured: none}
 	unread.settle(at)
-	for i := range s.index.shards {
-		for j, what := range s.index.shards[i].what {
-			if what < 0 {
-				s.index.shards[i].what[j] = at[^what]
-			}
+	s.index.replace(func(what int32) int32 {
+		if what < 0 {
+			what = at[^what]
 		}
-	}
+		return what
+	})
 	s.hints, s.leads, s.values, s.owners, s.named = nil, nil, list{}, list{}, nil
 	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called = nil, nil, pointers{}, nil, nil, nil, nil
 	return nil
