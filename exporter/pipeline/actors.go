@@ -177,8 +177,9 @@ func (r *reader) organize(ctx context.Context, patient string, line []byte) erro
 
 // sharing shares the lines of a record out among those that observe it.
 type sharing struct {
-	in  mailbox // of the others; with nobody to receive from it where there are none
-	own *release.Observer
+	in     mailbox // of the others; with nobody to receive from it where there are none
+	own    *release.Observer
+	record source.Record
 	// open is the slab that is filled for the others; nil while they have no room for one.
 	open  *slab
 	bytes int // that are observed before it is looked for room again
@@ -193,6 +194,9 @@ func (s *sharing) take(ctx context.Context, line []byte) error {
 	}
 	if s.open == nil && s.bytes <= 0 {
 		s.look()
+		if err := seek(ctx, s.record, s.own); err != nil {
+			return err
+		}
 	}
 	if s.open != nil {
 		s.open.add(line)
@@ -232,8 +236,9 @@ func (s *sharing) end(ctx context.Context, err error) error {
 
 // observer shows a review some lines of a record.
 type observer struct {
-	in mailbox
-	of *release.Observer
+	in     mailbox
+	of     *release.Observer
+	record source.Record
 }
 
 // Run ends with its mailbox.
@@ -245,7 +250,7 @@ func (o *observer) Run(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		return seek(ctx, o.record, o.of)
 	})
 }
 

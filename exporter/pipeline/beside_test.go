@@ -1,9 +1,12 @@
 package pipeline_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,4 +116,61 @@ func importOf(t *testing.T, lines []string, reverse bool) source.Record {
 		}
 	})
 	return record
+}
+
+// wide is a record of which each line refers to something else beside it.
+type wide struct {
+	lines
+	mu     sync.Mutex
+	sought map[source.Name]bool
+	most   int // names at once
+}
+
+func (w *wide) Beside(_ context.Context, names []source.Name, _ func([]byte) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.most = max(w.most, len(names))
+	for _, n := range names {
+		w.sought[n] = true
+	}
+	return nil
+}
+
+// What very many references may mean is looked for while they are read, so that they take no memory.
+func TestManyReferencesOutOfARecordAreLookedForPieceByPiece(t *testing.T) {
+	const many = 60_000
+	record := &wide{lines: lines{list: []string{`Patient {"resourceType":"Patient","id":"p"}`}}}
+	for i := range many {
+		record.list = append(record.list, fmt.Sprintf(
+			`Observation {"resourceType":"Observation","id":"o%d","subject":{"reference":"Patient/p"},`+
+				`"device":{"reference":"https://other.example/fhir/Device/device-%d"},"status":"final"}`, i, i))
+	}
+	check := func(t *testing.T) {
+		for i := range many {
+			if !record.sought[source.Name{Type: "Device", ID: fmt.Sprintf("device-%d", i)}] {
+				t.Fatalf("device %d is not looked for", i)
+			}
+		}
+		if record.most > many/4 {
+			t.Errorf("%d names are looked for at once", record.most)
+		}
+	}
+	t.Run("an export", func(t *testing.T) {
+		record.sought, record.most = map[source.Name]bool{}, 0
+		if _, err := pipeline.Run(t.Context(), task(t, newStore(t), record, everyCategory())); err != nil {
+			t.Fatal(err)
+		}
+		check(t)
+	})
+	t.Run("a preview", func(t *testing.T) {
+		record.sought, record.most = map[source.Name]bool{}, 0
+		rules, err := release.RulesFromFile("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pipeline.Summarize(t.Context(), rules, &ehi.Job{}, record, nil); err != nil {
+			t.Fatal(err)
+		}
+		check(t)
+	})
 }

@@ -153,15 +153,16 @@ func seek(ctx context.Context, record source.Record, s seeker) error {
 	return nil
 }
 
-// observe shows the whole record to a review. The reader hands lines to the other observers while they have room for them, and observes
-// what it reads by itself while they have not: nothing waits, and half of a record is not copied. large is called where it is.
+// observe shows the whole record to a review. The reader hands lines to the other observers while they
+// have room for them, and observes what it reads by itself while they have not: nothing waits, and half
+// of a record is not copied. large is called where it is.
 func (t *Task) observe(ctx context.Context, review *release.Review, large func()) error {
 	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
 	for range deciders() - 1 {
-		group.Go(guard(ctx, "observe", &observer{in: in, of: review.Observer()}))
+		group.Go(guard(ctx, "observe", &observer{in: in, of: review.Observer(), record: t.Record}))
 	}
-	sharing := &sharing{in: in, own: review.Observer()}
+	sharing := &sharing{in: in, own: review.Observer(), record: t.Record}
 	group.Go(guard(ctx, "read for review", actorFunc(func(ctx context.Context) error {
 		defer close(in.slabs)
 		n := 0

@@ -40,7 +40,12 @@ func Summarize(ctx context.Context, rules *release.Rules, job *ehi.Job, record s
 			return visit(r)
 		}
 	}
-	all := func(r source.Resource) error { return s.Observe(r.Line) }
+	all := func(r source.Resource) error {
+		if err := s.Observe(r.Line); err != nil {
+			return err
+		}
+		return seek(ctx, record, s.Early())
+	}
 	if err := record.Scan(ctx, source.Query{}, paced(all)); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func adversaryReview(t *rapid.T, f *ehi.ReleaseForm, resolved bool, beside []adv
 	for _, o := range beside {
 		others = append(others, release.Other(o))
 	}
-	r := release.DecidedBeside(t, p, resolved, others, lines...)
+	r := release.DecidedLooking(t, p, resolved, len(lines)%2 == 0, others, lines...)
 	out, x := make([]string, len(lines)), r.Releaser()
 	for i, l := range lines {
 		line, ok, err := x.Release([]byte(l))

@@ -2,6 +2,8 @@ package release
 
 import (
 	"bytes"
+	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 
@@ -33,30 +35,76 @@ func leadsOut(ref []byte, to target) bool {
 	return len(to.typ)+1+len(to.id) != len(ref) && bytes.IndexByte(ref, ':') >= 0
 }
 
-// seeking gathers strays. It is for one goroutine.
+// seeking gathers strays. It is for one goroutine. What it holds does not grow with their number: before
+// there are too many it is looked for what they may mean. Nothing is decided by that, since the record is
+// not through: of what may stay the name is kept, by which it is looked for again. What is found twice,
+// with many others between, is looked for twice.
 type seeking struct {
 	found []target
-	known map[string]struct{}
+	known []idHash // those that were found last; nil before the first is
+	meant map[idHash]Name
+	seeds [2]maphash.Seed
+	key   []byte
+	few   bool // it is looked for each at once, for tests
 }
+
+// mostSought is how many strays are gathered before it is looked for what they may mean, and mostKnown
+// how many are not gathered again.
+const mostSought, mostKnown = 4096, 1 << 13
 
 // add takes in what a line says that is valid until the next one.
 func (s *seeking) add(strays []target) {
 	for _, t := range strays {
-		key := string(t.typ) + "/" + string(t.id)
-		if _, known := s.known[key]; known {
+		hash := s.hash(t)
+		if slot := &s.known[hash.low%mostKnown]; *slot != hash {
+			*slot = hash
+		} else {
 			continue
 		}
-		if s.known == nil {
-			s.known = map[string]struct{}{}
-		}
-		s.known[key] = struct{}{}
-		at := len(t.typ) + 1
-		s.found = append(s.found, target{[]byte(key)[:at-1], []byte(key)[at:]})
+		name, at := bytes.Clone(s.key), len(t.typ)
+		s.found = append(s.found, target{name[:at:at], name[at+1:]})
 	}
 }
 
-// names are what was found since the last call.
+// hash is that of a target, which is spelled in key from then on. Before the first, nothing is known.
+func (s *seeking) hash(t target) idHash {
+	if s.known == nil {
+		s.known, s.seeds = make([]idHash, mostKnown), [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	}
+	s.key = append(append(append(s.key[:0], t.typ...), '/'), t.id...)
+	return idHash{maphash.Bytes(s.seeds[0], s.key), maphash.Bytes(s.seeds[1], s.key)}
+}
+
+// full reports whether it is time to look for what was found.
+func (s *seeking) full() bool { return len(s.found) >= mostSought || s.few && len(s.found) > 0 }
+
+// early are the names of what was found, where it is time to look for it.
+func (s *seeking) early() []Name {
+	if !s.full() {
+		return nil
+	}
+	return compactNames(s.foundNames())
+}
+
+// glance keeps the name of what is not in the record, where that may stay for something.
+func (s *seeking) glance(f *facts, stays authorizations) {
+	if f.number == patientNumber || stays == 0 && !f.pointer() {
+		return
+	}
+	if s.meant == nil {
+		s.meant = map[idHash]Name{}
+	}
+	s.meant[s.hash(target{f.typ, f.id})] = Name{Type: string(f.typ), ID: string(f.id)}
+}
+
+// names are what was found since the last call, and what that meant of what was looked for early.
 func (s *seeking) names() (names []Name) {
+	names = slices.AppendSeq(s.foundNames(), maps.Values(s.meant))
+	s.meant = nil
+	return names
+}
+
+func (s *seeking) foundNames() (names []Name) {
 	for _, t := range s.found {
 		names = append(names, t.names()...)
 	}
@@ -103,6 +151,19 @@ func (r *Review) Sought() (names []Name) {
 	return compactNames(names)
 }
 
+// Sought is that of a Review before the observer is through: none before there are many. It is called now
+// and then, so that very many take no memory.
+func (o *Observer) Sought() []Name { return o.seeking.early() }
+
+// Beside takes in what Sought may mean. It is looked for again by the Review.
+func (o *Observer) Beside(line []byte) error {
+	f, err := o.examine.examine(line)
+	if err == nil {
+		o.seeking.glance(f, f.sensitive&^o.review.policy.authorised)
+	}
+	return err
+}
+
 // Beside takes a resource in that the record does not hold, and that something of it may mean. Errors:
 // the line is not JSON.
 func (r *Review) Beside(line []byte) error {
@@ -115,7 +176,7 @@ func (r *Review) Beside(line []byte) error {
 		return err
 	}
 	self := r.index.resource(f.typ, f.id)
-	if _, known := r.index.at(self); known || f.number == patientNumber {
+	if _, known := r.index.at(self); known || f.number == patientNumber || r.isOutside(self) {
 		return nil
 	}
 	missing := f.sensitive &^ r.policy.authorised

@@ -20,12 +20,21 @@ func Decided(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, li
 
 // DecidedBeside is Decided for a record beside which the store holds other resources.
 func DecidedBeside(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, others []Other, lines ...string) *Review {
+	return DecidedLooking(t, p, resolved, false, others, lines...)
+}
+
+// DecidedLooking is DecidedBeside that may look for what is beside the record at each line.
+func DecidedLooking(
+	t interface{ Fatalf(string, ...any) }, p *Policy, resolved, early bool, others []Other, lines ...string,
+) *Review {
 	for r := p.Review(); ; {
 		o := r.Observer()
+		o.few = early
 		for _, line := range lines {
 			if err := o.Observe([]byte(line)); err != nil {
 				t.Fatalf("%s: %v", line, err)
 			}
+			ShowOthers(t, o, others)
 		}
 		ShowOthers(t, r, others)
 		if resolved {

@@ -90,9 +90,7 @@ var mutations = []mutation{
 	{"a drug is what each of its ingredients is", "about.go", `case madeOf[f.number] && p.to.typ != nil:`, `case madeOf[f.number] && p.to.typ != nil && f.number == 0:`},
 	{"a part stays with what it belongs to", "about.go", `if !denied.keeps(self) {`, `if !denied.keeps(self) || roles[self.typ] == part {`},
 	{"what is only not ticked keeps no part", "about.go", `return !v.unticked()`, `return v != 0`},
-	{"a part by way of another stays too", "about.go", `return !goes
-	}`, `return !goes && !s.isOwned(from)
-	}`},
+	{"a part by way of another stays too", "about.go", `return !goes`, `return !goes && !s.isOwned(from)`},
 	{"an identifier brings what has it along", "called.go", `x.codings[w.depth-1].called = identifier{c.system, c.value}`, `x.codings[w.depth-1].called = identifier{}`},
 	{"what is wholly about the withheld stays", "review.go", `; !kept ||`,
 		`; !kept || !why || !kept && telling ||`},

@@ -573,6 +573,24 @@ func (s *Summarizer) own(self resource, f *facts, outside bool) {
 // Sought is that of a Review, which see.
 func (s *Summarizer) Sought() []Name { return compactNames(s.seeking.names()) }
 
+// Early asks for that before the record is through, as an Observer does.
+type Early struct{ of *Summarizer }
+
+// Early asks now and then while the Summarizer goes through a record.
+func (s *Summarizer) Early() Early { return Early{s} }
+
+// Sought is that of an Observer.
+func (e Early) Sought() []Name { return e.of.seeking.early() }
+
+// Beside is that of an Observer.
+func (e Early) Beside(line []byte) error {
+	f, err := e.of.examine.examine(line)
+	if err == nil {
+		e.of.seeking.glance(f, f.sensitive)
+	}
+	return err
+}
+
 // Beside is that of a Review: it counts nowhere.
 func (s *Summarizer) Beside(line []byte) error {
 	f, err := s.examine.examine(line)

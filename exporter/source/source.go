@@ -97,7 +97,8 @@ type Record interface {
 	// until the next call; nil where there is none. It is asked about what the record's resources refer to.
 	Find(ctx context.Context, q Query, typ, id string) ([]byte, error)
 	// Beside calls visit with the line of each resource of the store that one of some names may mean and that is not in the record; it is
-	// valid during the visit only. A part of a population has none: nobody withholds anything from anybody there.
+	// valid during the visit only. Several goroutines may call it at once, while another one scans.
+	// A part of a population has none: nobody withholds anything from anybody there.
 	Beside(ctx context.Context, names []Name, visit func(line []byte) error) error
 	// Scan calls visit once for each resource that q admits, in the same order each time. It stops at the first error of visit, or when ctx ends, and returns that. It can be called again.
 	Scan(ctx context.Context, q Query, visit func(Resource) error) error
