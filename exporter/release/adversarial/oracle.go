@@ -618,7 +618,8 @@ func (d *Decision) betrays(l *link) certainty {
 // isOfAnother reports whether a link names by an identifier that is perhaps one of something that stays,
 // which has it in an extension. That is no identifier of the Patient's.
 func (d *Decision) isOfAnother(l *link) (is bool) {
-	if l.to == 0 || !slices.Contains([]string{"identifier", "conditional", "nosystem"}, l.shape) {
+	byNumber := slices.Contains([]string{"identifier", "conditional", "nosystem"}, l.shape)
+	if l.to == 0 || !byNumber || d.record.follows(l) { // an import writes a type and an id for it
 		return false
 	}
 	for i, m := range d.record.Resources {
