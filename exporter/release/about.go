@@ -304,6 +304,7 @@ type support struct {
 	mentioned map[resource]struct{} // by what stays, which only tells of it
 	tells     []*list               // in turn what only tells of something, and that
 	edges     []*list               // in turn a resource and what it refers to
+	open      *list                 // those to what is not in used; nil before they are asked for
 	names     []*list               // in turn a name and a resource that has it
 	leads     map[resource]leading  // what the names may lead to that are leads
 	selves    map[resource]struct{} // the supporting resources of the record
@@ -460,7 +461,24 @@ func (r *Review) told() (told, mentioned map[resource]struct{}) {
 
 // reach adds what the resources lead to that go in any case, and those that are reached.
 func (r *Review) reach(reached map[resource]struct{}) {
-	r.spread(reached, func(from resource) bool { return r.confers(from, reached) })
+	spread(reached, []*list{r.support.openEdges()}, func(from resource) bool { return r.confers(from, reached) })
+}
+
+// openEdges are the edges that may add something to used, which most lead to.
+func (s *support) openEdges() *list {
+	if s.open != nil {
+		return s.open
+	}
+	s.open = &list{}
+	for _, l := range s.edges {
+		for i := 0; i < l.n; i += 2 {
+			if _, goes := s.used[l.at(i+1)]; !goes {
+				s.open.add(l.at(i))
+				s.open.add(l.at(i + 1))
+			}
+		}
+	}
+	return s.open
 }
 
 // denial is the supporting resources, and names, that stay unless something that goes leads to them:
@@ -494,22 +512,22 @@ func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	}
 	for before := -1; before < len(d.telling)+len(d.unticked); {
 		before = len(d.telling) + len(d.unticked)
-		r.spread(d.telling, func(from resource) bool {
+		spread(d.telling, s.edges, func(from resource) bool {
 			if v := r.standing(from); v.kept() {
 				return !v.unticked()
 			}
 			return falls(from)
 		})
-		r.spread(d.unticked, byUnticked)
+		spread(d.unticked, s.edges, byUnticked)
 	}
 	return d
 }
 
 // spread adds to a set what the edges lead to that pass, until nothing changes.
-func (r *Review) spread(set map[resource]struct{}, pass func(from resource) bool) {
+func spread(set map[resource]struct{}, edges []*list, pass func(from resource) bool) {
 	for again := true; again; {
 		again = false
-		for _, l := range r.support.edges {
+		for _, l := range edges {
 			for i := 0; i < l.n; i += 2 {
 				to := l.at(i + 1)
 				if _, known := set[to]; !known && pass(l.at(i)) {
