@@ -78,7 +78,7 @@ func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := compare(p, rapid.IntRange(0, 4).Draw(t, "alone") == 0)
+		c := compare(p, rapid.IntRange(0, 2).Draw(t, "alone") == 0)
 		first, _ := drawRelated(t)
 		if rapid.Bool().Draw(t, "a bill") {
 			first = drawBill(t)
