@@ -132,3 +132,59 @@ func TestAStoreThatWasBeingMadeIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What the store has in memory says nothing of its disk: a table that cannot be read any more is found by Check, though
+// everything that was read before still can be.
+func TestCheckReadsTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	config := synthetic.Config{Patients: 3, Resources: 40, Seed: 1}
+	store, err := dataset.Open(dataset.Config{Dir: dir})
+	if err == nil {
+		err = store.Generate(t.Context(), config, time.Now(), func(int, int) {})
+	}
+	if err := errors.Join(err, store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if store, err = dataset.Open(dataset.Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := store.Counts(t.Context()); err != nil { // all of it is in memory, and its files are open
+		t.Fatal(err)
+	}
+	if err := store.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal("no table", err)
+	}
+	aside := filepath.Join(t.TempDir(), "aside")
+	if err := errors.Join(os.Rename(tables[0], aside), os.Mkdir(tables[0], 0o700)); err != nil { // its reads fail
+		t.Fatal(err)
+	}
+	await := func(fails bool) (err error) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			if err = store.Check(t.Context()); (err != nil) == fails {
+				return err
+			}
+			if time.Now().After(end) {
+				t.Fatalf("Check says %v, want an error: %v", err, fails)
+			}
+		}
+	}
+	if err := await(true); !strings.Contains(err.Error(), filepath.Base(tables[0])) {
+		t.Errorf("the error does not name the file: %v", err)
+	}
+	if err := errors.Join(os.Remove(tables[0]), os.Rename(aside, tables[0])); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(false); err != nil {
+		t.Error(err)
+	}
+}

@@ -42,6 +42,7 @@ type Store struct {
 	unwatch func()
 	log     *slog.Logger
 	harm    *damage
+	disk    files.Probe
 	bulk    bool
 	reads   bool // and never writes
 	frozen  frozen
@@ -118,7 +119,12 @@ func Open(c Config) (*Store, error) {
 		cache.Unref()
 		return nil, errors.Join(openError(c.Dir, err), held.Close())
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk, reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases), frozen: frozen{open: map[string]*population{}}}
+	s := &Store{
+		dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk,
+		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases),
+		frozen: frozen{open: map[string]*population{}},
+		disk:   files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
+	}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
 	steps := []func() error{s.checkVersion, s.identify, s.removeUnfinished, s.completeIndex}
@@ -286,9 +292,13 @@ func (s *Store) sample() {
 	telemetry.StoreSnapshots.Set(float64(m.Snapshots.Count))
 }
 
-// Check implements source.Source: it reads, and no file of the store's has been found damaged. Errors: ErrDamaged.
+// Check implements source.Source: it reads, from the disk as well, and no file of the store's has been found
+// damaged. Errors: ErrDamaged.
 func (s *Store) Check(context.Context) error {
 	_, err := get(s.db, key(kVersion))
+	if disk := s.disk.Read(); disk != nil {
+		err = errors.Join(err, fmt.Errorf("read the disk of the record store: %w", disk))
+	}
 	return errors.Join(err, s.harm.err())
 }
 
