@@ -321,7 +321,9 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		State: n.Bus, Room: n.room, Opened: n.rescue, Log: n.log,
 		Others: map[string]func(context.Context) error{
 			"the record store":          n.source.Check,
-			"the folder of the exports": func(context.Context) error { return n.Files.Check() },
+			"the folder of the exports": func(context.Context) error {
+				return errors.Join(n.Files.Check(), n.pairing.Check())
+			},
 		},
 	})
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}

@@ -61,6 +61,8 @@ type Server struct {
 	said   *ehi.Terms // what this one said last
 	known  map[string]bool
 	draw   bool // somebody has joined since
+	// undrawn is why the latest text could not be written, or read again; nil where it was.
+	undrawn error
 }
 
 // presenceEvery is how often a process says that it is there.
@@ -100,7 +102,7 @@ func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) 
 		last = before.Files
 	}
 	if s.proof, err = s.Files.DrawProof(last); err != nil { // the disk may be full, which is waited for
-		s.draw = true
+		s.draw, s.undrawn = true, err
 		s.Log.Error("write into the folder of the exports what tells it from others: exports wait for that", "err", err)
 	}
 	if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
@@ -157,6 +159,21 @@ func (s *Server) Terms() ehi.Terms {
 		Traits: ehi.Traits{Records: s.Source.Records(), Files: s.proof, Rules: s.rules(), Build: ehi.RecordVersion},
 		Limits: s.limits,
 	}
+}
+
+// Check tells why no exporter, not even this process's own, takes what waits: the text that tells the folder of the
+// exports from others cannot be written into it, or read. A zero pointer has nothing to write.
+func (s *Server) Check() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.undrawn == nil || s.author != s.id {
+		return nil
+	}
+	return fmt.Errorf("exports wait until the server can write and read %s of that folder: %w",
+		files.ProofsFolder, s.undrawn)
 }
 
 // IsAuthor reports whether this server's terms are those that count.
@@ -294,9 +311,12 @@ func (s *Server) tend(ctx context.Context) error {
 	s.mu.Lock()
 	author, proof := s.author, s.proof
 	s.mu.Unlock()
-	if is, err := s.Files.HasProof(proof); author == s.id && err == nil && !is {
+	if is, err := s.Files.HasProof(proof); author == s.id {
 		s.mu.Lock()
-		s.draw = true // somebody has removed it, or the folder is another one
+		if err != nil || !s.draw {
+			s.undrawn = err
+		}
+		s.draw = s.draw || err == nil && !is // somebody has removed it, or the folder is another one
 		s.mu.Unlock()
 	}
 	if author != s.id {
@@ -336,7 +356,7 @@ func (s *Server) redraw() (drew bool, err error) {
 		return false, nil
 	}
 	text, err := s.Files.DrawProof(s.proof)
-	if err != nil {
+	if s.undrawn = err; err != nil {
 		return false, fmt.Errorf("write into the folder of the exports: %w", err)
 	}
 	s.proof, s.draw = text, false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -221,6 +222,31 @@ func await(t *testing.T, what string, holds func() bool) {
 	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+// A server that cannot write into the folder of the texts says so for as long as exports wait for that.
+func TestAServerThatCannotWriteItsTextIsNotReady(t *testing.T) {
+	url, folder := hub(t), t.TempDir()
+	blocked := filepath.Join(folder, files.ProofsFolder)
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil { // nobody, not even root, can write into it
+		t.Fatal(err)
+	}
+	s, err := pairing.Open(t.Context(), parts(t, url, folder, made(t, "1")), ehi.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, s.Run)
+	if err := s.Check(); err == nil || !strings.Contains(err.Error(), files.ProofsFolder) {
+		t.Errorf("the server says %v", err)
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); s.Check() != nil; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the folder can be written, and the server says %v", s.Check())
 		}
 	}
 }
