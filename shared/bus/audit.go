@@ -3,6 +3,8 @@ package bus
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,8 +71,8 @@ func patientToken(id string) string {
 	return strings.ReplaceAll(id, ".", "_")
 }
 
-// Record adds an event. It does not wait until the event is stored: what cannot be is counted (ehi_audit_lost_total) and logged, so that it is
-// not lost without a word.
+// Record adds an event. It does not wait until the event is stored: what cannot be is counted (ehi_audit_lost_total)
+// and logged by its kind, so that it is not lost without a word.
 func (a *Audit) Record(e ehi.Event) {
 	data, err := json.Marshal(e)
 	if err != nil { // strings and a time: cannot fail
@@ -85,10 +87,21 @@ func (a *Audit) Record(e ehi.Event) {
 // auditStall is how long Record waits where very many events are on their way.
 const auditStall = time.Second
 
-// lostEvent tells of an event that could not be stored; what it says is in the log then.
+// lostEvent tells of an event that could not be stored: what kind it was of and when, and not of whom, since logs name
+// no patient. By its digest two lines are known to be of one event.
 func lostEvent(log *slog.Logger, event []byte, err error) {
 	telemetry.AuditLost.Inc()
-	log.Error("an audit event is lost", "event", string(event), "err", err)
+	var e ehi.Event
+	if e2 := json.Unmarshal(event, &e); e2 != nil {
+		err = errors.Join(err, e2)
+	}
+	agent := e.Agent
+	if strings.HasPrefix(agent, "patient ") {
+		agent = "patient"
+	}
+	sum := sha256.Sum256(event)
+	log.Error("an audit event is lost", "action", e.Action, "outcome", e.Outcome, "agent", agent, "at", e.At,
+		"job", e.Job, "request", e.Request, "sha256", hex.EncodeToString(sum[:8]), "err", err)
 }
 
 // Flush waits until every event that was recorded is stored. Errors: ctx's.

@@ -2,7 +2,9 @@ package bus
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/logtest"
 	"ehi-server/shared/telemetry"
 )
 
@@ -82,18 +85,30 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	}
 }
 
-// What cannot be stored is counted.
+// What cannot be stored is counted, and its kind is logged: logs name no patient.
 func TestALostAuditEventIsCounted(t *testing.T) {
-	b, err := Open(t.Context(), Config{StoreDir: t.TempDir(), Audit: &AuditConfig{}})
+	var book logtest.Book
+	log := slog.New(slog.NewTextHandler(&book, nil))
+	b, err := Open(t.Context(), Config{StoreDir: t.TempDir(), Audit: &AuditConfig{}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
 	before := lostEvents(t)
 	b.link.Close()
-	b.Audit.Record(ehi.Event{At: time.Now(), Action: ehi.ActionRead, Outcome: ehi.Succeeded, Agent: "nobody"})
+	b.Audit.Record(ehi.Event{At: time.Now(), Action: ehi.ActionRead, Outcome: ehi.Succeeded,
+		Agent: "patient somebody", Patient: "somebody", Detail: "of somebody", Job: "job-1", Request: "request-1"})
 	if n := lostEvents(t) - before; n != 1 {
 		t.Errorf("%v events were counted as lost", n)
+	}
+	said := book.String()
+	for _, part := range []string{"an audit event is lost", "action=" + string(ehi.ActionRead), "job-1", "request-1"} {
+		if !strings.Contains(said, part) {
+			t.Errorf("%q is not in the log: %s", part, said)
+		}
+	}
+	if strings.Contains(said, "somebody") {
+		t.Errorf("the log names the patient: %s", said)
 	}
 }
 
