@@ -119,7 +119,7 @@ func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.Backup(ctx, w), n.Close())
+	return errors.Join(n.BackupBy(ctx, w, filepath.Dir(b.Archive)), n.Close())
 }
 
 // report prints what an archive has. Errors: damaged.

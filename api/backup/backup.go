@@ -16,6 +16,7 @@ package backup
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -39,7 +40,10 @@ import (
 // Parts are what a backup is taken of.
 type Parts struct {
 	// Data is the data folder.
-	Data  string
+	Data string
+	// Spool is the folder of a file in which the state is gathered: as large as the state, secret, and gone in the end.
+	// Default: Data.
+	Spool string
 	Bus   *bus.Bus
 	Files *files.Local
 	// Records is the record store; nil where the server has none of its own.
@@ -69,7 +73,7 @@ func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	state, remove, err := spool(p.Data) // its size has to be known before it is written
+	state, remove, err := spool(cmp.Or(p.Spool, p.Data)) // its size has to be known before it is written
 	if err != nil {
 		return err
 	}
@@ -106,11 +110,11 @@ func (u until) Write(p []byte) (int, error) {
 }
 
 // spool opens a file for what a backup collects: passwords' hashes, keys and the audit trail among it.
-// It lies in the data folder, which nobody else reads, with mode 0600. Where the system allows it,
+// It lies in the data folder, or where the archive will, with mode 0600. Where the system allows it,
 // the file has no name while it is open, so that a process that dies leaves nothing; remove does
 // the rest.
-func spool(data string) (f *os.File, remove func() error, err error) {
-	if f, err = os.CreateTemp(data, ".backup-*"); err != nil {
+func spool(folder string) (f *os.File, remove func() error, err error) {
+	if f, err = os.CreateTemp(folder, ".backup-*"); err != nil {
 		return nil, nil, err
 	}
 	unnamed := os.Remove(f.Name()) == nil
@@ -201,8 +205,14 @@ func (a *archive) records(ctx context.Context) (err error) {
 		return fmt.Errorf("read the checkpoint of the records: %w", err)
 	}
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil {
 			return err
+		}
+		if e.IsDir() {
+			if path != dir { // a store has no folders; it may be a disk of its own, with one of the system's
+				return filepath.SkipDir
+			}
+			return nil
 		}
 		rel, err := filepath.Rel(dir, path)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -246,6 +247,41 @@ func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(data, "nats", "reserve")); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// A backup is wanted most where the disk is full, before anything is deleted: that of a stopped server is taken onto
+// another disk however little room is left, and is whole.
+func TestAFullDiskIsBackedUp(t *testing.T) {
+	for name, but := range map[string]int64{"no room at all": 0, "a few megabytes": 3 << 20} {
+		t.Run(name, func(t *testing.T) {
+			data := onSmallDisk(t, "160m")
+			binary := build(t, "ehi-server/api")
+			p := serveProgram(t, binary, small(data)...)
+			w := overHTTP(t, p.url)
+			patient, pat := w.anyPatient()
+			j := w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+			want := w.contents(pat, w.manifest(pat, j))
+			p.terminate()
+			if how := p.ended(stopWithin); how != "exit status 0" {
+				t.Fatal(how)
+			}
+			filestest.Fill(t, data, but)
+			archive, restored := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "data")
+			for _, args := range [][]string{
+				{"backup", "--data", data, archive}, {"backup", "verify", archive}, {"restore", "--data", restored, archive},
+			} {
+				if out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput(); err != nil {
+					t.Fatalf("%v: %v\n%s", args, err, out)
+				}
+			}
+			w = overHTTP(t, serveProgram(t, binary, small(restored)...).url)
+			pat = w.patient(patient)
+			j = w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+			if got := w.contents(pat, w.manifest(pat, j)); !slices.Equal(got, want) {
+				t.Error("an export of what was restored is not right")
 			}
 		})
 	}

@@ -177,8 +177,13 @@ type Node struct {
 func KeysFile(data string) string { return filepath.Join(data, backup.SandboxKeys) }
 
 // Backup writes an archive of everything that the server keeps, while it works.
-func (n *Node) Backup(ctx context.Context, w io.Writer) error {
-	return backup.Write(ctx, w, backup.Parts{Data: n.data, Bus: n.Bus, Files: n.Files, Records: n.records, Log: n.log})
+func (n *Node) Backup(ctx context.Context, w io.Writer) error { return n.BackupBy(ctx, w, "") }
+
+// BackupBy is Backup with backup.Parts.Spool, for where the data folder's disk has no room.
+func (n *Node) BackupBy(ctx context.Context, w io.Writer, spool string) error {
+	return backup.Write(ctx, w, backup.Parts{
+		Data: n.data, Spool: spool, Bus: n.Bus, Files: n.Files, Records: n.records, Log: n.log,
+	})
 }
 
 // Options change what a Node is made of; tests use them.
@@ -320,7 +325,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	n.watch = condition.New(condition.Parts{
 		State: n.Bus, Room: n.room, Opened: n.rescue, Log: n.log,
 		Others: map[string]func(context.Context) error{
-			"the record store":          n.source.Check,
+			"the record store": n.source.Check,
 			"the folder of the exports": func(context.Context) error {
 				return errors.Join(n.Files.Check(), n.pairing.Check())
 			},

@@ -92,15 +92,19 @@ func (s *Store) checkpoint(name string) error {
 }
 
 // Checkpoint keeps the store as it is now in a folder of its own, for a backup. remove deletes that. What a process leaves that dies before
-// goes when the store is opened again.
+// goes when the store is opened again. A store that is open read-only does not change: its own folder is given, and
+// nothing is written.
 func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
+	if s.reads {
+		return s.dir, func() error { return nil }, nil
+	}
 	dir = s.frozenPath(fmt.Sprintf(".backup.%d", time.Now().UnixNano()))
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", nil, err
 	}
 	remove = func() error { return os.RemoveAll(dir) }
 	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
-		return "", nil, errors.Join(err, remove())
+		return "", nil, errors.Join(plainError(err), remove())
 	}
 	return dir, remove, nil
 }
