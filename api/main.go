@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -65,11 +66,19 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(sources.ImportMemory)
 	}
-	store, err := sources.Store(sources.Config{Data: c.Data, Bulk: true, BaseURL: own.BaseURL, OwnBase: own.OwnBase, Log: log})
+	store, err := sources.Store(sources.Config{
+		Data: c.Data, Bulk: true, Stuck: giveUp, BaseURL: own.BaseURL, OwnBase: own.OwnBase, Log: log,
+	})
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(store), store.Close())
+}
+
+// giveUp ends a command whose writes wait for a disk that takes none: what is waiting cannot be told to end.
+func giveUp(why error) {
+	fmt.Fprintf(os.Stderr, "\napi: error: %v; look at its disk, and run the command again\n", why)
+	os.Exit(1)
 }
 
 func main() {

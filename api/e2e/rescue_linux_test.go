@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -271,7 +272,9 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 			filestest.Fill(t, data, but)
 			archive, restored := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "data")
 			for _, args := range [][]string{
-				{"backup", "--data", data, archive}, {"backup", "verify", archive}, {"restore", "--data", restored, archive},
+				{"backup", "--data", data, archive},
+				{"backup", "verify", archive},
+				{"restore", "--data", restored, archive},
 			} {
 				if out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput(); err != nil {
 					t.Fatalf("%v: %v\n%s", args, err, out)
@@ -284,6 +287,40 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 				t.Error("an export of what was restored is not right")
 			}
 		})
+	}
+}
+
+// A command that writes records onto a disk that is nearly full ends and says why; the record store alone would try for
+// ever. Run again where there is room, it brings all.
+func TestACommandEndsOnAFullDisk(t *testing.T) {
+	binary := build(t, "ehi-server/api")
+	for _, but := range []int64{500 << 10, 4 << 20} {
+		data := t.TempDir()
+		filestest.Mount(t, data, "160m")
+		generate := func(patients string) (string, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, "generate", "--data", data, "--patients", patients)
+			out, err := cmd.CombinedOutput()
+			if ctx.Err() != nil {
+				t.Errorf("with %d bytes of room the command does not end", but)
+			}
+			return string(out), err
+		}
+		if out, err := generate("2"); err != nil {
+			t.Fatal(err, out)
+		}
+		clear := filestest.Fill(t, data, but)
+		out, err := generate("100")
+		exit, _ := errors.AsType[*exec.ExitError](err)
+		said := strings.Contains(out, "no space left on device") && !strings.Contains(out, "goroutine ")
+		if exit == nil || exit.ExitCode() != 1 || !said {
+			t.Errorf("with %d bytes of room: %v\n%s", but, err, out)
+		}
+		clear()
+		if out, err := generate("100"); err != nil {
+			t.Errorf("with room again: %v\n%s", err, out)
+		}
 	}
 }
 

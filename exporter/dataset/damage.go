@@ -40,6 +40,9 @@ type damage struct {
 	// last is the latest background error, told at lastAt.
 	last   string
 	lastAt time.Time
+	// stuck is Config.Stuck, or nil; failing is since when no memtable could be written, zero while it can.
+	stuck   func(error)
+	failing time.Time
 }
 
 func newDamage(dir string, log *slog.Logger) *damage {
@@ -82,6 +85,25 @@ func (d *damage) background(err error) {
 	d.log.Error("the record store cannot tidy up its files, and tries again", "err", what)
 }
 
+// stuckAfter is for how long Pebble may try to write a memtable in vain before a process that only writes gives up.
+const stuckAfter = 5 * time.Second
+
+// flushed is told how each try to write a memtable ended. Pebble tries again for ever, and whoever writes waits.
+func (d *damage) flushed(info pebble.FlushInfo) {
+	d.mu.Lock()
+	if info.Err == nil {
+		d.failing = time.Time{}
+	} else if d.failing.IsZero() {
+		d.failing = time.Now()
+	}
+	over := d.stuck != nil && !d.failing.IsZero() && time.Since(d.failing) > stuckAfter
+	d.mu.Unlock()
+	if over {
+		d.stuck(fmt.Errorf("the record store in %s cannot be written, and has tried for %v: %w",
+			d.dir, stuckAfter, plainError(info.Err)))
+	}
+}
+
 // err is an error that names a damaged file of the store itself, not only of a frozen one; nil where
 // there is none. Errors: ErrDamaged.
 func (d *damage) err() error {
@@ -104,7 +126,7 @@ func sameFile(a, b string) bool {
 
 // listener has Pebble tell d.
 func (d *damage) listener() *pebble.EventListener {
-	return &pebble.EventListener{DataCorruption: d.found, BackgroundError: d.background}
+	return &pebble.EventListener{DataCorruption: d.found, BackgroundError: d.background, FlushEnd: d.flushed}
 }
 
 // openError is why a store in a folder cannot be opened. Errors: ErrDamaged.

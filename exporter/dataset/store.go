@@ -81,7 +81,10 @@ type Config struct {
 	// OwnBases are FHIR bases under which resources of the store may be referred to by absolute URLs: this server's, and those of
 	// the systems that the records came from. A reference to any other server leads out of the store.
 	OwnBases []string
-	Log      *slog.Logger
+	// Stuck is called where what was written has not got to the disk for some seconds, which is full or broken: whoever
+	// writes waits until it does, so that a command has nothing left but to end. nil: the store tries without end.
+	Stuck func(error)
+	Log   *slog.Logger
 }
 
 // ErrInUse is returned by Open where another process holds the store.
@@ -96,6 +99,7 @@ func Open(c Config) (*Store, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	harm := newDamage(c.Dir, c.Log)
+	harm.stuck = c.Stuck
 	opts := options(c.Log, harm)
 	if c.Bulk {
 		opts.DisableWAL = true

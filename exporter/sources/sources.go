@@ -25,9 +25,10 @@ type Config struct {
 	Spec string
 	// Data is the data folder.
 	Data string
-	// CacheBytes and Bulk are the record store's, see dataset.Config.
+	// CacheBytes, Bulk and Stuck are the record store's, see dataset.Config.
 	CacheBytes int64
 	Bulk       bool
+	Stuck      func(error)
 	// ReadOnly opens a record store that is there, and writes nothing to its disk.
 	ReadOnly bool
 	// BaseURL is this server's origin, "" where that is not known; OwnBase are FHIR bases of the systems that the records came from.
@@ -90,7 +91,8 @@ func Store(c Config) (*dataset.Store, error) {
 		own = append(own, strings.TrimRight(c.BaseURL, "/")+"/fhir")
 	}
 	s, err := dataset.Open(dataset.Config{
-		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, ReadOnly: c.ReadOnly, OwnBases: own, Log: c.Log,
+		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, ReadOnly: c.ReadOnly,
+		OwnBases: own, Stuck: c.Stuck, Log: c.Log,
 	})
 	if err != nil || c.ReadOnly {
 		return s, err
