@@ -3,6 +3,7 @@ package dataset_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/logtest"
 )
 
 // A store that has lost any one of its files, or the half of one, says so, or is as it was: it is never
@@ -186,5 +188,43 @@ func TestCheckReadsTheDisk(t *testing.T) {
 	}
 	if err := await(false); err != nil {
 		t.Error(err)
+	}
+}
+
+// A store whose folder takes no new file neither flushes nor ends the process: Pebble would die by a stack, from which
+// nothing recovers. What was written is there when the folder is as it was.
+func TestAFolderThatTakesNoFileEndsNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "records")
+	var book logtest.Book
+	store, err := dataset.Open(dataset.Config{Dir: dir, Log: slog.New(slog.NewTextHandler(&book, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := synthetic.Config{Patients: 3, Resources: 40, Seed: 1}
+	if err := store.Generate(t.Context(), config, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil { // whoever makes a file in it fails
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(book.String(), "log stays as it is"); {
+		if time.Now().After(end) {
+			t.Fatalf("the log says: %s", book.String())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	want, err := store.Patients(t.Context(), 10)
+	if err := errors.Join(err, store.Close()); err != nil || len(want) != 3 {
+		t.Fatal(len(want), err)
+	}
+	if store, err = dataset.Open(dataset.Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Patients(t.Context(), 10)
+	if err := errors.Join(err, store.Close()); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%d patients are there, want %d: %v", len(got), len(want), err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/exporter/source"
@@ -43,6 +44,7 @@ type Store struct {
 	log     *slog.Logger
 	harm    *damage
 	disk    files.Probe
+	armed   *atomic.Bool // see journal
 	bulk    bool
 	reads   bool // and never writes
 	frozen  frozen
@@ -108,6 +110,8 @@ func Open(c Config) (*Store, error) {
 		opts.Levels[0].Compression = opts.Levels[1].Compression
 	}
 	opts.ReadOnly = c.ReadOnly
+	armed := new(atomic.Bool)
+	opts.FS = journal{vfs.Default, filepath.Clean(c.Dir), quiet{c.Log}.Fatalf, armed}
 	held, fresh, err := hold(c)
 	if err != nil {
 		return nil, err
@@ -123,8 +127,11 @@ func Open(c Config) (*Store, error) {
 		cache.Unref()
 		return nil, errors.Join(openError(c.Dir, err), held.Close())
 	}
+	armed.Store(true)
 	s := &Store{
-		dir: filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache, log: c.Log, bulk: c.Bulk,
+		armed: armed,
+		dir:   filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache,
+		log: c.Log, bulk: c.Bulk,
 		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases),
 		frozen: frozen{open: map[string]*population{}},
 		disk:   files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
@@ -226,12 +233,22 @@ func (s *Store) flushIdly() {
 	if s.closing {
 		return
 	}
-	if !s.roomy() {
+	if err := s.canBegin(); err != nil {
+		s.log.Warn("the record store's log stays as it is, and is not written into a table", "err", err)
 		return
 	}
 	if _, err := s.db.AsyncFlush(); err != nil {
 		s.log.Error("write the record store's log into a table", "err", plainError(err))
 	}
+}
+
+// canBegin tells why no further log can be begun, as far as that can be known before: there is no room, or the folder
+// takes no file.
+func (s *Store) canBegin() error {
+	if !s.roomy() {
+		return errors.New("its disk has too little room")
+	}
+	return takesFiles(s.dir)
 }
 
 // roomy reports whether there is room to turn the log into a table. Pebble ends the process where it cannot
@@ -270,8 +287,11 @@ func (s *Store) Close() error {
 	s.ending.Unlock()
 	var err error
 	if !s.reads && s.roomy() {
-		err = s.db.Flush() // so that nothing depends on the log
+		if err = takesFiles(s.dir); err == nil {
+			err = s.db.Flush() // so that nothing depends on the log
+		}
 	}
+	s.armed.Store(false) // what fails from here on is told by an error
 	err = errors.Join(err, s.db.Close())
 	s.cache.Unref()
 	if err == nil && !s.reads {

@@ -1,0 +1,77 @@
+package dataset
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Where Pebble cannot end a log or begin the next one, it panics while its lock is not held, and releases that on its
+// way out: the process dies by a stack that nobody can recover from. So whether a log can be begun is tried before, and
+// what fails nevertheless ends the process by a sentence, as Pebble's other fatal errors do.
+
+// journal is the file system under a store. While it is armed an error of a log of the store's ends the process.
+type journal struct {
+	vfs.FS
+	dir   string
+	fatal func(format string, a ...any)
+	armed *atomic.Bool
+}
+
+func (j journal) check(name string, err error) error {
+	if err != nil && j.armed.Load() && strings.HasSuffix(name, ".log") && filepath.Dir(name) == j.dir {
+		j.fatal("log: %v", err)
+	}
+	return err
+}
+
+// Create implements vfs.FS.
+func (j journal) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := j.FS.Create(name, c)
+	return j.file(name, f, err)
+}
+
+// ReuseForWrite implements vfs.FS.
+func (j journal) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := j.FS.ReuseForWrite(old, name, c)
+	return j.file(name, f, err)
+}
+
+func (j journal) file(name string, f vfs.File, err error) (vfs.File, error) {
+	if err != nil || !strings.HasSuffix(name, ".log") {
+		return f, j.check(name, err)
+	}
+	return logFile{f, j, name}, nil
+}
+
+type logFile struct {
+	vfs.File
+	of   journal
+	name string
+}
+
+// Sync implements vfs.File.
+func (l logFile) Sync() error { return l.of.check(l.name, l.File.Sync()) }
+
+// SyncData implements vfs.File.
+func (l logFile) SyncData() error { return l.of.check(l.name, l.File.SyncData()) }
+
+// SyncTo implements vfs.File.
+func (l logFile) SyncTo(length int64) (bool, error) {
+	full, err := l.File.SyncTo(length)
+	return full, l.of.check(l.name, err)
+}
+
+// takesFiles makes a file in a folder, syncs and removes it.
+func takesFiles(dir string) error {
+	f, err := os.CreateTemp(dir, "temporary.")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("ok")
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
