@@ -45,7 +45,7 @@ type common struct {
 }
 
 func (c common) logger() (*slog.Logger, error) {
-	return telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
+	return telemetry.NewLogger(telemetry.Stderr, c.LogFormat, c.LogLevel)
 }
 
 // ownBases are FHIR bases to which absolute references are local. They have to be those that the server is started with.
@@ -78,7 +78,7 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 // giveUp ends a command whose writes wait for a disk that takes none: what is waiting cannot be told to end.
 func giveUp(why error) {
 	fmt.Fprintf(os.Stderr, "\napi: error: %v; look at its disk, and run the command again\n", why)
-	os.Exit(1)
+	telemetry.Exit(1)
 }
 
 func main() {
@@ -86,7 +86,7 @@ func main() {
 	ctx := ending.OnSignal()
 	var c cli
 	k := kong.Parse(&c, kong.Name("api"), kong.Description("EHI export server"), kong.UsageOnError(),
-		kong.BindTo(ctx, (*context.Context)(nil)))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Writers(os.Stdout, telemetry.Stderr), kong.Exit(telemetry.Exit))
 	if k.Command() != "doctor" { // which lists what is wrong
 		k.FatalIfErrorf(settings.Refuse(settings.Problems(k.Flags(), node.Forms)))
 	}
@@ -96,6 +96,7 @@ func main() {
 	}
 	ending.Within(ctx, drain)
 	k.FatalIfErrorf(k.Run())
+	telemetry.Exit(0)
 }
 
 type serveCmd struct {
@@ -103,11 +104,14 @@ type serveCmd struct {
 	node.Config
 }
 
-// Run serves until SIGTERM or SIGINT.
-func (s *serveCmd) Run(ctx context.Context) error {
+// Run serves until SIGTERM, SIGINT or SIGHUP.
+func (s *serveCmd) Run(ctx context.Context) error { return ending.Orderly(ctx, s.serve(ctx)) }
+
+func (s *serveCmd) serve(ctx context.Context) error {
+	ending.Unheard()
 	level := new(slog.LevelVar)
 	level.Set(s.LogLevel)
-	log, err := telemetry.NewLogger(os.Stderr, s.LogFormat, level)
+	log, err := telemetry.NewLogger(telemetry.Stderr, s.LogFormat, level)
 	if err != nil {
 		return err
 	}

@@ -122,6 +122,12 @@ var queue = Board{
 		{Title: "How much does the scrubber read?", About: "Bytes a second, at most --scrub-rate.", Unit: "Bps", Queries: []Query{{Expr: rate("ehi_scrubbed_bytes_total", "instance", ""), Legend: "{{instance}}"}}},
 		{Title: "Does the embedded NATS complain?", About: "Its warnings and errors in ten minutes; the log has them. A few warnings after a kill are normal, others want a look at the disk.", Unit: "short", Warn: 1,
 			Queries: []Query{{Expr: `sum by (instance, level) (increase(ehi_nats_log_total{instance=~"$instance"}[10m]))`, Legend: "{{level}} {{instance}}"}}},
+		{Title: "Are lines of the log dropped?", Unit: "short", Bad: 1,
+			About: "In ten minutes. Whoever reads standard error is too slow, or hangs; the server does not wait.",
+			Queries: []Query{{
+				Expr:   `sum by (instance) (increase(ehi_log_dropped_total{instance=~"$instance"}[10m]))`,
+				Legend: "{{instance}}",
+			}}},
 		{Title: "Does the keeper keep up?", About: "Time of a round of janitor and reconciler, and since the last one without an error; after two minutes an alert fires.", Unit: "s", Warn: 60, Bad: 120,
 			Queries: append(quantiles("ehi_keeper_round_duration_seconds", "instance", "", "{{instance}}"), Query{Expr: `time() - ehi_keeper_success_timestamp_seconds{instance=~"$instance"}`, Legend: "since the last {{instance}}"})},
 		{Title: "Do rounds of the keeper fail?", About: "A second. The log says why, as 'keeper round'.", Unit: "ops", Bad: 0.001, Queries: []Query{{Expr: rate("ehi_keeper_rounds_failed_total", "instance", ""), Legend: "failed {{instance}}"}}},

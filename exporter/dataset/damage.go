@@ -183,5 +183,5 @@ func (q quiet) Errorf(format string, a ...any) {
 func (q quiet) Fatalf(format string, a ...any) {
 	q.log.Error("the record store cannot go on, and ends the process; look at its disk, and start again",
 		"err", told(format, a...))
-	os.Exit(1)
+	telemetry.Exit(1)
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -44,12 +43,12 @@ type Command struct {
 	LogLevel       slog.Level     `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
 
-// Run works until SIGTERM or SIGINT.
+// Run works until ctx ends.
 func (c *Command) Run(ctx context.Context) (err error) {
 	if wrong, err := settings.Of(c, sources.Forms); err != nil || len(wrong) > 0 {
 		return errors.Join(err, settings.Refuse(wrong))
 	}
-	log, err := telemetry.NewLogger(os.Stderr, c.LogFormat, c.LogLevel)
+	log, err := telemetry.NewLogger(telemetry.Stderr, c.LogFormat, c.LogLevel)
 	if err != nil {
 		return err
 	}

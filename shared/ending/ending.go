@@ -4,20 +4,28 @@ package ending
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"ehi-server/shared/telemetry"
 )
 
 // Grace is in what time a process ends that was told to, beside what it drains. Whatever it waits for is
 // given up then: what was answered is stored, and the next start finds it as after a kill.
 const Grace = 9 * time.Second
 
-// OnSignal is a context that ends with the first SIGTERM or SIGINT; a second one ends the process at once.
+// OnSignal is a context that ends with the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once.
+// A SIGHUP that is ignored, as nohup has it, stays so.
 func OnSignal() context.Context {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	signals := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, stop)
 	return ctx
 }
@@ -27,7 +35,20 @@ func OnSignal() context.Context {
 func Within(ctx context.Context, drain time.Duration) {
 	context.AfterFunc(ctx, func() {
 		time.Sleep(drain + Grace)
-		fmt.Fprintf(os.Stderr, "not ended %v after the signal: what this process waits for is given up\n", drain+Grace)
-		os.Exit(1)
+		fmt.Fprintf(telemetry.Stderr, "not ended %v after the signal: what this process waits for is given up\n",
+			drain+Grace)
+		telemetry.Exit(1)
 	})
 }
+
+// Orderly is the error of a process that works until it is told to end: being told so is none, also where the process
+// had not started in full.
+func Orderly(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Unheard lets the process go on where nobody reads what it says any more.
+func Unheard() { signal.Ignore(syscall.SIGPIPE) }

@@ -109,6 +109,7 @@ var (
 
 	StateLost    = counter("ehi_state_lost_total", "Streams and buckets that lack records that nobody has deleted, as a start has found, or a server while it used them. The log says which.")
 	NATSLog      = counters("ehi_nats_log_total", "Warnings and errors of the embedded NATS, by level (warn, error). The log has them.", "level")
+	LogDropped   = counter("ehi_log_dropped_total", "Lines of the log that were dropped: it was read too slowly.")
 	AbuseRefused = counters("ehi_abuse_refused_total", "Requests answered 429 because their address or client had failed too often, or a name had been given with wrong passwords, by what: address, client, account.", "what")
 	ClientKeys   = counters("ehi_client_keys_fetched_total", "Fetches of a client's keys by its jwks_uri, by outcome (ok, failed).", "outcome")
 
