@@ -25,13 +25,16 @@ import (
 	"ehi-server/shared/files"
 )
 
+// sizeEnv is how many MiB benchmarks carry.
+const sizeEnv = "EHI_BENCH_SIZE"
+
 // size is how many bytes a benchmark carries: EHI_BENCH_SIZE in MiB, 32 where it is not set.
 func size(b *testing.B) int64 {
 	mib := int64(32)
-	if s := os.Getenv("EHI_BENCH_SIZE"); s != "" {
+	if s := os.Getenv(sizeEnv); s != "" {
 		var err error
 		if mib, err = strconv.ParseInt(s, 10, 64); err != nil {
-			b.Fatalf("EHI_BENCH_SIZE: %v", err)
+			b.Fatalf("%s: %v", sizeEnv, err)
 		}
 	}
 	return mib << 20
