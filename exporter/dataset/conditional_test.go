@@ -72,10 +72,7 @@ func imported(t *rapid.T, files []string) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := dataset.Open(dataset.Config{Dir: filepath.Join(dir, "records")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := storeOfAnyKind(t, dataset.Config{Dir: filepath.Join(dir, "records")})
 	defer func() {
 		if err := errors.Join(s.Close(), os.RemoveAll(dir)); err != nil {
 			t.Fatal(err)

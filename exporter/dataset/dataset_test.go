@@ -25,6 +25,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(importEnv); dir != "" {
+		if err := importInBulk(dir, os.Getenv(importFromEnv)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	// Pebble leaves the disk-health ticker of an Open that failed on the lock; nothing else may be left.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
 }

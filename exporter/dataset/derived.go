@@ -53,25 +53,22 @@ func (w *writer) setDerived(f *facts, d derived) error {
 	return errors.Join(w.noteDerived(f, d), w.set(key(kPlace, f.typ, f.id), ""))
 }
 
-// setPlaced notes from what a resource's owners were derived. What changes one of these later finds it, in this batch too.
-func (w *writer) setPlaced(f *facts, d derived) error {
-	for _, a := range f.about {
-		dg := a.digest()
-		w.about[dg] = append(w.about[dg], target{f.typ, f.id})
-	}
-	return w.noteDerived(f, d)
-}
-
+// noteDerived notes from what a resource's owners were derived. What changes one of these later finds it.
 func (w *writer) noteDerived(f *facts, d derived) error {
 	k := key(kDerived, f.typ, f.id)
 	w.store.waiting.add(k)
 	err := w.set(k, d.encode())
 	for _, a := range f.about {
-		dg := a.digest()
-		w.store.waiting.add(dg[:])
-		err = errors.Join(err, w.set(digestKey(kAbout, dg, f.typ, f.id), ""))
+		err = errors.Join(err, w.noteAbout(a.digest(), f.typ, f.id))
 	}
 	return err
+}
+
+// noteAbout notes that a resource is about what is called so.
+func (w *writer) noteAbout(d digest, typ, id string) error {
+	w.store.waiting.add(d[:])
+	w.pending.add(d[:])
+	return w.set(digestKey(kAbout, d, typ, id), "")
 }
 
 // ownersNow is what derive would find for a resource that is about others, where that needs no look beyond those: each is there and
@@ -213,10 +210,7 @@ func (w *writer) follow(typ, id string, others []about) error {
 		if a.name == "" {
 			continue
 		}
-		dg := literalDigest(a.typ, a.id)
-		w.about[dg] = append(w.about[dg], target{typ, id})
-		w.store.waiting.add(dg[:])
-		if err := w.set(digestKey(kAbout, dg, typ, id), ""); err != nil {
+		if err := w.noteAbout(literalDigest(a.typ, a.id), typ, id); err != nil {
 			return err
 		}
 	}
@@ -339,8 +333,8 @@ func (w *writer) wake(d digest) error {
 	if w.store.waiting.lacks(d[:]) {
 		return nil
 	}
-	for _, t := range w.about[d] {
-		if err := w.set(key(kPlace, t.typ, t.id), ""); err != nil {
+	if !w.pending.lacks(d[:]) {
+		if err := w.flush(pebble.NoSync); err != nil {
 			return err
 		}
 	}

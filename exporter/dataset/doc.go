@@ -51,4 +51,7 @@
 // version), with the references that its place decides about resolved at once (see scope). Whatever depends on other resources is made
 // when an import ends ("settling"), for what changed and for what waited for that: owners that are derived, references by name, which
 // a value keeps as they came so that they can be resolved anew, and l, x, p and h. An interrupted import goes on where it was.
+//
+// A process that only imports (Config.Bulk) into a store without c keys keeps what it writes to those in a sorter, and settles each
+// patient on the record's only way into the store. Killed, it begins with its first file again, or with that behind the first 4 GiB.
 package dataset

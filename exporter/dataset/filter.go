@@ -20,8 +20,19 @@ const (
 	probes      = 6
 )
 
-func newFilter() *filter {
-	return &filter{seed: maphash.MakeSeed(), words: make([]uint64, filterBytes/8)}
+func newFilter() *filter { return newFilterOf(filterBytes) }
+
+// newFilterOf makes a filter of a size in bytes: with ten bits a key it is wrong once in a hundred times.
+func newFilterOf(size int) *filter {
+	return &filter{seed: maphash.MakeSeed(), words: make([]uint64, size/8)}
+}
+
+// clear forgets all keys.
+func (f *filter) clear() {
+	if f.some {
+		clear(f.words)
+		f.some = false
+	}
 }
 
 // line finds the words of a key, and the bits to look at.

@@ -25,7 +25,7 @@ func (g *gathering) of(k []byte) *pebble.Batch {
 	}
 	b := g.kinds[k[0]]
 	if b == nil {
-		b = g.store.db.NewBatch()
+		b = g.store.db.NewBatch(pebble.WithMaxRetainedSizeBytes(2 * batchBytes))
 		g.kinds[k[0]], g.used = b, append(g.used, b)
 	}
 	return b

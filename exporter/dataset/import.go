@@ -136,7 +136,7 @@ func (im *importer) file(ctx context.Context, f Input) error {
 	if im.report.Files++; im.report.Problems > bad {
 		return nil
 	}
-	return im.w.set(key(kFile, abs), string(mark))
+	return im.w.imported(key(kFile, abs), mark)
 }
 
 func (im *importer) advance() { im.o.Progress(im.done.Load(), im.total) }

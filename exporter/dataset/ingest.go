@@ -21,14 +21,16 @@ const batchBytes = 2 << 20
 type writer struct {
 	store *Store
 	batch gathering
-	// pending is the keys that the batch sets (true) or deletes, those of resources with an o key, the t keys, and the o keys that
-	// it sets aside; what is read through get sees them.
-	pending map[string]bool
+	// sorter has all c keys, where the store had none when the import began; nil where they are in the batch and the store.
+	sorter *sorter
+	marks  []keyValue // of files that were imported, while the resources are in the sorter
+	// pending has the keys that the batch sets or deletes, and the digests of its a keys; but for those of resources with an o key, the
+	// t keys, and the o keys that it sets. What is read through get sees them.
+	pending *filter
+	linked  map[string]bool // the resources, by type and id as in a key, of which the batch sets x keys
 	touched map[string]bool // the patients whose t key the batch sets
-	// placed is the values of the o keys that the batch sets: what follows a resource often asks whose that is.
+	// placed is the values of the o keys that the batch sets, until lately has them: what follows a resource often asks whose that is.
 	placed map[string]string
-	// about is the resources that the batch writes and that are not to be derived anew, by what they are about.
-	about map[digest][]target
 	// owned holds all o keys, once enough of them were looked for in vain.
 	owned  *filter
 	lately *owners // from then on
@@ -46,12 +48,24 @@ type writer struct {
 	room, value []byte // for a key that is being written, and what it gets
 }
 
+// pendingBytes is the size of a filter for the keys of a batch.
+const pendingBytes = 64 << 10
+
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
-	w := &writer{store: s, batch: s.newGathering(), pending: map[string]bool{}, touched: map[string]bool{}, placed: map[string]string{}, about: map[digest][]target{}, now: now,
-		gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
-	w.resolver.db = s.db
+	w := &writer{store: s, batch: s.newGathering(), pending: newFilterOf(pendingBytes), linked: map[string]bool{}, touched: map[string]bool{},
+		placed: map[string]string{}, now: now, gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
+	w.resolver = resolver{db: s.db, record: w.get}
 	w.examiner = incoming(scope{own: s.own})
+	if s.bulk {
+		some, err := some(s.db, []byte{kCompartment})
+		if err != nil {
+			return nil, err
+		}
+		if !some {
+			w.sorter = newSorter(s.dir, s.sorting)
+		}
+	}
 	tombstones, err := some(s.db, []byte{kTombstone})
 	w.buried = tombstones
 	covered, e := some(s.db, []byte{kOwn})
@@ -157,6 +171,14 @@ func (w *writer) dead(p *prepared) (bool, error) {
 // write stores a resource in place of what was there.
 func (w *writer) write(p prepared, before stored) error {
 	f := &p.facts
+	if w.sorter != nil && !w.sorter.takes(p.line) {
+		if err := w.unsort(); err != nil {
+			return err
+		}
+	}
+	if err := w.announce(f.typ, f.id, f.identifiers); err != nil {
+		return err
+	}
 	if before.there {
 		if err := w.forgetFacts(f.typ, f.id, before); err != nil {
 			return err
@@ -164,9 +186,6 @@ func (w *writer) write(p prepared, before stored) error {
 	}
 	owners, err := w.ownersAtOnce(f, p.hint)
 	if err != nil {
-		return err
-	}
-	if err := w.announce(f.typ, f.id, f.identifiers); err != nil {
 		return err
 	}
 	for _, i := range f.identifiers {
@@ -216,7 +235,7 @@ func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
 	}
 	if len(owners) > 0 {
 		d.grounded = true
-		return owners, w.setPlaced(f, d)
+		return owners, w.noteDerived(f, d)
 	}
 	err = w.setDerived(f, d)
 	if len(f.owners) > 0 {
@@ -246,7 +265,7 @@ func (w *writer) keep(typ, id string, v value, before []string, there bool, owne
 	}
 	for _, p := range before { // a corrected subject must not leave it behind
 		if !slices.Contains(owners, p) {
-			if err := errors.Join(w.batch.delete(key(kCompartment, p, typ, id)), w.touch(p)); err != nil {
+			if err := errors.Join(w.deleteRecord(key(kCompartment, p, typ, id)), w.touch(p)); err != nil {
 				return err
 			}
 		}
@@ -254,7 +273,7 @@ func (w *writer) keep(typ, id string, v value, before []string, there bool, owne
 	v.several = len(owners) > 1
 	for _, p := range owners {
 		w.room = appendKey(w.room[:0], kCompartment, p, typ, id)
-		if err := errors.Join(w.setValue(w.room, &v), w.touch(p)); err != nil {
+		if err := errors.Join(w.setRecord(w.room, &v), w.touch(p)); err != nil {
 			return err
 		}
 	}
@@ -288,7 +307,7 @@ func (w *writer) mark(k []byte, on, there bool) error {
 // share writes a shared resource. What it refers to is looked at when all is in.
 func (w *writer) share(typ, id string, v *value) error {
 	k := key(kShared, typ, id)
-	w.pending[string(k)] = true
+	w.pending.add(k)
 	return errors.Join(w.batch.set(key(kGeneration), w.gen), w.set(key(kRelink, typ, id), ""), w.setValue(k, v))
 }
 
@@ -296,7 +315,7 @@ func (w *writer) share(typ, id string, v *value) error {
 func (w *writer) unshare(typ, id string) error {
 	w.gone[typ+"\x00"+id] = true
 	return errors.Join(
-		w.clear(key(kSharedLink, typ, id, "")),
+		w.clearLinks(typ, id),
 		w.waitFor(nil, typ, id),
 		w.batch.set(key(kGeneration), w.gen),
 		w.delete(key(kShared, typ, id)),
@@ -364,7 +383,7 @@ func (w *writer) takeOut(typ, id string, before stored) error {
 		err = errors.Join(err, w.unshare(typ, id))
 	}
 	for _, p := range before.owners {
-		err = errors.Join(err, w.batch.delete(key(kCompartment, p, typ, id)), w.touch(p))
+		err = errors.Join(err, w.deleteRecord(key(kCompartment, p, typ, id)), w.touch(p))
 	}
 	return errors.Join(err, w.delete(key(kOwner, id, typ)), w.delete(key(kUnplaced, typ, id)))
 }
@@ -485,6 +504,22 @@ func splitOwners(v string) []string {
 // ownerSeparator stands between the patients of an o key's value; no FHIR id holds it.
 const ownerSeparator = " "
 
+// setRecord writes a resource of a patient's compartment.
+func (w *writer) setRecord(k []byte, v *value) error {
+	if w.sorter != nil {
+		return w.sorter.set(k, v)
+	}
+	return w.setValue(k, v)
+}
+
+// deleteRecord takes one out.
+func (w *writer) deleteRecord(k []byte) error {
+	if w.sorter != nil {
+		return w.sorter.delete(k)
+	}
+	return w.batch.delete(k)
+}
+
 // setValue writes a resource.
 func (w *writer) setValue(k []byte, v *value) error {
 	op := w.batch.of(k).SetDeferred(len(k), v.size())
@@ -503,21 +538,21 @@ func (w *writer) touch(patient string) error {
 }
 
 func (w *writer) set(k []byte, v string) error {
-	if k[0] == kOwner {
+	switch {
+	case k[0] != kOwner:
+		w.pending.add(k)
+	case w.owned != nil:
+		w.owned.add(k)
+		w.lately.set(k, v)
+	default:
 		w.placed[string(k)] = v
-		if w.owned != nil {
-			w.owned.add(k)
-			w.lately.set(k, v)
-		}
-	} else {
-		w.pending[string(k)] = true
 	}
 	w.value = append(w.value[:0], v...)
 	return w.batch.set(k, w.value)
 }
 
 func (w *writer) delete(k []byte) error {
-	w.pending[string(k)] = false
+	w.pending.add(k)
 	delete(w.placed, string(k))
 	if k[0] == kOwner && w.lately != nil {
 		w.lately.delete(k)
@@ -527,9 +562,11 @@ func (w *writer) delete(k []byte) error {
 
 // see makes sure that a look into the store finds what the batch has done to a key.
 func (w *writer) see(k []byte) error {
-	_, found := w.pending[string(k)]
+	found := !w.pending.lacks(k)
 	if k[0] == kOwner && !found {
-		_, found = w.placed[string(k)]
+		if _, found = w.placed[string(k)]; w.lately != nil {
+			found = w.lately.maySet(k)
+		}
 	}
 	if !found {
 		return nil
@@ -539,20 +576,26 @@ func (w *writer) see(k []byte) error {
 
 // get returns a copy of a key's value, nil where there is none.
 func (w *writer) get(k []byte) ([]byte, error) {
+	if k[0] == kCompartment && w.sorter != nil {
+		if w.sorter.looked++; w.sorter.looked <= w.sorter.limits.looks {
+			return w.sorter.get(k)
+		}
+		if err := w.unsort(); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.see(k); err != nil {
 		return nil, err
 	}
 	return get(w.store.db, k)
 }
 
-// clear deletes every key below prefix. One by one: a range tombstone for each patient would slow every later look-up down.
-func (w *writer) clear(prefix []byte) error {
-	for k := range w.pending {
-		if strings.HasPrefix(k, string(prefix)) {
-			if err := w.flush(pebble.NoSync); err != nil {
-				return err
-			}
-			break
+// clearLinks deletes the x keys of a resource. One by one: a range tombstone for each patient would slow every later look-up down.
+func (w *writer) clearLinks(typ, id string) error {
+	prefix := key(kSharedLink, typ, id, "")
+	if w.linked[string(prefix)] {
+		if err := w.flush(pebble.NoSync); err != nil {
+			return err
 		}
 	}
 	return each(w.store.db, prefix, func(k, _ []byte) error { return w.delete(bytes.Clone(k)) })
@@ -577,12 +620,21 @@ func (w *writer) flush(opt *pebble.WriteOptions) error {
 		return errors.Join(errors.New("write record store"), err)
 	}
 	written()
-	clear(w.pending)
+	w.pending.clear()
+	clear(w.linked)
 	clear(w.touched)
 	clear(w.placed)
-	clear(w.about)
+	if w.lately != nil {
+		w.lately.written()
+	}
 	return nil
 }
 
 // close gives the writer's memory back; what was not flushed is lost.
-func (w *writer) close() error { return w.batch.close() }
+func (w *writer) close() error {
+	err := w.batch.close()
+	if w.sorter != nil {
+		err = errors.Join(err, w.sorter.close())
+	}
+	return err
+}

@@ -186,8 +186,14 @@ func (i identifier) prefix(kind byte, typ string) []byte {
 // resolver finds what names mean. It is for one goroutine; while it is in use no identifier or name of the store may change, but
 // for what forget is called.
 type resolver struct {
-	db    *pebble.DB
-	known map[string]string // text of a reference -> type/id, or ""
+	db *pebble.DB
+	// record gives the value of a c key, nil where there is none.
+	record func(k []byte) ([]byte, error)
+	known  map[string]string // text of a reference -> type/id, or ""
+}
+
+func newResolver(db *pebble.DB) resolver {
+	return resolver{db: db, record: func(k []byte) ([]byte, error) { return get(db, k) }}
 }
 
 // namesKept bounds what a resolver remembers.
@@ -318,7 +324,7 @@ func theOnly(list []string) string {
 func (r *resolver) survivors(ids []string) ([]string, error) {
 	next := map[string][]string{} // replaced -> survivors
 	for _, id := range ids {
-		v, err := get(r.db, key(kCompartment, id, "Patient", id))
+		v, err := r.record(key(kCompartment, id, "Patient", id))
 		if err != nil {
 			return nil, err
 		}

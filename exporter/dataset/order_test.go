@@ -137,26 +137,39 @@ func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err = dataset.Open(dataset.Config{Dir: filepath.Join(dir, "records"), OwnBases: ownBases})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = storeOfAnyKind(t, dataset.Config{Dir: filepath.Join(dir, "records"), OwnBases: ownBases})
 	clean = func() {
 		if err := errors.Join(s.Close(), os.RemoveAll(dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	order := rapid.Permutation(events).Draw(t, "order")
+	var paths []string
 	for n := 0; len(order) > 0; n++ {
 		count := min(rapid.IntRange(1, 8).Draw(t, "events of a file"), len(order))
-		path := filepath.Join(dir, fmt.Sprint(n))
-		path = file(t, path, order[:count])
-		if _, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Now: time.Now()}); err != nil {
+		paths = append(paths, file(t, filepath.Join(dir, fmt.Sprint(n)), order[:count]))
+		if order = order[count:]; len(order) > 0 && rapid.Bool().Draw(t, "together with the next") {
+			continue
+		}
+		if _, err := s.Import(t.Context(), paths, source.ImportOptions{Now: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
-		order = order[count:]
+		paths = nil
 	}
 	return s, clean
+}
+
+// storeOfAnyKind opens a store, perhaps one that imports in bulk, in more or fewer pieces.
+func storeOfAnyKind(t *rapid.T, c dataset.Config) *dataset.Store {
+	c.Bulk = rapid.Bool().Draw(t, "bulk")
+	s, err := dataset.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pile := rapid.SampledFrom([]int{100, 1000, 10_000}).Draw(t, "bytes sorted at once")
+	all := rapid.SampledFrom([]int64{1000, 1 << 20}).Draw(t, "bytes sorted in all")
+	dataset.SortInPieces(s, pile, all, rapid.SampledFrom([]int{0, 10, 1000}).Draw(t, "resources looked up"))
+	return s
 }
 
 // file writes one file of a random kind.

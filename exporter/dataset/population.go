@@ -234,7 +234,7 @@ func (p *population) members(group string) (source.Membership, error) {
 	if m, ok := p.membersOf[group]; ok {
 		return m, nil
 	}
-	names := resolver{db: p.store.db}
+	names := newResolver(p.store.db)
 	m, err := source.Members(source.Groups{Read: p.store.group, Identified: names.patient}, group, p.taken)
 	if err != nil {
 		return m, err

@@ -32,6 +32,9 @@ func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 			return err
 		}
 	}
+	if w.sorter != nil {
+		return w.settleSorted(ctx, settled)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	if w.store.bulk {
 		group.Go(func() error { return w.store.merge(ctx) })
@@ -103,11 +106,12 @@ func (w *writer) relinkOne(typ, id string) error {
 	if err != nil {
 		return err
 	}
-	err = w.clear(key(kSharedLink, typ, id, ""))
+	err = w.clearLinks(typ, id)
 	unresolved := l.strange
 	for _, t := range targets {
 		there, e := has(w.store.db, key(kShared, t.typ, t.id))
 		err = errors.Join(err, e, w.set(key(kSharedLink, typ, id, t.typ, t.id), ""))
+		w.linked[string(key(kSharedLink, typ, id, ""))] = true
 		unresolved = unresolved || !there
 		if !there && t.typ != "Patient" || fhir.CompartmentPaths(t.typ) != nil {
 			l.names = append(l.names, literalDigest(t.typ, t.id))
@@ -121,7 +125,7 @@ func (w *writer) relinkOne(typ, id string) error {
 	}
 	if changed && err == nil {
 		v.at = w.now
-		w.pending[string(k)] = true
+		w.pending.add(k)
 		err = w.setValue(k, &v)
 	}
 	return err
@@ -257,6 +261,8 @@ type settler struct {
 	network *network
 	waiting *sync.Mutex // of store.waiting
 	sweeps  map[byte]*sweep
+	records records // c keys
+	out     *tables // where these go, where they are not in the store yet; else nil
 	resolver
 	linker linker
 
@@ -312,7 +318,7 @@ func (w *writer) newSettler(waiting *sync.Mutex) *settler {
 		sweeps:  map[byte]*sweep{},
 		linked:  map[string]struct{}{},
 	}
-	s.resolver.db = w.store.db
+	s.resolver = newResolver(w.store.db)
 	s.linker = linker{resolver: &s.resolver, local: s.refer}
 	return s
 }
@@ -325,8 +331,14 @@ func (s *settler) close() error {
 	return err
 }
 
-// run settles the patients of a channel, which come in the order of their ids.
-func (s *settler) run(patients <-chan string, done func()) (err error) {
+// records reads c keys, a patient's after those of the one before.
+type records interface {
+	// each calls f for every key below prefix. What f is given is valid during the call only.
+	each(prefix []byte, f func(k, v []byte) error) error
+}
+
+// begin makes a settler ready: what it reads of the store from here on changes only by itself.
+func (s *settler) begin() (err error) {
 	if s.gen, err = get(s.store.db, key(kGeneration)); err != nil {
 		return err
 	}
@@ -334,6 +346,15 @@ func (s *settler) run(patients <-chan string, done func()) (err error) {
 		if s.sweeps[kind], err = newSweep(s.store.db, kind); err != nil {
 			return err
 		}
+	}
+	s.records = s.sweeps[kCompartment]
+	return nil
+}
+
+// run settles the patients of a channel, which come in the order of their ids.
+func (s *settler) run(patients <-chan string, done func()) (err error) {
+	if err := s.begin(); err != nil {
+		return err
 	}
 	for p := range patients {
 		if err := s.settle(p); err != nil {
@@ -365,7 +386,7 @@ func (s *settler) settle(patient string) error {
 	s.names, s.changed = s.names[:0], s.changed[:0]
 	prefix := key(kCompartment, patient, "")
 	self := key(kCompartment, patient, "Patient", patient)
-	err := s.sweeps[kCompartment].each(prefix, func(k, v []byte) error {
+	err := s.records.each(prefix, func(k, v []byte) error {
 		s.own.add(k[len(prefix):])
 		line, err := s.resource(k, v)
 		if err == nil && bytes.Equal(k, self) {
@@ -400,11 +421,16 @@ func (s *settler) resource(k, b []byte) ([]byte, error) {
 	s.strange = s.strange || s.linker.strange
 	if changed {
 		v.at = s.now
-		s.changed = append(s.changed, keyValue{bytes.Clone(k), v.encode(make([]byte, 0, v.size()))})
+		b = v.encode(make([]byte, 0, v.size()))
+	}
+	if s.out != nil {
+		err = s.out.set(k, b)
+	} else if changed {
+		s.changed = append(s.changed, keyValue{bytes.Clone(k), b})
 	}
 	s.total++
 	s.bytes += int64(len(v.line)) + 1
-	return v.line, nil
+	return v.line, err
 }
 
 // namesAtOnce is how many names gather before those that come twice are left out.

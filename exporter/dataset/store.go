@@ -39,6 +39,9 @@ type Store struct {
 	held  *pebble.Lock
 	db    *pebble.DB
 	cache *pebble.Cache
+	// tableOptions are those of the lowest level's tables.
+	tableOptions sstable.WriterOptions
+	sorting      sorting
 	// unwatch ends the telling of Pebble's metrics.
 	unwatch func()
 	log     *slog.Logger
@@ -75,7 +78,8 @@ type Config struct {
 	// CacheBytes is how much memory blocks of the store may take. Default 32 MiB.
 	CacheBytes int64
 	// Bulk is for a process that only imports: it keeps no write-ahead log, and sorts what it gathered once instead of all the time.
-	// What a crash loses is the newest part of what was written; the import, run again, brings it.
+	// What a crash loses is the newest part of what was written; the import, run again, brings it. The first import into a store needs
+	// room for up to 4 GiB beside it.
 	Bulk bool
 	// ReadOnly opens a store that is there and writes nothing to its disk, which may be full. Imports, and what freezes
 	// a population, fail.
@@ -103,12 +107,6 @@ func Open(c Config) (*Store, error) {
 	harm := newDamage(c.Dir, c.Log)
 	harm.stuck = c.Stuck
 	opts := options(c.Log, harm)
-	if c.Bulk {
-		opts.DisableWAL = true
-		opts.MemTableSize = 4 * memTableBytes
-		opts.L0CompactionThreshold, opts.L0StopWritesThreshold = bulkRuns, 4*bulkRuns
-		opts.Levels[0].Compression = opts.Levels[1].Compression
-	}
 	opts.ReadOnly = c.ReadOnly
 	armed := new(atomic.Bool)
 	opts.FS = journal{vfs.Default, filepath.Clean(c.Dir), quiet{c.Log}.Fatalf, armed}
@@ -117,6 +115,16 @@ func Open(c Config) (*Store, error) {
 		return nil, err
 	}
 	opts.Lock = held
+	if c.Bulk {
+		opts.DisableWAL = true
+		opts.MemTableSize = 4 * memTableBytes
+		if fresh { // a sorter takes most
+			opts.MemTableSize = 2 * memTableBytes
+		}
+		opts.L0CompactionThreshold, opts.L0StopWritesThreshold = bulkRuns, 4*bulkRuns
+		opts.Levels[0].Compression = opts.Levels[1].Compression
+	}
+	opts.EnsureDefaults()
 	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize)) // Pebble takes the memory of memtables from it
 	opts.Cache = cache
 	db, err := pebble.Open(c.Dir, opts)
@@ -128,12 +136,14 @@ func Open(c Config) (*Store, error) {
 		return nil, errors.Join(openError(c.Dir, err), held.Close())
 	}
 	armed.Store(true)
+	tableOptions := opts.MakeWriterOptions(len(opts.Levels)-1, db.TableFormat())
+	tableOptions.WritingToLowestLevel = false // which a table that is being written does not know
 	s := &Store{
 		armed: armed,
 		dir:   filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache,
 		log: c.Log, bulk: c.Bulk,
 		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases),
-		frozen: frozen{open: map[string]*population{}},
+		frozen: frozen{open: map[string]*population{}}, tableOptions: tableOptions, sorting: usualSorting,
 		disk:   files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
 	}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
@@ -192,6 +202,9 @@ func options(log *slog.Logger, harm *damage) *pebble.Options {
 			Enabled: true, MinimumSize: largeValue, MaxBlobReferenceDepth: 2 * bulkRuns, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.3,
 		}
 	}
+	// Resources have tables of their own, to which an import can add those that it has sorted.
+	resources := pebble.KeyRange{Start: []byte{kCompartment}, End: []byte{kCompartment + 1}}
+	o.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, resources, pebble.SpanPolicy{})
 	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression } // it is not there for long
 	o.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 	for i := range o.Levels {

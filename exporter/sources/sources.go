@@ -17,7 +17,7 @@ import (
 )
 
 // ImportMemory is the soft limit of the Go heap of a process that only imports, in bytes.
-const ImportMemory = 96 << 20
+const ImportMemory = 112 << 20
 
 // Config says where records come from.
 type Config struct {

@@ -1,0 +1,160 @@
+package dataset_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
+)
+
+// importEnv makes this binary import the folder of importFromEnv in bulk into the store that it names.
+const importEnv, importFromEnv = "EHI_TEST_IMPORT", "EHI_TEST_IMPORT_FROM"
+
+// importInBulk does what importEnv asks for.
+func importInBulk(dir, from string) error {
+	s, err := dataset.Open(dataset.Config{Dir: dir, Bulk: true})
+	if err != nil {
+		return err
+	}
+	dataset.SortInPieces(s, 64<<10, 1<<30, 1000)
+	_, err = s.Import(context.Background(), []string{from}, source.ImportOptions{Now: time.Now()})
+	return errors.Join(err, s.Close())
+}
+
+// recordsIn is all records of a store by patient: whether each is complete, and how many resources it has of each type and id.
+func recordsIn(t *testing.T, dir string) map[string][]string {
+	t.Helper()
+	s, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	patients, err := s.Patients(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	for _, p := range patients {
+		rec, err := s.Open(t.Context(), p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := []string{fmt.Sprintf("complete: %v", rec.Complete())}
+		err = rec.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+			lines = append(lines, string(r.Line))
+			return nil
+		})
+		if err := errors.Join(err, rec.Close()); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(lines[1:])
+		out[p.ID] = lines
+	}
+	return out
+}
+
+// A first import that is killed leaves records that are whole, or are not there; run again it brings all.
+func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
+	from := t.TempDir()
+	whole := openStore(t, t.TempDir())
+	err := whole.Generate(t.Context(), synthetic.Config{Patients: 150, Resources: 60, Seed: 3}, time.Now(), func(int, int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeAsNDJSON(t, whole, from)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(dir string, kill time.Duration) (took time.Duration, killed bool) {
+		cmd := exec.CommandContext(t.Context(), exe)
+		cmd.Env = append(os.Environ(), importEnv+"="+dir, importFromEnv+"="+from)
+		cmd.Stderr = os.Stderr
+		begin := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if kill > 0 {
+			timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() }) // it may have ended
+			defer timer.Stop()
+		}
+		err := cmd.Wait()
+		_, ended := errors.AsType[*exec.ExitError](err)
+		if err != nil && (kill == 0 || !ended) {
+			t.Fatal(err)
+		}
+		return time.Since(begin), err != nil
+	}
+	dir := t.TempDir()
+	took, _ := run(dir, 0)
+	want := recordsIn(t, dir)
+	if len(want) != 150 {
+		t.Fatalf("%d patients", len(want))
+	}
+	rnd := rand.New(rand.NewPCG(4, 2))
+	kills := 0
+	for round := range 12 {
+		dir := t.TempDir()
+		_, killed := run(dir, time.Millisecond+time.Duration(rnd.Int64N(int64(took))))
+		if killed {
+			kills++
+		}
+		if _, err := os.Stat(filepath.Join(dir, "LOCK")); err == nil && round%2 == 0 {
+			for id, got := range recordsIn(t, dir) {
+				if got[0] == want[id][0] && !slices.Equal(got, want[id]) {
+					t.Errorf("round %d: %s passes for whole with %d resources of %d", round, id, len(got), len(want[id]))
+				}
+			}
+		}
+		run(dir, 0)
+		if got := recordsIn(t, dir); !maps.EqualFunc(got, want, slices.Equal[[]string]) {
+			t.Errorf("round %d, killed %v: the import that followed brought other records", round, killed)
+		}
+	}
+	if kills == 0 {
+		t.Error("no import was killed")
+	}
+}
+
+// writeAsNDJSON writes all resources of a store into a folder, a file for each type.
+func writeAsNDJSON(t *testing.T, s *dataset.Store, dir string) {
+	t.Helper()
+	patients, err := s.Patients(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, patient := range patients {
+		rec, err := s.Open(t.Context(), patient.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = rec.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+			files[r.Type] = append(append(files[r.Type], r.Line...), '\n')
+			return nil
+		})
+		if err := errors.Join(err, rec.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for typ, lines := range files {
+		if err := os.WriteFile(filepath.Join(dir, typ+".ndjson"), lines, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
