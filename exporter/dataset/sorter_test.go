@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,27 @@ func eachRecord(s *Store, visit func()) error {
 		visit()
 		return nil
 	})
+}
+
+// What an import that was killed has left of its tables goes when the store is opened.
+func TestTablesOfAKilledImportAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, sortedPrefix+"123")
+	for range 2 {
+		s, err := Open(Config{Dir: dir, Bulk: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", left, err)
+		}
+		if err := os.WriteFile(left, []byte("half of a table"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A first import in bulk leaves the resources in tables of their own, as they stay, and nothing beside them.

@@ -115,6 +115,11 @@ func Open(c Config) (*Store, error) {
 		return nil, err
 	}
 	opts.Lock = held
+	if !c.ReadOnly {
+		if err := removeSorted(c.Dir); err != nil {
+			return nil, errors.Join(fmt.Errorf("open record store: %w", err), held.Close())
+		}
+	}
 	if c.Bulk {
 		opts.DisableWAL = true
 		opts.MemTableSize = 4 * memTableBytes
