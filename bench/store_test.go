@@ -232,13 +232,13 @@ func newBatch(b *testing.B, root string) *files.Batch {
 	return batch
 }
 
-// importSize is how many bytes BenchmarkImport imports where EHI_BENCH_SIZE is not set: of less, the waiting for the disk at the end is a
-// large part.
+// importSize is how many bytes BenchmarkImport imports where EHI_BENCH_SIZE is not set: of less,
+// the waiting for the disk at the end is a large part.
 const importSize = 256 << 20
 
-// BenchmarkImport imports NDJSON by type into an empty store until it can be exported, in a process of its own. MB/s counts the bytes of
-// NDJSON, from the opening of the store until it is closed; MB/cpu-s, by the processor time of all threads, hardly depends on what else the
-// machine does.
+// BenchmarkImport imports NDJSON by type into an empty store until it can be exported, in a process
+// of its own. MB/s counts the bytes of NDJSON, from the opening of the store until it is closed;
+// MB/cpu-s, by the processor time of all threads, hardly depends on what else the machine does.
 func BenchmarkImport(b *testing.B) {
 	bytes := int64(importSize)
 	if os.Getenv(sizeEnv) != "" {

@@ -44,14 +44,17 @@
 //	S, K, I                      ->              the search index of patients, see search.go
 //	v                            -> layout version
 //
-// One patient's record is one contiguous range of c keys, of which merged patients have several, and a handful of s keys found through
-// l and x.
+// One patient's record is one contiguous range of c keys, of which merged patients have several,
+// and a handful of s keys found through l and x.
 //
-// What the store holds in the end is a function of what came in, not of the order: each resource is stored in its newest state (see
-// version), with the references that its place decides about resolved at once (see scope). Whatever depends on other resources is made
-// when an import ends ("settling"), for what changed and for what waited for that: owners that are derived, references by name, which
-// a value keeps as they came so that they can be resolved anew, and l, x, p and h. An interrupted import goes on where it was.
+// What the store holds in the end is a function of what came in, not of the order: each resource is
+// stored in its newest state (see version), with the references that its place decides about
+// resolved at once (see scope). Whatever depends on other resources is made when an import ends
+// ("settling"), for what changed and for what waited for that: owners that are derived, references
+// by name, which a value keeps as they came so that they can be resolved anew, and l, x, p and h.
+// An interrupted import goes on where it was.
 //
-// A process that only imports (Config.Bulk) into a store without c keys keeps what it writes to those in a sorter, and settles each
-// patient on the record's only way into the store. Killed, it begins with its first file again, or with that behind the first 4 GiB.
+// A process that only imports (Config.Bulk) into a store without c keys keeps what it writes to
+// those in a sorter, and settles each patient on the record's only way into the store. Killed, it
+// begins with its first file again, or with that behind the first 4 GiB.
 package dataset

@@ -21,15 +21,18 @@ const batchBytes = 2 << 20
 type writer struct {
 	store *Store
 	batch gathering
-	// sorter has all c keys, where the store had none when the import began; nil where they are in the batch and the store.
+	// sorter has all c keys, where the store had none when the import began; nil where they are in
+	// the batch and the store.
 	sorter *sorter
 	marks  []keyValue // of files that were imported, while the resources are in the sorter
-	// pending has the keys that the batch sets or deletes, and the digests of its a keys; but for those of resources with an o key, the
-	// t keys, and the o keys that it sets. What is read through get sees them.
+	// pending has the keys that the batch sets or deletes, and the digests of its a keys; but for
+	// those of resources with an o key, the t keys, and the o keys that it sets. What is read
+	// through get sees them.
 	pending *filter
 	linked  map[string]bool // the resources, by type and id as in a key, of which the batch sets x keys
 	touched map[string]bool // the patients whose t key the batch sets
-	// placed is the values of the o keys that the batch sets, until lately has them: what follows a resource often asks whose that is.
+	// placed is the values of the o keys that the batch sets, until lately has them: what follows a
+	// resource often asks whose that is.
 	placed map[string]string
 	// owned holds all o keys, once enough of them were looked for in vain.
 	owned  *filter
@@ -53,8 +56,17 @@ const pendingBytes = 64 << 10
 
 // newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
-	w := &writer{store: s, batch: s.newGathering(), pending: newFilterOf(pendingBytes), linked: map[string]bool{}, touched: map[string]bool{},
-		placed: map[string]string{}, now: now, gone: map[string]bool{}, gen: strconv.AppendInt(nil, time.Now().UnixNano(), 36)}
+	w := &writer{
+		store:   s,
+		batch:   s.newGathering(),
+		pending: newFilterOf(pendingBytes),
+		linked:  map[string]bool{},
+		touched: map[string]bool{},
+		placed:  map[string]string{},
+		gone:    map[string]bool{},
+		now:     now,
+		gen:     strconv.AppendInt(nil, time.Now().UnixNano(), 36),
+	}
 	w.resolver = resolver{db: s.db, record: w.get}
 	w.examiner = incoming(scope{own: s.own})
 	if s.bulk {
@@ -590,7 +602,8 @@ func (w *writer) get(k []byte) ([]byte, error) {
 	return get(w.store.db, k)
 }
 
-// clearLinks deletes the x keys of a resource. One by one: a range tombstone for each patient would slow every later look-up down.
+// clearLinks deletes the x keys of a resource. One by one: a range tombstone for each patient would
+// slow every later look-up down.
 func (w *writer) clearLinks(typ, id string) error {
 	prefix := key(kSharedLink, typ, id, "")
 	if w.linked[string(prefix)] {

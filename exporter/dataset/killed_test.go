@@ -32,7 +32,8 @@ func importInBulk(dir, from string) error {
 	return errors.Join(err, s.Close())
 }
 
-// recordsIn is all records of a store by patient: whether each is complete, and how many resources it has of each type and id.
+// recordsIn is all records of a store by patient: whether each is complete, and how many resources
+// it has of each type and id.
 func recordsIn(t *testing.T, dir string) map[string][]string {
 	t.Helper()
 	s, err := dataset.Open(dataset.Config{Dir: dir})
@@ -72,7 +73,8 @@ func recordsIn(t *testing.T, dir string) map[string][]string {
 func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	from := t.TempDir()
 	whole := openStore(t, t.TempDir())
-	err := whole.Generate(t.Context(), synthetic.Config{Patients: 150, Resources: 60, Seed: 3}, time.Now(), func(int, int) {})
+	of := synthetic.Config{Patients: 150, Resources: 60, Seed: 3}
+	err := whole.Generate(t.Context(), of, time.Now(), func(int, int) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,8 @@ func (w *writer) setMarks() error {
 	return nil
 }
 
-// settleSorted settles all patients, and puts their records into the store in their final form. Meanwhile Pebble merges all else.
+// settleSorted settles all patients, and puts their records into the store in their final form.
+// Meanwhile Pebble merges all else.
 func (w *writer) settleSorted(ctx context.Context, settled func(patients int)) error {
 	group, merging := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.store.mergeOthers(merging) })
@@ -55,11 +56,11 @@ func (w *writer) settleSorted(ctx context.Context, settled func(patients int)) e
 	return errors.Join(sorted.close(), w.setMarks(), w.flush(pebble.NoSync), w.store.db.Flush())
 }
 
-// pour puts what the sorter has into the store, part by part, on all processors. With done it settles the patients on the way, and
-// tells of each.
+// pour puts what the sorter has into the store, part by part, on all processors. With done it
+// settles the patients on the way, and tells of each.
 //
-// What says whose a resource is, is on the disk before the resource, and what is found out about a patient behind: a record that a
-// crash cut off is one that was not imported.
+// What says whose a resource is, is on the disk before the resource, and what is found out about a
+// patient behind: a record that a crash cut off is one that was not imported.
 func (w *writer) pour(ctx context.Context, done func()) (err error) {
 	if err := errors.Join(w.flush(pebble.NoSync), w.store.db.Flush(), w.sorter.seal()); err != nil {
 		return err

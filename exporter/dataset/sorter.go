@@ -361,14 +361,16 @@ func (r *runReader) load() error {
 		return fmt.Errorf("read what an import sorted: %w", err)
 	}
 	text := block[runHeader:]
-	if int(binary.LittleEndian.Uint32(block)) != len(text) || binary.LittleEndian.Uint32(block[4:]) != crc32.Checksum(text, castagnoli) {
+	size, sum := binary.LittleEndian.Uint32(block), binary.LittleEndian.Uint32(block[4:])
+	if int(size) != len(text) || sum != crc32.Checksum(text, castagnoli) {
 		return errChanged
 	}
 	r.rest = text
 	return nil
 }
 
-var errChanged = errors.New("the disk gave back other bytes than the import had written for sorting: look at the disk, and import again")
+var errChanged = errors.New("the disk gave back other bytes than the import had written for sorting: " +
+	"look at the disk, and import again")
 
 // merging reads all runs at once, in the order of the keys, of equal ones the newest alone.
 type merging struct {

@@ -42,7 +42,8 @@ func TestASorterGivesTheLastValueOfEachKey(t *testing.T) {
 			}
 		}
 		someKey := func() []byte {
-			patient := rapid.SampledFrom([]string{"a", "a-b", "ab", "b", "patient-of-a-long-name-1", "patient-of-a-long-name-2"}).Draw(t, "patient")
+			patients := []string{"a", "a-b", "ab", "b", "patient-of-a-long-name-1", "patient-of-a-long-name-2"}
+			patient := rapid.SampledFrom(patients).Draw(t, "patient")
 			return key(kCompartment, patient, "Observation", fmt.Sprint(rapid.IntRange(0, 5).Draw(t, "id")))
 		}
 		for range rapid.IntRange(0, 150).Draw(t, "steps") {
@@ -174,10 +175,12 @@ func TestAFirstImportInBulkWritesTheTablesAsTheyStay(t *testing.T) {
 		if n%each == 0 {
 			fmt.Fprintf(&lines, `{"resourceType":"Patient","id":"p%d"}`+"\n", n/each)
 		}
-		fmt.Fprintf(&lines, `{"resourceType":"Observation","id":"o%d","subject":{"reference":"Patient/p%d"},"note":[{"text":%q}]}`+"\n",
-			n, n%patients, strings.Repeat("text ", 40))
+		const observation = `{"resourceType":"Observation","id":"o%d","subject":{"reference":"Patient/p%d"},` +
+			`"note":[{"text":%q}]}`
+		fmt.Fprintf(&lines, observation+"\n", n, n%patients, strings.Repeat("text ", 40))
 	}
-	rep, err := s.ImportFrom(t.Context(), "lines", strings.NewReader(lines.String()), source.ImportOptions{Now: time.Now()})
+	all := strings.NewReader(lines.String())
+	rep, err := s.ImportFrom(t.Context(), "lines", all, source.ImportOptions{Now: time.Now()})
 	if err != nil || rep.Problems > 0 {
 		t.Fatal(err, rep)
 	}

@@ -77,9 +77,10 @@ type Config struct {
 	Dir string
 	// CacheBytes is how much memory blocks of the store may take. Default 32 MiB.
 	CacheBytes int64
-	// Bulk is for a process that only imports: it keeps no write-ahead log, and sorts what it gathered once instead of all the time.
-	// What a crash loses is the newest part of what was written; the import, run again, brings it. The first import into a store needs
-	// room for up to 4 GiB beside it.
+	// Bulk is for a process that only imports: it keeps no write-ahead log, and sorts what it
+	// gathered once instead of all the time. What a crash loses is the newest part of what was
+	// written; the import, run again, brings it. The first import into a store needs room for up to
+	// 4 GiB beside it.
 	Bulk bool
 	// ReadOnly opens a store that is there and writes nothing to its disk, which may be full. Imports, and what freezes
 	// a population, fail.
@@ -149,7 +150,7 @@ func Open(c Config) (*Store, error) {
 		log: c.Log, bulk: c.Bulk,
 		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases),
 		frozen: frozen{open: map[string]*population{}}, tableOptions: tableOptions, sorting: usualSorting,
-		disk:   files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
+		disk: files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
 	}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
