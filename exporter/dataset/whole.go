@@ -105,9 +105,9 @@ func inspect(dir string) (fresh bool, err error) {
 // None reports whether a folder holds no store, or is not there. Errors: ErrDamaged.
 func None(dir string) (bool, error) { return inspect(dir) }
 
-// precedesMarker reports whether Pebble may write a file before it sets a store's first marker.
+// precedesMarker reports whether a file may be written before Pebble sets a store's first marker.
 func precedesMarker(name string) bool {
-	return name == "LOCK" || name == "MANIFEST-000001" || strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
+	return name == "LOCK" || name == logless || name == "MANIFEST-000001" || strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
 }
 
 // closedFile is what is known of a file of a closed store.
