@@ -14,7 +14,7 @@ import (
 // way out: the process dies by a stack that nobody can recover from. So whether a log can be begun is tried before, and
 // what fails nevertheless ends the process by a sentence, as Pebble's other fatal errors do.
 
-// journal is the file system under a store. While it is armed an error of a log of the store's ends the process.
+// journal is the file system under a store; a pointer to it, since Pebble compares file systems. While it is armed an error of a log of the store's ends the process.
 type journal struct {
 	vfs.FS
 	dir   string
@@ -22,7 +22,7 @@ type journal struct {
 	armed *atomic.Bool
 }
 
-func (j journal) check(name string, err error) error {
+func (j *journal) check(name string, err error) error {
 	if err != nil && j.armed.Load() && strings.HasSuffix(name, ".log") && filepath.Dir(name) == j.dir {
 		j.fatal("log: %v", err)
 	}
@@ -30,18 +30,18 @@ func (j journal) check(name string, err error) error {
 }
 
 // Create implements vfs.FS.
-func (j journal) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (j *journal) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := j.FS.Create(name, c)
 	return j.file(name, f, err)
 }
 
 // ReuseForWrite implements vfs.FS.
-func (j journal) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (j *journal) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := j.FS.ReuseForWrite(old, name, c)
 	return j.file(name, f, err)
 }
 
-func (j journal) file(name string, f vfs.File, err error) (vfs.File, error) {
+func (j *journal) file(name string, f vfs.File, err error) (vfs.File, error) {
 	if err != nil || !strings.HasSuffix(name, ".log") {
 		return f, j.check(name, err)
 	}
@@ -50,7 +50,7 @@ func (j journal) file(name string, f vfs.File, err error) (vfs.File, error) {
 
 type logFile struct {
 	vfs.File
-	of   journal
+	of   *journal
 	name string
 }
 
