@@ -14,7 +14,8 @@ import (
 // way out: the process dies by a stack that nobody can recover from. So whether a log can be begun is tried before, and
 // what fails nevertheless ends the process by a sentence, as Pebble's other fatal errors do.
 
-// journal is the file system under a store; a pointer to it, since Pebble compares file systems. While it is armed an error of a log of the store's ends the process.
+// journal is the file system under a store; a pointer to it, since Pebble compares file systems.
+// While it is armed an error of a log of the store's ends the process.
 type journal struct {
 	vfs.FS
 	dir   string

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -107,7 +108,8 @@ func None(dir string) (bool, error) { return inspect(dir) }
 
 // precedesMarker reports whether a file may be written before Pebble sets a store's first marker.
 func precedesMarker(name string) bool {
-	return name == "LOCK" || name == logless || name == "MANIFEST-000001" || strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
+	return slices.Contains([]string{"LOCK", logless, "MANIFEST-000001"}, name) ||
+		strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
 }
 
 // closedFile is what is known of a file of a closed store.
