@@ -115,6 +115,10 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 		}
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
 	}
+	if bus.IsRefused(err) { // somebody has to change NATS; readiness and the log say what
+		s.Log.Error("NATS refuses what a request needs", "route", c.Route().Path, "request", requestID(c), "err", err)
+		return http.StatusServiceUnavailable, ehi.Transient, "The server's state takes no records at the moment"
+	}
 	if errors.Is(err, bus.ErrNewer) {
 		s.Log.Error("a record is of a newer version", "err", err)
 		return http.StatusInternalServerError, ehi.Internal, "This export was made by a newer version of the server, which has to read it"

@@ -3,23 +3,29 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ehi-server/shared/kv"
+	"ehi-server/shared/link"
 )
 
-// accountLimits are the refusals of JetStream that a change of the account's limits mends, by the names that nats-server gives them in
-// server/errors.json, with the limit in question.
+// accountLimits are the refusals of JetStream that a change of the account's limits mends, by the names that
+// nats-server gives them in server/errors.json, with the limit in question.
 var accountLimits = map[jetstream.ErrorCode]string{
 	10002:                                    "max_mem and max_file",          // JSAccountResourcesExceededErr
 	10023:                                    "max_file",                      // JSInsufficientResourcesErr
 	jetstream.JSErrCodeMaximumConsumersLimit: "max_consumers",                 // JSMaximumConsumersLimitErr
 	10027:                                    "max_streams",                   // JSMaximumStreamsLimitErr
 	10047:                                    "max_file",                      // JSStorageResourcesExceededErr
-	10113:                                    "max_bytes_required",            // JSStreamMaxBytesRequired
 	10120:                                    "the tiers of R1 and R3",        // JSNoLimitsErr
 	10122:                                    "max_file and max_stream_bytes", // JSStreamMaxStreamBytesExceeded
 }
+
+// maxBytesRequired is JSStreamMaxBytesRequired in server/errors.json.
+const maxBytesRequired jetstream.ErrorCode = 10113
 
 // accountWait is how long a NATS that has only begun to serve may say that there is no JetStream.
 const accountWait = 2 * time.Second
@@ -35,8 +41,19 @@ func advised(err error) error {
 			api.Description, limit, err)
 	}
 	switch api.ErrorCode {
+	case maxBytesRequired:
+		return fmt.Errorf(
+			"the NATS account wants a limit of bytes for each stream: set its max_bytes_required to false,"+
+				" and start again: %w", err)
 	case jetstream.JSErrCodeJetStreamNotEnabled, jetstream.JSErrCodeJetStreamNotEnabledForAccount:
 		return fmt.Errorf("the NATS account has no JetStream: enable it, and start again: %w", err)
 	}
 	return err
+}
+
+// IsRefused tells an error by which NATS refuses what another time, with other settings or limits of its own, it
+// would do. What is not there, and what was changed meanwhile, is no refusal.
+func IsRefused(err error) bool {
+	api, is := errors.AsType[*jetstream.APIError](err)
+	return link.IsDenied(err) || is && !kv.IsConflict(err) && api.Code != http.StatusNotFound
 }

@@ -14,8 +14,10 @@ import (
 // A NATS whose account allows too few streams, or no JetStream, is refused with the limit to raise, at once.
 func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 	for limits, want := range map[string]string{
-		"jetstream: {max_streams: 3}": "max_streams",
-		"jetstream: disabled":         "enable it",
+		"jetstream: {max_streams: 3}":           "max_streams",
+		"jetstream: {max_file: 10}":             "max_file",
+		"jetstream: {max_bytes_required: true}": "max_bytes_required",
+		"jetstream: disabled":                   "enable it",
 	} {
 		dir := t.TempDir()
 		conf := filepath.Join(dir, "nats.conf")
@@ -37,6 +39,7 @@ func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 		if !s.ReadyForConnections(30 * time.Second) {
 			t.Fatal("the NATS does not start")
 		}
+		began := time.Now()
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second) // of the minute that an absent NATS is waited for
 		b, err := Open(ctx, Config{URL: strings.Replace(s.ClientURL(), "//", "//u:p@", 1), Wait: time.Minute})
 		stop()
@@ -45,6 +48,9 @@ func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", limits, err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: said after %v", limits, took)
 		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/errgroup"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
@@ -103,6 +102,8 @@ type Bus struct {
 	link     *link.Link
 	lanes    lanes
 	prober   string // names this process's probes
+	pulls    pulls
+	watched  watched
 
 	identity      string // of the state
 	restore       string // how far a restore had come, see resume
@@ -111,7 +112,8 @@ type Bus struct {
 	compared      bool   // they were found to be as the last stop has left them
 
 	raising sync.Mutex
-	raised  time.Time // when every stream was looked at for its copies; under raising
+	raised  time.Time              // when every stream was looked at for its copies; under raising
+	offline map[ehi.Lane]time.Time // since when the consumer of a lane is; under raising
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
@@ -143,7 +145,7 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if err := b.patiently(ctx, func() error { return b.connect(ctx) }); err != nil {
 		return nil, err
 	}
-	if err := b.patiently(ctx, func() error { return b.declare(ctx) }); err != nil {
+	if err := b.patiently(ctx, func() error { return b.permitted(ctx, b.declare) }); err != nil {
 		return nil, err
 	}
 	b.link.OnReopen(b.declareLanes)
@@ -175,6 +177,18 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// permitted calls f, and ends its waiting where NATS denies what it asks for: the error says what, and no other
+// attempt would help.
+func (b *Bus) permitted(ctx context.Context, f func(context.Context) error) error {
+	inner, done := b.link.Permitted(ctx, anything)
+	defer done()
+	err := f(inner)
+	if denied := context.Cause(inner); err != nil && link.IsDenied(denied) {
+		return denied
+	}
+	return err
 }
 
 // connect joins an external NATS, or embeds one and joins that.
@@ -269,31 +283,6 @@ func (b *Bus) Address() string {
 // OnReopen calls f whenever another connection replaces one that was closed for good, until stop is called.
 func (b *Bus) OnReopen(f func()) (stop func()) {
 	return b.link.OnReopen(func(context.Context) error { f(); return nil })
-}
-
-// Check asks JetStream for the lanes' streams and whether they would take a command, and writes to each bucket and reads what was
-// written: it fails where NATS is away, where a stream is gone, and where one takes nothing.
-func (b *Bus) Check(ctx context.Context) error {
-	if err := b.Broken(); err != nil {
-		return err // a stream that takes nothing answers nothing
-	}
-	var probes errgroup.Group
-	for _, name := range ehi.Lanes() {
-		probes.Go(func() error {
-			_, err := b.lanes.get(name).stream.Info(ctx)
-			if err == nil {
-				err = b.offer(ctx, name)
-			}
-			if err != nil {
-				return fmt.Errorf("lane %s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	for _, name := range []string{bucketJobs, bucketTasks, bucketAuth, bucketSessions} {
-		probes.Go(func() error { return kv.Open(b.link, name).Probe(ctx, b.prober) })
-	}
-	return probes.Wait()
 }
 
 // Failed tells why this process has no connection to NATS and cannot open another one; nil where it has

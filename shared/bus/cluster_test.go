@@ -197,9 +197,73 @@ func whole(t *testing.T, urls string) {
 					return false
 				}
 			}
+			if info.Config.Retention == jetstream.WorkQueuePolicy && !workersAreCopied(ctx, js, info.Config.Name) {
+				return false
+			}
 		}
 		return list.Err() == nil && seen == everything
 	})
+}
+
+// Where only servers hold the consumer of a lane that are away, while others hold the lane, commands go on all
+// the same.
+func TestALaneWhoseConsumerIsLostGoesOn(t *testing.T) {
+	urls, servers := cluster(t)
+	b, err := bus.Open(t.Context(), bus.Config{URL: urls, Wait: time.Minute, Audit: &bus.AuditConfig{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	whole(t, urls)
+	js := jetStream(t, urls)
+	// A lane's consumer has to have as many copies as the lane by its kind: another kind of stream stands in.
+	if err := js.DeleteStream(t.Context(), "EHI_BULK"); err != nil {
+		t.Fatal(err)
+	}
+	lane, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "EHI_BULK", Subjects: []string{"ehi.start.bulk.>", "ehi.task.bulk.*.*"}, Replicas: 3,
+		Discard: jetstream.DiscardNew,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers, err := lane.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "workers",
+		AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, Replicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := workers.CachedInfo().Cluster.Leader
+	for _, s := range servers {
+		if s.Name() == holder {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+	}
+	await(t, func() bool { return b.PublishStart(t.Context(), ehi.Bulk, "b", 1) == nil })
+	await(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		d, err := b.Next(ctx, ehi.Bulk)
+		return err == nil && d.Job == "b"
+	})
+}
+
+// workersAreCopied reports whether the consumer of a lane has as many copies as the lane: it gets them after it.
+func workersAreCopied(ctx context.Context, js jetstream.JetStream, stream string) bool {
+	workers, err := js.Consumer(ctx, stream, "workers")
+	if err != nil {
+		return false
+	}
+	cluster := workers.CachedInfo().Cluster
+	if cluster == nil || cluster.Leader == "" || len(cluster.Replicas) != 2 {
+		return false
+	}
+	for _, r := range cluster.Replicas {
+		if !r.Current || r.Offline {
+			return false
+		}
+	}
+	return true
 }
 
 // More copies than there can be are refused, by the reason.

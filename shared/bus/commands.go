@@ -13,7 +13,6 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
@@ -44,23 +43,6 @@ func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind string, to subjec
 	telemetry.CommandsPublished.WithLabelValues(string(lane), kind).Inc()
 	return nil
 }
-
-// offer finds out whether a lane takes commands: it sends one that the stream has to refuse, as it expects what it never holds. So
-// the lane is left as it is, and who may not publish to it, or where it does not listen, hears so.
-func (b *Bus) offer(ctx context.Context, lane ehi.Lane) error {
-	_, err := b.link.Store(ctx, startSubjects.Of(string(lane), b.prober), nil, nil,
-		jetstream.WithExpectStream(laneStream(lane)), jetstream.WithExpectLastSequence(neverReached))
-	switch {
-	case kv.IsConflict(err):
-		return nil
-	case err == nil:
-		return errors.New("it does not look at what a command expects")
-	}
-	return fmt.Errorf("it takes no commands: %w", err)
-}
-
-// neverReached is a sequence that no stream comes to.
-const neverReached = 1 << 62
 
 // HasStart reports whether a start command of the job waits or is in a worker's hands.
 func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, error) {
@@ -109,6 +91,7 @@ const pullHeartbeat = 2 * time.Second
 
 // Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
 func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
+	b.pulls.begins(lane)
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
 		unbind := b.link.Bind(cancel)
@@ -118,6 +101,7 @@ func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		b.pulls.note(lane, err)
 		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, jetstream.ErrNoMessages) || errors.Is(err, jetstream.ErrNoHeartbeat) {
 			continue
 		}

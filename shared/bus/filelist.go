@@ -226,7 +226,8 @@ func (l *fileList) compare(ctx context.Context, s *sums, storeDir string) (map[s
 	tell := func(name, how string) {
 		mu.Lock()
 		defer mu.Unlock()
-		damaged[streamOf(name)] = append(damaged[streamOf(name)], damagedFile{filepath.Join(storeDir, filepath.FromSlash(name)), how})
+		stream, path := streamOf(name), filepath.Join(storeDir, filepath.FromSlash(name))
+		damaged[stream] = append(damaged[stream], damagedFile{path, how})
 	}
 	var group errgroup.Group
 	group.SetLimit(readers)
@@ -282,7 +283,8 @@ func (s *sums) differs(ctx context.Context, file string, was fileState, is fs.Fi
 func (b *Bus) checkFiles(ctx context.Context) error {
 	list, err := readFileList(b.cfg.StoreDir)
 	if err != nil {
-		b.cfg.Log.Error("the list of the state's files is damaged: what was lost since the last stop is not known", "err", err)
+		b.cfg.Log.Error("the list of the state's files is damaged: what was lost since the last stop is not known",
+			"err", err)
 	}
 	if list == nil {
 		return removeFileList(b.cfg.StoreDir)
@@ -320,7 +322,9 @@ func (b *Bus) lostFiles(damaged map[string][]damagedFile) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w since the server was stopped: %s. Nothing was changed. Put what is named back as it was and start again, or restore a backup, or keep a copy of %s and %s: what cannot be read is gone then",
+	return fmt.Errorf("%w since the server was stopped: %s. Nothing was changed."+
+		" Put what is named back as it was and start again, or restore a backup,"+
+		" or keep a copy of %s and %s: what cannot be read is gone then",
 		ErrLost, strings.Join(lost, "; "), b.cfg.StoreDir, acceptLoss)
 }
 
@@ -364,7 +368,8 @@ func (b *Bus) clear(damaged map[string][]damagedFile) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("set a damaged stream aside: %w", err)
 			}
-			b.cfg.Log.Warn("a part of the state is lost that is made anew by itself", "lost", called(stream), "files", told(of), "in", to)
+			b.cfg.Log.Warn("a part of the state is lost that is made anew by itself",
+				"lost", called(stream), "files", told(of), "in", to)
 			continue
 		}
 		b.cfg.Log.Warn("NATS makes the indexes of a part of the state anew", "of", called(stream), "because", told(of))

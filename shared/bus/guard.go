@@ -13,11 +13,12 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// An external NATS is somebody else's: it may come back with an older copy of its files, and a bucket of it may be purged, made
-// anew, or given a limit that takes records away. Nothing of that is an error to whoever reads and writes. What tells it is
+// An external NATS is somebody else's: it may come back with an older copy of its files, and a bucket of it may
+// be purged, made anew, or given a limit that takes records away. Nothing of that is an error to whoever reads
+// and writes. What tells it is
 //   - a record in each lasting bucket that nobody deletes (kv.Bucket.SetFirst),
-//   - another one that processes renew again and again, and only after they have found the state whole (kv.Bucket.Advance): its
-//     revision never goes back, and is kept with the files for the next start,
+//   - another one that processes renew again and again, and only after they have found the state whole
+//     (kv.Bucket.Advance): its revision never goes back, and is kept with the files for the next start,
 //   - and the revision of the newest record, which never goes back either.
 //
 // The embedded NATS has its inventory instead.
@@ -25,8 +26,8 @@ import (
 // Pauses of Guard.
 const (
 	guardEvery = 5 * time.Second
-	// doubtEvery is the pause between two looks at what seems to be lost, and doubts how many of them have to agree: of a
-	// cluster, a server that has become the leader may lag behind for a moment.
+	// doubtEvery is the pause between two looks at what seems to be lost, and doubts how many of them have to
+	// agree: of a cluster, a server that has become the leader may lag behind for a moment.
 	doubtEvery = time.Second
 	doubts     = 5
 )
@@ -38,8 +39,9 @@ type guard struct {
 	reached []uint64          // by bucket, what was written down, see keep
 }
 
-// Guard watches that an external NATS keeps what it was given, until ctx ends. It gives buckets back the settings that
-// somebody has changed. Errors: ErrLost, after which nothing of the state is to be believed: the next start says it again.
+// Guard watches that an external NATS keeps what it was given, until ctx ends. It gives buckets back the
+// settings that somebody has changed. Errors: ErrLost, after which nothing of the state is to be believed: the
+// next start says it again.
 func (b *Bus) Guard(ctx context.Context) error {
 	if b.embedded != nil {
 		<-ctx.Done()
@@ -64,8 +66,20 @@ func (b *Bus) Guard(ctx context.Context) error {
 				b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
 			}
 		}
+		g.settleOthers(ctx)
 		pause(ctx, guardEvery)
 	}
+}
+
+// doubted calls f again where it finds a loss in a cluster: a server that has become the leader may lag behind
+// for a moment.
+func (b *Bus) doubted(ctx context.Context, f func() error) error {
+	err := f()
+	for n := 1; errors.Is(err, ErrLost) && b.link.Clustered() && n < doubts; n++ {
+		pause(ctx, doubtEvery)
+		err = f()
+	}
+	return err
 }
 
 // pause waits, or until ctx ends.
@@ -107,7 +121,8 @@ func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	case !is.There:
 		return fmt.Errorf("%w: %s holds no bucket %s any more: %s", ErrLost, b.at(), name, giveBack), nil
 	case is.Identity != b.identity && is.Identity != "":
-		return fmt.Errorf("%w: bucket %s at %s is of state %s now, and was of %s", ErrStranger, name, b.at(), is.Identity, b.identity), nil
+		return fmt.Errorf("%w: bucket %s at %s is of state %s now, and was of %s",
+			ErrStranger, name, b.at(), is.Identity, b.identity), nil
 	case is.Last < g.last[name]:
 		return wentBack(name, is.Last, g.last[name]), nil
 	}
@@ -126,6 +141,17 @@ func lostOr(err error) (lost, other error) {
 	return nil, err
 }
 
+// settleOthers gives the buckets back their settings that are not looked at for a loss.
+func (g *guard) settleOthers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+	defer cancel()
+	for _, name := range []string{bucketSessions, bucketFleet} {
+		if err := g.settle(ctx, name); err != nil && ctx.Err() == nil && !IsAway(err) {
+			g.bus.cfg.Log.Warn("give a bucket its settings", "err", err)
+		}
+	}
+}
+
 // settle gives a bucket back its settings.
 func (g *guard) settle(ctx context.Context, name string) error {
 	if g.bus.asIs() {
@@ -133,7 +159,9 @@ func (g *guard) settle(ctx context.Context, name string) error {
 	}
 	changed, err := kv.Settle(ctx, g.bus.link, name)
 	if len(changed) > 0 {
-		g.bus.cfg.Log.Error("somebody has changed settings of a bucket that keep its records: they are set back", "bucket", name, "settings", changed)
+		g.bus.cfg.Log.Error(
+			"somebody has changed settings of a bucket on which its records depend: they are set back",
+			"bucket", name, "settings", changed)
 	}
 	return err
 }
@@ -167,7 +195,7 @@ func (b *Bus) compareReached(ctx context.Context) error {
 	}
 	var errs []error
 	for _, name := range lasting {
-		err := b.holdsReached(ctx, name, reached)
+		err := b.doubted(ctx, func() error { return b.holdsReached(ctx, name, reached) })
 		if err != nil && !errors.Is(err, ErrLost) {
 			return err
 		}
@@ -206,7 +234,8 @@ const giveBack = "give its files back, or restore a backup into another NATS, or
 
 // wentBack says of a bucket that NATS has come back with an older copy of it.
 func wentBack(name string, now, was uint64) error {
-	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records (what came as number %d is there, and not number %d), as of an older copy of its files: %s",
+	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records"+
+		" (what came as number %d is there, and not number %d), as of an older copy of its files: %s",
 		ErrLost, name, now, was, giveBack)
 }
 
@@ -217,7 +246,8 @@ func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Standing) error
 	}
 	has, err := kv.Open(b.link, name).HasFirst(ctx)
 	if err == nil && !has {
-		err = fmt.Errorf("%w: bucket %s at the NATS of --nats lacks records that nobody has deleted, as after a purge, or a limit of age or size: %s", ErrLost, name, giveBack)
+		err = fmt.Errorf("%w: bucket %s at the NATS of --nats lacks records that nobody has deleted,"+
+			" as after a purge, or a limit of age or size: %s", ErrLost, name, giveBack)
 	}
 	return err
 }

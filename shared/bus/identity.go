@@ -26,8 +26,8 @@ type Identified interface {
 	SetReached([]uint64) error
 }
 
-// Errors of Open: files and state do not belong together, or a part of the state is gone. The janitor removes the files that no record
-// names, so that nothing may be served then.
+// Errors of Open: files and state do not belong together, or a part of the state is gone. The janitor removes
+// the files that no record names, so that nothing may be served then.
 var (
 	ErrStranger = errors.New("the exports and the state do not belong together")
 	ErrLost     = errors.New("a part of the state is lost")
@@ -53,11 +53,13 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 		if is.Identity != "" {
 			mine = is.Identity
 		}
-		if err := b.holdsFirst(ctx, name, is); err != nil {
+		if err := b.doubted(ctx, func() error { return b.holdsFirst(ctx, name, is) }); err != nil {
 			return "", err
 		}
 		if name == bucketTasks {
-			exports = is.Records
+			if exports, err = b.exports(ctx, is); err != nil {
+				return "", err
+			}
 		}
 	}
 	if b.cfg.Files == nil {
@@ -75,10 +77,24 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 	return cmp.Or(mine, theirs), err
 }
 
+// fewRecords is up to how many records a bucket may hold that are none of a task: marks and probes of processes.
+const fewRecords = 100
+
+// exports is how many tasks have a record. What is stored for other ends is told from them where it may be all
+// that there is.
+func (b *Bus) exports(ctx context.Context, tasks kv.Standing) (uint64, error) {
+	if tasks.Records == 0 || tasks.Records > fewRecords || b.embedded != nil {
+		return tasks.Records, nil
+	}
+	keys, err := kv.Open(b.link, bucketTasks).Keys(ctx)
+	return uint64(len(keys)), err
+}
+
 // drawn is under what several processes agree about the identity of a state that they make together.
 var drawn = subject.KindOf("identity").Of("drawn")
 
-// mark says in each bucket, and then with the files, whose they are, and returns it: what was not made to its end has no identity.
+// mark says in each bucket, and then with the files, whose they are, and returns it: what was not made to its
+// end has no identity.
 func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity string) (string, error) {
 	if identity == "" {
 		identity = rand.Text()
@@ -106,8 +122,9 @@ func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity 
 	return identity, b.cfg.Files.SetIdentity(identity)
 }
 
-// together holds a state to the files that are to belong to it. missing is a bucket that is not there, exports how many of its records
-// name files. What neither has said is as it was made by a build that knew no identities, or by a process that died over it.
+// together holds a state to the files that are to belong to it. missing is a bucket that is not there, exports
+// how many of its records name files. What neither has said is as it was made by a build that knew no
+// identities, or by a process that died over it.
 func (b *Bus) together(mine, theirs, missing string, exports uint64) error {
 	switch {
 	case theirs == "" && mine != "" && exports > 0:

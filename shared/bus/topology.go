@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,16 +68,29 @@ func (l *lanes) set(name ehi.Lane, to lane) {
 }
 
 // Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it. What it held is lost; the reconciler
-// publishes it again. It also gives streams the copies that they could not have before, for lack of servers.
+// publishes it again. Settings that somebody has changed, so that commands are refused or do not come, are set back.
+// It also gives streams the copies that they could not have before, for lack of servers.
 func (b *Bus) Mend(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
 		l := b.lanes.get(name)
-		_, err := l.stream.Info(ctx)
+		stream, err := l.stream.Info(ctx)
+		var workers *jetstream.ConsumerInfo
 		if err == nil {
-			_, err = l.workers.Info(ctx)
+			workers, err = l.workers.Info(ctx)
 		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if !isOffline(err) {
+			b.online(name)
+		}
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound):
 			b.cfg.Log.Warn("declare a lane anew", "lane", name, "err", err)
+			err = b.declareLane(ctx, name)
+		case err != nil && stream != nil && isOffline(err) && !b.asIs():
+			err = b.remakeWorkers(ctx, l, name, err)
+		case err == nil && !b.asIs() && laneChanged(name, stream.Config, workers.Config):
+			b.cfg.Log.Error(
+				"somebody has changed settings of a lane on which its commands depend: they are set back",
+				"lane", name)
 			err = b.declareLane(ctx, name)
 		}
 		if err != nil {
@@ -88,6 +102,22 @@ func (b *Bus) Mend(ctx context.Context) error {
 
 // laneStream is the stream of a lane.
 func laneStream(name ehi.Lane) string { return streamPrefix + strings.ToUpper(string(name)) }
+
+// laneChanged reports whether a lane has other settings than declareLane gives it, of those by which commands are
+// refused or do not come.
+func laneChanged(name ehi.Lane, stream jetstream.StreamConfig, workers jetstream.ConsumerConfig) bool {
+	return !slices.Equal(stream.Subjects, laneSubjects(name)) || stream.Discard != jetstream.DiscardNew ||
+		stream.NoAck ||
+		stream.MaxAge != 0 || stream.MaxMsgSize >= 0 || stream.MaxBytes >= 0 || stream.MaxMsgsPerSubject > 0 ||
+		workers.FilterSubject != "" || len(workers.FilterSubjects) > 0 || workers.MaxDeliver != -1 ||
+		workers.HeadersOnly ||
+		workers.MaxRequestBatch != 0 || workers.MaxRequestExpires != 0 || workers.MaxRequestMaxBytes != 0
+}
+
+// laneSubjects are those of a lane's commands.
+func laneSubjects(name ehi.Lane) []string {
+	return []string{startSubjects.Under(string(name)).String(), taskSubjects.Match(string(name), "", "").String()}
+}
 
 // findLane takes a lane as it is.
 func (b *Bus) findLane(ctx context.Context, name ehi.Lane) (l lane, err error) {
@@ -109,7 +139,7 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	l.stream, err = b.stream(ctx, jetstream.StreamConfig{
 		Name:        laneStream(name),
 		Description: "Commands to the export workers of the " + string(name) + " lane",
-		Subjects:    []string{startSubjects.Under(string(name)).String(), taskSubjects.Match(string(name), "", "").String()},
+		Subjects:    laneSubjects(name),
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardNew,
@@ -118,6 +148,11 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	if err != nil {
 		return err
 	}
+	return b.declareWorkers(ctx, l, name)
+}
+
+// declareWorkers declares the consumer of a lane.
+func (b *Bus) declareWorkers(ctx context.Context, l lane, name ehi.Lane) (err error) {
 	l.workers, err = l.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:       consumerWorkers,
 		AckPolicy:     jetstream.AckExplicitPolicy,
@@ -130,6 +165,65 @@ func (b *Bus) declareLane(ctx context.Context, name ehi.Lane) (err error) {
 	}
 	b.lanes.set(name, l)
 	return nil
+}
+
+// isOffline tells an error by which all servers that hold a consumer are away.
+func isOffline(err error) bool {
+	api, is := errors.AsType[*jetstream.APIError](err)
+	return is && api.ErrorCode == consumerOffline
+}
+
+// consumerOffline is JetStream's error code of that.
+const consumerOffline jetstream.ErrorCode = 10119
+
+// offlineFor is for how long the consumer of a lane may be away that has fewer copies than its stream.
+const offlineFor = 10 * time.Second
+
+// remakeWorkers makes the consumer of a lane anew that only servers hold that are away, while the stream is
+// there. A cluster gives a consumer its copies some time after its stream: a server that goes before may take the only
+// one with it, and no worker would get a command until it is back. Nothing is lost: commands that were in hand are
+// delivered again.
+func (b *Bus) remakeWorkers(ctx context.Context, l lane, name ehi.Lane, why error) error {
+	since, now := b.offlineSince(name, time.Now()), time.Now()
+	if now.Sub(since) < offlineFor {
+		return why
+	}
+	b.cfg.Log.Error("all servers of a lane's consumer are away: it is made anew on those of the lane",
+		"lane", name, "since", since, "err", why)
+	asked, cancel := context.WithTimeout(ctx, deleteTime)
+	defer cancel()
+	if err := l.stream.DeleteConsumer(asked, consumerWorkers); err != nil && !errors.Is(err,
+		jetstream.ErrConsumerNotFound) && !IsAway(err) {
+		return errors.Join(why, err) // of one whose servers are away, the deletion itself may have no answer
+	}
+	if err := b.declareWorkers(ctx, l, name); err != nil {
+		return errors.Join(why, err)
+	}
+	b.online(name)
+	return nil
+}
+
+// deleteTime bounds the deletion of a consumer.
+const deleteTime = 2 * time.Second
+
+// offlineSince is since when the consumer of a lane is known to be away.
+func (b *Bus) offlineSince(name ehi.Lane, now time.Time) time.Time {
+	b.raising.Lock()
+	defer b.raising.Unlock()
+	if b.offline == nil {
+		b.offline = map[ehi.Lane]time.Time{}
+	}
+	if _, known := b.offline[name]; !known {
+		b.offline[name] = now
+	}
+	return b.offline[name]
+}
+
+// online forgets that.
+func (b *Bus) online(name ehi.Lane) {
+	b.raising.Lock()
+	defer b.raising.Unlock()
+	delete(b.offline, name)
 }
 
 // stream declares a stream with as many copies as there are to be.

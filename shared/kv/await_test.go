@@ -27,8 +27,10 @@ func TestAFollowerWaitsForALoadThatGoesOnOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ended := &following{bucket: &Bucket{name: "b"}, loaded: make(chan error, 1)}, make(chan error, 1)
 		go func() { ended <- f.await(t.Context(), silence) }()
+		entries := time.NewTicker(silence * 3 / 4) // by the bubble's clock
+		defer entries.Stop()
 		for range 10 {
-			time.Sleep(silence * 3 / 4)
+			<-entries.C
 			f.came.Add(1)
 		}
 		f.tell(nil)

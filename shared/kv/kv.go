@@ -62,8 +62,11 @@ func Declare(ctx context.Context, l *link.Link, name, description string) (*Buck
 
 func declare(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) error {
 	is, err := js.Stream(ctx, StreamOf(name))
-	if err == nil && is.CachedInfo().Config.SubjectDeleteMarkerTTL == MarkerTTL && is.CachedInfo().Config.Description == description {
-		return adjust(ctx, js, is.CachedInfo().Config, replicas) // an update of the bucket would take the identity away
+	if err == nil {
+		config := is.CachedInfo().Config
+		if config.SubjectDeleteMarkerTTL == MarkerTTL && config.Description == description {
+			return adjust(ctx, js, config, replicas) // an update of the bucket would take the identity away
+		}
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
@@ -86,20 +89,29 @@ func adjust(ctx context.Context, js jetstream.JetStream, config jetstream.Stream
 	return err
 }
 
-// settled is a bucket's stream with the settings on which this project relies, and those of them that were others: somebody
-// has changed them. A bucket loses nothing by itself, neither by age nor for room, and any of its servers may be read.
+// settled is a bucket's stream with the settings on which this project relies, and those of them that were
+// others: somebody has changed them. A bucket loses nothing by itself, neither by age nor for room, takes any
+// record, and any of its servers may be read. A limit of its bytes (max_bytes) stands: some accounts ask for
+// one, and a bucket that has reached it says so.
 func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []string) {
 	want = is
 	want.MaxAge, want.Discard = 0, jetstream.DiscardNew
+	want.MaxMsgs, want.MaxMsgSize, want.MaxMsgsPerSubject = -1, -1, 1
+	want.NoAck, want.DiscardNewPerSubject = false, false
 	want.AllowDirect, want.AllowRollup, want.AllowMsgTTL = true, true, true
 	want.Subjects = []string{"$KV." + strings.TrimPrefix(is.Name, StreamOf("")) + ".>"}
 	for name, other := range map[string]bool{
-		"max_age":      is.MaxAge != want.MaxAge,
-		"discard":      is.Discard != want.Discard,
-		"allow_direct": is.AllowDirect != want.AllowDirect,
-		"allow_rollup": is.AllowRollup != want.AllowRollup,
-		"allow_ttl":    is.AllowMsgTTL != want.AllowMsgTTL,
-		"subjects":     !slices.Equal(is.Subjects, want.Subjects),
+		"max_age":                 is.MaxAge != want.MaxAge,
+		"max_msgs":                is.MaxMsgs != want.MaxMsgs,
+		"max_msg_size":            is.MaxMsgSize != want.MaxMsgSize,
+		"max_msgs_per_subject":    is.MaxMsgsPerSubject != want.MaxMsgsPerSubject,
+		"no_ack":                  is.NoAck != want.NoAck,
+		"discard":                 is.Discard != want.Discard,
+		"discard_new_per_subject": is.DiscardNewPerSubject != want.DiscardNewPerSubject,
+		"allow_direct":            is.AllowDirect != want.AllowDirect,
+		"allow_rollup":            is.AllowRollup != want.AllowRollup,
+		"allow_ttl":               is.AllowMsgTTL != want.AllowMsgTTL,
+		"subjects":                !slices.Equal(is.Subjects, want.Subjects),
 	} {
 		if other {
 			changed = append(changed, name)
@@ -269,7 +281,9 @@ func (b *Bucket) Create(ctx context.Context, key subject.Subject, value []byte) 
 }
 
 // CreateFor is Create of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
-func (b *Bucket) CreateFor(ctx context.Context, key subject.Subject, value []byte, ttl time.Duration) (revision uint64, err error) {
+func (b *Bucket) CreateFor(
+	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration,
+) (revision uint64, err error) {
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {
 		return 0, err
@@ -302,12 +316,16 @@ func (b *Bucket) Update(ctx context.Context, key subject.Subject, value []byte, 
 }
 
 // UpdateFor is Update of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
-func (b *Bucket) UpdateFor(ctx context.Context, key subject.Subject, value []byte, revision uint64, ttl time.Duration) (uint64, error) {
+func (b *Bucket) UpdateFor(
+	ctx context.Context, key subject.Subject, value []byte, revision uint64, ttl time.Duration,
+) (uint64, error) {
 	return b.store(ctx, key, value, ttl, jetstream.WithExpectLastSequencePerSubject(revision))
 }
 
 // store publishes the message that is a record: the library's KeyValue knows a lifetime for new ones only.
-func (b *Bucket) store(ctx context.Context, key subject.Subject, value []byte, ttl time.Duration, opts ...jetstream.PublishOpt) (uint64, error) {
+func (b *Bucket) store(
+	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration, opts ...jetstream.PublishOpt,
+) (uint64, error) {
 	if ttl > 0 {
 		opts = append(opts, jetstream.WithMsgTTL(wholeSeconds(ttl)))
 	}
@@ -333,9 +351,9 @@ var probes = subject.KindOf("probe")
 // first is under what SetFirst stores.
 var first = probes.Of("first")
 
-// SetFirst stores what stays for as long as the bucket holds all that it has been given: whatever takes records away that
-// nobody of this project deletes, a purge or a limit, takes this one too, and takes it first where it goes by age. Like what
-// Probe writes it is no record of anybody's.
+// SetFirst stores what stays for as long as the bucket holds all that it has been given: whatever takes records
+// away that nobody of this project deletes, a purge or a limit, takes this one too, and takes it first where it
+// goes by age. Like what Probe writes it is no record of anybody's.
 func (b *Bucket) SetFirst(ctx context.Context) error {
 	if _, err := b.link.Store(ctx, first.InBucket(b.name), deletion(), nil); err != nil {
 		return fmt.Errorf("write to bucket %s: %w", b.name, err)
@@ -352,8 +370,8 @@ func (b *Bucket) HasFirst(ctx context.Context) (bool, error) {
 // epoch is under what Advance stores.
 var epoch = probes.Of("epoch")
 
-// Advance stores what stays, in place of what it stored before, and tells its revision: whoever knows one, and finds an earlier
-// one, has an older copy of the bucket, whatever was written to that since.
+// Advance stores what stays, in place of what it stored before, and tells its revision: whoever knows one, and
+// finds an earlier one, has an older copy of the bucket, whatever was written to that since.
 func (b *Bucket) Advance(ctx context.Context) (revision uint64, err error) {
 	if revision, err = b.link.Store(ctx, epoch.InBucket(b.name), deletion(), nil); err != nil {
 		return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
@@ -381,24 +399,6 @@ func deletion() nats.Header {
 	return nats.Header{operationHeader: {"PURGE"}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
 }
 
-// Probe writes to the bucket, and reads what it wrote. What it writes is that a record was deleted which never was:
-// it is no record of anybody's, is in no list and no backup, and vanishes after MarkerTTL. by tells those apart who
-// probe at once.
-func (b *Bucket) Probe(ctx context.Context, by string) error {
-	if err := b.probe(ctx, probes.Of(by)); err != nil {
-		return fmt.Errorf("write to bucket %s: %w", b.name, err)
-	}
-	return nil
-}
-
-func (b *Bucket) probe(ctx context.Context, key subject.Subject) error {
-	if _, err := b.link.Store(ctx, key.InBucket(b.name), deletion(), nil, jetstream.WithMsgTTL(MarkerTTL)); err != nil {
-		return err
-	}
-	_, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
-	return err
-}
-
 // IsProbe tells what Probe writes from records.
 func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
 
@@ -419,7 +419,8 @@ func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) e
 		select {
 		case e, ok := <-watch.Updates():
 			if !ok {
-				return fmt.Errorf("list %s of bucket %s: %w", p, b.name, errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat))
+				err := errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat)
+				return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
 			}
 			if e == nil { // all that was there has come
 				return nil
@@ -468,5 +469,6 @@ func IsConflict(err error) bool {
 		return true
 	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceInCluster)
+	return ok &&
+		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceInCluster)
 }

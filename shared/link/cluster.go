@@ -125,9 +125,7 @@ func (l *Link) Newest(ctx context.Context, stream, subject string) (*Message, er
 		Message *Message            `json:"message"`
 	}
 	err = l.Steady(ctx, func() error {
-		ctx, cancel := context.WithTimeout(ctx, askTime)
-		defer cancel()
-		m, err := l.session().conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+		m, err := l.Ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
 		if err != nil {
 			return err
 		}

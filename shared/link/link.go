@@ -59,6 +59,7 @@ type Link struct {
 	reopening bool
 	stop      chan struct{}
 	reopens   sync.WaitGroup
+	denied    denials
 	// renewed is who is called when a new connection has been opened, by the order of their coming.
 	renewed map[int]func(context.Context) error
 	last    int
@@ -94,10 +95,15 @@ func (l *Link) connect() (*session, error) {
 				log.Warn("NATS is away", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); l.renew() }),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); l.forgive(); l.renew() }),
 		nats.ClosedHandler(l.onClosed),
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(3), // a server that hangs is left for another
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }),
+		nats.ErrorHandler(func(conn *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("NATS", "err", err)
+			if d, ok := deniedBy(err); ok {
+				l.deny(conn, d)
+			}
+		}),
 	}, l.cfg.Options...)
 	conn, err := nats.Connect(l.cfg.URL, opts...)
 	if errors.Is(err, nats.ErrAuthorization) { // it will not be let in later either
@@ -162,6 +168,7 @@ func (l *Link) reopened(s *session) bool {
 		return false
 	}
 	l.failed, l.reopening = nil, false
+	l.forgive()
 	l.renewLocked()
 	return true
 }
@@ -259,6 +266,9 @@ func (l *Link) Close() {
 	l.mu.Unlock()
 	conn.Close()
 	l.reopens.Wait()
+	l.denied.mu.Lock()
+	defer l.denied.mu.Unlock()
+	l.denied.rest()
 }
 
 func (l *Link) session() *session {
@@ -314,6 +324,16 @@ func (l *Link) answers(ctx context.Context) bool {
 func (l *Link) Publish(to subject.Subject, data []byte) error {
 	return l.session().conn.Publish(to.String(), data)
 }
+
+// Ask sends a question to NATS and waits for its answer, for at most askTime.
+func (l *Link) Ask(ctx context.Context, to string, data []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return l.session().conn.RequestWithContext(ctx, to, data)
+}
+
+// MaxPayload is how many bytes a message may have.
+func (l *Link) MaxPayload() int64 { return l.session().conn.MaxPayload() }
 
 // Store publishes a message to a stream and waits until it is stored.
 func (l *Link) Store(ctx context.Context, to subject.Subject, h nats.Header, data []byte, opts ...jetstream.PublishOpt) (revision uint64, err error) {
