@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"ehi-server/shared/files"
 )
@@ -29,6 +30,9 @@ var ErrShort = errors.New("the disk of the data folder is full")
 // Short reports whether there is less room than Floor. Errors: ErrShort.
 func (r Room) Short() error {
 	free, err := r.free()
+	if err == nil && free < r.Floor && slices.ContainsFunc(r.Folders, files.FewNames) {
+		return fmt.Errorf("%w: it has hardly room for more files (inodes; df -i), whatever bytes are free", ErrShort)
+	}
 	if err == nil && free < r.Floor {
 		err = fmt.Errorf("%w: %s free, and %s needed", ErrShort, size(free), size(r.Floor))
 	}

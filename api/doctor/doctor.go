@@ -255,6 +255,8 @@ func space(_ context.Context, c node.Config, data string) (State, string) {
 	}
 	text := fmt.Sprintf("%.1f GB", float64(free)/1e9)
 	switch {
+	case files.FewNames(data):
+		return Fault, "the disk has hardly room for more files (inodes; df -i), whatever bytes are free: remove some"
 	case free < c.MinFreeBytes:
 		return Fault, text + fmt.Sprintf(", less than --min-free-bytes %d: kick-offs would be refused", c.MinFreeBytes)
 	case free < 10*c.MinFreeBytes:

@@ -212,9 +212,13 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 // A server that is started on a full disk gives back what it has, deletes, and lets people in; it takes nothing new until
 // there is room, and then everything, without anybody's help.
 func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
-	for name, but := range map[string]int64{"no room at all": 0, "a few megabytes": 3 << 20} {
+	for name, fill := range map[string]func(t *testing.T, dir string) (clear func()){
+		"no room at all":  func(t *testing.T, dir string) func() { return filestest.Fill(t, dir, 0) },
+		"a few megabytes": func(t *testing.T, dir string) func() { return filestest.Fill(t, dir, 3<<20) },
+		"no inodes":       filestest.FillNames,
+	} {
 		t.Run(name, func(t *testing.T) {
-			data := onSmallDisk(t, "160m")
+			data := onSmallDisk(t, "160m,nr_inodes=2000")
 			binary := build(t, "ehi-server/api")
 			p := serveProgram(t, binary, small(data)...)
 			w := overHTTP(t, p.url)
@@ -231,7 +235,7 @@ func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 			if how := p.ended(stopWithin); how != "exit status 0" {
 				t.Fatal(how)
 			}
-			clear := filestest.Fill(t, data, but)
+			clear := fill(t, data)
 
 			p = serveProgram(t, binary, small(data)...)
 			w = overHTTP(t, p.url)
@@ -321,6 +325,38 @@ func TestACommandEndsOnAFullDisk(t *testing.T) {
 		if out, err := generate("100"); err != nil {
 			t.Errorf("with room again: %v\n%s", err, out)
 		}
+	}
+}
+
+// A disk that runs out of inodes while the server works is one that is full: nothing new is taken, nothing ends
+// the process, and with room for files it goes on.
+func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
+	data := onSmallDisk(t, "400m,nr_inodes=2000")
+	p := serveProgram(t, build(t, "ehi-server/api"), small(data)...)
+	w := overHTTP(t, p.url)
+	patient, pat := w.anyPatient()
+	want := w.contents(pat, w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil)))
+	clear := filestest.FillNames(t, data)
+	for range 20 {
+		w.kick(pat, "/no-form/auto-approve", patient) // taken or refused: the process lives
+	}
+	w.until("the server is in rescue mode", func() bool {
+		a, err := w.open.Do(t.Context(), "GET", "/readyz", nil)
+		return err == nil && a.Status == http.StatusServiceUnavailable && strings.Contains(string(a.Body), "rescue mode")
+	})
+	w.wantOutcome(w.kick(pat, "/no-form/auto-approve", patient), 503, "inodes")
+	clear()
+	w.until("the server is ready", func() bool {
+		a, err := w.open.Do(t.Context(), "GET", "/readyz", nil)
+		return err == nil && a.Status == http.StatusOK
+	})
+	j := w.kickOff(pat, "/no-form/auto-approve", patient, nil)
+	if got := w.contents(pat, w.manifest(pat, j)); !slices.Equal(got, want) {
+		t.Error("the export after it is not right")
+	}
+	p.terminate()
+	if how := p.ended(stopWithin); how != "exit status 0" {
+		t.Error(how)
 	}
 }
 

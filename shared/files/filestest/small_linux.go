@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -22,7 +23,8 @@ func Small(t *testing.T, data, size string) (exports string) {
 	return exports
 }
 
-// Mount puts a folder on a file system of its own, of a size such as 5m, until the test ends. It skips where that is not allowed.
+// Mount puts a folder on a file system of its own, of a size such as 5m or 5m,nr_inodes=1000, until the test ends.
+// It skips where that is not allowed.
 func Mount(t *testing.T, dir, size string) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
@@ -68,6 +70,29 @@ func Fill(t *testing.T, dir string, but int64) (clear func()) {
 	return func() {
 		if err := os.Remove(name); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// FillNames takes all the names (inodes) of a folder's file system, until clear is called.
+func FillNames(t *testing.T, dir string) (clear func()) {
+	t.Helper()
+	within := filepath.Join(dir, ".names")
+	if err := os.Mkdir(within, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; ; n++ {
+		err := os.WriteFile(filepath.Join(within, strconv.Itoa(n)), nil, 0o600)
+		if errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		if err != nil || n > 1_000_000 {
+			t.Fatalf("after %d files: %v", n, err)
+		}
+	}
+	return func() {
+		if err := os.RemoveAll(within); err != nil {
+			t.Error(err)
 		}
 	}
 }
