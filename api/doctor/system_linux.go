@@ -9,18 +9,16 @@ import (
 	"ehi-server/api/node"
 )
 
-// spareFiles is what a server holds open besides its connections.
-const spareFiles = 1024
-
 func openFiles(_ context.Context, c node.Config, _ string) (State, string) {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	allowed, err := node.OpenFiles()
+	if err != nil {
 		return Note, err.Error()
 	}
-	if want := uint64(c.MaxConnections) + spareFiles; limit.Max < want {
-		return Note, fmt.Sprintf("the system allows %d; --max-connections %d needs %d: raise the limit (ulimit -n, LimitNOFILE)", limit.Max, c.MaxConnections, want)
+	if want := uint64(c.MaxConnections) + node.SpareFiles; allowed < want {
+		return Note, fmt.Sprintf("the system allows %d; --max-connections %d needs %d, and fewer connections are served at once: "+
+			"raise the limit (ulimit -n, LimitNOFILE)", allowed, c.MaxConnections, want)
 	}
-	return OK, fmt.Sprintf("the system allows %d", limit.Max)
+	return OK, fmt.Sprintf("the system allows %d", allowed)
 }
 
 // clock asks the kernel whether the clock is kept by a time server: tokens and expiry go by it.

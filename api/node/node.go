@@ -340,7 +340,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		Registration:    auth.RegistrationLimits{Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts},
 		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, addressFailures), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, clientFailures), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
 		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
-		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: n.cfg.MaxConnections,
+		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes, MaxConnections: connections(n.cfg.MaxConnections, n.log),
 		OnConnection: n.heap.count, AddressConnections: n.cfg.limit(n.cfg.AddressConnections, 500), Quotas: n.cfg.quotas(),
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,

@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -326,5 +328,53 @@ func TestBrokenConnectionsLeaveNoLine(t *testing.T) {
 	}
 	if lines.Len() > 0 {
 		t.Errorf("the log says %s", lines.String())
+	}
+}
+
+// lackingListener fails as a listener does whose process has too many files open.
+type lackingListener struct {
+	net.Listener
+	fails int
+}
+
+func (l *lackingListener) Accept() (net.Conn, error) {
+	if l.fails--; l.fails >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// A process that runs out of open files, or of memory for a moment, goes on to accept connections when it has some.
+func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() }) // closed below
+	var told []error
+	served := unstalled{
+		Listener: &lackingListener{ln, 3}, most: time.Minute, count: func(int64) {}, open: newOpenConns(0, 0, nil),
+		lacking: func(err error) { told = append(told, err) },
+	}
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() }) // read only
+	conn, err := served.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(told) != 1 || !errors.Is(told[0], syscall.EMFILE) {
+		t.Errorf("told of %v, want of one", told)
+	}
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := served.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed listener: %v", err)
 	}
 }

@@ -14,19 +14,30 @@ import (
 
 // unstalled is a listener whose connections are cut where their client takes too little of its answers
 // for too long. A limit on a whole answer would cut large downloads that move. What passes is counted.
-// Accept never waits for anything but the next connection: nobody who is slow holds others up.
+// Accept waits for nothing but the next connection, and for what it needs itself: nobody who is slow holds others up.
 type unstalled struct {
 	net.Listener
 	most  time.Duration
 	count func(change int64) // is told of each connection that opens or closes
 	open  *openConns
-	full  []byte // what a connection is told that there is no place for; nil: nothing
+	// lacking is told why no connection can be accepted for a moment.
+	lacking func(error)
+	full    []byte // what a connection is told that there is no place for; nil: nothing
 }
 
 // Accept implements net.Listener.
 func (l unstalled) Accept() (net.Conn, error) {
+	wait := time.Duration(0)
 	for {
 		conn, err := l.Listener.Accept()
+		if lacks(err) {
+			if wait == 0 {
+				l.lacking(err)
+			}
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			time.Sleep(wait) // for connections to close: nothing tells of that
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -35,6 +46,16 @@ func (l unstalled) Accept() (net.Conn, error) {
 			return c, nil
 		}
 	}
+}
+
+// lacks reports whether the system could not give a connection for a moment, or the client took it back.
+func lacks(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // admit lets a connection in, and closes those that make room for it; one that has no place is closed.

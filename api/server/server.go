@@ -279,7 +279,10 @@ func (s *Server) Serve(ln net.Listener) error {
 	if !s.listening.begin(ln) {
 		return ln.Close()
 	}
-	plain := unstalled{Listener: ln, most: s.WriteStall, count: s.OnConnection, open: s.open, full: tooManyConnections}
+	plain := unstalled{
+		Listener: ln, most: s.WriteStall, count: s.OnConnection, open: s.open, full: tooManyConnections,
+		lacking: func(err error) { s.Log.Warn("no connection can be accepted for a moment", "err", err) },
+	}
 	ln = plain
 	if s.TLS != nil {
 		plain.full = nil // who expects TLS is told nothing
