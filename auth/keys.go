@@ -280,7 +280,11 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 		return nil
 	}
 	if remove {
-		return s.KV.Forget(ctx, record)
+		err := s.KV.Forget(ctx, record)
+		if err == nil { // here at once; others hear of it
+			s.ring.forget(record)
+		}
+		return err
 	}
 	if !info.Retired.IsZero() {
 		return nil

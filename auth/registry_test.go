@@ -243,8 +243,15 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	if _, err := other.Verify(last.AccessToken); err != nil {
 		t.Fatal(err)
 	}
-	if keys, err := s.RotateKeys(t.Context(), true); err != nil || len(keys) < 2 {
+	keys, err := s.RotateKeys(t.Context(), true)
+	if err != nil || len(keys) < 2 {
 		t.Fatalf("%v, %v", keys, err)
+	}
+	if slices.ContainsFunc(keys, func(k auth.KeyInfo) bool { return k.ID == kid(last.AccessToken) }) {
+		t.Errorf("a compromised key is told to be there: %v", keys)
+	}
+	if _, err := s.Verify(last.AccessToken); err == nil {
+		t.Error("the process that removed a compromised key takes what it signed")
 	}
 	for _, process := range []*auth.Server{s, other} {
 		until(t, "the end of what a compromised key signed", func() bool { _, err := process.Verify(last.AccessToken); return err != nil })
