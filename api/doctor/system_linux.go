@@ -15,7 +15,7 @@ func openFiles(_ context.Context, c node.Config, _ string) (State, string) {
 		return Note, err.Error()
 	}
 	if want := uint64(c.MaxConnections) + node.SpareFiles; allowed < want {
-		return Note, fmt.Sprintf("the system allows %d; --max-connections %d needs %d, and fewer connections are served at once: "+
+		return Note, fmt.Sprintf("the system allows %d; --max-connections %d needs %d, and fewer are served at once: "+
 			"raise the limit (ulimit -n, LimitNOFILE)", allowed, c.MaxConnections, want)
 	}
 	return OK, fmt.Sprintf("the system allows %d", allowed)

@@ -15,7 +15,8 @@ func connections(asked int, log *slog.Logger) int {
 	}
 	most := connectionsWithin(asked, allowed)
 	if most < asked {
-		log.Warn("fewer connections are served at once than --max-connections says: raise the limit of open files (ulimit -n, LimitNOFILE)",
+		log.Warn("fewer connections are served at once than --max-connections says: "+
+			"raise the limit of open files (ulimit -n, LimitNOFILE)",
 			"connections", most, "asked", asked, "open_files", allowed)
 	}
 	return most
