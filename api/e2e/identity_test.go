@@ -12,6 +12,7 @@ import (
 	"ehi-server/api/backup"
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/pairing"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -55,6 +56,65 @@ func TestNoExportGoesWithItsState(t *testing.T) {
 	if m := w.manifest(w.patient(patient), j); len(m.Output) != len(before.Output) {
 		t.Errorf("%d outputs after the state was given back, %d before", len(m.Output), len(before.Output))
 	}
+}
+
+// A start that is refused because another server runs on its NATS changes nothing, whatever an operator has
+// accepted: neither does its own state stop to fit its exports, nor does the other's begin to.
+func TestARefusedStartLeavesNoTrace(t *testing.T) {
+	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nats.Close)
+	mistaken := config()
+	mistaken.NATS = nats.ClientURL()
+	accepting := mistaken
+	accepting.AcceptLoss = true
+	export := func(w *world) {
+		patients, err := w.node.Patients(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pat := w.patient(patients[0].ID)
+		w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patients[0].ID, nil))
+	}
+	refused := func(data string, cfg node.Config, want error) {
+		t.Helper()
+		n, err := node.Open(t.Context(), cfg, data, slog.New(slog.DiscardHandler), node.Options{})
+		if err == nil {
+			err = errors.Join(errors.New("it serves"), n.Close())
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	own, fresh := t.TempDir(), t.TempDir()
+	t.Run("its own state", func(t *testing.T) { export(start(t, own, config(), node.Options{})) })
+	stamp := func() string {
+		store, err := files.NewLocal(files.Config{Root: filepath.Join(own, files.Folder)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		identity, err := store.Identity()
+		if err != nil || identity == "" {
+			t.Fatalf("identity %q, %v", identity, err)
+		}
+		return identity
+	}
+	before := stamp()
+	t.Run("beside another server", func(t *testing.T) {
+		other := start(t, t.TempDir(), mistaken, node.Options{})
+		export(other)
+		refused(own, accepting, pairing.ErrOtherServer)
+		refused(fresh, accepting, pairing.ErrOtherServer)
+		export(other)
+	})
+	if after := stamp(); after != before {
+		t.Errorf("the exports were those of state %s, and are those of %s", before, after)
+	}
+	refused(own, mistaken, bus.ErrStranger)
+	refused(fresh, mistaken, bus.ErrLost)
+	export(start(t, own, config(), node.Options{}))
 }
 
 // Where an operator goes on without the state, the exports of before stay in quarantine, and go by an

@@ -270,6 +270,9 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	n.Bus, err = bus.Open(ctx, bus.Config{
 		URL: n.cfg.NATS, Replicas: n.cfg.NATSReplicas, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
 		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files, AcceptLoss: n.cfg.AcceptLoss, AsIs: n.rescue != nil && n.cfg.NATS == "", Log: n.log,
+		Fits: func(ctx context.Context, fleet *bus.Fleet) error {
+			return pairing.Fits(ctx, fleet, n.source, n.Files)
+		},
 	})
 	return err
 }

@@ -86,8 +86,10 @@ func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.fits(ctx, before); err != nil {
-			return nil, err
+		if p.Bus.IsShared() {
+			if err := fits(ctx, p.Bus.Fleet, before, p.Source, p.Files); err != nil {
+				return nil, err
+			}
 		}
 		if err := s.begin(ctx, before, revision); !kv.IsConflict(err) { // else another one came at the same moment
 			return s, err
@@ -118,26 +120,41 @@ func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) 
 	return nil
 }
 
-// fits makes sure that a server that runs on the same NATS has the same folder and the same records. One
-// that has ended is nobody's; one that was killed counts for bus.PresenceTTL. Errors: ErrOtherServer.
-func (s *Server) fits(ctx context.Context, other *ehi.Terms) error {
-	if other == nil || !s.Bus.IsShared() {
+// Fits makes sure that a server that runs on the same NATS has the same folder and the same records, and changes
+// nothing. Open does so too, for servers that come at the same moment; but by then the state is this server's, so
+// that whoever opens the state asks before, see bus.Config. Errors: ErrOtherServer.
+func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder *files.Local) error {
+	other, err := fleet.Terms(ctx)
+	if err != nil {
+		return err
+	}
+	return fits(ctx, fleet, other, own, folder)
+}
+
+// fits is Fits for the terms of a server. One that has ended is nobody's; one that was killed counts for
+// bus.PresenceTTL.
+func fits(ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder *files.Local) error {
+	if other == nil {
 		return nil
 	}
-	there, err := s.Bus.Fleet.IsServerThere(ctx, other.ID)
+	there, err := fleet.IsServerThere(ctx, other.ID)
 	if err != nil || !there {
 		return err
 	}
-	same, err := s.Files.HasProof(other.Files)
-	switch own := s.Source.Records(); {
+	same, err := folder.HasProof(other.Files)
+	switch records := own.Records(); {
 	case err != nil:
 		return err
 	case !same:
-		return fmt.Errorf("%w: %s has its exports in %s (with the text %s in %s), and this one in %s (with %s): give both the same folder, or this one another --nats; one that was killed counts for %v",
-			ErrOtherServer, other.Server, other.Folder, other.Files, files.ProofsFolder, s.Files.Root(), texts(s.Files.Proofs()), bus.PresenceTTL)
-	case own.Identity != other.Records.Identity:
-		return fmt.Errorf("%w: %s has the records %s, and this one %s: give both the same --source and the same record store, or this one another --nats; one that was killed counts for %v",
-			ErrOtherServer, other.Server, other.Records.Identity, own.Identity, bus.PresenceTTL)
+		return fmt.Errorf("%w: %s has its exports in %s (with the text %s in %s), and this one in %s (with %s): "+
+			"give both the same folder, or this one another --nats; one that was killed counts for %v",
+			ErrOtherServer, other.Server, other.Folder, other.Files, files.ProofsFolder,
+			folder.Root(), texts(folder.Proofs()), bus.PresenceTTL)
+	case records.Identity != other.Records.Identity:
+		return fmt.Errorf("%w: %s has the records %s, and this one %s: "+
+			"give both the same --source and the same record store, or this one another --nats; "+
+			"one that was killed counts for %v",
+			ErrOtherServer, other.Server, other.Records.Identity, records.Identity, bus.PresenceTTL)
 	}
 	return nil
 }

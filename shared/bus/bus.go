@@ -51,6 +51,9 @@ type Config struct {
 	Files Identified
 	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger and ErrLost.
 	AcceptLoss bool
+	// Fits says whether this process fits the servers that are on an external NATS already. It is asked before anything
+	// is changed there or with the Files: a start that is refused leaves no trace. nil: it has no part in that.
+	Fits func(context.Context, *Fleet) error
 	// Restore says that a backup is put into an external NATS: that has to hold nothing, or what another restore has
 	// left that was not finished, which is removed. Until Restored, and after it until somebody has opened the state
 	// together with its Files, nobody else can open it.

@@ -268,6 +268,9 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 		return err
 	}
 	identity, err := b.identify(ctx)
+	if err == nil {
+		err = b.fits(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -310,6 +313,18 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
 	}
 	return err
+}
+
+// fits asks whether this process fits the others, see Config.Fits. Where no server has been there is none.
+func (b *Bus) fits(ctx context.Context) error {
+	if b.cfg.Fits == nil || b.embedded != nil {
+		return nil
+	}
+	is, err := kv.Look(ctx, b.link, bucketFleet)
+	if err != nil || !is.There {
+		return err
+	}
+	return b.cfg.Fits(ctx, &Fleet{kv.Open(b.link, bucketFleet)})
 }
 
 // bucket declares a bucket, or finds it.
