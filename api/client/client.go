@@ -426,7 +426,9 @@ func (c *Client) Import(ctx context.Context, o ImportOptions, open func() (io.Re
 			}
 			continue
 		}
-		if err := json.Unmarshal(a.Body, &r); a.Status != http.StatusOK && (err != nil || r.Problems == 0) {
+		err = json.Unmarshal(a.Body, &r)
+		told := err == nil && (r.Problems > 0 || len(r.Unplaced) > 0) // why it is no success
+		if a.Status != http.StatusOK && !told {
 			return r, &Error{"POST /admin/import", *a}
 		}
 		return r, err

@@ -92,3 +92,26 @@ func TestAnImportTellsWhatBelongsToNobody(t *testing.T) {
 		}
 	}
 }
+
+// B6: of several files that are imported strictly through a server one may come before those of its patients: the last
+// report decides.
+func TestAStrictImportOfSeveralFilesWaitsForTheLast(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	send := func(line string) source.Report {
+		t.Helper()
+		r, err := w.admin.Import(t.Context(), client.ImportOptions{Name: "lines", Strict: true}, func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(line)), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	early := send(`{"resourceType":"Observation","id":"early","subject":{"reference":"Patient/later"}}`)
+	if early.Unplaced["Observation"].Count != 1 {
+		t.Errorf("before its patient: %+v", early)
+	}
+	if last := send(`{"resourceType":"Patient","id":"later"}`); len(last.Unplaced) != 0 {
+		t.Errorf("with its patient: %+v", last)
+	}
+}
