@@ -274,7 +274,8 @@ func records(ctx context.Context, c node.Config, data string) (State, string) {
 	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source == "records" && (err == nil || errors.Is(err, fs.ErrNotExist)) {
 		return Note, none // and a store that is made by looking at it is not new any more
 	}
-	s, err := sources.Open(sources.Config{Spec: c.Source, Data: data})
+	// Nothing is written: there may be no room for it.
+	s, err := sources.Open(sources.Config{Spec: c.Source, Data: data, ReadOnly: true})
 	if errors.Is(err, dataset.ErrInUse) {
 		return Note, "held by another process: a server runs on this folder"
 	}
