@@ -11,7 +11,7 @@ func (osDisk) Free(name string) (int64, error) {
 	if err := unix.Statfs(name, &s); err != nil {
 		return 0, err
 	}
-	if few(s) {
+	if few(uint64(s.Files), uint64(s.Ffree)) {
 		return 0, nil
 	}
 	return int64(s.Bavail) * int64(s.Bsize), nil
@@ -20,13 +20,14 @@ func (osDisk) Free(name string) (int64, error) {
 // FewNames reports whether it is the names of files that the disk of a folder has hardly room for.
 func FewNames(folder string) bool {
 	var s unix.Statfs_t
-	return unix.Statfs(folder, &s) == nil && few(s)
+	return unix.Statfs(folder, &s) == nil && few(uint64(s.Files), uint64(s.Ffree))
 }
 
 // leastNames is how many files have to find room on a disk; on one of very few, a sixteenth of all.
 const leastNames = 512
 
-// few reports whether fewer find room. Without a total the file system has no such limit.
-func few(s unix.Statfs_t) bool {
-	return s.Files > 0 && int64(s.Ffree) < min(leastNames, int64(s.Files/16))
+// few reports whether fewer than leastNames find room. Without a total the file system has no such limit, and one that does
+// not know how many find room, as CephFS, says all ones.
+func few(total, free uint64) bool {
+	return total > 0 && free < min(leastNames, total/16)
 }
