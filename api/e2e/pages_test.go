@@ -290,3 +290,16 @@ func TestPagesAreGuarded(t *testing.T) {
 		t.Errorf("after bad forms: %+v, %v", job, err)
 	}
 }
+
+// A3: in a sandbox a browser may name the patient in place of a log-in; an application that sends its token may not. No
+// bearer sees what stands on the patient's form.
+func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p, pat := w.anyPatient()
+	j := w.kickOff(pat, "", p, nil)
+	form := "/jobs/" + j.ID + "/customize?_patient=" + p
+	w.want(w.do(w.open, "GET", form), 200, "Choose what to release")
+	if a := w.do(pat, "GET", form); a.Status == 200 || strings.Contains(string(a.Body), "interaction") {
+		t.Errorf("with a token: %d %.300s", a.Status, a.Body)
+	}
+}
