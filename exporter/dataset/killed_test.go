@@ -3,7 +3,6 @@ package dataset_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -32,8 +31,7 @@ func importInBulk(dir, from string) error {
 	return errors.Join(err, s.Close())
 }
 
-// recordsIn is all records of a store by patient: whether each is complete, and how many resources
-// it has of each type and id.
+// recordsIn is all records of a store by patient, see recordOf.
 func recordsIn(t *testing.T, dir string) map[string][]string {
 	t.Helper()
 	s, err := dataset.Open(dataset.Config{Dir: dir})
@@ -51,20 +49,9 @@ func recordsIn(t *testing.T, dir string) map[string][]string {
 	}
 	out := map[string][]string{}
 	for _, p := range patients {
-		rec, err := s.Open(t.Context(), p.ID)
-		if err != nil {
+		if out[p.ID], err = recordOf(t.Context(), s, p.ID); err != nil {
 			t.Fatal(err)
 		}
-		lines := []string{fmt.Sprintf("complete: %v", rec.Complete())}
-		err = rec.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
-			lines = append(lines, string(r.Line))
-			return nil
-		})
-		if err := errors.Join(err, rec.Close()); err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(lines[1:])
-		out[p.ID] = lines
 	}
 	return out
 }

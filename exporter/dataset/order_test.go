@@ -3,6 +3,7 @@ package dataset_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -245,6 +246,21 @@ func bundleOf(t *rapid.T, events []event) string {
 	return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + strings.Join(entries, ",") + `]}`
 }
 
+// recordOf is whether a patient's record is complete, and its lines, sorted.
+func recordOf(ctx context.Context, s *dataset.Store, patient string) ([]string, error) {
+	rec, err := s.Open(ctx, patient)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{fmt.Sprintf("complete: %v", rec.Complete())}
+	err = rec.Scan(ctx, source.Query{}, func(r source.Resource) error {
+		out = append(out, string(r.Line))
+		return nil
+	})
+	slices.Sort(out[1:])
+	return out, errors.Join(err, rec.Close())
+}
+
 // all is what a store gives out: each patient's record, the whole population, and what belongs to nobody.
 func all(t *rapid.T, s *dataset.Store) map[string][]string {
 	out := map[string][]string{}
@@ -253,20 +269,9 @@ func all(t *rapid.T, s *dataset.Store) map[string][]string {
 		t.Fatal(err)
 	}
 	for _, p := range patients {
-		rec, err := s.Open(t.Context(), p.ID)
-		if err != nil {
+		if out["Patient/"+p.ID], err = recordOf(t.Context(), s, p.ID); err != nil {
 			t.Fatal(err)
 		}
-		lines := []string{fmt.Sprintf("complete: %v", rec.Complete())}
-		err = rec.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
-			lines = append(lines, string(r.Line))
-			return nil
-		})
-		if err := errors.Join(err, rec.Close()); err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(lines)
-		out["Patient/"+p.ID] = lines
 	}
 	nothing, err := s.ImportFrom(t.Context(), "nothing", strings.NewReader(""), source.ImportOptions{Now: time.Now()})
 	if err != nil {
