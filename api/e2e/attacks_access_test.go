@@ -748,7 +748,8 @@ func TestAnUnknownNameTakesAsLongAsAWrongPassword(t *testing.T) {
 	t.Logf("a wrong password %v, an unknown name %v, the configuration's administrator %v", known, unknown, configured)
 	for _, other := range []time.Duration{known, configured} {
 		if unknown < other/2 || other < unknown/2 {
-			t.Errorf("a wrong password takes %v, of the configuration's administrator %v, an unknown name %v", known, configured, unknown)
+			t.Errorf("a wrong password takes %v, of the configuration's administrator %v, an unknown name %v",
+				known, configured, unknown)
 		}
 	}
 }

@@ -99,7 +99,8 @@ func TestAStrictImportOfSeveralFilesWaitsForTheLast(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	send := func(line string) source.Report {
 		t.Helper()
-		r, err := w.admin.Import(t.Context(), client.ImportOptions{Name: "lines", Strict: true}, func() (io.ReadCloser, error) {
+		o := client.ImportOptions{Name: "lines", Strict: true}
+		r, err := w.admin.Import(t.Context(), o, func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader(line)), nil
 		})
 		if err != nil {

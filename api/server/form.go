@@ -122,8 +122,8 @@ func param(c *fiber.Ctx, name string) string {
 // a link would decide beside what was ticked.
 func fromPage(c *fiber.Ctx, name string) string { return string(c.Request().PostArgs().Peek(name)) }
 
-// takesShortcut reports whether a visitor stands for the job's patient by naming him, as a sandbox allows. Whoever brings a
-// token is an application, which never does.
+// takesShortcut reports whether a visitor stands for the job's patient by naming him, as a sandbox
+// allows. Whoever brings a token is an application, which never does.
 func (s *Server) takesShortcut(c *fiber.Ctx, j *ehi.Job, named string) bool {
 	return s.Sandbox && named == j.Patient.ID && c.Get(fiber.HeaderAuthorization) == ""
 }

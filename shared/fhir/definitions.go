@@ -76,8 +76,9 @@ func Types() []string { return strings.Fields(typesTable) }
 //
 // It is the patient compartment of R4 (https://hl7.org/fhir/R4/compartmentdefinition-patient.html) with two deviations, which
 // generate/tables.go gives reasons for: Patient and Group are left out, and types that the compartment has no rule for, although R4
-// gives them a search parameter "patient", are taken in (Contract, Device, GuidanceResponse). A third one is the package's that the
-// table is made from: it has Task by patient and focus, which the page of 4.0.1 leaves out of the compartment.
+// gives them a search parameter "patient", are taken in (Contract, Device, GuidanceResponse). A third
+// one is the package's that the table is made from: it has Task by patient and focus, which the page
+// of 4.0.1 leaves out of the compartment.
 func CompartmentPaths(t string) []string { return compartment[t] }
 
 // MandatoryFields are the top-level JSON fields of a type with a minimum of one; of a choice (medication[x]), each of its fields.

@@ -26,8 +26,8 @@ func FewNames(folder string) bool {
 // leastNames is how many files have to find room on a disk; on one of very few, a sixteenth of all.
 const leastNames = 512
 
-// few reports whether fewer than leastNames find room. Without a total the file system has no such limit, and one that does
-// not know how many find room, as CephFS, says all ones.
+// few reports whether fewer than leastNames find room. Without a total the file system has no such
+// limit, and one that does not know how many find room, as CephFS, says all ones.
 func few(total, free uint64) bool {
 	return total > 0 && free < min(leastNames, total/16)
 }
