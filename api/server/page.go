@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -80,7 +81,9 @@ func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	return s.render(c, name, "layout", data)
 }
 
-// render renders a page into its layout, as .Content. Fiber's own way to do that would show an error of the page's template to its reader.
+// render renders a page into its layout, as .Content. Fiber's own way to do that would show an error of the
+// page's template to its reader, and its Ctx.Render writes to the app at the first call of all: two pages at
+// once are a race there.
 func (s *Server) render(c *fiber.Ctx, name, layout string, data fiber.Map) error {
 	if s.Sandbox {
 		data["Banner"] = s.banner(data)
@@ -90,7 +93,12 @@ func (s *Server) render(c *fiber.Ctx, name, layout string, data fiber.Map) error
 		return err
 	}
 	data["Content"] = template.HTML(content.String())
-	return c.Render(layout, data)
+	var page bytes.Buffer
+	if err := s.views.Render(&page, layout, data); err != nil {
+		return err
+	}
+	c.Type("html", "utf-8")
+	return c.Send(page.Bytes())
 }
 
 // banner is what every page of a sandbox says at its top, in the language of the page.

@@ -256,10 +256,12 @@ func New(c Config, d Deps) (*Server, error) {
 	s.views = html.NewFileSystem(http.FS(views), ".html")
 	s.views.AddFunc("plot", drawPlot)
 	s.views.AddFunc("lower", strings.ToLower)
+	if err := s.views.Load(); err != nil {
+		return nil, err
+	}
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
-		Views:         s.views,
 		StrictRouting: true, CaseSensitive: true, // see onePath
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.open.workers(),
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
