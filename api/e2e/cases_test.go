@@ -123,7 +123,10 @@ func TestCaseRelevantProvenance(t *testing.T) {
 func TestCaseCompartment(t *testing.T) {
 	w := startOn(t, records.Cases(t, "compartment"))
 	got, _ := w.export("sup1", nil)
-	for _, key := range []string{"SupplyRequest/sr-deliver", "ImagingStudy/im1", "Practitioner/p9"} {
+	for _, key := range []string{
+		"Patient/sup1", "SupplyRequest/sr-deliver", "ImagingStudy/im1", "Practitioner/p9", "Device/dev-sup1",
+		"Contract/con1", "Binary/bin-sec1", "Task/task-focus", "Linkage/link1", "BiologicallyDerivedProduct/bdp1",
+	} {
 		if got[key] == nil {
 			t.Errorf("%s is not in the record", key)
 		}

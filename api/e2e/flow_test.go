@@ -151,6 +151,10 @@ func (w *world) review(pat *client.Client, j client.Job) {
 	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "x", Data: note}); err != nil || a.Status != 400 || !strings.Contains(string(a.Body), `Cannot add attachments to export in \"approved\" state`) {
 		t.Errorf("attachments of an approved job: %s, %v", a.Body, err)
 	}
+	if a, err := w.admin.RemoveFiles(t.Context(), j.ID, "note.txt"); err != nil || a.Status != 400 ||
+		!strings.Contains(string(a.Body), `Cannot remove attachments from export in \"approved\" state`) {
+		t.Errorf("removal from an approved job: %s, %v", a.Body, err)
+	}
 
 	answer := w.do(pat, "GET", j.StatusURL)
 	expires, err := http.ParseTime(answer.Header.Get("Expires"))

@@ -115,8 +115,8 @@ func TestRealRecordsComeThroughAnImportUnharmed(t *testing.T) {
 	bundles := records.Bundles(t, dir)
 	s := openStore(t, t.TempDir())
 	rep := load(t, s, dir)
-	if len(rep.Bad) > 0 {
-		t.Fatalf("bad input: %v", rep.Bad)
+	if len(rep.Bad) > 0 || len(rep.Unplaced) > 0 {
+		t.Fatalf("bad input: %v; without a patient: %v", rep.Bad, rep.Unplaced)
 	}
 
 	distinct, versions := map[string]int64{}, map[string][]records.Resource{}
