@@ -107,6 +107,7 @@ var signInAttacks = []attack{
 	}},
 	{"codes are guessed", "RFC 4226 7.3", func(p *target) {
 		_, secret, _ := p.withSecondFactor("guessed")
+		defer p.clock.stop()()
 		for range 5 {
 			p.refusesCode("guessed", "123456")
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type production struct {
 	ann, bob string            // the patients' ids
 	secrets  map[string]string // of clients, by id
 	svcKeys  []byte            // private JWKS
+	clock    *stoppedClock
 }
 
 // freeAddr is an address of loopback that nobody listens on at the moment.
@@ -68,6 +70,24 @@ func productionConfig(t *testing.T) node.Config {
 	return cfg
 }
 
+// stoppedClock is the clock of log-ins, which tests may stop: the pause behind five wrong passwords is a
+// second, which a slow machine needs to refuse one.
+type stoppedClock struct{ at atomic.Pointer[time.Time] }
+
+func (c *stoppedClock) now() time.Time {
+	if at := c.at.Load(); at != nil {
+		return *at
+	}
+	return time.Now()
+}
+
+// stop stops the clock until the function that it gives is called.
+func (c *stoppedClock) stop() (goOn func()) {
+	at := time.Now()
+	c.at.Store(&at)
+	return func() { c.at.Store(nil) }
+}
+
 func startProduction(t *testing.T, change func(*node.Config)) *production {
 	t.Helper()
 	data := t.TempDir()
@@ -85,7 +105,8 @@ func startProduction(t *testing.T, change func(*node.Config)) *production {
 	if change != nil {
 		change(&cfg)
 	}
-	p := &production{world: start(t, data, cfg, node.Options{})}
+	clock := &stoppedClock{}
+	p := &production{world: start(t, data, cfg, node.Options{Now: clock.now}), clock: clock}
 	list, err := p.node.Patients(t.Context(), 2)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%v, %v", list, err)

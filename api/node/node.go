@@ -196,6 +196,8 @@ type Options struct {
 	UnsummedFiles bool
 	// Level is the logger's level, which administrators may change while the server runs; nil where it is fixed.
 	Level *slog.LevelVar
+	// Now is the clock of log-ins and tokens. Default: time.Now.
+	Now func() time.Time
 }
 
 // Open puts a node together on a data folder; Run makes it work. The caller closes it.
@@ -241,7 +243,7 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 		n.unwatch = telemetry.OnScrape(n.cert.refresh)
 	}
 	n.URL = reachable(scheme, n.ln.Addr())
-	if err := n.openAuth(ctx); err != nil {
+	if err := n.openAuth(ctx, opts); err != nil {
 		return nil, err
 	}
 	return n, n.openServices(ctx, opts)
@@ -302,12 +304,12 @@ func (n *Node) base() (origin string, aliases []string) {
 	return n.URL, server.LoopbackAliases(n.URL)
 }
 
-func (n *Node) openAuth(ctx context.Context) (err error) {
+func (n *Node) openAuth(ctx context.Context, opts Options) (err error) {
 	base, _ := n.base()
 	n.auth, err = auth.New(ctx, auth.Config{
 		KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: n.cfg.sandbox(), SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data),
 		Algorithm: n.cfg.TokenAlg, KeyAge: n.cfg.KeyAge, PrivateKeySets: n.cfg.PrivateKeySets, AccessTTL: n.cfg.AccessTTL, RefreshTTL: n.cfg.RefreshTTL,
-		Lasts: n.cfg.JobTTL + n.cfg.FileTTL, Reserved: n.cfg.reserved(),
+		Lasts: n.cfg.JobTTL + n.cfg.FileTTL, Reserved: n.cfg.reserved(), Now: opts.Now,
 	})
 	if err != nil {
 		return err
