@@ -2,19 +2,23 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
 )
@@ -26,29 +30,100 @@ var hostileValues = []string{
 	strings.Repeat("x", 65), strings.Repeat("x", 4097), strings.Repeat("x.", 4000), strings.Repeat("é", 3000),
 }
 
+// turnOf is which value a position is asked with in a turn. Positions are spread over the values by a
+// hash, so that each value has as many, and as many turns as there are values ask everything.
+func turnOf(position string, turn int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(position)) // never fails
+	return int((uint64(h.Sum32()) + uint64(turn)) % uint64(len(hostileValues)))
+}
+
+// hostileTurn is EHI_HOSTILE: all, or the number of a turn; by default each day has its own.
+func hostileTurn(t *testing.T) (all bool, turn int) {
+	switch v := os.Getenv("EHI_HOSTILE"); v {
+	case "all":
+		return true, 0
+	case "":
+		return false, int(time.Now().Unix() / 86400)
+	default:
+		turn, err := strconv.Atoi(v)
+		if err != nil || turn < 0 {
+			t.Fatalf("EHI_HOSTILE=%s: it is \"all\", or the number of a turn", v)
+		}
+		return false, turn
+	}
+}
+
+// Every value of every position has its turn, and each turn has about as many of each value.
+func TestHostileValuesTakeTurns(t *testing.T) {
+	const positions = 2000
+	n := len(hostileValues)
+	per := make([]int, n)
+	for i := range positions {
+		seen := map[int]bool{}
+		for turn := range n {
+			seen[turnOf(fmt.Sprint("position ", i), 20000+turn)] = true
+		}
+		if len(seen) != n {
+			t.Fatalf("position %d has %d of %d values", i, len(seen), n)
+		}
+		per[turnOf(fmt.Sprint("position ", i), 20000)]++
+	}
+	if least, most := slices.Min(per), slices.Max(per); least < positions/n/2 || most > positions/n*2 {
+		t.Errorf("values of one turn: %v", per)
+	}
+}
+
 // rawConn speaks HTTP/1.1 byte by byte, so that a request may be what no client library sends.
 type rawConn struct {
 	t    *testing.T
 	addr string
+	tls  *tls.Config // nil: no TLS
 	conn net.Conn
 	in   *bufio.Reader
+	set  map[string]bool // the names of cookies that answers set
 }
+
+func (r *rawConn) dial() error {
+	var err error
+	if r.tls == nil {
+		r.conn, err = net.Dial("tcp", r.addr)
+	} else {
+		r.conn, err = tls.Dial("tcp", r.addr, r.tls)
+	}
+	r.in = bufio.NewReader(r.conn)
+	return err
+}
+
+// framing are the headers that say where a request ends: behind a hostile one nothing else is sent.
+var framing = []string{"Content-Length", "Transfer-Encoding", "Expect", "Connection"}
 
 // send sends a request and reads its answer; a request that ends its connection has the status 0.
 func (r *rawConn) send(method, target string, header []string, body string) int {
 	r.t.Helper()
 	if r.conn == nil {
-		conn, err := net.Dial("tcp", r.addr)
-		if err != nil {
+		if err := r.dial(); err != nil {
 			r.t.Fatal(err)
 		}
-		r.conn, r.in = conn, bufio.NewReader(conn)
 	}
 	if err := r.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		r.t.Fatal(err)
 	}
-	text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n%s\r\n%s", method, target, r.addr, len(body), strings.Join(header, ""), body)
-	_, err := io.WriteString(r.conn, text)
+	has := func(name string) bool {
+		return slices.ContainsFunc(header, func(line string) bool { return strings.HasPrefix(line, name+":") })
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s %s HTTP/1.1\r\n", method, target)
+	if !has("Host") {
+		fmt.Fprintf(&text, "Host: %s\r\n", r.addr)
+	}
+	if !has("Content-Length") && !has("Transfer-Encoding") {
+		fmt.Fprintf(&text, "Content-Length: %d\r\n", len(body))
+	}
+	if has("Transfer-Encoding") {
+		body = "0\r\n\r\n" // the end of a body in chunks
+	}
+	_, err := io.WriteString(r.conn, text.String()+strings.Join(header, "")+"\r\n"+body)
 	var resp *http.Response
 	if err == nil {
 		resp, err = http.ReadResponse(r.in, &http.Request{Method: method})
@@ -60,12 +135,17 @@ func (r *rawConn) send(method, target string, header []string, body string) int 
 		r.close()
 		return 0
 	}
+	for _, c := range resp.Cookies() {
+		if r.set != nil {
+			r.set[c.Name] = true
+		}
+	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") { // it has no end
 		r.close()
 		return resp.StatusCode
 	}
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
-	if resp.Body.Close(); err != nil || resp.Close || resp.ContentLength < 0 {
+	if resp.Body.Close(); err != nil || resp.Close || resp.ContentLength < 0 || slices.ContainsFunc(framing, has) {
 		r.close()
 	}
 	return resp.StatusCode
@@ -78,81 +158,266 @@ func (r *rawConn) close() {
 	}
 }
 
-// No request stops the server: every route is asked with hostile values in every position, and the
-// server is asked after each whether it is ready still. One name that NATS could not read was enough
-// to end the connection to it for good. EHI_HOSTILE=all asks with every value in every position.
-func TestNoRequestStopsTheServer(t *testing.T) {
-	cfg := config()
-	cfg.PollBurst, cfg.Hold, cfg.MaxHold = 0, 0, 0
-	w := start(t, t.TempDir(), cfg, node.Options{})
-	p := w.demoPatient()
-	j := w.kickOff(w.patient(p), "/no-form", p, nil)
-	session := staffIn(w, "admin", "admin-password").cookies()
-	raw := &rawConn{t: t, addr: strings.TrimPrefix(w.node.URL, "http://")}
-	t.Cleanup(raw.close)
-	watch := &rawConn{t: t, addr: raw.addr}
-	t.Cleanup(watch.close)
+// hostileWorld is a server that is asked with hostile values, and what opens it.
+type hostileWorld struct {
+	w            *world
+	patient, job string
+	spare        string // a job that may be deleted
+	bearer       string
+	// staff and person are the cookies of an administrator's and of the patient's session, and the
+	// tokens of their forms.
+	staff, person           string
+	staffToken, personToken string
+}
 
-	all, turn := os.Getenv("EHI_HOSTILE") == "all", 0
-	asked, failed := 0, 0
-	ask := func(what, method, target string, header []string, body string) {
-		t.Helper()
-		if turn++; !all && turn%len(hostileValues)%6 != 0 { // each position has its turn with some of the values
-			return
+// hostileSandbox is a sandbox over HTTP, hostileProduction a server in production mode over TLS. Both
+// have an OpenID provider, so that what a browser brings back from there is read.
+func hostileSandbox(t *testing.T) *hostileWorld {
+	provider, cfg := openProvider(t), config()
+	cfg.PollBurst, cfg.Hold, cfg.MaxHold = 0, 0, 0
+	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	h := &hostileWorld{w: w, patient: w.demoPatient()}
+	pat := w.patient(h.patient)
+	h.begin(pat, newBrowser(t), newBrowser(t), "admin", "admin-password", "patient", h.patient, "password", "x")
+	return h
+}
+
+func hostileProduction(t *testing.T) *hostileWorld {
+	provider := openProvider(t)
+	p := startProduction(t, func(c *node.Config) {
+		c.PollBurst, c.Hold, c.MaxHold, c.RegistrationToken = 0, 0, 0, registrationToken
+		c.StaffOIDC = staffOIDC(provider.server.URL)
+	})
+	pat, _ := p.letIn("app", "ann")
+	h := &hostileWorld{w: p.world, patient: p.ann}
+	h.begin(pat, p.person(), p.person(), "root", adminPassword, "username", "ann", "password", patientPassword)
+	return h
+}
+
+// begin opens an administrator's and a patient's session, and starts two exports.
+func (h *hostileWorld) begin(pat *client.Client, staff, person *browser, name, password string, fill ...string) {
+	base := h.w.open.Base
+	h.bearer = pat.Token
+	h.job, h.spare = h.w.kickOff(pat, "/no-form", h.patient, nil).ID, h.w.kickOff(pat, "/no-form", h.patient, nil).ID
+	staff.visit(base + "/admin")
+	staff.submitTo("/admin/ui/login", "username", name, "password", password)
+	staff.sees(200, "Exports", name)
+	staff.visit(base + "/admin/ui/clients")
+	h.staff, h.staffToken = staff.cookies(), staff.field("_csrf")
+	person.visit(base + "/patient-login?action=%2Fmy%2Frequests")
+	person.submit(fill...)
+	person.sees(200, "Your requests")
+	h.person, h.personToken = person.cookies(), person.field("_csrf")
+}
+
+// credentials are the headers that open an operation, and the token of its forms.
+func (h *hostileWorld) credentials(o openapi.Operation) (header []string, token string) {
+	header = []string{"Accept: */*\r\n", "Referer: " + h.w.open.Base + "/\r\n"}
+	cookies, token := h.person, h.personToken
+	switch {
+	case strings.HasSuffix(o.Path, "logout"): // it would end the session
+		return header[:1], ""
+	case strings.HasPrefix(o.Path, "/admin"):
+		cookies, token = h.staff, h.staffToken
+	case slices.Contains(o.Security, "initial"):
+		return append(header, "Authorization: Bearer "+registrationToken+"\r\n"), ""
+	case slices.Contains(o.Security, "bearer"):
+		return append(header, "Authorization: Bearer "+h.bearer+"\r\n"), ""
+	}
+	return append(header, "Cookie: "+cookies+"\r\n"), token
+}
+
+// stand reports whether the credentials are good still, so that requests with them were let in.
+func (h *hostileWorld) stand(watch *rawConn) error {
+	for path, header := range map[string]string{
+		"/admin/jobs":                "Cookie: " + h.staff,
+		"/my/requests":               "Cookie: " + h.person,
+		"/fhir/Patient/" + h.patient: "Authorization: Bearer " + h.bearer,
+	} {
+		if status := watch.send("GET", path, []string{header + "\r\n"}, ""); status != 200 {
+			return fmt.Errorf("%s answers %d to its credentials", path, status)
 		}
+	}
+	return nil
+}
+
+// fields are what the fields of forms hold besides the hostile one, so that this one is read.
+func (h *hostileWorld) fields(o openapi.Operation, token string) map[string]string {
+	out := map[string]string{"_csrf": token, "username": "admin", "password": "wrong", "patient": h.patient}
+	if strings.HasPrefix(o.Path, "/auth/") {
+		out["grant_type"], out["client_id"], out["client_secret"] = "refresh_token", client.ClientID, "x"
+		out["refresh_token"], out["token"], out["redirect_uri"] = "x", "x", "https://app.example/cb"
+	}
+	return out
+}
+
+// hostileRequest is a request with a hostile value in one position.
+type hostileRequest struct {
+	position, method, target string
+	header                   []string
+	body                     string
+}
+
+// with calls ask with each request that an operation can be asked with a value, at every position.
+func (h *hostileWorld) with(o openapi.Operation, at positions, in input, v string, ask func(hostileRequest)) {
+	job := h.job
+	if o.Method == "DELETE" {
+		job = h.spare
+	}
+	plain, line := sample(o.Path, h.patient, job), strings.NewReplacer("\r", "", "\n", "").Replace(v)
+	credentials, token := h.credentials(o)
+	put := func(position, target string, header []string, body string) {
+		ask(hostileRequest{position, o.Method, target, header, body})
+	}
+	for _, name := range placeholders(o.Path) {
+		target := strings.ReplaceAll(o.Path, "{"+name+"}", url.PathEscape(v))
+		put("path "+name, sample(target, h.patient, job), credentials, "")
+	}
+	if strings.HasPrefix(o.Path, "/fhir/") {
+		put("path faults", "/faulty/"+url.PathEscape(v)+plain, credentials, "")
+	}
+	for _, name := range in.query {
+		put("query "+name, plain+"?"+url.QueryEscape(name)+"="+url.QueryEscape(v), credentials, "")
+	}
+	all := url.Values{}
+	for _, name := range at.fields {
+		all.Set(name, v)
+	}
+	put("query of every name", plain+"?"+all.Encode(), credentials, "")
+	open := []string{"Accept: */*\r\n"}
+	for _, name := range at.cookies {
+		put("cookie "+name, plain, append(slices.Clone(open), "Cookie: "+name+"="+line+"\r\n"), "")
+		beside := h.cookiesBut(o, name)
+		put("cookie "+name+" with credentials", plain, instead(credentials, "Cookie", name+"="+line, beside), "")
+	}
+	for _, name := range at.headers {
+		put("header "+name, plain, instead(open, name, line, ""), "")
+		put("header "+name+" with credentials", plain, instead(credentials, name, line, ""), "")
+	}
+	if o.Method == "GET" || o.Method == "DELETE" {
+		return
+	}
+	const form, object = "Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: application/json\r\n"
+	put("form of every name", plain, append(slices.Clone(credentials), form), all.Encode())
+	put("object of every name", plain, append(slices.Clone(credentials), object), objectOf(at.fields, v))
+	put("body", plain, append(slices.Clone(credentials), object), v)
+	for mime, names := range in.body {
+		for _, name := range names {
+			if strings.HasSuffix(mime, "json") {
+				put(mime+" "+name, plain, append(slices.Clone(credentials), object), objectOf([]string{name}, v))
+				continue
+			}
+			filled := url.Values{name: {v}}
+			for other, good := range h.fields(o, token) {
+				if other != name {
+					filled.Set(other, good)
+				}
+			}
+			put(mime+" "+name, plain, append(slices.Clone(credentials), form), filled.Encode())
+		}
+	}
+}
+
+// cookiesBut are the cookies of an operation's credentials, without one.
+func (h *hostileWorld) cookiesBut(o openapi.Operation, name string) string {
+	header, _ := h.credentials(o)
+	for _, line := range header {
+		if cookies, ok := strings.CutPrefix(line, "Cookie: "); ok {
+			all := strings.Split(strings.TrimSpace(cookies), "; ")
+			all = slices.DeleteFunc(all, func(c string) bool { return strings.HasPrefix(c, name+"=") })
+			return strings.Join(all, "; ")
+		}
+	}
+	return ""
+}
+
+// instead replaces a header; what more is not empty stands before its value, as another cookie.
+func instead(header []string, name, value, more string) []string {
+	out := slices.DeleteFunc(slices.Clone(header), func(line string) bool { return strings.HasPrefix(line, name+":") })
+	if more != "" {
+		value = more + "; " + value
+	}
+	return append(out, name+": "+value+"\r\n")
+}
+
+// objectOf is a JSON object of which every member has one value.
+func objectOf(names []string, v string) string {
+	out := map[string]string{}
+	for _, name := range names {
+		out[name] = v
+	}
+	data, err := json.Marshal(out)
+	if err != nil {
+		panic(err) // of strings
+	}
+	return string(data)
+}
+
+// No request stops the server: every route is asked with hostile values in every position that the
+// source names, with credentials and without, and the server is asked after each whether it is ready
+// still. One name that NATS could not read was enough to end the connection to it for good. By default
+// each position has one of the values, another one each day; EHI_HOSTILE=all asks with all of them.
+func TestNoRequestStopsTheServer(t *testing.T) {
+	for name, begin := range map[string]func(*testing.T) *hostileWorld{
+		"sandbox over HTTP": hostileSandbox, "production over TLS": hostileProduction,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			askEverything(t, begin(t))
+		})
+	}
+}
+
+func askEverything(t *testing.T, h *hostileWorld) {
+	_, addr, _ := strings.Cut(h.w.node.URL, "://")
+	secure := roots(t, h.w.node.Config().TLSCert)
+	raw := &rawConn{t: t, addr: addr, tls: secure, set: map[string]bool{}}
+	t.Cleanup(raw.close)
+	watch := &rawConn{t: t, addr: addr, tls: secure}
+	t.Cleanup(watch.close)
+	all, turn := hostileTurn(t)
+	at, takes := readPositions(t), inputs(t, h.w)
+	operations := openapi.Operations()
+	spots, asked, failed := map[string]bool{}, 0, 0
+	statuses := map[int]int{}
+	ask := func(r hostileRequest) {
 		asked++
-		if status := raw.send(method, target, header, body); status >= 500 && status != 501 && status != 505 && status != 503 {
-			t.Errorf("%s: %s %.100s answers %d", what, method, target, status)
+		status := raw.send(r.method, r.target, r.header, r.body)
+		if statuses[status]++; status >= 500 && status != 501 && status != 505 && status != 503 {
+			t.Errorf("%s: %s %.100s answers %d", r.position, r.method, r.target, status)
 		}
 		if status := watch.send("GET", "/readyz", nil, ""); status != 200 {
 			failed++
-			t.Errorf("after %s: %s %.100s: the server is not ready: %d", what, method, target, status)
+			t.Errorf("after %s: %s %.100s: the server is not ready: %d", r.position, r.method, r.target, status)
 		}
 		if failed > 5 {
 			t.Fatal("too many failures")
 		}
 	}
-	query, token := queryNames(t, w), w.patient(p).Token
-	routes := 0
-	for _, o := range openapi.Operations() {
-		if slices.Contains([]string{"POST /admin/backup", "GET /admin/backup", "GET /admin/debug/pprof/{profile}"}, o.String()) {
-			continue // they take seconds, whatever is asked
-		}
-		routes++
-		credentials := []string{"Accept: */*\r\n", "Authorization: Bearer " + token + "\r\n"}
-		if slices.Contains(o.Security, "session") && !strings.HasSuffix(o.Path, "/logout") {
-			credentials = []string{"Accept: */*\r\n", "Cookie: " + session + "\r\n"}
-		}
-		plain := sample(o.Path, p, j.ID)
-		for _, v := range hostileValues {
-			escaped := url.PathEscape(v)
-			for _, name := range placeholders(o.Path) {
-				ask("path "+name, o.Method, strings.ReplaceAll(strings.NewReplacer("{"+name+"}", "\x01").Replace(o.Path), "\x01", escaped), credentials, "")
-			}
-			for _, name := range query[o.Path+" "+o.Method] {
-				ask("query "+name, o.Method, plain+"?"+url.QueryEscape(name)+"="+url.QueryEscape(v), credentials, "")
-			}
-			for _, name := range []string{"sid", "ehi_patient", "ehi_csrf", "ehi_admin_csrf", "ehi_flash", "ehi_lang"} {
-				ask("cookie "+name, o.Method, plain, []string{"Cookie: " + name + "=" + oneLine(v) + "\r\n"}, "")
-			}
-			for _, name := range []string{"Authorization", "X-Interaction-Token", "Accept", "Prefer", "Content-Type", "Accept-Language", "Range", "If-None-Match", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id", "Traceparent", "Origin", "Referer"} {
-				ask("header "+name, o.Method, plain, append(slices.Clone(credentials[:1]), name+": "+oneLine(v)+"\r\n"), "")
-			}
-			if o.Method == "POST" {
-				form := url.Values{}
-				for _, name := range []string{"username", "password", "_csrf", "id", "client_id", "code", "refresh_token", "token", "grant_type", "redirect_uri", "client_assertion", "patient", "name"} {
-					form.Set(name, v)
+	for _, o := range operations {
+		for i, v := range hostileValues {
+			h.with(o, at, takes[o.String()], v, func(r hostileRequest) {
+				position := o.String() + " " + r.position
+				if spots[position] = true; all || turnOf(position, turn) == i {
+					ask(r)
 				}
-				ask("body", o.Method, plain, append(slices.Clone(credentials), "Content-Type: application/x-www-form-urlencoded\r\n"), form.Encode())
-			}
+			})
+		}
+		if err := h.stand(watch); err != nil {
+			t.Fatalf("after %s: %v", o, err)
 		}
 	}
-	w.want(w.do(w.open, "GET", "/healthz"), 200, "")
-	t.Logf("%d routes, %d values, %d requests; the server was ready after each", routes, len(hostileValues), asked)
+	h.w.want(h.w.do(h.w.open, "GET", "/healthz"), 200, "")
+	for name := range raw.set {
+		if !slices.Contains(at.cookies, name) {
+			t.Errorf("the server sets the cookie %s, which is no position", name)
+		}
+	}
+	t.Logf("turn %d, all %v: %d routes, %d positions, %d values: %d requests, and the server was ready after each",
+		turn, all, len(operations), len(spots), len(hostileValues), asked)
+	t.Logf("%d headers, %d cookies, %d fields; statuses %v", len(at.headers), len(at.cookies), len(at.fields), statuses)
 }
-
-// oneLine leaves everything in a value but the ends of lines, which would begin another header.
-func oneLine(v string) string { return strings.NewReplacer("\r", "", "\n", "").Replace(v) }
 
 // sample is a path of an operation: of a patient and a job that are there, and else of nothing that is.
 func sample(path, patient, job string) string {
@@ -165,46 +430,6 @@ func placeholders(path string) (out []string) {
 	for _, part := range strings.Split(path, "{")[1:] {
 		name, _, _ := strings.Cut(part, "}")
 		out = append(out, name)
-	}
-	return out
-}
-
-// queryNames lists the query parameters of each operation by the API's document, and one that none has.
-func queryNames(t *testing.T, w *world) map[string][]string {
-	t.Helper()
-	var doc struct {
-		Paths      map[string]map[string]json.RawMessage `json:"paths"`
-		Components struct {
-			Parameters map[string]struct{ Name, In string } `json:"parameters"`
-		} `json:"components"`
-	}
-	if err := json.Unmarshal(w.do(w.open, "GET", "/openapi.json").Body, &doc); err != nil {
-		t.Fatal(err)
-	}
-	out := map[string][]string{}
-	for path, methods := range doc.Paths {
-		for method, data := range methods {
-			var o struct {
-				Parameters []struct {
-					Name, In string
-					Ref      string `json:"$ref"`
-				}
-			}
-			if json.Unmarshal(data, &o) != nil {
-				continue // a member that is no operation
-			}
-			names := []string{"unknown"}
-			for _, p := range o.Parameters {
-				if p.Ref != "" {
-					shared := doc.Components.Parameters[p.Ref[strings.LastIndexByte(p.Ref, '/')+1:]]
-					p.Name, p.In = shared.Name, shared.In
-				}
-				if p.In == "query" {
-					names = append(names, p.Name)
-				}
-			}
-			out[path+" "+strings.ToUpper(method)] = names
-		}
 	}
 	return out
 }
