@@ -38,6 +38,7 @@ type writer struct {
 	owned  *filter
 	lately *owners // from then on
 	misses int
+	warmed uint64 // of no use: it keeps the loads of warm from being left out
 	// buried is whether the store has tombstones, covered whether it has resources over which a conditional update stands.
 	buried, covered bool
 	// gone are the resources, by type and id as in a key, that were shared and are not any more.
@@ -82,7 +83,34 @@ func (s *Store) newWriter(now time.Time) (*writer, error) {
 	w.buried = tombstones
 	covered, e := some(s.db, []byte{kOwn})
 	w.covered = covered
-	return w, errors.Join(err, e, s.loadWaiting())
+	if err = errors.Join(err, e, s.loadWaiting()); err != nil || w.sorter == nil {
+		return w, err
+	}
+	owned, err := some(s.db, []byte{kOwner})
+	if err == nil && !owned {
+		err = w.filterOwned() // of nothing: all that comes is new
+	}
+	return w, err
+}
+
+// warmAtOnce is for how many resources the memory is loaded at once that put looks at.
+const warmAtOnce = 32
+
+// warm loads what put will look at into the processor's caches, for some resources at once. One by one,
+// put would wait for the memory each time.
+func (w *writer) warm(items []item) {
+	if w.owned == nil {
+		return
+	}
+	var owned, lately [warmAtOnce]uint64
+	for i := range items {
+		f := &items[i].facts
+		w.key = appendKey(w.key[:0], kOwner, f.id, f.typ)
+		owned[i], lately[i] = w.owned.hash(w.key), w.lately.hash(w.key)
+	}
+	for i := range items {
+		w.warmed += w.owned.near(owned[i]) + w.lately.near(lately[i])
+	}
 }
 
 // prepared is a resource as far as it can be looked at without the store.

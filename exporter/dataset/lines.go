@@ -265,7 +265,10 @@ func (x *examiner) isBundle(doc []byte) bool {
 
 // chunk writes a chunk's resources.
 func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
-	for _, it := range c.items {
+	for i, it := range c.items {
+		if i%warmAtOnce == 0 {
+			im.w.warm(c.items[i:min(i+warmAtOnce, len(c.items))])
+		}
 		var err error
 		if it.bundle != nil {
 			err = im.document(ctx, input{name: path, line: it.number, text: it.bundle})

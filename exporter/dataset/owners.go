@@ -46,9 +46,14 @@ func (o *owners) forget() {
 	o.patients, o.numbers = []string{""}, map[string]uint32{"": 0}
 }
 
+func (o *owners) hash(k []byte) uint64 { return maphash.Bytes(o.seeds[0], k) }
+
+// near loads the slots where a resource is remembered, by the hash of its o key.
+func (o *owners) near(h uint64) uint64 { return o.slots[h%(ownerSlots/ownerGroup)*ownerGroup].first }
+
 // group is the slots where a resource is remembered, the latest first, and by what.
 func (o *owners) group(k []byte) (slots []ownerSlot, want ownerSlot) {
-	want.first = maphash.Bytes(o.seeds[0], k)
+	want.first = o.hash(k)
 	want.second = uint32(maphash.Bytes(o.seeds[1], k))&^0xff | uint32(o.batch)
 	at := want.first % (ownerSlots / ownerGroup) * ownerGroup
 	return o.slots[at : at+ownerGroup], want

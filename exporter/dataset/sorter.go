@@ -518,15 +518,17 @@ func (p part) keys(kind byte) (lower, upper []byte) {
 type tables struct {
 	store *Store
 	out   *sstable.Writer
+	bytes int64 // that went into out
 	paths []string
 }
 
-// tableBytes is about how large a table gets: that of the lowest level.
+// tableBytes is about how large a table gets: that of the lowest level. How large it is by now takes
+// a look at all that is compressed meanwhile, and it is no larger than what went in.
 const tableBytes = 64 << 20
 
 // set writes a key behind those before it.
 func (t *tables) set(k, v []byte) error {
-	if t.out != nil && t.out.Raw().EstimatedSize() >= tableBytes {
+	if t.out != nil && t.bytes >= tableBytes && t.out.Raw().EstimatedSize() >= tableBytes {
 		if err := t.end(); err != nil {
 			return err
 		}
@@ -536,6 +538,7 @@ func (t *tables) set(k, v []byte) error {
 			return err
 		}
 	}
+	t.bytes += int64(len(k) + len(v))
 	return t.out.Set(k, v)
 }
 
@@ -552,6 +555,7 @@ func (t *tables) begin() error {
 	if err != nil {
 		return fmt.Errorf("write record store: %w", err)
 	}
+	t.bytes = 0
 	t.out = sstable.NewWriter(objstorageprovider.NewFileWritable(file), t.store.tableOptions)
 	return nil
 }
