@@ -109,7 +109,7 @@ func (f *following) watch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch %s of bucket %s: %w", f.pattern, f.bucket.name, err)
 	}
-	defer func() { _ = watch.Stop() }() // the connection may be gone already; then the watch is too
+	defer end(watch)
 	keys := map[subject.Subject]uint64{}
 	idle := time.NewTimer(loadIdle)
 	defer idle.Stop()

@@ -404,23 +404,37 @@ func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
 
 // Entries reads the records of a pattern, in any order. f ends the reading by an error, which is returned.
 func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
+	return b.list(ctx, p.String(), f)
+}
+
+// Keys lists the keys of the bucket.
+func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
+	err = b.list(ctx, jetstream.AllKeys, func(e Entry) error {
+		all = append(all, e.Key)
+		return nil
+	}, jetstream.MetaOnly())
+	return all, err
+}
+
+// list reads the records that there are, those that were deleted aside.
+func (b *Bucket) list(ctx context.Context, pattern string, f func(Entry) error, opts ...jetstream.WatchOpt) error {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {
 		return err
 	}
-	watch, err := kv.Watch(ctx, p.String(), jetstream.IgnoreDeletes())
+	watch, err := kv.Watch(ctx, pattern, append(opts, jetstream.IgnoreDeletes())...)
 	if err != nil {
-		return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
+		return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
 	}
-	defer func() { _ = watch.Stop() }() // the connection may be gone already; then the watch is too
+	defer end(watch)
 	for {
 		select {
 		case e, ok := <-watch.Updates():
 			if !ok {
 				err := errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat)
-				return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
+				return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
 			}
 			if e == nil { // all that was there has come
 				return nil
@@ -436,24 +450,26 @@ func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) e
 	}
 }
 
-// Keys lists the keys of the bucket.
-func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
-	ctx, cancel := context.WithTimeout(ctx, listTime)
-	defer cancel()
-	kv, err := b.link.KeyValue(ctx, b.name)
-	if err != nil {
-		return nil, err
-	}
-	lister, err := kv.ListKeys(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list the bucket %s: %w", b.name, err)
-	}
-	for key := range lister.Keys() {
-		if s, ok := subject.Read(key); ok {
-			all = append(all, s)
+// endTime bounds how long a watch may take to end. The library never closes the updates of one whose
+// subscription had ended before it was given back; then nothing waits in its goroutine either.
+const endTime = time.Second
+
+// end stops a watch, and takes what it still has to tell: the library's goroutine blocks, for good, once more
+// entries have come than its channel holds and nobody takes them.
+func end(watch jetstream.KeyWatcher) {
+	_ = watch.Stop() // the connection may be gone already; then the watch is too
+	limit := time.NewTimer(endTime)
+	defer limit.Stop()
+	for {
+		select {
+		case _, ok := <-watch.Updates():
+			if !ok {
+				return
+			}
+		case <-limit.C:
+			return
 		}
 	}
-	return all, ctx.Err()
 }
 
 // wrongSequenceInCluster is JetStream's error code of a lost compare-and-set where another one is on its way

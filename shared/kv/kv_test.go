@@ -175,3 +175,31 @@ func TestAllValuesAreReadInOnePass(t *testing.T) {
 		t.Errorf("after its context's end: %v", err)
 	}
 }
+
+// A reading that ends before everything has come leaves nothing behind, however much more there is than the
+// library keeps ready; neither does a following that stops while it loads.
+func TestAReadingThatIsCutLeavesNothingBehind(t *testing.T) {
+	b := open(t)
+	kind := subject.KindOf("kind")
+	const n = 1000 // the library keeps 256 ready
+	for i := range n {
+		if _, err := b.Put(t.Context(), kind.Of(strconv.Itoa(i)), []byte("value")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, enough := goleak.IgnoreCurrent(), errors.New("enough")
+	first := func(kv.Entry) error { return enough }
+	for range 20 {
+		if err := b.Entries(t.Context(), kind.Under(), first); !errors.Is(err, enough) {
+			t.Fatalf("its error is %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := b.Follow(ctx, kind.Under(), func(kv.Entry) { cancel() }, nil)
+		if cancel(); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("a following: %v", err)
+		}
+	}
+	if err := goleak.Find(before); err != nil {
+		t.Error(err)
+	}
+}
