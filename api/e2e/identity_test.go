@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -112,6 +113,10 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 	if after := stamp(); after != before {
 		t.Errorf("the exports were those of state %s, and are those of %s", before, after)
 	}
+	later := accepting // is refused when the state is open
+	later.SensitiveTable = filepath.Join(t.TempDir(), "none.csv")
+	refused(own, later, fs.ErrNotExist)
+	refused(fresh, later, fs.ErrNotExist)
 	refused(own, mistaken, bus.ErrStranger)
 	refused(fresh, mistaken, bus.ErrLost)
 	export(start(t, own, config(), node.Options{}))

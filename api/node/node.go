@@ -246,7 +246,13 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 	if err := n.openAuth(ctx, opts); err != nil {
 		return nil, err
 	}
-	return n, n.openServices(ctx, opts)
+	if err := n.openServices(ctx, opts); err != nil {
+		return nil, err
+	}
+	if cfg.AcceptLoss {
+		err = n.Bus.Adopt(ctx) // nothing refuses the start any more
+	}
+	return n, err
 }
 
 func (n *Node) openStores(ctx context.Context, data string, opts Options) error {
@@ -271,7 +277,8 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
 		URL: n.cfg.NATS, Replicas: n.cfg.NATSReplicas, Access: n.cfg.NATSAccess, Wait: n.cfg.NATSWait, StoreDir: filepath.Join(data, backup.NATSFolder), Listen: n.cfg.NATSListen, AckWait: n.cfg.AckWait, MaxQueue: n.cfg.MaxQueue,
-		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files, AcceptLoss: n.cfg.AcceptLoss, AsIs: n.rescue != nil && n.cfg.NATS == "", Log: n.log,
+		Durability: n.cfg.Durability, SyncEvery: n.cfg.SyncEvery, Audit: n.cfg.audit(), Files: n.Files,
+		AcceptLoss: n.cfg.AcceptLoss, Tentative: true, AsIs: n.rescue != nil && n.cfg.NATS == "", Log: n.log,
 		Fits: func(ctx context.Context, fleet *bus.Fleet) error {
 			return pairing.Fits(ctx, fleet, n.source, n.Files)
 		},

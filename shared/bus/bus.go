@@ -51,6 +51,8 @@ type Config struct {
 	Files Identified
 	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger and ErrLost.
 	AcceptLoss bool
+	// Tentative leaves to Adopt what makes AcceptLoss final: a start that is refused after Open has accepted nothing.
+	Tentative bool
 	// Fits says whether this process fits the servers that are on an external NATS already. It is asked before anything
 	// is changed there or with the Files: a start that is refused leaves no trace. nil: it has no part in that.
 	Fits func(context.Context, *Fleet) error
@@ -110,6 +112,7 @@ type Bus struct {
 
 	identity      string // of the state
 	restore       string // how far a restore had come, see resume
+	behind        bool   // an external NATS has an older copy of it, and that is accepted
 	stopInventory func() // nil until the bus is open
 	sums          sums   // of the embedded server's files
 	compared      bool   // they were found to be as the last stop has left them
@@ -152,12 +155,9 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 		return nil, err
 	}
 	b.link.OnReopen(b.declareLanes)
-	if b.embedded != nil {
-		if err := removeFileList(cfg.StoreDir); err != nil { // one that an operator has overruled
-			return nil, err
-		}
+	if !cfg.AcceptLoss || !cfg.Tentative {
+		err = b.Adopt(ctx)
 	}
-	b.stopInventory, err = b.keepInventory(b.identity)
 	return b, err
 }
 

@@ -207,10 +207,8 @@ func (b *Bus) compareReached(ctx context.Context) error {
 		return nil
 	}
 	telemetry.StateLost.Add(float64(len(errs)))
-	if err := b.acceptable(errors.Join(errs...)); err != nil || b.cfg.AsIs {
-		return err
-	}
-	return b.cfg.Files.SetReached(nil)
+	b.behind = true
+	return b.acceptable(errors.Join(errs...))
 }
 
 // holdsReached holds a bucket, where there is one, to how far all of them had come. Errors: ErrLost.

@@ -39,6 +39,7 @@ var lasting = []string{bucketJobs, bucketTasks, bucketAuth}
 // identify finds out which state this is, "" for one that has no identity yet. Errors: ErrStranger, ErrLost.
 func (b *Bus) identify(ctx context.Context) (string, error) {
 	mine, missing, exports := "", "", uint64(0)
+	theirs, unread := b.theirs() // before the buckets: they are marked first
 	for _, name := range lasting {
 		is, err := kv.Look(ctx, b.link, name)
 		if err != nil {
@@ -47,10 +48,9 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 		if mine != "" && is.Identity != "" && is.Identity != mine {
 			return "", fmt.Errorf("%w: bucket %s is of state %s, and others are of %s", ErrStranger, name, is.Identity, mine)
 		}
-		if !is.There {
+		if is.Identity == "" {
 			missing = name
-		}
-		if is.Identity != "" {
+		} else {
 			mine = is.Identity
 		}
 		if err := b.doubted(ctx, func() error { return b.holdsFirst(ctx, name, is) }); err != nil {
@@ -65,7 +65,7 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 	if b.cfg.Files == nil {
 		return mine, nil
 	}
-	theirs, err := b.cfg.Files.Identity()
+	err := unread
 	switch {
 	case errors.Is(err, files.ErrIdentity) && b.cfg.AcceptLoss:
 		err = nil
@@ -75,6 +75,35 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 		err = b.together(mine, theirs, missing, exports)
 	}
 	return cmp.Or(mine, theirs), err
+}
+
+// theirs is whose the files are, "" where there are none or nobody has said so.
+func (b *Bus) theirs() (string, error) {
+	if b.cfg.Files == nil {
+		return "", nil
+	}
+	return b.cfg.Files.Identity()
+}
+
+// Adopt says for good that state and files belong together, and what there is of them: all that was accepted.
+// Open calls it, unless Config.Tentative leaves that to whoever has opened the rest first.
+func (b *Bus) Adopt(ctx context.Context) (err error) {
+	if !b.asIs() {
+		err = b.patiently(ctx, func() error { return b.permitted(ctx, b.mark) })
+	}
+	if err == nil && b.behind && !b.cfg.AsIs {
+		err = b.cfg.Files.SetReached(nil)
+	}
+	if err == nil {
+		err = b.restoreGoesOn(ctx)
+	}
+	if err == nil && b.embedded != nil {
+		err = removeFileList(b.cfg.StoreDir) // one that an operator has overruled
+	}
+	if err == nil {
+		b.stopInventory, err = b.keepInventory(b.identity)
+	}
+	return err
 }
 
 // fewRecords is up to how many records a bucket may hold that are none of a task: marks and probes of processes.
@@ -93,38 +122,39 @@ func (b *Bus) exports(ctx context.Context, tasks kv.Standing) (uint64, error) {
 // drawn is under what several processes agree about the identity of a state that they make together.
 var drawn = subject.KindOf("identity").Of("drawn")
 
-// mark says in each bucket, and then with the files, whose they are, and returns it: what was not made to its
-// end has no identity.
-func (b *Bus) mark(ctx context.Context, buckets map[string]*kv.Bucket, identity string) (string, error) {
-	if identity == "" {
-		identity = rand.Text()
-		_, err := buckets[bucketSessions].Create(ctx, drawn, []byte(identity))
+// mark says in each bucket, and then with the files, whose they are: what was not made to its end has no identity.
+func (b *Bus) mark(ctx context.Context) error {
+	if b.identity == "" {
+		drawing := rand.Text()
+		_, err := b.Sessions.Create(ctx, drawn, []byte(drawing))
 		if kv.IsConflict(err) {
 			var other kv.Entry
-			other, err = buckets[bucketSessions].Get(ctx, drawn)
-			identity = string(other.Value)
+			other, err = b.Sessions.Get(ctx, drawn)
+			drawing = string(other.Value)
 		}
 		if err != nil {
-			return "", fmt.Errorf("draw the identity of the state: %w", err)
+			return fmt.Errorf("draw the identity of the state: %w", err)
 		}
+		b.identity = drawing
 	}
 	for _, name := range lasting {
-		if err := buckets[name].Mark(ctx, identity); err != nil {
-			return "", err
+		bucket := kv.Open(b.link, name)
+		if err := bucket.Mark(ctx, b.identity); err != nil {
+			return err
 		}
-		if err := b.setFirst(ctx, buckets[name], name); err != nil {
-			return "", err
+		if err := b.setFirst(ctx, bucket, name); err != nil {
+			return err
 		}
 	}
 	if b.cfg.Files == nil {
-		return identity, nil
+		return nil
 	}
-	return identity, b.cfg.Files.SetIdentity(identity)
+	return b.cfg.Files.SetIdentity(b.identity)
 }
 
-// together holds a state to the files that are to belong to it. missing is a bucket that is not there, exports
-// how many of its records name files. What neither has said is as it was made by a build that knew no
-// identities, or by a process that died over it.
+// together holds a state to the files that are to belong to it. missing is a bucket that is not there or does not
+// say whose it is, as after a start that was refused; exports how many of its records name files. What neither has
+// said is as it was made by a build that knew no identities, or by a process that died over it.
 func (b *Bus) together(mine, theirs, missing string, exports uint64) error {
 	switch {
 	case theirs == "" && mine != "" && exports > 0:
@@ -138,7 +168,8 @@ func (b *Bus) together(mine, theirs, missing string, exports uint64) error {
 	case mine == "" && missing != "":
 		return fmt.Errorf("%w: the exports are those of state %s, and %s holds none: is it another NATS, or was its folder lost? Give the right --nats, restore a backup, or %s: jobs, accounts, clients and keys are gone then", ErrLost, theirs, b.at(), acceptLoss)
 	case missing != "":
-		return fmt.Errorf("%w: %s holds state %s without the bucket %s: restore a backup, or %s", ErrLost, b.at(), theirs, missing, acceptLoss)
+		return fmt.Errorf("%w: %s holds state %s without the bucket %s, or with a new one: restore a backup, or %s",
+			ErrLost, b.at(), theirs, missing, acceptLoss)
 	case mine != "" && mine != theirs:
 		return fmt.Errorf("%w: the exports are those of state %s, and %s holds state %s: give the right --nats and --data, or %s", ErrStranger, theirs, b.at(), mine, acceptLoss)
 	}

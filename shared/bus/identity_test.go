@@ -209,3 +209,73 @@ func through(t *testing.T, state string, f func(context.Context, jetstream.JetSt
 		t.Fatal(err)
 	}
 }
+
+// A start that is refused after the state was opened has accepted nothing: the next one, without the operator's
+// word, is refused as before; and the right one goes on as if there had been none.
+func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
+	state, exports := t.TempDir(), t.TempDir()
+	first, f, err := pair(t, state, exports, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := f.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Tasks.Take(t.Context(), "job", 0, "w", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	other, foreign := t.TempDir(), t.TempDir()
+	second, _, err := pair(t, other, foreign, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	tentative := func(state, exports string) *bus.Bus {
+		t.Helper()
+		f, err := files.NewLocal(files.Config{Root: exports})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := bus.Open(t.Context(), bus.Config{StoreDir: state, Files: f, AcceptLoss: true, Tentative: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	empty, gone := t.TempDir(), t.TempDir()
+	for name, c := range map[string]struct {
+		state, exports string
+		want           error
+	}{
+		"an empty state":      {empty, exports, bus.ErrLost},
+		"another state":       {other, exports, bus.ErrStranger},
+		"no exports any more": {state, gone, bus.ErrLost},
+	} {
+		tentative(c.state, c.exports).Close()
+		b, _, err := pair(t, c.state, c.exports, false)
+		if err == nil {
+			b.Close()
+		}
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if is, err := f.Identity(); err != nil || is != mine {
+			t.Errorf("%s: the exports are of state %s now, and were of %s; %v", name, is, mine, err)
+		}
+	}
+	if first, _, err = pair(t, state, exports, false); err != nil {
+		t.Fatalf("what belongs together: %v", err)
+	}
+	first.Close()
+	b := tentative(other, exports)
+	if err := b.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	if b, _, err = pair(t, other, exports, false); err != nil {
+		t.Fatalf("what was adopted: %v", err)
+	}
+	b.Close()
+}

@@ -299,14 +299,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.identity = identity; !b.asIs() {
-		if b.identity, err = b.mark(ctx, buckets, identity); err != nil {
-			return err
-		}
-	}
-	if err := b.restoreGoesOn(ctx); err != nil {
-		return err
-	}
+	b.identity = identity
 	b.Auth, b.Sessions, b.Fleet = buckets[bucketAuth], buckets[bucketSessions], &Fleet{buckets[bucketFleet]}
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)
 	if errors.Is(err, kv.ErrUnreadable) {
