@@ -29,6 +29,7 @@ var kinds = []kind{
 	{files.Folder, true},
 	{backup.NATSFolder, true},
 	{dataset.Folder + ".made", false},
+	{dataset.Folder + ".demo", false},
 	{dataset.Folder + ".frozen", true},
 	{dataset.Folder + ".frozen/*", true},
 	{backup.SandboxKeys, false},

@@ -260,12 +260,16 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if err != nil {
 		return err
 	}
-	if n.source, err = sources.Open(sources.Config{Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, ReadOnly: n.rescue != nil, BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log}); err != nil {
+	n.source, err = sources.Open(sources.Config{
+		Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, ReadOnly: n.rescue != nil, Demo: n.demo(),
+		BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log,
+	})
+	if err != nil {
 		return err
 	}
 	n.records, _ = n.source.(*dataset.Store)
-	if n.records != nil && n.cfg.Demo && n.cfg.sandbox() && n.rescue == nil {
-		if err := fillDemo(ctx, n.records, n.log); err != nil {
+	if n.records != nil && n.demo() {
+		if err := fillDemo(ctx, data, n.records, n.log); err != nil {
 			return err
 		}
 	}
@@ -294,13 +298,41 @@ func reachable(scheme string, a net.Addr) string {
 	return scheme + "://" + a.String()
 }
 
-// fillDemo makes the demo patients in a store that this start has made. One that was there, even without a patient, is a hospital's.
-func fillDemo(ctx context.Context, store *dataset.Store, log *slog.Logger) error {
-	if !store.Fresh() {
-		return nil
+// demo reports whether a record store that is new is filled with demo patients.
+func (n *Node) demo() bool { return n.cfg.Demo && n.cfg.sandbox() && n.rescue == nil }
+
+// fillDemo makes the demo patients in a store that this start has made, or one before it that was ended before
+// it had made them. Any other store, even without a patient, is a hospital's.
+func fillDemo(ctx context.Context, data string, store *dataset.Store, log *slog.Logger) error {
+	unfilled, err := sources.Unfilled(data)
+	if err != nil || !unfilled {
+		return err
+	}
+	there, err := store.Patients(ctx, Demo.Patients+1)
+	if err != nil {
+		return err
+	}
+	for _, p := range there {
+		if !isDemo(p.ID) {
+			log.Warn("the record store was to get demo patients, and has others meanwhile: it gets none")
+			return sources.Filled(data)
+		}
 	}
 	log.Info("the record store is new: making demo patients", "patients", Demo.Patients)
-	return store.Generate(ctx, Demo, time.Now(), func(int, int) {})
+	if err := store.Generate(ctx, Demo, time.Now(), func(int, int) {}); err != nil {
+		return err
+	}
+	return sources.Filled(data)
+}
+
+// isDemo reports whether a patient is one of the demo population.
+func isDemo(id string) bool {
+	for k := range Demo.Patients {
+		if Demo.PatientID(k) == id {
+			return true
+		}
+	}
+	return false
 }
 
 // base is the origin that clients see, and others by which a listener on loopback is reached.

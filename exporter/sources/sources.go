@@ -31,6 +31,9 @@ type Config struct {
 	Stuck      func(error)
 	// ReadOnly opens a record store that is there, and writes nothing to its disk.
 	ReadOnly bool
+	// Demo is for a process that fills a new record store with demo patients, see Unfilled. Any other that opens one to
+	// write to it takes that over.
+	Demo bool
 	// BaseURL is this server's origin, "" where that is not known; OwnBase are FHIR bases of the systems that the records came from.
 	// Absolute references below these are local.
 	BaseURL string
@@ -89,6 +92,9 @@ func Store(c Config) (*dataset.Store, error) {
 	own := slices.Clone(c.OwnBase)
 	if c.BaseURL != "" {
 		own = append(own, strings.TrimRight(c.BaseURL, "/")+"/fhir")
+	}
+	if err := c.keepUnfilled(); err != nil {
+		return nil, err
 	}
 	s, err := dataset.Open(dataset.Config{
 		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, ReadOnly: c.ReadOnly,
