@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -339,6 +340,45 @@ var limitAttacks = []attack{
 			if a := p.do(p.ann, "GET", p.annJob.StatusURL+"?page="+page); a.Status >= 500 {
 				p.t.Errorf("page %s: %d", page, a.Status)
 			}
+		}
+	}},
+	{"links to other languages that lead to another server", "OWASP open redirect", func(p *target) {
+		for _, at := range []string{
+			"//evil.example", "//evil.example/x?lang=es", "///evil.example", "/.//evil.example", "/x/..//evil.example",
+			`/\evil.example`, "/%2Fevil.example", "http://evil.example//evil.example/", "/\t/evil.example",
+		} {
+			p.linksStay(at)
+			p.linksStay("/patient-login?action=" + url.QueryEscape(at))
+			p.linksStay("/admin/ui/login?next=" + url.QueryEscape(at))
+		}
+	}},
+	{"which names there are, told by the time that a log-in takes", "CWE-208", func(p *target) {
+		other := p.of(nil) // where nobody else has failed
+		known, unknown, configured := other.timings(6)
+		for _, is := range []time.Duration{known, configured} {
+			if unknown < is/4 || is < unknown/4 { // on a busy machine; what tells takes a hundred times as long
+				p.t.Errorf("a wrong password takes %v, of the configuration's administrator %v, an unknown name %v",
+					known, configured, unknown)
+			}
+		}
+	}},
+	{"readiness is asked for without end, to keep the disk busy", "CWE-400", func(p *target) {
+		other := p.of(nil) // whose disk nobody else uses
+		changes, last, began := 0, time.Time{}, time.Now()
+		const asked = 500
+		for range asked {
+			p.want(p.do(other.open, "GET", "/readyz"), 200, "")
+			info, err := os.Stat(filepath.Join(other.data, "exports"))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			if at := info.ModTime(); at != last {
+				changes, last = changes+1, at
+			}
+		}
+		// A check makes a file and removes it, once a second.
+		if most := 4 + 2*int(time.Since(began)/time.Second); changes > most {
+			p.t.Errorf("%d requests in %v changed the disk %d times", asked, time.Since(began), changes)
 		}
 	}},
 	{"the command line of the process", "CWE-214", func(p *target) {

@@ -73,22 +73,32 @@ func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options,
 	if err != nil {
 		t.Fatal(err)
 	}
+	w, end := running(t, n, cfg)
+	w.data = data
+	t.Cleanup(end)
+	return w
+}
+
+// running runs a server until end is called.
+func running(t *testing.T, n *node.Node, cfg node.Config) (w *world, end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	w := &world{t: t, node: n, open: client.NewSecured(n.URL, roots(t, cfg.TLSCert)), data: data, stop: cancel}
-	t.Cleanup(func() {
+	w = &world{t: t, node: n, open: client.NewSecured(n.URL, roots(t, cfg.TLSCert)), stop: cancel}
+	end = func() {
 		w.open.Close()
 		cancel()
 		if err := errors.Join(<-done, n.Close()); err != nil {
 			t.Error(err)
 		}
-	})
-	w.admin, err = w.open.AdminLogin(t.Context(), cfg.AdminUser, cfg.AdminPassword)
-	if err != nil {
+	}
+	var err error
+	if w.admin, err = w.open.AdminLogin(t.Context(), cfg.AdminUser, cfg.AdminPassword); err != nil {
+		end()
 		t.Fatal(err)
 	}
-	return w
+	return w, end
 }
 
 // roots trusts a server's certificate, which it has signed itself.
