@@ -526,6 +526,9 @@ type tables struct {
 // a look at all that is compressed meanwhile, and it is no larger than what went in.
 const tableBytes = 64 << 20
 
+// syncedBytes is after how much of a table the disk is told to begin: at its end less is waited for.
+const syncedBytes = 1 << 20
+
 // set writes a key behind those before it.
 func (t *tables) set(k, v []byte) error {
 	if t.out != nil && t.bytes >= tableBytes && t.out.Raw().EstimatedSize() >= tableBytes {
@@ -556,6 +559,7 @@ func (t *tables) begin() error {
 		return fmt.Errorf("write record store: %w", err)
 	}
 	t.bytes = 0
+	file = vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: syncedBytes})
 	t.out = sstable.NewWriter(objstorageprovider.NewFileWritable(file), t.store.tableOptions)
 	return nil
 }
