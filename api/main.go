@@ -77,7 +77,7 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 
 // giveUp ends a command whose writes wait for a disk that takes none: what is waiting cannot be told to end.
 func giveUp(why error) {
-	fmt.Fprintf(os.Stderr, "\napi: error: %v; look at its disk, and run the command again\n", why)
+	fmt.Fprintf(telemetry.Stderr, "\napi: error: %v; look at its disk, and run the command again\n", why)
 	telemetry.Exit(1)
 }
 

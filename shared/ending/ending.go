@@ -42,12 +42,30 @@ func Within(ctx context.Context, drain time.Duration) {
 }
 
 // Orderly is the error of a process that works until it is told to end: being told so is none, also where the process
-// had not started in full.
+// had not started in full. What went wrong besides stays an error.
 func Orderly(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	var besides []error
+	for _, each := range joined(err) {
+		if !errors.Is(each, context.Canceled) {
+			besides = append(besides, each)
+		}
+	}
+	return errors.Join(besides...)
+}
+
+// joined takes apart what errors.Join has put together. An error that wraps others in words of its own is one.
+func joined(err error) (out []error) {
+	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the error itself
+	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
+		return []error{err}
+	}
+	for _, each := range several.Unwrap() {
+		out = append(out, joined(each)...)
+	}
+	return out
 }
 
 // Unheard lets the process go on where nobody reads what it says any more.
