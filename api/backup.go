@@ -161,7 +161,7 @@ func (s sealed) read(f func(r io.Reader) error) error {
 	defer file.Close() // read only
 	archive, err := s.unseal(file)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", s.Archive, err)
 	}
 	return f(archive)
 }
@@ -186,7 +186,7 @@ func (v *backupVerifyCmd) Run() error {
 	return v.read(func(r io.Reader) error {
 		c, err := backup.Verify(r)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", v.Archive, err)
 		}
 		return report(v.Archive, c)
 	})
@@ -209,11 +209,11 @@ func (r *restoreCmd) Run(ctx context.Context) error {
 	})
 	switch {
 	case errors.Is(err, backup.ErrUnverified):
-		return fmt.Errorf("%w; if you know that it is whole: --accept-unverified", err)
+		return fmt.Errorf("%s: %w; if you know that it is whole: --accept-unverified", r.Archive, err)
 	case errors.Is(err, backup.ErrNotEmpty) && r.NATS == "":
 		return fmt.Errorf("%w: give another --data, or --replace", err)
 	case err != nil:
-		return fmt.Errorf("nothing is restored: %w", err)
+		return fmt.Errorf("nothing is restored of %s: %w", r.Archive, err)
 	}
 	for _, what := range c.Damage {
 		fmt.Fprintln(os.Stderr, "damaged where the backup was taken:", what)

@@ -28,6 +28,7 @@ import (
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/sources"
 	"ehi-server/shared/files"
+	"ehi-server/shared/link"
 )
 
 // State is how a finding is meant.
@@ -316,7 +317,7 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 	}
 	conn, err := nats.Connect(c.NATS, append(c.NATSAccess.Options(), nats.Timeout(5*time.Second))...)
 	if err != nil {
-		return Fault, fmt.Sprintf("%s cannot be reached: %v", c.NATS, err)
+		return Fault, fmt.Sprintf("%s cannot be reached: %v", link.Servers(c.NATS), err)
 	}
 	defer conn.Close()
 	js, err := jetstream.New(conn)
@@ -324,13 +325,14 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 		return Fault, err.Error()
 	}
 	if _, err := js.AccountInfo(ctx); err != nil {
-		return Fault, fmt.Sprintf("%s has no JetStream: %v", c.NATS, err)
+		return Fault, fmt.Sprintf("%s has no JetStream: %v", link.Servers(c.NATS), err)
 	}
 	rtt, err := conn.RTT()
 	if err != nil {
 		return Fault, err.Error()
 	}
-	text := fmt.Sprintf("%s, version %s, %.1f ms away", c.NATS, conn.ConnectedServerVersion(), float64(rtt.Microseconds())/1000)
+	text := fmt.Sprintf("%s, version %s, %.1f ms away",
+		link.Servers(c.NATS), conn.ConnectedServerVersion(), float64(rtt.Microseconds())/1000)
 	if rtt > 10*time.Millisecond {
 		return Note, text + ": each export waits for several answers"
 	}

@@ -20,6 +20,7 @@ import (
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/link"
 	"ehi-server/shared/settings"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
@@ -70,7 +71,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	}
 	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Replicas: bus.KeepReplicas, Join: true, Access: c.NATSAccess, Wait: c.NATSWait, Log: log})
 	if err != nil {
-		return fmt.Errorf("join %s: %w", c.NATS, err)
+		return fmt.Errorf("join the server: %w", err)
 	}
 	defer b.Close()
 	tracer, err := tracing.Open(ctx, c.Trace, "ehi-exporter", log)
@@ -88,7 +89,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	log.Info("working", "nats", c.NATS, "workers", c.Workers)
+	log.Info("working", "nats", link.Servers(c.NATS), "workers", c.Workers)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/kv"
@@ -29,6 +30,27 @@ const maxBytesRequired jetstream.ErrorCode = 10113
 
 // accountWait is how long a NATS that has only begun to serve may say that there is no JetStream.
 const accountWait = 2 * time.Second
+
+// advise says of an error of an external NATS what to do about it, where something is to be done.
+func (b *Bus) advise(err error) error {
+	if errors.Is(err, nats.ErrNoResponders) && b.cfg.URL != "" && b.link != nil && !b.link.Clustered() {
+		return fmt.Errorf("JetStream is off at the NATS of --nats (%s): switch it on there"+
+			" (a block jetstream in its configuration, or -js), and start again: %w", link.Servers(b.cfg.URL), err)
+	}
+	return advised(err)
+}
+
+// unreached says of an error that NATS gives to whoever connects which NATS it is.
+func (b *Bus) unreached(err error) error {
+	if err == nil || b.cfg.URL == "" {
+		return err
+	}
+	hint := ""
+	if link.IsWebSocket(b.cfg.URL) {
+		hint = "; a ws or wss address is that of the block websocket in the configuration of NATS"
+	}
+	return fmt.Errorf("the NATS of --nats (%s): %w%s", link.Servers(b.cfg.URL), err, hint)
+}
 
 // advised says of a refusal by an account's limits which one to raise.
 func advised(err error) error {

@@ -167,7 +167,7 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 	for {
 		err := f()
 		wait := b.cfg.Wait
-		if advice := advised(err); advice != err {
+		if advice := b.advise(err); advice != err {
 			err, wait = advice, min(wait, accountWait)
 		}
 		if err == nil || !link.IsAway(err) && !errors.Is(err, ErrNoServer) || time.Since(begun) > wait {
@@ -211,7 +211,7 @@ func (b *Bus) connect(ctx context.Context) (err error) {
 		cfg.Options = append(cfg.Options, nats.InProcessServer(b.embedded))
 	}
 	b.link, err = link.Open(cfg)
-	return err
+	return b.unreached(err)
 }
 
 // unbounded is how many bytes JetStream may store. Its own default is a share of what is free when it starts: one

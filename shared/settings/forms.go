@@ -88,14 +88,19 @@ func isOrigin(text string) bool {
 // natsSchemes are those that the client of NATS knows.
 var natsSchemes = map[string]bool{"nats": true, "tls": true, "ws": true, "wss": true}
 
+// isNATS takes no mixture of WebSocket and others: the client of NATS refuses it.
 func isNATS(text string) bool {
-	for each := range strings.SplitSeq(text, ",") {
+	servers, sockets := strings.Split(text, ","), 0
+	for _, each := range servers {
 		u, err := url.Parse(strings.TrimSpace(each))
 		if err != nil || !natsSchemes[u.Scheme] || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) {
 			return false
 		}
+		if u.Scheme == "ws" || u.Scheme == "wss" {
+			sockets++
+		}
 	}
-	return true
+	return sockets == 0 || sockets == len(servers)
 }
 
 func isNetwork(text string) bool {

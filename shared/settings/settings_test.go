@@ -81,7 +81,7 @@ func TestForms(t *testing.T) {
 	for flag, texts := range map[string][]string{
 		"base":    {"ftp://x", "https://x/", "https://x/fhir", "x", "https://", "https://u@x", "https://x?", "https://x#", "https://x:99999", "https://x:", "https:// x", "https://x\n", "https://a b", "//x"},
 		"addr":    {"127.0.0.1", "127.0.0.1:65536", ":-1", ":x", "a b:1", "1:2:3", "[::1:1", "http://x:1"},
-		"servers": {"http://x", "nats://", "x:4222", "nats://a,b", "nats://x:0x1", ","},
+		"servers": {"http://x", "nats://", "x:4222", "nats://a,b", "nats://x:0x1", ",", "nats://a,ws://b"},
 		"trusted": {"10.0.0.0/33", "10.0.0.256", "x", "10.0.0.0-10.0.0.9", "fe80::/129"},
 	} {
 		for _, text := range texts {
