@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"ehi-server/shared/files"
+	"ehi-server/shared/telemetry"
 )
 
 // Save writes an archive to a file that is not there yet, encrypted for recipients where there are any. What
@@ -26,6 +27,7 @@ func Save(name string, recipients []string, write func(w io.Writer) error) (c Co
 	if err != nil {
 		return c, err
 	}
+	defer telemetry.AtExit(func() { _ = os.Remove(f.Name()) })() // where the record store ends the process
 	named := false
 	defer func() {
 		err = errors.Join(err, f.Close())

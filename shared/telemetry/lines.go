@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,14 +13,61 @@ import (
 // a collector that hangs stops nothing. What is too much for the time being is dropped and counted.
 var Stderr = newLines(os.Stderr)
 
-// Exit ends the process, after what was written to Stderr, if somebody takes that within exitFlush.
+// Exit ends the process, after what AtExit was given and what was written to Stderr, where neither takes longer
+// than exitFlush.
 func Exit(code int) {
+	atExit.run(exitFlush)
 	Stderr.Flush(exitFlush)
 	os.Exit(code)
 }
 
-// exitFlush is how long the end of a process waits for its last words.
+// exitFlush is how long the end of a process waits for its last words, and for its last duties.
 const exitFlush = time.Second
+
+// AtExit has Exit call f, which removes what nobody else would, until done is called.
+func AtExit(f func()) (done func()) { return atExit.add(f) }
+
+var atExit duties
+
+// duties are what is to be done before a process ends.
+type duties struct {
+	mu   sync.Mutex
+	all  map[int]func()
+	last int
+}
+
+func (d *duties) add(f func()) (done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all == nil {
+		d.all = map[int]func(){}
+	}
+	d.last++
+	n := d.last
+	d.all[n] = f
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.all, n)
+	}
+}
+
+// run does all of them at once, and waits for limit at most.
+func (d *duties) run(limit time.Duration) {
+	d.mu.Lock()
+	all := slices.Collect(maps.Values(d.all))
+	d.mu.Unlock()
+	var left sync.WaitGroup
+	for _, f := range all {
+		left.Go(f)
+	}
+	ended := make(chan struct{})
+	go func() { left.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(limit):
+	}
+}
 
 // mostHeld is how many bytes wait for a reader, beside those that are being written.
 const mostHeld = 1 << 20
