@@ -110,24 +110,38 @@ func (f *following) watch(ctx context.Context) error {
 		return fmt.Errorf("watch %s of bucket %s: %w", f.pattern, f.bucket.name, err)
 	}
 	defer end(watch)
-	keys := map[subject.Subject]uint64{}
-	idle := time.NewTimer(loadIdle)
+	keys, came := map[subject.Subject]uint64{}, time.Now()
+	allCame := func() {
+		if f.told && f.reloaded != nil {
+			f.reloaded(keys)
+		}
+		keys = nil
+		f.tell(nil)
+	}
+	idle := time.NewTimer(endUntold)
 	defer idle.Stop()
 	for {
 		if keys != nil {
-			idle.Reset(loadIdle)
+			idle.Reset(endUntold)
 		} else {
 			idle.Stop()
 		}
 		select {
 		case <-idle.C:
-			return fmt.Errorf("%w: bucket %s has not told all of its records, and no further one has come for %v", ErrUnreadable, f.bucket.name, loadIdle)
+			switch lacks, err := f.bucket.lacks(ctx, f.pattern.String(), keys); {
+			case err == nil && len(lacks) == 0:
+				allCame()
+			case time.Since(came) >= loadIdle:
+				return fmt.Errorf("%w: bucket %s has not told all of its records, and no further one has come for %v",
+					ErrUnreadable, f.bucket.name, loadIdle)
+			}
 		case e, ok := <-watch.Updates():
 			switch {
 			case !ok:
 				return nil
 			case e != nil:
 				f.came.Add(1)
+				came = time.Now()
 				entry, ok := entryOf(e)
 				if !ok {
 					continue
@@ -135,12 +149,8 @@ func (f *following) watch(ctx context.Context) error {
 				if f.apply(entry); keys != nil {
 					keys[entry.Key] = entry.Revision
 				}
-			case keys != nil: // all that was there has come
-				if f.told && f.reloaded != nil {
-					f.reloaded(keys)
-				}
-				keys = nil
-				f.tell(nil)
+			case keys != nil:
+				allCame()
 			}
 		case <-ctx.Done():
 			return nil

@@ -424,30 +424,80 @@ func (b *Bucket) list(ctx context.Context, pattern string, f func(Entry) error, 
 	if err != nil {
 		return err
 	}
-	watch, err := kv.Watch(ctx, pattern, append(opts, jetstream.IgnoreDeletes())...)
+	watch, err := kv.Watch(ctx, pattern, opts...)
 	if err != nil {
 		return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
 	}
 	defer end(watch)
+	came, told := map[subject.Subject]uint64{}, false
+	var lacks map[subject.Subject]bool // of those that there are since the end was told
+	idle := time.NewTimer(endUntold)
+	defer idle.Stop()
 	for {
+		idle.Reset(endUntold)
 		select {
-		case e, ok := <-watch.Updates():
-			if !ok {
-				err := errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat)
-				return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
-			}
-			if e == nil { // all that was there has come
+		case <-idle.C:
+			if lacks, err = b.lacks(ctx, pattern, came); err == nil && len(lacks) == 0 {
 				return nil
 			}
-			if entry, ok := entryOf(e); ok {
+		case e, ok := <-watch.Updates():
+			switch {
+			case !ok:
+				err := errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat)
+				return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
+			case e == nil: // NATS says that all has come
+				if lacks, err = b.lacks(ctx, pattern, came); err != nil {
+					return err
+				}
+				told = true
+			default:
+				entry, ok := entryOf(e)
+				if !ok {
+					continue
+				}
+				came[entry.Key] = entry.Revision
+				delete(lacks, entry.Key)
+				if entry.Deleted {
+					break
+				}
 				if err := f(entry); err != nil {
 					return err
 				}
+			}
+			if told && len(lacks) == 0 {
+				return nil
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// endUntold is after how long a silence the bucket is asked whether all of its records have come. NATS counts
+// those that it is about to give: where one expires meanwhile it tells the end of them too early, or never.
+const endUntold = time.Second
+
+// lacks are the records that the bucket holds of a pattern and that have not come.
+func (b *Bucket) lacks(
+	ctx context.Context, pattern string, came map[subject.Subject]uint64,
+) (map[subject.Subject]bool, error) {
+	is, err := b.link.JetStream().Stream(ctx, StreamOf(b.name))
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
+	}
+	within := "$KV." + b.name + "."
+	info, err := is.Info(ctx, jetstream.WithSubjectFilter(within+pattern))
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
+	}
+	lacks := map[subject.Subject]bool{}
+	for name := range info.State.Subjects {
+		key, ok := subject.Read(strings.TrimPrefix(name, within))
+		if _, has := came[key]; ok && !has {
+			lacks[key] = true
+		}
+	}
+	return lacks, nil
 }
 
 // endTime bounds how long a watch may take to end. The library never closes the updates of one whose
