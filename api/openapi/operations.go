@@ -141,7 +141,11 @@ var jobs = []operation{
 		tag:      "Export",
 		summary:  "The patient's release form, a page.",
 		failures: "page",
-		answers:  ok("The form.", html, nil),
+		answers: map[int]answer{
+			http.StatusOK: {"The form.", html, nil, nil},
+			http.StatusFound: {"The patient is asked to sign in first, or has sent the form and sees the request.",
+				"", nil, []string{"Location"}},
+		},
 		query: []object{
 			query("_patient", "Stands for the patient's log-in, in the sandbox.", str()),
 			query("redirect", "Where the patient goes on afterwards.", str()),
@@ -707,10 +711,11 @@ var watching = []operation{
 			}},
 	},
 	{
-		method:  "GET",
-		path:    "/openapi.json",
-		tag:     "Watching",
-		summary: "This document.",
+		method:   "GET",
+		path:     "/openapi.json",
+		tag:      "Watching",
+		summary:  "This document.",
+		failures: "fhir",
 		answers: map[int]answer{
 			http.StatusOK:          {"The document.", plainJSON, object{"type": "object"}, []string{"ETag"}},
 			http.StatusNotModified: {"The client has it.", "", nil, []string{"ETag"}},

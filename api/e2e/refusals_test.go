@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/api/openapi"
+)
+
+// refusal is one way to ask wrongly, whatever the operation.
+type refusal struct {
+	name, query, mime, body string
+	headers                 []string
+}
+
+// refusals lists what is wrong in each class of request that HTTP has a status for.
+func refusals(largest int) []refusal {
+	return []refusal{
+		{name: "nothing"},
+		{name: "a form of nothing", mime: "application/x-www-form-urlencoded", body: "a=b"},
+		{name: "broken JSON", mime: "application/json", body: `{"a":`},
+		{name: "JSON of another kind", mime: "application/json", body: `[1]`},
+		{name: "no text", mime: "application/json", body: "{\"a\":\"\xff\"}"},
+		{name: "a media type that nobody takes", mime: "text/x-unknown", body: "a"},
+		{name: "a body that is too large", mime: "application/json", body: `"` + strings.Repeat("a", largest) + `"`},
+		{name: "an answer that nobody has", headers: []string{"Accept", "application/fhir+xml"}},
+		{name: "another site", headers: []string{"Origin", "https://elsewhere.example", "Sec-Fetch-Site", "cross-site"}},
+		{name: "a wrong query", query: "?_since=never&limit=x&after=%00&lang=%ff&client_id=%00&_patient=%00"},
+		{name: "a part that there is not", headers: []string{"Range", "bytes=99999999999-"}},
+		{name: "a condition that does not hold", headers: []string{"If-Match", `"another"`, "If-None-Match", "*"}},
+	}
+}
+
+// streams tells of operations whose body is a file of any size or has bounds of its own.
+func streams(o openapi.Operation) bool {
+	return o.Path == "/admin/import" || o.Path == "/admin/jobs/{id}/add-files"
+}
+
+// Whatever is wrong with a request, and whoever sends it, each operation answers with a status, a media type
+// and a body that the document has for it, and the server goes on.
+func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.RegistrationToken = registrationToken
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.manifest(pat, j)
+	service, err := w.open.Service(t.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := newWitness(w)
+	callers := map[string]*client.Client{
+		"nobody": w.open, "a patient": pat, "a service": service, "an administrator": w.admin,
+	}
+	known := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "any",
+		"{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
+	unknown := strings.NewReplacer("{id}", "none", "{file}", "None.ndjson", "{profile}", "none",
+		"{kind}", "none", "{name}", "none")
+	requests := 0
+	for _, o := range openapi.Operations() {
+		paths := []string{unknown.Replace(o.Path)}
+		if o.Method != "DELETE" && !strings.Contains(o.Path, "logout") {
+			paths = append(paths, known.Replace(o.Path))
+		}
+		staff := strings.HasPrefix(o.Path, "/admin")
+		for who, c := range callers {
+			if staff && who != "nobody" && who != "an administrator" { // whom a token leaves a stranger
+				continue
+			}
+			unfit := strings.HasSuffix(o.Path, "logout") || strings.HasSuffix(o.Path, "/events")
+			if who == "an administrator" && unfit {
+				continue // one ends the session, the other does not end
+			}
+			c := x.through(c)
+			asked := paths
+			if who == "nobody" {
+				asked = paths[len(paths)-1:]
+			}
+			for _, path := range asked {
+				for _, r := range refusals(int(cfg.MaxBodyBytes)) {
+					if len(r.body) > 1<<10 && who != "nobody" && who != "an administrator" {
+						continue // the bound is the same for all
+					}
+					headers := r.headers
+					if r.mime != "" {
+						headers = append([]string{"Content-Type", r.mime}, headers...)
+					}
+					_, err := c.Do(t.Context(), o.Method, path+r.query, strings.NewReader(r.body), headers...)
+					if err != nil {
+						t.Fatalf("%s %s with %s by %s: %v", o.Method, path, r.name, who, err)
+					}
+					requests++
+				}
+			}
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for said, n := range x.invalid {
+		t.Errorf("%d times: %s", n, said)
+	}
+	seen := 0
+	for _, o := range openapi.Operations() {
+		got := x.answers[o.String()]
+		if got[http.StatusInternalServerError] > 0 {
+			t.Errorf("%s broke: %v", o, got)
+		}
+		if closed := len(o.Security) > 0; closed && got[http.StatusUnauthorized] == 0 {
+			t.Errorf("%s opened to everybody: %v", o, got)
+		}
+		const tooLarge = http.StatusRequestEntityTooLarge
+		if _, bounded := o.Media(tooLarge); bounded && !streams(o) && got[tooLarge] == 0 {
+			t.Errorf("%s took a body of any size: %v", o, got)
+		}
+		seen += len(got)
+	}
+	t.Logf("%d requests to %d operations, answered with %d statuses of theirs",
+		requests, len(openapi.Operations()), seen)
+	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
+}
