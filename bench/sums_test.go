@@ -74,6 +74,8 @@ func comparePairs(b *testing.B, with, without measured) {
 	b.ReportMetric(ratios[len(ratios)/2], "ratio")
 	b.ReportMetric(ratios[0], "ratio-min")
 	b.ReportMetric(ratios[len(ratios)-1], "ratio-max")
+	b.ReportMetric(cpuWith, "cpu-s-with")
+	b.ReportMetric(cpuWithout, "cpu-s-without")
 	b.ReportMetric(cpuWithout/cpuWith, "cpu-ratio")
 }
 
