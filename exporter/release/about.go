@@ -305,6 +305,7 @@ type support struct {
 	tells     []*list               // in turn what only tells of something, and that
 	edges     []*list               // in turn a resource and what it refers to
 	open      *list                 // those to what is not in used; nil before they are asked for
+	loose     []resource            // of selves those that are not in used; nil likewise
 	names     []*list               // in turn a name and a resource that has it
 	leads     map[resource]leading  // what the names may lead to that are leads
 	selves    map[resource]struct{} // the supporting resources of the record
@@ -396,11 +397,13 @@ func (s *support) isOwned(self resource) bool {
 // withholdUnused withholds the supporting resources to which nothing that goes refers, and reports
 // whether there were some.
 func (r *Review) withholdUnused() (some bool) {
-	s := &r.support
 	reached, denied := r.reachedSupport()
-	for self := range s.selves {
+	for _, self := range r.support.looseSelves() {
+		if _, goes := reached[self]; goes {
+			continue
+		}
 		v, _ := r.index.at(self)
-		if _, goes := reached[self]; goes || v.kept() {
+		if v.kept() {
 			continue
 		}
 		reason := unusedName
@@ -415,11 +418,11 @@ func (r *Review) withholdUnused() (some bool) {
 	return some
 }
 
-// reachedSupport are the supporting resources that go: what goes leads to them, by way of others, or
-// they are owned, or told of, and nothing that stays leads to them, or those lead to them.
+// reachedSupport are the supporting resources that go, beside those in used: what goes leads to them, by
+// way of others, or they are owned, or told of, and nothing that stays leads to them, or those lead to them.
 func (r *Review) reachedSupport() (reached map[resource]struct{}, denied *denial) {
 	s := &r.support
-	reached = maps.Clone(s.used)
+	reached = map[resource]struct{}{}
 	r.reach(reached)
 	denied = r.deniedSupport(reached)
 	told, mentioned := r.told()
@@ -428,7 +431,7 @@ func (r *Review) reachedSupport() (reached map[resource]struct{}, denied *denial
 			reached[self] = struct{}{}
 		}
 	}
-	for self := range s.selves {
+	for _, self := range s.looseSelves() {
 		if s.isOwned(self) && !denied.keeps(self) {
 			reached[self] = struct{}{}
 		}
@@ -462,6 +465,27 @@ func (r *Review) told() (told, mentioned map[resource]struct{}) {
 // reach adds what the resources lead to that go in any case, and those that are reached.
 func (r *Review) reach(reached map[resource]struct{}) {
 	spread(reached, []*list{r.support.openEdges()}, func(from resource) bool { return r.confers(from, reached) })
+}
+
+// goes reports whether a supporting resource is in used, or reached beside that.
+func (s *support) goes(self resource, reached map[resource]struct{}) bool {
+	_, used := s.used[self]
+	_, is := reached[self]
+	return used || is
+}
+
+// looseSelves are the supporting resources of the record that are not in used, where most are.
+func (s *support) looseSelves() []resource {
+	if s.loose != nil {
+		return s.loose
+	}
+	s.loose = []resource{}
+	for self := range s.selves {
+		if _, goes := s.used[self]; !goes {
+			s.loose = append(s.loose, self)
+		}
+	}
+	return s.loose
 }
 
 // openEdges are the edges that may add something to used, which most lead to.
@@ -500,20 +524,16 @@ func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	s := &r.support
 	d := &denial{maps.Clone(s.denied), maps.Clone(s.unticked)}
 	falls := func(from resource) bool {
-		if !d.keeps(from) { // as most
-			return false
-		}
-		_, goes := reached[from]
-		return !goes
+		return d.keeps(from) && !s.goes(from, reached) // few are kept
 	}
 	byUnticked := func(from resource) bool {
 		_, is := d.unticked[from]
-		return r.standing(from).kept() || falls(from) || is && from.typ == nameType
+		return r.keptStanding(from).kept() || falls(from) || is && from.typ == nameType
 	}
 	for before := -1; before < len(d.telling)+len(d.unticked); {
 		before = len(d.telling) + len(d.unticked)
 		spread(d.telling, s.edges, func(from resource) bool {
-			if v := r.standing(from); v.kept() {
+			if v := r.keptStanding(from); v.kept() {
 				return !v.unticked()
 			}
 			return falls(from)
@@ -548,8 +568,7 @@ func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
 		return r.confers(k.of, reached)
 	}
 	if _, isSupporting := r.support.selves[from]; isSupporting || from.typ == nameType {
-		_, goes := reached[from]
-		return goes
+		return r.support.goes(from, reached)
 	}
 	return true
 }

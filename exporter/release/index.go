@@ -71,6 +71,14 @@ func (x *index[V]) number(typ []byte) uint16 {
 // resource is how a resource is named in the index.
 func (x *index[V]) resource(typ, id []byte) resource { return resource{x.number(typ), x.hash(id)} }
 
+// size is how many resources it holds something about.
+func (x *index[V]) size() (n int) {
+	for i := range x.shards {
+		n += x.shards[i].used
+	}
+	return n
+}
+
 // find looks a resource up.
 func (x *index[V]) find(typ, id []byte) (v V, known bool) {
 	return x.at(x.resource(typ, id))

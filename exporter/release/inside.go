@@ -312,6 +312,14 @@ func (r *Review) standing(of resource) verdict {
 	return 0
 }
 
+// keptStanding is standing for what asks only about what is kept: of most others it is 0.
+func (r *Review) keptStanding(of resource) verdict {
+	if len(r.takers) == 0 && !r.index.mayKeep(of) {
+		return 0
+	}
+	return r.standing(of)
+}
+
 // tellsOf reports whether a Reference leads to what stays for more than an unticked line of the form,
 // before Conclude is through.
 func (r *Review) tellsOf(to resource) bool {

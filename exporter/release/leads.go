@@ -221,10 +221,10 @@ func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
 // form, and for more than an unticked line of it.
 func (r *Review) keeps(to resource) (kept, telling bool) {
 	if to.typ != nameType {
-		v, _ := r.index.at(to)
-		if r.outside[to] {
+		if !r.index.mayKeep(to) || r.outside[to] {
 			return false, false
 		}
+		v, _ := r.index.at(to)
 		return v.kept(), v.telling(to)
 	}
 	r.candidates(r.support.leads[to], func(of resource, v verdict) {

@@ -73,7 +73,7 @@ var mutations = []mutation{
 	{"a value may be written as a URN", "link.go", `return fhir.PlainIdentifier(value)`, `return bytes.ToLower(bytes.TrimSpace(value))`},
 	{"a display alone may mean what is withheld", "releaser.go", `== holdsDisplay && r.hidden[string(field)]`, `== holdsDisplay && r.hidden[string(field)] && r.short`},
 	{"a display may mean other types than R4 has", "link.go", ` || is || anything && !actor([]byte(t))`, ` || is && anything`},
-	{"a supporting resource goes with what uses it", "about.go", `if _, goes := reached[self]; goes ||`, `if _, goes := reached[self]; !goes ||`},
+	{"a supporting resource goes with what uses it", "about.go", `if _, goes := s.used[self]; !goes {`, `if _, goes := s.used[self]; goes {`},
 	{"what tells of a supporting resource does not use it", "skim.go", `case to.supports() && tells:`, `case to.supports() && tells && f.number == 0:`},
 	{"what is withheld uses nothing", "about.go", `if r.standing(from).withheld() {
 		return false`, `if r.standing(from)&sensitive != 0 {
@@ -90,7 +90,8 @@ var mutations = []mutation{
 	{"a drug is what each of its ingredients is", "about.go", `case madeOf[f.number] && p.to.typ != nil:`, `case madeOf[f.number] && p.to.typ != nil && f.number == 0:`},
 	{"a part stays with what it belongs to", "about.go", `if !denied.keeps(self) {`, `if !denied.keeps(self) || roles[self.typ] == part {`},
 	{"what is only not ticked keeps no part", "about.go", `return !v.unticked()`, `return v != 0`},
-	{"a part by way of another stays too", "about.go", `return !goes`, `return !goes && !s.isOwned(from)`},
+	{"a part by way of another stays too", "about.go", `return d.keeps(from) && !s.goes(from, reached)`,
+		`return d.keeps(from) && !s.goes(from, reached) && !s.isOwned(from)`},
 	{"an identifier brings what has it along", "called.go", `x.codings[w.depth-1].called = identifier{c.system, c.value}`, `x.codings[w.depth-1].called = identifier{}`},
 	{"what is wholly about the withheld stays", "review.go", `; !kept ||`,
 		`; !kept || !why || !kept && telling ||`},

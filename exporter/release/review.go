@@ -55,7 +55,7 @@ type Review struct {
 
 // Review starts the decisions about one record.
 func (p *Policy) Review() *Review {
-	x := verdicts{newIndex[verdict]()}
+	x := verdicts{index: newIndex[verdict]()}
 	return &Review{policy: p, index: x, secrets: secrets{index: x}, support: newSupport(), counts: map[string]int64{}, takers: map[resource]taker{}}
 }
 
@@ -70,6 +70,8 @@ type pointers struct {
 	why     []bool  // whether those are of whyPaths
 	inside  []bool  // whether the resource stands in another one
 	targets list
+	left    []int32 // those that may fall yet; nil before they are gone over
+	fallen  []int32 // Binaries that fell: by what holds them it is decided anew, see followDocuments
 }
 
 func (p *pointers) begin(self resource, why bool) {
@@ -144,6 +146,7 @@ func (r *Review) Conclude() (instead *Review) {
 		r.support.merge(o.support) // of a large record it is several MB
 		o.support, o.examine, o.cleaner, o.innerWalk = support{}, examiner{}, nil, walk{}
 	}
+	r.index.sift()
 	r.concludeInner()
 	r.resolveLeads()
 	r.resolveHolders()
@@ -160,7 +163,7 @@ func (r *Review) Conclude() (instead *Review) {
 		again = r.withholdUnused() || fell
 	}
 	r.countForms()
-	r.pointers.ends, r.pointers.why, r.pointers.targets = nil, nil, list{}
+	r.pointers.ends, r.pointers.why, r.pointers.targets, r.pointers.left = nil, nil, list{}, nil
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
 		r.short = r.short || v.withheld()
@@ -179,7 +182,24 @@ func (r *Review) Conclude() (instead *Review) {
 
 // conclude counts what stays, and prepares for the look-ups of the second pass.
 func (r *Review) conclude() {
-	notable := 0
+	r.index.sieve = nil
+	r.notable = newFilter(r.countNotable())
+	r.index.each(func(x resource, v verdict) {
+		if v.notable() {
+			r.notable.add(x.id.high)
+		}
+	})
+	r.secrets.conclude(r.notable)
+	r.concludeFields()
+	r.concludeLines()
+	r.concludeIdentifiers()
+	r.concludeReleased()
+	r.observers, r.pointers = nil, pointers{}
+}
+
+// countNotable counts what stays, by reason, and is how much is notable.
+func (r *Review) countNotable() (notable int) {
+	var counts [1 << 8]int64
 	r.index.each(func(x resource, v verdict) {
 		if !v.notable() {
 			return
@@ -192,39 +212,70 @@ func (r *Review) conclude() {
 		if !v.withheld() || r.isOutside(x) {
 			return
 		}
-		if reason := reasons[v.reason()]; v.unused() {
-			r.counts[referenceOnlyName]++
-		} else {
-			r.counts[reason]++
-		}
+		counts[v.reason()]++
 		if released, _ := r.index.of(x.id); released {
 			r.ambiguous = true
 		}
 	})
-	r.notable = newFilter(notable)
-	r.index.each(func(x resource, v verdict) {
-		if v.notable() {
-			r.notable.add(x.id.high)
+	for number, n := range counts {
+		switch {
+		case n == 0:
+		case verdict(number).unused():
+			r.counts[referenceOnlyName] += n
+		default:
+			r.counts[reasons[number]] += n
 		}
-	})
-	r.secrets.conclude(r.notable)
-	r.concludeFields()
-	r.concludeLines()
-	r.concludeIdentifiers()
-	for _, o := range r.observers {
-		o.released.each(func(goes resource) {
-			if r.notable.has(goes.id.high) {
-				v, _ := r.index.at(goes)
-				r.twice = r.twice || v.withheld()
+	}
+	return notable
+}
+
+// concludeReleased finds out what goes and is called like something notable, or may be; of a record in
+// which not all references resolve it takes in all that goes.
+func (r *Review) concludeReleased() {
+	for _, l := range r.namesakes() {
+		l.each(func(goes resource) {
+			v, _ := r.index.at(goes)
+			r.twice = r.twice || v.withheld()
+			if r.resolved {
+				r.known(goes)
 			}
 		})
 	}
-	r.eachReleased(func(goes resource) {
-		if !r.resolved || r.notable.has(goes.id.high) {
+	if !r.resolved {
+		r.eachReleased(r.known)
+		return
+	}
+	take := func(goes resource) {
+		if r.notable.has(goes.id.high) {
 			r.known(goes)
 		}
+	}
+	r.pointers.selves.each(func(self resource) {
+		if !r.isOutside(self) {
+			take(self)
+		}
 	})
-	r.observers, r.pointers = nil, pointers{}
+	for _, o := range r.observers {
+		o.inside.each(take)
+	}
+}
+
+// namesakes are, by observer, the resources that go of their own and may have the id of something notable. Of a
+// large record nearly all go: the observers' are gone through side by side.
+func (r *Review) namesakes() []list {
+	found := make([]list, len(r.observers))
+	var group sync.WaitGroup
+	for i, o := range r.observers {
+		group.Go(func() {
+			o.released.each(func(goes resource) {
+				if r.notable.has(goes.id.high) {
+					found[i].add(goes)
+				}
+			})
+		})
+	}
+	group.Wait()
+	return found
 }
 
 // eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
@@ -255,6 +306,9 @@ func (r *Review) eachOfItsOwn(visit func(resource)) {
 // known puts a released resource into the index: it is looked for by every reference where not all of them resolve, and what it is called is
 // no secret.
 func (r *Review) known(goes resource) {
+	if r.resolved && !r.index.shares(goes.id) {
+		return // the filter took it for another one
+	}
 	r.index.put(goes, 0)
 	if released, withheld := r.index.of(goes.id); released && withheld {
 		r.ambiguous = true
@@ -275,18 +329,22 @@ func (r *Review) withholdPointers() (fell bool) {
 // withholdThem goes over the pointers that are left, forth and back, until nothing changes: a chain of
 // them falls in one go, whichever way it leads.
 func (r *Review) withholdThem() (fell bool) {
-	left := make([]int32, r.pointers.selves.n)
-	for i := range left {
-		left[i] = int32(i)
+	p := &r.pointers
+	if p.left == nil {
+		p.left = make([]int32, p.selves.n)
+		for i := range p.left {
+			p.left[i] = int32(i)
+		}
 	}
+	p.left, p.fallen = append(p.left, p.fallen...), nil
 	for {
-		before := len(left)
-		left = slices.DeleteFunc(left, func(i int32) bool { return r.withholdPointer(int(i)) })
-		if len(left) == before {
+		before := len(p.left)
+		p.left = slices.DeleteFunc(p.left, func(i int32) bool { return r.withholdPointer(int(i)) })
+		if len(p.left) == before {
 			return fell
 		}
 		fell = true
-		slices.Reverse(left)
+		slices.Reverse(p.left)
 	}
 }
 
@@ -301,6 +359,9 @@ func (r *Review) withholdPointer(i int) bool {
 		return false
 	}
 	r.index.put(self, because[referenceOnlyName])
+	if self.typ == binaryNumber {
+		r.pointers.fallen = append(r.pointers.fallen, int32(i))
+	}
 	return true
 }
 

@@ -66,7 +66,28 @@ var because = func() map[string]verdict {
 }()
 
 // verdicts holds what was decided about each resource of a record.
-type verdicts struct{ *index[verdict] }
+type verdicts struct {
+	*index[verdict]
+	// sieve has the ids of all that is kept, and of little else: to most of what is asked about it answers without a
+	// wait for memory. It is nil before there is one.
+	sieve filter
+}
+
+// sift makes the sieve.
+func (x *verdicts) sift() {
+	x.sieve = newFilter(x.size())
+	x.each(func(r resource, v verdict) { x.note(r, v) })
+}
+
+// note adds what is kept to the sieve.
+func (x verdicts) note(r resource, v verdict) {
+	if x.sieve != nil && v.kept() {
+		x.sieve.add(r.id.high)
+	}
+}
+
+// mayKeep reports whether a resource may be kept: it is certain where it is false.
+func (x verdicts) mayKeep(r resource) bool { return x.sieve == nil || x.sieve.has(r.id.high) }
 
 // put decides about a resource. What is in a record twice is withheld where one of the two is, and sensitive likewise; in whatever order they
 // come. So are two resources that were taken for one another.
@@ -76,6 +97,7 @@ func (x verdicts) put(r resource, v verdict) {
 		v, *at = *at, v
 	}
 	*at = v | *at&flags
+	x.note(r, *at)
 }
 
 // before reports whether v says more about a resource than w: its sensitive content, another reason, none; of two reasons the first in the list.
@@ -89,11 +111,18 @@ func before(v, w verdict) bool {
 // set changes the reason of a resource that is there.
 func (x verdicts) set(r resource, v verdict) {
 	x.change(r, func(old verdict) verdict { return old&flags | v })
+	x.note(r, v)
 }
 
 // mark adds flags to a resource that is there.
 func (x verdicts) mark(r resource, v verdict) {
 	x.change(r, func(old verdict) verdict { return old | v })
+}
+
+// shares reports whether something is known of any resource of an id.
+func (x verdicts) shares(h idHash) bool {
+	released, withheld := x.of(h)
+	return released || withheld
 }
 
 // of tells about all resources of an id, of whatever type: whether some go, and whether some stay.
