@@ -145,6 +145,7 @@ func compactNames(names []Name) []Name {
 // Sought are names by which References may mean what is not in the record, since the last call; none
 // where there are none. It is called when the observers are through, and again after Beside.
 func (r *Review) Sought() (names []Name) {
+	r.flush()
 	for _, o := range r.observers {
 		names = append(names, o.seeking.names()...)
 	}

@@ -14,15 +14,45 @@ type Observer struct {
 	cleaner *cleaner // of Patients; made where there is one
 	// innerWalk goes over what holds other resources.
 	innerWalk walk
-	released  roll      // resources that go, and are nothing else
-	inside    list      // those that stand in another one
-	lines     lines     // of bills
-	support   support   // who refers to supporting resources, where that is decided
-	recent    [256]name // some that are in support.used: most are referred to again and again
+	released  roll        // resources that go, and are nothing else
+	inside    list        // those that stand in another one
+	lines     lines       // of bills
+	pointers  pointers    // resources that say nothing but what they refer to
+	ids       idSpellings // of the ids of what stays, or may
+	pending   []decided   // what is not in the index yet
+	support   support     // who refers to supporting resources, where that is decided
+	recent    [256]name   // some that are in support.used: most are referred to again and again
 	// sure are some of released: they go, whatever comes, unless they come once more, see settled.
 	sure   [1 << 10]resource
 	relied bool // something was left out because of them
 	seeking
+}
+
+// decided is what the policy says of a resource.
+type decided struct {
+	of resource
+	v  verdict
+}
+
+// mostPending is how many decisions an observer keeps to itself: while one puts its own into the index, the
+// others wait.
+const mostPending = 256
+
+// put decides about a resource, see verdicts.
+func (o *Observer) put(self resource, v verdict) {
+	if o.pending = append(o.pending, decided{self, v}); len(o.pending) >= mostPending {
+		o.flush()
+	}
+}
+
+// flush puts what is pending into the index.
+func (o *Observer) flush() {
+	o.review.indexing.Lock()
+	defer o.review.indexing.Unlock()
+	for _, p := range o.pending {
+		o.review.index.put(p.of, p.v)
+	}
+	o.pending = o.pending[:0]
 }
 
 // name is how a resource is called.
@@ -149,10 +179,6 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 		o.sure[self.id.low%uint64(len(o.sure))] = self
 		return
 	}
-	r := o.review
-	r.gathered.Lock()
-	defer r.gathered.Unlock()
-	o.take(self, f)
 	o.gather(self, f, v, pointer, hangs)
 	switch {
 	case v != 0 || open || hangs:
@@ -205,8 +231,11 @@ func (p *Policy) verdict(f *facts) verdict {
 
 // related reports whether the decision about a resource, or that about another one, may depend on what it
 // refers to, besides what it is about.
-func (f *facts) related() bool {
-	return f.copies || f.presents || len(f.binaries) > 0 || len(f.taking) > 0 || f.hangs()
+func (f *facts) related() bool { return f.together() || f.hangs() }
+
+// together reports whether the observers gather together what depends on a resource: few are like that.
+func (f *facts) together() bool {
+	return f.copies || f.presents || len(f.binaries) > 0 || len(f.taking) > 0 || string(f.typ) == binaryType
 }
 
 // hangs reports whether it depends on others whether a resource goes.
@@ -269,10 +298,18 @@ func (o *Observer) hang(self resource, f *facts) {
 	}
 }
 
+// isCalled reports whether a resource is called by more than its type and an id that is looked for in texts.
+func (f *facts) isCalled() bool {
+	return len(f.identifiers)+len(f.shared)+len(f.extended) > 0 || f.url || len(f.id) < minSecret
+}
+
 // keep keeps what a resource is called that stays, or may.
 func (o *Observer) keep(self resource, f *facts) {
+	o.ids.consider(f.id)
+	if !f.isCalled() {
+		return
+	}
 	r := o.review
-	r.secrets.consider(f.id)
 	if len(f.id) < minSecret {
 		r.shorts = append(r.shorts, self)
 	}
@@ -286,12 +323,9 @@ func (o *Observer) keep(self resource, f *facts) {
 	}
 }
 
-// gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries.
+// gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries: most of
+// it for itself, so that observers seldom wait for one another.
 func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
-	r := o.review
-	if pointer && f.copies {
-		r.copy(self, f.identifiers)
-	}
 	if pointer {
 		f.abouts(func(targets []target, why bool) {
 			if f.copies || !o.settled(targets) {
@@ -299,11 +333,32 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 			}
 		})
 	}
+	keeps := v.withheld() || pointer || hangs
+	switch {
+	case f.together(), v&stripped != 0, f.number == patientNumber, keeps && f.isCalled():
+		o.gatherTogether(self, f, v, pointer, keeps)
+	case keeps:
+		o.keep(self, f)
+	}
+	if !(f.copies && v.unticked()) && (v != 0 || hangs) {
+		o.put(self, v)
+	}
+}
+
+// gatherTogether keeps what the observers gather together.
+func (o *Observer) gatherTogether(self resource, f *facts, v verdict, pointer, keeps bool) {
+	r := o.review
+	r.gathered.Lock()
+	defer r.gathered.Unlock()
+	o.take(self, f)
+	if pointer && f.copies {
+		r.copy(self, f.identifiers)
+	}
 	if v == 0 {
 		o.present(self, f)
 	}
 	switch {
-	case v.withheld() || pointer || hangs:
+	case keeps:
 		o.keep(self, f)
 	case f.number == patientNumber: // which is an occasion, by an identifier too
 		r.own(self, f.identifiers)
@@ -315,20 +370,16 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 	case v&stripped != 0:
 		r.counts[presentedReason+string(f.documentGroup())]++
 	}
-	switch {
-	case f.copies && v.unticked():
+	if f.copies && v.unticked() {
 		r.stayingInner = append(r.stayingInner, stayingInner{self, v})
-	case v != 0 || hangs:
-		r.index.put(self, v)
 	}
 }
 
 // point keeps what a resource refers to that says nothing else, or why it is.
 func (o *Observer) point(self resource, targets []target, why, inside bool) {
-	pointers := &o.review.pointers
-	pointers.begin(self, why)
-	pointers.inside = append(pointers.inside, inside)
+	o.pointers.begin(self, why)
+	o.pointers.inside = append(o.pointers.inside, inside)
 	for _, t := range targets {
-		pointers.add(o.resource(t))
+		o.pointers.add(o.resource(t))
 	}
 }

@@ -18,6 +18,7 @@ type Review struct {
 	concluded bool
 
 	gathered  sync.Mutex // what the observers gather together
+	indexing  sync.Mutex // index, while they observe
 	index     verdicts   // of what stays, and of supporting resources and Binaries
 	observers []*Observer
 	secrets   secrets
@@ -25,7 +26,6 @@ type Review struct {
 	// whether it may refer to something that stays.
 	identified identified
 	hidden     map[string]bool
-	pointers   pointers
 	forms      forms
 	attached   attachedTo
 	takers     map[resource]taker
@@ -71,7 +71,6 @@ type pointers struct {
 	inside  []bool  // whether the resource stands in another one
 	targets list
 	left    []int32 // those that may fall yet; nil before they are gone over
-	fallen  []int32 // Binaries that fell: by what holds them it is decided anew, see followDocuments
 }
 
 func (p *pointers) begin(self resource, why bool) {
@@ -143,9 +142,11 @@ func (r *Review) countForms() {
 func (r *Review) Conclude() (instead *Review) {
 	for _, o := range r.observers {
 		r.relied = r.relied || o.relied
+		r.secrets.merge(&o.ids)
 		r.support.merge(o.support) // of a large record it is several MB
 		o.support, o.examine, o.cleaner, o.innerWalk = support{}, examiner{}, nil, walk{}
 	}
+	r.flush()
 	r.index.sift()
 	r.concludeInner()
 	r.resolveLeads()
@@ -163,7 +164,9 @@ func (r *Review) Conclude() (instead *Review) {
 		again = r.withholdUnused() || fell
 	}
 	r.countForms()
-	r.pointers.ends, r.pointers.why, r.pointers.targets, r.pointers.left = nil, nil, list{}, nil
+	for _, o := range r.observers {
+		o.pointers.ends, o.pointers.why, o.pointers.targets, o.pointers.left = nil, nil, list{}, nil
+	}
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
 		r.short = r.short || v.withheld()
@@ -194,7 +197,7 @@ func (r *Review) conclude() {
 	r.concludeLines()
 	r.concludeIdentifiers()
 	r.concludeReleased()
-	r.observers, r.pointers = nil, pointers{}
+	r.observers = nil
 }
 
 // countNotable counts what stays, by reason, and is how much is notable.
@@ -250,12 +253,12 @@ func (r *Review) concludeReleased() {
 			r.known(goes)
 		}
 	}
-	r.pointers.selves.each(func(self resource) {
-		if !r.isOutside(self) {
-			take(self)
-		}
-	})
 	for _, o := range r.observers {
+		o.pointers.selves.each(func(self resource) {
+			if !r.isOutside(self) {
+				take(self)
+			}
+		})
 		o.inside.each(take)
 	}
 }
@@ -280,12 +283,12 @@ func (r *Review) namesakes() []list {
 
 // eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
 func (r *Review) eachReleased(visit func(resource)) {
-	r.pointers.selves.each(func(self resource) {
-		if !r.isOutside(self) {
-			visit(self)
-		}
-	})
 	for _, o := range r.observers {
+		o.pointers.selves.each(func(self resource) {
+			if !r.isOutside(self) {
+				visit(self)
+			}
+		})
 		o.released.each(visit)
 		o.inside.each(visit)
 	}
@@ -293,12 +296,12 @@ func (r *Review) eachReleased(visit func(resource)) {
 
 // eachOfItsOwn is eachReleased for those that stand on a line of their own.
 func (r *Review) eachOfItsOwn(visit func(resource)) {
-	for i, inside := range r.pointers.inside {
-		if self := r.pointers.selves.at(i); !inside && !r.isOutside(self) {
-			visit(self)
-		}
-	}
 	for _, o := range r.observers {
+		for i, inside := range o.pointers.inside {
+			if self := o.pointers.selves.at(i); !inside && !r.isOutside(self) {
+				visit(self)
+			}
+		}
 		o.released.each(visit)
 	}
 }
@@ -329,47 +332,54 @@ func (r *Review) withholdPointers() (fell bool) {
 // withholdThem goes over the pointers that are left, forth and back, until nothing changes: a chain of
 // them falls in one go, whichever way it leads.
 func (r *Review) withholdThem() (fell bool) {
-	p := &r.pointers
+	for again := true; again; {
+		again = false
+		for _, o := range r.observers {
+			again = o.pointers.fall(r.withholdPointer) || again
+		}
+		fell = fell || again
+	}
+	return fell
+}
+
+// fall asks about each pointer that is left whether it falls, and reports whether one did. The next time it
+// begins with the last. About Binaries followDocuments may decide anew: those are asked about again.
+func (p *pointers) fall(falls func(p *pointers, i int) bool) (some bool) {
 	if p.left == nil {
 		p.left = make([]int32, p.selves.n)
 		for i := range p.left {
 			p.left[i] = int32(i)
 		}
 	}
-	p.left, p.fallen = append(p.left, p.fallen...), nil
-	for {
-		before := len(p.left)
-		p.left = slices.DeleteFunc(p.left, func(i int32) bool { return r.withholdPointer(int(i)) })
-		if len(p.left) == before {
-			return fell
-		}
-		fell = true
-		slices.Reverse(p.left)
-	}
+	p.left = slices.DeleteFunc(p.left, func(i int32) bool {
+		fell := falls(p, int(i))
+		some = some || fell
+		return fell && p.selves.at(int(i)).typ != binaryNumber
+	})
+	slices.Reverse(p.left)
+	return some
 }
 
 // withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.
-func (r *Review) withholdPointer(i int) bool {
-	from, to := r.pointers.of(i)
-	self := r.pointers.selves.at(i)
-	if !r.allWithheld(self, from, to, r.pointers.why[i]) {
+func (r *Review) withholdPointer(p *pointers, i int) bool {
+	self := p.selves.at(i)
+	if !r.allWithheld(p, i) {
 		return false
 	}
 	if v, _ := r.index.at(self); v.kept() {
 		return false
 	}
 	r.index.put(self, because[referenceOnlyName])
-	if self.typ == binaryNumber {
-		r.pointers.fallen = append(r.pointers.fallen, int32(i))
-	}
 	return true
 }
 
-// allWithheld reports whether the targets of a pointer stay, which stand at from and up to to; for more
-// than an unticked line of the form where they say why it is.
-func (r *Review) allWithheld(self resource, from, to int, why bool) (some bool) {
-	for i := from; i < to; i++ {
-		target := r.pointers.targets.at(i)
+// allWithheld reports whether the targets of pointer i stay; for more than an unticked line of the form
+// where they say why it is.
+func (r *Review) allWithheld(p *pointers, i int) (some bool) {
+	self, why := p.selves.at(i), p.why[i]
+	from, to := p.of(i)
+	for ; from < to; from++ {
+		target := p.targets.at(from)
 		if r.isOccasion(self, target) {
 			continue
 		}
@@ -379,6 +389,13 @@ func (r *Review) allWithheld(self resource, from, to int, why bool) (some bool) 
 		some = true
 	}
 	return some
+}
+
+// flush puts all that was decided into the index.
+func (r *Review) flush() {
+	for _, o := range r.observers {
+		o.flush()
+	}
 }
 
 // Withheld is how many resources stay, by reason; it is complete after Conclude.

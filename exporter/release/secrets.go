@@ -21,18 +21,45 @@ const (
 // apart from all of them: the bytes that ids are made of, their lengths, and how long ones end. What it costs to look
 // through a text does not depend on how many ids there are.
 type secrets struct {
-	index    verdicts
+	index verdicts
+	idSpellings
+	filter filter // of all ids; nil where there are none
+}
+
+// idSpellings are how ids are spelled that are, or may turn out to be, those of withheld resources.
+type idSpellings struct {
 	alphabet [1 << 8]bool
 	words    []int  // lengths below looseSecret, sorted
 	loose    []int  // the other lengths, sorted
 	tails    *tails // of the loose ones; nil where there are none
-	filter   filter // of all; nil where there are none
 	capitals bool   // some have no capitals: they may come in capitals alone, as UUIDs do
 	upper    []byte // the last of those, in capitals
 }
 
+// merge takes in what another one has.
+func (s *idSpellings) merge(o *idSpellings) {
+	for b, is := range o.alphabet {
+		s.alphabet[b] = s.alphabet[b] || is
+	}
+	for _, n := range o.words {
+		s.words = insert(s.words, n)
+	}
+	for _, n := range o.loose {
+		s.loose = insert(s.loose, n)
+	}
+	s.capitals = s.capitals || o.capitals
+	switch {
+	case s.tails == nil:
+		s.tails = o.tails
+	case o.tails != nil:
+		for i, word := range o.tails {
+			s.tails[i] |= word
+		}
+	}
+}
+
 // consider takes the id of a resource in that is, or may turn out to be, withheld.
-func (s *secrets) consider(id []byte) {
+func (s *idSpellings) consider(id []byte) {
 	if len(id) < minSecret {
 		return
 	}
@@ -81,7 +108,7 @@ func appendUpper(dst, text []byte) []byte {
 }
 
 // spelled takes in how an id is spelled.
-func (s *secrets) spelled(id []byte) {
+func (s *idSpellings) spelled(id []byte) {
 	for _, b := range id {
 		s.alphabet[b] = true
 	}
