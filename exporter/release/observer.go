@@ -209,7 +209,8 @@ func (o *Observer) settled(targets []target) bool {
 			continue
 		}
 		to := o.review.index.resource(t.typ, t.id)
-		if o.sure[to.id.low%uint64(len(o.sure))] == to {
+		patient := o.review.patient.Load()
+		if o.sure[to.id.low%uint64(len(o.sure))] == to || patient != nil && *patient == to {
 			o.relied = true
 			return true
 		}
@@ -364,6 +365,9 @@ func (o *Observer) gatherTogether(self resource, f *facts, v verdict, pointer, k
 		r.own(self, f.identifiers)
 	}
 	o.attach(self, f)
+	if f.number == patientNumber && !f.copies && !v.withheld() {
+		r.patient.CompareAndSwap(nil, &self)
+	}
 	switch {
 	case v&stripped != 0 && f.number == patientNumber:
 		r.counts[sensitiveReason+string((f.sensitive&^r.policy.authorised).first())]++

@@ -3,6 +3,7 @@ package release
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"ehi-server/shared/ehi"
 )
@@ -48,9 +49,10 @@ type Review struct {
 	outside      map[resource]bool      // that, as far as it may stay; whether its id is a short number
 	// irregular says that a resource has its type or id twice.
 	irregular bool
-	unsure    bool // nothing that was observed goes whatever comes, see Observer.settled
-	relied    bool // it was relied on that some of it does
-	twice     bool // some of that came once more, and stays
+	unsure    bool                     // nothing that was observed goes whatever comes, see Observer.settled
+	patient   atomic.Pointer[resource] // the first on a line of its own, who goes; nil before
+	relied    bool                     // it was relied on that some of it does
+	twice     bool                     // some of that came once more, and stays
 }
 
 // Review starts the decisions about one record.
@@ -235,6 +237,10 @@ func (r *Review) countNotable() (notable int) {
 // concludeReleased finds out what goes and is called like something notable, or may be; of a record in
 // which not all references resolve it takes in all that goes.
 func (r *Review) concludeReleased() {
+	if patient := r.patient.Load(); patient != nil {
+		v, _ := r.index.at(*patient)
+		r.twice = v.withheld()
+	}
 	for _, l := range r.namesakes() {
 		l.each(func(goes resource) {
 			v, _ := r.index.at(goes)

@@ -68,8 +68,11 @@ func (s *idSpellings) consider(id []byte) {
 	} else {
 		s.loose = insert(s.loose, len(id))
 	}
-	s.spelled(id)
-	if hasLetters(id, false) && !hasLetters(id, true) {
+	letters := s.spelled(id)
+	if letters&otherLetters != 0 {
+		letters = lettersOf(id)
+	}
+	if letters == smallLetters {
 		s.capitals = true
 		s.upper = appendUpper(s.upper[:0], id)
 		s.spelled(s.upper)
@@ -107,18 +110,53 @@ func appendUpper(dst, text []byte) []byte {
 	return dst
 }
 
-// spelled takes in how an id is spelled.
-func (s *idSpellings) spelled(id []byte) {
+// Kinds of letters that an id has.
+const (
+	smallLetters = 1 << iota
+	capitalLetters
+	otherLetters // of no FHIR id
+)
+
+// letterKinds are those of bytes.
+var letterKinds = func() (of [1 << 8]uint8) {
+	for b := range of {
+		switch {
+		case b >= 'a' && b <= 'z':
+			of[b] = smallLetters
+		case b >= 'A' && b <= 'Z':
+			of[b] = capitalLetters
+		case b >= utf8.RuneSelf:
+			of[b] = otherLetters
+		}
+	}
+	return of
+}()
+
+// lettersOf tells small letters and capitals of every script apart.
+func lettersOf(id []byte) (kinds uint8) {
+	if hasLetters(id, false) {
+		kinds |= smallLetters
+	}
+	if hasLetters(id, true) {
+		kinds |= capitalLetters
+	}
+	return kinds
+}
+
+// spelled takes in how an id is spelled, and tells of what letters.
+func (s *idSpellings) spelled(id []byte) (kinds uint8) {
 	for _, b := range id {
 		s.alphabet[b] = true
+		kinds |= letterKinds[b]
 	}
 	if len(id) < looseSecret {
-		return
+		return kinds
 	}
 	if s.tails == nil {
 		s.tails = new(tails)
 	}
 	s.tails.add(id)
+	return kinds
 }
 
 func insert(sorted []int, n int) []int {

@@ -42,6 +42,41 @@ func TestEHI9WhatCameOnceMoreIsDecidedAboutAnew(t *testing.T) {
 	}
 }
 
+// EHI-9: of what is about the Patient alone nothing is kept, as he goes; where he does not, what is about him stays.
+func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
+	rules, err := RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Labs: {}}}, ehi.KickOff{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const other = "0f5a7c1e-3f0b-4a53-9d3b-2d3c7b8a9e10"
+	patient, specimen := `{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`
+	held := `{"resourceType":"Bundle","id":"b","type":"collection",` + hivLabel + `,"entry":[{"resource":{"resourceType":"Patient","id":"` + other + `"}}]}`
+	same := `{"resourceType":"Bundle","id":"c","type":"collection","entry":[{"fullUrl":"urn:uuid:` + other + `","resource":{"resourceType":"Patient","id":"p"}}]}`
+	for _, c := range []struct {
+		lines []string
+		goes  bool
+	}{{[]string{patient, specimen}, true}, {[]string{patient, specimen, held}, true}, {[]string{patient, specimen, held, same}, false}} {
+		r := p.Review()
+		o := r.Observer()
+		for _, line := range c.lines {
+			if err := o.Observe([]byte(line)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := o.pointers.selves.n; c.goes && n != 0 {
+			t.Errorf("%d pointers are kept of %s", n, c.lines)
+		}
+		_, goes, err := Decided(t, p, true, c.lines...).Releaser().Release([]byte(specimen))
+		if goes != c.goes || err != nil {
+			t.Errorf("of\n%s\nthe specimen goes: %v, want %v (%v)", strings.Join(c.lines, "\n"), goes, c.goes, err)
+		}
+	}
+}
+
 // EHI-9: what is settled while the record is observed changes no decision.
 func TestEHI9NothingIsSettledTooEarly(t *testing.T) {
 	rules, err := RulesFromFile("")
