@@ -165,6 +165,9 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	if !r.types.has(n) {
 		return 0, true, nil
 	}
+	if r.allStay(n) {
+		return because[referenceOnlyName], true, nil
+	}
 	high := r.index.high(id)
 	if !r.notable.has(high) {
 		return 0, true, nil

@@ -11,11 +11,12 @@ import (
 // Review is the decisions about one record. What it keeps of a resource is some 20 bytes.
 type Review struct {
 	policy    *Policy
-	resolved  bool   // every local reference of the record resolves within it
-	ambiguous bool   // a released resource and a withheld one have the same id
-	types     bitmap // the types of which some stay, or lose something of their own
-	hiding    bitmap // those of which some stay for more than that nothing uses them
-	notable   filter // the ids of those
+	resolved  bool      // every local reference of the record resolves within it
+	ambiguous bool      // a released resource and a withheld one have the same id
+	types     bitmap    // the types of which some stay, or lose something of their own
+	hiding    bitmap    // those of which some stay for more than that nothing uses them
+	going     [256]bool // R4's types of which some go, or may
+	notable   filter    // the ids of those
 	concluded bool
 
 	gathered  sync.Mutex // what the observers gather together
@@ -167,7 +168,7 @@ func (r *Review) Conclude() (instead *Review) {
 	}
 	r.countForms()
 	for _, o := range r.observers {
-		o.pointers.ends, o.pointers.why, o.pointers.targets, o.pointers.left = nil, nil, list{}, nil
+		o.pointers.ends, o.pointers.why, o.pointers.targets = nil, nil, list{}
 	}
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
@@ -199,6 +200,7 @@ func (r *Review) conclude() {
 	r.concludeLines()
 	r.concludeIdentifiers()
 	r.concludeReleased()
+	r.concludeTypes()
 	r.observers = nil
 }
 
@@ -206,6 +208,9 @@ func (r *Review) conclude() {
 func (r *Review) countNotable() (notable int) {
 	var counts [1 << 8]int64
 	r.index.each(func(x resource, v verdict) {
+		if !v.withheld() {
+			r.goes(x.typ)
+		}
 		if !v.notable() {
 			return
 		}
@@ -232,6 +237,31 @@ func (r *Review) countNotable() (notable int) {
 		}
 	}
 	return notable
+}
+
+// goes notes that some of a type go.
+func (r *Review) goes(typ uint16) {
+	if int(typ) < len(r.going) {
+		r.going[typ] = true
+	}
+}
+
+// allStay reports whether nothing of a type goes: those of it need no look into the index.
+func (r *Review) allStay(typ uint16) bool {
+	return int(typ) < len(r.going) && !r.going[typ] && r.types.has(typ)
+}
+
+// concludeTypes notes the types of what goes and is not in the index.
+func (r *Review) concludeTypes() {
+	for _, o := range r.observers {
+		for typ := range o.released.of {
+			r.going[typ] = r.going[typ] || len(o.released.of[typ].chunks) > 0
+		}
+		o.inside.each(func(goes resource) { r.goes(goes.typ) })
+		for _, i := range o.pointers.left {
+			r.goes(o.pointers.selves.at(int(i)).typ)
+		}
+	}
 }
 
 // concludeReleased finds out what goes and is called like something notable, or may be; of a record in
