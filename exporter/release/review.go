@@ -285,16 +285,14 @@ func (r *Review) concludeReleased() {
 		return
 	}
 	take := func(goes resource) {
-		if r.notable.has(goes.id.high) {
+		if r.notable.has(goes.id.high) && !r.isOutside(goes) {
 			r.known(goes)
 		}
 	}
 	for _, o := range r.observers {
-		o.pointers.selves.each(func(self resource) {
-			if !r.isOutside(self) {
-				take(self)
-			}
-		})
+		for _, i := range o.pointers.left { // what fell does not go
+			take(o.pointers.selves.at(int(i)))
+		}
 		o.inside.each(take)
 	}
 }
