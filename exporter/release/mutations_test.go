@@ -73,7 +73,8 @@ var mutations = []mutation{
 	{"a value may be written as a URN", "link.go", `return fhir.PlainIdentifier(value)`, `return bytes.ToLower(bytes.TrimSpace(value))`},
 	{"a display alone may mean what is withheld", "releaser.go", `== holdsDisplay && r.hidden[string(field)]`, `== holdsDisplay && r.hidden[string(field)] && r.short`},
 	{"a display may mean other types than R4 has", "link.go", ` || is || anything && !actor([]byte(t))`, ` || is && anything`},
-	{"a supporting resource goes with what uses it", "about.go", `if _, goes := s.used[self]; !goes {`, `if _, goes := s.used[self]; goes {`},
+	{"a supporting resource goes with what uses it", "about.go", `if _, goes := s.used[self]; !goes {`,
+		`if _, goes := s.used[self]; goes {`},
 	{"what tells of a supporting resource does not use it", "skim.go", `case to.supports() && tells:`, `case to.supports() && tells && f.number == 0:`},
 	{"what is withheld uses nothing", "about.go", `if r.standing(from).withheld() {
 		return false`, `if r.standing(from)&sensitive != 0 {

@@ -48,18 +48,26 @@ func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Labs: {}}}, ehi.KickOff{})
+	lines := map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Labs: {}}
+	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: lines}, ehi.KickOff{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const other = "0f5a7c1e-3f0b-4a53-9d3b-2d3c7b8a9e10"
-	patient, specimen := `{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`
-	held := `{"resourceType":"Bundle","id":"b","type":"collection",` + hivLabel + `,"entry":[{"resource":{"resourceType":"Patient","id":"` + other + `"}}]}`
-	same := `{"resourceType":"Bundle","id":"c","type":"collection","entry":[{"fullUrl":"urn:uuid:` + other + `","resource":{"resourceType":"Patient","id":"p"}}]}`
+	patient := `{"resourceType":"Patient","id":"p"}`
+	specimen := `{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`
+	held := `{"resourceType":"Bundle","id":"b","type":"collection",` + hivLabel +
+		`,"entry":[{"resource":{"resourceType":"Patient","id":"` + other + `"}}]}`
+	same := `{"resourceType":"Bundle","id":"c","type":"collection","entry":[` +
+		`{"fullUrl":"urn:uuid:` + other + `","resource":{"resourceType":"Patient","id":"p"}}]}`
 	for _, c := range []struct {
 		lines []string
 		goes  bool
-	}{{[]string{patient, specimen}, true}, {[]string{patient, specimen, held}, true}, {[]string{patient, specimen, held, same}, false}} {
+	}{
+		{[]string{patient, specimen}, true},
+		{[]string{patient, specimen, held}, true},
+		{[]string{patient, specimen, held, same}, false},
+	} {
 		r := p.Review()
 		o := r.Observer()
 		for _, line := range c.lines {
