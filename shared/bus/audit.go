@@ -107,7 +107,7 @@ func lostEvent(log *slog.Logger, event []byte, err error) {
 // Flush waits until every event that was recorded is stored. Errors: ctx's.
 func (a *Audit) Flush(ctx context.Context) error {
 	select {
-	case <-a.link.JetStream().PublishAsyncComplete():
+	case <-a.link.Stored():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -180,7 +180,7 @@ const auditReaderLife = time.Minute
 
 // each calls f with every message that there is now of a filter's subject, from where the filter begins.
 func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.Msg) error) error {
-	stream, err := a.link.JetStream().Stream(ctx, auditStream)
+	stream, err := a.link.Streams().Stream(ctx, auditStream)
 	if err != nil {
 		return err
 	}
@@ -238,5 +238,5 @@ func (a *Audit) forget(events jetstream.Consumer) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), auditWait)
 	defer cancel()
-	_ = a.link.JetStream().DeleteConsumer(ctx, auditStream, info.Name) // else it goes after auditReaderLife
+	_ = a.link.Streams().DeleteConsumer(ctx, auditStream, info.Name) // else it goes after auditReaderLife
 }

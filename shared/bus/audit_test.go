@@ -65,7 +65,7 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	if !slices.Equal(append(page, next...), all[:10]) {
 		t.Errorf("pages %v and %v", page, next)
 	}
-	stream, err := b.link.JetStream().Stream(t.Context(), auditStream)
+	stream, err := b.link.Streams().Stream(t.Context(), auditStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	}
 	cfg := stream.CachedInfo().Config
 	cfg.DenyDelete, cfg.DenyPurge = false, false
-	if _, err := b.link.JetStream().UpdateStream(t.Context(), cfg); err == nil {
+	if _, err := b.link.Streams().UpdateStream(t.Context(), cfg); err == nil {
 		t.Error("the trail can be made deletable")
 	}
 	if cfg.MaxAge != time.Hour || cfg.Retention != jetstream.LimitsPolicy {
@@ -142,7 +142,7 @@ func TestReadersOfTheAuditTrailAreForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stream, err := b.Audit.link.JetStream().Stream(t.Context(), auditStream)
+	stream, err := b.Audit.link.Streams().Stream(t.Context(), auditStream)
 	if err != nil {
 		t.Fatal(err)
 	}

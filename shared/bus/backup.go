@@ -51,7 +51,7 @@ func (b *Bus) Entries(ctx context.Context, bucket string, f func(Entry) error) e
 	if err != nil {
 		return err
 	}
-	stream, err := b.link.JetStream().Stream(ctx, "KV_"+bucket)
+	stream, err := b.link.Streams().Stream(ctx, "KV_"+bucket)
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", bucket, err)
 	}

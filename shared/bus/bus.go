@@ -321,7 +321,7 @@ type Usage struct {
 
 // Usage tells what every stream of this project holds: the lanes' and the buckets'.
 func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
-	streams := b.link.JetStream().ListStreams(ctx)
+	streams := b.link.Streams().ListStreams(ctx)
 	for info := range streams.Info() {
 		if isOurs(info.Config.Name) {
 			out = append(out, Usage{

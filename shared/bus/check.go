@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -65,7 +66,7 @@ func (b *Bus) checkAudit(ctx context.Context) error {
 	if err := b.offer(ctx, auditSubjects.Of("probe", noPatient), auditStream); err != nil {
 		return err
 	}
-	trail, err := b.link.JetStream().Stream(ctx, auditStream)
+	trail, err := b.link.Streams().Stream(ctx, auditStream)
 	if err != nil {
 		return err
 	}
@@ -135,6 +136,13 @@ func (b *Bus) offer(ctx context.Context, to subject.Subject, stream string) erro
 // neverReached is a sequence that no stream comes to.
 const neverReached = 1 << 62
 
+// What workers ask of JetStream: the next message of a consumer, and to hear of one.
+var (
+	nextMessage = subject.KindOf("$JS.API.CONSUMER.MSG.NEXT")
+	acknowledge = subject.KindOf("$JS.ACK")
+	never       = strconv.Itoa(neverReached)
+)
+
 // checkPull finds out whether the workers' requests for commands are answered: by one that NATS has to refuse,
 // and by how their own fare.
 func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
@@ -149,7 +157,7 @@ func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
 		return fmt.Errorf("consumer %s of stream %s is paused for %v: resume it", consumerWorkers,
 			laneStream(name), workers.PauseRemaining)
 	}
-	m, err := b.link.Ask(ctx, "$JS.API.CONSUMER.MSG.NEXT."+laneStream(name)+"."+consumerWorkers,
+	m, err := b.link.Ask(ctx, nextMessage.Of(laneStream(name), consumerWorkers),
 		[]byte(`{"batch":1,"expires":1,"idle_heartbeat":1000000000}`))
 	if err != nil {
 		return err
@@ -162,8 +170,8 @@ func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
 
 // checkAck finds out whether NATS hears of commands that are worked on, by one that there is not.
 func (b *Bus) checkAck(ctx context.Context, name ehi.Lane) error {
-	_, err := b.link.Ask(ctx, fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", laneStream(name), consumerWorkers,
-		neverReached, neverReached), []byte("+WPI"))
+	of := acknowledge.Of(laneStream(name), consumerWorkers, "1", never, never, "0", "0")
+	_, err := b.link.Ask(ctx, of, []byte("+WPI"))
 	return err
 }
 

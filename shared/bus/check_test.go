@@ -72,13 +72,13 @@ func TestACheckOffersACommandToEachLane(t *testing.T) {
 		}
 		config := is.Config
 		config.Subjects = []string{"elsewhere." + string(lane)}
-		if _, err := b.link.JetStream().UpdateStream(t.Context(), config); err != nil {
+		if _, err := b.link.Streams().UpdateStream(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}
 		if err := check(t, b); err == nil || !strings.Contains(err.Error(), "lane "+string(lane)+": it takes no commands") {
 			t.Errorf("lane %s listens elsewhere: %v", lane, err)
 		}
-		if _, err := b.link.JetStream().UpdateStream(t.Context(), is.Config); err != nil {
+		if _, err := b.link.Streams().UpdateStream(t.Context(), is.Config); err != nil {
 			t.Fatal(err)
 		}
 		if err := check(t, b); err != nil {

@@ -97,7 +97,7 @@ func syncBelow(dir string) error {
 
 // take looks at what every stream holds.
 func (b *Bus) take(ctx context.Context) (map[string]holding, error) {
-	all, list := map[string]holding{}, b.link.JetStream().ListStreams(ctx)
+	all, list := map[string]holding{}, b.link.Streams().ListStreams(ctx)
 	for info := range list.Info() {
 		if isOurs(info.Config.Name) {
 			s := info.State
@@ -110,7 +110,7 @@ func (b *Bus) take(ctx context.Context) (map[string]holding, error) {
 // unreadable is how many records of a bucket NATS lists and cannot read. Only a count during which nothing
 // expires tells; of a bucket that never rests nothing is said.
 func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err error) {
-	is, err := b.link.JetStream().Stream(ctx, stream)
+	is, err := b.link.Streams().Stream(ctx, stream)
 	if err != nil {
 		return 0, err
 	}
@@ -136,7 +136,7 @@ func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err erro
 func (b *Bus) each(ctx context.Context, stream string, heads bool, f func(jetstream.Msg) error) error {
 	ctx, cancel := context.WithTimeout(ctx, countTime)
 	defer cancel()
-	is, err := b.link.JetStream().Stream(ctx, stream)
+	is, err := b.link.Streams().Stream(ctx, stream)
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (b *Bus) salvageAll(ctx context.Context, now map[string]holding) error {
 // salvage makes a bucket anew of what can be read of it: whoever follows it would wait for the rest for
 // ever. Its files are set aside before.
 func (b *Bus) salvage(ctx context.Context, bucket string) error {
-	js, stream := b.link.JetStream(), kv.StreamOf(bucket)
+	js, stream := b.link.Streams(), kv.StreamOf(bucket)
 	is, err := js.Stream(ctx, stream)
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func (b *Bus) holdsNothing(ctx context.Context) error {
 			return fmt.Errorf("%w: the one of --nats has %d records in the bucket %s", ErrHolds, len(keys), name)
 		}
 	}
-	trail, err := b.link.JetStream().Stream(ctx, auditStream)
+	trail, err := b.link.Streams().Stream(ctx, auditStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
@@ -87,7 +87,7 @@ func (b *Bus) holdsNothing(ctx context.Context) error {
 // wipe removes what a restore has left that was not finished, but for its mark. The audit trail is made
 // anew: nothing can be removed from one.
 func (b *Bus) wipe(ctx context.Context) error {
-	js := b.link.JetStream()
+	js := b.link.Streams()
 	if err := js.DeleteStream(ctx, auditStream); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("remove the audit trail of an unfinished restore: %w", err)
 	}

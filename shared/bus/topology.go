@@ -121,7 +121,7 @@ func laneSubjects(name ehi.Lane) []string {
 
 // findLane takes a lane as it is.
 func (b *Bus) findLane(ctx context.Context, name ehi.Lane) (l lane, err error) {
-	if l.stream, err = b.link.JetStream().Stream(ctx, laneStream(name)); err != nil {
+	if l.stream, err = b.link.Streams().Stream(ctx, laneStream(name)); err != nil {
 		return l, err
 	}
 	l.workers, err = l.stream.Consumer(ctx, consumerWorkers)
@@ -230,7 +230,7 @@ func (b *Bus) online(name ehi.Lane) {
 func (b *Bus) stream(ctx context.Context, config jetstream.StreamConfig) (is jetstream.Stream, err error) {
 	err = b.link.Declare(ctx, config.Name, func(replicas int) (err error) {
 		config.Replicas = replicas
-		is, err = b.link.JetStream().CreateOrUpdateStream(ctx, config)
+		is, err = b.link.Streams().CreateOrUpdateStream(ctx, config)
 		return err
 	})
 	return is, err
@@ -247,7 +247,7 @@ func (b *Bus) raise(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	b.raised = now
-	streams := b.link.JetStream().ListStreams(ctx)
+	streams := b.link.Streams().ListStreams(ctx)
 	var errs []error
 	for info := range streams.Info() {
 		if isOurs(info.Config.Name) {
@@ -355,7 +355,7 @@ func (b *Bus) unmade(err error) error {
 func (b *Bus) remakeLane(ctx context.Context, name ehi.Lane, why error) error {
 	b.cfg.Log.Warn("a lane's files are damaged: it is made anew", "lane", name,
 		"folder", filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", laneStream(name)), "err", why)
-	if err := b.link.JetStream().DeleteStream(ctx, laneStream(name)); err != nil {
+	if err := b.link.Streams().DeleteStream(ctx, laneStream(name)); err != nil {
 		return errors.Join(why, err)
 	}
 	return b.declareLane(ctx, name)

@@ -128,7 +128,7 @@ func (f *following) watch(ctx context.Context) error {
 		}
 		select {
 		case <-idle.C:
-			switch lacks, err := f.bucket.lacks(ctx, f.pattern.String(), keys); {
+			switch lacks, err := f.bucket.lacks(ctx, f.pattern, keys); {
 			case err == nil && len(lacks) == 0:
 				allCame()
 			case time.Since(came) >= loadIdle:

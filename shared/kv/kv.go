@@ -52,7 +52,7 @@ func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 // Declare makes a bucket where there is none, and brings its settings up to date.
 func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
 	err := l.Declare(ctx, StreamOf(name), func(replicas int) error {
-		return declare(ctx, l.JetStream(), name, description, replicas)
+		return declare(ctx, l.Streams(), name, description, replicas)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("declare bucket %s: %w", name, err)
@@ -60,7 +60,7 @@ func Declare(ctx context.Context, l *link.Link, name, description string) (*Buck
 	return &Bucket{l, name}, nil
 }
 
-func declare(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) error {
+func declare(ctx context.Context, js link.Streams, name, description string, replicas int) error {
 	is, err := js.Stream(ctx, StreamOf(name))
 	if err == nil {
 		config := is.CachedInfo().Config
@@ -71,15 +71,14 @@ func declare(ctx context.Context, js jetstream.JetStream, name, description stri
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	_, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	return js.DeclareBucket(ctx, jetstream.KeyValueConfig{
 		Bucket: name, Description: description, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: MarkerTTL,
 		Replicas: replicas,
 	})
-	return err
 }
 
 // adjust has NATS keep so many copies of a bucket, and no more rules than it is to have.
-func adjust(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, replicas int) error {
+func adjust(ctx context.Context, js link.Streams, config jetstream.StreamConfig, replicas int) error {
 	want, changed := settled(config)
 	if len(changed) == 0 && config.Replicas == replicas {
 		return nil
@@ -123,11 +122,11 @@ func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []
 
 // Settle gives a bucket back the settings on which this project relies, and tells which somebody has changed.
 func Settle(ctx context.Context, l *link.Link, name string) (changed []string, err error) {
-	is, err := l.JetStream().Stream(ctx, StreamOf(name))
+	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if err == nil {
 		var want jetstream.StreamConfig
 		if want, changed = settled(is.CachedInfo().Config); len(changed) > 0 {
-			_, err = l.JetStream().UpdateStream(ctx, want)
+			_, err = l.Streams().UpdateStream(ctx, want)
 		}
 	}
 	if err != nil {
@@ -160,7 +159,7 @@ func (b *Bucket) MarkRestore(ctx context.Context, state string) error {
 
 // label sets one of the metadata of a bucket's stream; "" removes it.
 func (b *Bucket) label(ctx context.Context, key, value string) error {
-	js := b.link.JetStream()
+	js := b.link.Streams()
 	is, err := js.Stream(ctx, StreamOf(b.name))
 	if err != nil {
 		return fmt.Errorf("mark bucket %s: %w", b.name, err)
@@ -200,7 +199,7 @@ type Standing struct {
 
 // Look looks at a bucket.
 func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
-	is, err := l.JetStream().Stream(ctx, StreamOf(name))
+	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return Standing{}, nil
 	}
@@ -250,7 +249,7 @@ func (b *Bucket) Newest(ctx context.Context, key subject.Subject) (Entry, error)
 
 // newest asks the leader of the bucket's stream. Errors: ErrNotFound.
 func (b *Bucket) newest(ctx context.Context, key subject.Subject) (Entry, error) {
-	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
+	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{}, ErrNotFound
 	}
@@ -384,7 +383,7 @@ func (b *Bucket) Advanced(ctx context.Context) (uint64, error) { return b.revisi
 
 // revision is that of what is stored under a key, whatever it is; 0 where nothing is.
 func (b *Bucket) revision(ctx context.Context, key subject.Subject) (uint64, error) {
-	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String())
+	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}
@@ -404,12 +403,12 @@ func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
 
 // Entries reads the records of a pattern, in any order. f ends the reading by an error, which is returned.
 func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
-	return b.list(ctx, p.String(), f)
+	return b.list(ctx, p, f)
 }
 
 // Keys lists the keys of the bucket.
 func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
-	err = b.list(ctx, jetstream.AllKeys, func(e Entry) error {
+	err = b.list(ctx, subject.Kind{}.All(), func(e Entry) error {
 		all = append(all, e.Key)
 		return nil
 	}, jetstream.MetaOnly())
@@ -417,16 +416,18 @@ func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
 }
 
 // list reads the records that there are, those that were deleted aside.
-func (b *Bucket) list(ctx context.Context, pattern string, f func(Entry) error, opts ...jetstream.WatchOpt) error {
+func (b *Bucket) list(
+	ctx context.Context, p subject.Pattern, f func(Entry) error, opts ...jetstream.WatchOpt,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {
 		return err
 	}
-	watch, err := kv.Watch(ctx, pattern, opts...)
+	watch, err := kv.Watch(ctx, p.String(), opts...)
 	if err != nil {
-		return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
+		return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
 	}
 	defer end(watch)
 	came, told := map[subject.Subject]uint64{}, false
@@ -437,16 +438,16 @@ func (b *Bucket) list(ctx context.Context, pattern string, f func(Entry) error, 
 		idle.Reset(endUntold)
 		select {
 		case <-idle.C:
-			if lacks, err = b.lacks(ctx, pattern, came); err == nil && len(lacks) == 0 {
+			if lacks, err = b.lacks(ctx, p, came); err == nil && len(lacks) == 0 {
 				return nil
 			}
 		case e, ok := <-watch.Updates():
 			switch {
 			case !ok:
 				err := errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat)
-				return fmt.Errorf("list %s of bucket %s: %w", pattern, b.name, err)
+				return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
 			case e == nil: // NATS says that all has come
-				if lacks, err = b.lacks(ctx, pattern, came); err != nil {
+				if lacks, err = b.lacks(ctx, p, came); err != nil {
 					return err
 				}
 				told = true
@@ -479,14 +480,14 @@ const endUntold = time.Second
 
 // lacks are the records that the bucket holds of a pattern and that have not come.
 func (b *Bucket) lacks(
-	ctx context.Context, pattern string, came map[subject.Subject]uint64,
+	ctx context.Context, p subject.Pattern, came map[subject.Subject]uint64,
 ) (map[subject.Subject]bool, error) {
-	is, err := b.link.JetStream().Stream(ctx, StreamOf(b.name))
+	is, err := b.link.Streams().Stream(ctx, StreamOf(b.name))
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	within := "$KV." + b.name + "."
-	info, err := is.Info(ctx, jetstream.WithSubjectFilter(within+pattern))
+	info, err := is.Info(ctx, jetstream.WithSubjectFilter(within+p.String()))
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
 	}

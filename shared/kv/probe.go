@@ -49,7 +49,7 @@ func (b *Bucket) probeWrite(ctx context.Context, key subject.Subject) error {
 func (b *Bucket) takesAny(ctx context.Context) error {
 	var is jetstream.Stream
 	err := b.link.Steady(ctx, func() (err error) {
-		is, err = b.link.JetStream().Stream(ctx, StreamOf(b.name))
+		is, err = b.link.Streams().Stream(ctx, StreamOf(b.name))
 		return err
 	})
 	if err != nil {
@@ -74,7 +74,7 @@ func (b *Bucket) takesAny(ctx context.Context) error {
 }
 
 func (b *Bucket) probeRead(ctx context.Context, key subject.Subject) error {
-	if _, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name).String()); err != nil {
+	if _, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name)); err != nil {
 		return err
 	}
 	_, err := b.Get(ctx, key)

@@ -48,7 +48,7 @@ func TestABucketKnowsWhatHasNotCome(t *testing.T) {
 	put(other.Of("x"), 0)
 	all := func(ctx context.Context) bool {
 		t.Helper()
-		lacks, err := b.lacks(ctx, kind.All().String(), came)
+		lacks, err := b.lacks(ctx, kind.All(), came)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/subject"
 )
 
 // clusterReplicas is how many copies a cluster keeps where nobody says otherwise: any one server may be lost.
@@ -71,7 +73,7 @@ func (l *Link) wanted(have int) int {
 // many now, and nobody has asked for them, it is called with as many as there are: Raise makes up for it.
 func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas int) error) error {
 	have := 0
-	is, err := l.JetStream().Stream(ctx, stream)
+	is, err := l.Streams().Stream(ctx, stream)
 	switch {
 	case err == nil:
 		have = is.CachedInfo().Config.Replicas
@@ -94,7 +96,7 @@ func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas
 func (l *Link) Raise(ctx context.Context, config jetstream.StreamConfig) error {
 	if want := l.wanted(config.Replicas); config.Replicas < want {
 		config.Replicas = want
-		if _, err := l.JetStream().UpdateStream(ctx, config); err != nil && !isTooFew(err) {
+		if _, err := l.Streams().UpdateStream(ctx, config); err != nil && !isTooFew(err) {
 			return fmt.Errorf("raise the copies of %s: %w", config.Name, err)
 		}
 	}
@@ -113,10 +115,13 @@ func isTooFew(err error) bool {
 	return ok && tooFew[api.ErrorCode]
 }
 
+// messageOf is where a stream's leader is asked for a message.
+var messageOf = subject.KindOf("$JS.API.STREAM.MSG.GET")
+
 // Newest reads the last message of a subject from the stream's leader: other servers of a cluster answer
 // a read too, and may be behind. Errors: jetstream.ErrMsgNotFound.
-func (l *Link) Newest(ctx context.Context, stream, subject string) (*Message, error) {
-	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
+func (l *Link) Newest(ctx context.Context, stream string, of subject.Subject) (*Message, error) {
+	ask, err := json.Marshal(map[string]string{"last_by_subj": of.String()})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +130,7 @@ func (l *Link) Newest(ctx context.Context, stream, subject string) (*Message, er
 		Message *Message            `json:"message"`
 	}
 	err = l.Steady(ctx, func() error {
-		m, err := l.Ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+		m, err := l.Ask(ctx, messageOf.Of(stream), ask)
 		if err != nil {
 			return err
 		}

@@ -280,8 +280,11 @@ func (l *Link) session() *session {
 // LocalAddress is this process's end of the connection; "" while there is none.
 func (l *Link) LocalAddress() string { return l.session().conn.LocalAddr() }
 
-// JetStream is JetStream over the present connection, to declare and read streams by.
-func (l *Link) JetStream() jetstream.JetStream { return l.session().js }
+// Streams are JetStream's streams over the present connection, to declare and read them by.
+func (l *Link) Streams() Streams { return Streams{l.session().js} }
+
+// Stored is closed once nothing is on its way of what StoreAsync has published.
+func (l *Link) Stored() <-chan struct{} { return l.session().js.PublishAsyncComplete() }
 
 // KeyValue is a bucket over the present connection.
 func (l *Link) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValue, error) {
@@ -326,10 +329,10 @@ func (l *Link) Publish(to subject.Subject, data []byte) error {
 }
 
 // Ask sends a question to NATS and waits for its answer, for at most askTime.
-func (l *Link) Ask(ctx context.Context, to string, data []byte) (*nats.Msg, error) {
+func (l *Link) Ask(ctx context.Context, to subject.Subject, data []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	return l.session().conn.RequestWithContext(ctx, to, data)
+	return l.session().conn.RequestWithContext(ctx, to.String(), data)
 }
 
 // MaxPayload is how many bytes a message may have.

@@ -63,7 +63,7 @@ var kind = subject.KindOf("test")
 // A connection that the library gave up is replaced: what was asked, stored and listened to goes on.
 func TestAClosedConnectionIsOpenedAnew(t *testing.T) {
 	l := open(t, serve(t))
-	if _, err := l.JetStream().CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "b"}); err != nil {
+	if err := l.Streams().DeclareBucket(t.Context(), jetstream.KeyValueConfig{Bucket: "b"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.KeyValue(t.Context(), "b"); err != nil {
