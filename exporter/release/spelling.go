@@ -203,6 +203,17 @@ func candidates(code []byte) []string {
 // of them with something behind it.
 func hasModifiers(system string) bool { return system == cpt || system == hcpcs }
 
+// padded gives a code without zeros before it, where they mean nothing: the codes of SNOMED CT, LOINC and
+// RxNorm are numbers.
+func padded(system, code string) (short string, is bool) {
+	switch system {
+	case snomed, loinc, rxNorm, "":
+		short = strings.TrimLeft(code, "0")
+		return short, len(short) < len(code) && len(short) > 0
+	}
+	return "", false
+}
+
 // spellings are the codes by which one of a system comes: an ICD-9-CM code whose leading zero a spreadsheet took, and an NDC of eleven digits
 // (5-4-2) as one of ten, which lacks the leading zero of one part.
 func spellings(system, code string) []string {

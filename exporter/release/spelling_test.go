@@ -105,7 +105,10 @@ func codeSpellings(system, code string) []string {
 	case icd10, icd9, atc:
 		out = append(out, code+" some meaning", strings.ToLower(strings.ReplaceAll(code, ".", "")))
 	case snomed:
-		out = append(out, code+"|some meaning|", code+":246075003=19030005", "243796009:363589002="+code)
+		out = append(out, code+"|some meaning|", code+":246075003=19030005", "243796009:363589002="+code,
+			"0"+code, "00"+code+"|some meaning|")
+	case loinc, rxNorm:
+		out = append(out, "0"+code, "000"+code)
 	case ndc:
 		out = append(out, strings.TrimPrefix(code, "0"))
 	case cpt, hcpcs:

@@ -168,6 +168,15 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if p.n > len(p.bytes) {
 		return true
 	}
+	if p.n > 1 && p.bytes[0] == '0' { // as a code that is padded
+		var short plainBytes
+		for _, c := range bytes.TrimLeft(p.bytes[:p.n], "0") {
+			short.add(c)
+		}
+		if t.mayHoldPlain(&short, loinc) {
+			return true
+		}
+	}
 	code := p.bytes[:p.n]
 	if t.exactCodes.has(code) && t.hasCode(code) {
 		return true
@@ -235,6 +244,9 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 	for _, spelling := range candidates(code) {
 		for _, s := range systems {
 			t.lookupIn(s, spelling, add)
+			if short, is := padded(in, spelling); is {
+				t.lookupIn(s, short, add)
+			}
 		}
 		if in == icd10Procedures && mayBeDiagnosis(spelling) { // some systems' names are for both
 			t.lookupIn(icd10, spelling, add)

@@ -29,9 +29,15 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 	slices.Sort(known)
 	holds := func(code []byte) bool {
 		is := func(spelling string) bool {
+			short := strings.TrimLeft(spelling, "0")
 			_, exact := table.anyCodes[spelling]
+			if _, too := table.anyCodes[short]; too {
+				exact = true
+			}
 			for _, rows := range table.prefix {
-				exact = exact || slices.ContainsFunc(rows, func(r prefixRow) bool { return strings.HasPrefix(spelling, r.prefix) })
+				exact = exact || slices.ContainsFunc(rows, func(r prefixRow) bool {
+					return strings.HasPrefix(spelling, r.prefix) || strings.HasPrefix(short, r.prefix)
+				})
 			}
 			return exact
 		}
