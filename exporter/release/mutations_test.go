@@ -32,6 +32,7 @@ var held = map[string]string{
 	"systems of identifiers have two names":               "TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt",
 	"an answer about a coverage stays with its request":   "TestEHI9EveryReferenceOfR4IsDecidedUpon",
 	"codes of ICD-11 count by the name of their system":   "TestEHI9EverySensitiveCodeInEverySpelling",
+	"codes count with zeros before them":                  "TestEHI9EverySensitiveCodeInEverySpelling",
 }
 
 // casts is the test of lines that are released as others were.
@@ -50,6 +51,7 @@ var mutations = []mutation{
 		`if known := sameSystems[string(s)]; known != "" {`, `if known := sameSystems[string(s)]; known == "-" {`},
 	{"an answer about a coverage stays with its request", "about.go",
 		`"CoverageEligibilityResponse": {{"request"}},`, `"CoverageEligibilityResponse": {{"requestor"}},`},
+	{"codes count with zeros before them", "spelling.go", `short = strings.TrimLeft(code, "0")`, `short = code`},
 	{"codes of ICD-11 count by the name of their system", "spelling.go", `{"icd11", icd11},`, ``},
 	{"sensitive information needs its tick", "policy.go", `missing != 0 {`, `missing > 1<<14 {`},
 	{"the line of the form is ticked", "policy.go", `key != "" && !p.allows(key, f) {`, `key == ehi.Visits && !p.allows(key, f) {`},
