@@ -199,7 +199,7 @@ var releaseAttacks = []attack{
 			`"system":"HTTP://HL7.ORG/fhir/sid/icd-10-cm/","code":" B20 "`,
 			`"system":"http://hl7.org/fhir/sid/icd-9-cm","code":"04200"`,
 			`"system":"http://snomed.info/sct","code":"86406008 |HIV|"`,
-			`"system":"http://snomed.info/sct/731000124108","code":"86406008"`, `"code":"B20"`,
+			`"system":"http://snomed.info/sct/731000124108","code":"086406008"`, `"code":"B20"`,
 		} {
 			id := fmt.Sprintf("spelling-%d", i)
 			ids = append(ids, id)
