@@ -371,7 +371,7 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 		case w.isText && string(w.key()) == "reference":
 			top := &r.open[len(r.open)-1]
 			top.holds |= holdsReference
-			if m := r.mask(w.text()); m != nil {
+			if m := r.mask(w.text()); m != nil && !r.losesOnlyItsReference(m) {
 				top.mask = m
 			}
 		default:
@@ -392,6 +392,26 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 	}
 	return w.err
 }
+
+// losesOnlyItsReference is for a reference that leads nowhere, in an export from which nothing is withheld.
+// What stands beside it says what was meant (EHI-8, IN-6: the display, an identifier) and goes: of the
+// reference remains that it is unknown. The object goes as a whole where it held nothing else.
+func (r *reviewed) losesOnlyItsReference(mask []byte) bool {
+	w := &r.walk
+	if r.alone || !r.policy.everything || !bytes.Equal(mask, fhir.UnknownReference) || bytes.Contains(w.src, []byte(`"_reference"`)) {
+		return false
+	}
+	start, end := w.fieldStart(), w.end
+	if bytes.HasSuffix(bytes.TrimRight(w.src[:start], " \t"), []byte("{")) &&
+		bytes.HasPrefix(bytes.TrimLeft(w.src[end:], " \t"), []byte("}")) {
+		return false
+	}
+	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: unknownText})
+	return true
+}
+
+// unknownText takes the place of a reference that leads nowhere, beside what else its Reference says.
+var unknownText = append([]byte(`"_reference":`), fhir.UnknownReference...)
 
 // trace notes what a text says of the object that holds it.
 func (r *reviewed) trace() {

@@ -155,16 +155,8 @@ func (r *Review) Conclude() (instead *Review) {
 	r.resolveLeads()
 	r.resolveHolders()
 	r.support.resolveNames()
-	for again := true; again; {
-		r.withholdPointers()
-		r.stripForms()
-		r.hidden = nil
-		fell := false
-		if r.attached.some() {
-			r.followDocuments()
-			fell = r.withholdPointers() // at a Binary; of what falls so, Binaries may be held
-		}
-		again = r.withholdUnused() || fell
+	if !r.policy.everything { // EHI-8: else it all goes, whatever refers to what
+		r.withholdMore()
 	}
 	r.countForms()
 	for _, o := range r.observers {
@@ -184,6 +176,21 @@ func (r *Review) Conclude() (instead *Review) {
 	}
 	r.concluded = true
 	return nil
+}
+
+// withholdMore withholds what is only about, or for, or part of something that stays.
+func (r *Review) withholdMore() {
+	for again := true; again; {
+		r.withholdPointers()
+		r.stripForms()
+		r.hidden = nil
+		fell := false
+		if r.attached.some() {
+			r.followDocuments()
+			fell = r.withholdPointers() // at a Binary; of what falls so, Binaries may be held
+		}
+		again = r.withholdUnused() || fell
+	}
 }
 
 // conclude counts what stays, and prepares for the look-ups of the second pass.
