@@ -68,7 +68,7 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 		k, line = kind{"OperationOutcome", true}, malformed(res, r.task.Policy.Everything())
 	} else if res.Loose {
 		var err error
-		if line, err = r.fix(r.task.Record, line); err != nil {
+		if line, err = r.fix(r.task.Record, line, r.task.Policy.Everything()); err != nil {
 			return err
 		}
 	}

@@ -49,8 +49,8 @@ type loose struct {
 }
 
 // fix replaces each Reference that leads nowhere by one that says so (DESIGN section 4: every reference in a full export
-// resolves inside it). The result is valid until the next call.
-func (l *loose) fix(record source.Record, line []byte) ([]byte, error) {
+// resolves inside it); where everything goes, its display and identifier stay. The result is valid until the next call.
+func (l *loose) fix(record source.Record, line []byte, everything bool) ([]byte, error) {
 	l.edits, l.starts = l.edits[:0], l.starts[:0]
 	c := &l.cursor
 	for c.Reset(line); c.Next(); {
@@ -71,7 +71,15 @@ func (l *loose) fix(record source.Record, line []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			l.starts[len(l.starts)-1] = !ok
+			if ok {
+				continue
+			}
+			_, end := c.Span()
+			if e, rest := fhir.LoseReference(line, c.KeyStart(), end); everything && rest {
+				l.edits = append(l.edits, e)
+			} else {
+				l.starts[len(l.starts)-1] = true
+			}
 		}
 	}
 	if len(l.edits) == 0 || c.Err() != nil {

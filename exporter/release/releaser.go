@@ -397,21 +397,15 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 // What stands beside it says what was meant (EHI-8, IN-6: the display, an identifier) and goes: of the
 // reference remains that it is unknown. The object goes as a whole where it held nothing else.
 func (r *reviewed) losesOnlyItsReference(mask []byte) bool {
-	w := &r.walk
-	if r.alone || !r.policy.everything || !bytes.Equal(mask, fhir.UnknownReference) || bytes.Contains(w.src, []byte(`"_reference"`)) {
+	if r.alone || !r.policy.everything || !bytes.Equal(mask, fhir.UnknownReference) {
 		return false
 	}
-	start, end := w.fieldStart(), w.end
-	if bytes.HasSuffix(bytes.TrimRight(w.src[:start], " \t"), []byte("{")) &&
-		bytes.HasPrefix(bytes.TrimLeft(w.src[end:], " \t"), []byte("}")) {
-		return false
+	e, ok := fhir.LoseReference(r.walk.src, r.walk.fieldStart(), r.walk.end)
+	if ok {
+		r.edits = append(r.edits, e)
 	}
-	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: unknownText})
-	return true
+	return ok
 }
-
-// unknownText takes the place of a reference that leads nowhere, beside what else its Reference says.
-var unknownText = append([]byte(`"_reference":`), fhir.UnknownReference...)
 
 // trace notes what a text says of the object that holds it.
 func (r *reviewed) trace() {
