@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// EHI-8, IN-6: a reference that leads nowhere takes nothing along without a form: neither the words beside it nor what
+// belongs to the record though nothing refers to it, in an export of one patient and of all.
+func TestEHI8AReferenceThatLeadsNowhereTakesNothingAlong(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "records.ndjson")
+	if err := os.WriteFile(file, []byte(`{"resourceType":"Patient","id":"a"}
+{"resourceType":"BiologicallyDerivedProduct","id":"graft","collection":{"source":{"reference":"Patient/a"}}}
+{"resourceType":"MedicationRequest","id":"m","status":"active","intent":"order","subject":{"reference":"Patient/a"},`+
+		`"medicationReference":{"reference":"Medication/none","display":"Warfarin 5 mg"}}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := startOn(t, file)
+	one, text := w.export("a", nil)
+	exportHas(t, one, "Patient/a", "MedicationRequest/m", "BiologicallyDerivedProduct/graft")
+	all, _ := w.bulk(w.service("system/*.rs"), http.MethodGet, "/fhir/$export", nil)
+	exportHas(t, all, "Patient/a", "MedicationRequest/m", "BiologicallyDerivedProduct/graft")
+	if strings.Contains(text, "Medication/none") {
+		t.Errorf("a reference leads nowhere: %s", text)
+	}
+	for _, got := range []any{one["MedicationRequest/m"]["medicationReference"], all["MedicationRequest/m"]["medicationReference"]} {
+		if r, ok := got.(map[string]any); !ok || r["display"] != "Warfarin 5 mg" || r["reference"] != nil || r["_reference"] == nil {
+			t.Errorf("the drug is %v", got)
+		}
+	}
+}
