@@ -255,6 +255,32 @@ func (w *world) load(lines string) {
 	}
 }
 
+// IN-1: without --base-url the address that the server says it has is its own in what is imported through it, by each
+// name of loopback.
+func TestIN1AddressesOnTheListenersBaseAreLocal(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p, base := w.demoPatient(), w.node.URL+"/fhir/"
+	about := func(base string) string { return `"subject":{"reference":"` + base + `Patient/` + p + `"}` }
+	w.load(strings.Join([]string{
+		`{"resourceType":"Observation","id":"own-1","status":"final","code":{"text":"t"},` + about(base) + `}`,
+		`{"resourceType":"Observation","id":"own-2","status":"final","code":{"text":"t"},` +
+			about(strings.Replace(base, "127.0.0.1", "localhost", 1)) + `}`,
+		`{"resourceType":"Binary","id":"own-b","contentType":"text/plain","data":"aA=="}`,
+		`{"resourceType":"DocumentReference","id":"own-d","status":"current",` + about("") +
+			`,"content":[{"attachment":{"url":"` + base + `Binary/own-b"}}]}`,
+	}, "\n"))
+	got, text := w.export(p, nil)
+	for _, key := range []string{"Observation/own-1", "Observation/own-2", "DocumentReference/own-d", "Binary/own-b"} {
+		if got[key] == nil {
+			t.Errorf("%s is not in the record", key)
+		}
+	}
+	if strings.Contains(text, base+"Patient/") {
+		t.Error("a reference to this server stayed absolute")
+	}
+}
+
 // planned waits until a population's job is planned, which is when the store is frozen.
 func (w *world) planned(id string) *ehi.Job {
 	w.t.Helper()

@@ -243,6 +243,12 @@ func Open(ctx context.Context, cfg Config, data string, log *slog.Logger, opts O
 		n.unwatch = telemetry.OnScrape(n.cert.refresh)
 	}
 	n.URL = reachable(scheme, n.ln.Addr())
+	if n.records != nil {
+		base, aliases := n.base()
+		for _, b := range append(aliases, base) {
+			n.records.AlsoOwn(strings.TrimRight(b, "/") + "/fhir")
+		}
+	}
 	if err := n.openAuth(ctx, opts); err != nil {
 		return nil, err
 	}

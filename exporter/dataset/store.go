@@ -52,6 +52,7 @@ type Store struct {
 	reads   bool // and never writes
 	frozen  frozen
 	own     []string // see Config.OwnBases
+	bases   []string // as they were given
 	// waiting has the digests of all names that something depends on, and the r keys; under writing.
 	waiting *filter
 	count   patientCount
@@ -148,7 +149,7 @@ func Open(c Config) (*Store, error) {
 		armed: armed,
 		dir:   filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache,
 		log: c.Log, bulk: c.Bulk,
-		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases),
+		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases), bases: slices.Clone(c.OwnBases),
 		frozen: frozen{open: map[string]*population{}}, tableOptions: tableOptions, sorting: usualSorting,
 		disk: files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
 	}
@@ -168,6 +169,12 @@ func Open(c Config) (*Store, error) {
 
 // Fresh reports whether Open made the store: there was none, nor anything else in its folder.
 func (s *Store) Fresh() bool { return s.fresh }
+
+// AlsoOwn adds to Config.OwnBases what is known only once a server listens. It is called before anything is imported.
+func (s *Store) AlsoOwn(bases ...string) {
+	s.bases = append(s.bases, bases...)
+	s.own = ownBases(s.bases)
+}
 
 // ownBases writes each base as plainURL does, and a final slash, and puts those first that lie below others.
 func ownBases(bases []string) []string {
