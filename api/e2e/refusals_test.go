@@ -125,3 +125,36 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 		requests, len(openapi.Operations()), seen)
 	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
 }
+
+// REAL-13: HEAD has the status and the way on that GET has, for browsers and for programs, whoever asks.
+func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
+	w.manifest(pat, j)
+	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID,
+		"/requests/{id}", "/requests/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
+	compared := 0
+	for _, o := range openapi.Operations() {
+		starts := strings.HasSuffix(o.Path, "export") || strings.HasSuffix(o.Path, "export-v4")
+		endless := strings.HasSuffix(o.Path, "/events") || strings.HasSuffix(o.Path, "/logout")
+		if o.Method != http.MethodGet || starts || endless || o.Path == "/admin/backup" {
+			continue // what they answer differs from one time to the next
+		}
+		for who, c := range map[string]*client.Client{"nobody": w.open, "a patient": pat, "an administrator": w.admin} {
+			for _, accept := range []string{"text/html", "application/json"} {
+				path := fill.Replace(o.Path)
+				get, head := w.do(c, "GET", path, "Accept", accept), w.do(c, "HEAD", path, "Accept", accept)
+				way, too := get.Header.Get("Location"), head.Header.Get("Location")
+				if head.Status != get.Status || too != way || len(head.Body) > 0 {
+					t.Errorf("%s for %s by %s: GET answers %d %s, HEAD %d %s with %d bytes",
+						path, accept, who, get.Status, way, head.Status, too, len(head.Body))
+				}
+				compared++
+			}
+		}
+	}
+	t.Logf("%d pairs compared", compared)
+}

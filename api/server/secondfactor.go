@@ -30,7 +30,7 @@ const (
 
 // setUpFirst answers somebody who still has to set up a second factor.
 func (s *Server) setUpFirst(c *fiber.Ctx) error {
-	if wantsPage(c) && c.Method() == fiber.MethodGet {
+	if wantsPage(c) && asksForPage(c) {
 		return c.Redirect(staffFactor+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
 	}
 	return ehi.Errorf(ehi.Forbidden, "Set up a second factor first: sign in at %s in a browser", staffLogin)

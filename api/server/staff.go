@@ -98,13 +98,18 @@ const (
 	staffTooLate = "Nothing was sent, because this page was open for too long. What you typed is here again, but for passwords: check it and send it."
 )
 
+// asksForPage tells requests for a page from forms that are sent. HEAD is answered as GET is (REAL-13).
+func asksForPage(c *fiber.Ctx) bool {
+	return c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead
+}
+
 // signInFirst leads a stranger to the log-in, and from there to the page that was asked for, or to
 // that of the form that was sent, with what was typed.
 func (s *Server) signInFirst(c *fiber.Ctx) error {
 	if !wantsPage(c) {
 		return errNoSession
 	}
-	if c.Method() == fiber.MethodGet {
+	if asksForPage(c) {
 		return c.Redirect(staffLogin+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
 	}
 	q := url.Values{"next": {staffFormPage(c)}}
