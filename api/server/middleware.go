@@ -114,7 +114,7 @@ func (s *Server) logPanic(c *fiber.Ctx, e any) {
 }
 
 // limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16: 413). A compressed one is refused: Fiber would
-// unpack it to whatever size it has. So is JSON that nobody can read safely, see oneMeaning.
+// unpack it to whatever size it has. So is JSON that is nested deeper than any of FHIR is, which decoders would follow to the end of the stack.
 func (s *Server) limitBody(c *fiber.Ctx) error {
 	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && !strings.EqualFold(coding, "identity") {
 		if stream := c.Context().RequestBodyStream(); stream != nil {
@@ -136,29 +136,12 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 		discard(stream)
 		return s.tooLarge()
 	}
-	if json := bytes.TrimLeft(body, " \t\r\n"); len(json) > 0 && (json[0] == '{' || json[0] == '[') {
-		if err := oneMeaning(json); err != nil {
-			return err
-		}
+	if json := bytes.TrimLeft(body, " \t\r\n"); len(json) > 0 && (json[0] == '{' || json[0] == '[') && fhir.CheckDepth(json) != nil {
+		return ehi.Errorf(ehi.Invalid, "The body is nested deeper than %d levels", fhir.MaxDepth)
 	}
 	c.Request().SetBody(body)
 	s.busy(c)
 	return c.Next()
-}
-
-// oneMeaning refuses JSON that decoders would follow to the end of the stack, and an object with two fields of one name, of
-// which each reader may take another. What is no JSON is left to who reads it.
-func oneMeaning(json []byte) error {
-	if fhir.CheckDepth(json) != nil {
-		return ehi.Errorf(ehi.Invalid, "The body is nested deeper than %d levels", fhir.MaxDepth)
-	}
-	c := fhir.Cursor{Unique: true}
-	for c.Reset(json); c.Next(); {
-	}
-	if repeated, is := errors.AsType[fhir.ErrRepeated](c.Err()); is {
-		return ehi.Errorf(ehi.Invalid, "The body is ambiguous: %v", repeated)
-	}
-	return nil
 }
 
 // busy notes that a request has come as a whole: its connection is not closed to make room for others.
