@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ehi-server/shared/records"
 )
 
 // EHI-8, IN-6: a reference that leads nowhere takes nothing along without a form: neither the words beside it nor what
@@ -28,9 +30,10 @@ func TestEHI8AReferenceThatLeadsNowhereTakesNothingAlong(t *testing.T) {
 	if strings.Contains(text, "Medication/none") {
 		t.Errorf("a reference leads nowhere: %s", text)
 	}
-	for _, got := range []any{one["MedicationRequest/m"]["medicationReference"], all["MedicationRequest/m"]["medicationReference"]} {
-		if r, ok := got.(map[string]any); !ok || r["display"] != "Warfarin 5 mg" || r["reference"] != nil || r["_reference"] == nil {
-			t.Errorf("the drug is %v", got)
+	for _, got := range []map[string]records.Resource{one, all} {
+		r, ok := got["MedicationRequest/m"]["medicationReference"].(map[string]any)
+		if !ok || r["display"] != "Warfarin 5 mg" || r["reference"] != nil || r["_reference"] == nil {
+			t.Errorf("the drug is %v", r)
 		}
 	}
 }

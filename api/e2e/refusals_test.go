@@ -27,7 +27,9 @@ func refusals(largest int) []refusal {
 		{name: "a media type that nobody takes", mime: "text/x-unknown", body: "a"},
 		{name: "a body that is too large", mime: "application/json", body: `"` + strings.Repeat("a", largest) + `"`},
 		{name: "an answer that nobody has", headers: []string{"Accept", "application/fhir+xml"}},
-		{name: "another site", headers: []string{"Origin", "https://elsewhere.example", "Sec-Fetch-Site", "cross-site"}},
+		{name: "another site", headers: []string{
+			"Origin", "https://elsewhere.example", "Sec-Fetch-Site", "cross-site",
+		}},
 		{name: "a wrong query", query: "?_since=never&limit=x&after=%00&lang=%ff&client_id=%00&_patient=%00"},
 		{name: "a part that there is not", headers: []string{"Range", "bytes=99999999999-"}},
 		{name: "a condition that does not hold", headers: []string{"If-Match", `"another"`, "If-None-Match", "*"}},
@@ -135,7 +137,8 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
 	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID,
-		"/requests/{id}", "/requests/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
+		"/requests/{id}", "/requests/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap",
+		"{kind}", "admin", "{name}", "any")
 	compared := 0
 	for _, o := range openapi.Operations() {
 		starts := strings.HasSuffix(o.Path, "export") || strings.HasSuffix(o.Path, "export-v4")

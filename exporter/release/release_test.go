@@ -132,10 +132,11 @@ func TestReferencesThatLeadNowhereAreUnknown(t *testing.T) {
 	}
 }
 
-// EHI-8, IN-6: without a form a reference that leads nowhere takes nothing else along: what stands beside it says what was meant. With a form
-// it goes as a whole: it may name what stays.
+// EHI-8, IN-6: without a form a reference that leads nowhere takes nothing else along: what stands beside it says
+// what was meant. With a form it goes as a whole: it may name what stays.
 func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
-	line := `{"resourceType":"MedicationRequest","id":"m1","medicationReference":{"reference":"Medication/none","display":"Warfarin 5 mg"},` +
+	line := `{"resourceType":"MedicationRequest","id":"m1",` +
+		`"medicationReference":{"reference":"Medication/none","display":"Warfarin 5 mg"},` +
 		`"requester":{"identifier":{"system":"http://hl7.org/fhir/sid/us-npi","value":"1"} , "reference":"urn:uuid:1"},` +
 		`"recorder":{"type":"Practitioner","reference":"Practitioner?identifier=x|y"},` +
 		`"performer":{ "reference":"Practitioner/none" },"encounter":{"reference":"Encounter/e1","display":"here"}}`
@@ -148,7 +149,8 @@ func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
 	}
 	// Which has an element of that name already.
 	odd := `{"resourceType":"Condition","id":"c","recorder":{"reference":"Practitioner/none","_reference":{"id":"r"}}}`
-	if got := released(t, review(t, nil, odd), odd); len(got) != 1 || got[0] != `{"resourceType":"Condition","id":"c","recorder":`+unknown+`}` {
+	want = `{"resourceType":"Condition","id":"c","recorder":` + unknown + `}`
+	if got := released(t, review(t, nil, odd), odd); len(got) != 1 || got[0] != want {
 		t.Errorf("released %v", got)
 	}
 	f := form(ehi.MedicalRecord, ehi.Visits)
@@ -160,12 +162,15 @@ func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
 // EHI-8: without a form everything goes, also what nothing refers to and a reference that leads nowhere stands beside.
 func TestWithoutAFormEverythingGoesWhateverRefersToIt(t *testing.T) {
 	lines := []string{
-		`{"resourceType":"Patient","id":"a"}`, `{"resourceType":"Device","id":"pacemaker"}`, `{"resourceType":"Practitioner","id":"p"}`,
+		`{"resourceType":"Patient","id":"a"}`, `{"resourceType":"Device","id":"pacemaker"}`,
+		`{"resourceType":"Practitioner","id":"p"}`,
 		`{"resourceType":"BiologicallyDerivedProduct","id":"b","collection":{"source":{"reference":"Patient/a"}}}`,
-		`{"resourceType":"DeviceMetric","id":"d","source":{"reference":"Device/pacemaker"}}`, `{"resourceType":"Substance","id":"s"}`,
-		`{"resourceType":"Binary","id":"free","contentType":"text/plain","data":"aA=="}`, `{"resourceType":"Location","id":"l"}`,
+		`{"resourceType":"DeviceMetric","id":"d","source":{"reference":"Device/pacemaker"}}`,
+		`{"resourceType":"Substance","id":"s"}`, `{"resourceType":"Location","id":"l"}`,
+		`{"resourceType":"Binary","id":"free","contentType":"text/plain","data":"aA=="}`,
 		`{"resourceType":"Questionnaire","id":"q","url":"http://x/q","status":"active"}`,
-		`{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/a"},"performer":[{"reference":"Practitioner/9"}]}`,
+		`{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/a"},` +
+			`"performer":[{"reference":"Practitioner/9"}]}`,
 	}
 	r := review(t, nil, lines...)
 	if got := released(t, r, lines...); len(got) != len(lines) || len(r.Withheld()) != 0 {

@@ -103,15 +103,16 @@ type Edit struct {
 	With       []byte
 }
 
-// LoseReference replaces the field reference of a Reference that leads nowhere by one that says so, and leaves what stands
-// beside it: a display or an identifier says what was meant. start and end are those of the field. ok is false where nothing
-// stands beside it, or its place is taken: then UnknownReference stands for the whole.
+// LoseReference replaces the field reference of a Reference that leads nowhere by one that says so, and leaves
+// what stands beside it: a display or an identifier says what was meant. start and end are those of the field. ok
+// is false where nothing stands beside it, or its place is taken: then UnknownReference stands for the whole.
 func LoseReference(doc []byte, start, end int) (e Edit, ok bool) {
 	if bytes.Contains(doc, unknownReferenceField[:len(`"_reference"`)]) {
 		return Edit{}, false
 	}
 	const blank = " \t\r\n"
-	if bytes.HasSuffix(bytes.TrimRight(doc[:start], blank), []byte("{")) && bytes.HasPrefix(bytes.TrimLeft(doc[end:], blank), []byte("}")) {
+	opens := bytes.HasSuffix(bytes.TrimRight(doc[:start], blank), []byte("{"))
+	if opens && bytes.HasPrefix(bytes.TrimLeft(doc[end:], blank), []byte("}")) {
 		return Edit{}, false
 	}
 	return Edit{Start: start, End: end, With: unknownReferenceField}, true
