@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/auth"
+	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
 
@@ -186,6 +188,95 @@ func TestAWithdrawalEndsWhatNoValidAuthorizationCovers(t *testing.T) {
 	p.gone(ended.ID)
 	p.gone(old)
 	p.want(p.do(app, "GET", kept.StatusURL), 202, "")
+}
+
+// sized is a source at which others may do something while a size is asked for.
+type sized struct {
+	source.Source
+	asked func()
+}
+
+func (s sized) Size(ctx context.Context, patients []string) (int64, error) {
+	s.asked()
+	return s.Source.Size(ctx, patients)
+}
+
+// A form was let in, and while it is looked whether there is room for its export the patient withdraws
+// the authorization, at this process or at another one: nothing of the form counts. What was counted
+// for it is given back, so that the next one has its room.
+func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
+	t.Parallel()
+	for _, elsewhere := range []bool{false, true} {
+		var waits atomic.Bool
+		reached, goOn := make(chan struct{}), make(chan struct{})
+		p := startProduction(t, func(c *node.Config) {
+			c.PatientExports, c.QuotaWindow, c.PatientBytes = 1, time.Hour, 1<<40
+		}, func(o *node.Options) {
+			o.WrapSource = func(s source.Source) source.Source {
+				return sized{s, func() {
+					if waits.CompareAndSwap(true, false) {
+						close(reached)
+						<-goOn
+					}
+				}}
+			}
+		})
+		app, _ := p.letIn("app", "ann")
+		open := p.kickOff(app, "", p.ann, nil)
+		form := p.browserOf("ann")
+		form.visit(p.open.Base + "/jobs/" + open.ID + "/customize")
+		form.sees(200, "Choose what to release")
+		body := url.Values{"interaction": {form.field("interaction")}, "p.labs": {"on"}}.Encode()
+		header := []string{
+			"Content-Type", "application/x-www-form-urlencoded", "Cookie", form.cookies(), "Origin", p.open.Base,
+		}
+		waits.Store(true)
+		sent := make(chan *client.Answer, 1)
+		go func() {
+			a, err := p.open.Do(t.Context(), "POST", "/jobs/"+open.ID, strings.NewReader(body), header...)
+			if err != nil {
+				t.Error(err)
+				a = &client.Answer{}
+			}
+			sent <- a
+		}()
+		select {
+		case <-reached:
+		case a := <-sent:
+			t.Fatalf("the form was not let in: %d %s", a.Status, a.Body)
+		}
+		if elsewhere {
+			j, err := p.node.Bus.Jobs.Get(t.Context(), open.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.elsewhere(func(a *auth.Server) error {
+				_, err := a.Withdraw(t.Context(), p.ann, j.Grant)
+				return err
+			})
+			await(t, "news of the withdrawal", func() bool { return p.do(app, "GET", open.StatusURL).Status == 401 })
+		} else {
+			p.withdraw("ann", open.ID)
+		}
+		close(goOn)
+		p.want(<-sent, 404, "Export job not found!")
+		if elsewhere { // and by its own job nothing has begun before the keeper ends it
+			j, err := p.node.Bus.Jobs.Get(t.Context(), open.ID)
+			if err != nil || j.Status != ehi.AwaitingInput || j.Form != nil || j.Starts != 0 {
+				t.Errorf("%+v, %v", j, err)
+			}
+			if err := p.node.Keeper.Also(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.gone(open.ID)
+
+		again, _ := p.letIn("app", "ann")
+		next := p.kickOff(again, "", p.ann, nil)
+		form.visit(p.open.Base + "/jobs/" + next.ID + "/customize")
+		form.submit("p.labs", "on")
+		p.wait(next.ID, ehi.Retrieved)
+	}
 }
 
 // An application whose registration was removed has no open forms and no exports, at the process that

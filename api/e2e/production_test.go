@@ -88,7 +88,7 @@ func (c *stoppedClock) stop() (goOn func()) {
 	return func() { c.at.Store(nil) }
 }
 
-func startProduction(t *testing.T, change func(*node.Config)) *production {
+func startProduction(t *testing.T, change func(*node.Config), options ...func(*node.Options)) *production {
 	t.Helper()
 	data := t.TempDir()
 	store, err := sources.Store(sources.Config{Data: data})
@@ -106,7 +106,11 @@ func startProduction(t *testing.T, change func(*node.Config)) *production {
 		change(&cfg)
 	}
 	clock := &stoppedClock{}
-	p := &production{world: start(t, data, cfg, node.Options{Now: clock.now}), clock: clock}
+	opts := node.Options{Now: clock.now}
+	for _, set := range options {
+		set(&opts)
+	}
+	p := &production{world: start(t, data, cfg, opts), clock: clock}
 	list, err := p.node.Patients(t.Context(), 2)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%v, %v", list, err)
