@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,19 +14,114 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// counts are two processes' counts in one bucket, by a clock that stands still.
-func counts(t *testing.T) (one, other tally, clock *atomic.Pointer[time.Time]) {
+// twoProcesses are two connections to one NATS.
+func twoProcesses(t *testing.T) (one, other *bus.Bus) {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir()})
+	one, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.Close)
+	t.Cleanup(one.Close)
+	if other, err = bus.Open(t.Context(), bus.Config{URL: one.ClientURL()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	return one, other
+}
+
+// counts are two processes' counts in one bucket, by a clock that stands still.
+func counts(t *testing.T) (one, other tally, clock *atomic.Pointer[time.Time]) {
+	t.Helper()
+	a, b := twoProcesses(t)
 	at := time.Now()
 	clock = new(atomic.Pointer[time.Time])
 	clock.Store(&at)
-	one = tally{b.Auth, func() time.Time { return *clock.Load() }}
+	one = tally{a.Auth, func() time.Time { return *clock.Load() }}
 	return one, tally{b.Auth, one.now}, clock
+}
+
+// Whoever has read a count while another process takes the last of it gets nothing: where nobody has
+// counted before, and where somebody has.
+func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
+	one, other, clock := counts(t)
+	who := quota{name: "client-kick-offs", whose: "somebody"}.key()
+	take := func(by tally, limit int64) (taken bool) {
+		t.Helper()
+		w, wait, err := by.add(t.Context(), who, 1, limit, time.Hour)
+		if err != nil || w.Count != limit {
+			t.Errorf("%+v of %d, %v", w, limit, err)
+		}
+		return wait == 0
+	}
+	for limit := range int64(5) {
+		between := false
+		late := tally{one.kv, func() time.Time { // it has read the count
+			if !between {
+				between = true
+				if !take(other, limit+1) {
+					t.Error("it was taken before")
+				}
+			}
+			return *clock.Load()
+		}}
+		if take(late, limit+1) || !between {
+			t.Errorf("the last of %d was taken twice", limit+1)
+		}
+	}
+}
+
+// Of bytes that two processes reserve at once neither is forgotten: each counts what the other has
+// reserved since it looked, and however many ask at once, no more is reserved than there is room for.
+func TestReservationsAreRightForAllProcesses(t *testing.T) {
+	a, b := twoProcesses(t)
+	one, other := &Server{Deps: Deps{Bus: a}}, &Server{Deps: Deps{Bus: b}}
+	reserve := func(by *Server, whose, job string, most int, before func()) (done bool) {
+		q := quota{name: "client-bytes", whose: whose}
+		done, err := by.changeReserved(t.Context(), q, func(all map[string]reservation) bool {
+			before()
+			if len(all) >= most {
+				return false
+			}
+			all[job] = reservation{Bytes: 1}
+			return true
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return done
+	}
+	nothing := func() {}
+	for i := range 3 {
+		between := false
+		if reserve(one, "somebody", "late", i+1, func() {
+			if !between {
+				between = true
+				if !reserve(other, "somebody", "job"+strconv.Itoa(i), i+1, nothing) {
+					t.Error("there was no room before")
+				}
+			}
+		}) {
+			t.Errorf("the last of %d was reserved twice", i+1)
+		}
+	}
+	const most = 20
+	var n atomic.Int64
+	var all sync.WaitGroup
+	for i := range 2 * most {
+		all.Go(func() {
+			by := one
+			if i%2 == 0 {
+				by = other
+			}
+			if reserve(by, "another", strconv.Itoa(i), most, nothing) {
+				n.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n.Load() != most || reserve(one, "another", "one more", most, nothing) {
+		t.Errorf("%d of %d were reserved", n.Load(), most)
+	}
 }
 
 // However many ask at once, of two processes, no more than the limit is counted; the end of the window
