@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ehi-server/shared/fhir"
 )
 
 // bundleRules are how a type of Bundle says what is to be done with its entries (https://hl7.org/fhir/R4/bundle.html).
@@ -49,7 +51,9 @@ func rulesOf(typ string) (r bundleRules, ok bool) {
 type step struct {
 	entry
 	typ, id string
-	delete  bool
+	// was is the id of the resource as it came, where that is not the id that it gets.
+	was    string
+	delete bool
 	// query is the search of a conditional delete, or of a conditional create or update whose resource has no id of its own.
 	query string
 	// create is a conditional create, which changes nothing where its search finds something.
@@ -72,6 +76,8 @@ type bundleImport struct {
 	mixed     map[string]string // type/id that several servers' entries have -> the first one's base
 	elsewhere map[string]bool   // see scope
 	deletes   bool              // some entry deletes
+	// former is type/id that resources came with and did not keep -> what their entries mean, or "".
+	former map[string]string
 }
 
 // bundle imports a Bundle by the rules of its type.
@@ -127,7 +133,8 @@ func (bi *bundleImport) name() error {
 		switch {
 		case s.skip || s.why != "" || s.typ == "" || s.delete && s.query != "":
 		case s.nameless:
-			nameless, places = append(nameless, step{entry: entry{FullURL: s.FullURL}, typ: s.typ}), append(places, n)
+			nameless = append(nameless, step{entry: entry{FullURL: s.FullURL}, typ: s.typ, was: s.was})
+			places = append(places, n)
 		default:
 			bi.origin(byID, s)
 			return bi.call(s)
@@ -136,6 +143,9 @@ func (bi *bundleImport) name() error {
 	})
 	if len(nameless) > 0 && err == nil {
 		err = bi.give(nameless, places)
+	}
+	if len(bi.former) > 0 && err == nil {
+		err = bi.callFormer()
 	}
 	return err
 }
@@ -181,7 +191,7 @@ func (bi *bundleImport) call(s step) error {
 	if s.typ == "Patient" && s.query == "" && !s.delete && !slices.Contains(bi.patients, s.id) && len(bi.patients) < 2 {
 		bi.patients = append(bi.patients, s.id)
 	}
-	if s.FullURL == "" {
+	if s.FullURL == "" && s.was == "" {
 		return nil
 	}
 	target := s.typ + "/" + s.id
@@ -189,6 +199,12 @@ func (bi *bundleImport) call(s step) error {
 		if _, ok := parseName(s.query); ok {
 			target = s.query
 		}
+	}
+	if s.was != "" && s.was != s.id {
+		bi.wasCalled(s.typ+"/"+s.was, target)
+	}
+	if s.FullURL == "" {
+		return nil
 	}
 	names, called := bi.w.scope.names, plainName(s.FullURL)
 	if before, found := names[called]; found && before != target {
@@ -199,6 +215,36 @@ func (bi *bundleImport) call(s step) error {
 		return nil
 	}
 	return bi.w.name(s.FullURL, s.typ, s.id)
+}
+
+// wasCalled remembers which entry a resource's former id means: none where several had it.
+func (bi *bundleImport) wasCalled(former, target string) {
+	if bi.former == nil {
+		bi.former = map[string]string{}
+	}
+	if before, found := bi.former[former]; found && before != target {
+		target = ""
+	}
+	bi.former[former] = target
+}
+
+// callFormer lets the bundle's references by a former id lead to what has it no more. Where an entry
+// has that id for good, they mean that one.
+func (bi *bundleImport) callFormer() error {
+	n := 0
+	err := bi.each(func(e entry) error {
+		n++
+		if s := bi.read(e, n); s.why == "" && !s.skip && !s.delete {
+			delete(bi.former, s.typ+"/"+s.id)
+		}
+		return nil
+	})
+	for former, target := range bi.former {
+		if target != "" {
+			bi.w.scope.names[former] = target
+		}
+	}
+	return err
 }
 
 // give gives ids to entries that have none: the same ones whenever the same bundle comes, and others for any other bundle.
@@ -334,13 +380,17 @@ func (bi *bundleImport) identify(s *step, place int) {
 	case put && (typ != "" && typ != s.typ || id != "" && s.id != "" && s.id != id):
 		s.why = fmt.Sprintf("%s/%s in a PUT of %s", s.typ, s.id, s.Request.URL)
 		return
-	case s.id != "":
+	case s.id != "" && bi.keeps(s, typ, id, query):
 		return
 	case !put:
 		id, query = "", s.Request.IfNoneExist
 		query = query[strings.IndexByte(query, '?')+1:]
 		s.create = query != ""
+		if target, ok := searchByID(s.typ + "?" + query); ok {
+			_, id, _ = strings.Cut(target, "/")
+		}
 	}
+	s.was, s.id = s.id, ""
 	if id == "" {
 		id = s.called()
 	}
@@ -355,8 +405,43 @@ func (bi *bundleImport) identify(s *step, place int) {
 		id, s.nameless = bi.unique(s, place)
 	}
 	if s.id = id; id != "" {
-		s.Resource = withID(s.Resource, id)
+		s.Resource = bi.withID(s.Resource, s.was, id)
 	}
+}
+
+// keeps reports whether a resource's id is that under which it is stored. A server that is asked to
+// create a resource ignores its id and gives it another (https://hl7.org/fhir/R4/http.html#create),
+// and one that is asked for a conditional update stores what its search finds: so two senders may give
+// one id to two resources. Where the request, its answer or the name of the entry have that id, too,
+// it is one that was meant to last. typ, id and query are what the request's url says.
+func (bi *bundleImport) keeps(s *step, typ, id, query string) bool {
+	switch {
+	case strings.EqualFold(s.Request.Method, "POST"):
+		if bi.rules.history { // the state that the server made
+			_, at, _ := onServer(s.Response.Location)
+			return at == "" || at == s.id
+		}
+	case id != "" || query == "" || !strings.EqualFold(s.Request.Method, "PUT"):
+		return true
+	default:
+		if n, ok := parseName(typ + "?" + query); !ok || n.urn != "" {
+			return true // a search that finds nothing here
+		}
+	}
+	if !bi.rules.requests {
+		return true
+	}
+	before, ends := strings.CutSuffix(s.FullURL, s.id)
+	if s.Response.Location == "" && ends && strings.EqualFold(before, "urn:uuid:") && isUUID(s.id) { // as in most
+		return true
+	}
+	if at := s.called(); at != "" {
+		return at == s.id
+	}
+	if at, ok := idOfURN(s.FullURL); ok {
+		return at == s.id || isUUID(at) && strings.EqualFold(at, s.id)
+	}
+	return id == s.id || ends && strings.HasSuffix(before, "/") && fhir.External([]byte(s.FullURL))
 }
 
 // called is the id in response.location or fullUrl.
@@ -380,8 +465,15 @@ func (bi *bundleImport) unique(s *step, place int) (id string, nameless bool) {
 	return bi.given[place], true
 }
 
-// withID adds an id to a resource that has none.
-func withID(resource []byte, id string) []byte {
+// withID gives a resource an id, in place of the one that it has, if any.
+func (bi *bundleImport) withID(resource []byte, was, id string) []byte {
+	c := &bi.w.cursor
+	for c.Reset(resource); was != "" && c.Next(); {
+		if c.Depth == 1 && c.Kind == fhir.Scalar && string(c.Key()) == "id" {
+			start, end := c.Span()
+			return fhir.Apply(nil, resource, []fhir.Edit{{Start: start, End: end, With: []byte(`"` + id + `"`)}})
+		}
+	}
 	open := bytes.IndexByte(resource, '{')
 	out := append([]byte{}, resource[:open+1]...)
 	out = append(out, `"id":"`+id+`",`...)

@@ -47,6 +47,7 @@ func requested(t *rapid.T) (files []string) {
 		at := tick.Format(time.RFC3339)
 		typ := rapid.SampledFrom([]string{"Encounter", "Encounter", "Patient", "Organization"}).Draw(t, "type")
 		id := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id")
+		sent := rapid.SampledFrom([]string{"", `"id":"a",`, `"id":"b",`}).Draw(t, "sent")
 		body := fmt.Sprintf(`"meta":{"lastUpdated":"%s"},%s%s"language":"x-%d"}`, at, identifiers(), subject(typ), n)
 		query := rapid.SampledFrom([]string{"identifier=urn:x|1", "identifier=urn:x|2", "identifier=1"}).Draw(t, "query")
 		urn := fmt.Sprintf(`"fullUrl":"urn:uuid:00000000-0000-4000-8000-%012d",`, n)
@@ -58,9 +59,13 @@ func requested(t *rapid.T) (files []string) {
 		case 3:
 			files = append(files, requests("batch", entry("", `"method":"DELETE","url":"`+typ+`/`+id+`"`, `,"response":{"status":"204","lastModified":"`+at+`"}`)))
 		case 4:
-			files = append(files, requests("transaction", entry(urn+`"resource":{"resourceType":"`+typ+`",`+body+`,`, `"method":"PUT","url":"`+typ+`?`+query+`"`, ""), about))
+			resource := urn + `"resource":{"resourceType":"` + typ + `",` + sent + body + `,`
+			request := `"method":"PUT","url":"` + typ + `?` + query + `"`
+			files = append(files, requests("transaction", entry(resource, request, ""), about))
 		default:
-			files = append(files, requests("transaction", entry(urn+`"resource":{"resourceType":"`+typ+`",`+body+`,`, `"method":"POST","url":"`+typ+`","ifNoneExist":"`+query+`"`, ""), about))
+			resource := urn + `"resource":{"resourceType":"` + typ + `",` + sent + body + `,`
+			request := `"method":"POST","url":"` + typ + `","ifNoneExist":"` + query + `"`
+			files = append(files, requests("transaction", entry(resource, request, ""), about))
 		}
 	}
 	return files
