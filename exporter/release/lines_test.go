@@ -25,6 +25,14 @@ func TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses(t *testing.T) {
 	}
 	const one, two, four = `{"itemSequence":1,"noteNumber":[1]}`, `{"itemSequence":2}`, `{"itemSequence":4}`
 	const asked = `{"resourceType":"CoverageEligibilityRequest","id":"asked","item":[{"diagnosis":[{"diagnosisReference":` + withheldRef + `}]},{"category":{"text":"x"}}]}`
+	const whole = `{"resourceType":"CoverageEligibilityRequest","id":"whole","item":[{"category":{"text":"x"}}]}`
+	about := func(request, says string) string { // what is said of a coverage
+		return strings.TrimSuffix(`{"resourceType":"CoverageEligibilityResponse","id":"x",`+
+			`"contained":[{"resourceType":"Organization","id":"o"}],`+
+			`"insurer":{"reference":"#o"},"request":{"reference":"CoverageEligibilityRequest/`+request+`"},`+
+			says, ",") + "}"
+	}
+	const telling = `"disposition":"KEEP","insurance":[{"item":[{"name":"KEEP"}]}],"error":[{"code":{"text":"KEEP"}}]`
 	toBill, toOther := `"request":{"reference":"Claim/bill"},`, `"request":{"reference":"Claim/other/_history/1"},`
 	byName, elsewhere := `"request":{"identifier":{"value":"7"}},`, `"request":{"reference":"https://e.example/Claim/unknown"},`
 	for line, want := range map[string]string{
@@ -33,11 +41,16 @@ func TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses(t *testing.T) {
 			`"error":[{"itemSequence":3},{"itemSequence":2}],"processNote":[{"number":1,"text":"of line 1"}]}`,
 		answer(byName): left(byName, two),
 		answer(""):     left("", two),
-		`{"resourceType":"CoverageEligibilityResponse","id":"x","request":{"reference":"CoverageEligibilityRequest/asked"},"insurance":[{"item":[{"name":"LEAK"}]}]}`: `{"resourceType":"CoverageEligibilityResponse","id":"x","request":{"reference":"CoverageEligibilityRequest/asked"}}`,
+		about("asked", strings.ReplaceAll(telling, "KEEP", "LEAK")): about("asked", ""),
+		about("whole", telling): about("whole", telling),
+		about("whole", `"disposition":"LEAK","insurance":[{"item":[{"category":{"text":"LEAK"},"provider":`+withheldRef+
+			`}]},{"item":[{"name":"KEEP"}]}],"error":[{"code":{"text":"LEAK","extension":[{"url":"u","valueReference":`+
+			withheldRef+`}]}},{"code":{"text":"KEEP"}}]`): about("whole",
+			strings.Replace(telling, `"disposition":"KEEP",`, "", 1)),
 	} {
-		testAnswer(t, []string{line, withheld, goes, bill, other, asked}, want)
+		testAnswer(t, []string{line, withheld, goes, bill, other, asked, whole}, want)
 		escaped := strings.ReplaceAll(bill, `"sequence"`, `"sequenc\u0065"`)
-		testAnswer(t, []string{withheld, goes, escaped, other, asked, line}, want)
+		testAnswer(t, []string{withheld, goes, escaped, other, asked, whole, line}, want)
 	}
 	testAnswer(t, []string{withheld, goes, bill, other, answer(elsewhere)}, left(elsewhere, two))
 }

@@ -33,7 +33,22 @@ var held = map[string]string{
 	"an answer about a coverage stays with its request":   "TestEHI9EveryReferenceOfR4IsDecidedUpon",
 	"codes of ICD-11 count by the name of their system":   "TestEHI9EverySensitiveCodeInEverySpelling",
 	"codes count with zeros before them":                  "TestEHI9EverySensitiveCodeInEverySpelling",
+	"what is there twice stays where one of them does":    "TestEHI9WhatCameOnceMoreIsDecidedAboutAnew",
+	"what relied on the first of them is decided anew":    "TestEHI9WhatCameOnceMoreIsDecidedAboutAnew",
+	"what relied on a cleaned Patient is decided anew":    "TestEHI9WhatIsAboutThePatientGoesWithHim",
+	"of two types the last one counts":                    "TestWhatNamesAnotherFirstIsNotTheOther",
+	"of two ids the last one counts":                      "TestWhatNamesAnotherFirstIsNotTheOther",
+	"whether others follow the first ones is looked at":   "TestWhatNamesAnotherFirstIsNotTheOther",
+	"an answer about a coverage is one to its request":    eligible,
+	"an answer about a coverage tells of all lines":       eligible,
+	"what an answer about a coverage contains does not":   eligible,
+	"an insurance in an answer about it is an entry":      eligible,
+	"an error in an answer about a coverage is an entry":  eligible,
+	"the disposition of that answer tells of all of it":   eligible,
 }
+
+// eligible is the test of answers about a coverage.
+const eligible = "TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses"
 
 // casts is the test of lines that are released as others were.
 const casts = "TestCastsMaskWhatAWalkMasks"
@@ -53,6 +68,31 @@ var mutations = []mutation{
 		`"CoverageEligibilityResponse": {{"request"}},`, `"CoverageEligibilityResponse": {{"requestor"}},`},
 	{"codes count with zeros before them", "spelling.go", `short = strings.TrimLeft(code, "0")`, `short = code`},
 	{"codes of ICD-11 count by the name of their system", "spelling.go", `{"icd11", icd11},`, ``},
+	{"what is there twice stays where one of them does", "verdict.go",
+		`if found && !before(v, *at) {`, `if found && *at == v {`},
+	{"what relied on the first of them is decided anew", "review.go",
+		`if r.relied && r.twice {`, `if r.relied && r.twice && r.alone {`},
+	{"what relied on a cleaned Patient is decided anew", "review.go",
+		`		r.twice = v.withheld()
+`, `		r.twice = v.withheld() && r.alone
+`},
+	{"of two types the last one counts", "facts.go",
+		`if err == nil && !bytes.Equal(typ, last) {`, `if err == nil && !bytes.Equal(typ, last) && x.alone {`},
+	{"of two ids the last one counts", "walk.go", `		case string(w.key()) == "id":
+			id = w.text()`, `		case string(w.key()) == "id" && id == nil:
+			id = w.text()`},
+	{"whether others follow the first ones is looked at", "observer.go", `r.irregular = true`, `r.irregular = false`},
+	{"an answer about a coverage is one to its request", "lines.go",
+		`"request", "CoverageEligibilityResponse": "request"}`, `"request"}`},
+	{"an answer about a coverage tells of all lines", "lines.go",
+		`== eligibility && e.field != contained`, `== eligibility && e.field == "-"`},
+	{"what an answer about a coverage contains does not", "lines.go",
+		`== eligibility && e.field != contained`, `== eligibility`},
+	{"an insurance in an answer about it is an entry", "entries.go", `{"insurance", "error"}`, `{"error"}`},
+	{"an error in an answer about a coverage is an entry", "entries.go", `{"insurance", "error"}`, `{"insurance"}`},
+	{"the disposition of that answer tells of all of it", "entries.go",
+		`	"CoverageEligibilityResponse": {"disposition"},
+`, ``},
 	{"sensitive information needs its tick", "policy.go", `missing != 0 {`, `missing > 1<<14 {`},
 	{"the line of the form is ticked", "policy.go", `key != "" && !p.allows(key, f) {`, `key == ehi.Visits && !p.allows(key, f) {`},
 	{"what has no date lies within no limits", "policy.go", `if !f.happened.Overlap(`, `if len(f.happened) > 0 && !f.happened.Overlap(`},

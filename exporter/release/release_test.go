@@ -338,6 +338,39 @@ func TestWhatHasItsIDTwiceStays(t *testing.T) {
 	}
 }
 
+// Of two types in a resource the last one counts, and of two ids: whatever the first ones are of, and go.
+func TestWhatNamesAnotherFirstIsNotTheOther(t *testing.T) {
+	goes := `{"resourceType":"Observation","id":"goes-0123456789"}`
+	isVisit := `{"resourceType":"Observation","id":"goes-0123456789","resourceType":"Encounter"}`
+	isLate := `{"resourceType":"Encounter","status":"finished","id":"visit-0123456789","resourceType":"Observation"}`
+	hasLabel := `{"resourceType":"Observation","id":"goes-0123456789",` + hivLabel + `,"id":"stays-0123456789"}`
+	refers := `{"resourceType":"Condition","id":"c","encounter":{"reference":"Encounter/goes-0123456789"},` +
+		`"evidence":[{"detail":[{"reference":"Observation/stays-0123456789"},` +
+		`{"reference":"Observation/visit-0123456789"}]}]}`
+	masked := strings.NewReplacer(
+		`{"reference":"Encounter/goes-0123456789"}`, string(fhir.MaskedReference),
+		`{"reference":"Observation/stays-0123456789"}`, string(fhir.MaskedReference),
+	).Replace(refers)
+	lines := []string{goes, isVisit, isLate, hasLabel, refers}
+	for _, resolved := range []bool{false, true} {
+		for range len(lines) {
+			r := reviewOf(t, form(ehi.MedicalRecord), resolved, lines...)
+			out := released(t, r, lines...)
+			want := map[string]bool{goes: true, isLate: true, masked: true}
+			for _, line := range out {
+				if !want[line] {
+					t.Errorf("resolved %v: this goes: %s", resolved, line)
+				}
+				delete(want, line)
+			}
+			if len(want) > 0 {
+				t.Errorf("resolved %v: these stay: %v", resolved, want)
+			}
+			lines = append(lines[1:], lines[0])
+		}
+	}
+}
+
 // Whatever is in a record, what leaves is JSON, and holds no reference but good ones.
 func FuzzRelease(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"},"presentedForm":[1]}`), true)

@@ -55,6 +55,7 @@ func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 	}
 	const other = "0f5a7c1e-3f0b-4a53-9d3b-2d3c7b8a9e10"
 	patient := `{"resourceType":"Patient","id":"p"}`
+	cleaned := `{"resourceType":"Patient","id":"p",` + hivLabel + `}`
 	specimen := `{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`
 	held := `{"resourceType":"Bundle","id":"b","type":"collection",` + hivLabel +
 		`,"entry":[{"resource":{"resourceType":"Patient","id":"` + other + `"}}]}`
@@ -67,6 +68,8 @@ func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 		{[]string{patient, specimen}, true},
 		{[]string{patient, specimen, held}, true},
 		{[]string{patient, specimen, held, same}, false},
+		{[]string{cleaned, specimen, held}, true},
+		{[]string{cleaned, specimen, held, same}, false},
 	} {
 		r := p.Review()
 		o := r.Observer()
