@@ -92,6 +92,8 @@ type examiner struct {
 	owners   []string
 	abouts   []about
 	called   logical
+	// canonicals are where one of its type names definitions, as far as its type is known.
+	canonicals []canonicalField
 
 	before []string    // the owners of the last resource that had some
 	ids    [256]string // that came lately, so that each is made a string once
@@ -232,8 +234,7 @@ func endOfString(s []byte) int {
 // examine finds the facts of a resource. The places of references are those in the line with the edits made. Where the line is
 // like one before, it is not walked over.
 func (x *examiner) examine(line []byte) (f facts, err error) {
-	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
-	x.called = logical{}
+	x.begin()
 	x.walked = true
 	if all := x.mouldsFor(line); all == nil {
 		x.walk(line, &f, nil)
@@ -271,9 +272,29 @@ func (x *examiner) examine(line []byte) (f facts, err error) {
 	return f, nil
 }
 
+// begin forgets the resource before.
+func (x *examiner) begin() {
+	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
+	x.called = logical{}
+}
+
 // walk finds what a resource says, and makes a mould of it on the way, unless made is nil.
 func (x *examiner) walk(line []byte, f *facts, made *making) {
+	if x.walkAs(f.typ, line, f, made) {
+		return
+	}
+	typ := f.typ
+	*f = facts{}
+	x.begin()
+	x.walkAs(typ, line, f, made)
+}
+
+// walkAs walks over a resource of a type, "" for one that is not known yet. It reports whether that
+// was soon enough.
+func (x *examiner) walkAs(typ string, line []byte, f *facts, made *making) bool {
 	var ident identifier
+	x.canonicals = canonicalFields[fhir.TypeNumber([]byte(typ))]
+	known, scalars := typ != "", 0
 	c := &x.cursor
 	for c.Reset(line); c.Next(); {
 		if c.Kind == fhir.Close && x.called.value != "" && c.Depth == x.called.depth {
@@ -290,7 +311,12 @@ func (x *examiner) walk(line []byte, f *facts, made *making) {
 			continue
 		}
 		made.scalar(c)
-		switch k := c.Key(); string(k) {
+		k := c.Key()
+		scalars++
+		if len(x.canonicals) > 0 {
+			x.canonicalAt(k, made)
+		}
+		switch string(k) {
 		case "reference":
 			x.referenceAt(0, made)
 		case "url":
@@ -306,6 +332,8 @@ func (x *examiner) walk(line []byte, f *facts, made *making) {
 		case "resourceType":
 			if c.Depth == 1 {
 				f.typ = x.word(c.Text())
+				x.canonicals = canonicalFields[fhir.TypeNumber(c.Text())]
+				known = known || scalars == 1 || len(x.canonicals) == 0
 			}
 		case "id":
 			if c.Depth == 1 {
@@ -340,6 +368,7 @@ func (x *examiner) walk(line []byte, f *facts, made *making) {
 			}
 		}
 	}
+	return known || f.typ == "" || c.Err() != nil
 }
 
 // ofIdentifier reports whether the current value is a field of the resource's identifier, of which there may be one or a list.

@@ -239,7 +239,8 @@ func (w *writer) write(p prepared, before stored) error {
 		}
 	}
 	if called := f.definition(); called.value != "" {
-		if err := w.set(called.keyOf(kPlain, f.typ, f.id), ""); err != nil {
+		err := errors.Join(w.set(called.keyOf(kPlain, f.typ, f.id), ""), w.wakeDefined(called))
+		if err != nil {
 			return err
 		}
 	}
@@ -452,7 +453,7 @@ func (w *writer) forgetFacts(typ, id string, before stored) error {
 		}
 	}
 	if called := f.definition(); called.value != "" {
-		err = errors.Join(err, w.delete(called.keyOf(kPlain, typ, id)))
+		err = errors.Join(err, w.delete(called.keyOf(kPlain, typ, id)), w.wakeDefined(called))
 	}
 	if before.derived.there {
 		err = errors.Join(err, w.unsetDerived(typ, id, f))

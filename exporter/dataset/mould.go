@@ -38,9 +38,11 @@ type event struct {
 
 type eventKind byte
 
+// Up to isCanonical, they are of what is referred to.
 const (
 	isReference eventKind = iota
 	isURL
+	isCanonical // names a definition
 	isID
 	isUpdated
 	isVersionID
@@ -254,6 +256,8 @@ func (x *examiner) fill(m *mould, line []byte, f *facts) {
 			x.reference(0, line[at.start:at.end], at.start-1, at.end+1, e.path)
 		case isURL:
 			x.reference(refURL, line[at.start:at.end], at.start-1, at.end+1, "")
+		case isCanonical:
+			x.canonical(line[at.start:at.end], at.start-1, at.end+1)
 		case isID:
 			f.id = next(at)
 		case isUpdated:
@@ -276,7 +280,7 @@ func (x *examiner) said(m *mould, line []byte) string {
 	x.path = x.path[:0]
 	k := 0
 	for _, e := range m.facts {
-		if e.kind != endsIdentifier && e.kind != isReference && e.kind != isURL {
+		if e.kind > isCanonical && e.kind != endsIdentifier {
 			at := m.stopOf(e, &k)
 			x.path = append(x.path, line[at.start:at.end]...)
 		}

@@ -53,6 +53,9 @@ var mouldLines = []string{
 	`{"resourceType":"Procedure","id":"p1","subject":{"reference":"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b96"},"encounter":{"reference":"Encounter/e"}}`,
 	`{"resourceType":"Observation","id":"o2","subject":{"display":"?"},"focus":[{"reference":"Patient/p1"}],"encounter":{"reference":"Encounter/e1"}}`,
 	`{"resourceType":"Observation","id":"o3","subject":{"reference":"foo:bar"},"encounter":{"reference":"Encounter/e1"}}`,
+	`{"resourceType":"CarePlan","id":"c1","instantiatesCanonical":["http://example.org/q|2","PlanDefinition/p"],` +
+		`"subject":{"reference":"Patient/p1"},"activity":[{"detail":{` +
+		`"instantiatesCanonical":["https://own.example/fhir/PlanDefinition/q#x"]}}]}`,
 	`{"resourceType":"Encounter","meta":{"versionId":2},"id":"e1","subject":{"reference":"https://own.example/fhir/Patient/p1"},"length":{"value":-0.1e+5}}`,
 }
 

@@ -190,6 +190,8 @@ type resolver struct {
 	// record gives the value of a c key, nil where there is none.
 	record func(k []byte) ([]byte, error)
 	known  map[string]string // text of a reference -> type/id, or ""
+	// defined is what canonical URLs name, likewise.
+	defined map[string]string
 }
 
 func newResolver(db *pebble.DB) resolver {
@@ -199,7 +201,10 @@ func newResolver(db *pebble.DB) resolver {
 // namesKept bounds what a resolver remembers.
 const namesKept = 100_000
 
-func (r *resolver) forget() { clear(r.known) }
+func (r *resolver) forget() {
+	clear(r.known)
+	clear(r.defined)
+}
 
 // resolve gives the type/id that a reference means; "" where nothing in the store is called that, or more than one resource is.
 // The answer does not depend on what came first.

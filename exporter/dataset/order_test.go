@@ -38,7 +38,8 @@ func (e event) told() bool { return e.line == "" || e.bare }
 // history makes random states of random resources that refer to one another in every way, each with a version of its own.
 func history(t *rapid.T) []event {
 	g := maker{T: t, tick: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)}
-	for _, typ := range []string{"Patient", "Practitioner", "Organization", "Encounter", "Observation", "DocumentReference", "Binary", "Provenance", "Appointment"} {
+	for _, typ := range []string{"Patient", "Practitioner", "Organization", "Encounter", "Observation",
+		"DocumentReference", "Binary", "Provenance", "Appointment", "Questionnaire", "QuestionnaireResponse"} {
 		for i := range rapid.IntRange(1, 3).Draw(t, typ) {
 			g.known = append(g.known, [2]string{typ, fmt.Sprintf("%08x-0000-4000-8000-%012x", len(g.known)+1, i)})
 		}
@@ -109,10 +110,24 @@ func (g *maker) content(typ string) string {
 		return field("securityContext", "DocumentReference", "Patient")
 	case "Provenance":
 		return `,"target":[{"reference":"` + g.reference("Observation", "Provenance", "Encounter") + `"},{"reference":"` + g.reference("Observation", "Provenance") + `"}]`
+	case "Questionnaire":
+		url, version := rapid.IntRange(0, 1).Draw(g.T, "url"), rapid.IntRange(1, 3).Draw(g.T, "version")
+		return fmt.Sprintf(`,"url":"http://q.org/%d","version":"%d"`, url, version) +
+			`,"derivedFrom":["` + g.canonical() + `"]`
+	case "QuestionnaireResponse":
+		return field("subject", "Patient") + `,"questionnaire":"` + g.canonical() + `"`
 	case "Appointment":
 		return `,"participant":[{"actor":{"reference":"` + g.reference("Patient") + `"}},{"actor":{"reference":"` + g.reference("Patient", "Practitioner") + `"}}]`
 	}
 	return ""
+}
+
+// canonical names a Questionnaire in some way.
+func (g *maker) canonical() string {
+	return rapid.SampledFrom([]string{
+		"http://q.org/0", "http://q.org/1", "http://q.org/0|1", "http://q.org/1|2#x", "http://q.org/2",
+		g.reference("Questionnaire"),
+	}).Draw(g.T, "canonical")
 }
 
 // reference refers to some resource in some way.

@@ -19,13 +19,16 @@ const (
 	refLogical
 	// refURL is added for an attachment's url and its like: one that leads nowhere is no Reference that must be repaired.
 	refURL refKind = 4
+	// refCanonical is the canonical URL of a definition, which stays as it is. Its original is the
+	// type/id that it leads to where no definition has that URL; "" for none.
+	refCanonical refKind = 8
 )
 
 func (k refKind) url() bool     { return k&refURL != 0 }
 func (k refKind) base() refKind { return k &^ refURL }
 
 // named reports whether it has an original.
-func (k refKind) named() bool { return k.base() == refName || k == refLogical }
+func (k refKind) named() bool { return k.base() == refName || k == refLogical || k == refCanonical }
 
 // ref is a string of a resource that refers to another one; absolute URLs of other servers and fragments are none.
 type ref struct {
@@ -36,10 +39,10 @@ type ref struct {
 }
 
 // resolved reports whether another text stands there than the one that came.
-func (r *ref) resolved() bool { return r.kind != refLogical && len(r.original) > 0 }
+func (r *ref) resolved() bool { return r.kind.base() == refName && len(r.original) > 0 }
 
 // refTable is the references of a line in their order. Each is, as varints: its distance from the one before it, its length; then
-// a byte for its kind, and for a refName the length of its original and that.
+// a byte for its kind, and for one that is named the length of its original and that.
 type refTable []byte
 
 // append adds a reference that follows one that ended at last.

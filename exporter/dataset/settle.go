@@ -168,8 +168,12 @@ func (l *linker) link(v *value) (changed bool, err error) {
 			if err == nil {
 				now, err = l.name(&r, before)
 			}
+		case refCanonical:
+			if err == nil {
+				err = l.canonical(string(fhir.Unquote(before)), string(r.original))
+			}
 		}
-		if typ, id, ok := fhir.Local(fhir.Unquote(now)); ok {
+		if typ, id, ok := fhir.Local(fhir.Unquote(now)); ok && r.kind != refCanonical {
 			l.local(typ, id)
 		}
 		if !bytes.Equal(now, before) {

@@ -260,7 +260,8 @@ func (x *examiner) definition(f *facts) {
 		return
 	}
 	x.path = w.appendPath(x.path[:0])
-	if !canonicals[f.number][string(x.path)] {
+	is := canonicals[f.number]
+	if !is[string(x.path)] && (roles[f.number] != definition || !is[fhir.PlainPath(string(x.path))]) {
 		return
 	}
 	var to target

@@ -580,3 +580,32 @@ func TestEHI9WhatIsNamedByACanonicalGoesWithWhatNamesIt(t *testing.T) {
 		}
 	}
 }
+
+// EHI-8: what a definition names by a canonical URL goes, or stays, with that definition.
+func TestEHI8WhatADefinitionIsMadeOfGoesWithIt(t *testing.T) {
+	definitions := []string{
+		`{"resourceType":"ValueSet","id":"v","url":"http://example.org/answers"}`,
+		`{"resourceType":"Questionnaire","id":"q","url":"http://example.org/form",` +
+			`"item":[{"item":[{"linkId":"1","answerValueSet":"http://example.org/answers"}]}]}`,
+		`{"resourceType":"ActivityDefinition","id":"a","url":"http://example.org/activity",` +
+			`"library":["http://example.org/library|1"]}`,
+		`{"resourceType":"Library","id":"l","url":"http://example.org/library","version":"1"}`,
+	}
+	for label, want := range map[string]string{
+		"": "ActivityDefinition/a Library/l Questionnaire/q QuestionnaireResponse/r " +
+			"ServiceRequest/s ValueSet/v",
+		"," + hivLabel: "",
+	} {
+		lines := append([]string{
+			`{"resourceType":"QuestionnaireResponse","id":"r","questionnaire":"http://example.org/form"` + label + `}`,
+			`{"resourceType":"ServiceRequest","id":"s",` +
+				`"instantiatesCanonical":["http://example.org/activity"]` + label + `}`,
+		}, definitions...)
+		for range 2 {
+			if got := goesWith(t, form(ehi.MedicalRecord), lines...); got != want {
+				t.Errorf("labelled %q: %q, want %q", label, got, want)
+			}
+			slices.Reverse(lines)
+		}
+	}
+}

@@ -61,6 +61,22 @@ func ReferencePaths(t string) []string { return referencePaths()[t] }
 // ReferencePaths has its References. The caller must not change it.
 func CanonicalPaths(t string) []string { return canonicalPaths()[t] }
 
+// PlainPath is a path of JSON fields without what repeats itself: item.item.item.answerValueSet is
+// item.answerValueSet, and link.target.link.target.profile is link.target.profile.
+func PlainPath(path string) string {
+	var out []string
+	for field := range strings.SplitSeq(path, ".") {
+		out = append(out, field)
+		for n := 1; n <= 2 && 2*n <= len(out); n++ {
+			at := len(out) - n
+			if slices.Equal(out[at-n:at], out[at:]) {
+				out = out[:at]
+			}
+		}
+	}
+	return strings.Join(out, ".")
+}
+
 // IdentifierPaths are where a resource of type t has Identifiers, as ReferencePaths has its References:
 // its own ones, and those of others. The caller must not change it.
 func IdentifierPaths(t string) []string { return identifierPaths()[t] }

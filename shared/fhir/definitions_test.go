@@ -134,3 +134,18 @@ func TestSearchParametersComeFromTheDefinitions(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlainPathRepeatsNothing(t *testing.T) {
+	for path, want := range map[string]string{
+		"": "", "item": "item", "item.answerValueSet": "item.answerValueSet",
+		"item.item.item.answerValueSet":               "item.answerValueSet",
+		"link.target.link.target.profile":             "link.target.profile",
+		"link.target.link.target.link.target.profile": "link.target.profile",
+		"group.rule.rule.rule.source":                 "group.rule.source",
+		"a.b.a":                                       "a.b.a",
+	} {
+		if got := fhir.PlainPath(path); got != want {
+			t.Errorf("%s is %s, want %s", path, got, want)
+		}
+	}
+}

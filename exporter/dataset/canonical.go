@@ -1,0 +1,215 @@
+package dataset
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/fhir"
+)
+
+// A resource names the definition that it was made by, a questionnaire or a protocol, by that one's
+// canonical URL (https://hl7.org/fhir/R4/references.html#canonical). Where the store has it, it goes
+// with the resource as what a Reference leads to does.
+
+// canonicalField is an element of type canonical: its name, and its path.
+type canonicalField struct{ name, path string }
+
+// canonicalFields are those of each type, by the types' numbers.
+var canonicalFields = func() [][]canonicalField {
+	of := make([][]canonicalField, len(fhir.Types())+1)
+	for i, typ := range fhir.Types() {
+		for _, path := range fhir.CanonicalPaths(typ) {
+			of[i+1] = append(of[i+1], canonicalField{path[strings.LastIndexByte(path, '.')+1:], path})
+		}
+	}
+	return of
+}()
+
+// definitionTypes are the types of resources that have a canonical URL, and belong to no patient.
+var definitionTypes = func() (types []string) {
+	for _, typ := range fhir.Types() {
+		if fhir.KnownElement(typ, "url") && fhir.CompartmentPaths(typ) == nil {
+			types = append(types, typ)
+		}
+	}
+	return types
+}()
+
+// canonicalAt takes in the scalar where a walk stands, in a field of a name, where it names a definition.
+func (x *examiner) canonicalAt(name []byte, made *making) {
+	c := &x.cursor
+	for _, f := range x.canonicals {
+		if f.name != string(name) || !c.IsString() {
+			continue
+		}
+		if x.path = c.AppendPath(x.path[:0]); string(x.path) == f.path || fhir.PlainPath(string(x.path)) == f.path {
+			made.event(isCanonical, c, "")
+			start, end := c.Span()
+			x.canonical(c.Text(), start, end)
+		}
+	}
+}
+
+// canonical takes in the text of a string, from start to end in the line, that names a definition.
+func (x *examiner) canonical(text []byte, start, end int) {
+	url, _ := cutCanonical(string(text))
+	if url == "" || len(url) > longestReference {
+		return
+	}
+	r := ref{start: start + x.shift, end: end + x.shift, kind: refCanonical}
+	m := x.scope.read([]byte(url))
+	if typ, id, ok := fhir.Local([]byte(cmp.Or(m.text, url))); ok && m.kind == refLocal && !m.external {
+		r.original = []byte(string(typ) + "/" + string(id))
+	}
+	x.refs = x.refs.append(x.last, r)
+	x.last = r.end
+}
+
+// cutCanonical takes the version and the fragment off a canonical; url is "" where it is a fragment.
+func cutCanonical(canonical string) (url, version string) {
+	url = canonical
+	if at := strings.IndexAny(canonical, "|#"); at >= 0 {
+		url = canonical[:at]
+		_, version, _ = strings.Cut(canonical[at:], "|")
+		version, _, _ = strings.Cut(version, "#")
+	}
+	return strings.TrimSpace(url), strings.TrimSpace(version)
+}
+
+// canonical takes in a canonical, and the resource that it leads to where no definition is called so.
+func (l *linker) canonical(text, otherwise string) error {
+	url, _ := cutCanonical(text)
+	l.names = append(l.names, definedDigest(fhir.PlainCanonical([]byte(url))))
+	target, err := l.definition(text)
+	if err != nil {
+		return err
+	}
+	if target == "" && otherwise != "" {
+		typ, id, _ := strings.Cut(otherwise, "/")
+		l.names = append(l.names, literalDigest(typ, id))
+		there, err := has(l.db, key(kShared, typ, id))
+		if err != nil || !there {
+			return err
+		}
+		target = otherwise
+	}
+	if typ, id, ok := fhir.Local([]byte(target)); ok {
+		l.local(typ, id)
+	}
+	return nil
+}
+
+// definedDigest stands for a canonical URL, as fhir.PlainCanonical gives it, among the names on which
+// something depends.
+func definedDigest(plain []byte) digest { return digestOf("", string(plain)) }
+
+// wakeDefined wakes what depends on the definition of a canonical URL.
+func (w *writer) wakeDefined(called identifier) error {
+	if !w.store.waiting.some {
+		return nil
+	}
+	return w.wake(definedDigest([]byte(called.value)))
+}
+
+// definition gives the type/id of the definition that a canonical names; "" where the store has none.
+// The answer does not depend on what came first.
+func (r *resolver) definition(canonical string) (string, error) {
+	if target, found := r.defined[canonical]; found {
+		return target, nil
+	}
+	url, version := cutCanonical(canonical)
+	all, err := r.definitions(url)
+	if err != nil {
+		return "", err
+	}
+	target := ""
+	if len(all) > 0 {
+		target = chosenDefinition(all, url, version).target
+	}
+	if r.defined == nil || len(r.defined) >= namesKept {
+		r.defined = map[string]string{}
+	}
+	r.defined[strings.Clone(canonical)] = target
+	return target, nil
+}
+
+// defined is a definition of the store, as far as canonicals tell definitions apart.
+type defined struct {
+	target             string // type/id
+	url, version, date string
+	numbers            []int // of the version; nil where that is not numbers and dots
+}
+
+// definitions are those of a canonical URL.
+func (r *resolver) definitions(url string) (all []defined, err error) {
+	called := identifier{value: string(fhir.PlainCanonical([]byte(url)))}
+	if called.value == "" {
+		return nil, nil
+	}
+	for _, typ := range definitionTypes {
+		prefix := append(called.prefix(kPlain, typ), '/')
+		ids, e := below(r.db, prefix)
+		err = errors.Join(err, e)
+		for _, id := range ids {
+			d, e := r.describe(typ, id)
+			if err = errors.Join(err, e); d.target != "" {
+				all = append(all, d)
+			}
+		}
+	}
+	return all, err
+}
+
+func (r *resolver) describe(typ, id string) (d defined, err error) {
+	b, err := get(r.db, key(kShared, typ, id))
+	if err != nil || b == nil {
+		return d, err
+	}
+	var says struct {
+		URL     string `json:"url"`
+		Version string `json:"version"`
+		Date    string `json:"date"`
+	}
+	v := decode(b)
+	if _, err := json.Parse(v.line, &says, json.DontMatchCaseInsensitiveStructFields); err != nil {
+		says.Version, says.Date = "", "" // of another type than R4 gives them
+	}
+	d = defined{target: typ + "/" + id, url: says.URL, version: says.Version, date: says.Date}
+	for part := range strings.SplitSeq(says.Version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil || n < 0 {
+			d.numbers = nil
+			break
+		}
+		d.numbers = append(d.numbers, n)
+	}
+	return d, nil
+}
+
+// chosenDefinition is which one of several a canonical means: of those whose URL is written like it,
+// if there are some, those of its version, if there are some, and of these the latest one.
+func chosenDefinition(all []defined, url, version string) defined {
+	prefer := func(is func(defined) bool) {
+		if some := slices.DeleteFunc(slices.Clone(all), func(d defined) bool { return !is(d) }); len(some) > 0 {
+			all = some
+		}
+	}
+	prefer(func(d defined) bool { return d.url == url })
+	if version != "" {
+		prefer(func(d defined) bool { return d.version == version })
+	}
+	numbered := !slices.ContainsFunc(all, func(d defined) bool { return d.numbers == nil })
+	return slices.MaxFunc(all, func(a, b defined) int {
+		order := 0
+		if numbered {
+			order = slices.Compare(a.numbers, b.numbers)
+		}
+		return cmp.Or(order, cmp.Compare(a.date, b.date), cmp.Compare(a.version, b.version),
+			cmp.Compare(b.target, a.target))
+	})
+}
