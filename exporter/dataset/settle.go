@@ -488,9 +488,9 @@ func (s *settler) write() error {
 		}
 		at, e := s.network.node(t)
 		err = errors.Join(err, e)
-		if !at.there {
-			missing = true
-			typ, id, _ := strings.Cut(t, "\x00")
+		missing = missing || !at.there
+		typ, id, _ := strings.Cut(t, "\x00")
+		if !at.there || fhir.CompartmentPaths(typ) != nil { // which unplaced asks for
 			s.names = append(s.names, literalDigest(typ, id))
 		}
 	}
