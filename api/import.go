@@ -144,6 +144,10 @@ func printReport(r source.Report) {
 	for _, t := range slices.Sorted(maps.Keys(r.Unplaced)) {
 		fmt.Fprintf(os.Stderr, "of no known patient: %d %s, for example %s\n", r.Unplaced[t].Count, t, r.Unplaced[t].Example)
 	}
+	for _, t := range slices.Sorted(maps.Keys(r.Renamed)) {
+		of := r.Renamed[t]
+		fmt.Fprintf(os.Stderr, "given other ids: %d %s, for example %s for %s\n", of.Count, t, of.To, of.From)
+	}
 	for _, p := range r.Bad {
 		fmt.Fprintln(os.Stderr, p)
 	}

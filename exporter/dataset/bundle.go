@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ehi-server/exporter/source"
 	"ehi-server/shared/fhir"
 )
 
@@ -506,7 +507,12 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	if _, ok := parseName(s.query); ok {
 		put = func(p prepared) error { return bi.w.condition(s.query, s.FullURL, s.create, p) }
 	}
-	return bi.keep(bi.bundle.name, s.line, p, put)
+	problems := bi.report.Problems
+	err := bi.keep(bi.bundle.name, s.line, p, put)
+	if err == nil && bi.report.Problems == problems && s.query == "" && s.was != "" && s.was != s.id {
+		bi.report.Rename(s.typ, source.Renamed{Count: 1, From: s.was, To: s.id})
+	}
+	return err
 }
 
 // older reports whether a newer state of a resource came before, in a history.

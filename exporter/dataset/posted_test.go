@@ -59,7 +59,10 @@ func TestIN1ResourcesThatAreCreatedDoNotMixByTheirIDs(t *testing.T) {
 				}
 				s := openStore(t, t.TempDir())
 				load(t, s, bundle("1.json", urls[0], "Smith"), bundle("2.json", urls[1], "Jones"))
-				load(t, s, bundle("3.json", urls[0], "Smith")) // again
+				again := load(t, s, bundle("3.json", urls[0], "Smith"))
+				if of := again.Renamed["Patient"]; of.Count != 1 || of.From != "1" || of.To == "" || of.To == "1" {
+					t.Errorf("the report tells of renamed ones: %+v", again.Renamed)
+				}
 				patients, err := s.Patients(t.Context(), 10)
 				if err != nil || len(patients) != 2 {
 					t.Fatalf("patients: %v, %v", patients, err)

@@ -64,6 +64,15 @@ type Report struct {
 	// Unplaced is what the store holds after the import that is in nobody's record, although its type belongs to patients: it names no
 	// patient, or one who has not come yet.
 	Unplaced Unplaced `json:"unplaced,omitempty"`
+	// Renamed are resources, by type, that a Bundle asked a server to create: their own ids do not count.
+	Renamed map[string]Renamed `json:"renamed,omitempty"`
+}
+
+// Renamed counts resources of one type that were given other ids than they came with.
+type Renamed struct {
+	Count int64  `json:"count"`
+	From  string `json:"from"` // the id that the first of them came with
+	To    string `json:"to"`   // the one that it got
 }
 
 // Unplaced counts resources by type.
@@ -115,6 +124,20 @@ func (r *Report) Add(other Report) {
 	for typ, n := range other.Counts {
 		r.Counts[typ] += n
 	}
+	for typ, of := range other.Renamed {
+		r.Rename(typ, of)
+	}
+}
+
+// Rename counts resources of a type that got other ids.
+func (r *Report) Rename(typ string, of Renamed) {
+	if r.Renamed == nil {
+		r.Renamed = map[string]Renamed{}
+	}
+	if before, found := r.Renamed[typ]; found {
+		of = Renamed{Count: before.Count + of.Count, From: before.From, To: before.To}
+	}
+	r.Renamed[typ] = of
 }
 
 // Resources is how many resources were read.
