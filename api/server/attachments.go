@@ -46,6 +46,7 @@ func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
 		return nil, errNoAttachments
 	}
 	added, err := s.storeParts(c, j, multipart.NewReader(s.upload(c), params["boundary"]))
+	anew(c)
 	if err == nil && len(added) == 0 {
 		err = errNoAttachments
 	}

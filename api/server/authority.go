@@ -42,7 +42,7 @@ var errEnded = ehi.Errorf(ehi.Unauthenticated, "Invalid token")
 
 // end deletes a job in any state, with what its form has kept. Errors: those of worker.Delete.
 func (s *Server) end(ctx context.Context, job string) error {
-	return errors.Join(worker.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.Delete(draftKey(job)))
+	return errors.Join(worker.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(draftKey(job)))
 }
 
 // EndWhatDoesNotStand deletes unfinished exports that nobody may have any more: the patient has
@@ -78,6 +78,9 @@ func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, er
 		}
 		if ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
+		}
+		if bus.IsAway(err) { // for the others too; the keeper comes by again
+			break
 		}
 	}
 	return errors.Join(errs...)

@@ -146,12 +146,12 @@ func (q *searchRequest) restrict(ids []string) {
 func (s *Server) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
 	a := access(c)
 	if a.System() {
-		return s.Source.FindPatients(c.UserContext(), q)
+		return s.Source.FindPatients(unhurried(c), q)
 	}
 	own := searchRequest{Search: q}
 	own.restrict([]string{a.Patient})
 	own.Criteria, own.After, own.Limit = nil, "", 1
-	if found, err = s.Source.FindPatients(c.UserContext(), own.Search); err != nil || len(found.Matches) == 0 {
+	if found, err = s.Source.FindPatients(unhurried(c), own.Search); err != nil || len(found.Matches) == 0 {
 		return found, err
 	}
 	shown := &found.Matches[0]
@@ -181,7 +181,7 @@ const groupsAtOnce = 1000
 
 // findGroups finds groups.
 func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, err error) {
-	ids, err := s.Source.Groups(c.UserContext())
+	ids, err := s.Source.Groups(unhurried(c))
 	if err != nil {
 		return out, err
 	}
@@ -200,13 +200,13 @@ func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, er
 		if n := len(page); n > 0 && n < len(rest) {
 			out.Next = page[n-1]
 		}
-		return out, s.lookAtGroups(c.UserContext(), page, q, &out)
+		return out, s.lookAtGroups(unhurried(c), page, q, &out)
 	}
 	if len(ids) <= groupsAtOnce {
-		return out, s.lookAtGroups(c.UserContext(), ids, q, &out)
+		return out, s.lookAtGroups(unhurried(c), ids, q, &out)
 	}
 	page := rest[:min(len(rest), groupsAtOnce)]
-	err = s.lookAtGroups(c.UserContext(), page, q, &out)
+	err = s.lookAtGroups(unhurried(c), page, q, &out)
 	if n := len(page); out.Next == "" && n < len(rest) {
 		out.Next = page[n-1]
 	}

@@ -154,7 +154,7 @@ func (s *Server) keepUpTo(c *fiber.Ctx, to string, f flash, life time.Duration, 
 	}
 	token := rand.Text()
 	seal, name := sealer(token)
-	if err := s.kept.Set(name, seal.Seal(nil, nil, data, nil), life); err != nil {
+	if err := s.pagesOf(c).Set(name, seal.Seal(nil, nil, data, nil), life); err != nil {
 		return err
 	}
 	c.Cookie(&fiber.Cookie{
@@ -178,7 +178,7 @@ func (s *Server) left(c *fiber.Ctx, session, reader string) *flash {
 		return nil
 	}
 	seal, name := sealer(token)
-	f, err := s.unseal(seal, name)
+	f, err := s.unseal(c, seal, name)
 	if err != nil {
 		s.Log.Warn("read what a form left", "err", err)
 	}
@@ -186,7 +186,7 @@ func (s *Server) left(c *fiber.Ctx, session, reader string) *flash {
 		f.Session != "" && f.Session != sessionDigest(c.Cookies(session)) {
 		return nil
 	}
-	if err := s.kept.Delete(name); err != nil {
+	if err := s.pagesOf(c).Delete(name); err != nil {
 		s.Log.Warn("forget what a form left", "err", err)
 	}
 	c.Cookie(&fiber.Cookie{
@@ -200,8 +200,8 @@ func (s *Server) left(c *fiber.Ctx, session, reader string) *flash {
 	return f
 }
 
-func (s *Server) unseal(seal cipher.AEAD, name string) (*flash, error) {
-	sealed, err := s.kept.Get(name)
+func (s *Server) unseal(c *fiber.Ctx, seal cipher.AEAD, name string) (*flash, error) {
+	sealed, err := s.pagesOf(c).Get(name)
 	if err != nil || sealed == nil {
 		return nil, err
 	}

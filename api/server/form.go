@@ -48,7 +48,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
 	}
-	p := formPage{values: s.draft(j.ID)}
+	p := formPage{values: s.draft(c, j.ID)}
 	if f := s.patientLeft(c); f != nil {
 		p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
 		if len(f.Fields) > 0 { // of a session that had ended
@@ -56,7 +56,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 			for key := range f.Fields {
 				p.values[key] = f.Fields.Get(key)
 			}
-			if err := s.keepDraft(j.ID, p.values); err != nil {
+			if err := s.keepDraft(c, j.ID, p.values); err != nil {
 				return err
 			}
 		}
@@ -151,8 +151,8 @@ func isTick(value string) bool { return value == "on" }
 func draftKey(job string) string { return "draft-" + job }
 
 // draft is what was chosen before the page was loaded. Where that cannot be read the form begins empty: it is a convenience.
-func (s *Server) draft(job string) (v formValues) {
-	data, err := s.kept.Get(draftKey(job))
+func (s *Server) draft(c *fiber.Ctx, job string) (v formValues) {
+	data, err := s.pagesOf(c).Get(draftKey(job))
 	if err == nil && len(data) > 0 {
 		err = json.Unmarshal(data, &v)
 	}
@@ -202,12 +202,12 @@ func (v formValues) without(problems []problem) formValues {
 }
 
 // keepDraft keeps the fields of the form and nothing else of what was sent.
-func (s *Server) keepDraft(job string, v formValues) error {
+func (s *Server) keepDraft(c *fiber.Ctx, job string, v formValues) error {
 	data, err := json.Marshal(v.fields())
 	if err != nil {
 		return err
 	}
-	return s.kept.Set(draftKey(job), data, interactionTTL)
+	return s.pagesOf(c).Set(draftKey(job), data, interactionTTL)
 }
 
 // formPage is what a form shows beside its lines.
@@ -351,7 +351,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 		return s.preview(c, j, token, v, problems)
 	}
 	if len(problems) > 0 {
-		if err := s.keepDraft(j.ID, v); err != nil {
+		if err := s.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
 		return s.patientLeave(c, s.formPath(c, j), flash{Status: http.StatusBadRequest, Tried: true})
@@ -362,7 +362,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	}
 	done, err := s.release(c, j, form, "patient", token)
 	if ehi.CodeOf(err) == ehi.Throttled { // the choices are there when it is sent again
-		err = errors.Join(err, s.keepDraft(j.ID, v))
+		err = errors.Join(err, s.keepDraft(c, j.ID, v))
 	}
 	if err != nil {
 		return err
@@ -396,7 +396,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	case j.Status != ehi.AwaitingInput:
 		return expired
 	case patient == j.Patient.ID:
-		if err := s.keepDraft(j.ID, v); err != nil {
+		if err := s.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
 		return s.patientLeave(c, page, flash{Status: http.StatusForbidden, Expired: true, Tried: true})
@@ -423,7 +423,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 	if j.Status != ehi.AwaitingInput {
 		return ehi.Errorf(ehi.Conflict, "Exports job already customized")
 	}
-	if err := s.keepDraft(j.ID, v); err != nil {
+	if err := s.keepDraft(c, j.ID, v); err != nil {
 		return err
 	}
 	if wantsPage(c) {
@@ -449,7 +449,7 @@ func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by, tok
 		return done, err
 	}
 	for _, key := range []string{interactionKey(token), draftKey(j.ID)} {
-		if err := s.kept.Delete(key); err != nil {
+		if err := s.pagesOf(c).Delete(key); err != nil {
 			s.Log.Warn("forget an interaction token", "err", err)
 		}
 	}
@@ -480,7 +480,7 @@ func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	if err != nil {
 		return err
 	}
-	return s.kept.Set(interactionKey(token), data, interactionTTL)
+	return s.pagesOf(c).Set(interactionKey(token), data, interactionTTL)
 }
 
 // byPatient finds the job of a form that is sent with its one-time token. The token is good in the
@@ -492,7 +492,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		return nil, err
 	}
 	var i interaction
-	data, err := s.kept.Get(interactionKey(token))
+	data, err := s.pagesOf(c).Get(interactionKey(token))
 	if err != nil {
 		return nil, err
 	}

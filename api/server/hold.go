@@ -217,6 +217,7 @@ func (s *Server) waitForNews(
 		defer forget()
 	}
 	for {
+		anew(c)
 		// Also before the first wait: the job may have changed since it was read.
 		if j, err = s.ownJob(c); err != nil || over(j) {
 			return j, "news", err

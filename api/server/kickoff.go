@@ -110,19 +110,19 @@ var errNoSpace = ehi.Errorf(ehi.Transient, "The disk is full; more is taken when
 
 // start stores the job and, where no form comes before, queues its export.
 func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
-	if err := s.Bus.Jobs.Create(c.UserContext(), j); err != nil {
-		return err
+	ctx := c.UserContext()
+	err := s.Bus.Jobs.Create(ctx, j)
+	if ehi.CodeOf(err) == ehi.Conflict {
+		return err // the job that is there is another one
 	}
-	if !s.stands(j) { // the authorization ended meanwhile, and whoever ended it may have missed this job
-		return errors.Join(errEnded, s.end(c.UserContext(), j.ID))
+	if err == nil && !s.stands(j) { // the authorization ended meanwhile, and whoever ended it may have missed this job
+		err = errEnded
 	}
-	if j.Status != ehi.Requested {
-		return nil
+	if err == nil && j.Status == ehi.Requested {
+		err = s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts)
 	}
-	err := s.Bus.PublishStart(c.UserContext(), j.Lane, j.ID, j.Starts)
 	if err != nil {
-		// Else the reconciler starts it, and the client never knows.
-		err = errors.Join(err, s.end(c.UserContext(), j.ID))
+		s.recall(ctx, j.ID) // else it is made, and the client never knows
 	}
 	return err
 }

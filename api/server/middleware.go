@@ -95,6 +95,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	defer telemetry.HTTPInFlight.Dec()
 	err := c.Next()
 	if err != nil { // the status of an error is known once it is handled
+		ending(c)
 		if err = c.App().ErrorHandler(c, err); err != nil {
 			return err
 		}
@@ -141,6 +142,7 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	}
 	c.Request().SetBody(body)
 	s.busy(c)
+	anew(c)
 	return c.Next()
 }
 

@@ -192,7 +192,7 @@ func (s *Server) handleOpenIDCallback(c *fiber.Ctx) error {
 		return s.openIDRefused(c, err)
 	}
 	if e.Session != "" { // it is another one now
-		if err := s.admins.Delete(e.Session); err != nil {
+		if err := sessionsOf(c, s.admins).Delete(e.Session); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"strconv"
 	"time"
 
@@ -93,9 +92,11 @@ func (s *Server) exporting(j *ehi.Job) []quota {
 
 // take counts one more against each quota, or against none where one is used up.
 func (s *Server) take(c *fiber.Ctx, against []quota) (undo func(), err error) {
-	ctx := context.WithoutCancel(c.UserContext())
+	ctx := c.UserContext()
 	taken := 0
 	undo = func() {
+		ctx, cancel := takingBack(ctx)
+		defer cancel()
 		for _, q := range against[:taken] {
 			if _, _, err := s.tally.add(ctx, q.key(), -1, 0, s.Quotas.Window); err != nil {
 				s.Log.Warn("take back what was counted against a quota", "quota", q.name, "err", err)

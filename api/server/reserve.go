@@ -73,7 +73,7 @@ func tooMuch(q quota) error {
 // begin. Errors: ehi.Throttled, where as much is stored as may be, or would be with the exports that are
 // under way. Without any of those an export may take more than is left: its size is an estimate.
 func (s *Server) reserve(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
-	ctx, quotas := context.WithoutCancel(c.UserContext()), s.storing(j)
+	ctx, quotas := c.UserContext(), s.storing(j)
 	if len(quotas) == 0 {
 		return func() {}, nil
 	}
@@ -83,6 +83,8 @@ func (s *Server) reserve(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
 	}
 	taken := 0
 	undo = func() {
+		ctx, cancel := takingBack(ctx)
+		defer cancel()
 		for _, q := range quotas[:taken] {
 			if _, err := s.changeReserved(ctx, q, func(all map[string]reservation) bool {
 				delete(all, j.ID)

@@ -21,7 +21,8 @@ import (
 // routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(announced, s.trace, s.identify, s.observe, recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}),
+	app.Use(announced, s.trace, s.identify, s.timed, s.observe,
+		recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}),
 		s.public(), s.headers(), onePath)
 
 	s.on("GET", "/metrics", adaptor.HTTPHandler(telemetry.Handler()))

@@ -124,7 +124,7 @@ func (s *Server) service() string {
 // none. It is kept sealed, by the session's cookie.
 func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
 	seal, name := sealer("second factor " + c.Cookies(s.cookie(staffSession)))
-	kept, err := s.kept.Get(name)
+	kept, err := s.pagesOf(c).Get(name)
 	if err != nil {
 		return "", err
 	}
@@ -135,7 +135,7 @@ func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
 	if secret, _, err = auth.NewSecret(s.service(), adminOf(c)); err != nil {
 		return "", err
 	}
-	return secret, s.kept.Set(name, seal.Seal(nil, nil, []byte(secret), nil), setUpAge)
+	return secret, s.pagesOf(c).Set(name, seal.Seal(nil, nil, []byte(secret), nil), setUpAge)
 }
 
 // handleSecondFactorPage shows an administrator his second factor, or how to set one up.

@@ -181,6 +181,7 @@ type Server struct {
 	digests   *digests
 	views     *html.Engine
 	counted   *summaries
+	recalls   *recalls
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
@@ -269,6 +270,7 @@ func New(c Config, d Deps) (*Server, error) {
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})
+	s.recalls = newRecalls(s.end)
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.open.changed
@@ -343,6 +345,7 @@ func (l *listening) end() error {
 
 // Close releases what New took; the server has been shut down before.
 func (s *Server) Close() error {
+	s.recalls.stop()
 	s.samples.stop()
 	s.holds.close()
 	s.feed.stop()

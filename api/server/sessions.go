@@ -32,7 +32,7 @@ func whoIs(c *fiber.Ctx, store *session.Store, cookie string) (map[string]string
 	if c.Cookies(cookie) == "" {
 		return nil, nil
 	}
-	sess, err := store.Get(c)
+	sess, err := sessionsOf(c, store).Get(c)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func whoIs(c *fiber.Ctx, store *session.Store, cookie string) (map[string]string
 
 // logIn opens a new session that says who it is of; none is carried over a log-in.
 func logIn(c *fiber.Ctx, store *session.Store, who map[string]string) error {
-	sess, err := store.Get(c)
+	sess, err := sessionsOf(c, store).Get(c)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Server) logOut(c *fiber.Ctx, store *session.Store, cookie string) error
 		return nil
 	}
 	defer s.ended.Add(1)
-	sess, err := store.Get(c)
+	sess, err := sessionsOf(c, store).Get(c)
 	if err != nil {
 		return err
 	}

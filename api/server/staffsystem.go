@@ -96,6 +96,8 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 	if err != nil {
 		host = "a host without a name"
 	}
+	unready := make(chan error, 1)
+	go func() { unready <- s.ready() }() // it waits for NATS too, and ends by itself
 	state := s.state(c)
 	damaged, err := s.damagedFiles(c.UserContext(), "")
 	if err != nil {
@@ -104,7 +106,7 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 	return s.staffRender(c, "system", "system", "System", fiber.Map{
 		"Damaged": damaged,
 		"State":   state, "Plots": s.samples.plots(), "Version": telemetry.Version(), "Host": host, "PID": os.Getpid(), "Up": age(time.Since(began)), "Words": statusWords,
-		"Unready": s.ready(), "Rescue": s.Condition.Rescue(), "Goroutines": runtime.NumGoroutine(),
+		"Unready": <-unready, "Rescue": s.Condition.Rescue(), "Goroutines": runtime.NumGoroutine(),
 	})
 }
 

@@ -192,15 +192,26 @@ func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
 func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	c, ok := s.cache.Get(id)
 	if !ok || time.Since(c.at) > cacheTTL {
-		j, err, _ := s.reads.Do(id, func() (any, error) {
-			return s.Get(context.WithoutCancel(ctx), id) // it is not the first asker's alone
-		})
-		return j.(*ehi.Job), err
+		j, err, _ := share(ctx, &s.reads, id, func(ctx context.Context) (*ehi.Job, error) { return s.Get(ctx, id) })
+		return j, err
 	}
 	if c.job == nil || c.job.Status == ehi.Aborted {
 		return nil, errNotFound
 	}
 	return c.job, nil
+}
+
+// share has those who ask for the same at the same time share one read. It is not the first asker's alone: it goes
+// on without the one whose time is over. Errors: ctx's, and those of read.
+func share[T any](
+	ctx context.Context, reads *singleflight.Group, key string, read func(context.Context) (T, error),
+) (got T, err error, shared bool) {
+	select {
+	case r := <-reads.DoChan(key, func() (any, error) { return read(context.WithoutCancel(ctx)) }):
+		return r.Val.(T), r.Err, r.Shared
+	case <-ctx.Done():
+		return got, ctx.Err(), false
+	}
 }
 
 // read reads a job's record, and takes it into this process's copy.

@@ -135,11 +135,10 @@ func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool
 	if t, ok := s.committed.Get(taskKey(job, n)); ok {
 		return t, true, nil
 	}
-	got, err, shared := s.reads.Do(taskKey(job, n).String(), func() (any, error) {
-		t, ok, err := s.read(context.WithoutCancel(ctx), job, n) // it is not the first asker's alone
+	r, err, shared := share(ctx, s.reads, taskKey(job, n).String(), func(ctx context.Context) (taskRead, error) {
+		t, ok, err := s.read(ctx, job, n)
 		return taskRead{t, ok}, err
 	})
-	r := got.(taskRead)
 	if shared && err == nil && !r.Committed { // it may have been committed since that read began
 		return s.read(ctx, job, n)
 	}

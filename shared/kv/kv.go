@@ -226,7 +226,7 @@ func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 		return Entry{}, err
 	}
 	var e jetstream.KeyValueEntry
-	err = b.link.Steady(ctx, func() (err error) {
+	err = b.link.Steady(ctx, func(ctx context.Context) (err error) {
 		e, err = kv.Get(ctx, key.String())
 		return err
 	})
@@ -291,7 +291,7 @@ func (b *Bucket) CreateFor(
 	if ttl > 0 {
 		opts = append(opts, jetstream.KeyTTL(wholeSeconds(ttl)))
 	}
-	err = b.link.Steady(ctx, func() (err error) {
+	err = b.link.Steady(ctx, func(ctx context.Context) (err error) {
 		revision, err = kv.Create(ctx, key.String(), value, opts...)
 		return err
 	})
@@ -341,7 +341,9 @@ func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 	if err != nil {
 		return err
 	}
-	return b.link.Steady(ctx, func() error { return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL)) })
+	return b.link.Steady(ctx, func(ctx context.Context) error {
+		return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL))
+	})
 }
 
 // probes is the kind of the records that Probe writes.

@@ -48,7 +48,7 @@ func (b *Bucket) probeWrite(ctx context.Context, key subject.Subject) error {
 // takesAny says why a bucket takes no record that is longer than a probe.
 func (b *Bucket) takesAny(ctx context.Context) error {
 	var is jetstream.Stream
-	err := b.link.Steady(ctx, func() (err error) {
+	err := b.link.Steady(ctx, func(ctx context.Context) (err error) {
 		is, err = b.link.Streams().Stream(ctx, StreamOf(b.name))
 		return err
 	})

@@ -21,10 +21,10 @@ const clusterReplicas = 3
 const leaderWait = 2 * time.Second
 
 // Steady calls f again for as long as NATS says that nobody is there to do it, which means that it was not
-// done: the leader of a stream is being elected. It gives up after leaderWait.
-func (l *Link) Steady(ctx context.Context, f func() error) error {
+// done: the leader of a stream is being elected. It gives up after leaderWait. Each call of f may take askTime.
+func (l *Link) Steady(ctx context.Context, f func(context.Context) error) error {
 	for end := time.Now().Add(leaderWait); ; {
-		err := f()
+		err := once(ctx, f)
 		if err == nil || !isLeaderless(err) || !l.Clustered() || time.Now().After(end) {
 			return err
 		}
@@ -34,6 +34,13 @@ func (l *Link) Steady(ctx context.Context, f func() error) error {
 			return err
 		}
 	}
+}
+
+// once calls f within askTime.
+func once(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return f(ctx)
 }
 
 // unavailable is JetStream's error code where it has no leader of its own.
@@ -129,7 +136,7 @@ func (l *Link) Newest(ctx context.Context, stream string, of subject.Subject) (*
 		Error   *jetstream.APIError `json:"error"`
 		Message *Message            `json:"message"`
 	}
-	err = l.Steady(ctx, func() error {
+	err = l.Steady(ctx, func(ctx context.Context) error {
 		m, err := l.Ask(ctx, messageOf.Of(stream), ask)
 		if err != nil {
 			return err

@@ -30,6 +30,9 @@ const RetryWait = 250 * time.Millisecond
 // pingEvery is how often NATS is asked whether it is there.
 const pingEvery = 5 * time.Second
 
+// writeTime is how long a write to an external NATS may take before the connection is given up.
+const writeTime = 5 * time.Second
+
 // Config is how to reach NATS.
 type Config struct {
 	// URL of NATS, or several of one cluster with commas between them; it may be empty where Options say otherwise (nats.InProcessServer).
@@ -105,6 +108,10 @@ func (l *Link) connect() (*session, error) {
 			}
 		}),
 	}, l.cfg.Options...)
+	if l.cfg.URL != "" {
+		// Whoever asks anything waits for the library's lock while it writes, whatever the time of his context.
+		opts = append(opts, nats.FlusherTimeout(writeTime), nats.ReconnectOnFlusherError())
+	}
 	conn, err := nats.Connect(l.cfg.URL, opts...)
 	if errors.Is(err, nats.ErrAuthorization) { // it will not be let in later either
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -341,7 +348,7 @@ func (l *Link) MaxPayload() int64 { return l.session().conn.MaxPayload() }
 // Store publishes a message to a stream and waits until it is stored.
 func (l *Link) Store(ctx context.Context, to subject.Subject, h nats.Header, data []byte, opts ...jetstream.PublishOpt) (revision uint64, err error) {
 	m := &nats.Msg{Subject: to.String(), Header: h, Data: data}
-	err = l.Steady(ctx, func() error {
+	err = l.Steady(ctx, func(ctx context.Context) error {
 		ack, err := l.session().js.PublishMsg(ctx, m, opts...)
 		if err == nil {
 			revision = ack.Sequence

@@ -1,0 +1,114 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"ehi-server/shared/ehi"
+)
+
+// A kick-off that NATS did not answer may have been stored all the same, and its client was told 503: that nothing
+// is done. recalls keeps that word: it deletes what may be there, again and again until NATS has answered. A
+// message that was held up on the network and arrives after that is refused: the deletion has left its mark.
+
+const (
+	// recallEvery is the pause after a deletion that failed, recallTime how long one may take.
+	recallEvery = time.Second
+	recallTime  = 5 * time.Second
+	// maxRecalls bounds how many jobs wait to be deleted: more kick-offs than fail in an hour of outage.
+	maxRecalls = 100_000
+)
+
+// recalls are the jobs that have to be gone, because nobody knows of them.
+type recalls struct {
+	end  func(ctx context.Context, job string) error
+	stop func() // and wait until nothing goes on
+
+	mu   sync.Mutex
+	jobs map[string]bool
+	more chan struct{} // has something where a job has come since it was last received from
+}
+
+func newRecalls(end func(ctx context.Context, job string) error) *recalls {
+	r := &recalls{end: end, jobs: map[string]bool{}, more: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.run(ctx)
+	}()
+	r.stop = func() { cancel(); <-ended }
+	return r
+}
+
+// add has a job deleted. It reports whether there is room for it.
+func (r *recalls) add(job string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.jobs) >= maxRecalls {
+		return false
+	}
+	r.jobs[job] = true
+	select {
+	case r.more <- struct{}{}:
+	default: // it has not looked yet
+	}
+	return true
+}
+
+func (r *recalls) waiting() (jobs []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for job := range r.jobs {
+		jobs = append(jobs, job)
+	}
+	return jobs
+}
+
+// run deletes what has to be gone until ctx ends. A first failure ends a round: NATS is away for all of them.
+func (r *recalls) run(ctx context.Context) {
+	for {
+		var again <-chan time.Time
+		for _, job := range r.waiting() {
+			if !r.try(ctx, job) {
+				again = time.After(recallEvery)
+				break
+			}
+		}
+		select {
+		case <-r.more:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// try deletes a job, and reports whether it is gone.
+func (r *recalls) try(ctx context.Context, job string) bool {
+	ctx, cancel := context.WithTimeout(ctx, recallTime)
+	defer cancel()
+	if err := r.end(ctx, job); err != nil && ehi.CodeOf(err) != ehi.NotFound {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.jobs, job)
+	return true
+}
+
+// recall deletes the job of a kick-off that failed: now if NATS answers in time, else as soon as it does.
+func (s *Server) recall(ctx context.Context, job string) {
+	ctx, cancel := takingBack(ctx)
+	defer cancel()
+	err := s.end(ctx, job)
+	if err == nil || ehi.CodeOf(err) == ehi.NotFound {
+		return
+	}
+	if !s.recalls.add(job) {
+		s.Log.Error("an export that was refused may be made: too many have to be deleted", "job", job, "err", err)
+		return
+	}
+	s.Log.Warn("an export that was refused is deleted as soon as NATS answers", "job", job, "err", err)
+}
