@@ -10,7 +10,6 @@ import (
 
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/exporter/source"
 	"ehi-server/shared/fhir"
 )
 
@@ -141,7 +140,8 @@ func (im *importer) problem(in input, err error) error {
 		return im.bad(in.name, syntax.line, syntax.Error())
 	}
 	if left, ok := errors.AsType[errIgnored](err); ok {
-		im.report.Ignored = append(im.report.Ignored, source.Ignored{File: in.name, Why: left.why})
+		im.left = true
+		im.leaves(in.name, left)
 		return nil
 	}
 	if unfit, ok := errors.AsType[errInput](err); ok {

@@ -257,8 +257,8 @@ func (x *examiner) examine(line []byte) (f facts, err error) {
 	if !fhir.KnownType(f.typ) {
 		return f, errResource{fmt.Sprintf("resourceType %q is no type of FHIR R4", f.typ)}
 	}
-	if f.typ == "Parameters" {
-		return f, errParameters
+	if why := aside(&f, line); why != nil {
+		return f, why
 	}
 	if !fhir.ValidID(f.id) {
 		return f, errResource{fmt.Sprintf("%s has no valid id: %q", f.typ, f.id)}
@@ -531,6 +531,39 @@ var besideCompartment = map[string][]string{
 
 // errParameters is why a Parameters is not stored: resources may be in it, which would be in nobody's record.
 var errParameters = errResource{"a Parameters cannot be imported: take the resources out of it"}
+
+// aside says why a resource is none of the record: it belongs to the way that the records came. It
+// gives nil for any other.
+func aside(f *facts, line []byte) error {
+	switch {
+	case f.typ == "OperationOutcome" && f.id == "":
+		return errIgnored{"OperationOutcomes without an id: what a server had to say about an export"}
+	case f.typ == "Parameters" && isHeader(line):
+		return errIgnored{"headers of the blocks of an export (organizeOutputBy)"}
+	case f.typ == "Parameters":
+		return errParameters
+	}
+	return nil
+}
+
+// isHeader reports whether a Parameters is the header of a block of a bulk export, which names what the
+// block is about and holds nothing else (Bulk Data Access 3.0.0, "Bulk Data Output File Organization").
+func isHeader(line []byte) bool {
+	var p struct {
+		Parameter []struct {
+			Name     string          `json:"name"`
+			Resource json.RawMessage `json:"resource"`
+			Part     json.RawMessage `json:"part"`
+		} `json:"parameter"`
+	}
+	_, err := json.Parse(line, &p, json.DontMatchCaseInsensitiveStructFields)
+	for _, one := range p.Parameter {
+		if one.Name != "header" || one.Resource != nil || one.Part != nil {
+			return false
+		}
+	}
+	return err == nil && len(p.Parameter) > 0
+}
 
 // place finds what decides about the owner among a resource's references.
 func (x *examiner) place(f *facts) {

@@ -93,7 +93,7 @@ func kindOfName(name string) (known, document bool) {
 	return false, false
 }
 
-// errIgnored says why an input that can be read is left out.
+// errIgnored says why an input, or a resource, that can be read is left out.
 type errIgnored struct{ why string }
 
 func (e errIgnored) Error() string { return e.why }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"ehi-server/exporter/source"
@@ -104,6 +105,7 @@ type importer struct {
 	charset charset
 	around  fhir.Cursor // of what stands around a bundle's resources
 	report  source.Report
+	left    bool // the file at hand was left out
 	total   int64
 	done    atomic.Int64 // bytes read
 }
@@ -126,11 +128,12 @@ func (im *importer) file(ctx context.Context, f Input) error {
 		im.advance()
 		return nil
 	}
-	bad, ignored := im.report.Problems, len(im.report.Ignored)
+	bad := im.report.Problems
+	im.left = false
 	if err := im.read(ctx, f); err != nil {
 		return err
 	}
-	if len(im.report.Ignored) > ignored {
+	if im.left {
 		return nil
 	}
 	if im.report.Files++; im.report.Problems > bad {
@@ -182,6 +185,20 @@ func (im *importer) bad(file string, line int, why string) error {
 	return nil
 }
 
+// leaves lists what of an input is left out, each reason once.
+func (im *importer) leaves(name string, why errIgnored) {
+	left := source.Ignored{File: name, Why: why.why}
+	for _, before := range slices.Backward(im.report.Ignored) {
+		if before == left {
+			return
+		}
+		if before.File != name {
+			break
+		}
+	}
+	im.report.Ignored = append(im.report.Ignored, left)
+}
+
 func (im *importer) put(path string, line int, p prepared) error {
 	return im.keep(path, line, p, im.w.put)
 }
@@ -191,6 +208,10 @@ func (im *importer) keep(path string, line int, p prepared, put func(prepared) e
 	err := put(p)
 	if why, ok := errors.AsType[errResource](err); ok {
 		return im.bad(path, line, why.Error())
+	}
+	if left, ok := errors.AsType[errIgnored](err); ok {
+		im.leaves(path, left)
+		return nil
 	}
 	im.report.Counts[p.facts.typ]++
 	return err

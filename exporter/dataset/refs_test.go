@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
@@ -340,6 +343,54 @@ func TestIN4AParametersIsAProblem(t *testing.T) {
 	rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson", `{"resourceType":"Parameters","id":"x","parameter":[]}`))
 	if rep.Problems != 1 || len(rep.Counts) > 0 || !strings.Contains(rep.Bad[0].Why, "take the resources out of it") {
 		t.Errorf("%+v", rep)
+	}
+}
+
+// IN-4: what stands in the files of an export beside the records is no problem of an import, and each
+// kind is listed once.
+func TestIN4WhatAnExportHasBesideTheRecordsIsLeftOut(t *testing.T) {
+	header := func(id string) string {
+		return `{"resourceType":"Parameters","parameter":[` +
+			`{"name":"header","valueReference":{"reference":"Patient/` + id + `"}}]}`
+	}
+	outcome := `{"resourceType":"OperationOutcome","issue":[{"severity":"warning","code":"suppressed"}]}`
+	dir := t.TempDir()
+	blocks := write(t, dir, "1.ndjson",
+		header("p"), somebody, observation("o", ""), header("q"), `{"resourceType":"Patient","id":"q"}`)
+	messages := write(t, dir, "error.ndjson", outcome, outcome, header("r"))
+	document := write(t, dir, "one.json", outcome)
+	s := openStore(t, t.TempDir())
+	rep, err := s.Import(t.Context(), []string{dir}, source.ImportOptions{Strict: true, Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const (
+		headers = "headers of the blocks of an export (organizeOutputBy)"
+		said    = "OperationOutcomes without an id: what a server had to say about an export"
+	)
+	want := []source.Ignored{
+		{File: blocks, Why: headers},
+		{File: messages, Why: said},
+		{File: messages, Why: headers},
+		{File: document, Why: said},
+	}
+	if d := cmp.Diff(want, rep.Ignored); d != "" || rep.Problems > 0 || rep.Files != 3 || rep.Resources() != 3 {
+		t.Errorf("%+v\n%s", rep, d)
+	}
+	wantKeys(t, s, "p", "Patient/p", "Observation/o")
+	if again := load(t, s, dir); again.Skipped != 3 {
+		t.Errorf("the second time: %+v", again)
+	}
+	for _, hides := range []string{
+		`{"name":"header","resource":` + somebody + `}`,
+		`{"name":"header","part":[]}`,
+		`{"name":"header"},{"name":"return","resource":` + somebody + `}`,
+	} {
+		line := `{"resourceType":"Parameters","parameter":[` + hides + `]}`
+		rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson", line))
+		if rep.Problems != 1 || len(rep.Ignored) > 0 {
+			t.Errorf("%s: %+v", hides, rep)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ type Report struct {
 	Counts   map[string]int64 `json:"counts"`            // resources read, by type
 	Problems int64            `json:"problems"`          // lines and entries that could not be imported
 	Bad      []Problem        `json:"bad"`               // the first MaxBad of them
-	Ignored  []Ignored        `json:"ignored,omitempty"` // files that were left out
+	Ignored  []Ignored        `json:"ignored,omitempty"` // files that were left out, and lines
 	// Unplaced is what the store holds after the import that is in nobody's record, although its type belongs to patients: it names no
 	// patient, or one who has not come yet.
 	Unplaced Unplaced `json:"unplaced,omitempty"`
