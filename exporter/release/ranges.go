@@ -6,12 +6,17 @@ import (
 )
 
 // hyphens are what stands between the ends of a range of codes.
-var hyphens = strings.NewReplacer("\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-", " - ", "-")
+var hyphens = strings.NewReplacer(
+	"\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-",
+	" - ", "-", " .. ", "-", "..", "-", "\u2026", "-", " to ", "-", " TO ", "-", " through ", "-",
+)
 
-// codeRange is a range of codes of ICD-10 or ICD-9-CM: X85-Y09, F10.0 - F19.9, 290-319.
+// codeRange is a range of codes of ICD-10 or ICD-9-CM (X85-Y09, F10.0 - F19.9, 290-319), or of ICD-11: there
+// the second character is a letter (6A00-6E8Z).
 type codeRange struct {
 	from, to string // plain codes
-	short    bool   // both are three characters: so the chapters and blocks of ICD-10 are called
+	eleven   bool
+	short    bool // chapters and blocks are called so, also without a system
 }
 
 // rangesOf are the ranges that a text holds.
@@ -24,29 +29,52 @@ func rangesOf(text []byte) (ranges []codeRange) {
 	})
 	for _, w := range words {
 		left, right, found := strings.Cut(w, "-")
-		from, to := plainCode([]byte(left)), plainCode([]byte(right))
-		if !found || strings.Contains(right, "-") || len(from) < 3 || len(to) < 3 || from >= to || len(from) > 8 || len(to) > 8 {
+		if !found || strings.Contains(right, "-") {
 			continue
 		}
-		if isDigit(from[0]) && max(len(from), len(to)) > 5 { // of ICD-9-CM
+		from, to := zeros(plainCode([]byte(left))), zeros(plainCode([]byte(right)))
+		if strings.HasPrefix(from, "BL0CKL") && len(to) >= 3 { // how WHO calls a block: BlockL1-6C4
+			ranges = append(ranges, codeRange{to, to, true, true})
 			continue
 		}
-		if isDigit(from[1]) && isDigit(to[1]) && isDigit(from[0]) == isDigit(to[0]) {
-			ranges = append(ranges, codeRange{from, to, len(from) == 3 && len(to) == 3})
+		if len(from) < 3 || len(to) < 3 || from >= to || len(from) > 8 || len(to) > 8 {
+			continue
+		}
+		switch {
+		case isStem(from) && isStem(to):
+			isBlock := len(from) == 4 && len(to) == 4 && from[:2] == to[:2]
+			ranges = append(ranges, codeRange{from, to, true, isBlock})
+		case isDigit(from[0]) && max(len(from), len(to)) > 5: // of ICD-9-CM
+		case isDigit(from[1]) && isDigit(to[1]) && isDigit(from[0]) == isDigit(to[0]):
+			ranges = append(ranges, codeRange{from, to, false, len(from) == 3 && len(to) == 3})
 		}
 	}
 	return ranges
 }
 
+// zeros is a plain code with zeros for each O behind its first character, see slips.
+func zeros(code string) string {
+	if code == "" {
+		return ""
+	}
+	return code[:1] + strings.ReplaceAll(code[1:], "O", "0")
+}
+
+// isStem reports whether a plain code of three characters or more begins as those of ICD-11 do: 6C4.
+func isStem(code string) bool { return !isDigit(code[1]) && isDigit(code[2]) }
+
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // mayBeRange tells most texts apart from those that hold a range.
 func mayBeRange(text []byte) bool {
+	if len(text) < 7 {
+		return false
+	}
 	at := bytes.IndexByte(text, '-')
 	if at < 0 {
 		at = bytes.IndexByte(text, 0xe2) // the others
 	}
-	return at >= 3 && len(text)-at > 3
+	return at >= 3 && len(text)-at > 3 || bytes.Contains(text, []byte("..")) || bytes.IndexByte(text, ' ') >= 3
 }
 
 // holds reports whether a row of a table stands for some code of the range.
@@ -58,17 +86,26 @@ func (r codeRange) holds(row string) bool {
 }
 
 // lookupRanges calls add with the categories of which some code lies in a range that a text holds, of a
-// system of ICD or, as a chapter is called, of none.
+// system of ICD or, as a chapter or a block is called, of none.
 func (t *Table) lookupRanges(system string, text []byte, add func(category string)) {
 	if !t.loose {
 		return
 	}
-	for _, r := range rangesOf(text) {
+	ranges := rangesOf(text)
+	if code := plainCode(text); system == icd11 && len(code) == 3 && isStem(code) { // a block, by its first code
+		ranges = append(ranges, codeRange{code, code, true, true})
+	}
+	for _, r := range ranges {
 		of := system
-		if system == "" && r.short && !isDigit(r.from[0]) {
+		switch {
+		case system == icd10Procedures: // whose name is for both parts of ICD-10
+			of = icd10
+		case system == "" && r.short && r.eleven:
+			of = icd11
+		case system == "" && r.short && !isDigit(r.from[0]):
 			of = icd10
 		}
-		if of != icd10 && of != icd9 {
+		if r.eleven != (of == icd11) || !r.eleven && of != icd10 && of != icd9 {
 			continue
 		}
 		for _, row := range t.prefix[of] {
@@ -90,7 +127,7 @@ func (t *Table) lookupRanges(system string, text []byte, add func(category strin
 
 // mayHoldRange reports whether a text holds a range of some system of which a code is in the table.
 func (t *Table) mayHoldRange(text []byte) (may bool) {
-	for _, system := range []string{icd10, icd9} {
+	for _, system := range []string{icd10, icd9, icd11} {
 		t.lookupRanges(system, text, func(string) { may = true })
 	}
 	return may

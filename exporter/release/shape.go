@@ -121,9 +121,12 @@ func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
 	}
 	code = folded(code)
 	t.lookupRanges(icd10, code, add)
+	t.lookupRanges(icd11, code, add)
+	anywhere := []string{anySystem, codesWithoutSystem, labelsWithoutSystem}
 	for _, spelling := range candidates(code) {
-		for _, system := range []string{anySystem, codesWithoutSystem, labelsWithoutSystem} {
-			t.lookupIn(system, spelling, add)
+		t.lookupSpelling("", anywhere, spelling, add)
+		if right, is := slipped("", spelling); is {
+			t.lookupSpelling("", anywhere, right, add)
 		}
 	}
 }

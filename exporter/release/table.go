@@ -146,7 +146,7 @@ func (t *Table) mayHold(code []byte) bool {
 			return t.mayHold(plain)
 		}
 	}
-	return t.mayHoldRange(code)
+	return t.mayHoldRange(code) || t.mayBeSlip(code)
 }
 
 // plainBytes is a plain code, as far as it counts for mayHold.
@@ -242,14 +242,30 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 		systems = append(systems, labelsWithoutSystem)
 	}
 	for _, spelling := range candidates(code) {
-		for _, s := range systems {
-			t.lookupIn(s, spelling, add)
-			if short, is := padded(in, spelling); is {
-				t.lookupIn(s, short, add)
-			}
+		t.lookupSpelling(in, systems, spelling, add)
+		if right, is := slipped(in, spelling); is {
+			t.lookupSpelling(in, systems, right, add)
 		}
-		if in == icd10Procedures && mayBeDiagnosis(spelling) { // some systems' names are for both
-			t.lookupIn(icd10, spelling, add)
+		if in != icd10Procedures { // some systems' names are for both
+			continue
+		}
+		diagnosis := []string{icd10}
+		if mayBeDiagnosis(spelling) {
+			t.lookupSpelling(icd10, diagnosis, spelling, add)
+		}
+		if right, is := slipped(icd10, spelling); is && mayBeDiagnosis(right) {
+			t.lookupSpelling(icd10, diagnosis, right, add)
+		}
+	}
+}
+
+// lookupSpelling looks a plain code up that comes by the name of a system.
+func (t *Table) lookupSpelling(in string, systems []string, code string, add func(category string)) {
+	short, isPadded := padded(in, code)
+	for _, s := range systems {
+		t.lookupIn(s, code, add)
+		if isPadded {
+			t.lookupIn(s, short, add)
 		}
 	}
 }
