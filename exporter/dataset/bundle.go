@@ -468,11 +468,9 @@ func (bi *bundleImport) unique(s *step, place int) (id string, nameless bool) {
 
 // withID gives a resource an id, in place of the one that it has, if any.
 func (bi *bundleImport) withID(resource []byte, was, id string) []byte {
-	c := &bi.w.cursor
-	for c.Reset(resource); was != "" && c.Next(); {
-		if c.Depth == 1 && c.Kind == fhir.Scalar && string(c.Key()) == "id" {
-			start, end := c.Span()
-			return fhir.Apply(nil, resource, []fhir.Edit{{Start: start, End: end, With: []byte(`"` + id + `"`)}})
+	if was != "" {
+		if out, has := renamed(&bi.w.cursor, resource, id); has {
+			return out
 		}
 	}
 	open := bytes.IndexByte(resource, '{')

@@ -324,21 +324,46 @@ func TestFoldersAreReadWholeAndWhatIsLeftOutIsListed(t *testing.T) {
 	}
 }
 
-// What JSON can say in several ways stays as it was written.
-func TestLinesComeOutAsTheyWentIn(t *testing.T) {
+// IN-6: what JSON can say in several ways stays as it was written, with the space in a line. Of what is
+// written in several lines, only the space between the tokens goes.
+func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {
 	line := `{"id":"o1","resourceType":"Observation","valueQuantity":{"value":1.00,"unit":"\u00b5g\/l <&> \"é\" \ud83d\ude00 \u2028"},` +
 		`"component":[{"valueInteger":123456789012345678901234567890},{"valueDecimal":-0.0},{"valueDecimal":1.0E+2},{"valueDecimal":0.10}],"status":"final"}`
 	spaced := strings.NewReplacer(`{"id"`, "{ \"id\"", `,"status":`, "\t,\r\n \"status\" : ").Replace(line)
-	for name, content := range map[string]string{
-		"a.ndjson": line, "b.json": spaced, "c.json": `{"resourceType":"Bundle","type":"collection","entry":[ {"resource": ` + spaced + `}]}`,
-		"d.ndjson.gz": zipped(t, line), "e.ndjson": strings.ReplaceAll(spaced, "\r\n", " "),
+	one := strings.ReplaceAll(spaced, "\r\n", " ")
+	bundle := func(of string) string {
+		return `{"resourceType": "Bundle", "type": "collection", "entry": [ {"resource": ` + of + ` } ] }`
+	}
+	for name, c := range map[string]struct{ content, want string }{
+		"a.ndjson": {line, line}, "b.json": {spaced, line}, "c.json": {bundle(spaced), line},
+		"d.ndjson.gz": {zipped(t, line), line}, "e.ndjson": {one, one}, "f.json": {bundle(one), one},
+		"g.json": {one + "\r\n", one}, "h.ndjson": {" \t" + one + " \r\n\r\n", one},
+		"i.ndjson": {bundle(one) + "\n", one}, "j.json": {"[" + one + " ,\n" + line + "]", line},
 	} {
 		s := openStore(t, t.TempDir())
-		load(t, s, raw(t, t.TempDir(), name, content))
-		if d := cmp.Diff([]string{line}, everything(t, s)); d != "" {
+		load(t, s, raw(t, t.TempDir(), name, c.content))
+		if d := cmp.Diff([]string{c.want}, everything(t, s)); d != "" {
 			t.Errorf("%s: %s", name, d)
 		}
 	}
+}
+
+// IN-3: what comes twice, in one state and with other space, is kept with less of it, and belongs to the
+// patients of both bundles.
+func TestIN3SpaceMakesNoOtherState(t *testing.T) {
+	dir := t.TempDir()
+	bundle := func(patient, line string) string {
+		return raw(t, dir, patient+".json", `{"resourceType":"Bundle","type":"collection","entry":[`+
+			`{"resource":{"resourceType":"Patient","id":"`+patient+`"}},{"resource":`+line+`}]}`)
+	}
+	const short, long = `{"resourceType":"Basic","id":"b"}`, `{"resourceType": "Basic", "id": "b"}`
+	inBoth(t, func(t *testing.T, s *dataset.Store) {
+		wantKeys(t, s, "p", "Patient/p", "Basic/b")
+		wantKeys(t, s, "q", "Patient/q", "Basic/b")
+		if lines := everything(t, s); !slices.Contains(lines, short) {
+			t.Errorf("%q", lines)
+		}
+	}, bundle("p", short), bundle("q", long))
 }
 
 // A bundle that is cut off gives what came before, and says where it ends.

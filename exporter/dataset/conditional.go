@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/hex"
 	"errors"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/fhir"
 )
 
 // conditional is what conditional creates and updates of one search brought, for a resource that
@@ -144,7 +145,7 @@ func (w *writer) conditionComes(h *conditionalHead, p prepared) (done bool, err 
 			c = -1
 		}
 	}
-	if c == 0 && v.cameAs(p.line) {
+	if c == 0 && v.says(p.line) {
 		if p.hint == "" || slices.Contains(before.Hints, p.hint) {
 			return true, nil
 		}
@@ -497,7 +498,8 @@ func (u *union) standOver(t target, c *conditional, s stored, isMade bool) error
 	if err != nil {
 		return err
 	}
-	p := u.reader.prepare(renamed(v.original(), c.id, t.id))
+	line, _ := renamed(&u.cursor, v.original(), t.id) // it was given one
+	p := u.reader.prepare(line)
 	p.copied, p.told = v.copied, decodeVersion(string(v.version))
 	if s.there && s.cameAs(p.line) && string(s.version) == string(v.version) && slices.Equal(s.derived.hints, c.Hints) {
 		return nil
@@ -694,7 +696,13 @@ func (w *writer) removeLater() error {
 	return errors.Join(err, w.flush(pebble.NoSync))
 }
 
-// renamed gives a resource, whose made id stands first, another one.
-func renamed(line []byte, id, other string) []byte {
-	return bytes.Replace(line, []byte(`"id":"`+id+`"`), []byte(`"id":"`+other+`"`), 1)
+// renamed gives a resource another id. has is false for one that has none.
+func renamed(c *fhir.Cursor, resource []byte, id string) (out []byte, has bool) {
+	for c.Reset(resource); c.Next(); {
+		if c.Depth == 1 && c.Kind == fhir.Scalar && string(c.Key()) == "id" {
+			start, end := c.Span()
+			return fhir.Apply(nil, resource, []fhir.Edit{{Start: start, End: end, With: []byte(`"` + id + `"`)}}), true
+		}
+	}
+	return resource, false
 }

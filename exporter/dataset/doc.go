@@ -1,4 +1,4 @@
-// Package dataset is the embedded record store: patients' resources as compact JSON lines in a Pebble folder, and the
+// Package dataset is the embedded record store: patients' resources as lines of JSON in a Pebble folder, and the
 // importers that fill it. It knows FHIR's references and the patient compartment; it knows nothing of jobs or forms.
 //
 // The layout; a key's parts are separated by a zero byte, # is a digest of 16 bytes (see digest). The value of a resource is drawn

@@ -152,15 +152,16 @@ func (x *examiner) word(b []byte) string {
 	return w
 }
 
-// compact gives a resource as one line of JSON without needless space and with the references resolved that its place decides
-// about, and what is found out about that. The line is the argument where it is that already.
+// compact gives a resource as one line of JSON with the references resolved that its place decides
+// about, and what is found out about that. The line is the argument where it is that already; of one
+// in several lines all space between tokens is left out.
 func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
 	line := resource
-	if len(line) > 1 && (line[1] == '\n' || line[1] == ' ' || line[1] == '\r') {
+	if len(line) > 1 && (line[1] == '\n' || line[1] == '\r') {
 		line = squeeze(line)
 	}
 	f, err := x.examine(line)
-	if x.walked && x.cursor.Err() == nil && x.cursor.Spaced() {
+	if x.walked && x.cursor.Err() == nil && x.cursor.Broken() {
 		line = squeeze(line)
 		f, err = x.examine(line)
 	}
@@ -244,7 +245,7 @@ func (x *examiner) examine(line []byte) (f facts, err error) {
 	} else if all.wanted() {
 		made := making{mould: mould{line: bytes.Clone(line)}}
 		x.walk(line, &f, &made)
-		if !made.unfit && x.cursor.Err() == nil && !x.cursor.Spaced() {
+		if !made.unfit && x.cursor.Err() == nil && !x.cursor.Broken() {
 			made.typ = f.typ
 			all.add(&made.mould)
 		}

@@ -165,6 +165,11 @@ func (w *writer) put(p prepared) error {
 	if err := w.write(p, before); err != nil {
 		return err
 	}
+	return w.flushFull()
+}
+
+// flushFull writes what is gathered to the store once there is enough of it.
+func (w *writer) flushFull() error {
 	if w.batch.size() >= batchBytes {
 		return w.flush(pebble.NoSync)
 	}
@@ -184,12 +189,25 @@ func (w *writer) superseded(before stored, p prepared) (bool, error) {
 	switch c := p.version().compare(before.versionOf(&of)); {
 	case c != 0:
 		return c < 0, nil
-	case same && (p.copied || !before.copied):
+	case (p.copied || !before.copied) && (same || before.says(p.line)):
+		if !same && before.longer(p.line) {
+			return true, w.respell(p, before)
+		}
 		return true, w.addHint(&p.facts, before, p.hint)
 	case p.copied && !before.copied, p.older:
 		return true, nil
 	}
 	return false, nil
+}
+
+// respell writes a line that says the same as what is there, and comes from there as well.
+func (w *writer) respell(p prepared, before stored) error {
+	p.copied = p.copied && before.copied
+	hints := slices.Clone(before.derived.hints)
+	if p.hint != "" && !slices.Contains(hints, p.hint) {
+		hints = append(hints, p.hint)
+	}
+	return errors.Join(w.replace(p, before, hints), w.flushFull())
 }
 
 // dead reports whether a resource that is not there was deleted at a time after its own.

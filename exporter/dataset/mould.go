@@ -106,11 +106,18 @@ func (m *moulds) add(made *mould) {
 
 // mouldsFor are those of the type that a line begins with; nil where it begins with none.
 func (x *examiner) mouldsFor(line []byte) *moulds {
-	const before = `{"resourceType":"`
-	if x.moulds == nil || len(line) < len(before) || string(line[:len(before)]) != before {
+	const before = `{"resourceType":`
+	if x.moulds == nil || len(line) < len(before)+2 || string(line[:len(before)]) != before {
 		return nil
 	}
 	typ := line[len(before):]
+	if typ[0] == ' ' {
+		typ = typ[1:]
+	}
+	if typ[0] != '"' {
+		return nil
+	}
+	typ = typ[1:]
 	end := bytes.IndexByte(typ, '"')
 	if end < 0 || len(line) > longestMould {
 		return nil

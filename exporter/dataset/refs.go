@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 
 	"ehi-server/shared/fhir"
@@ -92,6 +93,19 @@ func (v *value) original() []byte {
 		return v.line
 	}
 	return fhir.Apply(nil, v.line, edits)
+}
+
+// says reports whether a line says what the stored one did before its references were resolved, with
+// whatever space between its tokens.
+func (v *value) says(line []byte) bool {
+	return v.cameAs(line) || bytes.Equal(squeeze(line), squeeze(v.original()))
+}
+
+// longer reports whether a line that says the same says it with less space, so that it is kept in
+// whatever order both come.
+func (v *value) longer(line []byte) bool {
+	mine := v.original()
+	return cmp.Or(cmp.Compare(len(mine), len(line)), bytes.Compare(mine, line)) > 0
 }
 
 // cameAs reports whether a line is what the stored one was before its references were resolved.

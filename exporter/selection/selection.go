@@ -3,6 +3,7 @@
 package selection
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -142,14 +143,14 @@ func appendTagged(dst, meta []byte) []byte {
 		if c.Kind == fhir.Open && c.Depth == 1 && c.IsArray() && string(c.Key()) == "tag" {
 			_, after := c.Span()
 			dst = append(append(dst, meta[:after]...), subsetted...)
-			if rest := meta[after:]; len(rest) > 0 && rest[0] != ']' {
+			if rest := bytes.TrimLeft(meta[after:], " \t\r\n"); len(rest) > 0 && rest[0] != ']' {
 				dst = append(dst, ',')
 			}
 			return append(dst, meta[after:]...)
 		}
 	}
 	dst = append(dst, `{"tag":[`+subsetted+`]`...)
-	if len(meta) > 2 {
+	if len(bytes.TrimSpace(meta[1:])) > 1 {
 		dst = append(dst, ',')
 	}
 	return append(dst, meta[1:]...)

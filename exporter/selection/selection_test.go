@@ -1,6 +1,7 @@
 package selection_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,6 +27,24 @@ func TestBULK1ElementsKeepWhatTheRestNeeds(t *testing.T) {
 		got, ok, err := selection.New(ehi.KickOff{Elements: []string{c.asked}}).Apply(nil, c.typ, []byte(c.line))
 		if d := cmp.Diff(c.want, string(got)); d != "" || !ok || err != nil {
 			t.Errorf("_elements=%s: %s %v", c.asked, d, err)
+		}
+	}
+}
+
+// IN-6: a line may have space between its tokens; what becomes of it is JSON.
+func TestIN6ElementsOfALineWithSpace(t *testing.T) {
+	const tag = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}`
+	for meta, want := range map[string]string{
+		`{ }`:                               `{"tag":[` + tag + `] }`,
+		`{"tag": [ ] }`:                     `{"tag": [` + tag + ` ] }`,
+		`{ "tag" : [ {"code": "x"} ] }`:     `{ "tag" : [` + tag + `, {"code": "x"} ] }`,
+		`{ "source": "s", "versionId":"1"}`: `{"tag":[` + tag + `], "source": "s", "versionId":"1"}`,
+	} {
+		line := `{ "resourceType" : "Basic", "id": "b", "meta": ` + meta + `, "code" : {"text": "c"}, "x": 1 }`
+		got, ok, err := selection.New(ehi.KickOff{Elements: []string{"id"}}).Apply(nil, "Basic", []byte(line))
+		want = `{"resourceType":"Basic","id":"b","meta":` + want + `,"code":{"text": "c"}}`
+		if d := cmp.Diff(want, string(got)); d != "" || !ok || err != nil || !json.Valid(got) {
+			t.Errorf("meta %s: %s %v", meta, d, err)
 		}
 	}
 }

@@ -33,7 +33,7 @@ type Cursor struct {
 
 	state   state
 	escaped bool // the current token is a string with a backslash
-	spaced  bool // there was space between tokens
+	broken  bool // there was a line break between tokens
 	err     error
 }
 
@@ -104,7 +104,7 @@ const (
 func (c *Cursor) Reset(doc []byte) {
 	c.src, c.Depth = doc, 0
 	c.levels = append(c.levels[:0], level{})
-	c.at, c.pos, c.end, c.state, c.spaced, c.err = 0, 0, 0, wantValue, false, nil
+	c.at, c.pos, c.end, c.state, c.broken, c.err = 0, 0, 0, wantValue, false, nil
 	c.names.reset()
 }
 
@@ -158,7 +158,7 @@ func (c *Cursor) peek() (b byte, ok bool) {
 			return 0, c.fail()
 		}
 		c.at++
-		c.spaced = true
+		c.broken = c.broken || b == '\n' || b == '\r'
 	}
 	return 0, false
 }
@@ -401,8 +401,8 @@ func (c *Cursor) Err() error {
 	return c.err
 }
 
-// Spaced reports, once Next has returned false, whether there is white space outside of strings.
-func (c *Cursor) Spaced() bool { return c.spaced }
+// Broken reports, once Next has returned false, whether the document is of several lines.
+func (c *Cursor) Broken() bool { return c.broken }
 
 // Key is the name of the field that holds the current value, without escapes; elements of an array have the array's name. It is nil
 // for the document itself.
