@@ -36,7 +36,7 @@ func changesAsStaff(method, path string) bool {
 // type that a browser sends to another site only after it has asked, which this server answers with no.
 func (s *Server) unforged(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if s.fromAnotherSite(c) {
+		if s.fromAnotherSite(c) || isUpload(path) && !isJSON(c) && fromBrowser(c) && !saysOurs(c) {
 			return errAnotherSite
 		}
 		if !bodyFits(c, path) {
@@ -86,24 +86,39 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && at.IsLoopback()
 }
 
-// bodyFits reports whether a body is of a type that a route takes. Uploads and imports are of types of
-// their own, which their handlers look at. The log-in takes a form, too, of programs alone (EHI-10).
-func bodyFits(c *fiber.Ctx, path string) bool {
+// isUpload reports whether the bodies of a route are of types of their own, which its handler looks at. Of
+// them are such as a browser sends to another site without asking.
+func isUpload(path string) bool { return path == adminUpload || path == adminImport }
+
+func isJSON(c *fiber.Ctx) bool {
 	mime := mediaType(c)
-	switch {
-	case path == adminUpload, path == adminImport:
-		return true
-	case mime == fiber.MIMEApplicationJSON, strings.HasPrefix(mime, "application/") && strings.HasSuffix(mime, "+json"):
-		return true
-	case path == adminLogin && mime == fiber.MIMEApplicationForm:
-		return !fromBrowser(c) || c.Get("Sec-Fetch-Site") == "same-origin"
-	}
-	return mime == "" && len(c.Body()) == 0
+	return mime == fiber.MIMEApplicationJSON ||
+		strings.HasPrefix(mime, "application/") && strings.HasSuffix(mime, "+json")
 }
 
-// browsersHeaders are headers that browsers send, and programs do not.
+// saysOurs reports whether a browser says that a page of this server has made it send a request of which
+// it says nothing else, see fromAnotherSite.
+func saysOurs(c *fiber.Ctx) bool {
+	site := c.Get("Sec-Fetch-Site")
+	return site == "same-origin" || site == "" && c.Get(fiber.HeaderOrigin) != ""
+}
+
+// bodyFits reports whether a body is of a type that a route takes. The log-in takes a form, too, of
+// programs alone (EHI-10).
+func bodyFits(c *fiber.Ctx, path string) bool {
+	switch {
+	case isUpload(path), isJSON(c):
+		return true
+	case path == adminLogin && mediaType(c) == fiber.MIMEApplicationForm:
+		return !fromBrowser(c) || c.Get("Sec-Fetch-Site") == "same-origin"
+	}
+	return mediaType(c) == "" && len(c.Body()) == 0
+}
+
+// browsersHeaders are headers that browsers send, and programs do not. Sec-Fetch-Mode is none: Node's fetch
+// sends it without Sec-Fetch-Site, which no browser does.
 var browsersHeaders = []string{
-	"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", fiber.HeaderOrigin, fiber.HeaderReferer, fiber.HeaderUpgradeInsecureRequests,
+	"Sec-Fetch-Site", "Sec-Fetch-Dest", fiber.HeaderOrigin, fiber.HeaderReferer, fiber.HeaderUpgradeInsecureRequests,
 }
 
 // fromBrowser reports whether a request looks like one of a browser, of whatever age.

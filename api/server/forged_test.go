@@ -80,6 +80,34 @@ func TestEHI10AdministratorsChangesCannotBeForged(t *testing.T) {
 	t.Logf("%d routes, %d forgeries each", tried, len(forgeries))
 }
 
+// EHI-10: files are of types that a browser sends to any site without asking. A browser that does not say
+// that a page of this server has sent them is refused; a program, which says nothing, is not.
+func TestEHI10NoPageOfAnotherSiteUploads(t *testing.T) {
+	s := routed(t, func(c *Config) { c.BaseURL = "https://ehi.example" })
+	for _, path := range []string{"/admin/jobs/x/add-files", "/admin/import"} {
+		for _, mime := range []string{
+			"multipart/form-data; boundary=x", "text/plain", "application/x-www-form-urlencoded",
+		} {
+			for _, c := range []struct {
+				header  []string
+				refused bool
+			}{
+				{nil, false}, {[]string{"Accept", "*/*"}, false}, {[]string{"Sec-Fetch-Site", "same-origin"}, false},
+				{[]string{"Origin", "https://ehi.example"}, false}, {[]string{"Sec-Fetch-Site", "none"}, true},
+				{[]string{"Referer", "https://evil.example/"}, true}, {[]string{"Accept", "text/html,*/*;q=0.8"}, true},
+				{[]string{"Upgrade-Insecure-Requests", "1"}, true}, {[]string{"Sec-Fetch-Dest", "document"}, true},
+				{[]string{"Sec-Fetch-Mode", "cors", "Accept", "*/*"}, false}, // of Node
+				{[]string{"Sec-Fetch-Site", "cross-site"}, true}, {[]string{"Origin", "null"}, true},
+			} {
+				a := answer(s, "POST", path, "--x--", append(c.header, "Content-Type", mime)...)
+				if refused := a.StatusCode() == http.StatusForbidden; refused != c.refused {
+					t.Errorf("%s as %q with %q: %d %s", path, mime, c.header, a.StatusCode(), a.Body())
+				}
+			}
+		}
+	}
+}
+
 // An origin is scheme, host and port. Whoever sits on the network can make a page of http on the host
 // of a server that clients see by https.
 func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
@@ -137,6 +165,7 @@ func TestEHI10FormsLogProgramsIn(t *testing.T) {
 		{[]string{"Origin", "https://evil.example"}, 403}, {[]string{"Origin", "null"}, 403},
 		{[]string{"Referer", "https://evil.example/"}, 415}, {[]string{"Accept", "text/html,*/*;q=0.8"}, 415},
 		{[]string{"Upgrade-Insecure-Requests", "1"}, 415},
+		{[]string{"Sec-Fetch-Mode", "cors", "Accept", "*/*"}, 200}, // of Node
 	} {
 		a := answer(s, "POST", "/admin/login", form, append(c.header, "Content-Type", "application/x-www-form-urlencoded")...)
 		if a.StatusCode() != c.want {
