@@ -317,6 +317,8 @@ func TestEHI6KickOffParameters(t *testing.T) {
 	for name, body := range map[string]string{
 		"broken": "{", "another resource": `{"resourceType":"Patient"}`, "unknown": string(parameters("_what", "x")), "bad type": string(parameters("_type", "Nothing")),
 		"bad since": string(parameters("_since", "yesterday")), "bad category": string(parameters("category", "all")), "turned dates": string(parameters("from", "2020", "to", "2019")),
+		"two lists": `{"resourceType":"Parameters",` +
+			`"parameter":[{"name":"_type","valueString":"Condition"}],"parameter":[]}`,
 	} {
 		a, err := pat.Do(t.Context(), "POST", "/fhir/Patient/"+alfredo+"/$ehi-export", strings.NewReader(body), "Content-Type", "application/fhir+json")
 		if err != nil {

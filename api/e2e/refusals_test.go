@@ -23,6 +23,7 @@ func refusals(largest int) []refusal {
 		{name: "a form of nothing", mime: "application/x-www-form-urlencoded", body: "a=b"},
 		{name: "broken JSON", mime: "application/json", body: `{"a":`},
 		{name: "JSON of another kind", mime: "application/json", body: `[1]`},
+		{name: "a name twice", mime: "application/json", body: `{"params":["a"],"params":[]}`},
 		{name: "no text", mime: "application/json", body: "{\"a\":\"\xff\"}"},
 		{name: "a media type that nobody takes", mime: "text/x-unknown", body: "a"},
 		{name: "a body that is too large", mime: "application/json", body: `"` + strings.Repeat("a", largest) + `"`},
@@ -160,4 +161,46 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 		}
 	}
 	t.Logf("%d pairs compared", compared)
+}
+
+// JSON with two fields of one name means one thing to one reader and another to the next (RFC 8259 4).
+// Whoever reads a body refuses it, in the words and the form of the route.
+func TestABodyWithANameTwiceIsRefused(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.RegistrationToken = registrationToken
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	p := w.demoPatient()
+	pat := w.patient(p)
+	j := w.kickOff(pat, "/no-form", p, nil)
+	registrar := w.open.WithToken(registrationToken)
+	for _, c := range []struct {
+		by                 *client.Client
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{pat, "POST", "/fhir/Patient/" + p + "/$ehi-export",
+			`{"resourceType":"Parameters","parameter":[],"parameter":[]}`, 400, `two fields \"parameter\"`},
+		{registrar, "POST", "/auth/register", `{"client_name":"a","client_name":"b"}`, 400, "invalid_client_metadata"},
+		{w.admin, "POST", "/admin/clients", `{"client_name":"a","client_name":"b"}`, 400, `two fields \"client_name\"`},
+		{w.admin, "POST", "/admin/accounts", `{"name":"a","n\u0061me":"b"}`, 400, `two fields \"name\"`},
+		{w.admin, "PUT", "/admin/log-level", `{"level":"info","level":"debug"}`, 400, `two fields \"level\"`},
+		{w.admin, "POST", "/admin/jobs/" + j.ID + "/remove-files",
+			`{"params":["a"],"params":["b"]}`, 400, `two fields \"params\"`},
+		{w.admin, "POST", "/admin/jobs/" + j.ID + "/approve",
+			`{"reason":"a","reason":"b"}`, 400, `two fields \"reason\"`},
+		{w.open, "POST", "/admin/login",
+			`{"username":"nobody","username":"admin","password":"admin-password"}`, 401, ""},
+	} {
+		a, err := c.by.Do(t.Context(), c.method, c.path, strings.NewReader(c.body), "Content-Type", "application/json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(c.path, func(t *testing.T) {
+			w.t = t
+			w.want(a, c.status, c.says)
+		})
+	}
+	w.t = t
 }

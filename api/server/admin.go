@@ -204,6 +204,9 @@ func decisionOf(c *fiber.Ctx) (d decision, err error) {
 	if len(c.Body()) == 0 || c.Get(fiber.HeaderContentType) == "" {
 		return d, nil
 	}
+	if err := oneMeaning(c); err != nil {
+		return d, err
+	}
 	if err := c.BodyParser(&d); err != nil {
 		return d, ehi.Errorf(ehi.Invalid, `The body must be empty, or hold a "reason" and "contents", as JSON or as a form`)
 	}
@@ -269,6 +272,9 @@ func (s *Server) handleSetLogLevel(c *fiber.Ctx) error {
 		Level string `json:"level" form:"level"`
 	}
 	var level slog.Level
+	if err := oneMeaning(c); err != nil {
+		return err
+	}
 	if err := c.BodyParser(&in); err != nil || level.UnmarshalText([]byte(in.Level)) != nil {
 		return ehi.Errorf(ehi.Invalid, `The body must hold a level: debug, info, warn or error`)
 	}

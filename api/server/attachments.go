@@ -125,6 +125,9 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 	var in struct {
 		Params []string `json:"params"`
 	}
+	if err := oneMeaning(c); err != nil {
+		return err
+	}
 	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {
 		return ehi.Errorf(ehi.Invalid, `The body must be JSON with the names of attachments in "params"`)
 	}

@@ -323,7 +323,9 @@ func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
 		Password string `json:"password" form:"password"`
 		Code     string `json:"code" form:"code"`
 	}
-	_ = c.BodyParser(&in) // what holds no name and password is a wrong log-in as any other
+	if oneMeaning(c) == nil {
+		_ = c.BodyParser(&in) // what holds no name and password is a wrong log-in as any other
+	}
 	who, err := s.signIn(c, in.Username, in.Password, in.Code)
 	if err != nil {
 		return err

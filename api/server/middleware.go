@@ -146,6 +146,20 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	return c.Next()
 }
 
+// oneMeaning refuses a body of JSON of which each reader may take another part: see fhir.CheckNames. Other
+// kinds of bodies, and what is no JSON, are left to who reads them.
+func oneMeaning(c *fiber.Ctx) error {
+	if !strings.HasSuffix(mediaType(c), "json") {
+		return nil
+	}
+	if err := fhir.CheckNames(c.Body()); err != nil {
+		return ambiguous(err)
+	}
+	return nil
+}
+
+func ambiguous(why error) error { return ehi.Errorf(ehi.Invalid, "The body is ambiguous: %v", why) }
+
 // busy notes that a request has come as a whole: its connection is not closed to make room for others.
 func (s *Server) busy(c *fiber.Ctx) { s.open.note(c.Context().Conn(), false) }
 

@@ -11,6 +11,7 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // administrate records a change of what administrators keep.
@@ -93,6 +94,9 @@ func (s *Server) handleRemoveClient(c *fiber.Ctx) error {
 
 // strictJSON reads a body of JSON; a field that is not known is an error, so that a misspelt limit is not taken for none.
 func strictJSON(c *fiber.Ctx, into any) error {
+	if err := fhir.CheckNames(c.Body()); err != nil {
+		return ambiguous(err)
+	}
 	d := json.NewDecoder(strings.NewReader(string(c.Body())))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -296,6 +300,12 @@ func (s *Server) addRegistered(c *fiber.Ctx) (client auth.Client, method, secret
 		return client, "", "", &auth.Error{Code: "invalid_token", Description: "The initial access token is missing or wrong"}
 	}
 	in := metadata{AuthMethod: "client_secret_basic"} // RFC 7591 2
+	if err := fhir.CheckNames(c.Body()); err != nil {
+		return client, "", "", &auth.Error{
+			Code:        "invalid_client_metadata",
+			Description: "The body is ambiguous: " + err.Error(),
+		}
+	}
 	if err := json.Unmarshal(c.Body(), &in); err != nil {
 		return client, "", "", &auth.Error{Code: "invalid_client_metadata", Description: "The body must be JSON"}
 	}

@@ -90,7 +90,16 @@ func TestParametersMustBePrimitive(t *testing.T) {
 			t.Errorf("%s: %+v, %v", bad, got, err)
 		}
 	}
-	for _, bad := range []string{`{`, `{"resourceType":"Patient"}`, `{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`} {
+	for _, bad := range []string{
+		`{`, `{"resourceType":"Patient"}`, `{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],"parameter":[]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],"par\u0061meter":[]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],"Parameter":[]}`,
+		`{"resourceType":"Patient","resourceType":"Parameters"}`, `{"ResourceType":"Parameters"}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient","valueString":"Basic"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient","valueCode":"Basic"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","name":"x","valueString":"Patient"}]}`,
+	} {
 		if _, err := fhir.ParseParameters([]byte(bad)); err == nil {
 			t.Errorf("%s was taken", bad)
 		}

@@ -3,6 +3,7 @@ package fhir
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -10,6 +11,18 @@ import (
 type ErrRepeated struct{ Name string }
 
 func (e ErrRepeated) Error() string { return fmt.Sprintf("an object has two fields %q", e.Name) }
+
+// CheckNames looks for an object with two fields of one name, of which each reader may take another.
+// What is no JSON is left to who reads it. Errors: ErrRepeated.
+func CheckNames(doc []byte) error {
+	c := Cursor{Unique: true}
+	for c.Reset(doc); c.Next(); {
+	}
+	if repeated, is := errors.AsType[ErrRepeated](c.Err()); is {
+		return repeated
+	}
+	return nil
+}
 
 // names are those of the objects that are open, the outer ones first. Objects of FHIR have few fields, which are compared one by one;
 // of a large object they are kept in a set.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/segmentio/encoding/json"
@@ -21,7 +23,9 @@ var errNotParameters = errors.New("the body is not a FHIR Parameters resource")
 
 // ParseParameters reads the primitive parameters of a Parameters resource (https://hl7.org/fhir/R4/parameters.html). Numbers
 // and booleans come as their JSON text, a Reference as its literal reference. Of a parameter with any other complex value, a
-// resource, parts or nothing the Problem says so: whether it matters depends on its name.
+// resource, parts or nothing the Problem says so: whether it matters depends on its name. A body in
+// which two readers may see different things is an error: one with two fields of a name, also in
+// another case, or with two values of a parameter.
 func ParseParameters(body []byte) ([]Parameter, error) {
 	var doc struct {
 		ResourceType string                       `json:"resourceType"`
@@ -30,6 +34,9 @@ func ParseParameters(body []byte) ([]Parameter, error) {
 	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark may be ignored (RFC 8259, 8.1)
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("the body is not valid JSON of a Parameters resource: %w", err)
+	}
+	if err := ambiguous(body); err != nil {
+		return nil, fmt.Errorf("the body is ambiguous: %w", err)
 	}
 	if doc.ResourceType != "Parameters" {
 		return nil, errNotParameters
@@ -45,34 +52,53 @@ func ParseParameters(body []byte) ([]Parameter, error) {
 	return out, nil
 }
 
+// ambiguous says why two readers may see different things in a Parameters.
+func ambiguous(body []byte) error {
+	c := Cursor{Unique: true}
+	for c.Reset(body); c.Next(); {
+		name := string(c.Key())
+		for _, element := range []string{"resourceType", "parameter"} {
+			if c.Depth == 1 && name != element && strings.EqualFold(name, element) {
+				return fmt.Errorf("it has a field %q, and names count with their case", name)
+			}
+		}
+	}
+	return c.Err()
+}
+
 func parameter(fields map[string]json.RawMessage) (p Parameter, err error) {
 	if json.Unmarshal(fields["name"], &p.Name) != nil || p.Name == "" {
 		return p, errors.New("it has no name")
 	}
-	for key, raw := range fields {
-		if !strings.HasPrefix(key, "value") {
-			continue
-		}
-		var v any
-		if err := json.Unmarshal(raw, &v); err != nil {
-			return p, err // the body was read as a whole before
-		}
-		switch v := v.(type) {
-		case string:
-			p.Value = v
-		case float64, bool:
-			p.Value = string(raw)
-		case map[string]any:
-			ref, ok := v["reference"].(string)
-			if key != "valueReference" || !ok {
-				p.Problem = "must have a primitive value or a literal reference"
-			}
-			p.Value = ref
-		default:
-			p.Problem = "must have a primitive value"
-		}
+	values := slices.DeleteFunc(slices.Sorted(maps.Keys(fields)), func(key string) bool {
+		return !strings.HasPrefix(key, "value")
+	})
+	switch len(values) {
+	case 0:
+		p.Problem = "has no value"
 		return p, nil
+	case 1:
+	default:
+		return p, fmt.Errorf("it has several values: %s", strings.Join(values, ", "))
 	}
-	p.Problem = "has no value"
+	raw := fields[values[0]]
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return p, err // the body was read as a whole before
+	}
+	switch v := v.(type) {
+	case string:
+		p.Value = v
+	case float64, bool:
+		p.Value = string(raw)
+	case map[string]any:
+		ref, ok := v["reference"].(string)
+		if values[0] != "valueReference" || !ok {
+			p.Problem = "must have a primitive value or a literal reference"
+		}
+		p.Value = ref
+	default:
+		p.Problem = "must have a primitive value"
+	}
 	return p, nil
 }
