@@ -90,18 +90,24 @@ func (l *linker) canonical(text, otherwise string) error {
 		return err
 	}
 	if target == "" && otherwise != "" {
-		typ, id, _ := strings.Cut(otherwise, "/")
-		l.names = append(l.names, literalDigest(typ, id))
-		there, err := has(l.db, key(kShared, typ, id))
-		if err != nil || !there {
-			return err
-		}
-		target = otherwise
+		return l.shared(otherwise)
 	}
 	if typ, id, ok := fhir.Local([]byte(target)); ok {
 		l.local(typ, id)
 	}
 	return nil
+}
+
+// shared takes in a type/id that leads to a shared resource, or nowhere: nobody's record is incomplete
+// without it.
+func (l *linker) shared(target string) error {
+	typ, id, _ := strings.Cut(target, "/")
+	l.names = append(l.names, literalDigest(typ, id))
+	there, err := has(l.db, key(kShared, typ, id))
+	if there {
+		l.local([]byte(typ), []byte(id))
+	}
+	return err
 }
 
 // definedDigest stands for a canonical URL, as fhir.PlainCanonical gives it, among the names on which

@@ -328,6 +328,10 @@ func (x *examiner) walkAs(typ string, line []byte, f *facts, made *making) bool 
 			if fhir.AttachmentField(string(c.KeyAt(c.Depth - 1))) {
 				x.referenceAt(refURL, made)
 			}
+		case "div":
+			if c.IsString() && c.Depth > 1 && string(c.KeyAt(c.Depth-1)) == "text" {
+				x.narrativeAt(made)
+			}
 		case "valueUrl", "valueUri":
 			x.referenceAt(refURL, made)
 		case "resourceType":

@@ -38,11 +38,12 @@ type event struct {
 
 type eventKind byte
 
-// Up to isCanonical, they are of what is referred to.
+// Up to isNarrative, they are of what is referred to.
 const (
 	isReference eventKind = iota
 	isURL
 	isCanonical // names a definition
+	isNarrative
 	isID
 	isUpdated
 	isVersionID
@@ -265,6 +266,8 @@ func (x *examiner) fill(m *mould, line []byte, f *facts) {
 			x.reference(refURL, line[at.start:at.end], at.start-1, at.end+1, "")
 		case isCanonical:
 			x.canonical(line[at.start:at.end], at.start-1, at.end+1)
+		case isNarrative:
+			x.narrative(line[at.start:at.end], at.end+1)
 		case isID:
 			f.id = next(at)
 		case isUpdated:
@@ -287,7 +290,7 @@ func (x *examiner) said(m *mould, line []byte) string {
 	x.path = x.path[:0]
 	k := 0
 	for _, e := range m.facts {
-		if e.kind > isCanonical && e.kind != endsIdentifier {
+		if e.kind > isNarrative && e.kind != endsIdentifier {
 			at := m.stopOf(e, &k)
 			x.path = append(x.path, line[at.start:at.end]...)
 		}

@@ -56,6 +56,10 @@ var mouldLines = []string{
 	`{"resourceType":"CarePlan","id":"c1","instantiatesCanonical":["http://example.org/q|2","PlanDefinition/p"],` +
 		`"subject":{"reference":"Patient/p1"},"activity":[{"detail":{` +
 		`"instantiatesCanonical":["https://own.example/fhir/PlanDefinition/q#x"]}}]}`,
+	`{"resourceType":"Flag","id":"f1","text":{"div":"<div><img src='Binary/b1'/></div>"},` +
+		`"subject":{"reference":"Patient/p1"}}`,
+	`{"resourceType":"Flag","id":"f2","text":{"div":"<div><a href=\"Binary/b1\"/></div>"},` +
+		`"subject":{"reference":"Patient/p1"}}`,
 	`{"resourceType":"Encounter","meta":{"versionId":2},"id":"e1","subject":{"reference":"https://own.example/fhir/Patient/p1"},"length":{"value":-0.1e+5}}`,
 }
 
@@ -63,6 +67,7 @@ var mouldLines = []string{
 var mouldTexts = []string{
 	"", "x", "p1", "Patient/p1", "Patient/p2", "Patient/p2/_history/3", "Encounter/9", "#c", "urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95",
 	"Patient?identifier=urn:mrn|7", "https://own.example/fhir/Patient/p3", "https://other.example/Patient/p3", " Patient/p1", "Patient/%70",
+	"<img src='Binary/b2'/>", "<a href='#x' src='https://own.example/fhir/Binary/b3'/>",
 	"not an id!", `a\"b`, `\u0050atient/p1`, `a\qb`, "tab\there", "line\nbreak", `a","b`, "äöü", "2021-02-03T04:05:06.789+01:00", `"`, `\`,
 }
 

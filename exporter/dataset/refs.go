@@ -23,13 +23,16 @@ const (
 	// refCanonical is the canonical URL of a definition, which stays as it is. Its original is the
 	// type/id that it leads to where no definition has that URL; "" for none.
 	refCanonical refKind = 8
+	// refShown is what a narrative shows or links, in its text, which stays as it is: it stands behind
+	// that, and its original is the type/id.
+	refShown refKind = 9
 )
 
 func (k refKind) url() bool     { return k&refURL != 0 }
 func (k refKind) base() refKind { return k &^ refURL }
 
 // named reports whether it has an original.
-func (k refKind) named() bool { return k.base() == refName || k == refLogical || k == refCanonical }
+func (k refKind) named() bool { return k.base() == refName || k == refLogical || k >= refCanonical }
 
 // ref is a string of a resource that refers to another one; absolute URLs of other servers and fragments are none.
 type ref struct {

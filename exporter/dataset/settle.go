@@ -172,8 +172,12 @@ func (l *linker) link(v *value) (changed bool, err error) {
 			if err == nil {
 				err = l.canonical(string(fhir.Unquote(before)), string(r.original))
 			}
+		case refShown:
+			if err == nil {
+				err = l.shared(string(r.original))
+			}
 		}
-		if typ, id, ok := fhir.Local(fhir.Unquote(now)); ok && r.kind != refCanonical {
+		if typ, id, ok := fhir.Local(fhir.Unquote(now)); ok && r.kind < refCanonical {
 			l.local(typ, id)
 		}
 		if !bytes.Equal(now, before) {

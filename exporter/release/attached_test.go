@@ -117,3 +117,38 @@ func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
 		}
 	}
 }
+
+// EHI-9: the image of a narrative goes with no resource by that narrative alone, and stays with one that does.
+func TestEHI9TheImageOfANarrativeStaysWithItsResource(t *testing.T) {
+	const (
+		patient = `{"resourceType":"Patient","id":"p"}`
+		shown   = `{"resourceType":"Binary","id":"b","data":"TEVBSw=="}`
+		secured = `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`
+		of      = `{"resourceType":"Condition","id":"c",%s"text":{"status":"generated",` +
+			`"div":"<div><img src=\"Binary/b\"/></div>"}}`
+	)
+	for _, c := range []struct {
+		label, binary string
+		form, goes    bool
+	}{
+		{hivLabel + ",", shown, true, false},
+		{hivLabel + ",", secured, true, false},
+		{"", shown, true, false},
+		{"", secured, true, true},
+		{hivLabel + ",", shown, false, true},
+		{"", shown, false, true},
+	} {
+		lines := []string{patient, fmt.Sprintf(of, c.label), c.binary}
+		var f *ehi.ReleaseForm
+		if c.form {
+			f = form(everyLine()...)
+		}
+		for range 2 {
+			out := strings.Join(released(t, review(t, f, lines...), lines...), "\n")
+			if strings.Contains(out, "TEVBSw") != c.goes {
+				t.Errorf("%+v: %s", c, out)
+			}
+			slices.Reverse(lines)
+		}
+	}
+}
