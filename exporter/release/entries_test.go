@@ -53,6 +53,35 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 	}
 }
 
+// EHI-9: a signature over something that is left out or masked goes, wherever it stands: its data may hold
+// what was signed. One over what goes as it is stays.
+func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	goes := `{"resourceType":"Condition","id":"goes"}`
+	w, g := `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes"}`
+	leaks := `{"type":[{"code":"x"}],"data":"LEAK","extension":[{"url":"u","valueSignature":{"data":"LEAK"}}]}`
+	signed, unsigned := `"signature":[`+leaks+`]`, `{"resourceType":"Provenance","id":"x","target":[`
+	list := `{"resourceType":"List","id":"x","extension":[{"url":"u"`
+	contract := `{"resourceType":"Contract","id":"x","signer":[{"party":` + g
+	for line, want := range map[string]string{
+		unsigned + w + `,` + g + `],` + signed + `}`:           unsigned + masked + `,` + g + `]}`,
+		`{` + signed + `,` + unsigned[1:] + w + `,` + g + `]}`: unsigned + masked + `,` + g + `]}`,
+		unsigned + g + `],` + signed + `}`:                     unsigned + g + `],` + signed + `}`,
+		list + `,"valueSignature":` + leaks + `}],"entry":[{"item":` + w + `,"extension":[{"valueSignature":` + leaks +
+			`}]},{"item":` + g + `}]}`: list + `}],"entry":[{"item":` + g + `}]}`,
+		contract + `,` + signed + `,"type":{"code":"x"}}],"supportingInfo":[` + w + `]}`: contract +
+			`,"type":{"code":"x"}}],"supportingInfo":[` + masked + `]}`,
+	} {
+		record := []string{withheld, goes, line}
+		for _, resolved := range []bool{false, true} {
+			got := released(t, reviewOf(t, form(ehi.MedicalRecord), resolved, record...), record...)
+			if len(got) != 2 || got[1] != want {
+				t.Errorf("%s became %v, want %s", line, got, want)
+			}
+		}
+	}
+}
+
 // Whatever entries go, what is left is JSON, and is what the others were.
 func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`

@@ -33,6 +33,7 @@ var held = map[string]string{
 	"an answer about a coverage stays with its request":   "TestEHI9EveryReferenceOfR4IsDecidedUpon",
 	"codes of ICD-11 count by the name of their system":   "TestEHI9EverySensitiveCodeInEverySpelling",
 	"codes count with zeros before them":                  "TestEHI9EverySensitiveCodeInEverySpelling",
+	"a signature goes with what it was made over":         "TestEHI9ASignatureGoesWithWhatItWasMadeOver",
 	"a range of ICD-11 is each of its codes":              "TestEHI9RangesAndBlocksOfEveryICD",
 	"a block of ICD-11 is each of its codes":              "TestEHI9RangesAndBlocksOfEveryICD",
 	"the first characters of a block are the block":       "TestEHI9RangesAndBlocksOfEveryICD",
@@ -73,6 +74,8 @@ var mutations = []mutation{
 		`if known := sameSystems[string(s)]; known != "" {`, `if known := sameSystems[string(s)]; known == "-" {`},
 	{"an answer about a coverage stays with its request", "about.go",
 		`"CoverageEligibilityResponse": {{"request"}},`, `"CoverageEligibilityResponse": {{"requestor"}},`},
+	{"a signature goes with what it was made over", "entries.go", `		p.cutSignatures(line)
+`, ``},
 	{"codes count with zeros before them", "spelling.go", `short = strings.TrimLeft(code, "0")`, `short = code`},
 	{"codes of ICD-11 count by the name of their system", "spelling.go", `{"icd11", icd11},`, ``},
 	{"what is there twice stays where one of them does", "verdict.go",
