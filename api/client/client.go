@@ -404,7 +404,8 @@ type ImportOptions struct {
 	Charset string
 }
 
-// Import streams records into the server's store. It waits while the server takes another import.
+// Import streams records into the server's store. It waits while the server takes another import. Any other reason
+// why it takes none, such as a full disk, is an Error.
 func (c *Client) Import(ctx context.Context, o ImportOptions, open func() (io.ReadCloser, error)) (r source.Report, err error) {
 	target := "/admin/import?" + url.Values{"name": {o.Name}, "strict": {strconv.FormatBool(o.Strict)}, "charset": {o.Charset}}.Encode()
 	contentType := "application/fhir+ndjson"
@@ -420,7 +421,7 @@ func (c *Client) Import(ctx context.Context, o ImportOptions, open func() (io.Re
 		if err != nil {
 			return r, err
 		}
-		if a.Status == http.StatusServiceUnavailable {
+		if a.Status == http.StatusServiceUnavailable && bytes.Contains(a.Body, []byte(source.Busy)) {
 			if err := retryAfter(ctx, a); err != nil {
 				return r, err
 			}

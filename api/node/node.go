@@ -396,7 +396,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		Quotas:      n.cfg.quotas(),
 		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
-		MaxResource: n.cfg.MaxResource,
+		MaxResource: n.cfg.MaxResource, LeastFree: n.cfg.RescueBelow,
 	}, server.Deps{Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Sweeps: n.Keeper, Condition: n.watch, Backup: n.Backup})
 	if err != nil {
 		return err

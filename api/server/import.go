@@ -19,6 +19,7 @@ import (
 	"ehi-server/api/backup"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
 )
 
 // handleImport loads records into the store while it serves: a stream of NDJSON, gzipped or not, of any length, or one Bundle or
@@ -32,6 +33,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	}
 	o := source.ImportOptions{
 		Strict: c.QueryBool("strict"), Charset: c.Query("charset"), MaxResource: s.MaxResource, NoWait: true, Now: now(),
+		LeastFree: s.LeastFree,
 	}
 	switch mime := mediaType(c); mime {
 	case mimeNDJSON, "application/ndjson", "application/x-ndjson":
@@ -48,7 +50,12 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 		c.Context().SetConnectionClose()
 		c.Status(http.StatusRequestTimeout)
 	case errors.Is(err, source.ErrBusy):
-		return ehi.Errorf(ehi.Transient, "Another import is running; try again when it is done")
+		return ehi.Errorf(ehi.Transient, source.Busy)
+	case files.IsFull(err): // what came before stays imported, and the import, sent again, brings the rest
+		if _, e := io.Copy(io.Discard, body); e != nil { // who is cut off does not hear why
+			return brokenBody(c, e)
+		}
+		return errors.Join(errNoSpace, err)
 	case errors.Is(err, source.ErrBad), errors.Is(err, source.ErrUnplaced): // the report says what
 		c.Status(http.StatusBadRequest)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF): // what came before stays imported

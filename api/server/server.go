@@ -101,6 +101,8 @@ type Config struct {
 	MaxExportBytes int64
 	// MaxResource is the size of the largest resource that an import takes, in bytes; 0: source.MaxResource.
 	MaxResource int64
+	// LeastFree is how many bytes an import leaves free on the disk of the records.
+	LeastFree int64
 	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request (431).
 	MaxBodyBytes   int64
 	MaxHeaderBytes int

@@ -82,11 +82,15 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 	if err != nil {
 		return source.Report{}, err
 	}
+	if o.LeastFree > 0 {
+		w.floor = o.LeastFree + toFlush
+	}
 	im := importer{store: s, w: w, o: o, charset: cs, report: source.Report{Counts: map[string]int64{}}}
 	defer im.w.close() // everything that counts was flushed by settle
 	err = read(&im)
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
+		im.w.floor = min(im.w.floor, toFlush) // what has come is settled, also where there is no room for more
 	}
 	err = errors.Join(err, im.w.settle(ctx, o.Settled), s.ends())
 	if err == nil {

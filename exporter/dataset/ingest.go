@@ -3,9 +3,11 @@ package dataset
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,6 +23,7 @@ const batchBytes = 2 << 20
 type writer struct {
 	store *Store
 	batch gathering
+	floor int64 // of bytes free on the disk, below which nothing is written; 0: there is none
 	// sorter has all c keys, where the store had none when the import began; nil where they are in
 	// the batch and the store.
 	sorter *sorter
@@ -671,6 +674,9 @@ func (w *writer) name(urn, typ, id string) error {
 func (w *writer) flush(opt *pebble.WriteOptions) error {
 	written := func() {}
 	if w.batch.size() > 0 {
+		if w.floor > 0 && !w.store.hasFree(w.floor) {
+			return fmt.Errorf("write record store: less than %d bytes are free on its disk: %w", w.floor, syscall.ENOSPC)
+		}
 		var err error
 		if written, err = w.store.begins(w.batch.set); err != nil {
 			return err

@@ -279,9 +279,14 @@ func (s *Store) canBegin() error {
 
 // roomy reports whether there is room to turn the log into a table. Pebble ends the process where it cannot
 // begin another log; what the log has is as safe there.
-func (s *Store) roomy() bool {
+func (s *Store) roomy() bool { return s.hasFree(toFlush) }
+
+// toFlush is how much room Pebble may need for what is in memory.
+const toFlush = 4 * memTableBytes
+
+func (s *Store) hasFree(bytes int64) bool {
 	free, err := files.OS().Free(s.dir)
-	return err != nil || free >= 4*memTableBytes
+	return err != nil || free >= bytes
 }
 
 // newBatch has room for the resource with which a batch exceeds batchBytes.

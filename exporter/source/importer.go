@@ -22,6 +22,9 @@ type Importer interface {
 // ErrBusy is returned under ImportOptions.NoWait while another import runs.
 var ErrBusy = errors.New("another import is running")
 
+// Busy is how a server that imports tells another importer to wait, by 503.
+const Busy = "Another import is running; try again when it is done"
+
 // ErrBad is returned under ImportOptions.Strict for a bad line or entry.
 var ErrBad = errors.New("bad input")
 
@@ -40,6 +43,10 @@ type ImportOptions struct {
 	// MaxResource is the size of the largest resource, in bytes as they stand in the input; a larger one is skipped and reported.
 	// Default MaxResource.
 	MaxResource int64
+	// LeastFree is how many bytes an import leaves free on the store's disk. Where it would not it ends by an error that
+	// is syscall.ENOSPC, in time: a store has to write what it has in memory, and without room for that whoever writes
+	// waits without end. 0: it fills the disk.
+	LeastFree int64
 	// NoWait refuses to wait for another import to end.
 	NoWait bool
 	// Progress is told how many of the input's bytes are read; total is 0 where that is unknown. It may be nil.
