@@ -99,18 +99,19 @@ func TestASignalDuringAStartIsAnOrderlyEnd(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		(&world{t: t}).until("it is in the middle of its start", func() bool {
+		streams := filepath.Join(data, "nats", "jetstream", "$G", "streams", "*")
+		(&world{t: t}).until("it is in the middle of its start", func() bool { // and has come further each time
 			_, err := os.Stat(filepath.Join(data, "nats", "lock"))
-			return err == nil
+			made, e := filepath.Glob(streams)
+			return err == nil && e == nil && len(made) >= n
 		})
-		time.Sleep(time.Duration(n) * 30 * time.Millisecond) // it has come further each time
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // its state tells
 		how := cmd.ProcessState.String()
 		if how != "exit status 0" || strings.Contains(said.String(), "context canceled") {
-			t.Errorf("%v after %d ms: %s, and it said\n%s", signal, n*30, how, &said)
+			t.Errorf("%v with %d streams: %s, and it said\n%s", signal, n, how, &said)
 		}
 	}
 }
