@@ -52,6 +52,36 @@ func TestALostFileIsNeverNewness(t *testing.T) {
 	}
 }
 
+// F21 of issue 20: a store that another version has closed is told from a damaged one, and left as it is.
+func TestAStoreThatAnotherVersionHasClosedIsNotDamaged(t *testing.T) {
+	dir := t.TempDir()
+	store, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "ehi.closed")
+	for text, want := range map[string]error{
+		`{"LOCK":["of",0,"bytes"]}`:                dataset.ErrNewer,
+		`{"LOCK":{"size":{"bytes":0}}}`:            dataset.ErrNewer,
+		`{"LOCK":{"size":0`:                        dataset.ErrDamaged,
+		`{"LOCK":{"size":0,"sha256":"no base64"}}`: dataset.ErrDamaged,
+	} {
+		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := dataset.Open(dataset.Config{Dir: dir})
+		if !errors.Is(err, want) || !strings.Contains(err.Error(), list) {
+			t.Errorf("%s: %v, want %v", text, err, want)
+		}
+		if kept, err := os.ReadFile(list); err != nil || string(kept) != text {
+			t.Errorf("%s is left as %s, %v", text, kept, err)
+		}
+	}
+}
+
 // loseOne takes a file out of a copy of a store, or keeps a share of it, and reports whether the store
 // is refused then.
 func loseOne(t *testing.T, whole, lost string, keep float64) (refused bool) {

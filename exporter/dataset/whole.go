@@ -35,6 +35,11 @@ const (
 // ErrDamaged is returned by Open where the folder has lost a file, or a part of one.
 var ErrDamaged = errors.New("the record store is damaged; it is left as it is: put the file back, or restore a backup into another folder")
 
+// ErrNewer is returned by Open where another version of this project has closed the store, in words that this one
+// does not know.
+var ErrNewer = errors.New("the record store was closed by another version of the server, a newer one as a rule; " +
+	"it is left as it is: start that version")
+
 // hold makes a store's folder, or looks at the one that is there, and keeps it to this process. fresh is whether nothing of a store
 // was there. Errors: ErrInUse, ErrDamaged.
 func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
@@ -177,7 +182,11 @@ func compareClosed(dir string, sizes map[string]int64) error {
 		return fmt.Errorf("open record store: %w", err)
 	}
 	closed := map[string]closedFile{}
-	if err := json.Unmarshal(text, &closed); err != nil {
+	err = json.Unmarshal(text, &closed)
+	if _, other := errors.AsType[*json.UnmarshalTypeError](err); other && json.Valid(text) { // no damage makes that
+		return fmt.Errorf("%w: %s: %w", ErrNewer, filepath.Join(dir, closedList), err)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Join(dir, closedList), err)
 	}
 	for name, then := range closed {
