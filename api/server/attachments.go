@@ -101,7 +101,9 @@ func (s *Server) storePart(c *fiber.Ctx, job, name string, part *multipart.Part)
 		return ehi.Attachment{}, brokenBody(c, err)
 	}
 	a := ehi.Attachment{Name: name, ContentType: sniff(head[:n], name), CreatedAt: now().Truncate(time.Millisecond)}
-	a.Object, a.Size, a.SHA1, err = s.Files.PutAttachment(job, io.MultiReader(strings.NewReader(string(head[:n])), part), s.AttachmentBytes)
+	content := utf8Reader{Reader: io.MultiReader(strings.NewReader(string(head[:n])), part)}
+	a.Object, a.Size, a.SHA1, err = s.Files.PutAttachment(job, &content, s.AttachmentBytes)
+	a.ContentType = charsetOf(a.ContentType, content.valid(), part.Header.Get(fiber.HeaderContentType))
 	switch {
 	case errors.Is(err, files.ErrTooLarge):
 		return a, ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)

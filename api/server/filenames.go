@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"io"
 	"mime"
 	"net/http"
 	"path"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
+	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/unicode/norm"
 
 	"ehi-server/shared/ehi"
@@ -127,6 +129,8 @@ func extendedValue(s string) string {
 // asked. It is the true type also where a browser would run it: documents are sent so that nothing in them runs (inert).
 func sniff(head []byte, name string) string {
 	t := http.DetectContentType(head)
+	_, charset, _ := strings.Cut(t, "; ")
+	utf16 := strings.HasPrefix(charset, "charset=utf-16")
 	text := strings.HasPrefix(t, "text/plain") || strings.HasPrefix(t, "text/xml")
 	if text && isSVG(head) {
 		return "image/svg+xml"
@@ -136,10 +140,65 @@ func sniff(head []byte, name string) string {
 			t = byName
 		}
 	}
-	if of, _, _ := strings.Cut(t, ";"); strings.HasPrefix(t, "text/") && !utf8.Valid(wholeRunes(head)) {
-		return of // in whatever charset
+	if of, _, _ := strings.Cut(t, ";"); utf16 && strings.HasPrefix(of, "text/") {
+		return of + "; " + charset
 	}
 	return t
+}
+
+// charsetOf is the type of a document of whose beginning sniff gave t. Text that turned out to be no UTF-8
+// is not said to be: it is in the charset that the uploader declared, if one is known by that name.
+func charsetOf(t string, isUTF8 bool, declared string) string {
+	of, params, err := mime.ParseMediaType(t)
+	if err != nil || isUTF8 || !strings.HasPrefix(of, "text/") || !strings.EqualFold(params["charset"], "utf-8") {
+		return t
+	}
+	_, params, _ = mime.ParseMediaType(declared) // what cannot be read declares nothing
+	label := strings.ToLower(params["charset"])
+	e, err := htmlindex.Get(label)
+	if err != nil {
+		return of
+	}
+	if name, err := htmlindex.Name(e); err != nil || name == "utf-8" {
+		return of
+	}
+	return of + "; charset=" + label
+}
+
+// utf8Reader reads a document and finds out whether all of it can be text in UTF-8.
+type utf8Reader struct {
+	io.Reader
+	cut    []byte // the begin of a character whose rest has not come yet
+	broken bool
+}
+
+// Read implements io.Reader.
+func (r *utf8Reader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.see(p[:n])
+	return n, err
+}
+
+// valid reports whether what was read is UTF-8 as a whole, and has no zero bytes, of which UTF-16 is full.
+func (r *utf8Reader) valid() bool { return !r.broken && len(r.cut) == 0 }
+
+func (r *utf8Reader) see(b []byte) {
+	if len(r.cut) > 0 && len(b) > 0 {
+		start := append(r.cut, b[:min(len(b), utf8.UTFMax-len(r.cut))]...)
+		if !utf8.FullRune(start) {
+			r.cut = start
+			return
+		}
+		_, size := utf8.DecodeRune(start)
+		r.broken = r.broken || size == 1 // less than what was cut off
+		b, r.cut = b[max(size-len(r.cut), 0):], nil
+	}
+	if r.broken {
+		return
+	}
+	whole := wholeRunes(b)
+	r.broken = !utf8.Valid(whole) || bytes.IndexByte(whole, 0) >= 0
+	r.cut = append(r.cut, b[len(whole):]...)
 }
 
 // isSVG reports whether text is an SVG image, behind an XML declaration, comments and a DOCTYPE or without.

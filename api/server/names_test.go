@@ -1,12 +1,15 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"mime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"unicode"
 	"unicode/utf8"
 
@@ -72,12 +75,74 @@ func TestSniffedTypesAreTrue(t *testing.T) {
 		{"%PDF-1.4", "x.txt", "application/pdf"}, {"<html><script>", "x.pdf", "text/html; charset=utf-8"}, {"hello", "x.html", "text/html; charset=utf-8"},
 		{"\x89PNG\r\n\x1a\n", "x", "image/png"}, {"<svg xmlns='http://www.w3.org/2000/svg'>", "x", "image/svg+xml"}, {"<?xml version='1.0'?>\n<!-- a -->\n<svg>", "x.xml", "image/svg+xml"},
 		{"\ufeff<svg>", "x.svg", "image/svg+xml"}, {"<?xml version='1.0'?><ClinicalDocument>", "x", "text/xml; charset=utf-8"},
-		{"M\xfcller", "x", "text/plain"}, {"Müller", "x", "text/plain; charset=utf-8"}, {strings.Repeat("x", 511) + "ü"[:1], "x", "text/plain; charset=utf-8"},
+		{"Müller", "x", "text/plain; charset=utf-8"},
+		{"\xff\xfeM\x00", "x.csv", "text/csv; charset=utf-16le"},
 	} {
 		if got := sniff([]byte(c.content), c.name); got != c.want {
 			t.Errorf("%q as %s is %s, want %s", c.content, c.name, got, c.want)
 		}
 	}
+}
+
+// Text is said to be in UTF-8 only where it is, as a whole.
+func TestTextIsSaidToBeUTF8WhereItIs(t *testing.T) {
+	long := strings.Repeat("x", 511)
+	const text, plain, latin = "text/plain; charset=utf-8", "text/plain", "text/plain; charset=iso-8859-1"
+	for _, c := range []struct{ content, declared, want string }{
+		{"Müller", "", text},
+		{"Müller", latin, text},
+		{"", "", text},
+		{long + "üü漢😀", "", text},
+		{"ñ"[:1], "", plain},
+		{"\xf1", plain, plain},
+		{"\xf1", latin, latin},
+		{"\xf1", "text/plain; charset=ISO-8859-1", latin},
+		{"\xf1", "application/pdf; charset=windows-1252", "text/plain; charset=windows-1252"},
+		{"\xf1", text, plain},
+		{"\xf1", "text/plain; charset=UTF8", plain},
+		{"\xf1", "text/plain; charset=x-none", plain},
+		{"\xf1", `text/plain; charset="a b"`, plain},
+		{"\xf1", ";;;", plain},
+		{"M\xfcller", "", plain},
+		{long + "M\xfcller", "", plain},
+		{long + "ü"[:1], "", plain},
+		{long + "ü"[:1] + "x", "", plain},
+		{"M\x00\xfc\x00", "", plain},
+		{"M\x00u\x00", "text/plain; charset=utf-16le", "text/plain; charset=utf-16le"},
+	} {
+		for name, r := range map[string]io.Reader{
+			"at once": strings.NewReader(c.content), "byte by byte": iotest.OneByteReader(strings.NewReader(c.content)),
+		} {
+			content := utf8Reader{Reader: r}
+			if _, err := io.Copy(io.Discard, &content); err != nil {
+				t.Fatal(err)
+			}
+			head := []byte(c.content[:min(len(c.content), 512)])
+			if got := charsetOf(sniff(head, "x.txt"), content.valid(), c.declared); got != c.want {
+				t.Errorf("%q, declared %q, read %s, is %s, want %s", c.content, c.declared, name, got, c.want)
+			}
+		}
+	}
+	for _, of := range []string{"application/pdf", "image/svg+xml", "text/plain; charset=utf-16le", "application/json"} {
+		if got := charsetOf(of, false, latin); got != of {
+			t.Errorf("%s became %s", of, got)
+		}
+	}
+}
+
+func FuzzUTF8IsRecognized(f *testing.F) {
+	f.Add([]byte("ü漢😀"), 1)
+	f.Add([]byte("ü\xfc"), 2)
+	f.Fuzz(func(t *testing.T, content []byte, at int) {
+		at = min(max(at, 0), len(content))
+		r := utf8Reader{Reader: io.MultiReader(bytes.NewReader(content[:at]), bytes.NewReader(content[at:]))}
+		if _, err := io.Copy(io.Discard, &r); err != nil {
+			t.Fatal(err)
+		}
+		if want := utf8.Valid(content) && bytes.IndexByte(content, 0) < 0; r.valid() != want {
+			t.Errorf("%q, cut at %d: %v", content, at, !want)
+		}
+	})
 }
 
 func FuzzUniqueName(f *testing.F) {
