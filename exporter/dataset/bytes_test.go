@@ -324,6 +324,30 @@ func TestFoldersAreReadWholeAndWhatIsLeftOutIsListed(t *testing.T) {
 	}
 }
 
+// A folder may be named by a link to it; links within a folder are not followed.
+func TestAFolderMayBeNamedByALink(t *testing.T) {
+	dir := t.TempDir()
+	raw(t, dir, "p.ndjson", aPatient+"\n")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Skipf("no links here: %v", err)
+	}
+	for _, path := range []string{link, link + "/"} {
+		s := openStore(t, t.TempDir())
+		if rep := load(t, s, path); rep.Files != 1 || len(rep.Ignored) > 0 {
+			t.Errorf("%s: %+v", path, rep)
+		}
+	}
+	inner := t.TempDir()
+	raw(t, inner, "q.ndjson", aPatient+"\n")
+	if err := os.Symlink(dir, filepath.Join(inner, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if rep := load(t, openStore(t, t.TempDir()), inner); rep.Files != 1 {
+		t.Errorf("%+v", rep)
+	}
+}
+
 // IN-6: what JSON can say in several ways stays as it was written, with the space in a line. Of what is
 // written in several lines, only the space between the tokens goes.
 func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {

@@ -25,6 +25,7 @@ type Input struct {
 func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error) {
 	for _, root := range paths {
 		n := len(files)
+		root = followed(root)
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			in, why := examineFile(root, path, d, err)
 			switch {
@@ -46,6 +47,19 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 		}
 	}
 	return files, ignored, nil
+}
+
+// followed is a path that is walked through where it is a link to a folder: a walk follows none, but who
+// names one means what is in it.
+func followed(path string) string {
+	link, err := os.Lstat(path)
+	if err != nil || link.Mode()&fs.ModeSymlink == 0 {
+		return path
+	}
+	if to, err := os.Stat(path); err == nil && to.IsDir() {
+		return strings.TrimRight(path, string(filepath.Separator)) + string(filepath.Separator)
+	}
+	return path
 }
 
 const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
