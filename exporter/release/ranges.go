@@ -100,6 +100,12 @@ func (t *Table) lookupRanges(system string, text []byte, add func(category strin
 		switch {
 		case system == icd10Procedures: // whose name is for both parts of ICD-10
 			of = icd10
+		case system == anyICD && r.eleven:
+			of = icd11
+		case system == anyICD && isDigit(r.from[0]):
+			of = icd9
+		case system == anyICD:
+			of = icd10
 		case system == "" && r.short && r.eleven:
 			of = icd11
 		case system == "" && r.short && !isDigit(r.from[0]):

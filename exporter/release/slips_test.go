@@ -70,6 +70,34 @@ func TestEHI9ALetterForADigitHidesNoCode(t *testing.T) {
 	t.Logf("%d spellings tried, %d missed", tried, missed)
 }
 
+// EHI-9: a code that comes by a name of ICD without its revision counts as one of each revision; one by a
+// name that only has these letters does not.
+func TestEHI9CodesOfSomeRevisionOfICD(t *testing.T) {
+	table, err := SensitiveTable(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const own = "http://example.org/own-icd"
+	for _, c := range []struct {
+		system, codes string
+		want          bool
+	}{
+		{"https://www.cdc.gov/nchs/icd", "B20|F10.20|F1O.20|303.91|3O3.91|6C40.2|F01-F99|290-319|6A00-6E8Z", true},
+		{own, "B20|F10.20 Alcohol dependence|042|1C62", true}, {"ICD", "B20|Z21", true}, {"urn:icd|2020", "B20", true},
+		{own, "J45|I10|250.00|BA00|J40-J47|460-519|BA00-BE2Z", false},
+		{"http://terminology.hl7.org/CodeSystem/icd-o-3", "9650/3|8500/3|C50.9", false},
+		{"http://clinicdata.example.org/codes", "B20|F10.20|303.91", false}, {"http://example.org/icdo", "B20", false},
+	} {
+		for code := range strings.SplitSeq(c.codes, "|") {
+			found := false
+			table.lookup([]byte(c.system), []byte(code), false, func(string) { found = true })
+			if found != c.want {
+				t.Errorf("%q of %q counts: %v", code, c.system, found)
+			}
+		}
+	}
+}
+
 // EHI-9: a range or a block of ICD counts as each of its codes, however it is written; one of others does not.
 func TestEHI9RangesAndBlocksOfEveryICD(t *testing.T) {
 	table, err := SensitiveTable(nil)

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ const (
 	icd10           = "icd-10" // ICD-10-CM too: their chapters are the same
 	icd10Procedures = "icd-10-pcs"
 	icd11           = "icd-11"
+	anyICD          = "icd" // some revision, or somebody's own part of one
 	icd9            = "icd-9-cm"
 	icd9Procedures  = "icd-9-cm-procedure"
 	snomed          = "snomed"
@@ -108,8 +110,22 @@ func canonicalSystem(system string) string {
 			return n.system
 		}
 	}
+	if namesICD(url) {
+		return anyICD
+	}
 	return strings.TrimPrefix(strings.TrimPrefix(url, "https://"), "http://")
 }
+
+// namesICD reports whether the name of a system has ICD as a word: https://www.cdc.gov/nchs/icd. ICD-O, of
+// tumours, is another system.
+func namesICD(name string) bool {
+	words := strings.FieldsFunc(name, func(r rune) bool { return r < 'a' || r > 'z' })
+	at := slices.Index(words, "icd")
+	return at >= 0 && !(at+1 < len(words) && words[at+1] == "o")
+}
+
+// revisions are the systems of which codes may be that come by a name of ICD without its revision.
+var revisions = []string{icd10, icd9, icd11}
 
 // registered is what the object identifiers of HL7's registry begin with.
 const registered = "2.16.840.1.113883."

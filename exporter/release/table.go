@@ -246,6 +246,9 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 		if right, is := slipped(in, spelling); is {
 			t.lookupSpelling(in, systems, right, add)
 		}
+		if in == anyICD {
+			t.lookupRevisions(spelling, add)
+		}
 		if in != icd10Procedures { // some systems' names are for both
 			continue
 		}
@@ -255,6 +258,16 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 		}
 		if right, is := slipped(icd10, spelling); is && mayBeDiagnosis(right) {
 			t.lookupSpelling(icd10, diagnosis, right, add)
+		}
+	}
+}
+
+// lookupRevisions looks a plain code up in every revision of ICD.
+func (t *Table) lookupRevisions(code string, add func(category string)) {
+	for _, system := range revisions {
+		t.lookupIn(system, code, add)
+		if right, is := slipped(system, code); is {
+			t.lookupIn(system, right, add)
 		}
 	}
 }
