@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"ehi-server/shared/link"
 	"ehi-server/shared/subject"
 )
@@ -110,13 +112,25 @@ func (f *following) watch(ctx context.Context) error {
 		return fmt.Errorf("watch %s of bucket %s: %w", f.pattern, f.bucket.name, err)
 	}
 	defer end(watch)
-	keys, came := map[subject.Subject]uint64{}, time.Now()
-	allCame := func() {
-		if f.told && f.reloaded != nil {
-			f.reloaded(keys)
+	return f.take(ctx, watch.Updates(), compareEvery)
+}
+
+// compareEvery is how often the bucket is asked whether all has come while changes come all the time.
+const compareEvery = 5 * time.Second
+
+// take applies what comes until ctx ends, or the updates do. All that was there before has come when the bucket says
+// so: it is asked when NATS tells the end, which may be too early, after each silence, since NATS may never tell it,
+// and every so often, since others may change the bucket without a pause.
+func (f *following) take(ctx context.Context, updates <-chan jetstream.KeyValueEntry, every time.Duration) error {
+	keys, came, compared, told := map[subject.Subject]uint64{}, time.Now(), time.Now(), false
+	compare := func() {
+		compared = time.Now()
+		lacks, err := f.bucket.lacks(ctx, f.pattern, keys)
+		if err != nil || len(lacks) > 0 {
+			return
 		}
+		f.loadedAll(keys)
 		keys = nil
-		f.tell(nil)
 	}
 	idle := time.NewTimer(endUntold)
 	defer idle.Stop()
@@ -128,14 +142,16 @@ func (f *following) watch(ctx context.Context) error {
 		}
 		select {
 		case <-idle.C:
-			switch lacks, err := f.bucket.lacks(ctx, f.pattern, keys); {
-			case err == nil && len(lacks) == 0:
-				allCame()
+			switch compare(); {
+			case keys == nil:
+			case told: // what is lacking cannot be had
+				f.loadedAll(keys)
+				keys = nil
 			case time.Since(came) >= loadIdle:
 				return fmt.Errorf("%w: bucket %s has not told all of its records, and no further one has come for %v",
 					ErrUnreadable, f.bucket.name, loadIdle)
 			}
-		case e, ok := <-watch.Updates():
+		case e, ok := <-updates:
 			switch {
 			case !ok:
 				return nil
@@ -149,11 +165,23 @@ func (f *following) watch(ctx context.Context) error {
 				if f.apply(entry); keys != nil {
 					keys[entry.Key] = entry.Revision
 				}
+				if keys != nil && time.Since(compared) >= every {
+					compare()
+				}
 			case keys != nil:
-				allCame()
+				told = true
+				compare()
 			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// loadedAll tells that all records have come.
+func (f *following) loadedAll(keys map[subject.Subject]uint64) {
+	if f.told && f.reloaded != nil {
+		f.reloaded(keys)
+	}
+	f.tell(nil)
 }
