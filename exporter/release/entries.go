@@ -53,6 +53,7 @@ var wholeTexts = map[string][]string{
 	"ClinicalImpression":          {"summary"},
 	"DiagnosticReport":            {"conclusion", "conclusionCode"},
 	"ExplanationOfBenefit":        {"disposition"},
+	"MessageHeader":               {"reason"},
 	"Provenance":                  {"reason", "activity"},
 }
 
@@ -63,7 +64,8 @@ var besideMasked = map[string][]string{"insurance": {"preAuthRef", "businessArra
 
 // worded are types of wholeTexts whose texts are of what they refer to: they go with the first Reference
 // that is masked.
-var worded = typeSet("Appointment", "AppointmentResponse", "Communication", "CommunicationRequest", "DetectedIssue", "Provenance")
+var worded = typeSet("Appointment", "AppointmentResponse", "Communication", "MessageHeader",
+	"CommunicationRequest", "DetectedIssue", "Provenance")
 
 // processNote is what a bill says in words of the lines that name it by its number.
 const processNote = "processNote"

@@ -53,6 +53,28 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 	}
 }
 
+// EHI-9: why a message is sent is of each thing that it is about, one that is withheld among them.
+func TestEHI9TheReasonOfAMessageIsOfAllThatItIsAbout(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	goes := `{"resourceType":"Condition","id":"goes"}`
+	message := func(focus, reason string) string {
+		return `{"resourceType":"MessageHeader","id":"x","focus":[` + focus +
+			`,{"reference":"Condition/goes"}]` + reason + `}`
+	}
+	const reason = `,"reason":{"text":"why"}`
+	w, g := `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes"}`
+	for line, want := range map[string]string{
+		message(w, reason): message(masked, ""),
+		message(g, reason): message(g, reason),
+	} {
+		record := []string{withheld, goes, line}
+		got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), record...)
+		if len(got) != 2 || got[1] != want {
+			t.Errorf("%s became %v, want %s", line, got, want)
+		}
+	}
+}
+
 // EHI-9: a signature over something that is left out or masked goes, wherever it stands: its data may hold
 // what was signed. One over what goes as it is stays.
 func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
