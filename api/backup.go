@@ -41,7 +41,7 @@ func (b *backupTakeCmd) Run(ctx context.Context) error {
 		return b.take(ctx, w)
 	})
 	if err != nil {
-		return fmt.Errorf("there is no backup: %w", err)
+		return fmt.Errorf("there is no backup %s: %w", b.Archive, err)
 	}
 	return report(b.Archive, c)
 }
@@ -130,17 +130,21 @@ func report(archive string, c backup.Contents) error {
 		fmt.Fprintln(os.Stderr, "damage:", what)
 	}
 	if len(c.Damage) > 0 {
-		return damaged(len(c.Damage))
+		return damaged{archive, len(c.Damage)}
 	}
 	return nil
 }
 
 // damaged says that an archive is whole, and that so many things were missing or broken where it was taken.
-type damaged int
+type damaged struct {
+	archive string
+	things  int
+}
 
 // Error implements error.
 func (d damaged) Error() string {
-	return fmt.Sprintf("the archive is whole and can be restored, but %d things were missing or broken in the server that it is of: keep older backups", int(d))
+	return fmt.Sprintf("%s is whole and can be restored, but %d things were missing or broken "+
+		"in the server that it is of: keep older backups", d.archive, d.things)
 }
 
 // ExitCode tells this from an archive that is no backup.
