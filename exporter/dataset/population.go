@@ -355,25 +355,32 @@ func (p *population) withReplaced(ids chosen) (chosen, error) {
 }
 
 // Absent implements source.Population.
-func (p *population) Absent(_ context.Context, sel source.Selection) (absent []string, err error) {
+func (p *population) Absent(_ context.Context, sel source.Selection) (absent source.Absent, err error) {
 	c, err := p.chosen(sel)
 	if err != nil {
-		return nil, err
+		return absent, err
 	}
 	for _, id := range sel.Patients {
-		there := c.has(id)
-		if there {
-			gone, err := missing(p.store.db, key(kPatient, id))
-			if err != nil {
-				return nil, err
-			}
-			there = !gone
+		gone, err := missing(p.store.db, key(kPatient, id))
+		if err != nil {
+			return absent, err
 		}
-		if !there {
-			absent = append(absent, id)
+		if gone || !c.has(id) {
+			absent.Patients = append(absent.Patients, id)
 		}
 	}
-	return absent, nil
+	if sel.Level != ehi.OneGroup || len(sel.Patients) > 0 {
+		return absent, nil
+	}
+	m, err := p.members(sel.Group)
+	absent.Members = m.Unknown
+	for _, id := range m.Patients {
+		gone, e := missing(p.store.db, key(kPatient, id))
+		if err = errors.Join(err, e); gone {
+			absent.Members++
+		}
+	}
+	return absent, err
 }
 
 // Open implements source.Population.

@@ -266,14 +266,14 @@ func (p *population) Plan(_ context.Context, sel source.Selection, target int64)
 }
 
 // Absent implements source.Population.
-func (p *population) Absent(_ context.Context, sel source.Selection) (absent []string, err error) {
+func (p *population) Absent(_ context.Context, sel source.Selection) (absent source.Absent, err error) {
 	c, err := p.chosen(sel)
 	if err != nil {
-		return nil, err
+		return absent, err
 	}
 	for _, id := range sel.Patients {
 		if k, ok := p.source.cfg.Number(id); !ok || !c.has(k) {
-			absent = append(absent, id)
+			absent.Patients = append(absent.Patients, id)
 		}
 	}
 	return absent, nil
