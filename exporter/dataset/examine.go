@@ -521,7 +521,8 @@ func aboutPaths(typ string) []string {
 	return besideCompartment[typ]
 }
 
-// besideCompartment is where resources that R4's patient compartment leaves out say what they are about. Where that is a patient's, they
+// besideCompartment adds to fhir.CompartmentPaths, which tells what of R4 it leaves out and takes in: it is
+// where resources that R4's patient compartment leaves out say what they are about. Where that is a patient's, they
 // are part of the record, too: an export is all of it. PaymentReconciliation, which lists the claims of many patients, is none of them.
 var besideCompartment = map[string][]string{
 	"Binary":                     {"securityContext"},
