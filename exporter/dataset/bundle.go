@@ -369,6 +369,11 @@ func (bi *bundleImport) target(s *step) {
 		s.why = fmt.Sprintf("DELETE %s: only a DELETE of one resource by its id, or by an identifier, can be imported", s.Request.URL)
 		return
 	}
+	if v := s.version(); v != (version{}) {
+		s.why = fmt.Sprintf("DELETE %s: one that tells when it was can be imported by the resource's id alone",
+			s.Request.URL)
+		return
+	}
 	s.query = n.String()
 }
 
@@ -378,6 +383,9 @@ func (bi *bundleImport) identify(s *step, place int) {
 	typ, id, query := onServer(s.Request.URL)
 	put := strings.EqualFold(s.Request.Method, "PUT")
 	switch {
+	case typ != "" && typ != s.typ && strings.EqualFold(s.Request.Method, "POST"):
+		s.why = fmt.Sprintf("%s in a POST of %s", s.typ, s.Request.URL)
+		return
 	case put && (typ != "" && typ != s.typ || id != "" && s.id != "" && s.id != id):
 		s.why = fmt.Sprintf("%s/%s in a PUT of %s", s.typ, s.id, s.Request.URL)
 		return
@@ -528,7 +536,7 @@ func (bi *bundleImport) remove(s step) error {
 	v := s.version()
 	v.untimed = v.updated.IsZero()
 	if s.query != "" {
-		found, err := bi.w.removeFound(s.typ, s.query, v)
+		found, err := bi.w.removeFound(s.typ, s.query)
 		if err == nil && found > 1 {
 			return bi.bad(bi.bundle.name, s.line, fmt.Sprintf("DELETE %s finds %d resources: none is deleted", s.Request.URL, found))
 		}

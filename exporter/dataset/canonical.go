@@ -62,9 +62,11 @@ func (x *examiner) canonical(text []byte, start, end int) {
 		return
 	}
 	r := ref{start: start + x.shift, end: end + x.shift, kind: refCanonical}
-	m := x.scope.read([]byte(url))
-	if typ, id, ok := fhir.Local([]byte(cmp.Or(m.text, url))); ok && m.kind == refLocal && !m.external {
-		r.original = []byte(string(typ) + "/" + string(id))
+	// What a URN means does not depend on the file.
+	if m := x.scope.read([]byte(url)); !isURN(url) && m.kind == refLocal && !m.external {
+		if typ, id, ok := fhir.Local([]byte(cmp.Or(m.text, url))); ok {
+			r.original = []byte(string(typ) + "/" + string(id))
+		}
 	}
 	x.refs = x.refs.append(x.last, r)
 	x.last = r.end
@@ -88,6 +90,12 @@ func (l *linker) canonical(text, otherwise string) error {
 	target, err := l.definition(text)
 	if err != nil {
 		return err
+	}
+	if n, ok := parseName(url); target == "" && ok && n.urn != "" {
+		l.names = append(l.names, n.digest())
+		if otherwise, err = l.resolve(url); err != nil {
+			return err
+		}
 	}
 	if target == "" && otherwise != "" {
 		return l.shared(otherwise)

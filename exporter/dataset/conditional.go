@@ -228,9 +228,6 @@ func boundTo(r pebble.Reader, typ, id string) (string, error) {
 
 // unite says anew what the conditional creates and updates are, by what their searches find by now.
 func (w *writer) unite() error {
-	if err := w.removeLater(); err != nil {
-		return err
-	}
 	all, err := conditions(w.store.db, kConditional)
 	if err != nil {
 		return err
@@ -631,8 +628,8 @@ func (w *writer) setLast(typ, id string, v version, identifiers []identifier) er
 }
 
 // removeFound deletes what a search finds, where that is one resource, and tells how many it finds.
-// A DELETE that says when it was meets what comes later, too.
-func (w *writer) removeFound(typ, query string, v version) (found int, err error) {
+// What it found at another time nobody knows any more: the store keeps no former states.
+func (w *writer) removeFound(typ, query string) (found int, err error) {
 	if err := w.flush(pebble.NoSync); err != nil { // which looking for identifiers takes
 		return 0, err
 	}
@@ -645,13 +642,11 @@ func (w *writer) removeFound(typ, query string, v version) (found int, err error
 	if ids = slices.DeleteFunc(ids, func(id string) bool { return id == made }); len(ids) > 1 {
 		return len(ids), nil
 	}
+	v := version{untimed: true}
 	for _, id := range ids {
 		err = errors.Join(err, w.remove(typ, id, v, false))
 	}
-	if err != nil || v.untimed && v.id == "" {
-		return len(ids), errors.Join(err, w.removeMade(typ, made, v))
-	}
-	return len(ids), errors.Join(w.remove(typ, made, v, false), w.set(key(kConditionalDelete, typ, made), query))
+	return len(ids), errors.Join(err, w.removeMade(typ, made, v))
 }
 
 // removeMade deletes what conditional creates and updates brought; it is no resource with an id of
@@ -662,38 +657,6 @@ func (w *writer) removeMade(typ, made string, v version) error {
 		err = w.takeOut(typ, made, s)
 	}
 	return errors.Join(err, w.removedCondition(typ, made, v))
-}
-
-// removeLater deletes what the searches of conditional deletes find by now. The deletes stay: what
-// is older may still come.
-func (w *writer) removeLater() error {
-	var all []conditional
-	err := each(w.store.db, []byte{kConditionalDelete}, func(k, query []byte) error {
-		parts := split(k)
-		c := conditional{typ: string(parts[0]), id: string(parts[1])}
-		c.Query = string(query)
-		all = append(all, c)
-		return nil
-	})
-	for _, c := range all {
-		if err != nil {
-			break
-		}
-		n, _ := parseName(c.Query) // it was one
-		var ids []string
-		if ids, err = w.identified(n); err != nil {
-			break
-		}
-		ids = slices.DeleteFunc(ids, func(id string) bool { return id == c.id })
-		if len(ids) != 1 {
-			continue
-		}
-		var deleted []byte
-		if deleted, err = w.get(key(kTombstone, c.typ, c.id)); err == nil && deleted != nil {
-			err = w.remove(c.typ, ids[0], decodeVersion(string(deleted)), false)
-		}
-	}
-	return errors.Join(err, w.flush(pebble.NoSync))
 }
 
 // renamed gives a resource another id. has is false for one that has none.

@@ -174,3 +174,18 @@ func TestIN1ConditionalRequestsMeanWhatTheyFindWhateverIDTheyCameWith(t *testing
 		})
 	}
 }
+
+// A POST or PUT to one type with a resource of another says two things at once.
+func TestAnEntryOfTwoTypesIsAProblem(t *testing.T) {
+	for _, request := range []string{
+		`"method":"POST","url":"Observation"`, `"method":"PUT","url":"Observation/p"`,
+		`"method":"post","url":"https://x.example.org/fhir/Observation"`,
+	} {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, write(t, t.TempDir(), "1.json",
+			requests("batch", `{"request":{`+request+`},"resource":`+patientOf("p")+`}`)))
+		if len(rep.Bad) != 1 || !strings.HasPrefix(rep.Bad[0].Why, "Patient") || rep.Resources() != 0 {
+			t.Errorf("%s: problems %v, %d resources", request, rep.Bad, rep.Resources())
+		}
+	}
+}
