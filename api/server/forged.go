@@ -36,7 +36,7 @@ func changesAsStaff(method, path string) bool {
 // type that a browser sends to another site only after it has asked, which this server answers with no.
 func (s *Server) unforged(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if s.fromAnotherSite(c) || isUpload(path) && !isJSON(c) && fromBrowser(c) && !saysOurs(c) {
+		if s.fromAnotherSite(c) || isUpload(path) && !isJSON(c) && fromBrowser(c) && !s.saysOurs(c) {
 			return errAnotherSite
 		}
 		if !bodyFits(c, path) {
@@ -98,9 +98,10 @@ func isJSON(c *fiber.Ctx) bool {
 
 // saysOurs reports whether a browser says that a page of this server has made it send a request of which
 // it says nothing else, see fromAnotherSite.
-func saysOurs(c *fiber.Ctx) bool {
+func (s *Server) saysOurs(c *fiber.Ctx) bool {
 	site := c.Get("Sec-Fetch-Site")
-	return site == "same-origin" || site == "" && c.Get(fiber.HeaderOrigin) != ""
+	return site == "same-origin" ||
+		site == "" && (c.Get(fiber.HeaderOrigin) != "" || s.isOurs(c, c.Get(fiber.HeaderReferer)))
 }
 
 // bodyFits reports whether a body is of a type that a route takes. The log-in takes a form, too, of

@@ -95,6 +95,8 @@ func TestEHI10NoPageOfAnotherSiteUploads(t *testing.T) {
 				{nil, false}, {[]string{"Accept", "*/*"}, false}, {[]string{"Sec-Fetch-Site", "same-origin"}, false},
 				{[]string{"Origin", "https://ehi.example"}, false}, {[]string{"Sec-Fetch-Site", "none"}, true},
 				{[]string{"Referer", "https://evil.example/"}, true}, {[]string{"Accept", "text/html,*/*;q=0.8"}, true},
+				{[]string{"Referer", "https://ehi.example/admin"}, false},
+				{[]string{"Referer", "https://ehi.example.evil.example/"}, true},
 				{[]string{"Upgrade-Insecure-Requests", "1"}, true}, {[]string{"Sec-Fetch-Dest", "document"}, true},
 				{[]string{"Sec-Fetch-Mode", "cors", "Accept", "*/*"}, false}, // of Node
 				{[]string{"Sec-Fetch-Site", "cross-site"}, true}, {[]string{"Origin", "null"}, true},
