@@ -91,6 +91,19 @@ func TestARunningServerTakesRecords(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
+	for _, c := range []struct {
+		query, coding string
+		status        int
+	}{
+		{"", "GZIP", 200}, {"", "identity", 200}, {"?strict=0", "", 200}, {"?strict=", "", 200},
+		{"", "deflate", 415}, {"", "br", 415}, {"", "gzip, gzip", 415}, {"?strict=yes", "", 400}, {"?strict=-", "", 400},
+	} {
+		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import"+c.query,
+			strings.NewReader(zipped(t, record("n1", 3))), "Content-Type", ndjson, "Content-Encoding", c.coding)
+		if err != nil || a.Status != c.status {
+			t.Errorf("%s in %q: %d %s, %v", c.query, c.coding, a.Status, a.Body, err)
+		}
+	}
 	m := w.manifest(w.patient("n1"), w.kickOff(w.patient("n1"), "/no-form/auto-approve", "n1", nil))
 	if len(m.Output) != 2 {
 		t.Errorf("the imported patient's export: %+v", m.Output)

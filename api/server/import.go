@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ import (
 	"ehi-server/shared/files"
 )
 
+// importCodings are the content codings that an import takes; gzip is recognised with or without the header.
+var importCodings = []string{"", "identity", "gzip", "x-gzip"}
+
 // handleImport loads records into the store while it serves: a stream of NDJSON, gzipped or not, of any length, or one Bundle or
 // resource. Running exports do not see them. ?strict=true stops at the first bad line, and refuses an import that leaves resources
 // without a patient; ?charset= says what text that is not UTF-8
@@ -31,8 +35,16 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	if !ok {
 		return ehi.Errorf(ehi.Unsupported, "This server's records come from a source that takes none")
 	}
+	if coding := c.Get(fiber.HeaderContentEncoding); !slices.Contains(importCodings, strings.ToLower(coding)) {
+		c.Set(fiber.HeaderAcceptEncoding, "gzip, identity") // RFC 9110 12.5.3
+		return fiber.NewError(http.StatusUnsupportedMediaType, "Send the body with gzip or without a content coding")
+	}
+	strict, err := strconv.ParseBool(c.Query("strict", "false"))
+	if err != nil {
+		return ehi.Errorf(ehi.Invalid, "strict must be true or false, and is %q", c.Query("strict"))
+	}
 	o := source.ImportOptions{
-		Strict: c.QueryBool("strict"), Charset: c.Query("charset"), MaxResource: s.MaxResource, NoWait: true, Now: now(),
+		Strict: strict, Charset: c.Query("charset"), MaxResource: s.MaxResource, NoWait: true, Now: now(),
 		LeastFree: s.LeastFree,
 	}
 	switch mime := mediaType(c); mime {
