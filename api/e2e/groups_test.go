@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -62,45 +61,5 @@ func TestBULK8GroupsAreThoseOfTheTransactionTime(t *testing.T) {
 	}
 	if got, _ := w.bulk(c, "GET", "/fhir/Group/g-empty/$export", nil); len(got) != 1 {
 		t.Errorf("a group of nobody: %v", got)
-	}
-}
-
-// BULK-1: members of whom nothing is held are left out, and told in error[].
-func TestBULK1MembersWithoutARecordAreTold(t *testing.T) {
-	more := filepath.Join(t.TempDir(), "groups.ndjson")
-	group := func(id string, members ...string) string {
-		return `{"resourceType":"Group","id":"` + id + `","type":"person","actual":true,"member":[` +
-			strings.Join(members, ",") + `]}` + "\n"
-	}
-	entity := func(ref string) string { return `{"entity":{"reference":"` + ref + `"}}` }
-	named := `{"entity":{"type":"Patient","identifier":{"system":"urn:x","value":"nobody"}}}`
-	former := `{"inactive":true,"entity":{"reference":"Patient/gone"}}`
-	lines := group("whole", entity("Patient/there"), former) +
-		group("one", entity("Patient/there"), entity("Patient/gone")) +
-		group("many", entity("Patient/there"), entity("Patient/gone"), entity("Patient/gone"), named,
-			entity("Patient?identifier=urn:x|nobody"), entity("https://other.example.org/Patient/1"),
-			entity("Group/gone"), entity("Group/one")) +
-		`{"resourceType":"Patient","id":"there"}` + "\n"
-	if err := os.WriteFile(more, []byte(lines), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w := startOn(t, more)
-	all, some := w.service("system/*.rs"), w.service("system/Group.rs")
-	for id, want := range map[string]string{
-		"whole": "[]",
-		"one":   "[not-found Left out: a member of Group/one, of whom this server has no records]",
-		"many":  "[not-found Left out: 5 members of Group/many, of whom this server has no records]",
-	} {
-		j, m := w.bulkKept(all, "GET", "/fhir/Group/"+id+"/$export", nil)
-		if told := fmt.Sprint(w.told(all, m)); told != want {
-			t.Errorf("%s: told %s, want %s", id, told, want)
-		}
-		if err := all.Delete(t.Context(), j.StatusURL); err != nil {
-			t.Error(err)
-		}
-	}
-	_, m := w.bulkKept(some, "GET", "/fhir/Group/one/$export?_type=Group", nil)
-	if told := w.told(some, m); len(told) != 1 || !strings.HasPrefix(told[0], "suppressed Which of the patients") {
-		t.Errorf("a token that reads no Patient is told %q", told)
 	}
 }

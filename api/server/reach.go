@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -75,23 +74,15 @@ const documentType = "DocumentReference"
 // nobody learns whether who is no member of it is a patient at all.
 func (r reach) absent(j *ehi.Job) []ehi.Notice {
 	ids := j.AbsentPatients()
-	if len(ids) == 0 && j.AbsentMembers == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
 	if !r.patients {
 		return []ehi.Notice{{Code: ehi.Suppressed, Text: "Which of the patients that were asked for are in this export is told to tokens that may read Patient"}}
 	}
-	var out []ehi.Notice
-	for _, id := range ids {
-		text := "Left out: Patient/" + id + " is no patient of this export"
-		out = append(out, ehi.Notice{Code: ehi.NotFound, Text: text})
-	}
-	if n := j.AbsentMembers; n > 0 {
-		text := fmt.Sprintf("Left out: %d members of Group/%s, of whom this server has no records", n, j.Group)
-		if n == 1 {
-			text = fmt.Sprintf("Left out: a member of Group/%s, of whom this server has no records", j.Group)
-		}
-		out = append(out, ehi.Notice{Code: ehi.NotFound, Text: text})
+	out := make([]ehi.Notice, len(ids))
+	for i, id := range ids {
+		out[i] = ehi.Notice{Code: ehi.NotFound, Text: "Left out: Patient/" + id + " is no patient of this export"}
 	}
 	return out
 }

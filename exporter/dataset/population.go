@@ -355,32 +355,25 @@ func (p *population) withReplaced(ids chosen) (chosen, error) {
 }
 
 // Absent implements source.Population.
-func (p *population) Absent(_ context.Context, sel source.Selection) (absent source.Absent, err error) {
+func (p *population) Absent(_ context.Context, sel source.Selection) (absent []string, err error) {
 	c, err := p.chosen(sel)
 	if err != nil {
-		return absent, err
+		return nil, err
 	}
 	for _, id := range sel.Patients {
-		gone, err := missing(p.store.db, key(kPatient, id))
-		if err != nil {
-			return absent, err
+		there := c.has(id)
+		if there {
+			gone, err := missing(p.store.db, key(kPatient, id))
+			if err != nil {
+				return nil, err
+			}
+			there = !gone
 		}
-		if gone || !c.has(id) {
-			absent.Patients = append(absent.Patients, id)
-		}
-	}
-	if sel.Level != ehi.OneGroup || len(sel.Patients) > 0 {
-		return absent, nil
-	}
-	m, err := p.members(sel.Group)
-	absent.Members = m.Unknown
-	for _, id := range m.Patients {
-		gone, e := missing(p.store.db, key(kPatient, id))
-		if err = errors.Join(err, e); gone {
-			absent.Members++
+		if !there {
+			absent = append(absent, id)
 		}
 	}
-	return absent, err
+	return absent, nil
 }
 
 // Open implements source.Population.

@@ -13,9 +13,6 @@ import (
 type Membership struct {
 	Patients []string // ids, sorted; some may not be there
 	Groups   []string // the Group itself and those nested in it, sorted
-	// Unknown is how many members lead to nobody: groups that are absent, identifiers that no patient
-	// has, references that are none to this server.
-	Unknown int
 }
 
 // Groups reads what Members needs from a source.
@@ -36,7 +33,6 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 	for next := []string{id}; len(next) > 0; next = next[1:] {
 		line, err := from.Read(next[0])
 		if next[0] != id && ehi.CodeOf(err) == ehi.NotFound {
-			m.Unknown++
 			continue
 		}
 		if err != nil {
@@ -53,7 +49,6 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 		if why := g.Unusable(); why != "" {
 			return m, ehi.Errorf(ehi.Invalid, "The members of Group/%s cannot be told: %s", next[0], why)
 		}
-		m.Unknown += g.Elsewhere
 		for _, member := range g.Members {
 			if member, err = from.find(member); err != nil {
 				return m, err
@@ -64,8 +59,6 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 			case member.Type == "Group" && !seen[member.ID]:
 				seen[member.ID] = true
 				next = append(next, member.ID)
-			case member.Type == "":
-				m.Unknown++
 			}
 		}
 	}

@@ -59,21 +59,13 @@ type Population interface {
 	// Plan cuts what s selects into parts of about target bytes each, always in the same way: disjoint ranges of patients, and
 	// one part of what belongs to no patient. It has at least one part. Errors: those of Members.
 	Plan(ctx context.Context, s Selection, target int64) ([]ehi.Part, error)
-	// Absent tells who is asked for and not in the population. Errors: ehi.NotFound for a group that is
-	// not there.
-	Absent(ctx context.Context, s Selection) (Absent, error)
+	// Absent lists those of s.Patients that are not in the population: there is no such patient, or for
+	// a group no such member. Errors: ehi.NotFound for a group that is not there.
+	Absent(ctx context.Context, s Selection) ([]string, error)
 	// Open gives one part of a plan. Each resource of the population is in exactly one part. The caller closes the Record.
 	Open(ctx context.Context, s Selection, part ehi.Part) (Record, error)
 	// Close releases it; every Record must be closed before.
 	Close() error
-}
-
-// Absent is who was asked for in vain.
-type Absent struct {
-	// Patients are those of Selection.Patients of whom there is no record, or who are no member of the group.
-	Patients []string
-	// Members is how many members of a group, all of which are asked for, are no patients of this server.
-	Members int
 }
 
 // Selection says who belongs to a population's export.

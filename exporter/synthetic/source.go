@@ -266,14 +266,14 @@ func (p *population) Plan(_ context.Context, sel source.Selection, target int64)
 }
 
 // Absent implements source.Population.
-func (p *population) Absent(_ context.Context, sel source.Selection) (absent source.Absent, err error) {
+func (p *population) Absent(_ context.Context, sel source.Selection) (absent []string, err error) {
 	c, err := p.chosen(sel)
 	if err != nil {
-		return absent, err
+		return nil, err
 	}
 	for _, id := range sel.Patients {
 		if k, ok := p.source.cfg.Number(id); !ok || !c.has(k) {
-			absent.Patients = append(absent.Patients, id)
+			absent = append(absent, id)
 		}
 	}
 	return absent, nil

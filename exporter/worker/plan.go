@@ -57,7 +57,7 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	}
 	selection := selectionOf(job)
 	parts, err := population.Plan(ctx, selection, p.Membership.Limits().TaskBytes)
-	var absent source.Absent
+	var absent []string
 	if err == nil {
 		absent, err = population.Absent(ctx, selection)
 	}
@@ -93,14 +93,14 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 
 // recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the same.
 func (p *Pool) recordPlan(
-	ctx context.Context, job *ehi.Job, parts []ehi.Part, absent source.Absent, at time.Time, of ehi.Records,
+	ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time, of ehi.Records,
 ) (*ehi.Job, error) {
 	var resources int64
 	for _, part := range parts {
 		resources += part.Resources
 	}
 	planned, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
-		j.NoteAbsent(absent.Patients, absent.Members)
+		j.NoteAbsent(absent)
 		return j.Plan(len(parts), resources, at, of)
 	})
 	if ehi.CodeOf(err) != ehi.Conflict {

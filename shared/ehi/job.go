@@ -150,8 +150,6 @@ type Job struct {
 	Starts int `json:"starts,omitempty"`
 	// Absent are those of KickOff.Patients, by their places, that were not in the population when it was planned. An older build loses them.
 	Absent Bits `json:"absent,omitempty"`
-	// AbsentMembers is how many members of the group were no patients here when it was planned. An older build loses it.
-	AbsentMembers int `json:"absentMembers,omitempty"`
 	// Trace is the traceparent of the kick-off, below which all that is done for the job is traced; "" where it is not. An older build
 	// loses it, and nothing else, so that it is no new layout.
 	Trace string `json:"trace,omitempty"`
@@ -211,10 +209,9 @@ func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time, of Rec
 	return nil
 }
 
-// NoteAbsent notes which of the patients that were asked for are not in the population, and how many
-// members of a group are no patients at all.
-func (j *Job) NoteAbsent(ids []string, members int) {
-	j.Absent, j.AbsentMembers = nil, members
+// NoteAbsent notes which of the patients that were asked for are not in the population.
+func (j *Job) NoteAbsent(ids []string) {
+	j.Absent = nil
 	for i, id := range j.KickOff.Patients {
 		if slices.Contains(ids, id) {
 			j.Absent = j.Absent.With(i)

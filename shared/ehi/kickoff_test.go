@@ -165,10 +165,10 @@ func TestSMART7TypesBeyondTheScopesAreTold(t *testing.T) {
 		t.Error(err)
 	}
 	j := ehi.Job{KickOff: ehi.KickOff{Patients: []string{"a", "b", "c"}}}
-	if j.NoteAbsent([]string{"c", "a"}, 0); !slices.Equal(j.AbsentPatients(), []string{"a", "c"}) {
+	if j.NoteAbsent([]string{"c", "a"}); !slices.Equal(j.AbsentPatients(), []string{"a", "c"}) {
 		t.Errorf("absent %v", j.AbsentPatients())
 	}
-	if j.NoteAbsent(nil, 0); j.AbsentPatients() != nil {
+	if j.NoteAbsent(nil); j.AbsentPatients() != nil {
 		t.Errorf("absent %v", j.AbsentPatients())
 	}
 }

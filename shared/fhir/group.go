@@ -16,8 +16,6 @@ type Group struct {
 	Descriptive bool
 	// Members are those of the instant for which the group was read, in the group's order.
 	Members []Member
-	// Elsewhere is how many more members it has at that instant, which are no resources of this server.
-	Elsewhere int
 	// Characteristics are what members have in common, as texts for people; an excluded one begins with "not".
 	Characteristics []string
 	// Modifiers are the URLs of modifier extensions, of the group and of its members: they may change who is meant.
@@ -115,10 +113,7 @@ func (r *groupReader) endMember() {
 	if r.one.ID == "" && r.named.Value != "" {
 		r.one.Identifier = r.named
 	}
-	switch there := !r.inactive && r.dates.holds(r.at); {
-	case there && r.one == (Member{}):
-		r.group.Elsewhere++
-	case there:
+	if r.one != (Member{}) && !r.inactive && r.dates.holds(r.at) {
 		r.group.Members = append(r.group.Members, r.one)
 	}
 	r.one, r.inactive, r.dates, r.named = Member{}, false, period{}, Identifier{}
