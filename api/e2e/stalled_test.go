@@ -306,7 +306,9 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 			t.Run("stalled", func(t *testing.T) {
 				for i, r := range routes {
 					t.Run(r.name, func(t *testing.T) {
-						t.Parallel()
+						if i > 0 { // parallel tests wait for one another, and a code is good for a minute
+							t.Parallel()
+						}
 						began := time.Now()
 						a := asks[i](t)
 						if took := time.Since(began); took > inTime {
