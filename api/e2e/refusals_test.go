@@ -42,15 +42,20 @@ func streams(o openapi.Operation) bool {
 	return o.Path == "/admin/import" || o.Path == "/admin/jobs/{id}/add-files"
 }
 
+// startRegistering starts a server at which clients may register, with a patient and that one's client.
+func startRegistering(t *testing.T) (w *world, patient string, own *client.Client) {
+	cfg := config()
+	cfg.RegistrationToken = registrationToken
+	w = start(t, t.TempDir(), cfg, node.Options{})
+	patient = w.demoPatient()
+	return w, patient, w.patient(patient)
+}
+
 // Whatever is wrong with a request, and whoever sends it, each operation answers with a status, a media type
 // and a body that the document has for it, and the server goes on.
 func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 	t.Parallel()
-	cfg := config()
-	cfg.RegistrationToken = registrationToken
-	w := start(t, t.TempDir(), cfg, node.Options{})
-	p := w.demoPatient()
-	pat := w.patient(p)
+	w, p, pat := startRegistering(t)
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
 	service, err := w.open.Service(t.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
@@ -86,7 +91,7 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 				asked = paths[len(paths)-1:]
 			}
 			for _, path := range asked {
-				for _, r := range refusals(int(cfg.MaxBodyBytes)) {
+				for _, r := range refusals(int(config().MaxBodyBytes)) {
 					_, bounded := o.Media(http.StatusRequestEntityTooLarge)
 					if len(r.body) > 1<<10 && (!bounded || who != "nobody" && who != "an administrator") {
 						continue // the bound is the same for all; /healthz and the like read nothing
@@ -167,11 +172,7 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 // Whoever reads a body refuses it, in the words and the form of the route.
 func TestABodyWithANameTwiceIsRefused(t *testing.T) {
 	t.Parallel()
-	cfg := config()
-	cfg.RegistrationToken = registrationToken
-	w := start(t, t.TempDir(), cfg, node.Options{})
-	p := w.demoPatient()
-	pat := w.patient(p)
+	w, p, pat := startRegistering(t)
 	j := w.kickOff(pat, "/no-form", p, nil)
 	registrar := w.open.WithToken(registrationToken)
 	for _, c := range []struct {
