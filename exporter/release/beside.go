@@ -194,6 +194,7 @@ func (r *Review) Beside(line []byte) error {
 	}
 	r.outside[self] = !telling(f.id)
 	o.keep(self, &facts{typ: f.typ, id: f.id, number: f.number, url: f.url})
+	o.considerNumbers(f)
 	for _, value := range slices.Concat(f.identifiers, f.shared) {
 		own := owned{r.index.hash(value), self}
 		if telling(value) {

@@ -55,7 +55,19 @@ var held = map[string]string{
 	"an insurance in an answer about it is an entry":      eligible,
 	"an error in an answer about a coverage is an entry":  eligible,
 	"the disposition of that answer tells of all of it":   eligible,
+	"a number of the withheld leaves in no text":          numbered,
+	"lines that hold a number of the withheld are walked": numbered,
+	"what goes has no secret numbers":                     numbered,
+	"what goes after all has no secret numbers":           numbered,
+	"lines that have numbers are skimmed":                 numbered,
+	"numbers count in any case":                           numbered,
+	"a number within a longer one is none":                numbered,
+	"a date is no number":                                 numbered,
+	"digits alone are a number where they are many":       numbered,
 }
+
+// numbered is the test of business identifiers in texts.
+const numbered = "TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts"
 
 // eligible is the test of answers about a coverage.
 const eligible = "TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses"
@@ -232,7 +244,8 @@ var mutations = []mutation{
 	{"what leads nowhere may lead to any Binary", "attached.go", `case unread && !r.isKept(`, `case unread && r.isKept(`},
 	{"what tells of a Binary is no document of it", "attached.go", `return h.tells && used[h.binary]`, `return h.tells && used[h.self]`},
 	{"a Binary stays with its presentedForm", "attached.go", `case !h.presented || of&stripped == 0:`, `case !h.presented || !of.withheld():`},
-	{"an id of a withheld resource leaves in no text", "releaser.go", `len(text) >= minSecret && r.secrets.in(text)`, `len(text) >= 4*looseSecret && r.secrets.in(text)`},
+	{"an id of a withheld resource leaves in no text", "releaser.go",
+		`len(text) >= minNumber && r.secrets.in(text)`, `len(text) >= 4*looseSecret && r.secrets.in(text)`},
 	{"a short id leaves with its type in no text", "releaser.go", `if r.isWithheld(typ, text[at:end]) ||`, `if r.resolved && r.isWithheld(typ, text[at:end]) && `},
 	{"lines with escapes are walked", "releaser.go", `if hasCodedEscapes(line) || hasEscapedNames(line) ||`, `if hasEscapedNames(line) ||`},
 	{"References without a reference are walked", "releaser.go", `hasEscapedNames(line) || !r.named(line) {`, `hasEscapedNames(line) {`},
@@ -365,6 +378,21 @@ var mutations = []mutation{
 	{"what is detected is of each thing that is implicated", "entries.go",
 		`"DetectedIssue", "Provenance")`,
 		`"Provenance")`},
+	{"a number of the withheld leaves in no text", "secrets.go",
+		`return s.scan(text, false) >= 0 || s.numbers.scan(text, false) >= 0`, `return s.scan(text, false) >= 0`},
+	{"lines that hold a number of the withheld are walked", "secrets.go",
+		`return s.numbers.scan(line, true)`, `return -1`},
+	{"what goes has no secret numbers", "numbers.go", `delete(values, high)`, `_ = high`},
+	{"what goes after all has no secret numbers", "numbers.go",
+		`delete(values, o.value.high)`, `_ = o.value.high`},
+	{"lines that have numbers are skimmed", "quick.go",
+		`t.kind != stays && oneIn(rest, ownNames[f.number])`, `t.kind == stays && oneIn(rest, ownNames[f.number])`},
+	{"numbers count in any case", "numbers.go", `			b |= 0x20`, `			b |= 0`},
+	{"a number within a longer one is none", "numbers.go",
+		`if ends(text, at+n) && s.is(`, `if s.is(`},
+	{"a date is no number", "numbers.go", `return !isDate(value)`, `return true`},
+	{"digits alone are a number where they are many", "numbers.go",
+		`letters == 0 && digits < minSecret`, `letters == 0 && digits < minNumber`},
 	{"a line like others masks its own References", "cast.go", `if mask == nil {`, `if mask == nil || s.whole {`},
 	{"a Reference that shows more is walked", "cast.go", `if !s.whole {`, `if !s.whole && s.number == 1 {`},
 	{"a line like others has texts of its own", "cast.go", `if r.secret(text) ||`, `if r.alone ||`},

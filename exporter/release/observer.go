@@ -14,14 +14,16 @@ type Observer struct {
 	cleaner *cleaner // of Patients; made where there is one
 	// innerWalk goes over what holds other resources.
 	innerWalk walk
-	released  roll        // resources that go, and are nothing else
-	inside    list        // those that stand in another one
-	lines     lines       // of bills
-	pointers  pointers    // resources that say nothing but what they refer to
-	ids       idSpellings // of the ids of what stays, or may
-	pending   []decided   // what is not in the index yet
-	support   support     // who refers to supporting resources, where that is decided
-	recent    [256]name   // some that are in support.used: most are referred to again and again
+	released  roll            // resources that go, and are nothing else
+	inside    list            // those that stand in another one
+	lines     lines           // of bills
+	pointers  pointers        // resources that say nothing but what they refer to
+	ids       idSpellings     // of the ids of what stays, or may
+	numbers   numberSpellings // of its identifiers
+	published []uint64        // the first halves of the hashes of distinctive identifiers of what goes
+	pending   []decided       // what is not in the index yet
+	support   support         // who refers to supporting resources, where that is decided
+	recent    [256]name       // some that are in support.used: most are referred to again and again
 	// sure are some of released: they go, whatever comes, unless they come once more, see settled.
 	sure   [1 << 10]resource
 	relied bool // something was left out because of them
@@ -169,6 +171,9 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	open := !v.withheld() && o.open(f)
 	pointer := open || !v.withheld() && f.copies
 	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
+	if !v.withheld() && !pointer && !hangs {
+		o.publish(f)
+	}
 	if pointer || hangs {
 		o.hang(self, f)
 	} else {
@@ -310,6 +315,7 @@ func (o *Observer) keep(self resource, f *facts) {
 	if !f.isCalled() {
 		return
 	}
+	o.considerNumbers(f)
 	r := o.review
 	if len(f.id) < minSecret {
 		r.shorts = append(r.shorts, self)

@@ -198,7 +198,8 @@ func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 		t.kind == stays && (idName.in(rest) || oneIn(rest, ownNames[f.number]) || bytes.Contains(rest, []byte("Device"))),
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
-		isBill[f.number] && t.kind != stays: // for its lines
+		t.kind != stays && oneIn(rest, ownNames[f.number]), // what it is called is no secret
+		isBill[f.number] && t.kind != stays:                // for its lines
 		return x.skim(rest, t.kind)
 	case t.kind == stays: // what it refers to does not go for what only tells of it
 		return x.plain(rest, t.kind, f) && (!f.leads || x.again(rest, t.kind))

@@ -625,8 +625,8 @@ func (r *reviewed) untitle(f frame) {
 	r.edits = slices.Insert(r.edits, at, absent(r.walk.src, f.title[0], f.title[1]))
 }
 
-// secret reports whether a text holds the id of a withheld resource.
-func (r *reviewed) secret(text []byte) bool { return len(text) >= minSecret && r.secrets.in(text) }
+// secret reports whether a text holds the id of a withheld resource, or another number of it.
+func (r *reviewed) secret(text []byte) bool { return len(text) >= minNumber && r.secrets.in(text) }
 
 // namesOneWithheld reports whether a type and an id stand in a text, joined by a slash, that are a
 // withheld resource's, however short its id is. One that follows the text but is not looked at.

@@ -146,6 +146,7 @@ func (r *Review) Conclude() (instead *Review) {
 	for _, o := range r.observers {
 		r.relied = r.relied || o.relied
 		r.secrets.merge(&o.ids)
+		r.secrets.numbers.merge(&o.numbers)
 		r.support.merge(o.support) // of a large record it is several MB
 		o.support, o.examine, o.cleaner, o.innerWalk = support{}, examiner{}, nil, walk{}
 	}
@@ -205,6 +206,7 @@ func (r *Review) conclude() {
 	r.secrets.conclude(r.notable)
 	r.concludeFields()
 	r.concludeLines()
+	r.concludeNumbers()
 	r.concludeIdentifiers()
 	r.concludeReleased()
 	r.concludeTypes()

@@ -23,7 +23,8 @@ const (
 type secrets struct {
 	index verdicts
 	idSpellings
-	filter filter // of all ids; nil where there are none
+	filter  filter // of all ids; nil where there are none
+	numbers numbers
 }
 
 // idSpellings are how ids are spelled that are, or may turn out to be, those of withheld resources.
@@ -174,12 +175,21 @@ func (s *secrets) conclude(f filter) {
 	}
 }
 
-// in reports whether an id of a withheld resource stands in a text.
-func (s *secrets) in(text []byte) bool { return s.scan(text, false) >= 0 }
+// in reports whether an id of a withheld resource, or another number of it, stands in a text.
+func (s *secrets) in(text []byte) bool {
+	return s.scan(text, false) >= 0 || s.numbers.scan(text, false) >= 0
+}
 
-// find is in for a piece of a line of JSON without \u escapes, names and escapes included: where the first id stands, or somewhere before that; -1
-// where there is none. It finds every id that stands in some text of the piece; not everything that it finds is in one.
-func (s *secrets) find(line []byte) int { return s.scan(line, true) }
+// find is in for a piece of a line of JSON without \u escapes, names and escapes included: where
+// the first id stands, or somewhere before that; -1 where there is none. It finds every id that
+// stands in some text of the piece; not everything that it finds is in one. Where no id does it
+// finds another number.
+func (s *secrets) find(line []byte) int {
+	if at := s.scan(line, true); at >= 0 {
+		return at
+	}
+	return s.numbers.scan(line, true)
+}
 
 // scan goes from one stretch of the ids' alphabet to the next. It looks at one byte in many: where a byte is not of the alphabet, no
 // id reaches over it.

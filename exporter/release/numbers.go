@@ -1,0 +1,252 @@
+package release
+
+// Lengths of business identifiers that are looked for in texts.
+const (
+	// minNumber is the length from which one with letters and digits is: most numbers of orders,
+	// samples and prescriptions are at least so long (RX-4711-A). Digits alone count from minSecret
+	// of them on: shorter ones are dates and numbers of anything.
+	minNumber     = 8
+	longestNumber = 64
+	fewDigits     = 4 // that one has at least
+)
+
+// distinctive reports whether an identifier, in whatever case, is one of a single thing wherever it
+// stands: a text that holds it tells of that. Dates and words are none, nor is what has spaces or
+// signs that numbers are not written with.
+func distinctive(value []byte) bool {
+	if len(value) < minNumber || len(value) > longestNumber {
+		return false
+	}
+	digits, letters := 0, 0
+	for _, c := range value {
+		switch class := numberBytes[c]; class {
+		case 0:
+			return false
+		case '0':
+			digits++
+		case 'a':
+			letters++
+		}
+	}
+	switch {
+	case digits < fewDigits, letters == 0 && digits < minSecret:
+		return false
+	}
+	return !isDate(value)
+}
+
+// numberBytes are the bytes of which distinctive identifiers are made: 0 for those that are not,
+// '0' for a digit, 'a' for a letter.
+var numberBytes = func() (class [256]byte) {
+	for _, c := range []byte("-._/:#+") {
+		class[c] = c
+	}
+	for _, c := range []byte(codeAlphabet) {
+		if isDigit(c) {
+			class[c] = '0'
+		} else {
+			class[c], class[c|0x20] = 'a', 'a'
+		}
+	}
+	return class
+}()
+
+// isDate reports whether a value begins as a date does, or a time: 2026-11-28T03:05:00Z.
+func isDate(value []byte) bool {
+	const date = "0000-00-00"
+	if len(value) < len(date) {
+		return false
+	}
+	for i := range len(date) {
+		if isDigit(date[i]) != isDigit(value[i]) || date[i] == '-' && value[i] != '-' {
+			return false
+		}
+	}
+	return len(value) == len(date) || value[len(date)]|0x20 == 't'
+}
+
+// numbers finds the distinctive identifiers of withheld resources in texts, in whatever case. It
+// knows of each the first half of its hash.
+type numbers struct {
+	numberSpellings
+	index  verdicts
+	filter filter // of values
+	values map[uint64]struct{}
+}
+
+// numberSpellings are how identifiers are spelled that are, or may turn out to be, those of
+// withheld resources.
+type numberSpellings struct {
+	alphabet, first [1 << 8]bool
+	lengths         []int // sorted
+}
+
+func (s *numberSpellings) merge(o *numberSpellings) {
+	for b := range o.alphabet {
+		s.alphabet[b] = s.alphabet[b] || o.alphabet[b]
+		s.first[b] = s.first[b] || o.first[b]
+	}
+	for _, n := range o.lengths {
+		s.lengths = insert(s.lengths, n)
+	}
+}
+
+// consider takes in how a normal identifier is spelled, where it is distinctive.
+func (s *numberSpellings) consider(value []byte) {
+	if !distinctive(value) {
+		return
+	}
+	s.lengths = insert(s.lengths, len(value))
+	for i, b := range value {
+		upper := b
+		if numberBytes[b] == 'a' {
+			upper = b &^ 0x20
+		}
+		s.alphabet[b], s.alphabet[upper] = true, true
+		if i == 0 {
+			s.first[b], s.first[upper] = true, true
+		}
+	}
+}
+
+// considerNumbers takes in how a resource that stays, or may, is called.
+func (o *Observer) considerNumbers(f *facts) {
+	for _, v := range f.identifiers {
+		o.numbers.consider(v)
+	}
+	for _, v := range f.shared {
+		o.numbers.consider(v)
+	}
+}
+
+// publish keeps how a resource is called that goes: that is no secret of another one.
+func (o *Observer) publish(f *facts) {
+	for _, v := range f.identifiers {
+		if distinctive(v) {
+			o.published = append(o.published, o.review.index.high(v))
+		}
+	}
+	for _, v := range f.shared {
+		if distinctive(v) {
+			o.published = append(o.published, o.review.index.high(v))
+		}
+	}
+}
+
+// concludeNumbers begins the search for what stays and is called by an identifier that nothing has
+// that goes.
+func (r *Review) concludeNumbers() {
+	s := &r.secrets.numbers
+	values := map[uint64]struct{}{}
+	if len(s.lengths) > 0 {
+		for _, o := range r.identified.owned {
+			if v, _ := r.index.at(o.of); v.kept() {
+				values[o.value.high] = struct{}{}
+			}
+		}
+	}
+	if len(values) > 0 {
+		for _, o := range r.identified.owned {
+			if v, _ := r.index.at(o.of); !v.withheld() {
+				delete(values, o.value.high)
+			}
+		}
+		for _, o := range r.observers {
+			for _, high := range o.published {
+				delete(values, high)
+			}
+		}
+	}
+	if len(values) == 0 {
+		return
+	}
+	s.filter, s.values, s.index = newFilter(len(values)), values, r.index
+	for high := range values {
+		s.filter.add(high)
+	}
+}
+
+// scan is that of secrets: it finds an identifier that is no part of a longer one.
+func (s *numbers) scan(text []byte, escaped bool) int {
+	if s.filter == nil {
+		return -1
+	}
+	shortest := s.lengths[0]
+	for from := 0; from+shortest <= len(text); {
+		at := from + shortest - 1
+		for at >= from && s.alphabet[text[at]] {
+			at--
+		}
+		if at >= from {
+			from = at + 1
+			continue
+		}
+		to := from + shortest
+		for to < len(text) && s.alphabet[text[to]] {
+			to++
+		}
+		if s.within(text, from, to, escaped) {
+			return from
+		}
+		from = to + 1
+	}
+	return -1
+}
+
+// within looks for identifiers in a stretch of their alphabet.
+func (s *numbers) within(text []byte, from, to int, escaped bool) bool {
+	for at := from; at+s.lengths[0] <= to; at++ {
+		if !s.first[text[at]] || !begins(text, at, escaped) {
+			continue
+		}
+		for _, n := range s.lengths {
+			if at+n > to {
+				break
+			}
+			if ends(text, at+n) && s.is(text[at:at+n]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// begins reports whether an identifier may begin at a place: no letter or digit is before it, nor
+// an arc of an object identifier.
+func begins(text []byte, at int, escaped bool) bool {
+	switch {
+	case at == 0:
+		return true
+	case alphanumeric(text[at-1]):
+		return escaped && at > 1 && text[at-2] == '\\'
+	}
+	return !(text[at-1] == '.' && at > 1 && isDigit(text[at-2]) && isDigit(text[at]))
+}
+
+// ends reports whether one may end before a place, likewise.
+func ends(text []byte, at int) bool {
+	switch {
+	case at == len(text):
+		return true
+	case alphanumeric(text[at]):
+		return false
+	}
+	return !(text[at] == '.' && at+1 < len(text) && isDigit(text[at+1]) && isDigit(text[at-1]))
+}
+
+// is reports whether a text is such an identifier.
+func (s *numbers) is(text []byte) bool {
+	var lower [longestNumber]byte
+	for i, b := range text {
+		if b >= 'A' && b <= 'Z' {
+			b |= 0x20
+		}
+		lower[i] = b
+	}
+	high := s.index.high(lower[:len(text)])
+	if !s.filter.has(high) {
+		return false
+	}
+	_, is := s.values[high]
+	return is && distinctive(text)
+}
