@@ -1,0 +1,90 @@
+package adversarial
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Never are the markers that leave by no means, whatever the oracle says: those of a resource whose line of the
+// form is not ticked or that needs an authorization, and of a thing to which nothing leads that may leave.
+// It is all that the generator knows of a resource by itself, and knows nothing of what is about what.
+func (r *Record) Never(c Choices) (never []string) {
+	may := r.may(c)
+	for i, m := range r.Resources {
+		if !may[i] && !m.absent {
+			never = append(never, m.Marker, m.ID)
+		}
+		if m.inner != nil && !c.Authorized[m.inner.needs] {
+			never = append(never, m.inner.marker)
+		}
+		for _, p := range m.parts {
+			if !c.Authorized[p.needs] {
+				never = append(never, p.marker)
+			}
+		}
+		if m.form != "" && !(may[i] && c.admit(string(m.group), m.when)) {
+			never = append(never, m.form)
+		}
+	}
+	return never
+}
+
+// admit reports whether a line of the form is ticked, and a date within its limits; what has no line goes without.
+func (c Choices) admit(line, when string) bool {
+	for ticked, dated := range c.Ticked {
+		if string(ticked) == line {
+			return !dated || when == inLimits
+		}
+	}
+	return line == ""
+}
+
+// may tells which resources may leave, as far as each says by itself. The Patient always does.
+func (r *Record) may(c Choices) []bool {
+	may, things := make([]bool, len(r.Resources)), map[int]bool{}
+	for i, m := range r.Resources {
+		permitted := m.needs == "" || c.Authorized[m.needs]
+		switch ticked := m.beside || c.admit(string(m.category), m.when); {
+		case m.Type == binary, m.kind.supporting && m.kind.patient == "", m.absent:
+			things[i] = permitted
+			may[i] = permitted && m.secured >= 0 && m.Type == binary
+		default:
+			may[i] = i == 0 || permitted && ticked
+		}
+	}
+	for range r.Resources { // no way is longer
+		for from, m := range r.Resources {
+			for _, l := range m.links {
+				may[l.to] = may[l.to] || may[from] && things[l.to]
+			}
+		}
+	}
+	return may
+}
+
+// Judge compares what left with what never leaves. It shares nothing with Check but the record: it reads what
+// JSON reads, and decodes each text of it as URLs and as base64.
+func (r *Record) Judge(c Choices, lines []string) error {
+	never := r.Never(c)
+	for _, line := range slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return l == "" }) {
+		decoder := json.NewDecoder(strings.NewReader(line))
+		for token, err := decoder.Token(); err == nil; token, err = decoder.Token() {
+			text, _ := token.(string)
+			for range 3 {
+				if at := slices.IndexFunc(never, func(n string) bool { return strings.Contains(text, n) }); at >= 0 {
+					return fmt.Errorf("%s never leaves, and stands in %q of %s", never[at], token, line)
+				}
+				if decoded, err := base64.StdEncoding.DecodeString(text); err == nil {
+					text = string(decoded)
+				} else if decoded, err := url.PathUnescape(text); err == nil {
+					text = decoded
+				}
+			}
+		}
+	}
+	return nil
+}
