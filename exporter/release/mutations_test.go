@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // mutation breaks one rule of the filter: in a file of the package, text becomes another one.
@@ -484,44 +486,97 @@ const castRecords = "1000"
 // cell spells code in a cell of the table of docs/release.md.
 var cell = strings.NewReplacer("|", `\|`, "`", "'")
 
-// EHI_MUTATIONS=all, or a regular expression for the names of rules, breaks the filter in one way after
-// the other: the adversary finds each.
+// chosenMutations are those that EHI_MUTATIONS names: all, by a regular expression for the names of rules, or so many
+// of them, which are others each day, so that all have their turn.
+func chosenMutations(which string, day int) (some []mutation, err error) {
+	if n, err := strconv.Atoi(which); err == nil {
+		for i := range min(n, len(mutations)) {
+			some = append(some, mutations[(day+i*len(mutations)/n)%len(mutations)]) // from all over the table
+		}
+		return some, nil
+	}
+	chosen, err := regexp.Compile(which)
+	for _, m := range mutations {
+		if which == "all" || err == nil && chosen.MatchString(m.rule) {
+			some = append(some, m)
+		}
+	}
+	return some, err
+}
+
+// EHI_MUTATIONS=all, a number, or a regular expression for the names of rules, breaks the filter in one way after the
+// other: the adversary finds each. With EHI_JUDGE=judge, or oracle, it finds them by that one alone.
 func TestMutationsOfTheFilterAreFound(t *testing.T) {
-	which := os.Getenv("EHI_MUTATIONS")
+	which, judge := os.Getenv("EHI_MUTATIONS"), os.Getenv("EHI_JUDGE")
 	if which == "" {
 		t.Skip("EHI_MUTATIONS=all takes minutes: run it after a change of the filter")
 	}
-	chosen := regexp.MustCompile(which)
-	found := regexp.MustCompile(`found after (\d+) records`)
-	for _, m := range mutations {
-		if which != "all" && !chosen.MatchString(m.rule) {
-			continue
+	some, err := chosenMutations(which, int(time.Now().Unix()/(24*60*60)))
+	if err != nil || len(some) == 0 {
+		t.Fatalf("no rule is called %s: %v", which, err)
+	}
+	if judge == "" { // what breaks nothing is not found: so a row that is not found fails
+		none := mutation{"none", "doc.go", "package release", "package release // as it was"}
+		if after, err := none.found(t, adversary, "300", "both"); err == nil {
+			t.Fatalf("a change that breaks nothing is found after %s", after)
 		}
-		records := mutationRecords
-		if m.by() == casts {
+	}
+	missed := 0
+	for _, m := range some {
+		by, records := m.by(), cmp.Or(os.Getenv("EHI_RECORDS"), mutationRecords)
+		switch {
+		case judge != "":
+			by = adversary
+		case by == casts:
 			records = castRecords
 		}
-		test := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-overlay", overlay(t, m),
-			"-run=^"+m.by()+"$", ".",
-			"-adversary.records="+records, "-rapid.checks="+records, "-rapid.seed=19", "-rapid.nofailfile", "-rapid.shrinktime=0s")
-		out, err := test.CombinedOutput()
-		if m.by() != adversary {
-			if err == nil || !bytes.Contains(out, []byte("--- FAIL: "+m.by())) {
-				t.Errorf("not found: %s (%v)\n%.2000s", m.rule, err, out)
-				continue
-			}
-			t.Logf("| %s | `%s`: `%s` | by `%s` |", m.rule, m.file, cell.Replace(strings.Join(strings.Fields(m.new), " ")), m.by())
-			continue
-		}
-		after := found.FindSubmatch(out)
-		if err == nil || after == nil {
-			t.Errorf("not found: %s (%v)\n%.2000s", m.rule, err, out)
-			continue
-		}
-		n, err := strconv.Atoi(string(after[1]))
+		after, err := m.found(t, by, records, cmp.Or(judge, "both"))
 		if err != nil {
-			t.Fatal(err)
+			missed++
+			t.Errorf("not found: %s: %v", m.rule, err)
+			continue
 		}
-		t.Logf("| %s | `%s`: `%s` | %d |", m.rule, m.file, cell.Replace(strings.Join(strings.Fields(m.new), " ")), n)
+		t.Logf("| %s | `%s`: `%s` | %s |", m.rule, m.file, cell.Replace(strings.Join(strings.Fields(m.new), " ")), after)
+	}
+	t.Logf("%d of %d mutations found", len(some)-missed, len(some))
+}
+
+// foundAfter is how the adversary tells when it found something.
+var foundAfter = regexp.MustCompile(`found after (\d+) records`)
+
+// found breaks the filter and runs the test that finds it: after how many records, or by which test. Errors: it does
+// not, or the filter that is broken so does not build.
+func (m mutation) found(t *testing.T, by, records, judge string) (after string, err error) {
+	t.Helper()
+	test := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-overlay", overlay(t, m),
+		"-run=^"+by+"$", ".", "-adversary.records="+records, "-adversary.judge="+judge,
+		"-rapid.checks="+records, "-rapid.seed=19", "-rapid.nofailfile", "-rapid.shrinktime=0s")
+	out, err := test.CombinedOutput()
+	switch n := foundAfter.FindSubmatch(out); {
+	case err == nil:
+		return "", fmt.Errorf("%s passes", by)
+	case by == adversary && n != nil:
+		return string(n[1]), nil
+	case by != adversary && bytes.Contains(out, []byte("--- FAIL: "+by)):
+		return "by `" + by + "`", nil
+	}
+	return "", fmt.Errorf("%w\n%.2000s", err, out)
+}
+
+// Each mutation has its turn within as many days as it takes.
+func TestMutationsTakeTurns(t *testing.T) {
+	had := map[string]bool{}
+	const some = 8
+	for day := range len(mutations)/some + 1 {
+		chosen, err := chosenMutations(strconv.Itoa(some), 20_000+day)
+		if err != nil || len(chosen) != some {
+			t.Fatalf("%d chosen, %v", len(chosen), err)
+		}
+		for _, m := range chosen {
+			had[m.rule] = true
+		}
+	}
+	if len(had) != len(mutations) {
+		t.Errorf("%d of %d mutations had their turn", len(had), len(mutations))
 	}
 }
