@@ -256,7 +256,7 @@ func (r *Review) follow(h holder, keeps bool) (changed bool) {
 // binaryNames calls visit with the id of each Binary that a URL names, in whatever spelling: by type and id in any place
 // of it, percent-encoded or not, or by a search. exact is false for an id that is only part of what stands there.
 func binaryNames(url []byte, visit func(id []byte, exact bool)) {
-	url = unescaped(url)
+	url = revealed(url)
 	for at := 0; ; {
 		n := bytes.Index(url[at:], []byte(binaryType))
 		if n < 0 {

@@ -49,6 +49,9 @@ func (r *reviewed) fill(m *mould, rest []byte) bool {
 				return false
 			}
 		}
+		if f.marks.mayHide() && isDisguised(text) {
+			return false
+		}
 		if r.secret(text) || f.marks&(slashMark|percentMark) != 0 && r.namesOneWithheld(text, nil) {
 			return false
 		}

@@ -102,7 +102,7 @@ var urns = []string{"urn:uuid:", "urn:oid:"}
 
 // leadOf is what a reference may lead to.
 func leadOf(ref []byte) (l lead) {
-	ref = unescaped(ref)
+	ref = revealed(ref)
 	for _, urn := range urns {
 		if len(ref) >= len(urn) && strings.EqualFold(string(ref[:len(urn)]), urn) {
 			id, _, _ := bytes.Cut(ref[len(urn):], []byte("#"))

@@ -32,7 +32,7 @@ func plainLetter(r rune) rune {
 		return plain
 	}
 	switch {
-	case unicode.Is(unicode.Mn, r), unicode.Is(unicode.Cf, r):
+	case unicode.Is(unicode.Mn, r), isUnseen(r):
 		return -1
 	case unicode.Is(unicode.Nd, r):
 		return digitOf(r)

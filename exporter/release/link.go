@@ -11,10 +11,15 @@ import (
 // Observation/1/_history/2, https://ehr.example/fhir/Observation/1. The server's name does not
 // count: the same record may be known by several. ok is false for what names none.
 func follow(ref []byte) (typ, id []byte, ok bool) {
-	if typ, id, ok = fhir.Local(ref); ok || !bytes.ContainsAny(ref, ":%") {
+	if typ, id, ok = fhir.Local(ref); ok || !bytes.ContainsAny(ref, ":%&") && indexWide(ref) < 0 {
 		return typ, id, ok
 	}
-	ref = unescaped(ref)
+	if plain := revealed(ref); !bytes.Equal(plain, ref) {
+		ref = plain
+		if typ, id, ok = fhir.Local(ref); ok {
+			return typ, id, ok
+		}
+	}
 	if end := bytes.IndexAny(ref, "?#"); end >= 0 {
 		ref = ref[:end]
 	}
@@ -29,19 +34,8 @@ func follow(ref []byte) (typ, id []byte, ok bool) {
 	return fhir.Local(ref[bytes.LastIndexByte(ref[:before], '/')+1:])
 }
 
-// unescaped is a URL without percent-encoding (RFC 3986, 2.1), as often as it was encoded. What is no
-// escape stays as it is.
-func unescaped(url []byte) []byte {
-	for range 4 {
-		plain := unescapedOnce(url)
-		if len(plain) == len(url) {
-			break
-		}
-		url = plain
-	}
-	return url
-}
-
+// unescapedOnce is a URL without percent-encoding (RFC 3986, 2.1). What is no escape stays as it
+// is.
 func unescapedOnce(url []byte) []byte {
 	if bytes.IndexByte(url, '%') < 0 {
 		return url
@@ -110,6 +104,9 @@ type owned struct {
 // normal is an identifier's value as it is compared: neither case nor space around it counts, nor that
 // it is written as a URN.
 func normal(value []byte) []byte {
+	if indexWide(value) >= 0 {
+		value = revealed(value)
+	}
 	return fhir.PlainIdentifier(value)
 }
 

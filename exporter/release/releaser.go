@@ -197,7 +197,7 @@ func (r *reviewed) quickly(line []byte) (ok bool) {
 // quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is false where only a walk can tell.
 func (r *reviewed) quick(line []byte) (ok bool) {
 	r.edits = r.edits[:0]
-	if hasCodedEscapes(line) || hasEscapedNames(line) || !r.named(line) {
+	if hasCodedEscapes(line) || isDisguised(line) || !r.named(line) {
 		return false
 	}
 	if r.resolved && !r.short && !r.ambiguous && len(r.identified.values) == 0 {
@@ -584,7 +584,7 @@ func betweenParts(c rune) bool {
 // scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.
 func (r *reviewed) scrub() (masked bool) {
 	w := &r.walk
-	if w.depth == 1 && string(w.key()) == "id" || !r.secret(w.content()) && !r.namesOneWithheld(w.content(), nil) && !r.isWithheldURL(w.content()) {
+	if w.depth == 1 && string(w.key()) == "id" || !r.betraysIn(w.content()) {
 		return false
 	}
 	at := w.fieldStart()
@@ -594,6 +594,18 @@ func (r *reviewed) scrub() (masked bool) {
 	}
 	r.edits = append(r.edits, absent(w.src, at, w.end))
 	return true
+}
+
+// betraysIn reports whether a text names something withheld, in whatever disguise.
+func (r *reviewed) betraysIn(text []byte) bool {
+	if r.secret(text) || r.namesOneWithheld(text, nil) || r.isWithheldURL(text) {
+		return true
+	}
+	if !isDisguised(text) {
+		return false
+	}
+	text = revealed(text)
+	return r.secret(text) || r.namesOneWithheld(text, nil) || r.isWithheldURL(text)
 }
 
 // isWithheldURL reports whether a text is the canonical URL of a definition that stays.
@@ -632,7 +644,7 @@ func (r *reviewed) secret(text []byte) bool { return len(text) >= minNumber && r
 // withheld resource's, however short its id is. One that follows the text but is not looked at.
 func (r *reviewed) namesOneWithheld(text, but []byte) bool {
 	if bytes.IndexByte(text, '%') >= 0 {
-		text = unescaped(text)
+		text = revealed(text)
 	}
 	for at := 0; ; {
 		n := bytes.IndexByte(text[at:], '/')

@@ -119,6 +119,9 @@ func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
 	if !t.mayHold(code) {
 		return
 	}
+	if plain, is := undisguised(code); is {
+		t.lookupAnywhere(plain, add)
+	}
 	code = folded(code)
 	t.lookupRanges(icd10, code, add)
 	t.lookupRanges(icd11, code, add)

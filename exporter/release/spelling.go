@@ -87,6 +87,9 @@ var plainNames = map[string]string{
 // canonicalSystem is the name of a code system for the URL, object identifier or name by which it comes, with or without a version; the
 // URL in small letters for those that are not known here, "" for none.
 func canonicalSystem(system string) string {
+	if strings.ContainsAny(system, "%&") {
+		system = string(revealed([]byte(system)))
+	}
 	system = strings.ToLower(strings.TrimSpace(folded(system)))
 	if system == "" || system == anySystem {
 		return system

@@ -124,9 +124,9 @@ func (t *Table) add(system, code, category string) {
 // mayHold reports whether a code may be in the table, of whatever system: as it is, or a part of it, see candidates.
 func (t *Table) mayHold(code []byte) bool {
 	var whole, part plainBytes
-	wide := false
+	wide, hidden := false, false
 	for _, c := range code {
-		wide = wide || c >= 0x80
+		wide, hidden = wide || c >= 0x80, hidden || c == '%' || c == '&'
 		switch class := codeBytes[c]; {
 		case class == otherByte || c == ' ' || c == '\t':
 			if t.mayHoldPlain(&part, false) {
@@ -144,6 +144,11 @@ func (t *Table) mayHold(code []byte) bool {
 	if wide {
 		if plain := folded(code); !bytes.Equal(plain, code) {
 			return t.mayHold(plain)
+		}
+	}
+	if hidden {
+		if plain, is := undisguised(code); is && t.mayHold(plain) {
+			return true
 		}
 	}
 	return t.mayHoldRange(code) || t.mayBeSlip(code)
@@ -231,6 +236,9 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 	if !t.mayHold(code) {
 		return
 	}
+	if plain, is := undisguised(code); is {
+		t.lookup(system, plain, label, add)
+	}
 	code = folded(code)
 	in := canonicalSystem(string(system))
 	t.lookupRanges(in, code, add)
@@ -287,6 +295,9 @@ func (t *Table) lookupSpelling(in string, systems []string, code string, add fun
 func (t *Table) lookupLabel(shown []byte, add func(category string)) {
 	if !t.loose || !t.mayHold(shown) {
 		return
+	}
+	if plain, is := undisguised(shown); is {
+		t.lookupLabel(plain, add)
 	}
 	shown = folded(shown)
 	for i, spelling := range candidates(shown) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"unicode/utf8"
 
 	"ehi-server/shared/fhir"
 )
@@ -227,7 +228,8 @@ const (
 	pointMark
 	slashMark
 	percentMark
-	binaryMark // what every text has that mentions a Binary, see mentionsBinary
+	disguiseMark // what a character reference begins with, and what is not ASCII's
+	binaryMark   // what every text has that mentions a Binary, see mentionsBinary
 )
 
 // markOf are the marks of each byte.
@@ -242,6 +244,10 @@ var markOf = func() (of [256]marks) {
 	of['.'] |= pointMark
 	of['/'] |= slashMark
 	of['%'] |= percentMark
+	of['&'] |= disguiseMark
+	for c := utf8.RuneSelf; c < len(of); c++ {
+		of[c] |= disguiseMark
+	}
 	for _, c := range []byte("yY=") {
 		of[c] |= binaryMark
 	}
