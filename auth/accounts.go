@@ -138,6 +138,13 @@ func (s *Server) Administrator(name string) (a Account, ok bool) {
 	return s.admins.find(accountKey(adminKind, name))
 }
 
+// StoredAdministrator is Administrator by the record, which this process may not have heard of yet.
+// Errors: ErrNoAccount.
+func (s *Server) StoredAdministrator(ctx context.Context, name string) (Account, error) {
+	a, err := s.account(ctx, accountKey(adminKind, name))
+	return a.Account, err
+}
+
 func (d *directory) find(key subject.Subject) (a Account, ok bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

@@ -80,7 +80,7 @@ func with(q url.Values, change ...string) url.Values {
 
 func code(t *testing.T, s *auth.Server, change ...string) string {
 	t.Helper()
-	req, err := s.Check(authorizeQuery(change...), []string{fhirBase})
+	req, err := s.Check(t.Context(), authorizeQuery(change...), []string{fhirBase})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestSMART2AuthorizeRequestIsChecked(t *testing.T) {
 		"method alone":       {[]string{"code_challenge", ""}, "invalid_request", true, `Missing "code_challenge" parameter`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req, err := s.Check(authorizeQuery(c.change...), []string{fhirBase})
+			req, err := s.Check(t.Context(), authorizeQuery(c.change...), []string{fhirBase})
 			if c.code == "" {
 				if err != nil || req.Scopes.String() != "patient/$ehi-export offline_access openid fhirUser launch/patient patient/*.rs" {
 					t.Fatalf("%+v, %v", req, err)
@@ -167,7 +167,7 @@ func TestSMART4CodeGivesTokens(t *testing.T) {
 	if tok.TokenType != "Bearer" || tok.Patient != "p1" || tok.ExpiresIn != 3600 || tok.RefreshToken == "" || tok.IDToken == "" || !tok.NeedPatientBanner {
 		t.Errorf("tokens %+v", tok)
 	}
-	a, err := s.Verify(tok.AccessToken)
+	a, err := s.Verify(t.Context(), tok.AccessToken)
 	if err != nil || a.Patient != "p1" || a.ClientID != auth.SandboxClientID || !a.Scopes.Contains(auth.PatientExport) {
 		t.Errorf("access %+v, %v", a, err)
 	}
@@ -209,7 +209,7 @@ func TestSMART3SecondUseOfACodeRevokesWhatTheFirstGave(t *testing.T) {
 	tok := mustToken(t, s, codeForm(c))
 	_, err := s.Token(t.Context(), codeForm(c))
 	wantError(t, err, "invalid_grant")
-	if _, err := s.Verify(tok.AccessToken); err == nil {
+	if _, err := s.Verify(t.Context(), tok.AccessToken); err == nil {
 		t.Error("the access token outlived the replay")
 	}
 	_, err = s.Token(t.Context(), refreshForm(tok.RefreshToken))
@@ -256,7 +256,7 @@ func TestSMART4RefreshRotatesAndReuseRevokesTheFamily(t *testing.T) {
 	wantError(t, err, "invalid_grant")
 	_, err = s.Token(t.Context(), refreshForm(third.RefreshToken))
 	wantError(t, err, "invalid_grant")
-	if _, err := s.Verify(third.AccessToken); err == nil {
+	if _, err := s.Verify(t.Context(), third.AccessToken); err == nil {
 		t.Error("an access token of the revoked family is still valid")
 	}
 }
@@ -265,7 +265,7 @@ func TestSMART4RefreshRotatesAndReuseRevokesTheFamily(t *testing.T) {
 func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 	s, clock, _ := newServer(t)
 	c := code(t, s)
-	if _, err := s.Verify(c); err == nil {
+	if _, err := s.Verify(t.Context(), c); err == nil {
 		t.Error("a code is a bearer")
 	}
 	tok := mustToken(t, s, codeForm(c))
@@ -275,15 +275,15 @@ func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 		"refresh token": tok.RefreshToken, "id token": tok.IDToken, "nothing": "", "words": "a.b.c", "alg none": none,
 		"changed signature": tok.AccessToken[:len(tok.AccessToken)-6] + "AAAAAA", "changed payload": parts[0] + "." + parts[1][:20] + "A" + parts[1][21:] + "." + parts[2],
 	} {
-		if _, err := s.Verify(bad); !errors.Is(err, auth.ErrToken) {
+		if _, err := s.Verify(t.Context(), bad); !errors.Is(err, auth.ErrToken) {
 			t.Errorf("%s is a bearer: %v", name, err)
 		}
 	}
-	if _, err := s.Verify(tok.AccessToken); err != nil {
+	if _, err := s.Verify(t.Context(), tok.AccessToken); err != nil {
 		t.Error(err)
 	}
 	clock.Store(int64(2 * time.Hour))
-	if _, err := s.Verify(tok.AccessToken); err == nil {
+	if _, err := s.Verify(t.Context(), tok.AccessToken); err == nil {
 		t.Error("an expired token is a bearer")
 	}
 }
@@ -300,7 +300,7 @@ func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 		tok := mustToken(t, s, codeForm(code(t, s)))
 		token := by(tok)
 		wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {token}, "client_id": {"somebody-else"}})), "invalid_client")
-		if _, err := s.Verify(tok.AccessToken); err != nil {
+		if _, err := s.Verify(t.Context(), tok.AccessToken); err != nil {
 			t.Fatalf("%s: somebody else has ended it", name)
 		}
 		if err := s.RevokeToken(t.Context(), request(url.Values{"token": {token}, "client_id": {auth.SandboxClientID}})); err != nil {
@@ -310,7 +310,7 @@ func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 		wantError(t, err, "invalid_grant")
 		for _, process := range []*auth.Server{s, other} {
 			for end := time.Now().Add(5 * time.Second); ; {
-				if _, err := process.Verify(tok.AccessToken); err != nil {
+				if _, err := process.Verify(t.Context(), tok.AccessToken); err != nil {
 					break
 				}
 				if time.Now().After(end) {
@@ -363,7 +363,7 @@ func TestTokensAndRevocationsHoldInEveryProcess(t *testing.T) {
 	a, clock, b := newServer(t)
 	other := attach(t, b, clock)
 	tok := mustToken(t, other, codeForm(code(t, a)))
-	if _, err := a.Verify(tok.AccessToken); err != nil {
+	if _, err := a.Verify(t.Context(), tok.AccessToken); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Token(t.Context(), refreshForm(tok.RefreshToken)); err != nil {
@@ -372,7 +372,7 @@ func TestTokensAndRevocationsHoldInEveryProcess(t *testing.T) {
 	_, err := a.Token(t.Context(), refreshForm(tok.RefreshToken))
 	wantError(t, err, "invalid_grant")
 	for end := time.Now().Add(5 * time.Second); ; {
-		if _, err := other.Verify(tok.AccessToken); err != nil {
+		if _, err := other.Verify(t.Context(), tok.AccessToken); err != nil {
 			return
 		}
 		if time.Now().After(end) {
@@ -439,7 +439,7 @@ func FuzzVerifyNeverPanics(f *testing.F) {
 	defer s.Close()
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Fuzz(func(t *testing.T, token string) {
-		if a, err := s.Verify(token); err == nil {
+		if a, err := s.Verify(t.Context(), token); err == nil {
 			t.Fatalf("a forged token opens %+v", a)
 		}
 	})

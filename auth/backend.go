@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -62,16 +63,54 @@ func errClient(format string, args ...any) *Error { return refuse("invalid_clien
 // errSecret does not tell an unknown client from a wrong secret.
 var errSecret = errClient("Unknown client or wrong secret")
 
+// finder finds a client, nil for none.
+type finder func(id string) *clientRecord
+
+// judged is the client of a request, found by what this process has heard of clients. That may be of a moment ago: a
+// refusal is by the client's record as it is stored. An unknown client takes as long as a wrong secret.
+func (s *Server) judged(
+	ctx context.Context, r TokenRequest, by func(context.Context, TokenRequest, finder) (*clientRecord, error),
+) (*clientRecord, error) {
+	c, err := by(ctx, r, s.heard)
+	id := r.client()
+	if refused, ok := errors.AsType[*Error](err); !ok || refused.Code != "invalid_client" || s.isSandbox(id) {
+		return c, err
+	}
+	stored, unread := s.clients.stored(ctx, id)
+	if unread != nil {
+		return nil, unread
+	}
+	if reflect.DeepEqual(stored, s.clients.get(id)) {
+		return nil, err
+	}
+	return by(ctx, r, func(string) *clientRecord { return stored })
+}
+
+// client is the client that a request says it is of, "" for none.
+func (r TokenRequest) client() string {
+	switch {
+	case r.HasBasic:
+		return r.BasicID
+	case r.Form.Get("client_assertion") != "":
+		return AssertionClient(r.Form.Get("client_assertion"))
+	}
+	return r.Form.Get("client_id")
+}
+
 // requester is the client of a request: a confidential one authenticates, a public one says its id (RFC 6749 2.3, RFC 7009 2.1).
 func (s *Server) requester(ctx context.Context, r TokenRequest) (*clientRecord, error) {
+	return s.judged(ctx, r, s.requesterAmong)
+}
+
+func (s *Server) requesterAmong(ctx context.Context, r TokenRequest, find finder) (*clientRecord, error) {
 	if r.authenticates() > 0 {
-		return s.authenticate(ctx, r)
+		return s.authenticateAmong(ctx, r, find)
 	}
 	id := r.Form.Get("client_id")
 	if id == "" {
 		return nil, missing("client_id")
 	}
-	c := s.client(id)
+	c := find(id)
 	if c == nil {
 		return nil, errClient("Unknown client")
 	}
@@ -94,6 +133,10 @@ func (r TokenRequest) authenticates() (methods int) {
 
 // authenticate finds out who the client is, by exactly one method (RFC 6749 2.3).
 func (s *Server) authenticate(ctx context.Context, r TokenRequest) (*clientRecord, error) {
+	return s.judged(ctx, r, s.authenticateAmong)
+}
+
+func (s *Server) authenticateAmong(ctx context.Context, r TokenRequest, find finder) (*clientRecord, error) {
 	f := r.Form
 	switch n := r.authenticates(); {
 	case n == 0:
@@ -103,16 +146,15 @@ func (s *Server) authenticate(ctx context.Context, r TokenRequest) (*clientRecor
 	case r.HasBasic && f.Get("client_id") != "" && f.Get("client_id") != r.BasicID:
 		return nil, refuse("invalid_request", "client_id is not the one of the Authorization header")
 	case r.HasBasic:
-		return s.checkSecret(ctx, r.BasicID, r.BasicSecret)
+		return s.checkSecret(ctx, find(r.BasicID), r.BasicSecret)
 	case f.Get("client_secret") != "":
-		return s.checkSecret(ctx, f.Get("client_id"), f.Get("client_secret"))
+		return s.checkSecret(ctx, find(f.Get("client_id")), f.Get("client_secret"))
 	}
-	return s.checkAssertion(ctx, r)
+	return s.checkAssertion(ctx, r, find)
 }
 
 // checkSecret is client_secret_basic and client_secret_post. An unknown client takes as long as a wrong secret.
-func (s *Server) checkSecret(ctx context.Context, id, secret string) (*clientRecord, error) {
-	c := s.client(id)
+func (s *Server) checkSecret(ctx context.Context, c *clientRecord, secret string) (*clientRecord, error) {
 	if len(secret) > MaxPassword {
 		return nil, errSecret
 	}
@@ -123,7 +165,10 @@ func (s *Server) checkSecret(ctx context.Context, id, secret string) (*clientRec
 		return c, nil
 	}
 	if c == nil || c.SecretHash == "" {
-		return nil, errors.Join(s.hashes.waste(ctx, secret), errSecret)
+		if err := s.hashes.waste(ctx, secret); err != nil {
+			return nil, err
+		}
+		return nil, errSecret
 	}
 	right, err := s.hashes.checkOften(ctx, c.SecretHash, secret)
 	if err != nil {
@@ -136,12 +181,12 @@ func (s *Server) checkSecret(ctx context.Context, id, secret string) (*clientRec
 }
 
 // checkAssertion is private_key_jwt (SMART-5).
-func (s *Server) checkAssertion(ctx context.Context, r TokenRequest) (*clientRecord, error) {
+func (s *Server) checkAssertion(ctx context.Context, r TokenRequest, find finder) (*clientRecord, error) {
 	if r.Form.Get("client_assertion_type") != assertionType {
 		return nil, errClient("Invalid %q parameter", "client_assertion_type")
 	}
 	assertion := []byte(r.Form.Get("client_assertion"))
-	c, kid, err := s.claimed(assertion)
+	c, kid, err := claimed(assertion, find)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +229,7 @@ func onlyFor(ours, audience []string) bool {
 // claimed is the client that an assertion says it is of, and the key that it says it was signed by. Nothing of it is verified yet, but that
 // the algorithm is one of ours: none, HS256 and the like end here, and so does what is no compact JWS. Headers that bring a key along (jwk,
 // jku, x5c, x5u) are not read at all.
-func (s *Server) claimed(assertion []byte) (*clientRecord, string, error) {
+func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	unread := errClient("The assertion cannot be verified")
 	if len(assertion) > maxAssertion {
 		return nil, "", unread
@@ -202,7 +247,7 @@ func (s *Server) claimed(assertion []byte) (*clientRecord, string, error) {
 	if kid == "" {
 		return nil, "", errClient("The assertion's header must have a kid")
 	}
-	c := s.client(AssertionClient(string(assertion)))
+	c := find(AssertionClient(string(assertion)))
 	if c == nil || !c.is(Asymmetric) {
 		return nil, "", unread
 	}

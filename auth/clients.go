@@ -351,15 +351,19 @@ func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scop
 }
 
 // registry is the clients as every process knows them: followed, so that a change holds everywhere at once.
+//
+// What it knows may be of a moment ago, or of the time before NATS went away. It may say yes; that there is no such
+// client, or that it did not show who it is, the record itself says (see stored).
 type registry struct {
 	kv   *kv.Bucket
 	mu   sync.RWMutex
 	byID map[string]*clientRecord
+	gone map[string]struct{} // those that this process has heard were removed
 	stop func()
 }
 
 func followClients(ctx context.Context, kv *kv.Bucket) (*registry, error) {
-	r := &registry{kv: kv, byID: map[string]*clientRecord{}}
+	r := &registry{kv: kv, byID: map[string]*clientRecord{}, gone: map[string]struct{}{}}
 	var err error
 	r.stop, err = kv.Follow(ctx, clientRecords.Under(), r.apply, r.reloaded)
 	return r, err
@@ -379,12 +383,15 @@ func (r *registry) take(id string, c *clientRecord) {
 	defer r.mu.Unlock()
 	if c == nil {
 		delete(r.byID, id)
+		r.gone[id] = struct{}{}
 		return
 	}
+	delete(r.gone, id)
 	r.byID[id] = c
 }
 
-// reloaded forgets the clients that went while the connection was away.
+// reloaded forgets the clients that went while the connection was away. It is no word that they were removed: a list
+// may lack what NATS cannot read at the moment.
 func (r *registry) reloaded(keys map[subject.Subject]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -401,16 +408,51 @@ func (r *registry) get(id string) *clientRecord {
 	return r.byID[id]
 }
 
-// client finds a client, nil for none.
-func (s *Server) client(id string) *clientRecord {
-	if s.Sandbox && id == SandboxClientID {
+// isGone reports whether this process has heard that a client was removed.
+func (r *registry) isGone(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, gone := r.gone[id]
+	return gone
+}
+
+// stored reads a client's record, nil where there is none.
+func (r *registry) stored(ctx context.Context, id string) (*clientRecord, error) {
+	if !urlSafe.MatchString(id) {
+		return nil, nil
+	}
+	e, err := r.kv.Get(ctx, clientRecords.Of(id))
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a client: %w", err)
+	}
+	c := &clientRecord{}
+	return c, json.Unmarshal(e.Value, c)
+}
+
+// heard finds a client by what this process has heard, nil for none.
+func (s *Server) heard(id string) *clientRecord {
+	if s.isSandbox(id) {
 		return s.sandbox
 	}
 	return s.clients.get(id)
 }
 
-// Known reports whether there is such a client.
-func (s *Server) Known(id string) bool { return s.client(id) != nil }
+// client finds a client, nil for none: by its record where this process has not heard of it.
+func (s *Server) client(ctx context.Context, id string) (*clientRecord, error) {
+	if c := s.heard(id); c != nil || s.clients.isGone(id) {
+		return c, nil
+	}
+	return s.clients.stored(ctx, id)
+}
+
+// isSandbox reports whether an id is the sandbox's client, which has no record.
+func (s *Server) isSandbox(id string) bool { return s.Sandbox && id == SandboxClientID }
+
+// Known reports whether this process has heard of a client. That it has not refuses nobody.
+func (s *Server) Known(id string) bool { return s.heard(id) != nil }
 
 // sandboxClient is the client that exists in sandbox mode (SMART-10): of all kinds at once.
 func (s *Server) sandboxClient() *clientRecord {
@@ -433,8 +475,14 @@ func (s *Server) Clients(context.Context) ([]Client, error) {
 }
 
 // Client is one registered client. Errors: ErrNoClient.
-func (s *Server) Client(_ context.Context, id string) (Client, error) {
+func (s *Server) Client(ctx context.Context, id string) (Client, error) {
 	c := s.clients.get(id)
+	if c == nil && !s.clients.isGone(id) {
+		var err error
+		if c, err = s.clients.stored(ctx, id); err != nil {
+			return Client{}, err
+		}
+	}
 	if c == nil {
 		return Client{}, ErrNoClient
 	}
@@ -583,7 +631,7 @@ func (s *Server) RemoveClient(ctx context.Context, id string) error {
 
 // ClientName is what people read of a client: its name, or its id where it is gone.
 func (s *Server) ClientName(id string) string {
-	if c := s.client(id); c != nil {
+	if c := s.heard(id); c != nil {
 		return c.Name
 	}
 	return id
@@ -592,7 +640,7 @@ func (s *Server) ClientName(id string) string {
 // MaySkip tells whether a client's exports may do without the patient's form, and without review. The
 // sandbox's client may: the paths for that are an aid for tests.
 func (s *Server) MaySkip(id string) (form, review bool) {
-	c := s.client(id)
+	c := s.heard(id)
 	switch {
 	case c == nil:
 		return false, false

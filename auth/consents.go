@@ -61,10 +61,11 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 		if err := json.Unmarshal(e.Value, &c); err != nil {
 			return err
 		}
-		if !s.voided(c.ID) && s.lives(c.ClientID, c.Begun.Unix()) {
+		lives, err := s.lives(ctx, c.ClientID, c.Begun.Unix())
+		if lives && !s.voided(c.ID) {
 			out = append(out, c)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -237,6 +237,15 @@ func (s *Server) Configured(name string) Account {
 	return a
 }
 
+// StoredConfigured is Configured by the record, which this process may not have heard of yet.
+func (s *Server) StoredConfigured(ctx context.Context, name string) (Account, error) {
+	a, err := s.account(ctx, accountKey(configuredKind, name))
+	if errors.Is(err, ErrNoAccount) {
+		return Account{}, nil
+	}
+	return a.Account, err
+}
+
 // changeAccount changes an account's record by compare-and-set; change may be called more than once.
 // That of the administrator of the configuration is made where there is none. Errors: ErrNoAccount,
 // and change's.

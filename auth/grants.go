@@ -97,9 +97,15 @@ func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, r
 	if e := check(g); e != nil {
 		return g, e
 	}
-	if agreed, err := s.agreed(ctx, g); err != nil {
+	agreed, err := s.agreed(ctx, g)
+	if err != nil {
 		return g, err
-	} else if !agreed || s.voided(g.Family) || !s.lives(g.ClientID, g.Begun) || s.ahead(g.Begun) {
+	}
+	lives, err := s.lives(ctx, g.ClientID, g.Begun)
+	if err != nil {
+		return g, err
+	}
+	if !agreed || !lives || s.voided(g.Family) || s.ahead(g.Begun) {
 		return g, refusal
 	}
 	data, err := json.Marshal(g)
@@ -254,7 +260,10 @@ func (s *Server) refresher(ctx context.Context, r TokenRequest, unknown *Error) 
 	if err != nil {
 		return nil, err
 	}
-	c := s.client(id)
+	c, err := s.client(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	if !known || c == nil {
 		return nil, unknown
 	}

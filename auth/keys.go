@@ -62,6 +62,8 @@ type ring struct {
 	making sync.Mutex                 // held while a key is made that is not there
 	stop   func()
 	gone   func() // called when a key was removed: what it signed is void
+	// went are the records of keys that were removed: one that is read late brings none of them back.
+	went map[subject.Subject]struct{}
 	// removed counts the keys that were removed. It rises before gone is called, so that who has verified a token meanwhile can tell.
 	removed atomic.Uint64
 }
@@ -89,6 +91,9 @@ func (r *ring) apply(e kv.Entry) {
 func (r *ring) take(record subject.Subject, id string, k *signingKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, went := r.went[record]; went {
+		return
+	}
 	r.keys[id], r.kids[record] = k, id
 	r.publish()
 }
@@ -96,6 +101,9 @@ func (r *ring) take(record subject.Subject, id string, k *signingKey) {
 func (r *ring) forget(record subject.Subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if record != firstKey { // the others' names are of one key each
+		r.went[record] = struct{}{}
+	}
 	id, known := r.kids[record]
 	if !known {
 		return
@@ -163,7 +171,13 @@ func (r *ring) newest(alg string) (out *signingKey) {
 
 // followKeys begins to follow the keys.
 func (s *Server) followKeys(ctx context.Context) (err error) {
-	s.ring = &ring{keys: map[string]*signingKey{}, kids: map[subject.Subject]string{}, public: jwk.NewSet(), gone: s.verified.Purge}
+	s.ring = &ring{
+		keys:   map[string]*signingKey{},
+		kids:   map[subject.Subject]string{},
+		went:   map[subject.Subject]struct{}{},
+		public: jwk.NewSet(),
+		gone:   s.verified.Purge,
+	}
 	s.ring.stop, err = s.KV.Follow(ctx, keyRecords.Under(), s.ring.apply, s.ring.reloaded)
 	return err
 }
@@ -354,16 +368,20 @@ func (s *Server) Tend(ctx context.Context) error {
 var urlSafe = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // fetchKey learns of a key that another process has made a moment ago, before the news of it has come.
-func (s *Server) fetchKey(ctx context.Context, kid string) bool {
+// Errors: ErrToken where there is no such key.
+func (s *Server) fetchKey(ctx context.Context, kid string) error {
 	if !urlSafe.MatchString(kid) {
-		return false
+		return ErrToken
 	}
 	e, err := s.KV.Get(ctx, keyRecords.Of(kid))
+	if errors.Is(err, kv.ErrNotFound) {
+		return ErrToken
+	}
 	if err != nil {
-		return false
+		return fmt.Errorf("read a signing key: %w", err)
 	}
 	s.ring.apply(e)
-	return true
+	return nil
 }
 
 // JWKS is the public keys, for /auth/jwks (SMART-1, SMART-6). Those that sign are made before they are first needed, so that clients who

@@ -135,7 +135,7 @@ func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the client", func() bool { return s.Known("app") && other.Known("app") })
-	if _, err := other.Verify(tok.AccessToken); err == nil {
+	if _, err := other.Verify(t.Context(), tok.AccessToken); err == nil {
 		t.Error("a token of the client that was removed is good again")
 	}
 	_, err = s.Token(t.Context(), refreshForm(tok.RefreshToken, "client_id", "app", "client_secret", secret))
@@ -162,7 +162,8 @@ func TestScopesAreGrantedAsRegistered(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, "the client", func() bool { return s.Known(added.ID) })
-		req, err := s.Check(authorizeQuery("client_id", added.ID, "redirect_uri", "https://client.test/cb", "scope", c.asked), []string{fhirBase})
+		q := authorizeQuery("client_id", added.ID, "redirect_uri", "https://client.test/cb", "scope", c.asked)
+		req, err := s.Check(t.Context(), q, []string{fhirBase})
 		if err != nil || req.Scopes.String() != c.granted {
 			t.Errorf("%s: %q, %v", scope, req.Scopes, err)
 		}
@@ -228,7 +229,7 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	if kid(fresh.AccessToken) == kid(old.AccessToken) || kid(fresh.IDToken) == kid(old.IDToken) {
 		t.Error("the old key signs")
 	}
-	if _, err := other.Verify(fresh.AccessToken); err != nil {
+	if _, err := other.Verify(t.Context(), fresh.AccessToken); err != nil {
 		t.Errorf("another process does not know the new key: %v", err)
 	}
 	clock.Add(int64(2 * time.Hour))
@@ -240,7 +241,7 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	})
 
 	last := mustToken(t, s, codeForm(code(t, s)))
-	if _, err := other.Verify(last.AccessToken); err != nil {
+	if _, err := other.Verify(t.Context(), last.AccessToken); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := s.RotateKeys(t.Context(), true)
@@ -250,11 +251,14 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	if slices.ContainsFunc(keys, func(k auth.KeyInfo) bool { return k.ID == kid(last.AccessToken) }) {
 		t.Errorf("a compromised key is told to be there: %v", keys)
 	}
-	if _, err := s.Verify(last.AccessToken); err == nil {
+	if _, err := s.Verify(t.Context(), last.AccessToken); err == nil {
 		t.Error("the process that removed a compromised key takes what it signed")
 	}
 	for _, process := range []*auth.Server{s, other} {
-		until(t, "the end of what a compromised key signed", func() bool { _, err := process.Verify(last.AccessToken); return err != nil })
+		until(t, "the end of what a compromised key signed", func() bool {
+			_, err := process.Verify(t.Context(), last.AccessToken)
+			return err != nil
+		})
 	}
 	if again := mustToken(t, s, refreshForm(last.RefreshToken)); again.AccessToken == "" {
 		t.Error("nothing is issued after a compromise")
@@ -278,7 +282,7 @@ func TestTheFirstVersionsKeySignsOn(t *testing.T) {
 	}
 	until(t, "the old record's end", func() bool { _, err := b.Auth.Get(t.Context(), subject.KindOf("key").Of("current")); return err != nil })
 	restarted := attach(t, b, clock)
-	if _, err := restarted.Verify(tok.AccessToken); err != nil {
+	if _, err := restarted.Verify(t.Context(), tok.AccessToken); err != nil {
 		t.Errorf("what it signed is void: %v", err)
 	}
 	if next := mustToken(t, restarted, codeForm(code(t, restarted))); strings.Split(next.AccessToken, ".")[0] == strings.Split(tok.AccessToken, ".")[0] {
@@ -310,13 +314,13 @@ func TestPatientsWithdrawTheirConsents(t *testing.T) {
 	if _, err := s.Withdraw(t.Context(), "p2", list[0].ID); !errors.Is(err, auth.ErrNoConsent) {
 		t.Errorf("another patient ends it: %v", err)
 	}
-	if _, err := s.Verify(tok.AccessToken); err != nil {
+	if _, err := s.Verify(t.Context(), tok.AccessToken); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := other.Withdraw(t.Context(), "p1", list[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end", func() bool { _, err := s.Verify(tok.AccessToken); return err != nil })
+	until(t, "the end", func() bool { _, err := s.Verify(t.Context(), tok.AccessToken); return err != nil })
 	if left, err := s.Consents(t.Context(), "p1"); err != nil || len(left) != 0 {
 		t.Errorf("%+v, %v", left, err)
 	}
@@ -495,11 +499,11 @@ func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 	}
 	until(t, "the client", func() bool { _, err := s.Client(t.Context(), app.ID); return err == nil })
 	for address, good := range map[string]bool{"https://app.example/cb": true, "https://ehi.example.org/cb": false} {
-		_, err := s.Check(url.Values{"client_id": {app.ID}, "redirect_uri": {address}}, nil)
+		_, err := s.Check(t.Context(), url.Values{"client_id": {app.ID}, "redirect_uri": {address}}, nil)
 		if refused := strings.Contains(fmt.Sprint(err), "redirect_uri"); refused == good {
 			t.Errorf("a code for %s: %v", address, err)
 		}
-		if _, ok := s.LeadsTo(app.ID, address); ok != good {
+		if _, ok := s.LeadsTo(t.Context(), app.ID, address); ok != good {
 			t.Errorf("the form leads to %s: %t", address, ok)
 		}
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"ehi-server/shared/subject"
@@ -31,8 +32,12 @@ func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
 
 // familyOf finds the client and the family of an access or a refresh token.
 func (s *Server) familyOf(ctx context.Context, token string) (client, family string, known bool, err error) {
-	if a, err := s.Verify(token); err == nil {
+	a, err := s.Verify(ctx, token)
+	if err == nil {
 		return a.ClientID, a.family, true, nil
+	}
+	if !errors.Is(err, ErrToken) {
+		return "", "", false, err
 	}
 	return s.refreshFamily(ctx, token)
 }
@@ -71,7 +76,10 @@ func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection,
 	if r.Form.Get("token") == "" {
 		return Introspection{}, missing("token")
 	}
-	a, err := s.Verify(r.Form.Get("token"))
+	a, err := s.Verify(ctx, r.Form.Get("token"))
+	if err != nil && !errors.Is(err, ErrToken) {
+		return Introspection{}, err
+	}
 	if err != nil || a.ClientID != c.ID && !c.Introspect { // also a refresh token: it opens nothing at a resource server
 		return Introspection{}, nil
 	}

@@ -194,7 +194,8 @@ func TestSMART7RefreshNarrowsToASubset(t *testing.T) {
 	tok := mustToken(t, s, codeForm(code(t, s, "scope", "patient/*.rs patient/$ehi-export offline_access")))
 	for _, asked := range []string{"patient/Patient.rs", "patient/Patient.read patient/Condition.r", "offline_access patient/*.s patient/*.r patient/*.r", "patient/*.cruds patient/$ehi-export launch/encounter offline_access"} {
 		tok = mustToken(t, s, refreshForm(tok.RefreshToken, "scope", asked))
-		if a, err := s.Verify(tok.AccessToken); err != nil || !auth.ParseScopes(asked).Contains(a.Scopes) || !a.Scopes.Contains(auth.ParseScopes(asked)) {
+		a, err := s.Verify(t.Context(), tok.AccessToken)
+		if err != nil || !auth.ParseScopes(asked).Contains(a.Scopes) || !a.Scopes.Contains(auth.ParseScopes(asked)) {
 			t.Errorf("%s: %q, %v", asked, a.Scopes, err)
 		}
 	}
@@ -219,7 +220,7 @@ func TestARequestWithoutScopeIsInvalidScope(t *testing.T) {
 		wantError(t, err, "invalid_scope")
 	}
 	for _, asked := range []string{"", " ", "made/up", "system/*.rs"} {
-		_, err := s.Check(authorizeQuery("scope", asked), []string{fhirBase})
+		_, err := s.Check(t.Context(), authorizeQuery("scope", asked), []string{fhirBase})
 		wantError(t, err, "invalid_scope")
 	}
 }

@@ -162,10 +162,14 @@ type Request struct {
 
 // Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that aud may name, the main one
 // first. Errors: *Error, Redirectable once client and redirect_uri are known good; req holds what is needed for that.
-func (s *Server) Check(q url.Values, audiences []string) (req Request, err error) {
+// Anything else is ours.
+func (s *Server) Check(ctx context.Context, q url.Values, audiences []string) (req Request, err error) {
 	req = Request{ClientID: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"), State: q.Get("state"), Nonce: q.Get("nonce"), Issuer: s.Issuer}
-	c, e := s.checkClient(req, q)
-	if e != nil {
+	c, err := s.client(ctx, req.ClientID)
+	if err != nil {
+		return req, err
+	}
+	if e := s.checkClient(c, req, q); e != nil {
 		return req, e
 	}
 	req.ClientName = c.Name
@@ -176,26 +180,25 @@ func (s *Server) Check(q url.Values, audiences []string) (req Request, err error
 	return req, nil
 }
 
-func (s *Server) checkClient(req Request, q url.Values) (*clientRecord, *Error) {
-	c := s.client(req.ClientID)
+func (s *Server) checkClient(c *clientRecord, req Request, q url.Values) *Error {
 	switch {
 	case req.ClientID == "":
-		return nil, missing("client_id")
+		return missing("client_id")
 	case c == nil || len(q["client_id"]) > 1:
-		return nil, invalid("client_id")
+		return invalid("client_id")
 	case req.RedirectURI == "":
-		return nil, missing("redirect_uri")
+		return missing("redirect_uri")
 	case !c.redirectsTo(req.RedirectURI) || len(q["redirect_uri"]) > 1, !c.anyRedirect && s.isOwn(req.RedirectURI):
-		return nil, invalid("redirect_uri")
+		return invalid("redirect_uri")
 	}
-	return c, nil
+	return nil
 }
 
 // LeadsTo reports whether the browser may be sent to an address on behalf of a client, behind the
 // release form (EHI-7). to is the address as browsers read it, "" where it may not.
-func (s *Server) LeadsTo(clientID, address string) (to string, ok bool) {
-	c := s.client(clientID)
-	if c == nil || !c.anyRedirect && s.isOwn(address) {
+func (s *Server) LeadsTo(ctx context.Context, clientID, address string) (to string, ok bool) {
+	c, err := s.client(ctx, clientID)
+	if err != nil || c == nil || !c.anyRedirect && s.isOwn(address) {
 		return "", false
 	}
 	return c.leadsTo(address)

@@ -81,10 +81,21 @@ func (s *Server) voided(family string) bool {
 	return gone
 }
 
-// lives reports whether a client is registered still, and was when something was authorized: another one may have its id by now.
-func (s *Server) lives(client string, begun int64) bool {
-	c := s.client(client)
+// lives reports whether a client is registered still, and was when something was authorized: another one may have its
+// id by now.
+func (s *Server) lives(ctx context.Context, client string, begun int64) (bool, error) {
+	c, err := s.client(ctx, client)
+	return livedAt(c, begun), err
+}
+
+func livedAt(c *clientRecord, begun int64) bool {
 	return c != nil && (c.anyRedirect || c.Created.Unix() <= begun)
+}
+
+// livesAsHeard is lives by what this process has heard. told is false where that says nothing.
+func (s *Server) livesAsHeard(client string, begun int64) (lives, told bool) {
+	c := s.heard(client)
+	return livedAt(c, begun), c != nil || s.clients.isGone(client)
 }
 
 // agreed reports whether the account that agreed to a grant is there still, as that patient's.
@@ -101,18 +112,39 @@ func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
 
 // Holds reports whether what a token came of still holds: it is not revoked, and its client is
 // registered. It says nothing of the token's time.
-func (s *Server) Holds(a *Access) bool {
-	return !s.voided(a.family) && s.lives(a.ClientID, a.begun)
+func (s *Server) Holds(ctx context.Context, a *Access) (bool, error) {
+	if s.voided(a.family) {
+		return false, nil
+	}
+	return s.lives(ctx, a.ClientID, a.begun)
+}
+
+// Ended reports whether this process has heard that what a token came of does not hold any more. It asks nobody.
+func (s *Server) Ended(a *Access) bool {
+	lives, told := s.livesAsHeard(a.ClientID, a.begun)
+	return s.voided(a.family) || told && !lives
 }
 
 // Stands reports whether what a client began at an instant may go on: the client is registered, as it
 // was then, and the patient's authorization for it is not withdrawn. grant is Access.Grant; "" where
 // there was none.
-func (s *Server) Stands(client, grant string, began time.Time) bool {
-	if !s.lives(client, began.Unix()) {
-		return false
+func (s *Server) Stands(ctx context.Context, client, grant string, began time.Time) (bool, error) {
+	if s.isWithdrawn(grant) {
+		return false, nil
 	}
+	return s.lives(ctx, client, began.Unix())
+}
+
+// StandsAsHeard is Stands by what this process has heard; it asks nobody. told is false where that says nothing.
+func (s *Server) StandsAsHeard(client, grant string, began time.Time) (stands, told bool) {
+	if s.isWithdrawn(grant) {
+		return false, true
+	}
+	return s.livesAsHeard(client, began.Unix())
+}
+
+func (s *Server) isWithdrawn(grant string) bool {
 	v, known := s.revoked.Load(grant)
 	w, _ := v.(Withdrawal)
-	return grant == "" || !known || w == (Withdrawal{})
+	return grant != "" && known && w != (Withdrawal{})
 }

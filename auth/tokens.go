@@ -86,21 +86,28 @@ func (s *Server) sign(ctx context.Context, tok jwt.Token, alg, typ string) (stri
 }
 
 // Verify checks a bearer token (SMART-6). A signature is checked once a token; expiry and revocation every time.
-// Errors: ErrToken.
-func (s *Server) Verify(bearer string) (*Access, error) {
+// Errors: ErrToken; any other says that it cannot be told at the moment, since NATS is away.
+func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 	a, known := s.verified.Get(bearer)
 	if !known {
 		removed, err := s.ring.removed.Load(), error(nil)
-		if a, err = s.parse(bearer); err != nil {
+		if a, err = s.parse(ctx, bearer); err != nil {
 			return nil, err
 		}
 		s.verified.Add(strings.Clone(bearer), a)
 		if s.ring.removed.Load() != removed { // its key may have gone while it was looked at, and the memory of tokens been emptied before this one came
 			s.verified.Remove(bearer)
-			return s.Verify(bearer)
+			return s.Verify(ctx, bearer)
 		}
 	}
-	if !a.lives(s.Now()) || !s.Holds(a) {
+	if !a.lives(s.Now()) {
+		return nil, ErrToken
+	}
+	holds, err := s.Holds(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if !holds {
 		return nil, ErrToken
 	}
 	return a, nil
@@ -120,7 +127,7 @@ func (s *Server) ahead(begun int64) bool {
 	return time.Unix(begun, 0).After(s.Now().Add(clockSlack))
 }
 
-func (s *Server) parse(bearer string) (*Access, error) {
+func (s *Server) parse(ctx context.Context, bearer string) (*Access, error) {
 	msg, err := jws.Parse([]byte(bearer), jws.WithCompact())
 	if err != nil || len(msg.Signatures()) != 1 {
 		return nil, ErrToken
@@ -131,8 +138,8 @@ func (s *Server) parse(bearer string) (*Access, error) {
 	keys := s.ring.set()
 	kid, _ := msg.Signatures()[0].ProtectedHeaders().KeyID()
 	if _, known := keys.LookupKeyID(kid); !known {
-		if !s.fetchKey(context.Background(), kid) {
-			return nil, ErrToken
+		if err := s.fetchKey(ctx, kid); err != nil {
+			return nil, err
 		}
 		keys = s.ring.set()
 	}

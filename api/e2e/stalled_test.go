@@ -2,11 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"io"
-	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -16,118 +16,11 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/link/linktest"
 )
-
-// wire stands between a server and its NATS. What it is told to be slow it hands on later, in order.
-type wire struct {
-	net.Listener
-	to    string
-	delay atomic.Int64 // of each piece, in nanoseconds
-	back  atomic.Int64 // of each piece that NATS sends
-	ends  sync.WaitGroup
-	mu    sync.Mutex
-	open  map[net.Conn]bool
-	done  chan struct{}
-}
-
-// forever is a delay that no test sees the end of: nothing is handed on.
-const forever = time.Hour
-
-func newWire(t *testing.T, to string) *wire {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{
-		Listener: ln, to: strings.TrimPrefix(to, "nats://"),
-		open: map[net.Conn]bool{}, done: make(chan struct{}),
-	}
-	w.ends.Go(w.serve)
-	t.Cleanup(func() {
-		close(w.done)
-		err := ln.Close()
-		w.mu.Lock()
-		for c := range w.open {
-			err = errors.Join(err, c.Close())
-		}
-		w.mu.Unlock()
-		w.ends.Wait()
-		if err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	})
-	return w
-}
-
-func (w *wire) slow(d time.Duration) {
-	w.delay.Store(int64(d))
-	w.back.Store(int64(d))
-}
-
-func (w *wire) serve() {
-	for {
-		in, err := w.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", w.to)
-		if err != nil {
-			_ = in.Close()
-			continue
-		}
-		w.mu.Lock()
-		w.open[in], w.open[out] = true, true
-		w.mu.Unlock()
-		w.ends.Go(func() { w.carry(in, out, &w.delay) })
-		w.ends.Go(func() { w.carry(out, in, &w.back) })
-	}
-}
-
-// piece is what came at a moment.
-type piece struct {
-	at   time.Time
-	data []byte
-}
-
-// carry hands on what comes, each piece as late as the wire is slow then.
-func (w *wire) carry(from, to net.Conn, delay *atomic.Int64) {
-	pieces := make(chan piece, 10_000)
-	w.ends.Go(func() {
-		defer to.Close()   // there is nobody to tell
-		defer from.Close() // and what comes is not read any more
-		for p := range pieces {
-			for wait := time.Duration(1); wait > 0; {
-				wait = min(time.Until(p.at.Add(time.Duration(delay.Load()))), 50*time.Millisecond)
-				select {
-				case <-time.After(wait):
-				case <-w.done:
-					return
-				}
-			}
-			if _, err := to.Write(p.data); err != nil {
-				return
-			}
-		}
-	})
-	defer close(pieces)
-	for {
-		buf := make([]byte, 32<<10)
-		n, err := from.Read(buf)
-		if n > 0 {
-			select {
-			case pieces <- piece{time.Now(), buf[:n]}:
-			case <-w.done:
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
 
 // answered is an answer of any route.
 type answered struct {
@@ -232,6 +125,45 @@ func (p *production) stalledRoutes() []stalledRoute {
 			`{"client_name":"x","redirect_uris":["https://x.example/cb"],"scope":"launch/patient"}`,
 			"Content-Type", jsonBody)},
 		{"keys", "json", plain(admin, "GET", "/admin/keys", "")},
+		{"refresh", "oauth", func() func(*testing.T) answered {
+			_, got := p.letIn("app", "bob")
+			return byClient(p.open, "POST", "/auth/token", "grant_type=refresh_token&client_id=app&refresh_token="+
+				got.RefreshToken, "Content-Type", urlEncoded)
+		}},
+		{"introspection", "oauth", plain(p.open, "POST", "/auth/introspect", "client_id=gate&client_secret="+
+			p.secrets["gate"]+"&token="+app.Token, "Content-Type", urlEncoded)},
+		{"registration", "oauth", plain(p.open.WithToken(registrationToken), "POST", "/auth/register",
+			`{"client_name":"A tool","redirect_uris":["https://tool.example/cb"],"scope":"launch/patient"}`,
+			"Content-Type", jsonBody)},
+		{"withdrawal", "page", func() func(*testing.T) answered {
+			p.letIn("web", "bob")
+			b, page := p.browserOf("bob"), p.open.Base+"/my/applications"
+			b.visit(page)
+			return func(t *testing.T) answered {
+				t.Helper()
+				b.t = t
+				b.forge(page, page, url.Values{"_csrf": {b.field("_csrf")}, "id": {b.field("id")}}.Encode())
+				return answered{b.code, b.header, b.page}
+			}
+		}},
+		{"cancellation", "page", func() func(*testing.T) answered {
+			j := p.kickOff(app, "", p.ann, nil)
+			b := p.browserOf("ann")
+			b.visit(p.open.Base + "/my/requests/" + j.ID + "?cancel=yes")
+			return byPage(b, "", "/my/requests/"+j.ID)
+		}},
+		{"a removed client", "json", func() func(*testing.T) answered {
+			c := auth.Client{Name: "y", RedirectURIs: []string{"https://y.example/cb"}, Scope: "launch/patient"}
+			added, _, err := admin.AddClient(p.t.Context(), c)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return byClient(admin, "DELETE", "/admin/clients/"+added.ID, "")
+		}},
+		{"an account", "json", func() func(*testing.T) answered {
+			return byClient(admin, "POST", "/admin/accounts", `{"username":"`+rand.Text()+`","patient":"`+p.bob+
+				`","password":"`+patientPassword+`"}`, "Content-Type", jsonBody)
+		}},
 		{"decision", "json", func() func(*testing.T) answered {
 			j := p.kickOff(app, "/no-form", p.ann, nil)
 			job := p.wait(j.ID, ehi.Retrieved)
@@ -273,7 +205,7 @@ func saysAway(t *testing.T, form string, a answered) {
 func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 	t.Parallel()
 	const inTime = 15 * time.Second // 10 for its questions, 3 for what comes after a failure
-	for name, delay := range map[string]time.Duration{"slow": 2 * time.Second, "dead": forever} {
+	for name, delay := range map[string]time.Duration{"slow": 2 * time.Second, "dead": linktest.Forever} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			nats, err := bus.Open(t.Context(), bus.Config{
@@ -283,9 +215,10 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(nats.Close)
-			w := newWire(t, nats.ClientURL())
+			w := linktest.NewWire(t, nats.ClientURL())
 			p := startProduction(t, func(c *node.Config) {
-				c.NATS, c.NATSAccess.Password = "nats://"+w.Addr().String(), "of-the-test"
+				c.NATS, c.NATSAccess.Password = w.URL(), "of-the-test"
+				c.RegistrationToken = registrationToken
 				c.MaxHold, c.MaxHeld, c.Hold = time.Minute, 100, time.Minute
 				c.AttachmentBytes, c.WriteStall = 64<<20, 10*time.Minute // it is the test that stalls
 				c.QuotaWindow, c.ClientKickoffs, c.PatientKickoffs = time.Hour, 10_000, 10_000
@@ -301,7 +234,7 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 				asks[i] = r.prepare()
 			}
 			before := len(p.jobs())
-			w.slow(delay)
+			w.Slow(delay)
 			var made atomic.Int64
 			t.Run("stalled", func(t *testing.T) {
 				for i, r := range routes {
@@ -333,7 +266,7 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 			if err := rest(); err != nil {
 				t.Errorf("the download: %v", err)
 			}
-			w.slow(0)
+			w.Slow(0)
 			await(t, "readiness", func() bool { return p.do(p.open, "GET", "/readyz").Status == http.StatusOK })
 			want := before + int(made.Load())
 			await(t, "the end of exports that were refused", func() bool { return len(p.jobs()) <= want })
@@ -356,9 +289,9 @@ func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
-	wire := newWire(t, nats.ClientURL())
+	wire := linktest.NewWire(t, nats.ClientURL())
 	cfg := config()
-	cfg.NATS = "nats://" + wire.Addr().String()
+	cfg.NATS = wire.URL()
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	patient := w.demoPatient()
 	pat := w.patient(patient)
@@ -369,7 +302,7 @@ func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 		}
 		return len(keys)
 	}
-	wire.back.Store(int64(forever))
+	wire.SlowBack(linktest.Forever)
 	var asked sync.WaitGroup
 	answers := make(chan *client.Answer, 4)
 	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve"} {
@@ -392,7 +325,7 @@ func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 	if n := stored(); n == 0 {
 		t.Fatal("nothing is stored of what was refused: this tries nothing")
 	}
-	wire.slow(0)
+	wire.Slow(0)
 	await(t, "the end of exports that were refused", func() bool { return stored() == 0 })
 	w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/auth"
+	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
@@ -167,6 +168,9 @@ func noteFailure(c *fiber.Ctx, status int) { c.Locals(failureKey, status) }
 // failure reports whether a request failed by what it brought along: wrong credentials, codes, tokens, ids. The server's own faults and
 // its limits are nobody's guess.
 func failure(c *fiber.Ctx, err error) bool {
+	if bus.IsAway(err) {
+		return false
+	}
 	if e, ok := errors.AsType[*auth.Error](err); ok {
 		return e.Status() < http.StatusInternalServerError
 	}

@@ -178,7 +178,7 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) 
 		if action == ehi.ActionReject {
 			return j.Reject(adminOf(c), now())
 		}
-		if err := s.mayGoOn(j); err != nil {
+		if err := s.mayGoOn(c.UserContext(), j); err != nil {
 			return err
 		}
 		if s.FourEyes {

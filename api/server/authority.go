@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"sync"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
@@ -22,16 +20,41 @@ import (
 
 // stands reports whether the authorization goes on that a job was kicked off under. Of one that does
 // not nothing leaves any more for its application (EHI-7).
-func (s *Server) stands(j *ehi.Job) bool {
+//
+// What this process has heard may say that it does; that it does not is said by what is stored, or by news of its end.
+// Errors: where that cannot be read.
+func (s *Server) stands(ctx context.Context, j *ehi.Job) (bool, error) {
 	if j.ClientID == everybody.ClientID {
-		return s.Open
+		return s.Open, nil
 	}
-	return s.Auth.Stands(j.ClientID, j.Grant, j.CreatedAt)
+	return s.Auth.Stands(ctx, j.ClientID, j.Grant, j.CreatedAt)
+}
+
+// hasEnded reports whether this process has heard that a job does not stand any more. It asks nobody.
+func (s *Server) hasEnded(j *ehi.Job) bool {
+	if j.ClientID == everybody.ClientID {
+		return !s.Open
+	}
+	stands, told := s.Auth.StandsAsHeard(j.ClientID, j.Grant, j.CreatedAt)
+	return told && !stands
+}
+
+// mayBegin is an error for a job that was made under an authorization which has ended.
+func (s *Server) mayBegin(ctx context.Context, j *ehi.Job) error {
+	stands, err := s.stands(ctx, j)
+	if err == nil && !stands {
+		err = errEnded
+	}
+	return err
 }
 
 // mayGoOn is an error for what would release a job that does not stand: ehi.Conflict.
-func (s *Server) mayGoOn(j *ehi.Job) error {
-	if !s.stands(j) {
+func (s *Server) mayGoOn(ctx context.Context, j *ehi.Job) error {
+	stands, err := s.stands(ctx, j)
+	if err != nil {
+		return err
+	}
+	if !stands {
 		return ehi.Errorf(ehi.Conflict, "The application may not have this export any more: its access was withdrawn, or its registration removed")
 	}
 	return nil
@@ -63,19 +86,12 @@ func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, er
 		if j.Status.Settled() || j.ClientID == everybody.ClientID || j.ClientID == auth.SandboxClientID && !s.Sandbox {
 			return false // those of a mode that the server is not in wait for it
 		}
-		return withdrawn[auth.Withdrawal{Client: j.ClientID, Patient: j.Patient.ID}] ||
-			!s.Auth.Stands(j.ClientID, "", j.CreatedAt)
+		stands, _ := s.Auth.StandsAsHeard(j.ClientID, "", j.CreatedAt)
+		return !stands || withdrawn[auth.Withdrawal{Client: j.ClientID, Patient: j.Patient.ID}]
 	})
 	var errs []error
 	for _, v := range suspects {
-		j, err := s.Bus.Jobs.Get(ctx, v.ID)
-		if err == nil && s.stands(j) {
-			continue
-		}
-		if err == nil {
-			err = s.end(ctx, j.ID)
-			told(j, err)
-		}
+		err := s.endUnlessItStands(ctx, v.ID, told)
 		if ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
 		}
@@ -84,6 +100,21 @@ func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, er
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// endUnlessItStands deletes a job that does not stand; told is called of what is deleted.
+func (s *Server) endUnlessItStands(ctx context.Context, job string, told func(*ehi.Job, error)) error {
+	j, err := s.Bus.Jobs.Get(ctx, job)
+	if err != nil {
+		return err
+	}
+	stands, err := s.stands(ctx, j)
+	if err != nil || stands {
+		return err
+	}
+	err = s.end(ctx, j.ID)
+	told(j, err)
+	return err
 }
 
 // withdrawn ends what an application has begun for a patient who has withdrawn its access. What it may
@@ -109,7 +140,7 @@ func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 			if ehi.CodeOf(err) != ehi.NotFound {
 				errs = append(errs, err)
 			}
-		case j.Grant != "" && !valid[j.Grant] && s.stands(j):
+		case j.Grant != "" && !valid[j.Grant] && !s.hasEnded(j):
 			errs = append(errs, s.Auth.End(ctx, j.Grant, auth.Withdrawal{Client: client, Patient: patient}))
 		case j.Grant == "" && !j.ByService && len(valid) == 0 && !j.Status.Settled(): // of an older build
 			errs = append(errs, s.end(ctx, j.ID))
@@ -123,12 +154,9 @@ func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 	return errors.Join(errs...)
 }
 
-// sessionFor is for how long it is not looked again whether a session that another process may have
-// ended is there still. Those that this process ends are known at once.
-const sessionFor = time.Second
-
 // lasting tells, for as long as an answer takes, whether its request would still be let in. It outlives
-// the request: it holds nothing of c.
+// the request: it holds nothing of c. Where that cannot be found out, because NATS is away, what goes on goes on, and
+// waits for nothing.
 func (s *Server) lasting(c *fiber.Ctx) func() bool {
 	party := s.partyOf(c)
 	job, _ := c.Locals(jobKey).(*ehi.Job)
@@ -137,51 +165,57 @@ func (s *Server) lasting(c *fiber.Ctx) func() bool {
 	}
 	_, byToken := c.Locals(accessKey).(*auth.Access)
 	return func() bool {
-		return party() && !s.Bus.Jobs.Gone(job.ID) && (!byToken || s.stands(job))
+		return party() && !s.Bus.Jobs.Gone(job.ID) && (!byToken || !s.hasEnded(job))
 	}
 }
 
 // partyOf tells whether whoever a request was let in as would be let in still.
 func (s *Server) partyOf(c *fiber.Ctx) func() bool {
 	if a, ok := c.Locals(accessKey).(*auth.Access); ok {
-		return func() bool { return a == everybody || s.Auth.Holds(a) }
+		return s.tokenLasts(a)
 	}
 	if was := staffOf(c); was != nil {
-		return s.sessionLasts(c, s.admins, s.cookie(staffSession), func(values map[string]string) bool {
-			who := s.knownBy(values, keyName)
-			return who != nil && who.Role.May(was.Role)
-		})
+		return s.sessionLasts(c, s.admins, s.cookie(staffSession),
+			func(ctx context.Context, values map[string]string) (bool, error) {
+				who, err := s.namedBy(ctx, values, keyName)
+				return who != nil && who.Role.May(was.Role), err
+			})
 	}
-	return s.sessionLasts(c, s.patients, s.cookie(patientSession), func(who map[string]string) bool {
-		patient, err := s.patientOf(context.Background(), who)
-		return err != nil || patient != ""
-	})
+	return s.sessionLasts(c, s.patients, s.cookie(patientSession),
+		func(ctx context.Context, who map[string]string) (bool, error) {
+			patient, err := s.patientOf(ctx, who)
+			return patient != "", err
+		})
 }
 
-// sessionLasts tells whether a request's session is there and whose it was, and still what it was good
-// for. Where that cannot be found out, because NATS is away, what goes on goes on.
+// tokenLasts tells whether what a token came of holds still: by what this process hears, and by what is stored where
+// it has heard nothing of the token's client, as after NATS was away.
+func (s *Server) tokenLasts(a *auth.Access) func() bool {
+	if a == everybody {
+		return func() bool { return true }
+	}
+	stored := s.rechecks.of(func(ctx context.Context) (bool, error) { return s.Auth.Holds(ctx, a) }, s.ended.Load)
+	return func() bool {
+		return !s.Auth.Ended(a) && (s.Auth.Known(a.ClientID) || stored.goesOn())
+	}
+}
+
+// sessionLasts tells whether a request's session is there and whose it was, and still what it was good for. Sessions
+// that this process ends are known at once.
 func (s *Server) sessionLasts(
-	c *fiber.Ctx, store *session.Store, cookie string, good func(who map[string]string) bool,
+	c *fiber.Ctx, store *session.Store, cookie string,
+	good func(ctx context.Context, who map[string]string) (bool, error),
 ) func() bool {
 	id := utils.CopyString(c.Cookies(cookie))
 	who, err := whoIs(c, store, cookie)
 	if err != nil || len(who) == 0 {
 		return func() bool { return true } // it was no session that let the request in
 	}
-	var (
-		mu    sync.Mutex
-		there = true
-		at    = time.Now()
-		ended = s.ended.Load()
-	)
-	return func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if n := s.ended.Load(); there && (n != ended || time.Since(at) >= sessionFor) {
-			data, err := store.Storage.Get(id)
-			there, at, ended = err != nil || len(data) > 0, time.Now(), n
-			there = there && good(who)
+	return s.rechecks.of(func(ctx context.Context) (bool, error) {
+		data, err := timely(ctx, store.Storage).Get(id)
+		if err != nil || len(data) == 0 {
+			return false, err
 		}
-		return there
-	}
+		return good(ctx, who)
+	}, s.ended.Load).goesOn
 }

@@ -46,8 +46,10 @@ func statusOf(code ehi.Code) int {
 
 // handleError answers every error of every handler (EHI-16): an OAuth error on OAuth routes, JSON for administrators, a page for a
 // browser that asks for one, and an OperationOutcome for everybody else.
+//
+// A refusal beside which NATS was away is none: what it rests on may be what could not be read.
 func (s *Server) handleError(c *fiber.Ctx, err error) error {
-	if e, ok := errors.AsType[*auth.Error](err); ok {
+	if e, ok := errors.AsType[*auth.Error](err); ok && !bus.IsAway(err) {
 		c.Status(e.Status())
 		return c.JSON(fiber.Map{"error": e.Code, "error_description": e.Description})
 	}
@@ -91,7 +93,7 @@ func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *sent
 
 // describe says what of an error the outside may know. What is ours to mend goes to the log instead.
 func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
-	if e, ok := errors.AsType[*ehi.Error](err); ok {
+	if e, ok := errors.AsType[*ehi.Error](err); ok && (e.Code == ehi.Transient || !bus.IsAway(err)) {
 		if e.Code == ehi.Transient && err != error(e) { // there is a cause; a limit that was met has none
 			s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		}

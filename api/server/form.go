@@ -85,7 +85,7 @@ func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
 // nowhere. asked is whether any address came with the form.
 func (s *Server) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 	r := param(c, "redirect")
-	to, _ = s.Auth.LeadsTo(j.ClientID, r)
+	to, _ = s.Auth.LeadsTo(c.UserContext(), j.ClientID, r)
 	return to, r != ""
 }
 
@@ -550,7 +550,11 @@ func (s *Server) submit(c *fiber.Ctx, to *ehi.Job, form ehi.ReleaseForm, by stri
 	}
 	id := to.ID
 	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
-		if !s.stands(j) {
+		stands, err := s.stands(c.UserContext(), j)
+		if err != nil {
+			return err
+		}
+		if !stands {
 			return errJobNotFound
 		}
 		j.Rules = s.Rules.Digest() // by which the page has said what the choices release

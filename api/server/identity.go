@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -143,7 +145,20 @@ func (s *Server) session(c *fiber.Ctx) (*signedIn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.knownBy(values, keyName), nil
+	return s.namedBy(c.UserContext(), values, keyName)
+}
+
+// namedBy is the administrator that a session's values name under a key, nil where they do not, or not any more. What
+// this process has heard of him may say that it is he; that it is not, what is stored says.
+func (s *Server) namedBy(ctx context.Context, values map[string]string, key string) (*signedIn, error) {
+	if who := s.knownBy(values, key); who != nil || values[key] == "" || values[keyBy] == byOpenID {
+		return who, nil
+	}
+	who, err := s.keptAdministrator(ctx, values[key], values[keyBy])
+	if err != nil {
+		return nil, err
+	}
+	return asNamed(who, values), nil
 }
 
 // knownBy is the administrator that a session's values name under a key, nil where they do not, or not any
@@ -153,7 +168,12 @@ func (s *Server) knownBy(values map[string]string, key string) *signedIn {
 	if name == "" {
 		return nil
 	}
-	who := s.present(name, values[keyBy], values[keyRole])
+	return asNamed(s.present(name, values[keyBy], values[keyRole]), values)
+}
+
+// asNamed is an administrator with what a session of his says; nil where the session was opened by another password
+// or second factor than his.
+func asNamed(who *signedIn, values map[string]string) *signedIn {
 	if who == nil || !auth.Equal(who.Changed, values[keyChanged]) {
 		return nil
 	}
@@ -176,6 +196,22 @@ func (s *Server) present(name, by, role string) *signedIn {
 		return ofAccount(a)
 	}
 	return nil
+}
+
+// keptAdministrator is present by what is stored, of whom this server keeps himself.
+func (s *Server) keptAdministrator(ctx context.Context, name, by string) (*signedIn, error) {
+	if by == byConfig && (s.AdminPassword == "" || name != s.AdminUser) {
+		return nil, nil
+	}
+	if by == byConfig {
+		a, err := s.Auth.StoredConfigured(ctx, name)
+		return s.ofConfig(a), err
+	}
+	a, err := s.Auth.StoredAdministrator(ctx, name)
+	if errors.Is(err, auth.ErrNoAccount) {
+		return nil, nil
+	}
+	return ofAccount(a), err
 }
 
 // approverMark says which administrator it is who approves, beside the name: by whom he is known; of an

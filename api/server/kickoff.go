@@ -115,8 +115,8 @@ func (s *Server) start(c *fiber.Ctx, j *ehi.Job) error {
 	if ehi.CodeOf(err) == ehi.Conflict {
 		return err // the job that is there is another one
 	}
-	if err == nil && !s.stands(j) { // the authorization ended meanwhile, and whoever ended it may have missed this job
-		err = errEnded
+	if err == nil { // the authorization may have ended meanwhile, and whoever ended it have missed this job
+		err = s.mayBegin(ctx, j)
 	}
 	if err == nil && j.Status == ehi.Requested {
 		err = s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts)

@@ -230,7 +230,10 @@ func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		token = ""
 	}
-	a, err := s.Auth.Verify(strings.TrimSpace(token))
+	a, err := s.Auth.Verify(c.UserContext(), strings.TrimSpace(token))
+	if err != nil && !errors.Is(err, auth.ErrToken) {
+		return nil, err
+	}
 	if err != nil {
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token", error_description="Invalid token"`)
 		return nil, ehi.Errorf(ehi.Unauthenticated, "Invalid token")
@@ -272,10 +275,17 @@ func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
 // ended nothing is there any more.
 func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := s.anyJob(c)
-	if err == nil && !s.stands(j) {
-		return nil, errJobNotFound
+	if err != nil {
+		return j, err
 	}
-	return j, err
+	stands, err := s.stands(c.UserContext(), j)
+	if err == nil && !stands {
+		err = errJobNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j, nil
 }
 
 // anyJob finds the request's job, whether it stands or not: for its patient and for administrators.

@@ -93,7 +93,7 @@ func (s *Server) handleAuthorize(c *fiber.Ctx) error {
 	if err := s.limitClient(c, q.Get("client_id")); err != nil {
 		return err
 	}
-	req, err := s.Auth.Check(q, s.audiences(c, q.Get("aud")))
+	req, err := s.Auth.Check(c.UserContext(), q, s.audiences(c, q.Get("aud")))
 	if err != nil {
 		return refuseAuthorize(c, req, err)
 	}

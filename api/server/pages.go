@@ -182,7 +182,7 @@ func (s *Server) consent(c *fiber.Ctx) (q url.Values, req auth.Request, patient 
 			asked[k] = v
 		}
 	}
-	if req, err = s.Auth.Check(asked, s.audiences(c, asked.Get("aud"))); err != nil {
+	if req, err = s.Auth.Check(c.UserContext(), asked, s.audiences(c, asked.Get("aud"))); err != nil {
 		return asked, req, "", err
 	}
 	patient, err = s.loggedIn(c)

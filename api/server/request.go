@@ -63,10 +63,17 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 	if j, err = s.anyJob(c); err != nil {
 		return nil, "", err
 	}
-	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted || !j.Status.Settled() && !s.stands(j) {
+	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted {
 		return nil, "", errJobNotFound
 	}
-	return j, "", nil
+	if j.Status.Settled() {
+		return j, "", nil
+	}
+	stands, err := s.stands(c.UserContext(), j)
+	if err == nil && !stands {
+		err = errJobNotFound
+	}
+	return j, "", err
 }
 
 // handleRequest shows the patient how a request stands, and the files when they may be had. While a

@@ -57,7 +57,10 @@ func (s *Server) half(c *fiber.Ctx) (*signedIn, error) {
 	if err != nil {
 		return nil, err
 	}
-	who := s.knownBy(values, keyHalf)
+	who, err := s.namedBy(c.UserContext(), values, keyHalf)
+	if err != nil {
+		return nil, err
+	}
 	if who == nil || s.clock().Sub(who.Proved) > halfAge {
 		return nil, nil
 	}

@@ -184,6 +184,7 @@ type Server struct {
 	views     *html.Engine
 	counted   *summaries
 	recalls   *recalls
+	rechecks  *rechecks
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
@@ -272,7 +273,7 @@ func New(c Config, d Deps) (*Server, error) {
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})
-	s.recalls = newRecalls(s.end)
+	s.recalls, s.rechecks = newRecalls(s.end), newRechecks()
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.open.changed
@@ -348,6 +349,7 @@ func (l *listening) end() error {
 // Close releases what New took; the server has been shut down before.
 func (s *Server) Close() error {
 	s.recalls.stop()
+	s.rechecks.stop()
 	s.samples.stop()
 	s.holds.close()
 	s.feed.stop()

@@ -72,10 +72,16 @@ func takingBack(ctx context.Context) (context.Context, context.CancelFunc) {
 // sessionsOf is a store of sessions that takes no longer than the request does.
 func sessionsOf(c *fiber.Ctx, store *session.Store) *session.Store {
 	own := *store
-	if part, ok := own.Storage.(*kv.Storage); ok {
-		own.Storage = part.In(c.UserContext())
-	}
+	own.Storage = timely(c.UserContext(), own.Storage)
 	return &own
+}
+
+// timely is a storage that takes no longer than ctx allows.
+func timely(ctx context.Context, storage fiber.Storage) fiber.Storage {
+	if part, ok := storage.(*kv.Storage); ok {
+		return part.In(ctx)
+	}
+	return storage
 }
 
 // pagesOf is what pages keep, within the time of a request.

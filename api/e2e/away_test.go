@@ -1,0 +1,178 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"ehi-server/api/client"
+	"ehi-server/api/node"
+	"ehi-server/api/openapi"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/link/linktest"
+)
+
+// away takes NATS away from a server: it answers nothing any more, or is gone.
+var away = map[string]func(*linktest.Wire, *bus.Bus){
+	"stalled": func(w *linktest.Wire, _ *bus.Bus) { w.Slow(linktest.Forever) },
+	"dead":    func(_ *linktest.Wire, nats *bus.Bus) { nats.Close() },
+}
+
+// overWire is a production server whose NATS can be taken away.
+func overWire(t *testing.T, change func(*node.Config)) (p *production, w *linktest.Wire, nats *bus.Bus) {
+	t.Helper()
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Access: bus.Access{Password: "of-the-test"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nats.Close)
+	w = linktest.NewWire(t, nats.ClientURL())
+	p = startProduction(t, func(c *node.Config) {
+		c.NATS, c.NATSAccess.Password, c.RegistrationToken = w.URL(), "of-the-test", registrationToken
+		if change != nil {
+			change(c)
+		}
+	})
+	return p, w, nats
+}
+
+// asking is a request of somebody, and what it is answered.
+type asking struct {
+	who, path string
+	by        *client.Client
+	header    []string
+	status    int
+	leads     string // to where it redirects
+}
+
+func (a *asking) String() string { return a.path + " by " + a.who }
+
+// asked lists each GET of the document, about things that there are, by each kind of party.
+func (p *production) asked(job string) (all []*asking) {
+	app, _ := p.letIn("app", "ann")
+	ann, ada := p.browserOf("ann"), p.staffBrowser("ada")
+	callers := []*asking{
+		{who: "nobody", by: p.open}, {who: "an application", by: app}, {who: "an administrator", by: p.staff("ada")},
+		{who: "a patient", by: p.open, header: []string{"Accept", "text/html", "Cookie", ann.cookies()}},
+		{
+			who: "an administrator's browser", by: p.open,
+			header: []string{"Accept", "text/html", "Cookie", ada.cookies()},
+		},
+	}
+	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p.ann, "/jobs/{id}", "/jobs/"+job, "/requests/{id}",
+		"/requests/"+job, "/clients/{id}", "/clients/app", "{id}", "any", "{file}", "Patient.ndjson",
+		"{kind}", "patient", "{name}", "ann")
+	for _, o := range openapi.Operations() {
+		starts := strings.HasSuffix(o.Path, "export") || strings.HasSuffix(o.Path, "export-v4")
+		endless := strings.HasSuffix(o.Path, "/events") || strings.HasSuffix(o.Path, "/logout")
+		if o.Method != http.MethodGet || starts || endless || strings.Contains(o.Path, "{profile}") ||
+			o.Path == "/admin/backup" {
+			continue
+		}
+		for _, c := range callers {
+			all = append(all, &asking{who: c.who, path: fill.Replace(o.Path), by: c.by, header: c.header})
+		}
+	}
+	authorize := "/auth/authorize?" + p.request("app").Encode()
+	consent := "/authorize-app?" + p.request("app").Encode()
+	for _, path := range []string{authorize, consent} {
+		all = append(all, &asking{who: "a patient", path: path, by: p.open, header: callers[3].header})
+	}
+	return all
+}
+
+// ask asks, and notes what it is answered.
+func (a *asking) ask(t *testing.T) (*client.Answer, error) {
+	got, err := a.by.Do(t.Context(), "GET", a.path, nil, a.header...)
+	if err == nil {
+		a.status, a.leads = got.Status, got.Header.Get("Location")
+	}
+	return got, err
+}
+
+// Nothing is refused on missing evidence: what is answered while NATS is there is answered while it is away, or is
+// 503 with Retry-After. No log-in, grant, client, account or job is taken for one that is not there.
+func TestNoRequestIsRefusedBecauseNATSIsAway(t *testing.T) {
+	t.Parallel()
+	for name, take := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, w, nats := overWire(t, nil)
+			app, _ := p.letIn("app", "ann")
+			j := p.kickOff(app, "/no-form/auto-approve", p.ann, nil)
+			p.wait(j.ID, ehi.Approved)
+			all := p.asked(j.ID)
+			good := 0
+			for _, a := range all {
+				if _, err := a.ask(t); err != nil {
+					t.Fatalf("%v: %v", a, err)
+				}
+				if a.status < 400 {
+					good++
+				}
+			}
+			take(w, nats)
+			var asks sync.WaitGroup
+			var mu sync.Mutex
+			counts := map[string]int{}
+			slots := make(chan struct{}, 40)
+			for _, a := range all {
+				asks.Go(func() {
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					before, led := a.status, a.leads
+					got, err := a.ask(t)
+					if err != nil {
+						t.Errorf("%v: %v", a, err)
+						return
+					}
+					said := "503"
+					switch {
+					case got.Status == http.StatusServiceUnavailable && a.path == "/readyz":
+					case got.Status == http.StatusServiceUnavailable && got.Header.Get("Retry-After") == "":
+						t.Errorf("%v: 503 without Retry-After", a)
+					case got.Status == http.StatusServiceUnavailable:
+					case got.Status == before && a.leads == led:
+						said = "as before"
+					default:
+						t.Errorf("%v: %d %s became %d %s: %.200s", a, before, led, got.Status, a.leads, got.Body)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					counts[said]++
+				})
+			}
+			asks.Wait()
+			w.Slow(0)
+			t.Logf("%d requests, %d of them good: %v", len(all), good, fmt.Sprint(counts))
+		})
+	}
+}
+
+// What changes something is answered by 503 where NATS is gone, in the form of its route, and never refused.
+func TestNoChangeIsRefusedBecauseNATSIsGone(t *testing.T) {
+	t.Parallel()
+	p, _, nats := overWire(t, nil)
+	routes := p.stalledRoutes()
+	asks := make([]func(*testing.T) answered, len(routes))
+	for i, r := range slices.Backward(routes) {
+		asks[i] = r.prepare()
+	}
+	nats.Close()
+	for i, r := range routes {
+		t.Run(r.name, func(t *testing.T) {
+			switch a := asks[i](t); {
+			case a.status == http.StatusServiceUnavailable:
+				saysAway(t, r.form, a)
+			case a.status >= 400:
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+}
