@@ -118,6 +118,8 @@ type coding struct {
 	codes         bool   // codes are within, see shape
 	odd           bool   // its code may be of another system, or is one of several
 	shown         []byte // its display
+	told          []byte // its text
+	sure          bool   // a Coding within is of a system that is known, see shows
 	value         []byte
 	called        identifier // the one that it holds
 	ref           []byte     // the reference that it has
@@ -230,6 +232,7 @@ func (x *examiner) open(depth int) {
 
 // close takes in what an object that closes says.
 func (x *examiner) close(f *facts, c *coding) {
+	x.shows(f, c)
 	switch {
 	case len(c.code) > 0:
 		x.coding(f, c)

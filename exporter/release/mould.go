@@ -41,6 +41,7 @@ const (
 	identifierText
 	sharedText // by which others are called as well
 	valueText  // that may be an identifier
+	shownText  // nothing that may show a sensitive code
 )
 
 // reference is what is known of the Reference that a spot is of.
@@ -252,6 +253,10 @@ func (x *examiner) fill(m *mould, rest []byte) bool {
 			if x.keeps(text, x.kind) {
 				return false
 			}
+		case shownText:
+			if x.policy.sensitive.mayShow(text) {
+				return false
+			}
 		case urlText:
 			if f.marks&(binaryMark|percentMark) != 0 && mayBeBinary(text) {
 				return false
@@ -336,7 +341,7 @@ func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool
 
 // spot makes one of a text or number of the mould that is being made, of which rest is what follows it.
 func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
-	if x.made == nil || kind < codeText && x.mayShowLab() {
+	if x.made == nil || (kind < codeText || kind == shownText) && x.mayShowLab() {
 		return nil
 	}
 	end := len(x.made.rest) - len(rest)
@@ -362,6 +367,8 @@ func (x *examiner) plainSpot(kind spotKind, name, text, rest []byte) {
 	case x.made == nil || name == nil || bytes.HasSuffix(name, []byte("equence")):
 	case x.casts && string(name) == "value" && kind == anyText:
 		x.spot(valueText, text, rest)
+	case kind == anyText && showing(name):
+		x.spot(shownText, text, rest)
 	case leads(name) && !x.alone && kind == anyText:
 		x.spot(urlText, text, rest)
 	default:

@@ -79,7 +79,24 @@ var held = map[string]string{
 	"the name of a system may be disguised":                 undisguisedCodes,
 	"the id in a Reference may be disguised":                undisguisedReferences,
 	"an identifier may be disguised":                        undisguisedReferences,
+
+	"a text that shows a code counts as one":            shownIn,
+	"the display of a Coding may show a code":           shownIn,
+	"a known coding says what a text does not":          shownIn,
+	"lines that show a code are walked":                 shownIn,
+	"a line like others may show a code":                shownIn,
+	"a code may stand in brackets":                      shownIn,
+	"a code may stand in brackets at the end":           shownIn,
+	"the name of a system may stand before a code":      shownIn,
+	"a word of a sentence is no code":                   shownIn,
+	"a number of SNOMED CT in a text is a code":         shownIn,
+	"a D may stand before a code of ICD-10":             shownIn,
+	"codes with a D before them are walked":             shownIn,
+	"a D before a code of another system means nothing": "TestEHI9ADStandsBeforeCodesOfNordicEditions",
 }
+
+// shownIn is the test of codes in texts.
+const shownIn = "TestEHI9ACodeInATextKeepsItsResource"
 
 // The tests of disguises.
 const (
@@ -444,6 +461,34 @@ var mutations = []mutation{
 		`ref = revealed(ref)`, `ref = unescapedOnce(ref)`},
 	{"an identifier may be disguised", "link.go",
 		`value = revealed(value)`, `value = bytes.ToLower(value)`},
+	{"a text that shows a code counts as one", "facts.go", `	x.shows(f, c)
+`, ``},
+	{"the display of a Coding may show a code", "shown.go",
+		`x.policy.sensitive.lookupShown(c.shown, f.addSensitive)`, `_ = c.shown`},
+	{"a known coding says what a text does not", "shown.go",
+		`x.codings[x.walk.depth-2].sure = true`, `x.codings[x.walk.depth-2].sure = false`},
+	{"lines that show a code are walked", "quick.go",
+		`if x.showsCode(line) {`, `if x.showsCode(line[:0]) {`},
+	{"a line like others may show a code", "mould.go",
+		`if x.policy.sensitive.mayShow(text) {`, `if x.policy.sensitive.mayShow(text[:0]) {`},
+	{"a code may stand in brackets", "shown.go",
+		`if inner, rest, is := bracketed(s); is {`, `if inner, rest, is := bracketed(s); is && inner == "" {`},
+	{"a code may stand in brackets at the end", "shown.go",
+		`all = append(all, c)`, `all = append(all[:0], all...)`},
+	{"the name of a system may stand before a code", "shown.go",
+		`if system := systemCalled(strings.Join(words[:n], " ")); system != "" {`,
+		`if system := systemCalled(strings.Join(words[:n], " ")); system == "-" {`},
+	{"a word of a sentence is no code", "shown.go",
+		`(strings.Contains(code, ".") || standsApart(rest))`, `len(rest) >= 0`},
+	{"a number of SNOMED CT in a text is a code", "shown.go",
+		`all = append(all, shown{snomed, code})`, `all = append(all, shown{loinc, code})`},
+	{"a D may stand before a code of ICD-10", "shown.go", `t.lookupIn(icd10, code, add)
+`, `_ = code
+`},
+	{"codes with a D before them are walked", "table.go",
+		`if t.mayHoldPlain(&rest, false) {`, `if t.mayHoldPlain(&rest, false) && t.loose && p.n > 99 {`},
+	{"a D before a code of another system means nothing", "shown.go",
+		`in != icd10 && in != icd10Procedures && in != anyICD {`, `in == "" {`},
 	{"a line like others masks its own References", "cast.go", `if mask == nil {`, `if mask == nil || s.whole {`},
 	{"a Reference that shows more is walked", "cast.go", `if !s.whole {`, `if !s.whole && s.number == 1 {`},
 	{"a line like others has texts of its own", "cast.go", `if r.secret(text) ||`, `if r.alone ||`},

@@ -139,6 +139,9 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	if oneIn(line, unusualNames) { // labels count by more than codes
 		return false
 	}
+	if x.showsCode(line) {
+		return false
+	}
 	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
 		return false
 	}

@@ -86,6 +86,8 @@ func (x *examiner) scalarCode(f *facts) {
 		in.system = w.content()
 	case string(name) == "display" && !inList:
 		in.shown = w.content()
+	case string(name) == "text" && !inList:
+		in.told = w.content()
 	case holdsCodes(name) && !inList && (bytes.HasSuffix(name, []byte("ode")) || bytes.HasSuffix(name, []byte("ODE"))):
 		x.policy.sensitive.lookup(nil, w.content(), x.isLabel(w.depth), f.addSensitive)
 	case holdsCodes(name), in.codes && !besidesCodes(name):
@@ -128,6 +130,7 @@ func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
 	anywhere := []string{anySystem, codesWithoutSystem, labelsWithoutSystem}
 	for _, spelling := range candidates(code) {
 		t.lookupSpelling("", anywhere, spelling, add)
+		t.lookupD("", spelling, add)
 		if right, is := slipped("", spelling); is {
 			t.lookupSpelling("", anywhere, right, add)
 		}
@@ -209,7 +212,7 @@ func (x *examiner) conceptField(line []byte, t traitKind, holds *conceptFields) 
 	}
 	if at := codingText(line); at > 0 {
 		holds.code, holds.system = holds.code || line[1] == 'c', holds.system || line[1] == 's'
-		return x.conceptText(line[at:], line[1] == 'c', t)
+		return x.conceptText(line[at:], line[1], t)
 	}
 	end, _ := textEnd(line, 0)
 	if end < 0 {
@@ -236,7 +239,14 @@ func (x *examiner) conceptField(line []byte, t traitKind, holds *conceptFields) 
 	case len(line) == 0 || line[0] != '"':
 		return nil, false
 	}
-	return x.conceptText(line, isCode, t)
+	first := byte(0)
+	switch {
+	case isCode:
+		first = 'c'
+	case showing(name):
+		first = 'd'
+	}
+	return x.conceptText(line, first, t)
 }
 
 // codingText is where the text of a field begins that is spelled as most fields of Codings are; 0 where
@@ -255,16 +265,21 @@ func codingText(line []byte) int {
 	return 0
 }
 
-// conceptText goes over the text of a field.
-func (x *examiner) conceptText(line []byte, isCode bool, t traitKind) (rest []byte, ok bool) {
+// conceptText goes over the text of a field, whose name begins with a c where it is a code and with
+// a d where it is what others are shown.
+func (x *examiner) conceptText(line []byte, first byte, t traitKind) (rest []byte, ok bool) {
+	isCode := first == 'c'
 	end, escaped := textEnd(line, 0)
 	if end < 0 || isCode && (escaped || x.keeps(line[1:end-1], t)) {
 		return nil, false
 	}
 	if x.made != nil && !escaped {
 		kind := anyText
-		if isCode {
+		switch first {
+		case 'c':
 			kind = codeText
+		case 'd':
+			kind = shownText
 		}
 		x.spot(kind, line[1:end-1], line[end:])
 	}

@@ -183,6 +183,15 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 		}
 	}
 	code := p.bytes[:p.n]
+	if p.n > 3 && code[0] == 'D' && !isDigit(code[1]) && isDigit(code[2]) { // see withoutD
+		var rest plainBytes
+		for _, c := range code[1:] {
+			rest.add(c)
+		}
+		if t.mayHoldPlain(&rest, false) {
+			return true
+		}
+	}
 	if t.exactCodes.has(code) && t.hasCode(code) {
 		return true
 	}
@@ -254,6 +263,7 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 		if right, is := slipped(in, spelling); is {
 			t.lookupSpelling(in, systems, right, add)
 		}
+		t.lookupD(in, spelling, add)
 		if in == anyICD {
 			t.lookupRevisions(spelling, add)
 		}

@@ -1,0 +1,308 @@
+package release
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Systems that keep records write a code into the text of a concept, or the display of a Coding,
+// where they have no other place for it: "F10.20 - Alcohol dependence", "ICD-10: F10.20", "HIV
+// disease [B20]". Such a code keeps its resource where no coding of a system that is known here
+// says otherwise.
+
+// longestShown is how far from its beginning or end a code stands in such a text.
+const longestShown = 40
+
+// lookupShown calls add with each category of the code that a text shows.
+func (t *Table) lookupShown(text []byte, add func(category string)) {
+	if !t.mayShow(text) {
+		return
+	}
+	text = folded(revealed(text))
+	for _, s := range shownCodes(text) {
+		t.lookup([]byte(s.system), []byte(s.code), false, add)
+	}
+}
+
+// mayShow reports whether a text may show a code of the table: it tells most texts apart.
+func (t *Table) mayShow(text []byte) bool {
+	if !t.loose || !mayShowCode(text) && !isDisguised(text) {
+		return false
+	}
+	for _, s := range shownCodes(folded(revealed(text))) {
+		if t.mayHold([]byte(s.code)) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayShowCode reports whether a text begins as one that shows a code, or ends in brackets that do.
+func mayShowCode(text []byte) bool {
+	if len(text) < 3 {
+		return false
+	}
+	if startsCode(text) {
+		return true
+	}
+	if at := bytes.IndexByte(text[:min(len(text), longestName)], ':'); at >= 0 && startsCode(text[at+1:]) {
+		return true
+	}
+	if last := bytes.TrimRight(text, " ."); len(last) > 0 && (last[len(last)-1] == ']' || last[len(last)-1] == ')') {
+		open := bytes.LastIndexAny(last, "[(")
+		return open >= 0 && len(last)-open < longestShown && startsCode(last[open:])
+	}
+	return false
+}
+
+// startsCode reports whether a text begins with a letter and a digit, or a D before those, with six
+// digits, or with the name of a system, in brackets or not.
+func startsCode(text []byte) bool {
+	for len(text) > 0 && !alphanumeric(text[0]) && text[0] < 0x80 {
+		text = text[1:]
+	}
+	if len(text) < 3 {
+		return false
+	}
+	switch {
+	case isDigit(text[0]):
+		return len(text) > 5 && bytes.IndexFunc(text[:6], func(r rune) bool { return r < '0' || r > '9' }) < 0
+	case isDigit(text[1]), text[0]|0x20 == 'd' && isDigit(text[2]):
+		return true
+	}
+	for _, name := range systemNames {
+		if bytes.EqualFold(text[:3], name) {
+			return true
+		}
+	}
+	return false
+}
+
+// systemNames are how the names of systems begin that stand before a code.
+var systemNames = [][]byte{
+	[]byte("icd"), []byte("sno"), []byte("sct"), []byte("loi"), []byte("rxn"),
+	[]byte("sks"), []byte("hcp"), []byte("cpt"), []byte("ndc"), []byte("atc"),
+}
+
+// longestName is how long the name of a system is in such a text.
+const longestName = 24
+
+// shown is a code, and the system that a text names for it, or whose codes have its shape.
+type shown struct{ system, code string }
+
+// shownCodes are the codes that a text shows: at its beginning, or in brackets there or at its end.
+func shownCodes(text []byte) (all []shown) {
+	s := strings.TrimSpace(string(text))
+	if s == "" {
+		return nil
+	}
+	if inner, rest, is := bracketed(s); is {
+		all = append(all, namedCode(inner)...)
+		if rest == "" {
+			return all
+		}
+	} else {
+		all = append(all, namedCode(s)...)
+	}
+	if open := strings.LastIndexAny(s, "[("); open > 0 && len(s)-open < longestShown {
+		if inner, rest, is := bracketed(s[open:]); is && rest == "" {
+			for _, c := range namedCode(inner) {
+				if len(c.code) > 3 || len(inner) > 3 || s[open] == '[' { // (F18) is an isotope
+					all = append(all, c)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// bracketed is what stands in the brackets with which a text begins.
+func bracketed(s string) (inner, rest string, is bool) {
+	closing := map[byte]string{'[': "]", '(': ")", '{': "}"}[s[0]]
+	if closing == "" {
+		return "", "", false
+	}
+	inner, rest, is = strings.Cut(s[1:], closing)
+	return strings.TrimSpace(inner), strings.TrimSpace(rest), is && len(inner) < longestShown && inner != ""
+}
+
+// namedCode is the code with which a text begins, with or without the name of its system before it.
+func namedCode(s string) (all []shown) {
+	if name, rest, is := strings.Cut(s, ":"); is && len(name) <= longestName {
+		rest = strings.TrimSpace(rest)
+		if system := systemCalled(strings.TrimSpace(name)); system != "" {
+			return codesOf(system, rest)
+		}
+		if rest != "" {
+			all = namedCode(rest) // "Diagnosis: F10.20"
+		}
+	}
+	words := strings.Fields(s[:min(len(s), 2*longestShown)])
+	for n := 1; n <= 3 && n < len(words); n++ {
+		if system := systemCalled(strings.Join(words[:n], " ")); system != "" {
+			all = append(all, codesOf(system, strings.Join(words[n:], " "))...)
+		}
+	}
+	code, rest := cutCode(s, false)
+	switch plain := plainCode([]byte(code)); {
+	case code == "":
+	case strings.Trim(code, digits) == "":
+		if len(code) > 5 {
+			all = append(all, shown{snomed, code})
+		}
+	case looksLikeICD10(plain) && (strings.Contains(code, ".") || standsApart(rest)):
+		all = append(all, shown{icd10, code})
+	}
+	return all
+}
+
+// standsApart reports whether what follows a word says that it is a code, and no word of a
+// sentence.
+func standsApart(rest string) bool {
+	if rest == "" || strings.IndexByte(":|;/])=", rest[0]) >= 0 {
+		return true
+	}
+	rest = strings.TrimSpace(rest)
+	return rest == "" || rest[0] == '-' && strings.HasPrefix(rest, "- ") || strings.IndexByte(":|;/=([", rest[0]) >= 0
+}
+
+// looksLikeICD10 reports whether a plain code has the shape of those of ICD-10, or of SKS.
+func looksLikeICD10(plain string) bool {
+	if of, is := withoutD(plain); is {
+		plain = of
+	}
+	return len(plain) >= 3 && len(plain) <= 7 && !isDigit(plain[0]) && isDigit(plain[1])
+}
+
+// systemCalled is the code system of a name that stands before a code; "" for none.
+func systemCalled(name string) string {
+	if len(name) < 3 || len(name) > longestName || !startsCode([]byte(name)) {
+		return ""
+	}
+	if system := canonicalSystem(name); codeSystems[system] {
+		return system
+	}
+	return ""
+}
+
+// codesOf are how the code of a system may be written with which a text begins.
+func codesOf(system, s string) (all []shown) {
+	if s == "" {
+		return nil
+	}
+	if inner, _, is := bracketed(s); is {
+		s = inner
+	}
+	for _, hyphens := range []bool{false, true} {
+		if code, _ := cutCode(s, hyphens); code != "" {
+			all = append(all, shown{system, code})
+		}
+	}
+	return all
+}
+
+// dashes are what stands between a code and its meaning, as hyphens.
+var dashes = strings.NewReplacer(
+	"\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-",
+)
+
+// cutCode divides a text behind the word with which it begins. That may have hyphens, as the codes
+// of LOINC do.
+func cutCode(s string, hyphens bool) (code, rest string) {
+	s = dashes.Replace(s)
+	end := strings.IndexFunc(s, func(r rune) bool {
+		return r >= 0x80 || !alphanumeric(byte(r)) && r != '.' && !(hyphens && r == '-')
+	})
+	if end < 0 {
+		return s, ""
+	}
+	return s[:end], s[end:]
+}
+
+// withoutD is a plain code of SKS, or of another Nordic edition of ICD-10, without the D that
+// stands before it there (DF102): no code of ICD-10 begins with two letters.
+func withoutD(plain string) (code string, is bool) {
+	if len(plain) < 4 || plain[0] != 'D' || isDigit(plain[1]) || !isDigit(plain[2]) {
+		return "", false
+	}
+	return plain[1:], true
+}
+
+// lookupD looks a code of ICD-10 up that has a D before it, of a system that is not known to be
+// another one.
+func (t *Table) lookupD(in, code string, add func(category string)) {
+	if !t.loose || codeSystems[in] && in != icd10 && in != icd10Procedures && in != anyICD {
+		return
+	}
+	if code, is := withoutD(code); is {
+		t.lookupIn(icd10, code, add)
+		if right, is := slipped(icd10, code); is {
+			t.lookupIn(icd10, right, add)
+		}
+	}
+}
+
+// codeSystems are those that are known here, labels aside.
+var codeSystems = map[string]bool{
+	icd10: true, icd10Procedures: true, icd11: true, anyICD: true, icd9: true, icd9Procedures: true, snomed: true,
+	loinc: true, rxNorm: true, cpt: true, hcpcs: true, ndc: true, atc: true,
+}
+
+// shows takes in what an object shows that closes: a Coding whose system is not known, or a concept
+// without a Coding of one that is.
+func (x *examiner) shows(f *facts, c *coding) {
+	if len(c.shown) > 0 && c.ref == nil && !c.refers && (c.codes || c.system != nil || c.code != nil) &&
+		!(len(c.code) > 0 && codeSystems[canonicalSystem(string(c.system))]) {
+		x.policy.sensitive.lookupShown(c.shown, f.addSensitive)
+	}
+	if len(c.told) > 0 && !c.sure && !saysText(x.walk.key()) {
+		x.policy.sensitive.lookupShown(c.told, f.addSensitive)
+	}
+	if len(c.code) > 0 && x.walk.depth > 1 && codeSystems[canonicalSystem(string(c.system))] {
+		x.codings[x.walk.depth-2].sure = true
+	}
+}
+
+// saysText reports whether the text of an object in a field of that name is somebody's own words,
+// or a name: of an Annotation, an Address, a Dosage.
+func saysText(field []byte) bool {
+	switch string(field) {
+	case "name", "address", "dosage", "dosageInstruction", "comment", "contact":
+		return true
+	}
+	return bytes.HasSuffix(field, []byte("ote")) || bytes.HasSuffix(field, []byte("Annotation")) ||
+		bytes.HasSuffix(field, []byte("HumanName")) || bytes.HasSuffix(field, []byte("Address")) ||
+		bytes.HasSuffix(field, []byte("Dosage"))
+}
+
+// showsCode reports whether a text or display of a line may show a code.
+func (x *examiner) showsCode(line []byte) bool {
+	for _, n := range []*needle{&displayName, &textName} {
+		for rest := line; ; {
+			at := n.index(rest)
+			if at < 0 {
+				break
+			}
+			rest = afterSpace(rest[at+len(n.text):])
+			if len(rest) == 0 || rest[0] != ':' {
+				continue
+			}
+			rest = afterSpace(rest[1:])
+			if len(rest) == 0 || rest[0] != '"' {
+				continue
+			}
+			end, escaped := textEnd(rest, 0)
+			if end < 0 {
+				return true
+			}
+			if text := rest[1 : end-1]; escaped && mayShowCode(text) || x.policy.sensitive.mayShow(text) {
+				return true
+			}
+			rest = rest[end:]
+		}
+	}
+	return false
+}
+
+// showing reports whether a field of that name shows a code to others.
+func showing(name []byte) bool { return string(name) == "text" || string(name) == "display" }
