@@ -35,6 +35,7 @@ func (s *Server) audit(c *fiber.Ctx, err error, e ehi.Event) {
 		e.Detail = reason(err)
 	}
 	s.Bus.Audit.Record(e)
+	c.Locals(recordedKey, true)
 }
 
 // aboutJob is an event about a job.

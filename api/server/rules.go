@@ -298,6 +298,9 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	if !r.passesRescue(method) {
 		handlers = append(handlers, s.notInRescue)
 	}
+	if r.staff && t.action != "" && !t.reads {
+		handlers = append(handlers, s.recordRefused(t.action))
+	}
 	if r.proved { // behind the check of a page's token
 		last := len(after) - 1
 		after = append(append(slices.Clone(after[:last]), s.recently), after[last])

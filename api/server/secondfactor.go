@@ -265,8 +265,14 @@ func (s *Server) handleResetSecondFactor(c *fiber.Ctx) error {
 func (s *Server) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
 	err := s.Auth.ResetSecondFactor(c.UserContext(), kind, name)
 	what := "reset the second factor of an administrator"
-	if err == nil {
+	_, known := s.Auth.Administrator(name)
+	if kind == byConfig {
+		known = name == s.AdminUser
+	}
+	if known || err == nil { // else what was typed may be a password
 		what += ", " + name
+	}
+	if err == nil {
 		s.ended.Add(1)
 	}
 	return s.administrate(c, err, what)

@@ -67,6 +67,7 @@ func (s *Server) staffAgain(c *fiber.Ctx, to string, err error) error {
 	default:
 		return err
 	}
+	c.Locals(refusedKey, err)
 	status, _, text := s.describe(c, err)
 	return s.staffLeave(c, to, flash{Status: status, Problem: text, Fields: typed(c)})
 }

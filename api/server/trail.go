@@ -130,6 +130,35 @@ func (s *Server) recordRead(c *fiber.Ctx) error {
 	return nil
 }
 
+// Where a request keeps that it has left an event, and what a page leads back with in place of an error.
+const (
+	recordedKey = "recorded"
+	refusedKey  = "refused"
+)
+
+// recordRefused records what an administrator asked a route for and did not get, where nothing else has
+// recorded it: an export that is not there, a body that says nothing, a proof that is too old. What was
+// typed is not repeated.
+func (s *Server) recordRefused(action ehi.Action) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		err := c.Next()
+		refused, _ := c.Locals(refusedKey).(error)
+		if err != nil {
+			refused = err
+		}
+		if refused == nil || c.Locals(recordedKey) != nil || adminOf(c) == "" {
+			return err
+		}
+		e := ehi.Event{Action: action}
+		if j, ok := c.Locals(jobKey).(*ehi.Job); ok {
+			e = aboutJob(action, j)
+		}
+		e.Detail = c.Method() + " " + c.Route().Path + ": " + reason(refused)
+		s.audit(c, refused, e)
+		return err
+	}
+}
+
 // reading is what an administrator has read in a session.
 type reading struct{ session, route, job string }
 

@@ -90,6 +90,74 @@ func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
 	}
 }
 
+// What an administrator asks for and does not get leaves an event, too, whichever route it is: each route
+// that leaves an event when something is done is asked for what it cannot do, of an export that is there
+// and of none. What was typed is not in it.
+func TestWhatAdministratorsAreRefusedLeavesAnEvent(t *testing.T) {
+	const typed = "typed-by-mistake"
+	s := routed(t, func(c *Config) { c.AdminUser, c.AdminPassword = "admin", "a long password of a test" })
+	j := &ehi.Job{
+		Version: ehi.RecordVersion, Lane: ehi.Interactive, Level: ehi.OnePatient, Status: ehi.AwaitingInput,
+		ID: "job-of-the-trail", Patient: ehi.Patient{ID: "patient-of-the-trail"}, ClientID: "app", CreatedAt: now(),
+	}
+	if err := s.Bus.Jobs.Create(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	login := `{"username":"admin","password":"a long password of a test"}`
+	sid := cookieOf(answer(s, "POST", "/admin/login", login, "Content-Type", asJSON), "sid")
+	body := `{"level":"` + typed + `","params":["` + typed + `"]}`
+	asked := 0
+	for _, r := range s.app.GetRoutes(true) {
+		rule, _ := ruleOf(r.Method, r.Path)
+		left, _, _ := trailOf(r.Method, r.Path)
+		if r.Method == "HEAD" || !rule.staff || left.action == "" || left.reads || isStaffForm(r.Method, r.Path) {
+			continue
+		}
+		for _, id := range []string{j.ID, typed} {
+			path := strings.NewReplacer(":id", id, ":kind", "admin", ":name", typed, ":file", typed).Replace(r.Path)
+			before := eventsOf(t, s, typed)
+			path += "?limit=" + typed + "&recipient=" + typed
+			a := answer(s, r.Method, path, body, "Cookie", sid, "Content-Type", asJSON)
+			if code := a.StatusCode(); code < http.StatusBadRequest || code == http.StatusInternalServerError {
+				continue // it is done, or by a part that this server does not have
+			}
+			asked++
+			if eventsOf(t, s, typed) == before {
+				t.Errorf("%s %s: %d %s, and the trail does not say so", r.Method, path, a.StatusCode(), a.Body())
+			}
+		}
+	}
+	if asked < 20 {
+		t.Errorf("%d refusals only", asked)
+	}
+}
+
+// isStaffForm reports whether a route takes a form of administrators' pages, which has a token.
+func isStaffForm(method, path string) bool {
+	return method != http.MethodGet && strings.HasPrefix(path, staffBase+"/")
+}
+
+// eventsOf counts the refusals in the trail, and holds them not to repeat what was typed.
+func eventsOf(t *testing.T, s *Server, typed string) (n int) {
+	t.Helper()
+	if err := s.Bus.Audit.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Bus.Audit.Read(t.Context(), bus.AuditFilter{}, func(_ uint64, e ehi.Event) (bool, error) {
+		if e.Outcome != ehi.Succeeded && e.Agent == "admin admin" {
+			n++
+		}
+		if strings.Contains(e.Detail, typed) || strings.Contains(e.Job, typed) {
+			t.Errorf("the trail repeats what was typed: %+v", e)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // readsOf counts the events of the trail that say that a route was read.
 func readsOf(t *testing.T, s *Server, route string) (n int) {
 	t.Helper()
