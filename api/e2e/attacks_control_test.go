@@ -361,18 +361,28 @@ func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 		client   string
 		fourEyes bool
 		says     []string
+		not      string
 	}{
-		{"web", false, []string{"you choose on a form", "The hospital looks at each copy"}},
-		{"app", false, []string{"need not ask you what goes into a copy", "without anyone at the hospital looking"}},
-		{"app", true, []string{"need not ask you what goes into a copy", "The hospital looks at each copy"}},
+		{"web", false, []string{"you choose on a form", "The hospital looks at each copy"}, "need not ask you"},
+		{"app", false, []string{"need not ask you what goes", "without anyone at the hospital"}, "ou choose"},
+		{"app", true, []string{"need not ask you what goes into", "The hospital looks at each copy"}, "ou choose"},
 	} {
 		p := &target{production: startProduction(t, func(cfg *node.Config) { cfg.FourEyes = c.fourEyes })}
 		b := p.loggedIn("ann")
 		b.visit(p.open.Base + "/auth/authorize?" + p.request(c.client).Encode())
 		b.sees(200, c.says...)
+		if strings.Contains(b.page, c.not) {
+			t.Errorf("%s: the consent page says %q: %s", c.client, c.not, b.page)
+		}
 		// What it asks for and gets nowhere in production (see TestAttacksAreRefused) is not promised.
 		if body := b.page; strings.Contains(body, "Read the documents") {
 			t.Errorf("%s: the consent page promises documents one by one: %s", c.client, body)
+		}
+		p.letIn(c.client, "ann")
+		b.visit(p.open.Base + "/my/applications")
+		b.sees(200, c.says...)
+		if strings.Contains(b.page, c.not) {
+			t.Errorf("%s: the list of applications says %q: %s", c.client, c.not, b.page)
 		}
 	}
 }

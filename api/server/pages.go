@@ -142,7 +142,8 @@ func (s *Server) handleApplications(c *fiber.Ctx) error {
 	var list []grantedApp
 	t := s.language(c)
 	for _, consent := range consents {
-		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), s.plainScopes(t, consent.Scopes)})
+		asks := append(s.plainScopes(t, consent.Scopes), s.controls(t, consent.ClientID, consent.Scopes)...)
+		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), asks})
 	}
 	noStore(c)
 	return s.page(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
@@ -201,12 +202,9 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	}
 	noStore(c)
 	t := s.language(c)
-	controls := s.whose(t, req)
-	if req.Scopes.Contains(auth.PatientExport) {
-		controls = append(controls, s.controls(t, req.ClientID)...)
-	}
 	return s.page(c, "consent", "consent.title", fiber.Map{
-		"Controls": controls,
+		"Controls": append(s.whose(t, req), s.controls(t, req.ClientID, req.Scopes)...),
+		"Back":     plainAddress(req.RedirectURI),
 		"Patient":  who, "Request": req, "Asks": s.plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
 	})
 }
@@ -237,8 +235,21 @@ var controlTexts = [2][3]string{
 	{"consent.review", "consent.sandbox.review", "consent.no-review"},
 }
 
-// controls says what really stands between an application and the patient's record.
-func (s *Server) controls(t *web.Catalogue, client string) (out []string) {
+// plainAddress is an address as a person is shown it: in signs that look like no others, so that a host of
+// other letters is not taken for one that is known.
+func plainAddress(address string) string {
+	if u, err := weburl.Parse(address); err == nil && u.IsWeb() {
+		return u.String()
+	}
+	return address
+}
+
+// controls says what really stands between an application and the patient's record, where its scopes
+// let it ask for that.
+func (s *Server) controls(t *web.Catalogue, client string, scopes auth.Scopes) (out []string) {
+	if !scopes.Contains(auth.PatientExport) {
+		return nil
+	}
 	form, review := s.maySkip(client)
 	for i, may := range []bool{form, review} {
 		at := 0
