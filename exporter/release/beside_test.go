@@ -1,8 +1,11 @@
 package release_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"ehi-server/exporter/release"
 )
 
 // EHI-9: what stands beside something masked and tells of it stays, too: the title of an attachment, a
@@ -29,5 +32,72 @@ func TestEHI9WhatTellsOfTheMaskedStaysWithIt(t *testing.T) {
 	}
 	if strings.Contains(out, "LEAK") {
 		t.Errorf("%s", out)
+	}
+}
+
+// EHI-9: a meta.source that leads to something withheld is masked as a Reference is, by however
+// short an id or by a business identifier; one that leads to what goes, or to nothing, stays.
+func TestEHI9TheSourceOfAResourceLeadsToNothingWithheld(t *testing.T) {
+	const condition = `{"resourceType":"Condition","id":"%s","meta":{"source":"%s"}}`
+	for source, masked := range map[string]bool{
+		"https://h/fhir/Procedure/w1": true, "https://h/documents/w1": true, "urn:uuid:w1": true, "Procedure/w1": true,
+		"https://h/fhir/Procedure/w1/_history/2": true, "https://h/x?identifier=urn:x|N-77": true, "urn:oid:N-77": true,
+		"https://h/%77%31": true, "https://h/fhir/Procedure/k1": false, "urn:uuid:k1": false, "https://h/x": false,
+		"#w2": false,
+	} {
+		for _, label := range []string{hivLabel, `"implicitRules":"urn:r"`} {
+			for _, many := range []int{1, 40} { // so that some are known by casts
+				lines := []string{
+					`{"resourceType":"Procedure","id":"w1",` + label + `,"identifier":[{"value":"N-77"}]}`,
+					`{"resourceType":"Procedure","id":"k1"}`,
+				}
+				for i := range many {
+					lines = append(lines, fmt.Sprintf(condition, fmt.Sprint("d", i), fmt.Sprint("urn:d:", i)))
+				}
+				for i := range many {
+					lines = append(lines, fmt.Sprintf(condition, fmt.Sprint("c", i), source))
+				}
+				for _, resolved := range []bool{false, true} {
+					r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, nil, lines...)
+					got := released(t, r, lines...)
+					want := many
+					if masked && label == hivLabel {
+						want = 0
+					}
+					if n := strings.Count(strings.Join(got, "\n"), `"`+source+`"`); n != want || len(got) < 2*many+1 {
+						t.Errorf("resolved: %v, %s, source %s went %d times, want %d", resolved, label, source, n, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// EHI-9: with the url of an extension goes its value.
+func TestEHI9AnExtensionGoesWithItsURL(t *testing.T) {
+	const gone = `{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}`
+	const kept, outer = `{"url":"https://h/Procedure/k1","valueString":"SAID"}`, `{"url":"urn:x","extension":[`
+	for extension, want := range map[string]string{
+		`{"url":"https://h/Procedure/w1","valueString":"SAID"}`:                               gone,
+		`{"valueString":"SAID","url":"https://h/w-0123456789ab"}`:                             gone,
+		`{"url":"https://h/Procedure/w1","extension":[{"url":"urn:x","valueString":"SAID"}]}`: gone,
+		outer + `{"url":"https://h/Procedure/w1"}]}`:                                          outer + gone + `]}`,
+		kept: kept,
+	} {
+		for _, field := range []string{
+			`"extension":[%s]`, `"modifierExtension":[{"url":"urn:a"},%s]`, `"_recordedDate":{"extension":[%s]}`,
+		} {
+			lines := []string{
+				`{"resourceType":"Procedure","id":"w1",` + hivLabel + `}`,
+				`{"resourceType":"Procedure","id":"w-0123456789ab",` + hivLabel + `}`,
+				`{"resourceType":"Procedure","id":"k1"}`,
+				`{"resourceType":"Condition","id":"c1",` + fmt.Sprintf(field, extension) + `}`,
+			}
+			r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), true, nil, lines...)
+			want := `{"resourceType":"Condition","id":"c1",` + fmt.Sprintf(field, want) + `}`
+			if got := released(t, r, lines...); len(got) != 2 || got[1] != want {
+				t.Errorf("of %s went %q, want %s", extension, got, want)
+			}
+		}
 	}
 }

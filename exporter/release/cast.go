@@ -44,6 +44,10 @@ func (r *reviewed) fill(m *mould, rest []byte) bool {
 			start, end := r.rest+int(f.at)-len(wholeReference), r.rest+int(f.end)+len(`"}`)
 			r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: mask})
 			continue
+		case sourceText:
+			if r.leadsToWithheld(text) {
+				return false
+			}
 		case valueText, anyNumber:
 			if withheld, _ := r.names(text); withheld {
 				return false

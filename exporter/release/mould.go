@@ -42,6 +42,7 @@ const (
 	sharedText // by which others are called as well
 	valueText  // that may be an identifier
 	shownText  // nothing that may show a sensitive code
+	sourceText // that may be a meta.source
 )
 
 // reference is what is known of the Reference that a spot is of.
@@ -348,7 +349,7 @@ func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
 	if kind != anyNumber {
 		end-- // the quote
 	}
-	if x.casts && kind != anyNumber && kind != referenceText && kind != valueText {
+	if x.casts && kind != anyNumber && kind != referenceText && kind != valueText && kind != sourceText {
 		kind = anyText
 	}
 	x.made.spots = append(x.made.spots, spot{kind: kind, start: end - len(text), end: end})
@@ -365,6 +366,8 @@ func (x *examiner) mayShowLab() bool {
 func (x *examiner) plainSpot(kind spotKind, name, text, rest []byte) {
 	switch {
 	case x.made == nil || name == nil || bytes.HasSuffix(name, []byte("equence")):
+	case x.casts && string(name) == "source" && kind == anyText:
+		x.spot(sourceText, text, rest)
 	case x.casts && string(name) == "value" && kind == anyText:
 		x.spot(valueText, text, rest)
 	case kind == anyText && showing(name):

@@ -93,6 +93,11 @@ var held = map[string]string{
 	"a D may stand before a code of ICD-10":             shownIn,
 	"codes with a D before them are walked":             shownIn,
 	"a D before a code of another system means nothing": "TestEHI9ADStandsBeforeCodesOfNordicEditions",
+
+	"a meta.source leads as a Reference does":            "TestEHI9TheSourceOfAResourceLeadsToNothingWithheld",
+	"lines whose meta.source leads somewhere are walked": "TestEHI9TheSourceOfAResourceLeadsToNothingWithheld",
+	"a line like others has a meta.source of its own":    "TestEHI9TheSourceOfAResourceLeadsToNothingWithheld",
+	"an extension goes with its url":                     "TestEHI9AnExtensionGoesWithItsURL",
 }
 
 // shownIn is the test of codes in texts.
@@ -489,6 +494,14 @@ var mutations = []mutation{
 		`if t.mayHoldPlain(&rest, false) {`, `if t.mayHoldPlain(&rest, false) && t.loose && p.n > 99 {`},
 	{"a D before a code of another system means nothing", "shown.go",
 		`in != icd10 && in != icd10Procedures && in != anyICD {`, `in == "" {`},
+	{"a meta.source leads as a Reference does", "releaser.go",
+		`!(isSource(w) && r.leadsToWithheld(text))`, `!(isSource(w) && r.alone)`},
+	{"lines whose meta.source leads somewhere are walked", "releaser.go",
+		`r.sourcesGo(line) &&`, `r.sourcesGo(line[:0]) &&`},
+	{"a line like others has a meta.source of its own", "cast.go",
+		`if r.leadsToWithheld(text) {`, `if r.leadsToWithheld(text[:0]) {`},
+	{"an extension goes with its url", "releaser.go",
+		`case top.url && w.src[w.start] == '{' &&`, `case top.url && w.src[w.start] == '[' &&`},
 	{"a line like others masks its own References", "cast.go", `if mask == nil {`, `if mask == nil || s.whole {`},
 	{"a Reference that shows more is walked", "cast.go", `if !s.whole {`, `if !s.whole && s.number == 1 {`},
 	{"a line like others has texts of its own", "cast.go", `if r.secret(text) ||`, `if r.alone ||`},

@@ -203,7 +203,7 @@ func (r *reviewed) quick(line []byte) (ok bool) {
 	if r.resolved && !r.short && !r.ambiguous && len(r.identified.values) == 0 {
 		return r.maskSecrets(line)
 	}
-	return r.linksGo(line) && r.maskReferences(line)
+	return r.linksGo(line) && r.sourcesGo(line) && r.maskReferences(line)
 }
 
 // named reports whether each Reference of the line certainly says by a reference what it leads to, or
@@ -454,11 +454,16 @@ func (r *reviewed) closeContainer(v verdict) {
 	switch {
 	case top.mask != nil:
 		r.replace(w.start, w.end, top.mask)
+	case top.url && w.src[w.start] == '{' && isExtension(w.key()): // its value tells what the url does
+		r.replace(w.start, w.end, maskedExtension)
 	case v&stripped != 0 && w.depth == 1 && string(w.key()) == presentedForm:
 		from, to := fieldSpan(w.src, w.fieldStart(), w.end)
 		r.replace(from, to, nil)
 	}
 }
+
+// maskedExtension takes the place of an extension whose url is masked.
+var maskedExtension = []byte(`{"url":"` + fhir.AbsentReasonURL + `","valueCode":"masked"}`)
 
 // namesAnother reports whether the object at hand is an Identifier of another resource.
 func (r *reviewed) namesAnother() bool {
@@ -584,7 +589,8 @@ func betweenParts(c rune) bool {
 // scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.
 func (r *reviewed) scrub() (masked bool) {
 	w := &r.walk
-	if w.depth == 1 && string(w.key()) == "id" || !r.betraysIn(w.content()) {
+	text := w.content()
+	if w.depth == 1 && string(w.key()) == "id" || !r.betraysIn(text) && !(isSource(w) && r.leadsToWithheld(text)) {
 		return false
 	}
 	at := w.fieldStart()
@@ -595,6 +601,33 @@ func (r *reviewed) scrub() (masked bool) {
 	r.edits = append(r.edits, absent(w.src, at, w.end))
 	return true
 }
+
+// isSource reports whether a walk is at a meta.source, which may lead to another resource.
+func isSource(w *walk) bool {
+	return string(w.key()) == "source" && w.depth > 1 && string(w.keyAt(w.depth-1)) == "meta"
+}
+
+// leadsToWithheld reports whether a URL leads to something withheld, as that of a Reference would.
+func (r *reviewed) leadsToWithheld(url []byte) bool {
+	return (r.short || len(r.identified.values) > 0) && len(url) > 0 && r.betrays(url) != nil
+}
+
+// sourcesGo reports whether no meta.source of a line leads to something withheld.
+func (r *reviewed) sourcesGo(line []byte) bool {
+	for {
+		at := sourceName.index(line)
+		if at < 0 {
+			return true
+		}
+		text, rest, ok := textBehind(line[at+len(sourceName.text):])
+		if !ok || bytes.IndexByte(text, '\\') >= 0 || r.leadsToWithheld(text) {
+			return false
+		}
+		line = rest
+	}
+}
+
+var sourceName = newNeedle(`"source"`)
 
 // betraysIn reports whether a text names something withheld, in whatever disguise.
 func (r *reviewed) betraysIn(text []byte) bool {
