@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"ehi-server/shared/fhir"
 )
@@ -193,8 +194,28 @@ var aboutPlaces = func() map[string]map[string]place {
 			m[typ][path] = m[typ][same]
 		}
 	}
+	for _, places := range m {
+		addCodeable(places)
+	}
 	return m
 }()
+
+// addCodeable gives the elements that are CodeableReferences in R5 the places of what they were in
+// R4: a Reference of that name (addresses), or one of a choice (medication, in place of
+// medicationReference).
+func addCodeable(places map[string]place) {
+	for path, at := range maps.Clone(places) {
+		whole := codeable(path)
+		for _, now := range []string{whole, whole + ".reference"} {
+			if _, is := places[now]; !is {
+				places[now] = at
+			}
+		}
+	}
+}
+
+// codeable is the name of a CodeableReference that was the Reference of a name before.
+func codeable(path string) string { return strings.TrimSuffix(path, "Reference") }
 
 // definedBy are the elements by which what is done, or was answered, names what it follows: a plan, a form.
 // Like an order of whyPaths, that keeps it.

@@ -126,7 +126,8 @@ func (x *examiner) castSpot(text, rest []byte) {
 		return
 	}
 	line := x.made.rest
-	s.reference = &reference{whole: bytes.HasSuffix(line[:s.start], []byte(wholeReference)) && bytes.HasPrefix(line[s.end:], []byte(`"}`))}
+	before, whole := bytes.CutSuffix(line[:s.start], []byte(wholeReference))
+	s.reference = &reference{whole: whole && bytes.HasPrefix(line[s.end:], []byte(`"}`)) && !ofCodeable(before)}
 	if typ, id, ok := fhir.Local(text); ok && len(typ)+1+len(id) == len(text) {
 		s.typ, s.number = string(text[:len(typ)+1]), uint16(fhir.TypeNumber(typ))
 	}

@@ -98,7 +98,14 @@ var held = map[string]string{
 	"lines whose meta.source leads somewhere are walked": "TestEHI9TheSourceOfAResourceLeadsToNothingWithheld",
 	"a line like others has a meta.source of its own":    "TestEHI9TheSourceOfAResourceLeadsToNothingWithheld",
 	"an extension goes with its url":                     "TestEHI9AnExtensionGoesWithItsURL",
+
+	"a CodeableReference decides as a Reference did":             codeable,
+	"the concept of a CodeableReference goes with its reference": codeable,
+	"lines with a CodeableReference are walked":                  codeable,
 }
+
+// codeable is the test of R5's CodeableReferences.
+const codeable = "TestEHI9ACodeableReferenceIsAReferenceAndAConcept"
 
 // shownIn is the test of codes in texts.
 const shownIn = "TestEHI9ACodeInATextKeepsItsResource"
@@ -502,6 +509,14 @@ var mutations = []mutation{
 		`if r.leadsToWithheld(text) {`, `if r.leadsToWithheld(text[:0]) {`},
 	{"an extension goes with its url", "releaser.go",
 		`case top.url && w.src[w.start] == '{' &&`, `case top.url && w.src[w.start] == '[' &&`},
+	{"a CodeableReference decides as a Reference did", "about.go", `	for _, places := range m {
+		addCodeable(places)
+	}
+`, ``},
+	{"the concept of a CodeableReference goes with its reference", "releaser.go",
+		`top.mask == nil && top.concept {`, `top.mask == nil && top.concept && r.alone {`},
+	{"lines with a CodeableReference are walked", "releaser.go",
+		`if !ok || ofCodeable(line[:start]) {`, `if !ok {`},
 	{"a line like others masks its own References", "cast.go", `if mask == nil {`, `if mask == nil || s.whole {`},
 	{"a Reference that shows more is walked", "cast.go", `if !s.whole {`, `if !s.whole && s.number == 1 {`},
 	{"a line like others has texts of its own", "cast.go", `if r.secret(text) ||`, `if r.alone ||`},

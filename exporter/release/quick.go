@@ -174,6 +174,9 @@ func quickEntries(typ []byte) []string {
 // lastNames are the names in which some paths end.
 func lastNames(paths map[string]place) (names []needle) {
 	for path := range paths {
+		if strings.HasSuffix(path, ".reference") { // of an object of that name a walk tells, see plain
+			continue
+		}
 		names = append(names, newNeedle(`"`+path[strings.LastIndexByte(path, '.')+1:]+`"`))
 	}
 	return names

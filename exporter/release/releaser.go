@@ -45,7 +45,11 @@ type frame struct {
 	mask  []byte // what takes its place; nil leaves it
 	title [2]int // where the name of its title begins, and where that ends; zeros for none
 	url   bool   // its url is masked
-	holds traces
+	// part is what takes the place of the reference of a CodeableReference, and concept whether it
+	// has that, too.
+	part    []byte
+	concept bool
+	holds   traces
 }
 
 // traces are what an object holds that tells whether it is a Reference, and to what.
@@ -325,7 +329,7 @@ func (r *reviewed) maskReferences(line []byte) (ok bool) {
 func aReference(line []byte, start int) (text []byte, end int, ok bool) {
 	const begin = `{"reference":"`
 	rest, ok := bytes.CutPrefix(line[start:], []byte(begin))
-	if !ok {
+	if !ok || ofCodeable(line[:start]) {
 		return nil, 0, false
 	}
 	n := bytes.IndexByte(rest, '"')
@@ -333,6 +337,13 @@ func aReference(line []byte, start int) (text []byte, end int, ok bool) {
 		return nil, 0, false
 	}
 	return rest[:n], start + len(begin) + n + 2, true
+}
+
+// ofCodeable reports whether what follows is the Reference of a CodeableReference, beside which a
+// concept may stand.
+func ofCodeable(before []byte) bool {
+	before = bytes.TrimRight(bytes.TrimRight(bytes.TrimRight(before, " \t\r\n"), ":"), " \t\r\n")
+	return bytes.HasSuffix(before, []byte(`"reference"`))
 }
 
 // hasCodedEscapes reports whether some character may be written as \u and its number.
@@ -450,6 +461,20 @@ func (r *reviewed) closeContainer(v verdict) {
 	}
 	if top.holds&namesWithheld != 0 && w.src[w.start] == '{' && r.namesAnother() {
 		top.mask = nameMask(top.holds&namesTelling != 0)
+	}
+	if top.mask == nil && top.concept { // which tells what the reference does
+		top.mask = top.part
+	}
+	if len(r.open) > 0 && isObject {
+		outer := &r.open[len(r.open)-1]
+		switch string(w.key()) {
+		case "concept":
+			outer.concept = true
+		case "reference":
+			if !bytes.Equal(top.mask, fhir.UnknownReference) {
+				outer.part = top.mask
+			}
+		}
 	}
 	switch {
 	case top.mask != nil:
