@@ -45,7 +45,7 @@ func BenchmarkTokenChecks(b *testing.B) {
 		check := func(b *testing.B, s *auth.Server, token func() string) {
 			b.Helper()
 			for b.Loop() {
-				if _, err := s.Verify(token()); err != nil {
+				if _, err := s.Verify(b.Context(), token()); err != nil {
 					b.Fatal(err)
 				}
 			}
