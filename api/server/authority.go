@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
@@ -73,11 +75,14 @@ func (s *Server) end(ctx context.Context, job string) error {
 // at once; the keeper calls it for what was ended elsewhere. A finished export stays for its patient,
 // and is closed to its application.
 func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
-	return s.endWhatDoesNotStand(ctx, func(j *ehi.Job, err error) {
-		e := aboutJob(ehi.ActionDelete, j)
-		e.At, e.Agent, e.Detail, e.Outcome = now(), "server", "its authorization has ended", outcomeOf(err)
-		s.Bus.Audit.Record(e)
-	})
+	return s.endWhatDoesNotStand(ctx, s.tellOfEnded)
+}
+
+// tellOfEnded writes down that the server has deleted a job that did not stand.
+func (s *Server) tellOfEnded(j *ehi.Job, err error) {
+	e := aboutJob(ehi.ActionDelete, j)
+	e.At, e.Agent, e.Detail, e.Outcome = now(), "server", "its authorization has ended", outcomeOf(err)
+	s.Bus.Audit.Record(e)
 }
 
 func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, error)) error {
@@ -89,18 +94,45 @@ func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, er
 		stands, _ := s.Auth.StandsAsHeard(j.ClientID, "", j.CreatedAt)
 		return !stands || withdrawn[auth.Withdrawal{Client: j.ClientID, Patient: j.Patient.ID}]
 	})
-	var errs []error
+	var (
+		ends sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		away bool
+	)
+	slots := make(chan struct{}, endingsAtOnce)
 	for _, v := range suspects {
-		err := s.endUnlessItStands(ctx, v.ID, told)
-		if ehi.CodeOf(err) != ehi.NotFound {
-			errs = append(errs, err)
-		}
-		if bus.IsAway(err) { // for the others too; the keeper comes by again
+		slots <- struct{}{}
+		mu.Lock()
+		over := away || ctx.Err() != nil // for the others too; the keeper comes by again
+		mu.Unlock()
+		if over {
 			break
 		}
+		ends.Go(func() {
+			defer func() { <-slots }()
+			err := s.endUnlessItStands(ctx, v.ID, func(j *ehi.Job, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				told(j, err)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			if ehi.CodeOf(err) != ehi.NotFound {
+				errs = append(errs, err)
+			}
+			away = away || bus.IsAway(err)
+		})
 	}
-	return errors.Join(errs...)
+	ends.Wait()
+	return errors.Join(append(errs, ctx.Err())...)
 }
+
+const (
+	// endingsAtOnce is how many jobs are deleted at once, and endingTime how long one may take.
+	endingsAtOnce = 8
+	endingTime    = 5 * time.Second
+)
 
 // endUnlessItStands deletes a job that does not stand; told is called of what is deleted.
 func (s *Server) endUnlessItStands(ctx context.Context, job string, told func(*ehi.Job, error)) error {
@@ -112,6 +144,9 @@ func (s *Server) endUnlessItStands(ctx context.Context, job string, told func(*e
 	if err != nil || stands {
 		return err
 	}
+	// What is begun is brought to its end: a job that is only marked as deleted would wait for the keeper.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingTime)
+	defer cancel()
 	err = s.end(ctx, j.ID)
 	told(j, err)
 	return err
@@ -146,7 +181,7 @@ func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 			errs = append(errs, s.end(ctx, j.ID))
 		}
 	}
-	errs = append(errs, s.endWhatDoesNotStand(ctx, func(j *ehi.Job, err error) {
+	errs = append(errs, s.endInRequest(ctx, func(j *ehi.Job, err error) {
 		e := aboutJob(ehi.ActionDelete, j)
 		e.Agent, e.Detail = "patient "+patient, "its authorization was withdrawn"
 		s.audit(c, err, e)

@@ -185,6 +185,7 @@ type Server struct {
 	counted   *summaries
 	recalls   *recalls
 	rechecks  *rechecks
+	endings   *endings
 	kept      *kv.Storage // what pages keep: drafts, notices, interactions
 	draining  atomic.Bool
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
@@ -274,6 +275,7 @@ func New(c Config, d Deps) (*Server, error) {
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})
 	s.recalls, s.rechecks = newRecalls(s.end), newRechecks()
+	s.endings = newEndings(s.EndWhatDoesNotStand, s.Log)
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.open.changed
@@ -350,6 +352,7 @@ func (l *listening) end() error {
 func (s *Server) Close() error {
 	s.recalls.stop()
 	s.rechecks.stop()
+	s.endings.stop()
 	s.samples.stop()
 	s.holds.close()
 	s.feed.stop()

@@ -177,7 +177,7 @@ func (s *Server) removeClient(c *fiber.Ctx, id string) error {
 	if err := s.administrate(c, s.Auth.RemoveClient(c.UserContext(), id), what); err != nil {
 		return err
 	}
-	return s.EndWhatDoesNotStand(c.UserContext())
+	return s.endInRequest(c.UserContext(), s.tellOfEnded)
 }
 
 // rotateSecret gives a client a new secret.
@@ -236,7 +236,7 @@ func (s *Server) changeOf(c *fiber.Ctx, what, kind, name string, do func() error
 		return err
 	}
 	s.ended.Add(1)
-	return s.EndWhatDoesNotStand(c.UserContext())
+	return s.endInRequest(c.UserContext(), s.tellOfEnded)
 }
 
 // setPassword gives an account a new password.
