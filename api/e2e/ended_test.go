@@ -90,6 +90,31 @@ func startLasting(t *testing.T) *production {
 
 const bigDocument = 48 << 20
 
+// A client that is removed and registered again under its id begins anew, however fast that is done: the
+// tokens of the one before it open nothing, and its privileges are not theirs.
+func TestEHI1AClientOfTheSameIDHasNoneOfTheOldTokens(t *testing.T) {
+	t.Parallel()
+	p := startLasting(t)
+	ada := p.staff("ada")
+	for range 3 { // of which at least one begins and ends within one second of the clock, but for the wait
+		<-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+		app, got := p.letIn("app", "ann")
+		again, err := ada.Client(t.Context(), "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ada.RemoveClient(t.Context(), "app"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := ada.AddClient(t.Context(), again); err != nil {
+			t.Fatal(err)
+		}
+		p.want(p.do(app, "POST", "/no-form/fhir/Patient/"+p.ann+"/$ehi-export"), 401, "Invalid token")
+		renewal := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}
+		p.want(p.post("/auth/token", renewal), 400, "invalid_grant")
+	}
+}
+
 // Nothing more leaves for an application whose access the patient has withdrawn: what waits is
 // cancelled, held polls and downloads under way break off, and what is finished is closed to it, also
 // by a new authorization. The patient keeps the finished copy, and other patients' exports go on.
