@@ -167,6 +167,13 @@ func (c *Client) WithToken(token string) *Client {
 	return &Client{Base: c.Base, Token: token, http: c.http}
 }
 
+// WithCookies returns a copy that sends a browser's cookies, as a Cookie header has them.
+func (c *Client) WithCookies(header string) *Client {
+	out := *c
+	out.sid = header
+	return &out
+}
+
 // Service authenticates as the sandbox's backend service by its secret and returns a client with system scopes.
 func (c *Client) Service(ctx context.Context, secret, scope string) (*Client, error) {
 	var t Tokens

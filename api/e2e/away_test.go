@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
@@ -173,6 +176,72 @@ func TestNoChangeIsRefusedBecauseNATSIsGone(t *testing.T) {
 			case a.status >= 400:
 				t.Errorf("%d %s", a.status, a.body)
 			}
+		})
+	}
+}
+
+// Downloads go on while NATS is away: one that has begun, by a token or in a session, waits for nothing, and one that
+// an application begins of an export that was approved before is served.
+func TestDownloadsGoOnWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	for name, take := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, w, nats := overWire(t, func(c *node.Config) { c.AttachmentBytes = bigDocument })
+			app, _ := p.letIn("app", "ann")
+			j := p.released(app, p.ann, bigDocument)
+			m := p.manifest(app, j)
+			ann, ada := p.browserOf("ann"), p.staffBrowser("ada")
+			requests := map[string]*client.Client{
+				"/jobs/" + j.ID + "/download/attachments/scan.pdf": app,
+				"/my/requests/" + j.ID + "/documents/scan.pdf":     p.open.WithCookies(ann.cookies()),
+				"/admin/ui/jobs/" + j.ID + "/documents/scan.pdf":   p.open.WithCookies(ada.cookies()),
+			}
+			begun, goOn := make(chan string, len(requests)), make(chan struct{})
+			ends := make(chan error, len(requests))
+			for path, by := range requests {
+				go func() {
+					ends <- by.Stream(t.Context(), path, func(r io.Reader) error {
+						_, err := io.CopyN(io.Discard, r, 1000)
+						begun <- path
+						<-goOn
+						n, failed := io.Copy(io.Discard, r)
+						if failed == nil && n != bigDocument-1000 {
+							failed = io.ErrUnexpectedEOF
+						}
+						return errors.Join(err, failed)
+					})
+				}()
+			}
+			for range requests {
+				select {
+				case <-begun:
+				case err := <-ends:
+					t.Fatalf("a download did not begin: %v", err)
+				}
+			}
+			take(w, nats)
+			began := time.Now()
+			close(goOn)
+			for range requests {
+				if err := <-ends; err != nil {
+					t.Error(err)
+				}
+			}
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("downloads that had begun ended after %v", took)
+			}
+			await(t, "the age by which what is known of the export is asked for anew", func() bool {
+				return time.Since(began) > 6*time.Second
+			})
+			began = time.Now()
+			if data, err := app.Download(t.Context(), m.Output[0].URL); err != nil || len(data) == 0 {
+				t.Errorf("a new download: %d bytes, %v", len(data), err)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("a new download took %v", took)
+			}
+			w.Slow(0)
 		})
 	}
 }

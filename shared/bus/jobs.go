@@ -75,6 +75,8 @@ type cached struct {
 const (
 	cacheSize = 2048
 	cacheTTL  = 5 * time.Second
+	// approvedWait is how long Peek waits for news of an export that was approved.
+	approvedWait = time.Second
 	// deletedRev outranks every revision: what this process deleted never comes back from a late watch message.
 	deletedRev = ^uint64(0)
 	// casAttempts bounds the retries of Update; each lost race means that somebody else made progress.
@@ -188,11 +190,21 @@ func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
 
 // Peek is Get from this process's copy, for questions that are asked often; the job must not be changed. What this
 // process wrote itself is seen at once; what another one wrote, as soon as NATS brings it. Where the copy is too old,
-// those who ask at the same time share one read.
+// those who ask at the same time share one read. While NATS is away, an export that was approved when it was heard of
+// last is taken to be: nobody can change it by this process, and its files are deleted before anybody is told so.
 func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	c, ok := s.cache.Get(id)
 	if !ok || time.Since(c.at) > cacheTTL {
+		approved := ok && c.job != nil && c.job.Status == ehi.Approved
+		if approved {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, approvedWait)
+			defer cancel()
+		}
 		j, err, _ := share(ctx, &s.reads, id, func(ctx context.Context) (*ehi.Job, error) { return s.Get(ctx, id) })
+		if approved && IsAway(err) {
+			return c.job, nil
+		}
 		return j, err
 	}
 	if c.job == nil || c.job.Status == ehi.Aborted {
