@@ -86,8 +86,10 @@ type examiner struct {
 	dates    fhir.Dates
 	escaped  bool           // whether the line that is decided upon quickly has escapes
 	harmless [256]shortCode // codes that are in no table: most come again and again
-	dated    bool           // whether facts.happened is asked for
-	alone    bool           // whether what a resource refers to does not matter
+	// harmlessShown are texts that show no code of the tables.
+	harmlessShown [64]shownBefore
+	dated         bool // whether facts.happened is asked for
+	alone         bool // whether what a resource refers to does not matter
 	// supportsEnd is where the last reference to a supporting resource ends in what plain looked at.
 	supportsEnd int
 	traits      []trait   // by the number of the type

@@ -255,7 +255,7 @@ func (x *examiner) fill(m *mould, rest []byte) bool {
 				return false
 			}
 		case shownText:
-			if x.policy.sensitive.mayShow(text) {
+			if x.mayShow(text, f.marks) {
 				return false
 			}
 		case urlText:

@@ -482,7 +482,7 @@ var mutations = []mutation{
 	{"lines that show a code are walked", "quick.go",
 		`if x.showsCode(line) {`, `if x.showsCode(line[:0]) {`},
 	{"a line like others may show a code", "mould.go",
-		`if x.policy.sensitive.mayShow(text) {`, `if x.policy.sensitive.mayShow(text[:0]) {`},
+		`if x.mayShow(text, f.marks) {`, `if x.mayShow(text[:0], 0) {`},
 	{"a code may stand in brackets", "shown.go",
 		`if inner, rest, is := bracketed(s); is {`, `if inner, rest, is := bracketed(s); is && inner == "" {`},
 	{"a code may stand in brackets at the end", "shown.go",

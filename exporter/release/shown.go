@@ -37,6 +37,32 @@ func (t *Table) mayShow(text []byte) bool {
 	return false
 }
 
+// mayShow is that of the table, of a text that has certain marks: most that pass for more than words come
+// again and again.
+func (x *examiner) mayShow(text []byte, m marks) bool {
+	if !mayShowCode(text) && !(m.mayHide() && isDisguised(text)) {
+		return false
+	}
+	if len(text) > len(shownBefore{}.bytes) {
+		return x.policy.sensitive.mayShow(text)
+	}
+	known := &x.harmlessShown[slotOf(text)%uint32(len(x.harmlessShown))]
+	if string(known.bytes[:known.n]) == string(text) {
+		return false
+	}
+	if x.policy.sensitive.mayShow(text) {
+		return true
+	}
+	known.n = uint8(copy(known.bytes[:], text))
+	return false
+}
+
+// shownBefore is a text that shows no code of the table.
+type shownBefore struct {
+	n     uint8
+	bytes [63]byte
+}
+
 // mayShowCode reports whether a text begins as one that shows a code, or ends in brackets that do.
 func mayShowCode(text []byte) bool {
 	if len(text) < 3 {
@@ -70,18 +96,12 @@ func startsCode(text []byte) bool {
 	case isDigit(text[1]), text[0]|0x20 == 'd' && isDigit(text[2]):
 		return true
 	}
-	for _, name := range systemNames {
-		if bytes.EqualFold(text[:3], name) {
-			return true
-		}
+	name := [3]byte{text[0] | 0x20, text[1] | 0x20, text[2] | 0x20}
+	switch string(name[:]) { // how the names of systems begin that stand before a code
+	case "icd", "sno", "sct", "loi", "rxn", "sks", "hcp", "cpt", "ndc", "atc":
+		return true
 	}
 	return false
-}
-
-// systemNames are how the names of systems begin that stand before a code.
-var systemNames = [][]byte{
-	[]byte("icd"), []byte("sno"), []byte("sct"), []byte("loi"), []byte("rxn"),
-	[]byte("sks"), []byte("hcp"), []byte("cpt"), []byte("ndc"), []byte("atc"),
 }
 
 // longestName is how long the name of a system is in such a text.
@@ -295,7 +315,7 @@ func (x *examiner) showsCode(line []byte) bool {
 			if end < 0 {
 				return true
 			}
-			if text := rest[1 : end-1]; escaped && mayShowCode(text) || x.policy.sensitive.mayShow(text) {
+			if text := rest[1 : end-1]; escaped && mayShowCode(text) || x.mayShow(text, disguiseMark) {
 				return true
 			}
 			rest = rest[end:]
