@@ -102,6 +102,9 @@ var held = map[string]string{
 	"a CodeableReference decides as a Reference did":             codeable,
 	"the concept of a CodeableReference goes with its reference": codeable,
 	"lines with a CodeableReference are walked":                  codeable,
+
+	"the second end of a range may be cut short": "TestEHI9RangesAndBlocksOfEveryICD",
+	"a cut range without a system is none":       "TestEHI9RangesAndBlocksOfEveryICD",
 }
 
 // codeable is the test of R5's CodeableReferences.
@@ -517,6 +520,10 @@ var mutations = []mutation{
 		`top.mask == nil && top.concept {`, `top.mask == nil && top.concept && r.alone {`},
 	{"lines with a CodeableReference are walked", "releaser.go",
 		`if !ok || ofCodeable(line[:start]) {`, `if !ok {`},
+	{"the second end of a range may be cut short", "ranges.go",
+		`return from[:3-len(to)] + to, true`, `return to, true`},
+	{"a cut range without a system is none", "ranges.go",
+		`len(to) == 3 && !isCut}`, `len(to) == 3 && (isCut || !isCut)}`},
 	{"a line like others masks its own References", "cast.go", `if mask == nil {`, `if mask == nil || s.whole {`},
 	{"a Reference that shows more is walked", "cast.go", `if !s.whole {`, `if !s.whole && s.number == 1 {`},
 	{"a line like others has texts of its own", "cast.go", `if r.secret(text) ||`, `if r.alone ||`},

@@ -32,11 +32,12 @@ func rangesOf(text []byte) (ranges []codeRange) {
 		if !found || strings.Contains(right, "-") {
 			continue
 		}
-		from, to := zeros(plainCode([]byte(left))), zeros(plainCode([]byte(right)))
-		if strings.HasPrefix(from, "BL0CKL") && len(to) >= 3 { // how WHO calls a block: BlockL1-6C4
-			ranges = append(ranges, codeRange{to, to, true, true})
+		from, end := zeros(plainCode([]byte(left))), zeros(plainCode([]byte(right)))
+		if strings.HasPrefix(from, "BL0CKL") && len(end) >= 3 { // how WHO calls a block: BlockL1-6C4
+			ranges = append(ranges, codeRange{end, end, true, true})
 			continue
 		}
+		to, isCut := uncut(from, end)
 		if len(from) < 3 || len(to) < 3 || from >= to || len(from) > 8 || len(to) > 8 {
 			continue
 		}
@@ -46,10 +47,20 @@ func rangesOf(text []byte) (ranges []codeRange) {
 			ranges = append(ranges, codeRange{from, to, true, isBlock})
 		case isDigit(from[0]) && max(len(from), len(to)) > 5: // of ICD-9-CM
 		case isDigit(from[1]) && isDigit(to[1]) && isDigit(from[0]) == isDigit(to[0]):
-			ranges = append(ranges, codeRange{from, to, false, len(from) == 3 && len(to) == 3})
+			ranges = append(ranges, codeRange{from, to, false, len(from) == 3 && len(to) == 3 && !isCut})
 		}
 	}
 	return ranges
+}
+
+// uncut is the second end of a range whose first one is a plain code of three characters of ICD-10,
+// with what it has in common with that: F19 of F01-19. A hyphen may stand for a dot, too (F10-9):
+// the range holds both.
+func uncut(from, to string) (whole string, isCut bool) {
+	if len(from) != 3 || len(to) == 0 || len(to) > 2 || isDigit(from[0]) || strings.Trim(from[1:]+to, digits) != "" {
+		return to, false
+	}
+	return from[:3-len(to)] + to, true
 }
 
 // zeros is a plain code with zeros for each O behind its first character, see slips.
@@ -67,12 +78,15 @@ func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // mayBeRange tells most texts apart from those that hold a range.
 func mayBeRange(text []byte) bool {
-	if len(text) < 7 {
+	if len(text) < 5 {
 		return false
 	}
 	at := bytes.IndexByte(text, '-')
 	if at < 0 {
 		at = bytes.IndexByte(text, 0xe2) // the others
+	}
+	if at >= 3 && !isDigit(text[0]) { // the second end may be cut short
+		return true
 	}
 	return at >= 3 && len(text)-at > 3 || bytes.Contains(text, []byte("..")) || bytes.IndexByte(text, ' ') >= 3
 }

@@ -108,15 +108,16 @@ func TestEHI9RangesAndBlocksOfEveryICD(t *testing.T) {
 	const nine, cms = "http://hl7.org/fhir/sid/icd-9-cm", "http://www.cms.gov/Medicare/Coding/ICD10"
 	for _, c := range []struct{ system, sensitive, ordinary string }{
 		{ten, "F01-F99|F01..F99|F01 .. F99|F01 to F99|F01\u2026F99|F01 through F99|" +
-			"FO1-F99|f01 \u2013 f99|A50-A64|X6O-X84",
-			"J40-J47|J40..J47|J40 to J47|I10-I16|L40 - L45|O80-O84|E10-E14"},
-		{cms, "F01-F99|F01..F99", "J40-J47|J40..J47"},
+			"FO1-F99|f01 \u2013 f99|A50-A64|X6O-X84|F01-19|F10-9|A50\u201364|f01..19|FO1-19|F10 to 19",
+			"J40-7|J40\u201347|I10-6|I10-16|E10-4|O80-4|J40-0|J47-40|" +
+				"J40-J47|J40..J47|J40 to J47|I10-I16|L40 - L45|O80-O84|E10-E14"},
+		{cms, "F01-F99|F01..F99|F01-19", "J40-J47|J40..J47"},
 		{nine, "290-319|290..319|290 to 319|29O-319", "460-519|460..519|250 to 259"},
 		{eleven, "6A00-6E8Z|6A00..6E8Z|6A00 to 6E8Z|6AOO-6E8Z|6C40-6C4Z|6C3Z-6C50|PB00\u2013PD3Z|1A00-1H0Z|MA00-MH2Y|" +
 			"BlockL1-6C4|BlockL2\u20116C4|blockl1-6c4|BlockL1-1A6|6C4|6c4|PB8|1C6",
 			"BA00-BE2Z|BA00..BE2Z|CA00 to CB7Z|5A00-5D46|6A00-6A04|LA00-LA9Z|BlockL1-5A1|BlockL2-CA2|5A1|BA0|LA8"},
 		{"", "F01-F99|F01..F99|6C30-6C5Z|BlockL1-6C4",
-			"J40-J47|AB12-CD34|6A00-6A04|5A00-9Z99|12-34|10 to 20|BlockL1-5A1"},
+			"F01-19|J40-J47|AB12-CD34|6A00-6A04|5A00-9Z99|12-34|10 to 20|BlockL1-5A1"},
 	} {
 		for list, want := range map[string]bool{c.sensitive: true, c.ordinary: false} {
 			for code := range strings.SplitSeq(list, "|") {
