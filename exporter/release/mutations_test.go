@@ -105,6 +105,8 @@ var held = map[string]string{
 
 	"the second end of a range may be cut short": "TestEHI9RangesAndBlocksOfEveryICD",
 	"a cut range without a system is none":       "TestEHI9RangesAndBlocksOfEveryICD",
+
+	"a Coding may show its code alone": "TestEHI9CodesCountInEveryShape",
 }
 
 // codeable is the test of R5's CodeableReferences.

@@ -54,6 +54,8 @@ func TestEHI9CodesCountInEveryShape(t *testing.T) {
 		{`"code":{"coding":[{"code":"F01–F99"}]}`, `"code":{"coding":[{"code":"J00–J99"}]}`},
 		{`"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-9-cm","code":"290-319"}]}`, `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-9-cm","code":"460-519"}]}`},
 		{`"code":{"coding":[{` + icd + `,"display":"B20 HIV disease"}]}`, `"code":{"coding":[{` + icd + `,"display":"J45 Asthma"}]}`},
+		{`"code":{"coding":[{"display":"HIV 1 Ab 7918-6","system":"http://loinc.org"}]}`,
+			`"code":{"coding":[{"display":"Hemoglobin 718-7","system":"http://loinc.org"}]}`},
 		{`"code":{"coding":[{"display":"86406008",` + sct + `}]}`,
 			`"code":{"coding":[{"display":"86406009","system":"urn:x"}]}`},
 		{`"code":{"coding":[{"system":"http://snomed.info/sct/86406008"}]}`, `"code":{"coding":[{"system":"http://snomed.info/sct/86406009"}]}`},
