@@ -49,6 +49,31 @@ func (j *journal) file(name string, f vfs.File, err error) (vfs.File, error) {
 	return logFile{f, j, name}, nil
 }
 
+// OpenDir implements vfs.FS.
+func (j *journal) OpenDir(name string) (vfs.File, error) {
+	f, err := j.FS.OpenDir(name)
+	if err != nil || filepath.Clean(name) != j.dir {
+		return f, err
+	}
+	return folder{f, j}, nil
+}
+
+// folder is the folder of a store. Where it cannot be synced Pebble panics, while it opens the store already, and in a
+// goroutine of its own: so that ends the process too, armed or not.
+type folder struct {
+	vfs.File
+	of *journal
+}
+
+// Sync implements vfs.File.
+func (f folder) Sync() error {
+	err := f.File.Sync()
+	if err != nil {
+		f.of.fatal("folder: %v", err)
+	}
+	return err
+}
+
 type logFile struct {
 	vfs.File
 	of   *journal

@@ -111,7 +111,7 @@ func Open(c Config) (*Store, error) {
 	opts := options(c.Log, harm)
 	opts.ReadOnly = c.ReadOnly
 	armed := new(atomic.Bool)
-	opts.FS = &journal{vfs.Default, filepath.Clean(c.Dir), quiet{c.Log}.Fatalf, armed}
+	opts.FS = &journal{FS: vfs.Default, dir: filepath.Clean(c.Dir), fatal: quiet{c.Log}.Fatalf, armed: armed}
 	held, fresh, err := hold(c)
 	if err != nil {
 		return nil, err
