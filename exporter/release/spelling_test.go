@@ -77,7 +77,7 @@ var systemSpellings = map[string][]string{
 		"http://id.who.int/icd/release/11/2024-01/mms", "http://id.who.int/icd11/mms",
 		"http://hl7.org/fhir/sid/icd-11",
 		"urn:oid:2.16.840.1.113883.6.347", "2.16.840.1.113883.6.347",
-		"urn:oid:2.16.840.1.113883.6.347.2024", "ICD-11", "ICD11", "ICD-11 MMS", "I11",
+		"urn:oid:2.16.840.1.113883.6.347.2024", "ICD-11", "ICD11", "ICD-11 MMS", "WHOICD11", "I11",
 		"International Classification of Diseases, 11th Revision",
 		"International Classification of Diseases, Eleventh Revision",
 	},
