@@ -17,9 +17,12 @@ func (d *Decision) Markers() (markers []string) {
 		}
 		if d.kept(i) {
 			markers = append(markers, m.Marker)
-			if !strings.Contains(m.ID, m.Marker) {
+			if !strings.Contains(m.ID, m.Marker) && !m.twin {
 				markers = append(markers, m.ID)
 			}
+		}
+		if m.signed && (d.kept(i) || d.goes[i] && d.signatureOut(m) == yes) {
+			markers = append(markers, m.signature())
 		}
 		if m.inner != nil && !d.choices.Authorized[m.inner.needs] {
 			markers = append(markers, m.inner.marker)
@@ -261,7 +264,7 @@ func (d *Decision) checkOne(i int, line string) error {
 		}
 	}
 	for _, l := range m.links {
-		if l.held || l.place.url || l.place.canonical || l.place.mention || d.betrays(l) == no {
+		if l.held || l.textual() || d.betrays(l) == no {
 			continue
 		}
 		if own = ownPlaces - 1; left && d.betrays(l) == yes {
@@ -299,8 +302,19 @@ func (d *Decision) checkOne(i int, line string) error {
 	if has := strings.Contains(line, m.form); m.form != "" && has != d.formGoes(i) {
 		return fmt.Errorf("its presentedForm went: %v", has)
 	}
+	out := d.signatureOut(m)
+	if m.signed && out != perhaps && strings.Contains(line, coded(m.signature())) != (out == no) {
+		return fmt.Errorf("its signature went: %v", out != no)
+	}
 	for _, l := range m.links {
-		if want := d.expected(i, l); want != perhaps && strings.Contains(line, l.token) != (want == yes) {
+		token, want := l.token, d.expected(i, l)
+		if l.shape == "bare" {
+			token = `"reference":"` + d.record.Resources[l.to].Type + "/" + d.record.Resources[l.to].ID + `"`
+			if want == no && d.goes[l.to] {
+				continue // another place may name it as well
+			}
+		}
+		if want != perhaps && strings.Contains(line, token) != (want == yes) {
 			return fmt.Errorf("%s %s in %s went: %v", l.shape, l.token, l.place.path, want != yes)
 		}
 	}
@@ -320,7 +334,7 @@ func (d *Decision) checkOne(i int, line string) error {
 func (d *Decision) wholeTold(m *Resource) certainty {
 	told := no
 	for _, l := range m.links {
-		if !slices.Contains([]string{"ClaimResponse", "ExplanationOfBenefit"}, m.Type) &&
+		if !l.textual() && !slices.Contains([]string{"ClaimResponse", "ExplanationOfBenefit"}, m.Type) &&
 			(m.Type != "DiagnosticReport" || slices.Contains(m.kind.members, l.place.path)) {
 			told = max(told, d.betrays(l))
 		}
@@ -372,7 +386,7 @@ func (d *Decision) outOf(e *entry) certainty {
 func (d *Decision) expected(i int, l *link) certainty {
 	m := d.record.Resources[i]
 	switch {
-	case l.shape == "bare", d.record.Resources[l.to].absent: // it has no token, or it is not known
+	case l.held, d.record.Resources[l.to].absent: // it has no token, or it is not known
 		return perhaps
 	case d.record.Resources[l.to].beside && d.kept(l.to):
 		return no

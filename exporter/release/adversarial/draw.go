@@ -46,6 +46,8 @@ type Resource struct {
 	inner       *inner    // what a Patient contains; nil for nothing
 	parts       []*part   // of a Patient
 	form        string    // the marker of a DiagnosticReport's presentedForm; "" for none
+	signed      bool      // it has a Signature, with a marker of its own
+	twin        bool      // another resource of another type has the same id
 	secured     int       // to what a Binary's securityContext leads; -1 for nothing
 	securedBy   string    // its shape
 	within      *Resource // in which it stands; nil where it stands on a line of its own
@@ -155,6 +157,7 @@ func Draw(t *rapid.T, o Options) *Record {
 	for i := 1; i < n; i++ {
 		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(some).Draw(t, "type")))
 	}
+	r.drawTwins(t)
 	r.drawBeside(t)
 	for i, m := range r.Resources {
 		r.drawLinks(t, i, m)
@@ -178,6 +181,9 @@ var themes = [][]string{
 	{"QuestionnaireResponse", "CarePlan", "Procedure", "Condition", "Questionnaire", "PlanDefinition"},
 	{"MedicationRequest", "Medication", "Basic", "Organization"},
 	{"Communication", "Organization", "Practitioner", "Condition"},
+	{"MessageHeader", "Provenance", "Condition", "Practitioner"},
+	{"Bundle", "Parameters", "Condition", "Provenance", "Procedure", "Organization"},
+	{"Questionnaire", "PlanDefinition", "QuestionnaireResponse", "CarePlan"},
 }
 
 // kinds are the types of a record: a store has what stands in a Bundle on lines of its own.
@@ -189,6 +195,22 @@ func (o Options) kinds() []kind {
 var besideKinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
 	return !k.defines && (!k.supporting || k.patient != "")
 })
+
+// drawTwins gives two resources of different types the same id, which is no secret then.
+func (r *Record) drawTwins(t *rapid.T) {
+	i := rapid.IntRange(1, 3*len(r.Resources)).Draw(t, "twin")
+	if i+1 >= len(r.Resources) {
+		return
+	}
+	one, other := r.Resources[i], r.Resources[i+1]
+	for _, m := range []*Resource{one, other} {
+		if one.Type == other.Type || m.Type == binary || m.kind.holds != "" {
+			return
+		}
+	}
+	one.ID = fmt.Sprintf("Tw%sz%d", r.options.Prefix, i)
+	other.ID, one.twin, other.twin = one.ID, true, true
+}
 
 // drawBeside draws what the store has beside the record. The Patient, who goes, refers to each.
 func (r *Record) drawBeside(t *rapid.T) {
@@ -234,7 +256,17 @@ func (r *Record) drawHeld(t *rapid.T) {
 			m.within = holder
 			holder.links = append(holder.links, &link{held: true, place: place{path: "held"}, to: i, shape: "bare"})
 			if holder.Type == "Bundle" && rapid.Bool().Draw(t, "alias") {
-				m.alias = "urn:uuid:" + strings.Replace(m.Marker, "Mark", "Alias", 1)
+				way := rapid.SampledFrom([]string{"urn:uuid:", "https://ehr.example.org/entries/"}).Draw(t, "fullUrl")
+				m.alias = way + strings.Replace(m.Marker, "Mark", "Alias", 1)
+			}
+		}
+	}
+	for _, m := range r.Resources { // most of what stands beside one with an alias refers to it by that
+		for _, l := range m.links {
+			to := r.Resources[l.to]
+			besides := m.within != nil && m.within == to.within && to.alias != ""
+			if besides && l.byID() && !l.textual() && rapid.IntRange(0, 3).Draw(t, "by alias") > 0 {
+				l.shape = "relative"
 			}
 		}
 	}
@@ -306,6 +338,7 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 		m.ID = strings.ToLower(m.ID)
 	}
 	m.identified = k.typ != binary && rapid.IntRange(0, 3).Draw(t, "identified") > 0
+	m.signed = k.mayBeSigned() && rapid.Bool().Draw(t, "signed")
 	m.requisition = k.typ == "ServiceRequest" && m.identified && rapid.Bool().Draw(t, "requisition")
 	if rapid.IntRange(0, 2).Draw(t, "sensitive") == 0 {
 		s := rapid.SampledFrom(sensitives).Draw(t, "kind of sensitive")
@@ -340,6 +373,12 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 		m.when = rapid.SampledFrom([]string{"", inLimits, inLimits, outOfLimits}).Draw(t, "when")
 	}
 	return m
+}
+
+// mayBeSigned reports whether resources of a kind may have a Signature: where R4 has one, or in an extension.
+func (k kind) mayBeSigned() bool {
+	others := []string{"Bundle", "Provenance", "MessageHeader", "Basic"}
+	return k.holds == "" && k.patient != "" || slices.Contains(others, k.typ)
 }
 
 // labelPlaces are the elements that hold labels, besides meta.
@@ -441,6 +480,12 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		case !r.Resources[l.to].identified && (l.shape == "identifier" || l.shape == "conditional"):
 			l.shape = "relative"
 		}
+		if to := r.Resources[l.to]; to.twin && slices.Contains([]string{"urn", "id", "own"}, l.shape) {
+			l.shape = "search" // by its id alone it would be either of both
+			if l.place.url {
+				l.shape = "absolute"
+			}
+		}
 		m.links = append(m.links, l)
 		if slices.Contains(l.place.outer, "contained") && l.place.field == "item" {
 			r.drawAlong(t, m, l)
@@ -464,7 +509,7 @@ func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 		m.secured = 0
 	case 2:
 		to := rapid.IntRange(0, len(r.Resources)-1).Draw(t, "secured by")
-		if of := r.Resources[to]; of.Type != binary && !of.kind.hangs() {
+		if of := r.Resources[to]; of.Type != binary && !of.kind.hangs() && !of.twin {
 			m.secured = to
 		}
 	}
@@ -502,10 +547,10 @@ func (r *Record) all(typ string) (places []int) {
 	return places
 }
 
-// definitions are the places of forms and plans.
+// definitions are the places of forms and plans. What is named so by what is imported is in the record.
 func (r *Record) definitions() (places []int) {
 	for i, m := range r.Resources {
-		if m.kind.defines {
+		if m.kind.defines && !(m.beside && r.options.Imported) {
 			places = append(places, i)
 		}
 	}

@@ -16,7 +16,10 @@ func (r *Record) Never(c Choices) (never []string) {
 	may := r.may(c)
 	for i, m := range r.Resources {
 		if !may[i] && !m.absent {
-			never = append(never, m.Marker, m.ID)
+			never = append(never, m.Marker, m.signature())
+			if !m.twin {
+				never = append(never, m.ID)
+			}
 		}
 		if m.inner != nil && !c.Authorized[m.inner.needs] {
 			never = append(never, m.inner.marker)

@@ -105,6 +105,9 @@ var kinds = []kind{
 	{typ: "Media", category: ehi.OtherDocuments, patient: "subject", why: "partOf[]", when: "createdDateTime", places: []string{
 		"operator", "partOf[]",
 	}},
+	{typ: "MessageHeader", category: ehi.MedicalRecord, about: "focus[]", places: []string{
+		"sender", "author", "response/details", "response/identifier~",
+	}},
 	{typ: "Bundle", category: ehi.MedicalRecord, holds: "entry"},
 	{typ: "Parameters", category: ehi.MedicalRecord, holds: "parameter", places: []string{"parameter!/valueReference"}},
 	{typ: "Binary", category: ehi.MedicalRecord},
@@ -117,8 +120,10 @@ var kinds = []kind{
 	{typ: "Schedule", part: true, category: ehi.MedicalRecord, places: []string{"actor[]", "actor[]"}},
 	{typ: "Goal", part: true, category: ehi.MedicalRecord, patient: "subject", places: []string{"expressedBy", "outcomeReference[]"}},
 	{typ: "RelatedPerson", part: true, category: ehi.MedicalRecord, patient: "patient"},
-	{typ: "Questionnaire", part: true, category: ehi.MedicalRecord, defines: true},
-	{typ: "PlanDefinition", part: true, category: ehi.MedicalRecord, defines: true},
+	{typ: "Questionnaire", part: true, category: ehi.MedicalRecord, defines: true, places: []string{"^derivedFrom[]"}},
+	{typ: "PlanDefinition", part: true, category: ehi.MedicalRecord, defines: true, places: []string{
+		"^library[]", "action^definitionCanonical", "action/action^definitionCanonical",
+	}},
 }
 
 // form and plan are where what was answered, or done, names what it follows.
@@ -147,6 +152,7 @@ func (p place) isNumber() bool { return p.field == number || p.field == foreign 
 var toStatements = map[string]bool{
 	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true, "encounter": true, "procedureReference": true,
 	"addresses": true, "result": true, number: true, foreign: true, "coverage": true,
+	"details": true,
 }
 
 // sensitives are codings that keep a resource unless the patient authorises it. Labels stand in
@@ -175,6 +181,18 @@ var sensitives = []struct {
 	{`"F11.20"`, false, ehi.AlcoholAndDrug},
 	{`{"system":"http://id.who.int/icd/release/11/2024-01/mms","code":"1С62.Z"}`, false, ehi.HIV},
 	{`{"system":"urn:oid:2.16.840.1.113883.6.73","code":"J05AF٠١"}`, false, ehi.HIV},
+	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F1O.2O"}`, false, ehi.AlcoholAndDrug},
+	{`{"code":"FI1.20","system":"urn:oid:2.16.840.1.113883.6.90"}`, false, ehi.AlcoholAndDrug},
+	{`{"system":"http://hl7.org/fhir/sid/icd-10","code":"Fl1.20"}`, false, ehi.AlcoholAndDrug},
+	{`{"code":"6C4O"}`, false, ehi.AlcoholAndDrug},
+	{`{"system":"http://id.who.int/icd/release/11/mms","code":"IC62.Z"}`, false, ehi.HIV},
+	{`{"system":"http://id.who.int/icd/release/11/mms","code":"1C5Z to 1C6Z"}`, false, ehi.HIV},
+	{`{"code":"BlockL1-1C6","system":"http://id.who.int/icd/release/11/mms"}`, false, ehi.HIV},
+	{`{"system":"http://id.who.int/icd/release/11/2024-01/mms","code":"1C6"}`, false, ehi.HIV},
+	{`{"system":"ICD-11","code":"1C6"}`, false, ehi.HIV},
+	{`{"system":"https://www.cdc.gov/nchs/icd","code":"B20"}`, false, ehi.HIV},
+	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B19..B25"}`, false, ehi.HIV},
+	{`{"system":"http://snomed.info/sct","code":"0086406008"}`, false, ehi.HIV},
 }
 
 // groups are the groups of documents, by a code of their type.

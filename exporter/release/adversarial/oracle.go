@@ -225,7 +225,7 @@ func (d *Decision) uses(m *Resource, l *link) bool {
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
 	}
-	elsewhere := l.place.url || l.place.mention || l.place.canonical && len(l.place.outer) > 0
+	elsewhere := l.place.url || l.place.mention || l.place.canonical && slices.Contains(l.place.outer, "extension")
 	return l.names() && !elsewhere && !m.tells(l)
 }
 
@@ -421,6 +421,35 @@ func (d *Decision) keptBy(i int) (is bool) {
 	return kept || !used && mentioned
 }
 
+// signatureOut reports whether the Signature of a resource that goes is left out: with the first of what it is of.
+func (d *Decision) signatureOut(m *Resource) certainty {
+	out := no
+	if m.form != "" || slices.ContainsFunc(m.links, func(l *link) bool { return l.held }) || len(m.copies) > 0 {
+		out = perhaps // what stands in it may go in part
+	}
+	if m.within != nil && d.signatureOut(m.within) != no {
+		out = perhaps // every Signature in that goes
+	}
+	for _, l := range m.links {
+		switch {
+		case l.held && !d.goes[l.to], l.place.path == containedItem && !d.containedGoes(l):
+			return yes
+		case !l.held && !l.textual():
+			out = max(out, d.betrays(l))
+		}
+	}
+	if slices.ContainsFunc(m.copies, func(c copied) bool { return !d.goes[c.of] }) {
+		return yes
+	}
+	for _, e := range m.entries {
+		out = max(out, d.out(e))
+	}
+	return out
+}
+
+// textual reports whether a link is a text, and no Reference or Identifier.
+func (l *link) textual() bool { return l.place.url || l.place.canonical || l.place.mention }
+
 // certainty is of what may be one way or the other.
 type certainty int
 
@@ -609,6 +638,8 @@ func (d *Decision) betrays(l *link) certainty {
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
 		return perhaps // whether it means something withheld, or for which of several reasons
+	case to.twin && l.shape == "search": // the other one of that id may be more of a secret
+		return perhaps
 	case !d.telling(l.to):
 		return no
 	}

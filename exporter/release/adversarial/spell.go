@@ -32,7 +32,7 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	}
 	fields := []string{
 		`"text":{"div":` + s.text("<div>"+m.Marker+"</div>") + `}`, `"note":[{"text":` + s.text("own "+m.Marker) + `}]`,
-		`"photo":[{"title":` + s.text(m.Marker) + `,"data":"` + base64.StdEncoding.EncodeToString([]byte(m.Marker)) + `"}]`,
+		`"photo":[{"title":` + s.text(m.Marker) + `,"data":"` + coded(m.Marker) + `"}]`,
 		`"method":{"coding":[` + s.object(`"system":"urn:own"`, `"code":"code-`+m.Marker+`"`, `"display":"`+m.Marker+`"`) + `]}`,
 	}
 	switch identifier := `{"value":` + s.text("ident-"+m.Marker) + `,"system":"urn:x"}`; {
@@ -47,6 +47,9 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 		fields = append(fields, `"reason":[{"text":`+s.text(m.reason())+`}]`)
 	default:
 		fields = append(fields, `"`+field+`":`+s.text(m.reason()))
+	}
+	if m.Type == binary {
+		fields = append(fields, `"data":"`+coded(m.Marker)+`"`)
 	}
 	if m.kind.defines {
 		fields = append(fields, `"url":`+s.text(m.url()))
@@ -72,8 +75,14 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 // wholeFields are elements that tell of all of a resource.
 var wholeFields = map[string]string{
 	"Provenance": "reason", "Appointment": "description", "DetectedIssue": "detail", "DiagnosticReport": "conclusion",
-	"ClaimResponse": "disposition", "ExplanationOfBenefit": "disposition",
+	"ClaimResponse": "disposition", "ExplanationOfBenefit": "disposition", "MessageHeader": "reason",
 }
+
+// coded is a text in base64.
+func coded(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+
+// signature is what the Signature of a resource holds.
+func (m *Resource) signature() string { return strings.Replace(m.Marker, "Mark", "Sign", 1) }
 
 // url is the canonical URL of a form or a plan.
 func (m *Resource) url() string { return "http://forms.example.org/" + m.Marker }
@@ -144,7 +153,18 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 		add(e.outer, r.entry(s, m, e), true)
 	}
 	if m.form != "" {
-		add("presentedForm", `{"title":`+s.text(m.form)+`,"data":"`+base64.StdEncoding.EncodeToString([]byte(m.form))+`"}`, true)
+		add("presentedForm", `{"title":`+s.text(m.form)+`,"data":"`+coded(m.form)+`"}`, true)
+	}
+	who, data := `"who":{"reference":"Patient/`+r.Patient()+`"}`, `"data":"`+coded(m.signature())+`"`
+	if signature := s.object(who, `"sigFormat":"application/jose"`, data); m.signed {
+		switch m.Type {
+		case "Provenance":
+			add("signature", signature, true)
+		case "Bundle":
+			add("signature", signature, false)
+		default:
+			add("extension", s.object(`"url":"urn:signed"`, `"valueSignature":`+signature), true)
+		}
 	}
 	if in := m.inner; in != nil {
 		class := `"stage":[{"type":{"coding":[` + in.coding + `]}}]`
