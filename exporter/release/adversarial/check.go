@@ -388,6 +388,8 @@ func (d *Decision) expected(i int, l *link) certainty {
 	switch {
 	case l.held, d.record.Resources[l.to].absent: // it has no token, or it is not known
 		return perhaps
+	case d.record.isOfTwins(l) && d.goes[l.to]:
+		return perhaps
 	case d.record.Resources[l.to].beside && d.kept(l.to):
 		return no
 	case l.with != nil && d.isOfAnother(l.with):

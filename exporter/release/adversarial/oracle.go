@@ -632,19 +632,21 @@ func (d *Decision) telling(i int) bool {
 func (d *Decision) betrays(l *link) certainty {
 	to := d.record.Resources[l.to]
 	switch {
-	case d.isOfAnother(l):
+	case d.isOfAnother(l), d.record.isOfTwins(l):
 		return perhaps
 	case (d.goes[l.to] || d.unused[l.to]) && l.shape != "display":
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
 		return perhaps // whether it means something withheld, or for which of several reasons
-	case to.twin && l.shape == "search": // the other one of that id may be more of a secret
-		return perhaps
 	case !d.telling(l.to):
 		return no
 	}
 	return yes
 }
+
+// isOfTwins reports whether a link is a search by an id that resources of two types have: the other one may be
+// more of a secret.
+func (r *Record) isOfTwins(l *link) bool { return l.shape == "search" && r.Resources[l.to].twin }
 
 // isOfAnother reports whether a link names by an identifier that is perhaps one of something that stays,
 // which has it in an extension. That is no identifier of the Patient's.
