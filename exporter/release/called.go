@@ -136,8 +136,8 @@ func mayCall(typ int, line []byte) bool {
 	return oddTypes[typ] || identifierObject(line)
 }
 
-// identifierObject reports whether a line may hold an identifier that is an object: in a resource's own
-// field it is a list.
+// identifierObject reports whether a line may hold an identifier that is an object, or that begins one: in
+// a resource's own field it is a list, and behind its type and id.
 func identifierObject(line []byte) bool {
 	for {
 		at := bytes.IndexByte(line, 'f') // it is rare
@@ -145,12 +145,15 @@ func identifierObject(line []byte) bool {
 			return false
 		}
 		capital := at >= len("Identi") && line[at-len("Identi")] == 'I'
+		const first = `{"identi`
+		begins := at >= len(first) && line[at-len(first)] == '{'
 		line = line[at+1:]
 		rest, found := bytes.CutPrefix(line, []byte(`ier"`))
 		if rest = afterSpace(rest); !found || len(rest) == 0 || rest[0] != ':' {
 			continue
 		}
-		if !bytes.HasPrefix(afterSpace(rest[1:]), []byte("[")) || capital { // in another's field, see foreignIdentifiers
+		isList := bytes.HasPrefix(afterSpace(rest[1:]), []byte("["))
+		if !isList || capital || begins { // in another's field, see foreignIdentifiers
 			return true
 		}
 	}

@@ -508,6 +508,53 @@ func TestEHI9AReferenceInAnotherShapeIsMasked(t *testing.T) {
 	}
 }
 
+// EHI-9: an object is a Reference in whatever field where it has a display beside an identifier of something
+// withheld, beside a type of which something is, or beside a reference that is masked, in lists too.
+func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
+	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel +
+		`,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
+	fields := []string{`"relatedProblem":%s`, `"relatedProblem":[%s]`, `"participant":[{"actor":%s}]`, `"recorder":%s`,
+		`"extension":[{"url":"u","valueReference":%s}]`}
+	masked := func(object string) {
+		t.Helper()
+		for _, field := range fields {
+			line := `{"resourceType":"Condition","id":"o",` + fmt.Sprintf(field, object) + `,"code":{"text":"KEPT"}}`
+			for _, resolved := range []bool{false, true} {
+				review := reviewOf(t, form(ehi.MedicalRecord), resolved, withheld, line)
+				out := strings.Join(released(t, review, line), "")
+				if strings.Contains(out, "SECRET") || strings.Contains(out, "c9") || !strings.Contains(out, "KEPT") {
+					t.Errorf("%s became %s", line, out)
+				}
+			}
+		}
+	}
+	for _, object := range []string{
+		`{"identifier":{"value":"SECRET-77"},"display":"SECRET"}`,
+		`{"display":"SECRET","identifier":{"value":"SECRET-77"}}`,
+		`{"identifier":[{"value":"x"},{"value":"SECRET-77"}],"display":"SECRET"}`,
+		`{"display":"SECRET","identifier":[{"value":"SECRET-77"}]}`, `{"identifier":[{"value":"SECRET-77"}]}`,
+		`{"type":"Condition","display":"SECRET"}`, `{"display":"SECRET","type":"Condition"}`,
+		`{"display":"SECRET","id":"1","type":"http://hl7.org/fhir/StructureDefinition/Condition"}`,
+		`{"reference":{"reference":"Condition/c9"},"display":"SECRET"}`,
+		`{"display":"SECRET","reference":["Condition/c9"]}`,
+		`{"reference":[{"reference":"Condition/c9"}],"display":"SECRET"}`,
+	} {
+		masked(object)
+	}
+	for _, object := range []string{
+		`{"identifier":{"value":"another"},"display":"GOES"}`, `{"type":"Observation","display":"GOES"}`,
+		`{"system":"urn:x","code":"y","display":"GOES","type":"Condition"}`,
+		`{"display":"GOES","identifier":[{"value":"another"}]}`,
+		`{"type":"Condition","code":"y"}`,
+	} {
+		line := `{"resourceType":"Condition","id":"o","relatedProblem":` + object + `}`
+		out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, line), line)
+		if len(out) != 1 || out[0] != line {
+			t.Errorf("%s became %s", line, out)
+		}
+	}
+}
+
 // EHI-9: a Reference by an identifier alone brings along whom it means, as any other does; where the
 // systems differ it means somebody else. A canonical URL names a definition.
 func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {

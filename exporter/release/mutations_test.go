@@ -91,6 +91,13 @@ var held = map[string]string{
 	"the concept of a CodeableReference goes with its reference": codeable,
 	"lines with a CodeableReference are walked":                  codeable,
 
+	"a display goes with the identifier beside it":     beside,
+	"a display goes with the type beside it":           beside,
+	"a display goes with what is masked beside it":     beside,
+	"lines with something behind a display are walked": beside,
+	"an Identifier in a list names what it names":      beside,
+	"lines that have such a list are walked":           beside,
+
 	"the second end of a range may be cut short": "TestEHI9RangesAndBlocksOfEveryICD",
 	"a cut range without a system is none":       "TestEHI9RangesAndBlocksOfEveryICD",
 
@@ -98,6 +105,9 @@ var held = map[string]string{
 	"a Coding without a code is walked": "TestEHI9CodesCountInEveryShape",
 	"codes of ICD-11 count":             "TestEHI9RangesAndBlocksOfEveryICD",
 }
+
+// beside is the test of what stands beside a name of something withheld.
+const beside = "TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked"
 
 // codeable is the test of R5's CodeableReferences.
 const codeable = "TestEHI9ACodeableReferenceIsAReferenceAndAConcept"
@@ -370,6 +380,20 @@ var mutations = []mutation{
 	{"lines that hold the URL of one that stays are walked", "releaser.go",
 		`if r.identified.urls {`,
 		`if r.identified.urls && r.alone {`},
+	{"a display goes with the identifier beside it", "releaser.go", `(holds&named == named ||`, `(r.alone ||`},
+	{"a display goes with the type beside it", "releaser.go",
+		`holds&(typed|holdsReference|holdsIdentifier) == typed)`, `r.alone)`},
+	{"a display goes with what is masked beside it", "releaser.go", `if top.mask == nil && (top.concept ||`,
+		`if top.mask == nil && top.concept && (top.concept ||`},
+	{"lines with something behind a display are walked", "releaser.go", `if !endsWell(line[at:]) {`,
+		`if r.alone && !endsWell(line[at:]) {`},
+	{"an Identifier in a list names what it names", "releaser.go", `		return holds&holdsIdentifier != 0
+	}
+	return holds&holdsValue`, `		return false
+	}
+	return holds&holdsValue`},
+	{"lines that have such a list are walked", "called.go", `|| capital || begins {`,
+		`|| capital || begins && at < 0 {`},
 	{"an Identifier in an extension names another one", "identifiers.go", `	return mayBeIdentifier(field)
 `, `	return mayBeIdentifier(field) && !inExtension(path)
 `},
@@ -529,7 +553,7 @@ var mutations = []mutation{
 	}
 `, ``},
 	{"the concept of a CodeableReference goes with its reference", "releaser.go",
-		`top.mask == nil && top.concept {`, `top.mask == nil && top.concept && r.alone {`},
+		`top.mask == nil && (top.concept ||`, `top.mask == nil && (top.concept && r.alone ||`},
 	{"lines with a CodeableReference are walked", "releaser.go",
 		`if !ok || ofCodeable(line[:start]) {`, `if !ok {`},
 	{"the second end of a range may be cut short", "ranges.go",

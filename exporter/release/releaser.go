@@ -64,7 +64,8 @@ const (
 	namesTelling           // and for more than an unticked line of the form
 	holdsCode
 	holdsSystem
-	holdsType // it is a resource
+	holdsType     // it is a resource
+	typedWithheld // a type, of which something is withheld
 )
 
 // otherThanReference reports whether an object is a resource or a Coding: a code alone makes no Coding
@@ -228,7 +229,25 @@ func (r *reviewed) named(line []byte) bool {
 			return false
 		}
 		at += n + len(displayName.text)
+		if !endsWell(line[at:]) {
+			return false
+		}
 	}
+}
+
+// endsWell reports whether nothing follows a display in its object that may tell what a Reference leads to,
+// but a reference.
+func endsWell(line []byte) bool {
+	text, rest, ok := textBehind(line)
+	if !ok || text == nil || bytes.HasPrefix(rest, []byte("}")) {
+		return ok
+	}
+	for _, name := range []string{`,"code":`, `,"system":`, `,"reference":"`} {
+		if bytes.HasPrefix(rest, []byte(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 var displayName = newNeedle(`"display"`)
@@ -442,7 +461,17 @@ func (r *reviewed) trace() {
 		top.holds |= holdsCode | holdsSystem
 	case resourceType:
 		top.holds |= holdsType
+	case "type":
+		if r.hidesOf(r.walk.content()) {
+			top.holds |= typedWithheld
+		}
 	}
+}
+
+// hidesOf reports whether something withheld is of the type that a Reference says, by name or by URL.
+func (r *reviewed) hidesOf(typ []byte) bool {
+	n := fhir.TypeNumber(typ[bytes.LastIndexByte(typ, '/')+1:])
+	return n != 0 && r.hiding.has(uint16(n))
 }
 
 // closeContainer masks the Reference that ends here, or cuts a presentedForm out.
@@ -452,8 +481,7 @@ func (r *reviewed) closeContainer(v verdict) {
 	r.open = r.open[:len(r.open)-1]
 	r.untitle(top)
 	isObject := w.fieldStart() >= 0 && w.src[w.start] == '{'
-	isValue := top.holds&holdsValue != 0 && isObject && string(w.key()) == "identifier" && r.namesAnother()
-	if isValue && len(r.open) > 0 {
+	if len(r.open) > 0 && r.isIdentifier(top.holds) {
 		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&(namesWithheld|namesTelling)
 	}
 	if !isTelling(top.mask) && w.src[w.start] == '{' && r.hides(top.holds, w.key()) {
@@ -462,16 +490,19 @@ func (r *reviewed) closeContainer(v verdict) {
 	if top.holds&namesWithheld != 0 && w.src[w.start] == '{' && r.namesAnother() {
 		top.mask = nameMask(top.holds&namesTelling != 0)
 	}
-	if top.mask == nil && top.concept { // which tells what the reference does
-		top.mask = top.part
+	if top.mask == nil && (top.concept || top.holds&holdsDisplay != 0 && !top.holds.otherThanReference()) {
+		top.mask = top.part // what stands beside it tells what the reference does
 	}
-	if len(r.open) > 0 && isObject {
+	if len(r.open) > 0 {
 		outer := &r.open[len(r.open)-1]
 		switch string(w.key()) {
 		case "concept":
-			outer.concept = true
-		case "reference":
-			if !bytes.Equal(top.mask, fhir.UnknownReference) {
+			outer.concept = outer.concept || isObject
+		case "reference": // an object, or in a list
+			if top.mask == nil && w.src[w.start] == '[' {
+				top.mask, top.part = top.part, nil
+			}
+			if top.mask != nil && !bytes.Equal(top.mask, fhir.UnknownReference) {
 				outer.part = top.mask
 			}
 		}
@@ -490,14 +521,32 @@ func (r *reviewed) closeContainer(v verdict) {
 // maskedExtension takes the place of an extension whose url is masked.
 var maskedExtension = []byte(`{"url":"` + fhir.AbsentReasonURL + `","valueCode":"masked"}`)
 
+// isIdentifier reports whether what closes is an Identifier of another resource that has a value, or a list
+// of such.
+func (r *reviewed) isIdentifier(holds traces) bool {
+	if string(r.walk.key()) != "identifier" || !r.namesAnother() {
+		return false
+	}
+	if r.walk.src[r.walk.start] == '[' {
+		return holds&holdsIdentifier != 0
+	}
+	return holds&holdsValue != 0
+}
+
 // namesAnother reports whether the object at hand is an Identifier of another resource.
 func (r *reviewed) namesAnother() bool {
 	return namesAnother(r.typ, r.walk.appendPath(nil), r.walk.key())
 }
 
 // hides reports whether the object in a field is a Reference that names something withheld by an
-// identifier, or that names nothing and may mean something withheld.
+// identifier, or that names nothing and may mean something withheld. It is one in whatever field where
+// it has a display beside such an identifier, or beside a type.
 func (r *reviewed) hides(holds traces, field []byte) bool {
+	const named, typed = holdsDisplay | holdsIdentifier | namesWithheld, holdsDisplay | typedWithheld
+	if !r.alone && !holds.otherThanReference() &&
+		(holds&named == named || holds&(typed|holdsReference|holdsIdentifier) == typed) {
+		return true
+	}
 	if _, isReference := fhir.ReferenceFields()[string(field)]; holds&holdsReference == 0 && !isReference {
 		return false
 	}
