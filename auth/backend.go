@@ -71,8 +71,9 @@ type finder func(id string) *clientRecord
 func (s *Server) judged(
 	ctx context.Context, r TokenRequest, by func(context.Context, TokenRequest, finder) (*clientRecord, error),
 ) (*clientRecord, error) {
-	c, err := by(ctx, r, s.heard)
 	id := r.client()
+	known := s.clients.get(id) // before it is judged: more may be heard meanwhile
+	c, err := by(ctx, r, s.heard)
 	if refused, ok := errors.AsType[*Error](err); !ok || refused.Code != "invalid_client" || s.isSandbox(id) {
 		return c, err
 	}
@@ -80,7 +81,7 @@ func (s *Server) judged(
 	if unread != nil {
 		return nil, unread
 	}
-	if reflect.DeepEqual(stored, s.clients.get(id)) {
+	if reflect.DeepEqual(stored, known) {
 		return nil, err
 	}
 	return by(ctx, r, func(string) *clientRecord { return stored })
