@@ -40,13 +40,16 @@ func TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts(t *testing.T) {
 		{"MRN-2019-0001", "of MRN-2019-0001", false},
 		{"BOTH-2019-0001", "of BOTH-2019-0001", false},
 		{"DOCTOR-2019-0001", "of DOCTOR-2019-0001", false},
+		{"LONG-2019-0001", "of LONG-2019-0001", false},
 	} {
 		for _, label := range []string{hivLabel, `"meta":{}`} {
 			for _, twice := range []int{1, 40} { // so that some are known by moulds and casts
 				lines := []string{`{"resourceType":"Patient","id":"p","identifier":[{"value":"MRN-2019-0001"}]}`,
 					order(label, c.value),
 					`{"resourceType":"Practitioner","id":"doc","identifier":[{"value":"DOCTOR-2019-0001"}]}`,
-					`{"resourceType":"Condition","id":"e","recorder":{"reference":"Practitioner/doc"}}`}
+					`{"resourceType":"Condition","id":"e","recorder":{"reference":"Practitioner/doc"}}`,
+					`{"resourceType":"Condition","id":"l","identifier":[{"value":"LONG-2019-0001"}],"note":[{"text":"` +
+						strings.Repeat("no mould is so long ", 1000) + `"}]}`}
 				for i := range twice {
 					lines = append(lines,
 						fmt.Sprintf(`{"resourceType":"Condition","id":"c%d","identifier":[{"value":"BOTH-2019-0001"}],`+
