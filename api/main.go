@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -77,7 +78,8 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 
 // giveUp ends a command whose writes wait for a disk that takes none: what is waiting cannot be told to end.
 func giveUp(why error) {
-	fmt.Fprintf(telemetry.Stderr, "\napi: error: %v; look at its disk, and run the command again\n", why)
+	fmt.Fprintf(telemetry.Stderr, "\n%s: error: %v; look at its disk, and run the command again\n",
+		filepath.Base(os.Args[0]), why)
 	telemetry.Exit(1)
 }
 
@@ -85,7 +87,7 @@ func main() {
 	private() // what is written is its owner's alone
 	ctx := ending.OnSignal()
 	var c cli
-	k := kong.Parse(&c, kong.Name("api"), kong.Description("EHI export server"), kong.UsageOnError(),
+	k := kong.Parse(&c, kong.Description("EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Writers(os.Stdout, telemetry.Stderr), kong.Exit(telemetry.Exit))
 	if k.Command() != "doctor" { // which lists what is wrong
 		k.FatalIfErrorf(settings.Refuse(settings.Problems(k.Flags(), node.Forms)))

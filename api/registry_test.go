@@ -81,6 +81,22 @@ func TestRegistriesOnTheCommandLine(t *testing.T) {
 	}
 }
 
+// The help and the errors name the program as it was called.
+func TestTheProgramIsNamedAsItWasCalled(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--help"}, {"client", "add", "--help"}, {"import", "--no-such-flag"}} {
+		cmd := exec.CommandContext(t.Context(), exe, args...)
+		cmd.Args[0], cmd.Env = "/usr/local/bin/ehi-server", append(os.Environ(), binEnv+"=1")
+		out, _ := cmd.CombinedOutput() // a bad flag exits with more than 0
+		if text := string(out); !strings.Contains(text, "Usage: ehi-server ") || strings.Contains(text, "api: error") {
+			t.Errorf("%v:\n%.300s", args, text)
+		}
+	}
+}
+
 // What a server keeps is its owner's alone: no file and no folder of it can be read or entered by others, whatever the process was started under.
 func TestNobodyElseReadsTheData(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")

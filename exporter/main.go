@@ -15,7 +15,7 @@ import (
 func main() {
 	ctx := ending.OnSignal()
 	var c standalone.Command
-	k := kong.Parse(&c, kong.Name("exporter"), kong.Description("EHI export worker"),
+	k := kong.Parse(&c, kong.Description("EHI export worker"),
 		kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Writers(os.Stdout, telemetry.Stderr), kong.Exit(telemetry.Exit))
 	ending.Within(ctx, c.Drain)
