@@ -17,7 +17,11 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/auth"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/sources"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/telemetry"
 )
 
 // registry is what the commands client, account and keys change: the authorization server of a data folder that no process serves from, or a
@@ -229,6 +233,7 @@ type accountAddCmd struct {
 	place
 	Patient string    `help:"Id of the patient whose record the account opens." xor:"who" required:"" form:"text"`
 	Role    auth.Role `help:"Of an administrator: viewer, reviewer or admin." xor:"who" required:"" form:"text"`
+	Source  string    `help:"As the server's." default:"records" env:"EHI_SOURCE" form:"source"`
 	Name    string    `arg:"" help:"User name."`
 }
 
@@ -239,9 +244,41 @@ func (a *accountAddCmd) Run(ctx context.Context) error {
 		return err
 	}
 	return a.with(ctx, func(r registry) error {
+		if a.Patient != "" && a.URL == "" {
+			if err := a.lookUp(ctx); err != nil {
+				return err
+			}
+		}
 		_, err := r.AddAccount(ctx, auth.Account{Name: a.Name, Patient: a.Patient, Role: a.Role}, password)
 		return err
 	})
+}
+
+// lookUp refuses a patient of whom there is no record, as a server does. Where the records cannot be opened (there
+// may be none yet), it says so and refuses nobody.
+func (a *accountAddCmd) lookUp(ctx context.Context) error {
+	records, err := a.records()
+	if err != nil {
+		fmt.Fprintf(telemetry.Stderr, "note: nobody has looked whether there is a Patient %s: %v\n", a.Patient, err)
+		return nil
+	}
+	if _, err = records.Patient(ctx, a.Patient); err != nil {
+		err = fmt.Errorf("%w: %s", err, a.Patient)
+	}
+	return errors.Join(err, records.Close())
+}
+
+// records opens what is there to be read, and makes nothing.
+func (a *accountAddCmd) records() (source.Source, error) {
+	if a.Source == "records" {
+		folder := filepath.Join(a.Data, dataset.Folder)
+		if none, err := dataset.None(folder); err != nil {
+			return nil, err
+		} else if none {
+			return nil, fmt.Errorf("%s holds no records", folder)
+		}
+	}
+	return sources.Open(sources.Config{Spec: a.Source, Data: a.Data, ReadOnly: true})
 }
 
 // readPassword asks for a password, or reads it from the first line of an input that is no terminal.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"ehi-server/exporter/dataset"
 )
 
 // runWith is run with an input.
@@ -79,6 +82,38 @@ func TestRegistriesOnTheCommandLine(t *testing.T) {
 	if out, code := run(t, "keys", "--data", t.TempDir()); code != 0 || !strings.Contains(out, `"kty": "RSA"`) {
 		t.Errorf("the sandbox client's keys: %d %s", code, out)
 	}
+}
+
+// A patient's account opens a record that is there, whether a server runs or not. Where there is nothing yet to
+// look it up in, the command says so.
+func TestAPatientsAccountNeedsThePatient(t *testing.T) {
+	data, dir := t.TempDir(), t.TempDir()
+	records := filepath.Join(dir, "a.ndjson")
+	write(t, map[string]string{records: `{"resourceType":"Patient","id":"p1"}` + "\n"})
+	add := func(code int, text string, args ...string) {
+		t.Helper()
+		out, got := runWith(t, "four plain words here\n", append([]string{"account", "add"}, args...)...)
+		if got != code || !strings.Contains(out, text) || text == "" && out != "" {
+			t.Errorf("%v: %d, not %d and %q:\n%s", args, got, code, text, out)
+		}
+	}
+	const absent, unseen = "Patient not found: p2", "nobody has looked whether there is a Patient p2"
+	add(0, unseen, "--data", data, "--patient", "p2", "before")
+	if _, err := os.Lstat(filepath.Join(data, dataset.Folder)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a record store is made by looking for it: %v", err)
+	}
+	add(1, "Patient not found", "--data", data, "--source", "synthetic:patients=1", "--patient", "p2", "made")
+	if out, code := run(t, "import", "--data", data, records); code != 0 {
+		t.Fatal(out)
+	}
+	add(1, absent, "--data", data, "--patient", "p2", "wrong")
+	add(0, "", "--data", data, "--patient", "p1", "right")
+	if list, code := run(t, "account", "list", "--data", data); code != 0 || strings.Contains(list, "wrong") {
+		t.Errorf("%d, the account that was refused is there:\n%s", code, list)
+	}
+	url := serve(t, data)
+	add(1, "Patient not found", "--url", url, "--patient", "p2", "far")
+	add(0, "", "--url", url, "--patient", "p1", "near")
 }
 
 // The help and the errors name the program as it was called.
