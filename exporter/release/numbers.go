@@ -77,15 +77,13 @@ type numbers struct {
 // numberSpellings are how identifiers are spelled that are, or may turn out to be, those of
 // withheld resources.
 type numberSpellings struct {
-	alphabet, first [1 << 8]bool
+	alphabet, first alphabet
 	lengths         []int // sorted
 }
 
 func (s *numberSpellings) merge(o *numberSpellings) {
-	for b := range o.alphabet {
-		s.alphabet[b] = s.alphabet[b] || o.alphabet[b]
-		s.first[b] = s.first[b] || o.first[b]
-	}
+	s.alphabet.merge(&o.alphabet)
+	s.first.merge(&o.first)
 	for _, n := range o.lengths {
 		s.lengths = insert(s.lengths, n)
 	}
@@ -171,26 +169,11 @@ func (s *numbers) scan(text []byte, escaped bool) int {
 	if s.filter == nil {
 		return -1
 	}
-	shortest := s.lengths[0]
-	for from := 0; from+shortest <= len(text); {
-		at := from + shortest - 1
-		for at >= from && s.alphabet[text[at]] {
-			at--
-		}
-		if at >= from {
-			from = at + 1
-			continue
-		}
-		to := from + shortest
-		for to < len(text) && s.alphabet[text[to]] {
-			to++
-		}
-		if s.within(text, from, to, escaped) {
-			return from
-		}
-		from = to + 1
+	from, to := s.alphabet.stretch(text, 0, s.lengths[0])
+	for from >= 0 && !s.within(text, from, to, escaped) {
+		from, to = s.alphabet.stretch(text, to+1, s.lengths[0])
 	}
-	return -1
+	return from
 }
 
 // within looks for identifiers in a stretch of their alphabet.

@@ -29,7 +29,7 @@ type secrets struct {
 
 // idSpellings are how ids are spelled that are, or may turn out to be, those of withheld resources.
 type idSpellings struct {
-	alphabet [1 << 8]bool
+	alphabet alphabet
 	words    []int  // lengths below looseSecret, sorted
 	loose    []int  // the other lengths, sorted
 	tails    *tails // of the loose ones; nil where there are none
@@ -39,9 +39,7 @@ type idSpellings struct {
 
 // merge takes in what another one has.
 func (s *idSpellings) merge(o *idSpellings) {
-	for b, is := range o.alphabet {
-		s.alphabet[b] = s.alphabet[b] || is
-	}
+	s.alphabet.merge(&o.alphabet)
 	for _, n := range o.words {
 		s.words = insert(s.words, n)
 	}
@@ -191,32 +189,47 @@ func (s *secrets) find(line []byte) int {
 	return s.numbers.scan(line, true)
 }
 
-// scan goes from one stretch of the ids' alphabet to the next. It looks at one byte in many: where a byte is not of the alphabet, no
-// id reaches over it.
+// scan goes from one stretch of the ids' alphabet to the next.
 func (s *secrets) scan(text []byte, escaped bool) int {
 	if s.filter == nil {
 		return -1
 	}
 	shortest := s.shortest()
-	for from := 0; from+shortest <= len(text); {
+	from, to := s.alphabet.stretch(text, 0, shortest)
+	for from >= 0 && !s.inLoose(text, from, to) && !s.inWords(text, from, to, escaped) {
+		from, to = s.alphabet.stretch(text, to+1, shortest)
+	}
+	return from
+}
+
+// alphabet has the bytes that names of something withheld are spelled with: none of them reaches
+// over another byte.
+type alphabet [1 << 8]bool
+
+func (a *alphabet) merge(o *alphabet) {
+	for b, is := range o {
+		a[b] = a[b] || is
+	}
+}
+
+// stretch is where the first run of an alphabet's bytes that is at least so long begins and ends, from
+// a place in a text on; -1 where there is none. It looks at one byte in many.
+func (a *alphabet) stretch(text []byte, from, shortest int) (begin, end int) {
+	for from+shortest <= len(text) {
 		at := from + shortest - 1
-		for at >= from && s.alphabet[text[at]] {
+		for at >= from && a[text[at]] {
 			at--
 		}
-		if at >= from {
-			from = at + 1
-			continue
+		if at < from {
+			end = from + shortest
+			for end < len(text) && a[text[end]] {
+				end++
+			}
+			return from, end
 		}
-		to := from + shortest
-		for to < len(text) && s.alphabet[text[to]] {
-			to++
-		}
-		if s.inLoose(text, from, to) || s.inWords(text, from, to, escaped) {
-			return from
-		}
-		from = to + 1
+		from = at + 1
 	}
-	return -1
+	return -1, -1
 }
 
 func (s *secrets) shortest() int {
