@@ -441,8 +441,8 @@ var mutations = []mutation{
 	}
 }`},
 	{"a long id is one within a word too", "secrets.go",
-		`from >= 0 && !s.inLoose(text, from, to) &&`,
-		`from >= 0 &&`},
+		`!s.inLoose(text, from, to) && !s.inWords(text, from, to, escaped) {`,
+		`!s.inWords(text, from, to, escaped) {`},
 	{"a short id is one as a word", "secrets.go",
 		`!s.inLoose(text, from, to) && !s.inWords(text, from, to, escaped) {`,
 		`!s.inLoose(text, from, to) {`},
