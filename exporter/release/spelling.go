@@ -48,12 +48,14 @@ var identifiedSystems = map[string]string{
 	"2.16.840.1.113883.6.3":    icd10,
 	"2.16.840.1.113883.6.4":    icd10Procedures,
 	"2.16.840.1.113883.6.2":    icd9,
+	"2.16.840.1.113883.6.42":   icd9,
 	"2.16.840.1.113883.6.103":  icd9,
 	"2.16.840.1.113883.6.104":  icd9Procedures,
 	"2.16.840.1.113883.6.96":   snomed,
 	"2.16.840.1.113883.6.1":    loinc,
 	"2.16.840.1.113883.6.88":   rxNorm,
 	"2.16.840.1.113883.6.12":   cpt,
+	"2.16.840.1.113883.6.82":   cpt,
 	"2.16.840.1.113883.6.14":   hcpcs,
 	"2.16.840.1.113883.6.285":  hcpcs,
 	"2.16.840.1.113883.6.69":   ndc,
@@ -82,6 +84,7 @@ var plainNames = map[string]string{
 	"i11": icd11, "atc": atc, "atccode": atc, "whoatc": atc, "sct": snomed, "ln": loinc, "cpt": cpt,
 	"cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
 	"i9cp": icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs, // HL7 table 0396
+	"ndc9": ndc, "ndc10": ndc, "ndc11": ndc,
 }
 
 // canonicalSystem is the name of a code system for the URL, object identifier or name by which it comes, with or without a version; the
@@ -99,12 +102,7 @@ func canonicalSystem(system string) string {
 	if known := identifiedSystem(url); known != "" {
 		return known
 	}
-	letters := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return -1
-	}, url)
+	letters := lettersIn(url)
 	if known := plainNames[letters]; known != "" {
 		return known
 	}
@@ -113,10 +111,26 @@ func canonicalSystem(system string) string {
 			return n.system
 		}
 	}
+	// A short name may end another one: http://terminology.hl7.org/CodeSystem/CPT.
+	if last := lettersIn(url[strings.LastIndexAny(url, "/:")+1:]); len(last) > 2 {
+		if known := plainNames[last]; known != "" {
+			return known
+		}
+	}
 	if namesICD(url) {
 		return anyICD
 	}
 	return strings.TrimPrefix(strings.TrimPrefix(url, "https://"), "http://")
+}
+
+// lettersIn is a name in small letters without anything but letters and digits.
+func lettersIn(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, name)
 }
 
 // namesICD reports whether the name of a system has ICD as a word: https://www.cdc.gov/nchs/icd. ICD-O, of
@@ -158,6 +172,9 @@ func identifiedSystem(name string) string {
 func mayBeDiagnosis(code string) bool {
 	return len(code) != 7 || strings.IndexByte("0123456789BCDFGH", code[0]) < 0
 }
+
+// levels are the two of HCPCS: claims name one system for both, and no code of one looks like one of the other.
+var levels = map[string]string{cpt: hcpcs, hcpcs: cpt}
 
 // codeAlphabet is what plain codes are made of.
 const codeAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -51,6 +51,7 @@ var systemSpellings = map[string][]string{
 		"http://hl7.org/fhir/sid/icd-9-cm", "http://hl7.org/fhir/sid/icd-9-cm/diagnosis",
 		"urn:oid:2.16.840.1.113883.6.103",
 		"urn:oid:2.16.840.1.113883.6.2", "http://hl7.org/fhir/sid/icd-9-cm|2014", "ICD-9-CM", "ICD9", "I9CDX",
+		"urn:oid:2.16.840.1.113883.6.42",
 	},
 	icd9Procedures: {
 		"http://terminology.hl7.org/CodeSystem/icd9cm-procedure", "urn:oid:2.16.840.1.113883.6.104",
@@ -59,17 +60,19 @@ var systemSpellings = map[string][]string{
 	snomed: {
 		"http://snomed.info/sct", "https://snomed.info/sct/", "http://snomed.info/sct|http://snomed.info/sct/731000124108",
 		"http://snomed.info/sct/731000124108/version/20230901", "urn:oid:2.16.840.1.113883.6.96", "SNOMED-CT", "SCT",
+		"http://hl7.org/fhir/sid/sct", "urn:sct",
 	},
 	loinc: {"http://loinc.org", "https://loinc.org/", "http://loinc.org|2.77",
 		"urn:oid:2.16.840.1.113883.6.1", "LOINC", "LN"},
 	rxNorm: {"http://www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88",
 		"RxNorm", "http://www.nlm.nih.gov/research/umls/rxnorm|02052024"},
 	cpt: {"http://www.ama-assn.org/go/cpt", "https://www.ama-assn.org/go/cpt|2024",
-		"urn:oid:2.16.840.1.113883.6.12", "CPT", "C4", "C5"},
+		"urn:oid:2.16.840.1.113883.6.12", "urn:oid:2.16.840.1.113883.6.82", "CPT", "C4", "C5",
+		"http://terminology.hl7.org/CodeSystem/CPT", "http://hl7.org/fhir/sid/cpt", "urn:cpt"},
 	hcpcs: {
 		"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
 		"http://terminology.hl7.org/CodeSystem/HCPCS", "urn:oid:2.16.840.1.113883.6.285",
-		"urn:oid:2.16.840.1.113883.6.14", "HCPCS", "HPC",
+		"urn:oid:2.16.840.1.113883.6.14", "HCPCS", "HPC", "https://bluebutton.cms.gov/resources/codesystem/hcpcs",
 	},
 	icd11: {
 		"http://id.who.int/icd/release/11/mms", "https://id.who.int/icd/release/11/mms/",
@@ -88,7 +91,8 @@ var systemSpellings = map[string][]string{
 		"2.16.840.1.113883.6.73", "ATC", "WHO ATC", "ATC-Code",
 		"Anatomical Therapeutic Chemical (ATC) Classification System",
 	},
-	ndc: {"http://hl7.org/fhir/sid/ndc", "http://hl7.org/fhir/sid/ndc|1", "urn:oid:2.16.840.1.113883.6.69", "NDC"},
+	ndc: {"http://hl7.org/fhir/sid/ndc", "http://hl7.org/fhir/sid/ndc|1", "urn:oid:2.16.840.1.113883.6.69", "NDC",
+		"https://www.accessdata.fda.gov/scripts/cder/ndc", "urn:ndc", "NDC-11"},
 }
 
 // codeSpellings are the ways in which a code comes.
@@ -186,6 +190,12 @@ func TestEHI9EverySensitiveCodeInEverySpelling(t *testing.T) {
 		system := canonicalSystem(row[0])
 		systems[system] = true
 		names := systemSpellings[system]
+		switch system { // claims name one system for both levels of HCPCS
+		case cpt:
+			names = slices.Concat(names, systemSpellings[hcpcs])
+		case hcpcs:
+			names = slices.Concat(names, systemSpellings[cpt])
+		}
 		names = append(slices.Clone(names), cyrillic.Replace(names[0]), greek.Replace(names[0]), unseen(names[0]))
 		if withoutSystem(system) == labelsWithoutSystem || telling([]byte(row[1])) {
 			names = append(slices.Clone(names), "")

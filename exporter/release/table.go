@@ -258,6 +258,9 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 	if label && t.loose {
 		systems = append(systems, labelsWithoutSystem)
 	}
+	if other := levels[in]; other != "" {
+		systems = append(systems, other)
+	}
 	for _, spelling := range candidates(code) {
 		t.lookupSpelling(in, systems, spelling, add)
 		if right, is := slipped(in, spelling); is {
