@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
 	"ehi-server/shared/link/linktest"
 )
 
@@ -328,6 +331,50 @@ func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 	wire.Slow(0)
 	await(t, "the end of exports that were refused", func() bool { return stored() == 0 })
 	w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil))
+}
+
+// The same where the process is killed after its answer, and before NATS has answered: the next one knows.
+func TestAKickOffThatIsRefusedIsNotMadeAfterAKill(t *testing.T) {
+	t.Parallel()
+	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nats.Close)
+	data := t.TempDir()
+	patient := demoRecords(t, data)[0]
+	wire := linktest.NewWire(t, nats.ClientURL())
+	server := spawn(t, childSpec{Data: data, Addr: "127.0.0.1:0", NATS: wire.URL()})
+	open := client.New(server.url)
+	t.Cleanup(open.Close)
+	pat, _, err := open.Authorize(t.Context(), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire.SlowBack(linktest.Forever)
+	a, err := pat.Do(t.Context(), "POST", "/fhir/Patient/"+patient+"/$ehi-export", nil,
+		"Accept", "application/fhir+json")
+	if err != nil || a.Status != http.StatusServiceUnavailable {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	server.kill()
+	stored := func() int {
+		keys, err := nats.Jobs.Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(keys)
+	}
+	if n := stored(); n != 1 {
+		t.Fatalf("%d exports are stored: this tries nothing", n)
+	}
+	spawn(t, childSpec{Data: data, Addr: "127.0.0.1:0", NATS: nats.ClientURL()})
+	await(t, "the end of the export that was refused", func() bool { return stored() == 0 })
+	notes := filepath.Join(data, files.Folder, ".recalls")
+	await(t, "the end of its note", func() bool {
+		left, err := os.ReadDir(notes)
+		return err == nil && len(left) == 0
+	})
 }
 
 // jobs are all that the server has.

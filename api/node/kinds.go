@@ -67,6 +67,7 @@ var kinds = []kind{
 	{files.Folder + "/.pairing", true},
 	{files.Folder + "/.damaged", true},
 	{files.Folder + "/.orphans", true},
+	{files.Folder + "/.recalls", true},
 	{files.Folder + "/.*/*", false},
 	{files.Folder + "/[0-9a-f][0-9a-f]", true},
 	{files.Folder + "/[0-9a-f][0-9a-f]/*", false},

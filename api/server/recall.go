@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -11,6 +13,9 @@ import (
 // A kick-off that NATS did not answer may have been stored all the same, and its client was told 503: that nothing
 // is done. recalls keeps that word: it deletes what may be there, again and again until NATS has answered. A
 // message that was held up on the network and arrives after that is refused: the deletion has left its mark.
+//
+// What has to be deleted is written into the folder of the exports before its client is told 503: a process that is
+// killed before NATS has answered leaves it to the next start.
 
 const (
 	// recallEvery is the pause after a deletion that failed, recallTime how long one may take.
@@ -23,6 +28,7 @@ const (
 // recalls are the jobs that have to be gone, because nobody knows of them.
 type recalls struct {
 	end  func(ctx context.Context, job string) error
+	kept notes
 	stop func() // and wait until nothing goes on
 
 	mu   sync.Mutex
@@ -30,8 +36,23 @@ type recalls struct {
 	more chan struct{} // has something where a job has come since it was last received from
 }
 
-func newRecalls(end func(ctx context.Context, job string) error) *recalls {
-	r := &recalls{end: end, jobs: map[string]bool{}, more: make(chan struct{}, 1)}
+// notes are the jobs that have to be gone as the folder of the exports keeps them.
+type notes interface {
+	NoteRecall(job string) error
+	Recalls() ([]string, error)
+	ForgetRecall(job string) error
+}
+
+// newRecalls begins with what the process before this one has left. Errors: where that cannot be read.
+func newRecalls(end func(ctx context.Context, job string) error, kept notes) (*recalls, error) {
+	r := &recalls{end: end, kept: kept, jobs: map[string]bool{}, more: make(chan struct{}, 1)}
+	left, err := kept.Recalls()
+	if err != nil {
+		return nil, fmt.Errorf("read which exports have to be deleted: %w", err)
+	}
+	for _, job := range left {
+		r.jobs[job] = true
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -39,22 +60,28 @@ func newRecalls(end func(ctx context.Context, job string) error) *recalls {
 		r.run(ctx)
 	}()
 	r.stop = func() { cancel(); <-ended }
-	return r
+	return r, nil
 }
 
-// add has a job deleted. It reports whether there is room for it.
-func (r *recalls) add(job string) bool {
+var errTooManyRecalls = errors.New("too many exports have to be deleted")
+
+// add has a job deleted, by the next start if not by this process. Errors: errTooManyRecalls, where nobody will; any
+// other says that this process alone will.
+func (r *recalls) add(job string) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.jobs) >= maxRecalls {
-		return false
+	full := len(r.jobs) >= maxRecalls
+	if !full {
+		r.jobs[job] = true
 	}
-	r.jobs[job] = true
+	r.mu.Unlock()
+	if full {
+		return errTooManyRecalls
+	}
 	select {
 	case r.more <- struct{}{}:
 	default: // it has not looked yet
 	}
-	return true
+	return r.kept.NoteRecall(job)
 }
 
 func (r *recalls) waiting() (jobs []string) {
@@ -92,6 +119,9 @@ func (r *recalls) try(ctx context.Context, job string) bool {
 	if err := r.end(ctx, job); err != nil && ehi.CodeOf(err) != ehi.NotFound {
 		return false
 	}
+	if r.kept.ForgetRecall(job) != nil {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.jobs, job)
@@ -106,9 +136,13 @@ func (s *Server) recall(ctx context.Context, job string) {
 	if err == nil || ehi.CodeOf(err) == ehi.NotFound {
 		return
 	}
-	if !s.recalls.add(job) {
-		s.Log.Error("an export that was refused may be made: too many have to be deleted", "job", job, "err", err)
-		return
+	switch kept := s.recalls.add(job); {
+	case errors.Is(kept, errTooManyRecalls):
+		s.Log.Error("an export that was refused may be made", "job", job, "err", err, "cause", kept)
+	case kept != nil:
+		s.Log.Error("an export that was refused may be made if this process ends before NATS answers", "job", job,
+			"err", err, "cause", kept)
+	default:
+		s.Log.Warn("an export that was refused is deleted as soon as NATS answers", "job", job, "err", err)
 	}
-	s.Log.Warn("an export that was refused is deleted as soon as NATS answers", "job", job, "err", err)
 }

@@ -274,7 +274,10 @@ func New(c Config, d Deps) (*Server, error) {
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})
-	s.recalls, s.rechecks = newRecalls(s.end), newRechecks()
+	if s.recalls, err = newRecalls(s.end, s.Files); err != nil {
+		return nil, err
+	}
+	s.rechecks = newRechecks()
 	s.endings = newEndings(s.EndWhatDoesNotStand, s.Log)
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)

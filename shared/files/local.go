@@ -112,6 +112,38 @@ var identityText = regexp.MustCompile(`^[A-Z2-7]+$`)
 // sumOf is written behind an identity: of a bit that flips in it, another one would come.
 func sumOf(identity string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(identity))) }
 
+// recallsFolder holds the jobs that have to be gone, since their clients were told that they were not made.
+const recallsFolder = ".recalls"
+
+// NoteRecall keeps, over the end of the process, that a job has to be gone. Errors: ErrName.
+func (l *Local) NoteRecall(job string) error {
+	if !jobName.MatchString(job) {
+		return fmt.Errorf("job %q: %w", job, ErrName)
+	}
+	name := filepath.Join(l.root, recallsFolder, job)
+	if err := l.disk.MkdirAll(filepath.Dir(name)); err != nil {
+		return err
+	}
+	if err := l.keep(name, ""); !errors.Is(err, fs.ErrExist) {
+		return errors.Join(err, l.disk.SyncDir(l.root))
+	}
+	return nil
+}
+
+// Recalls are the jobs that NoteRecall knows.
+func (l *Local) Recalls() ([]string, error) {
+	jobs, err := l.disk.ReadDir(filepath.Join(l.root, recallsFolder))
+	return jobs, ignoreAbsent(err)
+}
+
+// ForgetRecall forgets a job that is gone. Errors: ErrName.
+func (l *Local) ForgetRecall(job string) error {
+	if !jobName.MatchString(job) {
+		return fmt.Errorf("job %q: %w", job, ErrName)
+	}
+	return ignoreAbsent(l.disk.Remove(filepath.Join(l.root, recallsFolder, job)))
+}
+
 // orphansFolder holds, by the job, since when files were seen that no record names.
 const orphansFolder = ".orphans"
 
@@ -131,12 +163,7 @@ func (l *Local) OrphanSince(job string, now time.Time) (time.Time, error) {
 	if err != nil {
 		return now, err
 	}
-	f, err := l.disk.Create(name)
-	if err != nil {
-		return now, err
-	}
-	_, err = io.WriteString(f, now.UTC().Format(time.RFC3339))
-	return now, errors.Join(err, f.Sync(), f.Close())
+	return now, l.keep(name, now.UTC().Format(time.RFC3339))
 }
 
 // Orphans are the jobs that OrphanSince knows.
@@ -151,6 +178,16 @@ func (l *Local) Adopted(job string) error {
 		return fmt.Errorf("job %q: %w", job, ErrName)
 	}
 	return ignoreAbsent(l.disk.Remove(filepath.Join(l.root, orphansFolder, job)))
+}
+
+// keep makes a small file, durably. Errors: fs.ErrExist.
+func (l *Local) keep(name, text string) error {
+	f, err := l.disk.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(filepath.Dir(name)))
 }
 
 // small reads a small file, "" where there is none.
@@ -194,12 +231,7 @@ func (l *Local) SetIdentity(identity string) error {
 	if err := ignoreAbsent(l.disk.Remove(name)); err != nil {
 		return err
 	}
-	f, err := l.disk.Create(name)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, identity+" "+sumOf(identity))
-	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(l.root))
+	return l.keep(name, identity+" "+sumOf(identity))
 }
 
 // reachedFile says how far the state had come to which the files belong.
@@ -237,15 +269,10 @@ func (l *Local) SetReached(reached []uint64) error {
 	if err := ignoreAbsent(l.disk.Remove(name)); err != nil {
 		return err
 	}
-	f, err := l.disk.Create(name)
-	if errors.Is(err, fs.ErrExist) { // another process keeps the same
-		return nil
-	}
-	if err != nil {
+	if err := l.keep(name, text+" "+sumOf(text)); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	_, err = io.WriteString(f, text+" "+sumOf(text))
-	return errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(l.root))
+	return nil // another process keeps the same
 }
 
 // shards is how many folders the files are spread over.

@@ -3,7 +3,6 @@ package files
 import (
 	"crypto/rand"
 	"errors"
-	"io"
 	"path/filepath"
 	"slices"
 )
@@ -22,12 +21,7 @@ func (l *Local) DrawProof(last string) (text string, err error) {
 	if err := l.disk.MkdirAll(folder); err != nil {
 		return "", err
 	}
-	f, err := l.disk.Create(filepath.Join(folder, text))
-	if err != nil {
-		return "", err
-	}
-	_, err = io.WriteString(f, text)
-	if err := errors.Join(err, f.Sync(), f.Close(), l.disk.SyncDir(folder), l.disk.SyncDir(l.root)); err != nil {
+	if err := errors.Join(l.keep(filepath.Join(folder, text), text), l.disk.SyncDir(l.root)); err != nil {
 		return "", err
 	}
 	all, err := l.disk.ReadDir(folder)
