@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,13 +37,16 @@ var (
 	adversarySeed    = flag.Int("adversary.seed", 1, "the seed of the first of them")
 )
 
-// adversary is one adversarial record, and what its patient chooses.
+// adversary is an export of an adversarial record: what its patient chooses, and what somebody asks for.
 type adversary struct {
 	*adversarial.Record
 	choices  adversarial.Choices
+	asked    adversarial.Asked
+	noForm   bool
 	decision *adversarial.Decision
 	account  string
 	told     told
+	early    told // what the application reads before the approval, or behind a rejection
 }
 
 // told is what a reader read, by where.
@@ -76,14 +80,20 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	operators := told{}
+	operators, rejected := told{}, []told(nil)
 	t.Run("exports", func(t *testing.T) { // the end of the server sends its last spans
 		p := startOnAdversaries(t, all, url, logger, level)
-		for _, a := range all {
-			p.exportAdversary(a)
+		records := all
+		for _, a := range records {
+			narrow, noForm := a.narrowed(false), a.narrowed(true)
+			for _, a := range []*adversary{a, narrow, noForm} {
+				p.exportAdversary(a)
+			}
+			all = append(all, narrow, noForm)
+			rejected = append(rejected, p.rejectAdversary(a))
 		}
-		p.exportPopulation(all, nil, "everything")
-		p.exportPopulation(all, []ehi.Category{ehi.Visits, ehi.Labs}, "visits and lab results")
+		p.exportPopulation(records, nil, "everything")
+		p.exportPopulation(records, []ehi.Category{ehi.Visits, ehi.Labs}, "visits and lab results")
 		operators.read("metrics", p.do(p.open, "GET", "/metrics"))
 		trail := p.do(p.admin, "GET", "/admin/audit?limit=0")
 		p.want(trail, 200, "AuditEvent")
@@ -100,35 +110,56 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 	}
 	collector.mu.Unlock()
 	markers, released, texts := 0, 0, 0
+	content, whose := map[string]bool{}, map[string]bool{} // of all records, and of whom they are
 	for _, a := range all {
-		markers, released = markers+len(a.decision.Markers()), released+len(a.decision.Released())
+		withheld, goes := a.decision.Markers(), a.decision.Released()
+		markers, released = markers+len(withheld), released+len(goes)
+		whose[goes[0]] = true
+		for _, marker := range slices.Concat(withheld, goes[1:]) {
+			content[marker] = true
+		}
 		for where, text := range a.told {
 			texts++
-			leaks := append(a.decision.Leaks(text), adversarial.Find(a.Never(a.choices), text)...)
-			if len(leaks) > 0 {
+			if leaks := adversarial.Find(slices.Concat(withheld, a.Never(a.choices)), text); len(leaks) > 0 {
 				t.Errorf("record %s: %v in %s:\n%.3000s", a.account, leaks, where, text)
 			}
 		}
-		for where, text := range operators {
-			if where == "log" && !strings.Contains(text, `"msg":"form submitted"`) || where == "traces" && !strings.Contains(text, "write Patient") {
-				t.Fatalf("there is no %s: %.300s", where, text)
-			}
-			// Who watches the server reads no content at all: no marker of what goes either, but the
-			// patient's id where that is what it is about.
-			secret := slices.Concat(a.decision.Markers(), a.decision.Released()[1:])
-			if where == "log" || where == "traces" || where == "metrics" || where == "format" {
-				secret = append(secret, a.decision.Released()[0])
-			}
-			if leaks := adversarial.Find(secret, text); len(leaks) > 0 {
-				t.Errorf("record %s: %v in the %s", a.account, leaks, where)
+		for where, text := range a.early {
+			texts++
+			if leaks := adversarial.Find(slices.Concat(withheld, goes[1:]), text); len(leaks) > 0 {
+				t.Errorf("record %s: %v in %s, where nothing is released:\n%.3000s", a.account, leaks, where, text)
 			}
 		}
 	}
-	t.Logf("%d records, %d exports, %d markers withheld, %d released, looked for in %d texts; %v", len(all), len(all)+2, markers, released, texts+len(operators), time.Since(began).Round(time.Millisecond))
+	for where, text := range operators {
+		sign := map[string]string{"log": `"msg":"form submitted"`, "traces": "write Patient"}[where]
+		if !strings.Contains(text, sign) {
+			t.Fatalf("there is no %s: %.300s", where, text)
+		}
+		// Who watches the server reads no content at all: no marker of what goes either, but the
+		// patient's id where that is what it is about.
+		secret := slices.Collect(maps.Keys(content))
+		if where == "log" || where == "traces" || where == "metrics" || where == "format" {
+			secret = slices.AppendSeq(secret, maps.Keys(whose))
+		}
+		if leaks := adversarial.Find(secret, text); len(leaks) > 0 {
+			t.Errorf("%v in the %s", leaks, where)
+		}
+	}
+	for i, r := range rejected {
+		for where, text := range r {
+			if text != rejected[0][where] {
+				t.Errorf("%s of record %d:\n%s\nof the first one:\n%s", where, i, text, rejected[0][where])
+			}
+		}
+	}
+	exports, took := len(all)+len(rejected)+2, time.Since(began).Round(time.Millisecond)
+	t.Logf("%d records, %d exports, %d markers withheld, %d released, looked for in %d texts; %v",
+		len(rejected), exports, markers, released, texts+len(operators), took)
 }
 
 func drawAdversary(k int) *adversary {
-	a := &adversary{account: fmt.Sprintf("record-%d", k), told: told{}}
+	a := &adversary{account: fmt.Sprintf("record-%d", k), told: told{}, early: told{}}
 	rapid.Custom(func(t *rapid.T) int {
 		a.Record = adversarial.Draw(t, adversarial.Options{Prefix: fmt.Sprint(k), Least: 10, Imported: true})
 		a.choices = adversarial.DrawChoices(t)
@@ -137,11 +168,55 @@ func drawAdversary(k int) *adversary {
 	return a
 }
 
+// narrowed is another export of the record, for which the application asks for less than everything. It may be
+// allowed to skip the form.
+func (a *adversary) narrowed(noForm bool) *adversary {
+	of := &adversary{Record: a.Record, choices: a.choices, noForm: noForm}
+	of.account, of.told, of.early = a.account, told{}, told{}
+	seed := 2 * *adversarySeed
+	if noForm {
+		of.choices = adversarial.Everything()
+		seed++
+	}
+	draw := func(t *rapid.T) adversarial.Asked { return adversarial.DrawAsked(t, a.Record) }
+	of.asked = rapid.Custom(draw).Example(seed)
+	if noForm && len(of.asked.Categories) == 0 {
+		of.asked.Dated = true // without either nothing is decided: all goes that there is of the types
+	}
+	of.choices = of.choices.Within(of.asked)
+	of.decision = a.Decide(of.choices).OfTypes(of.asked.Types)
+	return of
+}
+
+// parameters is a kick-off's body.
+func parameters(a adversarial.Asked) []byte {
+	var asked []string
+	add := func(name, value string) {
+		asked = append(asked, fmt.Sprintf(`{"name":%q,"valueString":%q}`, name, value))
+	}
+	for _, c := range a.Categories {
+		add("category", string(c))
+	}
+	for _, typ := range a.Types {
+		add("_type", typ)
+	}
+	if a.Dated {
+		add("from", adversarial.From)
+		add("to", adversarial.To)
+	}
+	if len(asked) == 0 {
+		return []byte(`{"resourceType":"Parameters"}`)
+	}
+	return []byte(`{"resourceType":"Parameters","parameter":[` + strings.Join(asked, ",") + `]}`)
+}
+
 // startOnAdversaries starts a server in production mode on the records, each of which comes as a Bundle.
 func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *slog.Logger, level *slog.LevelVar) *production {
 	t.Helper()
 	data, files := t.TempDir(), t.TempDir()
+	read := int64(0)
 	for _, a := range all {
+		read += int64(len(a.Resources))
 		if err := os.WriteFile(filepath.Join(files, a.account+".json"), bundleOf(a.Record), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -150,8 +225,15 @@ func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := store.Import(t.Context(), []string{files}, source.ImportOptions{Now: time.Now()}); err != nil || r.Problems > 0 {
+	r, err := store.Import(t.Context(), []string{files}, source.ImportOptions{Now: time.Now()})
+	if err != nil || r.Problems > 0 {
 		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, n := range r.Counts {
+		read -= n
+	}
+	if read != 0 {
+		t.Fatalf("%d resources were not imported: %+v", read, r)
 	}
 	for _, a := range all {
 		a.Keep(inRecord(t, store, a.Patient()))
@@ -173,13 +255,26 @@ func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *s
 	return p
 }
 
-// bundleOf is a record as one Bundle.
+// bundleOf is a record as one Bundle. Every third resource is an answer to a search within that, or stands in a
+// document that is one.
 func bundleOf(r *adversarial.Record) []byte {
-	var entries []string
-	for _, m := range r.Resources {
-		entries = append(entries, `{"request":{"method":"PUT","url":"`+m.Type+"/"+m.ID+`"},"resource":`+m.Line+`}`)
+	var entries, found, document []string
+	for i, m := range r.Resources {
+		switch resource := `"resource":` + m.Line; {
+		case i%6 == 2:
+			found = append(found, `{"search":{"mode":"match"},`+resource+`}`)
+		case i%6 == 5:
+			document = append(document, `{`+resource+`}`)
+		default:
+			entries = append(entries, `{"request":{"method":"PUT","url":"`+m.Type+"/"+m.ID+`"},`+resource+`}`)
+		}
 	}
-	return []byte(`{"resourceType":"Bundle","type":"batch","entry":[` + strings.Join(entries, ",") + `]}`)
+	bundle := func(typ string, entries []string) string {
+		return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + strings.Join(entries, ",") + `]}`
+	}
+	found = append(found, `{"resource":`+bundle("collection", document)+`}`)
+	entries = append(entries, `{"resource":`+bundle("searchset", found)+`}`)
+	return []byte(bundle("batch", entries))
 }
 
 // inRecord tells what the store has in a patient's record.
@@ -216,26 +311,15 @@ func (p *production) exportAdversary(a *adversary) {
 	t, ctx := p.t, p.t.Context()
 	t.Helper()
 	app, _ := p.letIn("app", a.account)
-	j := p.kickOff(app, "", a.Patient(), nil)
-	p.look(a, app, j)
-	b := p.person()
-	b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + a.Patient())
-	b.submit("username", a.account, "password", patientPassword)
-	b.sees(200, "Choose what to release")
-	b.counted()
-	a.told["the form"] = b.page
-	b.submit(append(ticksOf(a.choices), "do", "preview")...)
-	a.told["the preview"] = b.page
-	b.submit(ticksOf(a.choices)...)
-	p.wait(j.ID, ehi.Retrieved)
-	p.look(a, app, j)
+	j, b := p.retrieve(a, app)
+	p.look(a, a.early, app, j)
 	b.visit(p.open.Base + "/my/requests/" + j.ID)
 	a.told["the request's page"] = b.page
 	p.lookAsStaff(a, j)
 	if _, err := p.admin.Act(ctx, j.ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
-	p.look(a, app, j)
+	p.look(a, a.told, app, j)
 
 	var lines [][]byte
 	for _, e := range p.manifest(app, j).Output {
@@ -262,6 +346,80 @@ func (p *production) exportAdversary(a *adversary) {
 	p.countsTellTheReleasedAlone(a, app, j, len(lines))
 }
 
+// retrieve kicks an export off and takes it to where it waits for its approval.
+func (p *production) retrieve(a *adversary, app *client.Client) (client.Job, *browser) {
+	p.t.Helper()
+	base, b := "", p.person()
+	if a.noForm {
+		base = "/no-form"
+	}
+	j := p.kickOff(app, base, a.Patient(), parameters(a.asked))
+	if a.noForm {
+		b.visit(p.open.Base + "/my/requests/" + j.ID)
+		b.submit("username", a.account, "password", patientPassword)
+	} else {
+		p.look(a, a.early, app, j)
+		b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + a.Patient())
+		b.submit("username", a.account, "password", patientPassword)
+		b.sees(200, "Choose what to release")
+		b.counted()
+		a.told["the form"] = b.page
+		b.submit(append(ticksOf(a.choices), "do", "preview")...)
+		a.told["the preview"] = b.page
+		b.submit(ticksOf(a.choices)...)
+	}
+	p.wait(j.ID, ehi.Retrieved)
+	return j, b
+}
+
+// ofOneExport is what answers say of when they were made, and for whom.
+var ofOneExport = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z|"request":"[^"]*"|"id":"[0-9a-f-]{32,36}"|` +
+	`(?m)^(Date|X-Request-Id|Traceparent|Etag|Content-Length): .*$`)
+
+// rejectAdversary exports a record to a rejection, with a document of a reviewer's. It gives what the application
+// reads then, which is the same of every record.
+func (p *production) rejectAdversary(a *adversary) told {
+	t, ctx := p.t, p.t.Context()
+	t.Helper()
+	const secret = "Letter-of-a-reviewer"
+	app, _ := p.letIn("app", a.account)
+	j, _ := p.retrieve(a, app)
+	file := client.File{Name: secret + ".txt", Data: []byte(secret)}
+	if added, err := p.admin.AddFiles(ctx, j.ID, file); err != nil || added.Status != 200 {
+		t.Fatalf("%+v, %v", added, err)
+	}
+	p.look(a, a.early, app, j)
+	job, err := p.admin.Job(ctx, j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decision := strings.NewReader(fmt.Sprintf(`{"contents":%q,"reason":%q}`, job.Contents, "because of "+secret))
+	answer, err := p.admin.Do(ctx, "POST", "/admin/jobs/"+j.ID+"/reject", decision, "Content-Type", "application/json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.want(answer, 200, "rejected")
+	p.look(a, a.early, app, j)
+	rejected := told{}
+	files := []string{"Patient.ndjson", "Condition.ndjson", "errors.OperationOutcome.ndjson", file.Name}
+	for i := range files {
+		files[i] = "download/" + files[i]
+	}
+	for _, path := range append(files, "status", "metadata", "customize") {
+		got := p.do(app, "GET", "/jobs/"+j.ID+"/"+path, "Accept", "application/json")
+		if path != "metadata" && got.Status < 300 {
+			t.Errorf("%s of a rejected export: %d %s", path, got.Status, got.Body)
+		}
+		rejected.read(path, got)
+		text := strings.NewReplacer(j.ID, "JOB", a.Patient(), "PATIENT").Replace(rejected[path])
+		rejected[path] = ofOneExport.ReplaceAllString(text, "")
+		if strings.Contains(text, secret) && !strings.HasSuffix(path, ".txt") {
+			t.Errorf("%s of a rejected export tells of a reviewer's document or reason: %s", path, text)
+		}
+	}
+	return rejected
+}
+
 // ticksOf is what a patient fills in.
 func ticksOf(c adversarial.Choices) (fill []string) {
 	for key, dated := range c.Ticked {
@@ -277,7 +435,7 @@ func ticksOf(c adversarial.Choices) (fill []string) {
 }
 
 // look is all that an application can ask about its job and its patient.
-func (p *production) look(a *adversary, app *client.Client, j client.Job) {
+func (p *production) look(a *adversary, told told, app *client.Client, j client.Job) {
 	p.t.Helper()
 	job := "/jobs/" + j.ID
 	paths := []string{
@@ -293,7 +451,7 @@ func (p *production) look(a *adversary, app *client.Client, j client.Job) {
 	}
 	for _, path := range slices.Compact(slices.Sorted(slices.Values(paths))) {
 		// What names the withheld in a question is not asked: an echo would be found as a leak.
-		a.told.read("GET "+path, p.do(app, "GET", path, "Accept", "application/json"))
+		told.read("GET "+path, p.do(app, "GET", path, "Accept", "application/json"))
 	}
 }
 
@@ -349,15 +507,8 @@ func (p *production) exportPopulation(all []*adversary, categories []ehi.Categor
 	t.Helper()
 	as := &target{production: p}
 	service := p.open.WithToken(p.tokens(p.post("/auth/token", as.asserted(nil))).AccessToken)
-	var asked []string
-	for _, c := range categories {
-		asked = append(asked, fmt.Sprintf(`{"name":"category","valueString":%q}`, c))
-	}
-	body := `{"resourceType":"Parameters","parameter":[` + strings.Join(asked, ",") + `]}`
-	if len(asked) == 0 {
-		body = `{"resourceType":"Parameters"}`
-	}
-	j, err := service.Start(t.Context(), "POST", "/fhir/$ehi-export", []byte(body))
+	body := parameters(adversarial.Asked{Categories: categories})
+	j, err := service.Start(t.Context(), "POST", "/fhir/$ehi-export", body)
 	if err != nil {
 		t.Fatal(err)
 	}

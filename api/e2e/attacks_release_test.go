@@ -30,8 +30,8 @@ const withheldMark, releasedMark = "STAYS-HERE", "GOES-OUT"
 
 // releases imports lines as the record of a new patient, who releases everything but what is sensitive,
 // and holds the mark of the withheld to be in nothing that the application reads, and the ids of the
-// withheld neither.
-func (p *target) releases(patient string, ids []string, lines ...string) {
+// withheld neither. It gives what was read.
+func (p *target) releases(patient string, ids []string, lines ...string) (seen map[string]string) {
 	p.t.Helper()
 	self := `{"resourceType":"Patient","id":"` + patient + `","name":[{"family":"` + releasedMark + `"}]}`
 	p.load(strings.Join(append([]string{self}, lines...), "\n") + "\n")
@@ -54,7 +54,7 @@ func (p *target) releases(patient string, ids []string, lines ...string) {
 	if _, err := p.admin.Act(p.t.Context(), j.ID, "approve"); err != nil {
 		p.t.Fatal(err)
 	}
-	seen := p.reads(web, j, ids)
+	seen = p.reads(web, j, ids)
 	b.visit(p.open.Base + "/my/requests/" + j.ID + "/archive")
 	seen["the archive"] = unzipped(p, b.page)
 	if !strings.Contains(seen["the files"], releasedMark) || !strings.Contains(seen["the archive"], releasedMark) {
@@ -67,6 +67,7 @@ func (p *target) releases(patient string, ids []string, lines ...string) {
 			}
 		}
 	}
+	return seen
 }
 
 // reads is what an application reads of its job, and what it asks for by the ids of the withheld.
@@ -189,6 +190,47 @@ var releaseAttacks = []attack{
 			about("Claim", "wholly-b", "wholly", `"diagnosis":[{"sequence":1,"diagnosisReference":`+withheld+`}],`+
 				`"item":[{"sequence":1,"diagnosisSequence":[1],"productOrService":{"text":"`+withheldMark+`"}}]`),
 		)
+	}},
+	{"Bundles within a Bundle, and within a resource", "EHI-9, FHIR R4 2.36", func(p *target) {
+		bundle := func(id string, resources ...string) string {
+			entry := `{"resource":` + strings.Join(resources, `},{"resource":`) + `}`
+			return `{"resourceType":"Bundle","id":"` + id + `","type":"collection","entry":[` + entry + `]}`
+		}
+		problem := func(id, code string) string { return about("Condition", id, "within", code) }
+		const goes = `"code":{"text":"` + releasedMark + `"}`
+		in := bundle("within-2", problem("within-withheld", hivCode), problem("within-goes", goes),
+			`{"resourceType":"Provenance","id":"within-p","target":[{"reference":"Condition/within-withheld"}],`+
+				`"policy":["urn:`+withheldMark+`"]}`)
+		message := func(id string, resources ...string) string {
+			return about("Communication", id, "within", `"contained":[`+bundle("in", resources...)+`]`)
+		}
+		seen := p.releases("within", []string{"within-withheld", "within-message"},
+			bundle("within-0", bundle("within-1", in)), message("within-other", problem("a", goes)),
+			message("within-message", problem("a", goes), bundle("b", problem("c", hivCode))))
+		for _, id := range []string{"within-goes", "within-other"} {
+			if !strings.Contains(seen["the files"], `"id":"`+id+`"`) {
+				p.t.Errorf("%s was released and is missing: %.3000s", id, seen["the files"])
+			}
+		}
+	}},
+	{"what follows a sensitive form or plan by its canonical URL", "EHI-9, FHIR R4 2.3.0.2", func(p *target) {
+		const forms = `http://forms.example/follows-`
+		form := func(id, more string) string {
+			return `{"resourceType":"Questionnaire","id":"follows-` + id + `","url":"` + forms + id + `",` + more + `}`
+		}
+		answers := func(id, form, more string) string {
+			return about("QuestionnaireResponse", "follows-"+id, "follows", `"questionnaire":"`+forms+form+`|2"`+more)
+		}
+		seen := p.releases("follows", []string{"follows-withheld", "follows-answers"},
+			form("withheld", hivLabel+`,"title":"`+withheldMark+`"`), form("form", `"title":"`+releasedMark+`"`),
+			answers("answers", "withheld", `,"item":[{"linkId":"1","text":"`+withheldMark+`"}]`),
+			answers("other", "form", ""), about("CarePlan", "follows-plan", "follows",
+				`"instantiatesCanonical":["`+forms+`withheld","`+forms+`form"]`))
+		for _, id := range []string{"follows-form", "follows-other", "follows-plan"} {
+			if !strings.Contains(seen["the files"], `"id":"`+id+`"`) {
+				p.t.Errorf("%s was released and is missing: %.3000s", id, seen["the files"])
+			}
+		}
 	}},
 	{"a sensitive code in another spelling", "EHI-9", func(p *target) {
 		var lines, ids []string

@@ -139,7 +139,11 @@ func (d *Decision) Check(lines []string) error {
 		return err
 	}
 	for i, m := range d.record.Resources {
-		if want := d.goes[i] && (m.within == nil || d.goes[d.record.place(m.within)]); (out[i] != "") != want {
+		want := d.Goes(i)
+		if m.within != nil {
+			want = d.goes[i] && d.Goes(d.record.place(m.within))
+		}
+		if (out[i] != "") != want {
 			return fmt.Errorf("%s/%s went: %v, want %v", m.Type, m.ID, out[i] != "", want)
 		} else if !want {
 			continue

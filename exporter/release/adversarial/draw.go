@@ -649,13 +649,7 @@ const From, To = "2019", "2021-06"
 func DrawChoices(t *rapid.T) Choices {
 	c := Choices{map[ehi.Category]bool{}, map[ehi.Authorization]bool{}}
 	if rapid.IntRange(0, 7).Draw(t, "everything") == 0 { // nothing may be missing
-		for _, info := range ehi.Categories() {
-			c.Ticked[info.Key] = false
-		}
-		for _, info := range ehi.Authorizations() {
-			c.Authorized[info.Key] = true
-		}
-		return c
+		return Everything()
 	}
 	for _, info := range ehi.Categories() {
 		if rapid.IntRange(0, 3).Draw(t, string(info.Key)) > 0 {
@@ -666,6 +660,63 @@ func DrawChoices(t *rapid.T) Choices {
 		if rapid.IntRange(0, 4).Draw(t, "a."+string(info.Key)) == 0 {
 			c.Authorized[info.Key] = true
 		}
+	}
+	return c
+}
+
+// Asked is what an application asks for of a record at its kick-off.
+type Asked struct {
+	// Categories are lines of the form; none means all.
+	Categories []ehi.Category
+	// Dated limits them to the dates From to To.
+	Dated bool
+	// Types are types of resources; none means all.
+	Types []string
+}
+
+// DrawAsked draws what an application asks for: it is always less than everything.
+func DrawAsked(t *rapid.T, r *Record) (a Asked) {
+	for _, info := range ehi.Categories() {
+		if rapid.IntRange(0, 2).Draw(t, "ask for "+string(info.Key)) > 0 {
+			a.Categories = append(a.Categories, info.Key)
+		}
+	}
+	a.Dated = rapid.IntRange(0, 2).Draw(t, "ask for dates") == 0
+	for _, m := range r.Resources {
+		if !slices.Contains(a.Types, m.Type) && rapid.Bool().Draw(t, "ask for a type") {
+			a.Types = append(a.Types, m.Type)
+		}
+	}
+	switch rapid.IntRange(0, 2).Draw(t, "ask by") {
+	case 0:
+		a.Types = nil
+	case 1:
+		a.Categories = nil
+	}
+	a.Dated = a.Dated || len(a.Categories)+len(a.Types) == 0
+	return a
+}
+
+// Within are choices, as far as they go together with what an application asks for.
+func (c Choices) Within(a Asked) Choices {
+	both := Choices{map[ehi.Category]bool{}, c.Authorized}
+	for _, info := range ehi.Categories() {
+		dated, ticked := c.Ticked[info.Key]
+		if ticked && (len(a.Categories) == 0 || slices.Contains(a.Categories, info.Key)) {
+			both.Ticked[info.Key] = dated || a.Dated && info.Dated
+		}
+	}
+	return both
+}
+
+// Everything is all that a patient can choose.
+func Everything() Choices {
+	c := Choices{map[ehi.Category]bool{}, map[ehi.Authorization]bool{}}
+	for _, info := range ehi.Categories() {
+		c.Ticked[info.Key] = false
+	}
+	for _, info := range ehi.Authorizations() {
+		c.Authorized[info.Key] = true
 	}
 	return c
 }

@@ -14,12 +14,13 @@ type Decision struct {
 	unused  []bool // it stays for this alone: nothing uses it
 	inside  []bool // it stays with another one, in which it stands
 	secret  []bool // it is in no record, and stays for more than that
+	types   []string
 }
 
 // Decide decides about a record.
 func (r *Record) Decide(c Choices) *Decision {
 	n := len(r.Resources)
-	d := &Decision{r, c, make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)}
+	d := &Decision{r, c, make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n), nil}
 	for i, m := range r.Resources {
 		admitted := d.admits(m.category, m.when)
 		if m.Type == binary { // as nothing else of it says, here, whose it is
@@ -106,8 +107,18 @@ func (d *Decision) sought(i int) (is bool) {
 	return is
 }
 
+// OfTypes is the decision about an export of some types alone; none means all. It withholds nothing more: what is
+// of another type is not sent, and References to it stay as they are.
+func (d *Decision) OfTypes(types []string) *Decision {
+	of := *d
+	of.types = types
+	return &of
+}
+
 // Goes reports whether resource i of the record goes.
-func (d *Decision) Goes(i int) bool { return d.goes[i] }
+func (d *Decision) Goes(i int) bool {
+	return d.goes[i] && (len(d.types) == 0 || slices.Contains(d.types, d.record.Resources[i].Type))
+}
 
 // Asked reports whether resource i goes where somebody asks for some categories of a record, or for
 // all of it, and nobody withholds anything. What is in no patient's record goes too.
