@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -395,6 +397,74 @@ func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A loss of power can bring back a command that was acknowledged, and the record of its job as it was
+// before: NATS gives that command to nobody, and the export is made all the same.
+func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
+	h := newHouse(t)
+	dir := filepath.Join(t.TempDir(), "nats")
+	open := func() *bus.Bus {
+		b, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, AckWait: 300 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.bus, h.keeper.Bus = b, b
+		return b
+	}
+	before := open()
+	for _, id := range []string{"a", "b"} {
+		h.request(id, true)
+	}
+	h.requestPopulation("all")
+	kept := filepath.Join(t.TempDir(), "streams")
+	streams := filepath.Join(dir, "jetstream", "$G", "streams")
+	for _, lane := range []string{"EHI_INTERACTIVE", "EHI_BULK"} {
+		if err := os.CopyFS(filepath.Join(kept, lane), os.DirFS(filepath.Join(streams, lane, "msgs"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, lane := range []ehi.Lane{ehi.Interactive, ehi.Interactive, ehi.Bulk} {
+		d, err := before.Next(t.Context(), lane)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Done(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, lane := range []ehi.Lane{ehi.Interactive, ehi.Bulk} {
+		for n := uint64(1); n > 0; { // an acknowledgement is not waited for
+			var err error
+			if n, err = before.Queued(t.Context(), lane); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before.Close()
+	if err := os.Remove(dir + ".files.json"); err != nil { // as after a kill
+		t.Fatal(err)
+	}
+	for _, lane := range []string{"EHI_INTERACTIVE", "EHI_BULK"} {
+		msgs := filepath.Join(streams, lane, "msgs")
+		if err := errors.Join(os.RemoveAll(msgs), os.CopyFS(msgs, os.DirFS(filepath.Join(kept, lane)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := open()
+	t.Cleanup(after.Close)
+	if n, err := after.Queued(t.Context(), ehi.Interactive); err != nil || n != 2 {
+		t.Fatalf("%d commands have come back, %v", n, err)
+	}
+	h.request("new", true)
+	if err := h.keeper.Reconcile(t.Context(), time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	h.work(h.source, "w")
+	for _, id := range []string{"a", "b", "new", "all"} {
+		h.await(id, ehi.Retrieved)
+		h.checkFiles(id)
 	}
 }
 

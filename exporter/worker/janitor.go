@@ -233,9 +233,18 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 }
 
 // Reconcile publishes the start command of every job that has been requested since before the given time and lacks a command: the
-// process died between the two writes of a kick-off, or the stream was lost.
+// process died between the two writes of a kick-off, or the stream was lost. Commands that a loss of power has brought
+// back count as none.
 func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	var errs []error
+	for _, lane := range []ehi.Lane{ehi.Interactive, ehi.Bulk} {
+		n, err := k.Bus.DropAcknowledged(ctx, lane)
+		if n > 0 {
+			k.Log.Warn("commands that were done with had come back and are removed: was there a loss of power?",
+				"lane", lane, "commands", n)
+		}
+		errs = append(errs, err)
+	}
 	requested := k.Bus.Jobs.List(func(s bus.Summary) bool { return s.Status == ehi.Requested })
 	full, err := k.allQueued(ctx, requested)
 	if err != nil {

@@ -53,6 +53,39 @@ func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, er
 	return err == nil, err
 }
 
+// DropAcknowledged removes the commands of a lane that were acknowledged and lie in its stream all the same, and tells
+// how many there were: nobody is given them any more, and they look as if their export were under way. A loss of
+// power brings such back, where the acknowledgement was on the disk already and the removal was not.
+func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err error) {
+	l := b.lanes.get(lane)
+	// The stream is asked first: what a consumer has acknowledged by then says nothing of a stream that was made later.
+	stream, err := l.stream.Info(ctx)
+	if err != nil || stream.State.Msgs == 0 {
+		return 0, err
+	}
+	consumer, err := l.workers.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for at := stream.State.FirstSeq; at <= consumer.AckFloor.Stream; at++ {
+		msg, err := l.stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(">")) // or the next one that there is
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
+		if err != nil {
+			return n, err
+		}
+		if at = msg.Sequence; at > consumer.AckFloor.Stream {
+			break
+		}
+		if err := l.stream.DeleteMsg(ctx, at); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
 // QueuedTasks is the numbers of a job's tasks whose command waits or is in a worker's hands.
 func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.Bits, error) {
 	info, err := b.lanes.get(lane).stream.Info(ctx, jetstream.WithSubjectFilter(taskSubjects.Under(string(lane), job).String()))
