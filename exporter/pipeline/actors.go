@@ -299,24 +299,33 @@ func (r *releaser) filter(s *slab) (*slab, error) {
 	return f.kept, nil
 }
 
-// line is what may leave of a line; it is valid until the next call.
+// line is what may leave of a line; it is valid until the next call. What is decided is decided about all of
+// the line: elements that nobody asked for may be what it depends on. A search finds nothing by what is masked.
 func (r *releaser) line(typ string, line []byte) (out []byte, ok bool, err error) {
-	if r.selector != nil {
-		if typ == "" {
-			if typ, _, err = r.cursor.Identify(line); err != nil {
-				return nil, false, err
-			}
-		}
-		r.selected, ok, err = r.selector.Apply(r.selected[:0], typ, line)
-		if err != nil || !ok {
+	if r.selector == nil {
+		return r.decide.Release(line)
+	}
+	if typ == "" {
+		if typ, _, err = r.cursor.Identify(line); err != nil {
 			return nil, false, err
 		}
-		line = r.selected
 	}
-	if r.decide == nil {
-		return line, true, nil
+	if ok, err = r.selector.Finds(typ, line); err != nil || !ok {
+		return nil, false, err
 	}
-	return r.decide.Release(line)
+	out = line
+	if r.decide != nil {
+		if out, ok, err = r.decide.Release(line); err != nil || !ok {
+			return nil, false, err
+		}
+	}
+	if !same(out, line) {
+		if ok, err = r.selector.Finds(typ, out); err != nil || !ok {
+			return nil, false, err
+		}
+	}
+	r.selected, err = r.selector.Reduce(r.selected[:0], typ, out)
+	return r.selected, err == nil, err
 }
 
 // filtering makes a slab of what is kept of another one. Nothing is copied before the first line that does not stay as it is, and the lines

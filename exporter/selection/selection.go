@@ -50,14 +50,22 @@ func (s *Selector) Another() *Selector {
 
 // Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is unchanged then.
 func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bool, err error) {
-	if ok, err := s.matcher.Match(typ, line); err != nil || !ok {
+	if ok, err := s.Finds(typ, line); err != nil || !ok {
 		return dst, false, err
 	}
-	if s.elements == nil {
-		return append(dst, line...), true, nil
-	}
-	out, err = s.elements.reduce(dst, typ, line)
+	out, err = s.Reduce(dst, typ, line)
 	return out, err == nil, err
+}
+
+// Finds reports whether one of the searches finds the resource.
+func (s *Selector) Finds(typ string, line []byte) (bool, error) { return s.matcher.Match(typ, line) }
+
+// Reduce appends what was asked for of the resource to dst.
+func (s *Selector) Reduce(dst []byte, typ string, line []byte) ([]byte, error) {
+	if s.elements == nil {
+		return append(dst, line...), nil
+	}
+	return s.elements.reduce(dst, typ, line)
 }
 
 // elements reduces resources to some of their elements.
