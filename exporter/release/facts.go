@@ -358,7 +358,7 @@ func (x *examiner) text(f *facts) {
 			return
 		}
 	}
-	if c := w.src[w.start+1]; x.dated && c >= '0' && c <= '9' {
+	if c := w.src[w.start+1]; x.dated && (c >= '0' && c <= '9' || w.escaped) {
 		x.date()
 	}
 }
@@ -382,7 +382,15 @@ func (x *examiner) date() {
 	if w.depth > 1 {
 		object = w.levels[w.depth-1].start
 	}
-	x.dates.Take(x.path, w.src[w.start:w.end], object)
+	raw := w.src[w.start:w.end]
+	if w.escaped {
+		text := w.text()
+		if bytes.ContainsAny(text, `"\\`) { // no date
+			return
+		}
+		raw = append(append([]byte{'"'}, text...), '"')
+	}
+	x.dates.Take(x.path, raw, object)
 }
 
 const binaryType, binaryPrefix = "Binary", binaryType + "/"

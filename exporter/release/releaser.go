@@ -253,30 +253,41 @@ func endsWell(line []byte) bool {
 var displayName = newNeedle(`"display"`)
 
 // shows reports whether a display that follows certainly does not stand alone in a Reference that may
-// lead to something withheld. It looks at what is before it: a code, a system or a reference in the
-// same object, or the name of the field whose object it begins.
+// lead to something withheld. It looks at what is before it: a code and a system or a reference in the
+// same object, or the name of the field whose object it begins. A code, or a system, alone makes no
+// Coding of a Reference.
 func (r *reviewed) shows(before []byte) bool {
-	field, ok := bytes.CutSuffix(before, []byte(`{`))
-	if ok {
-		field = bytes.TrimSuffix(field, []byte(`[`))
-		field, ok = bytes.CutSuffix(field, []byte(`":`))
-		return ok && !r.hidden[string(field[bytes.LastIndexByte(field, '"')+1:])]
-	}
-	value, ok := bytes.CutSuffix(before, []byte(`",`))
-	if !ok {
-		return false
-	}
-	from := bytes.LastIndexByte(value, '"')
-	if from < 0 || bytes.IndexByte(value[from:], '\\') >= 0 {
-		return false
-	}
-	for _, name := range [][]byte{[]byte(`"code":`), []byte(`"reference":`), []byte(`"system":`)} {
-		if first, is := bytes.CutSuffix(value[:from], name); is {
-			// A code alone makes no Coding of a Reference.
-			return !bytes.HasSuffix(first, []byte(`{`)) || name[1] == 'r' || r.shows(first)
+	for code, system := false, false; ; {
+		field, ok := bytes.CutSuffix(before, []byte(`{`))
+		if ok {
+			field = bytes.TrimSuffix(field, []byte(`[`))
+			field, ok = bytes.CutSuffix(field, []byte(`":`))
+			return ok && !r.hidden[string(field[bytes.LastIndexByte(field, '"')+1:])]
+		}
+		value, ok := bytes.CutSuffix(before, []byte(`",`))
+		if !ok {
+			return false
+		}
+		from := bytes.LastIndexByte(value, '"')
+		if from < 0 || bytes.IndexByte(value[from:], '\\') >= 0 {
+			return false
+		}
+		switch first := value[:from]; {
+		case bytes.HasSuffix(first, []byte(`"reference":`)):
+			return true
+		case bytes.HasSuffix(first, []byte(`"code":`)):
+			code, before = true, first[:len(first)-len(`"code":`)]
+		case bytes.HasSuffix(first, []byte(`"system":`)):
+			system, before = true, first[:len(first)-len(`"system":`)]
+		case bytes.HasSuffix(first, []byte(`"version":`)):
+			before = first[:len(first)-len(`"version":`)]
+		default:
+			return false
+		}
+		if code && system {
+			return true
 		}
 	}
-	return false
 }
 
 // maskSecrets masks the References of a line that hold the id of something withheld: whatever has to be masked holds one. ok is false where

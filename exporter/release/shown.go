@@ -308,6 +308,9 @@ func (x *examiner) showsCode(line []byte) bool {
 				continue
 			}
 			rest = afterSpace(rest[1:])
+			if len(rest) > 0 && isLiteral(rest[0]) { // a number may be a code
+				return true
+			}
 			if len(rest) == 0 || rest[0] != '"' {
 				continue
 			}
