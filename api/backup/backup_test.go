@@ -388,3 +388,29 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 }
+
+// A file that an archive has twice cannot be restored: it is not verified either.
+func TestAFileThatIsThereTwiceIsNotVerified(t *testing.T) {
+	var out bytes.Buffer
+	z, err := zstd.NewWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	for range 2 {
+		h := tar.Header{Name: "exports/JOB/0.1.seg", Typeflag: tar.TypeReg, Mode: 0o600, Size: 4}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, "text"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = read(&out, func(*tar.Header, io.Reader) error { return nil })
+	if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("%v", err)
+	}
+}

@@ -217,6 +217,7 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 	}
 	defer z.Close()
 	archive, found := tar.NewReader(archived{z}), table{}
+	has := map[string]bool{}
 	for {
 		h, err := archive.Next()
 		switch {
@@ -250,6 +251,10 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 			}
 			return c, ends(archive, z)
 		}
+		if has[h.Name] { // a restore could not make it
+			return c, fmt.Errorf("%w: it holds %.200q twice", ErrForeign, h.Name)
+		}
+		has[h.Name] = true
 		sum := sha256.New()
 		content := io.TeeReader(archive, sum)
 		if err := put(h, content); err != nil {

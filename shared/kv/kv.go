@@ -408,10 +408,14 @@ func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) e
 	return b.list(ctx, p, f)
 }
 
-// Keys lists the keys of the bucket.
+// Keys lists the keys of the bucket, each once.
 func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
+	has := map[subject.Subject]bool{} // one that changes meanwhile comes again
 	err = b.list(ctx, subject.Kind{}.All(), func(e Entry) error {
-		all = append(all, e.Key)
+		if !has[e.Key] {
+			has[e.Key] = true
+			all = append(all, e.Key)
+		}
 		return nil
 	}, jetstream.MetaOnly())
 	return all, err

@@ -3,6 +3,7 @@ package kv_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -129,6 +130,52 @@ func TestRecordsChangeByCompareAndSet(t *testing.T) {
 	}
 	if keys, err := b.Keys(t.Context()); len(keys) != 0 || err != nil {
 		t.Errorf("%v, %v", keys, err)
+	}
+}
+
+// A record that changes while the keys are listed is one key all the same: a backup had the files of an export twice,
+// and could not be restored.
+func TestAKeyIsListedOnceWhileItChanges(t *testing.T) {
+	b := open(t)
+	keys := make([]subject.Subject, 2000)
+	for i := range keys {
+		keys[i] = subject.KindOf("kind").Of(strconv.Itoa(i))
+		if _, err := b.Put(t.Context(), keys[i], []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	const writers = 8
+	changed := make(chan error, writers)
+	for range writers {
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := b.Put(ctx, keys[rand.IntN(len(keys))], []byte("2")); err != nil && ctx.Err() == nil {
+					changed <- err
+					return
+				}
+			}
+			changed <- nil
+		}()
+	}
+	for range 100 {
+		found, err := b.Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		once := map[subject.Subject]bool{}
+		for _, key := range found {
+			once[key] = true
+		}
+		if len(found) != len(keys) || len(once) != len(keys) {
+			t.Fatalf("%d keys, %d of them different, of %d", len(found), len(once), len(keys))
+		}
+	}
+	cancel()
+	for range writers {
+		if err := <-changed; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
