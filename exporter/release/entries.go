@@ -189,9 +189,6 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	case len(p.hits) > 0: // it repeats what the Reference says
 		p.cutTexts("", line)
 	}
-	if p.lost || len(p.hits) > 0 {
-		p.cutSignatures(line)
-	}
 	p.cutBeside(line)
 	p.join(line)
 	p.out = fhir.Apply(p.out[:0], line, p.edits)
@@ -230,31 +227,6 @@ func (p *pruner) cutTexts(typ string, line []byte) {
 		}
 	}
 	slices.SortFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
-}
-
-// cutSignatures cuts what was signed over a resource of which something is left out, or masked: a signature
-// does not fit what is left, and may hold in its data what is not (an enveloping one). R4 calls elements of
-// that type so wherever they stand.
-func (p *pruner) cutSignatures(line []byte) {
-	w := &p.walk
-	for w.reset(line); w.next(); {
-		start := w.fieldStart()
-		if start < 0 || w.kind == opened || string(w.keyAt(1)) == contained || !isSignature(w.key()) {
-			continue
-		}
-		if slices.ContainsFunc(p.edits, func(e fhir.Edit) bool { return e.Start <= start && w.end <= e.End }) {
-			continue
-		}
-		p.edits = slices.DeleteFunc(p.edits, func(e fhir.Edit) bool { return start <= e.Start && e.End <= w.end })
-		p.edits = append(p.edits, fhir.Edit{Start: start, End: w.end})
-	}
-	slices.SortStableFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
-}
-
-// isSignature reports whether a field is a Signature: signature, valueSignature, sourceSignature.
-func isSignature(name []byte) bool {
-	name = bytes.TrimPrefix(name, []byte("_"))
-	return string(name) == "signature" || bytes.HasSuffix(name, []byte("Signature"))
 }
 
 // cutBeside cuts what stands beside a masked Reference and tells of it, see besideMasked.

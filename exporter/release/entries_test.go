@@ -104,6 +104,82 @@ func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
 	}
 }
 
+// EHI-9: so does one over what the form does not release, over the form of a report, and one that stands in a
+// Bundle or a Parameters beside what is left out.
+func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
+	const signature = `Signature":{"sigFormat":"application/jose","data":"SIGNED"}`
+	const report = `"resourceType":"DiagnosticReport","id":"x","presentedForm":[{"data":"QQ=="}]`
+	extension := `"extension":[{"url":"u","value` + signature + `}]`
+	const patient = `{"resourceType":"Patient","id":"x","maritalStatus":{"coding":[{"code":`
+	visit := `{"resourceType":"Encounter","id":"visit"}`
+	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
+	goes := `{"resourceType":"Condition","id":"goes","source` + signature + `}`
+	target := `{"resourceType":"Provenance","id":"x","signature":[{"data":"SIGNED"}],` +
+		`"target":[{"reference":"Condition/goes"}`
+	bundle := func(inner string) string {
+		entry := `{"resource":` + goes + `},{"resource":` + inner + `}`
+		return `{"resourceType":"Bundle","id":"x",` + extension + `,"entry":[` + entry + `]}`
+	}
+	parameters := func(inner string) string {
+		return `{"resourceType":"Parameters","id":"x","parameter":[{"resource":` + goes + `},{"resource":` + inner +
+			`},{"name":"n","part":[{"name":"m","value` + signature + `}]}]}`
+	}
+	for _, c := range []struct {
+		line string
+		off  ehi.Category
+		want int // Signatures that go
+	}{
+		{`{` + report + `,` + extension + `}`, ehi.OtherDocuments, 0},
+		{`{` + report + `,` + extension + `}`, ehi.Labs, 1},
+		{`{` + strings.ReplaceAll(report+`,`+extension, "Signature", `Signat\u0075re`) + `}`, ehi.OtherDocuments, 0},
+		{target + `,{"reference":"Encounter/visit"}]}`, ehi.Visits, 0},
+		{target + `,{"reference":"Encounter/visit"}]}`, ehi.Labs, 1},
+		{target + `,{"reference":"Condition/nobody"}]}`, ehi.Labs, 1},
+		{target + `],"reason":[{"text":"see withheld-0123456789"}]}`, ehi.Labs, 0},
+		{patient + `"F11.20"}]},` + extension + `}`, ehi.Labs, 0},
+		{patient + `"M"}]},` + extension + `}`, ehi.Labs, 1},
+		{bundle(visit), ehi.Visits, 1},
+		{bundle(visit), ehi.Labs, 2},
+		{bundle(withheld), ehi.Labs, 1},
+		{parameters(visit), ehi.Visits, 1},
+		{parameters(visit), ehi.Labs, 2},
+		{parameters(withheld), ehi.Labs, 1},
+	} {
+		record := []string{withheld, visit, goes, c.line}
+		for _, resolved := range []bool{false, true} {
+			got := released(t, reviewOf(t, allBut(c.off), resolved, record...), record...)
+			if last := got[len(got)-1]; strings.Count(last, "SIGNED") != c.want || !strings.Contains(last, `"id":"x"`) {
+				t.Errorf("without %s %s became %s", c.off, c.line, last)
+			}
+		}
+	}
+}
+
+// EHI-9: an attachment has the same content by its url and as data: where the url is masked, title, data and
+// hash are, too.
+func TestEHI9TheDataOfAnAttachmentGoWithItsURL(t *testing.T) {
+	binary := `{"resourceType":"Binary","id":"binary-0123456789",` + hivLabel + `,"data":"TEVBSw=="}`
+	for _, fields := range [][]string{
+		{`"title":"LEAK"`, `"data":"LEAK"`, `"hash":"LEAK"`, `"url":"Binary/binary-0123456789"`},
+		{`"url":"Binary/binary-0123456789"`, `"hash":"LEAK"`, `"contentType":"text/plain"`, `"d\u0061ta":"LEAK"`},
+		{`"data":"LEAK"`, `"url":"https://e.example/r4/Binary/binary-0123456789"`, `"title":"LEAK"`},
+	} {
+		attachment := `{"attachment":{` + strings.Join(fields, ",") + `}}`
+		document := `{"resourceType":"DocumentReference","id":"x","content":[` + attachment + `]}`
+		for _, line := range []string{document, strings.Replace(document, "binary-0", "another-0", 1)} {
+			record := []string{binary, line}
+			got := released(t, reviewOf(t, allBut(""), true, record...), record...)
+			want := strings.Count(line, "LEAK")
+			if line == document {
+				want = 0
+			}
+			if len(got) != 1 || strings.Count(got[0], "LEAK") != want || !json.Valid([]byte(got[0])) {
+				t.Errorf("%s became %v", line, got)
+			}
+		}
+	}
+}
+
 // Whatever entries go, what is left is JSON, and is what the others were.
 func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`

@@ -326,7 +326,7 @@ func (r *reviewed) withInner(line, id []byte) ([]byte, error) {
 		b.changed = b.changed || !bytes.Equal(out, line[in.start:in.end])
 		b.left = append(b.left, bytes.Clone(out))
 	}
-	if !b.changed {
+	if r.changed = b.changed; !b.changed {
 		return line, nil
 	}
 	out, _ := b.value(0, len(line), true)
@@ -387,7 +387,7 @@ func (b *rebuilder) value(start, end int, whole bool) (left []byte, lost bool) {
 		switch {
 		case lost && !whole:
 			return nil, true
-		case lost, whole && (p.name == "signature" || p.name == "_signature"): // it is of what it was
+		case lost:
 			continue
 		}
 		fields = append(fields, slices.Concat(b.line[start+p.from:start+p.start], left))

@@ -38,13 +38,18 @@ type reviewed struct {
 	// its own, or may be changed before it is looked at.
 	rest int
 	bare bool // nothing is contained in it
+	// changed says that something stays of the line at hand, besides its edits, and unsign is the last one
+	// that lost its Signatures.
+	changed bool
+	unsign  []byte
 }
 
 // frame is what is known of an object that is open.
 type frame struct {
-	mask  []byte // what takes its place; nil leaves it
-	title [2]int // where the name of its title begins, and where that ends; zeros for none
-	url   bool   // its url is masked
+	mask []byte // what takes its place; nil leaves it
+	// same are the fields sameAsURL: where the name of each begins, and where it ends; zeros for none.
+	same [3][2]int
+	url  bool // its url is masked
 	// part is what takes the place of the reference of a CodeableReference, and concept whether it
 	// has that, too.
 	part    []byte
@@ -97,6 +102,15 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 
 // release gives a resource as it leaves, about which was decided v; what it is called was told begin.
 func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err error) {
+	r.changed = false
+	if out, ok, err = r.left(line, v); ok && (r.changed || v&stripped != 0 || altered(r.edits)) {
+		out, err = r.unsigned(out)
+	}
+	return out, ok && err == nil, err
+}
+
+// left is what is left of a resource, with its Signatures.
+func (r *reviewed) left(line []byte, v verdict) (out []byte, ok bool, err error) {
 	r.pruner.fallen, r.pruner.gone = containedOut{}, nil
 	if r.holding.has(r.typ) {
 		if line, err = r.withInner(line, r.id); err != nil {
@@ -137,6 +151,7 @@ func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err err
 	r.out = fhir.Apply(r.out[:0], line, r.edits)
 	if r.pruner.find(r.edits) || fallen || len(r.pruner.masked) > 0 && !r.bare && mayContain(r.out) {
 		out, err := r.pruned(line, v)
+		r.changed = r.changed || !bytes.Equal(out, r.out)
 		return out, err == nil, err
 	}
 	return r.out, true, nil
@@ -421,12 +436,12 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 			if len(r.open) == 0 {
 				continue
 			}
-			switch top := &r.open[len(r.open)-1]; string(w.key()) {
+			switch top, key := &r.open[len(r.open)-1], string(w.key()); key {
 			case "url":
 				top.url = masked
-			case "title":
-				if !masked {
-					top.title = [2]int{w.fieldStart(), w.end}
+			default:
+				if at := slices.Index(sameAsURL, key); at >= 0 && !masked {
+					top.same[at] = [2]int{w.fieldStart(), w.end}
 				}
 			}
 		}
@@ -490,7 +505,7 @@ func (r *reviewed) closeContainer(v verdict) {
 	w := &r.walk
 	top := r.open[len(r.open)-1]
 	r.open = r.open[:len(r.open)-1]
-	r.untitle(top)
+	r.unshow(top)
 	isObject := w.fieldStart() >= 0 && w.src[w.start] == '{'
 	if len(r.open) > 0 && r.isIdentifier(top.holds) {
 		r.open[len(r.open)-1].holds |= holdsIdentifier | top.holds&(namesWithheld|namesTelling)
@@ -743,16 +758,24 @@ func absent(line []byte, at, end int) fhir.Edit {
 	return fhir.Edit{Start: at, End: end, With: with}
 }
 
-// untitle masks the title of an attachment whose url is masked: it tells what that leads to.
-func (r *reviewed) untitle(f frame) {
-	if !f.url || f.title[1] == 0 {
+// sameAsURL are the fields of an attachment that tell what its url leads to: R4 has the same content as data.
+var sameAsURL = []string{"title", "data", "hash"}
+
+// unshow masks what tells of an attachment whose url is masked what that leads to.
+func (r *reviewed) unshow(f frame) {
+	if !f.url {
 		return
 	}
-	at := len(r.edits)
-	for at > 0 && r.edits[at-1].Start > f.title[0] {
-		at--
+	for _, field := range f.same {
+		if field[1] == 0 {
+			continue
+		}
+		at := len(r.edits)
+		for at > 0 && r.edits[at-1].Start > field[0] {
+			at--
+		}
+		r.edits = slices.Insert(r.edits, at, absent(r.walk.src, field[0], field[1]))
 	}
-	r.edits = slices.Insert(r.edits, at, absent(r.walk.src, f.title[0], f.title[1]))
 }
 
 // secret reports whether a text holds the id of a withheld resource, or another number of it.

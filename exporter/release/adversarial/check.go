@@ -364,7 +364,8 @@ func (d *Decision) whole(m *Resource) bool {
 func (d *Decision) besides(i int, l *link, line string, own int) (least int, wrong bool) {
 	want := d.expected(i, l)
 	if l.place.url && (l.place.presented() || slices.Contains(l.place.outer, "attachment")) {
-		return own, want != perhaps && strings.Contains(line, l.beside()) != (want == yes)
+		title, data := strings.Contains(line, l.beside()), strings.Contains(line, coded("data of "+l.beside()))
+		return own, want != perhaps && (title != (want == yes) || data != title)
 	}
 	if l.place.path == "insurance/coverage" {
 		told := d.betrays(l)

@@ -435,7 +435,10 @@ func (d *Decision) keptBy(i int) (is bool) {
 // signatureOut reports whether the Signature of a resource that goes is left out: with the first of what it is of.
 func (d *Decision) signatureOut(m *Resource) certainty {
 	out := no
-	if m.form != "" || slices.ContainsFunc(m.links, func(l *link) bool { return l.held }) || len(m.copies) > 0 {
+	if m.form != "" && !d.formGoes(d.record.place(m)) {
+		return yes
+	}
+	if slices.ContainsFunc(m.links, func(l *link) bool { return l.held }) || len(m.copies) > 0 {
 		out = perhaps // what stands in it may go in part
 	}
 	if m.within != nil && d.signatureOut(m.within) != no {
@@ -445,7 +448,12 @@ func (d *Decision) signatureOut(m *Resource) certainty {
 		switch {
 		case l.held && !d.goes[l.to], l.place.path == containedItem && !d.containedGoes(l):
 			return yes
-		case !l.held && !l.textual():
+		case l.held:
+		case d.masks(l):
+			return yes
+		case !d.goes[l.to] && (l.textual() || d.kept(l.to)):
+			out = perhaps
+		default:
 			out = max(out, d.betrays(l))
 		}
 	}
@@ -456,6 +464,13 @@ func (d *Decision) signatureOut(m *Resource) certainty {
 		out = max(out, d.out(e))
 	}
 	return out
+}
+
+// masks reports whether a Reference is certainly masked, for whatever its target stays.
+func (d *Decision) masks(l *link) bool {
+	to := d.record.Resources[l.to]
+	isReference := l.byID() && !l.textual() && !d.record.isOfTwins(l)
+	return isReference && d.kept(l.to) && !to.absent && !to.beside && to.Type != binary
 }
 
 // textual reports whether a link is a text, and no Reference or Identifier.

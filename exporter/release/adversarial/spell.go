@@ -299,7 +299,8 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 		case name == "extension":
 			object = append([]string{`"url":"urn:of:` + m.Type + `"`}, object...)
 		case l.place.url && (name == "attachment" || name == "presentedForm"):
-			object = append([]string{`"title":` + s.text(l.beside())}, object...)
+			data := `"data":"` + coded("data of "+l.beside()) + `"`
+			object = append([]string{`"title":` + s.text(l.beside()), data}, object...)
 		case name == "insurance":
 			object = append([]string{`"preAuthRef":[` + s.text(l.beside()) + `]`}, object...)
 		case name == "entry":
