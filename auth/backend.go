@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -244,6 +245,9 @@ func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	if !slices.Contains(AssertionAlgorithms(), alg.String()) {
 		return nil, "", errClient("The assertion must be signed by %s", strings.Join(AssertionAlgorithms(), " or "))
 	}
+	if header.Has("crit") || !isNumeric(assertion) { // no extension is understood here (RFC 7515 4.1.11)
+		return nil, "", unread
+	}
 	kid, _ := header.KeyID()
 	if kid == "" {
 		return nil, "", errClient("The assertion's header must have a kid")
@@ -269,6 +273,19 @@ func AssertionClient(assertion string) string {
 		return ""
 	}
 	return claims.Issuer
+}
+
+// isNumeric reports whether the times of an assertion are numbers where they are there (RFC 7519 2): the library takes
+// texts as well.
+func isNumeric(assertion []byte) bool {
+	var claims struct {
+		Expires   *float64 `json:"exp"`
+		NotBefore *float64 `json:"nbf"`
+		Issued    *float64 `json:"iat"`
+	}
+	parts := bytes.Split(assertion, []byte("."))
+	payload, err := base64.RawURLEncoding.DecodeString(string(parts[1]))
+	return err == nil && json.Unmarshal(payload, &claims) == nil
 }
 
 // maxAssertion bounds an assertion, in bytes.

@@ -569,6 +569,16 @@ var assertionAttacks = []attack{
 			p.t.Errorf("%.500q", a)
 		}
 	}},
+	{"with extensions that nobody here understands", "RFC 7515 4.1.11", func(p *target) {
+		for _, crit := range [][]string{{"x"}, {"exp"}, {"b64"}} {
+			p.refuses(p.sign(p.svcKeys, jwa.ES384(), map[string]any{"crit": crit, "x": "y", "b64": true}, nil))
+		}
+	}},
+	{"with times that are no numbers", "RFC 7519 2", func(p *target) {
+		for _, name := range []string{"exp", "nbf", "iat"} {
+			p.refuses(p.assertion(map[string]any{name: fmt.Sprint(time.Now().Add(time.Second).Unix())}))
+		}
+	}},
 	{"iss is not sub", "SMART Backend Services 2.2", func(p *target) { p.refuses(p.assertion(map[string]any{"sub": "app"})) }},
 	{"another client's name by one's own key", "RFC 7523 3", func(p *target) { p.refuses(p.assertion(map[string]any{"iss": "web", "sub": "web"})) }},
 	{"an id beside it that is another's", "RFC 7521 4.2", func(p *target) {
