@@ -63,11 +63,16 @@ func (a Account) Kind() string {
 
 type accountRecord struct {
 	Account
-	PasswordHash string        `json:"password_hash,omitempty"` // argon2id; "" of the configuration's administrator
+	PasswordHash string        `json:"password_hash,omitempty"` // argon2id; "" of who has no account here
 	Factor       *secondFactor `json:"totp,omitempty"`          // nil where there is none
+	// Configuration is the hash of the mark of one, see Configure.
+	Configuration string `json:"configuration,omitempty"`
 }
 
 func accountKey(kind, name string) subject.Subject {
+	if kind == providedKind {
+		return accountRecords.Of(kind, hash(name))
+	}
 	return accountRecords.Of(kind, hash(folded(name)))
 }
 
@@ -93,7 +98,7 @@ type directory struct {
 	stop  func()
 }
 
-// followAdmins follows the accounts of a kind, admin or config.
+// followAdmins follows the accounts of a kind, admin, config or openid.
 func followAdmins(ctx context.Context, kv *kv.Bucket, kind string) (*directory, error) {
 	d := &directory{byKey: map[subject.Subject]Account{}}
 	var err error
@@ -117,7 +122,7 @@ func (d *directory) take(key subject.Subject, a *Account) {
 	defer d.mu.Unlock()
 	if a == nil {
 		delete(d.byKey, key)
-	} else if a.Role != "" {
+	} else if a.Patient == "" {
 		d.byKey[key] = *a
 	}
 }
@@ -154,11 +159,15 @@ func (d *directory) find(key subject.Subject) (a Account, ok bool) {
 
 // takeAccount takes in what this process has stored of an account; nil is that it was removed.
 func (s *Server) takeAccount(key subject.Subject, kind string, a *Account) {
-	if kind == configuredKind {
+	switch kind {
+	case configuredKind:
 		s.configured.take(key, a)
-		return
+	case providedKind:
+		s.provided.take(key, a)
+	case configurationKind: // nobody follows it
+	default:
+		s.admins.take(key, a)
 	}
-	s.admins.take(key, a)
 }
 
 // PatientAccount finds a patient's account by name. Errors: ErrNoAccount.

@@ -247,14 +247,16 @@ func (s *Server) StoredConfigured(ctx context.Context, name string) (Account, er
 }
 
 // changeAccount changes an account's record by compare-and-set; change may be called more than once.
-// That of the administrator of the configuration is made where there is none. Errors: ErrNoAccount,
-// and change's.
+// That of who has no account here is made where there is none. Errors: ErrNoAccount, and change's.
 func (s *Server) changeAccount(ctx context.Context, kind, name string, change func(*accountRecord) error) (Account, error) {
 	key := accountKey(kind, name)
 	for {
 		a, revision, err := s.accountAt(ctx, key)
-		if errors.Is(err, ErrNoAccount) && kind == configuredKind {
-			a, err = accountRecord{Account: Account{Name: name, Role: Admin, Created: s.Now().UTC().Truncate(time.Second)}}, nil
+		if errors.Is(err, ErrNoAccount) && isElsewhere(kind) {
+			a, err = accountRecord{Account: Account{Name: name, Created: s.Now().UTC().Truncate(time.Second)}}, nil
+			if kind == configuredKind {
+				a.Role = Admin
+			}
 		}
 		if err == nil {
 			err = change(&a)

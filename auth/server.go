@@ -67,12 +67,14 @@ type Server struct {
 	admins  *directory
 	// configured has the administrator of the configuration, where a second factor is set up.
 	configured *directory
-	sandbox    *clientRecord
-	hashes     *hasher
-	keySets    *keySets
-	verified   *lru.Cache[string, *Access]
-	revoked    sync.Map // family -> Withdrawal, the zero one where its tokens alone are void
-	stop       func()
+	// provided has those whom the OpenID provider has named.
+	provided *directory
+	sandbox  *clientRecord
+	hashes   *hasher
+	keySets  *keySets
+	verified *lru.Cache[string, *Access]
+	revoked  sync.Map // family -> Withdrawal, the zero one where its tokens alone are void
+	stop     func()
 }
 
 // New begins to follow what is registered, the signing keys and revocations. The caller closes the Server.
@@ -119,6 +121,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.configured, err = followAdmins(ctx, c.KV, configuredKind); err != nil {
 		return nil, err
 	}
+	if s.provided, err = followAdmins(ctx, c.KV, providedKind); err != nil {
+		return nil, err
+	}
 	if s.stop, err = c.KV.Follow(ctx, revokedRecords.Under(), s.followRevocation, nil); err != nil {
 		return nil, err
 	}
@@ -133,7 +138,7 @@ func (s *Server) Close() {
 	if s.clients != nil && s.clients.stop != nil {
 		s.clients.stop()
 	}
-	for _, d := range []*directory{s.admins, s.configured} {
+	for _, d := range []*directory{s.admins, s.configured, s.provided} {
 		if d != nil && d.stop != nil {
 			d.stop()
 		}

@@ -376,12 +376,12 @@ var startAttacks = []attack{
 			})
 			return sid
 		}
-		old, ofSandbox := session(first), session(sandbox)
+		ofSandbox, old := session(sandbox), session(first)
 		for _, c := range []struct {
 			cfg    node.Config
 			cookie string
 			status int
-		}{{first, old, 200}, {password, old, 401}, {name, old, 401}, {first, ofSandbox, 401}} {
+		}{{first, old, 200}, {password, old, 401}, {first, old, 401}, {name, old, 401}, {first, ofSandbox, 401}} {
 			p.serving(data, c.cfg, func(w *world) {
 				w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", c.cookie), c.status, "")
 			})

@@ -242,6 +242,32 @@ var signInAttacks = []attack{
 		w := start(p.t, data, cfg, node.Options{})
 		w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", cookies), 401, "")
 	}},
+	{"a session with a role that the provider has taken back", "CWE-613", func(p *target) {
+		w, provider, person := p.atProvider()
+		old, at := person(), person()
+		signIn := func(b *browser, role string, status int) {
+			provider.gives("adam", role)
+			b.visit(provider.signsIn("adam", w.toProvider(b)))
+			b.sees(status, "")
+		}
+		clients := func(b *browser, status int) {
+			p.t.Helper()
+			p.want(w.do(w.open, "GET", "/admin/clients", "Cookie", b.cookies()), status, "")
+		}
+		signIn(old, "ehi-admins", 200)
+		clients(old, 200)
+		signIn(at, "ehi-reviewers", 200)
+		clients(at, 403)
+		clients(old, 401)
+		signIn(at, "", 403)
+		signIn(person(), "ehi-admins", 200)
+		clients(old, 401) // it does not come back with the role
+		clients(at, 401)
+		signIn(old, "ehi-admins", 200)
+		clients(old, 200)
+		signIn(person(), "", 403)
+		clients(old, 401)
+	}},
 	{"another site changes the second factor", "CWE-352", func(p *target) {
 		b, _, _ := p.withSecondFactor("forged")
 		b.forge(p.open.Base+"/admin/ui/second-factor", "https://evil.example/", "do=remove")

@@ -28,6 +28,7 @@ type smallProvider struct {
 	key    jwk.Key
 
 	mu    sync.Mutex
+	roles map[string]string     // what the claim says, by whom it is about
 	codes map[string]url.Values // the requests that codes were given out for
 }
 
@@ -44,7 +45,9 @@ func openProvider(t *testing.T) *smallProvider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &smallProvider{t: t, key: key, codes: map[string]url.Values{}}
+	p := &smallProvider{t: t, key: key, codes: map[string]url.Values{}, roles: map[string]string{
+		"nora": "ehi-reviewers", "adam": "ehi-admins",
+	}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		base := p.server.URL
@@ -94,6 +97,13 @@ func (p *smallProvider) signsIn(name, address string) string {
 	return asked.Get("redirect_uri") + "?" + url.Values{"code": {code}, "state": {asked.Get("state")}, "iss": {p.server.URL}}.Encode()
 }
 
+// gives changes what the claim says of somebody, "" for nothing.
+func (p *smallProvider) gives(name, role string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.roles[name] = role
+}
+
 // token redeems a code; PKCE is the real provider's to hold.
 func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
@@ -109,7 +119,7 @@ func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 	claims, err := json.Marshal(map[string]any{
 		"iss": p.server.URL, "sub": asked.Get("sub"), "aud": asked.Get("client_id"), "nonce": asked.Get("nonce"),
 		"exp": now.Add(time.Minute).Unix(), "iat": now.Unix(), "auth_time": now.Unix(),
-		"roles": map[string]string{"nora": "ehi-reviewers", "adam": "ehi-admins"}[asked.Get("sub")],
+		"roles": p.roles[asked.Get("sub")],
 	})
 	if err != nil {
 		p.t.Error(err)

@@ -9,7 +9,7 @@ import (
 )
 
 // The session of the configured administrator ends when the server comes back with another password,
-// name or mode, and goes on when it comes back with the same ones.
+// name or mode, also when the first ones come back, and goes on when it comes back with the same ones.
 func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.T) {
 	data := t.TempDir()
 	first := config()
@@ -35,7 +35,10 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 		what   string
 		cfg    node.Config
 		status int
-	}{{"the same", first, 200}, {"another password", password, 401}, {"another name", name, 401}, {"another mode", production, 401}, {"the same again", first, 200}} {
+	}{
+		{"the same", first, 200}, {"another password", password, 401}, {"another name", name, 401},
+		{"another mode", production, 401}, {"the first again", first, 401},
+	} {
 		t.Run(c.what, func(t *testing.T) {
 			w := start(t, data, c.cfg, node.Options{})
 			jobs := func(c *client.Client, header ...string) *client.Answer {

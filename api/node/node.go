@@ -401,6 +401,9 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err = n.server.NoteConfiguration(ctx); err != nil && n.rescue == nil {
+		return err
+	}
 	n.Keeper.Also = n.server.EndWhatDoesNotStand
 	if n.rescue != nil {
 		return nil

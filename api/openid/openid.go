@@ -206,8 +206,8 @@ func (p *Provider) Begin(ctx context.Context, again bool) (address string, t Try
 	return p.client(d).AuthCodeURL(t.State, options...), t, nil
 }
 
-// Finish is who came back from the provider by a try. answer is the query that he brought along. Errors:
-// *Refused, ErrNoRole and ErrStale among them; ErrAway.
+// Finish is who came back from the provider by a try, with ErrNoRole too. answer is the query that he brought along.
+// Errors: *Refused, ErrNoRole and ErrStale among them; ErrAway.
 func (p *Provider) Finish(ctx context.Context, t Try, answer url.Values) (Person, error) {
 	d, err := p.discover(ctx)
 	if err != nil {
@@ -305,7 +305,7 @@ func (p *Provider) person(t Try, id *oidc.IDToken) (out Person, err error) {
 		return out, err
 	}
 	if out.Role = p.config.roleOf(claim(claims, p.config.RolesClaim)); out.Role == "" {
-		return out, ErrNoRole
+		return out, ErrNoRole // of whom, out says
 	}
 	return out, nil
 }

@@ -121,11 +121,25 @@ func (s *Server) unfinished(who *signedIn) bool { return s.RequireSecondFactor &
 // configured is what the session of the administrator of the configuration was opened by: it ends where
 // the name, the password or the mode of the configuration is another one now.
 func (s *Server) configured() string {
+	if s.AdminPassword == "" {
+		return "nobody"
+	}
 	mode := "production"
 	if s.Sandbox {
 		mode = "sandbox"
 	}
 	return auth.SessionMark(s.AdminPassword, s.AdminUser, mode)
+}
+
+// NoteConfiguration takes in which administrator is configured. The sessions and the approvals of one of another
+// configuration are void, also when that comes back. Call it before Serve.
+func (s *Server) NoteConfiguration(ctx context.Context) error {
+	mark := s.configured()
+	a, err := s.Auth.Configure(ctx, mark)
+	if err == nil {
+		s.adminMark = func() string { return mark + " " + changed(a) }
+	}
+	return err
 }
 
 // administrator is who may act as one, nil for nobody: whoever still has to set up a second factor may not.
@@ -151,10 +165,10 @@ func (s *Server) session(c *fiber.Ctx) (*signedIn, error) {
 // namedBy is the administrator that a session's values name under a key, nil where they do not, or not any more. What
 // this process has heard of him may say that it is he; that it is not, what is stored says.
 func (s *Server) namedBy(ctx context.Context, values map[string]string, key string) (*signedIn, error) {
-	if who := s.knownBy(values, key); who != nil || values[key] == "" || values[keyBy] == byOpenID {
+	if who := s.knownBy(values, key); who != nil || values[key] == "" {
 		return who, nil
 	}
-	who, err := s.keptAdministrator(ctx, values[key], values[keyBy])
+	who, err := s.keptAdministrator(ctx, values[key], values[keyBy], values[keyRole])
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +200,7 @@ func asNamed(who *signedIn, values map[string]string) *signedIn {
 func (s *Server) present(name, by, role string) *signedIn {
 	switch {
 	case by == byOpenID:
-		return s.ofProvider(name, role)
+		return s.ofProvider(s.Auth.Provided(name), name, role)
 	case by == byConfig && (s.AdminPassword == "" || name != s.AdminUser):
 		return nil
 	case by == byConfig:
@@ -198,8 +212,12 @@ func (s *Server) present(name, by, role string) *signedIn {
 	return nil
 }
 
-// keptAdministrator is present by what is stored, of whom this server keeps himself.
-func (s *Server) keptAdministrator(ctx context.Context, name, by string) (*signedIn, error) {
+// keptAdministrator is present by what is stored.
+func (s *Server) keptAdministrator(ctx context.Context, name, by, role string) (*signedIn, error) {
+	if by == byOpenID {
+		told, err := s.Auth.StoredProvided(ctx, name)
+		return s.ofProvider(told, name, role), err
+	}
 	if by == byConfig && (s.AdminPassword == "" || name != s.AdminUser) {
 		return nil, nil
 	}

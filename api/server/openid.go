@@ -211,14 +211,21 @@ func (s *Server) cameBack(c *fiber.Ctx) (e errand, who *signedIn, err error) {
 		return e, nil, &openid.Refused{Why: "The answer of your organisation cannot be read"}
 	}
 	person, err := s.OpenID.Finish(c.UserContext(), e.Try, answer)
-	if err != nil {
+	if err != nil && !errors.Is(err, openid.ErrNoRole) {
+		return e, nil, err
+	}
+	told, failed := s.Auth.Provide(c.UserContext(), person.Name, person.Role)
+	if err := errors.Join(err, failed); err != nil {
 		return e, nil, err
 	}
 	if e.As != "" && person.Name != e.As {
 		return e, nil, &openid.Refused{Why: "You signed in at your organisation as somebody else"}
 	}
-	who = &signedIn{Name: person.Name, Role: person.Role, By: byOpenID, Factor: byOpenID, Changed: s.OpenID.Mark()}
-	who.Proved = person.Proved
+	// Another sign-in may have been told otherwise just now.
+	if who = s.ofProvider(told, person.Name, string(person.Role)); who == nil {
+		return e, nil, openid.ErrNoRole
+	}
+	who.Factor, who.Proved = byOpenID, person.Proved
 	return e, who, nil
 }
 
@@ -237,11 +244,11 @@ func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
 	return s.staffRender(c.Status(status), "refused", "", "You are not signed in", fiber.Map{"Why": refused.Why, "Role": errors.Is(err, openid.ErrNoRole)})
 }
 
-// ofProvider is somebody as the provider has named him when his session began, nil where it is another
-// provider, or its roles are others, by now.
-func (s *Server) ofProvider(name, role string) *signedIn {
-	if s.OpenID == nil || !auth.Role(role).May(auth.Viewer) {
+// ofProvider is somebody as the provider has named him when his session began, nil where it has told another role of
+// him since, where it is another provider, or where its roles are others by now.
+func (s *Server) ofProvider(told auth.Account, name, role string) *signedIn {
+	if s.OpenID == nil || !auth.Role(role).May(auth.Viewer) || told.Role != auth.Role(role) {
 		return nil
 	}
-	return &signedIn{Name: name, Role: auth.Role(role), By: byOpenID, Changed: s.OpenID.Mark()}
+	return &signedIn{Name: name, Role: told.Role, By: byOpenID, Changed: s.OpenID.Mark() + " " + changed(told)}
 }
