@@ -531,3 +531,49 @@ func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
 		}
 	}
 }
+
+// Where patients have accounts, a code, an access token and a refresh token that none of them has agreed
+// to are void: a sandbox of the same state gave them to whoever chose the patient.
+func TestWhatNoAccountHasAgreedToIsVoid(t *testing.T) {
+	const back = "https://app.example/cb"
+	sandbox, clock, b := newServer(t)
+	app := auth.Client{ID: "app", Name: "An app", RedirectURIs: []string{back}, Scope: appScope}
+	if _, _, err := sandbox.AddClient(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	ann := auth.Account{Name: "ann", Patient: "p1"}
+	if _, err := sandbox.AddAccount(t.Context(), ann, "four plain words here 77"); err != nil {
+		t.Fatal(err)
+	}
+	let := func(s *auth.Server, account string) string {
+		q := authorizeQuery("client_id", "app", "redirect_uri", back, "scope", appScope)
+		req, err := s.Check(t.Context(), q, []string{fhirBase})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Account = account
+		c, err := s.IssueCode(t.Context(), req, "p1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	picked := mustToken(t, sandbox, codeForm(let(sandbox, ""), "client_id", "app", "redirect_uri", back))
+	early := let(sandbox, "")
+	if _, err := sandbox.Verify(t.Context(), picked.AccessToken); err != nil {
+		t.Fatal("the sandbox refuses its own token:", err)
+	}
+	s := production(t, b, clock, func(c *auth.Config) { c.ByAccounts = true })
+	if _, err := s.Verify(t.Context(), picked.AccessToken); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("the access token is answered %v", err)
+	}
+	_, err := s.Token(t.Context(), refreshForm(picked.RefreshToken, "client_id", "app"))
+	wantError(t, err, "invalid_grant")
+	_, err = s.Token(t.Context(), codeForm(early, "client_id", "app", "redirect_uri", back))
+	wantError(t, err, "invalid_grant")
+	own := mustToken(t, s, codeForm(let(s, "ann"), "client_id", "app", "redirect_uri", back))
+	if _, err := s.Verify(t.Context(), own.AccessToken); err != nil {
+		t.Errorf("the account's own token: %v", err)
+	}
+	mustToken(t, s, refreshForm(own.RefreshToken, "client_id", "app"))
+}

@@ -29,6 +29,9 @@ type Config struct {
 	CheckIssuer bool
 	// Sandbox lets SandboxClientID in: any http(s) redirect_uri, PKCE checked only where it is used.
 	Sandbox bool
+	// ByAccounts voids what no account of the patient's has agreed to, such as what a sandbox of the same
+	// state has let in, where anybody may choose a patient.
+	ByAccounts bool
 	// SandboxSecret is by what SandboxClientID may authenticate as a backend service; "" for by no secret.
 	SandboxSecret string
 	// SandboxKeys is the file of the keys by which SandboxClientID signs assertions, see SandboxKeys; it may be absent.

@@ -98,10 +98,11 @@ func (s *Server) livesAsHeard(client string, begun int64) (lives, told bool) {
 	return livedAt(c, begun), c != nil || s.clients.isGone(client)
 }
 
-// agreed reports whether the account that agreed to a grant is there still, as that patient's.
+// agreed reports whether the account that agreed to a grant is there still, as that patient's. Without an
+// account nobody has agreed where patients have them.
 func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
 	if g.Account == "" {
-		return true, nil
+		return !s.ByAccounts, nil
 	}
 	a, err := s.PatientAccount(ctx, g.Account)
 	if ehi.CodeOf(err) == ehi.NotFound {
@@ -110,10 +111,10 @@ func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
 	return err == nil && a.Patient == g.Patient && a.Created.Unix() <= g.Begun, err
 }
 
-// Holds reports whether what a token came of still holds: it is not revoked, and its client is
-// registered. It says nothing of the token's time.
+// Holds reports whether what a token came of still holds: it is not revoked, its client is registered,
+// and an account has agreed to it where patients have them. It says nothing of the token's time.
 func (s *Server) Holds(ctx context.Context, a *Access) (bool, error) {
-	if s.voided(a.family) {
+	if s.voided(a.family) || a.unasked && s.ByAccounts {
 		return false, nil
 	}
 	return s.lives(ctx, a.ClientID, a.begun)

@@ -13,6 +13,9 @@ import (
 // accessType marks our JWTs as access tokens (RFC 9068 2.1), so that an id token, signed by the same key, is no bearer.
 const accessType = "at+jwt"
 
+// unaskedClaim is true in a token that came of no account's word.
+const unaskedClaim = "unasked"
+
 // Access is what a valid access token opens.
 type Access struct {
 	ClientID string
@@ -22,6 +25,7 @@ type Access struct {
 	expires  time.Time
 	begun    int64 // when it was authorized, in Unix time
 	family   string
+	unasked  bool // no account of the patient's has agreed to it
 }
 
 // Grant is the patient's authorization that the token came of; "" of a backend service's.
@@ -48,6 +52,9 @@ func (s *Server) signAccess(ctx context.Context, g grant, scopes Scopes) (string
 		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).Claim("family", g.Family).Claim("begun", g.Begun)
 	if g.Patient != "" {
 		b = b.Claim("patient", g.Patient)
+		if g.Account == "" {
+			b = b.Claim(unaskedClaim, true)
+		}
 	}
 	tok, err := b.Build()
 	if err != nil {
@@ -156,6 +163,9 @@ func (s *Server) parse(ctx context.Context, bearer string) (*Access, error) {
 	err = errors.Join(tok.Get("client_id", &a.ClientID), tok.Get("scope", &scope), tok.Get("family", &a.family))
 	if tok.Has("patient") {
 		err = errors.Join(err, tok.Get("patient", &a.Patient))
+	}
+	if tok.Has(unaskedClaim) {
+		err = errors.Join(err, tok.Get(unaskedClaim, &a.unasked))
 	}
 	if tok.Has("begun") { // not of a token of the first version
 		var begun float64

@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/auth"
 )
 
 // The session of the configured administrator ends when the server comes back with another password,
@@ -50,4 +52,42 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 			w.want(jobs(w.admin), 200, "[")
 		})
 	}
+}
+
+// What a sandbox has let in for a patient whom anybody could choose opens nothing once its data folder is
+// that of a server in production mode, under the same address.
+func TestASandboxLetsNobodyIntoProduction(t *testing.T) {
+	data, cfg := t.TempDir(), productionConfig(t)
+	sandbox := cfg
+	sandbox.Mode = "sandbox"
+	var patient string
+	var got tokens
+	opens := func(p *production) int {
+		return p.do(p.open.WithToken(got.AccessToken), "GET", "/fhir/Patient/"+patient).Status
+	}
+	t.Run("the sandbox", func(t *testing.T) {
+		p := &production{world: start(t, data, sandbox, node.Options{})}
+		patient = p.demoPatient()
+		app := auth.Client{ID: "app", Name: "An app", RedirectURIs: []string{appRedirect}, Scope: appScope}
+		if _, _, err := p.admin.AddClient(t.Context(), app); err != nil {
+			t.Fatal(err)
+		}
+		a := p.do(p.open, "GET", "/auth/authorize?"+p.request("app", "_patient", patient, "_auth_success", "1").Encode())
+		back, err := url.Parse(a.Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = p.tokens(p.post("/auth/token", p.redemption("app", back.Query().Get("code"))))
+		if status := opens(p); status != 200 {
+			t.Errorf("its own token opens %d", status)
+		}
+	})
+	t.Run("production", func(t *testing.T) {
+		p := &production{world: start(t, data, cfg, node.Options{})}
+		if status := opens(p); status != 401 {
+			t.Errorf("the sandbox's token opens %d", status)
+		}
+		refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}
+		p.want(p.post("/auth/token", refresh), 400, "invalid_grant")
+	})
 }

@@ -352,7 +352,9 @@ func (n *Node) base() (origin string, aliases []string) {
 func (n *Node) openAuth(ctx context.Context, opts Options) (err error) {
 	base, _ := n.base()
 	n.auth, err = auth.New(ctx, auth.Config{
-		KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "", Sandbox: n.cfg.sandbox(), SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data),
+		KV: n.Bus.Auth, Issuer: base, CheckIssuer: n.cfg.BaseURL != "",
+		Sandbox: n.cfg.sandbox(), ByAccounts: !n.cfg.sandbox(),
+		SandboxSecret: n.cfg.SandboxSecret, SandboxKeys: KeysFile(n.data),
 		Algorithm: n.cfg.TokenAlg, KeyAge: n.cfg.KeyAge, PrivateKeySets: n.cfg.PrivateKeySets, AccessTTL: n.cfg.AccessTTL, RefreshTTL: n.cfg.RefreshTTL,
 		Lasts: n.cfg.JobTTL + n.cfg.FileTTL, Reserved: n.cfg.reserved(), Now: opts.Now,
 	})
