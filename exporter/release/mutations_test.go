@@ -38,6 +38,8 @@ var held = map[string]string{
 	"what relied on a cleaned Patient is decided anew":      "TestEHI9WhatIsAboutThePatientGoesWithHim",
 	"of two types the last one counts":                      "TestWhatNamesAnotherFirstIsNotTheOther",
 	"of two ids the last one counts":                        "TestWhatNamesAnotherFirstIsNotTheOther",
+	"an NDC counts without its package":                     spelled,
+	"codes of CPT count by names of HCPCS":                  spelled,
 	"whether others follow the first ones is looked at":     "TestWhatNamesAnotherFirstIsNotTheOther",
 	"an answer about a coverage is one to its request":      eligible,
 	"an answer about a coverage tells of all lines":         eligible,
@@ -126,6 +128,9 @@ const (
 
 // numbered is the test of business identifiers in texts.
 const numbered = "TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts"
+
+// spelled is the test of how systems and codes are spelled.
+const spelled = "TestEHI9EverySensitiveCodeInEverySpelling"
 
 // eligible is the test of answers about a coverage.
 const eligible = "TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses"
@@ -405,6 +410,10 @@ var mutations = []mutation{
 	{"what stays may be called by what an extension of it says", "observer.go",
 		`for _, v := range f.extended {`,
 		`for _, v := range f.extended[:0] {`},
+	{"an NDC counts without its package", "table.go", `if !p.letters && t.hasProduct(code) {`,
+		`if !p.letters && t.hasProduct(nil) {`},
+	{"codes of CPT count by names of HCPCS", "table.go", `if other := levels[in]; other != "" {`,
+		`if other := levels[in]; other == in {`},
 	{"the Patient is called by his identifiers alone", "link.go",
 		`return of.typ == patientNumber`,
 		`return of.typ == patientNumber && r.alone`},

@@ -114,7 +114,10 @@ func codeSpellings(system, code string) []string {
 	case loinc, rxNorm:
 		out = append(out, "0"+code, "000"+code)
 	case ndc:
-		out = append(out, strings.TrimPrefix(code, "0"))
+		product := code[:strings.LastIndexByte(code, '-')] // without its package
+		for _, c := range []string{code, product} {
+			out = append(out, c, strings.TrimPrefix(c, "0"), strings.ReplaceAll(c, "-", ""))
+		}
 	case cpt, hcpcs:
 		if len(code) != 5 {
 			break // of a row for several codes

@@ -33,6 +33,7 @@ type Table struct {
 	prefixHeads bitmap // of head
 	// The same without chance hits, for what passes those: the codes and prefixes of all systems.
 	anyCodes, anyPrefixes map[string]struct{}
+	products              map[string]struct{} // prefixes of NDCs
 	prefixLengths         []int               // sorted
 	modified              map[string]struct{} // those that modifiers may follow
 	digest                string              // of the rows, in their order
@@ -74,7 +75,7 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 	cr.Comment, cr.FieldsPerRecord, cr.TrimLeadingSpace = '#', 3, true
 	t := &Table{
 		exact: map[string][]string{}, prefix: map[string][]prefixRow{},
-		anyCodes: map[string]struct{}{}, anyPrefixes: map[string]struct{}{},
+		anyCodes: map[string]struct{}{}, anyPrefixes: map[string]struct{}{}, products: map[string]struct{}{},
 		modified: map[string]struct{}{},
 	}
 	sum := sha256.New()
@@ -198,6 +199,9 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if !t.prefixHeads.has(head(code)) {
 		return false
 	}
+	if !p.letters && t.hasProduct(code) {
+		return true
+	}
 	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70), for CPT codes with
 	// modifiers of two digits each (86701-59), and for NDCs.
 	if !p.letters && !loinc && (p.n == 7 || p.n == 9) {
@@ -205,6 +209,22 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	}
 	prefixed := p.letters || p.n <= 5 && !loinc || p.n >= 10
 	return prefixed && t.hasPrefix(code)
+}
+
+// hasProduct reports whether a plain code may be an NDC without its package, of a product or a labeler of some row.
+func (t *Table) hasProduct(code []byte) bool {
+	if len(code) != 8 && len(code) != 9 {
+		return false
+	}
+	for _, n := range []int{5, 8, 9} {
+		if n > len(code) {
+			break
+		}
+		if _, is := t.products[string(code[:n])]; is {
+			return true
+		}
+	}
+	return false
 }
 
 // hasCode reports whether a plain code is one of some system.
@@ -344,6 +364,9 @@ func (t *Table) addCode(system, code, category string) {
 func (t *Table) addPrefix(system, prefix, category string) {
 	t.prefix[system] = append(t.prefix[system], prefixRow{prefix, category})
 	t.anyPrefixes[prefix] = struct{}{}
+	if system == ndc {
+		t.products[prefix] = struct{}{}
+	}
 	t.prefixLengths = insert(t.prefixLengths, len(prefix))
 	heads := []string{prefix[:min(headBytes, len(prefix))]}
 	for len(heads) > 0 {
