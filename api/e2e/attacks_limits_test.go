@@ -385,10 +385,15 @@ var limitAttacks = []attack{
 		p.want(p.do(p.admin, "GET", "/admin/debug/pprof/cmdline"), 404, "")
 	}},
 	{"the form of a population", "EHI-7", func(p *target) {
-		p.want(p.do(p.service, "GET", "/jobs/"+p.bulkJob.ID+"/customize"), 400, "There is no form to fill in")
+		path := "/jobs/" + p.bulkJob.ID + "/customize"
+		for _, who := range []*client.Client{p.service, p.ann, p.open} {
+			p.want(p.do(who, "GET", path), 404, "")
+			p.want(p.do(who, "GET", path, "Accept", "text/html"), 404, "")
+		}
 		ann := p.loggedIn("ann")
-		ann.visit(p.open.Base + "/jobs/" + p.bulkJob.ID + "/customize")
-		ann.sees(200, "Sign in")
+		ann.visit(p.open.Base + path)
+		ann.sees(404, "")
+		p.want(p.do(p.open, "GET", path+"?_patient="), 404, "")
 	}},
 	{"uploaded names that other systems misread", "CWE-1236, CWE-67", func(p *target) {
 		j := p.kickOff(p.ann, "/no-form", p.production.ann, nil)

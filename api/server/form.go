@@ -32,6 +32,9 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if j.Patient.ID == "" { // no patient's: a log-in leads nowhere
+		return errJobNotFound
+	}
 	mine, err := s.isPatient(c, j)
 	if err != nil {
 		return err
@@ -43,7 +46,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return s.page(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
 	}
 	if j.Status != ehi.AwaitingInput {
-		if patient, err := s.loggedIn(c); err == nil && patient == j.Patient.ID && wantsPage(c) {
+		if patient, err := s.loggedIn(c); err == nil && j.IsOf(patient) && wantsPage(c) {
 			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
 		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
@@ -71,7 +74,7 @@ func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	if to := s.wayOn(c, j); to != "" {
 		q.Set("redirect", to)
 	}
-	if p := param(c, "_patient"); s.Sandbox && p == j.Patient.ID {
+	if p := param(c, "_patient"); s.Sandbox && j.IsOf(p) {
 		q.Set("_patient", p)
 	}
 	path := "/jobs/" + j.ID + "/customize"
@@ -125,7 +128,7 @@ func fromPage(c *fiber.Ctx, name string) string { return string(c.Request().Post
 // takesShortcut reports whether a visitor stands for the job's patient by naming him, as a sandbox
 // allows. Whoever brings a token is an application, which never does.
 func (s *Server) takesShortcut(c *fiber.Ctx, j *ehi.Job, named string) bool {
-	return s.Sandbox && named == j.Patient.ID && c.Get(fiber.HeaderAuthorization) == ""
+	return s.Sandbox && j.IsOf(named) && c.Get(fiber.HeaderAuthorization) == ""
 }
 
 // isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's shortcut for that.
@@ -134,7 +137,7 @@ func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 		return true, nil
 	}
 	patient, err := s.loggedIn(c)
-	return patient == j.Patient.ID, err
+	return j.IsOf(patient), err
 }
 
 // formValues is what was chosen, to fill the form with; empty at first.
@@ -239,7 +242,7 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 		s.Log.Warn("the address to go on to after a form is not registered for its client",
 			"job", j.ID, "client", j.ClientID, "to", originOf(param(c, "redirect")))
 	}
-	if s.Sandbox && param(c, "_patient") == j.Patient.ID {
+	if s.Sandbox && j.IsOf(param(c, "_patient")) {
 		page["As"] = j.Patient.ID
 	}
 	if p.tried {
@@ -395,7 +398,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	switch {
 	case j.Status != ehi.AwaitingInput:
 		return expired
-	case patient == j.Patient.ID:
+	case j.IsOf(patient):
 		if err := s.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
@@ -473,7 +476,7 @@ func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 		return err
 	}
 	i := interaction{Job: j.ID}
-	if patient == j.Patient.ID {
+	if j.IsOf(patient) {
 		i.Session = sessionDigest(c.Cookies(s.cookie(patientSession)))
 	}
 	data, err := json.Marshal(i)
@@ -509,7 +512,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		if patient == j.Patient.ID && i.Session == sessionDigest(c.Cookies(s.cookie(patientSession))) {
+		if j.IsOf(patient) && i.Session == sessionDigest(c.Cookies(s.cookie(patientSession))) {
 			return j, nil
 		}
 	}
@@ -582,7 +585,7 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	}
 	if patient, err := s.loggedIn(c); err != nil {
 		return err
-	} else if patient == j.Patient.ID {
+	} else if j.IsOf(patient) {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
 	}
 	t := s.language(c)

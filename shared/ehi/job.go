@@ -501,5 +501,8 @@ func (j *Job) StoredBytes() int64 {
 	return n
 }
 
+// IsOf reports whether it is a patient's export. Nobody ("") has any, also not that of many patients.
+func (j *Job) IsOf(patient string) bool { return patient != "" && j.Patient.ID == patient }
+
 // Expired reports whether the job's time is up at now.
 func (j *Job) Expired(now time.Time) bool { return !j.ExpiresAt.IsZero() && !now.Before(j.ExpiresAt) }
