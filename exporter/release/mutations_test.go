@@ -219,7 +219,9 @@ var mutations = []mutation{
 		return maskOf(v)`},
 	{"a server's name does not count", "releaser.go", `if m := r.betrays(ref); m != nil {`, `if m := r.betrays(ref); m != nil && ref[0] == '#' {`},
 	{"escapes of a URL do not count", "link.go", `if c, ok := unhex(url[i:]); ok {`, `if c, ok := unhex(url[i:]); ok && i < 0 {`},
-	{"an identifier names what has it", "releaser.go", `return holds&namesWithheld != 0`, `return holds&namesWithheld != 0 && r.short`},
+	{"an identifier names what has it", "releaser.go", `		} else if withheld {
+			top.holds |= namesWithheld`, `		} else if withheld {
+			top.holds |= holdsValue`},
 	{"an identifier is one whatever its element is called", "skim.go", `f.shared = append(f.shared, value)`, `f.shared = f.shared[:0]`},
 	{"an identifier may stand for a Reference", "identifiers.go", `		return true
 	}
