@@ -663,6 +663,9 @@ const adversary = "TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord"
 // mutationRecords is after how many records a mutation counts as not found.
 const mutationRecords = "20000"
 
+// rare are the rules that the adversary meets in one record of ten thousand or so, by how many count for them.
+var rare = map[string]string{"what is only not ticked keeps no part": "150000"}
+
 // castRecords is that of lines that are released as others were.
 const castRecords = "1000"
 
@@ -706,7 +709,7 @@ func TestMutationsOfTheFilterAreFound(t *testing.T) {
 	}
 	missed := 0
 	for _, m := range some {
-		by, records := m.by(), cmp.Or(os.Getenv("EHI_RECORDS"), mutationRecords)
+		by, records := m.by(), cmp.Or(os.Getenv("EHI_RECORDS"), rare[m.rule], mutationRecords)
 		switch {
 		case judge != "":
 			by = adversary

@@ -143,6 +143,9 @@ func (d *Decision) Check(lines []string) error {
 		if m.within != nil {
 			want = d.goes[i] && d.Goes(d.record.place(m.within))
 		}
+		if out[i] == "" && want && d.record.searchesTwins() {
+			return nil // it was about the more secret one, and what leads to it went with it
+		}
 		if (out[i] != "") != want {
 			return fmt.Errorf("%s/%s went: %v, want %v", m.Type, m.ID, out[i] != "", want)
 		} else if !want {

@@ -674,6 +674,11 @@ func (d *Decision) betrays(l *link) certainty {
 // more of a secret.
 func (r *Record) isOfTwins(l *link) bool { return l.shape == "search" && r.Resources[l.to].twin }
 
+// searchesTwins reports whether some link isOfTwins.
+func (r *Record) searchesTwins() bool {
+	return slices.ContainsFunc(r.Resources, func(m *Resource) bool { return slices.ContainsFunc(m.links, r.isOfTwins) })
+}
+
 // isOfAnother reports whether a link names by an identifier that is perhaps one of something that stays,
 // which has it in an extension. That is no identifier of the Patient's.
 func (d *Decision) isOfAnother(l *link) (is bool) {
