@@ -29,7 +29,12 @@ func (s *Server) Provided(name string) Account {
 
 // StoredProvided is Provided by the record, which this process may not have heard of yet.
 func (s *Server) StoredProvided(ctx context.Context, name string) (Account, error) {
-	a, err := s.account(ctx, accountKey(providedKind, name))
+	return s.storedElsewhere(ctx, providedKind, name)
+}
+
+// storedElsewhere is the record of somebody who has no account here, the zero Account where there is none.
+func (s *Server) storedElsewhere(ctx context.Context, kind, name string) (Account, error) {
+	a, err := s.account(ctx, accountKey(kind, name))
 	if errors.Is(err, ErrNoAccount) {
 		return Account{}, nil
 	}

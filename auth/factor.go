@@ -239,11 +239,7 @@ func (s *Server) Configured(name string) Account {
 
 // StoredConfigured is Configured by the record, which this process may not have heard of yet.
 func (s *Server) StoredConfigured(ctx context.Context, name string) (Account, error) {
-	a, err := s.account(ctx, accountKey(configuredKind, name))
-	if errors.Is(err, ErrNoAccount) {
-		return Account{}, nil
-	}
-	return a.Account, err
+	return s.storedElsewhere(ctx, configuredKind, name)
 }
 
 // changeAccount changes an account's record by compare-and-set; change may be called more than once.

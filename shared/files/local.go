@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -131,18 +132,10 @@ func (l *Local) NoteRecall(job string) error {
 }
 
 // Recalls are the jobs that NoteRecall knows.
-func (l *Local) Recalls() ([]string, error) {
-	jobs, err := l.disk.ReadDir(filepath.Join(l.root, recallsFolder))
-	return jobs, ignoreAbsent(err)
-}
+func (l *Local) Recalls() ([]string, error) { return l.noted(recallsFolder) }
 
 // ForgetRecall forgets a job that is gone. Errors: ErrName.
-func (l *Local) ForgetRecall(job string) error {
-	if !jobName.MatchString(job) {
-		return fmt.Errorf("job %q: %w", job, ErrName)
-	}
-	return ignoreAbsent(l.disk.Remove(filepath.Join(l.root, recallsFolder, job)))
-}
+func (l *Local) ForgetRecall(job string) error { return l.forget(recallsFolder, job) }
 
 // orphansFolder holds, by the job, since when files were seen that no record names.
 const orphansFolder = ".orphans"
@@ -167,17 +160,24 @@ func (l *Local) OrphanSince(job string, now time.Time) (time.Time, error) {
 }
 
 // Orphans are the jobs that OrphanSince knows.
-func (l *Local) Orphans() ([]string, error) {
-	jobs, err := l.disk.ReadDir(filepath.Join(l.root, orphansFolder))
-	return jobs, ignoreAbsent(err)
-}
+func (l *Local) Orphans() ([]string, error) { return l.noted(orphansFolder) }
 
 // Adopted forgets that a job had no record.
-func (l *Local) Adopted(job string) error {
+func (l *Local) Adopted(job string) error { return l.forget(orphansFolder, job) }
+
+// noted are the jobs that have a file in a folder of notes.
+func (l *Local) noted(folder string) ([]string, error) {
+	names, err := l.disk.ReadDir(filepath.Join(l.root, folder))
+	isNoJob := func(name string) bool { return !jobName.MatchString(name) }
+	return slices.DeleteFunc(names, isNoJob), ignoreAbsent(err)
+}
+
+// forget removes the file of a job from a folder of notes. Errors: ErrName.
+func (l *Local) forget(folder, job string) error {
 	if !jobName.MatchString(job) {
 		return fmt.Errorf("job %q: %w", job, ErrName)
 	}
-	return ignoreAbsent(l.disk.Remove(filepath.Join(l.root, orphansFolder, job)))
+	return ignoreAbsent(l.disk.Remove(filepath.Join(l.root, folder, job)))
 }
 
 // keep makes a small file, durably. Errors: fs.ErrExist.
