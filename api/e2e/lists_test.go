@@ -28,7 +28,7 @@ func (w *world) population(id string, tasks, each int) {
 		if err := w.node.Bus.Tasks.Plan(ctx, id, n, ehi.Part{}); err != nil {
 			w.t.Fatal(err)
 		}
-		t, err := w.node.Bus.Tasks.TakePlanned(ctx, id, n, "test", at)
+		t, err := w.node.Bus.Tasks.TakePlanned(ctx, id, n, 0, "test", at)
 		if err != nil {
 			w.t.Fatal(err)
 		}

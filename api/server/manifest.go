@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -250,14 +251,18 @@ func (m *manifest) entry(w *bufio.Writer, e ehi.ManifestEntry) {
 	_, _ = w.Write(line)
 }
 
-// committed reads a task of a job whose files may be had.
+// committed reads a task of a job whose files may be had. Errors: ehi.Transient where its record is lost: the janitor
+// has the job made anew.
 func (s *Server) committed(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error) {
 	t, ok, err := s.Bus.Tasks.Get(ctx, j.ID, n)
 	if err != nil || ok && t.Committed {
 		return t, err
 	}
 	if _, err = s.Bus.Jobs.Get(ctx, j.ID); err == nil { // else it was deleted by another process since its record was read here
-		err = fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n)
+		s.Sweeps.Doubt(j.ID)
+		err = errors.Join(
+			ehi.Errorf(ehi.Transient, "The server has lost a part of this export and makes it anew; try again"),
+			fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n))
 	}
 	return t, err
 }

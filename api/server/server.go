@@ -147,12 +147,14 @@ type Deps struct {
 	Backup func(ctx context.Context, w io.Writer) error
 }
 
-// Sweeps is what the janitor does not do without an administrator's word.
+// Sweeps is the janitor: what it does not do without an administrator's word, and what it is told.
 type Sweeps interface {
 	// SweepsWaiting is of how many jobs the files (files), or the records of tasks (records), would be removed.
 	SweepsWaiting() map[string]int
 	// AllowSweep gives the word for what waits now.
 	AllowSweep()
+	// Doubt has the janitor look soon whether a job lacks the record of a task, and has to be made anew.
+	Doubt(job string)
 }
 
 // Server is the HTTP application.

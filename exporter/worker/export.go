@@ -28,7 +28,7 @@ func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
 	if err := p.fits(ctx, job, p.Source.Records()); err != nil {
 		return err
 	}
-	task, err := p.Bus.Tasks.Take(ctx, job.ID, 0, p.Name, time.Now().UTC())
+	task, err := p.Bus.Tasks.Take(ctx, job.ID, 0, job.Attempts, p.Name, time.Now().UTC())
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) 
 	if err := p.fits(ctx, job, population.Records()); err != nil {
 		return err
 	}
-	task, err := p.Bus.Tasks.TakePlanned(ctx, job.ID, n, p.Name, time.Now().UTC())
+	task, err := p.Bus.Tasks.TakePlanned(ctx, job.ID, n, job.Attempts, p.Name, time.Now().UTC())
 	if err != nil {
 		return err
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,9 +21,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
 )
 
 // A commit whose answer got lost may have been made: its files stay, and the next delivery finds it.
@@ -307,7 +312,7 @@ func (d *deaf) Open(ctx context.Context, patient string) (source.Record, error) 
 func TestACommittedTaskIsCountedOnce(t *testing.T) {
 	h := newHouse(t)
 	h.request("a", false)
-	task, err := h.bus.Tasks.Take(t.Context(), "a", 0, "stopped", time.Now())
+	task, err := h.bus.Tasks.Take(t.Context(), "a", 0, 0, "stopped", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,4 +497,142 @@ type slow struct{ source.Source }
 
 func (slow) Open(context.Context, string) (source.Record, error) {
 	return nil, fmt.Errorf("ask the hospital: %w", context.DeadlineExceeded)
+}
+
+// Each stream is synced by itself, so that a loss of power can take the record of a task, or its commit, and leave the
+// job that has counted it.
+func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
+	for name, as := range map[string]struct {
+		population bool
+		change     func(*ehi.Job) error
+		noticed    func(h *house) error
+	}{
+		"retrieved": {},
+		"approved": {change: func(j *ehi.Job) error {
+			return errors.Join(j.Explain("looked at"), j.Approve("admin", time.Now().UTC(), time.Hour))
+		}},
+		"approved by one of two": {change: func(j *ehi.Job) error {
+			anybody := func(string, string) bool { return true }
+			return j.ApproveByTwo(j.Contents(), "admin", "1", anybody, time.Now().UTC(), time.Hour)
+		}},
+		"missed by a request": {noticed: func(h *house) error {
+			h.keeper.Doubt("a")
+			return nil
+		}},
+		"population": {population: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			stop := h.work(h.source, "w")
+			if as.population {
+				h.requestPopulation("a")
+			} else {
+				h.request("a", true)
+			}
+			was := h.await("a", ehi.Retrieved)
+			if as.change != nil {
+				var err error
+				if was, err = h.bus.Jobs.Update(t.Context(), "a", as.change); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := h.stored("a")
+			if as.population && was.Tasks < 2 {
+				t.Fatalf("the population has %d tasks", was.Tasks)
+			}
+			stop()
+			if err := h.bus.Tasks.DeleteOne(t.Context(), "a", 0); err != nil {
+				t.Fatal(err)
+			}
+			if as.noticed == nil {
+				as.noticed = func(h *house) error { return h.keeper.SweepRecords(t.Context()) }
+			}
+			if err := as.noticed(h); err != nil {
+				t.Fatal(err)
+			}
+			h.work(h.source, "w")
+			ctx, cancel := context.WithCancel(t.Context())
+			kept := make(chan error, 1)
+			h.keeper.Every = 20 * time.Millisecond
+			go func() { kept <- h.keeper.Run(ctx) }()
+			var now *ehi.Job
+			for end := time.Now().Add(20 * time.Second); ; {
+				var err error
+				if now, err = h.bus.Jobs.Get(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				if now.Status == ehi.Retrieved && now.Starts > was.Starts {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("the job is %s after %d starts", now.Status, now.Starts)
+				}
+			}
+			cancel()
+			if err := <-kept; err != nil {
+				t.Error(err)
+			}
+			h.checkFiles("a")
+			undecided := now.DecidedBy+now.Reason == "" && now.ApprovedAt.IsZero() && len(now.Approvals) == 0
+			if now.Starts != was.Starts+1 || !undecided {
+				t.Errorf("the job is %+v", now)
+			}
+			if !maps.Equal(now.Counts, was.Counts) || now.Files != was.Files || now.Bytes != was.Bytes ||
+				!slices.Equal(now.Done, was.Done) {
+				t.Errorf("%v in %d files, %v before in %d", now.Counts, now.Files, was.Counts, was.Files)
+			}
+			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+			if err != nil || !task.Committed || task.Attempt != 2 || task.Failures() != 0 {
+				t.Errorf("task %+v, %v", task, err)
+			}
+			for _, f := range task.Files { // a name never stands for other bytes
+				if slices.ContainsFunc(before, func(s files.Stored) bool { return s.Name == f.Object }) {
+					t.Errorf("%s is written a second time", f.Object)
+				}
+			}
+		})
+	}
+}
+
+// The commit of a task can be lost alone: its record is there as it was before. A keeper that begins finds it.
+func TestAnExportWhoseCommitIsLostIsMadeAnew(t *testing.T) {
+	h := newHouse(t)
+	stop := h.work(h.source, "w")
+	h.request("a", true)
+	h.await("a", ehi.Retrieved)
+	stop()
+	if err := h.bus.Tasks.DeleteOne(t.Context(), "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.bus.Tasks.Take(t.Context(), "a", 0, 0, "w", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.keeper.SweepRecords(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.await("a", ehi.Requested)
+	h.work(h.source, "w")
+	h.await("a", ehi.Retrieved)
+	h.checkFiles("a")
+}
+
+// What is left of a population is not mixed with other records: where those have changed, it ends with a reason.
+func TestAPopulationWhoseTaskIsLostFailsOnceItsRecordsAreGone(t *testing.T) {
+	h := newHouse(t)
+	stop := h.work(h.source, "w")
+	h.requestPopulation("a")
+	h.await("a", ehi.Retrieved)
+	stop()
+	if err := h.bus.Tasks.DeleteOne(t.Context(), "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	err := h.source.(*dataset.Store).Generate(
+		t.Context(), synthetic.Config{Patients: 1, Seed: 2}, time.Now(), func(int, int) {})
+	if err := errors.Join(err, h.keeper.SweepRecords(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	h.work(h.source, "w")
+	if j := h.await("a", ehi.Failed); !strings.HasSuffix(j.Error, "Ask for the export again.") {
+		t.Errorf("it failed by %q", j.Error)
+	}
 }

@@ -32,8 +32,10 @@ type Keeper struct {
 	// Clock is the machine's clock. Default time.Now.
 	Clock func() time.Time
 
-	word  sweepWord
-	clock clock
+	word    sweepWord
+	clock   clock
+	doubted doubts
+	looked  bool // at the latest exports, see latestExports
 }
 
 // begun is when this process began, or nearly so: what it has run for is counted from it, whatever the machine's clock does.
@@ -66,7 +68,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
 		began := time.Now()
-		err := errors.Join(k.Bus.Mend(ctx), k.Reconcile(ctx, now.Add(-lost)), k.Expire(ctx, k.now()), k.Sweep(ctx))
+		err := errors.Join(
+			k.Bus.Mend(ctx), k.remakeDoubted(ctx), k.Reconcile(ctx, now.Add(-lost)),
+			k.Expire(ctx, k.now()), k.Sweep(ctx))
 		if k.Also != nil {
 			err = errors.Join(err, k.Also(ctx))
 		}
@@ -199,13 +203,15 @@ func (k *Keeper) SweepRecords(ctx context.Context) error {
 	return errors.Join(append(errs, k.sweepTasks(ctx))...)
 }
 
-// sweepTasks removes the records of tasks whose job is gone; if there are many, not before an administrator says so.
+// sweepTasks removes the records of tasks whose job is gone; if there are many, not before an administrator says so. It
+// makes jobs anew whose tasks are gone.
 func (k *Keeper) sweepTasks(ctx context.Context) error {
+	exported := k.exported()
 	keys, err := k.Bus.Tasks.Keys(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{k.remakeLost(ctx, exported, keys)}
 	gone := map[string][]int{}
 	for job, tasks := range keys {
 		if _, known := k.Bus.Jobs.Summary(job); known {

@@ -93,7 +93,7 @@ func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	h := newHouse(t)
 	for i := range 12 {
-		if _, err := h.bus.Tasks.Take(t.Context(), fmt.Sprint("lost-", i), 0, "w", time.Now()); err != nil {
+		if _, err := h.bus.Tasks.Take(t.Context(), fmt.Sprint("lost-", i), 0, 0, "w", time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -425,10 +425,10 @@ func TestJanitorRemovesOrphansOnly(t *testing.T) {
 	}
 	leave("nobody", 1) // the folder of a job that is gone
 	h.request("running", false)
-	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, "x", time.Now()); err != nil {
+	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, 0, "x", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, "y", time.Now()); err != nil {
+	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, 0, "y", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	leave("running", 1) // of an attempt that was superseded

@@ -180,11 +180,11 @@ func TestCommandWithoutHeartbeatIsRedelivered(t *testing.T) {
 func TestSupersededWorkerCannotCommit(t *testing.T) {
 	b := open(t, t.TempDir())
 	ctx, now := t.Context(), time.Now()
-	slow, err := b.Tasks.Take(ctx, "j", 0, "slow", now)
+	slow, err := b.Tasks.Take(ctx, "j", 0, 0, "slow", now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fast, err := b.Tasks.Take(ctx, "j", 0, "fast", now)
+	fast, err := b.Tasks.Take(ctx, "j", 0, 0, "fast", now)
 	if err != nil || fast.Attempt != 2 {
 		t.Fatalf("second take: %+v, %v", fast, err)
 	}
@@ -195,7 +195,7 @@ func TestSupersededWorkerCannotCommit(t *testing.T) {
 	if err := b.Tasks.Commit(ctx, fast, now); err != nil {
 		t.Fatal(err)
 	}
-	again, err := b.Tasks.Take(ctx, "j", 0, "third", now)
+	again, err := b.Tasks.Take(ctx, "j", 0, 0, "third", now)
 	if err != nil || !again.Committed || again.Attempt != 2 || len(again.Files) != 1 {
 		t.Fatalf("take of a committed task: %+v, %v", again, err)
 	}

@@ -41,7 +41,7 @@ func TestFilesAndStateBelongTogether(t *testing.T) {
 	if err != nil || mine == "" {
 		t.Fatalf("identity %q, %v", mine, err)
 	}
-	if _, err := b.Tasks.Take(t.Context(), "job", 0, "w", time.Now()); err != nil {
+	if _, err := b.Tasks.Take(t.Context(), "job", 0, 0, "w", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	b.Close()
@@ -222,7 +222,7 @@ func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := first.Tasks.Take(t.Context(), "job", 0, "w", time.Now()); err != nil {
+	if _, err := first.Tasks.Take(t.Context(), "job", 0, 0, "w", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	first.Close()

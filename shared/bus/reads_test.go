@@ -60,7 +60,7 @@ func TestThoseWhoAskAtOnceShareARead(t *testing.T) {
 	}
 	t.Cleanup(b.Close)
 	ctx := t.Context()
-	taken, err := b.Tasks.Take(ctx, "j", 0, "worker", time.Now())
+	taken, err := b.Tasks.Take(ctx, "j", 0, 0, "worker", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestASharedReadIsNeverOlderThanTheQuestion(t *testing.T) {
 	t.Cleanup(b.Close)
 	ctx := t.Context()
 	for n := range 20 {
-		taken, err := b.Tasks.Take(ctx, "j", n, "worker", time.Now())
+		taken, err := b.Tasks.Take(ctx, "j", n, 0, "worker", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ import (
 //	worker B:                 Take -> attempt 2 at revision r2 .. Commit(r2) -> committed
 type Tasks struct {
 	kv        *kv.Bucket
-	committed *lru.Cache[subject.Subject, ehi.Task] // what is committed never changes
+	committed *lru.Cache[subject.Subject, ehi.Task] // what is committed stays as it is until the job is made anew
 	reads     *singleflight.Group                   // reads under way, by key
 }
 
@@ -56,25 +56,34 @@ func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) erro
 	return nil
 }
 
-// TakePlanned starts the next attempt of a population's task. Where the task is committed already it returns that record
-// unchanged. Errors: ErrSuperseded where another worker takes it at the same moment, or its job was deleted.
-func (s *Tasks) TakePlanned(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
-	return s.takeAgain(ctx, job, n, worker, now)
+// TakePlanned starts the next attempt of a population's task, which is a later one than after (see
+// ehi.Job.Attempts). Where the task is committed already it returns that record unchanged. Errors: ErrSuperseded where
+// another worker takes it at the same moment, or its job was deleted.
+func (s *Tasks) TakePlanned(
+	ctx context.Context, job string, n, after int, worker string, now time.Time,
+) (*Taken, error) {
+	return s.takeAgain(ctx, job, n, after, worker, now)
 }
 
-// Take starts the next attempt of a task. Where the task is committed already it returns that record unchanged: nothing is
-// left to do. Errors: ErrSuperseded where another worker takes it at the same moment.
-func (s *Tasks) Take(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
-	t := &Taken{Task: ehi.Task{Version: ehi.RecordVersion, Job: job, Number: n, Attempt: 1, Worker: worker, TakenAt: now}}
+// Take starts the next attempt of a task, which is a later one than after (see ehi.Job.Attempts). Where the task is
+// committed already it returns that record unchanged: nothing is left to do. Errors: ErrSuperseded where another worker
+// takes it at the same moment.
+func (s *Tasks) Take(ctx context.Context, job string, n, after int, worker string, now time.Time) (*Taken, error) {
+	t := &Taken{Task: ehi.Task{
+		Version: ehi.RecordVersion, Job: job, Number: n, Attempt: after + 1, Excused: after,
+		Worker: worker, TakenAt: now,
+	}}
 	err := s.write(ctx, t)
 	if !errors.Is(err, ErrSuperseded) {
 		return t, err
 	}
-	return s.takeAgain(ctx, job, n, worker, now) // somebody was here before
+	return s.takeAgain(ctx, job, n, after, worker, now) // somebody was here before
 }
 
 // takeAgain takes a task whose record is there.
-func (s *Tasks) takeAgain(ctx context.Context, job string, n int, worker string, now time.Time) (*Taken, error) {
+func (s *Tasks) takeAgain(
+	ctx context.Context, job string, n, after int, worker string, now time.Time,
+) (*Taken, error) {
 	e, err := s.kv.Newest(ctx, taskKey(job, n))
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, ErrSuperseded
@@ -90,7 +99,9 @@ func (s *Tasks) takeAgain(ctx context.Context, job string, n int, worker string,
 	if t.Committed {
 		return t, nil
 	}
-	t.Attempt++
+	forgotten := max(0, after-t.Attempt) // nobody knows how they ended
+	t.Attempt += forgotten + 1
+	t.Excused += forgotten
 	t.Worker, t.TakenAt = worker, now
 	return t, s.write(ctx, t)
 }
@@ -173,6 +184,29 @@ func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok boo
 		s.committed.Add(taskKey(job, n), t)
 	}
 	return t, err == nil, err
+}
+
+// Newest reads one task as NATS has it at this moment, whatever this process remembers. ok is false where there is no
+// record of it.
+func (s *Tasks) Newest(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
+	e, err := s.kv.Newest(ctx, taskKey(job, n))
+	if errors.Is(err, kv.ErrNotFound) {
+		return t, false, nil
+	}
+	if err != nil {
+		return t, false, fmt.Errorf("read task %s.%d: %w", job, n, err)
+	}
+	t, err = decodeTask(e.Value)
+	return t, err == nil, err
+}
+
+// forget drops what this process remembers of a job's tasks: the job is exported anew.
+func (s *Tasks) forget(job string) {
+	for _, key := range s.committed.Keys() {
+		if strings.HasPrefix(key.String(), job+".") {
+			s.committed.Remove(key)
+		}
+	}
 }
 
 // Delete forgets the tasks 0..n-1 of a job. A worker that still runs one of them can no longer commit it.

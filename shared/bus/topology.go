@@ -305,7 +305,17 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	if errors.Is(err, kv.ErrUnreadable) {
 		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
 	}
+	if err == nil {
+		b.Jobs.OnChange(b.forgetRemade)
+	}
 	return err
+}
+
+// forgetRemade forgets the committed tasks of a job that is exported anew.
+func (b *Bus) forgetRemade(id string) {
+	if c, ok := b.Jobs.cache.Get(id); ok && c.job != nil && c.job.Status == ehi.Requested && c.job.Attempts > 0 {
+		b.Tasks.forget(id)
+	}
 }
 
 // fits asks whether this process fits the others, see Config.Fits. Where no server has been there is none.

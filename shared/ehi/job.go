@@ -161,6 +161,9 @@ type Job struct {
 	// Rules stands for what an operator has configured of the rules of release when the export was asked for,
 	// by its form where it has one: no task goes by others. "" in a job of version 4 and before.
 	Rules string `json:"rules,omitempty"`
+	// Attempts are those of its tasks that may have left files though the records that counted them are lost (see
+	// Remake): the next attempt of each task is a later one. An older build loses it.
+	Attempts int `json:"attempts,omitempty"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
 }
@@ -278,6 +281,45 @@ func (j *Job) count(t Task) {
 	if j.TransactionTime.IsZero() {
 		j.TransactionTime = t.TransactionTime
 	}
+}
+
+// Whole reports whether the records of these tasks are all that the job has counted.
+func (j *Job) Whole(committed []Task) bool {
+	var done Bits
+	for _, t := range committed {
+		done = done.With(t.Number)
+	}
+	for n := range j.Tasks {
+		if j.Done.Has(n) && !done.Has(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// Remake requests the export again because the records of some of its tasks were lost, by a loss of power, and nobody
+// can tell its files from garbage. kept are its tasks whose records are there, and attempts those that may have left
+// files. It is the one step that leads back in the state machine. What was approved was approved as it was: a review
+// begins anew. Errors: Conflict where nothing was exported, or the files are not wanted any more.
+func (j *Job) Remake(kept []Task, attempts int) error {
+	if j.Status != Requested && j.Status != Retrieved && j.Status != Approved {
+		return Errorf(Conflict, "Cannot make an export in %q state anew", j.Status)
+	}
+	j.Status = Requested
+	j.CompletedAt, j.ApprovedAt, j.DecidedBy, j.Reason = time.Time{}, time.Time{}, "", ""
+	j.unapprove()
+	j.Done, j.Counts, j.Withheld = nil, nil, nil
+	j.Bytes, j.Stored, j.Errors, j.Files = 0, 0, 0, 0
+	if j.Level == OnePatient { // a population's is its plan's
+		j.TransactionTime = time.Time{}
+	}
+	for _, t := range kept {
+		j.count(t)
+	}
+	j.Attempts = max(j.Attempts, attempts, 1) // never 0: by this it is seen that it was made anew
+	j.Plans = 0
+	j.Starts++
+	return nil
 }
 
 // Approve releases the files to the client until fileTTL has passed. Errors: Conflict in any state but retrieved.

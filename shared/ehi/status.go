@@ -35,6 +35,8 @@ func Statuses() []Status {
 //	                             |                     \----reject----> rejected
 //	                             \--attempts used up--> failed
 //	any of them --delete, expiry--> aborted
+//
+// Where NATS has lost what an export is made of, Job.Remake takes it from retrieved or approved back to requested.
 var transitions = map[Status][]Status{
 	AwaitingInput: {Requested, Aborted},
 	Requested:     {Retrieved, Approved, Failed, Aborted},

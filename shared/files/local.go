@@ -352,6 +352,21 @@ func (l *Local) object(job, object string) (string, error) {
 	return l.path(job, object)
 }
 
+// Attempts is the highest attempt at a task of the job that has left a file; 0 where none has.
+func (l *Local) Attempts(job string) (highest int, err error) {
+	dir, err := l.dir(job)
+	if err != nil {
+		return 0, err
+	}
+	names, err := l.disk.ReadDir(dir)
+	for _, name := range names {
+		if object, is := strings.CutPrefix(name, job+"."); is {
+			highest = max(highest, stored(object).Attempt)
+		}
+	}
+	return highest, err
+}
+
 // Remove deletes everything of a job. It is no error when there is nothing.
 func (l *Local) Remove(job string) error {
 	dir, err := l.dir(job)

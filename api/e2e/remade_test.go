@@ -1,0 +1,41 @@
+package e2e
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ehi-server/api/node"
+	"ehi-server/shared/ehi"
+)
+
+// An approved export whose task's record is lost, as by a loss of power, is not an error for ever: its client is told
+// to ask again, it is made anew, and it has what it had.
+func TestAnApprovedExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.KeeperEvery = 50 * time.Millisecond
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	e := w.stored("identity")
+	before, _ := w.download(e.pat, w.manifest(e.pat, e.job))
+	if err := w.node.Bus.Tasks.DeleteOne(t.Context(), e.job.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.do(e.pat, "GET", e.job.StatusURL); a.Status == http.StatusInternalServerError {
+		t.Errorf("the status is %d %.200s", a.Status, a.Body)
+	}
+	if a := w.do(w.admin, "GET", "/admin/jobs/"+e.job.ID); a.Status == http.StatusInternalServerError {
+		t.Errorf("the administrator is told %d %.200s", a.Status, a.Body)
+	}
+	w.until("the export is made anew", func() bool {
+		task, there, err := w.node.Bus.Tasks.Get(t.Context(), e.job.ID, 0)
+		return err == nil && there && task.Committed && task.Attempt > 1
+	})
+	w.wait(e.job.ID, ehi.Approved)
+	after, _ := w.download(e.pat, w.manifest(e.pat, e.job))
+	if d := cmp.Diff(before, after); d != "" {
+		t.Error(d)
+	}
+}
