@@ -25,7 +25,7 @@ type grant struct {
 	Scopes      Scopes `json:"scopes"`
 	Patient     string `json:"patient"`
 	Challenge   string `json:"challenge,omitempty"`
-	Family      string `json:"family"`          // all that came of one authorization
+	Family      string `json:"family"`          // all that came of one authorization, see newFamily
 	Begun       int64  `json:"begun,omitempty"` // when it was authorized, in Unix time
 	Nonce       string `json:"nonce,omitempty"` // of the request, for the id token (OpenID Connect Core 2)
 	// Account is the patient's account that agreed; "" where there was none.
@@ -48,7 +48,7 @@ func hash(secret string) string {
 func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (string, error) {
 	return s.store(ctx, codeRecords, codeTTL, grant{
 		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
-		Challenge: req.Challenge, Family: random(), Begun: s.Now().Unix(), Nonce: req.Nonce,
+		Challenge: req.Challenge, Family: s.newFamily(), Begun: s.Now().Unix(), Nonce: req.Nonce,
 		Account: req.Account,
 	})
 }

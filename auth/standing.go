@@ -75,10 +75,29 @@ func (s *Server) Withdrawals() map[Withdrawal]bool {
 	return out
 }
 
+// sandboxFamily begins the name of a family that a sandbox has let in. The name is in the code, the
+// tokens, the consent and the jobs that come of it, and so says of each of them whose it is.
+const sandboxFamily = "sandbox-"
+
+// newFamily names what comes of an authorization that a patient gives here.
+func (s *Server) newFamily() string {
+	if s.Sandbox {
+		return sandboxFamily + random()
+	}
+	return random()
+}
+
+// ofSandbox reports whether a family was let in by a sandbox, where anybody may be any patient, and this
+// server is none: it waits for the sandbox, and is good for nothing here. Names of before families said
+// so do not tell: see agreed for what they renew.
+func (s *Server) ofSandbox(family string) bool {
+	return !s.Sandbox && strings.HasPrefix(family, sandboxFamily)
+}
+
 // voided reports whether the tokens of a family are void.
 func (s *Server) voided(family string) bool {
 	_, gone := s.revoked.Load(family)
-	return gone
+	return gone || s.ofSandbox(family)
 }
 
 // lives reports whether a client is registered still, and was when something was authorized: another one may have its
@@ -144,7 +163,11 @@ func (s *Server) StandsAsHeard(client, grant string, began time.Time) (stands, t
 	return s.livesAsHeard(client, began.Unix())
 }
 
+// isWithdrawn reports whether the patient's authorization is withdrawn, or was never given by a log-in.
 func (s *Server) isWithdrawn(grant string) bool {
+	if s.ofSandbox(grant) {
+		return true
+	}
 	v, known := s.revoked.Load(grant)
 	w, _ := v.(Withdrawal)
 	return grant != "" && known && w != (Withdrawal{})

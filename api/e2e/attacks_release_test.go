@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -408,6 +409,7 @@ var startAttacks = []attack{
 		}
 		p.want(p.do(p.ann, "GET", "/faulty/500/fhir/metadata"), 404, "")
 	}},
+	{"sandbox to production: what was let in without a log-in", "SMART-10, CWE-613", (*target).sandboxToProduction},
 }
 
 // leaves holds a folder to have no file in it, within the data folder or beside it.
@@ -473,4 +475,85 @@ func (p *target) linksStay(at string) {
 			p.t.Errorf("%q has a link to %q", at, link)
 		}
 	}
+}
+
+// sandboxToProduction has a sandbox let an application in for a patient without a log-in, and serves its
+// data folder in production mode: nothing that hangs on that authorization is good there.
+func (p *target) sandboxToProduction() {
+	data, cfg := threePatients(p.t), productionConfig(p.t)
+	sandbox := cfg
+	sandbox.Mode = "sandbox"
+	var (
+		got              tokens
+		code             string
+		picked           *browser
+		open, done       client.Job
+		file, form, read string
+	)
+	renewal := func() url.Values {
+		return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}
+	}
+	p.serving(data, sandbox, func(w *world) {
+		s := &production{world: w}
+		list, err := w.node.Patients(w.t.Context(), 2)
+		if err != nil || len(list) != 2 {
+			w.t.Fatalf("%v, %v", list, err)
+		}
+		s.ann, s.bob = list[0].ID, list[1].ID
+		read = "/fhir/Patient/" + s.ann
+		s.register(filepath.Join(data, "svc.json"))
+		agreed := func() string {
+			query := s.request("app", "_patient", s.ann, "_auth_success", "1")
+			a := s.do(s.open, "GET", "/auth/authorize?"+query.Encode())
+			back, err := url.Parse(a.Header.Get("Location"))
+			if err != nil || back.Query().Get("code") == "" {
+				w.t.Fatalf("%d, back to %s", a.Status, back)
+			}
+			return back.Query().Get("code")
+		}
+		got = s.tokens(s.post("/auth/token", s.redemption("app", agreed())))
+		app := s.open.WithToken(got.AccessToken)
+		s.want(s.do(app, "GET", read), 200, "")
+		picked = s.person()
+		picked.visit(s.open.Base + "/patient-login")
+		picked.submit("username", "any", "password", "any", "patient", s.ann)
+		open = s.kickOff(app, "", s.ann, nil)
+		form = s.open.Base + "/jobs/" + open.ID + "/customize"
+		picked.visit(form)
+		picked.sees(200, open.ID)
+		done = s.kickOff(app, "/no-form/auto-approve", s.ann, nil)
+		file = s.manifest(app, done).Output[0].URL
+		code = agreed()
+	})
+	p.serving(data, cfg, func(w *world) {
+		s := &production{world: w}
+		app := s.open.WithToken(got.AccessToken)
+		s.want(s.do(app, "GET", read), 401, "Invalid token")
+		s.want(s.do(app, "POST", read+"/$ehi-export"), 401, "Invalid token")
+		s.want(s.do(app, "GET", done.StatusURL), 401, "Invalid token")
+		s.want(s.do(app, "GET", file), 401, "Invalid token")
+		s.want(s.post("/auth/token", renewal()), 400, "invalid_grant")
+		s.want(s.post("/auth/token", s.redemption("app", code)), 400, "invalid_grant")
+		picked.visit(form)
+		if !strings.HasPrefix(picked.at.Path, "/patient-login") && picked.code != 404 {
+			w.t.Errorf("the picker's session: %d at %s", picked.code, picked.at)
+		}
+		ann := s.browserOf("ann")
+		ann.visit(form)
+		ann.sees(404, "")
+		ann.visit(s.open.Base + "/my/applications")
+		if ann.sees(200, "Apps with access"); strings.Contains(ann.page, "An application") {
+			w.t.Error("the sandbox's consent is listed")
+		}
+		own, _ := s.letIn("app", "ann")
+		s.want(s.do(own, "GET", read), 200, "")
+		s.want(s.do(own, "GET", open.StatusURL), 404, "")
+		s.want(s.do(own, "GET", done.StatusURL), 404, "")
+		s.want(s.do(own, "GET", file), 404, "")
+	})
+	p.serving(data, sandbox, func(w *world) { // where it was given it is good still
+		s := &production{world: w}
+		s.want(s.do(s.open.WithToken(got.AccessToken), "GET", file), 200, "")
+		s.tokens(s.post("/auth/token", renewal()))
+	})
 }

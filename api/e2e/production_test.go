@@ -90,17 +90,7 @@ func (c *stoppedClock) stop() (goOn func()) {
 
 func startProduction(t *testing.T, change func(*node.Config), options ...func(*node.Options)) *production {
 	t.Helper()
-	data := t.TempDir()
-	store, err := sources.Store(sources.Config{Data: data})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Generate(t.Context(), synthetic.Config{Patients: 3, Seed: 5}, time.Now(), func(int, int) {}); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	data := threePatients(t)
 	cfg := productionConfig(t)
 	if change != nil {
 		change(&cfg)
@@ -118,6 +108,24 @@ func startProduction(t *testing.T, change func(*node.Config), options ...func(*n
 	p.ann, p.bob = list[0].ID, list[1].ID
 	p.register(filepath.Join(data, "svc.json"))
 	return p
+}
+
+// threePatients is a data folder with the records of three patients.
+func threePatients(t *testing.T) (data string) {
+	t.Helper()
+	data = t.TempDir()
+	store, err := sources.Store(sources.Config{Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	few := synthetic.Config{Patients: 3, Seed: 5}
+	if err := store.Generate(t.Context(), few, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func (p *production) register(keys string) {
