@@ -45,7 +45,8 @@ type Account struct {
 	// Patient is the id of whose record it opens; "" for an administrator.
 	Patient string `json:"patient,omitempty"`
 	// Role is an administrator's; "" for a patient.
-	Role    Role      `json:"role,omitempty"`
+	Role Role `json:"role,omitempty"`
+	// Created tells it from another account of the same name, before it or after it.
 	Created time.Time `json:"created"`
 	// Changed is when the password or the second factor was last set: sessions from before are void.
 	Changed time.Time `json:"changed"`
@@ -237,8 +238,8 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	if other, ok := s.administratorLike(a); ok {
 		return a, easilyTaken(other)
 	}
-	a.Created = s.Now().UTC().Truncate(time.Second)
-	a.Changed, a.SecondFactor = s.Now().UTC(), false
+	a.Created = s.madeNow()
+	a.Changed, a.SecondFactor = a.Created, false
 	data, err := s.accountRecord(ctx, a, password)
 	if err != nil {
 		return a, err

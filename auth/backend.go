@@ -54,7 +54,8 @@ func (s *Server) fromClient(ctx context.Context, r TokenRequest) (Tokens, error)
 		return Tokens{}, refusal
 	}
 	telemetry.TokensIssued.WithLabelValues("client_credentials").Inc()
-	return s.issue(ctx, grant{ClientID: c.ID, Scopes: scopes, Family: random(), Begun: s.Now().Unix()}, scopes)
+	g := grant{ClientID: c.ID, Scopes: scopes, Family: random(), Begun: s.Now().Unix(), ClientMade: c.Created}
+	return s.issue(ctx, g, scopes)
 }
 
 // errClient is the one answer to every failed authentication. Why it failed is nobody's business but the client's developer's, who

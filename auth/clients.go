@@ -57,9 +57,10 @@ type Client struct {
 	Introspect bool `json:"introspect,omitempty"`
 	// MaySkipForm and MaySkipReview are an administrator's decisions, by which the client may get
 	// exports that no patient has narrowed by the form, and no administrator has reviewed (EHI-1).
-	MaySkipForm   bool      `json:"may_skip_form,omitempty"`
-	MaySkipReview bool      `json:"may_skip_review,omitempty"`
-	Created       time.Time `json:"created"`
+	MaySkipForm   bool `json:"may_skip_form,omitempty"`
+	MaySkipReview bool `json:"may_skip_review,omitempty"`
+	// Created tells it from another client of the same id, before it or after it.
+	Created time.Time `json:"created"`
 	// CreatedBy is the administrator who registered it, or SelfRegistered.
 	CreatedBy string `json:"created_by,omitempty"`
 }
@@ -505,7 +506,7 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 	if s.namedLike(c) {
 		return c, "", errNamedLike
 	}
-	c.Created = s.Now().UTC().Truncate(time.Second)
+	c.Created = s.madeNow()
 	record := &clientRecord{Client: c}
 	secret, err := s.giveSecret(ctx, record)
 	if err != nil {

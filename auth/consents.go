@@ -24,6 +24,8 @@ type Consent struct {
 	LastUsed time.Time `json:"last_used"` // when tokens were last issued
 	// Account is the patient's account that agreed; "" where there was none, or it was not noted.
 	Account string `json:"account,omitempty"`
+	// ClientMade says which client of the id it is, see Origin.
+	ClientMade time.Time `json:"client_made,omitzero"`
 }
 
 func consentKey(patient, family string) subject.Subject {
@@ -46,6 +48,8 @@ func (s *Server) noteConsent(ctx context.Context, g grant) error {
 		Begun:    time.Unix(g.Begun, 0).UTC(),
 		LastUsed: s.Now().UTC().Truncate(time.Second),
 		Account:  g.Account,
+
+		ClientMade: g.ClientMade,
 	})
 	if err != nil {
 		return err
@@ -61,7 +65,7 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 		if err := json.Unmarshal(e.Value, &c); err != nil {
 			return err
 		}
-		lives, err := s.lives(ctx, c.ClientID, c.Begun.Unix())
+		lives, err := s.lives(ctx, c.ClientID, Origin{c.Begun, c.ClientMade})
 		if lives && !s.voided(c.ID) {
 			out = append(out, c)
 		}

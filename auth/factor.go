@@ -249,7 +249,7 @@ func (s *Server) changeAccount(ctx context.Context, kind, name string, change fu
 	for {
 		a, revision, err := s.accountAt(ctx, key)
 		if errors.Is(err, ErrNoAccount) && isElsewhere(kind) {
-			a, err = accountRecord{Account: Account{Name: name, Created: s.Now().UTC().Truncate(time.Second)}}, nil
+			a, err = accountRecord{Account: Account{Name: name, Created: s.madeNow()}}, nil
 			if kind == configuredKind {
 				a.Role = Admin
 			}

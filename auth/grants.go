@@ -30,7 +30,13 @@ type grant struct {
 	Nonce       string `json:"nonce,omitempty"` // of the request, for the id token (OpenID Connect Core 2)
 	// Account is the patient's account that agreed; "" where there was none.
 	Account string `json:"account,omitempty"`
+	// ClientMade and AccountMade say which client and account of their names it was, see Origin.
+	ClientMade  time.Time `json:"client_made,omitzero"`
+	AccountMade time.Time `json:"account_made,omitzero"`
 }
+
+// origin is what the grant came of, of what was made at an instant that it notes.
+func (g grant) origin(made time.Time) Origin { return Origin{time.Unix(g.Begun, 0), made} }
 
 // random is a URL-safe text of 256 bits (REAL-11).
 func random() string {
@@ -49,7 +55,7 @@ func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (st
 	return s.store(ctx, codeRecords, codeTTL, grant{
 		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
 		Challenge: req.Challenge, Family: s.newFamily(), Begun: s.Now().Unix(), Nonce: req.Nonce,
-		Account: req.Account,
+		Account: req.Account, ClientMade: req.clientMade, AccountMade: req.AccountMade,
 	})
 }
 
@@ -101,7 +107,7 @@ func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, r
 	if err != nil {
 		return g, err
 	}
-	lives, err := s.lives(ctx, g.ClientID, g.Begun)
+	lives, err := s.lives(ctx, g.ClientID, g.origin(g.ClientMade))
 	if err != nil {
 		return g, err
 	}

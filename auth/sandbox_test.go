@@ -34,10 +34,10 @@ func TestWhatASandboxLetInIsGoodThereAlone(t *testing.T) {
 	if !s.Ended(a) {
 		t.Error("what goes on by its access token has not ended")
 	}
-	if stands, err := s.Stands(t.Context(), "app", a.Grant(), clock.now()); err != nil || stands {
+	if stands, err := s.Stands(t.Context(), "app", a.Grant(), auth.Origin{Begun: clock.now()}); err != nil || stands {
 		t.Errorf("its job stands: %v, %v", stands, err)
 	}
-	if stands, told := s.StandsAsHeard("app", a.Grant(), clock.now()); stands || !told {
+	if stands, told := s.StandsAsHeard("app", a.Grant(), auth.Origin{Begun: clock.now()}); stands || !told {
 		t.Errorf("its job stands by hearsay: %v, %v", stands, told)
 	}
 	if list, err := s.Consents(t.Context(), "p1"); err != nil || len(list) != 0 {
@@ -52,7 +52,8 @@ func TestWhatASandboxLetInIsGoodThereAlone(t *testing.T) {
 			t.Errorf("the sandbox's %s: %v", name, err)
 		}
 	}
-	if stands, err := sandbox.Stands(t.Context(), "app", a.Grant(), clock.now()); err != nil || !stands {
+	stands, err := sandbox.Stands(t.Context(), "app", a.Grant(), auth.Origin{Begun: clock.now()})
+	if err != nil || !stands {
 		t.Errorf("its job in the sandbox: %v, %v", stands, err)
 	}
 }

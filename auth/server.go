@@ -166,6 +166,10 @@ type Request struct {
 	Issuer string
 	// Account is the patient's account that agreed; "" where there are none, in the sandbox.
 	Account string
+	// AccountMade is Account.Created of it.
+	AccountMade time.Time
+	// clientMade says which client of the id it is, see Origin.
+	clientMade time.Time
 }
 
 // Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that aud may name, the main one
@@ -180,7 +184,7 @@ func (s *Server) Check(ctx context.Context, q url.Values, audiences []string) (r
 	if e := s.checkClient(c, req, q); e != nil {
 		return req, e
 	}
-	req.ClientName = c.Name
+	req.ClientName, req.clientMade = c.Name, c.Created
 	if e := s.checkRest(c, &req, q, audiences); e != nil {
 		e.Redirectable = true
 		return req, e

@@ -100,21 +100,40 @@ func (s *Server) voided(family string) bool {
 	return gone || s.ofSandbox(family)
 }
 
-// lives reports whether a client is registered still, and was when something was authorized: another one may have its
-// id by now.
-func (s *Server) lives(ctx context.Context, client string, begun int64) (bool, error) {
-	c, err := s.client(ctx, client)
-	return livedAt(c, begun), err
+// Origin is what something came of: which registration of a client it was, or which account of a name.
+// One that is removed and made again, however fast and by whichever process, is another one.
+type Origin struct {
+	// Begun is when it was authorized.
+	Begun time.Time
+	// Made is when the client was registered, or the account added, as its record says it: the mark of
+	// that one. Zero of what an older build noted: then only what was made before Begun can be it.
+	Made time.Time
 }
 
-func livedAt(c *clientRecord, begun int64) bool {
-	return c != nil && (c.anyRedirect || c.Created.Unix() <= begun)
+// is reports whether what was made at an instant is what something came of.
+func (o Origin) is(made time.Time) bool {
+	if o.Made.IsZero() {
+		return made.Unix() <= o.Begun.Unix() // as older builds told: by the second
+	}
+	return made.Equal(o.Made)
 }
+
+// madeNow is when a client or an account is made that is made now, to the nanosecond: no other one of its
+// name has the same.
+func (s *Server) madeNow() time.Time { return s.Now().UTC().Round(0) }
+
+// lives reports whether a client is registered still that something came of: another one may have its id by now.
+func (s *Server) lives(ctx context.Context, client string, o Origin) (bool, error) {
+	c, err := s.client(ctx, client)
+	return c.isOf(o), err
+}
+
+func (c *clientRecord) isOf(o Origin) bool { return c != nil && (c.anyRedirect || o.is(c.Created)) }
 
 // livesAsHeard is lives by what this process has heard. told is false where that says nothing.
-func (s *Server) livesAsHeard(client string, begun int64) (lives, told bool) {
+func (s *Server) livesAsHeard(client string, o Origin) (lives, told bool) {
 	c := s.heard(client)
-	return livedAt(c, begun), c != nil || s.clients.isGone(client)
+	return c.isOf(o), c != nil || s.clients.isGone(client)
 }
 
 // agreed reports whether the account that agreed to a grant is there still, as that patient's. Without an
@@ -127,7 +146,7 @@ func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return false, nil
 	}
-	return err == nil && a.Patient == g.Patient && a.Created.Unix() <= g.Begun, err
+	return err == nil && a.Patient == g.Patient && g.origin(g.AccountMade).is(a.Created), err
 }
 
 // Holds reports whether what a token came of still holds: it is not revoked, its client is registered,
@@ -136,31 +155,30 @@ func (s *Server) Holds(ctx context.Context, a *Access) (bool, error) {
 	if s.voided(a.family) || a.unasked && s.ByAccounts {
 		return false, nil
 	}
-	return s.lives(ctx, a.ClientID, a.begun)
+	return s.lives(ctx, a.ClientID, a.Origin)
 }
 
 // Ended reports whether this process has heard that what a token came of does not hold any more. It asks nobody.
 func (s *Server) Ended(a *Access) bool {
-	lives, told := s.livesAsHeard(a.ClientID, a.begun)
+	lives, told := s.livesAsHeard(a.ClientID, a.Origin)
 	return s.voided(a.family) || told && !lives
 }
 
-// Stands reports whether what a client began at an instant may go on: the client is registered, as it
-// was then, and the patient's authorization for it is not withdrawn. grant is Access.Grant; "" where
-// there was none.
-func (s *Server) Stands(ctx context.Context, client, grant string, began time.Time) (bool, error) {
+// Stands reports whether what a client began may go on: the client that began it is registered still, and
+// the patient's authorization for it is not withdrawn. grant is Access.Grant; "" where there was none.
+func (s *Server) Stands(ctx context.Context, client, grant string, o Origin) (bool, error) {
 	if s.isWithdrawn(grant) {
 		return false, nil
 	}
-	return s.lives(ctx, client, began.Unix())
+	return s.lives(ctx, client, o)
 }
 
 // StandsAsHeard is Stands by what this process has heard; it asks nobody. told is false where that says nothing.
-func (s *Server) StandsAsHeard(client, grant string, began time.Time) (stands, told bool) {
+func (s *Server) StandsAsHeard(client, grant string, o Origin) (stands, told bool) {
 	if s.isWithdrawn(grant) {
 		return false, true
 	}
-	return s.livesAsHeard(client, began.Unix())
+	return s.livesAsHeard(client, o)
 }
 
 // isWithdrawn reports whether the patient's authorization is withdrawn, or was never given by a log-in.

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ const accessType = "at+jwt"
 // unaskedClaim is true in a token that came of no account's word.
 const unaskedClaim = "unasked"
 
+// madeClaim is when the token's client was registered (Origin.Made), in nanoseconds since 1970 to the base of 36.
+const madeClaim = "of"
+
 // Access is what a valid access token opens.
 type Access struct {
 	ClientID string
@@ -23,9 +27,9 @@ type Access struct {
 	Scopes   Scopes
 	issued   time.Time
 	expires  time.Time
-	begun    int64 // when it was authorized, in Unix time
-	family   string
-	unasked  bool // no account of the patient's has agreed to it
+	Origin
+	family  string
+	unasked bool // no account of the patient's has agreed to it
 }
 
 // Grant is the patient's authorization that the token came of; "" of a backend service's.
@@ -50,6 +54,9 @@ func (s *Server) signAccess(ctx context.Context, g grant, scopes Scopes) (string
 	}
 	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{s.Issuer + "/fhir"}).Subject(subject).JwtID(random()).
 		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).Claim("family", g.Family).Claim("begun", g.Begun)
+	if !g.ClientMade.IsZero() {
+		b = b.Claim(madeClaim, strconv.FormatInt(g.ClientMade.UnixNano(), 36))
+	}
 	if g.Patient != "" {
 		b = b.Claim("patient", g.Patient)
 		if g.Account == "" {
@@ -170,7 +177,13 @@ func (s *Server) parse(ctx context.Context, bearer string) (*Access, error) {
 	if tok.Has("begun") { // not of a token of the first version
 		var begun float64
 		err = errors.Join(err, tok.Get("begun", &begun))
-		a.begun = int64(begun)
+		a.Begun = time.Unix(int64(begun), 0)
+	}
+	if tok.Has(madeClaim) { // not of a token of an older build, nor of the sandbox's client
+		var made string
+		err = errors.Join(err, tok.Get(madeClaim, &made))
+		nanoseconds, unread := strconv.ParseInt(made, 36, 64)
+		a.Made, err = time.Unix(0, nanoseconds), errors.Join(err, unread)
 	}
 	exp, ok := tok.Expiration()
 	if err != nil || !ok {

@@ -96,7 +96,7 @@ func TestEHI1AClientOfTheSameIDHasNoneOfTheOldTokens(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
 	ada := p.staff("ada")
-	for range 3 { // of which at least one begins and ends within one second of the clock, but for the wait
+	for range 3 { // of which at least one begins and ends within one second of the clock
 		<-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 		app, got := p.letIn("app", "ann")
 		again, err := ada.Client(t.Context(), "app")

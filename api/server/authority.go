@@ -29,7 +29,7 @@ func (s *Server) stands(ctx context.Context, j *ehi.Job) (bool, error) {
 	if j.ClientID == everybody.ClientID {
 		return s.Open, nil
 	}
-	return s.Auth.Stands(ctx, j.ClientID, j.Grant, j.CreatedAt)
+	return s.Auth.Stands(ctx, j.ClientID, j.Grant, auth.Origin{Begun: j.CreatedAt, Made: j.ClientMade})
 }
 
 // hasEnded reports whether this process has heard that a job does not stand any more. It asks nobody.
@@ -37,7 +37,7 @@ func (s *Server) hasEnded(j *ehi.Job) bool {
 	if j.ClientID == everybody.ClientID {
 		return !s.Open
 	}
-	stands, told := s.Auth.StandsAsHeard(j.ClientID, j.Grant, j.CreatedAt)
+	stands, told := s.Auth.StandsAsHeard(j.ClientID, j.Grant, auth.Origin{Begun: j.CreatedAt, Made: j.ClientMade})
 	return told && !stands
 }
 
@@ -91,7 +91,7 @@ func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, er
 		if j.Status.Settled() || j.ClientID == everybody.ClientID || j.ClientID == auth.SandboxClientID && !s.Sandbox {
 			return false // those of a mode that the server is not in wait for it
 		}
-		stands, _ := s.Auth.StandsAsHeard(j.ClientID, "", j.CreatedAt)
+		stands, _ := s.Auth.StandsAsHeard(j.ClientID, "", auth.Origin{Begun: j.CreatedAt, Made: j.ClientMade})
 		return !stands || withdrawn[auth.Withdrawal{Client: j.ClientID, Patient: j.Patient.ID}]
 	})
 	var (

@@ -243,7 +243,7 @@ func (s *Server) approverMark(who *signedIn) string {
 		return who.By + " - " + digest(s.adminMark())
 	}
 	if a, ok := s.Auth.Administrator(who.Name); ok {
-		return who.By + " " + a.Created.Format(time.RFC3339)
+		return who.By + " " + a.Created.Format(time.RFC3339Nano)
 	}
 	return who.By
 }

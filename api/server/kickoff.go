@@ -159,7 +159,8 @@ func (s *Server) newJob(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (*ehi.J
 	}
 	j := &ehi.Job{
 		Version: ehi.RecordVersion, ID: newID(), Level: level, Operation: op, ClientID: a.ClientID, ByService: a.System(), Grant: a.Grant(), Lane: ehi.Interactive,
-		Status: ehi.AwaitingInput, WithForm: !skipForm, AutoApprove: skipReview,
+		ClientMade: a.Made,
+		Status:     ehi.AwaitingInput, WithForm: !skipForm, AutoApprove: skipReview,
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 		Request:  s.origin(c) + c.OriginalURL(), CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
 		Trace: tracing.Parent(c.UserContext()), Faults: faults, Records: s.Source.Records(), Rules: s.Rules.Digest(),

@@ -134,7 +134,11 @@ func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
 		return err
 	}
 	if s.Accounts && who["patient"] == patient {
-		req.Account = who["account"]
+		a, err := s.sessionAccount(c.UserContext(), who)
+		if err != nil {
+			return err
+		}
+		req.Account, req.AccountMade = a.Name, a.Created
 	}
 	code, err := s.Auth.IssueCode(c.UserContext(), req, patient)
 	s.audit(c, err, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})

@@ -120,9 +120,16 @@ func (s *Server) patientOf(ctx context.Context, who map[string]string) (string, 
 	if !s.Accounts || who == nil {
 		return who["patient"], nil
 	}
-	a, err := s.Auth.PatientAccount(ctx, who["account"])
-	if ehi.CodeOf(err) == ehi.NotFound || err == nil && (a.Patient != who["patient"] || changed(a) != who["changed"]) { // removed, or of the time before its password
-		return "", nil
-	}
+	a, err := s.sessionAccount(ctx, who)
 	return a.Patient, err
+}
+
+// sessionAccount is the account that a patient's session is of. It is the zero Account where that was removed,
+// or its password changed since.
+func (s *Server) sessionAccount(ctx context.Context, who map[string]string) (auth.Account, error) {
+	a, err := s.Auth.PatientAccount(ctx, who["account"])
+	if ehi.CodeOf(err) == ehi.NotFound || err == nil && (a.Patient != who["patient"] || changed(a) != who["changed"]) {
+		return auth.Account{}, nil
+	}
+	return a, err
 }

@@ -1,11 +1,8 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -180,22 +177,7 @@ func (s *Server) removeClient(c *fiber.Ctx, id string) error {
 	if err := s.administrate(c, s.Auth.RemoveClient(c.UserContext(), id), what); err != nil {
 		return err
 	}
-	return errors.Join(s.endInRequest(c.UserContext(), s.tellOfEnded), endOfSecond(c.UserContext()))
-}
-
-// endOfSecond waits until the clock's second is over. What holds of a client or account is told from what
-// held of one before it, of the same name, by the second in which each was registered: a removal is
-// answered when another one can only be registered in a later second.
-func endOfSecond(ctx context.Context) error {
-	at := now()
-	timer := time.NewTimer(at.Truncate(time.Second).Add(time.Second).Sub(at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.endInRequest(c.UserContext(), s.tellOfEnded)
 }
 
 // rotateSecret gives a client a new secret.
@@ -266,11 +248,7 @@ func (s *Server) setPassword(c *fiber.Ctx, kind, name, password string) error {
 
 // removeAccount removes an account, and ends what it has let in.
 func (s *Server) removeAccount(c *fiber.Ctx, kind, name string) error {
-	err := s.changeOf(c, "remove", kind, name, func() error {
+	return s.changeOf(c, "remove", kind, name, func() error {
 		return s.Auth.RemoveAccount(c.UserContext(), kind, name)
 	})
-	if err != nil {
-		return err
-	}
-	return endOfSecond(c.UserContext())
 }

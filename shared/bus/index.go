@@ -18,17 +18,19 @@ import (
 // Summary is what every process holds in memory of each kept job: enough to list, search, expire and count without reading
 // records. About 350 bytes.
 type Summary struct {
-	ID        string
-	Status    ehi.Status
-	Level     ehi.Level
-	Patient   ehi.Patient // none for a population
-	Group     string
-	ClientID  string
-	CreatedAt time.Time
-	ExpiresAt time.Time
-	stored    int64
-	running   owner // whose running jobs it counts among; the zero owner while it does not run
-	rev       uint64
+	ID       string
+	Status   ehi.Status
+	Level    ehi.Level
+	Patient  ehi.Patient // none for a population
+	Group    string
+	ClientID string
+	// ClientMade is ehi.Job.ClientMade.
+	ClientMade time.Time
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	stored     int64
+	running    owner // whose running jobs it counts among; the zero owner while it does not run
+	rev        uint64
 }
 
 // Listed reports whether lists show the job at a moment: it is neither deleted nor expired.
@@ -104,7 +106,8 @@ func (x *index) apply(id string, c cached) (newest, changed bool) {
 	}
 	s := Summary{
 		ID: id, Status: c.job.Status, Level: c.job.Level, Patient: c.job.Patient, Group: c.job.Group, ClientID: unique.Make(c.job.ClientID).Value(),
-		CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt, stored: c.job.StoredBytes(), rev: c.rev,
+		ClientMade: c.job.ClientMade, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt,
+		stored: c.job.StoredBytes(), rev: c.rev,
 	}
 	if s.Status == ehi.Requested {
 		s.running = owner{c.job.Lane, c.job.ClientID}

@@ -100,12 +100,15 @@ type Job struct {
 	ByService bool      `json:"service,omitempty"` // kicked off by a backend service rather than a patient's application
 	// Grant names the patient's authorization under which the application kicked off; "" of a backend
 	// service's jobs. An older build loses it, and with it that a withdrawal ends the job.
-	Grant       string `json:"grant,omitempty"`
-	Lane        Lane   `json:"lane"`
-	Status      Status `json:"status"`
-	WithForm    bool   `json:"form,omitempty"` // false below /no-form (EHI-1)
-	AutoApprove bool   `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
-	BareLink    bool   `json:"bareLink,omitempty"`
+	Grant string `json:"grant,omitempty"`
+	// ClientMade is when ClientID was registered: another client of that id has another one. Zero of the
+	// sandbox's. An older build loses it, and tells by the second of CreatedAt.
+	ClientMade  time.Time `json:"clientMade,omitzero"`
+	Lane        Lane      `json:"lane"`
+	Status      Status    `json:"status"`
+	WithForm    bool      `json:"form,omitempty"` // false below /no-form (EHI-1)
+	AutoApprove bool      `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
+	BareLink    bool      `json:"bareLink,omitempty"`
 	// SeparateStatus is Prefer: separate-export-status of the 4.0.0 ballot: a status request answers 200 and says in
 	// X-Export-Status how the job stands (BULK-7).
 	SeparateStatus bool `json:"separate,omitempty"`
