@@ -63,6 +63,7 @@ var kinds = []kind{
 
 	{files.Folder + "/.identity", false},
 	{files.Folder + "/.reached", false},
+	{files.Folder + "/.served", false},
 	{files.Folder + "/.scrub*", false},
 	{files.Folder + "/.pairing", true},
 	{files.Folder + "/.damaged", true},

@@ -9,14 +9,21 @@ import (
 // that is a leap.
 const largestStep = 5 * time.Minute
 
+// largestAbsence is for how long nobody may have served before a start doubts the machine's clock: longer than
+// a night, and than what a clock is ahead that is taken for one of another time zone. A dead battery, or a
+// wrong source of time, is mostly off by months.
+const largestAbsence = 24 * time.Hour
+
 // clock tells by what time something is over that goes then for good. That is the machine's, until it leaps ahead: then
 // it may be wrong, and all that is kept would be over at once. For a grace, time goes on from where it was, as if the
 // clock had not leapt; if it is set back within that, nothing has happened.
 //
-// A machine that slept is one whose clock has leapt: then the same things go a grace later.
+// A machine that slept is one whose clock has leapt: then the same things go a grace later. So is one that was off for
+// long: only a clock that goes on from where a server stopped is believed at once.
 type clock struct {
 	mu      sync.Mutex
 	begun   bool
+	served  time.Time     // when a server ran last, before the first look; zero where nothing is known
 	wall    time.Time     // by the machine's clock, when somebody looked last
 	running time.Duration // for how long the process had run then
 	ahead   time.Duration // by how much the machine's clock is ahead of the time that is told
@@ -33,7 +40,10 @@ func (c *clock) now(wall time.Time, running, grace time.Duration) (told time.Tim
 	begun := c.begun
 	c.begun, c.wall, c.running = true, wall, running
 	switch {
+	case !begun && (c.served.IsZero() || wall.Sub(c.served) <= largestAbsence):
 	case !begun:
+		leapt = wall.Sub(c.served)
+		c.ahead, c.until = leapt, running+grace
 	case step > largestStep:
 		leapt = step
 		c.ahead += step

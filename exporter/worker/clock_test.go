@@ -36,3 +36,30 @@ func TestAClockThatLeapsIsNotBelievedAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A start by a clock that is a day or more ahead of when a server ran last believes it after the grace, or
+// when it is set right. A shorter absence is none.
+func TestAClockThatIsFarAheadAtTheStartIsNotBelievedAtOnce(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	type look struct{ wall, running, told, leapt time.Duration } // since a server ran last, and since the start
+	for name, looks := range map[string][]look{
+		"after a night":     {{10 * time.Hour, 0, 10 * time.Hour, 0}, {11 * time.Hour, time.Hour, 11 * time.Hour, 0}},
+		"of a clock behind": {{-40 * day, 0, -40 * day, 0}},
+		"after weeks": {
+			{21 * day, 0, 0, 21 * day}, {22*day - 1, day - 1, day - 1, 0}, {22 * day, day, 22 * day, 0},
+		},
+		"until it is right":   {{40 * day, 0, 0, 40 * day}, {2 * time.Minute, time.Minute, 2 * time.Minute, 0}},
+		"and leaps once more": {{40 * day, 0, 0, 40 * day}, {80*day + time.Hour, time.Hour, time.Hour, 40 * day}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &clock{served: start}
+			for i, l := range looks {
+				told, leapt := c.now(start.Add(l.wall), l.running, day)
+				if told.Sub(start) != l.told || leapt != l.leapt {
+					t.Errorf("look %d: %v and a leap of %v, want %v and %v", i, told.Sub(start), leapt, l.told, l.leapt)
+				}
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"ehi-server/shared/bus"
@@ -33,7 +34,9 @@ type Keeper struct {
 	Clock func() time.Time
 
 	word    sweepWord
+	started sync.Once
 	clock   clock
+	noted   time.Duration // for how long the process had run when noteServed wrote last; 0: never
 	doubted doubts
 	looked  bool // at the latest exports, see latestExports
 }
@@ -47,12 +50,53 @@ func (k *Keeper) now() time.Time {
 	if k.Clock != nil {
 		wall = k.Clock
 	}
+	first := false
+	k.started.Do(func() { first, k.clock.served = true, k.served() })
 	told, leapt := k.clock.now(wall(), time.Since(begun), k.Grace)
-	if leapt > 0 {
+	switch {
+	case leapt > 0 && first:
+		k.Log.Error("the machine's clock is far ahead of when a server ran here last: if it is wrong, stop and set "+
+			"it right; what has expired since then is kept until it is right, or for --orphan-grace",
+			"ran last", k.clock.served, "ahead by", leapt.Round(time.Second), "kept for", k.Grace)
+	case leapt > 0:
 		k.Log.Error("the machine's clock has leapt ahead: if it is wrong, set it right; what is over by it and was not before is kept until then, or for --orphan-grace",
 			"by", leapt.Round(time.Second), "kept for", k.Grace)
 	}
 	return told.UTC()
+}
+
+// served is when a server ran last on these files: as it was noted or, where nothing is, when the newest export
+// was asked for. Zero where nothing tells.
+func (k *Keeper) served() (at time.Time) {
+	at, err := k.Files.Served()
+	if err != nil {
+		k.Log.Warn("it cannot be told when a server ran last", "err", err)
+	}
+	if !at.IsZero() {
+		return at
+	}
+	k.Bus.Jobs.List(func(s bus.Summary) bool {
+		if s.CreatedAt.After(at) {
+			at = s.CreatedAt
+		}
+		return false
+	})
+	return at
+}
+
+// noteServedEvery is the pause between two notes that a server runs.
+const noteServedEvery = time.Minute
+
+// noteServed notes that a server runs, by the time by which things expire: a clock that is doubted leaves no trace.
+func (k *Keeper) noteServed(now time.Time) {
+	running := time.Since(begun)
+	if k.noted > 0 && running-k.noted < noteServedEvery {
+		return
+	}
+	k.noted = running
+	if err := k.Files.SetServed(now); err != nil { // the disk may be full: all else of the round goes on
+		k.Log.Warn("it is not noted that a server runs", "err", err)
+	}
 }
 
 // Run does a round at once and then one every Every, until ctx ends.
@@ -68,9 +112,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for round := 0; ctx.Err() == nil; round++ {
 		now := time.Now().UTC()
 		began := time.Now()
+		told := k.now()
+		k.noteServed(told)
 		err := errors.Join(
 			k.Bus.Mend(ctx), k.remakeDoubted(ctx), k.Reconcile(ctx, now.Add(-lost)),
-			k.Expire(ctx, k.now()), k.Sweep(ctx))
+			k.Expire(ctx, told), k.Sweep(ctx))
 		if k.Also != nil {
 			err = errors.Join(err, k.Also(ctx))
 		}

@@ -23,6 +23,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/logtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -466,6 +467,58 @@ func TestEHI17ExpiredJobsVanish(t *testing.T) {
 	}
 	if _, ok, err := h.bus.Tasks.Get(t.Context(), "a", 0); ok || err != nil || len(h.stored("a")) != 0 {
 		t.Errorf("left of the expired job: task %v, files %v, %v", ok, h.stored("a"), err)
+	}
+}
+
+// rounds runs so many rounds of a keeper by a clock.
+func (h *house) rounds(k *worker.Keeper, clock func() time.Time, n int) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.t.Context())
+	k.Clock, k.Every = clock, time.Millisecond
+	k.Also = func(context.Context) error {
+		if n--; n == 0 {
+			cancel()
+		}
+		return nil
+	}
+	if err := k.Run(ctx); err != nil {
+		h.t.Error(err)
+	}
+}
+
+// A server that starts by a clock which is 40 days ahead, as after a dead battery, keeps the exports that were good
+// for an hour more, with their files, says so, and leaves no trace of that time: also where nobody had noted when
+// a server ran last, as older builds did not.
+func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
+	for name, noted := range map[string]bool{"noted": true, "of an older build": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.work(h.source, "w")
+			h.request("kept", true)
+			h.await("kept", ehi.Retrieved)
+			if noted {
+				h.rounds(h.keeper, time.Now, 1)
+			}
+			book := &logtest.Book{}
+			log := slog.New(slog.NewTextHandler(book, nil))
+			again := &worker.Keeper{Bus: h.bus, Files: h.files, Log: log, Grace: time.Hour}
+			h.rounds(again, func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }, 2)
+			h.await("kept", ehi.Retrieved)
+			if len(h.stored("kept")) == 0 {
+				t.Error("the export's files are gone")
+			}
+			if !strings.Contains(book.String(), "far ahead of when a server ran here last") {
+				t.Errorf("nothing is said of the clock: %s", book.String())
+			}
+			if at, err := h.files.Served(); err != nil || at.IsZero() || time.Since(at).Abs() > time.Hour {
+				t.Errorf("a server ran last at %v, %v", at, err)
+			}
+			again = &worker.Keeper{Bus: h.bus, Files: h.files, Log: h.log} // without a grace
+			h.rounds(again, func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }, 1)
+			if _, err := h.bus.Jobs.Get(t.Context(), "kept"); ehi.CodeOf(err) != ehi.NotFound {
+				t.Errorf("without a grace: %v", err)
+			}
+		})
 	}
 }
 

@@ -264,15 +264,41 @@ func (l *Local) SetReached(reached []uint64) error {
 	for i, v := range reached {
 		numbers[i] = strconv.FormatUint(v, 10)
 	}
-	text := strings.Join(numbers, ",")
-	name := filepath.Join(l.root, reachedFile)
+	return l.note(reachedFile, strings.Join(numbers, ","))
+}
+
+// servedFile says when a server ran last that keeps these files.
+const servedFile = ".served"
+
+// Served is what SetServed was told last; the zero time where nothing is known.
+func (l *Local) Served() (time.Time, error) {
+	text, err := l.small(filepath.Join(l.root, servedFile))
+	if err != nil {
+		return time.Time{}, err
+	}
+	at, sum, _ := strings.Cut(text, " ")
+	served, err := time.Parse(time.RFC3339, at)
+	if err != nil || sum != sumOf(at) { // it was being written when the process died, or is damaged
+		return time.Time{}, nil
+	}
+	return served, nil
+}
+
+// SetServed keeps, to the second, that a server runs that keeps these files.
+func (l *Local) SetServed(at time.Time) error {
+	return l.note(servedFile, at.UTC().Format(time.RFC3339))
+}
+
+// note writes a small file anew, with its sum. Where two processes do that at once, one of them has.
+func (l *Local) note(file, text string) error {
+	name := filepath.Join(l.root, file)
 	if err := ignoreAbsent(l.disk.Remove(name)); err != nil {
 		return err
 	}
 	if err := l.keep(name, text+" "+sumOf(text)); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return nil // another process keeps the same
+	return nil
 }
 
 // shards is how many folders the files are spread over.
