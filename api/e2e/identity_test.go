@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"ehi-server/api/backup"
 	"ehi-server/api/client"
@@ -56,6 +58,43 @@ func TestNoExportGoesWithItsState(t *testing.T) {
 	j.StatusURL = strings.Replace(j.StatusURL, address, w.node.URL, 1)
 	if m := w.manifest(w.patient(patient), j); len(m.Output) != len(before.Output) {
 		t.Errorf("%d outputs after the state was given back, %d before", len(m.Output), len(before.Output))
+	}
+}
+
+// The folder of a stream that is removed while the server runs is a loss that the embedded NATS does not
+// notice until it writes there. The server ends and says what is missing; its next start makes commands and
+// sessions anew, and is refused where records are lost.
+func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
+	binary := build(t, "ehi-server/api")
+	for stream, records := range map[string]bool{
+		"KV_ehi_jobs": true, "KV_ehi_tasks": true, "KV_ehi_auth": true, "EHI_AUDIT": true,
+		"EHI_INTERACTIVE": false, "KV_ehi_sessions": false,
+	} {
+		t.Run(stream, func(t *testing.T) {
+			t.Parallel()
+			data := t.TempDir()
+			p := serveProgram(t, binary, "--data", data)
+			folder := filepath.Join(data, backup.NATSFolder, "jetstream", "$G", "streams", stream)
+			if err := os.RemoveAll(folder); err != nil {
+				t.Fatal(err)
+			}
+			if how := p.ended(30 * time.Second); how != "exit status 1" || !strings.Contains(p.log.String(), folder) {
+				t.Errorf("it ends by %s, and says %s", how, &p.log)
+			}
+			if !records {
+				w := overHTTP(t, serveProgram(t, binary, "--data", data).url)
+				patient, pat := w.anyPatient()
+				w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil))
+				return
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			again := exec.CommandContext(ctx, binary, "serve", "--addr", "127.0.0.1:0", "--data", data)
+			out, err := again.CombinedOutput()
+			if err == nil || again.ProcessState.String() != "exit status 1" || !strings.Contains(string(out), stream) {
+				t.Errorf("its next start: %v: %s", err, out)
+			}
+		})
 	}
 }
 
@@ -159,7 +198,7 @@ func TestAnAdministratorDecidesAboutExportsWithoutRecords(t *testing.T) {
 		t.Fatalf("%d of 20 exports are left", n)
 	}
 	w.want(w.do(w.admin, "GET", "/admin/sweep"), 200, `"files":20`)
-	w.want(w.do(w.admin, "GET", "/admin/ui/system"), 200, "the files of 20")
+	w.want(w.do(w.admin, "GET", "/admin/ui/system"), 200, "files of 20 exports")
 	w.want(w.do(w.open, "POST", "/admin/sweep"), 401, "")
 	w.want(w.do(w.admin, "POST", "/admin/sweep"), 200, `"files":20`)
 	sweep()

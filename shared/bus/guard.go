@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/telemetry"
 )
@@ -21,7 +26,8 @@ import (
 //     (kv.Bucket.Advance): its revision never goes back, and is kept with the files for the next start,
 //   - and the revision of the newest record, which never goes back either.
 //
-// The embedded NATS has its inventory instead.
+// The embedded NATS has its inventory instead, and while it runs nobody but this process writes its folder. What is
+// removed there under its hands it does not notice: it answers from memory, until it has to write or read.
 
 // Pauses of Guard.
 const (
@@ -39,13 +45,12 @@ type guard struct {
 	reached []uint64          // by bucket, what was written down, see keep
 }
 
-// Guard watches that an external NATS keeps what it was given, until ctx ends. It gives buckets back the
-// settings that somebody has changed. Errors: ErrLost, after which nothing of the state is to be believed: the
-// next start says it again.
+// Guard watches that NATS keeps what it was given, until ctx ends: the embedded one, that its streams have their
+// folders; an external one, as above, and it gives buckets back the settings that somebody has changed.
+// Errors: ErrLost, after which nothing of the state is to be believed: the next start says it again.
 func (b *Bus) Guard(ctx context.Context) error {
 	if b.embedded != nil {
-		<-ctx.Done()
-		return nil
+		return b.guardFolders(ctx)
 	}
 	g := &guard{bus: b, last: map[string]uint64{}}
 	for {
@@ -69,6 +74,56 @@ func (b *Bus) Guard(ctx context.Context) error {
 		g.settleOthers(ctx)
 		pause(ctx, guardEvery)
 	}
+}
+
+// guardFolders watches that the streams of the embedded NATS have their folders, until ctx ends. A lane can be
+// declared anew, and its folder with it, so that several looks have to agree. Errors: ErrLost.
+func (b *Bus) guardFolders(ctx context.Context) error {
+	watched := b.folders()
+	if b.asIs() { // some may never have been made
+		watched = slices.DeleteFunc(watched, isGone)
+	}
+	for missed := 0; ctx.Err() == nil; pause(ctx, doubtEvery) {
+		at := slices.IndexFunc(watched, isGone)
+		switch {
+		case at < 0:
+			missed = 0
+		case missed < folderDoubts:
+			missed++
+		default:
+			telemetry.StateLost.Inc()
+			return fmt.Errorf("%w: %s was removed while the embedded NATS was running: restore a backup",
+				ErrLost, watched[at])
+		}
+	}
+	return nil
+}
+
+// folderDoubts is how many looks at a folder that is gone have to agree before it is lost.
+const folderDoubts = 2
+
+// folders are those in which the streams of the embedded NATS keep their messages.
+func (b *Bus) folders() (out []string) {
+	var streams []string
+	for _, name := range []string{bucketJobs, bucketTasks, bucketAuth, bucketSessions, bucketFleet} {
+		streams = append(streams, kv.StreamOf(name))
+	}
+	for _, lane := range ehi.Lanes() {
+		streams = append(streams, laneStream(lane))
+	}
+	if b.Audit != nil {
+		streams = append(streams, auditStream)
+	}
+	for _, name := range streams {
+		out = append(out, filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", name, "msgs"))
+	}
+	return out
+}
+
+// isGone reports whether it is certain that there is nothing of a name.
+func isGone(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // doubted calls f again where it finds a loss in a cluster: a server that has become the leader may lag behind

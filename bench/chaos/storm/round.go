@@ -28,6 +28,7 @@ type round struct {
 	harms    []harm
 	refused  bool
 	reported bool
+	cut      error // what a client is told where nobody listens any more
 	faults   []string
 }
 
@@ -115,6 +116,16 @@ func (r *round) start(ctx context.Context, damage func() error) error {
 		}
 	}
 	r.look(ctx, p.client)
+	wait := endTime
+	if r.cut != nil {
+		wait = r.Limit
+	}
+	if p.hasEnded(wait) {
+		return r.refusal(p)
+	}
+	if r.cut != nil {
+		r.faultf("it lives, and takes no connection: %v", r.cut)
+	}
 	if err := p.end(syscall.SIGTERM, r.Limit); errors.Is(err, errHangs) {
 		r.faultf("told to stop, it does not end within %v", r.Limit)
 	} else if err != nil {
@@ -188,6 +199,8 @@ func (r *round) failed(what string, err error) bool {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		r.faultf("%s: stuck: %v", what, err)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		r.cut = err
 	case is && answer.Answer.Status >= 500, is && answer.Answer.Status == http.StatusNotFound, is && answer.Answer.Status == http.StatusGone, !is && errors.Is(err, io.ErrUnexpectedEOF), !is && strings.Contains(err.Error(), "EOF"):
 		r.reported = true
 	default:

@@ -71,6 +71,21 @@ func (p *served) await(ctx context.Context, limit time.Duration) state {
 	}
 }
 
+// endTime is how long a server that has answered everything is watched for its end.
+const endTime = 100 * time.Millisecond
+
+// hasEnded reports whether the server has ended by itself.
+func (p *served) hasEnded(wait time.Duration) bool {
+	select {
+	case err := <-p.exit:
+		p.exit <- err // for whoever asks next
+		p.client.Close()
+		return true
+	case <-time.After(wait):
+		return false
+	}
+}
+
 var errHangs = errors.New("it does not end")
 
 // end ends the server by a signal and waits. Errors: errHangs, after which it has been killed.
