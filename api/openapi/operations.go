@@ -635,9 +635,10 @@ var administration = []operation{
 			boolean())),
 	administer("GET", "/log-level", "How much is logged.", "The level.", "LogLevel"),
 	administer("GET", "/sweep",
-		"What the janitor would remove and waits for an administrator's word to: of how many jobs whose records are gone.",
+		"What the janitor would remove or make anew and waits for an administrator's word to: "+
+			"of how many jobs whose records, or whose tasks' records, are gone.",
 		"What waits.", "Sweep"),
-	administer("POST", "/sweep", "Let the janitor remove that, and no more than waits now.", "What is to be removed.", "Sweep"),
+	administer("POST", "/sweep", "Let the janitor do that, and no more than waits now.", "What is to be done.", "Sweep"),
 	administer("PUT", "/log-level", "Change how much is logged, until the process ends.",
 		"The level.", "LogLevel").with(object{
 		plainJSON: record(object{"level": str()}),

@@ -206,7 +206,7 @@ var schemas = object{
 		"retired?": str(),
 	})),
 	"JWKS":     record(object{"keys": array(record(object{"kty": str(), "kid": str()}))}),
-	"Sweep":    record(object{"files": integer(), "records": integer()}),
+	"Sweep":    record(object{"files": integer(), "records": integer(), "exports": integer()}),
 	"LogLevel": record(object{"level": enum("DEBUG", "INFO", "WARN", "ERROR")}),
 	"ImportReport": record(object{
 		"files": integer(), "skipped": integer(), "counts": object{"type": []string{"object",

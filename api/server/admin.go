@@ -245,14 +245,16 @@ func instant(t time.Time) string {
 // handleSweep tells what the janitor would remove, and waits for an administrator's word to.
 func (s *Server) handleSweep(c *fiber.Ctx) error {
 	waiting := s.Sweeps.SweepsWaiting()
-	return c.JSON(fiber.Map{"files": waiting["files"], "records": waiting["records"]})
+	return c.JSON(fiber.Map{"files": waiting["files"], "records": waiting["records"], "exports": waiting["exports"]})
 }
 
 // handleAllowSweep gives that word, for as much as waits now.
 func (s *Server) handleAllowSweep(c *fiber.Ctx) error {
 	waiting := s.Sweeps.SweepsWaiting()
 	s.Sweeps.AllowSweep()
-	said := fmt.Sprintf("let the janitor remove the files of %d jobs, and the records of tasks of %d, whose own records are gone", waiting["files"], waiting["records"])
+	said := fmt.Sprintf("let the janitor remove the files of %d jobs, and the records of tasks of %d, "+
+		"whose own records are gone, and make %d exports anew that lack records of tasks",
+		waiting["files"], waiting["records"], waiting["exports"])
 	s.Log.Warn(said, "by", adminOf(c))
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: said})
 	return s.handleSweep(c)

@@ -149,7 +149,8 @@ type Deps struct {
 
 // Sweeps is the janitor: what it does not do without an administrator's word, and what it is told.
 type Sweeps interface {
-	// SweepsWaiting is of how many jobs the files (files), or the records of tasks (records), would be removed.
+	// SweepsWaiting is of how many jobs the files (files), or the records of tasks (records), would be removed, and how
+	// many exports would be made anew (exports).
 	SweepsWaiting() map[string]int
 	// AllowSweep gives the word for what waits now.
 	AllowSweep()

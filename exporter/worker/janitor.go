@@ -38,7 +38,9 @@ type Keeper struct {
 	clock   clock
 	noted   time.Duration // for how long the process had run when noteServed wrote last; 0: never
 	doubted doubts
-	looked  bool // at the latest exports, see latestExports
+	lacking map[string]bool // jobs that lack a task, and wait for an administrator's word
+	looked  bool            // at the latest exports, see latestExports
+	cutAt   time.Time       // when a loss of power may have cut the state short: the newest job's time at the beginning
 }
 
 // begun is when this process began, or nearly so: what it has run for is counted from it, whatever the machine's clock does.

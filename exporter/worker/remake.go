@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -74,9 +75,44 @@ func (k *Keeper) remakeLost(ctx context.Context, exported []bus.Summary, tasks m
 	return err
 }
 
+// remakeAll makes those of the jobs anew that lack a task. A loss of power takes the latest records. Where more than a
+// few others are lost, a bucket is damaged rather than cut short, and a backup may have what is missing: those exports
+// wait for an administrator's word.
 func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
+	if k.cutAt.IsZero() {
+		k.cutAt = k.newest()
+	}
 	var errs []error
-	for _, id := range jobs {
+	lacking := map[string]bool{}
+	for _, id := range slices.Concat(jobs, slices.Collect(maps.Keys(k.lacking))) {
+		j, _, lacks, err := k.lacks(ctx, id)
+		switch {
+		case ehi.CodeOf(err) == ehi.NotFound:
+			continue
+		case err != nil:
+			errs = append(errs, err)
+			lacks = k.lacking[id]
+		case lacks && k.cutAt.Sub(lastChange(j)).Abs() < cutWithin:
+			errs = append(errs, k.remake(ctx, id))
+			continue
+		}
+		if lacks && len(lacking) < mostDoubts {
+			lacking[id] = true
+		}
+	}
+	k.lacking = nil
+	all := 0
+	if len(lacking) > fewOrphans {
+		all = len(k.exported())
+	}
+	if !k.word.allows("exports", len(lacking), all) {
+		k.lacking = lacking
+		k.Log.Error("many exports lack records of their tasks, which may be lost: "+
+			"they are not made anew until an administrator says so (POST /admin/sweep)",
+			"exports", len(lacking), "of", all)
+		return errors.Join(errs...)
+	}
+	for id := range lacking {
 		if err := k.remake(ctx, id); err != nil && ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
 		}
@@ -84,16 +120,46 @@ func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	return errors.Join(errs...)
 }
 
+// cutWithin is how far from the newest record of the state a loss of power reaches, with a margin: NATS syncs its files
+// every few seconds.
+const cutWithin = time.Minute
+
+// newest is when the newest job was made, of those that were there when the keeper began.
+func (k *Keeper) newest() (at time.Time) {
+	at = time.Unix(1, 0) // of no job: long ago
+	for _, s := range k.Bus.Jobs.List(func(bus.Summary) bool { return true }) {
+		if s.CreatedAt.After(at) {
+			at = s.CreatedAt
+		}
+	}
+	return at
+}
+
+// lastChange is when a job was last known to have come further.
+func lastChange(j *ehi.Job) time.Time {
+	if j.CompletedAt.After(j.RequestedAt) {
+		return j.CompletedAt
+	}
+	return j.RequestedAt
+}
+
 var errNotLacking = errors.New("the job lacks no task")
+
+// lacks reports whether a job lacks a task that it has counted, and returns the job and those of its tasks that are
+// there. Errors: ehi.NotFound where the job is gone.
+func (k *Keeper) lacks(ctx context.Context, id string) (j *ehi.Job, kept []ehi.Task, lacks bool, err error) {
+	j, err = k.Bus.Jobs.Get(ctx, id)
+	if err != nil || j.Done.Count() == 0 {
+		return j, nil, false, err
+	}
+	kept, err = k.committed(ctx, j)
+	return j, kept, err == nil && !j.Whole(kept), err
+}
 
 // remake requests a job again that lacks a task which it has counted. Errors: ehi.NotFound where it is gone.
 func (k *Keeper) remake(ctx context.Context, id string) error {
-	seen, err := k.Bus.Jobs.Get(ctx, id)
-	if err != nil || seen.Done.Count() == 0 {
-		return err
-	}
-	kept, err := k.committed(ctx, seen)
-	if err != nil || seen.Whole(kept) {
+	seen, kept, lacks, err := k.lacks(ctx, id)
+	if err != nil || !lacks {
 		return err
 	}
 	attempts, err := k.Files.Attempts(id)

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// A removal for which nothing but the absence of a record speaks is a few jobs at a time: more than a share of all, and more than a
-// handful, is a sign that records were lost.
+// What is removed, or made anew, only because a record is missing is a few jobs at a time. More than a share of all,
+// and more than a handful, is a sign that records were lost.
 const (
 	fewOrphans   = 10
 	orphanShares = 20 // one of so many
@@ -45,8 +45,9 @@ func (w *sweepWord) allows(kind string, some, all int) bool {
 	return allowed
 }
 
-// SweepsWaiting tells what waits for an administrator's word: of how many jobs the files (files), or the records of tasks (records),
-// would be removed, because no record of the job is there.
+// SweepsWaiting tells what waits for an administrator's word: of how many jobs the files (files), or the records of
+// tasks (records), would be removed, because no record of the job is there, and how many exports would be made anew
+// (exports), because records of their tasks are not.
 func (k *Keeper) SweepsWaiting() map[string]int {
 	k.word.mu.Lock()
 	defer k.word.mu.Unlock()

@@ -2,10 +2,12 @@ package worker_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
 
@@ -113,6 +115,47 @@ func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	h.keeper.AllowSweep()
 	if n := left(); n != 0 {
 		t.Errorf("after the word %d jobs have tasks", n)
+	}
+}
+
+// Of the exports that lack their tasks those are made anew that a loss of power may have cut short. Where others do, a
+// bucket has lost records: what was approved stays approved until an administrator says so.
+func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
+	h := newHouse(t)
+	long, now := time.Now().UTC().Add(-time.Hour), time.Now().UTC()
+	for i := range 12 {
+		h.exported(fmt.Sprint("old-", i), long)
+	}
+	h.exported("latest", now)
+	anew := func() (ids []string) {
+		t.Helper()
+		if err := h.keeper.SweepRecords(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range h.bus.Jobs.List(func(s bus.Summary) bool { return s.Status == ehi.Requested }) {
+			ids = append(ids, s.ID)
+		}
+		return ids
+	}
+	if ids := anew(); !slices.Equal(ids, []string{"latest"}) || h.keeper.SweepsWaiting()["exports"] != 12 {
+		t.Fatalf("%v are made anew, %v wait", ids, h.keeper.SweepsWaiting())
+	}
+	h.keeper.AllowSweep()
+	if ids := anew(); len(ids) != 13 || len(h.keeper.SweepsWaiting()) != 0 {
+		t.Errorf("after the word %v are made anew, %v wait", ids, h.keeper.SweepsWaiting())
+	}
+}
+
+// exported makes the record of an approved export whose only task's record is lost.
+func (h *house) exported(id string, at time.Time) {
+	h.t.Helper()
+	err := h.bus.Jobs.Create(h.t.Context(), &ehi.Job{
+		Version: ehi.RecordVersion, ID: id, Patient: h.patient, ClientID: "app", Lane: ehi.Interactive,
+		Status: ehi.Approved, Tasks: 1, Done: ehi.Bits{}.With(0),
+		CreatedAt: at, RequestedAt: at, CompletedAt: at, ApprovedAt: at, ExpiresAt: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		h.t.Fatal(err)
 	}
 }
 

@@ -115,7 +115,7 @@ var (
 
 	JanitorRemoved = counters("ehi_janitor_removed_total", "What the janitor removed: expired jobs (job), files that no record names (file), records of tasks whose job is gone (record).", "kind")
 	Quarantined    = gauge("ehi_janitor_quarantined_jobs", "Jobs of which there are files and no record: the files are kept for --orphan-grace, since the record may be given back.")
-	SweepStopped   = gauge("ehi_janitor_stopped", "1 while the janitor would remove so many files or records without a proof that it waits for an administrator's word, else 0.")
+	SweepStopped   = gauge("ehi_janitor_stopped", "1 while the janitor waits for an administrator's word, else 0.")
 	FilesDamaged   = counters("ehi_files_damaged_total", "Files of exports that were found damaged: not there (missing), with fewer bytes (short), other bytes (changed) or bytes behind its end (longer), or that the disk does not give (unreadable).", "kind")
 	DamagedFiles   = gauge("ehi_damaged_files", "Files of exports that are known to be damaged and were not found whole again.")
 	ScrubbedFiles  = counter("ehi_scrubbed_files_total", "Files of finished exports that the scrubber read again, to compare them with their checksums.")
