@@ -220,7 +220,7 @@ func (b *Bus) connect(ctx context.Context) (err error) {
 const unbounded = 1 << 60
 
 // embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so, no listener.
-func embed(cfg Config) (*server.Server, error) {
+func embed(cfg Config) (*server.Server, *natsLog, error) {
 	opts := &server.Options{
 		ServerName: "ehi", JetStream: true, StoreDir: cfg.StoreDir, DontListen: true,
 		JetStreamMaxStore: unbounded, NoSigs: true, NoLog: true, MaxPayload: 8 << 20, SyncAlways: cfg.Durability == Safe, SyncInterval: cfg.SyncEvery,
@@ -228,16 +228,16 @@ func embed(cfg Config) (*server.Server, error) {
 	if cfg.Listen != "" {
 		host, port, err := net.SplitHostPort(cfg.Listen)
 		if err != nil {
-			return nil, fmt.Errorf("NATS listen address: %w", err)
+			return nil, nil, fmt.Errorf("NATS listen address: %w", err)
 		}
 		if opts.Port, err = strconv.Atoi(port); err != nil {
-			return nil, fmt.Errorf("NATS listen port: %w", err)
+			return nil, nil, fmt.Errorf("NATS listen port: %w", err)
 		}
 		if opts.Port == 0 {
 			opts.Port = server.RANDOM_PORT
 		}
 		if cfg.Access.Password == "" && open(host) {
-			return nil, ErrOpen
+			return nil, nil, ErrOpen
 		}
 		opts.Host, opts.DontListen = host, false
 	}
@@ -245,11 +245,11 @@ func embed(cfg Config) (*server.Server, error) {
 		opts.Username, opts.Password = user, cfg.Access.Password
 	}
 	if err := removeProbes(cfg.StoreDir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {
-		return nil, fmt.Errorf("embed NATS: %w", err)
+		return nil, nil, fmt.Errorf("embed NATS: %w", err)
 	}
 	log := newNATSLog(cfg.Log)
 	s.SetLoggerV2(log, false, false, false)
@@ -259,9 +259,9 @@ func embed(cfg Config) (*server.Server, error) {
 		s.WaitForShutdown()
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s, nil
+	return s, log, nil
 }
 
 // ClientURL is where a stand-alone exporter can reach the embedded server; "" where it does not listen or is external.

@@ -25,16 +25,17 @@ type embedded struct {
 
 	mu     sync.RWMutex
 	server *server.Server
+	log    *natsLog   // what it says
 	one    sync.Mutex // is held while it is replaced
 }
 
 // newEmbedded starts the server.
 func newEmbedded(cfg Config) (*embedded, error) {
-	s, err := embed(cfg)
+	s, log, err := embed(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &embedded{cfg: cfg, server: s}, nil
+	return &embedded{cfg: cfg, server: s, log: log}, nil
 }
 
 // begin starts a server, and waits until it is ready, for as long as the folder's size allows.
@@ -119,6 +120,13 @@ func (e *embedded) now() *server.Server {
 	return e.server
 }
 
+// whyUnopened is natsLog.whyUnopened of the server that runs now.
+func (e *embedded) whyUnopened(stream string) string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.log.whyUnopened(stream)
+}
+
 // InProcessConn implements nats.InProcessConnProvider.
 func (e *embedded) InProcessConn() (net.Conn, error) { return e.now().InProcessConn() }
 
@@ -157,13 +165,13 @@ func (e *embedded) replace() error {
 		}
 		cfg.Listen = net.JoinHostPort(host, strconv.Itoa(at.Port))
 	}
-	s, err := embed(cfg)
+	s, log, err := embed(cfg)
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.server = s
+	e.server, e.log = s, log
 	return nil
 }
 

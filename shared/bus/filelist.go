@@ -215,6 +215,12 @@ func (s *sums) list(ctx context.Context, storeDir string) (*fileList, error) {
 // damagedFile is a file that is not as it was left.
 type damagedFile struct{ path, how string }
 
+// unread begins how a file is that is there, and that the disk does not give.
+const unread = "cannot be read"
+
+// isUnread reports whether that is all that is known of a file: it may be whole.
+func (d damagedFile) isUnread() bool { return strings.HasPrefix(d.how, unread) }
+
 // compare says which files of a folder are not as they were left, by their streams.
 func (l *fileList) compare(ctx context.Context, s *sums, storeDir string) (map[string][]damagedFile, error) {
 	found, err := findFiles(storeDir)
@@ -270,7 +276,7 @@ func (s *sums) differs(ctx context.Context, file string, was fileState, is fs.Fi
 	}
 	switch sum, err := s.of(ctx, file, is); {
 	case err != nil:
-		return fmt.Sprintf("cannot be read (%v)", err)
+		return fmt.Sprintf("%s (%v)", unread, err)
 	case sum != was.Sum:
 		return "has other bytes"
 	}
@@ -279,7 +285,7 @@ func (s *sums) differs(ctx context.Context, file string, was fileState, is fs.Fi
 
 // checkFiles compares the folder of the embedded NATS with its list before NATS opens it, and touches
 // nothing until it knows that the server may start: a file that is given back makes the state whole again.
-// Errors: ErrLost, naming the files.
+// Errors: ErrLost and ErrUnread, naming the files.
 func (b *Bus) checkFiles(ctx context.Context) error {
 	list, err := readFileList(b.cfg.StoreDir)
 	if err != nil {
@@ -306,21 +312,30 @@ func (b *Bus) checkFiles(ctx context.Context) error {
 	return removeFileList(b.cfg.StoreDir)
 }
 
-// lostFiles is ErrLost where files are damaged that nothing mends.
+// lostFiles is ErrLost where files are damaged that nothing mends, and ErrUnread where none is known to be.
 func (b *Bus) lostFiles(damaged map[string][]damagedFile) error {
 	var lost []string
+	certain := false
 	for _, stream := range slices.Sorted(maps.Keys(damaged)) {
 		of := slices.DeleteFunc(slices.Clone(damaged[stream]), func(d damagedFile) bool { return mayGoFile(d.path) })
 		if mayGo(stream) || len(of) == 0 {
 			continue
 		}
-		telemetry.StateLost.Inc()
 		said := told(of)
-		b.cfg.Log.Error("a part of the state is lost", "lost", called(stream), "files", said)
 		lost = append(lost, called(stream)+": "+said)
+		if !slices.ContainsFunc(of, func(d damagedFile) bool { return !d.isUnread() }) {
+			b.cfg.Log.Error("a part of the state cannot be read", "of", called(stream), "files", said)
+			continue
+		}
+		certain = true
+		telemetry.StateLost.Inc()
+		b.cfg.Log.Error("a part of the state is lost", "lost", called(stream), "files", said)
 	}
 	if len(lost) == 0 {
 		return nil
+	}
+	if !certain {
+		return unreadError(lost, b.cfg.StoreDir)
 	}
 	return fmt.Errorf("%w since the server was stopped: %s. Nothing was changed."+
 		" Put what is named back as it was and start again, or restore a backup,"+

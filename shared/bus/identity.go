@@ -31,6 +31,8 @@ type Identified interface {
 var (
 	ErrStranger = errors.New("the exports and the state do not belong together")
 	ErrLost     = errors.New("a part of the state is lost")
+	// ErrUnread is of what is there, and may be whole: the disk, or who may read it, is what is wrong.
+	ErrUnread = errors.New("a part of the state cannot be read")
 )
 
 // lasting are the buckets without which the state is not whole. Sessions may be lost: everybody logs in again.

@@ -176,7 +176,8 @@ const (
 	countRounds = 10
 )
 
-// compareState compares the state with its inventory. Errors: ErrLost, with all that is missed, unless an operator has accepted that.
+// compareState compares the state with its inventory. Errors:
+// ErrLost and ErrUnread, with all that is missed, unless an operator has accepted that.
 func (b *Bus) compareState(ctx context.Context, identity string) error {
 	if b.embedded == nil {
 		return nil
@@ -198,8 +199,13 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 			return err
 		}
 	}
-	var lost []string
+	var lost, unread []string
 	for _, name := range slices.Sorted(maps.Keys(was.Streams)) {
+		if why := b.unopened(name, now); why != "" && !mayGo(name) {
+			b.cfg.Log.Error("a part of the state cannot be read", "of", called(name), "because", why)
+			unread = append(unread, fmt.Sprintf("%s (%s)", called(name), why))
+			continue
+		}
 		missed, err := b.missed(ctx, name, was, now)
 		if err != nil {
 			return err
@@ -220,11 +226,33 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 			return err
 		}
 	}
+	if len(unread) > 0 {
+		return b.acceptable(unreadError(append(unread, lost...), b.cfg.StoreDir))
+	}
 	if len(lost) == 0 {
 		return nil
 	}
 	return b.acceptable(fmt.Errorf("%w: %s. Keep a copy of %s, and restore a backup, or %s: what is named is gone then",
 		ErrLost, strings.Join(lost, "; "), b.cfg.StoreDir, acceptLoss))
+}
+
+// unopened is why NATS could not open a stream whose files are there; "" where it did, or they are gone.
+func (b *Bus) unopened(stream string, now map[string]holding) string {
+	if _, there := now[stream]; there {
+		return ""
+	}
+	if _, err := os.Stat(b.folderOf(stream)); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return b.embedded.whyUnopened(stream)
+}
+
+// unreadError is ErrUnread, with what cannot be read and what to do.
+func unreadError(what []string, storeDir string) error {
+	return fmt.Errorf("%w: %s. Nothing was changed. Is the disk whole, and may the server read and write"+
+		" what is below %s? Put that right and start again. If it stays so, keep a copy and restore a backup,"+
+		" or %s: what is named is gone then",
+		ErrUnread, strings.Join(what, "; "), storeDir, acceptLoss)
 }
 
 // acceptable is nil where an operator has accepted what an error says.

@@ -22,6 +22,8 @@ type natsLog struct {
 	budget map[string]*logBudget // by level
 	now    func() time.Time
 
+	unopened map[string]string // what it said of streams that it could not open, by their names
+
 	doing atomic.Pointer[string] // what it said last of its daily work
 	fatal atomic.Pointer[string] // what it said first that it cannot go on with
 }
@@ -68,7 +70,29 @@ func (l *natsLog) last() string {
 	return "nothing"
 }
 
-func (l *natsLog) Warnf(format string, v ...any)  { l.say(warned, slog.LevelWarn, format, v) }
+// Warnf also keeps which stream NATS could not open, and why: it goes on without it.
+func (l *natsLog) Warnf(format string, v ...any) {
+	if at := unopened.FindStringSubmatch(fmt.Sprintf(format, v...)); at != nil {
+		l.mu.Lock()
+		if l.unopened == nil {
+			l.unopened = map[string]string{}
+		}
+		l.unopened[at[1]] = at[2]
+		l.mu.Unlock()
+	}
+	l.say(warned, slog.LevelWarn, format, v)
+}
+
+// unopened is how NATS says that of a stream.
+var unopened = regexp.MustCompile(`^\s*Error recreating stream "([^"]+)": (.+)$`)
+
+// whyUnopened is what NATS said of a stream that it could not open; "" where it said nothing.
+func (l *natsLog) whyUnopened(stream string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unopened[stream]
+}
+
 func (l *natsLog) Errorf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }
 
 // Fatalf is told what NATS cannot go on with. The process goes on: Failed and readiness tell the rest.

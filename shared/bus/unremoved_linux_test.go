@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,8 +37,8 @@ func keepFrom(t *testing.T, name string) {
 	})
 }
 
-// A start at which a file of the embedded NATS cannot be removed is answered by an error that says whose it is:
-// NATS 2.15.2 ended the process by a stack.
+// A start at which a file of the embedded NATS cannot be removed is answered by an error that says whose it is, and
+// why, and not that it is lost: nobody is to give up for it what is there. NATS 2.15.2 ended by a stack.
 func TestAFileThatCannotBeRemovedIsNoStack(t *testing.T) {
 	cfg := Config{StoreDir: filepath.Join(t.TempDir(), "nats"), Audit: &AuditConfig{TTL: 2 * time.Second}}
 	b, err := Open(t.Context(), cfg)
@@ -52,7 +54,27 @@ func TestAFileThatCannotBeRemovedIsNoStack(t *testing.T) {
 	if err == nil {
 		b.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), "audit trail") {
+	if !errors.Is(err, ErrUnread) || errors.Is(err, ErrLost) ||
+		!strings.Contains(err.Error(), "audit trail") || !strings.Contains(err.Error(), "operation not permitted") {
 		t.Errorf("the start says %v", err)
+	}
+}
+
+// Files that the disk does not give are told apart from those that are gone or changed.
+func TestWhatTheDiskDoesNotGiveIsNotLost(t *testing.T) {
+	b := &Bus{cfg: Config{StoreDir: "nats", Log: slog.New(slog.DiscardHandler)}}
+	eio := damagedFile{"nats/1.blk", unread + " (input/output error)"}
+	gone := damagedFile{"nats/2.blk", "is gone"}
+	err := b.lostFiles(map[string][]damagedFile{"KV_ehi_jobs": {eio}})
+	if !errors.Is(err, ErrUnread) || errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "input/output error") {
+		t.Errorf("of one that cannot be read: %v", err)
+	}
+	for name, damaged := range map[string]map[string][]damagedFile{
+		"one is gone too":    {"KV_ehi_jobs": {eio, gone}},
+		"another's are gone": {"KV_ehi_jobs": {eio}, "KV_ehi_tasks": {gone}},
+	} {
+		if err := b.lostFiles(damaged); !errors.Is(err, ErrLost) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
