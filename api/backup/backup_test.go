@@ -414,3 +414,36 @@ func TestAFileThatIsThereTwiceIsNotVerified(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Exports in which another process works are not replaced, also where neither records nor a state lie beside them: a
+// server that makes its records up and has its state in an external NATS holds nothing else.
+func TestExportsThatAreHeldAreNotReplaced(t *testing.T) {
+	archive, data := backupOf(t, t.TempDir()), t.TempDir()
+	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []io.Closer
+	for range 2 { // processes that share the folder
+		one, err := store.Hold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, one)
+	}
+	restore := func() error {
+		_, err := Restore(t.Context(), reading(archive), To{Data: data, Replace: true})
+		return err
+	}
+	for i, one := range held {
+		if err := restore(); !errors.Is(err, files.ErrHeld) {
+			t.Errorf("beside %d processes: %v", len(held)-i, err)
+		}
+		if err := one.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := restore(); err != nil {
+		t.Errorf("beside none: %v", err)
+	}
+}

@@ -165,8 +165,11 @@ func (s *stage) again() error {
 	return nil
 }
 
-// unused reports whether no process works in a data folder. Errors: dataset.ErrInUse, bus.ErrInUse.
+// unused reports whether no process works in a data folder. Errors: dataset.ErrInUse, bus.ErrInUse, files.ErrHeld.
 func unused(data string) error {
+	if err := files.Unused(filepath.Join(data, files.Folder)); err != nil {
+		return err
+	}
 	records := filepath.Join(data, dataset.Folder)
 	if _, err := os.Stat(records); err == nil {
 		lock, err := pebble.LockDirectory(records, vfs.Default)

@@ -65,6 +65,7 @@ var kinds = []kind{
 	{files.Folder + "/.reached", false},
 	{files.Folder + "/.served", false},
 	{files.Folder + "/.scrub*", false},
+	{files.Folder + "/.held.lock", false},
 	{files.Folder + "/.pairing", true},
 	{files.Folder + "/.damaged", true},
 	{files.Folder + "/.orphans", true},

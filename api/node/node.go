@@ -154,6 +154,7 @@ type Node struct {
 
 	cfg      Config
 	data     string
+	held     io.Closer // the folder of the exports
 	log      *slog.Logger
 	source   source.Source
 	records  *dataset.Store // the source, where it is a record store
@@ -283,6 +284,9 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 		n.source = opts.WrapSource(n.source)
 	}
 	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log, Unsummed: opts.UnsummedFiles}); err != nil {
+		return err
+	}
+	if n.held, err = n.Files.Hold(); err != nil {
 		return err
 	}
 	n.Bus, err = bus.Open(ctx, bus.Config{
@@ -535,6 +539,9 @@ func (n *Node) Close() error {
 			cancel()
 		}
 		n.Bus.Close()
+	}
+	if n.held != nil {
+		errs = append(errs, n.held.Close())
 	}
 	if n.source != nil {
 		errs = append(errs, n.source.Close())

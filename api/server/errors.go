@@ -108,7 +108,7 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		return http.StatusRequestEntityTooLarge, ehi.TooLarge, s.tooLarge().Error()
 	}
-	if bus.IsAway(err) || files.IsFull(err) {
+	if bus.IsAway(err) || files.IsFull(err) || files.IsShort(err) {
 		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		s.Condition.Doubt()
 		if why := s.Condition.Rescue(); why != nil {

@@ -69,6 +69,11 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	held, err := exports.Hold()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Close()) }()
 	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Replicas: bus.KeepReplicas, Join: true, Access: c.NATSAccess, Wait: c.NATSWait, Log: log})
 	if err != nil {
 		return fmt.Errorf("join the server: %w", err)

@@ -476,6 +476,11 @@ func (l *Local) Free() (int64, error) { return l.disk.Free(l.root) }
 // IsFull tells an error that is due to a full disk, or a quota, from others.
 func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
+// IsShort tells an error that is due to a lack of open files or of memory, which passes, from others.
+func IsShort(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // ErrTooLarge is returned by PutAttachment for content over its limit; nothing is kept of it.
 var ErrTooLarge = errors.New("the file is larger than its limit")
 

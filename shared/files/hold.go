@@ -1,0 +1,44 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// ErrHeld says that a process works in a folder.
+var ErrHeld = errors.New("the exports are held by another process (a running server?)")
+
+// Hold tells others that a process works in the folder, until it is closed or the process ends. Several processes
+// may, as those that share one NATS. Where the disk takes no file for it, nobody is told. Errors: ErrHeld, where
+// somebody replaces the folder.
+func (l *Local) Hold() (io.Closer, error) {
+	held, err := lock(l.lockFile(holdName), false)
+	if err == nil && held == nil {
+		return nil, fmt.Errorf("%w: %s", ErrHeld, l.root)
+	}
+	if err != nil {
+		return io.NopCloser(nil), nil //nolint:nilerr // a disk without room is no reason not to serve what is there
+	}
+	return held, nil
+}
+
+// Unused finds out whether nobody works in a folder of exports. Errors: ErrHeld.
+func Unused(root string) error {
+	l := &Local{root: root}
+	if _, err := OS().ReadDir(root); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	held, err := lock(l.lockFile(holdName), true)
+	if err == nil && held == nil {
+		return fmt.Errorf("%w: %s", ErrHeld, root)
+	}
+	if err != nil {
+		return err
+	}
+	return held.Close()
+}
+
+// holdName is the lock that every process shares that works in the folder.
+const holdName = "held"
