@@ -403,25 +403,22 @@ func deletion() nats.Header {
 // IsProbe tells what Probe writes from records.
 func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
 
-// Entries reads the records of a pattern, in any order. f ends the reading by an error, which is returned.
+// Entries reads the records of a pattern, in any order and each once, as it was at some moment of the
+// reading. f ends the reading by an error, which is returned.
 func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
 	return b.list(ctx, p, f)
 }
 
 // Keys lists the keys of the bucket, each once.
 func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
-	has := map[subject.Subject]bool{} // one that changes meanwhile comes again
 	err = b.list(ctx, subject.Kind{}.All(), func(e Entry) error {
-		if !has[e.Key] {
-			has[e.Key] = true
-			all = append(all, e.Key)
-		}
+		all = append(all, e.Key)
 		return nil
 	}, jetstream.MetaOnly())
 	return all, err
 }
 
-// list reads the records that there are, those that were deleted aside.
+// list reads the records that there are, each once, those that were deleted aside.
 func (b *Bucket) list(
 	ctx context.Context, p subject.Pattern, f func(Entry) error, opts ...jetstream.WatchOpt,
 ) error {
@@ -437,7 +434,8 @@ func (b *Bucket) list(
 	}
 	defer end(watch)
 	came, told := map[subject.Subject]uint64{}, false
-	var lacks map[subject.Subject]bool // of those that there are since the end was told
+	given := map[subject.Subject]bool{} // one that changes meanwhile comes again
+	var lacks map[subject.Subject]bool  // of those that there are since the end was told
 	idle := time.NewTimer(endUntold)
 	defer idle.Stop()
 	for {
@@ -464,9 +462,10 @@ func (b *Bucket) list(
 				}
 				came[entry.Key] = entry.Revision
 				delete(lacks, entry.Key)
-				if entry.Deleted {
+				if entry.Deleted || given[entry.Key] {
 					break
 				}
+				given[entry.Key] = true
 				if err := f(entry); err != nil {
 					return err
 				}
