@@ -207,8 +207,10 @@ func known(h *tar.Header) error {
 	return errPlace
 }
 
-// read calls put with each file of an archive but its table, in their order, and holds what it read to the
-// table. Whatever put did is to be undone where it fails. Errors: those of put, ErrCutOff, ErrForeign,
+// read calls put with each file of an archive but its table, in their order and once, and holds what it read
+// to the table. A file may be there twice where it is the same.
+//
+// Whatever put did is to be undone where it fails. Errors: those of put, ErrCutOff, ErrForeign,
 // ErrChanged, ErrNewer; ErrUnverified after all else that can be looked at was right.
 func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, err error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
@@ -217,7 +219,7 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 	}
 	defer z.Close()
 	archive, found := tar.NewReader(archived{z}), table{}
-	has := map[string]bool{}
+	has := map[string]int{} // where among the files of the table it is
 	for {
 		h, err := archive.Next()
 		switch {
@@ -251,19 +253,22 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 			}
 			return c, ends(archive, z)
 		}
-		if has[h.Name] { // a restore could not make it
-			return c, fmt.Errorf("%w: it holds %.200q twice", ErrForeign, h.Name)
-		}
-		has[h.Name] = true
+		first, repeated := has[h.Name]
 		sum := sha256.New()
 		content := io.TeeReader(archive, sum)
-		if err := put(h, content); err != nil {
-			return c, broken(err)
+		if !repeated { // a former build could put the files of an export twice
+			if err := put(h, content); err != nil {
+				return c, broken(err)
+			}
+			has[h.Name] = len(found.files)
 		}
 		if _, err := io.Copy(io.Discard, content); err != nil {
 			return c, broken(err)
 		}
 		found.file(h.Name, h.Size, sum.Sum(nil))
+		if repeated && found.files[first].SHA256 != found.files[len(found.files)-1].SHA256 {
+			return c, fmt.Errorf("%w: it holds %.200q twice, with different contents", ErrForeign, h.Name)
+		}
 	}
 }
 
