@@ -119,7 +119,8 @@ func (h *house) checkFiles(id string) {
 		}
 	}
 	for _, s := range h.stored(id) {
-		if !objects[s.Name] {
+		kept := s.Attempt > 0 && s.Attempt <= job.Attempts // its record was lost
+		if !objects[s.Name] && !kept {
 			h.t.Errorf("%s is left over", s.Name)
 		}
 	}

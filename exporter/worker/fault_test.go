@@ -585,6 +585,12 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 			if err != nil || !task.Committed || task.Attempt != 2 || task.Failures() != 0 {
 				t.Errorf("task %+v, %v", task, err)
 			}
+			after := h.stored("a")
+			for _, f := range before { // the record that named it may be given back
+				if !slices.Contains(after, f) {
+					t.Errorf("%s was whole and is removed", f.Name)
+				}
+			}
 			for _, f := range task.Files { // a name never stands for other bytes
 				if slices.ContainsFunc(before, func(s files.Stored) bool { return s.Name == f.Object }) {
 					t.Errorf("%s is written a second time", f.Object)

@@ -490,6 +490,10 @@ func (k *Keeper) named(ctx context.Context, job *ehi.Job, tasks map[int]ehi.Task
 		// An upload stores the file first and lists it then; only while the job takes documents can one be under way.
 		return listed || job.CanAttach() == nil, nil
 	}
+	if job.Attempts > 0 && s.Attempt <= job.Attempts {
+		// The record that named it may be lost: with the state given back, it is what it was. It goes with its job.
+		return true, nil
+	}
 	t, known := tasks[s.Task]
 	if !known {
 		var err error

@@ -165,7 +165,7 @@ type Job struct {
 	// by its form where it has one: no task goes by others. "" in a job of version 4 and before.
 	Rules string `json:"rules,omitempty"`
 	// Attempts are those of its tasks that may have left files though the records that counted them are lost (see
-	// Remake): the next attempt of each task is a later one. An older build loses it.
+	// Remake): the next attempt of each task is a later one, and those files go with the job. An older build loses it.
 	Attempts int `json:"attempts,omitempty"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
