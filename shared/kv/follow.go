@@ -64,7 +64,9 @@ func (f *following) await(ctx context.Context, silence time.Duration) error {
 		if n := f.came.Load(); n != came {
 			came, since = n, time.Now()
 		} else if time.Since(since) >= silence {
-			return fmt.Errorf("wait for the records of bucket %s: %d came, and no other for %v: stream %s of NATS is damaged, or NATS does not answer: restore a backup, or look at what NATS says in the log",
+			return fmt.Errorf("wait for the records of bucket %s: %d came, and no other for %v: "+
+				"stream %s of NATS is damaged, or NATS does not answer: "+
+				"restore a backup, or look at what NATS says in the log",
 				f.bucket.name, n, silence, StreamOf(f.bucket.name))
 		}
 	}

@@ -163,9 +163,19 @@ func (r *round) refusal(p *served) error {
 		if strings.Contains(said, filepath.Base(h.path)) || strings.Contains(said, filepath.Join(r.data(), top)) {
 			return nil
 		}
+		if stream := streamOf(h.path); stream != "" && strings.Contains(said, "stream "+stream+" of NATS is damaged") {
+			return nil
+		}
 	}
 	r.faultf("its last words name nothing that is damaged: %.400q", said[max(0, len(said)-400):])
 	return nil
+}
+
+// streamOf is the stream of the embedded NATS that a file belongs to, "" where it is of none.
+func streamOf(path string) string {
+	_, below, _ := strings.Cut(path, "/streams/")
+	stream, _, _ := strings.Cut(below, "/")
+	return stream
 }
 
 // look asks for all that was there before.
