@@ -358,13 +358,15 @@ func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	if err != nil {
 		return err
 	}
+	// What it has let in goes first, so that a removal that is cut short leaves an account which can be removed again,
+	// and then what it has let in meanwhile.
+	if err := s.disown(ctx, a.Account); err != nil {
+		return err
+	}
 	if err := s.KV.Forget(ctx, key); err != nil {
 		return err
 	}
 	s.takeAccount(key, kind, nil)
-	if a.Patient == "" {
-		return nil
-	}
 	return s.disown(ctx, a.Account)
 }
 

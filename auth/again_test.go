@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"ehi-server/auth"
+	"ehi-server/shared/kv"
+	"ehi-server/shared/subject"
 )
 
 // Who is removed and registered again under the same name is somebody else, within the same second, and also
@@ -97,6 +99,48 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 				t.Errorf("a token of the service that is there now: %v", err)
 			}
 		})
+	}
+}
+
+// A removal that is cut short leaves an account that can be removed again: what it has let in has ended by the time
+// that the account is gone.
+func TestAnAccountGoesAfterWhatItHasLetIn(t *testing.T) {
+	const back = "https://app.example/cb"
+	_, clock, b := newServer(t)
+	s := production(t, b, clock, func(c *auth.Config) { c.ByAccounts = true })
+	registered(t, s, []auth.Client{{ID: "app", Name: "An app", RedirectURIs: []string{back}, Scope: appScope}})
+	ann, err := s.AddAccount(t.Context(), auth.Account{Name: "ann", Patient: "p1"}, "four plain words here 77")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := authorizeQuery("client_id", "app", "redirect_uri", back, "scope", appScope)
+	req, err := s.Check(t.Context(), q, []string{fhirBase})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Account, req.AccountMade = ann.Name, ann.Created
+	c, err := s.IssueCode(t.Context(), req, "p1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := mustToken(t, s, codeForm(c, "client_id", "app", "redirect_uri", back)).AccessToken
+
+	gone := make(chan error, 1)
+	stop, err := s.KV.Follow(t.Context(), subject.KindOf("account").All(), func(e kv.Entry) {
+		if e.Deleted {
+			_, err := s.Verify(t.Context(), token)
+			gone <- err
+		}
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if err := s.RemoveAccount(t.Context(), "patient", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-gone; !errors.Is(err, auth.ErrToken) {
+		t.Errorf("the account is gone, and its token is answered %v", err)
 	}
 }
 

@@ -101,8 +101,11 @@ func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, err
 	return c, errors.Join(s.End(ctx, c.ID, Withdrawal{c.ClientID, patient}), s.KV.Forget(ctx, e.Key))
 }
 
-// disown withdraws what an account that is no more has agreed to, and what nobody noted the account of.
+// disown withdraws what an account that is to go has agreed to, and what nobody noted the account of.
 func (s *Server) disown(ctx context.Context, gone Account) error {
+	if gone.Patient == "" {
+		return nil // an administrator agrees to nothing
+	}
 	list, err := s.Consents(ctx, gone.Patient)
 	for _, c := range list {
 		if c.Account == gone.Name || c.Account == "" {
