@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/telemetry"
 )
 
@@ -43,7 +43,7 @@ func Save(name string, recipients []string, write func(w io.Writer) error) (c Co
 		return c, err
 	}
 	named, err = give(f.Name(), name)
-	return c, errors.Join(err, files.OS().SyncDir(filepath.Dir(name)))
+	return c, errors.Join(err, disk.OS().SyncDir(filepath.Dir(name)))
 }
 
 // seal encrypts and verifies what write writes.

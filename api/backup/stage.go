@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/exporter/dataset"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
 )
 
@@ -229,7 +230,7 @@ func (s *stage) empty() error {
 				return err
 			}
 		}
-		if err := files.OS().SyncDir(s.data); err != nil {
+		if err := disk.OS().SyncDir(s.data); err != nil {
 			return err
 		}
 	}
@@ -264,7 +265,7 @@ func (s *stage) makeRoom() error {
 // contents are the names in the data folder, but for those of stages, of what was replaced before, and of
 // what a file system makes in an empty one.
 func (s *stage) contents() ([]string, error) {
-	names, err := files.OS().ReadDir(s.data)
+	names, err := disk.OS().ReadDir(s.data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -286,7 +287,7 @@ func (s *stage) commit() error {
 	}
 	s.done = true
 	err := os.Remove(filepath.Join(s.data, lockName))
-	return errors.Join(err, files.OS().SyncDir(filepath.Dir(s.data)))
+	return errors.Join(err, disk.OS().SyncDir(filepath.Dir(s.data)))
 }
 
 // moveUp puts what was restored into place, and what is there already aside.
@@ -299,7 +300,7 @@ func (s *stage) moveUp() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close(), files.OS().SyncDir(s.dir)); err != nil {
+	if err := errors.Join(f.Sync(), f.Close(), disk.OS().SyncDir(s.dir)); err != nil {
 		return err
 	}
 	for _, name := range made {
@@ -308,11 +309,11 @@ func (s *stage) moveUp() error {
 			return err
 		}
 	}
-	if err := files.OS().SyncDir(s.data); err != nil {
+	if err := disk.OS().SyncDir(s.data); err != nil {
 		return err
 	}
 	s.done = true
-	return errors.Join(os.RemoveAll(s.dir), files.OS().SyncDir(s.data))
+	return errors.Join(os.RemoveAll(s.dir), disk.OS().SyncDir(s.data))
 }
 
 // putAside keeps what the data folder has in a folder of its own there.
@@ -330,7 +331,7 @@ func (s *stage) putAside() error {
 			return err
 		}
 	}
-	return errors.Join(files.OS().SyncDir(aside), files.OS().SyncDir(s.data))
+	return errors.Join(disk.OS().SyncDir(aside), disk.OS().SyncDir(s.data))
 }
 
 // close ends with the stage, and empties it where it did not become the data folder.
@@ -360,7 +361,7 @@ func syncTree(dir string) error {
 			return err
 		}
 		if e.IsDir() {
-			return files.OS().SyncDir(path)
+			return disk.OS().SyncDir(path)
 		}
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // Room is the room that the data folder has on its disks. A part of it is kept in reserve, in a file: when nothing
@@ -30,7 +30,7 @@ var ErrShort = errors.New("the disk of the data folder is full")
 // Short reports whether there is less room than Floor. Errors: ErrShort.
 func (r Room) Short() error {
 	free, err := r.free()
-	if err == nil && free < r.Floor && slices.ContainsFunc(r.Folders, files.FewNames) {
+	if err == nil && free < r.Floor && slices.ContainsFunc(r.Folders, disk.FewNames) {
 		return fmt.Errorf("%w: it has hardly room for more files (inodes; df -i), whatever bytes are free", ErrShort)
 	}
 	if err == nil && free < r.Floor {
@@ -46,7 +46,7 @@ func size(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6
 func (r Room) free() (least int64, err error) {
 	least = math.MaxInt64
 	for _, folder := range r.Folders {
-		free, err := files.OS().Free(folder)
+		free, err := disk.OS().Free(folder)
 		if err != nil {
 			return 0, fmt.Errorf("ask for the room in %s: %w", folder, err)
 		}

@@ -27,7 +27,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/sources"
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/link"
 )
 
@@ -250,13 +250,13 @@ func timed(dir string, size int) (took time.Duration, err error) {
 }
 
 func space(_ context.Context, c node.Config, data string) (State, string) {
-	free, err := files.OS().Free(data)
+	free, err := disk.OS().Free(data)
 	if err != nil {
 		return Note, fmt.Sprintf("not known: %v", err)
 	}
 	text := fmt.Sprintf("%.1f GB", float64(free)/1e9)
 	switch {
-	case files.FewNames(data):
+	case disk.FewNames(data):
 		return Fault, "the disk has hardly room for more files (inodes; df -i), whatever bytes are free: remove some"
 	case free < c.MinFreeBytes:
 		return Fault, text + fmt.Sprintf(", less than --min-free-bytes %d: kick-offs would be refused", c.MinFreeBytes)

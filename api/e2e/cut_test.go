@@ -15,8 +15,8 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
 )
 
@@ -62,9 +62,9 @@ func tellsOfDamage(t *testing.T, archive []byte) bool {
 // shorter than its record says, a record that is gone or no record, the answer breaks off so that its
 // client notices, is an error, or, as a backup, lists the damage: it is never a 200 that looks whole.
 func TestACutAnswerNeverLooksWhole(t *testing.T) {
-	disk, cfg := filestest.NewFaulty(files.OS()), config()
+	faulty, cfg := filestest.NewFaulty(disk.OS()), config()
 	cfg.AttachmentBytes = 10 << 20
-	w := start(t, t.TempDir(), cfg, node.Options{Disk: disk})
+	w := start(t, t.TempDir(), cfg, node.Options{Disk: faulty})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	plain := w.exported(pat, p, "identity")
@@ -120,9 +120,9 @@ func TestACutAnswerNeverLooksWhole(t *testing.T) {
 		}
 		for name, err := range map[string]error{"unreadable": syscall.EIO, "cut off": io.EOF, "a worse kind of cut off": io.ErrUnexpectedEOF} {
 			for calls := range 3 {
-				disk.FailAfter(filestest.Read, err, calls)
+				faulty.FailAfter(filestest.Read, err, calls)
 				cut := fetched(t, r.url, r.header, r.jar)
-				disk.Fail(filestest.Read, nil, 0)
+				faulty.Fail(filestest.Read, nil, 0)
 				if cut.err != nil || cut.status/100 != 2 || r.url == backups && tellsOfDamage(t, cut.body) {
 					continue
 				}

@@ -5,26 +5,26 @@ import (
 	"testing"
 
 	"ehi-server/api/node"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
 )
 
 // A file that the disk does not give back ends its download before the announced length, so that no client takes it for whole; everything
 // else is answered as before, and so is the file when the disk works again.
 func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
-	disk := filestest.NewFaulty(files.OS())
-	w := start(t, t.TempDir(), config(), node.Options{Disk: disk})
+	faulty := filestest.NewFaulty(disk.OS())
+	w := start(t, t.TempDir(), config(), node.Options{Disk: faulty})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	m := w.manifest(pat, j)
-	disk.Fail(filestest.Read, syscall.EIO, -1)
+	faulty.Fail(filestest.Read, syscall.EIO, -1)
 	for _, e := range m.Output[:5] {
 		w.wantOutcome(w.do(pat, "GET", e.URL), 500, "damaged")
 	}
 	w.want(w.do(pat, "GET", j.StatusURL), 200, "")
-	disk.Fail(filestest.Read, nil, 0)
+	faulty.Fail(filestest.Read, nil, 0)
 	if got := w.contents(pat, m); len(got) != len(m.Output) {
 		t.Errorf("%d of %d files can be read again", len(got), len(m.Output))
 	}
@@ -32,14 +32,14 @@ func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
 
 // DESIGN section 4: a disk that is full and has space again needs nobody's help: what waited is done, and right.
 func TestADiskThatWasFullNeedsNoRestart(t *testing.T) {
-	disk := filestest.NewFaulty(files.OS())
-	w := start(t, t.TempDir(), config(), node.Options{Disk: disk})
+	faulty := filestest.NewFaulty(disk.OS())
+	w := start(t, t.TempDir(), config(), node.Options{Disk: faulty})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	first := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	want := w.contents(pat, w.manifest(pat, first))
 
-	disk.Fail(filestest.Create, syscall.ENOSPC, -1)
+	faulty.Fail(filestest.Create, syscall.ENOSPC, -1)
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.want(w.do(w.open, "GET", "/readyz"), 503, "")
 	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
@@ -50,7 +50,7 @@ func TestADiskThatWasFullNeedsNoRestart(t *testing.T) {
 		task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0)
 		return err == nil && task.Excused > 0
 	})
-	disk.Fail(filestest.Create, nil, 0)
+	faulty.Fail(filestest.Create, nil, 0)
 	w.wait(j.ID, ehi.Approved)
 	for i, got := range w.contents(pat, w.manifest(pat, j)) {
 		if got != want[i] {

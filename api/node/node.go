@@ -31,6 +31,7 @@ import (
 	"ehi-server/exporter/synthetic"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
@@ -192,7 +193,7 @@ type Options struct {
 	// WrapSource puts something between the record store and everybody who reads it.
 	WrapSource func(source.Source) source.Source
 	// Disk is the file system of the exports. Default: the operating system's.
-	Disk files.Disk
+	Disk disk.FS
 	// UnsummedFiles is files.Config.Unsummed, for benchmarks.
 	UnsummedFiles bool
 	// Level is the logger's level, which administrators may change while the server runs; nil where it is fixed.

@@ -10,6 +10,7 @@ import (
 	"ehi-server/api/backup"
 	"ehi-server/api/condition"
 	"ehi-server/exporter/dataset"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
 )
 
@@ -49,12 +50,12 @@ func roomIn(data string, cfg Config) (room condition.Room, rescue, err error) {
 }
 
 // exportsDisk is the disk of the exports. Where it is that of the state, exports leave room for the state.
-func (n *Node) exportsDisk(disk files.Disk) files.Disk {
-	if disk == nil {
-		disk = files.OS()
+func (n *Node) exportsDisk(under disk.FS) disk.FS {
+	if under == nil {
+		under = disk.OS()
 	}
 	if n.cfg.RescueBelow == 0 || !sameDisk(n.data, filepath.Join(n.data, files.Folder)) {
-		return disk
+		return under
 	}
-	return files.Leaving(disk, n.cfg.RescueBelow)
+	return disk.Leaving(under, n.cfg.RescueBelow)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
@@ -109,7 +110,7 @@ func (s *Server) storePart(c *fiber.Ctx, job, name string, part *multipart.Part)
 		return a, ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
 		return a, brokenBody(c, err)
-	case files.IsFull(err):
+	case disk.IsFull(err):
 		return a, errors.Join(errNoSpace, err)
 	}
 	return a, err

@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/condition"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/weburl"
@@ -98,32 +99,32 @@ func TestLanguageLinksStayHere(t *testing.T) {
 
 // countingDisk counts the files that are made on a disk.
 type countingDisk struct {
-	files.Disk
+	disk.FS
 	made atomic.Int64
 	full atomic.Bool
 }
 
-func (d *countingDisk) Create(name string) (files.File, error) {
+func (d *countingDisk) Create(name string) (disk.File, error) {
 	d.made.Add(1)
 	if d.full.Load() {
 		return nil, errors.New("the disk is full")
 	}
-	return d.Disk.Create(name)
+	return d.FS.Create(name)
 }
 
 // However often readiness is asked for, the disk syncs about once a second; a disk that fails is told of.
 func TestReadinessSparesTheDisk(t *testing.T) {
 	s := routed(t)
-	disk := &countingDisk{Disk: files.OS()}
+	counting := &countingDisk{FS: disk.OS()}
 	var err error
-	if s.Files, err = files.NewLocal(files.Config{Root: t.TempDir(), Disk: disk}); err != nil {
+	if s.Files, err = files.NewLocal(files.Config{Root: t.TempDir(), Disk: counting}); err != nil {
 		t.Fatal(err)
 	}
 	s.Condition = condition.New(condition.Parts{State: s.Bus, Log: s.Log, Others: map[string]func(context.Context) error{
 		"the folder of the exports": func(context.Context) error { return s.Files.Check() },
 	}})
 	asked := 0
-	for disk.made.Load() < 2 { // the second one after a second
+	for counting.made.Load() < 2 { // the second one after a second
 		if a := answer(s, "GET", "/readyz", ""); a.StatusCode() != http.StatusOK {
 			t.Fatalf("%d", a.StatusCode())
 		}
@@ -132,7 +133,7 @@ func TestReadinessSparesTheDisk(t *testing.T) {
 	if asked < 10 {
 		t.Errorf("%d requests made the disk sync twice", asked)
 	}
-	disk.full.Store(true)
+	counting.full.Store(true)
 	began := time.Now()
 	for answer(s, "GET", "/readyz", "").StatusCode() != http.StatusServiceUnavailable {
 		if time.Since(began) > time.Minute {

@@ -10,9 +10,9 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/files"
 )
 
 // FHIR's media types.
@@ -108,7 +108,7 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		return http.StatusRequestEntityTooLarge, ehi.TooLarge, s.tooLarge().Error()
 	}
-	if bus.IsAway(err) || files.IsFull(err) || files.IsShort(err) {
+	if bus.IsAway(err) || disk.IsFull(err) || disk.IsShort(err) {
 		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		s.Condition.Doubt()
 		if why := s.Condition.Rescue(); why != nil {

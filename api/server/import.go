@@ -19,8 +19,8 @@ import (
 
 	"ehi-server/api/backup"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 )
 
 // importCodings are the content codings that an import takes; gzip is recognised with or without the header.
@@ -63,7 +63,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 		c.Status(http.StatusRequestTimeout)
 	case errors.Is(err, source.ErrBusy):
 		return ehi.Errorf(ehi.Transient, source.Busy)
-	case files.IsFull(err): // what came before stays imported, and the import, sent again, brings the rest
+	case disk.IsFull(err): // what came before stays imported, and the import, sent again, brings the rest
 		if _, e := io.Copy(io.Discard, body); e != nil { // who is cut off does not hear why
 			return brokenBody(c, e)
 		}

@@ -20,9 +20,9 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/exporter/source"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
 )
 
@@ -46,7 +46,7 @@ type Store struct {
 	unwatch func()
 	log     *slog.Logger
 	harm    *damage
-	disk    files.Probe
+	disk    disk.Probe
 	armed   *atomic.Bool // see journal
 	bulk    bool
 	reads   bool // and never writes
@@ -151,7 +151,7 @@ func Open(c Config) (*Store, error) {
 		log: c.Log, bulk: c.Bulk,
 		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases), bases: slices.Clone(c.OwnBases),
 		frozen: frozen{open: map[string]*population{}}, tableOptions: tableOptions, sorting: usualSorting,
-		disk: files.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
+		disk: disk.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
 	}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
@@ -285,7 +285,7 @@ func (s *Store) roomy() bool { return s.hasFree(toFlush) }
 const toFlush = 4 * memTableBytes
 
 func (s *Store) hasFree(bytes int64) bool {
-	free, err := files.OS().Free(s.dir)
+	free, err := disk.OS().Free(s.dir)
 	return err != nil || free >= bytes
 }
 

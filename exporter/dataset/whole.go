@@ -17,7 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // Pebble trusts its folder: where its marker is missing it makes a new store and removes whatever lies there, and a log that
@@ -225,7 +225,7 @@ func begin(dir string, unlogged bool) error {
 	if unlogged {
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, logless), nil, 0o600))
 	}
-	return errors.Join(err, files.OS().SyncDir(dir))
+	return errors.Join(err, disk.OS().SyncDir(dir))
 }
 
 // logs says that the store is written to with a log from here on.
@@ -261,7 +261,7 @@ func finish(dir string) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return files.OS().SyncDir(dir)
+	return disk.OS().SyncDir(dir)
 }
 
 func remove(dir, name string) error {

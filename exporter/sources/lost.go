@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"ehi-server/exporter/dataset"
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // madeFile lies beside the folder of a record store from when it was made on. So a folder that was lost, or
@@ -44,5 +44,5 @@ func keepMade(data string) error {
 		return err
 	}
 	_, err = f.WriteString(madeText)
-	return errors.Join(err, f.Sync(), f.Close(), files.OS().SyncDir(data))
+	return errors.Join(err, f.Sync(), f.Close(), disk.OS().SyncDir(data))
 }

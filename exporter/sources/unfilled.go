@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"ehi-server/exporter/dataset"
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // unfilledFile lies beside the folder of a record store that is being made and filled with demo patients, from
@@ -31,7 +31,7 @@ func Filled(data string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, files.OS().SyncDir(data))
+	return errors.Join(err, disk.OS().SyncDir(data))
 }
 
 // keepUnfilled says of a store that is about to be made that it is to be filled, and of one that somebody else
@@ -49,7 +49,7 @@ func (c Config) keepUnfilled() error {
 	}
 	f, err := os.OpenFile(filepath.Join(c.Data, unfilledFile), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err == nil {
-		err = errors.Join(f.Close(), files.OS().SyncDir(c.Data))
+		err = errors.Join(f.Close(), disk.OS().SyncDir(c.Data))
 	}
 	if err != nil {
 		return fmt.Errorf("say that the record store is to be filled: %w", err)

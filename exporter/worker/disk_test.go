@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
@@ -46,16 +47,16 @@ func TestDiskFaults(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
-			disk := h.on(files.OS())
+			faulty := h.on(disk.OS())
 			h.work(h.source, "w")
-			c.inject(disk)
+			c.inject(faulty)
 			h.request("a", true)
 			h.await("a", c.want.status)
 			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
 			if err != nil || task.Attempt != c.want.attempts || task.Committed != (c.want.status == ehi.Retrieved) {
 				t.Errorf("task %+v, %v", task, err)
 			}
-			disk.Fail(filestest.Remove, nil, 0)
+			faulty.Fail(filestest.Remove, nil, 0)
 			h.checkFiles("a")
 		})
 	}
@@ -66,10 +67,10 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 	for _, op := range []filestest.Op{filestest.Create, filestest.Write, filestest.Sync, filestest.Close, filestest.SyncDir} {
 		t.Run(string(op), func(t *testing.T) {
 			h := newHouse(t)
-			disk := h.on(files.OS())
+			faulty := h.on(disk.OS())
 			h.work(h.source, "w")
-			disk.Fail(op, syscall.ENOSPC, 1)
-			disk.Fail(filestest.Create, syscall.ENOSPC, 10) // Check finds no space for a while
+			faulty.Fail(op, syscall.ENOSPC, 1)
+			faulty.Fail(filestest.Create, syscall.ENOSPC, 10) // Check finds no space for a while
 			h.request("a", true)
 			h.await("a", ehi.Retrieved)
 			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
@@ -82,19 +83,19 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 }
 
 // on puts the house's files on a disk that can be made to fail. Outputs of 10 kB and more get a file of their own.
-func (h *house) on(over files.Disk) *filestest.Faulty {
+func (h *house) on(over disk.FS) *filestest.Faulty {
 	h.t.Helper()
 	root := h.t.TempDir()
 	if _, err := files.NewLocal(files.Config{Root: root, Disk: over}); err != nil {
 		h.t.Fatal(err)
 	}
-	disk := filestest.NewFaulty(over)
+	faulty := filestest.NewFaulty(over)
 	var err error
-	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: disk, SpillBytes: 10_000}); err != nil {
+	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: faulty, SpillBytes: 10_000}); err != nil {
 		h.t.Fatal(err)
 	}
 	h.keeper.Files = h.files
-	return disk
+	return faulty
 }
 
 // checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing else.
@@ -145,10 +146,10 @@ func (h *house) checkFile(id string, f ehi.File) {
 // A janitor that stops between its look at the files and at the records removes nothing that a record has come to name meanwhile.
 func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h := newHouse(t)
-	disk := &pausing{Disk: files.OS()}
+	paused := &pausing{FS: disk.OS()}
 	root := t.TempDir()
 	var err error
-	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: disk, SpillBytes: 10_000}); err != nil {
+	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: paused, SpillBytes: 10_000}); err != nil {
 		t.Fatal(err)
 	}
 	h.keeper.Files = h.files
@@ -172,16 +173,16 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 		}
 	}
 	for round := range 20 { // the janitor stops behind each folder in turn, while exports come to their end
-		disk.pauseAfter(round)
+		paused.pauseAfter(round)
 		swept := make(chan error, 1)
 		go func() { swept <- h.keeper.Sweep(t.Context()) }()
-		<-disk.paused
+		<-paused.paused
 		if round == 3 {
 			close(waiting.open)
 			h.await("a", ehi.Retrieved)
 			h.await("b", ehi.Retrieved)
 		}
-		close(disk.goOn)
+		close(paused.goOn)
 		if err := <-swept; err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +196,7 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 
 // pausing is a disk that stops behind the listing of a folder.
 type pausing struct {
-	files.Disk
+	disk.FS
 	mu           sync.Mutex
 	left         int
 	paused, goOn chan struct{}
@@ -208,7 +209,7 @@ func (p *pausing) pauseAfter(folders int) {
 }
 
 func (p *pausing) ReadDir(name string) ([]string, error) {
-	names, err := p.Disk.ReadDir(name)
+	names, err := p.FS.ReadDir(name)
 	p.mu.Lock()
 	p.left--
 	stop, paused, goOn := p.left == 0, p.paused, p.goOn

@@ -14,6 +14,7 @@ import (
 	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
@@ -85,7 +86,9 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 // its job deleted, the disk is full, NATS was away when it was to be committed, or the process does not
 // belong to the server any more. What a source says of itself, whatever it is, is no excuse.
 func excused(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) || files.IsFull(err) || errors.Is(err, errNotCommitted) && bus.IsAway(err) ||
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) ||
+		disk.IsFull(err) ||
+		errors.Is(err, errNotCommitted) && bus.IsAway(err) ||
 		errors.Is(err, errStranger)
 }
 

@@ -17,6 +17,7 @@ import (
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
@@ -276,12 +277,12 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 func (p *Pool) runWithSpace(ctx context.Context, log *slog.Logger, d *bus.Delivery) error {
 	for {
 		err := guard(func() error { return p.run(ctx, d) })
-		if !files.IsFull(err) {
+		if !disk.IsFull(err) {
 			return err
 		}
 		telemetry.DiskFull.Inc()
 		log.Error("the disk is full: the export waits for space", "err", err)
-		for full := true; full; full = files.IsFull(p.Files.Check()) {
+		for full := true; full; full = disk.IsFull(p.Files.Check()) {
 			runOf(ctx).read.Add(1)
 			if pause(ctx, p.RetryAfter); ctx.Err() != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"ehi-server/shared/disk"
 	"ehi-server/shared/telemetry"
 )
 
@@ -42,7 +43,7 @@ type Output struct {
 	batch  *Batch
 	number int
 	buf    []byte
-	file   File
+	file   disk.File
 	name   string
 	length int64
 	begun  int64     // up to where the disk was told to begin
@@ -129,7 +130,7 @@ func (o *Output) release() {
 	}
 }
 
-func (b *Batch) newFile() (string, File, error) {
+func (b *Batch) newFile() (string, disk.File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	name := fmt.Sprintf("%s%d.ndjson", b.prefix, b.spilled)
@@ -139,7 +140,7 @@ func (b *Batch) newFile() (string, File, error) {
 }
 
 // open makes a new file. An earlier run of the same attempt cannot have left one: attempts are numbered by compare-and-set.
-func (b *Batch) open(object string) (File, error) {
+func (b *Batch) open(object string) (disk.File, error) {
 	b.made = true
 	return b.store.disk.Create(filepath.Join(b.dir, b.job+"."+object))
 }
@@ -165,7 +166,7 @@ var segmentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil,
 
 func (b *Batch) place() ([]Extent, error) {
 	extents := make([]Extent, len(b.outputs))
-	var seg File
+	var seg disk.File
 	var at int64
 	segment := b.prefix + "seg"
 	w := segmentWriters.Get().(*bufio.Writer)

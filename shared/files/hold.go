@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+
+	"ehi-server/shared/disk"
 )
 
 // ErrHeld says that a process works in a folder.
@@ -27,7 +29,7 @@ func (l *Local) Hold() (io.Closer, error) {
 // Unused finds out whether nobody works in a folder of exports. Errors: ErrHeld.
 func Unused(root string) error {
 	l := &Local{root: root}
-	if _, err := OS().ReadDir(root); errors.Is(err, fs.ErrNotExist) {
+	if _, err := disk.OS().ReadDir(root); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	held, err := lock(l.lockFile(holdName), true)

@@ -16,8 +16,9 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"ehi-server/shared/disk"
 )
 
 // Extent says where the store keeps one output: Length bytes at Offset of Object, which have the Sum.
@@ -41,7 +42,7 @@ type Config struct {
 	// SpillBytes is how large an output may grow in memory before it gets a file of its own. Default DefaultSpillBytes.
 	SpillBytes int
 	// Disk is the file system. Default: the operating system's.
-	Disk Disk
+	Disk disk.FS
 	// Log tells of files that are found damaged. Default: nobody is told.
 	Log *slog.Logger
 	// Unsummed writes files without checksums, so that no damage to them is noticed: benchmarks measure by it
@@ -53,7 +54,7 @@ type Config struct {
 type Local struct {
 	root    string
 	spill   atomic.Int64
-	disk    Disk
+	disk    disk.FS
 	log     *slog.Logger
 	damages damages
 
@@ -66,7 +67,7 @@ func NewLocal(c Config) (*Local, error) {
 		c.SpillBytes = DefaultSpillBytes
 	}
 	if c.Disk == nil {
-		c.Disk = OS()
+		c.Disk = disk.OS()
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -472,14 +473,6 @@ func (l *Local) Check() error {
 
 // Free is how many bytes the disk of the exports can still take.
 func (l *Local) Free() (int64, error) { return l.disk.Free(l.root) }
-
-// IsFull tells an error that is due to a full disk, or a quota, from others.
-func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
-// IsShort tells an error that is due to a lack of open files or of memory, which passes, from others.
-func IsShort(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
-}
 
 // ErrTooLarge is returned by PutAttachment for content over its limit; nothing is kept of it.
 var ErrTooLarge = errors.New("the file is larger than its limit")

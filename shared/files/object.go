@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+
+	"ehi-server/shared/disk"
 )
 
 // Object reads an object whole, from its start to its end, for a backup. It holds the outputs that lie in
@@ -12,7 +14,7 @@ import (
 // not end it: what the disk has changed comes as it is, and zeros come for what the disk does not give, so
 // that the outputs beside it are kept. Who reads such an output by its record finds it damaged.
 type Object struct {
-	f     ReadFile
+	f     disk.ReadFile
 	size  int64
 	at    int64
 	lost  int64 // up to where the disk is not asked any more

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
 )
@@ -96,8 +97,8 @@ func TestAnObjectIsHeldToTheSumsOfItsOutputs(t *testing.T) {
 func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	root := t.TempDir()
 	k := keep(t, root, "job", []byte("first"), []byte("second"))
-	disk := filestest.NewFaulty(files.OS())
-	store, err := files.NewLocal(files.Config{Root: root, Disk: disk})
+	faulty := filestest.NewFaulty(disk.OS())
+	store, err := files.NewLocal(files.Config{Root: root, Disk: faulty})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk.Fail(filestest.Read, syscall.EIO, 1)
+	faulty.Fail(filestest.Read, syscall.EIO, 1)
 	if got := readObject(t, o, 3); string(got) != "\x00\x00\x00\x00\x00second" {
 		t.Errorf("%q", got)
 	}
@@ -115,7 +116,7 @@ func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	}
 	without := k.segment()
 	without[1].Sum = ""
-	disk.Fail(filestest.Read, syscall.EIO, 1)
+	faulty.Fail(filestest.Read, syscall.EIO, 1)
 	if _, err := store.OpenObject(k.job, without[1].Object, without); !errors.Is(err, files.ErrDamaged) {
 		t.Errorf("without a sum: %v", err)
 	}

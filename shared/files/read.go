@@ -6,6 +6,8 @@ import (
 	"hash"
 	"io"
 	"path/filepath"
+
+	"ehi-server/shared/disk"
 )
 
 // Reader reads one output or attachment: the bytes of an extent and no others. Who reads it from its
@@ -13,7 +15,7 @@ import (
 // never looks whole. Errors of Read: ErrDamaged.
 type Reader struct {
 	section *io.SectionReader
-	f       ReadFile
+	f       disk.ReadFile
 	sum     Sum
 	hash    hash.Hash // of what was read; nil where that is not all from the start, or there is no sum
 	at      int64
@@ -21,7 +23,7 @@ type Reader struct {
 	report  func(Kind, error) error
 }
 
-func newReader(f ReadFile, e Extent, report func(Kind, error) error) *Reader {
+func newReader(f disk.ReadFile, e Extent, report func(Kind, error) error) *Reader {
 	return &Reader{section: io.NewSectionReader(f, e.Offset, e.Length), f: f, sum: e.Sum, hash: e.Sum.hash(), report: report}
 }
 

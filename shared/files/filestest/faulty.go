@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // Op is an operation of a disk that can be made to fail.
@@ -23,7 +23,7 @@ const (
 
 // Faulty is a Disk over another one, which fails as it is told.
 type Faulty struct {
-	files.Disk
+	disk.FS
 	mu     sync.Mutex
 	faults map[Op]*failure
 	pause  time.Duration
@@ -37,7 +37,7 @@ type failure struct {
 }
 
 // NewFaulty puts a disk over another one that works until Fail or Slow is called.
-func NewFaulty(over files.Disk) *Faulty { return &Faulty{Disk: over, faults: map[Op]*failure{}} }
+func NewFaulty(over disk.FS) *Faulty { return &Faulty{FS: over, faults: map[Op]*failure{}} }
 
 // Fail makes the next so many calls of an operation fail; a negative number makes all of them fail, 0 none any more.
 func (f *Faulty) Fail(op Op, err error, times int) { f.set(op, &failure{err: err, times: times}) }
@@ -91,39 +91,39 @@ func (f *Faulty) fails(op Op) error {
 	return nil
 }
 
-// Create implements files.Disk.
-func (f *Faulty) Create(name string) (files.File, error) {
+// Create implements disk.FS.
+func (f *Faulty) Create(name string) (disk.File, error) {
 	if err := f.fails(Create); err != nil {
 		return nil, err
 	}
-	file, err := f.Disk.Create(name)
+	file, err := f.FS.Create(name)
 	return &faultyFile{file, f}, err
 }
 
-// Open implements files.Disk.
-func (f *Faulty) Open(name string) (files.ReadFile, error) {
-	file, err := f.Disk.Open(name)
+// Open implements disk.FS.
+func (f *Faulty) Open(name string) (disk.ReadFile, error) {
+	file, err := f.FS.Open(name)
 	return &faultyReadFile{file, f}, err
 }
 
-// Remove implements files.Disk.
+// Remove implements disk.FS.
 func (f *Faulty) Remove(name string) error {
 	if err := f.fails(Remove); err != nil {
 		return err
 	}
-	return f.Disk.Remove(name)
+	return f.FS.Remove(name)
 }
 
-// SyncDir implements files.Disk.
+// SyncDir implements disk.FS.
 func (f *Faulty) SyncDir(name string) error {
 	if err := f.fails(SyncDir); err != nil {
 		return err
 	}
-	return f.Disk.SyncDir(name)
+	return f.FS.SyncDir(name)
 }
 
 type faultyFile struct {
-	files.File
+	disk.File
 	disk *Faulty
 }
 
@@ -161,7 +161,7 @@ func (f *faultyFile) Close() error {
 }
 
 type faultyReadFile struct {
-	files.ReadFile
+	disk.ReadFile
 	disk *Faulty
 }
 

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
 )
 
@@ -41,7 +42,7 @@ func Mount(t *testing.T, dir, size string) {
 func Fill(t *testing.T, dir string, but int64) (clear func()) {
 	t.Helper()
 	name := filepath.Join(dir, ".filling")
-	free, err := files.OS().Free(dir)
+	free, err := disk.OS().Free(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

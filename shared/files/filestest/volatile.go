@@ -11,7 +11,7 @@ import (
 	"slices"
 	"sync"
 
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // ErrOff is what every operation of a Volatile disk returns once its power is gone.
@@ -124,8 +124,8 @@ func absent(op, path string) error {
 	return &fs.PathError{Op: op, Path: path, Err: fs.ErrNotExist}
 }
 
-// Create implements files.Disk.
-func (v *Volatile) Create(name string) (files.File, error) {
+// Create implements disk.FS.
+func (v *Volatile) Create(name string) (disk.File, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err := v.change(); err != nil {
@@ -143,8 +143,8 @@ func (v *Volatile) Create(name string) (files.File, error) {
 	return &volatileFile{v, n}, nil
 }
 
-// Open implements files.Disk.
-func (v *Volatile) Open(name string) (files.ReadFile, error) {
+// Open implements disk.FS.
+func (v *Volatile) Open(name string) (disk.ReadFile, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	n := v.find(name)
@@ -154,7 +154,7 @@ func (v *Volatile) Open(name string) (files.ReadFile, error) {
 	return &volatileFile{v, n}, nil
 }
 
-// Remove implements files.Disk.
+// Remove implements disk.FS.
 func (v *Volatile) Remove(name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -169,7 +169,7 @@ func (v *Volatile) Remove(name string) error {
 	return nil
 }
 
-// ReadDir implements files.Disk.
+// ReadDir implements disk.FS.
 func (v *Volatile) ReadDir(name string) ([]string, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -180,7 +180,7 @@ func (v *Volatile) ReadDir(name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(dir.now)), nil
 }
 
-// MkdirAll implements files.Disk.
+// MkdirAll implements disk.FS.
 func (v *Volatile) MkdirAll(name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -197,7 +197,7 @@ func (v *Volatile) MkdirAll(name string) error {
 	return nil
 }
 
-// SyncDir implements files.Disk.
+// SyncDir implements disk.FS.
 func (v *Volatile) SyncDir(name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -212,7 +212,7 @@ func (v *Volatile) SyncDir(name string) error {
 	return nil
 }
 
-// Free implements files.Disk: it is never full.
+// Free implements disk.FS: it is never full.
 func (v *Volatile) Free(string) (int64, error) { return math.MaxInt64, nil }
 
 type volatileFile struct {

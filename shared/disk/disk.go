@@ -1,15 +1,16 @@
-package files
+package disk
 
 import (
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
-// Disk is the file system under a store: the operating system's, unless a test puts one in its place that fails or forgets. Names are
-// paths. All methods may be called from many goroutines.
-type Disk interface {
+// FS is a file system: the operating system's, unless a test puts one in its place that fails or
+// forgets. Names are paths. All methods may be called from many goroutines.
+type FS interface {
 	// Create makes a new file. Errors: fs.ErrExist.
 	Create(name string) (File, error)
 	// Open opens a file for reading. Errors: fs.ErrNotExist.
@@ -45,10 +46,10 @@ type ReadFile interface {
 }
 
 // OS is the operating system's file system.
-func OS() Disk { return osDisk{} }
+func OS() FS { return osFS{} }
 
-// osDisk is the operating system's file system.
-type osDisk struct{}
+// osFS is the operating system's file system.
+type osFS struct{}
 
 type osFile struct{ *os.File }
 
@@ -62,7 +63,7 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (osDisk) Create(name string) (File, error) {
+func (osFS) Create(name string) (File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -73,8 +74,9 @@ func (osDisk) Create(name string) (File, error) {
 // ErrEndless says that there is something in a file's place that may be read for ever.
 var ErrEndless = errors.New("a pipe, a socket or a device is in the place of a file")
 
-// Plain reports whether a name, or what it links to, can be opened without a wait. Errors: fs.ErrNotExist, ErrEndless.
-func Plain(name string) error {
+// plain reports whether a name, or what it links to, can be opened without a wait. Errors:
+// fs.ErrNotExist, ErrEndless.
+func plain(name string) error {
 	info, err := os.Stat(name)
 	if err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0 {
 		err = &fs.PathError{Op: "open", Path: name, Err: ErrEndless}
@@ -82,8 +84,8 @@ func Plain(name string) error {
 	return err
 }
 
-func (osDisk) Open(name string) (ReadFile, error) {
-	if err := Plain(name); err != nil {
+func (osFS) Open(name string) (ReadFile, error) {
+	if err := plain(name); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(name)
@@ -93,10 +95,10 @@ func (osDisk) Open(name string) (ReadFile, error) {
 	return osFile{f}, nil
 }
 
-func (osDisk) Remove(name string) error   { return os.Remove(name) }
-func (osDisk) MkdirAll(name string) error { return os.MkdirAll(name, 0o700) }
+func (osFS) Remove(name string) error   { return os.Remove(name) }
+func (osFS) MkdirAll(name string) error { return os.MkdirAll(name, 0o700) }
 
-func (osDisk) ReadDir(name string) ([]string, error) {
+func (osFS) ReadDir(name string) ([]string, error) {
 	entries, err := os.ReadDir(name)
 	names := make([]string, len(entries))
 	for i, e := range entries {
@@ -105,10 +107,28 @@ func (osDisk) ReadDir(name string) ([]string, error) {
 	return names, err
 }
 
-func (osDisk) SyncDir(name string) error {
+func (osFS) SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// IsFull tells an error that is due to a full disk, or a quota, from others.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// IsShort tells an error that is due to a lack of open files or of memory, which passes, from others.
+func IsShort(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOMEM)
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

@@ -1,13 +1,14 @@
 //go:build linux || darwin || freebsd
 
-package files
+package disk
 
 import (
 	"math"
 	"testing"
 )
 
-// A disk lacks inodes where it has few and knows that; one without a limit, or that does not know, does not.
+// A disk lacks inodes where it has few and knows that; one without a limit, or that does not know,
+// does not.
 func TestADiskLacksInodesOnlyWhereItSaysSo(t *testing.T) {
 	for _, c := range []struct {
 		total, free uint64

@@ -1,6 +1,6 @@
 //go:build unix
 
-package files_test
+package disk_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"ehi-server/shared/files"
+	"ehi-server/shared/disk"
 )
 
 // A pipe in the place of a file is not waited for.
@@ -17,7 +17,7 @@ func TestAPipeIsNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := files.OS().Open(pipe); !errors.Is(err, files.ErrEndless) {
+	if _, err := disk.OS().Open(pipe); !errors.Is(err, disk.ErrEndless) {
 		t.Errorf("it opens: %v", err)
 	}
 }

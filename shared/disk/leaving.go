@@ -1,16 +1,16 @@
-package files
+package disk
 
 import (
 	"path/filepath"
 	"syscall"
 )
 
-// Leaving is a disk that is full for its users while less than so many bytes are free: what is kept on it takes nothing of
-// the room that others need, who write to the same disk.
-func Leaving(d Disk, bytes int64) Disk { return leaving{d, bytes} }
+// Leaving is a disk that is full for its users while less than so many bytes are free: what is kept
+// on it takes nothing of the room that others need, who write to the same disk.
+func Leaving(d FS, bytes int64) FS { return leaving{d, bytes} }
 
 type leaving struct {
-	Disk
+	FS
 	bytes int64
 }
 
@@ -23,12 +23,12 @@ func (l leaving) room(folder string) error {
 	return err
 }
 
-// Create implements Disk.
+// Create implements FS.
 func (l leaving) Create(name string) (File, error) {
 	if err := l.room(filepath.Dir(name)); err != nil {
 		return nil, err
 	}
-	f, err := l.Disk.Create(name)
+	f, err := l.FS.Create(name)
 	return &leavingFile{File: f, disk: l, folder: filepath.Dir(name)}, err
 }
 

@@ -1,12 +1,14 @@
 //go:build linux || darwin || freebsd
 
-package files
+package disk
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+)
 
-// Free asks the file system. One that has hardly room for the names of files (inodes) takes nothing more, whatever
-// bytes are free.
-func (osDisk) Free(name string) (int64, error) {
+// Free asks the file system. One that has hardly room for the names of files (inodes) takes nothing
+// more, whatever bytes are free.
+func (osFS) Free(name string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(name, &s); err != nil {
 		return 0, err

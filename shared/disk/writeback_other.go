@@ -1,8 +1,10 @@
 //go:build !linux
 
-package files
+package disk
 
-import "os"
+import (
+	"os"
+)
 
 // writeBack does nothing where the system cannot be told.
 func writeBack(*os.File, int64, int64) {}

@@ -1,4 +1,4 @@
-package files
+package disk
 
 import (
 	"errors"
@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// Probe finds out whether the disk of a folder can still be read. What a process has in memory tells nothing of that:
-// each look reads blocks of files that the system is told to forget before. Its zero value, with Dir, is ready to use.
+// Probe finds out whether the disk of a folder can still be read. What a process has in memory
+// tells nothing of that: each look reads blocks of files that the system is told to forget before.
+// Its zero value, with Dir, is ready to use.
 type Probe struct {
 	// Dir is the folder, and Ends are how the names of its files end; nothing else is read.
 	Dir  string

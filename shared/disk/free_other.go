@@ -1,11 +1,13 @@
 //go:build !(linux || darwin || freebsd)
 
-package files
+package disk
 
-import "math"
+import (
+	"math"
+)
 
 // Free is not known here: a full disk shows itself when it is written to.
-func (osDisk) Free(string) (int64, error) { return math.MaxInt64, nil }
+func (osFS) Free(string) (int64, error) { return math.MaxInt64, nil }
 
 // FewNames is not known here either.
 func FewNames(string) bool { return false }
