@@ -178,7 +178,7 @@ func (b backedUp) export(id string, contents ...string) []ehi.File {
 // path is where an object lies.
 func (b backedUp) path(job, object string) string {
 	b.Helper()
-	place, err := b.store.Place(job, object)
+	place, err := files.Place(job, object)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -254,7 +254,7 @@ func (t *target) place(h *tar.Header) (string, error) {
 	switch folder + "/" {
 	case exportsFolder:
 		job, object, _ := strings.Cut(rest, "/")
-		place, err := t.store.Place(job, object)
+		place, err := files.Place(job, object)
 		return filepath.Join(files.Folder, place), err
 	case recordsFolder:
 		return filepath.Join(dataset.Folder, rest), nil

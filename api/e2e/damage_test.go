@@ -70,7 +70,7 @@ func (e exported) entries() map[string]ehi.FileExtension {
 // path is where an object of the export lies.
 func (e exported) path(object string) string {
 	e.t.Helper()
-	place, err := e.node.Files.Place(e.job.ID, object)
+	place, err := files.Place(e.job.ID, object)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -3,9 +3,7 @@ package files
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"hash"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,13 +13,14 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Batch collects the outputs of one attempt of one task and makes them durable in one go. Its Outputs are written by
-// one goroutine each; Commit or Discard is called by the owner when all of them have ended.
+// Batch collects the outputs of one attempt of one task and makes them durable in one go. Its
+// Outputs are written by one goroutine each; Commit or Discard is called by the owner when all of
+// them have ended.
 type Batch struct {
-	store  *Local
-	job    string
-	dir    string
-	prefix string // "<task>.<attempt>."
+	store *Local
+	job   string
+
+	task, attempt int
 
 	mu      sync.Mutex
 	outputs []*Output
@@ -29,16 +28,17 @@ type Batch struct {
 	made    bool // whether anything was put on the disk
 }
 
-// NewBatch starts a batch. Nothing touches the disk before the first spill or Commit.
+// NewBatch starts a batch. Nothing touches the disk before the first spill or Commit. Errors:
+// ErrName.
 func (l *Local) NewBatch(job string, task, attempt int) (*Batch, error) {
-	dir, err := l.dir(job)
-	if err != nil {
+	if err := NamedJob(job); err != nil {
 		return nil, err
 	}
-	return &Batch{store: l, job: job, dir: dir, prefix: fmt.Sprintf("%d.%d.", task, attempt)}, nil
+	return &Batch{store: l, job: job, task: task, attempt: attempt}, nil
 }
 
-// Output is one growing file. It is in memory while it is small and gets a file of its own when it is not.
+// Output is one growing file. It is in memory while it is small and gets a file of its own when it
+// is not.
 type Output struct {
 	batch  *Batch
 	number int
@@ -87,8 +87,8 @@ func (o *Output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// writeBackEvery is after how many bytes of a file the disk is told to begin with them, so that it works while the rest is made and
-// little is left to wait for at the end.
+// writeBackEvery is after how many bytes of a file the disk is told to begin with them, so that it
+// works while the rest is made and little is left to wait for at the end.
 const writeBackEvery = 4 << 20
 
 func (o *Output) spill() (err error) {
@@ -97,7 +97,7 @@ func (o *Output) spill() (err error) {
 	}
 	_, err = o.file.Write(o.buf)
 	if !o.batch.store.unsummed {
-		o.sum = newSum()
+		o.sum = NewHash()
 	}
 	o.add(o.buf)
 	o.release()
@@ -117,9 +117,9 @@ func (o *Output) summed() Sum {
 	case o.batch.store.unsummed:
 		return ""
 	case o.file != nil:
-		return sumBy(o.sum)
+		return SumBy(o.sum)
 	}
-	return sumOfBytes(o.buf)
+	return SumOf(o.buf)
 }
 
 func (o *Output) release() {
@@ -133,20 +133,26 @@ func (o *Output) release() {
 func (b *Batch) newFile() (string, disk.File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	name := fmt.Sprintf("%s%d.ndjson", b.prefix, b.spilled)
+	name := LargeName(b.task, b.attempt, b.spilled)
 	b.spilled++
 	f, err := b.open(name)
 	return name, f, err
 }
 
-// open makes a new file. An earlier run of the same attempt cannot have left one: attempts are numbered by compare-and-set.
+// open makes a new file. An earlier run of the same attempt cannot have left one: attempts are
+// numbered by compare-and-set.
 func (b *Batch) open(object string) (disk.File, error) {
 	b.made = true
-	return b.store.disk.Create(filepath.Join(b.dir, b.job+"."+object))
+	path, err := b.store.tree.path(b.job, object)
+	if err != nil {
+		return nil, err
+	}
+	return b.store.tree.disk.Create(path)
 }
 
-// Commit writes the small outputs into one segment, syncs every file and their folder, and returns where each output lies, in
-// the order of Create. After an error nothing may be relied on: call Discard.
+// Commit writes the small outputs into one segment, syncs every file and their folder, and returns
+// where each output lies, in the order of Create. After an error nothing may be relied on: call
+// Discard.
 func (b *Batch) Commit() ([]Extent, error) {
 	extents, err := b.place()
 	if err != nil {
@@ -155,11 +161,11 @@ func (b *Batch) Commit() ([]Extent, error) {
 	if !b.made {
 		return extents, nil
 	}
-	return extents, timed(syncFolder, func() error { return b.store.disk.SyncDir(b.dir) })
+	return extents, timed(syncFolder, func() error { return b.store.tree.disk.SyncDir(b.store.tree.dir(b.job)) })
 }
 
-// segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte in half the time of
-// thirty smaller ones that end inside of a page.
+// segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte
+// in half the time of thirty smaller ones that end inside of a page.
 const segmentBuffer = 1 << 20
 
 var segmentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, segmentBuffer) }}
@@ -168,7 +174,7 @@ func (b *Batch) place() ([]Extent, error) {
 	extents := make([]Extent, len(b.outputs))
 	var seg disk.File
 	var at int64
-	segment := b.prefix + "seg"
+	segment := SegmentName(b.task, b.attempt)
 	w := segmentWriters.Get().(*bufio.Writer)
 	defer segmentWriters.Put(w)
 	for i, o := range b.outputs {
@@ -223,8 +229,8 @@ func timed(h prometheus.Observer, f func() error) error {
 	return err
 }
 
-// Discard removes what the batch wrote. It is safe after a failed Commit and after a successful one whose task record
-// could not be committed.
+// Discard removes what the batch wrote. It is safe after a failed Commit and after a successful one
+// whose task record could not be committed.
 func (b *Batch) Discard() error {
 	var errs []error
 	for _, o := range b.outputs {
@@ -237,7 +243,7 @@ func (b *Batch) Discard() error {
 		return errors.Join(errs...)
 	}
 	for i := range b.spilled {
-		errs = append(errs, b.store.remove(b.job, fmt.Sprintf("%s%d.ndjson", b.prefix, i)))
+		errs = append(errs, b.store.tree.RemoveObject(b.job, LargeName(b.task, b.attempt, i)))
 	}
-	return errors.Join(append(errs, b.store.remove(b.job, b.prefix+"seg"))...)
+	return errors.Join(append(errs, b.store.tree.RemoveObject(b.job, SegmentName(b.task, b.attempt)))...)
 }

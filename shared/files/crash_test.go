@@ -13,7 +13,8 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// ledger is the records that name files: in a server they are in JetStream, written after the files and before a client hears of them.
+// ledger is the records that name files: in a server they are in JetStream, written after the files
+// and before a client hears of them.
 type ledger struct {
 	outputs     map[string][]named // job -> its committed outputs
 	attachments map[string]map[string]string
@@ -24,7 +25,8 @@ type named struct {
 	content []byte
 }
 
-// life does some of everything, and notes in the ledger what a record would say; the power may go at any point.
+// life does some of everything, and notes in the ledger what a record would say; the power may go
+// at any point.
 func life(s *files.Local, l *ledger) error {
 	for n := range 3 {
 		job := fmt.Sprintf("job%d", n)
@@ -79,7 +81,8 @@ func life(s *files.Local, l *ledger) error {
 	return nil
 }
 
-// check holds a store to its ledger: what is named reads as it was written, and what is not can be swept away.
+// check holds a store to its ledger: what is named reads as it was written, and what is not can be
+// swept away.
 func check(s *files.Local, l *ledger) error {
 	keep := map[string]bool{}
 	for job, outputs := range l.outputs {
@@ -135,8 +138,8 @@ func same(r *files.Reader, err error, want []byte) error {
 	return errors.Join(err, r.Close())
 }
 
-// DESIGN section 4: whatever a record names is on the disk, wherever the power goes. Each operation in turn is the last one, and each
-// time the disk that is found afterwards is drawn several times.
+// DESIGN section 4: whatever a record names is on the disk, wherever the power goes. Each operation
+// in turn is the last one, and each time the disk that is found afterwards is drawn several times.
 func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 	open := func(disk *filestest.Volatile) (*files.Local, error) {
 		if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil { // the administrator's

@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// kept is a store on the operating system's disk with one job: small outputs in a segment, a large one
-// and an attachment.
+// kept is a store on the operating system's disk with one job: small outputs in a segment, a large
+// one and an attachment.
 type kept struct {
 	root     string
 	job      string
@@ -66,14 +66,15 @@ func (k *kept) reopen(t interface{ Fatal(...any) }) {
 
 // path is where an output lies.
 func (k *kept) path(t interface{ Fatal(...any) }, i int) string {
-	place, err := k.store.Place(k.job, k.extents[i].Object)
+	place, err := files.Place(k.job, k.extents[i].Object)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(k.root, place)
 }
 
-// read reads an output in pieces of some size; what it returns beside an error is what a client has got.
+// read reads an output in pieces of some size; what it returns beside an error is what a client has
+// got.
 func (k *kept) read(i, piece int) ([]byte, error) {
 	r, err := k.store.Open(k.job, k.extents[i])
 	if err != nil {
@@ -94,8 +95,8 @@ func (k *kept) read(i, piece int) ([]byte, error) {
 }
 
 // Whatever happens to the bytes of a file, who reads it to its end gets an error before the last of
-// them, then and at once whoever opens it next, in every process; the files beside it are as before,
-// and so is the damaged one when it was given back.
+// them, then and at once whoever opens it next, in every process; the files beside it are as
+// before, and so is the damaged one when it was given back.
 func TestADamagedFileNeverReadsAsWhole(t *testing.T) {
 	root, jobs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -183,7 +184,8 @@ func TestDamageIsOfOneOutput(t *testing.T) {
 	}
 }
 
-// What is behind the outputs of an object is read by nobody, and a range of an output is not compared.
+// What is behind the outputs of an object is read by nobody, and a range of an output is not
+// compared.
 func TestAPartOfAFileIsReadAsItIs(t *testing.T) {
 	k := keep(t, t.TempDir(), "job", bytes.Repeat([]byte("0123456789"), 30))
 	f, err := os.OpenFile(k.path(t, 0), os.O_APPEND|os.O_WRONLY, 0)

@@ -5,20 +5,30 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"ehi-server/shared/disk"
 )
 
+// lockFile is the file of a lock.
+func (t tree) lockFile(name string) string { return filepath.Join(t.root, "."+name+".lock") }
+
+// TryLock takes a lock that one process at a time has on the folder of the exports, until it is
+// closed or the process ends. held is nil where another one has it.
+func (l *Local) TryLock(name string) (held io.Closer, err error) {
+	return lock(l.tree.lockFile(name), true)
+}
+
 // ErrHeld says that a process works in a folder.
 var ErrHeld = errors.New("the exports are held by another process (a running server?)")
 
-// Hold tells others that a process works in the folder, until it is closed or the process ends. Several processes
-// may, as those that share one NATS. Where the disk takes no file for it, nobody is told. Errors: ErrHeld, where
-// somebody replaces the folder.
+// Hold tells others that a process works in the folder, until it is closed or the process ends.
+// Several processes may, as those that share one NATS. Where the disk takes no file for it, nobody
+// is told. Errors: ErrHeld, where somebody replaces the folder.
 func (l *Local) Hold() (io.Closer, error) {
-	held, err := lock(l.lockFile(holdName), false)
+	held, err := lock(l.tree.lockFile(holdName), false)
 	if err == nil && held == nil {
-		return nil, fmt.Errorf("%w: %s", ErrHeld, l.root)
+		return nil, fmt.Errorf("%w: %s", ErrHeld, l.tree.root)
 	}
 	if err != nil {
 		return io.NopCloser(nil), nil //nolint:nilerr // a disk without room is no reason not to serve what is there
@@ -28,11 +38,10 @@ func (l *Local) Hold() (io.Closer, error) {
 
 // Unused finds out whether nobody works in a folder of exports. Errors: ErrHeld.
 func Unused(root string) error {
-	l := &Local{root: root}
 	if _, err := disk.OS().ReadDir(root); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	held, err := lock(l.lockFile(holdName), true)
+	held, err := lock(tree{root: root}.lockFile(holdName), true)
 	if err == nil && held == nil {
 		return fmt.Errorf("%w: %s", ErrHeld, root)
 	}

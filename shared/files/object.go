@@ -5,21 +5,20 @@ import (
 	"fmt"
 	"hash"
 	"io"
-
-	"ehi-server/shared/disk"
 )
 
-// Object reads an object whole, from its start to its end, for a backup. It holds the outputs that lie in
-// it to their sums meanwhile, so that what Damaged says is of the very bytes that were read. Damage does
-// not end it: what the disk has changed comes as it is, and zeros come for what the disk does not give, so
-// that the outputs beside it are kept. Who reads such an output by its record finds it damaged.
+// Object reads an object whole, from its start to its end, for a backup. It holds the outputs that
+// lie in it to their sums meanwhile, so that what Damaged says is of the very bytes that were read.
+// Damage does not end it: what the disk has changed comes as it is, and zeros come for what the
+// disk does not give, so that the outputs beside it are kept. Who reads such an output by its
+// record finds it damaged.
 type Object struct {
-	f     disk.ReadFile
+	f     Source
 	size  int64
 	at    int64
 	lost  int64 // up to where the disk is not asked any more
 	parts []part
-	store *Local
+	base  *Base
 	job   string
 	found []Damage
 }
@@ -33,19 +32,18 @@ type part struct {
 
 func (p *part) end() int64 { return p.Offset + p.Length }
 
-// OpenObject opens an object. parts are the outputs, or the attachment, that records say lie in it. One
-// without a sum cannot show that it was changed, so an object of which such a part cannot be read is not
-// opened. Errors: fs.ErrNotExist, ErrDamaged, ErrName.
-func (l *Local) OpenObject(job, object string, parts []Extent) (*Object, error) {
-	path, err := l.object(job, object)
+// OpenObject opens an object. parts are the outputs, or the attachment, that records say lie in it.
+// One without a sum cannot show that it was changed, so an object of which such a part cannot be
+// read is not opened. Errors: fs.ErrNotExist, ErrDamaged, ErrName.
+func (b *Base) OpenObject(job, object string, parts []Extent) (*Object, error) {
+	if err := Named(job, object); err != nil {
+		return nil, err
+	}
+	f, err := b.backend.Fetch(job, object)
 	if err != nil {
 		return nil, err
 	}
-	f, err := l.disk.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	o := &Object{f: f, store: l, job: job}
+	o := &Object{f: f, base: b, job: job}
 	if o.size, err = f.Size(); err == nil {
 		err = o.prepare(parts)
 	}
@@ -55,7 +53,8 @@ func (l *Local) OpenObject(job, object string, parts []Extent) (*Object, error) 
 	return o, nil
 }
 
-// prepare notes the parts. One that is not there to its end is damaged; one without a sum is read now.
+// prepare notes the parts. One that is not there to its end is damaged; one without a sum is read
+// now.
 func (o *Object) prepare(parts []Extent) error {
 	for _, e := range parts {
 		p := part{Extent: e, hash: e.Sum.hash()}
@@ -77,7 +76,7 @@ func (o *Object) prepare(parts []Extent) error {
 func (o *Object) damaged(p part, kind Kind, cause error) error {
 	d := Damage{o.job, p.Object, p.Offset, kind}
 	o.found = append(o.found, d)
-	return o.store.report(d, cause)
+	return o.base.report(d, cause)
 }
 
 // Size is how many bytes there are to read.
@@ -86,8 +85,8 @@ func (o *Object) Size() int64 { return o.size }
 // Damaged are the parts that were found to be damaged, when the object has been read to its end.
 func (o *Object) Damaged() []Damage { return o.found }
 
-// Read implements io.Reader. Errors: io.ErrUnexpectedEOF where the file has become shorter; the disk's,
-// where it gives no more of what has no sum.
+// Read implements io.Reader. Errors: io.ErrUnexpectedEOF where the file has become shorter; the
+// disk's, where it gives no more of what has no sum.
 func (o *Object) Read(b []byte) (int, error) {
 	if o.at == o.size {
 		return 0, io.EOF

@@ -46,8 +46,8 @@ func readObject(t interface{ Fatal(...any) }, o *files.Object, piece int) (got [
 	return got
 }
 
-// An object that is read whole comes as it is, and which of its outputs are damaged is known then: those
-// in which a byte was changed, and no other.
+// An object that is read whole comes as it is, and which of its outputs are damaged is known then:
+// those in which a byte was changed, and no other.
 func TestAnObjectIsHeldToTheSumsOfItsOutputs(t *testing.T) {
 	root, jobs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -92,8 +92,8 @@ func TestAnObjectIsHeldToTheSumsOfItsOutputs(t *testing.T) {
 	})
 }
 
-// What the disk does not give is zeros, and damaged; what lies beside it is read. Where a part has no sum
-// that could show it, the object cannot be opened.
+// What the disk does not give is zeros, and damaged; what lies beside it is read. Where a part has
+// no sum that could show it, the object cannot be opened.
 func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	root := t.TempDir()
 	k := keep(t, root, "job", []byte("first"), []byte("second"))

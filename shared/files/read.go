@@ -5,17 +5,14 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"path/filepath"
-
-	"ehi-server/shared/disk"
 )
 
-// Reader reads one output or attachment: the bytes of an extent and no others. Who reads it from its
-// start to its end gets the last bytes only once its sum has been found right, so that what is damaged
-// never looks whole. Errors of Read: ErrDamaged.
+// Reader reads one output or attachment: the bytes of an extent and no others. Who reads it from
+// its start to its end gets the last bytes only once its sum has been found right, so that what is
+// damaged never looks whole. Errors of Read: ErrDamaged.
 type Reader struct {
 	section *io.SectionReader
-	f       disk.ReadFile
+	f       Source
 	sum     Sum
 	hash    hash.Hash // of what was read; nil where that is not all from the start, or there is no sum
 	at      int64
@@ -23,7 +20,7 @@ type Reader struct {
 	report  func(Kind, error) error
 }
 
-func newReader(f disk.ReadFile, e Extent, report func(Kind, error) error) *Reader {
+func newReader(f Source, e Extent, report func(Kind, error) error) *Reader {
 	return &Reader{section: io.NewSectionReader(f, e.Offset, e.Length), f: f, sum: e.Sum, hash: e.Sum.hash(), report: report}
 }
 
@@ -71,16 +68,19 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 // Close releases the file.
 func (r *Reader) Close() error { return r.f.Close() }
 
-// openAt opens an extent of a file. Errors: fs.ErrNotExist, ErrDamaged.
-func (l *Local) openAt(job, path string, e Extent) (*Reader, error) {
-	f, err := l.disk.Open(path)
+// open opens an extent. Errors: fs.ErrNotExist, ErrDamaged.
+func (b *Base) open(job string, e Extent) (*Reader, error) {
+	f, err := b.backend.Fetch(job, e.Object)
 	if err != nil {
 		return nil, err
 	}
-	report := func(kind Kind, cause error) error { return l.report(Damage{job, e.Object, e.Offset, kind}, cause) }
+	report := func(kind Kind, cause error) error {
+		return b.report(Damage{job, e.Object, e.Offset, kind}, cause)
+	}
 	size, err := f.Size()
-	if err == nil && size < e.Offset+e.Length {
-		err = report(Short, fmt.Errorf("%s is %d bytes long, %d expected: %w", filepath.Base(path), size, e.Offset+e.Length, io.ErrUnexpectedEOF))
+	if end := e.Offset + e.Length; err == nil && size < end {
+		err = report(Short, fmt.Errorf("%s.%s is %d bytes long, %d expected: %w",
+			job, e.Object, size, end, io.ErrUnexpectedEOF))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -10,9 +10,9 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum is the checksum of a file as it is stored: an algorithm, a colon, and the digest in lower-case
-// hex. "" is one that nobody has taken: outputs of older builds have none. It tells damage, not
-// intent: who changes a file on purpose can make another one fit.
+// Sum is the checksum of a file as it is stored: an algorithm, a colon, and the digest in
+// lower-case hex. "" is one that nobody has taken: outputs of older builds have none. It tells
+// damage, not intent: who changes a file on purpose can make another one fit.
 type Sum string
 
 // Algorithm is "xxh3", "sha1", or "" where there is no sum.
@@ -27,8 +27,9 @@ func (s Sum) Hex() string {
 	return digest
 }
 
-// Outputs have XXH3 (64 bits, no seed; the digest is big-endian): SHA-256 takes a quarter of a population export's processor
-// time (docs/benchmarks.md). Attachments have the SHA-1 that FHIR prescribes for them.
+// Outputs have XXH3 (64 bits, no seed; the digest is big-endian): SHA-256 takes a quarter of a
+// population export's processor time (docs/benchmarks.md). Attachments have the SHA-1 that FHIR
+// prescribes for them.
 const (
 	xxh3Sum = "xxh3"
 	sha1Sum = "sha1"
@@ -46,18 +47,19 @@ func SHA1Sum(digest []byte) Sum {
 	return sum(sha1Sum, digest)
 }
 
-// sumOfBytes is the sum of an output that is in memory.
-func sumOfBytes(p []byte) Sum {
+// SumOf is the sum of an output that is in memory.
+func SumOf(p []byte) Sum {
 	return sum(xxh3Sum, binary.BigEndian.AppendUint64(nil, xxh3.Hash(p)))
 }
 
-// newSum begins the sum of an output that is being written; sumBy ends it.
-func newSum() hash.Hash { return xxh3.New() }
+// NewHash begins the sum of an output that is being written; SumBy ends it.
+func NewHash() hash.Hash { return xxh3.New() }
 
-func sumBy(h hash.Hash) Sum { return sum(xxh3Sum, h.Sum(nil)) }
+// SumBy is the sum of all that was written to a hash of NewHash.
+func SumBy(h hash.Hash) Sum { return sum(xxh3Sum, h.Sum(nil)) }
 
-// hash begins to take the sum again; nil where there is none, or one of an algorithm that this build
-// does not know.
+// hash begins to take the sum again; nil where there is none, or one of an algorithm that this
+// build does not know.
 func (s Sum) hash() hash.Hash {
 	switch s.Algorithm() {
 	case xxh3Sum:

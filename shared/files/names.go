@@ -1,0 +1,86 @@
+package files
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Extent says where the store keeps one output: Length bytes at Offset of Object, which have the
+// Sum.
+type Extent struct {
+	Object string
+	Offset int64
+	Length int64
+	Sum    Sum
+}
+
+// Objects have the same names in every kind of store, so that records and archives outlive a change
+// of it:
+//
+//	<task>.<attempt>.seg           the small outputs of one attempt of one task, one behind the other
+//	<task>.<attempt>.<n>.ndjson    one large output
+//	a.<random>                     an attachment
+const attachmentPrefix = "a."
+
+var (
+	jobName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	objectName = regexp.MustCompile(`^(\d+)\.(\d+)\.(seg|\d+\.ndjson)$`)
+	// attachmentName also admits the objects of older builds, which were the document's name in
+	// hex.
+	attachmentName = regexp.MustCompile(`^a\.[0-9a-z]+$`)
+)
+
+// ErrName is returned for a job or object name that no file store ever gave out.
+var ErrName = errors.New("not a name of this file store")
+
+// Named reports whether this is how a store names a job and an object of it. Errors: ErrName.
+func Named(job, object string) error {
+	if err := NamedJob(job); err != nil {
+		return err
+	}
+	if !objectName.MatchString(object) && !attachmentName.MatchString(object) {
+		return fmt.Errorf("object %q: %w", object, ErrName)
+	}
+	return nil
+}
+
+// NamedJob reports whether this is how a store names a job. Errors: ErrName.
+func NamedJob(job string) error {
+	if !jobName.MatchString(job) {
+		return fmt.Errorf("job %q: %w", job, ErrName)
+	}
+	return nil
+}
+
+// SegmentName is the object that holds the small outputs of an attempt.
+func SegmentName(task, attempt int) string { return fmt.Sprintf("%d.%d.seg", task, attempt) }
+
+// LargeName is the object of the n-th large output of an attempt, counted from 0.
+func LargeName(task, attempt, n int) string { return fmt.Sprintf("%d.%d.%d.ndjson", task, attempt, n) }
+
+// newAttachment draws the object of an attachment, which nothing else is ever called.
+func newAttachment() string { return attachmentPrefix + strings.ToLower(rand.Text()) }
+
+// IsAttachment tells the objects of attachments from those of outputs.
+func IsAttachment(object string) bool { return attachmentName.MatchString(object) }
+
+// Stored is one object of a job, as the janitor sees it.
+type Stored struct {
+	Name string
+	// Task and Attempt are what wrote it; both are -1 for an attachment.
+	Task, Attempt int
+}
+
+// StoredAs is the object of a name.
+func StoredAs(name string) Stored {
+	s := Stored{Name: name, Task: -1, Attempt: -1}
+	if m := objectName.FindStringSubmatch(name); m != nil {
+		s.Task, _ = strconv.Atoi(m[1]) // the pattern admits digits only
+		s.Attempt, _ = strconv.Atoi(m[2])
+	}
+	return s
+}
