@@ -22,7 +22,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // sizeEnv is how many MiB benchmarks carry.
@@ -205,7 +205,7 @@ func scanFile(ctx context.Context, path string, visit func(source.Resource) erro
 func runPipeline(b *testing.B, src, out string, policy *release.Policy, want int64) time.Duration {
 	b.Helper()
 	start := time.Now()
-	store, err := files.NewLocal(files.Config{Root: out})
+	store, err := local.Open(local.Config{Root: out})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"ehi-server/exporter/sources"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // openStore opens a store of EHI_BENCH_SIZE until the benchmark ends.
@@ -219,9 +220,9 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func newBatch(b *testing.B, root string) *files.Batch {
+func newBatch(b *testing.B, root string) files.Batch {
 	b.Helper()
-	store, err := files.NewLocal(files.Config{Root: root})
+	store, err := local.Open(local.Config{Root: root})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -35,6 +35,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // Parts are what a backup is taken of.
@@ -45,7 +46,7 @@ type Parts struct {
 	// Default: Data.
 	Spool string
 	Bus   *bus.Bus
-	Files *files.Local
+	Files *local.Store
 	// Records is the record store; nil where the server has none of its own.
 	Records *dataset.Store
 	// Log is told of damage. Default: nobody.

@@ -18,6 +18,7 @@ import (
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // hostile are names of files that no backup has, and that lead elsewhere if they are joined to a folder.
@@ -239,7 +240,7 @@ func backupOf(t *testing.T, data string) []byte {
 	if err := b.Restore(t.Context(), key, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +424,7 @@ func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
 // server that makes its records up and has its state in an external NATS holds nothing else.
 func TestExportsThatAreHeldAreNotReplaced(t *testing.T) {
 	archive, data := backupOf(t, t.TempDir()), t.TempDir()
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // Whatever is flipped, cut off, left out, moved or put into an archive, reading it fails, or gives exactly
@@ -114,7 +115,7 @@ type backedUp struct {
 	*testing.T
 	data  string
 	bus   *bus.Bus
-	store *files.Local
+	store *local.Store
 }
 
 func newBackedUp(t *testing.T) backedUp {
@@ -125,7 +126,7 @@ func newBackedUp(t *testing.T) backedUp {
 	}
 	t.Cleanup(b.Close)
 	data := t.TempDir()
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func (b backedUp) export(id string, contents ...string) []ehi.File {
 // path is where an object lies.
 func (b backedUp) path(job, object string) string {
 	b.Helper()
-	place, err := files.Place(job, object)
+	place, err := local.Place(job, object)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -315,7 +316,7 @@ func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
 	if err := restoreInto(t, bytes.NewReader(archive), data); err != nil {
 		t.Fatal(err)
 	}
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // Errors of Restore, besides those of reading an archive.
@@ -119,7 +120,7 @@ func (s *stage) unpack(archive Reading, unverified bool) (c Contents, err error)
 
 // loadState puts the state into its NATS.
 func (s *stage) loadState(ctx context.Context, to To) error {
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(s.dir, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(s.dir, files.Folder)})
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (to To) end(ctx context.Context) error {
 	if to.NATS == "" {
 		return nil
 	}
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(to.Data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(to.Data, files.Folder)})
 	if err != nil {
 		return err
 	}
@@ -178,12 +179,12 @@ func (to To) end(ctx context.Context) error {
 // name of an archive leads out of.
 type target struct {
 	root  *os.Root
-	store *files.Local
+	store *local.Store
 	left  int64 // how many bytes more may be put into it
 }
 
 func newTarget(data string) (*target, error) {
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +255,7 @@ func (t *target) place(h *tar.Header) (string, error) {
 	switch folder + "/" {
 	case exportsFolder:
 		job, object, _ := strings.Cut(rest, "/")
-		place, err := files.Place(job, object)
+		place, err := local.Place(job, object)
 		return filepath.Join(files.Folder, place), err
 	case recordsFolder:
 		return filepath.Join(dataset.Folder, rest), nil

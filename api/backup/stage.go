@@ -17,6 +17,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // A restore is put together in a stage, and becomes the data folder D at its end:
@@ -168,7 +169,7 @@ func (s *stage) again() error {
 
 // unused reports whether no process works in a data folder. Errors: dataset.ErrInUse, bus.ErrInUse, files.ErrHeld.
 func unused(data string) error {
-	if err := files.Unused(filepath.Join(data, files.Folder)); err != nil {
+	if err := local.Unused(filepath.Join(data, files.Folder)); err != nil {
 		return err
 	}
 	records := filepath.Join(data, dataset.Folder)

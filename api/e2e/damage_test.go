@@ -18,6 +18,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/logtest"
 )
 
@@ -70,7 +71,7 @@ func (e exported) entries() map[string]ehi.FileExtension {
 // path is where an object of the export lies.
 func (e exported) path(object string) string {
 	e.t.Helper()
-	place, err := files.Place(e.job.ID, object)
+	place, err := local.Place(e.job.ID, object)
 	if err != nil {
 		e.t.Fatal(err)
 	}

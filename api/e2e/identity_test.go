@@ -19,6 +19,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // A server whose state is gone, or another one, does not serve, and removes no export: it says what is
@@ -131,7 +132,7 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 	own, fresh := t.TempDir(), t.TempDir()
 	t.Run("its own state", func(t *testing.T) { export(start(t, own, config(), node.Options{})) })
 	stamp := func() string {
-		store, err := files.NewLocal(files.Config{Root: filepath.Join(own, files.Folder)})
+		store, err := local.Open(local.Config{Root: filepath.Join(own, files.Folder)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +166,7 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 // administrator's word alone if there are many.
 func TestAnAdministratorDecidesAboutExportsWithoutRecords(t *testing.T) {
 	data := t.TempDir()
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}

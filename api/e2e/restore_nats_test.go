@@ -14,12 +14,13 @@ import (
 	"ehi-server/api/backup"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // external is the state in the NATS at a URL, together with a data folder.
 func (s *storm) external(url, data string) bus.Config {
 	s.Helper()
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {
 		s.Fatal(err)
 	}

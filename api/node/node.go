@@ -34,6 +34,7 @@ import (
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
@@ -149,7 +150,7 @@ type Node struct {
 	// Bus is exposed for tests and benchmarks, which look at the state behind the answers.
 	Bus *bus.Bus
 	// Files is exposed for the same reason.
-	Files *files.Local
+	Files *local.Store
 	// Keeper is exposed so that a round can be run at will.
 	Keeper *worker.Keeper
 
@@ -194,7 +195,7 @@ type Options struct {
 	WrapSource func(source.Source) source.Source
 	// Disk is the file system of the exports. Default: the operating system's.
 	Disk disk.FS
-	// UnsummedFiles is files.Config.Unsummed, for benchmarks.
+	// UnsummedFiles is local.Config.Unsummed, for benchmarks.
 	UnsummedFiles bool
 	// Level is the logger's level, which administrators may change while the server runs; nil where it is fixed.
 	Level *slog.LevelVar
@@ -284,7 +285,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if opts.WrapSource != nil {
 		n.source = opts.WrapSource(n.source)
 	}
-	if n.Files, err = files.NewLocal(files.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log, Unsummed: opts.UnsummedFiles}); err != nil {
+	if n.Files, err = local.Open(local.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log, Unsummed: opts.UnsummedFiles}); err != nil {
 		return err
 	}
 	if n.held, err = n.Files.Hold(); err != nil {

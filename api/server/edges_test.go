@@ -16,7 +16,7 @@ import (
 	"ehi-server/api/condition"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/weburl"
 )
 
@@ -117,7 +117,7 @@ func TestReadinessSparesTheDisk(t *testing.T) {
 	s := routed(t)
 	counting := &countingDisk{FS: disk.OS()}
 	var err error
-	if s.Files, err = files.NewLocal(files.Config{Root: t.TempDir(), Disk: counting}); err != nil {
+	if s.Files, err = local.Open(local.Config{Root: t.TempDir(), Disk: counting}); err != nil {
 		t.Fatal(err)
 	}
 	s.Condition = condition.New(condition.Parts{State: s.Bus, Log: s.Log, Others: map[string]func(context.Context) error{

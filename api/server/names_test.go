@@ -21,7 +21,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // EHI-11: uploaded names keep the letters of every script, and lose what could mislead; they are made unique.
@@ -287,7 +287,7 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 	if err != nil {
 		f.Fatal(err)
 	}
-	local, err := files.NewLocal(files.Config{Root: f.TempDir()})
+	exports, err := local.Open(local.Config{Root: f.TempDir()})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := New(cfg, Deps{Bus: b, Auth: a, Source: store, Files: local, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(cfg, Deps{Bus: b, Auth: a, Source: store, Files: exports, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}

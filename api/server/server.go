@@ -31,7 +31,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/tracing"
@@ -131,7 +131,7 @@ type Deps struct {
 	Source source.Source
 	// Rules are what exports are released by; the form's previews count by the same.
 	Rules *release.Rules
-	Files *files.Local
+	Files *local.Store
 	Log   *slog.Logger
 	// Tracer traces requests and the exports that they begin; nil does not.
 	Tracer *tracing.Tracer

@@ -42,7 +42,7 @@ func storedDocument(j *ehi.Job, a ehi.Attachment) stored {
 
 // openStored opens one. Errors: errJobNotFound, errFileNotFound where it was deleted since its record
 // was read; errDamaged.
-func (s *Server) openStored(ctx context.Context, of stored) (*files.Reader, error) {
+func (s *Server) openStored(ctx context.Context, of stored) (files.Reader, error) {
 	r, err := s.Files.Open(of.job, of.Extent)
 	if errors.Is(err, fs.ErrNotExist) {
 		j, gone := s.Bus.Jobs.Get(ctx, of.job)

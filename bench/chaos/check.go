@@ -21,6 +21,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // mostKept is how many finished jobs a fleet keeps; the oldest one goes for a new one.
@@ -199,7 +200,7 @@ func (f *fleet) filesInOrder(ctx context.Context, b *bus.Bus) error {
 			}
 		}
 	}
-	store, err := files.NewLocal(files.Config{Root: f.exports()})
+	store, err := local.Open(local.Config{Root: f.exports()})
 	if err != nil {
 		return err
 	}
@@ -281,7 +282,7 @@ func (f *fleet) finish(ctx context.Context) error {
 	if err := f.check(ctx); err != nil {
 		return err
 	}
-	store, err := files.NewLocal(files.Config{Root: f.exports()})
+	store, err := local.Open(local.Config{Root: f.exports()})
 	if err != nil {
 		return err
 	}

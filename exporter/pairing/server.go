@@ -20,6 +20,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/fingerprint"
 	"ehi-server/shared/kv"
 )
@@ -28,7 +29,7 @@ import (
 type Parts struct {
 	Bus    *bus.Bus
 	Source source.Source
-	Files  *files.Local
+	Files  *local.Store
 	Rules  *release.Rules
 	// Name tells this process's workers from others' for people: host and process.
 	Name string
@@ -123,7 +124,7 @@ func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) 
 // Fits makes sure that a server that runs on the same NATS has the same folder and the same records, and changes
 // nothing. Open does so too, for servers that come at the same moment; but by then the state is this server's, so
 // that whoever opens the state asks before, see bus.Config. Errors: ErrOtherServer.
-func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder *files.Local) error {
+func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder *local.Store) error {
 	other, err := fleet.Terms(ctx)
 	if err != nil {
 		return err
@@ -133,7 +134,7 @@ func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder *file
 
 // fits is Fits for the terms of a server. One that has ended is nobody's; one that was killed counts for
 // bus.PresenceTTL.
-func fits(ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder *files.Local) error {
+func fits(ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder *local.Store) error {
 	if other == nil {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,7 +63,10 @@ func parts(t *testing.T, url, folder string, s source.Source) pairing.Parts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pairing.Parts{Bus: b, Source: s, Files: local(t, folder), Rules: rules, Name: filepath.Base(folder), Log: slog.New(slog.DiscardHandler)}
+	return pairing.Parts{
+		Bus: b, Source: s, Files: storeIn(t, folder), Rules: rules,
+		Name: filepath.Base(folder), Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // serve opens a server and runs it until the test ends, or stop is called.
@@ -118,7 +122,7 @@ func TestTwoServersThatDifferAreNotOnOneNATS(t *testing.T) {
 		!strings.Contains(err.Error(), "seed=1") || !strings.Contains(err.Error(), "seed=2") {
 		t.Errorf("other records: %v", err)
 	}
-	if is, err := local(t, first).HasProof(said.Files); err != nil || !is {
+	if is, err := storeIn(t, first).HasProof(said.Files); err != nil || !is {
 		t.Errorf("the refused servers have removed the first one's text: %v", err)
 	}
 	serve(t, parts(t, url, first, s))() // the same folder and records
@@ -153,9 +157,9 @@ func TestOfServersThatComeTogetherOneIsTaken(t *testing.T) {
 	}
 }
 
-func local(t *testing.T, folder string) *files.Local {
+func storeIn(t *testing.T, folder string) *local.Store {
 	t.Helper()
-	f, err := files.NewLocal(files.Config{Root: folder})
+	f, err := local.Open(local.Config{Root: folder})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -438,7 +438,7 @@ func (r *router) dropHeader() {
 type writer struct {
 	in mailbox
 	kind
-	batch       *files.Batch
+	batch       files.Batch
 	compression ehi.Compression
 	limit       int64
 	files       []written

@@ -9,12 +9,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 )
 
 // encode gives the way into an output that stores it compressed. What is written is compressed slab by slab, without memory in between:
 // a task may have dozens of files open.
-func encode(c ehi.Compression, out *files.Output) io.WriteCloser {
+func encode(c ehi.Compression, out io.Writer) io.WriteCloser {
 	switch c {
 	case ehi.Gzip:
 		w, err := gzip.NewWriterLevel(out, gzip.StatelessCompression)
@@ -28,13 +27,13 @@ func encode(c ehi.Compression, out *files.Output) io.WriteCloser {
 	return plain{out}
 }
 
-type plain struct{ *files.Output }
+type plain struct{ io.Writer }
 
 // Close has nothing to end.
 func (plain) Close() error { return nil }
 
 // frames writes each slab as a Zstandard frame of its own; a file of several is a valid one (RFC 8878 3).
-type frames struct{ out *files.Output }
+type frames struct{ out io.Writer }
 
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),

@@ -39,7 +39,7 @@ type Task struct {
 	FileResources int64
 	// Compression is how the files are stored; "" is ehi.Identity.
 	Compression ehi.Compression
-	Batch       *files.Batch
+	Batch       files.Batch
 	// Yield is called before each slab that is read; it waits while others go first. It may be nil.
 	Yield func(ctx context.Context) error
 	// Large is called where a review has to keep something of very many resources: the process may want to be frugal with memory until
@@ -262,7 +262,7 @@ func guard(ctx context.Context, what string, a actor) func() error {
 }
 
 // commit makes the batch durable and builds its file table.
-func commit(batch *files.Batch, writers []*writer) ([]ehi.File, error) {
+func commit(batch files.Batch, writers []*writer) ([]ehi.File, error) {
 	start := time.Now()
 	extents, err := batch.Commit()
 	if err != nil {

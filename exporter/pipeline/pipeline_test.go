@@ -21,6 +21,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,7 +62,7 @@ func (l lines) Scan(ctx context.Context, q source.Query, visit func(source.Resou
 	return l.err
 }
 
-func task(t *testing.T, store *files.Local, r source.Record, form *ehi.ReleaseForm) pipeline.Task {
+func task(t *testing.T, store *local.Store, r source.Record, form *ehi.ReleaseForm) pipeline.Task {
 	t.Helper()
 	rules, err := release.RulesFromFile("")
 	if err != nil {
@@ -78,9 +79,9 @@ func task(t *testing.T, store *files.Local, r source.Record, form *ehi.ReleaseFo
 	return pipeline.Task{Record: r, Policy: p, Batch: b}
 }
 
-func newStore(t *testing.T) *files.Local {
+func newStore(t *testing.T) *local.Store {
 	t.Helper()
-	s, err := files.NewLocal(files.Config{Root: t.TempDir()})
+	s, err := local.Open(local.Config{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func newStore(t *testing.T) *files.Local {
 }
 
 // contents reads the files of a result by type.
-func contents(t *testing.T, s *files.Local, res pipeline.Result) map[string]string {
+func contents(t *testing.T, s *local.Store, res pipeline.Result) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, f := range res.Files {

@@ -20,6 +20,7 @@ import (
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/link"
 	"ehi-server/shared/settings"
 	"ehi-server/shared/telemetry"
@@ -65,7 +66,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if c.Exports == "" {
 		c.Exports = filepath.Join(c.Data, files.Folder)
 	}
-	exports, err := files.NewLocal(files.Config{Root: c.Exports, Log: log})
+	exports, err := local.Open(local.Config{Root: c.Exports, Log: log})
 	if err != nil {
 		return err
 	}

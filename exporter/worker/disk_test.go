@@ -13,6 +13,7 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
+	"ehi-server/shared/files/local"
 )
 
 // Every fault of the disk has one of three ends: the attempt is made again and its result is right; the export waits, and no attempt is
@@ -86,12 +87,12 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 func (h *house) on(over disk.FS) *filestest.Faulty {
 	h.t.Helper()
 	root := h.t.TempDir()
-	if _, err := files.NewLocal(files.Config{Root: root, Disk: over}); err != nil {
+	if _, err := local.Open(local.Config{Root: root, Disk: over}); err != nil {
 		h.t.Fatal(err)
 	}
 	faulty := filestest.NewFaulty(over)
 	var err error
-	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: faulty, SpillBytes: 10_000}); err != nil {
+	if h.files, err = local.Open(local.Config{Root: root, Disk: faulty, SpillBytes: 10_000}); err != nil {
 		h.t.Fatal(err)
 	}
 	h.keeper.Files = h.files
@@ -149,7 +150,7 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	paused := &pausing{FS: disk.OS()}
 	root := t.TempDir()
 	var err error
-	if h.files, err = files.NewLocal(files.Config{Root: root, Disk: paused, SpillBytes: 10_000}); err != nil {
+	if h.files, err = local.Open(local.Config{Root: root, Disk: paused, SpillBytes: 10_000}); err != nil {
 		t.Fatal(err)
 	}
 	h.keeper.Files = h.files

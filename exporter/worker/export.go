@@ -124,7 +124,10 @@ func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 var errNotCommitted = errors.New("the task could not be committed")
 
 // export reads the record to its end and closes it.
-func (p *Pool) export(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *files.Batch, open func() (source.Record, error)) (err error) {
+func (p *Pool) export(
+	ctx context.Context, job *ehi.Job, task *bus.Taken, batch files.Batch,
+	open func() (source.Record, error),
+) (err error) {
 	began := time.Now()
 	record, err := open()
 	telemetry.SourceOpenSeconds.Observe(time.Since(began).Seconds())
@@ -149,7 +152,7 @@ func guard(f func() error) (err error) {
 }
 
 // fill runs the pipeline and puts its result into the task record.
-func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch *files.Batch, record source.Record) error {
+func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch files.Batch, record source.Record) error {
 	policy, err := p.Rules.Policy(job.Form, job.KickOff)
 	if err != nil {
 		return err

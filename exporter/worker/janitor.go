@@ -11,6 +11,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
@@ -19,7 +20,7 @@ import (
 // processes may run one; all that it does may be done twice.
 type Keeper struct {
 	Bus   *bus.Bus
-	Files *files.Local
+	Files *local.Store
 	Log   *slog.Logger
 	// Every is the pause between two rounds. Default 10 s.
 	Every time.Duration
@@ -414,7 +415,7 @@ var errNotExpired = errors.New("the job has not expired")
 // Delete ends a job in any state: from the first step on the outside sees 404, the running export stops, the files and
 // records go. A crash between two steps leaves an aborted job, which Expire deletes. may can refuse by an error; it is nil where
 // anything goes. Errors: ehi.NotFound where there is no such job (an aborted one is deleted all the same).
-func Delete(ctx context.Context, b *bus.Bus, f *files.Local, id string, may func(*ehi.Job) error) error {
+func Delete(ctx context.Context, b *bus.Bus, f *local.Store, id string, may func(*ehi.Job) error) error {
 	var was ehi.Status
 	j, err := b.Jobs.Update(ctx, id, func(j *ehi.Job) error {
 		was = j.Status

@@ -13,6 +13,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 )
 
@@ -21,7 +22,7 @@ import (
 // processes on one disk one at a time does it.
 type Scrubber struct {
 	Bus   *bus.Bus
-	Files *files.Local
+	Files *local.Store
 	Log   *slog.Logger
 	// Rate is how many bytes a second it reads at most; 0: it does not work.
 	Rate int64

@@ -9,6 +9,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // leave writes a file for a job of which there is no record.
@@ -159,4 +160,4 @@ func (h *house) exported(id string, at time.Time) {
 	}
 }
 
-var _ bus.Identified = (*files.Local)(nil)
+var _ bus.Identified = (*local.Store)(nil)

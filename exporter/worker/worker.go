@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
@@ -28,7 +28,7 @@ import (
 type Config struct {
 	Bus    *bus.Bus
 	Source source.Source
-	Files  *files.Local
+	Files  *local.Store
 	Rules  *release.Rules
 	Log    *slog.Logger
 	// Tracer traces what is done for a command; nil does not.

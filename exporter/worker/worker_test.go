@@ -23,6 +23,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 	"ehi-server/shared/logtest"
 )
 
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type house struct {
 	t       *testing.T
 	bus     *bus.Bus
-	files   *files.Local
+	files   *local.Store
 	source  source.Source
 	patient ehi.Patient
 	keeper  *worker.Keeper
@@ -63,7 +64,7 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := files.NewLocal(files.Config{Root: t.TempDir()})
+	f, err := local.Open(local.Config{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

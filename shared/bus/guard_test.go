@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // outside is a NATS that is somebody else's, at a port of its own over restarts.
@@ -64,13 +65,13 @@ func (o *outside) js() jetstream.JetStream {
 }
 
 // open opens the state there for the files of a folder.
-func (o *outside) open(f *files.Local, accept bool) (*bus.Bus, error) {
+func (o *outside) open(f *local.Store, accept bool) (*bus.Bus, error) {
 	return bus.Open(o.t.Context(), bus.Config{URL: o.s.ClientURL(), Files: f, AcceptLoss: accept, Wait: 30 * time.Second})
 }
 
-func localStore(t *testing.T) *files.Local {
+func localStore(t *testing.T) *local.Store {
 	t.Helper()
-	f, err := files.NewLocal(files.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
+	f, err := local.Open(local.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func localStore(t *testing.T) *files.Local {
 }
 
 // guarded has a bus guard its state, and returns when it has looked once.
-func guarded(t *testing.T, b *bus.Bus, f *files.Local) (ended <-chan error) {
+func guarded(t *testing.T, b *bus.Bus, f *local.Store) (ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	out := make(chan error, 1)
@@ -98,7 +99,7 @@ func guarded(t *testing.T, b *bus.Bus, f *files.Local) (ended <-chan error) {
 }
 
 // wantLoss waits until a loss is noticed, and has it refused until an operator accepts it.
-func wantLoss(t *testing.T, o *outside, b *bus.Bus, f *files.Local, ended <-chan error, says string) {
+func wantLoss(t *testing.T, o *outside, b *bus.Bus, f *local.Store, ended <-chan error, says string) {
 	t.Helper()
 	select {
 	case err := <-ended:

@@ -16,12 +16,13 @@ import (
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // pair opens a state for the files of a folder.
-func pair(t *testing.T, state, exports string, accept bool) (*bus.Bus, *files.Local, error) {
+func pair(t *testing.T, state, exports string, accept bool) (*bus.Bus, *local.Store, error) {
 	t.Helper()
-	f, err := files.NewLocal(files.Config{Root: exports})
+	f, err := local.Open(local.Config{Root: exports})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func TestProcessesThatBeginTogetherAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
-	through := func(fs *files.Local) error {
+	through := func(fs *local.Store) error {
 		b, err := bus.Open(t.Context(), bus.Config{URL: nats.ClientURL(), Files: fs})
 		if err == nil {
 			b.Close()
@@ -138,7 +139,7 @@ func TestProcessesThatBeginTogetherAgree(t *testing.T) {
 	var seen [6]string
 	for i := range seen {
 		group.Go(func() error {
-			f, err := files.NewLocal(files.Config{Root: t.TempDir()})
+			f, err := local.Open(local.Config{Root: t.TempDir()})
 			if err != nil {
 				return err
 			}
@@ -234,7 +235,7 @@ func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
 	second.Close()
 	tentative := func(state, exports string) *bus.Bus {
 		t.Helper()
-		f, err := files.NewLocal(files.Config{Root: exports})
+		f, err := local.Open(local.Config{Root: exports})
 		if err != nil {
 			t.Fatal(err)
 		}

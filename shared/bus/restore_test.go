@@ -8,6 +8,7 @@ import (
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // external is a NATS that others join.
@@ -45,11 +46,11 @@ func restore(t *testing.T, b *bus.Bus, bucket, key string) {
 // state and files are in their places ends when somebody opens both.
 func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 	url := external(t)
-	store, err := files.NewLocal(files.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
+	store, err := local.Open(local.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := files.NewLocal(files.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
+	stranger, err := local.Open(local.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func (b *Base) Root() string { return b.backend.Root() }
 // Open returns a reader over one output or attachment, positioned at its start. The caller closes
 // it. A reader stays good while the job is deleted under it. Errors: fs.ErrNotExist where the
 // object is gone, ErrDamaged, ErrName.
-func (b *Base) Open(job string, e Extent) (*Reader, error) {
+func (b *Base) Open(job string, e Extent) (Reader, error) {
 	if err := Named(job, e.Object); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,9 @@ func (b *Base) Remove(job string) error {
 func (b *Base) Walk(f func(job string, stored []Stored) error) error { return b.backend.Walk(f) }
 
 // RemoveObject deletes one object that Walk showed. It is no error when it is gone already.
-func (b *Base) RemoveObject(job string, s Stored) error { return b.backend.RemoveObject(job, s.Name) }
+func (b *Base) RemoveObject(job string, s Stored) error {
+	return b.backend.RemoveObject(job, s.Name)
+}
 
 // errFound ends a walk.
 var errFound = errors.New("there is one")
@@ -123,7 +125,9 @@ var ErrTooLarge = errors.New("the file is larger than its limit")
 // PutAttachment keeps a document durably. limit is in bytes. It returns the object under which the
 // document is kept, which nothing else is ever called, its size and its SHA-1. Errors: ErrTooLarge,
 // ErrName, those of r.
-func (b *Base) PutAttachment(job string, r io.Reader, limit int64) (object string, size int64, sum []byte, err error) {
+func (b *Base) PutAttachment(
+	job string, r io.Reader, limit int64,
+) (object string, size int64, sum []byte, err error) {
 	if err := NamedJob(job); err != nil {
 		return "", 0, nil, err
 	}
@@ -161,7 +165,8 @@ func (b *Base) RemoveAttachment(job, object string) error {
 	if err := NamedJob(job); err != nil {
 		return err
 	}
-	return errors.Join(b.backend.RemoveObject(job, object), b.forgive(Damage{Job: job, Object: object}))
+	err := b.backend.RemoveObject(job, object)
+	return errors.Join(err, b.forgive(Damage{Job: job, Object: object}))
 }
 
 func ignoreAbsent(err error) error {

@@ -23,7 +23,7 @@ const (
 	Short      Kind = "short"      // there are fewer bytes than were written
 	Changed    Kind = "changed"    // the bytes are others than were written
 	Unreadable Kind = "unreadable" // the disk does not give the bytes
-	Longer     Kind = "longer"     // there are bytes behind those that were written, which nobody reads
+	Longer     Kind = "longer"     // behind what was written are bytes that nobody reads
 )
 
 // Damage is what was found wrong with an output or attachment.
@@ -110,13 +110,19 @@ func damageOf(name string) (d Damage, ok bool) {
 	return Damage{Job: job, Object: rest[:end], Offset: offset}, err == nil
 }
 
+// err is the error of a damage.
+func (d Damage) err() error {
+	return fmt.Errorf("%s of job %s at %d: %w (%s)", d.Object, d.Job, d.Offset, ErrDamaged, d.Kind)
+}
+
 // report marks a file as damaged, unless it is, and gives the error of it.
 func (b *Base) report(d Damage, cause error) error {
-	err := fmt.Errorf("%s of job %s at %d: %w (%s): %w", d.Object, d.Job, d.Offset, ErrDamaged, d.Kind, cause)
+	err := fmt.Errorf("%w: %w", d.err(), cause)
 	known, failed := b.markAs(d)
 	if !known {
 		telemetry.FilesDamaged.WithLabelValues(string(d.Kind)).Inc()
-		b.log.Error("a file of an export is damaged: delete the export and make it again, or give the file back from a backup",
+		b.log.Error("a file of an export is damaged: delete the export and make it again, "+
+			"or give the file back from a backup",
 			"job", d.Job, "file", d.Object, "at", d.Offset, "kind", d.Kind, "err", cause)
 	}
 	if failed != nil {
@@ -152,7 +158,7 @@ func (b *Base) known(job string, e Extent) error {
 		return err
 	}
 	d.Kind = kind
-	damaged := fmt.Errorf("%s of job %s at %d: %w (%s)", d.Object, d.Job, d.Offset, ErrDamaged, kind)
+	damaged := d.err()
 	if e.Length > lookFreely && !b.looks.due(d.mark().Name, time.Now()) {
 		return damaged
 	}
@@ -167,7 +173,8 @@ func (b *Base) known(job string, e Extent) error {
 	if err = errors.Join(err, r.Close()); err != nil {
 		return err
 	}
-	b.log.Warn("a file of an export that was damaged is whole again", "job", job, "file", e.Object, "at", e.Offset)
+	b.log.Warn("a file of an export that was damaged is whole again",
+		"job", job, "file", e.Object, "at", e.Offset)
 	return b.forgive(d)
 }
 
@@ -238,7 +245,8 @@ func (b *Base) Grown(job, object string, written int64) (bool, error) {
 		return false, ignoreAbsent(err)
 	}
 	telemetry.FilesDamaged.WithLabelValues(string(Longer)).Inc()
-	b.log.Error("a file of an export is longer than it was written; what is behind its end is not read",
+	b.log.Error("a file of an export is longer than it was written; "+
+		"what is behind its end is not read",
 		"job", job, "file", object, "kind", Longer, "bytes", size, "written", written)
 	return true, nil
 }

@@ -1,16 +1,33 @@
-// Package files keeps the files of exports. It alone knows how they lie on a disk; everybody else
-// holds an Extent (object, offset, length) that it gave out, or the name of an attachment that a
-// job's record lists. It never follows a path from outside, never lists a directory to answer a
-// client, and knows nothing of job states.
+// Package files says what a store of export files is, and has what all kinds of stores share. A
+// store alone knows where the bytes are; everybody else holds an Extent (object, offset, length)
+// that it gave out, or the name of an attachment that a job's record lists. It never follows a path
+// from outside, never lists what it holds to answer a client, and knows nothing of job states.
 //
-//	<root>/<shard>/<job>.<task>.<attempt>.seg           the small outputs of one attempt of one task, one behind the other
-//	<root>/<shard>/<job>.<task>.<attempt>.<n>.ndjson    one large output (over Config.SpillBytes)
-//	<root>/<shard>/<job>.a.<random>                     an attachment
+// Who uses a store declares the few methods that are needed there. Only who opens one holds all of
+// Store: the server (api/node) and an exporter (exporter/standalone), which is where a kind is
+// chosen.
 //
-// The 256 shards are made once, and a job has no folder of its own: making one costs a file system
-// more than the files in it (measured: 0.6 to 0.7 of the exports a second), and its parent would
-// have to be synced for every export.
+// # The commit
 //
-// A batch's files are garbage until the task's record in JetStream names them (DESIGN section 3): a
-// crash leaves files that the janitor finds by their attempt number.
+// The commit point of an export is in JetStream, not here: a batch's files are garbage until the
+// record of its task names them.
+//
+//	worker      NewBatch(job, task, attempt)    the attempt's number is taken by compare-and-set
+//	pipeline    Create, Write ...               by one goroutine an output
+//	pipeline    Commit -> extents               everything is durable, and nobody knows of it
+//	worker      the task's record, by CAS       the extents are named: this is the commit
+//	            or Discard                      of an attempt that failed or was superseded
+//
+// What a process leaves that dies in between is found by its attempt's number: the janitor walks
+// the store and removes the objects that no record names.
+//
+// # Another kind of store
+//
+// A kind implements Backend, ten small methods on bytes and marks, and embeds Base over it,
+// which has all that is the same everywhere: sums, readers, damage, notes. It adds its own batches,
+// since how an output becomes durable is where kinds differ, a lock and its room. It passes
+// filestest.Run.
+//
+// No method takes a context but Verify, which reads files whole: a disk cannot be interrupted, and
+// a kind that asks over a network bounds each request by itself.
 package files

@@ -49,7 +49,7 @@ const (
 	recallKind   = "recalls"  // by the job, which has to be gone
 	orphanKind   = "orphans"  // by the job: since when it has files that no record names
 	proofKind    = "pairing"  // by its text
-	damageKind   = "damaged"  // by the job, the object and the offset: what is wrong there, and since when
+	damageKind   = "damaged"  // by job, object and offset: what is wrong there, and since when
 )
 
 // replace puts a mark in the place of one that may be there. Errors: fs.ErrExist where another

@@ -9,19 +9,10 @@ import (
 	"strings"
 )
 
-// Extent says where the store keeps one output: Length bytes at Offset of Object, which have the
-// Sum.
-type Extent struct {
-	Object string
-	Offset int64
-	Length int64
-	Sum    Sum
-}
-
 // Objects have the same names in every kind of store, so that records and archives outlive a change
 // of it:
 //
-//	<task>.<attempt>.seg           the small outputs of one attempt of one task, one behind the other
+//	<task>.<attempt>.seg           the small outputs of an attempt of a task, one behind the other
 //	<task>.<attempt>.<n>.ndjson    one large output
 //	a.<random>                     an attachment
 const attachmentPrefix = "a."
@@ -60,7 +51,9 @@ func NamedJob(job string) error {
 func SegmentName(task, attempt int) string { return fmt.Sprintf("%d.%d.seg", task, attempt) }
 
 // LargeName is the object of the n-th large output of an attempt, counted from 0.
-func LargeName(task, attempt, n int) string { return fmt.Sprintf("%d.%d.%d.ndjson", task, attempt, n) }
+func LargeName(task, attempt, n int) string {
+	return fmt.Sprintf("%d.%d.%d.ndjson", task, attempt, n)
+}
 
 // newAttachment draws the object of an attachment, which nothing else is ever called.
 func newAttachment() string { return attachmentPrefix + strings.ToLower(rand.Text()) }

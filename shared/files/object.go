@@ -7,12 +7,8 @@ import (
 	"io"
 )
 
-// Object reads an object whole, from its start to its end, for a backup. It holds the outputs that
-// lie in it to their sums meanwhile, so that what Damaged says is of the very bytes that were read.
-// Damage does not end it: what the disk has changed comes as it is, and zeros come for what the
-// disk does not give, so that the outputs beside it are kept. Who reads such an output by its
-// record finds it damaged.
-type Object struct {
+// objectReader implements Object.
+type objectReader struct {
 	f     Source
 	size  int64
 	at    int64
@@ -35,7 +31,7 @@ func (p *part) end() int64 { return p.Offset + p.Length }
 // OpenObject opens an object. parts are the outputs, or the attachment, that records say lie in it.
 // One without a sum cannot show that it was changed, so an object of which such a part cannot be
 // read is not opened. Errors: fs.ErrNotExist, ErrDamaged, ErrName.
-func (b *Base) OpenObject(job, object string, parts []Extent) (*Object, error) {
+func (b *Base) OpenObject(job, object string, parts []Extent) (Object, error) {
 	if err := Named(job, object); err != nil {
 		return nil, err
 	}
@@ -43,7 +39,7 @@ func (b *Base) OpenObject(job, object string, parts []Extent) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Object{f: f, base: b, job: job}
+	o := &objectReader{f: f, base: b, job: job}
 	if o.size, err = f.Size(); err == nil {
 		err = o.prepare(parts)
 	}
@@ -55,16 +51,18 @@ func (b *Base) OpenObject(job, object string, parts []Extent) (*Object, error) {
 
 // prepare notes the parts. One that is not there to its end is damaged; one without a sum is read
 // now.
-func (o *Object) prepare(parts []Extent) error {
+func (o *objectReader) prepare(parts []Extent) error {
 	for _, e := range parts {
 		p := part{Extent: e, hash: e.Sum.hash()}
 		switch {
 		case p.end() > o.size:
-			o.damaged(p, Short, fmt.Errorf("%d bytes of %d are there", max(0, o.size-p.Offset), p.Length))
+			there := max(0, o.size-p.Offset)
+			o.damaged(p, Short, fmt.Errorf("%d bytes of %d are there", there, p.Length))
 		case p.hash != nil:
 			o.parts = append(o.parts, p)
 		default:
-			if _, err := io.Copy(io.Discard, io.NewSectionReader(o.f, p.Offset, p.Length)); err != nil {
+			r := io.NewSectionReader(o.f, p.Offset, p.Length)
+			if _, err := io.Copy(io.Discard, r); err != nil {
 				return o.damaged(p, Unreadable, err)
 			}
 		}
@@ -73,21 +71,21 @@ func (o *Object) prepare(parts []Extent) error {
 }
 
 // damaged takes note of a damaged part, and gives the error of it.
-func (o *Object) damaged(p part, kind Kind, cause error) error {
+func (o *objectReader) damaged(p part, kind Kind, cause error) error {
 	d := Damage{o.job, p.Object, p.Offset, kind}
 	o.found = append(o.found, d)
 	return o.base.report(d, cause)
 }
 
-// Size is how many bytes there are to read.
-func (o *Object) Size() int64 { return o.size }
+// Size implements Object.
+func (o *objectReader) Size() int64 { return o.size }
 
-// Damaged are the parts that were found to be damaged, when the object has been read to its end.
-func (o *Object) Damaged() []Damage { return o.found }
+// Damaged implements Object.
+func (o *objectReader) Damaged() []Damage { return o.found }
 
 // Read implements io.Reader. Errors: io.ErrUnexpectedEOF where the file has become shorter; the
 // disk's, where it gives no more of what has no sum.
-func (o *Object) Read(b []byte) (int, error) {
+func (o *objectReader) Read(b []byte) (int, error) {
 	if o.at == o.size {
 		return 0, io.EOF
 	}
@@ -106,7 +104,7 @@ func (o *Object) Read(b []byte) (int, error) {
 }
 
 // piece is where the bytes end that lie in the same parts as those at hand.
-func (o *Object) piece() int64 {
+func (o *objectReader) piece() int64 {
 	end := o.size
 	for _, p := range o.parts {
 		for _, edge := range [...]int64{p.Offset, p.end()} {
@@ -119,7 +117,7 @@ func (o *Object) piece() int64 {
 }
 
 // read fills b with what comes next: zeros for the rest of a part that the disk does not give.
-func (o *Object) read(b []byte) error {
+func (o *objectReader) read(b []byte) error {
 	clear(b)
 	if o.at < o.lost {
 		return nil
@@ -144,7 +142,7 @@ func (o *Object) read(b []byte) error {
 }
 
 // judge holds the parts to their sums that the last n bytes ended.
-func (o *Object) judge(n int64) {
+func (o *objectReader) judge(n int64) {
 	for i := range o.parts {
 		p := &o.parts[i]
 		if p.end() != o.at || n == 0 {
@@ -160,4 +158,4 @@ func (o *Object) judge(n int64) {
 }
 
 // Close releases the file.
-func (o *Object) Close() error { return o.f.Close() }
+func (o *objectReader) Close() error { return o.f.Close() }

@@ -7,28 +7,32 @@ import (
 	"io"
 )
 
-// Reader reads one output or attachment: the bytes of an extent and no others. Who reads it from
-// its start to its end gets the last bytes only once its sum has been found right, so that what is
-// damaged never looks whole. Errors of Read: ErrDamaged.
-type Reader struct {
+// reader implements Reader over the bytes of an object.
+type reader struct {
 	section *io.SectionReader
 	f       Source
 	sum     Sum
-	hash    hash.Hash // of what was read; nil where that is not all from the start, or there is no sum
+	hash    hash.Hash // of all from the start; nil where that was not read, or there is no sum
 	at      int64
 	err     error // what was found wrong
 	report  func(Kind, error) error
 }
 
-func newReader(f Source, e Extent, report func(Kind, error) error) *Reader {
-	return &Reader{section: io.NewSectionReader(f, e.Offset, e.Length), f: f, sum: e.Sum, hash: e.Sum.hash(), report: report}
+func newReader(f Source, e Extent, report func(Kind, error) error) *reader {
+	return &reader{
+		section: io.NewSectionReader(f, e.Offset, e.Length),
+		f:       f,
+		sum:     e.Sum,
+		hash:    e.Sum.hash(),
+		report:  report,
+	}
 }
 
-// Size is how many bytes there are to read.
-func (r *Reader) Size() int64 { return r.section.Size() }
+// Size implements Reader.
+func (r *reader) Size() int64 { return r.section.Size() }
 
 // Read implements io.Reader.
-func (r *Reader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
@@ -53,7 +57,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 var errSum = errors.New("the bytes do not have the sum that was taken when they were written")
 
 // Seek implements io.Seeker.
-func (r *Reader) Seek(offset int64, whence int) (int64, error) {
+func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	at, err := r.section.Seek(offset, whence)
 	if err != nil {
 		return at, err
@@ -65,11 +69,11 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	return at, nil
 }
 
-// Close releases the file.
-func (r *Reader) Close() error { return r.f.Close() }
+// Close implements io.Closer.
+func (r *reader) Close() error { return r.f.Close() }
 
 // open opens an extent. Errors: fs.ErrNotExist, ErrDamaged.
-func (b *Base) open(job string, e Extent) (*Reader, error) {
+func (b *Base) open(job string, e Extent) (Reader, error) {
 	f, err := b.backend.Fetch(job, e.Object)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,8 @@ type failure struct {
 // NewFaulty puts a disk over another one that works until Fail or Slow is called.
 func NewFaulty(over disk.FS) *Faulty { return &Faulty{FS: over, faults: map[Op]*failure{}} }
 
-// Fail makes the next so many calls of an operation fail; a negative number makes all of them fail, 0 none any more.
+// Fail makes the next so many calls of an operation fail; a negative number makes all of them fail,
+// 0 none any more.
 func (f *Faulty) Fail(op Op, err error, times int) { f.set(op, &failure{err: err, times: times}) }
 
 // FailAfter makes all calls of an operation fail behind the next so many.

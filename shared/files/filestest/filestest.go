@@ -16,8 +16,8 @@ import (
 
 // Store is what a file store does.
 type Store interface {
-	NewBatch(job string, task, attempt int) (*files.Batch, error)
-	Open(job string, e files.Extent) (*files.Reader, error)
+	NewBatch(job string, task, attempt int) (files.Batch, error)
+	Open(job string, e files.Extent) (files.Reader, error)
 	Remove(job string) error
 	Walk(f func(job string, stored []files.Stored) error) error
 	RemoveObject(job string, s files.Stored) error
@@ -78,7 +78,7 @@ func list(t *testing.T, s Store, job string) (out []files.Stored) {
 	return out
 }
 
-func read(t *testing.T, r *files.Reader, err error) []byte {
+func read(t *testing.T, r files.Reader, err error) []byte {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

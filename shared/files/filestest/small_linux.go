@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Small puts the exports of a data folder on a file system of their own, of a size such as 5m, until the test ends. It skips where that is
-// not allowed.
+// Small puts the exports of a data folder on a file system of their own, of a size such as 5m,
+// until the test ends. It skips where that is not allowed.
 func Small(t *testing.T, data, size string) (exports string) {
 	t.Helper()
 	exports = filepath.Join(data, files.Folder)
@@ -24,8 +24,8 @@ func Small(t *testing.T, data, size string) (exports string) {
 	return exports
 }
 
-// Mount puts a folder on a file system of its own, of a size such as 5m or 5m,nr_inodes=1000, until the test ends.
-// It skips where that is not allowed.
+// Mount puts a folder on a file system of its own, of a size such as 5m or 5m,nr_inodes=1000, until
+// the test ends. It skips where that is not allowed.
 func Mount(t *testing.T, dir, size string) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {

@@ -17,8 +17,9 @@ import (
 // ErrOff is what every operation of a Volatile disk returns once its power is gone.
 var ErrOff = errors.New("the power is gone")
 
-// Volatile is a Disk in memory that keeps apart what is on it and what would be lost with the power: the bytes of a file since its last
-// Sync, and the names in a folder since its last SyncDir. It is a model of what a file system may do at worst, not of any one.
+// Volatile is a Disk in memory that keeps apart what is on it and what would be lost with the
+// power: the bytes of a file since its last Sync, and the names in a folder since its last SyncDir.
+// It is a model of what a file system may do at worst, not of any one.
 //
 //	             as processes see it      as it is safe
 //	folder       now: name -> node        safe: name -> node      SyncDir: now -> safe
@@ -57,7 +58,8 @@ func (v *Volatile) Steps() int {
 	return v.steps
 }
 
-// Survivor is a disk as it may be found when the power is back: all that was safe, and of the rest what r picks.
+// Survivor is a disk as it may be found when the power is back: all that was safe, and of the rest
+// what r picks.
 func (v *Volatile) Survivor(r *rand.Rand) *Volatile {
 	v.mu.Lock()
 	defer v.mu.Unlock()

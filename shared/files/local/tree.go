@@ -1,23 +1,19 @@
-package files
+package local
 
 import (
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
 	"ehi-server/shared/disk"
+	"ehi-server/shared/files"
 )
 
-// tree is how a store lies on a disk. The 256 shards are made once, and a job has no folder of its
-// own: making one costs a file system more than the files in it (measured: 0.6 to 0.7 of the
-// exports a second), and its parent would have to be synced for every export.
-//
-//	<root>/<shard>/<job>.<object>
-//	<root>/.<kind>                   a mark without a name
-//	<root>/.<kind>/<name>            a mark
+// tree implements files.Backend on a disk; doc.go draws it.
 type tree struct {
 	root string
 	disk disk.FS
@@ -53,11 +49,11 @@ func (t tree) dir(job string) string { return filepath.Join(t.root, shardOf(job)
 
 // path is where an object of a job lies. Errors: ErrName.
 func (t tree) path(job, object string) (string, error) {
-	if err := NamedJob(job); err != nil {
+	if err := files.NamedJob(job); err != nil {
 		return "", err
 	}
 	if object != filepath.Base(object) {
-		return "", fmt.Errorf("object %q: %w", object, ErrName)
+		return "", fmt.Errorf("object %q: %w", object, files.ErrName)
 	}
 	return filepath.Join(t.dir(job), job+"."+object), nil
 }
@@ -65,7 +61,7 @@ func (t tree) path(job, object string) (string, error) {
 // Place is where an object lies below the root of a store on a disk, for a restore, which writes
 // nowhere else. Errors: ErrName.
 func Place(job, object string) (string, error) {
-	if err := Named(job, object); err != nil {
+	if err := files.Named(job, object); err != nil {
 		return "", err
 	}
 	return tree{}.path(job, object)
@@ -98,7 +94,7 @@ func (t tree) Put(job, object string, r io.Reader) error {
 }
 
 // Fetch implements Backend.
-func (t tree) Fetch(job, object string) (Source, error) {
+func (t tree) Fetch(job, object string) (files.Source, error) {
 	path, err := t.path(job, object)
 	if err != nil {
 		return nil, err
@@ -107,27 +103,27 @@ func (t tree) Fetch(job, object string) (Source, error) {
 }
 
 // List implements Backend.
-func (t tree) List(job string) (all []Stored, err error) {
+func (t tree) List(job string) (all []files.Stored, err error) {
 	names, err := t.disk.ReadDir(t.dir(job))
 	for _, name := range names {
 		if object, is := strings.CutPrefix(name, job+"."); is {
-			all = append(all, StoredAs(object))
+			all = append(all, files.StoredAs(object))
 		}
 	}
 	return all, err
 }
 
 // Walk implements Backend: each shard is listed before f is called for its jobs.
-func (t tree) Walk(f func(job string, stored []Stored) error) error {
+func (t tree) Walk(f func(job string, stored []files.Stored) error) error {
 	for shard := range shards {
 		names, err := t.disk.ReadDir(filepath.Join(t.root, shardName(shard)))
 		if err != nil {
 			return err
 		}
-		byJob := map[string][]Stored{}
+		byJob := map[string][]files.Stored{}
 		for _, name := range names {
-			if job, object, ok := strings.Cut(name, "."); ok && NamedJob(job) == nil {
-				byJob[job] = append(byJob[job], StoredAs(object))
+			if job, object, ok := strings.Cut(name, "."); ok && files.NamedJob(job) == nil {
+				byJob[job] = append(byJob[job], files.StoredAs(object))
 			}
 		}
 		for job, list := range byJob {
@@ -149,10 +145,10 @@ func (t tree) RemoveObject(job, object string) error {
 }
 
 // markPath is where a mark lies.
-func (t tree) markPath(m Mark) string { return filepath.Join(t.root, "."+m.Kind, m.Name) }
+func (t tree) markPath(m files.Mark) string { return filepath.Join(t.root, "."+m.Kind, m.Name) }
 
 // PutMark implements Marks.
-func (t tree) PutMark(m Mark, text string) error {
+func (t tree) PutMark(m files.Mark, text string) error {
 	name := t.markPath(m)
 	if m.Name != "" {
 		if err := t.disk.MkdirAll(filepath.Dir(name)); err != nil {
@@ -172,13 +168,13 @@ func (t tree) PutMark(m Mark, text string) error {
 }
 
 // MarkText implements Marks.
-func (t tree) MarkText(m Mark) (string, error) {
+func (t tree) MarkText(m files.Mark) (string, error) {
 	f, err := t.disk.Open(t.markPath(m))
 	if err != nil {
 		return "", ignoreAbsent(err)
 	}
 	size, err := f.Size()
-	text := make([]byte, min(size, MaxMark))
+	text := make([]byte, min(size, files.MaxMark))
 	if err == nil && size > 0 {
 		_, err = f.ReadAt(text, 0)
 	}
@@ -187,9 +183,16 @@ func (t tree) MarkText(m Mark) (string, error) {
 
 // MarksOf implements Marks.
 func (t tree) MarksOf(kind string) ([]string, error) {
-	names, err := t.disk.ReadDir(t.markPath(Mark{Kind: kind}))
+	names, err := t.disk.ReadDir(t.markPath(files.Mark{Kind: kind}))
 	return names, ignoreAbsent(err)
 }
 
 // RemoveMark implements Marks.
-func (t tree) RemoveMark(m Mark) error { return ignoreAbsent(t.disk.Remove(t.markPath(m))) }
+func (t tree) RemoveMark(m files.Mark) error { return ignoreAbsent(t.disk.Remove(t.markPath(m))) }
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

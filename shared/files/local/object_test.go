@@ -1,4 +1,4 @@
-package files_test
+package local_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
+	"ehi-server/shared/files/local"
 )
 
 // segment are the outputs of k that lie in the object of the first.
@@ -28,7 +29,7 @@ func (k *kept) segment() (parts []files.Extent) {
 }
 
 // readObject reads an object whole.
-func readObject(t interface{ Fatal(...any) }, o *files.Object, piece int) (got []byte) {
+func readObject(t interface{ Fatal(...any) }, o files.Object, piece int) (got []byte) {
 	buf := make([]byte, piece)
 	for {
 		n, err := o.Read(buf)
@@ -98,7 +99,7 @@ func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	root := t.TempDir()
 	k := keep(t, root, "job", []byte("first"), []byte("second"))
 	faulty := filestest.NewFaulty(disk.OS())
-	store, err := files.NewLocal(files.Config{Root: root, Disk: faulty})
+	store, err := local.Open(local.Config{Root: root, Disk: faulty})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package files
+package local
 
 import (
 	"crypto/rand"
@@ -9,15 +9,13 @@ import (
 	"sync/atomic"
 
 	"ehi-server/shared/disk"
+	"ehi-server/shared/files"
 )
-
-// Folder is the store's name in a data folder.
-const Folder = "exports"
 
 // DefaultSpillBytes is the size from which an output gets a file of its own.
 const DefaultSpillBytes = 512 << 10
 
-// Config sets up a Local store.
+// Config sets up a Store.
 type Config struct {
 	// Root is the directory of all exports; it is made with mode 0700 where it is absent.
 	Root string
@@ -33,17 +31,19 @@ type Config struct {
 	Unsummed bool
 }
 
-// Local is the file store on a local disk. It is safe for use by many goroutines, and by many
+// Store is a files.Store on a disk. It is safe for use by many goroutines, and by many
 // processes on one disk.
-type Local struct {
-	*Base
+type Store struct {
+	*files.Base
 	tree     tree
 	spill    atomic.Int64
 	unsummed bool
 }
 
-// NewLocal opens the store.
-func NewLocal(c Config) (*Local, error) {
+var _ files.Store = (*Store)(nil)
+
+// Open opens a store, and makes its folders where they are absent.
+func Open(c Config) (*Store, error) {
 	if c.SpillBytes <= 0 {
 		c.SpillBytes = DefaultSpillBytes
 	}
@@ -51,28 +51,28 @@ func NewLocal(c Config) (*Local, error) {
 		c.Disk = disk.OS()
 	}
 	t := tree{root: c.Root, disk: c.Disk}
-	l := &Local{Base: NewBase(t, c.Log), tree: t, unsummed: c.Unsummed}
-	l.SetSpillBytes(c.SpillBytes)
-	return l, t.make()
+	s := &Store{Base: files.NewBase(t, c.Log), tree: t, unsummed: c.Unsummed}
+	s.SetSpillBytes(c.SpillBytes)
+	return s, t.make()
 }
 
 // SetSpillBytes changes Config.SpillBytes for batches from here on.
-func (l *Local) SetSpillBytes(n int) {
+func (s *Store) SetSpillBytes(n int) {
 	if n > 0 {
-		l.spill.Store(int64(n))
+		s.spill.Store(int64(n))
 	}
 }
 
 // Check writes, syncs and removes a small file, so that a full or read-only disk shows itself.
-func (l *Local) Check() error {
-	name := filepath.Join(l.tree.root, ".check-"+rand.Text())
-	f, err := l.tree.disk.Create(name)
+func (s *Store) Check() error {
+	name := filepath.Join(s.tree.root, ".check-"+rand.Text())
+	f, err := s.tree.disk.Create(name)
 	if err != nil {
 		return err
 	}
 	_, err = io.WriteString(f, "ok")
-	return errors.Join(err, f.Sync(), f.Close(), l.tree.disk.Remove(name))
+	return errors.Join(err, f.Sync(), f.Close(), s.tree.disk.Remove(name))
 }
 
 // Free is how many bytes the disk of the exports can still take.
-func (l *Local) Free() (int64, error) { return l.tree.disk.Free(l.tree.root) }
+func (s *Store) Free() (int64, error) { return s.tree.disk.Free(s.tree.root) }

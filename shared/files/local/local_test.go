@@ -1,4 +1,4 @@
-package files_test
+package local_test
 
 import (
 	"errors"
@@ -11,13 +11,14 @@ import (
 
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
+	"ehi-server/shared/files/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestLocalIsAFileStore(t *testing.T) {
 	filestest.Run(t, func(t *testing.T, spill int) filestest.Store {
-		s, err := files.NewLocal(files.Config{Root: t.TempDir(), SpillBytes: spill})
+		s, err := local.Open(local.Config{Root: t.TempDir(), SpillBytes: spill})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +29,7 @@ func TestLocalIsAFileStore(t *testing.T) {
 // What has to be gone is noted once and forgotten for good; a file that is none of ours is no job.
 func TestRecallsAreNotedUntilTheyAreForgotten(t *testing.T) {
 	root := t.TempDir()
-	l, err := files.NewLocal(files.Config{Root: root})
+	l, err := local.Open(local.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package files_test
+package local_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
+	"ehi-server/shared/files/local"
 )
 
 // ledger is the records that name files: in a server they are in JetStream, written after the files
@@ -27,7 +28,7 @@ type named struct {
 
 // life does some of everything, and notes in the ledger what a record would say; the power may go
 // at any point.
-func life(s *files.Local, l *ledger) error {
+func life(s *local.Store, l *ledger) error {
 	for n := range 3 {
 		job := fmt.Sprintf("job%d", n)
 		for attempt := 1; attempt <= 2; attempt++ {
@@ -83,7 +84,7 @@ func life(s *files.Local, l *ledger) error {
 
 // check holds a store to its ledger: what is named reads as it was written, and what is not can be
 // swept away.
-func check(s *files.Local, l *ledger) error {
+func check(s *local.Store, l *ledger) error {
 	keep := map[string]bool{}
 	for job, outputs := range l.outputs {
 		for _, o := range outputs {
@@ -127,7 +128,7 @@ func check(s *files.Local, l *ledger) error {
 	return err
 }
 
-func same(r *files.Reader, err error, want []byte) error {
+func same(r files.Reader, err error, want []byte) error {
 	if err != nil {
 		return err
 	}
@@ -141,11 +142,11 @@ func same(r *files.Reader, err error, want []byte) error {
 // DESIGN section 4: whatever a record names is on the disk, wherever the power goes. Each operation
 // in turn is the last one, and each time the disk that is found afterwards is drawn several times.
 func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
-	open := func(disk *filestest.Volatile) (*files.Local, error) {
+	open := func(disk *filestest.Volatile) (*local.Store, error) {
 		if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil { // the administrator's
 			return nil, err
 		}
-		return files.NewLocal(files.Config{Root: "/data/exports", SpillBytes: 100, Disk: disk})
+		return local.Open(local.Config{Root: "/data/exports", SpillBytes: 100, Disk: disk})
 	}
 	whole := filestest.NewVolatile()
 	s, err := open(whole)
@@ -191,7 +192,7 @@ func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 
 func TestVolatileIsAFileStore(t *testing.T) {
 	filestest.Run(t, func(t *testing.T, spill int) filestest.Store {
-		s, err := files.NewLocal(files.Config{Root: "/exports", SpillBytes: spill, Disk: filestest.NewVolatile()})
+		s, err := local.Open(local.Config{Root: "/exports", SpillBytes: spill, Disk: filestest.NewVolatile()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package files_test
+package local_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // kept is a store on the operating system's disk with one job: small outputs in a segment, a large
@@ -20,7 +21,7 @@ import (
 type kept struct {
 	root     string
 	job      string
-	store    *files.Local
+	store    *local.Store
 	extents  []files.Extent
 	contents [][]byte
 }
@@ -57,7 +58,7 @@ func keep(t interface{ Fatal(...any) }, root, job string, contents ...[]byte) ke
 
 // reopen opens the store as another process does.
 func (k *kept) reopen(t interface{ Fatal(...any) }) {
-	store, err := files.NewLocal(files.Config{Root: k.root, SpillBytes: 100})
+	store, err := local.Open(local.Config{Root: k.root, SpillBytes: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func (k *kept) reopen(t interface{ Fatal(...any) }) {
 
 // path is where an output lies.
 func (k *kept) path(t interface{ Fatal(...any) }, i int) string {
-	place, err := files.Place(k.job, k.extents[i].Object)
+	place, err := local.Place(k.job, k.extents[i].Object)
 	if err != nil {
 		t.Fatal(err)
 	}

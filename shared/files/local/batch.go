@@ -1,4 +1,4 @@
-package files
+package local
 
 import (
 	"bufio"
@@ -10,37 +10,37 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ehi-server/shared/disk"
+	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
 )
 
-// Batch collects the outputs of one attempt of one task and makes them durable in one go. Its
-// Outputs are written by one goroutine each; Commit or Discard is called by the owner when all of
-// them have ended.
-type Batch struct {
-	store *Local
+// batch implements files.Batch. Commit writes the outputs that are still in memory into one
+// segment, syncs it beside the files of the large ones, and then the folder that names them all.
+type batch struct {
+	store *Store
 	job   string
 
 	task, attempt int
 
 	mu      sync.Mutex
-	outputs []*Output
+	outputs []*output
 	spilled int
 	made    bool // whether anything was put on the disk
 }
 
 // NewBatch starts a batch. Nothing touches the disk before the first spill or Commit. Errors:
 // ErrName.
-func (l *Local) NewBatch(job string, task, attempt int) (*Batch, error) {
-	if err := NamedJob(job); err != nil {
+func (s *Store) NewBatch(job string, task, attempt int) (files.Batch, error) {
+	if err := files.NamedJob(job); err != nil {
 		return nil, err
 	}
-	return &Batch{store: l, job: job, task: task, attempt: attempt}, nil
+	return &batch{store: s, job: job, task: task, attempt: attempt}, nil
 }
 
-// Output is one growing file. It is in memory while it is small and gets a file of its own when it
-// is not.
-type Output struct {
-	batch  *Batch
+// output implements files.Output. It is in memory while it is small and gets a file of its own when
+// it is not.
+type output struct {
+	batch  *batch
 	number int
 	buf    []byte
 	file   disk.File
@@ -52,9 +52,9 @@ type Output struct {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
 
-// Create adds an output. It may be called while other outputs are written.
-func (b *Batch) Create() *Output {
-	o := &Output{batch: b, buf: (*buffers.Get().(*[]byte))[:0]}
+// Create implements files.Batch.
+func (b *batch) Create() files.Output {
+	o := &output{batch: b, buf: (*buffers.Get().(*[]byte))[:0]}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o.number = len(b.outputs)
@@ -62,11 +62,11 @@ func (b *Batch) Create() *Output {
 	return o
 }
 
-// Number is the index at which Commit gives the output's extent.
-func (o *Output) Number() int { return o.number }
+// Number implements files.Output.
+func (o *output) Number() int { return o.number }
 
-// Write appends p to the output. p is not kept.
-func (o *Output) Write(p []byte) (int, error) {
+// Write implements files.Output.
+func (o *output) Write(p []byte) (int, error) {
 	if o.file == nil && len(o.buf)+len(p) <= int(o.batch.store.spill.Load()) {
 		o.buf = append(o.buf, p...)
 		o.length += int64(len(p))
@@ -91,13 +91,13 @@ func (o *Output) Write(p []byte) (int, error) {
 // works while the rest is made and little is left to wait for at the end.
 const writeBackEvery = 4 << 20
 
-func (o *Output) spill() (err error) {
+func (o *output) spill() (err error) {
 	if o.name, o.file, err = o.batch.newFile(); err != nil {
 		return err
 	}
 	_, err = o.file.Write(o.buf)
 	if !o.batch.store.unsummed {
-		o.sum = NewHash()
+		o.sum = files.NewHash()
 	}
 	o.add(o.buf)
 	o.release()
@@ -105,24 +105,24 @@ func (o *Output) spill() (err error) {
 }
 
 // add takes bytes of the file into its sum.
-func (o *Output) add(p []byte) {
+func (o *output) add(p []byte) {
 	if o.sum != nil {
 		_, _ = o.sum.Write(p) // never fails
 	}
 }
 
 // summed is the sum of an output that is written; "" where the store takes none.
-func (o *Output) summed() Sum {
+func (o *output) summed() files.Sum {
 	switch {
 	case o.batch.store.unsummed:
 		return ""
 	case o.file != nil:
-		return SumBy(o.sum)
+		return files.SumBy(o.sum)
 	}
-	return SumOf(o.buf)
+	return files.SumOf(o.buf)
 }
 
-func (o *Output) release() {
+func (o *output) release() {
 	if o.buf != nil {
 		buf := o.buf[:0]
 		o.buf = nil
@@ -130,10 +130,10 @@ func (o *Output) release() {
 	}
 }
 
-func (b *Batch) newFile() (string, disk.File, error) {
+func (b *batch) newFile() (string, disk.File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	name := LargeName(b.task, b.attempt, b.spilled)
+	name := files.LargeName(b.task, b.attempt, b.spilled)
 	b.spilled++
 	f, err := b.open(name)
 	return name, f, err
@@ -141,7 +141,7 @@ func (b *Batch) newFile() (string, disk.File, error) {
 
 // open makes a new file. An earlier run of the same attempt cannot have left one: attempts are
 // numbered by compare-and-set.
-func (b *Batch) open(object string) (disk.File, error) {
+func (b *batch) open(object string) (disk.File, error) {
 	b.made = true
 	path, err := b.store.tree.path(b.job, object)
 	if err != nil {
@@ -150,10 +150,8 @@ func (b *Batch) open(object string) (disk.File, error) {
 	return b.store.tree.disk.Create(path)
 }
 
-// Commit writes the small outputs into one segment, syncs every file and their folder, and returns
-// where each output lies, in the order of Create. After an error nothing may be relied on: call
-// Discard.
-func (b *Batch) Commit() ([]Extent, error) {
+// Commit implements files.Batch.
+func (b *batch) Commit() ([]files.Extent, error) {
 	extents, err := b.place()
 	if err != nil {
 		return nil, err
@@ -161,7 +159,8 @@ func (b *Batch) Commit() ([]Extent, error) {
 	if !b.made {
 		return extents, nil
 	}
-	return extents, timed(syncFolder, func() error { return b.store.tree.disk.SyncDir(b.store.tree.dir(b.job)) })
+	t := b.store.tree
+	return extents, timed(syncFolder, func() error { return t.disk.SyncDir(t.dir(b.job)) })
 }
 
 // segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte
@@ -170,22 +169,22 @@ const segmentBuffer = 1 << 20
 
 var segmentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, segmentBuffer) }}
 
-func (b *Batch) place() ([]Extent, error) {
-	extents := make([]Extent, len(b.outputs))
+func (b *batch) place() ([]files.Extent, error) {
+	extents := make([]files.Extent, len(b.outputs))
 	var seg disk.File
 	var at int64
-	segment := SegmentName(b.task, b.attempt)
+	segment := files.SegmentName(b.task, b.attempt)
 	w := segmentWriters.Get().(*bufio.Writer)
 	defer segmentWriters.Put(w)
 	for i, o := range b.outputs {
 		if o.file != nil {
-			extents[i] = Extent{Object: o.name, Length: o.length, Sum: o.summed()}
+			extents[i] = files.Extent{Object: o.name, Length: o.length, Sum: o.summed()}
 			if err := o.closeFile(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		extents[i] = Extent{Object: segment, Offset: at, Length: o.length, Sum: o.summed()}
+		extents[i] = files.Extent{Object: segment, Offset: at, Length: o.length, Sum: o.summed()}
 		if seg == nil && o.length > 0 {
 			f, err := b.open(segment)
 			if err != nil {
@@ -212,14 +211,18 @@ func (b *Batch) place() ([]Extent, error) {
 	return extents, timed(syncSegment, seg.Sync)
 }
 
-func (o *Output) closeFile() error {
+func (o *output) closeFile() error {
 	err := errors.Join(timed(syncFile, o.file.Sync), o.file.Close())
 	o.file = nil
 	return err
 }
 
 // What is synced: a file of its own, a segment of small ones, the folder that names them.
-var syncFile, syncSegment, syncFolder = telemetry.SyncSeconds.WithLabelValues("file"), telemetry.SyncSeconds.WithLabelValues("segment"), telemetry.SyncSeconds.WithLabelValues("folder")
+var (
+	syncFile    = telemetry.SyncSeconds.WithLabelValues("file")
+	syncSegment = telemetry.SyncSeconds.WithLabelValues("segment")
+	syncFolder  = telemetry.SyncSeconds.WithLabelValues("folder")
+)
 
 // timed tells how long f took.
 func timed(h prometheus.Observer, f func() error) error {
@@ -229,9 +232,8 @@ func timed(h prometheus.Observer, f func() error) error {
 	return err
 }
 
-// Discard removes what the batch wrote. It is safe after a failed Commit and after a successful one
-// whose task record could not be committed.
-func (b *Batch) Discard() error {
+// Discard implements files.Batch.
+func (b *batch) Discard() error {
 	var errs []error
 	for _, o := range b.outputs {
 		o.release()
@@ -242,8 +244,10 @@ func (b *Batch) Discard() error {
 	if !b.made {
 		return errors.Join(errs...)
 	}
+	t := b.store.tree
 	for i := range b.spilled {
-		errs = append(errs, b.store.tree.RemoveObject(b.job, LargeName(b.task, b.attempt, i)))
+		errs = append(errs, t.RemoveObject(b.job, files.LargeName(b.task, b.attempt, i)))
 	}
-	return errors.Join(append(errs, b.store.tree.RemoveObject(b.job, SegmentName(b.task, b.attempt)))...)
+	segment := files.SegmentName(b.task, b.attempt)
+	return errors.Join(append(errs, t.RemoveObject(b.job, segment))...)
 }
