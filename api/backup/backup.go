@@ -35,7 +35,6 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
-	"ehi-server/shared/files/local"
 )
 
 // Parts are what a backup is taken of.
@@ -46,11 +45,18 @@ type Parts struct {
 	// Default: Data.
 	Spool string
 	Bus   *bus.Bus
-	Files *local.Store
+	Files Objects
 	// Records is the record store; nil where the server has none of its own.
 	Records *dataset.Store
 	// Log is told of damage. Default: nobody.
 	Log *slog.Logger
+}
+
+// Objects is the files of exports, as far as a backup reads them (files.Store).
+type Objects interface {
+	// OpenObject opens an object whole. parts are what records say lies in it. Errors:
+	// fs.ErrNotExist, files.ErrDamaged.
+	OpenObject(job, object string, parts []files.Extent) (files.Object, error)
 }
 
 const (

@@ -34,7 +34,6 @@ import (
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
-	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
@@ -150,7 +149,7 @@ type Node struct {
 	// Bus is exposed for tests and benchmarks, which look at the state behind the answers.
 	Bus *bus.Bus
 	// Files is exposed for the same reason.
-	Files *local.Store
+	Files files.Store
 	// Keeper is exposed so that a round can be run at will.
 	Keeper *worker.Keeper
 
@@ -285,7 +284,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if opts.WrapSource != nil {
 		n.source = opts.WrapSource(n.source)
 	}
-	if n.Files, err = local.Open(local.Config{Root: filepath.Join(data, files.Folder), SpillBytes: n.cfg.SpillBytes, Disk: n.exportsDisk(opts.Disk), Log: n.log, Unsummed: opts.UnsummedFiles}); err != nil {
+	if n.Files, err = n.openFiles(opts); err != nil {
 		return err
 	}
 	if n.held, err = n.Files.Hold(); err != nil {

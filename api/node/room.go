@@ -12,6 +12,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
 )
 
 // reserveFile is the reserve's name in the folder of the state.
@@ -47,6 +48,17 @@ func roomIn(data string, cfg Config) (room condition.Room, rescue, err error) {
 		return room, nil, fmt.Errorf("%w: make room in %s, or give another --data or a smaller --rescue-below", rescue, data)
 	}
 	return room, rescue, room.Release()
+}
+
+// openFiles opens the store of the exports' files. Which kind it is is decided here.
+func (n *Node) openFiles(opts Options) (files.Store, error) {
+	return local.Open(local.Config{
+		Root:       filepath.Join(n.data, files.Folder),
+		SpillBytes: n.cfg.SpillBytes,
+		Disk:       n.exportsDisk(opts.Disk),
+		Log:        n.log,
+		Unsummed:   opts.UnsummedFiles,
+	})
 }
 
 // exportsDisk is the disk of the exports. Where it is that of the state, exports leave room for the state.

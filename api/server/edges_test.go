@@ -116,12 +116,12 @@ func (d *countingDisk) Create(name string) (disk.File, error) {
 func TestReadinessSparesTheDisk(t *testing.T) {
 	s := routed(t)
 	counting := &countingDisk{FS: disk.OS()}
-	var err error
-	if s.Files, err = local.Open(local.Config{Root: t.TempDir(), Disk: counting}); err != nil {
+	store, err := local.Open(local.Config{Root: t.TempDir(), Disk: counting})
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.Condition = condition.New(condition.Parts{State: s.Bus, Log: s.Log, Others: map[string]func(context.Context) error{
-		"the folder of the exports": func(context.Context) error { return s.Files.Check() },
+		"the folder of the exports": func(context.Context) error { return store.Check() },
 	}})
 	asked := 0
 	for counting.made.Load() < 2 { // the second one after a second

@@ -31,7 +31,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files/local"
+	"ehi-server/shared/files"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/tracing"
@@ -131,7 +131,7 @@ type Deps struct {
 	Source source.Source
 	// Rules are what exports are released by; the form's previews count by the same.
 	Rules *release.Rules
-	Files *local.Store
+	Files FileStore
 	Log   *slog.Logger
 	// Tracer traces requests and the exports that they begin; nil does not.
 	Tracer *tracing.Tracer
@@ -145,6 +145,27 @@ type Deps struct {
 	Condition *condition.Watch
 	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
 	Backup func(ctx context.Context, w io.Writer) error
+}
+
+// FileStore is the files of exports, as far as requests need them (files.Store).
+type FileStore interface {
+	notes
+	// Open opens a file or document. Errors: fs.ErrNotExist, files.ErrDamaged.
+	Open(job string, e files.Extent) (files.Reader, error)
+	// PutAttachment keeps a document. Errors: files.ErrTooLarge, those of r.
+	PutAttachment(
+		job string, r io.Reader, limit int64,
+	) (object string, size int64, sha1 []byte, err error)
+	// RemoveAttachment deletes a document.
+	RemoveAttachment(job, object string) error
+	// Remove deletes everything of a job.
+	Remove(job string) error
+	// Lost says that a file is not there which a record names. It returns files.ErrDamaged.
+	Lost(job string, e files.Extent) error
+	// Damaged lists what is known to be damaged: of one job, or where job is "" of all.
+	Damaged(job string) ([]files.Known, error)
+	// Free is how many bytes more can be taken.
+	Free() (int64, error)
 }
 
 // Sweeps is the janitor: what it does not do without an administrator's word, and what it is told.

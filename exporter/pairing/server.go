@@ -20,7 +20,6 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
-	"ehi-server/shared/files/local"
 	"ehi-server/shared/fingerprint"
 	"ehi-server/shared/kv"
 )
@@ -29,11 +28,24 @@ import (
 type Parts struct {
 	Bus    *bus.Bus
 	Source source.Source
-	Files  *local.Store
+	Files  Exports
 	Rules  *release.Rules
 	// Name tells this process's workers from others' for people: host and process.
 	Name string
 	Log  *slog.Logger
+}
+
+// Exports is the store of the exports' files, as far as it can be told from others (files.Store).
+type Exports interface {
+	// DrawProof writes a new text, and removes all but that and last, the one before it ("": none).
+	DrawProof(last string) (text string, err error)
+	// HasProof reports whether a text is there.
+	HasProof(text string) (bool, error)
+	// Proofs are the texts that are there, and Root where that is, for people.
+	Proofs() []string
+	Root() string
+	// SetSpillBytes says how large an output may grow before it gets a file of its own.
+	SetSpillBytes(n int)
 }
 
 // code is a digest of everything in the build that decides about what an export releases.
@@ -124,7 +136,7 @@ func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) 
 // Fits makes sure that a server that runs on the same NATS has the same folder and the same records, and changes
 // nothing. Open does so too, for servers that come at the same moment; but by then the state is this server's, so
 // that whoever opens the state asks before, see bus.Config. Errors: ErrOtherServer.
-func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder *local.Store) error {
+func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder Exports) error {
 	other, err := fleet.Terms(ctx)
 	if err != nil {
 		return err
@@ -134,7 +146,9 @@ func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder *loca
 
 // fits is Fits for the terms of a server. One that has ended is nobody's; one that was killed counts for
 // bus.PresenceTTL.
-func fits(ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder *local.Store) error {
+func fits(
+	ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder Exports,
+) error {
 	if other == nil {
 		return nil
 	}

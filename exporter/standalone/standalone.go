@@ -63,10 +63,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
-	if c.Exports == "" {
-		c.Exports = filepath.Join(c.Data, files.Folder)
-	}
-	exports, err := local.Open(local.Config{Root: c.Exports, Log: log})
+	exports, err := c.openFiles(log)
 	if err != nil {
 		return err
 	}
@@ -105,4 +102,12 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		}).Run(ctx)
 	})
 	return group.Wait()
+}
+
+// openFiles opens the store of the exports' files. Which kind it is is decided here.
+func (c *Command) openFiles(log *slog.Logger) (files.Store, error) {
+	if c.Exports == "" {
+		c.Exports = filepath.Join(c.Data, files.Folder)
+	}
+	return local.Open(local.Config{Root: c.Exports, Log: log})
 }

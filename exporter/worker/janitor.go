@@ -11,7 +11,6 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
-	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
@@ -20,7 +19,7 @@ import (
 // processes may run one; all that it does may be done twice.
 type Keeper struct {
 	Bus   *bus.Bus
-	Files *local.Store
+	Files KeeperFiles
 	Log   *slog.Logger
 	// Every is the pause between two rounds. Default 10 s.
 	Every time.Duration
@@ -42,6 +41,32 @@ type Keeper struct {
 	lacking map[string]bool // jobs that lack a task, and wait for an administrator's word
 	looked  bool            // at the latest exports, see latestExports
 	cutAt   time.Time       // when a loss of power may have cut the state short: the newest job's time at the beginning
+}
+
+// KeeperFiles is the files of exports, as far as they are tidied up (files.Store).
+type KeeperFiles interface {
+	// Walk calls f for each job that has files, which are listed before, with all of them.
+	Walk(f func(job string, stored []files.Stored) error) error
+	// RemoveObject deletes one file that Walk showed, and Remove everything of a job.
+	RemoveObject(job string, s files.Stored) error
+	Remove(job string) error
+	// Attempts is the highest attempt at a task of the job that has left a file; 0 where none has.
+	Attempts(job string) (int, error)
+	// OrphanSince is since when it is known that a job has files and no record: now, where it was
+	// not known before. Orphans are the jobs that it knows, until they are Adopted.
+	OrphanSince(job string, now time.Time) (time.Time, error)
+	Orphans() ([]string, error)
+	Adopted(job string) error
+	// Damaged lists what is known to be damaged: of one job, or where job is "" of all. Forget
+	// forgets what is known of a job.
+	Damaged(job string) ([]files.Known, error)
+	Forget(job string) error
+	// Served is when a server ran last that keeps the files, as SetServed was told; the zero time
+	// where nothing is known.
+	Served() (time.Time, error)
+	SetServed(at time.Time) error
+	// Free is how many bytes more can be taken.
+	Free() (int64, error)
 }
 
 // begun is when this process began, or nearly so: what it has run for is counted from it, whatever the machine's clock does.
@@ -412,10 +437,16 @@ var errNotAborted = errors.New("the job was not aborted")
 
 var errNotExpired = errors.New("the job has not expired")
 
+// Remover is the files of exports, as far as they are deleted (files.Store).
+type Remover interface {
+	// Remove deletes everything of a job. It is no error when there is nothing.
+	Remove(job string) error
+}
+
 // Delete ends a job in any state: from the first step on the outside sees 404, the running export stops, the files and
 // records go. A crash between two steps leaves an aborted job, which Expire deletes. may can refuse by an error; it is nil where
 // anything goes. Errors: ehi.NotFound where there is no such job (an aborted one is deleted all the same).
-func Delete(ctx context.Context, b *bus.Bus, f *local.Store, id string, may func(*ehi.Job) error) error {
+func Delete(ctx context.Context, b *bus.Bus, f Remover, id string, may func(*ehi.Job) error) error {
 	var was ehi.Status
 	j, err := b.Jobs.Update(ctx, id, func(j *ehi.Job) error {
 		was = j.Status

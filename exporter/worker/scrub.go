@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -13,7 +14,6 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
-	"ehi-server/shared/files/local"
 	"ehi-server/shared/telemetry"
 )
 
@@ -22,12 +22,29 @@ import (
 // processes on one disk one at a time does it.
 type Scrubber struct {
 	Bus   *bus.Bus
-	Files *local.Store
+	Files ScrubberFiles
 	Log   *slog.Logger
 	// Rate is how many bytes a second it reads at most; 0: it does not work.
 	Rate int64
 	// Every is the pause between two rounds. Default 10 min.
 	Every time.Duration
+}
+
+// ScrubberFiles is the files of exports, as far as they are read again (files.Store).
+type ScrubberFiles interface {
+	// Verify reads a file whole, into w. Errors: fs.ErrNotExist, files.ErrDamaged, those of w and
+	// ctx.
+	Verify(ctx context.Context, job string, e files.Extent, w io.Writer) error
+	// Grown reports whether a file has more bytes than were written.
+	Grown(job, object string, written int64) (bool, error)
+	// Lost says that a file is not there which a record names. It returns files.ErrDamaged.
+	Lost(job string, e files.Extent) error
+	// Scrubbed is when a process last got through all files, as SetScrubbed was told; the zero time
+	// where none has.
+	Scrubbed() (time.Time, error)
+	SetScrubbed(now time.Time) error
+	// TryLock takes a lock that one process at a time has; nil where another one has it.
+	TryLock(name string) (io.Closer, error)
 }
 
 const (

@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/files/local"
+	"ehi-server/shared/files"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
@@ -28,7 +28,7 @@ import (
 type Config struct {
 	Bus    *bus.Bus
 	Source source.Source
-	Files  *local.Store
+	Files  PoolFiles
 	Rules  *release.Rules
 	Log    *slog.Logger
 	// Tracer traces what is done for a command; nil does not.
@@ -46,6 +46,16 @@ type Config struct {
 	RetryAfter time.Duration
 	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed back at once.
 	Drain time.Duration
+}
+
+// PoolFiles is where exports are written (files.Store).
+type PoolFiles interface {
+	// NewBatch starts the files of an attempt at a task.
+	NewBatch(job string, task, attempt int) (files.Batch, error)
+	// Remove deletes everything of a job.
+	Remove(job string) error
+	// Check reports whether a file can be written at this moment.
+	Check() error
 }
 
 // Membership is this process's exporter towards its server (exporter/pairing).

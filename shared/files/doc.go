@@ -4,8 +4,8 @@
 // from outside, never lists what it holds to answer a client, and knows nothing of job states.
 //
 // Who uses a store declares the few methods that are needed there. Only who opens one holds all of
-// Store: the server (api/node) and an exporter (exporter/standalone), which is where a kind is
-// chosen.
+// Store: the server (api/node) and an exporter (exporter/standalone). There openFiles chooses the
+// kind.
 //
 // # The commit
 //
