@@ -26,7 +26,7 @@
 // A kind implements Backend, ten small methods on bytes and marks, and embeds Base over it,
 // which has all that is the same everywhere: sums, readers, damage, notes. It adds its own batches,
 // since how an output becomes durable is where kinds differ, a lock and its room. It passes
-// filestest.Run.
+// filestest.Run and filestest.RunMarks.
 //
 // No method takes a context but Verify, which reads files whole: a disk cannot be interrupted, and
 // a kind that asks over a network bounds each request by itself.

@@ -1,59 +1,79 @@
-// Package filestest is the conformance test of file stores: every kind passes it.
+// Package filestest is the conformance test of file stores: every kind passes it. Beside it are disks
+// that fail, that are small, and that forget what was not synced.
 package filestest
 
 import (
 	"bytes"
 	"crypto/sha1"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"ehi-server/shared/files"
 )
 
-// Store is what a file store does.
-type Store interface {
-	NewBatch(job string, task, attempt int) (files.Batch, error)
-	Open(job string, e files.Extent) (files.Reader, error)
-	Remove(job string) error
-	Walk(f func(job string, stored []files.Stored) error) error
-	RemoveObject(job string, s files.Stored) error
-	PutAttachment(job string, r io.Reader, limit int64) (object string, size int64, sum []byte, err error)
-	RemoveAttachment(job, object string) error
-	Check() error
+// Opened is an empty store that is held to what files.Store says. It keeps outputs of more than 100
+// bytes by themselves.
+type Opened struct {
+	files.Store
+	// Again opens the same store as another process does.
+	Again func(t *testing.T) files.Store
+	// Change puts other bytes in the place of an object's, behind the store's back: nil where it is
+	// not there, or is not to be.
+	Change func(t *testing.T, job, object string, to func(was []byte) []byte)
+	// Unlocked says that a lock is not to be had here.
+	Unlocked bool
 }
 
-// Run checks a kind of store; open makes an empty one that spills outputs over so many bytes.
-func Run(t *testing.T, open func(t *testing.T, spill int) Store) {
-	t.Run("what is committed reads back, small and large", func(t *testing.T) { roundTrip(t, open(t, 100)) })
-	t.Run("a discarded batch leaves nothing", func(t *testing.T) { discard(t, open(t, 100)) })
-	t.Run("attempts do not touch each other", func(t *testing.T) { attempts(t, open(t, 100)) })
-	t.Run("attachments", func(t *testing.T) { attachments(t, open(t, 100)) })
-	t.Run("names from outside are refused", func(t *testing.T) { names(t, open(t, 100)) })
-	t.Run("a deleted job is gone, and an open reader stays good", func(t *testing.T) { removal(t, open(t, 100)) })
-	t.Run("check", func(t *testing.T) {
-		if err := open(t, 100).Check(); err != nil {
-			t.Error(err)
-		}
-	})
+// Run checks a kind of store.
+func Run(t *testing.T, open func(t *testing.T) Opened) {
+	for name, check := range map[string]func(*testing.T, Opened){
+		"what is committed reads back, small and large":     roundTrip,
+		"outputs and batches are written at the same time":  together,
+		"a reader goes where it is told":                    seek,
+		"an output of many bytes lies by itself":            spill,
+		"a discarded batch leaves nothing":                  discard,
+		"attempts do not touch each other":                  attempts,
+		"attachments":                                       attachments,
+		"names from outside are refused":                    names,
+		"a deleted job is gone, and an open reader is good": removal,
+		"a store is empty until a file is in it":            empty,
+		"it takes files, and has room":                      room,
+		"what is damaged never reads as whole":              damaged,
+		"damage is forgotten with its job":                  forgotten,
+		"what is behind an output is noticed, and not read": grown,
+		"a verification ends with its context":              verify,
+		"an object is read whole, and held to its sums":     object,
+		"the identity of the state":                         identity,
+		"how far the state had come":                        reached,
+		"when a server ran last":                            served,
+		"when all files were last read":                     scrubbed,
+		"orphans are known since they were first seen":      orphans,
+		"recalls are noted until they are forgotten":        recalls,
+		"proofs: the latest two are there":                  proofs,
+		"one process at a time has a lock":                  lock,
+		"several processes hold a store":                    held,
+	} {
+		t.Run(name, func(t *testing.T) { check(t, open(t)) })
+	}
 }
 
 // commit writes outputs in chunks and returns where they lie.
-func commit(t *testing.T, s Store, job string, attempt int, contents ...[]byte) []files.Extent {
+func commit(t *testing.T, s Opened, job string, attempt int, contents ...[]byte) []files.Extent {
 	t.Helper()
 	b, err := s.NewBatch(job, 0, attempt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range contents {
-		o := b.Create()
-		for chunk := range slices.Chunk(c, 7) {
-			if _, err := o.Write(chunk); err != nil {
-				t.Fatal(err)
-			}
+		if err := write(b.Create(), c); err != nil {
+			t.Fatal(err)
 		}
 	}
 	extents, err := b.Commit()
@@ -63,11 +83,25 @@ func commit(t *testing.T, s Store, job string, attempt int, contents ...[]byte) 
 	return extents
 }
 
+// write writes an output in chunks.
+func write(o files.Output, content []byte) error {
+	for chunk := range slices.Chunk(content, 7) {
+		if n, err := o.Write(chunk); err != nil || n != len(chunk) {
+			return fmt.Errorf("%d bytes written: %w", n, err)
+		}
+	}
+	return nil
+}
+
 // list is what a store holds of a job.
-func list(t *testing.T, s Store, job string) (out []files.Stored) {
+func list(t *testing.T, s Opened, job string) (out []files.Stored) {
 	t.Helper()
+	seen := map[string]bool{}
 	err := s.Walk(func(j string, stored []files.Stored) error {
-		if j == job {
+		if seen[j] {
+			t.Errorf("job %s is shown twice", j)
+		}
+		if seen[j] = true; j == job {
 			out = stored
 		}
 		return nil
@@ -78,7 +112,7 @@ func list(t *testing.T, s Store, job string) (out []files.Stored) {
 	return out
 }
 
-func read(t *testing.T, r files.Reader, err error) []byte {
+func read(t *testing.T, r io.ReadCloser, err error) []byte {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -90,11 +124,14 @@ func read(t *testing.T, r files.Reader, err error) []byte {
 	return data
 }
 
-func roundTrip(t *testing.T, s Store) {
-	contents := [][]byte{[]byte("small"), bytes.Repeat([]byte("large "), 1000), {}, []byte("another"), bytes.Repeat([]byte("x"), 100), bytes.Repeat([]byte("y"), 101)}
+func roundTrip(t *testing.T, s Opened) {
+	contents := [][]byte{
+		[]byte("small"), bytes.Repeat([]byte("large "), 1000), {}, []byte("another"),
+		bytes.Repeat([]byte("x"), 100), bytes.Repeat([]byte("y"), 101),
+	}
 	for i, e := range commit(t, s, "job", 1, contents...) {
-		if e.Length != int64(len(contents[i])) {
-			t.Errorf("output %d is %d bytes long", i, e.Length)
+		if e.Length != int64(len(contents[i])) || e.Sum != files.SumOf(contents[i]) {
+			t.Errorf("output %d is %d bytes long, with the sum %s", i, e.Length, e.Sum)
 		}
 		if e.Length == 0 {
 			continue
@@ -102,6 +139,10 @@ func roundTrip(t *testing.T, s Store) {
 		r, err := s.Open("job", e)
 		if got := read(t, r, err); !bytes.Equal(got, contents[i]) {
 			t.Errorf("output %d reads %.50q", i, got)
+		}
+		r, err = s.Again(t).Open("job", e)
+		if got := read(t, r, err); !bytes.Equal(got, contents[i]) {
+			t.Errorf("output %d reads %.50q to another process", i, got)
 		}
 	}
 	e := commit(t, s, "job2", 1, []byte("abc"))[0]
@@ -111,7 +152,83 @@ func roundTrip(t *testing.T, s Store) {
 	}
 }
 
-func discard(t *testing.T, s Store) {
+// together has many batches written at the same time, each of them by as many goroutines as it has
+// outputs: which of them are large differs.
+func together(t *testing.T, s Opened) {
+	const batches, outputs = 8, 6
+	content := func(batch, output int) []byte {
+		return bytes.Repeat([]byte{byte('a' + batch), byte('0' + output)}, 20*(output+1))
+	}
+	var all sync.WaitGroup
+	for n := range batches {
+		all.Go(func() {
+			job := fmt.Sprintf("job%d", n%3)
+			b, err := s.NewBatch(job, n, 1)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			numbers := make([]int, outputs)
+			var writers sync.WaitGroup
+			for i := range outputs {
+				writers.Go(func() {
+					o := b.Create()
+					numbers[i] = o.Number()
+					if err := write(o, content(n, i)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			writers.Wait()
+			extents, err := b.Commit()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for i, number := range numbers {
+				var got bytes.Buffer
+				err := s.Verify(t.Context(), job, extents[number], &got)
+				if err != nil || !bytes.Equal(got.Bytes(), content(n, i)) {
+					t.Errorf("output %d of batch %d reads %.50q, %v", i, n, got.Bytes(), err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func seek(t *testing.T, s Opened) {
+	content := []byte("0123456789")
+	for _, e := range commit(t, s, "job", 1, content, bytes.Repeat(content, 20))[:2] {
+		r, err := s.Open("job", e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Size() != e.Length {
+			t.Errorf("it has %d bytes of %d", r.Size(), e.Length)
+		}
+		if at, err := r.Seek(-3, io.SeekEnd); err != nil || at != e.Length-3 {
+			t.Errorf("at %d, %v", at, err)
+		}
+		if got := read(t, r, nil); string(got) != "789" {
+			t.Errorf("from the end it reads %q", got)
+		}
+	}
+}
+
+func spill(t *testing.T, s Opened) {
+	s.SetSpillBytes(10)
+	two := commit(t, s, "job", 1, make([]byte, 11), make([]byte, 11))
+	if two[0].Object == two[1].Object {
+		t.Errorf("two large outputs lie in %s", two[0].Object)
+	}
+	s.SetSpillBytes(0) // is no size
+	if three := commit(t, s, "job", 2, make([]byte, 11)); three[0].Object == files.SegmentName(0, 2) {
+		t.Errorf("a large output lies in %s", three[0].Object)
+	}
+}
+
+func discard(t *testing.T, s Opened) {
 	for _, finish := range []bool{false, true} {
 		b, err := s.NewBatch("job", 0, 1)
 		if err != nil {
@@ -136,7 +253,7 @@ func discard(t *testing.T, s Store) {
 	}
 }
 
-func attempts(t *testing.T, s Store) {
+func attempts(t *testing.T, s Opened) {
 	slow, err := s.NewBatch("job", 0, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +269,12 @@ func attempts(t *testing.T, s Store) {
 	if got := read(t, r, err); string(got) != "second" {
 		t.Errorf("after the first attempt's Discard: %q", got)
 	}
+	if highest, err := s.Attempts("job"); err != nil || highest != 2 {
+		t.Errorf("the highest attempt is %d, %v", highest, err)
+	}
+	if none, err := s.Attempts("jo"); err != nil || none != 0 {
+		t.Errorf("a job without files has %d attempts, %v", none, err)
+	}
 	stored := list(t, s, "job")
 	if len(stored) != 1 || stored[0].Task != 0 || stored[0].Attempt != 2 || stored[0].Name != e.Object {
 		t.Errorf("stored %+v", stored)
@@ -164,12 +287,15 @@ func attempts(t *testing.T, s Store) {
 	}
 }
 
-func attachments(t *testing.T, s Store) {
+func attachments(t *testing.T, s Opened) {
 	const content = "content"
 	object, size, sum, err := s.PutAttachment("job", strings.NewReader(content), 7)
 	want := sha1.Sum([]byte(content))
 	if err != nil || size != 7 || !bytes.Equal(sum, want[:]) {
 		t.Fatalf("%d %x, %v", size, sum, err)
+	}
+	if !files.IsAttachment(object) || files.Named("job", object) != nil {
+		t.Errorf("it is called %s", object)
 	}
 	r, err := s.Open("job", files.Extent{Object: object, Length: size, Sum: files.SHA1Sum(sum)})
 	if got := read(t, r, err); string(got) != content {
@@ -203,26 +329,47 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errBroken }
 
-func names(t *testing.T, s Store) {
+func names(t *testing.T, s Opened) {
 	for _, job := range []string{"", "..", "a/b", "../x", "a\x00", strings.Repeat("x", 65)} {
-		if _, err := s.NewBatch(job, 0, 1); !errors.Is(err, files.ErrName) {
-			t.Errorf("NewBatch(%q): %v", job, err)
-		}
-		if err := s.Remove(job); !errors.Is(err, files.ErrName) {
-			t.Errorf("Remove(%q): %v", job, err)
+		e := files.Extent{Object: "0.1.seg", Length: 1}
+		_, batch := s.NewBatch(job, 0, 1)
+		_, open := s.Open(job, e)
+		_, whole := s.OpenObject(job, e.Object, nil)
+		_, _, _, put := s.PutAttachment(job, strings.NewReader("x"), 1)
+		_, grown := s.Grown(job, e.Object, 1)
+		_, attempts := s.Attempts(job)
+		_, orphan := s.OrphanSince(job, time.Now())
+		for method, err := range map[string]error{
+			"NewBatch": batch, "Open": open, "OpenObject": whole, "PutAttachment": put, "Grown": grown,
+			"Verify": s.Verify(t.Context(), job, e, io.Discard), "Attempts": attempts,
+			"RemoveAttachment": s.RemoveAttachment(job, "a.0"), "Remove": s.Remove(job),
+			"OrphanSince": orphan, "Adopted": s.Adopted(job),
+			"NoteRecall": s.NoteRecall(job), "ForgetRecall": s.ForgetRecall(job),
+		} {
+			if !errors.Is(err, files.ErrName) {
+				t.Errorf("%s of job %q: %v", method, job, err)
+			}
 		}
 	}
-	for _, object := range []string{"", "..", "../0.1.seg", "/etc/passwd", "0.1.seg/..", "0.1", "a.00"} {
-		if _, err := s.Open("job", files.Extent{Object: object}); object != "a.00" && !errors.Is(err, files.ErrName) {
-			t.Errorf("Open(%q): %v", object, err)
+	for _, object := range []string{"", "..", "../0.1.seg", "/etc/passwd", "0.1.seg/..", "0.1"} {
+		_, open := s.Open("job", files.Extent{Object: object})
+		_, whole := s.OpenObject("job", object, nil)
+		_, grown := s.Grown("job", object, 1)
+		for method, err := range map[string]error{
+			"Open": open, "OpenObject": whole, "Grown": grown,
+			"RemoveAttachment": s.RemoveAttachment("job", object),
+		} {
+			if !errors.Is(err, files.ErrName) {
+				t.Errorf("%s of object %q: %v", method, object, err)
+			}
 		}
-		if err := s.RemoveAttachment("job", object); object != "a.00" && !errors.Is(err, files.ErrName) {
-			t.Errorf("RemoveAttachment(%q): %v", object, err)
-		}
+	}
+	if err := s.RemoveAttachment("job", "0.1.seg"); !errors.Is(err, files.ErrName) {
+		t.Errorf("an output is removed as an attachment: %v", err)
 	}
 }
 
-func removal(t *testing.T, s Store) {
+func removal(t *testing.T, s Opened) {
 	e := commit(t, s, "job", 1, []byte("content"))[0]
 	r, err := s.Open("job", e)
 	if err != nil {
@@ -241,5 +388,39 @@ func removal(t *testing.T, s Store) {
 	}
 	if stored := list(t, s, "job"); len(stored) != 0 {
 		t.Errorf("stored %+v", stored)
+	}
+}
+
+func empty(t *testing.T, s Opened) {
+	is := func(want bool) {
+		t.Helper()
+		if got, err := s.Empty(); err != nil || got != want {
+			t.Errorf("empty: %v, %v", got, err)
+		}
+	}
+	if err := errors.Join(s.SetIdentity(stateA), s.NoteRecall("job")); err != nil {
+		t.Fatal(err)
+	}
+	is(true)
+	commit(t, s, "job", 1, []byte("content"))
+	is(false)
+	if err := s.Remove("job"); err != nil {
+		t.Fatal(err)
+	}
+	is(true)
+}
+
+func room(t *testing.T, s Opened) {
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+	if free, err := s.Free(); err != nil || free <= 0 {
+		t.Errorf("%d bytes are free, %v", free, err)
+	}
+	if is, err := s.Empty(); err != nil || !is {
+		t.Errorf("Check leaves a file, %v", err)
+	}
+	if s.Root() == "" {
+		t.Error("nobody is told where the store is")
 	}
 }

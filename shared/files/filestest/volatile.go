@@ -182,6 +182,23 @@ func (v *Volatile) ReadDir(name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(dir.now)), nil
 }
 
+// Change puts other bytes in the place of a file's, as if they had been there for long: nil where it is
+// not there, or is not to be.
+func (v *Volatile) Change(name string, to func(was []byte) []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	dir, base := v.find(filepath.Dir(name)), filepath.Base(name)
+	var was []byte
+	if n := dir.now[base]; n != nil {
+		was = slices.Clone(n.data)
+	}
+	data := to(was)
+	delete(dir.now, base)
+	if data != nil {
+		dir.now[base] = &node{data: data, synced: len(data)}
+	}
+}
+
 // MkdirAll implements disk.FS.
 func (v *Volatile) MkdirAll(name string) error {
 	v.mu.Lock()

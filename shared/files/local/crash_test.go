@@ -189,13 +189,3 @@ func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 		}
 	}
 }
-
-func TestVolatileIsAFileStore(t *testing.T) {
-	filestest.Run(t, func(t *testing.T, spill int) filestest.Store {
-		s, err := local.Open(local.Config{Root: "/exports", SpillBytes: spill, Disk: filestest.NewVolatile()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	})
-}

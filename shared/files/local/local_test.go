@@ -2,8 +2,10 @@ package local_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -17,13 +19,60 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestLocalIsAFileStore(t *testing.T) {
-	filestest.Run(t, func(t *testing.T, spill int) filestest.Store {
-		s, err := local.Open(local.Config{Root: t.TempDir(), SpillBytes: spill})
+	filestest.Run(t, func(t *testing.T) filestest.Opened {
+		root := t.TempDir()
+		return opened(t, local.Config{Root: root}, func(name string, to func([]byte) []byte) error {
+			was, err := os.ReadFile(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				was, err = nil, nil
+			}
+			if data := to(was); data != nil {
+				return errors.Join(err, os.WriteFile(name, data, 0o600))
+			}
+			return errors.Join(err, os.Remove(name))
+		})
+	})
+}
+
+func TestVolatileIsAFileStore(t *testing.T) {
+	filestest.Run(t, func(t *testing.T) filestest.Opened {
+		v := filestest.NewVolatile()
+		c := local.Config{Root: "/exports", Disk: v}
+		o := opened(t, c, func(name string, to func([]byte) []byte) error {
+			v.Change(name, to)
+			return nil
+		})
+		o.Unlocked = true // locks are the operating system's
+		return o
+	})
+}
+
+// opened is a store under test. change puts other bytes in the place of a file's.
+func opened(
+	t *testing.T, c local.Config, change func(name string, to func([]byte) []byte) error,
+) filestest.Opened {
+	c.SpillBytes = 100
+	again := func(t *testing.T) files.Store {
+		s, err := local.Open(c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
-	})
+	}
+	return filestest.Opened{
+		Store:    again(t),
+		Again:    again,
+		Unlocked: !slices.Contains([]string{"linux", "darwin", "freebsd"}, runtime.GOOS),
+		Change: func(t *testing.T, job, object string, to func([]byte) []byte) {
+			place, err := local.Place(job, object)
+			if err == nil {
+				err = change(filepath.Join(c.Root, place), to)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
 }
 
 // What has to be gone is noted once and forgotten for good; a file that is none of ours is no job.
