@@ -23,6 +23,7 @@ type config struct {
 	Duration    time.Duration `help:"No round is begun after this time; 0: all are." env:"EHI_CHAOS_DURATION"`
 	FleetRounds int           `help:"Rounds that one fleet lives for; the next one has another shape." default:"10" env:"EHI_CHAOS_FLEET_ROUNDS"`
 	Cluster     int           `help:"Rounds after those, in each of which one or two servers of a cluster of three NATS servers are killed." default:"0" env:"EHI_CHAOS_CLUSTER"`
+	NATS        string        `help:"Version of NATS servers. Default: the embedded one's." env:"EHI_CHAOS_NATS"`
 	Seed        uint64        `help:"The same seed draws the same faults and flows; 0 draws one." env:"EHI_CHAOS_SEED"`
 	Faults      time.Duration `help:"How long a round's faults are begun." default:"5s" env:"EHI_CHAOS_FAULTS"`
 	Patience    time.Duration `help:"Time in which everything has to be in order after a round's last fault." default:"60s" env:"EHI_CHAOS_PATIENCE"`
@@ -61,7 +62,7 @@ func (c *config) Run(ctx context.Context) (err error) {
 		}()
 	}
 	fmt.Printf("seed %d, data and logs in %s\n", c.Seed, dir)
-	binaries, err := build(ctx, filepath.Join(dir, "bin"))
+	binaries, err := build(ctx, filepath.Join(dir, "bin"), c.NATS)
 	if err != nil {
 		return err
 	}

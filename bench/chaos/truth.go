@@ -110,15 +110,40 @@ func (e export) compare(got export) error {
 // binaries are the programs of a fleet.
 type binaries struct{ api, exporter, nats string }
 
-// build makes them.
-func build(ctx context.Context, dir string) (b binaries, err error) {
+const natsServer = "github.com/nats-io/nats-server/v2"
+
+// build makes them. version is that of the NATS server, "" for the one that is embedded.
+func build(ctx context.Context, dir, version string) (b binaries, err error) {
 	b = binaries{filepath.Join(dir, "api"), filepath.Join(dir, "exporter"), filepath.Join(dir, "nats-server")}
-	for path, of := range map[string]string{b.api: "ehi-server/api", b.exporter: "ehi-server/exporter", b.nats: "github.com/nats-io/nats-server/v2"} {
+	of := map[string]string{b.api: "ehi-server/api", b.exporter: "ehi-server/exporter"}
+	if version == "" {
+		of[b.nats] = natsServer
+	} else if err := install(ctx, dir, natsServer+"@v"+version); err != nil {
+		return b, err
+	}
+	for path, of := range of {
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, of).CombinedOutput(); err != nil {
 			return b, fmt.Errorf("build %s: %w: %s", of, err, out)
 		}
 	}
 	return b, nil
+}
+
+// install builds a version of a program that is none of the workspace's.
+func install(ctx context.Context, dir, program string) error {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "install", program)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOBIN="+dir, "GOWORK=off", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("install %s: %w: %s", program, err, out)
+	}
+	return nil
 }
 
 // copyStore gives a process a record store of its own.
