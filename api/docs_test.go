@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -54,20 +55,19 @@ func TestTheThreatModelNamesTestsThatAreThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	there := map[string]bool{}
-	for _, pattern := range []string{"../*/*_test.go", "../*/*/*_test.go"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
+	names := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(|"([a-z ]+)": +\w+Attacks\b`)
+	err = filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
 		}
-		for _, path := range paths {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(|"([a-z ]+)": +\w+Attacks\b`).FindAllStringSubmatch(string(text), -1) {
-				there[found[1]+found[2]] = true
-			}
+		text, err := os.ReadFile(path)
+		for _, found := range names.FindAllStringSubmatch(string(text), -1) {
+			there[found[1]+found[2]] = true
 		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`|`attacks: ([a-z ]+)`").FindAllStringSubmatch(string(model), -1)
 	if len(named) < 60 {
