@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,9 +67,24 @@ func prepare(ctx context.Context, c *config, dir, binary string) (*storm, error)
 	}
 	err = s.export(ctx, p.client)
 	if err == nil {
-		err = os.CopyFS(s.killed, os.DirFS(s.closed)) // nothing is being written any more
+		err = s.copyLiving()
 	}
 	return s, errors.Join(err, p.end(syscall.SIGTERM, time.Minute))
+}
+
+// copyLiving copies the folder of a server that does nothing any more but renew what NATS keeps of its consumers:
+// a file that goes while it is copied has the copy made again.
+func (s *storm) copyLiving() (err error) {
+	for range 10 {
+		err = os.CopyFS(s.killed, os.DirFS(s.closed))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.RemoveAll(s.killed); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // fill makes the record store.
