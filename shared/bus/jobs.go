@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type Jobs struct {
 	cache *lru.Cache[string, cached]
 	reads singleflight.Group // reads of Peek under way, by id
 	stop  func()
+	log   *slog.Logger
 	// maxQueue is Config.MaxQueue.
 	maxQueue int64
 	// changes are who is told of each change.
@@ -85,7 +87,7 @@ const (
 
 var errNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
 
-func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64) (*Jobs, error) {
+func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64, log *slog.Logger) (*Jobs, error) {
 	cache, err := lru.New[string, cached](cacheSize)
 	if err != nil {
 		return nil, err
@@ -94,7 +96,7 @@ func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64) (*Jobs, er
 	if err != nil {
 		return nil, err
 	}
-	s := &Jobs{kv: bucket, index: index, cache: cache, maxQueue: maxQueue}
+	s := &Jobs{kv: bucket, index: index, cache: cache, maxQueue: maxQueue, log: log}
 	s.stop, err = bucket.Follow(ctx, records.All(), s.follow, s.reloaded)
 	return s, err
 }
@@ -236,7 +238,11 @@ type getter = func(context.Context, subject.Subject) (kv.Entry, error)
 
 func (s *Jobs) take(ctx context.Context, id string, get getter) (cached, error) {
 	c, err := s.fetch(ctx, id, get)
-	if _, known := s.Summary(id); known && errors.Is(err, errNotFound) {
+	if was, known := s.Summary(id); known && errors.Is(err, errNotFound) {
+		if was.Status != ehi.Aborted && s.log != nil { // who deletes a job marks it first
+			s.log.Warn("a job has no record any more, and nobody is known to have deleted it: another server may have; "+
+				"else its bucket is damaged", "job", id, "was", was.Status)
+		}
 		s.apply(id, cached{nil, deletedRev, time.Now()})
 	}
 	if err == nil {

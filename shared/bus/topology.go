@@ -301,7 +301,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	}
 	b.identity = identity
 	b.Auth, b.Sessions, b.Fleet = buckets[bucketAuth], buckets[bucketSessions], &Fleet{buckets[bucketFleet]}
-	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue)
+	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue, b.cfg.Log)
 	if errors.Is(err, kv.ErrUnreadable) {
 		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
 	}
