@@ -327,7 +327,8 @@ func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {"x"}, "client_id": {auth.SandboxClientID}, "client_secret": {"wrong"}})), "invalid_client")
 }
 
-// RFC 7662: a resource server that authenticates learns what an access token opens, and of any other token that it opens nothing.
+// SMART-8, RFC 7662: a resource server that authenticates learns what an access token opens, and of any other token
+// that it opens nothing.
 func TestIntrospectionTellsResourceServersOnly(t *testing.T) {
 	s, clock, _ := newServer(t)
 	tok := mustToken(t, s, codeForm(code(t, s)))

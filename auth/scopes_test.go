@@ -48,7 +48,7 @@ func TestSMART7ScopesAreGrantedDownInTheWordsOfTheClient(t *testing.T) {
 	}
 }
 
-// SMART-7: scopes that say the same are the same, however they are spelt.
+// SMART-7, REAL-12: scopes that say the same are the same, however they are spelt.
 func TestSMART7SpellingsAreOnePermission(t *testing.T) {
 	same := [][]string{
 		{"patient/Patient.rs", "patient/Patient.read", "patient/Patient.r patient/Patient.s", "patient/Patient.s patient/Patient.r patient/Patient.r", "patient/Patient.cruds"},

@@ -189,6 +189,7 @@ func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
 	w.want(w.do(w.admin, "GET", "/admin/ui/jobs/"+done.ID+"/files/Patient.ndjson"), 404, "rejected")
 }
 
+// EHI-1, SMART-1, REAL-9: discovery works below every base, and what it names answers.
 func TestDiscoveryBelowEveryBase(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
@@ -289,7 +290,7 @@ func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/fhir/metadata"), 200, `"url":"`+w.open.Base+`/fhir"`)
 }
 
-// SMART-2, SMART-4: the endpoints over HTTP.
+// SMART-2, SMART-4, REAL-5: the endpoints over HTTP.
 func TestSMARTEndpoints(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()

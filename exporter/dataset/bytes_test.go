@@ -234,7 +234,7 @@ func large(id string, n int) string {
 	return start + strings.Repeat("x", n-len(start)-len(end)) + end
 }
 
-// One limit, to the byte, whatever kind of file a resource came in; what follows a larger one goes in.
+// IN-5: one limit, to the byte, whatever kind of file a resource came in; what follows a larger one goes in.
 func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
 	const limit = 600_000 // more than a chunk
 	fits, tooLarge, small := large("fits", limit), large("large", limit+1), large("small", 100)
