@@ -55,16 +55,22 @@ func TestREAL8AssertionsHaveALeeway(t *testing.T) {
 	wantError(t, ask("once", -time.Minute-20*time.Second, -20*time.Second), "invalid_client")
 }
 
+// assertionOf is an assertion of the client "signs".
 func assertionOf(t *testing.T, key jwk.Key, id string, issued, expires time.Time) string {
 	t.Helper()
-	tok, err := jwt.NewBuilder().Issuer("signs").Subject("signs").Audience([]string{"http://server.test/auth/token"}).
-		JwtID(id).IssuedAt(issued).Expiration(expires).Build()
+	return signed(t, "signs", key, jwt.NewBuilder().JwtID(id).IssuedAt(issued).Expiration(expires))
+}
+
+// signed is an assertion of a client for the token endpoint, with whatever else it says.
+func signed(t *testing.T, client string, key jwk.Key, says *jwt.Builder) string {
+	t.Helper()
+	tok, err := says.Issuer(client).Subject(client).Audience([]string{"http://server.test/auth/token"}).Build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := jwt.Sign(tok, jwt.WithKey(jwa.ES384(), key))
+	text, err := jwt.Sign(tok, jwt.WithKey(jwa.ES384(), key))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(signed)
+	return string(text)
 }

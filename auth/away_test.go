@@ -61,16 +61,7 @@ func signer(t *testing.T) (key jwk.Key, public json.RawMessage) {
 
 func assertion(t *testing.T, client string, key jwk.Key) string {
 	t.Helper()
-	tok, err := jwt.NewBuilder().Issuer(client).Subject(client).Audience([]string{"http://server.test/auth/token"}).
-		JwtID("once").Expiration(time.Now().Add(time.Minute)).Build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := jwt.Sign(tok, jwt.WithKey(jwa.ES384(), key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(signed)
+	return signed(t, client, key, jwt.NewBuilder().JwtID("once").Expiration(time.Now().Add(time.Minute)))
 }
 
 // asked is what is asked of a server that was cut off from NATS before what it is about was made elsewhere.
