@@ -17,7 +17,8 @@ import (
 	"ehi-server/shared/settings"
 )
 
-// docs/configuration.md is what the command lines say of themselves, and the README names nothing that is not there.
+// docs/configuration.md is what the command lines say of themselves, and the short table of
+// docs/operations.md names only flags and variables that exist.
 func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	var want strings.Builder
 	want.WriteString("# Configuration\n\nA flag outranks its variable. Durations are written as `90s`, `10m`, `24h`. `go test ./api -run Reference -update` writes this page.\n")
@@ -33,17 +34,18 @@ func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 		describe(&want, program.run, parser.Model.Node, names)
 	}
 	golden.Check(t, "../docs/configuration.md", want.String())
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("(?m)^\\| `(--[a-z-]+)` \\| `(EHI_[A-Z_]+)`").FindAllStringSubmatch(string(readme), -1)
+	row := regexp.MustCompile("(?m)^\\| `(--[a-z-]+)` \\| `(EHI_[A-Z_]+)`")
+	named := row.FindAllStringSubmatch(string(page), -1)
 	if len(named) < 8 {
-		t.Errorf("the README's table names %d flags", len(named))
+		t.Errorf("the table of docs/operations.md names %d flags", len(named))
 	}
 	for _, n := range named {
 		if !names[n[1]+" "+n[2]] {
-			t.Errorf("the README names %s with %s, which there is not", n[1], n[2])
+			t.Errorf("docs/operations.md names %s with %s, which no command takes", n[1], n[2])
 		}
 	}
 }
