@@ -24,6 +24,7 @@ import (
 	"ehi-server/api/server"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
@@ -391,20 +392,30 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
 	n.scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
 	n.server, err = server.New(server.Config{
-		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, Sandbox: n.cfg.sandbox(), TrustedProxies: n.cfg.TrustedProxies, MetricsFrom: n.cfg.metricsFrom(), BareLink: n.cfg.BareLink,
-		TLS: n.cert.config(), AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(), FourEyes: n.cfg.FourEyes, RegistrationToken: n.cfg.RegistrationToken,
-		RequireSecondFactor: n.cfg.secondFactor(), ProofAge: n.cfg.proofAge(),
-		Registration:    auth.RegistrationLimits{Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts},
-		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, addressFailures), ClientFailures: n.cfg.limit(n.cfg.ClientFailures, clientFailures), FailureWindow: n.cfg.FailureWindow, ReviewDue: n.cfg.ReviewDue, JobTTL: n.cfg.JobTTL, FileTTL: n.cfg.FileTTL,
-		Open: n.cfg.Open, ClientJobs: n.cfg.ClientJobs, ClientBulkJobs: n.cfg.ClientBulkJobs, PollBurst: n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld, PageTasks: n.cfg.ManifestTasks, MinFreeBytes: n.cfg.MinFreeBytes,
-		MaxExportBytes: n.cfg.MaxExportBytes, MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes,
-		MaxConnections: connections(n.cfg.MaxConnections, n.log),
-		OnConnection:   n.heap.count, AddressConnections: n.cfg.limit(n.cfg.AddressConnections, 500),
-		Quotas:      n.cfg.quotas(),
-		ReadTimeout: n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
-		Compression: n.cfg.Compression, AttachmentBytes: n.cfg.AttachmentBytes, AttachmentsPerCall: n.cfg.AttachmentsPerCall,
+		Config:  n.cfg.exports(),
+		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, BareLink: n.cfg.BareLink,
+		TrustedProxies: n.cfg.TrustedProxies, MetricsFrom: n.cfg.metricsFrom(), TLS: n.cert.config(),
+		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(),
+		RequireSecondFactor: n.cfg.secondFactor(), ProofAge: n.cfg.proofAge(), ReviewDue: n.cfg.ReviewDue,
+		RegistrationToken: n.cfg.RegistrationToken,
+		Registration: auth.RegistrationLimits{
+			Scopes: n.cfg.RegistrationScopes, GrantTypes: n.cfg.RegistrationGrants, Hosts: n.cfg.RegistrationHosts,
+		},
+		AddressFailures: n.cfg.limit(n.cfg.AddressFailures, addressFailures),
+		ClientFailures:  n.cfg.limit(n.cfg.ClientFailures, clientFailures),
+		FailureWindow:   n.cfg.FailureWindow,
+		PollBurst:       n.cfg.PollBurst, Hold: n.cfg.Hold, MaxHold: n.cfg.MaxHold, MaxHeld: n.cfg.MaxHeld,
+		PageTasks:    n.cfg.ManifestTasks,
+		MaxBodyBytes: n.cfg.MaxBodyBytes, MaxHeaderBytes: n.cfg.MaxHeaderBytes,
+		MaxConnections: connections(n.cfg.MaxConnections, n.log), OnConnection: n.heap.count,
+		AddressConnections: n.cfg.limit(n.cfg.AddressConnections, 500),
+		ReadTimeout:        n.cfg.ReadTimeout, WriteStall: n.cfg.WriteStall, IdleTimeout: n.cfg.IdleTimeout,
 		MaxResource: n.cfg.MaxResource, LeastFree: n.cfg.RescueBelow,
-	}, server.Deps{Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files, Log: n.log, Tracer: n.tracer, Level: opts.Level, Settings: n.cfg.settings(), Sweeps: n.Keeper, Condition: n.watch, Backup: n.Backup})
+	}, server.Deps{
+		Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files,
+		Log: n.log, Level: opts.Level, Tracer: n.tracer, Settings: n.cfg.settings(),
+		Sweeps: n.Keeper, Condition: n.watch, Backup: n.Backup,
+	})
 	if err != nil {
 		return err
 	}
@@ -416,6 +427,16 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		return nil
 	}
 	return n.openWorkers(ctx, rules)
+}
+
+// exports is what the settings say of exports.
+func (c Config) exports() jobs.Config {
+	return jobs.Config{
+		Sandbox: c.sandbox(), Open: c.Open, FourEyes: c.FourEyes, JobTTL: c.JobTTL, FileTTL: c.FileTTL,
+		ClientJobs: c.ClientJobs, ClientBulkJobs: c.ClientBulkJobs,
+		MinFreeBytes: c.MinFreeBytes, MaxExportBytes: c.MaxExportBytes, Quotas: c.quotas(),
+		Compression: c.Compression, AttachmentBytes: c.AttachmentBytes, AttachmentsPerCall: c.AttachmentsPerCall,
+	}
 }
 
 // openWorkers says what exporters must have, and makes this process's own.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"ehi-server/api/server"
 	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
 )
 
@@ -248,8 +248,8 @@ func (u *UnfitError) Error() string {
 }
 
 // quotas are what one client, and all clients for one patient, may have.
-func (c Config) quotas() server.Quotas {
-	return server.Quotas{
+func (c Config) quotas() jobs.Quotas {
+	return jobs.Quotas{
 		Window:          c.QuotaWindow,
 		ClientKickOffs:  c.limit(c.ClientKickoffs, 10_000),
 		PatientKickOffs: c.limit(c.PatientKickoffs, 200),

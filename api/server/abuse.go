@@ -42,22 +42,22 @@ func digest(s string) string {
 
 // abuseBook knows everybody's failures.
 type abuseBook struct {
-	tally tally
+	tally kv.Tally
 	mu    sync.Mutex
-	of    map[offender]windowed
+	of    map[offender]kv.Window
 	stop  func()
 }
 
-func followAbuse(kv *kv.Bucket) (*abuseBook, error) {
-	b := &abuseBook{tally: tally{kv, now}, of: map[offender]windowed{}}
+func followAbuse(bucket *kv.Bucket) (*abuseBook, error) {
+	b := &abuseBook{tally: kv.Tally{Bucket: bucket, Now: now}, of: map[offender]kv.Window{}}
 	var err error
-	b.stop, err = kv.Follow(context.Background(), abuseRecords.Match("", ""), b.apply, nil)
+	b.stop, err = bucket.Follow(context.Background(), abuseRecords.Match("", ""), b.apply, nil)
 	return b, err
 }
 
 func (b *abuseBook) apply(e kv.Entry) {
 	who := e.Key
-	var m windowed
+	var m kv.Window
 	if e.Deleted || json.Unmarshal(e.Value, &m) != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -68,7 +68,7 @@ func (b *abuseBook) apply(e kv.Entry) {
 }
 
 // note keeps the higher count: news of an older one may come later.
-func (b *abuseBook) note(who offender, m windowed) {
+func (b *abuseBook) note(who offender, m kv.Window) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if known := b.of[who]; known.Until.Equal(m.Until) && known.Count > m.Count {
@@ -93,7 +93,7 @@ func (b *abuseBook) wait(who offender, limit int) time.Duration {
 
 // failed counts a failure. Others may count at the same time, here or in another process.
 func (b *abuseBook) failed(ctx context.Context, who offender, window time.Duration) error {
-	w, _, err := b.tally.add(ctx, who, 1, 0, window)
+	w, _, err := b.tally.Add(ctx, who, 1, 0, window)
 	if err == nil {
 		b.note(who, w)
 	}

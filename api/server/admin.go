@@ -9,11 +9,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/telemetry"
-	"ehi-server/shared/tracing"
 )
 
 // jobJSON is a job as its form's sender sees it (EHI-7). What came of the choices is not in it: an
@@ -72,7 +71,7 @@ func (s *Server) adminJobJSON(c *fiber.Ctx, j *ehi.Job) adminJobJSON {
 		jobJSON:   s.jobJSON(j, unlimited),
 		Counts:    orEmpty(j.Counts),
 		Withheld:  orEmpty(j.Withheld),
-		Approvals: j.Approvers(s.approves),
+		Approvals: s.jobs.Approvers(j),
 		Reason:    j.Reason,
 		Error:     j.Error,
 	}
@@ -162,41 +161,14 @@ type decision struct {
 
 // decide approves or rejects an export.
 func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) (*ehi.Job, error) {
-	before, err := s.record(c, id)
+	j, err := s.record(c, id)
 	if err != nil {
 		return nil, err
 	}
-	var retrieved time.Time
-	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
-		retrieved = j.CompletedAt
-		if err := j.Unchanged(d.Contents); err != nil {
-			return err
-		}
-		if err := j.Explain(d.Reason); err != nil {
-			return err
-		}
-		if action == ehi.ActionReject {
-			return j.Reject(adminOf(c), now())
-		}
-		if err := s.mayGoOn(c.UserContext(), j); err != nil {
-			return err
-		}
-		if s.FourEyes {
-			who := staffOf(c)
-			if err := s.second(j, who); err != nil {
-				return err
-			}
-			return j.ApproveByTwo(d.Contents, who.Name, s.approverMark(who), s.approves, now(), s.FileTTL)
-		}
-		return j.Approve(adminOf(c), now(), s.FileTTL)
-	})
-	s.audit(c, err, aboutJob(action, before))
-	if err == nil && j.Status != ehi.Retrieved { // not the first of two approvals
-		telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(j.Status)).Inc()
-		s.Log.Info("job decided", "job", j.ID, "status", j.Status, "by", adminOf(c), "request", requestID(c))
-		tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
+	if action == ehi.ActionReject {
+		return s.jobs.Reject(c.UserContext(), s.acting(c), j, jobs.Decision(d))
 	}
-	return j, err
+	return s.jobs.Approve(c.UserContext(), s.acting(c), j, jobs.Decision(d))
 }
 
 // decisionOf reads a decision, as JSON or as a form.
@@ -226,12 +198,7 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	err = s.end(c.UserContext(), j.ID)
-	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
-	if err == nil {
-		s.Log.Info("job deleted", "job", j.ID, "by", adminOf(c), "request", requestID(c))
-	}
-	return err
+	return s.jobs.Delete(c.UserContext(), s.acting(c), j)
 }
 
 // instant renders a time, "" for none.

@@ -38,11 +38,6 @@ func (s *Server) audit(c *fiber.Ctx, err error, e ehi.Event) {
 	c.Locals(recordedKey, true)
 }
 
-// aboutJob is an event about a job.
-func aboutJob(action ehi.Action, j *ehi.Job) ehi.Event {
-	return ehi.Event{Action: action, Client: j.ClientID, Patient: j.Patient.ID, Job: j.ID}
-}
-
 // disclosures remember of which jobs it is recorded that files went out: once for each access token, not for each file and range of it.
 type disclosures struct {
 	*lru.Cache[disclosure, struct{}]
@@ -64,7 +59,7 @@ func newDisclosures() (disclosures, error) {
 // auditDisclosure records that files of a job go out.
 func (s *Server) auditDisclosure(c *fiber.Ctx, j *ehi.Job) {
 	if seen, _ := s.told.ContainsOrAdd(disclosure{j.ID, access(c)}, struct{}{}); !seen {
-		s.audit(c, nil, aboutJob(ehi.ActionDisclose, j))
+		s.audit(c, nil, ehi.About(ehi.ActionDisclose, j))
 	}
 }
 
@@ -83,19 +78,13 @@ func agent(c *fiber.Ctx) string {
 }
 
 func outcomeOf(err error) ehi.Outcome {
-	if err == nil {
-		return ehi.Succeeded
-	}
 	if e, ok := errors.AsType[*auth.Error](err); ok && e.Status() < http.StatusInternalServerError {
 		return ehi.Denied
 	}
 	if _, ok := errors.AsType[*openid.Refused](err); ok {
 		return ehi.Denied
 	}
-	if code := ehi.CodeOf(err); code != ehi.Internal && code != ehi.Transient {
-		return ehi.Denied
-	}
-	return ehi.Broke
+	return ehi.OutcomeOf(err)
 }
 
 // reason is the class of an error: its words may repeat what was asked for.

@@ -2,17 +2,13 @@ package server
 
 import (
 	"context"
-	"errors"
-	"sync"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/fiber/v2/utils"
 
 	"ehi-server/auth"
-	"ehi-server/exporter/worker"
-	"ehi-server/shared/bus"
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 )
 
@@ -20,141 +16,49 @@ import (
 // This file decides, for all of them, whether the authority behind them goes on: stands for jobs,
 // lasting for answers that take long. What lets a request in is decided in sessions.go and middleware.go.
 
-// stands reports whether the authorization goes on that a job was kicked off under. Of one that does
-// not nothing leaves any more for its application (EHI-7).
-//
-// What this process has heard may say that it does; that it does not is said by what is stored, or by news of its end.
-// Errors: where that cannot be read.
-func (s *Server) stands(ctx context.Context, j *ehi.Job) (bool, error) {
-	if j.ClientID == everybody.ClientID {
+// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more, see jobs.Service.
+func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
+	return s.jobs.EndWhatDoesNotStand(ctx)
+}
+
+// authority is the authorization server, as far as it decides about jobs.
+type authority struct{ *Server }
+
+var _ jobs.Authority = authority{}
+
+// Stands implements jobs.Authority.
+func (s authority) Stands(ctx context.Context, a jobs.Authorization) (bool, error) {
+	if a.Client == everybody.ClientID {
 		return s.Open, nil
 	}
-	return s.Auth.Stands(ctx, j.ClientID, j.Grant, auth.Origin{Begun: j.CreatedAt, Made: j.ClientMade})
+	return s.Auth.Stands(ctx, a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
 }
 
-// hasEnded reports whether this process has heard that a job does not stand any more. It asks nobody.
-func (s *Server) hasEnded(j *ehi.Job) bool {
-	if j.ClientID == everybody.ClientID {
-		return !s.Open
+// StandsAsHeard implements jobs.Authority.
+func (s authority) StandsAsHeard(a jobs.Authorization) (stands, told bool) {
+	if a.Client == everybody.ClientID {
+		return s.Open, true
 	}
-	stands, told := s.Auth.StandsAsHeard(j.ClientID, j.Grant, auth.Origin{Begun: j.CreatedAt, Made: j.ClientMade})
-	return told && !stands
+	return s.Auth.StandsAsHeard(a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
 }
 
-// mayBegin is an error for a job that was made under an authorization which has ended.
-func (s *Server) mayBegin(ctx context.Context, j *ehi.Job) error {
-	stands, err := s.stands(ctx, j)
-	if err == nil && !stands {
-		err = errEnded
-	}
-	return err
-}
-
-// mayGoOn is an error for what would release a job that does not stand: ehi.Conflict.
-func (s *Server) mayGoOn(ctx context.Context, j *ehi.Job) error {
-	stands, err := s.stands(ctx, j)
-	if err != nil {
-		return err
-	}
-	if !stands {
-		return ehi.Errorf(ehi.Conflict, "The application may not have this export any more: its access was withdrawn, or its registration removed")
-	}
-	return nil
-}
-
-// errEnded is the answer to a kick-off whose token is void by the time that there is a job.
-var errEnded = ehi.Errorf(ehi.Unauthenticated, "Invalid token")
-
-// end deletes a job in any state, with what its form has kept. Errors: those of worker.Delete.
-func (s *Server) end(ctx context.Context, job string) error {
-	return errors.Join(worker.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(draftKey(job)))
-}
-
-// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more: the patient has
-// withdrawn the application's access, or its registration is gone. What ends an authorization calls it
-// at once; the keeper calls it for what was ended elsewhere. A finished export stays for its patient,
-// and is closed to its application.
-func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
-	return s.endWhatDoesNotStand(ctx, s.tellOfEnded)
-}
-
-// tellOfEnded writes down that the server has deleted a job that did not stand.
-func (s *Server) tellOfEnded(j *ehi.Job, err error) {
-	e := aboutJob(ehi.ActionDelete, j)
-	e.At, e.Agent, e.Detail, e.Outcome = now(), "server", "its authorization has ended", outcomeOf(err)
-	s.Bus.Audit.Record(e)
-}
-
-func (s *Server) endWhatDoesNotStand(ctx context.Context, told func(*ehi.Job, error)) error {
+// Withdrawals implements jobs.Authority.
+func (s authority) Withdrawals() func(client, patient string) bool {
 	withdrawn := s.Auth.Withdrawals()
-	suspects := s.Bus.Jobs.List(func(j bus.Summary) bool {
-		if j.Status.Settled() || j.ClientID == everybody.ClientID || j.ClientID == auth.SandboxClientID && !s.Sandbox {
-			return false // those of a mode that the server is not in wait for it
-		}
-		stands, _ := s.Auth.StandsAsHeard(j.ClientID, "", auth.Origin{Begun: j.CreatedAt, Made: j.ClientMade})
-		return !stands || withdrawn[auth.Withdrawal{Client: j.ClientID, Patient: j.Patient.ID}]
-	})
-	var (
-		ends sync.WaitGroup
-		mu   sync.Mutex
-		errs []error
-		away bool
-	)
-	slots := make(chan struct{}, endingsAtOnce)
-	for _, v := range suspects {
-		slots <- struct{}{}
-		mu.Lock()
-		over := away || ctx.Err() != nil // for the others too; the keeper comes by again
-		mu.Unlock()
-		if over {
-			break
-		}
-		ends.Go(func() {
-			defer func() { <-slots }()
-			err := s.endUnlessItStands(ctx, v.ID, func(j *ehi.Job, err error) {
-				mu.Lock()
-				defer mu.Unlock()
-				told(j, err)
-			})
-			mu.Lock()
-			defer mu.Unlock()
-			if ehi.CodeOf(err) != ehi.NotFound {
-				errs = append(errs, err)
-			}
-			away = away || bus.IsAway(err)
-		})
+	return func(client, patient string) bool {
+		return withdrawn[auth.Withdrawal{Client: client, Patient: patient}]
 	}
-	ends.Wait()
-	return errors.Join(append(errs, ctx.Err())...)
 }
 
-const (
-	// endingsAtOnce is how many jobs are deleted at once, and endingTime how long one may take.
-	endingsAtOnce = 8
-	endingTime    = 5 * time.Second
-)
-
-// endUnlessItStands deletes a job that does not stand; told is called of what is deleted.
-func (s *Server) endUnlessItStands(ctx context.Context, job string, told func(*ehi.Job, error)) error {
-	j, err := s.Bus.Jobs.Get(ctx, job)
-	if err != nil {
-		return err
-	}
-	stands, err := s.stands(ctx, j)
-	if err != nil || stands {
-		return err
-	}
-	// What is begun is brought to its end: a job that is only marked as deleted would wait for the keeper.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingTime)
-	defer cancel()
-	err = s.end(ctx, j.ID)
-	told(j, err)
-	return err
+// Dormant implements jobs.Authority.
+func (s authority) Dormant(client string) bool {
+	return client == everybody.ClientID || client == auth.SandboxClientID && !s.Sandbox
 }
 
-// withdrawn ends what an application has begun for a patient who has withdrawn its access. What it may
-// do by another authorization that the patient has not withdrawn goes on; what it began by an
-// older one that ran out does not.
+// MaySkip implements jobs.Authority.
+func (s authority) MaySkip(client string) (form, review bool) { return s.Auth.MaySkip(client) }
+
+// withdrawn ends what an application has begun for a patient who has withdrawn its access.
 func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 	ctx := c.UserContext()
 	consents, err := s.Auth.Consents(ctx, patient)
@@ -167,26 +71,9 @@ func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 			valid[consent.ID] = true
 		}
 	}
-	var errs []error
-	for _, v := range s.Bus.Jobs.List(func(j bus.Summary) bool { return j.ClientID == client && j.Patient.ID == patient }) {
-		j, err := s.Bus.Jobs.Get(ctx, v.ID)
-		switch {
-		case err != nil:
-			if ehi.CodeOf(err) != ehi.NotFound {
-				errs = append(errs, err)
-			}
-		case j.Grant != "" && !valid[j.Grant] && !s.hasEnded(j):
-			errs = append(errs, s.Auth.End(ctx, j.Grant, auth.Withdrawal{Client: client, Patient: patient}))
-		case j.Grant == "" && !j.ByService && len(valid) == 0 && !j.Status.Settled(): // of an older build
-			errs = append(errs, s.end(ctx, j.ID))
-		}
-	}
-	errs = append(errs, s.endInRequest(ctx, func(j *ehi.Job, err error) {
-		e := aboutJob(ehi.ActionDelete, j)
-		e.Agent, e.Detail = "patient "+patient, "its authorization was withdrawn"
-		s.audit(c, err, e)
-	}))
-	return errors.Join(errs...)
+	return s.jobs.Withdraw(ctx, s.asPatient(c, patient), client, valid, func(grant string) error {
+		return s.Auth.End(ctx, grant, auth.Withdrawal{Client: client, Patient: patient})
+	})
 }
 
 // lasting tells, for as long as an answer takes, whether its request would still be let in. It outlives
@@ -200,7 +87,7 @@ func (s *Server) lasting(c *fiber.Ctx) func() bool {
 	}
 	_, byToken := c.Locals(accessKey).(*auth.Access)
 	return func() bool {
-		return party() && !s.Bus.Jobs.Gone(job.ID) && (!byToken || !s.hasEnded(job))
+		return party() && !s.Bus.Jobs.Gone(job.ID) && (!byToken || !s.jobs.HasEnded(job))
 	}
 }
 

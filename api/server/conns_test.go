@@ -378,3 +378,63 @@ func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 		t.Errorf("a closed listener: %v", err)
 	}
 }
+
+// One address may have so many connections and no more; one that it closes makes place for another.
+// Loopback and trusted proxies have no limit, in whichever spelling.
+func TestOneAddressHasItsShareOfConnections(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := newOpenConns(100, 3, func(netip.Addr) bool { return true })
+	served := unstalled{Listener: ln, most: time.Minute, count: func(int64) {}, open: open}
+	accepted := make(chan net.Conn, 10)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := served.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	defer func() {
+		_ = ln.Close()
+		<-done
+	}()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	var first net.Conn
+	for i := range 3 {
+		dial()
+		if c := <-accepted; i == 0 {
+			first = c
+		}
+	}
+	fourth := dial()
+	if err := fourth.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fourth.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("a fourth connection is served")
+	}
+	_ = first.Close()
+	open.forget(first.(*unstalledConn)) // as the HTTP server does when it has noticed
+	dial()
+	<-accepted
+
+	s := routed(t, func(c *Config) { c.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
+	for address, want := range map[string]bool{"127.0.0.1": false, "127.9.9.9": false, "::1": false, "192.0.2.7": false, "10.1.2.3": false, "192.0.2.8": true, "2001:db8::1": true} {
+		if got := s.open.limited(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s has a limit: %v", address, got)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -31,25 +32,10 @@ const (
 	errorsFile      = "errors.OperationOutcome.ndjson"
 )
 
-var errFileNotFound = ehi.Errorf(ehi.NotFound, "There is no such file in this export")
-
 // approved finds the request's job, where its files may be had (EHI-12).
 func (s *Server) approved(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.ownJob(c)
-	if err != nil {
-		return nil, err
-	}
-	if j.Status == ehi.Approved {
-		return j, nil
-	}
-	// Another process may have told the client already what this one's copy does not show yet: a refusal is by the record itself.
-	if j, err = s.Bus.Jobs.Get(c.UserContext(), j.ID); err != nil {
-		return nil, err
-	}
-	if j.Status != ehi.Approved {
-		return nil, ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
-	}
-	return j, nil
+	j, err := s.jobs.Released(c.UserContext(), s.actor(c), c.Params("id"))
+	return s.noted(c, j, err)
 }
 
 // handleDownload sends one file of an export. The name is looked up in the job's own table and becomes no path.
@@ -80,11 +66,11 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 
 // sendOutput sends a file of the export; cut breaks it off in the middle.
 func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) error {
-	f, err := s.findFile(c.UserContext(), j, name)
+	f, err := s.jobs.FindFile(c.UserContext(), j, name)
 	if err != nil {
 		return err
 	}
-	out, err := s.contentOf(c, storedFile(j, f))
+	out, err := s.contentOf(c, jobs.StoredFile(j, f))
 	if err != nil {
 		return err
 	}
@@ -103,12 +89,12 @@ func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) err
 
 // contentOf opens a stored file to be sent. One of moderate size was read whole by then, or is known to
 // have been right.
-func (s *Server) contentOf(c *fiber.Ctx, of stored) (content, error) {
+func (s *Server) contentOf(c *fiber.Ctx, of jobs.Stored) (content, error) {
 	digest, err := s.digestOf(c, of)
 	if err != nil {
 		return content{}, err
 	}
-	r, err := s.openStored(c.UserContext(), of)
+	r, err := s.jobs.OpenFile(c.UserContext(), of)
 	return content{ReadSeeker: r, closer: r, size: of.Length, digest: digest}, err
 }
 
@@ -129,7 +115,7 @@ func (s *Server) sendUnpacked(c *fiber.Ctx, out content, f ehi.File) error {
 
 // openPlain opens a file of an export as it was before it was compressed.
 func (s *Server) openPlain(ctx context.Context, j *ehi.Job, f ehi.File) (io.ReadCloser, error) {
-	stored, err := s.openStored(ctx, storedFile(j, f))
+	stored, err := s.jobs.OpenFile(ctx, jobs.StoredFile(j, f))
 	if err != nil || f.Compression == "" || f.Compression == ehi.Identity {
 		return stored, err
 	}
@@ -161,7 +147,7 @@ func (c closers) Close() error { return errors.Join(c[0].Close(), c[1].Close()) 
 // the content.
 func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
 	if len(data) == 0 {
-		return errFileNotFound
+		return jobs.ErrFileNotFound
 	}
 	digest := sha256.Sum256(data)
 	name += "-" + strconv.FormatUint(binary.BigEndian.Uint64(digest[:]), 36)
@@ -230,9 +216,9 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 func (s *Server) sendDocument(c *fiber.Ctx, j *ehi.Job) error {
 	a, ok := j.Attachment(unescapeName(c.Params("file")))
 	if !ok {
-		return errFileNotFound
+		return jobs.ErrFileNotFound
 	}
-	out, err := s.contentOf(c, storedDocument(j, a))
+	out, err := s.contentOf(c, jobs.StoredDocument(j, a))
 	if err != nil {
 		return err
 	}

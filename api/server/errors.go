@@ -3,7 +3,9 @@ package server
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -55,6 +57,9 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	}
 	status, code, text := s.describe(c, err)
 	c.Status(status)
+	if e, ok := errors.AsType[*ehi.Error](err); ok && e.RetryAfter > 0 {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(e.RetryAfter/time.Second)))
+	}
 	unannounce(c)
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")

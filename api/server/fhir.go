@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -118,7 +119,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 		return err
 	}
 	if a := access(c); !a.System() && c.Params("id") != a.Patient {
-		return errPatientNotFound
+		return jobs.ErrPatientNotFound
 	}
 	line, err := s.readPatient(c.UserContext(), c.Params("id"))
 	if err == nil {
@@ -171,5 +172,5 @@ func (s *Server) readPatient(ctx context.Context, id string) (line []byte, err e
 	if errors.Is(err, errFound) {
 		return line, nil
 	}
-	return nil, errors.Join(err, errPatientNotFound)
+	return nil, errors.Join(err, jobs.ErrPatientNotFound)
 }

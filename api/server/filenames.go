@@ -1,89 +1,12 @@
 package server
 
 import (
-	"bytes"
-	"io"
-	"mime"
-	"net/http"
-	"path"
-	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
-	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/unicode/norm"
-
-	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
 )
-
-// maxAttachmentName is the longest name of a document, in bytes.
-const maxAttachmentName = 180
-
-// formEscapes is what the forms of browsers write for characters that a header cannot hold (WHATWG HTML, multipart/form-data).
-var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0A", "\n")
-
-// uniqueName cleans an uploaded name and numbers it where it is taken. Letters of every script stay, in the form NFC; paths, quotes,
-// and what is not shown but changes how the rest is (control and bidi characters, zero widths) go. What other systems read as something
-// else than a name is changed (see portable).
-func uniqueName(name string, taken map[string]bool) string {
-	name = formEscapes.Replace(name)
-	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
-	name = strings.Join(strings.Fields(norm.NFC.String(name)), " ")
-	name = portable(strings.TrimRight(strings.TrimLeft(name, ". \u200c\u200d"), ". "))
-	ext := path.Ext(name)
-	stem := strings.TrimSuffix(name, ext)
-	if stem == "" {
-		stem = "attachment"
-	}
-	ext = fhir.CutText(ext, 20)
-	stem = strings.TrimRight(fhir.CutText(stem, maxAttachmentName-len(ext)-8), ". ")
-	for n, candidate := 1, stem+ext; ; n++ {
-		if !taken[ehi.NameKey(candidate)] {
-			return candidate
-		}
-		candidate = stem + "-" + strconv.Itoa(n) + ext
-	}
-}
-
-// devices are names that Windows takes for devices, with any ending and in any case.
-var devices = regexp.MustCompile(`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
-
-// joiners are what visible leaves of characters that are not seen.
-var joiners = strings.NewReplacer("\u200c", "", "\u200d", "")
-
-// portable puts _ before a name that another system takes for something else: for a device, a formula of
-// a spreadsheet, or an option of a command. It is read as they read it, in the form NFKC and without
-// joiners: COM¹ is COM1.
-func portable(name string) string {
-	read := norm.NFKC.String(joiners.Replace(name))
-	if devices.MatchString(read) || read != "" && strings.ContainsRune("=+-@~", rune(read[0])) {
-		return "_" + name
-	}
-	return name
-}
-
-// visible drops a character that a file's name may not hold: -1.
-func visible(r rune) rune {
-	switch {
-	case unicode.IsSpace(r):
-		return ' '
-	case strings.ContainsRune(`<>:|?*`, r): // drives, streams, pipes and patterns elsewhere
-		return '_'
-	case r == '"', r == unicode.ReplacementChar, unicode.IsControl(r):
-		return -1
-	case r == '\u200c', r == '\u200d': // Persian, and several scripts of India, are written with them
-		return r
-	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r), unicode.Is(unicode.Co, r):
-		return -1
-	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r): // drawn as nothing although a letter or a mark
-		return -1
-	}
-	return r
-}
 
 // offerAs makes a browser save the answer under a name (RFC 6266): the name in ASCII for old ones, and, where that is another, the true one
 // (RFC 8187).
@@ -123,108 +46,6 @@ func extendedValue(s string) string {
 		}
 	}
 	return out.String()
-}
-
-// sniff tells a content type by the bytes, and by the name's ending where they say nothing particular. What the uploader claims is not
-// asked. It is the true type also where a browser would run it: documents are sent so that nothing in them runs (inert).
-func sniff(head []byte, name string) string {
-	t := http.DetectContentType(head)
-	_, charset, _ := strings.Cut(t, "; ")
-	utf16 := strings.HasPrefix(charset, "charset=utf-16")
-	text := strings.HasPrefix(t, "text/plain") || strings.HasPrefix(t, "text/xml")
-	if text && isSVG(head) {
-		return "image/svg+xml"
-	}
-	if t == "application/octet-stream" || text {
-		if byName := mime.TypeByExtension(path.Ext(name)); byName != "" {
-			t = byName
-		}
-	}
-	if of, _, _ := strings.Cut(t, ";"); utf16 && strings.HasPrefix(of, "text/") {
-		return of + "; " + charset
-	}
-	return t
-}
-
-// charsetOf is the type of a document of whose beginning sniff gave t. Text that turned out to be no UTF-8
-// is not said to be: it is in the charset that the uploader declared, if one is known by that name.
-func charsetOf(t string, isUTF8 bool, declared string) string {
-	of, params, err := mime.ParseMediaType(t)
-	if err != nil || isUTF8 || !strings.HasPrefix(of, "text/") || !strings.EqualFold(params["charset"], "utf-8") {
-		return t
-	}
-	_, params, _ = mime.ParseMediaType(declared) // what cannot be read declares nothing
-	label := strings.ToLower(params["charset"])
-	e, err := htmlindex.Get(label)
-	if err != nil {
-		return of
-	}
-	if name, err := htmlindex.Name(e); err != nil || name == "utf-8" {
-		return of
-	}
-	return of + "; charset=" + label
-}
-
-// utf8Reader reads a document and finds out whether all of it can be text in UTF-8.
-type utf8Reader struct {
-	io.Reader
-	cut    []byte // the begin of a character whose rest has not come yet
-	broken bool
-}
-
-// Read implements io.Reader.
-func (r *utf8Reader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.see(p[:n])
-	return n, err
-}
-
-// valid reports whether what was read is UTF-8 as a whole, and has no zero bytes, of which UTF-16 is full.
-func (r *utf8Reader) valid() bool { return !r.broken && len(r.cut) == 0 }
-
-func (r *utf8Reader) see(b []byte) {
-	if len(r.cut) > 0 && len(b) > 0 {
-		start := append(r.cut, b[:min(len(b), utf8.UTFMax-len(r.cut))]...)
-		if !utf8.FullRune(start) {
-			r.cut = start
-			return
-		}
-		_, size := utf8.DecodeRune(start)
-		r.broken = r.broken || size == 1 // less than what was cut off
-		b, r.cut = b[max(size-len(r.cut), 0):], nil
-	}
-	if r.broken {
-		return
-	}
-	whole := wholeRunes(b)
-	r.broken = !utf8.Valid(whole) || bytes.IndexByte(whole, 0) >= 0
-	r.cut = append(r.cut, b[len(whole):]...)
-}
-
-// isSVG reports whether text is an SVG image, behind an XML declaration, comments and a DOCTYPE or without.
-func isSVG(head []byte) bool {
-	rest := bytes.TrimSpace(bytes.TrimPrefix(head, fhir.BOM))
-	for len(rest) > 1 && rest[0] == '<' && (rest[1] == '?' || rest[1] == '!') {
-		_, after, found := bytes.Cut(rest, []byte(">"))
-		if !found {
-			return false
-		}
-		rest = bytes.TrimSpace(after)
-	}
-	return bytes.HasPrefix(rest, []byte("<svg")) || bytes.HasPrefix(rest, []byte("<svg:svg"))
-}
-
-// wholeRunes is text without the character that its end cuts off.
-func wholeRunes(head []byte) []byte {
-	for n := 1; n < utf8.UTFMax && n <= len(head); n++ {
-		if last := head[len(head)-n:]; utf8.RuneStart(last[0]) {
-			if !utf8.FullRune(last) {
-				return head[:len(head)-n]
-			}
-			break
-		}
-	}
-	return head
 }
 
 // inert makes sure that nothing of an answer runs, whatever its type is and however it is opened.

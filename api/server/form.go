@@ -12,14 +12,11 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 
 	"ehi-server/api/web"
 	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/telemetry"
-	"ehi-server/shared/tracing"
 	"ehi-server/shared/weburl"
 )
 
@@ -33,7 +30,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return err
 	}
 	if j.Patient.ID == "" { // no patient's: a log-in leads nowhere
-		return errJobNotFound
+		return jobs.ErrNotFound
 	}
 	mine, err := s.isPatient(c, j)
 	if err != nil {
@@ -223,7 +220,7 @@ type formPage struct {
 
 // renderForm shows the form with a fresh one-time interaction token.
 func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
-	token := newID()
+	token := jobs.NewID()
 	if err := s.interact(c, j, token); err != nil {
 		return err
 	}
@@ -312,22 +309,21 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 		}
 		return err
 	}
-	var (
-		j   *ehi.Job
-		by  = "patient"
-		err error
-	)
+	sender := s.byClient
 	if token != "" {
-		j, err = s.byPatient(c, token)
-	} else {
-		j, by, err = s.byClient(c)
+		sender = func(c *fiber.Ctx) (*ehi.Job, error) { return s.byPatient(c, token) }
 	}
+	j, err := sender(c)
 	if err != nil {
 		return err
 	}
 	form, err := ehi.ParseReleaseForm(c.Body())
 	if err != nil {
 		return err
+	}
+	by := s.acting(c)
+	if token != "" {
+		by = s.asPatient(c, j.Patient.ID)
 	}
 	done, err := s.release(c, j, form, by, token)
 	if ehi.CodeOf(err) == ehi.Conflict && !wantsPage(c) { // clients read this very text
@@ -363,7 +359,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.release(c, j, form, "patient", token)
+	done, err := s.release(c, j, form, s.asPatient(c, j.Patient.ID), token)
 	if ehi.CodeOf(err) == ehi.Throttled { // the choices are there when it is sent again
 		err = errors.Join(err, s.keepDraft(c, j.ID, v))
 	}
@@ -441,13 +437,8 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 }
 
 // release records the choices and who made them; then the token and the draft are of no more use.
-func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by, token string) (*ehi.Job, error) {
-	done, err := s.submit(c, j, form, by)
-	e := aboutJob(ehi.ActionForm, j)
-	if e.Agent = by; by == "patient" {
-		e.Agent = "patient " + j.Patient.ID
-	}
-	s.audit(c, err, e)
+func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string) (*ehi.Job, error) {
+	done, err := s.jobs.Submit(c.UserContext(), by, j, form)
 	if err != nil || token == "" {
 		return done, err
 	}
@@ -524,59 +515,22 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 
 // byClient finds the job of a form that its client sends with its token, which clients in development
 // do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
-func (s *Server) byClient(c *fiber.Ctx) (j *ehi.Job, by string, err error) {
+func (s *Server) byClient(c *fiber.Ctx) (*ehi.Job, error) {
 	a, err := s.authenticate(c)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if !a.Scopes.Contains(auth.PatientExport) {
-		return nil, "", insufficient(c, "This needs the scope "+auth.PatientExport.String())
+		return nil, insufficient(c, "This needs the scope "+auth.PatientExport.String())
 	}
-	if j, err = s.ownJob(c); err != nil {
-		return nil, "", err
+	j, err := s.ownJob(c)
+	if err == nil && !s.Sandbox {
+		err = jobs.ErrPatientsForm
 	}
-	if !s.Sandbox {
-		return nil, "", errPatientsForm
-	}
-	return j, "client " + a.ClientID, nil
+	return j, err
 }
-
-var errPatientsForm = ehi.Errorf(ehi.Forbidden, "The patient alone fills in this form, signed in on its page. Lead them to the address of the Link header.")
 
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
-
-// submit stores the choices and starts the export.
-func (s *Server) submit(c *fiber.Ctx, to *ehi.Job, form ehi.ReleaseForm, by string) (*ehi.Job, error) {
-	undo, err := s.mayExport(c, to)
-	if err != nil {
-		return nil, err
-	}
-	id := to.ID
-	j, err := s.Bus.Jobs.Update(c.UserContext(), id, func(j *ehi.Job) error {
-		stands, err := s.stands(c.UserContext(), j)
-		if err != nil {
-			return err
-		}
-		if !stands {
-			return errJobNotFound
-		}
-		j.Rules = s.Rules.Digest() // by which the page has said what the choices release
-		return j.Submit(form, by, now())
-	})
-	if err != nil {
-		undo()
-		return nil, err
-	}
-	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "form submitted", "job", j.ID, "request", requestID(c))
-	tracing.Observe(c.UserContext(), telemetry.JobPhase.WithLabelValues("form", string(j.Lane)), j.RequestedAt.Sub(j.CreatedAt))
-	ctx, span := s.Tracer.Continue(c.UserContext(), j.Trace, "submit form", trace.SpanKindInternal, attribute.String(tracing.Job, j.ID))
-	defer span.End()
-	if err := s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts); err != nil {
-		// The choices are stored: the reconciler publishes the command.
-		s.Log.Warn("start an export", "job", j.ID, "err", err)
-	}
-	return j, nil
-}
 
 // afterForm sends the patient back to the application, where that may be done, or says what happens next.
 func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/web"
+	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
 )
@@ -81,7 +82,7 @@ const (
 func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) (out map[string]string, counting bool) {
 	v = v.without(problemsOf(t, v)) // a line that is wrong is not counted, the others are
 	n, err := s.countsOf(c.UserContext(), j, v, asked)
-	if errors.Is(err, errCounting) {
+	if errors.Is(err, jobs.ErrCounting) {
 		return map[string]string{"sum": t.Say("form.counting")}, true
 	}
 	if err != nil {
@@ -121,17 +122,9 @@ func (s *Server) countsOf(ctx context.Context, j *ehi.Job, v formValues, asked b
 	if err != nil {
 		return n, err
 	}
-	policy, err := s.Rules.Policy(&form, ehi.KickOff{})
-	if err != nil {
-		return n, err
-	}
 	wait := countWait
 	if asked {
 		wait = askedWait
 	}
-	summary, err := s.counted.of(ctx, j, wait)
-	if err != nil {
-		return n, err
-	}
-	return summary.Count(policy)
+	return s.jobs.Preview(ctx, j, form, wait)
 }

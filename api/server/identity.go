@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/api/openid"
 	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
@@ -248,28 +249,24 @@ func (s *Server) approverMark(who *signedIn) string {
 	return who.By
 }
 
-// approves reports whether an administrator who has approved under a mark may approve still. Whom the
-// provider names is taken at its word of then: what he may do by now shows when he signs in.
-func (s *Server) approves(name, mark string) bool {
+// reviewers knows who may approve.
+type reviewers struct{ *Server }
+
+var _ jobs.Reviewers = reviewers{}
+
+// MayApprove implements jobs.Reviewers. Whom the provider names is taken at its word of then: what he may do by now
+// shows when he signs in.
+func (s reviewers) MayApprove(name, mark string) bool {
 	by, rest, _ := strings.Cut(mark, " ")
 	role, _, _ := strings.Cut(rest, " ")
 	who := s.present(name, by, role)
 	return who != nil && who.Role.May(auth.Reviewer) && s.approverMark(who) == mark
 }
 
-// second reports whether an administrator is another person than those whose approvals of an export
-// count. Names that differ in case alone are of one person, and so are those of an account and of the
-// provider: who is both approves once. Errors: ehi.Conflict.
-func (s *Server) second(j *ehi.Job, who *signedIn) error {
-	if j.Status != ehi.Retrieved {
-		return nil // what is decided is no longer to be approved, by nobody
-	}
-	for _, name := range j.Approvers(s.approves) {
-		if auth.SameName(openid.Unmarked(name), openid.Unmarked(who.Name)) {
-			return ehi.Errorf(ehi.Conflict, "A second administrator has to approve this export")
-		}
-	}
-	return nil
+// SamePerson implements jobs.Reviewers. Names that differ in case alone are of one person, and so are those of an
+// account and of the provider: who is both approves once.
+func (reviewers) SamePerson(one, other string) bool {
+	return auth.SameName(openid.Unmarked(one), openid.Unmarked(other))
 }
 
 func ofAccount(a auth.Account) *signedIn {

@@ -18,6 +18,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/backup"
+	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
@@ -67,7 +68,7 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 		if _, e := io.Copy(io.Discard, body); e != nil { // who is cut off does not hear why
 			return brokenBody(c, e)
 		}
-		return errors.Join(errNoSpace, err)
+		return errors.Join(jobs.ErrNoSpace, err)
 	case errors.Is(err, source.ErrBad), errors.Is(err, source.ErrUnplaced): // the report says what
 		c.Status(http.StatusBadRequest)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF): // what came before stays imported

@@ -5,16 +5,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
@@ -88,7 +86,7 @@ func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manif
 	if page >= 0 {
 		m.from, m.to = page*s.PageTasks, min(j.Tasks, (page+1)*s.PageTasks)
 	}
-	damaged, err := s.Files.Damaged(j.ID)
+	damaged, err := s.jobs.Damaged(j.ID)
 	if err != nil { // the manifest is right all the same
 		s.Log.Warn("look for damaged files", "job", j.ID, "err", err)
 	}
@@ -186,12 +184,12 @@ func (m *manifest) url(file string) string {
 
 // task writes the entries of one task's files.
 func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
-	t, err := m.committed(ctx, m.job, n)
+	t, err := m.jobs.Task(ctx, m.job, n)
 	if err != nil {
 		return err
 	}
 	for i, f := range t.Files {
-		name := fileName(m.job, t, i)
+		name := jobs.FileName(m.job, t, i)
 		if !m.reach.file(name) {
 			continue
 		}
@@ -249,62 +247,4 @@ func (m *manifest) entry(w *bufio.Writer, e ehi.ManifestEntry) {
 	}
 	m.first = false
 	_, _ = w.Write(line)
-}
-
-// committed reads a task of a job whose files may be had. Errors: ehi.Transient where its record is lost: the janitor
-// has the job made anew.
-func (s *Server) committed(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error) {
-	t, ok, err := s.Bus.Tasks.Get(ctx, j.ID, n)
-	if err != nil || ok && t.Committed {
-		return t, err
-	}
-	if _, err = s.Bus.Jobs.Get(ctx, j.ID); err == nil { // else it was deleted by another process since its record was read here
-		s.Sweeps.Doubt(j.ID)
-		err = errors.Join(
-			ehi.Errorf(ehi.Transient, "The server has lost a part of this export and makes it anew; try again"),
-			fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n))
-	}
-	return t, err
-}
-
-// fileName is what file i of a task is called outside: Patient.ndjson where the type has no other file in the export, else
-// Patient.<task>.<i>.ndjson.
-func fileName(j *ehi.Job, t ehi.Task, i int) string {
-	f := t.Files[i]
-	name := f.Type
-	switch {
-	case f.Error:
-		name = "errors"
-	case f.Type == "":
-		name = "patients"
-	case j.Tasks == 1 && (i == 0 || t.Files[i-1].Type != f.Type) && (i+1 == len(t.Files) || t.Files[i+1].Type != f.Type):
-		return name + ".ndjson"
-	}
-	return fmt.Sprintf("%s.%d.%d.ndjson", name, t.Number, i)
-}
-
-// findFile looks a name up in the job's own tables: nothing of it becomes a path. The bare type name works too (EHI-12).
-func (s *Server) findFile(ctx context.Context, j *ehi.Job, name string) (f ehi.File, err error) {
-	if !strings.HasSuffix(name, ".ndjson") {
-		name += ".ndjson"
-	}
-	task := 0
-	if parts := strings.Split(name, "."); len(parts) == 4 {
-		if task, err = strconv.Atoi(parts[1]); err != nil {
-			return f, errFileNotFound
-		}
-	}
-	if task < 0 || task >= j.Tasks {
-		return f, errFileNotFound
-	}
-	t, err := s.committed(ctx, j, task)
-	if err != nil {
-		return f, err
-	}
-	for i := range t.Files {
-		if fileName(j, t, i) == name {
-			return t.Files[i], nil
-		}
-	}
-	return f, errFileNotFound
 }

@@ -260,54 +260,39 @@ func access(c *fiber.Ctx) *auth.Access { return c.Locals(accessKey).(*auth.Acces
 
 // ownJob finds the request's job. Somebody else's is as absent as one that never was (DESIGN section 4).
 func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.job(c)
-	if err != nil {
-		return nil, err
-	}
-	// A backend service is bound to no patient, and a population is no patient's: nobody else sees its jobs.
-	if a := access(c); j.ClientID != a.ClientID || !a.System() && j.Patient.ID != a.Patient || j.ByService != a.System() {
-		return nil, errJobNotFound
-	}
-	return j, nil
+	j, err := s.jobs.FindOwn(c.UserContext(), s.actor(c), c.Params("id"))
+	return s.noted(c, j, err)
 }
 
-// job finds the request's job, whosever it is, where it stands still: of one whose authorization has
-// ended nothing is there any more.
+// job finds the request's job, whosever it is, where it stands still.
 func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.anyJob(c)
-	if err != nil {
-		return j, err
-	}
-	stands, err := s.stands(c.UserContext(), j)
-	if err == nil && !stands {
-		err = errJobNotFound
-	}
-	if err != nil {
-		return nil, err
-	}
-	return j, nil
+	j, err := s.jobs.FindStanding(c.UserContext(), c.Params("id"))
+	return s.noted(c, j, err)
 }
 
 // anyJob finds the request's job, whether it stands or not: for its patient and for administrators.
 func (s *Server) anyJob(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Peek(c.UserContext(), c.Params("id"))
-	if err != nil {
-		return nil, err
-	}
-	s.noteJob(c, j)
-	return j, expired(j)
+	j, err := s.jobs.Find(c.UserContext(), c.Params("id"))
+	return s.noted(c, j, err)
 }
 
-// jobRecord is job as the bucket has it at this moment: what administrators see and decide by, at whichever process they are.
+// jobRecord is anyJob as the bucket has it at this moment.
 func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) { return s.record(c, c.Params("id")) }
 
 func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Get(c.UserContext(), id)
+	j, err := s.jobs.Record(c.UserContext(), id)
+	return s.noted(c, j, err)
+}
+
+// noted says which job the request is about, also where it is not to be had.
+func (s *Server) noted(c *fiber.Ctx, j *ehi.Job, err error) (*ehi.Job, error) {
+	if j != nil {
+		s.noteJob(c, j)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.noteJob(c, j)
-	return j, expired(j)
+	return j, nil
 }
 
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
@@ -327,7 +312,7 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 // ready reports whether the process can do its work, by doing some of it (see condition.Watch). Why it cannot is
 // logged once for each reason, however often somebody asks.
 func (s *Server) ready() error {
-	err := s.working()
+	err := s.jobs.Working()
 	if err == nil {
 		err = s.Condition.Ready()
 	}

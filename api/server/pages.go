@@ -250,7 +250,7 @@ func (s *Server) controls(t *web.Catalogue, client string, scopes auth.Scopes) (
 	if !scopes.Contains(auth.PatientExport) {
 		return nil
 	}
-	form, review := s.maySkip(client)
+	form, review := s.jobs.MaySkip(client)
 	for i, may := range []bool{form, review} {
 		at := 0
 		if may && s.Sandbox {

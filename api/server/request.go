@@ -16,6 +16,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/web"
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -64,14 +65,14 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 		return nil, "", err
 	}
 	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted {
-		return nil, "", errJobNotFound
+		return nil, "", jobs.ErrNotFound
 	}
 	if j.Status.Settled() {
 		return j, "", nil
 	}
-	stands, err := s.stands(c.UserContext(), j)
+	stands, err := s.jobs.Stands(c.UserContext(), j)
 	if err == nil && !stands {
-		err = errJobNotFound
+		err = jobs.ErrNotFound
 	}
 	return j, "", err
 }
@@ -252,25 +253,9 @@ func largestFirst(counts map[string]int64) (out []counted) {
 	return out
 }
 
-// eachFile calls visit with the name of each file of an export, task by task, until it has seen enough.
-func (s *Server) eachFile(c *fiber.Ctx, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error {
-	for n := range j.Tasks {
-		t, err := s.committed(c.UserContext(), j, n)
-		if err != nil {
-			return err
-		}
-		for i, f := range t.Files {
-			if !visit(fileName(j, t, i), f) {
-				return nil
-			}
-		}
-	}
-	return nil
-}
-
 // requestFiles lists the files and documents of an approved request.
 func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
-	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
+	err = s.jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
 		out = append(out, requestFile{Name: name, Type: f.Type, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
 		return true
 	})
@@ -292,11 +277,7 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
-	err = s.end(c.UserContext(), j.ID)
-	e := aboutJob(ehi.ActionDelete, j)
-	e.Agent = "patient " + j.Patient.ID
-	s.audit(c, err, e)
-	if err != nil {
+	if err := s.jobs.Delete(c.UserContext(), s.asPatient(c, j.Patient.ID), j); err != nil {
 		return err
 	}
 	t := s.language(c)
@@ -311,9 +292,9 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 			return ahead(c, next, err)
 		}
 		if j.Status != ehi.Approved {
-			return errFileNotFound
+			return jobs.ErrFileNotFound
 		}
-		e := aboutJob(ehi.ActionDisclose, j)
+		e := ehi.About(ehi.ActionDisclose, j)
 		e.Agent = "patient " + j.Patient.ID
 		s.audit(c, nil, e)
 		if document {
@@ -335,7 +316,7 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 		return ahead(c, next, err)
 	}
 	if j.Status != ehi.Approved {
-		return errFileNotFound
+		return jobs.ErrFileNotFound
 	}
 	parts, err := s.archiveParts(c, j)
 	if err == nil {
@@ -344,7 +325,7 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	e := aboutJob(ehi.ActionDisclose, j)
+	e := ehi.About(ehi.ActionDisclose, j)
 	e.Agent = "patient " + j.Patient.ID
 	s.audit(c, nil, e)
 	noStore(c)
@@ -362,9 +343,9 @@ type archivePart struct {
 	open func() (io.ReadCloser, error)
 }
 
-// openable refuses an archive of which a part is known to be damaged, and still is. Errors: errDamaged.
+// openable refuses an archive of which a part is known to be damaged, and still is. Errors: jobs.ErrDamaged.
 func (s *Server) openable(j *ehi.Job, parts []archivePart) error {
-	known, err := s.Files.Damaged(j.ID)
+	known, err := s.jobs.Damaged(j.ID)
 	if err != nil || len(known) == 0 {
 		return err
 	}
@@ -382,7 +363,7 @@ func (s *Server) openable(j *ehi.Job, parts []archivePart) error {
 
 func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
 	ctx := context.Background() // the request's ends before its body is written
-	err = s.eachFile(c, j, func(name string, f ehi.File) bool {
+	err = s.jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
 		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.openPlain(ctx, j, f) }})
 		return true
 	})
@@ -391,10 +372,10 @@ func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err 
 	}
 	taken := map[string]bool{}
 	for _, a := range j.Attachments { // one of an older build may have a name that is not given out today
-		name := uniqueName(a.Name, taken)
+		name := jobs.UniqueName(a.Name, taken)
 		taken[ehi.NameKey(name)] = true
 		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, func() (io.ReadCloser, error) {
-			return s.openStored(ctx, storedDocument(j, a))
+			return s.jobs.OpenFile(ctx, jobs.StoredDocument(j, a))
 		}})
 	}
 	return out, nil

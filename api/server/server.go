@@ -27,11 +27,11 @@ import (
 	"ehi-server/api/openid"
 	"ehi-server/api/web"
 	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
-	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/tracing"
@@ -40,14 +40,15 @@ import (
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see node.Config).
 type Config struct {
+	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too, and its Open answers
+	// requests without a token as if they came from a backend service with every right.
+	jobs.Config
 	// BaseURL is the origin (and prefix) that clients see, without a final slash.
 	BaseURL string
 	// Fixed makes BaseURL the only origin, whatever a request's headers say: it was configured.
 	Fixed bool
 	// Aliases are further origins that name this server in aud: localhost and 127.0.0.1 where the listener is on loopback.
 	Aliases []string
-	// Sandbox opens the shortcuts of SMART-10.
-	Sandbox bool
 	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, unless
 	// Fixed, X-Forwarded-Host are believed.
 	TrustedProxies []string
@@ -66,8 +67,6 @@ type Config struct {
 	// ProofAge is for how long administrators may approve, and change accounts and clients, once they have
 	// proved who they are; 0: for as long as their session lasts.
 	ProofAge time.Duration
-	// FourEyes asks for the approval of two administrators before files are released.
-	FourEyes bool
 	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns it off.
 	RegistrationToken string
 	// Registration is what that token allows.
@@ -76,29 +75,17 @@ type Config struct {
 	// answered 429; 0 sets no limit.
 	AddressFailures, ClientFailures int
 	FailureWindow                   time.Duration
-	// Quotas bound what clients have, and what is done for patients.
-	Quotas Quotas
 	// AddressConnections is how many connections one address may have open, at most half of
 	// MaxConnections; 0 sets no limit. Loopback and trusted proxies have none.
 	AddressConnections int
 	// ReviewDue is how long an export may wait for review before the pages of administrators call it late; 0: never.
 	ReviewDue time.Duration
-	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
-	JobTTL, FileTTL time.Duration
-	// Open answers requests without a token as if they came from a backend service with every right.
-	Open bool
-	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a client may have running (BULK-4).
-	ClientJobs, ClientBulkJobs int
 	// PollBurst is how many status requests about one job are free at any moment; 0 sets no limit (BULK-4).
 	PollBurst int
 	// Hold is how long a status request is held while its job is being exported, MaxHold the most that a client may ask for by
 	// Prefer: wait, MaxHeld how many requests are held at once: further ones are answered at once. 0: none is held.
 	Hold, MaxHold time.Duration
 	MaxHeld       int
-	// MinFreeBytes is the space on the exports' disk below which kick-offs are answered 503.
-	MinFreeBytes int64
-	// MaxExportBytes is how much may be stored of exports before kick-offs are answered 503; 0 sets no limit.
-	MaxExportBytes int64
 	// MaxResource is the size of the largest resource that an import takes, in bytes; 0: source.MaxResource.
 	MaxResource int64
 	// LeastFree is how many bytes an import leaves free on the disk of the records.
@@ -115,11 +102,6 @@ type Config struct {
 	ReadTimeout, WriteStall, IdleTimeout time.Duration
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
-	// Compression is how the files of exports are stored whose kick-off does not say.
-	Compression ehi.Compression
-	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload (EHI-11).
-	AttachmentBytes    int64
-	AttachmentsPerCall int
 }
 
 // Deps is what the server works on.
@@ -149,23 +131,9 @@ type Deps struct {
 
 // FileStore is the files of exports, as far as requests need them (files.Store).
 type FileStore interface {
-	notes
-	// Open opens a file or document. Errors: fs.ErrNotExist, files.ErrDamaged.
-	Open(job string, e files.Extent) (files.Reader, error)
-	// PutAttachment keeps a document. Errors: files.ErrTooLarge, those of r.
-	PutAttachment(
-		job string, r io.Reader, limit int64,
-	) (object string, size int64, sha1 []byte, err error)
-	// RemoveAttachment deletes a document.
-	RemoveAttachment(job, object string) error
+	jobs.Files
 	// Remove deletes everything of a job.
 	Remove(job string) error
-	// Lost says that a file is not there which a record names. It returns files.ErrDamaged.
-	Lost(job string, e files.Extent) error
-	// Damaged lists what is known to be damaged: of one job, or where job is "" of all.
-	Damaged(job string) ([]files.Known, error)
-	// Free is how many bytes more can be taken.
-	Free() (int64, error)
 }
 
 // Sweeps is the janitor: what it does not do without an administrator's word, and what it is told.
@@ -184,6 +152,7 @@ type Server struct {
 	Config
 	Deps
 	app       *fiber.App
+	jobs      *jobs.Service
 	listening listening
 	patients  *session.Store // who is logged in on the patient's pages
 	admins    *session.Store
@@ -193,7 +162,6 @@ type Server struct {
 	polls     *paceBook
 	holds     *holds
 	abuse     *abuseBook
-	tally     tally // of quotas
 	open      *openConns
 	told      disclosures
 	reads     *lru.Cache[reading, struct{}] // what administrators have read
@@ -206,12 +174,8 @@ type Server struct {
 	docs      docsBook
 	digests   *digests
 	views     *html.Engine
-	counted   *summaries
-	recalls   *recalls
 	rechecks  *rechecks
-	endings   *endings
-	kept      *kv.Storage // what pages keep: drafts, notices, interactions
-	draining  atomic.Bool
+	kept      *kv.Storage            // what pages keep: drafts, notices, interactions
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
 	ended     atomic.Uint64          // counts what this process has ended: log-outs, accounts, passwords
 	clock     func() time.Time       // by which proofs of identity and pages' tokens age
@@ -224,6 +188,11 @@ const (
 	patientMaxAge = time.Hour
 	adminMaxAge   = 8 * time.Hour
 )
+
+// remove deletes a job in any state, with what its form has kept. Errors: those of worker.Delete.
+func (s *Server) remove(ctx context.Context, job string) error {
+	return errors.Join(worker.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(draftKey(job)))
+}
 
 // New builds the application; Close releases it.
 func New(c Config, d Deps) (*Server, error) {
@@ -263,8 +232,6 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
-	s.counted = newSummaries(d)
-	s.tally = tally{d.Bus.Auth, now}
 	s.open = newOpenConns(c.MaxConnections, c.AddressConnections, func(at netip.Addr) bool {
 		return !at.IsLoopback() && !s.proxy(at)
 	})
@@ -298,11 +265,14 @@ func New(c Config, d Deps) (*Server, error) {
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
 	})
-	if s.recalls, err = newRecalls(s.end, s.Files); err != nil {
+	s.jobs, err = jobs.New(c.Config, jobs.Deps{
+		Bus: d.Bus, Source: d.Source, Rules: d.Rules, Files: d.Files, Authority: authority{s}, Reviewers: reviewers{s},
+		Remove: s.remove, Doubt: func(job string) { s.Sweeps.Doubt(job) }, Log: d.Log, Tracer: d.Tracer,
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.rechecks = newRechecks()
-	s.endings = newEndings(s.EndWhatDoesNotStand, s.Log)
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.open.changed
@@ -331,12 +301,9 @@ func (s *Server) Serve(ln net.Listener) error {
 // Drain makes the server say that it is not ready, refuse kick-offs, and answer all status requests at once, also those that are
 // held; everything else is answered as before.
 func (s *Server) Drain() {
-	s.draining.Store(true)
+	s.jobs.Drain()
 	s.holds.release()
 }
-
-// errDraining is the answer to a kick-off that comes when the process is being stopped.
-var errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try again in a moment")
 
 // Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on Fiber's user context: fasthttp's own ends
 // with the beginning of the shutdown, and would break off what is to be ended.
@@ -377,14 +344,12 @@ func (l *listening) end() error {
 
 // Close releases what New took; the server has been shut down before.
 func (s *Server) Close() error {
-	s.recalls.stop()
+	s.jobs.Close()
 	s.rechecks.stop()
-	s.endings.stop()
 	s.samples.stop()
 	s.holds.close()
 	s.feed.stop()
 	s.abuse.stop()
-	s.counted.stop()
 	return s.progress.stop()
 }
 
@@ -453,13 +418,3 @@ func jobURL(origin, id, rest string) string { return origin + "/jobs/" + id + re
 
 // now is the server's clock: UTC, as all instants on the wire.
 func now() time.Time { return time.Now().UTC() }
-
-// expired hides a job whose time is up, also before the janitor has come by.
-func expired(j *ehi.Job) error {
-	if j.Expired(now()) {
-		return errJobNotFound
-	}
-	return nil
-}
-
-var errJobNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 )
 
@@ -53,12 +54,12 @@ func (s *Server) filesOf(c *fiber.Ctx, j *ehi.Job, query string, at int, back bo
 }
 
 func (s *Server) filesOfPart(c *fiber.Ctx, j *ehi.Job, query string, n int) (out []requestFile, err error) {
-	t, err := s.committed(c.UserContext(), j, n)
+	t, err := s.jobs.Task(c.UserContext(), j, n)
 	if err != nil {
 		return nil, err
 	}
 	for i, f := range t.Files {
-		name := fileName(j, t, i)
+		name := jobs.FileName(j, t, i)
 		if strings.Contains(strings.ToLower(name), query) {
 			out = append(out, requestFile{Name: name, Type: f.Type, URL: staffFilePath(j.ID, name), Count: f.Count, Bytes: f.Bytes})
 		}

@@ -143,7 +143,7 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	row := s.row(c, v, now())
 	row.Status, row.State, row.Running, row.Reviewable = j.Status, statusWords[j.Status], j.Status == ehi.Requested, j.Status == ehi.Retrieved
 	var documents []jobDocument
-	approvers := j.Approvers(s.approves)
+	approvers := s.jobs.Approvers(j)
 	page := fiber.Map{
 		"Job": j, "Approvers": approvers, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
 		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": slices.Contains(approvers, adminOf(c)),
@@ -207,7 +207,7 @@ func (s *Server) handleStaffDocument(c *fiber.Ctx) error {
 	}
 	err = s.sendDocument(c, j)
 	noStore(c) // a session opened it
-	s.audit(c, err, aboutJob(ehi.ActionRead, j))
+	s.audit(c, err, ehi.About(ehi.ActionRead, j))
 	return err
 }
 
@@ -230,12 +230,12 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 		return err
 	}
 	name := c.Params("file")
-	f, err := s.findFile(c.UserContext(), j, name)
+	f, err := s.jobs.FindFile(c.UserContext(), j, name)
 	if err != nil {
 		return err
 	}
 	lines, err := s.firstLines(c.UserContext(), j, f)
-	s.audit(c, err, aboutJob(ehi.ActionRead, j))
+	s.audit(c, err, ehi.About(ehi.ActionRead, j))
 	if err != nil {
 		return err
 	}

@@ -117,16 +117,14 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if reachOf(access(c), j).whole {
-		err = s.end(c.UserContext(), j.ID)
-	} else {
-		err = beyondReach(c)
-	}
-	s.audit(c, err, aboutJob(ehi.ActionDelete, j))
-	if err != nil {
+	if !reachOf(access(c), j).whole {
+		err := beyondReach(c)
+		s.audit(c, err, ehi.About(ehi.ActionDelete, j))
 		return err
 	}
-	s.Log.Log(c.UserContext(), j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID, "request", requestID(c))
+	if err := s.jobs.Delete(c.UserContext(), s.acting(c), j); err != nil {
+		return err
+	}
 	return outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
 }
 

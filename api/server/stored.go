@@ -5,74 +5,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"strconv"
 	"strings"
+
+	"ehi-server/exporter/jobs"
 
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
-
-	"ehi-server/shared/ehi"
-	"ehi-server/shared/files"
 )
-
-// The files and documents of jobs are opened by this file alone, so that what is damaged is always
-// said to be damaged: one that the store lost is not taken for one of a job that was deleted.
-
-// errDamaged is the answer where a file cannot be sent because of what the disk has done to it.
-var errDamaged = ehi.Errorf(ehi.Internal, "This file is damaged on the server's disk and cannot be sent. "+
-	"Delete the export (DELETE its status URL) and ask for it again")
-
-// stored is a file or document of a job, as the store keeps it.
-type stored struct {
-	job string
-	files.Extent
-}
-
-func storedFile(j *ehi.Job, f ehi.File) stored {
-	return stored{j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)}}
-}
-
-func storedDocument(j *ehi.Job, a ehi.Attachment) stored {
-	return stored{j.ID, files.Extent{Object: a.Object, Length: a.Size, Sum: files.SHA1Sum(a.SHA1)}}
-}
-
-// openStored opens one. Errors: errJobNotFound, errFileNotFound where it was deleted since its record
-// was read; errDamaged.
-func (s *Server) openStored(ctx context.Context, of stored) (files.Reader, error) {
-	r, err := s.Files.Open(of.job, of.Extent)
-	if errors.Is(err, fs.ErrNotExist) {
-		j, gone := s.Bus.Jobs.Get(ctx, of.job)
-		if gone != nil {
-			return nil, gone
-		}
-		if files.IsAttachment(of.Object) && !listsObject(j, of.Object) {
-			return nil, errFileNotFound
-		}
-		err = s.Files.Lost(of.job, of.Extent)
-	}
-	return r, damaged(err)
-}
-
-func listsObject(j *ehi.Job, object string) bool {
-	for _, a := range j.Attachments {
-		if a.Object == object {
-			return true
-		}
-	}
-	return false
-}
-
-// damaged turns what the store says of a damaged file into the answer.
-func damaged(err error) error {
-	if errors.Is(err, files.ErrDamaged) {
-		return fmt.Errorf("%w: %w", errDamaged, err)
-	}
-	return err
-}
 
 // digests remembers the SHA-256 of files that were read whole. A committed file never changes.
 type digests struct {
@@ -95,9 +37,9 @@ func newDigests() (*digests, error) {
 }
 
 // digestOf is the SHA-256 of a file as it is stored; nil where it is not to be had. Errors: as openStored.
-func (s *Server) digestOf(c *fiber.Ctx, of stored) ([]byte, error) {
+func (s *Server) digestOf(c *fiber.Ctx, of jobs.Stored) ([]byte, error) {
 	wants := weighSHA256(c.Get("Want-Repr-Digest"))
-	key := of.job + "." + of.Object + "." + strconv.FormatInt(of.Offset, 10)
+	key := of.Job + "." + of.Object + "." + strconv.FormatInt(of.Offset, 10)
 	digest, known := s.digests.known.Get(key)
 	if !known && of.Length > digestUnasked && wants <= 0 {
 		return nil, nil
@@ -117,15 +59,15 @@ func (s *Server) digestOf(c *fiber.Ctx, of stored) ([]byte, error) {
 	return digest, nil
 }
 
-func (s *Server) readDigest(ctx context.Context, of stored) (_ []byte, err error) {
-	r, err := s.openStored(ctx, of)
+func (s *Server) readDigest(ctx context.Context, of jobs.Stored) (_ []byte, err error) {
+	r, err := s.jobs.OpenFile(ctx, of)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {
-		return nil, damaged(err)
+		return nil, jobs.Damage(err)
 	}
 	return h.Sum(nil), nil
 }

@@ -64,11 +64,6 @@ func timeOf(c *fiber.Ctx) *timing {
 	return &timing{whole: c.UserContext(), cancel: func() {}} // a request that no middleware has seen
 }
 
-// takingBack is for what has to be undone although the time of a request is over.
-func takingBack(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), endTime)
-}
-
 // sessionsOf is a store of sessions that takes no longer than the request does.
 func sessionsOf(c *fiber.Ctx, store *session.Store) *session.Store {
 	own := *store

@@ -120,7 +120,7 @@ func (s *Server) recordRead(c *fiber.Ctx) error {
 	}
 	e := ehi.Event{Action: ehi.ActionRead, Detail: c.Route().Path}
 	if j, ok := c.Locals(jobKey).(*ehi.Job); ok && c.Params("id") == j.ID {
-		e = aboutJob(ehi.ActionRead, j)
+		e = ehi.About(ehi.ActionRead, j)
 		e.Detail = c.Route().Path
 	}
 	seen := reading{digest(c.Cookies(s.cookie(staffSession))), e.Detail, e.Job}
@@ -151,7 +151,7 @@ func (s *Server) recordRefused(action ehi.Action) fiber.Handler {
 		}
 		e := ehi.Event{Action: action}
 		if j, ok := c.Locals(jobKey).(*ehi.Job); ok {
-			e = aboutJob(action, j)
+			e = ehi.About(action, j)
 		}
 		e.Detail = c.Method() + " " + c.Route().Path + ": " + reason(refused)
 		s.audit(c, refused, e)
@@ -177,7 +177,7 @@ func (s *Server) removeClient(c *fiber.Ctx, id string) error {
 	if err := s.administrate(c, s.Auth.RemoveClient(c.UserContext(), id), what); err != nil {
 		return err
 	}
-	return s.endInRequest(c.UserContext(), s.tellOfEnded)
+	return s.jobs.EndNow(c.UserContext())
 }
 
 // rotateSecret gives a client a new secret.
@@ -236,7 +236,7 @@ func (s *Server) changeOf(c *fiber.Ctx, what, kind, name string, do func() error
 		return err
 	}
 	s.ended.Add(1)
-	return s.endInRequest(c.UserContext(), s.tellOfEnded)
+	return s.jobs.EndNow(c.UserContext())
 }
 
 // setPassword gives an account a new password.

@@ -63,3 +63,28 @@ type Event struct {
 	// Detail is a few words more: a grant type, an error code, what was changed.
 	Detail string `json:"detail,omitempty"`
 }
+
+// End notes how what the event tells of has ended. What is refused is Denied, and what fails Broke; an event
+// without details gets the class of the error: its words may repeat what was asked for.
+func (e *Event) End(err error) {
+	e.Outcome = OutcomeOf(err)
+	if err != nil && e.Detail == "" {
+		e.Detail = string(CodeOf(err))
+	}
+}
+
+// OutcomeOf is the outcome of what has ended by an error, or by none.
+func OutcomeOf(err error) Outcome {
+	switch CodeOf(err) {
+	case "":
+		return Succeeded
+	case Internal, Transient:
+		return Broke
+	}
+	return Denied
+}
+
+// About is an event about a job.
+func About(action Action, j *Job) Event {
+	return Event{Action: action, Client: j.ClientID, Patient: j.Patient.ID, Job: j.ID}
+}

@@ -3,6 +3,7 @@ package ehi
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code classes an error by what its reader can do about it. The edge (HTTP, command line) turns a Code into its own
@@ -40,6 +41,8 @@ const (
 type Error struct {
 	Code    Code
 	Message string
+	// RetryAfter is when a repeat may succeed, of Throttled; 0 where that is not known.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -47,6 +50,12 @@ func (e *Error) Error() string { return e.Message }
 // Errorf makes an Error of the given class.
 func Errorf(code Code, format string, args ...any) error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Throttle makes an Error of the class Throttled that says when to come back, in whole seconds.
+func Throttle(wait time.Duration, text string) error {
+	wait = (wait + time.Second - 1).Truncate(time.Second)
+	return &Error{Throttled, fmt.Sprintf("%s; try again in %d s", text, int(wait/time.Second)), wait}
 }
 
 // CodeOf returns the class of the first Error in err's chain, Internal for any other error and "" for nil.

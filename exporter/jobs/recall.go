@@ -1,4 +1,4 @@
-package server
+package jobs
 
 import (
 	"context"
@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"ehi-server/shared/ehi"
 )
 
 // A kick-off that NATS did not answer may have been stored all the same, and its client was told 503: that nothing
@@ -28,7 +26,7 @@ const (
 // recalls are the jobs that have to be gone, because nobody knows of them.
 type recalls struct {
 	end  func(ctx context.Context, job string) error
-	kept notes
+	kept recallNotes
 	stop func() // and wait until nothing goes on
 
 	mu   sync.Mutex
@@ -36,15 +34,15 @@ type recalls struct {
 	more chan struct{} // has something where a job has come since it was last received from
 }
 
-// notes are the jobs that have to be gone as the folder of the exports keeps them.
-type notes interface {
+// recallNotes are the jobs that have to be gone as the folder of the exports keeps them.
+type recallNotes interface {
 	NoteRecall(job string) error
 	Recalls() ([]string, error)
 	ForgetRecall(job string) error
 }
 
 // newRecalls begins with what the process before this one has left. Errors: where that cannot be read.
-func newRecalls(end func(ctx context.Context, job string) error, kept notes) (*recalls, error) {
+func newRecalls(end func(ctx context.Context, job string) error, kept recallNotes) (*recalls, error) {
 	r := &recalls{end: end, kept: kept, jobs: map[string]bool{}, more: make(chan struct{}, 1)}
 	left, err := kept.Recalls()
 	if err != nil {
@@ -116,7 +114,7 @@ func (r *recalls) run(ctx context.Context) {
 func (r *recalls) try(ctx context.Context, job string) bool {
 	ctx, cancel := context.WithTimeout(ctx, recallTime)
 	defer cancel()
-	if err := r.end(ctx, job); err != nil && ehi.CodeOf(err) != ehi.NotFound {
+	if err := r.end(ctx, job); err != nil && !isNotFound(err) {
 		return false
 	}
 	if r.kept.ForgetRecall(job) != nil {
@@ -129,11 +127,11 @@ func (r *recalls) try(ctx context.Context, job string) bool {
 }
 
 // recall deletes the job of a kick-off that failed: now if NATS answers in time, else as soon as it does.
-func (s *Server) recall(ctx context.Context, job string) {
-	ctx, cancel := takingBack(ctx)
+func (s *Service) recall(ctx context.Context, job string) {
+	ctx, cancel := undoing(ctx)
 	defer cancel()
-	err := s.end(ctx, job)
-	if err == nil || ehi.CodeOf(err) == ehi.NotFound {
+	err := s.Remove(ctx, job)
+	if err == nil || isNotFound(err) {
 		return
 	}
 	switch kept := s.recalls.add(job); {

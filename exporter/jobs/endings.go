@@ -1,4 +1,4 @@
-package server
+package jobs
 
 import (
 	"context"
@@ -63,15 +63,41 @@ func (e *endings) run(ctx context.Context) {
 	}
 }
 
-// endInRequest deletes what does not stand on behalf of a request whose own work is done. What takes too long, or
-// NATS has no answer to, goes on behind the answer. told is called of what is deleted within the request.
-func (s *Server) endInRequest(ctx context.Context, told func(*ehi.Job, error)) error {
+// EndNow deletes what does not stand, on behalf of a request that has ended an authorization. What takes too long, or
+// NATS has no answer to, goes on behind the answer.
+func (s *Service) EndNow(ctx context.Context) error {
+	return s.endNow(ctx, ended{ehi.Actor{Kind: ehi.Server}, "its authorization has ended"})
+}
+
+func (s *Service) endNow(ctx context.Context, as ended) error {
 	within, cancel := context.WithTimeout(ctx, endingsInRequest)
 	defer cancel()
-	err := s.endWhatDoesNotStand(within, told)
+	err := s.endWhatDoesNotStand(within, as)
 	if within.Err() == nil && !bus.IsAway(err) {
 		return err
 	}
 	s.endings.wake()
 	return nil
+}
+
+// Withdraw ends what an application has begun for a patient who has withdrawn its access. What it may do by another
+// authorization that the patient has not withdrawn goes on; what it began by an older one that ran out does not.
+// valid are the authorizations of that application that the patient has not withdrawn, and end ends another one.
+func (s *Service) Withdraw(ctx context.Context, a ehi.Actor, client string, valid map[string]bool, end func(grant string) error) error {
+	patient := a.Name
+	var errs []error
+	for _, v := range s.Bus.Jobs.List(func(j bus.Summary) bool { return j.ClientID == client && j.Patient.ID == patient }) {
+		j, err := s.Bus.Jobs.Get(ctx, v.ID)
+		switch {
+		case err != nil:
+			if !isNotFound(err) {
+				errs = append(errs, err)
+			}
+		case j.Grant != "" && !valid[j.Grant] && !s.HasEnded(j):
+			errs = append(errs, end(j.Grant))
+		case j.Grant == "" && !j.ByService && len(valid) == 0 && !j.Status.Settled(): // of an older build
+			errs = append(errs, s.Remove(ctx, j.ID))
+		}
+	}
+	return joined(errs, s.endNow(ctx, ended{a, "its authorization was withdrawn"}))
 }

@@ -1,10 +1,6 @@
-package server
+package jobs
 
 import (
-	"errors"
-	"net"
-	"net/netip"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -12,6 +8,7 @@ import (
 	"time"
 
 	"ehi-server/shared/bus"
+	"ehi-server/shared/kv"
 )
 
 // twoProcesses are two connections to one NATS.
@@ -30,14 +27,14 @@ func twoProcesses(t *testing.T) (one, other *bus.Bus) {
 }
 
 // counts are two processes' counts in one bucket, by a clock that stands still.
-func counts(t *testing.T) (one, other tally, clock *atomic.Pointer[time.Time]) {
+func counts(t *testing.T) (one, other kv.Tally, clock *atomic.Pointer[time.Time]) {
 	t.Helper()
 	a, b := twoProcesses(t)
 	at := time.Now()
 	clock = new(atomic.Pointer[time.Time])
 	clock.Store(&at)
-	one = tally{a.Auth, func() time.Time { return *clock.Load() }}
-	return one, tally{b.Auth, one.now}, clock
+	one = kv.Tally{Bucket: a.Auth, Now: func() time.Time { return *clock.Load() }}
+	return one, kv.Tally{Bucket: b.Auth, Now: one.Now}, clock
 }
 
 // Whoever has read a count while another process takes the last of it gets nothing: where nobody has
@@ -45,9 +42,9 @@ func counts(t *testing.T) (one, other tally, clock *atomic.Pointer[time.Time]) {
 func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 	one, other, clock := counts(t)
 	who := quota{name: "client-kick-offs", whose: "somebody"}.key()
-	take := func(by tally, limit int64) (taken bool) {
+	take := func(by kv.Tally, limit int64) (taken bool) {
 		t.Helper()
-		w, wait, err := by.add(t.Context(), who, 1, limit, time.Hour)
+		w, wait, err := by.Add(t.Context(), who, 1, limit, time.Hour)
 		if err != nil || w.Count != limit {
 			t.Errorf("%+v of %d, %v", w, limit, err)
 		}
@@ -55,7 +52,7 @@ func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 	}
 	for limit := range int64(5) {
 		between := false
-		late := tally{one.kv, func() time.Time { // it has read the count
+		late := kv.Tally{Bucket: one.Bucket, Now: func() time.Time { // it has read the count
 			if !between {
 				between = true
 				if !take(other, limit+1) {
@@ -74,8 +71,8 @@ func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 // reserved since it looked, and however many ask at once, no more is reserved than there is room for.
 func TestReservationsAreRightForAllProcesses(t *testing.T) {
 	a, b := twoProcesses(t)
-	one, other := &Server{Deps: Deps{Bus: a}}, &Server{Deps: Deps{Bus: b}}
-	reserve := func(by *Server, whose, job string, most int, before func()) (done bool) {
+	one, other := &Service{Deps: Deps{Bus: a}}, &Service{Deps: Deps{Bus: b}}
+	reserve := func(by *Service, whose, job string, most int, before func()) (done bool) {
 		q := quota{name: "client-bytes", whose: whose}
 		done, err := by.changeReserved(t.Context(), q, func(all map[string]reservation) bool {
 			before()
@@ -142,7 +139,7 @@ func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 				if i%2 == 0 {
 					by = other
 				}
-				switch _, w, err := by.add(t.Context(), who, 1, limit, time.Hour); {
+				switch _, w, err := by.Add(t.Context(), who, 1, limit, time.Hour); {
 				case err != nil:
 					t.Error(err)
 				case w == 0:
@@ -170,7 +167,7 @@ func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 	if n, _ := round(); n != limit {
 		t.Errorf("in the next window: %d", n)
 	}
-	if _, wait, err := one.add(t.Context(), quota{name: "client-kick-offs", whose: "another"}.key(), 1, limit, time.Hour); err != nil || wait != 0 {
+	if _, wait, err := one.Add(t.Context(), quota{name: "client-kick-offs", whose: "another"}.key(), 1, limit, time.Hour); err != nil || wait != 0 {
 		t.Errorf("another one: %s, %v", wait, err)
 	}
 }
@@ -181,69 +178,9 @@ func TestAQuotaGivesBackWhatCameToNothing(t *testing.T) {
 	who := quota{name: "patient-exports", whose: "somebody"}.key()
 	for range 5 {
 		for _, n := range []int64{1, -1} {
-			if _, wait, err := one.add(t.Context(), who, n, 1, time.Hour); err != nil || wait != 0 {
+			if _, wait, err := one.Add(t.Context(), who, n, 1, time.Hour); err != nil || wait != 0 {
 				t.Fatalf("%s, %v", wait, err)
 			}
-		}
-	}
-}
-
-// One address may have so many connections and no more; one that it closes makes place for another.
-// Loopback and trusted proxies have no limit, in whichever spelling.
-func TestOneAddressHasItsShareOfConnections(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := newOpenConns(100, 3, func(netip.Addr) bool { return true })
-	served := unstalled{Listener: ln, most: time.Minute, count: func(int64) {}, open: open}
-	accepted := make(chan net.Conn, 10)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := served.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	defer func() {
-		_ = ln.Close()
-		<-done
-	}()
-	dial := func() net.Conn {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	var first net.Conn
-	for i := range 3 {
-		dial()
-		if c := <-accepted; i == 0 {
-			first = c
-		}
-	}
-	fourth := dial()
-	if err := fourth.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fourth.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatal("a fourth connection is served")
-	}
-	_ = first.Close()
-	open.forget(first.(*unstalledConn)) // as the HTTP server does when it has noticed
-	dial()
-	<-accepted
-
-	s := routed(t, func(c *Config) { c.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
-	for address, want := range map[string]bool{"127.0.0.1": false, "127.9.9.9": false, "::1": false, "192.0.2.7": false, "10.1.2.3": false, "192.0.2.8": true, "2001:db8::1": true} {
-		if got := s.open.limited(netip.MustParseAddr(address)); got != want {
-			t.Errorf("%s has a limit: %v", address, got)
 		}
 	}
 }

@@ -1,11 +1,10 @@
-package server
+package jobs
 
 import (
 	"context"
 	"errors"
 	"time"
 
-	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/exporter/source"
@@ -33,7 +32,7 @@ type reservation struct {
 const beforeKnown = time.Minute
 
 // storing are the quotas of stored bytes that a job counts against.
-func (s *Server) storing(j *ehi.Job) (out []quota) {
+func (s *Service) storing(j *ehi.Job) (out []quota) {
 	for _, q := range []quota{{"client-bytes", j.ClientID, s.Quotas.ClientBytes}, {"patient-bytes", j.Patient.ID, s.Quotas.PatientBytes}} {
 		if q.limit > 0 && q.whose != "" {
 			out = append(out, q)
@@ -43,7 +42,7 @@ func (s *Server) storing(j *ehi.Job) (out []quota) {
 }
 
 // storedFor is how many bytes are stored that count against a quota.
-func (s *Server) storedFor(q quota, j *ehi.Job) int64 {
+func (s *Service) storedFor(q quota, j *ehi.Job) int64 {
 	ofClient, ofPatient := s.Bus.Jobs.StoredOf(j.ClientID, j.Patient.ID)
 	if q.name == "client-bytes" {
 		return ofClient
@@ -52,7 +51,7 @@ func (s *Server) storedFor(q quota, j *ehi.Job) int64 {
 }
 
 // mayStore refuses a kick-off while as much is stored of exports as its client, or its patient, may have.
-func (s *Server) mayStore(j *ehi.Job) error {
+func (s *Service) mayStore(j *ehi.Job) error {
 	for _, q := range s.storing(j) {
 		stored := s.storedFor(q, j)
 		telemetry.QuotaUse.WithLabelValues(q.name).Set(float64(stored) / float64(q.limit))
@@ -72,8 +71,8 @@ func tooMuch(q quota) error {
 // reserve reserves the bytes that an export is expected to store. undo gives them back where it does not
 // begin. Errors: ehi.Throttled, where as much is stored as may be, or would be with the exports that are
 // under way. Without any of those an export may take more than is left: its size is an estimate.
-func (s *Server) reserve(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
-	ctx, quotas := c.UserContext(), s.storing(j)
+func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err error) {
+	quotas := s.storing(j)
 	if len(quotas) == 0 {
 		return func() {}, nil
 	}
@@ -83,7 +82,7 @@ func (s *Server) reserve(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
 	}
 	taken := 0
 	undo = func() {
-		ctx, cancel := takingBack(ctx)
+		ctx, cancel := undoing(ctx)
 		defer cancel()
 		for _, q := range quotas[:taken] {
 			if _, err := s.changeReserved(ctx, q, func(all map[string]reservation) bool {
@@ -119,7 +118,7 @@ func (s *Server) reserve(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
 
 // expected is how many bytes an export is expected to store: those of the records that it is of. It
 // stores fewer where it narrows or compresses them.
-func (s *Server) expected(ctx context.Context, j *ehi.Job) (n int64, err error) {
+func (s *Service) expected(ctx context.Context, j *ehi.Job) (n int64, err error) {
 	patients := j.KickOff.Patients
 	switch {
 	case j.Level == ehi.OnePatient:
@@ -139,7 +138,7 @@ func (s *Server) expected(ctx context.Context, j *ehi.Job) (n int64, err error) 
 }
 
 // underWay is what exports under way are still expected to store. It drops the others.
-func (s *Server) underWay(all map[string]reservation) (n int64) {
+func (s *Service) underWay(all map[string]reservation) (n int64) {
 	for id, r := range all {
 		job, known := s.Bus.Jobs.Summary(id)
 		switch {
@@ -154,7 +153,7 @@ func (s *Server) underWay(all map[string]reservation) (n int64) {
 
 // changeReserved changes the reservations of a quota's holder. change may be called several times; where
 // it reports false nothing is changed.
-func (s *Server) changeReserved(ctx context.Context, q quota, change func(map[string]reservation) bool) (done bool, err error) {
+func (s *Service) changeReserved(ctx context.Context, q quota, change func(map[string]reservation) bool) (done bool, err error) {
 	who := reservedRecords.Of(q.name, digest(q.whose))
 	for {
 		e, err := s.Bus.Auth.Get(ctx, who)

@@ -1,4 +1,4 @@
-package server
+package kv
 
 import (
 	"context"
@@ -7,42 +7,41 @@ import (
 
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 )
 
-// tally counts what somebody does within a window of time. The counts are records of a bucket, changed
+// Tally counts what somebody does within a window of time. The counts are records of a bucket, changed
 // by compare-and-set, so that they are right for all processes together and outlive each.
-type tally struct {
-	kv  *kv.Bucket
-	now func() time.Time
+type Tally struct {
+	Bucket *Bucket
+	Now    func() time.Time
 }
 
-// windowed is a count, and when its window ends. The window begins with the first that is counted.
-type windowed struct {
+// Window is a count, and when its window ends. The window begins with the first that is counted.
+type Window struct {
 	Count int64     `json:"n"`
 	Until time.Time `json:"until"`
 }
 
-// add counts n more of who's; a negative n takes back. Where there would be more than limit, nothing is
+// Add counts n more of who's; a negative n takes back. Where there would be more than limit, nothing is
 // counted, and wait is how long the window lasts still. 0 sets no limit.
-func (t tally) add(
+func (t Tally) Add(
 	ctx context.Context, who subject.Subject, n, limit int64, window time.Duration,
-) (w windowed, wait time.Duration, err error) {
+) (w Window, wait time.Duration, err error) {
 	for {
-		e, err := t.kv.Get(ctx, who)
-		if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		e, err := t.Bucket.Get(ctx, who)
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return w, 0, err
 		}
-		w = windowed{}
+		w = Window{}
 		if err == nil {
 			if err := json.Unmarshal(e.Value, &w); err != nil {
 				return w, 0, err
 			}
 		}
-		at := t.now()
+		at := t.Now()
 		if !at.Before(w.Until) {
-			w = windowed{Until: at.Add(window)}
+			w = Window{Until: at.Add(window)}
 		}
 		left := w.Until.Sub(at)
 		if limit > 0 && w.Count+n > limit {
@@ -55,11 +54,11 @@ func (t tally) add(
 		}
 		left = max(left, time.Second)
 		if e.Revision == 0 {
-			_, err = t.kv.CreateFor(ctx, who, data, left)
+			_, err = t.Bucket.CreateFor(ctx, who, data, left)
 		} else {
-			_, err = t.kv.UpdateFor(ctx, who, data, e.Revision, left)
+			_, err = t.Bucket.UpdateFor(ctx, who, data, e.Revision, left)
 		}
-		if !kv.IsConflict(err) {
+		if !IsConflict(err) {
 			return w, 0, err
 		}
 	}

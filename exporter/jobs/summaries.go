@@ -1,4 +1,4 @@
-package server
+package jobs
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 
 	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/release"
-	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
 
@@ -22,7 +21,7 @@ import (
 // time, and keeps what it finds for a while. A page never waits for it longer than it wants to. A record that takes
 // longer than a moment has to wait for its turn and goes at half speed, so that exports keep the processors.
 type summaries struct {
-	source source.Source
+	source Source
 	rules  *release.Rules
 	log    *slog.Logger
 
@@ -58,8 +57,10 @@ const (
 	maxKept = 400_000
 )
 
+// ErrCounting says that the record is still being counted.
+var ErrCounting = errors.New("the record is being counted")
+
 var (
-	errCounting = errors.New("the record is being counted")
 	errManyWait = errors.New("too many records are being counted")
 )
 
@@ -78,7 +79,7 @@ func (s *summaries) stop() {
 	s.running.Wait()
 }
 
-// of is the summary of a job's record, which is at most keptFor old. Errors: errCounting where it is not made within wait.
+// of is the summary of a job's record, which is at most keptFor old. Errors: ErrCounting where it is not made within wait.
 func (s *summaries) of(ctx context.Context, j *ehi.Job, wait time.Duration) (*release.Summary, error) {
 	asked, err := json.Marshal(j.KickOff)
 	if err != nil {
@@ -91,7 +92,7 @@ func (s *summaries) of(ctx context.Context, j *ehi.Job, wait time.Duration) (*re
 	case <-c.done:
 		return c.found, c.err
 	case <-timer.C:
-		return nil, errCounting
+		return nil, ErrCounting
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -208,4 +209,18 @@ func (t *turn) end() {
 	if t.holds != nil {
 		t.holds.Release(1)
 	}
+}
+
+// Preview counts what a form would release of a job's record. It waits for a record that is still being counted for so
+// long at most. Errors: ErrCounting.
+func (s *Service) Preview(ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration) (n release.Counts, err error) {
+	policy, err := s.Rules.Policy(&form, ehi.KickOff{})
+	if err != nil {
+		return n, err
+	}
+	summary, err := s.counted.of(ctx, j, wait)
+	if err != nil {
+		return n, err
+	}
+	return summary.Count(policy)
 }

@@ -1,17 +1,18 @@
-package server
+package jobs
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"strconv"
 	"time"
-
-	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
 
-// Quotas bound what succeeds, as abuse.go bounds what fails: how much one client, and all clients for
+// Quotas bound what succeeds: how much one client, and all clients for
 // one patient, may have of the server. Kick-offs and exports are counted in windows of time, for all
 // processes together; stored bytes are those that the jobs' records tell of.
 
@@ -41,7 +42,7 @@ type quota struct {
 func (q quota) key() subject.Subject { return quotaRecords.Of(q.name, digest(q.whose)) }
 
 // counting are the quotas of a kind that a job counts against: kick-offs or exports.
-func (s *Server) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (out []quota) {
+func (s *Service) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (out []quota) {
 	if ofClient > 0 {
 		out = append(out, quota{"client-" + kind, j.ClientID, int64(ofClient)})
 	}
@@ -53,29 +54,29 @@ func (s *Server) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (out
 
 // mayKickOff counts a kick-off, and the export where that begins at once. undo takes it back where
 // nothing comes of it. Errors: ehi.Throttled, where a quota is used up.
-func (s *Server) mayKickOff(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
+func (s *Service) mayKickOff(ctx context.Context, j *ehi.Job) (undo func(), err error) {
 	against := s.counting(j, "kick-offs", s.Quotas.ClientKickOffs, s.Quotas.PatientKickOffs)
 	if j.Status != ehi.Requested {
 		if err := s.mayStore(j); err != nil {
 			return nil, err
 		}
-		return s.take(c, against)
+		return s.take(ctx, against)
 	}
-	return s.begin(c, j, append(against, s.exporting(j)...))
+	return s.begin(ctx, j, append(against, s.exporting(j)...))
 }
 
 // mayExport counts an export that begins with its form. It is mayKickOff otherwise.
-func (s *Server) mayExport(c *fiber.Ctx, j *ehi.Job) (undo func(), err error) {
-	return s.begin(c, j, s.exporting(j))
+func (s *Service) mayExport(ctx context.Context, j *ehi.Job) (undo func(), err error) {
+	return s.begin(ctx, j, s.exporting(j))
 }
 
 // begin reserves the bytes of an export that begins, and counts it against quotas.
-func (s *Server) begin(c *fiber.Ctx, j *ehi.Job, against []quota) (undo func(), err error) {
-	giveBack, err := s.reserve(c, j)
+func (s *Service) begin(ctx context.Context, j *ehi.Job, against []quota) (undo func(), err error) {
+	giveBack, err := s.reserve(ctx, j)
 	if err != nil {
 		return nil, err
 	}
-	takeBack, err := s.take(c, against)
+	takeBack, err := s.take(ctx, against)
 	if err != nil {
 		giveBack()
 		return nil, err
@@ -86,27 +87,26 @@ func (s *Server) begin(c *fiber.Ctx, j *ehi.Job, against []quota) (undo func(), 
 	}, nil
 }
 
-func (s *Server) exporting(j *ehi.Job) []quota {
+func (s *Service) exporting(j *ehi.Job) []quota {
 	return s.counting(j, "exports", s.Quotas.ClientExports, s.Quotas.PatientExports)
 }
 
 // take counts one more against each quota, or against none where one is used up.
-func (s *Server) take(c *fiber.Ctx, against []quota) (undo func(), err error) {
-	ctx := c.UserContext()
+func (s *Service) take(ctx context.Context, against []quota) (undo func(), err error) {
 	taken := 0
 	undo = func() {
-		ctx, cancel := takingBack(ctx)
+		ctx, cancel := undoing(ctx)
 		defer cancel()
 		for _, q := range against[:taken] {
-			if _, _, err := s.tally.add(ctx, q.key(), -1, 0, s.Quotas.Window); err != nil {
+			if _, _, err := s.tally.Add(ctx, q.key(), -1, 0, s.Quotas.Window); err != nil {
 				s.Log.Warn("take back what was counted against a quota", "quota", q.name, "err", err)
 			}
 		}
 	}
 	for _, q := range against {
-		w, wait, err := s.tally.add(ctx, q.key(), 1, q.limit, s.Quotas.Window)
+		w, wait, err := s.tally.Add(ctx, q.key(), 1, q.limit, s.Quotas.Window)
 		if err == nil && wait > 0 {
-			err = usedUp(c, q, wait)
+			err = usedUp(q, wait)
 		}
 		if err != nil {
 			undo()
@@ -120,7 +120,13 @@ func (s *Server) take(c *fiber.Ctx, against []quota) (undo func(), err error) {
 }
 
 // usedUp is the answer where a quota is used up until its window ends.
-func usedUp(c *fiber.Ctx, q quota, wait time.Duration) error {
+func usedUp(q quota, wait time.Duration) error {
 	telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
-	return tooMany(c, wait, "The quota "+q.name+" is used up: "+strconv.FormatInt(q.limit, 10)+" in a window")
+	return ehi.Throttle(wait, "The quota "+q.name+" is used up: "+strconv.FormatInt(q.limit, 10)+" in a window")
+}
+
+// digest stands for whose a quota is in the keys of records, which name nobody.
+func digest(whose string) string {
+	sum := sha256.Sum256([]byte(whose))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }

@@ -1,0 +1,487 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/release"
+	"ehi-server/exporter/synthetic"
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// house is a service on an embedded NATS, with a record store of two patients.
+type house struct {
+	t *testing.T
+	*Service
+	patient, other ehi.Patient
+	authority      *authority
+	reviewers      *reviewers
+}
+
+// authority lets every client go on that is not said to have ended.
+type authority struct {
+	mu      sync.Mutex
+	ended   map[string]bool // clients
+	skips   bool
+	dormant string
+}
+
+func (a *authority) end(client string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended[client] = true
+}
+
+func (a *authority) StandsAsHeard(of Authorization) (stands, told bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.ended[of.Client], true
+}
+
+func (a *authority) Stands(_ context.Context, of Authorization) (bool, error) {
+	stands, _ := a.StandsAsHeard(of)
+	return stands, nil
+}
+
+func (a *authority) Withdrawals() func(client, patient string) bool {
+	return func(string, string) bool { return false }
+}
+
+func (a *authority) Dormant(client string) bool { return client == a.dormant }
+
+func (a *authority) MaySkip(string) (form, review bool) { return a.skips, a.skips }
+
+// reviewers are administrators who may approve as long as they are not said to have gone.
+type reviewers struct{ gone []string }
+
+func (r *reviewers) MayApprove(name, _ string) bool { return !slices.Contains(r.gone, name) }
+
+func (r *reviewers) SamePerson(one, other string) bool { return strings.EqualFold(one, other) }
+
+// newHouse makes a service; change may change its settings before.
+func newHouse(t *testing.T, change func(*Config)) *house {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	store, err := dataset.Open(dataset.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	two := synthetic.Config{Patients: 2, Seed: 1}
+	if err := store.Generate(t.Context(), two, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	patients, err := store.Patients(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exports, err := local.Open(local.Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := release.RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{
+		t: t, patient: patients[0], other: patients[1],
+		authority: &authority{ended: map[string]bool{}}, reviewers: &reviewers{},
+	}
+	cfg := Config{
+		JobTTL: time.Hour, FileTTL: time.Hour, AttachmentBytes: 1 << 10, AttachmentsPerCall: 2,
+		ClientJobs: 100, ClientBulkJobs: 100, Compression: ehi.Identity,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	h.Service, err = New(cfg, Deps{
+		Bus: b, Source: store, Rules: rules, Files: exports, Authority: h.authority, Reviewers: h.reviewers,
+		Remove: func(ctx context.Context, job string) error { return worker.Delete(ctx, b, exports, job, nil) },
+		Doubt:  func(string) {}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return h
+}
+
+// The actors of tests.
+func (h *house) app() ehi.Actor {
+	return ehi.Actor{Kind: ehi.Client, ClientID: "app", Patient: h.patient.ID, Address: "192.0.2.1", Request: "r1"}
+}
+
+var (
+	service  = ehi.Actor{Kind: ehi.Client, ClientID: "back", Service: true}
+	reviewer = ehi.Actor{Kind: ehi.Staff, Name: "rita", Duty: ehi.Review, Mark: "1"}
+	second   = ehi.Actor{Kind: ehi.Staff, Name: "sam", Duty: ehi.Review, Mark: "2"}
+	viewer   = ehi.Actor{Kind: ehi.Staff, Name: "vera", Duty: ehi.View}
+	chief    = ehi.Actor{Kind: ehi.Staff, Name: "chief", Duty: ehi.Administer}
+)
+
+func (h *house) self() ehi.Actor { return ehi.Actor{Kind: ehi.Self, Name: h.patient.ID} }
+
+// kicked is a job that the application has kicked off.
+func (h *house) kicked() *ehi.Job {
+	h.t.Helper()
+	j, err := h.KickOff(h.t.Context(), h.app(), Ask{Subject: h.patient.ID})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return j
+}
+
+// retrieved is a job whose files wait for a review.
+func (h *house) retrieved() *ehi.Job {
+	h.t.Helper()
+	j, err := h.Submit(h.t.Context(), h.self(), h.kicked(), ehi.ReleaseForm{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	j, err = h.Bus.Jobs.Update(h.t.Context(), j.ID, func(j *ehi.Job) error {
+		return j.Complete(ehi.Task{Job: j.ID, Committed: true}, now(), h.FileTTL)
+	})
+	if err == nil {
+		j, err = h.Record(h.t.Context(), j.ID) // as reviewers read it
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return j
+}
+
+// trail is what the audit trail says of a job, oldest first: the action, who, and how it ended.
+func (h *house) trail(job string) (said []string) {
+	h.t.Helper()
+	if err := h.Bus.Audit.Flush(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	err := h.Bus.Audit.Read(h.t.Context(), bus.AuditFilter{}, func(_ uint64, e ehi.Event) (bool, error) {
+		if e.Job == job {
+			said = append(said, string(e.Action)+" by "+e.Agent+": "+string(e.Outcome))
+		}
+		return true, nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return said
+}
+
+func (h *house) wantTrail(job string, want ...string) {
+	h.t.Helper()
+	if got := h.trail(job); !slices.Equal(got, want) {
+		h.t.Errorf("the trail says\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+func wantCode(t *testing.T, what string, err error, want ehi.Code) {
+	t.Helper()
+	if got := ehi.CodeOf(err); got != want {
+		t.Errorf("%s: %q (%v), want %q", what, got, err, want)
+	}
+}
+
+// EHI-1, EHI-7: a job waits for the form of its patient, which nobody else sends; each step is in the trail.
+func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
+	h := newHouse(t, nil)
+	j := h.kicked()
+	if j.Status != ehi.AwaitingInput || !j.WithForm {
+		t.Fatalf("the job is %+v", j)
+	}
+	stranger := ehi.Actor{Kind: ehi.Self, Name: h.other.ID}
+	for name, a := range map[string]ehi.Actor{"another patient": stranger, "its client": h.app(), "staff": chief, "nobody": {}} {
+		_, err := h.Submit(t.Context(), a, j, ehi.ReleaseForm{})
+		wantCode(t, name, err, ehi.Forbidden)
+	}
+	done, err := h.Submit(t.Context(), h.self(), j, ehi.ReleaseForm{})
+	if err != nil || done.Status != ehi.Requested || done.RequestedBy != "patient" {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	_, err = h.Submit(t.Context(), h.self(), j, ehi.ReleaseForm{})
+	wantCode(t, "a second time", err, ehi.Conflict)
+	said := h.trail(j.ID)
+	if len(said) != 7 || said[0] != "kick-off by patient "+h.patient.ID+": ok" ||
+		said[5] != "form by patient "+h.patient.ID+": ok" || said[6] != "form by patient "+h.patient.ID+": refused" {
+		t.Errorf("the trail says %q", said)
+	}
+}
+
+// In the sandbox a client sends the form of its own job as itself.
+func TestASandboxesClientSendsItsForm(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.Sandbox = true })
+	done, err := h.Submit(t.Context(), h.app(), h.kicked(), ehi.ReleaseForm{})
+	if err != nil || done.RequestedBy != "client app" {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	another := h.app()
+	another.ClientID = "other"
+	_, err = h.Submit(t.Context(), another, h.kicked(), ehi.ReleaseForm{})
+	wantCode(t, "another client", err, ehi.Forbidden)
+}
+
+// Another patient than the token's is as absent as one that never was, and so is another client's job.
+func TestSomebodyElsesIsAbsent(t *testing.T) {
+	h := newHouse(t, nil)
+	for _, subject := range []string{h.other.ID, "nobody"} {
+		_, err := h.KickOff(t.Context(), h.app(), Ask{Subject: subject})
+		if !errors.Is(err, ErrPatientNotFound) {
+			t.Errorf("%s: %v", subject, err)
+		}
+	}
+	j := h.kicked()
+	other := h.app()
+	other.Patient = h.other.ID
+	for name, a := range map[string]ehi.Actor{"another patient's token": other, "a service": service, "nobody": {}} {
+		_, err := h.FindOwn(t.Context(), a, j.ID)
+		wantCode(t, name, err, ehi.NotFound)
+	}
+	if got, err := h.FindOwn(t.Context(), h.app(), j.ID); err != nil || got.ID != j.ID {
+		t.Errorf("its own: %v, %v", got, err)
+	}
+	h.authority.end("app")
+	_, err := h.FindOwn(t.Context(), h.app(), j.ID)
+	wantCode(t, "once its authorization has ended", err, ehi.NotFound)
+}
+
+// EHI-1: only who is let skip the form and the review does, and where two approve nobody skips the review.
+func TestEHI1WhoMaySkipFormAndReview(t *testing.T) {
+	both := Ask{SkipForm: true, SkipReview: true}
+	for name, as := range map[string]struct {
+		change func(*Config)
+		skips  bool
+		ask    Ask
+		want   ehi.Code
+	}{
+		"a client":                     {ask: both, want: ehi.Forbidden},
+		"a client, review":             {ask: Ask{SkipReview: true}, want: ehi.Forbidden},
+		"one who is let":               {ask: both, skips: true},
+		"the sandbox":                  {ask: both, change: func(c *Config) { c.Sandbox = true }},
+		"four eyes":                    {ask: both, skips: true, change: func(c *Config) { c.FourEyes = true }, want: ehi.Forbidden},
+		"four eyes, the form":          {ask: Ask{SkipForm: true}, skips: true, change: func(c *Config) { c.FourEyes = true }},
+		"four eyes, even in a sandbox": {ask: both, change: func(c *Config) { c.FourEyes, c.Sandbox = true, true }, want: ehi.Forbidden},
+	} {
+		h := newHouse(t, as.change)
+		h.authority.skips, as.ask.Subject = as.skips, h.patient.ID
+		j, err := h.KickOff(t.Context(), h.app(), as.ask)
+		wantCode(t, name, err, as.want)
+		if err == nil && (j.WithForm == as.ask.SkipForm || j.AutoApprove != as.ask.SkipReview || j.Status != ehi.Requested) {
+			t.Errorf("%s: the job is %+v", name, j)
+		}
+	}
+}
+
+// A kick-off whose authorization has ended by the time that there is a job leaves none.
+func TestAKickOffThatIsRefusedLeavesNoJob(t *testing.T) {
+	h := newHouse(t, nil)
+	h.authority.end("app")
+	_, err := h.KickOff(t.Context(), h.app(), Ask{Subject: h.patient.ID})
+	wantCode(t, "a void token", err, ehi.Unauthenticated)
+	h.Drain()
+	_, err = h.KickOff(t.Context(), service, Ask{Subject: h.patient.ID})
+	wantCode(t, "while the process is being stopped", err, ehi.Transient)
+	if ids := h.Bus.Jobs.IDs(); len(ids) != 0 {
+		t.Errorf("there are jobs: %v", ids)
+	}
+}
+
+// Reviews are for administrators who may do them, of what was looked at, and each is in the trail.
+func TestAReviewIsForReviewers(t *testing.T) {
+	h := newHouse(t, nil)
+	j := h.retrieved()
+	for name, a := range map[string]ehi.Actor{"a viewer": viewer, "the patient": h.self(), "the client": h.app(), "nobody": {}} {
+		_, err := h.Approve(t.Context(), a, j, Decision{})
+		wantCode(t, name+" approves", err, ehi.Forbidden)
+		_, err = h.Reject(t.Context(), a, j, Decision{})
+		wantCode(t, name+" rejects", err, ehi.Forbidden)
+	}
+	_, err := h.Approve(t.Context(), reviewer, j, Decision{Contents: "another"})
+	wantCode(t, "of something else", err, ehi.Conflict)
+	done, err := h.Approve(t.Context(), reviewer, j, Decision{Contents: j.Contents(), Reason: "fine"})
+	if err != nil || done.Status != ehi.Approved || done.DecidedBy != "rita" || done.Reason != "fine" {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	_, err = h.Reject(t.Context(), reviewer, j, Decision{})
+	wantCode(t, "after that", err, ehi.Conflict)
+	said := h.trail(j.ID)
+	want := []string{"approve by admin rita: refused", "approve by admin rita: ok", "reject by admin rita: refused"}
+	if len(said) < 3 || !slices.Equal(said[len(said)-3:], want) {
+		t.Errorf("the trail says %q", said)
+	}
+}
+
+// Where two have to approve the same person does not twice, and one who may not any more does not count.
+func TestTwoApproveWhoMayStill(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.FourEyes = true })
+	j := h.retrieved()
+	seen := Decision{Contents: j.Contents()}
+	first, err := h.Approve(t.Context(), reviewer, j, seen)
+	if err != nil || first.Status != ehi.Retrieved || !slices.Equal(h.Approvers(first), []string{"rita"}) {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again := reviewer
+	again.Name = "RITA"
+	for _, a := range []ehi.Actor{reviewer, again} {
+		_, err = h.Approve(t.Context(), a, j, seen)
+		wantCode(t, a.Name+" again", err, ehi.Conflict)
+	}
+	h.reviewers.gone = []string{"rita"}
+	if half, err := h.Approve(t.Context(), second, j, seen); err != nil || half.Status != ehi.Retrieved {
+		t.Fatalf("beside one who is gone: %+v, %v", half, err)
+	}
+	h.reviewers.gone = nil
+	third := ehi.Actor{Kind: ehi.Staff, Name: "theo", Duty: ehi.Review, Mark: "3"}
+	if done, err := h.Approve(t.Context(), third, j, seen); err != nil || done.Status != ehi.Approved {
+		t.Fatalf("%+v, %v", done, err)
+	}
+}
+
+// An export whose authorization has ended is released to nobody, and can be rejected.
+func TestWhatDoesNotStandIsNotApproved(t *testing.T) {
+	h := newHouse(t, nil)
+	j := h.retrieved()
+	h.authority.end("app")
+	_, err := h.Approve(t.Context(), reviewer, j, Decision{})
+	wantCode(t, "approved", err, ehi.Conflict)
+	if done, err := h.Reject(t.Context(), reviewer, j, Decision{}); err != nil || done.Status != ehi.Rejected {
+		t.Errorf("rejected: %+v, %v", done, err)
+	}
+}
+
+// EHI-11: documents are stored all or none, and what was stored of a failed upload is removed.
+func TestEHI11AnUploadIsAllOrNothing(t *testing.T) {
+	h := newHouse(t, nil)
+	j := h.retrieved()
+	_, err := h.Upload(viewer, j)
+	wantCode(t, "a viewer", err, ehi.Forbidden)
+	u, err := h.Upload(reviewer, j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Add("letter.txt", "", strings.NewReader("Dear patient")); err != nil {
+		t.Fatal(err)
+	}
+	tooLarge := u.Add("large.txt", "", io.LimitReader(endless{}, 2<<10))
+	wantCode(t, "too large", tooLarge, ehi.TooLarge)
+	_, err = u.Commit(t.Context(), tooLarge)
+	wantCode(t, "the upload", err, ehi.TooLarge)
+	stored := 0
+	if err := h.Files.(files.Store).Walk(func(string, []files.Stored) error { stored++; return nil }); err != nil || stored != 0 {
+		t.Errorf("%d jobs have files, %v", stored, err)
+	}
+	if u, err = h.Upload(reviewer, j); err != nil {
+		t.Fatal(err)
+	}
+	_, err = u.Commit(t.Context(), nil)
+	wantCode(t, "without a document", err, ehi.Invalid)
+	if u, err = h.Upload(reviewer, j); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := u.Add("letter.txt", "", strings.NewReader("Dear patient")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCode(t, "more than a call may have", u.Add("letter.txt", "", strings.NewReader("")), ehi.Invalid)
+	after, err := u.Commit(t.Context(), nil)
+	if err != nil || len(after.Attachments) != 2 || after.Attachments[0].Name == after.Attachments[1].Name {
+		t.Fatalf("%+v, %v", after, err)
+	}
+	_, err = h.Detach(t.Context(), reviewer, after, "none")
+	wantCode(t, "a document that is not there", err, ehi.NotFound)
+	if after, err = h.Detach(t.Context(), reviewer, after, "letter.txt"); err != nil || len(after.Attachments) != 1 {
+		t.Errorf("%+v, %v", after, err)
+	}
+}
+
+// endless is text without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// EHI-13: a job is deleted by its client, its patient and administrators who may; by nobody else.
+func TestEHI13WhoMayDelete(t *testing.T) {
+	h := newHouse(t, nil)
+	another := ehi.Actor{Kind: ehi.Self, Name: h.other.ID}
+	for name, as := range map[string]struct {
+		by   ehi.Actor
+		want ehi.Code
+	}{
+		"its client": {by: h.app()}, "its patient": {by: h.self()}, "an administrator": {by: chief},
+		"a reviewer": {reviewer, ehi.Forbidden}, "another patient": {another, ehi.NotFound},
+		"a service": {service, ehi.NotFound}, "nobody": {ehi.Actor{}, ehi.NotFound},
+	} {
+		j := h.kicked()
+		wantCode(t, name, h.Delete(t.Context(), as.by, j), as.want)
+		_, err := h.Record(t.Context(), j.ID)
+		if gone := errors.Is(err, ErrNotFound) || isNotFound(err); gone != (as.want == "") {
+			t.Errorf("%s: the job is gone: %v (%v)", name, gone, err)
+		}
+	}
+}
+
+// What an ended authorization has begun is deleted by the server, which says why.
+func TestWhatDoesNotStandIsDeleted(t *testing.T) {
+	h := newHouse(t, nil)
+	j, sleeping := h.kicked(), h.app()
+	sleeping.ClientID, h.authority.dormant = "asleep", "asleep"
+	kept, err := h.KickOff(t.Context(), sleeping, Ask{Subject: h.patient.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.authority.end("app")
+	h.authority.end("asleep")
+	if err := h.EndNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Bus.Jobs.Get(t.Context(), j.ID); !isNotFound(err) {
+		t.Errorf("the job: %v", err)
+	}
+	if _, err := h.Bus.Jobs.Get(t.Context(), kept.ID); err != nil {
+		t.Errorf("one of another mode: %v", err)
+	}
+	h.wantTrail(j.ID, "kick-off by patient "+h.patient.ID+": ok", "delete by server: ok")
+}
+
+// Quotas are of who kicks off and of whom it is about; what is refused is not counted, and says when to come back.
+func TestAQuotaThatIsUsedUp(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.Quotas = Quotas{Window: time.Hour, ClientKickOffs: 2} })
+	h.kicked()
+	_, err := h.KickOff(t.Context(), h.app(), Ask{Subject: "nobody"})
+	wantCode(t, "nobody", err, ehi.NotFound)
+	h.kicked()
+	_, err = h.KickOff(t.Context(), h.app(), Ask{Subject: h.patient.ID})
+	wantCode(t, "the third", err, ehi.Throttled)
+	if e, ok := errors.AsType[*ehi.Error](err); !ok || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
+		t.Errorf("it says %+v", err)
+	}
+}
