@@ -11,11 +11,11 @@ import (
 func (s *Server) actor(c *fiber.Ctx) ehi.Actor {
 	out := ehi.Actor{Address: s.address(c), Request: requestID(c)}
 	if a, ok := c.Locals(accessKey).(*auth.Access); ok {
-		out.Kind, out.ClientID, out.Patient, out.Grant = ehi.Client, a.ClientID, a.Patient, a.Grant()
+		out.Kind, out.ClientID, out.Patient, out.Grant = ehi.ActorClient, a.ClientID, a.Patient, a.Grant()
 		out.Service, out.ClientMade = a.System(), a.Made
 	}
 	if who := staffOf(c); who != nil {
-		out.Kind, out.Name, out.Duty, out.Mark = ehi.Staff, who.Name, dutyOf(who.Role), s.approverMark(who)
+		out.Kind, out.Name, out.Duty, out.Mark = ehi.ActorStaff, who.Name, dutyOf(who.Role), s.approverMark(who)
 	}
 	return out
 }
@@ -29,7 +29,7 @@ func (s *Server) acting(c *fiber.Ctx) ehi.Actor {
 // asPatient is the patient who acts on the pages.
 func (s *Server) asPatient(c *fiber.Ctx, id string) ehi.Actor {
 	out := s.acting(c)
-	out.Kind, out.Name = ehi.Self, id
+	out.Kind, out.Name = ehi.ActorPatient, id
 	return out
 }
 
@@ -37,11 +37,11 @@ func (s *Server) asPatient(c *fiber.Ctx, id string) ehi.Actor {
 func dutyOf(r auth.Role) ehi.Duty {
 	switch {
 	case r.May(auth.Admin):
-		return ehi.Administer
+		return ehi.DutyAdminister
 	case r.May(auth.Reviewer):
-		return ehi.Review
+		return ehi.DutyReview
 	case r.May(auth.Viewer):
-		return ehi.View
+		return ehi.DutyView
 	}
-	return ehi.NoDuty
+	return ehi.DutyNone
 }

@@ -52,7 +52,7 @@ func (s *Service) mayGoOn(ctx context.Context, j *ehi.Job) error {
 // application's access, or its registration is gone. What ends an authorization calls EndNow; the keeper calls this
 // for what was ended elsewhere. A finished export stays for its patient, and is closed to its application.
 func (s *Service) EndWhatDoesNotStand(ctx context.Context) error {
-	return s.endWhatDoesNotStand(ctx, ended{ehi.Actor{Kind: ehi.Server}, "its authorization has ended"})
+	return s.endWhatDoesNotStand(ctx, ended{ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended"})
 }
 
 // ended is who has ended an authorization, and how the trail says why its jobs are gone.

@@ -66,7 +66,7 @@ func (e *endings) run(ctx context.Context) {
 // EndNow deletes what does not stand, on behalf of a request that has ended an authorization. What takes too long, or
 // NATS has no answer to, goes on behind the answer.
 func (s *Service) EndNow(ctx context.Context) error {
-	return s.endNow(ctx, ended{ehi.Actor{Kind: ehi.Server}, "its authorization has ended"})
+	return s.endNow(ctx, ended{ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended"})
 }
 
 func (s *Service) endNow(ctx context.Context, as ended) error {

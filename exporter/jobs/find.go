@@ -38,7 +38,7 @@ func (s *Service) FindOwn(ctx context.Context, a ehi.Actor, id string) (*ehi.Job
 	if err != nil {
 		return j, err
 	}
-	if a.Kind != ehi.Client || !owns(a, j) {
+	if a.Kind != ehi.ActorClient || !owns(a, j) {
 		return nil, ErrNotFound
 	}
 	return j, nil

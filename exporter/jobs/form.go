@@ -19,7 +19,7 @@ import (
 func (s *Service) Submit(ctx context.Context, a ehi.Actor, j *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error) {
 	done, err := s.submit(ctx, a, j, form)
 	e := ehi.About(ehi.ActionForm, j)
-	if a.Kind == ehi.Client { // it sends the form as itself, whoever its token is about
+	if a.Kind == ehi.ActorClient { // it sends the form as itself, whoever its token is about
 		e.Agent = sender(a)
 	}
 	s.audit(a, err, e)
@@ -28,7 +28,7 @@ func (s *Service) Submit(ctx context.Context, a ehi.Actor, j *ehi.Job, form ehi.
 
 // sender is who has sent a form, as the job's record names him.
 func sender(a ehi.Actor) string {
-	if a.Kind == ehi.Client {
+	if a.Kind == ehi.ActorClient {
 		return "client " + a.ClientID
 	}
 	return "patient"
@@ -36,8 +36,8 @@ func sender(a ehi.Actor) string {
 
 func (s *Service) submit(ctx context.Context, a ehi.Actor, to *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error) {
 	switch {
-	case a.Kind == ehi.Self && to.IsOf(a.Name):
-	case a.Kind == ehi.Client && owns(a, to) && s.Sandbox:
+	case a.Kind == ehi.ActorPatient && to.IsOf(a.Name):
+	case a.Kind == ehi.ActorClient && owns(a, to) && s.Sandbox:
 	default:
 		return nil, ErrPatientsForm
 	}

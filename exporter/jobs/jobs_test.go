@@ -132,18 +132,18 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 
 // The actors of tests.
 func (h *house) app() ehi.Actor {
-	return ehi.Actor{Kind: ehi.Client, ClientID: "app", Patient: h.patient.ID, Address: "192.0.2.1", Request: "r1"}
+	return ehi.Actor{Kind: ehi.ActorClient, ClientID: "app", Patient: h.patient.ID, Address: "192.0.2.1", Request: "r1"}
 }
 
 var (
-	service  = ehi.Actor{Kind: ehi.Client, ClientID: "back", Service: true}
-	reviewer = ehi.Actor{Kind: ehi.Staff, Name: "rita", Duty: ehi.Review, Mark: "1"}
-	second   = ehi.Actor{Kind: ehi.Staff, Name: "sam", Duty: ehi.Review, Mark: "2"}
-	viewer   = ehi.Actor{Kind: ehi.Staff, Name: "vera", Duty: ehi.View}
-	chief    = ehi.Actor{Kind: ehi.Staff, Name: "chief", Duty: ehi.Administer}
+	service  = ehi.Actor{Kind: ehi.ActorClient, ClientID: "back", Service: true}
+	reviewer = ehi.Actor{Kind: ehi.ActorStaff, Name: "rita", Duty: ehi.DutyReview, Mark: "1"}
+	second   = ehi.Actor{Kind: ehi.ActorStaff, Name: "sam", Duty: ehi.DutyReview, Mark: "2"}
+	viewer   = ehi.Actor{Kind: ehi.ActorStaff, Name: "vera", Duty: ehi.DutyView}
+	chief    = ehi.Actor{Kind: ehi.ActorStaff, Name: "chief", Duty: ehi.DutyAdminister}
 )
 
-func (h *house) self() ehi.Actor { return ehi.Actor{Kind: ehi.Self, Name: h.patient.ID} }
+func (h *house) self() ehi.Actor { return ehi.Actor{Kind: ehi.ActorPatient, Name: h.patient.ID} }
 
 // kicked is a job that the application has kicked off.
 func (h *house) kicked() *ehi.Job {
@@ -213,7 +213,7 @@ func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 	if j.Status != ehi.AwaitingInput || !j.WithForm {
 		t.Fatalf("the job is %+v", j)
 	}
-	stranger := ehi.Actor{Kind: ehi.Self, Name: h.other.ID}
+	stranger := ehi.Actor{Kind: ehi.ActorPatient, Name: h.other.ID}
 	for name, a := range map[string]ehi.Actor{"another patient": stranger, "its client": h.app(), "staff": chief, "nobody": {}} {
 		_, err := h.Submit(t.Context(), a, j, ehi.ReleaseForm{})
 		wantCode(t, name, err, ehi.Forbidden)
@@ -354,7 +354,7 @@ func TestTwoApproveWhoMayStill(t *testing.T) {
 		t.Fatalf("beside one who is gone: %+v, %v", half, err)
 	}
 	h.reviewers.gone = nil
-	third := ehi.Actor{Kind: ehi.Staff, Name: "theo", Duty: ehi.Review, Mark: "3"}
+	third := ehi.Actor{Kind: ehi.ActorStaff, Name: "theo", Duty: ehi.DutyReview, Mark: "3"}
 	if done, err := h.Approve(t.Context(), third, j, seen); err != nil || done.Status != ehi.Approved {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -431,7 +431,7 @@ func (endless) Read(p []byte) (int, error) {
 // EHI-13: a job is deleted by its client, its patient and administrators who may; by nobody else.
 func TestEHI13WhoMayDelete(t *testing.T) {
 	h := newHouse(t, nil)
-	another := ehi.Actor{Kind: ehi.Self, Name: h.other.ID}
+	another := ehi.Actor{Kind: ehi.ActorPatient, Name: h.other.ID}
 	for name, as := range map[string]struct {
 		by   ehi.Actor
 		want ehi.Code

@@ -62,7 +62,7 @@ func (s *Service) KickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, 
 }
 
 func (s *Service) kickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, error) {
-	if a.Kind != ehi.Client {
+	if a.Kind != ehi.ActorClient {
 		return nil, ehi.Errorf(ehi.Unauthenticated, "An export is kicked off by a client")
 	}
 	if err := s.able(); err != nil {

@@ -45,7 +45,7 @@ func (s *Service) decide(
 	ctx context.Context, a ehi.Actor, before *ehi.Job, action ehi.Action, d Decision, do func(*ehi.Job) error,
 ) (j *ehi.Job, err error) {
 	var retrieved time.Time
-	if err = a.May(ehi.Review); err == nil {
+	if err = a.May(ehi.DutyReview); err == nil {
 		j, err = s.Bus.Jobs.Update(ctx, before.ID, func(j *ehi.Job) error {
 			retrieved = j.CompletedAt
 			if err := j.Unchanged(d.Contents); err != nil {
@@ -95,9 +95,9 @@ func (s *Service) Delete(ctx context.Context, a ehi.Actor, j *ehi.Job) error {
 		return err
 	}
 	switch a.Kind {
-	case ehi.Staff:
+	case ehi.ActorStaff:
 		s.Log.Info("job deleted", "job", j.ID, "by", a.Name, "request", a.Request)
-	case ehi.Client:
+	case ehi.ActorClient:
 		s.Log.Log(ctx, j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID, "request", a.Request)
 	}
 	return nil
@@ -105,9 +105,9 @@ func (s *Service) Delete(ctx context.Context, a ehi.Actor, j *ehi.Job) error {
 
 func mayDelete(a ehi.Actor, j *ehi.Job) error {
 	switch {
-	case a.Kind == ehi.Staff:
-		return a.May(ehi.Administer)
-	case a.Kind == ehi.Client && owns(a, j), a.Kind == ehi.Self && j.IsOf(a.Name):
+	case a.Kind == ehi.ActorStaff:
+		return a.May(ehi.DutyAdminister)
+	case a.Kind == ehi.ActorClient && owns(a, j), a.Kind == ehi.ActorPatient && j.IsOf(a.Name):
 		return nil
 	}
 	return ErrNotFound
@@ -116,7 +116,7 @@ func mayDelete(a ehi.Actor, j *ehi.Job) error {
 // Detach takes documents away by their names (EHI-11). Errors: ehi.Conflict, ehi.NotFound, ehi.Forbidden.
 func (s *Service) Detach(ctx context.Context, a ehi.Actor, before *ehi.Job, names ...string) (j *ehi.Job, err error) {
 	var removed []string
-	if err = a.May(ehi.Review); err == nil {
+	if err = a.May(ehi.DutyReview); err == nil {
 		j, err = s.Bus.Jobs.Update(ctx, before.ID, func(j *ehi.Job) (err error) {
 			removed, err = j.Detach(names...)
 			return err

@@ -25,7 +25,7 @@ type Upload struct {
 
 // Upload begins an upload. Errors: ehi.Forbidden; ehi.Conflict where the export takes no documents.
 func (s *Service) Upload(a ehi.Actor, j *ehi.Job) (*Upload, error) {
-	if err := a.May(ehi.Review); err != nil {
+	if err := a.May(ehi.DutyReview); err != nil {
 		return nil, err
 	}
 	if err := j.CanAttach(); err != nil {

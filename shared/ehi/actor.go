@@ -7,16 +7,16 @@ type ActorKind string
 
 // The kinds of actors.
 const (
-	// Nobody has shown no credentials that count.
-	Nobody ActorKind = ""
-	// Client is an application or a backend service that has shown an access token.
-	Client ActorKind = "client"
-	// Self is a patient who has signed in on the pages, or fills in a form there.
-	Self ActorKind = "patient"
-	// Staff is an administrator who has signed in.
-	Staff ActorKind = "admin"
-	// Server is the server itself, which acts on behalf of nobody.
-	Server ActorKind = "server"
+	// ActorNobody has shown no credentials that count.
+	ActorNobody ActorKind = ""
+	// ActorClient is an application or a backend service that has shown an access token.
+	ActorClient ActorKind = "client"
+	// ActorPatient is a patient who has signed in on the pages, or fills in a form there.
+	ActorPatient ActorKind = "patient"
+	// ActorStaff is an administrator who has signed in.
+	ActorStaff ActorKind = "admin"
+	// ActorServer is the server itself, which acts on behalf of nobody.
+	ActorServer ActorKind = "server"
 )
 
 // Duty is what an administrator may do with exports.
@@ -24,13 +24,13 @@ type Duty int
 
 // The duties, least first: each includes those before it.
 const (
-	NoDuty Duty = iota
-	// View is to see exports.
-	View
-	// Review is to decide about them, and to add documents to them.
-	Review
-	// Administer is to delete them, too.
-	Administer
+	DutyNone Duty = iota
+	// DutyView is to see exports.
+	DutyView
+	// DutyReview is to decide about them, and to add documents to them.
+	DutyReview
+	// DutyAdminister is to delete them, too.
+	DutyAdminister
 )
 
 // Actor is who does something with an export, as far as the server knows. Whoever took the request has found that out.
@@ -55,14 +55,14 @@ type Actor struct {
 // Agent is how the audit trail names an actor.
 func (a Actor) Agent() string {
 	switch a.Kind {
-	case Staff, Self:
+	case ActorStaff, ActorPatient:
 		return string(a.Kind) + " " + a.Name
-	case Client:
+	case ActorClient:
 		if a.Patient != "" {
-			return string(Self) + " " + a.Patient
+			return string(ActorPatient) + " " + a.Patient
 		}
-		return string(Client) + " " + a.ClientID
-	case Server:
+		return string(ActorClient) + " " + a.ClientID
+	case ActorServer:
 		return "server"
 	}
 	return "nobody"
@@ -70,7 +70,7 @@ func (a Actor) Agent() string {
 
 // May is an error for an administrator who lacks a duty, and for everybody else. Errors: Forbidden.
 func (a Actor) May(least Duty) error {
-	if a.Kind != Staff || a.Duty < least {
+	if a.Kind != ActorStaff || a.Duty < least {
 		return Errorf(Forbidden, "This is for administrators who may do it")
 	}
 	return nil
