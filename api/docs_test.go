@@ -50,15 +50,12 @@ func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	}
 }
 
-// Every test that docs/security.md names as what holds a threat off is there, and so is every group of attacks.
-func TestTheThreatModelNamesTestsThatAreThere(t *testing.T) {
-	model, err := os.ReadFile("../docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// Every test that the threat model and the design name as what holds something exists, and so does every
+// group of attacks.
+func TestTheDocumentsNameTestsThatAreThere(t *testing.T) {
 	there := map[string]bool{}
 	names := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(|"([a-z ]+)": +\w+Attacks\b`)
-	err = filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -71,13 +68,16 @@ func TestTheThreatModelNamesTestsThatAreThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`|`attacks: ([a-z ]+)`").FindAllStringSubmatch(string(model), -1)
-	if len(named) < 60 {
-		t.Errorf("it names tests %d times", len(named))
-	}
-	for _, n := range named {
-		if name := n[1] + n[2]; name != "x" && !there[name] {
-			t.Errorf("there is no test %s", name)
+	inPage := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`|`attacks: ([a-z ]+)`")
+	for page, atLeast := range map[string]int{"security.md": 60, "design.md": 30} {
+		named := inPage.FindAllStringSubmatch(document(t, "../docs/"+page), -1)
+		if len(named) < atLeast {
+			t.Errorf("%s names tests %d times", page, len(named))
+		}
+		for _, n := range named {
+			if name := n[1] + n[2]; name != "x" && !there[name] {
+				t.Errorf("%s names %s, which is no test", page, name)
+			}
 		}
 	}
 }
