@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -48,6 +49,32 @@ func TestDockerfileBuildsWhatIsThere(t *testing.T) {
 	}
 	if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-exporter"), "--help").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// The development container has the Go of the workspace, and forwards the server's port.
+func TestTheDevelopmentContainerHasTheGoOfTheWorkspace(t *testing.T) {
+	text, err := os.ReadFile("../.devcontainer/devcontainer.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var container struct {
+		Image        string
+		ForwardPorts []int
+	}
+	if err := json.Unmarshal(text, &container); err != nil {
+		t.Fatal(err)
+	}
+	work, err := os.ReadFile("../go.work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(work)
+	if version == nil || container.Image != "golang:"+string(version[1]) {
+		t.Errorf("the image is %s, the workspace wants Go %s", container.Image, version)
+	}
+	if len(container.ForwardPorts) != 1 || container.ForwardPorts[0] != 8888 {
+		t.Errorf("it forwards %v", container.ForwardPorts)
 	}
 }
 
