@@ -21,6 +21,7 @@ import (
 	"ehi-server/api/backup"
 	"ehi-server/api/condition"
 	"ehi-server/api/openid"
+	"ehi-server/api/request"
 	"ehi-server/api/server"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
@@ -392,9 +393,12 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
 	n.scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
 	n.server, err = server.New(server.Config{
-		Config:  n.cfg.exports(),
-		BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases, BareLink: n.cfg.BareLink,
-		TrustedProxies: n.cfg.TrustedProxies, MetricsFrom: n.cfg.metricsFrom(), TLS: n.cert.config(),
+		Config: n.cfg.exports(),
+		Origins: request.Origins{
+			BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases,
+			TrustedProxies: n.cfg.TrustedProxies,
+		},
+		BareLink: n.cfg.BareLink, MetricsFrom: n.cfg.metricsFrom(), TLS: n.cert.config(),
 		AdminUser: n.cfg.AdminUser, AdminPassword: n.cfg.AdminPassword, Accounts: n.cfg.accounts(),
 		RequireSecondFactor: n.cfg.secondFactor(), ProofAge: n.cfg.proofAge(), ReviewDue: n.cfg.ReviewDue,
 		RegistrationToken: n.cfg.RegistrationToken,

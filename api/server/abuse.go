@@ -2,19 +2,16 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -32,13 +29,8 @@ var abuseRecords = subject.KindOf("abuse")
 // offender is an address or a client, as the record of its failures.
 type offender = subject.Subject
 
-func addressOffender(address string) offender { return abuseRecords.Of("a", digest(address)) }
-func clientOffender(id string) offender       { return abuseRecords.Of("c", digest(id)) }
-
-func digest(s string) string {
-	h := sha256.Sum256([]byte(s))
-	return base64.RawURLEncoding.EncodeToString(h[:12])
-}
+func addressOffender(address string) offender { return abuseRecords.Of("a", request.Digest(address)) }
+func clientOffender(id string) offender       { return abuseRecords.Of("c", request.Digest(id)) }
 
 // abuseBook knows everybody's failures.
 type abuseBook struct {
@@ -109,7 +101,7 @@ func (s *Server) limitFailures(c *fiber.Ctx) error {
 	if s.AddressFailures <= 0 && s.ClientFailures <= 0 {
 		return c.Next()
 	}
-	from := addressOffender(network(s.address(c)))
+	from := addressOffender(request.Network(s.Origins.Address(c)))
 	if err := s.heldUp(c, "address", from, s.AddressFailures); err != nil {
 		return err
 	}
@@ -181,60 +173,4 @@ func failure(c *fiber.Ctx, err error) bool {
 		return true
 	}
 	return false
-}
-
-// address is where a request comes from: the connection's other end or, behind trusted proxies, the last one in X-Forwarded-For that is
-// none of them. What stands before it there is the client's own word.
-func (s *Server) address(c *fiber.Ctx) string {
-	peer := c.Context().RemoteIP().String()
-	if len(s.TrustedProxies) == 0 || !c.IsProxyTrusted() {
-		return peer
-	}
-	hops := forwardedFor(c)
-	for i := len(hops) - 1; i >= 0; i-- {
-		at, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		peer = at.Unmap().String()
-		if !s.proxy(at.Unmap()) {
-			break
-		}
-	}
-	return peer
-}
-
-// forwardedFor is all of X-Forwarded-For. A proxy may add its word to what the client sent, or send it
-// behind that as a header of its own (as HAProxy does): both are one list (RFC 9110 5.3).
-func forwardedFor(c *fiber.Ctx) (hops []string) {
-	for _, line := range c.Request().Header.PeekAll(fiber.HeaderXForwardedFor) {
-		hops = append(hops, strings.Split(string(line), ",")...)
-	}
-	return hops
-}
-
-// proxy reports whether an address is a trusted proxy's.
-func (s *Server) proxy(at netip.Addr) bool {
-	for _, p := range s.TrustedProxies {
-		if a, err := netip.ParseAddr(p); err == nil && a.Unmap() == at {
-			return true
-		}
-		if r, err := netip.ParsePrefix(p); err == nil && r.Contains(at) {
-			return true
-		}
-	}
-	return false
-}
-
-// network is what of an address is one customer: all of IPv4, and the first 64 bits of IPv6.
-func network(address string) string {
-	at, err := netip.ParseAddr(address)
-	if err != nil || at.Is4() {
-		return address
-	}
-	p, err := at.WithZone("").Prefix(64)
-	if err != nil {
-		return address
-	}
-	return p.String()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -166,9 +167,9 @@ func (s *Server) decide(c *fiber.Ctx, id string, action ehi.Action, d decision) 
 		return nil, err
 	}
 	if action == ehi.ActionReject {
-		return s.jobs.Reject(c.UserContext(), s.acting(c), j, jobs.Decision(d))
+		return s.jobs.Reject(c.UserContext(), s.Origins.Acting(c), j, jobs.Decision(d))
 	}
-	return s.jobs.Approve(c.UserContext(), s.acting(c), j, jobs.Decision(d))
+	return s.jobs.Approve(c.UserContext(), s.Origins.Acting(c), j, jobs.Decision(d))
 }
 
 // decisionOf reads a decision, as JSON or as a form.
@@ -198,7 +199,7 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return s.jobs.Delete(c.UserContext(), s.acting(c), j)
+	return s.jobs.Delete(c.UserContext(), s.Origins.Acting(c), j)
 }
 
 // instant renders a time, "" for none.
@@ -222,7 +223,7 @@ func (s *Server) handleAllowSweep(c *fiber.Ctx) error {
 	said := fmt.Sprintf("let the janitor remove the files of %d jobs, and the records of tasks of %d, "+
 		"whose own records are gone, and make %d exports anew that lack records of tasks",
 		waiting["files"], waiting["records"], waiting["exports"])
-	s.Log.Warn(said, "by", adminOf(c))
+	s.Log.Warn(said, "by", request.AdministratorName(c))
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: said})
 	return s.handleSweep(c)
 }
@@ -251,7 +252,7 @@ func (s *Server) handleSetLogLevel(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Unsupported, "The log's level is fixed here")
 	}
 	s.Level.Set(level)
-	s.Log.Info("the log's level was changed", "level", level, "by", adminOf(c))
+	s.Log.Info("the log's level was changed", "level", level, "by", request.AdministratorName(c))
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: "log level " + level.String()})
 	return s.handleLogLevel(c)
 }

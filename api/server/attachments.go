@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 )
@@ -35,7 +36,7 @@ func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := s.jobs.Upload(s.actor(c), j)
+	u, err := s.jobs.Upload(s.Origins.Actor(c), j)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +45,8 @@ func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
 		return nil, jobs.ErrNoAttachments
 	}
 	err = addParts(c, u, multipart.NewReader(s.upload(c), params["boundary"]))
-	anew(c)
-	s.acting(c)
+	request.RestartTime(c)
+	s.Origins.Acting(c)
 	return u.Commit(c.UserContext(), err)
 }
 
@@ -93,7 +94,7 @@ func (s *Server) removeFiles(c *fiber.Ctx, names []string) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.jobs.Detach(c.UserContext(), s.acting(c), j, names...)
+	return s.jobs.Detach(c.UserContext(), s.Origins.Acting(c), j, names...)
 }
 
 func escapeName(name string) string { return url.PathEscape(name) }

@@ -15,6 +15,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/openid"
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -23,11 +24,11 @@ import (
 
 // audit records what a request did. Who did it is filled in as far as the request's credentials say, and err decides about the outcome.
 func (s *Server) audit(c *fiber.Ctx, err error, e ehi.Event) {
-	e.At, e.Address, e.Request = now(), s.address(c), requestID(c)
+	e.At, e.Address, e.Request = now(), s.Origins.Address(c), request.ID(c)
 	if e.Agent == "" {
 		e.Agent = agent(c)
 	}
-	if a, ok := c.Locals(accessKey).(*auth.Access); ok && e.Client == "" {
+	if a := request.Access(c); a != nil && e.Client == "" {
 		e.Client = a.ClientID
 	}
 	e.Outcome = outcomeOf(err)
@@ -35,7 +36,7 @@ func (s *Server) audit(c *fiber.Ctx, err error, e ehi.Event) {
 		e.Detail = reason(err)
 	}
 	s.Bus.Audit.Record(e)
-	c.Locals(recordedKey, true)
+	request.SetRecorded(c)
 }
 
 // disclosures remember of which jobs it is recorded that files went out: once for each access token, not for each file and range of it.
@@ -58,17 +59,17 @@ func newDisclosures() (disclosures, error) {
 
 // auditDisclosure records that files of a job go out.
 func (s *Server) auditDisclosure(c *fiber.Ctx, j *ehi.Job) {
-	if seen, _ := s.told.ContainsOrAdd(disclosure{j.ID, access(c)}, struct{}{}); !seen {
+	if seen, _ := s.told.ContainsOrAdd(disclosure{j.ID, request.Access(c)}, struct{}{}); !seen {
 		s.audit(c, nil, ehi.About(ehi.ActionDisclose, j))
 	}
 }
 
 // agent is who asks.
 func agent(c *fiber.Ctx) string {
-	if name := adminOf(c); name != "" {
+	if name := request.AdministratorName(c); name != "" {
 		return "admin " + name
 	}
-	if a, ok := c.Locals(accessKey).(*auth.Access); ok {
+	if a := request.Access(c); a != nil {
 		if a.Patient != "" {
 			return "patient " + a.Patient
 		}
@@ -184,7 +185,7 @@ func (s *Server) handleAudit(c *fiber.Ctx) error {
 	s.audit(c, nil, ehi.Event{Action: ehi.ActionAudit, Patient: asked.filter.Patient})
 	c.Set(fiber.HeaderContentType, mimeNDJSON)
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="audit.AuditEvent.ndjson"`)
-	source := s.origin(c)
+	source := s.Origins.Base(c)
 	s.writeStream(c, func(w *bufio.Writer) error {
 		return s.writeAudit(w, asked, source)
 	})

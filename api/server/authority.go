@@ -7,9 +7,9 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/fiber/v2/utils"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
-	"ehi-server/shared/ehi"
 )
 
 // What is open outlives what it was opened by: a form, an export, a held poll, a stream, a download.
@@ -71,7 +71,7 @@ func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 			valid[consent.ID] = true
 		}
 	}
-	return s.jobs.Withdraw(ctx, s.asPatient(c, patient), client, valid, func(grant string) error {
+	return s.jobs.Withdraw(ctx, s.Origins.ActingPatient(c, patient), client, valid, func(grant string) error {
 		return s.Auth.End(ctx, grant, auth.Withdrawal{Client: client, Patient: patient})
 	})
 }
@@ -81,11 +81,11 @@ func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
 // waits for nothing.
 func (s *Server) lasting(c *fiber.Ctx) func() bool {
 	party := s.partyOf(c)
-	job, _ := c.Locals(jobKey).(*ehi.Job)
+	job := request.Job(c)
 	if job == nil {
 		return party
 	}
-	_, byToken := c.Locals(accessKey).(*auth.Access)
+	byToken := request.Access(c) != nil
 	return func() bool {
 		return party() && !s.Bus.Jobs.Gone(job.ID) && (!byToken || !s.jobs.HasEnded(job))
 	}
@@ -93,17 +93,17 @@ func (s *Server) lasting(c *fiber.Ctx) func() bool {
 
 // partyOf tells whether whoever a request was let in as would be let in still.
 func (s *Server) partyOf(c *fiber.Ctx) func() bool {
-	if a, ok := c.Locals(accessKey).(*auth.Access); ok {
+	if a := request.Access(c); a != nil {
 		return s.tokenLasts(a)
 	}
-	if was := staffOf(c); was != nil {
-		return s.sessionLasts(c, s.admins, s.cookie(staffSession),
+	if was := request.SignedIn(c); was != nil {
+		return s.sessionLasts(c, s.admins, s.Origins.Cookie(request.StaffSession),
 			func(ctx context.Context, values map[string]string) (bool, error) {
 				who, err := s.namedBy(ctx, values, keyName)
 				return who != nil && who.Role.May(was.Role), err
 			})
 	}
-	return s.sessionLasts(c, s.patients, s.cookie(patientSession),
+	return s.sessionLasts(c, s.patients, s.Origins.Cookie(request.PatientSession),
 		func(ctx context.Context, who map[string]string) (bool, error) {
 			patient, err := s.patientOf(ctx, who)
 			return patient != "", err

@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 )
 
@@ -14,7 +15,7 @@ import (
 // (https://hl7.org/fhir/R4/binary.html#rest), always as an attachment: it may be HTML. In production a patient's application gets a Binary
 // with an export alone: here nobody has asked the patient whether the document that it belongs to may go.
 func (s *Server) handleBinary(c *fiber.Ctx) error {
-	a, id := access(c), c.Params("id")
+	a, id := request.Access(c), c.Params("id")
 	if a.Patient != "" && !s.readsBinaries() {
 		return errBinaryExported
 	}

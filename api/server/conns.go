@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 
+	"ehi-server/api/request"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -117,7 +119,7 @@ func (o *openConns) whose(c net.Conn) (name string, limited bool) {
 		return "", false
 	}
 	address := at.Addr().Unmap()
-	return network(address.String()), o.each > 0 && o.limited(address)
+	return request.Network(address.String()), o.each > 0 && o.limited(address)
 }
 
 // surplus takes the connection to close for a new one of p, nil for none: of the address that has most,

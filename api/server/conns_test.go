@@ -431,7 +431,7 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	dial()
 	<-accepted
 
-	s := routed(t, func(c *Config) { c.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
+	s := routed(t, func(c *Config) { c.Origins.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
 	for address, want := range map[string]bool{"127.0.0.1": false, "127.9.9.9": false, "::1": false, "192.0.2.7": false, "10.1.2.3": false, "192.0.2.8": true, "2001:db8::1": true} {
 		if got := s.open.limited(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s has a limit: %v", address, got)

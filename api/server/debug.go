@@ -62,7 +62,7 @@ func (s *Server) handleOpenAPI(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	origin, err := json.Marshal(s.origin(c))
+	origin, err := json.Marshal(s.Origins.Base(c))
 	if err != nil {
 		return err
 	}

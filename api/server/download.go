@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -34,8 +35,8 @@ const (
 
 // approved finds the request's job, where its files may be had (EHI-12).
 func (s *Server) approved(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobs.Released(c.UserContext(), s.actor(c), c.Params("id"))
-	return s.noted(c, j, err)
+	j, err := s.jobs.Released(c.UserContext(), s.Origins.Actor(c), c.Params("id"))
+	return request.Noted(c, j, err)
 }
 
 // handleDownload sends one file of an export. The name is looked up in the job's own table and becomes no path.
@@ -44,7 +45,7 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	name, r := c.Params("file"), reachOf(access(c), j)
+	name, r := c.Params("file"), reachOf(request.Access(c), j)
 	if !r.file(name) {
 		return beyondReach(c)
 	}
@@ -183,7 +184,7 @@ func subjectOf(j *ehi.Job) string {
 }
 
 func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {
-	u := jobURL(s.origin(c), j.ID, "/download/attachments/"+escapeName(a.Name))
+	u := jobURL(s.Origins.Base(c), j.ID, "/download/attachments/"+escapeName(a.Name))
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
@@ -205,7 +206,7 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if !reachOf(access(c), j).opens(documentType) {
+	if !reachOf(request.Access(c), j).opens(documentType) {
 		return beyondReach(c)
 	}
 	s.auditDisclosure(c, j)

@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/condition"
+	"ehi-server/api/request"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files/local"
@@ -70,7 +71,7 @@ func patientSessionOf(t *testing.T, s *Server, patient string) string {
 	if err := logIn(c, s.patients, map[string]string{"patient": patient}); err != nil {
 		t.Fatal(err)
 	}
-	return cookieOf(&rc.Response, patientSession)
+	return cookieOf(&rc.Response, request.PatientSession)
 }
 
 // The links to a page in other languages stay on this server, however the page was asked for.

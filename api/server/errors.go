@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
@@ -68,7 +69,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	switch {
 	case isStaffPage(c) && wantsPage(c):
 		return s.staffFault(c, status, text, again)
-	case isAdmin(c):
+	case request.IsAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):
 		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
@@ -92,7 +93,7 @@ func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *sent
 	}
 	return s.page(c, "message", key, fiber.Map{
 		"Text": s.language(c).Say(key + ".text"), "Details": text, "Again": again,
-		"SignedIn": c.Cookies(s.cookie(patientSession)) != "",
+		"SignedIn": c.Cookies(s.Origins.Cookie(request.PatientSession)) != "",
 	})
 }
 
@@ -103,7 +104,7 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 			s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		}
 		if e.Code == ehi.Internal && err != error(e) {
-			s.Log.Error("request failed", "route", c.Route().Path, "request", requestID(c), "err", err)
+			s.Log.Error("request failed", "route", c.Route().Path, "request", request.ID(c), "err", err)
 		}
 		return statusOf(e.Code), e.Code, e.Message
 	}
@@ -123,14 +124,14 @@ func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, t
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
 	}
 	if bus.IsRefused(err) { // somebody has to change NATS; readiness and the log say what
-		s.Log.Error("NATS refuses what a request needs", "route", c.Route().Path, "request", requestID(c), "err", err)
+		s.Log.Error("NATS refuses what a request needs", "route", c.Route().Path, "request", request.ID(c), "err", err)
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state takes no records at the moment"
 	}
 	if errors.Is(err, bus.ErrNewer) {
 		s.Log.Error("a record is of a newer version", "err", err)
 		return http.StatusInternalServerError, ehi.Internal, "This export was made by a newer version of the server, which has to read it"
 	}
-	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", requestID(c), "err", err)
+	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", request.ID(c), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
 }
 
@@ -163,7 +164,7 @@ func oauthCode(status int) string {
 func outcome(c *fiber.Ctx, status int, severity, code, text string) error {
 	unannounce(c)
 	o := fhir.Outcome(severity, code, text)
-	o.ID = requestID(c)
+	o.ID = request.ID(c)
 	return sendFHIR(c.Status(status), o)
 }
 

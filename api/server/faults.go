@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 )
 
@@ -73,7 +74,7 @@ func has(faults []ehi.Fault, f ehi.Fault) bool { return slices.Contains(faults, 
 
 // faultyKickOff is what goes wrong at a kick-off.
 func (s *Server) faultyKickOff(c *fiber.Ctx, faults []ehi.Fault) error {
-	if has(faults, ehi.FaultBusy) && s.faults.time("kick-off "+access(c).ClientID)%2 == 1 {
+	if has(faults, ehi.FaultBusy) && s.faults.time("kick-off "+request.Access(c).ClientID)%2 == 1 {
 		c.Set(fiber.HeaderRetryAfter, retryFault)
 		return ehi.Errorf(ehi.Throttled, "This client has too many exports running (ordered by /faulty)")
 	}

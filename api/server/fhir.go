@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
@@ -28,7 +29,7 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
 		return err
 	}
-	origin := s.origin(c)
+	origin := s.Origins.Base(c)
 	ehiExport := fiber.Map{"name": "ehi-export", "definition": origin + "/fhir/OperationDefinition/ehi-export"}
 	export := func(canonical string) fiber.Map {
 		return fiber.Map{"name": "export", "definition": bulkOperation + canonical}
@@ -95,7 +96,8 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 		return fiber.Map{"name": name, "use": "in", "min": 0, "max": max, "type": typ, "documentation": doc}
 	}
 	return sendFHIR(c, fiber.Map{
-		"resourceType": "OperationDefinition", "id": "ehi-export", "url": s.origin(c) + "/fhir/OperationDefinition/ehi-export",
+		"resourceType": "OperationDefinition", "id": "ehi-export",
+		"url":  s.Origins.Base(c) + "/fhir/OperationDefinition/ehi-export",
 		"name": "EHIExport", "title": "Export of all electronic health information of a patient or a population", "status": "active", "kind": "operation",
 		"date": capabilityDate, "affectsState": true, "code": "ehi-export", "resource": []string{"Patient", "Group"},
 		"system": true, "type": false, "instance": true,
@@ -118,7 +120,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	if err := negotiate(c); err != nil {
 		return err
 	}
-	if a := access(c); !a.System() && c.Params("id") != a.Patient {
+	if a := request.Access(c); !a.System() && c.Params("id") != a.Patient {
 		return jobs.ErrPatientNotFound
 	}
 	line, err := s.readPatient(c.UserContext(), c.Params("id"))
@@ -136,7 +138,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 // alone is a Patient as a reader may have it: a patient's application in production reads nothing of
 // what it refers to, such as the clinic or the doctor, which the form alone releases.
 func (s *Server) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
-	if access(c).System() || s.Sandbox {
+	if request.Access(c).System() || s.Sandbox {
 		return line, nil
 	}
 	return s.Rules.Alone(line)

@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/exporter/find"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
@@ -144,14 +145,14 @@ func (q *searchRequest) restrict(ids []string) {
 
 // findPatients finds patients: a patient's application finds its own and nobody else, whatever it asks.
 func (s *Server) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
-	a := access(c)
+	a := request.Access(c)
 	if a.System() {
-		return s.Source.FindPatients(unhurried(c), q)
+		return s.Source.FindPatients(request.Unhurried(c), q)
 	}
 	own := searchRequest{Search: q}
 	own.restrict([]string{a.Patient})
 	own.Criteria, own.After, own.Limit = nil, "", 1
-	if found, err = s.Source.FindPatients(unhurried(c), own.Search); err != nil || len(found.Matches) == 0 {
+	if found, err = s.Source.FindPatients(request.Unhurried(c), own.Search); err != nil || len(found.Matches) == 0 {
 		return found, err
 	}
 	shown := &found.Matches[0]
@@ -181,7 +182,7 @@ const groupsAtOnce = 1000
 
 // findGroups finds groups.
 func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, err error) {
-	ids, err := s.Source.Groups(unhurried(c))
+	ids, err := s.Source.Groups(request.Unhurried(c))
 	if err != nil {
 		return out, err
 	}
@@ -200,13 +201,13 @@ func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, er
 		if n := len(page); n > 0 && n < len(rest) {
 			out.Next = page[n-1]
 		}
-		return out, s.lookAtGroups(unhurried(c), page, q, &out)
+		return out, s.lookAtGroups(request.Unhurried(c), page, q, &out)
 	}
 	if len(ids) <= groupsAtOnce {
-		return out, s.lookAtGroups(unhurried(c), ids, q, &out)
+		return out, s.lookAtGroups(request.Unhurried(c), ids, q, &out)
 	}
 	page := rest[:min(len(rest), groupsAtOnce)]
-	err = s.lookAtGroups(unhurried(c), page, q, &out)
+	err = s.lookAtGroups(request.Unhurried(c), page, q, &out)
 	if n := len(page); out.Next == "" && n < len(rest) {
 		out.Next = page[n-1]
 	}
@@ -252,7 +253,7 @@ func (s *Server) lookAtGroup(ctx context.Context, id string, criteria []find.Cri
 
 // sendSearchset answers with a page of what was found.
 func (s *Server) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found source.Found) error {
-	here := s.origin(c) + fhirBase(c) + "/" + typ
+	here := s.Origins.Base(c) + fhirBase(c) + "/" + typ
 	links := []fiber.Map{{"relation": "self", "url": here + queryOf(q.applied, q.After)}}
 	if q.After != "" {
 		links = append(links, fiber.Map{"relation": "first", "url": here + queryOf(q.applied, "")})
@@ -272,7 +273,9 @@ func (s *Server) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found 
 		}
 		s.audit(c, nil, e)
 		entries = append(entries, fiber.Map{
-			"fullUrl": s.origin(c) + "/fhir/" + typ + "/" + m.ID, "resource": json.RawMessage(m.Line), "search": fiber.Map{"mode": "match"}})
+			"fullUrl": s.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID, "resource": json.RawMessage(m.Line),
+			"search": fiber.Map{"mode": "match"},
+		})
 	}
 	if len(entries) > 0 { // FHIR has no empty lists
 		bundle["entry"] = entries

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/api/request"
+
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 )
@@ -117,7 +119,7 @@ func (s *Server) leave(c *fiber.Ctx, to string, f flash) error {
 // that failed too often nothing is kept. kept is whether it was.
 func (s *Server) keepTyped(c *fiber.Ctx, to string, f flash) (kept bool, err error) {
 	if s.AddressFailures > 0 {
-		from := addressOffender(network(s.address(c)))
+		from := addressOffender(request.Network(s.Origins.Address(c)))
 		if s.abuse.wait(from, s.AddressFailures) > 0 {
 			return false, nil
 		}
@@ -159,7 +161,7 @@ func (s *Server) keepUpTo(c *fiber.Ctx, to string, f flash, life time.Duration, 
 	}
 	c.Cookie(&fiber.Cookie{
 		Name: flashCookie, Value: token, Path: f.Path, MaxAge: int(life / time.Second),
-		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.secure(),
+		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.Origins.Secure(),
 	})
 	return nil
 }
@@ -191,7 +193,7 @@ func (s *Server) left(c *fiber.Ctx, session, reader string) *flash {
 	}
 	c.Cookie(&fiber.Cookie{
 		Name: flashCookie, Path: f.Path, Expires: time.Unix(0, 0),
-		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.secure(),
+		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.Origins.Secure(),
 	})
 	if f.Status != 0 {
 		c.Status(f.Status)
@@ -218,7 +220,7 @@ func sessionDigest(cookie string) string {
 	if cookie == "" {
 		return ""
 	}
-	return string(digest(cookie))
+	return string(request.Digest(cookie))
 }
 
 // typed is what a person wrote into a form: its fields without tokens and passwords.

@@ -70,14 +70,14 @@ func (s *Server) isOurs(c *fiber.Ctx, address string) bool {
 	if err != nil || !u.IsWeb() {
 		return false
 	}
-	if u.IsOf(s.BaseURL) {
+	if u.IsOf(s.Origins.BaseURL) {
 		return true
 	}
 	scheme := c.Protocol()
-	if s.secure() {
+	if s.Origins.Secure() {
 		scheme = "https"
 	}
-	return (!s.Fixed || isLoopback(u.Hostname())) && u.IsOf(scheme+"://"+c.Hostname())
+	return (!s.Origins.Fixed || isLoopback(u.Hostname())) && u.IsOf(scheme+"://"+c.Hostname())
 }
 
 // isLoopback reports whether a host's name is that of the machine that looks it up.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"ehi-server/api/request"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -38,7 +40,7 @@ var forgeries = [][]string{
 // EHI-10: no page of another site makes a browser change anything by the administrators' API. Every
 // route that changes something is held to that, whoever asks.
 func TestEHI10AdministratorsChangesCannotBeForged(t *testing.T) {
-	s := routed(t, func(c *Config) { c.BaseURL = "https://ehi.example" })
+	s := routed(t, func(c *Config) { c.Origins.BaseURL = "https://ehi.example" })
 	tried := 0
 	for _, r := range s.app.GetRoutes(true) {
 		path := strings.NewReplacer(":id", "x", ":kind", "admin", ":name", "x").Replace(r.Path)
@@ -83,7 +85,7 @@ func TestEHI10AdministratorsChangesCannotBeForged(t *testing.T) {
 // EHI-10: files are of types that a browser sends to any site without asking. A browser that does not say
 // that a page of this server has sent them is refused; a program, which says nothing, is not.
 func TestEHI10NoPageOfAnotherSiteUploads(t *testing.T) {
-	s := routed(t, func(c *Config) { c.BaseURL = "https://ehi.example" })
+	s := routed(t, func(c *Config) { c.Origins.BaseURL = "https://ehi.example" })
 	for _, path := range []string{"/admin/jobs/x/add-files", "/admin/import"} {
 		for _, mime := range []string{
 			"multipart/form-data; boundary=x", "text/plain", "application/x-www-form-urlencoded",
@@ -138,7 +140,7 @@ func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
 		{"https://ehi.example", "localhost.evil.example", "https://localhost.evil.example", false, true},
 		{"https://ehi.example", "127.0.0.1.evil.example", "https://127.0.0.1.evil.example", false, true},
 	} {
-		s := routed(t, func(cfg *Config) { cfg.BaseURL, cfg.Fixed = c.base, c.fixed })
+		s := routed(t, func(cfg *Config) { cfg.Origins.BaseURL, cfg.Origins.Fixed = c.base, c.fixed })
 		var request fasthttp.RequestCtx
 		request.Request.SetRequestURI("/")
 		request.Request.SetHost(c.host)
@@ -155,7 +157,7 @@ func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
 // another site could log its visitors in as somebody else.
 func TestEHI10FormsLogProgramsIn(t *testing.T) {
 	s := routed(t, func(c *Config) {
-		c.BaseURL, c.AdminUser, c.AdminPassword = "https://ehi.example", "admin", "a long password of a test"
+		c.Origins.BaseURL, c.AdminUser, c.AdminPassword = "https://ehi.example", "admin", "a long password of a test"
 	})
 	form := "username=admin&password=a+long+password+of+a+test"
 	for _, c := range []struct {
@@ -181,7 +183,7 @@ func TestEHI10FormsLogProgramsIn(t *testing.T) {
 func TestCookiesAreOfThisHostAlone(t *testing.T) {
 	for base, prefix := range map[string]string{"https://ehi.example": "__Host-", "http://ehi.example": ""} {
 		s := routed(t, func(c *Config) {
-			c.BaseURL, c.AdminUser, c.AdminPassword = base, "admin", "a long password of a test"
+			c.Origins.BaseURL, c.AdminUser, c.AdminPassword = base, "admin", "a long password of a test"
 		})
 		a := answer(s, "POST", "/admin/login", `{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
 		pages := answer(s, "GET", "/patient-login", "")
@@ -196,8 +198,8 @@ func TestCookiesAreOfThisHostAlone(t *testing.T) {
 				t.Errorf("%s: the cookie %s is %q", base, name, set)
 			}
 		}
-		if s.cookie(patientSession) != prefix+"ehi_patient" {
-			t.Errorf("%s", s.cookie(patientSession))
+		if s.Origins.Cookie(request.PatientSession) != prefix+"ehi_patient" {
+			t.Errorf("%s", s.Origins.Cookie(request.PatientSession))
 		}
 	}
 }

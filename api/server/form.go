@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -224,14 +225,14 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	if err := s.interact(c, j, token); err != nil {
 		return err
 	}
-	noStore(c)
+	request.NoStore(c)
 	t := s.language(c)
 	problems := problemsOf(t, p.values)
 	n, counting := s.counts(c, t, j, p.values, p.asked)
 	page := fiber.Map{
 		"Job": j, "Categories": formLines(t, p.values, n, problems), "Authorizations": formTicks(t, p.values, n, problems),
 		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
-		"At": s.formPath(c, j), "SignedIn": c.Cookies(s.cookie(patientSession)) != "",
+		"At": s.formPath(c, j), "SignedIn": c.Cookies(s.Origins.Cookie(request.PatientSession)) != "",
 	}
 	page["Redirect"] = s.wayOn(c, j)
 	page["NoWayBack"] = page["Redirect"] == noWayBack
@@ -321,9 +322,9 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	by := s.acting(c)
+	by := s.Origins.Acting(c)
 	if token != "" {
-		by = s.asPatient(c, j.Patient.ID)
+		by = s.Origins.ActingPatient(c, j.Patient.ID)
 	}
 	done, err := s.release(c, j, form, by, token)
 	if ehi.CodeOf(err) == ehi.Conflict && !wantsPage(c) { // clients read this very text
@@ -359,7 +360,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.release(c, j, form, s.asPatient(c, j.Patient.ID), token)
+	done, err := s.release(c, j, form, s.Origins.ActingPatient(c, j.Patient.ID), token)
 	if ehi.CodeOf(err) == ehi.Throttled { // the choices are there when it is sent again
 		err = errors.Join(err, s.keepDraft(c, j.ID, v))
 	}
@@ -431,7 +432,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 	if err := s.interact(c, j, token); err != nil { // whoever fills it in still needs it
 		return err
 	}
-	noStore(c)
+	request.NoStore(c)
 	n, counting := s.counts(c, s.language(c), j, v, false)
 	return c.JSON(fiber.Map{"counts": n, "counting": counting, "problems": problems})
 }
@@ -468,7 +469,7 @@ func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	}
 	i := interaction{Job: j.ID}
 	if j.IsOf(patient) {
-		i.Session = sessionDigest(c.Cookies(s.cookie(patientSession)))
+		i.Session = sessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
 	}
 	data, err := json.Marshal(i)
 	if err != nil {
@@ -503,7 +504,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		if j.IsOf(patient) && i.Session == sessionDigest(c.Cookies(s.cookie(patientSession))) {
+		if j.IsOf(patient) && i.Session == sessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession))) {
 			return j, nil
 		}
 	}

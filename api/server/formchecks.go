@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/release"
@@ -86,7 +87,7 @@ func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues
 		return map[string]string{"sum": t.Say("form.counting")}, true
 	}
 	if err != nil {
-		s.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", requestID(c))
+		s.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", request.ID(c))
 		return map[string]string{"sum": t.Say("form.unknown")}, false
 	}
 	out = map[string]string{"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored))}

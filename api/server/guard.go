@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 )
@@ -53,7 +54,8 @@ func pageKey(ctx context.Context, bucket *kv.Bucket) ([]byte, error) {
 // guard lets forms pass that this server's pages have sent. Another form, or one whose token is too old
 // or of another session, is not done; late leads back to its page with what was typed.
 func (s *Server) guard(cookie, session string, life time.Duration, late fiber.Handler) fiber.Handler {
-	g := &pageGuard{s.cookie(cookie), s.cookie(session), life, s.pageKey, func() time.Time { return s.clock() }}
+	now := func() time.Time { return s.clock() }
+	g := &pageGuard{s.Origins.Cookie(cookie), s.Origins.Cookie(session), life, s.pageKey, now}
 	return func(c *fiber.Ctx) error {
 		token := g.token(c)
 		switch c.Method() {
@@ -63,7 +65,8 @@ func (s *Server) guard(cookie, session string, life time.Duration, late fiber.Ha
 			}
 		default:
 			sent := string(c.Request().PostArgs().Peek("_csrf"))
-			if token == "" || subtle.ConstantTimeCompare([]byte(sent), []byte(token)) == 0 || (s.secure() || c.Protocol() == "https") && !s.refersHere(c) {
+			https := s.Origins.Secure() || c.Protocol() == "https"
+			if token == "" || subtle.ConstantTimeCompare([]byte(sent), []byte(token)) == 0 || https && !s.refersHere(c) {
 				if wantsPage(c) && s.ourForm(c, g.cookie) {
 					return late(c)
 				}
@@ -107,7 +110,7 @@ func (g *pageGuard) set(c *fiber.Ctx, token string) {
 	until := strconv.FormatInt(g.now().Add(g.life).Unix(), 36)
 	c.Cookie(&fiber.Cookie{
 		Name: g.cookie, Value: token + "." + until + "." + g.sign(session, token, until), Path: "/", SessionOnly: true,
-		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: strings.HasPrefix(g.cookie, hostOnly),
+		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: strings.HasPrefix(g.cookie, request.HostOnly),
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/kv"
 )
 
@@ -96,7 +97,7 @@ func TestATokenOfAPageIsSigned(t *testing.T) {
 		"another time":          signIn(token, parts[0]+".zzzzzz."+parts[2]),
 		"a made-up token":       signIn("abc", "abc."+parts[1]+"."+parts[2]),
 		"another page's cookie": signIn(pageToken(other), other),
-		"another session":       signIn(token, cookie, staffSession+"=planted"),
+		"another session":       signIn(token, cookie, request.StaffSession+"=planted"),
 		"an empty token":        signIn("", "."+parts[1]+"."+parts[2]),
 	} {
 		if status != http.StatusForbidden {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -217,7 +218,7 @@ func (s *Server) waitForNews(
 		defer forget()
 	}
 	for {
-		anew(c)
+		request.RestartTime(c)
 		// Also before the first wait: the job may have changed since it was read.
 		if j, err = s.ownJob(c); err != nil || over(j) {
 			return j, "news", err

@@ -9,36 +9,18 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/openid"
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
 
-// adminKey is where the administrator of a request is kept.
-const adminKey = "admin"
-
 // Who keeps an administrator's password: his account here, or the configuration.
 const (
 	byAccount = "admin"
 	byConfig  = "config"
 )
-
-// signedIn is an administrator who has a session.
-type signedIn struct {
-	Name string
-	Role auth.Role
-	// By is who knows him: byAccount, byConfig or byOpenID.
-	By string
-	// Factor is by what his second factor was proved, "" by nothing.
-	Factor string
-	// Proved is when he last proved who he is.
-	Proved time.Time
-	// TwoFactors is whether he has set up a second factor.
-	TwoFactors bool
-	// Changed stands for the password and the second factor that the session was opened by.
-	Changed string
-}
 
 // What a session of administrators holds. One of somebody whose second factor is still to be proved has
 // no name, so that nothing takes it for a session.
@@ -53,35 +35,16 @@ const (
 )
 
 // values are what the session of an administrator holds.
-func (w *signedIn) values() map[string]string {
+func sessionValues(w *request.Administrator) map[string]string {
 	return map[string]string{
 		keyName: w.Name, keyBy: w.By, keyFactor: w.Factor, keyChanged: w.Changed,
 		keyProved: w.Proved.Format(time.RFC3339Nano), keyRole: string(w.Role),
 	}
 }
 
-// adminOf is the name of the administrator of a request, "" for nobody.
-func adminOf(c *fiber.Ctx) string {
-	if who := staffOf(c); who != nil {
-		return who.Name
-	}
-	return ""
-}
-
-// roleOf is what the administrator of a request may do.
-func roleOf(c *fiber.Ctx) auth.Role {
-	if who := staffOf(c); who != nil {
-		return who.Role
-	}
-	return ""
-}
-
-// staffOf is the administrator of a request, nil for nobody.
-func staffOf(c *fiber.Ctx) *signedIn { who, _ := c.Locals(adminKey).(*signedIn); return who }
-
 // letIn lets signed-in administrators pass that have at least a role; stranger answers everybody else.
 func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) error {
-	noStore(c)
+	request.NoStore(c)
 	who, err := s.session(c)
 	if err != nil {
 		return err
@@ -89,7 +52,7 @@ func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) err
 	if who == nil {
 		return stranger()
 	}
-	c.Locals(adminKey, who)
+	request.SetAdministrator(c, who)
 	if s.unfinished(who) {
 		return s.setUpFirst(c)
 	}
@@ -104,7 +67,7 @@ func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) err
 // staffSelf lets every administrator pass to what is about himself, also before his second factor is
 // set up.
 func (s *Server) staffSelf(c *fiber.Ctx) error {
-	noStore(c)
+	request.NoStore(c)
 	who, err := s.session(c)
 	if err != nil {
 		return err
@@ -112,12 +75,14 @@ func (s *Server) staffSelf(c *fiber.Ctx) error {
 	if who == nil {
 		return s.signInFirst(c)
 	}
-	c.Locals(adminKey, who)
+	request.SetAdministrator(c, who)
 	return c.Next()
 }
 
 // unfinished reports whether somebody has to set up a second factor before anything else.
-func (s *Server) unfinished(who *signedIn) bool { return s.RequireSecondFactor && who.Factor == "" }
+func (s *Server) unfinished(who *request.Administrator) bool {
+	return s.RequireSecondFactor && who.Factor == ""
+}
 
 // configured is what the session of the administrator of the configuration was opened by: it ends where
 // the name, the password or the mode of the configuration is another one now.
@@ -144,7 +109,7 @@ func (s *Server) NoteConfiguration(ctx context.Context) error {
 }
 
 // administrator is who may act as one, nil for nobody: whoever still has to set up a second factor may not.
-func (s *Server) administrator(c *fiber.Ctx) (*signedIn, error) {
+func (s *Server) administrator(c *fiber.Ctx) (*request.Administrator, error) {
 	who, err := s.session(c)
 	if err != nil || who == nil || s.unfinished(who) {
 		return nil, err
@@ -155,8 +120,8 @@ func (s *Server) administrator(c *fiber.Ctx) (*signedIn, error) {
 // session is the administrator of a session, nil where there is none. An account that was removed, or
 // whose password or second factor was changed, has no session any more; nor has the administrator of the
 // configuration after a change of it.
-func (s *Server) session(c *fiber.Ctx) (*signedIn, error) {
-	values, err := whoIs(c, s.admins, s.cookie(staffSession))
+func (s *Server) session(c *fiber.Ctx) (*request.Administrator, error) {
+	values, err := whoIs(c, s.admins, s.Origins.Cookie(request.StaffSession))
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +130,7 @@ func (s *Server) session(c *fiber.Ctx) (*signedIn, error) {
 
 // namedBy is the administrator that a session's values name under a key, nil where they do not, or not any more. What
 // this process has heard of him may say that it is he; that it is not, what is stored says.
-func (s *Server) namedBy(ctx context.Context, values map[string]string, key string) (*signedIn, error) {
+func (s *Server) namedBy(ctx context.Context, values map[string]string, key string) (*request.Administrator, error) {
 	if who := s.knownBy(values, key); who != nil || values[key] == "" {
 		return who, nil
 	}
@@ -178,7 +143,7 @@ func (s *Server) namedBy(ctx context.Context, values map[string]string, key stri
 
 // knownBy is the administrator that a session's values name under a key, nil where they do not, or not any
 // more.
-func (s *Server) knownBy(values map[string]string, key string) *signedIn {
+func (s *Server) knownBy(values map[string]string, key string) *request.Administrator {
 	name := values[key]
 	if name == "" {
 		return nil
@@ -188,7 +153,7 @@ func (s *Server) knownBy(values map[string]string, key string) *signedIn {
 
 // asNamed is an administrator with what a session of his says; nil where the session was opened by another password
 // or second factor than his.
-func asNamed(who *signedIn, values map[string]string) *signedIn {
+func asNamed(who *request.Administrator, values map[string]string) *request.Administrator {
 	if who == nil || !auth.Equal(who.Changed, values[keyChanged]) {
 		return nil
 	}
@@ -198,7 +163,7 @@ func asNamed(who *signedIn, values map[string]string) *signedIn {
 }
 
 // present is an administrator as he is known now, nil where he is not. role is what his session says.
-func (s *Server) present(name, by, role string) *signedIn {
+func (s *Server) present(name, by, role string) *request.Administrator {
 	switch {
 	case by == byOpenID:
 		return s.ofProvider(s.Auth.Provided(name), name, role)
@@ -214,7 +179,7 @@ func (s *Server) present(name, by, role string) *signedIn {
 }
 
 // keptAdministrator is present by what is stored.
-func (s *Server) keptAdministrator(ctx context.Context, name, by, role string) (*signedIn, error) {
+func (s *Server) keptAdministrator(ctx context.Context, name, by, role string) (*request.Administrator, error) {
 	if by == byOpenID {
 		told, err := s.Auth.StoredProvided(ctx, name)
 		return s.ofProvider(told, name, role), err
@@ -233,22 +198,6 @@ func (s *Server) keptAdministrator(ctx context.Context, name, by, role string) (
 	return ofAccount(a), err
 }
 
-// approverMark says which administrator it is who approves, beside the name: by whom he is known; of an
-// account when it was made, so that another one of the same name is somebody else; of the configuration's
-// administrator what his session is opened by, and of the provider's which provider it is, and his role.
-func (s *Server) approverMark(who *signedIn) string {
-	switch who.By {
-	case byOpenID:
-		return who.By + " " + string(who.Role) + " " + digest(s.OpenID.Mark())
-	case byConfig:
-		return who.By + " - " + digest(s.adminMark())
-	}
-	if a, ok := s.Auth.Administrator(who.Name); ok {
-		return who.By + " " + a.Created.Format(time.RFC3339Nano)
-	}
-	return who.By
-}
-
 // reviewers knows who may approve.
 type reviewers struct{ *Server }
 
@@ -260,7 +209,7 @@ func (s reviewers) MayApprove(name, mark string) bool {
 	by, rest, _ := strings.Cut(mark, " ")
 	role, _, _ := strings.Cut(rest, " ")
 	who := s.present(name, by, role)
-	return who != nil && who.Role.May(auth.Reviewer) && s.approverMark(who) == mark
+	return who != nil && who.Role.May(auth.Reviewer) && who.Mark == mark
 }
 
 // SamePerson implements jobs.Reviewers. Names that differ in case alone are of one person, and so are those of an
@@ -269,19 +218,25 @@ func (reviewers) SamePerson(one, other string) bool {
 	return auth.SameName(openid.Unmarked(one), openid.Unmarked(other))
 }
 
-func ofAccount(a auth.Account) *signedIn {
-	return &signedIn{Name: a.Name, Role: a.Role, By: byAccount, Changed: changed(a), TwoFactors: a.SecondFactor}
+func ofAccount(a auth.Account) *request.Administrator {
+	return &request.Administrator{
+		Name: a.Name, Role: a.Role, By: byAccount, Changed: changed(a), TwoFactors: a.SecondFactor,
+		Mark: byAccount + " " + a.Created.Format(time.RFC3339Nano),
+	}
 }
 
 // ofConfig is the administrator of the configuration; a is what is stored of him.
-func (s *Server) ofConfig(a auth.Account) *signedIn {
+func (s *Server) ofConfig(a auth.Account) *request.Administrator {
 	mark := s.adminMark() + " " + changed(a)
-	return &signedIn{Name: s.AdminUser, Role: auth.Admin, By: byConfig, Changed: mark, TwoFactors: a.SecondFactor}
+	return &request.Administrator{
+		Name: s.AdminUser, Role: auth.Admin, By: byConfig, Changed: mark, TwoFactors: a.SecondFactor,
+		Mark: byConfig + " - " + request.Digest(s.adminMark()),
+	}
 }
 
 // checkAdmin finds out whose name and password these are. The administrator of the configuration goes
 // before an account of his name. What is stored decides, not what this process knows of it.
-func (s *Server) checkAdmin(c *fiber.Ctx, name, password string) (*signedIn, error) {
+func (s *Server) checkAdmin(c *fiber.Ctx, name, password string) (*request.Administrator, error) {
 	if s.AdminPassword != "" && name == s.AdminUser {
 		a, err := s.Auth.LogInByConfig(c.UserContext(), s.AdminUser, s.AdminPassword, name, password)
 		if err != nil {
@@ -305,7 +260,7 @@ var errCodeMissing = ehi.Errorf(ehi.Unauthenticated,
 	`This account has a second factor: send its present code, or a recovery code, as "code" too`)
 
 // signIn proves who somebody is, by all that his account asks for, and opens a session.
-func (s *Server) signIn(c *fiber.Ctx, name, password, code string) (*signedIn, error) {
+func (s *Server) signIn(c *fiber.Ctx, name, password, code string) (*request.Administrator, error) {
 	who, err := s.checkAdmin(c, name, password)
 	method := byPassword
 	if err == nil && who.TwoFactors {
@@ -315,7 +270,7 @@ func (s *Server) signIn(c *fiber.Ctx, name, password, code string) (*signedIn, e
 }
 
 // proveCode proves the second factor of somebody whose password was right.
-func (s *Server) proveCode(c *fiber.Ctx, who *signedIn, code string) (method string, err error) {
+func (s *Server) proveCode(c *fiber.Ctx, who *request.Administrator, code string) (method string, err error) {
 	method = string(auth.ByApp)
 	if code == "" {
 		return method, errCodeMissing
@@ -329,7 +284,7 @@ func (s *Server) proveCode(c *fiber.Ctx, who *signedIn, code string) (method str
 }
 
 // signedInBy ends a log-in: it is counted and recorded and, where nothing went wrong, opens a session.
-func (s *Server) signedInBy(c *fiber.Ctx, who *signedIn, method string, err error) error {
+func (s *Server) signedInBy(c *fiber.Ctx, who *request.Administrator, method string, err error) error {
 	return s.signedInAt(c, "admin", who, method, err)
 }
 
@@ -337,7 +292,7 @@ func (s *Server) signedInBy(c *fiber.Ctx, who *signedIn, method string, err erro
 const again = "again"
 
 // signedInAt is signedInBy at a page, as metrics and the audit trail call it.
-func (s *Server) signedInAt(c *fiber.Ctx, page string, who *signedIn, method string, err error) error {
+func (s *Server) signedInAt(c *fiber.Ctx, page string, who *request.Administrator, method string, err error) error {
 	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "admin " + unknown, Detail: method}
 	if page == again {
 		e.Detail = again + ", " + method
@@ -356,7 +311,7 @@ func (s *Server) signedInAt(c *fiber.Ctx, page string, who *signedIn, method str
 	if method != byOpenID { // the provider says when
 		who.Proved = s.clock()
 	}
-	return logIn(c, s.admins, who.values())
+	return logIn(c, s.admins, sessionValues(who))
 }
 
 // loginOutcome is the outcome of a log-in in metrics.
@@ -393,5 +348,5 @@ func (s *Server) logOutAdmin(c *fiber.Ctx) error {
 	if who != nil {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + who.Name})
 	}
-	return s.logOut(c, s.admins, s.cookie(staffSession))
+	return s.logOut(c, s.admins, s.Origins.Cookie(request.StaffSession))
 }

@@ -16,7 +16,7 @@ func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 		other.adminMark = other.configured
 		return other
 	}
-	mark := s.approverMark(&signedIn{Name: "chief", Role: auth.Admin, By: byConfig})
+	mark := s.present("chief", byConfig, "").Mark
 	if !mayApprove(s, "chief", mark) || !mayApprove(of(func(*Server) {}), "chief", mark) {
 		t.Error("an approval does not count")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/backup"
+	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/disk"
@@ -76,7 +77,8 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	case err != nil:
 		return err
 	}
-	s.Log.Info("imported", "by", adminOf(c), "resources", report.Resources(), "problems", report.Problems)
+	s.Log.Info("imported", "by", request.AdministratorName(c),
+		"resources", report.Resources(), "problems", report.Problems)
 	return c.JSON(report)
 }
 
@@ -94,7 +96,7 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	by, name, mime := adminOf(c), "ehi-backup.tar.zst", "application/zstd"
+	by, name, mime := request.AdministratorName(c), "ehi-backup.tar.zst", "application/zstd"
 	e := ehi.Event{Action: ehi.ActionBackup}
 	if len(recipients) > 0 {
 		name, mime = name+".age", fiber.MIMEOctetStream

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
@@ -18,7 +19,7 @@ import (
 // export runs in a worker (EHI-1, 2, 6; BULK-1, 2).
 func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := s.limitClient(c, access(c).ClientID); err != nil {
+		if err := s.limitClient(c, request.Access(c).ClientID); err != nil {
 			return err
 		}
 		ask, err := s.kickOffAsk(c, level, op)
@@ -30,12 +31,12 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 			s.audit(c, err, e)
 			return err
 		}
-		j, err := s.jobs.KickOff(c.UserContext(), s.acting(c), ask)
+		j, err := s.jobs.KickOff(c.UserContext(), s.Origins.Acting(c), ask)
 		if err != nil {
 			return err
 		}
-		s.noteJob(c, j)
-		status := jobURL(s.origin(c), j.ID, "/status")
+		request.NoteJob(c, j)
+		status := jobURL(s.Origins.Base(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
 		s.setLink(c, j)
 		return outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
@@ -44,11 +45,11 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 
 // kickOffAsk reads what a kick-off asks for. What it can read of that is returned with an error, too.
 func (s *Server) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (ask jobs.Ask, err error) {
-	a := access(c)
+	a := request.Access(c)
 	base, _, _ := strings.Cut(c.Path(), "/fhir/")
 	ask = jobs.Ask{
 		Level: level, Operation: op, Subject: c.Params("id"),
-		URL: s.origin(c) + c.OriginalURL(), Base: s.origin(c) + "/fhir",
+		URL: s.Origins.Base(c) + c.OriginalURL(), Base: s.Origins.Base(c) + "/fhir",
 		SkipForm: strings.Contains(base, "/no-form"), SkipReview: strings.Contains(base, "/auto-approve"),
 		Lenient: preferred(c).lenient(), SeparateStatus: preferred(c).has("separate-export-status"),
 		Own:      s.ownBase(c),
@@ -80,7 +81,7 @@ func (s *Server) setLink(c *fiber.Ctx, j *ehi.Job) {
 	if j.Status != ehi.AwaitingInput {
 		return
 	}
-	u := jobURL(s.origin(c), j.ID, "/customize")
+	u := jobURL(s.Origins.Base(c), j.ID, "/customize")
 	if !j.BareLink {
 		u = "<" + u + ">"
 	}

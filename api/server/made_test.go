@@ -9,6 +9,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/openapi"
+	"ehi-server/api/request"
 	"ehi-server/shared/telemetry"
 )
 
@@ -17,7 +18,7 @@ func TestTheAPIsDocumentIsMadeOnce(t *testing.T) {
 	tags := map[string]string{}
 	for _, origin := range []string{"https://ehi.example.org", "http://127.0.0.1:8080", `http://"},{"x":"`, "http://<ü>", ""} {
 		app := fiber.New()
-		s := &Server{Config: Config{BaseURL: origin, Fixed: true}}
+		s := &Server{Config: Config{Origins: request.Origins{BaseURL: origin, Fixed: true}}}
 		app.Get("/openapi.json", s.handleOpenAPI)
 		ask := func(etag string) (status int, tag, body string) {
 			t.Helper()

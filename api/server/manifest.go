@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -25,7 +26,7 @@ func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 	if err != nil {
 		return err
 	}
-	m := s.newManifest(c, j, page, reachOf(access(c), j))
+	m := s.newManifest(c, j, page, reachOf(request.Access(c), j))
 	expires := j.ExpiresAt
 	if has(j.Faults, ehi.FaultExpired) {
 		expires = now().Add(-time.Minute)
@@ -82,7 +83,7 @@ type manifest struct {
 }
 
 func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manifest {
-	m := &manifest{Server: s, job: j, origin: s.origin(c), to: j.Tasks, page: page, reach: r, first: true}
+	m := &manifest{Server: s, job: j, origin: s.Origins.Base(c), to: j.Tasks, page: page, reach: r, first: true}
 	if page >= 0 {
 		m.from, m.to = page*s.PageTasks, min(j.Tasks, (page+1)*s.PageTasks)
 	}

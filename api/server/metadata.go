@@ -5,6 +5,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 )
 
@@ -49,7 +50,7 @@ type staffChoices struct {
 
 // handleMetadata tells how a job was asked for, how it stands and what it holds (EHI-14).
 func (s *Server) handleMetadata(c *fiber.Ctx) error {
-	if adminOf(c) != "" {
+	if request.AdministratorName(c) != "" {
 		j, err := s.anyJob(c)
 		if err != nil {
 			return err
@@ -60,7 +61,7 @@ func (s *Server) handleMetadata(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(metadataFor(reachOf(access(c), j), j))
+	return c.JSON(metadataFor(reachOf(request.Access(c), j), j))
 }
 
 // metadataFor is what a token may know of its job. Nothing is released before the approval.

@@ -13,21 +13,17 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/utils"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
-
-func isAdmin(c *fiber.Ctx) bool {
-	return c.Path() == "/admin" || strings.HasPrefix(c.Path(), "/admin/")
-}
 
 // trace traces a request, below the client's own trace where it names one. Monitors and polls are traced there only: they ask all day, and
 // would be most of what is kept.
@@ -48,7 +44,7 @@ func (s *Server) trace(c *fiber.Ctx) error {
 	method, route, status := c.Method(), c.Route().Path, c.Response().StatusCode()
 	span.SetName(method + " " + route)
 	span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route), attribute.Int("http.response.status_code", status),
-		attribute.String("ehi.request", requestID(c)))
+		attribute.String("ehi.request", request.ID(c)))
 	if status >= http.StatusInternalServerError {
 		span.SetStatus(codes.Error, "")
 	}
@@ -63,31 +59,6 @@ func asksAllDay(c *fiber.Ctx) bool {
 		c.Method() == fiber.MethodGet && strings.HasPrefix(path, "/jobs/") && strings.HasSuffix(path, "/status")
 }
 
-// jobKey is where the job is kept that a request is about.
-const jobKey = "job"
-
-// noteJob says which job the request is about.
-func (s *Server) noteJob(c *fiber.Ctx, j *ehi.Job) {
-	c.Locals(jobKey, j)
-	if s.Tracer != nil {
-		tracing.Note(c.UserContext(), attribute.String(tracing.Job, j.ID))
-	}
-}
-
-// identify gives the request an id, for its answer and the log: the client's own X-Request-Id, else its trace's, else a new one.
-func (s *Server) identify(c *fiber.Ctx) error {
-	id := c.Get(fiber.HeaderXRequestID)
-	if !fhir.ValidID(id) { // it gets into logs and OperationOutcomes
-		if id = tracing.ID(c.UserContext()); id == "" {
-			id = utils.UUID()
-		}
-	}
-	c.Set(fiber.HeaderXRequestID, id)
-	return c.Next()
-}
-
-func requestID(c *fiber.Ctx) string { return c.GetRespHeader(fiber.HeaderXRequestID) }
-
 // observe counts and times every request by its route's template.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
@@ -95,7 +66,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	defer telemetry.HTTPInFlight.Dec()
 	err := c.Next()
 	if err != nil { // the status of an error is known once it is handled
-		ending(c)
+		request.TimeToFail(c)
 		if err = c.App().ErrorHandler(c, err); err != nil {
 			return err
 		}
@@ -105,7 +76,9 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	took := time.Since(start) - heldFor(c)
 	tracing.Observe(c.UserContext(), m.seconds, took)
 	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
-		s.Log.Debug("request", "method", m.method, "route", m.template, "status", c.Response().StatusCode(), "took", took, "held", heldFor(c), "request", requestID(c), "trace", tracing.ID(c.UserContext()))
+		s.Log.Debug("request", "method", m.method, "route", m.template,
+			"status", c.Response().StatusCode(), "took", took, "held", heldFor(c),
+			"request", request.ID(c), "trace", tracing.ID(c.UserContext()))
 	}
 	return nil
 }
@@ -142,7 +115,7 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	}
 	c.Request().SetBody(body)
 	s.busy(c)
-	anew(c)
+	request.RestartTime(c)
 	return c.Next()
 }
 
@@ -191,9 +164,6 @@ func brokenBody(c *fiber.Ctx, err error) error {
 	return ehi.Errorf(ehi.Invalid, "The body ended before its time")
 }
 
-// accessKey is where the bearer's Access is kept during a request.
-const accessKey = "access"
-
 // bearer lets requests pass whose access token has scopes that allow it (SMART-9); needs says to everybody else what it takes.
 func (s *Server) bearer(needs string, allow func(auth.Scopes) bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
@@ -216,10 +186,10 @@ func insufficient(c *fiber.Ctx, why string) error {
 
 // authenticate reads the Authorization header (RFC 6750 2.1).
 func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
-	noStore(c)
+	request.NoStore(c)
 	header := c.Get(fiber.HeaderAuthorization)
 	if header == "" && s.Open {
-		c.Locals(accessKey, everybody)
+		request.SetAccess(c, everybody)
 		return everybody, nil
 	}
 	if header == "" {
@@ -238,12 +208,9 @@ func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token", error_description="Invalid token"`)
 		return nil, ehi.Errorf(ehi.Unauthenticated, "Invalid token")
 	}
-	c.Locals(accessKey, a)
+	request.SetAccess(c, a)
 	return a, nil
 }
-
-// noStore keeps an answer that credentials open out of every cache on its way; handlers of files allow their owner to keep them.
-func noStore(c *fiber.Ctx) { c.Set(fiber.HeaderCacheControl, "no-store") }
 
 // everybody is who asks without a token where the server is open to all (--open).
 var everybody = &auth.Access{ClientID: "open", Scopes: auth.ParseSystemScopes("system/$ehi-export system/*.rs")}
@@ -256,24 +223,22 @@ func (s *Server) jobBearer(c *fiber.Ctx) error {
 	})(c)
 }
 
-func access(c *fiber.Ctx) *auth.Access { return c.Locals(accessKey).(*auth.Access) }
-
 // ownJob finds the request's job. Somebody else's is as absent as one that never was (DESIGN section 4).
 func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobs.FindOwn(c.UserContext(), s.actor(c), c.Params("id"))
-	return s.noted(c, j, err)
+	j, err := s.jobs.FindOwn(c.UserContext(), s.Origins.Actor(c), c.Params("id"))
+	return request.Noted(c, j, err)
 }
 
 // job finds the request's job, whosever it is, where it stands still.
 func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := s.jobs.FindStanding(c.UserContext(), c.Params("id"))
-	return s.noted(c, j, err)
+	return request.Noted(c, j, err)
 }
 
 // anyJob finds the request's job, whether it stands or not: for its patient and for administrators.
 func (s *Server) anyJob(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := s.jobs.Find(c.UserContext(), c.Params("id"))
-	return s.noted(c, j, err)
+	return request.Noted(c, j, err)
 }
 
 // jobRecord is anyJob as the bucket has it at this moment.
@@ -281,18 +246,7 @@ func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) { return s.record(c, 
 
 func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
 	j, err := s.jobs.Record(c.UserContext(), id)
-	return s.noted(c, j, err)
-}
-
-// noted says which job the request is about, also where it is not to be had.
-func (s *Server) noted(c *fiber.Ctx, j *ehi.Job, err error) (*ehi.Job, error) {
-	if j != nil {
-		s.noteJob(c, j)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return j, nil
+	return request.Noted(c, j, err)
 }
 
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
@@ -302,8 +256,8 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 		return err
 	}
 	if who != nil && who.Role.May(auth.Viewer) {
-		noStore(c)
-		c.Locals(adminKey, who)
+		request.NoStore(c)
+		request.SetAdministrator(c, who)
 		return c.Next()
 	}
 	return s.jobBearer(c)

@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/sources"
@@ -166,7 +167,10 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 	if err != nil {
 		f.Fatal(err)
 	}
-	cfg := Config{Config: jobs.Config{Sandbox: true}, BaseURL: "http://server.test", MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10}
+	cfg := Config{
+		Config: jobs.Config{Sandbox: true}, Origins: request.Origins{BaseURL: "http://server.test"},
+		MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10,
+	}
 	for _, f := range change {
 		f(&cfg)
 	}

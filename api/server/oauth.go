@@ -9,13 +9,14 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
 
 // handleDiscovery is /.well-known/smart-configuration (SMART-1, REAL-9): it lists only what works.
 func (s *Server) handleDiscovery(c *fiber.Ctx) error {
-	origin := s.origin(c)
+	origin := s.Origins.Base(c)
 	c.Set(fiber.HeaderCacheControl, "public, max-age=3600")
 	told := fiber.Map{
 		"issuer":                 origin,
@@ -129,7 +130,7 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 }
 
 func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
-	who, err := whoIs(c, s.patients, s.cookie(patientSession))
+	who, err := whoIs(c, s.patients, s.Origins.Cookie(request.PatientSession))
 	if err != nil {
 		return err
 	}
@@ -221,7 +222,7 @@ func (s *Server) handleIntrospect(c *fiber.Ctx) error {
 
 // forClient reads a client's request to one of the endpoints that take its credentials; no answer of theirs may be stored.
 func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) error {
-	noStore(c)
+	request.NoStore(c)
 	c.Set(fiber.HeaderPragma, "no-cache")
 	form, err := formParameters(c)
 	if err != nil {
@@ -247,7 +248,7 @@ func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) e
 // tokenAudiences is how an assertion may name the token endpoint: by its URL, or by the issuer (SMART-5).
 func (s *Server) tokenAudiences(c *fiber.Ctx) []string {
 	var out []string
-	for _, origin := range append([]string{s.origin(c)}, s.Aliases...) {
+	for _, origin := range s.Origins.All(c) {
 		out = append(out, origin+"/auth/token", origin)
 	}
 	return out

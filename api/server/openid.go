@@ -14,6 +14,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/openid"
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
@@ -61,8 +62,9 @@ func (s *Server) handleOpenID(c *fiber.Ctx) error {
 }
 
 // proveByProvider leads to the provider to prove once more who somebody is.
-func (s *Server) proveByProvider(c *fiber.Ctx, who *signedIn) error {
-	return s.toProvider(c, errand{Next: s.staffNext(c), As: who.Name, Session: c.Cookies(s.cookie(staffSession))})
+func (s *Server) proveByProvider(c *fiber.Ctx, who *request.Administrator) error {
+	session := c.Cookies(s.Origins.Cookie(request.StaffSession))
+	return s.toProvider(c, errand{Next: s.staffNext(c), As: who.Name, Session: session})
 }
 
 func (s *Server) toProvider(c *fiber.Ctx, e errand) error {
@@ -134,8 +136,8 @@ func (s *Server) openErrand(cookie string) (e errand, err error) {
 // setOpenIDCookie names this browser's way. It is Lax: the provider's site sends the browser back.
 func (s *Server) setOpenIDCookie(c *fiber.Ctx, token string, life time.Duration) {
 	cookie := &fiber.Cookie{
-		Name: s.cookie(openIDCookie), Value: token, Path: "/", MaxAge: int(life / time.Second),
-		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.secure(),
+		Name: s.Origins.Cookie(openIDCookie), Value: token, Path: "/", MaxAge: int(life / time.Second),
+		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.Origins.Secure(),
 	}
 	if token == "" {
 		cookie.Expires = time.Unix(0, 0)
@@ -161,7 +163,7 @@ var (
 // errand finds the way that a browser comes back from, and ends it. One that comes back with another
 // state goes nowhere (see openid.Provider.Finish), and leaves nothing.
 func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
-	cookie := c.Cookies(s.cookie(openIDCookie))
+	cookie := c.Cookies(s.Origins.Cookie(openIDCookie))
 	if cookie == "" {
 		return e, errElsewhere
 	}
@@ -170,7 +172,8 @@ func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
 		return e, err
 	}
 	// Of many that come back at once, or one after the other, one goes on.
-	_, err = s.Bus.Sessions.CreateFor(c.UserContext(), openIDUsed.Of(digest(e.Try.State)), []byte("used"), openIDAge)
+	used := openIDUsed.Of(request.Digest(e.Try.State))
+	_, err = s.Bus.Sessions.CreateFor(c.UserContext(), used, []byte("used"), openIDAge)
 	if kv.IsConflict(err) {
 		return e, errOver
 	}
@@ -179,7 +182,7 @@ func (s *Server) errand(c *fiber.Ctx) (e errand, err error) {
 
 // handleOpenIDCallback signs in whom the provider sends back.
 func (s *Server) handleOpenIDCallback(c *fiber.Ctx) error {
-	noStore(c)
+	request.NoStore(c)
 	if s.OpenID == nil {
 		return errNoProvider
 	}
@@ -202,7 +205,7 @@ func (s *Server) handleOpenIDCallback(c *fiber.Ctx) error {
 }
 
 // cameBack is who comes back from the provider, and from where.
-func (s *Server) cameBack(c *fiber.Ctx) (e errand, who *signedIn, err error) {
+func (s *Server) cameBack(c *fiber.Ctx) (e errand, who *request.Administrator, err error) {
 	if e, err = s.errand(c); err != nil {
 		return e, nil, err
 	}
@@ -235,7 +238,7 @@ func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
 	if !ok {
 		return err
 	}
-	s.Log.Info("an administrator was refused", "why", refused.Why, "cause", refused.Cause, "request", requestID(c))
+	s.Log.Info("an administrator was refused", "why", refused.Why, "cause", refused.Cause, "request", request.ID(c))
 	status := http.StatusUnauthorized
 	if errors.Is(err, openid.ErrNoRole) {
 		status = http.StatusForbidden
@@ -246,9 +249,12 @@ func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
 
 // ofProvider is somebody as the provider has named him when his session began, nil where it has told another role of
 // him since, where it is another provider, or where its roles are others by now.
-func (s *Server) ofProvider(told auth.Account, name, role string) *signedIn {
+func (s *Server) ofProvider(told auth.Account, name, role string) *request.Administrator {
 	if s.OpenID == nil || !auth.Role(role).May(auth.Viewer) || told.Role != auth.Role(role) {
 		return nil
 	}
-	return &signedIn{Name: name, Role: told.Role, By: byOpenID, Changed: s.OpenID.Mark() + " " + changed(told)}
+	return &request.Administrator{
+		Name: name, Role: told.Role, By: byOpenID, Changed: s.OpenID.Mark() + " " + changed(told),
+		Mark: byOpenID + " " + role + " " + request.Digest(s.OpenID.Mark()),
+	}
 }

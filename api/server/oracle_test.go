@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/find"
 	"ehi-server/exporter/release"
@@ -60,7 +61,7 @@ func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 	defer app.ReleaseCtx(ctx)
 	count := func(a *auth.Access, name, value string, limit int) int {
 		t.Helper()
-		ctx.Locals(accessKey, a)
+		request.SetAccess(ctx, a)
 		criterion, known, err := find.Parse("Patient", name, value)
 		if err != nil || !known {
 			t.Fatalf("%s=%s: %v, %v", name, value, known, err)

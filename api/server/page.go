@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 )
 
@@ -24,7 +25,8 @@ func (s *Server) language(c *fiber.Ctx) *web.Catalogue {
 	for _, chosen := range []string{c.Query("lang"), string(c.Request().PostArgs().Peek("lang"))} {
 		if t := s.texts.Find(chosen); t != nil {
 			c.Cookie(&fiber.Cookie{
-				Name: languageCookie, Value: t.Tag, MaxAge: int(languageAge / time.Second), HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.secure(),
+				Name: languageCookie, Value: t.Tag, MaxAge: int(languageAge / time.Second),
+				HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: s.Origins.Secure(),
 			})
 			return t
 		}
@@ -111,11 +113,13 @@ func (s *Server) banner(data fiber.Map) string {
 }
 
 // patientLeft is what a form has left for this page of patients, nil for nothing.
-func (s *Server) patientLeft(c *fiber.Ctx) *flash { return s.left(c, s.cookie(patientSession), "") }
+func (s *Server) patientLeft(c *fiber.Ctx) *flash {
+	return s.left(c, s.Origins.Cookie(request.PatientSession), "")
+}
 
 // patientLeave answers a form of patients: it leads to a page, and leaves a flash of this session.
 func (s *Server) patientLeave(c *fiber.Ctx, to string, f flash) error {
-	f.Session = sessionDigest(c.Cookies(s.cookie(patientSession)))
+	f.Session = sessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
 	return s.leave(c, to, f)
 }
 

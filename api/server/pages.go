@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -23,7 +24,7 @@ const pickerSize = 100
 // localPath is where a page may lead on to: a path of this server as browsers read it, never another
 // site; "" for nowhere.
 func (s *Server) localPath(c *fiber.Ctx, action string) string {
-	path, ok := weburl.Local(s.origin(c), action)
+	path, ok := weburl.Local(s.Origins.Base(c), action)
 	if !ok {
 		return ""
 	}
@@ -44,7 +45,7 @@ func loginPath(action, redirect string) string {
 // handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a picker
 // and any password (SMART-10).
 func (s *Server) handleLoginPage(c *fiber.Ctx) error {
-	noStore(c)
+	request.NoStore(c)
 	action, redirect := s.localPath(c, c.Query("action")), c.Query("redirect")
 	page := fiber.Map{
 		"Accounts": s.Accounts, "Action": action, "Redirect": redirect, "Kept": c.Query("kept") != "",
@@ -113,7 +114,7 @@ func (s *Server) handlePatientLogout(c *fiber.Ctx) error {
 	if patient != "" {
 		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
 	}
-	if err := s.logOut(c, s.patients, s.cookie(patientSession)); err != nil {
+	if err := s.logOut(c, s.patients, s.Origins.Cookie(request.PatientSession)); err != nil {
 		return err
 	}
 	return c.Redirect("/patient-login", http.StatusSeeOther)
@@ -145,7 +146,7 @@ func (s *Server) handleApplications(c *fiber.Ctx) error {
 		asks := append(s.plainScopes(t, consent.Scopes), s.controls(t, consent.ClientID, consent.Scopes)...)
 		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), asks})
 	}
-	noStore(c)
+	request.NoStore(c)
 	return s.page(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
 }
 
@@ -200,7 +201,7 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	noStore(c)
+	request.NoStore(c)
 	t := s.language(c)
 	return s.page(c, "consent", "consent.title", fiber.Map{
 		"Controls": append(s.whose(t, req), s.controls(t, req.ClientID, req.Scopes)...),
@@ -317,12 +318,12 @@ func (s *Server) handleHome(c *fiber.Ctx) error {
 	if s.Sandbox {
 		return s.tool(c, "console", "home", "Run an export", "console.js", fiber.Map{"Faults": ehi.Faults()})
 	}
-	return s.tool(c, "home", "home", "EHI export server", "", fiber.Map{"Base": s.origin(c)})
+	return s.tool(c, "home", "home", "EHI export server", "", fiber.Map{"Base": s.Origins.Base(c)})
 }
 
 // handleAPIDocs shows the OpenAPI document.
 func (s *Server) handleAPIDocs(c *fiber.Ctx) error {
-	return s.tool(c, "api", "api", "The API", "api.js", fiber.Map{"Base": s.origin(c)})
+	return s.tool(c, "api", "api", "The API", "api.js", fiber.Map{"Base": s.Origins.Base(c)})
 }
 
 // tool renders a page for developers, with the script that makes it work, if it has one.

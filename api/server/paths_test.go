@@ -72,7 +72,8 @@ func TestTargetsAreReadInOriginForm(t *testing.T) {
 func TestSMART5NoRequestNamesTheServer(t *testing.T) {
 	fixed := func(fixed bool) *Server {
 		return routed(t, func(c *Config) {
-			c.BaseURL, c.Fixed, c.TrustedProxies = "https://ehi.example", fixed, []string{"0.0.0.0"}
+			c.Origins.BaseURL, c.Origins.Fixed = "https://ehi.example", fixed
+			c.Origins.TrustedProxies = []string{"0.0.0.0"}
 		})
 	}
 	forged := func(target string) *fasthttp.RequestCtx {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -21,7 +22,7 @@ const staffProve = staffBase + "/prove"
 // recently lets administrators pass who have proved who they are not longer than ProofAge ago. Others are
 // led to do so, and from there back to the page of their form, with what was typed; programs are told how.
 func (s *Server) recently(c *fiber.Ctx) error {
-	who := staffOf(c)
+	who := request.SignedIn(c)
 	if s.ProofAge <= 0 || s.clock().Sub(who.Proved) <= s.ProofAge {
 		return c.Next()
 	}
@@ -45,13 +46,14 @@ const staffUnproved = "Nothing was sent before you had proved who you are. What 
 func provePage(next string) string { return staffProve + "?" + url.Values{"next": {next}}.Encode() }
 
 func (s *Server) handleProvePage(c *fiber.Ctx) error {
-	return s.staffRender(c, "prove", "", "Confirm that it is you", fiber.Map{"Next": s.staffNext(c), "Who": staffOf(c)})
+	return s.staffRender(c, "prove", "", "Confirm that it is you",
+		fiber.Map{"Next": s.staffNext(c), "Who": request.SignedIn(c)})
 }
 
 // handleProve proves once more who somebody is, by all that his account asks for. His session becomes
 // another one.
 func (s *Server) handleProve(c *fiber.Ctx) error {
-	next, who := s.staffNext(c), staffOf(c)
+	next, who := s.staffNext(c), request.SignedIn(c)
 	if who.By == byOpenID {
 		return s.proveByProvider(c, who)
 	}
@@ -62,7 +64,7 @@ func (s *Server) handleProve(c *fiber.Ctx) error {
 	return c.Redirect(next, http.StatusSeeOther)
 }
 
-func (s *Server) proveAgain(c *fiber.Ctx, who *signedIn) (method string, err error) {
+func (s *Server) proveAgain(c *fiber.Ctx, who *request.Administrator) (method string, err error) {
 	found, err := s.checkAdmin(c, who.Name, fromPage(c, "password"))
 	if err != nil {
 		return byPassword, err

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/api/request"
+
 	"github.com/pquerna/otp/totp"
 	"github.com/valyala/fasthttp"
 )
@@ -27,7 +29,8 @@ const seatPassword = "a long password of a test"
 func seated(t *testing.T, change ...func(*Config)) (b *seat, later func(time.Duration)) {
 	t.Helper()
 	s := routed(t, append(change, func(c *Config) {
-		c.AdminUser, c.AdminPassword, c.ProofAge, c.BaseURL = "admin", seatPassword, 10*time.Minute, "http://ehi.example"
+		c.AdminUser, c.AdminPassword, c.ProofAge = "admin", seatPassword, 10*time.Minute
+		c.Origins.BaseURL = "http://ehi.example"
 	})...)
 	ahead := time.Duration(0)
 	s.clock = func() time.Time { return now().Add(ahead) }
@@ -203,7 +206,7 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
 	s := &Server{Config: Config{RequireSecondFactor: true}}
 	for factor, unfinished := range map[string]bool{"": true, "totp": false, "recovery": false, byOpenID: false} {
-		if s.unfinished(&signedIn{Factor: factor}) != unfinished {
+		if s.unfinished(&request.Administrator{Factor: factor}) != unfinished {
 			t.Errorf("with the factor %q: %v", factor, !unfinished)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -256,7 +257,7 @@ var authMethods = map[string]auth.Kind{"none": auth.Public, "client_secret_basic
 // handleRegister is dynamic registration (RFC 7591), for who has the initial access token. What is not understood is passed over, as the RFC
 // has it; what is understood and not offered is refused.
 func (s *Server) handleRegister(c *fiber.Ctx) error {
-	noStore(c)
+	request.NoStore(c)
 	if s.RegistrationToken == "" {
 		return ehi.Errorf(ehi.NotFound, "Dynamic registration is off here")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
@@ -107,7 +108,7 @@ func (s *Server) handleRequest(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	noStore(c)
+	request.NoStore(c)
 	return s.page(c, "request", "request.title", page)
 }
 
@@ -154,7 +155,7 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 	if first+len(list) < total {
 		data["Older"] = page + 1
 	}
-	noStore(c)
+	request.NoStore(c)
 	return s.page(c, "requests", "requests.title", data)
 }
 
@@ -277,7 +278,7 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
-	if err := s.jobs.Delete(c.UserContext(), s.asPatient(c, j.Patient.ID), j); err != nil {
+	if err := s.jobs.Delete(c.UserContext(), s.Origins.ActingPatient(c, j.Patient.ID), j); err != nil {
 		return err
 	}
 	t := s.language(c)
@@ -304,7 +305,7 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 			offerAs(c, name)
 			err = s.sendOutput(c, j, name, false)
 		}
-		noStore(c) // the browser may be somebody else's a minute later
+		request.NoStore(c) // the browser may be somebody else's a minute later
 		return err
 	}
 }
@@ -328,7 +329,7 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 	e := ehi.About(ehi.ActionDisclose, j)
 	e.Agent = "patient " + j.Patient.ID
 	s.audit(c, nil, e)
-	noStore(c)
+	request.NoStore(c)
 	c.Set(fiber.HeaderContentType, "application/zip")
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)
 	s.writeStream(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })

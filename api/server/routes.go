@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
 
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -21,7 +22,7 @@ import (
 // routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(announced, s.trace, s.identify, s.timed, s.observe,
+	app.Use(announced, s.trace, request.Identify, request.Timed, s.observe,
 		recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}),
 		s.public(), s.headers(), onePath)
 
@@ -59,7 +60,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
 	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
 
-	guard := s.guard(patientGuard, patientSession, patientMaxAge, s.patientLate)
+	guard := s.guard(patientGuard, request.PatientSession, patientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -118,7 +119,7 @@ func (s *Server) routes() {
 
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.guard(staffGuard, staffSession, adminMaxAge, s.staffLate)
+	guard := s.guard(staffGuard, request.StaffSession, adminMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)
@@ -180,7 +181,7 @@ const exposed = "Content-Location, Link, Preference-Applied, Retry-After, X-Prog
 // public opens everything but the administrator's routes to scripts of any origin, without credentials (EHI-15).
 func (s *Server) public() fiber.Handler {
 	return cors.New(cors.Config{
-		Next:         isAdmin,
+		Next:         request.IsAdmin,
 		AllowOrigins: "*", AllowMethods: "GET,HEAD,POST,DELETE,OPTIONS",
 		AllowHeaders: "Authorization, Content-Type, Accept, Prefer, Range, If-Range, If-None-Match, X-Request-Id, traceparent", ExposeHeaders: exposed, MaxAge: 86400,
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/boombuler/barcode/qr"
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -30,7 +31,7 @@ const (
 
 // setUpFirst answers somebody who still has to set up a second factor.
 func (s *Server) setUpFirst(c *fiber.Ctx) error {
-	if wantsPage(c) && asksForPage(c) {
+	if wantsPage(c) && request.AsksForPage(c) {
 		return c.Redirect(staffFactor+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
 	}
 	return ehi.Errorf(ehi.Forbidden, "Set up a second factor first: sign in at %s in a browser", staffLogin)
@@ -38,9 +39,9 @@ func (s *Server) setUpFirst(c *fiber.Ctx) error {
 
 // askForCode goes on with the log-in of somebody whose password was right: to the page of the code. Its
 // session opens nothing.
-func (s *Server) askForCode(c *fiber.Ctx, who *signedIn, next string) error {
+func (s *Server) askForCode(c *fiber.Ctx, who *request.Administrator, next string) error {
 	who.Proved = s.clock()
-	values := who.values()
+	values := sessionValues(who)
 	values[keyHalf] = values[keyName]
 	delete(values, keyName)
 	if err := logIn(c, s.admins, values); err != nil {
@@ -52,8 +53,8 @@ func (s *Server) askForCode(c *fiber.Ctx, who *signedIn, next string) error {
 func codePage(next string) string { return staffCode + "?" + url.Values{"next": {next}}.Encode() }
 
 // half is who has proved a password on his way in, nil for nobody.
-func (s *Server) half(c *fiber.Ctx) (*signedIn, error) {
-	values, err := whoIs(c, s.admins, s.cookie(staffSession))
+func (s *Server) half(c *fiber.Ctx) (*request.Administrator, error) {
+	values, err := whoIs(c, s.admins, s.Origins.Cookie(request.StaffSession))
 	if err != nil {
 		return nil, err
 	}
@@ -116,8 +117,8 @@ func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again flash) err
 
 // service is what authenticator apps call this server.
 func (s *Server) service() string {
-	host := s.BaseURL
-	if u, err := url.Parse(s.BaseURL); err == nil {
+	host := s.Origins.BaseURL
+	if u, err := url.Parse(s.Origins.BaseURL); err == nil {
 		host = u.Host
 	}
 	return "EHI export " + strings.ReplaceAll(host, ":", " ")
@@ -126,7 +127,7 @@ func (s *Server) service() string {
 // pending is the secret of a second factor that is being set up in this session: a new one where there is
 // none. It is kept sealed, by the session's cookie.
 func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
-	seal, name := sealer("second factor " + c.Cookies(s.cookie(staffSession)))
+	seal, name := sealer("second factor " + c.Cookies(s.Origins.Cookie(request.StaffSession)))
 	kept, err := s.pagesOf(c).Get(name)
 	if err != nil {
 		return "", err
@@ -135,7 +136,7 @@ func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
 		plain, err := seal.Open(nil, nil, kept, nil)
 		return string(plain), err
 	}
-	if secret, _, err = auth.NewSecret(s.service(), adminOf(c)); err != nil {
+	if secret, _, err = auth.NewSecret(s.service(), request.AdministratorName(c)); err != nil {
 		return "", err
 	}
 	return secret, s.pagesOf(c).Set(name, seal.Seal(nil, nil, []byte(secret), nil), setUpAge)
@@ -143,7 +144,7 @@ func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
 
 // handleSecondFactorPage shows an administrator his second factor, or how to set one up.
 func (s *Server) handleSecondFactorPage(c *fiber.Ctx) error {
-	who := staffOf(c)
+	who := request.SignedIn(c)
 	page := fiber.Map{"Who": who, "Next": s.staffNext(c), "Required": s.RequireSecondFactor}
 	if who.TwoFactors {
 		left, err := s.Auth.RecoveryLeft(c.UserContext(), who.By, who.Name)
@@ -182,18 +183,18 @@ func grouped(secret string) string {
 // away where none is required.
 func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
 	to := staffFactor + "?" + url.Values{"next": {s.staffNext(c)}}.Encode()
-	done, err := s.changeSecondFactor(c, staffOf(c))
+	done, err := s.changeSecondFactor(c, request.SignedIn(c))
 	if err != nil {
 		if fromPage(c, "anew") != "" {
 			to += "&anew=yes"
 		}
 		return s.staffAgain(c, to, err)
 	}
-	done.Owner = adminOf(c) // in a new session
+	done.Owner = request.AdministratorName(c) // in a new session
 	return s.leave(c, to, done)
 }
 
-func (s *Server) changeSecondFactor(c *fiber.Ctx, who *signedIn) (done flash, err error) {
+func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (done flash, err error) {
 	ctx := c.UserContext()
 	if who.By == byOpenID {
 		return done, ehi.Errorf(ehi.Invalid, "Your organisation takes care of your second factor")
@@ -230,7 +231,7 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *signedIn) (done flash, er
 }
 
 // account is what is stored of an administrator, as this process has just changed it.
-func (s *Server) account(who *signedIn) auth.Account {
+func (s *Server) account(who *request.Administrator) auth.Account {
 	if who.By == byConfig {
 		return s.Auth.Configured(who.Name)
 	}
@@ -240,13 +241,13 @@ func (s *Server) account(who *signedIn) auth.Account {
 
 // anewAs opens a new session for an administrator whose second factor has changed, which has ended all
 // that he had.
-func (s *Server) anewAs(c *fiber.Ctx, who *signedIn, a auth.Account, factor string) error {
+func (s *Server) anewAs(c *fiber.Ctx, who *request.Administrator, a auth.Account, factor string) error {
 	next := ofAccount(a)
 	if who.By == byConfig {
 		next = s.ofConfig(a)
 	}
 	next.Factor, next.Proved = factor, who.Proved
-	return logIn(c, s.admins, next.values())
+	return logIn(c, s.admins, sessionValues(next))
 }
 
 // handleResetSecondFactor takes a colleague's second factor away, who has lost it.

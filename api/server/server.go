@@ -25,6 +25,7 @@ import (
 
 	"ehi-server/api/condition"
 	"ehi-server/api/openid"
+	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -43,15 +44,8 @@ type Config struct {
 	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too, and its Open answers
 	// requests without a token as if they came from a backend service with every right.
 	jobs.Config
-	// BaseURL is the origin (and prefix) that clients see, without a final slash.
-	BaseURL string
-	// Fixed makes BaseURL the only origin, whatever a request's headers say: it was configured.
-	Fixed bool
-	// Aliases are further origins that name this server in aud: localhost and 127.0.0.1 where the listener is on loopback.
-	Aliases []string
-	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, unless
-	// Fixed, X-Forwarded-Host are believed.
-	TrustedProxies []string
+	// Origins is how clients reach the server, and by which proxies.
+	Origins request.Origins
 	// MetricsFrom are the networks that may read metrics; none: everybody may.
 	MetricsFrom []netip.Prefix
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
@@ -233,20 +227,22 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
 	s.open = newOpenConns(c.MaxConnections, c.AddressConnections, func(at netip.Addr) bool {
-		return !at.IsLoopback() && !s.proxy(at)
+		return !at.IsLoopback() && !s.Origins.Trusts(at)
 	})
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
 	if s.pageKey, err = pageKey(context.Background(), d.Bus.Auth); err != nil {
 		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
 	}
-	secure := s.secure()
+	secure := s.Origins.Secure()
 	s.patients = session.New(session.Config{
-		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:" + s.cookie(patientSession), Expiration: patientMaxAge, CookiePath: "/",
+		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:" + s.Origins.Cookie(request.PatientSession),
+		Expiration: patientMaxAge, CookiePath: "/",
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
 	})
 	s.adminMark = sync.OnceValue(s.configured)
 	s.admins = session.New(session.Config{
-		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:" + s.cookie(staffSession), Expiration: adminMaxAge, CookiePath: "/",
+		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:" + s.Origins.Cookie(request.StaffSession),
+		Expiration: adminMaxAge, CookiePath: "/",
 		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
 	})
 	s.views = html.NewFileSystem(http.FS(views), ".html")
@@ -263,7 +259,7 @@ func New(c Config, d Deps) (*Server, error) {
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		DisableDefaultContentType:    true, // a body is announced by who makes it (see announced)
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
-		EnableTrustedProxyCheck:      true, TrustedProxies: c.TrustedProxies,
+		EnableTrustedProxyCheck:      true, TrustedProxies: c.Origins.TrustedProxies,
 	})
 	s.jobs, err = jobs.New(c.Config, jobs.Deps{
 		Bus: d.Bus, Source: d.Source, Rules: d.Rules, Files: d.Files, Authority: authority{s}, Reviewers: reviewers{s},
@@ -353,34 +349,6 @@ func (s *Server) Close() error {
 	return s.progress.stop()
 }
 
-// The cookies of sessions, as they are called without TLS.
-const staffSession, patientSession = "sid", "ehi_patient"
-
-// hostOnly begins the names of cookies that browsers take by HTTPS from their very host alone.
-const hostOnly = "__Host-"
-
-// cookie is what a cookie of sessions or of pages' tokens is called. Over HTTPS browsers take __Host-
-// cookies from this very host by HTTPS only: none is planted by a neighbouring host or over plain HTTP.
-func (s *Server) cookie(name string) string {
-	if s.secure() {
-		return hostOnly + name
-	}
-	return name
-}
-
-// secure reports whether browsers come by HTTPS.
-func (s *Server) secure() bool { return strings.HasPrefix(s.BaseURL, "https://") }
-
-// origin is the base of every URL in an answer, the issuer and what audiences begin with: BaseURL where
-// it was configured. Elsewhere it is what a trusted proxy says that the client sees, or the listener's
-// address. The Host header alone is never believed.
-func (s *Server) origin(c *fiber.Ctx) string {
-	if !s.Fixed && c.IsProxyTrusted() && len(s.TrustedProxies) > 0 && c.Get(fiber.HeaderXForwardedHost) != "" {
-		return c.BaseURL()
-	}
-	return s.BaseURL
-}
-
 // bases are the path variants of the FHIR base (EHI-1).
 var bases = []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
 
@@ -389,7 +357,7 @@ var bases = []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "
 func (s *Server) audiences(c *fiber.Ctx, aud string) []string {
 	var out []string
 	aud = weburl.Canonical(aud)
-	for _, origin := range append([]string{s.origin(c)}, s.Aliases...) {
+	for _, origin := range s.Origins.All(c) {
 		origin = weburl.Canonical(origin)
 		for _, b := range bases {
 			out = append(out, origin+b+"/fhir")

@@ -8,8 +8,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
 	"ehi-server/shared/telemetry"
 )
 
@@ -108,7 +110,7 @@ func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
 
 // loggedIn is the patient who is logged in on the pages, "" for nobody.
 func (s *Server) loggedIn(c *fiber.Ctx) (string, error) {
-	who, err := whoIs(c, s.patients, s.cookie(patientSession))
+	who, err := whoIs(c, s.patients, s.Origins.Cookie(request.PatientSession))
 	if err != nil {
 		return "", err
 	}
@@ -133,3 +135,21 @@ func (s *Server) sessionAccount(ctx context.Context, who map[string]string) (aut
 	}
 	return a, err
 }
+
+// sessionsOf is a store of sessions that takes no longer than the request does.
+func sessionsOf(c *fiber.Ctx, store *session.Store) *session.Store {
+	own := *store
+	own.Storage = timely(c.UserContext(), own.Storage)
+	return &own
+}
+
+// timely is a storage that takes no longer than ctx allows.
+func timely(ctx context.Context, storage fiber.Storage) fiber.Storage {
+	if part, ok := storage.(*kv.Storage); ok {
+		return part.In(ctx)
+	}
+	return storage
+}
+
+// pagesOf is what pages keep, within the time of a request.
+func (s *Server) pagesOf(c *fiber.Ctx) *kv.Storage { return s.kept.In(c.UserContext()) }

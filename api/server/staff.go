@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -29,13 +30,13 @@ func isStaffPage(c *fiber.Ctx) bool {
 
 // staffRender renders a page of administrators. section is which part of the pages it belongs to.
 func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fiber.Map) error {
-	noStore(c)
+	request.NoStore(c)
 	if name != "fault" {
 		data["Flash"] = s.staffLeft(c)
 	}
 	data["Title"], data["Section"], data["CSRF"] = title, section, c.Locals("csrf")
-	data["Name"], data["Role"] = adminOf(c), roleOf(c)
-	data["Reviewer"], data["Admin"] = roleOf(c).May(auth.Reviewer), roleOf(c).May(auth.Admin)
+	data["Name"], data["Role"] = request.AdministratorName(c), request.Role(c)
+	data["Reviewer"], data["Admin"] = request.Role(c).May(auth.Reviewer), request.Role(c).May(auth.Admin)
 	data["Site"], data["Description"] = "EHI export administration", "Review and administration of health record exports."
 	data["T"] = s.texts.List[0] // these pages are in one language; its numbers and times are wanted
 	return s.render(c, "staff/"+name, "staff/layout", data)
@@ -44,17 +45,19 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 // staffFault is the page of an error. again is the form that may be sent again; nil for none.
 func (s *Server) staffFault(c *fiber.Ctx, status int, text string, again *sentForm) error {
 	return s.staffRender(c, "fault", "", http.StatusText(status),
-		fiber.Map{"Text": text, "Request": requestID(c), "Again": again})
+		fiber.Map{"Text": text, "Request": request.ID(c), "Again": again})
 }
 
 func (s *Server) handleStaffHome(c *fiber.Ctx) error { return c.Redirect(staffJobs, http.StatusFound) }
 
 // staffLeft is what a form has left for this page of administrators, nil for nothing.
-func (s *Server) staffLeft(c *fiber.Ctx) *flash { return s.left(c, s.cookie(staffSession), adminOf(c)) }
+func (s *Server) staffLeft(c *fiber.Ctx) *flash {
+	return s.left(c, s.Origins.Cookie(request.StaffSession), request.AdministratorName(c))
+}
 
 // staffLeave answers a form of administrators: it leads to a page, and leaves a flash of this session.
 func (s *Server) staffLeave(c *fiber.Ctx, to string, f flash) error {
-	f.Session, f.Owner = sessionDigest(c.Cookies(s.cookie(staffSession))), adminOf(c)
+	f.Session, f.Owner = sessionDigest(c.Cookies(s.Origins.Cookie(request.StaffSession))), request.AdministratorName(c)
 	return s.leave(c, to, f)
 }
 
@@ -67,7 +70,7 @@ func (s *Server) staffAgain(c *fiber.Ctx, to string, err error) error {
 	default:
 		return err
 	}
-	c.Locals(refusedKey, err)
+	request.SetRefused(c, err)
 	status, _, text := s.describe(c, err)
 	return s.staffLeave(c, to, flash{Status: status, Problem: text, Fields: typed(c)})
 }
@@ -99,25 +102,20 @@ const (
 	staffTooLate = "Nothing was sent, because this page was open for too long. What you typed is here again, but for passwords: check it and send it."
 )
 
-// asksForPage tells requests for a page from forms that are sent. HEAD is answered as GET is (REAL-13).
-func asksForPage(c *fiber.Ctx) bool {
-	return c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead
-}
-
 // signInFirst leads a stranger to the log-in, and from there to the page that was asked for, or to
 // that of the form that was sent, with what was typed.
 func (s *Server) signInFirst(c *fiber.Ctx) error {
 	if !wantsPage(c) {
 		return errNoSession
 	}
-	if asksForPage(c) {
+	if request.AsksForPage(c) {
 		return c.Redirect(staffLogin+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
 	}
 	q := url.Values{"next": {staffFormPage(c)}}
 	switch {
 	case strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEMultipartForm):
 		q.Set("kept", "files")
-	case s.ourForm(c, s.cookie(staffGuard)):
+	case s.ourForm(c, s.Origins.Cookie(staffGuard)):
 		f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTyped, Fields: typed(c)}
 		kept, err := s.keepTyped(c, q.Get("next"), f)
 		if err != nil {

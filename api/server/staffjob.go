@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 )
 
@@ -146,7 +147,8 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	approvers := s.jobs.Approvers(j)
 	page := fiber.Map{
 		"Job": j, "Approvers": approvers, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
-		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes, "Mine": slices.Contains(approvers, adminOf(c)),
+		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes,
+		"Mine": slices.Contains(approvers, request.AdministratorName(c)),
 	}
 	for _, a := range j.Attachments {
 		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + escapeName(a.Name)})
@@ -206,7 +208,7 @@ func (s *Server) handleStaffDocument(c *fiber.Ctx) error {
 		return err
 	}
 	err = s.sendDocument(c, j)
-	noStore(c) // a session opened it
+	request.NoStore(c) // a session opened it
 	s.audit(c, err, ehi.About(ehi.ActionRead, j))
 	return err
 }

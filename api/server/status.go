@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -58,7 +59,7 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 	if j.Status == ehi.Requested {
 		c.Set(fiber.HeaderRetryAfter, retryMachine)
 	}
-	c.Set("X-Progress", s.progressText(j, reachOf(access(c), j)))
+	c.Set("X-Progress", s.progressText(j, reachOf(request.Access(c), j)))
 	return empty(c, http.StatusAccepted)
 }
 
@@ -117,12 +118,12 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if !reachOf(access(c), j).whole {
+	if !reachOf(request.Access(c), j).whole {
 		err := beyondReach(c)
 		s.audit(c, err, ehi.About(ehi.ActionDelete, j))
 		return err
 	}
-	if err := s.jobs.Delete(c.UserContext(), s.acting(c), j); err != nil {
+	if err := s.jobs.Delete(c.UserContext(), s.Origins.Acting(c), j); err != nil {
 		return err
 	}
 	return outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")

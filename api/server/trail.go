@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -115,26 +116,20 @@ func trailOf(method, path string) (t leaving, ofStaff, declared bool) {
 // not for each look at it.
 func (s *Server) recordRead(c *fiber.Ctx) error {
 	err := c.Next()
-	if err != nil || c.Response().StatusCode() >= http.StatusBadRequest || adminOf(c) == "" {
+	if err != nil || c.Response().StatusCode() >= http.StatusBadRequest || request.AdministratorName(c) == "" {
 		return err
 	}
 	e := ehi.Event{Action: ehi.ActionRead, Detail: c.Route().Path}
-	if j, ok := c.Locals(jobKey).(*ehi.Job); ok && c.Params("id") == j.ID {
+	if j := request.Job(c); j != nil && c.Params("id") == j.ID {
 		e = ehi.About(ehi.ActionRead, j)
 		e.Detail = c.Route().Path
 	}
-	seen := reading{digest(c.Cookies(s.cookie(staffSession))), e.Detail, e.Job}
+	seen := reading{request.Digest(c.Cookies(s.Origins.Cookie(request.StaffSession))), e.Detail, e.Job}
 	if known, _ := s.reads.ContainsOrAdd(seen, struct{}{}); !known {
 		s.audit(c, nil, e)
 	}
 	return nil
 }
-
-// Where a request keeps that it has left an event, and what a page leads back with in place of an error.
-const (
-	recordedKey = "recorded"
-	refusedKey  = "refused"
-)
 
 // recordRefused records what an administrator asked a route for and did not get, where nothing else has
 // recorded it: an export that is not there, a body that says nothing, a proof that is too old. What was
@@ -142,15 +137,15 @@ const (
 func (s *Server) recordRefused(action ehi.Action) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		err := c.Next()
-		refused, _ := c.Locals(refusedKey).(error)
+		refused := request.Refused(c)
 		if err != nil {
 			refused = err
 		}
-		if refused == nil || c.Locals(recordedKey) != nil || adminOf(c) == "" {
+		if refused == nil || request.Recorded(c) || request.AdministratorName(c) == "" {
 			return err
 		}
 		e := ehi.Event{Action: action}
-		if j, ok := c.Locals(jobKey).(*ehi.Job); ok {
+		if j := request.Job(c); j != nil {
 			e = ehi.About(action, j)
 		}
 		e.Detail = c.Method() + " " + c.Route().Path + ": " + reason(refused)
