@@ -204,11 +204,16 @@ func inputs(t *testing.T, w *world) map[string]input {
 		Ref        string `json:"$ref"`
 		Properties map[string]json.RawMessage
 	}
+	type body struct {
+		Ref     string `json:"$ref"`
+		Content map[string]struct{ Schema schema }
+	}
 	var doc struct {
 		Paths      map[string]map[string]json.RawMessage
 		Components struct {
-			Parameters map[string]struct{ Name, In string }
-			Schemas    map[string]schema
+			Parameters    map[string]struct{ Name, In string }
+			RequestBodies map[string]body
+			Schemas       map[string]schema
 		}
 	}
 	if err := json.Unmarshal(w.do(w.open, "GET", "/openapi.json").Body, &doc); err != nil {
@@ -221,9 +226,7 @@ func inputs(t *testing.T, w *world) map[string]input {
 				Name, In string
 				Ref      string `json:"$ref"`
 			}
-			RequestBody struct {
-				Content map[string]struct{ Schema schema }
-			}
+			RequestBody body
 		}
 		if err := json.Unmarshal(doc.Paths[o.Path][strings.ToLower(o.Method)], &op); err != nil {
 			t.Fatalf("%s: %v", o, err)
@@ -237,6 +240,9 @@ func inputs(t *testing.T, w *world) map[string]input {
 			if p.In == "query" {
 				in.query = append(in.query, p.Name)
 			}
+		}
+		if ref := op.RequestBody.Ref; ref != "" {
+			op.RequestBody = doc.Components.RequestBodies[ref[strings.LastIndexByte(ref, '/')+1:]]
 		}
 		for mime, c := range op.RequestBody.Content {
 			of := c.Schema

@@ -12,6 +12,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/api/openapi"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
 )
@@ -197,13 +198,15 @@ func TestBULK9SearchParametersAreListedAsTheyWork(t *testing.T) {
 			}
 		}
 	}
-	var document struct {
-		Paths map[string]map[string]struct{ Parameters []struct{ Name string } }
-	}
 	if err := json.Unmarshal(w.do(w.open, "GET", "/fhir/metadata").Body, &statement); err != nil {
 		t.Fatal(err)
 	}
-	_ = json.Unmarshal(w.do(w.open, "GET", "/openapi.json").Body, &document) // paths have other members too
+	documented := map[string]bool{}
+	for _, o := range openapi.Operations() {
+		for _, name := range o.Query {
+			documented[o.String()+"?"+name] = true
+		}
+	}
 	values := map[string]string{"token": "1", "string": "ann", "date": "1970"}
 	listed := 0
 	for _, r := range statement.Rest[0].Resource {
@@ -212,7 +215,7 @@ func TestBULK9SearchParametersAreListedAsTheyWork(t *testing.T) {
 			if a := w.do(all, "GET", "/fhir/"+r.Type+"?"+p.Name+"="+values[p.Type], "Prefer", "handling=strict"); a.Status != 200 || !strings.Contains(string(a.Body), p.Name+"=") {
 				t.Errorf("%s %s: %d %s", r.Type, p.Name, a.Status, a.Body)
 			}
-			if !slices.ContainsFunc(document.Paths["/fhir/"+r.Type]["get"].Parameters, func(d struct{ Name string }) bool { return d.Name == p.Name }) {
+			if !documented["GET /fhir/"+r.Type+"?"+p.Name] {
 				t.Errorf("%s %s is not in the OpenAPI document", r.Type, p.Name)
 			}
 		}

@@ -1,309 +1,226 @@
-// Package openapi describes the server's HTTP API as an OpenAPI 3.1 document
-// (https://spec.openapis.org/oas/v3.1.0), which GET /openapi.json serves. Tests hold it to the
-// routes that there are, and to real answers.
+// Package openapi holds the description of the server's HTTP API: openapi.yaml, an OpenAPI 3.1
+// document (https://spec.openapis.org/oas/v3.1.0) that GET /openapi.json serves. Tests hold it to
+// the routes of the server, to the rules of access, and to real answers.
 package openapi
 
 import (
+	_ "embed"
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v3"
 )
+
+//go:embed openapi.yaml
+var text []byte
 
 // object is a JSON object of the document.
-type object map[string]any
+type object = map[string]any
 
-// Document is the document of a server that clients reach at an origin. variants are the prefixes
-// of the FHIR base (EHI-1).
-func Document(origin, version string, variants []string) any {
-	paths := object{}
-	for _, o := range operations {
-		item, known := paths[o.path].(object)
-		if !known {
-			item = object{}
-			if strings.HasPrefix(o.path, "/fhir") {
-				item["servers"] = servers(origin, variants)
-			}
-			if params := inPath(o.path); len(params) > 0 {
-				item["parameters"] = params
-			}
-			paths[o.path] = item
+// Document is the document of a server of some version that clients reach at an origin. The caller
+// must not change it.
+func Document(origin, version string) any {
+	doc := maps.Clone(parsed().document)
+	maps.DeleteFunc(doc, func(key string, _ any) bool { return strings.HasPrefix(key, "x-") })
+
+	info := maps.Clone(doc["info"].(object))
+	info["version"] = version
+	doc["info"] = info
+	doc["servers"] = []object{{"url": origin}}
+
+	paths := maps.Clone(doc["paths"].(object))
+	bases := fhirServers(origin)
+	for route, item := range paths {
+		if strings.HasPrefix(route, "/fhir") {
+			withBases := maps.Clone(item.(object))
+			withBases["servers"] = bases
+			paths[route] = withBases
 		}
-		item[strings.ToLower(o.method)] = o.document()
 	}
-	return object{
-		"openapi": "3.1.0",
-		"info": object{
-			"title": "EHI export server", "version": version, "license": object{
-				"name":       "Apache-2.0",
-				"identifier": "Apache-2.0",
-			},
-			"description": "The Argonaut EHI Export API and Bulk Data Access on the FHIR " +
-				"asynchronous pattern, authorised by SMART App Launch.",
-		},
-		"servers": []object{{"url": origin}},
-		"tags":    tags,
-		"paths":   paths,
-		"components": object{
-			"schemas":   schemas,
-			"responses": sharedResponses(),
-			"securitySchemes": object{
-				"bearer": object{
-					"type":         "http",
-					"scheme":       "bearer",
-					"bearerFormat": "JWT",
-					"description": "An access token of /auth/token. A route's summary of " +
-						"scopes says which open it.",
-				},
-				"session": object{
-					"type":        "apiKey",
-					"in":          "cookie",
-					"name":        "sid",
-					"description": "An administrator's session, of POST /admin/login.",
-				},
-				"initial": object{
-					"type":   "http",
-					"scheme": "bearer",
-					"description": "The initial access token of dynamic registration, " +
-						"--registration-token.",
-				},
-				"interaction": object{
-					"type": "apiKey",
-					"in":   "header",
-					"name": "X-Interaction-Token",
-					"description": "The token of a rendered form; on the page itself it is a " +
-						"field.",
-				},
-			},
-		},
-	}
+	doc["paths"] = paths
+	return doc
 }
 
-var variantNames = map[string]string{
-	"": "With form and review", "/no-form": "Without the patient's form",
-	"/auto-approve":         "Without an administrator's review",
-	"/no-form/auto-approve": "Without form and review",
-	"/auto-approve/no-form": "Without form and review",
-}
-
-func servers(origin string, variants []string) (out []object) {
-	for _, v := range variants {
-		out = append(out, object{"url": origin + v, "description": variantNames[v]})
+// fhirServers lists the URLs at which each FHIR path is served, one for each variant of the FHIR
+// base (EHI-1).
+func fhirServers(origin string) []object {
+	var out []object
+	for _, variant := range parsed().document["x-fhir-servers"].([]any) {
+		server := maps.Clone(variant.(object))
+		server["url"] = origin + server["url"].(string)
+		out = append(out, server)
 	}
-	return append(out, object{
-		"url":         origin + "/faulty/{faults}",
-		"description": "With faults to order, in the sandbox; the other variants may follow",
-		"variables": object{"faults": object{
-			"default":     "throttled",
-			"description": "Names of faults with + between them, as docs/faults.md lists them.",
-		}},
-	})
+	return out
 }
 
-// inPath are the parameters of a path.
-func inPath(path string) (out []object) {
-	for _, part := range strings.Split(path, "/") {
-		if name, ok := strings.CutPrefix(part, "{"); ok {
-			out = append(out, object{
-				"name":     strings.TrimSuffix(name, "}"),
-				"in":       "path",
-				"required": true,
-				"schema":   object{"type": "string"},
-			})
+// Variants lists the prefixes of the FHIR base, "" for none among them.
+func Variants() []string {
+	var out []string
+	for _, server := range fhirServers("") {
+		if prefix := server["url"].(string); !strings.Contains(prefix, "{") {
+			out = append(out, prefix)
 		}
 	}
 	return out
 }
 
-// operation is a route with what it takes and answers.
-type operation struct {
-	method, path, tag, summary string
-	// security is by which schemes it opens, each for itself; none: to everybody.
-	security []string
-	query    []object
-	headers  []object
-	// body is what is sent, by media type; optional says that it need not be.
-	body     object
-	optional bool
-	// answers are by status; failures names the group of bodies that further statuses have (see
-	// fails).
-	answers  map[int]answer
-	failures string
-}
+// Tag is a group of operations.
+type Tag struct{ Name, Description string }
 
-// answer is one status of an operation: what it means, its media types (spaces between them) and
-// the schema of what is JSON, its headers.
-type answer struct {
-	about, mime string
-	schema      object
-	headers     []string
-}
-
-func (o operation) document() object {
-	d := object{"summary": o.summary, "tags": []string{o.tag}, "operationId": id(o.method, o.path)}
-	if params := slices.Concat(o.query, o.headers); len(params) > 0 {
-		d["parameters"] = params
-	}
-	security := []object{}
-	for _, s := range o.security {
-		security = append(security, object{s: []string{}})
-	}
-	d["security"] = security
-	if o.body != nil {
-		content := object{}
-		for mime, schema := range o.body {
-			content[mime] = object{"schema": schema}
-		}
-		d["requestBody"] = object{"content": content, "required": !o.optional}
-	}
-	responses := object{}
-	for status, a := range o.all() {
-		responses[strconv.Itoa(status)] = a.document()
-		if name := o.shared(status); name != "" {
-			responses[strconv.Itoa(status)] = object{"$ref": "#/components/responses/" + name}
-		}
-	}
-	d["responses"] = responses
-	return d
-}
-
-// id names an operation: getJobsIdStatus.
-func id(method, path string) string {
-	out := strings.ToLower(method)
-	for _, word := range strings.FieldsFunc(path,
-		func(r rune) bool { return strings.ContainsRune("/{}$.-_*", r) }) {
-		out += strings.ToUpper(word[:1]) + word[1:]
-	}
-	return out
-}
-
-func (a answer) document() object {
-	d := object{"description": a.about}
-	if a.mime != "" {
-		content := object{}
-		for _, mime := range strings.Fields(a.mime) {
-			media := object{}
-			if a.schema != nil && strings.HasSuffix(mime, "json") {
-				media["schema"] = a.schema
-			}
-			content[mime] = media
-		}
-		d["content"] = content
-	}
-	headers := object{"X-Request-Id": object{
-		"description": "Names the request in the log and among the traces.",
-		"schema":      object{"type": "string"},
-	}}
-	for _, name := range a.headers {
-		headers[name] = object{"description": headerNotes[name], "schema": object{"type": "string"}}
-	}
-	d["headers"] = headers
-	return d
-}
-
-var headerNotes = map[string]string{
-	"Content-Location":   "The job's status URL.",
-	"Link":               `The patient's form, with rel="patient-interaction", while it is open.`,
-	"Retry-After":        "Seconds until the next poll.",
-	"Preference-Applied": "The wait that was kept to, where Prefer has one.",
-	"X-Progress":         "How far the job is, in up to 100 characters.",
-	"Expires":            "When the files go.",
-	"ETag":               "Names these very bytes for ever.",
-	"Repr-Digest":        "The SHA-256 of the file as it is stored (RFC 9530); absent where it is compressed or expanded as it is sent.",
-	"Content-Range":      "What part it is.",
-	"Location":           "Where to go on.",
-	"WWW-Authenticate":   "RFC 6750.",
-	"Set-Cookie":         "The session.",
-	"X-Export-Status":    "The status proper, for Prefer: separate-export-status.",
-	"Content-Encoding":   "gzip or zstd, as the client accepts.",
-	"Last-Modified":      "When the export was made.",
-}
-
-// Media types.
-const (
-	fhirJSON   = "application/fhir+json"
-	fhirNDJSON = "application/fhir+ndjson"
-	plainJSON  = "application/json"
-	webForm    = "application/x-www-form-urlencoded"
-	html       = "text/html"
-)
-
-func ref(name string) object { return object{"$ref": "#/components/schemas/" + name} }
+// Tags lists the groups of operations in the order of the document.
+func Tags() []Tag { return slices.Clone(parsed().Tags) }
 
 // Operation is a route of the document.
 type Operation struct {
 	Method, Path string
-	// Security is by which schemes it opens, each for itself: bearer, session, interaction,
-	// initial. None: to everybody.
+	// Tag is the group of the operation, Summary what it does.
+	Tag, Summary string
+	// Query lists the names of its query parameters.
+	Query []string
+	// Security lists the schemes that open the operation, each by itself: bearer, session,
+	// interaction, initial. An operation without any is open to everybody.
 	Security []string
-	answers  map[int]answer
-	failures string
+	// responses are by status.
+	responses map[int]response
+	isPage    bool
 }
 
-// IsPage reports whether people see the operation's answers in a browser.
-func (o Operation) IsPage() bool { return o.failures == "page" || o.failures == "staff" }
-
-// Media lists the media types that an answer with a status may have; none: its body is empty.
-// documented is false for a status that the operation does not answer with.
-func (o Operation) Media(status int) (types []string, documented bool) {
-	a, documented := o.answers[status]
-	return strings.Fields(a.mime), documented
-}
-
-// String is the method and the path.
+// String returns the method and the path.
 func (o Operation) String() string { return o.Method + " " + o.Path }
 
+// IsPage reports whether people see the operation's answers in a browser.
+func (o Operation) IsPage() bool { return o.isPage }
+
+// Media lists the media types that an answer with a status may have; none if its body is empty.
+// documented is false for a status that the operation does not answer with.
+func (o Operation) Media(status int) (types []string, documented bool) {
+	r, documented := o.responses[status]
+	return slices.Sorted(maps.Keys(r.Content)), documented
+}
+
 // Operations lists the routes of the document, sorted by path.
-func Operations() (out []Operation) {
-	for _, o := range operations {
-		out = append(out, Operation{o.method, o.path, o.security, o.all(), o.failures})
+func Operations() []Operation { return slices.Clone(parsed().operations) }
+
+// contents is what the server reads of openapi.yaml.
+type contents struct {
+	Tags       []Tag
+	Paths      map[string]pathItem
+	Components struct {
+		Parameters map[string]parameter
+		Responses  map[string]response
 	}
-	slices.SortFunc(out, func(a, b Operation) int {
-		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
-	})
+	document   object
+	operations []Operation
+}
+
+type pathItem struct{ Get, Post, Put, Delete *operation }
+
+// operations returns the operations of a path by method.
+func (p pathItem) operations() map[string]*operation {
+	out := map[string]*operation{
+		http.MethodGet:    p.Get,
+		http.MethodPost:   p.Post,
+		http.MethodPut:    p.Put,
+		http.MethodDelete: p.Delete,
+	}
+	maps.DeleteFunc(out, func(_ string, op *operation) bool { return op == nil })
 	return out
 }
 
-func str() object              { return object{"type": "string"} }
-func integer() object          { return object{"type": "integer", "minimum": 0} }
-func boolean() object          { return object{"type": "boolean"} }
-func array(of object) object   { return object{"type": "array", "items": of} }
-func mapping(of object) object { return object{"type": "object", "additionalProperties": of} }
+type operation struct {
+	Summary    string
+	Tags       []string
+	Security   []map[string][]string
+	Parameters []parameter
+	Responses  map[string]response
+}
 
-// enum is one of some strings.
-func enum(values ...string) object { return object{"type": "string", "enum": values} }
+type parameter struct {
+	Ref      string `yaml:"$ref"`
+	Name, In string
+}
 
-// record is an object with fields; all but those whose name ends in ? are always there.
-func record(fields object) object {
-	properties, required := object{}, []string{}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		plain, maybe := strings.CutSuffix(name, "?")
-		properties[plain] = fields[name]
-		if !maybe {
-			required = append(required, plain)
+type response struct {
+	Ref     string `yaml:"$ref"`
+	Content map[string]any
+}
+
+// parsed is openapi.yaml, which is read when it is first asked for.
+var parsed = sync.OnceValue(func() *contents {
+	c, err := parse(text)
+	if err != nil { // the file is part of the build, and tests parse it
+		panic("openapi.yaml: " + err.Error())
+	}
+	return c
+})
+
+func parse(text []byte) (*contents, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, err
+	}
+	c := &contents{document: object{}}
+	if err := errors.Join(root.Decode(&c.document), root.Decode(c)); err != nil {
+		return nil, err
+	}
+	for route, item := range c.Paths {
+		for method, op := range item.operations() {
+			resolved, err := c.resolve(method, route, op)
+			if err != nil {
+				return nil, fmt.Errorf("%s %s: %w", method, route, err)
+			}
+			c.operations = append(c.operations, resolved)
 		}
 	}
-	return object{"type": "object", "properties": properties, "required": required}
+	slices.SortFunc(c.operations, func(a, b Operation) int {
+		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
+	})
+	return c, nil
 }
 
-// resource is a FHIR R4 resource of a type.
-func resource(typ string) object {
-	return object{
-		"type":       "object",
-		"required":   []string{"resourceType"},
-		"properties": object{"resourceType": object{"const": typ}},
+// pageFailure matches the responses of failures that are pages.
+var pageFailure = regexp.MustCompile(`/(page|staff)[0-9]{3}$`)
+
+// resolve follows the references of an operation.
+func (c *contents) resolve(method, route string, op *operation) (Operation, error) {
+	out := Operation{
+		Method:    method,
+		Path:      route,
+		Summary:   op.Summary,
+		responses: map[int]response{},
 	}
-}
-
-func query(name, about string, schema object) object {
-	return object{"name": name, "in": "query", "description": about, "schema": schema}
-}
-
-func header(name, about string) object {
-	return object{"name": name, "in": "header", "description": about, "schema": str()}
-}
-
-func ok(about, mime string, schema object, headers ...string) map[int]answer {
-	return map[int]answer{http.StatusOK: {about, mime, schema, headers}}
+	if len(op.Tags) > 0 {
+		out.Tag = op.Tags[0]
+	}
+	for _, schemes := range op.Security {
+		out.Security = append(out.Security, slices.Collect(maps.Keys(schemes))...)
+	}
+	for _, p := range op.Parameters {
+		if p.Ref != "" {
+			p = c.Components.Parameters[path.Base(p.Ref)]
+		}
+		if p.In == "query" {
+			out.Query = append(out.Query, p.Name)
+		}
+	}
+	for code, r := range op.Responses {
+		status, err := strconv.Atoi(code)
+		if err != nil { // such as default: each status is listed
+			return out, err
+		}
+		out.isPage = out.isPage || pageFailure.MatchString(r.Ref)
+		if r.Ref != "" {
+			r = c.Components.Responses[path.Base(r.Ref)]
+		}
+		out.responses[status] = r
+	}
+	return out, nil
 }

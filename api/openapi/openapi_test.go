@@ -2,13 +2,115 @@ package openapi
 
 import (
 	"encoding/json"
+	"maps"
+	"net/http"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
 )
 
-// Each operation lists every status that it answers with: no default stands for all others, and 500
-// is listed only where it says something else than that the server is broken.
+// served is the document as a server answers with it.
+func served(t *testing.T) []byte {
+	t.Helper()
+	out, err := json.Marshal(Document("https://ehi.example", "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// The document is valid by the published schema of OpenAPI 3.1, and each reference leads somewhere.
+func TestTheDocumentIsValid(t *testing.T) {
+	document, err := libopenapi.NewDocument(served(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, errs := validator.NewValidator(document)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if ok, errs := v.ValidateDocument(); !ok {
+		t.Fatalf("%+v", errs)
+	}
+}
+
+// Each component is in the document because something refers to it, and each reference has one.
+func TestEachComponentIsReferredTo(t *testing.T) {
+	var doc struct {
+		Components map[string]map[string]any
+	}
+	if err := json.Unmarshal(served(t), &doc); err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{}
+	for _, ref := range regexp.MustCompile(`"#/components/([^"]+)"`).FindAllStringSubmatch(string(served(t)), -1) {
+		used[ref[1]] = true
+	}
+	for _, o := range Operations() {
+		for _, scheme := range o.Security {
+			used["securitySchemes/"+scheme] = true
+		}
+	}
+	for kind, components := range doc.Components {
+		for name := range components {
+			if !used[kind+"/"+name] {
+				t.Errorf("nothing refers to %s/%s", kind, name)
+			}
+			delete(used, kind+"/"+name)
+		}
+	}
+	for name := range used {
+		t.Errorf("the component %s is missing", name)
+	}
+}
+
+// Each operation has an id of its own and one of the tags, says what it does, and answers with
+// X-Request-Id whatever the status.
+func TestOperationsAreComplete(t *testing.T) {
+	var tags []string
+	for _, tag := range Tags() {
+		tags = append(tags, tag.Name)
+	}
+	for _, o := range Operations() {
+		if !slices.Contains(tags, o.Tag) || !strings.HasSuffix(o.Summary, ".") {
+			t.Errorf("%s has the tag %q and the summary %q", o, o.Tag, o.Summary)
+		}
+	}
+	responses := parsed().document["components"].(object)["responses"].(object)
+	ids := map[string]string{}
+	for route, item := range parsed().document["paths"].(object) {
+		for method, op := range item.(object) {
+			if method == "parameters" {
+				continue
+			}
+			id := op.(object)["operationId"].(string)
+			if other, taken := ids[id]; taken {
+				t.Errorf("%s %s and %s have the id %s", method, route, other, id)
+			}
+			ids[id] = method + " " + route
+			for status, r := range op.(object)["responses"].(object) {
+				if ref, shared := r.(object)["$ref"]; shared {
+					r = responses[path.Base(ref.(string))]
+				}
+				headers, _ := r.(object)["headers"].(object)
+				if headers["X-Request-Id"] == nil {
+					t.Errorf("%s %s %s lacks X-Request-Id", method, route, status)
+				}
+			}
+		}
+	}
+	if len(ids) != len(Operations()) {
+		t.Errorf("%d ids of %d operations", len(ids), len(Operations()))
+	}
+}
+
+// Each operation lists every status that it answers with: 500 only where it says something else
+// than that the server is broken.
 func TestOperationsListEveryStatus(t *testing.T) {
 	var broken []string
 	for _, o := range Operations() {
@@ -26,41 +128,81 @@ func TestOperationsListEveryStatus(t *testing.T) {
 	if !slices.Equal(broken, want) {
 		t.Errorf("500 is documented of %v, not of %v", broken, want)
 	}
-	document, err := json.Marshal(Document("https://ehi.example", "1", []string{""}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(document), `"default":{"`) {
-		t.Error("a response by default is in the document")
+}
+
+// What an operation takes and whom it opens to decides with which statuses it can fail.
+func TestOperationsListTheirFailures(t *testing.T) {
+	for _, o := range Operations() {
+		if o.Tag == "Watching" { // probes read no body and no credentials
+			continue
+		}
+		want := []int{
+			http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+			http.StatusUnsupportedMediaType,
+		}
+		if len(o.Security) > 0 {
+			want = append(want, http.StatusUnauthorized)
+		}
+		if slices.Contains(o.Security, "session") {
+			want = append(want, http.StatusForbidden)
+		}
+		if o.IsPage() && o.Method == http.MethodPost { // a page of another site may have sent it
+			want = append(want, http.StatusForbidden)
+		}
+		if strings.Contains(o.Path, "{") {
+			want = append(want, http.StatusNotFound)
+		}
+		if strings.Contains(o.Path, "$") {
+			want = append(want, http.StatusNotAcceptable, http.StatusTooManyRequests)
+		}
+		for _, status := range want {
+			if _, documented := o.Media(status); !documented {
+				t.Errorf("%s lacks %d", o, status)
+			}
+		}
 	}
 }
 
-// The tables of failures name operations that there are.
-func TestFailuresAreOfOperations(t *testing.T) {
-	var names, paths []string
-	for _, o := range Operations() {
-		names, paths = append(names, o.String()), append(paths, o.Path)
+// A server fills in its version, its origin, and the variants of the FHIR base.
+func TestTheDocumentIsOfAServer(t *testing.T) {
+	type servers []struct{ URL string }
+	var doc map[string]json.RawMessage
+	var paths map[string]struct{ Servers servers }
+	var all servers
+	if err := json.Unmarshal(served(t), &doc); err != nil {
+		t.Fatal(err)
 	}
-	for name := range alsoFails {
-		if !slices.Contains(names, name) {
-			t.Errorf("%s fails, which is no operation", name)
+	for part, into := range map[string]any{"paths": &paths, "servers": &all} {
+		if err := json.Unmarshal(doc[part], into); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for _, name := range guessed {
-		if !slices.Contains(names, name) {
-			t.Errorf("%s is guessed at, which is no operation", name)
+	if len(all) != 1 || all[0].URL != "https://ehi.example" {
+		t.Errorf("the servers are %v", all)
+	}
+	for route, item := range paths {
+		if below := strings.HasPrefix(route, "/fhir"); below != (len(item.Servers) == 6) {
+			t.Errorf("%s has the servers %v", route, item.Servers)
+		} else if below && item.Servers[1].URL != "https://ehi.example/no-form" {
+			t.Errorf("%s has the variant %s", route, item.Servers[1].URL)
 		}
 	}
-	for _, path := range fixed {
-		if !slices.Contains(paths, path) {
-			t.Errorf("%s is fixed, which is no path", path)
+	for part := range maps.Keys(doc) {
+		if strings.HasPrefix(part, "x-") {
+			t.Errorf("%s is served", part)
 		}
 	}
-	for _, o := range operations {
-		for _, status := range o.fails() {
-			if failureNotes[status] == "" {
-				t.Errorf("%s fails with %d, of which there is no note", o.path, status)
-			}
+}
+
+// A mistake in openapi.yaml is an error that says where it is.
+func TestMistakesInTheDescription(t *testing.T) {
+	for text, want := range map[string]string{
+		"paths: [":           "line 1",
+		"paths: {/a: {get: ": "line 1",
+		"paths: {/a: {get: {responses: {default: {description: Any.}}}}}": "GET /a",
+	} {
+		if _, err := parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

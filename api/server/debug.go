@@ -49,7 +49,7 @@ const gap = "https://origin.invalid"
 
 // apiDocument is the API's document, which is one for as long as the process lives but for the origin.
 var apiDocument = sync.OnceValues(func() (*made, error) {
-	text, err := json.Marshal(openapi.Document(gap, telemetry.Version(), bases))
+	text, err := json.Marshal(openapi.Document(gap, telemetry.Version()))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,5 +40,12 @@ func TestTheDocumentHasEveryRoute(t *testing.T) {
 	}
 	if n := len(openapi.Operations()); n < 50 {
 		t.Errorf("only %d operations", n)
+	}
+}
+
+// The OpenAPI document has the variants of the FHIR base that the server has.
+func TestTheDocumentHasEveryVariant(t *testing.T) {
+	if got := openapi.Variants(); !slices.Equal(got, bases) {
+		t.Errorf("the document has %q, the server %q", got, bases)
 	}
 }
