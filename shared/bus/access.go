@@ -31,8 +31,10 @@ func (a Access) Options() (opts []nats.Option) {
 	return opts
 }
 
-// ErrOpen is returned by Open where the embedded NATS would take whoever reaches this machine: commands and records are all there is.
-var ErrOpen = errors.New("the embedded NATS would be open to other machines: set a password (--nats-password), or listen on loopback")
+// ErrOpen is returned by Open where the embedded NATS would take whoever reaches this machine:
+// commands and records are all there is.
+var ErrOpen = errors.New("the embedded NATS would be open to other machines: set a password " +
+	"(--nats-password), or listen on loopback")
 
 // open reports whether others than this machine's processes reach an address.
 func open(host string) bool {

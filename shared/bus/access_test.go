@@ -13,16 +13,25 @@ import (
 	"ehi-server/shared/certtest"
 )
 
-// The embedded NATS lets in who knows its password, and tells others so at once instead of letting them wait.
+// The embedded NATS lets in who knows its password, and tells others so at once instead of
+// letting them wait.
 func TestTheEmbeddedNATSAsksForItsPassword(t *testing.T) {
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Access: bus.Access{Password: "right"}})
+	b, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Listen:   "127.0.0.1:0",
+		Access:   bus.Access{Password: "right"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
 	for _, password := range []string{"", "wrong"} {
 		began := time.Now()
-		other, err := bus.Open(t.Context(), bus.Config{URL: b.ClientURL(), Wait: time.Minute, Access: bus.Access{Password: password}})
+		other, err := bus.Open(t.Context(), bus.Config{
+			URL:    b.ClientURL(),
+			Wait:   time.Minute,
+			Access: bus.Access{Password: password},
+		})
 		if !errors.Is(err, nats.ErrAuthorization) || time.Since(began) > 10*time.Second {
 			t.Errorf("%q: %v after %v", password, err, time.Since(began))
 		}
@@ -30,7 +39,10 @@ func TestTheEmbeddedNATSAsksForItsPassword(t *testing.T) {
 			other.Close()
 		}
 	}
-	other, err := bus.Open(t.Context(), bus.Config{URL: b.ClientURL(), Access: bus.Access{Password: "right"}})
+	other, err := bus.Open(t.Context(), bus.Config{
+		URL:    b.ClientURL(),
+		Access: bus.Access{Password: "right"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +65,8 @@ func TestTheEmbeddedNATSIsNotOpenToOtherMachines(t *testing.T) {
 	}
 }
 
-// An external NATS that speaks TLS is joined with the certificate of who has signed its own, and not without.
+// An external NATS that speaks TLS is joined with the certificate of who has signed its own, and
+// not without.
 func TestAnExternalNATSIsJoinedOverTLS(t *testing.T) {
 	cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(time.Hour))
 	pair, err := tls.LoadX509KeyPair(cert, key)
@@ -61,8 +74,16 @@ func TestAnExternalNATSIsJoinedOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	external, err := server.NewServer(&server.Options{
-		JetStream: true, StoreDir: t.TempDir(), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, Username: "ehi", Password: "right",
-		TLS: true, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}},
+		JetStream: true,
+		StoreDir:  t.TempDir(),
+		Host:      "127.0.0.1",
+		Port:      server.RANDOM_PORT,
+		NoSigs:    true,
+		NoLog:     true,
+		Username:  "ehi",
+		Password:  "right",
+		TLS:       true,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,12 +93,16 @@ func TestAnExternalNATSIsJoinedOverTLS(t *testing.T) {
 	if !external.ReadyForConnections(10 * time.Second) {
 		t.Fatal("NATS is not ready")
 	}
-	b, err := bus.Open(t.Context(), bus.Config{URL: external.ClientURL(), Access: bus.Access{Password: "right", CA: cert}})
+	b, err := bus.Open(t.Context(), bus.Config{
+		URL:    external.ClientURL(),
+		Access: bus.Access{Password: "right", CA: cert},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Close()
-	if b, err := bus.Open(t.Context(), bus.Config{URL: external.ClientURL(), Access: bus.Access{Password: "right"}}); err == nil {
+	if b, err := bus.Open(t.Context(),
+		bus.Config{URL: external.ClientURL(), Access: bus.Access{Password: "right"}}); err == nil {
 		b.Close()
 		t.Error("a certificate that nobody vouches for is believed")
 	}

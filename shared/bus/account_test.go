@@ -11,7 +11,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// A NATS whose account allows too few streams, or no JetStream, is refused with the limit to raise, at once.
+// A NATS whose account allows too few streams, or no JetStream, is refused with the limit to
+// raise, at once.
 func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 	for limits, want := range map[string]string{
 		"jetstream: {max_streams: 3}":           "max_streams",
@@ -21,7 +22,8 @@ func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		conf := filepath.Join(dir, "nats.conf")
-		text := "listen: \"127.0.0.1:-1\"\njetstream {store_dir: \"" + filepath.Join(dir, "js") + "\"}\naccounts {EHI {" + limits + ", users: [{user: u, password: p}]}}\n"
+		text := "listen: \"127.0.0.1:-1\"\njetstream {store_dir: \"" + filepath.Join(dir, "js") +
+			"\"}\naccounts {EHI {" + limits + ", users: [{user: u, password: p}]}}\n"
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -40,8 +42,12 @@ func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 			t.Fatal("the NATS does not start")
 		}
 		began := time.Now()
-		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second) // of the minute that an absent NATS is waited for
-		b, err := Open(ctx, Config{URL: strings.Replace(s.ClientURL(), "//", "//u:p@", 1), Wait: time.Minute})
+		// of the minute that an absent NATS is waited for
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		b, err := Open(ctx, Config{
+			URL:  strings.Replace(s.ClientURL(), "//", "//u:p@", 1),
+			Wait: time.Minute,
+		})
 		stop()
 		if err == nil {
 			b.Close()
@@ -55,13 +61,18 @@ func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 	}
 }
 
-// An address at which there is no NATS, or none with JetStream, is named with its flag, and without the password in
-// it. One over WebSocket works where NATS has that.
+// An address at which there is no NATS, or none with JetStream, is named with its flag, and
+// without the password in it. One over WebSocket works where NATS has that.
 func TestANATSThatDoesNotServeIsNamed(t *testing.T) {
 	run := func(js bool, socket int) *server.Server {
 		t.Helper()
 		opts := &server.Options{
-			Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: js, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+			Host:      "127.0.0.1",
+			Port:      server.RANDOM_PORT,
+			JetStream: js,
+			StoreDir:  t.TempDir(),
+			NoSigs:    true,
+			NoLog:     true,
 		}
 		if socket != 0 {
 			opts.Websocket = server.WebsocketOpts{Host: "127.0.0.1", Port: socket, NoTLS: true}
@@ -93,7 +104,8 @@ func TestANATSThatDoesNotServeIsNamed(t *testing.T) {
 		}
 		said := err.Error()
 		host := url[strings.LastIndex(url, "@")+1:]
-		if !strings.Contains(said, want) || !strings.Contains(said, host) || !strings.Contains(said, "--nats") {
+		if !strings.Contains(said, want) || !strings.Contains(said, host) ||
+			!strings.Contains(said, "--nats") {
 			t.Errorf("%s: %v", url, err)
 		}
 		if strings.Contains(said, "secret") || strings.Contains(said, "token@") {

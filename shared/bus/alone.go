@@ -17,10 +17,11 @@ import (
 )
 
 // ErrRestoring says that another process is restoring a backup into the same NATS.
-var ErrRestoring = errors.New("another restore into the NATS of --nats is under way: wait for its end, or end it")
+var ErrRestoring = errors.New(
+	"another restore into the NATS of --nats is under way: wait for its end, or end it")
 
-// Subjects by which restores into one NATS hear of each other. They are bound to the connection: one that
-// was killed keeps nobody out.
+// Subjects by which restores into one NATS hear of each other. They are bound to the connection:
+// one that was killed keeps nobody out.
 var (
 	askSubjects    = subject.KindOf("ehi.restore-ask")    // + who asks
 	answerSubjects = subject.KindOf("ehi.restore-answer") // + who is answered
@@ -29,8 +30,8 @@ var (
 // answerWait is how long a restore waits for others to say that they are there.
 const answerWait = time.Second
 
-// turn is a restore's place among others. Whoever is alone takes it; of several that come together, the one
-// with the least id does.
+// turn is a restore's place among others. Whoever is alone takes it; of several that come
+// together, the one with the least id does.
 //
 //	coming --asks, nobody answers within answerWait--> holding
 //	   |---- one that holds answers, or one with a lesser id is coming too ----> yielded
@@ -43,10 +44,16 @@ type turn struct {
 	yielded chan struct{} // closed where another one goes first
 }
 
-// RestoreAlone makes this process the only one that restores into an external NATS, until release is called.
-// Errors: ErrRestoring.
+// RestoreAlone makes this process the only one that restores into an external NATS, until
+// release is called. Errors: ErrRestoring.
 func RestoreAlone(ctx context.Context, url string, access Access) (release func(), err error) {
-	l, err := link.Open(link.Config{URL: url, Replicas: KeepReplicas, Options: access.Options(), Log: slog.New(slog.DiscardHandler), Lost: func(*nats.Msg, error) {}})
+	l, err := link.Open(link.Config{
+		URL:      url,
+		Replicas: KeepReplicas,
+		Options:  access.Options(),
+		Log:      slog.New(slog.DiscardHandler),
+		Lost:     func(*nats.Msg, error) {},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +104,8 @@ func (t *turn) asked(m *nats.Msg) {
 	case !first:
 		t.yield()
 	default:
-		_ = t.link.Publish(answerSubjects.Of(other, "taken"), nil) // where NATS is away, it asks nobody
+		// where NATS is away, it asks nobody
+		_ = t.link.Publish(answerSubjects.Of(other, "taken"), nil)
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Of restores into one NATS that come one after the other the first goes on; of those that come together
-// one does; and one that has ended, or was killed, keeps nobody out.
+// Of restores into one NATS that come one after the other the first goes on; of those that come
+// together one does; and one that has ended, or was killed, keeps nobody out.
 func TestOneRestoreAtATime(t *testing.T) {
 	b := opened(t, t.TempDir(), func(c *Config) { c.Listen = "127.0.0.1:0" })
 	t.Cleanup(b.Close)
@@ -16,7 +16,8 @@ func TestOneRestoreAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if release, err := RestoreAlone(t.Context(), b.ClientURL(), Access{}); !errors.Is(err, ErrRestoring) {
+		release, err := RestoreAlone(t.Context(), b.ClientURL(), Access{})
+		if !errors.Is(err, ErrRestoring) {
 			t.Errorf("a second one: %v", err)
 			if err == nil {
 				release()

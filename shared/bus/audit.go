@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	// auditStream is the trail. Its messages can be neither deleted nor purged: they go by age, or by the stream's limit.
+	// auditStream is the trail. Its messages can be neither deleted nor purged: they go by age,
+	// or by the stream's limit.
 	auditStream = "EHI_AUDIT"
 	// noPatient stands in a subject for an event about no patient. It is no FHIR id.
 	noPatient = "_"
@@ -54,8 +55,18 @@ func (b *Bus) openAudit(ctx context.Context) (*Audit, error) {
 		duplicates = min(duplicates, c.TTL)
 	}
 	_, err := b.stream(ctx, jetstream.StreamConfig{
-		Name: auditStream, Description: "Audit trail", Subjects: []string{auditSubjects.Match("", "").String()}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		Discard: jetstream.DiscardOld, MaxAge: c.TTL, MaxBytes: most, Duplicates: duplicates, DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
+		Name:        auditStream,
+		Description: "Audit trail",
+		Subjects:    []string{auditSubjects.Match("", "").String()},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      c.TTL,
+		MaxBytes:    most,
+		Duplicates:  duplicates,
+		DenyDelete:  true,
+		DenyPurge:   true,
+		Compression: jetstream.S2Compression,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("declare the audit trail: %w", err)
@@ -63,7 +74,8 @@ func (b *Bus) openAudit(ctx context.Context) (*Audit, error) {
 	return &Audit{link: b.link, log: b.cfg.Log}, nil
 }
 
-// patientToken is a patient's id as a part of a subject: a dot would divide it, and an underscore is in no FHIR id.
+// patientToken is a patient's id as a part of a subject: a dot would divide it, and an
+// underscore is in no FHIR id.
 func patientToken(id string) string {
 	if id == "" {
 		return noPatient
@@ -71,15 +83,17 @@ func patientToken(id string) string {
 	return strings.ReplaceAll(id, ".", "_")
 }
 
-// Record adds an event. It does not wait until the event is stored: what cannot be is counted (ehi_audit_lost_total)
-// and logged by its kind, so that it is not lost without a word.
+// Record adds an event. It does not wait until the event is stored: what cannot be is counted
+// (ehi_audit_lost_total) and logged by its kind, so that it is not lost without a word.
 func (a *Audit) Record(e ehi.Event) {
 	data, err := json.Marshal(e)
 	if err != nil { // strings and a time: cannot fail
 		panic(err)
 	}
 	telemetry.AuditEvents.WithLabelValues(string(e.Action), string(e.Outcome)).Inc()
-	if err := a.link.StoreAsync(auditSubjects.Of(string(e.Action), patientToken(e.Patient)), data, auditStall); err != nil {
+	err = a.link.StoreAsync(auditSubjects.Of(string(e.Action), patientToken(e.Patient)), data,
+		auditStall)
+	if err != nil {
 		lostEvent(a.log, data, err)
 	}
 }
@@ -87,8 +101,8 @@ func (a *Audit) Record(e ehi.Event) {
 // auditStall is how long Record waits where very many events are on their way.
 const auditStall = time.Second
 
-// lostEvent tells of an event that could not be stored: what kind it was of and when, and not of whom, since logs name
-// no patient. By its digest two lines are known to be of one event.
+// lostEvent tells of an event that could not be stored: what kind it was of and when, and not of
+// whom, since logs name no patient. By its digest two lines are known to be of one event.
 func lostEvent(log *slog.Logger, event []byte, err error) {
 	telemetry.AuditLost.Inc()
 	var e ehi.Event
@@ -100,7 +114,8 @@ func lostEvent(log *slog.Logger, event []byte, err error) {
 		agent = "patient"
 	}
 	sum := sha256.Sum256(event)
-	log.Error("an audit event is lost", "action", e.Action, "outcome", e.Outcome, "agent", agent, "at", e.At,
+	log.Error("an audit event is lost", "action", e.Action, "outcome", e.Outcome, "agent", agent,
+		"at", e.At,
 		"job", e.Job, "request", e.Request, "sha256", hex.EncodeToString(sum[:8]), "err", err)
 }
 
@@ -137,8 +152,11 @@ func (f AuditFilter) subject() string {
 // errEnough ends a reading.
 var errEnough = errors.New("enough")
 
-// Read calls f with every event of a filter, oldest first, and its sequence number, as far as there are any now. f returns false to end it.
-func (a *Audit) Read(ctx context.Context, filter AuditFilter, f func(seq uint64, e ehi.Event) (more bool, err error)) error {
+// Read calls f with every event of a filter, oldest first, and its sequence number, as far as
+// there are any now. f returns false to end it.
+func (a *Audit) Read(
+	ctx context.Context, filter AuditFilter, f func(seq uint64, e ehi.Event) (more bool, err error),
+) error {
 	err := a.each(ctx, filter, func(m jetstream.Msg) error {
 		meta, err := m.Metadata()
 		if err != nil {
@@ -165,7 +183,8 @@ func (a *Audit) Read(ctx context.Context, filter AuditFilter, f func(seq uint64,
 
 // passes holds an event to what the stream's own filter does not look at.
 func (f AuditFilter) passes(e ehi.Event) bool {
-	return (f.Patient == "" || e.Patient == f.Patient) && !e.At.Before(f.From) && (f.To.IsZero() || e.At.Before(f.To)) && (f.Match == nil || f.Match(e))
+	return (f.Patient == "" || e.Patient == f.Patient) && !e.At.Before(f.From) &&
+		(f.To.IsZero() || e.At.Before(f.To)) && (f.Match == nil || f.Match(e))
 }
 
 // auditBatch is how many events are asked for at once.
@@ -174,11 +193,12 @@ const auditBatch = 500
 // auditWait bounds the wait for a batch.
 const auditWait = 5 * time.Second
 
-// auditReaderLife is how long NATS keeps a reader that nobody could forget, because its process died. Each batch has
-// a reader of its own, so that it outlives auditWait and no more.
+// auditReaderLife is how long NATS keeps a reader that nobody could forget, because its process
+// died. Each batch has a reader of its own, so that it outlives auditWait and no more.
 const auditReaderLife = time.Minute
 
-// each calls f with every message that there is now of a filter's subject, from where the filter begins.
+// each calls f with every message that there is now of a filter's subject, from where the filter
+// begins.
 func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.Msg) error) error {
 	stream, err := a.link.Streams().Stream(ctx, auditStream)
 	if err != nil {
@@ -193,7 +213,8 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 	case filter.After > 0:
 		at.DeliverPolicy, at.OptStartSeq = jetstream.DeliverByStartSequencePolicy, filter.After+1
 	case !filter.From.IsZero():
-		from := filter.From.Add(-time.Minute) // events are stored a little after they happen, and clocks differ
+		// events are stored a little after they happen, and clocks differ
+		from := filter.From.Add(-time.Minute)
 		at.DeliverPolicy, at.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
 	}
 	events, err := stream.OrderedConsumer(ctx, at)
@@ -212,7 +233,8 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 		}
 		got := uint64(0)
 		var failed error
-		for m := range batch.Messages() { // to its end also where that is enough: a batch that is left would wait for its reader
+		// to its end also where that is enough: a batch that is left would wait for its reader
+		for m := range batch.Messages() {
 			got++
 			if failed == nil {
 				failed = f(m)
@@ -229,8 +251,8 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 	return nil
 }
 
-// forget removes what NATS keeps of a reader: it takes a thousand of them, and refuses further ones. ctx of the
-// request may be over by then, which is no reason to leave it.
+// forget removes what NATS keeps of a reader: it takes a thousand of them, and refuses further
+// ones. ctx of the request may be over by then, which is no reason to leave it.
 func (a *Audit) forget(events jetstream.Consumer) {
 	info := events.CachedInfo()
 	if info == nil {
@@ -238,5 +260,6 @@ func (a *Audit) forget(events jetstream.Consumer) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), auditWait)
 	defer cancel()
-	_ = a.link.Streams().DeleteConsumer(ctx, auditStream, info.Name) // else it goes after auditReaderLife
+	// else it goes after auditReaderLife
+	_ = a.link.Streams().DeleteConsumer(ctx, auditStream, info.Name)
 }

@@ -16,7 +16,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// The trail keeps every event in its order, finds a patient's by one subject, goes on where a page ended, and lets nobody delete anything.
+// The trail keeps every event in its order, finds a patient's by one subject, goes on where a
+// page ended, and lets nobody delete anything.
 func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	b, err := Open(t.Context(), Config{StoreDir: t.TempDir(), Audit: &AuditConfig{TTL: time.Hour}})
 	if err != nil {
@@ -26,7 +27,13 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	begun := time.Now().UTC().Add(-time.Hour) // events are never of the future
 	for n := range 1200 {                     // more than a batch
 		patient := []string{"p.1", "p-1", "p_1 is no id", ""}[n%4]
-		b.Audit.Record(ehi.Event{At: begun.Add(time.Duration(n) * time.Second), Action: ehi.Actions()[n%3], Outcome: ehi.Succeeded, Agent: fmt.Sprint(n), Patient: patient})
+		b.Audit.Record(ehi.Event{
+			At:      begun.Add(time.Duration(n) * time.Second),
+			Action:  ehi.Actions()[n%3],
+			Outcome: ehi.Succeeded,
+			Agent:   fmt.Sprint(n),
+			Patient: patient,
+		})
 	}
 	if err := b.Audit.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -54,10 +61,13 @@ func TestTheAuditTrailIsAppendOnly(t *testing.T) {
 	if got, _ := read(AuditFilter{Patient: "p.1", Action: ehi.Actions()[0]}, 0); len(got) != 100 {
 		t.Errorf("of one action: %d", len(got))
 	}
-	if got, _ := read(AuditFilter{From: begun.Add(600 * time.Second), To: begun.Add(610 * time.Second)}, 0); len(got) != 10 || got[0] != "600" {
+	got, _ := read(
+		AuditFilter{From: begun.Add(600 * time.Second), To: begun.Add(610 * time.Second)}, 0)
+	if len(got) != 10 || got[0] != "600" {
 		t.Errorf("of ten seconds: %v", got)
 	}
-	if got, _ := read(AuditFilter{Match: func(e ehi.Event) bool { return e.Agent == "7" }}, 0); !slices.Equal(got, []string{"7"}) {
+	if got, _ := read(AuditFilter{Match: func(e ehi.Event) bool { return e.Agent == "7" }},
+		0); !slices.Equal(got, []string{"7"}) {
 		t.Errorf("%v", got)
 	}
 	page, last := read(AuditFilter{}, 5)
@@ -97,12 +107,21 @@ func TestALostAuditEventIsCounted(t *testing.T) {
 	before := lostEvents(t)
 	b.link.Close()
 	b.Audit.Record(ehi.Event{At: time.Now(), Action: ehi.ActionRead, Outcome: ehi.Succeeded,
-		Agent: "patient somebody", Patient: "somebody", Detail: "of somebody", Job: "job-1", Request: "request-1"})
+		Agent:   "patient somebody",
+		Patient: "somebody",
+		Detail:  "of somebody",
+		Job:     "job-1",
+		Request: "request-1"})
 	if n := lostEvents(t) - before; n != 1 {
 		t.Errorf("%v events were counted as lost", n)
 	}
 	said := book.String()
-	for _, part := range []string{"an audit event is lost", "action=" + string(ehi.ActionRead), "job-1", "request-1"} {
+	for _, part := range []string{
+		"an audit event is lost",
+		"action=" + string(ehi.ActionRead),
+		"job-1",
+		"request-1",
+	} {
 		if !strings.Contains(said, part) {
 			t.Errorf("%q is not in the log: %s", part, said)
 		}
@@ -122,8 +141,8 @@ func lostEvents(t *testing.T) float64 {
 	return m.GetCounter().GetValue()
 }
 
-// Readers of the trail leave nothing behind: NATS takes a thousand of them, and refused all others until
-// the old ones had gone.
+// Readers of the trail leave nothing behind: NATS takes a thousand of them, and refused all
+// others until the old ones had gone.
 func TestReadersOfTheAuditTrailAreForgotten(t *testing.T) {
 	b, err := Open(t.Context(), Config{StoreDir: t.TempDir(), Audit: &AuditConfig{TTL: time.Hour}})
 	if err != nil {
@@ -131,13 +150,19 @@ func TestReadersOfTheAuditTrailAreForgotten(t *testing.T) {
 	}
 	defer b.Close()
 	for range 1100 { // more than a batch
-		b.Audit.Record(ehi.Event{At: time.Now().UTC(), Action: ehi.ActionRead, Outcome: ehi.Succeeded})
+		b.Audit.Record(ehi.Event{
+			At:      time.Now().UTC(),
+			Action:  ehi.ActionRead,
+			Outcome: ehi.Succeeded,
+		})
 	}
 	if err := b.Audit.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for n, filter := range []AuditFilter{{}, {Patient: "nobody"}, {After: 600}, {}} {
-		err := b.Audit.Read(t.Context(), filter, func(uint64, ehi.Event) (bool, error) { return n != 3, nil })
+		err := b.Audit.Read(t.Context(), filter, func(uint64, ehi.Event) (bool, error) {
+			return n != 3, nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,13 +17,14 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// The buckets that a backup keeps. Sessions are not among them (people log in again), nor are the commands: the reconciler publishes them
-// anew from the jobs.
+// The buckets that a backup keeps. Sessions are not among them (people log in again), nor are
+// the commands: the reconciler publishes them anew from the jobs.
 const (
 	JobRecords  = bucketJobs
 	TaskRecords = bucketTasks
 	AuthRecords = bucketAuth
-	// AuditRecords is the audit trail, which is no bucket: the key of its entries is the end of their subject, and several have the same.
+	// AuditRecords is the audit trail, which is no bucket: the key of its entries is the end of
+	// their subject, and several have the same.
 	AuditRecords = auditStream
 )
 
@@ -73,11 +74,17 @@ func (b *Bus) Entries(ctx context.Context, bucket string, f func(Entry) error) e
 // AuditEntries calls f with every event of the audit trail, oldest first.
 func (b *Bus) AuditEntries(ctx context.Context, f func(Entry) error) error {
 	return b.Audit.each(ctx, AuditFilter{}, func(m jetstream.Msg) error {
-		return f(Entry{Bucket: AuditRecords, Key: strings.TrimPrefix(m.Subject(), auditSubjects.String()), Value: m.Data()})
+		return f(Entry{
+			Bucket: AuditRecords,
+			Key:    strings.TrimPrefix(m.Subject(), auditSubjects.String()),
+			Value:  m.Data(),
+		})
 	})
 }
 
-func entry(ctx context.Context, stream jetstream.Stream, bucket string, key subject.Subject) (e Entry, err error) {
+func entry(
+	ctx context.Context, stream jetstream.Stream, bucket string, key subject.Subject,
+) (e Entry, err error) {
 	m, err := stream.GetLastMsgForSubject(ctx, key.InBucket(bucket).String())
 	if err != nil {
 		return e, err
@@ -105,8 +112,8 @@ func lifetime(h nats.Header) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// Check reports whether a job, a task or an event of the audit trail is one that this build can read. Of
-// other records it says nothing.
+// Check reports whether a job, a task or an event of the audit trail is one that this build can
+// read. Of other records it says nothing.
 func (e Entry) Check() (err error) {
 	switch e.Bucket {
 	case JobRecords:
@@ -154,5 +161,6 @@ func (e Entry) subject() (to subject.Subject, err error) {
 	case e.Bucket == JobRecords, e.Bucket == TaskRecords, e.Bucket == AuthRecords:
 		return key.InBucket(e.Bucket), nil
 	}
-	return to, fmt.Errorf("the backup has a record of %.100q, of which this server keeps none", e.Bucket)
+	return to,
+		fmt.Errorf("the backup has a record of %.100q, of which this server keeps none", e.Bucket)
 }

@@ -22,11 +22,12 @@ import (
 
 // Config sets up a Bus.
 type Config struct {
-	// URL of an external NATS with JetStream, or several of one cluster with commas between them. Empty: a server is
-	// embedded in this process.
+	// URL of an external NATS with JetStream, or several of one cluster with commas between
+	// them. Empty: a server is embedded in this process.
 	URL string
-	// Replicas is how many copies an external NATS is to keep of each stream and bucket. 0: three where it is a cluster,
-	// else one, and never fewer than there are. KeepReplicas: as many as there are.
+	// Replicas is how many copies an external NATS is to keep of each stream and bucket. 0:
+	// three where it is a cluster, else one, and never fewer than there are. KeepReplicas: as
+	// many as there are.
 	Replicas int
 	// Access is how this process shows itself to NATS, or others to the embedded one.
 	Access Access
@@ -34,47 +35,58 @@ type Config struct {
 	Wait time.Duration
 	// StoreDir is where the embedded server keeps its streams.
 	StoreDir string
-	// Listen is an address (host:port) at which the embedded server takes stand-alone exporters. Empty: none; then nothing
-	// outside of this process can reach it.
+	// Listen is an address (host:port) at which the embedded server takes stand-alone exporters.
+	// Empty: none; then nothing outside of this process can reach it.
 	Listen string
-	// AckWait is how long a command may go without a heartbeat before it is given to another worker. Default 2.5 s.
+	// AckWait is how long a command may go without a heartbeat before it is given to another
+	// worker. Default 2.5 s.
 	AckWait time.Duration
-	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some are done. Default 100,000.
+	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some
+	// are done. Default 100,000.
 	MaxQueue int64
 	// Durability is what the embedded server's records survive. Default Fast.
 	Durability Durability
-	// SyncEvery is how often the embedded server syncs its records to the disk, where Durability is Fast. Default 2 s.
+	// SyncEvery is how often the embedded server syncs its records to the disk, where Durability
+	// is Fast. Default 2 s.
 	SyncEvery time.Duration
 	// Audit is how much of the audit trail is kept; nil for a process that has no part in it.
 	Audit *AuditConfig
-	// Files is where the files of the exports are whose records this state holds; nil for a process that has nothing to do with them.
+	// Files is where the files of the exports are whose records this state holds; nil for a
+	// process that has nothing to do with them.
 	Files Identified
-	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger and ErrLost.
+	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger
+	// and ErrLost.
 	AcceptLoss bool
-	// Tentative leaves to Adopt what makes AcceptLoss final: a start that is refused after Open has accepted nothing.
+	// Tentative leaves to Adopt what makes AcceptLoss final: a start that is refused after Open
+	// has accepted nothing.
 	Tentative bool
-	// Fits says whether this process fits the servers that are on an external NATS already. It is asked before anything
-	// is changed there or with the Files: a start that is refused leaves no trace. nil: it has no part in that.
+	// Fits says whether this process fits the servers that are on an external NATS already. It
+	// is asked before anything is changed there or with the Files: a start that is refused
+	// leaves no trace. nil: it has no part in that.
 	Fits func(context.Context, *Fleet) error
-	// Restore says that a backup is put into an external NATS: that has to hold nothing, or what another restore has
-	// left that was not finished, which is removed. Until Restored, and after it until somebody has opened the state
-	// together with its Files, nobody else can open it.
+	// Restore says that a backup is put into an external NATS: that has to hold nothing, or what
+	// another restore has left that was not finished, which is removed. Until Restored, and
+	// after it until somebody has opened the state together with its Files, nobody else can open
+	// it.
 	Restore bool
-	// AsIs takes streams and buckets as they are, and declares none: the disk may be full, and have no room for that. Open
-	// fails where one is missing.
+	// AsIs takes streams and buckets as they are, and declares none: the disk may be full, and
+	// have no room for that. Open fails where one is missing.
 	AsIs bool
-	// Join takes streams and buckets as the server has made them, whose matter they are, and waits for that within Wait.
+	// Join takes streams and buckets as the server has made them, whose matter they are, and
+	// waits for that within Wait.
 	Join bool
 	// Log takes what happens to the connection. Default: nothing is told.
 	Log *slog.Logger
 }
 
-// Durability is when a record of JetStream is safe. Files of exports are synced before a record names them in either case.
+// Durability is when a record of JetStream is safe. Files of exports are synced before a record
+// names them in either case.
 type Durability string
 
 const (
-	// Fast: as soon as it is answered, a record survives the death of every process. A power loss takes the records of the last
-	// Config.SyncEvery with it: exports of that time are begun anew, or gone as if they had never been kicked off.
+	// Fast: as soon as it is answered, a record survives the death of every process. A power
+	// loss takes the records of the last Config.SyncEvery with it: exports of that time are
+	// begun anew, or gone as if they had never been kicked off.
 	Fast Durability = "fast"
 	// Safe: as soon as it is answered, a record survives a power loss too: each is synced before.
 	Safe Durability = "safe"
@@ -83,16 +95,21 @@ const (
 // ErrInUse is returned by Open where another process has its NATS embedded in the folder.
 var ErrInUse = errors.New("the state is held by another process (a running server?)")
 
-// ErrExternalDurability says that it is the external NATS that syncs, by its own configuration (sync_interval: always).
-var ErrExternalDurability = errors.New("durability safe is a setting of the embedded NATS: an external one is told so in its own configuration, by sync_interval: always in its jetstream block")
+// ErrExternalDurability says that it is the external NATS that syncs, by its own configuration
+// (sync_interval: always).
+var ErrExternalDurability = errors.New("durability safe is a setting of the embedded NATS: an " +
+	"external one is told so in its own configuration, by sync_interval: always in its jetstream " +
+	"block")
 
 // KeepReplicas is Config.Replicas of a process that leaves the copies of streams as they are.
 const KeepReplicas = link.KeepReplicas
 
 // ErrOneServer says that the embedded NATS is a single server.
-var ErrOneServer = errors.New("more than one copy (--nats-replicas) takes an external NATS of as many servers (--nats): the embedded one is a single server")
+var ErrOneServer = errors.New("more than one copy (--nats-replicas) takes an external NATS of as " +
+	"many servers (--nats): the embedded one is a single server")
 
-// Bus is one process's connection to the shared state. All of its parts are safe for concurrent use.
+// Bus is one process's connection to the shared state. All of its parts are safe for concurrent
+// use.
 type Bus struct {
 	Jobs     *Jobs
 	Tasks    *Tasks
@@ -122,7 +139,8 @@ type Bus struct {
 	offline map[ehi.Lane]time.Time // since when the consumer of a lane is; under raising
 }
 
-// Open starts or joins NATS, declares the topology and loads the index of jobs. The caller closes the Bus.
+// Open starts or joins NATS, declares the topology and loads the index of jobs. The caller
+// closes the Bus.
 func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	if cfg.AckWait <= 0 {
 		cfg.AckWait = 2500 * time.Millisecond
@@ -161,7 +179,8 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	return b, err
 }
 
-// patiently calls f until it succeeds, fails for another reason than that an external NATS is away, or Config.Wait is over.
+// patiently calls f until it succeeds, fails for another reason than that an external NATS is
+// away, or Config.Wait is over.
 func (b *Bus) patiently(ctx context.Context, f func() error) error {
 	begun := time.Now()
 	for {
@@ -170,7 +189,8 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 		if advice := b.advise(err); advice != err {
 			err, wait = advice, min(wait, accountWait)
 		}
-		if err == nil || !link.IsAway(err) && !errors.Is(err, ErrNoServer) || time.Since(begun) > wait {
+		if err == nil || !link.IsAway(err) && !errors.Is(err, ErrNoServer) ||
+			time.Since(begun) > wait {
 			return err
 		}
 		b.cfg.Log.Warn("wait for NATS", "err", err)
@@ -182,8 +202,8 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 	}
 }
 
-// permitted calls f, and ends its waiting where NATS denies what it asks for: the error says what, and no other
-// attempt would help.
+// permitted calls f, and ends its waiting where NATS denies what it asks for: the error says
+// what, and no other attempt would help.
 func (b *Bus) permitted(ctx context.Context, f func(context.Context) error) error {
 	inner, done := b.link.Permitted(ctx, anything)
 	defer done()
@@ -196,8 +216,14 @@ func (b *Bus) permitted(ctx context.Context, f func(context.Context) error) erro
 
 // connect joins an external NATS, or embeds one and joins that.
 func (b *Bus) connect(ctx context.Context) (err error) {
-	cfg := link.Config{URL: b.cfg.URL, Replicas: b.cfg.Replicas, Options: b.cfg.Access.Options(), Log: b.cfg.Log,
-		Lost: func(m *nats.Msg, err error) { lostEvent(b.cfg.Log, m.Data, err) }} // only audit events are published so
+	cfg := link.Config{
+		URL:      b.cfg.URL,
+		Replicas: b.cfg.Replicas,
+		Options:  b.cfg.Access.Options(),
+		Log:      b.cfg.Log,
+		// only audit events are published so
+		Lost: func(m *nats.Msg, err error) { lostEvent(b.cfg.Log, m.Data, err) },
+	}
 	if cfg.URL == "" {
 		if b.locked, err = lock(b.cfg.StoreDir); err != nil {
 			return err
@@ -214,16 +240,22 @@ func (b *Bus) connect(ctx context.Context) (err error) {
 	return b.unreached(err)
 }
 
-// unbounded is how many bytes JetStream may store. Its own default is a share of what is free when it starts: one
-// that started on a full disk would take nothing for as long as it runs, and the audit trail's limit alone would
-// keep it from starting.
+// unbounded is how many bytes JetStream may store. Its own default is a share of what is free
+// when it starts: one that started on a full disk would take nothing for as long as it runs, and
+// the audit trail's limit alone would keep it from starting.
 const unbounded = 1 << 60
 
-// embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so, no listener.
+// embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so,
+// no listener.
 func embed(cfg Config) (*server.Server, *natsLog, error) {
 	opts := &server.Options{
 		ServerName: "ehi", JetStream: true, StoreDir: cfg.StoreDir, DontListen: true,
-		JetStreamMaxStore: unbounded, NoSigs: true, NoLog: true, MaxPayload: 8 << 20, SyncAlways: cfg.Durability == Safe, SyncInterval: cfg.SyncEvery,
+		JetStreamMaxStore: unbounded,
+		NoSigs:            true,
+		NoLog:             true,
+		MaxPayload:        8 << 20,
+		SyncAlways:        cfg.Durability == Safe,
+		SyncInterval:      cfg.SyncEvery,
 	}
 	if cfg.Listen != "" {
 		host, port, err := net.SplitHostPort(cfg.Listen)
@@ -264,7 +296,8 @@ func embed(cfg Config) (*server.Server, *natsLog, error) {
 	return s, log, nil
 }
 
-// ClientURL is where a stand-alone exporter can reach the embedded server; "" where it does not listen or is external.
+// ClientURL is where a stand-alone exporter can reach the embedded server; "" where it does not
+// listen or is external.
 func (b *Bus) ClientURL() string {
 	if b.embedded == nil || b.cfg.Listen == "" {
 		return ""
@@ -275,7 +308,8 @@ func (b *Bus) ClientURL() string {
 // IsShared reports whether NATS is an external one, on which other servers can be.
 func (b *Bus) IsShared() bool { return b.embedded == nil }
 
-// Address is by which this process reaches an external NATS; "" where it is within the process, or away.
+// Address is by which this process reaches an external NATS; "" where it is within the process,
+// or away.
 func (b *Bus) Address() string {
 	if b.embedded != nil {
 		return ""
@@ -283,17 +317,18 @@ func (b *Bus) Address() string {
 	return b.link.LocalAddress()
 }
 
-// OnReopen calls f whenever another connection replaces one that was closed for good, until stop is called.
+// OnReopen calls f whenever another connection replaces one that was closed for good, until stop
+// is called.
 func (b *Bus) OnReopen(f func()) (stop func()) {
 	return b.link.OnReopen(func(context.Context) error { f(); return nil })
 }
 
-// Failed tells why this process has no connection to NATS and cannot open another one; nil where it has
-// one, or where it was merely lost and the client library is about to restore it.
+// Failed tells why this process has no connection to NATS and cannot open another one; nil where
+// it has one, or where it was merely lost and the client library is about to restore it.
 func (b *Bus) Failed() error { return b.link.Failed() }
 
-// Backlog tells how many commands of a lane no worker has finished, and since when the oldest of them waits; the zero time where there is
-// none.
+// Backlog tells how many commands of a lane no worker has finished, and since when the oldest of
+// them waits; the zero time where there is none.
 func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.Time, err error) {
 	info, err := b.lanes.get(lane).stream.Info(ctx)
 	if err != nil || info.State.Msgs == 0 {
@@ -302,7 +337,8 @@ func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.
 	return info.State.Msgs, info.State.FirstTime, nil
 }
 
-// Hands tells how many commands of a lane are in the hands of workers, and how many workers wait for one, in all processes.
+// Hands tells how many commands of a lane are in the hands of workers, and how many workers wait
+// for one, in all processes.
 func (b *Bus) Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error) {
 	info, err := b.lanes.get(lane).workers.Info(ctx)
 	if err != nil {
@@ -341,8 +377,8 @@ func (b *Bus) Queued(ctx context.Context, lane ehi.Lane) (uint64, error) {
 	return n, err
 }
 
-// Close ends the watchers and the connection and stops the embedded server. Commands in hand are redelivered to
-// whoever comes next.
+// Close ends the watchers and the connection and stops the embedded server. Commands in hand are
+// redelivered to whoever comes next.
 func (b *Bus) Close() {
 	if b.Jobs != nil {
 		b.Jobs.close()

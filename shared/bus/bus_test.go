@@ -33,7 +33,13 @@ func open(t *testing.T, dir string) *bus.Bus {
 }
 
 func newJob(id string) *ehi.Job {
-	return &ehi.Job{Version: ehi.RecordVersion, ID: id, Status: ehi.AwaitingInput, WithForm: true, CreatedAt: time.Now().UTC()}
+	return &ehi.Job{
+		Version:   ehi.RecordVersion,
+		ID:        id,
+		Status:    ehi.AwaitingInput,
+		WithForm:  true,
+		CreatedAt: time.Now().UTC(),
+	}
 }
 
 func TestTopologyIsDeclaredAgainAndStateSurvivesARestart(t *testing.T) {
@@ -101,7 +107,10 @@ func TestDeletedJobIsGoneAtOnceAndStaysGone(t *testing.T) {
 	if err := b.Jobs.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	for name, read := range map[string]func(context.Context, string) (*ehi.Job, error){"Get": b.Jobs.Get, "Peek": b.Jobs.Peek} {
+	for name, read := range map[string]func(context.Context, string) (*ehi.Job, error){
+		"Get":  b.Jobs.Get,
+		"Peek": b.Jobs.Peek,
+	} {
 		if _, err := read(t.Context(), "a"); ehi.CodeOf(err) != ehi.NotFound {
 			t.Errorf("%s of a deleted job: %v", name, err)
 		}
@@ -128,7 +137,10 @@ func TestTwoProcessesSeeEachOthersChanges(t *testing.T) {
 	if _, err := b.Jobs.Peek(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Jobs.Update(t.Context(), "x", func(j *ehi.Job) error { return j.Submit(ehi.ReleaseForm{}, "p", time.Now()) }); err != nil {
+	_, err = a.Jobs.Update(t.Context(), "x", func(j *ehi.Job) error {
+		return j.Submit(ehi.ReleaseForm{}, "p", time.Now())
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(4 * time.Second); ; {
@@ -212,13 +224,16 @@ func TestCancelAndProgressReachTheirListeners(t *testing.T) {
 	cancelled, progress := make(chan string, 1), make(chan ehi.Progress, 1)
 	for _, on := range []func() (func() error, error){
 		func() (func() error, error) { return b.OnCancel(func(job string) { cancelled <- job }) },
-		func() (func() error, error) { return b.OnProgress(func(p ehi.Progress) { progress <- p }) },
+		func() (func() error, error) {
+			return b.OnProgress(func(p ehi.Progress) { progress <- p })
+		},
 	} {
 		if _, err := on(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(b.Cancel("j"), b.PublishProgress(ehi.Progress{Job: "j", Done: 5, Total: 10})); err != nil {
+	err := errors.Join(b.Cancel("j"), b.PublishProgress(ehi.Progress{Job: "j", Done: 5, Total: 10}))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if got := <-cancelled; got != "j" {
@@ -263,7 +278,8 @@ func TestPagesOfJobs(t *testing.T) {
 	}
 }
 
-// A lane that somebody deleted, wholly or its consumer, is there again; what waits for a command gets it.
+// A lane that somebody deleted, wholly or its consumer, is there again; what waits for a command
+// gets it.
 func TestADeletedLaneIsMended(t *testing.T) {
 	for what, remove := range map[string]func(context.Context, jetstream.JetStream) error{
 		"stream": func(ctx context.Context, js jetstream.JetStream) error {
@@ -274,7 +290,10 @@ func TestADeletedLaneIsMended(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+			b, err := bus.Open(t.Context(), bus.Config{
+				StoreDir: t.TempDir(),
+				Listen:   "127.0.0.1:0",
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -304,7 +323,8 @@ func TestADeletedLaneIsMended(t *testing.T) {
 	}
 }
 
-// A process whose NATS went away and came back is told at once what others did meanwhile, deletions included.
+// A process whose NATS went away and came back is told at once what others did meanwhile,
+// deletions included.
 func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 	dir := t.TempDir()
 	server, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: "127.0.0.1:0"})
@@ -333,12 +353,17 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 		t.Helper()
 		begun := time.Now()
 		for !maps.Equal(statuses(), want) {
-			if time.Since(begun) > 4*time.Second { // without a reload it takes two lost heartbeats of 5 s
+			// without a reload it takes two lost heartbeats of 5 s
+			if time.Since(begun) > 4*time.Second {
 				t.Fatalf("%v, want %v", statuses(), want)
 			}
 		}
 	}
-	await(map[string]ehi.Status{"deleted": ehi.AwaitingInput, "changed": ehi.AwaitingInput, "same": ehi.AwaitingInput})
+	await(map[string]ehi.Status{
+		"deleted": ehi.AwaitingInput,
+		"changed": ehi.AwaitingInput,
+		"same":    ehi.AwaitingInput,
+	})
 	server.Close()
 	for begun := time.Now(); ; { // who asks meanwhile is told at once, and nothing is done later
 		asked := time.Now()
@@ -356,10 +381,14 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := alone.Jobs.Update(t.Context(), "changed", func(j *ehi.Job) error { return j.Submit(ehi.ReleaseForm{}, "p", time.Now()) }); err != nil {
+	if _, err := alone.Jobs.Update(t.Context(), "changed",
+		func(j *ehi.Job) error {
+			return j.Submit(ehi.ReleaseForm{}, "p", time.Now())
+		}); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(alone.Jobs.Delete(t.Context(), "deleted"), alone.Jobs.Create(t.Context(), newJob("new"))); err != nil {
+	if err := errors.Join(alone.Jobs.Delete(t.Context(), "deleted"),
+		alone.Jobs.Create(t.Context(), newJob("new"))); err != nil {
 		t.Fatal(err)
 	}
 	alone.Close()
@@ -369,7 +398,11 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	await(map[string]ehi.Status{"changed": ehi.Requested, "same": ehi.AwaitingInput, "new": ehi.AwaitingInput})
+	await(map[string]ehi.Status{
+		"changed": ehi.Requested,
+		"same":    ehi.AwaitingInput,
+		"new":     ehi.AwaitingInput,
+	})
 }
 
 // A process that is started before its NATS waits for it, as long as it is told to.
@@ -393,7 +426,10 @@ func TestOpenWaitsForNATS(t *testing.T) {
 		b, err := bus.Open(t.Context(), bus.Config{URL: url, Wait: 20 * time.Second})
 		waiting <- opened{b, err}
 	}()
-	second, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: strings.TrimPrefix(url, "nats://")})
+	second, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: dir,
+		Listen:   strings.TrimPrefix(url, "nats://"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

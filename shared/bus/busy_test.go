@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A machine that is busy does not make a NATS that works look broken: it would be started anew, and refuse
-// everything meanwhile.
+// A machine that is busy does not make a NATS that works look broken: it would be started anew,
+// and refuse everything meanwhile.
 func TestABusyMachineIsNoBrokenNATS(t *testing.T) {
 	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
 	if err != nil {

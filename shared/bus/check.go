@@ -26,8 +26,8 @@ import (
 //	a record       is written, updated, read and listed: each bucket is written to, read in every way and listed
 //	the trail      takes events: it is offered one that it has to refuse
 //
-// It fails where NATS is away, denies one of them, where a stream is gone, sealed or full, and where the
-// workers' own requests have no answer.
+// It fails where NATS is away, denies one of them, where a stream is gone, sealed or full, and
+// where the workers' own requests have no answer.
 func (b *Bus) Check(ctx context.Context) error {
 	if err := b.Broken(); err != nil {
 		return err // a stream that takes nothing answers nothing
@@ -71,7 +71,8 @@ func (b *Bus) checkAudit(ctx context.Context) error {
 		return err
 	}
 	if most := trail.CachedInfo().Config.MaxMsgSize; most >= 0 && most < leastEvent {
-		return fmt.Errorf("stream %s takes messages of at most %d bytes: set its max_msg_size to -1",
+		return fmt.Errorf(
+			"stream %s takes messages of at most %d bytes: set its max_msg_size to -1",
 			auditStream, most)
 	}
 	return nil
@@ -88,10 +89,12 @@ func wrap(what string, err error) error {
 // anything is a denial of whatever it is.
 func anything(link.Denied) bool { return true }
 
-// isNeeded tells a denial that keeps exports from going on from one of what merely tidies up, or tells how far
-// an export is.
+// isNeeded tells a denial that keeps exports from going on from one of what merely tidies up, or
+// tells how far an export is.
 func isNeeded(d link.Denied) bool {
-	for _, spare := range []string{progressSubjects.String(), "$JS.API.CONSUMER.DELETE.", "$JS.API.STREAM.UPDATE."} {
+	for _, spare := range []string{
+		progressSubjects.String(), "$JS.API.CONSUMER.DELETE.", "$JS.API.STREAM.UPDATE.",
+	} {
 		if strings.HasPrefix(d.Subject, spare) {
 			return false
 		}
@@ -103,11 +106,13 @@ func isNeeded(d link.Denied) bool {
 func (b *Bus) checkLane(ctx context.Context, name ehi.Lane) error {
 	_, err := b.lanes.get(name).stream.Info(ctx)
 	if err == nil {
-		err = wrap("it takes no commands", b.offer(ctx, startSubjects.Of(string(name), b.prober), laneStream(name)))
+		err = wrap("it takes no commands",
+			b.offer(ctx, startSubjects.Of(string(name), b.prober), laneStream(name)))
 	}
 	if err == nil {
-		err = wrap("it takes no commands", b.offer(ctx, taskSubjects.Of(string(name), b.prober).Number(0),
-			laneStream(name)))
+		err = wrap("it takes no commands",
+			b.offer(ctx, taskSubjects.Of(string(name), b.prober).Number(0),
+				laneStream(name)))
 	}
 	if err == nil && b.pulls.has(name) {
 		err = wrap("its workers get no commands", b.checkPull(ctx, name))
@@ -118,9 +123,9 @@ func (b *Bus) checkLane(ctx context.Context, name ehi.Lane) error {
 	return wrap("lane "+string(name), err)
 }
 
-// offer finds out whether a stream takes messages of a subject: it sends one that the stream has to refuse, as
-// it expects what it never holds. So the stream is left as it is, and who may not publish to it, or where it
-// does not listen, hears so.
+// offer finds out whether a stream takes messages of a subject: it sends one that the stream has
+// to refuse, as it expects what it never holds. So the stream is left as it is, and who may not
+// publish to it, or where it does not listen, hears so.
 func (b *Bus) offer(ctx context.Context, to subject.Subject, stream string) error {
 	_, err := b.link.Store(ctx, to, nil, nil, jetstream.WithExpectStream(stream),
 		jetstream.WithExpectLastSequence(neverReached))
@@ -143,8 +148,8 @@ var (
 	never       = strconv.Itoa(neverReached)
 )
 
-// checkPull finds out whether the workers' requests for commands are answered: by one that NATS has to refuse,
-// and by how their own fare.
+// checkPull finds out whether the workers' requests for commands are answered: by one that NATS
+// has to refuse, and by how their own fare.
 func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
 	if err := b.pulls.failing(name, time.Now()); err != nil {
 		return err
@@ -162,7 +167,8 @@ func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
 	if err != nil {
 		return err
 	}
-	if status := m.Header.Get("Status"); status != "400" { // a heartbeat that comes after the request is over
+	// a heartbeat that comes after the request is over
+	if status := m.Header.Get("Status"); status != "400" {
 		return fmt.Errorf("NATS answers %s %s", status, m.Header.Get("Description"))
 	}
 	return nil
@@ -187,7 +193,8 @@ type pull struct {
 }
 
 const (
-	// pullPatience is for how long requests have to fail: where another server comes to lead, some do.
+	// pullPatience is for how long requests have to fail: where another server comes to lead,
+	// some do.
 	pullPatience = 10 * time.Second
 	// pullStale is after what time without a further failure nothing is known.
 	pullStale = 15 * time.Second
@@ -195,7 +202,8 @@ const (
 
 // note takes the outcome of a request.
 func (p *pulls) note(lane ehi.Lane, err error) {
-	answered := err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) ||
+	answered := err == nil || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, jetstream.ErrNoMessages)
 	silent := errors.Is(err, jetstream.ErrNoHeartbeat)
 	if !answered && !silent && (errors.Is(err, context.Canceled) || errors.Is(err,
@@ -254,7 +262,8 @@ type watched struct {
 	at time.Time
 }
 
-// watchEvery is for how long it is good that they could be listed: NATS makes a reader for each list.
+// watchEvery is for how long it is good that they could be listed: NATS makes a reader for each
+// list.
 const watchEvery = 30 * time.Second
 
 func (w *watched) due(now time.Time) bool {

@@ -34,7 +34,9 @@ func TestACheckLeavesNoRecord(t *testing.T) {
 		}
 	}
 	for _, bucket := range []string{bucketJobs, bucketTasks, bucketAuth} {
-		err := b.Entries(t.Context(), bucket, func(e Entry) error { return fmt.Errorf("bucket %s lists %s", bucket, e.Key) })
+		err := b.Entries(t.Context(), bucket, func(e Entry) error {
+			return fmt.Errorf("bucket %s lists %s", bucket, e.Key)
+		})
 		if err != nil {
 			t.Error(err)
 		}
@@ -43,7 +45,8 @@ func TestACheckLeavesNoRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.Open(b.link, bucketJobs).Put(t.Context(), records.Of("told"), record); err != nil {
+	_, err = kv.Open(b.link, bucketJobs).Put(t.Context(), records.Of("told"), record)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if id := <-heard; id != "told" {
@@ -75,7 +78,9 @@ func TestACheckOffersACommandToEachLane(t *testing.T) {
 		if _, err := b.link.Streams().UpdateStream(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}
-		if err := check(t, b); err == nil || !strings.Contains(err.Error(), "lane "+string(lane)+": it takes no commands") {
+		err = check(t, b)
+		if err == nil ||
+			!strings.Contains(err.Error(), "lane "+string(lane)+": it takes no commands") {
 			t.Errorf("lane %s listens elsewhere: %v", lane, err)
 		}
 		if _, err := b.link.Streams().UpdateStream(t.Context(), is.Config); err != nil {

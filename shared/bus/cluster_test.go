@@ -18,7 +18,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// cluster starts three NATS servers that know each other, and returns their URLs with commas between them.
+// cluster starts three NATS servers that know each other, and returns their URLs with commas
+// between them.
 func cluster(t *testing.T) (urls string, servers []*server.Server) {
 	t.Helper()
 	var routes []*url.URL
@@ -31,8 +32,15 @@ func cluster(t *testing.T) (urls string, servers []*server.Server) {
 	var all []string
 	for n, port := range ports {
 		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", n), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{Name: "ehi", Host: "127.0.0.1", Port: port}, Routes: routes,
+			ServerName: fmt.Sprintf("n%d", n),
+			Host:       "127.0.0.1",
+			Port:       server.RANDOM_PORT,
+			JetStream:  true,
+			StoreDir:   t.TempDir(),
+			NoSigs:     true,
+			NoLog:      true,
+			Cluster:    server.ClusterOpts{Name: "ehi", Host: "127.0.0.1", Port: port},
+			Routes:     routes,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -100,12 +108,18 @@ func streams(t *testing.T, urls string) map[string]int {
 	return copies
 }
 
-// A cluster keeps three copies of everything, that which is there already too; fewer only where that is asked for.
+// A cluster keeps three copies of everything, that which is there already too; fewer only where
+// that is asked for.
 func TestAClusterKeepsCopiesOfEverything(t *testing.T) {
 	urls, servers := cluster(t)
 	join := func(replicas int) *bus.Bus {
 		t.Helper()
-		b, err := bus.Open(t.Context(), bus.Config{URL: urls, Replicas: replicas, Wait: time.Minute, Audit: &bus.AuditConfig{}})
+		b, err := bus.Open(t.Context(), bus.Config{
+			URL:      urls,
+			Replicas: replicas,
+			Wait:     time.Minute,
+			Audit:    &bus.AuditConfig{},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +162,8 @@ func TestAClusterKeepsCopiesOfEverything(t *testing.T) {
 	defer func() {
 		if t.Failed() {
 			inHand, waiting, err := b.Hands(context.WithoutCancel(t.Context()), ehi.Interactive)
-			t.Logf("%d commands in a worker's hands, %d waiting, %v; the last answer: %v", inHand, waiting, err, last)
+			t.Logf("%d commands in a worker's hands, %d waiting, %v; the last answer: %v", inHand,
+				waiting, err, last)
 		}
 	}()
 	await(t, func() bool {
@@ -172,7 +187,8 @@ func await(t *testing.T, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(3 * time.Minute); !holds(); <-tick.C { // elections of three servers on busy processors
+	// elections of three servers on busy processors
+	for end := time.Now().Add(3 * time.Minute); !holds(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}
@@ -197,7 +213,8 @@ func whole(t *testing.T, urls string) {
 					return false
 				}
 			}
-			if info.Config.Retention == jetstream.WorkQueuePolicy && !workersAreCopied(ctx, js, info.Config.Name) {
+			if info.Config.Retention == jetstream.WorkQueuePolicy &&
+				!workersAreCopied(ctx, js, info.Config.Name) {
 				return false
 			}
 		}
@@ -205,18 +222,23 @@ func whole(t *testing.T, urls string) {
 	})
 }
 
-// Where only servers hold the consumer of a lane that are away, while others hold the lane, commands go on all
-// the same.
+// Where only servers hold the consumer of a lane that are away, while others hold the lane,
+// commands go on all the same.
 func TestALaneWhoseConsumerIsLostGoesOn(t *testing.T) {
 	urls, servers := cluster(t)
-	b, err := bus.Open(t.Context(), bus.Config{URL: urls, Wait: time.Minute, Audit: &bus.AuditConfig{}})
+	b, err := bus.Open(t.Context(), bus.Config{
+		URL:   urls,
+		Wait:  time.Minute,
+		Audit: &bus.AuditConfig{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
 	whole(t, urls)
 	js := jetStream(t, urls)
-	// A lane's consumer has to have as many copies as the lane by its kind: another kind of stream stands in.
+	// A lane's consumer has to have as many copies as the lane by its kind: another kind of
+	// stream stands in.
 	if err := js.DeleteStream(t.Context(), "EHI_BULK"); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +270,8 @@ func TestALaneWhoseConsumerIsLostGoesOn(t *testing.T) {
 	})
 }
 
-// workersAreCopied reports whether the consumer of a lane has as many copies as the lane: it gets them after it.
+// workersAreCopied reports whether the consumer of a lane has as many copies as the lane: it
+// gets them after it.
 func workersAreCopied(ctx context.Context, js jetstream.JetStream, stream string) bool {
 	workers, err := js.Consumer(ctx, stream, "workers")
 	if err != nil {
@@ -268,7 +291,8 @@ func workersAreCopied(ctx context.Context, js jetstream.JetStream, stream string
 
 // More copies than there can be are refused, by the reason.
 func TestCopiesThatCannotBeKeptAreRefused(t *testing.T) {
-	if _, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Replicas: 3}); !errors.Is(err, bus.ErrOneServer) {
+	if _, err := bus.Open(t.Context(),
+		bus.Config{StoreDir: t.TempDir(), Replicas: 3}); !errors.Is(err, bus.ErrOneServer) {
 		t.Errorf("embedded: %v", err)
 	}
 	one, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})

@@ -18,26 +18,31 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// PublishStart queues the export of a job. start is the job's Starts counter: the same number twice is one command.
-// The command carries the trace of ctx, as that of PublishTask does.
+// PublishStart queues the export of a job. start is the job's Starts counter: the same number
+// twice is one command. The command carries the trace of ctx, as that of PublishTask does.
 // Errors: ehi.Transient where the queue is full or JetStream is away.
 func (b *Bus) PublishStart(ctx context.Context, lane ehi.Lane, job string, start int) error {
-	return b.publish(ctx, lane, "start", startSubjects.Of(string(lane), job), job+"."+strconv.Itoa(start))
+	return b.publish(ctx, lane, "start", startSubjects.Of(string(lane), job),
+		job+"."+strconv.Itoa(start))
 }
 
-// PublishTask queues one task of a planned job. The job's Starts counter at the time is start: after a loss it differs, so that
-// the command is no duplicate. Errors: as PublishStart.
+// PublishTask queues one task of a planned job. The job's Starts counter at the time is start:
+// after a loss it differs, so that the command is no duplicate. Errors: as PublishStart.
 func (b *Bus) PublishTask(ctx context.Context, lane ehi.Lane, job string, n, start int) error {
-	return b.publish(ctx, lane, "task", taskSubjects.Of(string(lane), job).Number(n), job+".task."+strconv.Itoa(n)+"."+strconv.Itoa(start))
+	return b.publish(ctx, lane, "task", taskSubjects.Of(string(lane), job).Number(n),
+		job+".task."+strconv.Itoa(n)+"."+strconv.Itoa(start))
 }
 
-func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind string, to subject.Subject, id string) error {
+func (b *Bus) publish(
+	ctx context.Context, lane ehi.Lane, kind string, to subject.Subject, id string,
+) error {
 	var header nats.Header
 	if trace := tracing.Parent(ctx); trace != "" {
 		header = nats.Header{tracing.Header: {trace}}
 	}
 	if _, err := b.link.Store(ctx, to, header, nil, jetstream.WithMsgID(id)); err != nil {
-		return errors.Join(ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
+		return errors.Join(
+			ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment"),
 			fmt.Errorf("publish %s: %w", to, err))
 	}
 	telemetry.CommandsPublished.WithLabelValues(string(lane), kind).Inc()
@@ -46,19 +51,22 @@ func (b *Bus) publish(ctx context.Context, lane ehi.Lane, kind string, to subjec
 
 // HasStart reports whether a start command of the job waits or is in a worker's hands.
 func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, error) {
-	_, err := b.lanes.get(lane).stream.GetLastMsgForSubject(ctx, startSubjects.Of(string(lane), job).String())
+	_, err := b.lanes.get(lane).stream.GetLastMsgForSubject(ctx,
+		startSubjects.Of(string(lane), job).String())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// DropAcknowledged removes the commands of a lane that were acknowledged and lie in its stream all the same, and tells
-// how many there were: nobody is given them any more, and they look as if their export were under way. A loss of
-// power brings such back, where the acknowledgement was on the disk already and the removal was not.
+// DropAcknowledged removes the commands of a lane that were acknowledged and lie in its stream
+// all the same, and tells how many there were: nobody is given them any more, and they look as
+// if their export were under way. A loss of power brings such back, where the acknowledgement
+// was on the disk already and the removal was not.
 func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err error) {
 	l := b.lanes.get(lane)
-	// The stream is asked first: what a consumer has acknowledged by then says nothing of a stream that was made later.
+	// The stream is asked first: what a consumer has acknowledged by then says nothing of a
+	// stream that was made later.
 	stream, err := l.stream.Info(ctx)
 	if err != nil || stream.State.Msgs == 0 {
 		return 0, err
@@ -68,7 +76,8 @@ func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err e
 		return 0, err
 	}
 	for at := stream.State.FirstSeq; at <= consumer.AckFloor.Stream; at++ {
-		msg, err := l.stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(">")) // or the next one that there is
+		// or the next one that there is
+		msg, err := l.stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(">"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
 		}
@@ -78,7 +87,8 @@ func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err e
 		if at = msg.Sequence; at > consumer.AckFloor.Stream {
 			break
 		}
-		if err := l.stream.DeleteMsg(ctx, at); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = l.stream.DeleteMsg(ctx, at)
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return n, err
 		}
 		n++
@@ -88,7 +98,8 @@ func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err e
 
 // QueuedTasks is the numbers of a job's tasks whose command waits or is in a worker's hands.
 func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.Bits, error) {
-	info, err := b.lanes.get(lane).stream.Info(ctx, jetstream.WithSubjectFilter(taskSubjects.Under(string(lane), job).String()))
+	info, err := b.lanes.get(lane).stream.Info(ctx,
+		jetstream.WithSubjectFilter(taskSubjects.Under(string(lane), job).String()))
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +115,8 @@ func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.B
 // StartCommand is Delivery.Task of a command to start a job.
 const StartCommand = -1
 
-// Delivery is a command in a worker's hands. The worker calls Extend at least once every AckWait, then exactly one of
-// Done and Retry; without them the command goes to another worker.
+// Delivery is a command in a worker's hands. The worker calls Extend at least once every
+// AckWait, then exactly one of Done and Retry; without them the command goes to another worker.
 type Delivery struct {
 	Job string
 	// Task is the number of the task to export, or StartCommand.
@@ -118,24 +129,28 @@ type Delivery struct {
 	lane  ehi.Lane
 }
 
-// pullHeartbeat is how often NATS says that a worker's request for a command still stands. Where it does not,
-// because another server leads now, the request is made again after two of them.
+// pullHeartbeat is how often NATS says that a worker's request for a command still stands. Where
+// it does not, because another server leads now, the request is made again after two of them.
 const pullHeartbeat = 2 * time.Second
 
-// Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a later call may overcome.
+// Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a
+// later call may overcome.
 func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	b.pulls.begins(lane)
 	for {
 		pull, cancel := context.WithTimeout(ctx, 30*time.Second)
 		unbind := b.link.Bind(cancel)
-		msg, err := b.lanes.get(lane).workers.Next(jetstream.FetchContext(pull), jetstream.FetchHeartbeat(pullHeartbeat))
+		msg, err := b.lanes.get(lane).workers.Next(jetstream.FetchContext(pull),
+			jetstream.FetchHeartbeat(pullHeartbeat))
 		unbind()
 		cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		b.pulls.note(lane, err)
-		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, jetstream.ErrNoMessages) || errors.Is(err, jetstream.ErrNoHeartbeat) {
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) ||
+			errors.Is(err, context.Canceled) || errors.Is(err, jetstream.ErrNoMessages) ||
+			errors.Is(err, jetstream.ErrNoHeartbeat) {
 			continue
 		}
 		if err != nil {
@@ -153,7 +168,13 @@ func delivery(msg jetstream.Msg, lane ehi.Lane) (*Delivery, error) {
 	if meta.NumDelivered > 1 {
 		telemetry.CommandsRedelivered.WithLabelValues(string(lane)).Inc()
 	}
-	d := &Delivery{Task: StartCommand, Number: int(meta.NumDelivered), Trace: msg.Headers().Get(tracing.Header), msg: msg, lane: lane}
+	d := &Delivery{
+		Task:   StartCommand,
+		Number: int(meta.NumDelivered),
+		Trace:  msg.Headers().Get(tracing.Header),
+		msg:    msg,
+		lane:   lane,
+	}
 	// ehi.start.<lane>.<job> or ehi.task.<lane>.<job>.<n>: the streams admit nothing else.
 	parts := strings.Split(msg.Subject(), ".")
 	d.Job = parts[3]
@@ -171,7 +192,8 @@ func (b *Bus) AckWait() time.Duration { return b.cfg.AckWait }
 // Extend tells JetStream that the command is being worked on.
 func (d *Delivery) Extend() error { return d.msg.InProgress() }
 
-// Done removes the command from the queue. Where that gets lost the command comes again, for a job that has gone on.
+// Done removes the command from the queue. Where that gets lost the command comes again, for a
+// job that has gone on.
 func (d *Delivery) Done() error {
 	err := d.msg.Ack()
 	if err == nil {
@@ -183,7 +205,8 @@ func (d *Delivery) Done() error {
 // Retry hands the command back, to be delivered again after a pause.
 func (d *Delivery) Retry(after time.Duration) error { return d.msg.NakWithDelay(after) }
 
-// Cancel tells whichever worker runs the job to stop. It is a broadcast; nobody listening is no error.
+// Cancel tells whichever worker runs the job to stop. It is a broadcast; nobody listening is no
+// error.
 func (b *Bus) Cancel(job string) error { return b.link.Publish(cancelSubjects.Of(job), nil) }
 
 // OnCancel calls f with the id of each cancelled job, from one goroutine, until stop is called.

@@ -26,8 +26,8 @@ type permitting struct {
 	dir  string
 }
 
-// serveWith starts a NATS with limits of its account and permissions of its user, as texts of a configuration;
-// "" permits anything.
+// serveWith starts a NATS with limits of its account and permissions of its user, as texts of a
+// configuration; "" permits anything.
 func serveWith(t *testing.T, limits, permissions string) *permitting {
 	t.Helper()
 	dir := t.TempDir()
@@ -97,7 +97,11 @@ func (p *permitting) jetStream() jetstream.JetStream {
 // serving is a process with workers on a NATS.
 func serving(t *testing.T, p *permitting) *Bus {
 	t.Helper()
-	b, err := Open(t.Context(), Config{URL: p.url(), Audit: &AuditConfig{}, Log: slog.New(slog.DiscardHandler)})
+	b, err := Open(t.Context(), Config{
+		URL:   p.url(),
+		Audit: &AuditConfig{},
+		Log:   slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +126,8 @@ func serving(t *testing.T, p *permitting) *Bus {
 	})
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !b.pulls.has(ehi.Bulk) || !b.pulls.has(ehi.Interactive); <-tick.C {
+	for end := time.Now().Add(20 * time.Second); !b.pulls.has(ehi.Bulk) ||
+		!b.pulls.has(ehi.Interactive); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatal("no worker pulls")
 		}
@@ -137,7 +142,8 @@ func becomes(t *testing.T, b *Bus, want string) {
 	defer tick.Stop()
 	for end := time.Now().Add(30 * time.Second); ; <-tick.C {
 		err := check(t, b)
-		if want == "" && err == nil || want != "" && err != nil && strings.Contains(err.Error(), want) {
+		if want == "" && err == nil ||
+			want != "" && err != nil && strings.Contains(err.Error(), want) {
 			return
 		}
 		if time.Now().After(end) {
@@ -146,8 +152,8 @@ func becomes(t *testing.T, b *Bus, want string) {
 	}
 }
 
-// Whatever a request or a worker needs and NATS denies is told by a check, by its subject, and not any more when
-// it is allowed again.
+// Whatever a request or a worker needs and NATS denies is told by a check, by its subject, and
+// not any more when it is allowed again.
 func TestACheckTellsWhatIsDenied(t *testing.T) {
 	p := serveWith(t, "jetstream: enabled", "")
 	b := serving(t, p)
@@ -174,7 +180,8 @@ func TestACheckTellsWhatIsDenied(t *testing.T) {
 	becomes(t, b, "")
 }
 
-// Settings of a stream that somebody changes from outside so that it takes no records are told by a check.
+// Settings of a stream that somebody changes from outside so that it takes no records are told
+// by a check.
 func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
 	p := serveWith(t, "jetstream: enabled", "")
 	b, js := serving(t, p), p.jetStream()
@@ -189,15 +196,20 @@ func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
 			append(buckets, "EHI_AUDIT"), "max_msg_size",
 		},
 		"a limit of bytes": {
-			func(c *jetstream.StreamConfig, s jetstream.StreamState) { c.MaxBytes = int64(s.Bytes) + 500 },
+			func(c *jetstream.StreamConfig, s jetstream.StreamState) {
+				c.MaxBytes = int64(s.Bytes) + 500
+			},
 			buckets, "max_bytes",
 		},
 		"a limit of messages": {
 			func(c *jetstream.StreamConfig, s jetstream.StreamState) { c.MaxMsgs = int64(s.Msgs) },
-			buckets, "max_msgs|maximum messages", // by its settings, or by a write where one went first
+			// by its settings, or by a write where one went first
+			buckets, "max_msgs|maximum messages",
 		},
 		"other subjects": {
-			func(c *jetstream.StreamConfig, _ jetstream.StreamState) { c.Subjects = []string{"elsewhere"} },
+			func(c *jetstream.StreamConfig, _ jetstream.StreamState) {
+				c.Subjects = []string{"elsewhere"}
+			},
 			append(buckets, "EHI_BULK", "EHI_INTERACTIVE", "EHI_AUDIT"), "no response from stream",
 		},
 	} {
@@ -212,7 +224,8 @@ func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
 			if _, err := js.UpdateStream(t.Context(), config); err != nil {
 				t.Fatalf("%s for %s: %v", what, name, err)
 			}
-			if err := check(t, b); err == nil || !regexp.MustCompile(c.want).MatchString(err.Error()) {
+			err = check(t, b)
+			if err == nil || !regexp.MustCompile(c.want).MatchString(err.Error()) {
 				t.Errorf("%s for %s: %v", what, name, err)
 			}
 			if _, err := js.UpdateStream(t.Context(), before); err != nil {
@@ -225,7 +238,8 @@ func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pauses.PauseConsumer(t.Context(), "workers", time.Now().Add(time.Hour)); err != nil {
+	_, err = pauses.PauseConsumer(t.Context(), "workers", time.Now().Add(time.Hour))
+	if err != nil {
 		t.Fatal(err)
 	}
 	becomes(t, b, "is paused")
@@ -249,8 +263,8 @@ func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
 	}
 }
 
-// A lane gets those settings back by itself that keep its commands from coming, and a bucket those that keep
-// records out.
+// A lane gets those settings back by itself that keep its commands from coming, and a bucket
+// those that keep records out.
 func TestChangedSettingsAreSetBack(t *testing.T) {
 	p := serveWith(t, "jetstream: enabled", "")
 	b, js := serving(t, p), p.jetStream()
@@ -304,7 +318,8 @@ func TestAStartTellsWhatIsDenied(t *testing.T) {
 		if err == nil {
 			b.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", denied, err)
 		}
 		if took := time.Since(began); took > 5*time.Second {

@@ -1,6 +1,7 @@
-// Package bus is the server's one shared state and its nervous system: NATS JetStream, embedded or external. It declares
-// every stream, consumer and bucket (topology.go), carries commands to workers and news back (commands.go), and keeps jobs
-// and tasks as KV records that change by compare-and-set only (jobs.go, tasks.go).
+// Package bus is the server's one shared state and its nervous system: NATS JetStream, embedded
+// or external. It declares every stream, consumer and bucket (topology.go), carries commands to
+// workers and news back (commands.go), and keeps jobs and tasks as KV records that change by
+// compare-and-set only (jobs.go, tasks.go).
 //
 // It knows what a job is, not what is done with it: no HTTP, no files, no sources.
 //

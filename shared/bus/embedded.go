@@ -17,9 +17,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// embedded is the NATS server in this process. A stream that could not write once writes nothing more, also
-// when its disk has room again, until the server is started anew; so it can be replaced over the same folder.
-// Clients connect to whichever is there.
+// embedded is the NATS server in this process. A stream that could not write once writes nothing
+// more, also when its disk has room again, until the server is started anew; so it can be
+// replaced over the same folder. Clients connect to whichever is there.
 type embedded struct {
 	cfg Config
 
@@ -67,7 +67,9 @@ func within(limit time.Duration, s starting, log *natsLog, dir string) error {
 		return err
 	case <-time.After(limit):
 	}
-	return fmt.Errorf("%w: the embedded NATS has not read %s within %v: is a file in there damaged? Keep a copy, and restore a backup; NATS said last: %s", ErrLost, dir, limit, log.last())
+	return fmt.Errorf("%w: the embedded NATS has not read %s within %v: is a file in there "+
+		"damaged? Keep a copy, and restore a backup; NATS said last: %s", ErrLost, dir, limit,
+		log.last())
 }
 
 // A start may take leastStart, and a second more for each startRate bytes of the folder.
@@ -79,7 +81,8 @@ const (
 // startLimit is how long a start on a folder may take.
 func startLimit(dir string) time.Duration {
 	bytes := int64(0)
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error { // what cannot be seen counts nothing
+	// what cannot be seen counts nothing
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() {
 			if info, err := e.Info(); err == nil {
 				bytes += info.Size()
@@ -90,8 +93,9 @@ func startLimit(dir string) time.Duration {
 	return leastStart + time.Duration(bytes/startRate)*time.Second
 }
 
-// removeProbes removes the empty files by which NATS finds out whether it can write, where it was killed before it
-// removed them itself. It takes one beside the accounts' folders for an account, and never recovers.
+// removeProbes removes the empty files by which NATS finds out whether it can write, where it
+// was killed before it removed them itself. It takes one beside the accounts' folders for an
+// account, and never recovers.
 func removeProbes(dir string) error {
 	store := filepath.Join(dir, "jetstream")
 	for _, pattern := range []string{natsProbe, "$G/streams/*/" + natsProbe} {
@@ -100,7 +104,8 @@ func removeProbes(dir string) error {
 			return err
 		}
 		for _, path := range left {
-			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
+			info, err := os.Lstat(path)
+			if err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
 				continue // not one of NATS
 			}
 			if err := os.Remove(path); err != nil {
@@ -142,12 +147,13 @@ func (e *embedded) stop() error {
 	case <-ended:
 		return nil
 	case <-time.After(stopTime):
-		return fmt.Errorf("the embedded NATS on %s has not ended after %v", e.cfg.StoreDir, stopTime)
+		return fmt.Errorf("the embedded NATS on %s has not ended after %v", e.cfg.StoreDir,
+			stopTime)
 	}
 }
 
-// stopTime is how long the embedded server may take to end. Then the process ends without it, as if it were
-// killed: nothing is lost by that.
+// stopTime is how long the embedded server may take to end. Then the process ends without it, as
+// if it were killed: nothing is lost by that.
 const stopTime = 4 * time.Second
 
 // replace ends the server and starts another one over the same folder, at the same address.
@@ -175,18 +181,20 @@ func (e *embedded) replace() error {
 	return nil
 }
 
-// ErrBroken says that the embedded NATS takes no more records until it is started anew: it could not write.
+// ErrBroken says that the embedded NATS takes no more records until it is started anew: it could
+// not write.
 var ErrBroken = errors.New("the state cannot be written")
 
-// Broken tells why the embedded NATS takes no more records; nil where it does, or is an external one.
-// Errors: ErrBroken.
+// Broken tells why the embedded NATS takes no more records; nil where it does, or is an external
+// one. Errors: ErrBroken.
 func (b *Bus) Broken() error {
 	if b.embedded == nil {
 		return nil
 	}
 	health := b.embedded.now().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {
-		// Whether it takes connections is looked at for a millisecond, which says nothing on a busy machine.
+		// Whether it takes connections is looked at for a millisecond, which says nothing on a
+		// busy machine.
 		if e.Type != server.HealthzErrorConn {
 			return fmt.Errorf("%w in %s: %s", ErrBroken, b.cfg.StoreDir, e.Error)
 		}
@@ -194,8 +202,9 @@ func (b *Bus) Broken() error {
 	return nil
 }
 
-// Restart starts the embedded NATS anew over the same folder: what is stored is there again, and everybody who
-// was connected reconnects. It returns when this process has. Requests that are on their way fail.
+// Restart starts the embedded NATS anew over the same folder: what is stored is there again, and
+// everybody who was connected reconnects. It returns when this process has. Requests that are on
+// their way fail.
 func (b *Bus) Restart(ctx context.Context) error {
 	if b.embedded == nil {
 		return nil

@@ -22,9 +22,10 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// fileList says what the files of the embedded NATS were when it was stopped in good order. It lies beside
-// the folder, and is removed before NATS opens the folder: while there is one, nobody has written since, so
-// that whatever differs from it is damage, be it to a record that expires or to one that lasts.
+// fileList says what the files of the embedded NATS were when it was stopped in good order. It
+// lies beside the folder, and is removed before NATS opens the folder: while there is one,
+// nobody has written since, so that whatever differs from it is damage, be it to a record that
+// expires or to one that lasts.
 //
 //	stop: NATS ends -> files are synced -> list is written
 //	start: list is compared, nothing is touched -> list is removed -> NATS opens the folder
@@ -100,8 +101,8 @@ func isIndex(name string) bool {
 	return false
 }
 
-// isKept tells the files of which a list is made: those of messages, of what a stream is, and of what its
-// durable consumers have seen.
+// isKept tells the files of which a list is made: those of messages, of what a stream is, and of
+// what its durable consumers have seen.
 func isKept(name string) bool {
 	return streamOf(name) != "" && isOurs(streamOf(name)) && !strings.HasSuffix(name, ".tmp")
 }
@@ -138,8 +139,8 @@ type seenFile struct {
 	sum  string
 }
 
-// settled is how long a file has to be unchanged for its time to tell that it still is: the clocks of file
-// systems tick every few milliseconds, some every two seconds.
+// settled is how long a file has to be unchanged for its time to tell that it still is: the
+// clocks of file systems tick every few milliseconds, some every two seconds.
 const settled = 3 * time.Second
 
 // of is the sum of a file.
@@ -187,7 +188,8 @@ func sumOf(ctx context.Context, file string) (string, error) {
 // readers is how many files are read at once.
 const readers = 4
 
-// list makes the list of a folder that nobody writes to. Of what ctx leaves no time to read it has the sizes.
+// list makes the list of a folder that nobody writes to. Of what ctx leaves no time to read it
+// has the sizes.
 func (s *sums) list(ctx context.Context, storeDir string) (*fileList, error) {
 	found, err := findFiles(storeDir)
 	if err != nil {
@@ -222,7 +224,9 @@ const unread = "cannot be read"
 func (d damagedFile) isUnread() bool { return strings.HasPrefix(d.how, unread) }
 
 // compare says which files of a folder are not as they were left, by their streams.
-func (l *fileList) compare(ctx context.Context, s *sums, storeDir string) (map[string][]damagedFile, error) {
+func (l *fileList) compare(
+	ctx context.Context, s *sums, storeDir string,
+) (map[string][]damagedFile, error) {
 	found, err := findFiles(storeDir)
 	if err != nil {
 		return nil, err
@@ -283,13 +287,14 @@ func (s *sums) differs(ctx context.Context, file string, was fileState, is fs.Fi
 	return ""
 }
 
-// checkFiles compares the folder of the embedded NATS with its list before NATS opens it, and touches
-// nothing until it knows that the server may start: a file that is given back makes the state whole again.
-// Errors: ErrLost and ErrUnread, naming the files.
+// checkFiles compares the folder of the embedded NATS with its list before NATS opens it, and
+// touches nothing until it knows that the server may start: a file that is given back makes the
+// state whole again. Errors: ErrLost and ErrUnread, naming the files.
 func (b *Bus) checkFiles(ctx context.Context) error {
 	list, err := readFileList(b.cfg.StoreDir)
 	if err != nil {
-		b.cfg.Log.Error("the list of the state's files is damaged: what was lost since the last stop is not known",
+		b.cfg.Log.Error("the list of the state's files is damaged: what was lost since the last "+
+			"stop is not known",
 			"err", err)
 	}
 	if list == nil {
@@ -307,24 +312,29 @@ func (b *Bus) checkFiles(ctx context.Context) error {
 		return err
 	}
 	if b.compared = lost == nil; !b.compared {
-		return nil // the list stays until the server has started: what was accepted is not forgotten before
+		// the list stays until the server has started: what was accepted is not forgotten before
+		return nil
 	}
 	return removeFileList(b.cfg.StoreDir)
 }
 
-// lostFiles is ErrLost where files are damaged that nothing mends, and ErrUnread where none is known to be.
+// lostFiles is ErrLost where files are damaged that nothing mends, and ErrUnread where none is
+// known to be.
 func (b *Bus) lostFiles(damaged map[string][]damagedFile) error {
 	var lost []string
 	certain := false
 	for _, stream := range slices.Sorted(maps.Keys(damaged)) {
-		of := slices.DeleteFunc(slices.Clone(damaged[stream]), func(d damagedFile) bool { return mayGoFile(d.path) })
+		of := slices.DeleteFunc(slices.Clone(damaged[stream]), func(d damagedFile) bool {
+			return mayGoFile(d.path)
+		})
 		if mayGo(stream) || len(of) == 0 {
 			continue
 		}
 		said := told(of)
 		lost = append(lost, called(stream)+": "+said)
 		if !slices.ContainsFunc(of, func(d damagedFile) bool { return !d.isUnread() }) {
-			b.cfg.Log.Error("a part of the state cannot be read", "of", called(stream), "files", said)
+			b.cfg.Log.Error("a part of the state cannot be read", "of", called(stream), "files",
+				said)
 			continue
 		}
 		certain = true
@@ -343,8 +353,8 @@ func (b *Bus) lostFiles(damaged map[string][]damagedFile) error {
 		ErrLost, strings.Join(lost, "; "), b.cfg.StoreDir, acceptLoss)
 }
 
-// mayGoFile tells the files of a stream without which it is whole: NATS makes its indexes anew, and readers
-// of the audit trail and of records keep nothing that lasts.
+// mayGoFile tells the files of a stream without which it is whole: NATS makes its indexes anew,
+// and readers of the audit trail and of records keep nothing that lasts.
 func mayGoFile(name string) bool {
 	return isIndex(name) || strings.Contains(filepath.ToSlash(name), "/obs/")
 }
@@ -372,8 +382,8 @@ func called(stream string) string {
 	return "bucket " + strings.TrimPrefix(stream, "KV_")
 }
 
-// clear takes out of NATS' way what it would trust or stumble over. Its indexes are made anew. A stream that
-// makes itself anew, as mayGo says, is set aside.
+// clear takes out of NATS' way what it would trust or stumble over. Its indexes are made anew. A
+// stream that makes itself anew, as mayGo says, is set aside.
 func (b *Bus) clear(damaged map[string][]damagedFile) error {
 	for stream, of := range damaged {
 		whole := !slices.ContainsFunc(of, func(d damagedFile) bool { return !isIndex(d.path) })
@@ -387,7 +397,8 @@ func (b *Bus) clear(damaged map[string][]damagedFile) error {
 				"lost", called(stream), "files", told(of), "in", to)
 			continue
 		}
-		b.cfg.Log.Warn("NATS makes the indexes of a part of the state anew", "of", called(stream), "because", told(of))
+		b.cfg.Log.Warn("NATS makes the indexes of a part of the state anew", "of", called(stream),
+			"because", told(of))
 		if err := removeIndexes(filepath.Join(b.folderOf(stream), "msgs")); err != nil {
 			return err
 		}

@@ -22,13 +22,16 @@ import (
 // heldTokens is how many records that expire are in a state of withTokens.
 const heldTokens = 400
 
-// withTokens makes a state with records that expire, over several blocks, and stops it in good order.
+// withTokens makes a state with records that expire, over several blocks, and stops it in good
+// order.
 func withTokens(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filled(t)
 	b := opened(t, dir, nil)
 	for n := range heldTokens {
-		if err := b.Auth.PutFor(t.Context(), account.Of("token", fmt.Sprint(n)), bytes.Repeat([]byte("t"), 30_000), time.Hour); err != nil {
+		err := b.Auth.PutFor(t.Context(), account.Of("token", fmt.Sprint(n)),
+			bytes.Repeat([]byte("t"), 30_000), time.Hour)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,12 +73,15 @@ var harms = []harm{
 		clear(b[at:min(len(b), at+1+r.IntN(4096))])
 		return b
 	}},
-	{"flipped", func(r *rand.Rand, b []byte) []byte { b[r.IntN(len(b))] ^= 1 << r.IntN(8); return b }},
+	{
+		"flipped",
+		func(r *rand.Rand, b []byte) []byte { b[r.IntN(len(b))] ^= 1 << r.IntN(8); return b },
+	},
 }
 
-// Whatever a disk does to a file of the state after an orderly stop is said with the file's name, of records
-// that expire as of others, and the refused start changes nothing: with the file put back the state is
-// whole. What makes itself anew is no reason to refuse.
+// Whatever a disk does to a file of the state after an orderly stop is said with the file's
+// name, of records that expire as of others, and the refused start changes nothing: with the
+// file put back the state is whole. What makes itself anew is no reason to refuse.
 func TestARefusedStartChangesNothing(t *testing.T) {
 	rounds := 60
 	if testing.Short() {
@@ -85,7 +91,8 @@ func TestARefusedStartChangesNothing(t *testing.T) {
 	start := contents(t, filepath.Dir(dir))
 	var names []string
 	for name := range start {
-		if rel, err := filepath.Rel(dir, name); err == nil && isKept(filepath.ToSlash(rel)) && len(start[name]) > 0 {
+		rel, err := filepath.Rel(dir, name)
+		if err == nil && isKept(filepath.ToSlash(rel)) && len(start[name]) > 0 {
 			names = append(names, name)
 		}
 	}
@@ -107,7 +114,9 @@ func TestARefusedStartChangesNothing(t *testing.T) {
 		put(t, name, damaged)
 		before := contents(t, dir)
 		log := &lines{}
-		b, err := reopen(t, dir, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		b, err := reopen(t, dir, func(c *Config) {
+			c.Log = slog.New(slog.NewTextHandler(log, nil))
+		})
 		rel, _ := filepath.Rel(dir, name)
 		if fine := mayGo(streamOf(filepath.ToSlash(rel))) || mayGoFile(name); fine {
 			if err != nil {
@@ -179,15 +188,17 @@ func replaceAll(t *testing.T, dir string, to map[string][]byte) {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	for name, data := range to {
-		err = errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, data, 0o600))
+		err = errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o700),
+			os.WriteFile(name, data, 0o600))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Nothing that the server itself does is taken for a loss: records are made, changed and deleted, expire
-// while the server runs and while it does not, and it is stopped, or refused, any number of times.
+// Nothing that the server itself does is taken for a loss: records are made, changed and
+// deleted, expire while the server runs and while it does not, and it is stopped, or refused,
+// any number of times.
 func TestNoOrderlyStateIsTakenForALoss(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nats")
 	b := opened(t, dir, nil)
@@ -200,16 +211,22 @@ func TestNoOrderlyStateIsTakenForALoss(t *testing.T) {
 		var err error
 		switch r.IntN(8) {
 		case 0:
-			err = b.Jobs.Create(t.Context(), &ehi.Job{Version: ehi.RecordVersion, ID: id, CreatedAt: time.Now().UTC()})
+			err = b.Jobs.Create(t.Context(), &ehi.Job{
+				Version:   ehi.RecordVersion,
+				ID:        id,
+				CreatedAt: time.Now().UTC(),
+			})
 		case 1:
 			err = b.Jobs.Delete(t.Context(), id)
 		case 2:
 			_, err = b.Auth.Put(t.Context(), account.Of(id), make([]byte, r.IntN(300_000)))
 		case 3, 4:
 			expiring++
-			err = b.Auth.PutFor(t.Context(), account.Of("code", fmt.Sprint(step)), make([]byte, 100_000), time.Duration(1+r.IntN(3))*time.Second)
+			err = b.Auth.PutFor(t.Context(), account.Of("code", fmt.Sprint(step)),
+				make([]byte, 100_000), time.Duration(1+r.IntN(3))*time.Second)
 		case 5:
-			err = b.Auth.PutFor(t.Context(), account.Of(id), make([]byte, r.IntN(100_000)), time.Hour)
+			err = b.Auth.PutFor(t.Context(), account.Of(id), make([]byte, r.IntN(100_000)),
+				time.Hour)
 		case 6:
 			err = b.Auth.Forget(t.Context(), account.Of(id))
 		case 7:
@@ -234,7 +251,10 @@ func awaitExpiry(t *testing.T, b *Bus) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
 		left := 0
-		err := b.Auth.Entries(t.Context(), account.Under("code"), func(kv.Entry) error { left++; return nil })
+		err := b.Auth.Entries(t.Context(), account.Under("code"), func(kv.Entry) error {
+			left++
+			return nil
+		})
 		switch {
 		case err != nil || time.Now().After(deadline):
 			t.Fatalf("%d codes are left, %v", left, err)

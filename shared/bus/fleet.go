@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Fleet is what servers and exporters tell each other of themselves. Nothing of it is lasting: whoever is
-// there says it again.
+// Fleet is what servers and exporters tell each other of themselves. Nothing of it is lasting:
+// whoever is there says it again.
 //
 //	terms                 what the server asks of its exporters
 //	servers.<process>     a server that runs; it goes when that has said nothing for PresenceTTL
@@ -45,8 +45,8 @@ func (f *Fleet) SetTerms(ctx context.Context, t ehi.Terms) error {
 	return nil
 }
 
-// ReplaceTerms is SetTerms of a server that has just come, where they are still those of a revision; 0: none.
-// Errors: kv.IsConflict where they are not.
+// ReplaceTerms is SetTerms of a server that has just come, where they are still those of a
+// revision; 0: none. Errors: kv.IsConflict where they are not.
 func (f *Fleet) ReplaceTerms(ctx context.Context, t ehi.Terms, revision uint64) error {
 	data, err := json.Marshal(t)
 	if err == nil && revision == 0 {
@@ -87,11 +87,13 @@ func decodeTerms(data []byte) (*ehi.Terms, error) {
 	return t, nil
 }
 
-// FollowTerms calls f with the terms, nil where there are none (any more), and with each change, from one
-// goroutine, until stop is called. It returns when it has told those that are there.
+// FollowTerms calls f with the terms, nil where there are none (any more), and with each change,
+// from one goroutine, until stop is called. It returns when it has told those that are there.
 //
 // The revision grows with everything that the fleet says, see Join.
-func (f *Fleet) FollowTerms(ctx context.Context, tell func(t *ehi.Terms, revision uint64)) (stop func(), err error) {
+func (f *Fleet) FollowTerms(
+	ctx context.Context, tell func(t *ehi.Terms, revision uint64),
+) (stop func(), err error) {
 	return f.kv.Follow(ctx, subject.KindOf("terms").All(), func(e kv.Entry) {
 		if e.Key != termsKey {
 			return
@@ -108,8 +110,8 @@ func (f *Fleet) FollowTerms(ctx context.Context, tell func(t *ehi.Terms, revisio
 	})
 }
 
-// OnJoin calls f with each exporter that is there and each that says something, from one goroutine, until
-// stop is called.
+// OnJoin calls f with each exporter that is there and each that says something, from one
+// goroutine, until stop is called.
 func (f *Fleet) OnJoin(ctx context.Context, tell func(ehi.Exporter)) (stop func(), err error) {
 	return f.kv.Follow(ctx, joinedKeys.All(), func(e kv.Entry) {
 		var one ehi.Exporter
@@ -165,6 +167,8 @@ func (f *Fleet) Exporters(ctx context.Context) (out []ehi.Exporter, err error) {
 		}
 		return nil
 	})
-	slices.SortFunc(out, func(a, b ehi.Exporter) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	slices.SortFunc(out, func(a, b ehi.Exporter) int {
+		return strings.Compare(a.Name+a.ID, b.Name+b.ID)
+	})
 	return out, err
 }

@@ -10,8 +10,9 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// A full disk breaks the embedded NATS for as long as it runs: then Check and Broken say so, also when there is room
-// again. Started anew it has all that it had confirmed, and takes more; followers go on.
+// A full disk breaks the embedded NATS for as long as it runs: then Check and Broken say so,
+// also when there is room again. Started anew it has all that it had confirmed, and takes more;
+// followers go on.
 func TestAnEmbeddedNATSThatCouldNotWriteIsStartedAnew(t *testing.T) {
 	dir := t.TempDir()
 	filestest.Mount(t, dir, "16m")
@@ -26,7 +27,8 @@ func TestAnEmbeddedNATSThatCouldNotWriteIsStartedAnew(t *testing.T) {
 		stored := 0
 		for err = nil; err == nil; {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err = b.Auth.Put(ctx, kind.Of(fmt.Sprint(round, "-", stored)), make([]byte, 10_000)); err == nil {
+			if _, err = b.Auth.Put(ctx, kind.Of(fmt.Sprint(round, "-", stored)),
+				make([]byte, 10_000)); err == nil {
 				stored++
 			}
 			cancel()
@@ -35,7 +37,8 @@ func TestAnEmbeddedNATSThatCouldNotWriteIsStartedAnew(t *testing.T) {
 			}
 		}
 		clear()
-		for end := time.Now().Add(30 * time.Second); b.Broken() == nil; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(
+			30 * time.Second); b.Broken() == nil; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("the fault is not seen after %v", err)
 			}
@@ -53,7 +56,8 @@ func TestAnEmbeddedNATSThatCouldNotWriteIsStartedAnew(t *testing.T) {
 			t.Error(err)
 		}
 		for n := range stored {
-			if e, err := b.Auth.Get(t.Context(), kind.Of(fmt.Sprint(round, "-", n))); err != nil || len(e.Value) != 10_000 {
+			e, err := b.Auth.Get(t.Context(), kind.Of(fmt.Sprint(round, "-", n)))
+			if err != nil || len(e.Value) != 10_000 {
 				t.Fatalf("record %d of %d that was confirmed: %v", n, stored, err)
 			}
 		}

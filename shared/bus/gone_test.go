@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/logtest"
 )
 
-// A record that is gone though nobody has deleted its job, as of a damaged block, is said to be; a job that was
-// deleted is not.
+// A record that is gone though nobody has deleted its job, as of a damaged block, is said to be;
+// a job that was deleted is not.
 func TestAJobWhoseRecordIsGoneIsSaid(t *testing.T) {
 	o, log := newOutside(t), &logtest.Book{}
 	b, err := bus.Open(t.Context(), bus.Config{
@@ -26,13 +26,19 @@ func TestAJobWhoseRecordIsGoneIsSaid(t *testing.T) {
 	t.Cleanup(b.Close)
 	for _, id := range []string{"lost", "deleted"} {
 		j := &ehi.Job{
-			Version: ehi.RecordVersion, ID: id, Lane: ehi.Interactive, Status: ehi.Requested, CreatedAt: time.Now(),
+			Version:   ehi.RecordVersion,
+			ID:        id,
+			Lane:      ehi.Interactive,
+			Status:    ehi.Requested,
+			CreatedAt: time.Now(),
 		}
 		if err := b.Jobs.Create(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err = b.Jobs.Update(t.Context(), "deleted", func(j *ehi.Job) error { return j.SetStatus(ehi.Aborted) })
+	_, err = b.Jobs.Update(t.Context(), "deleted", func(j *ehi.Job) error {
+		return j.SetStatus(ehi.Aborted)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +47,8 @@ func TestAJobWhoseRecordIsGoneIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"lost", "deleted"} {
-		if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+bus.JobRecords+"."+id)); err != nil {
+		err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+bus.JobRecords+"."+id))
+		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Jobs.Get(t.Context(), id); ehi.CodeOf(err) != ehi.NotFound {
@@ -49,7 +56,8 @@ func TestAJobWhoseRecordIsGoneIsSaid(t *testing.T) {
 		}
 	}
 	const said = "nobody is known to have deleted it"
-	if text := log.String(); strings.Count(text, said) != 1 || !strings.Contains(text, "job=lost was=requested") {
+	text := log.String()
+	if strings.Count(text, said) != 1 || !strings.Contains(text, "job=lost was=requested") {
 		t.Errorf("it is said: %s", text)
 	}
 }

@@ -18,22 +18,25 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// An external NATS is somebody else's: it may come back with an older copy of its files, and a bucket of it may
-// be purged, made anew, or given a limit that takes records away. Nothing of that is an error to whoever reads
-// and writes. What tells it is
+// An external NATS is somebody else's: it may come back with an older copy of its files, and a
+// bucket of it may be purged, made anew, or given a limit that takes records away. Nothing of
+// that is an error to whoever reads and writes. What tells it is
 //   - a record in each lasting bucket that nobody deletes (kv.Bucket.SetFirst),
-//   - another one that processes renew again and again, and only after they have found the state whole
-//     (kv.Bucket.Advance): its revision never goes back, and is kept with the files for the next start,
+//   - another one that processes renew again and again, and only after they have found the state
+//     whole (kv.Bucket.Advance): its revision never goes back, and is kept with the files for
+//     the next start,
 //   - and the revision of the newest record, which never goes back either.
 //
-// The embedded NATS has its inventory instead, and while it runs nobody but this process writes its folder. What is
-// removed there under its hands it does not notice: it answers from memory, until it has to write or read.
+// The embedded NATS has its inventory instead, and while it runs nobody but this process writes
+// its folder. What is removed there under its hands it does not notice: it answers from memory,
+// until it has to write or read.
 
 // Pauses of Guard.
 const (
 	guardEvery = 5 * time.Second
-	// doubtEvery is the pause between two looks at what seems to be lost, and doubts how many of them have to
-	// agree: of a cluster, a server that has become the leader may lag behind for a moment.
+	// doubtEvery is the pause between two looks at what seems to be lost, and doubts how many of
+	// them have to agree: of a cluster, a server that has become the leader may lag behind for a
+	// moment.
 	doubtEvery = time.Second
 	doubts     = 5
 )
@@ -45,9 +48,10 @@ type guard struct {
 	reached []uint64          // by bucket, what was written down, see keep
 }
 
-// Guard watches that NATS keeps what it was given, until ctx ends: the embedded one, that its streams have their
-// folders; an external one, as above, and it gives buckets back the settings that somebody has changed.
-// Errors: ErrLost, after which nothing of the state is to be believed: the next start says it again.
+// Guard watches that NATS keeps what it was given, until ctx ends: the embedded one, that its
+// streams have their folders; an external one, as above, and it gives buckets back the settings
+// that somebody has changed. Errors: ErrLost, after which nothing of the state is to be
+// believed: the next start says it again.
 func (b *Bus) Guard(ctx context.Context) error {
 	if b.embedded != nil {
 		return b.guardFolders(ctx)
@@ -76,8 +80,9 @@ func (b *Bus) Guard(ctx context.Context) error {
 	}
 }
 
-// guardFolders watches that the streams of the embedded NATS have their folders, until ctx ends. A lane can be
-// declared anew, and its folder with it, so that several looks have to agree. Errors: ErrLost.
+// guardFolders watches that the streams of the embedded NATS have their folders, until ctx ends.
+// A lane can be declared anew, and its folder with it, so that several looks have to agree.
+// Errors: ErrLost.
 func (b *Bus) guardFolders(ctx context.Context) error {
 	watched := b.folders()
 	if b.asIs() { // some may never have been made
@@ -92,7 +97,8 @@ func (b *Bus) guardFolders(ctx context.Context) error {
 			missed++
 		default:
 			telemetry.StateLost.Inc()
-			return fmt.Errorf("%w: %s was removed while the embedded NATS was running: restore a backup",
+			return fmt.Errorf(
+				"%w: %s was removed while the embedded NATS was running: restore a backup",
 				ErrLost, watched[at])
 		}
 	}
@@ -105,7 +111,9 @@ const folderDoubts = 2
 // folders are those in which the streams of the embedded NATS keep their messages.
 func (b *Bus) folders() (out []string) {
 	var streams []string
-	for _, name := range []string{bucketJobs, bucketTasks, bucketAuth, bucketSessions, bucketFleet} {
+	for _, name := range []string{
+		bucketJobs, bucketTasks, bucketAuth, bucketSessions, bucketFleet,
+	} {
 		streams = append(streams, kv.StreamOf(name))
 	}
 	for _, lane := range ehi.Lanes() {
@@ -126,8 +134,8 @@ func isGone(path string) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// doubted calls f again where it finds a loss in a cluster: a server that has become the leader may lag behind
-// for a moment.
+// doubted calls f again where it finds a loss in a cluster: a server that has become the leader
+// may lag behind for a moment.
 func (b *Bus) doubted(ctx context.Context, f func() error) error {
 	err := f()
 	for n := 1; errors.Is(err, ErrLost) && b.link.Clustered() && n < doubts; n++ {
@@ -145,7 +153,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// look says what is lost, and whether the state is known to be whole: what cannot be asked now says nothing of either.
+// look says what is lost, and whether the state is known to be whole: what cannot be asked now
+// says nothing of either.
 func (g *guard) look(ctx context.Context) (lost error, whole bool) {
 	whole = true
 	for _, name := range lasting {
@@ -174,14 +183,16 @@ func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	}
 	switch {
 	case !is.There:
-		return fmt.Errorf("%w: %s holds no bucket %s any more: %s", ErrLost, b.at(), name, giveBack), nil
+		return fmt.Errorf("%w: %s holds no bucket %s any more: %s", ErrLost, b.at(), name,
+			giveBack), nil
 	case is.Identity != b.identity && is.Identity != "":
 		return fmt.Errorf("%w: bucket %s at %s is of state %s now, and was of %s",
 			ErrStranger, name, b.at(), is.Identity, b.identity), nil
 	case is.Last < g.last[name]:
 		return wentBack(name, is.Last, g.last[name]), nil
 	}
-	if err := errors.Join(b.holdsFirst(ctx, name, is), b.holdsReached(ctx, name, g.reached)); err != nil {
+	if err := errors.Join(b.holdsFirst(ctx, name, is),
+		b.holdsReached(ctx, name, g.reached)); err != nil {
 		return lostOr(err)
 	}
 	g.last[name] = max(g.last[name], is.Last)
@@ -215,7 +226,8 @@ func (g *guard) settle(ctx context.Context, name string) error {
 	changed, err := kv.Settle(ctx, g.bus.link, name)
 	if len(changed) > 0 {
 		g.bus.cfg.Log.Error(
-			"somebody has changed settings of a bucket on which its records depend: they are set back",
+			"somebody has changed settings of a bucket on which its records depend: they are set "+
+				"back",
 			"bucket", name, "settings", changed)
 	}
 	return err
@@ -266,7 +278,8 @@ func (b *Bus) compareReached(ctx context.Context) error {
 	return b.acceptable(errors.Join(errs...))
 }
 
-// holdsReached holds a bucket, where there is one, to how far all of them had come. Errors: ErrLost.
+// holdsReached holds a bucket, where there is one, to how far all of them had come. Errors:
+// ErrLost.
 func (b *Bus) holdsReached(ctx context.Context, name string, reached []uint64) error {
 	at := slices.Index(lasting, name)
 	if at >= len(reached) {
@@ -288,7 +301,8 @@ const giveBack = "give its files back, or restore a backup into another NATS, or
 // wentBack says of a bucket that NATS has come back with an older copy of it.
 func wentBack(name string, now, was uint64) error {
 	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records"+
-		" (what came as number %d is there, and not number %d), as of an older copy of its files: %s",
+		" (what came as number %d is there, and not number %d), as of an older copy of its "+
+		"files: %s",
 		ErrLost, name, now, was, giveBack)
 }
 
@@ -299,8 +313,9 @@ func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Standing) error
 	}
 	has, err := kv.Open(b.link, name).HasFirst(ctx)
 	if err == nil && !has {
-		err = fmt.Errorf("%w: bucket %s at the NATS of --nats lacks records that nobody has deleted,"+
-			" as after a purge, or a limit of age or size: %s", ErrLost, name, giveBack)
+		err = fmt.Errorf(
+			"%w: bucket %s at the NATS of --nats lacks records that nobody has deleted,"+
+				" as after a purge, or a limit of age or size: %s", ErrLost, name, giveBack)
 	}
 	return err
 }

@@ -27,7 +27,17 @@ type outside struct {
 
 func newOutside(t *testing.T) *outside {
 	t.Helper()
-	o := &outside{t: t, opts: server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true}}
+	o := &outside{
+		t: t,
+		opts: server.Options{
+			Host:      "127.0.0.1",
+			Port:      server.RANDOM_PORT,
+			JetStream: true,
+			StoreDir:  t.TempDir(),
+			NoLog:     true,
+			NoSigs:    true,
+		},
+	}
 	o.start()
 	t.Cleanup(o.stop)
 	return o
@@ -66,7 +76,12 @@ func (o *outside) js() jetstream.JetStream {
 
 // open opens the state there for the files of a folder.
 func (o *outside) open(f *local.Store, accept bool) (*bus.Bus, error) {
-	return bus.Open(o.t.Context(), bus.Config{URL: o.s.ClientURL(), Files: f, AcceptLoss: accept, Wait: 30 * time.Second})
+	return bus.Open(o.t.Context(), bus.Config{
+		URL:        o.s.ClientURL(),
+		Files:      f,
+		AcceptLoss: accept,
+		Wait:       30 * time.Second,
+	})
 }
 
 func localStore(t *testing.T) *local.Store {
@@ -99,7 +114,9 @@ func guarded(t *testing.T, b *bus.Bus, f *local.Store) (ended <-chan error) {
 }
 
 // wantLoss waits until a loss is noticed, and has it refused until an operator accepts it.
-func wantLoss(t *testing.T, o *outside, b *bus.Bus, f *local.Store, ended <-chan error, says string) {
+func wantLoss(
+	t *testing.T, o *outside, b *bus.Bus, f *local.Store, ended <-chan error, says string,
+) {
 	t.Helper()
 	select {
 	case err := <-ended:
@@ -110,7 +127,8 @@ func wantLoss(t *testing.T, o *outside, b *bus.Bus, f *local.Store, ended <-chan
 		t.Error("nobody notices while it is used")
 	}
 	b.Close()
-	if b, err := o.open(f, false); !errors.Is(err, bus.ErrLost) || !strings.Contains(err.Error(), says) {
+	if b, err := o.open(f, false); !errors.Is(err, bus.ErrLost) ||
+		!strings.Contains(err.Error(), says) {
 		t.Errorf("the next start: %v, want what says %q", err, says)
 		if err == nil {
 			b.Close()
@@ -125,7 +143,8 @@ func wantLoss(t *testing.T, o *outside, b *bus.Bus, f *local.Store, ended <-chan
 	}
 }
 
-// A NATS that comes back with an older copy of its files is noticed by whoever uses it, and at the next start.
+// A NATS that comes back with an older copy of its files is noticed by whoever uses it, and at
+// the next start.
 func TestAnOlderCopyOfTheStateIsNoticed(t *testing.T) {
 	t.Parallel()
 	o, f, older := newOutside(t), localStore(t), filepath.Join(t.TempDir(), "older")
@@ -162,7 +181,8 @@ func TestAnOlderCopyOfTheStateIsNoticed(t *testing.T) {
 	wantLoss(t, o, b, f, ended, "older copy of its files")
 }
 
-// A purge, and whatever else takes records away that nobody of this project has deleted, is noticed too.
+// A purge, and whatever else takes records away that nobody of this project has deleted, is
+// noticed too.
 func TestRecordsThatNobodyHasDeletedAreMissed(t *testing.T) {
 	for name, take := range map[string]func(context.Context, jetstream.JetStream, string) error{
 		"a purge": func(ctx context.Context, js jetstream.JetStream, stream string) error {
@@ -196,13 +216,15 @@ func TestRecordsThatNobodyHasDeletedAreMissed(t *testing.T) {
 				if err := take(t.Context(), o.js(), "KV_"+bucket); err != nil {
 					t.Fatal(err)
 				}
-				wantLoss(t, o, b, f, ended, "bucket "+bucket+" at the NATS of --nats lacks records that nobody has deleted")
+				wantLoss(t, o, b, f, ended,
+					"bucket "+bucket+" at the NATS of --nats lacks records that nobody has deleted")
 			})
 		}
 	}
 }
 
-// What somebody has set of a bucket that its users rely on is set back while it is used, and at a start.
+// What somebody has set of a bucket that its users rely on is set back while it is used, and at
+// a start.
 func TestABucketGetsItsSettingsBack(t *testing.T) {
 	t.Parallel()
 	o, f := newOutside(t), localStore(t)
@@ -214,7 +236,8 @@ func TestABucketGetsItsSettingsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := s.CachedInfo().Config
-		config.AllowDirect, config.MaxAge, config.Discard, config.Subjects = false, 24*time.Hour, jetstream.DiscardOld, []string{"$KV.other.>"}
+		config.AllowDirect, config.MaxAge, config.Discard, config.Subjects =
+			false, 24*time.Hour, jetstream.DiscardOld, []string{"$KV.other.>"}
 		if _, err := js.UpdateStream(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +248,8 @@ func TestABucketGetsItsSettingsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := s.CachedInfo().Config
-		return c.AllowDirect && c.MaxAge == 0 && c.Discard == jetstream.DiscardNew && c.Subjects[0] == "$KV.ehi_jobs.>" && c.Metadata["ehi.identity"] != ""
+		return c.AllowDirect && c.MaxAge == 0 && c.Discard == jetstream.DiscardNew &&
+			c.Subjects[0] == "$KV.ehi_jobs.>" && c.Metadata["ehi.identity"] != ""
 	}
 	b, err := o.open(f, false)
 	if err != nil {

@@ -69,7 +69,8 @@ func TestFilesAndStateBelongTogether(t *testing.T) {
 		if err == nil {
 			b.Close()
 		}
-		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "--accept-loss") {
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) ||
+			!strings.Contains(err.Error(), "--accept-loss") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -82,7 +83,8 @@ func TestFilesAndStateBelongTogether(t *testing.T) {
 	}
 }
 
-// Exports whose identity is damaged are not those of another state: the message names the file, and an operator's word mends it.
+// Exports whose identity is damaged are not those of another state: the message names the file,
+// and an operator's word mends it.
 func TestADamagedIdentityIsNamed(t *testing.T) {
 	state, exports := t.TempDir(), t.TempDir()
 	b, f, err := pair(t, state, exports, false)
@@ -109,7 +111,8 @@ func TestADamagedIdentityIsNamed(t *testing.T) {
 			t.Errorf("byte %d: %v", at, err)
 		}
 	}
-	if _, _, err = pair(t, state, exports, false); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), mine) {
+	if _, _, err = pair(t, state, exports, false); err == nil ||
+		!strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), mine) {
 		t.Errorf("%v", err)
 	}
 	if b, f, err = pair(t, state, exports, true); err != nil {
@@ -169,7 +172,9 @@ func TestALostBucketIsNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Close()
-		through(t, state, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteKeyValue(ctx, name) })
+		through(t, state, func(ctx context.Context, js jetstream.JetStream) error {
+			return js.DeleteKeyValue(ctx, name)
+		})
 		b, _, err = pair(t, state, exports, false)
 		if err == nil {
 			b.Close()
@@ -211,8 +216,9 @@ func through(t *testing.T, state string, f func(context.Context, jetstream.JetSt
 	}
 }
 
-// A start that is refused after the state was opened has accepted nothing: the next one, without the operator's
-// word, is refused as before; and the right one goes on as if there had been none.
+// A start that is refused after the state was opened has accepted nothing: the next one, without
+// the operator's word, is refused as before; and the right one goes on as if there had been
+// none.
 func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
 	state, exports := t.TempDir(), t.TempDir()
 	first, f, err := pair(t, state, exports, false)
@@ -239,7 +245,12 @@ func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := bus.Open(t.Context(), bus.Config{StoreDir: state, Files: f, AcceptLoss: true, Tentative: true})
+		b, err := bus.Open(t.Context(), bus.Config{
+			StoreDir:   state,
+			Files:      f,
+			AcceptLoss: true,
+			Tentative:  true,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

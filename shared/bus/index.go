@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Summary is what every process holds in memory of each kept job: enough to list, search, expire and count without reading
-// records. About 350 bytes.
+// Summary is what every process holds in memory of each kept job: enough to list, search, expire
+// and count without reading records. About 350 bytes.
 type Summary struct {
 	ID       string
 	Status   ehi.Status
@@ -38,8 +38,8 @@ func (s Summary) Listed(at time.Time) bool {
 	return s.Status != ehi.Aborted && (s.ExpiresAt.IsZero() || at.Before(s.ExpiresAt))
 }
 
-// Revision names the state of the record that the summary was made of: another one is another state,
-// an equal one is the same. It says nothing of which is newer after NATS lost records.
+// Revision names the state of the record that the summary was made of: another one is another
+// state, an equal one is the same. It says nothing of which is newer after NATS lost records.
 func (s Summary) Revision() uint64 { return s.rev }
 
 // Stored is how many bytes the file store keeps of the job.
@@ -61,16 +61,19 @@ type holder struct{ client, patient string }
 type index struct {
 	mu   sync.RWMutex
 	jobs map[string]Summary
-	// running counts the requested jobs of each client and lane, and those that are about to be created; queued those of each lane.
+	// running counts the requested jobs of each client and lane, and those that are about to be
+	// created; queued those of each lane.
 	running map[owner]int
 	queued  map[ehi.Lane]int
-	// places are the jobs that are about to be created: each counts until its record is heard of, and not twice.
+	// places are the jobs that are about to be created: each counts until its record is heard
+	// of, and not twice.
 	places map[string]owner
 	stored int64 // bytes of all jobs
 	// storedOf are those of each client and of each patient that has any.
 	storedOf map[holder]int64
-	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its deletion is old news, of a watch or of
-	// a writer in this process that was slower than the deleter.
+	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its
+	// deletion is old news, of a watch or of a writer in this process that was slower than the
+	// deleter.
 	gone *lru.Cache[string, struct{}]
 }
 
@@ -79,7 +82,14 @@ const goneSize = 8192
 
 func newIndex() (*index, error) {
 	gone, err := lru.New[string, struct{}](goneSize)
-	return &index{jobs: map[string]Summary{}, running: map[owner]int{}, queued: map[ehi.Lane]int{}, places: map[string]owner{}, storedOf: map[holder]int64{}, gone: gone}, err
+	return &index{
+		jobs:     map[string]Summary{},
+		running:  map[owner]int{},
+		queued:   map[ehi.Lane]int{},
+		places:   map[string]owner{},
+		storedOf: map[holder]int64{},
+		gone:     gone,
+	}, err
 }
 
 // apply takes a record in. newest is whether it is the newest that is known: an older one is
@@ -105,7 +115,12 @@ func (x *index) apply(id string, c cached) (newest, changed bool) {
 		return true, known || !gone
 	}
 	s := Summary{
-		ID: id, Status: c.job.Status, Level: c.job.Level, Patient: c.job.Patient, Group: c.job.Group, ClientID: unique.Make(c.job.ClientID).Value(),
+		ID:         id,
+		Status:     c.job.Status,
+		Level:      c.job.Level,
+		Patient:    c.job.Patient,
+		Group:      c.job.Group,
+		ClientID:   unique.Make(c.job.ClientID).Value(),
 		ClientMade: c.job.ClientMade, CreatedAt: c.job.CreatedAt, ExpiresAt: c.job.ExpiresAt,
 		stored: c.job.StoredBytes(), rev: c.rev,
 	}
@@ -119,7 +134,8 @@ func (x *index) apply(id string, c cached) (newest, changed bool) {
 	return true, true
 }
 
-// differing lists the jobs that are not among the keys of a bucket, or are known by a later revision than theirs.
+// differing lists the jobs that are not among the keys of a bucket, or are known by a later
+// revision than theirs.
 func (x *index) differing(keys map[subject.Subject]uint64) (ids []string) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -187,17 +203,22 @@ func (x *index) ran(o owner, n int) {
 	}
 }
 
-// Admit keeps a place for a job that a client is about to have, until the job is there or release is called. Errors: ehi.Throttled where
-// limit of them are queued or running in the lane, ehi.Transient where the queue is full: both cost nothing but this look. What
-// other processes admit at the same moment is not counted; then it is JetStream that refuses.
+// Admit keeps a place for a job that a client is about to have, until the job is there or
+// release is called. Errors: ehi.Throttled where limit of them are queued or running in the
+// lane, ehi.Transient where the queue is full: both cost nothing but this look. What other
+// processes admit at the same moment is not counted; then it is JetStream that refuses.
 func (s *Jobs) Admit(j *ehi.Job, limit int) (release func(), err error) {
 	x, o := s.index, owner{j.Lane, j.ClientID}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if n := x.running[o]; n >= limit {
-		return nil, ehi.Errorf(ehi.Throttled, "This client has %d exports running; more are taken when some are done or deleted", n)
+		return nil,
+			ehi.Errorf(ehi.Throttled,
+				"This client has %d exports running; more are taken when some are done or deleted",
+				n)
 	}
-	if j.Lane == ehi.Interactive && int64(x.queued[j.Lane]) >= s.maxQueue { // a population's commands are its tasks
+	// a population's commands are its tasks
+	if j.Lane == ehi.Interactive && int64(x.queued[j.Lane]) >= s.maxQueue {
 		return nil, ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment")
 	}
 	x.places[j.ID] = o
@@ -225,8 +246,8 @@ func (s *Jobs) Summary(id string) (Summary, bool) {
 	return found, ok
 }
 
-// Gone reports whether this process has heard that a job was deleted, or is about to be. One that it
-// does not know of is not gone.
+// Gone reports whether this process has heard that a job was deleted, or is about to be. One
+// that it does not know of is not gone.
 func (s *Jobs) Gone(id string) bool {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
@@ -266,8 +287,9 @@ func (s *Jobs) IDs() []string {
 // List returns the summaries that keep admits, newest first.
 func (s *Jobs) List(keep func(Summary) bool) []Summary { return s.Page(keep, "", 0) }
 
-// Page returns at most limit of the summaries that keep admits, newest first, from behind the job after, or from the newest where there is
-// no such job. 0 sets no limit. It sorts no more than it returns: among a hundred thousand jobs that takes milliseconds.
+// Page returns at most limit of the summaries that keep admits, newest first, from behind the
+// job after, or from the newest where there is no such job. 0 sets no limit. It sorts no more
+// than it returns: among a hundred thousand jobs that takes milliseconds.
 func (s *Jobs) Page(keep func(Summary) bool, after string, limit int) (page []Summary) {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()

@@ -20,13 +20,15 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// inventory is what the embedded NATS held when somebody last looked. It lies beside its folder, so that
-// what is lost in there is missed at the next start. The last sequence of a stream never goes back, whoever
-// dies: it holds always. What the files were at an orderly stop is in a fileList.
+// inventory is what the embedded NATS held when somebody last looked. It lies beside its folder,
+// so that what is lost in there is missed at the next start. The last sequence of a stream never
+// goes back, whoever dies: it holds always. What the files were at an orderly stop is in a
+// fileList.
 type inventory struct {
 	// Identity is that of the state.
 	Identity string `json:"identity"`
-	// Stopped is when the server was stopped in good order; zero while it runs, and after it was killed.
+	// Stopped is when the server was stopped in good order; zero while it runs, and after it was
+	// killed.
 	Stopped time.Time `json:"stopped,omitzero"`
 	// Streams is what each of them holds, by its name.
 	Streams map[string]holding `json:"streams"`
@@ -53,8 +55,8 @@ func (h holding) gaps() uint64 {
 // inventoryFile is where the inventory of a folder of the embedded NATS is.
 func inventoryFile(storeDir string) string { return filepath.Clean(storeDir) + ".inventory.json" }
 
-// readInventory reads an inventory; nil where there is none. One that cannot be read is an error: it is
-// written whole, or not at all.
+// readInventory reads an inventory; nil where there is none. One that cannot be read is an
+// error: it is written whole, or not at all.
 func readInventory(storeDir string) (*inventory, error) {
 	data, err := readWhole(inventoryFile(storeDir))
 	if err != nil || data == nil {
@@ -101,14 +103,16 @@ func (b *Bus) take(ctx context.Context) (map[string]holding, error) {
 	for info := range list.Info() {
 		if isOurs(info.Config.Name) {
 			s := info.State
-			all[info.Config.Name] = holding{s.FirstSeq, s.FirstTime, s.LastSeq, s.Msgs, info.Config.MaxAge}
+			all[info.Config.Name] = holding{
+				s.FirstSeq, s.FirstTime, s.LastSeq, s.Msgs, info.Config.MaxAge,
+			}
 		}
 	}
 	return all, list.Err()
 }
 
-// unreadable is how many records of a bucket NATS lists and cannot read. Only a count during which nothing
-// expires tells; of a bucket that never rests nothing is said.
+// unreadable is how many records of a bucket NATS lists and cannot read. Only a count during
+// which nothing expires tells; of a bucket that never rests nothing is said.
 func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err error) {
 	is, err := b.link.Streams().Stream(ctx, stream)
 	if err != nil {
@@ -117,7 +121,8 @@ func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err erro
 	for range countRounds {
 		before := is.CachedInfo().State
 		read := uint64(0)
-		if err := b.each(ctx, stream, true, func(jetstream.Msg) error { read++; return nil }); err != nil {
+		if err := b.each(ctx, stream, true,
+			func(jetstream.Msg) error { read++; return nil }); err != nil {
 			return 0, err
 		}
 		info, err := is.Info(ctx)
@@ -125,7 +130,8 @@ func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err erro
 			return 0, err
 		}
 		after := info.State
-		if after.LastSeq == before.LastSeq && after.Msgs == before.Msgs && after.FirstSeq == before.FirstSeq {
+		if after.LastSeq == before.LastSeq && after.Msgs == before.Msgs &&
+			after.FirstSeq == before.FirstSeq {
 			return before.Msgs - min(read, before.Msgs), nil
 		}
 	}
@@ -133,14 +139,20 @@ func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err erro
 }
 
 // each calls f with the messages of a stream that can be read, or with their heads.
-func (b *Bus) each(ctx context.Context, stream string, heads bool, f func(jetstream.Msg) error) error {
+func (b *Bus) each(
+	ctx context.Context, stream string, heads bool, f func(jetstream.Msg) error,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, countTime)
 	defer cancel()
 	is, err := b.link.Streams().Stream(ctx, stream)
 	if err != nil {
 		return err
 	}
-	reader, err := is.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy, HeadersOnly: heads, InactiveThreshold: countTime})
+	reader, err := is.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		HeadersOnly:       heads,
+		InactiveThreshold: countTime,
+	})
 	if err != nil {
 		return fmt.Errorf("read %s: %w", stream, err)
 	}
@@ -187,7 +199,8 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 		return b.acceptable(err)
 	}
 	if identity != "" && was.Identity != identity {
-		b.cfg.Log.Warn("the inventory of the state is another state's, and is not used", "file", inventoryFile(b.cfg.StoreDir), "of", was.Identity, "state", identity)
+		b.cfg.Log.Warn("the inventory of the state is another state's, and is not used", "file",
+			inventoryFile(b.cfg.StoreDir), "of", was.Identity, "state", identity)
 		return nil
 	}
 	now, err := b.take(ctx)
@@ -202,7 +215,8 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 	var lost, unread []string
 	for _, name := range slices.Sorted(maps.Keys(was.Streams)) {
 		if why := b.unopened(name, now); why != "" && !mayGo(name) {
-			b.cfg.Log.Error("a part of the state cannot be read", "of", called(name), "because", why)
+			b.cfg.Log.Error("a part of the state cannot be read", "of", called(name), "because",
+				why)
 			unread = append(unread, fmt.Sprintf("%s (%s)", called(name), why))
 			continue
 		}
@@ -214,7 +228,8 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 			continue
 		}
 		if mayGo(name) {
-			b.cfg.Log.Warn("a part of the state is lost that is made anew by itself", "lost", missed)
+			b.cfg.Log.Warn("a part of the state is lost that is made anew by itself", "lost",
+				missed)
 			continue
 		}
 		telemetry.StateLost.Inc()
@@ -232,11 +247,13 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	return b.acceptable(fmt.Errorf("%w: %s. Keep a copy of %s, and restore a backup, or %s: what is named is gone then",
+	return b.acceptable(fmt.Errorf(
+		"%w: %s. Keep a copy of %s, and restore a backup, or %s: what is named is gone then",
 		ErrLost, strings.Join(lost, "; "), b.cfg.StoreDir, acceptLoss))
 }
 
-// unopened is why NATS could not open a stream whose files are there; "" where it did, or they are gone.
+// unopened is why NATS could not open a stream whose files are there; "" where it did, or they
+// are gone.
 func (b *Bus) unopened(stream string, now map[string]holding) string {
 	if _, there := now[stream]; there {
 		return ""
@@ -249,9 +266,11 @@ func (b *Bus) unopened(stream string, now map[string]holding) string {
 
 // unreadError is ErrUnread, with what cannot be read and what to do.
 func unreadError(what []string, storeDir string) error {
-	return fmt.Errorf("%w: %s. Nothing was changed. Is the disk whole, and may the server read and write"+
-		" what is below %s? Put that right and start again. If it stays so, keep a copy and restore a backup,"+
-		" or %s: what is named is gone then",
+	return fmt.Errorf(
+		"%w: %s. Nothing was changed. Is the disk whole, and may the server read and write"+
+			" what is below %s? Put that right and start again. If it stays so, keep a copy and "+
+			"restore a backup,"+
+			" or %s: what is named is gone then",
 		ErrUnread, strings.Join(what, "; "), storeDir, acceptLoss)
 }
 
@@ -264,8 +283,8 @@ func (b *Bus) acceptable(err error) error {
 	return err
 }
 
-// setAside moves the remains of streams away that NATS does not know any more: it would make the stream anew
-// in them, and lose it again at the next start.
+// setAside moves the remains of streams away that NATS does not know any more: it would make the
+// stream anew in them, and lose it again at the next start.
 func (b *Bus) setAside(was *inventory, now map[string]holding) error {
 	for name := range was.Streams {
 		remains := b.folderOf(name)
@@ -279,7 +298,8 @@ func (b *Bus) setAside(was *inventory, now map[string]holding) error {
 		if err := os.Rename(remains, to); err != nil {
 			return fmt.Errorf("set a damaged stream aside: %w", err)
 		}
-		b.cfg.Log.Warn("the remains of a stream that NATS cannot read are set aside", "stream", name, "in", to)
+		b.cfg.Log.Warn("the remains of a stream that NATS cannot read are set aside", "stream",
+			name, "in", to)
 	}
 	return nil
 }
@@ -301,8 +321,8 @@ func (b *Bus) salvageAll(ctx context.Context, now map[string]holding) error {
 	return nil
 }
 
-// salvage makes a bucket anew of what can be read of it: whoever follows it would wait for the rest for
-// ever. Its files are set aside before.
+// salvage makes a bucket anew of what can be read of it: whoever follows it would wait for the
+// rest for ever. Its files are set aside before.
 func (b *Bus) salvage(ctx context.Context, bucket string) error {
 	js, stream := b.link.Streams(), kv.StreamOf(bucket)
 	is, err := js.Stream(ctx, stream)
@@ -335,7 +355,8 @@ func (b *Bus) salvage(ctx context.Context, bucket string) error {
 			return err
 		}
 	}
-	b.cfg.Log.Warn("a bucket is made anew of what can be read", "bucket", bucket, "records", len(saved), "before", to)
+	b.cfg.Log.Warn("a bucket is made anew of what can be read", "bucket", bucket, "records",
+		len(saved), "before", to)
 	return nil
 }
 
@@ -345,7 +366,11 @@ func entryOf(m jetstream.Msg, bucket string) (Entry, error) {
 	if err != nil || isTombstone(m.Headers()) {
 		return Entry{}, err
 	}
-	e := Entry{Bucket: bucket, Key: strings.TrimPrefix(m.Subject(), "$KV."+bucket+"."), Value: m.Data()}
+	e := Entry{
+		Bucket: bucket,
+		Key:    strings.TrimPrefix(m.Subject(), "$KV."+bucket+"."),
+		Value:  m.Data(),
+	}
 	ttl, err := lifetime(m.Headers())
 	if ttl > 0 {
 		e.Expires = meta.Timestamp.Add(ttl)
@@ -365,16 +390,21 @@ func (b *Bus) folderOf(stream string) string {
 
 // aside is where damaged files of a stream are kept.
 func (b *Bus) aside(stream string) string {
-	return filepath.Clean(b.cfg.StoreDir) + ".damaged-" + stream + "-" + time.Now().UTC().Format("20060102T150405.000")
+	return filepath.Clean(b.cfg.StoreDir) + ".damaged-" + stream + "-" +
+		time.Now().UTC().Format("20060102T150405.000")
 }
 
-// mayGo tells the streams whose loss mends itself: commands are published again, and people log in again.
+// mayGo tells the streams whose loss mends itself: commands are published again, and people log
+// in again.
 func mayGo(stream string) bool {
-	return stream == kv.StreamOf(bucketSessions) || stream == kv.StreamOf(bucketFleet) || strings.HasPrefix(stream, streamPrefix) && stream != auditStream
+	return stream == kv.StreamOf(bucketSessions) || stream == kv.StreamOf(bucketFleet) ||
+		strings.HasPrefix(stream, streamPrefix) && stream != auditStream
 }
 
 // missed says what of a stream is not there any more, "" where all is.
-func (b *Bus) missed(ctx context.Context, name string, was *inventory, all map[string]holding) (string, error) {
+func (b *Bus) missed(
+	ctx context.Context, name string, was *inventory, all map[string]holding,
+) (string, error) {
 	then := was.Streams[name]
 	now, there := all[name]
 	what := called(name)
@@ -382,41 +412,47 @@ func (b *Bus) missed(ctx context.Context, name string, was *inventory, all map[s
 	case !there:
 		return fmt.Sprintf("%s is gone, with %d records", what, then.Messages), nil
 	case now.Last < then.Last:
-		return fmt.Sprintf("%s lacks the newest %d records (it ends at number %d, and ended at %d)", what, then.Last-now.Last, now.Last, then.Last), nil
+		return fmt.Sprintf("%s lacks the newest %d records (it ends at number %d, and ended at %d)",
+			what, then.Last-now.Last, now.Last, then.Last), nil
 	case name == auditStream:
 		return missedEvents(what, was, then, now), nil
 	case b.compared || !slices.Contains(lasting, strings.TrimPrefix(name, "KV_")):
 		return "", nil
 	}
 	if n, err := b.unreadable(ctx, name); err != nil || n > 0 {
-		return fmt.Sprintf("%s has %d records of %d that cannot be read", what, n, now.Messages), err
+		return fmt.Sprintf("%s has %d records of %d that cannot be read", what, n, now.Messages),
+			err
 	}
 	return "", nil
 }
 
-// missedEvents is missed of the audit trail, of which nobody can delete: it goes from its beginning on, by age or by size.
+// missedEvents is missed of the audit trail, of which nobody can delete: it goes from its
+// beginning on, by age or by size.
 func missedEvents(what string, was *inventory, then, now holding) string {
 	if now.gaps() > then.gaps() {
 		return fmt.Sprintf("%s lacks %d of its events", what, now.gaps()-then.gaps())
 	}
 	untouched := !was.Stopped.IsZero() && now.Last == then.Last
-	if untouched && now.Messages < then.Messages && (now.maxAge == 0 || time.Since(then.FirstTime) < now.maxAge) {
+	if untouched && now.Messages < then.Messages &&
+		(now.maxAge == 0 || time.Since(then.FirstTime) < now.maxAge) {
 		return fmt.Sprintf("%s lacks %d of its events", what, then.Messages-now.Messages)
 	}
 	return ""
 }
 
-// keepInventory writes what the state holds at least, again and again, until stop is called: then it is
-// written as after an orderly stop.
+// keepInventory writes what the state holds at least, again and again, until stop is called:
+// then it is written as after an orderly stop.
 func (b *Bus) keepInventory(identity string) (stop func(), err error) {
 	if b.embedded == nil {
 		return func() {}, nil
 	}
 	running := &inventory{Identity: identity, Streams: map[string]holding{}}
-	if was, err := readInventory(b.cfg.StoreDir); err == nil && was != nil && was.Identity == identity && !b.cfg.AcceptLoss {
+	if was, err := readInventory(b.cfg.StoreDir); err == nil && was != nil &&
+		was.Identity == identity && !b.cfg.AcceptLoss {
 		running.Streams = was.Streams // at least that; it is on the disk
 	}
-	if err := running.write(b.cfg.StoreDir); err != nil && !b.cfg.AsIs { // there may be no room for it
+	// there may be no room for it
+	if err := running.write(b.cfg.StoreDir); err != nil && !b.cfg.AsIs {
 		return nil, fmt.Errorf("write the inventory of the state: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -431,8 +467,8 @@ func (b *Bus) keepInventory(identity string) (stop func(), err error) {
 // inventoryEvery is the least pause between two inventories of a running server.
 const inventoryEvery = time.Minute
 
-// refreshInventory writes, at each turn, what the state held at the turn before: by then NATS has synced it,
-// so that a power loss does not make it untrue.
+// refreshInventory writes, at each turn, what the state held at the turn before: by then NATS
+// has synced it, so that a power loss does not make it untrue.
 func (b *Bus) refreshInventory(ctx context.Context, running *inventory) {
 	tick := time.NewTicker(max(inventoryEvery, 3*b.cfg.SyncEvery))
 	defer tick.Stop()
@@ -471,8 +507,8 @@ func (b *Bus) closing() map[string]holding {
 	return held
 }
 
-// closed writes what a state that was closed in good order holds, and what its files are. held is nil where
-// the bus was not opened: then the state is what it was before, if that was known.
+// closed writes what a state that was closed in good order holds, and what its files are. held
+// is nil where the bus was not opened: then the state is what it was before, if that was known.
 func (b *Bus) closed(held map[string]holding) {
 	if held == nil && !b.compared {
 		return

@@ -19,23 +19,38 @@ import (
 // heldJobs is how many jobs filled makes.
 const heldJobs = 40
 
-// filled makes a state with jobs, accounts, codes that expire, and an audit trail, and stops it in good order.
+// filled makes a state with jobs, accounts, codes that expire, and an audit trail, and stops it
+// in good order.
 func filled(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "nats")
 	b := opened(t, dir, nil)
 	for n := range heldJobs {
-		j := &ehi.Job{Version: ehi.RecordVersion, ID: fmt.Sprintf("job-%d", n), Status: ehi.AwaitingInput, ClientID: strings.Repeat("x", 4000), CreatedAt: time.Now().UTC()}
+		j := &ehi.Job{
+			Version:   ehi.RecordVersion,
+			ID:        fmt.Sprintf("job-%d", n),
+			Status:    ehi.AwaitingInput,
+			ClientID:  strings.Repeat("x", 4000),
+			CreatedAt: time.Now().UTC(),
+		}
 		if err := b.Jobs.Create(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Auth.Put(t.Context(), account.Of(j.ID), []byte(strings.Repeat("z", 3000))); err != nil {
+		_, err := b.Auth.Put(t.Context(), account.Of(j.ID), []byte(strings.Repeat("z", 3000)))
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Auth.PutFor(t.Context(), account.Of("code", j.ID), []byte("{}"), time.Second); err != nil {
+		err = b.Auth.PutFor(t.Context(), account.Of("code", j.ID), []byte("{}"), time.Second)
+		if err != nil {
 			t.Fatal(err)
 		}
-		b.Audit.Record(ehi.Event{At: time.Now(), Action: ehi.ActionLogIn, Outcome: ehi.Succeeded, Patient: "p", Detail: strings.Repeat("y", 200)})
+		b.Audit.Record(ehi.Event{
+			At:      time.Now(),
+			Action:  ehi.ActionLogIn,
+			Outcome: ehi.Succeeded,
+			Patient: "p",
+			Detail:  strings.Repeat("y", 200),
+		})
 	}
 	if err := b.Jobs.Delete(t.Context(), "job-0"); err != nil {
 		t.Fatal(err)
@@ -71,7 +86,8 @@ func reopen(t *testing.T, dir string, change func(*Config)) (*Bus, error) {
 // blocks are the files in which a stream's messages are.
 func blocks(t *testing.T, dir, stream string) []string {
 	t.Helper()
-	all, err := filepath.Glob(filepath.Join(dir, "jetstream", "$G", "streams", stream, "msgs", "*.blk"))
+	all, err := filepath.Glob(
+		filepath.Join(dir, "jetstream", "$G", "streams", stream, "msgs", "*.blk"))
 	if err != nil || len(all) == 0 {
 		t.Fatalf("blocks of %s: %q, %v", stream, all, err)
 	}
@@ -128,12 +144,13 @@ var damages = map[string]func(t *testing.T, dir, stream string){
 		}
 	},
 	"a flipped byte in the stream's description": func(t *testing.T, dir, stream string) {
-		flip(t, filepath.Join(filepath.Dir(filepath.Dir(blocks(t, dir, stream)[0])), "meta.inf"), 0.5)
+		flip(t, filepath.Join(filepath.Dir(filepath.Dir(blocks(t, dir, stream)[0])), "meta.inf"),
+			0.5)
 	},
 }
 
-// What the embedded NATS has lost of jobs, accounts or the audit trail since the last stop is said, and
-// nothing is served, until an operator accepts it; then that is so for good.
+// What the embedded NATS has lost of jobs, accounts or the audit trail since the last stop is
+// said, and nothing is served, until an operator accepts it; then that is so for good.
 func TestALossSinceTheLastStopIsSaid(t *testing.T) {
 	for _, stream := range []string{kv.StreamOf(bucketJobs), kv.StreamOf(bucketAuth), auditStream} {
 		for name, damage := range damages {
@@ -143,13 +160,18 @@ func TestALossSinceTheLastStopIsSaid(t *testing.T) {
 				damage(t, dir, stream)
 				log := &lines{}
 				for range 2 { // it is not forgotten by the first start that says so
-					b, err := reopen(t, dir, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+					b, err := reopen(t, dir, func(c *Config) {
+						c.Log = slog.New(slog.NewTextHandler(log, nil))
+					})
 					if err == nil {
 						all := b.Jobs.List(func(Summary) bool { return true })
 						b.Close()
 						t.Fatalf("it is served, with %d jobs; the log: %s", len(all), log)
 					}
-					if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), strings.TrimPrefix(stream, "KV_")) && !strings.Contains(err.Error(), "audit trail") || !strings.Contains(err.Error(), "--accept-loss") {
+					if !errors.Is(err, ErrLost) ||
+						!strings.Contains(err.Error(), strings.TrimPrefix(stream, "KV_")) &&
+							!strings.Contains(err.Error(), "audit trail") ||
+						!strings.Contains(err.Error(), "--accept-loss") {
 						t.Fatal(err)
 					}
 					t.Log(err)
@@ -162,7 +184,12 @@ func TestALossSinceTheLastStopIsSaid(t *testing.T) {
 				if b, err = reopen(t, dir, nil); err != nil {
 					t.Fatalf("after the operator's word: %v", err)
 				}
-				if err := b.Jobs.Create(t.Context(), &ehi.Job{Version: ehi.RecordVersion, ID: "new", CreatedAt: time.Now().UTC()}); err != nil {
+				err = b.Jobs.Create(t.Context(), &ehi.Job{
+					Version:   ehi.RecordVersion,
+					ID:        "new",
+					CreatedAt: time.Now().UTC(),
+				})
+				if err != nil {
 					t.Error(err)
 				}
 				b.Close()
@@ -171,13 +198,15 @@ func TestALossSinceTheLastStopIsSaid(t *testing.T) {
 	}
 }
 
-// A state without a loss is taken as it is: after an orderly stop, and after records have expired, after a
-// kill, which leaves the inventory of a running server, and where a newer state is than the inventory knows.
+// A state without a loss is taken as it is: after an orderly stop, and after records have
+// expired, after a kill, which leaves the inventory of a running server, and where a newer state
+// is than the inventory knows.
 func TestAWholeStateIsNotMistrusted(t *testing.T) {
 	dir := filled(t)
 	b := opened(t, dir, nil)
 	v, err := readInventory(dir)
-	if err != nil || v == nil || !v.Stopped.IsZero() || v.Streams[kv.StreamOf(bucketJobs)].Last == 0 {
+	if err != nil || v == nil || !v.Stopped.IsZero() ||
+		v.Streams[kv.StreamOf(bucketJobs)].Last == 0 {
 		t.Fatalf("the inventory of a running server: %+v, %v", v, err)
 	}
 	if err := b.Jobs.Delete(t.Context(), "job-1"); err != nil { // as if it were killed after this
@@ -218,7 +247,8 @@ func TestALossAfterAKillIsSaid(t *testing.T) {
 	}
 	damages["a truncated block"](t, dir, kv.StreamOf(bucketJobs))
 	damages["a flipped byte, and no state file"](t, dir, kv.StreamOf(bucketJobs))
-	if b, err := reopen(t, dir, nil); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "lacks the newest") {
+	b, err := reopen(t, dir, nil)
+	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "lacks the newest") {
 		if err == nil {
 			b.Close()
 		}
@@ -232,7 +262,8 @@ func TestADamagedInventoryIsSaid(t *testing.T) {
 	if err := os.WriteFile(inventoryFile(dir), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := reopen(t, dir, nil); err == nil || !strings.Contains(err.Error(), inventoryFile(dir)) {
+	b, err := reopen(t, dir, nil)
+	if err == nil || !strings.Contains(err.Error(), inventoryFile(dir)) {
 		if err == nil {
 			b.Close()
 		}

@@ -17,8 +17,9 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Jobs keeps the job records. Writes are compare-and-set on the record's revision; reads are fresh (Get) or from this
-// process's copy (Peek), which follows the bucket through a watch and is never older than cacheTTL.
+// Jobs keeps the job records. Writes are compare-and-set on the record's revision; reads are
+// fresh (Get) or from this process's copy (Peek), which follows the bucket through a watch and
+// is never older than cacheTTL.
 type Jobs struct {
 	kv    *kv.Bucket
 	index *index
@@ -79,15 +80,19 @@ const (
 	cacheTTL  = 5 * time.Second
 	// approvedWait is how long Peek waits for news of an export that was approved.
 	approvedWait = time.Second
-	// deletedRev outranks every revision: what this process deleted never comes back from a late watch message.
+	// deletedRev outranks every revision: what this process deleted never comes back from a late
+	// watch message.
 	deletedRev = ^uint64(0)
-	// casAttempts bounds the retries of Update; each lost race means that somebody else made progress.
+	// casAttempts bounds the retries of Update; each lost race means that somebody else made
+	// progress.
 	casAttempts = 50
 )
 
 var errNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
 
-func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64, log *slog.Logger) (*Jobs, error) {
+func openJobs(
+	ctx context.Context, bucket *kv.Bucket, maxQueue int64, log *slog.Logger,
+) (*Jobs, error) {
 	cache, err := lru.New[string, cached](cacheSize)
 	if err != nil {
 		return nil, err
@@ -101,9 +106,10 @@ func openJobs(ctx context.Context, bucket *kv.Bucket, maxQueue int64, log *slog.
 	return s, err
 }
 
-// reloaded brings this process's copy in line with the bucket after the connection was lost: jobs that went meanwhile are forgotten, and
-// where NATS lost what it had told before, what it has now counts. What differs is asked for by name: a record that was changed while
-// the keys came is not among them.
+// reloaded brings this process's copy in line with the bucket after the connection was lost:
+// jobs that went meanwhile are forgotten, and where NATS lost what it had told before, what it
+// has now counts. What differs is asked for by name: a record that was changed while the keys
+// came is not among them.
 func (s *Jobs) reloaded(keys map[subject.Subject]uint64) {
 	for _, id := range s.index.differing(keys) {
 		c, err := s.fetch(context.Background(), id, s.kv.Newest)
@@ -126,7 +132,8 @@ func (s *Jobs) follow(e kv.Entry) {
 		s.apply(e.Key.String(), cached{nil, e.Revision, time.Now()})
 		return
 	}
-	if job, err := decodeJob(e.Value); err == nil { // a record that cannot be read is reported to whoever asks for it
+	// a record that cannot be read is reported to whoever asks for it
+	if job, err := decodeJob(e.Value); err == nil {
 		s.apply(e.Key.String(), cached{job, e.Revision, time.Now()})
 	}
 }
@@ -190,10 +197,11 @@ func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
 	return c.job, nil
 }
 
-// Peek is Get from this process's copy, for questions that are asked often; the job must not be changed. What this
-// process wrote itself is seen at once; what another one wrote, as soon as NATS brings it. Where the copy is too old,
-// those who ask at the same time share one read. While NATS is away, an export that was approved when it was heard of
-// last is taken to be: nobody can change it by this process, and its files are deleted before anybody is told so.
+// Peek is Get from this process's copy, for questions that are asked often; the job must not be
+// changed. What this process wrote itself is seen at once; what another one wrote, as soon as
+// NATS brings it. Where the copy is too old, those who ask at the same time share one read.
+// While NATS is away, an export that was approved when it was heard of last is taken to be:
+// nobody can change it by this process, and its files are deleted before anybody is told so.
 func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	c, ok := s.cache.Get(id)
 	if !ok || time.Since(c.at) > cacheTTL {
@@ -203,7 +211,9 @@ func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 			ctx, cancel = context.WithTimeout(ctx, approvedWait)
 			defer cancel()
 		}
-		j, err, _ := share(ctx, &s.reads, id, func(ctx context.Context) (*ehi.Job, error) { return s.Get(ctx, id) })
+		j, err, _ := share(ctx, &s.reads, id, func(ctx context.Context) (*ehi.Job, error) {
+			return s.Get(ctx, id)
+		})
 		if approved && IsAway(err) {
 			return c.job, nil
 		}
@@ -215,10 +225,12 @@ func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	return c.job, nil
 }
 
-// share has those who ask for the same at the same time share one read. It is not the first asker's alone: it goes
-// on without the one whose time is over. Errors: ctx's, and those of read.
+// share has those who ask for the same at the same time share one read. It is not the first
+// asker's alone: it goes on without the one whose time is over. Errors: ctx's, and those of
+// read.
 func share[T any](
-	ctx context.Context, reads *singleflight.Group, key string, read func(context.Context) (T, error),
+	ctx context.Context, reads *singleflight.Group, key string,
+	read func(context.Context) (T, error),
 ) (got T, err error, shared bool) {
 	select {
 	case r := <-reads.DoChan(key, func() (any, error) { return read(context.WithoutCancel(ctx)) }):
@@ -240,7 +252,8 @@ func (s *Jobs) take(ctx context.Context, id string, get getter) (cached, error) 
 	c, err := s.fetch(ctx, id, get)
 	if was, known := s.Summary(id); known && errors.Is(err, errNotFound) {
 		if was.Status != ehi.Aborted && s.log != nil { // who deletes a job marks it first
-			s.log.Warn("a job has no record any more, and nobody is known to have deleted it: another server may have; "+
+			s.log.Warn("a job has no record any more, and nobody is known to have deleted it: "+
+				"another server may have; "+
 				"else its bucket is damaged", "job", id, "was", was.Status)
 		}
 		s.apply(id, cached{nil, deletedRev, time.Now()})
@@ -257,7 +270,9 @@ func (s *Jobs) fetch(ctx context.Context, id string, get getter) (cached, error)
 		return cached{}, errNotFound
 	}
 	if err != nil {
-		return cached{}, errors.Join(ehi.Errorf(ehi.Transient, "The job's state cannot be read at the moment"), fmt.Errorf("read job %s: %w", id, err))
+		return cached{},
+			errors.Join(ehi.Errorf(ehi.Transient, "The job's state cannot be read at the moment"),
+				fmt.Errorf("read job %s: %w", id, err))
 	}
 	job, err := decodeJob(e.Value)
 	if err != nil {
@@ -266,11 +281,14 @@ func (s *Jobs) fetch(ctx context.Context, id string, get getter) (cached, error)
 	return cached{job, e.Revision, time.Now()}, nil
 }
 
-// Update changes a job by compare-and-set: change is called with the present record, perhaps several times, and its error
-// ends the attempt with nothing written. It replaces maps and slices rather than changing them in place: readers share
-// them. Update returns the record as written. The first try is on this process's copy of the record; where that turns out to be
+// Update changes a job by compare-and-set: change is called with the present record, perhaps
+// several times, and its error ends the attempt with nothing written. It replaces maps and
+// slices rather than changing them in place: readers share them. Update returns the record as
+// written. The first try is on this process's copy of the record; where that turns out to be
 // old, by a lost compare-and-set or by change's refusal, the record is read anew.
-func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) error) (*ehi.Job, error) {
+func (s *Jobs) Update(
+	ctx context.Context, id string, change func(*ehi.Job) error,
+) (*ehi.Job, error) {
 	if c, ok := s.cache.Get(id); ok && c.job != nil {
 		if done, err := s.tryUpdate(ctx, c, change); err == nil {
 			return done, nil
@@ -289,7 +307,9 @@ func (s *Jobs) Update(ctx context.Context, id string, change func(*ehi.Job) erro
 	return nil, ehi.Errorf(ehi.Transient, "The job is being changed by many at once")
 }
 
-func (s *Jobs) tryUpdate(ctx context.Context, c cached, change func(*ehi.Job) error) (*ehi.Job, error) {
+func (s *Jobs) tryUpdate(
+	ctx context.Context, c cached, change func(*ehi.Job) error,
+) (*ehi.Job, error) {
 	if c.job.Status == ehi.Aborted {
 		return nil, errNotFound
 	}
@@ -319,8 +339,8 @@ func (s *Jobs) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// Keys lists the jobs that have a record, also those that this process does not know of: a NATS that was killed can show a record again
-// that was deleted, as aborted.
+// Keys lists the jobs that have a record, also those that this process does not know of: a NATS
+// that was killed can show a record again that was deleted, as aborted.
 func (s *Jobs) Keys(ctx context.Context) (ids []string, err error) {
 	keys, err := s.kv.Keys(ctx)
 	for _, key := range keys {

@@ -9,7 +9,8 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// A lane of which the embedded NATS cannot read what its workers had in hand is made anew: all in it can be published again.
+// A lane of which the embedded NATS cannot read what its workers had in hand is made anew: all
+// in it can be published again.
 func TestADamagedLaneIsMadeAnew(t *testing.T) {
 	dir := t.TempDir()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: dir})
@@ -17,7 +18,8 @@ func TestADamagedLaneIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Close()
-	states, err := filepath.Glob(filepath.Join(dir, "jetstream", "$G", "streams", "*", "obs", "workers", "o.dat"))
+	states, err := filepath.Glob(
+		filepath.Join(dir, "jetstream", "$G", "streams", "*", "obs", "workers", "o.dat"))
 	if err != nil || len(states) == 0 {
 		t.Fatalf("%v, %v", states, err)
 	}
@@ -27,7 +29,9 @@ func TestADamagedLaneIsMadeAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, damaged := range map[string][]byte{
-			"flipped": append([]byte{whole[0] ^ 0x40, whole[1] ^ 0x80}, whole[2:]...), "cut": slices.Clone(whole[:len(whole)/2]), "zeroed": make([]byte, len(whole)),
+			"flipped": append([]byte{whole[0] ^ 0x40, whole[1] ^ 0x80}, whole[2:]...),
+			"cut":     slices.Clone(whole[:len(whole)/2]),
+			"zeroed":  make([]byte, len(whole)),
 		} {
 			if err := os.WriteFile(path, damaged, 0o600); err != nil {
 				t.Fatal(err)

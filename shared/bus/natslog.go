@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// natsLog takes what the embedded NATS says. Warnings and errors go to our log and are counted; what it
-// says of its daily work does not. It is a server.Logger.
+// natsLog takes what the embedded NATS says. Warnings and errors go to our log and are counted;
+// what it says of its daily work does not. It is a server.Logger.
 type natsLog struct {
 	log *slog.Logger
 
@@ -47,7 +47,8 @@ const (
 )
 
 func newNATSLog(log *slog.Logger) *natsLog {
-	for _, level := range []string{warned, failed} { // from the start on, so that the first one counts
+	// from the start on, so that the first one counts
+	for _, level := range []string{warned, failed} {
 		telemetry.NATSLog.WithLabelValues(level)
 	}
 	return &natsLog{log: log, budget: map[string]*logBudget{}, now: time.Now}
@@ -95,7 +96,8 @@ func (l *natsLog) whyUnopened(stream string) string {
 
 func (l *natsLog) Errorf(format string, v ...any) { l.say(failed, slog.LevelError, format, v) }
 
-// Fatalf is told what NATS cannot go on with. The process goes on: Failed and readiness tell the rest.
+// Fatalf is told what NATS cannot go on with. The process goes on: Failed and readiness tell the
+// rest.
 func (l *natsLog) Fatalf(format string, v ...any) {
 	said := withoutKeys(fmt.Sprintf(format, v...))
 	l.fatal.CompareAndSwap(nil, &said)
@@ -146,8 +148,8 @@ func (l *natsLog) allow(name string) (suppressed int, ok bool) {
 	return suppressed, true
 }
 
-// ours is a subject of this project from its bucket or kind on: keys are made of the ids of patients,
-// jobs and accounts, and of hashes of tokens.
+// ours is a subject of this project from its bucket or kind on: keys are made of the ids of
+// patients, jobs and accounts, and of hashes of tokens.
 var ours = regexp.MustCompile(`(\$KV\.ehi_[a-z]+|\behi\.[a-z]+)\.[^\s"'\])}]+`)
 
 // withoutKeys takes the keys of records out of a line.

@@ -31,11 +31,13 @@ func TestWarningsOfTheEmbeddedNATSAreLoggedAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Close()
-	states, err := filepath.Glob(filepath.Join(dir, "jetstream", "$G", "streams", "KV_"+bucketJobs, "msgs", "index.db"))
+	states, err := filepath.Glob(
+		filepath.Join(dir, "jetstream", "$G", "streams", "KV_"+bucketJobs, "msgs", "index.db"))
 	if err != nil || len(states) != 1 {
 		t.Fatalf("%q, %v", states, err)
 	}
-	if err := errors.Join(os.Truncate(states[0], 5), removeFileList(dir)); err != nil { // as if it were killed
+	// as if it were killed
+	if err := errors.Join(os.Truncate(states[0], 5), removeFileList(dir)); err != nil {
 		t.Fatal(err)
 	}
 	before, log := counted("warn"), &lines{}
@@ -44,7 +46,9 @@ func TestWarningsOfTheEmbeddedNATSAreLoggedAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Close()
-	if said := log.String(); !strings.Contains(said, `level=WARN msg="the embedded NATS"`) || !strings.Contains(said, "KV_"+bucketJobs) {
+	said := log.String()
+	if !strings.Contains(said, `level=WARN msg="the embedded NATS"`) ||
+		!strings.Contains(said, "KV_"+bucketJobs) {
 		t.Errorf("the log says: %s", said)
 	}
 	if n := counted("warn") - before; n < 1 {
@@ -77,9 +81,12 @@ func TestTheLogOfNATSIsBoundedAndNamesNoRecord(t *testing.T) {
 		t.Error("errors took the lines of warnings")
 	}
 	for line, want := range map[string]string{
-		`Internal subscription on "$KV.ehi_jobs.secret" took too long`: `Internal subscription on "$KV.ehi_jobs.(key)" took too long`,
-		`bad [ehi.audit.read.patient-1] and ehi.task.bulk.job.7, so`:   `bad [ehi.audit.(key)] and ehi.task.(key) so`,
-		`Filestore [KV_ehi_jobs] loadBlock error: EOF`:                 `Filestore [KV_ehi_jobs] loadBlock error: EOF`,
+		`Internal subscription on "$KV.ehi_jobs.secret" took too long`: `Internal subscription ` +
+			`on "$KV.ehi_jobs.(key)" took too long`,
+		`bad [ehi.audit.read.patient-1] and ehi.task.bulk.job.7, so`: `bad [ehi.audit.(key)] and ` +
+			`ehi.task.(key) so`,
+		`Filestore [KV_ehi_jobs] loadBlock error: EOF`: `Filestore [KV_ehi_jobs] loadBlock ` +
+			`error: EOF`,
 	} {
 		if got := withoutKeys(line); got != want {
 			t.Errorf("%s\nbecame %s", line, got)

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Workers whose requests have no answer for a while are told; what goes with its connection, or while another
-// server comes to lead, is not, and an answer ends it.
+// Workers whose requests have no answer for a while are told; what goes with its connection, or
+// while another server comes to lead, is not, and an answer ends it.
 func TestWorkersWithoutAnAnswerAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pulls{}

@@ -51,8 +51,8 @@ func readsDuring(t *testing.T, b *Bus, f func() error) int {
 	return reads
 }
 
-// When a job ends, everybody who waits for it asks for its record and its tasks at once: NATS is asked
-// a few times, not once for each.
+// When a job ends, everybody who waits for it asks for its record and its tasks at once: NATS is
+// asked a few times, not once for each.
 func TestThoseWhoAskAtOnceShareARead(t *testing.T) {
 	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
 	if err != nil {
@@ -78,7 +78,12 @@ func TestThoseWhoAskAtOnceShareARead(t *testing.T) {
 		t.Errorf("%d questions for a task are %d reads", askers, reads)
 	}
 
-	if err := b.Jobs.Create(ctx, &ehi.Job{Version: ehi.RecordVersion, ID: "j", Status: ehi.AwaitingInput}); err != nil {
+	err = b.Jobs.Create(ctx, &ehi.Job{
+		Version: ehi.RecordVersion,
+		ID:      "j",
+		Status:  ehi.AwaitingInput,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	for reads = 0; reads == 0; { // news of the job may come in between

@@ -14,7 +14,11 @@ import (
 // external is a NATS that others join.
 func external(t *testing.T) (url string) {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Audit: &bus.AuditConfig{}})
+	b, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Listen:   "127.0.0.1:0",
+		Audit:    &bus.AuditConfig{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +46,8 @@ func restore(t *testing.T, b *bus.Bus, bucket, key string) {
 	}
 }
 
-// A restore that did not end is opened by nobody but the next one, which begins with nothing; one of which
-// state and files are in their places ends when somebody opens both.
+// A restore that did not end is opened by nobody but the next one, which begins with nothing;
+// one of which state and files are in their places ends when somebody opens both.
 func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 	url := external(t)
 	store, err := local.Open(local.Config{Root: filepath.Join(t.TempDir(), files.Folder)})
@@ -56,7 +60,8 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 	}
 	everybody := map[string]bus.Config{
 		"without files": {URL: url}, "with files": {URL: url, Files: store},
-		"with others": {URL: url, Files: stranger}, "after a loss": {URL: url, Files: stranger, AcceptLoss: true},
+		"with others":  {URL: url, Files: stranger},
+		"after a loss": {URL: url, Files: stranger, AcceptLoss: true},
 	}
 	refused := func(when string, who ...string) {
 		t.Helper()
@@ -88,7 +93,9 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 	defer whole.Close()
 	var keys []string
 	keep := func(e bus.Entry) error { keys = append(keys, e.Key); return nil }
-	if err := errors.Join(whole.Entries(t.Context(), bus.AuthRecords, keep), whole.AuditEntries(t.Context(), keep)); err != nil {
+	err = errors.Join(whole.Entries(t.Context(), bus.AuthRecords, keep),
+		whole.AuditEntries(t.Context(), keep))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(keys) != 1 || keys[0] != "account.admin.second" {
@@ -99,12 +106,20 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 
 // A backup is restored into a NATS that holds nothing at all.
 func TestARestoreNeedsAnEmptyNATS(t *testing.T) {
-	for bucket, key := range map[string]string{bus.AuthRecords: "key.a", bus.TaskRecords: "a.0", bus.AuditRecords: "login.x"} {
+	for bucket, key := range map[string]string{
+		bus.AuthRecords:  "key.a",
+		bus.TaskRecords:  "a.0",
+		bus.AuditRecords: "login.x",
+	} {
 		url := external(t)
 		b := opened(t, bus.Config{URL: url})
 		restore(t, b, bucket, key)
 		b.Close()
-		b, err := bus.Open(t.Context(), bus.Config{URL: url, Restore: true, Audit: &bus.AuditConfig{}})
+		b, err := bus.Open(t.Context(), bus.Config{
+			URL:     url,
+			Restore: true,
+			Audit:   &bus.AuditConfig{},
+		})
 		if err == nil {
 			b.Close()
 		}

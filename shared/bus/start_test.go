@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// How long a start may take goes by what there is to read. A server that does not become ready ends the start, by a
-// message that names the folder and what NATS was doing.
+// How long a start may take goes by what there is to read. A server that does not become ready
+// ends the start, by a message that names the folder and what NATS was doing.
 func TestAStartOfNATSHasALimit(t *testing.T) {
 	dir := t.TempDir()
 	if got := startLimit(dir); got != leastStart {
@@ -32,7 +32,8 @@ func TestAStartOfNATSHasALimit(t *testing.T) {
 	log := newNATSLog(slog.New(slog.DiscardHandler))
 	log.Noticef("  Starting restore for stream %q", "EHI_AUDIT")
 	err = within(time.Second, hanging(t.Context().Done()), log, dir)
-	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "EHI_AUDIT") {
+	if err == nil || !strings.Contains(err.Error(), dir) ||
+		!strings.Contains(err.Error(), "EHI_AUDIT") {
 		t.Errorf("a server that does not become ready: %v", err)
 	}
 }
@@ -43,8 +44,8 @@ type hanging <-chan struct{}
 func (h hanging) Start()                               { <-h }
 func (hanging) ReadyForConnections(time.Duration) bool { return true }
 
-// NATS finds out by files _test_* whether it can write, and removes them at once. A process that was killed
-// between the two leaves one; the next start is as any other.
+// NATS finds out by files _test_* whether it can write, and removes them at once. A process that
+// was killed between the two leaves one; the next start is as any other.
 func TestAKillDuringAStartOfNATSLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	b, err := Open(t.Context(), Config{StoreDir: dir})
@@ -84,7 +85,8 @@ func TestWhyNATSCannotStartIsToldAtOnce(t *testing.T) {
 	begun := time.Now()
 	_, err := Open(t.Context(), Config{StoreDir: dir})
 	reason := "storage directory is not a directory"
-	if !errors.Is(err, errNoStart) || errors.Is(err, ErrLost) || !strings.Contains(err.Error(), reason) {
+	if !errors.Is(err, errNoStart) || errors.Is(err, ErrLost) ||
+		!strings.Contains(err.Error(), reason) {
 		t.Errorf("it said %v", err)
 	}
 	if took := time.Since(begun); took > leastStart/2 {

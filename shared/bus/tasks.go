@@ -17,14 +17,16 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Tasks keeps the task records. A population's are written by its plan, one patient's when it is taken. Take and Commit are the two compare-and-sets of DESIGN section 3:
+// Tasks keeps the task records. A population's are written by its plan, one patient's when it is
+// taken. Take and Commit are the two compare-and-sets of DESIGN section 3:
 //
 //	worker A: Take -> attempt 1 at revision r1 ............................ Commit(r1) -> ErrSuperseded
 //	worker B:                 Take -> attempt 2 at revision r2 .. Commit(r2) -> committed
 type Tasks struct {
-	kv        *kv.Bucket
-	committed *lru.Cache[subject.Subject, ehi.Task] // what is committed stays as it is until the job is made anew
-	reads     *singleflight.Group                   // reads under way, by key
+	kv *kv.Bucket
+	// what is committed stays as it is until the job is made anew
+	committed *lru.Cache[subject.Subject, ehi.Task]
+	reads     *singleflight.Group // reads under way, by key
 }
 
 // committedCache bounds the committed tasks that are remembered: about 3 KiB each.
@@ -35,8 +37,8 @@ func openTasks(bucket *kv.Bucket) (*Tasks, error) {
 	return &Tasks{bucket, cache, &singleflight.Group{}}, err
 }
 
-// ErrSuperseded says that another worker took the task, or that its job was deleted, since this worker took it: what this
-// attempt wrote is garbage and its own to remove.
+// ErrSuperseded says that another worker took the task, or that its job was deleted, since this
+// worker took it: what this attempt wrote is garbage and its own to remove.
 var ErrSuperseded = errors.New("the task was taken over or deleted")
 
 // Taken is a task in a worker's hands: the record and the fence.
@@ -47,7 +49,8 @@ type Taken struct {
 
 func taskKey(job string, n int) subject.Subject { return records.Of(job).Number(n) }
 
-// Plan writes the record of a population's task, unless it is there already: a plan that is made again is the same.
+// Plan writes the record of a population's task, unless it is there already: a plan that is made
+// again is the same.
 func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) error {
 	t := &Taken{Task: ehi.Task{Version: ehi.RecordVersion, Job: job, Number: n, Part: &part}}
 	if err := s.write(ctx, t); !errors.Is(err, ErrSuperseded) {
@@ -56,19 +59,22 @@ func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) erro
 	return nil
 }
 
-// TakePlanned starts the next attempt of a population's task, which is a later one than after (see
-// ehi.Job.Attempts). Where the task is committed already it returns that record unchanged. Errors: ErrSuperseded where
-// another worker takes it at the same moment, or its job was deleted.
+// TakePlanned starts the next attempt of a population's task, which is a later one than after
+// (see ehi.Job.Attempts). Where the task is committed already it returns that record unchanged.
+// Errors: ErrSuperseded where another worker takes it at the same moment, or its job was
+// deleted.
 func (s *Tasks) TakePlanned(
 	ctx context.Context, job string, n, after int, worker string, now time.Time,
 ) (*Taken, error) {
 	return s.takeAgain(ctx, job, n, after, worker, now)
 }
 
-// Take starts the next attempt of a task, which is a later one than after (see ehi.Job.Attempts). Where the task is
-// committed already it returns that record unchanged: nothing is left to do. Errors: ErrSuperseded where another worker
-// takes it at the same moment.
-func (s *Tasks) Take(ctx context.Context, job string, n, after int, worker string, now time.Time) (*Taken, error) {
+// Take starts the next attempt of a task, which is a later one than after (see
+// ehi.Job.Attempts). Where the task is committed already it returns that record unchanged:
+// nothing is left to do. Errors: ErrSuperseded where another worker takes it at the same moment.
+func (s *Tasks) Take(
+	ctx context.Context, job string, n, after int, worker string, now time.Time,
+) (*Taken, error) {
 	t := &Taken{Task: ehi.Task{
 		Version: ehi.RecordVersion, Job: job, Number: n, Attempt: after + 1, Excused: after,
 		Worker: worker, TakenAt: now,
@@ -106,7 +112,8 @@ func (s *Tasks) takeAgain(
 	return t, s.write(ctx, t)
 }
 
-// Excuse notes that the attempt ended through no fault of its own, and does not count as a failure. Errors: ErrSuperseded.
+// Excuse notes that the attempt ended through no fault of its own, and does not count as a
+// failure. Errors: ErrSuperseded.
 func (s *Tasks) Excuse(ctx context.Context, t *Taken) error {
 	t.Excused++
 	return s.write(ctx, t)
@@ -140,16 +147,18 @@ func (s *Tasks) write(ctx context.Context, t *Taken) error {
 	return nil
 }
 
-// Get reads one task. ok is false where there is no record of it. The task must not be changed. Those
-// who ask for a task at the same time share one read: when a job ends, all its held polls do.
+// Get reads one task. ok is false where there is no record of it. The task must not be changed.
+// Those who ask for a task at the same time share one read: when a job ends, all its held polls
+// do.
 func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	if t, ok := s.committed.Get(taskKey(job, n)); ok {
 		return t, true, nil
 	}
-	r, err, shared := share(ctx, s.reads, taskKey(job, n).String(), func(ctx context.Context) (taskRead, error) {
-		t, ok, err := s.read(ctx, job, n)
-		return taskRead{t, ok}, err
-	})
+	r, err, shared := share(ctx, s.reads, taskKey(job, n).String(),
+		func(ctx context.Context) (taskRead, error) {
+			t, ok, err := s.read(ctx, job, n)
+			return taskRead{t, ok}, err
+		})
 	if shared && err == nil && !r.Committed { // it may have been committed since that read began
 		return s.read(ctx, job, n)
 	}
@@ -172,7 +181,8 @@ func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok boo
 		return ehi.Task{}, false, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
 	t, err = decodeTask(e.Value)
-	if err == nil && !t.Committed { // another server of a cluster may not have heard of the commit yet
+	// another server of a cluster may not have heard of the commit yet
+	if err == nil && !t.Committed {
 		if e, err = s.kv.Newest(ctx, taskKey(job, n)); err == nil {
 			t, err = decodeTask(e.Value)
 		}
@@ -186,8 +196,8 @@ func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok boo
 	return t, err == nil, err
 }
 
-// Newest reads one task as NATS has it at this moment, whatever this process remembers. ok is false where there is no
-// record of it.
+// Newest reads one task as NATS has it at this moment, whatever this process remembers. ok is
+// false where there is no record of it.
 func (s *Tasks) Newest(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	e, err := s.kv.Newest(ctx, taskKey(job, n))
 	if errors.Is(err, kv.ErrNotFound) {
@@ -209,7 +219,8 @@ func (s *Tasks) forget(job string) {
 	}
 }
 
-// Delete forgets the tasks 0..n-1 of a job. A worker that still runs one of them can no longer commit it.
+// Delete forgets the tasks 0..n-1 of a job. A worker that still runs one of them can no longer
+// commit it.
 func (s *Tasks) Delete(ctx context.Context, job string, n int) error {
 	for i := range n {
 		if err := s.DeleteOne(ctx, job, i); err != nil {

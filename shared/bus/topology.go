@@ -67,9 +67,10 @@ func (l *lanes) set(name ehi.Lane, to lane) {
 	l.all[name] = to
 }
 
-// Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it. What it held is lost; the reconciler
-// publishes it again. Settings that somebody has changed, so that commands are refused or do not come, are set back.
-// It also gives streams the copies that they could not have before, for lack of servers.
+// Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it.
+// What it held is lost; the reconciler publishes it again. Settings that somebody has changed,
+// so that commands are refused or do not come, are set back. It also gives streams the copies
+// that they could not have before, for lack of servers.
 func (b *Bus) Mend(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
 		l := b.lanes.get(name)
@@ -82,14 +83,16 @@ func (b *Bus) Mend(ctx context.Context) error {
 			b.online(name)
 		}
 		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound):
+		case errors.Is(err, jetstream.ErrStreamNotFound) ||
+			errors.Is(err, jetstream.ErrConsumerNotFound):
 			b.cfg.Log.Warn("declare a lane anew", "lane", name, "err", err)
 			err = b.declareLane(ctx, name)
 		case err != nil && stream != nil && isOffline(err) && !b.asIs():
 			err = b.remakeWorkers(ctx, l, name, err)
 		case err == nil && !b.asIs() && laneChanged(name, stream.Config, workers.Config):
 			b.cfg.Log.Error(
-				"somebody has changed settings of a lane on which its commands depend: they are set back",
+				"somebody has changed settings of a lane on which its commands depend: they are "+
+					"set back",
 				"lane", name)
 			err = b.declareLane(ctx, name)
 		}
@@ -103,20 +106,29 @@ func (b *Bus) Mend(ctx context.Context) error {
 // laneStream is the stream of a lane.
 func laneStream(name ehi.Lane) string { return streamPrefix + strings.ToUpper(string(name)) }
 
-// laneChanged reports whether a lane has other settings than declareLane gives it, of those by which commands are
-// refused or do not come.
-func laneChanged(name ehi.Lane, stream jetstream.StreamConfig, workers jetstream.ConsumerConfig) bool {
-	return !slices.Equal(stream.Subjects, laneSubjects(name)) || stream.Discard != jetstream.DiscardNew ||
+// laneChanged reports whether a lane has other settings than declareLane gives it, of those by
+// which commands are refused or do not come.
+func laneChanged(
+	name ehi.Lane, stream jetstream.StreamConfig, workers jetstream.ConsumerConfig,
+) bool {
+	return !slices.Equal(stream.Subjects, laneSubjects(name)) ||
+		stream.Discard != jetstream.DiscardNew ||
 		stream.NoAck ||
-		stream.MaxAge != 0 || stream.MaxMsgSize >= 0 || stream.MaxBytes >= 0 || stream.MaxMsgsPerSubject > 0 ||
-		workers.FilterSubject != "" || len(workers.FilterSubjects) > 0 || workers.MaxDeliver != -1 ||
+		stream.MaxAge != 0 || stream.MaxMsgSize >= 0 || stream.MaxBytes >= 0 ||
+		stream.MaxMsgsPerSubject > 0 ||
+		workers.FilterSubject != "" || len(workers.FilterSubjects) > 0 ||
+		workers.MaxDeliver != -1 ||
 		workers.HeadersOnly ||
-		workers.MaxRequestBatch != 0 || workers.MaxRequestExpires != 0 || workers.MaxRequestMaxBytes != 0
+		workers.MaxRequestBatch != 0 || workers.MaxRequestExpires != 0 ||
+		workers.MaxRequestMaxBytes != 0
 }
 
 // laneSubjects are those of a lane's commands.
 func laneSubjects(name ehi.Lane) []string {
-	return []string{startSubjects.Under(string(name)).String(), taskSubjects.Match(string(name), "", "").String()}
+	return []string{
+		startSubjects.Under(string(name)).String(),
+		taskSubjects.Match(string(name), "", "").String(),
+	}
 }
 
 // findLane takes a lane as it is.
@@ -176,25 +188,28 @@ func isOffline(err error) bool {
 // consumerOffline is JetStream's error code of that.
 const consumerOffline jetstream.ErrorCode = 10119
 
-// offlineFor is for how long the consumer of a lane may be away that has fewer copies than its stream.
+// offlineFor is for how long the consumer of a lane may be away that has fewer copies than its
+// stream.
 const offlineFor = 10 * time.Second
 
-// remakeWorkers makes the consumer of a lane anew that only servers hold that are away, while the stream is
-// there. A cluster gives a consumer its copies some time after its stream: a server that goes before may take the only
-// one with it, and no worker would get a command until it is back. Nothing is lost: commands that were in hand are
-// delivered again.
+// remakeWorkers makes the consumer of a lane anew that only servers hold that are away, while
+// the stream is there. A cluster gives a consumer its copies some time after its stream: a
+// server that goes before may take the only one with it, and no worker would get a command until
+// it is back. Nothing is lost: commands that were in hand are delivered again.
 func (b *Bus) remakeWorkers(ctx context.Context, l lane, name ehi.Lane, why error) error {
 	since, now := b.offlineSince(name, time.Now()), time.Now()
 	if now.Sub(since) < offlineFor {
 		return why
 	}
-	b.cfg.Log.Error("all servers of a lane's consumer are away: it is made anew on those of the lane",
+	b.cfg.Log.Error(
+		"all servers of a lane's consumer are away: it is made anew on those of the lane",
 		"lane", name, "since", since, "err", why)
 	asked, cancel := context.WithTimeout(ctx, deleteTime)
 	defer cancel()
 	if err := l.stream.DeleteConsumer(asked, consumerWorkers); err != nil && !errors.Is(err,
 		jetstream.ErrConsumerNotFound) && !IsAway(err) {
-		return errors.Join(why, err) // of one whose servers are away, the deletion itself may have no answer
+		// of one whose servers are away, the deletion itself may have no answer
+		return errors.Join(why, err)
 	}
 	if err := b.declareWorkers(ctx, l, name); err != nil {
 		return errors.Join(why, err)
@@ -227,7 +242,9 @@ func (b *Bus) online(name ehi.Lane) {
 }
 
 // stream declares a stream with as many copies as there are to be.
-func (b *Bus) stream(ctx context.Context, config jetstream.StreamConfig) (is jetstream.Stream, err error) {
+func (b *Bus) stream(
+	ctx context.Context, config jetstream.StreamConfig,
+) (is jetstream.Stream, err error) {
 	err = b.link.Declare(ctx, config.Name, func(replicas int) (err error) {
 		config.Replicas = replicas
 		is, err = b.link.Streams().CreateOrUpdateStream(ctx, config)
@@ -239,7 +256,8 @@ func (b *Bus) stream(ctx context.Context, config jetstream.StreamConfig) (is jet
 // raiseEvery is the pause between two attempts to give every stream its copies.
 const raiseEvery = time.Minute
 
-// raise gives each stream and bucket as many copies as there are to be: servers may have come since it was declared.
+// raise gives each stream and bucket as many copies as there are to be: servers may have come
+// since it was declared.
 func (b *Bus) raise(ctx context.Context, now time.Time) error {
 	b.raising.Lock()
 	defer b.raising.Unlock()
@@ -262,7 +280,8 @@ func isOurs(stream string) bool {
 	return strings.HasPrefix(stream, streamPrefix) || strings.HasPrefix(stream, "KV_ehi_")
 }
 
-// declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any process at any time.
+// declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any
+// process at any time.
 func (b *Bus) declare(ctx context.Context) (err error) {
 	if err := b.resume(ctx); err != nil {
 		return err
@@ -282,8 +301,11 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	}
 	buckets := map[string]*kv.Bucket{}
 	for name, what := range map[string]string{
-		bucketJobs: "Export jobs", bucketTasks: "Committed tasks", bucketAuth: "Keys, codes and tokens", bucketSessions: "Sessions of the pages",
-		bucketFleet: "Servers and exporters",
+		bucketJobs:     "Export jobs",
+		bucketTasks:    "Committed tasks",
+		bucketAuth:     "Keys, codes and tokens",
+		bucketSessions: "Sessions of the pages",
+		bucketFleet:    "Servers and exporters",
 	} {
 		if buckets[name], err = b.bucket(ctx, name, what); err != nil {
 			return err
@@ -300,7 +322,8 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 		}
 	}
 	b.identity = identity
-	b.Auth, b.Sessions, b.Fleet = buckets[bucketAuth], buckets[bucketSessions], &Fleet{buckets[bucketFleet]}
+	b.Auth, b.Sessions, b.Fleet =
+		buckets[bucketAuth], buckets[bucketSessions], &Fleet{buckets[bucketFleet]}
 	b.Jobs, err = openJobs(ctx, buckets[bucketJobs], b.cfg.MaxQueue, b.cfg.Log)
 	if errors.Is(err, kv.ErrUnreadable) {
 		err = fmt.Errorf("%w: %w: restore a backup, or %s", ErrLost, err, acceptLoss)
@@ -313,12 +336,14 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 
 // forgetRemade forgets the committed tasks of a job that is exported anew.
 func (b *Bus) forgetRemade(id string) {
-	if c, ok := b.Jobs.cache.Get(id); ok && c.job != nil && c.job.Status == ehi.Requested && c.job.Attempts > 0 {
+	c, ok := b.Jobs.cache.Get(id)
+	if ok && c.job != nil && c.job.Status == ehi.Requested && c.job.Attempts > 0 {
 		b.Tasks.forget(id)
 	}
 }
 
-// fits asks whether this process fits the others, see Config.Fits. Where no server has been there is none.
+// fits asks whether this process fits the others, see Config.Fits. Where no server has been
+// there is none.
 func (b *Bus) fits(ctx context.Context) error {
 	if b.cfg.Fits == nil || b.embedded != nil {
 		return nil
@@ -349,33 +374,42 @@ func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error)
 // asIs reports whether this process declares nothing.
 func (b *Bus) asIs() bool { return b.cfg.AsIs || b.cfg.Join }
 
-// ErrNoServer is returned by Open under Config.Join where no server of this build has worked on the NATS yet.
-var ErrNoServer = errors.New("no server has made its streams on this NATS: start the server first, of the same build, with the same NATS")
+// ErrNoServer is returned by Open under Config.Join where no server of this build has worked on
+// the NATS yet.
+var ErrNoServer = errors.New("no server has made its streams on this NATS: start the server " +
+	"first, of the same build, with the same NATS")
 
-// unmade says of a stream or consumer that is not there what that means to a process that makes none.
+// unmade says of a stream or consumer that is not there what that means to a process that makes
+// none.
 func (b *Bus) unmade(err error) error {
-	if b.cfg.Join && (errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)) {
+	if b.cfg.Join &&
+		(errors.Is(err, jetstream.ErrStreamNotFound) ||
+			errors.Is(err, jetstream.ErrConsumerNotFound)) {
 		return fmt.Errorf("%w: %w", ErrNoServer, err)
 	}
 	return err
 }
 
-// remakeLane makes a lane anew of which the embedded NATS cannot read what its workers had in hand. Nothing is lost with it: the
-// reconciler publishes again what the records of tasks say is to be done.
+// remakeLane makes a lane anew of which the embedded NATS cannot read what its workers had in
+// hand. Nothing is lost with it: the reconciler publishes again what the records of tasks say is
+// to be done.
 func (b *Bus) remakeLane(ctx context.Context, name ehi.Lane, why error) error {
 	b.cfg.Log.Warn("a lane's files are damaged: it is made anew", "lane", name,
-		"folder", filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", laneStream(name)), "err", why)
+		"folder", filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", laneStream(name)),
+		"err", why)
 	if err := b.link.Streams().DeleteStream(ctx, laneStream(name)); err != nil {
 		return errors.Join(why, err)
 	}
 	return b.declareLane(ctx, name)
 }
 
-// declareLanes declares every lane. What is known of them belongs to a connection: over a new one it is asked for anew.
+// declareLanes declares every lane. What is known of them belongs to a connection: over a new
+// one it is asked for anew.
 func (b *Bus) declareLanes(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
 		err := b.declareLane(ctx, name)
-		if api, is := errors.AsType[*jetstream.APIError](err); is && api.ErrorCode == jetstream.JSErrCodeConsumerCreate && b.cfg.URL == "" {
+		api, is := errors.AsType[*jetstream.APIError](err)
+		if is && api.ErrorCode == jetstream.JSErrCodeConsumerCreate && b.cfg.URL == "" {
 			err = b.remakeLane(ctx, name, err)
 		}
 		if err != nil {

@@ -24,7 +24,9 @@ func keepFrom(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := func(flags int) error { return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags) }
+	set := func(flags int) error {
+		return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
+	}
 	if err := set(immutable); err != nil {
 		_ = f.Close()
 		t.Skip("needs root, and a file system that has the flag:", err)
@@ -37,10 +39,14 @@ func keepFrom(t *testing.T, name string) {
 	})
 }
 
-// A start at which a file of the embedded NATS cannot be removed is answered by an error that says whose it is, and
-// why, and not that it is lost: nobody is to give up for it what is there. NATS 2.15.2 ended by a stack.
+// A start at which a file of the embedded NATS cannot be removed is answered by an error that
+// says whose it is, and why, and not that it is lost: nobody is to give up for it what is there.
+// NATS 2.15.2 ended by a stack.
 func TestAFileThatCannotBeRemovedIsNoStack(t *testing.T) {
-	cfg := Config{StoreDir: filepath.Join(t.TempDir(), "nats"), Audit: &AuditConfig{TTL: 2 * time.Second}}
+	cfg := Config{
+		StoreDir: filepath.Join(t.TempDir(), "nats"),
+		Audit:    &AuditConfig{TTL: 2 * time.Second},
+	}
 	b, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +61,8 @@ func TestAFileThatCannotBeRemovedIsNoStack(t *testing.T) {
 		b.Close()
 	}
 	if !errors.Is(err, ErrUnread) || errors.Is(err, ErrLost) ||
-		!strings.Contains(err.Error(), "audit trail") || !strings.Contains(err.Error(), "operation not permitted") {
+		!strings.Contains(err.Error(), "audit trail") ||
+		!strings.Contains(err.Error(), "operation not permitted") {
 		t.Errorf("the start says %v", err)
 	}
 }
@@ -66,7 +73,8 @@ func TestWhatTheDiskDoesNotGiveIsNotLost(t *testing.T) {
 	eio := damagedFile{"nats/1.blk", unread + " (input/output error)"}
 	gone := damagedFile{"nats/2.blk", "is gone"}
 	err := b.lostFiles(map[string][]damagedFile{"KV_ehi_jobs": {eio}})
-	if !errors.Is(err, ErrUnread) || errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "input/output error") {
+	if !errors.Is(err, ErrUnread) || errors.Is(err, ErrLost) ||
+		!strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("of one that cannot be read: %v", err)
 	}
 	for name, damaged := range map[string]map[string][]damagedFile{

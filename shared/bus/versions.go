@@ -8,14 +8,17 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// ErrNewer says that a record was written by a newer build, and means what this one cannot know. It is left as it is.
+// ErrNewer says that a record was written by a newer build, and means what this one cannot know.
+// It is left as it is.
 var ErrNewer = errors.New("the record is of a newer version than this build reads")
 
 func newerError(what string, version int) error {
-	return fmt.Errorf("%s has version %d, this build reads up to %d; run the newer build again: %w", what, version, ehi.RecordVersion, ErrNewer)
+	return fmt.Errorf("%s has version %d, this build reads up to %d; run the newer build again: %w",
+		what, version, ehi.RecordVersion, ErrNewer)
 }
 
-// upgrade brings the record of an older build up to what this one writes. It is stored so when the job changes next.
+// upgrade brings the record of an older build up to what this one writes. It is stored so when
+// the job changes next.
 func upgrade(j *ehi.Job) {
 	if j.Version < 3 && j.KickOff.ByPatient {
 		delete(j.Counts, "") // it counts headers among the resources

@@ -34,7 +34,8 @@ func writeWhole(path string, data []byte) error {
 	return syncAt(filepath.Dir(path))
 }
 
-// readWhole reads a file of writeWhole, or one of a former build without a sum; nil where there is none.
+// readWhole reads a file of writeWhole, or one of a former build without a sum; nil where there
+// is none.
 func readWhole(path string) ([]byte, error) {
 	all, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

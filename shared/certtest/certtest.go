@@ -20,15 +20,23 @@ func Files(dir string) (cert, key string) {
 	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 }
 
-// SelfSigned writes a certificate for loopback that is good from now until expires, and its key, into a folder.
+// SelfSigned writes a certificate for loopback that is good from now until expires, and its key,
+// into a folder.
 func SelfSigned(t *testing.T, dir string, expires time.Time) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	about := &x509.Certificate{SerialNumber: big.NewInt(expires.Unix()), NotBefore: time.Now().Add(-time.Minute), NotAfter: expires, DNSNames: []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	about := &x509.Certificate{
+		SerialNumber:          big.NewInt(expires.Unix()),
+		NotBefore:             time.Now().Add(-time.Minute),
+		NotAfter:              expires,
+		DNSNames:              []string{"localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +46,10 @@ func SelfSigned(t *testing.T, dir string, expires time.Time) (cert, key string) 
 		t.Fatal(err)
 	}
 	cert, key = Files(dir)
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+	for path, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: der},
+		key:  {Type: "PRIVATE KEY", Bytes: pkcs8},
+	} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -120,7 +120,8 @@ func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// IsShort tells an error that is due to a lack of open files or of memory, which passes, from others.
+// IsShort tells an error that is due to a lack of open files or of memory, which passes, from
+// others.
 func IsShort(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.ENOMEM)

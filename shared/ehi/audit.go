@@ -5,14 +5,16 @@ import "time"
 // Action is what an audit event tells of.
 type Action string
 
-// The actions, by where they happen: the authorization server, exports, reads of records, administration.
+// The actions, by where they happen: the authorization server, exports, reads of records,
+// administration.
 const (
-	ActionLogIn        Action = "log-in"
-	ActionLogOut       Action = "log-out"
-	ActionAuthorize    Action = "authorize" // the patient's answer to an application
-	ActionWithdraw     Action = "withdraw"  // the patient ends an application's access
-	ActionToken        Action = "token"
-	ActionTokenReuse   Action = "token-reuse" // a code or refresh token came a second time: its grant was revoked
+	ActionLogIn     Action = "log-in"
+	ActionLogOut    Action = "log-out"
+	ActionAuthorize Action = "authorize" // the patient's answer to an application
+	ActionWithdraw  Action = "withdraw"  // the patient ends an application's access
+	ActionToken     Action = "token"
+	// a code or refresh token came a second time: its grant was revoked
+	ActionTokenReuse   Action = "token-reuse"
 	ActionRevoke       Action = "revoke"
 	ActionRegister     Action = "register" // dynamic registration
 	ActionKickOff      Action = "kick-off"
@@ -32,8 +34,12 @@ const (
 
 // Actions lists the actions.
 func Actions() []Action {
-	return []Action{ActionLogIn, ActionLogOut, ActionAuthorize, ActionWithdraw, ActionToken, ActionTokenReuse, ActionRevoke, ActionRegister, ActionKickOff, ActionForm, ActionDelete,
-		ActionDisclose, ActionRead, ActionApprove, ActionReject, ActionAttach, ActionDetach, ActionImport, ActionBackup, ActionAudit, ActionAdministrate}
+	return []Action{
+		ActionLogIn, ActionLogOut, ActionAuthorize, ActionWithdraw, ActionToken, ActionTokenReuse,
+		ActionRevoke, ActionRegister, ActionKickOff, ActionForm, ActionDelete,
+		ActionDisclose, ActionRead, ActionApprove, ActionReject, ActionAttach, ActionDetach,
+		ActionImport, ActionBackup, ActionAudit, ActionAdministrate,
+	}
 }
 
 // Outcome is how what an audit event tells of ended.
@@ -46,7 +52,8 @@ const (
 	Broke     Outcome = "failed"  // by a fault of the server's
 )
 
-// Event is one line of the audit trail. It names patients, jobs and clients by their ids, and says nothing of what is in a record.
+// Event is one line of the audit trail. It names patients, jobs and clients by their ids, and
+// says nothing of what is in a record.
 type Event struct {
 	At      time.Time `json:"at"`
 	Action  Action    `json:"action"`

@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// Code classes an error by what its reader can do about it. The edge (HTTP, command line) turns a Code into its own
-// status in one place; the values are FHIR issue types (https://hl7.org/fhir/R4/valueset-issue-type.html).
+// Code classes an error by what its reader can do about it. The edge (HTTP, command line) turns
+// a Code into its own status in one place; the values are FHIR issue types
+// (https://hl7.org/fhir/R4/valueset-issue-type.html).
 type Code string
 
 const (
 	// Invalid input: the caller must change the request. HTTP 400.
 	Invalid Code = "invalid"
-	// Unsupported is a request that is understood and not supported: lenient handling may pass over it. HTTP 400.
+	// Unsupported is a request that is understood and not supported: lenient handling may pass
+	// over it. HTTP 400.
 	Unsupported Code = "not-supported"
 	// NotFound covers what is absent and what is somebody else's alike. HTTP 404.
 	NotFound Code = "not-found"
-	// Conflict is a change that the present state forbids. HTTP 400 on the wire of the EHI API (CONFORMANCE wording).
+	// Conflict is a change that the present state forbids. HTTP 400 on the wire of the EHI API
+	// (CONFORMANCE wording).
 	Conflict Code = "conflict"
 	// Unauthenticated means that no valid credentials came with the request. HTTP 401.
 	Unauthenticated Code = "login"
@@ -37,7 +40,8 @@ const (
 	Internal Code = "exception"
 )
 
-// Error is what crosses the edge of the domain: a class and one sentence for a human reader, free of internals.
+// Error is what crosses the edge of the domain: a class and one sentence for a human reader,
+// free of internals.
 type Error struct {
 	Code    Code
 	Message string
@@ -55,10 +59,15 @@ func Errorf(code Code, format string, args ...any) error {
 // Throttle makes an Error of the class Throttled that says when to come back, in whole seconds.
 func Throttle(wait time.Duration, text string) error {
 	wait = (wait + time.Second - 1).Truncate(time.Second)
-	return &Error{Throttled, fmt.Sprintf("%s; try again in %d s", text, int(wait/time.Second)), wait}
+	return &Error{
+		Throttled,
+		fmt.Sprintf("%s; try again in %d s", text, int(wait/time.Second)),
+		wait,
+	}
 }
 
-// CodeOf returns the class of the first Error in err's chain, Internal for any other error and "" for nil.
+// CodeOf returns the class of the first Error in err's chain, Internal for any other error and
+// "" for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Fault is something that goes wrong for a job because its client has ordered it, to test itself: the sandbox's base /faulty/<faults>/fhir.
+// Fault is something that goes wrong for a job because its client has ordered it, to test
+// itself: the sandbox's base /faulty/<faults>/fhir.
 type Fault string
 
 // The faults.
@@ -30,21 +31,45 @@ type FaultInfo struct {
 // Faults lists the faults and what a client sees of each.
 func Faults() []FaultInfo {
 	return []FaultInfo{
-		{FaultBusy, "The first kick-off and every other one of the client is answered 429 with Retry-After: 2."},
-		{FaultThrottled, "The first and third status request of a job are answered 429 with Retry-After: 2."},
-		{FaultUnavailable, "The first and third status request of a job are answered 503 with Retry-After: 2 and the issue code transient."},
-		{FaultDropped, "On the first and third status request of a job, and on the first download of each file, the connection is closed without an answer."},
-		{FaultSlow, "The job is 202 until ten seconds after it was asked for, with Retry-After: 2."},
+		{
+			FaultBusy,
+			"The first kick-off and every other one of the client is answered 429 with " +
+				"Retry-After: 2.",
+		},
+		{
+			FaultThrottled,
+			"The first and third status request of a job are answered 429 with Retry-After: 2.",
+		},
+		{
+			FaultUnavailable,
+			"The first and third status request of a job are answered 503 with Retry-After: 2 " +
+				"and the issue code transient.",
+		},
+		{
+			FaultDropped,
+			"On the first and third status request of a job, and on the first download of each " +
+				"file, the connection is closed without an answer.",
+		},
+		{
+			FaultSlow,
+			"The job is 202 until ten seconds after it was asked for, with Retry-After: 2.",
+		},
 		{FaultFailed, "The job ends as 500 with an OperationOutcome, and stays so."},
 		{FaultErrors, "The manifest's error has a file with two OperationOutcomes."},
-		{FaultTruncated, "The first download of each file has its Content-Length, and breaks off in the middle."},
+		{
+			FaultTruncated,
+			"The first download of each file has its Content-Length, and breaks off in the middle.",
+		},
 		{FaultExpired, "The manifest's Expires has passed, and its files answer 404."},
 	}
 }
 
-// ParseFaults reads faults with + or commas between them. Errors: Invalid for one that there is not.
+// ParseFaults reads faults with + or commas between them. Errors: Invalid for one that there is
+// not.
 func ParseFaults(s string) (out []Fault, err error) {
-	for _, name := range strings.FieldsFunc(s, func(r rune) bool { return r == '+' || r == ',' || r == ' ' }) { // an unescaped + may arrive as a space
+	// an unescaped + may arrive as a space
+	for _, name := range strings.FieldsFunc(s,
+		func(r rune) bool { return r == '+' || r == ',' || r == ' ' }) {
 		f := Fault(name)
 		if !slices.ContainsFunc(Faults(), func(i FaultInfo) bool { return i.Fault == f }) {
 			return nil, Errorf(Invalid, "There is no fault %q; there are %s", name, faultNames())

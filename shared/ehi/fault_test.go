@@ -9,13 +9,18 @@ import (
 
 // Faults are read in any spelling of their list; one that there is not is named in the refusal.
 func TestFaultsAreRead(t *testing.T) {
-	for text, want := range map[string][]Fault{"slow": {FaultSlow}, "slow+failed": {FaultSlow, FaultFailed}, "slow, failed slow": {FaultSlow, FaultFailed}} {
+	for text, want := range map[string][]Fault{
+		"slow":              {FaultSlow},
+		"slow+failed":       {FaultSlow, FaultFailed},
+		"slow, failed slow": {FaultSlow, FaultFailed},
+	} {
 		if got, err := ParseFaults(text); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"", "+", "slow+nonsense", "SLOW"} {
-		if got, err := ParseFaults(text); CodeOf(err) != Invalid || !strings.Contains(err.Error(), "truncated") {
+		got, err := ParseFaults(text)
+		if CodeOf(err) != Invalid || !strings.Contains(err.Error(), "truncated") {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}

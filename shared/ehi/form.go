@@ -44,18 +44,33 @@ func Categories() []CategoryInfo {
 		{Visits, "Clinic visits", "Visits to a doctor or hospital, and what was done there", true},
 		{Labs, "Lab results", "Results of blood and other laboratory tests", true},
 		{Billing, "Billing records", "Claims, insurance coverage and payments", true},
-		{MedicalRecord, "Rest of the medical record", "Conditions, medications, allergies, immunizations, care plans and more", false},
-		{DischargeSummary, "Discharge summaries", "Documents written when you left a hospital", true},
+		{
+			MedicalRecord,
+			"Rest of the medical record",
+			"Conditions, medications, allergies, immunizations, care plans and more",
+			false,
+		},
+		{
+			DischargeSummary,
+			"Discharge summaries",
+			"Documents written when you left a hospital",
+			true,
+		},
 		{Operative, "Operative reports", "Documents about operations", true},
 		{Pathology, "Pathology reports", "Documents about tissue samples", true},
-		{Radiology, "Radiology reports and images", "X-ray, CT, MRI and ultrasound studies and reports", true},
+		{
+			Radiology,
+			"Radiology reports and images",
+			"X-ray, CT, MRI and ultrasound studies and reports",
+			true,
+		},
 		{Photographs, "Photographs", "Pictures taken for your care", true},
 		{OtherDocuments, "Other documents", "Any other document in your record", true},
 	}
 }
 
-// Authorization is a key of the form's second part: sensitive information that stays out unless the patient
-// expressly authorises it (EHI-9).
+// Authorization is a key of the form's second part: sensitive information that stays out unless
+// the patient expressly authorises it (EHI-9).
 type Authorization string
 
 // The authorizations of the form, in the order in which the page shows them.
@@ -91,7 +106,8 @@ func Authorizations() []AuthorizationInfo {
 	}
 }
 
-// ReleaseForm is what the patient chose. Only what was enabled or authorised is kept; all else is withheld.
+// ReleaseForm is what the patient chose. Only what was enabled or authorised is kept; all else
+// is withheld.
 type ReleaseForm struct {
 	Parameters map[Category]Choice `json:"p,omitempty"`
 	// Authorizations are the ticks of the second part, each with the value ticked; Authorizes reads
@@ -117,8 +133,9 @@ func (f *ReleaseForm) Authorize(key Authorization) {
 
 // Choice is one enabled line of the form's first part.
 type Choice struct {
-	From  string `json:"from,omitempty"` // FHIR date or dateTime, inclusive; "" is open
-	To    string `json:"to,omitempty"`   // FHIR date or dateTime, inclusive to the end of its span; "" is open
+	From string `json:"from,omitempty"` // FHIR date or dateTime, inclusive; "" is open
+	// FHIR date or dateTime, inclusive to the end of its span; "" is open
+	To    string `json:"to,omitempty"`
 	Notes string `json:"notes,omitempty"`
 }
 
@@ -183,9 +200,9 @@ type authorizationJSON struct {
 	Text  optionalText `json:"text,omitempty"` // of genetic and other
 }
 
-// ParseReleaseForm reads and checks the JSON of EHI-7. A name counts as it is written here, and no object
-// has one twice: whether something is released depends neither on the order of names nor on their case.
-// Errors: Invalid, naming the key at fault.
+// ParseReleaseForm reads and checks the JSON of EHI-7. A name counts as it is written here, and
+// no object has one twice: whether something is released depends neither on the order of names
+// nor on their case. Errors: Invalid, naming the key at fault.
 func ParseReleaseForm(body []byte) (ReleaseForm, error) {
 	c := fhir.Cursor{Unique: true}
 	for c.Reset(body); c.Next(); {
@@ -199,7 +216,8 @@ func ParseReleaseForm(body []byte) (ReleaseForm, error) {
 	var in formJSON
 	if _, err := json.Parse(body, &in, json.DontMatchCaseInsensitiveStructFields); err != nil {
 		if bad, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return ReleaseForm{}, Errorf(Invalid, "Invalid form: %q must not be a JSON %s", bad.Field, bad.Value)
+			return ReleaseForm{},
+				Errorf(Invalid, "Invalid form: %q must not be a JSON %s", bad.Field, bad.Value)
 		}
 		return ReleaseForm{}, errFormNotJSON
 	}
@@ -232,7 +250,8 @@ func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 	}
 	c := Choice{From: p.From.text(), To: p.To.text(), Notes: p.Notes.text()}
 	if utf8.RuneCountInString(c.Notes) > MaxNote {
-		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d characters", key, MaxNote)
+		return Errorf(Invalid, "Invalid form: the notes of %q are longer than %d characters", key,
+			MaxNote)
 	}
 	if !Categories()[i].Dated {
 		c.From, c.To = "", ""
@@ -261,14 +280,17 @@ func (f *ReleaseForm) addAuthorization(key Authorization, a authorizationJSON) e
 		}
 	case string:
 		if !Authorizations()[i].Text {
-			return Errorf(Invalid, "Invalid form: the value of authorization %q must be true or false", key)
+			return Errorf(Invalid,
+				"Invalid form: the value of authorization %q must be true or false", key)
 		}
 		text = cmp.Or(text, strings.TrimSpace(v))
 	default:
-		return Errorf(Invalid, "Invalid form: the value of authorization %q must be true or false", key)
+		return Errorf(Invalid, "Invalid form: the value of authorization %q must be true or false",
+			key)
 	}
 	if utf8.RuneCountInString(text) > MaxNote {
-		return Errorf(Invalid, "Invalid form: the text of %q is longer than %d characters", key, MaxNote)
+		return Errorf(Invalid, "Invalid form: the text of %q is longer than %d characters", key,
+			MaxNote)
 	}
 	if text == "" || !Authorizations()[i].Text {
 		return nil
@@ -280,8 +302,8 @@ func (f *ReleaseForm) addAuthorization(key Authorization, a authorizationJSON) e
 	return nil
 }
 
-// MarshalWire renders the form as the two objects of the job's JSON (EHI-10): every key, also those not chosen.
-// A nil form renders both empty.
+// MarshalWire renders the form as the two objects of the job's JSON (EHI-10): every key, also
+// those not chosen. A nil form renders both empty.
 func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	ps, as := map[Category]parameterJSON{}, map[Authorization]authorizationJSON{}
 	if f == nil {
@@ -289,10 +311,21 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	}
 	for _, c := range Categories() {
 		choice, on := f.Parameters[c.Key]
-		ps[c.Key] = parameterJSON{Name: c.Name, Enabled: on, From: optionalText(choice.From), To: optionalText(choice.To), Notes: optionalText(choice.Notes), Group: c.group()}
+		ps[c.Key] = parameterJSON{
+			Name:    c.Name,
+			Enabled: on,
+			From:    optionalText(choice.From),
+			To:      optionalText(choice.To),
+			Notes:   optionalText(choice.Notes),
+			Group:   c.group(),
+		}
 	}
 	for _, a := range Authorizations() {
-		as[a.Key] = authorizationJSON{Name: a.Name, Value: f.Authorizes(a.Key), Text: optionalText(f.Texts[a.Key])}
+		as[a.Key] = authorizationJSON{
+			Name:  a.Name,
+			Value: f.Authorizes(a.Key),
+			Text:  optionalText(f.Texts[a.Key]),
+		}
 	}
 	return ps, as
 }

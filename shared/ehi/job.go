@@ -16,8 +16,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// RecordVersion is the layout of the Job and Task records that this build writes. A record with a higher number comes
-// from a newer build and is refused rather than misread.
+// RecordVersion is the layout of the Job and Task records that this build writes. A record with
+// a higher number comes from a newer build and is refused rather than misread.
 //
 //	1: the first one
 //	2: Attachment.Object, Task.Excused, Job.Plans, Job.Stored
@@ -45,7 +45,8 @@ type Patient struct {
 	Name string `json:"name"` // display name, may be empty
 }
 
-// Level is how much a job exports: one patient's record, or a population's (Bulk Data Access 3.0.0, "Operations").
+// Level is how much a job exports: one patient's record, or a population's (Bulk Data Access
+// 3.0.0, "Operations").
 type Level string
 
 const (
@@ -67,7 +68,8 @@ func (l Level) Kind() string {
 	return string(l)
 }
 
-// LogLevel is how loud the events of a job of this level are logged: populations are few, patients' exports may be thousands a second.
+// LogLevel is how loud the events of a job of this level are logged: populations are few,
+// patients' exports may be thousands a second.
 func (l Level) LogLevel() slog.Level {
 	if l == OnePatient {
 		return slog.LevelDebug
@@ -75,7 +77,8 @@ func (l Level) LogLevel() slog.Level {
 	return slog.LevelInfo
 }
 
-// Operation is the way in which a population was asked for; it decides about the form of the manifest.
+// Operation is the way in which a population was asked for; it decides about the form of the
+// manifest.
 type Operation string
 
 const (
@@ -87,8 +90,8 @@ const (
 	BulkExportV4 Operation = "export-v4"
 )
 
-// Job is one export request and all that is known of it, apart from its file tables (see Task). It is one KV record of
-// about 1 KiB; every change is one compare-and-set.
+// Job is one export request and all that is known of it, apart from its file tables (see Task).
+// It is one KV record of about 1 KiB; every change is one compare-and-set.
 type Job struct {
 	Version   int       `json:"v"`
 	ID        string    `json:"id"`      // URL-safe (REAL-11)
@@ -96,83 +99,106 @@ type Job struct {
 	Level     Level     `json:"level,omitempty"`
 	Group     string    `json:"group,omitempty"` // of OneGroup
 	Operation Operation `json:"op,omitempty"`
-	ClientID  string    `json:"client"`            // the OAuth client that kicked off
-	ByService bool      `json:"service,omitempty"` // kicked off by a backend service rather than a patient's application
-	// Grant names the patient's authorization under which the application kicked off; "" of a backend
-	// service's jobs. An older build loses it, and with it that a withdrawal ends the job.
+	ClientID  string    `json:"client"` // the OAuth client that kicked off
+	// kicked off by a backend service rather than a patient's application
+	ByService bool `json:"service,omitempty"`
+	// Grant names the patient's authorization under which the application kicked off; "" of a
+	// backend service's jobs. An older build loses it, and with it that a withdrawal ends the
+	// job.
 	Grant string `json:"grant,omitempty"`
-	// ClientMade is when ClientID was registered: another client of that id has another one. Zero of the
-	// sandbox's. An older build loses it, and tells by the second of CreatedAt.
+	// ClientMade is when ClientID was registered: another client of that id has another one.
+	// Zero of the sandbox's. An older build loses it, and tells by the second of CreatedAt.
 	ClientMade  time.Time `json:"clientMade,omitzero"`
 	Lane        Lane      `json:"lane"`
 	Status      Status    `json:"status"`
 	WithForm    bool      `json:"form,omitempty"` // false below /no-form (EHI-1)
 	AutoApprove bool      `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
 	BareLink    bool      `json:"bareLink,omitempty"`
-	// SeparateStatus is Prefer: separate-export-status of the 4.0.0 ballot: a status request answers 200 and says in
-	// X-Export-Status how the job stands (BULK-7).
+	// SeparateStatus is Prefer: separate-export-status of the 4.0.0 ballot: a status request
+	// answers 200 and says in X-Export-Status how the job stands (BULK-7).
 	SeparateStatus bool `json:"separate,omitempty"`
 
 	// Request is the kick-off URL as the client sent it; the manifest repeats it (EHI-5).
-	Request string       `json:"request"`
-	KickOff KickOff      `json:"kickOff,omitzero"`
-	Form    *ReleaseForm `json:"choices,omitempty"` // nil until submitted, and for ever without a form
+	Request string  `json:"request"`
+	KickOff KickOff `json:"kickOff,omitzero"`
+	// nil until submitted, and for ever without a form
+	Form *ReleaseForm `json:"choices,omitempty"`
 
-	CreatedAt       time.Time `json:"created"`
-	RequestedAt     time.Time `json:"requested,omitzero"`       // form submitted, or created where there is none
-	RequestedBy     string    `json:"requestedBy,omitempty"`    // who submitted the form: patient or client
-	TransactionTime time.Time `json:"transactionTime,omitzero"` // the instant as of which the data was read (EHI-5)
-	CompletedAt     time.Time `json:"completed,omitzero"`       // retrieved, failed, or rejected
+	CreatedAt time.Time `json:"created"`
+	// form submitted, or created where there is none
+	RequestedAt time.Time `json:"requested,omitzero"`
+	// who submitted the form: patient or client
+	RequestedBy string `json:"requestedBy,omitempty"`
+	// the instant as of which the data was read (EHI-5)
+	TransactionTime time.Time `json:"transactionTime,omitzero"`
+	CompletedAt     time.Time `json:"completed,omitzero"` // retrieved, failed, or rejected
 	ApprovedAt      time.Time `json:"approved,omitzero"`
-	DecidedBy       string    `json:"decidedBy,omitempty"` // the administrator who approved or rejected
-	// Reason is what the one who decided says about it, for the patient to read. An older build loses it.
+	// the administrator who approved or rejected
+	DecidedBy string `json:"decidedBy,omitempty"`
+	// Reason is what the one who decided says about it, for the patient to read. An older build
+	// loses it.
 	Reason string `json:"reason,omitempty"`
-	// Approvals are the administrators who approved where two have to (four eyes). An older build loses them, and asks for them again.
+	// Approvals are the administrators who approved where two have to (four eyes). An older
+	// build loses them, and asks for them again.
 	Approvals []string `json:"approvals,omitempty"`
-	// Approved is the digest of what Approvals are about (see Contents): they are void where the export
-	// has another one now. An older build loses it, and the approvals with it.
+	// Approved is the digest of what Approvals are about (see Contents): they are void where the
+	// export has another one now. An older build loses it, and the approvals with it.
 	Approved string `json:"approvedContents,omitempty"`
-	// ApprovedAs says of each of Approvals which account it was, beside its name: an approval is void once
-	// that account may not approve any more. An older build loses it, and the approvals with it.
+	// ApprovedAs says of each of Approvals which account it was, beside its name: an approval is
+	// void once that account may not approve any more. An older build loses it, and the
+	// approvals with it.
 	ApprovedAs []string  `json:"approvedAs,omitempty"`
 	ExpiresAt  time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
 
-	Tasks    int              `json:"tasks,omitempty"`   // planned tasks, numbered from 0; 0 until a population is planned
-	Done     Bits             `json:"done,omitempty"`    // the tasks that are committed and counted here
-	Planned  int64            `json:"planned,omitempty"` // resources that the plan expects, for progress
-	Counts   map[string]int64 `json:"counts,omitempty"`
-	Withheld map[string]int64 `json:"withheld,omitempty"` // by reason, never by name (DESIGN section 4)
+	// planned tasks, numbered from 0; 0 until a population is planned
+	Tasks int `json:"tasks,omitempty"`
+	// the tasks that are committed and counted here
+	Done Bits `json:"done,omitempty"`
+	// resources that the plan expects, for progress
+	Planned int64            `json:"planned,omitempty"`
+	Counts  map[string]int64 `json:"counts,omitempty"`
+	// by reason, never by name (DESIGN section 4)
+	Withheld map[string]int64 `json:"withheld,omitempty"`
 	Bytes    int64            `json:"bytes,omitempty"`
-	Stored   int64            `json:"stored,omitempty"` // bytes of outputs in the file store: fewer than Bytes where they are compressed
-	Errors   int64            `json:"errors,omitempty"` // resources that could not be exported (BULK-6)
+	// bytes of outputs in the file store: fewer than Bytes where they are compressed
+	Stored int64 `json:"stored,omitempty"`
+	// resources that could not be exported (BULK-6)
+	Errors int64 `json:"errors,omitempty"`
 	// Files is how many files the committed tasks have. An older build counts none.
 	Files       int          `json:"files,omitempty"`
 	Attachments []Attachment `json:"attachments,omitempty"`
 	Error       string       `json:"error,omitempty"` // why it failed, for people
-	// Starts counts the start commands published for the job, so that a republished one is no duplicate to JetStream.
+	// Starts counts the start commands published for the job, so that a republished one is no
+	// duplicate to JetStream.
 	Starts int `json:"starts,omitempty"`
-	// Absent are those of KickOff.Patients, by their places, that were not in the population when it was planned. An older build loses them.
+	// Absent are those of KickOff.Patients, by their places, that were not in the population
+	// when it was planned. An older build loses them.
 	Absent Bits `json:"absent,omitempty"`
-	// Trace is the traceparent of the kick-off, below which all that is done for the job is traced; "" where it is not. An older build
-	// loses it, and nothing else, so that it is no new layout.
+	// Trace is the traceparent of the kick-off, below which all that is done for the job is
+	// traced; "" where it is not. An older build loses it, and nothing else, so that it is no
+	// new layout.
 	Trace string `json:"trace,omitempty"`
-	// Faults are what the client has ordered to go wrong; none but in the sandbox. An older build loses them.
+	// Faults are what the client has ordered to go wrong; none but in the sandbox. An older
+	// build loses them.
 	Faults []Fault `json:"faults,omitempty"`
-	// Records are those that the export is made from: as they were at the kick-off until it is planned,
-	// and then those of the plan, of which every task is. There are none in a job of version 4 and before.
+	// Records are those that the export is made from: as they were at the kick-off until it is
+	// planned, and then those of the plan, of which every task is. There are none in a job of
+	// version 4 and before.
 	Records Records `json:"records,omitzero"`
-	// Rules stands for what an operator has configured of the rules of release when the export was asked for,
-	// by its form where it has one: no task goes by others. "" in a job of version 4 and before.
+	// Rules stands for what an operator has configured of the rules of release when the export
+	// was asked for, by its form where it has one: no task goes by others. "" in a job of
+	// version 4 and before.
 	Rules string `json:"rules,omitempty"`
-	// Attempts are those of its tasks that may have left files though the records that counted them are lost (see
-	// Remake): the next attempt of each task is a later one, and those files go with the job. An older build loses it.
+	// Attempts are those of its tasks that may have left files though the records that counted
+	// them are lost (see Remake): the next attempt of each task is a later one, and those files
+	// go with the job. An older build loses it.
 	Attempts int `json:"attempts,omitempty"`
 	// Plans counts the attempts to plan a population's export since the last one that succeeded.
 	Plans int `json:"plans,omitempty"`
 }
 
-// Attachment is a document that an administrator added (EHI-11). Name is unique within its job and is the only key by
-// which it can be asked for.
+// Attachment is a document that an administrator added (EHI-11). Name is unique within its job
+// and is the only key by which it can be asked for.
 type Attachment struct {
 	Name        string    `json:"name"`
 	Object      string    `json:"obj"` // the file store's own name of it
@@ -184,7 +210,8 @@ type Attachment struct {
 
 // SetStatus moves the job along the transition table.
 //
-// Errors: Conflict, with the present state named, where the table has no such step; the job is unchanged then.
+// Errors: Conflict, with the present state named, where the table has no such step; the job is
+// unchanged then.
 func (j *Job) SetStatus(next Status) error {
 	if !j.Status.CanBecome(next) {
 		return Errorf(Conflict, "Cannot move an export in %q state to %q", j.Status, next)
@@ -195,7 +222,8 @@ func (j *Job) SetStatus(next Status) error {
 
 // Submit stores the patient's choices and requests the export.
 //
-// Errors: Conflict with the wording that existing clients read (EHI-7), where the form is no longer open.
+// Errors: Conflict with the wording that existing clients read (EHI-7), where the form is no
+// longer open.
 func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	if !j.WithForm || j.Status != AwaitingInput {
 		return Errorf(Conflict, "Exports job already customized")
@@ -205,13 +233,15 @@ func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	return j.SetStatus(Requested)
 }
 
-// Plan records into how many tasks a population was divided, and of which records. Errors: Conflict in any
-// state but requested, and where the job has been planned.
+// Plan records into how many tasks a population was divided, and of which records. Errors:
+// Conflict in any state but requested, and where the job has been planned.
 func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time, of Records) error {
 	if j.Status != Requested || j.Tasks > 0 {
-		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status, j.Tasks)
+		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status,
+			j.Tasks)
 	}
-	j.Tasks, j.Planned, j.TransactionTime, j.Records, j.Plans = tasks, resources, transactionTime, of, 0
+	j.Tasks, j.Planned, j.TransactionTime, j.Records, j.Plans =
+		tasks, resources, transactionTime, of, 0
 	return nil
 }
 
@@ -235,9 +265,10 @@ func (j *Job) AbsentPatients() (ids []string) {
 	return ids
 }
 
-// Complete records the result of one committed task. Where it was the last one the job is ready for review, or approved at
-// once where no review was asked for; fileTTL is how long approved files are kept. Errors: Conflict where the job is not
-// running, or the task is counted already; the job is unchanged then.
+// Complete records the result of one committed task. Where it was the last one the job is ready
+// for review, or approved at once where no review was asked for; fileTTL is how long approved
+// files are kept. Errors: Conflict where the job is not running, or the task is counted already;
+// the job is unchanged then.
 func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Requested || t.Number >= j.Tasks || j.Done.Has(t.Number) {
 		return Errorf(Conflict, "Cannot count task %d of an export in %q state", t.Number, j.Status)
@@ -300,10 +331,11 @@ func (j *Job) Whole(committed []Task) bool {
 	return true
 }
 
-// Remake requests the export again because the records of some of its tasks were lost, by a loss of power, and nobody
-// can tell its files from garbage. kept are its tasks whose records are there, and attempts those that may have left
-// files. It is the one step that leads back in the state machine. What was approved was approved as it was: a review
-// begins anew. Errors: Conflict where nothing was exported, or the files are not wanted any more.
+// Remake requests the export again because the records of some of its tasks were lost, by a loss
+// of power, and nobody can tell its files from garbage. kept are its tasks whose records are
+// there, and attempts those that may have left files. It is the one step that leads back in the
+// state machine. What was approved was approved as it was: a review begins anew. Errors:
+// Conflict where nothing was exported, or the files are not wanted any more.
 func (j *Job) Remake(kept []Task, attempts int) error {
 	if j.Status != Requested && j.Status != Retrieved && j.Status != Approved {
 		return Errorf(Conflict, "Cannot make an export in %q state anew", j.Status)
@@ -325,7 +357,8 @@ func (j *Job) Remake(kept []Task, attempts int) error {
 	return nil
 }
 
-// Approve releases the files to the client until fileTTL has passed. Errors: Conflict in any state but retrieved.
+// Approve releases the files to the client until fileTTL has passed. Errors: Conflict in any
+// state but retrieved.
 func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
@@ -334,13 +367,14 @@ func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 	return j.SetStatus(Approved)
 }
 
-// Contents is a digest of what an approval releases: whose record, what was asked for and chosen, the
-// committed files and the documents beside them. A committed file never changes (see Task), so that
-// their counts stand for them.
+// Contents is a digest of what an approval releases: whose record, what was asked for and
+// chosen, the committed files and the documents beside them. A committed file never changes (see
+// Task), so that their counts stand for them.
 func (j *Job) Contents() string {
 	data, err := json.Marshal([]any{
 		j.ID, j.Patient.ID, j.Level, j.Group, j.KickOff, j.Form, j.RequestedBy,
-		j.Tasks, j.Done, j.TransactionTime, j.Files, j.Counts, j.Bytes, j.Stored, j.Errors, j.Withheld,
+		j.Tasks, j.Done, j.TransactionTime, j.Files, j.Counts, j.Bytes, j.Stored, j.Errors,
+		j.Withheld,
 		j.Attachments,
 	})
 	if err != nil { // strings, numbers and times only: cannot fail
@@ -375,26 +409,31 @@ func (j *Job) standing(stands Stands) (names, as []string) {
 	return names, as
 }
 
-// Unchanged holds a decision to what was looked at: contents is the digest of that, "" where it is not
-// told. Errors: Conflict where the export has changed since.
+// Unchanged holds a decision to what was looked at: contents is the digest of that, "" where it
+// is not told. Errors: Conflict where the export has changed since.
 func (j *Job) Unchanged(contents string) error {
 	if contents != "" && contents != j.Contents() {
-		return Errorf(Conflict, "The export has changed since you looked at it. Look at it again, then decide")
+		return Errorf(Conflict,
+			"The export has changed since you looked at it. Look at it again, then decide")
 	}
 	return nil
 }
 
-// ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted, the
-// second one's releases the files. An approval is of the export as it is, by somebody who may approve:
-// after a change of either it has to be given again. seen is the digest of what he has looked at, see
-// Contents. Errors: Conflict in any state but retrieved, where the same one comes again, and where seen
-// is of another state; Invalid where it is not said.
-func (j *Job) ApproveByTwo(seen, by, as string, stands Stands, now time.Time, fileTTL time.Duration) error {
+// ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted,
+// the second one's releases the files. An approval is of the export as it is, by somebody who
+// may approve: after a change of either it has to be given again. seen is the digest of what he
+// has looked at, see Contents. Errors: Conflict in any state but retrieved, where the same one
+// comes again, and where seen is of another state; Invalid where it is not said.
+func (j *Job) ApproveByTwo(
+	seen, by, as string, stands Stands, now time.Time, fileTTL time.Duration,
+) error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
 	}
 	if seen == "" {
-		return Errorf(Invalid, `An approval by two has to say what was looked at: send the "contents" that the export is shown with`)
+		return Errorf(Invalid,
+			`An approval by two has to say what was looked at: send the "contents" that the `+
+				`export is shown with`)
 	}
 	if err := j.Unchanged(seen); err != nil {
 		return err
@@ -462,8 +501,9 @@ func (j *Job) CanAttach() error {
 // MaxAttachments bounds the documents of one job, so that its record stays small.
 const MaxAttachments = 100
 
-// Attach adds documents. Errors: Conflict, as CanAttach; Invalid where they are too many together;
-// Transient where another one has such a name, by NameKey. Whoever has approved has to approve anew.
+// Attach adds documents. Errors: Conflict, as CanAttach; Invalid where they are too many
+// together; Transient where another one has such a name, by NameKey. Whoever has approved has to
+// approve anew.
 func (j *Job) Attach(added ...Attachment) error {
 	if err := j.CanAttach(); err != nil {
 		return err
@@ -511,15 +551,16 @@ func (j *Job) Detach(names ...string) (removed []string, err error) {
 	return removed, nil
 }
 
-// unapprove forgets who has approved: what the documents were once is not what they are now, even where a
-// second change has undone the first one.
+// unapprove forgets who has approved: what the documents were once is not what they are now,
+// even where a second change has undone the first one.
 func (j *Job) unapprove() { j.Approvals, j.ApprovedAs, j.Approved = nil, nil, "" }
 
-// NameKey is the same for names of documents that some file system holds to be one: of another case, of
-// another form of its letters, or with what is not seen, such as joiners.
+// NameKey is the same for names of documents that some file system holds to be one: of another
+// case, of another form of its letters, or with what is not seen, such as joiners.
 func NameKey(name string) string {
 	seen := strings.Map(func(r rune) rune {
-		if unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
+		if unicode.In(r, unicode.Cf, unicode.Variation_Selector,
+			unicode.Other_Default_Ignorable_Code_Point) {
 			return -1
 		}
 		return r
@@ -546,8 +587,11 @@ func (j *Job) StoredBytes() int64 {
 	return n
 }
 
-// IsOf reports whether it is a patient's export. Nobody ("") has any, also not that of many patients.
+// IsOf reports whether it is a patient's export. Nobody ("") has any, also not that of many
+// patients.
 func (j *Job) IsOf(patient string) bool { return patient != "" && j.Patient.ID == patient }
 
 // Expired reports whether the job's time is up at now.
-func (j *Job) Expired(now time.Time) bool { return !j.ExpiresAt.IsZero() && !now.Before(j.ExpiresAt) }
+func (j *Job) Expired(now time.Time) bool {
+	return !j.ExpiresAt.IsZero() && !now.Before(j.ExpiresAt)
+}

@@ -9,24 +9,30 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// KickOff is what an application may ask for at a kick-off: EHI-6 for one patient, BULK-1 for a population. The zero value
-// asks for everything.
+// KickOff is what an application may ask for at a kick-off: EHI-6 for one patient, BULK-1 for a
+// population. The zero value asks for everything.
 type KickOff struct {
-	Since       time.Time     `json:"since,omitzero"`        // resources updated at or after this
-	Until       time.Time     `json:"until,omitzero"`        // resources updated before this
-	Types       []string      `json:"types,omitempty"`       // only these resource types
-	TypeFilters []fhir.Search `json:"filters,omitempty"`     // of the types named here, only what one of the searches finds
-	Elements    []string      `json:"elements,omitempty"`    // only these elements: name, or Type.name
-	Patients    []string      `json:"patients,omitempty"`    // only these patients of the population
-	Provenance  bool          `json:"provenance,omitempty"`  // also the Provenance of what is exported, whatever Types says
-	ByPatient   bool          `json:"byPatient,omitempty"`   // output files organized by Patient instead of by type
-	Paged       bool          `json:"paged,omitempty"`       // the manifest may be divided into pages
-	Categories  []Category    `json:"cats,omitempty"`        // only these categories of the form, all authorised
-	From        string        `json:"from,omitempty"`        // date limit of every dated category
-	To          string        `json:"to,omitempty"`          // date limit of every dated category
-	Dropped     []Notice      `json:"dropped,omitempty"`     // what was left out of the request; an older build loses it
-	Unknown     []string      `json:"unknown,omitempty"`     // the same in records of an earlier build
-	Compression Compression   `json:"compression,omitempty"` // how the files are stored; "" is Identity
+	Since time.Time `json:"since,omitzero"`  // resources updated at or after this
+	Until time.Time `json:"until,omitzero"`  // resources updated before this
+	Types []string  `json:"types,omitempty"` // only these resource types
+	// of the types named here, only what one of the searches finds
+	TypeFilters []fhir.Search `json:"filters,omitempty"`
+	Elements    []string      `json:"elements,omitempty"` // only these elements: name, or Type.name
+	Patients    []string      `json:"patients,omitempty"` // only these patients of the population
+	// also the Provenance of what is exported, whatever Types says
+	Provenance bool `json:"provenance,omitempty"`
+	// output files organized by Patient instead of by type
+	ByPatient bool `json:"byPatient,omitempty"`
+	Paged     bool `json:"paged,omitempty"` // the manifest may be divided into pages
+	// only these categories of the form, all authorised
+	Categories []Category `json:"cats,omitempty"`
+	From       string     `json:"from,omitempty"` // date limit of every dated category
+	To         string     `json:"to,omitempty"`   // date limit of every dated category
+	// what was left out of the request; an older build loses it
+	Dropped []Notice `json:"dropped,omitempty"`
+	Unknown []string `json:"unknown,omitempty"` // the same in records of an earlier build
+	// how the files are stored; "" is Identity
+	Compression Compression `json:"compression,omitempty"`
 }
 
 // Compression is how an export file is stored.
@@ -55,8 +61,9 @@ type Asked struct {
 	Level      Level
 	Operation  Operation
 	Parameters []fhir.Parameter
-	// Lenient is Prefer: handling=lenient: what is not known or not supported is left out, and noted in KickOff.Dropped, instead of being
-	// refused. What is malformed is refused all the same, and so is a request of which nothing would be left that narrows it.
+	// Lenient is Prefer: handling=lenient: what is not known or not supported is left out, and
+	// noted in KickOff.Dropped, instead of being refused. What is malformed is refused all the
+	// same, and so is a request of which nothing would be left that narrows it.
 	Lenient bool
 	// Own reports whether a URL is a FHIR base of this server, without a slash at its end.
 	Own func(base string) bool
@@ -67,9 +74,10 @@ type parser struct {
 	Asked
 	KickOff
 	notices notices
-	given   map[string]string // the value of each parameter that was read, the last one of a repeated one
-	ignored map[string]bool   // types of which some search was ignored
-	latest  bool              // LatestProvenanceResources was asked for
+	// the value of each parameter that was read, the last one of a repeated one
+	given   map[string]string
+	ignored map[string]bool // types of which some search was ignored
+	latest  bool            // LatestProvenanceResources was asked for
 }
 
 // reader reads one parameter into a kick-off.
@@ -77,8 +85,14 @@ type reader func(k *parser, p fhir.Parameter) error
 
 // everywhere are the parameters of every kick-off.
 var everywhere = map[string]reader{
-	"_since":        once(func(k *parser, p fhir.Parameter) (err error) { k.Since, err = instant(p); return err }),
-	"_until":        once(func(k *parser, p fhir.Parameter) (err error) { k.Until, err = instant(p); return err }),
+	"_since": once(func(k *parser, p fhir.Parameter) (err error) {
+		k.Since, err = instant(p)
+		return err
+	}),
+	"_until": once(func(k *parser, p fhir.Parameter) (err error) {
+		k.Until, err = instant(p)
+		return err
+	}),
 	"_type":         each((*parser).addType),
 	"_outputFormat": once(outputFormat),
 	"_compression":  once(compression),
@@ -93,7 +107,9 @@ var ofEHI = map[string]reader{
 
 // ofPopulations are those of a population's export (BULK-1).
 var ofPopulations = map[string]reader{
-	"_typeFilter":           func(k *parser, p fhir.Parameter) error { return k.addFilters(p.Value) },
+	"_typeFilter": func(k *parser, p fhir.Parameter) error {
+		return k.addFilters(p.Value)
+	},
 	"_elements":             each((*parser).addElement),
 	"patient":               each((*parser).addPatient),
 	"includeAssociatedData": each((*parser).associate),
@@ -105,18 +121,21 @@ var ofPopulations = map[string]reader{
 func once(read reader) reader {
 	return func(k *parser, p fhir.Parameter) error {
 		if before, again := k.given[p.Name]; again && before != p.Value {
-			return Errorf(Invalid, "The parameter %s is given twice, as %q and %q", p.Name, clip(before, 64), clip(p.Value, 64))
+			return Errorf(Invalid, "The parameter %s is given twice, as %q and %q", p.Name,
+				clip(before, 64), clip(p.Value, 64))
 		}
 		return read(k, p)
 	}
 }
 
-// refuse is for a parameter that the level does not have (Bulk Data Access 3.0.0: "Not applicable to system level export requests").
+// refuse is for a parameter that the level does not have (Bulk Data Access 3.0.0: "Not
+// applicable to system level export requests").
 func refuse(_ *parser, p fhir.Parameter) error {
 	return Errorf(Invalid, "The parameter %s is not for an export of the whole system", p.Name)
 }
 
-// each reads a parameter that is a list with commas between its items, or is repeated. Of an unsupported item lenient handling leaves out the item alone.
+// each reads a parameter that is a list with commas between its items, or is repeated. Of an
+// unsupported item lenient handling leaves out the item alone.
 func each(add func(k *parser, item string) error) reader {
 	return func(k *parser, p fhir.Parameter) error {
 		for _, item := range strings.Split(p.Value, ",") {
@@ -148,7 +167,8 @@ func (a Asked) find(name string) reader {
 	return nil
 }
 
-// ParseKickOff understands the parameters of a kick-off. Errors: Invalid or Unsupported, naming the parameter at fault.
+// ParseKickOff understands the parameters of a kick-off. Errors: Invalid or Unsupported, naming
+// the parameter at fault.
 func ParseKickOff(a Asked) (KickOff, error) {
 	k := parser{Asked: a, given: map[string]string{}, ignored: map[string]bool{}}
 	for _, p := range a.Parameters {
@@ -187,11 +207,17 @@ func (k *parser) pass(err error) error {
 	return nil
 }
 
-// notWidened refuses a request whose lists lost all of their items to lenient handling: without them it would ask for more than with them.
+// notWidened refuses a request whose lists lost all of their items to lenient handling: without
+// them it would ask for more than with them.
 func (k *parser) notWidened() error {
-	for name, left := range map[string]int{"_type": len(k.Types), "category": len(k.Categories), "patient": len(k.Patients)} {
+	for name, left := range map[string]int{
+		"_type":    len(k.Types),
+		"category": len(k.Categories),
+		"patient":  len(k.Patients),
+	} {
 		if _, given := k.given[name]; given && left == 0 && k.find(name) != nil {
-			return Errorf(Invalid, "Nothing of %s is known here: nothing would be left of the request", name)
+			return Errorf(Invalid,
+				"Nothing of %s is known here: nothing would be left of the request", name)
 		}
 	}
 	return nil
@@ -199,8 +225,9 @@ func (k *parser) notWidened() error {
 
 func clip(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
 
-// checkFilters holds each _typeFilter to a type that is exported. Searches of a type are alternatives: where one of them was ignored, the others would
-// leave out what it finds, so that the type is exported whole.
+// checkFilters holds each _typeFilter to a type that is exported. Searches of a type are
+// alternatives: where one of them was ignored, the others would leave out what it finds, so that
+// the type is exported whole.
 func (k *parser) checkFilters() error {
 	var kept []fhir.Search
 	for _, f := range k.TypeFilters {
@@ -208,7 +235,9 @@ func (k *parser) checkFilters() error {
 			continue
 		}
 		if len(k.Types) > 0 && !slices.Contains(k.Types, f.Type) {
-			if err := k.pass(Errorf(Unsupported, "The _typeFilter for %s names a type that _type leaves out", f.Type)); err != nil {
+			err := k.pass(Errorf(Unsupported,
+				"The _typeFilter for %s names a type that _type leaves out", f.Type))
+			if err != nil {
 				return err
 			}
 			continue
@@ -245,7 +274,8 @@ func (k *parser) addType(t string) error {
 
 func (k *parser) addCategory(c string) error {
 	if !slices.ContainsFunc(Categories(), func(i CategoryInfo) bool { return string(i.Key) == c }) {
-		return Errorf(Unsupported, "Invalid category %q: no category of the release form", clip(c, 64))
+		return Errorf(Unsupported, "Invalid category %q: no category of the release form",
+			clip(c, 64))
 	}
 	k.Categories = appendNew(k.Categories, Category(c))
 	return nil
@@ -283,26 +313,32 @@ func (k *parser) addElement(e string) error {
 	}
 	switch known := func(t string) bool { return fhir.KnownElement(t, name) }; {
 	case strings.Contains(name, "."), typed && !fhir.KnownType(typ):
-		return Errorf(Unsupported, "Invalid _elements %q: only top-level elements, as name or Type.name", clip(e, 64))
+		return Errorf(Unsupported,
+			"Invalid _elements %q: only top-level elements, as name or Type.name", clip(e, 64))
 	case name != "resourceType" && !slices.ContainsFunc(types, known):
-		return Errorf(Unsupported, "Invalid _elements %q: no element of FHIR R4 at the top level of a resource", clip(e, 64))
+		return Errorf(Unsupported,
+			"Invalid _elements %q: no element of FHIR R4 at the top level of a resource",
+			clip(e, 64))
 	}
 	k.Elements = appendNew(k.Elements, strings.TrimSuffix(e, "[x]"))
 	return nil
 }
 
-// addPatient reads a Reference to a Patient of this server: relative or absolute, to whatever version of it.
+// addPatient reads a Reference to a Patient of this server: relative or absolute, to whatever
+// version of it.
 func (k *parser) addPatient(ref string) error {
 	relative := ref
 	if base, rest, absolute := cutLast(ref, "/Patient/"); absolute {
 		if k.Own == nil || !k.Own(base) {
-			return Errorf(Unsupported, "Invalid patient %q: a reference to another server", clip(ref, 200))
+			return Errorf(Unsupported, "Invalid patient %q: a reference to another server",
+				clip(ref, 200))
 		}
 		relative = "Patient/" + rest
 	}
 	typ, id, ok := fhir.Local([]byte(relative))
 	if !ok || string(typ) != "Patient" {
-		return Errorf(Invalid, "Invalid patient %q: not a reference such as Patient/123", clip(ref, 80))
+		return Errorf(Invalid, "Invalid patient %q: not a reference such as Patient/123",
+			clip(ref, 80))
 	}
 	k.Patients = appendNew(k.Patients, string(id))
 	if len(k.Patients) > maxPatients {
@@ -319,8 +355,9 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// associate reads a value of includeAssociatedData (Bulk Data Access 3.0.0): one that is not supported is refused, so that the client
-// can ask again without it. The most recent Provenance alone, which is the smaller set, is not made; beside the larger set it needs none.
+// associate reads a value of includeAssociatedData (Bulk Data Access 3.0.0): one that is not
+// supported is refused, so that the client can ask again without it. The most recent Provenance
+// alone, which is the smaller set, is not made; beside the larger set it needs none.
 func (k *parser) associate(what string) error {
 	switch what {
 	case relevantProvenance:
@@ -339,7 +376,8 @@ const (
 )
 
 func unsupportedData(what string) error {
-	return Errorf(Unsupported, "Unsupported includeAssociatedData %q: only %s", clip(what, 64), relevantProvenance)
+	return Errorf(Unsupported, "Unsupported includeAssociatedData %q: only %s", clip(what, 64),
+		relevantProvenance)
 }
 
 // checkAssociated applies the rule for values that conflict: the least restrictive one counts.
@@ -352,7 +390,8 @@ func (k *parser) checkAssociated() error {
 
 func organize(k *parser, p fhir.Parameter) error {
 	if p.Value != "Patient" {
-		return Errorf(Unsupported, "Unsupported organizeOutputBy %q: only Patient", clip(p.Value, 64))
+		return Errorf(Unsupported, "Unsupported organizeOutputBy %q: only Patient",
+			clip(p.Value, 64))
 	}
 	k.ByPatient = true
 	return nil
@@ -368,20 +407,25 @@ func partial(k *parser, p fhir.Parameter) error {
 
 func outputFormat(_ *parser, p fhir.Parameter) error {
 	// An unescaped + in a query arrives as a space. Media types have no case (RFC 9110 8.3.1).
-	// The version that the server has may be named, too (https://hl7.org/fhir/R4/http.html#version-parameter).
+	// The version that the server has may be named, too
+	// (https://hl7.org/fhir/R4/http.html#version-parameter).
 	format, parameter, named := strings.Cut(strings.ToLower(p.Value), ";")
 	format = strings.ReplaceAll(strings.TrimSpace(format), " ", "+")
 	version, _ := strings.CutPrefix(strings.TrimSpace(parameter), "fhirversion=")
-	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, format) ||
+	if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"},
+		format) ||
 		named && !slices.Contains([]string{"4.0", "4.0.1"}, strings.Trim(version, `"`)) {
-		return Errorf(Invalid, "Unsupported _outputFormat %q: application/fhir+ndjson, application/ndjson or ndjson", clip(p.Value, 64))
+		return Errorf(Invalid,
+			"Unsupported _outputFormat %q: application/fhir+ndjson, application/ndjson or ndjson",
+			clip(p.Value, 64))
 	}
 	return nil
 }
 
 func compression(k *parser, p fhir.Parameter) error {
 	if !slices.Contains(Compressions(), Compression(p.Value)) {
-		return Errorf(Unsupported, "Unsupported _compression %q: identity, gzip or zstd", clip(p.Value, 64))
+		return Errorf(Unsupported, "Unsupported _compression %q: identity, gzip or zstd",
+			clip(p.Value, 64))
 	}
 	k.Compression = Compression(p.Value)
 	return nil

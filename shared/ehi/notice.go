@@ -7,14 +7,16 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Notice tells an application what of its request was left out of the export. Notices are the one way in which that is told: as OperationOutcomes
-// in the manifest's error[] (Bulk Data Access 3.0.0, "Response - Complete Status").
+// Notice tells an application what of its request was left out of the export. Notices are the
+// one way in which that is told: as OperationOutcomes in the manifest's error[] (Bulk Data
+// Access 3.0.0, "Response - Complete Status").
 type Notice struct {
 	Code Code   `json:"code"`
 	Text string `json:"text"`
 }
 
-// Suppressed is the code of a notice about what a token's scopes do not open; others have Unsupported or NotFound.
+// Suppressed is the code of a notice about what a token's scopes do not open; others have
+// Unsupported or NotFound.
 const Suppressed Code = "suppressed"
 
 // Outcome is the notice as a warning.
@@ -56,8 +58,8 @@ func (k *KickOff) Notices() []Notice {
 	return append(out, k.Dropped...)
 }
 
-// LimitTypes holds the export to the types that an application may have, and notes which others it asked for (SMART-7). Errors: Forbidden where none
-// is left.
+// LimitTypes holds the export to the types that an application may have, and notes which others
+// it asked for (SMART-7). Errors: Forbidden where none is left.
 func (k *KickOff) LimitTypes(granted func(typ string) bool, all []string) error {
 	if len(k.Types) == 0 {
 		k.Types = all
@@ -87,7 +89,10 @@ func (k *KickOff) LimitTypes(granted func(typ string) bool, all []string) error 
 	}
 	k.Types, k.TypeFilters = kept, filters
 	if len(lost) > 0 {
-		k.Dropped = append(k.Dropped, Notice{Suppressed, "Left out, because the token's scopes do not open it: " + strings.Join(lost, ", ")})
+		k.Dropped = append(k.Dropped, Notice{
+			Suppressed,
+			"Left out, because the token's scopes do not open it: " + strings.Join(lost, ", "),
+		})
 	}
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Records says which records something is made from: whose they are, and in which version. Two that are equal have the
-// same content.
+// Records says which records something is made from: whose they are, and in which version. Two
+// that are equal have the same content.
 type Records struct {
 	// Identity tells one store of records from another.
 	Identity string `json:"id,omitempty"`
@@ -22,8 +22,8 @@ func (r Records) String() string {
 	return r.Identity + ", version " + r.Version
 }
 
-// Traits are what an exporter and its server have in common. Each of them changes what an export contains, or where its
-// files are.
+// Traits are what an exporter and its server have in common. Each of them changes what an export
+// contains, or where its files are.
 type Traits struct {
 	Records Records `json:"records"`
 	// Files is a text that the server has written into the folder of the exports.
@@ -36,14 +36,15 @@ type Traits struct {
 
 // Limits are what the result and the course of an export depend on, whichever process makes it.
 type Limits struct {
-	// BulkYield is how long a population's task waits before a slab while patients' exports run in its
-	// process. 0: not at all.
+	// BulkYield is how long a population's task waits before a slab while patients' exports run
+	// in its process. 0: not at all.
 	BulkYield time.Duration `json:"bulkYield,omitempty"`
 	// TaskBytes is about how much one task of a population's export reads.
 	TaskBytes int64 `json:"taskBytes"`
 	// FileResources is how many resources a file holds before the next one is begun (BULK-3).
 	FileResources int64 `json:"fileResources"`
-	// SpillBytes is the size from which a file is kept apart rather than in its task's segment. 0: as the exporter has it.
+	// SpillBytes is the size from which a file is kept apart rather than in its task's segment.
+	// 0: as the exporter has it.
 	SpillBytes int `json:"spillBytes"`
 	// AckWait is how long a worker may be silent before its command goes to another one.
 	AckWait time.Duration `json:"ackWait"`
@@ -51,7 +52,8 @@ type Limits struct {
 	MaxDeliver int `json:"maxDeliver"`
 	// FileTTL is how long the files of an automatically approved job are kept.
 	FileTTL time.Duration `json:"fileTTL"`
-	// Stall is how long an export may go on without reading a resource before its attempt is given up.
+	// Stall is how long an export may go on without reading a resource before its attempt is
+	// given up.
 	Stall time.Duration `json:"stall"`
 }
 
@@ -134,14 +136,15 @@ type Exporter struct {
 	ID string `json:"id"`
 	// Name is that of its workers in the records of tasks: the host and the process.
 	Name string `json:"name"`
-	// Host is the name of its machine, and Address by which it reaches NATS; "" within the server's process.
+	// Host is the name of its machine, and Address by which it reaches NATS; "" within the
+	// server's process.
 	Host    string    `json:"host"`
 	Address string    `json:"address,omitempty"`
 	Since   time.Time `json:"since"` // when it joined
 	// Embedded says that it works within a server's process.
 	Embedded bool `json:"embedded,omitempty"`
-	// Mismatches is in what it differs from the server: it takes commands only where that is nothing. They
-	// are so since Changed.
+	// Mismatches is in what it differs from the server: it takes commands only where that is
+	// nothing. They are so since Changed.
 	Mismatches []Mismatch `json:"mismatches,omitempty"`
 	Changed    time.Time  `json:"changed"`
 }

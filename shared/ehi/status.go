@@ -18,8 +18,8 @@ const (
 	Rejected Status = "rejected"
 	// Failed after every attempt was used up; the job's Error says why.
 	Failed Status = "failed"
-	// Aborted: deleted by its client, by an administrator or by age. The outside sees 404 from here on; the record stays
-	// only until its files are gone.
+	// Aborted: deleted by its client, by an administrator or by age. The outside sees 404 from
+	// here on; the record stays only until its files are gone.
 	Aborted Status = "aborted"
 )
 
@@ -36,7 +36,8 @@ func Statuses() []Status {
 //	                             \--attempts used up--> failed
 //	any of them --delete, expiry--> aborted
 //
-// Where NATS has lost what an export is made of, Job.Remake takes it from retrieved or approved back to requested.
+// Where NATS has lost what an export is made of, Job.Remake takes it from retrieved or approved
+// back to requested.
 var transitions = map[Status][]Status{
 	AwaitingInput: {Requested, Aborted},
 	Requested:     {Retrieved, Approved, Failed, Aborted},
@@ -53,7 +54,8 @@ func (s Status) CanBecome(next Status) bool { return slices.Contains(transitions
 // Valid reports whether s is a status of the table.
 func (s Status) Valid() bool { _, ok := transitions[s]; return ok }
 
-// Settled reports whether nothing is left to do by the server or a person: the job only waits for its deletion.
+// Settled reports whether nothing is left to do by the server or a person: the job only waits
+// for its deletion.
 func (s Status) Settled() bool {
 	return s == Approved || s == Rejected || s == Failed || s == Aborted
 }

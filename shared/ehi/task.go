@@ -2,15 +2,17 @@ package ehi
 
 import "time"
 
-// Task is one partition of a job: what one worker does in one go. Its KV record is the commit point of DESIGN
-// section 3: files that no committed record names are garbage. Attempt is the fence: a worker commits by
-// compare-and-set on the revision at which it took the task, so a successor's take makes the commit fail.
+// Task is one partition of a job: what one worker does in one go. Its KV record is the commit
+// point of DESIGN section 3: files that no committed record names are garbage. Attempt is the
+// fence: a worker commits by compare-and-set on the revision at which it took the task, so a
+// successor's take makes the commit fail.
 type Task struct {
 	Version int    `json:"v"`
 	Job     string `json:"job"`
 	Number  int    `json:"n"`
 	Attempt int    `json:"attempt"` // 1 for the first
-	// Excused is how many of the attempts ended through no fault of their own: their process was stopped, the disk was full, NATS was away.
+	// Excused is how many of the attempts ended through no fault of their own: their process was
+	// stopped, the disk was full, NATS was away.
 	Excused         int       `json:"excused,omitempty"`
 	Committed       bool      `json:"committed"`
 	Worker          string    `json:"worker"`
@@ -24,11 +26,12 @@ type Task struct {
 	Withheld map[string]int64 `json:"withheld,omitempty"`
 }
 
-// Failures is how many attempts went before the present one and failed, or took their process with them.
+// Failures is how many attempts went before the present one and failed, or took their process
+// with them.
 func (t *Task) Failures() int { return max(0, t.Attempt-1-t.Excused) }
 
-// Part is one task's share of a population, as the plan cut it: the patients with From <= id < To, in the order of ids, or
-// what belongs to no patient. An empty To is open.
+// Part is one task's share of a population, as the plan cut it: the patients with From <= id <
+// To, in the order of ids, or what belongs to no patient. An empty To is open.
 type Part struct {
 	From      string `json:"from,omitempty"`
 	To        string `json:"to,omitempty"`
@@ -37,15 +40,18 @@ type Part struct {
 	Bytes     int64  `json:"bytes,omitempty"` // expected
 }
 
-// File is one line of a task's file table: an output as the manifest lists it, and where the file store keeps it.
+// File is one line of a task's file table: an output as the manifest lists it, and where the
+// file store keeps it.
 type File struct {
-	Type   string `json:"type"`  // the FHIR resource type of every line
-	Count  int64  `json:"count"` // resources: lines without the headers of patients' blocks; 0: unknown
+	Type string `json:"type"` // the FHIR resource type of every line
+	// resources: lines without the headers of patients' blocks; 0: unknown
+	Count  int64  `json:"count"`
 	Bytes  int64  `json:"bytes"` // of the lines
 	Object string `json:"obj"`   // the store's own name of the object that holds it
 	Offset int64  `json:"off"`   // bytes into the object
 	Length int64  `json:"len"`   // bytes in the object: fewer than Bytes where it is compressed
-	// Sum is the checksum of the bytes in the object, in the form of files.Sum; "" in records of version 3 and before.
+	// Sum is the checksum of the bytes in the object, in the form of files.Sum; "" in records of
+	// version 3 and before.
 	Sum string `json:"sum,omitempty"`
 	// Compression is how the object holds it; "" is Identity.
 	Compression Compression `json:"z,omitempty"`

@@ -10,8 +10,9 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Cursor walks the tokens of one JSON document and knows, at each value, under which names it stands. A walk to the end finds every
-// error of syntax (RFC 8259). It builds no values and, once warm, allocates nothing. It is for one goroutine.
+// Cursor walks the tokens of one JSON document and knows, at each value, under which names it
+// stands. A walk to the end finds every error of syntax (RFC 8259). It builds no values and,
+// once warm, allocates nothing. It is for one goroutine.
 //
 //	for c.Reset(line); c.Next(); {
 //		switch c.Kind { case Open: ... case Close: ... case Scalar: ... }
@@ -20,8 +21,9 @@ import (
 type Cursor struct {
 	Kind  Kind
 	Depth int // nesting of the value: 0 for the document itself, 1 for a field of it
-	// Unique makes a name that an object has twice an error (ErrRepeated). RFC 8259 (4) leaves open which value counts, so that
-	// two readers of such an object may read different things. It is to be set before Reset, and holds for all walks.
+	// Unique makes a name that an object has twice an error (ErrRepeated). RFC 8259 (4) leaves
+	// open which value counts, so that two readers of such an object may read different things.
+	// It is to be set before Reset, and holds for all walks.
 	Unique bool
 
 	names  names // of the objects that are open, where Unique is set
@@ -40,10 +42,11 @@ type Cursor struct {
 // level is an open container.
 type level struct {
 	array bool
-	names int    // how many names the objects around it have
-	start int    // offset of its opening brace
-	key   []byte // the name of the latest field, without quotes and escapes; nil where there is none
-	pos   int    // offset of that name's opening quote
+	names int // how many names the objects around it have
+	start int // offset of its opening brace
+	// the name of the latest field, without quotes and escapes; nil where there is none
+	key []byte
+	pos int // offset of that name's opening quote
 }
 
 // state says what may come next.
@@ -65,8 +68,9 @@ const MaxDepth = 1000
 // ErrTooDeep is the error of a document that is nested deeper than MaxDepth.
 var ErrTooDeep = errors.New("nested too deep")
 
-// CheckDepth holds a document to MaxDepth before it is given to a decoder that works by recursion: one of 16 MB that is nothing but brackets
-// would be the end of the process. It costs one look at each byte. Errors: ErrTooDeep.
+// CheckDepth holds a document to MaxDepth before it is given to a decoder that works by
+// recursion: one of 16 MB that is nothing but brackets would be the end of the process. It costs
+// one look at each byte. Errors: ErrTooDeep.
 func CheckDepth(doc []byte) error {
 	depth := 0
 	for at := 0; at < len(doc); at++ {
@@ -244,7 +248,8 @@ func (c *Cursor) open(array bool, want state) bool {
 
 func (c *Cursor) close(b byte) bool {
 	n := len(c.levels) - 1
-	if top := &c.levels[n]; c.state == wantValue || c.state == wantNothing || top.array != (b == ']') {
+	top := &c.levels[n]
+	if c.state == wantValue || c.state == wantNothing || top.array != (b == ']') {
 		return c.fail()
 	}
 	c.at++
@@ -274,8 +279,9 @@ func (c *Cursor) number() bool {
 	return true
 }
 
-// NumberEnd is the offset behind the number -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)? that begins at at in JSON; -1 where none
-// does. What follows decides whether the number is at its end there.
+// NumberEnd is the offset behind the number -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)? that
+// begins at at in JSON; -1 where none does. What follows decides whether the number is at its
+// end there.
 func NumberEnd(src []byte, at int) (end int) {
 	is := func(b byte) bool { return at < len(src) && src[at] == b }
 	digits := func() bool {
@@ -342,8 +348,9 @@ const (
 	highs = 0x8080808080808080
 )
 
-// PlainText finds the next byte of a string that is a quote, a backslash or a control character; len(src) where there is none. It looks at
-// eight bytes at once: (x-n)&^x has the high bit where a byte is below n, and the first such bit is right.
+// PlainText finds the next byte of a string that is a quote, a backslash or a control character;
+// len(src) where there is none. It looks at eight bytes at once: (x-n)&^x has the high bit where
+// a byte is below n, and the first such bit is right.
 func PlainText(src []byte, at int) int {
 	for ; at+8 <= len(src); at += 8 {
 		x := binary.LittleEndian.Uint64(src[at:])
@@ -361,8 +368,8 @@ func PlainText(src []byte, at int) int {
 	return at
 }
 
-// CommonPrefix is how many bytes two texts have in common from their beginning on. It looks at eight
-// bytes at once.
+// CommonPrefix is how many bytes two texts have in common from their beginning on. It looks at
+// eight bytes at once.
 func CommonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	i := 0
@@ -393,7 +400,8 @@ func escapeLen(p []byte) int {
 	return 0
 }
 
-// Err returns what was wrong with the JSON, if anything was; it is called when Next has returned false.
+// Err returns what was wrong with the JSON, if anything was; it is called when Next has returned
+// false.
 func (c *Cursor) Err() error {
 	if c.err == nil && c.state != wantNothing {
 		return io.ErrUnexpectedEOF
@@ -404,11 +412,12 @@ func (c *Cursor) Err() error {
 // Broken reports, once Next has returned false, whether the document is of several lines.
 func (c *Cursor) Broken() bool { return c.broken }
 
-// Key is the name of the field that holds the current value, without escapes; elements of an array have the array's name. It is nil
-// for the document itself.
+// Key is the name of the field that holds the current value, without escapes; elements of an
+// array have the array's name. It is nil for the document itself.
 func (c *Cursor) Key() []byte { return c.KeyAt(c.Depth) }
 
-// KeyAt is the name at an outer depth: KeyAt(1) is the top-level field that the current value lies in.
+// KeyAt is the name at an outer depth: KeyAt(1) is the top-level field that the current value
+// lies in.
 func (c *Cursor) KeyAt(depth int) []byte {
 	for ; depth >= 0 && depth < len(c.levels); depth-- {
 		if at := &c.levels[depth]; !at.array {
@@ -437,7 +446,8 @@ func (c *Cursor) Raw() []byte { return c.src[c.pos:c.end] }
 // Span is where Raw stands in the document.
 func (c *Cursor) Span() (start, end int) { return c.pos, c.end }
 
-// KeyStart is the offset at which the current value's field begins (its key's opening quote), or -1 in an array.
+// KeyStart is the offset at which the current value's field begins (its key's opening quote), or
+// -1 in an array.
 func (c *Cursor) KeyStart() int {
 	if c.InArray() || c.Depth >= len(c.levels) || c.levels[c.Depth].key == nil {
 		return -1
@@ -445,7 +455,8 @@ func (c *Cursor) KeyStart() int {
 	return c.levels[c.Depth].pos
 }
 
-// ParentStart is the offset of the opening brace or bracket of the container that the current value lies in; 0 for the document itself.
+// ParentStart is the offset of the opening brace or bracket of the container that the current
+// value lies in; 0 for the document itself.
 func (c *Cursor) ParentStart() int { return c.levels[c.Depth].start }
 
 // Text is the current string without quotes and escapes. It may point into the document.
@@ -475,8 +486,8 @@ func Unquote(raw []byte) []byte {
 	return []byte(s)
 }
 
-// AppendPath appends the names from the top down to the current value, joined by dots and without array indices:
-// participant.actor.reference.
+// AppendPath appends the names from the top down to the current value, joined by dots and
+// without array indices: participant.actor.reference.
 func (c *Cursor) AppendPath(dst []byte) []byte {
 	for d := 1; d <= c.Depth && d < len(c.levels); d++ {
 		if c.levels[d].array || c.levels[d].key == nil {

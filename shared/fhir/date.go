@@ -13,16 +13,19 @@ const InstantLayout = "2006-01-02T15:04:05.000Z"
 // FormatInstant writes t as a FHIR instant in UTC with milliseconds.
 func FormatInstant(t time.Time) string { return t.UTC().Format(InstantLayout) }
 
-// Span is the time that a FHIR date, dateTime or instant covers: a partial one covers the whole of what it names.
+// Span is the time that a FHIR date, dateTime or instant covers: a partial one covers the whole
+// of what it names.
 type Span struct {
 	Start time.Time // inclusive
 	End   time.Time // exclusive
 }
 
-// ParseSpan reads a FHIR date, dateTime or instant (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial one is
-// widened to its span: 2019 covers the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second
-// and a time with fractions its millisecond. A date without a zone is taken in UTC. A leap second (23:59:60) is the last
-// 100 nanoseconds of the second before it, which keeps it within its day and behind the rest of that second.
+// ParseSpan reads a FHIR date, dateTime or instant
+// (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial one is widened to its span: 2019
+// covers the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second and a
+// time with fractions its millisecond. A date without a zone is taken in UTC. A leap second
+// (23:59:60) is the last 100 nanoseconds of the second before it, which keeps it within its day
+// and behind the rest of that second.
 func ParseSpan(s string) (Span, error) {
 	switch len(s) {
 	case 4:
@@ -49,12 +52,14 @@ func ParseSpan(s string) (Span, error) {
 	return Span{Start: t, End: t.Add(width)}, nil
 }
 
-// asked is R4's grammar of dateTime, which instant is a part of (https://hl7.org/fhir/R4/datatypes.html#dateTime).
+// asked is R4's grammar of dateTime, which instant is a part of
+// (https://hl7.org/fhir/R4/datatypes.html#dateTime).
 var asked = regexp.MustCompile(`^([0-9]([0-9]([0-9][1-9]|[1-9]0)|[1-9]00)|[1-9]000)(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])` +
 	`(T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)))?)?)?$`)
 
-// ParseAsked is ParseSpan for what a request says: strict about R4's grammar, but for two things that
-// clients get wrong. A + that is not escaped in a query arrives as a space; t and z may be lower case.
+// ParseAsked is ParseSpan for what a request says: strict about R4's grammar, but for two things
+// that clients get wrong. A + that is not escaped in a query arrives as a space; t and z may be
+// lower case.
 func ParseAsked(s string) (Span, error) {
 	s = strings.ToUpper(strings.ReplaceAll(s, " ", "+"))
 	if !asked.MatchString(s) {

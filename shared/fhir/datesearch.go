@@ -4,7 +4,8 @@ import (
 	"fmt"
 )
 
-// DateSearch is the value of a date search parameter: a prefix and a span of time (https://hl7.org/fhir/R4/search.html#date).
+// DateSearch is the value of a date search parameter: a prefix and a span of time
+// (https://hl7.org/fhir/R4/search.html#date).
 type DateSearch struct{ search dateSearch }
 
 // ParseDateSearch reads a value such as 2019-05 or ge2019.

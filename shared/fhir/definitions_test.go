@@ -36,7 +36,8 @@ func TestTheCompartmentFollowsThePublishedDefinitions(t *testing.T) {
 			members++
 		}
 	}
-	// The 67 of the CompartmentDefinition without Patient and Group, and three that have a search parameter "patient".
+	// The 67 of the CompartmentDefinition without Patient and Group, and three that have a
+	// search parameter "patient".
 	if members != 68 {
 		t.Errorf("%d types belong to patients", members)
 	}
@@ -46,7 +47,9 @@ func TestTypesAreThoseOfR4(t *testing.T) {
 	if n := len(fhir.Types()); n != 146 {
 		t.Errorf("%d types", n)
 	}
-	for _, typ := range []string{"Resource", "DomainResource", "MetadataResource", "SubscriptionStatus", "patient", ""} {
+	for _, typ := range []string{
+		"Resource", "DomainResource", "MetadataResource", "SubscriptionStatus", "patient", "",
+	} {
 		if fhir.KnownType(typ) {
 			t.Errorf("%q is taken for a resource type of R4", typ)
 		}
@@ -54,7 +57,8 @@ func TestTypesAreThoseOfR4(t *testing.T) {
 }
 
 func TestElementsAreFoundAsFields(t *testing.T) {
-	if d := cmp.Diff([]string{"effectiveDateTime", "effectivePeriod", "effectiveTiming", "effectiveInstant"},
+	if d := cmp.Diff(
+		[]string{"effectiveDateTime", "effectivePeriod", "effectiveTiming", "effectiveInstant"},
 		fhir.Fields("Observation", "effective")); d != "" {
 		t.Error(d)
 	}
@@ -64,7 +68,12 @@ func TestElementsAreFoundAsFields(t *testing.T) {
 	if !slices.Contains(fhir.MandatoryFields("DeviceRequest"), "codeReference") {
 		t.Error("a DeviceRequest without its code")
 	}
-	for name, want := range map[string]bool{"presentedForm": true, "photo": true, "valueAttachment": true, "code": false} {
+	for name, want := range map[string]bool{
+		"presentedForm":   true,
+		"photo":           true,
+		"valueAttachment": true,
+		"code":            false,
+	} {
 		if fhir.AttachmentField(name) != want {
 			t.Errorf("Attachment %s: %v", name, !want)
 		}
@@ -77,9 +86,13 @@ func TestElementsAreThoseOfR4(t *testing.T) {
 		known        bool
 	}{
 		{"Patient", "birthDate", true}, {"Patient", "id", true}, {"Patient", "text", true},
-		{"Patient", "deceased", true}, {"Patient", "deceasedBoolean", true}, {"Patient", "deceasedString", false},
+		{"Patient", "deceased", true},
+		{"Patient", "deceasedBoolean", true},
+		{"Patient", "deceasedString", false},
 		{"Patient", "nonsense", false}, {"Patient", "code", false}, {"Patient", "BirthDate", false},
-		{"Patient", "DomainResource", false}, {"Patient", "", false}, {"Observation", "value", true},
+		{"Patient", "DomainResource", false},
+		{"Patient", "", false},
+		{"Observation", "value", true},
 		{"Binary", "data", true}, {"Binary", "language", true}, {"Binary", "text", false},
 		{"Nope", "id", false}, {"", "id", false},
 	} {
@@ -115,20 +128,39 @@ func TestSearchParametersComeFromTheDefinitions(t *testing.T) {
 		{"Patient", "birthdate", fhir.SearchParameter{Name: "birthdate", Kind: fhir.DateParameter,
 			Fields: []fhir.ParameterField{{Path: "birthDate", Type: "date"}}}},
 		{"Patient", "phone", fhir.SearchParameter{Name: "phone", Kind: fhir.TokenParameter,
-			Fields: []fhir.ParameterField{{Path: "telecom", Type: "ContactPoint", System: "phone"}}}},
+			Fields: []fhir.ParameterField{
+				{Path: "telecom", Type: "ContactPoint", System: "phone"},
+			}}},
 		{"Flag", "patient", fhir.SearchParameter{Name: "patient", Kind: fhir.ReferenceParameter,
-			Fields: []fhir.ParameterField{{Path: "subject", Type: "Reference", Target: "Patient"}}}},
-		{"Observation", "_lastUpdated", fhir.SearchParameter{Name: "_lastUpdated", Kind: fhir.DateParameter,
-			Fields: []fhir.ParameterField{{Path: "meta.lastUpdated", Type: "instant"}}}},
-		{"Condition", "onset-date", fhir.SearchParameter{Name: "onset-date", Kind: fhir.DateParameter,
-			Fields: []fhir.ParameterField{{Path: "onsetDateTime", Type: "dateTime"}, {Path: "onsetPeriod", Type: "Period"}}}},
+			Fields: []fhir.ParameterField{
+				{Path: "subject", Type: "Reference", Target: "Patient"},
+			}}},
+		{
+			"Observation",
+			"_lastUpdated",
+			fhir.SearchParameter{Name: "_lastUpdated", Kind: fhir.DateParameter,
+				Fields: []fhir.ParameterField{{Path: "meta.lastUpdated", Type: "instant"}}},
+		},
+		{
+			"Condition",
+			"onset-date",
+			fhir.SearchParameter{Name: "onset-date", Kind: fhir.DateParameter,
+				Fields: []fhir.ParameterField{
+					{Path: "onsetDateTime", Type: "dateTime"},
+					{Path: "onsetPeriod", Type: "Period"},
+				}},
+		},
 	} {
 		got, ok := fhir.FindSearchParameter(c.typ, c.name)
 		if d := cmp.Diff(c.want, got); d != "" || !ok {
 			t.Errorf("%s?%s: %s", c.typ, c.name, d)
 		}
 	}
-	for _, c := range [][2]string{{"Observation", "onset-date"}, {"Observation", "code-value-quantity"}, {"Nothing", "_id"}} {
+	for _, c := range [][2]string{
+		{"Observation", "onset-date"},
+		{"Observation", "code-value-quantity"},
+		{"Nothing", "_id"},
+	} {
 		if p, ok := fhir.FindSearchParameter(c[0], c[1]); ok {
 			t.Errorf("%s?%s: %+v", c[0], c[1], p)
 		}

@@ -16,7 +16,9 @@ type Attachment struct {
 }
 
 // NewAttachment fills an Attachment.
-func NewAttachment(title, contentType, url string, size int64, sha1 []byte, created time.Time) Attachment {
+func NewAttachment(
+	title, contentType, url string, size int64, sha1 []byte, created time.Time,
+) Attachment {
 	return Attachment{
 		ContentType: contentType, URL: url, Size: size, Title: title,
 		Hash: base64.StdEncoding.EncodeToString(sha1), Creation: FormatInstant(created),
@@ -36,7 +38,8 @@ type Reference struct {
 	Display   string `json:"display,omitempty"`
 }
 
-// DocumentReference is the part of the resource that an EHIDocumentReference of the Argonaut EHI Export API uses (EHI-11).
+// DocumentReference is the part of the resource that an EHIDocumentReference of the Argonaut EHI
+// Export API uses (EHI-11).
 type DocumentReference struct {
 	ResourceType string            `json:"resourceType"`
 	ID           string            `json:"id"`
@@ -58,8 +61,8 @@ type DocumentContent struct {
 	Format     Coding     `json:"format"`
 }
 
-// NewEHIDocument describes one document of an export: its bytes are at a.URL. subject is a reference
-// such as Patient/1 or Group/1; "" where the document is about no one in particular.
+// NewEHIDocument describes one document of an export: its bytes are at a.URL. subject is a
+// reference such as Patient/1 or Group/1; "" where the document is about no one in particular.
 func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
 	var about *Reference
 	if subject != "" {
@@ -67,13 +70,20 @@ func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
 	}
 	return DocumentReference{
 		ResourceType: "DocumentReference", ID: id, Status: "current",
-		Meta:        Meta{Tag: []Coding{{Code: "ehi-export", Display: "generated as part of an ehi-export request"}}},
+		Meta: Meta{
+			Tag: []Coding{
+				{Code: "ehi-export", Display: "generated as part of an ehi-export request"},
+			},
+		},
 		Subject:     about,
 		Description: a.Title,
 		Content: []DocumentContent{{
 			Attachment: a,
-			Format: Coding{System: "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode", Code: "urn:ihe:iti:xds:2017:mimeTypeSufficient",
-				Display: "mimeType Sufficient"},
+			Format: Coding{
+				System:  "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode",
+				Code:    "urn:ihe:iti:xds:2017:mimeTypeSufficient",
+				Display: "mimeType Sufficient",
+			},
 		}},
 	}
 }

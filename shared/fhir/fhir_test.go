@@ -28,11 +28,14 @@ func TestPartialDatesCoverTheirSpan(t *testing.T) {
 			t.Errorf("%s: %v", in, err)
 			continue
 		}
-		if s, e := got.Start.UTC().Format(time.RFC3339Nano), got.End.UTC().Format(time.RFC3339Nano); s != want[0] || e != want[1] {
+		s, e := got.Start.UTC().Format(time.RFC3339Nano), got.End.UTC().Format(time.RFC3339Nano)
+		if s != want[0] || e != want[1] {
 			t.Errorf("%s covers %s to %s, want %s to %s", in, s, e, want[0], want[1])
 		}
 	}
-	for _, bad := range []string{"", "19", "2019-13", "2019-02-30", "yesterday", "2019-05-07T10:00", "2019-05-07 10:00:00Z"} {
+	for _, bad := range []string{
+		"", "19", "2019-13", "2019-02-30", "yesterday", "2019-05-07T10:00", "2019-05-07 10:00:00Z",
+	} {
 		if _, err := fhir.ParseSpan(bad); err == nil {
 			t.Errorf("%q was taken for a date", bad)
 		}
@@ -45,7 +48,8 @@ func TestCursorKnowsWhereItStands(t *testing.T) {
 	got := map[string]string{}
 	for c.Reset(doc); c.Next(); {
 		if c.Kind == fhir.Scalar {
-			got[string(c.AppendPath(nil))+"="+string(c.Raw())] = string(c.Key()) + "<" + string(c.KeyAt(1)) + ">" + string(c.Text())
+			got[string(c.AppendPath(nil))+"="+string(c.Raw())] = string(c.Key()) + "<" +
+				string(c.KeyAt(1)) + ">" + string(c.Text())
 		}
 		if c.Kind == fhir.Close && string(c.Key()) == "c" && string(c.Raw()) != `{"d":1}` {
 			t.Errorf("closed c is %s", c.Raw())
@@ -54,7 +58,12 @@ func TestCursorKnowsWhereItStands(t *testing.T) {
 	if c.Err() != nil {
 		t.Fatal(c.Err())
 	}
-	want := map[string]string{`a.b="x"`: "b<a>x", `a.b="y\u0041"`: "b<a>yA", `c.d=1`: "d<c>", `e=true`: "e<e>"}
+	want := map[string]string{
+		`a.b="x"`:       "b<a>x",
+		`a.b="y\u0041"`: "b<a>yA",
+		`c.d=1`:         "d<c>",
+		`e=true`:        "e<e>",
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -63,7 +72,15 @@ func TestCursorKnowsWhereItStands(t *testing.T) {
 func TestReferencesAreTakenApart(t *testing.T) {
 	for ref, want := range map[string]string{
 		"Patient/1": "Patient 1", "Patient/1/_history/2": "Patient 1",
-		"Binary/1#page=2": "Binary 1", "Binary/1/_history/2#page=2": "Binary 1", "Binary/#page=2": "", "http://x/Patient/1": "", "#p": "", "urn:uuid:1": "", "Nobody/1": "", "Patient/": "", "Patient": "",
+		"Binary/1#page=2":            "Binary 1",
+		"Binary/1/_history/2#page=2": "Binary 1",
+		"Binary/#page=2":             "",
+		"http://x/Patient/1":         "",
+		"#p":                         "",
+		"urn:uuid:1":                 "",
+		"Nobody/1":                   "",
+		"Patient/":                   "",
+		"Patient":                    "",
 	} {
 		typ, id, ok := fhir.Local([]byte(ref))
 		got := ""
@@ -77,28 +94,46 @@ func TestReferencesAreTakenApart(t *testing.T) {
 }
 
 func TestParametersMustBePrimitive(t *testing.T) {
-	got, err := fhir.ParseParameters([]byte("\ufeff" + `{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"},{"name":"n","valueInteger":3}]}`))
+	got, err := fhir.ParseParameters([]byte("\ufeff" +
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"},` +
+		`{"name":"n","valueInteger":3}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]fhir.Parameter{{Name: "_type", Value: "Patient"}, {Name: "n", Value: "3"}}, got); d != "" {
+	d := cmp.Diff([]fhir.Parameter{{Name: "_type", Value: "Patient"}, {Name: "n", Value: "3"}}, got)
+	if d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []string{`{"name":"x"}`, `{"name":"x","valueCoding":{}}`, `{"name":"x","valueReference":{"display":"y"}}`, `{"name":"x","part":[{"name":"y","valueString":"z"}]}`, `{"name":"x","valueString":[]}`} {
-		got, err := fhir.ParseParameters([]byte(`{"resourceType":"Parameters","parameter":[` + bad + `]}`))
+	for _, bad := range []string{
+		`{"name":"x"}`,
+		`{"name":"x","valueCoding":{}}`,
+		`{"name":"x","valueReference":{"display":"y"}}`,
+		`{"name":"x","part":[{"name":"y","valueString":"z"}]}`,
+		`{"name":"x","valueString":[]}`,
+	} {
+		got, err := fhir.ParseParameters(
+			[]byte(`{"resourceType":"Parameters","parameter":[` + bad + `]}`))
 		if err != nil || len(got) != 1 || got[0].Name != "x" || got[0].Problem == "" {
 			t.Errorf("%s: %+v, %v", bad, got, err)
 		}
 	}
 	for _, bad := range []string{
-		`{`, `{"resourceType":"Patient"}`, `{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],"parameter":[]}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],"par\u0061meter":[]}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],"Parameter":[]}`,
+		`{`,
+		`{"resourceType":"Patient"}`,
+		`{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],` +
+			`"parameter":[]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],` +
+			`"par\u0061meter":[]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient"}],` +
+			`"Parameter":[]}`,
 		`{"resourceType":"Patient","resourceType":"Parameters"}`, `{"ResourceType":"Parameters"}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient","valueString":"Basic"}]}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient","valueCode":"Basic"}]}`,
-		`{"resourceType":"Parameters","parameter":[{"name":"_type","name":"x","valueString":"Patient"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient",` +
+			`"valueString":"Basic"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient",` +
+			`"valueCode":"Basic"}]}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"_type","name":"x",` +
+			`"valueString":"Patient"}]}`,
 	} {
 		if _, err := fhir.ParseParameters([]byte(bad)); err == nil {
 			t.Errorf("%s was taken", bad)
@@ -110,8 +145,12 @@ func FuzzCursorNeverPanicsAndSeesWhatTheStandardLibrarySees(f *testing.F) {
 	f.Add([]byte(`{"a":[1,{"reference":"Patient/1"},null],"b":"\\\"\u00e9"}`))
 	f.Add([]byte(`{"a":[{},"no key",null],"b":{}}`))
 	f.Add([]byte(`[]`))
-	for _, bad := range []string{`{"a":`, `{"a":1,}`, `[1,]`, `[,1]`, `{"a" 1}`, `{1:2}`, `{"a":1]`, `[1}`, `1 2`, `{}{}`, `{"a":1 "b":2}`, `[1 2]`, `{"a"}`, `,`, ``, ` `,
-		`[1]]`, `{{}}`, `{"a":,}`, `{"a"::1}`, "\"\x01\"", `01`, `1.`, `-`, `"\x"`, `"\u12"`, ` [1 ] `, "{\n}"} {
+	for _, bad := range []string{
+		`{"a":`, `{"a":1,}`, `[1,]`, `[,1]`, `{"a" 1}`, `{1:2}`, `{"a":1]`, `[1}`, `1 2`, `{}{}`,
+		`{"a":1 "b":2}`, `[1 2]`, `{"a"}`, `,`, ``, ` `,
+		`[1]]`, `{{}}`, `{"a":,}`, `{"a"::1}`, "\"\x01\"", `01`, `1.`, `-`, `"\x"`, `"\u12"`,
+		` [1 ] `, "{\n}",
+	} {
 		f.Add([]byte(bad))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
@@ -191,7 +230,9 @@ func FuzzInstantIsReadAsWritten(f *testing.F) {
 		if at.Year() == 0 {
 			return // FHIR's years begin with 1
 		}
-		if err != nil || !span.Start.Equal(at.Truncate(time.Millisecond)) && !span.Start.Equal(at.Truncate(time.Second)) {
+		if err != nil ||
+			!span.Start.Equal(at.Truncate(time.Millisecond)) &&
+				!span.Start.Equal(at.Truncate(time.Second)) {
 			t.Fatalf("%v is written as %s and read as %+v, %v", at, text, span, err)
 		}
 	})
@@ -199,8 +240,16 @@ func FuzzInstantIsReadAsWritten(f *testing.F) {
 
 // A _typeFilter is refused or matched against whatever resource, without harm and each time alike.
 func FuzzSearches(f *testing.F) {
-	resource := `{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"s","code":"c"}]},"effectiveDateTime":"2020-01-01","subject":{"reference":"Patient/1"}}`
-	for _, q := range []string{"Observation?date=ge2020,Condition?category=a|b,c", "Observation?code=s|c", "Observation?status:not=final", "Observation?", "?", "Observation?code=a\\,b&date=lt2021-02-30"} {
+	resource := `{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"s",` +
+		`"code":"c"}]},"effectiveDateTime":"2020-01-01","subject":{"reference":"Patient/1"}}`
+	for _, q := range []string{
+		"Observation?date=ge2020,Condition?category=a|b,c",
+		"Observation?code=s|c",
+		"Observation?status:not=final",
+		"Observation?",
+		"?",
+		"Observation?code=a\\,b&date=lt2021-02-30",
+	} {
 		f.Add(q, []byte(resource))
 	}
 	f.Fuzz(func(t *testing.T, query string, line []byte) {

@@ -6,35 +6,42 @@ import (
 	"time"
 )
 
-// Group is a Group resource as far as it says who its members are (https://hl7.org/fhir/R4/group.html).
+// Group is a Group resource as far as it says who its members are
+// (https://hl7.org/fhir/R4/group.html).
 type Group struct {
 	// Kind is Group.type: person, animal, practitioner, device, medication or substance.
 	Kind string
-	// Inactive is Group.active: false. Such a group is kept for historical purposes and is not available for use.
+	// Inactive is Group.active: false. Such a group is kept for historical purposes and is not
+	// available for use.
 	Inactive bool
-	// Descriptive is Group.actual: false. Such a group is a description of its members and names none.
+	// Descriptive is Group.actual: false. Such a group is a description of its members and names
+	// none.
 	Descriptive bool
 	// Members are those of the instant for which the group was read, in the group's order.
 	Members []Member
-	// Characteristics are what members have in common, as texts for people; an excluded one begins with "not".
+	// Characteristics are what members have in common, as texts for people; an excluded one
+	// begins with "not".
 	Characteristics []string
-	// Modifiers are the URLs of modifier extensions, of the group and of its members: they may change who is meant.
+	// Modifiers are the URLs of modifier extensions, of the group and of its members: they may
+	// change who is meant.
 	Modifiers []string
 	names     bool // some member is named, at whatever time
 }
 
-// Member is a member of a group: a resource of this server by type and id, or another one that Identifier names.
+// Member is a member of a group: a resource of this server by type and id, or another one that
+// Identifier names.
 type Member struct {
 	Type, ID   string
 	Identifier Identifier // of a member that is named by it alone
 }
 
-// Identifier names a resource by what a system calls it (https://hl7.org/fhir/R4/datatypes.html#Identifier).
+// Identifier names a resource by what a system calls it
+// (https://hl7.org/fhir/R4/datatypes.html#Identifier).
 type Identifier struct{ System, Value string }
 
-// ReadGroup reads a Group, with the members that it has at an instant: those that are not inactive, and whose period, if they have
-// one, holds the instant. A period with a date that is none holds no instant. Members that are no resource of this server are left
-// out.
+// ReadGroup reads a Group, with the members that it has at an instant: those that are not
+// inactive, and whose period, if they have one, holds the instant. A period with a date that is
+// none holds no instant. Members that are no resource of this server are left out.
 func ReadGroup(group []byte, at time.Time) (Group, error) {
 	r := groupReader{at: at}
 	c := &r.cursor
@@ -92,11 +99,13 @@ func (r *groupReader) member() {
 		r.endMember()
 	case c.Depth == 3 && c.Kind == Scalar && string(c.Key()) == "inactive":
 		r.inactive = string(c.Raw()) == "true"
-	case c.Depth == 4 && c.IsString() && string(c.Key()) == "reference" && string(c.KeyAt(3)) == "entity":
+	case c.Depth == 4 && c.IsString() && string(c.Key()) == "reference" &&
+		string(c.KeyAt(3)) == "entity":
 		if typ, id, ok := Local(c.Text()); ok {
 			r.one.Type, r.one.ID = string(typ), string(id)
 		}
-	case c.Depth == 5 && c.IsString() && string(c.KeyAt(4)) == "identifier" && string(c.KeyAt(3)) == "entity":
+	case c.Depth == 5 && c.IsString() && string(c.KeyAt(4)) == "identifier" &&
+		string(c.KeyAt(3)) == "entity":
 		switch string(c.Key()) {
 		case "system":
 			r.named.System = string(c.Text())
@@ -186,9 +195,11 @@ func (p *period) holds(at time.Time) bool {
 func (g Group) Unusable() string {
 	switch {
 	case len(g.Modifiers) > 0:
-		return "it has the modifier extension " + strings.Join(g.Modifiers, ", ") + ", which is not supported"
+		return "it has the modifier extension " + strings.Join(g.Modifiers, ", ") +
+			", which is not supported"
 	case len(g.Characteristics) > 0 && (g.Descriptive || !g.names):
-		return "it is defined by characteristics (" + strings.Join(g.Characteristics, ", ") + "), which is not supported: " +
+		return "it is defined by characteristics (" + strings.Join(g.Characteristics, ", ") +
+			"), which is not supported: " +
 			"only groups that name their members are"
 	case g.Descriptive && !g.names:
 		return "it is a description (actual is false) that names no members, which is not supported"

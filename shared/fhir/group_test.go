@@ -18,26 +18,37 @@ func TestGroupsHaveTheMembersOfAnInstant(t *testing.T) {
 	p := fhir.Member{Type: "Patient", ID: "p"}
 	for member, want := range map[string][]fhir.Member{
 		patient: {p},
-		`"entity":{"reference":"Patient/p/_history/3"}`:                                             {p},
-		`"entity":{"reference":"Group/g"}`:                                                          {{Type: "Group", ID: "g"}},
-		`"entity":{"reference":"Practitioner/d"}`:                                                   {{Type: "Practitioner", ID: "d"}},
-		`"entity":{"identifier":{"system":"urn:mrn","value":"5"}}`:                                  {{Identifier: fhir.Identifier{System: "urn:mrn", Value: "5"}}},
-		`"entity":{"reference":"Patient/p","identifier":{"system":"urn:mrn","value":"5"}}`:          {p},
-		`"entity":{"reference":"https://elsewhere.example/Patient/p"}`:                              nil,
-		`"entity":{"reference":"#p"}`:                                                               nil,
-		`"entity":{"display":"Pat"}`:                                                                nil,
-		patient + `,"inactive":true`:                                                                nil,
-		`"inactive":true,` + patient:                                                                nil,
-		patient + `,"inactive":false`:                                                               {p},
-		patient + `,"period":{}`:                                                                    {p},
-		patient + `,"period":{"start":"2020-05-01T12:00:00Z"}`:                                      {p},
-		patient + `,"period":{"start":"2020-05-01T12:00:01Z"}`:                                      nil,
-		patient + `,"period":{"end":"2020-05-01"}`:                                                  {p},
-		patient + `,"period":{"end":"2020-05"},"extension":[{"url":"u","valuePeriod":{"end":"1"}}]`: {p},
-		patient + `,"period":{"end":"2020-05-01T14:00:00+02:00"}`:                                   {p},
-		patient + `,"period":{"end":"2020-05-01T13:59:59+02:00"}`:                                   nil,
-		patient + `,"period":{"start":"2019","end":"2020-04-30"}`:                                   nil,
-		patient + `,"period":{"end":"one day"}`:                                                     nil,
+		`"entity":{"reference":"Patient/p/_history/3"}`: {
+			p,
+		},
+		`"entity":{"reference":"Group/g"}`: {
+			{Type: "Group", ID: "g"},
+		},
+		`"entity":{"reference":"Practitioner/d"}`: {
+			{Type: "Practitioner", ID: "d"},
+		},
+		`"entity":{"identifier":{"system":"urn:mrn","value":"5"}}`: {
+			{Identifier: fhir.Identifier{System: "urn:mrn", Value: "5"}},
+		},
+		`"entity":{"reference":"Patient/p","identifier":{"system":"urn:mrn","value":"5"}}`: {
+			p,
+		},
+		`"entity":{"reference":"https://elsewhere.example/Patient/p"}`: nil,
+		`"entity":{"reference":"#p"}`:                                  nil,
+		`"entity":{"display":"Pat"}`:                                   nil,
+		patient + `,"inactive":true`:                                   nil,
+		`"inactive":true,` + patient:                                   nil,
+		patient + `,"inactive":false`:                                  {p},
+		patient + `,"period":{}`:                                       {p},
+		patient + `,"period":{"start":"2020-05-01T12:00:00Z"}`:         {p},
+		patient + `,"period":{"start":"2020-05-01T12:00:01Z"}`:         nil,
+		patient + `,"period":{"end":"2020-05-01"}`:                     {p},
+		patient +
+			`,"period":{"end":"2020-05"},"extension":[{"url":"u","valuePeriod":{"end":"1"}}]`: {p},
+		patient + `,"period":{"end":"2020-05-01T14:00:00+02:00"}`: {p},
+		patient + `,"period":{"end":"2020-05-01T13:59:59+02:00"}`: nil,
+		patient + `,"period":{"start":"2019","end":"2020-04-30"}`: nil,
+		patient + `,"period":{"end":"one day"}`:                   nil,
 	} {
 		g, err := fhir.ReadGroup([]byte(`{"resourceType":"Group","member":[{`+member+`}]}`), inMay)
 		if d := cmp.Diff(want, g.Members); d != "" || err != nil {
@@ -48,7 +59,9 @@ func TestGroupsHaveTheMembersOfAnInstant(t *testing.T) {
 
 // A group whose members cannot be told says why.
 func TestUnusableGroupsSayWhy(t *testing.T) {
-	const member, trait = `,"member":[{"entity":{"reference":"Patient/p"}}]`, `,"characteristic":[{"code":{"coding":[{"code":"E11","display":"diabetes"}]},"exclude":true}]`
+	const member, trait = `,"member":[{"entity":{"reference":"Patient/p"}}]`,
+		`,"characteristic":[{"code":{"coding":[{"code":"E11","display":"diabetes"}]},` +
+			`"exclude":true}]`
 	for group, want := range map[string]string{
 		`"type":"person","actual":true` + member:                 "",
 		`"type":"person","actual":true` + member + trait:         "",
@@ -60,8 +73,11 @@ func TestUnusableGroupsSayWhy(t *testing.T) {
 		`"type":"person","actual":false`:                         "names no members",
 		`"active":false,"type":"person","actual":true` + member:  "not active",
 		`"type":"device","actual":true`:                          "type device",
-		`"modifierExtension":[{"url":"http://x/members-filter","valueBoolean":true}],"type":"person","actual":true` + member: "http://x/members-filter",
-		`"type":"person","member":[{"modifierExtension":[{"url":"http://x/not"}],"entity":{"reference":"Patient/p"}}]`:       "http://x/not",
+		`"modifierExtension":[{"url":"http://x/members-filter","valueBoolean":true}],` +
+			`"type":"person","actual":true` +
+			member: "http://x/members-filter",
+		`"type":"person","member":[{"modifierExtension":[{"url":"http://x/not"}],` +
+			`"entity":{"reference":"Patient/p"}}]`: "http://x/not",
 	} {
 		g, err := fhir.ReadGroup([]byte(`{"resourceType":"Group",`+group+`}`), inMay)
 		if err != nil {
@@ -74,7 +90,8 @@ func TestUnusableGroupsSayWhy(t *testing.T) {
 }
 
 func FuzzReadGroup(f *testing.F) {
-	f.Add([]byte(`{"member":[{"entity":{"reference":"Patient/p"},"period":{"end":"2020"}}],"characteristic":[{"code":{"text":"x"}}]}`))
+	f.Add([]byte(`{"member":[{"entity":{"reference":"Patient/p"},"period":{"end":"2020"}}],` +
+		`"characteristic":[{"code":{"text":"x"}}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		g, err := fhir.ReadGroup(line, inMay)
 		if err == nil {

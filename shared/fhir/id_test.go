@@ -17,7 +17,8 @@ func TestEHI11MadeIDsAreFHIRIDs(t *testing.T) {
 	}
 	made := map[string]string{}
 	rapid.Check(t, func(t *rapid.T) {
-		names := rapid.SliceOfN(rapid.StringMatching(`[A-Za-z0-9_/ é-]{0,40}`), 1, 3).Draw(t, "names")
+		names := rapid.SliceOfN(rapid.StringMatching(`[A-Za-z0-9_/ é-]{0,40}`), 1, 3).Draw(t,
+			"names")
 		id, key := fhir.MakeID(names...), strings.Join(names, "\x00")
 		if !fhir.ValidID(id) || id != fhir.MakeID(names...) {
 			t.Fatalf("%q gives %q", names, id)

@@ -31,8 +31,8 @@ func PlainURL(url []byte) []byte {
 	return url
 }
 
-// PlainCanonical is the canonical URL of a definition, without a version, as a value that is compared
-// with identifiers, and is none of them; nil for an empty one.
+// PlainCanonical is the canonical URL of a definition, without a version, as a value that is
+// compared with identifiers, and is none of them; nil for an empty one.
 func PlainCanonical(url []byte) []byte {
 	if url = PlainURL(url); len(url) == 0 {
 		return nil

@@ -45,7 +45,8 @@ const (
 // parts is what a value says, or the fields of an object that searches look at.
 type parts struct{ text, system, code, value, use, start, end string }
 
-// fieldsOf is where the values of a data type stand below its field, and in which shape; nil where searches cannot look at the type.
+// fieldsOf is where the values of a data type stand below its field, and in which shape; nil
+// where searches cannot look at the type.
 func (f ParameterField) fieldsOf() map[string]shape {
 	switch f.Type {
 	case "CodeableConcept":
@@ -55,13 +56,23 @@ func (f ParameterField) fieldsOf() map[string]shape {
 	case "Timing":
 		return map[string]shape{".event": scalar, ".repeat.boundsPeriod": object}
 	case "HumanName":
-		return map[string]shape{".family": scalar, ".given": scalar, ".prefix": scalar, ".suffix": scalar, ".text": scalar}
+		return map[string]shape{
+			".family": scalar,
+			".given":  scalar,
+			".prefix": scalar,
+			".suffix": scalar,
+			".text":   scalar,
+		}
 	case "Address":
-		return map[string]shape{".line": scalar, ".city": scalar, ".district": scalar, ".state": scalar, ".country": scalar,
-			".postalCode": scalar, ".text": scalar}
+		return map[string]shape{
+			".line": scalar, ".city": scalar, ".district": scalar, ".state": scalar,
+			".country":    scalar,
+			".postalCode": scalar, ".text": scalar,
+		}
 	case "Reference":
 		return map[string]shape{".reference": scalar}
-	case "code", "boolean", "id", "string", "markdown", "uri", "url", "canonical", "oid", "uuid", "date", "dateTime", "instant":
+	case "code", "boolean", "id", "string", "markdown", "uri", "url", "canonical", "oid", "uuid",
+		"date", "dateTime", "instant":
 		return map[string]shape{"": scalar}
 	}
 	return nil
@@ -71,7 +82,9 @@ func (f ParameterField) fieldsOf() map[string]shape {
 func (p SearchParameter) matchable() bool {
 	switch p.Kind {
 	case TokenParameter, DateParameter, StringParameter, ReferenceParameter, URIParameter:
-		return slices.ContainsFunc(p.Fields, func(f ParameterField) bool { return f.fieldsOf() != nil })
+		return slices.ContainsFunc(p.Fields, func(f ParameterField) bool {
+			return f.fieldsOf() != nil
+		})
 	}
 	return false
 }
@@ -94,7 +107,12 @@ func (c *compiled) add(s Search) {
 	for i, criterion := range s.Criteria {
 		p, _ := FindSearchParameter(s.Type, criterion.Name)
 		for _, f := range p.Fields {
-			l := look{search: len(c.criteria), criterion: i, field: f, match: p.matcher(f, criterion.Values)}
+			l := look{
+				search:    len(c.criteria),
+				criterion: i,
+				field:     f,
+				match:     p.matcher(f, criterion.Values),
+			}
 			for below, how := range f.fieldsOf() {
 				l.how = how
 				c.looks[f.Path+below] = append(c.looks[f.Path+below], l)
@@ -114,7 +132,10 @@ func (p SearchParameter) matcher(f ParameterField, values []string) func(v parts
 			one = append(one, matchToken(f, value))
 		case DateParameter:
 			if d, err := parseDateSearch(value); err == nil {
-				one = append(one, func(v parts) bool { s, ok := v.span(); return ok && d.matches(s) })
+				one = append(one, func(v parts) bool {
+					s, ok := v.span()
+					return ok && d.matches(s)
+				})
 			}
 		case StringParameter:
 			want := fold(unescape(value))
@@ -126,22 +147,29 @@ func (p SearchParameter) matcher(f ParameterField, values []string) func(v parts
 			one = append(one, func(v parts) bool { return v.text == want })
 		}
 	}
-	return func(v parts) bool { return slices.ContainsFunc(one, func(m func(parts) bool) bool { return m(v) }) }
+	return func(v parts) bool {
+		return slices.ContainsFunc(one, func(m func(parts) bool) bool { return m(v) })
+	}
 }
 
-// matchToken is https://hl7.org/fhir/R4/search.html#token: code, system|code, |code (no system), system| (any code). What has its
-// system from its definition (code, boolean) matches by the code alone.
+// matchToken is https://hl7.org/fhir/R4/search.html#token: code, system|code, |code (no system),
+// system| (any code). What has its system from its definition (code, boolean) matches by the
+// code alone.
 func matchToken(f ParameterField, token string) func(v parts) bool {
 	system, code, both := cutEscaped(token, '|')
 	if !both {
 		system, code = "", system
 	}
-	matches := func(s, c string) bool { return (!both || s == system) && (c == code || both && code == "" && c != "") }
+	matches := func(s, c string) bool {
+		return (!both || s == system) && (c == code || both && code == "" && c != "")
+	}
 	switch f.Type {
 	case "Identifier":
 		return func(v parts) bool { return matches(v.system, v.value) }
 	case "ContactPoint":
-		return func(v parts) bool { return (f.System == "" || v.system == f.System) && matches(v.use, v.value) }
+		return func(v parts) bool {
+			return (f.System == "" || v.system == f.System) && matches(v.use, v.value)
+		}
 	case "Coding", "CodeableConcept":
 		return func(v parts) bool { return matches(v.system, v.code) }
 	}
@@ -165,7 +193,8 @@ func matchReference(f ParameterField, want string) func(v parts) bool {
 	}
 }
 
-// Match reports whether a resource of type typ is found by one of its type's searches; a type without any is found.
+// Match reports whether a resource of type typ is found by one of its type's searches; a type
+// without any is found.
 func (m *Matcher) Match(typ string, line []byte) (bool, error) {
 	searches := m.searches[typ]
 	if searches == nil {
@@ -189,7 +218,9 @@ func (m *Matcher) Match(typ string, line []byte) (bool, error) {
 	if err := c.Err(); err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(m.found, func(all []bool) bool { return !slices.Contains(all, false) }), nil
+	return slices.ContainsFunc(m.found, func(all []bool) bool {
+		return !slices.Contains(all, false)
+	}), nil
 }
 
 func (m *Matcher) opened(depth int) {
@@ -263,15 +294,16 @@ func (v parts) span() (Span, bool) {
 
 // fold makes strings that differ in case and accents alone equal.
 func fold(s string) string {
-	plain, _, err := transform.String(transform.Chain(norm.NFD, runes.Remove(runes.In(unicode.Mn)), norm.NFC), s)
+	plain, _, err := transform.String(
+		transform.Chain(norm.NFD, runes.Remove(runes.In(unicode.Mn)), norm.NFC), s)
 	if err != nil {
 		plain = s
 	}
 	return strings.ToLower(plain)
 }
 
-// splitEscaped splits at a character that no backslash stands before (https://hl7.org/fhir/R4/search.html#escaping). The parts keep their
-// escapes.
+// splitEscaped splits at a character that no backslash stands before
+// (https://hl7.org/fhir/R4/search.html#escaping). The parts keep their escapes.
 func splitEscaped(s string, at byte) (out []string) {
 	for {
 		head, rest, found := cutAt(s, at)

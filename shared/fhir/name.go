@@ -11,12 +11,14 @@ import (
 // MaxDisplayName bounds a name that is shown to people, in bytes.
 const MaxDisplayName = 512
 
-// DisplayName is what a person, group or organization is called at an instant, "" where the resource has no name that could be shown.
+// DisplayName is what a person, group or organization is called at an instant, "" where the
+// resource has no name that could be shown.
 //
-// Of several HumanNames (https://hl7.org/fhir/R4/datatypes.html#HumanName) one that is in use comes before one whose period is over,
-// which comes before one whose period has not begun; then official before usual before one without a use before temp, nickname,
-// anonymous, maiden and old; then the first. Of that the text, which is made to be shown, or else given names and family name. A name that
-// has neither is none.
+// Of several HumanNames (https://hl7.org/fhir/R4/datatypes.html#HumanName) one that is in use
+// comes before one whose period is over, which comes before one whose period has not begun; then
+// official before usual before one without a use before temp, nickname, anonymous, maiden and
+// old; then the first. Of that the text, which is made to be shown, or else given names and
+// family name. A name that has neither is none.
 func DisplayName(resource []byte, at time.Time) string {
 	w := nameWalk{at: at}
 	for w.c.Reset(resource); w.c.Next(); {
@@ -87,8 +89,11 @@ func (n *humanName) shown() string {
 	return cmp.Or(presentable(n.text), presentable(strings.Join(append(n.given, n.family), " ")))
 }
 
-// nameUses orders the uses; those of a code that R4 does not have come with the names without a use.
-var nameUses = map[string]int{"official": 0, "usual": 1, "temp": 3, "nickname": 4, "anonymous": 5, "maiden": 6, "old": 7}
+// nameUses orders the uses; those of a code that R4 does not have come with the names without a
+// use.
+var nameUses = map[string]int{
+	"official": 0, "usual": 1, "temp": 3, "nickname": 4, "anonymous": 5, "maiden": 6, "old": 7,
+}
 
 const (
 	noUse = 2
@@ -111,8 +116,9 @@ func (n *humanName) rank(at time.Time) int {
 	return rank
 }
 
-// presentable gives text as one line that can be shown anywhere: white space is one space, what controls the terminal or the direction of
-// writing is left out, and what is beyond MaxDisplayName bytes is cut off.
+// presentable gives text as one line that can be shown anywhere: white space is one space, what
+// controls the terminal or the direction of writing is left out, and what is beyond
+// MaxDisplayName bytes is cut off.
 func presentable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {

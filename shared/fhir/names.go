@@ -12,8 +12,8 @@ type ErrRepeated struct{ Name string }
 
 func (e ErrRepeated) Error() string { return fmt.Sprintf("an object has two fields %q", e.Name) }
 
-// CheckNames looks for an object with two fields of one name, of which each reader may take another.
-// What is no JSON is left to who reads it. Errors: ErrRepeated.
+// CheckNames looks for an object with two fields of one name, of which each reader may take
+// another. What is no JSON is left to who reads it. Errors: ErrRepeated.
 func CheckNames(doc []byte) error {
 	c := Cursor{Unique: true}
 	for c.Reset(doc); c.Next(); {
@@ -24,8 +24,8 @@ func CheckNames(doc []byte) error {
 	return nil
 }
 
-// names are those of the objects that are open, the outer ones first. Objects of FHIR have few fields, which are compared one by one;
-// of a large object they are kept in a set.
+// names are those of the objects that are open, the outer ones first. Objects of FHIR have few
+// fields, which are compared one by one; of a large object they are kept in a set.
 type names struct {
 	list []nameOf
 	sets []nameSet // of the large objects, the outer ones first
@@ -50,7 +50,8 @@ func (n *names) reset() {
 	n.list, n.sets = n.list[:0], n.sets[:0]
 }
 
-// repeated adds a name to an object, whose names begin at from, and reports whether it has it already.
+// repeated adds a name to an object, whose names begin at from, and reports whether it has it
+// already.
 func (n *names) repeated(from int, key []byte) bool {
 	sum := sumOf(key)
 	own := n.list[from:]

@@ -52,7 +52,8 @@ func TestANameThatAnObjectHasTwiceIsAnError(t *testing.T) {
 	}
 	for _, doc := range []string{
 		`{"a":{"a":{"a":[{"a":1},{"a":1}]}},"A":1,"_a":1}`, `[]`, `{}`, many(1000, `"x":1`),
-		`{"abcdefgh12345678":1,"abcdefgX12345678":1,"abcdefgh1X345678":1,"abcdefgh":1,"12345678":1}`,
+		`{"abcdefgh12345678":1,"abcdefgX12345678":1,"abcdefgh1X345678":1,"abcdefgh":1,` +
+			`"12345678":1}`,
 		`{"abcdefgh--12345678":1,"abcdefgh-+12345678":1}`, // which only their middles tell apart
 	} {
 		if err := walked(doc); err != nil {
@@ -61,9 +62,12 @@ func TestANameThatAnObjectHasTwiceIsAnError(t *testing.T) {
 	}
 }
 
-// A document that is walked without an error means the same to a reader that takes the first of two names and to one that takes the last.
+// A document that is walked without an error means the same to a reader that takes the first of
+// two names and to one that takes the last.
 func FuzzUniqueNames(f *testing.F) {
-	for _, doc := range []string{`{"a":1,"\u0061":2}`, `{"a":[{"b":1,"b":1}]}`, `{"a":{"a":1}}`, `{"k":"\"}","k":{}}`} {
+	for _, doc := range []string{
+		`{"a":1,"\u0061":2}`, `{"a":[{"b":1,"b":1}]}`, `{"a":{"a":1}}`, `{"k":"\"}","k":{}}`,
+	} {
 		f.Add(doc)
 	}
 	f.Fuzz(func(t *testing.T, doc string) {

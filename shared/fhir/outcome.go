@@ -18,9 +18,13 @@ type Issue struct {
 	Diagnostics string `json:"diagnostics"`
 }
 
-// Outcome makes an OperationOutcome with one issue; severity is fatal, error, warning or information.
+// Outcome makes an OperationOutcome with one issue; severity is fatal, error, warning or
+// information.
 func Outcome(severity, code, text string) OperationOutcome {
-	return OperationOutcome{ResourceType: "OperationOutcome", Issue: []Issue{{severity, code, text}}}
+	return OperationOutcome{
+		ResourceType: "OperationOutcome",
+		Issue:        []Issue{{severity, code, text}},
+	}
 }
 
 // Line renders the outcome as one NDJSON line.

@@ -15,23 +15,26 @@ import (
 type Parameter struct {
 	Name  string
 	Value string
-	// Problem says why there is no value: it has none, or one that is not primitive. "" where there is one.
+	// Problem says why there is no value: it has none, or one that is not primitive. "" where
+	// there is one.
 	Problem string
 }
 
 var errNotParameters = errors.New("the body is not a FHIR Parameters resource")
 
-// ParseParameters reads the primitive parameters of a Parameters resource (https://hl7.org/fhir/R4/parameters.html). Numbers
-// and booleans come as their JSON text, a Reference as its literal reference. Of a parameter with any other complex value, a
-// resource, parts or nothing the Problem says so: whether it matters depends on its name. A body in
-// which two readers may see different things is an error: one with two fields of a name, also in
+// ParseParameters reads the primitive parameters of a Parameters resource
+// (https://hl7.org/fhir/R4/parameters.html). Numbers and booleans come as their JSON text, a
+// Reference as its literal reference. Of a parameter with any other complex value, a resource,
+// parts or nothing the Problem says so: whether it matters depends on its name. A body in which
+// two readers may see different things is an error: one with two fields of a name, also in
 // another case, or with two values of a parameter.
 func ParseParameters(body []byte) ([]Parameter, error) {
 	var doc struct {
 		ResourceType string                       `json:"resourceType"`
 		Parameter    []map[string]json.RawMessage `json:"parameter"`
 	}
-	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark may be ignored (RFC 8259, 8.1)
+	// a byte order mark may be ignored (RFC 8259, 8.1)
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("the body is not valid JSON of a Parameters resource: %w", err)
 	}

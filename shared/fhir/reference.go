@@ -10,15 +10,18 @@ import (
 // AbsentReasonURL is the standard extension that stands in for a value that is not there.
 const AbsentReasonURL = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
-// MaskedReference replaces a reference to something that was not released (EHI-9), and, as the sibling with an underscore, a
-// primitive value.
-var MaskedReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","valueCode":"masked"}]}`)
+// MaskedReference replaces a reference to something that was not released (EHI-9), and, as the
+// sibling with an underscore, a primitive value.
+var MaskedReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL +
+	`","valueCode":"masked"}]}`)
 
 // UnknownReference replaces a reference to something that the record never held.
-var UnknownReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL + `","valueCode":"unknown"}]}`)
+var UnknownReference = []byte(`{"extension":[{"url":"` + AbsentReasonURL +
+	`","valueCode":"unknown"}]}`)
 
-// Local splits a relative literal reference such as Patient/1, Patient/1/_history/2 or Binary/1#page=3. ok is false for
-// anything else: absolute URLs, fragments alone, urn: and conditional references.
+// Local splits a relative literal reference such as Patient/1, Patient/1/_history/2 or
+// Binary/1#page=3. ok is false for anything else: absolute URLs, fragments alone, urn: and
+// conditional references.
 func Local(ref []byte) (typ, id []byte, ok bool) {
 	typ, rest, found := bytes.Cut(ref, []byte("/"))
 	if !found || TypeNumber(typ) == 0 {
@@ -34,7 +37,8 @@ func Local(ref []byte) (typ, id []byte, ok bool) {
 	return typ, id, ValidID(id)
 }
 
-// External reports whether a reference needs no resource of the export: an absolute http(s) URL or a contained one.
+// External reports whether a reference needs no resource of the export: an absolute http(s) URL
+// or a contained one.
 func External(ref []byte) bool {
 	return len(ref) > 0 && ref[0] == '#' || hasScheme(ref, "http://") || hasScheme(ref, "https://")
 }
@@ -44,7 +48,8 @@ func hasScheme(url []byte, scheme string) bool {
 	return len(url) >= len(scheme) && bytes.EqualFold(url[:len(scheme)], []byte(scheme))
 }
 
-// ValidID reports whether s is a FHIR id: 1 to 64 letters, digits, - and . (https://hl7.org/fhir/R4/datatypes.html#id).
+// ValidID reports whether s is a FHIR id: 1 to 64 letters, digits, - and .
+// (https://hl7.org/fhir/R4/datatypes.html#id).
 func ValidID[T string | []byte](s T) bool {
 	if len(s) == 0 || len(s) > 64 {
 		return false
@@ -66,10 +71,10 @@ var inID = func() (in [256]bool) {
 	return in
 }()
 
-// MakeID makes the id of a resource that this server writes, from the names of what it is about: the
-// names with points between them, or, where that is no FHIR id, a digest of them. The same names
-// always give the same id. Every id that is not a record's own is made by it, or is one by its
-// construction (a test imports all of them).
+// MakeID makes the id of a resource that this server writes, from the names of what it is about:
+// the names with points between them, or, where that is no FHIR id, a digest of them. The same
+// names always give the same id. Every id that is not a record's own is made by it, or is one by
+// its construction (a test imports all of them).
 func MakeID(names ...string) string {
 	if id := strings.Join(names, "."); ValidID(id) {
 		return id
@@ -103,9 +108,10 @@ type Edit struct {
 	With       []byte
 }
 
-// LoseReference replaces the field reference of a Reference that leads nowhere by one that says so, and leaves
-// what stands beside it: a display or an identifier says what was meant. start and end are those of the field. ok
-// is false where nothing stands beside it, or its place is taken: then UnknownReference stands for the whole.
+// LoseReference replaces the field reference of a Reference that leads nowhere by one that says
+// so, and leaves what stands beside it: a display or an identifier says what was meant. start
+// and end are those of the field. ok is false where nothing stands beside it, or its place is
+// taken: then UnknownReference stands for the whole.
 func LoseReference(doc []byte, start, end int) (e Edit, ok bool) {
 	if bytes.Contains(doc, unknownReferenceField[:len(`"_reference"`)]) {
 		return Edit{}, false
@@ -121,8 +127,9 @@ func LoseReference(doc []byte, start, end int) (e Edit, ok bool) {
 // unknownReferenceField is the sibling of a reference that is not there, with the reason.
 var unknownReferenceField = append([]byte(`"_reference":`), UnknownReference...)
 
-// Apply appends doc to dst with the edits made. Edits must be in order; one that lies within the one before it in the
-// list, or before its end, is skipped, so that a replaced container swallows what was inside.
+// Apply appends doc to dst with the edits made. Edits must be in order; one that lies within the
+// one before it in the list, or before its end, is skipped, so that a replaced container
+// swallows what was inside.
 func Apply(dst, doc []byte, edits []Edit) []byte {
 	at := 0
 	for _, e := range edits {

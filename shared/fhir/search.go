@@ -11,13 +11,15 @@ import (
 	"time"
 )
 
-// Search is one search of a _typeFilter (Bulk Data Access 3.0.0, "_typeFilter"): all of its criteria must match.
+// Search is one search of a _typeFilter (Bulk Data Access 3.0.0, "_typeFilter"): all of its
+// criteria must match.
 type Search struct {
 	Type     string      `json:"type"`
 	Criteria []Criterion `json:"criteria"`
 }
 
-// Criterion is one search parameter; one of its values must match (https://hl7.org/fhir/R4/search.html).
+// Criterion is one search parameter; one of its values must match
+// (https://hl7.org/fhir/R4/search.html).
 type Criterion struct {
 	Name   string   `json:"name"`
 	Values []string `json:"values"`
@@ -34,8 +36,9 @@ func IsUnsupported(err error) bool { _, ok := errors.AsType[errUnsupported](err)
 // nextSearch is where a list of searches goes on; a comma within a search's values is none.
 var nextSearch = regexp.MustCompile(`,([A-Z][A-Za-z]+)\?`)
 
-// ParseSearches reads a _typeFilter: one search such as Observation?category=laboratory&date=ge2019, or several with commas between
-// them. Errors say what is wrong; IsUnsupported is true for what is only not supported.
+// ParseSearches reads a _typeFilter: one search such as
+// Observation?category=laboratory&date=ge2019, or several with commas between them. Errors say
+// what is wrong; IsUnsupported is true for what is only not supported.
 func ParseSearches(value string) ([]Search, error) {
 	var out []Search
 	for _, one := range SplitSearches(value) {
@@ -60,14 +63,17 @@ func SplitSearches(value string) (out []string) {
 	return out
 }
 
-// ParseSearch reads one search of a _typeFilter. Errors are those of ParseSearches; the Search says its type where that is known.
+// ParseSearch reads one search of a _typeFilter. Errors are those of ParseSearches; the Search
+// says its type where that is known.
 func ParseSearch(text string) (Search, error) {
 	typ, query, ok := strings.Cut(text, "?")
 	switch {
 	case !ok:
 		return Search{}, fmt.Errorf("%q is no search such as Observation?category=laboratory", text)
 	case !KnownType(typ):
-		return Search{}, errUnsupported{fmt.Sprintf("%q searches for no resource type of FHIR R4", text)}
+		return Search{}, errUnsupported{
+			fmt.Sprintf("%q searches for no resource type of FHIR R4", text),
+		}
 	}
 	s := Search{Type: typ}
 	for _, part := range strings.Split(query, "&") {
@@ -78,7 +84,9 @@ func ParseSearch(text string) (Search, error) {
 		}
 		p, known := FindSearchParameter(typ, name)
 		if !known || !p.matchable() {
-			return s, errUnsupported{fmt.Sprintf("the search parameter %q of %s is not supported", name, typ)}
+			return s, errUnsupported{
+				fmt.Sprintf("the search parameter %q of %s is not supported", name, typ),
+			}
 		}
 		c := Criterion{Name: name, Values: splitEscaped(plain, ',')}
 		if p.Kind == DateParameter {
@@ -111,12 +119,12 @@ func parseDateSearch(v string) (d dateSearch, err error) {
 	return d, err
 }
 
-// searchTime is a time as a search may give it, where a resource may not: without seconds, or without
-// a zone (https://hl7.org/fhir/R4/search.html#date).
+// searchTime is a time as a search may give it, where a resource may not: without seconds, or
+// without a zone (https://hl7.org/fhir/R4/search.html#date).
 var searchTime = regexp.MustCompile(`^([^T]+T[0-9]{2}:[0-9]{2})(:[0-9.]+)?(Z|[+-][0-9:]+)?$`)
 
-// searchSpan is ParseAsked, also for times that leave out the seconds, which then stand for the whole
-// minute, or the zone, which then is UTC.
+// searchSpan is ParseAsked, also for times that leave out the seconds, which then stand for the
+// whole minute, or the zone, which then is UTC.
 func searchSpan(v string) (Span, error) {
 	t := searchTime.FindStringSubmatch(strings.ToUpper(strings.ReplaceAll(v, " ", "+")))
 	if t == nil || t[2] != "" && t[3] != "" {

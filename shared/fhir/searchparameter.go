@@ -33,8 +33,9 @@ type ParameterField struct {
 
 var searches = table(searchTable)
 
-// FindSearchParameter finds the search parameter of a type, or of every type (_id, _lastUpdated...). ok is false where R4 has none, or
-// only a composite one, or one that no paths can express.
+// FindSearchParameter finds the search parameter of a type, or of every type (_id,
+// _lastUpdated...). ok is false where R4 has none, or only a composite one, or one that no paths
+// can express.
 func FindSearchParameter(typ, name string) (p SearchParameter, ok bool) {
 	if !KnownType(typ) {
 		return p, false

@@ -9,9 +9,11 @@ import (
 // BOM is the byte order mark that some write before UTF-8. It is no part of the text.
 var BOM = []byte("\ufeff")
 
-// CheckText reports the first place at which a JSON document is no Unicode text: bytes that are not UTF-8 (RFC 8259, 8.1), or the
-// escape of half a surrogate pair, which stands for no character (8.2) and which readers refuse or replace. why is "" where all of it is
-// text. Control characters that are escaped, \u0000 among them, are text: FHIR R4 only says that strings SHOULD NOT contain them.
+// CheckText reports the first place at which a JSON document is no Unicode text: bytes that are
+// not UTF-8 (RFC 8259, 8.1), or the escape of half a surrogate pair, which stands for no
+// character (8.2) and which readers refuse or replace. why is "" where all of it is text.
+// Control characters that are escaped, \u0000 among them, are text: FHIR R4 only says that
+// strings SHOULD NOT contain them.
 func CheckText(doc []byte) (at int, why string) {
 	if !utf8.Valid(doc) {
 		at := invalidAt(doc)

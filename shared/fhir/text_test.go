@@ -17,8 +17,9 @@ func TestWhatIsNoUnicodeTextIsFoundWithItsPlace(t *testing.T) {
 	}{
 		{`{"a":"Müller \u00fc \ud83d\ude00 \\ud800 \" \u0000 😀"}`, "", 0},
 		{"{\"a\":\"M\xfcller\"}", "invalid UTF-8 at byte 8 (0xfc)", 7},
-		{"{\"a\":\"\xed\xa0\x80\"}", "invalid UTF-8 at byte 7 (0xed)", 6}, // a surrogate as CESU-8 writes it
-		{"{\"a\":\"\xc0\x80\"}", "invalid UTF-8 at byte 7 (0xc0)", 6},     // NUL as Java writes it
+		// a surrogate as CESU-8 writes it
+		{"{\"a\":\"\xed\xa0\x80\"}", "invalid UTF-8 at byte 7 (0xed)", 6},
+		{"{\"a\":\"\xc0\x80\"}", "invalid UTF-8 at byte 7 (0xc0)", 6}, // NUL as Java writes it
 		{"{\"a\":\"x\xe2\x82", "invalid UTF-8 at byte 8 (0xe2)", 7},
 		{`{"a":"\ud800"}`, `half a surrogate pair at byte 7 (\ud800)`, 6},
 		{`{"a":"\\\uDC00"}`, `half a surrogate pair at byte 9 (\udc00)`, 8},
@@ -32,14 +33,19 @@ func TestWhatIsNoUnicodeTextIsFoundWithItsPlace(t *testing.T) {
 	}
 }
 
-// The standard library replaces what is no text by U+FFFD: a document is text if and only if that happens nowhere.
+// The standard library replaces what is no text by U+FFFD: a document is text if and only if
+// that happens nowhere.
 func FuzzTextIsWhatTheStandardLibraryReadsWithoutReplacement(f *testing.F) {
-	for _, seed := range []string{`"\ud83d\ude00"`, `"\ud800\\udc00"`, "\"\xff\"", `"\\ud800"`, `"\uDBFF\uDFFF\uDFFF"`, `"�"`, `"\ufffd"`} {
+	for _, seed := range []string{
+		`"\ud83d\ude00"`, `"\ud800\\udc00"`, "\"\xff\"", `"\\ud800"`, `"\uDBFF\uDFFF\uDFFF"`, `"�"`,
+		`"\ufffd"`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var s string
-		if json.Unmarshal(doc, &s) != nil || bytes.Contains(bytes.ToLower(doc), []byte("fffd")) || bytes.Contains(doc, []byte("�")) {
+		if json.Unmarshal(doc, &s) != nil || bytes.Contains(bytes.ToLower(doc), []byte("fffd")) ||
+			bytes.Contains(doc, []byte("�")) {
 			_, _ = fhir.CheckText(doc) // it only must not panic
 			return
 		}
@@ -53,7 +59,8 @@ func FuzzTextIsWhatTheStandardLibraryReadsWithoutReplacement(f *testing.F) {
 // A name is the same name however it is spelled.
 func TestNamesOfFieldsAreReadWithoutEscapes(t *testing.T) {
 	var c fhir.Cursor
-	for c.Reset([]byte(`{"r\u0065source\u0054ype":"Patient","subject":{"\"\u0072eference":"Patient\/1"}}`)); c.Next(); {
+	for c.Reset([]byte(`{"r\u0065source\u0054ype":"Patient",` +
+		`"subject":{"\"\u0072eference":"Patient\/1"}}`)); c.Next(); {
 		switch path := string(c.AppendPath(nil)); {
 		case c.Depth == 1 && c.Kind == fhir.Scalar && path != "resourceType":
 			t.Errorf("the path is %q", path)

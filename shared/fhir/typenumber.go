@@ -1,7 +1,7 @@
 package fhir
 
-// TypeNumber is the place of a concrete resource type of R4 in Types, from 1 on; 0 for any other text. It costs a
-// fraction of what a map does.
+// TypeNumber is the place of a concrete resource type of R4 in Types, from 1 on; 0 for any other
+// text. It costs a fraction of what a map does.
 func TypeNumber(t []byte) int {
 	for at := typeHash(t); ; at++ {
 		switch e := &typeNumbers[at%uint32(len(typeNumbers))]; {

@@ -13,7 +13,8 @@ type dateField struct {
 	part part
 }
 
-// role ranks dates: the first role that a resource has dates of tells when it happened. See generate/dates.go.
+// role ranks dates: the first role that a resource has dates of tells when it happened. See
+// generate/dates.go.
 type role uint8
 
 const (
@@ -66,8 +67,8 @@ func addDateField(m map[string]dateField, path string, r role) {
 	m[period+"start"], m[period+"end"] = dateField{r, start}, dateField{r, end}
 }
 
-// Dates finds out, during a walk over a resource, when it happened: from the elements of which R4 says so
-// (http://hl7.org/fhir/fivews). It is for one goroutine.
+// Dates finds out, during a walk over a resource, when it happened: from the elements of which
+// R4 says so (http://hl7.org/fhir/fivews). It is for one goroutine.
 //
 //	d.Reset()
 //	for c.Reset(line); c.Next(); {
@@ -86,7 +87,9 @@ type Dates struct {
 // foundDate is a date, or a Period as far as it was read.
 type foundDate struct {
 	dateField
-	object int // where the object begins that holds it, 0 for the resource: it joins a Period's start and end
+	// where the object begins that holds it, 0 for the resource: it joins a Period's start and
+	// end
+	object int
 	span   Span
 	wrong  bool
 }
@@ -112,8 +115,8 @@ func (d *Dates) Begin(typ []byte) {
 	d.typ, d.known = string(typ), dateFields()[string(typ)]
 }
 
-// Take takes a JSON string in: its dotted path, the string with its quotes, and where the object begins that holds it, 0 for the
-// resource.
+// Take takes a JSON string in: its dotted path, the string with its quotes, and where the object
+// begins that holds it, 0 for the resource.
 func (d *Dates) Take(path, raw []byte, object int) {
 	field, isKnown := d.known[string(path)]
 	if isKnown && looksLikeDate(raw) {
@@ -159,8 +162,8 @@ func (d *Dates) date(c *Cursor) {
 	d.add(found)
 }
 
-// add keeps a date. Those of a Period are kept as one; they follow one another, but for a Period that is the resource itself
-// (Appointment.start and end).
+// add keeps a date. Those of a Period are kept as one; they follow one another, but for a Period
+// that is the resource itself (Appointment.start and end).
 func (d *Dates) add(f foundDate) {
 	if f.part == whole {
 		d.found = append(d.found, f)
@@ -201,9 +204,9 @@ func looksLikeDate(raw []byte) bool {
 	return raw[5] == '-' || raw[5] == '"'
 }
 
-// Spans is when the resource happened: usually one span, several where it says so (Timing.event, the dates of a claim's items), none
-// where it does not say. A Period without an end never ends, one without a start has always been. Dates that are none are passed
-// over.
+// Spans is when the resource happened: usually one span, several where it says so (Timing.event,
+// the dates of a claim's items), none where it does not say. A Period without an end never ends,
+// one without a start has always been. Dates that are none are passed over.
 func (d *Dates) Spans() Spans {
 	for _, e := range d.early {
 		if field, ok := d.known[e.path]; ok {

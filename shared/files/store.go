@@ -160,8 +160,8 @@ type Notes interface {
 	Reached() ([]uint64, error)
 	// SetReached keeps up to three numbers.
 	SetReached(reached []uint64) error
-	// Served is when a server ran last that keeps the files, as SetServed was told, to the second; the
-	// zero time where nothing is known.
+	// Served is when a server ran last that keeps the files, as SetServed was told, to the
+	// second; the zero time where nothing is known.
 	Served() (time.Time, error)
 	SetServed(at time.Time) error
 	// Scrubbed is when a process last got through all files; the zero time where none has said so.

@@ -1,6 +1,6 @@
-// Package fingerprint tells builds apart by the source text of the packages that decide about something:
-// two processes with equal digests do it in the same way. A package that takes part embeds its own files.
-// Nobody has to remember to count a version up.
+// Package fingerprint tells builds apart by the source text of the packages that decide about
+// something: two processes with equal digests do it in the same way. A package that takes part
+// embeds its own files. Nobody has to remember to count a version up.
 package fingerprint
 
 import (
@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// Of is a digest of the Go files of packages, and of the tables that they embed, without their tests.
+// Of is a digest of the Go files of packages, and of the tables that they embed, without their
+// tests.
 func Of(packages ...fs.FS) string {
 	sum := sha256.New()
 	for _, files := range packages {
@@ -22,7 +23,8 @@ func Of(packages ...fs.FS) string {
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
-// digestBytes is how many bytes of a digest are kept: enough that no two builds have the same by chance.
+// digestBytes is how many bytes of a digest are kept: enough that no two builds have the same by
+// chance.
 const digestBytes = 8
 
 func add(sum hash.Hash, files fs.FS) error {

@@ -13,13 +13,23 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Follow calls apply, from one goroutine, with the latest entry of every key of a pattern (deletions
-// included) and then with each change, until stop is called. It returns once everything that was there
-// has been applied. Whenever the connection has been lost and is back, everything is applied again, and
-// reloaded, where it is not nil, is called with the revisions of all keys: what it does not name went
-// meanwhile. The end of ctx ends the waiting, not the following.
-func (b *Bucket) Follow(ctx context.Context, p subject.Pattern, apply func(Entry), reloaded func(keys map[subject.Subject]uint64)) (stop func(), err error) {
-	f := &following{bucket: b, pattern: p, apply: apply, reloaded: reloaded, loaded: make(chan error, 1)}
+// Follow calls apply, from one goroutine, with the latest entry of every key of a pattern
+// (deletions included) and then with each change, until stop is called. It returns once
+// everything that was there has been applied. Whenever the connection has been lost and is back,
+// everything is applied again, and reloaded, where it is not nil, is called with the revisions
+// of all keys: what it does not name went meanwhile. The end of ctx ends the waiting, not the
+// following.
+func (b *Bucket) Follow(
+	ctx context.Context, p subject.Pattern, apply func(Entry),
+	reloaded func(keys map[subject.Subject]uint64),
+) (stop func(), err error) {
+	f := &following{
+		bucket:   b,
+		pattern:  p,
+		apply:    apply,
+		reloaded: reloaded,
+		loaded:   make(chan error, 1),
+	}
 	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() {
@@ -45,7 +55,8 @@ type following struct {
 	came     atomic.Int64 // entries, of all loads
 }
 
-// loadSilence is how long the first load may bring nothing. A damaged block makes NATS tell of records that never come.
+// loadSilence is how long the first load may bring nothing. A damaged block makes NATS tell of
+// records that never come.
 const loadSilence = 12 * time.Second
 
 // await waits for the first load for as long as it goes on.
@@ -117,13 +128,17 @@ func (f *following) watch(ctx context.Context) error {
 	return f.take(ctx, watch.Updates(), compareEvery)
 }
 
-// compareEvery is how often the bucket is asked whether all has come while changes come all the time.
+// compareEvery is how often the bucket is asked whether all has come while changes come all the
+// time.
 const compareEvery = 5 * time.Second
 
-// take applies what comes until ctx ends, or the updates do. All that was there before has come when the bucket says
-// so: it is asked when NATS tells the end, which may be too early, after each silence, since NATS may never tell it,
-// and every so often, since others may change the bucket without a pause.
-func (f *following) take(ctx context.Context, updates <-chan jetstream.KeyValueEntry, every time.Duration) error {
+// take applies what comes until ctx ends, or the updates do. All that was there before has come
+// when the bucket says so: it is asked when NATS tells the end, which may be too early, after
+// each silence, since NATS may never tell it, and every so often, since others may change the
+// bucket without a pause.
+func (f *following) take(
+	ctx context.Context, updates <-chan jetstream.KeyValueEntry, every time.Duration,
+) error {
 	keys, came, compared, told := map[subject.Subject]uint64{}, time.Now(), time.Now(), false
 	compare := func() {
 		compared = time.Now()
@@ -150,7 +165,8 @@ func (f *following) take(ctx context.Context, updates <-chan jetstream.KeyValueE
 				f.loadedAll(keys)
 				keys = nil
 			case time.Since(came) >= loadIdle:
-				return fmt.Errorf("%w: bucket %s has not told all of its records, and no further one has come for %v",
+				return fmt.Errorf("%w: bucket %s has not told all of its records, and no further "+
+					"one has come for %v",
 					ErrUnreadable, f.bucket.name, loadIdle)
 			}
 		case e, ok := <-updates:

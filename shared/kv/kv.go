@@ -1,6 +1,6 @@
-// Package kv keeps records in JetStream's buckets. A record's key is a subject.Subject: valid and bounded
-// whatever a request brings. Records change by compare-and-set, may have a lifetime, and can be followed
-// over the loss of the connection.
+// Package kv keeps records in JetStream's buckets. A record's key is a subject.Subject: valid
+// and bounded whatever a request brings. Records change by compare-and-set, may have a lifetime,
+// and can be followed over the loss of the connection.
 package kv
 
 import (
@@ -46,7 +46,8 @@ type Entry struct {
 // entryOf is what the library tells of a record. ok is false where its key is none of ours.
 func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 	key, ok := subject.Read(e.Key())
-	return Entry{key, e.Value(), e.Revision(), e.Created(), e.Operation() != jetstream.KeyValuePut}, ok
+	return Entry{key, e.Value(), e.Revision(), e.Created(), e.Operation() != jetstream.KeyValuePut},
+		ok
 }
 
 // Declare makes a bucket where there is none, and brings its settings up to date.
@@ -65,20 +66,27 @@ func declare(ctx context.Context, js link.Streams, name, description string, rep
 	if err == nil {
 		config := is.CachedInfo().Config
 		if config.SubjectDeleteMarkerTTL == MarkerTTL && config.Description == description {
-			return adjust(ctx, js, config, replicas) // an update of the bucket would take the identity away
+			// an update of the bucket would take the identity away
+			return adjust(ctx, js, config, replicas)
 		}
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
 	return js.DeclareBucket(ctx, jetstream.KeyValueConfig{
-		Bucket: name, Description: description, History: 1, Storage: jetstream.FileStorage, LimitMarkerTTL: MarkerTTL,
-		Replicas: replicas,
+		Bucket:         name,
+		Description:    description,
+		History:        1,
+		Storage:        jetstream.FileStorage,
+		LimitMarkerTTL: MarkerTTL,
+		Replicas:       replicas,
 	})
 }
 
 // adjust has NATS keep so many copies of a bucket, and no more rules than it is to have.
-func adjust(ctx context.Context, js link.Streams, config jetstream.StreamConfig, replicas int) error {
+func adjust(
+	ctx context.Context, js link.Streams, config jetstream.StreamConfig, replicas int,
+) error {
 	want, changed := settled(config)
 	if len(changed) == 0 && config.Replicas == replicas {
 		return nil
@@ -88,10 +96,10 @@ func adjust(ctx context.Context, js link.Streams, config jetstream.StreamConfig,
 	return err
 }
 
-// settled is a bucket's stream with the settings on which this project relies, and those of them that were
-// others: somebody has changed them. A bucket loses nothing by itself, neither by age nor for room, takes any
-// record, and any of its servers may be read. A limit of its bytes (max_bytes) stands: some accounts ask for
-// one, and a bucket that has reached it says so.
+// settled is a bucket's stream with the settings on which this project relies, and those of them
+// that were others: somebody has changed them. A bucket loses nothing by itself, neither by age
+// nor for room, takes any record, and any of its servers may be read. A limit of its bytes
+// (max_bytes) stands: some accounts ask for one, and a bucket that has reached it says so.
 func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []string) {
 	want = is
 	want.MaxAge, want.Discard = 0, jetstream.DiscardNew
@@ -120,7 +128,8 @@ func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []
 	return want, changed
 }
 
-// Settle gives a bucket back the settings on which this project relies, and tells which somebody has changed.
+// Settle gives a bucket back the settings on which this project relies, and tells which somebody
+// has changed.
 func Settle(ctx context.Context, l *link.Link, name string) (changed []string, err error) {
 	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if err == nil {
@@ -189,7 +198,8 @@ type Standing struct {
 	Identity string
 	// Restore is how far a restore into it has come, "" where there is none.
 	Restore string
-	// Records is how many it holds, those among them of which it is kept for a while that they were deleted.
+	// Records is how many it holds, those among them of which it is kept for a while that they
+	// were deleted.
 	Records uint64
 	// Last is the revision of the newest. It never goes back, unless NATS has lost records.
 	Last uint64
@@ -212,14 +222,15 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 	if first {
 		records -= min(records, 2) // what SetFirst and Advance have stored
 	}
-	return Standing{true, meta[identityKey], meta[restoreKey], records, info.State.LastSeq, first}, nil
+	return Standing{true, meta[identityKey], meta[restoreKey], records, info.State.LastSeq, first},
+		nil
 }
 
 // Open is a bucket that was declared before.
 func Open(l *link.Link, name string) *Bucket { return &Bucket{l, name} }
 
-// Get reads a record. In a cluster it may be one of a moment ago, but a record that is there is never
-// missed. Errors: ErrNotFound.
+// Get reads a record. In a cluster it may be one of a moment ago, but a record that is there is
+// never missed. Errors: ErrNotFound.
 func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {
@@ -239,7 +250,8 @@ func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 	return Entry{key, e.Value(), e.Revision(), e.Created(), false}, nil
 }
 
-// Newest is Get of the record as it is now, in a cluster too: for whoever has lost a compare-and-set.
+// Newest is Get of the record as it is now, in a cluster too: for whoever has lost a
+// compare-and-set.
 func (b *Bucket) Newest(ctx context.Context, key subject.Subject) (Entry, error) {
 	if b.link.Clustered() {
 		return b.newest(ctx, key)
@@ -275,7 +287,9 @@ func isTombstone(head nats.Header) bool {
 const operationHeader = "KV-Operation"
 
 // Create stores a record that is new. Errors: IsConflict where there is one.
-func (b *Bucket) Create(ctx context.Context, key subject.Subject, value []byte) (revision uint64, err error) {
+func (b *Bucket) Create(
+	ctx context.Context, key subject.Subject, value []byte,
+) (revision uint64, err error) {
 	return b.CreateFor(ctx, key, value, 0)
 }
 
@@ -299,18 +313,24 @@ func (b *Bucket) CreateFor(
 }
 
 // Put stores a record, whatever there was.
-func (b *Bucket) Put(ctx context.Context, key subject.Subject, value []byte) (revision uint64, err error) {
+func (b *Bucket) Put(
+	ctx context.Context, key subject.Subject, value []byte,
+) (revision uint64, err error) {
 	return b.store(ctx, key, value, 0)
 }
 
 // PutFor is Put of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
-func (b *Bucket) PutFor(ctx context.Context, key subject.Subject, value []byte, ttl time.Duration) error {
+func (b *Bucket) PutFor(
+	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration,
+) error {
 	_, err := b.store(ctx, key, value, ttl)
 	return err
 }
 
 // Update stores a record where it is still at a revision. Errors: IsConflict where it is not.
-func (b *Bucket) Update(ctx context.Context, key subject.Subject, value []byte, revision uint64) (uint64, error) {
+func (b *Bucket) Update(
+	ctx context.Context, key subject.Subject, value []byte, revision uint64,
+) (uint64, error) {
 	return b.UpdateFor(ctx, key, value, revision, 0)
 }
 
@@ -321,9 +341,11 @@ func (b *Bucket) UpdateFor(
 	return b.store(ctx, key, value, ttl, jetstream.WithExpectLastSequencePerSubject(revision))
 }
 
-// store publishes the message that is a record: the library's KeyValue knows a lifetime for new ones only.
+// store publishes the message that is a record: the library's KeyValue knows a lifetime for new
+// ones only.
 func (b *Bucket) store(
-	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration, opts ...jetstream.PublishOpt,
+	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration,
+	opts ...jetstream.PublishOpt,
 ) (uint64, error) {
 	if ttl > 0 {
 		opts = append(opts, jetstream.WithMsgTTL(wholeSeconds(ttl)))
@@ -352,9 +374,10 @@ var probes = subject.KindOf("probe")
 // first is under what SetFirst stores.
 var first = probes.Of("first")
 
-// SetFirst stores what stays for as long as the bucket holds all that it has been given: whatever takes records
-// away that nobody of this project deletes, a purge or a limit, takes this one too, and takes it first where it
-// goes by age. Like what Probe writes it is no record of anybody's.
+// SetFirst stores what stays for as long as the bucket holds all that it has been given:
+// whatever takes records away that nobody of this project deletes, a purge or a limit, takes
+// this one too, and takes it first where it goes by age. Like what Probe writes it is no record
+// of anybody's.
 func (b *Bucket) SetFirst(ctx context.Context) error {
 	if _, err := b.link.Store(ctx, first.InBucket(b.name), deletion(), nil); err != nil {
 		return fmt.Errorf("write to bucket %s: %w", b.name, err)
@@ -371,8 +394,9 @@ func (b *Bucket) HasFirst(ctx context.Context) (bool, error) {
 // epoch is under what Advance stores.
 var epoch = probes.Of("epoch")
 
-// Advance stores what stays, in place of what it stored before, and tells its revision: whoever knows one, and
-// finds an earlier one, has an older copy of the bucket, whatever was written to that since.
+// Advance stores what stays, in place of what it stored before, and tells its revision: whoever
+// knows one, and finds an earlier one, has an older copy of the bucket, whatever was written to
+// that since.
 func (b *Bucket) Advance(ctx context.Context) (revision uint64, err error) {
 	if revision, err = b.link.Store(ctx, epoch.InBucket(b.name), deletion(), nil); err != nil {
 		return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
@@ -397,14 +421,17 @@ func (b *Bucket) revision(ctx context.Context, key subject.Subject) (uint64, err
 
 // deletion is the header of a message that says that a record was deleted.
 func deletion() nats.Header {
-	return nats.Header{operationHeader: {"PURGE"}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+	return nats.Header{
+		operationHeader:     {"PURGE"},
+		jetstream.MsgRollup: {jetstream.MsgRollupSubject},
+	}
 }
 
 // IsProbe tells what Probe writes from records.
 func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
 
-// Entries reads the records of a pattern, in any order and each once, as it was at some moment of the
-// reading. f ends the reading by an error, which is returned.
+// Entries reads the records of a pattern, in any order and each once, as it was at some moment
+// of the reading. f ends the reading by an error, which is returned.
 func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
 	return b.list(ctx, p, f)
 }
@@ -479,8 +506,9 @@ func (b *Bucket) list(
 	}
 }
 
-// endUntold is after how long a silence the bucket is asked whether all of its records have come. NATS counts
-// those that it is about to give: where one expires meanwhile it tells the end of them too early, or never.
+// endUntold is after how long a silence the bucket is asked whether all of its records have
+// come. NATS counts those that it is about to give: where one expires meanwhile it tells the end
+// of them too early, or never.
 const endUntold = time.Second
 
 // lacks are the records that the bucket holds of a pattern and that have not come.
@@ -506,12 +534,13 @@ func (b *Bucket) lacks(
 	return lacks, nil
 }
 
-// endTime bounds how long a watch may take to end. The library never closes the updates of one whose
-// subscription had ended before it was given back; then nothing waits in its goroutine either.
+// endTime bounds how long a watch may take to end. The library never closes the updates of one
+// whose subscription had ended before it was given back; then nothing waits in its goroutine
+// either.
 const endTime = time.Second
 
-// end stops a watch, and takes what it still has to tell: the library's goroutine blocks, for good, once more
-// entries have come than its channel holds and nobody takes them.
+// end stops a watch, and takes what it still has to tell: the library's goroutine blocks, for
+// good, once more entries have come than its channel holds and nobody takes them.
 func end(watch jetstream.KeyWatcher) {
 	_ = watch.Stop() // the connection may be gone already; then the watch is too
 	limit := time.NewTimer(endTime)
@@ -528,8 +557,8 @@ func end(watch jetstream.KeyWatcher) {
 	}
 }
 
-// wrongSequenceInCluster is JetStream's error code of a lost compare-and-set where another one is on its way
-// to the other servers of a cluster.
+// wrongSequenceInCluster is JetStream's error code of a lost compare-and-set where another one
+// is on its way to the other servers of a cluster.
 const wrongSequenceInCluster jetstream.ErrorCode = 10164
 
 // IsConflict tells a lost compare-and-set from other errors.
@@ -542,5 +571,6 @@ func IsConflict(err error) bool {
 	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok &&
-		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceInCluster)
+		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			api.ErrorCode == wrongSequenceInCluster)
 }

@@ -50,7 +50,8 @@ func TestStorageKeepsAndForgets(t *testing.T) {
 		}
 	}
 	other := bucket.Part(subject.KindOf("other"))
-	if err := errors.Join(s.Set("k2", []byte("v"), 0), other.Set("k2", []byte("w"), 0)); err != nil {
+	err := errors.Join(s.Set("k2", []byte("v"), 0), other.Set("k2", []byte("w"), 0))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Reset(); err != nil {
@@ -64,8 +65,8 @@ func TestStorageKeepsAndForgets(t *testing.T) {
 	}
 }
 
-// A key may be anything that a cookie or a path brings: it costs its own request at most, and reaches
-// no other part.
+// A key may be anything that a cookie or a path brings: it costs its own request at most, and
+// reaches no other part.
 func TestStorageTakesAnyKey(t *testing.T) {
 	bucket := open(t)
 	s, other := bucket.Part(subject.KindOf("part")), bucket.Part(subject.KindOf("other"))
@@ -73,7 +74,8 @@ func TestStorageTakesAnyKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{
-		strings.Repeat("x", 5000), strings.Repeat("x", 1<<20), "*", ">", "a.*", "other.k", ".", "..", "a b", "\r\nPUB x 0\r\n", "\x00", "ü", "=",
+		strings.Repeat("x", 5000), strings.Repeat("x", 1<<20), "*", ">", "a.*", "other.k", ".",
+		"..", "a b", "\r\nPUB x 0\r\n", "\x00", "ü", "=",
 	} {
 		if v, err := s.Get(key); v != nil || err != nil {
 			t.Errorf("%.20q, absent: %q, %v", key, v, err)
@@ -122,7 +124,8 @@ func TestRecordsChangeByCompareAndSet(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if len(found) != 1 || found[0].Key != key || string(found[0].Value) != "2" || found[0].Revision != next {
+	if len(found) != 1 || found[0].Key != key || string(found[0].Value) != "2" ||
+		found[0].Revision != next {
 		t.Errorf("%+v", found)
 	}
 	if err := errors.Join(b.Forget(t.Context(), key), b.Forget(t.Context(), key)); err != nil {
@@ -133,8 +136,9 @@ func TestRecordsChangeByCompareAndSet(t *testing.T) {
 	}
 }
 
-// A record that changes while the keys are listed is one key all the same: a backup had the files of an export twice,
-// and could not be restored. So is it one entry, for who lists accounts.
+// A record that changes while the keys are listed is one key all the same: a backup had the
+// files of an export twice, and could not be restored. So is it one entry, for who lists
+// accounts.
 func TestAKeyIsListedOnceWhileItChanges(t *testing.T) {
 	b := open(t)
 	keys := make([]subject.Subject, 2000)
@@ -150,7 +154,8 @@ func TestAKeyIsListedOnceWhileItChanges(t *testing.T) {
 	for range writers {
 		go func() {
 			for ctx.Err() == nil {
-				if _, err := b.Put(ctx, keys[rand.IntN(len(keys))], []byte("2")); err != nil && ctx.Err() == nil {
+				_, err := b.Put(ctx, keys[rand.IntN(len(keys))], []byte("2"))
+				if err != nil && ctx.Err() == nil {
 					changed <- err
 					return
 				}
@@ -186,15 +191,16 @@ func TestAKeyIsListedOnceWhileItChanges(t *testing.T) {
 	}
 }
 
-// Entries gives each value that is there, without a question for each; what was deleted, and other keys,
-// are not among them. It ends with the first error, and with its context.
+// Entries gives each value that is there, without a question for each; what was deleted, and
+// other keys, are not among them. It ends with the first error, and with its context.
 func TestAllValuesAreReadInOnePass(t *testing.T) {
 	b := open(t)
 	wanted, other := subject.KindOf("wanted"), subject.KindOf("other")
 	const n = 300
 	for i := range n {
 		for _, kind := range []subject.Kind{wanted, other} {
-			if _, err := b.Put(t.Context(), kind.Of(strconv.Itoa(i)), []byte(kind.String())); err != nil {
+			_, err := b.Put(t.Context(), kind.Of(strconv.Itoa(i)), []byte(kind.String()))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -215,7 +221,8 @@ func TestAllValuesAreReadInOnePass(t *testing.T) {
 	if err := b.Entries(t.Context(), wanted.Under(), count); err != nil || found.Load() != n-10 {
 		t.Errorf("%d values, %v", found.Load(), err)
 	}
-	if err := b.Entries(t.Context(), subject.KindOf("nothing").Under(), count); err != nil || found.Load() != n-10 {
+	err := b.Entries(t.Context(), subject.KindOf("nothing").Under(), count)
+	if err != nil || found.Load() != n-10 {
 		t.Errorf("of nothing: %d values, %v", found.Load(), err)
 	}
 	enough := errors.New("enough")
@@ -230,8 +237,8 @@ func TestAllValuesAreReadInOnePass(t *testing.T) {
 	}
 }
 
-// A reading that ends before everything has come leaves nothing behind, however much more there is than the
-// library keeps ready; neither does a following that stops while it loads.
+// A reading that ends before everything has come leaves nothing behind, however much more there
+// is than the library keeps ready; neither does a following that stops while it loads.
 func TestAReadingThatIsCutLeavesNothingBehind(t *testing.T) {
 	b := open(t)
 	kind := subject.KindOf("kind")

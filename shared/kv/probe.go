@@ -17,9 +17,10 @@ const (
 	leastRoom = 64 << 10
 )
 
-// Probe writes to the bucket, and reads what it wrote, in each way that records are read. What it writes is that a
-// record was deleted which never was: it is no record of anybody's, is in no list and no backup, and vanishes after
-// MarkerTTL. by tells those apart who probe at once. Watch says that the bucket is to be listed too.
+// Probe writes to the bucket, and reads what it wrote, in each way that records are read. What
+// it writes is that a record was deleted which never was: it is no record of anybody's, is in no
+// list and no backup, and vanishes after MarkerTTL. by tells those apart who probe at once.
+// Watch says that the bucket is to be listed too.
 func (b *Bucket) Probe(ctx context.Context, by string, watch bool) error {
 	key := probes.Of(by)
 	if err := b.probeWrite(ctx, key); err != nil {
@@ -58,17 +59,21 @@ func (b *Bucket) takesAny(ctx context.Context) error {
 	config, state := is.CachedInfo().Config, is.CachedInfo().State
 	switch {
 	case config.MaxMsgSize >= 0 && config.MaxMsgSize < largest:
-		return fmt.Errorf("stream %s takes messages of at most %d bytes: set its max_msg_size to -1",
+		return fmt.Errorf(
+			"stream %s takes messages of at most %d bytes: set its max_msg_size to -1",
 			StreamOf(b.name), config.MaxMsgSize)
 	case config.MaxBytes >= 0 && state.Bytes+leastRoom > uint64(config.MaxBytes):
 		return fmt.Errorf("stream %s holds %d of %d bytes: raise its max_bytes, or set it to -1",
 			StreamOf(b.name), state.Bytes, config.MaxBytes)
 	case config.MaxMsgs >= 0 && state.Msgs >= uint64(config.MaxMsgs):
-		return fmt.Errorf("stream %s holds %d of %d messages: set its max_msgs to -1", StreamOf(b.name),
+		return fmt.Errorf("stream %s holds %d of %d messages: set its max_msgs to -1",
+			StreamOf(b.name),
 			state.Msgs, config.MaxMsgs)
 	}
 	if most := b.link.MaxPayload(); most < largest {
-		return fmt.Errorf("NATS takes messages of at most %d bytes: set its max_payload to %d or more", most, largest)
+		return fmt.Errorf(
+			"NATS takes messages of at most %d bytes: set its max_payload to %d or more",
+			most, largest)
 	}
 	return nil
 }

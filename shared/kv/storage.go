@@ -8,17 +8,18 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Storage is a part of a bucket in the shape of fiber.Storage, so that Fiber's session, CSRF and limiter
-// middleware keep their state where every API process sees it. Its keys may be anything that a request
-// brings. Its interface has no context: storageTimeout bounds each call, and the context of In all of them.
+// Storage is a part of a bucket in the shape of fiber.Storage, so that Fiber's session, CSRF and
+// limiter middleware keep their state where every API process sees it. Its keys may be anything
+// that a request brings. Its interface has no context: storageTimeout bounds each call, and the
+// context of In all of them.
 type Storage struct {
 	bucket *Bucket
 	kind   subject.Kind
 	within context.Context //nolint:containedctx // of one request
 }
 
-// Part is a part of the bucket with keys of its own, so that what one middleware keeps is never read by
-// another. The records of different kinds are different.
+// Part is a part of the bucket with keys of its own, so that what one middleware keeps is never
+// read by another. The records of different kinds are different.
 func (b *Bucket) Part(kind subject.Kind) *Storage { return &Storage{b, kind, context.Background()} }
 
 // In is the same part within the time of ctx, as one request uses it.
@@ -41,7 +42,8 @@ func (s *Storage) Get(key string) ([]byte, error) {
 	return e.Value, err
 }
 
-// Set stores a value; it vanishes after exp, where exp is not zero. Lifetimes are whole seconds, rounded up.
+// Set stores a value; it vanishes after exp, where exp is not zero. Lifetimes are whole seconds,
+// rounded up.
 func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
 	if key == "" || len(val) == 0 {
 		return nil

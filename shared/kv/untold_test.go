@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Whether all records have come is known of the bucket itself, where NATS does not tell the end: a record that was
-// deleted counts while it is remembered, and one that has expired does not.
+// Whether all records have come is known of the bucket itself, where NATS does not tell the end:
+// a record that was deleted counts while it is remembered, and one that has expired does not.
 func TestABucketKnowsWhatHasNotCome(t *testing.T) {
 	b := bucketOfTest(t)
 	kind, other := subject.KindOf("kind"), subject.KindOf("other")
@@ -91,8 +91,9 @@ func (e told) Revision() uint64                { return e.revision }
 func (e told) Created() time.Time              { return time.Time{} }
 func (e told) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
 
-// Whoever follows a bucket has all that was there although NATS never tells the end of it, and although others change
-// a record without a pause; and not before, although NATS tells the end too early.
+// Whoever follows a bucket has all that was there although NATS never tells the end of it, and
+// although others change a record without a pause; and not before, although NATS tells the end
+// too early.
 func TestAFollowerKnowsWhenAllHasCome(t *testing.T) {
 	b := bucketOfTest(t)
 	kind := subject.KindOf("kind")
@@ -101,19 +102,28 @@ func TestAFollowerKnowsWhenAllHasCome(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	follow := func(every time.Duration) (f *following, updates chan jetstream.KeyValueEntry, end func()) {
-		f = &following{bucket: b, pattern: kind.All(), apply: func(Entry) {}, loaded: make(chan error, 1)}
-		updates = make(chan jetstream.KeyValueEntry)
-		ended := make(chan error, 1)
-		go func() { ended <- f.take(t.Context(), updates, every) }()
-		return f, updates, func() {
-			close(updates)
-			if err := <-ended; err != nil {
-				t.Error(err)
+	follow :=
+		func(every time.Duration) (f *following, updates chan jetstream.KeyValueEntry, end func()) {
+			f = &following{
+				bucket:  b,
+				pattern: kind.All(),
+				apply:   func(Entry) {},
+				loaded:  make(chan error, 1),
+			}
+			updates = make(chan jetstream.KeyValueEntry)
+			ended := make(chan error, 1)
+			go func() { ended <- f.take(t.Context(), updates, every) }()
+			return f, updates, func() {
+				close(updates)
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
 			}
 		}
+	a, other := told{key: kind.Of("a").String(), revision: 1}, told{
+		key:      kind.Of("b").String(),
+		revision: 2,
 	}
-	a, other := told{key: kind.Of("a").String(), revision: 1}, told{key: kind.Of("b").String(), revision: 2}
 
 	f, updates, end := follow(10 * time.Millisecond)
 	updates <- other

@@ -13,15 +13,17 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// clusterReplicas is how many copies a cluster keeps where nobody says otherwise: any one server may be lost.
+// clusterReplicas is how many copies a cluster keeps where nobody says otherwise: any one server
+// may be lost.
 const clusterReplicas = 3
 
-// leaderWait bounds how long a call waits for a stream whose leader is being elected. An orderly stop of
-// a server takes less; after a kill it takes the others up to nine seconds to notice.
+// leaderWait bounds how long a call waits for a stream whose leader is being elected. An orderly
+// stop of a server takes less; after a kill it takes the others up to nine seconds to notice.
 const leaderWait = 2 * time.Second
 
-// Steady calls f again for as long as NATS says that nobody is there to do it, which means that it was not
-// done: the leader of a stream is being elected. It gives up after leaderWait. Each call of f may take askTime.
+// Steady calls f again for as long as NATS says that nobody is there to do it, which means that
+// it was not done: the leader of a stream is being elected. It gives up after leaderWait. Each
+// call of f may take askTime.
 func (l *Link) Steady(ctx context.Context, f func(context.Context) error) error {
 	for end := time.Now().Add(leaderWait); ; {
 		err := once(ctx, f)
@@ -76,8 +78,9 @@ func (l *Link) wanted(have int) int {
 	return max(want, have)
 }
 
-// Declare calls declare with how many copies NATS is to keep of a stream. Where a cluster cannot keep as
-// many now, and nobody has asked for them, it is called with as many as there are: Raise makes up for it.
+// Declare calls declare with how many copies NATS is to keep of a stream. Where a cluster cannot
+// keep as many now, and nobody has asked for them, it is called with as many as there are: Raise
+// makes up for it.
 func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas int) error) error {
 	have := 0
 	is, err := l.Streams().Stream(ctx, stream)
@@ -93,9 +96,11 @@ func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas
 	case !isTooFew(err):
 		return err
 	case l.cfg.Replicas > 0:
-		return fmt.Errorf("NATS cannot keep %d copies (--nats-replicas): it takes as many servers, all of them there: %w", want, err)
+		return fmt.Errorf("NATS cannot keep %d copies (--nats-replicas): it takes as many "+
+			"servers, all of them there: %w", want, err)
 	}
-	l.cfg.Log.Warn("NATS cannot keep as many copies as there are to be, for lack of servers", "stream", stream, "wanted", want, "has", have, "err", err)
+	l.cfg.Log.Warn("NATS cannot keep as many copies as there are to be, for lack of servers",
+		"stream", stream, "wanted", want, "has", have, "err", err)
 	return declare(max(have, 1))
 }
 
@@ -125,8 +130,8 @@ func isTooFew(err error) bool {
 // messageOf is where a stream's leader is asked for a message.
 var messageOf = subject.KindOf("$JS.API.STREAM.MSG.GET")
 
-// Newest reads the last message of a subject from the stream's leader: other servers of a cluster answer
-// a read too, and may be behind. Errors: jetstream.ErrMsgNotFound.
+// Newest reads the last message of a subject from the stream's leader: other servers of a
+// cluster answer a read too, and may be behind. Errors: jetstream.ErrMsgNotFound.
 func (l *Link) Newest(ctx context.Context, stream string, of subject.Subject) (*Message, error) {
 	ask, err := json.Marshal(map[string]string{"last_by_subj": of.String()})
 	if err != nil {
@@ -164,7 +169,8 @@ type Message struct {
 	Sequence uint64    `json:"seq"`
 	Time     time.Time `json:"time"`
 	Data     []byte    `json:"data"`
-	// Head is its header as it travels; empty for a record that was not deleted and has no lifetime.
+	// Head is its header as it travels; empty for a record that was not deleted and has no
+	// lifetime.
 	Head []byte `json:"hdrs"`
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Denied says that the permissions of this process's user at NATS lack what it needs. NATS tells so beside the
-// request, which itself has no answer.
+// Denied says that the permissions of this process's user at NATS lack what it needs. NATS tells
+// so beside the request, which itself has no answer.
 type Denied struct {
 	Subject string
 	// Listen is whether it is listening that is denied, else it is publishing.
@@ -28,12 +28,14 @@ func (d Denied) Error() string {
 		what, list = "listen to", "subscribe"
 	}
 	return fmt.Sprintf(
-		"the permissions of this process's user at NATS do not let it %s %s: allow that (permissions, %s) for the user",
+		"the permissions of this process's user at NATS do not let it %s %s: allow that "+
+			"(permissions, %s) for the user",
 		what, d.Subject, list)
 }
 
 // deniedText is how NATS says it.
-var deniedText = regexp.MustCompile(`Permissions Violation for (Publish|Subscription) (?:to|with Reply of) "([^"]+)"`)
+var deniedText = regexp.MustCompile(
+	`Permissions Violation for (Publish|Subscription) (?:to|with Reply of) "([^"]+)"`)
 
 // deniedBy reads a denial from an error of the connection.
 func deniedBy(err error) (d Denied, ok bool) {
@@ -53,7 +55,8 @@ type denials struct {
 	deaf map[Denied]bool
 	told map[int]func(Denied)
 	last int
-	// again has the connection made anew: what was not let listen once does not by itself when it may.
+	// again has the connection made anew: what was not let listen once does not by itself when
+	// it may.
 	again *time.Timer
 }
 
@@ -119,9 +122,11 @@ func (l *Link) Deaf() error {
 	return errors.Join(all...)
 }
 
-// Permitted returns a context that ends, with a Denied as its cause, as soon as NATS denies what is needed: what
-// is asked for then has no answer. The caller calls done.
-func (l *Link) Permitted(ctx context.Context, needed func(Denied) bool) (_ context.Context, done func()) {
+// Permitted returns a context that ends, with a Denied as its cause, as soon as NATS denies what
+// is needed: what is asked for then has no answer. The caller calls done.
+func (l *Link) Permitted(
+	ctx context.Context, needed func(Denied) bool,
+) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &l.denied
 	s.mu.Lock()

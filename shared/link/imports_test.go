@@ -15,10 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The packages that use the client library of NATS, and why. What is not named here reaches NATS through
-// these, which take keys and subjects of package subject alone: no text from a request becomes a subject
-// in any other way. This package's methods take no text as a subject, and hand out nothing of the library
-// that does but a stream and a bucket, see TestTextsAreNoSubjects.
+// The packages that use the client library of NATS, and why. What is not named here reaches NATS
+// through these, which take keys and subjects of package subject alone: no text from a request
+// becomes a subject in any other way. This package's methods take no text as a subject, and hand
+// out nothing of the library that does but a stream and a bucket, see TestTextsAreNoSubjects.
 var usersOfNATS = map[string]string{
 	"shared/link": "holds the connection",
 	"shared/kv":   "is the buckets",
@@ -31,7 +31,8 @@ func TestOnlyAFewPackagesUseNATS(t *testing.T) {
 	root := filepath.Join("..", "..")
 	found := map[string]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" ||
+			strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
@@ -56,19 +57,22 @@ func TestOnlyAFewPackagesUseNATS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(slices.Sorted(maps.Keys(usersOfNATS)), slices.Sorted(maps.Keys(found))); d != "" {
+	d := cmp.Diff(slices.Sorted(maps.Keys(usersOfNATS)), slices.Sorted(maps.Keys(found)))
+	if d != "" {
 		t.Errorf("packages that use the client library (-want +got):\n%s", d)
 	}
 }
 
-// takingText are the methods of the library's streams and buckets that take a subject or key as a text.
+// takingText are the methods of the library's streams and buckets that take a subject or key as
+// a text.
 var takingText = []string{
-	"GetLastMsgForSubject", "Get", "GetRevision", "Put", "PutString", "Create", "Update", "Delete", "Purge", "Watch",
+	"GetLastMsgForSubject", "Get", "GetRevision", "Put", "PutString", "Create", "Update", "Delete",
+	"Purge", "Watch",
 	"WatchFiltered", "History", "PurgeStreamWithSubject", "WithPurgeSubject",
 }
 
-// Where a package has a stream or a bucket of the client library in its hands, what it gives it as a
-// subject or key is the spelling of one of package subject, and comes from nowhere else.
+// Where a package has a stream or a bucket of the client library in its hands, what it gives it
+// as a subject or key is the spelling of one of package subject, and comes from nowhere else.
 func TestTextsAreNoSubjects(t *testing.T) {
 	checked := 0
 	for _, dir := range []string{"kv", "bus"} {
@@ -103,7 +107,8 @@ func TestTextsAreNoSubjects(t *testing.T) {
 	}
 }
 
-// ofLibrary tells a call of the library's stream or bucket, by the names that they have in the source.
+// ofLibrary tells a call of the library's stream or bucket, by the names that they have in the
+// source.
 func ofLibrary(call *ast.CallExpr) bool {
 	method, is := call.Fun.(*ast.SelectorExpr)
 	if !is || len(call.Args) < 2 || !slices.Contains(takingText, method.Sel.Name) {

@@ -1,10 +1,10 @@
-// Package link is a process's connection to NATS. The client library reconnects by itself for as long as
-// the connection is merely lost, but closes it for good over an error that it does not know, or over
-// credentials that are refused twice. Then a new one is opened here, so that nothing short of NATS
-// itself keeps a process from its state.
+// Package link is a process's connection to NATS. The client library reconnects by itself for as
+// long as the connection is merely lost, but closes it for good over an error that it does not
+// know, or over credentials that are refused twice. Then a new one is opened here, so that
+// nothing short of NATS itself keeps a process from its state.
 //
-// With the packages kv and bus it is the only one that imports the client library, and
-// it takes subjects of package subject only.
+// With the packages kv and bus it is the only one that imports the client library, and it takes
+// subjects of package subject only.
 package link
 
 import (
@@ -35,12 +35,14 @@ const writeTime = 5 * time.Second
 
 // Config is how to reach NATS.
 type Config struct {
-	// URL of NATS, or several of one cluster with commas between them; it may be empty where Options say otherwise (nats.InProcessServer).
+	// URL of NATS, or several of one cluster with commas between them; it may be empty where
+	// Options say otherwise (nats.InProcessServer).
 	URL string
 	// Options are those of every connection, besides those that this package sets.
 	Options []nats.Option
-	// Replicas is how many copies NATS is to keep of each stream, and of each bucket; 0: three where it is a
-	// cluster, else one, and never fewer than there are; KeepReplicas: as many as there are.
+	// Replicas is how many copies NATS is to keep of each stream, and of each bucket; 0: three
+	// where it is a cluster, else one, and never fewer than there are; KeepReplicas: as many as
+	// there are.
 	Replicas int
 	// Lost is told of each message that was published asynchronously and could not be stored.
 	Lost func(m *nats.Msg, err error)
@@ -75,8 +77,8 @@ type session struct {
 	kv   sync.Map // jetstream.KeyValue by the bucket's name
 }
 
-// Open connects. The caller closes the Link. Errors: nats.ErrNoServers where NATS cannot be reached,
-// nats.ErrAuthorization where it does not let this process in.
+// Open connects. The caller closes the Link. Errors: nats.ErrNoServers where NATS cannot be
+// reached, nats.ErrAuthorization where it does not let this process in.
 func Open(cfg Config) (*Link, error) {
 	l := &Link{cfg: cfg, stop: make(chan struct{}), renewed: map[int]func(context.Context) error{}}
 	s, err := l.connect()
@@ -92,15 +94,21 @@ func (l *Link) connect() (*session, error) {
 	log := l.cfg.Log
 	opts := append([]nats.Option{
 		nats.Name("ehi-server"), nats.MaxReconnects(-1), nats.ReconnectWait(RetryWait),
-		nats.ReconnectBufSize(-1), // what is asked while NATS is away fails at once, and is not done later
+		// what is asked while NATS is away fails at once, and is not done later
+		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: closed by this process
 				log.Warn("NATS is away", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("NATS is back"); l.forgive(); l.renew() }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			log.Info("NATS is back")
+			l.forgive()
+			l.renew()
+		}),
 		nats.ClosedHandler(l.onClosed),
-		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(3), // a server that hangs is left for another
+		// a server that hangs is left for another
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(3),
 		nats.ErrorHandler(func(conn *nats.Conn, _ *nats.Subscription, err error) {
 			log.Warn("NATS", "err", err)
 			if d, ok := deniedBy(err); ok {
@@ -109,7 +117,8 @@ func (l *Link) connect() (*session, error) {
 		}),
 	}, l.cfg.Options...)
 	if l.cfg.URL != "" {
-		// Whoever asks anything waits for the library's lock while it writes, whatever the time of his context.
+		// Whoever asks anything waits for the library's lock while it writes, whatever the time
+		// of his context.
 		opts = append(opts, nats.FlusherTimeout(writeTime), nats.ReconnectOnFlusherError())
 	}
 	conn, err := nats.Connect(l.cfg.URL, opts...)
@@ -135,13 +144,15 @@ func (l *Link) onClosed(conn *nats.Conn) {
 	if l.closed || l.reopening || l.now == nil || l.now.conn != conn {
 		return
 	}
-	l.cfg.Log.Error("the connection to NATS was closed for good; another one is opened", "err", conn.LastError())
+	l.cfg.Log.Error("the connection to NATS was closed for good; another one is opened", "err",
+		conn.LastError())
 	l.failed = errors.Join(nats.ErrConnectionClosed, conn.LastError())
 	l.reopening = true
 	l.reopens.Go(l.reopen)
 }
 
-// reopen tries until a new connection stands, with everything open over it that was open over the old one.
+// reopen tries until a new connection stands, with everything open over it that was open over
+// the old one.
 func (l *Link) reopen() {
 	for {
 		s, err := l.connect()
@@ -225,8 +236,8 @@ func (l *Link) OnReopen(f func(context.Context) error) (stop func()) {
 	}
 }
 
-// Failed tells why there is no connection, and no new one could be opened; nil where there is one, or
-// where the client library is reconnecting.
+// Failed tells why there is no connection, and no new one could be opened; nil where there is
+// one, or where the client library is reconnecting.
 func (l *Link) Failed() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -346,7 +357,10 @@ func (l *Link) Ask(ctx context.Context, to subject.Subject, data []byte) (*nats.
 func (l *Link) MaxPayload() int64 { return l.session().conn.MaxPayload() }
 
 // Store publishes a message to a stream and waits until it is stored.
-func (l *Link) Store(ctx context.Context, to subject.Subject, h nats.Header, data []byte, opts ...jetstream.PublishOpt) (revision uint64, err error) {
+func (l *Link) Store(
+	ctx context.Context, to subject.Subject, h nats.Header, data []byte,
+	opts ...jetstream.PublishOpt,
+) (revision uint64, err error) {
 	m := &nats.Msg{Subject: to.String(), Header: h, Data: data}
 	err = l.Steady(ctx, func(ctx context.Context) error {
 		ack, err := l.session().js.PublishMsg(ctx, m, opts...)
@@ -358,15 +372,15 @@ func (l *Link) Store(ctx context.Context, to subject.Subject, h nats.Header, dat
 	return revision, err
 }
 
-// StoreAsync publishes a message to a stream; Config.Lost is told where it cannot be stored. It waits for at
-// most stall where very many are on their way.
+// StoreAsync publishes a message to a stream; Config.Lost is told where it cannot be stored. It
+// waits for at most stall where very many are on their way.
 func (l *Link) StoreAsync(to subject.Subject, data []byte, stall time.Duration) error {
 	_, err := l.session().js.PublishAsync(to.String(), data, jetstream.WithStallWait(stall))
 	return err
 }
 
-// Subscribe calls f with each message of a pattern, from one goroutine, until stop is called, also over
-// the loss of the connection.
+// Subscribe calls f with each message of a pattern, from one goroutine, until stop is called,
+// also over the loss of the connection.
 func (l *Link) Subscribe(p subject.Pattern, f func(*nats.Msg)) (stop func() error, err error) {
 	s := &subscription{}
 	open := func(context.Context) error {
@@ -418,5 +432,6 @@ func IsAway(err error) bool {
 		}
 	}
 	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && (api.Code == 503 || api.ErrorCode == streamOffline || api.ErrorCode == consumerOffline)
+	return ok &&
+		(api.Code == 503 || api.ErrorCode == streamOffline || api.ErrorCode == consumerOffline)
 }

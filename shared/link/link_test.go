@@ -20,7 +20,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func serve(t *testing.T) *server.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: t.TempDir(), DontListen: true, NoSigs: true, NoLog: true})
+	s, err := server.NewServer(&server.Options{
+		JetStream:  true,
+		StoreDir:   t.TempDir(),
+		DontListen: true,
+		NoSigs:     true,
+		NoLog:      true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +37,11 @@ func serve(t *testing.T) *server.Server {
 
 func open(t *testing.T, s *server.Server) *Link {
 	t.Helper()
-	l, err := Open(Config{Options: []nats.Option{nats.InProcessServer(s)}, Log: slog.New(slog.DiscardHandler), Lost: func(*nats.Msg, error) {}})
+	l, err := Open(Config{
+		Options: []nats.Option{nats.InProcessServer(s)},
+		Log:     slog.New(slog.DiscardHandler),
+		Lost:    func(*nats.Msg, error) {},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +49,8 @@ func open(t *testing.T, s *server.Server) *Link {
 	return l
 }
 
-// breakFor closes the connection for good, as the client library does over an error that it does not know.
+// breakFor closes the connection for good, as the client library does over an error that it does
+// not know.
 func breakFor(t *testing.T, l *Link) {
 	t.Helper()
 	s := l.session()
@@ -60,10 +71,12 @@ func await(t *testing.T, what string, holds func() bool) {
 
 var kind = subject.KindOf("test")
 
-// A connection that the library gave up is replaced: what was asked, stored and listened to goes on.
+// A connection that the library gave up is replaced: what was asked, stored and listened to goes
+// on.
 func TestAClosedConnectionIsOpenedAnew(t *testing.T) {
 	l := open(t, serve(t))
-	if err := l.Streams().DeclareBucket(t.Context(), jetstream.KeyValueConfig{Bucket: "b"}); err != nil {
+	if err := l.Streams().DeclareBucket(t.Context(),
+		jetstream.KeyValueConfig{Bucket: "b"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.KeyValue(t.Context(), "b"); err != nil {
@@ -78,7 +91,9 @@ func TestAClosedConnectionIsOpenedAnew(t *testing.T) {
 	l.Bind(func() { close(ended) })
 	for range 3 {
 		breakFor(t, l)
-		await(t, "a new connection", func() bool { return l.Failed() == nil && !l.session().conn.IsClosed() })
+		await(t, "a new connection", func() bool {
+			return l.Failed() == nil && !l.session().conn.IsClosed()
+		})
 		kv, err := l.KeyValue(t.Context(), "b")
 		if err != nil {
 			t.Fatal(err)

@@ -6,8 +6,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Streams declares streams and reads them. It is less than JetStream: that publishes to whatever text it is
-// given as a subject.
+// Streams declares streams and reads them. It is less than JetStream: that publishes to whatever
+// text it is given as a subject.
 type Streams struct{ js jetstream.JetStream }
 
 // Stream is a stream by its name. Errors: jetstream.ErrStreamNotFound.
@@ -21,17 +21,23 @@ func (s Streams) ListStreams(ctx context.Context) jetstream.StreamInfoLister {
 }
 
 // CreateStream makes a stream. Errors: jetstream.ErrStreamNameAlreadyInUse.
-func (s Streams) CreateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+func (s Streams) CreateStream(
+	ctx context.Context, c jetstream.StreamConfig,
+) (jetstream.Stream, error) {
 	return s.js.CreateStream(ctx, c)
 }
 
 // UpdateStream changes a stream. Errors: jetstream.ErrStreamNotFound.
-func (s Streams) UpdateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+func (s Streams) UpdateStream(
+	ctx context.Context, c jetstream.StreamConfig,
+) (jetstream.Stream, error) {
 	return s.js.UpdateStream(ctx, c)
 }
 
 // CreateOrUpdateStream makes a stream, or changes the one of its name.
-func (s Streams) CreateOrUpdateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+func (s Streams) CreateOrUpdateStream(
+	ctx context.Context, c jetstream.StreamConfig,
+) (jetstream.Stream, error) {
 	return s.js.CreateOrUpdateStream(ctx, c)
 }
 

@@ -1,5 +1,6 @@
-// Package plot draws diagrams of lines as SVG inside of an HTML page: no script, nothing from elsewhere. The page's template takes
-// Template's definitions and calls {{template "plot" .}} with a Plot; its style sheet takes {{template "plot style"}}.
+// Package plot draws diagrams of lines as SVG inside of an HTML page: no script, nothing from
+// elsewhere. The page's template takes Template's definitions and calls {{template "plot" .}}
+// with a Plot; its style sheet takes {{template "plot style"}}.
 package plot
 
 import (
@@ -58,7 +59,9 @@ const (
 
 // Colour is that of line i: distinguishable also without red and green (Okabe and Ito).
 func (Plot) Colour(i int) string {
-	return []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f"}[i%7]
+	return []string{
+		"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f",
+	}[i%7]
 }
 
 // along puts a value on its scale.
@@ -109,7 +112,8 @@ func (p Plot) xs() func(v float64) float64 {
 func (p Plot) ys() func(v float64) float64 {
 	low, high := p.ends(1, p.Y.Scale)
 	return func(v float64) float64 {
-		return plotHeight - plotBottom - (p.Y.Scale.along(v)-low)/(high-low)*(plotHeight-plotBottom-plotTop)
+		return plotHeight - plotBottom -
+			(p.Y.Scale.along(v)-low)/(high-low)*(plotHeight-plotBottom-plotTop)
 	}
 }
 
@@ -132,7 +136,9 @@ func (p Plot) Paths(s Series) (parts []string) {
 }
 
 // timeSteps are the seconds that may lie between two ticks of time.
-var timeSteps = []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 7 * 86400}
+var timeSteps = []float64{
+	1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 7 * 86400,
+}
 
 // tick is a labelled place on an axis.
 type tick struct {
@@ -162,7 +168,8 @@ func (p Plot) ticks(coordinate int, s Scale) (out []float64) {
 	switch s {
 	case Time:
 		step := timeSteps[len(timeSteps)-1]
-		if i := slices.IndexFunc(timeSteps, func(step float64) bool { return (high-low)/step <= 6 }); i >= 0 {
+		i := slices.IndexFunc(timeSteps, func(step float64) bool { return (high-low)/step <= 6 })
+		if i >= 0 {
 			step = timeSteps[i]
 		}
 		for v := math.Ceil(low/step) * step; v <= high; v += step {

@@ -1,5 +1,5 @@
-// Package records finds the real records that tests of every module read: Synthea bundles kept beside the project. It is for
-// tests only.
+// Package records finds the real records that tests of every module read: Synthea bundles kept
+// beside the project. It is for tests only.
 package records
 
 import (

@@ -22,7 +22,8 @@ type Form struct {
 // anyText is the form of what may be any text, or none.
 const anyText = "text"
 
-// Forms are forms by the names that tags have for them. A command line may have some of its own beside:
+// Forms are forms by the names that tags have for them. A command line may have some of its own
+// beside:
 //
 //	text     any text without control characters, also an empty one
 //	name     the same, but not an empty one where there is a default
@@ -37,10 +38,21 @@ var forms = Forms{
 	anyText:   {Name: "text without control characters", Fits: plain},
 	"name":    {Name: "text without control characters, and not empty", Fits: plain},
 	"address": {Name: "host:port, such as 127.0.0.1:8888 or :8888", Fits: isAddress},
-	"origin":  {Name: "an http or https address without a path, query or user, such as https://ehi.example.org", Fits: isOrigin},
-	"url":     {Name: "an http or https address, such as https://ehi.example.org/r4", Fits: isURL},
-	"nats":    {Name: "addresses of NATS servers, such as nats://nats.example.org:4222, with commas between them", Fits: isNATS},
-	"network": {Name: "an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8", Fits: isNetwork},
+	"origin": {
+		Name: "an http or https address without a path, query or user, such as " +
+			"https://ehi.example.org",
+		Fits: isOrigin,
+	},
+	"url": {Name: "an http or https address, such as https://ehi.example.org/r4", Fits: isURL},
+	"nats": {
+		Name: "addresses of NATS servers, such as nats://nats.example.org:4222, with commas " +
+			"between them",
+		Fits: isNATS,
+	},
+	"network": {
+		Name: "an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8",
+		Fits: isNetwork,
+	},
 }
 
 func plain(text string) bool { return !strings.ContainsFunc(text, unicode.IsControl) }
@@ -55,20 +67,23 @@ func isPort(text string) bool {
 	return err == nil && n >= 0 && n <= 65535
 }
 
-// IsHost reports whether a text is an IP address, perhaps with a zone, or has the letters of a name.
+// IsHost reports whether a text is an IP address, perhaps with a zone, or has the letters of a
+// name.
 func IsHost(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
 	}
 	return len(text) <= 253 && !strings.ContainsFunc(text, func(r rune) bool {
-		return r != '-' && r != '.' && r != '_' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+		return r != '-' && r != '.' && r != '_' &&
+			(r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 	})
 }
 
 // web reads an http or https address.
 func web(text string) *url.URL {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !IsHost(u.Hostname()) {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		!IsHost(u.Hostname()) {
 		return nil
 	}
 	if u.Port() != "" && !isPort(u.Port()) || strings.HasSuffix(u.Host, ":") || !plain(text) {
@@ -93,7 +108,8 @@ func isNATS(text string) bool {
 	servers, sockets := strings.Split(text, ","), 0
 	for _, each := range servers {
 		u, err := url.Parse(strings.TrimSpace(each))
-		if err != nil || !natsSchemes[u.Scheme] || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) {
+		if err != nil || !natsSchemes[u.Scheme] || u.Hostname() == "" ||
+			u.Port() != "" && !isPort(u.Port()) {
 			return false
 		}
 		if u.Scheme == "ws" || u.Scheme == "wss" {

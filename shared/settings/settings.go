@@ -1,6 +1,6 @@
-// Package settings holds flags and environment variables to what their struct tags declare, so that a
-// value that no process could work with is refused before anything is opened, in one sentence each, all
-// at once. Beside kong's own tags (enum, existingfile) there are two:
+// Package settings holds flags and environment variables to what their struct tags declare, so
+// that a value that no process could work with is refused before anything is opened, in one
+// sentence each, all at once. Beside kong's own tags (enum, existingfile) there are two:
 //
 //	range:"100ms..10m"   the least and the greatest number or duration; either may be left out
 //	form:"origin"        what a text has to be, see Forms; of a list, each of it
@@ -22,8 +22,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Of lists what is wrong with the values of a configuration, a pointer to a struct with kong's tags. It
-// changes nothing. Errors: the tags cannot be read.
+// Of lists what is wrong with the values of a configuration, a pointer to a struct with kong's
+// tags. It changes nothing. Errors: the tags cannot be read.
 func Of(config any, forms ...Forms) ([]string, error) {
 	parser, err := kong.New(config)
 	if err != nil {
@@ -40,7 +40,8 @@ func Refuse(problems []string) error {
 	case 1:
 		return errors.New(problems[0])
 	}
-	return errors.New("these settings cannot be worked with:\n  - " + strings.Join(problems, "\n  - "))
+	return errors.New("these settings cannot be worked with:\n  - " +
+		strings.Join(problems, "\n  - "))
 }
 
 // Problems lists what is wrong with the values of flags. Each says which flag it is, what it holds
@@ -54,7 +55,8 @@ func Problems(flags []*kong.Flag, forms ...Forms) (out []string) {
 	return out
 }
 
-// Limits is what a flag's range or form says of its values, "" where it has none, or takes any text.
+// Limits is what a flag's range or form says of its values, "" where it has none, or takes any
+// text.
 func Limits(f *kong.Flag, more ...Forms) string {
 	least, greatest, ranged := strings.Cut(f.Tag.Get("range"), "..")
 	form := f.Tag.Get("form")
@@ -152,8 +154,8 @@ func find(name string, more []Forms) Form {
 	return is
 }
 
-// misshapen says what a text has to be, or each of a list; "" where it is that. An empty text is not
-// set.
+// misshapen says what a text has to be, or each of a list; "" where it is that. An empty text is
+// not set.
 func misshapen(v reflect.Value, is Form) string {
 	var texts []string
 	if v.Kind() == reflect.Slice {
@@ -175,8 +177,8 @@ func misshapen(v reflect.Value, is Form) string {
 	return ""
 }
 
-// Untagged lists the flags that take any number or text because no tag says what they may be. A test of
-// each command line holds it to be empty.
+// Untagged lists the flags that take any number or text because no tag says what they may be. A
+// test of each command line holds it to be empty.
 func Untagged(flags []*kong.Flag) (out []string) {
 	for _, f := range flags {
 		if needs(f) && f.Tag.Get("range") == "" && f.Tag.Get("form") == "" {

@@ -27,26 +27,46 @@ type config struct {
 	On      bool
 }
 
-var own = settings.Forms{"even": {Name: "of even length", Fits: func(s string) bool { return len(s)%2 == 0 }}}
+var own = settings.Forms{
+	"even": {Name: "of even length", Fits: func(s string) bool { return len(s)%2 == 0 }},
+}
 
-// Each value at its limit passes, each beyond is named with its flag, its variable and what it has to
-// be; all of them at once.
+// Each value at its limit passes, each beyond is named with its flag, its variable and what it
+// has to be; all of them at once.
 func TestEachValueIsHeldToItsTag(t *testing.T) {
 	for _, c := range []struct {
 		args string
 		want []string
 	}{
 		{"", nil},
-		{"--wait=200ms --count=-1 --size=10 --ratio=0 --base=https://a.example:8443 --addr=[::1]:0 --servers=nats://a:4222,tls://b --trusted=10.0.0.1 --trusted=fc00::/7 --own=ab", nil},
-		{"--wait=1h --size=-5 --ratio=1 --base=http://127.0.0.1 --addr=localhost:65535 --pass=", nil},
+		{
+			"--wait=200ms --count=-1 --size=10 --ratio=0 --base=https://a.example:8443 " +
+				"--addr=[::1]:0 --servers=nats://a:4222,tls://b --trusted=10.0.0.1 " +
+				"--trusted=fc00::/7 --own=ab",
+			nil,
+		},
+		{
+			"--wait=1h --size=-5 --ratio=1 --base=http://127.0.0.1 --addr=localhost:65535 --pass=",
+			nil,
+		},
 		{"--wait=199ms", []string{"--wait (T_WAIT) is 199ms: it must be from 200ms to 1h"}},
-		{"--wait=1h1ns --count=-2 --size=11", []string{"--wait (T_WAIT) is 1h0m0.000000001s: it must be from 200ms to 1h", "--count is -2: it must be -1 or more", "--size is 11: it must be 10 or less"}},
+		{
+			"--wait=1h1ns --count=-2 --size=11",
+			[]string{
+				"--wait (T_WAIT) is 1h0m0.000000001s: it must be from 200ms to 1h",
+				"--count is -2: it must be -1 or more",
+				"--size is 11: it must be 10 or less",
+			},
+		},
 		{"--ratio=1.01", []string{"--ratio is 1.01: it must be from 0 to 1"}},
 		{"--own=abc", []string{`--own is "abc": it must be of even length`}},
 		{"--name=", []string{`--name is "": it must be text`}},
 		{"--addr=", []string{`--addr is "": it must be host:port`}},
 		{"--pass=\x01", []string{"--pass is wrong: it must be text"}},
-		{"--trusted=10.0.0.1 --trusted=rubbish", []string{"--trusted is [10.0.0.1 rubbish]: it must be an IP address"}},
+		{
+			"--trusted=10.0.0.1 --trusted=rubbish",
+			[]string{"--trusted is [10.0.0.1 rubbish]: it must be an IP address"},
+		},
 	} {
 		var got config
 		k, err := kong.New(&got)
@@ -71,7 +91,8 @@ func TestEachValueIsHeldToItsTag(t *testing.T) {
 		if !reflect.DeepEqual(before, got) {
 			t.Errorf("%s: the check changed %+v to %+v", c.args, before, got)
 		}
-		if err := settings.Refuse(settings.Problems(ctx.Flags(), own)); (err != nil) != (len(c.want) > 0) {
+		err = settings.Refuse(settings.Problems(ctx.Flags(), own))
+		if (err != nil) != (len(c.want) > 0) {
 			t.Errorf("%s: refused: %v", c.args, err)
 		}
 	}
@@ -79,9 +100,17 @@ func TestEachValueIsHeldToItsTag(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	for flag, texts := range map[string][]string{
-		"base":    {"ftp://x", "https://x/", "https://x/fhir", "x", "https://", "https://u@x", "https://x?", "https://x#", "https://x:99999", "https://x:", "https:// x", "https://x\n", "https://a b", "//x"},
-		"addr":    {"127.0.0.1", "127.0.0.1:65536", ":-1", ":x", "a b:1", "1:2:3", "[::1:1", "http://x:1"},
-		"servers": {"http://x", "nats://", "x:4222", "nats://a,b", "nats://x:0x1", ",", "nats://a,ws://b"},
+		"base": {
+			"ftp://x", "https://x/", "https://x/fhir", "x", "https://", "https://u@x", "https://x?",
+			"https://x#", "https://x:99999", "https://x:", "https:// x", "https://x\n",
+			"https://a b", "//x",
+		},
+		"addr": {
+			"127.0.0.1", "127.0.0.1:65536", ":-1", ":x", "a b:1", "1:2:3", "[::1:1", "http://x:1",
+		},
+		"servers": {
+			"http://x", "nats://", "x:4222", "nats://a,b", "nats://x:0x1", ",", "nats://a,ws://b",
+		},
 		"trusted": {"10.0.0.0/33", "10.0.0.256", "x", "10.0.0.0-10.0.0.9", "fe80::/129"},
 	} {
 		for _, text := range texts {
@@ -118,7 +147,8 @@ func TestFlagsWithoutATagAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := settings.Untagged(k.Model.Flags), []string{"--text", "--texts", "--number"}; !reflect.DeepEqual(got, want) {
+	got, want := settings.Untagged(k.Model.Flags), []string{"--text", "--texts", "--number"}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("untagged: %v, want %v", got, want)
 	}
 }

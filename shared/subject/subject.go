@@ -1,8 +1,8 @@
-// Package subject makes the names by which NATS knows things: the subjects of messages, and the keys of
-// buckets, which are the ends of subjects. A name that NATS cannot read costs more than its own request:
-// the server ends the connection over a line that is too long. So every name is made here, of a
-// constant and of parts, and is valid and bounded whatever the parts are. There is no other way to
-// make one: the fields are unexported, and a Kind takes constants only.
+// Package subject makes the names by which NATS knows things: the subjects of messages, and the
+// keys of buckets, which are the ends of subjects. A name that NATS cannot read costs more than
+// its own request: the server ends the connection over a line that is too long. So every name is
+// made here, of a constant and of parts, and is valid and bounded whatever the parts are. There
+// is no other way to make one: the fields are unexported, and a Kind takes constants only.
 package subject
 
 import (
@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// constant is a string that stands in the source: a variable of type string is not assignable to it.
+// constant is a string that stands in the source: a variable of type string is not assignable to
+// it.
 type constant string
 
 // Kind is what a family of subjects begins with, such as "ehi.start". The zero Kind is the empty
@@ -29,8 +30,9 @@ func (k Kind) String() string { return k.prefix }
 // Within is a kind of which all subjects are k's too.
 func (k Kind) Within(name constant) Kind { return Kind{k.prefix + string(name) + "."} }
 
-// Of is the subject of a kind that its parts name. A part that is a short token is itself; any other,
-// such as one that somebody outside made up, is replaced by its digest, which no token equals.
+// Of is the subject of a kind that its parts name. A part that is a short token is itself; any
+// other, such as one that somebody outside made up, is replaced by its digest, which no token
+// equals.
 func (k Kind) Of(parts ...string) Subject { return Subject{k.prefix + join(parts)} }
 
 // Join is the subject of a kind that ends in s.

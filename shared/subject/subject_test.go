@@ -19,7 +19,8 @@ var validKey = regexp.MustCompile(`^[-/_=.a-zA-Z0-9]+$`)
 func TestATokenIsKeptAndAnythingElseIsDigested(t *testing.T) {
 	for part, kept := range map[string]bool{
 		"a": true, "A-z_0": true, strings.Repeat("x", 64): true,
-		"": false, "a.b": false, "*": false, ">": false, "a b": false, "ü": false, "a\r\n": false, "=": false,
+		"": false, "a.b": false, "*": false, ">": false, "a b": false, "ü": false, "a\r\n": false,
+		"=":                     false,
 		strings.Repeat("x", 65): false, strings.Repeat("x", 1<<20): false,
 	} {
 		got := kind.Of(part).String()
@@ -56,24 +57,28 @@ func TestSubjectsAreReadBack(t *testing.T) {
 			t.Errorf("%q: %v, %q", foreign, ok, kind.Parts(s))
 		}
 	}
-	for _, bad := range []string{"", ".", "a.", "a.*", ">", "a b", "=", "a.=x", long, strings.Repeat("a.", 16) + "a"} {
+	for _, bad := range []string{
+		"", ".", "a.", "a.*", ">", "a b", "=", "a.=x", long, strings.Repeat("a.", 16) + "a",
+	} {
 		if s, ok := subject.Read(bad); ok {
 			t.Errorf("%q: %q", bad, s)
 		}
 	}
 }
 
-// Whatever the parts are, NATS takes the subject, the key is valid and short, and different parts are
-// different subjects.
+// Whatever the parts are, NATS takes the subject, the key is valid and short, and different
+// parts are different subjects.
 func TestSubjectsAreValidBoundedAndDistinct(t *testing.T) {
-	parts := rapid.SliceOfN(rapid.OneOf(rapid.String(), rapid.StringMatching(`[a-z.*> ]{0,80}`)), 1, 12)
+	parts := rapid.SliceOfN(rapid.OneOf(rapid.String(), rapid.StringMatching(`[a-z.*> ]{0,80}`)), 1,
+		12)
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := parts.Draw(t, "a"), parts.Draw(t, "b")
 		one, other := kind.Of(a...).String(), kind.Of(b...).String()
 		if !server.IsValidPublishSubject(one) || !validKey.MatchString(one) || len(one) > 1024 {
 			t.Fatalf("%q: %q", a, one)
 		}
-		if same := len(a) == len(b) && strings.Join(a, "\x01") == strings.Join(b, "\x01"); (one == other) != same {
+		same := len(a) == len(b) && strings.Join(a, "\x01") == strings.Join(b, "\x01")
+		if (one == other) != same {
 			t.Fatalf("%q and %q: %q, %q", a, b, one, other)
 		}
 		if read, ok := subject.Read(one); !ok || read.String() != one {

@@ -16,8 +16,8 @@ type Definition struct {
 // definitions is every metric of this project, in the order of metrics.go.
 var definitions []Definition
 
-// Definitions lists every metric of this project, in the order of metrics.go. Besides them there are those of the Go runtime and of the
-// process.
+// Definitions lists every metric of this project, in the order of metrics.go. Besides them there
+// are those of the Go runtime and of the process.
 func Definitions() []Definition { return definitions }
 
 func define[C prometheus.Collector](c C, typ, name, help string, labels ...string) C {
@@ -27,45 +27,60 @@ func define[C prometheus.Collector](c C, typ, name, help string, labels ...strin
 }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
-	return define(prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels), "counter", name, help, labels...)
+	return define(prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels),
+		"counter", name, help, labels...)
 }
 
 func counter(name, help string) prometheus.Counter {
-	return define(prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help}), "counter", name, help)
+	return define(prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help}), "counter",
+		name, help)
 }
 
 func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
-	return define(prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels), "gauge", name, help, labels...)
+	return define(prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels),
+		"gauge", name, help, labels...)
 }
 
 func gauge(name, help string) prometheus.Gauge {
-	return define(prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}), "gauge", name, help)
+	return define(prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}), "gauge", name,
+		help)
 }
 
-// nativeFactor is how far the borders of a native histogram's buckets lie apart, where Prometheus asks for them.
+// nativeFactor is how far the borders of a native histogram's buckets lie apart, where
+// Prometheus asks for them.
 const nativeFactor = 1.1
 
 func durations(name, help string, buckets []float64) prometheus.HistogramOpts {
-	return prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets, NativeHistogramBucketFactor: nativeFactor, NativeHistogramMaxBucketNumber: 160}
+	return prometheus.HistogramOpts{
+		Name:                           name,
+		Help:                           help,
+		Buckets:                        buckets,
+		NativeHistogramBucketFactor:    nativeFactor,
+		NativeHistogramMaxBucketNumber: 160,
+	}
 }
 
 func histograms(name, help string, labels ...string) *prometheus.HistogramVec {
-	return define(prometheus.NewHistogramVec(durations(name, help, seconds), labels), "histogram", name, help, labels...)
+	return define(prometheus.NewHistogramVec(durations(name, help, seconds), labels), "histogram",
+		name, help, labels...)
 }
 
 func fineHistograms(name, help string, labels ...string) *prometheus.HistogramVec {
-	return define(prometheus.NewHistogramVec(durations(name, help, fineSeconds), labels), "histogram", name, help, labels...)
+	return define(prometheus.NewHistogramVec(durations(name, help, fineSeconds), labels),
+		"histogram", name, help, labels...)
 }
 
 func longHistograms(name, help string, labels ...string) *prometheus.HistogramVec {
-	return define(prometheus.NewHistogramVec(durations(name, help, longSeconds), labels), "histogram", name, help, labels...)
+	return define(prometheus.NewHistogramVec(durations(name, help, longSeconds), labels),
+		"histogram", name, help, labels...)
 }
 
 func histogram(name, help string) prometheus.Histogram {
 	return define(prometheus.NewHistogram(durations(name, help, seconds)), "histogram", name, help)
 }
 
-// Sampled is a metric that something else counts, and that is asked for when Prometheus asks. It is not told before it was set.
+// Sampled is a metric that something else counts, and that is asked for when Prometheus asks. It
+// is not told before it was set.
 type Sampled struct {
 	desc  *prometheus.Desc
 	typ   prometheus.ValueType
@@ -90,9 +105,15 @@ func (s *Sampled) Collect(ch chan<- prometheus.Metric) {
 }
 
 func sampledCounter(name, help string) *Sampled {
-	return define(&Sampled{desc: prometheus.NewDesc(name, help, nil, nil), typ: prometheus.CounterValue}, "counter", name, help)
+	return define(&Sampled{
+		desc: prometheus.NewDesc(name, help, nil, nil),
+		typ:  prometheus.CounterValue,
+	}, "counter", name, help)
 }
 
 func sampledGauge(name, help string) *Sampled {
-	return define(&Sampled{desc: prometheus.NewDesc(name, help, nil, nil), typ: prometheus.GaugeValue}, "gauge", name, help)
+	return define(&Sampled{
+		desc: prometheus.NewDesc(name, help, nil, nil),
+		typ:  prometheus.GaugeValue,
+	}, "gauge", name, help)
 }

@@ -12,7 +12,11 @@ import (
 // docs/metrics.md lists exactly the metrics that there are.
 func TestTheDocumentedMetricsAreThoseThatThereAre(t *testing.T) {
 	var want strings.Builder
-	want.WriteString("# Metrics\n\nWhat `GET /metrics` tells, of the server and of a stand-alone exporter (`--metrics-addr`), besides the Go runtime's (`go_*`) and the process's (`process_*`). Histograms have classic buckets, and native ones\nwhere Prometheus asks for them. `go test ./shared/telemetry -update` writes this table.\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+	want.WriteString("# Metrics\n\nWhat `GET /metrics` tells, of the server and of a stand-alone " +
+		"exporter (`--metrics-addr`), besides the Go runtime's (`go_*`) and the process's " +
+		"(`process_*`). Histograms have classic buckets, and native ones\nwhere Prometheus asks " +
+		"for them. `go test ./shared/telemetry -update` writes this table.\n\n| metric | type | " +
+		"labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, d := range telemetry.Definitions() {
 		labels := "`" + strings.Join(d.Labels, "`, `") + "`"
 		if len(d.Labels) == 0 {
@@ -26,7 +30,9 @@ func TestTheDocumentedMetricsAreThoseThatThereAre(t *testing.T) {
 // Names follow Prometheus' conventions.
 func TestNamesFollowTheConventions(t *testing.T) {
 	for _, d := range telemetry.Definitions() {
-		if !strings.HasPrefix(d.Name, "ehi_") || (d.Type == "counter") != strings.HasSuffix(d.Name, "_total") || d.Type == "histogram" && !strings.HasSuffix(d.Name, "_seconds") {
+		if !strings.HasPrefix(d.Name, "ehi_") ||
+			(d.Type == "counter") != strings.HasSuffix(d.Name, "_total") ||
+			d.Type == "histogram" && !strings.HasSuffix(d.Name, "_seconds") {
 			t.Errorf("%s is a %s", d.Name, d.Type)
 		}
 		if !strings.HasSuffix(d.Help, ".") {

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// What is to be done before a process ends is done once, unless it is not needed any more; what hangs holds nobody up.
+// What is to be done before a process ends is done once, unless it is not needed any more; what
+// hangs holds nobody up.
 func TestDutiesAreDoneBeforeTheEnd(t *testing.T) {
 	var d duties
 	done, forever := make(chan string, 2), make(chan struct{})

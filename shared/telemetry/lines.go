@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// Stderr is the process's standard error for those that must not wait for whoever reads it: a pager that is paused or
-// a collector that hangs stops nothing. What is too much for the time being is dropped and counted.
+// Stderr is the process's standard error for those that must not wait for whoever reads it: a
+// pager that is paused or a collector that hangs stops nothing. What is too much for the time
+// being is dropped and counted.
 var Stderr = newLines(os.Stderr)
 
-// Exit ends the process, after what AtExit was given and what was written to Stderr, where neither takes longer
-// than exitFlush.
+// Exit ends the process, after what AtExit was given and what was written to Stderr, where
+// neither takes longer than exitFlush.
 func Exit(code int) {
 	atExit.run(exitFlush)
 	Stderr.Flush(exitFlush)
@@ -72,7 +73,8 @@ func (d *duties) run(limit time.Duration) {
 // mostHeld is how many bytes wait for a reader, beside those that are being written.
 const mostHeld = 1 << 20
 
-// Lines writes what it is given in the background, in order and each Write as a whole or not at all.
+// Lines writes what it is given in the background, in order and each Write as a whole or not at
+// all.
 type Lines struct {
 	to io.Writer
 

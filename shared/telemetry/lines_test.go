@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// A log that nobody reads holds nobody up: what is too much is dropped and counted, and what was kept comes in
-// order and in whole lines as soon as somebody reads.
+// A log that nobody reads holds nobody up: what is too much is dropped and counted, and what was
+// kept comes in order and in whole lines as soon as somebody reads.
 func TestALogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

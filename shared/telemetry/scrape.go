@@ -20,7 +20,8 @@ var samplers struct {
 	of   map[int]func()
 }
 
-// OnScrape calls f before the metrics are told, until stop is called: that is when it sets what is Sampled.
+// OnScrape calls f before the metrics are told, until stop is called: that is when it sets what
+// is Sampled.
 func OnScrape(f func()) (stop func()) {
 	samplers.Lock()
 	defer samplers.Unlock()
@@ -37,8 +38,8 @@ func OnScrape(f func()) (stop func()) {
 	}
 }
 
-// Handler answers GET /metrics, in the text format, as OpenMetrics with exemplars, or as protobuf with native histograms: whichever is
-// asked for.
+// Handler answers GET /metrics, in the text format, as OpenMetrics with exemplars, or as
+// protobuf with native histograms: whichever is asked for.
 func Handler() http.Handler {
 	return handler(Registry)
 }
@@ -48,7 +49,8 @@ func LoadHandler() http.Handler {
 	return handler(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		all, err := Registry.Gather()
 		return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool {
-			return strings.HasPrefix(f.GetName(), "ehi_") && !strings.HasPrefix(f.GetName(), "ehi_load_")
+			return strings.HasPrefix(f.GetName(), "ehi_") &&
+				!strings.HasPrefix(f.GetName(), "ehi_load_")
 		}), err
 	}))
 }

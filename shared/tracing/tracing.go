@@ -1,6 +1,8 @@
-// Package tracing makes one OpenTelemetry trace of each export: from the kick-off through the NATS headers to worker, task, actors and
-// files. Its spans go to a collector by OTLP/HTTP (https://opentelemetry.io/docs/specs/otlp/), their context travels as a traceparent
-// (https://www.w3.org/TR/trace-context/). Where no collector is named there is no Tracer, and every function here returns at once.
+// Package tracing makes one OpenTelemetry trace of each export: from the kick-off through the
+// NATS headers to worker, task, actors and files. Its spans go to a collector by OTLP/HTTP
+// (https://opentelemetry.io/docs/specs/otlp/), their context travels as a traceparent
+// (https://www.w3.org/TR/trace-context/). Where no collector is named there is no Tracer, and
+// every function here returns at once.
 //
 // Spans name routes, resource types, jobs and tasks; never a patient, a path or a token.
 package tracing
@@ -35,7 +37,8 @@ type Config struct {
 // name is this instrumentation's (the scope of its spans).
 const name = "ehi-server"
 
-// maxQueue is how many ended spans wait for the collector; further ones are dropped rather than waited for.
+// maxQueue is how many ended spans wait for the collector; further ones are dropped rather than
+// waited for.
 const maxQueue = 16384
 
 // Job is the attribute that names a job.
@@ -49,9 +52,10 @@ type Tracer struct {
 	log      *slog.Logger
 }
 
-// Open makes the Tracer of a process; nil where no endpoint is set. service is what its spans are filed under unless OTEL_SERVICE_NAME
-// says otherwise. A collector that is away costs spans and a warning each, nothing else. Errors: an endpoint that is no http(s) URL, a ratio
-// outside of 0 to 1.
+// Open makes the Tracer of a process; nil where no endpoint is set. service is what its spans
+// are filed under unless OTEL_SERVICE_NAME says otherwise. A collector that is away costs spans
+// and a warning each, nothing else. Errors: an endpoint that is no http(s) URL, a ratio outside
+// of 0 to 1.
 func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tracer, error) {
 	if c.Endpoint == "" {
 		return nil, nil
@@ -61,20 +65,27 @@ func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tra
 	}
 	u, err := url.Parse(c.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("the trace endpoint %q is not the http or https URL of a collector", c.Endpoint)
+		return nil,
+			fmt.Errorf("the trace endpoint %q is not the http or https URL of a collector",
+				c.Endpoint)
 	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(u.JoinPath("v1", "traces").String()))
+	exporter, err := otlptracehttp.New(ctx,
+		otlptracehttp.WithEndpointURL(u.JoinPath("v1", "traces").String()))
 	if err != nil {
 		return nil, fmt.Errorf("traces to %s: %w", u.Redacted(), err)
 	}
 	about, err := resource.New(ctx, resource.WithAttributes(
-		attribute.String("service.name", service), attribute.String("service.version", telemetry.Version()),
+		attribute.String("service.name", service),
+		attribute.String("service.version", telemetry.Version()),
 	), resource.WithHost(), resource.WithProcessPID(), resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("describe this process: %w", err)
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("send traces", "err", err) }))
-	p := sdk.NewTracerProvider(sdk.WithResource(about), sdk.WithBatcher(exporter, sdk.WithMaxQueueSize(maxQueue)),
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.Warn("send traces", "err", err)
+	}))
+	p := sdk.NewTracerProvider(sdk.WithResource(about),
+		sdk.WithBatcher(exporter, sdk.WithMaxQueueSize(maxQueue)),
 		sdk.WithSampler(sdk.ParentBased(sdk.AlwaysSample())))
 	return &Tracer{p, p.Tracer(name), c.Ratio, log}, nil
 }
@@ -82,7 +93,8 @@ func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tra
 // flushTime bounds how long the last spans may take to be sent.
 const flushTime = 5 * time.Second
 
-// Close sends what is left. What cannot be sent is lost, with a warning: that is no failure of the process.
+// Close sends what is left. What cannot be sent is lost, with a warning: that is no failure of
+// the process.
 func (t *Tracer) Close() {
 	if t == nil {
 		return
@@ -94,9 +106,11 @@ func (t *Tracer) Close() {
 	}
 }
 
-// Begin begins a span below parent, a client's traceparent; where there is none that can be read, a trace begins here, if its turn comes by
-// the ratio that is kept. End ends the span.
-func (t *Tracer) Begin(ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue) (context.Context, trace.Span) {
+// Begin begins a span below parent, a client's traceparent; where there is none that can be
+// read, a trace begins here, if its turn comes by the ratio that is kept. End ends the span.
+func (t *Tracer) Begin(
+	ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue,
+) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, off
 	}
@@ -108,9 +122,11 @@ func (t *Tracer) Begin(ctx context.Context, parent, what string, kind trace.Span
 	return t.tracer.Start(ctx, what, trace.WithSpanKind(kind), trace.WithAttributes(about...))
 }
 
-// Continue begins a span below parent, the traceparent of one of our own processes; where there is none nothing is traced. What ctx was
-// part of is linked to. End ends the span.
-func (t *Tracer) Continue(ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue) (context.Context, trace.Span) {
+// Continue begins a span below parent, the traceparent of one of our own processes; where there
+// is none nothing is traced. What ctx was part of is linked to. End ends the span.
+func (t *Tracer) Continue(
+	ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue,
+) (context.Context, trace.Span) {
 	if t == nil || parent == "" {
 		return ctx, off
 	}
@@ -125,8 +141,11 @@ func (t *Tracer) Continue(ctx context.Context, parent, what string, kind trace.S
 	return t.tracer.Start(below, what, opts...)
 }
 
-// Start begins a span below the one of ctx. Where that is not recorded, this one is not either, and ctx is returned as it is.
-func Start(ctx context.Context, what string, about ...attribute.KeyValue) (context.Context, trace.Span) {
+// Start begins a span below the one of ctx. Where that is not recorded, this one is not either,
+// and ctx is returned as it is.
+func Start(
+	ctx context.Context, what string, about ...attribute.KeyValue,
+) (context.Context, trace.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
 		return ctx, off
@@ -148,10 +167,12 @@ func End(span trace.Span, err error) {
 	span.End()
 }
 
-// Traced reports whether the span of ctx is recorded: only then is it worth while to say anything about it.
+// Traced reports whether the span of ctx is recorded: only then is it worth while to say
+// anything about it.
 func Traced(ctx context.Context) bool { return trace.SpanFromContext(ctx).IsRecording() }
 
-// Note adds to what is known of the span of ctx. Callers whose figures cost something ask Traced before.
+// Note adds to what is known of the span of ctx. Callers whose figures cost something ask Traced
+// before.
 func Note(ctx context.Context, about ...attribute.KeyValue) {
 	trace.SpanFromContext(ctx).SetAttributes(about...)
 }
@@ -182,7 +203,8 @@ func WithParent(ctx context.Context, parent string) context.Context {
 	if parent == "" {
 		return trace.ContextWithSpan(ctx, off)
 	}
-	return propagation.TraceContext{}.Extract(trace.ContextWithSpan(ctx, off), propagation.MapCarrier{Header: parent})
+	return propagation.TraceContext{}.Extract(trace.ContextWithSpan(ctx, off),
+		propagation.MapCarrier{Header: parent})
 }
 
 // Observe puts a duration into a histogram, with the id of ctx's trace where there is one.

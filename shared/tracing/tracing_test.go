@@ -15,9 +15,12 @@ import (
 // open is a tracer with a ratio, whose collector throws spans away.
 func open(t *testing.T, ratio float64) *tracing.Tracer {
 	t.Helper()
-	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
 	t.Cleanup(collector.Close)
-	tracer, err := tracing.Open(t.Context(), tracing.Config{Endpoint: collector.URL, Ratio: ratio}, "test", slog.New(slog.DiscardHandler))
+	tracer, err := tracing.Open(t.Context(), tracing.Config{Endpoint: collector.URL, Ratio: ratio},
+		"test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,9 +28,11 @@ func open(t *testing.T, ratio float64) *tracing.Tracer {
 	return tracer
 }
 
-const sampled, unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+const sampled, unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+	"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
-// Who decides whether a trace is kept: the client that names one, else the ratio; what cannot be read is no client's.
+// Who decides whether a trace is kept: the client that names one, else the ratio; what cannot be
+// read is no client's.
 func TestWhoDecidesAboutATrace(t *testing.T) {
 	all, none := open(t, 1), open(t, 0)
 	for _, c := range []struct {
@@ -37,7 +42,9 @@ func TestWhoDecidesAboutATrace(t *testing.T) {
 		id     string
 	}{
 		{all, "", true, ""}, {none, "", false, ""}, {nil, sampled, false, ""},
-		{all, sampled, true, sampled[3:35]}, {none, sampled, true, sampled[3:35]}, {all, unsampled, false, ""},
+		{all, sampled, true, sampled[3:35]},
+		{none, sampled, true, sampled[3:35]},
+		{all, unsampled, false, ""},
 		{none, "junk", false, ""}, {all, "junk", true, ""},
 	} {
 		ctx, span := c.tracer.Begin(t.Context(), c.parent, "request", trace.SpanKindServer)
@@ -53,9 +60,12 @@ func TestATraceGoesOn(t *testing.T) {
 	tracer := open(t, 1)
 	ctx, span := tracer.Begin(t.Context(), "", "kick-off", trace.SpanKindServer)
 	parent := tracing.Parent(ctx)
-	elsewhere, further := tracer.Continue(t.Context(), parent, "run command", trace.SpanKindConsumer)
+	elsewhere, further := tracer.Continue(t.Context(), parent, "run command",
+		trace.SpanKindConsumer)
 	inner, actor := tracing.Start(elsewhere, "read")
-	if id := tracing.ID(ctx); id == "" || tracing.ID(elsewhere) != id || tracing.ID(inner) != id || !tracing.Traced(inner) {
+	id := tracing.ID(ctx)
+	if id == "" || tracing.ID(elsewhere) != id || tracing.ID(inner) != id ||
+		!tracing.Traced(inner) {
 		t.Errorf("%q, %q, %q", id, tracing.ID(elsewhere), tracing.ID(inner))
 	}
 	for _, s := range []trace.Span{actor, further, span} {

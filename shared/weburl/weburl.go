@@ -1,7 +1,8 @@
-// Package weburl reads addresses from outside as browsers do (the WHATWG URL Standard), so that the
-// address that a check looks at is the address that a browser follows. net/url follows RFC 3986, which
-// browsers do not: they repair "http:/host", read "\" as "/", and drop tabs and line breaks. The rule
-// for all who use this package: hand on String or the path of Local, never the text that came in.
+// Package weburl reads addresses from outside as browsers do (the WHATWG URL Standard), so that
+// the address that a check looks at is the address that a browser follows. net/url follows RFC
+// 3986, which browsers do not: they repair "http:/host", read "\" as "/", and drop tabs and line
+// breaks. The rule for all who use this package: hand on String or the path of Local, never the
+// text that came in.
 //
 // It neither fetches anything nor knows who may lead where; auth and api/server decide that.
 package weburl
@@ -14,8 +15,9 @@ import (
 	whatwg "github.com/nlnwa/whatwg-url/url"
 )
 
-// maxLength is the longest address that is read, in bytes: about what servers take in a request line.
-// maxAts is how many "@" it may have: the time to read a host grows with the square of them.
+// maxLength is the longest address that is read, in bytes: about what servers take in a request
+// line. maxAts is how many "@" it may have: the time to read a host grows with the square of
+// them.
 const (
 	maxLength = 8 << 10
 	maxAts    = 64
@@ -30,8 +32,8 @@ var (
 // URL is an address as a browser reads it.
 type URL struct{ u *whatwg.Url }
 
-// Parse reads a whole address. Errors: it names no scheme, is not one that a browser follows, or has
-// more than 8 KiB or 64 "@".
+// Parse reads a whole address. Errors: it names no scheme, is not one that a browser follows, or
+// has more than 8 KiB or 64 "@".
 func Parse(raw string) (URL, error) { return parse(raw, nil) }
 
 func parse(raw string, base *whatwg.Url) (URL, error) {
@@ -42,7 +44,8 @@ func parse(raw string, base *whatwg.Url) (URL, error) {
 	if err != nil {
 		return URL{}, err
 	}
-	// What is handed on is read once more, by the browser. It has to find there what was found here.
+	// What is handed on is read once more, by the browser. It has to find there what was found
+	// here.
 	again, err := read(u.Href(false), nil)
 	if err != nil {
 		return URL{}, err
@@ -68,8 +71,8 @@ func (u URL) IsWeb() bool {
 	return (u.u.Scheme() == "http" || u.u.Scheme() == "https") && u.u.Hostname() != ""
 }
 
-// Origin is scheme, host and port, without the default port, in lower case: what the registered origins
-// of clients are compared with. It is "" unless IsWeb.
+// Origin is scheme, host and port, without the default port, in lower case: what the registered
+// origins of clients are compared with. It is "" unless IsWeb.
 func (u URL) Origin() string {
 	if !u.IsWeb() {
 		return ""
@@ -86,12 +89,12 @@ func (u URL) IsOf(origin string) bool {
 // Hostname is the host in lower case without the port, and without the brackets of an IPv6 address.
 func (u URL) Hostname() string { return strings.Trim(u.u.Hostname(), "[]") }
 
-// HasCredentials reports whether the address names a user or a password, which can make one host look
-// like another.
+// HasCredentials reports whether the address names a user or a password, which can make one host
+// look like another.
 func (u URL) HasCredentials() bool { return u.u.Username() != "" || u.u.Password() != "" }
 
-// With is the address with parameters in its query, in place of those of the same names; without its
-// fragment.
+// With is the address with parameters in its query, in place of those of the same names; without
+// its fragment.
 func (u URL) With(parameters url.Values) string {
 	q, _ := url.ParseQuery(u.u.Query()) // a pair that cannot be read is left out
 	for name, values := range parameters {
@@ -101,11 +104,12 @@ func (u URL) With(parameters url.Values) string {
 	return address + "?" + q.Encode()
 }
 
-// Resolve reads a link on the page at this address: whole, or relative to it. Errors are those of Parse.
+// Resolve reads a link on the page at this address: whole, or relative to it. Errors are those
+// of Parse.
 func (u URL) Resolve(raw string) (URL, error) { return parse(raw, u.u) }
 
-// Segments are the parts of the path between slashes, without the empty ones, percent-decoded. One that
-// cannot be decoded, or would hold a slash then, stays as it is.
+// Segments are the parts of the path between slashes, without the empty ones, percent-decoded.
+// One that cannot be decoded, or would hold a slash then, stays as it is.
 func (u URL) Segments() []string {
 	var out []string
 	for part := range strings.SplitSeq(u.u.Pathname(), "/") {
@@ -125,8 +129,8 @@ func (u URL) Query() string { return u.u.Query() }
 // Fragment is what follows the hash, still encoded.
 func (u URL) Fragment() string { return u.u.Fragment() }
 
-// Local is the path and query that a browser opens on an origin when it follows raw from the origin's
-// front page. ok is false where raw is empty or leads to another origin.
+// Local is the path and query that a browser opens on an origin when it follows raw from the
+// origin's front page. ok is false where raw is empty or leads to another origin.
 func Local(origin, raw string) (path string, ok bool) {
 	base, err := Parse(origin)
 	if err != nil || !base.IsWeb() || strings.TrimSpace(raw) == "" {
@@ -149,8 +153,8 @@ func (u URL) local(raw string) (path string, ok bool) {
 	return to.u.Pathname() + to.u.Search(), true
 }
 
-// Canonical is an address in the one spelling that browsers give it, without slashes at its end; raw
-// where it cannot be read.
+// Canonical is an address in the one spelling that browsers give it, without slashes at its end;
+// raw where it cannot be read.
 func Canonical(raw string) string {
 	if u, err := Parse(raw); err == nil {
 		raw = u.String()

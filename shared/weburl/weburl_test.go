@@ -13,48 +13,75 @@ import (
 // Addresses are read as browsers read them.
 func TestAddressesAreReadAsBrowsersDo(t *testing.T) {
 	for raw, want := range map[string]struct{ origin, whole string }{
-		"http:/app.example/done":             {"http://app.example", "http://app.example/done"},
-		"http:app.example/done":              {"http://app.example", "http://app.example/done"},
-		`http:\\app.example\done`:            {"http://app.example", "http://app.example/done"},
-		"http:////app.example/done":          {"http://app.example", "http://app.example/done"},
-		" \t\nhttp://app.example/done\r\n ":  {"http://app.example", "http://app.example/done"},
-		"ht\ntp:/\t/app.exa\rmple/do\nne":    {"http://app.example", "http://app.example/done"},
-		"HTTPS://APP.Example:443":            {"https://app.example", "https://app.example/"},
-		"http://app.example:80/a/../b?c#d":   {"http://app.example", "http://app.example/b?c#d"},
-		"https://app.example:8443/":          {"https://app.example:8443", "https://app.example:8443/"},
-		"https://bücher.example/":            {"https://xn--bcher-kva.example", "https://xn--bcher-kva.example/"},
-		"https://%61pp.example/":             {"https://app.example", "https://app.example/"},
-		"https://app。example/":               {"https://app.example", "https://app.example/"},
-		"https://app.example./":              {"https://app.example.", "https://app.example./"},
-		"http://[::0001]:80/":                {"http://[::1]", "http://[::1]/"},
-		"http://0x7f.1/":                     {"http://127.0.0.1", "http://127.0.0.1/"},
-		`https://app.example\@evil.example/`: {"https://app.example", "https://app.example/@evil.example/"},
-		"https://app.example#@evil.example/": {"https://app.example", "https://app.example/#@evil.example/"},
-		"javascript:alert(1)":                {"", "javascript:alert(1)"},
-		"data:text/html,x":                   {"", "data:text/html,x"},
-		"org.example.app:/cb":                {"", "org.example.app:/cb"},
-		"file:///etc/passwd":                 {"", "file:///etc/passwd"},
-		"blob:https://app.example/9115d58c":  {"", "blob:https://app.example/9115d58c"},
+		"http:/app.example/done":            {"http://app.example", "http://app.example/done"},
+		"http:app.example/done":             {"http://app.example", "http://app.example/done"},
+		`http:\\app.example\done`:           {"http://app.example", "http://app.example/done"},
+		"http:////app.example/done":         {"http://app.example", "http://app.example/done"},
+		" \t\nhttp://app.example/done\r\n ": {"http://app.example", "http://app.example/done"},
+		"ht\ntp:/\t/app.exa\rmple/do\nne":   {"http://app.example", "http://app.example/done"},
+		"HTTPS://APP.Example:443":           {"https://app.example", "https://app.example/"},
+		"http://app.example:80/a/../b?c#d":  {"http://app.example", "http://app.example/b?c#d"},
+		"https://app.example:8443/": {
+			"https://app.example:8443", "https://app.example:8443/",
+		},
+		"https://bücher.example/": {
+			"https://xn--bcher-kva.example", "https://xn--bcher-kva.example/",
+		},
+		"https://%61pp.example/": {"https://app.example", "https://app.example/"},
+		"https://app。example/":   {"https://app.example", "https://app.example/"},
+		"https://app.example./":  {"https://app.example.", "https://app.example./"},
+		"http://[::0001]:80/":    {"http://[::1]", "http://[::1]/"},
+		"http://0x7f.1/":         {"http://127.0.0.1", "http://127.0.0.1/"},
+		`https://app.example\@evil.example/`: {
+			"https://app.example",
+			"https://app.example/@evil.example/",
+		},
+		"https://app.example#@evil.example/": {
+			"https://app.example",
+			"https://app.example/#@evil.example/",
+		},
+		"javascript:alert(1)":               {"", "javascript:alert(1)"},
+		"data:text/html,x":                  {"", "data:text/html,x"},
+		"org.example.app:/cb":               {"", "org.example.app:/cb"},
+		"file:///etc/passwd":                {"", "file:///etc/passwd"},
+		"blob:https://app.example/9115d58c": {"", "blob:https://app.example/9115d58c"},
 	} {
 		u, err := weburl.Parse(raw)
 		if err != nil {
 			t.Errorf("%q: %v", raw, err)
 			continue
 		}
-		if u.Origin() != want.origin || u.String() != want.whole || u.IsWeb() != (want.origin != "") {
+		if u.Origin() != want.origin || u.String() != want.whole ||
+			u.IsWeb() != (want.origin != "") {
 			t.Errorf("%q is %q of %q", raw, u, u.Origin())
 		}
 	}
 	for _, raw := range []string{
-		"", " ", "/path", "//app.example/", "app.example/cb", "http://", "http:", "https://app.example:99999/",
-		"https://a b/", "https://[::1/", "https://1.2.3.256/", "https://a%00b/", "https://" + strings.Repeat("a", 9000),
+		"",
+		" ",
+		"/path",
+		"//app.example/",
+		"app.example/cb",
+		"http://",
+		"http:",
+		"https://app.example:99999/",
+		"https://a b/",
+		"https://[::1/",
+		"https://1.2.3.256/",
+		"https://a%00b/",
+		"https://" + strings.Repeat("a", 9000),
 	} {
 		if u, err := weburl.Parse(raw); err == nil {
 			t.Errorf("%q is read as %q", raw, u)
 		}
 	}
-	for _, raw := range []string{"https://app.example@evil.example/", "https://:x@evil.example/", "http:app.example@evil.example"} {
-		if u, err := weburl.Parse(raw); err != nil || !u.HasCredentials() || u.Hostname() != "evil.example" {
+	for _, raw := range []string{
+		"https://app.example@evil.example/",
+		"https://:x@evil.example/",
+		"http:app.example@evil.example",
+	} {
+		u, err := weburl.Parse(raw)
+		if err != nil || !u.HasCredentials() || u.Hostname() != "evil.example" {
 			t.Errorf("%q: %v, %v", raw, u, err)
 		}
 	}
@@ -63,14 +90,15 @@ func TestAddressesAreReadAsBrowsersDo(t *testing.T) {
 // What a page may lead on to is a path of its own origin, however it is written.
 func TestALocalPathStaysOnItsOrigin(t *testing.T) {
 	for raw, want := range map[string]string{
-		"/jobs/1/customize?a=b#c":           "/jobs/1/customize?a=b",
-		"https://ehi.example:443/jobs/1":    "/jobs/1",
-		"HTTPS://EHI.example/jobs/1":        "/jobs/1",
-		` \jobs\1 `:                         "/jobs/1",
-		"/jobs/../my/requests":              "/my/requests",
-		"/jobs/\t1":                         "/jobs/1",
-		`/"><script>`:                       "/%22%3E%3Cscript%3E",
-		"https:evil.example":                "/evil.example", // of the same scheme: a relative address
+		"/jobs/1/customize?a=b#c":        "/jobs/1/customize?a=b",
+		"https://ehi.example:443/jobs/1": "/jobs/1",
+		"HTTPS://EHI.example/jobs/1":     "/jobs/1",
+		` \jobs\1 `:                      "/jobs/1",
+		"/jobs/../my/requests":           "/my/requests",
+		"/jobs/\t1":                      "/jobs/1",
+		`/"><script>`:                    "/%22%3E%3Cscript%3E",
+		// of the same scheme: a relative address
+		"https:evil.example":                "/evil.example",
 		"/.%2e/%2f/evil.example":            "/%2f/evil.example",
 		"":                                  "",
 		" \n":                               "",
@@ -96,7 +124,8 @@ func TestALocalPathStaysOnItsOrigin(t *testing.T) {
 		"java\nscript:alert(1)":             "",
 		"data:text/html,x":                  "",
 	} {
-		if got, ok := weburl.Local("https://ehi.example", raw); got != want && ok || ok != (want != "") {
+		got, ok := weburl.Local("https://ehi.example", raw)
+		if got != want && ok || ok != (want != "") {
 			t.Errorf("%q leads to %q, %v", raw, got, ok)
 		}
 	}
@@ -141,8 +170,10 @@ func BenchmarkParseLongest(b *testing.B) {
 // FuzzLocal: whatever is accepted stays on the origin, read from any of its pages.
 func FuzzLocal(f *testing.F) {
 	for _, seed := range []string{
-		"/a?b", "//evil.example", `/\evil.example`, "/.//evil.example", "/a/..//evil.example", "https://ehi.example//x",
-		"\t/\n/x", "/%2e//x", "http:/\\x", "https:/x", "javascript:x", "/a/b/../..//x", "?//x", "#//x", "x//y", "/ü?ü#ü", "//[::1]",
+		"/a?b", "//evil.example", `/\evil.example`, "/.//evil.example", "/a/..//evil.example",
+		"https://ehi.example//x",
+		"\t/\n/x", "/%2e//x", "http:/\\x", "https:/x", "javascript:x", "/a/b/../..//x", "?//x",
+		"#//x", "x//y", "/ü?ü#ü", "//[::1]",
 	} {
 		f.Add(seed)
 	}
@@ -154,8 +185,10 @@ func FuzzLocal(f *testing.F) {
 			}
 			for _, page := range []string{"/", "/jobs/1/customize", "/patient-login?action=x"} {
 				to, err := whatwg.ParseRef(origin+page, path)
-				if err != nil || to.Protocol()+"//"+to.Host() != origin || to.Username()+to.Password() != "" {
-					t.Fatalf("%q, read as %q, leads from %s%s to %v, %v", raw, path, origin, page, to, err)
+				if err != nil || to.Protocol()+"//"+to.Host() != origin ||
+					to.Username()+to.Password() != "" {
+					t.Fatalf("%q, read as %q, leads from %s%s to %v, %v", raw, path, origin, page,
+						to, err)
 				}
 			}
 			if again, ok := weburl.Local(origin, path); !ok || again != path {
@@ -172,8 +205,10 @@ func FuzzLocal(f *testing.F) {
 // FuzzParse: what is handed on is what was looked at.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
-		"http:/a/b", `http:\\a\b`, "http://a@b", "HTTP://A:80", "https://bücher.example", "http://[::1]:1/", "a:b", "a:///b",
-		"http://0x7f.1", "http://a%2fb", "web+x:/..//b", "data: x ", "http://a?b#c", "http://xn--/", "file:c|/x",
+		"http:/a/b", `http:\\a\b`, "http://a@b", "HTTP://A:80", "https://bücher.example",
+		"http://[::1]:1/", "a:b", "a:///b",
+		"http://0x7f.1", "http://a%2fb", "web+x:/..//b", "data: x ", "http://a?b#c", "http://xn--/",
+		"file:c|/x",
 	} {
 		f.Add(seed)
 	}
@@ -200,8 +235,9 @@ func TestPathsAreReadInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for raw, want := range map[string]string{
-		"2": "r4 Patient 2", "/x//y/": "x y", "../Binary/%62": "r4 Binary b", "./a%2Fb": "r4 Patient a%2Fb",
-		"%zz": "r4 Patient %zz", "//else.example/a": "a", "?q#f": "r4 Patient 1",
+		"2": "r4 Patient 2", "/x//y/": "x y", "../Binary/%62": "r4 Binary b",
+		"./a%2Fb": "r4 Patient a%2Fb",
+		"%zz":     "r4 Patient %zz", "//else.example/a": "a", "?q#f": "r4 Patient 1",
 	} {
 		u, err := page.Resolve(raw)
 		if err != nil {
@@ -210,7 +246,8 @@ func TestPathsAreReadInParts(t *testing.T) {
 			t.Errorf("%q has the parts %q, want %q", raw, got, want)
 		}
 	}
-	if u, err := page.Resolve("?q=%31#f"); err != nil || u.Query() != "q=%31" || u.Fragment() != "f" {
+	u, err := page.Resolve("?q=%31#f")
+	if err != nil || u.Query() != "q=%31" || u.Fragment() != "f" {
 		t.Errorf("query %q, fragment %q, %v", u.Query(), u.Fragment(), err)
 	}
 }

@@ -5,14 +5,17 @@ import (
 	"strings"
 )
 
-// The roles of a date, the best to tell when something happened first. R4 maps its elements to the five Ws
-// (http://hl7.org/fhir/fivews): done and init say it themselves. An element without such a mapping that has a search parameter
-// of type date (DocumentReference.context.period) says it better than one that tells when the resource was recorded; one
-// without either comes last (ImagingStudy.series.started).
+// The roles of a date, the best to tell when something happened first. R4 maps its elements to
+// the five Ws (http://hl7.org/fhir/fivews): done and init say it themselves. An element without
+// such a mapping that has a search parameter of type date (DocumentReference.context.period)
+// says it better than one that tells when the resource was recorded; one without either comes
+// last (ImagingStudy.series.started).
 var roles = []string{"done", "init", "planned", "searched", "recorded", "other"}
 
-// undated is the names of elements that hold a date and say nothing about when the resource happened.
-var undated = strings.Fields(`value[x] answer[x] defaultValue[x] value birthDate born[x] deceased[x] internationalBirthDate
+// undated is the names of elements that hold a date and say nothing about when the resource
+// happened.
+var undated = strings.Fields(
+	`value[x] answer[x] defaultValue[x] value birthDate born[x] deceased[x] internationalBirthDate
 expirationDate expiry validTo approvalDate lastReviewDate publicationDate releaseDate effectivePeriod manufactureDate
 ifModifiedSince lockedDate timestamp nextScheduled notAvailable`)
 
@@ -28,7 +31,8 @@ func (d *definitions) datesOf(typ string) []string {
 		case role == "" || starts && ends && e.name() == "end":
 			continue
 		case starts && ends && e.name() == "start":
-			byRole[role] = append(byRole[role], "/") // the two are a Period of the resource's own: Appointment, Slot
+			// the two are a Period of the resource's own: Appointment, Slot
+			byRole[role] = append(byRole[role], "/")
 			continue
 		}
 		for _, f := range e.fields() {
@@ -80,7 +84,8 @@ func (d *definitions) searchedDates(typ string) []string {
 	return out
 }
 
-// dateParts is the fields of a date: itself, or those of a Period (written path/) or Timing that hold dates.
+// dateParts is the fields of a date: itself, or those of a Period (written path/) or Timing that
+// hold dates.
 func dateParts(f field) []string {
 	switch f.typ {
 	case "date", "dateTime", "instant":

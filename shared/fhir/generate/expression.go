@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// selection is one part of a search parameter's FHIRPath expression, as far as the tables can say it: a path, and what
-// limits it.
+// selection is one part of a search parameter's FHIRPath expression, as far as the tables can
+// say it: a path, and what limits it.
 type selection struct {
 	typ    string // resource type
 	path   string // below the type, a choice without [x]
@@ -23,7 +23,8 @@ var (
 	ofSystem  = regexp.MustCompile(`^(.*)\.where\(system='([a-z]+)'\)$`)
 )
 
-// parse reads an expression. rest is its parts that the tables cannot say, such as Bundle.entry[0].resource.
+// parse reads an expression. rest is its parts that the tables cannot say, such as
+// Bundle.entry[0].resource.
 func parse(expression string) (found []selection, rest []string) {
 	for _, part := range strings.Split(expression, " | ") {
 		s, inner := selection{}, strings.TrimSpace(part)
@@ -47,8 +48,8 @@ func parse(expression string) (found []selection, rest []string) {
 	return found, rest
 }
 
-// resolve finds the JSON fields that a selection means in a resource of type typ: it goes through data types (name.family), and
-// names a choice by its types (effectiveDateTime).
+// resolve finds the JSON fields that a selection means in a resource of type typ: it goes
+// through data types (name.family), and names a choice by its types (effectiveDateTime).
 func (d *definitions) resolve(typ string, s selection) []field {
 	var out []field
 	for _, f := range d.walk(d.types[typ], s.path) {

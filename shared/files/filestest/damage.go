@@ -15,7 +15,9 @@ import (
 // kept are a small output beside others, a large one and an attachment, of a job.
 func kept(t *testing.T, s Opened, job string) (extents []files.Extent, contents [][]byte) {
 	t.Helper()
-	contents = [][]byte{[]byte("before"), []byte("a small output"), bytes.Repeat([]byte("large"), 50)}
+	contents = [][]byte{
+		[]byte("before"), []byte("a small output"), bytes.Repeat([]byte("large"), 50),
+	}
 	extents = commit(t, s, job, 1, contents...)
 	document := []byte("a document of some bytes")
 	object, size, sum, err := s.PutAttachment(job, bytes.NewReader(document), 1000)
@@ -36,8 +38,8 @@ var ways = map[files.Kind]func(was []byte, e files.Extent) []byte{
 	files.Missing: func([]byte, files.Extent) []byte { return nil },
 }
 
-// damaged damages each sort of file in each way: nobody gets the whole of it, every process knows, and
-// once it is given back it reads as before.
+// damaged damages each sort of file in each way: nobody gets the whole of it, every process
+// knows, and once it is given back it reads as before.
 func damaged(t *testing.T, s Opened) {
 	for kind, way := range ways {
 		job := "job-" + string(kind)
@@ -57,10 +59,14 @@ func damaged(t *testing.T, s Opened) {
 					t.Errorf("it is lost: %v", err)
 				}
 			} else if !errors.Is(err, files.ErrDamaged) || len(got) >= len(contents[i]) {
-				t.Errorf("%s, %s: %d of %d bytes, %v", e.Object, kind, len(got), len(contents[i]), err)
+				t.Errorf("%s, %s: %d of %d bytes, %v", e.Object, kind, len(got), len(contents[i]),
+					err)
 			}
 			wantDamage(t, s, files.Damage{Job: job, Object: e.Object, Offset: e.Offset, Kind: kind})
-			for name, store := range map[string]files.Store{"it": s, "another process": s.Again(t)} {
+			for name, store := range map[string]files.Store{
+				"it":              s,
+				"another process": s.Again(t),
+			} {
 				if _, err := store.Open(job, e); !errors.Is(err, files.ErrDamaged) {
 					t.Errorf("%s, %s, opened by %s: %v", e.Object, kind, name, err)
 				}
@@ -195,7 +201,8 @@ func object(t *testing.T, s Opened) {
 	s.Change(t, "job", name, func([]byte) []byte { return []byte("oneTwothree") })
 	whole("oneTwothree", 3)
 	wantDamage(t, s, files.Damage{Job: "job", Object: name, Offset: 3, Kind: files.Changed})
-	if _, err := s.OpenObject("job", files.SegmentName(9, 9), nil); !errors.Is(err, fs.ErrNotExist) {
+	_, err := s.OpenObject("job", files.SegmentName(9, 9), nil)
+	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an object that is not there: %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package filestest is the conformance test of file stores: every kind passes it. Beside it are disks
-// that fail, that are small, and that forget what was not synced.
+// Package filestest is the conformance test of file stores: every kind passes it. Beside it are
+// disks that fail, that are small, and that forget what was not synced.
 package filestest
 
 import (
@@ -223,7 +223,8 @@ func spill(t *testing.T, s Opened) {
 		t.Errorf("two large outputs lie in %s", two[0].Object)
 	}
 	s.SetSpillBytes(0) // is no size
-	if three := commit(t, s, "job", 2, make([]byte, 11)); three[0].Object == files.SegmentName(0, 2) {
+	three := commit(t, s, "job", 2, make([]byte, 11))
+	if three[0].Object == files.SegmentName(0, 2) {
 		t.Errorf("a large output lies in %s", three[0].Object)
 	}
 }
@@ -276,7 +277,8 @@ func attempts(t *testing.T, s Opened) {
 		t.Errorf("a job without files has %d attempts, %v", none, err)
 	}
 	stored := list(t, s, "job")
-	if len(stored) != 1 || stored[0].Task != 0 || stored[0].Attempt != 2 || stored[0].Name != e.Object {
+	if len(stored) != 1 || stored[0].Task != 0 || stored[0].Attempt != 2 ||
+		stored[0].Name != e.Object {
 		t.Errorf("stored %+v", stored)
 	}
 	if err := s.RemoveObject("job", stored[0]); err != nil {
@@ -301,13 +303,16 @@ func attachments(t *testing.T, s Opened) {
 	if got := read(t, r, err); string(got) != content {
 		t.Errorf("reads %q", got)
 	}
-	if stored := list(t, s, "job"); len(stored) != 1 || stored[0].Name != object || stored[0].Task != -1 {
+	stored := list(t, s, "job")
+	if len(stored) != 1 || stored[0].Name != object || stored[0].Task != -1 {
 		t.Errorf("stored %+v", stored)
 	}
-	if _, _, _, err := s.PutAttachment("job", strings.NewReader(content), 6); !errors.Is(err, files.ErrTooLarge) {
+	_, _, _, err = s.PutAttachment("job", strings.NewReader(content), 6)
+	if !errors.Is(err, files.ErrTooLarge) {
 		t.Errorf("a large attachment: %v", err)
 	}
-	if _, _, _, err := s.PutAttachment("job", io.MultiReader(strings.NewReader("x"), failing{}), 100); !errors.Is(err, errBroken) {
+	_, _, _, err = s.PutAttachment("job", io.MultiReader(strings.NewReader("x"), failing{}), 100)
+	if !errors.Is(err, errBroken) {
 		t.Errorf("a broken upload: %v", err)
 	}
 	if stored := list(t, s, "job"); len(stored) != 1 {
@@ -340,8 +345,12 @@ func names(t *testing.T, s Opened) {
 		_, attempts := s.Attempts(job)
 		_, orphan := s.OrphanSince(job, time.Now())
 		for method, err := range map[string]error{
-			"NewBatch": batch, "Open": open, "OpenObject": whole, "PutAttachment": put, "Grown": grown,
-			"Verify": s.Verify(t.Context(), job, e, io.Discard), "Attempts": attempts,
+			"NewBatch":      batch,
+			"Open":          open,
+			"OpenObject":    whole,
+			"PutAttachment": put,
+			"Grown":         grown,
+			"Verify":        s.Verify(t.Context(), job, e, io.Discard), "Attempts": attempts,
 			"RemoveAttachment": s.RemoveAttachment(job, "a.0"), "Remove": s.Remove(job),
 			"OrphanSince": orphan, "Adopted": s.Adopted(job),
 			"NoteRecall": s.NoteRecall(job), "ForgetRecall": s.ForgetRecall(job),

@@ -39,7 +39,9 @@ type node struct {
 	now, safe map[string]*node
 }
 
-func newFolder() *node { return &node{folder: true, now: map[string]*node{}, safe: map[string]*node{}} }
+func newFolder() *node {
+	return &node{folder: true, now: map[string]*node{}, safe: map[string]*node{}}
+}
 
 // NewVolatile makes an empty disk.
 func NewVolatile() *Volatile { return &Volatile{root: newFolder(), last: math.MaxInt} }
@@ -182,8 +184,8 @@ func (v *Volatile) ReadDir(name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(dir.now)), nil
 }
 
-// Change puts other bytes in the place of a file's, as if they had been there for long: nil where it is
-// not there, or is not to be.
+// Change puts other bytes in the place of a file's, as if they had been there for long: nil
+// where it is not there, or is not to be.
 func (v *Volatile) Change(name string, to func(was []byte) []byte) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

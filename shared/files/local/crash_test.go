@@ -36,7 +36,12 @@ func life(s *local.Store, l *ledger) error {
 			if err != nil {
 				return err
 			}
-			contents := [][]byte{[]byte("small of " + job), bytes.Repeat([]byte(job+" large "), 40), {}, []byte("another")}
+			contents := [][]byte{
+				[]byte("small of " + job),
+				bytes.Repeat([]byte(job+" large "), 40),
+				{},
+				[]byte("another"),
+			}
 			for _, c := range contents {
 				o := b.Create()
 				for len(c) > 0 {
@@ -143,7 +148,8 @@ func same(r files.Reader, err error, want []byte) error {
 // in turn is the last one, and each time the disk that is found afterwards is drawn several times.
 func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 	open := func(disk *filestest.Volatile) (*local.Store, error) {
-		if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil { // the administrator's
+		// the administrator's
+		if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil {
 			return nil, err
 		}
 		return local.Open(local.Config{Root: "/data/exports", SpillBytes: 100, Disk: disk})
@@ -183,7 +189,8 @@ func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 			if cut < total {
 				continue
 			}
-			if err := life(found, &ledger{map[string][]named{}, map[string]map[string]string{}}); err == nil {
+			err = life(found, &ledger{map[string][]named{}, map[string]map[string]string{}})
+			if err == nil {
 				t.Fatal("attempts that were made before were made again")
 			}
 		}

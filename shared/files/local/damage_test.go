@@ -51,7 +51,11 @@ func keep(t interface{ Fatal(...any) }, root, job string, contents ...[]byte) ke
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.extents = append(k.extents, files.Extent{Object: object, Length: size, Sum: files.SHA1Sum(sum)})
+	k.extents = append(k.extents, files.Extent{
+		Object: object,
+		Length: size,
+		Sum:    files.SHA1Sum(sum),
+	})
 	k.contents = append(k.contents, document)
 	return k
 }
@@ -103,15 +107,19 @@ func TestADamagedFileNeverReadsAsWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		jobs++
 		small := rapid.SliceOfN(rapid.Byte(), 1, 99)
-		k := keep(t, root, fmt.Sprint("job", jobs), small.Draw(t, "a"), small.Draw(t, "b"), rapid.SliceOfN(rapid.Byte(), 101, 3000).Draw(t, "large"))
+		k := keep(t, root, fmt.Sprint("job", jobs), small.Draw(t, "a"), small.Draw(t, "b"),
+			rapid.SliceOfN(rapid.Byte(), 101, 3000).Draw(t, "large"))
 		i := rapid.IntRange(0, len(k.extents)-1).Draw(t, "file")
 		e, path, piece := k.extents[i], k.path(t, i), rapid.IntRange(1, 4000).Draw(t, "piece")
 		good, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bad, within := bytes.Clone(good), int(e.Offset)+rapid.IntRange(0, int(e.Length)-1).Draw(t, "at")
-		kind := rapid.SampledFrom([]files.Kind{files.Changed, files.Short, files.Missing}).Draw(t, "kind")
+		bad, within := bytes.Clone(good), int(e.Offset)+
+			rapid.IntRange(0, int(e.Length)-1).Draw(t, "at")
+		kind := rapid.SampledFrom([]files.Kind{
+			files.Changed, files.Short, files.Missing,
+		}).Draw(t, "kind")
 		switch kind {
 		case files.Changed:
 			bad[within] ^= byte(rapid.IntRange(1, 255).Draw(t, "by"))
@@ -131,7 +139,8 @@ func TestADamagedFileNeverReadsAsWhole(t *testing.T) {
 			if err := k.store.Lost(k.job, e); !errors.Is(err, files.ErrDamaged) {
 				t.Fatal(err)
 			}
-		} else if got, err := k.read(i, piece); !errors.Is(err, files.ErrDamaged) || len(got) >= int(e.Length) {
+		} else if got, err := k.read(i, piece); !errors.Is(err, files.ErrDamaged) ||
+			len(got) >= int(e.Length) {
 			t.Fatalf("%d of %d bytes, %v", len(got), e.Length, err)
 		}
 		if _, err := k.store.Open(k.job, e); !errors.Is(err, files.ErrDamaged) {
@@ -141,7 +150,14 @@ func TestADamagedFileNeverReadsAsWhole(t *testing.T) {
 		if _, err := k.store.Open(k.job, e); !errors.Is(err, files.ErrDamaged) {
 			t.Fatalf("opened by another process: %v", err)
 		}
-		if known, err := k.store.Damaged(k.job); err != nil || len(known) != 1 || known[0].Since.IsZero() || known[0].Damage != (files.Damage{Job: k.job, Object: e.Object, Offset: e.Offset, Kind: kind}) {
+		known, err := k.store.Damaged(k.job)
+		if err != nil || len(known) != 1 || known[0].Since.IsZero() ||
+			known[0].Damage != (files.Damage{
+				Job:    k.job,
+				Object: e.Object,
+				Offset: e.Offset,
+				Kind:   kind,
+			}) {
 			t.Fatalf("known: %+v, %v", known, err)
 		}
 		for j := range k.extents {
@@ -179,7 +195,9 @@ func TestDamageIsOfOneOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range k.extents {
-		if got, err := k.read(i, 5); i == 1 != errors.Is(err, files.ErrDamaged) || i != 1 && !bytes.Equal(got, k.contents[i]) {
+		got, err := k.read(i, 5)
+		if i == 1 != errors.Is(err, files.ErrDamaged) ||
+			i != 1 && !bytes.Equal(got, k.contents[i]) {
 			t.Errorf("output %d: %q, %v", i, got, err)
 		}
 	}

@@ -26,7 +26,8 @@ func (s *Store) Hold() (io.Closer, error) {
 		return nil, fmt.Errorf("%w: %s", files.ErrHeld, s.tree.root)
 	}
 	if err != nil {
-		return io.NopCloser(nil), nil //nolint:nilerr // a disk without room is no reason not to serve what is there
+		return io.NopCloser(nil),
+			nil //nolint:nilerr // a disk without room is no reason not to serve what is there
 	}
 	return held, nil
 }

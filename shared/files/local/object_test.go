@@ -54,7 +54,8 @@ func TestAnObjectIsHeldToTheSumsOfItsOutputs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		jobs++
 		small := rapid.SliceOfN(rapid.Byte(), 1, 99)
-		k := keep(t, root, fmt.Sprint("job", jobs), small.Draw(t, "a"), small.Draw(t, "b"), small.Draw(t, "c"))
+		k := keep(t, root, fmt.Sprint("job", jobs), small.Draw(t, "a"), small.Draw(t, "b"),
+			small.Draw(t, "c"))
 		path, parts := k.path(t, 0), k.segment()
 		stored, err := os.ReadFile(path)
 		if err != nil {
@@ -66,7 +67,8 @@ func TestAnObjectIsHeldToTheSumsOfItsOutputs(t *testing.T) {
 			if changed[e.Offset] {
 				continue // a second flip may undo the first
 			}
-			stored[e.Offset+rapid.Int64Range(0, e.Length-1).Draw(t, "at")] ^= byte(rapid.IntRange(1, 255).Draw(t, "by"))
+			stored[e.Offset+rapid.Int64Range(0, e.Length-1).Draw(t, "at")] ^= byte(
+				rapid.IntRange(1, 255).Draw(t, "by"))
 			changed[e.Offset] = true
 		}
 		if err := os.WriteFile(path, stored, 0o600); err != nil {
@@ -76,7 +78,8 @@ func TestAnObjectIsHeldToTheSumsOfItsOutputs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := readObject(t, o, rapid.IntRange(1, 400).Draw(t, "piece")); !bytes.Equal(got, stored) {
+		got := readObject(t, o, rapid.IntRange(1, 400).Draw(t, "piece"))
+		if !bytes.Equal(got, stored) {
 			t.Fatal("other bytes are read than are there")
 		}
 		for _, d := range o.Damaged() {
@@ -118,7 +121,8 @@ func TestAnObjectIsReadAroundWhatTheDiskDoesNotGive(t *testing.T) {
 	without := k.segment()
 	without[1].Sum = ""
 	faulty.Fail(filestest.Read, syscall.EIO, 1)
-	if _, err := store.OpenObject(k.job, without[1].Object, without); !errors.Is(err, files.ErrDamaged) {
+	_, err = store.OpenObject(k.job, without[1].Object, without)
+	if !errors.Is(err, files.ErrDamaged) {
 		t.Errorf("without a sum: %v", err)
 	}
 }
@@ -128,7 +132,8 @@ func TestMarksWithoutATimeAreKnown(t *testing.T) {
 	root := t.TempDir()
 	k := keep(t, root, "job", []byte("first"))
 	mark := filepath.Join(root, ".damaged", "job.0.1.seg.0")
-	if err := errors.Join(os.Mkdir(filepath.Dir(mark), 0o700), os.WriteFile(mark, []byte("changed"), 0o600)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Dir(mark), 0o700),
+		os.WriteFile(mark, []byte("changed"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	known, err := k.store.Damaged("")

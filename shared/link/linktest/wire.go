@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Wire stands between a server and its NATS. What it is told to be slow it hands on later, in order.
+// Wire stands between a server and its NATS. What it is told to be slow it hands on later, in
+// order.
 type Wire struct {
 	net.Listener
 	to    string
