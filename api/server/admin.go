@@ -224,7 +224,7 @@ func (s *Server) handleAllowSweep(c *fiber.Ctx) error {
 		"whose own records are gone, and make %d exports anew that lack records of tasks",
 		waiting["files"], waiting["records"], waiting["exports"])
 	s.Log.Warn(said, "by", request.AdministratorName(c))
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: said})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: said})
 	return s.handleSweep(c)
 }
 
@@ -253,6 +253,6 @@ func (s *Server) handleSetLogLevel(c *fiber.Ctx) error {
 	}
 	s.Level.Set(level)
 	s.Log.Info("the log's level was changed", "level", level, "by", request.AdministratorName(c))
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: "log level " + level.String()})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionAdministrate, Detail: "log level " + level.String()})
 	return s.handleLogLevel(c)
 }

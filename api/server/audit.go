@@ -5,99 +5,18 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/api/openid"
-	"ehi-server/api/request"
-	"ehi-server/auth"
+	"ehi-server/api/trail"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
-
-// audit records what a request did. Who did it is filled in as far as the request's credentials say, and err decides about the outcome.
-func (s *Server) audit(c *fiber.Ctx, err error, e ehi.Event) {
-	e.At, e.Address, e.Request = now(), s.Origins.Address(c), request.ID(c)
-	if e.Agent == "" {
-		e.Agent = agent(c)
-	}
-	if a := request.Access(c); a != nil && e.Client == "" {
-		e.Client = a.ClientID
-	}
-	e.Outcome = outcomeOf(err)
-	if err != nil && e.Detail == "" {
-		e.Detail = reason(err)
-	}
-	s.Bus.Audit.Record(e)
-	request.SetRecorded(c)
-}
-
-// disclosures remember of which jobs it is recorded that files went out: once for each access token, not for each file and range of it.
-type disclosures struct {
-	*lru.Cache[disclosure, struct{}]
-}
-
-type disclosure struct {
-	job    string
-	access *auth.Access
-}
-
-// knownDisclosures bounds what is remembered; what is forgotten is recorded again.
-const knownDisclosures = 1 << 16
-
-func newDisclosures() (disclosures, error) {
-	c, err := lru.New[disclosure, struct{}](knownDisclosures)
-	return disclosures{c}, err
-}
-
-// auditDisclosure records that files of a job go out.
-func (s *Server) auditDisclosure(c *fiber.Ctx, j *ehi.Job) {
-	if seen, _ := s.told.ContainsOrAdd(disclosure{j.ID, request.Access(c)}, struct{}{}); !seen {
-		s.audit(c, nil, ehi.About(ehi.ActionDisclose, j))
-	}
-}
-
-// agent is who asks.
-func agent(c *fiber.Ctx) string {
-	if name := request.AdministratorName(c); name != "" {
-		return "admin " + name
-	}
-	if a := request.Access(c); a != nil {
-		if a.Patient != "" {
-			return "patient " + a.Patient
-		}
-		return "client " + a.ClientID
-	}
-	return "nobody"
-}
-
-func outcomeOf(err error) ehi.Outcome {
-	if e, ok := errors.AsType[*auth.Error](err); ok && e.Status() < http.StatusInternalServerError {
-		return ehi.Denied
-	}
-	if _, ok := errors.AsType[*openid.Refused](err); ok {
-		return ehi.Denied
-	}
-	return ehi.OutcomeOf(err)
-}
-
-// reason is the class of an error: its words may repeat what was asked for.
-func reason(err error) string {
-	if e, ok := errors.AsType[*auth.Error](err); ok {
-		return e.Code
-	}
-	if _, ok := errors.AsType[*openid.Refused](err); ok {
-		return string(ehi.Unauthenticated)
-	}
-	return string(ehi.CodeOf(err))
-}
 
 // auditQuery is what GET /admin/audit takes.
 type auditQuery struct {
@@ -182,7 +101,7 @@ func (s *Server) handleAudit(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionAudit, Patient: asked.filter.Patient})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionAudit, Patient: asked.filter.Patient})
 	c.Set(fiber.HeaderContentType, mimeNDJSON)
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="audit.AuditEvent.ndjson"`)
 	source := s.Origins.Base(c)
@@ -196,7 +115,7 @@ func (s *Server) handleAudit(c *fiber.Ctx) error {
 func (s *Server) writeAudit(w io.Writer, asked auditQuery, source string) error {
 	sent := 0
 	return s.Bus.Audit.Read(context.Background(), asked.filter, func(seq uint64, e ehi.Event) (bool, error) {
-		line, err := json.Marshal(newAuditEvent(seq, e, source))
+		line, err := json.Marshal(trail.Event(seq, e, source))
 		if err != nil {
 			return false, err
 		}

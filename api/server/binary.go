@@ -26,7 +26,7 @@ func (s *Server) handleBinary(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: a.Patient, Detail: "Binary/" + id})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: a.Patient, Detail: "Binary/" + id})
 	var b struct {
 		ContentType string  `json:"contentType"`
 		Data        *[]byte `json:"data"`

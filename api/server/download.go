@@ -53,7 +53,7 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if done {
 		return err
 	}
-	s.auditDisclosure(c, j)
+	s.trail.Disclose(c, j)
 	c.Set(fiber.HeaderContentDisposition, "attachment")
 	switch name {
 	case attachmentsFile:
@@ -209,7 +209,7 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 	if !reachOf(request.Access(c), j).opens(documentType) {
 		return beyondReach(c)
 	}
-	s.auditDisclosure(c, j)
+	s.trail.Disclose(c, j)
 	return s.sendDocument(c, j)
 }
 

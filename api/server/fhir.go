@@ -130,7 +130,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
 	c.Set(fiber.HeaderContentType, mimeFHIR)
 	return c.Send(line)
 }
@@ -153,7 +153,7 @@ func (s *Server) handleGroup(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
 	c.Set(fiber.HeaderContentType, mimeFHIR)
 	return c.Send(line)
 }

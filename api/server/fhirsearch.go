@@ -271,7 +271,7 @@ func (s *Server) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found 
 		if typ == "Patient" {
 			e.Patient = m.ID
 		}
-		s.audit(c, nil, e)
+		s.trail.Record(c, nil, e)
 		entries = append(entries, fiber.Map{
 			"fullUrl": s.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID, "resource": json.RawMessage(m.Line),
 			"search": fiber.Map{"mode": "match"},

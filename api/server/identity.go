@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
+	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
@@ -58,7 +59,8 @@ func (s *Server) letIn(c *fiber.Ctx, least auth.Role, stranger func() error) err
 	}
 	if !who.Role.May(least) {
 		err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
-		s.audit(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: c.Method() + " " + c.Route().Path + ": " + string(who.Role)})
+		asked := c.Method() + " " + c.Route().Path + ": " + string(who.Role)
+		s.trail.Record(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: asked})
 		return err
 	}
 	return c.Next()
@@ -301,9 +303,9 @@ func (s *Server) signedInAt(c *fiber.Ctx, page string, who *request.Administrato
 		e.Agent = "admin " + who.Name
 	}
 	if err != nil {
-		e.Detail += ": " + reason(err)
+		e.Detail += ": " + trail.Reason(err)
 	}
-	s.audit(c, err, e)
+	s.trail.Record(c, err, e)
 	telemetry.Logins.WithLabelValues(page, method, loginOutcome(err)).Inc()
 	if err != nil {
 		return err
@@ -346,7 +348,7 @@ func (s *Server) logOutAdmin(c *fiber.Ctx) error {
 		return err
 	}
 	if who != nil {
-		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + who.Name})
+		s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "admin " + who.Name})
 	}
 	return s.logOut(c, s.admins, s.Origins.Cookie(request.StaffSession))
 }

@@ -58,7 +58,8 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	}
 	body := s.upload(c)
 	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), body, o)
-	s.audit(c, err, ehi.Event{Action: ehi.ActionImport, Detail: strconv.FormatInt(report.Resources(), 10) + " resources"})
+	read := strconv.FormatInt(report.Resources(), 10) + " resources"
+	s.trail.Record(c, err, ehi.Event{Action: ehi.ActionImport, Detail: read})
 	switch {
 	case err == nil && stalled(body): // the report says so, and what came before it
 		c.Context().SetConnectionClose()
@@ -102,7 +103,7 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 		name, mime = name+".age", fiber.MIMEOctetStream
 		e.Detail = "encrypted for " + strings.Join(recipients, ", ")
 	}
-	s.audit(c, nil, e)
+	s.trail.Record(c, nil, e)
 	c.Set(fiber.HeaderContentType, mime)
 	c.Attachment(name)
 	c.Set(fiber.HeaderContentType, mime) // Attachment sets one by the name's ending

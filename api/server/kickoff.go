@@ -28,7 +28,7 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 			if level == ehi.OnePatient && fhir.ValidID(ask.Subject) {
 				e.Patient = ask.Subject
 			}
-			s.audit(c, err, e)
+			s.trail.Record(c, err, e)
 			return err
 		}
 		j, err := s.jobs.KickOff(c.UserContext(), s.Origins.Acting(c), ask)

@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/request"
+	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -142,7 +143,10 @@ func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
 		req.Account, req.AccountMade = a.Name, a.Created
 	}
 	code, err := s.Auth.IssueCode(c.UserContext(), req, patient)
-	s.audit(c, err, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})
+	s.trail.Record(c, err, ehi.Event{
+		Action: ehi.ActionAuthorize, Agent: "patient " + patient,
+		Patient: patient, Client: req.ClientID, Detail: req.Scopes.String(),
+	})
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,10 @@ func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
 }
 
 func (s *Server) deny(c *fiber.Ctx, req auth.Request, patient string) error {
-	s.audit(c, errDenied, ehi.Event{Action: ehi.ActionAuthorize, Agent: "patient " + patient, Patient: patient, Client: req.ClientID, Detail: req.Scopes.String()})
+	s.trail.Record(c, errDenied, ehi.Event{
+		Action: ehi.ActionAuthorize, Agent: "patient " + patient,
+		Patient: patient, Client: req.ClientID, Detail: req.Scopes.String(),
+	})
 	return ahead(c, req.ErrorRedirect(errDenied), nil)
 }
 
@@ -180,7 +187,7 @@ func (s *Server) auditToken(c *fiber.Ctx, r auth.TokenRequest, tokens auth.Token
 			s.Log.Warn("a client's request", "client", e.Client, "err", refused.Cause)
 		}
 	}
-	s.audit(c, err, e)
+	s.trail.Record(c, err, e)
 }
 
 // clientNamed is the client that a request says it is of, where there is one; nothing may be verified yet.
@@ -202,7 +209,8 @@ func (s *Server) clientNamed(r auth.TokenRequest) string {
 func (s *Server) handleRevoke(c *fiber.Ctx) error {
 	return s.forClient(c, func(r auth.TokenRequest) error {
 		err := s.Auth.RevokeToken(c.UserContext(), r)
-		s.audit(c, err, ehi.Event{Action: ehi.ActionRevoke, Client: s.clientNamed(r), Agent: "client " + s.clientNamed(r)})
+		client := s.clientNamed(r)
+		s.trail.Record(c, err, ehi.Event{Action: ehi.ActionRevoke, Client: client, Agent: "client " + client})
 		return err
 	})
 }
@@ -213,7 +221,10 @@ func (s *Server) handleIntrospect(c *fiber.Ctx) error {
 		told, err := s.Auth.Introspect(c.UserContext(), r)
 		if err != nil { // what is told is not recorded: resource servers ask all day
 			client := s.clientNamed(r)
-			s.audit(c, err, ehi.Event{Action: ehi.ActionToken, Client: client, Agent: "client " + client, Detail: "introspect: " + reason(err)})
+			s.trail.Record(c, err, ehi.Event{
+				Action: ehi.ActionToken, Client: client, Agent: "client " + client,
+				Detail: "introspect: " + trail.Reason(err),
+			})
 			return err
 		}
 		return c.JSON(told)

@@ -64,7 +64,7 @@ func (s *Server) handleLoginPage(c *fiber.Ctx) error {
 func (s *Server) handleLogin(c *fiber.Ctx) error {
 	who, err := s.checkPatient(c)
 	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "patient " + known(err, who["patient"]), Patient: who["patient"]}
-	s.audit(c, err, e)
+	s.trail.Record(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
 		telemetry.Logins.WithLabelValues("patient", byPassword, "refused").Inc()
 		again := flash{Status: http.StatusUnauthorized, Problem: s.language(c).Say("login.wrong"), Fields: typed(c)}
@@ -112,7 +112,7 @@ func (s *Server) handlePatientLogout(c *fiber.Ctx) error {
 		return err
 	}
 	if patient != "" {
-		s.audit(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
+		s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
 	}
 	if err := s.logOut(c, s.patients, s.Origins.Cookie(request.PatientSession)); err != nil {
 		return err
@@ -160,7 +160,9 @@ func (s *Server) handleWithdraw(c *fiber.Ctx) error {
 		return c.Redirect(loginPath("/my/applications", ""), http.StatusSeeOther)
 	}
 	consent, err := s.Auth.Withdraw(c.UserContext(), patient, fromPage(c, "id"))
-	s.audit(c, err, ehi.Event{Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID})
+	s.trail.Record(c, err, ehi.Event{
+		Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID,
+	})
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return s.patientGone(c, "/my/applications", err)
 	}

@@ -10,20 +10,11 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/request"
+	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
-
-// administrate records a change of what administrators keep.
-func (s *Server) administrate(c *fiber.Ctx, err error, what string) error {
-	e := ehi.Event{Action: ehi.ActionAdministrate, Detail: what}
-	if err != nil {
-		e.Detail += ": " + reason(err)
-	}
-	s.audit(c, err, e)
-	return err
-}
 
 // registered is a client as it is told once: with its secret, which nobody can read again.
 type registered struct {
@@ -52,9 +43,9 @@ func (s *Server) handleAddClient(c *fiber.Ctx) error {
 	if err := strictJSON(c, &in); err != nil {
 		return err
 	}
-	in.CreatedBy = agent(c)
+	in.CreatedBy = trail.Agent(c)
 	client, secret, err := s.Auth.AddClient(c.UserContext(), in)
-	if err := s.administrate(c, err, additionOf(client, err)); err != nil {
+	if err := s.trail.Change(c, err, additionOf(client, err)); err != nil {
 		return err
 	}
 	return c.Status(http.StatusCreated).JSON(registered{client, secret})
@@ -182,7 +173,7 @@ func (s *Server) handleRotateKeys(c *fiber.Ctx) error {
 	if compromised {
 		what += ", compromised"
 	}
-	if err := s.administrate(c, err, what); err != nil {
+	if err := s.trail.Change(c, err, what); err != nil {
 		return err
 	}
 	return c.JSON(keys)
@@ -262,7 +253,7 @@ func (s *Server) handleRegister(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.NotFound, "Dynamic registration is off here")
 	}
 	client, method, secret, err := s.addRegistered(c)
-	s.audit(c, err, ehi.Event{Action: ehi.ActionRegister, Client: client.ID}) // a wrong token, too
+	s.trail.Record(c, err, ehi.Event{Action: ehi.ActionRegister, Client: client.ID}) // a wrong token, too
 	if err != nil && ehi.CodeOf(err) == ehi.Invalid {
 		code := "invalid_client_metadata"
 		if strings.Contains(err.Error(), "redirect") {

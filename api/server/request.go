@@ -297,7 +297,7 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 		}
 		e := ehi.About(ehi.ActionDisclose, j)
 		e.Agent = "patient " + j.Patient.ID
-		s.audit(c, nil, e)
+		s.trail.Record(c, nil, e)
 		if document {
 			err = s.sendDocument(c, j)
 		} else {
@@ -328,7 +328,7 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 	}
 	e := ehi.About(ehi.ActionDisclose, j)
 	e.Agent = "patient " + j.Patient.ID
-	s.audit(c, nil, e)
+	s.trail.Record(c, nil, e)
 	request.NoStore(c)
 	c.Set(fiber.HeaderContentType, "application/zip")
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)

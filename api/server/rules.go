@@ -293,13 +293,13 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 		handlers = append(handlers, r.guard(s))
 	}
 	if t.reads {
-		handlers = append(handlers, s.recordRead)
+		handlers = append(handlers, s.trail.Reads)
 	}
 	if !r.passesRescue(method) {
 		handlers = append(handlers, s.notInRescue)
 	}
 	if r.staff && t.action != "" && !t.reads {
-		handlers = append(handlers, s.recordRefused(t.action))
+		handlers = append(handlers, s.trail.Refusals(t.action))
 	}
 	if r.proved { // behind the check of a page's token
 		last := len(after) - 1

@@ -207,7 +207,7 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (d
 		}
 		var a auth.Account
 		done.Codes, a, err = s.Auth.Enrol(ctx, who.By, who.Name, secret, fromPage(c, "code"))
-		if err = s.administrate(c, err, "set up a second factor"); err != nil {
+		if err = s.trail.Change(c, err, "set up a second factor"); err != nil {
 			return done, err
 		}
 		done.Message = "Your second factor is set up."
@@ -215,13 +215,13 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (d
 	case "codes":
 		done.Message = "These are new recovery codes. The old ones are good no more."
 		done.Codes, err = s.Auth.RenewRecovery(ctx, who.By, who.Name)
-		return done, s.administrate(c, err, "renew recovery codes")
+		return done, s.trail.Change(c, err, "renew recovery codes")
 	case "remove":
 		if s.RequireSecondFactor {
 			return done, ehi.Errorf(ehi.Invalid, "A second factor is required here")
 		}
 		err = s.Auth.ResetSecondFactor(ctx, who.By, who.Name)
-		if err = s.administrate(c, err, "remove the second factor of "+who.Name); err != nil {
+		if err = s.trail.Change(c, err, "remove the second factor of "+who.Name); err != nil {
 			return done, err
 		}
 		done.Message = "Your second factor is removed."
@@ -276,7 +276,7 @@ func (s *Server) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
 	if err == nil {
 		s.ended.Add(1)
 	}
-	return s.administrate(c, err, what)
+	return s.trail.Change(c, err, what)
 }
 
 // quiet is how much empty room a QR code needs around it, in modules (ISO/IEC 18004).

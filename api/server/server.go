@@ -20,12 +20,12 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/template/html/v2"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/condition"
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
+	"ehi-server/api/trail"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -157,8 +157,7 @@ type Server struct {
 	holds     *holds
 	abuse     *abuseBook
 	open      *openConns
-	told      disclosures
-	reads     *lru.Cache[reading, struct{}] // what administrators have read
+	trail     *trail.Recorder
 	faults    *faultBook
 	feed      *feed
 	samples   *samples
@@ -213,10 +212,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.digests, err = newDigests(); err != nil {
 		return nil, err
 	}
-	if s.told, err = newDisclosures(); err != nil {
-		return nil, err
-	}
-	if s.reads, err = lru.New[reading, struct{}](knownDisclosures); err != nil {
+	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
 		return nil, err
 	}
 	if s.texts, err = web.ReadCatalogues(); err != nil {

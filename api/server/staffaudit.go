@@ -20,8 +20,8 @@ const (
 	auditWait = 5 * time.Second
 )
 
-// trail is a part of the audit trail: of an export, of a day, or the latest events of 24 hours.
-type trail struct {
+// trailPage is a part of the audit trail: of an export, of a day, or the latest events of 24 hours.
+type trailPage struct {
 	Job, Day, Query string
 	Title           string
 	Events          []ehi.Event
@@ -32,8 +32,8 @@ type trail struct {
 }
 
 // readTrail is the part of the trail that a page's address asks for.
-func (s *Server) readTrail(c *fiber.Ctx) (t trail, filter bus.AuditFilter, err error) {
-	t = trail{Job: c.Query("job"), Day: c.Query("day"), Query: strings.TrimSpace(c.Query("q"))}
+func (s *Server) readTrail(c *fiber.Ctx) (t trailPage, filter bus.AuditFilter, err error) {
+	t = trailPage{Job: c.Query("job"), Day: c.Query("day"), Query: strings.TrimSpace(c.Query("q"))}
 	filter = bus.AuditFilter{From: now().Add(-24 * time.Hour)}
 	switch {
 	case t.Job != "":
@@ -66,10 +66,10 @@ func (s *Server) readTrail(c *fiber.Ctx) (t trail, filter bus.AuditFilter, err e
 }
 
 // latest reports whether the newest events are shown, rather than those from one place on.
-func (t *trail) latest(after uint64) bool { return t.Job == "" && t.Day == "" && after == 0 }
+func (t *trailPage) latest(after uint64) bool { return t.Job == "" && t.Day == "" && after == 0 }
 
 // Next is the address of what follows, "" where nothing does.
-func (t trail) Next() string {
+func (t trailPage) Next() string {
 	if t.next == 0 {
 		return ""
 	}
@@ -110,6 +110,6 @@ func (s *Server) handleStaffAudit(c *fiber.Ctx) error {
 	if t.Late {
 		t.next = last
 	}
-	s.audit(c, nil, ehi.Event{Action: ehi.ActionAudit, Job: t.Job})
+	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionAudit, Job: t.Job})
 	return s.staffRender(c, "audit", "audit", t.Title, fiber.Map{"Trail": t})
 }

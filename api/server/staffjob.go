@@ -209,7 +209,7 @@ func (s *Server) handleStaffDocument(c *fiber.Ctx) error {
 	}
 	err = s.sendDocument(c, j)
 	request.NoStore(c) // a session opened it
-	s.audit(c, err, ehi.About(ehi.ActionRead, j))
+	s.trail.Record(c, err, ehi.About(ehi.ActionRead, j))
 	return err
 }
 
@@ -237,7 +237,7 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 		return err
 	}
 	lines, err := s.firstLines(c.UserContext(), j, f)
-	s.audit(c, err, ehi.About(ehi.ActionRead, j))
+	s.trail.Record(c, err, ehi.About(ehi.ActionRead, j))
 	if err != nil {
 		return err
 	}

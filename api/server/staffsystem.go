@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -139,7 +140,7 @@ func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
 	switch fromPage(c, "do") {
 	case "add":
 		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
-		err = s.administrate(c, err, additionOf(client, err))
+		err = s.trail.Change(c, err, additionOf(client, err))
 	case "rotate":
 		if secret, err = s.rotateSecret(c, id); err == nil {
 			client, err = s.Auth.Client(ctx, id)
@@ -165,7 +166,7 @@ func newClient(c *fiber.Ctx) auth.Client {
 		JWKSURI:      strings.TrimSpace(fromPage(c, "jwks_uri")),
 		JWKS:         json.RawMessage(strings.TrimSpace(fromPage(c, "jwks"))),
 		MaySkipForm:  isTick(fromPage(c, "may_skip_form")), MaySkipReview: isTick(fromPage(c, "may_skip_review")),
-		CreatedBy: agent(c),
+		CreatedBy: trail.Agent(c),
 	}
 }
 

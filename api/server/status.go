@@ -120,7 +120,7 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	}
 	if !reachOf(request.Access(c), j).whole {
 		err := beyondReach(c)
-		s.audit(c, err, ehi.About(ehi.ActionDelete, j))
+		s.trail.Record(c, err, ehi.About(ehi.ActionDelete, j))
 		return err
 	}
 	if err := s.jobs.Delete(c.UserContext(), s.Origins.Acting(c), j); err != nil {

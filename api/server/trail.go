@@ -1,12 +1,11 @@
 package server
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
-	"ehi-server/api/request"
+	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -112,51 +111,6 @@ func trailOf(method, path string) (t leaving, ofStaff, declared bool) {
 	return t, true, declared
 }
 
-// recordRead records that an administrator has read an answer: once for each session, route and job,
-// not for each look at it.
-func (s *Server) recordRead(c *fiber.Ctx) error {
-	err := c.Next()
-	if err != nil || c.Response().StatusCode() >= http.StatusBadRequest || request.AdministratorName(c) == "" {
-		return err
-	}
-	e := ehi.Event{Action: ehi.ActionRead, Detail: c.Route().Path}
-	if j := request.Job(c); j != nil && c.Params("id") == j.ID {
-		e = ehi.About(ehi.ActionRead, j)
-		e.Detail = c.Route().Path
-	}
-	seen := reading{request.Digest(c.Cookies(s.Origins.Cookie(request.StaffSession))), e.Detail, e.Job}
-	if known, _ := s.reads.ContainsOrAdd(seen, struct{}{}); !known {
-		s.audit(c, nil, e)
-	}
-	return nil
-}
-
-// recordRefused records what an administrator asked a route for and did not get, where nothing else has
-// recorded it: an export that is not there, a body that says nothing, a proof that is too old. What was
-// typed is not repeated.
-func (s *Server) recordRefused(action ehi.Action) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		err := c.Next()
-		refused := request.Refused(c)
-		if err != nil {
-			refused = err
-		}
-		if refused == nil || request.Recorded(c) || request.AdministratorName(c) == "" {
-			return err
-		}
-		e := ehi.Event{Action: action}
-		if j := request.Job(c); j != nil {
-			e = ehi.About(action, j)
-		}
-		e.Detail = c.Method() + " " + c.Route().Path + ": " + reason(refused)
-		s.audit(c, refused, e)
-		return err
-	}
-}
-
-// reading is what an administrator has read in a session.
-type reading struct{ session, route, job string }
-
 // nameOf names a client as the trail does. What was typed and is no client's is not echoed.
 func (s *Server) nameOf(c *fiber.Ctx, id string) string {
 	client, err := s.Auth.Client(c.UserContext(), id)
@@ -169,7 +123,7 @@ func (s *Server) nameOf(c *fiber.Ctx, id string) string {
 // removeClient removes a client, and what it has begun.
 func (s *Server) removeClient(c *fiber.Ctx, id string) error {
 	what := "remove client " + s.nameOf(c, id)
-	if err := s.administrate(c, s.Auth.RemoveClient(c.UserContext(), id), what); err != nil {
+	if err := s.trail.Change(c, s.Auth.RemoveClient(c.UserContext(), id), what); err != nil {
 		return err
 	}
 	return s.jobs.EndNow(c.UserContext())
@@ -178,7 +132,7 @@ func (s *Server) removeClient(c *fiber.Ctx, id string) error {
 // rotateSecret gives a client a new secret.
 func (s *Server) rotateSecret(c *fiber.Ctx, id string) (secret string, err error) {
 	secret, err = s.Auth.RotateSecret(c.UserContext(), id)
-	return secret, s.administrate(c, err, "rotate the secret of client "+s.nameOf(c, id))
+	return secret, s.trail.Change(c, err, "rotate the secret of client "+s.nameOf(c, id))
 }
 
 // addAccount adds an account. One that was refused is not named: what was typed may be a password.
@@ -191,9 +145,9 @@ func (s *Server) addAccount(c *fiber.Ctx, in auth.Account, password string) (aut
 		a, err = s.Auth.AddAccount(c.UserContext(), in, password)
 	}
 	if err != nil {
-		return a, s.administrate(c, err, "add account of kind "+in.Kind())
+		return a, s.trail.Change(c, err, "add account of kind "+in.Kind())
 	}
-	return a, s.administrate(c, nil, "add "+described(a))
+	return a, s.trail.Change(c, nil, "add "+described(a))
 }
 
 // described names an account that there is.
@@ -225,9 +179,9 @@ func (s *Server) changeOf(c *fiber.Ctx, what, kind, name string, do func() error
 		e.Detail = what + " " + described(a)
 	}
 	if err != nil {
-		e.Detail += ": " + reason(err)
+		e.Detail += ": " + trail.Reason(err)
 	}
-	if s.audit(c, err, e); err != nil {
+	if s.trail.Record(c, err, e); err != nil {
 		return err
 	}
 	s.ended.Add(1)

@@ -1,4 +1,4 @@
-package server
+package trail
 
 import (
 	"strconv"
@@ -9,8 +9,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// auditEvent is the parts of FHIR R4's AuditEvent that the trail fills (https://hl7.org/fhir/R4/auditevent.html).
-type auditEvent struct {
+// AuditEvent is the parts of FHIR R4's AuditEvent that the trail fills (https://hl7.org/fhir/R4/auditevent.html).
+type AuditEvent struct {
 	ResourceType string        `json:"resourceType"`
 	ID           string        `json:"id"`
 	Type         fhir.Coding   `json:"type"`
@@ -84,22 +84,47 @@ var (
 )
 
 var auditKinds = map[ehi.Action]auditKind{
-	ehi.ActionLogIn: {userAuthentication, "E"}, ehi.ActionLogOut: {userAuthentication, "E"}, ehi.ActionAuthorize: {userAuthentication, "C"}, ehi.ActionWithdraw: {userAuthentication, "D"},
-	ehi.ActionToken: {userAuthentication, "C"}, ehi.ActionTokenReuse: {securityAlert, "E"}, ehi.ActionRevoke: {userAuthentication, "D"}, ehi.ActionRegister: {application, "C"},
-	ehi.ActionKickOff: {restOperation, "C"}, ehi.ActionForm: {restOperation, "U"}, ehi.ActionDelete: {restOperation, "D"}, ehi.ActionDisclose: {export, "R"}, ehi.ActionRead: {restOperation, "R"},
-	ehi.ActionApprove: {restOperation, "U"}, ehi.ActionReject: {restOperation, "U"}, ehi.ActionAttach: {restOperation, "U"}, ehi.ActionDetach: {restOperation, "U"},
-	ehi.ActionImport: {dataImport, "C"}, ehi.ActionBackup: {export, "R"}, ehi.ActionAudit: {auditLogUsed, "R"}, ehi.ActionAdministrate: {application, "U"},
+	ehi.ActionLogIn:        {userAuthentication, "E"},
+	ehi.ActionLogOut:       {userAuthentication, "E"},
+	ehi.ActionAuthorize:    {userAuthentication, "C"},
+	ehi.ActionWithdraw:     {userAuthentication, "D"},
+	ehi.ActionToken:        {userAuthentication, "C"},
+	ehi.ActionTokenReuse:   {securityAlert, "E"},
+	ehi.ActionRevoke:       {userAuthentication, "D"},
+	ehi.ActionRegister:     {application, "C"},
+	ehi.ActionKickOff:      {restOperation, "C"},
+	ehi.ActionForm:         {restOperation, "U"},
+	ehi.ActionDelete:       {restOperation, "D"},
+	ehi.ActionDisclose:     {export, "R"},
+	ehi.ActionRead:         {restOperation, "R"},
+	ehi.ActionApprove:      {restOperation, "U"},
+	ehi.ActionReject:       {restOperation, "U"},
+	ehi.ActionAttach:       {restOperation, "U"},
+	ehi.ActionDetach:       {restOperation, "U"},
+	ehi.ActionImport:       {dataImport, "C"},
+	ehi.ActionBackup:       {export, "R"},
+	ehi.ActionAudit:        {auditLogUsed, "R"},
+	ehi.ActionAdministrate: {application, "U"},
 }
 
 var auditOutcomes = map[ehi.Outcome]string{ehi.Succeeded: "0", ehi.Denied: "4", ehi.Broke: "8"}
 
-// newAuditEvent puts an event in FHIR's form. origin is the server's, which observed it.
-func newAuditEvent(seq uint64, e ehi.Event, origin string) auditEvent {
+// Event puts an event into FHIR's form. seq is its place in the trail, which becomes its ID; origin is
+// that of the server, which observed the event.
+func Event(seq uint64, e ehi.Event, origin string) AuditEvent {
 	kind := auditKinds[e.Action]
-	out := auditEvent{
-		ResourceType: "AuditEvent", ID: strconv.FormatUint(seq, 10), Type: kind.typ, Action: kind.letter, Recorded: e.At.UTC().Format(time.RFC3339Nano),
-		Subtype: []fhir.Coding{{System: "urn:ehi-server:audit-action", Code: string(e.Action)}},
-		Outcome: auditOutcomes[e.Outcome], OutcomeDesc: e.Detail, Source: auditSource{Site: origin, Observer: identified{Identifier: &identifier{Value: "ehi-server"}}},
+	out := AuditEvent{
+		ResourceType: "AuditEvent",
+		ID:           strconv.FormatUint(seq, 10),
+		Type:         kind.typ,
+		Subtype: []fhir.Coding{
+			{System: "urn:ehi-server:audit-action", Code: string(e.Action)},
+		},
+		Action:      kind.letter,
+		Recorded:    e.At.UTC().Format(time.RFC3339Nano),
+		Outcome:     auditOutcomes[e.Outcome],
+		OutcomeDesc: e.Detail,
+		Source:      auditSource{Site: origin, Observer: byIdentifier("", "ehi-server")},
 	}
 	who := auditAgent{Name: e.Agent, Requestor: true}
 	if id, patient := strings.CutPrefix(e.Agent, "patient "); patient && fhir.ValidID(id) {
@@ -110,16 +135,40 @@ func newAuditEvent(seq uint64, e ehi.Event, origin string) auditEvent {
 	}
 	out.Agent = append(out.Agent, who)
 	if e.Client != "" && e.Agent != "client "+e.Client {
-		out.Agent = append(out.Agent, auditAgent{Who: &identified{Identifier: &identifier{origin + "/auth", e.Client}}, Name: "client " + e.Client})
+		client := byIdentifier(origin+"/auth", e.Client)
+		out.Agent = append(out.Agent, auditAgent{Who: &client, Name: "client " + e.Client})
 	}
+	out.Entity = entitiesOf(e, origin)
+	return out
+}
+
+// entitiesOf are what an event is about: a patient, a job, a request.
+func entitiesOf(e ehi.Event, origin string) (out []auditEntity) {
 	if e.Patient != "" {
-		out.Entity = append(out.Entity, auditEntity{identified{Reference: "Patient/" + e.Patient}, fhir.Coding{System: entityTypes, Code: "1", Display: "Person"}, fhir.Coding{System: objectRoles, Code: "1", Display: "Patient"}, ""})
+		out = append(out, auditEntity{
+			What: identified{Reference: "Patient/" + e.Patient},
+			Type: fhir.Coding{System: entityTypes, Code: "1", Display: "Person"},
+			Role: fhir.Coding{System: objectRoles, Code: "1", Display: "Patient"},
+		})
 	}
 	if e.Job != "" {
-		out.Entity = append(out.Entity, auditEntity{identified{Identifier: &identifier{origin + "/jobs", e.Job}}, fhir.Coding{System: entityTypes, Code: "2", Display: "System Object"}, fhir.Coding{System: objectRoles, Code: "20", Display: "Job"}, ""})
+		out = append(out, auditEntity{
+			What: byIdentifier(origin+"/jobs", e.Job),
+			Type: fhir.Coding{System: entityTypes, Code: "2", Display: "System Object"},
+			Role: fhir.Coding{System: objectRoles, Code: "20", Display: "Job"},
+		})
 	}
 	if e.Request != "" {
-		out.Entity = append(out.Entity, auditEntity{identified{Identifier: &identifier{Value: e.Request}}, fhir.Coding{System: entityTypes, Code: "4", Display: "Other"}, fhir.Coding{System: objectRoles, Code: "21", Display: "Job Stream"}, "X-Request-Id"})
+		out = append(out, auditEntity{
+			What: byIdentifier("", e.Request),
+			Type: fhir.Coding{System: entityTypes, Code: "4", Display: "Other"},
+			Role: fhir.Coding{System: objectRoles, Code: "21", Display: "Job Stream"},
+			Name: "X-Request-Id",
+		})
 	}
 	return out
+}
+
+func byIdentifier(system, value string) identified {
+	return identified{Identifier: &identifier{System: system, Value: value}}
 }

@@ -1,0 +1,128 @@
+package trail_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/request"
+	"ehi-server/api/trail"
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+)
+
+// book keeps what is recorded.
+type book struct{ events []ehi.Event }
+
+func (b *book) Record(e ehi.Event) { b.events = append(b.events, e) }
+
+// recorded is what the trail has after a handler was asked for something n times.
+func recorded(t *testing.T, n int, handlers func(*trail.Recorder) []fiber.Handler) []ehi.Event {
+	t.Helper()
+	b := &book{}
+	r, err := trail.New(b, request.Origins{BaseURL: "http://server.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := fiber.New()
+	app.Get("/jobs/:id", append([]fiber.Handler{request.Identify}, handlers(r)...)...)
+	for range n {
+		if _, err := app.Test(httptest.NewRequest(http.MethodGet, "/jobs/j1", nil), -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.events
+}
+
+// signedIn lets everybody pass as an administrator.
+func signedIn(c *fiber.Ctx) error {
+	request.SetAdministrator(c, &request.Administrator{Name: "ada", Role: auth.Viewer})
+	return c.Next()
+}
+
+// about notes the job of a request.
+func about(c *fiber.Ctx) error {
+	request.NoteJob(c, &ehi.Job{ID: "j1", Patient: ehi.Patient{ID: "p1"}})
+	return c.Next()
+}
+
+func answer(c *fiber.Ctx) error { return c.SendString("here") }
+
+// An event names who has sent the request, and how it ended; the error's own words stay out of it.
+func TestAnEventNamesItsSenderAndItsOutcome(t *testing.T) {
+	for want, access := range map[string]*auth.Access{
+		"nobody": nil, "client app": {ClientID: "app"}, "patient p1": {ClientID: "app", Patient: "p1"},
+	} {
+		events := recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
+			return []fiber.Handler{func(c *fiber.Ctx) error {
+				if access != nil {
+					request.SetAccess(c, access)
+				}
+				r.Record(c, ehi.Errorf(ehi.NotFound, "no typed word"), ehi.Event{Action: ehi.ActionRead})
+				return nil
+			}}
+		})
+		if len(events) != 1 {
+			t.Fatalf("%d events", len(events))
+		}
+		e := events[0]
+		if e.Agent != want || e.Detail != string(ehi.NotFound) || e.Outcome == ehi.Succeeded {
+			t.Errorf("%s: %+v", want, e)
+		}
+		if e.Address == "" || e.Request == "" || e.At.IsZero() || access != nil && e.Client != "app" {
+			t.Errorf("%s: %+v", want, e)
+		}
+	}
+}
+
+// A disclosure is recorded once for each access token, a reading once for each session.
+func TestRepetitionsLeaveOneEvent(t *testing.T) {
+	access := &auth.Access{ClientID: "app"}
+	events := recorded(t, 3, func(r *trail.Recorder) []fiber.Handler {
+		return []fiber.Handler{func(c *fiber.Ctx) error {
+			request.SetAccess(c, access)
+			r.Disclose(c, &ehi.Job{ID: c.Params("id")})
+			return nil
+		}}
+	})
+	if len(events) != 1 || events[0].Action != ehi.ActionDisclose || events[0].Job != "j1" {
+		t.Errorf("disclosures: %+v", events)
+	}
+	events = recorded(t, 3, func(r *trail.Recorder) []fiber.Handler {
+		return []fiber.Handler{r.Reads, signedIn, about, answer}
+	})
+	if len(events) != 1 || events[0].Agent != "admin ada" || events[0].Job != "j1" || events[0].Detail != "/jobs/:id" {
+		t.Errorf("readings: %+v", events)
+	}
+	if events = recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
+		return []fiber.Handler{r.Reads, about, answer}
+	}); len(events) != 0 {
+		t.Errorf("of nobody: %+v", events)
+	}
+}
+
+// A refusal is recorded where nothing else has recorded it, also one that a page leads back with.
+func TestARefusalIsRecordedOnce(t *testing.T) {
+	refused := errors.New("refused")
+	for name, c := range map[string]struct {
+		handler func(*trail.Recorder, *fiber.Ctx) error
+		want    int
+	}{
+		"an error":    {func(*trail.Recorder, *fiber.Ctx) error { return refused }, 1},
+		"a redirect":  {func(_ *trail.Recorder, c *fiber.Ctx) error { request.SetRefused(c, refused); return nil }, 1},
+		"a success":   {func(*trail.Recorder, *fiber.Ctx) error { return nil }, 0},
+		"by a change": {func(r *trail.Recorder, c *fiber.Ctx) error { return r.Change(c, refused, "add a client") }, 1},
+	} {
+		events := recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
+			return []fiber.Handler{r.Refusals(ehi.ActionApprove), signedIn, about, func(ctx *fiber.Ctx) error {
+				return c.handler(r, ctx)
+			}}
+		})
+		if len(events) != c.want || c.want == 1 && events[0].Outcome == ehi.Succeeded {
+			t.Errorf("%s: %+v", name, events)
+		}
+	}
+}
