@@ -56,7 +56,7 @@ func Role(c *fiber.Ctx) auth.Role {
 
 // Actor is who has sent a request, as far as that is known by now.
 func (o Origins) Actor(c *fiber.Ctx) ehi.Actor {
-	out := ehi.Actor{Address: o.Address(c), Request: ID(c)}
+	out := ehi.Actor{Address: o.Address(c).String(), Request: ID(c)}
 	if a := Access(c); a != nil {
 		out.Kind, out.ClientID, out.Patient, out.Grant = ehi.ActorClient, a.ClientID, a.Patient, a.Grant()
 		out.Service, out.ClientMade = a.System(), a.Made

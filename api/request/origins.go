@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"ehi-server/api/address"
+
 	"github.com/gofiber/fiber/v2"
 )
 
@@ -58,57 +60,19 @@ func (o Origins) All(c *fiber.Ctx) []string { return append([]string{o.Base(c)},
 // Address is where a request comes from: the connection's other end or, behind trusted proxies, the
 // last address in X-Forwarded-For that is none of them. What stands before it there is the client's
 // own word.
-func (o Origins) Address(c *fiber.Ctx) string {
-	peer := c.Context().RemoteIP().String()
-	if len(o.TrustedProxies) == 0 || !c.IsProxyTrusted() {
-		return peer
-	}
-	hops := forwardedFor(c)
-	for i := len(hops) - 1; i >= 0; i-- {
-		at, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		peer = at.Unmap().String()
-		if !o.Trusts(at.Unmap()) {
-			break
-		}
-	}
-	return peer
-}
-
-// forwardedFor is all of X-Forwarded-For. A proxy may add its word to what the client sent, or send it
-// behind that as a header of its own (as HAProxy does): both are one list (RFC 9110 5.3).
-func forwardedFor(c *fiber.Ctx) (hops []string) {
-	for _, line := range c.Request().Header.PeekAll(fiber.HeaderXForwardedFor) {
-		hops = append(hops, strings.Split(string(line), ",")...)
-	}
-	return hops
+func (o Origins) Address(c *fiber.Ctx) netip.Addr {
+	peer, _ := netip.AddrFromSlice(c.Context().RemoteIP())
+	return o.proxies().Client(peer, c.Request().Header.PeekAll(fiber.HeaderXForwardedFor))
 }
 
 // Trusts reports whether an address is that of a trusted proxy.
-func (o Origins) Trusts(at netip.Addr) bool {
-	for _, p := range o.TrustedProxies {
-		if a, err := netip.ParseAddr(p); err == nil && a.Unmap() == at {
-			return true
-		}
-		if r, err := netip.ParsePrefix(p); err == nil && r.Contains(at) {
-			return true
-		}
-	}
-	return false
-}
+func (o Origins) Trusts(at netip.Addr) bool { return o.proxies().Contains(at) }
 
-// Network is what of an address counts as one customer: all of an IPv4 address, the first 64 bits of
-// an IPv6 address.
-func Network(address string) string {
-	at, err := netip.ParseAddr(address)
-	if err != nil || at.Is4() {
-		return address
-	}
-	p, err := at.WithZone("").Prefix(64)
+// proxies are the trusted proxies; none of a list that cannot be read, which no command line lets pass.
+func (o Origins) proxies() address.Proxies {
+	list, err := address.ParseProxies(o.TrustedProxies)
 	if err != nil {
-		return address
+		return nil
 	}
-	return p.String()
+	return list
 }

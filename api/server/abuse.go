@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/address"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
@@ -101,7 +102,7 @@ func (s *Server) limitFailures(c *fiber.Ctx) error {
 	if s.AddressFailures <= 0 && s.ClientFailures <= 0 {
 		return c.Next()
 	}
-	from := addressOffender(request.Network(s.Origins.Address(c)))
+	from := addressOffender(address.Network(s.Origins.Address(c)))
 	if err := s.heldUp(c, "address", from, s.AddressFailures); err != nil {
 		return err
 	}

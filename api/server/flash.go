@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/api/address"
 	"ehi-server/api/request"
 
 	"github.com/gofiber/fiber/v2"
@@ -119,7 +120,7 @@ func (s *Server) leave(c *fiber.Ctx, to string, f flash) error {
 // that failed too often nothing is kept. kept is whether it was.
 func (s *Server) keepTyped(c *fiber.Ctx, to string, f flash) (kept bool, err error) {
 	if s.AddressFailures > 0 {
-		from := addressOffender(request.Network(s.Origins.Address(c)))
+		from := addressOffender(address.Network(s.Origins.Address(c)))
 		if s.abuse.wait(from, s.AddressFailures) > 0 {
 			return false, nil
 		}

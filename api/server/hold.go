@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/listener"
 	"ehi-server/api/request"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -21,7 +22,7 @@ import (
 type holds struct {
 	most    int // how many may wait at once
 	stop    func()
-	clients *hangUps
+	clients *listener.HangUps
 
 	mu    sync.Mutex
 	jobs  map[string]map[*held]struct{}
@@ -37,7 +38,7 @@ type held struct {
 
 // newHolds starts to follow jobs. At most most requests wait at once; 0: none does.
 func newHolds(jobs *bus.Jobs, most int) (*holds, error) {
-	clients, err := newHangUps()
+	clients, err := listener.NewHangUps()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (h *holds) release() {
 func (h *holds) close() {
 	h.release()
 	h.stop()
-	h.clients.close()
+	h.clients.Close()
 }
 
 // shortHold is up to when a held request just waits; in a longer wait it ends when its client hangs up.
@@ -214,7 +215,7 @@ func (s *Server) waitForNews(
 	var gone <-chan struct{}
 	if most > shortHold {
 		var forget func()
-		gone, forget = s.holds.clients.watch(c.Context().Conn())
+		gone, forget = s.holds.clients.Watch(c.Context().Conn())
 		defer forget()
 	}
 	for {

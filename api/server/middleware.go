@@ -134,7 +134,7 @@ func oneMeaning(c *fiber.Ctx) error {
 func ambiguous(why error) error { return ehi.Errorf(ehi.Invalid, "The body is ambiguous: %v", why) }
 
 // busy notes that a request has come as a whole: its connection is not closed to make room for others.
-func (s *Server) busy(c *fiber.Ctx) { s.open.note(c.Context().Conn(), false) }
+func (s *Server) busy(c *fiber.Ctx) { s.conns.Busy(c.Context().Conn()) }
 
 // drain reads what a handler left of an upload, so that the client hears the answer: a connection that is closed on unread bytes
 // is reset, and the answer lost.

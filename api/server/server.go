@@ -23,6 +23,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/condition"
+	"ehi-server/api/listener"
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
 	"ehi-server/api/trail"
@@ -145,18 +146,17 @@ type Sweeps interface {
 type Server struct {
 	Config
 	Deps
-	app       *fiber.App
-	jobs      *jobs.Service
-	listening listening
-	patients  *session.Store // who is logged in on the patient's pages
-	admins    *session.Store
+	app      *fiber.App
+	jobs     *jobs.Service
+	patients *session.Store // who is logged in on the patient's pages
+	admins   *session.Store
 	// adminMark is configured, worked out once.
 	adminMark func() string
 	progress  *progressBook
 	polls     *paceBook
 	holds     *holds
 	abuse     *abuseBook
-	open      *openConns
+	conns     *listener.Conns
 	trail     *trail.Recorder
 	faults    *faultBook
 	feed      *feed
@@ -193,9 +193,6 @@ func New(c Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.OnConnection == nil {
-		c.OnConnection = func(int64) {}
-	}
 	s := &Server{Config: c, Deps: d, clock: now}
 	if s.progress, err = followProgress(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
@@ -222,8 +219,15 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
-	s.open = newOpenConns(c.MaxConnections, c.AddressConnections, func(at netip.Addr) bool {
-		return !at.IsLoopback() && !s.Origins.Trusts(at)
+	s.conns = listener.New(listener.Config{
+		Most:       c.MaxConnections,
+		PerAddress: c.AddressConnections,
+		Exempt:     func(at netip.Addr) bool { return at.IsLoopback() || s.Origins.Trusts(at) },
+		Stall:      c.WriteStall,
+		OnChange:   c.OnConnection,
+		Full:       tooManyConnections,
+		TLS:        c.TLS,
+		Log:        d.Log,
 	})
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
 	if s.pageKey, err = pageKey(context.Background(), d.Bus.Auth); err != nil {
@@ -251,7 +255,8 @@ func New(c Config, d Deps) (*Server, error) {
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
 		StrictRouting: true, CaseSensitive: true, // see onePath
-		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true, ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.open.workers(),
+		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true,
+		ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.conns.Workers(),
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
 		DisableDefaultContentType:    true, // a body is announced by who makes it (see announced)
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
@@ -267,27 +272,18 @@ func New(c Config, d Deps) (*Server, error) {
 	s.rechecks = newRechecks()
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
-	s.app.Server().ConnState = s.open.changed
+	s.app.Server().ConnState = s.conns.Changed
 	s.app.Server().ErrorHandler = s.unbroken(s.app.Server().ErrorHandler)
 	return s, nil
 }
 
 // Serve answers requests on ln until Shutdown, which may have come already.
 func (s *Server) Serve(ln net.Listener) error {
-	if !s.listening.begin(ln) {
+	limited, ok := s.conns.Listen(ln)
+	if !ok {
 		return ln.Close()
 	}
-	plain := unstalled{
-		Listener: ln, most: s.WriteStall, count: s.OnConnection, open: s.open, full: tooManyConnections,
-		lacking: func(err error) { s.Log.Warn("no connection can be accepted for a moment", "err", err) },
-	}
-	ln = plain
-	if s.TLS != nil {
-		plain.full = nil // who expects TLS is told nothing
-		ln = plain
-		ln = tls.NewListener(ln, s.TLS)
-	}
-	return s.app.Listener(ln)
+	return s.app.Listener(limited)
 }
 
 // Drain makes the server say that it is not ready, refuse kick-offs, and answer all status requests at once, also those that are
@@ -302,36 +298,7 @@ func (s *Server) Drain() {
 func (s *Server) Shutdown(d time.Duration) error {
 	s.holds.release()
 	s.feed.stop() // streams that have no end of their own
-	return errors.Join(s.app.ShutdownWithTimeout(d), s.listening.end())
-}
-
-// listening is a server's listener. A shutdown that comes while the server is only about to serve finds nothing in fasthttp to
-// shut down; the end of the listener ends the serving then.
-type listening struct {
-	mu    sync.Mutex
-	ln    net.Listener
-	ended bool
-}
-
-// begin reports whether the server may serve on ln.
-func (l *listening) begin(ln net.Listener) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ln = ln
-	return !l.ended
-}
-
-func (l *listening) end() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ended = true
-	if l.ln == nil {
-		return nil
-	}
-	if err := l.ln.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
+	return errors.Join(s.app.ShutdownWithTimeout(d), s.conns.Close())
 }
 
 // Close releases what New took; the server has been shut down before.

@@ -1,4 +1,4 @@
-package server
+package listener
 
 import (
 	"syscall"
@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsent is how many bytes of a socket's the other side has not acknowledged; 0 where that is not known.
+// unsent is how many bytes in a socket's buffer the other side has not acknowledged; 0 if unknown.
 func unsent(raw syscall.RawConn) (n int64) {
 	if raw == nil {
 		return 0

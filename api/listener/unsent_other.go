@@ -1,8 +1,8 @@
 //go:build !linux
 
-package server
+package listener
 
 import "syscall"
 
-// unsent is 0: what was written counts as taken.
+// unsent is 0: what was written counts as read.
 func unsent(syscall.RawConn) int64 { return 0 }

@@ -1,27 +1,24 @@
-package server
+package listener
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-	"pgregory.net/rapid"
+	"ehi-server/shared/logtest"
 
-	"ehi-server/shared/telemetry"
+	"pgregory.net/rapid"
 )
 
-// named is a connection of an address, of which nothing else is asked.
+// named is a connection of an address, and does nothing else.
 type named struct {
 	net.Conn
 	from net.Addr
@@ -30,13 +27,13 @@ type named struct {
 func (n named) RemoteAddr() net.Addr { return n.from }
 func (named) Close() error           { return nil }
 
-// table is a table of connections, and what a plain count says of it.
+// table is a table of connections beside a plain count of the same.
 type table struct {
-	*openConns
+	*Conns
 	next  int
-	conns []*unstalledConn // that the HTTP server is not done with
-	busy  map[*unstalledConn]bool
-	shut  map[*unstalledConn]bool
+	conns []*conn // that the HTTP server is not done with
+	busy  map[*conn]bool
+	shut  map[*conn]bool
 }
 
 // opened counts the connections of an address that take up room.
@@ -51,28 +48,33 @@ func (m *table) opened(address string) (n int) {
 
 // idling reports whether an address has a connection that may be closed.
 func (m *table) idling(address string) bool {
-	return slices.ContainsFunc(m.conns, func(c *unstalledConn) bool {
+	return slices.ContainsFunc(m.conns, func(c *conn) bool {
 		return !m.shut[c] && !m.busy[c] && c.RemoteAddr().(*net.TCPAddr).IP.String() == address
 	})
 }
 
 // addresses that connections come from; the last two have no limit.
-var addresses = []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "127.0.0.1", "127.0.0.2"}
+var addresses = []string{
+	"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "127.0.0.1", "127.0.0.2",
+}
 
-// Whatever is opened, reset, asked and answered: there are never more connections than may be, an
-// address with a limit never has more than its share, nobody who is served is closed, nothing is closed
-// for an address that has more than the one that it is taken from, and who has least is let in wherever
-// another one that has more is idle.
+// Whatever is opened, reset, asked and answered: there are never more connections than the limit,
+// an address with a limit never has more than its share, no busy connection is closed, none is
+// closed for an address that has more than its owner, and an address that has none is let in
+// whenever one that has more is idle.
 func TestConnectionsAreSharedOutAmongAddresses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most, each := rapid.IntRange(2, 30).Draw(t, "most"), rapid.IntRange(0, 20).Draw(t, "each")
 		m := &table{
-			openConns: newOpenConns(most, each, func(a netip.Addr) bool { return !a.IsLoopback() }),
-			busy:      map[*unstalledConn]bool{}, shut: map[*unstalledConn]bool{},
+			Conns: New(Config{Most: most, PerAddress: each, Exempt: netip.Addr.IsLoopback}),
+			busy:  map[*conn]bool{},
+			shut:  map[*conn]bool{},
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"":       func(t *rapid.T) { m.check(t) },
-			"open":   func(t *rapid.T) { m.opens(t, rapid.SampledFrom(addresses).Draw(t, "address")) },
+			"": func(t *rapid.T) { m.check(t) },
+			"open": func(t *rapid.T) {
+				m.opens(t, rapid.SampledFrom(addresses).Draw(t, "address"))
+			},
 			"churn":  func(t *rapid.T) { m.opens(t, addresses[0]) },
 			"ask":    func(t *rapid.T) { m.notes(t, true) },
 			"answer": func(t *rapid.T) { m.notes(t, false) },
@@ -86,14 +88,14 @@ func TestConnectionsAreSharedOutAmongAddresses(t *testing.T) {
 				if c := m.any(t); c != nil {
 					_ = c.Close()
 					m.forget(c)
-					m.conns = slices.DeleteFunc(m.conns, func(o *unstalledConn) bool { return o == c })
+					m.conns = slices.DeleteFunc(m.conns, func(o *conn) bool { return o == c })
 				}
 			},
 		})
 	})
 }
 
-func (m *table) any(t *rapid.T) *unstalledConn {
+func (m *table) any(t *rapid.T) *conn {
 	if len(m.conns) == 0 {
 		return nil
 	}
@@ -112,7 +114,7 @@ func (m *table) notes(t *rapid.T, busy bool) {
 func (m *table) opens(t *rapid.T, address string) {
 	m.next++
 	from := &net.TCPAddr{IP: net.ParseIP(address), Port: 1000 + m.next}
-	c := &unstalledConn{Conn: named{from: from}, taken: taking{most: time.Minute}, count: func(int64) {}, open: m.openConns}
+	c := newConn(named{from: from}, m.Conns)
 	own, before := m.opened(address)+1, map[string]int{}
 	larger := false
 	for _, other := range addresses {
@@ -129,7 +131,8 @@ func (m *table) opens(t *rapid.T, address string) {
 		case of == address:
 			own--
 		case before[of] < own:
-			t.Fatalf("for %s, which has %d, one of %s is closed, which has %d", address, own, of, before[of])
+			t.Fatalf("for %s, which has %d, one of %s is closed, which has %d",
+				address, own, of, before[of])
 		}
 		before[of]--
 		_ = closed.Close()
@@ -138,59 +141,68 @@ func (m *table) opens(t *rapid.T, address string) {
 	switch {
 	case why == "":
 		m.conns = append(m.conns, c)
-	case why == noPlace && larger && m.n < m.workers() && m.peers[address] == nil:
+	case why == allFull && larger && m.n < m.Workers() && m.peers[address] == nil:
 		t.Fatalf("%s has none, and is not let in beside %v", address, before)
 	}
 }
 
 func (m *table) check(t *rapid.T) {
-	if open := m.openConns.n - m.ending; open > m.most || open < 0 {
-		t.Fatalf("%d are open of %d", open, m.most)
+	if open := m.Conns.n - m.ending; open > m.Most || open < 0 {
+		t.Fatalf("%d are open of %d", open, m.Most)
 	}
 	of := map[string]int{}
 	for _, c := range m.conns {
 		of[c.RemoteAddr().(*net.TCPAddr).IP.String()]++
 	}
 	for address, n := range of {
-		if m.each > 0 && !netip.MustParseAddr(address).IsLoopback() && (n > m.each || n > max(1, m.most/2)) {
+		free := m.PerAddress == 0 || netip.MustParseAddr(address).IsLoopback()
+		if !free && (n > m.PerAddress || n > max(1, m.Most/2)) {
 			t.Fatalf("%s has %d", address, n)
 		}
 	}
 	if total := len(m.conns); total != m.n {
 		t.Fatalf("%d are counted, there are %d", m.n, total)
 	}
-	for i, p := range m.openConns.idle {
-		if p.at != i || p.idle.Len() == 0 || i > 0 && m.openConns.idle.Less(i, (i-1)/2) {
+	for i, p := range m.Conns.idle {
+		if p.at != i || p.idle.Len() == 0 || i > 0 && m.Conns.idle.Less(i, (i-1)/2) {
 			t.Fatal("the addresses are out of order")
 		}
 	}
 }
 
-// Who takes a kilobyte a second goes on, in whatever bursts within the time; who takes less, or
-// nothing, ends within twice the time, however little is sent to him at once.
-func TestWhoTakesTooLittleIsCutOff(t *testing.T) {
+// A client that reads a kilobyte a second goes on, in whatever bursts within the time. One that
+// reads less, or nothing, is cut off within twice the time, however little is sent to it at once.
+func TestAClientThatReadsTooLittleIsCutOff(t *testing.T) {
 	const most = time.Minute
+	nothing := func(time.Duration) int64 { return 0 }
+	everything := func(time.Duration) int64 { return 1 << 40 }
+	aMegabyte := func(time.Duration) int64 { return 1 << 20 }
+	perSecond := func(bytes float64) func(time.Duration) int64 {
+		return func(d time.Duration) int64 { return int64(d.Seconds() * bytes) }
+	}
+	inBursts := func(d time.Duration) int64 {
+		return perSecond(10240)(d.Truncate(40 * time.Second))
+	}
 	for _, c := range []struct {
 		name  string
-		write int                             // bytes of each write
-		every time.Duration                   // between writes
-		takes func(after time.Duration) int64 // how many bytes the client has taken by then, at most what was sent
+		write int           // bytes of each write
+		every time.Duration // between writes
+		// takes is how many bytes the client has read by then, at most what was sent.
+		takes func(after time.Duration) int64
 		ends  bool
 	}{
-		{"nothing, of large writes", 32 << 10, time.Second, func(time.Duration) int64 { return 0 }, true},
-		{"nothing, of small writes that all fit the buffer", 10, 50 * time.Second, func(time.Duration) int64 { return 0 }, true},
-		{"a byte a second", 4 << 10, 10 * time.Second, func(d time.Duration) int64 { return int64(d.Seconds()) }, true},
-		{"the first megabyte, then nothing", 32 << 10, time.Second, func(time.Duration) int64 { return 1 << 20 }, true},
-		{"ten kilobytes a second", 32 << 10, 3 * time.Second, func(d time.Duration) int64 { return int64(d.Seconds() * 10240) }, false},
-		{"ten kilobytes a second in bursts", 32 << 10, 3 * time.Second, func(d time.Duration) int64 {
-			return int64(d.Truncate(40*time.Second).Seconds() * 10240)
-		}, false},
-		{"all, of small writes", 10, 50 * time.Second, func(time.Duration) int64 { return 1 << 40 }, false},
-		{"all, of large writes", 1 << 20, 50 * time.Second, func(time.Duration) int64 { return 1 << 40 }, false},
+		{"nothing, of large writes", 32 << 10, time.Second, nothing, true},
+		{"nothing, of small writes that fit the buffer", 10, 50 * time.Second, nothing, true},
+		{"a byte a second", 4 << 10, 10 * time.Second, perSecond(1), true},
+		{"the first megabyte, then nothing", 32 << 10, time.Second, aMegabyte, true},
+		{"ten kilobytes a second", 32 << 10, 3 * time.Second, perSecond(10240), false},
+		{"ten kilobytes a second in bursts", 32 << 10, 3 * time.Second, inBursts, false},
+		{"all, of small writes", 10, 50 * time.Second, everything, false},
+		{"all, of large writes", 1 << 20, 50 * time.Second, everything, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			begun := time.Now()
-			stall := taking{most: most}
+			stall := uptake{within: most}
 			for d := time.Duration(0); d < time.Hour; d += c.every {
 				unsent := func() int64 { return max(0, stall.sent-c.takes(d)) }
 				if !stall.goesOn(begun.Add(d), c.write, unsent) {
@@ -210,8 +222,8 @@ func TestWhoTakesTooLittleIsCutOff(t *testing.T) {
 	}
 }
 
-// A client that reads nothing, or hardly anything, of answer upon answer is cut off; one that is slow
-// is not. The answers are small, and come one by one: none of them alone waits long.
+// A client that reads nothing, or hardly anything, of answer upon answer is cut off; one that is
+// slow is not. The answers are small, and come one by one: none of them alone waits long.
 func TestAStalledClientIsCutOffOverAllItsAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -286,49 +298,12 @@ func narrow(t *testing.T, most time.Duration) (client, served net.Conn) {
 	if err := client.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
-	if served, err = (unstalled{Listener: ln, most: most, count: func(int64) {}, open: newOpenConns(0, 0, nil)}).Accept(); err != nil {
+	limited, _ := New(Config{Stall: most}).Listen(ln)
+	if served, err = limited.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = served.Close() })
 	return client, served
-}
-
-// Whoever resets connections writes nothing into the log: they are counted.
-func TestBrokenConnectionsLeaveNoLine(t *testing.T) {
-	s := routed(t)
-	s.app.Server().MaxIdleWorkerDuration = time.Millisecond // its keeper sleeps so long
-	var lines bytes.Buffer
-	s.Log = slog.New(slog.NewTextHandler(&lines, nil))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ln) }()
-	before := testutil.ToFloat64(telemetry.HTTPBroken)
-	for i := range 10 {
-		conn, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(conn, "GET / HT"[:i%8]); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(conn.(*net.TCPConn).SetLinger(0), conn.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for late := time.Now().Add(30 * time.Second); testutil.ToFloat64(telemetry.HTTPBroken) < before+10; runtime.Gosched() {
-		if time.Now().After(late) {
-			t.Fatalf("%v of 10 are counted", testutil.ToFloat64(telemetry.HTTPBroken)-before)
-		}
-	}
-	if err := errors.Join(s.Shutdown(30*time.Second), <-done); err != nil {
-		t.Fatal(err)
-	}
-	if lines.Len() > 0 {
-		t.Errorf("the log says %s", lines.String())
-	}
 }
 
 // lackingListener fails as a listener does whose process has too many files open.
@@ -339,23 +314,23 @@ type lackingListener struct {
 
 func (l *lackingListener) Accept() (net.Conn, error) {
 	if l.fails--; l.fails >= 0 {
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+		err := os.NewSyscallError("accept4", syscall.EMFILE)
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: err}
 	}
 	return l.Listener.Accept()
 }
 
-// A process that runs out of open files, or of memory for a moment, goes on to accept connections when it has some.
+// A process that runs out of open files, or of memory, for a moment accepts connections again when
+// it has some.
 func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ln.Close() }) // closed below
-	var told []error
-	served := unstalled{
-		Listener: &lackingListener{ln, 3}, most: time.Minute, count: func(int64) {}, open: newOpenConns(0, 0, nil),
-		lacking: func(err error) { told = append(told, err) },
-	}
+	var book logtest.Book
+	log := slog.New(slog.NewTextHandler(&book, nil))
+	served, _ := New(Config{Stall: time.Minute, Log: log}).Listen(&lackingListener{ln, 3})
 	client, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -368,8 +343,9 @@ func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Error(err)
 	}
-	if len(told) != 1 || !errors.Is(told[0], syscall.EMFILE) {
-		t.Errorf("told of %v, want of one", told)
+	said := book.String()
+	if strings.Count(said, "\n") != 1 || !strings.Contains(said, syscall.EMFILE.Error()) {
+		t.Errorf("the log says %q, want one line", said)
 	}
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
@@ -379,15 +355,14 @@ func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 	}
 }
 
-// One address may have so many connections and no more; one that it closes makes place for another.
-// Loopback and trusted proxies have no limit, in whichever spelling.
+// One address may have so many connections and no more; one that it closes makes room for another.
 func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := newOpenConns(100, 3, func(netip.Addr) bool { return true })
-	served := unstalled{Listener: ln, most: time.Minute, count: func(int64) {}, open: open}
+	open := New(Config{Most: 100, PerAddress: 3, Stall: time.Minute})
+	served, _ := open.Listen(ln)
 	accepted := make(chan net.Conn, 10)
 	done := make(chan struct{})
 	go func() {
@@ -423,18 +398,12 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	if err := fourth.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fourth.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	_, err = fourth.Read(make([]byte, 1))
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal("a fourth connection is served")
 	}
 	_ = first.Close()
-	open.forget(first.(*unstalledConn)) // as the HTTP server does when it has noticed
+	open.forget(first.(*conn)) // as the HTTP server does when it has noticed
 	dial()
 	<-accepted
-
-	s := routed(t, func(c *Config) { c.Origins.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
-	for address, want := range map[string]bool{"127.0.0.1": false, "127.9.9.9": false, "::1": false, "192.0.2.7": false, "10.1.2.3": false, "192.0.2.8": true, "2001:db8::1": true} {
-		if got := s.open.limited(netip.MustParseAddr(address)); got != want {
-			t.Errorf("%s has a limit: %v", address, got)
-		}
-	}
 }

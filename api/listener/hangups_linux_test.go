@@ -1,4 +1,4 @@
-package server
+package listener
 
 import (
 	"crypto/ecdsa"
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// connections is both ends of a connection over loopback as the server has it: behind its listener,
-// and secured if config is not nil.
+// connections returns both ends of a connection over loopback. The server's end comes from a
+// listener of this package, and is secured if config is not nil.
 func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -22,10 +22,7 @@ func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ln = unstalled{Listener: ln, most: time.Minute, count: func(int64) {}, open: newOpenConns(0, 0, nil)}
-	if config != nil {
-		ln = tls.NewListener(ln, config)
-	}
+	ln, _ = New(Config{Stall: time.Minute, TLS: config}).Listen(ln)
 	dialled := make(chan net.Conn, 1)
 	go func() {
 		defer close(dialled)
@@ -35,7 +32,8 @@ func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 			return
 		}
 		if config != nil {
-			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // its certificate is made below
+			// Its certificate is made below.
+			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 		}
 		if _, err := c.Write([]byte("GET")); err != nil {
 			t.Error(err)
@@ -69,16 +67,18 @@ func secured(t *testing.T) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+	}
 }
 
-func watching(t *testing.T) *hangUps {
+func watching(t *testing.T) *HangUps {
 	t.Helper()
-	h, err := newHangUps()
+	h, err := NewHangUps()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.close)
+	t.Cleanup(h.Close)
 	return h
 }
 
@@ -95,24 +95,24 @@ func wantThere(t *testing.T, gone <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-gone:
-		t.Error("a client is taken for gone that is there")
+		t.Error("a client that is there seems gone")
 	default:
 	}
 }
 
-// A client that closes its connection is noticed, over TLS too, also where it did so before; data that
-// it sends meanwhile is not taken for that.
+// A client that closes its connection is noticed, with and without TLS, also if it did so before
+// the watching began. Data that it sends meanwhile is not mistaken for that.
 func TestAClientThatHangsUpIsNoticed(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"plain": nil, "TLS": secured(t)} {
 		t.Run(name, func(t *testing.T) {
 			h := watching(t)
 			server, client := connections(t, config)
-			gone, forget := h.watch(server)
+			gone, forget := h.Watch(server)
 			if _, err := client.Write([]byte("more")); err != nil {
 				t.Fatal(err)
 			}
 			other, leaves := connections(t, config)
-			otherGone, forgetOther := h.watch(other)
+			otherGone, forgetOther := h.Watch(other)
 			leaves.Close()
 			wantGone(t, otherGone)
 			forgetOther()
@@ -120,27 +120,27 @@ func TestAClientThatHangsUpIsNoticed(t *testing.T) {
 			client.Close()
 			wantGone(t, gone)
 			forget()
-			late, forget := h.watch(server)
+			late, forget := h.Watch(server)
 			wantGone(t, late)
 			forget()
 		})
 	}
 }
 
-// What is no longer watched is told of nothing, and can be watched again; a connection that was closed
-// on this side is gone.
+// A connection that is no longer watched is reported no more, and can be watched again. One that
+// was closed on this side is gone.
 func TestAConnectionThatIsForgottenIsNotWatched(t *testing.T) {
 	h := watching(t)
 	server, client := connections(t, nil)
-	gone, forget := h.watch(server)
+	gone, forget := h.Watch(server)
 	forget()
-	again, forget := h.watch(server)
+	again, forget := h.Watch(server)
 	client.Close()
 	wantGone(t, again)
 	wantThere(t, gone)
 	forget()
 	server.Close()
-	closed, forget := h.watch(server)
+	closed, forget := h.Watch(server)
 	wantGone(t, closed)
 	forget()
 	if len(h.gone) != 0 {
@@ -148,11 +148,11 @@ func TestAConnectionThatIsForgottenIsNotWatched(t *testing.T) {
 	}
 }
 
-// Many connections come and go at once; descriptors are used again.
+// Many connections come and go at once, and descriptors are used again.
 func TestManyConnectionsAreWatchedAtOnce(t *testing.T) {
 	h := watching(t)
 	stays, _ := connections(t, nil)
-	gone, forget := h.watch(stays)
+	gone, forget := h.Watch(stays)
 	defer forget()
 	t.Run("at once", func(t *testing.T) {
 		for range 8 {
@@ -160,7 +160,7 @@ func TestManyConnectionsAreWatchedAtOnce(t *testing.T) {
 				t.Parallel()
 				for range 20 {
 					server, client := connections(t, nil)
-					gone, forget := h.watch(server)
+					gone, forget := h.Watch(server)
 					client.Close()
 					wantGone(t, gone)
 					forget()

@@ -1,7 +1,6 @@
-package server
+package listener
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -11,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hangUps tells when the other side of a connection closes it while nobody reads from it. The kernel
-// watches: a connection costs nothing until that happens.
-type hangUps struct {
+// HangUps tells when the other side of a connection closes it while nobody reads from it. The
+// kernel watches: a connection costs nothing until that happens.
+type HangUps struct {
 	epoll *os.File // itself watched by the runtime's poller
 	done  chan struct{}
 
@@ -22,8 +21,8 @@ type hangUps struct {
 	gone map[int32]chan struct{} // by the number that the kernel knows the connection by
 }
 
-// newHangUps starts to watch; close ends it.
-func newHangUps() (*hangUps, error) {
+// NewHangUps starts to watch; Close ends it.
+func NewHangUps() (*HangUps, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("watch connections: %w", err)
@@ -31,7 +30,7 @@ func newHangUps() (*hangUps, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("watch connections: %w", err)
 	}
-	h := &hangUps{
+	h := &HangUps{
 		epoll: os.NewFile(uintptr(fd), "epoll"),
 		done:  make(chan struct{}),
 		gone:  map[int32]chan struct{}{},
@@ -44,14 +43,14 @@ func newHangUps() (*hangUps, error) {
 	return h, nil
 }
 
-// close ends the watching; no connection may be watched any longer.
-func (h *hangUps) close() {
+// Close ends the watching. Nobody may watch a connection at that time or later.
+func (h *HangUps) Close() {
 	_ = h.epoll.Close() // it was only read from
 	<-h.done
 }
 
-// run tells what the kernel says, until the watching is closed.
-func (h *hangUps) run(raw syscall.RawConn) {
+// run passes on what the kernel says, until Close.
+func (h *HangUps) run(raw syscall.RawConn) {
 	defer close(h.done)
 	events := make([]unix.EpollEvent, 128)
 	for {
@@ -69,7 +68,7 @@ func (h *hangUps) run(raw syscall.RawConn) {
 	}
 }
 
-func (h *hangUps) tell(number int32) {
+func (h *HangUps) tell(number int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if gone, watched := h.gone[number]; watched {
@@ -78,44 +77,47 @@ func (h *hangUps) tell(number int32) {
 	}
 }
 
-// watch returns a channel that is closed when the other side closes the connection; forget ends the
-// watching, before anybody reads from the connection again. What cannot be watched is never gone.
-func (h *hangUps) watch(c net.Conn) (gone <-chan struct{}, forget func()) {
+// Watch returns a channel that is closed when the other side closes the connection. Call forget
+// before anybody reads from the connection again. A connection that cannot be watched never seems
+// gone.
+func (h *HangUps) Watch(c net.Conn) (gone <-chan struct{}, forget func()) {
 	raw := rawConn(c)
 	if raw == nil {
 		return nil, func() {}
 	}
 	number, told := h.number()
 	err := raw.Control(func(fd uintptr) {
-		// An event carries the number, not the descriptor: that may be another connection's by then.
+		// An event carries the number, not the descriptor: that may be another connection's by
+		// then.
 		e := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: number}
-		_ = h.control(unix.EPOLL_CTL_ADD, fd, &e) // where the kernel watches no more, the wait just ends later
+		_ = h.control(unix.EPOLL_CTL_ADD, fd, &e) // if the kernel refuses, the wait just ends later
 	})
 	if err != nil { // closed on this side
 		h.tell(number)
 	}
 	return told, func() {
 		h.forget(number)
-		_ = raw.Control(func(fd uintptr) { // what was closed is watched no longer
-			_ = h.control(unix.EPOLL_CTL_DEL, fd, nil) // neither is what never was
+		_ = raw.Control(func(fd uintptr) { // the kernel forgets what is closed
+			_ = h.control(unix.EPOLL_CTL_DEL, fd, nil) // and what it refused it never knew
 		})
 	}
 }
 
 // control changes what the kernel watches.
-func (h *hangUps) control(op int, fd uintptr, e *unix.EpollEvent) (err error) {
+func (h *HangUps) control(op int, fd uintptr, e *unix.EpollEvent) (err error) {
 	raw, err := h.epoll.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if closed := raw.Control(func(epoll uintptr) { err = unix.EpollCtl(int(epoll), op, int(fd), e) }); closed != nil {
+	closed := raw.Control(func(epoll uintptr) { err = unix.EpollCtl(int(epoll), op, int(fd), e) })
+	if closed != nil {
 		return closed
 	}
 	return err
 }
 
 // number finds a number that no watched connection has.
-func (h *hangUps) number() (int32, chan struct{}) {
+func (h *HangUps) number() (int32, chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for taken := true; taken; {
@@ -127,27 +129,8 @@ func (h *hangUps) number() (int32, chan struct{}) {
 	return h.last, told
 }
 
-func (h *hangUps) forget(number int32) {
+func (h *HangUps) forget(number int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.gone, number)
-}
-
-// rawConn is the socket beneath a connection; nil where there is none.
-func rawConn(c net.Conn) syscall.RawConn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if u, ok := c.(*unstalledConn); ok {
-		c = u.Conn
-	}
-	s, ok := c.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
 }
