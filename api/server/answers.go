@@ -10,35 +10,10 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/condition"
+	"ehi-server/api/content"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
-
-// empty answers with a status and no body. It stands in for Fiber's SendStatus, which sends the
-// status's name as text: a client that asked for JSON parses that and gives up (EHI-4).
-func empty(c *fiber.Ctx, status int) error {
-	c.Status(status)
-	c.Response().ResetBody()
-	return nil
-}
-
-// text answers with words for people, in plain text.
-func text(c *fiber.Ctx, status int, words string) error {
-	c.Set(fiber.HeaderContentType, fiber.MIMETextPlainCharsetUTF8)
-	return c.Status(status).Send([]byte(words))
-}
-
-// announced removes a body whose Content-Type nobody set: Fiber or one of its middlewares filled it
-// in. It stands around all other handlers, so no answer of the application can have such a body.
-// The application adds no Content-Type of its own (see New).
-func announced(c *fiber.Ctx) error {
-	err := c.Next()
-	r := c.Response()
-	if !r.IsBodyStream() && len(r.Header.ContentType()) == 0 {
-		r.ResetBody()
-	}
-	return err
-}
 
 // known has requests whose method is none of HTTP's answered like those whose method the route does not
 // have: Fiber answers them before a handler runs, in text that it does not announce. TRACE stands for
@@ -73,17 +48,17 @@ func (s *Server) unbroken(next func(*fasthttp.RequestCtx, error)) func(*fasthttp
 // not open a new connection. It may then be restarted.
 func (s *Server) handleAlive(c *fiber.Ctx) error {
 	if s.Bus.Failed() != nil {
-		return empty(c, http.StatusServiceUnavailable)
+		return content.Empty(c, http.StatusServiceUnavailable)
 	}
-	return empty(c, http.StatusOK)
+	return content.Empty(c, http.StatusOK)
 }
 
 // handleReady answers whether the process can do its work: 200, or 503 with the reason, as far as it is for anybody.
 func (s *Server) handleReady(c *fiber.Ctx) error {
 	if err := s.ready(); err != nil {
-		return text(c, http.StatusServiceUnavailable, s.unready(err)+"\n")
+		return content.Text(c, http.StatusServiceUnavailable, s.unready(err)+"\n")
 	}
-	return empty(c, http.StatusOK)
+	return content.Empty(c, http.StatusOK)
 }
 
 // unready says why the process is not ready. What the log has of it names folders and streams.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,20 +15,39 @@ import (
 	"github.com/gofiber/fiber/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
+	"ehi-server/api/content"
 	"ehi-server/shared/bus"
 )
 
 // ownBodies are Fiber's methods that fill in a body without a Content-Type.
 var ownBodies = []string{"SendStatus", "SendString", "Write", "WriteString", "Writef"}
 
-// Handlers answer through empty, text, JSON, or with a Content-Type that they set: Fiber's methods
-// that make up a body are not called on a context.
+// Handlers answer through content.Empty, content.Text, JSON, or with a Content-Type that they set:
+// Fiber's methods that make up a body are not called on a context.
 func TestNoHandlerLeavesItsBodyToTheFramework(t *testing.T) {
-	paths, err := filepath.Glob("*.go")
-	if err != nil || len(paths) < 30 {
-		t.Fatalf("%d files, %v", len(paths), err)
+	set, files := handlerFiles(t)
+	for _, file := range files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				if name := onContext(call); name != "" {
+					t.Errorf("%s: %s leaves the body to Fiber; use content.Empty or content.Text",
+						set.Position(n.Pos()), name)
+				}
+			}
+			return true
+		})
 	}
-	set := token.NewFileSet()
+}
+
+// handlerFiles are the files of the packages below api that use Fiber, by path, without their
+// tests.
+func handlerFiles(t *testing.T) (*token.FileSet, map[string]*ast.File) {
+	t.Helper()
+	paths, err := filepath.Glob("../*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, out := token.NewFileSet(), map[string]*ast.File{}
 	for _, path := range paths {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
@@ -36,15 +56,17 @@ func TestNoHandlerLeavesItsBodyToTheFramework(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			if call, ok := n.(*ast.CallExpr); ok {
-				if name := onContext(call); name != "" {
-					t.Errorf("%s: %s leaves the body to Fiber; use empty or text", set.Position(n.Pos()), name)
-				}
-			}
-			return true
-		})
+		uses := func(i *ast.ImportSpec) bool {
+			return strings.HasPrefix(i.Path.Value, `"github.com/gofiber/fiber/v2`)
+		}
+		if slices.ContainsFunc(file.Imports, uses) {
+			out[path] = file
+		}
 	}
+	if len(out) < 40 {
+		t.Fatalf("only %d files use Fiber", len(out))
+	}
+	return set, out
 }
 
 // onContext is the method of a call such as c.SendStatus(204) or c.Status(204).SendString(""), if
@@ -99,8 +121,36 @@ func TestABodyThatNobodyAnnouncedIsNotSent(t *testing.T) {
 	}
 }
 
-// Where NATS does not let the process in any more, and so no new connection can be opened, the process
-// says that it is to be replaced: liveness fails, not readiness alone.
+// EHI-10: a log-in without a body, or with one that is no log-in, is answered as any other wrong
+// one.
+func TestEHI10AnyWrongLoginIsAnsweredAlike(t *testing.T) {
+	s := routed(t)
+	for _, header := range [][]string{nil, {"Content-Type", "application/json"}, {"Content-Type", "application/x-www-form-urlencoded"}} {
+		if a := ask(t, s, "POST", "/admin/login", header...); a.StatusCode != 401 {
+			t.Errorf("%v: %d", header, a.StatusCode)
+		}
+	}
+}
+
+// An answer in another format is refused on a page to a browser, and as a resource to a program.
+func TestAnUnacceptableFormatIsRefusedAsTheClientReads(t *testing.T) {
+	s := routed(t)
+	for accept, mime := range map[string]string{
+		"application/fhir+xml": content.FHIR,
+		"text/html":            "text/html; charset=utf-8",
+	} {
+		a := ask(t, s, "GET", "/fhir/metadata", "Accept", accept)
+		if a.StatusCode != http.StatusNotAcceptable || a.Header.Get("Content-Type") != mime {
+			t.Errorf("Accept %q: %d %s", accept, a.StatusCode, a.Header.Get("Content-Type"))
+		}
+	}
+	if a := ask(t, s, "GET", "/fhir/metadata?_format=xml"); a.StatusCode != http.StatusBadRequest {
+		t.Errorf("_format=xml: %d", a.StatusCode)
+	}
+}
+
+// Where NATS does not let the process in any more, and so no new connection can be opened, the
+// process says that it is to be replaced: liveness fails, not readiness alone.
 func TestAProcessThatNATSRefusesIsNotAlive(t *testing.T) {
 	opts := &natsserver.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,

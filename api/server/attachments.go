@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
@@ -21,7 +22,7 @@ import (
 func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	j, err := s.addFiles(c)
 	switch page := staffJobPath(c.Params("id")); {
-	case !wantsPage(c):
+	case !content.WantsPage(c):
 		return s.sendJob(c, j, err)
 	case err != nil:
 		return s.staffAgain(c, page, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/api/trail"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -102,10 +103,10 @@ func (s *Server) handleAudit(c *fiber.Ctx) error {
 		return err
 	}
 	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionAudit, Patient: asked.filter.Patient})
-	c.Set(fiber.HeaderContentType, mimeNDJSON)
+	c.Set(fiber.HeaderContentType, content.NDJSON)
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="audit.AuditEvent.ndjson"`)
 	source := s.Origins.Base(c)
-	s.writeStream(c, func(w *bufio.Writer) error {
+	s.sender.SendChunked(c, func(w *bufio.Writer) error {
 		return s.writeAudit(w, asked, source)
 	})
 	return nil

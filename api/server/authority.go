@@ -7,6 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/fiber/v2/utils"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -24,7 +25,13 @@ func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
 // authority is the authorization server, as far as it decides about jobs.
 type authority struct{ *Server }
 
-var _ jobs.Authority = authority{}
+var (
+	_ jobs.Authority    = authority{}
+	_ content.Authority = authority{}
+)
+
+// Lasting implements content.Authority.
+func (s authority) Lasting(c *fiber.Ctx) func() bool { return s.lasting(c) }
 
 // Stands implements jobs.Authority.
 func (s authority) Stands(ctx context.Context, a jobs.Authorization) (bool, error) {

@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 )
@@ -31,11 +32,11 @@ func (s *Server) handleBinary(c *fiber.Ctx) error {
 		ContentType string  `json:"contentType"`
 		Data        *[]byte `json:"data"`
 	}
-	if asksForFHIR(c, line) || json.Unmarshal(line, &b) != nil || b.Data == nil {
-		if err := negotiate(c); err != nil {
+	if content.PrefersFHIR(c, typeOf(line)) || json.Unmarshal(line, &b) != nil || b.Data == nil {
+		if err := content.Negotiate(c); err != nil {
 			return err
 		}
-		c.Set(fiber.HeaderContentType, mimeFHIR)
+		c.Set(fiber.HeaderContentType, content.FHIR)
 		return c.Send(line)
 	}
 	c.Set(fiber.HeaderContentType, contentType(b.ContentType))
@@ -51,24 +52,13 @@ var errBinaryExported = ehi.Errorf(ehi.Forbidden, "A patient's application gets 
 
 var errBinaryNotFound = ehi.Errorf(ehi.NotFound, "Binary not found")
 
-// asksForFHIR reports whether a request for a Binary names FHIR's formats, in _format, or in Accept with
-// at least the weight that the type of its content has there.
-func asksForFHIR(c *fiber.Ctx, binary []byte) bool {
-	if c.Query("_format") != "" {
-		return true
-	}
-	accept := acceptOf(c)
-	asked, specific := weigh(accept, append([]string{"application/fhir+xml"}, jsonFormats...)...)
-	if specific != byName || asked == 0 {
-		return false
-	}
+// typeOf is the media type of a Binary's content; "" where it has none.
+func typeOf(binary []byte) string {
 	var b struct {
 		ContentType string `json:"contentType"`
 	}
-	_ = json.Unmarshal(binary, &b) // without a type it is asked for by */* alone
-	content, _, _ := mime.ParseMediaType(b.ContentType)
-	other, _ := weigh(accept, content)
-	return asked >= other
+	_ = json.Unmarshal(binary, &b) // what is not JSON has no type
+	return b.ContentType
 }
 
 // contentType is a media type that stood in a record, made fit for a header.

@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/api/openapi"
 	"ehi-server/shared/telemetry"
 )
@@ -48,12 +49,12 @@ func sinceText(at, since time.Time) string {
 const gap = "https://origin.invalid"
 
 // apiDocument is the API's document, which is one for as long as the process lives but for the origin.
-var apiDocument = sync.OnceValues(func() (*made, error) {
+var apiDocument = sync.OnceValues(func() (*content.Prepared, error) {
 	text, err := json.Marshal(openapi.Document(gap, telemetry.Version()))
 	if err != nil {
 		return nil, err
 	}
-	return newMade(fiber.MIMEApplicationJSON, bytes.Split(text, []byte(gap))...), nil
+	return content.Prepare(fiber.MIMEApplicationJSON, bytes.Split(text, []byte(gap))...), nil
 })
 
 // handleOpenAPI describes the API.
@@ -66,5 +67,5 @@ func (s *Server) handleOpenAPI(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return document.send(c, origin[1:len(origin)-1]) // without its quotes
+	return document.Send(c, origin[1:len(origin)-1]) // without its quotes
 }

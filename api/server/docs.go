@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/survey"
 	"ehi-server/exporter/synthetic"
@@ -131,12 +132,12 @@ var published = sync.OnceValues(func() ([]publishedType, error) {
 // docsBook keeps the page that explains the format: the last one alone.
 type docsBook struct {
 	mu   sync.Mutex
-	page *made
+	page *content.Prepared
 	at   time.Time
 }
 
 // of is the page about what was found at a time.
-func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*made, error) {
+func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*content.Prepared, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.page != nil && b.at.Equal(at) {
@@ -146,7 +147,7 @@ func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*made, error
 	if err != nil {
 		return nil, err
 	}
-	b.page, b.at = newMade(fiber.MIMETextHTMLCharsetUTF8, bytes.Clone(text)), at
+	b.page, b.at = content.Prepare(fiber.MIMETextHTMLCharsetUTF8, bytes.Clone(text)), at
 	return b.page, nil
 }
 
@@ -164,7 +165,7 @@ func (s *Server) handleDocs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return kept.send(c, nil)
+	return kept.Send(c, nil)
 }
 
 func (s *Server) renderDocs(c *fiber.Ctx, page fiber.Map) error {

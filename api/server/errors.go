@@ -10,18 +10,12 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
-)
-
-// FHIR's media types.
-const (
-	mimeFHIR   = "application/fhir+json; charset=utf-8"
-	mimeNDJSON = "application/fhir+ndjson"
 )
 
 // statusOf is the one place where error classes become HTTP statuses.
@@ -61,22 +55,22 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	if e, ok := errors.AsType[*ehi.Error](err); ok && e.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(e.RetryAfter/time.Second)))
 	}
-	unannounce(c)
+	content.Unannounce(c)
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
 	again := s.sendAgain(c, status)
 	switch {
-	case isStaffPage(c) && wantsPage(c):
+	case isStaffPage(c) && content.WantsPage(c):
 		return s.staffFault(c, status, text, again)
 	case request.IsAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):
 		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
-	case wantsPage(c):
+	case content.WantsPage(c):
 		return s.faultPage(c, code, text, again)
 	}
-	return outcome(c, status, "error", string(code), text)
+	return content.Outcome(c, status, "error", string(code), text)
 }
 
 // faultTexts are what patients read of an error; of any other class it is "fault.invalid".
@@ -158,34 +152,4 @@ func oauthCode(status int) string {
 		return "server_error"
 	}
 	return "invalid_request"
-}
-
-// outcome answers with an OperationOutcome, whose id is the request's: by it the answer is found again in the log and among the traces.
-func outcome(c *fiber.Ctx, status int, severity, code, text string) error {
-	unannounce(c)
-	o := fhir.Outcome(severity, code, text)
-	o.ID = request.ID(c)
-	return sendFHIR(c.Status(status), o)
-}
-
-// unannounce removes what a handler said of the body that it then could not send: an error is no
-// compressed attachment with that ETag.
-func unannounce(c *fiber.Ctx) {
-	for _, name := range []string{
-		fiber.HeaderContentEncoding, fiber.HeaderContentDisposition, fiber.HeaderETag,
-		fiber.HeaderLastModified, fiber.HeaderAcceptRanges, fiber.HeaderExpires, reprDigest,
-	} {
-		c.Response().Header.Del(name)
-	}
-}
-
-// sendFHIR answers with a resource.
-func sendFHIR(c *fiber.Ctx, resource any) error {
-	return c.JSON(resource, mimeFHIR)
-}
-
-// wantsPage tells a person's browser from an API client: only the former names text/html.
-func wantsPage(c *fiber.Ctx) bool {
-	weight, specific := weigh(acceptOf(c), fiber.MIMETextHTML)
-	return weight > 0 && specific == byName
 }

@@ -1,9 +1,6 @@
 package server
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -14,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 )
@@ -113,10 +111,10 @@ func (s *Server) orderedStatus(c *fiber.Ctx, j *ehi.Job) (done bool, err error) 
 			}
 			c.Set(fiber.HeaderRetryAfter, retryFault)
 			c.Set("X-Progress", "requested: the export takes its time (ordered by /faulty)")
-			return true, empty(c, http.StatusAccepted)
+			return true, content.Empty(c, http.StatusAccepted)
 		case ehi.FaultFailed:
 			if j.Status == ehi.Approved || j.Status == ehi.Retrieved {
-				return true, outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), "The export failed (ordered by /faulty)")
+				return true, content.Outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), "The export failed (ordered by /faulty)")
 			}
 		}
 	}
@@ -147,20 +145,6 @@ func drop(c *fiber.Ctx) error {
 	c.Context().HijackSetNoResponse(true)
 	c.Context().Hijack(func(conn net.Conn) {
 		_ = conn.Close() // that is all that is to be done
-	})
-	return nil
-}
-
-// breakOff announces so many bytes of f, sends half of them, and closes the connection.
-func breakOff(c *fiber.Ctx, f content, length int64) error {
-	c.Response().Header.SetContentLength(int(length))
-	head := bytes.Clone(c.Response().Header.Header())
-	c.Context().HijackSetNoResponse(true)
-	c.Context().Hijack(func(conn net.Conn) {
-		// Whatever goes wrong here, the connection breaks off, as was ordered.
-		_, _ = conn.Write(head)
-		_, _ = io.CopyN(conn, f, length/2)
-		_ = errors.Join(f.closer.Close(), conn.Close())
 	})
 	return nil
 }

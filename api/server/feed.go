@@ -180,7 +180,7 @@ func (s *Server) handleEvents(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderContentType, "text/event-stream")
 	c.Set("X-Accel-Buffering", "no") // nginx shall pass each event on at once
-	s.writeStream(c, func(w *bufio.Writer) error {
+	s.sender.SendChunked(c, func(w *bufio.Writer) error {
 		defer leave()
 		beat := time.NewTicker(heartbeat)
 		defer beat.Stop()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
@@ -26,7 +27,7 @@ const (
 
 // handleCapabilities is the CapabilityStatement (BULK-9, REAL-4).
 func (s *Server) handleCapabilities(c *fiber.Ctx) error {
-	if err := negotiate(c); err != nil {
+	if err := content.Negotiate(c); err != nil {
 		return err
 	}
 	origin := s.Origins.Base(c)
@@ -34,7 +35,7 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 	export := func(canonical string) fiber.Map {
 		return fiber.Map{"name": "export", "definition": bulkOperation + canonical}
 	}
-	return sendFHIR(c, fiber.Map{
+	return content.Resource(c, fiber.Map{
 		"resourceType": "CapabilityStatement", "status": "active", "date": capabilityDate, "kind": "instance", "fhirVersion": "4.0.1",
 		"publisher": "EHI export server", "format": []string{"application/fhir+json"}, "instantiates": []string{capability},
 		"software":       fiber.Map{"name": "EHI export server", "version": telemetry.Version()},
@@ -86,7 +87,7 @@ func fhirBase(c *fiber.Ctx) string {
 
 // handleOperationDefinition describes $ehi-export (REAL-4) with the parameters of EHI-6.
 func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
-	if err := negotiate(c); err != nil {
+	if err := content.Negotiate(c); err != nil {
 		return err
 	}
 	if c.Params("id") != "ehi-export" {
@@ -95,7 +96,7 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 	in := func(name, typ, max, doc string) fiber.Map {
 		return fiber.Map{"name": name, "use": "in", "min": 0, "max": max, "type": typ, "documentation": doc}
 	}
-	return sendFHIR(c, fiber.Map{
+	return content.Resource(c, fiber.Map{
 		"resourceType": "OperationDefinition", "id": "ehi-export",
 		"url":  s.Origins.Base(c) + "/fhir/OperationDefinition/ehi-export",
 		"name": "EHIExport", "title": "Export of all electronic health information of a patient or a population", "status": "active", "kind": "operation",
@@ -117,7 +118,7 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 
 // handlePatient reads the token's patient (BULK-8).
 func (s *Server) handlePatient(c *fiber.Ctx) error {
-	if err := negotiate(c); err != nil {
+	if err := content.Negotiate(c); err != nil {
 		return err
 	}
 	if a := request.Access(c); !a.System() && c.Params("id") != a.Patient {
@@ -131,7 +132,7 @@ func (s *Server) handlePatient(c *fiber.Ctx) error {
 		return err
 	}
 	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
-	c.Set(fiber.HeaderContentType, mimeFHIR)
+	c.Set(fiber.HeaderContentType, content.FHIR)
 	return c.Send(line)
 }
 
@@ -146,7 +147,7 @@ func (s *Server) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
 
 // handleGroup reads a group of patients (BULK-8).
 func (s *Server) handleGroup(c *fiber.Ctx) error {
-	if err := negotiate(c); err != nil {
+	if err := content.Negotiate(c); err != nil {
 		return err
 	}
 	line, err := s.Source.Group(c.UserContext(), c.Params("id"))
@@ -154,7 +155,7 @@ func (s *Server) handleGroup(c *fiber.Ctx) error {
 		return err
 	}
 	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
-	c.Set(fiber.HeaderContentType, mimeFHIR)
+	c.Set(fiber.HeaderContentType, content.FHIR)
 	return c.Send(line)
 }
 

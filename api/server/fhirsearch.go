@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/exporter/find"
 	"ehi-server/exporter/source"
@@ -37,14 +38,14 @@ type searchRequest struct {
 // handleSearch answers searches of a type (BULK-8), by GET, or by POST with the parameters in a form.
 func (s *Server) handleSearch(typ string, look func(*fiber.Ctx, source.Search) (source.Found, error)) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := negotiate(c); err != nil {
+		if err := content.Negotiate(c); err != nil {
 			return err
 		}
 		asked, err := searchParametersOf(c)
 		if err != nil {
 			return err
 		}
-		q, err := parseSearch(typ, asked, preferred(c).strict())
+		q, err := parseSearch(typ, asked, content.Preferred(c).Strict())
 		if err != nil {
 			return err
 		}
@@ -64,7 +65,7 @@ func searchParametersOf(c *fiber.Ctx) (out []fhir.Parameter, err error) {
 	if c.Method() != fiber.MethodPost || len(c.Body()) == 0 {
 		return out, nil
 	}
-	if mediaType(c) != fiber.MIMEApplicationForm {
+	if content.MediaType(c) != fiber.MIMEApplicationForm {
 		return nil, ehi.Errorf(ehi.Invalid, "The body of a search must be %s", fiber.MIMEApplicationForm)
 	}
 	for name, value := range c.Request().PostArgs().All() {
@@ -280,7 +281,7 @@ func (s *Server) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found 
 	if len(entries) > 0 { // FHIR has no empty lists
 		bundle["entry"] = entries
 	}
-	return sendFHIR(c, bundle)
+	return content.Resource(c, bundle)
 }
 
 // queryOf is the query of a link: the parameters, and where the page begins.

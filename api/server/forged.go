@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/shared/weburl"
 )
 
@@ -91,7 +92,7 @@ func isLoopback(host string) bool {
 func isUpload(path string) bool { return path == adminUpload || path == adminImport }
 
 func isJSON(c *fiber.Ctx) bool {
-	mime := mediaType(c)
+	mime := content.MediaType(c)
 	return mime == fiber.MIMEApplicationJSON ||
 		strings.HasPrefix(mime, "application/") && strings.HasSuffix(mime, "+json")
 }
@@ -110,10 +111,10 @@ func bodyFits(c *fiber.Ctx, path string) bool {
 	switch {
 	case isUpload(path), isJSON(c):
 		return true
-	case path == adminLogin && mediaType(c) == fiber.MIMEApplicationForm:
+	case path == adminLogin && content.MediaType(c) == fiber.MIMEApplicationForm:
 		return !fromBrowser(c) || c.Get("Sec-Fetch-Site") == "same-origin"
 	}
-	return mediaType(c) == "" && len(c.Body()) == 0
+	return content.MediaType(c) == "" && len(c.Body()) == 0
 }
 
 // browsersHeaders are headers that browsers send, and programs do not. Sec-Fetch-Mode is none: Node's fetch
@@ -124,5 +125,5 @@ var browsersHeaders = []string{
 
 // fromBrowser reports whether a request looks like one of a browser, of whatever age.
 func fromBrowser(c *fiber.Ctx) bool {
-	return wantsPage(c) || slices.ContainsFunc(browsersHeaders, func(name string) bool { return c.Get(name) != "" })
+	return content.WantsPage(c) || slices.ContainsFunc(browsersHeaders, func(name string) bool { return c.Get(name) != "" })
 }

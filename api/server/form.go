@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/auth"
@@ -44,7 +45,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return s.page(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
 	}
 	if j.Status != ehi.AwaitingInput {
-		if patient, err := s.loggedIn(c); err == nil && j.IsOf(patient) && wantsPage(c) {
+		if patient, err := s.loggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
 			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
 		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
@@ -305,7 +306,7 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	}
 	if page {
 		err := s.submitPage(c)
-		if ehi.CodeOf(err) == ehi.Conflict && wantsPage(c) {
+		if ehi.CodeOf(err) == ehi.Conflict && content.WantsPage(c) {
 			return s.sentBefore(c)
 		}
 		return err
@@ -327,8 +328,8 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 		by = s.Origins.ActingPatient(c, j.Patient.ID)
 	}
 	done, err := s.release(c, j, form, by, token)
-	if ehi.CodeOf(err) == ehi.Conflict && !wantsPage(c) { // clients read this very text
-		return text(c, http.StatusBadRequest, err.Error())
+	if ehi.CodeOf(err) == ehi.Conflict && !content.WantsPage(c) { // clients read this very text
+		return content.Text(c, http.StatusBadRequest, err.Error())
 	}
 	if err != nil {
 		return err
@@ -400,7 +401,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 			return err
 		}
 		return s.patientLeave(c, page, flash{Status: http.StatusForbidden, Expired: true, Tried: true})
-	case patient == "" && wantsPage(c) && s.sentFromHere(c):
+	case patient == "" && content.WantsPage(c) && s.sentFromHere(c):
 		fields := url.Values{}
 		for key, value := range v.fields() {
 			fields.Set(key, value)
@@ -426,7 +427,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 	if err := s.keepDraft(c, j.ID, v); err != nil {
 		return err
 	}
-	if wantsPage(c) {
+	if content.WantsPage(c) {
 		return s.patientLeave(c, s.formPath(c, j), flash{Tried: true, Asked: true})
 	}
 	if err := s.interact(c, j, token); err != nil { // whoever fills it in still needs it

@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
@@ -67,7 +68,7 @@ func (s *Server) guard(cookie, session string, life time.Duration, late fiber.Ha
 			sent := string(c.Request().PostArgs().Peek("_csrf"))
 			https := s.Origins.Secure() || c.Protocol() == "https"
 			if token == "" || subtle.ConstantTimeCompare([]byte(sent), []byte(token)) == 0 || https && !s.refersHere(c) {
-				if wantsPage(c) && s.ourForm(c, g.cookie) {
+				if content.WantsPage(c) && s.ourForm(c, g.cookie) {
 					return late(c)
 				}
 				return fiber.ErrForbidden

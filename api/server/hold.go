@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/listener"
 	"ehi-server/api/request"
 	"ehi-server/shared/bus"
@@ -115,7 +116,7 @@ const shortHold = time.Second
 // patience is how long a status request may be held, and until when: by default while a machine works
 // on the job, by Prefer: wait also while a person does. applied is the preference that is kept.
 func (s *Server) patience(c *fiber.Ctx, j *ehi.Job) (most time.Duration, over func(*ehi.Job) bool, applied string) {
-	if asked, ok := preferred(c).wait(); ok && s.MaxHold >= time.Second {
+	if asked, ok := content.Preferred(c).Wait(); ok && s.MaxHold >= time.Second {
 		most = min(asked, s.MaxHold.Truncate(time.Second))
 		began := j.Status
 		return most, func(j *ehi.Job) bool {

@@ -18,6 +18,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/backup"
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
@@ -49,8 +50,8 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 		Strict: strict, Charset: c.Query("charset"), MaxResource: s.MaxResource, NoWait: true, Now: now(),
 		LeastFree: s.LeastFree,
 	}
-	switch mime := mediaType(c); mime {
-	case mimeNDJSON, "application/ndjson", "application/x-ndjson":
+	switch mime := content.MediaType(c); mime {
+	case content.NDJSON, "application/ndjson", "application/x-ndjson":
 	case "application/fhir+json", fiber.MIMEApplicationJSON:
 		o.Document = true
 	default:
@@ -107,7 +108,7 @@ func (s *Server) handleBackup(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentType, mime)
 	c.Attachment(name)
 	c.Set(fiber.HeaderContentType, mime) // Attachment sets one by the name's ending
-	s.writeStream(c, func(w *bufio.Writer) error {
+	s.sender.SendChunked(c, func(w *bufio.Writer) error {
 		err := s.writeBackup(context.Background(), w, recipients) // the request's context ends before its body is written
 		if err != nil {
 			return fmt.Errorf("backup for %s: %w", by, err)

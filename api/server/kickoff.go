@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -39,7 +40,7 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		status := jobURL(s.Origins.Base(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
 		s.setLink(c, j)
-		return outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
+		return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
 	}
 }
 
@@ -51,12 +52,12 @@ func (s *Server) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (as
 		Level: level, Operation: op, Subject: c.Params("id"),
 		URL: s.Origins.Base(c) + c.OriginalURL(), Base: s.Origins.Base(c) + "/fhir",
 		SkipForm: strings.Contains(base, "/no-form"), SkipReview: strings.Contains(base, "/auto-approve"),
-		Lenient: preferred(c).lenient(), SeparateStatus: preferred(c).has("separate-export-status"),
+		Lenient: content.Preferred(c).Lenient(), SeparateStatus: content.Preferred(c).Has("separate-export-status"),
 		Own:      s.ownBase(c),
 		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 	}
 	ask.Types, ask.AllTypes = a.Scopes.Types(auth.SystemContext, auth.Export)
-	if err = negotiate(c); err != nil {
+	if err = content.Negotiate(c); err != nil {
 		return ask, err
 	}
 	if ask.Faults, err = ordered(c); err != nil {
@@ -105,7 +106,7 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 	if len(body) == 0 || c.Method() != fiber.MethodPost {
 		return params, nil
 	}
-	if !strings.HasSuffix(mediaType(c), "json") {
+	if !strings.HasSuffix(content.MediaType(c), "json") {
 		return nil, ehi.Errorf(ehi.Invalid, "The body must be a Parameters resource in application/fhir+json")
 	}
 	more, err := fhir.ParseParameters(body)
@@ -113,10 +114,4 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 		return nil, ehi.Errorf(ehi.Invalid, "%v", err)
 	}
 	return append(params, more...), nil
-}
-
-// mediaType is the content type of the body, without parameters.
-func mediaType(c *fiber.Ctx) string {
-	mime, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
-	return strings.ToLower(strings.TrimSpace(mime))
 }

@@ -35,7 +35,7 @@ func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	if m.to-m.from > streamedTasks {
 		ctx := context.Background() // the request's ends before its body is written
-		s.writeStream(c, func(w *bufio.Writer) error { return m.write(ctx, w) })
+		s.sender.SendChunked(c, func(w *bufio.Writer) error { return m.write(ctx, w) })
 		return nil
 	}
 	body, err := m.render(c.UserContext())

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -122,7 +123,7 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 // oneMeaning refuses a body of JSON of which each reader may take another part: see fhir.CheckNames. Other
 // kinds of bodies, and what is no JSON, are left to who reads them.
 func oneMeaning(c *fiber.Ctx) error {
-	if !strings.HasSuffix(mediaType(c), "json") {
+	if !strings.HasSuffix(content.MediaType(c), "json") {
 		return nil
 	}
 	if err := fhir.CheckNames(c.Body()); err != nil {

@@ -2,13 +2,10 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
-	"mime"
 	"strings"
 	"testing"
 
-	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/request"
@@ -20,26 +17,6 @@ import (
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files/local"
 )
-
-// RFC 6266 and 8187: a name in ASCII for old browsers, and the true one.
-func TestNamesInHeadersAreTrueAndASCII(t *testing.T) {
-	app := fiber.New()
-	for _, c := range []struct{ name, want string }{
-		{"scan.pdf", `attachment; filename="scan.pdf"`},
-		{"näme (1).pdf", `attachment; filename="name (1).pdf"; filename*=UTF-8''n%C3%A4me%20%281%29.pdf`},
-		{"診.pdf", `attachment; filename="_.pdf"; filename*=UTF-8''%E8%A8%BA.pdf`},
-		{`50%41'*.txt`, `attachment; filename="50_41'*.txt"; filename*=UTF-8''50%2541%27%2A.txt`},
-	} {
-		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
-		offerAs(ctx, c.name)
-		got := string(ctx.Response().Header.Peek("Content-Disposition"))
-		_, params, err := mime.ParseMediaType(got)
-		if got != c.want || err != nil || params["filename"] != c.name {
-			t.Errorf("%q is offered as %s, which reads as %q, %v", c.name, got, params["filename"], err)
-		}
-		app.ReleaseCtx(ctx)
-	}
-}
 
 func FuzzKickOffParameters(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Parameters","parameter":[{"name":"_since","valueInstant":"2020-01-01T00:00:00Z"},{"name":"x","part":[]}]}`), true)
@@ -63,72 +40,6 @@ func FuzzKickOffParameters(f *testing.F) {
 		}
 	})
 }
-
-// Whatever a client says in Accept-Encoding, If-None-Match and Prefer, it is read without harm.
-func FuzzHeaders(f *testing.F) {
-	f.Add("gzip;q=0.5, br", `W/"x", "y"`, "respond-async, handling=lenient")
-	f.Add(";q=", ",,", "")
-	app := fiber.New()
-	f.Fuzz(func(t *testing.T, encoding, match, prefer string) {
-		c := app.AcquireCtx(&fasthttp.RequestCtx{})
-		defer app.ReleaseCtx(c)
-		c.Request().Header.Set("Accept-Encoding", encoding)
-		c.Request().Header.Set("Prefer", prefer)
-		if accepts(c, "gzip") && !strings.Contains(strings.ToLower(encoding), "gzip") {
-			t.Fatalf("gzip for %q", encoding)
-		}
-		if preferred(c).lenient() && !strings.Contains(strings.ToLower(prefer), "lenient") {
-			t.Fatalf("lenient for %q", prefer)
-		}
-		matches(match, `"tag"`)
-	})
-}
-
-// Whatever Range a client asks for, the answer is a part of the file that Content-Range names truly, the whole, or 416; and the file is
-// closed.
-func FuzzRange(f *testing.F) {
-	for _, r := range []string{"bytes=0-4", "bytes=5-", "bytes=-3", "bytes=9-2", "bytes=0-1,3-4", "bytes=99999999999999999999-", "bytes=-0", "lines=1-2", "bytes=+1-2", "bytes=1--2"} {
-		f.Add(r, "")
-	}
-	f.Add("bytes=0-4", `"tag"`)
-	const digits = "0123456789"
-	app := fiber.New()
-	f.Fuzz(func(t *testing.T, asked, ifRange string) {
-		c := app.AcquireCtx(&fasthttp.RequestCtx{})
-		defer app.ReleaseCtx(c)
-		c.Request().Header.Set("Range", asked)
-		c.Request().Header.Set("If-Range", ifRange)
-		closed := &countingCloser{}
-		if err := new(Server).send(c, content{ReadSeeker: strings.NewReader(digits), closer: closed, size: int64(len(digits)), mime: mimeNDJSON, tag: "tag"}); err != nil {
-			t.Fatal(err)
-		}
-		body := string(c.Response().Body()) // reads the stream and closes it
-		switch status, named := c.Response().StatusCode(), string(c.Response().Header.Peek("Content-Range")); status {
-		case 200:
-			if body != digits {
-				t.Fatalf("%q: the whole is %q", asked, body)
-			}
-		case 206:
-			var from, to, size int
-			if _, err := fmt.Sscanf(named, "bytes %d-%d/%d", &from, &to, &size); err != nil || size != len(digits) || from < 0 || to < from || to >= size || body != digits[from:to+1] {
-				t.Fatalf("%q: %q is %q", asked, named, body)
-			}
-		case 416:
-			if named != "bytes */10" {
-				t.Fatalf("%q: 416 with %q", asked, named)
-			}
-		default:
-			t.Fatalf("%q: %d", asked, status)
-		}
-		if closed.n != 1 {
-			t.Fatalf("%q: closed %d times", asked, closed.n)
-		}
-	})
-}
-
-type countingCloser struct{ n int }
-
-func (c *countingCloser) Close() error { c.n++; return nil }
 
 // Whatever a client puts into a path, routing answers it, as no file: only a job's own table makes names into files.
 func FuzzPaths(f *testing.F) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
@@ -110,7 +111,7 @@ func refuseAuthorize(c *fiber.Ctx, req auth.Request, err error) error {
 	if e, ok := errors.AsType[*auth.Error](err); ok && e.Redirectable {
 		return ahead(c, req.ErrorRedirect(e), nil)
 	}
-	if e, ok := errors.AsType[*auth.Error](err); ok && wantsPage(c) {
+	if e, ok := errors.AsType[*auth.Error](err); ok && content.WantsPage(c) {
 		return ehi.Errorf(ehi.Invalid, "The application's request cannot be trusted: %s", e.Description)
 	}
 	return err

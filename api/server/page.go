@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 )
@@ -126,7 +127,7 @@ func (s *Server) patientLeave(c *fiber.Ctx, to string, f flash) error {
 // patientGone answers a form about something that is not there any more, as after a double click: it
 // leads to the list of what there is.
 func (s *Server) patientGone(c *fiber.Ctx, list string, err error) error {
-	if !wantsPage(c) {
+	if !content.WantsPage(c) {
 		return err
 	}
 	return s.patientLeave(c, list, flash{Status: http.StatusNotFound, Problem: s.language(c).Say("fault.not-found.text")})

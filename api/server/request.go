@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/exporter/jobs"
@@ -302,7 +303,7 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 			err = s.sendDocument(c, j)
 		} else {
 			name := c.Params("file")
-			offerAs(c, name)
+			content.SaveAs(c, name)
 			err = s.sendOutput(c, j, name, false)
 		}
 		request.NoStore(c) // the browser may be somebody else's a minute later
@@ -332,7 +333,7 @@ func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
 	request.NoStore(c)
 	c.Set(fiber.HeaderContentType, "application/zip")
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)
-	s.writeStream(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })
+	s.sender.SendChunked(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })
 	return nil
 }
 
@@ -365,7 +366,7 @@ func (s *Server) openable(j *ehi.Job, parts []archivePart) error {
 func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
 	ctx := context.Background() // the request's ends before its body is written
 	err = s.jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
-		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.openPlain(ctx, j, f) }})
+		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression) }})
 		return true
 	})
 	if err != nil {
@@ -402,5 +403,5 @@ func (p archivePart) copy(z *zip.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	return copyWhole(w, r, p.size)
+	return content.CopyWhole(w, r, p.size)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
@@ -22,7 +23,7 @@ import (
 // routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(announced, s.trace, request.Identify, request.Timed, s.observe,
+	app.Use(content.Announced, s.trace, request.Identify, request.Timed, s.observe,
 		recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}),
 		s.public(), s.headers(), onePath)
 

@@ -12,6 +12,7 @@ import (
 	"github.com/boombuler/barcode/qr"
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -31,7 +32,7 @@ const (
 
 // setUpFirst answers somebody who still has to set up a second factor.
 func (s *Server) setUpFirst(c *fiber.Ctx) error {
-	if wantsPage(c) && request.AsksForPage(c) {
+	if content.WantsPage(c) && request.AsksForPage(c) {
 		return c.Redirect(staffFactor+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
 	}
 	return ehi.Errorf(ehi.Forbidden, "Set up a second factor first: sign in at %s in a browser", staffLogin)

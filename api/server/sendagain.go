@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"ehi-server/api/content"
+
 	"github.com/gofiber/fiber/v2"
 )
 
@@ -22,7 +24,7 @@ type sentField struct{ Name, Value string }
 // those that it came with, and are checked as before.
 func (s *Server) sendAgain(c *fiber.Ctx, status int) *sentForm {
 	if status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests ||
-		c.Method() != fiber.MethodPost || mediaType(c) != fiber.MIMEApplicationForm || s.sentFromElsewhere(c) {
+		c.Method() != fiber.MethodPost || content.MediaType(c) != fiber.MIMEApplicationForm || s.sentFromElsewhere(c) {
 		return nil
 	}
 	f := &sentForm{Action: s.localPath(c, c.OriginalURL())}

@@ -23,6 +23,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/condition"
+	"ehi-server/api/content"
 	"ehi-server/api/listener"
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
@@ -165,7 +166,7 @@ type Server struct {
 	texts     web.Catalogues
 	format    formatBook
 	docs      docsBook
-	digests   *digests
+	sender    *content.Sender
 	views     *html.Engine
 	rechecks  *rechecks
 	kept      *kv.Storage            // what pages keep: drafts, notices, interactions
@@ -204,9 +205,6 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("follow failures: %w", err)
 	}
 	if s.faults, err = newFaultBook(); err != nil {
-		return nil, err
-	}
-	if s.digests, err = newDigests(); err != nil {
 		return nil, err
 	}
 	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
@@ -258,7 +256,7 @@ func New(c Config, d Deps) (*Server, error) {
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true,
 		ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.conns.Workers(),
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
-		DisableDefaultContentType:    true, // a body is announced by who makes it (see announced)
+		DisableDefaultContentType:    true, // a body is announced by who makes it (see content.Announced)
 		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.Origins.TrustedProxies,
 	})
@@ -267,6 +265,9 @@ func New(c Config, d Deps) (*Server, error) {
 		Remove: s.remove, Doubt: func(job string) { s.Sweeps.Doubt(job) }, Log: d.Log, Tracer: d.Tracer,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if s.sender, err = content.NewSender(s.jobs, authority{s}, d.Log); err != nil {
 		return nil, err
 	}
 	s.rechecks = newRechecks()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -105,7 +106,7 @@ const (
 // signInFirst leads a stranger to the log-in, and from there to the page that was asked for, or to
 // that of the form that was sent, with what was typed.
 func (s *Server) signInFirst(c *fiber.Ctx) error {
-	if !wantsPage(c) {
+	if !content.WantsPage(c) {
 		return errNoSession
 	}
 	if request.AsksForPage(c) {

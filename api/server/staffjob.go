@@ -15,6 +15,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/request"
+	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 )
 
@@ -246,7 +247,7 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 
 // firstLines reads the first resources of a file.
 func (s *Server) firstLines(ctx context.Context, j *ehi.Job, f ehi.File) (out []previewLine, err error) {
-	plain, err := s.openPlain(ctx, j, f)
+	plain, err := s.sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression)
 	if err != nil {
 		return nil, err
 	}

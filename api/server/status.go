@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -50,9 +51,9 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 	case ehi.Approved:
 		return s.sendManifest(c, j)
 	case ehi.Failed: // BULK-5
-		return outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), j.Error)
+		return content.Outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), j.Error)
 	case ehi.Rejected:
-		return outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
+		return content.Outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
 	}
 	s.setLink(c, j)
 	c.Set(fiber.HeaderRetryAfter, retryPerson)
@@ -60,7 +61,7 @@ func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 		c.Set(fiber.HeaderRetryAfter, retryMachine)
 	}
 	c.Set("X-Progress", s.progressText(j, reachOf(request.Access(c), j)))
-	return empty(c, http.StatusAccepted)
+	return content.Empty(c, http.StatusAccepted)
 }
 
 // progressText stays under 100 characters (EHI-4). Sums over all types are for who has them all (see reach).
@@ -126,7 +127,7 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	if err := s.jobs.Delete(c.UserContext(), s.Origins.Acting(c), j); err != nil {
 		return err
 	}
-	return outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
+	return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
 }
 
 // progressBook is the latest news of running exports, as workers publish them. It is bounded; a job that falls out of it

@@ -1,4 +1,4 @@
-package server
+package content
 
 import (
 	"strconv"
@@ -8,49 +8,52 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// preferences is what a request's Prefer header lines ask for: the value of each preference by its
+// Preferences are what the Prefer lines of a request ask for: the value of each preference by its
 // name in lower case, "" for one without a value (RFC 7240 2).
-type preferences map[string]string
+type Preferences map[string]string
 
-// preferred reads all Prefer lines of a request.
-func preferred(c *fiber.Ctx) preferences {
-	p := preferences{}
+// Preferred reads all Prefer lines of a request.
+func Preferred(c *fiber.Ctx) Preferences {
+	p := Preferences{}
 	for _, line := range c.Request().Header.PeekAll("Prefer") {
-		p.read(string(line))
+		p.add(string(line))
 	}
 	return p
 }
 
-// has reports whether a preference was stated, with whatever value.
-func (p preferences) has(name string) bool {
+// Has reports whether the request states a preference, with any value.
+func (p Preferences) Has(name string) bool {
 	_, stated := p[name]
 	return stated
 }
 
-// lenient and strict report a preference for handling (RFC 7240 4.4); neither is the server's choice.
-func (p preferences) lenient() bool { return strings.EqualFold(p["handling"], "lenient") }
-func (p preferences) strict() bool  { return strings.EqualFold(p["handling"], "strict") }
+// Lenient reports whether the client asks to ignore what the server does not know (RFC 7240 4.4).
+// Where a request is neither lenient nor strict, the server chooses.
+func (p Preferences) Lenient() bool { return strings.EqualFold(p["handling"], "lenient") }
 
-// wait is how long the client would wait for an answer (RFC 7240 4.3); ok is false where it does
-// not say, or says it in another form than whole seconds.
-func (p preferences) wait() (d time.Duration, ok bool) {
+// Strict reports whether the client asks to refuse what the server does not know (RFC 7240 4.4).
+func (p Preferences) Strict() bool { return strings.EqualFold(p["handling"], "strict") }
+
+// Wait is how long the client is willing to wait for an answer (RFC 7240 4.3). ok is false where it
+// does not say so in whole seconds.
+func (p Preferences) Wait() (d time.Duration, ok bool) {
 	value := p["wait"]
 	if value == "" || strings.Trim(value, "0123456789") != "" {
 		return 0, false
 	}
 	seconds, err := strconv.ParseUint(value, 10, 31)
-	if err != nil { // too large a number: as long as the server likes
+	if err != nil { // the number is too large: the server sets the limit
 		seconds = 1<<31 - 1
 	}
 	return time.Duration(seconds) * time.Second, true
 }
 
-// read adds the preferences of one header line. The first of a name counts, as RFC 7240 2 wants it;
-// what is malformed is skipped up to the next comma.
-func (p preferences) read(line string) {
+// add adds the preferences of one header line. Of several with the same name the first one counts
+// (RFC 7240 2). What is malformed is skipped up to the next comma.
+func (p Preferences) add(line string) {
 	for s := (prefer{line}); ; {
 		name, value, ok := s.pair()
-		for s.take(';') { // parameters: no preference known here has any
+		for s.skip(';') { // parameters: no preference that this server knows has any
 			if _, _, fine := s.pair(); !fine && !s.at(";,") {
 				ok = false
 				break
@@ -60,11 +63,11 @@ func (p preferences) read(line string) {
 			ok = false
 		}
 		if ok {
-			if name = strings.ToLower(name); !p.has(name) {
+			if name = strings.ToLower(name); !p.Has(name) {
 				p[name] = value
 			}
 		}
-		if !s.skip() {
+		if !s.next() {
 			return
 		}
 	}
@@ -76,14 +79,14 @@ type prefer struct{ rest string }
 // space skips white space (RFC 9110 5.6.3).
 func (s *prefer) space() { s.rest = strings.TrimLeft(s.rest, " \t") }
 
-// at reports whether one of some characters comes next, or the end.
+// at reports whether the next character is one of some, or the line ends.
 func (s *prefer) at(chars string) bool {
 	s.space()
 	return s.rest == "" || strings.IndexByte(chars, s.rest[0]) >= 0
 }
 
-// take skips a character, if it comes next.
-func (s *prefer) take(char byte) bool {
+// skip skips a character if it comes next.
+func (s *prefer) skip(char byte) bool {
 	s.space()
 	if s.rest == "" || s.rest[0] != char {
 		return false
@@ -92,13 +95,13 @@ func (s *prefer) take(char byte) bool {
 	return true
 }
 
-// pair reads token [ "=" word ]; a value that is empty is as good as none.
+// pair reads token [ "=" word ]. An empty value counts as none.
 func (s *prefer) pair() (name, value string, ok bool) {
 	s.space()
 	if name = s.token(); name == "" {
 		return "", "", false
 	}
-	if !s.take('=') {
+	if !s.skip('=') {
 		return name, "", true
 	}
 	s.space()
@@ -109,7 +112,7 @@ func (s *prefer) pair() (name, value string, ok bool) {
 	return name, s.token(), true
 }
 
-// token reads a token (RFC 9110 5.6.2), "" where none comes next.
+// token reads a token (RFC 9110 5.6.2), "" where something else comes next.
 func (s *prefer) token() string {
 	end := strings.IndexFunc(s.rest, func(r rune) bool { return !isTokenRune(r) })
 	if end < 0 {
@@ -144,8 +147,9 @@ func (s *prefer) quoted() (value string, ok bool) {
 	return "", false
 }
 
-// skip goes to the next member of the list, behind a comma outside of quotes; more is false at the end.
-func (s *prefer) skip() (more bool) {
+// next moves to the next member of the list, behind a comma outside of quotes. more is false at the
+// end.
+func (s *prefer) next() (more bool) {
 	for s.rest != "" {
 		switch s.rest[0] {
 		case ',':

@@ -1,4 +1,4 @@
-package server
+package content
 
 import (
 	"strings"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// offerAs makes a browser save the answer under a name (RFC 6266): the name in ASCII for old ones, and, where that is another, the true one
-// (RFC 8187).
-func offerAs(c *fiber.Ctx, name string) {
+// SaveAs makes a browser save the answer under a name (RFC 6266). Old browsers read the name in
+// ASCII; where that differs, the header has the true name too (RFC 8187).
+func SaveAs(c *fiber.Ctx, name string) {
 	plain := asciiName(name)
 	value := `attachment; filename="` + plain + `"`
 	if plain != name {
@@ -19,8 +19,8 @@ func offerAs(c *fiber.Ctx, name string) {
 	c.Set(fiber.HeaderContentDisposition, value)
 }
 
-// asciiName is a name without accents, and with _ for what ASCII or a quoted string has not. A % goes too: some take what follows it for an
-// escape.
+// asciiName is a name without accents, with _ for each character that ASCII or a quoted string does
+// not allow. It replaces % too: some browsers take it for the start of an escape.
 func asciiName(name string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -39,17 +39,12 @@ func extendedValue(s string) string {
 	var out strings.Builder
 	for _, b := range []byte(s) {
 		switch {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', strings.IndexByte("!#$&+-.^_`|~", b) >= 0:
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9',
+			strings.IndexByte("!#$&+-.^_`|~", b) >= 0:
 			out.WriteByte(b)
 		default:
 			out.Write([]byte{'%', hex[b>>4], hex[b&15]})
 		}
 	}
 	return out.String()
-}
-
-// inert makes sure that nothing of an answer runs, whatever its type is and however it is opened.
-func inert(c *fiber.Ctx) {
-	c.Set("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
-	c.Set("X-Content-Type-Options", "nosniff")
 }
