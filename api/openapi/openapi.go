@@ -29,8 +29,6 @@ type object = map[string]any
 // must not change it.
 func Document(origin, version string) any {
 	doc := maps.Clone(parsed().document)
-	maps.DeleteFunc(doc, func(key string, _ any) bool { return strings.HasPrefix(key, "x-") })
-
 	info := maps.Clone(doc["info"].(object))
 	info["version"] = version
 	doc["info"] = info
@@ -53,8 +51,8 @@ func Document(origin, version string) any {
 // base (EHI-1).
 func fhirServers(origin string) []object {
 	var out []object
-	for _, variant := range parsed().document["x-fhir-servers"].([]any) {
-		server := maps.Clone(variant.(object))
+	for _, variant := range parsed().Variants {
+		server := maps.Clone(variant)
 		server["url"] = origin + server["url"].(string)
 		out = append(out, server)
 	}
@@ -83,6 +81,8 @@ type Operation struct {
 	Method, Path string
 	// Tag is the group of the operation, Summary what it does.
 	Tag, Summary string
+	// Curl is a command that tries the operation, "" if there is none.
+	Curl string
 	// Query lists the names of its query parameters.
 	Query []string
 	// Security lists the schemes that open the operation, each by itself: bearer, session,
@@ -111,6 +111,7 @@ func Operations() []Operation { return slices.Clone(parsed().operations) }
 
 // contents is what the server reads of openapi.yaml.
 type contents struct {
+	Variants   []object `yaml:"x-fhir-servers"`
 	Tags       []Tag
 	Paths      map[string]pathItem
 	Components struct {
@@ -137,6 +138,7 @@ func (p pathItem) operations() map[string]*operation {
 
 type operation struct {
 	Summary    string
+	Curl       string `yaml:"x-curl"`
 	Tags       []string
 	Security   []map[string][]string
 	Parameters []parameter
@@ -171,6 +173,7 @@ func parse(text []byte) (*contents, error) {
 	if err := errors.Join(root.Decode(&c.document), root.Decode(c)); err != nil {
 		return nil, err
 	}
+	withoutExtensions(c.document)
 	for route, item := range c.Paths {
 		for method, op := range item.operations() {
 			resolved, err := c.resolve(method, route, op)
@@ -186,6 +189,21 @@ func parse(text []byte) (*contents, error) {
 	return c, nil
 }
 
+// withoutExtensions removes the properties x-... of an object, and of all objects in it.
+func withoutExtensions(in any) {
+	switch in := in.(type) {
+	case object:
+		maps.DeleteFunc(in, func(key string, _ any) bool { return strings.HasPrefix(key, "x-") })
+		for _, v := range in {
+			withoutExtensions(v)
+		}
+	case []any:
+		for _, v := range in {
+			withoutExtensions(v)
+		}
+	}
+}
+
 // pageFailure matches the responses of failures that are pages.
 var pageFailure = regexp.MustCompile(`/(page|staff)[0-9]{3}$`)
 
@@ -195,6 +213,7 @@ func (c *contents) resolve(method, route string, op *operation) (Operation, erro
 		Method:    method,
 		Path:      route,
 		Summary:   op.Summary,
+		Curl:      op.Curl,
 		responses: map[int]response{},
 	}
 	if len(op.Tags) > 0 {

@@ -2,7 +2,6 @@ package openapi
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"path"
 	"regexp"
@@ -187,10 +186,8 @@ func TestTheDocumentIsOfAServer(t *testing.T) {
 			t.Errorf("%s has the variant %s", route, item.Servers[1].URL)
 		}
 	}
-	for part := range maps.Keys(doc) {
-		if strings.HasPrefix(part, "x-") {
-			t.Errorf("%s is served", part)
-		}
+	if strings.Contains(string(served(t)), `"x-`) {
+		t.Error("an extension is served")
 	}
 }
 

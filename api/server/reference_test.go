@@ -18,6 +18,8 @@ const referenceHead = "# HTTP API\n\n" +
 	"and in the sandbox below `/faulty/{faults}` ([faults.md](faults.md)). The variants leave out the\n" +
 	"patient's form, the administrator's review, or both: in production only for clients that were\n" +
 	"added with `--may-skip-form` or `--may-skip-review`.\n\n" +
+	"The commands use the variables that [For client developers](clients.md) sets, and the sandbox's\n" +
+	"own client and administrator.\n\n" +
 	"Roles build on each other: viewer, reviewer, admin. \"Proved recently\" means that the administrator\n" +
 	"has confirmed their identity within `--reauthenticate-after`.\n\n" +
 	"`go test ./api/server -run RouteReference -update` writes this page from the routes, the rules of\n" +
@@ -35,10 +37,11 @@ func TestTheRouteReferenceIsTheRoutes(t *testing.T) {
 	fmt.Fprintf(&page, referenceHead, strings.Join(variants, ", "))
 	for _, tag := range openapi.Tags() {
 		fmt.Fprintf(&page, "\n## %s\n\n%s\n\n", tag.Name, tag.Description)
-		page.WriteString("| route | who may use it | what it does |\n| --- | --- | --- |\n")
+		page.WriteString("| route | who may use it | what it does | try it |\n| --- | --- | --- | --- |\n")
 		for _, o := range openapi.Operations() {
 			if o.Tag == tag.Name {
-				fmt.Fprintf(&page, "| `%s` | %s | %s |\n", o, accessTo(t, o), whatItDoes(o))
+				fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n",
+					o, accessTo(t, o), whatItDoes(o), command(o))
 			}
 		}
 	}
@@ -61,4 +64,12 @@ func whatItDoes(o openapi.Operation) string {
 		return o.Summary
 	}
 	return o.Summary + " Query: `" + strings.Join(o.Query, "`, `") + "`"
+}
+
+// command is how to try an operation.
+func command(o openapi.Operation) string {
+	if o.Curl == "" {
+		return ""
+	}
+	return "`" + o.Curl + "`"
 }
