@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"ehi-server/deploy"
+	"ehi-server/shared/built"
 	"ehi-server/shared/telemetry"
 )
 
@@ -182,10 +183,7 @@ func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 func TestServiceUnitIsRightAndConfined(t *testing.T) {
 	const installed = "/usr/local/bin/ehi-server"
 	unit := read(t, "systemd/ehi-server.service")
-	binary := filepath.Join(t.TempDir(), "ehi-server")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ehi-server/api").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	binary := built.Command(t, "ehi-server/api")
 	command := regexp.MustCompile(`ExecStart=(.*)`).FindStringSubmatch(unit)
 	if command == nil || !strings.HasPrefix(command[1], installed+" serve ") {
 		t.Fatalf("it starts %v", command)
@@ -218,7 +216,7 @@ func TestServiceUnitIsRightAndConfined(t *testing.T) {
 // sandbox; the image serves one on a network only where that is asked for.
 func TestShippedDeploymentsServeNoSandbox(t *testing.T) {
 	dir := t.TempDir()
-	api := build(t, dir, "ehi-server/api")
+	api := built.Command(t, "ehi-server/api")
 	serve := func(env ...string) string {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), launchTime)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/shared/built"
 	"ehi-server/shared/certtest"
 	"ehi-server/shared/files/filestest"
 )
@@ -156,8 +157,7 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	if err != nil {
 		t.Skip("prometheus is absent (Debian: prometheus)")
 	}
-	dir := t.TempDir()
-	api, nats := build(t, dir, "ehi-server/api"), build(t, dir, "github.com/nats-io/nats-server/v2")
+	api, nats := built.Command(t, "ehi-server/api"), built.Command(t, "github.com/nats-io/nats-server/v2")
 
 	t.Run("nobody works, and somebody guesses", func(t *testing.T) {
 		t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ehi-server/deploy/grafana"
+	"ehi-server/shared/built"
 )
 
 // A real Prometheus that watches a real server and its load takes every rule, and answers every query of every panel: without an error,
@@ -28,7 +29,8 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 		t.Skip("prometheus is absent (Debian: prometheus)")
 	}
 	dir := t.TempDir()
-	api, load, report := build(t, dir, "ehi-server/api"), build(t, dir, "ehi-server/bench/load"), build(t, dir, "ehi-server/deploy/report")
+	api, load := built.Command(t, "ehi-server/api"), built.Command(t, "ehi-server/bench/load")
+	report := built.Command(t, "ehi-server/deploy/report")
 	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--keeper-every", "1s")
 	ofLoad := freeAddr(t)
 	targets := map[string]string{"ehi-server": server, "ehi-load": "http://" + ofLoad}
@@ -93,16 +95,6 @@ func healthy(t *testing.T, prom string) {
 	if n < 20 {
 		t.Errorf("only %d rules", n)
 	}
-}
-
-// build makes the binary of a package.
-func build(t *testing.T, dir, of string) (binary string) {
-	t.Helper()
-	binary = filepath.Join(dir, filepath.Base(of))
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return binary
 }
 
 // freeAddr is an address on loopback that nobody listens on.

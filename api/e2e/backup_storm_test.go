@@ -27,6 +27,7 @@ import (
 
 	"ehi-server/api/backup"
 	"ehi-server/api/client"
+	"ehi-server/shared/built"
 	"ehi-server/shared/bus"
 )
 
@@ -278,7 +279,13 @@ func (s *storm) killedRestore(what, data string, flags ...string) {
 func newStorm(t *testing.T) (s *storm, p *program) {
 	t.Helper()
 	seed := rand.Uint64()
-	s = &storm{T: t, rand: rand.New(rand.NewPCG(seed, 1)), binary: build(t, "ehi-server/api"), dir: t.TempDir(), counts: map[string]int{}} // #nosec G404 -- repeatable
+	s = &storm{
+		T:      t,
+		rand:   rand.New(rand.NewPCG(seed, 1)), // #nosec G404 -- repeatable
+		binary: built.Command(t, "ehi-server/api"),
+		dir:    t.TempDir(),
+		counts: map[string]int{},
+	}
 	t.Log("seed", seed)
 	p = serveProgram(t, s.binary, "--data", filepath.Join(s.dir, "data"))
 	s.server, s.archive = p.url, filepath.Join(s.dir, "archive")

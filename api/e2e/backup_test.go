@@ -25,6 +25,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/built"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -175,7 +176,7 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 
 // The commands, as the documentation shows them.
 func TestBackupAndRestoreCommands(t *testing.T) {
-	binary, dir := build(t, "ehi-server/api"), t.TempDir()
+	binary, dir := built.Command(t, "ehi-server/api"), t.TempDir()
 	run := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 		return string(out), err
@@ -240,7 +241,7 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 
 // What a restore has left that did not end is opened by no command, and none makes anything of it.
 func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	for _, left := range []string{"data.restoring", "data/.restoring"} {
 		dir := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(dir, left), 0o700); err != nil {
@@ -317,7 +318,7 @@ func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error 
 // A server that stops sending, at the log-in, before the archive or in the midst of it, is waited for as
 // long as --silence says; then there is no backup, and the message names the server.
 func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
-	binary, dir := build(t, "ehi-server/api"), t.TempDir()
+	binary, dir := built.Command(t, "ehi-server/api"), t.TempDir()
 	p := serveProgram(t, binary, "--data", filepath.Join(dir, "data"))
 	target, err := url.Parse(p.url)
 	if err != nil {

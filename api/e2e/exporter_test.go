@@ -10,13 +10,14 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/shared/built"
 	"ehi-server/shared/records"
 	"ehi-server/shared/tracing"
 )
 
 // A worker of its own process joins an API without workers, and exports what that would have exported.
 func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
-	binary := build(t, "ehi-server/exporter")
+	binary := built.Command(t, "ehi-server/exporter")
 	own, data := t.TempDir(), t.TempDir()
 	demoRecords(t, own)
 	copyRecords(t, own, data)
@@ -73,7 +74,8 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 // A store that a server holds is not imported into behind its back: the import says so.
 func TestImportIntoAHeldStoreSaysSo(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
-	out, err := exec.CommandContext(t.Context(), "go", "run", "ehi-server/api", "generate", "--data", w.data).CombinedOutput()
+	binary := built.Command(t, "ehi-server/api")
+	out, err := exec.CommandContext(t.Context(), binary, "generate", "--data", w.data).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "held by another process") {
 		t.Errorf("%v: %s", err, out)
 	}

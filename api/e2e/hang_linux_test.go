@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/shared/built"
 	"ehi-server/shared/certtest"
 )
 
@@ -40,7 +41,7 @@ const busy = 10 * time.Second
 // A process that was told to stop ends within --drain and 10 s whatever it waits for, says that it gave
 // something up, and its status is 1.
 func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
-	server, exporter := build(t, "ehi-server/api"), build(t, "ehi-server/exporter")
+	server, exporter := built.Command(t, "ehi-server/api"), built.Command(t, "ehi-server/exporter")
 	dir := t.TempDir()
 	for name, c := range map[string]struct {
 		file    string
@@ -96,7 +97,7 @@ func TestDoctorNamesWhatHangs(t *testing.T) {
 	_, key := certtest.SelfSigned(t, dir, time.Now().Add(time.Hour))
 	cert := filepath.Join(dir, "endless.pem")
 	read := endless(t, cert)
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	cmd := exec.CommandContext(t.Context(), binary, "doctor", "--data", filepath.Join(dir, "data"), "--tls-cert", cert, "--tls-key", key)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -16,6 +16,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/pairing"
+	"ehi-server/shared/built"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -66,7 +67,7 @@ func TestNoExportGoesWithItsState(t *testing.T) {
 // notice until it writes there. The server ends and says what is missing; its next start makes commands and
 // sessions anew, and is refused where records are lost.
 func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	for stream, records := range map[string]bool{
 		"KV_ehi_jobs": true, "KV_ehi_tasks": true, "KV_ehi_auth": true, "EHI_AUDIT": true,
 		"EHI_INTERACTIVE": false, "KV_ehi_sessions": false,

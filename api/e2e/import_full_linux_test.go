@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"ehi-server/api/client"
+	"ehi-server/shared/built"
 )
 
 // Issue 20: an import through a server that fills its disk ends with an answer that says so, and never with a
@@ -19,7 +20,7 @@ import (
 // brings all of it, before a restart and after it.
 func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 	data := onSmallDisk(t, "200m")
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	p := serveProgram(t, binary, small(data)...)
 	w := overHTTP(t, p.url)
 	patient, pat := w.anyPatient()

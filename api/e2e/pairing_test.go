@@ -15,6 +15,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
+	"ehi-server/shared/built"
 	"ehi-server/shared/ehi"
 )
 
@@ -33,23 +34,11 @@ type exporterProcess struct {
 	out buffer
 }
 
-// exporterBinaries are those that tests have built, by their names.
-var exporterBinaries sync.Map
-
-func exporterBinary(t *testing.T) string {
-	t.Helper()
-	binary, built := exporterBinaries.Load(t.Name())
-	if !built {
-		binary = build(t, "ehi-server/exporter")
-		exporterBinaries.Store(t.Name(), binary)
-	}
-	return binary.(string)
-}
-
 // exporter starts one against a server.
 func exporter(t *testing.T, w *world, args ...string) *exporterProcess {
 	t.Helper()
-	x := &exporterProcess{t: t, cmd: exec.Command(exporterBinary(t), append([]string{"--nats", w.node.Bus.ClientURL()}, args...)...)}
+	args = append([]string{"--nats", w.node.Bus.ClientURL()}, args...)
+	x := &exporterProcess{t: t, cmd: exec.Command(built.Command(t, "ehi-server/exporter"), args...)}
 	x.cmd.Stderr = &x.out
 	if err := x.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -257,7 +246,9 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	pat := w.patient(p)
 	j := queued(w, pat, p)
 	exports := filepath.Join(w.data, "exports")
-	out, err := exec.CommandContext(t.Context(), exporterBinary(t), "--nats", "nats://127.0.0.1:1", "--file-ttl", "1s").CombinedOutput()
+	binary := built.Command(t, "ehi-server/exporter")
+	args := []string{"--nats", "nats://127.0.0.1:1", "--file-ttl", "1s"}
+	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "unknown flag --file-ttl") {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ehi-server/api/client"
+	"ehi-server/shared/built"
 	"ehi-server/shared/files/filestest"
 )
 
@@ -128,7 +129,7 @@ func diskRounds(t *testing.T) int {
 // everything again. What it accepted, at whatever moment, is done and right.
 func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 	data := onSmallDisk(t, "600m")
-	p := serveProgram(t, build(t, "ehi-server/api"), small(data)...)
+	p := serveProgram(t, built.Command(t, "ehi-server/api"), small(data)...)
 	w := overHTTP(t, p.url)
 	patient, pat := w.anyPatient()
 	first := w.kickOff(pat, "/no-form/auto-approve", patient, nil)
@@ -219,7 +220,7 @@ func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := onSmallDisk(t, "160m,nr_inodes=2000")
-			binary := build(t, "ehi-server/api")
+			binary := built.Command(t, "ehi-server/api")
 			p := serveProgram(t, binary, small(data)...)
 			w := overHTTP(t, p.url)
 			patient, pat := w.anyPatient()
@@ -263,7 +264,7 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 	for name, but := range map[string]int64{"no room at all": 0, "a few megabytes": 3 << 20} {
 		t.Run(name, func(t *testing.T) {
 			data := onSmallDisk(t, "160m")
-			binary := build(t, "ehi-server/api")
+			binary := built.Command(t, "ehi-server/api")
 			p := serveProgram(t, binary, small(data)...)
 			w := overHTTP(t, p.url)
 			patient, pat := w.anyPatient()
@@ -297,7 +298,7 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 // A command that writes records onto a disk that is nearly full ends and says why; the record store alone would try for
 // ever. Run again where there is room, it brings all.
 func TestACommandEndsOnAFullDisk(t *testing.T) {
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	for _, but := range []int64{500 << 10, 4 << 20} {
 		data := t.TempDir()
 		filestest.Mount(t, data, "160m")
@@ -332,7 +333,7 @@ func TestACommandEndsOnAFullDisk(t *testing.T) {
 // the process, and with room for files it goes on.
 func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
 	data := onSmallDisk(t, "400m,nr_inodes=2000")
-	p := serveProgram(t, build(t, "ehi-server/api"), small(data)...)
+	p := serveProgram(t, built.Command(t, "ehi-server/api"), small(data)...)
 	w := overHTTP(t, p.url)
 	patient, pat := w.anyPatient()
 	want := w.contents(pat, w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil)))

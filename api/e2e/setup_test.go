@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"ehi-server/api/openid"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/sources"
+	"ehi-server/shared/built"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
 )
@@ -29,6 +31,13 @@ import (
 func TestMain(m *testing.M) {
 	runChild() // a crash test's server process ends here
 	goleak.VerifyTestMain(m,
+		goleak.Cleanup(func(code int) {
+			if err := built.Remove(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+			os.Exit(code)
+		}),
 		// Left by Pebble of an Open that failed because another process holds the store.
 		goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"),
 		// Started once a process by fasthttp for its Date header, and never ended by it.

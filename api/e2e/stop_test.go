@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"ehi-server/api/client"
+	"ehi-server/shared/built"
 )
 
 // program is the server as it is built and run.
@@ -42,16 +42,6 @@ func (l *lastWords) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return string(l.said)
-}
-
-// build makes a command of the project.
-func build(t *testing.T, of string) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), filepath.Base(of))
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return binary
 }
 
 // serveProgram starts the program and waits until it serves. Where the test fails, it tells how the program's log ends.
@@ -114,7 +104,7 @@ func (p *program) ended(within time.Duration) string {
 
 // One SIGTERM lets what runs go on for --drain, hands the rest back and exits with 0; a second one ends the process at once.
 func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
-	binary, data := build(t, "ehi-server/api"), t.TempDir()
+	binary, data := built.Command(t, "ehi-server/api"), t.TempDir()
 	begin := func(drain string) (*program, *client.Client, client.Job) {
 		p := serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1", "--drain", drain, "--task-bytes", "1000000000000")
 		open := client.New(p.url)

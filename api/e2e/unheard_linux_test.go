@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ehi-server/shared/built"
 )
 
 // fullPipe is a pipe that takes nothing any more, and that nobody reads.
@@ -63,7 +65,7 @@ func (p *program) ready() bool {
 
 // Whoever takes the log and hangs, or dies, keeps the server neither from working nor from ending.
 func TestALogThatNobodyTakesStopsNothing(t *testing.T) {
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	for name, dies := range map[string]bool{"hangs": false, "dies": true} {
 		t.Run(name, func(t *testing.T) {
 			r, w := fullPipe(t)
@@ -88,7 +90,7 @@ func TestALogThatNobodyTakesStopsNothing(t *testing.T) {
 
 // A signal in the middle of a start ends it in order, and a closed terminal is one like any other.
 func TestASignalDuringAStartIsAnOrderlyEnd(t *testing.T) {
-	binary := build(t, "ehi-server/api")
+	binary := built.Command(t, "ehi-server/api")
 	signals := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
 	for n, signal := range append(signals, signals...) {
 		var said lastWords

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"ehi-server/api/client"
+	"ehi-server/shared/built"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
 )
@@ -288,10 +289,7 @@ func (s *server) reviewed(d *docket, name string, c *client.Client, target strin
 func realRecord(d *docket) {
 	t := d.t
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := built.Command(t, "ehi-server/api")
 	smallest, data := smallestRecord(t), t.TempDir()
 	if out, err := exec.Command(path, "import", "--data", data, smallest.Path).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

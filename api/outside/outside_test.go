@@ -16,12 +16,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"ehi-server/api/client"
+	"ehi-server/shared/built"
 	"ehi-server/shared/ehi"
 )
 
@@ -34,22 +34,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
+	code := built.Main(m)
 	if err := os.RemoveAll(folder); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
 }
-
-// binary is the server, built once.
-var binary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(folder, "api")
-	if out, err := exec.Command("go", "build", "-o", path, "ehi-server/api").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // server is a running server process.
 type server struct {
@@ -69,10 +60,7 @@ func serve(t *testing.T, args ...string) *server {
 // serveOn is serve on a data folder that there is.
 func serveOn(t *testing.T, data string, args ...string) *server {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := built.Command(t, "ehi-server/api")
 	s := &server{t: t, data: data}
 	run := exec.Command(path, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", s.data}, args...)...)
 	log, err := run.StderrPipe()

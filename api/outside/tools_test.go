@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"ehi-server/shared/built"
 )
 
 // kit is an installation that tests share: a folder with the scripts of testdata, or why there is none.
@@ -99,11 +101,7 @@ func runJava(t *testing.T, source string, args ...string) *program {
 // keys returns the private keys of test_client_id, as the command keys prints them.
 func (s *server) keys() []byte {
 	s.t.Helper()
-	path, err := binary()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	out, err := exec.Command(path, "keys", "--data", s.data).Output()
+	out, err := exec.Command(built.Command(s.t, "ehi-server/api"), "keys", "--data", s.data).Output()
 	if err != nil {
 		s.t.Fatal(err)
 	}

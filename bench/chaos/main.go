@@ -31,6 +31,7 @@ type config struct {
 	Patients    int           `help:"Patients of the record store, about 600 resources each." default:"20" env:"EHI_CHAOS_PATIENTS"`
 	AckWait     time.Duration `help:"The servers' --ack-wait." default:"2500ms" env:"EHI_CHAOS_ACK_WAIT"`
 	Dir         string        `help:"Folder for data and logs. Default: a temporary one, which is kept after a failure." env:"EHI_CHAOS_DIR"`
+	Built       string        `help:"Folder with commands that are built already." env:"EHI_TEST_BUILT"`
 }
 
 func main() {
@@ -62,7 +63,7 @@ func (c *config) Run(ctx context.Context) (err error) {
 		}()
 	}
 	fmt.Printf("seed %d, data and logs in %s\n", c.Seed, dir)
-	binaries, err := build(ctx, filepath.Join(dir, "bin"), c.NATS)
+	binaries, err := build(ctx, filepath.Join(dir, "bin"), c.NATS, c.Built)
 	if err != nil {
 		return err
 	}

@@ -112,21 +112,41 @@ type binaries struct{ api, exporter, nats string }
 
 const natsServer = "github.com/nats-io/nats-server/v2"
 
-// build makes them. version is that of the NATS server, "" for the one that is embedded.
-func build(ctx context.Context, dir, version string) (b binaries, err error) {
-	b = binaries{filepath.Join(dir, "api"), filepath.Join(dir, "exporter"), filepath.Join(dir, "nats-server")}
-	of := map[string]string{b.api: "ehi-server/api", b.exporter: "ehi-server/exporter"}
-	if version == "" {
-		of[b.nats] = natsServer
-	} else if err := install(ctx, dir, natsServer+"@v"+version); err != nil {
+// build makes the programs in dir. Those that the folder ready holds it takes from there. version is
+// that of the NATS server, "" for the embedded one's.
+func build(ctx context.Context, dir, version, ready string) (b binaries, err error) {
+	b.nats = filepath.Join(dir, "nats-server")
+	if version != "" {
+		if err := install(ctx, dir, natsServer+"@v"+version); err != nil {
+			return b, err
+		}
+	} else if b.nats, err = command(ctx, dir, ready, "nats-server", natsServer); err != nil {
 		return b, err
 	}
-	for path, of := range of {
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, of).CombinedOutput(); err != nil {
-			return b, fmt.Errorf("build %s: %w: %s", of, err, out)
+	if b.api, err = command(ctx, dir, ready, "api", "ehi-server/api"); err != nil {
+		return b, err
+	}
+	b.exporter, err = command(ctx, dir, ready, "exporter", "ehi-server/exporter")
+	return b, err
+}
+
+// command is the path of a program, which is built in dir unless the folder ready holds it.
+func command(ctx context.Context, dir, ready, name, of string) (string, error) {
+	if ready != "" {
+		if path := filepath.Join(ready, name); isFile(path) {
+			return path, nil
 		}
 	}
-	return b, nil
+	path := filepath.Join(dir, name)
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, of).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w: %s", of, err, out)
+	}
+	return path, nil
+}
+
+func isFile(path string) bool {
+	is, err := os.Stat(path)
+	return err == nil && is.Mode().IsRegular()
 }
 
 // install builds a version of a program that is none of the workspace's.

@@ -31,6 +31,7 @@ type config struct {
 	Limit    time.Duration `help:"How long a start, a stop or an answer may take." default:"15s" env:"EHI_STORM_LIMIT"`
 	Only     int           `help:"Run only this round of the seed; -1: all." default:"-1" env:"EHI_STORM_ONLY"`
 	Dir      string        `help:"Folder for data and logs. Default: a temporary one. The folder of a round with a fault is kept." env:"EHI_STORM_DIR"`
+	Built    string        `help:"Folder with commands that are built already." env:"EHI_TEST_BUILT"`
 }
 
 func main() {
@@ -57,9 +58,13 @@ func (c *config) Run(ctx context.Context) (err error) {
 		}
 	}
 	fmt.Printf("seed %d, data and logs in %s\n", c.Seed, dir)
-	binary := filepath.Join(dir, "api")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "ehi-server/api").CombinedOutput(); err != nil {
-		return fmt.Errorf("build the server: %w: %s", err, out)
+	binary := filepath.Join(c.Built, "api")
+	if c.Built == "" {
+		binary = filepath.Join(dir, "api")
+		out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "ehi-server/api").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("build the server: %w: %s", err, out)
+		}
 	}
 	s, err := prepare(ctx, c, dir, binary)
 	if err != nil {
