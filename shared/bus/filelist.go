@@ -164,6 +164,9 @@ func (s *sums) of(ctx context.Context, file string, is fs.FileInfo) (string, err
 	return sum, err
 }
 
+// buffers are what files are read by: a start and a stop read each file of the folder.
+var buffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
+
 // sumOf reads a file. Errors: ctx's, too.
 func sumOf(ctx context.Context, file string) (string, error) {
 	f, err := os.Open(file)
@@ -171,9 +174,11 @@ func sumOf(ctx context.Context, file string) (string, error) {
 		return "", err
 	}
 	defer f.Close() // nothing was written to it
-	h, buf := xxh3.New(), make([]byte, 1<<20)
+	buf := buffers.Get().(*[1 << 20]byte)
+	defer buffers.Put(buf)
+	h := xxh3.New()
 	for ctx.Err() == nil {
-		n, err := f.Read(buf)
+		n, err := f.Read(buf[:])
 		_, _ = h.Write(buf[:n]) // never fails
 		if errors.Is(err, io.EOF) {
 			return fmt.Sprintf("%016x", h.Sum64()), nil
