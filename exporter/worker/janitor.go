@@ -38,6 +38,7 @@ type Keeper struct {
 	clock   clock
 	noted   time.Duration // for how long the process had run when noteServed wrote last; 0: never
 	doubted doubts
+	remakes sync.Mutex      // is held while jobs are made anew
 	lacking map[string]bool // jobs that lack a task, and wait for an administrator's word
 	looked  bool            // at the latest exports, see latestExports
 	cutAt   time.Time       // when a loss of power may have cut the state short: the newest job's time at the beginning
@@ -127,7 +128,9 @@ func (k *Keeper) noteServed(now time.Time) {
 	}
 }
 
-// Run does a round at once and then one every Every, until ctx ends.
+// Run does a round at once and then one every Every, until ctx ends. The records are swept beside
+// the rounds: NATS may take a minute to list them after a server of a cluster was lost, and
+// deletions do not wait for that.
 func (k *Keeper) Run(ctx context.Context) error {
 	every, lost := k.Every, k.Lost
 	if every <= 0 {
@@ -137,7 +140,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 		lost = 5 * time.Second
 	}
 	telemetry.KeeperSuccess.SetToCurrentTime()
-	for round := 0; ctx.Err() == nil; round++ {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	sweeping.Go(func() {
+		for ctx.Err() == nil {
+			k.failed(ctx, k.SweepRecords(ctx))
+			pause(ctx, sweepRecordsEvery*every)
+		}
+	})
+	for ctx.Err() == nil {
 		now := time.Now().UTC()
 		began := time.Now()
 		told := k.now()
@@ -148,15 +159,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if k.Also != nil {
 			err = errors.Join(err, k.Also(ctx))
 		}
-		if round%sweepRecordsEvery == 0 {
-			err = errors.Join(err, k.SweepRecords(ctx))
-		}
 		telemetry.KeeperSeconds.Observe(time.Since(began).Seconds())
-		if err == nil {
+		if !k.failed(ctx, err) {
 			telemetry.KeeperSuccess.SetToCurrentTime()
-		} else if ctx.Err() == nil {
-			telemetry.KeeperFailed.Inc()
-			k.Log.Error("keeper round", "err", err)
 		}
 		if err := k.observe(ctx, now); err != nil && ctx.Err() == nil {
 			k.Log.Warn("look at the state", "err", err)
@@ -164,6 +169,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 		pause(ctx, every)
 	}
 	return nil
+}
+
+// failed reports whether a round met an error, and counts it.
+func (k *Keeper) failed(ctx context.Context, err error) bool {
+	if err != nil && ctx.Err() == nil {
+		telemetry.KeeperFailed.Inc()
+		k.Log.Error("keeper round", "err", err)
+	}
+	return err != nil
 }
 
 // observe sets the figures that nobody comes by: what waits, since when, and what is held.

@@ -40,8 +40,13 @@ func (k *Keeper) Doubt(job string) {
 	}
 }
 
-// remakeDoubted makes those of the jobs anew that do lack one.
+// remakeDoubted makes those of the jobs anew that do lack one. While a sweep of the records makes
+// jobs anew, which may take long, the doubts wait for the next round.
 func (k *Keeper) remakeDoubted(ctx context.Context) error {
+	if !k.remakes.TryLock() {
+		return nil
+	}
+	defer k.remakes.Unlock()
 	k.doubted.mu.Lock()
 	jobs := slices.Collect(maps.Keys(k.doubted.jobs))
 	k.doubted.jobs = nil
@@ -70,6 +75,8 @@ func (k *Keeper) remakeLost(ctx context.Context, exported []bus.Summary, tasks m
 			suspects = append(suspects, s.ID)
 		}
 	}
+	k.remakes.Lock()
+	defer k.remakes.Unlock()
 	err := k.remakeAll(ctx, suspects)
 	k.looked = k.looked || err == nil
 	return err
@@ -77,7 +84,7 @@ func (k *Keeper) remakeLost(ctx context.Context, exported []bus.Summary, tasks m
 
 // remakeAll makes those of the jobs anew that lack a task. A loss of power takes the latest records. Where more than a
 // few others are lost, a bucket is damaged rather than cut short, and a backup may have what is missing: those exports
-// wait for an administrator's word.
+// wait for an administrator's word. The caller holds k.remakes.
 func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	if k.cutAt.IsZero() {
 		k.cutAt = k.newest()

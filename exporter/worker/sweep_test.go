@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -157,6 +158,59 @@ func (h *house) exported(id string, at time.Time) {
 	})
 	if err != nil {
 		h.t.Fatal(err)
+	}
+}
+
+// slowFiles answers Attempts, which only a sweep of the records asks for here, when it is let go,
+// and tells when the files of the job "expired" are removed.
+type slowFiles struct {
+	*local.Store
+	asked, letGo, removed chan struct{}
+}
+
+func (f slowFiles) Remove(job string) error {
+	if job == "expired" { // once: its record goes with its files
+		close(f.removed)
+	}
+	return f.Store.Remove(job)
+}
+
+func (f slowFiles) Attempts(job string) (int, error) {
+	close(f.asked)
+	<-f.letGo
+	return f.Store.Attempts(job)
+}
+
+// A sweep of the records that takes long, as NATS may after it lost a server, holds no round up:
+// what expires meanwhile is deleted.
+func TestASlowSweepHoldsNoDeletionUp(t *testing.T) {
+	h := newHouse(t)
+	slow := slowFiles{h.files, make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	h.keeper.Files, h.keeper.Every = slow, 10*time.Millisecond
+	h.exported("lacking", time.Now().UTC())
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.keeper.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	defer close(slow.letGo)
+	<-slow.asked
+
+	h.request("expired", false)
+	if _, err := h.bus.Jobs.Update(ctx, "expired", func(j *ehi.Job) error {
+		j.ExpiresAt = time.Now().Add(-time.Second)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-slow.removed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the expired job is there while the records are swept")
 	}
 }
 
