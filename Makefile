@@ -28,8 +28,9 @@ lint:
 	go vet work
 	go tool staticcheck work
 
-docs: ## write what is generated from the code: configuration, rules, metrics, dashboards, operator's alerts
+docs: ## write what is generated from the code: configuration, rules, routes, metrics, dashboards, operator's alerts
 	go test ./api -run 'Reference|Rule' -update
+	go test ./api/server -run RouteReference -update
 	go test ./shared/telemetry -run Documented -update
 	go test ./deploy/grafana -run Rendered -update
 	go test ./deploy -run Operators -update
