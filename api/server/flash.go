@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"ehi-server/api/address"
 	"ehi-server/api/request"
 
 	"github.com/gofiber/fiber/v2"
@@ -119,14 +118,8 @@ func (s *Server) leave(c *fiber.Ctx, to string, f flash) error {
 // again. Anybody can send such a form: each counts as a failure of its address, and from an address
 // that failed too often nothing is kept. kept is whether it was.
 func (s *Server) keepTyped(c *fiber.Ctx, to string, f flash) (kept bool, err error) {
-	if s.AddressFailures > 0 {
-		from := addressOffender(address.Network(s.Origins.Address(c)))
-		if s.abuse.wait(from, s.AddressFailures) > 0 {
-			return false, nil
-		}
-		if err := s.abuse.failed(c.UserContext(), from, s.FailureWindow); err != nil {
-			return false, err
-		}
+	if ok, err := s.failures.Charge(c); !ok {
+		return false, err
 	}
 	return true, s.keepUpTo(c, to, f, typedTTL, maxTyped)
 }

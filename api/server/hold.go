@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/abuse"
 	"ehi-server/api/content"
 	"ehi-server/api/listener"
 	"ehi-server/api/request"
@@ -150,19 +151,19 @@ func (s *Server) await(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
 
 // keepPace delays or refuses a poll that comes too soon. Errors: ehi.Throttled, and those of ownJob.
 func (s *Server) keepPace(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
-	delay, refused := s.polls.admit(j.ID, time.Now())
+	delay, refused := s.polls.Admit(j.ID, time.Now())
 	if delay > 0 {
 		status := j.Status
 		j, waited, err := s.hold(c, j, delay, func(j *ehi.Job) bool { return j.Status != status })
 		if waited || err != nil {
 			return j, err
 		}
-		refused = s.polls.refuse(j.ID, time.Now())
+		refused = s.polls.Refuse(j.ID, time.Now())
 	}
 	if refused > 0 {
-		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((refused+time.Second-1)/time.Second)))
+		abuse.SetRetryAfter(c, refused)
 		telemetry.Refused.WithLabelValues("polls").Inc()
-		return j, errThrottled
+		return j, abuse.ErrPolls
 	}
 	return j, nil
 }

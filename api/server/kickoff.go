@@ -20,7 +20,7 @@ import (
 // export runs in a worker (EHI-1, 2, 6; BULK-1, 2).
 func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := s.limitClient(c, request.Access(c).ClientID); err != nil {
+		if err := s.failures.LimitClient(c, request.Access(c).ClientID); err != nil {
 			return err
 		}
 		ask, err := s.kickOffAsk(c, level, op)

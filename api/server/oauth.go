@@ -93,7 +93,7 @@ func (s *Server) handleAuthorize(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.limitClient(c, q.Get("client_id")); err != nil {
+	if err := s.failures.LimitClient(c, q.Get("client_id")); err != nil {
 		return err
 	}
 	req, err := s.Auth.Check(c.UserContext(), q, s.audiences(c, q.Get("aud")))
@@ -245,7 +245,7 @@ func (s *Server) forClient(c *fiber.Ctx, answer func(auth.TokenRequest) error) e
 		c.Set(fiber.HeaderWWWAuthenticate, basicChallenge)
 		return err
 	}
-	if err := s.limitClient(c, s.clientNamed(req)); err != nil {
+	if err := s.failures.LimitClient(c, s.clientNamed(req)); err != nil {
 		return err
 	}
 	if err := answer(req); err != nil {

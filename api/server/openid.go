@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/abuse"
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
 	"ehi-server/auth"
@@ -243,7 +244,7 @@ func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
 	if errors.Is(err, openid.ErrNoRole) {
 		status = http.StatusForbidden
 	}
-	noteFailure(c, http.StatusUnauthorized)
+	abuse.NoteStatus(c, http.StatusUnauthorized)
 	return s.staffRender(c.Status(status), "refused", "", "You are not signed in", fiber.Map{"Why": refused.Why, "Role": errors.Is(err, openid.ErrNoRole)})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/abuse"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/auth"
@@ -71,7 +72,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 		if code == ehi.Throttled {
 			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
 		}
-		noteFailure(c, again.Status)
+		abuse.NoteStatus(c, again.Status)
 		return s.leave(c, loginPath(s.localPath(c, fromPage(c, "action")), fromPage(c, "redirect")), again)
 	}
 	if err != nil {

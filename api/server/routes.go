@@ -54,16 +54,16 @@ func (s *Server) routes() {
 	s.on("GET", "/.well-known/openid-configuration", s.handleDiscovery)
 	s.on("GET", "/.well-known/oauth-authorization-server", s.handleDiscovery)
 	s.on("GET", "/auth/jwks", s.handleJWKS)
-	s.on("GET", "/auth/authorize", s.handleAuthorize, s.limitFailures)
-	s.on("POST", "/auth/authorize", s.handleAuthorize, s.limitFailures)
-	s.on("POST", "/auth/token", s.handleToken, s.limitFailures)
-	s.on("POST", "/auth/revoke", s.handleRevoke, s.limitFailures)
-	s.on("POST", "/auth/introspect", s.handleIntrospect, s.limitFailures)
-	s.on("POST", "/auth/register", s.handleRegister, s.limitFailures)
+	s.on("GET", "/auth/authorize", s.handleAuthorize, s.failures.Limit)
+	s.on("POST", "/auth/authorize", s.handleAuthorize, s.failures.Limit)
+	s.on("POST", "/auth/token", s.handleToken, s.failures.Limit)
+	s.on("POST", "/auth/revoke", s.handleRevoke, s.failures.Limit)
+	s.on("POST", "/auth/introspect", s.handleIntrospect, s.failures.Limit)
+	s.on("POST", "/auth/register", s.handleRegister, s.failures.Limit)
 
 	guard := s.guard(patientGuard, request.PatientSession, patientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
-	s.on("POST", "/patient-login", s.handleLogin, s.limitFailures, guard)
+	s.on("POST", "/patient-login", s.handleLogin, s.failures.Limit, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
 	s.on("GET", "/authorize-app", s.handleConsentPage, guard)
 	s.on("POST", "/authorize-app", s.handleConsent, guard)
@@ -78,7 +78,7 @@ func (s *Server) routes() {
 	s.on("GET", "/my/requests/:id/documents/:file", s.handleRequestFile(true))
 
 	s.staffRoutes()
-	s.on("POST", adminLogin, s.handleAdminLogin, s.limitFailures)
+	s.on("POST", adminLogin, s.handleAdminLogin, s.failures.Limit)
 	s.on("GET", adminLogout, s.handleAdminLogout)
 	s.on("GET", "/admin/log-level", s.handleLogLevel)
 	s.on("PUT", "/admin/log-level", s.handleSetLogLevel)
@@ -123,11 +123,11 @@ func (s *Server) staffRoutes() {
 	guard := s.guard(staffGuard, request.StaffSession, adminMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
-	s.on("POST", staffLogin, s.handleStaffLogin, s.limitFailures, guard)
+	s.on("POST", staffLogin, s.handleStaffLogin, s.failures.Limit, guard)
 	s.on("GET", staffCode, s.handleStaffCodePage, guard)
-	s.on("POST", staffCode, s.handleStaffCode, s.limitFailures, guard)
-	s.on("POST", staffOpenID, s.handleOpenID, s.limitFailures, guard)
-	s.on("GET", staffCallback, s.handleOpenIDCallback, s.limitFailures)
+	s.on("POST", staffCode, s.handleStaffCode, s.failures.Limit, guard)
+	s.on("POST", staffOpenID, s.handleOpenID, s.failures.Limit, guard)
+	s.on("GET", staffCallback, s.handleOpenIDCallback, s.failures.Limit)
 	s.on("POST", staffBase+"/logout", s.handleStaffLogout, guard)
 	s.on("GET", staffBase+"/events", s.handleEvents)
 	page := func(method, path string, handler fiber.Handler) { s.register(method, path, nil, guard, handler) } // a stranger's token is of no interest
@@ -147,7 +147,7 @@ func (s *Server) staffRoutes() {
 	page("POST", staffBase+"/accounts", s.handleStaffChangeAccount)
 	page("GET", staffBase+"/audit", s.handleStaffAudit)
 	page("GET", staffProve, s.handleProvePage)
-	s.register("POST", staffProve, []fiber.Handler{s.limitFailures}, guard, s.handleProve)
+	s.register("POST", staffProve, []fiber.Handler{s.failures.Limit}, guard, s.handleProve)
 	page("GET", staffFactor, s.handleSecondFactorPage)
 	page("POST", staffFactor, s.handleSecondFactor)
 }
@@ -155,13 +155,13 @@ func (s *Server) staffRoutes() {
 // fhirRoutes is what stands below one variant of the FHIR base (EHI-1).
 func (s *Server) fhirRoutes(base string) {
 	for _, dollar := range []string{"/$", "/%24"} {
-		s.on("POST", base+"/Patient/:id"+dollar+"ehi-export", s.kickOff(ehi.OnePatient, ehi.EHIExport), s.limitFailures)
-		s.on("POST", base+dollar+"ehi-export", s.kickOff(ehi.System, ehi.EHIExport), s.limitFailures)
-		s.on("POST", base+"/Group/:id"+dollar+"ehi-export", s.kickOff(ehi.OneGroup, ehi.EHIExport), s.limitFailures)
+		s.on("POST", base+"/Patient/:id"+dollar+"ehi-export", s.kickOff(ehi.OnePatient, ehi.EHIExport), s.failures.Limit)
+		s.on("POST", base+dollar+"ehi-export", s.kickOff(ehi.System, ehi.EHIExport), s.failures.Limit)
+		s.on("POST", base+"/Group/:id"+dollar+"ehi-export", s.kickOff(ehi.OneGroup, ehi.EHIExport), s.failures.Limit)
 		for path, level := range map[string]ehi.Level{"": ehi.System, "/Patient": ehi.AllPatients, "/Group/:id": ehi.OneGroup} {
-			s.on("GET", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.limitFailures)
-			s.on("POST", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.limitFailures)
-			s.on("POST", base+path+dollar+"export-v4", s.kickOff(level, ehi.BulkExportV4), s.limitFailures)
+			s.on("GET", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.failures.Limit)
+			s.on("POST", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.failures.Limit)
+			s.on("POST", base+path+dollar+"export-v4", s.kickOff(level, ehi.BulkExportV4), s.failures.Limit)
 		}
 	}
 	s.on("GET", base+"/.well-known/smart-configuration", s.handleDiscovery)

@@ -12,6 +12,7 @@ import (
 	"github.com/boombuler/barcode/qr"
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/abuse"
 	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
@@ -112,7 +113,7 @@ func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again flash) err
 	if again.Problem = err.Error(); errors.Is(err, errCodeMissing) {
 		again.Problem = "Enter the code"
 	}
-	noteFailure(c, again.Status)
+	abuse.NoteStatus(c, again.Status)
 	return s.leave(c, to, again)
 }
 

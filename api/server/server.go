@@ -22,6 +22,7 @@ import (
 	"github.com/gofiber/template/html/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/abuse"
 	"ehi-server/api/condition"
 	"ehi-server/api/content"
 	"ehi-server/api/listener"
@@ -154,9 +155,9 @@ type Server struct {
 	// adminMark is configured, worked out once.
 	adminMark func() string
 	progress  *progressBook
-	polls     *paceBook
+	polls     *abuse.Paces
 	holds     *holds
-	abuse     *abuseBook
+	failures  *abuse.Failures
 	conns     *listener.Conns
 	trail     *trail.Recorder
 	faults    *faultBook
@@ -198,10 +199,10 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.progress, err = followProgress(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}
-	if s.polls, err = newPaceBook(c.PollBurst); err != nil {
+	if s.polls, err = abuse.NewPaces(c.PollBurst); err != nil {
 		return nil, err
 	}
-	if s.abuse, err = followAbuse(d.Bus.Auth); err != nil {
+	if s.failures, err = s.followFailures(); err != nil {
 		return nil, fmt.Errorf("follow failures: %w", err)
 	}
 	if s.faults, err = newFaultBook(); err != nil {
@@ -278,6 +279,19 @@ func New(c Config, d Deps) (*Server, error) {
 	return s, nil
 }
 
+func (s *Server) followFailures() (*abuse.Failures, error) {
+	return abuse.Follow(abuse.Config{
+		Limits: abuse.Limits{
+			PerAddress: s.AddressFailures,
+			PerClient:  s.ClientFailures,
+			Window:     s.FailureWindow,
+		},
+		Bucket:  s.Bus.Auth,
+		Address: s.Origins.Address,
+		Log:     s.Log,
+	})
+}
+
 // Serve answers requests on ln until Shutdown, which may have come already.
 func (s *Server) Serve(ln net.Listener) error {
 	limited, ok := s.conns.Listen(ln)
@@ -309,7 +323,7 @@ func (s *Server) Close() error {
 	s.samples.stop()
 	s.holds.close()
 	s.feed.stop()
-	s.abuse.stop()
+	s.failures.Stop()
 	return s.progress.stop()
 }
 

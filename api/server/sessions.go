@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/session"
 
+	"ehi-server/api/abuse"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -98,7 +99,7 @@ func locked(c *fiber.Ctx, err error) error {
 		return err
 	}
 	telemetry.AbuseRefused.WithLabelValues("account").Inc()
-	return tooMany(c, l.For, "Too many wrong passwords or codes for this name")
+	return abuse.TooMany(c, l.For, "Too many wrong passwords or codes for this name")
 }
 
 func (s *Server) handleAdminLogout(c *fiber.Ctx) error {

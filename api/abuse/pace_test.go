@@ -1,4 +1,4 @@
-package server
+package abuse
 
 import (
 	"testing"
@@ -29,12 +29,12 @@ func (p *poller) poll(gap time.Duration) (refused time.Duration) {
 }
 
 func newPoller(burst int) *poller {
-	b, _ := newPaceBook(burst) // its size is a constant
-	return &poller{pace: b.of("job"), now: at}
+	b, _ := NewPaces(burst) // its size is a constant
+	return &poller{pace: b.pace("job"), now: at}
 }
 
-// REAL-1: a client that keeps the pace of the shortest Retry-After is never refused, though its clock
-// runs up to a tenth fast.
+// REAL-1: a client that keeps the pace of the shortest Retry-After is never refused, though its
+// clock runs up to a tenth fast.
 func TestREAL1TheToldPaceIsNeverRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPoller(rapid.IntRange(1, 5).Draw(t, "burst"))
@@ -47,8 +47,8 @@ func TestREAL1TheToldPaceIsNeverRefused(t *testing.T) {
 	})
 }
 
-// BULK-4: a client that polls too fast is refused once. If it then waits as long as it is told, give
-// or take a second, it is never refused again, however fast it goes on.
+// BULK-4: a client that polls too fast is refused once. If it then waits as long as it is told,
+// give or take a second, it is never refused again, however fast it goes on.
 func TestBULK4OneRefusalIsAllForWhoObeysIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPoller(rapid.IntRange(1, 100).Draw(t, "burst"))
