@@ -141,16 +141,10 @@ func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 // misannounced tells how an answer's body differs from its Content-Type, the document and the
 // request's Accept; "" where it does not.
 func misannounced(operation string, r *http.Request, resp *http.Response, body []byte) string {
-	var o openapi.Operation
-	for _, o = range openapi.Operations() {
-		if o.String() == operation {
-			break
-		}
-	}
-	media, documented := o.Media(resp.StatusCode)
+	media, known := operationNamed(operation).Media(resp.StatusCode)
 	mime, _, err := mimepkg.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
-	case !documented:
+	case !known:
 		return "a status that the document lacks"
 	case len(body) == 0 && len(media) > 0 && !slices.Contains(media, "*/*") && resp.Header.Get("Content-Type") != "text/event-stream":
 		return "no body, where the document has " + strings.Join(media, " or ")
@@ -174,16 +168,42 @@ func misannounced(operation string, r *http.Request, resp *http.Response, body [
 	return ""
 }
 
+// documentedRoute is an operation of the document and the form of its paths.
+type documentedRoute struct {
+	openapi.Operation
+	form       *regexp.Regexp
+	parameters int
+}
+
+// documentedRoutes are made once: some tests look one up for each of thousands of answers.
+var documentedRoutes = sync.OnceValue(func() (routes []documentedRoute) {
+	parameter := regexp.MustCompile(`\\\{\w+\\\}`)
+	for _, o := range openapi.Operations() {
+		form := parameter.ReplaceAllString(regexp.QuoteMeta(o.Path), `[^/]+`)
+		routes = append(routes, documentedRoute{o, regexp.MustCompile("^" + form + "$"), strings.Count(o.Path, "{")})
+	}
+	return routes
+})
+
+// operationNamed is the operation of a name; the zero one where there is none.
+func operationNamed(operation string) openapi.Operation {
+	for _, r := range documentedRoutes() {
+		if r.String() == operation {
+			return r.Operation
+		}
+	}
+	return openapi.Operation{}
+}
+
 // operationOf finds the operation of a request; one without parameters goes before one with them.
 func operationOf(method, path string) (best string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
 	fewest := 100
-	for _, o := range openapi.Operations() {
-		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(o.Path), `[^/]+`)
-		if n := strings.Count(o.Path, "{"); o.Method == method && n < fewest && regexp.MustCompile("^"+pattern+"$").MatchString(path) {
-			best, fewest = o.String(), n
+	for _, r := range documentedRoutes() {
+		if r.Method == method && r.parameters < fewest && r.form.MatchString(path) {
+			best, fewest = r.String(), r.parameters
 		}
 	}
 	return best
