@@ -473,7 +473,10 @@ func (c *Client) RemoveFiles(ctx context.Context, id string, names ...string) (*
 	return c.postJSON(ctx, "/admin/jobs/"+id+"/remove-files", map[string][]string{"params": names})
 }
 
-// WaitJob waits until a job has a status. It polls without a pause: for tests.
+// jobPause is how long WaitJob pauses between two polls.
+const jobPause = 10 * time.Millisecond
+
+// WaitJob waits until a job has a status. It polls a hundred times a second: for tests.
 func (c *Client) WaitJob(ctx context.Context, id string, status ehi.Status) (AdminJob, error) {
 	for {
 		j, err := c.Job(ctx, id)
@@ -482,6 +485,9 @@ func (c *Client) WaitJob(ctx context.Context, id string, status ehi.Status) (Adm
 		}
 		if j.Status.Settled() {
 			return j, fmt.Errorf("job %s ended as %s: %s", id, j.Status, j.Error)
+		}
+		if err := Sleep(ctx, jobPause); err != nil {
+			return j, err
 		}
 	}
 }

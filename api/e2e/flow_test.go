@@ -332,7 +332,7 @@ func TestEHI6KickOffParameters(t *testing.T) {
 	if err != nil || a.Status != 202 {
 		t.Fatalf("lenient: %+v, %v", a, err)
 	}
-	m, err := pat.Wait(t.Context(), a.Header.Get("Content-Location"), time.Millisecond)
+	m, err := pat.Wait(t.Context(), a.Header.Get("Content-Location"), 10*time.Millisecond)
 	if err != nil || len(m.Error) != 1 || m.Error[0].Count != 1 {
 		t.Fatalf("lenient manifest: %+v, %v", m, err)
 	}

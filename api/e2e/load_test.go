@@ -137,11 +137,7 @@ func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
 // until waits for a condition.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); {
-		if time.Now().After(end) {
-			w.t.Fatalf("30 s, and still not so: %s", what)
-		}
-	}
+	await(w.t, what, holds)
 }
 
 // closable is a source that opens no record while its door is closed.

@@ -46,6 +46,9 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
+// patience is how long a test waits for what has to come. It decides nothing where it comes.
+const patience = 2 * time.Minute
+
 // config is a server for tests: a free port, and outputs of 50 kB and more kept apart, so that both ways of storing them are used.
 func config() node.Config {
 	return node.Config{
@@ -177,7 +180,7 @@ func (w *world) submit(c *client.Client, job string, f form) {
 
 func (w *world) wait(job string, status ehi.Status) client.AdminJob {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	j, err := w.admin.WaitJob(ctx, job, status)
 	if err != nil {
@@ -188,9 +191,9 @@ func (w *world) wait(job string, status ehi.Status) client.AdminJob {
 
 func (w *world) manifest(c *client.Client, j client.Job) *ehi.Manifest {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	m, err := c.Wait(ctx, j.StatusURL, time.Millisecond)
+	m, err := c.Wait(ctx, j.StatusURL, 10*time.Millisecond)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -294,17 +297,17 @@ func everything(but ...string) form {
 	return newForm(kept...)
 }
 
-// await waits until something is so.
+// await waits until something is so. It looks a hundred times a second: who asks without a pause takes
+// the processor from what it waits for.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
-		if so() {
-			return
+	for deadline := time.Now().Add(patience); !so(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v it is still not so: %s", patience, what)
 		}
 	}
-	t.Fatalf("%s does not come", what)
 }
 
 // buffer is a log that can be read while it is written.
