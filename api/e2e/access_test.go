@@ -28,6 +28,7 @@ func (w *world) two() (a, b string, ca, cb *client.Client) {
 
 // DESIGN section 4, SMART-9: a token opens only its own patient's jobs; somebody else's is 404, none or a bad one 401.
 func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	a, _, mine, other := w.two()
 	_, tokens, err := w.open.Authorize(t.Context(), a)
@@ -78,6 +79,7 @@ func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 
 // EHI-10: administrators.
 func TestEHI10AdministratorsRoutes(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	a, b, mine, other := w.two()
 	for _, body := range []string{`{"username":"admin","password":"x"}`, `{"username":"x","password":"admin-password"}`, `{}`} {
@@ -152,6 +154,7 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 // Paths are told apart by case: which rules a request meets is decided by its path, so another
 // spelling of it must lead nowhere, neither to a fault nor around the rules.
 func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, path := range []string{
 		"/FHIR/metadata", "/no-form/FHIR/metadata", "/No-Form/fhir/metadata", "/faulty/expired/FHIR/metadata",
@@ -164,6 +167,7 @@ func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
 
 // A method that HTTP does not have is answered by the server, not by the framework in its own words.
 func TestEHI16UnknownMethods(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, method := range []string{"BREW", "get", "PROPFIND"} {
 		a := w.do(w.open, method, "/fhir/metadata")
@@ -176,6 +180,7 @@ func TestEHI16UnknownMethods(t *testing.T) {
 
 // Where the files of an export are listed, one of them is shown, and nowhere else.
 func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	a, _, mine, _ := w.two()
 	open, done := w.kickOff(mine, "", a, nil), w.kickOff(mine, "/no-form", a, nil)
@@ -191,6 +196,7 @@ func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
 
 // EHI-1, SMART-1, REAL-9: discovery works below every base, and what it names answers.
 func TestDiscoveryBelowEveryBase(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
 		var smart map[string]any
@@ -229,6 +235,7 @@ func TestDiscoveryBelowEveryBase(t *testing.T) {
 
 // BULK-9: bulk clients such as smart-fetch ask only for the types that are listed.
 func TestBULK9CapabilityListsEveryExportedType(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	var statement struct {
 		Rest []struct {
@@ -251,6 +258,7 @@ func TestBULK9CapabilityListsEveryExportedType(t *testing.T) {
 
 // BULK-8: the token's patient and nobody else.
 func TestBULK8PatientReadAndSearch(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	a, b, mine, _ := w.two()
 	w.want(w.do(mine, "GET", "/fhir/Patient/"+a), 200, `"id":"`+a+`"`)
@@ -262,6 +270,7 @@ func TestBULK8PatientReadAndSearch(t *testing.T) {
 
 // EHI-15, REAL-13, REAL-14.
 func TestEHI15CrossOriginScripts(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for path, open := range map[string]bool{"/fhir/metadata": true, "/fhir/Patient/x/$ehi-export": true, "/jobs/x/status": true, "/auth/token": true,
 		"/fhir/.well-known/smart-configuration": true, "/jobs/x/download/Patient.ndjson": true, "/admin/jobs": false, "/admin/login": false} {
@@ -280,6 +289,7 @@ func TestEHI15CrossOriginScripts(t *testing.T) {
 
 // URLs come from the configured base, whatever a client puts into its headers, unless a trusted proxy says otherwise.
 func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
+	t.Parallel()
 	forged := []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "evil.example"}
 	w := start(t, t.TempDir(), config(), node.Options{})
 	w.want(w.do(w.open, "GET", "/fhir/metadata", forged...), 200, `"url":"`+w.open.Base+`/fhir"`)
@@ -292,6 +302,7 @@ func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
 
 // SMART-2, SMART-4, REAL-5: the endpoints over HTTP.
 func TestSMARTEndpoints(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	q := url.Values{"response_type": {"code"}, "client_id": {"test_client_id"}, "redirect_uri": {"http://app.example/cb?x=1"}, "scope": {"patient/$ehi-export"},

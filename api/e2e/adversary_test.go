@@ -67,6 +67,7 @@ func (t told) read(where string, a *client.Answer) {
 // No marker of what is withheld is on any of them, in whatever spelling, and nothing that was released
 // is missing.
 func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
+	t.Parallel()
 	began := time.Now()
 	var all []*adversary
 	for k := range *adversaryExports {

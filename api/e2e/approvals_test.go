@@ -24,6 +24,7 @@ func decisionOn(job string) string {
 // between resets the approvals, a page that shows an older state decides nothing, and every document
 // can be opened by those who decide.
 func TestFourEyesApproveTheSameThing(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
 	app, _ := p.letIn("app", "ann")
 	j := p.kickOff(app, "/no-form", p.ann, nil)
@@ -86,6 +87,7 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 // With four eyes an approval ends with its approver: of a reviewer who was removed, or who came back with
 // another role or as another account of the same name, it counts no more.
 func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
 	app, _ := p.letIn("app", "ann")
 	j := p.kickOff(app, "/no-form", p.ann, nil)

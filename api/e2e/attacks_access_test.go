@@ -648,6 +648,7 @@ type guess struct{ path, mime, body string }
 // Whoever guesses is held up: a name after five wrong passwords, whether there is such an account or not and also for the right one; an address
 // and a client after as many failures as the configuration says, in every process, with Retry-After. Who did nothing wrong is let in.
 func TestGuessingIsHeldUp(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.AddressFailures, c.ClientFailures, c.FailureWindow = 30, 1000, time.Minute })
 	const plain = "application/json"
 	try := func(g guess) *client.Answer {
@@ -703,6 +704,7 @@ func TestGuessingIsHeldUp(t *testing.T) {
 
 // Many guesses at once are no more than one after the other.
 func TestGuessesAtOnceCountEach(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	var wrong atomic.Int64
 	var wg sync.WaitGroup
@@ -769,6 +771,7 @@ func (p *production) timings(tries int) (known, unknown, configured time.Duratio
 // A client's keys are fetched by its jwks_uri within limits: where its network is allowed, once for many assertions, again for a key that is
 // new, and not more often than every half minute.
 func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
+	t.Parallel()
 	p := &target{production: startProduction(t, func(c *node.Config) { c.PrivateKeySets = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })}
 	var fetches atomic.Int64
 	var mu sync.Mutex

@@ -242,6 +242,7 @@ func (p *target) claims() map[string]any {
 // Every attack is refused, with the status that its source names. Rows are by group: codes and redirects, clients, assertions, bearers,
 // access, paths, requests, pages, administrators, guessing, servers that are made to ask, control by the controlled, limits, signing in.
 func TestAttacksAreRefused(t *testing.T) {
+	t.Parallel()
 	p := newTarget(t)
 	groups := map[string][]attack{
 		"codes and redirects": codeAttacks, "clients": clientAttacks, "assertions": assertionAttacks, "bearers": bearerAttacks, "access": accessAttacks, "paths": pathAttacks,

@@ -29,6 +29,7 @@ func command(t *testing.T, binary string, args ...string) (code int, said string
 // F11 of issue 20: a backup that does not fit onto its disk, or is of a server that has lost something, says so and
 // names its archive, and nothing of one that failed is left. So does whoever refuses an archive that was cut.
 func TestABackupThatFailsNamesItsArchiveAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	binary, data := built.Command(t, "ehi-server/api"), t.TempDir()
 	if code, said := command(t, binary, "generate", "--data", data, "--patients", "200"); code != 0 {
 		t.Fatal(said)

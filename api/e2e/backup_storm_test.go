@@ -311,6 +311,7 @@ func newStorm(t *testing.T) (s *storm, p *program) {
 // Issue 20, items 5 and 6: whatever is cut, killed or flipped while a backup is made, kept or restored, there
 // is never a success that is none.
 func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
+	t.Parallel()
 	s, p := newStorm(t)
 	rounds := backupRounds(t)
 	for n := range rounds {

@@ -33,6 +33,7 @@ import (
 // A backup that is taken while the server works, restored into an empty folder, is the same server: finished exports download, documents
 // are there, open forms can be filled in, what ran is made, tokens hold; what was deleted is not there.
 func TestABackupIsTheSameServer(t *testing.T) {
+	t.Parallel()
 	var archive bytes.Buffer
 	var finished, reviewed, open, running, population, deleted client.Job
 	var token, service, patient string
@@ -141,6 +142,7 @@ func (w *world) record(id string) *ehi.Job {
 
 // What is no whole backup is not restored, and nothing is restored over something.
 func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	var archive bytes.Buffer
 	if err := w.node.Backup(t.Context(), &archive); err != nil {
@@ -176,6 +178,7 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 
 // The commands, as the documentation shows them.
 func TestBackupAndRestoreCommands(t *testing.T) {
+	t.Parallel()
 	binary, dir := built.Command(t, "ehi-server/api"), t.TempDir()
 	run := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
@@ -241,6 +244,7 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 
 // What a restore has left that did not end is opened by no command, and none makes anything of it.
 func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
+	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
 	for _, left := range []string{"data.restoring", "data/.restoring"} {
 		dir := t.TempDir()
@@ -264,6 +268,7 @@ func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
 
 // A second server on one data folder says what is the matter.
 func TestASecondServerOnAFolderIsRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for name, cfg := range map[string]node.Config{"its records": config(), "its state": func() node.Config { c := config(); c.Source = "synthetic:patients=1"; return c }()} {
 		_, err := node.Open(t.Context(), cfg, w.data, slog.New(slog.DiscardHandler), node.Options{})
@@ -276,6 +281,7 @@ func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 // A backup that is fetched over HTTP is encrypted for whom its address names, and for nobody where that
 // cannot be read: who asks for an encrypted archive never gets another one.
 func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	mine, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -318,6 +324,7 @@ func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error 
 // A server that stops sending, at the log-in, before the archive or in the midst of it, is waited for as
 // long as --silence says; then there is no backup, and the message names the server.
 func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
+	t.Parallel()
 	binary, dir := built.Command(t, "ehi-server/api"), t.TempDir()
 	p := serveProgram(t, binary, "--data", filepath.Join(dir, "data"))
 	target, err := url.Parse(p.url)

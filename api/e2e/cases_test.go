@@ -31,6 +31,7 @@ func exportHas(t *testing.T, got map[string]records.Resource, want ...string) {
 
 // IN-1: both notes come with the record, and stay out with their documents.
 func TestCaseAttachmentURLBinary(t *testing.T) {
+	t.Parallel()
 	w := startOn(t, records.Cases(t, "attachment-url-binary"))
 	got, text := w.export("pa", nil)
 	notes := []string{"<p>hello</p>", "hello"}
@@ -47,6 +48,7 @@ func TestCaseAttachmentURLBinary(t *testing.T) {
 
 // IN-1: a fullUrl names its entry, with and without a version; an outcome entry is no problem.
 func TestCaseBundleFullURLs(t *testing.T) {
+	t.Parallel()
 	w := startOn(t, records.Cases(t, "bundle-full-urls"))
 	for patient, condition := range map[string]string{"pb": "cb", "pc": "cc"} {
 		got, text := w.export(patient, nil)
@@ -59,6 +61,7 @@ func TestCaseBundleFullURLs(t *testing.T) {
 
 // IN-3: a history is newest first, and its DELETE deletes.
 func TestCaseHistoryBundle(t *testing.T) {
+	t.Parallel()
 	w := startOn(t, records.Cases(t, "history-bundle"))
 	got, text := w.export("ph", nil)
 	exportHas(t, got, "Patient/ph")
@@ -69,6 +72,7 @@ func TestCaseHistoryBundle(t *testing.T) {
 
 // IN-4: a byte order mark is no problem; what is no UTF-8 never goes out.
 func TestCaseEncodings(t *testing.T) {
+	t.Parallel()
 	dir := records.Cases(t, "encodings")
 	w := startOn(t, dir)
 	lines, err := os.ReadFile(filepath.Join(dir, "bom.ndjson"))
@@ -90,6 +94,7 @@ func TestCaseEncodings(t *testing.T) {
 // IN-1: a conditional reference leads to the resource that has the identifier, also where that
 // comes later.
 func TestCaseConditionalReferences(t *testing.T) {
+	t.Parallel()
 	dir := records.Cases(t, "conditional-references")
 	patient, results := filepath.Join(dir, "a-patient.json"), filepath.Join(dir, "b-later-results.json")
 	for _, order := range [][]string{{patient, results}, {results, patient}} {
@@ -112,6 +117,7 @@ func TestCaseConditionalReferences(t *testing.T) {
 
 // BULK-1: of Provenance what is about the output comes with it.
 func TestCaseRelevantProvenance(t *testing.T) {
+	t.Parallel()
 	w := startOn(t, records.Cases(t, "relevant-provenance"))
 	c := w.service("system/*.rs system/$ehi-export")
 	got, _ := w.bulk(c, http.MethodGet, "/fhir/$export?_type=Observation&_typeFilter=Observation%3Fstatus%3Dfinal"+
@@ -121,6 +127,7 @@ func TestCaseRelevantProvenance(t *testing.T) {
 
 // IN-2: the patient compartment is that of R4.
 func TestCaseCompartment(t *testing.T) {
+	t.Parallel()
 	w := startOn(t, records.Cases(t, "compartment"))
 	got, _ := w.export("sup1", nil)
 	for _, key := range []string{
@@ -138,6 +145,7 @@ func TestCaseCompartment(t *testing.T) {
 
 // EHI-9: what is labelled stays out, and so does Provenance of it, however its keys are spelled.
 func TestCaseReleaseLeaks(t *testing.T) {
+	t.Parallel()
 	w := startOn(t, records.Cases(t, "release-leaks"))
 	got, text := w.export("rel-patient-0001", everything("a:hiv", "a:alcoholAndDrug", "a:mentalHealth",
 		"a:confidential", "a:domesticViolence", "a:sexualAssault", "a:genetic", "a:other"))
@@ -161,6 +169,7 @@ func TestCaseReleaseLeaks(t *testing.T) {
 
 // EHI-9: sensitive codes and labels stay out, the control does not.
 func TestCaseSensitiveSpellings(t *testing.T) {
+	t.Parallel()
 	dir := records.Cases(t, "sensitive-spellings")
 	w := startOn(t, filepath.Join(dir, "records.ndjson"))
 	data, err := os.ReadFile(filepath.Join(dir, "form.json"))

@@ -38,6 +38,7 @@ func unpack(coding string, data []byte) ([]byte, error) {
 
 // However files are stored, every client gets the same lines, in a coding that it accepts.
 func TestCompressedFilesSuitEveryClient(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.Compression = ehi.Zstd // the server's default, which a kick-off overrides
 	cfg.SpillBytes = 4000      // both ways of storing
@@ -100,6 +101,7 @@ func TestCompressedFilesSuitEveryClient(t *testing.T) {
 
 // A range of a compressed file is one of the bytes that are sent; where it has to be unpacked, the whole is sent.
 func TestRangesOfCompressedFiles(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

@@ -30,6 +30,7 @@ func (w *world) kickedOff(c *client.Client, base, patient string) *client.Answer
 // EHI-2, EHI-3: the link to the form comes with the kick-off and with each status while the form is open, and no
 // longer. It is bare for the sandbox's client, and as RFC 8288 has it for every other one.
 func TestEHI2TheLinkLeadsToTheOpenForm(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	const back = "https://app.example/cb"
@@ -99,6 +100,7 @@ func (w *world) tokenFor(id, back, patient string) string {
 // EHI-5, REAL-2: the manifest has all that it must have, its lists are lists, also when they are empty, and Expires
 // says when its files go.
 func TestEHI5TheManifestIsWhole(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.FileTTL = time.Hour
 	w := start(t, t.TempDir(), cfg, node.Options{})
@@ -160,6 +162,7 @@ func TestEHI5TheManifestIsWhole(t *testing.T) {
 
 // REAL-11: whatever a kit puts into a URL as it is needs no escaping there.
 func TestREAL11TokensAndIDsAreSafeInURLs(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -175,6 +178,7 @@ func TestREAL11TokensAndIDsAreSafeInURLs(t *testing.T) {
 
 // REAL-10: an export of all demo patients has what kits look for.
 func TestREAL10TheDemoPopulationHasWhatKitsLookFor(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	got, _ := w.bulk(w.service("system/*.rs"), http.MethodGet, "/fhir/$export", nil)
 	counts := map[string]int{}

@@ -228,6 +228,7 @@ func (c *child) kill() {
 // A process that dies in the middle of an export: after the restart the job completes, its files are right, nothing is left over; a
 // finished job still downloads and an open form is still open.
 func TestKilledInTheMiddleOfAnExport(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	importRecords(t, data)
 	largest := "fbfec681-d357-4b28-b1d2-5db6434c7846"
@@ -281,6 +282,7 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 
 // A command that kills its process each time ends as a failed job, and the process lives; other exports are done all the same.
 func TestAPoisonousCommandIsGivenUp(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	ids := demoRecords(t, data)
 	c := spawn(t, childSpec{Data: data, Addr: "127.0.0.1:0", Poison: ids[0]})
@@ -398,6 +400,7 @@ func awaitFiles(t *testing.T, root string, want map[string]int) {
 
 // EHI-13: a DELETE stops a running export within a second, and its files go.
 func TestEHI13DeleteStopsARunningExport(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	importRecords(t, data)
 	stopped := make(chan struct{})
@@ -460,6 +463,7 @@ func (r *signallingRecord) Scan(ctx context.Context, _ source.Query, _ func(sour
 
 // A job whose export fails every time ends as failed, and says so for good (BULK-5).
 func TestBULK5ExportThatNeverSucceedsEndsAsFailed(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.MaxDeliver = 2
 	w := start(t, t.TempDir(), cfg, node.Options{WrapSource: func(s source.Source) source.Source { return broken{s} }})

@@ -62,6 +62,7 @@ func tellsOfDamage(t *testing.T, archive []byte) bool {
 // shorter than its record says, a record that is gone or no record, the answer breaks off so that its
 // client notices, is an error, or, as a backup, lists the damage: it is never a 200 that looks whole.
 func TestACutAnswerNeverLooksWhole(t *testing.T) {
+	t.Parallel()
 	faulty, cfg := filestest.NewFaulty(disk.OS()), config()
 	cfg.AttachmentBytes = 10 << 20
 	w := start(t, t.TempDir(), cfg, node.Options{Disk: faulty})

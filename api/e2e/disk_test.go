@@ -13,6 +13,7 @@ import (
 // A file that the disk does not give back ends its download before the announced length, so that no client takes it for whole; everything
 // else is answered as before, and so is the file when the disk works again.
 func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
+	t.Parallel()
 	faulty := filestest.NewFaulty(disk.OS())
 	w := start(t, t.TempDir(), config(), node.Options{Disk: faulty})
 	p := w.demoPatient()
@@ -32,6 +33,7 @@ func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
 
 // DESIGN section 4: a disk that is full and has space again needs nobody's help: what waited is done, and right.
 func TestADiskThatWasFullNeedsNoRestart(t *testing.T) {
+	t.Parallel()
 	faulty := filestest.NewFaulty(disk.OS())
 	w := start(t, t.TempDir(), config(), node.Options{Disk: faulty})
 	p := w.demoPatient()

@@ -17,6 +17,7 @@ import (
 
 // A worker of its own process joins an API without workers, and exports what that would have exported.
 func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
+	t.Parallel()
 	binary := built.Command(t, "ehi-server/exporter")
 	own, data := t.TempDir(), t.TempDir()
 	demoRecords(t, own)
@@ -73,6 +74,7 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 
 // A store that a server holds is not imported into behind its back: the import says so.
 func TestImportIntoAHeldStoreSaysSo(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	binary := built.Command(t, "ehi-server/api")
 	out, err := exec.CommandContext(t.Context(), binary, "generate", "--data", w.data).CombinedOutput()

@@ -63,6 +63,7 @@ func (s *scene) wake(says string) {
 
 // DESIGN section 4: a worker that was stopped beyond its lease can neither commit nor delete when it wakes up.
 func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
+	t.Parallel()
 	s := stopInTheMiddle(t)
 	second := spawn(t, s.joining(0))
 	before, _ := s.download(s.pat, s.manifest(s.pat, s.job))
@@ -81,6 +82,7 @@ func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
 
 // The same for a job that is deleted meanwhile: nothing of it comes back.
 func TestAWorkerThatWakesUpAfterADeletionLeavesNothing(t *testing.T) {
+	t.Parallel()
 	s := stopInTheMiddle(t)
 	if err := s.pat.Delete(t.Context(), s.job.StatusURL); err != nil {
 		t.Fatal(err)

@@ -63,6 +63,7 @@ func (w *world) wantOutcome(a *client.Answer, status int, text string) {
 
 // The whole export on a real record, on each of the five kick-off paths (EHI-1).
 func TestEHI1WholeFlowOnEachPath(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	full, _ := w.export(alfredo, nil)
 	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
@@ -185,6 +186,7 @@ func (w *world) review(pat *client.Client, j client.Job) {
 
 // 0 unresolved references in the export of each of the ten patients, over HTTP, and each value as in the source.
 func TestEveryRealPatientIsExportedWhole(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	patients := 0
 	for _, b := range records.Bundles(t, records.Dir(t)) {
@@ -216,6 +218,7 @@ func TestEveryRealPatientIsExportedWhole(t *testing.T) {
 
 // EHI-12, REAL-7, REAL-13.
 func TestEHI12Downloads(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -285,6 +288,7 @@ func TestEHI12Downloads(t *testing.T) {
 
 // EHI-6.
 func TestEHI6KickOffParameters(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	pat := w.patient(alfredo)
 	full, _ := w.export(alfredo, nil)
@@ -345,6 +349,7 @@ func TestEHI6KickOffParameters(t *testing.T) {
 
 // Of many simultaneous exports of one record all are right (byte for byte), and none is lost.
 func TestManyExportsAtOnceAreAllRight(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

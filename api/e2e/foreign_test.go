@@ -28,6 +28,7 @@ func (p *production) trusting() context.Context {
 
 // golang.org/x/oauth2 gets a code with PKCE, redeems it, refreshes, and asks for a patient's record; by a secret, and by none.
 func TestGosOAuth2ClientWorks(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	ctx := p.trusting()
 	for _, c := range []struct {
@@ -64,6 +65,7 @@ func TestGosOAuth2ClientWorks(t *testing.T) {
 
 // Its client credentials grant is a backend service by a secret.
 func TestGosClientCredentialsWork(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	_, secret, err := p.admin.AddClient(t.Context(), auth.Client{ID: "batch", Name: "A batch", Kind: auth.Symmetric, Scope: "system/*.rs"})
 	if err != nil {
@@ -138,6 +140,7 @@ func npmClients(t *testing.T, env ...string) (base string) {
 
 // fhirclient and openid-client, of npm: discovery, code with PKCE, id token, refresh, introspection, revocation, assertion.
 func TestClientsOfNPMWork(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	base := npmClients(t, "SERVER="+p.open.Base, "NODE_EXTRA_CA_CERTS="+p.cert(), "SERVICE_KEYS="+string(p.svcKeys), "GATE_SECRET="+p.secrets["gate"])
 	_, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "npm", Name: "Of npm", RedirectURIs: []string{"http://127.0.0.1/fhirclient", "http://127.0.0.1/openid"}, Scope: appScope})
@@ -170,6 +173,7 @@ func TestClientsOfNPMWork(t *testing.T) {
 
 // What discovery lists is exercised here or by the test that is named: each endpoint answers, and each capability is one that a test uses.
 func TestWhatDiscoveryListsIsExercised(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	var told map[string]any
 	for _, path := range []string{"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {
@@ -223,6 +227,7 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 
 // online_access is renewed like offline_access.
 func TestOnlineAccessRefreshes(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	if _, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "online", Name: "Online", RedirectURIs: []string{appRedirect}, Scope: "launch/patient online_access patient/*.rs"}); err != nil {
 		t.Fatal(err)
@@ -235,6 +240,7 @@ func TestOnlineAccessRefreshes(t *testing.T) {
 
 // SMART-7: scopes of version 1 and 2, for all types and for one.
 func TestBothVersionsOfScopesOpenTheRecord(t *testing.T) {
+	t.Parallel()
 	p := &target{production: startProduction(t, nil)}
 	if _, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "wide", Name: "Wide", RedirectURIs: []string{appRedirect}, Scope: "patient/*.rs"}); err != nil {
 		t.Fatal(err)

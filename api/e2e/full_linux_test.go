@@ -13,6 +13,7 @@ import (
 // A disk that is really full: exports that do not fit wait, what is finished downloads, kick-offs are refused where a limit says so; and
 // with the space that deletions give, everything that waited is done, and right.
 func TestADiskThatIsReallyFull(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	exports := filestest.Small(t, data, "5m")
 	w := start(t, data, config(), node.Options{})

@@ -37,6 +37,7 @@ func startOn(t *testing.T, paths ...string) *world {
 
 // BULK-8: an export of a Group holds those who are members at its instant; a Group that does not name its members is refused by name.
 func TestBULK8GroupsAreThoseOfTheTransactionTime(t *testing.T) {
+	t.Parallel()
 	more := filepath.Join(t.TempDir(), "groups.ndjson")
 	err := os.WriteFile(more, []byte(`{"resourceType":"Group","id":"g-traits","type":"person","actual":false,"characteristic":[{"code":{"text":"smokers"}}]}
 {"resourceType":"Group","id":"g-nested","type":"person","actual":true,"member":[{"entity":{"reference":"Group/g-traits"}}]}

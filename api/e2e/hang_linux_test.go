@@ -41,6 +41,7 @@ const busy = 10 * time.Second
 // A process that was told to stop ends within --drain and 10 s whatever it waits for, says that it gave
 // something up, and its status is 1.
 func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
+	t.Parallel()
 	server, exporter := built.Command(t, "ehi-server/api"), built.Command(t, "ehi-server/exporter")
 	dir := t.TempDir()
 	for name, c := range map[string]struct {

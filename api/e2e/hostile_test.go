@@ -56,6 +56,7 @@ func hostileTurn(t *testing.T) (all bool, turn int) {
 
 // Every value of every position has its turn, and each turn has about as many of each value.
 func TestHostileValuesTakeTurns(t *testing.T) {
+	t.Parallel()
 	const positions = 2000
 	n := len(hostileValues)
 	per := make([]int, n)
@@ -359,6 +360,7 @@ func objectOf(names []string, v string) string {
 // still. One name that NATS could not read was enough to end the connection to it for good. By default
 // each position has one of the values, another one each day; EHI_HOSTILE=all asks with all of them.
 func TestNoRequestStopsTheServer(t *testing.T) {
+	t.Parallel()
 	for name, begin := range map[string]func(*testing.T) *hostileWorld{
 		"sandbox over HTTP": hostileSandbox, "production over TLS": hostileProduction,
 	} {

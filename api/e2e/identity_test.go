@@ -26,6 +26,7 @@ import (
 // A server whose state is gone, or another one, does not serve, and removes no export: it says what is
 // missing. Where the state is given back, the export is as it was.
 func TestNoExportGoesWithItsState(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	var patient string
 	var j client.Job
@@ -67,6 +68,7 @@ func TestNoExportGoesWithItsState(t *testing.T) {
 // notice until it writes there. The server ends and says what is missing; its next start makes commands and
 // sessions anew, and is refused where records are lost.
 func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
+	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
 	for stream, records := range map[string]bool{
 		"KV_ehi_jobs": true, "KV_ehi_tasks": true, "KV_ehi_auth": true, "EHI_AUDIT": true,
@@ -103,6 +105,7 @@ func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
 // A start that is refused because another server runs on its NATS changes nothing, whatever an operator has
 // accepted: neither does its own state stop to fit its exports, nor does the other's begin to.
 func TestARefusedStartLeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +169,7 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 // Where an operator goes on without the state, the exports of before stay in quarantine, and go by an
 // administrator's word alone if there are many.
 func TestAnAdministratorDecidesAboutExportsWithoutRecords(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 // Every resource that the server writes itself can be imported by its own importer: its id, where it
 // has one, is a FHIR id.
 func TestWhatTheServerWritesCanBeImported(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat, all := w.patient(p), w.service("system/*.rs system/$ehi-export")

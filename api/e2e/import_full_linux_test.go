@@ -19,6 +19,7 @@ import (
 // success. The process lives, what was there before is as it was, and where there is room the same import again
 // brings all of it, before a restart and after it.
 func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
+	t.Parallel()
 	data := onSmallDisk(t, "200m")
 	binary := built.Command(t, "ehi-server/api")
 	p := serveProgram(t, binary, small(data)...)

@@ -48,6 +48,7 @@ func record(patient string, observations int) string {
 }
 
 func TestARunningServerTakesRecords(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	const ndjson, fhirJSON = "application/fhir+ndjson", "application/fhir+json"
 	bundle := `{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"urn:uuid:b1","resource":{"resourceType":"Patient","id":"b1"}},
@@ -127,6 +128,7 @@ func TestARunningServerTakesRecords(t *testing.T) {
 
 // While one import runs, another is told when to come again; nothing of it is taken.
 func TestOneImportAtATime(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	body, feed := io.Pipe()
 	first := make(chan *client.Answer, 1)
@@ -187,6 +189,7 @@ func (h heldPopulation) Open(ctx context.Context, s source.Selection, part ehi.P
 
 // An import that runs during a population's export changes nothing in it, and its transactionTime is that of what it holds.
 func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
+	t.Parallel()
 	gate := make(chan struct{})
 	w := start(t, t.TempDir(), config(), node.Options{WrapSource: func(s source.Source) source.Source {
 		return heldBack{s, s.(source.Importer), gate}
@@ -216,6 +219,7 @@ func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 
 // A frozen population that is lost while its job runs is frozen anew: all that the manifest's transactionTime promises is there.
 func TestALostFrozenPopulationIsFrozenAnew(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	var id string
 	var frozen time.Time

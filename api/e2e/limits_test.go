@@ -256,6 +256,7 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 
 // As much as may be stored is stored: further kick-offs are refused until some of it is deleted.
 func TestLimitOfStoredBytes(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.MaxExportBytes = 100_000 // less than one export
 	w := start(t, t.TempDir(), cfg, node.Options{})

@@ -68,6 +68,7 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 
 // A server that is told to stop is not ready and refuses kick-offs, answers everything else, and lets a running export end.
 func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	var j client.Job
 	var patient string
@@ -105,6 +106,7 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 
 // Without space for exports the server is not ready and refuses kick-offs; what is exported already is there all the same.
 func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	var j client.Job
 	var token, patient string

@@ -17,6 +17,7 @@ import (
 
 // The logs of a whole flow, its errors included, at the finest level, name no patient and hold no secret.
 func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")
 	file, err := os.Create(path)
 	if err != nil {
@@ -121,6 +122,7 @@ func (w *world) flowWithErrors() (secrets []string) {
 // A record store whose tables have become unreadable ends no process: the server says that it is not ready, fails what it cannot
 // export, and its log names no patient.
 func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
+	t.Parallel()
 	data, folder := t.TempDir(), ""
 	var patients []ehi.Patient
 	t.Run("whole", func(t *testing.T) {
@@ -200,6 +202,7 @@ func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
 
 // The log's level can be changed while the server runs, and profiles be taken, by administrators only.
 func TestAdministratorsLookInside(t *testing.T) {
+	t.Parallel()
 	level := new(slog.LevelVar)
 	w := start(t, t.TempDir(), config(), node.Options{Level: level})
 	for _, path := range []string{"/admin/log-level", "/admin/debug/pprof/", "/admin/debug/pprof/heap"} {

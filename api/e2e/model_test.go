@@ -318,6 +318,7 @@ func (m *model) invariant(t *rapid.T) {
 // DESIGN section 5: whatever is asked in whatever order, the server answers as the table of transitions says. How many sequences are
 // drawn is rapid's -rapid.checks.
 func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
+	t.Parallel()
 	var door sync.RWMutex
 	cfg := config()
 	cfg.Source = "synthetic:patients=2,seed=1,resources=12"

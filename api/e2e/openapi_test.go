@@ -211,6 +211,7 @@ func operationOf(method, path string) (best string) {
 
 // Every operation of the OpenAPI document is asked, answers well, and answers as the document says, in a whole flow with its errors.
 func TestAnswersAreAsTheDocumentSays(t *testing.T) {
+	t.Parallel()
 	level := new(slog.LevelVar)
 	cfg := config()
 	cfg.TrustedProxies = []string{"10.0.0.1"}
@@ -536,6 +537,7 @@ func (w *world) secondFactorPages(b *browser) {
 // SMART-9: what the document says opens a route does, and nothing else: without credentials it answers 401, in every spelling of the FHIR
 // base; a token without a scope for it, another's session or a refresh token open nothing.
 func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.RegistrationToken = registrationToken
 	w := start(t, t.TempDir(), cfg, node.Options{})

@@ -149,6 +149,7 @@ func (b *browser) keepBack() func() string {
 // Administrators sign in by an OpenID provider that this project did not write, in production mode over
 // TLS: with the role that a claim gives them, or not at all, and by one's own browser, once.
 func TestAdministratorsSignInByARealProvider(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, func(c *node.Config) {
 		c.StaffOIDC = npmProvider(t, c.BaseURL)
 	})
@@ -219,6 +220,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 
 // An administrator whom the provider has named proves who he is there, anew, and as the same person.
 func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.Addr, cfg.ReauthenticateAfter = freeAddr(t), time.Nanosecond
 	cfg.StaffOIDC = npmProvider(t, "http://"+cfg.Addr)

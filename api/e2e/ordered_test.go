@@ -14,6 +14,7 @@ import (
 
 // Each fault that a client orders shows on the wire as it is described, and is over when it should be: then the export is whole.
 func TestOrderedFaults(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -185,6 +186,7 @@ func truncated(t *testing.T, c *client.Client, target string) (size, got int64) 
 
 // There are no faults to order in production mode.
 func TestProductionModeTakesNoOrders(t *testing.T) {
+	t.Parallel()
 	p := &target{production: startProduction(t, nil)}
 	a, _ := p.letIn("app", "ann")
 	p.want(p.do(a, "POST", "/faulty/failed/fhir/Patient/"+p.production.ann+"/$ehi-export"), 404, "")

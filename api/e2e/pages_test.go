@@ -154,6 +154,7 @@ func (b *browser) sees(status int, texts ...string) {
 
 // SMART-10, EHI-7: a person signs in, allows the application, and fills in the release form, without scripts or shortcuts.
 func TestAPersonsWayThroughThePages(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, other, pat, _ := w.two()
 	b := newBrowser(t)
@@ -251,6 +252,7 @@ func TestTheLinksOfAPageStayHere(t *testing.T) {
 
 // EHI-7: who is not signed in goes to the login; a form is not for anybody to post; nobody is led to another site.
 func TestPagesAreGuarded(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, _, pat, _ := w.two()
 	j := w.kickOff(pat, "", p, nil)
@@ -294,6 +296,7 @@ func TestPagesAreGuarded(t *testing.T) {
 // A3: in a sandbox a browser may name the patient in place of a log-in; an application that sends its token may not. No
 // bearer sees what stands on the patient's form.
 func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, pat := w.anyPatient()
 	j := w.kickOff(pat, "", p, nil)

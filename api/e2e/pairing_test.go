@@ -135,6 +135,7 @@ func right(w *world, c *client.Client, j client.Job, patient string, least int) 
 
 // Another record store than the server's, though it has a patient of the same id, makes no exports.
 func TestAnExporterWithOtherRecordsTakesNoCommands(t *testing.T) {
+	t.Parallel()
 	good, bad, data := t.TempDir(), t.TempDir(), t.TempDir()
 	demoRecords(t, good)
 	copyRecords(t, good, data)
@@ -153,6 +154,7 @@ func TestAnExporterWithOtherRecordsTakesNoCommands(t *testing.T) {
 
 // A copy of the server's records that is older than they are makes no exports.
 func TestAnExporterWithAnOlderCopyOfTheRecordsTakesNoCommands(t *testing.T) {
+	t.Parallel()
 	old, data := t.TempDir(), t.TempDir()
 	demoRecords(t, old)
 	copyRecords(t, old, data)
@@ -182,6 +184,7 @@ func madeUp(t *testing.T) (w *world, pat *client.Client, patient string) {
 // A folder of exports that is not the server's, whatever it is called, takes no file of an export; once
 // the right one is in its place, the exporter works, without a restart.
 func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing.T) {
+	t.Parallel()
 	w, pat, p := madeUp(t)
 	j := queued(w, pat, p)
 	folder := filepath.Join(t.TempDir(), "exports")
@@ -208,6 +211,7 @@ func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing
 
 // A copy of the folder has another text as soon as the exporter has joined.
 func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
+	t.Parallel()
 	w, pat, p := madeUp(t)
 	j := queued(w, pat, p)
 	folder := filepath.Join(t.TempDir(), "exports")
@@ -220,6 +224,7 @@ func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
 
 // Other rules for what is sensitive than the server's release nothing.
 func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
+	t.Parallel()
 	cfg := apiOnly()
 	cfg.Source = madeUpSource
 	w := start(t, t.TempDir(), cfg, node.Options{})
@@ -239,6 +244,7 @@ func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 
 // Exports are made within the server's limits, which an exporter has no flags for.
 func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
+	t.Parallel()
 	cfg := apiOnly()
 	cfg.Source, cfg.FileResources, cfg.FileTTL = madeUpSource, 50, 3*time.Hour
 	w := start(t, t.TempDir(), cfg, node.Options{})
@@ -269,6 +275,7 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 // A queued export whose server comes back with another --source fails, and says why; it never becomes
 // another patient's.
 func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.Workers, cfg.Source = 0, madeUpSource
 	data := t.TempDir()
@@ -301,6 +308,7 @@ func idOf(url string) string {
 
 // An import between the kick-off and the start is in the export, which says of which version it is.
 func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	cfg := config()
 	cfg.Workers = 0
@@ -331,6 +339,7 @@ func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 
 // Right and wrong exporters side by side, under load: all exports are right, and none was ever in a wrong one's hands.
 func TestRightAndWrongExportersSideBySide(t *testing.T) {
+	t.Parallel()
 	cfg := apiOnly()
 	cfg.Source = "synthetic:patients=20,seed=1"
 	w := start(t, t.TempDir(), cfg, node.Options{})
@@ -380,6 +389,7 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 // A queued export whose server comes back with another table of sensitive codes fails, and says why: the
 // patient, or the client, asked for it by the one before. A form that is filled in afterwards goes by the new one.
 func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.Workers, cfg.Source = 0, madeUpSource
 	data := t.TempDir()

@@ -116,6 +116,7 @@ func (o real) reachable(from []string) []string {
 // BULK-1, REAL-15: each population export holds exactly what it ought to, every resource once and with the values of its source, in several
 // tasks and many files.
 func TestBULK1PopulationsAreExportedWhole(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs system/$ehi-export")
@@ -194,6 +195,7 @@ func at(t *testing.T, v any) time.Time {
 
 // BULK-1: each parameter against the oracle.
 func TestBULK1ParametersNarrowAPopulation(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs")
@@ -248,6 +250,7 @@ func TestBULK1ParametersNarrowAPopulation(t *testing.T) {
 
 // BULK-1: patient narrows to some, and takes only what they refer to along.
 func TestBULK1PatientParameter(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs")
@@ -271,6 +274,7 @@ func TestBULK1PatientParameter(t *testing.T) {
 
 // BULK-1: _elements keeps what was asked for and what is mandatory, and says so.
 func TestBULK1Elements(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs")
@@ -309,6 +313,7 @@ func TestBULK1Elements(t *testing.T) {
 // BULK-1: organizeOutputBy=Patient gives blocks, each with a header, its Patient, and the whole record. Headers are no resources: no count
 // has them.
 func TestBULK1OrganizedByPatient(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs")
@@ -381,6 +386,7 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 
 // BULK-3: files are split at the limit, and the manifest at that of its pages for those who allow it.
 func TestBULK3FilesAndManifestsAreSplit(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	importRecords(t, data)
 	cfg := config()
@@ -441,6 +447,7 @@ func (w *world) finished(c *client.Client, j client.Job) *client.Answer {
 
 // BULK-7: the ballot's form lives under its own name.
 func TestBULK7Version4Ballot(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	c := w.service("system/*.rs")
 	if a, err := c.Do(t.Context(), "GET", "/fhir/$export-v4", nil); err != nil || a.Status != http.StatusNotFound && a.Status != http.StatusMethodNotAllowed {
@@ -465,6 +472,7 @@ func TestBULK7Version4Ballot(t *testing.T) {
 
 // SMART-7, BULK-1: who may export a population, and what of it.
 func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	all := w.service("system/*.rs")
 	j, err := all.Start(t.Context(), "GET", "/fhir/$export", nil)
@@ -523,6 +531,7 @@ func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
 
 // BULK-8: a group can be read, and its export has its name.
 func TestBULK8Groups(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	c := w.service("system/*.rs")
 	var g records.Resource
@@ -550,6 +559,7 @@ func TestBULK8Groups(t *testing.T) {
 
 // BULK-4: what a client may have running is limited; what is deleted counts no more (REAL-6).
 func TestBULK4RunningExportsOfAClientAreLimited(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.ClientBulkJobs, cfg.Workers, cfg.BulkWorkers = 3, 0, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
@@ -601,6 +611,7 @@ func TestBULK4PollsAreHeldToAPace(t *testing.T) {
 
 // A population's progress counts its parts.
 func TestEHI4PopulationProgress(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.Workers, cfg.BulkWorkers = 0, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})

@@ -259,6 +259,7 @@ func inputs(t *testing.T, w *world) map[string]input {
 // What the route fuzz asks at comes from the source: these are examples of each way in which a name is
 // found there.
 func TestPositionsComeFromTheSource(t *testing.T) {
+	t.Parallel()
 	at := readPositions(t)
 	for what, names := range map[string]struct{ has, wants []string }{
 		"headers": {at.headers, []string{

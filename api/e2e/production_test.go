@@ -281,6 +281,7 @@ func (p *production) staff(name string) *client.Client {
 // The whole flow in production mode, over TLS: log-in with an account, consent, tokens, form, export, approval by two, download, renewal,
 // and the end at the patient's wish; and the audit trail that it leaves.
 func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
 	for _, id := range []string{"app", "web"} {
 		pat, got := p.letIn(id, "ann")
@@ -377,6 +378,7 @@ func (p *production) auditTells() {
 
 // Production mode refuses what is not fit for patients' records, and says everything at once.
 func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
+	t.Parallel()
 	cfg := config()
 	cfg.Mode, cfg.Open, cfg.PatientLogin, cfg.RegistrationToken, cfg.Source, cfg.NATSListen = "production", true, "picker", "short", "synthetic:patients=3", "127.0.0.1:0"
 	_, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
@@ -398,6 +400,7 @@ func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 
 // Nothing of the sandbox is left in production mode (SMART-10).
 func TestProductionModeHasNothingOfTheSandbox(t *testing.T) {
+	t.Parallel()
 	p := startProduction(t, nil)
 	q := p.request("app", "client_id", client.ClientID, "_patient", p.ann, "_auth_success", "1")
 	p.want(p.do(p.open, "GET", "/auth/authorize?"+q.Encode()), 400, `Invalid \"client_id\" parameter`)

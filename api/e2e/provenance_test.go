@@ -16,6 +16,7 @@ import (
 
 // BULK-1: RelevantProvenanceResources are those of what is in the output, after all that narrows it.
 func TestBULK1ProvenanceOfWhatIsExported(t *testing.T) {
+	t.Parallel()
 	more := filepath.Join(t.TempDir(), "more.ndjson")
 	err := os.WriteFile(more, []byte(strings.Join([]string{
 		`{"resourceType":"Observation","id":"new","meta":{"lastUpdated":"2031-01-01T00:00:00Z"},"status":"final","code":{"text":"c"},"subject":{"reference":"Patient/el1"}}`,

@@ -12,6 +12,7 @@ import (
 // can export, and no more where records with unheard-of systems and profiles have come in; in the
 // sandbox it surveys them.
 func TestREAL15TheDocumentationInProductionIsNotMadeFromRecords(t *testing.T) {
+	t.Parallel()
 	const record = `{"resourceType":"Patient","id":"pw"}
 {"resourceType":"Condition","id":"c","meta":{"profile":["https://clinic.example/profile"]},"subject":{"reference":"Patient/pw"},"code":{"coding":[{"system":"https://clinic.example/hiv","code":"x"}]}}
 `

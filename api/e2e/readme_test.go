@@ -17,6 +17,7 @@ var flowBlock = regexp.MustCompile("(?s)<!-- flow -->\n```bash\n(.*?)```")
 
 // The commands of the README do what it says when they are pasted from top to bottom.
 func TestREADMEFlowWorksAsWritten(t *testing.T) {
+	t.Parallel()
 	out := paste(t, "../../README.md", 2)
 	for _, want := range []string{" Patient.ndjson\n", " Observation.ndjson\n", " total\n"} { // lines of wc
 		if !strings.Contains(out, want) {
@@ -27,6 +28,7 @@ func TestREADMEFlowWorksAsWritten(t *testing.T) {
 
 // The commands of the page for client developers do what it says.
 func TestTheClientsPageWorksAsWritten(t *testing.T) {
+	t.Parallel()
 	out := paste(t, "../../docs/clients.md", 7)
 	for _, want := range []string{
 		"202 Accepted", "patient-interaction", `"status":"approved"`,

@@ -19,6 +19,7 @@ type doer interface {
 
 // B1: a Binary is read by its patient's application and by backend services, as a resource or as what it holds.
 func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
+	t.Parallel()
 	c := config()
 	c.OwnBase = []string{"https://old.example.org/r4"}
 	w := start(t, t.TempDir(), c, node.Options{})
@@ -76,6 +77,7 @@ func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 
 // B6: an import through a server tells what belongs to nobody, and is refused for that if it is strict.
 func TestAnImportTellsWhatBelongsToNobody(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, x := range []struct {
 		query  string
@@ -96,6 +98,7 @@ func TestAnImportTellsWhatBelongsToNobody(t *testing.T) {
 // B6: of several files that are imported strictly through a server one may come before those of its patients: the last
 // report decides.
 func TestAStrictImportOfSeveralFilesWaitsForTheLast(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	send := func(line string) source.Report {
 		t.Helper()

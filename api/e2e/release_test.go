@@ -22,6 +22,7 @@ func (w *world) demoPatient() string {
 // EHI-8, EHI-9: each line of the form alone, and everything but that line, against the oracle. The demo patient has something of
 // every line; the test fails where a line makes no difference.
 func TestEHI8And9EachLineOfTheFormReleasesExactlyWhatItSays(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	full, _ := w.export(p, nil)
@@ -57,6 +58,7 @@ func TestEHI8And9EachLineOfTheFormReleasesExactlyWhatItSays(t *testing.T) {
 
 // The same on a real record, for the lines that it has something of.
 func TestEHI8And9OnARealRecord(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	for _, b := range records.Bundles(t, records.Dir(t)) {
 		if b.Patient == "" {
@@ -72,6 +74,7 @@ func TestEHI8And9OnARealRecord(t *testing.T) {
 
 // EHI-8: dates limit by real instants; partial ones are widened.
 func TestEHI8DatesLimitWhatHappened(t *testing.T) {
+	t.Parallel()
 	w := startOnRecords(t)
 	full, _ := w.export(alfredo, nil)
 	for _, span := range [][2]string{{"2015", "2016"}, {"2015-03", "2015-03"}, {"", "2012-06-30"}, {"2018-01-01T00:00:00-05:00", ""}, {"1800", "1801"}} {

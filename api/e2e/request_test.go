@@ -19,6 +19,7 @@ import (
 // A patient follows a request without scripts: from the form to what goes out and what stays, to the files and documents when the hospital has
 // released them; or cancels it. Nobody else's is there.
 func TestAPatientFollowsARequest(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, other, pat, theirs := w.two()
 	b := newBrowser(t)

@@ -128,6 +128,7 @@ func diskRounds(t *testing.T) int {
 // refused with the reason, what is done downloads and can be deleted, and when there is room the same process does
 // everything again. What it accepted, at whatever moment, is done and right.
 func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
+	t.Parallel()
 	data := onSmallDisk(t, "600m")
 	p := serveProgram(t, built.Command(t, "ehi-server/api"), small(data)...)
 	w := overHTTP(t, p.url)
@@ -213,6 +214,7 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 // A server that is started on a full disk gives back what it has, deletes, and lets people in; it takes nothing new until
 // there is room, and then everything, without anybody's help.
 func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
+	t.Parallel()
 	for name, fill := range map[string]func(t *testing.T, dir string) (clear func()){
 		"no room at all":  func(t *testing.T, dir string) func() { return filestest.Fill(t, dir, 0) },
 		"a few megabytes": func(t *testing.T, dir string) func() { return filestest.Fill(t, dir, 3<<20) },
@@ -261,6 +263,7 @@ func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 // A backup is wanted most where the disk is full, before anything is deleted: that of a stopped server is taken onto
 // another disk however little room is left, and is whole.
 func TestAFullDiskIsBackedUp(t *testing.T) {
+	t.Parallel()
 	for name, but := range map[string]int64{"no room at all": 0, "a few megabytes": 3 << 20} {
 		t.Run(name, func(t *testing.T) {
 			data := onSmallDisk(t, "160m")
@@ -298,6 +301,7 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 // A command that writes records onto a disk that is nearly full ends and says why; the record store alone would try for
 // ever. Run again where there is room, it brings all.
 func TestACommandEndsOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
 	for _, but := range []int64{500 << 10, 4 << 20} {
 		data := t.TempDir()
@@ -332,6 +336,7 @@ func TestACommandEndsOnAFullDisk(t *testing.T) {
 // A disk that runs out of inodes while the server works is one that is full: nothing new is taken, nothing ends
 // the process, and with room for files it goes on.
 func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
+	t.Parallel()
 	data := onSmallDisk(t, "400m,nr_inodes=2000")
 	p := serveProgram(t, built.Command(t, "ehi-server/api"), small(data)...)
 	w := overHTTP(t, p.url)

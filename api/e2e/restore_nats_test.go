@@ -126,6 +126,7 @@ func (s *storm) oneAtATime(url string, args []string) {
 // Issue 20, item 6: a restore into an external NATS is the whole, or nobody can take it for one, wherever it
 // was killed; and it can be made again.
 func TestARestoreIntoNATSIsWholeOrRefused(t *testing.T) {
+	t.Parallel()
 	s, p := newStorm(t)
 	rounds := backupRounds(t)
 	for n := range rounds {

@@ -25,6 +25,7 @@ func typesOf(m *ehi.Manifest) []string {
 
 // SMART-7: a token that is narrower than the kick-off's opens of the job what its own scopes say, at every step, and does not end it.
 func TestSMART7ATokenOpensOnlyItsTypesOfAJob(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	all := w.service("system/*.rs system/$ehi-export")
 	for _, target := range []string{"/fhir/$export", "/auto-approve/fhir/$ehi-export", "/fhir/$export?_type=Condition,Patient", "/fhir/$export?organizeOutputBy=Patient"} {
@@ -98,6 +99,7 @@ func (w *world) opensOnlyConditions(c *client.Client, j client.Job, whole *ehi.M
 
 // SMART-7: a patient's application that narrowed its token below the export's scope opens nothing of the export; one that kept it opens all.
 func TestSMART7ANarrowedTokenOfAPatientKeepsOut(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	c, tokens, err := w.open.AuthorizeFor(t.Context(), p, "patient/$ehi-export patient/*.rs offline_access")
@@ -163,6 +165,7 @@ func (w *world) told(c *client.Client, m *ehi.Manifest) (out []string) {
 
 // BULK-1: types beyond the token's scopes, patients that are not there and what lenient handling passes over are left out, and told in error[].
 func TestBULK1WhatIsLeftOutOfARequestIsTold(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	all, p := w.service("system/*.rs"), w.demoPatient()
 	patients := func(refs ...string) []byte {

@@ -85,6 +85,7 @@ func startOnPatients(t *testing.T) *world {
 
 // BULK-8: a search applies what its self link says, and nothing else.
 func TestBULK8SearchesApplyWhatTheirSelfLinkSays(t *testing.T) {
+	t.Parallel()
 	w := startOnPatients(t)
 	all := w.service("system/*.rs")
 	for _, c := range []struct {
@@ -140,6 +141,7 @@ func TestBULK8SearchesApplyWhatTheirSelfLinkSays(t *testing.T) {
 
 // BULK-8: pages follow one another by their next links, each patient once, whatever is imported meanwhile.
 func TestBULK8SearchesComeInPages(t *testing.T) {
+	t.Parallel()
 	w := startOnPatients(t)
 	all := w.service("system/*.rs")
 	for target, want := range map[string][]string{
@@ -172,6 +174,7 @@ func TestBULK8SearchesComeInPages(t *testing.T) {
 
 // BULK-8: a patient's application finds its own patient and nobody else, whatever it asks for.
 func TestBULK8APatientsApplicationFindsItsOwnAlone(t *testing.T) {
+	t.Parallel()
 	w := startOnPatients(t)
 	ann := w.patient("ann")
 	for query, found := range map[string]bool{
@@ -188,6 +191,7 @@ func TestBULK8APatientsApplicationFindsItsOwnAlone(t *testing.T) {
 
 // BULK-9: the CapabilityStatement lists the search parameters that work, and the OpenAPI document the same.
 func TestBULK9SearchParametersAreListedAsTheyWork(t *testing.T) {
+	t.Parallel()
 	w := startOnPatients(t)
 	all := w.service("system/*.rs")
 	var statement struct {

@@ -13,6 +13,7 @@ import (
 // The session of the configured administrator ends when the server comes back with another password,
 // name or mode, also when the first ones come back, and goes on when it comes back with the same ones.
 func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	first := config()
 	first.AdminUser, first.AdminPassword = "root", adminPassword
@@ -57,6 +58,7 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 // What a sandbox has let in for a patient whom anybody could choose opens nothing once its data folder is
 // that of a server in production mode, under the same address.
 func TestASandboxLetsNobodyIntoProduction(t *testing.T) {
+	t.Parallel()
 	data, cfg := t.TempDir(), productionConfig(t)
 	sandbox := cfg
 	sandbox.Mode = "sandbox"

@@ -8,9 +8,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +33,10 @@ import (
 
 func TestMain(m *testing.M) {
 	runChild() // a crash test's server process ends here
+	if err := runMoreAtOnce(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	goleak.VerifyTestMain(m,
 		goleak.Cleanup(func(code int) {
 			if err := built.Remove(); err != nil {
@@ -44,6 +51,20 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// runMoreAtOnce lets twice as many tests run at once as there are processors, unless the command line
+// says how many: tests wait most of their time. A test that measures times, or what the whole process
+// uses or counts, does not call t.Parallel.
+func runMoreAtOnce() error {
+	flag.Parse()
+	const parallel = "test.parallel"
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == parallel })
+	if told {
+		return nil
+	}
+	return flag.Set(parallel, strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 }
 
 // patience is how long a test waits for what has to come. It decides nothing where it comes.

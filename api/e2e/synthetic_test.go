@@ -48,6 +48,7 @@ func startOnSynthetic(t *testing.T, settings string) (w *world, sound map[string
 }
 
 func TestSyntheticPatientsAreExportedAsTheyAreMade(t *testing.T) {
+	t.Parallel()
 	w, sound, _ := startOnSynthetic(t, "patients=40,seed=5,resources=120")
 	got, m := w.bulk(w.service("system/*.read"), http.MethodGet, "/fhir/Patient/$export", nil)
 	if d := cmp.Diff(sound, got); d != "" {
@@ -61,6 +62,7 @@ func TestSyntheticPatientsAreExportedAsTheyAreMade(t *testing.T) {
 // BULK-6: what is malformed is left out and reported, each in an OperationOutcome; the rest is there. The same holds for one patient
 // with a form, whose every line has to be looked at.
 func TestBULK6MalformedResourcesAreReported(t *testing.T) {
+	t.Parallel()
 	w, sound, malformed := startOnSynthetic(t, "patients=20,seed=5,resources=120,errors=0.05")
 	if malformed == 0 {
 		t.Fatal("nothing is malformed")
@@ -99,6 +101,7 @@ func reported(w *world, m *ehi.Manifest) (n int64) {
 }
 
 func TestSettingsOfASourceAreChecked(t *testing.T) {
+	t.Parallel()
 	for spec, why := range map[string]string{"synthetic:patients=0": "patients must be", "ldap": "no source is called"} {
 		cfg := config()
 		cfg.Source = spec

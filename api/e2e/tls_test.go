@@ -63,6 +63,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 
 // A certificate that cannot be used is told of at the start.
 func TestACertificateThatCannotBeUsedIsToldOf(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, c := range [][2]string{{filepath.Join(dir, "absent"), filepath.Join(dir, "absent")}, {"some", ""}, {"", "some"}} {
 		cfg := config()

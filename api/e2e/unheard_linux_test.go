@@ -65,6 +65,7 @@ func (p *program) ready() bool {
 
 // Whoever takes the log and hangs, or dies, keeps the server neither from working nor from ending.
 func TestALogThatNobodyTakesStopsNothing(t *testing.T) {
+	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
 	for name, dies := range map[string]bool{"hangs": false, "dies": true} {
 		t.Run(name, func(t *testing.T) {
@@ -90,6 +91,7 @@ func TestALogThatNobodyTakesStopsNothing(t *testing.T) {
 
 // A signal in the middle of a start ends it in order, and a closed terminal is one like any other.
 func TestASignalDuringAStartIsAnOrderlyEnd(t *testing.T) {
+	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
 	signals := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
 	for n, signal := range append(signals, signals...) {

@@ -19,6 +19,7 @@ import (
 // A data folder of the first version, whose documents lay under their names, is served as it was; and a record of a version to come is
 // refused in words, while everything else goes on.
 func TestADataFolderOfTheFirstVersionIsServed(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	var j client.Job
 	var token string

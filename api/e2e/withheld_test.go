@@ -13,6 +13,7 @@ import (
 // chosen, before the approval, after it and after a rejection, and finds no word of what is withheld;
 // the patient and administrators do.
 func TestEHI14NothingOfAJobTellsItsApplicationWhatIsWithheld(t *testing.T) {
+	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	w.load(`{"resourceType":"Patient","id":"pw","name":[{"family":"Doe"}]}
 {"resourceType":"Condition","id":"plain","subject":{"reference":"Patient/pw"},"code":{"text":"asthma"}}
