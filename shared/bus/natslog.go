@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// natsLog takes what the embedded NATS says. Warnings and errors go to our log and are counted;
-// what it says of its daily work does not. It is a server.Logger.
+// natsLog is the Logger of the embedded NATS. It logs and counts warnings and errors, and drops
+// messages about routine work.
 type natsLog struct {
 	log *slog.Logger
 

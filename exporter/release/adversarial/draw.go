@@ -142,7 +142,7 @@ type entry struct {
 	notes    []*entry // notes that it names by their number
 }
 
-// inRecord and outOfIt are dates within and outside of the limits that forms set.
+// inLimits and outOfLimits are dates within and outside of the limits that forms set.
 const inLimits, outOfLimits = "2020-05-01", "2010-05-01"
 
 // Draw draws a record, and how it is spelled.
