@@ -1,6 +1,8 @@
 package server
 
 import (
+	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,5 +49,21 @@ func TestTheDocumentHasEveryRoute(t *testing.T) {
 func TestTheDocumentHasEveryVariant(t *testing.T) {
 	if got := openapi.Variants(); !slices.Equal(got, bases) {
 		t.Errorf("the document has %q, the server %q", got, bases)
+	}
+}
+
+// The OpenAPI document has the limits that the server has.
+func TestTheDocumentHasTheLimits(t *testing.T) {
+	text, err := json.Marshal(openapi.Document("https://ehi.example", "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []string{
+		fmt.Sprintf("The most entries on a page, up to %d;", mostCount),
+		fmt.Sprintf("The most events to return; 0 for all. Default %d.", auditLimit),
+	} {
+		if !strings.Contains(string(text), limit) {
+			t.Errorf("the document does not say %q", limit)
+		}
 	}
 }
