@@ -12,6 +12,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/content"
+	"ehi-server/api/faulty"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
@@ -40,7 +41,7 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if !r.file(name) {
 		return beyondReach(c)
 	}
-	cut, done, err := s.faultyFile(c, j, name)
+	cut, done, err := s.faults.File(c, j, name)
 	if done {
 		return err
 	}
@@ -135,7 +136,7 @@ func errorLines(j *ehi.Job, r reach) []byte {
 	for _, n := range slices.Concat(j.KickOff.Notices(), r.absent(j)) {
 		out = append(out, n.Outcome().Line()...)
 	}
-	for _, text := range faultLines(j) {
+	for _, text := range faulty.Lines(j) {
 		out = append(out, fhir.Outcome("error", string(ehi.Internal), text).Line()...)
 	}
 	return out

@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/faulty"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -60,10 +61,10 @@ func (s *Server) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (as
 	if err = content.Negotiate(c); err != nil {
 		return ask, err
 	}
-	if ask.Faults, err = ordered(c); err != nil {
+	if ask.Faults, err = faulty.Ordered(c); err != nil {
 		return ask, err
 	}
-	if err = s.faultyKickOff(c, ask.Faults); err != nil {
+	if err = s.faults.KickOff(c, ask.Faults); err != nil {
 		return ask, err
 	}
 	ask.Parameters, err = kickOffParameters(c)

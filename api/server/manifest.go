@@ -7,11 +7,11 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/faulty"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
@@ -27,11 +27,7 @@ func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 		return err
 	}
 	m := s.newManifest(c, j, page, reachOf(request.Access(c), j))
-	expires := j.ExpiresAt
-	if has(j.Faults, ehi.FaultExpired) {
-		expires = now().Add(-time.Minute)
-	}
-	c.Set(fiber.HeaderExpires, expires.Format(http.TimeFormat))
+	c.Set(fiber.HeaderExpires, faulty.Expires(j).Format(http.TimeFormat))
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	if m.to-m.from > streamedTasks {
 		ctx := context.Background() // the request's ends before its body is written

@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/recover"
 
 	"ehi-server/api/content"
+	"ehi-server/api/faulty"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
@@ -39,7 +40,7 @@ func (s *Server) routes() {
 	for _, base := range bases {
 		s.fhirRoutes(base + "/fhir")
 		if s.Sandbox {
-			s.fhirRoutes(faultyBase + base + "/fhir")
+			s.fhirRoutes(faulty.Base + base + "/fhir")
 		}
 	}
 

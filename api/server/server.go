@@ -25,6 +25,7 @@ import (
 	"ehi-server/api/abuse"
 	"ehi-server/api/condition"
 	"ehi-server/api/content"
+	"ehi-server/api/faulty"
 	"ehi-server/api/listener"
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
@@ -160,7 +161,7 @@ type Server struct {
 	failures  *abuse.Failures
 	conns     *listener.Conns
 	trail     *trail.Recorder
-	faults    *faultBook
+	faults    *faulty.Book
 	feed      *feed
 	samples   *samples
 	meters    meterBook
@@ -205,7 +206,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.failures, err = s.followFailures(); err != nil {
 		return nil, fmt.Errorf("follow failures: %w", err)
 	}
-	if s.faults, err = newFaultBook(); err != nil {
+	if s.faults, err = faulty.NewBook(); err != nil {
 		return nil, err
 	}
 	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
@@ -340,7 +341,7 @@ func (s *Server) audiences(c *fiber.Ctx, aud string) []string {
 		for _, b := range bases {
 			out = append(out, origin+b+"/fhir")
 		}
-		if s.Sandbox && faultyAudience(origin, aud) {
+		if s.Sandbox && faulty.IsBase(origin, aud, bases) {
 			out = append(out, aud)
 		}
 	}

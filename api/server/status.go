@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/faulty"
 	"ehi-server/api/request"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -27,13 +28,13 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if done, err := s.faultyStatus(c, j); done {
+	if done, err := s.faults.Status(c, j); done {
 		return err
 	}
 	if j, err = s.await(c, j); err != nil {
 		return err
 	}
-	if done, err := s.orderedStatus(c, j); done {
+	if done, err := faulty.Standing(c, j); done {
 		return err
 	}
 	if err := s.statusOf(c, j); err != nil {

@@ -1,0 +1,59 @@
+package faulty
+
+import (
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/shared/ehi"
+)
+
+// IsBase accepts the bases of ordered faults at its own origin alone.
+func TestABaseOfFaultsIsKnown(t *testing.T) {
+	const origin = "https://ehi.example"
+	variants := []string{"", "/no-form"}
+	for base, want := range map[string]bool{
+		origin + "/faulty/slow/fhir":            true,
+		origin + "/faulty/slow,busy/fhir":       true,
+		origin + "/faulty/slow/no-form/fhir":    true,
+		origin + "/faulty/slow/auto/fhir":       false,
+		origin + "/faulty/nonsense/fhir":        false,
+		origin + "/faulty/slow":                 false,
+		origin + "/faulty//fhir":                false,
+		origin + "/fhir":                        false,
+		"https://evil.example/faulty/slow/fhir": false,
+	} {
+		if got := IsBase(origin, base, variants); got != want {
+			t.Errorf("%s: %v", base, got)
+		}
+	}
+}
+
+// The first and the third status request of a job fail, the others do not; each job counts alone.
+func TestAFaultGoesAway(t *testing.T) {
+	b, err := NewBook()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := fiber.New()
+	for _, id := range []string{"a", "b"} {
+		j := &ehi.Job{ID: id, Faults: []ehi.Fault{ehi.FaultThrottled}}
+		for n, fails := range []bool{true, false, true, false, false} {
+			c := app.AcquireCtx(&fasthttp.RequestCtx{})
+			done, err := b.Status(c, j)
+			if done != fails || (ehi.CodeOf(err) == ehi.Throttled) != fails {
+				t.Errorf("request %d of %s: %v, %v", n+1, id, done, err)
+			}
+			if (c.GetRespHeader("Retry-After") != "") != fails {
+				t.Errorf("request %d of %s: Retry-After %q", n+1, id, c.GetRespHeader("Retry-After"))
+			}
+			app.ReleaseCtx(c)
+		}
+	}
+	c := app.AcquireCtx(&fasthttp.RequestCtx{})
+	defer app.ReleaseCtx(c)
+	if done, err := b.Status(c, &ehi.Job{ID: "c"}); done || err != nil {
+		t.Errorf("a job without faults: %v, %v", done, err)
+	}
+}
