@@ -39,8 +39,8 @@ func (r Role) May(least Role) bool {
 
 // Account is who can log in: a patient, or an administrator.
 type Account struct {
-	// Name is 1 to 64 bytes of letters, digits and other ASCII but spaces (RFC 8265 3.3). Case does not
-	// count, nor how a letter is composed.
+	// Name is 1 to 64 bytes of letters, digits and other ASCII but spaces (RFC 8265 3.3). Case
+	// does not count, nor how a letter is composed.
 	Name string `json:"username"`
 	// Patient is the id of whose record it opens; "" for an administrator.
 	Patient string `json:"patient,omitempty"`
@@ -48,9 +48,11 @@ type Account struct {
 	Role Role `json:"role,omitempty"`
 	// Created tells it from another account of the same name, before it or after it.
 	Created time.Time `json:"created"`
-	// Changed is when the password or the second factor was last set: sessions from before are void.
+	// Changed is when the password or the second factor was last set: sessions from before are
+	// void.
 	Changed time.Time `json:"changed"`
-	// SecondFactor is whether a second factor is set up. It follows from the record, and is not set.
+	// SecondFactor is whether a second factor is set up. It follows from the record, and is not
+	// set.
 	SecondFactor bool `json:"second_factor,omitempty"`
 }
 
@@ -64,8 +66,9 @@ func (a Account) Kind() string {
 
 type accountRecord struct {
 	Account
-	PasswordHash string        `json:"password_hash,omitempty"` // argon2id; "" of who has no account here
-	Factor       *secondFactor `json:"totp,omitempty"`          // nil where there is none
+	// argon2id; "" of who has no account here
+	PasswordHash string        `json:"password_hash,omitempty"`
+	Factor       *secondFactor `json:"totp,omitempty"` // nil where there is none
 	// Configuration is the hash of the mark of one, see Configure.
 	Configuration string `json:"configuration,omitempty"`
 }
@@ -85,14 +88,16 @@ var (
 	ErrLogin = ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
 )
 
-// Locked is the answer to a log-in that comes too soon after wrong passwords, whether the name is known or not.
+// Locked is the answer to a log-in that comes too soon after wrong passwords, whether the name
+// is known or not.
 type Locked struct{ For time.Duration }
 
 func (l *Locked) Error() string {
 	return fmt.Sprintf("too many wrong passwords: locked for %v", l.For)
 }
 
-// directory is the administrators as every process knows them: followed, so that who was removed is out at once.
+// directory is the administrators as every process knows them: followed, so that who was removed
+// is out at once.
 type directory struct {
 	mu    sync.RWMutex
 	byKey map[subject.Subject]Account
@@ -116,8 +121,8 @@ func (d *directory) apply(e kv.Entry) {
 	d.take(e.Key, &a.Account)
 }
 
-// take takes an account in, or forgets it where a is nil: what this process has stored at once, what others have when the news of it comes.
-// Patients' are passed over.
+// take takes an account in, or forgets it where a is nil: what this process has stored at once,
+// what others have when the news of it comes. Patients' are passed over.
 func (d *directory) take(key subject.Subject, a *Account) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -214,7 +219,9 @@ func (s *Server) account(ctx context.Context, key subject.Subject) (accountRecor
 }
 
 // accountAt is an account's record and its revision. Errors: ErrNoAccount.
-func (s *Server) accountAt(ctx context.Context, key subject.Subject) (a accountRecord, revision uint64, err error) {
+func (s *Server) accountAt(
+	ctx context.Context, key subject.Subject,
+) (a accountRecord, revision uint64, err error) {
 	e, err := s.KV.Get(ctx, key)
 	if errors.Is(err, kv.ErrNotFound) {
 		return a, 0, ErrNoAccount
@@ -225,11 +232,14 @@ func (s *Server) accountAt(ctx context.Context, key subject.Subject) (a accountR
 	return a, e.Revision, json.Unmarshal(e.Value, &a)
 }
 
-// AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with what to change.
+// AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with
+// what to change.
 func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Account, error) {
 	switch {
 	case a.Name == "" || len(a.Name) > 64 || !isUsername(a.Name):
-		return a, ehi.Errorf(ehi.Invalid, "username must be 1 to 64 bytes of letters, digits and other ASCII without spaces")
+		return a,
+			ehi.Errorf(ehi.Invalid,
+				"username must be 1 to 64 bytes of letters, digits and other ASCII without spaces")
 	case (a.Patient == "") == (a.Role == ""):
 		return a, ehi.Errorf(ehi.Invalid, "An account has either a patient or a role")
 	case a.Role != "" && !slices.Contains(Roles(), a.Role):
@@ -254,9 +264,9 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	return a, s.aloneOfItsLook(ctx, a)
 }
 
-// aloneOfItsLook takes a new account back whose name looks like that of another administrator. Two that
-// are added at once, in whatever processes, do not know of each other before they are stored: from then
-// on one of them does, at least. Errors: ehi.Conflict.
+// aloneOfItsLook takes a new account back whose name looks like that of another administrator.
+// Two that are added at once, in whatever processes, do not know of each other before they are
+// stored: from then on one of them does, at least. Errors: ehi.Conflict.
 func (s *Server) aloneOfItsLook(ctx context.Context, a Account) error {
 	if a.Role == "" {
 		return nil
@@ -278,12 +288,14 @@ func (s *Server) aloneOfItsLook(ctx context.Context, a Account) error {
 }
 
 func easilyTaken(other string) error {
-	return ehi.Errorf(ehi.Conflict, "The name is easily taken for that of the administrator %s", other)
+	return ehi.Errorf(ehi.Conflict, "The name is easily taken for that of the administrator %s",
+		other)
 }
 
-// administratorLike finds an administrator whose name looks like that of a new one, and is another: under
-// the one, approvals and the audit trail would read as of the other. Of the configuration's administrator
-// nobody has the very name either: he signs in under it, and it could be no account's.
+// administratorLike finds an administrator whose name looks like that of a new one, and is
+// another: under the one, approvals and the audit trail would read as of the other. Of the
+// configuration's administrator nobody has the very name either: he signs in under it, and it
+// could be no account's.
 func (s *Server) administratorLike(a Account) (name string, ok bool) {
 	if a.Role == "" {
 		return "", false
@@ -301,8 +313,8 @@ func (s *Server) isReserved(name string) bool {
 	return s.Reserved != "" && (SameName(s.Reserved, name) || alike(s.Reserved, name))
 }
 
-// Reserving are the administrators' accounts whose names are that of the configuration's administrator,
-// or look like it: they were there before he was called so.
+// Reserving are the administrators' accounts whose names are that of the configuration's
+// administrator, or look like it: they were there before he was called so.
 func (s *Server) Reserving() (names []string) {
 	for _, a := range s.Administrators() {
 		if s.isReserved(a.Name) {
@@ -350,16 +362,16 @@ func (s *Server) SetPassword(ctx context.Context, kind, name, password string) e
 	return s.KV.Forget(ctx, failureRecords.Of(hash(key.String())))
 }
 
-// RemoveAccount forgets an account. Its sessions end at once, and so does what applications may that a
-// patient's account has let in. kind is patient or admin. Errors: ErrNoAccount.
+// RemoveAccount forgets an account. Its sessions end at once, and so does what applications may
+// that a patient's account has let in. kind is patient or admin. Errors: ErrNoAccount.
 func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	key := accountKey(kind, name)
 	a, err := s.account(ctx, key)
 	if err != nil {
 		return err
 	}
-	// What it has let in goes first, so that a removal that is cut short leaves an account which can be removed again,
-	// and then what it has let in meanwhile.
+	// What it has let in goes first, so that a removal that is cut short leaves an account which
+	// can be removed again, and then what it has let in meanwhile.
 	if err := s.disown(ctx, a.Account); err != nil {
 		return err
 	}
@@ -370,8 +382,8 @@ func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	return s.disown(ctx, a.Account)
 }
 
-// LogIn checks a name and a password. kind is patient or admin. What is wrong shows neither in the answer nor in its time. Errors: ErrLogin;
-// *Locked, also where the password would be right.
+// LogIn checks a name and a password. kind is patient or admin. What is wrong shows neither in
+// the answer nor in its time. Errors: ErrLogin; *Locked, also where the password would be right.
 func (s *Server) LogIn(ctx context.Context, kind, name, password string) (Account, error) {
 	key := accountKey(kind, name)
 	settle, err := s.attempt(ctx, key)
@@ -391,7 +403,9 @@ func (s *Server) LogIn(ctx context.Context, kind, name, password string) (Accoun
 	return a, nil
 }
 
-func (s *Server) checkPassword(ctx context.Context, key subject.Subject, password string) (Account, bool, error) {
+func (s *Server) checkPassword(
+	ctx context.Context, key subject.Subject, password string,
+) (Account, bool, error) {
 	a, err := s.account(ctx, key)
 	known := err == nil
 	if err != nil && !errors.Is(err, ErrNoAccount) {
@@ -409,7 +423,9 @@ func (s *Server) checkPassword(ctx context.Context, key subject.Subject, passwor
 
 // LogInByConfig is LogIn for the one administrator of the configuration, under the same limits. The
 // account says whether he has a second factor.
-func (s *Server) LogInByConfig(ctx context.Context, wantName, wantPassword, name, password string) (Account, error) {
+func (s *Server) LogInByConfig(
+	ctx context.Context, wantName, wantPassword, name, password string,
+) (Account, error) {
 	settle, err := s.attempt(ctx, accountKey(configuredKind, name))
 	if err != nil {
 		return Account{}, err
@@ -433,8 +449,8 @@ func (s *Server) LogInByConfig(ctx context.Context, wantName, wantPassword, name
 	return a.Account, err
 }
 
-// Wrong passwords that are free, and how the pause behind the next ones grows: 1 s, 2 s, 4 s, to 15 minutes. Counts are forgotten after
-// a day without a wrong one.
+// Wrong passwords that are free, and how the pause behind the next ones grows: 1 s, 2 s, 4 s, to
+// 15 minutes. Counts are forgotten after a day without a wrong one.
 const (
 	freeFailures   = 5
 	firstPause     = time.Second
@@ -448,9 +464,11 @@ type failures struct {
 	Until time.Time `json:"until,omitzero"` // no log-in before
 }
 
-// attempt begins a log-in under a name: it counts as a failure until it is settled, so that many at once are no more guesses than one after
-// the other. Errors: *Locked.
-func (s *Server) attempt(ctx context.Context, account subject.Subject) (settle func(right bool) error, err error) {
+// attempt begins a log-in under a name: it counts as a failure until it is settled, so that many
+// at once are no more guesses than one after the other. Errors: *Locked.
+func (s *Server) attempt(
+	ctx context.Context, account subject.Subject,
+) (settle func(right bool) error, err error) {
 	key := failureRecords.Of(hash(account.String()))
 	for {
 		var f failures
@@ -468,7 +486,8 @@ func (s *Server) attempt(ctx context.Context, account subject.Subject) (settle f
 		}
 		f.Count++
 		if f.Count >= freeFailures {
-			f.Until = s.Now().Add(min(firstPause<<min(f.Count-freeFailures, 20), longestPause)).UTC()
+			f.Until = s.Now().Add(
+				min(firstPause<<min(f.Count-freeFailures, 20), longestPause)).UTC()
 		}
 		data, err := json.Marshal(f)
 		if err != nil {

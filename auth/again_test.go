@@ -11,8 +11,9 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Who is removed and registered again under the same name is somebody else, within the same second, and also
-// where a process does it whose clock is behind that of the one which let the former in.
+// Who is removed and registered again under the same name is somebody else, within the same
+// second, and also where a process does it whose clock is behind that of the one which let the
+// former in.
 func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 	const back = "https://app.example/cb"
 	clients := []auth.Client{
@@ -20,7 +21,10 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 		{ID: "back", Name: "A service", Kind: auth.Symmetric, Scope: "system/*.rs"},
 	}
 	ann := auth.Account{Name: "ann", Patient: "p1"}
-	for name, behind := range map[string]time.Duration{"at once": 0, "by a clock that is behind": 30 * time.Second} {
+	for name, behind := range map[string]time.Duration{
+		"at once":                   0,
+		"by a clock that is behind": 30 * time.Second,
+	} {
 		t.Run(name, func(t *testing.T) {
 			_, right, b := newServer(t)
 			wrong := &clock{}
@@ -47,7 +51,8 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 			}
 			asService := func(secret string) auth.TokenRequest {
 				return auth.TokenRequest{
-					Form:    with(url.Values{}, "grant_type", "client_credentials", "scope", "system/*.rs"),
+					Form: with(url.Values{}, "grant_type", "client_credentials", "scope",
+						"system/*.rs"),
 					BasicID: "back", BasicSecret: secret, HasBasic: true,
 				}
 			}
@@ -55,7 +60,8 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 			if _, err := s.AddAccount(t.Context(), ann, "four plain words here 77"); err != nil {
 				t.Fatal(err)
 			}
-			app, service, waiting := mustToken(t, s, let()), mustToken(t, s, asService(secret)), let()
+			app, service, waiting :=
+				mustToken(t, s, let()), mustToken(t, s, asService(secret)), let()
 			a, err := s.Verify(t.Context(), app.AccessToken)
 			if err != nil {
 				t.Fatal(err)
@@ -68,7 +74,10 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 				}
 			}
 			secret = registered(t, other, clients)
-			heard := func() bool { stands, told := s.StandsAsHeard("app", "", job); return told && !stands }
+			heard := func() bool {
+				stands, told := s.StandsAsHeard("app", "", job)
+				return told && !stands
+			}
 			until(t, "the other client", heard)
 			for _, token := range []string{app.AccessToken, service.AccessToken} {
 				if _, err := s.Verify(t.Context(), token); !errors.Is(err, auth.ErrToken) {
@@ -88,28 +97,33 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 			if err := other.RemoveAccount(t.Context(), "patient", "ann"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := other.AddAccount(t.Context(), ann, "four plain words here 77"); err != nil {
+			_, err = other.AddAccount(t.Context(), ann, "four plain words here 77")
+			if err != nil {
 				t.Fatal(err)
 			}
 			refused(t, s, waiting, "invalid_grant")
 			if _, err := s.Verify(t.Context(), mustToken(t, s, let()).AccessToken); err != nil {
 				t.Errorf("a token of who is there now: %v", err)
 			}
-			if _, err := s.Verify(t.Context(), mustToken(t, s, asService(secret)).AccessToken); err != nil {
+			_, err = s.Verify(t.Context(), mustToken(t, s, asService(secret)).AccessToken)
+			if err != nil {
 				t.Errorf("a token of the service that is there now: %v", err)
 			}
 		})
 	}
 }
 
-// A removal that is cut short leaves an account that can be removed again: what it has let in has ended by the time
-// that the account is gone.
+// A removal that is cut short leaves an account that can be removed again: what it has let in
+// has ended by the time that the account is gone.
 func TestAnAccountGoesAfterWhatItHasLetIn(t *testing.T) {
 	const back = "https://app.example/cb"
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, func(c *auth.Config) { c.ByAccounts = true })
-	registered(t, s, []auth.Client{{ID: "app", Name: "An app", RedirectURIs: []string{back}, Scope: appScope}})
-	ann, err := s.AddAccount(t.Context(), auth.Account{Name: "ann", Patient: "p1"}, "four plain words here 77")
+	registered(t, s, []auth.Client{
+		{ID: "app", Name: "An app", RedirectURIs: []string{back}, Scope: appScope},
+	})
+	ann, err := s.AddAccount(t.Context(), auth.Account{Name: "ann", Patient: "p1"},
+		"four plain words here 77")
 	if err != nil {
 		t.Fatal(err)
 	}

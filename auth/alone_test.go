@@ -18,12 +18,20 @@ func TestNoRegistrationIsNamedLikeOneThatIsMadeAtOnce(t *testing.T) {
 	one, c, b := newServer(t)
 	two := attach(t, b, c)
 	of := func(name, by string) auth.Client {
-		return auth.Client{Name: name, CreatedBy: by, Kind: auth.Public, Scope: "launch/patient patient/$ehi-export", RedirectURIs: []string{"https://app.example.org/cb"}}
+		return auth.Client{
+			Name:         name,
+			CreatedBy:    by,
+			Kind:         auth.Public,
+			Scope:        "launch/patient patient/$ehi-export",
+			RedirectURIs: []string{"https://app.example.org/cb"},
+		}
 	}
 	for round := range 40 {
-		name, like := fmt.Sprintf("Record %c", 'a'+round), fmt.Sprintf("Reсord %c", 'a'+round) // a Cyrillic letter
+		// a Cyrillic letter
+		name, like := fmt.Sprintf("Record %c", 'a'+round), fmt.Sprintf("Reсord %c", 'a'+round)
 		if round >= 26 {
-			name, like = fmt.Sprintf("Chart %c", 'a'+round-26), fmt.Sprintf("Сhart %c", 'a'+round-26)
+			name, like =
+				fmt.Sprintf("Chart %c", 'a'+round-26), fmt.Sprintf("Сhart %c", 'a'+round-26)
 		}
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -32,7 +40,8 @@ func TestNoRegistrationIsNamedLikeOneThatIsMadeAtOnce(t *testing.T) {
 			}
 		})
 		all.Go(func() {
-			if _, _, err := two.AddClient(t.Context(), of(like, auth.SelfRegistered)); err != nil && ehi.CodeOf(err) != ehi.Invalid {
+			_, _, err := two.AddClient(t.Context(), of(like, auth.SelfRegistered))
+			if err != nil && ehi.CodeOf(err) != ehi.Invalid {
 				t.Errorf("its own: %v", err)
 			}
 		})
@@ -54,22 +63,26 @@ func TestNoRegistrationIsNamedLikeOneThatIsMadeAtOnce(t *testing.T) {
 			t.Fatalf("the administrator's is not there: %v", err)
 		}
 		if own > first {
-			t.Fatalf("round %d: %s registered itself after %s was there, and stays", round, like, name)
+			t.Fatalf("round %d: %s registered itself after %s was there, and stays", round, like,
+				name)
 		}
 	}
 }
 
-// Of administrators whose names look alike, and who are added at once by two processes, one stays at most.
+// Of administrators whose names look alike, and who are added at once by two processes, one
+// stays at most.
 func TestOfNamesThatLookAlikeAtOnceOneStays(t *testing.T) {
 	one, c, b := newServer(t)
 	two := attach(t, b, c)
-	names := []string{"margaret", "mаrgaret", "mаrgаret", "margаret", "margarеt", "mаrgarеt"} // of Latin and Cyrillic letters
+	// of Latin and Cyrillic letters
+	names := []string{"margaret", "mаrgaret", "mаrgаret", "margаret", "margarеt", "mаrgarеt"}
 	errs := make([]error, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
 		all.Go(func() {
 			s := []*auth.Server{one, two}[i%2]
-			_, errs[i] = s.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Reviewer}, "four plain words here 77")
+			_, errs[i] = s.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Reviewer},
+				"four plain words here 77")
 		})
 	}
 	all.Wait()

@@ -12,8 +12,8 @@ import (
 	"ehi-server/auth"
 )
 
-// REAL-8: clocks that differ by up to 30 seconds are forgiven, in both directions, and an assertion's identifier is
-// remembered for as long as the assertion would be good.
+// REAL-8: clocks that differ by up to 30 seconds are forgiven, in both directions, and an
+// assertion's identifier is remembered for as long as the assertion would be good.
 func TestREAL8AssertionsHaveALeeway(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -25,7 +25,8 @@ func TestREAL8AssertionsHaveALeeway(t *testing.T) {
 	ask := func(id string, issued, expires time.Duration) error {
 		form := url.Values{
 			"grant_type": {"client_credentials"}, "scope": {"system/*.rs"},
-			"client_assertion":      {assertionOf(t, key, id, clock.now().Add(issued), clock.now().Add(expires))},
+			"client_assertion": {assertionOf(t, key, id, clock.now().Add(issued),
+				clock.now().Add(expires))},
 			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
 		}
 		_, err := s.Token(t.Context(), auth.TokenRequest{Audiences: []string{tokenURL}, Form: form})
@@ -64,7 +65,9 @@ func assertionOf(t *testing.T, key jwk.Key, id string, issued, expires time.Time
 // signed is an assertion of a client for the token endpoint, with whatever else it says.
 func signed(t *testing.T, client string, key jwk.Key, says *jwt.Builder) string {
 	t.Helper()
-	tok, err := says.Issuer(client).Subject(client).Audience([]string{"http://server.test/auth/token"}).Build()
+	tok, err := says.Issuer(client).Subject(client).Audience([]string{
+		"http://server.test/auth/token",
+	}).Build()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,14 @@ func newServer(t *testing.T) (*auth.Server, *clock, *bus.Bus) {
 
 func attach(t *testing.T, b *bus.Bus, c *clock) *auth.Server {
 	t.Helper()
-	s, err := auth.New(t.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", CheckIssuer: true, Sandbox: true, SandboxSecret: secret, Now: c.now})
+	s, err := auth.New(t.Context(), auth.Config{
+		KV:            b.Auth,
+		Issuer:        "http://server.test",
+		CheckIssuer:   true,
+		Sandbox:       true,
+		SandboxSecret: secret,
+		Now:           c.now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +69,19 @@ func challenge() string {
 }
 
 func authorizeQuery(change ...string) url.Values {
-	q := url.Values{"response_type": {"code"}, "client_id": {auth.SandboxClientID}, "redirect_uri": {redirect}, "state": {"st"},
-		"scope": {"patient/$ehi-export offline_access openid fhirUser launch/patient patient/*.rs made/up"}, "aud": {fhirBase},
-		"code_challenge": {challenge()}, "code_challenge_method": {"S256"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {auth.SandboxClientID},
+		"redirect_uri":  {redirect},
+		"state":         {"st"},
+		"scope": {
+			"patient/$ehi-export offline_access openid fhirUser launch/patient patient/*.rs " +
+				"made/up",
+		},
+		"aud":                   {fhirBase},
+		"code_challenge":        {challenge()},
+		"code_challenge_method": {"S256"},
+	}
 	return with(q, change...)
 }
 
@@ -92,16 +109,24 @@ func code(t *testing.T, s *auth.Server, change ...string) string {
 }
 
 func codeForm(code string, change ...string) auth.TokenRequest {
-	return request(url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect},
-		"client_id": {auth.SandboxClientID}, "code_verifier": {verifier}}, change...)
+	return request(
+		url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect},
+			"client_id": {auth.SandboxClientID}, "code_verifier": {verifier}}, change...)
 }
 
 func refreshForm(token string, change ...string) auth.TokenRequest {
-	return request(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {auth.SandboxClientID}}, change...)
+	return request(url.Values{
+		"grant_type":    {"refresh_token"},
+		"refresh_token": {token},
+		"client_id":     {auth.SandboxClientID},
+	}, change...)
 }
 
 func request(form url.Values, change ...string) auth.TokenRequest {
-	return auth.TokenRequest{Form: with(form, change...), Audiences: []string{"http://server.test/auth/token"}}
+	return auth.TokenRequest{
+		Form:      with(form, change...),
+		Audiences: []string{"http://server.test/auth/token"},
+	}
 }
 
 func mustToken(t *testing.T, s *auth.Server, form auth.TokenRequest) auth.Tokens {
@@ -129,32 +154,86 @@ func TestSMART2AuthorizeRequestIsChecked(t *testing.T) {
 		redirectable bool
 		text         string
 	}{
-		"good":               {nil, "", false, ""},
-		"aud with a slash":   {[]string{"aud", fhirBase + "/"}, "", false, ""},
-		"no PKCE in sandbox": {[]string{"code_challenge", "", "code_challenge_method", ""}, "", false, ""},
-		"no client":          {[]string{"client_id", ""}, "invalid_request", false, `Missing "client_id" parameter`},
-		"unknown client":     {[]string{"client_id", "x"}, "invalid_request", false, `Invalid "client_id" parameter`},
-		"no redirect":        {[]string{"redirect_uri", ""}, "invalid_request", false, `Missing "redirect_uri" parameter`},
-		"script redirect":    {[]string{"redirect_uri", "javascript:alert(1)"}, "invalid_request", false, `Invalid "redirect_uri" parameter`},
-		"fragment redirect":  {[]string{"redirect_uri", "http://x/#y"}, "invalid_request", false, `Invalid "redirect_uri" parameter`},
-		"token flow":         {[]string{"response_type", "token"}, "unsupported_response_type", true, `Invalid "response_type" parameter`},
-		"no aud":             {[]string{"aud", ""}, "invalid_request", true, `Missing "aud" parameter`},
-		"other aud":          {[]string{"aud", "http://other/fhir"}, "invalid_request", true, `Bad audience value "http://other/fhir". Expected "http://server.test/fhir".`},
-		"no scope":           {[]string{"scope", ""}, "invalid_scope", true, `Missing "scope" parameter`},
-		"unknown scopes":     {[]string{"scope", "made/up system/*.rs"}, "invalid_scope", true, "None of the scopes asked for can be granted to this client"},
-		"plain PKCE":         {[]string{"code_challenge_method", "plain"}, "invalid_request", true, `Invalid "code_challenge_method" parameter`},
-		"method alone":       {[]string{"code_challenge", ""}, "invalid_request", true, `Missing "code_challenge" parameter`},
+		"good":             {nil, "", false, ""},
+		"aud with a slash": {[]string{"aud", fhirBase + "/"}, "", false, ""},
+		"no PKCE in sandbox": {
+			[]string{"code_challenge", "", "code_challenge_method", ""},
+			"",
+			false,
+			"",
+		},
+		"no client": {
+			[]string{"client_id", ""}, "invalid_request", false, `Missing "client_id" parameter`,
+		},
+		"unknown client": {
+			[]string{"client_id", "x"}, "invalid_request", false, `Invalid "client_id" parameter`,
+		},
+		"no redirect": {
+			[]string{"redirect_uri", ""},
+			"invalid_request",
+			false,
+			`Missing "redirect_uri" parameter`,
+		},
+		"script redirect": {
+			[]string{"redirect_uri", "javascript:alert(1)"},
+			"invalid_request",
+			false,
+			`Invalid "redirect_uri" parameter`,
+		},
+		"fragment redirect": {
+			[]string{"redirect_uri", "http://x/#y"},
+			"invalid_request",
+			false,
+			`Invalid "redirect_uri" parameter`,
+		},
+		"token flow": {
+			[]string{"response_type", "token"},
+			"unsupported_response_type",
+			true,
+			`Invalid "response_type" parameter`,
+		},
+		"no aud": {[]string{"aud", ""}, "invalid_request", true, `Missing "aud" parameter`},
+		"other aud": {
+			[]string{"aud", "http://other/fhir"},
+			"invalid_request",
+			true,
+			`Bad audience value "http://other/fhir". Expected "http://server.test/fhir".`,
+		},
+		"no scope": {
+			[]string{"scope", ""}, "invalid_scope", true, `Missing "scope" parameter`,
+		},
+		"unknown scopes": {
+			[]string{"scope", "made/up system/*.rs"},
+			"invalid_scope",
+			true,
+			"None of the scopes asked for can be granted to this client",
+		},
+		"plain PKCE": {
+			[]string{"code_challenge_method", "plain"},
+			"invalid_request",
+			true,
+			`Invalid "code_challenge_method" parameter`,
+		},
+		"method alone": {
+			[]string{"code_challenge", ""},
+			"invalid_request",
+			true,
+			`Missing "code_challenge" parameter`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, err := s.Check(t.Context(), authorizeQuery(c.change...), []string{fhirBase})
 			if c.code == "" {
-				if err != nil || req.Scopes.String() != "patient/$ehi-export offline_access openid fhirUser launch/patient patient/*.rs" {
+				if err != nil ||
+					req.Scopes.String() != "patient/$ehi-export offline_access openid fhirUser "+
+						"launch/patient patient/*.rs" {
 					t.Fatalf("%+v, %v", req, err)
 				}
 				return
 			}
 			e, ok := errors.AsType[*auth.Error](err)
-			if !ok || e.Code != c.code || e.Redirectable != c.redirectable || e.Description != c.text {
+			if !ok || e.Code != c.code || e.Redirectable != c.redirectable ||
+				e.Description != c.text {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -164,11 +243,13 @@ func TestSMART2AuthorizeRequestIsChecked(t *testing.T) {
 func TestSMART4CodeGivesTokens(t *testing.T) {
 	s, _, _ := newServer(t)
 	tok := mustToken(t, s, codeForm(code(t, s)))
-	if tok.TokenType != "Bearer" || tok.Patient != "p1" || tok.ExpiresIn != 3600 || tok.RefreshToken == "" || tok.IDToken == "" || !tok.NeedPatientBanner {
+	if tok.TokenType != "Bearer" || tok.Patient != "p1" || tok.ExpiresIn != 3600 ||
+		tok.RefreshToken == "" || tok.IDToken == "" || !tok.NeedPatientBanner {
 		t.Errorf("tokens %+v", tok)
 	}
 	a, err := s.Verify(t.Context(), tok.AccessToken)
-	if err != nil || a.Patient != "p1" || a.ClientID != auth.SandboxClientID || !a.Scopes.Contains(auth.PatientExport) {
+	if err != nil || a.Patient != "p1" || a.ClientID != auth.SandboxClientID ||
+		!a.Scopes.Contains(auth.PatientExport) {
 		t.Errorf("access %+v, %v", a, err)
 	}
 }
@@ -198,7 +279,8 @@ func TestSMART3CodeIsBoundToItsRequest(t *testing.T) {
 		})
 	}
 	t.Run("a verifier without a challenge", func(t *testing.T) {
-		_, err := s.Token(t.Context(), codeForm(code(t, s, "code_challenge", "", "code_challenge_method", "")))
+		_, err := s.Token(t.Context(),
+			codeForm(code(t, s, "code_challenge", "", "code_challenge_method", "")))
 		wantError(t, err, "invalid_grant")
 	})
 }
@@ -241,12 +323,16 @@ func TestSMART4RefreshRotatesAndReuseRevokesTheFamily(t *testing.T) {
 	if second.Scope != auth.PatientExport.String() || second.RefreshToken == first.RefreshToken {
 		t.Errorf("second tokens %+v", second)
 	}
-	if anonymous := mustToken(t, s, refreshForm(mustToken(t, s, codeForm(code(t, s))).RefreshToken, "client_id", "")); anonymous.Patient != "p1" {
+	anonymous := mustToken(t, s,
+		refreshForm(mustToken(t, s, codeForm(code(t, s))).RefreshToken, "client_id", ""))
+	if anonymous.Patient != "p1" {
 		t.Errorf("a public client that does not say its id: %+v", anonymous)
 	}
 	_, err := s.Token(t.Context(), refreshForm("unknown", "client_id", ""))
 	wantError(t, err, "invalid_grant")
-	_, err = s.Token(t.Context(), refreshForm(second.RefreshToken, "scope", "patient/$ehi-export patient/*.read online_access"))
+	_, err = s.Token(t.Context(),
+		refreshForm(second.RefreshToken, "scope",
+			"patient/$ehi-export patient/*.read online_access"))
 	wantError(t, err, "invalid_scope")
 	third := mustToken(t, s, refreshForm(second.RefreshToken))
 	if third.Scope != first.Scope {
@@ -270,10 +356,16 @@ func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 	}
 	tok := mustToken(t, s, codeForm(c))
 	parts := strings.Split(tok.AccessToken, ".")
-	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`)) + "." + parts[1] + "."
+	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`)) + "." +
+		parts[1] + "."
 	for name, bad := range map[string]string{
-		"refresh token": tok.RefreshToken, "id token": tok.IDToken, "nothing": "", "words": "a.b.c", "alg none": none,
-		"changed signature": tok.AccessToken[:len(tok.AccessToken)-6] + "AAAAAA", "changed payload": parts[0] + "." + parts[1][:20] + "A" + parts[1][21:] + "." + parts[2],
+		"refresh token":     tok.RefreshToken,
+		"id token":          tok.IDToken,
+		"nothing":           "",
+		"words":             "a.b.c",
+		"alg none":          none,
+		"changed signature": tok.AccessToken[:len(tok.AccessToken)-6] + "AAAAAA",
+		"changed payload":   parts[0] + "." + parts[1][:20] + "A" + parts[1][21:] + "." + parts[2],
 	} {
 		if _, err := s.Verify(t.Context(), bad); !errors.Is(err, auth.ErrToken) {
 			t.Errorf("%s is a bearer: %v", name, err)
@@ -288,22 +380,34 @@ func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 	}
 }
 
-// RFC 7009: a client ends what its tokens are part of, by an access token, a refresh token, or one that was used before, on every process;
-// it ends nobody else's, and learns nothing of tokens that are not known.
+// RFC 7009: a client ends what its tokens are part of, by an access token, a refresh token, or
+// one that was used before, on every process; it ends nobody else's, and learns nothing of
+// tokens that are not known.
 func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
 	for name, by := range map[string]func(auth.Tokens) string{
-		"access": func(tok auth.Tokens) string { return tok.AccessToken }, "refresh": func(tok auth.Tokens) string { return tok.RefreshToken },
-		"a used refresh": func(tok auth.Tokens) string { mustToken(t, s, refreshForm(tok.RefreshToken)); return tok.RefreshToken },
+		"access":  func(tok auth.Tokens) string { return tok.AccessToken },
+		"refresh": func(tok auth.Tokens) string { return tok.RefreshToken },
+		"a used refresh": func(tok auth.Tokens) string {
+			mustToken(t, s, refreshForm(tok.RefreshToken))
+			return tok.RefreshToken
+		},
 	} {
 		tok := mustToken(t, s, codeForm(code(t, s)))
 		token := by(tok)
-		wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {token}, "client_id": {"somebody-else"}})), "invalid_client")
+		wantError(t,
+			s.RevokeToken(t.Context(),
+				request(url.Values{"token": {token}, "client_id": {"somebody-else"}})),
+			"invalid_client")
 		if _, err := s.Verify(t.Context(), tok.AccessToken); err != nil {
 			t.Fatalf("%s: somebody else has ended it", name)
 		}
-		if err := s.RevokeToken(t.Context(), request(url.Values{"token": {token}, "client_id": {auth.SandboxClientID}})); err != nil {
+		if err := s.RevokeToken(t.Context(),
+			request(url.Values{
+				"token":     {token},
+				"client_id": {auth.SandboxClientID},
+			})); err != nil {
 			t.Fatal(err)
 		}
 		_, err := s.Token(t.Context(), refreshForm(tok.RefreshToken))
@@ -319,32 +423,51 @@ func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 			}
 		}
 	}
-	if err := s.RevokeToken(t.Context(), request(url.Values{"token": {"unknown"}, "client_id": {auth.SandboxClientID}})); err != nil {
+	err := s.RevokeToken(t.Context(),
+		request(url.Values{"token": {"unknown"}, "client_id": {auth.SandboxClientID}}))
+	if err != nil {
 		t.Errorf("an unknown token: %v", err)
 	}
-	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"client_id": {auth.SandboxClientID}})), "invalid_request")
+	wantError(t,
+		s.RevokeToken(t.Context(), request(url.Values{"client_id": {auth.SandboxClientID}})),
+		"invalid_request")
 	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {"x"}})), "invalid_request")
-	wantError(t, s.RevokeToken(t.Context(), request(url.Values{"token": {"x"}, "client_id": {auth.SandboxClientID}, "client_secret": {"wrong"}})), "invalid_client")
+	wantError(t,
+		s.RevokeToken(t.Context(),
+			request(url.Values{
+				"token":         {"x"},
+				"client_id":     {auth.SandboxClientID},
+				"client_secret": {"wrong"},
+			})), "invalid_client")
 }
 
-// SMART-8, RFC 7662: a resource server that authenticates learns what an access token opens, and of any other token
-// that it opens nothing.
+// SMART-8, RFC 7662: a resource server that authenticates learns what an access token opens, and
+// of any other token that it opens nothing.
 func TestIntrospectionTellsResourceServersOnly(t *testing.T) {
 	s, clock, _ := newServer(t)
 	tok := mustToken(t, s, codeForm(code(t, s)))
 	ask := func(token string) auth.Introspection {
 		t.Helper()
-		told, err := s.Introspect(t.Context(), request(url.Values{"token": {token}, "client_id": {auth.SandboxClientID}, "client_secret": {secret}}))
+		told, err := s.Introspect(t.Context(),
+			request(url.Values{
+				"token":         {token},
+				"client_id":     {auth.SandboxClientID},
+				"client_secret": {secret},
+			}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return told
 	}
 	told := ask(tok.AccessToken)
-	if !told.Active || told.Patient != "p1" || told.ClientID != auth.SandboxClientID || told.Scope != tok.Scope || told.Expires <= clock.now().Unix() || told.Audience != told.Issuer+"/fhir" {
+	if !told.Active || told.Patient != "p1" || told.ClientID != auth.SandboxClientID ||
+		told.Scope != tok.Scope || told.Expires <= clock.now().Unix() ||
+		told.Audience != told.Issuer+"/fhir" {
 		t.Errorf("%+v", told)
 	}
-	for _, token := range []string{tok.RefreshToken, tok.IDToken, "unknown", tok.AccessToken + "x"} {
+	for _, token := range []string{
+		tok.RefreshToken, tok.IDToken, "unknown", tok.AccessToken + "x",
+	} {
 		if told := ask(token); told != (auth.Introspection{}) {
 			t.Errorf("%.20s...: %+v", token, told)
 		}
@@ -353,7 +476,11 @@ func TestIntrospectionTellsResourceServersOnly(t *testing.T) {
 	if told := ask(tok.AccessToken); told.Active {
 		t.Errorf("expired: %+v", told)
 	}
-	for _, form := range []url.Values{{"token": {"x"}}, {"token": {"x"}, "client_id": {auth.SandboxClientID}}, {"token": {"x"}, "client_id": {auth.SandboxClientID}, "client_secret": {"wrong"}}} {
+	for _, form := range []url.Values{
+		{"token": {"x"}},
+		{"token": {"x"}, "client_id": {auth.SandboxClientID}},
+		{"token": {"x"}, "client_id": {auth.SandboxClientID}, "client_secret": {"wrong"}},
+	} {
 		_, err := s.Introspect(t.Context(), request(form))
 		wantError(t, err, "invalid_client")
 	}
@@ -398,7 +525,8 @@ func TestSandboxKeysSayThatTheySign(t *testing.T) {
 	}
 }
 
-// No assertion that was not signed by the client's key authenticates it, and none ends in anything but an OAuth error.
+// No assertion that was not signed by the client's key authenticates it, and none ends in
+// anything but an OAuth error.
 func FuzzAssertion(f *testing.F) {
 	b, err := bus.Open(f.Context(), bus.Config{StoreDir: f.TempDir()})
 	if err != nil {
@@ -409,18 +537,29 @@ func FuzzAssertion(f *testing.F) {
 	if _, err := auth.SandboxKeys(keys); err != nil {
 		f.Fatal(err)
 	}
-	s, err := auth.New(f.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", Sandbox: true, SandboxKeys: keys})
+	s, err := auth.New(f.Context(), auth.Config{
+		KV:          b.Auth,
+		Issuer:      "http://server.test",
+		Sandbox:     true,
+		SandboxKeys: keys,
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	defer s.Close()
-	f.Add("eyJhbGciOiJub25lIn0.eyJpc3MiOiJ0ZXN0X2NsaWVudF9pZCIsInN1YiI6InRlc3RfY2xpZW50X2lkIn0.", "system/*.rs")
+	f.Add("eyJhbGciOiJub25lIn0.eyJpc3MiOiJ0ZXN0X2NsaWVudF9pZCIsInN1YiI6InRlc3RfY2xpZW50X2lkIn0.",
+		"system/*.rs")
 	f.Add("eyJhbGciOiJFUzM4NCIsImp3ayI6e319.e30.AAAA", "system/Patient.rs")
 	f.Fuzz(func(t *testing.T, assertion, scope string) {
-		_, err := s.Token(t.Context(), auth.TokenRequest{Audiences: []string{"http://server.test/auth/token"}, Form: url.Values{
-			"grant_type": {"client_credentials"}, "scope": {scope}, "client_assertion": {assertion},
-			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-		}})
+		_, err := s.Token(t.Context(), auth.TokenRequest{
+			Audiences: []string{"http://server.test/auth/token"},
+			Form: url.Values{
+				"grant_type":            {"client_credentials"},
+				"scope":                 {scope},
+				"client_assertion":      {assertion},
+				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+			},
+		})
 		if _, ok := errors.AsType[*auth.Error](err); !ok {
 			t.Fatalf("an assertion that nobody signed: %v", err)
 		}

@@ -20,7 +20,8 @@ import (
 	"ehi-server/shared/link/linktest"
 )
 
-// cutOff is an authorization server whose NATS can be stalled, and another one on the same NATS that goes on.
+// cutOff is an authorization server whose NATS can be stalled, and another one on the same NATS
+// that goes on.
 func cutOff(t *testing.T) (here, there *auth.Server, wire *linktest.Wire) {
 	t.Helper()
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -61,10 +62,12 @@ func signer(t *testing.T) (key jwk.Key, public json.RawMessage) {
 
 func assertion(t *testing.T, client string, key jwk.Key) string {
 	t.Helper()
-	return signed(t, client, key, jwt.NewBuilder().JwtID("once").Expiration(time.Now().Add(time.Minute)))
+	return signed(t, client, key,
+		jwt.NewBuilder().JwtID("once").Expiration(time.Now().Add(time.Minute)))
 }
 
-// asked is what is asked of a server that was cut off from NATS before what it is about was made elsewhere.
+// asked is what is asked of a server that was cut off from NATS before what it is about was made
+// elsewhere.
 type asked struct {
 	name string
 	ask  func(context.Context) error
@@ -78,8 +81,9 @@ func isThere(yes bool, err error) error {
 	return err
 }
 
-// Nothing is refused on missing evidence: whatever a server has not heard of, because NATS is away, it does not take
-// for something that is not there. It says that it cannot tell, and that it can as soon as NATS is back.
+// Nothing is refused on missing evidence: whatever a server has not heard of, because NATS is
+// away, it does not take for something that is not there. It says that it cannot tell, and that
+// it can as soon as NATS is back.
 func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	here, there, wire := cutOff(t)
@@ -91,12 +95,21 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 		}
 		return secret
 	}
-	service := auth.Client{ID: "known", Name: "Known", Kind: auth.Symmetric, Scope: "system/*.rs", Introspect: true}
+	service := auth.Client{
+		ID:         "known",
+		Name:       "Known",
+		Kind:       auth.Symmetric,
+		Scope:      "system/*.rs",
+		Introspect: true,
+	}
 	register(service)
 	until(t, "the client", func() bool { return here.Known("known") })
 	fromSecret := func(id, secret string) auth.TokenRequest {
 		return request(url.Values{
-			"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}, "scope": {"system/*.rs"},
+			"grant_type":    {"client_credentials"},
+			"client_id":     {id},
+			"client_secret": {secret},
+			"scope":         {"system/*.rs"},
 		})
 	}
 
@@ -109,7 +122,13 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, public := signer(t)
-	register(auth.Client{ID: "signs", Name: "Signs", Kind: auth.Asymmetric, Scope: "system/*.rs", JWKS: public})
+	register(auth.Client{
+		ID:    "signs",
+		Name:  "Signs",
+		Kind:  auth.Asymmetric,
+		Scope: "system/*.rs",
+		JWKS:  public,
+	})
 	const back = "https://app.example/cb"
 	app := auth.Client{ID: "app", Name: "App", Scope: appScope, RedirectURIs: []string{back}}
 	register(app)
@@ -131,7 +150,9 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 	}
 	code, first, second := let(), mustToken(t, there, let()), mustToken(t, there, let())
 	const password = "four plain words here 77"
-	for _, a := range []auth.Account{{Name: "ann", Patient: "p1"}, {Name: "ada", Role: auth.Admin}} {
+	for _, a := range []auth.Account{
+		{Name: "ann", Patient: "p1"}, {Name: "ada", Role: auth.Admin},
+	} {
 		if _, err := there.AddAccount(t.Context(), a, password); err != nil {
 			t.Fatal(err)
 		}
@@ -145,8 +166,14 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 		return func(ctx context.Context) error { _, err := here.Token(ctx, r); return err }
 	}
 	all := []asked{
-		{"a token of a key", func(ctx context.Context) error { _, err := here.Verify(ctx, ofNewKey); return err }},
-		{"a token of a client", func(ctx context.Context) error { _, err := here.Verify(ctx, ofNewClient); return err }},
+		{
+			"a token of a key",
+			func(ctx context.Context) error { _, err := here.Verify(ctx, ofNewKey); return err },
+		},
+		{
+			"a token of a client",
+			func(ctx context.Context) error { _, err := here.Verify(ctx, ofNewClient); return err },
+		},
 		{"an introspection", func(ctx context.Context) error {
 			told, err := here.Introspect(ctx, request(url.Values{
 				"client_id": {"known"}, "client_secret": {rotated}, "token": {ofNewKey},
@@ -167,7 +194,10 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 			_, err := here.Check(ctx, authorization, []string{fhirBase})
 			return err
 		}},
-		{"a client", func(ctx context.Context) error { _, err := here.Client(ctx, "app"); return err }},
+		{
+			"a client",
+			func(ctx context.Context) error { _, err := here.Client(ctx, "app"); return err },
+		},
 		{"a job's standing", func(ctx context.Context) error {
 			return isThere(here.Stands(ctx, "app", "", auth.Origin{Begun: time.Now()}))
 		}},
@@ -200,7 +230,10 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 				"client_id": {"known"}, "client_secret": {rotated}, "token": {ofNewKey},
 			}))
 		}},
-		{"a secret to rotate", func(ctx context.Context) error { _, err := here.RotateSecret(ctx, "new"); return err }},
+		{
+			"a secret to rotate",
+			func(ctx context.Context) error { _, err := here.RotateSecret(ctx, "new"); return err },
+		},
 		{"a removal", func(ctx context.Context) error { return here.RemoveClient(ctx, "new") }},
 	}
 	t.Run("away", func(t *testing.T) {

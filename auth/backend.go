@@ -28,8 +28,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Backend services (SMART Backend Services 2.2): a client without a user authenticates by a secret or by an assertion that it
-// signed, and is given system scopes.
+// Backend services (SMART Backend Services 2.2): a client without a user authenticates by a
+// secret or by an assertion that it signed, and is given system scopes.
 
 const (
 	// assertionType is the one of RFC 7523 2.2.
@@ -54,13 +54,21 @@ func (s *Server) fromClient(ctx context.Context, r TokenRequest) (Tokens, error)
 		return Tokens{}, refusal
 	}
 	telemetry.TokensIssued.WithLabelValues("client_credentials").Inc()
-	g := grant{ClientID: c.ID, Scopes: scopes, Family: random(), Begun: s.Now().Unix(), ClientMade: c.Created}
+	g := grant{
+		ClientID:   c.ID,
+		Scopes:     scopes,
+		Family:     random(),
+		Begun:      s.Now().Unix(),
+		ClientMade: c.Created,
+	}
 	return s.issue(ctx, g, scopes)
 }
 
-// errClient is the one answer to every failed authentication. Why it failed is nobody's business but the client's developer's, who
-// learns it from the description.
-func errClient(format string, args ...any) *Error { return refuse("invalid_client", format, args...) }
+// errClient is the one answer to every failed authentication. Why it failed is nobody's business
+// but the client's developer's, who learns it from the description.
+func errClient(format string, args ...any) *Error {
+	return refuse("invalid_client", format, args...)
+}
 
 // errSecret does not tell an unknown client from a wrong secret.
 var errSecret = errClient("Unknown client or wrong secret")
@@ -68,15 +76,18 @@ var errSecret = errClient("Unknown client or wrong secret")
 // finder finds a client, nil for none.
 type finder func(id string) *clientRecord
 
-// judged is the client of a request, found by what this process has heard of clients. That may be of a moment ago: a
-// refusal is by the client's record as it is stored. An unknown client takes as long as a wrong secret.
+// judged is the client of a request, found by what this process has heard of clients. That may
+// be of a moment ago: a refusal is by the client's record as it is stored. An unknown client
+// takes as long as a wrong secret.
 func (s *Server) judged(
-	ctx context.Context, r TokenRequest, by func(context.Context, TokenRequest, finder) (*clientRecord, error),
+	ctx context.Context, r TokenRequest,
+	by func(context.Context, TokenRequest, finder) (*clientRecord, error),
 ) (*clientRecord, error) {
 	id := r.client()
 	known := s.clients.get(id) // before it is judged: more may be heard meanwhile
 	c, err := by(ctx, r, s.heard)
-	if refused, ok := errors.AsType[*Error](err); !ok || refused.Code != "invalid_client" || s.isSandbox(id) {
+	refused, ok := errors.AsType[*Error](err)
+	if !ok || refused.Code != "invalid_client" || s.isSandbox(id) {
 		return c, err
 	}
 	stored, unread := s.clients.stored(ctx, id)
@@ -100,12 +111,15 @@ func (r TokenRequest) client() string {
 	return r.Form.Get("client_id")
 }
 
-// requester is the client of a request: a confidential one authenticates, a public one says its id (RFC 6749 2.3, RFC 7009 2.1).
+// requester is the client of a request: a confidential one authenticates, a public one says its
+// id (RFC 6749 2.3, RFC 7009 2.1).
 func (s *Server) requester(ctx context.Context, r TokenRequest) (*clientRecord, error) {
 	return s.judged(ctx, r, s.requesterAmong)
 }
 
-func (s *Server) requesterAmong(ctx context.Context, r TokenRequest, find finder) (*clientRecord, error) {
+func (s *Server) requesterAmong(
+	ctx context.Context, r TokenRequest, find finder,
+) (*clientRecord, error) {
 	if r.authenticates() > 0 {
 		return s.authenticateAmong(ctx, r, find)
 	}
@@ -126,7 +140,11 @@ func (s *Server) requesterAmong(ctx context.Context, r TokenRequest, find finder
 // authenticates counts the ways in which a request shows who its client is.
 func (r TokenRequest) authenticates() (methods int) {
 	f := r.Form
-	for _, used := range []bool{r.HasBasic, f.Get("client_secret") != "", f.Get("client_assertion") != "" || f.Get("client_assertion_type") != ""} {
+	for _, used := range []bool{
+		r.HasBasic,
+		f.Get("client_secret") != "",
+		f.Get("client_assertion") != "" || f.Get("client_assertion_type") != "",
+	} {
 		if used {
 			methods++
 		}
@@ -139,7 +157,9 @@ func (s *Server) authenticate(ctx context.Context, r TokenRequest) (*clientRecor
 	return s.judged(ctx, r, s.authenticateAmong)
 }
 
-func (s *Server) authenticateAmong(ctx context.Context, r TokenRequest, find finder) (*clientRecord, error) {
+func (s *Server) authenticateAmong(
+	ctx context.Context, r TokenRequest, find finder,
+) (*clientRecord, error) {
 	f := r.Form
 	switch n := r.authenticates(); {
 	case n == 0:
@@ -147,7 +167,8 @@ func (s *Server) authenticateAmong(ctx context.Context, r TokenRequest, find fin
 	case n > 1:
 		return nil, refuse("invalid_request", "The client used more than one way to authenticate")
 	case r.HasBasic && f.Get("client_id") != "" && f.Get("client_id") != r.BasicID:
-		return nil, refuse("invalid_request", "client_id is not the one of the Authorization header")
+		return nil,
+			refuse("invalid_request", "client_id is not the one of the Authorization header")
 	case r.HasBasic:
 		return s.checkSecret(ctx, find(r.BasicID), r.BasicSecret)
 	case f.Get("client_secret") != "":
@@ -156,8 +177,11 @@ func (s *Server) authenticateAmong(ctx context.Context, r TokenRequest, find fin
 	return s.checkAssertion(ctx, r, find)
 }
 
-// checkSecret is client_secret_basic and client_secret_post. An unknown client takes as long as a wrong secret.
-func (s *Server) checkSecret(ctx context.Context, c *clientRecord, secret string) (*clientRecord, error) {
+// checkSecret is client_secret_basic and client_secret_post. An unknown client takes as long as
+// a wrong secret.
+func (s *Server) checkSecret(
+	ctx context.Context, c *clientRecord, secret string,
+) (*clientRecord, error) {
 	if len(secret) > MaxPassword {
 		return nil, errSecret
 	}
@@ -184,7 +208,9 @@ func (s *Server) checkSecret(ctx context.Context, c *clientRecord, secret string
 }
 
 // checkAssertion is private_key_jwt (SMART-5).
-func (s *Server) checkAssertion(ctx context.Context, r TokenRequest, find finder) (*clientRecord, error) {
+func (s *Server) checkAssertion(
+	ctx context.Context, r TokenRequest, find finder,
+) (*clientRecord, error) {
 	if r.Form.Get("client_assertion_type") != assertionType {
 		return nil, errClient("Invalid %q parameter", "client_assertion_type")
 	}
@@ -197,7 +223,8 @@ func (s *Server) checkAssertion(ctx context.Context, r TokenRequest, find finder
 	if err != nil {
 		return nil, err
 	}
-	tok, err := jwt.Parse(assertion, jwt.WithKeySet(keys), jwt.WithClock(jwt.ClockFunc(s.Now)), jwt.WithAcceptableSkew(assertionLeeway),
+	tok, err := jwt.Parse(assertion, jwt.WithKeySet(keys), jwt.WithClock(jwt.ClockFunc(s.Now)),
+		jwt.WithAcceptableSkew(assertionLeeway),
 		jwt.WithRequiredClaim("exp"), jwt.WithRequiredClaim("jti"))
 	if err != nil {
 		return nil, errClient("The assertion cannot be verified")
@@ -213,7 +240,8 @@ func (s *Server) checkAssertion(ctx context.Context, r TokenRequest, find finder
 	case r.Form.Get("client_id") != "" && r.Form.Get("client_id") != issuer:
 		return nil, errClient("client_id is not the assertion's")
 	case !onlyFor(r.Audiences, audience):
-		return nil, errClient("aud must be the URL of the token endpoint or the issuer, and nothing else")
+		return nil,
+			errClient("aud must be the URL of the token endpoint or the issuer, and nothing else")
 	case expires.After(s.Now().Add(assertionLife + assertionLeeway)):
 		return nil, errClient("exp is more than %v ahead", assertionLife)
 	case jti == "":
@@ -222,16 +250,17 @@ func (s *Server) checkAssertion(ctx context.Context, r TokenRequest, find finder
 	return c, s.useOnce(ctx, issuer, jti, expires)
 }
 
-// onlyFor reports whether an assertion is meant for this server and for nobody else: a server that it is
-// meant for as well could use it here (draft-ietf-oauth-rfc7523bis).
+// onlyFor reports whether an assertion is meant for this server and for nobody else: a server
+// that it is meant for as well could use it here (draft-ietf-oauth-rfc7523bis).
 func onlyFor(ours, audience []string) bool {
 	foreign := func(a string) bool { return !slices.Contains(ours, a) }
 	return len(audience) > 0 && !slices.ContainsFunc(audience, foreign)
 }
 
-// claimed is the client that an assertion says it is of, and the key that it says it was signed by. Nothing of it is verified yet, but that
-// the algorithm is one of ours: none, HS256 and the like end here, and so does what is no compact JWS. Headers that bring a key along (jwk,
-// jku, x5c, x5u) are not read at all.
+// claimed is the client that an assertion says it is of, and the key that it says it was signed
+// by. Nothing of it is verified yet, but that the algorithm is one of ours: none, HS256 and the
+// like end here, and so does what is no compact JWS. Headers that bring a key along (jwk, jku,
+// x5c, x5u) are not read at all.
 func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	unread := errClient("The assertion cannot be verified")
 	if len(assertion) > maxAssertion {
@@ -244,9 +273,12 @@ func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	header := msg.Signatures()[0].ProtectedHeaders()
 	alg, _ := header.Algorithm()
 	if !slices.Contains(AssertionAlgorithms(), alg.String()) {
-		return nil, "", errClient("The assertion must be signed by %s", strings.Join(AssertionAlgorithms(), " or "))
+		return nil, "",
+			errClient("The assertion must be signed by %s",
+				strings.Join(AssertionAlgorithms(), " or "))
 	}
-	if header.Has("crit") || !isNumeric(assertion) { // no extension is understood here (RFC 7515 4.1.11)
+	// no extension is understood here (RFC 7515 4.1.11)
+	if header.Has("crit") || !isNumeric(assertion) {
 		return nil, "", unread
 	}
 	kid, _ := header.KeyID()
@@ -260,7 +292,8 @@ func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	return c, kid, nil
 }
 
-// AssertionClient is the client that an assertion says it is of, "" where that cannot be read. Nothing is verified.
+// AssertionClient is the client that an assertion says it is of, "" where that cannot be read.
+// Nothing is verified.
 func AssertionClient(assertion string) string {
 	var claims struct {
 		Issuer string `json:"iss"`
@@ -276,8 +309,8 @@ func AssertionClient(assertion string) string {
 	return claims.Issuer
 }
 
-// isNumeric reports whether the times of an assertion are numbers where they are there (RFC 7519 2): the library takes
-// texts as well.
+// isNumeric reports whether the times of an assertion are numbers where they are there (RFC 7519
+// 2): the library takes texts as well.
 func isNumeric(assertion []byte) bool {
 	var claims struct {
 		Expires   *float64 `json:"exp"`
@@ -302,7 +335,8 @@ func (s *Server) useOnce(ctx context.Context, client, jti string, expires time.T
 	return err
 }
 
-// sandboxKeys reads the public keys of the sandbox's client. None is no error: no assertion verifies then.
+// sandboxKeys reads the public keys of the sandbox's client. None is no error: no assertion
+// verifies then.
 func (s *Server) sandboxKeys(context.Context) (jwk.Set, error) {
 	private, err := readKeys(s.SandboxKeys)
 	if s.SandboxKeys == "" || errors.Is(err, fs.ErrNotExist) {
@@ -378,7 +412,9 @@ func makeKeys() (jwk.Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := errors.Join(jwk.AssignKeyID(key), key.Set(jwk.AlgorithmKey, alg), key.Set(jwk.KeyUsageKey, "sig"), set.AddKey(key)); err != nil {
+		err = errors.Join(jwk.AssignKeyID(key), key.Set(jwk.AlgorithmKey, alg),
+			key.Set(jwk.KeyUsageKey, "sig"), set.AddKey(key))
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -44,7 +44,8 @@ type Client struct {
 	// Name is what patients read on the consent page.
 	Name string `json:"client_name"`
 	Kind Kind   `json:"kind"`
-	// RedirectURIs are where patients may be sent back to: compared exactly, but for the port of a loopback address (RFC 8252 7.3).
+	// RedirectURIs are where patients may be sent back to: compared exactly, but for the port of
+	// a loopback address (RFC 8252 7.3).
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 	// RedirectOrigins are where the release form may lead on to, beside RedirectURIs (EHI-7).
 	RedirectOrigins []string `json:"redirect_origins,omitempty"`
@@ -53,7 +54,8 @@ type Client struct {
 	// JWKS or JWKSURI is where the public keys of an Asymmetric client are.
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
-	// Introspect lets a resource server ask what tokens are good for that were given to others (RFC 7662).
+	// Introspect lets a resource server ask what tokens are good for that were given to others
+	// (RFC 7662).
 	Introspect bool `json:"introspect,omitempty"`
 	// MaySkipForm and MaySkipReview are an administrator's decisions, by which the client may get
 	// exports that no patient has narrowed by the form, and no administrator has reviewed (EHI-1).
@@ -65,7 +67,8 @@ type Client struct {
 	CreatedBy string `json:"created_by,omitempty"`
 }
 
-// SelfRegistered is who registered a client that did it itself (RFC 7591): no administrator has looked at it.
+// SelfRegistered is who registered a client that did it itself (RFC 7591): no administrator has
+// looked at it.
 const SelfRegistered = "dynamic registration"
 
 // clientRecord is a client as it is stored, or the sandbox's as it is built in.
@@ -101,7 +104,8 @@ func (c *Client) validate() error {
 	case !urlSafe.MatchString(c.ID):
 		return ehi.Errorf(ehi.Invalid, "client_id must be 1 to 64 letters, digits, _ or -")
 	case c.Name == "" || len(c.Name) > 200 || !printable(c.Name):
-		return ehi.Errorf(ehi.Invalid, "client_name must be 1 to 200 bytes of printable text: patients read it")
+		return ehi.Errorf(ehi.Invalid,
+			"client_name must be 1 to 200 bytes of printable text: patients read it")
 	case !slices.Contains([]Kind{Public, Symmetric, Asymmetric}, c.Kind):
 		return ehi.Errorf(ehi.Invalid, "kind must be %s, %s or %s", Public, Symmetric, Asymmetric)
 	}
@@ -111,9 +115,10 @@ func (c *Client) validate() error {
 	return nil
 }
 
-// printable reports whether people see a text as it is. unicode.IsPrint leaves out the categories of
-// controls, formats (bidirectional ones, joiners, tags), private use, surrogates and what is not
-// assigned; the other tables are what is drawn as nothing although it is a letter or a mark.
+// printable reports whether people see a text as it is. unicode.IsPrint leaves out the
+// categories of controls, formats (bidirectional ones, joiners, tags), private use, surrogates
+// and what is not assigned; the other tables are what is drawn as nothing although it is a
+// letter or a mark.
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == brailleBlank ||
@@ -124,15 +129,18 @@ func printable(s string) bool {
 // brailleBlank is a symbol that is drawn as a space.
 const brailleBlank = '\u2800'
 
-// reverseDomain is how a private-use scheme is spelt: a domain of its owner's turned round (RFC 8252 7.1).
-var reverseDomain = regexp.MustCompile(`^[a-z][a-z0-9-]*[a-z0-9](\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
+// reverseDomain is how a private-use scheme is spelt: a domain of its owner's turned round (RFC
+// 8252 7.1).
+var reverseDomain = regexp.MustCompile(
+	`^[a-z][a-z0-9-]*[a-z0-9](\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
-// known are top-level domains that are schemes of browsers and systems, too: data.x.y looks like one of
-// those to whoever reads it.
+// known are top-level domains that are schemes of browsers and systems, too: data.x.y looks like
+// one of those to whoever reads it.
 var known = []string{"chrome", "data", "shell", "tel"}
 
-// privateUse reports whether a scheme is a domain turned round that somebody can have registered, by the
-// Public Suffix List: javascript.x.y begins with what is no top-level domain, and uk.co is nobody's alone.
+// privateUse reports whether a scheme is a domain turned round that somebody can have
+// registered, by the Public Suffix List: javascript.x.y begins with what is no top-level domain,
+// and uk.co is nobody's alone.
 func privateUse(scheme string) bool {
 	labels := strings.Split(scheme, ".")
 	if !reverseDomain.MatchString(scheme) || slices.Contains(known, labels[0]) {
@@ -149,7 +157,8 @@ const maxRedirects = 32
 
 func (c *Client) validateRedirects() error {
 	if len(c.RedirectURIs) > maxRedirects || len(c.RedirectOrigins) > maxRedirects {
-		return ehi.Errorf(ehi.Invalid, "At most %d redirect_uris and redirect_origins", maxRedirects)
+		return ehi.Errorf(ehi.Invalid, "At most %d redirect_uris and redirect_origins",
+			maxRedirects)
 	}
 	for _, uri := range c.RedirectURIs {
 		u, err := url.Parse(uri)
@@ -157,29 +166,35 @@ func (c *Client) validateRedirects() error {
 			_, err = weburl.Parse(uri) // browsers have to follow it
 		}
 		switch {
-		case err != nil, !u.IsAbs(), u.Fragment != "" || strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
-			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
+		case err != nil, !u.IsAbs(), u.Fragment != "" ||
+			strings.Contains(uri, "#"), u.User != nil, strings.Contains(uri, "*"), !printable(uri):
+			return ehi.Errorf(ehi.Invalid,
+				"redirect_uri %q must be a whole URL without a fragment, credentials or *", uri)
 		case strings.ContainsFunc(uri, unicode.IsSpace) || hidesControls(uri):
-			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must have no spaces or control characters", uri)
+			return ehi.Errorf(ehi.Invalid,
+				"redirect_uri %q must have no spaces or control characters", uri)
 		case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback(u.Hostname()):
 		case privateUse(u.Scheme):
 		default:
-			return ehi.Errorf(ehi.Invalid, "redirect_uri %q must be https, http on a loopback address, or of a private-use scheme such as org.example.app", uri)
+			return ehi.Errorf(ehi.Invalid,
+				"redirect_uri %q must be https, http on a loopback address, or of a private-use "+
+					"scheme such as org.example.app", uri)
 		}
 	}
 	c.RedirectOrigins = slices.Clone(c.RedirectOrigins)
 	for i, origin := range c.RedirectOrigins {
 		u, err := weburl.Parse(origin)
 		if err != nil || !mayLead(u) || u.String() != u.Origin()+"/" {
-			return ehi.Errorf(ehi.Invalid, "redirect_origin %q must be such as https://app.example.org", origin)
+			return ehi.Errorf(ehi.Invalid,
+				"redirect_origin %q must be such as https://app.example.org", origin)
 		}
 		c.RedirectOrigins[i] = u.Origin()
 	}
 	return nil
 }
 
-// hidesControls reports whether control characters are percent-encoded in a URL: what reads it may end at
-// %00, or take %0D%0A for a new line.
+// hidesControls reports whether control characters are percent-encoded in a URL: what reads it
+// may end at %00, or take %0D%0A for a new line.
 func hidesControls(uri string) bool {
 	plain, err := url.PathUnescape(uri)
 	for err == nil && plain != uri && !strings.ContainsFunc(plain, unicode.IsControl) {
@@ -205,16 +220,20 @@ func (c *Client) validateScopes() error {
 		return err
 	}
 	if patient.Empty() && system.Empty() && !c.Introspect {
-		return ehi.Errorf(ehi.Invalid, "scope must name at least one scope that the server supports")
+		return ehi.Errorf(ehi.Invalid,
+			"scope must name at least one scope that the server supports")
 	}
 	if !patient.Empty() && len(c.RedirectURIs) == 0 {
-		return ehi.Errorf(ehi.Invalid, "redirect_uris are needed for the scopes of a patient's application")
+		return ehi.Errorf(ehi.Invalid,
+			"redirect_uris are needed for the scopes of a patient's application")
 	}
 	if !system.Empty() && c.Kind == Public {
-		return ehi.Errorf(ehi.Invalid, "system scopes need a client that authenticates: a secret or a key")
+		return ehi.Errorf(ehi.Invalid,
+			"system scopes need a client that authenticates: a secret or a key")
 	}
 	if c.Introspect && c.Kind == Public {
-		return ehi.Errorf(ehi.Invalid, "introspect needs a client that authenticates: a secret or a key")
+		return ehi.Errorf(ehi.Invalid,
+			"introspect needs a client that authenticates: a secret or a key")
 	}
 	c.Scope = patient.Union(system).String()
 	return nil
@@ -232,8 +251,8 @@ func (c Client) Privileges() string {
 	return strings.Join(may, ", ")
 }
 
-// splitScopes reads a registration's scopes. Of each as much is registered as can be granted. Errors: ehi.Invalid for one of which nothing can
-// be.
+// splitScopes reads a registration's scopes. Of each as much is registered as can be granted.
+// Errors: ehi.Invalid for one of which nothing can be.
 func splitScopes(scope string) (patient, system Scopes, err error) {
 	for _, word := range strings.Fields(scope) {
 		ofPatient, ofSystem := ParseScopes(word), ParseSystemScopes(word)
@@ -248,16 +267,19 @@ func splitScopes(scope string) (patient, system Scopes, err error) {
 func (c *Client) validateKeys() error {
 	if c.Kind != Asymmetric {
 		if len(c.JWKS) > 0 || c.JWKSURI != "" {
-			return ehi.Errorf(ehi.Invalid, "jwks and jwks_uri are for clients of kind %s", Asymmetric)
+			return ehi.Errorf(ehi.Invalid, "jwks and jwks_uri are for clients of kind %s",
+				Asymmetric)
 		}
 		return nil
 	}
 	if (len(c.JWKS) > 0) == (c.JWKSURI != "") {
-		return ehi.Errorf(ehi.Invalid, "A client of kind %s has either jwks or jwks_uri", Asymmetric)
+		return ehi.Errorf(ehi.Invalid, "A client of kind %s has either jwks or jwks_uri",
+			Asymmetric)
 	}
 	if c.JWKSURI != "" {
 		u, err := url.Parse(c.JWKSURI)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Fragment != "" {
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" ||
+			u.User != nil || u.Fragment != "" {
 			return ehi.Errorf(ehi.Invalid, "jwks_uri must be a URL")
 		}
 		return nil
@@ -267,20 +289,23 @@ func (c *Client) validateKeys() error {
 		return ehi.Errorf(ehi.Invalid, "jwks: %v", err)
 	}
 	if set.Len() == 0 {
-		return ehi.Errorf(ehi.Invalid, "jwks holds no key for %s: a kid, and RSA of at least 2048 bits or EC P-384", strings.Join(AssertionAlgorithms(), " or "))
+		return ehi.Errorf(ehi.Invalid,
+			"jwks holds no key for %s: a kid, and RSA of at least 2048 bits or EC P-384",
+			strings.Join(AssertionAlgorithms(), " or "))
 	}
 	return nil
 }
 
-// redirectsTo compares a redirect_uri with the registered ones (RFC 9700 2.1): exactly, but for the port of a loopback address.
-// weburl reads every one that it lets through.
+// redirectsTo compares a redirect_uri with the registered ones (RFC 9700 2.1): exactly, but for
+// the port of a loopback address. weburl reads every one that it lets through.
 func (c *clientRecord) redirectsTo(uri string) bool {
 	if _, err := weburl.Parse(uri); err != nil {
 		return false
 	}
 	if c.anyRedirect {
 		u, err := url.Parse(uri)
-		return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.Fragment == "" && u.User == nil
+		return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+			u.Fragment == "" && u.User == nil
 	}
 	if slices.Contains(c.RedirectURIs, uri) {
 		return true
@@ -302,15 +327,15 @@ func (c *clientRecord) redirectsTo(uri string) bool {
 	})
 }
 
-// isOwn reports whether an address is of this server: no application is there, and a page of it would be
-// opened with parameters of an application's choice.
+// isOwn reports whether an address is of this server: no application is there, and a page of it
+// would be opened with parameters of an application's choice.
 func (s *Server) isOwn(address string) bool {
 	u, err := weburl.Parse(address)
 	return err == nil && u.IsOf(s.Issuer)
 }
 
-// leadsTo reads an address as browsers do, and reports whether the release form may lead on to it: to an
-// origin that is registered, or to a registered redirect_uri. to is where it leads.
+// leadsTo reads an address as browsers do, and reports whether the release form may lead on to
+// it: to an origin that is registered, or to a registered redirect_uri. to is where it leads.
 func (c *clientRecord) leadsTo(address string) (to string, ok bool) {
 	u, err := weburl.Parse(address)
 	if err != nil || u.HasCredentials() {
@@ -333,8 +358,9 @@ func (c *clientRecord) leadsTo(address string) (to string, ok bool) {
 	return u.String(), true
 }
 
-// grants is what of the scopes asked for the client may be given. Leaving the parameter out stands for nothing, as SMART requires it. Errors:
-// invalid_scope where nothing is left (RFC 6749 3.3).
+// grants is what of the scopes asked for the client may be given. Leaving the parameter out
+// stands for nothing, as SMART requires it. Errors: invalid_scope where nothing is left (RFC
+// 6749 3.3).
 func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scopes, *Error) {
 	out := supported(asked)
 	if !c.anyRedirect {
@@ -346,15 +372,21 @@ func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scop
 	case strings.TrimSpace(asked) == "":
 		return out, refuse("invalid_scope", "Missing %q parameter", "scope")
 	case strings.Contains(asked, "?"):
-		return out, refuse("invalid_scope", "Scopes that a search narrows are not enforced by this server; ask without the search")
+		return out,
+			refuse("invalid_scope",
+				"Scopes that a search narrows are not enforced by this server; ask without the "+
+					"search")
 	}
-	return out, refuse("invalid_scope", "None of the scopes asked for can be granted to this client")
+	return out,
+		refuse("invalid_scope", "None of the scopes asked for can be granted to this client")
 }
 
-// registry is the clients as every process knows them: followed, so that a change holds everywhere at once.
+// registry is the clients as every process knows them: followed, so that a change holds
+// everywhere at once.
 //
-// What it knows may be of a moment ago, or of the time before NATS went away. It may say yes; that there is no such
-// client, or that it did not show who it is, the record itself says (see stored).
+// What it knows may be of a moment ago, or of the time before NATS went away. It may say yes;
+// that there is no such client, or that it did not show who it is, the record itself says (see
+// stored).
 type registry struct {
 	kv   *kv.Bucket
 	mu   sync.RWMutex
@@ -378,7 +410,8 @@ func (r *registry) apply(e kv.Entry) {
 	r.take(strings.TrimPrefix(e.Key.String(), clientRecords.String()), c)
 }
 
-// take takes a client in, or forgets it where c is nil: what this process has stored at once, what others have when the news of it comes.
+// take takes a client in, or forgets it where c is nil: what this process has stored at once,
+// what others have when the news of it comes.
 func (r *registry) take(id string, c *clientRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -391,8 +424,8 @@ func (r *registry) take(id string, c *clientRecord) {
 	r.byID[id] = c
 }
 
-// reloaded forgets the clients that went while the connection was away. It is no word that they were removed: a list
-// may lack what NATS cannot read at the moment.
+// reloaded forgets the clients that went while the connection was away. It is no word that they
+// were removed: a list may lack what NATS cannot read at the moment.
 func (r *registry) reloaded(keys map[subject.Subject]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -458,7 +491,12 @@ func (s *Server) Known(id string) bool { return s.heard(id) != nil }
 // sandboxClient is the client that exists in sandbox mode (SMART-10): of all kinds at once.
 func (s *Server) sandboxClient() *clientRecord {
 	return &clientRecord{
-		Client:      Client{ID: SandboxClientID, Name: SandboxClientID, Kind: Public, Introspect: true},
+		Client: Client{
+			ID:         SandboxClientID,
+			Name:       SandboxClientID,
+			Kind:       Public,
+			Introspect: true,
+		},
 		anyRedirect: true, optionalPKCE: true, plainSecret: s.SandboxSecret, keys: s.sandboxKeys,
 	}
 }
@@ -490,15 +528,19 @@ func (s *Server) Client(ctx context.Context, id string) (Client, error) {
 	return c.Client, nil
 }
 
-// AddClient registers a client and returns it as it was stored, with its secret where it has one: nobody
-// can read it again. One that registers itself has no name that looks like that of one which an
-// administrator registered. Errors: ErrClientExists; ehi.Invalid, with what to change.
+// AddClient registers a client and returns it as it was stored, with its secret where it has
+// one: nobody can read it again. One that registers itself has no name that looks like that of
+// one which an administrator registered. Errors: ErrClientExists; ehi.Invalid, with what to
+// change.
 func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error) {
 	if err := c.validate(); err != nil {
 		return c, "", err
 	}
-	if own := slices.IndexFunc(slices.Concat(c.RedirectURIs, c.RedirectOrigins), s.isOwn); own >= 0 {
-		return c, "", ehi.Errorf(ehi.Invalid, "redirect_uris and redirect_origins must not lead to this server")
+	own := slices.IndexFunc(slices.Concat(c.RedirectURIs, c.RedirectOrigins), s.isOwn)
+	if own >= 0 {
+		return c, "",
+			ehi.Errorf(ehi.Invalid,
+				"redirect_uris and redirect_origins must not lead to this server")
 	}
 	if c.ID == SandboxClientID {
 		return c, "", ehi.Errorf(ehi.Invalid, "%s is the sandbox's client", SandboxClientID)
@@ -529,12 +571,13 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 	return c, secret, nil
 }
 
-var errNamedLike = ehi.Errorf(ehi.Invalid, "client_name is easily taken for the name of another client")
+var errNamedLike = ehi.Errorf(ehi.Invalid,
+	"client_name is easily taken for the name of another client")
 
-// namedLike reports whether the name of a client that registers itself is easily taken for another, among
-// those that administrators registered: patients read names, and tell applications apart by them. Of
-// clients that registered themselves several may have a name, as those of a tool that registers anew for
-// every run.
+// namedLike reports whether the name of a client that registers itself is easily taken for
+// another, among those that administrators registered: patients read names, and tell
+// applications apart by them. Of clients that registered themselves several may have a name, as
+// those of a tool that registers anew for every run.
 func (s *Server) namedLike(c Client) bool {
 	if c.CreatedBy != SelfRegistered {
 		return false
@@ -550,9 +593,9 @@ func (s *Server) namedLike(c Client) bool {
 	return false
 }
 
-// namedLikeNobody is namedLike of a client that is stored, by what else is: it is taken back where another
-// process has registered one of such a name just before, of which this one has not heard yet. Errors:
-// ehi.Invalid.
+// namedLikeNobody is namedLike of a client that is stored, by what else is: it is taken back
+// where another process has registered one of such a name just before, of which this one has not
+// heard yet. Errors: ehi.Invalid.
 func (s *Server) namedLikeNobody(ctx context.Context, c Client) error {
 	if c.CreatedBy != SelfRegistered {
 		return nil
@@ -584,8 +627,8 @@ func (s *Server) giveSecret(ctx context.Context, c *clientRecord) (secret string
 	return secret, err
 }
 
-// RotateSecret gives a client a new secret in place of its old one, which is refused from now on. Errors: ErrNoClient; ehi.Conflict for a client
-// that has none.
+// RotateSecret gives a client a new secret in place of its old one, which is refused from now
+// on. Errors: ErrNoClient; ehi.Conflict for a client that has none.
 func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, err error) {
 	if !urlSafe.MatchString(id) {
 		return "", ErrNoClient
@@ -618,7 +661,8 @@ func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, er
 	return secret, nil
 }
 
-// RemoveClient forgets a client. All its tokens are refused from then on, on every process. Errors: ErrNoClient.
+// RemoveClient forgets a client. All its tokens are refused from then on, on every process.
+// Errors: ErrNoClient.
 func (s *Server) RemoveClient(ctx context.Context, id string) error {
 	if _, err := s.Client(ctx, id); err != nil {
 		return err
@@ -638,8 +682,8 @@ func (s *Server) ClientName(id string) string {
 	return id
 }
 
-// MaySkip tells whether a client's exports may do without the patient's form, and without review. The
-// sandbox's client may: the paths for that are an aid for tests.
+// MaySkip tells whether a client's exports may do without the patient's form, and without
+// review. The sandbox's client may: the paths for that are an aid for tests.
 func (s *Server) MaySkip(id string) (form, review bool) {
 	c := s.heard(id)
 	switch {

@@ -8,8 +8,9 @@ import (
 	"ehi-server/auth"
 )
 
-// A clock that is ten years ahead for a minute, and is set right, leaves no token behind that is good for ten years:
-// neither an access token whose signature was checked while it was wrong, nor the refresh token of its grant.
+// A clock that is ten years ahead for a minute, and is set right, leaves no token behind that is
+// good for ten years: neither an access token whose signature was checked while it was wrong,
+// nor the refresh token of its grant.
 func TestTokensOfAClockThatWasAheadEndWithIt(t *testing.T) {
 	s, c, _ := newServer(t)
 	c.Store(int64(10 * 365 * 24 * time.Hour))

@@ -57,7 +57,8 @@ func (s *Server) noteConsent(ctx context.Context, g grant) error {
 	return s.KV.PutFor(ctx, consentKey(g.Patient, g.Family), data, ttl)
 }
 
-// Consents lists the applications that a patient has let in and that hold tokens still, the newest first.
+// Consents lists the applications that a patient has let in and that hold tokens still, the
+// newest first.
 func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error) {
 	out := []Consent{}
 	err := s.KV.Entries(ctx, consentRecords.Under(hash(patient)), func(e kv.Entry) error {
@@ -81,8 +82,8 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 // ErrNoConsent is the answer to what is not there, and to what is another patient's.
 var ErrNoConsent = ehi.Errorf(ehi.NotFound, "There is no such application")
 
-// Withdraw ends an application's access at the patient's wish: its tokens are void in every process,
-// and what was begun under them does not stand (see Stands). Errors: ErrNoConsent.
+// Withdraw ends an application's access at the patient's wish: its tokens are void in every
+// process, and what was begun under them does not stand (see Stands). Errors: ErrNoConsent.
 func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, error) {
 	var c Consent
 	if !urlSafe.MatchString(id) {
@@ -98,10 +99,12 @@ func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, err
 	if err := json.Unmarshal(e.Value, &c); err != nil {
 		return c, err
 	}
-	return c, errors.Join(s.End(ctx, c.ID, Withdrawal{c.ClientID, patient}), s.KV.Forget(ctx, e.Key))
+	return c,
+		errors.Join(s.End(ctx, c.ID, Withdrawal{c.ClientID, patient}), s.KV.Forget(ctx, e.Key))
 }
 
-// disown withdraws what an account that is to go has agreed to, and what nobody noted the account of.
+// disown withdraws what an account that is to go has agreed to, and what nobody noted the
+// account of.
 func (s *Server) disown(ctx context.Context, gone Account) error {
 	if gone.Patient == "" {
 		return nil // an administrator agrees to nothing

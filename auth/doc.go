@@ -1,11 +1,13 @@
-// Package auth is the SMART App Launch authorization server: clients, accounts, scopes, codes, tokens and keys (SMART-1 to 10). It knows who a
-// client or a person is and what a token opens; it knows nothing of jobs and nothing of HTTP: the api module turns requests into calls
-// and answers into responses.
+// Package auth is the SMART App Launch authorization server: clients, accounts, scopes, codes,
+// tokens and keys (SMART-1 to 10). It knows who a client or a person is and what a token opens;
+// it knows nothing of jobs and nothing of HTTP: the api module turns requests into calls and
+// answers into responses.
 //
 //	authorize request --Check--> Request --patient agrees--> Code --redeem--> Tokens --Verify--> Access
 //	                                                                 \--refresh, rotated--/
 //
-// All state is in one KV bucket, so that any number of API processes are one authorization server:
+// All state is in one KV bucket, so that any number of API processes are one authorization
+// server:
 //
 //	client.<id>               a registered client; its secret as a hash
 //	account.<kind>.<hash>     a patient's or an administrator's account; its password as a hash, and an
@@ -20,8 +22,10 @@
 //	consent.<hash>.<family>   an application that a patient has let in, for as long as it holds tokens
 //	jti.<hash>                an assertion that was used; it lives as long as the assertion
 //
-// The api module counts failures in the same bucket (abuse.<a or c>.<hash>). Clients, administrators, keys and revocations are followed: what one
-// process changes holds in all of them within milliseconds.
+// The api module counts failures in the same bucket (abuse.<a or c>.<hash>). Clients,
+// administrators, keys and revocations are followed: what one process changes holds in all of
+// them within milliseconds.
 //
-// Codes and refresh tokens are random and stored as hashes only; passwords and clients' secrets are stored as argon2id hashes.
+// Codes and refresh tokens are random and stored as hashes only; passwords and clients' secrets
+// are stored as argon2id hashes.
 package auth

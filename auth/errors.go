@@ -6,15 +6,18 @@ import "fmt"
 type Error struct {
 	Code        string // invalid_request, invalid_client, ...
 	Description string
-	// Redirectable says that the redirect_uri can be trusted, so that an authorize error goes back to the client.
+	// Redirectable says that the redirect_uri can be trusted, so that an authorize error goes
+	// back to the client.
 	Redirectable bool
 	// Cause is for the log, never for the client.
 	Cause error
-	// Reused is the grant whose code or refresh token was used a second time, by the client or by who stole it; nil else.
+	// Reused is the grant whose code or refresh token was used a second time, by the client or
+	// by who stole it; nil else.
 	Reused *Reused
 }
 
-// Reused is a grant that was revoked because something of it was used a second time (RFC 9700 4.14.2).
+// Reused is a grant that was revoked because something of it was used a second time (RFC 9700
+// 4.14.2).
 type Reused struct{ ClientID, Patient string }
 
 // reused marks the error as one of a reuse.

@@ -19,12 +19,12 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// The second factor of administrators: codes of an authenticator app (TOTP, RFC 6238) and, for who has
-// lost it, recovery codes. Both are kept in the account's record, and each code is used up there by a
-// compare-and-set: of many simultaneous uses one wins, on whatever process.
+// The second factor of administrators: codes of an authenticator app (TOTP, RFC 6238) and, for
+// who has lost it, recovery codes. Both are kept in the account's record, and each code is used
+// up there by a compare-and-set: of many simultaneous uses one wins, on whatever process.
 
-// The kinds of accounts that a second factor belongs to. The administrator of the configuration has no
-// account until a second factor is set up; the record that is made then has no password.
+// The kinds of accounts that a second factor belongs to. The administrator of the configuration
+// has no account until a second factor is set up; the record that is made then has no password.
 const (
 	adminKind      = "admin"
 	configuredKind = "config"
@@ -58,7 +58,8 @@ var (
 	ErrNoSecondFactor = ehi.Errorf(ehi.Conflict, "This account has no second factor")
 	// ErrNewCode is the answer where the code of a new app does not fit.
 	ErrNewCode = ehi.Errorf(ehi.Invalid,
-		"The code does not fit. Check the clock of your device, and enter the code that the app shows now")
+		"The code does not fit. Check the clock of your device, and enter the code that the app "+
+			"shows now")
 )
 
 // secondFactor is a second factor as the account's record has it.
@@ -71,10 +72,14 @@ type secondFactor struct {
 	Recovery []string `json:"recovery,omitempty"`
 }
 
-// NewSecret is a secret for an authenticator app, in base32, and the otpauth URI that says the same to a
-// camera. service and account are what the app shows.
+// NewSecret is a secret for an authenticator app, in base32, and the otpauth URI that says the
+// same to a camera. service and account are what the app shows.
 func NewSecret(service, account string) (secret, uri string, err error) {
-	key, err := totp.Generate(totp.GenerateOpts{Issuer: service, AccountName: account, SecretSize: totpSecret})
+	key, err := totp.Generate(totp.GenerateOpts{
+		Issuer:      service,
+		AccountName: account,
+		SecretSize:  totpSecret,
+	})
 	if err != nil {
 		return "", "", err
 	}
@@ -111,7 +116,10 @@ func plainCode(code string) string {
 func stepOf(secret, code string, at time.Time, last uint64) uint64 {
 	around := uint64(at.Unix()) / uint64(totpStep/time.Second)
 	for step := max(around-totpSkew, last+1); step <= around+totpSkew; step++ {
-		want, err := hotp.GenerateCodeCustom(secret, step, hotp.ValidateOpts{Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
+		want, err := hotp.GenerateCodeCustom(secret, step, hotp.ValidateOpts{
+			Digits:    otp.DigitsSix,
+			Algorithm: otp.AlgorithmSHA1,
+		})
 		if err == nil && Equal(want, code) {
 			return step
 		}
@@ -144,14 +152,16 @@ func (f *secondFactor) recover() (codes []string) {
 	return codes
 }
 
-// recoveryDigest is what is kept of a recovery code. Its 80 random bits cannot be searched through, so
-// that a fast hash will do; the secret keeps two accounts' digests apart.
+// recoveryDigest is what is kept of a recovery code. Its 80 random bits cannot be searched
+// through, so that a fast hash will do; the secret keeps two accounts' digests apart.
 func recoveryDigest(secret, code string) string { return hash(secret + "\x00" + code) }
 
-// Enrol gives an administrator a second factor, in place of any other, once a code shows that the app
-// has the secret. The sessions from before are void. kind is admin or config. It returns the recovery
-// codes, which nobody can read again. Errors: ErrNewCode, ErrNoAccount.
-func (s *Server) Enrol(ctx context.Context, kind, name, secret, code string) (recovery []string, a Account, err error) {
+// Enrol gives an administrator a second factor, in place of any other, once a code shows that
+// the app has the secret. The sessions from before are void. kind is admin or config. It returns
+// the recovery codes, which nobody can read again. Errors: ErrNewCode, ErrNoAccount.
+func (s *Server) Enrol(
+	ctx context.Context, kind, name, secret, code string,
+) (recovery []string, a Account, err error) {
 	step := stepOf(secret, plainCode(code), s.Now(), 0)
 	if step == 0 {
 		return nil, a, ErrNewCode
@@ -166,7 +176,9 @@ func (s *Server) Enrol(ctx context.Context, kind, name, secret, code string) (re
 }
 
 // RenewRecovery makes new recovery codes; the old ones are good no more. Errors: ErrNoSecondFactor.
-func (s *Server) RenewRecovery(ctx context.Context, kind, name string) (recovery []string, err error) {
+func (s *Server) RenewRecovery(
+	ctx context.Context, kind, name string,
+) (recovery []string, err error) {
 	_, err = s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
 		if r.Factor == nil {
 			return ErrNoSecondFactor
@@ -193,8 +205,9 @@ func (s *Server) ResetSecondFactor(ctx context.Context, kind, name string) error
 	return s.KV.Forget(ctx, failureRecords.Of(hash(guesses(kind, name).String())))
 }
 
-// CheckCode uses up a code of an administrator's second factor. It is held up after wrong ones as a name
-// is after wrong passwords. Errors: ErrCode; ErrNoSecondFactor; *Locked, also where the code would be right.
+// CheckCode uses up a code of an administrator's second factor. It is held up after wrong ones
+// as a name is after wrong passwords. Errors: ErrCode; ErrNoSecondFactor; *Locked, also where
+// the code would be right.
 func (s *Server) CheckCode(ctx context.Context, kind, name, code string) (by Proof, err error) {
 	settle, err := s.attempt(ctx, guesses(kind, name))
 	if err != nil {
@@ -230,8 +243,8 @@ func (s *Server) RecoveryLeft(ctx context.Context, kind, name string) (int, erro
 	return len(a.Factor.Recovery), nil
 }
 
-// Configured is the record of the administrator of the configuration; the zero Account where he never
-// had a second factor.
+// Configured is the record of the administrator of the configuration; the zero Account where he
+// never had a second factor.
 func (s *Server) Configured(name string) Account {
 	a, _ := s.configured.find(accountKey(configuredKind, name))
 	return a
@@ -242,9 +255,12 @@ func (s *Server) StoredConfigured(ctx context.Context, name string) (Account, er
 	return s.storedElsewhere(ctx, configuredKind, name)
 }
 
-// changeAccount changes an account's record by compare-and-set; change may be called more than once.
-// That of who has no account here is made where there is none. Errors: ErrNoAccount, and change's.
-func (s *Server) changeAccount(ctx context.Context, kind, name string, change func(*accountRecord) error) (Account, error) {
+// changeAccount changes an account's record by compare-and-set; change may be called more than
+// once. That of who has no account here is made where there is none. Errors: ErrNoAccount, and
+// change's.
+func (s *Server) changeAccount(
+	ctx context.Context, kind, name string, change func(*accountRecord) error,
+) (Account, error) {
 	key := accountKey(kind, name)
 	for {
 		a, revision, err := s.accountAt(ctx, key)

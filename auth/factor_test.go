@@ -31,10 +31,17 @@ func appCode(t *testing.T, secret string, at time.Time) string {
 	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[from:])&0x7fffffff)%1_000_000)
 }
 
-// The app of RFC 6238's appendix B shows what the RFC says, of which an app of six digits shows the end.
+// The app of RFC 6238's appendix B shows what the RFC says, of which an app of six digits shows
+// the end.
 func TestCodesAreThoseOfRFC6238(t *testing.T) {
-	secret := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString([]byte("12345678901234567890"))
-	for at, want := range map[int64]string{59: "94287082", 1111111109: "07081804", 1234567890: "89005924", 20000000000: "65353130"} {
+	secret := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(
+		[]byte("12345678901234567890"))
+	for at, want := range map[int64]string{
+		59:          "94287082",
+		1111111109:  "07081804",
+		1234567890:  "89005924",
+		20000000000: "65353130",
+	} {
 		if got := appCode(t, secret, time.Unix(at, 0)); got != want[2:] {
 			t.Errorf("at %d it shows %s, not %s", at, got, want)
 		}
@@ -42,9 +49,13 @@ func TestCodesAreThoseOfRFC6238(t *testing.T) {
 }
 
 // enrolled is an administrator with a second factor, whose set-up code is used up.
-func enrolled(t *testing.T, s *auth.Server, c *clock, name string) (secret string, recovery []string) {
+func enrolled(
+	t *testing.T, s *auth.Server, c *clock, name string,
+) (secret string, recovery []string) {
 	t.Helper()
-	if _, err := s.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Admin, SecondFactor: true}, "a password of a test"); err != nil {
+	if _, err := s.AddAccount(t.Context(),
+		auth.Account{Name: name, Role: auth.Admin, SecondFactor: true},
+		"a password of a test"); err != nil {
 		t.Fatal(err)
 	}
 	if a, _ := s.Administrator(name); a.SecondFactor {
@@ -54,10 +65,12 @@ func enrolled(t *testing.T, s *auth.Server, c *clock, name string) (secret strin
 	if err != nil || !strings.HasPrefix(uri, "otpauth://totp/") || !strings.Contains(uri, secret) {
 		t.Fatalf("%s, %v", uri, err)
 	}
-	if again, err := auth.SecretURI(secret, "EHI export ehi.example.org", name); err != nil || again != uri {
+	if again, err := auth.SecretURI(secret, "EHI export ehi.example.org", name); err != nil ||
+		again != uri {
 		t.Errorf("the URI of the same secret is %s, not %s: %v", again, uri, err)
 	}
-	if _, _, err := s.Enrol(t.Context(), "admin", name, secret, "000"); !errors.Is(err, auth.ErrNewCode) {
+	if _, _, err := s.Enrol(t.Context(), "admin", name, secret, "000"); !errors.Is(err,
+		auth.ErrNewCode) {
 		t.Errorf("without a code: %v", err)
 	}
 	recovery, a, err := s.Enrol(t.Context(), "admin", name, secret, appCode(t, secret, c.now()))
@@ -67,7 +80,8 @@ func enrolled(t *testing.T, s *auth.Server, c *clock, name string) (secret strin
 	return secret, recovery
 }
 
-// A code of the app is good once, near its time, and so is each recovery code; whichever process is asked.
+// A code of the app is good once, near its time, and so is each recovery code; whichever process
+// is asked.
 func TestCodesOfTheSecondFactorAreUsedOnce(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -88,7 +102,8 @@ func TestCodesOfTheSecondFactorAreUsedOnce(t *testing.T) {
 	check(other, now, "")
 	check(s, appCode(t, secret, clock.now().Add(-30*time.Second)), "") // behind one that was used
 	clock.Add(int64(2 * time.Minute))
-	check(s, appCode(t, secret, clock.now().Add(30*time.Second)), auth.ByApp) // the app's clock goes ahead
+	// the app's clock goes ahead
+	check(s, appCode(t, secret, clock.now().Add(30*time.Second)), auth.ByApp)
 	check(s, recovery[3], auth.ByRecovery)
 	check(other, recovery[3], "")
 	check(other, strings.ToUpper(strings.ReplaceAll(recovery[4], "-", " ")), auth.ByRecovery)
@@ -101,11 +116,13 @@ func TestCodesOfTheSecondFactorAreUsedOnce(t *testing.T) {
 	}
 	check(s, recovery[5], "")
 	check(s, renewed[5], auth.ByRecovery)
-	if err := s.SetPassword(t.Context(), "admin", "ada", "another plain password of hers"); err != nil {
+	err = s.SetPassword(t.Context(), "admin", "ada", "another plain password of hers")
+	if err != nil {
 		t.Fatal(err)
 	}
 	clock.Add(int64(2 * time.Minute))
-	check(s, appCode(t, secret, clock.now()), auth.ByApp) // a new password takes no second factor away
+	// a new password takes no second factor away
+	check(s, appCode(t, secret, clock.now()), auth.ByApp)
 }
 
 // Of many simultaneous uses of a code one wins.
@@ -122,7 +139,8 @@ func TestOfManyUsesOfACodeOneWins(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 4 { // of as many as are free of a pause
 			all.Go(func() {
-				if _, err := []*auth.Server{s, other}[i%2].CheckCode(t.Context(), "admin", "ada", code); err == nil {
+				_, err := []*auth.Server{s, other}[i%2].CheckCode(t.Context(), "admin", "ada", code)
+				if err == nil {
 					won.Add(1)
 				}
 			})
@@ -135,13 +153,15 @@ func TestOfManyUsesOfACodeOneWins(t *testing.T) {
 	}
 }
 
-// Wrong codes hold an account up as wrong passwords do, whether the code would be right then or not.
+// Wrong codes hold an account up as wrong passwords do, whether the code would be right then or
+// not.
 func TestWrongCodesLockTheSecondFactor(t *testing.T) {
 	s, clock, _ := newServer(t)
 	secret, recovery := enrolled(t, s, clock, "ada")
 	clock.Add(int64(2 * time.Minute))
 	for range 5 {
-		if _, err := s.CheckCode(t.Context(), "admin", "ada", "no code"); !errors.Is(err, auth.ErrCode) {
+		_, err := s.CheckCode(t.Context(), "admin", "ada", "no code")
+		if !errors.Is(err, auth.ErrCode) {
 			t.Fatal(err)
 		}
 	}
@@ -156,31 +176,40 @@ func TestWrongCodesLockTheSecondFactor(t *testing.T) {
 		t.Errorf("the password is locked: %v", err)
 	}
 	clock.Add(int64(20 * time.Minute))
-	if _, err := s.CheckCode(t.Context(), "admin", "ada", appCode(t, secret, clock.now())); err != nil {
+	_, err := s.CheckCode(t.Context(), "admin", "ada", appCode(t, secret, clock.now()))
+	if err != nil {
 		t.Errorf("after the pause: %v", err)
 	}
 }
 
-// A second factor that is reset is gone on every process, and the sessions from before are void. The
-// administrator of the configuration has one without an account.
+// A second factor that is reset is gone on every process, and the sessions from before are void.
+// The administrator of the configuration has one without an account.
 func TestASecondFactorIsReset(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
 	secret, _ := enrolled(t, s, clock, "ada")
 	before, _ := s.Administrator("ada")
-	until(t, "the second factor", func() bool { a, _ := other.Administrator("ada"); return a.SecondFactor })
+	until(t, "the second factor", func() bool {
+		a, _ := other.Administrator("ada")
+		return a.SecondFactor
+	})
 	clock.Add(int64(2 * time.Minute))
 	if err := other.ResetSecondFactor(t.Context(), "admin", "ada"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the reset", func() bool { a, _ := s.Administrator("ada"); return !a.SecondFactor && a.Changed.After(before.Changed) })
-	if _, err := s.CheckCode(t.Context(), "admin", "ada", appCode(t, secret, clock.now())); !errors.Is(err, auth.ErrNoSecondFactor) {
+	until(t, "the reset", func() bool {
+		a, _ := s.Administrator("ada")
+		return !a.SecondFactor && a.Changed.After(before.Changed)
+	})
+	if _, err := s.CheckCode(t.Context(), "admin", "ada",
+		appCode(t, secret, clock.now())); !errors.Is(err, auth.ErrNoSecondFactor) {
 		t.Errorf("%v", err)
 	}
 	if err := s.ResetSecondFactor(t.Context(), "admin", "ada"); ehi.CodeOf(err) != ehi.Conflict {
 		t.Errorf("twice: %v", err)
 	}
-	if err := s.ResetSecondFactor(t.Context(), "admin", "nobody"); !errors.Is(err, auth.ErrNoAccount) {
+	if err := s.ResetSecondFactor(t.Context(), "admin", "nobody"); !errors.Is(err,
+		auth.ErrNoAccount) {
 		t.Errorf("of nobody: %v", err)
 	}
 
@@ -191,11 +220,15 @@ func TestASecondFactorIsReset(t *testing.T) {
 	if s.Configured("root").SecondFactor {
 		t.Error("the configured administrator begins with a second factor")
 	}
-	if _, _, err := s.Enrol(t.Context(), "config", "root", own, appCode(t, own, clock.now())); err != nil {
+	_, _, err = s.Enrol(t.Context(), "config", "root", own, appCode(t, own, clock.now()))
+	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the configured administrator's", func() bool { return other.Configured("root").SecondFactor })
-	if _, err := s.LogIn(t.Context(), "config", "root", ""); !errors.Is(err, auth.ErrLogin) && err == nil {
+	until(t, "the configured administrator's", func() bool {
+		return other.Configured("root").SecondFactor
+	})
+	_, err = s.LogIn(t.Context(), "config", "root", "")
+	if !errors.Is(err, auth.ErrLogin) && err == nil {
 		t.Error("his record opens without a password")
 	}
 	if list := s.Administrators(); len(list) != 1 {

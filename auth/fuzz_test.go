@@ -14,7 +14,8 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// Of whatever a client publishes, only public keys serve that have an id and fit one of the algorithms.
+// Of whatever a client publishes, only public keys serve that have an id and fit one of the
+// algorithms.
 func FuzzAssertionKeys(f *testing.F) {
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-384","kid":"a","x":"AA","y":"AA"}]}`))
 	f.Add([]byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"x"}]}`))
@@ -29,20 +30,39 @@ func FuzzAssertionKeys(f *testing.F) {
 			private, err := jwk.IsPrivateKey(key)
 			kid, _ := key.KeyID()
 			alg, _ := key.Algorithm()
-			if err != nil || private || kid == "" || alg == nil || alg.String() != "RS384" && alg.String() != "ES384" {
+			if err != nil || private || kid == "" || alg == nil ||
+				alg.String() != "RS384" && alg.String() != "ES384" {
 				t.Fatalf("%s serves: %v", data, key)
 			}
 		}
 	})
 }
 
-// A redirect is let through only where it is a registered one, or one of loopback with another port (RFC 8252 7.3).
+// A redirect is let through only where it is a registered one, or one of loopback with another
+// port (RFC 8252 7.3).
 func FuzzRedirects(f *testing.F) {
-	c := &clientRecord{Client: Client{Name: "x", Scope: "launch/patient", RedirectURIs: []string{"https://app.example/cb", "http://127.0.0.1:3000/cb", "http://[::1]/cb?a=1", "org.example.app:/cb"}}}
+	c := &clientRecord{
+		Client: Client{
+			Name:  "x",
+			Scope: "launch/patient",
+			RedirectURIs: []string{
+				"https://app.example/cb", "http://127.0.0.1:3000/cb", "http://[::1]/cb?a=1",
+				"org.example.app:/cb",
+			},
+		},
+	}
 	if err := c.validate(); err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{"https://app.example/cb", "https://app.example/cb/", "http://127.0.0.1:99/cb", "http://127.0.0.1:99@evil.example/cb", "http://127.0.0.1.evil.example/cb", "http://[::1]:1/cb?a=1", "http://127.0.0.1:3000/cb#x"} {
+	for _, seed := range []string{
+		"https://app.example/cb",
+		"https://app.example/cb/",
+		"http://127.0.0.1:99/cb",
+		"http://127.0.0.1:99@evil.example/cb",
+		"http://127.0.0.1.evil.example/cb",
+		"http://[::1]:1/cb?a=1",
+		"http://127.0.0.1:3000/cb#x",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {
@@ -58,25 +78,37 @@ func FuzzRedirects(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() || u.Scheme != "http" || u.Path != "/cb" || u.Fragment != "" || u.User != nil || strings.Contains(uri, "#") {
+		ip := net.ParseIP(u.Hostname())
+		if ip == nil || !ip.IsLoopback() || u.Scheme != "http" || u.Path != "/cb" ||
+			u.Fragment != "" || u.User != nil || strings.Contains(uri, "#") {
 			t.Fatalf("%q is let through", uri)
 		}
 	})
 }
 
-// EHI-7: what the release form leads on to is of a registered origin, or a registered redirect_uri, as
-// browsers read it.
+// EHI-7: what the release form leads on to is of a registered origin, or a registered
+// redirect_uri, as browsers read it.
 func TestEHI7FormsLeadWhereBrowsersAreLetTo(t *testing.T) {
 	app := formsClient(t)
 	sandbox := (&Server{Config: Config{Sandbox: true}}).sandboxClient()
 	for address, want := range map[string]struct{ app, sandbox string }{
-		"http:/other.example/done":            {"", "http://other.example/done"},
-		"https:/app.example/done":             {"https://app.example/done", "https://app.example/done"},
-		`https:\\app.example\done`:            {"https://app.example/done", "https://app.example/done"},
-		" HTTPS://APP.example:443/d\tone#x ":  {"https://app.example/done#x", "https://app.example/done#x"},
-		"https://app.exampl%65/":              {"https://app.example/", "https://app.example/"},
-		"https://xn--bcher-kva.example/":      {"https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/"},
-		"https://BÜCHER.example/":             {"https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/"},
+		"http:/other.example/done": {"", "http://other.example/done"},
+		"https:/app.example/done": {
+			"https://app.example/done", "https://app.example/done",
+		},
+		`https:\\app.example\done`: {
+			"https://app.example/done", "https://app.example/done",
+		},
+		" HTTPS://APP.example:443/d\tone#x ": {
+			"https://app.example/done#x", "https://app.example/done#x",
+		},
+		"https://app.exampl%65/": {"https://app.example/", "https://app.example/"},
+		"https://xn--bcher-kva.example/": {
+			"https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/",
+		},
+		"https://BÜCHER.example/": {
+			"https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/",
+		},
 		"http:/127.0.0.1:99/cb":               {"http://127.0.0.1:99/cb", "http://127.0.0.1:99/cb"},
 		"http://[0:0::1]:8080/x":              {"http://[::1]:8080/x", "http://[::1]:8080/x"},
 		"org.example.app:/cb":                 {"org.example.app:/cb", ""},
@@ -108,8 +140,12 @@ func TestEHI7FormsLeadWhereBrowsersAreLetTo(t *testing.T) {
 // formsClient has redirect_uris and origins of each kind.
 func formsClient(t testing.TB) *clientRecord {
 	c := &clientRecord{Client: Client{Name: "An application", Scope: "launch/patient",
-		RedirectURIs:    []string{"https://app.example/cb", "http://127.0.0.1:3000/cb", "org.example.app:/cb"},
-		RedirectOrigins: []string{"https://APP.example:443", "https://bücher.example", "http://[::1]:8080/"}}}
+		RedirectURIs: []string{
+			"https://app.example/cb", "http://127.0.0.1:3000/cb", "org.example.app:/cb",
+		},
+		RedirectOrigins: []string{
+			"https://APP.example:443", "https://bücher.example", "http://[::1]:8080/",
+		}}}
 	if err := c.validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +155,16 @@ func formsClient(t testing.TB) *clientRecord {
 // FuzzFormsLeadOn: no spelling leads to an origin that is not registered.
 func FuzzFormsLeadOn(f *testing.F) {
 	c := formsClient(f)
-	for _, seed := range []string{"https:/app.example", `https:\\app.example\@evil.example`, "https://app.example@evil.example",
-		"http://127.0.0.1:9/cb", "org.example.app:/cb", "HTTP://[::1]:8080", "https://bücher.example", "https://evil.example#app.example"} {
+	for _, seed := range []string{
+		"https:/app.example",
+		`https:\\app.example\@evil.example`,
+		"https://app.example@evil.example",
+		"http://127.0.0.1:9/cb",
+		"org.example.app:/cb",
+		"HTTP://[::1]:8080",
+		"https://bücher.example",
+		"https://evil.example#app.example",
+	} {
 		f.Add(seed)
 	}
 	origins := []string{"https://app.example", "https://xn--bcher-kva.example", "http://[::1]:8080"}
@@ -133,7 +177,8 @@ func FuzzFormsLeadOn(f *testing.F) {
 		if err != nil || u.HasCredentials() || u.String() != to {
 			t.Fatalf("%q leads to %q: %v", address, to, err)
 		}
-		if !slices.Contains(origins, u.Origin()) && !strings.HasPrefix(u.Origin()+"/", "http://127.0.0.1") {
+		if !slices.Contains(origins, u.Origin()) &&
+			!strings.HasPrefix(u.Origin()+"/", "http://127.0.0.1") {
 			t.Fatalf("%q leads to %q", address, to)
 		}
 		if u.Hostname() == "127.0.0.1" && !strings.HasSuffix(to, "/cb") {
@@ -148,7 +193,13 @@ func FuzzPasswordHash(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{"", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5", "$argon2id$v=19$m=0,t=0,p=0$$", "$argon2i$v=19$m=8,t=1,p=1$c2FsdA$a2V5", "plain"} {
+	for _, seed := range []string{
+		"",
+		"$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5",
+		"$argon2id$v=19$m=0,t=0,p=0$$",
+		"$argon2i$v=19$m=8,t=1,p=1$c2FsdA$a2V5",
+		"plain",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, phc string) {
@@ -169,7 +220,8 @@ func TestTheDecoyCostsWhatAHashDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts, fake := strings.Split(real, "$"), strings.Split(decoy, "$")
-	if len(parts) != len(fake) || parts[1] != fake[1] || parts[2] != fake[2] || parts[3] != fake[3] || len(parts[4]) != len(fake[4]) || len(parts[5]) != len(fake[5]) {
+	if len(parts) != len(fake) || parts[1] != fake[1] || parts[2] != fake[2] ||
+		parts[3] != fake[3] || len(parts[4]) != len(fake[4]) || len(parts[5]) != len(fake[5]) {
 		t.Errorf("%s and %s", real, decoy)
 	}
 	if right, err := h.check(t.Context(), decoy, ""); right || err != nil {
@@ -182,8 +234,23 @@ func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
 	for at, may := range map[string]bool{
 		"93.184.215.14": true, "2606:2800:21f:cb07:6820:80da:af6b:8b2c": true, "10.1.2.3": true,
-		"10.2.0.1": false, "127.0.0.1": false, "::1": false, "0.0.0.0": false, "::": false, "169.254.169.254": false, "fe80::1": false, "fd00:ec2::254": false, "192.168.1.1": false, "172.16.0.1": false,
-		"100.64.0.1": false, "224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "240.0.0.1": false,
+		"10.2.0.1":        false,
+		"127.0.0.1":       false,
+		"::1":             false,
+		"0.0.0.0":         false,
+		"::":              false,
+		"169.254.169.254": false,
+		"fe80::1":         false,
+		"fd00:ec2::254":   false,
+		"192.168.1.1":     false,
+		"172.16.0.1":      false,
+		"100.64.0.1":      false,
+		"224.0.0.1":       false,
+		"255.255.255.255": false,
+		"198.18.0.1":      false,
+		"64:ff9b::7f00:1": false,
+		"2002:7f00:1::":   false,
+		"240.0.0.1":       false,
 	} {
 		if got := mayAsk(netip.MustParseAddr(at), opened); got != may {
 			t.Errorf("%s: %t", at, got)
@@ -191,16 +258,21 @@ func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 	}
 }
 
-// An IPv4 address that keys are not fetched from is refused in every spelling that IPv6 has for it; one
-// that was opened is open as such alone.
+// An IPv4 address that keys are not fetched from is refused in every spelling that IPv6 has for
+// it; one that was opened is open as such alone.
 func TestKeysAreNotFetchedFromIPv4InAnotherSpelling(t *testing.T) {
 	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
-	for _, at := range []string{"127.0.0.1", "127.255.255.254", "0.0.0.0", "10.2.0.1", "169.254.169.254", "192.168.1.1", "172.16.0.1", "100.64.0.1"} {
+	for _, at := range []string{
+		"127.0.0.1", "127.255.255.254", "0.0.0.0", "10.2.0.1", "169.254.169.254", "192.168.1.1",
+		"172.16.0.1", "100.64.0.1",
+	} {
 		four := netip.MustParseAddr(at).As4()
 		hex := fmt.Sprintf("%x:%x", int(four[0])<<8|int(four[1]), int(four[2])<<8|int(four[3]))
 		for _, spelling := range []string{
-			"::ffff:" + at, "::" + at, "::ffff:0:" + at, "64:ff9b::" + at, "64:ff9b:1::" + at, "2002:" + hex + "::1",
-			"2001:0:5ef5:79fd::" + hex, "fe80::5efe:" + at, "2606:2800::5efe:" + at, "2606:2800::200:5efe:" + at, "::ffff:" + at + "%lo",
+			"::ffff:" + at, "::" + at, "::ffff:0:" + at, "64:ff9b::" + at, "64:ff9b:1::" + at,
+			"2002:" + hex + "::1",
+			"2001:0:5ef5:79fd::" + hex, "fe80::5efe:" + at, "2606:2800::5efe:" + at,
+			"2606:2800::200:5efe:" + at, "::ffff:" + at + "%lo",
 		} {
 			addr, err := netip.ParseAddr(spelling)
 			if err != nil {
@@ -215,7 +287,8 @@ func TestKeysAreNotFetchedFromIPv4InAnotherSpelling(t *testing.T) {
 		}
 	}
 	for at, may := range map[string]bool{
-		"::ffff:10.1.2.3": true, "::ffff:93.184.215.14": true, "fec0::1": false, "5f00::1": false, "3fff::1": false, "100::1": false,
+		"::ffff:10.1.2.3": true, "::ffff:93.184.215.14": true, "fec0::1": false, "5f00::1": false,
+		"3fff::1": false, "100::1": false,
 		"4000::1": false, "fe80::1%eth0": false, "::1%lo": false,
 	} {
 		if got := mayAsk(netip.MustParseAddr(at), opened); got != may {
@@ -233,9 +306,16 @@ func TestSMART5AnAssertionIsForThisServerAlone(t *testing.T) {
 		want     bool
 	}{
 		{[]string{token}, true}, {[]string{issuer}, true}, {[]string{issuer, token}, true},
-		{nil, false}, {[]string{}, false}, {[]string{""}, false}, {[]string{token, "https://evil.example"}, false},
-		{[]string{"https://evil.example", issuer}, false}, {[]string{token, ""}, false}, {[]string{issuer + "/"}, false},
-		{[]string{token + "/"}, false}, {[]string{"HTTPS://EHI.EXAMPLE"}, false}, {[]string{issuer + "/fhir"}, false},
+		{nil, false},
+		{[]string{}, false},
+		{[]string{""}, false},
+		{[]string{token, "https://evil.example"}, false},
+		{[]string{"https://evil.example", issuer}, false},
+		{[]string{token, ""}, false},
+		{[]string{issuer + "/"}, false},
+		{[]string{token + "/"}, false},
+		{[]string{"HTTPS://EHI.EXAMPLE"}, false},
+		{[]string{issuer + "/fhir"}, false},
 	} {
 		if got := onlyFor(ours, c.audience); got != c.want {
 			t.Errorf("%q: %v", c.audience, got)

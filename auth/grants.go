@@ -27,7 +27,8 @@ type grant struct {
 	Challenge   string `json:"challenge,omitempty"`
 	Family      string `json:"family"`          // all that came of one authorization, see newFamily
 	Begun       int64  `json:"begun,omitempty"` // when it was authorized, in Unix time
-	Nonce       string `json:"nonce,omitempty"` // of the request, for the id token (OpenID Connect Core 2)
+	// of the request, for the id token (OpenID Connect Core 2)
+	Nonce string `json:"nonce,omitempty"`
 	// Account is the patient's account that agreed; "" where there was none.
 	Account string `json:"account,omitempty"`
 	// ClientMade and AccountMade say which client and account of their names it was, see Origin.
@@ -59,7 +60,9 @@ func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (st
 	})
 }
 
-func (s *Server) store(ctx context.Context, kind subject.Kind, ttl time.Duration, g grant) (string, error) {
+func (s *Server) store(
+	ctx context.Context, kind subject.Kind, ttl time.Duration, g grant,
+) (string, error) {
 	secret := random()
 	data, err := json.Marshal(g)
 	if err != nil {
@@ -82,9 +85,12 @@ func (s *Server) load(ctx context.Context, key subject.Subject) (g grant, ok boo
 	return g, true, json.Unmarshal(e.Value, &g)
 }
 
-// redeem marks a secret as used; the first caller wins. A replay revokes everything that the secret led to. refusal is the
-// error for a secret that is unknown or used; check is called before the secret is marked.
-func (s *Server) redeem(ctx context.Context, kind subject.Kind, secret string, refusal *Error, check func(grant) *Error) (grant, error) {
+// redeem marks a secret as used; the first caller wins. A replay revokes everything that the
+// secret led to. refusal is the error for a secret that is unknown or used; check is called
+// before the secret is marked.
+func (s *Server) redeem(
+	ctx context.Context, kind subject.Kind, secret string, refusal *Error, check func(grant) *Error,
+) (grant, error) {
 	h := hash(secret)
 	used, replay, err := s.load(ctx, usedRecords.Of(h))
 	if err != nil {
@@ -140,15 +146,17 @@ type Tokens struct {
 // TokenRequest is a request to the token endpoint.
 type TokenRequest struct {
 	Form url.Values
-	// BasicID and BasicSecret are what an Authorization: Basic header says, decoded as RFC 6749 2.3.1 says; HasBasic is whether
-	// there was one.
+	// BasicID and BasicSecret are what an Authorization: Basic header says, decoded as RFC 6749
+	// 2.3.1 says; HasBasic is whether there was one.
 	BasicID, BasicSecret string
 	HasBasic             bool
-	// Audiences are the URLs by which an assertion may name this endpoint: its own URL, and the issuer's.
+	// Audiences are the URLs by which an assertion may name this endpoint: its own URL, and the
+	// issuer's.
 	Audiences []string
 }
 
-// Token answers a token request (SMART-4). Errors: *Error for what the client did wrong; anything else is ours.
+// Token answers a token request (SMART-4). Errors: *Error for what the client did wrong;
+// anything else is ours.
 func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	t, err := s.token(ctx, r)
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -157,7 +165,8 @@ func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	return t, err
 }
 
-// GrantLabel is a grant type, or other: it bounds what clients can bring into metrics and the audit trail.
+// GrantLabel is a grant type, or other: it bounds what clients can bring into metrics and the
+// audit trail.
 func GrantLabel(grant string) string {
 	switch grant {
 	case "authorization_code", "refresh_token", "client_credentials":
@@ -198,7 +207,9 @@ func (s *Server) fromCode(ctx context.Context, r TokenRequest) (Tokens, error) {
 		return Tokens{}, err
 	}
 	refusal := refuse("invalid_grant", "The code is invalid, expired or was used before")
-	g, err := s.redeem(ctx, codeRecords, form.Get("code"), refusal, func(g grant) *Error { return checkCode(g, c.ID, form) })
+	g, err := s.redeem(ctx, codeRecords, form.Get("code"), refusal, func(g grant) *Error {
+		return checkCode(g, c.ID, form)
+	})
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -206,7 +217,8 @@ func (s *Server) fromCode(ctx context.Context, r TokenRequest) (Tokens, error) {
 	return s.issue(ctx, g, g.Scopes)
 }
 
-// checkCode holds a code to the client, redirect_uri and challenge that it was given for (SMART-3, RFC 7636 4.6).
+// checkCode holds a code to the client, redirect_uri and challenge that it was given for
+// (SMART-3, RFC 7636 4.6).
 func checkCode(g grant, client string, form url.Values) *Error {
 	switch {
 	case client != g.ClientID:
@@ -218,7 +230,8 @@ func checkCode(g grant, client string, form url.Values) *Error {
 	case form.Get("code_verifier") == "":
 		return refuse("invalid_grant", "Missing %q parameter", "code_verifier")
 	}
-	if subtle.ConstantTimeCompare([]byte(hash(form.Get("code_verifier"))), []byte(g.Challenge)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(hash(form.Get("code_verifier"))),
+		[]byte(g.Challenge)) != 1 {
 		return refuse("invalid_grant", "Invalid %q parameter", "code_verifier")
 	}
 	return nil
@@ -235,20 +248,21 @@ func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error
 		return Tokens{}, err
 	}
 	var scopes Scopes
-	g, err := s.redeem(ctx, refreshRecords, form.Get("refresh_token"), refusal, func(g grant) *Error {
-		if c.ID != g.ClientID {
-			return refuse("invalid_grant", "The refresh token was given to another client")
-		}
-		scopes = g.Scopes
-		if asked := form.Get("scope"); asked != "" {
-			narrower, ok := g.Scopes.Narrow(asked)
-			if !ok {
-				return refuse("invalid_scope", "A refresh can only narrow the scope")
+	g, err := s.redeem(ctx, refreshRecords, form.Get("refresh_token"), refusal,
+		func(g grant) *Error {
+			if c.ID != g.ClientID {
+				return refuse("invalid_grant", "The refresh token was given to another client")
 			}
-			scopes = narrower
-		}
-		return nil
-	})
+			scopes = g.Scopes
+			if asked := form.Get("scope"); asked != "" {
+				narrower, ok := g.Scopes.Narrow(asked)
+				if !ok {
+					return refuse("invalid_scope", "A refresh can only narrow the scope")
+				}
+				scopes = narrower
+			}
+			return nil
+		})
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -256,9 +270,11 @@ func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error
 	return s.issue(ctx, g, scopes)
 }
 
-// refresher is the client of a refresh request. A public one need not say its id (SMART App Launch 2.2, "Refresh access token", has no such
-// parameter): the token tells whose it is.
-func (s *Server) refresher(ctx context.Context, r TokenRequest, unknown *Error) (*clientRecord, error) {
+// refresher is the client of a refresh request. A public one need not say its id (SMART App
+// Launch 2.2, "Refresh access token", has no such parameter): the token tells whose it is.
+func (s *Server) refresher(
+	ctx context.Context, r TokenRequest, unknown *Error,
+) (*clientRecord, error) {
 	if r.authenticates() > 0 || r.Form.Get("client_id") != "" {
 		return s.requester(ctx, r)
 	}
@@ -279,11 +295,15 @@ func (s *Server) refresher(ctx context.Context, r TokenRequest, unknown *Error) 
 	return c, nil
 }
 
-// issue makes the tokens of a grant. The next refresh token keeps the whole grant, whatever this access token was
-// narrowed to (RFC 6749 6).
+// issue makes the tokens of a grant. The next refresh token keeps the whole grant, whatever this
+// access token was narrowed to (RFC 6749 6).
 func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, error) {
 	t := Tokens{
-		TokenType: tokenType(g), ExpiresIn: int(s.AccessTTL / time.Second), Scope: scopes.String(), Patient: g.Patient, NeedPatientBanner: g.Patient != "",
+		TokenType:         tokenType(g),
+		ExpiresIn:         int(s.AccessTTL / time.Second),
+		Scope:             scopes.String(),
+		Patient:           g.Patient,
+		NeedPatientBanner: g.Patient != "",
 	}
 	var err error
 	if t.AccessToken, err = s.signAccess(ctx, g, scopes); err != nil {
@@ -303,8 +323,9 @@ func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, err
 	return t, s.noteConsent(ctx, g)
 }
 
-// tokenType is spelt as each specification fixes it: Bearer by SMART App Launch 2.2 ("Obtain access token"), bearer by its Backend Services
-// ("Issue access token"). RFC 6749 7.1 takes either for the other.
+// tokenType is spelt as each specification fixes it: Bearer by SMART App Launch 2.2 ("Obtain
+// access token"), bearer by its Backend Services ("Issue access token"). RFC 6749 7.1 takes
+// either for the other.
 func tokenType(g grant) string {
 	if g.Patient == "" {
 		return "bearer"

@@ -22,8 +22,9 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// TokenAlgorithms are the algorithms that access tokens may be signed by, the default first (SMART-6). Id tokens are signed by RS256, which
-// OpenID Connect Core 15.1 demands of every provider.
+// TokenAlgorithms are the algorithms that access tokens may be signed by, the default first
+// (SMART-6). Id tokens are signed by RS256, which OpenID Connect Core 15.1 demands of every
+// provider.
 func TokenAlgorithms() []string { return []string{"ES256", "ES384", "RS256"} }
 
 // IDAlgorithm is what id tokens are signed by.
@@ -33,7 +34,8 @@ const IDAlgorithm = "RS256"
 type signingKey struct {
 	JWK  json.RawMessage `json:"jwk"` // private
 	Made time.Time       `json:"made"`
-	// Retired is when a newer key took over; zero while it signs. It is published for as long as tokens may be about that it signed.
+	// Retired is when a newer key took over; zero while it signs. It is published for as long as
+	// tokens may be about that it signed.
 	Retired time.Time `json:"retired,omitzero"`
 
 	key jwk.Key
@@ -47,13 +49,15 @@ func (k *signingKey) parse() (id string, err error) {
 	}
 	id, _ = k.key.KeyID()
 	alg, _ := k.key.Algorithm()
-	if k.alg, _ = jwa.LookupSignatureAlgorithm(fmt.Sprint(alg)); id == "" || !slices.Contains(TokenAlgorithms(), k.alg.String()) {
+	if k.alg, _ = jwa.LookupSignatureAlgorithm(fmt.Sprint(alg)); id == "" ||
+		!slices.Contains(TokenAlgorithms(), k.alg.String()) {
 		return "", fmt.Errorf("a signing key has the id %q and the algorithm %q", id, alg)
 	}
 	return id, nil
 }
 
-// ring is the signing keys as every process knows them: followed, so that a rotation holds everywhere at once.
+// ring is the signing keys as every process knows them: followed, so that a rotation holds
+// everywhere at once.
 type ring struct {
 	mu     sync.RWMutex
 	keys   map[string]*signingKey     // by kid
@@ -62,9 +66,11 @@ type ring struct {
 	making sync.Mutex                 // held while a key is made that is not there
 	stop   func()
 	gone   func() // called when a key was removed: what it signed is void
-	// went are the records of keys that were removed: one that is read late brings none of them back.
+	// went are the records of keys that were removed: one that is read late brings none of them
+	// back.
 	went map[subject.Subject]struct{}
-	// removed counts the keys that were removed. It rises before gone is called, so that who has verified a token meanwhile can tell.
+	// removed counts the keys that were removed. It rises before gone is called, so that who has
+	// verified a token meanwhile can tell.
 	removed atomic.Uint64
 }
 
@@ -87,7 +93,8 @@ func (r *ring) apply(e kv.Entry) {
 	r.take(e.Key, id, k)
 }
 
-// take takes a key in: what this process has stored at once, what others have when the news of it comes.
+// take takes a key in: what this process has stored at once, what others have when the news of
+// it comes.
 func (r *ring) take(record subject.Subject, id string, k *signingKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,7 +202,8 @@ func (s *Server) signer(ctx context.Context, alg string) (*signingKey, error) {
 	return s.makeKey(ctx, alg)
 }
 
-// makeKey stores a new key, which signs from now on. Two processes that do so at once make two keys, both of which are published.
+// makeKey stores a new key, which signs from now on. Two processes that do so at once make two
+// keys, both of which are published.
 func (s *Server) makeKey(ctx context.Context, alg string) (*signingKey, error) {
 	key, err := generate(alg)
 	if err != nil {
@@ -239,7 +247,9 @@ func generate(alg string) (jwk.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, errors.Join(jwk.AssignKeyID(key), key.Set(jwk.AlgorithmKey, alg), key.Set(jwk.KeyUsageKey, jwk.ForSignature))
+	return key,
+		errors.Join(jwk.AssignKeyID(key), key.Set(jwk.AlgorithmKey, alg),
+			key.Set(jwk.KeyUsageKey, jwk.ForSignature))
 }
 
 // KeyInfo is a signing key, without the key.
@@ -262,8 +272,9 @@ func (s *Server) Keys(context.Context) ([]KeyInfo, error) {
 	return out, nil
 }
 
-// RotateKeys makes new keys for all that is signed. The old ones stay published until no token can be about that they signed; with
-// compromised they go at once, and every access and id token with them; refresh tokens are no signatures, and go on.
+// RotateKeys makes new keys for all that is signed. The old ones stay published until no token
+// can be about that they signed; with compromised they go at once, and every access and id token
+// with them; refresh tokens are no signatures, and go on.
 func (s *Server) RotateKeys(ctx context.Context, compromised bool) ([]KeyInfo, error) {
 	before, err := s.Keys(ctx)
 	if err != nil {
@@ -336,8 +347,8 @@ func (r *ring) recordOf(id string) subject.Subject {
 	return subject.Subject{}
 }
 
-// Tend rotates keys that have signed for longer than Config.KeyAge, and removes those whose tokens are all gone. Every process may call it at
-// any time; one at a time does the work.
+// Tend rotates keys that have signed for longer than Config.KeyAge, and removes those whose
+// tokens are all gone. Every process may call it at any time; one at a time does the work.
 func (s *Server) Tend(ctx context.Context) error {
 	keys, err := s.Keys(ctx)
 	if err != nil {
@@ -367,8 +378,8 @@ func (s *Server) Tend(ctx context.Context) error {
 // urlSafe is what the ids of keys and families are made of: they name records.
 var urlSafe = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// fetchKey learns of a key that another process has made a moment ago, before the news of it has come.
-// Errors: ErrToken where there is no such key.
+// fetchKey learns of a key that another process has made a moment ago, before the news of it has
+// come. Errors: ErrToken where there is no such key.
 func (s *Server) fetchKey(ctx context.Context, kid string) error {
 	if !urlSafe.MatchString(kid) {
 		return ErrToken
@@ -384,8 +395,8 @@ func (s *Server) fetchKey(ctx context.Context, kid string) error {
 	return nil
 }
 
-// JWKS is the public keys, for /auth/jwks (SMART-1, SMART-6). Those that sign are made before they are first needed, so that clients who
-// keep the set find them.
+// JWKS is the public keys, for /auth/jwks (SMART-1, SMART-6). Those that sign are made before
+// they are first needed, so that clients who keep the set find them.
 func (s *Server) JWKS(ctx context.Context) ([]byte, error) {
 	for _, alg := range s.algorithms() {
 		if _, err := s.signer(ctx, alg); err != nil {

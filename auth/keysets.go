@@ -24,8 +24,8 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// Limits of fetching a client's keys by its jwks_uri. Whoever may register clients must not make the server ask its neighbours, wait or fill
-// its memory.
+// Limits of fetching a client's keys by its jwks_uri. Whoever may register clients must not make
+// the server ask its neighbours, wait or fill its memory.
 const (
 	keySetBytes    = 64 << 10
 	keySetTimeout  = 5 * time.Second
@@ -35,8 +35,9 @@ const (
 	keySetMaxCount = 64               // keys of a set that are looked at
 )
 
-// assertionKeys reads a JWK set and keeps the public keys that an assertion can be verified by: with a kid, for signatures, RSA of at least
-// 2048 bits for RS384, EC P-384 for ES384. Errors: what is no JWK set, and one with a private or a symmetric key, which nobody should hand out.
+// assertionKeys reads a JWK set and keeps the public keys that an assertion can be verified by:
+// with a kid, for signatures, RSA of at least 2048 bits for RS384, EC P-384 for ES384. Errors:
+// what is no JWK set, and one with a private or a symmetric key, which nobody should hand out.
 func assertionKeys(data []byte) (jwk.Set, error) {
 	set, err := jwk.Parse(data)
 	if err != nil {
@@ -102,23 +103,33 @@ type keySet struct {
 	fetched, tried time.Time
 }
 
-// newKeySets makes a fetcher that connects to no address but public ones and those of the given ranges. Addresses are looked at when
-// the connection is made, behind the name's resolution, so that a name cannot change its mind in between (DNS rebinding).
+// newKeySets makes a fetcher that connects to no address but public ones and those of the given
+// ranges. Addresses are looked at when the connection is made, behind the name's resolution, so
+// that a name cannot change its mind in between (DNS rebinding).
 func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
-	dialer := &net.Dialer{Timeout: keySetTimeout, Control: func(_, address string, _ syscall.RawConn) error {
-		at, err := netip.ParseAddrPort(address)
-		if err != nil || !mayAsk(at.Addr(), private) {
-			return fmt.Errorf("%s is no address from which keys are fetched", address)
-		}
-		return nil
-	}}
+	dialer := &net.Dialer{
+		Timeout: keySetTimeout,
+		Control: func(_, address string, _ syscall.RawConn) error {
+			at, err := netip.ParseAddrPort(address)
+			if err != nil || !mayAsk(at.Addr(), private) {
+				return fmt.Errorf("%s is no address from which keys are fetched", address)
+			}
+			return nil
+		},
+	}
 	return &keySets{now: now, byURL: map[string]keySet{}, http: &http.Client{
 		Timeout: keySetTimeout,
 		Transport: plainOnlyPrivate{private, &http.Transport{
-			DialContext: dialer.DialContext, TLSHandshakeTimeout: keySetTimeout, ResponseHeaderTimeout: keySetTimeout, MaxResponseHeaderBytes: 16 << 10,
-			DisableKeepAlives: true, DisableCompression: true, // no proxy of the environment, no bomb
+			DialContext:            dialer.DialContext,
+			TLSHandshakeTimeout:    keySetTimeout,
+			ResponseHeaderTimeout:  keySetTimeout,
+			MaxResponseHeaderBytes: 16 << 10,
+			// no proxy of the environment, no bomb
+			DisableKeepAlives: true, DisableCompression: true,
 		}},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}
 }
 
@@ -137,8 +148,8 @@ func (p plainOnlyPrivate) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.next.RoundTrip(r)
 }
 
-// MayFetchKeys reports whether a client's keys could be fetched from a URL, as far as its spelling tells: of a name it
-// is known when the connection is made.
+// MayFetchKeys reports whether a client's keys could be fetched from a URL, as far as its
+// spelling tells: of a name it is known when the connection is made.
 func (s *Server) MayFetchKeys(uri string) bool {
 	u, err := weburl.Parse(uri) // which reads 127.1 and 0x7f000001 as resolvers do
 	if err != nil {
@@ -152,14 +163,16 @@ func (s *Server) MayFetchKeys(uri string) bool {
 	return mayAsk(at, s.PrivateKeySets) && (secure || within(at.Unmap(), s.PrivateKeySets))
 }
 
-// isLocalName reports whether a name is never one of the internet (RFC 6761 6.3, RFC 6762 3, RFC 8375, and what ICANN
-// has set apart for private use).
+// isLocalName reports whether a name is never one of the internet (RFC 6761 6.3, RFC 6762 3, RFC
+// 8375, and what ICANN has set apart for private use).
 func isLocalName(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if !strings.Contains(host, ".") {
 		return true
 	}
-	return slices.ContainsFunc([]string{".localhost", ".local", ".internal", ".home.arpa", ".localdomain"}, func(end string) bool {
+	return slices.ContainsFunc([]string{
+		".localhost", ".local", ".internal", ".home.arpa", ".localdomain",
+	}, func(end string) bool {
 		return strings.HasSuffix(host, end)
 	})
 }
@@ -176,13 +189,15 @@ func ranges(texts ...string) (out []netip.Prefix) {
 	return out
 }
 
-// notPublic are ranges that are not loopback, private, link-local, multicast or unspecified by name, and lead to nobody on the internet
-// either (IANA special-purpose registries).
-var notPublic = ranges("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
-	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+// notPublic are ranges that are not loopback, private, link-local, multicast or unspecified by
+// name, and lead to nobody on the internet either (IANA special-purpose registries).
+var notPublic = ranges("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24",
+	"192.88.99.0/24", "198.18.0.0/15",
+	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16",
+	"3fff::/20")
 
-// public6 is all of IPv6 that is given out to the internet. Outside lie the ranges that are IPv4 in other
-// spellings: ::a.b.c.d, ::ffff:0:a.b.c.d and 64:ff9b::a.b.c.d.
+// public6 is all of IPv6 that is given out to the internet. Outside lie the ranges that are IPv4
+// in other spellings: ::a.b.c.d, ::ffff:0:a.b.c.d and 64:ff9b::a.b.c.d.
 var public6 = netip.MustParsePrefix("2000::/3")
 
 // mayAsk reports whether keys are fetched from an address, whichever way it is written.
@@ -194,7 +209,8 @@ func mayAsk(at netip.Addr, private []netip.Prefix) bool {
 	case at.Is6() && (!public6.Contains(at) || isATAP(at)):
 		return false
 	}
-	return at.IsGlobalUnicast() && !at.IsPrivate() && !at.IsLoopback() && !at.IsLinkLocalUnicast() && !within(at, notPublic)
+	return at.IsGlobalUnicast() && !at.IsPrivate() && !at.IsLoopback() &&
+		!at.IsLinkLocalUnicast() && !within(at, notPublic)
 }
 
 // isATAP reports whether the end of an IPv6 address is an IPv4 address in a tunnel (RFC 5214 6.1).
@@ -205,8 +221,9 @@ func isATAP(at netip.Addr) bool {
 
 func (k *keySets) close() { k.http.CloseIdleConnections() }
 
-// get is the keys at a URL. They are fetched where they are older than keySetFresh, or do not have the kid, but never twice within keySetPause; old
-// ones serve on while that fails. Errors: why there are none.
+// get is the keys at a URL. They are fetched where they are older than keySetFresh, or do not
+// have the kid, but never twice within keySetPause; old ones serve on while that fails. Errors:
+// why there are none.
 func (k *keySets) get(ctx context.Context, url, kid string) (jwk.Set, error) {
 	set, due := k.look(url, kid)
 	if !due {
@@ -279,7 +296,8 @@ func (k *keySets) download(ctx context.Context, url string) (jwk.Set, error) {
 	}
 	defer resp.Body.Close() // read, or given up
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if resp.StatusCode != http.StatusOK || media != "application/json" && media != "application/jwk-set+json" {
+	if resp.StatusCode != http.StatusOK ||
+		media != "application/json" && media != "application/jwk-set+json" {
 		return nil, fmt.Errorf("%s answers %d with %q", url, resp.StatusCode, media)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, keySetBytes+1))
@@ -302,7 +320,11 @@ func (s *Server) keysOf(ctx context.Context, c *clientRecord, kid string) (jwk.S
 	}
 	set, err := s.keySets.get(ctx, c.JWKSURI, kid)
 	if err != nil {
-		return nil, &Error{Code: "invalid_client", Description: "The client's keys cannot be fetched from its jwks_uri", Cause: err}
+		return nil, &Error{
+			Code:        "invalid_client",
+			Description: "The client's keys cannot be fetched from its jwks_uri",
+			Cause:       err,
+		}
 	}
 	return set, nil
 }

@@ -109,13 +109,19 @@ func words(name string) (out []string) {
 	return out
 }
 
-// Each letter is known in each of its varieties, as Unicode names them, and in a digit that stands for it.
+// Each letter is known in each of its varieties, as Unicode names them, and in a digit that
+// stands for it.
 func TestVarietiesOfLettersLookLikeThem(t *testing.T) {
 	for letter := 'a'; letter <= 'z'; letter++ {
 		plain, upper := "x"+string(letter)+"y", unicode.ToUpper(letter)
-		for _, other := range []rune{upper, 'Ａ' + upper - 'A', 'ａ' + letter - 'a', '𝐀' + upper - 'A', '𝚊' + letter - 'a', 'ⓐ' + letter - 'a', '🄰' + upper - 'A', '🅐' + upper - 'A', '🅰' + upper - 'A', '🇦' + upper - 'A'} {
+		for _, other := range []rune{
+			upper, 'Ａ' + upper - 'A', 'ａ' + letter - 'a', '𝐀' + upper - 'A', '𝚊' + letter - 'a',
+			'ⓐ' + letter - 'a', '🄰' + upper - 'A', '🅐' + upper - 'A', '🅰' + upper - 'A',
+			'🇦' + upper - 'A',
+		} {
 			if name := "x" + string(other) + "y"; !alike(plain, name) {
-				t.Errorf("%q and %q are told apart (%q, %q)", plain, name, words(plain), words(name))
+				t.Errorf("%q and %q are told apart (%q, %q)", plain, name, words(plain),
+					words(name))
 			}
 		}
 	}

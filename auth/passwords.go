@@ -15,7 +15,8 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Argon2id as OWASP's password storage cheat sheet asks for at least: 19 MiB, 2 passes, one lane. About 20 ms of one processor.
+// Argon2id as OWASP's password storage cheat sheet asks for at least: 19 MiB, 2 passes, one
+// lane. About 20 ms of one processor.
 const (
 	argonMemory  = 19 * 1024 // KiB
 	argonPasses  = 2
@@ -30,24 +31,28 @@ const (
 	argonMostPasses = 16
 )
 
-// MinPassword is the shortest password that an account may have, in characters (NIST SP 800-63B-4, 3.1.1.2: at least 15 where it is the only factor;
-// 12 with the limits on guessing that there are here). MaxPassword keeps a log-in's work bounded.
+// MinPassword is the shortest password that an account may have, in characters (NIST SP
+// 800-63B-4, 3.1.1.2: at least 15 where it is the only factor; 12 with the limits on guessing
+// that there are here). MaxPassword keeps a log-in's work bounded.
 const (
 	MinPassword = 12
 	MaxPassword = 1024
 )
 
-// hasher hashes and checks passwords and secrets. At most as many are worked on at once as there are processors, so that guessing costs
-// the server no more memory than that.
+// hasher hashes and checks passwords and secrets. At most as many are worked on at once as there
+// are processors, so that guessing costs the server no more memory than that.
 type hasher struct {
 	slots chan struct{}
-	// known are the secrets of clients that were found right, so that a backend service that comes every second costs no hash each time.
-	// What is kept is a digest of the stored hash and the secret; a rotated secret has another hash.
+	// known are the secrets of clients that were found right, so that a backend service that
+	// comes every second costs no hash each time. What is kept is a digest of the stored hash
+	// and the secret; a rotated secret has another hash.
 	known *lru.Cache[[sha256.Size]byte, struct{}]
 }
 
-// decoy is what the password of an unknown account is compared with, so that it takes as long as a known one's: random bytes in place of a hash.
-const decoy = "$argon2id$v=19$m=19456,t=2,p=1$RmouMDedld804Aki2fr27w$VyeH2NlrOjN7KilcLaYJRqRDB1vh1pxtdn1b4ala3qM"
+// decoy is what the password of an unknown account is compared with, so that it takes as long as
+// a known one's: random bytes in place of a hash.
+const decoy = "$argon2id$v=19$m=19456,t=2," +
+	"p=1$RmouMDedld804Aki2fr27w$VyeH2NlrOjN7KilcLaYJRqRDB1vh1pxtdn1b4ala3qM"
 
 // knownSecrets bounds the secrets that are remembered as right.
 const knownSecrets = 1024
@@ -82,7 +87,8 @@ func (h *hasher) hash(ctx context.Context, secret string) (string, error) {
 	_, _ = rand.Read(salt) // never fails (crypto/rand since Go 1.24)
 	key := argon2.IDKey([]byte(secret), salt, argonPasses, argonMemory, argonLanes, argonKeyLen)
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonPasses, argonLanes, b64.EncodeToString(salt), b64.EncodeToString(key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory,
+		argonPasses, argonLanes, b64.EncodeToString(salt), b64.EncodeToString(key)), nil
 }
 
 // errHash is a stored hash that cannot be read.
@@ -97,10 +103,13 @@ func (h *hasher) check(ctx context.Context, phc, secret string) (bool, error) {
 	if len(parts) != 6 || parts[1] != "argon2id" {
 		return false, errHash
 	}
-	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &memory, &passes, &lanes); err != nil || version != argon2.Version {
+	_, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &memory, &passes,
+		&lanes)
+	if err != nil || version != argon2.Version {
 		return false, errHash
 	}
-	if memory > argonMost || passes < 1 || passes > argonMostPasses || lanes < 1 { // a broken record must not cost the process its memory
+	// a broken record must not cost the process its memory
+	if memory > argonMost || passes < 1 || passes > argonMostPasses || lanes < 1 {
 		return false, errHash
 	}
 	salt, errSalt := base64.RawStdEncoding.DecodeString(parts[4])
@@ -142,10 +151,11 @@ func Equal(a, b string) bool {
 }
 
 // SessionMark stands for a password of the configuration in the sessions that it opened: another
-// password, or another circumstance, has another mark. Every process works out the same one; who reads
-// a session has to guess as slowly as at a stored hash.
+// password, or another circumstance, has another mark. Every process works out the same one; who
+// reads a session has to guess as slowly as at a stored hash.
 func SessionMark(password string, circumstances ...string) string {
 	salt := sha256.Sum256([]byte("session\x00" + strings.Join(circumstances, "\x00")))
-	key := argon2.IDKey([]byte(password), salt[:], argonPasses, argonMemory, argonLanes, argonKeyLen)
+	key := argon2.IDKey([]byte(password), salt[:], argonPasses, argonMemory, argonLanes,
+		argonKeyLen)
 	return base64.RawURLEncoding.EncodeToString(key)
 }

@@ -8,21 +8,23 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// RegistrationLimits are what who holds the initial access token of dynamic registration (RFC 7591) may
-// register. The zero value allows patients' applications of any host, and no backend service.
+// RegistrationLimits are what who holds the initial access token of dynamic registration (RFC
+// 7591) may register. The zero value allows patients' applications of any host, and no backend
+// service.
 type RegistrationLimits struct {
 	// Scopes is what may be registered at most; none stands for DefaultRegistrationScopes.
 	Scopes []string
 	// GrantTypes are those that a client may use; none stands for DefaultRegistrationGrants.
 	GrantTypes []string
-	// Hosts are those that https redirect URIs may name: app.example.org, or .example.org for all below
-	// it. None stands for any host.
+	// Hosts are those that https redirect URIs may name: app.example.org, or .example.org for
+	// all below it. None stands for any host.
 	Hosts []string
 }
 
 // DefaultRegistrationScopes are those of a patient's application; never one of system/.
 var DefaultRegistrationScopes = []string{
-	"launch/patient", "openid", "fhirUser", "online_access", "offline_access", "patient/$ehi-export",
+	"launch/patient", "openid", "fhirUser", "online_access", "offline_access",
+	"patient/$ehi-export",
 	"patient/*.rs",
 }
 
@@ -34,8 +36,8 @@ func RegistrableGrants() []string {
 	return append(DefaultRegistrationGrants[:2:2], "client_credentials")
 }
 
-// Check holds a registration to the limits. asked are the grant types that it names, which may be none.
-// Errors: ehi.Invalid, with what the token does not allow.
+// Check holds a registration to the limits. asked are the grant types that it names, which may
+// be none. Errors: ehi.Invalid, with what the token does not allow.
 func (l RegistrationLimits) Check(c Client, asked []string) error {
 	scopes, grants := l.Scopes, l.GrantTypes
 	if len(scopes) == 0 {
@@ -49,23 +51,26 @@ func (l RegistrationLimits) Check(c Client, asked []string) error {
 		return err
 	}
 	if allowed := parse(strings.Join(scopes, " ")); !allowed.Contains(patient.Union(system)) {
-		return ehi.Errorf(ehi.Invalid, "The initial access token allows the scopes %s alone", allowed)
+		return ehi.Errorf(ehi.Invalid, "The initial access token allows the scopes %s alone",
+			allowed)
 	}
 	for _, grant := range slices.Concat(asked, c.GrantTypes()) {
 		if !slices.Contains(grants, grant) {
-			return ehi.Errorf(ehi.Invalid, "The initial access token does not allow the grant type %q", grant)
+			return ehi.Errorf(ehi.Invalid,
+				"The initial access token does not allow the grant type %q", grant)
 		}
 	}
 	for _, uri := range c.RedirectURIs {
 		if !l.allowsHost(uri) {
-			return ehi.Errorf(ehi.Invalid, "The initial access token does not allow the host of redirect_uri %q", uri)
+			return ehi.Errorf(ehi.Invalid,
+				"The initial access token does not allow the host of redirect_uri %q", uri)
 		}
 	}
 	return nil
 }
 
-// allowsHost is about https alone: a loopback address or a private-use scheme stays on the patient's
-// device, and names no host.
+// allowsHost is about https alone: a loopback address or a private-use scheme stays on the
+// patient's device, and names no host.
 func (l RegistrationLimits) allowsHost(uri string) bool {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -77,7 +82,8 @@ func (l RegistrationLimits) allowsHost(uri string) bool {
 	host := strings.ToLower(u.Hostname())
 	return slices.ContainsFunc(l.Hosts, func(allowed string) bool {
 		allowed = strings.ToLower(allowed)
-		return host == allowed || strings.HasPrefix(allowed, ".") && strings.HasSuffix(host, allowed)
+		return host == allowed ||
+			strings.HasPrefix(allowed, ".") && strings.HasSuffix(host, allowed)
 	})
 }
 

@@ -50,46 +50,101 @@ const appScope = "patient/$ehi-export patient/*.rs launch/patient openid fhirUse
 func TestARegistrationIsChecked(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
-	good := auth.Client{ID: "good", Name: "  An   application ", RedirectURIs: []string{redirect}, Scope: appScope}
-	good.RedirectURIs = []string{"https://app.example/cb", "http://127.0.0.1:3000/cb", "org.example.app:/cb"}
+	good := auth.Client{
+		ID:           "good",
+		Name:         "  An   application ",
+		RedirectURIs: []string{redirect},
+		Scope:        appScope,
+	}
+	good.RedirectURIs = []string{
+		"https://app.example/cb", "http://127.0.0.1:3000/cb", "org.example.app:/cb",
+	}
 	added, secret, err := s.AddClient(t.Context(), good)
-	if err != nil || secret != "" || added.Name != "An application" || added.Kind != auth.Public || added.Created.IsZero() {
+	if err != nil || secret != "" || added.Name != "An application" || added.Kind != auth.Public ||
+		added.Created.IsZero() {
 		t.Fatalf("%+v, %q, %v", added, secret, err)
 	}
 	for name, c := range map[string]struct {
 		change func(*auth.Client)
 		text   string
 	}{
-		"id":                     {func(c *auth.Client) { c.ID = "a.b" }, "client_id"},
-		"sandbox's id":           {func(c *auth.Client) { c.ID = auth.SandboxClientID }, "sandbox"},
-		"no name":                {func(c *auth.Client) { c.Name = " " }, "client_name"},
-		"name of control":        {func(c *auth.Client) { c.Name = "a\x07b" }, "client_name"},
-		"kind":                   {func(c *auth.Client) { c.Kind = "secret" }, "kind"},
-		"relative redirect":      {func(c *auth.Client) { c.RedirectURIs = []string{"/cb"} }, "redirect_uri"},
-		"redirect over http":     {func(c *auth.Client) { c.RedirectURIs = []string{"http://app.example/cb"} }, "redirect_uri"},
-		"redirect fragment":      {func(c *auth.Client) { c.RedirectURIs = []string{"https://app.example/cb#"} }, "redirect_uri"},
-		"redirect user":          {func(c *auth.Client) { c.RedirectURIs = []string{"https://a@app.example/cb"} }, "redirect_uri"},
-		"redirect scheme":        {func(c *auth.Client) { c.RedirectURIs = []string{"javascript:alert(1)"} }, "redirect_uri"},
-		"redirect wildcard":      {func(c *auth.Client) { c.RedirectURIs = []string{"https://*.example/cb"} }, "redirect_uri"},
-		"too many":               {func(c *auth.Client) { c.RedirectURIs = make([]string, 99) }, "At most"},
-		"origin with a path":     {func(c *auth.Client) { c.RedirectOrigins = []string{"https://app.example/x"} }, "redirect_origin"},
-		"origin over http":       {func(c *auth.Client) { c.RedirectOrigins = []string{"http://app.example"} }, "redirect_origin"},
-		"no scope":               {func(c *auth.Client) { c.Scope = "" }, "scope"},
-		"unknown scope":          {func(c *auth.Client) { c.Scope = "patient/*.write" }, "not supported"},
-		"no redirect":            {func(c *auth.Client) { c.RedirectURIs = nil }, "redirect_uris"},
-		"public with system":     {func(c *auth.Client) { c.Scope = "system/*.rs" }, "system scopes"},
-		"public introspection":   {func(c *auth.Client) { c.Introspect = true }, "introspect"},
-		"keys of a public one":   {func(c *auth.Client) { c.JWKSURI = "https://x.example/" }, "jwks"},
-		"no keys":                {func(c *auth.Client) { c.Kind = auth.Asymmetric }, "either jwks or jwks_uri"},
-		"keys that are none":     {func(c *auth.Client) { c.Kind, c.JWKS = auth.Asymmetric, json.RawMessage(`{"keys":1}`) }, "jwks"},
-		"keys that do not serve": {func(c *auth.Client) { c.Kind, c.JWKS = auth.Asymmetric, json.RawMessage(`{"keys":[]}`) }, "no key"},
-		"keys by another scheme": {func(c *auth.Client) { c.Kind, c.JWKSURI = auth.Asymmetric, "ftp://x.example/" }, "jwks_uri"},
-		"the same id again":      {func(c *auth.Client) { c.ID = "good" }, "There is a client"},
+		"id":              {func(c *auth.Client) { c.ID = "a.b" }, "client_id"},
+		"sandbox's id":    {func(c *auth.Client) { c.ID = auth.SandboxClientID }, "sandbox"},
+		"no name":         {func(c *auth.Client) { c.Name = " " }, "client_name"},
+		"name of control": {func(c *auth.Client) { c.Name = "a\x07b" }, "client_name"},
+		"kind":            {func(c *auth.Client) { c.Kind = "secret" }, "kind"},
+		"relative redirect": {func(c *auth.Client) {
+			c.RedirectURIs = []string{"/cb"}
+		}, "redirect_uri"},
+		"redirect over http": {
+			func(c *auth.Client) { c.RedirectURIs = []string{"http://app.example/cb"} },
+			"redirect_uri",
+		},
+		"redirect fragment": {
+			func(c *auth.Client) { c.RedirectURIs = []string{"https://app.example/cb#"} },
+			"redirect_uri",
+		},
+		"redirect user": {
+			func(c *auth.Client) { c.RedirectURIs = []string{"https://a@app.example/cb"} },
+			"redirect_uri",
+		},
+		"redirect scheme": {
+			func(c *auth.Client) { c.RedirectURIs = []string{"javascript:alert(1)"} },
+			"redirect_uri",
+		},
+		"redirect wildcard": {
+			func(c *auth.Client) { c.RedirectURIs = []string{"https://*.example/cb"} },
+			"redirect_uri",
+		},
+		"too many": {func(c *auth.Client) {
+			c.RedirectURIs = make([]string, 99)
+		}, "At most"},
+		"origin with a path": {
+			func(c *auth.Client) { c.RedirectOrigins = []string{"https://app.example/x"} },
+			"redirect_origin",
+		},
+		"origin over http": {
+			func(c *auth.Client) { c.RedirectOrigins = []string{"http://app.example"} },
+			"redirect_origin",
+		},
+		"no scope": {func(c *auth.Client) { c.Scope = "" }, "scope"},
+		"unknown scope": {func(c *auth.Client) {
+			c.Scope = "patient/*.write"
+		}, "not supported"},
+		"no redirect": {func(c *auth.Client) { c.RedirectURIs = nil }, "redirect_uris"},
+		"public with system": {func(c *auth.Client) {
+			c.Scope = "system/*.rs"
+		}, "system scopes"},
+		"public introspection": {func(c *auth.Client) { c.Introspect = true }, "introspect"},
+		"keys of a public one": {func(c *auth.Client) {
+			c.JWKSURI = "https://x.example/"
+		}, "jwks"},
+		"no keys": {func(c *auth.Client) {
+			c.Kind = auth.Asymmetric
+		}, "either jwks or jwks_uri"},
+		"keys that are none": {
+			func(c *auth.Client) {
+				c.Kind, c.JWKS = auth.Asymmetric, json.RawMessage(`{"keys":1}`)
+			},
+			"jwks",
+		},
+		"keys that do not serve": {
+			func(c *auth.Client) {
+				c.Kind, c.JWKS = auth.Asymmetric, json.RawMessage(`{"keys":[]}`)
+			},
+			"no key",
+		},
+		"keys by another scheme": {
+			func(c *auth.Client) { c.Kind, c.JWKSURI = auth.Asymmetric, "ftp://x.example/" },
+			"jwks_uri",
+		},
+		"the same id again": {func(c *auth.Client) { c.ID = "good" }, "There is a client"},
 	} {
 		bad := good
 		bad.ID = ""
 		c.change(&bad)
-		if _, _, err := s.AddClient(t.Context(), bad); err == nil || !strings.Contains(err.Error(), c.text) || ehi.CodeOf(err) == ehi.Internal {
+		_, _, err := s.AddClient(t.Context(), bad)
+		if err == nil || !strings.Contains(err.Error(), c.text) || ehi.CodeOf(err) == ehi.Internal {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -98,12 +153,20 @@ func TestARegistrationIsChecked(t *testing.T) {
 	}
 }
 
-// What one process registers, rotates and removes holds in another; a client that has the id of one that was removed gets none of its tokens.
+// What one process registers, rotates and removes holds in another; a client that has the id of
+// one that was removed gets none of its tokens.
 func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 	_, clock, b := newServer(t)
 	s, other := production(t, b, clock, nil), production(t, b, clock, nil)
-	app := auth.Client{ID: "app", Name: "An application", Kind: auth.Symmetric, RedirectURIs: []string{"https://app.example/cb"}, Scope: appScope}
-	app.RedirectURIs = append(app.RedirectURIs, strings.Replace(redirect, "http://client.test", "https://client.test", 1))
+	app := auth.Client{
+		ID:           "app",
+		Name:         "An application",
+		Kind:         auth.Symmetric,
+		RedirectURIs: []string{"https://app.example/cb"},
+		Scope:        appScope,
+	}
+	app.RedirectURIs = append(app.RedirectURIs,
+		strings.Replace(redirect, "http://client.test", "https://client.test", 1))
 	_, secret, err := s.AddClient(t.Context(), app)
 	if err != nil || len(secret) < 40 {
 		t.Fatalf("%q, %v", secret, err)
@@ -112,7 +175,9 @@ func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 	ask := func(at *auth.Server, secret string) auth.Tokens {
 		t.Helper()
 		uri := app.RedirectURIs[1]
-		return mustToken(t, at, codeForm(code(t, at, "client_id", "app", "redirect_uri", uri), "client_id", "app", "client_secret", secret, "redirect_uri", uri))
+		return mustToken(t, at,
+			codeForm(code(t, at, "client_id", "app", "redirect_uri", uri), "client_id", "app",
+				"client_secret", secret, "redirect_uri", uri))
 	}
 	tok := ask(other, secret)
 	renewed, err := other.RotateSecret(t.Context(), "app")
@@ -120,11 +185,13 @@ func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 		t.Fatal(renewed, err)
 	}
 	until(t, "the new secret", func() bool {
-		_, err := s.Token(t.Context(), refreshForm("x", "client_id", "app", "client_secret", secret))
+		_, err := s.Token(t.Context(),
+			refreshForm("x", "client_id", "app", "client_secret", secret))
 		e, ok := errors.AsType[*auth.Error](err)
 		return ok && e.Code == "invalid_client"
 	})
-	tok = mustToken(t, s, refreshForm(tok.RefreshToken, "client_id", "app", "client_secret", renewed))
+	tok = mustToken(t, s,
+		refreshForm(tok.RefreshToken, "client_id", "app", "client_secret", renewed))
 	if err := s.RemoveClient(t.Context(), "app"); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +205,8 @@ func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 	if _, err := other.Verify(t.Context(), tok.AccessToken); err == nil {
 		t.Error("a token of the client that was removed is good again")
 	}
-	_, err = s.Token(t.Context(), refreshForm(tok.RefreshToken, "client_id", "app", "client_secret", secret))
+	_, err = s.Token(t.Context(),
+		refreshForm(tok.RefreshToken, "client_id", "app", "client_secret", secret))
 	wantError(t, err, "invalid_grant")
 	if _, err := s.RotateSecret(t.Context(), "none"); !errors.Is(err, auth.ErrNoClient) {
 		t.Error(err)
@@ -153,16 +221,30 @@ func TestScopesAreGrantedAsRegistered(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
 	for scope, c := range map[string]struct{ asked, granted string }{
-		"patient/*.rs":       {"patient/*.rs patient/*.read patient/Patient.rs patient/$ehi-export offline_access", "patient/*.rs patient/*.read patient/Patient.rs"},
-		"patient/Patient.rs": {"patient/*.rs patient/Patient.read launch/patient", "patient/Patient.rs patient/Patient.read"},
-		"launch/patient openid patient/$ehi-export": {"patient/$ehi-export fhirUser openid system/*.rs", "patient/$ehi-export openid"},
+		"patient/*.rs": {
+			"patient/*.rs patient/*.read patient/Patient.rs patient/$ehi-export offline_access",
+			"patient/*.rs patient/*.read patient/Patient.rs",
+		},
+		"patient/Patient.rs": {
+			"patient/*.rs patient/Patient.read launch/patient",
+			"patient/Patient.rs patient/Patient.read",
+		},
+		"launch/patient openid patient/$ehi-export": {
+			"patient/$ehi-export fhirUser openid system/*.rs",
+			"patient/$ehi-export openid",
+		},
 	} {
-		added, _, err := s.AddClient(t.Context(), auth.Client{Name: "x", RedirectURIs: []string{"https://client.test/cb"}, Scope: scope})
+		added, _, err := s.AddClient(t.Context(), auth.Client{
+			Name:         "x",
+			RedirectURIs: []string{"https://client.test/cb"},
+			Scope:        scope,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		until(t, "the client", func() bool { return s.Known(added.ID) })
-		q := authorizeQuery("client_id", added.ID, "redirect_uri", "https://client.test/cb", "scope", c.asked)
+		q := authorizeQuery("client_id", added.ID, "redirect_uri", "https://client.test/cb",
+			"scope", c.asked)
 		req, err := s.Check(t.Context(), q, []string{fhirBase})
 		if err != nil || req.Scopes.String() != c.granted {
 			t.Errorf("%s: %q, %v", scope, req.Scopes, err)
@@ -170,8 +252,9 @@ func TestScopesAreGrantedAsRegistered(t *testing.T) {
 	}
 }
 
-// SMART-6: a rotation leaves no gap: what the old key signed is good until it expires, in every process, the new one signs at once, and the old
-// one goes when all that it signed is gone. Where keys may be known to others, they go at once.
+// SMART-6: a rotation leaves no gap: what the old key signed is good until it expires, in every
+// process, the new one signs at once, and the old one goes when all that it signed is gone.
+// Where keys may be known to others, they go at once.
 func TestSMART6KeysAreRotated(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -212,7 +295,10 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 		keys, err := other.Keys(t.Context())
 		return err == nil && len(keys) == 2
 	})
-	if !strings.HasPrefix(kid(old.AccessToken), "ES256 ") || !strings.HasPrefix(kid(old.IDToken), "RS256 ") || !slices.Contains(published(other), kid(old.AccessToken)) || !slices.Contains(published(other), kid(old.IDToken)) {
+	if !strings.HasPrefix(kid(old.AccessToken), "ES256 ") ||
+		!strings.HasPrefix(kid(old.IDToken), "RS256 ") ||
+		!slices.Contains(published(other), kid(old.AccessToken)) ||
+		!slices.Contains(published(other), kid(old.IDToken)) {
 		t.Fatalf("%s and %s of %v", kid(old.AccessToken), kid(old.IDToken), published(other))
 	}
 	clock.Add(int64(91 * 24 * time.Hour))
@@ -237,7 +323,8 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the old keys' end", func() bool {
-		return len(published(other)) == 2 && !slices.Contains(published(other), kid(old.AccessToken))
+		return len(published(other)) == 2 &&
+			!slices.Contains(published(other), kid(old.AccessToken))
 	})
 
 	last := mustToken(t, s, codeForm(code(t, s)))
@@ -248,7 +335,8 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	if err != nil || len(keys) < 2 {
 		t.Fatalf("%v, %v", keys, err)
 	}
-	if slices.ContainsFunc(keys, func(k auth.KeyInfo) bool { return k.ID == kid(last.AccessToken) }) {
+	if slices.ContainsFunc(keys,
+		func(k auth.KeyInfo) bool { return k.ID == kid(last.AccessToken) }) {
 		t.Errorf("a compromised key is told to be there: %v", keys)
 	}
 	if _, err := s.Verify(t.Context(), last.AccessToken); err == nil {
@@ -265,27 +353,38 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	}
 }
 
-// The key of the first version signs on until it is rotated, so that both versions can work side by side.
+// The key of the first version signs on until it is rotated, so that both versions can work side
+// by side.
 func TestTheFirstVersionsKeySignsOn(t *testing.T) {
 	_, clock, b := newServer(t)
-	first := `{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"first","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}` // RFC 7517 A.2
-	if _, err := b.Auth.Create(t.Context(), subject.KindOf("key").Of("current"), []byte(first)); err != nil {
+	// RFC 7517 A.2
+	first := `{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"first",` +
+		`"x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",` +
+		`"y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",` +
+		`"d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}`
+	_, err := b.Auth.Create(t.Context(), subject.KindOf("key").Of("current"), []byte(first))
+	if err != nil {
 		t.Fatal(err)
 	}
 	s := attach(t, b, clock)
 	tok := mustToken(t, s, codeForm(code(t, s)))
-	if head, err := base64.RawURLEncoding.DecodeString(strings.Split(tok.AccessToken, ".")[0]); err != nil || !strings.Contains(string(head), `"kid":"first"`) {
+	head, err := base64.RawURLEncoding.DecodeString(strings.Split(tok.AccessToken, ".")[0])
+	if err != nil || !strings.Contains(string(head), `"kid":"first"`) {
 		t.Fatalf("%s, %v", head, err)
 	}
 	if _, err := s.RotateKeys(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the old record's end", func() bool { _, err := b.Auth.Get(t.Context(), subject.KindOf("key").Of("current")); return err != nil })
+	until(t, "the old record's end", func() bool {
+		_, err := b.Auth.Get(t.Context(), subject.KindOf("key").Of("current"))
+		return err != nil
+	})
 	restarted := attach(t, b, clock)
 	if _, err := restarted.Verify(t.Context(), tok.AccessToken); err != nil {
 		t.Errorf("what it signed is void: %v", err)
 	}
-	if next := mustToken(t, restarted, codeForm(code(t, restarted))); strings.Split(next.AccessToken, ".")[0] == strings.Split(tok.AccessToken, ".")[0] {
+	next := mustToken(t, restarted, codeForm(code(t, restarted)))
+	if strings.Split(next.AccessToken, ".")[0] == strings.Split(tok.AccessToken, ".")[0] {
 		t.Error("it signs still")
 	}
 }
@@ -296,7 +395,8 @@ func TestPatientsWithdrawTheirConsents(t *testing.T) {
 	other := attach(t, b, clock)
 	tok := mustToken(t, s, codeForm(code(t, s)))
 	list, err := other.Consents(t.Context(), "p1")
-	if err != nil || len(list) != 1 || list[0].ClientID != auth.SandboxClientID || !list[0].Scopes.Contains(auth.PatientExport) {
+	if err != nil || len(list) != 1 || list[0].ClientID != auth.SandboxClientID ||
+		!list[0].Scopes.Contains(auth.PatientExport) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	mustToken(t, s, refreshForm(tok.RefreshToken))
@@ -320,18 +420,23 @@ func TestPatientsWithdrawTheirConsents(t *testing.T) {
 	if _, err := other.Withdraw(t.Context(), "p1", list[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end", func() bool { _, err := s.Verify(t.Context(), tok.AccessToken); return err != nil })
+	until(t, "the end", func() bool {
+		_, err := s.Verify(t.Context(), tok.AccessToken)
+		return err != nil
+	})
 	if left, err := s.Consents(t.Context(), "p1"); err != nil || len(left) != 0 {
 		t.Errorf("%+v, %v", left, err)
 	}
 }
 
-// Wrong passwords lock a name for longer and longer, known or not, in every process; a right one, and a day, clear it.
+// Wrong passwords lock a name for longer and longer, known or not, in every process; a right
+// one, and a day, clear it.
 func TestWrongPasswordsLockAName(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
 	const password = "a password of a test"
-	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "Ann", Patient: "p1"}, password); err != nil {
+	_, err := s.AddAccount(t.Context(), auth.Account{Name: "Ann", Patient: "p1"}, password)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if a, err := s.LogIn(t.Context(), "patient", "aNN", password); err != nil || a.Patient != "p1" {
@@ -342,7 +447,8 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 	}
 	for _, name := range []string{"ann", "unknown"} {
 		for range 5 {
-			if _, err := s.LogIn(t.Context(), "patient", name, "wrong"); !errors.Is(err, auth.ErrLogin) {
+			_, err := s.LogIn(t.Context(), "patient", name, "wrong")
+			if !errors.Is(err, auth.ErrLogin) {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
@@ -354,7 +460,8 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			clock.Add(int64(l.For + time.Millisecond))
-			if _, err := s.LogIn(t.Context(), "patient", name, "wrong"); !errors.Is(err, auth.ErrLogin) {
+			_, err = s.LogIn(t.Context(), "patient", name, "wrong")
+			if !errors.Is(err, auth.ErrLogin) {
 				t.Fatalf("%s, after %v: %v", name, l.For, err)
 			}
 			if l.For < last {
@@ -370,7 +477,8 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 	if _, err := s.LogIn(t.Context(), "patient", "ann", "wrong"); !errors.Is(err, auth.ErrLogin) {
 		t.Errorf("the count was not cleared: %v", err)
 	}
-	if err := s.SetPassword(t.Context(), "patient", "ann", "another plain password of hers"); err != nil {
+	err = s.SetPassword(t.Context(), "patient", "ann", "another plain password of hers")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.LogIn(t.Context(), "patient", "ann", password); !errors.Is(err, auth.ErrLogin) {
@@ -379,10 +487,12 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 	if err := s.RemoveAccount(t.Context(), "patient", "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.LogIn(t.Context(), "patient", "ann", "another plain password of hers"); !errors.Is(err, auth.ErrLogin) {
+	_, err = s.LogIn(t.Context(), "patient", "ann", "another plain password of hers")
+	if !errors.Is(err, auth.ErrLogin) {
 		t.Errorf("removed: %v", err)
 	}
-	if err := s.SetPassword(t.Context(), "patient", "ann", "another plain password of hers"); !errors.Is(err, auth.ErrNoAccount) {
+	err = s.SetPassword(t.Context(), "patient", "ann", "another plain password of hers")
+	if !errors.Is(err, auth.ErrNoAccount) {
 		t.Error(err)
 	}
 }
@@ -391,17 +501,24 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 func TestSecretsAreKeptAsHashes(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
-	_, secret, err := s.AddClient(t.Context(), auth.Client{ID: "batch", Name: "A batch", Kind: auth.Symmetric, Scope: "system/*.rs"})
+	_, secret, err := s.AddClient(t.Context(), auth.Client{
+		ID:    "batch",
+		Name:  "A batch",
+		Kind:  auth.Symmetric,
+		Scope: "system/*.rs",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const password = "a password of a test"
-	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "ada", Role: auth.Admin}, password); err != nil {
+	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "ada", Role: auth.Admin},
+		password); err != nil {
 		t.Fatal(err)
 	}
 	hashes := 0
 	err = b.Entries(t.Context(), bus.AuthRecords, func(e bus.Entry) error {
-		if strings.Contains(string(e.Value), secret) || strings.Contains(string(e.Value), password) || strings.Contains(e.Key, "ada") {
+		if strings.Contains(string(e.Value), secret) ||
+			strings.Contains(string(e.Value), password) || strings.Contains(e.Key, "ada") {
 			t.Errorf("%s keeps a secret: %s", e.Key, e.Value)
 		}
 		hashes += strings.Count(string(e.Value), "$argon2id$v=19$m=19456,t=2,p=1$")
@@ -411,11 +528,22 @@ func TestSecretsAreKeptAsHashes(t *testing.T) {
 		t.Errorf("%d hashes, %v", hashes, err)
 	}
 	until(t, "the client", func() bool { return s.Known("batch") })
-	form := request(url.Values{"grant_type": {"client_credentials"}, "client_id": {"batch"}, "client_secret": {secret}, "scope": {"system/*.rs system/Patient.rs"}})
+	form := request(url.Values{
+		"grant_type":    {"client_credentials"},
+		"client_id":     {"batch"},
+		"client_secret": {secret},
+		"scope":         {"system/*.rs system/Patient.rs"},
+	})
 	if tok := mustToken(t, s, form); tok.Scope != "system/*.rs system/Patient.rs" {
 		t.Errorf("%+v", tok)
 	}
-	for role, may := range map[auth.Role]int{auth.Viewer: 1, auth.Reviewer: 2, auth.Admin: 3, "": 0, "root": 0} {
+	for role, may := range map[auth.Role]int{
+		auth.Viewer:   1,
+		auth.Reviewer: 2,
+		auth.Admin:    3,
+		"":            0,
+		"root":        0,
+	} {
 		n := 0
 		for _, least := range auth.Roles() {
 			if role.May(least) {
@@ -428,7 +556,8 @@ func TestSecretsAreKeptAsHashes(t *testing.T) {
 	}
 }
 
-// An account is one under every spelling of its name, and no administrator's name looks like another's.
+// An account is one under every spelling of its name, and no administrator's name looks like
+// another's.
 func TestOneNameIsOneAccount(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -446,7 +575,8 @@ func TestOneNameIsOneAccount(t *testing.T) {
 		if err := add(auth.Account{Name: name, Patient: "q"}); err != auth.ErrAccountExists {
 			t.Errorf("a second account %q: %v", name, err)
 		}
-		if a, err := s.LogIn(t.Context(), "patient", name, "a password of three words"); err != nil || a.Patient != "p" {
+		a, err := s.LogIn(t.Context(), "patient", name, "a password of three words")
+		if err != nil || a.Patient != "p" {
 			t.Errorf("the log-in as %q: %+v, %v", name, a, err)
 		}
 	}
@@ -456,11 +586,15 @@ func TestOneNameIsOneAccount(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"аnn", "a.n.n", "ànn", "ａ-nn"} {
-		if err := add(auth.Account{Name: name, Role: auth.Viewer}); ehi.CodeOf(err) != ehi.Conflict || err == auth.ErrAccountExists {
+		err := add(auth.Account{Name: name, Role: auth.Viewer})
+		if ehi.CodeOf(err) != ehi.Conflict || err == auth.ErrAccountExists {
 			t.Errorf("an administrator %q beside Ann: %v", name, err)
 		}
 	}
-	for _, name := range []string{"a b", "a\u00a0b", "a\u200db", "\u202egpj", "a\u3000b", "☂", strings.Repeat("x", 65), "", "\xff", ".", ".."} {
+	for _, name := range []string{
+		"a b", "a\u00a0b", "a\u200db", "\u202egpj", "a\u3000b", "☂", strings.Repeat("x", 65), "",
+		"\xff", ".", "..",
+	} {
 		if err := add(auth.Account{Name: name, Patient: "q"}); ehi.CodeOf(err) != ehi.Invalid {
 			t.Errorf("an account %q: %v", name, err)
 		}
@@ -470,14 +604,21 @@ func TestOneNameIsOneAccount(t *testing.T) {
 	}
 }
 
-// No application lives on this server: neither a code nor the patient's browser is sent to one of its own
-// pages, whatever was registered while the server's address was another.
+// No application lives on this server: neither a code nor the patient's browser is sent to one
+// of its own pages, whatever was registered while the server's address was another.
 func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, func(c *auth.Config) { c.Issuer = "https://ehi.example.org" })
-	app := auth.Client{ID: "app", Name: "App", RedirectURIs: []string{"https://app.example/cb"}, Scope: appScope}
+	app := auth.Client{
+		ID:           "app",
+		Name:         "App",
+		RedirectURIs: []string{"https://app.example/cb"},
+		Scope:        appScope,
+	}
 	for _, own := range []string{
-		"https://ehi.example.org", "https://ehi.example.org/my/requests", "https://EHI.example.org:443/",
+		"https://ehi.example.org",
+		"https://ehi.example.org/my/requests",
+		"https://EHI.example.org:443/",
 		"https://ehi.exam%70le.org/cb", "https:/ehi.example.org/cb",
 	} {
 		c := app
@@ -497,9 +638,16 @@ func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 	if _, _, err := before.AddClient(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the client", func() bool { _, err := s.Client(t.Context(), app.ID); return err == nil })
-	for address, good := range map[string]bool{"https://app.example/cb": true, "https://ehi.example.org/cb": false} {
-		_, err := s.Check(t.Context(), url.Values{"client_id": {app.ID}, "redirect_uri": {address}}, nil)
+	until(t, "the client", func() bool {
+		_, err := s.Client(t.Context(), app.ID)
+		return err == nil
+	})
+	for address, good := range map[string]bool{
+		"https://app.example/cb":     true,
+		"https://ehi.example.org/cb": false,
+	} {
+		_, err := s.Check(t.Context(), url.Values{"client_id": {app.ID}, "redirect_uri": {address}},
+			nil)
 		if refused := strings.Contains(fmt.Sprint(err), "redirect_uri"); refused == good {
 			t.Errorf("a code for %s: %v", address, err)
 		}
@@ -509,7 +657,8 @@ func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 	}
 }
 
-// SMART-2: what reads a redirect URI may end at a zero byte, or take what is encoded for a new line.
+// SMART-2: what reads a redirect URI may end at a zero byte, or take what is encoded for a new
+// line.
 func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -532,8 +681,8 @@ func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
 	}
 }
 
-// Where patients have accounts, a code, an access token and a refresh token that none of them has agreed
-// to are void: a sandbox of the same state gave them to whoever chose the patient.
+// Where patients have accounts, a code, an access token and a refresh token that none of them
+// has agreed to are void: a sandbox of the same state gave them to whoever chose the patient.
 func TestWhatNoAccountHasAgreedToIsVoid(t *testing.T) {
 	const back = "https://app.example/cb"
 	sandbox, clock, b := newServer(t)
@@ -558,7 +707,8 @@ func TestWhatNoAccountHasAgreedToIsVoid(t *testing.T) {
 		}
 		return c
 	}
-	picked := mustToken(t, sandbox, codeForm(let(sandbox, ""), "client_id", "app", "redirect_uri", back))
+	picked := mustToken(t, sandbox,
+		codeForm(let(sandbox, ""), "client_id", "app", "redirect_uri", back))
 	early := let(sandbox, "")
 	if _, err := sandbox.Verify(t.Context(), picked.AccessToken); err != nil {
 		t.Fatal("the sandbox refuses its own token:", err)

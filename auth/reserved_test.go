@@ -15,23 +15,37 @@ func TestNobodyIsCalledAsTheConfigurationsAdministrator(t *testing.T) {
 	const password = "four plain words here"
 	before := production(t, b, clock, nil)
 	for _, name := range []string{"Chief", "rita"} {
-		if _, err := before.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Viewer}, password); err != nil {
+		_, err := before.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Viewer},
+			password)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := production(t, b, clock, func(c *auth.Config) { c.Reserved = "admin" })
-	for _, name := range []string{"admin", "Admin", "аdmin", "adm1n", "a-d-m-i-n", "ᴀᴅᴍɪɴ", "ａｄｍｉｎ"} {
-		if _, err := s.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Viewer}, password); ehi.CodeOf(err) != ehi.Conflict && ehi.CodeOf(err) != ehi.Invalid {
+	for _, name := range []string{
+		"admin", "Admin", "аdmin", "adm1n", "a-d-m-i-n", "ᴀᴅᴍɪɴ", "ａｄｍｉｎ",
+	} {
+		_, err := s.AddAccount(t.Context(), auth.Account{Name: name, Role: auth.Viewer}, password)
+		if ehi.CodeOf(err) != ehi.Conflict && ehi.CodeOf(err) != ehi.Invalid {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "admin", Patient: "p1"}, password); err != nil {
+	_, err := s.AddAccount(t.Context(), auth.Account{Name: "admin", Patient: "p1"}, password)
+	if err != nil {
 		t.Errorf("a patient: %v", err)
 	}
-	if _, err := s.AddAccount(t.Context(), auth.Account{Name: "administrator", Role: auth.Viewer}, password); err != nil {
+	_, err = s.AddAccount(t.Context(), auth.Account{Name: "administrator", Role: auth.Viewer},
+		password)
+	if err != nil {
 		t.Errorf("another name: %v", err)
 	}
-	for reserved, want := range map[string][]string{"admin": nil, "": nil, "chief": {"Chief"}, "сhief": {"Chief"}, "RITA": {"rita"}} {
+	for reserved, want := range map[string][]string{
+		"admin": nil,
+		"":      nil,
+		"chief": {"Chief"},
+		"сhief": {"Chief"},
+		"RITA":  {"rita"},
+	} {
 		s := production(t, b, clock, func(c *auth.Config) { c.Reserved = reserved })
 		if got := s.Reserving(); !slices.Equal(got, want) {
 			t.Errorf("beside %q: %q, not %q", reserved, got, want)

@@ -8,9 +8,10 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// RevokeToken ends what a token is part of: the family of the grant, on every process, whether it is an access token or a refresh token, used
-// or not (RFC 7009). A token that is unknown or expired is no error, as the RFC has it. Errors: *Error for a client that is not known or
-// whose token it is not; anything else is ours.
+// RevokeToken ends what a token is part of: the family of the grant, on every process, whether
+// it is an access token or a refresh token, used or not (RFC 7009). A token that is unknown or
+// expired is no error, as the RFC has it. Errors: *Error for a client that is not known or whose
+// token it is not; anything else is ours.
 func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
 	token := r.Form.Get("token")
 	if token == "" {
@@ -31,7 +32,9 @@ func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
 }
 
 // familyOf finds the client and the family of an access or a refresh token.
-func (s *Server) familyOf(ctx context.Context, token string) (client, family string, known bool, err error) {
+func (s *Server) familyOf(
+	ctx context.Context, token string,
+) (client, family string, known bool, err error) {
 	a, err := s.Verify(ctx, token)
 	if err == nil {
 		return a.ClientID, a.family, true, nil
@@ -43,7 +46,9 @@ func (s *Server) familyOf(ctx context.Context, token string) (client, family str
 }
 
 // refreshFamily is familyOf for a refresh token, used or not.
-func (s *Server) refreshFamily(ctx context.Context, token string) (client, family string, known bool, err error) {
+func (s *Server) refreshFamily(
+	ctx context.Context, token string,
+) (client, family string, known bool, err error) {
 	for _, kind := range []subject.Kind{refreshRecords, usedRecords} {
 		g, known, err := s.load(ctx, kind.Of(hash(token)))
 		if err != nil || known {
@@ -53,7 +58,8 @@ func (s *Server) refreshFamily(ctx context.Context, token string) (client, famil
 	return "", "", false, nil
 }
 
-// Introspection is what a token is good for (RFC 7662 2.2). Of an inactive one nothing else is said.
+// Introspection is what a token is good for (RFC 7662 2.2). Of an inactive one nothing else is
+// said.
 type Introspection struct {
 	Active    bool   `json:"active"`
 	Scope     string `json:"scope,omitempty"`
@@ -66,8 +72,10 @@ type Introspection struct {
 	Patient   string `json:"patient,omitempty"` // SMART App Launch 2.2, "Token Introspection"
 }
 
-// Introspect tells a resource server what an access token is good for. Whoever asks has to authenticate: an answer says whose record a
-// token opens. A client that is no resource server (Client.Introspect) learns of its own tokens only. Errors: *Error for a client that did not; anything else is ours.
+// Introspect tells a resource server what an access token is good for. Whoever asks has to
+// authenticate: an answer says whose record a token opens. A client that is no resource server
+// (Client.Introspect) learns of its own tokens only. Errors: *Error for a client that did not;
+// anything else is ours.
 func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection, error) {
 	c, err := s.authenticate(ctx, r)
 	if err != nil {
@@ -80,7 +88,8 @@ func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection,
 	if err != nil && !errors.Is(err, ErrToken) {
 		return Introspection{}, err
 	}
-	if err != nil || a.ClientID != c.ID && !c.Introspect { // also a refresh token: it opens nothing at a resource server
+	// also a refresh token: it opens nothing at a resource server
+	if err != nil || a.ClientID != c.ID && !c.Introspect {
 		return Introspection{}, nil
 	}
 	who := a.Patient
@@ -88,7 +97,11 @@ func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection,
 		who = a.ClientID
 	}
 	return Introspection{
-		Active: true, Scope: a.Scopes.String(), ClientID: a.ClientID, TokenType: "Bearer", Expires: a.expires.Truncate(time.Second).Unix(),
-		Subject: who, Audience: s.Issuer + "/fhir", Issuer: s.Issuer, Patient: a.Patient,
+		Active:    true,
+		Scope:     a.Scopes.String(),
+		ClientID:  a.ClientID,
+		TokenType: "Bearer",
+		Expires:   a.expires.Truncate(time.Second).Unix(),
+		Subject:   who, Audience: s.Issuer + "/fhir", Issuer: s.Issuer, Patient: a.Patient,
 	}, nil
 }

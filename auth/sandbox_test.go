@@ -7,8 +7,8 @@ import (
 	"ehi-server/auth"
 )
 
-// What a sandbox lets in without a log-in is good for nothing on a server that is none, and is there
-// for the sandbox still.
+// What a sandbox lets in without a log-in is good for nothing on a server that is none, and is
+// there for the sandbox still.
 func TestWhatASandboxLetInIsGoodThereAlone(t *testing.T) {
 	sandbox, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -34,10 +34,12 @@ func TestWhatASandboxLetInIsGoodThereAlone(t *testing.T) {
 	if !s.Ended(a) {
 		t.Error("what goes on by its access token has not ended")
 	}
-	if stands, err := s.Stands(t.Context(), "app", a.Grant(), auth.Origin{Begun: clock.now()}); err != nil || stands {
+	if stands, err := s.Stands(t.Context(), "app", a.Grant(),
+		auth.Origin{Begun: clock.now()}); err != nil || stands {
 		t.Errorf("its job stands: %v, %v", stands, err)
 	}
-	if stands, told := s.StandsAsHeard("app", a.Grant(), auth.Origin{Begun: clock.now()}); stands || !told {
+	if stands, told := s.StandsAsHeard("app", a.Grant(), auth.Origin{Begun: clock.now()}); stands ||
+		!told {
 		t.Errorf("its job stands by hearsay: %v, %v", stands, told)
 	}
 	if list, err := s.Consents(t.Context(), "p1"); err != nil || len(list) != 0 {

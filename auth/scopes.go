@@ -13,7 +13,8 @@ import (
 type Context string
 
 const (
-	// PatientContext is the one patient of the token. Its scopes are not granted to a backend service.
+	// PatientContext is the one patient of the token. Its scopes are not granted to a backend
+	// service.
 	PatientContext Context = "patient"
 	// SystemContext is everybody. Its scopes are granted to backend services alone.
 	SystemContext Context = "system"
@@ -42,7 +43,8 @@ const interactions = "cruds"
 // v1 are the rights of SMART App Launch 1.0, which servers still take and give back.
 var v1 = map[string]Rights{"read": Export, "write": write, "*": all}
 
-// parseRights reads the suffix of a scope. Letters out of order and repeated ones are no rights: .dus could be meant in another way.
+// parseRights reads the suffix of a scope. Letters out of order and repeated ones are no rights:
+// .dus could be meant in another way.
 func parseRights(s string) (r Rights, old bool) {
 	if r, old = v1[s]; old {
 		return r, true
@@ -87,8 +89,9 @@ var names = []string{
 	"online_access", "offline_access",
 }
 
-// parseScope reads one word. ok is false for what this server does not know, and for a scope that a search narrows: granted without being
-// enforced it would open more than was asked for (SMART App Launch 2.2, "Finer-grained resource constraints").
+// parseScope reads one word. ok is false for what this server does not know, and for a scope
+// that a search narrows: granted without being enforced it would open more than was asked for
+// (SMART App Launch 2.2, "Finer-grained resource constraints").
 func parseScope(word string) (s scope, ok bool) {
 	if slices.Contains(names, word) {
 		return scope{name: word}, true
@@ -121,9 +124,11 @@ func (s scope) narrowed(typ string, rights Rights) scope {
 	return s
 }
 
-// Scopes is a set of permissions (SMART-7). It remembers the words that it was asked for in, so that a client which asks for patient/*.read is
-// told patient/*.read (SMART App Launch 2.2: "return v1 scopes when v1 scopes are requested"). Whatever compares scopes compares permissions: order,
-// repetitions and the version do not count. The zero value is the empty set. Scopes are not changed once they are made.
+// Scopes is a set of permissions (SMART-7). It remembers the words that it was asked for in, so
+// that a client which asks for patient/*.read is told patient/*.read (SMART App Launch 2.2:
+// "return v1 scopes when v1 scopes are requested"). Whatever compares scopes compares
+// permissions: order, repetitions and the version do not count. The zero value is the empty set.
+// Scopes are not changed once they are made.
 type Scopes struct{ words []scope }
 
 // Permissions that routes ask for.
@@ -144,21 +149,24 @@ func On(c Context, typ string, r Rights) Scopes {
 
 // What is granted at most: nothing can be written here.
 var (
-	offeredToPatients = mustParse("patient/$ehi-export patient/*.rs launch/patient openid fhirUser online_access offline_access")
+	offeredToPatients = mustParse("patient/$ehi-export patient/*.rs launch/patient openid " +
+		"fhirUser online_access offline_access")
 	offeredToServices = mustParse("system/$ehi-export system/*.rs")
 )
 
-// ScopesSupported lists what clients usually ask for of what can be granted (SMART-1). Every resource type may stand for the wildcard or
-// for Patient.
+// ScopesSupported lists what clients usually ask for of what can be granted (SMART-1). Every
+// resource type may stand for the wildcard or for Patient.
 func ScopesSupported() []string {
 	return []string{
-		"patient/$ehi-export", "patient/*.rs", "patient/*.read", "patient/Patient.rs", "patient/Patient.read",
+		"patient/$ehi-export", "patient/*.rs", "patient/*.read", "patient/Patient.rs",
+		"patient/Patient.read",
 		"launch/patient", "openid", "fhirUser", "online_access", "offline_access",
 		"system/$ehi-export", "system/*.rs", "system/*.read",
 	}
 }
 
-// ParseScopes reads the scope parameter of a patient's application. What is not supported is left out; .cruds is granted down to .rs.
+// ParseScopes reads the scope parameter of a patient's application. What is not supported is
+// left out; .cruds is granted down to .rs.
 func ParseScopes(s string) Scopes { return parse(s).Intersect(offeredToPatients) }
 
 // ParseSystemScopes does the same for a backend service.
@@ -288,16 +296,17 @@ func (s Scopes) Types(c Context, r Rights) (types []string, all bool) {
 		return nil, true
 	}
 	for _, w := range s.words {
-		if w.context == c && w.typ != anyType && s.Can(c, w.typ, r) && !slices.Contains(types, w.typ) {
+		if w.context == c && w.typ != anyType && s.Can(c, w.typ, r) &&
+			!slices.Contains(types, w.typ) {
 			types = append(types, w.typ)
 		}
 	}
 	return types, false
 }
 
-// Narrow returns what a refresh asks for of s. What is not offered is left out, as it was when s was
-// granted: clients send the scope of their first request again. ok is false where nothing is left, or
-// where s does not hold all of it (RFC 6749 6).
+// Narrow returns what a refresh asks for of s. What is not offered is left out, as it was when s
+// was granted: clients send the scope of their first request again. ok is false where nothing is
+// left, or where s does not hold all of it (RFC 6749 6).
 func (s Scopes) Narrow(asked string) (out Scopes, ok bool) {
 	out = ParseScopes(asked)
 	return out, !out.Empty() && s.Contains(out)
@@ -309,7 +318,8 @@ func (s Scopes) Refreshable() bool { return s.Contains(Offline) || s.Contains(On
 // MarshalJSON writes the words as a list.
 func (s Scopes) MarshalJSON() ([]byte, error) { return json.Marshal(s.Words()) }
 
-// UnmarshalJSON reads what MarshalJSON has written. Words of another build that this one does not know are left out.
+// UnmarshalJSON reads what MarshalJSON has written. Words of another build that this one does
+// not know are left out.
 func (s *Scopes) UnmarshalJSON(data []byte) error {
 	var words []string
 	if err := json.Unmarshal(data, &words); err != nil {

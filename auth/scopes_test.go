@@ -51,8 +51,19 @@ func TestSMART7ScopesAreGrantedDownInTheWordsOfTheClient(t *testing.T) {
 // SMART-7, REAL-12: scopes that say the same are the same, however they are spelt.
 func TestSMART7SpellingsAreOnePermission(t *testing.T) {
 	same := [][]string{
-		{"patient/Patient.rs", "patient/Patient.read", "patient/Patient.r patient/Patient.s", "patient/Patient.s patient/Patient.r patient/Patient.r", "patient/Patient.cruds"},
-		{"patient/*.rs", "patient/*.read", "patient/*.rs patient/Condition.r", "patient/*.s patient/Patient.rs patient/*.r"},
+		{
+			"patient/Patient.rs",
+			"patient/Patient.read",
+			"patient/Patient.r patient/Patient.s",
+			"patient/Patient.s patient/Patient.r patient/Patient.r",
+			"patient/Patient.cruds",
+		},
+		{
+			"patient/*.rs",
+			"patient/*.read",
+			"patient/*.rs patient/Condition.r",
+			"patient/*.s patient/Patient.rs patient/*.r",
+		},
 		{"openid patient/*.r", "patient/*.r openid"},
 	}
 	for _, spellings := range same {
@@ -64,18 +75,24 @@ func TestSMART7SpellingsAreOnePermission(t *testing.T) {
 		}
 	}
 	for wide, narrow := range map[string]string{
-		"patient/*.rs": "patient/Patient.rs", "patient/*.read": "patient/Condition.r", "patient/Patient.rs": "patient/Patient.s",
-		"patient/$ehi-export patient/*.rs": "patient/*.rs", "patient/*.rs patient/$ehi-export": "patient/$ehi-export",
+		"patient/*.rs":                     "patient/Patient.rs",
+		"patient/*.read":                   "patient/Condition.r",
+		"patient/Patient.rs":               "patient/Patient.s",
+		"patient/$ehi-export patient/*.rs": "patient/*.rs",
+		"patient/*.rs patient/$ehi-export": "patient/$ehi-export",
 	} {
-		if w, n := auth.ParseScopes(wide), auth.ParseScopes(narrow); !w.Contains(n) || n.Contains(w) {
+		w, n := auth.ParseScopes(wide), auth.ParseScopes(narrow)
+		if !w.Contains(n) || n.Contains(w) {
 			t.Errorf("%q is not narrower than %q", narrow, wide)
 		}
 	}
-	types, all := auth.ParseSystemScopes("system/*.r system/Patient.s system/Condition.read system/Claim.s").Types(auth.SystemContext, auth.Export)
+	types, all := auth.ParseSystemScopes("system/*.r system/Patient.s system/Condition.read "+
+		"system/Claim.s").Types(auth.SystemContext, auth.Export)
 	if want := []string{"Patient", "Condition", "Claim"}; all || !slices.Equal(types, want) {
 		t.Errorf("types %v, all %t", types, all)
 	}
-	if _, all := auth.ParseSystemScopes("system/*.s system/*.r").Types(auth.SystemContext, auth.Export); !all {
+	if _, all := auth.ParseSystemScopes("system/*.s system/*.r").Types(auth.SystemContext,
+		auth.Export); !all {
 		t.Error(".s and .r do not add up")
 	}
 }
@@ -84,19 +101,27 @@ func TestSMART7SpellingsAreOnePermission(t *testing.T) {
 func words(t *rapid.T, label string) string {
 	contexts := []string{"patient/", "system/", "user/", ""}
 	types := []string{"*", "Patient", "Condition", "Claim", "Nope", "$ehi-export"}
-	suffixes := []string{".r", ".s", ".rs", ".read", ".write", ".*", ".cruds", ".cud", ".us", ".sr", "", ".rs?a=b"}
-	names := []string{"openid", "fhirUser", "launch/patient", "patient/$ehi-export", "system/$ehi-export", "offline_access"}
+	suffixes := []string{
+		".r", ".s", ".rs", ".read", ".write", ".*", ".cruds", ".cud", ".us", ".sr", "", ".rs?a=b",
+	}
+	names := []string{
+		"openid", "fhirUser", "launch/patient", "patient/$ehi-export", "system/$ehi-export",
+		"offline_access",
+	}
 	word := rapid.OneOf(
 		rapid.Custom(func(t *rapid.T) string {
-			return rapid.SampledFrom(contexts).Draw(t, "context") + rapid.SampledFrom(types).Draw(t, "type") + rapid.SampledFrom(suffixes).Draw(t, "suffix")
+			return rapid.SampledFrom(contexts).Draw(t, "context") +
+				rapid.SampledFrom(types).Draw(t, "type") +
+				rapid.SampledFrom(suffixes).Draw(t, "suffix")
 		}),
 		rapid.SampledFrom(names),
 	)
 	return strings.Join(rapid.SliceOfN(word, 0, 6).Draw(t, label), " ")
 }
 
-// permissions is what a scope parameter says, by another way than the code's: one line for each interaction on each type of the universe, of which
-// Device stands for the types that no scope names.
+// permissions is what a scope parameter says, by another way than the code's: one line for each
+// interaction on each type of the universe, of which Device stands for the types that no scope
+// names.
 func permissions(scopes string) map[string]bool {
 	out := map[string]bool{}
 	old := strings.NewReplacer(".read", ".rs", ".write", ".cud", ".*", ".cruds")
@@ -149,7 +174,8 @@ func TestSMART7ScopesAreSets(t *testing.T) {
 				t.Fatalf("%q and %q have not %s in common, but %q", a, b, p, both)
 			}
 		}
-		if !within(pa, permissions(either.String())) || !within(pb, permissions(either.String())) || !a.Union(b).Contains(b.Union(a)) {
+		if !within(pa, permissions(either.String())) || !within(pb, permissions(either.String())) ||
+			!a.Union(b).Contains(b.Union(a)) {
 			t.Fatalf("%q and %q together are %q", a, b, either)
 		}
 		if again := auth.ParseScopes(a.String()); again.String() != a.String() {
@@ -158,7 +184,8 @@ func TestSMART7ScopesAreSets(t *testing.T) {
 		if narrow, ok := a.Narrow(second); ok && !a.Contains(narrow) {
 			t.Fatalf("%q is narrowed to %q", a, narrow)
 		}
-		if narrow, ok := a.Narrow(both.String()); !both.Empty() && (!ok || narrow.String() != both.String()) {
+		narrow, ok := a.Narrow(both.String())
+		if !both.Empty() && (!ok || narrow.String() != both.String()) {
 			t.Fatalf("%q cannot be narrowed to %q", a, both)
 		}
 		data, err := json.Marshal(a)
@@ -174,10 +201,13 @@ func FuzzScopes(f *testing.F) {
 	f.Add("patient/$ehi-export openid", "openid")
 	f.Add("patient/*.cruds system/*.* patient/Patient.dus", "patient/Patient.r patient/*.read?x=y")
 	f.Fuzz(func(t *testing.T, granted, asked string) {
-		for _, s := range []auth.Scopes{auth.ParseScopes(granted), auth.ParseSystemScopes(granted)} {
+		for _, s := range []auth.Scopes{
+			auth.ParseScopes(granted), auth.ParseSystemScopes(granted),
+		} {
 			for _, word := range s.Words() {
 				at := strings.LastIndexByte(word, '.')
-				if !strings.Contains(granted, word[:max(at, 0)]) || at < 0 && !strings.Contains(granted, word) {
+				if !strings.Contains(granted, word[:max(at, 0)]) ||
+					at < 0 && !strings.Contains(granted, word) {
 					t.Fatalf("%q granted out of %q", word, granted)
 				}
 			}
@@ -188,31 +218,50 @@ func FuzzScopes(f *testing.F) {
 	})
 }
 
-// SMART-4, SMART-7: a refresh narrows within what was granted, by permission and not by word, and says what it gives in the words of the client.
+// SMART-4, SMART-7: a refresh narrows within what was granted, by permission and not by word,
+// and says what it gives in the words of the client.
 func TestSMART7RefreshNarrowsToASubset(t *testing.T) {
 	s, _, _ := newServer(t)
-	tok := mustToken(t, s, codeForm(code(t, s, "scope", "patient/*.rs patient/$ehi-export offline_access")))
-	for _, asked := range []string{"patient/Patient.rs", "patient/Patient.read patient/Condition.r", "offline_access patient/*.s patient/*.r patient/*.r", "patient/*.cruds patient/$ehi-export launch/encounter offline_access"} {
+	tok := mustToken(t, s,
+		codeForm(code(t, s, "scope", "patient/*.rs patient/$ehi-export offline_access")))
+	for _, asked := range []string{
+		"patient/Patient.rs",
+		"patient/Patient.read patient/Condition.r",
+		"offline_access patient/*.s patient/*.r patient/*.r",
+		"patient/*.cruds patient/$ehi-export launch/encounter offline_access",
+	} {
 		tok = mustToken(t, s, refreshForm(tok.RefreshToken, "scope", asked))
 		a, err := s.Verify(t.Context(), tok.AccessToken)
-		if err != nil || !auth.ParseScopes(asked).Contains(a.Scopes) || !a.Scopes.Contains(auth.ParseScopes(asked)) {
+		if err != nil || !auth.ParseScopes(asked).Contains(a.Scopes) ||
+			!a.Scopes.Contains(auth.ParseScopes(asked)) {
 			t.Errorf("%s: %q, %v", asked, a.Scopes, err)
 		}
 	}
-	for _, asked := range []string{"patient/*.rs openid", "patient/*.cruds fhirUser", "made/up", "system/Patient.rs", "patient/Patient.rs?name=x"} {
+	for _, asked := range []string{
+		"patient/*.rs openid", "patient/*.cruds fhirUser", "made/up", "system/Patient.rs",
+		"patient/Patient.rs?name=x",
+	} {
 		_, err := s.Token(t.Context(), refreshForm(tok.RefreshToken, "scope", asked))
 		wantError(t, err, "invalid_scope")
 	}
-	if tok = mustToken(t, s, refreshForm(tok.RefreshToken)); tok.Scope != "patient/*.rs patient/$ehi-export offline_access" {
+	if tok = mustToken(t, s,
+		refreshForm(tok.RefreshToken)); tok.Scope != "patient/*.rs patient/$ehi-export "+
+		"offline_access" {
 		t.Errorf("the whole grant is %q", tok.Scope)
 	}
 }
 
-// RFC 6749 3.3: a request without a scope, or with none that can be granted, is refused as invalid_scope at both endpoints.
+// RFC 6749 3.3: a request without a scope, or with none that can be granted, is refused as
+// invalid_scope at both endpoints.
 func TestARequestWithoutScopeIsInvalidScope(t *testing.T) {
 	s, _, _ := newServer(t)
 	for _, asked := range []string{"", " ", "made/up", "patient/*.rs", "system/Patient.rs?name=x"} {
-		form := request(url.Values{"grant_type": {"client_credentials"}, "client_id": {auth.SandboxClientID}, "client_secret": {secret}, "scope": {asked}})
+		form := request(url.Values{
+			"grant_type":    {"client_credentials"},
+			"client_id":     {auth.SandboxClientID},
+			"client_secret": {secret},
+			"scope":         {asked},
+		})
 		_, err := s.Token(t.Context(), form)
 		wantError(t, err, "invalid_scope")
 		form.Form.Del("scope")

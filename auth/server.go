@@ -24,33 +24,39 @@ type Config struct {
 	KV *kv.Bucket
 	// Issuer is the origin that clients see; tokens carry it as iss, and Issuer + "/fhir" as aud.
 	Issuer string
-	// CheckIssuer makes tokens of another issuer invalid. Off where the issuer is only the listener's address, which
-	// may be another one after a restart; the signing key tells our tokens from others' in any case.
+	// CheckIssuer makes tokens of another issuer invalid. Off where the issuer is only the
+	// listener's address, which may be another one after a restart; the signing key tells our
+	// tokens from others' in any case.
 	CheckIssuer bool
-	// Sandbox lets SandboxClientID in: any http(s) redirect_uri, PKCE checked only where it is used.
+	// Sandbox lets SandboxClientID in: any http(s) redirect_uri, PKCE checked only where it is
+	// used.
 	Sandbox bool
-	// ByAccounts voids what no account of the patient's has agreed to, such as what a sandbox of the same
-	// state has let in, where anybody may choose a patient.
+	// ByAccounts voids what no account of the patient's has agreed to, such as what a sandbox of
+	// the same state has let in, where anybody may choose a patient.
 	ByAccounts bool
-	// SandboxSecret is by what SandboxClientID may authenticate as a backend service; "" for by no secret.
+	// SandboxSecret is by what SandboxClientID may authenticate as a backend service; "" for by
+	// no secret.
 	SandboxSecret string
-	// SandboxKeys is the file of the keys by which SandboxClientID signs assertions, see SandboxKeys; it may be absent.
+	// SandboxKeys is the file of the keys by which SandboxClientID signs assertions, see
+	// SandboxKeys; it may be absent.
 	SandboxKeys string
 	// Algorithm is what access tokens are signed by, one of TokenAlgorithms. Default ES256.
 	Algorithm string
 	// KeyAge is how long a key signs before Tend rotates it. Default 90 days.
 	KeyAge time.Duration
-	// PrivateKeySets are address ranges of private networks from which clients' keys may be fetched by jwks_uri, also over plain HTTP.
+	// PrivateKeySets are address ranges of private networks from which clients' keys may be
+	// fetched by jwks_uri, also over plain HTTP.
 	PrivateKeySets []netip.Prefix
 	// AccessTTL is the life of an access token. Default 1 h.
 	AccessTTL time.Duration
 	// RefreshTTL is the life of a refresh token, counted anew at each rotation. Default 90 days.
 	RefreshTTL time.Duration
-	// Lasts is how long something may last that was begun under an authorization: it is remembered for
-	// that long that the authorization has ended. Default RefreshTTL; less than that counts as that.
+	// Lasts is how long something may last that was begun under an authorization: it is
+	// remembered for that long that the authorization has ended. Default RefreshTTL; less than
+	// that counts as that.
 	Lasts time.Duration
-	// Reserved is the name of the configuration's administrator, which is no account's: no administrator's
-	// account may have it, or one that looks like it. "" reserves none.
+	// Reserved is the name of the configuration's administrator, which is no account's: no
+	// administrator's account may have it, or one that looks like it. "" reserves none.
 	Reserved string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
@@ -80,7 +86,8 @@ type Server struct {
 	stop     func()
 }
 
-// New begins to follow what is registered, the signing keys and revocations. The caller closes the Server.
+// New begins to follow what is registered, the signing keys and revocations. The caller closes
+// the Server.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if c.AccessTTL <= 0 {
 		c.AccessTTL = time.Hour
@@ -172,11 +179,19 @@ type Request struct {
 	clientMade time.Time
 }
 
-// Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that aud may name, the main one
-// first. Errors: *Error, Redirectable once client and redirect_uri are known good; req holds what is needed for that.
-// Anything else is ours.
-func (s *Server) Check(ctx context.Context, q url.Values, audiences []string) (req Request, err error) {
-	req = Request{ClientID: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"), State: q.Get("state"), Nonce: q.Get("nonce"), Issuer: s.Issuer}
+// Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that
+// aud may name, the main one first. Errors: *Error, Redirectable once client and redirect_uri
+// are known good; req holds what is needed for that. Anything else is ours.
+func (s *Server) Check(
+	ctx context.Context, q url.Values, audiences []string,
+) (req Request, err error) {
+	req = Request{
+		ClientID:    q.Get("client_id"),
+		RedirectURI: q.Get("redirect_uri"),
+		State:       q.Get("state"),
+		Nonce:       q.Get("nonce"),
+		Issuer:      s.Issuer,
+	}
 	c, err := s.client(ctx, req.ClientID)
 	if err != nil {
 		return req, err
@@ -200,7 +215,8 @@ func (s *Server) checkClient(c *clientRecord, req Request, q url.Values) *Error 
 		return invalid("client_id")
 	case req.RedirectURI == "":
 		return missing("redirect_uri")
-	case !c.redirectsTo(req.RedirectURI) || len(q["redirect_uri"]) > 1, !c.anyRedirect && s.isOwn(req.RedirectURI):
+	case !c.redirectsTo(req.RedirectURI) ||
+		len(q["redirect_uri"]) > 1, !c.anyRedirect && s.isOwn(req.RedirectURI):
 		return invalid("redirect_uri")
 	}
 	return nil
@@ -238,7 +254,8 @@ func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audience
 	if req.Scopes, e = c.grants(q.Get("scope"), ParseScopes); e != nil {
 		return e
 	}
-	if q.Has("request") || q.Has("request_uri") { // RFC 9101 6.1: what is not understood must not be passed over
+	// RFC 9101 6.1: what is not understood must not be passed over
+	if q.Has("request") || q.Has("request_uri") {
 		return refuse("request_not_supported", "Request objects are not supported")
 	}
 	if len(req.State) > maxEcho || len(req.Nonce) > maxEcho {

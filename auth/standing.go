@@ -41,8 +41,9 @@ func (s *Server) followRevocation(e kv.Entry) {
 	s.revoked.Store(family, w)
 }
 
-// Revoke voids every token of a family, in every process. What was begun by them goes on: a client that
-// signs itself out, or whose refresh token came twice, does not cancel what the patient asked for.
+// Revoke voids every token of a family, in every process. What was begun by them goes on: a
+// client that signs itself out, or whose refresh token came twice, does not cancel what the
+// patient asked for.
 func (s *Server) Revoke(ctx context.Context, family string) error {
 	s.revoked.LoadOrStore(family, Withdrawal{})
 	_, err := s.KV.CreateFor(ctx, revokedRecords.Of(family), []byte(tokensOnly), s.Lasts)
@@ -52,8 +53,8 @@ func (s *Server) Revoke(ctx context.Context, family string) error {
 	return err
 }
 
-// End voids every token of a family, and whatever was begun under it: it does not stand any more, in
-// every process, for as long as such a thing can last.
+// End voids every token of a family, and whatever was begun under it: it does not stand any
+// more, in every process, for as long as such a thing can last.
 func (s *Server) End(ctx context.Context, family string, w Withdrawal) error {
 	s.revoked.Store(family, w)
 	data, err := json.Marshal(w)
@@ -87,9 +88,9 @@ func (s *Server) newFamily() string {
 	return random()
 }
 
-// ofSandbox reports whether a family was let in by a sandbox, where anybody may be any patient, and this
-// server is none: it waits for the sandbox, and is good for nothing here. Names of before families said
-// so do not tell: see agreed for what they renew.
+// ofSandbox reports whether a family was let in by a sandbox, where anybody may be any patient,
+// and this server is none: it waits for the sandbox, and is good for nothing here. Names of
+// before families said so do not tell: see agreed for what they renew.
 func (s *Server) ofSandbox(family string) bool {
 	return !s.Sandbox && strings.HasPrefix(family, sandboxFamily)
 }
@@ -100,13 +101,15 @@ func (s *Server) voided(family string) bool {
 	return gone || s.ofSandbox(family)
 }
 
-// Origin is what something came of: which registration of a client it was, or which account of a name.
-// One that is removed and made again, however fast and by whichever process, is another one.
+// Origin is what something came of: which registration of a client it was, or which account of a
+// name. One that is removed and made again, however fast and by whichever process, is another
+// one.
 type Origin struct {
 	// Begun is when it was authorized.
 	Begun time.Time
-	// Made is when the client was registered, or the account added, as its record says it: the mark of
-	// that one. Zero of what an older build noted: then only what was made before Begun can be it.
+	// Made is when the client was registered, or the account added, as its record says it: the
+	// mark of that one. Zero of what an older build noted: then only what was made before Begun
+	// can be it.
 	Made time.Time
 }
 
@@ -118,11 +121,12 @@ func (o Origin) is(made time.Time) bool {
 	return made.Equal(o.Made)
 }
 
-// madeNow is when a client or an account is made that is made now, to the nanosecond: no other one of its
-// name has the same.
+// madeNow is when a client or an account is made that is made now, to the nanosecond: no other
+// one of its name has the same.
 func (s *Server) madeNow() time.Time { return s.Now().UTC().Round(0) }
 
-// lives reports whether a client is registered still that something came of: another one may have its id by now.
+// lives reports whether a client is registered still that something came of: another one may
+// have its id by now.
 func (s *Server) lives(ctx context.Context, client string, o Origin) (bool, error) {
 	c, err := s.client(ctx, client)
 	return c.isOf(o), err
@@ -136,8 +140,8 @@ func (s *Server) livesAsHeard(client string, o Origin) (lives, told bool) {
 	return c.isOf(o), c != nil || s.clients.isGone(client)
 }
 
-// agreed reports whether the account that agreed to a grant is there still, as that patient's. Without an
-// account nobody has agreed where patients have them.
+// agreed reports whether the account that agreed to a grant is there still, as that patient's.
+// Without an account nobody has agreed where patients have them.
 func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
 	if g.Account == "" {
 		return !s.ByAccounts, nil
@@ -149,8 +153,9 @@ func (s *Server) agreed(ctx context.Context, g grant) (bool, error) {
 	return err == nil && a.Patient == g.Patient && g.origin(g.AccountMade).is(a.Created), err
 }
 
-// Holds reports whether what a token came of still holds: it is not revoked, its client is registered,
-// and an account has agreed to it where patients have them. It says nothing of the token's time.
+// Holds reports whether what a token came of still holds: it is not revoked, its client is
+// registered, and an account has agreed to it where patients have them. It says nothing of the
+// token's time.
 func (s *Server) Holds(ctx context.Context, a *Access) (bool, error) {
 	if s.voided(a.family) || a.unasked && s.ByAccounts {
 		return false, nil
@@ -158,14 +163,16 @@ func (s *Server) Holds(ctx context.Context, a *Access) (bool, error) {
 	return s.lives(ctx, a.ClientID, a.Origin)
 }
 
-// Ended reports whether this process has heard that what a token came of does not hold any more. It asks nobody.
+// Ended reports whether this process has heard that what a token came of does not hold any more.
+// It asks nobody.
 func (s *Server) Ended(a *Access) bool {
 	lives, told := s.livesAsHeard(a.ClientID, a.Origin)
 	return s.voided(a.family) || told && !lives
 }
 
-// Stands reports whether what a client began may go on: the client that began it is registered still, and
-// the patient's authorization for it is not withdrawn. grant is Access.Grant; "" where there was none.
+// Stands reports whether what a client began may go on: the client that began it is registered
+// still, and the patient's authorization for it is not withdrawn. grant is Access.Grant; ""
+// where there was none.
 func (s *Server) Stands(ctx context.Context, client, grant string, o Origin) (bool, error) {
 	if s.isWithdrawn(grant) {
 		return false, nil
@@ -173,7 +180,8 @@ func (s *Server) Stands(ctx context.Context, client, grant string, o Origin) (bo
 	return s.lives(ctx, client, o)
 }
 
-// StandsAsHeard is Stands by what this process has heard; it asks nobody. told is false where that says nothing.
+// StandsAsHeard is Stands by what this process has heard; it asks nobody. told is false where
+// that says nothing.
 func (s *Server) StandsAsHeard(client, grant string, o Origin) (stands, told bool) {
 	if s.isWithdrawn(grant) {
 		return false, true
@@ -181,7 +189,8 @@ func (s *Server) StandsAsHeard(client, grant string, o Origin) (stands, told boo
 	return s.livesAsHeard(client, o)
 }
 
-// isWithdrawn reports whether the patient's authorization is withdrawn, or was never given by a log-in.
+// isWithdrawn reports whether the patient's authorization is withdrawn, or was never given by a
+// log-in.
 func (s *Server) isWithdrawn(grant string) bool {
 	if s.ofSandbox(grant) {
 		return true

@@ -11,22 +11,25 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwt"
 )
 
-// accessType marks our JWTs as access tokens (RFC 9068 2.1), so that an id token, signed by the same key, is no bearer.
+// accessType marks our JWTs as access tokens (RFC 9068 2.1), so that an id token, signed by the
+// same key, is no bearer.
 const accessType = "at+jwt"
 
 // unaskedClaim is true in a token that came of no account's word.
 const unaskedClaim = "unasked"
 
-// madeClaim is when the token's client was registered (Origin.Made), in nanoseconds since 1970 to the base of 36.
+// madeClaim is when the token's client was registered (Origin.Made), in nanoseconds since 1970
+// to the base of 36.
 const madeClaim = "of"
 
 // Access is what a valid access token opens.
 type Access struct {
 	ClientID string
-	Patient  string // the one patient whose record it opens; "" for a backend service, which is bound to none
-	Scopes   Scopes
-	issued   time.Time
-	expires  time.Time
+	// the one patient whose record it opens; "" for a backend service, which is bound to none
+	Patient string
+	Scopes  Scopes
+	issued  time.Time
+	expires time.Time
 	Origin
 	family  string
 	unasked bool // no account of the patient's has agreed to it
@@ -52,8 +55,10 @@ func (s *Server) signAccess(ctx context.Context, g grant, scopes Scopes) (string
 	if subject == "" {
 		subject = g.ClientID
 	}
-	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{s.Issuer + "/fhir"}).Subject(subject).JwtID(random()).
-		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope", scopes.String()).Claim("family", g.Family).Claim("begun", g.Begun)
+	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{s.Issuer +
+		"/fhir"}).Subject(subject).JwtID(random()).
+		IssuedAt(now).Expiration(now.Add(s.AccessTTL)).Claim("client_id", g.ClientID).Claim("scope",
+		scopes.String()).Claim("family", g.Family).Claim("begun", g.Begun)
 	if !g.ClientMade.IsZero() {
 		b = b.Claim(madeClaim, strconv.FormatInt(g.ClientMade.UnixNano(), 36))
 	}
@@ -72,7 +77,9 @@ func (s *Server) signAccess(ctx context.Context, g grant, scopes Scopes) (string
 
 func (s *Server) signID(ctx context.Context, g grant, scopes Scopes) (string, error) {
 	now := s.Now()
-	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{g.ClientID}).Subject(g.Patient).IssuedAt(now).Expiration(now.Add(s.AccessTTL))
+	b := jwt.NewBuilder().Issuer(s.Issuer).Audience([]string{
+		g.ClientID,
+	}).Subject(g.Patient).IssuedAt(now).Expiration(now.Add(s.AccessTTL))
 	if g.Nonce != "" {
 		b = b.Claim("nonce", g.Nonce)
 	}
@@ -99,8 +106,9 @@ func (s *Server) sign(ctx context.Context, tok jwt.Token, alg, typ string) (stri
 	return string(out), err
 }
 
-// Verify checks a bearer token (SMART-6). A signature is checked once a token; expiry and revocation every time.
-// Errors: ErrToken; any other says that it cannot be told at the moment, since NATS is away.
+// Verify checks a bearer token (SMART-6). A signature is checked once a token; expiry and
+// revocation every time. Errors: ErrToken; any other says that it cannot be told at the moment,
+// since NATS is away.
 func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 	a, known := s.verified.Get(bearer)
 	if !known {
@@ -109,7 +117,9 @@ func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 			return nil, err
 		}
 		s.verified.Add(strings.Clone(bearer), a)
-		if s.ring.removed.Load() != removed { // its key may have gone while it was looked at, and the memory of tokens been emptied before this one came
+		// its key may have gone while it was looked at, and the memory of tokens been emptied
+		// before this one came
+		if s.ring.removed.Load() != removed {
 			s.verified.Remove(bearer)
 			return s.Verify(ctx, bearer)
 		}
@@ -127,11 +137,12 @@ func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 	return a, nil
 }
 
-// clockSlack is by how much the clocks of servers that share a state may differ, and one may be set back.
+// clockSlack is by how much the clocks of servers that share a state may differ, and one may be
+// set back.
 const clockSlack = time.Minute
 
-// lives reports whether a token is good at an instant, as far as time goes. One that was issued while a clock was ahead,
-// for ever maybe, is no token once the clock is right again.
+// lives reports whether a token is good at an instant, as far as time goes. One that was issued
+// while a clock was ahead, for ever maybe, is no token once the clock is right again.
 func (a *Access) lives(now time.Time) bool {
 	return now.Before(a.expires) && !a.issued.After(now.Add(clockSlack))
 }
@@ -167,7 +178,8 @@ func (s *Server) parse(ctx context.Context, bearer string) (*Access, error) {
 	}
 	a := &Access{}
 	var scope string
-	err = errors.Join(tok.Get("client_id", &a.ClientID), tok.Get("scope", &scope), tok.Get("family", &a.family))
+	err = errors.Join(tok.Get("client_id", &a.ClientID), tok.Get("scope", &scope),
+		tok.Get("family", &a.family))
 	if tok.Has("patient") {
 		err = errors.Join(err, tok.Get("patient", &a.Patient))
 	}
