@@ -8,11 +8,13 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Criterion is one search parameter with its alternatives: a resource is found that meets one of them.
+// Criterion is one search parameter with its alternatives: a resource is found that meets one of
+// them.
 type Criterion []Range
 
-// Range is an alternative: the entries e for which From <= e < To and, where there is an Accept, Accept(e). Accept is given the entry alone. To every
-// entry a zero byte belongs as its end: "e\x00" is what is compared.
+// Range is an alternative: the entries e for which From <= e < To and, where there is an Accept,
+// Accept(e). Accept is given the entry alone. To every entry a zero byte belongs as its end:
+// "e\x00" is what is compared.
 type Range struct {
 	From, To string
 	Accept   func(entry string) bool
@@ -23,7 +25,8 @@ func (r Range) admits(entry string) bool {
 	return r.From <= entry+sep && entry+sep < r.To && (r.Accept == nil || r.Accept(entry))
 }
 
-// Tokens is the values of a token parameter that are searched for; only is false where the criterion is another one, or would be met by other values.
+// Tokens is the values of a token parameter that are searched for; only is false where the
+// criterion is another one, or would be met by other values.
 func (c Criterion) Tokens(parameter string) (values []string, only bool) {
 	for _, r := range c {
 		rest, ok := strings.CutPrefix(r.From, entry(ofToken, parameter, ""))
@@ -36,7 +39,8 @@ func (c Criterion) Tokens(parameter string) (values []string, only bool) {
 	return values, true
 }
 
-// NarrowFirst orders criteria by how few resources they are likely to find: tokens, then strings, then dates.
+// NarrowFirst orders criteria by how few resources they are likely to find: tokens, then
+// strings, then dates.
 func NarrowFirst(criteria []Criterion) []Criterion {
 	out := slices.Clone(criteria)
 	slices.SortStableFunc(out, func(a, b Criterion) int { return a.width() - b.width() })
@@ -53,22 +57,26 @@ func (c Criterion) width() int {
 // Matches reports whether a resource with the given entries meets all criteria.
 func Matches(criteria []Criterion, entries []string) bool {
 	for _, c := range criteria {
-		if !slices.ContainsFunc(c, func(r Range) bool { return slices.ContainsFunc(entries, r.admits) }) {
+		if !slices.ContainsFunc(c,
+			func(r Range) bool { return slices.ContainsFunc(entries, r.admits) }) {
 			return false
 		}
 	}
 	return true
 }
 
-// Parse reads a search parameter of a type. known is false where it is not supported. Errors: ehi.Invalid for a value that is wrong,
-// ehi.Unsupported for a modifier: R4 has servers reject those that they do not support, however lenient they are.
+// Parse reads a search parameter of a type. known is false where it is not supported. Errors:
+// ehi.Invalid for a value that is wrong, ehi.Unsupported for a modifier: R4 has servers reject
+// those that they do not support, however lenient they are.
 func Parse(typ, name, value string) (c Criterion, known bool, err error) {
 	name, modifier, modified := strings.Cut(name, ":")
 	if !slices.Contains(parameters[typ], name) {
 		return nil, false, nil
 	}
 	if modified {
-		return nil, true, ehi.Errorf(ehi.Unsupported, "The modifier :%.40s of %s is not supported", modifier, name)
+		return nil, true,
+			ehi.Errorf(ehi.Unsupported, "The modifier :%.40s of %s is not supported", modifier,
+				name)
 	}
 	p, _ := fhir.FindSearchParameter(typ, name)
 	for _, v := range Alternatives(value) {
@@ -90,7 +98,8 @@ func parseValue(p fhir.SearchParameter, v string) (Range, error) {
 	}
 	text := fhir.Fold(unescape(v))
 	if text == "" {
-		return Range{}, ehi.Errorf(ehi.Invalid, "The parameter %s has no letter or digit to search for", p.Name)
+		return Range{},
+			ehi.Errorf(ehi.Invalid, "The parameter %s has no letter or digit to search for", p.Name)
 	}
 	return begins(entry(ofString, p.Name, text)), nil
 }
@@ -102,7 +111,8 @@ func token(name, v string) (Range, error) {
 	case !both:
 		return begins(entry(ofToken, name, unescape(v)) + sep), nil
 	case system == "" && value == "":
-		return Range{}, ehi.Errorf(ehi.Invalid, "The parameter %s has neither a system nor a value", name)
+		return Range{},
+			ehi.Errorf(ehi.Invalid, "The parameter %s has neither a system nor a value", name)
 	case value == "":
 		return begins(entry(ofSystem, name, unescape(system)) + sep), nil
 	}
@@ -113,7 +123,8 @@ func token(name, v string) (Range, error) {
 func date(name, v string) (Range, error) {
 	search, err := fhir.ParseDateSearch(v)
 	if err != nil {
-		return Range{}, ehi.Errorf(ehi.Invalid, "The parameter %s has the value %.40q: %v", name, v, err)
+		return Range{},
+			ehi.Errorf(ehi.Invalid, "The parameter %s has the value %.40q: %v", name, v, err)
 	}
 	all := begins(entry(ofDate, name, ""))
 	year := all.From + search.Year()
@@ -144,11 +155,13 @@ func begins(prefix string) Range {
 			return Range{From: prefix, To: string(end[:i+1])}
 		}
 	}
-	return Range{From: prefix, To: "\xff\xff"} // a text of \xff alone: kinds are letters, so this never happens
+	// a text of \xff alone: kinds are letters, so this never happens
+	return Range{From: prefix, To: "\xff\xff"}
 }
 
-// Alternatives divides a value at its commas; one behind a backslash is part of a value (https://hl7.org/fhir/R4/search.html#escaping). Empty ones are
-// left out. They are still escaped.
+// Alternatives divides a value at its commas; one behind a backslash is part of a value
+// (https://hl7.org/fhir/R4/search.html#escaping). Empty ones are left out. They are still
+// escaped.
 func Alternatives(value string) (out []string) {
 	for more := true; more; {
 		var one string

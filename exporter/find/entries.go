@@ -10,7 +10,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// parameters are the names of the search parameters that are supported beside _id, by resource type. What they look at is generated from R4.
+// parameters are the names of the search parameters that are supported beside _id, by resource
+// type. What they look at is generated from R4.
 var parameters = map[string][]string{
 	"Patient": {"birthdate", "family", "given", "identifier", "name"},
 	"Group":   {"identifier"},
@@ -26,8 +27,8 @@ func Parameters(typ string) (out []fhir.SearchParameter) {
 	return out
 }
 
-// The kinds of entries, each the begin of its text; the parts behind it are separated by sep. None of them holds sep, so that an entry with a sep behind
-// it is the begin of no other.
+// The kinds of entries, each the begin of its text; the parts behind it are separated by sep.
+// None of them holds sep, so that an entry with a sep behind it is the begin of no other.
 //
 //	s <parameter> <folded text>       a string, from its begin or from a word of it
 //	v <parameter> <value> <system>    a token
@@ -42,7 +43,8 @@ const (
 	ofDate   = "d"
 )
 
-// maxPart bounds what of a text an entry holds, in bytes. A longer one is found by its first bytes, and as a whole.
+// maxPart bounds what of a text an entry holds, in bytes. A longer one is found by its first
+// bytes, and as a whole.
 const (
 	maxPart   = 512
 	firstPart = maxPart - 2*sha256.Size
@@ -146,20 +148,25 @@ func (c *collector) value(p fhir.SearchParameter, typ string, v any) {
 
 // words adds a text, and what is left of it from each of its words on.
 func (c *collector) words(parameter, text string) {
-	for words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == '-' || r == ',' }); len(words) > 0; words = words[1:] {
+	for words := strings.FieldsFunc(text,
+		func(r rune) bool {
+			return r == ' ' || r == '-' || r == ','
+		}); len(words) > 0; words = words[1:] {
 		c.text(parameter, strings.Join(words, " "))
 	}
 	c.text(parameter, text)
 }
 
-// spellings are the parts of a HumanName, and the name as people write it: R4 leaves to servers what "name" finds.
+// spellings are the parts of a HumanName, and the name as people write it: R4 leaves to servers
+// what "name" finds.
 func spellings(name map[string]any) []string {
 	given, family := children(name, "given"), child(name, "family")
 	out := append(children(name, "prefix"), children(name, "suffix")...)
 	out = append(out, given...)
 	out = append(out, family, child(name, "text"))
 	if len(given) > 0 && family != "" {
-		out = append(out, strings.Join(append(given[:len(given):len(given)], family), " "), family+" "+strings.Join(given, " "))
+		out = append(out, strings.Join(append(given[:len(given):len(given)], family), " "),
+			family+" "+strings.Join(given, " "))
 	}
 	return out
 }

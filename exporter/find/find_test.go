@@ -38,20 +38,72 @@ func TestBULK8PatientsAreFoundAsR4Says(t *testing.T) {
 		pairs string
 		found bool
 	}{
-		{`identifier=bare`, true}, {`identifier=|bare`, true}, {`identifier=urn:mrn|bare`, false}, {`identifier=bar`, false}, {`identifier=BARE`, false},
-		{`identifier=MRN7`, true}, {`identifier=|MRN7`, false}, {`identifier=http://x.test/\,y|MRN7`, true}, {`identifier=http://x.test/\,y|`, true},
-		{`identifier=urn:mrn|12\|3`, true}, {`identifier=urn:mrn|12|3`, true}, {`identifier=urn:mrn|`, true}, {`identifier=urn:MRN|`, false}, {`identifier=urn:none|`, false},
-		{`identifier=x,bare`, true}, {`identifier=x,y`, false}, {`identifier=x&identifier=bare`, false}, {`identifier=MRN7&identifier=bare`, true},
-		{`family=van`, true}, {`family=VAN DER BERG`, true}, {`family=van der berg oneil`, false}, {`family=van der bergoneil`, true}, {`family=berg`, false}, {`family=anna`, false},
-		{`given=anna`, true}, {`given=ann`, true}, {`given=Änna`, true}, {`given=maria`, false}, {`given=LEA`, true}, {`given=ea`, false}, {`given=dr`, false},
-		{`name=anna`, true}, {`name=maria`, true}, {`name=berg`, true}, {`name=oneil`, true}, {`name=o'neil`, true}, {`name=DR`, true}, {`name=nick`, true}, {`name=only`, true}, {`name=erg`, false},
-		{`name=anna maria lea van`, true}, {`name=Van der Berg-O'Neil, Änna`, true}, {`name=x,anna`, true}, {`name=zoe`, false},
-		{`birthdate=1970-05-17`, true}, {`birthdate=1970-05`, true}, {`birthdate=1970`, true}, {`birthdate=eq1971`, false}, {`birthdate=ne1970-05-17`, false}, {`birthdate=ne1971`, true},
-		{`birthdate=gt1970-05-16`, true}, {`birthdate=gt1970-05-17`, false}, {`birthdate=ge1970-05-17`, true}, {`birthdate=lt1970-05-17`, false}, {`birthdate=le1970`, true}, {`birthdate=lt1970`, false},
-		{`birthdate=sa1969`, true}, {`birthdate=sa1970`, false}, {`birthdate=eb1971`, true}, {`birthdate=eb1970-05-17`, false}, {`birthdate=1969,1970`, true},
-		{`birthdate=ge1960&birthdate=lt1980&name=anna`, true}, {`birthdate=ge1980&name=anna`, false},
+		{`identifier=bare`, true},
+		{`identifier=|bare`, true},
+		{`identifier=urn:mrn|bare`, false},
+		{`identifier=bar`, false},
+		{`identifier=BARE`, false},
+		{`identifier=MRN7`, true},
+		{`identifier=|MRN7`, false},
+		{`identifier=http://x.test/\,y|MRN7`, true},
+		{`identifier=http://x.test/\,y|`, true},
+		{`identifier=urn:mrn|12\|3`, true},
+		{`identifier=urn:mrn|12|3`, true},
+		{`identifier=urn:mrn|`, true},
+		{`identifier=urn:MRN|`, false},
+		{`identifier=urn:none|`, false},
+		{`identifier=x,bare`, true},
+		{`identifier=x,y`, false},
+		{`identifier=x&identifier=bare`, false},
+		{`identifier=MRN7&identifier=bare`, true},
+		{`family=van`, true},
+		{`family=VAN DER BERG`, true},
+		{`family=van der berg oneil`, false},
+		{`family=van der bergoneil`, true},
+		{`family=berg`, false},
+		{`family=anna`, false},
+		{`given=anna`, true},
+		{`given=ann`, true},
+		{`given=Änna`, true},
+		{`given=maria`, false},
+		{`given=LEA`, true},
+		{`given=ea`, false},
+		{`given=dr`, false},
+		{`name=anna`, true},
+		{`name=maria`, true},
+		{`name=berg`, true},
+		{`name=oneil`, true},
+		{`name=o'neil`, true},
+		{`name=DR`, true},
+		{`name=nick`, true},
+		{`name=only`, true},
+		{`name=erg`, false},
+		{`name=anna maria lea van`, true},
+		{`name=Van der Berg-O'Neil, Änna`, true},
+		{`name=x,anna`, true},
+		{`name=zoe`, false},
+		{`birthdate=1970-05-17`, true},
+		{`birthdate=1970-05`, true},
+		{`birthdate=1970`, true},
+		{`birthdate=eq1971`, false},
+		{`birthdate=ne1970-05-17`, false},
+		{`birthdate=ne1971`, true},
+		{`birthdate=gt1970-05-16`, true},
+		{`birthdate=gt1970-05-17`, false},
+		{`birthdate=ge1970-05-17`, true},
+		{`birthdate=lt1970-05-17`, false},
+		{`birthdate=le1970`, true},
+		{`birthdate=lt1970`, false},
+		{`birthdate=sa1969`, true},
+		{`birthdate=sa1970`, false},
+		{`birthdate=eb1971`, true},
+		{`birthdate=eb1970-05-17`, false},
+		{`birthdate=1969,1970`, true},
+		{`birthdate=ge1960&birthdate=lt1980&name=anna`, true},
+		{`birthdate=ge1980&name=anna`, false},
 	} {
-		if got := find.Matches(criteria(t, strings.Split(c.pairs, "&")...), entries); got != c.found {
+		got := find.Matches(criteria(t, strings.Split(c.pairs, "&")...), entries)
+		if got != c.found {
 			t.Errorf("%s: %t", c.pairs, got)
 		}
 	}
@@ -59,11 +111,15 @@ func TestBULK8PatientsAreFoundAsR4Says(t *testing.T) {
 
 // A partial birth date stands for its span.
 func TestBULK8PartialBirthDates(t *testing.T) {
-	entries, err := find.Entries("Patient", []byte(`{"resourceType":"Patient","id":"p","birthDate":"1970"}`))
+	entries, err := find.Entries("Patient",
+		[]byte(`{"resourceType":"Patient","id":"p","birthDate":"1970"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for search, want := range map[string]bool{"1970": true, "1970-05": false, "ge1970": true, "gt1970-06": true, "lt1970-06": true, "sa1969-12-31": true, "eb1971-01-01": true, "sa1970-01-01": false} {
+	for search, want := range map[string]bool{
+		"1970": true, "1970-05": false, "ge1970": true, "gt1970-06": true, "lt1970-06": true,
+		"sa1969-12-31": true, "eb1971-01-01": true, "sa1970-01-01": false,
+	} {
 		if got := find.Matches(criteria(t, "birthdate="+search), entries); got != want {
 			t.Errorf("%s: %t", search, got)
 		}
@@ -89,7 +145,8 @@ func TestBULK8WhatIsNoSearch(t *testing.T) {
 		"nothing of a token": {"identifier", "|", true, ehi.Invalid},
 		"no letter":          {"name", "--", true, ehi.Invalid},
 	} {
-		if _, known, err := find.Parse("Patient", c.parameter, c.value); known != c.known || ehi.CodeOf(err) != c.code {
+		_, known, err := find.Parse("Patient", c.parameter, c.value)
+		if known != c.known || ehi.CodeOf(err) != c.code {
 			t.Errorf("%s: known %t, %v", name, known, err)
 		}
 	}
@@ -98,7 +155,10 @@ func TestBULK8WhatIsNoSearch(t *testing.T) {
 // Long and strange texts are found as a whole, and the end of an entry is its own.
 func TestEntriesAreBoundedAndDistinct(t *testing.T) {
 	long := strings.Repeat("x", 5000)
-	entries, err := find.Entries("Patient", fmt.Appendf(nil, `{"identifier":[{"system":"urn:s","value":%q},{"system":"a","value":"b\u0000c"}],"name":[{"family":%q}]}`, long, long))
+	entries, err := find.Entries("Patient",
+		fmt.Appendf(nil,
+			`{"identifier":[{"system":"urn:s","value":%q},{"system":"a","value":"b\u0000c"}],`+
+				`"name":[{"family":%q}]}`, long, long))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +168,9 @@ func TestEntriesAreBoundedAndDistinct(t *testing.T) {
 		}
 	}
 	for pair, want := range map[string]bool{
-		"identifier=urn:s|" + long: true, "identifier=" + long + "x": false, "identifier=" + long[1:]: false, "identifier=b": false, "identifier=a|b\x00c": true, "identifier=b\x00c": true, "family=" + long[:100]: true,
+		"identifier=urn:s|" + long: true, "identifier=" + long + "x": false,
+		"identifier=" + long[1:]: false, "identifier=b": false, "identifier=a|b\x00c": true,
+		"identifier=b\x00c": true, "family=" + long[:100]: true,
 	} {
 		if got := find.Matches(criteria(t, pair), entries); got != want {
 			t.Errorf("%.40q: %t", pair, got)
@@ -117,12 +179,16 @@ func TestEntriesAreBoundedAndDistinct(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range [][2]string{{"identifier", `a\|b|c,d`}, {"birthdate", "ge1970,sa"}, {"name", "Änna\xff"}, {"family:exact", ""}} {
+	for _, seed := range [][2]string{
+		{"identifier", `a\|b|c,d`}, {"birthdate", "ge1970,sa"}, {"name", "Änna\xff"},
+		{"family:exact", ""},
+	} {
 		f.Add(seed[0], seed[1], anna)
 	}
 	f.Fuzz(func(t *testing.T, name, value, line string) {
 		c, known, err := find.Parse("Patient", name, value)
-		if err != nil && ehi.CodeOf(err) != ehi.Invalid && ehi.CodeOf(err) != ehi.Unsupported || !known && (c != nil || err != nil) {
+		if err != nil && ehi.CodeOf(err) != ehi.Invalid && ehi.CodeOf(err) != ehi.Unsupported ||
+			!known && (c != nil || err != nil) {
 			t.Fatalf("%v, known %t, %v", c, known, err)
 		}
 		entries, err := find.Entries("Patient", []byte(line))
@@ -130,7 +196,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		found := find.Matches([]find.Criterion{c}, entries)
-		if found && !slices.ContainsFunc(c, func(r find.Range) bool { return find.Matches([]find.Criterion{{r}}, entries) }) {
+		if found &&
+			!slices.ContainsFunc(c,
+				func(r find.Range) bool { return find.Matches([]find.Criterion{{r}}, entries) }) {
 			t.Fatal("found by none of the alternatives")
 		}
 	})

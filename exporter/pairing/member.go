@@ -44,14 +44,17 @@ type Member struct {
 var ErrMismatch = errors.New("this exporter does not belong to the server, and takes no commands")
 
 const (
-	// lookEvery is the pause between two looks at what no event tells of: the folder of the exports.
+	// lookEvery is the pause between two looks at what no event tells of: the folder of the
+	// exports.
 	lookEvery = time.Second
-	// answerTime is how long a server may take to draw a text for an exporter that has joined. Where none
-	// answers, the one that is there has to do: exporters go on while their server is away.
+	// answerTime is how long a server may take to draw a text for an exporter that has joined.
+	// Where none answers, the one that is there has to do: exporters go on while their server is
+	// away.
 	answerTime = 5 * time.Second
 )
 
-// Join makes an exporter; Run lets it join. own is the server within this process, nil where there is none.
+// Join makes an exporter; Run lets it join. own is the server within this process, nil where
+// there is none.
 func Join(p Parts, own *Server) *Member {
 	host, err := os.Hostname()
 	if err != nil {
@@ -151,15 +154,24 @@ func (m *Member) announce(ctx context.Context) {
 func (m *Member) self() ehi.Exporter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return ehi.Exporter{ID: m.id, Name: m.Name, Host: m.host, Address: m.Bus.Address(), Since: m.since, Embedded: m.own != nil,
-		Mismatches: m.found, Changed: m.changed}
+	return ehi.Exporter{
+		ID:         m.id,
+		Name:       m.Name,
+		Host:       m.host,
+		Address:    m.Bus.Address(),
+		Since:      m.since,
+		Embedded:   m.own != nil,
+		Mismatches: m.found,
+		Changed:    m.changed,
+	}
 }
 
 // look compares this exporter with its server, and lets workers in or keeps them out.
 func (m *Member) look() {
 	m.mu.Lock()
 	heard, present := m.heard, m.present()
-	answered := m.own != nil || m.joined > 0 && (m.revision > m.joined || time.Since(m.joinedAt) > answerTime)
+	answered := m.own != nil ||
+		m.joined > 0 && (m.revision > m.joined || time.Since(m.joinedAt) > answerTime)
 	m.mu.Unlock()
 	if !heard && present == nil {
 		return
@@ -173,8 +185,8 @@ func (m *Member) look() {
 	m.set(m.compare(present), answered)
 }
 
-// present is the terms that count, nil where there are none; mu is held. Those of this process's own
-// server are as of now: nothing has to go to NATS and back.
+// present is the terms that count, nil where there are none; mu is held. Those of this process's
+// own server are as of now: nothing has to go to NATS and back.
 func (m *Member) present() *ehi.Terms {
 	if m.own != nil && m.own.IsAuthor() {
 		t := m.own.Terms()
@@ -188,9 +200,15 @@ func (m *Member) compare(t *ehi.Terms) []ehi.Mismatch {
 	if t == nil {
 		return []ehi.Mismatch{{What: ehi.NoTerms, Server: "nothing said yet", Exporter: "waits"}}
 	}
-	own := ehi.Traits{Records: m.Source.Records(), Files: t.Files, Rules: m.rules(), Build: ehi.RecordVersion}
+	own := ehi.Traits{
+		Records: m.Source.Records(),
+		Files:   t.Files,
+		Rules:   m.rules(),
+		Build:   ehi.RecordVersion,
+	}
 	if m.own != nil && t.ID == m.own.id {
-		own.Records = t.Records // one and the same source, which may be changing at this very moment
+		// one and the same source, which may be changing at this very moment
+		own.Records = t.Records
 	}
 	switch there, err := m.Files.HasProof(t.Files); {
 	case err != nil:
@@ -206,7 +224,8 @@ func (m *Member) set(found []ehi.Mismatch, answered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !slices.Equal(found, m.found) {
-		if !slices.EqualFunc(found, m.found, func(a, b ehi.Mismatch) bool { return a.What == b.What }) {
+		if !slices.EqualFunc(found, m.found,
+			func(a, b ehi.Mismatch) bool { return a.What == b.What }) {
 			m.tell(found)
 		}
 		m.found, m.changed = slices.Clone(found), time.Now().UTC()
@@ -240,12 +259,13 @@ func (m *Member) tell(found []ehi.Mismatch) {
 		telemetry.ExporterMismatch.WithLabelValues(what).Set(differs)
 	}
 	for _, f := range found {
-		m.Log.Error("this exporter does not belong to the server, and takes no commands", "differs", f.What, "server", f.Server, "exporter", f.Exporter)
+		m.Log.Error("this exporter does not belong to the server, and takes no commands", "differs",
+			f.What, "server", f.Server, "exporter", f.Exporter)
 	}
 }
 
-// Admitted waits until the exporter belongs to its server. The context that it returns ends when it does
-// not any more, or with ctx; the caller calls done. Errors: ctx's.
+// Admitted waits until the exporter belongs to its server. The context that it returns ends when
+// it does not any more, or with ctx; the caller calls done. Errors: ctx's.
 func (m *Member) Admitted(ctx context.Context) (pass context.Context, done func(), err error) {
 	for {
 		m.mu.Lock()
@@ -265,7 +285,8 @@ func (m *Member) Admitted(ctx context.Context) (pass context.Context, done func(
 	}
 }
 
-// Confirm makes sure that the exporter belongs at this moment. Errors: ErrMismatch, with what differs.
+// Confirm makes sure that the exporter belongs at this moment. Errors: ErrMismatch, with what
+// differs.
 func (m *Member) Confirm(context.Context) error {
 	m.look()
 	return m.Check()
@@ -295,11 +316,13 @@ func (m *Member) Limits() ehi.Limits {
 	return m.limits
 }
 
-// Accepts makes sure that records are those that the server has at this moment. Errors: ErrMismatch; others are NATS'.
+// Accepts makes sure that records are those that the server has at this moment. Errors:
+// ErrMismatch; others are NATS'.
 func (m *Member) Accepts(ctx context.Context, r ehi.Records) error {
 	if m.own != nil && m.own.IsAuthor() {
 		if have := m.Source.Records(); r.Identity != have.Identity {
-			return fmt.Errorf("%w: its records are %v, and the server's are %v", ErrMismatch, r, have)
+			return fmt.Errorf("%w: its records are %v, and the server's are %v", ErrMismatch, r,
+				have)
 		}
 		return nil
 	}

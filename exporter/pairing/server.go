@@ -50,15 +50,16 @@ type Exports interface {
 
 // code is a digest of everything in the build that decides about what an export releases.
 var code = sync.OnceValue(func() string {
-	return fingerprint.Of(ehi.Text, fhir.Text, source.Text, dataset.Text, selection.Text, release.Text, pipeline.Text)
+	return fingerprint.Of(ehi.Text, fhir.Text, source.Text, dataset.Text, selection.Text,
+		release.Text, pipeline.Text)
 })
 
 // rules stands for all rules by which something is released: the build's, and what is configured.
 func (p *Parts) rules() string { return code() + "-" + p.Rules.Digest() }
 
-// Server says what exporters must have, on behalf of the process whose records, folder, rules and limits
-// count. Of several servers on one NATS the one counts that was started last; where it is gone, another
-// one speaks.
+// Server says what exporters must have, on behalf of the process whose records, folder, rules
+// and limits count. Of several servers on one NATS the one counts that was started last; where
+// it is gone, another one speaks.
 type Server struct {
 	Parts
 	limits ehi.Limits
@@ -81,19 +82,29 @@ type Server struct {
 // presenceEvery is how often a process says that it is there.
 const presenceEvery = bus.PresenceTTL / 3
 
-// tendEvery is the pause between two looks at what no event tells of: whether the text is still in the folder.
+// tendEvery is the pause between two looks at what no event tells of: whether the text is still
+// in the folder.
 const tendEvery = 2 * time.Second
 
-// settle is how long changes are gathered before they are told: each import changes the records twice.
+// settle is how long changes are gathered before they are told: each import changes the records
+// twice.
 const settle = 50 * time.Millisecond
 
-// ErrOtherServer says that a server runs on the same NATS that has other exports or other records. Exporters
-// of the one do not belong to the other, so that each would take from the other what its exports need.
+// ErrOtherServer says that a server runs on the same NATS that has other exports or other
+// records. Exporters of the one do not belong to the other, so that each would take from the
+// other what its exports need.
 var ErrOtherServer = errors.New("another server runs on this NATS that this one does not fit")
 
 // Open says what exporters must have from now on; Run keeps it true. Errors: ErrOtherServer.
 func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
-	s := &Server{Parts: p, limits: limits.OrDefaults(), id: rand.Text(), at: time.Now().UTC(), wake: make(chan struct{}, 1), known: map[string]bool{}}
+	s := &Server{
+		Parts:  p,
+		limits: limits.OrDefaults(),
+		id:     rand.Text(),
+		at:     time.Now().UTC(),
+		wake:   make(chan struct{}, 1),
+		known:  map[string]bool{},
+	}
 	for {
 		before, revision, err := p.Bus.Fleet.TermsAt(ctx)
 		if err != nil {
@@ -104,21 +115,25 @@ func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
 				return nil, err
 			}
 		}
-		if err := s.begin(ctx, before, revision); !kv.IsConflict(err) { // else another one came at the same moment
+		// else another one came at the same moment
+		if err := s.begin(ctx, before, revision); !kv.IsConflict(err) {
 			return s, err
 		}
 	}
 }
 
-// begin writes the first text into the folder, and says the terms in the place of those of a revision.
+// begin writes the first text into the folder, and says the terms in the place of those of a
+// revision.
 func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) (err error) {
 	last := ""
 	if before != nil {
 		last = before.Files
 	}
-	if s.proof, err = s.Files.DrawProof(last); err != nil { // the disk may be full, which is waited for
+	// the disk may be full, which is waited for
+	if s.proof, err = s.Files.DrawProof(last); err != nil {
 		s.draw, s.undrawn = true, err
-		s.Log.Error("write into the folder of the exports what tells it from others: exports wait for that", "err", err)
+		s.Log.Error("write into the folder of the exports what tells it from others: exports "+
+			"wait for that", "err", err)
 	}
 	if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
 		return err
@@ -133,9 +148,10 @@ func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) 
 	return nil
 }
 
-// Fits makes sure that a server that runs on the same NATS has the same folder and the same records, and changes
-// nothing. Open does so too, for servers that come at the same moment; but by then the state is this server's, so
-// that whoever opens the state asks before, see bus.Config. Errors: ErrOtherServer.
+// Fits makes sure that a server that runs on the same NATS has the same folder and the same
+// records, and changes nothing. Open does so too, for servers that come at the same moment; but
+// by then the state is this server's, so that whoever opens the state asks before, see
+// bus.Config. Errors: ErrOtherServer.
 func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder Exports) error {
 	other, err := fleet.Terms(ctx)
 	if err != nil {
@@ -144,8 +160,8 @@ func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder Expor
 	return fits(ctx, fleet, other, own, folder)
 }
 
-// fits is Fits for the terms of a server. One that has ended is nobody's; one that was killed counts for
-// bus.PresenceTTL.
+// fits is Fits for the terms of a server. One that has ended is nobody's; one that was killed
+// counts for bus.PresenceTTL.
 func fits(
 	ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder Exports,
 ) error {
@@ -161,8 +177,10 @@ func fits(
 	case err != nil:
 		return err
 	case !same:
-		return fmt.Errorf("%w: %s has its exports in %s (with the text %s in %s), and this one in %s (with %s): "+
-			"give both the same folder, or this one another --nats; one that was killed counts for %v",
+		return fmt.Errorf(
+			"%w: %s has its exports in %s (with the text %s in %s), and this one in %s (with %s): "+
+				"give both the same folder, or this one another --nats; one that was killed "+
+				"counts for %v",
 			ErrOtherServer, other.Server, other.Folder, other.Files, files.ProofsFolder,
 			folder.Root(), texts(folder.Proofs()), bus.PresenceTTL)
 	case records.Identity != other.Records.Identity:
@@ -188,13 +206,19 @@ func (s *Server) Terms() ehi.Terms {
 	defer s.mu.Unlock()
 	return ehi.Terms{
 		Server: s.Name, ID: s.id, At: s.at, Folder: s.Files.Root(),
-		Traits: ehi.Traits{Records: s.Source.Records(), Files: s.proof, Rules: s.rules(), Build: ehi.RecordVersion},
+		Traits: ehi.Traits{
+			Records: s.Source.Records(),
+			Files:   s.proof,
+			Rules:   s.rules(),
+			Build:   ehi.RecordVersion,
+		},
 		Limits: s.limits,
 	}
 }
 
-// Check tells why no exporter, not even this process's own, takes what waits: the text that tells the folder of the
-// exports from others cannot be written into it, or read. A zero pointer has nothing to write.
+// Check tells why no exporter, not even this process's own, takes what waits: the text that
+// tells the folder of the exports from others cannot be written into it, or read. A zero pointer
+// has nothing to write.
 func (s *Server) Check() error {
 	if s == nil {
 		return nil
@@ -348,7 +372,8 @@ func (s *Server) tend(ctx context.Context) error {
 		if err != nil || !s.draw {
 			s.undrawn = err
 		}
-		s.draw = s.draw || err == nil && !is // somebody has removed it, or the folder is another one
+		// somebody has removed it, or the folder is another one
+		s.draw = s.draw || err == nil && !is
 		s.mu.Unlock()
 	}
 	if author != s.id {

@@ -39,7 +39,10 @@ func hub(t *testing.T) (url string) {
 // made is a source that any process has; with another seed it is another one.
 func made(t *testing.T, seed string) source.Source {
 	t.Helper()
-	s, err := sources.Open(sources.Config{Spec: "synthetic:patients=2,seed=" + seed, Data: t.TempDir()})
+	s, err := sources.Open(sources.Config{
+		Spec: "synthetic:patients=2,seed=" + seed,
+		Data: t.TempDir(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +96,9 @@ func running(t *testing.T, run func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// A second server on one NATS is refused while the first runs, unless it has the same folder and records:
-// each would take from the other the exporters that belong to it. The message names both folders.
+// A second server on one NATS is refused while the first runs, unless it has the same folder and
+// records: each would take from the other the exporters that belong to it. The message names
+// both folders.
 func TestTwoServersThatDifferAreNotOnOneNATS(t *testing.T) {
 	url := hub(t)
 	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")
@@ -118,7 +122,8 @@ func TestTwoServersThatDifferAreNotOnOneNATS(t *testing.T) {
 			t.Errorf("%q is not in: %v", part, err)
 		}
 	}
-	if _, err := pairing.Open(t.Context(), parts(t, url, first, made(t, "2")), ehi.Limits{}); !errors.Is(err, pairing.ErrOtherServer) ||
+	_, err = pairing.Open(t.Context(), parts(t, url, first, made(t, "2")), ehi.Limits{})
+	if !errors.Is(err, pairing.ErrOtherServer) ||
 		!strings.Contains(err.Error(), "seed=1") || !strings.Contains(err.Error(), "seed=2") {
 		t.Errorf("other records: %v", err)
 	}
@@ -174,7 +179,8 @@ func member(t *testing.T, p pairing.Parts) *pairing.Member {
 	return m
 }
 
-// An exporter is let in exactly while it has what the server has; a wrong one is told in what it differs.
+// An exporter is let in exactly while it has what the server has; a wrong one is told in what it
+// differs.
 func TestAMemberIsLetInWhileNothingDiffers(t *testing.T) {
 	url := hub(t)
 	folder := t.TempDir()
@@ -230,11 +236,13 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// A server that cannot write into the folder of the texts says so for as long as exports wait for that.
+// A server that cannot write into the folder of the texts says so for as long as exports wait
+// for that.
 func TestAServerThatCannotWriteItsTextIsNotReady(t *testing.T) {
 	url, folder := hub(t), t.TempDir()
 	blocked := filepath.Join(folder, files.ProofsFolder)
-	if err := os.WriteFile(blocked, nil, 0o600); err != nil { // nobody, not even root, can write into it
+	// nobody, not even root, can write into it
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err := pairing.Open(t.Context(), parts(t, url, folder, made(t, "1")), ehi.Limits{})
@@ -248,7 +256,8 @@ func TestAServerThatCannotWriteItsTextIsNotReady(t *testing.T) {
 	if err := os.Remove(blocked); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(30 * time.Second); s.Check() != nil; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(
+		30 * time.Second); s.Check() != nil; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the folder can be written, and the server says %v", s.Check())
 		}

@@ -28,7 +28,8 @@ type reader struct {
 	large passage // of the slab with a large line that is on its way; made for the first
 	read  int     // resources since the metrics were told
 	of    string  // the patient whose block is open, where the files are organized by patient
-	// targets decides whether what a Provenance is about is released; made when the first is asked about.
+	// targets decides whether what a Provenance is about is released; made when the first is
+	// asked about.
 	targets release.Releaser
 	loose
 }
@@ -36,7 +37,9 @@ type reader struct {
 // Run ends when the record is read, and closes the releasers' mailboxes in any case.
 func (r *reader) Run(ctx context.Context) error {
 	defer r.out.close()
-	err := r.task.Record.Scan(ctx, r.task.Query, func(res source.Resource) error { return r.take(ctx, res) })
+	err := r.task.Record.Scan(ctx, r.task.Query, func(res source.Resource) error {
+		return r.take(ctx, res)
+	})
 	r.tell()
 	for _, s := range r.open {
 		if err != nil {
@@ -82,8 +85,9 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 	return r.put(ctx, s, line)
 }
 
-// put adds a line to an open slab. One that alone fills a slab goes on at once, and the next such waits until it is written: of large
-// resources a pipeline holds one, whatever its mailboxes could take.
+// put adds a line to an open slab. One that alone fills a slab goes on at once, and the next
+// such waits until it is written: of large resources a pipeline holds one, whatever its
+// mailboxes could take.
 func (r *reader) put(ctx context.Context, s *slab, line []byte) error {
 	if len(line) < SlabBytes {
 		s.add(line)
@@ -153,7 +157,8 @@ func (r *reader) flush(ctx context.Context, s *slab) error {
 	return r.out.send(ctx, s)
 }
 
-// organize puts a line into the block of its patient. A block begins a slab, so that a file can begin with it.
+// organize puts a line into the block of its patient. A block begins a slab, so that a file can
+// begin with it.
 func (r *reader) organize(ctx context.Context, patient string, line []byte) error {
 	s := r.open[kind{}]
 	if patient != r.of || s != nil && len(s.data)+len(line) >= SlabBytes {
@@ -254,8 +259,9 @@ func (o *observer) Run(ctx context.Context) error {
 	})
 }
 
-// releaser lets through what was selected and released, rewritten where it must be. It sends one slab on for each that it receives, be it
-// an empty one, so that the order stays. Without decisions and selection it passes slabs on as they are.
+// releaser lets through what was selected and released, rewritten where it must be. It sends one
+// slab on for each that it receives, be it an empty one, so that the order stays. Without
+// decisions and selection it passes slabs on as they are.
 type releaser struct {
 	in       mailbox
 	out      mailbox
@@ -299,8 +305,9 @@ func (r *releaser) filter(s *slab) (*slab, error) {
 	return f.kept, nil
 }
 
-// line is what may leave of a line; it is valid until the next call. What is decided is decided about all of
-// the line: elements that nobody asked for may be what it depends on. A search finds nothing by what is masked.
+// line is what may leave of a line; it is valid until the next call. What is decided is decided
+// about all of the line: elements that nobody asked for may be what it depends on. A search
+// finds nothing by what is masked.
 func (r *releaser) line(typ string, line []byte) (out []byte, ok bool, err error) {
 	if r.selector == nil {
 		return r.decide.Release(line)
@@ -328,8 +335,8 @@ func (r *releaser) line(typ string, line []byte) (out []byte, ok bool, err error
 	return r.selected, err == nil, err
 }
 
-// filtering makes a slab of what is kept of another one. Nothing is copied before the first line that does not stay as it is, and the lines
-// between two such are copied together.
+// filtering makes a slab of what is kept of another one. Nothing is copied before the first line
+// that does not stay as it is, and the lines between two such are copied together.
 type filtering struct {
 	from, kept *slab
 	lines      int64 // that were kept
@@ -372,7 +379,8 @@ func (f *filtering) end() {
 	f.from.recycle()
 }
 
-// router hands each slab of which something is left to the writer of its kind, and starts that writer when its first slab comes.
+// router hands each slab of which something is left to the writer of its kind, and starts that
+// writer when its first slab comes.
 type router struct {
 	in      *turns
 	start   func(kind) mailbox
@@ -405,8 +413,9 @@ func (r *router) Run(ctx context.Context) error {
 	})
 }
 
-// headed keeps the header of a patient's block back until something of the block is kept: a block, or
-// a file, of nothing but headers says nothing. It returns nil where there is nothing to send yet.
+// headed keeps the header of a patient's block back until something of the block is kept: a
+// block, or a file, of nothing but headers says nothing. It returns nil where there is nothing
+// to send yet.
 func (r *router) headed(s *slab) *slab {
 	switch {
 	case s.begins:
@@ -499,7 +508,8 @@ func (w *writer) note(ctx context.Context) {
 	for _, f := range w.files {
 		resources, bytes = resources+f.resources, bytes+f.bytes
 	}
-	tracing.Note(ctx, attribute.Int("ehi.files", len(w.files)), attribute.Int64("ehi.resources", resources), attribute.Int64("ehi.bytes", bytes))
+	tracing.Note(ctx, attribute.Int("ehi.files", len(w.files)),
+		attribute.Int64("ehi.resources", resources), attribute.Int64("ehi.bytes", bytes))
 }
 
 // end ends the file that is open.
@@ -515,5 +525,6 @@ func (w *writer) full(s *slab) bool {
 	if w.out == nil {
 		return true
 	}
-	return w.limit > 0 && w.files[len(w.files)-1].resources+s.resources() > w.limit && (w.typ != "" || s.begins)
+	return w.limit > 0 && w.files[len(w.files)-1].resources+s.resources() > w.limit &&
+		(w.typ != "" || s.begins)
 }

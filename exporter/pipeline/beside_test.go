@@ -24,13 +24,19 @@ func TestEHI9AnExportLooksForWhatItsReferencesMayMeanBesideTheRecord(t *testing.
 	record := []string{
 		`{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:m","value":"MRN-1"}]}`,
 		`{"resourceType":"Patient","id":"q"}`,
-		`{"resourceType":"Medication","id":"drug-a",` + hiv + `,"identifier":[{"system":"urn:x","value":"Lot-A77"}]}`,
-		`{"resourceType":"Medication","id":"drug-b","ingredient":[{"itemReference":{"reference":"Substance/sub-b"}}]}`,
-		`{"resourceType":"Medication","id":"drug-c","identifier":[{"system":"urn:x","value":"lot-c"}]}`,
+		`{"resourceType":"Medication","id":"drug-a",` + hiv +
+			`,"identifier":[{"system":"urn:x","value":"Lot-A77"}]}`,
+		`{"resourceType":"Medication","id":"drug-b",` +
+			`"ingredient":[{"itemReference":{"reference":"Substance/sub-b"}}]}`,
+		`{"resourceType":"Medication","id":"drug-c","identifier":[{"system":"urn:x",` +
+			`"value":"lot-c"}]}`,
 		`{"resourceType":"Substance","id":"sub-b",` + hiv + `}`,
-		`{"resourceType":"Device","id":"dev-a",` + hiv + `,"identifier":[{"system":"urn:y","value":"urn:uuid:SERIAL-9"}]}`,
-		`{"resourceType":"Questionnaire","id":"form-a",` + hiv + `,"url":"https://forms.example/Risk"}`,
-		`{"resourceType":"Condition","id":"cond-q",` + hiv + `,"subject":{"reference":"Patient/q"}}`,
+		`{"resourceType":"Device","id":"dev-a",` + hiv +
+			`,"identifier":[{"system":"urn:y","value":"urn:uuid:SERIAL-9"}]}`,
+		`{"resourceType":"Questionnaire","id":"form-a",` + hiv +
+			`,"url":"https://forms.example/Risk"}`,
+		`{"resourceType":"Condition","id":"cond-q",` + hiv +
+			`,"subject":{"reference":"Patient/q"}}`,
 	}
 	leaks := []string{
 		`"device":{"reference":"https://other.example/fhir/Medication/drug-a","display":"LEAK"}`,
@@ -38,16 +44,28 @@ func TestEHI9AnExportLooksForWhatItsReferencesMayMeanBesideTheRecord(t *testing.
 		`"device":{"identifier":{"value":"lot-a77"},"display":"LEAK"}`,
 		`"device":{"identifier":{"value":"SERIAL-9"},"display":"LEAK"}`,
 		`"device":{"identifier":{"system":"urn:other","value":"serial-9"},"display":"LEAK"}`,
-		`"extension":[{"url":"urn:e","valueReference":{"identifier":{"value":"Lot-A77"},"display":"LEAK"}}]`,
-		`"extension":[{"url":"urn:e","valueReference":{"identifier":{"system":"urn:x","value":"Lot-A77"},"display":"LEAK"}}]`,
-		`"extension":[{"url":"urn:e","valueReference":{"reference":"https://other.example/fhir/Condition/cond-q","display":"LEAK"}}]`,
+		`"extension":[{"url":"urn:e","valueReference":{"identifier":{"value":"Lot-A77"},` +
+			`"display":"LEAK"}}]`,
+		`"extension":[{"url":"urn:e","valueReference":{"identifier":{"system":"urn:x",` +
+			`"value":"Lot-A77"},"display":"LEAK"}}]`,
+		`"extension":[{"url":"urn:e",` +
+			`"valueReference":{"reference":"https://other.example/fhir/Condition/cond-q",` +
+			`"display":"LEAK"}}]`,
 	}
-	goes := `"device":{"reference":"https://other.example/fhir/Medication/drug-c","display":"GOES"},"performer":[{"identifier":{"value":"lot-c"},"display":"GOES"}]`
+	goes := `"device":{"reference":"https://other.example/fhir/Medication/drug-c",` +
+		`"display":"GOES"},"performer":[{"identifier":{"value":"lot-c"},"display":"GOES"}]`
 	for i, field := range append(leaks, goes) {
-		record = append(record, `{"resourceType":"Observation","id":"o`+string(rune('a'+i))+`","subject":{"reference":"Patient/p"},`+field+`}`)
+		record = append(record,
+			`{"resourceType":"Observation","id":"o`+string(rune('a'+i))+
+				`","subject":{"reference":"Patient/p"},`+field+`}`)
 	}
-	record = append(record, `{"resourceType":"QuestionnaireResponse","id":"q","subject":{"reference":"Patient/p"},"questionnaire":"http://forms.example/risk|2","item":[{"text":"LEAK"}]}`)
-	record = append(record, `{"resourceType":"MedicationRequest","id":"m","subject":{"reference":"Patient/p"},"medicationReference":{"reference":"https://other.example/fhir/Medication/drug-b"},"note":[{"text":"LEAK"}]}`)
+	record = append(record,
+		`{"resourceType":"QuestionnaireResponse","id":"q","subject":{"reference":"Patient/p"},`+
+			`"questionnaire":"http://forms.example/risk|2","item":[{"text":"LEAK"}]}`)
+	record = append(record,
+		`{"resourceType":"MedicationRequest","id":"m","subject":{"reference":"Patient/p"},`+
+			`"medicationReference":{"reference":"https://other.example/fhir/Medication/drug-b"},`+
+			`"note":[{"text":"LEAK"}]}`)
 	for name, order := range map[string]bool{"in order": false, "in reverse": true} {
 		t.Run(name, func(t *testing.T) {
 			open := importOf(t, record, order)
@@ -61,7 +79,8 @@ func TestEHI9AnExportLooksForWhatItsReferencesMayMeanBesideTheRecord(t *testing.
 			for _, text := range contents(t, s, res) {
 				all += text
 			}
-			if strings.Contains(all, "LEAK") || strings.Count(all, "GOES") != 2 || strings.Count(all, `"resourceType":"Observation"`) != len(leaks)+1 ||
+			if strings.Contains(all, "LEAK") || strings.Count(all, "GOES") != 2 ||
+				strings.Count(all, `"resourceType":"Observation"`) != len(leaks)+1 ||
 				strings.Contains(all, `"Medication"`) {
 				t.Errorf("%s", all)
 			}
@@ -101,7 +120,8 @@ func importOf(t *testing.T, lines []string, reverse bool) source.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := store.Import(t.Context(), []string{file}, source.ImportOptions{Now: time.Now()}); err != nil || r.Problems > 0 {
+	if r, err := store.Import(t.Context(), []string{file},
+		source.ImportOptions{Now: time.Now()}); err != nil || r.Problems > 0 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	record, err := store.Open(t.Context(), "p")
@@ -137,14 +157,17 @@ func (w *wide) Beside(_ context.Context, names []source.Name, _ func([]byte) err
 	return nil
 }
 
-// What very many references may mean is looked for while they are read, so that they take no memory.
+// What very many references may mean is looked for while they are read, so that they take no
+// memory.
 func TestManyReferencesOutOfARecordAreLookedForPieceByPiece(t *testing.T) {
 	const many = 60_000
 	record := &wide{lines: lines{list: []string{`Patient {"resourceType":"Patient","id":"p"}`}}}
 	for i := range many {
 		record.list = append(record.list, fmt.Sprintf(
-			`Observation {"resourceType":"Observation","id":"o%d","subject":{"reference":"Patient/p"},`+
-				`"device":{"reference":"https://other.example/fhir/Device/device-%d"},"status":"final"}`, i, i))
+			`Observation {"resourceType":"Observation","id":"o%d",`+
+				`"subject":{"reference":"Patient/p"},`+
+				`"device":{"reference":"https://other.example/fhir/Device/device-%d"},`+
+				`"status":"final"}`, i, i))
 	}
 	check := func(t *testing.T) {
 		for i := range many {
@@ -158,7 +181,8 @@ func TestManyReferencesOutOfARecordAreLookedForPieceByPiece(t *testing.T) {
 	}
 	t.Run("an export", func(t *testing.T) {
 		record.sought, record.most = map[source.Name]bool{}, 0
-		if _, err := pipeline.Run(t.Context(), task(t, newStore(t), record, everyCategory())); err != nil {
+		_, err := pipeline.Run(t.Context(), task(t, newStore(t), record, everyCategory()))
+		if err != nil {
 			t.Fatal(err)
 		}
 		check(t)

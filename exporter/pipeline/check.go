@@ -10,9 +10,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// header begins the block of a patient (Bulk Data Access 3.0.0, "Bulk Data Output File Organization").
+// header begins the block of a patient (Bulk Data Access 3.0.0, "Bulk Data Output File
+// Organization").
 func header(patient string) []byte {
-	return []byte(`{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/` + patient + `"}}]}`)
+	return []byte(`{"resourceType":"Parameters","parameter":[{"name":"header",` +
+		`"valueReference":{"reference":"Patient/` + patient + `"}}]}`)
 }
 
 // wellFormed reports whether an unchecked resource is one line of JSON of its type.
@@ -25,8 +27,9 @@ func wellFormed(r source.Resource) bool {
 	return err == nil && typ == r.Type && fhir.ValidID(id)
 }
 
-// malformed is what the error file says of a resource that is none (BULK-6). Where not everything is
-// released it does not say of which type: what cannot be read may be what was withheld (EHI-9).
+// malformed is what the error file says of a resource that is none (BULK-6). Where not
+// everything is released it does not say of which type: what cannot be read may be what was
+// withheld (EHI-9).
 func malformed(r source.Resource, everything bool) []byte {
 	what := "resource"
 	if everything {
@@ -36,7 +39,8 @@ func malformed(r source.Resource, everything bool) []byte {
 	if r.Patient != "" {
 		whose = "Patient/" + r.Patient
 	}
-	o := fhir.Outcome("error", "structure", fmt.Sprintf("A %s of %s was left out: it is malformed", what, whose))
+	o := fhir.Outcome("error", "structure",
+		fmt.Sprintf("A %s of %s was left out: it is malformed", what, whose))
 	return bytes.TrimSuffix(o.Line(), []byte{'\n'})
 }
 
@@ -48,8 +52,9 @@ type loose struct {
 	fixed  []byte
 }
 
-// fix replaces each Reference that leads nowhere by one that says so (DESIGN section 4: every reference in a full export
-// resolves inside it); where everything goes, its display and identifier stay. The result is valid until the next call.
+// fix replaces each Reference that leads nowhere by one that says so (DESIGN section 4: every
+// reference in a full export resolves inside it); where everything goes, its display and
+// identifier stay. The result is valid until the next call.
 func (l *loose) fix(record source.Record, line []byte, everything bool) ([]byte, error) {
 	l.edits, l.starts = l.edits[:0], l.starts[:0]
 	c := &l.cursor
@@ -60,10 +65,15 @@ func (l *loose) fix(record source.Record, line []byte, everything bool) ([]byte,
 		case c.Kind == fhir.Close:
 			start, end := c.Span()
 			if l.starts[len(l.starts)-1] {
-				for len(l.edits) > 0 && l.edits[len(l.edits)-1].Start > start { // what is inside goes with it
+				// what is inside goes with it
+				for len(l.edits) > 0 && l.edits[len(l.edits)-1].Start > start {
 					l.edits = l.edits[:len(l.edits)-1]
 				}
-				l.edits = append(l.edits, fhir.Edit{Start: start, End: end, With: fhir.UnknownReference})
+				l.edits = append(l.edits, fhir.Edit{
+					Start: start,
+					End:   end,
+					With:  fhir.UnknownReference,
+				})
 			}
 			l.starts = l.starts[:len(l.starts)-1]
 		case c.IsString() && string(c.Key()) == "reference" && !fhir.External(c.Text()):

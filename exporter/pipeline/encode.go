@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// encode gives the way into an output that stores it compressed. What is written is compressed slab by slab, without memory in between:
-// a task may have dozens of files open.
+// encode gives the way into an output that stores it compressed. What is written is compressed
+// slab by slab, without memory in between: a task may have dozens of files open.
 func encode(c ehi.Compression, out io.Writer) io.WriteCloser {
 	switch c {
 	case ehi.Gzip:
@@ -32,11 +32,13 @@ type plain struct{ io.Writer }
 // Close has nothing to end.
 func (plain) Close() error { return nil }
 
-// frames writes each slab as a Zstandard frame of its own; a file of several is a valid one (RFC 8878 3).
+// frames writes each slab as a Zstandard frame of its own; a file of several is a valid one (RFC
+// 8878 3).
 type frames struct{ out io.Writer }
 
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
 		zstd.WithWindowSize(SlabBytes), zstd.WithLowerEncoderMem(true))
 	if err != nil { // the options are constants
 		panic(err)

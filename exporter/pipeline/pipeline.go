@@ -30,10 +30,11 @@ type Task struct {
 	Selector *selection.Selector // nil: everything
 	// Associated decides about what Query.Also reads; nil where that is nothing.
 	Associated *selection.Associated
-	// Population says that the record is a part of a population's: its resources come patient by patient, and one at a time
-	// is decided about.
+	// Population says that the record is a part of a population's: its resources come patient by
+	// patient, and one at a time is decided about.
 	Population bool
-	// ByPatient organizes the files by patient, with a header line before each patient's block, instead of by type.
+	// ByPatient organizes the files by patient, with a header line before each patient's block,
+	// instead of by type.
 	ByPatient bool
 	// FileResources is how many resources a file may hold; 0 sets no limit.
 	FileResources int64
@@ -42,10 +43,11 @@ type Task struct {
 	Batch       files.Batch
 	// Yield is called before each slab that is read; it waits while others go first. It may be nil.
 	Yield func(ctx context.Context) error
-	// Large is called where a review has to keep something of very many resources: the process may want to be frugal with memory until
-	// the pipeline ends. It may be nil.
+	// Large is called where a review has to keep something of very many resources: the process
+	// may want to be frugal with memory until the pipeline ends. It may be nil.
 	Large func()
-	// Read counts the resources read so far; others may look at it while the pipeline runs. It may be nil.
+	// Read counts the resources read so far; others may look at it while the pipeline runs. It
+	// may be nil.
 	Read *atomic.Int64
 }
 
@@ -55,7 +57,8 @@ type Result struct {
 	Withheld map[string]int64
 }
 
-// Run exports one task. After an error, or when ctx ends, nothing of the batch may be used; the caller discards it.
+// Run exports one task. After an error, or when ctx ends, nothing of the batch may be used; the
+// caller discards it.
 func Run(ctx context.Context, t Task) (Result, error) {
 	if t.Read == nil {
 		t.Read = new(atomic.Int64)
@@ -98,7 +101,8 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 		}
 		return t.Policy.Filter(), nil
 	}
-	// An export that asks for some types or dates only is no full export; its references stay as they are.
+	// An export that asks for some types or dates only is no full export; its references stay as
+	// they are.
 	whole := len(t.Query.Types) == 0 && !t.Query.Timed()
 	if t.Policy.Everything() && (t.Record.Complete() || !whole) {
 		return nil, nil
@@ -153,9 +157,9 @@ func seek(ctx context.Context, record source.Record, s seeker) error {
 	return nil
 }
 
-// observe shows the whole record to a review. The reader hands lines to the other observers while they
-// have room for them, and observes what it reads by itself while they have not: nothing waits, and half
-// of a record is not copied. large is called where it is.
+// observe shows the whole record to a review. The reader hands lines to the other observers
+// while they have room for them, and observes what it reads by itself while they have not:
+// nothing waits, and half of a record is not copied. large is called where it is.
 func (t *Task) observe(ctx context.Context, review *release.Review, large func()) error {
 	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
@@ -190,11 +194,18 @@ func (t *Task) observe(ctx context.Context, review *release.Review, large func()
 func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	releasers := t.releasers(d)
-	toReleasers, toRouter := newTurns(ofReleaser, len(releasers)), newTurns(ofRouter, len(releasers))
+	toReleasers, toRouter :=
+		newTurns(ofReleaser, len(releasers)), newTurns(ofRouter, len(releasers))
 	var writers []*writer
 	rt := &router{in: toRouter, writers: map[kind]mailbox{}}
 	rt.start = func(k kind) mailbox {
-		w := &writer{in: newMailbox(ofWriter, mailboxCapacity), kind: k, batch: t.Batch, compression: t.Compression, limit: t.FileResources}
+		w := &writer{
+			in:          newMailbox(ofWriter, mailboxCapacity),
+			kind:        k,
+			batch:       t.Batch,
+			compression: t.Compression,
+			limit:       t.FileResources,
+		}
 		writers = append(writers, w)
 		what := "write"
 		if tracing.Traced(ctx) {
@@ -233,7 +244,8 @@ func (t *Task) releasers(d decisions) []*releaser {
 	return out
 }
 
-// deciders is how many actors share out what is decided about each resource: that takes longer than to read and to write it.
+// deciders is how many actors share out what is decided about each resource: that takes longer
+// than to read and to write it.
 func deciders() int { return min(runtime.GOMAXPROCS(0), 4) }
 
 // actor is one goroutine of a pipeline.
@@ -247,7 +259,8 @@ type actorFunc func(ctx context.Context) error
 // Run is the function.
 func (f actorFunc) Run(ctx context.Context) error { return f(ctx) }
 
-// guard traces an actor, and turns its panic into an error, so that it fails its own task and no other.
+// guard traces an actor, and turns its panic into an error, so that it fails its own task and no
+// other.
 func guard(ctx context.Context, what string, a actor) func() error {
 	return func() (err error) {
 		ctx, span := tracing.Start(ctx, what)
@@ -274,8 +287,14 @@ func commit(batch files.Batch, writers []*writer) ([]ehi.File, error) {
 		for _, f := range w.files {
 			e := extents[f.output]
 			table = append(table, ehi.File{
-				Type: w.typ, Error: w.errors, Count: f.resources, Bytes: f.bytes, Object: e.Object, Offset: e.Offset, Length: e.Length,
-				Sum: string(e.Sum), Compression: w.compression,
+				Type:   w.typ,
+				Error:  w.errors,
+				Count:  f.resources,
+				Bytes:  f.bytes,
+				Object: e.Object,
+				Offset: e.Offset,
+				Length: e.Length,
+				Sum:    string(e.Sum), Compression: w.compression,
 			})
 		}
 	}

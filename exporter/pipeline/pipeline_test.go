@@ -147,8 +147,9 @@ func TestManySlabsAndALineLargerThanASlab(t *testing.T) {
 	}
 }
 
-// However many releasers share a record out among themselves, and whatever they leave out or mask, its lines keep their order: in the files of
-// their types, and in the blocks of their patients, of which none has a header alone.
+// However many releasers share a record out among themselves, and whatever they leave out or
+// mask, its lines keep their order: in the files of their types, and in the blocks of their
+// patients, of which none has a header alone.
 func TestReleasersKeepTheOrder(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	fill, claim := strings.Repeat("x", 2000), ""
@@ -156,14 +157,21 @@ func TestReleasersKeepTheOrder(t *testing.T) {
 	byType, byPatient := map[string]string{}, ""
 	for p := range 12 {
 		patient := fmt.Sprintf("p%d", p)
-		byPatient += fmt.Sprintf(`{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/%s"}}]}`+"\n", patient)
+		byPatient += fmt.Sprintf(`{"resourceType":"Parameters","parameter":[{"name":"header",`+
+			`"valueReference":{"reference":"Patient/%s"}}]}`+"\n", patient)
 		for i := range 500 {
-			id, typ := fmt.Sprintf("%s-%012d", patient, i), []string{"Claim", "Condition", "Goal"}[(p+i/7)%3]
+			id, typ := fmt.Sprintf("%s-%012d", patient, i),
+				[]string{"Claim", "Condition", "Goal"}[(p+i/7)%3]
 			if typ == "Claim" && p%4 < 3 {
 				claim = id
 			}
-			line := fmt.Sprintf(`{"resourceType":"%s","id":"%s","text":"%s","basedOn":{"reference":"Claim/%s"}}`, typ, id, fill[:i*i%2000], claim)
-			record.list = append(record.list, source.Resource{Type: typ, Patient: patient, Line: []byte(line)})
+			line := fmt.Sprintf(`{"resourceType":"%s","id":"%s","text":"%s",`+
+				`"basedOn":{"reference":"Claim/%s"}}`, typ, id, fill[:i*i%2000], claim)
+			record.list = append(record.list, source.Resource{
+				Type:    typ,
+				Patient: patient,
+				Line:    []byte(line),
+			})
 			if typ == "Claim" || p%4 == 3 {
 				continue
 			}
@@ -174,13 +182,17 @@ func TestReleasersKeepTheOrder(t *testing.T) {
 			byPatient = byPatient[:strings.LastIndex(strings.TrimSuffix(byPatient, "\n"), "\n")+1]
 			for i := len(record.list) - 500; i < len(record.list); i++ {
 				record.list[i].Type = "Claim"
-				record.list[i].Line = fmt.Appendf(nil, `{"resourceType":"Claim","id":"%s-%d"}`, patient, i)
+				record.list[i].Line = fmt.Appendf(nil, `{"resourceType":"Claim","id":"%s-%d"}`,
+					patient, i)
 			}
 		}
 	}
 	form := everyCategory()
 	delete(form.Parameters, ehi.Billing)
-	for name, want := range map[string]map[string]string{"by type": byType, "by patient": {"": byPatient}} {
+	for name, want := range map[string]map[string]string{
+		"by type":    byType,
+		"by patient": {"": byPatient},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			do := task(t, s, record, form)
@@ -192,7 +204,8 @@ func TestReleasersKeepTheOrder(t *testing.T) {
 			got := contents(t, s, res)
 			for typ, text := range want {
 				if got[typ] != text {
-					t.Errorf("%q: %d bytes of %d, or in another order", typ, len(got[typ]), len(text))
+					t.Errorf("%q: %d bytes of %d, or in another order", typ, len(got[typ]),
+						len(text))
 				}
 			}
 			if len(got) != len(want) {
@@ -208,7 +221,8 @@ func TestReleasersKeepTheOrder(t *testing.T) {
 		}
 		got := contents(t, s, res)
 		for typ, text := range byType {
-			text = regexp.MustCompile(`\{"reference":"Claim/[^"]*"\}`).ReplaceAllString(text, string(fhir.MaskedReference))
+			text = regexp.MustCompile(`\{"reference":"Claim/[^"]*"\}`).ReplaceAllString(text,
+				string(fhir.MaskedReference))
 			if got[typ] != text {
 				t.Errorf("%q: %d bytes of %d, or in another order", typ, len(got[typ]), len(text))
 			}
@@ -234,12 +248,18 @@ func (b blocks) Scan(_ context.Context, _ source.Query, visit func(source.Resour
 // REAL-3: no empty file, and a type whose every resource is withheld has none.
 func TestREAL3NoEmptyFiles(t *testing.T) {
 	s := newStore(t)
-	record := lines{list: []string{`Patient {"resourceType":"Patient","id":"p"}`, `Claim {"resourceType":"Claim","id":"c"}`}}
+	record := lines{
+		list: []string{
+			`Patient {"resourceType":"Patient","id":"p"}`,
+			`Claim {"resourceType":"Claim","id":"c"}`,
+		},
+	}
 	res, err := pipeline.Run(t.Context(), task(t, s, record, &ehi.ReleaseForm{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(res.Files) != 1 || res.Files[0].Type != "Patient" || res.Withheld["category.billing"] != 1 {
+	if len(res.Files) != 1 || res.Files[0].Type != "Patient" ||
+		res.Withheld["category.billing"] != 1 {
 		t.Errorf("result %+v", res)
 	}
 	res, err = pipeline.Run(t.Context(), task(t, newStore(t), lines{}, nil))
@@ -248,7 +268,8 @@ func TestREAL3NoEmptyFiles(t *testing.T) {
 	}
 }
 
-// EHI-9: a record in which a resource comes twice, and stays for what it says the second time, is reviewed once more.
+// EHI-9: a record in which a resource comes twice, and stays for what it says the second time,
+// is reviewed once more.
 func TestEHI9ARecordIsReviewedAsOftenAsItTakes(t *testing.T) {
 	s := newStore(t)
 	record := lines{list: []string{
@@ -261,19 +282,28 @@ func TestEHI9ARecordIsReviewedAsOftenAsItTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]string{"Patient": record.list[0][len("Patient "):] + "\n"}, contents(t, s, res)); d != "" {
+	d := cmp.Diff(map[string]string{"Patient": record.list[0][len("Patient "):] + "\n"},
+		contents(t, s, res))
+	if d != "" {
 		t.Error(d)
 	}
 }
 
 func TestAnIncompleteRecordsReferencesAreMaskedWithoutAForm(t *testing.T) {
 	s := newStore(t)
-	record := lines{incomplete: true, list: []string{`Condition {"resourceType":"Condition","id":"c","subject":{"reference":"Patient/gone"}}`}}
+	record := lines{
+		incomplete: true,
+		list: []string{
+			`Condition {"resourceType":"Condition","id":"c",` +
+				`"subject":{"reference":"Patient/gone"}}`,
+		},
+	}
 	res, err := pipeline.Run(t.Context(), task(t, s, record, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := contents(t, s, res)["Condition"]; !strings.Contains(got, `"unknown"`) || strings.Contains(got, "gone") {
+	got := contents(t, s, res)["Condition"]
+	if !strings.Contains(got, `"unknown"`) || strings.Contains(got, "gone") {
 		t.Errorf("the line is %s", got)
 	}
 }
@@ -281,25 +311,32 @@ func TestAnIncompleteRecordsReferencesAreMaskedWithoutAForm(t *testing.T) {
 // The first error ends all actors, and their goroutines (goleak).
 func TestAnActorsErrorEndsThePipeline(t *testing.T) {
 	mine := errors.New("the source broke")
-	if _, err := pipeline.Run(t.Context(), task(t, newStore(t), lines{list: []string{`A {}`}, err: mine}, nil)); !errors.Is(err, mine) {
+	_, err := pipeline.Run(t.Context(),
+		task(t, newStore(t), lines{list: []string{`A {}`}, err: mine}, nil))
+	if !errors.Is(err, mine) {
 		t.Errorf("a source's error: %v", err)
 	}
 	broken := lines{list: []string{`Patient {"resourceType":"Patient","id":`}}
-	if _, err := pipeline.Run(t.Context(), task(t, newStore(t), broken, &ehi.ReleaseForm{})); err == nil {
+	_, err = pipeline.Run(t.Context(), task(t, newStore(t), broken, &ehi.ReleaseForm{}))
+	if err == nil {
 		t.Error("a broken line went through a review")
 	}
-	if _, err := pipeline.Run(t.Context(), task(t, newStore(t), panics{}, nil)); err == nil || !strings.Contains(err.Error(), "boom") {
+	_, err = pipeline.Run(t.Context(), task(t, newStore(t), panics{}, nil))
+	if err == nil || !strings.Contains(err.Error(), "boom") {
 		t.Errorf("a panic: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := pipeline.Run(ctx, task(t, newStore(t), endless{cancel}, nil)); !errors.Is(err, context.Canceled) {
+	_, err = pipeline.Run(ctx, task(t, newStore(t), endless{cancel}, nil))
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("after the context's end: %v", err)
 	}
 }
 
 type panics struct{ lines }
 
-func (panics) Scan(context.Context, source.Query, func(source.Resource) error) error { panic("boom") }
+func (panics) Scan(context.Context, source.Query, func(source.Resource) error) error {
+	panic("boom")
+}
 
 // endless is a record without an end, whose reader's context ends after a while.
 type endless struct{ cancel func() }
@@ -313,11 +350,15 @@ func (endless) Close() error         { return nil }
 
 func (endless) Resolves(string, string) (bool, error) { return true, nil }
 
-func (endless) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
+func (endless) Find(context.Context, source.Query, string, string) ([]byte, error) {
+	return nil, nil
+}
 
 func (endless) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
 
-func (e endless) Scan(ctx context.Context, _ source.Query, visit func(source.Resource) error) error {
+func (e endless) Scan(
+	ctx context.Context, _ source.Query, visit func(source.Resource) error,
+) error {
 	line := []byte(`{"fill":"` + strings.Repeat("x", 10_000) + `"}`)
 	for n := 0; ; n++ {
 		if n == 500 {

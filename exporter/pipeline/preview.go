@@ -9,18 +9,27 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// TaskOf is what a job's form and kick-off say about the export of a record; what the writers need is the caller's to fill in.
+// TaskOf is what a job's form and kick-off say about the export of a record; what the writers
+// need is the caller's to fill in.
 func TaskOf(job *ehi.Job, policy *release.Policy, record source.Record) Task {
 	k := job.KickOff
 	return Task{
-		Record: record, Query: selection.Query(k), Policy: policy, Selector: selection.New(k), Associated: selection.NewAssociated(k, record),
+		Record:     record,
+		Query:      selection.Query(k),
+		Policy:     policy,
+		Selector:   selection.New(k),
+		Associated: selection.NewAssociated(k, record),
 		Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient, Compression: k.Compression,
 	}
 }
 
-// Summarize goes through the record once and sums up what any form would release of what the job asks for. It writes nothing. pause is
-// called after each slab; it may be nil. Errors: release.ErrTooVaried; pause's.
-func Summarize(ctx context.Context, rules *release.Rules, job *ehi.Job, record source.Record, pause func(context.Context) error) (*release.Summary, error) {
+// Summarize goes through the record once and sums up what any form would release of what the job
+// asks for. It writes nothing. pause is called after each slab; it may be nil. Errors:
+// release.ErrTooVaried; pause's.
+func Summarize(
+	ctx context.Context, rules *release.Rules, job *ehi.Job, record source.Record,
+	pause func(context.Context) error,
+) (*release.Summary, error) {
 	s, err := rules.Summarize(job.KickOff)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,8 @@ func asked(t *testing.T, parameters ...string) ehi.KickOff {
 	return k
 }
 
-// EHI-6: what a resource is, and when it happened, is told by all of it, also where only some elements are asked for.
+// EHI-6: what a resource is, and when it happened, is told by all of it, also where only some
+// elements are asked for.
 func TestEHI6ElementsDecideNothing(t *testing.T) {
 	s := newStore(t)
 	k := asked(t, "category=visits", "from=2020", "_elements=status")
@@ -52,7 +53,8 @@ func TestEHI6ElementsDecideNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := contents(t, s, res)
-	if len(got) != 1 || strings.Count(got["Encounter"], "\n") != 1 || !strings.Contains(got["Encounter"], `"new"`) ||
+	if len(got) != 1 || strings.Count(got["Encounter"], "\n") != 1 ||
+		!strings.Contains(got["Encounter"], `"new"`) ||
 		strings.Contains(got["Encounter"], "period") {
 		t.Errorf("went out %q", got)
 	}
@@ -66,9 +68,12 @@ func TestEHI9NoSelectionGetsAtWhatIsMasked(t *testing.T) {
 		`Encounter {"resourceType":"Encounter","id":"e","status":"finished",` +
 			`"text":{"status":"generated","div":"<div>SECRET</div>"},"class":{"code":"AMB"},` +
 			`"diagnosis":[{"condition":{"reference":"Condition/hiv-0123456789"}}]}`,
-		`Claim {"resourceType":"Claim","id":"c","status":"active","diagnosis":[{"sequence":1,"diagnosisReference":` +
-			`{"reference":"Condition/hiv-0123456789"}}],"item":[{"sequence":1,"diagnosisSequence":[1],` +
-			`"productOrService":{"text":"SECRET"}},{"sequence":2,"productOrService":{"text":"plain"}}]}`,
+		`Claim {"resourceType":"Claim","id":"c","status":"active","diagnosis":[{"sequence":1,` +
+			`"diagnosisReference":` +
+			`{"reference":"Condition/hiv-0123456789"}}],"item":[{"sequence":1,` +
+			`"diagnosisSequence":[1],` +
+			`"productOrService":{"text":"SECRET"}},{"sequence":2,` +
+			`"productOrService":{"text":"plain"}}]}`,
 	}}
 	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{
 		ehi.Visits: {}, ehi.Billing: {}, ehi.MedicalRecord: {},

@@ -18,8 +18,9 @@ const SlabBytes = 256 << 10
 // mailboxCapacity is how many slabs wait for an actor, or for all that share its work.
 const mailboxCapacity = 4
 
-// kind is what a file holds: resources of one type; with errors OperationOutcomes about what could not be exported; with
-// an empty type the blocks of an export that is organized by patient.
+// kind is what a file holds: resources of one type; with errors OperationOutcomes about what
+// could not be exported; with an empty type the blocks of an export that is organized by
+// patient.
 type kind struct {
 	typ    string
 	errors bool
@@ -30,10 +31,13 @@ type slab struct {
 	kind
 	data  []byte
 	lines int64
-	ends  []int // where each line ends that was added, before its newline; nothing of what was put together otherwise
+	// where each line ends that was added, before its newline; nothing of what was put together
+	// otherwise
+	ends []int
 	// passage is held by a slab of one large line until it is recycled; nil for any other.
 	passage passage
-	// begins says that the first line is the header of a patient's block: a new file may begin here.
+	// begins says that the first line is the header of a patient's block: a new file may begin
+	// here.
 	begins bool
 }
 
@@ -106,12 +110,15 @@ type meters struct {
 
 func metersOf(actor string) meters {
 	return meters{
-		telemetry.MailboxDepth.WithLabelValues(actor), telemetry.MailboxCapacity.WithLabelValues(actor),
-		telemetry.MailboxBlocked.WithLabelValues(actor), telemetry.PipelineSlabs.WithLabelValues(actor),
+		telemetry.MailboxDepth.WithLabelValues(actor),
+		telemetry.MailboxCapacity.WithLabelValues(actor),
+		telemetry.MailboxBlocked.WithLabelValues(actor),
+		telemetry.PipelineSlabs.WithLabelValues(actor),
 	}
 }
 
-var ofReviewer, ofReleaser, ofRouter, ofWriter = metersOf("reviewer"), metersOf("releaser"), metersOf("router"), metersOf("writer")
+var ofReviewer, ofReleaser, ofRouter, ofWriter = metersOf("reviewer"), metersOf("releaser"),
+	metersOf("router"), metersOf("writer")
 
 func newMailbox(m meters, capacity int) mailbox {
 	m.capacity.Add(float64(capacity))
@@ -138,7 +145,8 @@ func (m mailbox) send(ctx context.Context, s *slab) error {
 	}
 }
 
-// each calls f with every slab until the upstream closes the mailbox, f fails or ctx ends. f owns its slab.
+// each calls f with every slab until the upstream closes the mailbox, f fails or ctx ends. f
+// owns its slab.
 func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
 	for {
 		s, err := m.receive(ctx)
@@ -175,8 +183,9 @@ func (m mailbox) drain() {
 	}
 }
 
-// turns is the mailboxes of several actors that share work out: each gets a slab in its turn. Where each sends one slab on for every one
-// that it received, whoever receives from them in their turn has all slabs in the order of the first sender.
+// turns is the mailboxes of several actors that share work out: each gets a slab in its turn.
+// Where each sends one slab on for every one that it received, whoever receives from them in
+// their turn has all slabs in the order of the first sender.
 type turns struct {
 	mailboxes []mailbox
 	next      int
@@ -206,7 +215,8 @@ func (t *turns) close() {
 	}
 }
 
-// each is that of a mailbox. It ends with the first one that is closed: after that one's last slab no other has any.
+// each is that of a mailbox. It ends with the first one that is closed: after that one's last
+// slab no other has any.
 func (t *turns) each(ctx context.Context, f func(*slab) error) error {
 	for {
 		s, err := t.turn().receive(ctx)

@@ -8,8 +8,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Query says what of a record has to be read for a kick-off. Where the Provenance of what is exported is asked for, every
-// Provenance is read: Associated decides about those that were not asked for by their own type and time.
+// Query says what of a record has to be read for a kick-off. Where the Provenance of what is
+// exported is asked for, every Provenance is read: Associated decides about those that were not
+// asked for by their own type and time.
 func Query(k ehi.KickOff) source.Query {
 	q := source.Query{Types: k.Types, Since: k.Since, Until: k.Until}
 	if k.Provenance && (q.Timed() || !q.Names(provenanceType)) {
@@ -18,8 +19,8 @@ func Query(k ehi.KickOff) source.Query {
 	return q
 }
 
-// Associated finds out which Provenance is about a resource that is exported (Bulk Data Access 3.0.0, "includeAssociatedData":
-// RelevantProvenanceResources). It is for one goroutine.
+// Associated finds out which Provenance is about a resource that is exported (Bulk Data Access
+// 3.0.0, "includeAssociatedData": RelevantProvenanceResources). It is for one goroutine.
 type Associated struct {
 	record  source.Record
 	query   source.Query
@@ -30,7 +31,8 @@ type Associated struct {
 
 type target struct{ typ, id string }
 
-// NewAssociated makes one for a kick-off's export of a record, nil where all that is read was asked for.
+// NewAssociated makes one for a kick-off's export of a record, nil where all that is read was
+// asked for.
 func NewAssociated(k ehi.KickOff, record source.Record) *Associated {
 	q := Query(k)
 	if q.Also == "" {
@@ -40,9 +42,12 @@ func NewAssociated(k ehi.KickOff, record source.Record) *Associated {
 	return &Associated{record: record, query: q, matcher: fhir.NewMatcher(k.TypeFilters)}
 }
 
-// Relevant reports whether a Provenance has a target that is exported: of a type and time that were asked for, found by a search of its
-// type, and released. released decides about a line; nil releases all.
-func (a *Associated) Relevant(ctx context.Context, provenance []byte, released func(line []byte) (bool, error)) (bool, error) {
+// Relevant reports whether a Provenance has a target that is exported: of a type and time that
+// were asked for, found by a search of its type, and released. released decides about a line;
+// nil releases all.
+func (a *Associated) Relevant(
+	ctx context.Context, provenance []byte, released func(line []byte) (bool, error),
+) (bool, error) {
 	if err := a.read(provenance); err != nil {
 		return false, err
 	}
@@ -73,7 +78,8 @@ func (a *Associated) read(provenance []byte) error {
 	a.targets = a.targets[:0]
 	c := &a.cursor
 	for c.Reset(provenance); c.Next(); {
-		if c.Depth != 3 || !c.IsString() || string(c.Key()) != "reference" || string(c.KeyAt(1)) != "target" {
+		if c.Depth != 3 || !c.IsString() || string(c.Key()) != "reference" ||
+			string(c.KeyAt(1)) != "target" {
 			continue
 		}
 		if typ, id, local := fhir.Local(c.Text()); local {

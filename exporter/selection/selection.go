@@ -1,5 +1,6 @@
-// Package selection narrows an export to what the application asked for: searches (_typeFilter), elements (_elements) and the
-// Provenance of what is exported (includeAssociatedData). What the patient released is the business of package release.
+// Package selection narrows an export to what the application asked for: searches (_typeFilter),
+// elements (_elements) and the Provenance of what is exported (includeAssociatedData). What the
+// patient released is the business of package release.
 package selection
 
 import (
@@ -11,7 +12,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Selector decides about one resource at a time. It is for one goroutine; a nil Selector keeps everything as it is.
+// Selector decides about one resource at a time. It is for one goroutine; a nil Selector keeps
+// everything as it is.
 type Selector struct {
 	asked    ehi.KickOff
 	matcher  *fhir.Matcher
@@ -48,7 +50,8 @@ func (s *Selector) Another() *Selector {
 	return New(s.asked)
 }
 
-// Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is unchanged then.
+// Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is
+// unchanged then.
 func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bool, err error) {
 	if ok, err := s.Finds(typ, line); err != nil || !ok {
 		return dst, false, err
@@ -58,7 +61,9 @@ func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bo
 }
 
 // Finds reports whether one of the searches finds the resource.
-func (s *Selector) Finds(typ string, line []byte) (bool, error) { return s.matcher.Match(typ, line) }
+func (s *Selector) Finds(typ string, line []byte) (bool, error) {
+	return s.matcher.Match(typ, line)
+}
 
 // Reduce appends what was asked for of the resource to dst.
 func (s *Selector) Reduce(dst []byte, typ string, line []byte) ([]byte, error) {
@@ -88,15 +93,18 @@ func newElements(asked []string) *elements {
 	return e
 }
 
-// of lists what is kept of a type; nil where nothing was asked of it, so that it stays whole. What is mandatory stays, so that the
-// resource is valid, and what modifies the meaning of the rest, so that it does not say the opposite (MedicationRequest.doNotPerform).
+// of lists what is kept of a type; nil where nothing was asked of it, so that it stays whole.
+// What is mandatory stays, so that the resource is valid, and what modifies the meaning of the
+// rest, so that it does not say the opposite (MedicationRequest.doNotPerform).
 func (e *elements) of(typ string) []string {
 	keep, known := e.keep[typ]
 	if known {
 		return keep
 	}
 	if len(e.all)+len(e.byType[typ]) > 0 {
-		keep = slices.Concat([]string{"resourceType", "id", "meta", "implicitRules", "modifierExtension"}, fhir.MandatoryFields(typ), fhir.ModifierFields(typ))
+		keep = slices.Concat([]string{
+			"resourceType", "id", "meta", "implicitRules", "modifierExtension",
+		}, fhir.MandatoryFields(typ), fhir.ModifierFields(typ))
 		for _, name := range slices.Concat(e.all, e.byType[typ]) {
 			keep = append(keep, fhir.Fields(typ, name)...)
 		}
@@ -105,8 +113,10 @@ func (e *elements) of(typ string) []string {
 	return keep
 }
 
-// subsetted is the tag of a resource that is not whole (https://hl7.org/fhir/R4/search.html#elements).
-const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}`
+// subsetted is the tag of a resource that is not whole
+// (https://hl7.org/fhir/R4/search.html#elements).
+const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue",` +
+	`"code":"SUBSETTED"}`
 
 // reduce appends the resource with the kept elements only, tagged as subsetted.
 func (e *elements) reduce(dst []byte, typ string, line []byte) ([]byte, error) {

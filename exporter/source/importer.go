@@ -13,9 +13,10 @@ import (
 
 // Importer is a Source that takes records.
 type Importer interface {
-	// ImportFrom reads a stream: NDJSON, gzipped or not, or one document. name is what problems call it. A bad line or bundle entry is
-	// reported and the rest imported. Errors: ErrBusy, ErrBad, ErrUnplaced; others are the store's or the reader's. What came before an error stays
-	// imported.
+	// ImportFrom reads a stream: NDJSON, gzipped or not, or one document. name is what problems
+	// call it. A bad line or bundle entry is reported and the rest imported. Errors: ErrBusy,
+	// ErrBad, ErrUnplaced; others are the store's or the reader's. What came before an error
+	// stays imported.
 	ImportFrom(ctx context.Context, name string, r io.Reader, o ImportOptions) (Report, error)
 }
 
@@ -33,23 +34,25 @@ var ErrUnplaced = errors.New("resources belong to no known patient")
 
 // ImportOptions tune an import.
 type ImportOptions struct {
-	// Strict stops at the first bad line or bundle entry, and makes an error of resources that belong to no known patient.
+	// Strict stops at the first bad line or bundle entry, and makes an error of resources that
+	// belong to no known patient.
 	Strict bool
 	// Document says that a stream is one JSON document, a Bundle or a resource, and not NDJSON.
 	Document bool
-	// Charset is what text that is not UTF-8 is in, by its name in the WHATWG encoding standard: latin1, windows-1252, utf-16... Default:
-	// such text is a problem.
+	// Charset is what text that is not UTF-8 is in, by its name in the WHATWG encoding standard:
+	// latin1, windows-1252, utf-16... Default: such text is a problem.
 	Charset string
-	// MaxResource is the size of the largest resource, in bytes as they stand in the input; a larger one is skipped and reported.
-	// Default MaxResource.
+	// MaxResource is the size of the largest resource, in bytes as they stand in the input; a
+	// larger one is skipped and reported. Default MaxResource.
 	MaxResource int64
-	// LeastFree is how many bytes an import leaves free on the store's disk. Where it would not it ends by an error that
-	// is syscall.ENOSPC, in time: a store has to write what it has in memory, and without room for that whoever writes
-	// waits without end. 0: it fills the disk.
+	// LeastFree is how many bytes an import leaves free on the store's disk. Where it would not
+	// it ends by an error that is syscall.ENOSPC, in time: a store has to write what it has in
+	// memory, and without room for that whoever writes waits without end. 0: it fills the disk.
 	LeastFree int64
 	// NoWait refuses to wait for another import to end.
 	NoWait bool
-	// Progress is told how many of the input's bytes are read; total is 0 where that is unknown. It may be nil.
+	// Progress is told how many of the input's bytes are read; total is 0 where that is unknown.
+	// It may be nil.
 	Progress func(done, total int64)
 	// Settled is told how many patients' records are made ready after that; it may be nil.
 	Settled func(patients int)
@@ -62,16 +65,18 @@ const MaxResource = 64 << 20
 
 // Report says what an import did.
 type Report struct {
-	Files    int              `json:"files"`             // files read
-	Skipped  int              `json:"skipped"`           // files that were imported before and have not changed
+	Files int `json:"files"` // files read
+	// files that were imported before and have not changed
+	Skipped  int              `json:"skipped"`
 	Counts   map[string]int64 `json:"counts"`            // resources read, by type
 	Problems int64            `json:"problems"`          // lines and entries that could not be imported
 	Bad      []Problem        `json:"bad"`               // the first MaxBad of them
 	Ignored  []Ignored        `json:"ignored,omitempty"` // files that were left out, and lines
-	// Unplaced is what the store holds after the import that is in nobody's record, although its type belongs to patients: it names no
-	// patient, or one who has not come yet.
+	// Unplaced is what the store holds after the import that is in nobody's record, although its
+	// type belongs to patients: it names no patient, or one who has not come yet.
 	Unplaced Unplaced `json:"unplaced,omitempty"`
-	// Renamed are resources, by type, that a Bundle asked a server to create: their own ids do not count.
+	// Renamed are resources, by type, that a Bundle asked a server to create: their own ids do
+	// not count.
 	Renamed map[string]Renamed `json:"renamed,omitempty"`
 }
 

@@ -23,10 +23,11 @@ type Groups struct {
 	Identified func(fhir.Identifier) (string, error)
 }
 
-// Members tells who belongs to a Group at an instant: the patients that it and the groups within it name as members then. A nested
-// group that is absent, inactive or has no patients adds nobody; groups that contain one another are read once. Errors: ehi.NotFound
-// for a Group that is absent, ehi.Invalid for one whose members cannot be told, with the reason: such as one that is, or contains,
-// a group defined by characteristics.
+// Members tells who belongs to a Group at an instant: the patients that it and the groups within
+// it name as members then. A nested group that is absent, inactive or has no patients adds
+// nobody; groups that contain one another are read once. Errors: ehi.NotFound for a Group that
+// is absent, ehi.Invalid for one whose members cannot be told, with the reason: such as one that
+// is, or contains, a group defined by characteristics.
 func Members(from Groups, id string, at time.Time) (Membership, error) {
 	m := Membership{}
 	seen := map[string]bool{id: true}
@@ -47,7 +48,8 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 			continue
 		}
 		if why := g.Unusable(); why != "" {
-			return m, ehi.Errorf(ehi.Invalid, "The members of Group/%s cannot be told: %s", next[0], why)
+			return m,
+				ehi.Errorf(ehi.Invalid, "The members of Group/%s cannot be told: %s", next[0], why)
 		}
 		for _, member := range g.Members {
 			if member, err = from.find(member); err != nil {

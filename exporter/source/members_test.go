@@ -23,7 +23,8 @@ func groups(extra map[string]string, of map[string][]string) source.Groups {
 		for _, r := range references {
 			members = append(members, `{"entity":{"reference":"`+r+`"}}`)
 		}
-		return []byte(`{"resourceType":"Group","type":"person"` + extra[id] + `,"member":[` + strings.Join(members, ",") + `]}`), nil
+		return []byte(`{"resourceType":"Group","type":"person"` + extra[id] + `,"member":[` +
+			strings.Join(members, ",") + `]}`), nil
 	}
 	return source.Groups{Read: read}
 }
@@ -37,7 +38,10 @@ func TestGroupsTakeInTheGroupsWithinThem(t *testing.T) {
 	}
 	extra := map[string]string{"retired": `,"active":false`, "devices": `,"type":"device"`}
 	m, err := source.Members(groups(extra, of), "outer", time.Now())
-	want := source.Membership{Patients: []string{"p1", "p2"}, Groups: []string{"devices", "inner", "outer", "retired"}}
+	want := source.Membership{
+		Patients: []string{"p1", "p2"},
+		Groups:   []string{"devices", "inner", "outer", "retired"},
+	}
 	if d := cmp.Diff(want, m); d != "" || err != nil {
 		t.Error(d, err)
 	}
@@ -45,7 +49,8 @@ func TestGroupsTakeInTheGroupsWithinThem(t *testing.T) {
 
 func TestMembersMayBeNamedByTheirIdentifier(t *testing.T) {
 	g := source.Groups{Read: func(string) ([]byte, error) {
-		return []byte(`{"resourceType":"Group","member":[{"entity":{"identifier":{"value":"7"}}},{"entity":{"identifier":{"value":"8"}}}]}`), nil
+		return []byte(`{"resourceType":"Group","member":[{"entity":{"identifier":{"value":"7"}}},` +
+			`{"entity":{"identifier":{"value":"8"}}}]}`), nil
 	}, Identified: func(i fhir.Identifier) (string, error) {
 		return map[fhir.Identifier]string{{Value: "7"}: "p7"}[i], nil
 	}}
@@ -57,14 +62,22 @@ func TestMembersMayBeNamedByTheirIdentifier(t *testing.T) {
 
 func TestGroupsWithoutTellableMembersAreRefused(t *testing.T) {
 	of := map[string][]string{"outer": {"Group/inner"}, "inner": {}, "old": {"Patient/p"}}
-	extra := map[string]string{"inner": `,"characteristic":[{"code":{"text":"smokers"}}]`, "old": `,"active":false`}
-	for id, want := range map[string]string{"outer": "Group/inner", "inner": "smokers", "old": "not active"} {
+	extra := map[string]string{
+		"inner": `,"characteristic":[{"code":{"text":"smokers"}}]`,
+		"old":   `,"active":false`,
+	}
+	for id, want := range map[string]string{
+		"outer": "Group/inner",
+		"inner": "smokers",
+		"old":   "not active",
+	} {
 		_, err := source.Members(groups(extra, of), id, time.Now())
 		if ehi.CodeOf(err) != ehi.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	if _, err := source.Members(groups(nil, of), "nobody", time.Now()); ehi.CodeOf(err) != ehi.NotFound {
+	_, err := source.Members(groups(nil, of), "nobody", time.Now())
+	if ehi.CodeOf(err) != ehi.NotFound {
 		t.Error(err)
 	}
 }

@@ -13,7 +13,8 @@ func TestReportsOfSeveralFilesAddUp(t *testing.T) {
 		r.Rename("Patient", source.Renamed{Count: 1, From: "1", To: to})
 		sum.Add(r)
 	}
-	if want := (source.Renamed{Count: 2, From: "1", To: "a"}); sum.Renamed["Patient"] != want || sum.Resources() != 4 {
+	want := (source.Renamed{Count: 2, From: "1", To: "a"})
+	if sum.Renamed["Patient"] != want || sum.Resources() != 4 {
 		t.Errorf("the sum is %+v", sum)
 	}
 }

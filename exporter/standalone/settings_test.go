@@ -19,11 +19,15 @@ func TestEachFlagSaysWhatItTakes(t *testing.T) {
 	if untagged := settings.Untagged(k.Model.Flags); len(untagged) > 0 {
 		t.Errorf("these say nothing of what they take: %v", untagged)
 	}
-	if _, err := k.Parse([]string{"--nats=http://x", "--drain=-1s", "--workers=-1", "--source=rubbish", "--metrics-addr=x"}); err != nil {
+	if _, err := k.Parse([]string{
+		"--nats=http://x", "--drain=-1s", "--workers=-1", "--source=rubbish", "--metrics-addr=x",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	err = c.Run(t.Context())
-	for _, flag := range []string{"--nats (", "--drain (", "--workers (", "--source (", "--metrics-addr ("} {
+	for _, flag := range []string{
+		"--nats (", "--drain (", "--workers (", "--source (", "--metrics-addr (",
+	} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s is not refused: %v", flag, err)
 		}

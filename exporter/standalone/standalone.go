@@ -1,7 +1,8 @@
-// Package standalone is an export worker as a process of its own: it joins the NATS of a server and takes
-// export commands from it. It reads a record store of its own (a Pebble folder can be open in one process
-// only) and writes to the exports folder that it shares with the server. It takes commands only while it
-// belongs to that server (exporter/pairing), and works within the server's limits.
+// Package standalone is an export worker as a process of its own: it joins the NATS of a server
+// and takes export commands from it. It reads a record store of its own (a Pebble folder can be
+// open in one process only) and writes to the exports folder that it shares with the server. It
+// takes commands only while it belongs to that server (exporter/pairing), and works within the
+// server's limits.
 package standalone
 
 import (
@@ -72,7 +73,14 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
-	b, err := bus.Open(ctx, bus.Config{URL: c.NATS, Replicas: bus.KeepReplicas, Join: true, Access: c.NATSAccess, Wait: c.NATSWait, Log: log})
+	b, err := bus.Open(ctx, bus.Config{
+		URL:      c.NATS,
+		Replicas: bus.KeepReplicas,
+		Join:     true,
+		Access:   c.NATSAccess,
+		Wait:     c.NATSWait,
+		Log:      log,
+	})
 	if err != nil {
 		return fmt.Errorf("join the server: %w", err)
 	}
@@ -82,7 +90,14 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer tracer.Close()
-	member := pairing.Join(pairing.Parts{Bus: b, Source: records, Files: exports, Rules: rules, Name: worker.Name(), Log: log}, nil)
+	member := pairing.Join(pairing.Parts{
+		Bus:    b,
+		Source: records,
+		Files:  exports,
+		Rules:  rules,
+		Name:   worker.Name(),
+		Log:    log,
+	}, nil)
 	if c.MetricsAddr != "" {
 		stop, err := watch(c.MetricsAddr, log, func(ctx context.Context) error {
 			return errors.Join(b.Check(ctx), records.Check(ctx), exports.Check(), member.Check())
@@ -97,8 +112,15 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error {
 		return worker.New(worker.Config{
-			Bus: b, Source: records, Files: exports, Rules: rules, Log: log, Tracer: tracer, Name: worker.Name(), Membership: member,
-			Workers: c.Workers, BulkWorkers: c.BulkWorkers, Drain: c.Drain,
+			Bus:        b,
+			Source:     records,
+			Files:      exports,
+			Rules:      rules,
+			Log:        log,
+			Tracer:     tracer,
+			Name:       worker.Name(),
+			Membership: member,
+			Workers:    c.Workers, BulkWorkers: c.BulkWorkers, Drain: c.Drain,
 		}).Run(ctx)
 	})
 	return group.Wait()

@@ -12,11 +12,16 @@ import (
 // checkTime bounds one look at what a worker depends on.
 const checkTime = 5 * time.Second
 
-// watch serves /metrics, /healthz and /readyz until stop is called. ready asks what the worker depends on.
-func watch(addr string, log *slog.Logger, ready func(context.Context) error) (stop func() error, err error) {
+// watch serves /metrics, /healthz and /readyz until stop is called. ready asks what the worker
+// depends on.
+func watch(
+	addr string, log *slog.Logger, ready func(context.Context) error,
+) (stop func() error, err error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", telemetry.Handler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), checkTime)
 		defer cancel()

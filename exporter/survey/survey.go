@@ -1,5 +1,6 @@
-// Package survey finds out what the records of a source are made of: types, elements, code systems and profiles, and never a value of anybody's
-// record. The documentation of the export format is written from it (REAL-15).
+// Package survey finds out what the records of a source are made of: types, elements, code
+// systems and profiles, and never a value of anybody's record. The documentation of the export
+// format is written from it (REAL-15).
 package survey
 
 import (
@@ -15,7 +16,8 @@ import (
 
 // Limits bound a survey.
 type Limits struct {
-	// Patients is how many records are looked through, Resources how many resources of them at most.
+	// Patients is how many records are looked through, Resources how many resources of them at
+	// most.
 	Patients, Resources int
 	// Bytes ends the survey behind the resource that exceeds it; 0 is no limit.
 	Bytes int64
@@ -44,7 +46,8 @@ type Element struct {
 	In int
 	// Kind is how its value is written in JSON: text, number, true or false, object, list.
 	Kind string
-	// Systems are the code systems of the codings and identifiers' systems within it: what its values are taken from.
+	// Systems are the code systems of the codings and identifiers' systems within it: what its
+	// values are taken from.
 	Systems []string
 }
 
@@ -139,7 +142,8 @@ func (v *surveyor) resource(r source.Resource) {
 		switch path := string(v.path); {
 		case path == "meta.profile":
 			t.profiles[string(c.Text())] = true
-		case strings.HasSuffix(path, "oding.system"), strings.HasSuffix(path, "identifier.system"), strings.HasSuffix(path, "class.system"):
+		case strings.HasSuffix(path, "oding.system"), strings.HasSuffix(path, "identifier.system"),
+			strings.HasSuffix(path, "class.system"):
 			t.elements[top].systems[string(c.Text())] = true
 		}
 	}
@@ -164,10 +168,19 @@ func kind(c *fhir.Cursor) string {
 func (v *surveyor) conclude() Survey {
 	for _, name := range slices.Sorted(maps.Keys(v.types)) {
 		f := v.types[name]
-		t := Type{Name: name, Resources: f.resources, Profiles: slices.Sorted(maps.Keys(f.profiles))}
+		t := Type{
+			Name:      name,
+			Resources: f.resources,
+			Profiles:  slices.Sorted(maps.Keys(f.profiles)),
+		}
 		for _, name := range slices.Sorted(maps.Keys(f.elements)) {
 			e := f.elements[name]
-			t.Elements = append(t.Elements, Element{name, e.in, e.kind, slices.Sorted(maps.Keys(e.systems))})
+			t.Elements = append(t.Elements, Element{
+				name,
+				e.in,
+				e.kind,
+				slices.Sorted(maps.Keys(e.systems)),
+			})
 		}
 		v.out.Types = append(v.out.Types, t)
 	}

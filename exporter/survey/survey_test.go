@@ -40,7 +40,11 @@ func TestASurveyHasTheShapeOfRecordsAndNoValues(t *testing.T) {
 			return err
 		}
 		for name := range fields {
-			if name != "resourceType" && !slices.ContainsFunc(got.Types[i].Elements, func(e survey.Element) bool { return e.Name == name && e.In > 0 && e.Kind != "" }) {
+			if name != "resourceType" &&
+				!slices.ContainsFunc(got.Types[i].Elements,
+					func(e survey.Element) bool {
+						return e.Name == name && e.In > 0 && e.Kind != ""
+					}) {
 				t.Errorf("no %s.%s", r.Type, name)
 			}
 		}
@@ -59,7 +63,11 @@ func TestASurveyHasTheShapeOfRecordsAndNoValues(t *testing.T) {
 	if !strings.Contains(string(all), "http://loinc.org") {
 		t.Error("it knows no code system")
 	}
-	few, err := survey.Take(t.Context(), s, survey.Limits{Patients: 3, Resources: 1 << 20, Bytes: 1})
+	few, err := survey.Take(t.Context(), s, survey.Limits{
+		Patients:  3,
+		Resources: 1 << 20,
+		Bytes:     1,
+	})
 	if err != nil || few.Resources != 1 {
 		t.Errorf("beyond its bytes the survey took %d resources: %v", few.Resources, err)
 	}

@@ -14,9 +14,11 @@ type Config struct {
 	Patients int
 	// Seed tells one population from another. Default 1.
 	Seed uint64
-	// Resources is how many resources each patient has, shared ones aside; 0 leaves it to chance, 300 to 900.
+	// Resources is how many resources each patient has, shared ones aside; 0 leaves it to
+	// chance, 300 to 900.
 	Resources int
-	// Size is how many bytes a resource has at least: it is filled up by a narrative. Default: as it comes, about 700.
+	// Size is how many bytes a resource has at least: it is filled up by a narrative. Default:
+	// as it comes, about 700.
 	Size int
 	// Errors is the share of resources that are malformed, 0 to 1; a Patient never is.
 	Errors float64
@@ -31,7 +33,8 @@ const (
 	maxSize      = 5_000_000
 )
 
-// ParseConfig reads settings such as "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms"; what is not named has
+// ParseConfig reads settings such as
+// "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms"; what is not named has
 // its default.
 func ParseConfig(text string) (Config, error) {
 	c := Config{Patients: 100, Seed: 1}
@@ -62,14 +65,16 @@ func (c *Config) set(name, value string) (err error) {
 	case "delay":
 		c.Delay, err = time.ParseDuration(value)
 	default:
-		err = errors.New("no such setting; there are patients, seed, resources, size, errors and delay")
+		err = errors.New(
+			"no such setting; there are patients, seed, resources, size, errors and delay")
 	}
 	return err
 }
 
 // Canonical spells the settings that decide about what is made up, in one way only.
 func (c Config) Canonical() string {
-	return fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed, c.Resources, c.Size,
+	return fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed,
+		c.Resources, c.Size,
 		strconv.FormatFloat(c.Errors, 'g', -1, 64))
 }
 

@@ -77,7 +77,8 @@ func makeID(id *[idSize]byte, seed, k uint64, n uint32) {
 func numberID(id *[idSize]byte, n uint32) {
 	const digits = "0123456789abcdef"
 	id[14], id[15], id[16], id[17] = '4', digits[n>>22&15], digits[n>>18&15], digits[n>>14&15]
-	id[19], id[20], id[21], id[22] = digits[8+n>>12&3], digits[n>>8&15], digits[n>>4&15], digits[n&15]
+	id[19], id[20], id[21], id[22] =
+		digits[8+n>>12&3], digits[n>>8&15], digits[n>>4&15], digits[n&15]
 }
 
 // PatientID is the id of patient k.
@@ -126,7 +127,13 @@ func (g *Generator) put(t *template) {
 	if g.cfg.Errors > 0 && g.unlucky() {
 		g.line = spoil(g.line, g.made)
 	}
-	g.err = g.emit(source.Resource{Type: t.typ, Line: g.line, Updated: g.at, Patient: g.name, Unchecked: g.cfg.Errors > 0})
+	g.err = g.emit(source.Resource{
+		Type:      t.typ,
+		Line:      g.line,
+		Updated:   g.at,
+		Patient:   g.name,
+		Unchecked: g.cfg.Errors > 0,
+	})
 }
 
 // full reports whether the patient has all resources.
@@ -150,13 +157,16 @@ func spoil(line []byte, way int) []byte {
 }
 
 // Narratives are made of these words.
-const prose = "The patient was seen, examined and advised; the findings and the plan were discussed, understood and agreed upon, and a next visit was arranged. "
+const prose = "The patient was seen, examined and advised; the findings and the plan were " +
+	"discussed, understood and agreed upon, and a next visit was arranged. "
 
 // narrate fills a resource up to a size by a narrative.
 func narrate(line []byte, size int) []byte {
-	const begin, finish = `,"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">`, `</div>"}}`
+	const begin, finish = `,"text":{"status":"generated",` +
+		`"div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">`, `</div>"}}`
 	line = append(line[:len(line)-1], begin...)
-	for missing := size - len(line) - len(finish); missing > 0; missing = size - len(line) - len(finish) {
+	for missing := size - len(line) -
+		len(finish); missing > 0; missing = size - len(line) - len(finish) {
 		line = append(line, prose[:min(len(prose), missing)]...)
 	}
 	return append(line, finish...)
@@ -206,7 +216,8 @@ func (g *Generator) share(s slot, of kind) {
 
 func pick(r *rand.Rand, list []string) string { return list[r.IntN(len(list))] }
 
-// others is how many resources documents and sensitive make; a record of a given size leaves room for them.
+// others is how many resources documents and sensitive make; a record of a given size leaves
+// room for them.
 const others = 22
 
 // begin turns to patient k and draws who it is.
@@ -261,7 +272,8 @@ func (g *Generator) person() {
 	g.dated(since0)
 	g.share(organization, organizations)
 	g.share(role, roles)
-	g.values[born] = time.Date(1940+g.rnd.IntN(65), time.Month(1+g.rnd.IntN(12)), 1+g.rnd.IntN(28), 0, 0, 0, 0, time.UTC).AppendFormat(g.values[born][:0], time.DateOnly)
+	g.values[born] = time.Date(1940+g.rnd.IntN(65), time.Month(1+g.rnd.IntN(12)), 1+g.rnd.IntN(28),
+		0, 0, 0, 0, time.UTC).AppendFormat(g.values[born][:0], time.DateOnly)
 	g.values[number] = strconv.AppendUint(g.values[number][:0], firstNumber+g.k, 10)
 	g.text(gender, pick(g.rnd, genders))
 	g.text(city, pick(g.rnd, cities))

@@ -12,8 +12,9 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// lookedAt bounds how many patients are made up for one page of a search. In a larger population a page may be short of its limit, or empty, although
-// there is a next one, and nobody knows how many there are in all.
+// lookedAt bounds how many patients are made up for one page of a search. In a larger population
+// a page may be short of its limit, or empty, although there is a next one, and nobody knows how
+// many there are in all.
 const lookedAt = 20_000
 
 // FindPatients implements source.Source.
@@ -86,7 +87,9 @@ func (s *Source) page(first, limit int) (out source.Found, err error) {
 }
 
 // look makes patients up until the page is full or enough were made.
-func (s *Source) look(ctx context.Context, q source.Search, first int) (out source.Found, err error) {
+func (s *Source) look(
+	ctx context.Context, q source.Search, first int,
+) (out source.Found, err error) {
 	g := NewGenerator(s.cfg)
 	out.Total = -1
 	end := min(first+lookedAt, s.cfg.Patients)
@@ -110,7 +113,8 @@ func (s *Source) look(ctx context.Context, q source.Search, first int) (out sour
 	return out, nil
 }
 
-// candidates are the only patients that can be found, sorted; narrow is false where that may be any.
+// candidates are the only patients that can be found, sorted; narrow is false where that may be
+// any.
 func (s *Source) candidates(q source.Search) (among []int, narrow bool) {
 	if q.IDs != nil {
 		for _, id := range q.IDs {
@@ -138,8 +142,11 @@ func (s *Source) candidates(q source.Search) (among []int, narrow bool) {
 	return nil, false
 }
 
-// found makes patient k up and looks whether the search finds it. One that is malformed is not found.
-func (g *Generator) found(ctx context.Context, k int, q source.Search) (line []byte, found bool, err error) {
+// found makes patient k up and looks whether the search finds it. One that is malformed is not
+// found.
+func (g *Generator) found(
+	ctx context.Context, k int, q source.Search,
+) (line []byte, found bool, err error) {
 	if line, err = g.patientLine(k); err != nil {
 		return nil, false, err
 	}

@@ -52,7 +52,8 @@ func newCommons(seed uint64) *commons {
 // founded is when the shared resources were last updated.
 var founded = time.Date(2010, 1, 4, 9, 0, 0, 0, time.UTC)
 
-// Shared emits the organizations, locations, practitioners, roles and medications that patients refer to.
+// Shared emits the organizations, locations, practitioners, roles and medications that patients
+// refer to.
 func (g *Generator) Shared(emit Emit) error {
 	return g.emitShared(whole, func(string) bool { return true }, emit)
 }
@@ -61,7 +62,8 @@ func (g *Generator) Shared(emit Emit) error {
 func (g *Generator) emitShared(used sharedSet, wants func(typ string) bool, emit Emit) error {
 	for i := range roles.count {
 		if used[roles.first+i] {
-			used[practitioners.first+i], used[organizations.first+i%organizations.count] = true, true
+			used[practitioners.first+i], used[organizations.first+i%organizations.count] =
+				true, true
 		}
 	}
 	for i := range locations.count {

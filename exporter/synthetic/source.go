@@ -14,8 +14,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Source makes its patients up while they are read. Whatever is exported, it keeps nothing but a few buffers for each record that is
-// being read, and what it says of its population's size is estimated from the first patients.
+// Source makes its patients up while they are read. Whatever is exported, it keeps nothing but a
+// few buffers for each record that is being read, and what it says of its population's size is
+// estimated from the first patients.
 type Source struct {
 	cfg Config
 	// of an average patient
@@ -90,11 +91,18 @@ func (s *Source) Open(_ context.Context, id string) (source.Record, error) {
 	if !ok {
 		return nil, errNoPatient
 	}
-	return &record{source: s, taken: time.Now().UTC(), of: chosen{list: []int{k}}, to: 1, own: true, referred: true}, nil
+	return &record{
+		source:   s,
+		taken:    time.Now().UTC(),
+		of:       chosen{list: []int{k}},
+		to:       1,
+		own:      true,
+		referred: true,
+	}, nil
 }
 
-// Resource implements source.Source: the patient's resources of the type are made until it comes. None is found without the patient,
-// since all of them would have to be made.
+// Resource implements source.Source: the patient's resources of the type are made until it
+// comes. None is found without the patient, since all of them would have to be made.
 func (s *Source) Resource(ctx context.Context, patient, typ, id string) (line []byte, err error) {
 	r, err := s.Open(ctx, patient)
 	if err != nil {
@@ -126,7 +134,8 @@ func (c Config) cohort() int { return min((c.Patients+9)/10, 10_000) }
 
 // CohortGroup is the Group resource.
 func (c Config) CohortGroup() []byte {
-	line := []byte(`{"resourceType":"Group","id":"` + Cohort + `","meta":{"lastUpdated":"` + founded.Format(time.RFC3339) +
+	line := []byte(`{"resourceType":"Group","id":"` + Cohort + `","meta":{"lastUpdated":"` +
+		founded.Format(time.RFC3339) +
 		`"},"type":"person","actual":true,"name":"The first tenth of the patients","member":[`)
 	for k := range c.cohort() {
 		if k > 0 {
@@ -202,7 +211,8 @@ func (p *population) Records() ehi.Records { return p.source.Records() }
 // Close implements source.Population.
 func (p *population) Close() error { return nil }
 
-// chosen is the patients of a selection by their numbers: the first of all, or those of a sorted list.
+// chosen is the patients of a selection by their numbers: the first of all, or those of a sorted
+// list.
 type chosen struct {
 	first int
 	list  []int
@@ -246,7 +256,9 @@ func (p *population) chosen(sel source.Selection) (chosen, error) {
 }
 
 // Plan implements source.Population. A part's ends are places in the selection, as decimals.
-func (p *population) Plan(_ context.Context, sel source.Selection, target int64) ([]ehi.Part, error) {
+func (p *population) Plan(
+	_ context.Context, sel source.Selection, target int64,
+) ([]ehi.Part, error) {
 	c, err := p.chosen(sel)
 	if err != nil {
 		return nil, err
@@ -257,7 +269,12 @@ func (p *population) Plan(_ context.Context, sel source.Selection, target int64)
 	for from := 0; from == 0 || from < c.len(); from += step {
 		to := min(from+step, c.len())
 		n := int64(to - from)
-		parts = append(parts, ehi.Part{From: strconv.Itoa(from), To: strconv.Itoa(to), Resources: s.resources * n, Bytes: s.bytes * n})
+		parts = append(parts, ehi.Part{
+			From:      strconv.Itoa(from),
+			To:        strconv.Itoa(to),
+			Resources: s.resources * n,
+			Bytes:     s.bytes * n,
+		})
 	}
 	if !sel.ByPatient {
 		parts = append(parts, ehi.Part{Shared: true})
@@ -280,7 +297,9 @@ func (p *population) Absent(_ context.Context, sel source.Selection) (absent []s
 }
 
 // Open implements source.Population.
-func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part) (source.Record, error) {
+func (p *population) Open(
+	_ context.Context, sel source.Selection, part ehi.Part,
+) (source.Record, error) {
 	c, err := p.chosen(sel)
 	if err != nil {
 		return nil, err
@@ -298,7 +317,8 @@ func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part
 	r.from, errFrom = strconv.Atoi(part.From)
 	r.to, errTo = strconv.Atoi(part.To)
 	if errFrom != nil || errTo != nil || r.from < 0 || r.from > r.to || r.to > c.len() {
-		return nil, fmt.Errorf("the part from %q to %q is of another population", part.From, part.To)
+		return nil,
+			fmt.Errorf("the part from %q to %q is of another population", part.From, part.To)
 	}
 	return r, nil
 }
@@ -337,8 +357,11 @@ func (r *record) Resolves(_, id string) (bool, error) {
 	return ok && r.of.has(k), nil
 }
 
-// Find implements source.Record: it makes the patient of the resource's id anew, or the shared resources.
-func (r *record) Find(ctx context.Context, q source.Query, typ, id string) (line []byte, err error) {
+// Find implements source.Record: it makes the patient of the resource's id anew, or the shared
+// resources.
+func (r *record) Find(
+	ctx context.Context, q source.Query, typ, id string,
+) (line []byte, err error) {
 	one := *r
 	one.own, one.blocks, one.referred, one.all, one.group = true, false, false, false, false
 	k, owned := r.source.cfg.owner(id)
@@ -364,7 +387,9 @@ func (r *record) Find(ctx context.Context, q source.Query, typ, id string) (line
 func (r *record) Close() error { return nil }
 
 // Scan implements source.Record.
-func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r *record) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	emit := func(res source.Resource) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -396,13 +421,20 @@ func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Res
 		}
 	}
 	if r.group && q.AdmitsType("Group") {
-		return emit(source.Resource{Type: "Group", Line: r.source.cfg.CohortGroup(), Updated: founded, Loose: true})
+		return emit(source.Resource{
+			Type:    "Group",
+			Line:    r.source.cfg.CohortGroup(),
+			Updated: founded,
+			Loose:   true,
+		})
 	}
 	return nil
 }
 
 // patients emits the patients, and finds what they refer to.
-func (r *record) patients(ctx context.Context, g *Generator, q source.Query, emit Emit) (used sharedSet, err error) {
+func (r *record) patients(
+	ctx context.Context, g *Generator, q source.Query, emit Emit,
+) (used sharedSet, err error) {
 	if !r.own && !r.referred {
 		return used, nil
 	}

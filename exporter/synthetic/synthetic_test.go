@@ -41,7 +41,9 @@ func generate(t testing.TB, c synthetic.Config, k int) (lines [][]byte) {
 const sharedCount = 72
 
 func TestEachPatientIsLinkedVariedAndOfTheSizePromised(t *testing.T) {
-	for _, settings := range []string{"", "resources=40", "resources=200,size=600", "resources=2000", "resources=3"} {
+	for _, settings := range []string{
+		"", "resources=40", "resources=200,size=600", "resources=2000", "resources=3",
+	} {
 		c := config(t, settings)
 		for k := range 20 {
 			types, have := map[string]bool{}, map[string]records.Resource{}
@@ -104,7 +106,13 @@ func TestAnIDTellsItsPatientAndSortsAsTheNumberDoes(t *testing.T) {
 		}
 		last = id
 	}
-	for _, id := range []string{"", c.PatientID(1_000_000), config(t, "seed=8").PatientID(3), strings.ToUpper(c.PatientID(999_999)), strings.Repeat("g", 36)} {
+	for _, id := range []string{
+		"",
+		c.PatientID(1_000_000),
+		config(t, "seed=8").PatientID(3),
+		strings.ToUpper(c.PatientID(999_999)),
+		strings.Repeat("g", 36),
+	} {
 		if k, ok := c.Number(id); ok {
 			t.Errorf("%q is patient %d", id, k)
 		}
@@ -112,12 +120,22 @@ func TestAnIDTellsItsPatientAndSortsAsTheNumberDoes(t *testing.T) {
 }
 
 func TestSettingsAreChecked(t *testing.T) {
-	for _, bad := range []string{"patients=0", "patients=x", "errors=2", "errors=NaN", "errors=-1", "size=-1", "resources=-1", "delay=-1s", "colour=red", "patients"} {
+	for _, bad := range []string{
+		"patients=0", "patients=x", "errors=2", "errors=NaN", "errors=-1", "size=-1",
+		"resources=-1", "delay=-1s", "colour=red", "patients",
+	} {
 		if _, err := synthetic.ParseConfig(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}
-	want := synthetic.Config{Patients: 5, Seed: 7, Resources: 10, Size: 600, Errors: 0.5, Delay: time.Second}
+	want := synthetic.Config{
+		Patients:  5,
+		Seed:      7,
+		Resources: 10,
+		Size:      600,
+		Errors:    0.5,
+		Delay:     time.Second,
+	}
 	if c := config(t, "patients=5,seed=7,resources=10,size=600,errors=0.5,delay=1s"); c != want {
 		t.Errorf("%+v", c)
 	}

@@ -59,12 +59,18 @@ const (
 )
 
 var slotNames = map[string]slot{
-	"id": self, "patient": patient, "updated": updated, "born": born, "since": since, "start": start, "end": end, "moment": moment,
-	"coverage": coverage, "careTeam": careTeam, "goal": goal, "condition": condition, "encounter": encounter, "order": order,
-	"specimen": specimen, "claim": claim, "target": target, "study": study, "prescription": prescription,
-	"result0": result, "result1": result + 1, "result2": result + 2, "result3": result + 3, "result4": result + 4,
-	"organization": organization, "practitioner": practitioner, "role": role, "location": location, "medication": medication,
-	"number": number, "family": family, "given": given, "relative": relative, "gender": gender, "city": city, "phone": phone,
+	"id": self, "patient": patient, "updated": updated, "born": born, "since": since,
+	"start": start, "end": end, "moment": moment,
+	"coverage": coverage, "careTeam": careTeam, "goal": goal, "condition": condition,
+	"encounter": encounter, "order": order,
+	"specimen": specimen, "claim": claim, "target": target, "study": study,
+	"prescription": prescription,
+	"result0":      result, "result1": result + 1, "result2": result + 2, "result3": result + 3,
+	"result4":      result + 4,
+	"organization": organization, "practitioner": practitioner, "role": role, "location": location,
+	"medication": medication,
+	"number":     number, "family": family, "given": given, "relative": relative, "gender": gender,
+	"city": city, "phone": phone,
 	"street": street, "postal": postal, "value": value, "payload": payload, "uid": uid,
 }
 
@@ -79,7 +85,8 @@ type part struct {
 	slot slot // none at the end
 }
 
-// resource makes the template of a type: id and meta, then the given elements, in which {{name}} is a slot.
+// resource makes the template of a type: id and meta, then the given elements, in which {{name}}
+// is a slot.
 func resource(typ, elements string) *template { return labelled(typ, "", elements) }
 
 // labelled is resource with a security label in the meta.
@@ -88,7 +95,8 @@ func labelled(typ, security, elements string) *template {
 		security = `,"security":[` + security + `]`
 	}
 	t := &template{typ: typ}
-	rest := `{"resourceType":"` + typ + `","id":"{{id}}","meta":{"lastUpdated":"{{updated}}"` + security + `},` + elements + `}`
+	rest := `{"resourceType":"` + typ + `","id":"{{id}}","meta":{"lastUpdated":"{{updated}}"` +
+		security + `},` + elements + `}`
 	for {
 		text, after, found := strings.Cut(rest, "{{")
 		if !found {

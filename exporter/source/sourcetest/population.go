@@ -33,7 +33,8 @@ func populations(t *testing.T, s source.Source, want Expect) {
 			}
 		}
 		for key := range got {
-			if typ, _, _ := strings.Cut(key, "/"); lines[key] == "" && (fhir.CompartmentPaths(typ) != nil || typ == "Group") {
+			typ, _, _ := strings.Cut(key, "/")
+			if lines[key] == "" && (fhir.CompartmentPaths(typ) != nil || typ == "Group") {
 				t.Errorf("%s is in no patient's record", key)
 			}
 		}
@@ -63,7 +64,9 @@ func populations(t *testing.T, s source.Source, want Expect) {
 	t.Run("what is exported is found from every part", func(t *testing.T) { finding(t, all, want) })
 	t.Run("by patient", func(t *testing.T) { byPatient(t, s, all, want) })
 	t.Run("a group that is not there", func(t *testing.T) {
-		if _, err := all.Plan(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody"}, small); ehi.CodeOf(err) != ehi.NotFound {
+		_, err := all.Plan(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody"},
+			small)
+		if ehi.CodeOf(err) != ehi.NotFound {
 			t.Errorf("Plan: %v", err)
 		}
 	})
@@ -77,17 +80,35 @@ func absent(t *testing.T, all source.Population, want Expect) {
 		want []string
 	}{
 		"none asked for": {source.Selection{Level: ehi.AllPatients}, nil},
-		"of all":         {source.Selection{Level: ehi.AllPatients, Patients: append([]string{"nobody", "no.body"}, want.Patients...)}, []string{"nobody", "no.body"}},
+		"of all": {
+			source.Selection{
+				Level:    ehi.AllPatients,
+				Patients: append([]string{"nobody", "no.body"}, want.Patients...),
+			},
+			[]string{"nobody", "no.body"},
+		},
 		"of a group": {
-			source.Selection{Level: ehi.OneGroup, Group: want.Group, Patients: append([]string{"nobody"}, want.Patients...)},
-			append([]string{"nobody"}, slices.DeleteFunc(slices.Clone(want.Patients), func(p string) bool { return slices.Contains(want.Members, p) })...),
+			source.Selection{
+				Level:    ehi.OneGroup,
+				Group:    want.Group,
+				Patients: append([]string{"nobody"}, want.Patients...),
+			},
+			append([]string{"nobody"},
+				slices.DeleteFunc(slices.Clone(want.Patients), func(p string) bool {
+					return slices.Contains(want.Members, p)
+				})...),
 		},
 	} {
 		if got, err := all.Absent(t.Context(), c.sel); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)
 		}
 	}
-	if _, err := all.Absent(t.Context(), source.Selection{Level: ehi.OneGroup, Group: "nobody", Patients: want.Patients}); ehi.CodeOf(err) != ehi.NotFound {
+	_, err := all.Absent(t.Context(), source.Selection{
+		Level:    ehi.OneGroup,
+		Group:    "nobody",
+		Patients: want.Patients,
+	})
+	if ehi.CodeOf(err) != ehi.NotFound {
 		t.Errorf("a group that is not there: %v", err)
 	}
 }
@@ -118,7 +139,8 @@ func finding(t *testing.T, all source.Population, want Expect) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := find(source.Query{Types: []string{typ}}, typ, id); got != line && typ != "Group" {
+			got := find(source.Query{Types: []string{typ}}, typ, id)
+			if got != line && typ != "Group" {
 				t.Errorf("%s/%s: %q, want %q", typ, id, got, line)
 			}
 			if got := find(source.Query{Since: time.Now().AddDate(100, 0, 0)}, typ, id); got != "" {
@@ -223,7 +245,10 @@ func plan(t *testing.T, p source.Population, sel source.Selection, target int64)
 }
 
 // open visits the resources of a part as "type/id".
-func open(t *testing.T, p source.Population, sel source.Selection, part ehi.Part, visit func(key, line, patient string)) {
+func open(
+	t *testing.T, p source.Population, sel source.Selection, part ehi.Part,
+	visit func(key, line, patient string),
+) {
 	t.Helper()
 	rec, err := p.Open(t.Context(), sel, part)
 	if err != nil {

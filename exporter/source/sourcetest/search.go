@@ -39,7 +39,10 @@ func searches(t *testing.T, s source.Source, want Expect) {
 		}
 		pages(t, s, q, expected, lines)
 		q.IDs = []string{want.Patients[len(want.Patients)-1], "nobody", want.Patient, want.Patient}
-		pages(t, s, q, slices.DeleteFunc(slices.Clone(expected), func(p string) bool { return !slices.Contains(q.IDs, p) }), lines)
+		pages(t, s, q,
+			slices.DeleteFunc(slices.Clone(expected), func(p string) bool {
+				return !slices.Contains(q.IDs, p)
+			}), lines)
 	}
 	pages(t, s, source.Search{IDs: []string{}}, nil, lines)
 	pages(t, s, source.Search{IDs: []string{"nobody", "../x", "a\x00b", ""}}, nil, lines)
@@ -73,7 +76,9 @@ func questions(t *testing.T, line string) (out [][][2]string) {
 		one("family", n.Family[:2])
 		one("family", n.Family[1:])
 		one("name", n.Given[0]+" "+n.Family)
-		out = append(out, [][2]string{{"given", n.Given[0]}, {"name", n.Family}}, [][2]string{{"given", n.Given[0]}, {"family", "nobody"}})
+		out = append(out, [][2]string{{"given", n.Given[0]}, {"name", n.Family}}, [][2]string{
+			{"given", n.Given[0]}, {"family", "nobody"},
+		})
 	}
 	if p.BirthDate != "" {
 		for _, prefix := range []string{"", "eq", "ne", "gt", "ge", "lt", "le", "sa", "eb"} {
@@ -116,7 +121,8 @@ func pages(t *testing.T, s source.Source, q source.Search, want []string, lines 
 		}
 	}
 	q.After, q.Limit = "", 0
-	if f, err := s.FindPatients(t.Context(), q); err != nil || f.Total != len(want) || len(f.Matches) > 0 || f.Next != "" {
+	f, err := s.FindPatients(t.Context(), q)
+	if err != nil || f.Total != len(want) || len(f.Matches) > 0 || f.Next != "" {
 		t.Errorf("counted %+v, %v", f, err)
 	}
 	if q.After = "no/id"; len(want) > 0 {

@@ -38,7 +38,9 @@ func Run(t *testing.T, s source.Source, want Expect) {
 	t.Run("searches", func(t *testing.T) { searches(t, s, want) })
 	t.Run("groups", func(t *testing.T) { groups(t, s, want) })
 	t.Run("populations", func(t *testing.T) { populations(t, s, want) })
-	t.Run("a visit's error and a context's end stop a scan", func(t *testing.T) { stops(t, s, want) })
+	t.Run("a visit's error and a context's end stop a scan", func(t *testing.T) {
+		stops(t, s, want)
+	})
 }
 
 func patients(t *testing.T, s source.Source, want Expect) {
@@ -70,7 +72,8 @@ func patients(t *testing.T, s source.Source, want Expect) {
 	}
 }
 
-// sizes holds the size of all to be that of each, and of one patient to be that of the record, more or less.
+// sizes holds the size of all to be that of each, and of one patient to be that of the record,
+// more or less.
 func sizes(t *testing.T, s source.Source, want Expect) {
 	size := func(patients []string) int64 {
 		t.Helper()
@@ -145,7 +148,8 @@ func record(t *testing.T, s source.Source, want Expect) {
 		t.Fatal(err)
 	}
 	defer rec.Close()
-	if rec.TakenAt().Before(before.Add(-time.Second)) || rec.TakenAt().After(time.Now().Add(time.Second)) {
+	if rec.TakenAt().Before(before.Add(-time.Second)) ||
+		rec.TakenAt().After(time.Now().Add(time.Second)) {
 		t.Errorf("TakenAt = %v", rec.TakenAt())
 	}
 	if n := rec.Total(); n != 0 && n != int64(len(first)) {
@@ -154,14 +158,16 @@ func record(t *testing.T, s source.Source, want Expect) {
 }
 
 func queries(t *testing.T, s source.Source, want Expect) {
-	if _, types := scan(t, s, want.Patient, source.Query{Types: want.Types[:1]}); !slices.Equal(types, want.Types[:1]) {
+	_, types := scan(t, s, want.Patient, source.Query{Types: want.Types[:1]})
+	if !slices.Equal(types, want.Types[:1]) {
 		t.Errorf("a query for %s gave %v", want.Types[0], types)
 	}
 	future := time.Now().Add(time.Hour)
 	if lines, _ := scan(t, s, want.Patient, source.Query{Since: future}); len(lines) != 0 {
 		t.Errorf("%d resources since the future", len(lines))
 	}
-	if _, types := scan(t, s, want.Patient, source.Query{Until: future}); !slices.Equal(types, want.Types) {
+	if _, types := scan(t, s, want.Patient, source.Query{Until: future}); !slices.Equal(types,
+		want.Types) {
 		t.Errorf("until the future: %v", types)
 	}
 }
@@ -174,7 +180,8 @@ func stops(t *testing.T, s source.Source, want Expect) {
 	defer rec.Close()
 	mine := errors.New("mine")
 	n := 0
-	if err := rec.Scan(t.Context(), source.Query{}, func(source.Resource) error { n++; return mine }); !errors.Is(err, mine) || n != 1 {
+	if err := rec.Scan(t.Context(), source.Query{},
+		func(source.Resource) error { n++; return mine }); !errors.Is(err, mine) || n != 1 {
 		t.Errorf("after a visit's error: %v, %d visits", err, n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
