@@ -15,8 +15,9 @@ type meaning struct {
 	text     string // what it has to say instead; "" where it can stay as it is
 }
 
-// read tells what a reference means. However it is spelled, what leads to a resource of this store is a type/id, perhaps with a
-// version and a fragment, or a name that parseName reads: nobody behind the import has to know other spellings.
+// read tells what a reference means. However it is spelled, what leads to a resource of this
+// store is a type/id, perhaps with a version and a fragment, or a name that parseName reads:
+// nobody behind the import has to know other spellings.
 func (s *scope) read(text []byte) meaning {
 	if typ, id, ok := fhir.Local(text); ok {
 		return s.relative(text, typ, id)
@@ -45,7 +46,8 @@ func (s *scope) read(text []byte) meaning {
 	return s.unusual(t)
 }
 
-// longestReference bounds what is looked at closely, in bytes; package weburl reads no longer address.
+// longestReference bounds what is looked at closely, in bytes; package weburl reads no longer
+// address.
 const longestReference = 8 << 10
 
 // unusual reads what is spelled in an unusual way, as browsers read it.
@@ -97,7 +99,8 @@ func (s *scope) absolute(url, query, fragment string) meaning {
 	return meaning{kind: refStrange, external: true}
 }
 
-// entry reads what an entry of the bundle is called, and what stands behind that: a version, a fragment.
+// entry reads what an entry of the bundle is called, and what stands behind that: a version, a
+// fragment.
 func (s *scope) entry(called, behind string) (m meaning, ok bool) {
 	if len(s.names) == 0 {
 		return m, false
@@ -141,8 +144,10 @@ func (m meaning) with(fragment string) meaning {
 	return m
 }
 
-// relative reads type/id by the rules of R4 for bundles (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base
-// of its entry. Where the bundle's entries come from several servers and only another one's is called so, it leads out.
+// relative reads type/id by the rules of R4 for bundles
+// (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base of its entry.
+// Where the bundle's entries come from several servers and only another one's is called so, it
+// leads out.
 func (s *scope) relative(ref, typ, id []byte) meaning {
 	if len(s.names) == 0 { // as of most
 		return meaning{}
@@ -177,7 +182,8 @@ type address struct {
 // here is where relative addresses are.
 var here, _ = weburl.Parse("https://here.invalid/")
 
-// readAddress reads a URL as browsers do. ok is false where none can, or where it is not one of HTTP.
+// readAddress reads a URL as browsers do. ok is false where none can, or where it is not one of
+// HTTP.
 func readAddress(text string) (a address, ok bool) {
 	text = trim(text)
 	if at := strings.IndexAny(text, "?#"); at >= 0 && text[at] == '?' {
@@ -205,7 +211,8 @@ func trim(text string) string {
 // url is the address without query and fragment.
 func (a address) url() string { return a.origin + "/" + strings.Join(a.segments, "/") }
 
-// isPlain reports whether an absolute URL is one that plainURL certainly leaves as it is. Most are, and need no closer look.
+// isPlain reports whether an absolute URL is one that plainURL certainly leaves as it is. Most
+// are, and need no closer look.
 func isPlain(url string) bool {
 	rest, found := strings.CutPrefix(url, "https://")
 	if !found {
@@ -223,7 +230,8 @@ func isPlain(url string) bool {
 	before := byte('/')
 	for i := range len(path) {
 		c := path[i]
-		if c <= ' ' || c >= 0x7f || before == '/' && (c == '/' || c == '.') || strings.IndexByte(`%\?#`, c) >= 0 {
+		if c <= ' ' || c >= 0x7f || before == '/' && (c == '/' || c == '.') ||
+			strings.IndexByte(`%\?#`, c) >= 0 {
 			return false
 		}
 		before = c
@@ -231,8 +239,8 @@ func isPlain(url string) bool {
 	return before != '/'
 }
 
-// plainURL writes the absolute URL of a resource, or of a server, in one way: as browsers write it, without escapes, empty parts, query
-// and fragment. Any other text stays as it is.
+// plainURL writes the absolute URL of a resource, or of a server, in one way: as browsers write
+// it, without escapes, empty parts, query and fragment. Any other text stays as it is.
 func plainURL(url string) string {
 	if isPlain(url) {
 		return url
@@ -252,7 +260,8 @@ func plainName(fullURL string) string {
 	return whole
 }
 
-// restful takes the URL of a resource on a server apart, with or without a version. base has a final slash.
+// restful takes the URL of a resource on a server apart, with or without a version. base has a
+// final slash.
 func restful(url string) (base, typ, id string, ok bool) {
 	url = plainName(url)
 	if !fhir.External([]byte(url)) {
@@ -267,7 +276,8 @@ func restful(url string) (base, typ, id string, ok bool) {
 	return url[:slash+1], string(t), string(i), ok
 }
 
-// onServer is what an address asks of a server, by whatever base it is called: type/id, or type?search, or a type.
+// onServer is what an address asks of a server, by whatever base it is called: type/id, or
+// type?search, or a type.
 func onServer(text string) (typ, id, query string) {
 	if _, typ, id, ok := restful(text); ok {
 		return typ, id, ""

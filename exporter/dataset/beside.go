@@ -30,7 +30,9 @@ func (f *facts) definition() identifier {
 }
 
 // Beside implements source.Record.
-func (r *record) Beside(ctx context.Context, names []source.Name, visit func(line []byte) error) error {
+func (r *record) Beside(
+	ctx context.Context, names []source.Name, visit func(line []byte) error,
+) error {
 	b := beside{record: r, seen: map[string]bool{}}
 	for _, n := range names {
 		if err := ctx.Err(); err != nil {
@@ -81,7 +83,9 @@ func (b *beside) find(n source.Name) error {
 		return b.take(n.Type, n.ID)
 	}
 	prefix := key(kOwner, n.ID, "")
-	return each(b.record.snap, prefix, func(k, _ []byte) error { return b.take(string(k[len(prefix):]), n.ID) })
+	return each(b.record.snap, prefix, func(k, _ []byte) error {
+		return b.take(string(k[len(prefix):]), n.ID)
+	})
 }
 
 // byValue finds the resources that have a value of whatever system in keys of a kind.
@@ -106,7 +110,10 @@ func (b *beside) typesOf(kind byte) (types []string, err error) {
 	if b.types == nil {
 		b.types = map[byte][]string{}
 	}
-	it, err := b.record.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
+	it, err := b.record.snap.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{kind},
+		UpperBound: []byte{kind + 1},
+	})
 	if err != nil {
 		return nil, readError(err)
 	}

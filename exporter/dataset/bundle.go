@@ -17,17 +17,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// bundleRules are how a type of Bundle says what is to be done with its entries (https://hl7.org/fhir/R4/bundle.html).
+// bundleRules are how a type of Bundle says what is to be done with its entries
+// (https://hl7.org/fhir/R4/bundle.html).
 type bundleRules struct {
-	requests  bool // entries ask for changes; their method says for which
-	together  bool // ... which are made together: whatever deletes comes first
-	history   bool // entries are states of resources, the newest first; DELETE says that one was deleted
+	requests bool // entries ask for changes; their method says for which
+	together bool // ... which are made together: whatever deletes comes first
+	// entries are states of resources, the newest first; DELETE says that one was deleted
+	history   bool
 	responses bool // entries answer requests
 	search    bool // entries are matches, what goes with them, and outcomes
 	copies    bool // entries are copies: a document or a message keeps what was true once
 }
 
-// rulesOf gives the rules of a Bundle.type. One without a type, which R4 does not allow, is taken for changes.
+// rulesOf gives the rules of a Bundle.type. One without a type, which R4 does not allow, is
+// taken for changes.
 func rulesOf(typ string) (r bundleRules, ok bool) {
 	switch typ {
 	case "batch":
@@ -55,7 +58,8 @@ type step struct {
 	// was is the id of the resource as it came, where that is not the id that it gets.
 	was    string
 	delete bool
-	// query is the search of a conditional delete, or of a conditional create or update whose resource has no id of its own.
+	// query is the search of a conditional delete, or of a conditional create or update whose
+	// resource has no id of its own.
 	query string
 	// create is a conditional create, which changes nothing where its search finds something.
 	create bool
@@ -65,19 +69,22 @@ type step struct {
 	why      string // what is wrong with it
 }
 
-// bundleImport imports one Bundle, in two passes: first all entries are named, so that references among them resolve, then stored.
+// bundleImport imports one Bundle, in two passes: first all entries are named, so that
+// references among them resolve, then stored.
 type bundleImport struct {
 	*importer
 	bundle
-	rules     bundleRules
-	given     map[int]string    // the ids of nameless entries, by their place
-	patients  []string          // the ids of its Patients
-	seen      map[string]bool   // of a history: the resources of which a newer state came before
-	bases     map[string]bool   // the servers that its entries are from
-	mixed     map[string]string // type/id that several servers' entries have -> the first one's base
-	elsewhere map[string]bool   // see scope
-	deletes   bool              // some entry deletes
-	// former is type/id that resources came with and did not keep -> what their entries mean, or "".
+	rules    bundleRules
+	given    map[int]string  // the ids of nameless entries, by their place
+	patients []string        // the ids of its Patients
+	seen     map[string]bool // of a history: the resources of which a newer state came before
+	bases    map[string]bool // the servers that its entries are from
+	// type/id that several servers' entries have -> the first one's base
+	mixed     map[string]string
+	elsewhere map[string]bool // see scope
+	deletes   bool            // some entry deletes
+	// former is type/id that resources came with and did not keep -> what their entries mean, or
+	// "".
 	former map[string]string
 }
 
@@ -134,7 +141,11 @@ func (bi *bundleImport) name() error {
 		switch {
 		case s.skip || s.why != "" || s.typ == "" || s.delete && s.query != "":
 		case s.nameless:
-			nameless = append(nameless, step{entry: entry{FullURL: s.FullURL}, typ: s.typ, was: s.was})
+			nameless = append(nameless, step{
+				entry: entry{FullURL: s.FullURL},
+				typ:   s.typ,
+				was:   s.was,
+			})
 			places = append(places, n)
 		default:
 			bi.origin(byID, s)
@@ -189,7 +200,8 @@ func (bi *bundleImport) server(fullURL string) (base string, ok bool) {
 
 // call remembers what an entry is called, for the references of this bundle and of others.
 func (bi *bundleImport) call(s step) error {
-	if s.typ == "Patient" && s.query == "" && !s.delete && !slices.Contains(bi.patients, s.id) && len(bi.patients) < 2 {
+	if s.typ == "Patient" && s.query == "" && !s.delete && !slices.Contains(bi.patients, s.id) &&
+		len(bi.patients) < 2 {
 		bi.patients = append(bi.patients, s.id)
 	}
 	if s.FullURL == "" && s.was == "" {
@@ -229,8 +241,8 @@ func (bi *bundleImport) wasCalled(former, target string) {
 	bi.former[former] = target
 }
 
-// callFormer lets the bundle's references by a former id lead to what has it no more. Where an entry
-// has that id for good, they mean that one.
+// callFormer lets the bundle's references by a former id lead to what has it no more. Where an
+// entry has that id for good, they mean that one.
 func (bi *bundleImport) callFormer() error {
 	n := 0
 	err := bi.each(func(e entry) error {
@@ -248,7 +260,8 @@ func (bi *bundleImport) callFormer() error {
 	return err
 }
 
-// give gives ids to entries that have none: the same ones whenever the same bundle comes, and others for any other bundle.
+// give gives ids to entries that have none: the same ones whenever the same bundle comes, and
+// others for any other bundle.
 func (bi *bundleImport) give(nameless []step, places []int) error {
 	h := sha256.New()
 	if err := bi.each(func(e entry) error { return digestEntry(h, e) }); err != nil {
@@ -294,7 +307,9 @@ func (bi *bundleImport) read(e entry, place int) step {
 		return s
 	}
 	if s.empty() {
-		s.why = cmp.Or(s.why, "an entry without a resource: "+cmp.Or(strings.TrimSpace(s.Request.Method+" "+s.Request.URL), s.FullURL))
+		s.why = cmp.Or(s.why,
+			"an entry without a resource: "+
+				cmp.Or(strings.TrimSpace(s.Request.Method+" "+s.Request.URL), s.FullURL))
 		return s
 	}
 	typ, id, err := bi.w.cursor.Identify(e.Resource)
@@ -313,7 +328,8 @@ func (bi *bundleImport) read(e entry, place int) step {
 	return s
 }
 
-// skips reports whether an entry has nothing to store. It says of those that delete, and of those that cannot be taken.
+// skips reports whether an entry has nothing to store. It says of those that delete, and of
+// those that cannot be taken.
 func (bi *bundleImport) skips(s *step) bool {
 	method := strings.ToUpper(s.Request.Method)
 	switch {
@@ -366,19 +382,22 @@ func (bi *bundleImport) target(s *step) {
 	}
 	n, ok := parseName(typ + "?" + query)
 	if !ok || n.urn != "" {
-		s.why = fmt.Sprintf("DELETE %s: only a DELETE of one resource by its id, or by an identifier, can be imported", s.Request.URL)
+		s.why = fmt.Sprintf("DELETE %s: only a DELETE of one resource by its id, or by an "+
+			"identifier, can be imported", s.Request.URL)
 		return
 	}
 	if v := s.version(); v != (version{}) {
-		s.why = fmt.Sprintf("DELETE %s: one that tells when it was can be imported by the resource's id alone",
+		s.why = fmt.Sprintf(
+			"DELETE %s: one that tells when it was can be imported by the resource's id alone",
 			s.Request.URL)
 		return
 	}
 	s.query = n.String()
 }
 
-// identify finds the id of an entry's resource: its own, that of the request or of its answer, or that by which the entry is called.
-// A conditional create or update gets one that is made of its search, any other entry one that is made for it.
+// identify finds the id of an entry's resource: its own, that of the request or of its answer,
+// or that by which the entry is called. A conditional create or update gets one that is made of
+// its search, any other entry one that is made for it.
 func (bi *bundleImport) identify(s *step, place int) {
 	typ, id, query := onServer(s.Request.URL)
 	put := strings.EqualFold(s.Request.Method, "PUT")
@@ -418,11 +437,12 @@ func (bi *bundleImport) identify(s *step, place int) {
 	}
 }
 
-// keeps reports whether a resource's id is that under which it is stored. A server that is asked to
-// create a resource ignores its id and gives it another (https://hl7.org/fhir/R4/http.html#create),
-// and one that is asked for a conditional update stores what its search finds: so two senders may give
-// one id to two resources. Where the request, its answer or the name of the entry have that id, too,
-// it is one that was meant to last. typ, id and query are what the request's url says.
+// keeps reports whether a resource's id is that under which it is stored. A server that is asked
+// to create a resource ignores its id and gives it another
+// (https://hl7.org/fhir/R4/http.html#create), and one that is asked for a conditional update
+// stores what its search finds: so two senders may give one id to two resources. Where the
+// request, its answer or the name of the entry have that id, too, it is one that was meant to
+// last. typ, id and query are what the request's url says.
 func (bi *bundleImport) keeps(s *step, typ, id, query string) bool {
 	switch {
 	case strings.EqualFold(s.Request.Method, "POST"):
@@ -441,7 +461,8 @@ func (bi *bundleImport) keeps(s *step, typ, id, query string) bool {
 		return true
 	}
 	before, ends := strings.CutSuffix(s.FullURL, s.id)
-	if s.Response.Location == "" && ends && strings.EqualFold(before, "urn:uuid:") && isUUID(s.id) { // as in most
+	// as in most
+	if s.Response.Location == "" && ends && strings.EqualFold(before, "urn:uuid:") && isUUID(s.id) {
 		return true
 	}
 	if at := s.called(); at != "" {
@@ -501,7 +522,8 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	case s.typ == "Bundle":
 		return bi.nested(ctx, s)
 	case bi.mixed[self] != "" && bi.mixed[self] != base:
-		return bi.bad(bi.bundle.name, s.line, fmt.Sprintf("%s of two servers, %s and %s, in one Bundle", self, bi.mixed[self], base))
+		return bi.bad(bi.bundle.name, s.line,
+			fmt.Sprintf("%s of two servers, %s and %s, in one Bundle", self, bi.mixed[self], base))
 	}
 	bi.w.scope.base = base
 	p := bi.w.prepare(s.Resource)
@@ -515,7 +537,8 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	}
 	problems := bi.report.Problems
 	err := bi.keep(bi.bundle.name, s.line, p, put)
-	if err == nil && bi.report.Problems == problems && s.query == "" && s.was != "" && s.was != s.id {
+	if err == nil && bi.report.Problems == problems && s.query == "" && s.was != "" &&
+		s.was != s.id {
 		bi.report.Rename(s.typ, source.Renamed{Count: 1, From: s.was, To: s.id})
 	}
 	return err
@@ -538,7 +561,8 @@ func (bi *bundleImport) remove(s step) error {
 	if s.query != "" {
 		found, err := bi.w.removeFound(s.typ, s.query)
 		if err == nil && found > 1 {
-			return bi.bad(bi.bundle.name, s.line, fmt.Sprintf("DELETE %s finds %d resources: none is deleted", s.Request.URL, found))
+			return bi.bad(bi.bundle.name, s.line,
+				fmt.Sprintf("DELETE %s finds %d resources: none is deleted", s.Request.URL, found))
 		}
 		return err
 	}

@@ -100,13 +100,14 @@ const (
 	control  = `{"resourceType":"Patient","id":"p4","name":[{"family":"a\u0000\u001b"}]}`
 )
 
-// The same resources in each kind of file: what is no Unicode text is a problem with its line, the rest goes in, and nothing that is read
-// out is invalid UTF-8.
+// The same resources in each kind of file: what is no Unicode text is a problem with its line,
+// the rest goes in, and nothing that is read out is invalid UTF-8.
 func TestWhatIsNoTextIsAProblemInEveryKindOfFile(t *testing.T) {
 	lines := strings.Join([]string{aPatient, latin, half, control}, "\n")
 	entry := func(r string) string { return `{"resource":` + r + `}` }
 	bundle := `{"resourceType":"Bundle","type":"collection","entry":[` + "\n" +
-		strings.Join([]string{entry(aPatient), entry(latin), entry(half), entry(control)}, ",\n") + `]}`
+		strings.Join([]string{entry(aPatient), entry(latin), entry(half), entry(control)}, ",\n") +
+		`]}`
 	for _, c := range []struct {
 		name, content string
 		bad           []int
@@ -133,19 +134,25 @@ func TestWhatIsNoTextIsAProblemInEveryKindOfFile(t *testing.T) {
 }
 
 func TestACharsetConvertsWhatIsNoUTF8AndLeavesTheRest(t *testing.T) {
-	text := aPatient + "\n" + latin + "\n" + "{\"resourceType\":\"Patient\",\"id\":\"bad\",\"name\":[{\"text\":\"\x81\"}]}\n"
+	text := aPatient + "\n" + latin + "\n" +
+		"{\"resourceType\":\"Patient\",\"id\":\"bad\",\"name\":[{\"text\":\"\x81\"}]}\n"
 	s := openStore(t, t.TempDir())
 	paths := []string{raw(t, t.TempDir(), "a.ndjson", text), raw(t, t.TempDir(), "b.json", latin)}
-	rep, err := s.Import(t.Context(), paths, source.ImportOptions{Charset: "latin1", Now: time.Now()})
+	rep, err := s.Import(t.Context(), paths, source.ImportOptions{
+		Charset: "latin1",
+		Now:     time.Now(),
+	})
 	if err != nil || len(rep.Bad) > 1 {
 		t.Fatalf("%v, %v", rep.Bad, err)
 	}
 	for _, line := range everything(t, s) {
-		if !utf8.ValidString(line) || !strings.Contains(line, "Müller") && !strings.Contains(line, `"bad"`) {
+		if !utf8.ValidString(line) ||
+			!strings.Contains(line, "Müller") && !strings.Contains(line, `"bad"`) {
 			t.Errorf("exported %q", line)
 		}
 	}
-	if _, err := s.Import(t.Context(), paths, source.ImportOptions{Charset: "klingon", Now: time.Now()}); err == nil || !strings.Contains(err.Error(), "klingon") {
+	_, err = s.Import(t.Context(), paths, source.ImportOptions{Charset: "klingon", Now: time.Now()})
+	if err == nil || !strings.Contains(err.Error(), "klingon") {
 		t.Errorf("an unknown charset: %v", err)
 	}
 }
@@ -178,10 +185,15 @@ func TestUTF16IsRecognisedAndSaid(t *testing.T) {
 				s := openStore(t, t.TempDir())
 				rep := load(t, s, path)
 				want := map[bool]string{true: "UTF-16LE", false: "UTF-16BE"}[little]
-				if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, want) || rep.Bad[0].Line != 1 {
+				if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, want) ||
+					rep.Bad[0].Line != 1 {
 					t.Errorf("%s, mark %v: %v", name, mark, rep.Bad)
 				}
-				if _, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Charset: "utf-16", Now: time.Now()}); err != nil {
+				_, err := s.Import(t.Context(), []string{path}, source.ImportOptions{
+					Charset: "utf-16",
+					Now:     time.Now(),
+				})
+				if err != nil {
 					t.Fatal(err)
 				}
 				if d := cmp.Diff([]string{aPatient}, everything(t, s)); d != "" {
@@ -199,10 +211,18 @@ func TestUTF16IsRecognisedAndSaid(t *testing.T) {
 
 func TestAByteOrderMarkIsSkippedWhereverTextBegins(t *testing.T) {
 	const mark = "\ufeff"
-	bundle := `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + aPatient + `}]}`
+	bundle := `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + aPatient +
+		`}]}`
 	for name, content := range map[string]string{
-		"a.ndjson": mark + aPatient, "a.json": mark + aPatient, "a.ndjson.gz": zipped(t, mark+aPatient), "b.json": mark + bundle, "b.json.gz": zipped(t, mark+bundle),
-		"within.ndjson": "\n" + mark + aPatient + "\n" + mark + aPatient, "within.json": "\n" + mark + bundle, "b.ndjson": mark + bundle, "only.ndjson": mark + "\n" + aPatient,
+		"a.ndjson":      mark + aPatient,
+		"a.json":        mark + aPatient,
+		"a.ndjson.gz":   zipped(t, mark+aPatient),
+		"b.json":        mark + bundle,
+		"b.json.gz":     zipped(t, mark+bundle),
+		"within.ndjson": "\n" + mark + aPatient + "\n" + mark + aPatient,
+		"within.json":   "\n" + mark + bundle,
+		"b.ndjson":      mark + bundle,
+		"only.ndjson":   mark + "\n" + aPatient,
 	} {
 		s := openStore(t, t.TempDir())
 		rep := load(t, s, raw(t, t.TempDir(), name, content))
@@ -215,10 +235,12 @@ func TestAByteOrderMarkIsSkippedWhereverTextBegins(t *testing.T) {
 func TestTheCasesOfEncodings(t *testing.T) {
 	dir := records.Cases(t, "encodings")
 	s := openStore(t, t.TempDir())
-	if rep := load(t, s, filepath.Join(dir, "bom.ndjson")); len(rep.Bad) > 0 || rep.Resources() == 0 {
+	rep := load(t, s, filepath.Join(dir, "bom.ndjson"))
+	if len(rep.Bad) > 0 || rep.Resources() == 0 {
 		t.Errorf("bom.ndjson: %v", rep)
 	}
-	if rep := load(t, s, filepath.Join(dir, "latin1.ndjson")); len(rep.Bad) == 0 || rep.Bad[0].Line == 0 || !strings.HasSuffix(rep.Bad[0].File, "latin1.ndjson") {
+	if rep := load(t, s, filepath.Join(dir, "latin1.ndjson")); len(rep.Bad) == 0 ||
+		rep.Bad[0].Line == 0 || !strings.HasSuffix(rep.Bad[0].File, "latin1.ndjson") {
 		t.Errorf("latin1.ndjson: %v", rep)
 	}
 	for _, line := range everything(t, s) {
@@ -234,7 +256,8 @@ func large(id string, n int) string {
 	return start + strings.Repeat("x", n-len(start)-len(end)) + end
 }
 
-// IN-5: one limit, to the byte, whatever kind of file a resource came in; what follows a larger one goes in.
+// IN-5: one limit, to the byte, whatever kind of file a resource came in; what follows a larger
+// one goes in.
 func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
 	const limit = 600_000 // more than a chunk
 	fits, tooLarge, small := large("fits", limit), large("large", limit+1), large("small", 100)
@@ -242,7 +265,9 @@ func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
 	lines := strings.Join([]string{tooLarge, fits, huge, small, tooLarge}, "\n")
 	entry := func(r string) string { return `{"fullUrl":"urn:uuid:x","resource":` + r + `}` }
 	bundle := `{"resourceType":"Bundle","type":"collection","entry":[` + "\n" +
-		strings.Join([]string{entry(tooLarge), entry(fits), entry(huge), entry(small), entry(tooLarge)}, ",\n") + `]}`
+		strings.Join([]string{
+			entry(tooLarge), entry(fits), entry(huge), entry(small), entry(tooLarge),
+		}, ",\n") + `]}`
 	for _, c := range []struct {
 		name, content string
 		bad           []int
@@ -260,7 +285,10 @@ func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
 			path := raw(t, t.TempDir(), c.name, c.content)
-			rep, err := s.Import(t.Context(), []string{path}, source.ImportOptions{MaxResource: limit, Now: time.Now()})
+			rep, err := s.Import(t.Context(), []string{path}, source.ImportOptions{
+				MaxResource: limit,
+				Now:         time.Now(),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -284,13 +312,29 @@ func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
 
 func TestFoldersAreReadWholeAndWhatIsLeftOutIsListed(t *testing.T) {
 	dir := t.TempDir()
-	patient := func(id string) string { return fmt.Sprintf(`{"resourceType":"Patient","id":%q}`, id) }
+	patient := func(id string) string {
+		return fmt.Sprintf(`{"resourceType":"Patient","id":%q}`, id)
+	}
 	for name, content := range map[string]string{
-		"a.ndjson": patient("p1"), "b.jsonl": patient("p2"), "c.json.gz": zipped(t, patient("p3")), "D.NDJSON": patient("p4"), "deep/er/e.ndjson.gz": zipped(t, patient("p5")),
-		"f.Json": patient("p6"), "g.JSONL.GZ": zipped(t, patient("p7")), "h.ndjson.gz": patient("p8"), "i.ndjson": zipped(t, patient("p9")),
-		"log.ndjson":    `{"exportId":"https://x.test/1","timestamp":"2026-01-01T00:00:00Z","eventId":"kickoff","eventDetail":{}}`,
-		"manifest.json": `{"transactionTime":"2026-01-01T00:00:00Z","request":"https://x.test/$export","requiresAccessToken":false,"output":[],"error":[]}`,
-		"notes.txt":     "hello", ".hidden.ndjson": patient("no"), "._a.ndjson": "\x00\x05\x16\x07", ".git/x.json": patient("no"), "deep/x.xml": "<Patient/>",
+		"a.ndjson":            patient("p1"),
+		"b.jsonl":             patient("p2"),
+		"c.json.gz":           zipped(t, patient("p3")),
+		"D.NDJSON":            patient("p4"),
+		"deep/er/e.ndjson.gz": zipped(t, patient("p5")),
+		"f.Json":              patient("p6"),
+		"g.JSONL.GZ":          zipped(t, patient("p7")),
+		"h.ndjson.gz":         patient("p8"),
+		"i.ndjson":            zipped(t, patient("p9")),
+		"log.ndjson": `{"exportId":"https://x.test/1",` +
+			`"timestamp":"2026-01-01T00:00:00Z","eventId":"kickoff","eventDetail":{}}`,
+		"manifest.json": `{"transactionTime":"2026-01-01T00:00:00Z",` +
+			`"request":"https://x.test/$export","requiresAccessToken":false,"output":[],` +
+			`"error":[]}`,
+		"notes.txt":      "hello",
+		".hidden.ndjson": patient("no"),
+		"._a.ndjson":     "\x00\x05\x16\x07",
+		".git/x.json":    patient("no"),
+		"deep/x.xml":     "<Patient/>",
 	} {
 		raw(t, dir, name, content)
 	}
@@ -312,15 +356,22 @@ func TestFoldersAreReadWholeAndWhatIsLeftOutIsListed(t *testing.T) {
 	}
 	const other = "no file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 	want := map[string]string{
-		"log.ndjson": "the log of a bulk export", "manifest.json": "the manifest of a bulk export", "notes.txt": other, "deep/x.xml": other,
-		".hidden.ndjson": "hidden", "._a.ndjson": "hidden", ".git": "hidden", "z.ndjson": "cannot be read: no such file or directory",
+		"log.ndjson":     "the log of a bulk export",
+		"manifest.json":  "the manifest of a bulk export",
+		"notes.txt":      other,
+		"deep/x.xml":     other,
+		".hidden.ndjson": "hidden",
+		"._a.ndjson":     "hidden",
+		".git":           "hidden",
+		"z.ndjson":       "cannot be read: no such file or directory",
 	}
 	if d := cmp.Diff(want, left); d != "" {
 		t.Error(d)
 	}
 	again := load(t, s, dir)
 	if again.Files != 0 || again.Skipped != 9 || len(again.Ignored) != len(want) {
-		t.Errorf("the second time: %d files read, %d unchanged, left out %v", again.Files, again.Skipped, again.Ignored)
+		t.Errorf("the second time: %d files read, %d unchanged, left out %v", again.Files,
+			again.Skipped, again.Ignored)
 	}
 }
 
@@ -348,20 +399,26 @@ func TestAFolderMayBeNamedByALink(t *testing.T) {
 	}
 }
 
-// IN-6: what JSON can say in several ways stays as it was written, with the space in a line. Of what is
-// written in several lines, only the space between the tokens goes.
+// IN-6: what JSON can say in several ways stays as it was written, with the space in a line. Of
+// what is written in several lines, only the space between the tokens goes.
 func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {
-	line := `{"id":"o1","resourceType":"Observation","valueQuantity":{"value":1.00,"unit":"\u00b5g\/l <&> \"é\" \ud83d\ude00 \u2028"},` +
-		`"component":[{"valueInteger":123456789012345678901234567890},{"valueDecimal":-0.0},{"valueDecimal":1.0E+2},{"valueDecimal":0.10}],"status":"final"}`
-	spaced := strings.NewReplacer(`{"id"`, "{ \"id\"", `,"status":`, "\t,\r\n \"status\" : ").Replace(line)
+	line := `{"id":"o1","resourceType":"Observation","valueQuantity":{"value":1.00,` +
+		`"unit":"\u00b5g\/l <&> \"é\" \ud83d\ude00 \u2028"},` +
+		`"component":[{"valueInteger":123456789012345678901234567890},{"valueDecimal":-0.0},` +
+		`{"valueDecimal":1.0E+2},{"valueDecimal":0.10}],"status":"final"}`
+	spaced := strings.NewReplacer(`{"id"`, "{ \"id\"", `,"status":`,
+		"\t,\r\n \"status\" : ").Replace(line)
 	one := strings.ReplaceAll(spaced, "\r\n", " ")
 	bundle := func(of string) string {
-		return `{"resourceType": "Bundle", "type": "collection", "entry": [ {"resource": ` + of + ` } ] }`
+		return `{"resourceType": "Bundle", "type": "collection", "entry": [ {"resource": ` + of +
+			` } ] }`
 	}
 	for name, c := range map[string]struct{ content, want string }{
 		"a.ndjson": {line, line}, "b.json": {spaced, line}, "c.json": {bundle(spaced), line},
-		"d.ndjson.gz": {zipped(t, line), line}, "e.ndjson": {one, one}, "f.json": {bundle(one), one},
-		"g.json": {one + "\r\n", one}, "h.ndjson": {" \t" + one + " \r\n\r\n", one},
+		"d.ndjson.gz": {zipped(t, line), line},
+		"e.ndjson":    {one, one},
+		"f.json":      {bundle(one), one},
+		"g.json":      {one + "\r\n", one}, "h.ndjson": {" \t" + one + " \r\n\r\n", one},
 		"i.ndjson": {bundle(one) + "\n", one}, "j.json": {"[" + one + " ,\n" + line + "]", line},
 	} {
 		s := openStore(t, t.TempDir())
@@ -372,13 +429,15 @@ func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {
 	}
 }
 
-// IN-3: what comes twice, in one state and with other space, is kept with less of it, and belongs to the
-// patients of both bundles.
+// IN-3: what comes twice, in one state and with other space, is kept with less of it, and
+// belongs to the patients of both bundles.
 func TestIN3SpaceMakesNoOtherState(t *testing.T) {
 	dir := t.TempDir()
 	bundle := func(patient, line string) string {
-		return raw(t, dir, patient+".json", `{"resourceType":"Bundle","type":"collection","entry":[`+
-			`{"resource":{"resourceType":"Patient","id":"`+patient+`"}},{"resource":`+line+`}]}`)
+		return raw(t, dir, patient+".json",
+			`{"resourceType":"Bundle","type":"collection","entry":[`+
+				`{"resource":{"resourceType":"Patient","id":"`+patient+`"}},{"resource":`+line+
+				`}]}`)
 	}
 	const short, long = `{"resourceType":"Basic","id":"b"}`, `{"resourceType": "Basic", "id": "b"}`
 	inBoth(t, func(t *testing.T, s *dataset.Store) {
@@ -393,7 +452,10 @@ func TestIN3SpaceMakesNoOtherState(t *testing.T) {
 // A bundle that is cut off gives what came before, and says where it ends.
 func TestABundleThatIsCutOffGivesWhatCameBefore(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	rep := load(t, s, raw(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","type":"collection","entry":[`+"\n"+`{"resource":`+aPatient+"},\n"+`{"resource":{"resourceType":"Pat`))
+	rep := load(t, s,
+		raw(t, t.TempDir(), "b.json",
+			`{"resourceType":"Bundle","type":"collection","entry":[`+"\n"+`{"resource":`+aPatient+
+				"},\n"+`{"resource":{"resourceType":"Pat`))
 	if d := cmp.Diff([]int{3}, problems(rep)); d != "" {
 		t.Errorf("%s\n%v", d, rep.Bad)
 	}
@@ -406,7 +468,10 @@ func TestABundleThatIsCutOffGivesWhatCameBefore(t *testing.T) {
 func TestTheOrderOfKeysDoesNotMakeABundle(t *testing.T) {
 	list := `{"entry":[{"item":{"reference":"Patient/p1"}}],"resourceType":"List","id":"l1"}`
 	s := openStore(t, t.TempDir())
-	rep := load(t, s, raw(t, t.TempDir(), "a.json", `{"entry":[{"resource":`+aPatient+`},{"resource":`+list+`}],"type":"collection","resourceType":"Bundle"}`),
+	rep := load(t, s,
+		raw(t, t.TempDir(), "a.json",
+			`{"entry":[{"resource":`+aPatient+`},{"resource":`+list+
+				`}],"type":"collection","resourceType":"Bundle"}`),
 		raw(t, t.TempDir(), "b.json", strings.Replace(list, "l1", "l2", 1)))
 	if len(rep.Bad) > 0 || rep.Counts["List"] != 2 || rep.Counts["Patient"] != 1 {
 		t.Errorf("%v, %v", rep.Counts, rep.Bad)
@@ -416,8 +481,10 @@ func TestTheOrderOfKeysDoesNotMakeABundle(t *testing.T) {
 func TestAPatientIsCalledByTheNameInUse(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, write(t, t.TempDir(), "a.ndjson",
-		`{"resourceType":"Patient","id":"p1","name":[{"use":"old","family":"Before"},{"use":"official","text":"Jane Now","period":{"start":"2020"}}]}`,
-		`{"resourceType":"Patient","id":"p2","name":[{"use":"official","family":"Was","period":{"end":"2001"}},{"use":"usual","family":"Is"}]}`))
+		`{"resourceType":"Patient","id":"p1","name":[{"use":"old","family":"Before"},`+
+			`{"use":"official","text":"Jane Now","period":{"start":"2020"}}]}`,
+		`{"resourceType":"Patient","id":"p2","name":[{"use":"official","family":"Was",`+
+			`"period":{"end":"2001"}},{"use":"usual","family":"Is"}]}`))
 	for id, want := range map[string]string{"p1": "Jane Now", "p2": "Is"} {
 		if p, err := s.Patient(t.Context(), id); err != nil || p.Name != want {
 			t.Errorf("%s is called %q, %v", id, p.Name, err)
@@ -425,27 +492,39 @@ func TestAPatientIsCalledByTheNameInUse(t *testing.T) {
 	}
 }
 
-// A field that is there twice would be read by one as this and by another as that: the importer, the release filter and the client.
+// A field that is there twice would be read by one as this and by another as that: the importer,
+// the release filter and the client.
 func TestIN4AFieldThatIsThereTwiceIsAProblem(t *testing.T) {
 	const good = `{"resourceType":"Condition","id":"good","subject":{"reference":"Patient/p"}}`
 	for name, bad := range map[string]string{
-		"id":                  `{"resourceType":"Condition","id":"a","id":"b","subject":{"reference":"Patient/p"}}`,
-		"subject":             `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/x"},"subject":{"reference":"Patient/p"}}`,
-		"resourceType":        `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/p"},"resourceType":"Observation"}`,
-		"an escaped name":     `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/p"},"\u0069d":"b"}`,
-		"a reference":         `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/x","reference":"Patient/p"}}`,
-		"a code":              `{"resourceType":"Condition","id":"a","subject":{"reference":"Patient/p"},"code":{"coding":[{"code":"1","code":"2"}]}}`,
-		"a label":             `{"resourceType":"Condition","id":"a","meta":{"security":[]},"meta":{},"subject":{"reference":"Patient/p"}}`,
-		"an equal field":      `{"resourceType":"Condition","id":"a","id":"a","subject":{"reference":"Patient/p"}}`,
-		"in what it contains": `{"resourceType":"Condition","id":"a","contained":[{"id":"x","id":"y"}],"subject":{"reference":"Patient/p"}}`,
-		"between spaces":      `{ "resourceType" : "Condition", "id":"a", "id" : "b" , "subject":{"reference":"Patient/p"}}`,
+		"id": `{"resourceType":"Condition","id":"a","id":"b",` +
+			`"subject":{"reference":"Patient/p"}}`,
+		"subject": `{"resourceType":"Condition","id":"a",` +
+			`"subject":{"reference":"Patient/x"},"subject":{"reference":"Patient/p"}}`,
+		"resourceType": `{"resourceType":"Condition","id":"a",` +
+			`"subject":{"reference":"Patient/p"},"resourceType":"Observation"}`,
+		"an escaped name": `{"resourceType":"Condition","id":"a",` +
+			`"subject":{"reference":"Patient/p"},"\u0069d":"b"}`,
+		"a reference": `{"resourceType":"Condition","id":"a",` +
+			`"subject":{"reference":"Patient/x","reference":"Patient/p"}}`,
+		"a code": `{"resourceType":"Condition","id":"a",` +
+			`"subject":{"reference":"Patient/p"},"code":{"coding":[{"code":"1","code":"2"}]}}`,
+		"a label": `{"resourceType":"Condition","id":"a","meta":{"security":[]},` +
+			`"meta":{},"subject":{"reference":"Patient/p"}}`,
+		"an equal field": `{"resourceType":"Condition","id":"a","id":"a",` +
+			`"subject":{"reference":"Patient/p"}}`,
+		"in what it contains": `{"resourceType":"Condition","id":"a","contained":[{"id":"x",` +
+			`"id":"y"}],"subject":{"reference":"Patient/p"}}`,
+		"between spaces": `{ "resourceType" : "Condition", "id":"a", "id" : "b" , ` +
+			`"subject":{"reference":"Patient/p"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			patient := `{"resourceType":"Patient","id":"p"}`
 			entry := func(r string) string { return "\n" + `{"resource":` + r + `}` }
 			for file, content := range map[string]string{
 				"a.ndjson": patient + "\n" + bad + "\n" + good + "\n",
-				"b.json":   `{"resourceType":"Bundle","type":"collection","entry":[` + entry(patient) + "," + entry(bad) + "," + entry(good) + `]}`,
+				"b.json": `{"resourceType":"Bundle","type":"collection","entry":[` +
+					entry(patient) + "," + entry(bad) + "," + entry(good) + `]}`,
 			} {
 				s := openStore(t, t.TempDir())
 				rep := load(t, s, raw(t, t.TempDir(), file, content))
@@ -454,7 +533,8 @@ func TestIN4AFieldThatIsThereTwiceIsAProblem(t *testing.T) {
 				if strings.HasPrefix(file, "b") {
 					line = 3
 				}
-				if len(rep.Bad) != 1 || rep.Bad[0].Line != line || !strings.Contains(rep.Bad[0].Why, "an object has two fields") {
+				if len(rep.Bad) != 1 || rep.Bad[0].Line != line ||
+					!strings.Contains(rep.Bad[0].Why, "an object has two fields") {
 					t.Errorf("%s: problems %v", file, rep.Bad)
 				}
 			}
@@ -466,21 +546,31 @@ func TestIN4AFieldOfABundleThatIsThereTwiceIsAProblem(t *testing.T) {
 	const resource = `{"resourceType":"Patient","id":"%s"}`
 	p, q := fmt.Sprintf(resource, "p"), fmt.Sprintf(resource, "q")
 	for name, bundle := range map[string]string{
-		"entry":        `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p + `}],"entry":[{"resource":` + q + `}]}`,
-		"type":         `{"resourceType":"Bundle","type":"collection","type":"history","entry":[{"resource":` + p + `}]}`,
-		"resourceType": `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p + `}],"resourceType":"Bundle"}`,
-		"resource":     `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p + `,"resource":` + q + `}]}`,
-		"fullUrl":      `{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"urn:uuid:1","resource":` + p + `,"fullUrl":"urn:uuid:2"}]}`,
-		"method": `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"PUT","method":"DELETE","url":"Patient/p"},"resource":` +
+		"entry": `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p +
+			`}],"entry":[{"resource":` + q + `}]}`,
+		"type": `{"resourceType":"Bundle","type":"collection","type":"history",` +
+			`"entry":[{"resource":` + p + `}]}`,
+		"resourceType": `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p +
+			`}],"resourceType":"Bundle"}`,
+		"resource": `{"resourceType":"Bundle","type":"collection","entry":[{"resource":` + p +
+			`,"resource":` + q + `}]}`,
+		"fullUrl": `{"resourceType":"Bundle","type":"collection",` +
+			`"entry":[{"fullUrl":"urn:uuid:1","resource":` + p + `,"fullUrl":"urn:uuid:2"}]}`,
+		"method": `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"PUT",` +
+			`"method":"DELETE","url":"Patient/p"},"resource":` +
 			p + `}]}`,
-		"request": `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"DELETE","url":"Patient/p"},"requ\u0065st":{"method":"PUT","url":"Patient/p"},"resource":` +
+		"request": `{"resourceType":"Bundle","type":"batch",` +
+			`"entry":[{"request":{"method":"DELETE","url":"Patient/p"},` +
+			`"requ\u0065st":{"method":"PUT","url":"Patient/p"},"resource":` +
 			p + `}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, file := range []string{"b.json", "b.ndjson"} {
 				s := openStore(t, t.TempDir())
 				rep := load(t, s, raw(t, t.TempDir(), file, bundle))
-				if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, fmt.Sprintf("two fields %q", name)) || len(rep.Counts) > 0 {
+				if len(rep.Bad) != 1 ||
+					!strings.Contains(rep.Bad[0].Why, fmt.Sprintf("two fields %q", name)) ||
+					len(rep.Counts) > 0 {
 					t.Errorf("%s: %+v", file, rep)
 				}
 			}
@@ -494,8 +584,10 @@ func TestIN4AnArrayIsTakenApart(t *testing.T) {
 	condition := func(id string) string {
 		return `{"resourceType":"Condition","id":"` + id + `","subject":{"reference":"Patient/p"}}`
 	}
-	bundle := `{"resourceType":"B\u0075ndle","id":"x","type":"collection","entry":[{"resource":` + condition("in") + `}]}`
-	array := "[" + p + ",\n" + condition("a") + ",\n" + `{"resourceType":"Condition"},` + "\n" + `7, [` + condition("nested") + `], null,` + "\n" + bundle + "]"
+	bundle := `{"resourceType":"B\u0075ndle","id":"x","type":"collection","entry":[{"resource":` +
+		condition("in") + `}]}`
+	array := "[" + p + ",\n" + condition("a") + ",\n" + `{"resourceType":"Condition"},` + "\n" +
+		`7, [` + condition("nested") + `], null,` + "\n" + bundle + "]"
 	for _, c := range []struct {
 		name, content string
 		bad           []int
@@ -521,25 +613,30 @@ func TestIN4AnArrayIsTakenApart(t *testing.T) {
 		})
 	}
 	for _, empty := range []string{"[]", " [ ] "} {
-		if rep := load(t, openStore(t, t.TempDir()), raw(t, t.TempDir(), "a.json", empty)); rep.Problems > 0 || len(rep.Counts) > 0 {
+		rep := load(t, openStore(t, t.TempDir()), raw(t, t.TempDir(), "a.json", empty))
+		if rep.Problems > 0 || len(rep.Counts) > 0 {
 			t.Errorf("%q: %+v", empty, rep)
 		}
 	}
 }
 
-// Documents that are written in several lines are told from NDJSON whatever their file is called, and may follow each other.
+// Documents that are written in several lines are told from NDJSON whatever their file is
+// called, and may follow each other.
 func TestIN4DocumentsInSeveralLinesAreTakenWhole(t *testing.T) {
 	patient := "{\n  \"resourceType\": \"Patient\",\n  \"id\": \"p\"\n}\n"
 	condition := func(id string) string {
-		return "{\r\n \"resourceType\": \"Condition\",\r\n \"id\": \"" + id + "\",\r\n \"subject\": {\"reference\": \"Patient/p\"}\r\n}\r\n"
+		return "{\r\n \"resourceType\": \"Condition\",\r\n \"id\": \"" + id +
+			"\",\r\n \"subject\": {\"reference\": \"Patient/p\"}\r\n}\r\n"
 	}
 	line := `{"resourceType":"Condition","id":"line","subject":{"reference":"Patient/p"}}` + "\n"
 	bundle := func(id string) string {
-		return "{\n\"resourceType\":\"Bundle\",\"type\":\"collection\",\n\"entry\":[\n{\"resource\":" + condition(id) + "}]\n}\n"
+		return "{\n\"resourceType\":\"Bundle\",\"type\":\"collection\"," +
+			"\n\"entry\":[\n{\"resource\":" + condition(id) + "}]\n}\n"
 	}
 	for name, content := range map[string]string{
-		"resources":                     patient + "\n" + condition("a") + condition("b"),
-		"an array":                      "[\n" + patient + "," + condition("a") + "," + condition("b") + "]\n",
+		"resources": patient + "\n" + condition("a") + condition("b"),
+		"an array": "[\n" + patient + "," + condition("a") + "," +
+			condition("b") + "]\n",
 		"bundles":                       bundle("a") + bundle("b") + patient,
 		"resources and lines":           patient + condition("a") + line,
 		"a bundle, a resource, a line":  bundle("a") + patient + line,

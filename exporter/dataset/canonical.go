@@ -12,9 +12,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A resource names the definition that it was made by, a questionnaire or a protocol, by that one's
-// canonical URL (https://hl7.org/fhir/R4/references.html#canonical). Where the store has it, it goes
-// with the resource as what a Reference leads to does.
+// A resource names the definition that it was made by, a questionnaire or a protocol, by that
+// one's canonical URL (https://hl7.org/fhir/R4/references.html#canonical). Where the store has
+// it, it goes with the resource as what a Reference leads to does.
 
 // canonicalField is an element of type canonical: its name, and its path.
 type canonicalField struct{ name, path string }
@@ -24,7 +24,10 @@ var canonicalFields = func() [][]canonicalField {
 	of := make([][]canonicalField, len(fhir.Types())+1)
 	for i, typ := range fhir.Types() {
 		for _, path := range fhir.CanonicalPaths(typ) {
-			of[i+1] = append(of[i+1], canonicalField{path[strings.LastIndexByte(path, '.')+1:], path})
+			of[i+1] = append(of[i+1], canonicalField{
+				path[strings.LastIndexByte(path, '.')+1:],
+				path,
+			})
 		}
 	}
 	return of
@@ -40,14 +43,16 @@ var definitionTypes = func() (types []string) {
 	return types
 }()
 
-// canonicalAt takes in the scalar where a walk stands, in a field of a name, where it names a definition.
+// canonicalAt takes in the scalar where a walk stands, in a field of a name, where it names a
+// definition.
 func (x *examiner) canonicalAt(name []byte, made *making) {
 	c := &x.cursor
 	for _, f := range x.canonicals {
 		if f.name != string(name) || !c.IsString() {
 			continue
 		}
-		if x.path = c.AppendPath(x.path[:0]); string(x.path) == f.path || fhir.PlainPath(string(x.path)) == f.path {
+		if x.path = c.AppendPath(x.path[:0]); string(x.path) == f.path ||
+			fhir.PlainPath(string(x.path)) == f.path {
 			made.event(isCanonical, c, "")
 			start, end := c.Span()
 			x.canonical(c.Text(), start, end)
@@ -72,7 +77,8 @@ func (x *examiner) canonical(text []byte, start, end int) {
 	x.last = r.end
 }
 
-// cutCanonical takes the version and the fragment off a canonical; url is "" where it is a fragment.
+// cutCanonical takes the version and the fragment off a canonical; url is "" where it is a
+// fragment.
 func cutCanonical(canonical string) (url, version string) {
 	url = canonical
 	if at := strings.IndexAny(canonical, "|#"); at >= 0 {
@@ -83,7 +89,8 @@ func cutCanonical(canonical string) (url, version string) {
 	return strings.TrimSpace(url), strings.TrimSpace(version)
 }
 
-// canonical takes in a canonical, and the resource that it leads to where no definition is called so.
+// canonical takes in a canonical, and the resource that it leads to where no definition is
+// called so.
 func (l *linker) canonical(text, otherwise string) error {
 	url, _ := cutCanonical(text)
 	l.names = append(l.names, definedDigest(fhir.PlainCanonical([]byte(url))))
@@ -106,8 +113,8 @@ func (l *linker) canonical(text, otherwise string) error {
 	return nil
 }
 
-// shared takes in a type/id that leads to a shared resource, or nowhere: nobody's record is incomplete
-// without it.
+// shared takes in a type/id that leads to a shared resource, or nowhere: nobody's record is
+// incomplete without it.
 func (l *linker) shared(target string) error {
 	typ, id, _ := strings.Cut(target, "/")
 	l.names = append(l.names, literalDigest(typ, id))
@@ -118,8 +125,8 @@ func (l *linker) shared(target string) error {
 	return err
 }
 
-// definedDigest stands for a canonical URL, as fhir.PlainCanonical gives it, among the names on which
-// something depends.
+// definedDigest stands for a canonical URL, as fhir.PlainCanonical gives it, among the names on
+// which something depends.
 func definedDigest(plain []byte) digest { return digestOf("", string(plain)) }
 
 // wakeDefined wakes what depends on the definition of a canonical URL.
@@ -130,8 +137,8 @@ func (w *writer) wakeDefined(called identifier) error {
 	return w.wake(definedDigest([]byte(called.value)))
 }
 
-// definition gives the type/id of the definition that a canonical names; "" where the store has none.
-// The answer does not depend on what came first.
+// definition gives the type/id of the definition that a canonical names; "" where the store has
+// none. The answer does not depend on what came first.
 func (r *resolver) definition(canonical string) (string, error) {
 	if target, found := r.defined[canonical]; found {
 		return target, nil
@@ -205,11 +212,12 @@ func (r *resolver) describe(typ, id string) (d defined, err error) {
 	return d, nil
 }
 
-// chosenDefinition is which one of several a canonical means: of those whose URL is written like it,
-// if there are some, those of its version, if there are some, and of these the latest one.
+// chosenDefinition is which one of several a canonical means: of those whose URL is written like
+// it, if there are some, those of its version, if there are some, and of these the latest one.
 func chosenDefinition(all []defined, url, version string) defined {
 	prefer := func(is func(defined) bool) {
-		if some := slices.DeleteFunc(slices.Clone(all), func(d defined) bool { return !is(d) }); len(some) > 0 {
+		some := slices.DeleteFunc(slices.Clone(all), func(d defined) bool { return !is(d) })
+		if len(some) > 0 {
 			all = some
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// IN-1: a canonical URL brings the definition along that it names: of several versions the one that it
-// is for, else the latest.
+// IN-1: a canonical URL brings the definition along that it names: of several versions the one
+// that it is for, else the latest.
 func TestIN1ADefinitionGoesWithWhatNamesItByItsCanonicalURL(t *testing.T) {
 	dir := t.TempDir()
 	definition := func(typ, id, rest string) string {
@@ -20,45 +20,62 @@ func TestIN1ADefinitionGoesWithWhatNamesItByItsCanonicalURL(t *testing.T) {
 	}
 	definitions := write(t, dir, "definitions.ndjson",
 		definition("Questionnaire", "one",
-			`"url":"http://q.org/One","item":[{"item":[{"linkId":"1","answerValueSet":"http://q.org/VS"}]}]`),
+			`"url":"http://q.org/One","item":[{"item":[{"linkId":"1",`+
+				`"answerValueSet":"http://q.org/VS"}]}]`),
 		definition("ValueSet", "vs", `"url":"http://q.org/VS"`),
 		definition("Questionnaire", "v2", `"url":"http://q.org/V","version":"2.0"`),
 		definition("Questionnaire", "v9", `"url":"http://q.org/V","version":"9.1","date":"2024"`),
 		definition("Questionnaire", "v10", `"url":"http://q.org/V","version":"10.0","date":"2020"`),
-		definition("Questionnaire", "old", `"url":"http://q.org/D","version":"spring","date":"2020-03"`),
-		definition("Questionnaire", "new", `"url":"http://q.org/D","version":"autumn","date":"2020-09"`),
+		definition("Questionnaire", "old",
+			`"url":"http://q.org/D","version":"spring","date":"2020-03"`),
+		definition("Questionnaire", "new",
+			`"url":"http://q.org/D","version":"autumn","date":"2020-09"`),
 		definition("Questionnaire", "lower", `"url":"http://q.org/case","version":"2"`),
 		definition("Questionnaire", "upper", `"url":"http://q.org/Case","version":"1"`),
 		definition("Questionnaire", "relative", `"name":"x"`),
 		definition("Questionnaire", "absolute", `"name":"x"`),
-		definition("Questionnaire", "itself", `"url":"https://ehr.example.org/r4/Questionnaire/absolute2"`),
+		definition("Questionnaire", "itself",
+			`"url":"https://ehr.example.org/r4/Questionnaire/absolute2"`),
 		definition("Questionnaire", "absolute2", `"name":"x"`),
 		definition("PlanDefinition", "uuid", `"url":"urn:uuid:`+aUUID+`"`),
 		definition("Questionnaire", "nobodys", `"url":"http://q.org/Nobody"`),
-		definition("Questionnaire", "none", `"name":"http://q.org/None","extension":[{"url":"http://q.org/None"}]`),
+		definition("Questionnaire", "none",
+			`"name":"http://q.org/None","extension":[{"url":"http://q.org/None"}]`),
 	)
 	var lines []string
 	want, one := map[string][]string{}, []string{"Questionnaire/one", "ValueSet/vs"}
 	for canonical, ids := range map[string][]string{
-		"http://q.org/One": one, "http://q.org/One|7": one, "http://q.org/One#a": one, `http:\/\/q.org\/One`: one,
-		"https://q.org/One/": one, "http://q.org/V": {"Questionnaire/v10"},
+		"http://q.org/One":    one,
+		"http://q.org/One|7":  one,
+		"http://q.org/One#a":  one,
+		`http:\/\/q.org\/One`: one,
+		"https://q.org/One/":  one, "http://q.org/V": {"Questionnaire/v10"},
 		"http://q.org/V|2.0": {"Questionnaire/v2"}, "http://q.org/V|2.0#x": {"Questionnaire/v2"},
 		"http://q.org/V|3": {"Questionnaire/v10"}, "http://q.org/V#x|9.1": {"Questionnaire/v9"},
 		"http://q.org/D":    {"Questionnaire/new"},
 		"http://q.org/case": {"Questionnaire/lower"}, "http://q.org/Case": {"Questionnaire/upper"},
-		"http://q.org/CASE|1":    {"Questionnaire/upper"},
-		"Questionnaire/relative": {"Questionnaire/relative"}, "Questionnaire/relative|2#x": {"Questionnaire/relative"},
+		"http://q.org/CASE|1":                                {"Questionnaire/upper"},
+		"Questionnaire/relative":                             {"Questionnaire/relative"},
+		"Questionnaire/relative|2#x":                         {"Questionnaire/relative"},
 		"https://ehr.example.org/r4/Questionnaire/absolute":  {"Questionnaire/absolute"},
 		"https://ehr.example.org/r4/Questionnaire/absolute2": {"Questionnaire/itself"},
-		"urn:uuid:" + aUUID: {"PlanDefinition/uuid"}, "http://q.org/None": nil,
-		"Questionnaire/missing": nil, "#x": nil, "": nil, "|1": nil, "Patient/other": nil,
+		"urn:uuid:" + aUUID:                                  {"PlanDefinition/uuid"},
+		"http://q.org/None":                                  nil,
+		"Questionnaire/missing":                              nil,
+		"#x":                                                 nil,
+		"":                                                   nil,
+		"|1":                                                 nil,
+		"Patient/other":                                      nil,
 	} {
 		p := fmt.Sprint("p", len(want))
-		want[p] = append([]string{"Patient/" + p, "QuestionnaireResponse/r" + p, "CarePlan/c" + p}, ids...)
+		want[p] = append([]string{"Patient/" + p, "QuestionnaireResponse/r" + p, "CarePlan/c" + p},
+			ids...)
 		self := `"subject":{"reference":"Patient/` + p + `"}`
 		lines = append(lines, `{"resourceType":"Patient","id":"`+p+`"}`,
-			`{"resourceType":"QuestionnaireResponse","id":"r`+p+`",`+self+`,"questionnaire":"`+canonical+`"}`,
-			`{"instantiatesCanonical":["`+canonical+`"],"resourceType":"CarePlan","id":"c`+p+`",`+self+`}`)
+			`{"resourceType":"QuestionnaireResponse","id":"r`+p+`",`+self+`,"questionnaire":"`+
+				canonical+`"}`,
+			`{"instantiatesCanonical":["`+canonical+`"],"resourceType":"CarePlan","id":"c`+p+`",`+
+				self+`}`)
 	}
 	lines = append(lines, `{"resourceType":"Patient","id":"other"}`)
 	sources := strings.Join(lines, "\n")
@@ -88,12 +105,13 @@ func TestIN1ADefinitionGoesWithWhatNamesItByItsCanonicalURL(t *testing.T) {
 	}, definitions, write(t, dir, "patients.ndjson", lines...))
 }
 
-// A definition that changes its URL, or is deleted, is gone from the records that named it; another one
-// with the URL comes in its place.
+// A definition that changes its URL, or is deleted, is gone from the records that named it;
+// another one with the URL comes in its place.
 func TestIN1DefinitionsThatChangeAreFoundAnew(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	state := func(id, at, rest string) string {
-		return `{"resourceType":"Measure","id":"` + id + `","meta":{"lastUpdated":"` + at + `T00:00:00Z"}` + rest + `}`
+		return `{"resourceType":"Measure","id":"` + id + `","meta":{"lastUpdated":"` + at +
+			`T00:00:00Z"}` + rest + `}`
 	}
 	n := 0
 	next := func(want []string, lines ...string) {
@@ -103,15 +121,18 @@ func TestIN1DefinitionsThatChangeAreFoundAnew(t *testing.T) {
 		wantKeys(t, s, "p", append([]string{"Patient/p", "MeasureReport/r"}, want...)...)
 	}
 	next(nil, `{"resourceType":"Patient","id":"p"}`,
-		`{"resourceType":"MeasureReport","id":"r","subject":{"reference":"Patient/p"},"measure":"http://q.org/M"}`)
+		`{"resourceType":"MeasureReport","id":"r","subject":{"reference":"Patient/p"},`+
+			`"measure":"http://q.org/M"}`)
 	next([]string{"Measure/a"}, state("a", "2024-01-01", `,"url":"http://q.org/M","version":"1"`))
 	next([]string{"Measure/b"}, state("b", "2024-01-01", `,"url":"http://q.org/M","version":"2"`))
-	next([]string{"Measure/a"}, state("b", "2024-01-02", `,"url":"http://q.org/Other","version":"2"`))
+	next([]string{"Measure/a"},
+		state("b", "2024-01-02", `,"url":"http://q.org/Other","version":"2"`))
 	next([]string{"Measure/a", "Library/l"},
 		state("a", "2024-01-03", `,"url":"http://q.org/M","library":["http://q.org/L"]`),
 		`{"resourceType":"Library","id":"l","url":"http://q.org/L"}`)
 	load(t, s, write(t, dir, "gone.json",
-		`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Measure/a"}}]}`))
+		`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE",`+
+			`"url":"Measure/a"}}]}`))
 	wantKeys(t, s, "p", "Patient/p", "MeasureReport/r")
 	next([]string{"Measure/b"}, state("b", "2024-01-05", `,"url":"http://q.org/M"`))
 }
@@ -127,7 +148,8 @@ func nested(path, value string) string {
 	return value
 }
 
-// Each element that is a canonical in R4 leads to its definition, wherever the type stands in the line.
+// Each element that is a canonical in R4 leads to its definition, wherever the type stands in
+// the line.
 func TestIN1EveryCanonicalOfR4LeadsToItsDefinition(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	lines := []string{`{"resourceType":"StructureDefinition","id":"d","url":"http://q.org/D"}`}
@@ -140,16 +162,24 @@ func TestIN1EveryCanonicalOfR4LeadsToItsDefinition(t *testing.T) {
 			p := fmt.Sprintf("%s-%d", typ, i)
 			first, _, _ := strings.Cut(path, ".")
 			of := fhir.CompartmentPaths(typ)
-			if whose := slices.IndexFunc(of, func(o string) bool { return !strings.HasPrefix(o, first) }); whose >= 0 {
+			whose := slices.IndexFunc(of, func(o string) bool {
+				return !strings.HasPrefix(o, first)
+			})
+			if whose >= 0 {
 				lines = append(lines, `{"resourceType":"Patient","id":"`+p+`"}`)
 				of = []string{nested(of[whose], `{"reference":"Patient/`+p+`"}`)}
 			} else {
 				to := `{"reference":"` + typ + "/" + p + `"}`
-				lines = append(lines, `{"resourceType":"Patient","id":"`+p+`","extension":[{"valueReference":`+to+`}]}`)
+				lines = append(lines,
+					`{"resourceType":"Patient","id":"`+p+`","extension":[{"valueReference":`+to+
+						`}]}`)
 				of = []string{`"status":"active"`}
 			}
 			patients = append(patients, p)
-			line := []string{nested(path, `"http://q.org/D"`), `"resourceType":"` + typ + `"`, `"id":"` + p + `"`, of[0]}
+			line := []string{
+				nested(path, `"http://q.org/D"`), `"resourceType":"` + typ + `"`,
+				`"id":"` + p + `"`, of[0],
+			}
 			if i%2 == 0 {
 				line[0], line[1] = line[1], line[0]
 			}

@@ -17,17 +17,18 @@ import (
 
 // charset converts what is no UTF-8. The zero value converts nothing.
 //
-// Where a character is one byte (latin1 and its kin), only lines and entries that are not UTF-8 are converted, since files of both kinds
-// lie side by side. In the other charsets a quote can be part of a character: everything is converted as it is read, unless a byte order
-// mark says otherwise.
+// Where a character is one byte (latin1 and its kin), only lines and entries that are not UTF-8
+// are converted, since files of both kinds lie side by side. In the other charsets a quote can
+// be part of a character: everything is converted as it is read, unless a byte order mark says
+// otherwise.
 type charset struct {
 	name    string
 	single  *charmap.Charmap
 	several encoding.Encoding
 }
 
-// charsetOf finds a charset by a name of the WHATWG encoding standard, such as latin1, windows-1252, utf-16 or shift_jis. "" is none.
-// Errors: ehi.Invalid.
+// charsetOf finds a charset by a name of the WHATWG encoding standard, such as latin1,
+// windows-1252, utf-16 or shift_jis. "" is none. Errors: ehi.Invalid.
 func charsetOf(name string) (charset, error) {
 	if name == "" || strings.EqualFold(name, "utf-8") {
 		return charset{}, nil
@@ -42,8 +43,9 @@ func charsetOf(name string) (charset, error) {
 	return charset{name: name, several: e}, nil
 }
 
-// wide are the encodings of Unicode that JSON may not be in (RFC 8259, 8.1), by their byte order marks, or by where the zero bytes of the
-// first two characters lie, which are ASCII in JSON. The longer come first: FF FE begins both.
+// wide are the encodings of Unicode that JSON may not be in (RFC 8259, 8.1), by their byte order
+// marks, or by where the zero bytes of the first two characters lie, which are ASCII in JSON.
+// The longer come first: FF FE begins both.
 var wide = []struct {
 	name     string
 	mark     string
@@ -56,7 +58,8 @@ var wide = []struct {
 	{"UTF-16LE", "\xff\xfe", "x0x0", unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)},
 }
 
-// text gives the UTF-8 of an input that begins with head, without a byte order mark. Errors: errInput.
+// text gives the UTF-8 of an input that begins with head, without a byte order mark. Errors:
+// errInput.
 func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
 	if bytes.HasPrefix(head, fhir.BOM) {
 		_, err := io.CopyN(io.Discard, r, int64(len(fhir.BOM)))
@@ -72,7 +75,10 @@ func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
 		if w.encoding == nil {
 			return nil, errInput{fmt.Sprintf("the text is %s; convert it to UTF-8", w.name)}
 		}
-		return nil, errInput{fmt.Sprintf("the text is %s; convert it to UTF-8, or import it with the charset utf-16", w.name)}
+		return nil, errInput{
+			fmt.Sprintf("the text is %s; convert it to UTF-8, or import it with the charset utf-16",
+				w.name),
+		}
 	}
 	if c.several != nil {
 		return c.several.NewDecoder().Reader(r), nil

@@ -14,12 +14,12 @@ import (
 )
 
 // conditional is what conditional creates and updates of one search brought, for a resource that
-// has no id of its own (https://hl7.org/fhir/R4/http.html#ccreate, #cond-update). It is kept apart
-// from the resources, since what becomes of it depends on what its search finds, and that can
-// change with every import:
+// has no id of its own (https://hl7.org/fhir/R4/http.html#ccreate, #cond-update). It is kept
+// apart from the resources, since what becomes of it depends on what its search finds, and that
+// can change with every import:
 //
-//   - One resource: a create changes nothing there, an update is a state of that resource. References to
-//     the entry mean that resource.
+//   - One resource: a create changes nothing there, an update is a state of that resource.
+//     References to the entry mean that resource.
 //   - None, or several: it is a resource of its own, whose id is made of the search.
 //
 // What was deleted is found by what came before the deletion.
@@ -37,19 +37,21 @@ type conditionalHead struct {
 	Hints       []string     `json:"hints,omitempty"`
 	Identifiers []identifier `json:"identifiers,omitempty"`
 	Version     string       `json:"version,omitempty"`
-	// Found and Over are the id of the one resource that the search found when it came, and the digest
-	// of that one's state: where nothing else tells which is newer, it came later than that.
+	// Found and Over are the id of the one resource that the search found when it came, and the
+	// digest of that one's state: where nothing else tells which is newer, it came later than
+	// that.
 	Found string `json:"found,omitempty"`
 	Over  string `json:"over,omitempty"`
-	// Bound is target once it has been settled; "" where the resource is deleted, so that it is looked
-	// at again. Fresh says that it came since.
+	// Bound is target once it has been settled; "" where the resource is deleted, so that it is
+	// looked at again. Fresh says that it came since.
 	Bound string `json:"bound,omitempty"`
 	Fresh bool   `json:"fresh,omitempty"`
 	// Back says of a resource's own state that it is that of the resource again.
 	Back bool `json:"back,omitempty"`
 }
 
-// searched is the identifier that the search is for, by which the resource is found whatever it says of itself.
+// searched is the identifier that the search is for, by which the resource is found whatever it
+// says of itself.
 func (c *conditional) searched() identifier {
 	n, _ := parseName(c.Query) // it was one
 	return identifier{n.system, n.value}
@@ -79,7 +81,11 @@ func conditions(r pebble.Reader, kind byte) (all []*conditional, err error) {
 	err = each(r, []byte{kind}, func(k, b []byte) error {
 		parts := split(k)
 		h, _, err := decodeConditional(b)
-		all = append(all, &conditional{typ: string(parts[0]), id: string(parts[1]), conditionalHead: h})
+		all = append(all, &conditional{
+			typ:             string(parts[0]),
+			id:              string(parts[1]),
+			conditionalHead: h,
+		})
 		return err
 	})
 	return all, err
@@ -181,7 +187,8 @@ func stateDigest(line []byte) string {
 	return hex.EncodeToString(d[:])
 }
 
-// removedCondition takes back what conditional creates and updates of a search brought, when that is deleted.
+// removedCondition takes back what conditional creates and updates of a search brought, when
+// that is deleted.
 func (w *writer) removedCondition(typ, id string, v version) error {
 	k := key(kConditional, typ, id)
 	b, err := w.get(k)
@@ -236,7 +243,12 @@ func (w *writer) unite() error {
 	if err != nil || len(all)+len(own) == 0 {
 		return err
 	}
-	u := union{writer: w, all: all, own: map[target]*conditional{}, groups: map[target][]*conditional{}}
+	u := union{
+		writer: w,
+		all:    all,
+		own:    map[target]*conditional{},
+		groups: map[target][]*conditional{},
+	}
 	for _, o := range own {
 		u.own[target{o.typ, o.id}] = o
 	}
@@ -333,7 +345,8 @@ func (u *union) aim() error {
 			c.target, c.dead = found[0], dead
 		}
 	}
-	for _, c := range u.all { // one may be another one that is a third: at most one of a circle is found by the others
+	// one may be another one that is a third: at most one of a circle is found by the others
+	for _, c := range u.all {
 		for steps := 0; steps < len(u.all); steps++ {
 			next := made[target{c.typ, c.target}]
 			if next == nil || next.target == next.id {
@@ -347,7 +360,9 @@ func (u *union) aim() error {
 
 // found lists the resources with an id of their own that a search finds by their own states, and
 // those deleted ones that it found once. dead says that there is only one, and that it was deleted.
-func (u *union) found(c *conditional, n name, made map[target]*conditional) (ids []string, dead bool, err error) {
+func (u *union) found(
+	c *conditional, n name, made map[target]*conditional,
+) (ids []string, dead bool, err error) {
 	live, err := u.identified(n)
 	if err != nil {
 		return nil, false, err
@@ -385,7 +400,8 @@ func (n name) of(identifiers []identifier) bool {
 	})
 }
 
-// deletedAfter reports whether a resource was found by a search when a conditional came, and was deleted since.
+// deletedAfter reports whether a resource was found by a search when a conditional came, and was
+// deleted since.
 func (u *union) deletedAfter(c *conditional, id string, n name) (bool, error) {
 	if _, there, err := u.ownersOf(c.typ, id); err != nil || there {
 		return false, err
@@ -414,7 +430,8 @@ func (u *union) hide(c *conditional) error {
 	return u.takeOut(c.typ, c.id, s)
 }
 
-// state gives a resource its newest state, of its own and those by conditional updates that are its.
+// state gives a resource its newest state, of its own and those by conditional updates that are
+// its.
 func (u *union) state(t target, group []*conditional) error {
 	for _, c := range group {
 		if c.dead {
@@ -485,7 +502,8 @@ func (u *union) lineOf(kind byte, c *conditional) ([]byte, error) {
 	return v.original(), err
 }
 
-// standOver makes a conditional the state of a resource. The own state of one that has an id of its own is kept.
+// standOver makes a conditional the state of a resource. The own state of one that has an id of
+// its own is kept.
 func (u *union) standOver(t target, c *conditional, s stored, isMade bool) error {
 	b, err := u.get(key(kConditional, c.typ, c.id))
 	if err != nil {
@@ -498,7 +516,8 @@ func (u *union) standOver(t target, c *conditional, s stored, isMade bool) error
 	line, _ := renamed(&u.cursor, v.original(), t.id) // it was given one
 	p := u.reader.prepare(line)
 	p.copied, p.told = v.copied, decodeVersion(string(v.version))
-	if s.there && s.cameAs(p.line) && string(s.version) == string(v.version) && slices.Equal(s.derived.hints, c.Hints) {
+	if s.there && s.cameAs(p.line) && string(s.version) == string(v.version) &&
+		slices.Equal(s.derived.hints, c.Hints) {
 		return nil
 	}
 	if own := u.own[t]; !isMade && (own == nil || own.Back) {
@@ -515,8 +534,18 @@ func (u *union) setAside(t target, s stored) error {
 	if err != nil {
 		return err
 	}
-	h := conditionalHead{Identifiers: f.identifiers, Hints: s.derived.hints, Version: s.versionOf(&f).encode()}
-	text, err := h.encode(&value{at: s.at, copied: s.copied, version: s.version, refs: f.refs, line: s.original()})
+	h := conditionalHead{
+		Identifiers: f.identifiers,
+		Hints:       s.derived.hints,
+		Version:     s.versionOf(&f).encode(),
+	}
+	text, err := h.encode(&value{
+		at:      s.at,
+		copied:  s.copied,
+		version: s.version,
+		refs:    f.refs,
+		line:    s.original(),
+	})
 	u.covered = true
 	return errors.Join(err, u.set(key(kOwn, t.typ, t.id), text))
 }
@@ -613,7 +642,8 @@ func (w *writer) lastState(typ, id string) (l last, err error) {
 	return l, err
 }
 
-// setLast notes a state of a resource that is deleted: what was found by its identifiers was that resource.
+// setLast notes a state of a resource that is deleted: what was found by its identifiers was
+// that resource.
 func (w *writer) setLast(typ, id string, v version, identifiers []identifier) error {
 	before, err := w.lastState(typ, id)
 	if err != nil || v.compare(decodeVersion(before.Version)) < 0 {
@@ -664,7 +694,9 @@ func renamed(c *fhir.Cursor, resource []byte, id string) (out []byte, has bool) 
 	for c.Reset(resource); c.Next(); {
 		if c.Depth == 1 && c.Kind == fhir.Scalar && string(c.Key()) == "id" {
 			start, end := c.Span()
-			return fhir.Apply(nil, resource, []fhir.Edit{{Start: start, End: end, With: []byte(`"` + id + `"`)}}), true
+			return fhir.Apply(nil, resource, []fhir.Edit{
+				{Start: start, End: end, With: []byte(`"` + id + `"`)},
+			}), true
 		}
 	}
 	return resource, false

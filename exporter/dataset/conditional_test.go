@@ -19,13 +19,14 @@ import (
 	"ehi-server/shared/records"
 )
 
-// requested makes random states, deletes, and conditional creates and updates of a few resources that share a few identifiers, each a
-// Bundle or a line of its own, with a time of its own.
+// requested makes random states, deletes, and conditional creates and updates of a few resources
+// that share a few identifiers, each a Bundle or a line of its own, with a time of its own.
 func requested(t *rapid.T) (files []string) {
 	tick := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	identifiers := func() string {
 		list := ""
-		for _, v := range rapid.SliceOfNDistinct(rapid.IntRange(1, 3), 0, 2, rapid.ID[int]).Draw(t, "identifiers") {
+		for _, v := range rapid.SliceOfNDistinct(rapid.IntRange(1, 3), 0, 2, rapid.ID[int]).Draw(t,
+			"identifiers") {
 			list += fmt.Sprintf(`,{"system":"urn:x","value":"%d"}`, v)
 		}
 		if list == "" {
@@ -37,7 +38,9 @@ func requested(t *rapid.T) (files []string) {
 		if typ == "Patient" {
 			return ""
 		}
-		return `"subject":{"reference":"` + rapid.SampledFrom([]string{"Patient/a", "Patient/b", "Patient?identifier=urn:x|1"}).Draw(t, "subject") + `"},`
+		return `"subject":{"reference":"` + rapid.SampledFrom([]string{
+			"Patient/a", "Patient/b", "Patient?identifier=urn:x|1",
+		}).Draw(t, "subject") + `"},`
 	}
 	entry := func(resource, request, rest string) string {
 		return `{` + resource + `"request":{` + request + `}` + rest + `}`
@@ -45,19 +48,29 @@ func requested(t *rapid.T) (files []string) {
 	for n := range rapid.IntRange(2, 12).Draw(t, "events") {
 		tick = tick.Add(time.Hour)
 		at := tick.Format(time.RFC3339)
-		typ := rapid.SampledFrom([]string{"Encounter", "Encounter", "Patient", "Organization"}).Draw(t, "type")
+		typ := rapid.SampledFrom([]string{
+			"Encounter", "Encounter", "Patient", "Organization",
+		}).Draw(t, "type")
 		id := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id")
 		sent := rapid.SampledFrom([]string{"", `"id":"a",`, `"id":"b",`}).Draw(t, "sent")
-		body := fmt.Sprintf(`"meta":{"lastUpdated":"%s"},%s%s"language":"x-%d"}`, at, identifiers(), subject(typ), n)
-		query := rapid.SampledFrom([]string{"identifier=urn:x|1", "identifier=urn:x|2", "identifier=1"}).Draw(t, "query")
+		body := fmt.Sprintf(`"meta":{"lastUpdated":"%s"},%s%s"language":"x-%d"}`, at, identifiers(),
+			subject(typ), n)
+		query := rapid.SampledFrom([]string{
+			"identifier=urn:x|1", "identifier=urn:x|2", "identifier=1",
+		}).Draw(t, "query")
 		urn := fmt.Sprintf(`"fullUrl":"urn:uuid:00000000-0000-4000-8000-%012d",`, n)
-		about := entry(fmt.Sprintf(`"resource":{"resourceType":"Provenance","id":"v%d","target":[{"reference":"urn:uuid:00000000-0000-4000-8000-%012d"},{"reference":"%s?%s"}]},`, n, n, typ, query),
+		about := entry(fmt.Sprintf(`"resource":{"resourceType":"Provenance","id":"v%d",`+
+			`"target":[{"reference":"urn:uuid:00000000-0000-4000-8000-%012d"},`+
+			`{"reference":"%s?%s"}]},`, n, n, typ, query),
 			fmt.Sprintf(`"method":"PUT","url":"Provenance/v%d"`, n), "")
 		switch rapid.IntRange(0, 6).Draw(t, "kind") {
 		case 0, 1, 2:
 			files = append(files, `{"resourceType":"`+typ+`","id":"`+id+`",`+body)
 		case 3:
-			files = append(files, requests("batch", entry("", `"method":"DELETE","url":"`+typ+`/`+id+`"`, `,"response":{"status":"204","lastModified":"`+at+`"}`)))
+			files = append(files,
+				requests("batch",
+					entry("", `"method":"DELETE","url":"`+typ+`/`+id+`"`,
+						`,"response":{"status":"204","lastModified":"`+at+`"}`)))
 		case 4:
 			resource := urn + `"resource":{"resourceType":"` + typ + `",` + sent + body + `,`
 			request := `"method":"PUT","url":"` + typ + `?` + query + `"`
@@ -101,7 +114,8 @@ func imported(t *rapid.T, files []string) map[string][]string {
 	return all(t, s)
 }
 
-// IN-3: what becomes of conditional creates and updates does not depend on whether what their searches find comes before or after them.
+// IN-3: what becomes of conditional creates and updates does not depend on whether what their
+// searches find comes before or after them.
 func TestIN3TheOrderOfConditionalRequestsDoesNotShow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		files := requested(t)
@@ -114,32 +128,67 @@ func TestIN3TheOrderOfConditionalRequestsDoesNotShow(t *testing.T) {
 // What conditional creates and updates are follows what their searches find, from import to import.
 func TestIN3ConditionalRequestsFollowWhatTheirSearchesFind(t *testing.T) {
 	entry := func(method, url, rest, body string) string {
-		return requests("transaction", `{"fullUrl":"urn:uuid:77777777-0000-4000-8000-000000000001","request":{"method":"`+method+`","url":"`+url+`"`+rest+`},"resource":{"resourceType":"Observation",`+body+`"subject":{"reference":"Patient/p"}}}`,
-			`{"request":{"method":"PUT","url":"DiagnosticReport/r"},"resource":{"resourceType":"DiagnosticReport","id":"r","subject":{"reference":"Patient/p"},"result":[{"reference":"urn:uuid:77777777-0000-4000-8000-000000000001"}]}}`)
+		return requests("transaction",
+			`{"fullUrl":"urn:uuid:77777777-0000-4000-8000-000000000001","request":{"method":"`+
+				method+`","url":"`+url+`"`+rest+`},"resource":{"resourceType":"Observation",`+body+
+				`"subject":{"reference":"Patient/p"}}}`,
+			`{"request":{"method":"PUT","url":"DiagnosticReport/r"},`+
+				`"resource":{"resourceType":"DiagnosticReport","id":"r",`+
+				`"subject":{"reference":"Patient/p"},`+
+				`"result":[{"reference":"urn:uuid:77777777-0000-4000-8000-000000000001"}]}}`)
 	}
-	create := entry("POST", "Observation", `,"ifNoneExist":"identifier=urn:x|1"`, `"meta":{"lastUpdated":"2024-01-03T00:00:00Z"},"status":"created",`)
-	update := entry("PUT", "Observation?identifier=urn:x|1", "", `"meta":{"lastUpdated":"2024-01-03T00:00:00Z"},"status":"updated",`)
+	create := entry("POST", "Observation", `,"ifNoneExist":"identifier=urn:x|1"`,
+		`"meta":{"lastUpdated":"2024-01-03T00:00:00Z"},"status":"created",`)
+	update := entry("PUT", "Observation?identifier=urn:x|1", "",
+		`"meta":{"lastUpdated":"2024-01-03T00:00:00Z"},"status":"updated",`)
 	one := observation("one", `"meta":{"lastUpdated":"2024-01-01T00:00:00Z"},"status":"first",`)
 	newer := observation("one", `"meta":{"lastUpdated":"2024-01-05T00:00:00Z"},"status":"newer",`)
 	two := observation("two", `"status":"second",`)
-	gone := requests("history", deleteEntry("Observation/one", `,"response":{"status":"204","lastModified":"2024-01-04T00:00:00Z"}`))
+	gone := requests("history",
+		deleteEntry("Observation/one",
+			`,"response":{"status":"204","lastModified":"2024-01-04T00:00:00Z"}`))
 	for name, c := range map[string]struct {
 		files []string
 		want  []string // the statuses of the observations, and what the report refers to
 	}{
-		"a create that finds nothing":                {[]string{create}, []string{"created", "made"}},
-		"a create that finds one":                    {[]string{create, one}, []string{"first", "one"}},
-		"a create that finds two":                    {[]string{create, one, two}, []string{"first", "second", "created", ""}},
-		"a create that found what was deleted":       {[]string{create, one, gone}, []string{""}},
-		"an update that finds nothing":               {[]string{update}, []string{"updated", "made"}},
-		"an update that finds one":                   {[]string{update, one}, []string{"updated", "one"}},
-		"an update that finds a newer state":         {[]string{update, one, newer}, []string{"newer", "one"}},
-		"an update that finds two":                   {[]string{update, one, two}, []string{"first", "second", "updated", ""}},
-		"an update of what was deleted":              {[]string{update, one, gone}, []string{""}},
-		"a create and an update":                     {[]string{create, update}, []string{"updated", "made"}},
-		"a create and an update of one":              {[]string{create, update, one}, []string{"updated", "one"}},
-		"an update of two of which one was deleted":  {[]string{update, one, two, gone}, []string{"second", "updated", ""}},
-		"an update of one that came back afterwards": {[]string{update, one, gone, newer}, []string{"newer", "one"}},
+		"a create that finds nothing": {
+			[]string{create}, []string{"created", "made"},
+		},
+		"a create that finds one": {
+			[]string{create, one}, []string{"first", "one"},
+		},
+		"a create that finds two": {
+			[]string{create, one, two},
+			[]string{"first", "second", "created", ""},
+		},
+		"a create that found what was deleted": {[]string{create, one, gone}, []string{""}},
+		"an update that finds nothing": {
+			[]string{update}, []string{"updated", "made"},
+		},
+		"an update that finds one": {
+			[]string{update, one}, []string{"updated", "one"},
+		},
+		"an update that finds a newer state": {
+			[]string{update, one, newer}, []string{"newer", "one"},
+		},
+		"an update that finds two": {
+			[]string{update, one, two},
+			[]string{"first", "second", "updated", ""},
+		},
+		"an update of what was deleted": {[]string{update, one, gone}, []string{""}},
+		"a create and an update": {
+			[]string{create, update}, []string{"updated", "made"},
+		},
+		"a create and an update of one": {
+			[]string{create, update, one}, []string{"updated", "one"},
+		},
+		"an update of two of which one was deleted": {
+			[]string{update, one, two, gone}, []string{"second", "updated", ""},
+		},
+		"an update of one that came back afterwards": {
+			[]string{update, one, gone, newer},
+			[]string{"newer", "one"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, order := range orders(len(c.files)) {
@@ -169,7 +218,8 @@ func orders(n int) (out [][]int) {
 	return out
 }
 
-// observed is the statuses of a record's observations, those with made ids last, and the id to which its report refers.
+// observed is the statuses of a record's observations, those with made ids last, and the id to
+// which its report refers.
 func observed(record map[string]records.Resource) (out []string) {
 	isMade := func(id string) bool { return len(id) == 32 }
 	var late []string

@@ -27,7 +27,8 @@ const leftOut = "(...)"
 
 // told is the part of a message or an error of Pebble's that names nobody.
 func told(format string, a ...any) string {
-	return strings.ReplaceAll(string(redact.Sprintf(format, a...).Redact()), string(redact.RedactedMarker()), leftOut)
+	return strings.ReplaceAll(string(redact.Sprintf(format, a...).Redact()),
+		string(redact.RedactedMarker()), leftOut)
 }
 
 // damage is what has been found to be damaged of the files of a store and of its frozen ones.
@@ -40,7 +41,8 @@ type damage struct {
 	// last is the latest background error, told at lastAt.
 	last   string
 	lastAt time.Time
-	// stuck is Config.Stuck, or nil; failing is since when no memtable could be written, zero while it can.
+	// stuck is Config.Stuck, or nil; failing is since when no memtable could be written, zero
+	// while it can.
 	stuck   func(error)
 	failing time.Time
 }
@@ -49,9 +51,8 @@ func newDamage(dir string, log *slog.Logger) *damage {
 	return &damage{log: log, dir: filepath.Clean(dir), files: map[string]string{}}
 }
 
-// found takes note of a damaged file, and says so the first time. A frozen store's files are those of
-// the store that it was taken of,
-// for as long as that has them.
+// found takes note of a damaged file, and says so the first time. A frozen store's files are
+// those of the store that it was taken of, for as long as that has them.
 func (d *damage) found(info pebble.DataCorruptionInfo) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,10 +86,12 @@ func (d *damage) background(err error) {
 	d.log.Error("the record store cannot tidy up its files, and tries again", "err", what)
 }
 
-// stuckAfter is for how long Pebble may try to write a memtable in vain before a process that only writes gives up.
+// stuckAfter is for how long Pebble may try to write a memtable in vain before a process that
+// only writes gives up.
 const stuckAfter = 5 * time.Second
 
-// flushed is told how each try to write a memtable ended. Pebble tries again for ever, and whoever writes waits.
+// flushed is told how each try to write a memtable ended. Pebble tries again for ever, and
+// whoever writes waits.
 func (d *damage) flushed(info pebble.FlushInfo) {
 	d.mu.Lock()
 	if info.Err == nil {
@@ -104,8 +107,8 @@ func (d *damage) flushed(info pebble.FlushInfo) {
 	}
 }
 
-// err is an error that names a damaged file of the store itself, not only of a frozen one; nil where
-// there is none. Errors: ErrDamaged.
+// err is an error that names a damaged file of the store itself, not only of a frozen one; nil
+// where there is none. Errors: ErrDamaged.
 func (d *damage) err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -126,7 +129,11 @@ func sameFile(a, b string) bool {
 
 // listener has Pebble tell d.
 func (d *damage) listener() *pebble.EventListener {
-	return &pebble.EventListener{DataCorruption: d.found, BackgroundError: d.background, FlushEnd: d.flushed}
+	return &pebble.EventListener{
+		DataCorruption:  d.found,
+		BackgroundError: d.background,
+		FlushEnd:        d.flushed,
+	}
 }
 
 // openError is why a store in a folder cannot be opened. Errors: ErrDamaged.
@@ -152,7 +159,8 @@ func readError(err error) error {
 	return fmt.Errorf("%w: %s", ErrDamaged, told("%v", err))
 }
 
-// plainError is an error of Pebble's without keys. One of the operating system stays what it is: it names a file.
+// plainError is an error of Pebble's without keys. One of the operating system stays what it is:
+// it names a file.
 func plainError(err error) error {
 	if path, is := errors.AsType[*os.PathError](err); is {
 		return path
@@ -181,7 +189,8 @@ func (q quiet) Errorf(format string, a ...any) {
 // Fatalf ends the process: Pebble calls it where it cannot go on without harm to what it holds, and
 // expects it not to return.
 func (q quiet) Fatalf(format string, a ...any) {
-	q.log.Error("the record store cannot go on, and ends the process; look at its disk, and start again",
+	q.log.Error(
+		"the record store cannot go on, and ends the process; look at its disk, and start again",
 		"err", told(format, a...))
 	telemetry.Exit(1)
 }

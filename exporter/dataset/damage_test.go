@@ -16,9 +16,9 @@ import (
 	"ehi-server/shared/logtest"
 )
 
-// A store that has lost any one of its files, or the half of one, says so, or is as it was: it is never
-// taken for a new one, and nothing of what is left is removed. So it is where it was closed, and where
-// its process died.
+// A store that has lost any one of its files, or the half of one, says so, or is as it was: it
+// is never taken for a new one, and nothing of what is left is removed. So it is where it was
+// closed, and where its process died.
 func TestALostFileIsNeverNewness(t *testing.T) {
 	closed, killed := t.TempDir(), t.TempDir()
 	store, err := dataset.Open(dataset.Config{Dir: closed})
@@ -28,7 +28,8 @@ func TestALostFileIsNeverNewness(t *testing.T) {
 	if !store.Fresh() {
 		t.Error("a new store is not new")
 	}
-	err = store.Generate(t.Context(), synthetic.Config{Patients: 3, Resources: 40, Seed: 1}, time.Now(), func(int, int) {})
+	err = store.Generate(t.Context(), synthetic.Config{Patients: 3, Resources: 40, Seed: 1},
+		time.Now(), func(int, int) {})
 	if err := errors.Join(err, os.CopyFS(killed, os.DirFS(closed)), store.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,8 @@ func TestALostFileIsNeverNewness(t *testing.T) {
 	}
 }
 
-// F21 of issue 20: a store that another version has closed is told from a damaged one, and left as it is.
+// F21 of issue 20: a store that another version has closed is told from a damaged one, and left
+// as it is.
 func TestAStoreThatAnotherVersionHasClosedIsNotDamaged(t *testing.T) {
 	dir := t.TempDir()
 	store, err := dataset.Open(dataset.Config{Dir: dir})
@@ -82,8 +84,8 @@ func TestAStoreThatAnotherVersionHasClosedIsNotDamaged(t *testing.T) {
 	}
 }
 
-// loseOne takes a file out of a copy of a store, or keeps a share of it, and reports whether the store
-// is refused then.
+// loseOne takes a file out of a copy of a store, or keeps a share of it, and reports whether the
+// store is refused then.
 func loseOne(t *testing.T, whole, lost string, keep float64) (refused bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -108,8 +110,10 @@ func loseOne(t *testing.T, whole, lost string, keep float64) (refused bool) {
 	switch {
 	case err != nil:
 		left := slices.DeleteFunc(names(t, dir), func(name string) bool { return name == "LOCK" })
-		if before = slices.DeleteFunc(before, func(name string) bool { return name == "LOCK" }); !slices.Equal(left, before) {
-			t.Errorf("without %s (%v) the store is refused, and has changed from %v to %v", lost, keep, before, left)
+		if before = slices.DeleteFunc(before,
+			func(name string) bool { return name == "LOCK" }); !slices.Equal(left, before) {
+			t.Errorf("without %s (%v) the store is refused, and has changed from %v to %v", lost,
+				keep, before, left)
 		}
 		if strings.HasPrefix(lost, "marker.manifest.") && !errors.Is(err, dataset.ErrDamaged) {
 			t.Errorf("without %s: %v", lost, err)
@@ -165,8 +169,8 @@ func TestAStoreThatWasBeingMadeIsMadeAnew(t *testing.T) {
 	}
 }
 
-// What the store has in memory says nothing of its disk: a table that cannot be read any more is found by Check, though
-// everything that was read before still can be.
+// What the store has in memory says nothing of its disk: a table that cannot be read any more is
+// found by Check, though everything that was read before still can be.
 func TestCheckReadsTheDisk(t *testing.T) {
 	dir := t.TempDir()
 	config := synthetic.Config{Patients: 3, Resources: 40, Seed: 1}
@@ -185,7 +189,8 @@ func TestCheckReadsTheDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if _, err := store.Counts(t.Context()); err != nil { // all of it is in memory, and its files are open
+	// all of it is in memory, and its files are open
+	if _, err := store.Counts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Check(t.Context()); err != nil {
@@ -196,7 +201,8 @@ func TestCheckReadsTheDisk(t *testing.T) {
 		t.Fatal("no table", err)
 	}
 	aside := filepath.Join(t.TempDir(), "aside")
-	if err := errors.Join(os.Rename(tables[0], aside), os.Mkdir(tables[0], 0o700)); err != nil { // its reads fail
+	// its reads fail
+	if err := errors.Join(os.Rename(tables[0], aside), os.Mkdir(tables[0], 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	await := func(fails bool) (err error) {
@@ -221,12 +227,16 @@ func TestCheckReadsTheDisk(t *testing.T) {
 	}
 }
 
-// A store whose folder takes no new file neither flushes nor ends the process: Pebble would die by a stack, from which
-// nothing recovers. What was written is there when the folder is as it was.
+// A store whose folder takes no new file neither flushes nor ends the process: Pebble would die
+// by a stack, from which nothing recovers. What was written is there when the folder is as it
+// was.
 func TestAFolderThatTakesNoFileEndsNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "records")
 	var book logtest.Book
-	store, err := dataset.Open(dataset.Config{Dir: dir, Log: slog.New(slog.NewTextHandler(&book, nil))})
+	store, err := dataset.Open(dataset.Config{
+		Dir: dir,
+		Log: slog.New(slog.NewTextHandler(&book, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +247,8 @@ func TestAFolderThatTakesNoFileEndsNothing(t *testing.T) {
 	if err := os.Rename(dir, dir+".away"); err != nil { // whoever makes a file in it fails
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(book.String(), "log stays as it is"); {
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(book.String(),
+		"log stays as it is"); {
 		if time.Now().After(end) {
 			t.Fatalf("the log says: %s", book.String())
 		}

@@ -32,8 +32,11 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	// Pebble leaves the disk-health ticker of an Open that failed on the lock; nothing else may be left.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
+	// Pebble leaves the disk-health ticker of an Open that failed on the lock; nothing else may
+	// be left.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(
+			"github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
 }
 
 func openStore(t testing.TB, dir string) *dataset.Store {
@@ -100,16 +103,28 @@ func TestStoreIsASource(t *testing.T) {
 	load(t, s, write(t, t.TempDir(), "a.ndjson",
 		`{"resourceType":"Patient","id":"p1","name":[{"family":"Doe","given":["Jane","Q"]}]}`,
 		`{"resourceType":"Organization","id":"o1"}`,
-		`{"resourceType":"Encounter","id":"e1","subject":{"reference":"Patient/p1"},"serviceProvider":{"reference":"Organization/o1"}}`,
-		`{"resourceType":"Patient","id":"p2","managingOrganization":{"reference":"Organization/o1"}}`,
+		`{"resourceType":"Encounter","id":"e1","subject":{"reference":"Patient/p1"},`+
+			`"serviceProvider":{"reference":"Organization/o1"}}`,
+		`{"resourceType":"Patient","id":"p2",`+
+			`"managingOrganization":{"reference":"Organization/o1"}}`,
 		`{"resourceType":"Patient","id":"p3"}`,
-		`{"resourceType":"Appointment","id":"a1","participant":[{"actor":{"reference":"Patient/p2"}},{"actor":{"reference":"Patient/p3"}}]}`,
-		`{"resourceType":"Group","id":"g1","member":[{"entity":{"reference":"Patient/p3"}},{"entity":{"reference":"Patient/p1"}}]}`))
-	sourcetest.Run(t, s, sourcetest.Expect{Patient: "p1", Name: "Jane Q Doe", Types: []string{"Encounter", "Organization", "Patient"},
-		Patients: []string{"p1", "p2", "p3"}, Group: "g1", Members: []string{"p1", "p3"}})
+		`{"resourceType":"Appointment","id":"a1",`+
+			`"participant":[{"actor":{"reference":"Patient/p2"}},`+
+			`{"actor":{"reference":"Patient/p3"}}]}`,
+		`{"resourceType":"Group","id":"g1","member":[{"entity":{"reference":"Patient/p3"}},`+
+			`{"entity":{"reference":"Patient/p1"}}]}`))
+	sourcetest.Run(t, s, sourcetest.Expect{
+		Patient:  "p1",
+		Name:     "Jane Q Doe",
+		Types:    []string{"Encounter", "Organization", "Patient"},
+		Patients: []string{"p1", "p2", "p3"},
+		Group:    "g1",
+		Members:  []string{"p1", "p3"},
+	})
 }
 
-// The counts by type, each value and each reference of ten real records, against an oracle that reads the files itself.
+// The counts by type, each value and each reference of ten real records, against an oracle that
+// reads the files itself.
 func TestRealRecordsComeThroughAnImportUnharmed(t *testing.T) {
 	dir := records.Dir(t)
 	bundles := records.Bundles(t, dir)
@@ -157,14 +172,17 @@ func TestRealRecordsComeThroughAnImportUnharmed(t *testing.T) {
 				t.Errorf("%s differs from its source", k)
 			}
 			records.References(r, func(ref string) string {
-				if !strings.HasPrefix(ref, "#") && !strings.HasPrefix(ref, "http") && out[ref] == nil {
+				if !strings.HasPrefix(ref, "#") && !strings.HasPrefix(ref, "http") &&
+					out[ref] == nil {
 					t.Errorf("%s: reference %s resolves nowhere", k, ref)
 				}
 				return ref
 			})
 		}
-		if rec, err := s.Open(t.Context(), b.Patient); err != nil || !rec.Complete() || rec.Total() != int64(len(out)) {
-			t.Errorf("record of %s: complete %v, total %d of %d, %v", b.Patient, rec.Complete(), rec.Total(), len(out), err)
+		if rec, err := s.Open(t.Context(), b.Patient); err != nil || !rec.Complete() ||
+			rec.Total() != int64(len(out)) {
+			t.Errorf("record of %s: complete %v, total %d of %d, %v", b.Patient, rec.Complete(),
+				rec.Total(), len(out), err)
 		} else if err := rec.Close(); err != nil {
 			t.Error(err)
 		}
@@ -197,7 +215,10 @@ func TestConditionalReferencesResolveInWhateverOrderFilesCome(t *testing.T) {
 	practitioner := `{"resourceType":"Bundle","type":"batch","entry":[
 {"fullUrl":"urn:uuid:22222222-0000-0000-0000-000000000001","resource":{"resourceType":"Practitioner","id":"d1","identifier":[{"system":"http://hl7.org/fhir/sid/us-npi","value":"999"}]}},
 {"resource":{"resourceType":"PractitionerRole","id":"r1","practitioner":{"reference":"Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|999"},"organization":{"reference":"Organization/o1"}}}]}`
-	for name, order := range map[string][]string{"patient first": {patient, practitioner}, "practitioner first": {practitioner, patient}} {
+	for name, order := range map[string][]string{
+		"patient first":      {patient, practitioner},
+		"practitioner first": {practitioner, patient},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
 			for i, content := range order {
@@ -218,51 +239,74 @@ func TestConditionalReferencesResolveInWhateverOrderFilesCome(t *testing.T) {
 // A Provenance names no patient: it goes with what it is about, whichever file comes first.
 func TestWhatNamesNoPatientGoesWithWhatItIsAbout(t *testing.T) {
 	dir := t.TempDir()
-	condition := write(t, dir, "Condition.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`)
-	provenance := write(t, dir, "Provenance.ndjson", `{"resourceType":"Provenance","id":"v2","target":[{"reference":"Provenance/v1"}]}`,
+	condition := write(t, dir, "Condition.ndjson", `{"resourceType":"Patient","id":"p1"}`,
+		`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`)
+	provenance := write(t, dir, "Provenance.ndjson",
+		`{"resourceType":"Provenance","id":"v2","target":[{"reference":"Provenance/v1"}]}`,
 		`{"resourceType":"Provenance","id":"v1","target":[{"reference":"Condition/c1"}]}`)
-	for name, order := range map[string][]string{"first": {condition, provenance}, "last": {provenance, condition}} {
+	for name, order := range map[string][]string{
+		"first": {condition, provenance},
+		"last":  {provenance, condition},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
 			for _, path := range order {
 				load(t, s, path)
 			}
-			if out := export(t, s, "p1"); out["Provenance/v1"] == nil || out["Provenance/v2"] == nil {
+			out := export(t, s, "p1")
+			if out["Provenance/v1"] == nil || out["Provenance/v2"] == nil {
 				t.Errorf("the record is %v", out)
 			}
 		})
 	}
 }
 
-// A resource whose subject was corrected leaves the record that it was in by mistake.
-// What comes in one import both before and behind the correction: whose it was at once is not whose it stays.
+// A resource whose subject was corrected leaves the record that it was in by mistake. What comes
+// in one import both before and behind the correction: whose it was at once is not whose it
+// stays.
 func TestWhatIsAboutACorrectedResourceMovesWithIt(t *testing.T) {
 	encounter := func(patient string) string {
 		return `{"resourceType":"Encounter","id":"e","meta":{"versionId":"` + patient + `"},` +
 			`"subject":{"reference":"Patient/` + patient + `"}}`
 	}
 	about := func(id, target string) string {
-		return `{"resourceType":"Provenance","id":"` + id + `","target":[{"reference":"` + target + `"}]}`
+		return `{"resourceType":"Provenance","id":"` + id + `","target":[{"reference":"` + target +
+			`"}]}`
 	}
 	dir, s := t.TempDir(), openStore(t, t.TempDir())
-	load(t, s, write(t, dir, "a.ndjson", `{"resourceType":"Patient","id":"1"}`, `{"resourceType":"Patient","id":"2"}`, encounter("1")))
-	load(t, s, write(t, dir, "b.ndjson", about("before", "Encounter/e"), about("chain", "Provenance/before"), encounter("2"),
-		about("behind", "Encounter/e")))
+	load(t, s,
+		write(t, dir, "a.ndjson", `{"resourceType":"Patient","id":"1"}`,
+			`{"resourceType":"Patient","id":"2"}`, encounter("1")))
+	load(t, s,
+		write(t, dir, "b.ndjson", about("before", "Encounter/e"),
+			about("chain", "Provenance/before"), encounter("2"),
+			about("behind", "Encounter/e")))
 	wantKeys(t, s, "1", "Patient/1")
-	wantKeys(t, s, "2", "Patient/2", "Encounter/e", "Provenance/before", "Provenance/chain", "Provenance/behind")
+	wantKeys(t, s, "2", "Patient/2", "Encounter/e", "Provenance/before", "Provenance/chain",
+		"Provenance/behind")
 }
 
 func TestACorrectedSubjectMovesTheResource(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
-	load(t, s, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Patient","id":"p2"}`,
-		`{"resourceType":"Appointment","id":"a","participant":[{"actor":{"reference":"Patient/p1"}},{"actor":{"reference":"Patient/p2"}}]}`,
-		`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p1"}}`, `{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p1"}}`))
-	load(t, s, write(t, dir, "2.ndjson", `{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p2"}}`, `{"resourceType":"Device","id":"d"}`,
-		`{"resourceType":"Appointment","id":"a","participant":[{"actor":{"reference":"Patient/p2"}}]}`))
+	load(t, s,
+		write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1"}`,
+			`{"resourceType":"Patient","id":"p2"}`,
+			`{"resourceType":"Appointment","id":"a",`+
+				`"participant":[{"actor":{"reference":"Patient/p1"}},`+
+				`{"actor":{"reference":"Patient/p2"}}]}`,
+			`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p1"}}`,
+			`{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p1"}}`))
+	load(t, s,
+		write(t, dir, "2.ndjson",
+			`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p2"}}`,
+			`{"resourceType":"Device","id":"d"}`,
+			`{"resourceType":"Appointment","id":"a",`+
+				`"participant":[{"actor":{"reference":"Patient/p2"}}]}`))
 	if out := export(t, s, "p1"); len(out) != 1 {
 		t.Errorf("the first record still holds %v", out)
 	}
-	if out := export(t, s, "p2"); out["Condition/c"] == nil || out["Appointment/a"] == nil || len(out) != 3 {
+	out := export(t, s, "p2")
+	if out["Condition/c"] == nil || out["Appointment/a"] == nil || len(out) != 3 {
 		t.Errorf("the second record holds %v", out)
 	}
 	if rec, err := s.Open(t.Context(), "p1"); err != nil || rec.Total() != 1 {
@@ -299,7 +343,10 @@ func TestBadLinesAreNamedAndTheRestImported(t *testing.T) {
 	if rep := load(t, s, path); rep.Files != 1 {
 		t.Error("a file with bad lines was taken for done")
 	}
-	_, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Strict: true, Now: time.Now()})
+	_, err := s.Import(t.Context(), []string{path}, source.ImportOptions{
+		Strict: true,
+		Now:    time.Now(),
+	})
 	if !errors.Is(err, source.ErrBad) || !strings.Contains(err.Error(), "mixed.ndjson:2:") {
 		t.Errorf("strict import: %v", err)
 	}
@@ -310,7 +357,8 @@ func TestBadBundleEntryIsNamedByItsLine(t *testing.T) {
 	rep := load(t, s, write(t, t.TempDir(), "b.json", `{"resourceType":"Bundle","entry":[`,
 		`{"resource":{"resourceType":"Patient","id":"p1"}},`,
 		`{"resource":{"resourceType":"Condition","id":"no_id"}},`,
-		`{"fullUrl":"urn:uuid:33333333-0000-0000-0000-000000000001","resource":{"resourceType":"Condition","subject":{"reference":"Patient/p1"}}}`, `]}`))
+		`{"fullUrl":"urn:uuid:33333333-0000-0000-0000-000000000001",`+
+			`"resource":{"resourceType":"Condition","subject":{"reference":"Patient/p1"}}}`, `]}`))
 	if len(rep.Bad) != 1 || rep.Bad[0].Line != 3 {
 		t.Errorf("problems: %v", rep.Bad)
 	}
@@ -348,9 +396,12 @@ func TestAnOpenRecordDoesNotSeeALaterImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rec.Close()
-	load(t, s, write(t, dir, "2.ndjson", `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`))
+	load(t, s,
+		write(t, dir, "2.ndjson",
+			`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`))
 	n := 0
-	if err := rec.Scan(t.Context(), source.Query{}, func(source.Resource) error { n++; return nil }); err != nil || n != 1 {
+	err = rec.Scan(t.Context(), source.Query{}, func(source.Resource) error { n++; return nil })
+	if err != nil || n != 1 {
 		t.Errorf("the open record shows %d resources, %v", n, err)
 	}
 	if out := export(t, s, "p1"); len(out) != 2 {
@@ -361,7 +412,10 @@ func TestAnOpenRecordDoesNotSeeALaterImport(t *testing.T) {
 func TestUnresolvedReferenceMakesTheRecordIncomplete(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	dir := t.TempDir()
-	load(t, s, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p1","managingOrganization":{"reference":"Organization/o1"}}`))
+	load(t, s,
+		write(t, dir, "1.ndjson",
+			`{"resourceType":"Patient","id":"p1",`+
+				`"managingOrganization":{"reference":"Organization/o1"}}`))
 	for _, want := range []bool{false, true} {
 		rec, err := s.Open(t.Context(), "p1")
 		if err != nil {
@@ -387,8 +441,10 @@ func TestSecondProcessIsToldThatTheStoreIsHeld(t *testing.T) {
 
 func FuzzImportNeverPanics(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Patient","id":"p"}`))
-	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Group","id":"g"}}]}`))
-	f.Add([]byte("{\"resourceType\":\"Patient\",\"id\":\"p\",\"name\":[{\"given\":[1,null]}],\"identifier\":[{}]}\n[]\n\"\"\n"))
+	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"fullUrl":"urn:uuid:1",` +
+		`"resource":{"resourceType":"Group","id":"g"}}]}`))
+	f.Add([]byte("{\"resourceType\":\"Patient\",\"id\":\"p\",\"name\":[{\"given\":[1,null]}]," +
+		"\"identifier\":[{}]}\n[]\n\"\"\n"))
 	s := openStore(f, f.TempDir())
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -397,28 +453,38 @@ func FuzzImportNeverPanics(f *testing.F) {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Now: time.Now()}); err != nil {
+			_, err := s.Import(t.Context(), []string{path}, source.ImportOptions{Now: time.Now()})
+			if err != nil {
 				t.Fatalf("bad input ended the import: %v", err)
 			}
 		}
 	})
 }
 
-// A frozen population shows nothing of what is imported after it, also not to a process that is started anew.
+// A frozen population shows nothing of what is imported after it, also not to a process that is
+// started anew.
 func TestAFrozenPopulationStaysAsItWas(t *testing.T) {
 	dir, inputs := t.TempDir(), t.TempDir()
 	s, err := dataset.Open(dataset.Config{Dir: filepath.Join(dir, "records")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	load(t, s, write(t, inputs, "a.ndjson", `{"resourceType":"Patient","id":"p1"}`, `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`))
+	load(t, s,
+		write(t, inputs, "a.ndjson", `{"resourceType":"Patient","id":"p1"}`,
+			`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`))
 	before := time.Now()
 	p := freeze(t, s, "job")
 	if at := p.TakenAt(); at.Before(before.Add(-time.Second)) || at.After(time.Now()) {
 		t.Errorf("TakenAt = %v", at)
 	}
-	load(t, s, write(t, inputs, "b.ndjson", `{"resourceType":"Patient","id":"p2"}`, `{"resourceType":"Condition","id":"c1","note":[{"text":"new"}],"subject":{"reference":"Patient/p1"}}`))
-	want := []string{`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`, `{"resourceType":"Patient","id":"p1"}`}
+	load(t, s,
+		write(t, inputs, "b.ndjson", `{"resourceType":"Patient","id":"p2"}`,
+			`{"resourceType":"Condition","id":"c1","note":[{"text":"new"}],`+
+				`"subject":{"reference":"Patient/p1"}}`))
+	want := []string{
+		`{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p1"}}`,
+		`{"resourceType":"Patient","id":"p1"}`,
+	}
 	if d := cmp.Diff(want, linesOf(t, p)); d != "" {
 		t.Error(d)
 	}
@@ -510,7 +576,9 @@ func TestAStoreOfAnotherLayoutIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = dataset.Open(dataset.Config{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), "has layout 3 and this build reads layout 4; it is left as it is") {
+	if err == nil ||
+		!strings.Contains(err.Error(),
+			"has layout 3 and this build reads layout 4; it is left as it is") {
 		t.Errorf("opening a store of layout 3: %v", err)
 	}
 }

@@ -11,9 +11,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// derived is how a resource that names no patient by id found its owners. They are a function of what the store holds, whatever came
-// first: the patients that its references lead to, by conditional references or through the resources that it is about; where these
-// lead to nobody, the patients of the bundles that it came in.
+// derived is how a resource that names no patient by id found its owners. They are a function of
+// what the store holds, whatever came first: the patients that its references lead to, by
+// conditional references or through the resources that it is about; where these lead to nobody,
+// the patients of the bundles that it came in.
 type derived struct {
 	there    bool
 	grounded bool // its references led to somebody
@@ -53,7 +54,8 @@ func (w *writer) setDerived(f *facts, d derived) error {
 	return errors.Join(w.noteDerived(f, d), w.set(key(kPlace, f.typ, f.id), ""))
 }
 
-// noteDerived notes from what a resource's owners were derived. What changes one of these later finds it.
+// noteDerived notes from what a resource's owners were derived. What changes one of these later
+// finds it.
 func (w *writer) noteDerived(f *facts, d derived) error {
 	k := key(kDerived, f.typ, f.id)
 	w.store.waiting.add(k)
@@ -71,8 +73,8 @@ func (w *writer) noteAbout(d digest, typ, id string) error {
 	return w.set(digestKey(kAbout, d, typ, id), "")
 }
 
-// ownersNow is what derive would find for a resource that is about others, where that needs no look beyond those: each is there and
-// its own owners are not derived. none where they may be.
+// ownersNow is what derive would find for a resource that is about others, where that needs no
+// look beyond those: each is there and its own owners are not derived. none where they may be.
 func (w *writer) ownersNow(f *facts) (owners []string, err error) {
 	if len(f.owners) > 0 {
 		return nil, nil
@@ -102,7 +104,8 @@ func (w *writer) unsetDerived(typ, id string, f facts) error {
 
 // addHint takes in that a resource that is there came again, in a bundle of a patient.
 func (w *writer) addHint(f *facts, before stored, hint string) error {
-	if hint == "" || f.stranger || len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil || slices.Contains(before.derived.hints, hint) {
+	if hint == "" || f.stranger || len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil ||
+		slices.Contains(before.derived.hints, hint) {
 		return nil
 	}
 	d := before.derived
@@ -133,7 +136,8 @@ func (w *writer) place() error {
 // placeAtOnce is how many resources place looks up at a time.
 const placeAtOnce = 4096
 
-// placeOne finds the owners of one resource. Where they have changed, so may have those of what is about it.
+// placeOne finds the owners of one resource. Where they have changed, so may have those of what
+// is about it.
 func (w *writer) placeOne(typ, id string) error {
 	s, err := w.find(typ, id)
 	if err != nil || !s.there || !s.derived.there {
@@ -148,7 +152,8 @@ func (w *writer) placeOne(typ, id string) error {
 		return err
 	}
 	s.derived.grounded = grounded
-	err = errors.Join(w.set(key(kDerived, typ, id), s.derived.encode()), w.announce(typ, id, f.identifiers))
+	err = errors.Join(w.set(key(kDerived, typ, id), s.derived.encode()),
+		w.announce(typ, id, f.identifiers))
 	if err != nil || slices.Equal(owners, s.owners) {
 		return err
 	}
@@ -157,8 +162,8 @@ func (w *writer) placeOne(typ, id string) error {
 	return w.keep(typ, id, v, s.owners, true, owners)
 }
 
-// derive follows what a stored resource is about until it comes to patients. grounded is false where it comes to none, and the owners are
-// those that bundles hint at.
+// derive follows what a stored resource is about until it comes to patients. grounded is false
+// where it comes to none, and the owners are those that bundles hint at.
 func (w *writer) derive(typ, id string, self stored) (owners []string, grounded bool, err error) {
 	seen := map[string]bool{}
 	var hints []string
@@ -290,8 +295,9 @@ func (w *writer) wakeCalled(typ string, i identifier) error {
 		w.wakeAs(typ, name{typ: typ, value: i.value, anySystem: true}.digest()))
 }
 
-// wakeAs wakes what depends on a name of a resource. Of several patients with one identifier, a link by
-// a name may say who goes on: what depends on that identifier depends on the name in the link, too.
+// wakeAs wakes what depends on a name of a resource. Of several patients with one identifier, a
+// link by a name may say who goes on: what depends on that identifier depends on the name in the
+// link, too.
 func (w *writer) wakeAs(typ string, d digest) error {
 	if err := w.wake(d); err != nil || typ != "Patient" || w.store.waiting.lacks(d[:]) {
 		return err
@@ -327,8 +333,8 @@ func (w *writer) wakeLinked(patient string, linked digest) error {
 	return err
 }
 
-// wake marks what depends on a name for the settling: patients whose references it is among, shared resources, and resources whose
-// owners it decides about.
+// wake marks what depends on a name for the settling: patients whose references it is among,
+// shared resources, and resources whose owners it decides about.
 func (w *writer) wake(d digest) error {
 	if w.store.waiting.lacks(d[:]) {
 		return nil
@@ -352,8 +358,8 @@ func (w *writer) wake(d digest) error {
 	}))
 }
 
-// waitFor says which names a patient's record, or a shared resource, depends on: those of what it lacks, and those by which it calls
-// what it has.
+// waitFor says which names a patient's record, or a shared resource, depends on: those of what
+// it lacks, and those by which it calls what it has.
 func (w *writer) waitFor(names []digest, who ...string) error {
 	k := key(kWaitsFor, who...)
 	if err := w.see(k); err != nil {
@@ -406,11 +412,14 @@ func compactDigests(names []digest) []digest {
 }
 
 func containsDigest(sorted []digest, d digest) bool {
-	_, found := slices.BinarySearchFunc(sorted, d, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	_, found := slices.BinarySearchFunc(sorted, d, func(a, b digest) int {
+		return bytes.Compare(a[:], b[:])
+	})
 	return found
 }
 
-// loadWaiting fills the filter of all names that somebody waits for, and of the r keys, once for an open store.
+// loadWaiting fills the filter of all names that somebody waits for, and of the r keys, once for
+// an open store.
 func (s *Store) loadWaiting() error {
 	if s.waiting != nil {
 		return nil

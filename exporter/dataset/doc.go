@@ -1,8 +1,10 @@
-// Package dataset is the embedded record store: patients' resources as lines of JSON in a Pebble folder, and the
-// importers that fill it. It knows FHIR's references and the patient compartment; it knows nothing of jobs or forms.
+// Package dataset is the embedded record store: patients' resources as lines of JSON in a Pebble
+// folder, and the importers that fill it. It knows FHIR's references and the patient
+// compartment; it knows nothing of jobs or forms.
 //
-// The layout; a key's parts are separated by a zero byte, # is a digest of 16 bytes (see digest). The value of a resource is drawn
-// at type value: when it was imported, what its entry said of its state, where its references stand, and the line.
+// The layout; a key's parts are separated by a zero byte, # is a digest of 16 bytes (see
+// digest). The value of a resource is drawn at type value: when it was imported, what its entry
+// said of its state, where its references stand, and the line.
 //
 //	c <patient> <type> <id>      -> value        a resource of one patient's compartment
 //	s <type> <id>                -> value        a shared resource, stored once
@@ -47,14 +49,14 @@
 // One patient's record is one contiguous range of c keys, of which merged patients have several,
 // and a handful of s keys found through l and x.
 //
-// What the store holds in the end is a function of what came in, not of the order: each resource is
-// stored in its newest state (see version), with the references that its place decides about
+// What the store holds in the end is a function of what came in, not of the order: each resource
+// is stored in its newest state (see version), with the references that its place decides about
 // resolved at once (see scope). Whatever depends on other resources is made when an import ends
-// ("settling"), for what changed and for what waited for that: owners that are derived, references
-// by name, which a value keeps as they came so that they can be resolved anew, and l, x, p and h.
-// An interrupted import goes on where it was.
+// ("settling"), for what changed and for what waited for that: owners that are derived,
+// references by name, which a value keeps as they came so that they can be resolved anew, and l,
+// x, p and h. An interrupted import goes on where it was.
 //
 // A process that only imports (Config.Bulk) into a store without c keys keeps what it writes to
-// those in a sorter, and settles each patient on the record's only way into the store. Killed, it
-// begins with its first file again, or with that behind the first 4 GiB.
+// those in a sorter, and settles each patient on the record's only way into the store. Killed,
+// it begins with its first file again, or with that behind the first 4 GiB.
 package dataset

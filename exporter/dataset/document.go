@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// document imports a file of JSON: one resource or Bundle, or an array of them. What follows it is read as NDJSON: some write that under the name of a
-// document.
+// document imports a file of JSON: one resource or Bundle, or an array of them. What follows it
+// is read as NDJSON: some write that under the name of a document.
 func (im *importer) document(ctx context.Context, in input) error {
 	typ, of, err := im.kind(in)
 	if _, broken := errors.AsType[errSyntax](err); err != nil && (!broken || typ != "Bundle") {
@@ -49,7 +49,8 @@ func (im *importer) single(ctx context.Context, in input, s *scanner) error {
 	return im.following(ctx, in, s)
 }
 
-// following imports what comes behind a document: more documents that are written in several lines, or NDJSON.
+// following imports what comes behind a document: more documents that are written in several
+// lines, or NDJSON.
 func (im *importer) following(ctx context.Context, in input, s *scanner) error {
 	for {
 		if _, err := s.peek(); err != nil {
@@ -117,7 +118,12 @@ func (im *importer) behind(ctx context.Context, in input, at place) error {
 	}
 	if in.text != nil {
 		rest := in.text[at.offset:]
-		return im.following(ctx, in, &scanner{buf: rest, end: len(rest), line: at.line, err: io.EOF})
+		return im.following(ctx, in, &scanner{
+			buf:  rest,
+			end:  len(rest),
+			line: at.line,
+			err:  io.EOF,
+		})
 	}
 	s, file, err := im.scanner(in, false)
 	if err != nil {
@@ -180,13 +186,14 @@ func (im *importer) kind(in input) (typ, of string, err error) {
 	return typ, of, err
 }
 
-// bundle is a Bundle that is read entry by entry, as often as somebody asks, and never held as a whole.
+// bundle is a Bundle that is read entry by entry, as often as somebody asks, and never held as a
+// whole.
 type bundle struct {
 	name string // of its file
 	line int    // where it begins there
 	typ  string // Bundle.type
-	// each visits the entries in their order. Those that cannot be read come with an error. It stops at the first error of visit; its
-	// own is what is wrong with the bundle.
+	// each visits the entries in their order. Those that cannot be read come with an error. It
+	// stops at the first error of visit; its own is what is wrong with the bundle.
 	each func(visit func(entry) error) error
 }
 
@@ -211,7 +218,8 @@ type entry struct {
 	err  error // errResource: why the entry cannot be read
 }
 
-// bundleOf makes a bundle of an input that holds one. Once its entries were visited, behind is where something follows the bundle.
+// bundleOf makes a bundle of an input that holds one. Once its entries were visited, behind is
+// where something follows the bundle.
 func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
 	b, behind = bundle{name: in.name, line: in.line, typ: typ}, &place{}
 	first := true
@@ -293,7 +301,8 @@ func (im *importer) entry(raw []byte, line int) entry {
 	return e
 }
 
-// repeats reports whether an entry, beside its resource, has an object with two fields of one name. im.around tells which.
+// repeats reports whether an entry, beside its resource, has an object with two fields of one
+// name. im.around tells which.
 func (im *importer) repeats(raw []byte, at, size int) bool {
 	doc := append(append(append([]byte{}, raw[:at]...), "null"...), raw[at+size:]...)
 	if size == 0 {
@@ -314,7 +323,8 @@ func tooLarge(limit int64) error {
 
 // offset is where part, a slice of data, begins in it; 0 where it is not one.
 func offset(data, part []byte) int {
-	if at := cap(data) - cap(part); len(part) > 0 && at >= 0 && at < len(data) && data[at] == part[0] {
+	at := cap(data) - cap(part)
+	if len(part) > 0 && at >= 0 && at < len(data) && data[at] == part[0] {
 		return at
 	}
 	return 0

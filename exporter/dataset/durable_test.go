@@ -10,7 +10,8 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// What a call has brought is on the disk when it returns: a store whose process dies then has all of it.
+// What a call has brought is on the disk when it returns: a store whose process dies then has
+// all of it.
 func TestWhatWasWrittenSurvivesTheProcess(t *testing.T) {
 	for _, patients := range []int{1, 3} {
 		dir, left := t.TempDir(), t.TempDir()
@@ -18,7 +19,9 @@ func TestWhatWasWrittenSurvivesTheProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = store.Generate(t.Context(), synthetic.Config{Patients: patients, Resources: 40, Seed: 1}, time.Now(), func(int, int) {})
+		err = store.Generate(t.Context(),
+			synthetic.Config{Patients: patients, Resources: 40, Seed: 1}, time.Now(),
+			func(int, int) {})
 		if err := errors.Join(err, os.CopyFS(left, os.DirFS(dir)), store.Close()); err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +34,8 @@ func TestWhatWasWrittenSurvivesTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(list) != patients {
-			t.Errorf("%d of %d patients are there after the death of the process", len(list), patients)
+			t.Errorf("%d of %d patients are there after the death of the process", len(list),
+				patients)
 		}
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"strings"
 )
 
-// A manifest of Pebble's is a log of edits in LevelDB's format: blocks of 32 KiB, each a row of chunks of a checksum (4 bytes), a
-// length (2) and a kind (1), and as many bytes of data. Pebble takes a chunk whose checksum is wrong for the log's end: it would open
-// the store as it was before that edit, and remove the tables that only later ones name. A log that was being written when power
-// was lost ends in the midst of a chunk, or in zeros; a whole chunk with a wrong checksum is damage.
+// A manifest of Pebble's is a log of edits in LevelDB's format: blocks of 32 KiB, each a row of
+// chunks of a checksum (4 bytes), a length (2) and a kind (1), and as many bytes of data. Pebble
+// takes a chunk whose checksum is wrong for the log's end: it would open the store as it was
+// before that edit, and remove the tables that only later ones name. A log that was being
+// written when power was lost ends in the midst of a chunk, or in zeros; a whole chunk with a
+// wrong checksum is damage.
 const (
 	editBlock  = 32 << 10
 	editHeader = 7
@@ -53,7 +55,8 @@ func wrongEdit(r io.Reader) (at int64, err error) {
 			return -1, err
 		}
 		for i := 0; i+editHeader <= n; {
-			sum, length, kind := binary.LittleEndian.Uint32(block[i:]), int(binary.LittleEndian.Uint16(block[i+4:])), block[i+6]
+			sum, length, kind := binary.LittleEndian.Uint32(block[i:]),
+				int(binary.LittleEndian.Uint16(block[i+4:])), block[i+6]
 			end := i + editHeader + length
 			if sum == 0 && length == 0 && kind == 0 { // zeros up to the block's end
 				break

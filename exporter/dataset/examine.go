@@ -17,11 +17,12 @@ import (
 
 // facts is what one walk over a resource finds out.
 type facts struct {
-	typ, id     string
-	refs        refTable
-	owners      []string // patients whose compartment it is in
-	about       []about  // what it is about, where that is no patient's id: whoever's that is, its owners are theirs
-	stranger    bool     // it names a patient whom nothing here is called
+	typ, id string
+	refs    refTable
+	owners  []string // patients whose compartment it is in
+	// what it is about, where that is no patient's id: whoever's that is, its owners are theirs
+	about       []about
+	stranger    bool // it names a patient whom nothing here is called
 	identifiers []identifier
 	updated     string // meta.lastUpdated
 	versionID   string // meta.versionId
@@ -41,7 +42,9 @@ func (a about) maybePatient() bool {
 }
 
 // version is what meta says about the resource's state.
-func (f *facts) version() version { return version{updated: parseUpdated(f.updated), id: f.versionID} }
+func (f *facts) version() version {
+	return version{updated: parseUpdated(f.updated), id: f.versionID}
+}
 
 func (a about) digest() digest {
 	if a.name == "" {
@@ -58,7 +61,8 @@ func (e errResource) Error() string { return e.why }
 
 // scope says what references mean by the place where they stand.
 type scope struct {
-	// own are the bases of this server and of the systems that the records came from, each with a final slash.
+	// own are the bases of this server and of the systems that the records came from, each with
+	// a final slash.
 	own []string
 	// names are what a bundle calls its entries: fullUrl -> type/id.
 	names map[string]string
@@ -68,10 +72,14 @@ type scope struct {
 	elsewhere map[string]bool
 }
 
-// incoming is an examiner of what comes in: one object with two fields of a name makes a resource unfit, since importer, release filter
-// and client could each read another one.
+// incoming is an examiner of what comes in: one object with two fields of a name makes a
+// resource unfit, since importer, release filter and client could each read another one.
 func incoming(s scope) examiner {
-	return examiner{scope: s, cursor: fhir.Cursor{Unique: true}, moulds: make([]*moulds, len(fhir.Types())+1)}
+	return examiner{
+		scope:  s,
+		cursor: fhir.Cursor{Unique: true},
+		moulds: make([]*moulds, len(fhir.Types())+1),
+	}
 }
 
 // examiner reads resources. It is for one goroutine.
@@ -100,7 +108,8 @@ type examiner struct {
 	slab   []byte      // room for tables of references
 }
 
-// id makes a string of an id. Most resources name the patient whom the one before named, and a visit that came lately.
+// id makes a string of an id. Most resources name the patient whom the one before named, and a
+// visit that came lately.
 func (x *examiner) id(b []byte) string {
 	if len(b) == 0 {
 		return ""
@@ -152,9 +161,9 @@ func (x *examiner) word(b []byte) string {
 	return w
 }
 
-// compact gives a resource as one line of JSON with the references resolved that its place decides
-// about, and what is found out about that. The line is the argument where it is that already; of one
-// in several lines all space between tokens is left out.
+// compact gives a resource as one line of JSON with the references resolved that its place
+// decides about, and what is found out about that. The line is the argument where it is that
+// already; of one in several lines all space between tokens is left out.
 func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
 	line := resource
 	if len(line) > 1 && (line[1] == '\n' || line[1] == '\r') {
@@ -213,8 +222,8 @@ func notJSON(resource []byte, err error) error {
 	return errResource{fmt.Sprintf("not valid JSON: %v", err)}
 }
 
-// endOfString finds how far behind its opening quote a string's closing quote stands, counted from the opening one; -1 where there
-// is none.
+// endOfString finds how far behind its opening quote a string's closing quote stands, counted
+// from the opening one; -1 where there is none.
 func endOfString(s []byte) int {
 	for at := 0; ; {
 		n := bytes.IndexByte(s[at:], '"')
@@ -232,8 +241,8 @@ func endOfString(s []byte) int {
 	}
 }
 
-// examine finds the facts of a resource. The places of references are those in the line with the edits made. Where the line is
-// like one before, it is not walked over.
+// examine finds the facts of a resource. The places of references are those in the line with the
+// edits made. Where the line is like one before, it is not walked over.
 func (x *examiner) examine(line []byte) (f facts, err error) {
 	x.begin()
 	x.walked = true
@@ -301,7 +310,8 @@ func (x *examiner) walkAs(typ string, line []byte, f *facts, made *making) bool 
 		if c.Kind == fhir.Close && x.called.value != "" && c.Depth == x.called.depth {
 			x.byIdentifier()
 		}
-		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 && string(c.KeyAt(1)) == "identifier" {
+		if c.Kind == fhir.Close && c.Depth <= 2 && c.Depth > 0 &&
+			string(c.KeyAt(1)) == "identifier" {
 			if ident.value != "" {
 				f.identifiers = append(f.identifiers, ident)
 			}
@@ -376,14 +386,16 @@ func (x *examiner) walkAs(typ string, line []byte, f *facts, made *making) bool 
 	return known || f.typ == "" || c.Err() != nil
 }
 
-// ofIdentifier reports whether the current value is a field of the resource's identifier, of which there may be one or a list.
+// ofIdentifier reports whether the current value is a field of the resource's identifier, of
+// which there may be one or a list.
 func (x *examiner) ofIdentifier() bool {
 	c := &x.cursor
 	return (c.Depth == 2 || c.Depth == 3) && string(c.KeyAt(1)) == "identifier" && c.IsString()
 }
 
-// ofReference reports whether the current value is a field of a Reference's identifier. Those within
-// the resource's own identifiers, and of elements in lists that have one, mean nothing to place.
+// ofReference reports whether the current value is a field of a Reference's identifier. Those
+// within the resource's own identifiers, and of elements in lists that have one, mean nothing to
+// place.
 func (x *examiner) ofReference() bool {
 	c := &x.cursor
 	if c.Depth < 3 || !c.IsString() || string(c.KeyAt(c.Depth-1)) != "identifier" ||
@@ -396,8 +408,8 @@ func (x *examiner) ofReference() bool {
 	return true
 }
 
-// byIdentifier takes in a Reference that ends, and has an identifier. That is what it means where it
-// has no reference that leads to something here.
+// byIdentifier takes in a Reference that ends, and has an identifier. That is what it means
+// where it has no reference that leads to something here.
 func (x *examiner) byIdentifier() {
 	c, called := &x.cursor, x.called
 	x.called = logical{}
@@ -425,14 +437,17 @@ func (x *examiner) byIdentifier() {
 	if !fhir.KnownType(r.Type) {
 		return
 	}
-	x.subjects = append(x.subjects, subject{path, about{name: searchFor(r.Type, called.identifier)}})
+	x.subjects = append(x.subjects, subject{
+		path,
+		about{name: searchFor(r.Type, called.identifier)},
+	})
 	for _, t := range types {
 		x.goesAlong(t, called.identifier)
 	}
 }
 
-// goesAlong takes in what a Reference that ends names by an identifier, where it is of a type that no
-// record is about: it goes out with this resource.
+// goesAlong takes in what a Reference that ends names by an identifier, where it is of a type
+// that no record is about: it goes out with this resource.
 func (x *examiner) goesAlong(typ string, by identifier) {
 	if !fhir.KnownType(typ) || typ == "Patient" || fhir.CompartmentPaths(typ) != nil {
 		return
@@ -460,7 +475,8 @@ func (x *examiner) referenceAt(flag refKind, made *making) {
 	x.reference(flag, c.Text(), start, end, path)
 }
 
-// reference takes in the text of a string, from start to end in the line, that refers to something; path is that of a Reference.
+// reference takes in the text of a string, from start to end in the line, that refers to
+// something; path is that of a Reference.
 func (x *examiner) reference(flag refKind, text []byte, start, end int, path string) {
 	m := x.scope.read(text)
 	if flag == refURL && (m.kind == refStrange || m.external && m.text == "") {
@@ -521,9 +537,10 @@ func aboutPaths(typ string) []string {
 	return besideCompartment[typ]
 }
 
-// besideCompartment adds to fhir.CompartmentPaths, which tells what of R4 it leaves out and takes in: it is
-// where resources that R4's patient compartment leaves out say what they are about. Where that is a patient's, they
-// are part of the record, too: an export is all of it. PaymentReconciliation, which lists the claims of many patients, is none of them.
+// besideCompartment adds to fhir.CompartmentPaths, which tells what of R4 it leaves out and
+// takes in: it is where resources that R4's patient compartment leaves out say what they are
+// about. Where that is a patient's, they are part of the record, too: an export is all of it.
+// PaymentReconciliation, which lists the claims of many patients, is none of them.
 var besideCompartment = map[string][]string{
 	"Binary":                     {"securityContext"},
 	"BiologicallyDerivedProduct": {"collection.source"},
@@ -535,7 +552,8 @@ var besideCompartment = map[string][]string{
 	"VerificationResult":         {"target"},
 }
 
-// errParameters is why a Parameters is not stored: resources may be in it, which would be in nobody's record.
+// errParameters is why a Parameters is not stored: resources may be in it, which would be in
+// nobody's record.
 var errParameters = errResource{"a Parameters cannot be imported: take the resources out of it"}
 
 // aside says why a resource is none of the record: it belongs to the way that the records came. It
@@ -543,7 +561,9 @@ var errParameters = errResource{"a Parameters cannot be imported: take the resou
 func aside(f *facts, line []byte) error {
 	switch {
 	case f.typ == "OperationOutcome" && f.id == "":
-		return errIgnored{"OperationOutcomes without an id: what a server had to say about an export"}
+		return errIgnored{
+			"OperationOutcomes without an id: what a server had to say about an export",
+		}
 	case f.typ == "Parameters" && isHeader(line):
 		return errIgnored{"headers of the blocks of an export (organizeOutputBy)"}
 	case f.typ == "Parameters":
@@ -552,8 +572,9 @@ func aside(f *facts, line []byte) error {
 	return nil
 }
 
-// isHeader reports whether a Parameters is the header of a block of a bulk export, which names what the
-// block is about and holds nothing else (Bulk Data Access 3.0.0, "Bulk Data Output File Organization").
+// isHeader reports whether a Parameters is the header of a block of a bulk export, which names
+// what the block is about and holds nothing else (Bulk Data Access 3.0.0, "Bulk Data Output File
+// Organization").
 func isHeader(line []byte) bool {
 	var p struct {
 		Parameter []struct {
@@ -596,17 +617,20 @@ func (x *examiner) place(f *facts) {
 		}
 	}
 	slices.Sort(x.owners)
-	if len(x.owners) > 0 { // what else it is about decides nothing, unless that may be another patient
+	// what else it is about decides nothing, unless that may be another patient
+	if len(x.owners) > 0 {
 		f.owners = x.ownedBy(x.owners)
 		x.abouts = slices.DeleteFunc(x.abouts, func(a about) bool { return !a.maybePatient() })
 	}
 	if len(x.abouts) > 0 {
 		f.about = slices.Clone(x.abouts)
 	}
-	f.stranger = f.stranger || slices.ContainsFunc(f.about, func(a about) bool { return a.typ == "" })
+	f.stranger = f.stranger ||
+		slices.ContainsFunc(f.about, func(a about) bool { return a.typ == "" })
 }
 
-// ownedBy is a list of owners of its own, or that of the resource before, whose owners are most often the same. Nobody changes it.
+// ownedBy is a list of owners of its own, or that of the resource before, whose owners are most
+// often the same. Nobody changes it.
 func (x *examiner) ownedBy(owners []string) []string {
 	if !slices.Equal(x.before, owners) {
 		x.before = slices.Clip(slices.Clone(owners))

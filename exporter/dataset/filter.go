@@ -5,12 +5,13 @@ import (
 	"math/bits"
 )
 
-// filter says which keys are certainly not in the store: a Bloom filter whose bits of one key lie in one
-// cache line. Its size is bounded, so that what an import takes is; beyond some 15 million keys it is
-// wrong more often than once in a hundred times, and a look into the store decides.
+// filter says which keys are certainly not in the store: a Bloom filter whose bits of one key
+// lie in one cache line. Its size is bounded, so that what an import takes is; beyond some 15
+// million keys it is wrong more often than once in a hundred times, and a look into the store
+// decides.
 //
-// It begins small, since each look into a large one waits for the memory. Once it has enough keys, those
-// that follow go into a large one beside it.
+// It begins small, since each look into a large one waits for the memory. Once it has enough
+// keys, those that follow go into a large one beside it.
 type filter struct {
 	seed  maphash.Seed
 	words []uint64
@@ -22,8 +23,8 @@ type filter struct {
 const (
 	filterBytes      = 16 << 20
 	smallFilterBytes = 2 << 20
-	// smallFilterKeys has twenty bits for each key: the small one answers for ever, and so has to be
-	// wrong more rarely than the large one.
+	// smallFilterKeys has twenty bits for each key: the small one answers for ever, and so has
+	// to be wrong more rarely than the large one.
 	smallFilterKeys = smallFilterBytes * 8 / 20
 
 	lineWords = 8 // a cache line of 64 bytes
@@ -36,7 +37,8 @@ func newFilter() *filter {
 	return f
 }
 
-// newFilterOf makes a filter of a size in bytes: with ten bits a key it is wrong once in a hundred times.
+// newFilterOf makes a filter of a size in bytes: with ten bits a key it is wrong once in a
+// hundred times.
 func newFilterOf(size int) *filter {
 	return &filter{seed: maphash.MakeSeed(), words: make([]uint64, size/8)}
 }

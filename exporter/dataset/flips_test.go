@@ -19,9 +19,10 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// A store in one byte of which a bit has flipped says which file is damaged, or is as it was: it neither ends the process nor answers
-// otherwise than before. What it says and logs names no patient. So it is where it was closed, and where its process died a while
-// after it had written.
+// A store in one byte of which a bit has flipped says which file is damaged, or is as it was: it
+// neither ends the process nor answers otherwise than before. What it says and logs names no
+// patient. So it is where it was closed, and where its process died a while after it had
+// written.
 func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 	const flips = 6 // of each file
 	closed, killed := t.TempDir(), t.TempDir()
@@ -30,7 +31,9 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = store.Generate(t.Context(), synthetic.Config{Patients: patients, Resources: 40, Seed: seed}, time.Now(), func(int, int) {})
+		err = store.Generate(t.Context(),
+			synthetic.Config{Patients: patients, Resources: 40, Seed: seed}, time.Now(),
+			func(int, int) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +45,8 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 	for seed := uint64(2); ; seed++ {
 		store := fill(4, seed)
 		before := manifests(t, closed)
-		for deadline := time.Now().Add(time.Minute); manifests(t, closed) == before; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); manifests(t,
+			closed) == before; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("what was written has come into no table")
 			}
@@ -57,11 +61,13 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 		if !errors.Is(err, os.ErrNotExist) || seed > 20 {
 			t.Fatal(err)
 		}
-		killed = t.TempDir() // a file went while it was copied, as tables do that are merged: no kill leaves that
+		// a file went while it was copied, as tables do that are merged: no kill leaves that
+		killed = t.TempDir()
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, whole := range []string{closed, killed} {
-		want, patients, err := contents(t.Context(), flip(t, whole, "", 0, 0), slog.New(slog.DiscardHandler))
+		want, patients, err := contents(t.Context(), flip(t, whole, "", 0, 0),
+			slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +99,8 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 					}
 				}
 				if strings.Count(log.String(), "\n") > 20 {
-					t.Errorf("%d lines of log: %.2000s", strings.Count(log.String(), "\n"), log.String())
+					t.Errorf("%d lines of log: %.2000s", strings.Count(log.String(), "\n"),
+						log.String())
 				}
 			}
 		}
@@ -141,8 +148,11 @@ func manifests(t *testing.T, dir string) (bytes int64) {
 	return bytes
 }
 
-// contents is a sum of all records of a store, and whose they are. The first error found is that of Check, where it has one.
-func contents(ctx context.Context, dir string, log *slog.Logger) (sum []byte, patients []string, err error) {
+// contents is a sum of all records of a store, and whose they are. The first error found is that
+// of Check, where it has one.
+func contents(
+	ctx context.Context, dir string, log *slog.Logger,
+) (sum []byte, patients []string, err error) {
 	store, err := dataset.Open(dataset.Config{Dir: dir, Log: log})
 	if err != nil {
 		return nil, nil, err

@@ -20,8 +20,9 @@ type Input struct {
 	Document bool
 }
 
-// Inputs lists the files to read, each folder's with those of the folders in it, in the order of names, and what of them is left out. A
-// path that is a file is read as NDJSON unless its name says otherwise.
+// Inputs lists the files to read, each folder's with those of the folders in it, in the order of
+// names, and what of them is left out. A path that is a file is read as NDJSON unless its name
+// says otherwise.
 func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error) {
 	for _, root := range paths {
 		n := len(files)
@@ -49,8 +50,8 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 	return files, ignored, nil
 }
 
-// followed is a path that is walked through where it is a link to a folder: a walk follows none, but who
-// names one means what is in it.
+// followed is a path that is walked through where it is a link to a folder: a walk follows none,
+// but who names one means what is in it.
 func followed(path string) string {
 	link, err := os.Lstat(path)
 	if err != nil || link.Mode()&fs.ModeSymlink == 0 {
@@ -64,7 +65,8 @@ func followed(path string) string {
 
 const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 
-// examineFile decides about what a walk comes by: an input, or why it is left out, or neither for a folder to walk through.
+// examineFile decides about what a walk comes by: an input, or why it is left out, or neither
+// for a folder to walk through.
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
@@ -96,7 +98,8 @@ func reason(err error) string {
 	return "cannot be read: " + err.Error()
 }
 
-// kindOfName tells by a file's name, in any case, whether it holds resources, and whether as a document.
+// kindOfName tells by a file's name, in any case, whether it holds resources, and whether as a
+// document.
 func kindOfName(name string) (known, document bool) {
 	switch strings.ToLower(filepath.Ext(strings.TrimSuffix(strings.ToLower(name), ".gz"))) {
 	case ".json":
@@ -112,8 +115,8 @@ type errIgnored struct{ why string }
 
 func (e errIgnored) Error() string { return e.why }
 
-// besides recognises by its beginning what clients of bulk exports keep beside the resources: the manifest, and the log of the download
-// (log.ndjson). It gives "" for anything else.
+// besides recognises by its beginning what clients of bulk exports keep beside the resources:
+// the manifest, and the log of the download (log.ndjson). It gives "" for anything else.
 func besides(head []byte) string {
 	seen := map[string]bool{}
 	var c fhir.Cursor
@@ -124,7 +127,8 @@ func besides(head []byte) string {
 	}
 	switch {
 	case seen["resourceType"]:
-	case seen["transactionTime"] && (seen["output"] || seen["request"] || seen["requiresAccessToken"]):
+	case seen["transactionTime"] &&
+		(seen["output"] || seen["request"] || seen["requiresAccessToken"]):
 		return "the manifest of a bulk export"
 	case seen["exportId"] && seen["eventId"]:
 		return "the log of a bulk export"

@@ -12,8 +12,9 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// A store that is closed in the moment in which its disk was filled ends by itself, at worst with an error, and
-// has lost nothing: Pebble ends the whole process where it cannot begin another log.
+// A store that is closed in the moment in which its disk was filled ends by itself, at worst
+// with an error, and has lost nothing: Pebble ends the whole process where it cannot begin
+// another log.
 func TestAStoreIsClosedOnAFullDisk(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	filestest.Mount(t, dir, "160m")
@@ -47,6 +48,7 @@ func TestAStoreIsClosedOnAFullDisk(t *testing.T) {
 	clear()
 	got, _, err := contents(t.Context(), dir, discard)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("after a stop on a full disk the store has %d bytes of content, want %d: %v", len(got), len(want), err)
+		t.Errorf("after a stop on a full disk the store has %d bytes of content, want %d: %v",
+			len(got), len(want), err)
 	}
 }

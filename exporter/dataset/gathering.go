@@ -6,9 +6,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// gathering is a batch whose writes are put in the order of their keys' kinds before they go into the
-// store, all at once. A memtable finds the place of a key fast where that is beside the key before:
-// resources come in the order of their patients, but each of them writes keys of several kinds.
+// gathering is a batch whose writes are put in the order of their keys' kinds before they go
+// into the store, all at once. A memtable finds the place of a key fast where that is beside the
+// key before: resources come in the order of their patients, but each of them writes keys of
+// several kinds.
 type gathering struct {
 	store *Store
 	all   *pebble.Batch // writes of compartments' keys, and at a commit all others

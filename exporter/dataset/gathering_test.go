@@ -20,7 +20,9 @@ func TestGatheredWritesOfAKeyStayInOrder(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	keys := [][]byte{key(kCompartment, "p", "x"), key(kShared, "x"), key(kOwner, "x"), key(kOwner, "y")}
+	keys := [][]byte{
+		key(kCompartment, "p", "x"), key(kShared, "x"), key(kOwner, "x"), key(kOwner, "y"),
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		g := s.newGathering()
 		defer func() {

@@ -11,9 +11,11 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// Generate writes the synthetic patients of a configuration into the store, what they share and their group included; nothing is malformed
-// there. progress is told how many patients are made.
-func (s *Store) Generate(ctx context.Context, c synthetic.Config, now time.Time, progress func(done, total int)) error {
+// Generate writes the synthetic patients of a configuration into the store, what they share and
+// their group included; nothing is malformed there. progress is told how many patients are made.
+func (s *Store) Generate(
+	ctx context.Context, c synthetic.Config, now time.Time, progress func(done, total int),
+) error {
 	c.Errors = 0
 	r, w := io.Pipe()
 	made := make(chan error, 1)
@@ -21,12 +23,17 @@ func (s *Store) Generate(ctx context.Context, c synthetic.Config, now time.Time,
 		err := generate(ctx, w, c, progress)
 		made <- errors.Join(err, w.CloseWithError(err))
 	}()
-	_, err := s.ImportFrom(ctx, "synthetic patients", r, source.ImportOptions{Now: now, Strict: true})
+	_, err := s.ImportFrom(ctx, "synthetic patients", r, source.ImportOptions{
+		Now:    now,
+		Strict: true,
+	})
 	return errors.Join(err, r.CloseWithError(io.ErrClosedPipe), <-made)
 }
 
 // generate writes the patients as NDJSON.
-func generate(ctx context.Context, w io.Writer, c synthetic.Config, progress func(done, total int)) error {
+func generate(
+	ctx context.Context, w io.Writer, c synthetic.Config, progress func(done, total int),
+) error {
 	out := bufio.NewWriterSize(w, chunkBytes)
 	put := func(r source.Resource) error {
 		_, err := out.Write(append(r.Line, '\n'))

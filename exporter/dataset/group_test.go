@@ -45,12 +45,17 @@ func keys(t *testing.T, s *dataset.Store, sel source.Selection) (out []string) {
 	return out
 }
 
-// BULK-8: a Group's export is the records of those who are members at its instant, of the Group and of the groups within it.
+// BULK-8: a Group's export is the records of those who are members at its instant, of the Group
+// and of the groups within it.
 func TestGroupsAreExportedByMembershipAtTheInstant(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, filepath.Join(records.Cases(t, "group-membership"), "in.ndjson"))
-	want := []string{"Group/g-inner", "Group/g-outer", "Observation/mo1", "Observation/mo4", "Patient/m1", "Patient/m4"}
-	if d := cmp.Diff(want, keys(t, s, source.Selection{Level: ehi.OneGroup, Group: "g-outer"})); d != "" {
+	want := []string{
+		"Group/g-inner", "Group/g-outer", "Observation/mo1", "Observation/mo4", "Patient/m1",
+		"Patient/m4",
+	}
+	d := cmp.Diff(want, keys(t, s, source.Selection{Level: ehi.OneGroup, Group: "g-outer"}))
+	if d != "" {
 		t.Error(d)
 	}
 }
@@ -62,9 +67,13 @@ func TestMembersOfAGroupAreFoundByTheirIdentifier(t *testing.T) {
 		`{"resourceType":"Patient","id":"p1","identifier":[{"system":"urn:mrn","value":"5 & 6"}]}`,
 		`{"resourceType":"Patient","id":"p2","identifier":[{"system":"urn:mrn","value":"7"}]}`,
 		`{"resourceType":"Patient","id":"p3","identifier":[{"system":"urn:mrn","value":"7"}]}`,
-		`{"resourceType":"Group","id":"g","member":[{"entity":{"identifier":{"system":"urn:mrn","value":"5 & 6"}}},`+
-			`{"entity":{"identifier":{"system":"urn:mrn","value":"7"}}},{"entity":{"identifier":{"system":"urn:other","value":"7"}}}]}`))
-	if d := cmp.Diff([]string{"Group/g", "Patient/p1"}, keys(t, s, source.Selection{Level: ehi.OneGroup, Group: "g"})); d != "" {
+		`{"resourceType":"Group","id":"g","member":[{"entity":{"identifier":{"system":"urn:mrn",`+
+			`"value":"5 & 6"}}},`+
+			`{"entity":{"identifier":{"system":"urn:mrn","value":"7"}}},`+
+			`{"entity":{"identifier":{"system":"urn:other","value":"7"}}}]}`))
+	d := cmp.Diff([]string{"Group/g", "Patient/p1"},
+		keys(t, s, source.Selection{Level: ehi.OneGroup, Group: "g"}))
+	if d != "" {
 		t.Error(d)
 	}
 }
@@ -73,7 +82,9 @@ func TestMembersOfAGroupAreFoundByTheirIdentifier(t *testing.T) {
 func TestAResourceOfSeveralPatientsSurvivesAnAbsentOne(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, write(t, t.TempDir(), "a.ndjson", `{"resourceType":"Patient","id":"p2"}`,
-		`{"resourceType":"Appointment","id":"a1","participant":[{"actor":{"reference":"Patient/p1"}},{"actor":{"reference":"Patient/p2"}}]}`))
+		`{"resourceType":"Appointment","id":"a1",`+
+			`"participant":[{"actor":{"reference":"Patient/p1"}},`+
+			`{"actor":{"reference":"Patient/p2"}}]}`))
 	want := []string{"Appointment/a1", "Patient/p2"}
 	if d := cmp.Diff(want, keys(t, s, source.Selection{Level: ehi.AllPatients})); d != "" {
 		t.Error(d)

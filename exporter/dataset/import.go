@@ -14,10 +14,14 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Import reads files and folders of bundles and single resources (.json) and NDJSON (.ndjson, .jsonl), gzipped (.gz) or not, in the order
-// of their names. What else is in a folder is left out, and listed in the report. A bad line or entry is reported and the rest imported. Files that were imported whole and have not changed
-// since are skipped, so that an interrupted import can be started again.
-func (s *Store) Import(ctx context.Context, paths []string, o source.ImportOptions) (source.Report, error) {
+// Import reads files and folders of bundles and single resources (.json) and NDJSON (.ndjson,
+// .jsonl), gzipped (.gz) or not, in the order of their names. What else is in a folder is left
+// out, and listed in the report. A bad line or entry is reported and the rest imported. Files
+// that were imported whole and have not changed since are skipped, so that an interrupted import
+// can be started again.
+func (s *Store) Import(
+	ctx context.Context, paths []string, o source.ImportOptions,
+) (source.Report, error) {
 	return s.load(ctx, o, func(im *importer) error {
 		files, ignored, err := Inputs(paths)
 		im.report.Ignored = ignored
@@ -37,7 +41,9 @@ func (s *Store) Import(ctx context.Context, paths []string, o source.ImportOptio
 }
 
 // ImportFrom implements source.Importer.
-func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o source.ImportOptions) (source.Report, error) {
+func (s *Store) ImportFrom(
+	ctx context.Context, name string, r io.Reader, o source.ImportOptions,
+) (source.Report, error) {
 	return s.load(ctx, o, func(im *importer) error {
 		im.report.Files++
 		if !o.Document {
@@ -57,7 +63,9 @@ func (s *Store) ImportFrom(ctx context.Context, name string, r io.Reader, o sour
 }
 
 // load runs an import and settles what it brought, also where it was cut off.
-func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*importer) error) (source.Report, error) {
+func (s *Store) load(
+	ctx context.Context, o source.ImportOptions, read func(*importer) error,
+) (source.Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
@@ -85,12 +93,19 @@ func (s *Store) load(ctx context.Context, o source.ImportOptions, read func(*imp
 	if o.LeastFree > 0 {
 		w.floor = o.LeastFree + toFlush
 	}
-	im := importer{store: s, w: w, o: o, charset: cs, report: source.Report{Counts: map[string]int64{}}}
+	im := importer{
+		store:   s,
+		w:       w,
+		o:       o,
+		charset: cs,
+		report:  source.Report{Counts: map[string]int64{}},
+	}
 	defer im.w.close() // everything that counts was flushed by settle
 	err = read(&im)
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
-		im.w.floor = min(im.w.floor, toFlush) // what has come is settled, also where there is no room for more
+		// what has come is settled, also where there is no room for more
+		im.w.floor = min(im.w.floor, toFlush)
 	}
 	err = errors.Join(err, im.w.settle(ctx, o.Settled), s.ends())
 	if err == nil {
@@ -121,7 +136,8 @@ func (im *importer) file(ctx context.Context, f Input) error {
 		return err
 	}
 	// What a reference means depends on the bases, too.
-	mark := fmt.Appendf(nil, "%d %d %x", f.Info.Size(), f.Info.ModTime().UnixNano(), digestOf(im.store.own...))
+	mark := fmt.Appendf(nil, "%d %d %x", f.Info.Size(), f.Info.ModTime().UnixNano(),
+		digestOf(im.store.own...))
 	seen, err := get(im.store.db, key(kFile, abs))
 	if err != nil {
 		return err

@@ -18,8 +18,8 @@ import (
 // batchBytes is how much is gathered before it is written to the store.
 const batchBytes = 2 << 20
 
-// writer puts resources into the store. It is for one goroutine, which holds Store.writing. What it wrote is in exports once settle
-// has run.
+// writer puts resources into the store. It is for one goroutine, which holds Store.writing. What
+// it wrote is in exports once settle has run.
 type writer struct {
 	store *Store
 	batch gathering
@@ -32,7 +32,8 @@ type writer struct {
 	// those of resources with an o key, the t keys, and the o keys that it sets. What is read
 	// through get sees them.
 	pending *filter
-	linked  map[string]bool // the resources, by type and id as in a key, of which the batch sets x keys
+	// the resources, by type and id as in a key, of which the batch sets x keys
+	linked  map[string]bool
 	touched map[string]bool // the patients whose t key the batch sets
 	// placed is the values of the o keys that the batch sets, until lately has them: what follows a
 	// resource often asks whose that is.
@@ -42,7 +43,8 @@ type writer struct {
 	lately *owners // from then on
 	misses int
 	warmed uint64 // of no use: it keeps the loads of warm from being left out
-	// buried is whether the store has tombstones, covered whether it has resources over which a conditional update stands.
+	// buried is whether the store has tombstones, covered whether it has resources over which a
+	// conditional update stands.
 	buried, covered bool
 	// gone are the resources, by type and id as in a key, that were shared and are not any more.
 	gone     map[string]bool
@@ -58,7 +60,8 @@ type writer struct {
 // pendingBytes is the size of a filter for the keys of a batch.
 const pendingBytes = 64 << 10
 
-// newWriter starts writing; now is the time of import that new and changed resources get. The caller closes it.
+// newWriter starts writing; now is the time of import that new and changed resources get. The
+// caller closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
 	w := &writer{
 		store:   s,
@@ -99,8 +102,8 @@ func (s *Store) newWriter(now time.Time) (*writer, error) {
 // warmAtOnce is for how many resources the memory is loaded at once that put looks at.
 const warmAtOnce = 32
 
-// warm loads what put will look at into the processor's caches, for some resources at once. One by one,
-// put would wait for the memory each time.
+// warm loads what put will look at into the processor's caches, for some resources at once. One
+// by one, put would wait for the memory each time.
 func (w *writer) warm(items []item) {
 	if w.owned == nil {
 		return
@@ -148,7 +151,8 @@ func (s *stored) versionOf(f *facts) version {
 	return f.version().or(decodeVersion(string(s.version)))
 }
 
-// put stores one resource, unless what is there is newer. Errors about the resource itself are errResource; others end the import.
+// put stores one resource, unless what is there is newer. Errors about the resource itself are
+// errResource; others end the import.
 func (w *writer) put(p prepared) error {
 	if p.err != nil {
 		return p.err
@@ -275,8 +279,8 @@ func (w *writer) write(p prepared, before stored) error {
 	return w.keep(f.typ, f.id, v, before.owners, before.there, owners)
 }
 
-// ownersAtOnce is whose a resource is, as far as that is known by now. Where it does not name a patient itself, place decides again
-// when all is in.
+// ownersAtOnce is whose a resource is, as far as that is known by now. Where it does not name a
+// patient itself, place decides again when all is in.
 func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
 	if len(f.about) == 0 && len(f.owners) > 0 || aboutPaths(f.typ) == nil {
 		return f.owners, nil
@@ -318,7 +322,8 @@ func (w *writer) ownersAtOnce(f *facts, hint string) ([]string, error) {
 	return nil, err
 }
 
-// keep writes a resource to the places that its owners say, and takes it from those where it no longer belongs.
+// keep writes a resource to the places that its owners say, and takes it from those where it no
+// longer belongs.
 func (w *writer) keep(typ, id string, v value, before []string, there bool, owners []string) error {
 	if there && len(before) == 0 && len(owners) > 0 {
 		if err := w.unshare(typ, id); err != nil {
@@ -327,7 +332,8 @@ func (w *writer) keep(typ, id string, v value, before []string, there bool, owne
 	}
 	for _, p := range before { // a corrected subject must not leave it behind
 		if !slices.Contains(owners, p) {
-			if err := errors.Join(w.deleteRecord(key(kCompartment, p, typ, id)), w.touch(p)); err != nil {
+			err := errors.Join(w.deleteRecord(key(kCompartment, p, typ, id)), w.touch(p))
+			if err != nil {
 				return err
 			}
 		}
@@ -370,7 +376,8 @@ func (w *writer) mark(k []byte, on, there bool) error {
 func (w *writer) share(typ, id string, v *value) error {
 	k := key(kShared, typ, id)
 	w.pending.add(k)
-	return errors.Join(w.batch.set(key(kGeneration), w.gen), w.set(key(kRelink, typ, id), ""), w.setValue(k, v))
+	return errors.Join(w.batch.set(key(kGeneration), w.gen), w.set(key(kRelink, typ, id), ""),
+		w.setValue(k, v))
 }
 
 // unshare takes away a shared resource and what was found out about it.
@@ -385,7 +392,8 @@ func (w *writer) unshare(typ, id string) error {
 		w.delete(key(kPending, typ, id)))
 }
 
-// remove deletes a resource, unless what is there is newer, and remembers that: what was older may still come.
+// remove deletes a resource, unless what is there is newer, and remembers that: what was older
+// may still come.
 func (w *writer) remove(typ, id string, v version, older bool) error {
 	before, err := w.find(typ, id)
 	if err != nil {
@@ -425,7 +433,8 @@ func (w *writer) remove(typ, id string, v version, older bool) error {
 	return errors.Join(w.takeOut(typ, id, before), w.bury(typ, id, v))
 }
 
-// findOwn is find for a resource as it is without the conditional updates that are states of it: settle looks at these again.
+// findOwn is find for a resource as it is without the conditional updates that are states of it:
+// settle looks at these again.
 func (w *writer) findOwn(typ, id string) (stored, error) {
 	s, err := w.find(typ, id)
 	if err != nil || !w.covered || !s.there {
@@ -536,7 +545,8 @@ func (w *writer) ownersOf(typ, id string) (owners []string, there bool, err erro
 	return owners, there, err
 }
 
-// missesBeforeFilter is how many resources have to be new before a filter is made, which takes a look at every resource of the store.
+// missesBeforeFilter is how many resources have to be new before a filter is made, which takes a
+// look at every resource of the store.
 const missesBeforeFilter = 5000
 
 func (w *writer) filterOwned() error {
@@ -675,7 +685,8 @@ func (w *writer) flush(opt *pebble.WriteOptions) error {
 	written := func() {}
 	if w.batch.size() > 0 {
 		if w.floor > 0 && !w.store.hasFree(w.floor) {
-			return fmt.Errorf("write record store: less than %d bytes are free on its disk: %w", w.floor, syscall.ENOSPC)
+			return fmt.Errorf("write record store: less than %d bytes are free on its disk: %w",
+				w.floor, syscall.ENOSPC)
 		}
 		var err error
 		if written, err = w.store.begins(w.batch.set); err != nil {

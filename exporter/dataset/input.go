@@ -37,8 +37,8 @@ func (r *reading) Close() (err error) {
 	return err
 }
 
-// open opens an input; gzip is unpacked. counted says that the progress shows what is read. The caller closes it. Errors: errInput,
-// errIgnored; those of the file.
+// open opens an input; gzip is unpacked. counted says that the progress shows what is read. The
+// caller closes it. Errors: errInput, errIgnored; those of the file.
 func (im *importer) open(in input, counted bool) (*reading, error) {
 	file, err := in.open()
 	if err != nil {
@@ -57,7 +57,8 @@ func (im *importer) open(in input, counted bool) (*reading, error) {
 // scanner opens an input to be taken apart. The caller closes it.
 func (im *importer) scanner(in input, counted bool) (*scanner, io.Closer, error) {
 	if in.text != nil {
-		return &scanner{buf: in.text, end: len(in.text), line: in.line, err: io.EOF}, io.NopCloser(nil), nil
+		return &scanner{buf: in.text, end: len(in.text), line: in.line, err: io.EOF},
+			io.NopCloser(nil), nil
 	}
 	r, err := im.open(in, counted)
 	if err != nil {
@@ -66,8 +67,8 @@ func (im *importer) scanner(in input, counted bool) (*scanner, io.Closer, error)
 	return &scanner{r: r, line: in.line, most: int(im.o.MaxResource) + 2*scannerBytes}, r, nil
 }
 
-// plain gives the text of an input: unpacked, where its first bytes say that it is gzip, whatever the file is called, and in UTF-8.
-// Errors: errInput, errIgnored; those of the reader.
+// plain gives the text of an input: unpacked, where its first bytes say that it is gzip,
+// whatever the file is called, and in UTF-8. Errors: errInput, errIgnored; those of the reader.
 func (im *importer) plain(r io.Reader) (io.Reader, error) {
 	packed := bufio.NewReaderSize(r, 64<<10)
 	text := packed
@@ -83,7 +84,8 @@ func (im *importer) plain(r io.Reader) (io.Reader, error) {
 		text = bufio.NewReaderSize(gz, 64<<10)
 	}
 	head, err := text.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) { // a short or broken one is read as far as it goes
+	// a short or broken one is read as far as it goes
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, errInput{err.Error()}
 	}
 	out, err := im.charset.text(head, text)
@@ -104,7 +106,8 @@ func fileInput(path string) input {
 	return input{name: path, line: 1, open: func() (io.ReadCloser, error) { return os.Open(path) }}
 }
 
-// spoolBytes is how much of a stream is held in memory to be read again; the rest of a longer one goes into a file.
+// spoolBytes is how much of a stream is held in memory to be read again; the rest of a longer
+// one goes into a file.
 const spoolBytes = 8 << 20
 
 // spool makes a stream an input. The caller calls done.
@@ -131,6 +134,8 @@ func (im *importer) spool(name string, r io.Reader) (in input, done func(), err 
 		done()
 		return input{}, nil, err
 	}
-	open := func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, size)), nil }
+	open := func() (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(file, 0, size)), nil
+	}
 	return input{name: name, line: 1, open: open}, done, nil
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Where Pebble cannot end a log or begin the next one, it panics while its lock is not held, and releases that on its
-// way out: the process dies by a stack that nobody can recover from. So whether a log can be begun is tried before, and
-// what fails nevertheless ends the process by a sentence, as Pebble's other fatal errors do.
+// Where Pebble cannot end a log or begin the next one, it panics while its lock is not held, and
+// releases that on its way out: the process dies by a stack that nobody can recover from. So
+// whether a log can be begun is tried before, and what fails nevertheless ends the process by a
+// sentence, as Pebble's other fatal errors do.
 
 // journal is the file system under a store; a pointer to it, since Pebble compares file systems.
 // While it is armed an error of a log of the store's ends the process.
@@ -24,7 +25,8 @@ type journal struct {
 }
 
 func (j *journal) check(name string, err error) error {
-	if err != nil && j.armed.Load() && strings.HasSuffix(name, ".log") && filepath.Dir(name) == j.dir {
+	if err != nil && j.armed.Load() && strings.HasSuffix(name, ".log") &&
+		filepath.Dir(name) == j.dir {
 		j.fatal("log: %v", err)
 	}
 	return err
@@ -58,8 +60,8 @@ func (j *journal) OpenDir(name string) (vfs.File, error) {
 	return folder{f, j}, nil
 }
 
-// folder is the folder of a store. Where it cannot be synced Pebble panics, while it opens the store already, and in a
-// goroutine of its own: so that ends the process too, armed or not.
+// folder is the folder of a store. Where it cannot be synced Pebble panics, while it opens the
+// store already, and in a goroutine of its own: so that ends the process too, armed or not.
 type folder struct {
 	vfs.File
 	of *journal

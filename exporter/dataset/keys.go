@@ -43,8 +43,8 @@ const (
 	kRecords     = 'V'
 )
 
-// key joins a kind and parts: 'c', "p1", "Observation", "o1". A key with fewer parts than its kind has, and a final "", is
-// the prefix of all keys below it.
+// key joins a kind and parts: 'c', "p1", "Observation", "o1". A key with fewer parts than its
+// kind has, and a final "", is the prefix of all keys below it.
 func key(kind byte, parts ...string) []byte { return appendKey(nil, kind, parts...) }
 
 func appendKey(k []byte, kind byte, parts ...string) []byte {
@@ -61,7 +61,8 @@ func appendKey(k []byte, kind byte, parts ...string) []byte {
 // split takes a key apart again.
 func split(k []byte) [][]byte { return bytes.Split(k[1:], []byte{0}) }
 
-// digest stands for a text of any length in a key; it may hold zero bytes, so that what follows it is found by its length.
+// digest stands for a text of any length in a key; it may hold zero bytes, so that what follows
+// it is found by its length.
 type digest [16]byte
 
 func digestOf(parts ...string) (d digest) {
@@ -100,14 +101,17 @@ func after(prefix []byte) []byte {
 
 const (
 	headerSize = 8
-	// severalFlag marks a resource of several patients' compartments: a population's export must not list it twice.
+	// severalFlag marks a resource of several patients' compartments: a population's export must
+	// not list it twice.
 	severalFlag = 1 << 63
-	// copyFlag marks a resource that came as a copy, in a document for example: where versions are equal, any other one wins.
+	// copyFlag marks a resource that came as a copy, in a document for example: where versions
+	// are equal, any other one wins.
 	copyFlag = 1 << 62
 )
 
-// value is a resource as it is stored. The line is final: references are resolved as far as they can be. Whatever is derived from
-// a line can be stored beside it in encode, which alone writes values.
+// value is a resource as it is stored. The line is final: references are resolved as far as they
+// can be. Whatever is derived from a line can be stored beside it in encode, which alone writes
+// values.
 type value struct {
 	at      time.Time // when it was imported
 	several bool

@@ -17,7 +17,8 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// importEnv makes this binary import the folder of importFromEnv in bulk into the store that it names.
+// importEnv makes this binary import the folder of importFromEnv in bulk into the store that it
+// names.
 const importEnv, importFromEnv = "EHI_TEST_IMPORT", "EHI_TEST_IMPORT_FROM"
 
 // importInBulk does what importEnv asks for.
@@ -56,7 +57,8 @@ func recordsIn(t *testing.T, dir string) map[string][]string {
 	return out
 }
 
-// A first import that is killed leaves records that are whole, or are not there; run again it brings all.
+// A first import that is killed leaves records that are whole, or are not there; run again it
+// brings all.
 func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	from := t.TempDir()
 	whole := openStore(t, t.TempDir())
@@ -106,13 +108,15 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "LOCK")); err == nil && round%2 == 0 {
 			for id, got := range recordsIn(t, dir) {
 				if got[0] == want[id][0] && !slices.Equal(got, want[id]) {
-					t.Errorf("round %d: %s passes for whole with %d resources of %d", round, id, len(got), len(want[id]))
+					t.Errorf("round %d: %s passes for whole with %d resources of %d", round, id,
+						len(got), len(want[id]))
 				}
 			}
 		}
 		run(dir, 0)
 		if got := recordsIn(t, dir); !maps.EqualFunc(got, want, slices.Equal[[]string]) {
-			t.Errorf("round %d, killed %v: the import that followed brought other records", round, killed)
+			t.Errorf("round %d, killed %v: the import that followed brought other records", round,
+				killed)
 		}
 	}
 	if kills == 0 {

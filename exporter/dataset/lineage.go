@@ -11,11 +11,11 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// lineage is which records a store holds, as its V key says: identity, version, and whether an import goes
-// on. A version is drawn at random when an import begins to write and when it ends, in the batch that
-// writes: stores of which identity and version are equal are copies of each other. While an import goes on
-// the content changes under one version; a copy that is made then, and a store whose process died then,
-// gets another one when it is opened.
+// lineage is which records a store holds, as its V key says: identity, version, and whether an
+// import goes on. A version is drawn at random when an import begins to write and when it ends,
+// in the batch that writes: stores of which identity and version are equal are copies of each
+// other. While an import goes on the content changes under one version; a copy that is made
+// then, and a store whose process died then, gets another one when it is opened.
 //
 //	3.QXK2…  --first batch-->  4.7PLM… changing  --settled-->  5.ZC4D…
 //	                           4.7PLM… changing  --opened---->  5.R2AB…
@@ -63,8 +63,8 @@ func (l lineage) next(changing bool) lineage {
 	return l
 }
 
-// identify finds out which records the store holds, and says so in one that does not know, or that was
-// left while an import wrote.
+// identify finds out which records the store holds, and says so in one that does not know, or
+// that was left while an import wrote.
 func (s *Store) identify() error {
 	l, err := lineageOf(s.db)
 	if err != nil {
@@ -75,7 +75,8 @@ func (s *Store) identify() error {
 			l.Identity = rand.Text()
 		}
 		l = l.next(false)
-		if err := s.db.Set(key(kRecords), l.encode(), &pebble.WriteOptions{Sync: !s.bulk}); err != nil {
+		err := s.db.Set(key(kRecords), l.encode(), &pebble.WriteOptions{Sync: !s.bulk})
+		if err != nil {
 			return err
 		}
 	}
@@ -83,7 +84,8 @@ func (s *Store) identify() error {
 	return nil
 }
 
-// begins says in a batch that the records change from here on. It returns what to call once the batch is written.
+// begins says in a batch that the records change from here on. It returns what to call once the
+// batch is written.
 func (s *Store) begins(set func(k, v []byte) error) (written func(), err error) {
 	l := s.lineage.Load()
 	if l.changing {
@@ -100,7 +102,8 @@ func (s *Store) ends() error {
 		return nil
 	}
 	next := l.next(false)
-	if err := s.db.Set(key(kRecords), next.encode(), &pebble.WriteOptions{Sync: !s.bulk}); err != nil {
+	err := s.db.Set(key(kRecords), next.encode(), &pebble.WriteOptions{Sync: !s.bulk})
+	if err != nil {
 		return fmt.Errorf("say which records these are: %w", err)
 	}
 	s.turn(next)

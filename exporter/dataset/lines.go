@@ -17,7 +17,8 @@ import (
 // chunkBytes is about how much NDJSON is looked at in one go.
 const chunkBytes = 256 << 10
 
-// aheadBytes bounds the lines that are read and not yet written; a single longer line goes through alone.
+// aheadBytes bounds the lines that are read and not yet written; a single longer line goes
+// through alone.
 const aheadBytes = 8 << 20
 
 // chunk is some whole lines of NDJSON.
@@ -38,8 +39,9 @@ type item struct {
 	prepared
 }
 
-// lines imports NDJSON: a resource or a bundle a line, or an array of them. Reading, looking at lines on all processors, and writing in the order of the file
-// go on at the same time. first is the number of the first line.
+// lines imports NDJSON: a resource or a bundle a line, or an array of them. Reading, looking at
+// lines on all processors, and writing in the order of the file go on at the same time. first is
+// the number of the first line.
 func (im *importer) lines(ctx context.Context, path string, first int, r io.Reader) error {
 	group, ctx := errgroup.WithContext(ctx)
 	processors := runtime.GOMAXPROCS(0)
@@ -134,7 +136,8 @@ func (c *chunker) room(ctx context.Context) error {
 	if c.buf != nil {
 		have = c.buf
 	}
-	if 2*len(have) > chunkBytes { // a long line: twice as much, but not beyond what the longest needs
+	// a long line: twice as much, but not beyond what the longest needs
+	if 2*len(have) > chunkBytes {
 		size = max(len(have)+chunkBytes, min(2*len(have), int(c.limit)+chunkBytes))
 	}
 	if hold := min(int64(size), aheadBytes); hold > c.held {
@@ -212,8 +215,9 @@ type itemRoom struct{ items []item }
 
 var itemRooms = sync.Pool{New: func() any { return new(itemRoom) }}
 
-// fill reads until p is full or r has no more. Unlike io.ReadFull it keeps an end (io.EOF) apart from one that came too early, which a
-// cut-off gzip stream or request reports as io.ErrUnexpectedEOF.
+// fill reads until p is full or r has no more. Unlike io.ReadFull it keeps an end (io.EOF) apart
+// from one that came too early, which a cut-off gzip stream or request reports as
+// io.ErrUnexpectedEOF.
 func fill(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
@@ -256,7 +260,9 @@ func (im *importer) item(x *examiner, number int, line []byte) item {
 
 // isBundle reports whether a document is a Bundle. Most are none and do not name one.
 func (x *examiner) isBundle(doc []byte) bool {
-	if bytes.HasPrefix(doc, []byte(`{"resourceType":"`)) && !bytes.HasPrefix(doc, []byte(`{"resourceType":"Bundle"`)) || !bytes.Contains(doc, []byte(`"Bundle"`)) {
+	if bytes.HasPrefix(doc, []byte(`{"resourceType":"`)) &&
+		!bytes.HasPrefix(doc, []byte(`{"resourceType":"Bundle"`)) ||
+		!bytes.Contains(doc, []byte(`"Bundle"`)) {
 		return false
 	}
 	typ, _, _ := x.cursor.Identify(doc) // a syntax error is found later

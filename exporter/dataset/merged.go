@@ -6,9 +6,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// recordOf lists the patients whose compartments make up a patient's record: the patient's own first, then those of all patients that
-// were merged into that one (Patient.link, replaced-by and replaces), directly or through others. Who was replaced has the own record
-// alone: a token for that patient opens nothing that was authorised for another one. Cycles are no harm.
+// recordOf lists the patients whose compartments make up a patient's record: the patient's own
+// first, then those of all patients that were merged into that one (Patient.link, replaced-by
+// and replaces), directly or through others. Who was replaced has the own record alone: a token
+// for that patient opens nothing that was authorised for another one. Cycles are no harm.
 func recordOf(r pebble.Reader, patient string) ([]string, error) {
 	all := []string{patient}
 	for at := 0; at < len(all); at++ {
@@ -28,8 +29,8 @@ func recordOf(r pebble.Reader, patient string) ([]string, error) {
 	return all, nil
 }
 
-// linksOf is what the compartments of several patients refer to outside of them all, sorted. whole is false where a reference in
-// them leads nowhere at all.
+// linksOf is what the compartments of several patients refer to outside of them all, sorted.
+// whole is false where a reference in them leads nowhere at all.
 func linksOf(r pebble.Reader, patients []string) (links []string, whole bool, err error) {
 	whole = true
 	for _, p := range patients {
@@ -58,7 +59,8 @@ func linksOf(r pebble.Reader, patients []string) (links []string, whole bool, er
 	return slices.Compact(links), whole, nil
 }
 
-// ownedByOne reports whether a resource, by type and id as in a key, is in the compartment of one of the patients.
+// ownedByOne reports whether a resource, by type and id as in a key, is in the compartment of
+// one of the patients.
 func ownedByOne(r pebble.Reader, target string, patients []string) (bool, error) {
 	for _, p := range patients {
 		if there, err := has(r, key(kCompartment, p, target)); err != nil || there {

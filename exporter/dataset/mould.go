@@ -178,7 +178,9 @@ func (s *spot) endIn(line []byte, at int) int {
 // It reports whether there is one that was no stop before.
 func (m *mould) stop(i int, rest []byte) bool {
 	differs := i + fhir.CommonPrefix(m.line[i:], rest)
-	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int { return s.end - differs })
+	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int {
+		return s.end - differs
+	})
 	if at == len(m.spots) || m.spots[at].start > differs {
 		return false
 	}

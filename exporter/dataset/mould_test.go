@@ -45,42 +45,88 @@ func sameAsWalked(t interface{ Fatalf(string, ...any) }, x *examiner, line []byt
 }
 
 var mouldLines = []string{
-	`{"resourceType":"Observation","id":"o-1","meta":{"versionId":"1","lastUpdated":"2020-01-01T00:00:00Z"},"identifier":[{"system":"urn:a","value":"1"},{"value":"2"}],"status":"final","subject":{"reference":"Patient/p1"},"encounter":{"reference":"Encounter/e1"},"valueQuantity":{"value":1.5,"unit":"kg"},"issued":null}`,
-	`{"resourceType":"DocumentReference","id":"d1","identifier":{"value":"x"},"subject":{"reference":"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95","display":"A B"},"content":[{"attachment":{"url":"Binary/b1","size":12}},{"attachment":{"url":"https://own.example/fhir/Binary/b2"}}],"context":{"encounter":[{"reference":"Encounter/e1"},{"reference":"#c"}]}}`,
-	`{"resourceType":"Patient","id":"p1","active":true,"name":[{"family":"N\u00e9","given":["A","B"]}],"identifier":[{"system":"urn:mrn","value":"7","assigner":{"reference":"Organization/o"}}],"extension":[{"url":"http://example.org/x","valueUri":"Patient/p2"}],"link":[{"other":{"reference":"Patient/p2"},"type":"seealso"}]}`,
-	`{"resourceType":"Condition","id":"c1","subject":{"identifier":{"system":"urn:mrn","value":"7"}},"recorder":{"reference":"Practitioner?identifier=urn:npi|9"}}`,
-	`{"resourceType":"Questionnaire","id":"q1","url":"http://example.org/q","status":"draft","item":[{"linkId":"1","url":"x"}]}`,
-	`{"resourceType":"Procedure","id":"p1","subject":{"reference":"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b96"},"encounter":{"reference":"Encounter/e"}}`,
-	`{"resourceType":"Observation","id":"o2","subject":{"display":"?"},"focus":[{"reference":"Patient/p1"}],"encounter":{"reference":"Encounter/e1"}}`,
-	`{"resourceType":"Observation","id":"o3","subject":{"reference":"foo:bar"},"encounter":{"reference":"Encounter/e1"}}`,
-	`{"resourceType":"CarePlan","id":"c1","instantiatesCanonical":["http://example.org/q|2","PlanDefinition/p"],` +
+	`{"resourceType":"Observation","id":"o-1","meta":{"versionId":"1",` +
+		`"lastUpdated":"2020-01-01T00:00:00Z"},"identifier":[{"system":"urn:a","value":"1"},` +
+		`{"value":"2"}],"status":"final","subject":{"reference":"Patient/p1"},` +
+		`"encounter":{"reference":"Encounter/e1"},"valueQuantity":{"value":1.5,"unit":"kg"},` +
+		`"issued":null}`,
+	`{"resourceType":"DocumentReference","id":"d1","identifier":{"value":"x"},` +
+		`"subject":{"reference":"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95","display":"A B"},` +
+		`"content":[{"attachment":{"url":"Binary/b1","size":12}},` +
+		`{"attachment":{"url":"https://own.example/fhir/Binary/b2"}}],` +
+		`"context":{"encounter":[{"reference":"Encounter/e1"},{"reference":"#c"}]}}`,
+	`{"resourceType":"Patient","id":"p1","active":true,"name":[{"family":"N\u00e9","given":["A",` +
+		`"B"]}],"identifier":[{"system":"urn:mrn","value":"7",` +
+		`"assigner":{"reference":"Organization/o"}}],"extension":[{"url":"http://example.org/x",` +
+		`"valueUri":"Patient/p2"}],"link":[{"other":{"reference":"Patient/p2"},"type":"seealso"}]}`,
+	`{"resourceType":"Condition","id":"c1","subject":{"identifier":{"system":"urn:mrn",` +
+		`"value":"7"}},"recorder":{"reference":"Practitioner?identifier=urn:npi|9"}}`,
+	`{"resourceType":"Questionnaire","id":"q1","url":"http://example.org/q","status":"draft",` +
+		`"item":[{"linkId":"1","url":"x"}]}`,
+	`{"resourceType":"Procedure","id":"p1",` +
+		`"subject":{"reference":"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b96"},` +
+		`"encounter":{"reference":"Encounter/e"}}`,
+	`{"resourceType":"Observation","id":"o2","subject":{"display":"?"},` +
+		`"focus":[{"reference":"Patient/p1"}],"encounter":{"reference":"Encounter/e1"}}`,
+	`{"resourceType":"Observation","id":"o3","subject":{"reference":"foo:bar"},` +
+		`"encounter":{"reference":"Encounter/e1"}}`,
+	`{"resourceType":"CarePlan","id":"c1","instantiatesCanonical":["http://example.org/q|2",` +
+		`"PlanDefinition/p"],` +
 		`"subject":{"reference":"Patient/p1"},"activity":[{"detail":{` +
 		`"instantiatesCanonical":["https://own.example/fhir/PlanDefinition/q#x"]}}]}`,
 	`{"resourceType":"Flag","id":"f1","text":{"div":"<div><img src='Binary/b1'/></div>"},` +
 		`"subject":{"reference":"Patient/p1"}}`,
 	`{"resourceType":"Flag","id":"f2","text":{"div":"<div><a href=\"Binary/b1\"/></div>"},` +
 		`"subject":{"reference":"Patient/p1"}}`,
-	`{"resourceType":"Encounter","meta":{"versionId":2},"id":"e1","subject":{"reference":"https://own.example/fhir/Patient/p1"},"length":{"value":-0.1e+5}}`,
+	`{"resourceType":"Encounter","meta":{"versionId":2},"id":"e1",` +
+		`"subject":{"reference":"https://own.example/fhir/Patient/p1"},"length":{"value":-0.1e+5}}`,
 }
 
 // texts that are put in place of others.
 var mouldTexts = []string{
-	"", "x", "p1", "Patient/p1", "Patient/p2", "Patient/p2/_history/3", "Encounter/9", "#c", "urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95",
-	"Patient?identifier=urn:mrn|7", "https://own.example/fhir/Patient/p3", "https://other.example/Patient/p3", " Patient/p1", "Patient/%70",
+	"",
+	"x",
+	"p1",
+	"Patient/p1",
+	"Patient/p2",
+	"Patient/p2/_history/3",
+	"Encounter/9",
+	"#c",
+	"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95",
+	"Patient?identifier=urn:mrn|7",
+	"https://own.example/fhir/Patient/p3",
+	"https://other.example/Patient/p3",
+	" Patient/p1",
+	"Patient/%70",
 	"<img src='Binary/b2'/>", "<a href='#x' src='https://own.example/fhir/Binary/b3'/>",
-	"not an id!", `a\"b`, `\u0050atient/p1`, `a\qb`, "tab\there", "line\nbreak", `a","b`, "äöü", "2021-02-03T04:05:06.789+01:00", `"`, `\`,
+	"not an id!",
+	`a\"b`,
+	`\u0050atient/p1`,
+	`a\qb`,
+	"tab\there",
+	"line\nbreak",
+	`a","b`,
+	"äöü",
+	"2021-02-03T04:05:06.789+01:00",
+	`"`,
+	`\`,
 }
 
-var mouldScalars = []string{"0", "-0", "12", "1.5e3", "01", "1.", "-", "+1", "true", "false", "null", "nul", "12x", `"5"`, "{}", "[]", "1e", "9999999999999999999999"}
+var mouldScalars = []string{
+	"0", "-0", "12", "1.5e3", "01", "1.", "-", "+1", "true", "false", "null", "nul", "12x", `"5"`,
+	"{}", "[]", "1e", "9999999999999999999999",
+}
 
-// TestAMouldFindsWhatAWalkFinds: lines that differ in texts, numbers or anything else from lines that came before are read as if
-// nothing had come before.
+// TestAMouldFindsWhatAWalkFinds: lines that differ in texts, numbers or anything else from lines
+// that came before are read as if nothing had come before.
 func TestAMouldFindsWhatAWalkFinds(t *testing.T) {
 	fitted := 0
 	rapid.Check(t, func(t *rapid.T) {
 		x := incoming(scope{own: []string{"https://own.example/fhir/"}})
 		if rapid.Bool().Draw(t, "bundle") {
-			x.names = map[string]string{"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95": "Patient/p9"}
+			x.names = map[string]string{
+				"urn:uuid:0b8a6ef0-07c8-48ca-804d-1e64f6e44b95": "Patient/p9",
+			}
 		}
 		line := []byte(rapid.SampledFrom(mouldLines).Draw(t, "line"))
 		for range 12 {
@@ -96,8 +142,8 @@ func TestAMouldFindsWhatAWalkFinds(t *testing.T) {
 	}
 }
 
-// TestEachFactIsInALineOfAMould: each kind of fact is in some line that is read by a mould, so that one that moulds do not know is
-// missed.
+// TestEachFactIsInALineOfAMould: each kind of fact is in some line that is read by a mould, so
+// that one that moulds do not know is missed.
 func TestEachFactIsInALineOfAMould(t *testing.T) {
 	known := map[string]bool{}
 	for _, line := range mouldLines {
@@ -152,8 +198,8 @@ func changed(t *rapid.T, line []byte) []byte {
 	return fhir.Apply(nil, line, []fhir.Edit{{Start: at.start, End: at.end, With: []byte(with)}})
 }
 
-// TestMouldsAreGivenUp: a type of which no two lines are alike costs no comparisons for long, and a record of lines that are alike
-// has few moulds.
+// TestMouldsAreGivenUp: a type of which no two lines are alike costs no comparisons for long,
+// and a record of lines that are alike has few moulds.
 func TestMouldsAreGivenUp(t *testing.T) {
 	x := incoming(scope{})
 	for i := range 1000 {
@@ -167,7 +213,8 @@ func TestMouldsAreGivenUp(t *testing.T) {
 		t.Errorf("%d misses, %d moulds", all.misses, len(all.of))
 	}
 	for i := range 1000 {
-		line := fmt.Appendf(nil, `{"resourceType":"Flag","id":"f%d","status":"active","n":%d}`, i, i)
+		line := fmt.Appendf(nil, `{"resourceType":"Flag","id":"f%d","status":"active","n":%d}`, i,
+			i)
 		if _, _, err := x.compact(line); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// name is what a resource may be called other than type/id: the urn: of a bundle's entry, or a type and an identifier.
+// name is what a resource may be called other than type/id: the urn: of a bundle's entry, or a
+// type and an identifier.
 type name struct {
 	urn                string // as plainURN writes it
 	typ, system, value string
@@ -21,8 +22,8 @@ type name struct {
 	behind             string // what follows a urn: the version that is meant, and a fragment
 }
 
-// parseName reads urn:... and Type?identifier=system|value. ok is false for anything else: a search by other parameters, or for one
-// of several values, is not supported.
+// parseName reads urn:... and Type?identifier=system|value. ok is false for anything else: a
+// search by other parameters, or for one of several values, is not supported.
 func parseName(text string) (n name, ok bool) {
 	if isURN(text) {
 		return parseURN(text), true
@@ -38,8 +39,8 @@ func parseName(text string) (n name, ok bool) {
 	return parseIdentifier(typ, value)
 }
 
-// theCriterion is the one parameter of a search that says what is searched for, with its value as it stands there. ok is false where
-// there is none, or several.
+// theCriterion is the one parameter of a search that says what is searched for, with its value
+// as it stands there. ok is false where there is none, or several.
 func theCriterion(search string) (key, value string, ok bool) {
 	for pair := range strings.SplitSeq(search, "&") {
 		k, v, _ := strings.Cut(pair, "=")
@@ -60,18 +61,22 @@ func theCriterion(search string) (key, value string, ok bool) {
 	return key, value, ok
 }
 
-// resultParameters say how a server answers a search, not what it finds: the general parameters of
-// https://hl7.org/fhir/R4/http.html#parameters and those of https://hl7.org/fhir/R4/search.html#Summary. They are no SearchParameters
-// of R4, from which they could be generated.
+// resultParameters say how a server answers a search, not what it finds: the general parameters
+// of https://hl7.org/fhir/R4/http.html#parameters and those of
+// https://hl7.org/fhir/R4/search.html#Summary. They are no SearchParameters of R4, from which
+// they could be generated.
 var resultParameters = map[string]bool{
-	"_format": true, "_pretty": true, "_summary": true, "_elements": true, "_sort": true, "_count": true,
-	"_include": true, "_revinclude": true, "_total": true, "_contained": true, "_containedType": true,
+	"_format": true, "_pretty": true, "_summary": true, "_elements": true, "_sort": true,
+	"_count":   true,
+	"_include": true, "_revinclude": true, "_total": true, "_contained": true,
+	"_containedType": true,
 }
 
 // isURN reports whether a text is a urn:, in any case (RFC 8141, 3.1).
 func isURN(text string) bool { return len(text) > 4 && strings.EqualFold(text[:4], "urn:") }
 
-// parseURN reads a urn: with what may follow it: /_history/2 where a version of the resource is meant, and a fragment.
+// parseURN reads a urn: with what may follow it: /_history/2 where a version of the resource is
+// meant, and a fragment.
 func parseURN(text string) name {
 	urn, fragment, found := strings.Cut(text, "#")
 	if found {
@@ -84,7 +89,8 @@ func parseURN(text string) name {
 	return name{urn: plainURN(strings.TrimRight(urn, "/")), behind: fragment}
 }
 
-// plainURN writes a urn: in one way: scheme and namespace, and the digits of a UUID, in lower case (RFC 8141, 3.1; RFC 4122, 3).
+// plainURN writes a urn: in one way: scheme and namespace, and the digits of a UUID, in lower
+// case (RFC 8141, 3.1; RFC 4122, 3).
 func plainURN(urn string) string {
 	namespace, rest, _ := strings.Cut(urn[len("urn:"):], ":")
 	at := len(urn) - len(rest)
@@ -94,7 +100,8 @@ func plainURN(urn string) string {
 	return strings.ToLower(urn[:at]) + urn[at:]
 }
 
-// parseIdentifier reads the value of a search by identifier (https://hl7.org/fhir/R4/search.html#token). A bare + is a plus.
+// parseIdentifier reads the value of a search by identifier
+// (https://hl7.org/fhir/R4/search.html#token). A bare + is a plus.
 func parseIdentifier(typ, query string) (n name, ok bool) {
 	query, err := url.PathUnescape(query)
 	if err != nil {
@@ -131,7 +138,8 @@ func (n name) String() string {
 	return searchFor(n.typ, identifier{n.system, n.value})
 }
 
-// searchFor is the conditional reference that means a resource by its identifier: what parseName reads.
+// searchFor is the conditional reference that means a resource by its identifier: what parseName
+// reads.
 func searchFor(typ string, i identifier) string {
 	return typ + "?identifier=" + escapeToken(i.system) + "|" + escapeToken(i.value)
 }
@@ -160,7 +168,9 @@ func literalDigest(typ, id string) digest { return digestOf(typ, id) }
 type identifier struct{ system, value string }
 
 // MarshalJSON implements json.Marshaler.
-func (i identifier) MarshalJSON() ([]byte, error) { return json.Marshal([]string{i.system, i.value}) }
+func (i identifier) MarshalJSON() ([]byte, error) {
+	return json.Marshal([]string{i.system, i.value})
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (i *identifier) UnmarshalJSON(b []byte) error {
@@ -170,7 +180,8 @@ func (i *identifier) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// key is the identifier's key of a resource. What it says sorts by the value, so that a search without a system is a prefix.
+// key is the identifier's key of a resource. What it says sorts by the value, so that a search
+// without a system is a prefix.
 func (i identifier) key(typ, id string) []byte { return i.keyOf(kIdentifier, typ, id) }
 
 // keyOf is a key of the same layout and another kind.
@@ -183,8 +194,8 @@ func (i identifier) prefix(kind byte, typ string) []byte {
 	return append(append(key(kind, typ, ""), v[:]...), s[:]...)
 }
 
-// resolver finds what names mean. It is for one goroutine; while it is in use no identifier or name of the store may change, but
-// for what forget is called.
+// resolver finds what names mean. It is for one goroutine; while it is in use no identifier or
+// name of the store may change, but for what forget is called.
 type resolver struct {
 	db *pebble.DB
 	// record gives the value of a c key, nil where there is none.
@@ -206,8 +217,8 @@ func (r *resolver) forget() {
 	clear(r.defined)
 }
 
-// resolve gives the type/id that a reference means; "" where nothing in the store is called that, or more than one resource is.
-// The answer does not depend on what came first.
+// resolve gives the type/id that a reference means; "" where nothing in the store is called
+// that, or more than one resource is. The answer does not depend on what came first.
 func (r *resolver) resolve(text string) (string, error) {
 	if target, found := r.known[text]; found {
 		return target, nil
@@ -227,7 +238,8 @@ func (r *resolver) resolve(text string) (string, error) {
 	return target, nil
 }
 
-// patient finds the id of the one patient that has an identifier; "" where none has it, or several have.
+// patient finds the id of the one patient that has an identifier; "" where none has it, or
+// several have.
 func (r *resolver) patient(i fhir.Identifier) (string, error) {
 	target, err := r.find(name{typ: "Patient", system: i.System, value: i.Value})
 	return strings.TrimPrefix(target, "Patient/"), err
@@ -255,7 +267,8 @@ func (r *resolver) find(n name) (string, error) {
 	return n.typ + "/" + ids[0], nil
 }
 
-// idsOf lists the resources of an identifier, or for which a conditional create or update searched by it, sorted.
+// idsOf lists the resources of an identifier, or for which a conditional create or update
+// searched by it, sorted.
 func (r *resolver) idsOf(n name) (ids []string, err error) {
 	if ids, err = r.identified(n); err != nil {
 		return nil, err
@@ -288,7 +301,8 @@ func (r *resolver) identifiedIn(kind byte, n name) (ids []string, err error) {
 	return slices.Compact(ids), err
 }
 
-// findURN looks for what bundles called so, and, since an entry that is called urn:uuid:x becomes the resource x, for that.
+// findURN looks for what bundles called so, and, since an entry that is called urn:uuid:x
+// becomes the resource x, for that.
 func (r *resolver) findURN(n name) (string, error) {
 	var found []string
 	add := func(target string) {
@@ -307,7 +321,8 @@ func (r *resolver) findURN(n name) (string, error) {
 	if !ok {
 		return theOnly(found), err
 	}
-	for _, id := range slices.Compact([]string{id, strings.ToUpper(id)}) { // a file may write UUIDs in capitals
+	// a file may write UUIDs in capitals
+	for _, id := range slices.Compact([]string{id, strings.ToUpper(id)}) {
 		prefix := key(kOwner, id, "")
 		err = errors.Join(err, each(r.db, prefix, func(k, _ []byte) error {
 			add(string(k[len(prefix):]) + "/" + id)
@@ -325,7 +340,8 @@ func theOnly(list []string) string {
 	return list[0]
 }
 
-// survivors leaves out the patients that were merged into others of the list. Of those who were merged into each other the first stays.
+// survivors leaves out the patients that were merged into others of the list. Of those who were
+// merged into each other the first stays.
 func (r *resolver) survivors(ids []string) ([]string, error) {
 	next := map[string][]string{} // replaced -> survivors
 	for _, id := range ids {
@@ -337,7 +353,8 @@ func (r *resolver) survivors(ids []string) ([]string, error) {
 			continue
 		}
 		stored := decode(v)
-		// What a link by name means to those who settle depends on survivors: here it has to be clear without.
+		// What a link by name means to those who settle depends on survivors: here it has to be
+		// clear without.
 		said, err := mergesOf(id, patientLinks(stored.original()), func(n name) (string, error) {
 			return r.otherThan(id, n, func(ids []string) ([]string, error) { return ids, nil })
 		})
@@ -370,9 +387,12 @@ func reachable(edges map[string][]string, from string) map[string]bool {
 	return seen
 }
 
-// otherThan finds the patient other than self who is called so: the one who was replaced may keep the identifier of the one who goes on.
-// best chooses among several. It gives "" where there is no one such patient.
-func (r *resolver) otherThan(self string, n name, best func([]string) ([]string, error)) (id string, err error) {
+// otherThan finds the patient other than self who is called so: the one who was replaced may
+// keep the identifier of the one who goes on. best chooses among several. It gives "" where
+// there is no one such patient.
+func (r *resolver) otherThan(
+	self string, n name, best func([]string) ([]string, error),
+) (id string, err error) {
 	if n.urn != "" {
 		target, err := r.findURN(n)
 		id, _ := strings.CutPrefix(target, "Patient/")
@@ -403,12 +423,16 @@ func (r *resolver) merges(self string, line []byte) (said []merge, names []diges
 			names = append(names, l.name.digest())
 		}
 	}
-	said, err = mergesOf(self, links, func(n name) (string, error) { return r.otherThan(self, n, r.survivors) })
+	said, err = mergesOf(self, links, func(n name) (string, error) {
+		return r.otherThan(self, n, r.survivors)
+	})
 	return said, names, err
 }
 
 // mergesOf says in which direction links lead; find gives the patient that a name means, or "".
-func mergesOf(self string, links []patientLink, find func(name) (string, error)) (out []merge, err error) {
+func mergesOf(
+	self string, links []patientLink, find func(name) (string, error),
+) (out []merge, err error) {
 	for _, l := range links {
 		other := l.id
 		if other == "" {
@@ -434,8 +458,9 @@ type patientLink struct {
 	name     name
 }
 
-// patientLinks reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either side may be given. The other patient may
-// be called by an identifier alone, as in any Reference.
+// patientLinks reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either
+// side may be given. The other patient may be called by an identifier alone, as in any
+// Reference.
 func patientLinks(line []byte) (out []patientLink) {
 	// A key may be spelled with escapes.
 	if !bytes.Contains(line, []byte(`"link"`)) && bytes.IndexByte(line, '\\') < 0 {
@@ -465,7 +490,8 @@ func patientLinks(line []byte) (out []patientLink) {
 		typ, id, local := fhir.Local([]byte(l.Other.Reference))
 		n, named := parseName(l.Other.Reference)
 		switch by := l.Other.Identifier; {
-		case local && string(typ) != "Patient", named && n.urn == "" && n.typ != "Patient": // a RelatedPerson
+		// a RelatedPerson
+		case local && string(typ) != "Patient", named && n.urn == "" && n.typ != "Patient":
 			continue
 		case local:
 			link.id = string(id)
@@ -481,8 +507,8 @@ func patientLinks(line []byte) (out []patientLink) {
 	return out
 }
 
-// idOfURN is the id that a resource gets which a bundle calls by a urn and which has none itself. Only a UUID or an OID is unique
-// beyond its bundle.
+// idOfURN is the id that a resource gets which a bundle calls by a urn and which has none
+// itself. Only a UUID or an OID is unique beyond its bundle.
 func idOfURN(urn string) (id string, ok bool) {
 	if !isURN(urn) {
 		return "", false
@@ -495,8 +521,9 @@ func idOfURN(urn string) (id string, ok bool) {
 	return id, ok && isOID(id) && fhir.ValidID(id)
 }
 
-// isOID reports whether a text is an OID of several arcs (https://hl7.org/fhir/R4/datatypes.html#oid).
-// The first arc alone is one of three, which many who write by hand number their entries by.
+// isOID reports whether a text is an OID of several arcs
+// (https://hl7.org/fhir/R4/datatypes.html#oid). The first arc alone is one of three, which many
+// who write by hand number their entries by.
 func isOID(s string) bool {
 	arcs := strings.Split(s, ".")
 	for _, a := range arcs {

@@ -22,7 +22,8 @@ var (
 func (x *examiner) narrativeAt(made *making) {
 	c := &x.cursor
 	raw := c.Raw()
-	if bytes.Contains(raw, srcName) || bytes.Contains(raw, hrefName) || bytes.Contains(raw, escapedTag) {
+	if bytes.Contains(raw, srcName) || bytes.Contains(raw, hrefName) ||
+		bytes.Contains(raw, escapedTag) {
 		_, end := c.Span()
 		if x.narrative(c.Text(), end) && bytes.IndexByte(raw, '\\') >= 0 {
 			made.fails()
@@ -55,7 +56,8 @@ func (x *examiner) narrative(text []byte, end int) (some bool) {
 // attribute is the value of an attribute, behind whose name rest stands.
 func attribute(rest []byte) (value []byte, ok bool) {
 	rest, ok = bytes.CutPrefix(bytes.TrimLeft(rest, " \t\r\n"), []byte("="))
-	if rest = bytes.TrimLeft(rest, " \t\r\n"); !ok || len(rest) == 0 || rest[0] != '"' && rest[0] != '\'' {
+	if rest = bytes.TrimLeft(rest, " \t\r\n"); !ok || len(rest) == 0 ||
+		rest[0] != '"' && rest[0] != '\'' {
 		return nil, false
 	}
 	n := bytes.IndexByte(rest[1:], rest[0])

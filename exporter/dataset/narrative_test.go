@@ -8,31 +8,38 @@ import (
 	"ehi-server/exporter/dataset"
 )
 
-// IN-1: a Binary that a narrative shows, and what it links, belong to the record, whatever came first;
-// the narrative stays as it is (IN-6), and what it lacks is nothing that the record lacks.
+// IN-1: a Binary that a narrative shows, and what it links, belong to the record, whatever came
+// first; the narrative stays as it is (IN-6), and what it lacks is nothing that the record
+// lacks.
 func TestIN1WhatANarrativeShowsGoesWithIt(t *testing.T) {
 	dir := t.TempDir()
 	binaries := write(t, dir, "binaries.ndjson",
 		`{"resourceType":"Binary","id":"b","data":"eA=="}`,
-		`{"resourceType":"DocumentReference","id":"d","content":[{"attachment":{"url":"Binary/deep"}}]}`,
+		`{"resourceType":"DocumentReference","id":"d",`+
+			`"content":[{"attachment":{"url":"Binary/deep"}}]}`,
 		`{"resourceType":"Binary","id":"deep","data":"eA=="}`,
 		`{"resourceType":"Patient","id":"q"}`, `{"resourceType":"Practitioner","id":"l"}`,
-		`{"resourceType":"Binary","id":"theirs","securityContext":{"reference":"Patient/q"},"data":"eA=="}`)
+		`{"resourceType":"Binary","id":"theirs","securityContext":{"reference":"Patient/q"},`+
+			`"data":"eA=="}`)
 	var lines []string
 	want := map[string][]string{}
 	for div, shown := range map[string][]string{
-		`<img src="Binary/b"/>`:                                  {"Binary/b"},
-		`<img alt='x' src = 'Binary/b' />`:                       {"Binary/b"},
-		"<p>a</p><img\nsrc=\"Binary/b/_history/2\"/>":            {"Binary/b"},
-		`<img src="https://ehr.example.org/r4/Binary/b#p"/>`:     {"Binary/b"},
-		`<img src="&#66;inary/b"/>`:                              {"Binary/b"},
-		`<img src="#x"/><a href="DocumentReference/d">x</a>`:     {"DocumentReference/d", "Binary/deep"},
-		`<a href="DocumentReference/d"><img src="Binary/b"></a>`: {"DocumentReference/d", "Binary/deep", "Binary/b"},
-		`<img src="Binary/missing"/><img src="Binary/theirs"/>`:  nil,
-		`<img src="https://other.example.org/r4/Binary/b"/>`:     nil,
-		`<img data-src="Binary/b"/> src=Binary/b href`:           nil,
-		`<a href="Practitioner/l">x</a>`:                         nil,
-		`Binary/b src = "`:                                       nil,
+		`<img src="Binary/b"/>`:                              {"Binary/b"},
+		`<img alt='x' src = 'Binary/b' />`:                   {"Binary/b"},
+		"<p>a</p><img\nsrc=\"Binary/b/_history/2\"/>":        {"Binary/b"},
+		`<img src="https://ehr.example.org/r4/Binary/b#p"/>`: {"Binary/b"},
+		`<img src="&#66;inary/b"/>`:                          {"Binary/b"},
+		`<img src="#x"/><a href="DocumentReference/d">x</a>`: {
+			"DocumentReference/d", "Binary/deep",
+		},
+		`<a href="DocumentReference/d"><img src="Binary/b"></a>`: {
+			"DocumentReference/d", "Binary/deep", "Binary/b",
+		},
+		`<img src="Binary/missing"/><img src="Binary/theirs"/>`: nil,
+		`<img src="https://other.example.org/r4/Binary/b"/>`:    nil,
+		`<img data-src="Binary/b"/> src=Binary/b href`:          nil,
+		`<a href="Practitioner/l">x</a>`:                        nil,
+		`Binary/b src = "`:                                      nil,
 	} {
 		for i, field := range []string{
 			`"text":{"status":"generated","div":%s}`, `"section":[{"text":{"div":%s}}]`,
@@ -48,7 +55,8 @@ func TestIN1WhatANarrativeShowsGoesWithIt(t *testing.T) {
 				want[p] = append(want[p], shown...)
 			}
 			lines = append(lines, `{"resourceType":"Patient","id":"`+p+`"}`, fmt.Sprintf(
-				`{"resourceType":"Composition","id":"c%s","subject":{"reference":"Patient/%s"},`+field+`}`, p, p, text))
+				`{"resourceType":"Composition","id":"c%s","subject":{"reference":"Patient/%s"},`+
+					field+`}`, p, p, text))
 		}
 	}
 	inBothWith(t, []string{"https://ehr.example.org/r4"}, func(t *testing.T, s *dataset.Store) {

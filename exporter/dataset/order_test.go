@@ -35,13 +35,20 @@ type event struct {
 // told reports whether the event is one only by what its entry tells.
 func (e event) told() bool { return e.line == "" || e.bare }
 
-// history makes random states of random resources that refer to one another in every way, each with a version of its own.
+// history makes random states of random resources that refer to one another in every way, each
+// with a version of its own.
 func history(t *rapid.T) []event {
 	g := maker{T: t, tick: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)}
-	for _, typ := range []string{"Patient", "Practitioner", "Organization", "Encounter", "Observation",
-		"DocumentReference", "Binary", "Provenance", "Appointment", "Questionnaire", "QuestionnaireResponse"} {
+	for _, typ := range []string{
+		"Patient", "Practitioner", "Organization", "Encounter", "Observation",
+		"DocumentReference", "Binary", "Provenance", "Appointment", "Questionnaire",
+		"QuestionnaireResponse",
+	} {
 		for i := range rapid.IntRange(1, 3).Draw(t, typ) {
-			g.known = append(g.known, [2]string{typ, fmt.Sprintf("%08x-0000-4000-8000-%012x", len(g.known)+1, i)})
+			g.known = append(g.known, [2]string{
+				typ,
+				fmt.Sprintf("%08x-0000-4000-8000-%012x", len(g.known)+1, i),
+			})
 		}
 	}
 	var events []event
@@ -69,11 +76,13 @@ func (g *maker) event(typ, id string) event {
 	if e.bare = rapid.IntRange(0, 2).Draw(g.T, "bare") == 0; e.bare {
 		meta = ""
 	}
-	e.line = `{"id":"` + id + `","resourceType":"` + typ + `"` + meta + g.identifier() + g.content(typ) + `}`
+	e.line = `{"id":"` + id + `","resourceType":"` + typ + `"` + meta + g.identifier() +
+		g.content(typ) + `}`
 	return e
 }
 
-// identifier gives some resources one of a few identifiers, so that names become ambiguous now and then.
+// identifier gives some resources one of a few identifiers, so that names become ambiguous now
+// and then.
 func (g *maker) identifier() string {
 	switch n := rapid.IntRange(0, 5).Draw(g.T, "identifier"); n {
 	case 0, 1, 2:
@@ -93,9 +102,12 @@ func (g *maker) content(typ string) string {
 	}
 	switch typ {
 	case "Patient":
-		link := rapid.SampledFrom([]string{"", "", "replaced-by", "replaces", "seealso"}).Draw(g.T, "link")
+		link := rapid.SampledFrom([]string{
+			"", "", "replaced-by", "replaces", "seealso",
+		}).Draw(g.T, "link")
 		if link != "" {
-			link = `,"link":[{"type":"` + link + `","other":{"reference":"` + g.reference("Patient") + `"}}]`
+			link = `,"link":[{"type":"` + link + `","other":{"reference":"` +
+				g.reference("Patient") + `"}}]`
 		}
 		return link + field("managingOrganization", "Organization")
 	case "Organization":
@@ -103,21 +115,26 @@ func (g *maker) content(typ string) string {
 	case "Encounter":
 		return field("subject", "Patient") + field("serviceProvider", "Organization")
 	case "Observation":
-		return field("subject", "Patient") + field("encounter", "Encounter") + `,"performer":[{"reference":"` + g.reference("Practitioner") + `"}]`
+		return field("subject", "Patient") + field("encounter", "Encounter") +
+			`,"performer":[{"reference":"` + g.reference("Practitioner") + `"}]`
 	case "DocumentReference":
-		return field("subject", "Patient") + `,"content":[{"attachment":{"url":"` + g.reference("Binary") + `"}}]`
+		return field("subject", "Patient") + `,"content":[{"attachment":{"url":"` +
+			g.reference("Binary") + `"}}]`
 	case "Binary":
 		return field("securityContext", "DocumentReference", "Patient")
 	case "Provenance":
-		return `,"target":[{"reference":"` + g.reference("Observation", "Provenance", "Encounter") + `"},{"reference":"` + g.reference("Observation", "Provenance") + `"}]`
+		return `,"target":[{"reference":"` + g.reference("Observation", "Provenance", "Encounter") +
+			`"},{"reference":"` + g.reference("Observation", "Provenance") + `"}]`
 	case "Questionnaire":
-		url, version := rapid.IntRange(0, 1).Draw(g.T, "url"), rapid.IntRange(1, 3).Draw(g.T, "version")
+		url, version :=
+			rapid.IntRange(0, 1).Draw(g.T, "url"), rapid.IntRange(1, 3).Draw(g.T, "version")
 		return fmt.Sprintf(`,"url":"http://q.org/%d","version":"%d"`, url, version) +
 			`,"derivedFrom":["` + g.canonical() + `"]`
 	case "QuestionnaireResponse":
 		return field("subject", "Patient") + `,"questionnaire":"` + g.canonical() + `"`
 	case "Appointment":
-		return `,"participant":[{"actor":{"reference":"` + g.reference("Patient") + `"}},{"actor":{"reference":"` + g.reference("Patient", "Practitioner") + `"}}]`
+		return `,"participant":[{"actor":{"reference":"` + g.reference("Patient") +
+			`"}},{"actor":{"reference":"` + g.reference("Patient", "Practitioner") + `"}}]`
 	}
 	return ""
 }
@@ -125,7 +142,8 @@ func (g *maker) content(typ string) string {
 // canonical names a Questionnaire in some way.
 func (g *maker) canonical() string {
 	return rapid.SampledFrom([]string{
-		"http://q.org/0", "http://q.org/1", "http://q.org/0|1", "http://q.org/1|2#x", "http://q.org/2",
+		"http://q.org/0", "http://q.org/1", "http://q.org/0|1", "http://q.org/1|2#x",
+		"http://q.org/2",
 		g.reference("Questionnaire"),
 	}).Draw(g.T, "canonical")
 }
@@ -141,13 +159,24 @@ func (g *maker) reference(types ...string) string {
 	to := rapid.SampledFrom(some).Draw(g.T, "target")
 	self := to[0] + "/" + to[1]
 	return rapid.SampledFrom([]string{
-		self, self, self + "/_history/1", ownBases[0] + "/" + self, ownBases[1] + "/" + self + "/_history/2", "urn:uuid:" + to[1],
-		to[0] + "?identifier=urn:ids|0", to[0] + "?identifier=urn%3Aids%7C1", to[0] + "?identifier=%7C1", to[0] + "?identifier=2",
-		ownBases[1] + "/" + to[0] + "?identifier=urn:ids|2", "https://foreign.example.org/" + self, "urn:uuid:99999999-0000-4000-8000-000000000000",
+		self,
+		self,
+		self + "/_history/1",
+		ownBases[0] + "/" + self,
+		ownBases[1] + "/" + self + "/_history/2",
+		"urn:uuid:" + to[1],
+		to[0] + "?identifier=urn:ids|0",
+		to[0] + "?identifier=urn%3Aids%7C1",
+		to[0] + "?identifier=%7C1",
+		to[0] + "?identifier=2",
+		ownBases[1] + "/" + to[0] + "?identifier=urn:ids|2",
+		"https://foreign.example.org/" + self,
+		"urn:uuid:99999999-0000-4000-8000-000000000000",
 	}).Draw(g.T, "reference")
 }
 
-// deal writes the events into random files of random kinds, in random order, and imports them in several goes.
+// deal writes the events into random files of random kinds, in random order, and imports them in
+// several goes.
 func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 	dir, err := os.MkdirTemp("", "order")
 	if err != nil {
@@ -167,7 +196,8 @@ func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 		if order = order[count:]; len(order) > 0 && rapid.Bool().Draw(t, "together with the next") {
 			continue
 		}
-		if _, err := s.Import(t.Context(), paths, source.ImportOptions{Now: time.Now()}); err != nil {
+		_, err := s.Import(t.Context(), paths, source.ImportOptions{Now: time.Now()})
+		if err != nil {
 			t.Fatal(err)
 		}
 		paths = nil
@@ -184,7 +214,8 @@ func storeOfAnyKind(t *rapid.T, c dataset.Config) *dataset.Store {
 	}
 	pile := rapid.SampledFrom([]int{100, 1000, 10_000}).Draw(t, "bytes sorted at once")
 	all := rapid.SampledFrom([]int64{1000, 1 << 20}).Draw(t, "bytes sorted in all")
-	dataset.SortInPieces(s, pile, all, rapid.SampledFrom([]int{0, 10, 1000}).Draw(t, "resources looked up"))
+	dataset.SortInPieces(s, pile, all,
+		rapid.SampledFrom([]int{0, 10, 1000}).Draw(t, "resources looked up"))
 	return s
 }
 
@@ -235,21 +266,34 @@ func bundleOf(t *rapid.T, events []event) string {
 		types = append(types, "batch-response", "transaction-response")
 	}
 	if !slices.ContainsFunc(events, event.told) {
-		types = append(types, "searchset", "collection", "document", "message", "batch-response", "transaction-response")
+		types = append(types, "searchset", "collection", "document", "message", "batch-response",
+			"transaction-response")
 	}
 	typ := rapid.SampledFrom(types).Draw(t, "type of bundle")
-	entries := []string{`{"resource":{"id":"bundled-1","resourceType":"Patient"},"request":{"method":"PUT","url":"Patient/bundled-1"}}`,
-		`{"resource":{"id":"bundled-2","resourceType":"Patient"},"request":{"method":"PUT","url":"Patient/bundled-2"}}`}
+	entries := []string{
+		`{"resource":{"id":"bundled-1","resourceType":"Patient"},"request":{"method":"PUT",` +
+			`"url":"Patient/bundled-1"}}`,
+		`{"resource":{"id":"bundled-2","resourceType":"Patient"},"request":{"method":"PUT",` +
+			`"url":"Patient/bundled-2"}}`,
+	}
 	for _, e := range events {
 		self := e.typ + "/" + e.id
 		if e.line == "" {
-			entries = append(entries, `{"request":{"method":"DELETE","url":"`+self+`"},"response":{"status":"204","lastModified":"`+e.at+`"}}`)
+			entries = append(entries,
+				`{"request":{"method":"DELETE","url":"`+self+
+					`"},"response":{"status":"204","lastModified":"`+e.at+`"}}`)
 			continue
 		}
 		line := e.line
-		named := rapid.SampledFrom([]string{"", `"fullUrl":"urn:uuid:` + e.id + `",`, `"fullUrl":"` + ownBases[0] + "/" + self + `",`, `"fullUrl":"` + ownBases[1] + "/" + self + `",`}).Draw(t, "fullUrl")
+		named := rapid.SampledFrom([]string{
+			"",
+			`"fullUrl":"urn:uuid:` + e.id + `",`,
+			`"fullUrl":"` + ownBases[0] + "/" + self + `",`,
+			`"fullUrl":"` + ownBases[1] + "/" + self + `",`,
+		}).Draw(t, "fullUrl")
 		asked := `,"request":{"method":"PUT","url":"` + self + `"}`
-		if strings.Contains("history transaction batch", typ) && rapid.Bool().Draw(t, "id in the url alone") {
+		if strings.Contains("history transaction batch", typ) &&
+			rapid.Bool().Draw(t, "id in the url alone") {
 			line = strings.Replace(line, `"id":"`+e.id+`",`, "", 1)
 		}
 		answer := ""
@@ -258,7 +302,8 @@ func bundleOf(t *rapid.T, events []event) string {
 		}
 		entries = append(entries, `{`+named+`"resource":`+line+asked+answer+`}`)
 	}
-	return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + strings.Join(entries, ",") + `]}`
+	return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + strings.Join(entries, ",") +
+		`]}`
 }
 
 // recordOf is whether a patient's record is complete, and its lines, sorted.
@@ -276,7 +321,8 @@ func recordOf(ctx context.Context, s *dataset.Store, patient string) ([]string, 
 	return out, errors.Join(err, rec.Close())
 }
 
-// all is what a store gives out: each patient's record, the whole population, and what belongs to nobody.
+// all is what a store gives out: each patient's record, the whole population, and what belongs
+// to nobody.
 func all(t *rapid.T, s *dataset.Store) map[string][]string {
 	out := map[string][]string{}
 	patients, err := s.Patients(t.Context(), 100)
@@ -288,7 +334,8 @@ func all(t *rapid.T, s *dataset.Store) map[string][]string {
 			t.Fatal(err)
 		}
 	}
-	nothing, err := s.ImportFrom(t.Context(), "nothing", strings.NewReader(""), source.ImportOptions{Now: time.Now()})
+	nothing, err := s.ImportFrom(t.Context(), "nothing", strings.NewReader(""),
+		source.ImportOptions{Now: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +351,8 @@ func all(t *rapid.T, s *dataset.Store) map[string][]string {
 	return out
 }
 
-// IN-3: whatever order a store's events come in, and in whatever kinds of files, it gives the same exports.
+// IN-3: whatever order a store's events come in, and in whatever kinds of files, it gives the
+// same exports.
 func TestIN3TheOrderOfAnImportDoesNotShow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := history(t)
@@ -318,28 +366,37 @@ func TestIN3TheOrderOfAnImportDoesNotShow(t *testing.T) {
 	})
 }
 
-// IN-3: the version that only an entry told stays with its resource when the resource's references are resolved later. With -race the
-// store spoils what some of its iterators gave as soon as they go on, so that one import of many shows what is kept too long.
+// IN-3: the version that only an entry told stays with its resource when the resource's
+// references are resolved later. With -race the store spoils what some of its iterators gave as
+// soon as they go on, so that one import of many shows what is kept too long.
 func TestIN3TheVersionThatAnEntryToldOutlivesTheResolvingOfReferences(t *testing.T) {
 	const n, imports = 200, 40
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	entry := func(i int, method, resource, at string) string {
 		self := fmt.Sprintf("Observation/o%03d", i)
-		return fmt.Sprintf(`{%s"request":{"method":"%s","url":"%s"},"response":{"status":"200","lastModified":"%s"}}`, resource, method, self, at)
+		return fmt.Sprintf(`{%s"request":{"method":"%s","url":"%s"},"response":{"status":"200",`+
+			`"lastModified":"%s"}}`, resource, method, self, at)
 	}
 	history := func(entries []string) string {
-		return `{"resourceType":"Bundle","type":"history","entry":[` + strings.Join(entries, ",") + `]}`
+		return `{"resourceType":"Bundle","type":"history","entry":[` + strings.Join(entries, ",") +
+			`]}`
 	}
 	var states, deletes []string
 	for i := range n {
 		states = append(states, entry(i, "PUT", fmt.Sprintf(
-			`"resource":{"resourceType":"Observation","id":"o%03d","subject":{"reference":"Patient/p1"},"performer":[{"reference":"Practitioner?identifier=urn:ids|%d"}]},`, i, i%imports), "2024-01-02T00:00:00Z"))
+			`"resource":{"resourceType":"Observation","id":"o%03d",`+
+				`"subject":{"reference":"Patient/p1"},`+
+				`"performer":[{"reference":"Practitioner?identifier=urn:ids|%d"}]},`, i, i%imports),
+			"2024-01-02T00:00:00Z"))
 		deletes = append(deletes, entry(i, "DELETE", "", "2024-01-01T00:00:00Z"))
 	}
 	load(t, s, write(t, dir, "1.json", history(states)))
 	load(t, s, write(t, dir, "patient.ndjson", `{"resourceType":"Patient","id":"p1"}`))
 	for i := range imports {
-		load(t, s, write(t, dir, fmt.Sprintf("%d.ndjson", i), fmt.Sprintf(`{"resourceType":"Practitioner","id":"d%d","identifier":[{"system":"urn:ids","value":"%d"}]}`, i, i)))
+		load(t, s,
+			write(t, dir, fmt.Sprintf("%d.ndjson", i),
+				fmt.Sprintf(`{"resourceType":"Practitioner","id":"d%d",`+
+					`"identifier":[{"system":"urn:ids","value":"%d"}]}`, i, i)))
 	}
 	load(t, s, write(t, dir, "deletes.json", history(deletes)))
 	if got, want := len(export(t, s, "p1")), 1+n+imports; got != want {

@@ -28,8 +28,8 @@ func (s *ownerSlot) batch() uint8 { return uint8(s.second) }
 
 const (
 	ownerSlots = 1 << 19 // of 16 bytes
-	// ownerGroup is how many slots a resource may have: a cache line. With one slot for each, half of
-	// the resources of a full table would have pushed others out.
+	// ownerGroup is how many slots a resource may have: a cache line. With one slot for each,
+	// half of the resources of a full table would have pushed others out.
 	ownerGroup = 4
 	// ownerPatients bounds the patients that are numbered; of more, all is forgotten.
 	ownerPatients = 100_000
@@ -49,7 +49,9 @@ func (o *owners) forget() {
 func (o *owners) hash(k []byte) uint64 { return maphash.Bytes(o.seeds[0], k) }
 
 // near loads the slots where a resource is remembered, by the hash of its o key.
-func (o *owners) near(h uint64) uint64 { return o.slots[h%(ownerSlots/ownerGroup)*ownerGroup].first }
+func (o *owners) near(h uint64) uint64 {
+	return o.slots[h%(ownerSlots/ownerGroup)*ownerGroup].first
+}
 
 // group is the slots where a resource is remembered, the latest first, and by what.
 func (o *owners) group(k []byte) (slots []ownerSlot, want ownerSlot) {

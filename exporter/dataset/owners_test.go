@@ -52,7 +52,8 @@ func TestOwnersAreBounded(t *testing.T) {
 			remembered++
 		}
 	}
-	if remembered < ownerPatients/2 || len(o.patients) > ownerPatients || len(o.slots) != ownerSlots {
+	if remembered < ownerPatients/2 || len(o.patients) > ownerPatients ||
+		len(o.slots) != ownerSlots {
 		t.Errorf("%d remembered, %d patients, %d slots", remembered, len(o.patients), len(o.slots))
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// frozen are the checkpoints of a store: hard links to its files, made in milliseconds, that later imports do not touch. Each is a
-// folder named after the job for which it was made:
+// frozen are the checkpoints of a store: hard links to its files, made in milliseconds, that
+// later imports do not touch. Each is a folder named after the job for which it was made:
 //
 //	<records>.frozen/<name>/         a Pebble folder, opened read-only
 //	<records>.frozen/<name>/TAKEN    the instant, RFC 3339
@@ -80,7 +80,8 @@ func (s *Store) checkpoint(name string) error {
 	making := s.frozenPath(fmt.Sprintf(".%s.%d", name, taken.UnixNano()))
 	err := s.db.Checkpoint(making, pebble.WithFlushedWAL())
 	if err == nil {
-		err = os.WriteFile(filepath.Join(making, takenFile), []byte(taken.Format(time.RFC3339Nano)), 0o600)
+		err = os.WriteFile(filepath.Join(making, takenFile), []byte(taken.Format(time.RFC3339Nano)),
+			0o600)
 	}
 	if err == nil {
 		err = os.Rename(making, s.frozenPath(name))
@@ -91,9 +92,9 @@ func (s *Store) checkpoint(name string) error {
 	return errors.Join(err, os.RemoveAll(making))
 }
 
-// Checkpoint keeps the store as it is now in a folder of its own, for a backup. remove deletes that. What a process leaves that dies before
-// goes when the store is opened again. A store that is open read-only does not change: its own folder is given, and
-// nothing is written.
+// Checkpoint keeps the store as it is now in a folder of its own, for a backup. remove deletes
+// that. What a process leaves that dies before goes when the store is opened again. A store that
+// is open read-only does not change: its own folder is given, and nothing is written.
 func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
 	if s.reads {
 		return s.dir, func() error { return nil }, nil
@@ -109,8 +110,8 @@ func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
 	return dir, remove, nil
 }
 
-// Verify reads a checkpoint whole, so that the sums of its blocks are checked. A file that is damaged is told
-// of as the store's own. Errors: ErrDamaged, ctx's.
+// Verify reads a checkpoint whole, so that the sums of its blocks are checked. A file that is
+// damaged is told of as the store's own. Errors: ErrDamaged, ctx's.
 func (s *Store) Verify(ctx context.Context, dir string) error {
 	opts := options(s.log, s.harm)
 	opts.ReadOnly, opts.FS = true, lockless{vfs.Default}
@@ -172,7 +173,14 @@ func (s *Store) openPopulation(name string, taken time.Time) (*population, error
 	if of.changing { // what is under this version changes
 		of.Version += "." + strconv.FormatInt(taken.UnixNano(), 36)
 	}
-	return &population{of: s, name: name, store: &Store{db: db, log: s.log, harm: s.harm}, taken: taken, records: of.Records, users: 1}, nil
+	return &population{
+		of:      s,
+		name:    name,
+		store:   &Store{db: db, log: s.log, harm: s.harm},
+		taken:   taken,
+		records: of.Records,
+		users:   1,
+	}, nil
 }
 
 // Thaw implements source.Source. A population in use goes with its last user.
@@ -235,7 +243,8 @@ func (p *population) members(group string) (source.Membership, error) {
 		return m, nil
 	}
 	names := newResolver(p.store.db)
-	m, err := source.Members(source.Groups{Read: p.store.group, Identified: names.patient}, group, p.taken)
+	m, err := source.Members(source.Groups{Read: p.store.group, Identified: names.patient}, group,
+		p.taken)
 	if err != nil {
 		return m, err
 	}
@@ -268,8 +277,11 @@ func (p *population) Close() error {
 	return err
 }
 
-// Plan implements source.Population: it goes through the directory of patients, and adds up what each record holds.
-func (p *population) Plan(ctx context.Context, sel source.Selection, target int64) ([]ehi.Part, error) {
+// Plan implements source.Population: it goes through the directory of patients, and adds up what
+// each record holds.
+func (p *population) Plan(
+	ctx context.Context, sel source.Selection, target int64,
+) ([]ehi.Part, error) {
 	chosen, err := p.chosen(sel)
 	if err != nil {
 		return nil, err
@@ -377,7 +389,9 @@ func (p *population) Absent(_ context.Context, sel source.Selection) (absent []s
 }
 
 // Open implements source.Population.
-func (p *population) Open(_ context.Context, sel source.Selection, part ehi.Part) (source.Record, error) {
+func (p *population) Open(
+	_ context.Context, sel source.Selection, part ehi.Part,
+) (source.Record, error) {
 	c, err := p.chosen(sel)
 	if err != nil {
 		return nil, err
@@ -418,7 +432,9 @@ func (r *partRecord) Complete() bool { return true }
 func (r *partRecord) Close() error { return nil }
 
 // Scan implements source.Record.
-func (r *partRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r *partRecord) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	v := scan{ctx: ctx, query: q, visit: visit, absent: true}
 	if r.part.Shared {
 		return r.scanShared(&v)
@@ -432,7 +448,8 @@ func (r *partRecord) Scan(ctx context.Context, q source.Query, visit func(source
 // scanRange reads the compartments of all patients of the part in one sweep.
 func (r *partRecord) scanRange(v *scan) error {
 	db := r.population.store.db
-	return between(db, compartmentsFrom(r.part.From), compartmentsTo(r.part.To), func(k, val []byte) error { return r.own(v, k, val) })
+	return between(db, compartmentsFrom(r.part.From), compartmentsTo(r.part.To),
+		func(k, val []byte) error { return r.own(v, k, val) })
 }
 
 func compartmentsFrom(patient string) []byte { return key(kCompartment, patient) }
@@ -466,7 +483,8 @@ func (r *partRecord) own(v *scan, k, val []byte) error {
 	return v.resource(typ, val)
 }
 
-// begin turns to the next patient. One whose Patient resource never came is nobody's record: it goes with the system alone.
+// begin turns to the next patient. One whose Patient resource never came is nobody's record: it
+// goes with the system alone.
 func (r *partRecord) begin(v *scan, patient string) error {
 	v.patient = patient
 	store := r.population.store
@@ -483,8 +501,8 @@ func (r *partRecord) begin(v *scan, patient string) error {
 	return err
 }
 
-// countsHere decides which of its patients a resource of several comes with: the first of those that are exported. One whose Patient
-// resource never came is not, unless the whole system is.
+// countsHere decides which of its patients a resource of several comes with: the first of those
+// that are exported. One whose Patient resource never came is not, unless the whole system is.
 func (r *partRecord) countsHere(patient, typ, id string) (bool, error) {
 	if r.selection.ByPatient {
 		return true, nil
@@ -516,7 +534,9 @@ func (r *partRecord) scanPatients(v *scan) error {
 		if r.selection.ByPatient {
 			return r.block(v, id)
 		}
-		return each(store.db, key(kCompartment, id, ""), func(k, val []byte) error { return r.own(v, k, val) })
+		return each(store.db, key(kCompartment, id, ""), func(k, val []byte) error {
+			return r.own(v, k, val)
+		})
 	}
 	if r.chosen != nil {
 		for _, id := range r.chosen {
@@ -533,10 +553,13 @@ func (r *partRecord) scanPatients(v *scan) error {
 	if r.part.To != "" {
 		upper = key(kPatient, r.part.To)
 	}
-	return between(store.db, key(kPatient, r.part.From), upper, func(k, _ []byte) error { return one(string(k[1:])) })
+	return between(store.db, key(kPatient, r.part.From), upper, func(k, _ []byte) error {
+		return one(string(k[1:]))
+	})
 }
 
-// block reads one patient's whole record: the Patient first, then the compartment, then the shared resources that it refers to.
+// block reads one patient's whole record: the Patient first, then the compartment, then the
+// shared resources that it refers to.
 func (r *partRecord) block(v *scan, id string) error {
 	store := r.population.store
 	self := key(kCompartment, id, "Patient", id)
@@ -591,7 +614,8 @@ func (r *partRecord) sharedOne(v *scan, typ, id string, val []byte) error {
 	return v.resource([]byte(typ), val)
 }
 
-// scanShared reads what belongs to no patient, each once: all of it, or for a group what its members' records refer to.
+// scanShared reads what belongs to no patient, each once: all of it, or for a group what its
+// members' records refer to.
 func (r *partRecord) scanShared(v *scan) error {
 	store := r.population.store
 	if r.chosen != nil {
@@ -616,8 +640,8 @@ func (r *partRecord) scanShared(v *scan) error {
 	})
 }
 
-// admitsShared reports whether shared resources of a type go out. A Group names patients: it goes with the system, or is the one
-// that was asked for, or is nested in that.
+// admitsShared reports whether shared resources of a type go out. A Group names patients: it
+// goes with the system, or is the one that was asked for, or is nested in that.
 func (r *partRecord) admitsShared(typ string) bool {
 	return r.selection.Level == ehi.System || typ != "Group"
 }

@@ -16,7 +16,8 @@ func created(fullURL, resource, more string) string {
 		fullURL = `"fullUrl":"` + fullURL + `",`
 	}
 	typ, _, _ := strings.Cut(strings.TrimPrefix(resource, `{"resourceType":"`), `"`)
-	return `{` + fullURL + `"request":{"method":"POST","url":"` + typ + `"` + more + `},"resource":` + resource + `}`
+	return `{` + fullURL + `"request":{"method":"POST","url":"` + typ + `"` + more +
+		`},"resource":` + resource + `}`
 }
 
 const (
@@ -34,33 +35,45 @@ func aboutPatient(reference string) string {
 }
 
 // identified is a Patient whom a search by urn:x|1 finds.
-const identified = `{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:x","value":"1"}]}`
+const identified = `{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:x",` +
+	`"value":"1"}]}`
 
-// https://hl7.org/fhir/R4/http.html#create: a server ignores the id of what it is to create. So one id in
-// two Bundles is no reason to take two people for one.
+// https://hl7.org/fhir/R4/http.html#create: a server ignores the id of what it is to create. So
+// one id in two Bundles is no reason to take two people for one.
 func TestIN1ResourcesThatAreCreatedDoNotMixByTheirIDs(t *testing.T) {
 	for name, urls := range map[string][2]string{
-		"called by UUIDs":            {urnA, urnB},
-		"called by numbers":          {"urn:uuid:1", "urn:uuid:1"},
-		"called by OIDs":             {"urn:oid:1.2.3", "urn:oid:1.2.4"},
-		"called by nothing":          {"", ""},
-		"called by what is no id":    {"entry-1", "entry-1"},
-		"called by their addresses":  {"https://x.example.org/fhir/Patient/7", "https://x.example.org/fhir/Patient/8"},
-		"called by other kinds' ids": {"https://x.example.org/fhir/Basic/7", "https://x.example.org/fhir/Basic/7"},
+		"called by UUIDs":         {urnA, urnB},
+		"called by numbers":       {"urn:uuid:1", "urn:uuid:1"},
+		"called by OIDs":          {"urn:oid:1.2.3", "urn:oid:1.2.4"},
+		"called by nothing":       {"", ""},
+		"called by what is no id": {"entry-1", "entry-1"},
+		"called by their addresses": {
+			"https://x.example.org/fhir/Patient/7",
+			"https://x.example.org/fhir/Patient/8",
+		},
+		"called by other kinds' ids": {
+			"https://x.example.org/fhir/Basic/7",
+			"https://x.example.org/fhir/Basic/7",
+		},
 	} {
 		for _, typ := range []string{"transaction", "batch"} {
 			t.Run(name+"/"+typ, func(t *testing.T) {
 				dir := t.TempDir()
 				bundle := func(file, url, family string) string {
 					return write(t, dir, file, requests(typ,
-						created(url, `{"resourceType":"Patient","id":"1","name":[{"family":"`+family+`"}]}`, ""),
-						created("", `{"resourceType":"Condition","id":"1","subject":{"reference":"Patient/1"},`+
-							`"code":{"text":"`+family+`"}}`, "")))
+						created(url,
+							`{"resourceType":"Patient","id":"1","name":[{"family":"`+family+`"}]}`,
+							""),
+						created("",
+							`{"resourceType":"Condition","id":"1",`+
+								`"subject":{"reference":"Patient/1"},`+
+								`"code":{"text":"`+family+`"}}`, "")))
 				}
 				s := openStore(t, t.TempDir())
 				load(t, s, bundle("1.json", urls[0], "Smith"), bundle("2.json", urls[1], "Jones"))
 				again := load(t, s, bundle("3.json", urls[0], "Smith"))
-				if of := again.Renamed["Patient"]; of.Count != 1 || of.From != "1" || of.To == "" || of.To == "1" {
+				of := again.Renamed["Patient"]
+				if of.Count != 1 || of.From != "1" || of.To == "" || of.To == "1" {
 					t.Errorf("the report tells of renamed ones: %+v", again.Renamed)
 				}
 				patients, err := s.Patients(t.Context(), 10)
@@ -69,7 +82,9 @@ func TestIN1ResourcesThatAreCreatedDoNotMixByTheirIDs(t *testing.T) {
 				}
 				for _, p := range patients {
 					out := export(t, s, p.ID)
-					if len(out) != 2 || !strings.Contains(fmt.Sprint(slices.Collect(maps.Values(out))), "text:"+p.Name) {
+					if len(out) != 2 ||
+						!strings.Contains(fmt.Sprint(slices.Collect(maps.Values(out))),
+							"text:"+p.Name) {
 						t.Errorf("the record of %s is %v", p.Name, out)
 					}
 				}
@@ -90,25 +105,50 @@ func TestIN1ResourcesThatAreCreatedKeepIDsThatLast(t *testing.T) {
 		"of the search's resource, too": {requests("transaction",
 			created(urnA, patientOf(id), `,"ifNoneExist":"identifier=urn:x|1"`)), id},
 		"an address": {
-			requests("transaction", created("https://x.example.org/fhir/Patient/7", patientOf("7"), "")), "7",
+			requests("transaction",
+				created("https://x.example.org/fhir/Patient/7", patientOf("7"), "")), "7",
 		},
-		"a relative address": {requests("transaction", created("Patient/7", patientOf("7"), "")), "7"},
+		"a relative address": {requests("transaction",
+			created("Patient/7", patientOf("7"), "")), "7"},
 		"another web address": {
-			requests("transaction", created("https://x.example.org/entries/7", patientOf("7"), "")), "7",
+			requests("transaction", created("https://x.example.org/entries/7", patientOf("7"), "")),
+			"7",
 		},
 		"in the request": {requests("batch",
 			`{"request":{"method":"POST","url":"Patient/7"},"resource":`+patientOf("7")+`}`), "7"},
-		"no method":      {requests("batch", `{"request":{"url":"Patient"},"resource":`+patientOf("7")+`}`), "7"},
-		"no request":     {requests("transaction", `{"resource":`+patientOf("7")+`}`), "7"},
-		"a search by id": {requests("transaction", created(urnA, patientOf("7"), `,"ifNoneExist":"_id=8"`)), "8"},
-		"in the answer": {requests("transaction", `{"fullUrl":"`+urnA+`","request":{"method":"POST","url":"Patient"},`+
-			`"response":{"status":"201","location":"Patient/9/_history/1"},"resource":`+patientOf("7")+`}`), "9"},
-		"a history": {requests("history", `{"fullUrl":"`+urnA+`","request":{"method":"POST","url":"Patient"},`+
-			`"response":{"status":"201"},"resource":`+patientOf("7")+`}`), "7"},
-		"a history with the answer": {requests("history", `{"request":{"method":"POST","url":"Patient"},`+
-			`"response":{"status":"201",`+
-			`"location":"https://x.example.org/fhir/Patient/9/_history/1"},"resource":`+patientOf("7")+`}`), "9"},
-		"a collection": {requests("collection", `{"fullUrl":"`+urnA+`","resource":`+patientOf("7")+`}`), "7"},
+		"no method": {
+			requests("batch", `{"request":{"url":"Patient"},"resource":`+patientOf("7")+`}`),
+			"7",
+		},
+		"no request": {requests("transaction", `{"resource":`+patientOf("7")+`}`), "7"},
+		"a search by id": {
+			requests("transaction", created(urnA, patientOf("7"), `,"ifNoneExist":"_id=8"`)),
+			"8",
+		},
+		"in the answer": {
+			requests("transaction",
+				`{"fullUrl":"`+urnA+`","request":{"method":"POST","url":"Patient"},`+
+					`"response":{"status":"201","location":"Patient/9/_history/1"},"resource":`+
+					patientOf("7")+`}`),
+			"9",
+		},
+		"a history": {
+			requests("history",
+				`{"fullUrl":"`+urnA+`","request":{"method":"POST","url":"Patient"},`+
+					`"response":{"status":"201"},"resource":`+patientOf("7")+`}`),
+			"7",
+		},
+		"a history with the answer": {
+			requests("history", `{"request":{"method":"POST","url":"Patient"},`+
+				`"response":{"status":"201",`+
+				`"location":"https://x.example.org/fhir/Patient/9/_history/1"},"resource":`+
+				patientOf("7")+`}`),
+			"9",
+		},
+		"a collection": {
+			requests("collection", `{"fullUrl":"`+urnA+`","resource":`+patientOf("7")+`}`),
+			"7",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
@@ -118,8 +158,8 @@ func TestIN1ResourcesThatAreCreatedKeepIDsThatLast(t *testing.T) {
 	}
 }
 
-// Many write a Bundle's references by the ids that its resources came with. Those lead to them, unless
-// another entry has that id for good, or several came with it.
+// Many write a Bundle's references by the ids that its resources came with. Those lead to them,
+// unless another entry has that id for good, or several came with it.
 func TestIN1ReferencesByAFormerIDLeadToWhatHadIt(t *testing.T) {
 	a, b := strings.TrimPrefix(urnA, "urn:uuid:"), strings.TrimPrefix(urnB, "urn:uuid:")
 	patient, condition := patientOf("1"), aboutPatient("Patient/1")
@@ -128,7 +168,10 @@ func TestIN1ReferencesByAFormerIDLeadToWhatHadIt(t *testing.T) {
 		entries []string
 		want    map[string][]string
 	}{
-		"one": {[]string{condition, created(urnA, patient, "")}, map[string][]string{a: {"Condition/c"}}},
+		"one": {
+			[]string{condition, created(urnA, patient, "")},
+			map[string][]string{a: {"Condition/c"}},
+		},
 		"one for good": {
 			[]string{condition, created(urnA, patient, ""), real},
 			map[string][]string{a: nil, "1": {"Condition/c"}},
@@ -137,9 +180,11 @@ func TestIN1ReferencesByAFormerIDLeadToWhatHadIt(t *testing.T) {
 			[]string{condition, created(urnA, patient, ""), created(urnB, patient, "")},
 			map[string][]string{a: nil, b: nil},
 		},
-		"one of a search": {[]string{condition, created(urnA, patient, `,"ifNoneExist":"identifier=urn:x|1"`),
-			`{"request":{"method":"PUT","url":"Patient/p"},"resource":` + identified + `}`},
-			map[string][]string{"p": {"Condition/c"}}},
+		"one of a search": {
+			[]string{condition, created(urnA, patient, `,"ifNoneExist":"identifier=urn:x|1"`),
+				`{"request":{"method":"PUT","url":"Patient/p"},"resource":` + identified + `}`},
+			map[string][]string{"p": {"Condition/c"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
@@ -151,7 +196,8 @@ func TestIN1ReferencesByAFormerIDLeadToWhatHadIt(t *testing.T) {
 	}
 }
 
-// https://hl7.org/fhir/R4/http.html#ccreate, #cond-update: what is found is meant, whatever id the resource came with.
+// https://hl7.org/fhir/R4/http.html#ccreate, #cond-update: what is found is meant, whatever id
+// the resource came with.
 func TestIN1ConditionalRequestsMeanWhatTheyFindWhateverIDTheyCameWith(t *testing.T) {
 	for name, request := range map[string]string{
 		"create": `"method":"POST","url":"Patient","ifNoneExist":"identifier=urn:x|1"`,
@@ -162,7 +208,8 @@ func TestIN1ConditionalRequestsMeanWhatTheyFindWhateverIDTheyCameWith(t *testing
 			there := write(t, dir, "1.ndjson", identified,
 				`{"resourceType":"Patient","id":"zz","name":[{"family":"Other"}]}`)
 			asked := write(t, dir, "2.json", requests("transaction",
-				`{"fullUrl":"`+urnA+`","request":{`+request+`},"resource":{"resourceType":"Patient","id" : "zz",`+
+				`{"fullUrl":"`+urnA+`","request":{`+request+
+					`},"resource":{"resourceType":"Patient","id" : "zz",`+
 					`"identifier":[{"system":"urn:x","value":"1"}]}}`,
 				aboutPatient(urnA)))
 			inBoth(t, func(t *testing.T, s *dataset.Store) {
@@ -184,7 +231,8 @@ func TestAnEntryOfTwoTypesIsAProblem(t *testing.T) {
 		s := openStore(t, t.TempDir())
 		rep := load(t, s, write(t, t.TempDir(), "1.json",
 			requests("batch", `{"request":{`+request+`},"resource":`+patientOf("p")+`}`)))
-		if len(rep.Bad) != 1 || !strings.HasPrefix(rep.Bad[0].Why, "Patient") || rep.Resources() != 0 {
+		if len(rep.Bad) != 1 || !strings.HasPrefix(rep.Bad[0].Why, "Patient") ||
+			rep.Resources() != 0 {
 			t.Errorf("%s: problems %v, %d resources", request, rep.Bad, rep.Resources())
 		}
 	}

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// imported notes that all of a file went in. It goes into the store with the resources, or behind them.
+// imported notes that all of a file went in. It goes into the store with the resources, or
+// behind them.
 func (w *writer) imported(file, mark []byte) error {
 	if w.sorter == nil {
 		return w.set(file, string(mark))
@@ -68,7 +69,8 @@ func (w *writer) pour(ctx context.Context, done func()) (err error) {
 	touched := w.store.db.NewSnapshot()
 	defer func() { err = errors.Join(err, touched.Close()) }()
 	processors := runtime.GOMAXPROCS(0)
-	parts := w.sorter.parts(min(tableBytes, max(w.sorter.limits.part, w.sorter.bytes/int64(4*processors))))
+	parts := w.sorter.parts(
+		min(tableBytes, max(w.sorter.limits.part, w.sorter.bytes/int64(4*processors))))
 	todo := make(chan part, len(parts))
 	for _, p := range parts {
 		todo <- p

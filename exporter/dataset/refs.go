@@ -15,16 +15,17 @@ const (
 	refLocal   refKind = iota // type/id
 	refName                   // what some resource of the store may be called: urn: or Type?identifier=
 	refStrange                // leads nowhere, and never will
-	// refLogical is a Reference that names a resource by an identifier alone. It stands behind that Reference and is no text of the line:
-	// its original is the name.
+	// refLogical is a Reference that names a resource by an identifier alone. It stands behind
+	// that Reference and is no text of the line: its original is the name.
 	refLogical
-	// refURL is added for an attachment's url and its like: one that leads nowhere is no Reference that must be repaired.
+	// refURL is added for an attachment's url and its like: one that leads nowhere is no
+	// Reference that must be repaired.
 	refURL refKind = 4
 	// refCanonical is the canonical URL of a definition, which stays as it is. Its original is the
 	// type/id that it leads to where no definition has that URL; "" for none.
 	refCanonical refKind = 8
-	// refShown is what a narrative shows or links, in its text, which stays as it is: it stands behind
-	// that, and its original is the type/id.
+	// refShown is what a narrative shows or links, in its text, which stays as it is: it stands
+	// behind that, and its original is the type/id.
 	refShown refKind = 9
 )
 
@@ -34,19 +35,22 @@ func (k refKind) base() refKind { return k &^ refURL }
 // named reports whether it has an original.
 func (k refKind) named() bool { return k.base() == refName || k == refLogical || k >= refCanonical }
 
-// ref is a string of a resource that refers to another one; absolute URLs of other servers and fragments are none.
+// ref is a string of a resource that refers to another one; absolute URLs of other servers and
+// fragments are none.
 type ref struct {
 	start, end int // of the string in the line, with its quotes
 	kind       refKind
-	// original is the JSON string that stood there when the resource came, where a refName was resolved since.
+	// original is the JSON string that stood there when the resource came, where a refName was
+	// resolved since.
 	original []byte
 }
 
 // resolved reports whether another text stands there than the one that came.
 func (r *ref) resolved() bool { return r.kind.base() == refName && len(r.original) > 0 }
 
-// refTable is the references of a line in their order. Each is, as varints: its distance from the one before it, its length; then
-// a byte for its kind, and for one that is named the length of its original and that.
+// refTable is the references of a line in their order. Each is, as varints: its distance from
+// the one before it, its length; then a byte for its kind, and for one that is named the length
+// of its original and that.
 type refTable []byte
 
 // append adds a reference that follows one that ended at last.
@@ -98,8 +102,8 @@ func (v *value) original() []byte {
 	return fhir.Apply(nil, v.line, edits)
 }
 
-// says reports whether a line says what the stored one did before its references were resolved, with
-// whatever space between its tokens.
+// says reports whether a line says what the stored one did before its references were resolved,
+// with whatever space between its tokens.
 func (v *value) says(line []byte) bool {
 	return v.cameAs(line) || bytes.Equal(squeeze(line), squeeze(v.original()))
 }
@@ -119,7 +123,8 @@ func (v *value) cameAs(line []byte) bool {
 			return
 		}
 		before := v.line[from:r.start]
-		same = bytes.HasPrefix(line[at:], before) && bytes.HasPrefix(line[at+len(before):], r.original)
+		same = bytes.HasPrefix(line[at:], before) &&
+			bytes.HasPrefix(line[at+len(before):], r.original)
 		at, from = at+len(before)+len(r.original), r.end
 	})
 	return same && bytes.Equal(line[at:], v.line[from:])

@@ -9,8 +9,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// scanner takes JSON apart value by value as it comes from a reader, and holds no more of it than the value at hand. It finds where
-// values end; whether they are valid inside is for others to say. It is for one goroutine.
+// scanner takes JSON apart value by value as it comes from a reader, and holds no more of it
+// than the value at hand. It finds where values end; whether they are valid inside is for others
+// to say. It is for one goroutine.
 type scanner struct {
 	r       io.Reader
 	buf     []byte
@@ -86,7 +87,8 @@ func (s *scanner) peek() (byte, error) {
 	}
 }
 
-// begin skips what may stand before a document, and returns the byte that comes next; io.EOF where none does.
+// begin skips what may stand before a document, and returns the byte that comes next; io.EOF
+// where none does.
 func (s *scanner) begin() (byte, error) {
 	for {
 		b, err := s.peek()
@@ -99,7 +101,8 @@ func (s *scanner) begin() (byte, error) {
 	}
 }
 
-// opens reports whether a document is written in several lines: its first one is a bracket alone. A line of NDJSON never is.
+// opens reports whether a document is written in several lines: its first one is a bracket
+// alone. A line of NDJSON never is.
 func (s *scanner) opens() bool {
 	for s.end-s.at < 3 && s.more() {
 	}
@@ -124,7 +127,10 @@ func (s *scanner) next(want string) (byte, error) {
 		return 0, s.broken(err)
 	}
 	if bytes.IndexByte([]byte(want), b) < 0 {
-		return 0, errSyntax{s.line, fmt.Sprintf("invalid character %q, where one of %s may stand", b, want)}
+		return 0, errSyntax{
+			s.line,
+			fmt.Sprintf("invalid character %q, where one of %s may stand", b, want),
+		}
 	}
 	s.take(1)
 	return b, nil
@@ -138,8 +144,9 @@ func (s *scanner) broken(err error) error {
 	return err
 }
 
-// value takes the next value, and says in which line it begins. The bytes are valid until the next call; none come where skip is set.
-// Errors: errTooLarge for one of more than limit bytes, behind which it goes on; errSyntax; those of the reader.
+// value takes the next value, and says in which line it begins. The bytes are valid until the
+// next call; none come where skip is set. Errors: errTooLarge for one of more than limit bytes,
+// behind which it goes on; errSyntax; those of the reader.
 func (s *scanner) value(limit int64, skip bool) (raw []byte, line int, err error) {
 	if _, err := s.peek(); err != nil {
 		return nil, s.line, s.broken(err)
@@ -152,7 +159,10 @@ func (s *scanner) value(limit int64, skip bool) (raw []byte, line int, err error
 		size += int64(used)
 		switch {
 		case e.bad != "":
-			return nil, line, errSyntax{s.line + bytes.Count(s.buf[s.at:s.at+n], []byte{'\n'}), e.bad}
+			return nil, line, errSyntax{
+				s.line + bytes.Count(s.buf[s.at:s.at+n], []byte{'\n'}),
+				e.bad,
+			}
 		case done:
 			return s.taking(n, line, skip, size > limit)
 		case skip || size > limit:
@@ -190,7 +200,8 @@ func (s *scanner) text() (string, error) {
 	return string(fhir.Unquote(raw)), err
 }
 
-// fields takes an object apart: visit is called with each field's name while its value comes next, and takes that value.
+// fields takes an object apart: visit is called with each field's name while its value comes
+// next, and takes that value.
 func (s *scanner) fields(visit func(name string) error) error {
 	if _, err := s.next("{"); err != nil {
 		return err
@@ -259,7 +270,8 @@ type extent struct {
 	bad     string
 }
 
-// scan looks at the next piece: used bytes of it belong to the value, which is done or goes on in another piece.
+// scan looks at the next piece: used bytes of it belong to the value, which is done or goes on
+// in another piece.
 func (e *extent) scan(p []byte) (used int, done bool) {
 	for i := 0; i < len(p); i++ {
 		if e.escaped {
@@ -321,7 +333,8 @@ func (e *extent) scan(p []byte) (used int, done bool) {
 	return len(p), false
 }
 
-// textWindow bounds how far endOfText looks for a quote at once, so that a long string full of escapes costs no more than its length.
+// textWindow bounds how far endOfText looks for a quote at once, so that a long string full of
+// escapes costs no more than its length.
 const textWindow = 1 << 10
 
 // endOfText finds the next quote or backslash of a string; len(p) where it has none.

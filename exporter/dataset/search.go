@@ -16,7 +16,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// The search index, kept beside the directory of patients: whoever writes an entry of the directory calls reindex.
+// The search index, kept beside the directory of patients: whoever writes an entry of the
+// directory calls reindex.
 //
 //	S <entry> <patient>   ->              the patient is found by the entry, see package find
 //	K <patient>           -> JSON         the entries of a patient, so that they can be deleted
@@ -32,8 +33,8 @@ const (
 // maxFound is how many patients a search sorts in memory: some 15 MB.
 const maxFound = 250_000
 
-// reindex writes the entries of a patient whose Patient resource is line, nil where there is none any more. indexed is the value
-// of the patient's K key so far, nil where there is none.
+// reindex writes the entries of a patient whose Patient resource is line, nil where there is
+// none any more. indexed is the value of the patient's K key so far, nil where there is none.
 func reindex(batch *pebble.Batch, patient string, indexed, line []byte) error {
 	var before, now []string
 	if line != nil {
@@ -136,7 +137,9 @@ func (s *Store) FindPatients(ctx context.Context, q source.Search) (out source.F
 }
 
 // matching is the ids of the patients that a search finds, sorted.
-func (s *Store) matching(ctx context.Context, r pebble.Reader, q source.Search) (ids []string, err error) {
+func (s *Store) matching(
+	ctx context.Context, r pebble.Reader, q source.Search,
+) (ids []string, err error) {
 	if q.IDs != nil {
 		for _, id := range q.IDs {
 			there, err := s.inDirectory(r, id)
@@ -171,8 +174,11 @@ func (s *Store) inDirectory(r pebble.Reader, id string) (bool, error) {
 	return !gone, err
 }
 
-// meeting is the ids of the patients that meet a criterion, sorted, of those in among (sorted) where that is not nil.
-func (s *Store) meeting(ctx context.Context, r pebble.Reader, c find.Criterion, among []string) ([]string, error) {
+// meeting is the ids of the patients that meet a criterion, sorted, of those in among (sorted)
+// where that is not nil.
+func (s *Store) meeting(
+	ctx context.Context, r pebble.Reader, c find.Criterion, among []string,
+) ([]string, error) {
 	ids := []string{}
 	if among != nil && len(among) <= oneByOne {
 		for _, id := range among {
@@ -187,7 +193,8 @@ func (s *Store) meeting(ctx context.Context, r pebble.Reader, c find.Criterion, 
 		return ids, ctx.Err()
 	}
 	for _, alternative := range c {
-		lower, upper := append([]byte{kEntry}, alternative.From...), append([]byte{kEntry}, alternative.To...)
+		lower, upper :=
+			append([]byte{kEntry}, alternative.From...), append([]byte{kEntry}, alternative.To...)
 		err := between(r, lower, upper, func(k, _ []byte) error {
 			end := bytes.LastIndexByte(k, 0)
 			if alternative.Accept != nil && !alternative.Accept(string(k[1:end])) {
@@ -219,7 +226,8 @@ func (s *Store) meeting(ctx context.Context, r pebble.Reader, c find.Criterion, 
 	return ids, nil
 }
 
-// oneByOne is up to how many patients are looked at one by one, rather than all that meet a criterion.
+// oneByOne is up to how many patients are looked at one by one, rather than all that meet a
+// criterion.
 const oneByOne = 5000
 
 // meets reports whether a patient meets a criterion.
@@ -236,10 +244,13 @@ func (s *Store) meets(r pebble.Reader, id string, c find.Criterion) (found bool,
 	return found, err
 }
 
-var errTooMany = ehi.Errorf(ehi.TooCostly, "The search finds more than %d patients; narrow it down", maxFound)
+var errTooMany = ehi.Errorf(ehi.TooCostly, "The search finds more than %d patients; narrow it down",
+	maxFound)
 
 // everyPatient goes on in the directory.
-func (s *Store) everyPatient(ctx context.Context, r pebble.Reader, q source.Search) (out source.Found, err error) {
+func (s *Store) everyPatient(
+	ctx context.Context, r pebble.Reader, q source.Search,
+) (out source.Found, err error) {
 	var ids []string
 	lower := key(kPatient, q.After)
 	if q.After != "" {
@@ -290,7 +301,8 @@ type patientCount struct {
 func (s *Store) patients(ctx context.Context) (int, error) {
 	s.count.mu.Lock()
 	defer s.count.mu.Unlock()
-	at := s.db.Metrics().WAL.BytesIn // before it is counted: what is written meanwhile makes another state
+	// before it is counted: what is written meanwhile makes another state
+	at := s.db.Metrics().WAL.BytesIn
 	if s.count.known && s.count.at == at {
 		return s.count.n, nil
 	}

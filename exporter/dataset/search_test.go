@@ -51,21 +51,31 @@ func found(t *testing.T, s *dataset.Store, pairs ...string) (ids []string) {
 	}
 }
 
-// BULK-8: the index follows the patients through any imports, and finds what going through all of them finds.
+// BULK-8: the index follows the patients through any imports, and finds what going through all
+// of them finds.
 func TestBULK8TheIndexFollowsTheImports(t *testing.T) {
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		s := openStore(t, filepath.Join(dir, fmt.Sprint("store", n)))
 		now := map[string][]string{}
-		pick := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(rt, label) }
+		pick := func(label string, from ...string) string {
+			return rapid.SampledFrom(from).Draw(rt, label)
+		}
 		for version := range rapid.IntRange(1, 3).Draw(rt, "imports") {
 			var lines []string
 			for range rapid.IntRange(1, 6).Draw(rt, "patients") {
 				id := pick("id", "a", "b", "c", "d", "aa")
-				line := fmt.Sprintf(`{"resourceType":"Patient","id":%q,"meta":{"lastUpdated":"2020-01-0%dT00:00:00Z"},"birthDate":%q,"name":[{"family":%q,"given":[%q]}],"identifier":[{"system":%q,"value":%q}]}`,
-					id, version+1, pick("born", "1970", "1970-05", "1970-05-17", "1980-01-01", ""), pick("family", "Smith", "Smythe", "van Dyk", ""), pick("given", "Ann", "Änne", "Bo"), pick("system", "", "urn:a", "urn:ab"), pick("value", "1", "12", ""))
-				lines = slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, fmt.Sprintf(`"id":%q`, id)) })
+				line := fmt.Sprintf(`{"resourceType":"Patient","id":%q,`+
+					`"meta":{"lastUpdated":"2020-01-0%dT00:00:00Z"},"birthDate":%q,`+
+					`"name":[{"family":%q,"given":[%q]}],"identifier":[{"system":%q,"value":%q}]}`,
+					id, version+1, pick("born", "1970", "1970-05", "1970-05-17", "1980-01-01", ""),
+					pick("family", "Smith", "Smythe", "van Dyk", ""),
+					pick("given", "Ann", "Änne", "Bo"), pick("system", "", "urn:a", "urn:ab"),
+					pick("value", "1", "12", ""))
+				lines = slices.DeleteFunc(lines, func(l string) bool {
+					return strings.Contains(l, fmt.Sprintf(`"id":%q`, id))
+				})
 				lines = append(lines, line)
 			}
 			for _, line := range lines {
@@ -80,8 +90,22 @@ func TestBULK8TheIndexFollowsTheImports(t *testing.T) {
 			}
 			load(t, s, write(t, dir, fmt.Sprintf("%d.%d.ndjson", n, version), lines...))
 		}
-		for _, pairs := range [][]string{nil, {"name=s"}, {"name=dyk"}, {"family=smi,van"}, {"given=ann"}, {"identifier=1"}, {"identifier=urn:a|"}, {"identifier=urn:a|1"}, {"identifier=|12"},
-			{"birthdate=1970"}, {"birthdate=gt1970-05"}, {"birthdate=le1970-05"}, {"birthdate=ne1970-05-17"}, {"name=s", "birthdate=ge1970", "identifier=1,12"}} {
+		for _, pairs := range [][]string{
+			nil,
+			{"name=s"},
+			{"name=dyk"},
+			{"family=smi,van"},
+			{"given=ann"},
+			{"identifier=1"},
+			{"identifier=urn:a|"},
+			{"identifier=urn:a|1"},
+			{"identifier=|12"},
+			{"birthdate=1970"},
+			{"birthdate=gt1970-05"},
+			{"birthdate=le1970-05"},
+			{"birthdate=ne1970-05-17"},
+			{"name=s", "birthdate=ge1970", "identifier=1,12"},
+		} {
 			var criteria []find.Criterion
 			for _, pair := range pairs {
 				criteria = append(criteria, criterion(rt, pair))
@@ -108,7 +132,10 @@ func hundredThousand(b *testing.B) *dataset.Store {
 		b.Fatal(err)
 	}
 	for n := range 100_000 {
-		fmt.Fprintf(f, `{"resourceType":"Patient","id":"p%06d","birthDate":"%d-%02d-%02d","name":[{"family":"Family%d","given":["Given%d","Second"]}],"identifier":[{"system":"urn:mrn","value":"MRN%d"}]}`+"\n",
+		fmt.Fprintf(f,
+			`{"resourceType":"Patient","id":"p%06d","birthDate":"%d-%02d-%02d",`+
+				`"name":[{"family":"Family%d","given":["Given%d","Second"]}],`+
+				`"identifier":[{"system":"urn:mrn","value":"MRN%d"}]}`+"\n",
 			n, 1930+n%80, 1+n%12, 1+n%28, n%5000, n%300, n)
 	}
 	if err := f.Close(); err != nil {
@@ -127,10 +154,19 @@ func hundredThousand(b *testing.B) *dataset.Store {
 	return s
 }
 
-// BenchmarkFindPatients: no search costs what the store holds. The scan is what going through all patients would cost.
+// BenchmarkFindPatients: no search costs what the store holds. The scan is what going through
+// all patients would cost.
 func BenchmarkFindPatients(b *testing.B) {
 	s := hundredThousand(b)
-	for _, pairs := range []string{"identifier=urn:mrn|MRN77777", "name=family4999", "family=family49&birthdate=ge1970", "birthdate=1975-06-14", "name=given29", "birthdate=ge1930", ""} {
+	for _, pairs := range []string{
+		"identifier=urn:mrn|MRN77777",
+		"name=family4999",
+		"family=family49&birthdate=ge1970",
+		"birthdate=1975-06-14",
+		"name=given29",
+		"birthdate=ge1930",
+		"",
+	} {
 		b.Run("search="+pairs, func(b *testing.B) {
 			q := source.Search{Limit: 50}
 			for _, pair := range strings.FieldsFunc(pairs, func(r rune) bool { return r == '&' }) {

@@ -20,8 +20,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// settle makes what is derived from the resources true again for everything that changed, or that waited for what came. It is safe to
-// interrupt and to repeat; the store is durable when it returns. settled is told how many patients are done.
+// settle makes what is derived from the resources true again for everything that changed, or
+// that waited for what came. It is safe to interrupt and to repeat; the store is durable when it
+// returns. settled is told how many patients are done.
 func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	if err := w.flush(pebble.NoSync); err != nil {
 		return err
@@ -70,7 +71,8 @@ func (w *writer) miss() error {
 	return errors.Join(err, w.flush(pebble.NoSync))
 }
 
-// relink looks at what shared resources refer to: those that changed, and those that waited for what came.
+// relink looks at what shared resources refer to: those that changed, and those that waited for
+// what came.
 func (w *writer) relink() error {
 	for {
 		targets, err := first(w.store.db, []byte{kRelink}, placeAtOnce)
@@ -79,7 +81,8 @@ func (w *writer) relink() error {
 		}
 		for _, t := range targets {
 			typ, id, _ := strings.Cut(t, "\x00")
-			if err := errors.Join(w.delete(key(kRelink, typ, id)), w.relinkOne(typ, id)); err != nil {
+			err := errors.Join(w.delete(key(kRelink, typ, id)), w.relinkOne(typ, id))
+			if err != nil {
 				return err
 			}
 		}
@@ -253,7 +256,8 @@ func (w *writer) settlePatients(ctx context.Context, settled func(patients int))
 	return group.Wait()
 }
 
-// unsettled visits each patient who changed once, in the order of their ids. What is settled meanwhile does not come again.
+// unsettled visits each patient who changed once, in the order of their ids. What is settled
+// meanwhile does not come again.
 func (w *writer) unsettled(visit func(patient string) error) (err error) {
 	snapshot := w.store.db.NewSnapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
@@ -482,13 +486,15 @@ func (s *settler) write() error {
 	links := s.links()
 	for _, t := range before {
 		if _, found := slices.BinarySearch(links, t); !found {
-			err = errors.Join(err, s.batch.Delete(append(prefix[:len(prefix):len(prefix)], t...), nil))
+			err = errors.Join(err,
+				s.batch.Delete(append(prefix[:len(prefix):len(prefix)], t...), nil))
 		}
 	}
 	missing := false
 	for _, t := range links {
 		if _, found := slices.BinarySearch(before, t); !found {
-			err = errors.Join(err, s.batch.Set(append(prefix[:len(prefix):len(prefix)], t...), nil, nil))
+			err = errors.Join(err,
+				s.batch.Set(append(prefix[:len(prefix):len(prefix)], t...), nil, nil))
 		}
 		at, e := s.network.node(t)
 		err = errors.Join(err, e)
@@ -540,8 +546,8 @@ func (s *settler) waitFor() error {
 	return s.batch.Set(k, []byte(list), nil)
 }
 
-// enter writes the patient into the directory, or takes it out where the Patient is not there: resources can come before it, and stay
-// behind.
+// enter writes the patient into the directory, or takes it out where the Patient is not there:
+// resources can come before it, and stay behind.
 func (s *settler) enter(links []string, dangling bool) error {
 	old, indexed, err := s.entered()
 	if err != nil {
@@ -551,7 +557,8 @@ func (s *settler) enter(links []string, dangling bool) error {
 		return err
 	}
 	if s.self == nil {
-		return errors.Join(s.batch.Delete(key(kPatient, s.patient), nil), s.batch.Delete(key(kSharedOf, s.patient), nil),
+		return errors.Join(s.batch.Delete(key(kPatient, s.patient), nil),
+			s.batch.Delete(key(kSharedOf, s.patient), nil),
 			reindex(s.batch, s.patient, indexed, nil))
 	}
 	shared, whole, err := s.network.closure(links)
@@ -559,7 +566,10 @@ func (s *settler) enter(links []string, dangling bool) error {
 		return err
 	}
 	entry, err := json.Marshal(patientEntry{
-		Name: fhir.DisplayName(s.self, s.now), Total: s.total + int64(len(shared)), Own: s.total, Bytes: s.bytes,
+		Name:  fhir.DisplayName(s.self, s.now),
+		Total: s.total + int64(len(shared)),
+		Own:   s.total,
+		Bytes: s.bytes,
 		Whole: whole && !dangling, Generation: string(s.gen), Merges: s.merged,
 	})
 	if err != nil {
@@ -569,7 +579,8 @@ func (s *settler) enter(links []string, dangling bool) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.batch.Set(key(kPatient, s.patient), entry, nil), s.batch.Set(key(kSharedOf, s.patient), keys, nil),
+	return errors.Join(s.batch.Set(key(kPatient, s.patient), entry, nil),
+		s.batch.Set(key(kSharedOf, s.patient), keys, nil),
 		reindex(s.batch, s.patient, indexed, s.self))
 }
 
@@ -592,7 +603,8 @@ func (s *settler) merge(before, now []merge) (err error) {
 		err = errors.Join(err, s.batch.Delete(key(kMerged, m.Survivor, m.Replaced, s.patient), nil))
 	}
 	for _, m := range now {
-		err = errors.Join(err, s.batch.Set(key(kMerged, m.Survivor, m.Replaced, s.patient), nil, nil))
+		err = errors.Join(err,
+			s.batch.Set(key(kMerged, m.Survivor, m.Replaced, s.patient), nil, nil))
 	}
 	return err
 }

@@ -17,13 +17,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// sorter keeps what an import writes to c keys beside a store that has none yet. It sorts that piece by
-// piece into files, from which the settling reads each patient's record once, in the order of the keys, and
-// writes the store's tables in their final form. Pebble would sort, compress and write everything twice
-// before, and be read once more.
+// sorter keeps what an import writes to c keys beside a store that has none yet. It sorts that
+// piece by piece into files, from which the settling reads each patient's record once, in the
+// order of the keys, and writes the store's tables in their final form. Pebble would sort,
+// compress and write everything twice before, and be read once more.
 //
-// A sorter is for one goroutine until it is sealed, and for any number from then on. Nothing of it outlives
-// the process: its files have no names.
+// A sorter is for one goroutine until it is sealed, and for any number from then on. Nothing of
+// it outlives the process: its files have no names.
 type sorter struct {
 	dir     string
 	limits  sorting
@@ -37,14 +37,22 @@ type sorter struct {
 
 // sorting bounds what a sorter does.
 type sorting struct {
-	pile  int   // how many bytes are sorted at once; there are two piles
-	block int   // about how many bytes of a run are read at once
-	all   int64 // how many bytes it takes: what a crash loses, and the room that it needs beside the store
-	looks int   // how many keys may be looked up, which takes a search through all runs
-	part  int64 // how many bytes are carried over at least at once: each time the disk is waited for
+	pile  int // how many bytes are sorted at once; there are two piles
+	block int // about how many bytes of a run are read at once
+	// how many bytes it takes: what a crash loses, and the room that it needs beside the store
+	all   int64
+	looks int // how many keys may be looked up, which takes a search through all runs
+	// how many bytes are carried over at least at once: each time the disk is waited for
+	part int64
 }
 
-var usualSorting = sorting{pile: 8 << 20, block: 64 << 10, all: 4 << 30, looks: 10_000, part: 16 << 20}
+var usualSorting = sorting{
+	pile:  8 << 20,
+	block: 64 << 10,
+	all:   4 << 30,
+	looks: 10_000,
+	part:  16 << 20,
+}
 
 const (
 	// sortedPrefix is how the names of tables begin that are not in the store yet.
@@ -70,7 +78,12 @@ type pileKey struct {
 func newPile(size int) *pile { return &pile{bytes: make([]byte, 0, size)} }
 
 func newSorter(dir string, limits sorting) *sorter {
-	return &sorter{dir: dir, limits: limits, filling: newPile(limits.pile), spare: newPile(limits.pile)}
+	return &sorter{
+		dir:     dir,
+		limits:  limits,
+		filling: newPile(limits.pile),
+		spare:   newPile(limits.pile),
+	}
 }
 
 // headOf is what pileKey has of a key.
@@ -105,7 +118,8 @@ func (p *pile) compare(a, b pileKey) int {
 	return int(int64(a.at) - int64(b.at))
 }
 
-// takes reports whether there is room for a resource. The store keeps the lines of large ones apart.
+// takes reports whether there is room for a resource. The store keeps the lines of large ones
+// apart.
 func (s *sorter) takes(line []byte) bool {
 	return len(line) < largeValue/2 && s.bytes < s.limits.all
 }
@@ -211,9 +225,9 @@ func (s *sorter) close() error {
 	return err
 }
 
-// run is a file of sorted keys, in blocks. A block begins with its length and a sum of what follows; a key is
-// preceded by its length and that of its value, each a varint, the latter one more, and 0 for a key that was
-// deleted.
+// run is a file of sorted keys, in blocks. A block begins with its length and a sum of what
+// follows; a key is preceded by its length and that of its value, each a varint, the latter one
+// more, and 0 for a key that was deleted.
 type run struct {
 	file   *os.File
 	blocks []runBlockAt
@@ -300,7 +314,9 @@ func (r *run) first(block int) []byte {
 // from reads a run from the first key that is not less than k. ok is false where there is none.
 func (r *run) from(k []byte) (reader *runReader, ok bool, err error) {
 	// The block before the first one that begins behind k may have k.
-	behind := sort.Search(len(r.blocks), func(i int) bool { return bytes.Compare(r.first(i), k) > 0 })
+	behind := sort.Search(len(r.blocks), func(i int) bool {
+		return bytes.Compare(r.first(i), k) > 0
+	})
 	reader = &runReader{run: r, next: max(0, behind-1)}
 	for {
 		if ok, err = reader.advance(); err != nil || !ok || bytes.Compare(reader.key, k) >= 0 {
@@ -369,8 +385,9 @@ func (r *runReader) load() error {
 	return nil
 }
 
-var errChanged = errors.New("the disk gave back other bytes than the import had written for sorting: " +
-	"look at the disk, and import again")
+var errChanged = errors.New(
+	"the disk gave back other bytes than the import had written for sorting: " +
+		"look at the disk, and import again")
 
 // merging reads all runs at once, in the order of the keys, of equal ones the newest alone.
 type merging struct {
@@ -439,7 +456,8 @@ func (m *merging) advance() error {
 	return nil
 }
 
-// before calls f for each key that is less than upper, nil for all. What f is given is valid during the call only.
+// before calls f for each key that is less than upper, nil for all. What f is given is valid
+// during the call only.
 func (m *merging) before(upper []byte, f func(k, v []byte) error) error {
 	for len(m.heap) > 0 {
 		top := m.heap[0]
@@ -522,11 +540,12 @@ type tables struct {
 	paths []string
 }
 
-// tableBytes is about how large a table gets: that of the lowest level. How large it is by now takes
-// a look at all that is compressed meanwhile, and it is no larger than what went in.
+// tableBytes is about how large a table gets: that of the lowest level. How large it is by now
+// takes a look at all that is compressed meanwhile, and it is no larger than what went in.
 const tableBytes = 64 << 20
 
-// syncedBytes is after how much of a table the disk is told to begin: at its end less is waited for.
+// syncedBytes is after how much of a table the disk is told to begin: at its end less is waited
+// for.
 const syncedBytes = 1 << 20
 
 // set writes a key behind those before it.

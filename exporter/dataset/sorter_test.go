@@ -17,8 +17,8 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// However keys are set, deleted and looked up, a sorter gives the last value of each, in the order of the
-// keys, whole or in parts.
+// However keys are set, deleted and looked up, a sorter gives the last value of each, in the
+// order of the keys, whole or in parts.
 func TestASorterGivesTheLastValueOfEachKey(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "sorter")
@@ -37,14 +37,18 @@ func TestASorterGivesTheLastValueOfEachKey(t *testing.T) {
 			if err == nil && got != nil {
 				_, got = decodeValue(got)
 			}
-			if v, there := want[string(k)]; err != nil || string(got) != v || there != (got != nil) {
+			v, there := want[string(k)]
+			if err != nil || string(got) != v || there != (got != nil) {
 				t.Fatalf("%q is %q, %v; want %q", k, got, err, v)
 			}
 		}
 		someKey := func() []byte {
-			patients := []string{"a", "a-b", "ab", "b", "patient-of-a-long-name-1", "patient-of-a-long-name-2"}
+			patients := []string{
+				"a", "a-b", "ab", "b", "patient-of-a-long-name-1", "patient-of-a-long-name-2",
+			}
 			patient := rapid.SampledFrom(patients).Draw(t, "patient")
-			return key(kCompartment, patient, "Observation", fmt.Sprint(rapid.IntRange(0, 5).Draw(t, "id")))
+			return key(kCompartment, patient, "Observation",
+				fmt.Sprint(rapid.IntRange(0, 5).Draw(t, "id")))
 		}
 		for range rapid.IntRange(0, 150).Draw(t, "steps") {
 			k := someKey()
@@ -161,7 +165,8 @@ func TestTablesOfAKilledImportAreRemoved(t *testing.T) {
 	}
 }
 
-// A first import in bulk leaves the resources in tables of their own, as they stay, and nothing beside them.
+// A first import in bulk leaves the resources in tables of their own, as they stay, and nothing
+// beside them.
 func TestAFirstImportInBulkWritesTheTablesAsTheyStay(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(Config{Dir: dir, Bulk: true})
@@ -175,7 +180,8 @@ func TestAFirstImportInBulkWritesTheTablesAsTheyStay(t *testing.T) {
 		if n%each == 0 {
 			fmt.Fprintf(&lines, `{"resourceType":"Patient","id":"p%d"}`+"\n", n/each)
 		}
-		const observation = `{"resourceType":"Observation","id":"o%d","subject":{"reference":"Patient/p%d"},` +
+		const observation = `{"resourceType":"Observation","id":"o%d",` +
+			`"subject":{"reference":"Patient/p%d"},` +
 			`"note":[{"text":%q}]}`
 		fmt.Fprintf(&lines, observation+"\n", n, n%patients, strings.Repeat("text ", 40))
 	}

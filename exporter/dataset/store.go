@@ -32,7 +32,8 @@ const Folder = "records"
 // layoutVersion is what a store's v key holds; a store of another layout is refused.
 const layoutVersion = "4"
 
-// Store is an open record store. It is safe for concurrent use; one process at a time may have it open.
+// Store is an open record store. It is safe for concurrent use; one process at a time may have
+// it open.
 type Store struct {
 	dir   string
 	fresh bool
@@ -53,7 +54,8 @@ type Store struct {
 	frozen  frozen
 	own     []string // see Config.OwnBases
 	bases   []string // as they were given
-	// waiting has the digests of all names that something depends on, and the r keys; under writing.
+	// waiting has the digests of all names that something depends on, and the r keys; under
+	// writing.
 	waiting *filter
 	count   patientCount
 	// lineage is which records the store holds.
@@ -64,7 +66,8 @@ type Store struct {
 	watched  int
 	// writing is held by the one writer.
 	writing sync.Mutex
-	// idle flushes when nothing has been written for a while, unless closing, which is under ending; nothing is written read-only.
+	// idle flushes when nothing has been written for a while, unless closing, which is under
+	// ending; nothing is written read-only.
 	idle    *time.Timer
 	ending  sync.Mutex
 	closing bool
@@ -83,14 +86,16 @@ type Config struct {
 	// written; the import, run again, brings it. The first import into a store needs room for up to
 	// 4 GiB beside it.
 	Bulk bool
-	// ReadOnly opens a store that is there and writes nothing to its disk, which may be full. Imports, and what freezes
-	// a population, fail.
+	// ReadOnly opens a store that is there and writes nothing to its disk, which may be full.
+	// Imports, and what freezes a population, fail.
 	ReadOnly bool
-	// OwnBases are FHIR bases under which resources of the store may be referred to by absolute URLs: this server's, and those of
-	// the systems that the records came from. A reference to any other server leads out of the store.
+	// OwnBases are FHIR bases under which resources of the store may be referred to by absolute
+	// URLs: this server's, and those of the systems that the records came from. A reference to
+	// any other server leads out of the store.
 	OwnBases []string
-	// Stuck is called where what was written has not got to the disk for some seconds, which is full or broken: whoever
-	// writes waits until it does, so that a command has nothing left but to end. nil: the store tries without end.
+	// Stuck is called where what was written has not got to the disk for some seconds, which is
+	// full or broken: whoever writes waits until it does, so that a command has nothing left but
+	// to end. nil: the store tries without end.
 	Stuck func(error)
 	Log   *slog.Logger
 }
@@ -111,7 +116,12 @@ func Open(c Config) (*Store, error) {
 	opts := options(c.Log, harm)
 	opts.ReadOnly = c.ReadOnly
 	armed := new(atomic.Bool)
-	opts.FS = &journal{FS: vfs.Default, dir: filepath.Clean(c.Dir), fatal: quiet{c.Log}.Fatalf, armed: armed}
+	opts.FS = &journal{
+		FS:    vfs.Default,
+		dir:   filepath.Clean(c.Dir),
+		fatal: quiet{c.Log}.Fatalf,
+		armed: armed,
+	}
 	held, fresh, err := hold(c)
 	if err != nil {
 		return nil, err
@@ -132,7 +142,8 @@ func Open(c Config) (*Store, error) {
 		opts.Levels[0].Compression = opts.Levels[1].Compression
 	}
 	opts.EnsureDefaults()
-	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize)) // Pebble takes the memory of memtables from it
+	// Pebble takes the memory of memtables from it
+	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize))
 	opts.Cache = cache
 	db, err := pebble.Open(c.Dir, opts)
 	if err == nil && !c.Bulk && !c.ReadOnly {
@@ -149,9 +160,14 @@ func Open(c Config) (*Store, error) {
 		armed: armed,
 		dir:   filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache,
 		log: c.Log, bulk: c.Bulk,
-		reads: c.ReadOnly, closing: c.ReadOnly, own: ownBases(c.OwnBases), bases: slices.Clone(c.OwnBases),
-		frozen: frozen{open: map[string]*population{}}, tableOptions: tableOptions, sorting: usualSorting,
-		disk: disk.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
+		reads:        c.ReadOnly,
+		closing:      c.ReadOnly,
+		own:          ownBases(c.OwnBases),
+		bases:        slices.Clone(c.OwnBases),
+		frozen:       frozen{open: map[string]*population{}},
+		tableOptions: tableOptions,
+		sorting:      usualSorting,
+		disk:         disk.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
 	}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
@@ -170,13 +186,15 @@ func Open(c Config) (*Store, error) {
 // Fresh reports whether Open made the store: there was none, nor anything else in its folder.
 func (s *Store) Fresh() bool { return s.fresh }
 
-// AlsoOwn adds to Config.OwnBases what is known only once a server listens. It is called before anything is imported.
+// AlsoOwn adds to Config.OwnBases what is known only once a server listens. It is called before
+// anything is imported.
 func (s *Store) AlsoOwn(bases ...string) {
 	s.bases = append(s.bases, bases...)
 	s.own = ownBases(s.bases)
 }
 
-// ownBases writes each base as plainURL does, and a final slash, and puts those first that lie below others.
+// ownBases writes each base as plainURL does, and a final slash, and puts those first that lie
+// below others.
 func ownBases(bases []string) []string {
 	var out []string
 	for _, b := range bases {
@@ -189,37 +207,58 @@ func ownBases(bases []string) []string {
 	return slices.Compact(out)
 }
 
-// bloomBits a key of a table's filter: what is not there is found missing in 99 of 100 tables without a look into them.
+// bloomBits a key of a table's filter: what is not there is found missing in 99 of 100 tables
+// without a look into them.
 const bloomBits = 10
 
-// blockBytes is how much is compressed and read at once. Records are read whole, so large blocks cost a look-up of one resource
-// some microseconds and make a scan twice as fast as Pebble's default of 4 KiB.
+// blockBytes is how much is compressed and read at once. Records are read whole, so large blocks
+// cost a look-up of one resource some microseconds and make a scan twice as fast as Pebble's
+// default of 4 KiB.
 const blockBytes = 32 << 10
 
-// largeValue is the size from which a value is kept apart from its key, in bytes. A merge of n sorted runs holds a block of each: with
-// values of 8 MB within the blocks that would be hundreds of megabytes.
+// largeValue is the size from which a value is kept apart from its key, in bytes. A merge of n
+// sorted runs holds a block of each: with values of 8 MB within the blocks that would be
+// hundreds of megabytes.
 const largeValue = 256 << 10
 
-// memTableBytes is how much is sorted in memory before it becomes a table; there may be two of them.
+// memTableBytes is how much is sorted in memory before it becomes a table; there may be two of
+// them.
 const memTableBytes = 8 << 20
 
 func options(log *slog.Logger, harm *damage) *pebble.Options {
 	o := &pebble.Options{
-		FormatMajorVersion: pebble.FormatNewest, MemTableSize: memTableBytes, Logger: quiet{log}, EventListener: harm.listener(),
-		L0CompactionThreshold: 8, L0CompactionFileThreshold: 1000, L0StopWritesThreshold: 48, LBaseMaxBytes: 512 << 20,
+		FormatMajorVersion:         pebble.FormatNewest,
+		MemTableSize:               memTableBytes,
+		Logger:                     quiet{log},
+		EventListener:              harm.listener(),
+		L0CompactionThreshold:      8,
+		L0CompactionFileThreshold:  1000,
+		L0StopWritesThreshold:      48,
+		LBaseMaxBytes:              512 << 20,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
-		FlushSplitBytes:            16 << 20, TargetFileSizes: [7]int64{16 << 20, 16 << 20, 16 << 20, 16 << 20, 32 << 20, 64 << 20, 64 << 20},
+		FlushSplitBytes:            16 << 20,
+		TargetFileSizes: [7]int64{
+			16 << 20, 16 << 20, 16 << 20, 16 << 20, 32 << 20, 64 << 20, 64 << 20,
+		},
 	}
 	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		return pebble.ValueSeparationPolicy{
-			Enabled: true, MinimumSize: largeValue, MaxBlobReferenceDepth: 2 * bulkRuns, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.3,
+			Enabled:               true,
+			MinimumSize:           largeValue,
+			MaxBlobReferenceDepth: 2 * bulkRuns,
+			RewriteMinimumAge:     time.Minute,
+			TargetGarbageRatio:    0.3,
 		}
 	}
 	// Resources have tables of their own, to which an import can add those that it has sorted.
 	resources := pebble.KeyRange{Start: []byte{kCompartment}, End: []byte{kCompartment + 1}}
-	o.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, resources, pebble.SpanPolicy{})
-	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression } // it is not there for long
-	o.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
+	o.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, resources,
+		pebble.SpanPolicy{})
+	// it is not there for long
+	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+	o.Levels[1].Compression = func() *sstable.CompressionProfile {
+		return sstable.FastestCompression
+	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 		o.Levels[i].BlockSize = blockBytes
@@ -227,7 +266,8 @@ func options(log *slog.Logger, harm *damage) *pebble.Options {
 	return o
 }
 
-// bulkRuns is how many sorted runs, of a memtable each, a bulk import gathers before they are merged.
+// bulkRuns is how many sorted runs, of a memtable each, a bulk import gathers before they are
+// merged.
 const bulkRuns = 64
 
 // merge merges the runs that were gathered.
@@ -238,9 +278,10 @@ func (s *Store) merge(ctx context.Context) error {
 	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)
 }
 
-// sync makes what was written durable. Pebble syncs nothing for a batch that is empty, so that the last one cannot stand for those
-// before it. A while later the log's content goes into a table: Pebble takes a log that is damaged, or has lost its end, for one
-// that was being written, and a table it does not.
+// sync makes what was written durable. Pebble syncs nothing for a batch that is empty, so that
+// the last one cannot stand for those before it. A while later the log's content goes into a
+// table: Pebble takes a log that is damaged, or has lost its end, for one that was being
+// written, and a table it does not.
 func (s *Store) sync() error {
 	if err := s.db.LogData([]byte{0}, pebble.Sync); err != nil {
 		return err
@@ -260,7 +301,8 @@ func (s *Store) flushIdly() {
 		return
 	}
 	if err := s.canBegin(); err != nil {
-		s.log.Warn("the record store's log stays as it is, and is not written into a table", "err", err)
+		s.log.Warn("the record store's log stays as it is, and is not written into a table", "err",
+			err)
 		return
 	}
 	if _, err := s.db.AsyncFlush(); err != nil {
@@ -268,8 +310,8 @@ func (s *Store) flushIdly() {
 	}
 }
 
-// canBegin tells why no further log can be begun, as far as that can be known before: there is no room, or the folder
-// takes no file.
+// canBegin tells why no further log can be begun, as far as that can be known before: there is
+// no room, or the folder takes no file.
 func (s *Store) canBegin() error {
 	if !s.roomy() {
 		return errors.New("its disk has too little room")
@@ -277,8 +319,8 @@ func (s *Store) canBegin() error {
 	return takesFiles(s.dir)
 }
 
-// roomy reports whether there is room to turn the log into a table. Pebble ends the process where it cannot
-// begin another log; what the log has is as safe there.
+// roomy reports whether there is room to turn the log into a table. Pebble ends the process
+// where it cannot begin another log; what the log has is as safe there.
 func (s *Store) roomy() bool { return s.hasFree(toFlush) }
 
 // toFlush is how much room Pebble may need for what is in memory.
@@ -304,7 +346,9 @@ func (s *Store) checkVersion() error {
 		return s.db.Set(key(kVersion), []byte(layoutVersion), &pebble.WriteOptions{Sync: !s.bulk})
 	}
 	if string(v) != layoutVersion {
-		return fmt.Errorf("the record store in %s has layout %s and this build reads layout %s; it is left as it is: start with another data folder, and import the records again", s.dir, v, layoutVersion)
+		return fmt.Errorf("the record store in %s has layout %s and this build reads layout %s; "+
+			"it is left as it is: start with another data folder, and import the records again",
+			s.dir, v, layoutVersion)
 	}
 	return nil
 }
@@ -347,8 +391,8 @@ func (s *Store) sample() {
 	telemetry.StoreSnapshots.Set(float64(m.Snapshots.Count))
 }
 
-// Check implements source.Source: it reads, from the disk as well, and no file of the store's has been found
-// damaged. Errors: ErrDamaged.
+// Check implements source.Source: it reads, from the disk as well, and no file of the store's
+// has been found damaged. Errors: ErrDamaged.
 func (s *Store) Check(context.Context) error {
 	_, err := get(s.db, key(kVersion))
 	if disk := s.disk.Read(); disk != nil {
@@ -362,7 +406,8 @@ func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
 	return between(r, prefix, after(prefix), f)
 }
 
-// between calls f for every key from lower to before upper. What it took of the store is given back also where f panics.
+// between calls f for every key from lower to before upper. What it took of the store is given
+// back also where f panics.
 func between(r pebble.Reader, lower, upper []byte, f func(k, v []byte) error) (err error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -401,7 +446,8 @@ type patientEntry struct {
 	Total int64  `json:"total"` // resources of a full export
 	Own   int64  `json:"own"`   // resources of the compartment
 	Bytes int64  `json:"bytes"` // of the compartment's lines, newlines included
-	// Whole is whether every reference of the record resolves; it and the h key hold for Generation.
+	// Whole is whether every reference of the record resolves; it and the h key hold for
+	// Generation.
 	Whole      bool   `json:"whole"`
 	Generation string `json:"gen"`
 	// Merges is what the Patient says about records that go on as others.
@@ -586,8 +632,8 @@ func (r *record) load(patient string) (err error) {
 	return nil
 }
 
-// state tells whether what was found out about shared resources still holds, and whether an import has touched the record and not
-// settled it yet.
+// state tells whether what was found out about shared resources still holds, and whether an
+// import has touched the record and not settled it yet.
 func (r *record) state(generation string) (fresh, touched bool, err error) {
 	gen, err := get(r.snap, key(kGeneration))
 	for _, p := range r.patients {
@@ -607,9 +653,10 @@ func (s *Store) sharedOf(r pebble.Reader, patient string) (keys []string, err er
 	return keys, json.Unmarshal(v, &keys)
 }
 
-// closure finds the shared resources that a patient's record refers to, directly or through other shared ones. whole is
-// false where a reference of one of them, or of the record, leads out, or where a Group is referred to: it names other patients, and is part
-// of no patient's record.
+// closure finds the shared resources that a patient's record refers to, directly or through
+// other shared ones. whole is false where a reference of one of them, or of the record, leads
+// out, or where a Group is referred to: it names other patients, and is part of no patient's
+// record.
 func closure(r pebble.Reader, patient string) (keys []string, whole bool, err error) {
 	links, err := below(r, key(kLink, patient, ""))
 	if err != nil {
@@ -627,8 +674,8 @@ func below(r pebble.Reader, prefix []byte) (ends []string, err error) {
 	return ends, err
 }
 
-// network is the shared resources and how they refer to one another, as far as it was asked about; nothing of that may change while
-// it is in use. It is for one goroutine.
+// network is the shared resources and how they refer to one another, as far as it was asked
+// about; nothing of that may change while it is in use. It is for one goroutine.
 type network struct {
 	reader pebble.Reader
 	nodes  map[string]node // by type and id, as in a key
@@ -751,7 +798,9 @@ func (r *record) Find(ctx context.Context, q source.Query, typ, id string) ([]by
 }
 
 // admitted is the line of a stored resource, if a query admits it.
-func admitted(ctx context.Context, q source.Query, typ string, db pebble.Reader, k []byte) (line []byte, _ error) {
+func admitted(
+	ctx context.Context, q source.Query, typ string, db pebble.Reader, k []byte,
+) (line []byte, _ error) {
 	val, err := get(db, k)
 	if err != nil || val == nil {
 		return nil, err
@@ -764,7 +813,9 @@ func admitted(ctx context.Context, q source.Query, typ string, db pebble.Reader,
 }
 
 // Scan implements source.Record.
-func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r *record) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	v := scan{ctx: ctx, query: q, visit: visit}
 	types := []string{""}
 	if len(q.Types) > 0 {
@@ -787,15 +838,18 @@ func (r *record) Scan(ctx context.Context, q source.Query, visit func(source.Res
 		if !q.AdmitsType(typ) {
 			continue
 		}
-		if err := view(r.snap, []byte(k), func(val []byte) error { return v.resource([]byte(typ), val) }); err != nil {
+		err := view(r.snap, []byte(k), func(val []byte) error {
+			return v.resource([]byte(typ), val)
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// scan visits the resources of one compartment, of one type or "" for all, but for those that are also in one of the compartments
-// before it.
+// scan visits the resources of one compartment, of one type or "" for all, but for those that
+// are also in one of the compartments before it.
 func (r *record) scan(v *scan, before []string, compartment []byte, typ string) error {
 	prefix := compartment
 	if typ != "" {
@@ -832,7 +886,8 @@ func (s *Store) Resource(ctx context.Context, patient, typ, id string) ([]byte, 
 
 var errNoResource = ehi.Errorf(ehi.NotFound, "Resource not found")
 
-// locate gives the key of a resource of a patient's record, or with "" of anybody's; nil where there is none.
+// locate gives the key of a resource of a patient's record, or with "" of anybody's; nil where
+// there is none.
 func (s *Store) locate(ctx context.Context, patient, typ, id string) ([]byte, error) {
 	if patient == "" {
 		owners, there, err := ownersIn(s.db, typ, id)
@@ -888,13 +943,21 @@ func (s *scan) resource(typ, val []byte) error {
 		}
 		also = true
 	}
-	return s.visit(source.Resource{Type: s.typ, Line: line, Updated: at, Patient: s.patient, Loose: s.loose, Also: also})
+	return s.visit(source.Resource{
+		Type:    s.typ,
+		Line:    line,
+		Updated: at,
+		Patient: s.patient,
+		Loose:   s.loose,
+		Also:    also,
+	})
 }
 
 // updated is meta.lastUpdated, or the time of import where the resource has none.
 func updated(c *fhir.Cursor, line []byte, imported time.Time) time.Time {
 	for c.Reset(line); c.Next(); {
-		if c.Depth == 2 && c.IsString() && string(c.Key()) == "lastUpdated" && string(c.KeyAt(1)) == "meta" {
+		if c.Depth == 2 && c.IsString() && string(c.Key()) == "lastUpdated" &&
+			string(c.KeyAt(1)) == "meta" {
 			if span, err := fhir.ParseSpan(string(c.Text())); err == nil {
 				return span.Start
 			}

@@ -17,7 +17,10 @@ type sweep struct {
 
 // newSweep begins a sweep. The caller closes it.
 func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
+	it, err := r.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{kind},
+		UpperBound: []byte{kind + 1},
+	})
 	if err != nil {
 		return nil, readError(err)
 	}

@@ -10,8 +10,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// unplaced counts what is in nobody's record although its type belongs to patients: what names no patient, and what names one who is
-// not there. What a patient's record refers to, directly or by way of shared resources, is in that record.
+// unplaced counts what is in nobody's record although its type belongs to patients: what names
+// no patient, and what names one who is not there. What a patient's record refers to, directly
+// or by way of shared resources, is in that record.
 func (s *Store) unplaced() (source.Unplaced, error) {
 	c := census{store: s, out: source.Unplaced{}}
 	err := each(s.db, []byte{kUnplaced}, func(k, _ []byte) error {
@@ -28,14 +29,16 @@ func (s *Store) unplaced() (source.Unplaced, error) {
 type census struct {
 	store *Store
 	out   source.Unplaced
-	goes  map[string][]string // patient -> those as whose records that one's goes on; nil until it is asked for
+	// patient -> those as whose records that one's goes on; nil until it is asked for
+	goes map[string][]string
 
 	open     []target         // are in a record where one of their carriers is
 	found    []bool           // ... and are
 	carriers map[target][]int // resources by way of which open ones are referred to, these sorted
 }
 
-// openAtOnce is how many resources are open before they are decided about: each decision reads all links.
+// openAtOnce is how many resources are open before they are decided about: each decision reads
+// all links.
 const openAtOnce = 50_000
 
 func (c *census) count(typ, id string) {
@@ -46,7 +49,8 @@ func (c *census) count(typ, id string) {
 	c.out[typ] = u
 }
 
-// known reports whether a patient's record is somebody's: the Patient is there, or one as whose record it goes on.
+// known reports whether a patient's record is somebody's: the Patient is there, or one as whose
+// record it goes on.
 func (c *census) known(patient string) (bool, error) {
 	if there, err := has(c.store.db, key(kPatient, patient)); err != nil || there {
 		return there, err
@@ -74,7 +78,8 @@ func (c *census) known(patient string) (bool, error) {
 	return false, nil
 }
 
-// strays counts the resources of patients who are not there, but for those that are another one's, too.
+// strays counts the resources of patients who are not there, but for those that are another
+// one's, too.
 func (c *census) strays() error {
 	strays, err := below(c.store.db, []byte{kStray})
 	if err != nil {
@@ -104,7 +109,8 @@ func (c *census) strays() error {
 	return nil
 }
 
-// firstOf reports whether a resource is of nobody who is known, and the patient is the first whom it names.
+// firstOf reports whether a resource is of nobody who is known, and the patient is the first
+// whom it names.
 func (c *census) firstOf(patient, typ, id string) (bool, error) {
 	owners, _, err := ownersIn(c.store.db, typ, id)
 	if err != nil || len(owners) > 0 && owners[0] != patient {
@@ -118,9 +124,9 @@ func (c *census) firstOf(patient, typ, id string) (bool, error) {
 	return true, nil
 }
 
-// loose takes in a resource that is in no compartment. Whatever refers to it waits for it (w keys), and
-// so on; but nothing waits for a resource that is there and whose type belongs to nobody. By way of
-// which of those it is in a record is found out for many at once.
+// loose takes in a resource that is in no compartment. Whatever refers to it waits for it (w
+// keys), and so on; but nothing waits for a resource that is there and whose type belongs to
+// nobody. By way of which of those it is in a record is found out for many at once.
 func (c *census) loose(t target) error {
 	seen := []target{t}
 	var carriers []target

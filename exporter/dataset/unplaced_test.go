@@ -12,15 +12,17 @@ import (
 // IN-4: what is in somebody's record is not counted as lost, in whatever way it got there.
 func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 	const (
-		a        = `{"resourceType":"Patient","id":"a"}`
-		toMary   = `"subject":{"reference":"Patient/mary"}`
-		about    = `"subject":{"reference":"Patient/a"}`
-		goal     = `{"resourceType":"Goal","id":"g","lifecycleStatus":"active","subject":{"display":"x"}}`
+		a      = `{"resourceType":"Patient","id":"a"}`
+		toMary = `"subject":{"reference":"Patient/mary"}`
+		about  = `"subject":{"reference":"Patient/a"}`
+		goal   = `{"resourceType":"Goal","id":"g","lifecycleStatus":"active",` +
+			`"subject":{"display":"x"}}`
 		schedule = `{"resourceType":"Schedule","id":"sc","actor":[{"reference":"Practitioner/p"}]}`
 		slot     = `{"resourceType":"Slot","id":"sl","schedule":{"reference":"Schedule/sc"}}`
 		visit    = `{"resourceType":"Appointment","id":"ap","slot":[{"reference":"Slot/sl"}],` +
 			`"participant":[{"actor":{"reference":"Patient/a"}}]}`
-		plan     = `{"resourceType":"CarePlan","id":"cp",` + about + `,"goal":[{"reference":"Goal/g"}]}`
+		plan = `{"resourceType":"CarePlan","id":"cp",` + about +
+			`,"goal":[{"reference":"Goal/g"}]}`
 		measured = `{"resourceType":"Observation","id":"o",` + toMary
 		basic    = `{"resourceType":"Basic","id":"b",` + about
 		unsaid   = `"subject":{"display":"x"}`
@@ -32,9 +34,12 @@ func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 	)
 	// to is an extension that refers to a resource.
 	to := func(reference string) string {
-		return `,"extension":[{"url":"https://x.example.org/","valueReference":{"reference":"` + reference + `"}}]}`
+		return `,"extension":[{"url":"https://x.example.org/","valueReference":{"reference":"` +
+			reference + `"}}]}`
 	}
-	plans := func(id, of string) string { return `{"resourceType":"CarePlan","id":"` + id + `",` + unsaid + of }
+	plans := func(id, of string) string {
+		return `{"resourceType":"CarePlan","id":"` + id + `",` + unsaid + of
+	}
 	for name, c := range map[string]struct {
 		lines []string
 		lost  source.Unplaced
@@ -58,7 +63,9 @@ func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 			nil, []string{"CarePlan/cp", "Goal/g"},
 		},
 		"referred to by way of what is nobody's": {
-			[]string{a, schedule, slot, visit}, nil, []string{"Appointment/ap", "Slot/sl", "Schedule/sc"},
+			[]string{a, schedule, slot, visit},
+			nil,
+			[]string{"Appointment/ap", "Slot/sl", "Schedule/sc"},
 		},
 		"referred to by way of what is nobody's, twice": {
 			[]string{a, schedule, slot, basic + to("Endpoint/e"),
@@ -66,7 +73,12 @@ func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 			nil, []string{"Basic/b", "Endpoint/e", "Slot/sl", "Schedule/sc"},
 		},
 		"referred to by way of what is lost without that": {
-			[]string{a, goal, plans("lost", `,"goal":[{"reference":"Goal/g"}]}`), basic + to("CarePlan/lost")},
+			[]string{
+				a,
+				goal,
+				plans("lost", `,"goal":[{"reference":"Goal/g"}]}`),
+				basic + to("CarePlan/lost"),
+			},
 			nil, []string{"Basic/b", "CarePlan/lost", "Goal/g"},
 		},
 		"referred to by nobody's": {
@@ -74,8 +86,16 @@ func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 			source.Unplaced{"Schedule": {Count: 1, Example: "Schedule/sc"}}, nil,
 		},
 		"referred to by what is lost": {
-			[]string{a, goal, `{"resourceType":"CarePlan","id":"cp",` + toMary + `,"goal":[{"reference":"Goal/g"}]}`},
-			source.Unplaced{"CarePlan": {Count: 1, Example: "CarePlan/cp"}, "Goal": {Count: 1, Example: "Goal/g"}}, nil,
+			[]string{
+				a,
+				goal,
+				`{"resourceType":"CarePlan","id":"cp",` + toMary +
+					`,"goal":[{"reference":"Goal/g"}]}`,
+			},
+			source.Unplaced{
+				"CarePlan": {Count: 1, Example: "CarePlan/cp"},
+				"Goal":     {Count: 1, Example: "Goal/g"},
+			}, nil,
 		},
 		"referred to in a circle": {
 			[]string{a, plans("1", `,"partOf":[{"reference":"CarePlan/2"}]}`),
@@ -84,7 +104,8 @@ func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 		},
 		"referred to by a group alone": {
 			[]string{a,
-				`{"resourceType":"Group","id":"gr","member":[{"entity":{"reference":"Patient/a"}}]` + to("Goal/g"),
+				`{"resourceType":"Group","id":"gr","member":[{"entity":{"reference":"Patient/a"}}]` +
+					to("Goal/g"),
 				goal, basic + to("Group/gr")},
 			source.Unplaced{"Goal": {Count: 1, Example: "Goal/g"}}, []string{"Basic/b"},
 		},

@@ -16,8 +16,8 @@ type version struct {
 	untimed bool
 }
 
-// compare is positive where v is newer than o, and 0 where the order of arrival decides: by the later lastUpdated, none being the
-// oldest, then by the higher versionId.
+// compare is positive where v is newer than o, and 0 where the order of arrival decides: by the
+// later lastUpdated, none being the oldest, then by the higher versionId.
 func (v version) compare(o version) int {
 	if !v.untimed && !o.untimed {
 		if c := v.updated.Compare(o.updated); c != 0 {

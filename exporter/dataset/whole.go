@@ -20,28 +20,32 @@ import (
 	"ehi-server/shared/disk"
 )
 
-// Pebble trusts its folder: where its marker is missing it makes a new store and removes whatever lies there, and a log that
-// is missing was empty. So the folder is looked at before. What must hold: what is missing beside other files is damage, and
-// never newness.
+// Pebble trusts its folder: where its marker is missing it makes a new store and removes
+// whatever lies there, and a log that is missing was empty. So the folder is looked at before.
+// What must hold: what is missing beside other files is damage, and never newness.
 const (
-	// manifestMarker is how the name of the file begins that says which manifest of Pebble's is the present one.
+	// manifestMarker is how the name of the file begins that says which manifest of Pebble's is
+	// the present one.
 	manifestMarker = "marker.manifest."
-	// closedList is a list of all files that a store had when it was closed. While it is open there is none.
+	// closedList is a list of all files that a store had when it was closed. While it is open
+	// there is none.
 	closedList = "ehi.closed"
 	// logless says that the store is, or was when its process died, written to without a log.
 	logless = "ehi.logless"
 )
 
 // ErrDamaged is returned by Open where the folder has lost a file, or a part of one.
-var ErrDamaged = errors.New("the record store is damaged; it is left as it is: put the file back, or restore a backup into another folder")
+var ErrDamaged = errors.New("the record store is damaged; it is left as it is: put the file " +
+	"back, or restore a backup into another folder")
 
-// ErrNewer is returned by Open where another version of this project has closed the store, in words that this one
-// does not know.
-var ErrNewer = errors.New("the record store was closed by another version of the server, a newer one as a rule; " +
-	"it is left as it is: start that version")
+// ErrNewer is returned by Open where another version of this project has closed the store, in
+// words that this one does not know.
+var ErrNewer = errors.New(
+	"the record store was closed by another version of the server, a newer one as a rule; " +
+		"it is left as it is: start that version")
 
-// hold makes a store's folder, or looks at the one that is there, and keeps it to this process. fresh is whether nothing of a store
-// was there. Errors: ErrInUse, ErrDamaged.
+// hold makes a store's folder, or looks at the one that is there, and keeps it to this process.
+// fresh is whether nothing of a store was there. Errors: ErrInUse, ErrDamaged.
 func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 	dir := c.Dir
 	if c.ReadOnly {
@@ -57,7 +61,8 @@ func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 	if errors.As(err, &unopened) {
 		return nil, false, fmt.Errorf("open record store: %w", err)
 	}
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || err != nil && strings.Contains(err.Error(), "lock held") {
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
+		err != nil && strings.Contains(err.Error(), "lock held") {
 		return nil, false, fmt.Errorf("%w: %s", ErrInUse, dir)
 	}
 	if err != nil {
@@ -76,7 +81,8 @@ func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 	return lock, fresh, nil
 }
 
-// inspect looks at a folder before Pebble does. fresh is whether nothing of a store is there. Errors: ErrDamaged.
+// inspect looks at a folder before Pebble does. fresh is whether nothing of a store is there.
+// Errors: ErrDamaged.
 func inspect(dir string) (fresh bool, err error) {
 	sizes, err := sizesOf(dir)
 	if err != nil {
@@ -101,7 +107,8 @@ func inspect(dir string) (fresh bool, err error) {
 	case marker == "" && other == "": // a store was being made, and is made anew
 		return true, nil
 	case marker == "":
-		return false, fmt.Errorf("%w: %s holds %s and no file %s*", ErrDamaged, dir, other, manifestMarker)
+		return false,
+			fmt.Errorf("%w: %s holds %s and no file %s*", ErrDamaged, dir, other, manifestMarker)
 	case !logged && !unlogged && !closed:
 		return false, fmt.Errorf("%w: %s was not closed and holds no *.log", ErrDamaged, dir)
 	}
@@ -183,7 +190,8 @@ func compareClosed(dir string, sizes map[string]int64) error {
 	}
 	closed := map[string]closedFile{}
 	err = json.Unmarshal(text, &closed)
-	if _, other := errors.AsType[*json.UnmarshalTypeError](err); other && json.Valid(text) { // no damage makes that
+	// no damage makes that
+	if _, other := errors.AsType[*json.UnmarshalTypeError](err); other && json.Valid(text) {
 		return fmt.Errorf("%w: %s: %w", ErrNewer, filepath.Join(dir, closedList), err)
 	}
 	if err != nil {
@@ -205,7 +213,8 @@ func (c closedFile) compare(dir, name string, sizes map[string]int64) error {
 	case !there:
 		return fmt.Errorf("%w: %s is missing", ErrDamaged, path)
 	case size != c.Size:
-		return fmt.Errorf("%w: %s has %d bytes, and had %d when the store was closed", ErrDamaged, path, size, c.Size)
+		return fmt.Errorf("%w: %s has %d bytes, and had %d when the store was closed", ErrDamaged,
+			path, size, c.Size)
 	case c.SHA256 == nil:
 		return nil
 	}
