@@ -10,23 +10,26 @@ import (
 )
 
 // aboutPaths are the elements that say what a resource is about: where they lead to withheld
-// resources alone, it is withheld too (EHI-9). A type has one or more groups of elements; of a group
-// the first element that leads anywhere counts, and each group decides by itself. What refers to
-// others beside saying something of its own (Condition.evidence, Encounter.diagnosis) is not
-// here: of that the References are masked.
+// resources alone, it is withheld too (EHI-9). A type has one or more groups of elements; of a
+// group the first element that leads anywhere counts, and each group decides by itself. What
+// refers to others beside saying something of its own (Condition.evidence, Encounter.diagnosis)
+// is not here: of that the References are masked.
 var aboutPaths = map[string][][]string{
-	"AdverseEvent":             {{"suspectEntity.instance"}, {"resultingCondition"}},
-	"AuditEvent":               {{"entity.what"}},
-	"Basic":                    {{"subject"}},
-	"CarePlan":                 {{"addresses"}},
-	"ChargeItem":               {{"service"}},
-	"ClaimResponse":            {{"request"}},
-	"ClinicalImpression":       {{"problem", "investigation.item", "finding.itemReference"}},
-	"Communication":            {{"about", "reasonReference", "basedOn"}},
-	"CommunicationRequest":     {{"about", "reasonReference", "basedOn"}},
-	"Composition":              {{"section.entry"}, {"subject"}},
-	"Consent":                  {{"provision.data.reference"}},
-	"Contract":                 {{"subject"}, {"topicReference", "term.topicReference", "term.offer.topic"}},
+	"AdverseEvent":         {{"suspectEntity.instance"}, {"resultingCondition"}},
+	"AuditEvent":           {{"entity.what"}},
+	"Basic":                {{"subject"}},
+	"CarePlan":             {{"addresses"}},
+	"ChargeItem":           {{"service"}},
+	"ClaimResponse":        {{"request"}},
+	"ClinicalImpression":   {{"problem", "investigation.item", "finding.itemReference"}},
+	"Communication":        {{"about", "reasonReference", "basedOn"}},
+	"CommunicationRequest": {{"about", "reasonReference", "basedOn"}},
+	"Composition":          {{"section.entry"}, {"subject"}},
+	"Consent":              {{"provision.data.reference"}},
+	"Contract": {
+		{"subject"},
+		{"topicReference", "term.topicReference", "term.offer.topic"},
+	},
 	"DetectedIssue":            {{"implicated", "evidence.detail"}},
 	"DeviceRequest":            {{"codeReference"}},
 	"DeviceUseStatement":       {{"device"}},
@@ -59,11 +62,12 @@ var aboutPaths = map[string][][]string{
 	"VerificationResult":       {{"target"}},
 }
 
-// whyPaths are the elements that say why a resource is, to what it answers, or of what it is made: where
-// they lead to resources alone that stay for more than an unticked line of the form, it stays too. A
-// report says in its conclusion what its results are, a panel is its members, a document that relates
-// to others signs, changes or replaces them. Of what is only not ticked the References are masked: a
-// bill goes without the prescription that it is for. Groups are those of aboutPaths.
+// whyPaths are the elements that say why a resource is, to what it answers, or of what it is
+// made: where they lead to resources alone that stay for more than an unticked line of the form,
+// it stays too. A report says in its conclusion what its results are, a panel is its members, a
+// document that relates to others signs, changes or replaces them. Of what is only not ticked
+// the References are masked: a bill goes without the prescription that it is for. Groups are
+// those of aboutPaths.
 var whyPaths = map[string][][]string{
 	"Account":              {{"partOf"}},
 	"ActivityDefinition":   {{"productReference"}},
@@ -80,7 +84,10 @@ var whyPaths = map[string][][]string{
 	"Consent":              {{"sourceReference"}},
 	"Contract": {
 		{"term.action.reasonReference"},
-		{"legallyBindingReference", "friendly.contentReference", "legal.contentReference", "rule.contentReference"},
+		{
+			"legallyBindingReference", "friendly.contentReference", "legal.contentReference",
+			"rule.contentReference",
+		},
 		{"term.asset.typeReference", "term.asset.valuedItem.entityReference"},
 	},
 	"CoverageEligibilityResponse": {{"request"}},
@@ -93,22 +100,26 @@ var whyPaths = map[string][][]string{
 	"Group":                       {{"member.entity"}},
 	"ImagingStudy":                {{"reasonReference"}, {"procedureReference"}, {"basedOn"}},
 	"Immunization":                {{"reasonReference"}},
-	"ImmunizationRecommendation":  {{"recommendation.supportingPatientInformation", "recommendation.supportingImmunization"}},
-	"Media":                       {{"partOf"}, {"subject"}, {"basedOn"}},
-	"MedicationAdministration":    {{"reasonReference"}, {"partOf"}},
-	"MedicationDispense":          {{"partOf"}},
-	"MedicationRequest":           {{"reasonReference"}, {"basedOn"}},
-	"MedicationStatement":         {{"reasonReference"}, {"partOf"}},
-	"Observation":                 {{"hasMember"}, {"derivedFrom"}, {"focus"}, {"basedOn"}, {"partOf"}},
-	"Procedure":                   {{"reasonReference"}, {"basedOn"}, {"partOf"}},
-	"QuestionnaireResponse":       {{"basedOn"}, {"partOf"}},
-	"RequestGroup":                {{"reasonReference"}, {"basedOn"}},
-	"ResearchSubject":             {{"study"}},
-	"RiskAssessment":              {{"reasonReference"}, {"basedOn"}},
-	"ServiceRequest":              {{"reasonReference"}, {"basedOn"}},
-	"Specimen":                    {{"request"}, {"parent"}, {"subject"}},
-	"SupplyDelivery":              {{"partOf"}},
-	"Task":                        {{"partOf"}},
+	"ImmunizationRecommendation": {
+		{"recommendation.supportingPatientInformation", "recommendation.supportingImmunization"},
+	},
+	"Media":                    {{"partOf"}, {"subject"}, {"basedOn"}},
+	"MedicationAdministration": {{"reasonReference"}, {"partOf"}},
+	"MedicationDispense":       {{"partOf"}},
+	"MedicationRequest":        {{"reasonReference"}, {"basedOn"}},
+	"MedicationStatement":      {{"reasonReference"}, {"partOf"}},
+	"Observation": {
+		{"hasMember"}, {"derivedFrom"}, {"focus"}, {"basedOn"}, {"partOf"},
+	},
+	"Procedure":             {{"reasonReference"}, {"basedOn"}, {"partOf"}},
+	"QuestionnaireResponse": {{"basedOn"}, {"partOf"}},
+	"RequestGroup":          {{"reasonReference"}, {"basedOn"}},
+	"ResearchSubject":       {{"study"}},
+	"RiskAssessment":        {{"reasonReference"}, {"basedOn"}},
+	"ServiceRequest":        {{"reasonReference"}, {"basedOn"}},
+	"Specimen":              {{"request"}, {"parent"}, {"subject"}},
+	"SupplyDelivery":        {{"partOf"}},
+	"Task":                  {{"partOf"}},
 }
 
 // sums are types of whyPaths most resources of which are made of nothing: what they are made of is
@@ -124,8 +135,9 @@ func isOccasion(typ []byte) bool {
 	return occasions[n] || supporting[n]
 }
 
-// madeOfPaths are the elements that say what a resource is made of. They are like whyPaths, but each
-// target decides by itself: a drug tells of each of its ingredients, and so does what is written of a drug.
+// madeOfPaths are the elements that say what a resource is made of. They are like whyPaths, but
+// each target decides by itself: a drug tells of each of its ingredients, and so does what is
+// written of a drug.
 var madeOfPaths = map[string][][]string{
 	"CatalogEntry":                      {{"referencedItem"}},
 	"Medication":                        {{"ingredient.itemReference"}},
@@ -144,23 +156,24 @@ var madeOf = typeSet(slices.Collect(maps.Keys(madeOfPaths))...)
 
 // uses are the types of aboutPaths that use what they are about: it goes with them. The others only
 // tell of it.
-var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdministration", "MedicationStatement",
+var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdministration",
+	"MedicationStatement",
 	"DeviceUseStatement", "DeviceRequest", "SupplyDelivery", "SupplyRequest")
 
-// place is where in aboutPaths or whyPaths a path stands: groups of whyPaths follow those of aboutPaths,
-// from firstWhy on.
+// place is where in aboutPaths or whyPaths a path stands: groups of whyPaths follow those of
+// aboutPaths, from firstWhy on.
 type place struct{ group, rank uint8 }
 
-// firstWhy is the first group of whyPaths, and groups how many numbers there are. The last one of either
-// kind is that of what a resource is a copy of, and of the resources within it.
+// firstWhy is the first group of whyPaths, and groups how many numbers there are. The last one
+// of either kind is that of what a resource is a copy of, and of the resources within it.
 const firstWhy, groups = 4, 10
 const copyOf, madeOfInner = firstWhy - 1, groups - 1
 
 // why reports whether a place says why a resource is.
 func (p place) why() bool { return p.group >= firstWhy }
 
-// onlyTells reports whether what a place of aboutPaths leads to is only told of, and not used: neither
-// are its subject and the one for whom it is, of whatever type it is.
+// onlyTells reports whether what a place of aboutPaths leads to is only told of, and not used:
+// neither are its subject and the one for whom it is, of whatever type it is.
 func onlyTells(typ uint16, where place, at []byte) bool {
 	return !where.why() && !uses[typ] && string(at) != "subject" && string(at) != "for"
 }
@@ -217,8 +230,8 @@ func addCodeable(places map[string]place) {
 // codeable is the name of a CodeableReference that was the Reference of a name before.
 func codeable(path string) string { return strings.TrimSuffix(path, "Reference") }
 
-// definedBy are the elements by which what is done, or was answered, names what it follows: a plan, a form.
-// Like an order of whyPaths, that keeps it.
+// definedBy are the elements by which what is done, or was answered, names what it follows: a
+// plan, a form. Like an order of whyPaths, that keeps it.
 var definedBy = []string{"questionnaire", "instantiatesCanonical"}
 
 // definedPaths are those of a type.
@@ -226,7 +239,9 @@ func definedPaths(typ string) []string {
 	if roles[fhir.TypeNumber([]byte(typ))] != statement {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(fhir.CanonicalPaths(typ)), func(path string) bool { return !slices.Contains(definedBy, path) })
+	return slices.DeleteFunc(slices.Clone(fhir.CanonicalPaths(typ)), func(path string) bool {
+		return !slices.Contains(definedBy, path)
+	})
 }
 
 // addDefined gives those of a type a group of their own.
@@ -252,8 +267,8 @@ type pointing struct {
 	to target
 }
 
-// abouts calls visit with what each group of a resource is about, or why it is; not with groups that
-// are about something that names no resource.
+// abouts calls visit with what each group of a resource is about, or why it is; not with groups
+// that are about something that names no resource.
 func (f *facts) abouts(visit func(targets []target, why bool)) {
 	targets := f.targets
 	if len(f.content) == 1 { // as of most
@@ -294,8 +309,8 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 	f.targets = targets[:0]
 }
 
-// shown calls visit with each resource of which the report's presentedForm tells: what the report is
-// made of.
+// shown calls visit with each resource of which the report's presentedForm tells: what the
+// report is made of.
 func (f *facts) shown(visit func(target)) {
 	if !f.presents || f.number != reportNumber {
 		return
@@ -335,9 +350,15 @@ type support struct {
 
 func newSupport() support {
 	return support{
-		used: map[resource]struct{}{}, denied: map[resource]struct{}{}, unticked: map[resource]struct{}{},
-		mentioned: map[resource]struct{}{}, tells: []*list{{}}, edges: []*list{{}}, names: []*list{{}}, selves: map[resource]struct{}{},
-		owned: map[resource]struct{}{}, leads: map[resource]leading{},
+		used:      map[resource]struct{}{},
+		denied:    map[resource]struct{}{},
+		unticked:  map[resource]struct{}{},
+		mentioned: map[resource]struct{}{},
+		tells:     []*list{{}},
+		edges:     []*list{{}},
+		names:     []*list{{}},
+		selves:    map[resource]struct{}{},
+		owned:     map[resource]struct{}{}, leads: map[resource]leading{},
 	}
 }
 
@@ -405,8 +426,8 @@ func (s *support) resolveTold() {
 	}
 }
 
-// isOwned reports whether a resource goes where nothing refers to it: a part, or a Device that has a
-// patient.
+// isOwned reports whether a resource goes where nothing refers to it: a part, or a Device that
+// has a patient.
 func (s *support) isOwned(self resource) bool {
 	if isPart(self.typ) {
 		return true
@@ -439,8 +460,9 @@ func (r *Review) withholdUnused() (some bool) {
 	return some
 }
 
-// reachedSupport are the supporting resources that go, beside those in used: what goes leads to them, by
-// way of others, or they are owned, or told of, and nothing that stays leads to them, or those lead to them.
+// reachedSupport are the supporting resources that go, beside those in used: what goes leads to
+// them, by way of others, or they are owned, or told of, and nothing that stays leads to them,
+// or those lead to them.
 func (r *Review) reachedSupport() (reached map[resource]struct{}, denied *denial) {
 	s := &r.support
 	reached = map[resource]struct{}{}
@@ -485,7 +507,9 @@ func (r *Review) told() (told, mentioned map[resource]struct{}) {
 
 // reach adds what the resources lead to that go in any case, and those that are reached.
 func (r *Review) reach(reached map[resource]struct{}) {
-	spread(reached, []*list{r.support.openEdges()}, func(from resource) bool { return r.confers(from, reached) })
+	spread(reached, []*list{r.support.openEdges()}, func(from resource) bool {
+		return r.confers(from, reached)
+	})
 }
 
 // goes reports whether a supporting resource is in used, or reached beside that.
@@ -526,12 +550,12 @@ func (s *support) openEdges() *list {
 	return s.open
 }
 
-// denial is the supporting resources, and names, that stay unless something that goes leads to them:
-// what stays leads to them, for more than an unticked line of the form, or for that.
+// denial is the supporting resources, and names, that stay unless something that goes leads to
+// them: what stays leads to them, for more than an unticked line of the form, or for that.
 type denial struct{ telling, unticked map[resource]struct{} }
 
-// keeps reports whether a resource stays unless something that goes leads to it. What is only not ticked
-// keeps no part.
+// keeps reports whether a resource stays unless something that goes leads to it. What is only
+// not ticked keeps no part.
 func (d *denial) keeps(self resource) bool {
 	_, is := d.telling[self]
 	if !is && self.typ != nameType && !isPart(self.typ) {

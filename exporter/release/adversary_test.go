@@ -15,12 +15,15 @@ import (
 )
 
 var (
-	adversaryRecords = flag.Int("adversary.records", 1000, "how many adversarial records are made and released")
-	adversaryJudge   = flag.String("adversary.judge", "both", "who looks at what left: oracle, judge or both")
+	adversaryRecords = flag.Int("adversary.records", 1000,
+		"how many adversarial records are made and released")
+	adversaryJudge = flag.String("adversary.judge", "both",
+		"who looks at what left: oracle, judge or both")
 )
 
-// EHI-9: whatever a record looks like, no marker of a withheld resource leaves, and nothing that was
-// released is missing: neither a resource, nor a Reference to one, nor an entry that tells of it.
+// EHI-9: whatever a record looks like, no marker of a withheld resource leaves, and nothing that
+// was released is missing: neither a resource, nor a Reference to one, nor an entry that tells
+// of it.
 func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 	records, lines, markers, found := 0, 0, 0, 0
 	t.Cleanup(func() {
@@ -39,24 +42,30 @@ func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 		record := adversarial.Draw(t, adversarial.Options{})
 		choices := adversarial.DrawChoices(t)
 		decision := record.Decide(choices)
-		out := adversaryReview(t, choices.Form(), rapid.Bool().Draw(t, "resolved"), record.Others(), record.Lines())
+		out := adversaryReview(t, choices.Form(), rapid.Bool().Draw(t, "resolved"), record.Others(),
+			record.Lines())
 		records++
 		if err := judged(record, decision, choices, out); err != nil {
 			if found == 0 {
 				found = records
 			}
-			t.Fatalf("%v\nof\n%s\nby %+v left\n%s", err, strings.Join(record.Lines(), "\n"), choices, strings.Join(out, "\n"))
+			t.Fatalf("%v\nof\n%s\nby %+v left\n%s", err, strings.Join(record.Lines(), "\n"),
+				choices, strings.Join(out, "\n"))
 		}
 		lines, markers = lines+len(record.Resources), markers+len(decision.Markers())
 	})
 	if t.Failed() {
 		return
 	}
-	t.Logf("%d records, %d resources, %d markers: none leaked, nothing missing", records, lines, markers)
+	t.Logf("%d records, %d resources, %d markers: none leaked, nothing missing", records, lines,
+		markers)
 }
 
-// judged asks the oracle, who knows what may leave and what must, and the judge, who knows what never does.
-func judged(r *adversarial.Record, d *adversarial.Decision, c adversarial.Choices, out []string) (err error) {
+// judged asks the oracle, who knows what may leave and what must, and the judge, who knows what
+// never does.
+func judged(
+	r *adversarial.Record, d *adversarial.Decision, c adversarial.Choices, out []string,
+) (err error) {
 	if *adversaryJudge != "judge" {
 		err = d.Check(out)
 	}
@@ -66,7 +75,9 @@ func judged(r *adversarial.Record, d *adversarial.Decision, c adversarial.Choice
 	return err
 }
 
-func adversaryReview(t *rapid.T, f *ehi.ReleaseForm, resolved bool, beside []adversarial.Other, lines []string) []string {
+func adversaryReview(
+	t *rapid.T, f *ehi.ReleaseForm, resolved bool, beside []adversarial.Other, lines []string,
+) []string {
 	rules, err := shippedRules()
 	if err != nil {
 		t.Fatal(err)

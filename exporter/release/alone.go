@@ -2,9 +2,9 @@ package release
 
 import "ehi-server/shared/fhir"
 
-// Alone is a Patient for somebody to whom nothing else of the record was released: whatever it says
-// of other resources is masked, References of any kind and texts that name one by type and id. It goes
-// without the resources that it contains, and without what needs an authorization.
+// Alone is a Patient for somebody to whom nothing else of the record was released: whatever it
+// says of other resources is masked, References of any kind and texts that name one by type and
+// id. It goes without the resources that it contains, and without what needs an authorization.
 // Errors: the line is not JSON.
 func (r *Rules) Alone(line []byte) ([]byte, error) {
 	p := &Policy{sensitive: r.sensitive, documents: r.documents}
@@ -39,8 +39,8 @@ func (p *pruner) bare(line []byte) ([]byte, error) {
 	return fhir.Apply(nil, line, p.edits), p.walk.err
 }
 
-// inRecords reports whether records hold resources of a type: URLs of code systems and profiles name
-// types, too.
+// inRecords reports whether records hold resources of a type: URLs of code systems and profiles
+// name types, too.
 func inRecords(typ []byte) bool {
 	switch roles[fhir.TypeNumber(typ)] {
 	case thing, part:

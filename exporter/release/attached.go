@@ -7,14 +7,17 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// attachedTo knows what refers to each Binary of a record. What must hold: a Binary is the content of the documents that refer to
-// it, by an attachment's url or by a Reference, so it is released exactly where one of them is released together with that
-// attachment, and every url that leads to a withheld Binary is masked. What only tells of a Binary (a Provenance, a List) is no document
-// of it: it decides where nothing else refers to it. One to which nothing refers goes where its securityContext leads to something that goes.
+// attachedTo knows what refers to each Binary of a record. What must hold: a Binary is the
+// content of the documents that refer to it, by an attachment's url or by a Reference, so it is
+// released exactly where one of them is released together with that attachment, and every url
+// that leads to a withheld Binary is masked. What only tells of a Binary (a Provenance, a List)
+// is no document of it: it decides where nothing else refers to it. One to which nothing refers
+// goes where its securityContext leads to something that goes.
 //
-// A URL of the source's own, or a text, that has a Binary's id in it keeps the Binary where its resource stays, and takes it along
-// nowhere: it may mean something else. Where a link of what stays leads to nothing that is known, it may lead to any Binary: those
-// of the patient to which nothing else refers stay.
+// A URL of the source's own, or a text, that has a Binary's id in it keeps the Binary where its
+// resource stays, and takes it along nowhere: it may mean something else. Where a link of what
+// stays leads to nothing that is known, it may lead to any Binary: those of the patient to which
+// nothing else refers stay.
 type attachedTo struct {
 	holders []holder
 	hints   []hint
@@ -68,13 +71,18 @@ func attachmentsTo(to target, presented, tells bool) []attachment {
 	all := []attachment{attachmentTo(to, presented, tells)}
 	ref, _, _ := bytes.Cut(bytes.TrimPrefix(to.id, leadMark), []byte{0})
 	binaryNames(ref, func(id []byte, exact bool) {
-		all = append(all, attachment{target: target{[]byte(binaryType), id}, presented: presented, tells: tells || !exact})
+		all = append(all, attachment{
+			target:    target{[]byte(binaryType), id},
+			presented: presented,
+			tells:     tells || !exact,
+		})
 	})
 	return all
 }
 
 // attaches are the types that hold documents, and go for themselves.
-var attaches = typeSet("Communication", "Consent", "DiagnosticReport", "DocumentReference", "Media", "Patient", "QuestionnaireResponse")
+var attaches = typeSet("Communication", "Consent", "DiagnosticReport", "DocumentReference", "Media",
+	"Patient", "QuestionnaireResponse")
 
 // leads reports whether a field of that name may lead to a Binary, as a Reference may.
 func leads(key []byte) bool {
@@ -130,8 +138,8 @@ func (r *Review) resolveHolders() {
 	r.attached.holders = named
 }
 
-// followHints withholds the Binaries to which something that stays may lead. It reports whether some of
-// that leads to nothing that is known.
+// followHints withholds the Binaries to which something that stays may lead. It reports whether
+// some of that leads to nothing that is known.
 func (r *Review) followHints() (unread bool) {
 	for _, h := range r.attached.hints {
 		of := r.standing(h.self)
@@ -156,7 +164,8 @@ func (r *Review) followHints() (unread bool) {
 	return unread
 }
 
-// followDocuments decides about Binaries by what refers to them; a Binary that needs an authorization itself stays as it is.
+// followDocuments decides about Binaries by what refers to them; a Binary that needs an
+// authorization itself stays as it is.
 func (r *Review) followDocuments() {
 	r.attached.holders = deciding(r.attached.holders)
 	for _, h := range r.attached.holders {
@@ -165,7 +174,8 @@ func (r *Review) followDocuments() {
 			r.index.mark(h.binary, held)
 		}
 	}
-	for _, keeps := range []bool{false, true} { // whatever the order of the record, what goes comes first
+	// whatever the order of the record, what goes comes first
+	for _, keeps := range []bool{false, true} {
 		for again := true; again; { // a Binary may hold another one
 			again = false
 			for _, h := range r.attached.holders {
@@ -176,8 +186,9 @@ func (r *Review) followDocuments() {
 	r.followContexts(r.followHints())
 }
 
-// followContexts decides about Binaries that nothing holds by their securityContext: one of the Patient leaves it to the line of the
-// form, unless something that stays has a link that is unread.
+// followContexts decides about Binaries that nothing holds by their securityContext: one of the
+// Patient leaves it to the line of the form, unless something that stays has a link that is
+// unread.
 func (r *Review) followContexts(unread bool) {
 	wanted := map[resource]bool{}
 	for _, s := range r.attached.secured {
@@ -227,8 +238,9 @@ func (r *Review) isKept(of resource) bool {
 	return v.kept()
 }
 
-// follow decides about a Binary by one holder: where that goes, the Binary goes; where it is kept, so is the Binary, unless
-// another holder goes. It reports whether that changed what depends on the Binary.
+// follow decides about a Binary by one holder: where that goes, the Binary goes; where it is
+// kept, so is the Binary, unless another holder goes. It reports whether that changed what
+// depends on the Binary.
 func (r *Review) follow(h holder, keeps bool) (changed bool) {
 	v, known := r.index.at(h.binary)
 	if !known || v&sensitive != 0 || !v.withheld() {
@@ -253,8 +265,9 @@ func (r *Review) follow(h holder, keeps bool) (changed bool) {
 	return true
 }
 
-// binaryNames calls visit with the id of each Binary that a URL names, in whatever spelling: by type and id in any place
-// of it, percent-encoded or not, or by a search. exact is false for an id that is only part of what stands there.
+// binaryNames calls visit with the id of each Binary that a URL names, in whatever spelling: by
+// type and id in any place of it, percent-encoded or not, or by a search. exact is false for an
+// id that is only part of what stands there.
 func binaryNames(url []byte, visit func(id []byte, exact bool)) {
 	url = revealed(url)
 	for at := 0; ; {
@@ -288,7 +301,8 @@ func binaryNames(url []byte, visit func(id []byte, exact bool)) {
 		if end == 0 || len(rest) == len(url)-at { // no slash between
 			continue
 		}
-		for id, exact := rest[:end], true; len(id) > 0; exact = false { // without the ending of a file
+		// without the ending of a file
+		for id, exact := rest[:end], true; len(id) > 0; exact = false {
 			visit(id, exact)
 			id = id[:max(0, bytes.LastIndexByte(id, '.'))]
 		}

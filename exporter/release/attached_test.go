@@ -9,19 +9,40 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a Binary goes only where something that goes refers to it, or where its securityContext leads
-// to the patient and nothing that stays refers to it, in whatever spelling.
+// EHI-9: a Binary goes only where something that goes refers to it, or where its securityContext
+// leads to the patient and nothing that stays refers to it, in whatever spelling.
 func TestEHI9ABinaryGoesOnlyWhereSomethingThatGoesLeadsToIt(t *testing.T) {
 	const patient = `{"resourceType":"Patient","id":"p"}`
 	binaries := map[string]string{
-		"of the patient": `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`,
-		"of nobody":      `{"resourceType":"Binary","id":"b","data":"TEVBSw=="}`,
-		"of a stranger":  `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Patient/no"},"data":"TEVBSw=="}`,
+		"of the patient": `{"resourceType":"Binary","id":"b",` +
+			`"securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`,
+		"of nobody": `{"resourceType":"Binary","id":"b","data":"TEVBSw=="}`,
+		"of a stranger": `{"resourceType":"Binary","id":"b",` +
+			`"securityContext":{"reference":"Patient/no"},"data":"TEVBSw=="}`,
 	}
 	urls := []string{
-		"Binary/b", "/Binary/b", "/fhir/Binary/b", "fhir/Binary/b", "//h/fhir/Binary/b", "https://h/fhir/Binary/b/$op", "https://h/fhir/Binary/b/content",
-		"Binary/b.pdf", "fhir/Binary/b.pdf?x=1", "Binary/b?x=1", "Binary/b/", "https://h/fhir/Binary/b?_format=json", "Binary//b", "/fhir/%42inary/b", "/fhir/Binary%2Fb",
-		"https://h/Binary/b/_history/2/$x", "ftp://h/Binary/b", "urn:x:Binary/b", "Binary?_id=b", "https://h/fhir/Binary?x=1&_id=a,b", "Binary/?_id:exact=b#c", `\u0042inary\/b`,
+		"Binary/b",
+		"/Binary/b",
+		"/fhir/Binary/b",
+		"fhir/Binary/b",
+		"//h/fhir/Binary/b",
+		"https://h/fhir/Binary/b/$op",
+		"https://h/fhir/Binary/b/content",
+		"Binary/b.pdf",
+		"fhir/Binary/b.pdf?x=1",
+		"Binary/b?x=1",
+		"Binary/b/",
+		"https://h/fhir/Binary/b?_format=json",
+		"Binary//b",
+		"/fhir/%42inary/b",
+		"/fhir/Binary%2Fb",
+		"https://h/Binary/b/_history/2/$x",
+		"ftp://h/Binary/b",
+		"urn:x:Binary/b",
+		"Binary?_id=b",
+		"https://h/fhir/Binary?x=1&_id=a,b",
+		"Binary/?_id:exact=b#c",
+		`\u0042inary\/b`,
 	}
 	everything := form()
 	for _, c := range ehi.Categories() {
@@ -30,21 +51,29 @@ func TestEHI9ABinaryGoesOnlyWhereSomethingThatGoesLeadsToIt(t *testing.T) {
 	goes := func(lines ...string) bool {
 		t.Helper()
 		out := released(t, review(t, everything, lines...), lines...)
-		return slices.ContainsFunc(out, func(l string) bool { return strings.Contains(l, "TEVBSw") })
+		return slices.ContainsFunc(out, func(l string) bool {
+			return strings.Contains(l, "TEVBSw")
+		})
 	}
 	for whose, binary := range binaries {
 		if got := goes(patient, binary); got != (whose == "of the patient") {
 			t.Errorf("a Binary %s goes alone: %v", whose, got)
 		}
 		for _, url := range urls {
-			for _, field := range []string{`"content":[{"attachment":{"url":%q}}]`, `"extension":[{"url":"x","valueUri":%q}]`, `"related":[{"reference":%q}]`} {
+			for _, field := range []string{
+				`"content":[{"attachment":{"url":%q}}]`,
+				`"extension":[{"url":"x","valueUri":%q}]`,
+				`"related":[{"reference":%q}]`,
+			} {
 				field = strings.ReplaceAll(fmt.Sprintf(field, "URL"), "URL", url)
-				withheld := `{"resourceType":"DocumentReference","id":"d",` + hivLabel + `,` + field + `}`
+				withheld := `{"resourceType":"DocumentReference","id":"d",` + hivLabel + `,` +
+					field + `}`
 				if goes(patient, withheld, binary) || goes(binary, withheld, patient) {
 					t.Errorf("a Binary %s goes where %s stays", whose, withheld)
 				}
 			}
-			document := `{"resourceType":"DocumentReference","id":"d","content":[{"attachment":{"url":"` + url + `"}}]}`
+			document := `{"resourceType":"DocumentReference","id":"d",` +
+				`"content":[{"attachment":{"url":"` + url + `"}}]}`
 			if !goes(patient, document, binary) {
 				t.Errorf("a Binary %s stays where %s goes", whose, document)
 			}
@@ -52,21 +81,26 @@ func TestEHI9ABinaryGoesOnlyWhereSomethingThatGoesLeadsToIt(t *testing.T) {
 	}
 }
 
-// EHI-9: what stays keeps a Binary that it may lead to in a way of its own: by urn:uuid, by an id alone, by
-// a URL of the source's own, by an image of its text. Where it has a link that leads to nothing that is
-// known, the Binaries of the patient stay to which nothing else refers.
+// EHI-9: what stays keeps a Binary that it may lead to in a way of its own: by urn:uuid, by an
+// id alone, by a URL of the source's own, by an image of its text. Where it has a link that
+// leads to nothing that is known, the Binaries of the patient stay to which nothing else refers.
 func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
 	const (
 		patient = `{"resourceType":"Patient","id":"p"}`
 		note    = `{"resourceType":"DocumentReference","id":"n","description":"x"}`
-		binary  = `{"resourceType":"Binary","id":"b1f0","securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`
+		binary  = `{"resourceType":"Binary","id":"b1f0",` +
+			`"securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`
 	)
 	goes := func(f *ehi.ReleaseForm, lines ...string) bool {
 		t.Helper()
 		out := released(t, review(t, f, lines...), lines...)
-		return slices.ContainsFunc(out, func(l string) bool { return strings.Contains(l, "TEVBSw") })
+		return slices.ContainsFunc(out, func(l string) bool {
+			return strings.Contains(l, "TEVBSw")
+		})
 	}
-	attached := func(url string) string { return `"content":[{"attachment":{"url":"` + url + `"}}]` }
+	attached := func(url string) string {
+		return `"content":[{"attachment":{"url":"` + url + `"}}]`
+	}
 	everything := form(everyLine()...)
 	noDocuments := form(ehi.MedicalRecord)
 	for says, unread := range map[string]bool{
@@ -92,7 +126,8 @@ func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
 	} {
 		released := `{"resourceType":"DocumentReference","id":"d",` + says + `}`
 		withheld := strings.Replace(released, `"id":"d"`, `"id":"d",`+hivLabel, 1)
-		if goes(everything, patient, withheld, binary) || goes(everything, binary, withheld, patient) {
+		if goes(everything, patient, withheld, binary) ||
+			goes(everything, binary, withheld, patient) {
 			t.Errorf("%s goes where %s stays", binary, withheld)
 		}
 		if goes(noDocuments, patient, released, binary) {
@@ -101,30 +136,39 @@ func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
 		if !goes(everything, patient, released, binary) {
 			t.Errorf("%s stays where %s goes", binary, released)
 		}
-		if secured := strings.Replace(binary, "Patient/p", "DocumentReference/n", 1); goes(everything, patient, note, withheld, secured) != unread {
+		secured := strings.Replace(binary, "Patient/p", "DocumentReference/n", 1)
+		if goes(everything, patient, note, withheld, secured) != unread {
 			t.Errorf("%s of a document that goes: %v where %s stays", secured, !unread, withheld)
 		}
-		if held := `{"resourceType":"DocumentReference","id":"h","content":[{"attachment":{"url":"Binary/b1f0"}}]}`; !goes(everything, patient, withheld, held, binary) {
+		held := `{"resourceType":"DocumentReference","id":"h",` +
+			`"content":[{"attachment":{"url":"Binary/b1f0"}}]}`
+		if !goes(everything, patient, withheld, held, binary) {
 			t.Errorf("%s stays where %s goes, too", binary, held)
 		}
 	}
 	for _, says := range []string{
-		`"related":[{"reference":"Observation/77"}]`, `"subject":{"identifier":{"value":"77"}}`, `"subject":{"reference":"#x"}`,
-		`"description":"nothing that leads anywhere"`, `"extension":[{"url":"https://h/documents/77","valueString":"x"}]`,
+		`"related":[{"reference":"Observation/77"}]`,
+		`"subject":{"identifier":{"value":"77"}}`,
+		`"subject":{"reference":"#x"}`,
+		`"description":"nothing that leads anywhere"`,
+		`"extension":[{"url":"https://h/documents/77","valueString":"x"}]`,
 	} {
-		if withheld := `{"resourceType":"DocumentReference","id":"d",` + hivLabel + `,` + says + `}`; !goes(everything, patient, withheld, binary) {
+		withheld := `{"resourceType":"DocumentReference","id":"d",` + hivLabel + `,` + says + `}`
+		if !goes(everything, patient, withheld, binary) {
 			t.Errorf("%s stays with %s", binary, withheld)
 		}
 	}
 }
 
-// EHI-9: the image of a narrative goes with no resource by that narrative alone, and stays with one that does.
+// EHI-9: the image of a narrative goes with no resource by that narrative alone, and stays with
+// one that does.
 func TestEHI9TheImageOfANarrativeStaysWithItsResource(t *testing.T) {
 	const (
 		patient = `{"resourceType":"Patient","id":"p"}`
 		shown   = `{"resourceType":"Binary","id":"b","data":"TEVBSw=="}`
-		secured = `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Patient/p"},"data":"TEVBSw=="}`
-		of      = `{"resourceType":"Condition","id":"c",%s"text":{"status":"generated",` +
+		secured = `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Patient/p"},` +
+			`"data":"TEVBSw=="}`
+		of = `{"resourceType":"Condition","id":"c",%s"text":{"status":"generated",` +
 			`"div":"<div><img src=\"Binary/b\"/></div>"}}`
 	)
 	for _, c := range []struct {

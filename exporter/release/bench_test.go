@@ -12,7 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// BenchmarkDecisions takes records apart that were made up: what a population's filter does with each line, and the two passes of a review.
+// BenchmarkDecisions takes records apart that were made up: what a population's filter does with
+// each line, and the two passes of a review.
 func BenchmarkDecisions(b *testing.B) {
 	var lines [][]byte
 	var size int64
@@ -33,7 +34,10 @@ func BenchmarkDecisions(b *testing.B) {
 	for _, c := range ehi.Categories() {
 		all = append(all, c.Key)
 	}
-	for name, f := range map[string]*ehi.ReleaseForm{"sensitive": form(all...), "visits": form(all[1:]...)} {
+	for name, f := range map[string]*ehi.ReleaseForm{
+		"sensitive": form(all...),
+		"visits":    form(all[1:]...),
+	} {
 		p, err := rules(b).Policy(f, ehi.KickOff{})
 		if err != nil {
 			b.Fatal(err)
@@ -83,7 +87,8 @@ func BenchmarkDecisions(b *testing.B) {
 	}
 }
 
-// cpu reports bytes to the processor time that they took: on a shared machine that says more than what the clock does.
+// cpu reports bytes to the processor time that they took: on a shared machine that says more
+// than what the clock does.
 func cpu(b *testing.B, size int64) func() {
 	b.Helper()
 	used := func() float64 {

@@ -10,17 +10,18 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Reference may mean a resource that the store holds and the record does not: a drug by another
-// system's URL, a device by an identifier without a system. Nothing of such a resource goes, but what
-// leads to a sensitive one shows it. So the first pass gathers what leads to nothing that is certainly
-// of the record; the store tells what that may mean, and of this what is sensitive counts as withheld:
-// References to it are masked, and what is wholly about it stays.
+// A Reference may mean a resource that the store holds and the record does not: a drug by
+// another system's URL, a device by an identifier without a system. Nothing of such a resource
+// goes, but what leads to a sensitive one shows it. So the first pass gathers what leads to
+// nothing that is certainly of the record; the store tells what that may mean, and of this what
+// is sensitive counts as withheld: References to it are masked, and what is wholly about it
+// stays.
 //
-// An id that is a short number is one of every system's. By that alone a Reference is masked, and no
-// other resource stays.
+// An id that is a short number is one of every system's. By that alone a Reference is masked,
+// and no other resource stays.
 
-// Name is what may name a resource: an id, of a type or, where that is "", of any; or the value of an
-// identifier, in whatever system, as it is spelled where it names one.
+// Name is what may name a resource: an id, of a type or, where that is "", of any; or the value
+// of an identifier, in whatever system, as it is spelled where it names one.
 type Name struct{ Type, ID, Value string }
 
 // stray is a target that may be of no record.
@@ -35,10 +36,10 @@ func leadsOut(ref []byte, to target) bool {
 	return len(to.typ)+1+len(to.id) != len(ref) && bytes.IndexByte(ref, ':') >= 0
 }
 
-// seeking gathers strays. It is for one goroutine. What it holds does not grow with their number: before
-// there are too many it is looked for what they may mean. Nothing is decided by that, since the record is
-// not through: of what may stay the name is kept, by which it is looked for again. What is found twice,
-// with many others between, is looked for twice.
+// seeking gathers strays. It is for one goroutine. What it holds does not grow with their
+// number: before there are too many it is looked for what they may mean. Nothing is decided by
+// that, since the record is not through: of what may stay the name is kept, by which it is
+// looked for again. What is found twice, with many others between, is looked for twice.
 type seeking struct {
 	found []target
 	known []idHash // those that were found last; nil before the first is
@@ -48,8 +49,8 @@ type seeking struct {
 	few   bool // it is looked for each at once, for tests
 }
 
-// mostSought is how many strays are gathered before it is looked for what they may mean, and mostKnown
-// how many are not gathered again.
+// mostSought is how many strays are gathered before it is looked for what they may mean, and
+// mostKnown how many are not gathered again.
 const mostSought, mostKnown = 4096, 1 << 13
 
 // add takes in what a line says that is valid until the next one.
@@ -66,10 +67,13 @@ func (s *seeking) add(strays []target) {
 	}
 }
 
-// hash is that of a target, which is spelled in key from then on. Before the first, nothing is known.
+// hash is that of a target, which is spelled in key from then on. Before the first, nothing is
+// known.
 func (s *seeking) hash(t target) idHash {
 	if s.known == nil {
-		s.known, s.seeds = make([]idHash, mostKnown), [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+		s.known, s.seeds = make([]idHash, mostKnown), [2]maphash.Seed{
+			maphash.MakeSeed(), maphash.MakeSeed(),
+		}
 	}
 	s.key = append(append(append(s.key[:0], t.typ...), '/'), t.id...)
 	return idHash{maphash.Bytes(s.seeds[0], s.key), maphash.Bytes(s.seeds[1], s.key)}
@@ -142,8 +146,9 @@ func compactNames(names []Name) []Name {
 	return slices.Compact(names)
 }
 
-// Sought are names by which References may mean what is not in the record, since the last call; none
-// where there are none. It is called when the observers are through, and again after Beside.
+// Sought are names by which References may mean what is not in the record, since the last call;
+// none where there are none. It is called when the observers are through, and again after
+// Beside.
 func (r *Review) Sought() (names []Name) {
 	r.flush()
 	for _, o := range r.observers {
@@ -152,8 +157,8 @@ func (r *Review) Sought() (names []Name) {
 	return compactNames(names)
 }
 
-// Sought is that of a Review before the observer is through: none before there are many. It is called now
-// and then, so that very many take no memory.
+// Sought is that of a Review before the observer is through: none before there are many. It is
+// called now and then, so that very many take no memory.
 func (o *Observer) Sought() []Name { return o.seeking.early() }
 
 // Beside takes in what Sought may mean. It is looked for again by the Review.
@@ -165,8 +170,8 @@ func (o *Observer) Beside(line []byte) error {
 	return err
 }
 
-// Beside takes a resource in that the record does not hold, and that something of it may mean. Errors:
-// the line is not JSON.
+// Beside takes a resource in that the record does not hold, and that something of it may mean.
+// Errors: the line is not JSON.
 func (r *Review) Beside(line []byte) error {
 	if r.beside == nil {
 		r.beside, r.outside = r.Observer(), map[resource]bool{}

@@ -8,7 +8,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a code or a system alone makes no Coding of a Reference, wherever it stands before the display.
+// EHI-9: a code or a system alone makes no Coding of a Reference, wherever it stands before the
+// display.
 func TestEHI9AStrayCodeHidesNoDisplay(t *testing.T) {
 	for _, beside := range []string{
 		`"version":"1","code":"c",`, `"version":"1","system":"s",`, `"code":"c","version":"1",`,
@@ -28,7 +29,9 @@ func TestEHI9AStrayCodeHidesNoDisplay(t *testing.T) {
 // EHI-9: a code that a text or display shows as a number counts as one that it shows as a text.
 func TestEHI9ANumberMayShowACode(t *testing.T) {
 	for _, field := range []string{
-		`"type":[{"text":86406008}]`, `"type":[{"text": 86406008 }]`, `"type":[{"coding":[{"display":86406008}]}]`,
+		`"type":[{"text":86406008}]`,
+		`"type":[{"text": 86406008 }]`,
+		`"type":[{"coding":[{"display":86406008}]}]`,
 	} {
 		line := `{"resourceType":"Encounter","id":"e","status":"finished",` + field + `}`
 		plain := strings.Replace(line, "86406008", "null", 1)
@@ -52,9 +55,13 @@ func TestEHI8ADateWithEscapesIsADate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for date, goes := range map[string]bool{
-		`2010-01-01`: false, `\u00320\u0031\u0030-01-01`: false, `2016\u002d01-01`: true, `\u0032016`: true,
+		`2010-01-01`:                false,
+		`\u00320\u0031\u0030-01-01`: false,
+		`2016\u002d01-01`:           true,
+		`\u0032016`:                 true,
 	} {
-		line := `{"resourceType":"Observation","id":"o","category":[{"coding":[{"code":"laboratory"}]}],` +
+		line := `{"resourceType":"Observation","id":"o",` +
+			`"category":[{"coding":[{"code":"laboratory"}]}],` +
 			`"effectiveDateTime":"` + date + `","issued":"2017-01-01T00:00:00Z"}`
 		if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok != goes {
 			t.Errorf("%s: goes %v, %v", date, ok, err)

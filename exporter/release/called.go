@@ -8,13 +8,14 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Reference may name what it leads to by a business identifier alone, and a canonical URL names a
-// definition. Such a name is a resource of its own to the review's search for what is referred to:
-// whatever is called so refers to it, and it leads to the supporting resources that have the name.
+// A Reference may name what it leads to by a business identifier alone, and a canonical URL
+// names a definition. Such a name is a resource of its own to the review's search for what is
+// referred to: whatever is called so refers to it, and it leads to the supporting resources that
+// have the name.
 //
-// An identifier counts here with its system: one value may be a number of several systems. Where one of
-// both lacks a system, the value alone counts if it is no short number. What is masked is less sure of
-// itself: there a value counts in any system, see identified.
+// An identifier counts here with its system: one value may be a number of several systems. Where
+// one of both lacks a system, the value alone counts if it is no short number. What is masked is
+// less sure of itself: there a value counts in any system, see identified.
 
 // nameType is the type of the resources that names are to a review; no type has that number.
 const nameType uint16 = takerType + 1
@@ -37,8 +38,8 @@ var sameSystems = map[string]string{
 	"urn:oid:2.16.840.1.113883.4.927": "http://hl7.org/fhir/sid/us-mbi",
 }
 
-// identifierNames are the names that an identifier gives: own ones to a resource that has it, others to
-// one that refers by it.
+// identifierNames are the names that an identifier gives: own ones to a resource that has it,
+// others to one that refers by it.
 func identifierNames(system, value []byte, own bool) (names [][]byte) {
 	if value = normal(value); len(value) == 0 {
 		return nil
@@ -88,7 +89,8 @@ func canonicalName(url []byte) []byte {
 var namingFields = func() map[string]bool {
 	m := map[string]bool{}
 	for field, targets := range fhir.ReferenceFields() {
-		m[field] = slices.Contains(targets, "*") || slices.ContainsFunc(targets, func(t string) bool { return isSupporting([]byte(t)) })
+		m[field] = slices.Contains(targets, "*") ||
+			slices.ContainsFunc(targets, func(t string) bool { return isSupporting([]byte(t)) })
 	}
 	return m
 }()
@@ -107,8 +109,8 @@ var canonicals = func() (of [256]map[string]bool) {
 	return of
 }()
 
-// canonicalEnds are the ends of the names of those fields, with the quote behind them: from a letter on
-// that is rare.
+// canonicalEnds are the ends of the names of those fields, with the quote behind them: from a
+// letter on that is rare.
 var canonicalEnds = func() (of [256][][]byte) {
 	for n, paths := range canonicals {
 		for path := range paths {
@@ -116,7 +118,8 @@ var canonicalEnds = func() (of [256][][]byte) {
 			if at := strings.Index(end, "Canonical"); at >= 0 {
 				end = end[at:]
 			}
-			if !slices.ContainsFunc(of[n], func(other []byte) bool { return string(other) == end }) {
+			if !slices.ContainsFunc(of[n],
+				func(other []byte) bool { return string(other) == end }) {
 				of[n] = append(of[n], []byte(end))
 			}
 		}
@@ -124,9 +127,9 @@ var canonicalEnds = func() (of [256][][]byte) {
 	return of
 }()
 
-// mayCall reports whether a line of a type may name a supporting resource by something else than its
-// type and id: by an identifier, which is an object in a Reference and a list in a resource, or by a
-// canonical URL.
+// mayCall reports whether a line of a type may name a supporting resource by something else than
+// its type and id: by an identifier, which is an object in a Reference and a list in a resource,
+// or by a canonical URL.
 func mayCall(typ int, line []byte) bool {
 	for _, end := range canonicalEnds[typ] {
 		if bytes.Contains(line, end) {
@@ -136,8 +139,8 @@ func mayCall(typ int, line []byte) bool {
 	return oddTypes[typ] || identifierObject(line)
 }
 
-// identifierObject reports whether a line may hold an identifier that is an object, or that begins one: in
-// a resource's own field it is a list, and behind its type and id.
+// identifierObject reports whether a line may hold an identifier that is an object, or that
+// begins one: in a resource's own field it is a list, and behind its type and id.
 func identifierObject(line []byte) bool {
 	for {
 		at := bytes.IndexByte(line, 'f') // it is rare
@@ -162,8 +165,8 @@ func identifierObject(line []byte) bool {
 // identifier is what an object says that is called so.
 type identifier struct{ system, value []byte }
 
-// called takes in what the identifier says that closes: of the resource at hand, or of the object that
-// it stands in, which may be a Reference.
+// called takes in what the identifier says that closes: of the resource at hand, or of the
+// object that it stands in, which may be a Reference.
 func (x *examiner) called(f *facts, c *coding) {
 	w := &x.walk
 	switch {
@@ -177,14 +180,16 @@ func (x *examiner) called(f *facts, c *coding) {
 	}
 }
 
-// isOwn reports whether the Identifier at hand says what the resource is called, or something in it.
+// isOwn reports whether the Identifier at hand says what the resource is called, or something in
+// it.
 func (x *examiner) isOwn(f *facts) bool {
 	x.path = x.walk.appendPath(x.path[:0])
 	kind := identifierAt(f.number, x.path)
 	return kind == ownIdentifier || kind == sharedIdentifier
 }
 
-// namesForeign takes an Identifier in that stands for a Reference: it leads to whatever is called so.
+// namesForeign takes an Identifier in that stands for a Reference: it leads to whatever is
+// called so.
 func (x *examiner) namesForeign(f *facts, c *coding) {
 	if x.path = x.walk.appendPath(x.path[:0]); namesAnother(f.number, x.path, x.walk.key()) {
 		f.stray(leadTo(nil, c.value))
@@ -197,12 +202,13 @@ func (x *examiner) namesForeign(f *facts, c *coding) {
 
 // inExtension reports whether a path is of the value of an extension.
 func inExtension(path []byte) bool {
-	return bytes.HasPrefix(path, []byte("extension.")) || bytes.Contains(path, []byte(".extension.")) ||
+	return bytes.HasPrefix(path, []byte("extension.")) ||
+		bytes.Contains(path, []byte(".extension.")) ||
 		bytes.Contains(path, []byte("modifierExtension."))
 }
 
-// refersByName takes a Reference in that closes and names its target by something else than a type and
-// an id, or by more than that.
+// refersByName takes a Reference in that closes and names its target by something else than a
+// type and an id, or by more than that.
 func (x *examiner) refersByName(f *facts, c *coding) {
 	supports, isReference := namingFields[string(x.walk.key())]
 	if c.ref == nil && !isReference {
@@ -233,8 +239,8 @@ func (x *examiner) refersByName(f *facts, c *coding) {
 	}
 }
 
-// leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers, or of which
-// it only tells.
+// leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers, or of
+// which it only tells.
 func (x *examiner) leadsTo(f *facts, to target, tells bool) {
 	switch {
 	case tells && x.in != nil:
@@ -251,8 +257,8 @@ func (x *examiner) leadsTo(f *facts, to target, tells bool) {
 	}
 }
 
-// definition takes a text in that names a definition by its canonical URL, or is the URL of the one at
-// hand.
+// definition takes a text in that names a definition by its canonical URL, or is the URL of the
+// one at hand.
 func (x *examiner) definition(f *facts) {
 	w := &x.walk
 	if w.depth == 1 && roles[f.number] == definition && string(w.key()) == "url" {
@@ -264,7 +270,8 @@ func (x *examiner) definition(f *facts) {
 	}
 	x.path = w.appendPath(x.path[:0])
 	is := canonicals[f.number]
-	if !is[string(x.path)] && (roles[f.number] != definition || !is[fhir.PlainPath(string(x.path))]) {
+	if !is[string(x.path)] &&
+		(roles[f.number] != definition || !is[fhir.PlainPath(string(x.path))]) {
 		return
 	}
 	var to target

@@ -6,15 +6,15 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// The second pass knows lines that are spelled alike, too, see mould. Where a line was released quickly,
-// no text of it but a reference had to be masked. Of one that differs from it within texts alone those
-// are looked at; what is between them is what it was.
+// The second pass knows lines that are spelled alike, too, see mould. Where a line was released
+// quickly, no text of it but a reference had to be masked. Of one that differs from it within
+// texts alone those are looked at; what is between them is what it was.
 
 // wholeReference is how an object begins that has a reference alone.
 const wholeReference = `{"reference":"`
 
-// castOf reports whether a line is spelled like one that was released quickly, and gathers its edits.
-// rest is what follows its type, of that number, and id.
+// castOf reports whether a line is spelled like one that was released quickly, and gathers its
+// edits. rest is what follows its type, of that number, and id.
 func (r *reviewed) castOf(number uint16, rest []byte) bool {
 	if int(number) >= len(r.casts) {
 		return false
@@ -74,7 +74,8 @@ func (r *reviewed) maskFound(s *spot, f *found, text []byte) []byte {
 	id := text[f.id-f.at:]
 	known := &r.masks[slotOf(id)%uint32(len(r.masks))]
 	if known.typ != s.number || string(known.id) != string(id) {
-		known.typ, known.id, known.mask = s.number, append(known.id[:0], id...), r.maskLocal(s.number, id)
+		known.typ, known.id, known.mask =
+			s.number, append(known.id[:0], id...), r.maskLocal(s.number, id)
 	}
 	return known.mask
 }
@@ -127,7 +128,9 @@ func (x *examiner) castSpot(text, rest []byte) {
 	}
 	line := x.made.rest
 	before, whole := bytes.CutSuffix(line[:s.start], []byte(wholeReference))
-	s.reference = &reference{whole: whole && bytes.HasPrefix(line[s.end:], []byte(`"}`)) && !ofCodeable(before)}
+	s.reference = &reference{
+		whole: whole && bytes.HasPrefix(line[s.end:], []byte(`"}`)) && !ofCodeable(before),
+	}
 	if typ, id, ok := fhir.Local(text); ok && len(typ)+1+len(id) == len(text) {
 		s.typ, s.number = string(text[:len(typ)+1]), uint16(fhir.TypeNumber(typ))
 	}

@@ -77,7 +77,9 @@ func madeUp(t testing.TB, patients int) (lines [][]byte) {
 }
 
 // reviewOf is the concluded review of some lines, by a form without some of its lines.
-func reviewOf(t interface{ Fatalf(string, ...any) }, lines [][]byte, resolved bool, without ...ehi.Category) *Review {
+func reviewOf(
+	t interface{ Fatalf(string, ...any) }, lines [][]byte, resolved bool, without ...ehi.Category,
+) *Review {
 	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
 	for _, c := range ehi.Categories() {
 		if !slices.Contains(without, c.Key) {
@@ -99,10 +101,13 @@ func reviewOf(t interface{ Fatalf(string, ...any) }, lines [][]byte, resolved bo
 	return Decided(t, p, resolved, all...)
 }
 
-// What of records that were made up is masked as in lines before is what a walk masks, and that is most.
+// What of records that were made up is masked as in lines before is what a walk masks, and that
+// is most.
 func TestSyntheticRecordsAreReleasedByCasts(t *testing.T) {
 	lines := madeUp(t, 4)
-	for _, without := range [][]ehi.Category{nil, {ehi.Visits}, {ehi.Labs, ehi.Billing}, {ehi.MedicalRecord}} {
+	for _, without := range [][]ehi.Category{
+		nil, {ehi.Visits}, {ehi.Labs, ehi.Billing}, {ehi.MedicalRecord},
+	} {
 		for _, resolved := range []bool{true, false} {
 			r := reviewOf(t, lines, resolved, without...)
 			c, goes := castingOf(r), 0
@@ -113,7 +118,8 @@ func TestSyntheticRecordsAreReleasedByCasts(t *testing.T) {
 				c.check(t, line)
 			}
 			if c.fitted < goes*9/10 {
-				t.Errorf("without %v, resolved %v: %d of %d lines were released as others", without, resolved, c.fitted, goes)
+				t.Errorf("without %v, resolved %v: %d of %d lines were released as others", without,
+					resolved, c.fitted, goes)
 			}
 		}
 	}
@@ -124,19 +130,31 @@ func TestCastsMaskWhatAWalkMasks(t *testing.T) {
 	fitted := 0
 	rapid.Check(t, func(t *rapid.T) {
 		kept := []string{
-			`{"resourceType":"Encounter","id":"e-0123456789","identifier":[{"system":"s","value":"VISIT-77"}],"subject":{"reference":"Patient/1"}}`,
+			`{"resourceType":"Encounter","id":"e-0123456789","identifier":[{"system":"s",` +
+				`"value":"VISIT-77"}],"subject":{"reference":"Patient/1"}}`,
 			`{"resourceType":"Encounter","id":"e1","subject":{"reference":"Patient/1"}}`,
-			`{"resourceType":"Encounter","id":"00000000-0000-4000-8000-0000000000e2","subject":{"reference":"Patient/1"}}`,
-			`{"resourceType":"Condition","id":"c-0123456789","code":{"coding":[{"code":"F10.20"}]},"subject":{"reference":"Patient/1"}}`,
+			`{"resourceType":"Encounter","id":"00000000-0000-4000-8000-0000000000e2",` +
+				`"subject":{"reference":"Patient/1"}}`,
+			`{"resourceType":"Condition","id":"c-0123456789",` +
+				`"code":{"coding":[{"code":"F10.20"}]},"subject":{"reference":"Patient/1"}}`,
 			`{"resourceType":"Procedure","id":"123456789012","subject":{"reference":"Patient/1"}}`,
 		}
 		kept = kept[rapid.IntRange(0, len(kept)-1).Draw(t, "first"):]
-		goes := []string{`{"resourceType":"Patient","id":"1"}`, `{"resourceType":"Condition","id":"c2","subject":{"reference":"Patient/1"}}`}
+		goes := []string{
+			`{"resourceType":"Patient","id":"1"}`,
+			`{"resourceType":"Condition","id":"c2","subject":{"reference":"Patient/1"}}`,
+		}
 		drawn := []string{
-			`{"resourceType":"Observation","id":"o-0","status":"final","code":{"coding":[{"system":"x","code":"y","display":"z"}],"text":"w"},"subject":{"reference":"Patient/1"},` +
-				`"encounter":{"reference":"Encounter/e9"},"note":[{"text":"nothing"}],"valueQuantity":{"value":1.5,"unit":"u"},"focus":[{"reference":"Condition/c2"}]}`,
-			`{"resourceType":"Goal","id":"g-0","addresses":[{"reference":"Condition/c2","display":"x"}],"identifier":[{"system":"s","value":"G1"}],"note":[{"text":"a"}]}`,
-			`{"resourceType":"Immunization","id":"i-0","encounter":{"reference":"Encounter/e1"},"patient":{"reference":"Patient/1"},"extension":[{"url":"u","valueUri":"v"}],"lotNumber":"L"}`,
+			`{"resourceType":"Observation","id":"o-0","status":"final",` +
+				`"code":{"coding":[{"system":"x","code":"y","display":"z"}],"text":"w"},` +
+				`"subject":{"reference":"Patient/1"},` +
+				`"encounter":{"reference":"Encounter/e9"},"note":[{"text":"nothing"}],` +
+				`"valueQuantity":{"value":1.5,"unit":"u"},"focus":[{"reference":"Condition/c2"}]}`,
+			`{"resourceType":"Goal","id":"g-0","addresses":[{"reference":"Condition/c2",` +
+				`"display":"x"}],"identifier":[{"system":"s","value":"G1"}],"note":[{"text":"a"}]}`,
+			`{"resourceType":"Immunization","id":"i-0","encounter":{"reference":"Encounter/e1"},` +
+				`"patient":{"reference":"Patient/1"},"extension":[{"url":"u","valueUri":"v"}],` +
+				`"lotNumber":"L"}`,
 		}
 		var lines [][]byte
 		for _, line := range slices.Concat(kept, goes, drawn) {
@@ -161,8 +179,34 @@ func TestCastsMaskWhatAWalkMasks(t *testing.T) {
 
 // castValues are what a text of a line may become that the second pass looks at.
 var castValues = []string{
-	`"Encounter/e-0123456789"`, `"Encounter/e1"`, `"Encounter/e9"`, `"Condition/c-0123456789"`, `"Condition/c2"`, `"https://x.example/fhir/Encounter/e1"`,
-	`"https://x.example/e-0123456789"`, `"urn:uuid:e-0123456789"`, `"urn:uuid:00000000-0000-4000-8000-0000000000e2"`, `"#k"`, `""`, `"see e-0123456789"`, `"see Encounter/e1."`,
-	`"x00000000-0000-4000-8000-0000000000e2x"`, `"VISIT-77"`, `" visit-77 "`, `"urn:oid:VISIT-77"`, `123456789012`, `"123456789012"`, `12`, `true`, `null`, `"e\u002d0123456789"`,
-	`"a\"b"`, `"Encounter%2Fe1"`, `"Encounter?identifier=VISIT-77"`, `"Patient/1"`, `"contained"`, `"Procedure/123456789012"`, `"\"contained\""`,
+	`"Encounter/e-0123456789"`,
+	`"Encounter/e1"`,
+	`"Encounter/e9"`,
+	`"Condition/c-0123456789"`,
+	`"Condition/c2"`,
+	`"https://x.example/fhir/Encounter/e1"`,
+	`"https://x.example/e-0123456789"`,
+	`"urn:uuid:e-0123456789"`,
+	`"urn:uuid:00000000-0000-4000-8000-0000000000e2"`,
+	`"#k"`,
+	`""`,
+	`"see e-0123456789"`,
+	`"see Encounter/e1."`,
+	`"x00000000-0000-4000-8000-0000000000e2x"`,
+	`"VISIT-77"`,
+	`" visit-77 "`,
+	`"urn:oid:VISIT-77"`,
+	`123456789012`,
+	`"123456789012"`,
+	`12`,
+	`true`,
+	`null`,
+	`"e\u002d0123456789"`,
+	`"a\"b"`,
+	`"Encounter%2Fe1"`,
+	`"Encounter?identifier=VISIT-77"`,
+	`"Patient/1"`,
+	`"contained"`,
+	`"Procedure/123456789012"`,
+	`"\"contained\""`,
 }

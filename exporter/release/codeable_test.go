@@ -26,8 +26,10 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 	}
 	type way struct{ name, reference string }
 	ways := []way{
-		{"type and id", `"reference":"%s/w-0123456789ab"`}, {"an id", `"reference":"urn:uuid:w-0123456789ab"`},
-		{"URL", `"reference":"https://h/fhir/%s/w-0123456789ab"`}, {"identifier", `"identifier":{"value":"N-77"}`},
+		{"type and id", `"reference":"%s/w-0123456789ab"`},
+		{"an id", `"reference":"urn:uuid:w-0123456789ab"`},
+		{"URL", `"reference":"https://h/fhir/%s/w-0123456789ab"`},
+		{"identifier", `"identifier":{"value":"N-77"}`},
 		{"more", `"type":"X","reference":"%s/w-0123456789ab","display":"SAID"`},
 	}
 	for _, c := range []struct {
@@ -35,13 +37,21 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 		whole    bool // it stays with what it refers to
 	}{
 		{"Medication", `{"resourceType":"MedicationRequest","id":"x1","medication":%s}`, true},
-		{"Medication", `{"resourceType":"MedicationAdministration","id":"x1","medication":%s}`, true},
+		{
+			"Medication",
+			`{"resourceType":"MedicationAdministration","id":"x1","medication":%s}`,
+			true,
+		},
 		{"Procedure", `{"resourceType":"MedicationStatement","id":"x1","reason":[%s]}`, true},
 		{"Condition", `{"resourceType":"Procedure","id":"x1","reason":[%s]}`, true},
 		{"Condition", `{"resourceType":"ServiceRequest","id":"x1","reason":[%s]}`, true},
 		{"Device", `{"resourceType":"DeviceRequest","id":"x1","code":%s}`, true},
 		{"Condition", `{"resourceType":"CarePlan","id":"x1","addresses":[%s]}`, true},
-		{"Condition", `{"resourceType":"EpisodeOfCare","id":"x1","diagnosis":[{"condition":%s}]}`, true},
+		{
+			"Condition",
+			`{"resourceType":"EpisodeOfCare","id":"x1","diagnosis":[{"condition":%s}]}`,
+			true,
+		},
 		{"Substance", `{"resourceType":"Medication","id":"x1","ingredient":[{"item":%s}]}`, true},
 		{"Observation", `{"resourceType":"Condition","id":"x1","evidence":[%s]}`, false},
 		{"Device", `{"resourceType":"Procedure","id":"x1","used":[%s]}`, false},
@@ -49,7 +59,8 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 		for _, w := range ways {
 			ref := strings.Replace(w.reference, "%s", c.to, 1)
 			for _, form5 := range []string{
-				`{"reference":{` + ref + `}}`, `{"reference":{` + ref + `},"concept":{"text":"SAID"}}`,
+				`{"reference":{` + ref + `}}`,
+				`{"reference":{` + ref + `},"concept":{"text":"SAID"}}`,
 				`{"concept":{"text":"SAID"},"reference" : {` + ref + `}}`,
 			} {
 				for _, sensitive := range []bool{true, false} {
@@ -58,19 +69,26 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 						if w.name == "identifier" {
 							called = `,"identifier":[{"value":"N-77"}]`
 						}
-						lines := []string{patient, fmt.Sprintf(target, c.to, label(sensitive), called)}
+						lines := []string{
+							patient,
+							fmt.Sprintf(target, c.to, label(sensitive), called),
+						}
 						for i := range many {
 							line := strings.Replace(c.line, `"x1"`, fmt.Sprintf(`"x%d"`, i), 1)
 							lines = append(lines, fmt.Sprintf(line, form5))
-							if strings.Contains(c.line, `"Medication"`) { // it goes with what uses it
+							// it goes with what uses it
+							if strings.Contains(c.line, `"Medication"`) {
 								lines = append(lines, fmt.Sprintf(user, i, i))
 							}
 						}
 						for _, resolved := range []bool{true, false} {
-							r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, nil, lines...)
+							r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)),
+								resolved, nil, lines...)
 							got := strings.Join(released(t, r, lines...), "\n")
-							if goes := strings.Contains(got, `"id":"x0"`); goes != !(sensitive && c.whole) {
-								t.Errorf("%s, sensitive: %v: %s went: %v", w.name, sensitive, lines[2], goes)
+							goes := strings.Contains(got, `"id":"x0"`)
+							if goes != !(sensitive && c.whole) {
+								t.Errorf("%s, sensitive: %v: %s went: %v", w.name, sensitive,
+									lines[2], goes)
 							}
 							for _, secret := range []string{"SAID", "0123456789ab", "N-77"} {
 								if sensitive && strings.Contains(got, secret) {
@@ -92,7 +110,8 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 		`{"coding":[{` + icd10 + `,"code":"I10"}]}`: false, `{"text":"I10"}`: false,
 	} {
 		line := `{"resourceType":"Procedure","id":"x1","reason":[{"concept":` + concept + `}]}`
-		if got := released(t, review(t, form(everyLine()...), line), line); (len(got) == 0) != sensitive {
+		got := released(t, review(t, form(everyLine()...), line), line)
+		if (len(got) == 0) != sensitive {
 			t.Errorf("%s is sensitive: %v", line, len(got) == 0)
 		}
 	}

@@ -7,10 +7,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A contained resource is pruned as its container is. It is left out where it is wholly about something
-// withheld, as a resource of its own would be. What refers to a contained resource that is left out is
-// masked, and counts as what refers to any that stays. One goes with the last Reference to it: where the line of
-// a bill is left out, so is the clinic that it names, wherever that stands.
+// A contained resource is pruned as its container is. It is left out where it is wholly about
+// something withheld, as a resource of its own would be. What refers to a contained resource
+// that is left out is masked, and counts as what refers to any that stays. One goes with the
+// last Reference to it: where the line of a bill is left out, so is the clinic that it names,
+// wherever that stands.
 
 // containedOut are the contained resources of one line that are left out.
 type containedOut struct {
@@ -38,7 +39,8 @@ func (c *containedOut) add(place int, id []byte) {
 
 // concerns reports whether something of a masked line may have to be left out.
 func (p *pruner) concerns(typ, line []byte) bool {
-	return entryPaths[string(typ)] != nil || wholeTexts[string(typ)] != nil || sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
+	return entryPaths[string(typ)] != nil || wholeTexts[string(typ)] != nil ||
+		sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
 }
 
 // mayContain reports whether a line may have contained resources.
@@ -81,8 +83,8 @@ func (p *pruner) pruneContained(line []byte) (some bool, err error) {
 	return some, err
 }
 
-// tellsOfWithheldAlone is what Review decides of resources by aboutPaths and whyPaths, of a contained
-// one whose References are masked.
+// tellsOfWithheldAlone is what Review decides of resources by aboutPaths and whyPaths, of a
+// contained one whose References are masked.
 func (p *pruner) tellsOfWithheldAlone(typ string, line []byte) bool {
 	var counts [groups]struct{ rank, all, masked, hits int }
 	w := &p.walk
@@ -109,15 +111,16 @@ func (p *pruner) tellsOfWithheldAlone(typ string, line []byte) bool {
 		}
 	}
 	for group, c := range counts {
-		if c.all > 0 && (c.hits == c.all || c.masked == c.all && !(place{group: uint8(group)}).why()) {
+		if c.all > 0 &&
+			(c.hits == c.all || c.masked == c.all && !(place{group: uint8(group)}).why()) {
 			return true
 		}
 	}
 	return false
 }
 
-// orphan leaves out the contained resources to which a line referred before something of it was left
-// out, and refers no longer.
+// orphan leaves out the contained resources to which a line referred before something of it was
+// left out, and refers no longer.
 func (p *pruner) orphan(before, after []byte) error {
 	used, err := p.used(before)
 	if err != nil {
@@ -136,7 +139,8 @@ func (p *pruner) orphan(before, after []byte) error {
 		if w.kind == opened && w.depth == depth {
 			place++
 		}
-		if w.isText && w.depth == depth+1 && string(w.key()) == "id" && used[string(w.text())] && !left[string(w.text())] {
+		if w.isText && w.depth == depth+1 && string(w.key()) == "id" && used[string(w.text())] &&
+			!left[string(w.text())] {
 			p.fallen.add(place, w.text())
 		}
 	}
@@ -190,7 +194,8 @@ func (r *reviewed) pruned(line []byte, v verdict) (out []byte, err error) {
 		if err != nil || !p.fallen.more {
 			return out, err
 		}
-		if err := r.plan(line, v); err != nil { // what refers to one that is left out is masked, too
+		// what refers to one that is left out is masked, too
+		if err := r.plan(line, v); err != nil {
 			return nil, err
 		}
 		r.out = fhir.Apply(r.out[:0], line, r.edits)

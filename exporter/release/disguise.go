@@ -69,7 +69,8 @@ func holdsCharacterReference(text []byte) bool {
 			return true
 		case !ended:
 		case string(name) == "amp":
-			if len(after) > 0 && (after[0] == '#' || alphanumeric(after[0])) && bytes.IndexByte(after, ';') >= 0 {
+			if len(after) > 0 && (after[0] == '#' || alphanumeric(after[0])) &&
+				bytes.IndexByte(after, ';') >= 0 {
 				return true
 			}
 		case !plainReferences[string(name)] && bytes.IndexFunc(name, outOfID) < 0 && len(name) > 0:
@@ -82,7 +83,13 @@ func holdsCharacterReference(text []byte) bool {
 const longestReference = 33
 
 // plainReferences are names of characters that stand in no id.
-var plainReferences = map[string]bool{"lt": true, "gt": true, "quot": true, "apos": true, "nbsp": true}
+var plainReferences = map[string]bool{
+	"lt":   true,
+	"gt":   true,
+	"quot": true,
+	"apos": true,
+	"nbsp": true,
+}
 
 // holdsHidingRune reports whether a text holds a character that cannot be seen, or that stands for
 // one of ASCII.
@@ -104,7 +111,8 @@ func holdsHidingRune(text []byte) bool {
 func indexWide(text []byte) int {
 	at := 0
 	for ; at+16 <= len(text); at += 16 {
-		if (binary.LittleEndian.Uint64(text[at:])|binary.LittleEndian.Uint64(text[at+8:]))&highBits != 0 {
+		if (binary.LittleEndian.Uint64(text[at:])|binary.LittleEndian.Uint64(text[at+8:]))&
+			highBits != 0 {
 			break
 		}
 	}
@@ -169,7 +177,8 @@ func seenRune(r rune) rune {
 // isUnseen reports whether a character shows nothing and takes no space that is seen as one.
 func isUnseen(r rune) bool {
 	switch r {
-	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x180b, 0x180c, 0x180d, 0x180f, 0x2800, 0x3164, 0xffa0:
+	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x180b, 0x180c, 0x180d, 0x180f, 0x2800, 0x3164,
+		0xffa0:
 		return true
 	}
 	return r >= 0xfe00 && r <= 0xfe0f || r >= 0xe0100 && r <= 0xe01ef || unicode.Is(unicode.Cf, r)

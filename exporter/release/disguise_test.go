@@ -30,8 +30,12 @@ var disguises = map[string]func(text string) string{
 			return r
 		}, s)
 	},
-	"one digit of full width": func(s string) string { return strings.Replace(s, "2", "\uff12", 1) },
-	"mathematical digits":     func(s string) string { return strings.ReplaceAll(s, "0", "\U0001d7d8") },
+	"one digit of full width": func(s string) string {
+		return strings.Replace(s, "2", "\uff12", 1)
+	},
+	"mathematical digits": func(s string) string {
+		return strings.ReplaceAll(s, "0", "\U0001d7d8")
+	},
 }
 
 func eachOf(s, format string) string {
@@ -58,19 +62,24 @@ func TestEHI9NoDisguiseHidesAnIDInATextThatGoes(t *testing.T) {
 					lines := []string{withheld, goes}
 					for i := range many {
 						with := fmt.Sprintf(field, fmt.Sprint("no ", i))
-						lines = append(lines, fmt.Sprintf(`{"resourceType":"Condition","id":"d%d",%s}`, i, with))
+						lines = append(lines,
+							fmt.Sprintf(`{"resourceType":"Condition","id":"d%d",%s}`, i, with))
 					}
 					for i := range many {
 						with := fmt.Sprintf(field, "said "+disguise(secret)+" and so on")
-						lines = append(lines, fmt.Sprintf(`{"resourceType":"Condition","id":"c%d",%s}`, i, with))
+						lines = append(lines,
+							fmt.Sprintf(`{"resourceType":"Condition","id":"c%d",%s}`, i, with))
 					}
-					r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), true, nil, lines...)
+					r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), true, nil,
+						lines...)
 					got, want := released(t, r, lines...), 0
 					if secret == kept {
 						want = many
 					}
-					if n := strings.Count(strings.Join(got, "\n"), "said "); n != want || len(got) != 2*many+1 {
-						t.Errorf("%s: %q in %s went %d times of %d", name, disguise(secret), field, n, many)
+					n := strings.Count(strings.Join(got, "\n"), "said ")
+					if n != want || len(got) != 2*many+1 {
+						t.Errorf("%s: %q in %s went %d times of %d", name, disguise(secret), field,
+							n, many)
 					}
 				}
 			}
@@ -95,12 +104,21 @@ func TestEHI9NoDisguiseHidesACode(t *testing.T) {
 			{`"code":{"coding":[{"code":"%s"}]}`, "F10.20", true},
 			{`"code":"%s"`, "F10.20", true},
 			{`"code":{"coding":["%s"]}`, "F10.20", true},
-			{`"code":{"coding":[{"system":"%s","code":"304.00"}]}`, "http://hl7.org/fhir/sid/icd-9-cm/2", true},
-			{`"code":{"coding":[{"system":"%s","code":"304.00"}]}`, "http://hl7.org/fhir/sid/icd-10-cm/2", false},
+			{
+				`"code":{"coding":[{"system":"%s","code":"304.00"}]}`,
+				"http://hl7.org/fhir/sid/icd-9-cm/2",
+				true,
+			},
+			{
+				`"code":{"coding":[{"system":"%s","code":"304.00"}]}`,
+				"http://hl7.org/fhir/sid/icd-10-cm/2",
+				false,
+			},
 			{`"meta":{"security":[{"system":"` + actCode + `","code":"%s"}]}`, "42CFRPart2", true},
 			{`"meta":{"security":[{"display":"%s"}]}`, "42CFRPart2", true},
 		} {
-			line := `{"resourceType":"Condition","id":"c1",` + fmt.Sprintf(c.format, disguise(c.text)) + `}`
+			line := `{"resourceType":"Condition","id":"c1",` +
+				fmt.Sprintf(c.format, disguise(c.text)) + `}`
 			got := released(t, review(t, form(everyLine()...), line), line)
 			if len(got) == 0 != c.sensitive {
 				t.Errorf("%s: %s is sensitive: %v, released %q", name, line, c.sensitive, got)
@@ -113,22 +131,27 @@ func TestEHI9NoDisguiseHidesACode(t *testing.T) {
 func TestEHI9NoDisguiseHidesWhatAReferenceLeadsTo(t *testing.T) {
 	for name, disguise := range disguises {
 		for _, c := range []string{
-			`{"reference":"https://h/fhir/Procedure/` + disguise("w-0123456789ab") + `","display":"SAID"}`,
+			`{"reference":"https://h/fhir/Procedure/` + disguise("w-0123456789ab") +
+				`","display":"SAID"}`,
 			`{"reference":"https://h/` + disguise("w-0123456789ab") + `","display":"SAID"}`,
 			`{"reference":"Procedure/` + disguise("w-0123456789ab") + `","display":"SAID"}`,
 			`{"identifier":{"value":"` + disguise("ACC-2023-00451") + `"},"display":"SAID"}`,
 		} {
-			if strings.Contains(c, "identifier") && (strings.Contains(c, "&") || strings.Contains(c, "%")) {
+			if strings.Contains(c, "identifier") &&
+				(strings.Contains(c, "&") || strings.Contains(c, "%")) {
 				continue // a value is no text of HTML, and no URL
 			}
 			lines := []string{
 				`{"resourceType":"Procedure","id":"w-0123456789ab",` + hivLabel +
 					`,"identifier":[{"value":"ACC-2023-00451"}]}`,
-				`{"resourceType":"Condition","id":"c1","extension":[{"url":"urn:e","valueReference":` + c + `}]}`,
+				`{"resourceType":"Condition","id":"c1","extension":[{"url":"urn:e",` +
+					`"valueReference":` + c + `}]}`,
 			}
 			for _, resolved := range []bool{false, true} {
-				r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, nil, lines...)
-				if got := released(t, r, lines...); len(got) != 1 || strings.Contains(got[0], "SAID") {
+				r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, nil,
+					lines...)
+				got := released(t, r, lines...)
+				if len(got) != 1 || strings.Contains(got[0], "SAID") {
 					t.Errorf("%s: released %q", name, got)
 				}
 			}

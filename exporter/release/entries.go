@@ -9,15 +9,18 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// entryPaths are the elements that say something of what they refer to: one that refers to something
-// sensitive is left out, not its Reference alone (EHI-9). Of a bill, and of the answer to one, what names
-// a left-out element by its number is left out as well. What stays only because its line of the form is
-// not ticked is no secret of that kind: of it the Reference is masked.
+// entryPaths are the elements that say something of what they refer to: one that refers to
+// something sensitive is left out, not its Reference alone (EHI-9). Of a bill, and of the answer
+// to one, what names a left-out element by its number is left out as well. What stays only
+// because its line of the form is not ticked is no secret of that kind: of it the Reference is
+// masked.
 var entryPaths = map[string][]string{
-	"AdverseEvent":                {"suspectEntity"},
-	"AuditEvent":                  {"entity"},
-	"CarePlan":                    {"activity"},
-	"Claim":                       {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "related"},
+	"AdverseEvent": {"suspectEntity"},
+	"AuditEvent":   {"entity"},
+	"CarePlan":     {"activity"},
+	"Claim": {
+		"item", "diagnosis", "procedure", "supportingInfo", careTeam, "related",
+	},
 	"ClaimResponse":               {"item", "addItem", "error", processNote},
 	"ClinicalImpression":          {"investigation", "finding"},
 	"Composition":                 {"section", "event"},
@@ -28,20 +31,23 @@ var entryPaths = map[string][]string{
 	"DiagnosticReport":            {"media"},
 	"Encounter":                   {"diagnosis"},
 	"EpisodeOfCare":               {"diagnosis"},
-	"ExplanationOfBenefit":        {"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related", processNote},
-	"ImmunizationRecommendation":  {"recommendation"},
-	"Invoice":                     {"lineItem"},
-	"Linkage":                     {"item"},
-	"Parameters":                  {"parameter"},
-	"List":                        {"entry"},
-	"Provenance":                  {"entity"},
-	"QuestionnaireResponse":       {"item"},
-	"RequestGroup":                {"action"},
-	"Task":                        {"input", "output"},
+	"ExplanationOfBenefit": {
+		"item", "diagnosis", "procedure", "supportingInfo", careTeam, "addItem", "related",
+		processNote,
+	},
+	"ImmunizationRecommendation": {"recommendation"},
+	"Invoice":                    {"lineItem"},
+	"Linkage":                    {"item"},
+	"Parameters":                 {"parameter"},
+	"List":                       {"entry"},
+	"Provenance":                 {"entity"},
+	"QuestionnaireResponse":      {"item"},
+	"RequestGroup":               {"action"},
+	"Task":                       {"input", "output"},
 }
 
-// wholeTexts are the elements that tell of a resource as a whole, besides its text: where something of
-// it is left out, so are they.
+// wholeTexts are the elements that tell of a resource as a whole, besides its text: where
+// something of it is left out, so are they.
 var wholeTexts = map[string][]string{
 	"Appointment":                 {"description", "comment", "patientInstruction"},
 	"AppointmentResponse":         {"comment"},
@@ -57,13 +63,15 @@ var wholeTexts = map[string][]string{
 	"Provenance":                  {"reason", "activity"},
 }
 
-// besideMasked are the elements of a list that tell of what a Reference beside them leads to: they go
-// where that is masked for more than an unticked line of the form. What else stands there stays: each
-// bill has an insurance.
-var besideMasked = map[string][]string{"insurance": {"preAuthRef", "businessArrangement", "identifier"}}
+// besideMasked are the elements of a list that tell of what a Reference beside them leads to:
+// they go where that is masked for more than an unticked line of the form. What else stands
+// there stays: each bill has an insurance.
+var besideMasked = map[string][]string{
+	"insurance": {"preAuthRef", "businessArrangement", "identifier"},
+}
 
-// worded are types of wholeTexts whose texts are of what they refer to: they go with the first Reference
-// that is masked.
+// worded are types of wholeTexts whose texts are of what they refer to: they go with the first
+// Reference that is masked.
 var worded = typeSet("Appointment", "AppointmentResponse", "Communication", "MessageHeader",
 	"CommunicationRequest", "DetectedIssue", "Provenance")
 
@@ -73,15 +81,20 @@ const processNote = "processNote"
 // careTeam are those who did what a bill is for. A line names them by their number.
 const careTeam = "careTeam"
 
-// subordinate are the lists of a bill of which an entry is there for the lines that name it: it goes with
-// the last of them. One that no line names is of the whole bill.
-var subordinate = map[string]bool{"diagnosis": true, "procedure": true, "supportingInfo": true, careTeam: true}
+// subordinate are the lists of a bill of which an entry is there for the lines that name it: it
+// goes with the last of them. One that no line names is of the whole bill.
+var subordinate = map[string]bool{
+	"diagnosis":      true,
+	"procedure":      true,
+	"supportingInfo": true,
+	careTeam:         true,
+}
 
 // contained are the resources within another one: each is treated like its container.
 const contained = "contained"
 
-// named tells whether a field names an element by its number, and in which list that stands: R4 calls
-// such fields after the list, as diagnosisSequence.
+// named tells whether a field names an element by its number, and in which list that stands: R4
+// calls such fields after the list, as diagnosisSequence.
 func named(field string) (list string, is bool) {
 	if field == "noteNumber" {
 		return processNote, true
@@ -214,15 +227,16 @@ func (p *pruner) loses(typ string, line []byte) bool {
 	return false
 }
 
-// cutTexts cuts the text of a resource of which something is left out, and wholeTexts: they tell of all
-// of it.
+// cutTexts cuts the text of a resource of which something is left out, and wholeTexts: they tell
+// of all of it.
 func (p *pruner) cutTexts(typ string, line []byte) {
 	w := &p.walk
 	for w.reset(line); w.next(); {
 		if w.depth != 1 || w.kind == opened || w.fieldStart() < 0 {
 			continue
 		}
-		if key := strings.TrimPrefix(string(w.key()), "_"); key == "text" || slices.Contains(wholeTexts[typ], key) {
+		key := strings.TrimPrefix(string(w.key()), "_")
+		if key == "text" || slices.Contains(wholeTexts[typ], key) {
 			p.edits = append(p.edits, fhir.Edit{Start: w.fieldStart(), End: w.end})
 		}
 	}
@@ -243,7 +257,8 @@ func (p *pruner) cutBeside(line []byte) {
 			if p.hit(w.start, w.end) > 0 {
 				p.edits = append(p.edits, fields...)
 			}
-		case w.depth == 3 && w.kind != opened && w.fieldStart() >= 0 && slices.Contains(names, strings.TrimPrefix(string(w.key()), "_")):
+		case w.depth == 3 && w.kind != opened && w.fieldStart() >= 0 &&
+			slices.Contains(names, strings.TrimPrefix(string(w.key()), "_")):
 			fields = append(fields, fhir.Edit{Start: w.fieldStart(), End: w.end})
 		}
 	}
@@ -266,8 +281,8 @@ func (p *pruner) within(start, end int) *pruner {
 	return inner
 }
 
-// partsOf are the lists of a type of which an entry keeps what is left of it: a section of a document
-// and the question of a form hold others.
+// partsOf are the lists of a type of which an entry keeps what is left of it: a section of a
+// document and the question of a form hold others.
 var partsOf = map[string]string{"Composition": "section", "QuestionnaireResponse": "item"}
 
 // partForm says of what such an entry is made.
@@ -277,8 +292,8 @@ type partForm struct {
 	value bool              // it says something besides these lists
 }
 
-// parts are the parts by their names. A section goes with its last entry, and a question with its last
-// answer; an answer goes with what it says.
+// parts are the parts by their names. A section goes with its last entry, and a question with
+// its last answer; an answer goes with what it says.
 var parts = map[string]partForm{
 	"section": {lists: map[string]string{"entry": "", "section": "section"}, text: true},
 	"item":    {lists: map[string]string{"answer": "answer", "item": "item"}},
@@ -322,7 +337,11 @@ func (p *pruner) part(line []byte, of partForm) (left []byte, some bool, err err
 	w := &p.walk
 	for w.reset(line); of.text && w.next(); {
 		if w.depth == 1 && w.kind == closed && string(w.key()) == "text" {
-			p.lists = append(p.lists, entryList{from: w.fieldStart(), to: w.end, entries: []entry{{out: true}}})
+			p.lists = append(p.lists, entryList{
+				from:    w.fieldStart(),
+				to:      w.end,
+				entries: []entry{{out: true}},
+			})
 		}
 	}
 	slices.SortFunc(p.lists, func(a, b entryList) int { return a.from - b.from })
@@ -391,8 +410,8 @@ func (w *walk) number() string {
 	return string(w.content())
 }
 
-// follow leaves out what names an element that is left out, until nothing changes, and then the notes
-// that tell of what is left out. It reports whether something is.
+// follow leaves out what names an element that is left out, until nothing changes, and then the
+// notes that tell of what is left out. It reports whether something is.
 func (p *pruner) follow() (some bool) {
 	gone := map[number]bool{}
 	for again := true; again; {
@@ -401,7 +420,9 @@ func (p *pruner) follow() (some bool) {
 			if e.field == processNote {
 				return
 			}
-			if !e.out && slices.ContainsFunc(e.names, func(n number) bool { return gone[n] && n.list != processNote }) {
+			if !e.out &&
+				slices.ContainsFunc(e.names,
+					func(n number) bool { return gone[n] && n.list != processNote }) {
 				e.out = true
 			}
 			if n := (number{e.field, e.sequence}); e.out && !gone[n] {
@@ -432,8 +453,8 @@ func (p *pruner) followNamed() {
 	})
 }
 
-// followNotes leaves out the notes that something names that is left out, and those that nothing names:
-// they tell of the whole.
+// followNotes leaves out the notes that something names that is left out, and those that nothing
+// names: they tell of the whole.
 func (p *pruner) followNotes() {
 	told, goes := map[string]bool{}, map[string]bool{}
 	p.each(func(e *entry) {
@@ -492,13 +513,15 @@ func (p *pruner) join(line []byte) {
 			out = append(out, e)
 			continue
 		}
-		for i+1 < len(p.edits) && line[p.edits[i+1].Start] == '"' && onlyComma(line[e.End:p.edits[i+1].Start]) {
+		for i+1 < len(p.edits) && line[p.edits[i+1].Start] == '"' &&
+			onlyComma(line[e.End:p.edits[i+1].Start]) {
 			e.End = p.edits[i+1].End
 			i++
 		}
 		if after := e.End + spaces(line[e.End:]); after < len(line) && line[after] == ',' {
 			e.End = after + 1
-		} else if before := bytes.TrimRight(line[:e.Start], " \t\r\n"); bytes.HasSuffix(before, []byte(",")) {
+		} else if before := bytes.TrimRight(line[:e.Start], " \t\r\n"); bytes.HasSuffix(before,
+			[]byte(",")) {
 			e.Start = len(before) - 1
 		}
 		out = append(out, e)

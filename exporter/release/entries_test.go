@@ -12,30 +12,59 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: an entry that refers to something sensitive goes as a whole, and what names it by its number;
-// the others stay as they are.
+// EHI-9: an entry that refers to something sensitive goes as a whole, and what names it by its
+// number; the others stay as they are.
 func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
 	encounter := `{"resourceType":"Encounter","id":"visit-0123456789"}`
 	w, g := `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes"}`
 	for line, want := range map[string]string{
-		`{"resourceType":"List","id":"x","entry":[{"flag":{"text":"LEAK"},"item":` + w + `},{"item":` + g + `}]}`:                                          `{"resourceType":"List","id":"x","entry":[{"item":` + g + `}]}`,
-		`{"entry": [ {"item":` + g + `} , {"item":` + w + `} , {"item":` + w + `} ], "resourceType":"List","id":"x"}`:                                      `{"entry": [ {"item":` + g + `} ], "resourceType":"List","id":"x"}`,
-		`{"resourceType":"CarePlan","id":"x","activity":[{"reference":` + w + `,"progress":[{"text":"LEAK"}]}]}`:                                           `{"resourceType":"CarePlan","id":"x"}`,
-		`{"activity":[{"outcomeReference":[` + w + `]}],"resourceType":"CarePlan","id":"x"}`:                                                               `{"resourceType":"CarePlan","id":"x"}`,
-		`{"resourceType":"Composition","id":"x","section":[{"title":"LEAK","text":{"div":"LEAK"},"entry":[` + w + `]},{"entry":[` + g + `],"title":"b"}]}`: `{"resourceType":"Composition","id":"x","section":[{"entry":[` + g + `],"title":"b"}]}`,
-		`{"resourceType":"Composition","id":"x","section":[{"title":"a","text":{"div":"LEAK"},"entry":[` + w + `,` + g + `]}]}`:                            `{"resourceType":"Composition","id":"x","section":[{"title":"a","entry":[` + g + `]}]}`,
-		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"diagnosisSequence":[2],"productOrService":{"text":"LEAK"}},{"sequence":2,"diagnosisSequence":[1]}],` +
-			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g + `},{"sequence":2,"diagnosisReference":` + w + `}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":2,"diagnosisSequence":[1]}],` +
+		`{"resourceType":"List","id":"x","entry":[{"flag":{"text":"LEAK"},"item":` + w +
+			`},{"item":` + g + `}]}`: `{"resourceType":"List","id":"x","entry":[{"item":` + g +
+			`}]}`,
+		`{"entry": [ {"item":` + g + `} , {"item":` + w + `} , {"item":` + w +
+			`} ], "resourceType":"List","id":"x"}`: `{"entry": [ {"item":` + g +
+			`} ], "resourceType":"List","id":"x"}`,
+		`{"resourceType":"CarePlan","id":"x","activity":[{"reference":` + w +
+			`,"progress":[{"text":"LEAK"}]}]}`: `{"resourceType":"CarePlan","id":"x"}`,
+		`{"activity":[{"outcomeReference":[` + w +
+			`]}],"resourceType":"CarePlan","id":"x"}`: `{"resourceType":"CarePlan","id":"x"}`,
+		`{"resourceType":"Composition","id":"x","section":[{"title":"LEAK","text":{"div":"LEAK"},` +
+			`"entry":[` + w + `]},{"entry":[` + g +
+			`],"title":"b"}]}`: `{"resourceType":"Composition","id":"x","section":[{"entry":[` + g +
+			`],"title":"b"}]}`,
+		`{"resourceType":"Composition","id":"x","section":[{"title":"a","text":{"div":"LEAK"},` +
+			`"entry":[` + w + `,` + g +
+			`]}]}`: `{"resourceType":"Composition","id":"x","section":[{"title":"a","entry":[` + g +
+			`]}]}`,
+		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"diagnosisSequence":[2],` +
+			`"productOrService":{"text":"LEAK"}},{"sequence":2,"diagnosisSequence":[1]}],` +
+			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g +
+			`},{"sequence":2,"diagnosisReference":` + w +
+			`}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":2,` +
+			`"diagnosisSequence":[1]}],` +
 			`"diagnosis":[{"sequence":1,"diagnosisReference":` + g + `}]}`,
-		`{"resourceType":"ExplanationOfBenefit","id":"x","supportingInfo":[{"sequence":3,"valueReference":` + w + `}],"item":[{"informationSequence":[3]}]}`: `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
-		`{"resourceType":"Claim","id":"x","related":[{"claim":` + w + `,"relationship":{"text":"LEAK"},"reference":{"value":"LEAK"}},{"claim":` + g + `}]}`:  `{"resourceType":"Claim","id":"x","related":[{"claim":` + g + `}]}`,
-		`{"resourceType":"ExplanationOfBenefit","id":"x","related":[{"reference":{"value":"LEAK"},"claim":` + w + `}]}`:                                      `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"x","supportingInfo":[{"sequence":3,` +
+			`"valueReference":` + w +
+			`}],"item":[{"informationSequence":[3]}]}`: `{"resourceType":"ExplanationOfBenefit",` +
+			`"id":"x"}`,
+		`{"resourceType":"Claim","id":"x","related":[{"claim":` + w +
+			`,"relationship":{"text":"LEAK"},"reference":{"value":"LEAK"}},{"claim":` + g +
+			`}]}`: `{"resourceType":"Claim","id":"x","related":[{"claim":` + g + `}]}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"x",` +
+			`"related":[{"reference":{"value":"LEAK"},"claim":` + w +
+			`}]}`: `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
 		// What only was not ticked is masked, and its entries stay, by whatever URL it is named.
-		`{"resourceType":"Claim","id":"x","related":[{"relationship":{"text":"a"},"claim":{"reference":"Encounter/visit-0123456789"}}]}`: `{"resourceType":"Claim","id":"x","related":[{"relationship":{"text":"a"},"claim":` + masked + `}]}`,
-		`{"resourceType":"Claim","id":"x","item":[{"encounter":[{"reference":"https://e.example/Encounter/visit-0123456789"}]}]}`:        `{"resourceType":"Claim","id":"x","item":[{"encounter":[` + masked + `]}]}`,
-		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[{"reference":"Encounter/visit-0123456789"}]}]}`:             `{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[` + masked + `]}]}`,
+		`{"resourceType":"Claim","id":"x","related":[{"relationship":{"text":"a"},` +
+			`"claim":{"reference":"Encounter/visit-0123456789"}}]}`: `{"resourceType":"Claim",` +
+			`"id":"x","related":[{"relationship":{"text":"a"},"claim":` + masked + `}]}`,
+		`{"resourceType":"Claim","id":"x",` +
+			`"item":[{"encounter":[{"reference":"https://e.example/Encounter/visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x","item":[{"encounter":[` +
+			masked + `]}]}`,
+		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,` +
+			`"encounter":[{"reference":"Encounter/visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":1,"encounter":[` +
+			masked + `]}]}`,
 	} {
 		for _, short := range []bool{false, true} {
 			record := []string{withheld, goes, encounter, line}
@@ -45,7 +74,8 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 					record[i] = strings.ReplaceAll(record[i], "withheld-0123456789", "w")
 				}
 			}
-			got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), !short, record...), record...)
+			got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), !short, record...),
+				record...)
 			if len(got) != 2 || got[1] != expected {
 				t.Errorf("%s became %v, want %s", line, got, expected)
 			}
@@ -75,21 +105,24 @@ func TestEHI9TheReasonOfAMessageIsOfAllThatItIsAbout(t *testing.T) {
 	}
 }
 
-// EHI-9: a signature over something that is left out or masked goes, wherever it stands: its data may hold
-// what was signed. One over what goes as it is stays.
+// EHI-9: a signature over something that is left out or masked goes, wherever it stands: its
+// data may hold what was signed. One over what goes as it is stays.
 func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
 	w, g := `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes"}`
-	leaks := `{"type":[{"code":"x"}],"data":"LEAK","extension":[{"url":"u","valueSignature":{"data":"LEAK"}}]}`
-	signed, unsigned := `"signature":[`+leaks+`]`, `{"resourceType":"Provenance","id":"x","target":[`
+	leaks := `{"type":[{"code":"x"}],"data":"LEAK","extension":[{"url":"u",` +
+		`"valueSignature":{"data":"LEAK"}}]}`
+	signed, unsigned := `"signature":[`+leaks+
+		`]`, `{"resourceType":"Provenance","id":"x","target":[`
 	list := `{"resourceType":"List","id":"x","extension":[{"url":"u"`
 	contract := `{"resourceType":"Contract","id":"x","signer":[{"party":` + g
 	for line, want := range map[string]string{
 		unsigned + w + `,` + g + `],` + signed + `}`:           unsigned + masked + `,` + g + `]}`,
 		`{` + signed + `,` + unsigned[1:] + w + `,` + g + `]}`: unsigned + masked + `,` + g + `]}`,
 		unsigned + g + `],` + signed + `}`:                     unsigned + g + `],` + signed + `}`,
-		list + `,"valueSignature":` + leaks + `}],"entry":[{"item":` + w + `,"extension":[{"valueSignature":` + leaks +
+		list + `,"valueSignature":` + leaks + `}],"entry":[{"item":` + w +
+			`,"extension":[{"valueSignature":` + leaks +
 			`}]},{"item":` + g + `}]}`: list + `}],"entry":[{"item":` + g + `}]}`,
 		contract + `,` + signed + `,"type":{"code":"x"}}],"supportingInfo":[` + w + `]}`: contract +
 			`,"type":{"code":"x"}}],"supportingInfo":[` + masked + `]}`,
@@ -104,8 +137,8 @@ func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
 	}
 }
 
-// EHI-9: so does one over what the form does not release, over the form of a report, and one that stands in a
-// Bundle or a Parameters beside what is left out.
+// EHI-9: so does one over what the form does not release, over the form of a report, and one
+// that stands in a Bundle or a Parameters beside what is left out.
 func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 	const signature = `Signature":{"sigFormat":"application/jose","data":"SIGNED"}`
 	const report = `"resourceType":"DiagnosticReport","id":"x","presentedForm":[{"data":"QQ=="}]`
@@ -121,7 +154,8 @@ func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 		return `{"resourceType":"Bundle","id":"x",` + extension + `,"entry":[` + entry + `]}`
 	}
 	parameters := func(inner string) string {
-		return `{"resourceType":"Parameters","id":"x","parameter":[{"resource":` + goes + `},{"resource":` + inner +
+		return `{"resourceType":"Parameters","id":"x","parameter":[{"resource":` + goes +
+			`},{"resource":` + inner +
 			`},{"name":"n","part":[{"name":"m","value` + signature + `}]}]}`
 	}
 	for _, c := range []struct {
@@ -131,7 +165,11 @@ func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 	}{
 		{`{` + report + `,` + extension + `}`, ehi.OtherDocuments, 0},
 		{`{` + report + `,` + extension + `}`, ehi.Labs, 1},
-		{`{` + strings.ReplaceAll(report+`,`+extension, "Signature", `Signat\u0075re`) + `}`, ehi.OtherDocuments, 0},
+		{
+			`{` + strings.ReplaceAll(report+`,`+extension, "Signature", `Signat\u0075re`) + `}`,
+			ehi.OtherDocuments,
+			0,
+		},
 		{target + `,{"reference":"Encounter/visit"}]}`, ehi.Visits, 0},
 		{target + `,{"reference":"Encounter/visit"}]}`, ehi.Labs, 1},
 		{target + `,{"reference":"Condition/nobody"}]}`, ehi.Labs, 1},
@@ -148,32 +186,47 @@ func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 		record := []string{withheld, visit, goes, c.line}
 		for _, resolved := range []bool{false, true} {
 			got := released(t, reviewOf(t, allBut(c.off), resolved, record...), record...)
-			if last := got[len(got)-1]; strings.Count(last, "SIGNED") != c.want || !strings.Contains(last, `"id":"x"`) {
+			last := got[len(got)-1]
+			if strings.Count(last, "SIGNED") != c.want || !strings.Contains(last, `"id":"x"`) {
 				t.Errorf("without %s %s became %s", c.off, c.line, last)
 			}
 		}
 	}
 }
 
-// EHI-9: an attachment has the same content by its url and as data: where the url is masked, title, data and
-// hash are, too.
+// EHI-9: an attachment has the same content by its url and as data: where the url is masked,
+// title, data and hash are, too.
 func TestEHI9TheDataOfAnAttachmentGoWithItsURL(t *testing.T) {
-	binary := `{"resourceType":"Binary","id":"binary-0123456789",` + hivLabel + `,"data":"TEVBSw=="}`
+	binary := `{"resourceType":"Binary","id":"binary-0123456789",` + hivLabel +
+		`,"data":"TEVBSw=="}`
 	for _, fields := range [][]string{
 		{`"title":"LEAK"`, `"data":"LEAK"`, `"hash":"LEAK"`, `"url":"Binary/binary-0123456789"`},
-		{`"url":"Binary/binary-0123456789"`, `"hash":"LEAK"`, `"contentType":"text/plain"`, `"d\u0061ta":"LEAK"`},
-		{`"data":"LEAK"`, `"url":"https://e.example/r4/Binary/binary-0123456789"`, `"title":"LEAK"`},
+		{
+			`"url":"Binary/binary-0123456789"`,
+			`"hash":"LEAK"`,
+			`"contentType":"text/plain"`,
+			`"d\u0061ta":"LEAK"`,
+		},
+		{
+			`"data":"LEAK"`,
+			`"url":"https://e.example/r4/Binary/binary-0123456789"`,
+			`"title":"LEAK"`,
+		},
 	} {
 		attachment := `{"attachment":{` + strings.Join(fields, ",") + `}}`
 		document := `{"resourceType":"DocumentReference","id":"x","content":[` + attachment + `]}`
-		for _, line := range []string{document, strings.Replace(document, "binary-0", "another-0", 1)} {
+		for _, line := range []string{
+			document,
+			strings.Replace(document, "binary-0", "another-0", 1),
+		} {
 			record := []string{binary, line}
 			got := released(t, reviewOf(t, allBut(""), true, record...), record...)
 			want := strings.Count(line, "LEAK")
 			if line == document {
 				want = 0
 			}
-			if len(got) != 1 || strings.Count(got[0], "LEAK") != want || !json.Valid([]byte(got[0])) {
+			if len(got) != 1 || strings.Count(got[0], "LEAK") != want ||
+				!json.Valid([]byte(got[0])) {
 				t.Errorf("%s became %v", line, got)
 			}
 		}
@@ -192,14 +245,18 @@ func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 			var left []any
 			for i := range rapid.IntRange(0, 4).Draw(t, name) {
 				if rapid.Bool().Draw(t, "withheld") {
-					entries = append(entries, `{"a":[{"b":{"reference":"Condition/withheld-0123456789"}}],"text":"LEAK"}`)
+					entries = append(entries,
+						`{"a":[{"b":{"reference":"Condition/withheld-0123456789"}}],"text":"LEAK"}`)
 					continue
 				}
 				text := fmt.Sprintf("kept %d", i)
-				entries, left = append(entries, `{"text":"`+text+`"}`), append(left, map[string]any{"text": text})
+				entries, left = append(entries, `{"text":"`+text+`"}`),
+					append(left, map[string]any{"text": text})
 			}
 			if len(entries) > 0 {
-				fields = append(fields, `"`+name+`":[`+strings.Join(entries, space.Draw(t, "a")+","+space.Draw(t, "b"))+`]`)
+				fields = append(fields,
+					`"`+name+`":[`+strings.Join(entries, space.Draw(t, "a")+","+space.Draw(t, "b"))+
+						`]`)
 			}
 			if len(left) > 0 {
 				want[name] = left
@@ -221,13 +278,18 @@ func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 // EHI-9: the text of a resource tells of all of its entries: where one is left out, it is as well.
 func TestEHI9ATextGoesWithTheEntriesThatItTellsOf(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
-	const w, g = `{"reference":"Condition/withheld-0123456789"}`, `{"reference":"Condition/goes-0123456789"}`
+	const w, g = `{"reference":"Condition/withheld-0123456789"}`,
+		`{"reference":"Condition/goes-0123456789"}`
 	goes := `{"resourceType":"Condition","id":"goes-0123456789"}`
 	for _, c := range []struct{ head, entry, fields string }{
 		{`"resourceType":"List","id":"x"`, `"entry":[{"item":`, `}`},
 		{`"resourceType":"Composition","id":"x"`, `"section":[{"entry":[`, `]}`},
 		{`"resourceType":"Claim","id":"x"`, `"diagnosis":[{"diagnosisReference":`, `}`},
-		{`"resourceType":"ExplanationOfBenefit","id":"x"`, `"diagnosis":[{"diagnosisReference":`, `}`},
+		{
+			`"resourceType":"ExplanationOfBenefit","id":"x"`,
+			`"diagnosis":[{"diagnosisReference":`,
+			`}`,
+		},
 		{`"resourceType":"CarePlan","id":"x"`, `"activity":[{"reference":`, `}`},
 	} {
 		open := c.entry[strings.Index(c.entry, "[")+1:]
@@ -235,13 +297,17 @@ func TestEHI9ATextGoesWithTheEntriesThatItTellsOf(t *testing.T) {
 		both := c.entry + w + c.fields + `,` + open + g + c.fields + `]`
 		const text = `"text":{"div":"LEAK"}`
 		for line, want := range map[string]string{
-			`{` + c.head + `,` + text + `,` + both + `}`:                   `{` + c.head + `,` + kept + `}`,
-			`{` + c.head + `,` + both + `,` + text + `,"status":"active"}`: `{` + c.head + `,` + kept + `,"status":"active"}`,
-			`{` + c.head + `,` + both + `,` + text + `}`:                   `{` + c.head + `,` + kept + `}`,
-			`{` + c.head + `,` + kept + `,` + text + `}`:                   `{` + c.head + `,` + kept + `,` + text + `}`,
+			`{` + c.head + `,` + text + `,` + both + `}`: `{` + c.head + `,` +
+				kept + `}`,
+			`{` + c.head + `,` + both + `,` + text + `,"status":"active"}`: `{` + c.head + `,` +
+				kept + `,"status":"active"}`,
+			`{` + c.head + `,` + both + `,` + text + `}`: `{` + c.head + `,` + kept + `}`,
+			`{` + c.head + `,` + kept + `,` + text + `}`: `{` + c.head + `,` + kept + `,` + text +
+				`}`,
 		} {
 			record := []string{withheld, goes, line}
-			got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), true, record...), record...)
+			got := released(t, reviewOf(t, form(ehi.MedicalRecord, ehi.Billing), true, record...),
+				record...)
 			if len(got) != 2 || got[1] != want {
 				t.Errorf("%s became %v, want %s", line, got, want)
 			}

@@ -14,18 +14,24 @@ var AboutPaths = aboutPaths
 var WhyPaths = whyPaths
 
 // Decided is a review of a record, shown to it as often as it wants.
-func Decided(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, lines ...string) *Review {
+func Decided(
+	t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, lines ...string,
+) *Review {
 	return DecidedBeside(t, p, resolved, nil, lines...)
 }
 
 // DecidedBeside is Decided for a record beside which the store holds other resources.
-func DecidedBeside(t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, others []Other, lines ...string) *Review {
+func DecidedBeside(
+	t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, others []Other,
+	lines ...string,
+) *Review {
 	return DecidedLooking(t, p, resolved, false, others, lines...)
 }
 
 // DecidedLooking is DecidedBeside that may look for what is beside the record at each line.
 func DecidedLooking(
-	t interface{ Fatalf(string, ...any) }, p *Policy, resolved, early bool, others []Other, lines ...string,
+	t interface{ Fatalf(string, ...any) }, p *Policy, resolved, early bool, others []Other,
+	lines ...string,
 ) *Review {
 	for r := p.Review(); ; {
 		o := r.Observer()
@@ -74,7 +80,9 @@ func (o Other) isCalled(n Name) bool {
 	if n.Value == "" {
 		return n.ID == o.ID && (n.Type == "" || n.Type == o.Type)
 	}
-	plain := func(v string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(v)), "urn:uuid:") }
+	plain := func(v string) string {
+		return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(v)), "urn:uuid:")
+	}
 	return slices.ContainsFunc(o.Values, func(v string) bool { return plain(v) == plain(n.Value) })
 }
 

@@ -7,28 +7,30 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// facts is what a decision about one resource needs. This file derives them from a line, policy.go and review.go decide upon
-// them. They hold until the next line is examined.
+// facts is what a decision about one resource needs. This file derives them from a line,
+// policy.go and review.go decide upon them. They hold until the next line is examined.
 type facts struct {
 	typ, id    []byte
-	number     uint16         // of the type; 0 for one that R4 does not know
-	laboratory bool           // by a code of category
-	document   ehi.Category   // the first document group by the codes of type, category, code and modality; "" for none
-	radiology  bool           // one of those groups is radiology
-	sensitive  authorizations // that it needs
-	happened   fhir.Spans     // when it happened; none where it does not say, or where no limit asks for it
-	content    []pointing     // what it is about, see aboutPaths
-	targets    []target       // for abouts
-	supports   []target       // the supporting resources that it uses
-	tells      []target       // those of which it only tells
-	inner      bool           // it holds other resources, see innerResource
-	copies     bool           // it stands in another one
-	members    bool           // it refers to something of which it may be made, see sums
-	leads      bool           // a reference is a lead, of what was looked at quickly
-	owned      bool           // it is a Device that has a patient
-	presents   bool           // presentedForm
-	binaries   []attachment   // the Binaries that it refers to
-	taking     []taking       // entries that refer to such beside something else
+	number     uint16 // of the type; 0 for one that R4 does not know
+	laboratory bool   // by a code of category
+	// the first document group by the codes of type, category, code and modality; "" for none
+	document  ehi.Category
+	radiology bool           // one of those groups is radiology
+	sensitive authorizations // that it needs
+	// when it happened; none where it does not say, or where no limit asks for it
+	happened fhir.Spans
+	content  []pointing   // what it is about, see aboutPaths
+	targets  []target     // for abouts
+	supports []target     // the supporting resources that it uses
+	tells    []target     // those of which it only tells
+	inner    bool         // it holds other resources, see innerResource
+	copies   bool         // it stands in another one
+	members  bool         // it refers to something of which it may be made, see sums
+	leads    bool         // a reference is a lead, of what was looked at quickly
+	owned    bool         // it is a Device that has a patient
+	presents bool         // presentedForm
+	binaries []attachment // the Binaries that it refers to
+	taking   []taking     // entries that refer to such beside something else
 	// identifiers are the values by which it alone is called, and what it contains; normal.
 	identifiers [][]byte
 	shared      [][]byte // those by which others are called as well, see sharedIdentifiers
@@ -90,7 +92,8 @@ type examiner struct {
 	harmlessShown [64]shownBefore
 	dated         bool // whether facts.happened is asked for
 	alone         bool // whether what a resource refers to does not matter
-	// supportsEnd is where the last reference to a supporting resource ends in what plain looked at.
+	// supportsEnd is where the last reference to a supporting resource ends in what plain looked
+	// at.
 	supportsEnd int
 	traits      []trait   // by the number of the type
 	moulds      []moulds  // likewise
@@ -128,7 +131,8 @@ type coding struct {
 	leads         bool       // that names a resource by type and id
 }
 
-// examine derives the facts of a line. They are valid until the next call. Errors: the line is not JSON.
+// examine derives the facts of a line. They are valid until the next call. Errors: the line is
+// not JSON.
 func (x *examiner) examine(line []byte) (*facts, error) {
 	typ := x.typeOf(line)
 	last, err := x.examineAs(typ, line)
@@ -184,11 +188,13 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	return last, w.err
 }
 
-// begin forgets the facts of the last line, for a resource of a type, which has a number and places of aboutPaths.
+// begin forgets the facts of the last line, for a resource of a type, which has a number and
+// places of aboutPaths.
 func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *facts {
 	f := &x.facts
 	content, targets, supports, binaries := f.content[:0], f.targets, f.supports[:0], f.binaries[:0]
-	identifiers, shared, taking, names, tells := f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
+	identifiers, shared, taking, names, tells :=
+		f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
 	strays, extended := f.strays[:0], f.extended[:0]
 	*f = facts{} // a literal with all of them is copied once more
 	f.content, f.targets, f.supports, f.binaries = content, targets, supports, binaries
@@ -200,7 +206,8 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 
 const resourceType = "resourceType"
 
-// typeOf finds the type of a resource, which decides what its other fields mean. It stands first in most.
+// typeOf finds the type of a resource, which decides what its other fields mean. It stands first
+// in most.
 func (x *examiner) typeOf(line []byte) (typ []byte) {
 	const first = `{"resourceType":"`
 	if bytes.HasPrefix(line, []byte(first)) {
@@ -281,8 +288,8 @@ func (x *examiner) coding(f *facts, c *coding) {
 	}
 }
 
-// isLabel reports whether the object at a depth stands where FHIR has security labels: meta.security,
-// securityLabel and security.label of other elements.
+// isLabel reports whether the object at a depth stands where FHIR has security labels:
+// meta.security, securityLabel and security.label of other elements.
 func (x *examiner) isLabel(at int) bool {
 	w := &x.walk
 	for depth := at; depth > 0 && depth > at-4; depth-- {
@@ -296,7 +303,12 @@ func (x *examiner) isLabel(at int) bool {
 func (f *facts) addSensitive(category string) { f.sensitive |= authorizationBits[category] }
 
 // documentTypes are the types that have a document group.
-var documentTypes = map[string]bool{"DocumentReference": true, "Media": true, "ImagingStudy": true, "DiagnosticReport": true}
+var documentTypes = map[string]bool{
+	"DocumentReference": true,
+	"Media":             true,
+	"ImagingStudy":      true,
+	"DiagnosticReport":  true,
+}
 
 func (f *facts) addDocument(category string) {
 	if f.document == "" {
@@ -406,7 +418,11 @@ func (x *examiner) binary(f *facts) {
 		return
 	}
 	binaryNames(url, func(id []byte, exact bool) {
-		a := attachment{target: target{[]byte(binaryType), id}, presented: f.presented(w.keyAt(1)), tells: !exact}
+		a := attachment{
+			target:    target{[]byte(binaryType), id},
+			presented: f.presented(w.keyAt(1)),
+			tells:     !exact,
+		}
 		if x.in != nil {
 			x.in.targets = append(x.in.targets, a.target)
 		}
@@ -429,7 +445,8 @@ func (x *examiner) attach(f *facts, a attachment) {
 func (x *examiner) link(f *facts) {
 	w := &x.walk
 	isLink := string(w.key()) == "url" && w.depth > 1 && !isExtension(w.keyAt(w.depth-1))
-	if x.alone || string(w.key()) == "reference" || w.depth == 1 && string(w.key()) == "id" || !isLink && !mentionsBinary(w.text()) {
+	if x.alone || string(w.key()) == "reference" || w.depth == 1 && string(w.key()) == "id" ||
+		!isLink && !mentionsBinary(w.text()) {
 		return
 	}
 	to, ok := resolve(w.text())
@@ -453,12 +470,14 @@ func isExtension(field []byte) bool {
 func mentionsBinary(text []byte) bool {
 	return bytes.IndexByte(text, 'y') >= 0 && bytes.Contains(text, []byte("inary")) ||
 		bytes.IndexByte(text, 'Y') >= 0 && bytes.Contains(text, []byte("INARY")) ||
-		bytes.IndexByte(text, '=') >= 0 && (bytes.Contains(text, []byte("src=")) || bytes.Contains(text, []byte("href=")))
+		bytes.IndexByte(text, '=') >= 0 &&
+			(bytes.Contains(text, []byte("src=")) || bytes.Contains(text, []byte("href=")))
 }
 
 const presentedForm = "presentedForm"
 
-// presented reports whether a field is a report's presentedForm, which may stay where the report goes.
+// presented reports whether a field is a report's presentedForm, which may stay where the report
+// goes.
 func (f *facts) presented(field []byte) bool {
 	return f.number == reportNumber && string(field) == presentedForm
 }
@@ -479,7 +498,8 @@ func (x *examiner) reference(f *facts) {
 	if leadsOut(text, to) {
 		f.stray(to)
 	}
-	if x.in == nil && x.about == nil && string(to.typ) != binaryType && !isSupporting(to.typ) && !supporting[f.number] {
+	if x.in == nil && x.about == nil && string(to.typ) != binaryType && !isSupporting(to.typ) &&
+		!supporting[f.number] {
 		return
 	}
 	x.path = x.walk.appendPath(x.path[:0])
@@ -495,8 +515,8 @@ func (x *examiner) identifier(f *facts) {
 	}
 }
 
-// isLaboratory tells the category of laboratory Observations, and the laboratory sections of v2-0074,
-// in any case.
+// isLaboratory tells the category of laboratory Observations, and the laboratory sections of
+// v2-0074, in any case.
 func isLaboratory(code []byte) bool {
 	code = bytes.TrimSpace(folded(code))
 	if len(code) > len("laboratory") {
@@ -507,13 +527,15 @@ func isLaboratory(code []byte) bool {
 
 var laboratories = map[string]bool{
 	"LABORATORY": true, "LABS": true,
-	"LAB": true, "CH": true, "HM": true, "MB": true, "BLB": true, "BG": true, "IMM": true, "MCB": true, "MYC": true, "SR": true,
+	"LAB": true, "CH": true, "HM": true, "MB": true, "BLB": true, "BG": true, "IMM": true,
+	"MCB": true, "MYC": true, "SR": true,
 	"TX": true, "VR": true,
 }
 
 // showsLaboratory tells such a category by what it shows: a word of it.
 func showsLaboratory(text []byte) bool {
-	for _, word := range bytes.FieldsFunc(text, func(c rune) bool { return c >= 0x80 || !alphanumeric(byte(c)) }) {
+	for _, word := range bytes.FieldsFunc(text,
+		func(c rune) bool { return c >= 0x80 || !alphanumeric(byte(c)) }) {
 		if holdsLab(word) && isLaboratory(word) {
 			return true
 		}

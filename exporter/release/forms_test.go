@@ -21,16 +21,19 @@ func TestEHI9APresentedFormStaysWithAResultThatDoes(t *testing.T) {
 		binary  = `{"resourceType":"Binary","id":"b","data":"TEVBSw=="}`
 	)
 	for members, goes := range map[string]bool{
-		`,"result":[{"reference":"Observation/o2"}]`:                                                               true,
-		`,"result":[{"reference":"Observation/o1"},{"reference":"Observation/o2"}]`:                                false,
-		`,"result":[{"reference":"Observation/o2"},{"reference":"Observation/o1"}]`:                                false,
-		`,"result":[{"reference":"Observation/o2"}],"imagingStudy":[{"reference":"ImagingStudy/s"}]`:               false,
-		`,"result":[{"reference":"Observation/o2"}],"media":[{"link":{"reference":"Media/m"}}]`:                    false,
-		`,"result":[{"display":"a"},{"reference":"Observation/o1"},{"reference":"Observation/o2"}]`:                false,
-		`,"result":[{"reference":"Observation/o2"}],"basedOn":[{"reference":"Encounter/e"},{"display":"nothing"}]`: true,
+		`,"result":[{"reference":"Observation/o2"}]`:                                true,
+		`,"result":[{"reference":"Observation/o1"},{"reference":"Observation/o2"}]`: false,
+		`,"result":[{"reference":"Observation/o2"},{"reference":"Observation/o1"}]`: false,
+		`,"result":[{"reference":"Observation/o2"}],` +
+			`"imagingStudy":[{"reference":"ImagingStudy/s"}]`: false,
+		`,"result":[{"reference":"Observation/o2"}],"media":[{"link":{"reference":"Media/m"}}]`:     false,
+		`,"result":[{"display":"a"},{"reference":"Observation/o1"},{"reference":"Observation/o2"}]`: false,
+		`,"result":[{"reference":"Observation/o2"}],"basedOn":[{"reference":"Encounter/e"},` +
+			`{"display":"nothing"}]`: true,
 	} {
 		lines := []string{patient, secret, plain, head + members + shows, binary,
-			`{"resourceType":"ImagingStudy","id":"s",` + hivLabel + `}`, `{"resourceType":"Media","id":"m",` + hivLabel + `}`,
+			`{"resourceType":"ImagingStudy","id":"s",` + hivLabel + `}`,
+			`{"resourceType":"Media","id":"m",` + hivLabel + `}`,
 			`{"resourceType":"Encounter","id":"e",` + hivLabel + `}`}
 		for range 2 {
 			f := form(everyLine()...)
@@ -41,8 +44,10 @@ func TestEHI9APresentedFormStaysWithAResultThatDoes(t *testing.T) {
 			if !strings.Contains(out, `"DiagnosticReport"`) {
 				t.Errorf("with %s the report itself stays", members)
 			}
-			if n := counted(t, f, lines...).Categories[ehi.MedicalRecord].Released; n != map[bool]int64{true: 1}[goes] {
-				t.Errorf("with %s the preview counts %d Binaries, want it to go: %v", members, n, goes)
+			n := counted(t, f, lines...).Categories[ehi.MedicalRecord].Released
+			if n != map[bool]int64{true: 1}[goes] {
+				t.Errorf("with %s the preview counts %d Binaries, want it to go: %v", members, n,
+					goes)
 			}
 			slices.Reverse(lines)
 		}

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// EHI-9: what stands beside it in a Bundle may be called by its fullUrl, of which its id is no part.
+// EHI-9: what stands beside it in a Bundle may be called by its fullUrl, of which its id is no
+// part.
 func TestEHI9AFullUrlNamesWhatStandsBesideIt(t *testing.T) {
 	const at = "urn:uuid:5f0c7d52-6b0f-4c5e-9c0e-0d3e6a0a7d11"
 	for name, secret := range map[string]string{
@@ -13,31 +14,50 @@ func TestEHI9AFullUrlNamesWhatStandsBesideIt(t *testing.T) {
 		"without an id": `{"resourceType":"Condition",` + hivLabel + `}`,
 	} {
 		for _, bundle := range []string{
-			`{"fullUrl":"` + at + `","resource":` + secret + `},{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Task","id":"t","focus":{"reference":"` + at + `"},"description":"LEAK"}}`,
-			`{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Task","id":"t","focus":{"reference":"` + at + `"},"description":"LEAK"}},{"fullUrl":"` + at + `","resource":` + secret + `}`,
+			`{"fullUrl":"` + at + `","resource":` + secret +
+				`},{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Task","id":"t",` +
+				`"focus":{"reference":"` + at + `"},"description":"LEAK"}}`,
+			`{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Task","id":"t",` +
+				`"focus":{"reference":"` + at + `"},"description":"LEAK"}},{"fullUrl":"` + at +
+				`","resource":` + secret + `}`,
 		} {
 			lines := []string{`{"resourceType":"Patient","id":"p"}`,
-				`{"resourceType":"Bundle","id":"b","type":"collection","entry":[` + bundle + `,{"resource":{"resourceType":"Observation","id":"o","valueString":"KEEP"}}]}`}
-			out := strings.Join(released(t, review(t, form(everyLine()...), lines...), lines...), "\n")
-			if strings.Contains(out, "LEAK") || strings.Contains(out, at) || !strings.Contains(out, "KEEP") {
+				`{"resourceType":"Bundle","id":"b","type":"collection","entry":[` + bundle +
+					`,{"resource":{"resourceType":"Observation","id":"o","valueString":"KEEP"}}]}`}
+			out := strings.Join(released(t, review(t, form(everyLine()...), lines...), lines...),
+				"\n")
+			if strings.Contains(out, "LEAK") || strings.Contains(out, at) ||
+				!strings.Contains(out, "KEEP") {
 				t.Errorf("%s: %s", name, out)
 			}
 		}
 	}
 	const whose = "https://elsewhere.example/people/5f0c7d52"
-	lines := []string{`{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Bundle","id":"b","type":"collection","entry":[{"fullUrl":"` + whose + `","resource":{"resourceType":"Practitioner","id":"dr","name":[{"text":"KEEP"}]}},` +
-		`{"resource":{"resourceType":"Observation","id":"o","performer":[{"reference":"` + whose + `"}]}}]}`}
-	if out := strings.Join(released(t, review(t, form(everyLine()...), lines...), lines...), "\n"); !strings.Contains(out, "KEEP") || !strings.Contains(out, `{"reference":"`+whose+`"}`) {
+	lines := []string{
+		`{"resourceType":"Patient","id":"p"}`,
+		`{"resourceType":"Bundle","id":"b","type":"collection","entry":[{"fullUrl":"` + whose +
+			`","resource":{"resourceType":"Practitioner","id":"dr","name":[{"text":"KEEP"}]}},` +
+			`{"resource":{"resourceType":"Observation","id":"o","performer":[{"reference":"` +
+			whose + `"}]}}]}`,
+	}
+	out := strings.Join(released(t, review(t, form(everyLine()...), lines...), lines...), "\n")
+	if !strings.Contains(out, "KEEP") || !strings.Contains(out, `{"reference":"`+whose+`"}`) {
 		t.Errorf("who is called by a fullUrl stays: %s", out)
 	}
 }
 
-// EHI-9: who is called by a fullUrl, and is used by nothing but what stays, stays with that, though the
-// Bundle that goes tells of him.
+// EHI-9: who is called by a fullUrl, and is used by nothing but what stays, stays with that,
+// though the Bundle that goes tells of him.
 func TestEHI9WhoIsCalledByAFullUrlStaysWithWhatUsesHim(t *testing.T) {
 	const whose = "https://elsewhere.example/people/5f0c7d52"
-	lines := []string{`{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Bundle","id":"b","type":"collection","entry":[{"fullUrl":"` + whose + `","resource":{"resourceType":"Practitioner","id":"dr","name":[{"text":"LEAK"}]}},` +
-		`{"resource":{"resourceType":"Observation","id":"o",` + hivLabel + `,"performer":[{"reference":"` + whose + `"}]}},{"resource":{"resourceType":"Observation","id":"k","valueString":"KEEP"}}]}`}
+	lines := []string{
+		`{"resourceType":"Patient","id":"p"}`,
+		`{"resourceType":"Bundle","id":"b","type":"collection","entry":[{"fullUrl":"` + whose +
+			`","resource":{"resourceType":"Practitioner","id":"dr","name":[{"text":"LEAK"}]}},` +
+			`{"resource":{"resourceType":"Observation","id":"o",` + hivLabel +
+			`,"performer":[{"reference":"` + whose +
+			`"}]}},{"resource":{"resourceType":"Observation","id":"k","valueString":"KEEP"}}]}`,
+	}
 	out := strings.Join(released(t, review(t, form(everyLine()...), lines...), lines...), "\n")
 	if strings.Contains(out, "LEAK") || !strings.Contains(out, "KEEP") {
 		t.Error(out)

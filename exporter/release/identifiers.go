@@ -7,9 +7,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// R4 says which elements are of type Identifier, whatever they are called (fhir.IdentifierPaths). Each
-// tells what its resource is called, what a group is called to which it belongs, or what another
-// resource is called: then it is a Reference that has an identifier alone.
+// R4 says which elements are of type Identifier, whatever they are called
+// (fhir.IdentifierPaths). Each tells what its resource is called, what a group is called to
+// which it belongs, or what another resource is called: then it is a Reference that has an
+// identifier alone.
 
 // identifierKind says what the Identifier in an element tells.
 type identifierKind uint8
@@ -22,8 +23,8 @@ const (
 )
 
 // sharedIdentifiers are elements by which several resources are called: orders that were written
-// together, specimens that came together, bills that were paid together. Such a value leads to each of
-// them, but makes none a copy of another.
+// together, specimens that came together, bills that were paid together. Such a value leads to
+// each of them, but makes none a copy of another.
 var sharedIdentifiers = map[string]string{
 	"ClaimResponse":        "payment.identifier",
 	"CommunicationRequest": "groupIdentifier",
@@ -37,8 +38,8 @@ var sharedIdentifiers = map[string]string{
 	"Task":                 "groupIdentifier",
 }
 
-// foreignIdentifiers are elements that name another resource. All other Identifiers of R4 are what a
-// resource, or something in it, is called.
+// foreignIdentifiers are elements that name another resource. All other Identifiers of R4 are
+// what a resource, or something in it, is called.
 var foreignIdentifiers = map[string]string{
 	"Claim":                 "related.reference",
 	"Composition":           "relatesTo.targetIdentifier",
@@ -52,8 +53,9 @@ var foreignIdentifiers = map[string]string{
 	"Task":                  "input.valueIdentifier output.valueIdentifier",
 }
 
-// identifierKinds are the kinds of the elements of each type, by its number; at 0 those of what R4 does
-// not know. containedKinds are those of all types: what stands in another resource is of any.
+// identifierKinds are the kinds of the elements of each type, by its number; at 0 those of what
+// R4 does not know. containedKinds are those of all types: what stands in another resource is of
+// any.
 var identifierKinds, containedKinds = func() (of [256]map[string]identifierKind, all map[string]identifierKind) {
 	all = map[string]identifierKind{}
 	of[0] = map[string]identifierKind{"identifier": ownIdentifier}
@@ -76,14 +78,15 @@ var identifierKinds, containedKinds = func() (of [256]map[string]identifierKind,
 	return of, all
 }()
 
-// identifierAt is the kind of the element at a path of a resource of a type, or of what it contains or
-// holds; noIdentifier where R4 has none there.
+// identifierAt is the kind of the element at a path of a resource of a type, or of what it
+// contains or holds; noIdentifier where R4 has none there.
 func identifierAt(typ uint16, path []byte) identifierKind {
 	if within, is := bytes.CutPrefix(path, []byte(contained+".")); is {
 		return containedKinds[string(within)]
 	}
 	if at := bytes.LastIndex(path, innerPath); at >= 0 {
-		return containedKinds[string(bytes.TrimPrefix(path[at+len(innerPath):], []byte(contained+".")))]
+		return containedKinds[string(
+			bytes.TrimPrefix(path[at+len(innerPath):], []byte(contained+".")))]
 	}
 	if int(typ) >= len(identifierKinds) || identifierKinds[typ] == nil {
 		typ = 0
@@ -94,14 +97,14 @@ func identifierAt(typ uint16, path []byte) identifierKind {
 // innerPath is where R4 lets a resource stand in another one, see innerResource.
 var innerPath = []byte(".resource.")
 
-// mayBeIdentifier reports whether a field of that name may hold an Identifier where R4 has none, as that
-// of an extension. A reference is an object in that case alone.
+// mayBeIdentifier reports whether a field of that name may hold an Identifier where R4 has none,
+// as that of an extension. A reference is an object in that case alone.
 func mayBeIdentifier(field []byte) bool {
 	return bytes.HasSuffix(field, []byte("dentifier")) || string(field) == "reference"
 }
 
-// namesAnother reports whether an object at a path, in a field of a name, is an Identifier of another
-// resource: it is one by R4, or one that R4 has in no resource of that type.
+// namesAnother reports whether an object at a path, in a field of a name, is an Identifier of
+// another resource: it is one by R4, or one that R4 has in no resource of that type.
 func namesAnother(typ uint16, path, field []byte) bool {
 	switch identifierAt(typ, path) {
 	case ownIdentifier, sharedIdentifier:
@@ -112,9 +115,10 @@ func namesAnother(typ uint16, path, field []byte) bool {
 	return mayBeIdentifier(field)
 }
 
-// A quick look at a line finds an Identifier by the end of its name. Those that are called otherwise
-// are told by their types: ownNames are the names of a resource's own ones; lines of oddTypes, which have
-// some of others, are left to a walk, and so is an object that is called reference.
+// A quick look at a line finds an Identifier by the end of its name. Those that are called
+// otherwise are told by their types: ownNames are the names of a resource's own ones; lines of
+// oddTypes, which have some of others, are left to a walk, and so is an object that is called
+// reference.
 var ownNames, oddTypes = func() (own [256][]needle, odd [256]bool) {
 	for number, kinds := range identifierKinds {
 		own[number] = []needle{identifierName}

@@ -46,7 +46,8 @@ func TestEHI9TheWithheldAreKnownByIdentifiersOfEveryName(t *testing.T) {
 	about := `{"resourceType":"Provenance","id":"p","target":[` + by + `],"policy":["SECRET"]}`
 	n := 0
 	eachIdentifier(func(typ, path string, kind release.IdentifierKind) {
-		if kind == release.ForeignIdentifier || typ == "Patient" || typ == "Bundle" || typ == "Parameters" {
+		if kind == release.ForeignIdentifier || typ == "Patient" || typ == "Bundle" ||
+			typ == "Parameters" {
 			return
 		}
 		identifier := `{"value":"SECRET-0123456789"}`
@@ -54,13 +55,16 @@ func TestEHI9TheWithheldAreKnownByIdentifiersOfEveryName(t *testing.T) {
 			for _, withheld := range []string{
 				`{"resourceType":"` + typ + `","id":"w",` + hivLabel + `,` + field + `}`,
 				`{"id":"w",` + field + `,"resourceType":"` + typ + `",` + hivLabel + `}`,
-				`{"resourceType":"List","id":"l",` + hivLabel + `,"contained":[{"resourceType":"` + typ + `","id":"w",` + field + `}]}`,
+				`{"resourceType":"List","id":"l",` + hivLabel + `,"contained":[{"resourceType":"` +
+					typ + `","id":"w",` + field + `}]}`,
 			} {
 				n++
 				record := []string{withheld, refers, about}
 				for _, resolved := range []bool{false, true} {
-					got := released(t, reviewOf(t, form(ehi.MedicalRecord), resolved, record...), record...)
-					if out := strings.Join(got, ""); strings.Contains(out, "SECRET") || len(got) != 1 {
+					got := released(t, reviewOf(t, form(ehi.MedicalRecord), resolved, record...),
+						record...)
+					out := strings.Join(got, "")
+					if strings.Contains(out, "SECRET") || len(got) != 1 {
 						t.Errorf("%s.%s: of %s left %s", typ, path, withheld, out)
 					}
 				}
@@ -74,7 +78,8 @@ func TestEHI9TheWithheldAreKnownByIdentifiersOfEveryName(t *testing.T) {
 
 // What only is not ticked is known by them as well: of it the Reference is masked.
 func TestEHI9TheUntickedAreKnownByIdentifiersOfEveryName(t *testing.T) {
-	refers := `{"resourceType":"Encounter","id":"e","diagnosis":[{"condition":{"identifier":{"value":"SECRET"}}}]}`
+	refers := `{"resourceType":"Encounter","id":"e",` +
+		`"diagnosis":[{"condition":{"identifier":{"value":"SECRET"}}}]}`
 	for typ, field := range map[string]string{
 		"ServiceRequest":    `"requisition":{"value":"SECRET"}`,
 		"MedicationRequest": `"groupIdentifier":{"system":"urn:x","value":"secret "}`,
@@ -82,23 +87,27 @@ func TestEHI9TheUntickedAreKnownByIdentifiersOfEveryName(t *testing.T) {
 		"Specimen":          `"accessionIdentifier":{"value":"urn:uuid:SECRET"}`,
 	} {
 		for _, line := range []string{
-			`{"resourceType":"` + typ + `","id":"w",` + field + `}`, `{` + field + `,"id":"w","resourceType":"` + typ + `"}`,
+			`{"resourceType":"` + typ + `","id":"w",` + field + `}`,
+			`{` + field + `,"id":"w","resourceType":"` + typ + `"}`,
 		} {
 			got := released(t, reviewOf(t, form(ehi.Visits), true, line, refers), line, refers)
-			if len(got) != 1 || strings.Contains(got[0], "SECRET") || !strings.Contains(got[0], "masked") {
+			if len(got) != 1 || strings.Contains(got[0], "SECRET") ||
+				!strings.Contains(got[0], "masked") {
 				t.Errorf("%s became %v", line, got)
 			}
 		}
 	}
 }
 
-// EHI-9: an Identifier that names another resource is masked where it names one that is withheld,
-// whatever its element is called, and the entry that it stands in goes. What a resource itself is called
-// stays, and so does one that names nothing withheld.
+// EHI-9: an Identifier that names another resource is masked where it names one that is
+// withheld, whatever its element is called, and the entry that it stands in goes. What a
+// resource itself is called stays, and so does one that names nothing withheld.
 func TestEHI9IdentifiersOfOthersAreComparedWhateverTheirName(t *testing.T) {
-	withheld := `{"resourceType":"Condition","id":"w",` + hivLabel + `,"identifier":[{"value":"SECRET-7"}]}`
+	withheld := `{"resourceType":"Condition","id":"w",` + hivLabel +
+		`,"identifier":[{"value":"SECRET-7"}]}`
 	eachIdentifier(func(typ, path string, kind release.IdentifierKind) {
-		if typ == "Patient" || typ == "Parameters" || kind == release.ForeignIdentifier && typ == "StructureMap" {
+		if typ == "Patient" || typ == "Parameters" ||
+			kind == release.ForeignIdentifier && typ == "StructureMap" {
 			return
 		}
 		for _, list := range []bool{false, true} {
@@ -108,16 +117,19 @@ func TestEHI9IdentifiersOfOthersAreComparedWhateverTheirName(t *testing.T) {
 			}
 			line := `{"resourceType":"` + typ + `","id":"o",` + field + `}`
 			if kind == release.ForeignIdentifier {
-				line = `{"resourceType":"` + typ + `","id":"o",` + field + `,"contained":[{"resourceType":"` + typ + `","id":"i",` + field + `}]}`
+				line = `{"resourceType":"` + typ + `","id":"o",` + field +
+					`,"contained":[{"resourceType":"` + typ + `","id":"i",` + field + `}]}`
 				line = strings.Replace(line, "%s", "%[1]s", 2)
 			}
 			named, free := fmt.Sprintf(line, "SECRET-7"), fmt.Sprintf(line, "FREE-7")
-			user := `{"resourceType":"Basic","id":"b","code":{"text":"x"},"author":{"reference":"` + typ + `/o"}}`
+			user := `{"resourceType":"Basic","id":"b","code":{"text":"x"},"author":{"reference":"` +
+				typ + `/o"}}`
 			for _, c := range []struct {
 				line  string
 				whole bool
 			}{{named, kind != release.ForeignIdentifier}, {free, true}} {
-				got := released(t, reviewOf(t, everything(ehi.HIV), false, withheld, c.line, user), c.line)
+				got := released(t, reviewOf(t, everything(ehi.HIV), false, withheld, c.line, user),
+					c.line)
 				switch out := strings.Join(got, ""); {
 				case c.whole && out != c.line && !strings.Contains(path, "detail."):
 					t.Errorf("%s.%s: %s became %s", typ, path, c.line, out)
@@ -143,17 +155,24 @@ func everything(but ...ehi.Authorization) *ehi.ReleaseForm {
 	return f
 }
 
-// EHI-9: the entry of a bill that names a withheld one by a number alone goes, with what stands beside
-// that.
+// EHI-9: the entry of a bill that names a withheld one by a number alone goes, with what stands
+// beside that.
 func TestEHI9ARelatedBillIsKnownByItsNumber(t *testing.T) {
-	withheld := `{"resourceType":"Claim","id":"w",` + hivLabel + `,"identifier":[{"value":"SECRET-7"}]}`
+	withheld := `{"resourceType":"Claim","id":"w",` + hivLabel +
+		`,"identifier":[{"value":"SECRET-7"}]}`
 	unticked := `{"resourceType":"Condition","id":"w","identifier":[{"value":"SECRET-7"}]}`
 	other := `{"reference":{"value":"FREE-7"},"relationship":{"text":"KEPT"}}`
 	for _, typ := range []string{"Claim", "ExplanationOfBenefit"} {
-		line := `{"resourceType":"` + typ + `","id":"o","related":[{"reference":{"system":"urn:x","value":"SECRET-7"},"relationship":{"text":"TOLD"}},` + other + `]}`
+		line := `{"resourceType":"` + typ +
+			`","id":"o","related":[{"reference":{"system":"urn:x","value":"SECRET-7"},` +
+			`"relationship":{"text":"TOLD"}},` + other + `]}`
 		for _, c := range []struct{ by, want string }{
 			{withheld, `{"resourceType":"` + typ + `","id":"o","related":[` + other + `]}`},
-			{unticked, `{"resourceType":"` + typ + `","id":"o","related":[{"reference":` + masked + `,"relationship":{"text":"TOLD"}},` + other + `]}`},
+			{
+				unticked,
+				`{"resourceType":"` + typ + `","id":"o","related":[{"reference":` + masked +
+					`,"relationship":{"text":"TOLD"}},` + other + `]}`,
+			},
 		} {
 			for _, resolved := range []bool{false, true} {
 				got := released(t, reviewOf(t, form(ehi.Billing), resolved, c.by, line), line)
@@ -165,14 +184,17 @@ func TestEHI9ARelatedBillIsKnownByItsNumber(t *testing.T) {
 	}
 }
 
-// EHI-9: a document that only signs, appends or replaces a withheld one stays, also where it names that
-// by an identifier.
+// EHI-9: a document that only signs, appends or replaces a withheld one stays, also where it
+// names that by an identifier.
 func TestEHI9ADocumentStaysWithTheOneThatItNamesByItsIdentifier(t *testing.T) {
-	withheld := `{"resourceType":"Composition","id":"w",` + hivLabel + `,"identifier":{"value":"SECRET-7"}}`
-	line := `{"resourceType":"Composition","id":"o","title":"TOLD","relatesTo":[{"code":"appends","targetIdentifier":{"value":"%s"}}]}`
+	withheld := `{"resourceType":"Composition","id":"w",` + hivLabel +
+		`,"identifier":{"value":"SECRET-7"}}`
+	line := `{"resourceType":"Composition","id":"o","title":"TOLD",` +
+		`"relatesTo":[{"code":"appends","targetIdentifier":{"value":"%s"}}]}`
 	for value, goes := range map[string]bool{"SECRET-7": false, "FREE-7": true} {
 		line := fmt.Sprintf(line, value)
-		if got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, line), line); len(got) == 1 != goes {
+		got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, line), line)
+		if len(got) == 1 != goes {
 			t.Errorf("%s became %v", line, got)
 		}
 	}
@@ -180,21 +202,25 @@ func TestEHI9ADocumentStaysWithTheOneThatItNamesByItsIdentifier(t *testing.T) {
 
 // EHI-9: what is called together with something withheld is no copy of it, and goes with that name.
 func TestEHI9SharedIdentifiersMakeNoCopies(t *testing.T) {
-	withheld := `{"resourceType":"ServiceRequest","id":"w",` + hivLabel + `,"requisition":{"value":"R-7"}}`
+	withheld := `{"resourceType":"ServiceRequest","id":"w",` + hivLabel +
+		`,"requisition":{"value":"R-7"}}`
 	goes := `{"resourceType":"ServiceRequest","id":"o","requisition":{"value":"R-7"}}`
 	bundle := `{"resourceType":"Bundle","id":"b","entry":[{"resource":` + goes + `}]}`
-	holder := `{"resourceType":"Parameters","id":"b","parameter":[{"part":[{"resource":` + goes + `}]}]}`
+	holder := `{"resourceType":"Parameters","id":"b","parameter":[{"part":[{"resource":` + goes +
+		`}]}]}`
 	for _, line := range []string{goes, bundle, holder} {
-		if got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, line), line); len(got) != 1 || got[0] != line {
+		got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, line), line)
+		if len(got) != 1 || got[0] != line {
 			t.Errorf("%s became %v", line, got)
 		}
 	}
 }
 
-// ownIdentifiers say why an Identifier of R4 that is not called identifier, or stands within an element, is
-// the resource's own.
+// ownIdentifiers say why an Identifier of R4 that is not called identifier, or stands within an
+// element, is the resource's own.
 var ownIdentifiers = map[string]string{
-	"it is a further name of the resource": `CatalogEntry.additionalIdentifier DocumentManifest.masterIdentifier
+	"it is a further name of the resource": `CatalogEntry.additionalIdentifier ` +
+		`DocumentManifest.masterIdentifier
 		DocumentReference.masterIdentifier PaymentReconciliation.paymentIdentifier Claim.insurance.identifier`,
 	"it is a part of the resource": `Contract.term.identifier Contract.term.offer.identifier
 		Contract.term.asset.valuedItem.identifier Device.version.component InsurancePlan.plan.identifier
@@ -202,8 +228,8 @@ var ownIdentifiers = map[string]string{
 		Specimen.container.identifier Substance.instance.identifier`,
 }
 
-// EHI-9: of each element of R4 that is an Identifier, in each type of a patient's record, it is decided
-// whether it is what the resource is called.
+// EHI-9: of each element of R4 that is an Identifier, in each type of a patient's record, it is
+// decided whether it is what the resource is called.
 func TestEHI9EveryIdentifierOfR4IsDecidedUpon(t *testing.T) {
 	own := map[string]bool{}
 	for _, paths := range ownIdentifiers {
@@ -212,7 +238,8 @@ func TestEHI9EveryIdentifierOfR4IsDecidedUpon(t *testing.T) {
 		}
 	}
 	eachIdentifier(func(typ, path string, kind release.IdentifierKind) {
-		if strings.HasPrefix(typ, "MedicinalProduct") || strings.HasPrefix(typ, "Substance") && typ != "Substance" {
+		if strings.HasPrefix(typ, "MedicinalProduct") ||
+			strings.HasPrefix(typ, "Substance") && typ != "Substance" {
 			return // they say what a product is
 		}
 		if is := path == "identifier" || own[typ+"."+path]; is != (kind == release.OwnIdentifier) {

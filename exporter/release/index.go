@@ -7,9 +7,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// index holds something about each resource of a record: some 20 bytes beside that, whatever their ids are
-// like. An id is kept as a hash of 128 bits with seeds that nobody outside knows, so that no two ids of a
-// record are taken for one another. While nobody changes it, it may be shared.
+// index holds something about each resource of a record: some 20 bytes beside that, whatever
+// their ids are like. An id is kept as a hash of 128 bits with seeds that nobody outside knows,
+// so that no two ids of a record are taken for one another. While nobody changes it, it may be
+// shared.
 type index[V any] struct {
 	seeds  [2]maphash.Seed
 	shards [shards]shard[V]
@@ -18,15 +19,15 @@ type index[V any] struct {
 // shards divide the index, so that it grows in small steps and never holds twice what it needs.
 const shards = 64
 
-// shard is an open-addressing table of a power of two of blocks; the entries of one id stand in one chain
-// of blocks.
+// shard is an open-addressing table of a power of two of blocks; the entries of one id stand in
+// one chain of blocks.
 type shard[V any] struct {
 	used   int
 	blocks []block[V]
 }
 
-// block is a few entries side by side. Of verdicts it is a line of the processor's cache: a large index
-// waits for memory once for each look-up.
+// block is a few entries side by side. Of verdicts it is a line of the processor's cache: a
+// large index waits for memory once for each look-up.
 type block[V any] struct {
 	ids   [blockSize]idHash
 	types [blockSize]uint16 // 0 for an empty slot, behind which all are empty
@@ -50,14 +51,16 @@ func newIndex[V any]() *index[V] {
 
 func (x *index[V]) hash(id []byte) idHash { return x.whole(x.high(id), id) }
 
-// high is the first half of an id's hash, and whole all of it: a filter knows most ids by the first.
+// high is the first half of an id's hash, and whole all of it: a filter knows most ids by the
+// first.
 func (x *index[V]) high(id []byte) uint64 { return maphash.Bytes(x.seeds[0], id) }
 
 func (x *index[V]) whole(high uint64, id []byte) idHash {
 	return idHash{high, maphash.Bytes(x.seeds[1], id)}
 }
 
-// number is the number of a type. Types that R4 does not know have hashes for numbers; no reference leads to them.
+// number is the number of a type. Types that R4 does not know have hashes for numbers; no
+// reference leads to them.
 func (x *index[V]) number(typ []byte) uint16 {
 	if n := fhir.TypeNumber(typ); n != 0 {
 		return uint16(n)
@@ -95,8 +98,8 @@ func (x *index[V]) at(r resource) (v V, known bool) {
 
 func (x *index[V]) shard(h idHash) *shard[V] { return &x.shards[h.high%shards] }
 
-// add makes room for a resource, or finds the one that is there already. What it points to is valid until
-// the next call.
+// add makes room for a resource, or finds the one that is there already. What it points to is
+// valid until the next call.
 func (x *index[V]) add(r resource) (at *V, found bool) {
 	s := x.shard(r.id)
 	if s.used*4 >= len(s.blocks)*blockSize*3 {

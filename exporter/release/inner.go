@@ -8,11 +8,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Bundle and a Parameters hold whole resources. Each of those is one of the record to the review: it
-// is known by its own type and id, as if it stood on a line of its own, so that it goes where that line
-// would go, copies stay with what they are copies of, and References lead to it. The one that holds it
-// is decided about without it. Where it stays, so does the entry in which it stands. What is within
-// `contained` is part of its container instead (contained.go).
+// A Bundle and a Parameters hold whole resources. Each of those is one of the record to the
+// review: it is known by its own type and id, as if it stood on a line of its own, so that it
+// goes where that line would go, copies stay with what they are copies of, and References lead
+// to it. The one that holds it is decided about without it. Where it stays, so does the entry in
+// which it stands. What is within `contained` is part of its container instead (contained.go).
 
 // innerResource is a resource within another one.
 type innerResource struct {
@@ -22,8 +22,9 @@ type innerResource struct {
 	typ, id    []byte
 }
 
-// innerResources finds the resources that stand in one: objects that have a resourceType, wherever R4
-// has them or not, but for those that it contains and those within others. Errors: it is not JSON.
+// innerResources finds the resources that stand in one: objects that have a resourceType,
+// wherever R4 has them or not, but for those that it contains and those within others. Errors:
+// it is not JSON.
 func innerResources(w *walk, line []byte) (found []innerResource, err error) {
 	type object struct {
 		start int
@@ -55,7 +56,11 @@ func innerResources(w *walk, line []byte) (found []innerResource, err error) {
 				}
 			}
 			if o.is {
-				found = append(found, innerResource{start: w.start, end: w.end, parent: open[w.depth-1].start})
+				found = append(found, innerResource{
+					start:  w.start,
+					end:    w.end,
+					parent: open[w.depth-1].start,
+				})
 			}
 		}
 	}
@@ -125,8 +130,8 @@ func withoutInner(line []byte, found []innerResource) []byte {
 	return fhir.Apply(nil, line, edits)
 }
 
-// observeHolder takes a resource in and those within it. in says how it is called where it stands in
-// another one itself; nil where it does not.
+// observeHolder takes a resource in and those within it. in says how it is called where it
+// stands in another one itself; nil where it does not.
 func (o *Observer) observeHolder(line []byte, typ, id []byte, in *innerResource) error {
 	w := &o.innerWalk
 	found, err := innerResources(w, line)
@@ -162,9 +167,11 @@ func (o *Observer) observeHolder(line []byte, typ, id []byte, in *innerResource)
 	return nil
 }
 
-// observeInner takes a resource in that stands in another one, which is holder, and about which it was
-// decided held.
-func (o *Observer) observeInner(line []byte, in *innerResource, holder resource, held verdict) error {
+// observeInner takes a resource in that stands in another one, which is holder, and about which
+// it was decided held.
+func (o *Observer) observeInner(
+	line []byte, in *innerResource, holder resource, held verdict,
+) error {
 	f, v, err := o.facts(line)
 	switch {
 	case err != nil:
@@ -212,8 +219,8 @@ func (f *facts) holds(found []innerResource) {
 	}
 }
 
-// standsIn takes in that a resource stands in another one: it stays with what it is a copy of, by its
-// fullUrl or by an identifier.
+// standsIn takes in that a resource stands in another one: it stays with what it is a copy of,
+// by its fullUrl or by an identifier.
 func (f *facts) standsIn(in *innerResource) {
 	if in == nil {
 		return
@@ -250,15 +257,15 @@ func (r *Review) copy(self resource, values [][]byte) {
 	r.copies = append(r.copies, c)
 }
 
-// stayingInner is a resource within another one that stays there: its line of the form is not ticked, or
-// that of the other one.
+// stayingInner is a resource within another one that stays there: its line of the form is not
+// ticked, or that of the other one.
 type stayingInner struct {
 	self resource
 	v    verdict
 }
 
-// concludeInner withholds the resources within others that stay there. Where one stands on a line of its
-// own as well, that decides about it: a copy may be shorter, and lack a date.
+// concludeInner withholds the resources within others that stay there. Where one stands on a
+// line of its own as well, that decides about it: a copy may be shorter, and lack a date.
 func (r *Review) concludeInner() {
 	alone := map[resource]bool{}
 	for _, in := range r.stayingInner {
@@ -271,17 +278,21 @@ func (r *Review) concludeInner() {
 	for _, in := range r.stayingInner {
 		if v, known := r.index.at(in.self); alone[in.self] && (!known || v.withheld()) {
 			r.index.put(in.self, in.v)
-			r.stayed[in.self] = !known || r.stayed[in.self] // one with a line of its own stays for its own reason
+			// one with a line of its own stays for its own reason
+			r.stayed[in.self] = !known || r.stayed[in.self]
 		}
 	}
 	r.stayingInner = nil
 }
 
-// withholdCopies withholds the resources within others that have an identifier of a resource of their
-// type that is withheld, and reports whether there were some.
+// withholdCopies withholds the resources within others that have an identifier of a resource of
+// their type that is withheld, and reports whether there were some.
 func (r *Review) withholdCopies() (some bool) {
 	for _, c := range r.copies {
-		if v, _ := r.index.at(c.self); v.kept() || !slices.ContainsFunc(c.values, func(value idHash) bool { return r.isCopy(c.self, value) }) {
+		v, _ := r.index.at(c.self)
+		if v.kept() ||
+			!slices.ContainsFunc(c.values,
+				func(value idHash) bool { return r.isCopy(c.self, value) }) {
 			continue
 		}
 		r.index.put(c.self, because[referenceOnlyName])
@@ -290,8 +301,8 @@ func (r *Review) withholdCopies() (some bool) {
 	return some
 }
 
-// isCopy reports whether another resource of a type has an identifier, and is withheld; for more than
-// that it stands in one that is.
+// isCopy reports whether another resource of a type has an identifier, and is withheld; for more
+// than that it stands in one that is.
 func (r *Review) isCopy(self resource, value idHash) bool {
 	return slices.ContainsFunc(r.owners(value), func(of resource) bool {
 		v, _ := r.index.at(of)
@@ -299,8 +310,8 @@ func (r *Review) isCopy(self resource, value idHash) bool {
 	})
 }
 
-// withInner is a released resource with those within it as they go; id is its own. What stands in one
-// object with a resource that stays is left out with it, up to the entry of a list.
+// withInner is a released resource with those within it as they go; id is its own. What stands
+// in one object with a resource that stays is left out with it, up to the entry of a list.
 func (r *reviewed) withInner(line, id []byte) ([]byte, error) {
 	found, err := innerResources(&r.walk, line)
 	if err == nil {
@@ -372,7 +383,9 @@ type rebuilder struct {
 
 // value is what is left of a value; lost says that it is left out. whole is the resource itself.
 func (b *rebuilder) value(start, end int, whole bool) (left []byte, lost bool) {
-	i, is := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int { return in.start - at })
+	i, is := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int {
+		return in.start - at
+	})
 	switch {
 	case is && b.found[i].end == end:
 		return b.left[i], b.left[i] == nil
@@ -395,8 +408,8 @@ func (b *rebuilder) value(start, end int, whole bool) (left []byte, lost bool) {
 	return joined("{", fields, "}"), false
 }
 
-// list is what is left of a list. Within an entry of another one, what stands beside a resource that is
-// left out, and holds none, tells of it: it is left out, too.
+// list is what is left of a list. Within an entry of another one, what stands beside a resource
+// that is left out, and holds none, tells of it: it is left out, too.
 func (b *rebuilder) list(start, end int, whole bool) (left []byte, lost bool) {
 	var all, holding [][]byte
 	some := false
@@ -419,7 +432,9 @@ func (b *rebuilder) list(start, end int, whole bool) (left []byte, lost bool) {
 
 // holds reports whether a resource stands in a value.
 func (b *rebuilder) holds(start, end int) bool {
-	i, _ := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int { return in.start - at })
+	i, _ := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int {
+		return in.start - at
+	})
 	return i < len(b.found) && b.found[i].start < end
 }
 
@@ -432,7 +447,12 @@ func children(value []byte) (of []piece) {
 		case w.kind == closed:
 			of[len(of)-1].end = w.end
 		default:
-			of = append(of, piece{name: string(w.key()), from: max(w.fieldStart(), 0), start: w.start, end: w.end})
+			of = append(of, piece{
+				name:  string(w.key()),
+				from:  max(w.fieldStart(), 0),
+				start: w.start,
+				end:   w.end,
+			})
 		}
 	}
 	return of

@@ -19,16 +19,24 @@ func allBut(off ...ehi.Category) *ehi.ReleaseForm {
 	return form(on...)
 }
 
-// EHI-9: a copy is known by the identifier of a withheld resource, also where another holder that stays
-// has a copy of it without that.
+// EHI-9: a copy is known by the identifier of a withheld resource, also where another holder
+// that stays has a copy of it without that.
 func TestEHI9ACopyStaysThoughAnotherHolderHasOneToo(t *testing.T) {
-	withheld := `{"resourceType":"ClaimResponse","id":"w","identifier":[{"value":"CR-7","system":"urn:x"}],` + hivLabel + `}`
+	withheld := `{"resourceType":"ClaimResponse","id":"w","identifier":[{"value":"CR-7",` +
+		`"system":"urn:x"}],` + hivLabel + `}`
 	parameters := func(id, label, inner string) string {
-		return `{"resourceType":"Parameters","id":"` + id + `",` + label + `"parameter":[{"resource":` + inner + `}]}`
+		return `{"resourceType":"Parameters","id":"` + id + `",` + label +
+			`"parameter":[{"resource":` + inner + `}]}`
 	}
-	stays := parameters("q", hivLabel+",", `{"resourceType":"ClaimResponse","note":[{"text":"LEAK"}],"id":"w"}`)
-	copied := parameters("o", "", `{"resourceType":"ClaimResponse","note":[{"text":"LEAK"}],"identifier":[{"value":"CR-7"}],"id":"same"}`)
-	for _, lines := range [][]string{{withheld, copied}, {withheld, stays, copied}, {copied, stays, withheld}, {stays, withheld, copied}} {
+	stays := parameters("q", hivLabel+",",
+		`{"resourceType":"ClaimResponse","note":[{"text":"LEAK"}],"id":"w"}`)
+	copied := parameters("o", "",
+		`{"resourceType":"ClaimResponse","note":[{"text":"LEAK"}],`+
+			`"identifier":[{"value":"CR-7"}],"id":"same"}`)
+	for _, lines := range [][]string{
+		{withheld, copied}, {withheld, stays, copied}, {copied, stays, withheld},
+		{stays, withheld, copied},
+	} {
 		for _, resolved := range []bool{true, false} {
 			x := reviewOf(t, allBut(), resolved, lines...).Releaser()
 			for _, line := range lines {
@@ -41,79 +49,236 @@ func TestEHI9ACopyStaysThoughAnotherHolderHasOneToo(t *testing.T) {
 	}
 }
 
-// EHI-8, EHI-9: a resource within a Bundle or a Parameters goes where it would go on a line of its own,
-// and the entry in which it stands with it.
+// EHI-8, EHI-9: a resource within a Bundle or a Parameters goes where it would go on a line of
+// its own, and the entry in which it stands with it.
 func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
-	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}],"text":"LEAK"}`
-	const withheld = `{"resourceType":"Condition","id":"withheld-0123456789","identifier":[{"system":"urn:x","value":"PROB-7"}],` + b20 + `}`
+	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}],` +
+		`"text":"LEAK"}`
+	const withheld = `{"resourceType":"Condition","id":"withheld-0123456789",` +
+		`"identifier":[{"system":"urn:x","value":"PROB-7"}],` + b20 + `}`
 	const goes = `{"resourceType":"Condition","id":"goes"}`
-	const visit, bill = `{"resourceType":"Encounter","id":"v","reasonCode":[{"text":"LEAK"}]}`, `{"resourceType":"Claim","id":"b","item":[{"note":"LEAK"}]}`
+	const visit, bill = `{"resourceType":"Encounter","id":"v","reasonCode":[{"text":"LEAK"}]}`,
+		`{"resourceType":"Claim","id":"b","item":[{"note":"LEAK"}]}`
 	const problem = `{"resourceType":"Condition","id":"a","code":{"text":"cold"}}`
 	const uuid = "5a0ee1a6-1111-4222-8333-123456789abc"
 	bundle := func(entries ...string) string {
-		return `{"resourceType":"Bundle","id":"x","type":"collection","entry":[` + strings.Join(entries, ",") + `]}`
+		return `{"resourceType":"Bundle","id":"x","type":"collection","entry":[` +
+			strings.Join(entries, ",") + `]}`
 	}
 	parameters := func(entries ...string) string {
-		return `{"resourceType":"Parameters","id":"x","parameter":[` + strings.Join(entries, ",") + `]}`
+		return `{"resourceType":"Parameters","id":"x","parameter":[` + strings.Join(entries, ",") +
+			`]}`
 	}
 	entry := func(resource string, others ...string) string {
 		return `{` + strings.Join(append([]string{`"resource":` + resource}, others...), ",") + `}`
 	}
-	const noEntry, noParameter = `{"resourceType":"Bundle","id":"x","type":"collection"}`, `{"resourceType":"Parameters","id":"x"}`
+	const noEntry, noParameter = `{"resourceType":"Bundle","id":"x","type":"collection"}`,
+		`{"resourceType":"Parameters","id":"x"}`
 	for _, c := range []struct {
 		off        ehi.Category
 		line, want string
 	}{
 		// The line of the form.
-		{ehi.Visits, bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem)), bundle(entry(problem))},
-		{ehi.Labs, bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem)), bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem))},
+		{
+			ehi.Visits,
+			bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			ehi.Labs,
+			bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem)),
+			bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem)),
+		},
 		{ehi.Billing, bundle(entry(bill)), noEntry},
-		{ehi.Visits, parameters(entry(visit, `"name":"LEAK"`), `{"name":"a","valueString":"b"}`), parameters(`{"name":"a","valueString":"b"}`)},
-		{ehi.Visits, parameters(`{"name":"LEAK","part":[{"name":"LEAK","valueString":"LEAK"},` + entry(visit) + `]}`), noParameter},
-		{ehi.Visits, parameters(`{"name":"a","part":[{"name":"LEAK"},{"part":[` + entry(visit) + `]},` + entry(problem) + `]}`), parameters(`{"name":"a","part":[` + entry(problem) + `]}`)},
+		{
+			ehi.Visits,
+			parameters(entry(visit, `"name":"LEAK"`), `{"name":"a","valueString":"b"}`),
+			parameters(`{"name":"a","valueString":"b"}`),
+		},
+		{
+			ehi.Visits,
+			parameters(`{"name":"LEAK","part":[{"name":"LEAK","valueString":"LEAK"},` +
+				entry(visit) + `]}`),
+			noParameter,
+		},
+		{
+			ehi.Visits,
+			parameters(`{"name":"a","part":[{"name":"LEAK"},{"part":[` + entry(visit) + `]},` +
+				entry(problem) + `]}`),
+			parameters(`{"name":"a","part":[` + entry(problem) + `]}`),
+		},
 		// A Bundle in a Bundle, in a Parameters.
-		{ehi.Visits, parameters(entry(strings.Replace(bundle(entry(visit), entry(problem)), `"x"`, `"y"`, 1))), parameters(entry(strings.Replace(bundle(entry(problem)), `"x"`, `"y"`, 1)))},
-		{"", bundle(entry(goes), `{"response":{"outcome":{"resourceType":"OperationOutcome","issue":[{"details":{"coding":[{"code":"F11.20"}],"text":"LEAK"}}]},"status":"200"}}`), bundle(entry(goes))},
+		{
+			ehi.Visits,
+			parameters(
+				entry(strings.Replace(bundle(entry(visit), entry(problem)), `"x"`, `"y"`, 1))),
+			parameters(entry(strings.Replace(bundle(entry(problem)), `"x"`, `"y"`, 1))),
+		},
+		{
+			"",
+			bundle(entry(goes),
+				`{"response":{"outcome":{"resourceType":"OperationOutcome",`+
+					`"issue":[{"details":{"coding":[{"code":"F11.20"}],"text":"LEAK"}}]},`+
+					`"status":"200"}}`),
+			bundle(entry(goes)),
+		},
 		// What is sensitive, in whatever place.
-		{"", bundle(entry(`{"resourceType":"Observation",`+hivLabel+`}`, `"fullUrl":"urn:uuid:`+uuid+`"`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(`{"link":[{"url":"LEAK"}],"a":{"b":{"resourceType":"Observation",`+hivLabel+`}}}`, entry(problem)), bundle(entry(problem))},
-		{"", `{"resourceType":"Bundle","id":"x","signature":{"data":"LEAK"},"entry":[` + entry(problem) + `,` + entry(strings.Replace(withheld, "withheld", "another", 1)) + `]}`, `{"resourceType":"Bundle","id":"x","entry":[` + entry(problem) + `]}`},
-		{"", `{"resourceType":"Bundle","id":"x","signature":{"data":"goes"},"entry":[` + entry(problem) + `]}`, `{"resourceType":"Bundle","id":"x","signature":{"data":"goes"},"entry":[` + entry(problem) + `]}`},
-		{"", bundle(entry(`{"resourceType":"Patient","id":"p","extension":[{"valueCoding":{"code":"F11.20","display":"LEAK"}}],"active":true}`)), bundle(entry(`{"resourceType":"Patient","id":"p","active":true}`))},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Observation",`+hivLabel+`}`,
+				`"fullUrl":"urn:uuid:`+uuid+`"`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(`{"link":[{"url":"LEAK"}],"a":{"b":{"resourceType":"Observation",`+hivLabel+
+				`}}}`, entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			`{"resourceType":"Bundle","id":"x","signature":{"data":"LEAK"},"entry":[` +
+				entry(problem) + `,` + entry(strings.Replace(withheld, "withheld", "another", 1)) +
+				`]}`,
+			`{"resourceType":"Bundle","id":"x","entry":[` + entry(problem) + `]}`,
+		},
+		{
+			"",
+			`{"resourceType":"Bundle","id":"x","signature":{"data":"goes"},"entry":[` +
+				entry(problem) + `]}`,
+			`{"resourceType":"Bundle","id":"x","signature":{"data":"goes"},"entry":[` +
+				entry(problem) + `]}`,
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Patient","id":"p",` +
+				`"extension":[{"valueCoding":{"code":"F11.20","display":"LEAK"}}],"active":true}`)),
+			bundle(entry(`{"resourceType":"Patient","id":"p","active":true}`)),
+		},
 		// What is about the withheld, which stands on a line of its own, or beside it.
-		{"", bundle(entry(`{"resourceType":"Provenance","id":"a","target":[`+withheldRef+`],"activity":{"text":"LEAK"}}`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Provenance","target":[{"reference":"urn:uuid:`+uuid+`"}],"activity":{"text":"LEAK"}}`),
-			entry(`{"resourceType":"Condition",`+b20+`}`, `"fullUrl":"urn:uuid:`+uuid+`"`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Provenance","target":[{"reference":"urn:uuid:`+uuid+`"}],"activity":{"text":"LEAK"}}`),
-			entry(`{"resourceType":"Condition","id":"other",`+b20+`}`, `"fullUrl":"urn:uuid:`+uuid+`"`), entry(problem)), bundle(entry(problem))},
-		{ehi.Visits, bundle(entry(`{"resourceType":"Claim","id":"b","item":[{"sequence":1,"encounter":[{"reference":"urn:uuid:`+uuid+`"}],"note":"goes"}]}`),
-			entry(visit, `"fullUrl":"urn:uuid:`+uuid+`"`)), bundle(entry(`{"resourceType":"Claim","id":"b","item":[{"sequence":1,"encounter":[` + masked + `],"note":"goes"}]}`))},
-		{"", parameters(`{"name":"LEAK","valueReference":`+withheldRef+`}`, `{"name":"a","valueReference":`+goesRef+`}`), parameters(`{"name":"a","valueReference":` + goesRef + `}`)},
-		{"", bundle(entry(`{"resourceType":"List","id":"l","entry":[{"flag":{"text":"LEAK"},"item":` + withheldRef + `},{"item":` + goesRef + `}]}`)), bundle(entry(`{"resourceType":"List","id":"l","entry":[{"item":` + goesRef + `}]}`))},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Provenance","id":"a","target":[`+withheldRef+
+				`],"activity":{"text":"LEAK"}}`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Provenance","target":[{"reference":"urn:uuid:`+uuid+
+				`"}],"activity":{"text":"LEAK"}}`),
+				entry(`{"resourceType":"Condition",`+b20+`}`, `"fullUrl":"urn:uuid:`+uuid+`"`),
+				entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Provenance","target":[{"reference":"urn:uuid:`+uuid+
+				`"}],"activity":{"text":"LEAK"}}`),
+				entry(`{"resourceType":"Condition","id":"other",`+b20+`}`,
+					`"fullUrl":"urn:uuid:`+uuid+`"`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			ehi.Visits,
+			bundle(entry(`{"resourceType":"Claim","id":"b","item":[{"sequence":1,`+
+				`"encounter":[{"reference":"urn:uuid:`+uuid+`"}],"note":"goes"}]}`),
+				entry(visit, `"fullUrl":"urn:uuid:`+uuid+`"`)),
+			bundle(entry(`{"resourceType":"Claim","id":"b","item":[{"sequence":1,"encounter":[` +
+				masked + `],"note":"goes"}]}`)),
+		},
+		{
+			"",
+			parameters(`{"name":"LEAK","valueReference":`+withheldRef+`}`,
+				`{"name":"a","valueReference":`+goesRef+`}`),
+			parameters(`{"name":"a","valueReference":` + goesRef + `}`),
+		},
+		{
+			"",
+			bundle(
+				entry(`{"resourceType":"List","id":"l","entry":[{"flag":{"text":"LEAK"},"item":` +
+					withheldRef + `},{"item":` + goesRef + `}]}`)),
+			bundle(entry(`{"resourceType":"List","id":"l","entry":[{"item":` + goesRef + `}]}`)),
+		},
 		// Copies, by type and id, fullUrl or identifier.
-		{"", bundle(entry(`{"resourceType":"Condition","id":"withheld-0123456789","note":"LEAK"}`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Condition","id":"copy","note":"LEAK"}`, `"fullUrl":"https://e.example/Condition/withheld-0123456789"`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Condition","note":"LEAK"}`, `"fullUrl":"https://e.example/Condition/withheld-0123456789"`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Condition","id":"copy","note":"LEAK"}`, `"fullUrl":"urn:uuid:withheld-0123456789"`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Condition","id":"copy","identifier":[{"value":"prob-7"}],"note":"LEAK"}`), entry(problem)), bundle(entry(problem))},
-		{"", bundle(entry(`{"resourceType":"Observation","id":"copy","note":"goes"}`, `"fullUrl":"https://e.example/Condition/goes"`), entry(problem)), bundle(entry(`{"resourceType":"Observation","id":"copy","note":"goes"}`, `"fullUrl":"https://e.example/Condition/goes"`), entry(problem))},
-		{"", bundle(`{"request":{"method":"DELETE","url":"Condition/withheld-0123456789"}}`), bundle(`{"request":{"method":"DELETE","_url":` + masked + `}}`)},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Condition","id":"withheld-0123456789","note":"LEAK"}`),
+				entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Condition","id":"copy","note":"LEAK"}`,
+				`"fullUrl":"https://e.example/Condition/withheld-0123456789"`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Condition","note":"LEAK"}`,
+				`"fullUrl":"https://e.example/Condition/withheld-0123456789"`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Condition","id":"copy","note":"LEAK"}`,
+				`"fullUrl":"urn:uuid:withheld-0123456789"`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Condition","id":"copy",`+
+				`"identifier":[{"value":"prob-7"}],"note":"LEAK"}`), entry(problem)),
+			bundle(entry(problem)),
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Observation","id":"copy","note":"goes"}`,
+				`"fullUrl":"https://e.example/Condition/goes"`), entry(problem)),
+			bundle(entry(`{"resourceType":"Observation","id":"copy","note":"goes"}`,
+				`"fullUrl":"https://e.example/Condition/goes"`), entry(problem)),
+		},
+		{
+			"",
+			bundle(`{"request":{"method":"DELETE","url":"Condition/withheld-0123456789"}}`),
+			bundle(`{"request":{"method":"DELETE","_url":` + masked + `}}`),
+		},
 		// What is made of the withheld alone stays, whoever is in it, too.
-		{"", bundle(entry(`{"resourceType":"Patient","id":"p"}`), entry(`{"resourceType":"Condition","id":"z",`+b20+`}`)), ""},
-		{"", bundle(entry(`{"resourceType":"Patient","id":"p"}`)), bundle(entry(`{"resourceType":"Patient","id":"p"}`))},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Patient","id":"p"}`),
+				entry(`{"resourceType":"Condition","id":"z",`+b20+`}`)),
+			"",
+		},
+		{
+			"",
+			bundle(entry(`{"resourceType":"Patient","id":"p"}`)),
+			bundle(entry(`{"resourceType":"Patient","id":"p"}`)),
+		},
 		{"", bundle(), bundle()},
 		// Whatever holds a resource, holds it.
-		{ehi.Visits, `{"resourceType":"Observation","id":"x","component":[{"valueResource":` + visit + `},{"valueString":"a"}]}`, `{"resourceType":"Observation","id":"x","component":[{"valueString":"a"}]}`},
+		{
+			ehi.Visits,
+			`{"resourceType":"Observation","id":"x","component":[{"valueResource":` + visit +
+				`},{"valueString":"a"}]}`,
+			`{"resourceType":"Observation","id":"x","component":[{"valueString":"a"}]}`,
+		},
 	} {
 		record := []string{withheld, goes, c.line}
-		for _, line := range []string{c.line, strings.ReplaceAll(c.line, `"resource"`, `"r\u0065source"`), strings.ReplaceAll(c.line, `resourceType`, `resourc\u0065Type`)} {
+		for _, line := range []string{
+			c.line,
+			strings.ReplaceAll(c.line, `"resource"`, `"r\u0065source"`),
+			strings.ReplaceAll(c.line, `resourceType`, `resourc\u0065Type`),
+		} {
 			for _, resolved := range []bool{false, true} {
 				record[2] = line
 				r := reviewOf(t, allBut(c.off), resolved, record...)
-				got := slices.DeleteFunc(released(t, r, record...), func(s string) bool { return s == goes })
+				got := slices.DeleteFunc(released(t, r, record...), func(s string) bool {
+					return s == goes
+				})
 				if line != c.line {
 					for i := range got {
-						got[i] = strings.NewReplacer(`r\u0065source`, `resource`, `resourc\u0065Type`, `resourceType`).Replace(got[i])
+						got[i] = strings.NewReplacer(`r\u0065source`, `resource`,
+							`resourc\u0065Type`, `resourceType`).Replace(got[i])
 					}
 				}
 				if strings.Join(got, "") != c.want {
@@ -124,13 +289,15 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 	}
 }
 
-// EHI-8, EHI-9: persons, places and things within a Bundle go with it, unless something refers to them
-// that stays, and nothing that goes does.
+// EHI-8, EHI-9: persons, places and things within a Bundle go with it, unless something refers
+// to them that stays, and nothing that goes does.
 func TestEHI9WhatABundleHoldsItTellsOf(t *testing.T) {
 	const clinic = `{"resourceType":"Organization","id":"clinic-0123456789"}`
 	const ref = `{"reference":"Organization/clinic-0123456789"}`
-	const bundle = `{"resourceType":"Bundle","id":"x","entry":[{"resource":` + clinic + `},{"resource":{"resourceType":"Observation","id":"o"}}]}`
-	const bare = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Observation","id":"o"}}]}`
+	const bundle = `{"resourceType":"Bundle","id":"x","entry":[{"resource":` + clinic +
+		`},{"resource":{"resourceType":"Observation","id":"o"}}]}`
+	const bare = `{"resourceType":"Bundle","id":"x",` +
+		`"entry":[{"resource":{"resourceType":"Observation","id":"o"}}]}`
 	const stays = `{"resourceType":"Condition","id":"c",` + hivLabel + `,"recorder":` + ref + `}`
 	const uses = `{"resourceType":"Condition","id":"d","recorder":` + ref + `}`
 	for i, c := range []struct {
@@ -142,11 +309,19 @@ func TestEHI9WhatABundleHoldsItTellsOf(t *testing.T) {
 		{[]string{bundle, stays, uses}, bundle + uses},
 		{[]string{bundle, stays, clinic}, bare},
 		{[]string{bundle, clinic}, bundle + clinic},
-		{[]string{strings.Replace(bundle, `"id":"o"`, `"id":"o","performer":[`+ref+`]`, 1), stays}, strings.Replace(bundle, `"id":"o"`, `"id":"o","performer":[`+ref+`]`, 1)},
+		{
+			[]string{
+				strings.Replace(bundle, `"id":"o"`, `"id":"o","performer":[`+ref+`]`, 1),
+				stays,
+			},
+			strings.Replace(bundle, `"id":"o"`, `"id":"o","performer":[`+ref+`]`, 1),
+		},
 		{[]string{strings.Replace(bundle, `"id":"x"`, `"id":"x",`+hivLabel, 1), clinic}, ""},
 	} {
 		for _, resolved := range []bool{false, true} {
-			if got := strings.Join(released(t, reviewOf(t, allBut(), resolved, c.record...), c.record...), ""); got != c.want {
+			got := strings.Join(
+				released(t, reviewOf(t, allBut(), resolved, c.record...), c.record...), "")
+			if got != c.want {
 				t.Errorf("%d: %s became\n%s, want\n%s", i, c.record, got, c.want)
 			}
 		}
@@ -155,9 +330,13 @@ func TestEHI9WhatABundleHoldsItTellsOf(t *testing.T) {
 
 // EHI-8: a copy that is not ticked, or tells no date, stays where it is; what it is a copy of goes.
 func TestEHI8AnUntickedCopyKeepsNothing(t *testing.T) {
-	const original = `{"resourceType":"Encounter","id":"v","period":{"start":"2020-01-01","end":"2020-01-01"}}`
-	const bundle = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Encounter","id":"v","note":"LEAK"}},{"resource":{"resourceType":"Observation","id":"o"}}]}`
-	const want = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Observation","id":"o"}}]}`
+	const original = `{"resourceType":"Encounter","id":"v","period":{"start":"2020-01-01",` +
+		`"end":"2020-01-01"}}`
+	const bundle = `{"resourceType":"Bundle","id":"x",` +
+		`"entry":[{"resource":{"resourceType":"Encounter","id":"v","note":"LEAK"}},` +
+		`{"resource":{"resourceType":"Observation","id":"o"}}]}`
+	const want = `{"resourceType":"Bundle","id":"x",` +
+		`"entry":[{"resource":{"resourceType":"Observation","id":"o"}}]}`
 	f := form(ehi.MedicalRecord)
 	f.Parameters[ehi.Visits] = ehi.Choice{From: "2019", To: "2021"}
 	for _, resolved := range []bool{false, true} {
@@ -175,9 +354,12 @@ func TestEHI8AnUntickedCopyKeepsNothing(t *testing.T) {
 func TestEHI8APreviewCountsABundleAsItGoes(t *testing.T) {
 	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}`
 	const clinic = `{"resourceType":"Organization","id":"clinic-0123456789"}`
-	const some = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Condition","id":"a",` + b20 + `}},` +
-		`{"resource":{"resourceType":"Observation","id":"o","performer":[{"reference":"Organization/clinic-0123456789"}]}}]}`
-	const none = `{"resourceType":"Bundle","id":"x","entry":[{"resource":{"resourceType":"Condition","id":"a",` + b20 + `}}]}`
+	const some = `{"resourceType":"Bundle","id":"x",` +
+		`"entry":[{"resource":{"resourceType":"Condition","id":"a",` + b20 + `}},` +
+		`{"resource":{"resourceType":"Observation","id":"o",` +
+		`"performer":[{"reference":"Organization/clinic-0123456789"}]}}]}`
+	const none = `{"resourceType":"Bundle","id":"x",` +
+		`"entry":[{"resource":{"resourceType":"Condition","id":"a",` + b20 + `}}]}`
 	for line, want := range map[string]int64{some: 2, none: 0} {
 		record := []string{line, clinic}
 		s, err := rules(t).Summarize(ehi.KickOff{})
@@ -202,19 +384,23 @@ func TestEHI8APreviewCountsABundleAsItGoes(t *testing.T) {
 		}
 		went := int64(len(released(t, reviewOf(t, allBut(), true, record...), record...)))
 		if counts.All.Released != want || went != want || counts.All.Stored != 2 {
-			t.Errorf("of %s %d went, and %d are told of in %+v", line, went, counts.All.Released, counts.All)
+			t.Errorf("of %s %d went, and %d are told of in %+v", line, went, counts.All.Released,
+				counts.All)
 		}
 	}
 }
 
 // EHI-9: a Bundle that is not released keeps what else there is of what it holds from nothing.
 func TestEHI9ABundleThatStaysKeepsNothingElse(t *testing.T) {
-	const observation, patient = `{"resourceType":"Observation","id":"o"}`, `{"resourceType":"Patient","id":"p"}`
-	const bundle = `{"resourceType":"Bundle","id":"x","entry":[{"resource":` + observation + `},{"resource":` + patient + `}]}`
+	const observation, patient = `{"resourceType":"Observation","id":"o"}`,
+		`{"resourceType":"Patient","id":"p"}`
+	const bundle = `{"resourceType":"Bundle","id":"x","entry":[{"resource":` + observation +
+		`},{"resource":` + patient + `}]}`
 	record := []string{patient, observation, bundle}
 	want := patient + observation
 	for _, f := range []*ehi.ReleaseForm{allBut(ehi.MedicalRecord), allBut()} {
-		if got := strings.Join(released(t, reviewOf(t, f, true, record...), record...), ""); got != want {
+		got := strings.Join(released(t, reviewOf(t, f, true, record...), record...), "")
+		if got != want {
 			t.Errorf("%s became %s", record, got)
 		}
 		record[2] = strings.Replace(bundle, `"id":"x"`, `"id":"x",`+hivLabel, 1)

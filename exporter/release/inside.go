@@ -8,12 +8,13 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// What stands in an entry (entryPaths) takes the supporting resources and Binaries to which it refers
-// along only where the entry stays: with a line of a bill that tells of a withheld diagnosis the
-// clinic stays, too. So such an entry is a resource of its own to the review: it goes where the
-// resource that it is part of goes, and where nothing that it refers to, or that entries refer to
-// which it names, is withheld for more than an unticked line of the form. Nor does it go where it has a
-// Reference that is masked as it may mean something withheld: an identifier, or a display alone.
+// What stands in an entry (entryPaths) takes the supporting resources and Binaries to which it
+// refers along only where the entry stays: with a line of a bill that tells of a withheld
+// diagnosis the clinic stays, too. So such an entry is a resource of its own to the review: it
+// goes where the resource that it is part of goes, and where nothing that it refers to, or that
+// entries refer to which it names, is withheld for more than an unticked line of the form. Nor
+// does it go where it has a Reference that is masked as it may mean something withheld: an
+// identifier, or a display alone.
 
 // inside is an entry while its resource is walked.
 type inside struct {
@@ -45,8 +46,8 @@ func (e *inside) onlyTells(path string) bool {
 	return isAbout && onlyTells(uint16(fhir.TypeNumber([]byte(e.typ))), where, []byte(path))
 }
 
-// told tells apart what a contained resource uses and what it only tells of, as a resource of its own
-// does. It is known what it is only at its end.
+// told tells apart what a contained resource uses and what it only tells of, as a resource of
+// its own does. It is known what it is only at its end.
 func (e *inside) told() {
 	var used []target
 	for i, to := range e.supports {
@@ -68,11 +69,12 @@ type taking struct {
 	tells    []target
 	binaries []attachment
 	leaving
-	place   int       // among the entries and the contained resources
-	id      string    // of a contained resource; "" for an entry
-	*within           // nil where no contained resource concerns it
-	namers  []leaving // it goes with the last of these, see subordinate; none where one of them stays
-	answers []string  // the numbers of the lines of a bill to which it is the answer
+	place   int    // among the entries and the contained resources
+	id      string // of a contained resource; "" for an entry
+	*within        // nil where no contained resource concerns it
+	// it goes with the last of these, see subordinate; none where one of them stays
+	namers  []leaving
+	answers []string // the numbers of the lines of a bill to which it is the answer
 }
 
 // leaving says when an entry is left out.
@@ -148,8 +150,8 @@ func (x *examiner) refersInside(at []byte, to target, ok, tells bool) {
 	}
 }
 
-// names notes what an object of the entry at hand has that tells whether it is a Reference that names
-// no resource by type and id.
+// names notes what an object of the entry at hand has that tells whether it is a Reference that
+// names no resource by type and id.
 func (c *coding) names(key []byte) {
 	switch string(key) {
 	case "reference":
@@ -176,10 +178,17 @@ func (x *examiner) settle(f *facts) {
 		if len(e.supports)+len(e.tells)+len(e.binaries) == 0 && in == nil {
 			continue
 		}
-		t := taking{supports: e.supports, tells: e.tells, binaries: e.binaries, place: i, within: in}
+		t := taking{
+			supports: e.supports,
+			tells:    e.tells,
+			binaries: e.binaries,
+			place:    i,
+			within:   in,
+		}
 		if e.field == contained {
 			if t.id = e.id; in == nil {
-				f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
+				f.supports, f.binaries =
+					append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 				f.tells = append(f.tells, t.tells...)
 			} else {
 				f.taking = append(f.taking, t)
@@ -188,8 +197,11 @@ func (x *examiner) settle(f *facts) {
 		}
 		t.leaving, t.namers, t.answers = x.leaves(i), x.namers(i), x.answered(f, i)
 		hints := slices.ContainsFunc(t.binaries, func(a attachment) bool { return a.hint })
-		if in == nil && len(t.unless) == 1 && len(t.shown)+len(t.namers)+len(t.answers) == 0 && !hints { // it refers to nothing else
-			f.supports, f.binaries = append(f.supports, t.supports...), append(f.binaries, t.binaries...)
+		// it refers to nothing else
+		if in == nil && len(t.unless) == 1 && len(t.shown)+len(t.namers)+len(t.answers) == 0 &&
+			!hints {
+			f.supports, f.binaries =
+				append(f.supports, t.supports...), append(f.binaries, t.binaries...)
 			f.tells = append(f.tells, t.tells...)
 			continue
 		}
@@ -232,7 +244,8 @@ func (x *examiner) namedBy(i int) (others []*inside) {
 	for todo := []int{i}; len(todo) > 0; todo = todo[1:] {
 		for _, n := range x.insides[todo[0]].names {
 			for j := range x.insides {
-				if other := &x.insides[j]; !seen[j] && other.field == n.list && other.sequence == n.value {
+				other := &x.insides[j]
+				if !seen[j] && other.field == n.list && other.sequence == n.value {
 					seen[j] = true
 					todo, others = append(todo, j), append(others, other)
 				}
@@ -306,7 +319,9 @@ func (r *Review) standing(of resource) verdict {
 	}
 	r.asked[of] = true
 	defer delete(r.asked, of)
-	if r.fallsWithin(k.leftWithin) || r.isLeft(k.left) || r.losesLine(k) || len(k.namers) > 0 && !slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
+	if r.fallsWithin(k.leftWithin) || r.isLeft(k.left) || r.losesLine(k) ||
+		len(k.namers) > 0 &&
+			!slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
 		return because[referenceOnlyName]
 	}
 	return 0
@@ -320,15 +335,15 @@ func (r *Review) keptStanding(of resource) verdict {
 	return r.standing(of)
 }
 
-// tellsOf reports whether a Reference leads to what stays for more than an unticked line of the form,
-// before Conclude is through.
+// tellsOf reports whether a Reference leads to what stays for more than an unticked line of the
+// form, before Conclude is through.
 func (r *Review) tellsOf(to resource) bool {
 	_, telling := r.keeps(to)
 	return telling
 }
 
-// mayHide reports whether a Reference in a field that has a display alone may lead to something withheld,
-// before Conclude is through: what is known by then is taken in.
+// mayHide reports whether a Reference in a field that has a display alone may lead to something
+// withheld, before Conclude is through: what is known by then is taken in.
 func (r *Review) mayHide(field string) bool {
 	if r.hidden == nil {
 		var types bitmap

@@ -8,11 +8,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Reference leads to a resource in many ways: by type and id (follow), by an id alone (urn:uuid:, a
-// search, a URL of the source's own), by a business identifier. What leads by more, or by less, than a
-// type and an id is a lead: every rule asks it what it leads to, so that none depends on how a
-// Reference is written. The first pass keeps a lead as a name (nameType) until everything is known that
-// it may lead to; the second one looks it up at once.
+// A Reference leads to a resource in many ways: by type and id (follow), by an id alone
+// (urn:uuid:, a search, a URL of the source's own), by a business identifier. What leads by
+// more, or by less, than a type and an id is a lead: every rule asks it what it leads to, so
+// that none depends on how a Reference is written. The first pass keeps a lead as a name
+// (nameType) until everything is known that it may lead to; the second one looks it up at once.
 
 // lead is what a Reference, or a URL, may lead to.
 type lead struct {
@@ -22,15 +22,15 @@ type lead struct {
 	named  bool     // by a type and an id, or by a search
 }
 
-// leadMark begins the names that are leads. What follows is the reference, a zero byte and the value of
-// an identifier that stands beside it.
+// leadMark begins the names that are leads. What follows is the reference, a zero byte and the
+// value of an identifier that stands beside it.
 var leadMark = []byte("lead|")
 
 // onlyIdentifier begins leads by an identifier alone.
 var onlyIdentifier = append(slices.Clone(leadMark), 0)
 
-// leadTo is a target by a reference that names no type and id, by an identifier, or by both. It has no
-// type where nothing is said: by an empty reference, or one to a contained resource.
+// leadTo is a target by a reference that names no type and id, by an identifier, or by both. It
+// has no type where nothing is said: by an empty reference, or one to a contained resource.
 func leadTo(ref, value []byte) (to target) {
 	if len(ref) > 0 && ref[0] == '#' {
 		ref = nil
@@ -122,7 +122,8 @@ func leadOf(ref []byte) (l lead) {
 	}
 	last := path[bytes.LastIndexByte(path, '/')+1:]
 	for _, name := range []string{"_id=", "identifier="} {
-		l.named = l.named || isSearch && typeCalled(last) != nil && bytes.HasPrefix(query, []byte(name))
+		l.named = l.named ||
+			isSearch && typeCalled(last) != nil && bytes.HasPrefix(query, []byte(name))
 	}
 	_, _, named := follow(ref)
 	l.named = l.named || named
@@ -217,8 +218,8 @@ func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
 	}
 }
 
-// keeps tells, before Conclude is through, whether what a Reference leads to stays: for a reason of the
-// form, and for more than an unticked line of it.
+// keeps tells, before Conclude is through, whether what a Reference leads to stays: for a reason
+// of the form, and for more than an unticked line of it.
 func (r *Review) keeps(to resource) (kept, telling bool) {
 	if to.typ != nameType {
 		if !r.index.mayKeep(to) || r.outside[to] {
@@ -233,8 +234,8 @@ func (r *Review) keeps(to resource) (kept, telling bool) {
 	return kept, telling
 }
 
-// isOccasion reports whether a lead of something that is made of others leads to an occasion alone, of
-// which nothing is made.
+// isOccasion reports whether a lead of something that is made of others leads to an occasion
+// alone, of which nothing is made.
 func (r *Review) isOccasion(self, to resource) bool {
 	some, others := false, false
 	if to.typ == nameType && int(self.typ) < len(sums) && sums[self.typ] {
@@ -249,8 +250,8 @@ func (r *Review) isOccasion(self, to resource) bool {
 	return some && !others
 }
 
-// resolveLeads puts what goes into the index, where a lead may lead to it, and adds edges from leads to
-// the supporting resources that they take along.
+// resolveLeads puts what goes into the index, where a lead may lead to it, and adds edges from
+// leads to the supporting resources that they take along.
 func (r *Review) resolveLeads() {
 	s := &r.support
 	if len(s.leads) == 0 {
@@ -284,8 +285,8 @@ func (r *Review) resolveLeads() {
 	}
 }
 
-// leads masks a reference that is no type and id where it may lead to something withheld. known is true
-// where it leads to something that goes.
+// leads masks a reference that is no type and id where it may lead to something withheld. known
+// is true where it leads to something that goes.
 func (r *reviewed) leads(ref []byte) (mask []byte, known bool) {
 	l := leadOf(ref)
 	take := func(m []byte) {

@@ -35,31 +35,41 @@ func everyWay(id string) []string {
 	}
 }
 
-// EHI-9: what a resource is about, or for, and what an entry tells of, decides about it in whatever way
-// a Reference leads there.
+// EHI-9: what a resource is about, or for, and what an entry tells of, decides about it in
+// whatever way a Reference leads there.
 func TestEHI9WhateverLeadsToTheWithheldDecidesAlike(t *testing.T) {
 	for _, id := range []string{"5a0ee1a6-1111-4222-8333-123456789abc", "c9"} {
-		condition := `{"resourceType":"Condition","id":"` + id + `","identifier":[{"system":"urn:p","value":"PROB-77"}]}`
+		condition := `{"resourceType":"Condition","id":"` + id +
+			`","identifier":[{"system":"urn:p","value":"PROB-77"}]}`
 		withheld := strings.Replace(condition, `{"resourceType"`, `{`+hivLabel+`,"resourceType"`, 1)
 		for _, way := range everyWay(id) {
 			for _, says := range []string{
-				`{"resourceType":"Provenance","id":"x1","target":[` + way + `],"activity":{"text":"SAID"}}`,
+				`{"resourceType":"Provenance","id":"x1","target":[` + way +
+					`],"activity":{"text":"SAID"}}`,
 				`{"resourceType":"Task","id":"x1","focus":` + way + `,"description":"SAID"}`,
-				`{"resourceType":"List","id":"x1","entry":[{"item":` + way + `,"flag":{"text":"SAID"}},{"item":{"reference":"Patient/p"}}]}`,
-				`{"resourceType":"ExplanationOfBenefit","id":"x1","claim":` + way + `,"disposition":"SAID"}`,
-				`{"resourceType":"Procedure","id":"x1","reasonReference":[` + way + `],"note":[{"text":"SAID"}]}`,
-				`{"resourceType":"Observation","id":"x1","focus":[` + way + `],"note":[{"text":"SAID"}]}`,
-				`{"resourceType":"Claim","id":"x1","diagnosis":[{"sequence":1,"diagnosisReference":` + way + `,"x":"SAID"}]}`,
-				`{"resourceType":"Condition","id":"x1","contained":[{"resourceType":"Provenance","id":"i","target":[` + way + `],"activity":{"text":"SAID"}}]}`,
+				`{"resourceType":"List","id":"x1","entry":[{"item":` + way +
+					`,"flag":{"text":"SAID"}},{"item":{"reference":"Patient/p"}}]}`,
+				`{"resourceType":"ExplanationOfBenefit","id":"x1","claim":` + way +
+					`,"disposition":"SAID"}`,
+				`{"resourceType":"Procedure","id":"x1","reasonReference":[` + way +
+					`],"note":[{"text":"SAID"}]}`,
+				`{"resourceType":"Observation","id":"x1","focus":[` + way +
+					`],"note":[{"text":"SAID"}]}`,
+				`{"resourceType":"Claim","id":"x1","diagnosis":[{"sequence":1,` +
+					`"diagnosisReference":` + way + `,"x":"SAID"}]}`,
+				`{"resourceType":"Condition","id":"x1","contained":[{"resourceType":"Provenance",` +
+					`"id":"i","target":[` + way + `],"activity":{"text":"SAID"}}]}`,
 			} {
 				for _, resolved := range []bool{false, true} {
 					lines := []string{`{"resourceType":"Patient","id":"p"}`, withheld, says}
-					got := strings.Join(released(t, reviewOf(t, form(everyLine()...), resolved, lines...), lines...), "\n")
+					got := strings.Join(released(t,
+						reviewOf(t, form(everyLine()...), resolved, lines...), lines...), "\n")
 					if strings.Contains(got, "SAID") {
 						t.Errorf("%s (resolved: %v) became\n%s", says, resolved, got)
 					}
 					lines[1] = condition
-					got = strings.Join(released(t, reviewOf(t, form(everyLine()...), resolved, lines...), lines...), "\n")
+					got = strings.Join(released(t,
+						reviewOf(t, form(everyLine()...), resolved, lines...), lines...), "\n")
 					if !strings.Contains(got, "SAID") {
 						t.Errorf("%s (resolved: %v) of what goes became\n%s", says, resolved, got)
 					}
@@ -72,44 +82,60 @@ func TestEHI9WhateverLeadsToTheWithheldDecidesAlike(t *testing.T) {
 // EHI-9: what stays only because its line is not ticked keeps a bill in no way, but its References.
 func TestEHI9WhateverLeadsToTheUntickedIsMaskedAlone(t *testing.T) {
 	const id = "5a0ee1a6-1111-4222-8333-123456789abc"
-	condition := `{"resourceType":"Condition","id":"` + id + `","identifier":[{"system":"urn:p","value":"PROB-77"}]}`
+	condition := `{"resourceType":"Condition","id":"` + id +
+		`","identifier":[{"system":"urn:p","value":"PROB-77"}]}`
 	for _, way := range everyWay(id) {
 		lines := []string{
 			`{"resourceType":"Patient","id":"p"}`, condition,
-			`{"resourceType":"Claim","id":"x1","diagnosis":[{"sequence":1,"diagnosisReference":` + way + `,"x":"SAID"}]}`,
+			`{"resourceType":"Claim","id":"x1","diagnosis":[{"sequence":1,"diagnosisReference":` +
+				way + `,"x":"SAID"}]}`,
 		}
 		for _, resolved := range []bool{false, true} {
-			got := strings.Join(released(t, reviewOf(t, form(ehi.Billing), resolved, lines...), lines...), "\n")
-			if !strings.Contains(got, "SAID") || strings.Contains(got, id) || strings.Contains(strings.ToLower(got), "prob-77") {
+			got := strings.Join(
+				released(t, reviewOf(t, form(ehi.Billing), resolved, lines...), lines...), "\n")
+			if !strings.Contains(got, "SAID") || strings.Contains(got, id) ||
+				strings.Contains(strings.ToLower(got), "prob-77") {
 				t.Errorf("%s (resolved: %v) became\n%s", way, resolved, got)
 			}
 		}
 	}
 }
 
-// EHI-9: a person, place or thing goes with what leads to it in whatever way, and stays with what stays.
+// EHI-9: a person, place or thing goes with what leads to it in whatever way, and stays with
+// what stays.
 func TestEHI9WhateverLeadsToAThingTakesItAlong(t *testing.T) {
-	clinic := `{"resourceType":"Organization","id":"o1","identifier":[{"system":"urn:o","value":"ORG-77"}],"name":"NAMED"}`
+	clinic := `{"resourceType":"Organization","id":"o1","identifier":[{"system":"urn:o",` +
+		`"value":"ORG-77"}],"name":"NAMED"}`
 	for _, way := range []string{
-		`{"reference":"Organization/o1"}`, `{"reference":"https://ehr.example/fhir/Organization/o1"}`, `{"reference":"urn:uuid:o1"}`,
-		`{"reference":"Organization?_id=o1"}`, `{"reference":"Organization?identifier=urn:o|ORG-77"}`, `{"reference":"o1"}`,
+		`{"reference":"Organization/o1"}`,
+		`{"reference":"https://ehr.example/fhir/Organization/o1"}`,
+		`{"reference":"urn:uuid:o1"}`,
+		`{"reference":"Organization?_id=o1"}`,
+		`{"reference":"Organization?identifier=urn:o|ORG-77"}`,
+		`{"reference":"o1"}`,
 		`{"identifier":{"system":"urn:o","value":"ORG-77"}}`,
 	} {
 		for _, visit := range []string{
 			`{"resourceType":"Encounter","id":"e1","serviceProvider":` + way + `}`,
-			`{"resourceType":"Claim","id":"e1","item":[{"sequence":1,"locationReference":` + way + `}]}`,
+			`{"resourceType":"Claim","id":"e1","item":[{"sequence":1,"locationReference":` + way +
+				`}]}`,
 			`{"resourceType":"List","id":"e1","entry":[{"item":` + way + `}]}`,
 		} {
-			stays := strings.Replace(strings.Replace(visit, "e1", "e2", 1), `{"resourceType"`, `{`+hivLabel+`,"resourceType"`, 1)
+			stays := strings.Replace(strings.Replace(visit, "e1", "e2", 1), `{"resourceType"`,
+				`{`+hivLabel+`,"resourceType"`, 1)
 			tells := strings.Contains(visit, "List")
 			for _, resolved := range []bool{false, true} {
 				goes := func(lines ...string) bool {
 					lines = append(lines, clinic)
-					return strings.Contains(strings.Join(released(t, reviewOf(t, form(everyLine()...), resolved, lines...), lines...), "\n"), "NAMED")
+					return strings.Contains(strings.Join(released(t,
+						reviewOf(t, form(everyLine()...), resolved, lines...), lines...), "\n"),
+						"NAMED")
 				}
-				list := strings.Replace(`{"resourceType":"List","id":"l1","entry":[{"item":`+way+`}]}`, `"l1"`, `"l2"`, 1)
+				list := strings.Replace(`{"resourceType":"List","id":"l1","entry":[{"item":`+way+
+					`}]}`, `"l1"`, `"l2"`, 1)
 				if !goes(visit) || goes(stays) || goes(stays, list) || goes(visit, stays) == tells {
-					t.Errorf("%s: with what goes %v, with what stays %v, as a List tells %v, with both %v", visit,
+					t.Errorf("%s: with what goes %v, with what stays %v, as a List tells %v, "+
+						"with both %v", visit,
 						goes(visit), goes(stays), goes(stays, list), goes(visit, stays))
 				}
 			}

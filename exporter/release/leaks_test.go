@@ -31,7 +31,8 @@ func TestEHI9AReferenceGoesOnlyWhereItsTargetDoes(t *testing.T) {
 	for _, ids := range [][2]string{{"withheld-0123456789", "released-0123456789"}, {"1", "2"}} {
 		withheld := `{"resourceType":"Observation","id":"` + ids[0] + `",` + hivLabel +
 			`,"identifier":[{"system":"urn:lab","value":" LAB-777"}],"code":{"text":"x"}}`
-		goes := `{"resourceType":"Observation","id":"` + ids[1] + `","identifier":[{"value":"LAB-778"}]}`
+		goes := `{"resourceType":"Observation","id":"` + ids[1] +
+			`","identifier":[{"value":"LAB-778"}]}`
 		w, g := "Observation/"+ids[0], "Observation/"+ids[1]
 		for reference, stays := range map[string]bool{
 			`{"reference":"` + w + `"}`:                                                true,
@@ -63,7 +64,8 @@ func TestEHI9AReferenceGoesOnlyWhereItsTargetDoes(t *testing.T) {
 				for _, escape := range []bool{true, false} {
 					line := conditionWith(reference)
 					if escape {
-						line = strings.NewReplacer(`"reference":`, `"\u0072eference":`, `"display"`, `"displa\u0079"`).
+						line = strings.NewReplacer(`"reference":`, `"\u0072eference":`, `"display"`,
+							`"displa\u0079"`).
 							Replace(line)
 					}
 					r := reviewOf(t, form(ehi.MedicalRecord), resolved, withheld, goes, line)
@@ -73,7 +75,8 @@ func TestEHI9AReferenceGoesOnlyWhereItsTargetDoes(t *testing.T) {
 						want[1] = conditionWith(masked)
 					}
 					if d := cmp.Diff(want, got); d != "" {
-						t.Errorf("%s (resolved %v, escaped %v):\n%s", reference, resolved, escape, d)
+						t.Errorf("%s (resolved %v, escaped %v):\n%s", reference, resolved, escape,
+							d)
 					}
 				}
 			}
@@ -81,7 +84,8 @@ func TestEHI9AReferenceGoesOnlyWhereItsTargetDoes(t *testing.T) {
 	}
 }
 
-// reviewOf is review of a record whose references all resolve, or of one of which that is not known.
+// reviewOf is review of a record whose references all resolve, or of one of which that is not
+// known.
 func reviewOf(t *testing.T, f *ehi.ReleaseForm, resolved bool, lines ...string) *release.Review {
 	t.Helper()
 	p, err := rules(t).Policy(f, ehi.KickOff{})
@@ -94,7 +98,8 @@ func reviewOf(t *testing.T, f *ehi.ReleaseForm, resolved bool, lines ...string) 
 // EHI-9: a display alone goes where nothing withheld can be its target by the definitions of R4.
 func TestEHI9ADisplayAloneGoesWhereNothingWithheldIsOfItsTypes(t *testing.T) {
 	withheld := `{"resourceType":"Observation","id":"withheld-0123456789",` + hivLabel + `}`
-	line := `{"resourceType":"Encounter","id":"e1","serviceProvider":{"display":"General Hospital"},` +
+	line := `{"resourceType":"Encounter","id":"e1","serviceProvider":{"display":"General ` +
+		`Hospital"},` +
 		`"participant":[{"individual":{"type":"Practitioner","display":"Dr. Goes"}}],` +
 		`"class":{"display":"ambulatory"},"type":[{"coding":[{"display":"check-up","code":"1"}]}]}`
 	r := review(t, form(ehi.MedicalRecord, ehi.Visits), withheld, line)
@@ -106,8 +111,12 @@ func TestEHI9ADisplayAloneGoesWhereNothingWithheldIsOfItsTypes(t *testing.T) {
 // EHI-9: the decision does not depend on the order or the spelling of keys.
 func TestEHI9OrderAndSpellingOfKeysDecideNothing(t *testing.T) {
 	fields := []string{
-		`"resourceType":"DiagnosticReport"`, `"id":"r1"`, `"status":"final"`, `"presentedForm":[{"title":"LEAK"}]`,
-		`"category":[{"coding":[{"code":"RAD","system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`,
+		`"resourceType":"DiagnosticReport"`,
+		`"id":"r1"`,
+		`"status":"final"`,
+		`"presentedForm":[{"title":"LEAK"}]`,
+		`"category":[{"coding":[{"code":"RAD",` +
+			`"system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`,
 	}
 	for turn := range fields {
 		for _, escaped := range []int{-1, 0, 1, 3, 4} {
@@ -121,7 +130,8 @@ func TestEHI9OrderAndSpellingOfKeysDecideNothing(t *testing.T) {
 				turned = append(turned, f)
 			}
 			line := "{" + strings.Join(turned, ",") + "}"
-			if got := released(t, review(t, form(), line), line); len(got) != 1 || strings.Contains(got[0], "LEAK") {
+			got := released(t, review(t, form(), line), line)
+			if len(got) != 1 || strings.Contains(got[0], "LEAK") {
 				t.Errorf("%s became %v", line, got)
 			}
 		}
@@ -130,10 +140,12 @@ func TestEHI9OrderAndSpellingOfKeysDecideNothing(t *testing.T) {
 
 // EHI-9: what a withheld resource contains is called by no Reference either.
 func TestEHI9ContainedResourcesArePartOfTheirContainer(t *testing.T) {
-	withheld := `{"resourceType":"Claim","id":"claim-0123456789","contained":[{"resourceType":"Coverage","id":"k",` +
+	withheld := `{"resourceType":"Claim","id":"claim-0123456789",` +
+		`"contained":[{"resourceType":"Coverage","id":"k",` +
 		`"identifier":[{"value":"POLICY-1"}]}]}`
 	for _, reference := range []string{
-		`{"reference":"Claim/claim-0123456789#k","display":"LEAK"}`, `{"identifier":{"value":"POLICY-1"},"display":"LEAK"}`,
+		`{"reference":"Claim/claim-0123456789#k","display":"LEAK"}`,
+		`{"identifier":{"value":"POLICY-1"},"display":"LEAK"}`,
 	} {
 		line := conditionWith(reference)
 		got := released(t, review(t, form(ehi.MedicalRecord), withheld, line), withheld, line)
@@ -145,9 +157,11 @@ func TestEHI9ContainedResourcesArePartOfTheirContainer(t *testing.T) {
 
 // EHI-9: a Binary is found behind an absolute URL too.
 func TestEHI9ABinaryFollowsDocumentsThatNameItByAnAbsoluteURL(t *testing.T) {
-	document := `{"resourceType":"DocumentReference","id":"d1","content":[{"attachment":{"url":"https://ehr.example.org/Binary/b1"}}]}`
+	document := `{"resourceType":"DocumentReference","id":"d1",` +
+		`"content":[{"attachment":{"url":"https://ehr.example.org/Binary/b1"}}]}`
 	binary := `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`
-	if got := released(t, review(t, form(ehi.MedicalRecord), document, binary), document, binary); len(got) > 0 {
+	if got := released(t, review(t, form(ehi.MedicalRecord), document, binary), document,
+		binary); len(got) > 0 {
 		t.Errorf("without documents: %v", got)
 	}
 	got := released(t, review(t, form(ehi.OtherDocuments), document, binary), document, binary)
@@ -159,52 +173,75 @@ func TestEHI9ABinaryFollowsDocumentsThatNameItByAnAbsoluteURL(t *testing.T) {
 // EHI-9: what only tells of a Binary does not release the content of a withheld document; where
 // nothing else refers to it, it decides.
 func TestEHI9WhatOnlyTellsOfABinaryDoesNotReleaseIt(t *testing.T) {
-	document := `{"resourceType":"DocumentReference","id":"d1","content":[{"attachment":{"url":"Binary/b1"}}],` + hivLabel + `}`
+	document := `{"resourceType":"DocumentReference","id":"d1",` +
+		`"content":[{"attachment":{"url":"Binary/b1"}}],` + hivLabel + `}`
 	binary := `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`
-	tells := `{"resourceType":"Provenance","id":"p1","target":[{"reference":"Binary/b1"},{"reference":"Condition/c1"}]}`
+	tells := `{"resourceType":"Provenance","id":"p1","target":[{"reference":"Binary/b1"},` +
+		`{"reference":"Condition/c1"}]}`
 	condition := `{"resourceType":"Condition","id":"c1"}`
 	f := form(ehi.MedicalRecord, ehi.OtherDocuments)
-	if got := goesWith(t, f, document, binary, tells, condition); got != "Condition/c1 Provenance/p1" {
+	got := goesWith(t, f, document, binary, tells, condition)
+	if got != "Condition/c1 Provenance/p1" {
 		t.Errorf("with a withheld document: %s", got)
 	}
-	if got := goesWith(t, f, binary, tells, condition); got != "Binary/b1 Condition/c1 Provenance/p1" {
+	if got := goesWith(t, f, binary, tells,
+		condition); got != "Binary/b1 Condition/c1 Provenance/p1" {
 		t.Errorf("without a document: %s", got)
 	}
 }
 
-// EHI-9: where a resource stays only because the Binary that it is about does, another Binary that it holds stays with it.
+// EHI-9: where a resource stays only because the Binary that it is about does, another Binary
+// that it holds stays with it.
 func TestEHI9ABinaryFallsWithWhatFellByAnother(t *testing.T) {
-	observation := `{"resourceType":"Observation","id":"o1","hasMember":[{"reference":"Binary/b1"}],` + hivLabel + `}`
-	task := `{"resourceType":"Task","id":"t1","focus":{"reference":"Binary/b1"},"owner":{"reference":"Binary/b2"}}`
-	one, two := `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`, `{"resourceType":"Binary","id":"b2","data":"TEVBSw=="}`
+	observation := `{"resourceType":"Observation","id":"o1",` +
+		`"hasMember":[{"reference":"Binary/b1"}],` + hivLabel + `}`
+	task := `{"resourceType":"Task","id":"t1","focus":{"reference":"Binary/b1"},` +
+		`"owner":{"reference":"Binary/b2"}}`
+	one, two := `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`,
+		`{"resourceType":"Binary","id":"b2","data":"TEVBSw=="}`
 	f := form(ehi.MedicalRecord, ehi.Labs)
 	if got := goesWith(t, f, observation, task, one, two); got != "" {
 		t.Errorf("with a withheld observation: %s", got)
 	}
-	if got := goesWith(t, f, strings.Replace(observation, hivLabel, `"x":1`, 1), task, one, two); got != "Binary/b1 Binary/b2 Observation/o1 Task/t1" {
+	got := goesWith(t, f, strings.Replace(observation, hivLabel, `"x":1`, 1), task, one, two)
+	if got != "Binary/b1 Binary/b2 Observation/o1 Task/t1" {
 		t.Errorf("with one that goes: %s", got)
 	}
 }
 
-// EHI-9: a line of a bill takes the clinic and the report that it refers to along only where it stays.
+// EHI-9: a line of a bill takes the clinic and the report that it refers to along only where it
+// stays.
 func TestEHI9WhatAnEntryRefersToStaysWhereTheEntryIsLeftOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"c1",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"c2"}`
-	clinic, binary := `{"resourceType":"Location","id":"l1"}`, `{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`
-	refers := `"locationReference":{"reference":"Location/l1"},"informationAttachment":{"url":"Binary/b1"}`
-	diagnoses := `"diagnosis":[{"sequence":1,"diagnosisReference":{"reference":"Condition/c1"}},{"diagnosisReference":{"reference":"Condition/c2"},"sequence":2}]`
+	clinic, binary := `{"resourceType":"Location","id":"l1"}`,
+		`{"resourceType":"Binary","id":"b1","data":"TEVBSw=="}`
+	refers := `"locationReference":{"reference":"Location/l1"},` +
+		`"informationAttachment":{"url":"Binary/b1"}`
+	diagnoses := `"diagnosis":[{"sequence":1,"diagnosisReference":{"reference":"Condition/c1"}},` +
+		`{"diagnosisReference":{"reference":"Condition/c2"},"sequence":2}]`
 	all := "Binary/b1 Claim/x Condition/c2 Location/l1"
 	for claim, want := range map[string]string{
-		`"item":[{"diagnosisSequence":[1],` + refers + `}],` + diagnoses:                                                 "Claim/x Condition/c2",
-		diagnoses + `,"item":[{` + refers + `,"diagnosisSequence":[1]}]`:                                                 "Claim/x Condition/c2",
-		`"item" : [{"locationReference":{"reference":"Location/l1"},"diagnosisReference":{"reference":"Condition/c1"}}]`: "Claim/x Condition/c2",
-		`"item":[{` + refers + `,"diagnosisReference":{"reference":"https://e.example/Condition/c1"}}]`:                  "Claim/x Condition/c2",
-		`"item":[{` + refers + `,"diagnosisReference":{"display":"perhaps that one"}}]`:                                  "Claim/x Condition/c2",
-		`"item":[{"diagnosisSequence":[2],` + refers + `}],` + diagnoses:                                                 all,
-		`"item":[{` + refers + `,"detail":[{"x":{"reference":"#a"}}],"y":{"reference":"Condition/c2"}}]`:                 all,
-		`"item":[{` + refers + `,"productOrService":{"coding":[{"system":"urn:x","code":"1","display":"a visit"}]}}]`:    all,
-		`"item":[{"diagnosisSequence":[1],` + refers + `},{` + refers + `}],` + diagnoses:                                all,
-		`"facility":{"reference":"Location/l1"},"item":[{"diagnosisSequence":[1],` + refers + `}],` + diagnoses:          "Claim/x Condition/c2 Location/l1",
+		`"item":[{"diagnosisSequence":[1],` + refers + `}],` +
+			diagnoses: "Claim/x Condition/c2",
+		diagnoses + `,"item":[{` + refers +
+			`,"diagnosisSequence":[1]}]`: "Claim/x Condition/c2",
+		`"item" : [{"locationReference":{"reference":"Location/l1"},` +
+			`"diagnosisReference":{"reference":"Condition/c1"}}]`: "Claim/x Condition/c2",
+		`"item":[{` + refers +
+			`,"diagnosisReference":{"reference":"https://e.example/Condition/c1"}}]`: "Claim/x Condition/c2",
+		`"item":[{` + refers +
+			`,"diagnosisReference":{"display":"perhaps that one"}}]`: "Claim/x Condition/c2",
+		`"item":[{"diagnosisSequence":[2],` + refers + `}],` +
+			diagnoses: all,
+		`"item":[{` + refers +
+			`,"detail":[{"x":{"reference":"#a"}}],"y":{"reference":"Condition/c2"}}]`: all,
+		`"item":[{` + refers +
+			`,"productOrService":{"coding":[{"system":"urn:x","code":"1","display":"a visit"}]}}]`: all,
+		`"item":[{"diagnosisSequence":[1],` + refers + `},{` + refers + `}],` +
+			diagnoses: all,
+		`"facility":{"reference":"Location/l1"},"item":[{"diagnosisSequence":[1],` + refers +
+			`}],` + diagnoses: "Claim/x Condition/c2 Location/l1",
 	} {
 		line := `{"resourceType":"Claim","id":"x",` + claim + `}`
 		record := []string{withheld, goes, clinic, binary, line}
@@ -217,23 +254,36 @@ func TestEHI9WhatAnEntryRefersToStaysWhereTheEntryIsLeftOut(t *testing.T) {
 	}
 }
 
-// EHI-9: a type and an id name something withheld in a field of any name, and within a text, however
-// short the id is.
+// EHI-9: a type and an id name something withheld in a field of any name, and within a text,
+// however short the id is.
 func TestEHI9ATypeWithAnIDIsMaskedInAnyText(t *testing.T) {
 	withheld := `{"resourceType":"Observation","id":"7",` + hivLabel + `}`
 	for _, text := range []string{
-		"Observation/7", "Observation/7/_history/2", "https://ehr.example.org/Observation/7", "https://ehr.example.org/Observation%2F7",
-		`Observation\/7`, "as Observation/7 says", "see Observation/7.", "http://x/?focus=Observation/7&y",
+		"Observation/7",
+		"Observation/7/_history/2",
+		"https://ehr.example.org/Observation/7",
+		"https://ehr.example.org/Observation%2F7",
+		`Observation\/7`,
+		"as Observation/7 says",
+		"see Observation/7.",
+		"http://x/?focus=Observation/7&y",
 	} {
-		line := `{"resourceType":"Communication","id":"c","payload":[{"contentUrl":"` + text + `"}]}`
+		line := `{"resourceType":"Communication","id":"c","payload":[{"contentUrl":"` + text +
+			`"}]}`
 		got := released(t, review(t, form(ehi.MedicalRecord), withheld, line), withheld, line)
-		if want := `{"resourceType":"Communication","id":"c","payload":[{"_contentUrl":` + masked + `}]}`; len(got) != 1 || got[0] != want {
+		want := `{"resourceType":"Communication","id":"c","payload":[{"_contentUrl":` + masked +
+			`}]}`
+		if len(got) != 1 || got[0] != want {
 			t.Errorf("%s became %v", line, got)
 		}
 	}
-	for _, text := range []string{"Observation/77", "Condition/7", "Observations/7", "7", "Observation 7"} {
-		line := `{"resourceType":"Communication","id":"c","payload":[{"contentUrl":"` + text + `"}]}`
-		if got := released(t, review(t, form(ehi.MedicalRecord), withheld, line), withheld, line); len(got) != 1 || got[0] != line {
+	for _, text := range []string{
+		"Observation/77", "Condition/7", "Observations/7", "7", "Observation 7",
+	} {
+		line := `{"resourceType":"Communication","id":"c","payload":[{"contentUrl":"` + text +
+			`"}]}`
+		got := released(t, review(t, form(ehi.MedicalRecord), withheld, line), withheld, line)
+		if len(got) != 1 || got[0] != line {
 			t.Errorf("%s became %v", line, got)
 		}
 	}
@@ -242,8 +292,10 @@ func TestEHI9ATypeWithAnIDIsMaskedInAnyText(t *testing.T) {
 // A presentedForm is cut out of a line with space around its commas too, and where it is no list.
 func TestEHI9APresentedFormIsCutOutHoweverItIsWritten(t *testing.T) {
 	for _, line := range []string{
-		`{"resourceType":"DiagnosticReport" , "id":"r" , "presentedForm":[{"title":"LEAK"}] , "status":"final"}`,
-		`{"resourceType":"DiagnosticReport","id":"r","status":"final" , "presentedForm" : [{"title":"LEAK"}] }`,
+		`{"resourceType":"DiagnosticReport" , "id":"r" , "presentedForm":[{"title":"LEAK"}] , ` +
+			`"status":"final"}`,
+		`{"resourceType":"DiagnosticReport","id":"r","status":"final" , "presentedForm" : ` +
+			`[{"title":"LEAK"}] }`,
 		`{ "presentedForm":{"title":"LEAK"} ,"resourceType":"DiagnosticReport","id":"r"}`,
 	} {
 		got := released(t, review(t, form(), line), line)
@@ -256,14 +308,25 @@ func TestEHI9APresentedFormIsCutOutHoweverItIsWritten(t *testing.T) {
 // EHI-9: of a resource that is read by itself nothing leads to another one.
 func TestEHI9AResourceAloneTellsOfNoOther(t *testing.T) {
 	for line, want := range map[string]string{
-		`{"resourceType":"Patient","id":"p","active":true}`:                                                 `{"resourceType":"Patient","id":"p","active":true}`,
-		`{"managingOrganization":{"display":"LEAK"},"id":"p","resourceType":"Patient"}`:                     `{"managingOrganization":` + masked + `,"id":"p","resourceType":"Patient"}`,
-		`{"generalPractitioner":[{"identifier":{"value":"LEAK"}},{"reference":"https://e.example/x"}]}`:     `{"generalPractitioner":[` + masked + `,` + masked + `]}`,
-		`{"contact":[{"organization":{"refer\u0065nce":"#LEAK","display":"LEAK"}}]}`:                        `{"contact":[{"organization":` + masked + `}]}`,
-		`{"photo":[{"url":"https://e.example/Binary/LEAK"}]}`:                                               `{"photo":[{"_url":` + masked + `}]}`,
-		`{"identifier":[{"value":"7","assigner":{"display":"LEAK"}}]}`:                                      `{"identifier":[{"value":"7","assigner":` + masked + `}]}`,
-		`{"maritalStatus":{"coding":[{"code":"M","display":"married","system":"http://x/CodeSystem/y"}]}}`:  `{"maritalStatus":{"coding":[{"code":"M","display":"married","system":"http://x/CodeSystem/y"}]}}`,
-		`{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`: `{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`,
+		`{"resourceType":"Patient","id":"p","active":true}`: `{"resourceType":"Patient","id":"p",` +
+			`"active":true}`,
+		`{"managingOrganization":{"display":"LEAK"},"id":"p","resourceType":"Patient"}`: `{"managingOrganization":` +
+			masked + `,"id":"p","resourceType":"Patient"}`,
+		`{"generalPractitioner":[{"identifier":{"value":"LEAK"}},` +
+			`{"reference":"https://e.example/x"}]}`: `{"generalPractitioner":[` + masked + `,` +
+			masked + `]}`,
+		`{"contact":[{"organization":{"refer\u0065nce":"#LEAK","display":"LEAK"}}]}`: `{"contact":[{"organization":` +
+			masked + `}]}`,
+		`{"photo":[{"url":"https://e.example/Binary/LEAK"}]}`: `{"photo":[{"_url":` +
+			masked + `}]}`,
+		`{"identifier":[{"value":"7","assigner":{"display":"LEAK"}}]}`: `{"identifier":[{"value":"7","assigner":` +
+			masked + `}]}`,
+		`{"maritalStatus":{"coding":[{"code":"M","display":"married",` +
+			`"system":"http://x/CodeSystem/y"}]}}`: `{"maritalStatus":{"coding":[{"code":"M",` +
+			`"display":"married","system":"http://x/CodeSystem/y"}]}}`,
+		`{"telecom":[{"system":"phone","value":"1"}],"name":[{"family":"Doe"}],` +
+			`"communication":[{"x":{}}]}`: `{"telecom":[{"system":"phone","value":"1"}],` +
+			`"name":[{"family":"Doe"}],"communication":[{"x":{}}]}`,
 	} {
 		if got, err := rules(t).Alone([]byte(line)); err != nil || string(got) != want {
 			t.Errorf("%s became %s, %v", line, got, err)
@@ -291,35 +354,46 @@ func goesWith(t *testing.T, f *ehi.ReleaseForm, lines ...string) string {
 
 // EHI-8, EHI-9: a supporting resource goes where something that goes refers to it.
 func TestEHI9SupportingResourcesGoWithWhatRefersToThem(t *testing.T) {
-	hiv := `{"resourceType":"MedicationRequest","id":"hiv",` + hivLabel + `,"medicationReference":{"reference":"Medication/m1"},` +
+	hiv := `{"resourceType":"MedicationRequest","id":"hiv",` + hivLabel +
+		`,"medicationReference":{"reference":"Medication/m1"},` +
 		`"requester":{"reference":"Practitioner/p1"},"performer":{"reference":"Device/d1"}}`
 	for name, c := range map[string]struct {
 		lines []string
 		want  string
 	}{
 		"the drug, prescriber and clinic of a withheld prescription": {[]string{hiv,
-			`{"resourceType":"Medication","id":"m1","manufacturer":{"reference":"Organization/o1"}}`, `{"resourceType":"Practitioner","id":"p1"}`,
-			`{"resourceType":"Organization","id":"o1"}`, `{"resourceType":"Device","id":"d1","patient":{"reference":"Patient/p"}}`,
+			`{"resourceType":"Medication","id":"m1",` +
+				`"manufacturer":{"reference":"Organization/o1"}}`, `{"resourceType":"Practitioner","id":"p1"}`,
+			`{"resourceType":"Organization","id":"o1"}`,
+			`{"resourceType":"Device","id":"d1","patient":{"reference":"Patient/p"}}`,
 		}, ""},
 		"of one that goes, by way of another": {[]string{hiv,
-			`{"resourceType":"MedicationRequest","id":"r","medicationReference":{"reference":"Medication/m1"}}`,
-			`{"resourceType":"Medication","id":"m1","manufacturer":{"reference":"https:\/\/ehr.example.org\/Organization\/o1"}}`,
-			`{"resourceType":"Organization","id":"o1","partOf":{"reference":"Organization/o2"}}`, `{"resourceType":"Organization","id":"o2"}`,
+			`{"resourceType":"MedicationRequest","id":"r",` +
+				`"medicationReference":{"reference":"Medication/m1"}}`,
+			`{"resourceType":"Medication","id":"m1",` +
+				`"manufacturer":{"reference":"https:\/\/ehr.example.org\/Organization\/o1"}}`,
+			`{"resourceType":"Organization","id":"o1","partOf":{"reference":"Organization/o2"}}`,
+			`{"resourceType":"Organization","id":"o2"}`,
 		}, "Medication/m1 MedicationRequest/r Organization/o1 Organization/o2"},
 		"that refer to one another alone": {[]string{
-			`{"resourceType":"PractitionerRole","id":"a","organization":{"reference":"Organization/b"}}`,
+			`{"resourceType":"PractitionerRole","id":"a",` +
+				`"organization":{"reference":"Organization/b"}}`,
 			`{"resourceType":"Organization","id":"b","endpoint":[{"reference":"Endpoint/c"}]}`,
-			`{"resourceType":"Endpoint","id":"c","managingOrganization":{"reference":"Organization/b"}}`,
+			`{"resourceType":"Endpoint","id":"c",` +
+				`"managingOrganization":{"reference":"Organization/b"}}`,
 		}, ""},
 		"what only tells of them": {[]string{hiv, `{"resourceType":"Medication","id":"m1"}`,
 			`{"resourceType":"Provenance","id":"v","target":[{"reference":"Medication/m1"}]}`,
 			`{"resourceType":"List","id":"l","entry":[{"item":{"reference":"Medication/m1"}}]}`,
 		}, ""},
 		"of a contained resource": {[]string{`{"resourceType":"Medication","id":"m1"}`,
-			`{"resourceType":"Condition","id":"c","contained":[{"resourceType":"MedicationStatement","id":"s","medicationReference":{"reference":"Medication/m1"}}]}`,
+			`{"resourceType":"Condition","id":"c",` +
+				`"contained":[{"resourceType":"MedicationStatement","id":"s",` +
+				`"medicationReference":{"reference":"Medication/m1"}}]}`,
 		}, "Condition/c Medication/m1"},
 		"the patient's own device": {[]string{
-			`{"resourceType":"Device","id":"d1","patient":{"reference":"Patient/p"}}`, `{"resourceType":"Device","id":"d2"}`,
+			`{"resourceType":"Device","id":"d1","patient":{"reference":"Patient/p"}}`,
+			`{"resourceType":"Device","id":"d2"}`,
 		}, "Device/d1"},
 	} {
 		for range 2 {
@@ -329,45 +403,107 @@ func TestEHI9SupportingResourcesGoWithWhatRefersToThem(t *testing.T) {
 			slices.Reverse(c.lines)
 		}
 	}
-	if got := goesWith(t, form(), `{"resourceType":"Observation","id":"o","device":{"reference":"Device/d"}}`, `{"resourceType":"Device","id":"d"}`); got != "Device/d Observation/o" {
+	got := goesWith(t, form(),
+		`{"resourceType":"Observation","id":"o","device":{"reference":"Device/d"}}`,
+		`{"resourceType":"Device","id":"d"}`)
+	if got != "Device/d Observation/o" {
 		t.Errorf("without the medical record: %q", got)
 	}
 }
 
-// EHI-9: what belongs to something withheld stays with it, unless something that goes refers to it. What
-// nothing refers to goes by its line of the form.
+// EHI-9: what belongs to something withheld stays with it, unless something that goes refers to
+// it. What nothing refers to goes by its line of the form.
 func TestEHI9PartsStayWithWhatTheyBelongTo(t *testing.T) {
 	appointment := `{"resourceType":"Appointment","id":"a","slot":[{"reference":"Slot/s"}]%s}`
 	slot := []string{
 		`{"resourceType":"Slot","id":"s","schedule":{"reference":"Schedule/c"}}`,
-		`{"resourceType":"Schedule","id":"c","actor":[{"reference":"Location/l"}]}`, `{"resourceType":"Location","id":"l"}`,
+		`{"resourceType":"Schedule","id":"c","actor":[{"reference":"Location/l"}]}`,
+		`{"resourceType":"Location","id":"l"}`,
 	}
 	goal := `{"resourceType":"Goal","id":"g","subject":{"reference":"Patient/p"}}`
-	plan := `{"resourceType":"CarePlan","id":"%s","goal":[{"reference":"Goal/g"}],"careTeam":[{"reference":"CareTeam/t"}]%s}`
-	team := `{"resourceType":"CareTeam","id":"t","participant":[{"member":{"reference":"RelatedPerson/r"}}]}`
+	plan := `{"resourceType":"CarePlan","id":"%s","goal":[{"reference":"Goal/g"}],` +
+		`"careTeam":[{"reference":"CareTeam/t"}]%s}`
+	team := `{"resourceType":"CareTeam","id":"t",` +
+		`"participant":[{"member":{"reference":"RelatedPerson/r"}}]}`
 	relative := `{"resourceType":"RelatedPerson","id":"r","patient":{"reference":"Patient/p"}}`
 	withheld := "," + hivLabel
 	for name, c := range map[string]struct {
 		lines []string
 		want  string
 	}{
-		"of a withheld appointment":     {append(slot, fmt.Sprintf(appointment, withheld)), ""},
-		"of an appointment":             {append(slot, fmt.Sprintf(appointment, "")), "Appointment/a Location/l Schedule/c Slot/s"},
-		"of nothing":                    {slot, "Location/l Schedule/c Slot/s"},
-		"of a withheld plan":            {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative}, "CareTeam/t RelatedPerson/r"},
-		"of a plan, too":                {[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative, fmt.Sprintf(plan, "y", "")}, "CarePlan/y CareTeam/t Goal/g RelatedPerson/r"},
-		"of the patient alone":          {[]string{goal, relative}, "Goal/g RelatedPerson/r"},
-		"of one another alone":          {[]string{`{"resourceType":"Goal","id":"a","outcomeReference":[{"reference":"Goal/b"}]}`, `{"resourceType":"Goal","id":"b","outcomeReference":[{"reference":"Goal/a"}]}`}, "Goal/a Goal/b"},
-		"of a visit that is not ticked": {[]string{`{"resourceType":"Encounter","id":"e","participant":[{"individual":{"reference":"RelatedPerson/r"}}]}`, relative}, "RelatedPerson/r"},
-		"of a withheld subject of a study": {[]string{`{"resourceType":"ResearchSubject","id":"x","study":{"reference":"ResearchStudy/s"}` + withheld + `}`,
-			`{"resourceType":"ResearchStudy","id":"s","enrollment":[{"reference":"Group/g"}],"site":[{"reference":"Location/l"}],"protocol":[{"reference":"PlanDefinition/d"}]}`,
-			`{"resourceType":"Group","id":"g"}`, `{"resourceType":"Location","id":"l"}`, `{"resourceType":"PlanDefinition","id":"d"}`}, ""},
-		"of a withheld communication": {[]string{`{"resourceType":"Communication","id":"x","recipient":[{"reference":"RelatedPerson/r"}]` + withheld + `}`, relative}, ""},
-		"of a withheld observation": {[]string{`{"resourceType":"Observation","id":"x","specimen":{"reference":"Specimen/s"}` + withheld + `}`,
-			`{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`}, ""},
-		"of a drug": {[]string{`{"resourceType":"Medication","id":"i",` + hivLabel + `}`, `{"resourceType":"Substance","id":"j"}`,
-			`{"resourceType":"Medication","id":"m","ingredient":[{"itemReference":{"reference":"Substance/j"}},{"itemReference":{"reference":"Medication/i"}}]}`,
-			`{"resourceType":"MedicationRequest","id":"r","medicationReference":{"reference":"Medication/m"}}`}, ""},
+		"of a withheld appointment": {append(slot, fmt.Sprintf(appointment, withheld)), ""},
+		"of an appointment": {
+			append(slot, fmt.Sprintf(appointment, "")),
+			"Appointment/a Location/l Schedule/c Slot/s",
+		},
+		"of nothing": {slot, "Location/l Schedule/c Slot/s"},
+		"of a withheld plan": {
+			[]string{fmt.Sprintf(plan, "x", withheld), goal, team, relative},
+			"CareTeam/t RelatedPerson/r",
+		},
+		"of a plan, too": {
+			[]string{
+				fmt.Sprintf(plan, "x", withheld), goal, team, relative, fmt.Sprintf(plan, "y", ""),
+			},
+			"CarePlan/y CareTeam/t Goal/g RelatedPerson/r",
+		},
+		"of the patient alone": {[]string{goal, relative}, "Goal/g RelatedPerson/r"},
+		"of one another alone": {
+			[]string{
+				`{"resourceType":"Goal","id":"a","outcomeReference":[{"reference":"Goal/b"}]}`,
+				`{"resourceType":"Goal","id":"b","outcomeReference":[{"reference":"Goal/a"}]}`,
+			},
+			"Goal/a Goal/b",
+		},
+		"of a visit that is not ticked": {
+			[]string{
+				`{"resourceType":"Encounter","id":"e",` +
+					`"participant":[{"individual":{"reference":"RelatedPerson/r"}}]}`,
+				relative,
+			},
+			"RelatedPerson/r",
+		},
+		"of a withheld subject of a study": {
+			[]string{
+				`{"resourceType":"ResearchSubject","id":"x",` +
+					`"study":{"reference":"ResearchStudy/s"}` + withheld + `}`,
+				`{"resourceType":"ResearchStudy","id":"s","enrollment":[{"reference":"Group/g"}],` +
+					`"site":[{"reference":"Location/l"}],` +
+					`"protocol":[{"reference":"PlanDefinition/d"}]}`,
+				`{"resourceType":"Group","id":"g"}`,
+				`{"resourceType":"Location","id":"l"}`,
+				`{"resourceType":"PlanDefinition","id":"d"}`,
+			},
+			"",
+		},
+		"of a withheld communication": {
+			[]string{
+				`{"resourceType":"Communication","id":"x",` +
+					`"recipient":[{"reference":"RelatedPerson/r"}]` + withheld + `}`,
+				relative,
+			},
+			"",
+		},
+		"of a withheld observation": {
+			[]string{
+				`{"resourceType":"Observation","id":"x","specimen":{"reference":"Specimen/s"}` +
+					withheld + `}`,
+				`{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"}}`,
+			},
+			"",
+		},
+		"of a drug": {
+			[]string{
+				`{"resourceType":"Medication","id":"i",` + hivLabel + `}`,
+				`{"resourceType":"Substance","id":"j"}`,
+				`{"resourceType":"Medication","id":"m",` +
+					`"ingredient":[{"itemReference":{"reference":"Substance/j"}},` +
+					`{"itemReference":{"reference":"Medication/i"}}]}`,
+				`{"resourceType":"MedicationRequest","id":"r",` +
+					`"medicationReference":{"reference":"Medication/m"}}`,
+			},
+			"",
+		},
 	} {
 		for range 2 {
 			if got := goesWith(t, form(ehi.MedicalRecord), c.lines...); got != c.want {
@@ -386,7 +522,8 @@ func TestEHI9PartsStayWithWhatTheyBelongTo(t *testing.T) {
 func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
-	w, g := `{"reference":"Condition/withheld-0123456789","display":"LEAK"}`, `{"reference":"Condition/goes"}`
+	w, g := `{"reference":"Condition/withheld-0123456789","display":"LEAK"}`,
+		`{"reference":"Condition/goes"}`
 	all := []ehi.Category{}
 	for _, c := range ehi.Categories() {
 		all = append(all, c.Key)
@@ -403,13 +540,17 @@ func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 					return `"` + names[0] + `":[` + out + `]`
 				}
 				for i, c := range []struct{ fields, want string }{
-					{field(w), "Condition/goes"}, {field(w, w), "Condition/goes"}, {field(w, g), "Condition/goes " + typ + "/x"},
+					{field(w), "Condition/goes"},
+					{field(w, w), "Condition/goes"},
+					{field(w, g), "Condition/goes " + typ + "/x"},
 					{field(g), "Condition/goes " + typ + "/x"},
 				} {
-					line := `{` + c.fields + `,"id":"x","note":[{"text":"LEAK"}],"resourceType":"` + typ + `"}`
+					line := `{` + c.fields + `,"id":"x","note":[{"text":"LEAK"}],"resourceType":"` +
+						typ + `"}`
 					want := strings.Fields(c.want)
 					slices.Sort(want)
-					if got := goesWith(t, form(all...), withheld, goes, line); got != strings.Join(want, " ") {
+					got := goesWith(t, form(all...), withheld, goes, line)
+					if got != strings.Join(want, " ") {
 						t.Errorf("%d: %s: %q, want %q", i, line, got, want)
 					}
 				}
@@ -423,16 +564,20 @@ func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 func TestEHI9WhatIsForTheUntickedGoes(t *testing.T) {
 	for _, line := range []string{
 		`{"resourceType":"Claim","id":"x","prescription":{"reference":"MedicationRequest/m"}}`,
-		`{"resourceType":"ExplanationOfBenefit","id":"x","prescription":{"reference":"MedicationRequest/m"}}`,
-		`{"resourceType":"Procedure","id":"x","reasonReference":[{"reference":"MedicationRequest/m"}]}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"x",` +
+			`"prescription":{"reference":"MedicationRequest/m"}}`,
+		`{"resourceType":"Procedure","id":"x",` +
+			`"reasonReference":[{"reference":"MedicationRequest/m"}]}`,
 	} {
 		f := form(ehi.Billing, ehi.Visits)
 		m := `{"resourceType":"MedicationRequest","id":"m"}`
 		r := review(t, f, m, line)
-		if out := released(t, r, m, line); len(out) != 1 || strings.Contains(out[0], "MedicationRequest") {
+		out := released(t, r, m, line)
+		if len(out) != 1 || strings.Contains(out[0], "MedicationRequest") {
 			t.Errorf("%s: released %v", line, out)
 		}
-		if got := goesWith(t, f, `{"resourceType":"MedicationRequest","id":"m",`+hivLabel+`}`, line); got != "" {
+		got := goesWith(t, f, `{"resourceType":"MedicationRequest","id":"m",`+hivLabel+`}`, line)
+		if got != "" {
 			t.Errorf("%s: %q went", line, got)
 		}
 	}
@@ -465,7 +610,9 @@ func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	r := review(t, form(all...), lines...)
 	out := strings.Join(released(t, r, lines...), "\n")
-	for _, leak := range []string{"LEAK", "SECRET", "hiv-observation", "biktarvy", "mr-hiv", "LAB-777", "dr-absolute"} {
+	for _, leak := range []string{
+		"LEAK", "SECRET", "hiv-observation", "biktarvy", "mr-hiv", "LAB-777", "dr-absolute",
+	} {
 		if strings.Contains(out, leak) {
 			t.Errorf("%s in %s", leak, out)
 		}
@@ -478,51 +625,76 @@ func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
 // EHI-9: a Reference stays one beside what a Reference does not have; what is encoded twice is read
 // twice; and an identifier tells of what has it wherever it stands.
 func TestEHI9AReferenceInAnotherShapeIsMasked(t *testing.T) {
-	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel + `,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
+	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel +
+		`,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
 	for _, object := range []string{
-		`{"code":"x","display":"SECRET"}`, `{"display":"SECRET","code":"x"}`, `{"system":"urn:x","display":"SECRET"}`, `{"display":"SECRET","system":"urn:x"}`,
-		`{"code":"x","identifier":{"value":"SECRET-77"}}`, `{"identifier":{"value":"urn:uuid:SECRET-77"},"system":"urn:x"}`,
-		`{"reference":"https://h.example/fhir/Condition%252Fc9","display":"SECRET"}`, `{"reference":"https://h.example/fhir/Condition%25252Fc9","display":"SECRET"}`,
+		`{"code":"x","display":"SECRET"}`,
+		`{"display":"SECRET","code":"x"}`,
+		`{"system":"urn:x","display":"SECRET"}`,
+		`{"display":"SECRET","system":"urn:x"}`,
+		`{"code":"x","identifier":{"value":"SECRET-77"}}`,
+		`{"identifier":{"value":"urn:uuid:SECRET-77"},"system":"urn:x"}`,
+		`{"reference":"https://h.example/fhir/Condition%252Fc9","display":"SECRET"}`,
+		`{"reference":"https://h.example/fhir/Condition%25252Fc9","display":"SECRET"}`,
 	} {
-		for _, field := range []string{`"evidence":[{"detail":[%s]}]`, `"extension":[{"url":"u","valueReference":%s}]`} {
+		for _, field := range []string{
+			`"evidence":[{"detail":[%s]}]`,
+			`"extension":[{"url":"u","valueReference":%s}]`,
+		} {
 			line := `{"resourceType":"Condition","id":"o",` + fmt.Sprintf(field, object) + `}`
 			for _, resolved := range []bool{false, true} {
-				out := strings.Join(released(t, reviewOf(t, form(ehi.MedicalRecord), resolved, withheld, line), line), "")
-				if strings.Contains(out, "SECRET") || strings.Contains(out, "c9") || !strings.Contains(out, `"Condition"`) {
+				out := strings.Join(released(t,
+					reviewOf(t, form(ehi.MedicalRecord), resolved, withheld, line), line), "")
+				if strings.Contains(out, "SECRET") || strings.Contains(out, "c9") ||
+					!strings.Contains(out, `"Condition"`) {
 					t.Errorf("%s became %s", line, out)
 				}
 			}
 		}
 	}
-	named := `{"resourceType":"Observation","id":"o","extension":[{"url":"u","valueIdentifier":{"system":"urn:s","value":"SECRET-77"}}]}`
-	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, named), named); len(out) != 1 || strings.Contains(out[0], "SECRET") {
+	named := `{"resourceType":"Observation","id":"o","extension":[{"url":"u",` +
+		`"valueIdentifier":{"system":"urn:s","value":"SECRET-77"}}]}`
+	out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, named), named)
+	if len(out) != 1 || strings.Contains(out[0], "SECRET") {
 		t.Errorf("%s became %s", named, out)
 	}
-	mapped := `{"resourceType":"ConceptMap","id":"m","group":[{"element":[{"code":"a","target":[{"code":"x","display":"KEPT","equivalence":"equal"}]}]}]}`
-	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, mapped), mapped); len(out) != 1 || out[0] != mapped {
+	mapped := `{"resourceType":"ConceptMap","id":"m","group":[{"element":[{"code":"a",` +
+		`"target":[{"code":"x","display":"KEPT","equivalence":"equal"}]}]}]}`
+	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, mapped),
+		mapped); len(out) != 1 || out[0] != mapped {
 		t.Errorf("%s became %s", mapped, out)
 	}
-	coded := `{"resourceType":"Observation","id":"o","code":{"coding":[{"code":"x","display":"KEPT"},{"system":"urn:x","code":"x","display":"KEPT"}]}}`
-	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, coded), coded); len(out) != 1 || out[0] != coded {
+	coded := `{"resourceType":"Observation","id":"o","code":{"coding":[{"code":"x",` +
+		`"display":"KEPT"},{"system":"urn:x","code":"x","display":"KEPT"}]}}`
+	if out := released(t, reviewOf(t, form(ehi.MedicalRecord), true, withheld, coded),
+		coded); len(out) != 1 || out[0] != coded {
 		t.Errorf("%s became %s", coded, out)
 	}
 }
 
-// EHI-9: an object is a Reference in whatever field where it has a display beside an identifier of something
-// withheld, beside a type of which something is, or beside a reference that is masked, in lists too.
+// EHI-9: an object is a Reference in whatever field where it has a display beside an identifier
+// of something withheld, beside a type of which something is, or beside a reference that is
+// masked, in lists too.
 func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel +
 		`,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
-	fields := []string{`"relatedProblem":%s`, `"relatedProblem":[%s]`, `"participant":[{"actor":%s}]`, `"recorder":%s`,
-		`"extension":[{"url":"u","valueReference":%s}]`}
+	fields := []string{
+		`"relatedProblem":%s`,
+		`"relatedProblem":[%s]`,
+		`"participant":[{"actor":%s}]`,
+		`"recorder":%s`,
+		`"extension":[{"url":"u","valueReference":%s}]`,
+	}
 	masked := func(object string) {
 		t.Helper()
 		for _, field := range fields {
-			line := `{"resourceType":"Condition","id":"o",` + fmt.Sprintf(field, object) + `,"code":{"text":"KEPT"}}`
+			line := `{"resourceType":"Condition","id":"o",` + fmt.Sprintf(field, object) +
+				`,"code":{"text":"KEPT"}}`
 			for _, resolved := range []bool{false, true} {
 				review := reviewOf(t, form(ehi.MedicalRecord), resolved, withheld, line)
 				out := strings.Join(released(t, review, line), "")
-				if strings.Contains(out, "SECRET") || strings.Contains(out, "c9") || !strings.Contains(out, "KEPT") {
+				if strings.Contains(out, "SECRET") || strings.Contains(out, "c9") ||
+					!strings.Contains(out, "KEPT") {
 					t.Errorf("%s became %s", line, out)
 				}
 			}
@@ -532,7 +704,8 @@ func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
 		`{"identifier":{"value":"SECRET-77"},"display":"SECRET"}`,
 		`{"display":"SECRET","identifier":{"value":"SECRET-77"}}`,
 		`{"identifier":[{"value":"x"},{"value":"SECRET-77"}],"display":"SECRET"}`,
-		`{"display":"SECRET","identifier":[{"value":"SECRET-77"}]}`, `{"identifier":[{"value":"SECRET-77"}]}`,
+		`{"display":"SECRET","identifier":[{"value":"SECRET-77"}]}`,
+		`{"identifier":[{"value":"SECRET-77"}]}`,
 		`{"type":"Condition","display":"SECRET"}`, `{"display":"SECRET","type":"Condition"}`,
 		`{"display":"SECRET","id":"1","type":"http://hl7.org/fhir/StructureDefinition/Condition"}`,
 		`{"reference":{"reference":"Condition/c9"},"display":"SECRET"}`,
@@ -542,7 +715,8 @@ func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
 		masked(object)
 	}
 	for _, object := range []string{
-		`{"identifier":{"value":"another"},"display":"GOES"}`, `{"type":"Observation","display":"GOES"}`,
+		`{"identifier":{"value":"another"},"display":"GOES"}`,
+		`{"type":"Observation","display":"GOES"}`,
 		`{"system":"urn:x","code":"y","display":"GOES","type":"Condition"}`,
 		`{"display":"GOES","identifier":[{"value":"another"}]}`,
 		`{"type":"Condition","code":"y"}`,
@@ -555,13 +729,16 @@ func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
 	}
 }
 
-// EHI-9: a Reference by an identifier alone brings along whom it means, as any other does; where the
-// systems differ it means somebody else. A canonical URL names a definition.
+// EHI-9: a Reference by an identifier alone brings along whom it means, as any other does; where
+// the systems differ it means somebody else. A canonical URL names a definition.
 func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {
 	const npi, own = "http://hl7.org/fhir/sid/us-npi", "https://Example.org/own/"
-	practitioner := `{"resourceType":"Practitioner","id":"p","identifier":[{"system":"%s","value":"%s"}]}`
-	condition := `{"resourceType":"Condition","id":"c","asserter":{"identifier":{%s},"display":"KEPT"}%s}`
-	visit := `{"resourceType":"Procedure","id":"v","performer":[{"actor":{"reference":"Practitioner/p"}}],` + hivLabel + `}`
+	practitioner := `{"resourceType":"Practitioner","id":"p","identifier":[{"system":"%s",` +
+		`"value":"%s"}]}`
+	condition := `{"resourceType":"Condition","id":"c","asserter":{"identifier":{%s},` +
+		`"display":"KEPT"}%s}`
+	visit := `{"resourceType":"Procedure","id":"v",` +
+		`"performer":[{"actor":{"reference":"Practitioner/p"}}],` + hivLabel + `}`
 	for _, c := range []struct {
 		system, value, by string
 		goes              bool
@@ -583,25 +760,46 @@ func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {
 		lines := []string{p, visit, fmt.Sprintf(condition, c.by, "")}
 		for range 2 {
 			r := reviewOf(t, form(ehi.MedicalRecord, ehi.Visits), true, lines...)
-			if out := strings.Join(released(t, r, lines...), "\n"); strings.Contains(out, `"Practitioner"`) != c.goes || strings.Contains(out, "KEPT") != c.goes {
+			out := strings.Join(released(t, r, lines...), "\n")
+			if strings.Contains(out, `"Practitioner"`) != c.goes ||
+				strings.Contains(out, "KEPT") != c.goes {
 				t.Errorf("%+v: %s", c, out)
 			}
 			slices.Reverse(lines)
 		}
-		lines[slices.Index(lines, fmt.Sprintf(condition, c.by, ""))] = fmt.Sprintf(condition, c.by, ","+hivLabel)
+		lines[slices.Index(lines, fmt.Sprintf(condition, c.by, ""))] = fmt.Sprintf(condition, c.by,
+			","+hivLabel)
 		if got := goesWith(t, form(ehi.MedicalRecord, ehi.Visits), lines...); got != "" {
 			t.Errorf("%+v, withheld: %s", c, got)
 		}
 	}
-	line := `{"resourceType":"Claim","id":"b","item":[{"sequence":1,"locationReference":{"identifier":{"system":"urn:s","value":"L1"}},"encounter":[{"reference":"Encounter/%s"}]}]}`
-	location := `{"resourceType":"Location","id":"l","identifier":[{"system":"urn:s","value":"L1"}]}`
-	visits := []string{`{"resourceType":"Encounter","id":"x",` + hivLabel + `}`, `{"resourceType":"Encounter","id":"y"}`}
-	for id, want := range map[string]string{"x": "Claim/b Encounter/y", "y": "Claim/b Encounter/y Location/l"} {
-		if got := goesWith(t, form(ehi.Visits, ehi.Billing), append(visits, location, fmt.Sprintf(line, id))...); got != want {
+	line := `{"resourceType":"Claim","id":"b","item":[{"sequence":1,` +
+		`"locationReference":{"identifier":{"system":"urn:s","value":"L1"}},` +
+		`"encounter":[{"reference":"Encounter/%s"}]}]}`
+	location := `{"resourceType":"Location","id":"l","identifier":[{"system":"urn:s",` +
+		`"value":"L1"}]}`
+	visits := []string{
+		`{"resourceType":"Encounter","id":"x",` + hivLabel + `}`,
+		`{"resourceType":"Encounter","id":"y"}`,
+	}
+	for id, want := range map[string]string{
+		"x": "Claim/b Encounter/y",
+		"y": "Claim/b Encounter/y Location/l",
+	} {
+		got := goesWith(t, form(ehi.Visits, ehi.Billing),
+			append(visits, location, fmt.Sprintf(line, id))...)
+		if got != want {
 			t.Errorf("a line of a bill: %q, want %q", got, want)
 		}
-		other := `{"resourceType":"Claim","id":"b","item":[{"encounter":[{"identifier":{"value":"ID-%s"}}],"locationReference":{"reference":"Location/l"}}]}`
-		lines := []string{strings.Replace(visits[0], `"id":"x"`, `"id":"x","identifier":[{"value":"ID-x"}]`, 1), visits[1], location, fmt.Sprintf(other, id)}
+		other := `{"resourceType":"Claim","id":"b",` +
+			`"item":[{"encounter":[{"identifier":{"value":"ID-%s"}}],` +
+			`"locationReference":{"reference":"Location/l"}}]}`
+		lines := []string{
+			strings.Replace(visits[0], `"id":"x"`, `"id":"x","identifier":[{"value":"ID-x"}]`, 1),
+			visits[1],
+			location,
+			fmt.Sprintf(other, id),
+		}
 		if got := goesWith(t, form(ehi.Visits, ehi.Billing), lines...); got != want {
 			t.Errorf("a line of a bill that names a visit by an identifier: %q, want %q", got, want)
 		}
@@ -612,14 +810,20 @@ func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {
 func TestEHI9WhatIsNamedByACanonicalGoesWithWhatNamesIt(t *testing.T) {
 	definition := `{"resourceType":"Questionnaire","id":"q","url":"http://example.org/forms/hiv"}`
 	for url, named := range map[string]bool{
-		"http://example.org/forms/hiv": true, "https://example.org/forms/hiv|2.1": true, "http://example.org/forms/hiv#part": true, "Questionnaire/q": true,
+		"http://example.org/forms/hiv":         true,
+		"https://example.org/forms/hiv|2.1":    true,
+		"http://example.org/forms/hiv#part":    true,
+		"Questionnaire/q":                      true,
 		"http://elsewhere.org/Questionnaire/q": true, "http://example.org/forms/other": false,
 	} {
-		response := `{"resourceType":"QuestionnaireResponse","id":"%s","questionnaire":"` + url + `"%s}`
+		response := `{"resourceType":"QuestionnaireResponse","id":"%s","questionnaire":"` + url +
+			`"%s}`
 		withheld := fmt.Sprintf(response, "w", ","+hivLabel)
 		for want, lines := range map[string][]string{
 			map[bool]string{true: "", false: "Questionnaire/q"}[named]: {definition, withheld},
-			"Questionnaire/q QuestionnaireResponse/r":                  {withheld, fmt.Sprintf(response, "r", ""), definition},
+			"Questionnaire/q QuestionnaireResponse/r": {
+				withheld, fmt.Sprintf(response, "r", ""), definition,
+			},
 		} {
 			if got := goesWith(t, form(ehi.MedicalRecord), lines...); got != want {
 				t.Errorf("%s: %q, want %q", url, got, want)
@@ -644,7 +848,8 @@ func TestEHI8WhatADefinitionIsMadeOfGoesWithIt(t *testing.T) {
 		"," + hivLabel: "",
 	} {
 		lines := append([]string{
-			`{"resourceType":"QuestionnaireResponse","id":"r","questionnaire":"http://example.org/form"` + label + `}`,
+			`{"resourceType":"QuestionnaireResponse","id":"r",` +
+				`"questionnaire":"http://example.org/form"` + label + `}`,
 			`{"resourceType":"ServiceRequest","id":"s",` +
 				`"instantiatesCanonical":["http://example.org/activity"]` + label + `}`,
 		}, definitions...)

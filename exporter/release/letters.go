@@ -7,10 +7,10 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// folded is a code or the name of a system in the letters and digits that stand in tables: full-width,
-// circled and the like are those (Unicode's compatibility decomposition), and so are letters of other
-// scripts that look like them, and the digits of all scripts. Marks and what cannot be seen count for
-// nothing.
+// folded is a code or the name of a system in the letters and digits that stand in tables:
+// full-width, circled and the like are those (Unicode's compatibility decomposition), and so are
+// letters of other scripts that look like them, and the digits of all scripts. Marks and what
+// cannot be seen count for nothing.
 func folded[T string | []byte](text T) T {
 	for i := range len(text) {
 		if text[i] >= 0x80 {
@@ -20,7 +20,8 @@ func folded[T string | []byte](text T) T {
 	return text
 }
 
-// plainLetter is the letter or digit of ASCII that one looks like, or is; -1 for what does not count.
+// plainLetter is the letter or digit of ASCII that one looks like, or is; -1 for what does not
+// count.
 func plainLetter(r rune) rune {
 	if r < 0x80 {
 		return r
@@ -55,9 +56,9 @@ func digitOf(r rune) rune {
 	return r
 }
 
-// lookAlikes are letters of Cyrillic and Greek by what Unicode's table of confusable characters (UTS 39,
-// confusables.txt) says that they look like. A small letter looks like its capital one or has a place of
-// its own: codes count in any case.
+// lookAlikes are letters of Cyrillic and Greek by what Unicode's table of confusable characters
+// (UTS 39, confusables.txt) says that they look like. A small letter looks like its capital one
+// or has a place of its own: codes count in any case.
 var lookAlikes = func() map[rune]rune {
 	m := map[rune]rune{}
 	for _, script := range [][2]string{

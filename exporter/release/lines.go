@@ -7,21 +7,26 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// The answer to a bill names its lines by their numbers. A line is left out in the second pass, perhaps
-// after its answer was; so the first one keeps of each bill what its lines tell of, and Conclude finds
-// out which are left out. An answer to a bill that it names by no type and id, or that is not in the
-// record, may be one to any of those that lose lines.
+// The answer to a bill names its lines by their numbers. A line is left out in the second pass,
+// perhaps after its answer was; so the first one keeps of each bill what its lines tell of, and
+// Conclude finds out which are left out. An answer to a bill that it names by no type and id, or
+// that is not in the record, may be one to any of those that lose lines.
 
 // answerPaths are the elements by which answers name their bill.
-var answerPaths = map[string]string{"ClaimResponse": "request", "CoverageEligibilityResponse": "request"}
+var answerPaths = map[string]string{
+	"ClaimResponse":               "request",
+	"CoverageEligibilityResponse": "request",
+}
 
 // isBill are the types of bills.
 var isBill = typeSet("Claim", "CoverageEligibilityRequest")
 
 // lines are what the lines of bills tell of, one after the other.
 type lines struct {
-	bills   list // those that may go
-	of      list // in turn the bill and what the line refers to; nothing where it shows something that it does not name
+	bills list // those that may go
+	// in turn the bill and what the line refers to; nothing where it shows something that it
+	// does not name
+	of      list
 	number  []uint32
 	numbers []string          // by those
 	known   map[string]uint32 // of numbers
@@ -66,8 +71,8 @@ func (x *examiner) lineRefers(to target) {
 	}
 }
 
-// lineNumbers takes in the number, or the numbers, of a field that a skim has come to. ok is false where
-// they are texts: then a walk tells.
+// lineNumbers takes in the number, or the numbers, of a field that a skim has come to. ok is
+// false where they are texts: then a walk tells.
 func (x *examiner) lineNumbers(name []byte) (ok bool) {
 	s, e := &x.skimmed, x.line()
 	if e == nil {
@@ -91,7 +96,8 @@ func (x *examiner) lineNumbers(name []byte) (ok bool) {
 	if bytes.IndexByte(text, '"') >= 0 {
 		return false
 	}
-	for _, n := range bytes.FieldsFunc(text, func(c rune) bool { return c == '[' || c == ',' || c <= ' ' }) {
+	for _, n := range bytes.FieldsFunc(text,
+		func(c rune) bool { return c == '[' || c == ',' || c <= ' ' }) {
 		value := n
 		if plain := plainNumber(n); plain != nil {
 			value = plain
@@ -165,8 +171,8 @@ type lineOf struct {
 	number string
 }
 
-// losesLine reports whether a line of a bill is left out, as far as is known, to which an entry is the
-// answer. One to a bill that is not in the record may be one to any.
+// losesLine reports whether a line of a bill is left out, as far as is known, to which an entry
+// is the answer. One to a bill that is not in the record may be one to any.
 func (r *Review) losesLine(k taker) bool {
 	if len(k.answers) == 0 {
 		return false
@@ -200,7 +206,8 @@ func (r *Review) concludeLines() {
 		l := &o.lines
 		for i, n := range l.number {
 			of, to, number := l.of.at(2*i), l.of.at(2*i+1), l.numbers[n]
-			if !r.tellsOf(to) && !(to == resource{} && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
+			if !r.tellsOf(to) &&
+				!(to == resource{} && len(r.hidden) > 0 && r.hiding != (bitmap{})) {
 				continue
 			}
 			if r.gone == nil {
@@ -232,7 +239,8 @@ func (r *reviewed) answers(typ, line []byte) (goneLines, error) {
 	gone := r.anyGone
 	w := &r.walk
 	for w.reset(line); w.next(); {
-		if !w.isText || w.depth != 2 || string(w.key()) != "reference" || string(w.keyAt(1)) != path {
+		if !w.isText || w.depth != 2 || string(w.key()) != "reference" ||
+			string(w.keyAt(1)) != path {
 			continue
 		}
 		if typ, id, ok := follow(w.text()); ok {
@@ -249,11 +257,14 @@ func (r *reviewed) answers(typ, line []byte) (goneLines, error) {
 
 var eligibility = fhir.TypeNumber([]byte("CoverageEligibilityResponse"))
 
-// answer leaves out what an answer says of the lines of its bill that are left out. That to a question
-// of eligibility names no lines.
+// answer leaves out what an answer says of the lines of its bill that are left out. That to a
+// question of eligibility names no lines.
 func (p *pruner) answer(typ string) {
 	p.each(func(e *entry) {
-		named := slices.ContainsFunc(e.names, func(n number) bool { return n.list == "item" && p.gone[n.value] })
-		e.out = e.out || named || len(p.gone) > 0 && fhir.TypeNumber([]byte(typ)) == eligibility && e.field != contained
+		named := slices.ContainsFunc(e.names, func(n number) bool {
+			return n.list == "item" && p.gone[n.value]
+		})
+		e.out = e.out || named ||
+			len(p.gone) > 0 && fhir.TypeNumber([]byte(typ)) == eligibility && e.field != contained
 	})
 }

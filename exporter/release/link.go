@@ -85,12 +85,14 @@ func hasEscapedNames(line []byte) bool {
 // keeps hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
 type identified struct {
 	owned []owned
-	// weak are masked and decide nothing: short numbers of what is not in the record, and identifiers in
-	// extensions, which may be anybody's but the Patient's.
+	// weak are masked and decide nothing: short numbers of what is not in the record, and
+	// identifiers in extensions, which may be anybody's but the Patient's.
 	weak   []owned
 	owners map[idHash][]resource // of owned, where somebody asks
-	values map[idHash]bool       // of what stays; whether some of that does for more than an unticked line
-	// definitions are those that have a URL, which is one of their identifiers; urls is whether some stay.
+	// of what stays; whether some of that does for more than an unticked line
+	values map[idHash]bool
+	// definitions are those that have a URL, which is one of their identifiers; urls is whether
+	// some stay.
 	definitions []resource
 	urls        bool
 }
@@ -101,8 +103,8 @@ type owned struct {
 	of    resource
 }
 
-// normal is an identifier's value as it is compared: neither case nor space around it counts, nor that
-// it is written as a URN.
+// normal is an identifier's value as it is compared: neither case nor space around it counts,
+// nor that it is written as a URN.
 func normal(value []byte) []byte {
 	if indexWide(value) >= 0 {
 		value = revealed(value)
@@ -140,7 +142,8 @@ func (r *Review) concludeIdentifiers() {
 		take(o)
 	}
 	for _, o := range r.identified.weak {
-		if !slices.ContainsFunc(r.owners(o.value), func(of resource) bool { return of.typ == patientNumber }) {
+		if !slices.ContainsFunc(r.owners(o.value),
+			func(of resource) bool { return of.typ == patientNumber }) {
 			take(o)
 		}
 	}
@@ -148,8 +151,8 @@ func (r *Review) concludeIdentifiers() {
 	r.identified = identified{values: values, urls: urls}
 }
 
-// names reports whether a value is an identifier of something withheld, and whether that stays for more
-// than an unticked line of the form.
+// names reports whether a value is an identifier of something withheld, and whether that stays
+// for more than an unticked line of the form.
 func (r *Review) names(value []byte) (withheld, telling bool) {
 	if len(r.identified.values) == 0 {
 		return false, false
@@ -162,9 +165,9 @@ func (r *Review) names(value []byte) (withheld, telling bool) {
 	return withheld, telling
 }
 
-// concludeFields notes in which fields a Reference that names no target, only a display, may lead to
-// something withheld. R4 says which types each field may refer to; of fields that lead to more than
-// persons, places and things it is not relied upon that records keep to that.
+// concludeFields notes in which fields a Reference that names no target, only a display, may
+// lead to something withheld. R4 says which types each field may refer to; of fields that lead
+// to more than persons, places and things it is not relied upon that records keep to that.
 func (r *Review) concludeFields() {
 	r.hidden = r.hiddenBy(&r.hiding)
 }

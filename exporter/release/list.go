@@ -1,7 +1,7 @@
 package release
 
-// list is resources in the order in which they come, 18 bytes each: that costs less than a table, and
-// no more than that while it grows.
+// list is resources in the order in which they come, 18 bytes each: that costs less than a
+// table, and no more than that while it grows.
 type list struct {
 	chunks []*chunk
 	n      int

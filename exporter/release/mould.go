@@ -7,11 +7,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Most lines of a record are spelled like one before: the same names, brackets and texts in the same
-// order, but for some texts and numbers. So some lines about which was decided quickly are kept as
-// moulds. A line that differs from a mould within texts and numbers alone has its structure; what is
-// decided about it differs by those alone, and of each of them it is known what it decides. That takes
-// a comparison of both, in place of a look at each name.
+// Most lines of a record are spelled like one before: the same names, brackets and texts in the
+// same order, but for some texts and numbers. So some lines about which was decided quickly are
+// kept as moulds. A line that differs from a mould within texts and numbers alone has its
+// structure; what is decided about it differs by those alone, and of each of them it is known
+// what it decides. That takes a comparison of both, in place of a look at each name.
 
 // mould is such a line, from behind its id on.
 type mould struct {
@@ -61,12 +61,13 @@ type reference struct {
 // found is what stands in a spot of a line.
 type found struct {
 	at, end int32
-	id      int32 // where the id begins, of a reference that is the spot's type and an id; 0 of others
-	marks   marks // of the text; of a reference with an id of the id alone
+	// where the id begins, of a reference that is the spot's type and an id; 0 of others
+	id    int32
+	marks marks // of the text; of a reference with an id of the id alone
 }
 
-// latest are the last ids that were found in references to each type, by its number: most lines refer
-// to what the one before refers to.
+// latest are the last ids that were found in references to each type, by its number: most lines
+// refer to what the one before refers to.
 type latest [256]struct {
 	id    []byte // with the quote behind it
 	marks marks
@@ -82,13 +83,15 @@ const (
 
 // moulds are those of a type, the last one that fitted first.
 type moulds struct {
-	of     []*mould
-	misses int // two for each line that fitted none and is decided upon quickly, less those that did
+	of []*mould
+	// two for each line that fitted none and is decided upon quickly, less those that did
+	misses int
 	idle   int // lines since there are too many of them
 	lines  int // that one could have been made of
 }
 
-// worthwhile reports whether a line may fit a mould of the type: records may have no two lines alike.
+// worthwhile reports whether a line may fit a mould of the type: records may have no two lines
+// alike.
 func (m *moulds) worthwhile() bool {
 	if m.misses < mostMisses {
 		return true
@@ -99,8 +102,8 @@ func (m *moulds) worthwhile() bool {
 	return false
 }
 
-// wanted reports whether one is to be made of a line that fitted none: of each second one, and of fewer
-// where others would have to go for it.
+// wanted reports whether one is to be made of a line that fitted none: of each second one, and
+// of fewer where others would have to go for it.
 func (m *moulds) wanted() bool {
 	if m.misses >= mostMisses {
 		return false
@@ -121,8 +124,8 @@ func (m *moulds) add(made *mould) {
 	m.of[0] = made
 }
 
-// fits reports whether a line is spelled like a mould of its type, and finds its facts, see skim, unless
-// only the resource itself is decided about. rest is what follows its type and id.
+// fits reports whether a line is spelled like a mould of its type, and finds its facts, see
+// skim, unless only the resource itself is decided about. rest is what follows its type and id.
 func (x *examiner) fits(typ, id []byte, number int, rest []byte, t *trait) bool {
 	all := &x.moulds[number]
 	if len(all.of) == 0 || !all.worthwhile() {
@@ -181,11 +184,13 @@ func (m *mould) alike(rest []byte, known *latest) bool {
 	return true
 }
 
-// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left. It
-// reports whether there is one that was no stop before.
+// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is
+// left. It reports whether there is one that was no stop before.
 func (m *mould) stop(i int, rest []byte) bool {
 	differs := i + fhir.CommonPrefix(m.rest[i:], rest)
-	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int { return s.end - differs })
+	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int {
+		return s.end - differs
+	})
 	if at == len(m.spots) || m.spots[at].start > differs {
 		return false
 	}
@@ -197,8 +202,8 @@ func (m *mould) stop(i int, rest []byte) bool {
 	return true
 }
 
-// find reads the text or number of a spot in a line in which it begins at at. It is false where it has
-// escapes, or is none.
+// find reads the text or number of a spot in a line in which it begins at at. It is false where
+// it has escapes, or is none.
 func (s *spot) find(line []byte, at int, f *found, known *latest) bool {
 	end, all := at, marks(0)
 	switch {
@@ -208,10 +213,12 @@ func (s *spot) find(line []byte, at int, f *found, known *latest) bool {
 		}
 		*f = found{int32(at), int32(end), 0, 0}
 		return end > at
-	case s.kind == referenceText && s.typ != "" && len(line)-at > len(s.typ) && string(line[at:at+len(s.typ)]) == s.typ:
+	case s.kind == referenceText && s.typ != "" && len(line)-at > len(s.typ) &&
+		string(line[at:at+len(s.typ)]) == s.typ:
 		id := at + len(s.typ)
 		last := &known[s.number]
-		if n := len(last.id); n > 0 && n <= len(line)-id && string(line[id:id+n]) == string(last.id) {
+		n := len(last.id)
+		if n > 0 && n <= len(line)-id && string(line[id:id+n]) == string(last.id) {
 			*f = found{int32(at), int32(id + n - 1), int32(id), last.marks}
 			return true
 		}
@@ -273,7 +280,8 @@ func (x *examiner) fill(m *mould, rest []byte) bool {
 
 // mayBeBinary is mayNameBinary for a URL.
 func mayBeBinary(url []byte) bool {
-	return bytes.IndexByte(url, binaryType[0]) >= 0 && bytes.Contains(url, []byte(binaryType)) || hasEscapedNames(url)
+	return bytes.IndexByte(url, binaryType[0]) >= 0 && bytes.Contains(url, []byte(binaryType)) ||
+		hasEscapedNames(url)
 }
 
 // fillReference is fill for a reference. What is not the type and id of a resource is a lead, see
@@ -308,8 +316,8 @@ func (x *examiner) fillReference(m *mould, s *spot, f *found, text []byte) bool 
 	return len(g.supports)+len(g.tells)+len(g.binaries) == before || !s.inEntry
 }
 
-// learn makes a mould of a line that quick is sure of but for its codes, and finds its facts as fits
-// does. It reports whether it could.
+// learn makes a mould of a line that quick is sure of but for its codes, and finds its facts as
+// fits does. It reports whether it could.
 func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool {
 	all := &x.moulds[number]
 	if !all.wanted() || len(rest) > longestMould || containedName.in(rest) {
@@ -340,7 +348,8 @@ func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool
 	return true
 }
 
-// spot makes one of a text or number of the mould that is being made, of which rest is what follows it.
+// spot makes one of a text or number of the mould that is being made, of which rest is what
+// follows it.
 func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
 	if x.made == nil || (kind < codeText || kind == shownText) && x.mayShowLab() {
 		return nil
@@ -349,7 +358,8 @@ func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
 	if kind != anyNumber {
 		end-- // the quote
 	}
-	if x.casts && kind != anyNumber && kind != referenceText && kind != valueText && kind != sourceText {
+	if x.casts && kind != anyNumber && kind != referenceText && kind != valueText &&
+		kind != sourceText {
 		kind = anyText
 	}
 	x.made.spots = append(x.made.spots, spot{kind: kind, start: end - len(text), end: end})
@@ -400,14 +410,21 @@ func (x *examiner) referenceSpot(text, rest []byte, to target, ok bool) {
 		return
 	}
 	n := len(to.typ)
-	if !ok || n+1+len(to.id) != len(text) || n == 0 || text[n] != '/' || string(to.typ) == binaryType {
+	if !ok || n+1+len(to.id) != len(text) || n == 0 || text[n] != '/' ||
+		string(to.typ) == binaryType {
 		x.made.usable = false
 		return
 	}
 	spot := x.spot(referenceText, text, rest)
 	at := x.skimmed.here()
 	where, isAbout := x.about[string(at)]
-	r := &reference{path: bytes.Clone(at), where: where, isAbout: isAbout, line: -1, inEntry: x.inEntry()}
+	r := &reference{
+		path:    bytes.Clone(at),
+		where:   where,
+		isAbout: isAbout,
+		line:    -1,
+		inEntry: x.inEntry(),
+	}
 	if x.bill && x.line() != nil {
 		r.line = len(x.insides) - 1
 	}

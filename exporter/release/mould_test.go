@@ -22,7 +22,8 @@ func billed(x *examiner) (lines []string) {
 			continue
 		}
 		for _, e := range append([]*inside{&x.insides[i]}, x.namedBy(i)...) {
-			lines = append(lines, fmt.Sprintf("%s: %s %v", x.insides[i].sequence, e.targets, len(e.shown) > 0))
+			lines = append(lines,
+				fmt.Sprintf("%s: %s %v", x.insides[i].sequence, e.targets, len(e.shown) > 0))
 		}
 	}
 	return lines
@@ -39,12 +40,55 @@ func (c *comparison) fitted(line []byte) bool {
 	return c.quick.fits(typ, id, n, rest, &c.quick.traits[n])
 }
 
-// values are what a text or number of a line may become: what decides something, wherever it stands.
+// values are what a text or number of a line may become: what decides something, wherever it
+// stands.
 var values = []string{
-	`"Device/d"`, `"Practitioner/p"`, `"Practitioner/p2"`, `"Medication/m"`, `"Condition/c"`, `"Claim/c"`, `"Observation/o"`, `"Encounter/e"`, `"Patient/1"`,
-	`"Patient/x:/Device/d"`, `"Claim/c/_history/2"`, `"https://x.example/fhir/Device/d"`, `"urn:uuid:1"`, `"#k"`, `"Binary/b"`, `"Claim/Binary/b"`, `"Claim/Binary"`,
-	`"Observation/%42inary/1"`, `"Device/%31"`, `"Device/"`, `"Device/ "`, `"Devices/d"`, `"/Device/d"`, `""`, `"x"`, `"HIV"`, `"LAB"`, `"laboratory"`, `"F10.20"`,
-	`"42CFRPart2"`, `"a\"b"`, `"a\\"`, `"\u0048IV"`, `"Claim\/c"`, `"V1"`, `" v2 "`, `1`, `-1.5e3`, `42`, `true`, `null`, `"1"`, `{}`, `[]`, `["x"]`, `{"reference":"Device/d"}`,
+	`"Device/d"`,
+	`"Practitioner/p"`,
+	`"Practitioner/p2"`,
+	`"Medication/m"`,
+	`"Condition/c"`,
+	`"Claim/c"`,
+	`"Observation/o"`,
+	`"Encounter/e"`,
+	`"Patient/1"`,
+	`"Patient/x:/Device/d"`,
+	`"Claim/c/_history/2"`,
+	`"https://x.example/fhir/Device/d"`,
+	`"urn:uuid:1"`,
+	`"#k"`,
+	`"Binary/b"`,
+	`"Claim/Binary/b"`,
+	`"Claim/Binary"`,
+	`"Observation/%42inary/1"`,
+	`"Device/%31"`,
+	`"Device/"`,
+	`"Device/ "`,
+	`"Devices/d"`,
+	`"/Device/d"`,
+	`""`,
+	`"x"`,
+	`"HIV"`,
+	`"LAB"`,
+	`"laboratory"`,
+	`"F10.20"`,
+	`"42CFRPart2"`,
+	`"a\"b"`,
+	`"a\\"`,
+	`"\u0048IV"`,
+	`"Claim\/c"`,
+	`"V1"`,
+	`" v2 "`,
+	`1`,
+	`-1.5e3`,
+	`42`,
+	`true`,
+	`null`,
+	`"1"`,
+	`{}`,
+	`[]`,
+	`["x"]`,
+	`{"reference":"Device/d"}`,
 }
 
 var scalars = regexp.MustCompile(`([:\[,])("(?:[^"\\]|\\.)*"|-?[0-9][0-9.e+]*|true|null)([,\]}])`)
@@ -96,7 +140,8 @@ func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 	})
 	for _, alone := range []bool{true, false} {
 		if fits[alone] < 5 { // how many, chance decides: one run in fifteen has less than 30
-			t.Errorf("%d lines fitted a mould where it is %v that each is decided about alone", fits[alone], alone)
+			t.Errorf("%d lines fitted a mould where it is %v that each is decided about alone",
+				fits[alone], alone)
 		}
 	}
 }
@@ -122,31 +167,112 @@ func TestATextThatDecidesFitsNoMould(t *testing.T) {
 		what, typ, format, mould, other string
 		fits                            bool
 	}{
-		{"a text that shows a laboratory", "Observation", `,"category":[{"text":"%s"}]`, "exam", "lab", false},
-		{"a display that does", "Observation", `,"category":[{"coding":[{"code":"x","display":"%s"}]}]`, "exam", "Laboratory", false},
-		{"the code of one", "Observation", `,"category":[{"coding":[{"code":"%s","display":"x"}]}]`, "exam", "laboratory", false},
-		{"a sensitive code", "Condition", `,"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"%s"}]}`, "E11.9", "F10.20", false},
-		{"one with escapes", "Condition", `,"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"%s"}]}`, "E11.9", `F10\u002e20`, false},
-		{"an identifier with them", "Condition", `,"identifier":[{"value":"%s"}]`, "V1", `\u0056`, false},
-		{"a code that is none", "Condition", `,"code":{"coding":[{"code":"%s"}]}`, "E11.9", "E11.8", true},
-		{"a Binary", "Condition", `,"extension":[{"url":"http://x.example/x","valueUri":"%s"}]`, "http://x.example/1", "http://x.example/Binary/b", false},
-		{"another URL", "Condition", `,"extension":[{"url":"http://x.example/x","valueUri":"%s"}]`, "http://x.example/1", "http://x.example/2", true},
-		{"a Reference to a Binary", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Binary/b", false},
-		{"one within another one", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/Binary", false},
-		{"one with escapes", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/%42inary", false},
-		{"a file", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/1.pdf", false},
+		{
+			"a text that shows a laboratory", "Observation", `,"category":[{"text":"%s"}]`, "exam",
+			"lab", false,
+		},
+		{
+			"a display that does",
+			"Observation",
+			`,"category":[{"coding":[{"code":"x","display":"%s"}]}]`,
+			"exam",
+			"Laboratory",
+			false,
+		},
+		{
+			"the code of one",
+			"Observation",
+			`,"category":[{"coding":[{"code":"%s","display":"x"}]}]`,
+			"exam",
+			"laboratory",
+			false,
+		},
+		{
+			"a sensitive code",
+			"Condition",
+			`,"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"%s"}]}`,
+			"E11.9",
+			"F10.20",
+			false,
+		},
+		{
+			"one with escapes",
+			"Condition",
+			`,"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"%s"}]}`,
+			"E11.9",
+			`F10\u002e20`,
+			false,
+		},
+		{
+			"an identifier with them", "Condition", `,"identifier":[{"value":"%s"}]`, "V1",
+			`\u0056`, false,
+		},
+		{
+			"a code that is none",
+			"Condition",
+			`,"code":{"coding":[{"code":"%s"}]}`,
+			"E11.9",
+			"E11.8",
+			true,
+		},
+		{
+			"a Binary",
+			"Condition",
+			`,"extension":[{"url":"http://x.example/x","valueUri":"%s"}]`,
+			"http://x.example/1",
+			"http://x.example/Binary/b",
+			false,
+		},
+		{
+			"another URL",
+			"Condition",
+			`,"extension":[{"url":"http://x.example/x","valueUri":"%s"}]`,
+			"http://x.example/1",
+			"http://x.example/2",
+			true,
+		},
+		{
+			"a Reference to a Binary", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1",
+			"Binary/b", false,
+		},
+		{
+			"one within another one", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1",
+			"Patient/Binary", false,
+		},
+		{
+			"one with escapes", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1",
+			"Patient/%42inary", false,
+		},
+		{
+			"a file", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/1.pdf",
+			false,
+		},
 		{"no id", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/1 2", false},
 		{"a URN", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "urn:uuid:1", false},
-		{"a supporting resource", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Device/1", true},
-		{"another resource", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1", "Patient/2", true},
-		{"a supporting one in an entry", "List", `,"entry":[{"item":{"reference":"%s"}}]`, "Condition/1", "Device/1", false},
+		{
+			"a supporting resource", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1",
+			"Device/1", true,
+		},
+		{
+			"another resource", "Condition", `,"subject":{"reference":"%s"}`, "Patient/1",
+			"Patient/2", true,
+		},
+		{
+			"a supporting one in an entry",
+			"List",
+			`,"entry":[{"item":{"reference":"%s"}}]`,
+			"Condition/1",
+			"Device/1",
+			false,
+		},
 		{"a number", "Observation", `,"valueQuantity":{"value":%s}`, "1", "-2.5e3", true},
 		{"a text for a number", "Observation", `,"valueQuantity":{"value":%s}`, "1", `"2"`, false},
 		{"nothing for a number", "Observation", `,"valueQuantity":{"value":%s}`, "1", ``, false},
 	} {
 		x := compare(p, false)
 		for range 3 {
-			if first := fmt.Sprintf(line, c.typ, fmt.Sprintf(c.format, c.mould)); !x.check(t, []byte(first)) {
+			first := fmt.Sprintf(line, c.typ, fmt.Sprintf(c.format, c.mould))
+			if !x.check(t, []byte(first)) {
 				t.Fatalf("%s: %s is not decided upon quickly", c.what, first)
 			}
 		}
@@ -162,16 +288,25 @@ func TestATextThatDecidesFitsNoMould(t *testing.T) {
 
 // drawBill draws the line of a bill.
 func drawBill(t *rapid.T) string {
-	b := `{"resourceType":"Claim","id":"c1-0123456789","status":"active","provider":{"reference":"Practitioner/p"},"item":[`
+	b := `{"resourceType":"Claim","id":"c1-0123456789","status":"active",` +
+		`"provider":{"reference":"Practitioner/p"},"item":[`
 	for i := range rapid.IntRange(1, 3).Draw(t, "lines") {
 		if i > 0 {
 			b += ","
 		}
-		b += fmt.Sprintf(`{"sequence":%d,"diagnosisSequence":[1],"productOrService":{"coding":[{"system":"x","code":"y","display":"z"}]}`, i+1)
-		b += rapid.SampledFrom([]string{"", `,"encounter":[{"reference":"Encounter/e"}]`, `,"encounter":[{"display":"a visit"}]`, `,"udi":[{"reference":"Encounter/u"}]`}).Draw(t, "of")
+		b += fmt.Sprintf(`{"sequence":%d,"diagnosisSequence":[1],`+
+			`"productOrService":{"coding":[{"system":"x","code":"y","display":"z"}]}`, i+1)
+		b += rapid.SampledFrom([]string{
+			"",
+			`,"encounter":[{"reference":"Encounter/e"}]`,
+			`,"encounter":[{"display":"a visit"}]`,
+			`,"udi":[{"reference":"Encounter/u"}]`,
+		}).Draw(t, "of")
 		b += "}"
 	}
-	return b + `],"diagnosis":[{"sequence":1,"diagnosisReference":{"reference":"Condition/c"}}],"total":{"value":3}}`
+	return b +
+		`],"diagnosis":[{"sequence":1,"diagnosisReference":{"reference":"Condition/c"}}],` +
+		`"total":{"value":3}}`
 }
 
 // The lines of records that were made up are decided upon as a walk does, and mostly by moulds.
@@ -181,7 +316,9 @@ func TestSyntheticRecordsAreDecidedByMoulds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, without := range []ehi.Category{"", ehi.Visits, ehi.Labs, ehi.Billing, ehi.MedicalRecord} {
+	for _, without := range []ehi.Category{
+		"", ehi.Visits, ehi.Labs, ehi.Billing, ehi.MedicalRecord,
+	} {
 		form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
 		for _, c := range ehi.Categories() {
 			if c.Key != without {
@@ -203,7 +340,8 @@ func TestSyntheticRecordsAreDecidedByMoulds(t *testing.T) {
 				}
 			}
 			if fits < quick*9/10 || quick < len(lines)*7/10 {
-				t.Errorf("without %q, alone %v: of %d lines %d were decided upon quickly, %d fitted a mould", without, alone, len(lines), quick, fits)
+				t.Errorf("without %q, alone %v: of %d lines %d were decided upon quickly, %d "+
+					"fitted a mould", without, alone, len(lines), quick, fits)
 			}
 		}
 	}
@@ -232,7 +370,8 @@ func TestMouldsOfNoUseAreGivenUp(t *testing.T) {
 	}
 }
 
-// diffBills fails where what a quick decision keeps of the lines of a bill is not what a walk finds.
+// diffBills fails where what a quick decision keeps of the lines of a bill is not what a walk
+// finds.
 func (c *comparison) diffBills(t interface{ Fatalf(string, ...any) }, line []byte) {
 	found, quick := billed(&c.walk), billed(&c.quick)
 	slices.Sort(found)
@@ -245,10 +384,16 @@ func (c *comparison) diffBills(t interface{ Fatalf(string, ...any) }, line []byt
 // FuzzMould is TestDecisionsByMouldsAreThoseOfAWalk for any two lines.
 func FuzzMould(f *testing.F) {
 	for _, seed := range []string{
-		`{"resourceType":"Observation","id":"o","code":{"coding":[{"code":"1"}]},"subject":{"reference":"Patient/1"},"focus":[{"reference":"Claim/c"}],"valueQuantity":{"value":1.5}}`,
-		`{"resourceType":"Observation","id":"p","code":{"coding":[{"code":"F10.20"}]},"subject":{"reference":"Device/1"},"focus":[{"reference":"Device/d"}],"valueQuantity":{"value":-2}}`,
-		`{"resourceType":"Claim","id":"c","item":[{"sequence":1,"encounter":[{"reference":"Encounter/e"}],"x":"y"}]}`,
-		`{"resourceType":"Claim","id":"d","item":[{"sequence":2,"encounter":[{"reference":"#e"}],"x":""}]}`,
+		`{"resourceType":"Observation","id":"o","code":{"coding":[{"code":"1"}]},` +
+			`"subject":{"reference":"Patient/1"},"focus":[{"reference":"Claim/c"}],` +
+			`"valueQuantity":{"value":1.5}}`,
+		`{"resourceType":"Observation","id":"p","code":{"coding":[{"code":"F10.20"}]},` +
+			`"subject":{"reference":"Device/1"},"focus":[{"reference":"Device/d"}],` +
+			`"valueQuantity":{"value":-2}}`,
+		`{"resourceType":"Claim","id":"c","item":[{"sequence":1,` +
+			`"encounter":[{"reference":"Encounter/e"}],"x":"y"}]}`,
+		`{"resourceType":"Claim","id":"d","item":[{"sequence":2,"encounter":[{"reference":"#e"}],` +
+			`"x":""}]}`,
 	} {
 		f.Add([]byte(seed), []byte(strings.ReplaceAll(seed, "1", "22")))
 	}
@@ -256,7 +401,10 @@ func FuzzMould(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Billing: {}}}, ehi.KickOff{})
+	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{
+		ehi.MedicalRecord: {},
+		ehi.Billing:       {},
+	}}, ehi.KickOff{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// needle is a piece of a line, of two bytes or more, that is looked for by its rarest byte. The quote
-// with which names begin and end stands everywhere: to look for that takes several times as long.
+// needle is a piece of a line, of two bytes or more, that is looked for by its rarest byte. The
+// quote with which names begin and end stands everywhere: to look for that takes several times
+// as long.
 type needle struct {
 	text   string
 	rare   int // where that byte stands

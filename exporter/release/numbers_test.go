@@ -44,27 +44,37 @@ func TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts(t *testing.T) {
 	} {
 		for _, label := range []string{hivLabel, `"meta":{}`} {
 			for _, twice := range []int{1, 40} { // so that some are known by moulds and casts
-				lines := []string{`{"resourceType":"Patient","id":"p","identifier":[{"value":"MRN-2019-0001"}]}`,
+				lines := []string{
+					`{"resourceType":"Patient","id":"p","identifier":[{"value":"MRN-2019-0001"}]}`,
 					order(label, c.value),
-					`{"resourceType":"Practitioner","id":"doc","identifier":[{"value":"DOCTOR-2019-0001"}]}`,
-					`{"resourceType":"Condition","id":"e","recorder":{"reference":"Practitioner/doc"}}`,
-					`{"resourceType":"Condition","id":"l","identifier":[{"value":"LONG-2019-0001"}],"note":[{"text":"` +
-						strings.Repeat("no mould is so long ", 1000) + `"}]}`}
+					`{"resourceType":"Practitioner","id":"doc",` +
+						`"identifier":[{"value":"DOCTOR-2019-0001"}]}`,
+					`{"resourceType":"Condition","id":"e",` +
+						`"recorder":{"reference":"Practitioner/doc"}}`,
+					`{"resourceType":"Condition","id":"l",` +
+						`"identifier":[{"value":"LONG-2019-0001"}],"note":[{"text":"` +
+						strings.Repeat("no mould is so long ", 1000) + `"}]}`,
+				}
 				for i := range twice {
 					lines = append(lines,
-						fmt.Sprintf(`{"resourceType":"Condition","id":"c%d","identifier":[{"value":"BOTH-2019-0001"}],`+
+						fmt.Sprintf(`{"resourceType":"Condition","id":"c%d",`+
+							`"identifier":[{"value":"BOTH-2019-0001"}],`+
 							`"note":[{"text":"said %s"}]}`, i, c.text),
-						fmt.Sprintf(`{"resourceType":"Condition","id":"d%d","note":[{"text":"no %d"}]}`, i, i))
+						fmt.Sprintf(`{"resourceType":"Condition","id":"d%d",`+
+							`"note":[{"text":"no %d"}]}`, i, i))
 				}
 				for _, resolved := range []bool{false, true} {
-					r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, nil, lines...)
+					r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, nil,
+						lines...)
 					got := released(t, r, lines...)
 					want := twice
 					if c.masked && label == hivLabel {
 						want = 0
 					}
-					if n := strings.Count(strings.Join(got, "\n"), "said "+c.text); n != want || len(got) < 2*twice {
-						t.Errorf("%q of something with %s (resolved: %v): %q stands %d times, want %d",
+					n := strings.Count(strings.Join(got, "\n"), "said "+c.text)
+					if n != want || len(got) < 2*twice {
+						t.Errorf(
+							"%q of something with %s (resolved: %v): %q stands %d times, want %d",
 							c.value, label, resolved, c.text, n, want)
 					}
 				}
@@ -91,10 +101,18 @@ func TestEHI9TheNumbersOfGroupsAreMaskedInTexts(t *testing.T) {
 		{[]string{patient, note, open}, nil, false},
 		{[]string{patient, note, `{"resourceType":"Condition","id":"c2","extension":[` +
 			`{"url":"urn:e","valueReference":{"identifier":{"value":"GRP-2023-00451"}}}]}`},
-			[]release.Other{{Line: hidden, Type: "MedicationRequest", ID: "m1", Values: []string{"GRP-2023-00451"}}},
+			[]release.Other{
+				{
+					Line:   hidden,
+					Type:   "MedicationRequest",
+					ID:     "m1",
+					Values: []string{"GRP-2023-00451"},
+				},
+			},
 			true},
 	} {
-		r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), false, c.others, c.lines...)
+		r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), false, c.others,
+			c.lines...)
 		got := strings.Join(released(t, r, c.lines...), "\n")
 		if strings.Contains(got, "said GRP-2023-00451") == c.masked {
 			t.Errorf("of %q went %s", c.lines, got)

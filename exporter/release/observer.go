@@ -6,8 +6,8 @@ import (
 	"math/bits"
 )
 
-// Observer takes resources of a record in, for its Review. It is for one goroutine; several may share a record out among themselves,
-// in any order.
+// Observer takes resources of a record in, for its Review. It is for one goroutine; several may
+// share a record out among themselves, in any order.
 type Observer struct {
 	review  *Review
 	examine examiner
@@ -36,8 +36,8 @@ type decided struct {
 	v  verdict
 }
 
-// mostPending is how many decisions an observer keeps to itself: while one puts its own into the index, the
-// others wait.
+// mostPending is how many decisions an observer keeps to itself: while one puts its own into the
+// index, the others wait.
 const mostPending = 256
 
 // put decides about a resource, see verdicts.
@@ -65,8 +65,8 @@ func (o *Observer) slot(t target) *name {
 	return &o.recent[slotOf(t.id)%uint32(len(o.recent))]
 }
 
-// slotOf spreads ids over the slots of a table: by eight bytes of the middle and of either end, since some
-// systems count within one of those.
+// slotOf spreads ids over the slots of a table: by eight bytes of the middle and of either end,
+// since some systems count within one of those.
 func slotOf(id []byte) uint32 {
 	n := len(id)
 	if n < 8 {
@@ -77,7 +77,8 @@ func slotOf(id []byte) uint32 {
 		return h
 	}
 	middle := n/2 - 4
-	h := binary.LittleEndian.Uint64(id) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(id[middle:]), 21) ^
+	h := binary.LittleEndian.Uint64(id) ^
+		bits.RotateLeft64(binary.LittleEndian.Uint64(id[middle:]), 21) ^
 		bits.RotateLeft64(binary.LittleEndian.Uint64(id[n-8:]), 42)
 	return uint32(h * 0x9e3779b97f4a7c15 >> 32)
 }
@@ -202,9 +203,10 @@ func (o *Observer) open(f *facts) (is bool) {
 	return is
 }
 
-// settled reports whether a group of targets keeps nothing, because one of them goes, whatever comes.
-// Most resources are about one of those that came just before. What comes once more may stay after all:
-// then Conclude finds that out, and nothing is settled when the record is observed again.
+// settled reports whether a group of targets keeps nothing, because one of them goes, whatever
+// comes. Most resources are about one of those that came just before. What comes once more may
+// stay after all: then Conclude finds that out, and nothing is settled when the record is
+// observed again.
 func (o *Observer) settled(targets []target) bool {
 	if o.review.unsure {
 		return false
@@ -229,19 +231,22 @@ func (p *Policy) verdict(f *facts) verdict {
 	if reason == "" && p.needsCleaning(f) {
 		return stripped
 	}
-	if reason == "" && f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f) {
+	if reason == "" && f.presents && string(f.typ) == "DiagnosticReport" &&
+		!p.allows(f.documentGroup(), f) {
 		return stripped
 	}
 	return because[reason]
 }
 
-// related reports whether the decision about a resource, or that about another one, may depend on what it
-// refers to, besides what it is about.
+// related reports whether the decision about a resource, or that about another one, may depend
+// on what it refers to, besides what it is about.
 func (f *facts) related() bool { return f.together() || f.hangs() }
 
-// together reports whether the observers gather together what depends on a resource: few are like that.
+// together reports whether the observers gather together what depends on a resource: few are
+// like that.
 func (f *facts) together() bool {
-	return f.copies || f.presents || len(f.binaries) > 0 || len(f.taking) > 0 || string(f.typ) == binaryType
+	return f.copies || f.presents || len(f.binaries) > 0 || len(f.taking) > 0 ||
+		string(f.typ) == binaryType
 }
 
 // hangs reports whether it depends on others whether a resource goes.
@@ -304,7 +309,8 @@ func (o *Observer) hang(self resource, f *facts) {
 	}
 }
 
-// isCalled reports whether a resource is called by more than its type and an id that is looked for in texts.
+// isCalled reports whether a resource is called by more than its type and an id that is looked
+// for in texts.
 func (f *facts) isCalled() bool {
 	return len(f.identifiers)+len(f.shared)+len(f.extended) > 0 || f.url || len(f.id) < minSecret
 }
@@ -330,8 +336,8 @@ func (o *Observer) keep(self resource, f *facts) {
 	}
 }
 
-// gather keeps what has to be known of a resource that stays, or may, or has to do with Binaries: most of
-// it for itself, so that observers seldom wait for one another.
+// gather keeps what has to be known of a resource that stays, or may, or has to do with
+// Binaries: most of it for itself, so that observers seldom wait for one another.
 func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
 	if pointer {
 		f.abouts(func(targets []target, why bool) {

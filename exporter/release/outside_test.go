@@ -9,58 +9,97 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: what leads to a sensitive resource that the record itself does not hold is masked, and what is
-// wholly about it stays: by another server's URL, by an identifier in whatever system, in an extension.
-// By a short number a Reference is masked alone, and what leads to a harmless resource goes.
+// EHI-9: what leads to a sensitive resource that the record itself does not hold is masked, and
+// what is wholly about it stays: by another server's URL, by an identifier in whatever system,
+// in an extension. By a short number a Reference is masked alone, and what leads to a harmless
+// resource goes.
 func TestEHI9WhatLeadsToASensitiveResourceBesideTheRecordIsMasked(t *testing.T) {
 	ways := func(typ, id, value string) []string {
 		return []string{
 			`{"reference":"https://other.example/fhir/` + typ + `/` + id + `","display":"SAID"}`,
-			`{"reference":"https://other.example/fhir/` + typ + `/` + id + `/_history/3","display":"SAID"}`,
+			`{"reference":"https://other.example/fhir/` + typ + `/` + id +
+				`/_history/3","display":"SAID"}`,
 			`{"reference":"https://other.example/fhir/` + typ + `%2F` + id + `","display":"SAID"}`,
-			`{"reference":"https://other.example/fhir/` + typ + `?_id=` + id + `","display":"SAID"}`,
-			`{"reference":"https://other.example/fhir/` + typ + `?identifier=urn:y|` + value + `","display":"SAID"}`,
+			`{"reference":"https://other.example/fhir/` + typ + `?_id=` + id +
+				`","display":"SAID"}`,
+			`{"reference":"https://other.example/fhir/` + typ + `?identifier=urn:y|` + value +
+				`","display":"SAID"}`,
 			`{"identifier":{"value":"` + value + `"},"display":"SAID"}`,
 			`{"identifier":{"system":"urn:y","value":"` + value + `"},"display":"SAID"}`,
 			`{"identifier":{"value":" ` + strings.ToUpper(value) + ` "},"display":"SAID"}`,
-			`{"reference":"https://other.example/x","identifier":{"value":"` + value + `"},"display":"SAID"}`,
+			`{"reference":"https://other.example/x","identifier":{"value":"` + value +
+				`"},"display":"SAID"}`,
 		}
 	}
 	patient := `{"resourceType":"Patient","id":"p"}`
-	for _, typ := range []string{"Medication", "Device", "Organization", "Condition", "PlanDefinition"} {
+	for _, typ := range []string{
+		"Medication", "Device", "Organization", "Condition", "PlanDefinition",
+	} {
 		for _, called := range []struct {
 			id, value string
 			certain   bool
 		}{{"truvada-tab", "drug-77", true}, {"1234567", "7654321", true}, {"12", "7", false}} {
 			for _, harm := range []string{hivLabel, `"meta":{}`} {
-				line := `{"resourceType":"` + typ + `","id":"` + called.id + `",` + harm + `,"identifier":[{"system":"urn:x","value":"` + called.value + `"}]}`
-				other := release.Other{Line: line, Type: typ, ID: called.id, Values: []string{called.value}}
+				line := `{"resourceType":"` + typ + `","id":"` + called.id + `",` + harm +
+					`,"identifier":[{"system":"urn:x","value":"` + called.value + `"}]}`
+				other := release.Other{
+					Line:   line,
+					Type:   typ,
+					ID:     called.id,
+					Values: []string{called.value},
+				}
 				for _, way := range ways(typ, called.id, called.value) {
 					for _, c := range []struct {
 						line  string
 						whole bool // it is about that alone
 					}{
-						{`{"resourceType":"MedicationRequest","id":"x1","medicationReference":` + way + `}`, true},
-						{`{"resourceType":"DeviceUseStatement","id":"x1","device":` + way + `}`, true},
-						{`{"resourceType":"Procedure","id":"x1","reasonReference":[` + way + `]}`, true},
+						{
+							`{"resourceType":"MedicationRequest","id":"x1","medicationReference":` +
+								way + `}`,
+							true,
+						},
+						{`{"resourceType":"DeviceUseStatement","id":"x1","device":` + way +
+							`}`, true},
+						{
+							`{"resourceType":"Procedure","id":"x1","reasonReference":[` + way +
+								`]}`,
+							true,
+						},
 						{`{"resourceType":"Observation","id":"x1","device":` + way + `}`, false},
-						{`{"resourceType":"Condition","id":"x1","extension":[{"url":"urn:e","valueReference":` + way + `}]}`, false},
-						{`{"resourceType":"Claim","id":"x1","item":[{"sequence":1,"udi":[` + way + `]}]}`, false},
-						{`{"resourceType":"Appointment","id":"x1","participant":[{"actor":` + way + `}]}`, false},
+						{
+							`{"resourceType":"Condition","id":"x1","extension":[{"url":"urn:e",` +
+								`"valueReference":` + way + `}]}`,
+							false,
+						},
+						{
+							`{"resourceType":"Claim","id":"x1","item":[{"sequence":1,"udi":[` +
+								way + `]}]}`,
+							false,
+						},
+						{
+							`{"resourceType":"Appointment","id":"x1","participant":[{"actor":` +
+								way + `}]}`,
+							false,
+						},
 					} {
 						for _, resolved := range []bool{false, true} {
-							r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), resolved, []release.Other{other}, patient, c.line)
+							r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)),
+								resolved, []release.Other{other}, patient, c.line)
 							got := strings.Join(released(t, r, patient, c.line), "\n")
 							withheld := harm == hivLabel
 							if strings.Contains(got, "SAID") == withheld {
-								t.Errorf("beside %s (resolved: %v)\n%s became\n%s", line, resolved, c.line, got)
+								t.Errorf("beside %s (resolved: %v)\n%s became\n%s", line, resolved,
+									c.line, got)
 							}
-							if goes := strings.Contains(got, `"x1"`); goes != !(withheld && c.whole && called.certain) {
-								t.Errorf("beside %s (resolved: %v)\n%s went: %v", line, resolved, c.line, goes)
+							goes := strings.Contains(got, `"x1"`)
+							if goes != !(withheld && c.whole && called.certain) {
+								t.Errorf("beside %s (resolved: %v)\n%s went: %v", line, resolved,
+									c.line, goes)
 							}
 							for reason, n := range r.Withheld() {
 								if strings.HasPrefix(reason, "sensitive") {
-									t.Errorf("%d are counted as withheld that are not in the record: %s", n, reason)
+									t.Errorf("%d are counted as withheld that are not in the "+
+										"record: %s", n, reason)
 								}
 							}
 						}
@@ -73,10 +112,15 @@ func TestEHI9WhatLeadsToASensitiveResourceBesideTheRecordIsMasked(t *testing.T) 
 
 // EHI-9: a drug beside the record is what each of its ingredients is, wherever that is.
 func TestEHI9ADrugBesideTheRecordIsItsIngredients(t *testing.T) {
-	drug := `{"resourceType":"Medication","id":"drug-a","ingredient":[{"itemReference":{"reference":"Substance/sub-a"}}]}`
+	drug := `{"resourceType":"Medication","id":"drug-a",` +
+		`"ingredient":[{"itemReference":{"reference":"Substance/sub-a"}}]}`
 	substance := `{"resourceType":"Substance","id":"sub-a",` + hivLabel + `}`
-	others := []release.Other{{Line: drug, Type: "Medication", ID: "drug-a"}, {Line: substance, Type: "Substance", ID: "sub-a"}}
-	line := `{"resourceType":"Observation","id":"x1","device":{"reference":"https://other.example/Medication/drug-a","display":"SAID"}}`
+	others := []release.Other{
+		{Line: drug, Type: "Medication", ID: "drug-a"},
+		{Line: substance, Type: "Substance", ID: "sub-a"},
+	}
+	line := `{"resourceType":"Observation","id":"x1",` +
+		`"device":{"reference":"https://other.example/Medication/drug-a","display":"SAID"}}`
 	for _, some := range [][]release.Other{others, others[:1]} {
 		r := release.DecidedBeside(t, policyOf(t, form(everyLine()...)), true, some, line)
 		got := strings.Join(released(t, r, line), "\n")
@@ -88,8 +132,13 @@ func TestEHI9ADrugBesideTheRecordIsItsIngredients(t *testing.T) {
 
 // A preview says what an export does where References lead to what is beside the record.
 func TestEHI9PreviewsKnowWhatIsBesideTheRecord(t *testing.T) {
-	drug := release.Other{Line: `{"resourceType":"Medication","id":"drug-a",` + hivLabel + `}`, Type: "Medication", ID: "drug-a"}
-	line := `{"resourceType":"MedicationRequest","id":"x1","medicationReference":{"reference":"https://other.example/Medication/drug-a"}}`
+	drug := release.Other{
+		Line: `{"resourceType":"Medication","id":"drug-a",` + hivLabel + `}`,
+		Type: "Medication",
+		ID:   "drug-a",
+	}
+	line := `{"resourceType":"MedicationRequest","id":"x1",` +
+		`"medicationReference":{"reference":"https://other.example/Medication/drug-a"}}`
 	for _, others := range [][]release.Other{nil, {drug}} {
 		s, err := rules(t).Summarize(ehi.KickOff{})
 		if err != nil {
@@ -106,7 +155,8 @@ func TestEHI9PreviewsKnowWhatIsBesideTheRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := fmt.Sprint(release.Tally{Stored: 1, Released: 1 - int64(len(others))}); fmt.Sprint(counts.All) != want {
+		want := fmt.Sprint(release.Tally{Stored: 1, Released: 1 - int64(len(others))})
+		if fmt.Sprint(counts.All) != want {
 			t.Errorf("beside %d: %v, want %s", len(others), counts.All, want)
 		}
 	}

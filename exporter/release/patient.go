@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// The Patient always goes (EHI-8), but without what of it needs an authorization that it has not: the
-// entries of its lists (an extension, a contact, a contained resource), its other elements and its
-// security labels that hold such a code, each as a whole; and then its text. Both passes do so before
-// anything else: what is decided about the Patient, and what it takes along, is that of what goes.
+// The Patient always goes (EHI-8), but without what of it needs an authorization that it has
+// not: the entries of its lists (an extension, a contact, a contained resource), its other
+// elements and its security labels that hold such a code, each as a whole; and then its text.
+// Both passes do so before anything else: what is decided about the Patient, and what it takes
+// along, is that of what goes.
 
 // cleaner leaves out of Patients what is sensitive. It is for one goroutine.
 type cleaner struct {
@@ -41,8 +42,8 @@ type piece struct {
 
 type span struct{ start, end int }
 
-// clean is a Patient without what needs an authorization, and the ids of the contained resources that
-// it goes without. Errors: the line is not JSON.
+// clean is a Patient without what needs an authorization, and the ids of the contained resources
+// that it goes without. Errors: the line is not JSON.
 func (c *cleaner) clean(line []byte) (left []byte, fallen map[string]bool, err error) {
 	p := &c.pruner
 	p.fallen = containedOut{}
@@ -133,7 +134,8 @@ func (c *cleaner) list(p piece, object []byte, before, after string) ([]byte, er
 	var kept [][]byte
 	for _, e := range p.entries {
 		entry := object[e.start:e.end]
-		is, err := c.isSensitive([]byte(before), object[p.from:p.start], []byte("["), entry, []byte("]"+after))
+		is, err := c.isSensitive([]byte(before), object[p.from:p.start], []byte("["), entry,
+			[]byte("]"+after))
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +176,13 @@ func (c *cleaner) parts(object []byte) (parts []piece, err error) {
 		switch {
 		case w.depth == 1 && w.kind != closed:
 			list := w.kind == opened && object[w.start] == '['
-			parts = append(parts, piece{name: string(w.key()), from: w.fieldStart(), start: w.start, end: w.end, list: list})
+			parts = append(parts, piece{
+				name:  string(w.key()),
+				from:  w.fieldStart(),
+				start: w.start,
+				end:   w.end,
+				list:  list,
+			})
 		case w.depth == 1:
 			parts[len(parts)-1].end = w.end
 		case w.depth == 2 && parts[len(parts)-1].list:

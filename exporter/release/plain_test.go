@@ -14,7 +14,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// plain is a Review as plain as it can be: maps of whole ids, and a look for each withheld id in each text.
+// plain is a Review as plain as it can be: maps of whole ids, and a look for each withheld id in
+// each text.
 type plain struct {
 	reasons  map[string]string
 	stripped map[string]bool
@@ -46,13 +47,18 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 			owned[self] = f.owned
 		}
 		for _, s := range f.supports {
-			used[string(s.typ)+"/"+string(s.id)] = append(used[string(s.typ)+"/"+string(s.id)], self)
+			used[string(s.typ)+"/"+string(s.id)] = append(used[string(s.typ)+"/"+string(s.id)],
+				self)
 		}
 		for _, s := range f.tells {
-			tells[string(s.typ)+"/"+string(s.id)] = append(tells[string(s.typ)+"/"+string(s.id)], self)
+			tells[string(s.typ)+"/"+string(s.id)] = append(tells[string(s.typ)+"/"+string(s.id)],
+				self)
 		}
-		r.stripped[self] = f.presents && string(f.typ) == "DiagnosticReport" && !p.allows(f.documentGroup(), f)
-		f.shown(func(t target) { shown[self] = append(shown[self], string(t.typ)+"/"+string(t.id)) })
+		r.stripped[self] = f.presents && string(f.typ) == "DiagnosticReport" &&
+			!p.allows(f.documentGroup(), f)
+		f.shown(func(t target) {
+			shown[self] = append(shown[self], string(t.typ)+"/"+string(t.id))
+		})
 	}
 	for changed := true; changed; {
 		changed = false
@@ -61,7 +67,9 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 				r.reasons[self], changed = referenceOnlyName, true
 			}
 		}
-		kept := func(self string) bool { return r.reasons[self] != "" && r.reasons[self] != unusedName }
+		kept := func(self string) bool {
+			return r.reasons[self] != "" && r.reasons[self] != unusedName
+		}
 		for self, groups := range pointers {
 			for _, targets := range groups {
 				if !slices.ContainsFunc(targets, func(t string) bool { return !kept(t) }) {
@@ -74,7 +82,8 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 			for range supports {
 				for self := range supports {
 					for _, by := range used[self] {
-						reached[self] = reached[self] || r.reasons[by] == "" && (!supports[by] || reached[by])
+						reached[self] = reached[self] ||
+							r.reasons[by] == "" && (!supports[by] || reached[by])
 					}
 				}
 			}
@@ -88,7 +97,10 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 			}
 		}
 		for self := range supports {
-			told := len(tells[self]) > 0 && !slices.ContainsFunc(tells[self], func(by string) bool { return r.reasons[by] != "" })
+			told := len(tells[self]) > 0 &&
+				!slices.ContainsFunc(tells[self], func(by string) bool {
+					return r.reasons[by] != ""
+				})
 			reached[self] = reached[self] || (owned[self] || told) && !denied[self]
 		}
 		reach()
@@ -105,7 +117,8 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 	for self, targets := range shown {
 		r.stripped[self] = r.stripped[self] || slices.ContainsFunc(targets, func(of string) bool {
 			reason := r.reasons[of]
-			return reason != "" && reason != unusedName && !strings.HasPrefix(reason, categoryReason)
+			return reason != "" && reason != unusedName &&
+				!strings.HasPrefix(reason, categoryReason)
 		})
 	}
 	released := map[string]bool{}
@@ -126,7 +139,8 @@ func (r *plain) holds(text string) bool {
 	for _, id := range r.secrets {
 		for at := 0; at+len(id) <= len(text); at++ {
 			end := at + len(id)
-			bounded := (at == 0 || !alphanumeric(text[at-1])) && (end == len(text) || !alphanumeric(text[end]))
+			bounded := (at == 0 || !alphanumeric(text[at-1])) &&
+				(end == len(text) || !alphanumeric(text[end]))
 			if text[at:end] == id && (len(id) >= looseSecret || bounded) {
 				return true
 			}
@@ -208,7 +222,8 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 		observers := [2]*Observer{got.Observer(), got.Observer()}
 		dangling := false
 		for _, line := range lines {
-			if err := observers[rapid.IntRange(0, 1).Draw(t, "observer")].Observe([]byte(line)); err != nil {
+			err := observers[rapid.IntRange(0, 1).Draw(t, "observer")].Observe([]byte(line))
+			if err != nil {
 				t.Fatal(err)
 			}
 			dangling = dangling || strings.Contains(line, "Patient/nowhere")
@@ -222,9 +237,11 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 		releasers := [2]Releaser{got.Releaser(), got.Releaser()}
 		for i, line := range lines {
 			out, ok := want.release(clean[i])
-			is, goes, err := releasers[rapid.IntRange(0, 1).Draw(t, "releaser")].Release([]byte(line))
+			is, goes, err :=
+				releasers[rapid.IntRange(0, 1).Draw(t, "releaser")].Release([]byte(line))
 			if err != nil || goes != ok || goes && string(is) != out {
-				t.Fatalf("%s\nreleased %v: %s\n    want %v: %s\n     err %v", line, goes, is, ok, out, err)
+				t.Fatalf("%s\nreleased %v: %s\n    want %v: %s\n     err %v", line, goes, is, ok,
+					out, err)
 			}
 		}
 		for _, reason := range want.reasons {
@@ -243,9 +260,11 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 	})
 }
 
-// plainPatients are lines with each Patient as it goes, which other tests show, and how many go without
-// something, by reason.
-func plainPatients(t *rapid.T, p *Policy, lines []string) (clean []string, counts map[string]int64) {
+// plainPatients are lines with each Patient as it goes, which other tests show, and how many go
+// without something, by reason.
+func plainPatients(
+	t *rapid.T, p *Policy, lines []string,
+) (clean []string, counts map[string]int64) {
 	x, c := p.examiner(), p.cleaner()
 	counts = map[string]int64{}
 	for _, line := range lines {
@@ -266,7 +285,10 @@ func plainPatients(t *rapid.T, p *Policy, lines []string) (clean []string, count
 
 // drawForm draws what a patient chooses; nil is no form.
 func drawForm(t *rapid.T) *ehi.ReleaseForm {
-	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}, Authorizations: map[ehi.Authorization]string{}}
+	f := &ehi.ReleaseForm{
+		Parameters:     map[ehi.Category]ehi.Choice{},
+		Authorizations: map[ehi.Authorization]string{},
+	}
 	dates := rapid.SampledFrom([]string{"", "2019", "2019-03", "2019-03-02", "2020-02-28"})
 	for _, c := range ehi.Categories() {
 		if !rapid.Bool().Draw(t, string(c.Key)) {
@@ -288,11 +310,21 @@ func drawForm(t *rapid.T) *ehi.ReleaseForm {
 
 // drawRecord draws resources that refer to and write about one another in all ways.
 func drawRecord(t *rapid.T, more ...string) (lines []string) {
-	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition", "Medication", "MedicationRequest",
-		"Provenance", "DocumentManifest", "Practitioner", "Device", "DiagnosticReport", "DocumentReference", "Observation"))
+	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition",
+		"Medication", "MedicationRequest",
+		"Provenance", "DocumentManifest", "Practitioner", "Device", "DiagnosticReport",
+		"DocumentReference", "Observation"))
 	ids := rapid.SampledFrom([]string{
-		"1", "short", "claim-0123456789", "claim-01234567890", "a.b-c-0123456", "0123456789ab", "abcdefghijklmnopqrst",
-		"abcdefghijklmnopqrstu", "12345678-1234-4234-8234-123456789012", "12345678-1234-4234-8234-123456789013",
+		"1",
+		"short",
+		"claim-0123456789",
+		"claim-01234567890",
+		"a.b-c-0123456",
+		"0123456789ab",
+		"abcdefghijklmnopqrst",
+		"abcdefghijklmnopqrstu",
+		"12345678-1234-4234-8234-123456789012",
+		"12345678-1234-4234-8234-123456789013",
 		strings.Repeat("x", 64),
 	})
 	type name struct{ typ, id string }
@@ -350,7 +382,8 @@ func drawField(t *rapid.T, reference, text func() string) string {
 	case 5:
 		return `"period":{"start":"2019-03-01","end":"2019-03-02T10:00:00Z"}`
 	case 6:
-		return `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
+		return `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode",` +
+			`"code":"HIV"}]}`
 	case 7:
 		return `"category":[{"coding":[{"system":"x","code":"laboratory"}]}]`
 	case 8:
@@ -381,13 +414,17 @@ func TestSummariesCountWhatReviewsRelease(t *testing.T) {
 		lines := drawRecord(t, "Binary", "Binary", "Binary")
 		asked := ehi.KickOff{}
 		if rapid.Bool().Draw(t, "asked") {
-			asked = ehi.KickOff{Categories: []ehi.Category{ehi.Visits, ehi.MedicalRecord, ehi.Radiology, ehi.Labs}, From: "2019-03-01T12:00:00Z"}
+			asked = ehi.KickOff{
+				Categories: []ehi.Category{ehi.Visits, ehi.MedicalRecord, ehi.Radiology, ehi.Labs},
+				From:       "2019-03-01T12:00:00Z",
+			}
 		}
 		selected := rapid.Bool().Draw(t, "selected")
 		summary := summarize(t, rules, asked, lines, selected)
 		for range 3 {
 			form := drawForm(t)
-			got, want := counted(t, rules, summary, form), countedByReview(t, rules, form, asked, lines, selected)
+			got, want := counted(t, rules, summary, form),
+				countedByReview(t, rules, form, asked, lines, selected)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Fatalf("%s\n%s", strings.Join(lines, "\n"), d)
 			}
@@ -398,7 +435,9 @@ func TestSummariesCountWhatReviewsRelease(t *testing.T) {
 // isSelected is a selection like any other.
 func isSelected(line string) bool { return len(line)%2 == 0 }
 
-func summarize(t *rapid.T, rules *Rules, asked ehi.KickOff, lines []string, selected bool) *Summary {
+func summarize(
+	t *rapid.T, rules *Rules, asked ehi.KickOff, lines []string, selected bool,
+) *Summary {
 	s, err := rules.Summarize(asked)
 	if err != nil {
 		t.Fatal(err)
@@ -437,7 +476,10 @@ func counted(t *rapid.T, rules *Rules, s *Summary, form *ehi.ReleaseForm) Counts
 }
 
 // countedByReview counts what a review releases, line by line.
-func countedByReview(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.KickOff, lines []string, selected bool) Counts {
+func countedByReview(
+	t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.KickOff, lines []string,
+	selected bool,
+) Counts {
 	p, err := rules.Policy(form, asked)
 	if err != nil {
 		t.Fatal(err)
@@ -448,7 +490,10 @@ func countedByReview(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.
 	}
 	review, x := Decided(t, p, false, lines...), examiner{policy: p, dated: true}
 	releaser := review.Releaser()
-	out := Counts{Categories: map[ehi.Category]Tally{}, Authorizations: map[ehi.Authorization]Tally{}}
+	out := Counts{
+		Categories:     map[ehi.Category]Tally{},
+		Authorizations: map[ehi.Authorization]Tally{},
+	}
 	for _, line := range lines {
 		_, goes, err := releaser.Release([]byte(line))
 		if err != nil {
@@ -463,7 +508,8 @@ func countedByReview(t *rapid.T, rules *Rules, form *ehi.ReleaseForm, asked ehi.
 		}
 		key := category(f)
 		choice, on := form.Parameters[key]
-		undated := on && (choice.From != "" || choice.To != "") && key != ehi.MedicalRecord && len(f.happened) == 0 &&
+		undated := on && (choice.From != "" || choice.To != "") && key != ehi.MedicalRecord &&
+			len(f.happened) == 0 &&
 			only.withhold(f) == "" && f.needs()&^p.authorised == 0
 		out.All.add(1, goes, undated)
 		tally := out.Categories[key]
@@ -493,12 +539,17 @@ func FuzzWalk(f *testing.F) {
 		var want []value
 		for c.Reset(line); c.Next(); {
 			start, end := c.Span()
-			want = append(want, value{int(c.Kind), c.Depth, start, end, c.KeyStart(), string(c.AppendPath(nil)), string(c.Text())})
+			want = append(want, value{
+				int(c.Kind), c.Depth, start, end, c.KeyStart(), string(c.AppendPath(nil)),
+				string(c.Text()),
+			})
 		}
 		var w walk
 		var got []value
 		for w.reset(line); w.next(); {
-			v := value{int(w.kind), w.depth, w.start, w.end, w.fieldStart(), string(w.appendPath(nil)), ""}
+			v := value{
+				int(w.kind), w.depth, w.start, w.end, w.fieldStart(), string(w.appendPath(nil)), "",
+			}
 			if w.isText {
 				v.Text = string(w.text())
 			}
@@ -535,7 +586,8 @@ func FuzzIndexEnd(f *testing.F) {
 		if got := indexEnd(text, letter, other, 'e'); got != want {
 			t.Fatalf("%q or %q in %q: %d, want %d", letter, other, text, got, want)
 		}
-		if got, want := indexQuoted(text, letter, letter), bytes.Index(text, []byte{letter, '"'}); got != want {
+		if got, want := indexQuoted(text, letter, letter), bytes.Index(text,
+			[]byte{letter, '"'}); got != want {
 			t.Fatalf("%q and a quote in %q: %d, want %d", letter, text, got, want)
 		}
 	})

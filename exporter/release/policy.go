@@ -34,7 +34,8 @@ func NewRules(sensitive *Table) *Rules {
 	return &Rules{sensitive: sensitive, documents: documentTable(), digest: sensitive.digest}
 }
 
-// Digest stands for the configured part of the rules: two with equal digests decide alike in one build.
+// Digest stands for the configured part of the rules: two with equal digests decide alike in one
+// build.
 func (r *Rules) Digest() string { return r.digest }
 
 // RulesFromFile makes the rules with the table of sensitive codes in a file; "" is the shipped one.
@@ -55,7 +56,8 @@ func RulesFromFile(path string) (*Rules, error) {
 	return NewRules(table), nil
 }
 
-// Policy turns what a job's patient and application chose into a policy. Without a form and without categories everything goes.
+// Policy turns what a job's patient and application chose into a policy. Without a form and
+// without categories everything goes.
 func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, error) {
 	p := &Policy{everything: form == nil, sensitive: r.sensitive, documents: r.documents}
 	if form != nil {
@@ -82,7 +84,8 @@ func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, err
 	return p, nil
 }
 
-// asked turns the categories and dates of a kick-off (EHI-6) into lines of the form; no category means all of them.
+// asked turns the categories and dates of a kick-off (EHI-6) into lines of the form; no category
+// means all of them.
 func asked(k ehi.KickOff) map[ehi.Category]ehi.Choice {
 	keys := k.Categories
 	if len(keys) == 0 {
@@ -115,7 +118,12 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 // examiner makes one that derives what the policy's decisions need.
 func (p *Policy) examiner() examiner {
 	n := len(fhir.Types()) + 1
-	return examiner{policy: p, dated: p.dated(), traits: make([]trait, n), moulds: make([]moulds, n)}
+	return examiner{
+		policy: p,
+		dated:  p.dated(),
+		traits: make([]trait, n),
+		moulds: make([]moulds, n),
+	}
 }
 
 // dated reports whether a decision may depend on when something happened.
@@ -130,7 +138,8 @@ func (p *Policy) dated() bool {
 	return false
 }
 
-// Everything reports whether the policy withholds nothing, so that a complete record can pass unread.
+// Everything reports whether the policy withholds nothing, so that a complete record can pass
+// unread.
 func (p *Policy) Everything() bool { return p.everything }
 
 // allows reports whether a resource's category and date are released.
@@ -151,7 +160,8 @@ func (p *Policy) allows(key ehi.Category, f *facts) bool {
 	return true
 }
 
-// category is the line of the form that a resource falls under; "" for what is always released (EHI-8).
+// category is the line of the form that a resource falls under; "" for what is always released
+// (EHI-8).
 func category(f *facts) ehi.Category {
 	switch string(f.typ) {
 	case "Patient":
@@ -174,7 +184,8 @@ func category(f *facts) ehi.Category {
 	return ehi.MedicalRecord
 }
 
-// Reasons under which withheld resources are counted, besides the keys of categories and authorizations.
+// Reasons under which withheld resources are counted, besides the keys of categories and
+// authorizations.
 const (
 	categoryReason    = "category."
 	sensitiveReason   = "sensitive."
@@ -202,8 +213,8 @@ func (f *facts) needs() authorizations {
 	return f.sensitive
 }
 
-// Filter decides about the resources of a population one at a time. References stay as they are: what was not asked for is not
-// withheld from anybody.
+// Filter decides about the resources of a population one at a time. References stay as they are:
+// what was not asked for is not withheld from anybody.
 type Filter struct {
 	policy *Policy
 	parts  []*filtered

@@ -8,30 +8,43 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a question goes with its answer where that refers to something withheld, with its text and its
-// number, wherever it stands in the form; a group goes with the last question of it. Other answers, and
-// what only is not ticked, leave it there.
+// EHI-9: a question goes with its answer where that refers to something withheld, with its text
+// and its number, wherever it stands in the form; a group goes with the last question of it.
+// Other answers, and what only is not ticked, leave it there.
 func TestEHI9AQuestionGoesWithItsAnswer(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"w",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"g"}`
 	unticked := `{"resourceType":"Encounter","id":"e"}`
-	const w, g = `{"valueReference":{"reference":"Condition/w"}}`, `{"valueReference":{"reference":"Condition/g"}}`
+	const w, g = `{"valueReference":{"reference":"Condition/w"}}`,
+		`{"valueReference":{"reference":"Condition/g"}}`
 	const kept = `{"linkId":"1","text":"KEPT","answer":[{"valueString":"x"}]}`
-	asked := func(answers string) string { return `{"linkId":"TOLD","text":"TOLD","answer":[` + answers + `]}` }
+	asked := func(answers string) string {
+		return `{"linkId":"TOLD","text":"TOLD","answer":[` + answers + `]}`
+	}
 	for items, want := range map[string]string{
 		asked(w):                  ``,
 		asked(w) + `,` + kept:     kept,
 		kept + `,` + asked(w):     kept,
 		asked(g) + `,` + asked(w): asked(g),
 		asked(w + `,` + g):        asked(g),
-		asked(`{"valueBoolean":true,"item":[` + asked(w) + `]}`):                                                         asked(`{"valueBoolean":true}`),
-		asked(`{"valueReference":{"reference":"Condition/w"},"item":[` + kept + `]}`):                                    ``,
-		`{"linkId":"TOLD","text":"TOLD","item":[` + asked(w) + `]}`:                                                      ``,
-		`{"linkId":"2","text":"GROUP","item":[` + asked(w) + `,` + kept + `]}`:                                           `{"linkId":"2","text":"GROUP","item":[` + kept + `]}`,
-		`{"linkId":"2","item":[{"linkId":"3","item":[` + asked(w) + `]},` + kept + `]}`:                                  `{"linkId":"2","item":[` + kept + `]}`,
-		`{"linkId":"2","item":[{"linkId":"3","answer":[{"valueCode":"y","item":[` + kept + `,` + asked(w) + `]}]}]}`:     `{"linkId":"2","item":[{"linkId":"3","answer":[{"valueCode":"y","item":[` + kept + `]}]}]}`,
-		`{"linkId":"TOLD","extension":[{"url":"u","valueReference":{"reference":"Condition/w"}}],"item":[` + kept + `]}`: ``,
-		asked(`{"valueReference":{"reference":"Encounter/e"}}`):                                                          asked(`{"valueReference":` + masked + `}`),
+		asked(`{"valueBoolean":true,"item":[` + asked(w) +
+			`]}`): asked(`{"valueBoolean":true}`),
+		asked(`{"valueReference":{"reference":"Condition/w"},"item":[` + kept +
+			`]}`): ``,
+		`{"linkId":"TOLD","text":"TOLD","item":[` + asked(w) +
+			`]}`: ``,
+		`{"linkId":"2","text":"GROUP","item":[` + asked(w) + `,` + kept +
+			`]}`: `{"linkId":"2","text":"GROUP","item":[` + kept + `]}`,
+		`{"linkId":"2","item":[{"linkId":"3","item":[` + asked(w) + `]},` + kept +
+			`]}`: `{"linkId":"2","item":[` + kept + `]}`,
+		`{"linkId":"2","item":[{"linkId":"3","answer":[{"valueCode":"y","item":[` + kept + `,` +
+			asked(w) +
+			`]}]}]}`: `{"linkId":"2","item":[{"linkId":"3","answer":[{"valueCode":"y","item":[` +
+			kept + `]}]}]}`,
+		`{"linkId":"TOLD","extension":[{"url":"u","valueReference":{"reference":"Condition/w"}}],` +
+			`"item":[` + kept + `]}`: ``,
+		asked(`{"valueReference":{"reference":"Encounter/e"}}`): asked(`{"valueReference":` +
+			masked + `}`),
 	} {
 		line := `{"resourceType":"QuestionnaireResponse","id":"o","item":[%s],"status":"completed"}`
 		expected := fmt.Sprintf(line, want)
@@ -39,7 +52,9 @@ func TestEHI9AQuestionGoesWithItsAnswer(t *testing.T) {
 			expected = `{"resourceType":"QuestionnaireResponse","id":"o","status":"completed"}`
 		}
 		line = fmt.Sprintf(line, items)
-		for _, record := range [][]string{{withheld, goes, unticked, line}, {line, unticked, goes, withheld}} {
+		for _, record := range [][]string{
+			{withheld, goes, unticked, line}, {line, unticked, goes, withheld},
+		} {
 			for _, resolved := range []bool{false, true} {
 				got := released(t, reviewOf(t, form(ehi.MedicalRecord), resolved, record...), line)
 				if strings.Join(got, "") != expected {

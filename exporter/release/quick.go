@@ -32,13 +32,16 @@ const (
 	follows                 // what it is about, unless a code is sensitive
 )
 
-// trait finds what can be said of a type. alone says that only the resources themselves are decided about, and not what they refer to.
+// trait finds what can be said of a type. alone says that only the resources themselves are
+// decided about, and not what they refer to.
 func (p *Policy) trait(typ []byte, alone bool) trait {
 	name, f := string(typ), facts{typ: typ}
 	key := category(&f)
 	switch {
-	case !alone && (name == "Binary" || name == "Patient" || roles[fhir.TypeNumber(typ)] == definition),
-		documentTypes[name] && !p.allDocuments(), name == "Composition": // it has a code in a field of another name
+	case !alone &&
+		(name == "Binary" || name == "Patient" || roles[fhir.TypeNumber(typ)] == definition),
+		// it has a code in a field of another name
+		documentTypes[name] && !p.allDocuments(), name == "Composition":
 		return trait{kind: mustWalk}
 	case p.closed(key):
 		return trait{kind: stays, verdict: because[categoryReason+string(key)]}
@@ -74,7 +77,10 @@ func (p *Policy) closed(key ehi.Category) bool {
 
 // allDocuments reports whether it does not matter which group a document is of.
 func (p *Policy) allDocuments() bool {
-	for _, key := range []ehi.Category{ehi.DischargeSummary, ehi.Operative, ehi.Pathology, ehi.Radiology, ehi.Photographs, ehi.OtherDocuments} {
+	for _, key := range []ehi.Category{
+		ehi.DischargeSummary, ehi.Operative, ehi.Pathology, ehi.Radiology, ehi.Photographs,
+		ehi.OtherDocuments,
+	} {
 		if !p.unlimited(key) {
 			return false
 		}
@@ -91,9 +97,10 @@ type told struct {
 	facts *facts
 }
 
-// quick tells without a walk what is decided about a resource, in a fraction of the time. What it is not sure of it leaves to the walk: lines with
-// \u escapes, with another resource inside or a type that stands there twice, whatever may be a sensitive code anywhere, and what may have
-// to do with a Binary.
+// quick tells without a walk what is decided about a resource, in a fraction of the time. What
+// it is not sure of it leaves to the walk: lines with \u escapes, with another resource inside
+// or a type that stands there twice, whatever may be a sensitive code anywhere, and what may
+// have to do with a Binary.
 func (x *examiner) quick(line []byte) (q told, ok bool) {
 	typ, id, ok := identify(line)
 	if !ok {
@@ -133,7 +140,8 @@ func (x *examiner) quick(line []byte) (q told, ok bool) {
 // look is quick for a line that fits no mould.
 func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok bool) {
 	var coded bool
-	if x.escaped, coded = escapes(line); coded || !x.alone && (mayNameBinary(line) || mayCall(n, line)) {
+	if x.escaped, coded = escapes(line); coded ||
+		!x.alone && (mayNameBinary(line) || mayCall(n, line)) {
 		return false
 	}
 	if oneIn(line, unusualNames) { // labels count by more than codes
@@ -145,13 +153,16 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
 		return false
 	}
-	if !x.alone && (n == int(reportNumber) && presentedName.in(line) || namesTeam[n] && bytes.Contains(line, teamName)) {
+	if !x.alone &&
+		(n == int(reportNumber) && presentedName.in(line) ||
+			namesTeam[n] && bytes.Contains(line, teamName)) {
 		return false
 	}
 	if !x.alone && n == int(imagingNumber) && bytes.Contains(rest, uidName) {
 		return false // it is called so
 	}
-	if !x.alone && (t.kind == stays && mentionsBinary(rest) || attaches[n] && bytes.Contains(rest, urlName)) {
+	if !x.alone &&
+		(t.kind == stays && mentionsBinary(rest) || attaches[n] && bytes.Contains(rest, urlName)) {
 		return false // it may lead to a Binary by something else than its type and id
 	}
 	named := supporting[n] && identifierName.in(rest) // others may refer to it so
@@ -168,13 +179,16 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 
 // quickEntries are entryPaths but for the careTeam: where a line names one of that, a walk tells.
 func quickEntries(typ []byte) []string {
-	return slices.DeleteFunc(slices.Clone(entryPaths[string(typ)]), func(field string) bool { return field == careTeam })
+	return slices.DeleteFunc(slices.Clone(entryPaths[string(typ)]), func(field string) bool {
+		return field == careTeam
+	})
 }
 
 // lastNames are the names in which some paths end.
 func lastNames(paths map[string]place) (names []needle) {
 	for path := range paths {
-		if strings.HasSuffix(path, ".reference") { // of an object of that name a walk tells, see plain
+		// of an object of that name a walk tells, see plain
+		if strings.HasSuffix(path, ".reference") {
 			continue
 		}
 		names = append(names, newNeedle(`"`+path[strings.LastIndexByte(path, '.')+1:]+`"`))
@@ -196,13 +210,17 @@ func mayNameBinary(line []byte) bool {
 	return bytes.Contains(line, []byte(binaryType)) || hasEscapedNames(line)
 }
 
-// related finds what a resource is called and what it refers to, as far as a review needs it, and looks at its codes. rest is what follows its id.
+// related finds what a resource is called and what it refers to, as far as a review needs it,
+// and looks at its codes. rest is what follows its id.
 func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 	f := &x.facts
 	switch {
 	case t.kind == stays && bytes.Contains(rest, urlName), // it may lead to a Binary
-		t.kind == stays && (idName.in(rest) || oneIn(rest, ownNames[f.number]) || bytes.Contains(rest, []byte("Device"))),
-		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)), // else it is about nothing
+		t.kind == stays &&
+			(idName.in(rest) || oneIn(rest, ownNames[f.number]) ||
+				bytes.Contains(rest, []byte("Device"))),
+		// else it is about nothing
+		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)),
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
 		t.kind != stays && oneIn(rest, ownNames[f.number]), // what it is called is no secret
 		isBill[f.number] && t.kind != stays:                // for its lines
@@ -232,8 +250,8 @@ var (
 	urlName       = []byte(`"url"`)
 )
 
-// plainEntries is plain for a line that may have entries: where one refers to a supporting resource,
-// a walk tells what goes.
+// plainEntries is plain for a line that may have entries: where one refers to a supporting
+// resource, a walk tells what goes.
 func (x *examiner) plainEntries(line []byte, t *trait) bool {
 	return x.plain(line, t.kind, &x.facts) && !oneIn(line[:x.supportsEnd], t.entries)
 }
@@ -259,7 +277,8 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 		}
 		switch {
 		case before == 'n' && bytes.HasSuffix(name, []byte(`oding`)),
-			before == 'd' && (bytes.HasSuffix(name, []byte(`code`)) || bytes.HasSuffix(name, []byte(`Code`))):
+			before == 'd' &&
+				(bytes.HasSuffix(name, []byte(`code`)) || bytes.HasSuffix(name, []byte(`Code`))):
 			after, ok := x.codeBehind(rest, t)
 			if !ok {
 				return false
@@ -281,8 +300,8 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 	}
 }
 
-// codeBehind goes over the code, Coding or CodeableConcept of a field of whose name the line is what follows. ok is
-// false where it is in another shape, or may keep the resource.
+// codeBehind goes over the code, Coding or CodeableConcept of a field of whose name the line is
+// what follows. ok is false where it is in another shape, or may keep the resource.
 func (x *examiner) codeBehind(line []byte, t traitKind) (rest []byte, ok bool) {
 	line = afterSpace(line)
 	if len(line) == 0 || line[0] != ':' {
@@ -311,9 +330,12 @@ func escapes(line []byte) (some, coded bool) {
 	return at >= 0, at >= 0 && hasCodedEscapes(line[at:])
 }
 
-// support keeps what a reference leads to, where that is a supporting resource, or may be, and reports whether it is.
+// support keeps what a reference leads to, where that is a supporting resource, or may be, and
+// reports whether it is.
 func (f *facts) support(ref []byte) bool {
-	if end := bytes.IndexByte(ref, '/'); end > 0 && fhir.ValidID(ref[end+1:]) && !hasEnding(ref[end+1:]) && fhir.TypeNumber(ref[:end]) != 0 {
+	end := bytes.IndexByte(ref, '/')
+	if end > 0 && fhir.ValidID(ref[end+1:]) && !hasEnding(ref[end+1:]) &&
+		fhir.TypeNumber(ref[:end]) != 0 {
 		if !isSupporting(ref[:end]) { // as most
 			f.members = f.members || !isOccasion(ref[:end])
 			return false
@@ -352,7 +374,8 @@ func (x *examiner) keeps(code []byte, t traitKind) bool {
 	if len(code) == 0 || len(code) > len(shortCode{}.bytes) {
 		return x.policy.sensitive.mayHold(code)
 	}
-	known := &x.harmless[(int(code[len(code)-1])*31+int(code[len(code)/2])*7+int(code[0])+len(code))%len(x.harmless)]
+	known := &x.harmless[(int(code[len(code)-1])*31+int(code[len(code)/2])*7+int(code[0])+
+		len(code))%len(x.harmless)]
 	if string(known.bytes[:known.n]) == string(code) {
 		return false
 	}
@@ -369,8 +392,9 @@ type shortCode struct {
 	bytes [23]byte
 }
 
-// textBehind reads the text that a field holds of whose name the line is what follows; nil where it is something else, or no field. ok is
-// false where several texts may be there, or half of one.
+// textBehind reads the text that a field holds of whose name the line is what follows; nil where
+// it is something else, or no field. ok is false where several texts may be there, or half of
+// one.
 func textBehind(line []byte) (text, rest []byte, ok bool) {
 	for len(line) > 0 && (line[0] == ':' || line[0] <= ' ') {
 		line = line[1:]
@@ -390,10 +414,12 @@ func textBehind(line []byte) (text, rest []byte, ok bool) {
 	return line[1 : end-1], line[end:], true
 }
 
-// indexEnd finds the first text or name that ends in one of two letters and a last one; -1 where there is none. It may find other letters, of
-// the bits that both have. It looks at 16 bytes at a time.
+// indexEnd finds the first text or name that ends in one of two letters and a last one; -1 where
+// there is none. It may find other letters, of the bits that both have. It looks at 16 bytes at
+// a time.
 func indexEnd(b []byte, letter, other, last byte) int {
-	want, either, end := eachByte*uint64(letter), eachByte*uint64(letter^other), eachByte*uint64(last)
+	want, either, end :=
+		eachByte*uint64(letter), eachByte*uint64(letter^other), eachByte*uint64(last)
 	at := 0
 	for ; at+18 <= len(b); at += 16 {
 		w := b[at : at+18]
@@ -420,8 +446,8 @@ func endsAt(b []byte, want, either, last uint64) uint64 {
 	return zeroByte(first | second | third)
 }
 
-// indexQuoted finds the first text or name that ends in one of two letters that differ in one bit; -1 where there is none. It looks
-// at 16 bytes at a time.
+// indexQuoted finds the first text or name that ends in one of two letters that differ in one
+// bit; -1 where there is none. It looks at 16 bytes at a time.
 func indexQuoted(b []byte, letter, other byte) int {
 	want, either, at := eachByte*uint64(letter), eachByte*uint64(letter^other), 0
 	for ; at+17 <= len(b); at += 16 {
@@ -441,9 +467,11 @@ func indexQuoted(b []byte, letter, other byte) int {
 	return -1
 }
 
-// quotedAt has the high bit of the first of eight bytes that is such a letter with a quote behind it.
+// quotedAt has the high bit of the first of eight bytes that is such a letter with a quote
+// behind it.
 func quotedAt(b []byte, letter, either uint64) uint64 {
-	return zeroByte((binary.LittleEndian.Uint64(b)^letter)&^either | binary.LittleEndian.Uint64(b[1:]) ^ '"'*eachByte)
+	return zeroByte((binary.LittleEndian.Uint64(b)^letter)&^either |
+		binary.LittleEndian.Uint64(b[1:]) ^ '"'*eachByte)
 }
 
 // zeroByte has the high bit of the first byte that is zero, and perhaps of bytes behind it.

@@ -39,7 +39,9 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 	}
 	pointer := !v.withheld() && f.pointer()
 	if pointer {
-		f.abouts(func(targets []target, _ bool) { d.Abouts = append(d.Abouts, strings.Join(names(targets, ""), " ")) })
+		f.abouts(func(targets []target, _ bool) {
+			d.Abouts = append(d.Abouts, strings.Join(names(targets, ""), " "))
+		})
 	}
 	if v.withheld() {
 		d.Devices = names(f.supports, "Device")
@@ -129,17 +131,25 @@ func TestQuickDecisionsAreThoseOfAWalk(t *testing.T) {
 		}
 	})
 	if quick == 0 || follow == 0 {
-		t.Errorf("%d lines were decided upon quickly, %d of them by what they are about", quick, follow)
+		t.Errorf("%d lines were decided upon quickly, %d of them by what they are about", quick,
+			follow)
 	}
 }
 
-// drawRelated draws the line of a resource that refers to others, at the places of aboutPaths and others.
+// drawRelated draws the line of a resource that refers to others, at the places of aboutPaths
+// and others.
 func drawRelated(t *rapid.T) (line, typ string) {
-	typ = rapid.SampledFrom(slices.Concat(slices.Sorted(mapsKeys(aboutPaths)), []string{"Claim", "Observation", "Encounter", "Condition", "ServiceRequest", "ImagingStudy"})).Draw(t, "type")
-	places := []string{"subject", "performer", "contained.claim", "focus.device", "reference", "patient", "a.b.c", ""}
+	typ = rapid.SampledFrom(slices.Concat(slices.Sorted(mapsKeys(aboutPaths)), []string{
+		"Claim", "Observation", "Encounter", "Condition", "ServiceRequest", "ImagingStudy",
+	})).Draw(t, "type")
+	places := []string{
+		"subject", "performer", "contained.claim", "focus.device", "reference", "patient", "a.b.c",
+		"",
+	}
 	for _, group := range aboutPaths[typ] {
 		for _, path := range group {
-			places = append(places, path, path, path, "contained."+path, path+".x", "."+path, path+".", strings.ReplaceAll(path, ".", ""))
+			places = append(places, path, path, path, "contained."+path, path+".x", "."+path,
+				path+".", strings.ReplaceAll(path, ".", ""))
 		}
 	}
 	fields := []string{`"resourceType":"` + typ + `"`, `"id":"i1-0123456789"`}
@@ -148,13 +158,26 @@ func drawRelated(t *rapid.T) (line, typ string) {
 		path := rapid.SampledFrom(places).Draw(t, "path")
 		switch rapid.IntRange(0, 6).Draw(t, "leaf") {
 		case 0:
-			path = rapid.SampledFrom([]string{"identifier", "contained.identifier", "groupIdentifier", "masterIdentifier", "x.identifier", "requisition", "related.reference", "requestIdentifier", path}).Draw(t, "identifier")
-			leaf = `{"system":"s","value":` + rapid.SampledFrom([]string{`"V1"`, `" v2 "`, `""`, `"\/"`, `["V3"]`, `5`, `"É"`}).Draw(t, "value") + `}`
+			path = rapid.SampledFrom([]string{
+				"identifier", "contained.identifier", "groupIdentifier", "masterIdentifier",
+				"x.identifier", "requisition", "related.reference", "requestIdentifier", path,
+			}).Draw(t, "identifier")
+			leaf = `{"system":"s","value":` + rapid.SampledFrom([]string{
+				`"V1"`, `" v2 "`, `""`, `"\/"`, `["V3"]`, `5`, `"É"`,
+			}).Draw(t, "value") + `}`
 		case 1:
-			leaf = rapid.SampledFrom([]string{`"x"`, `["a","b",{"c":1}]`, `-1.5e3`, `null`, `{}`, `[]`, `[[{"reference":"Device/d"}]]`, `"{[\"}"`}).Draw(t, "other")
+			leaf = rapid.SampledFrom([]string{
+				`"x"`, `["a","b",{"c":1}]`, `-1.5e3`, `null`, `{}`, `[]`,
+				`[[{"reference":"Device/d"}]]`, `"{[\"}"`,
+			}).Draw(t, "other")
 		case 2:
-			system := rapid.SampledFrom([]string{"x", "http://terminology.hl7.org/CodeSystem/v3-ActCode"}).Draw(t, "system")
-			code := rapid.SampledFrom([]string{`"x"`, `"y"`, `"HIV"`, `"LAB"`, `"laboratory"`, `["HIV"]`, `"42CFRPart2"`, `"\/"`}).Draw(t, "code")
+			system := rapid.SampledFrom([]string{
+				"x",
+				"http://terminology.hl7.org/CodeSystem/v3-ActCode",
+			}).Draw(t, "system")
+			code := rapid.SampledFrom([]string{
+				`"x"`, `"y"`, `"HIV"`, `"LAB"`, `"laboratory"`, `["HIV"]`, `"42CFRPart2"`, `"\/"`,
+			}).Draw(t, "code")
 			leaf = `{"coding":[{"system":"` + system + `","code":` + code + `}]}`
 		default:
 			leaf = drawReference(t)
@@ -162,13 +185,19 @@ func drawRelated(t *rapid.T) (line, typ string) {
 		fields = append(fields, nest(t, path, leaf))
 	}
 	if rapid.IntRange(0, 9).Draw(t, "twice") == 0 {
-		fields = append(fields, rapid.SampledFrom([]string{`"id":"i2"`, `"id":["i2"]`, `"x":{"id":"i2"}`, `"resourceType":"Task"`, `"id":7`}).Draw(t, "again"))
+		fields = append(fields,
+			rapid.SampledFrom([]string{
+				`"id":"i2"`, `"id":["i2"]`, `"x":{"id":"i2"}`, `"resourceType":"Task"`, `"id":7`,
+			}).Draw(t, "again"))
 	}
-	line = "{" + strings.Join(fields, rapid.SampledFrom([]string{",", ",", ",", " , "}).Draw(t, "comma")) + "}"
+	line = "{" +
+		strings.Join(fields, rapid.SampledFrom([]string{",", ",", ",", " , "}).Draw(t, "comma")) +
+		"}"
 	if rapid.IntRange(0, 9).Draw(t, "escape") == 0 {
 		at := rapid.IntRange(0, len(line)-1).Draw(t, "at")
 		if c := line[at]; c >= 'a' && c <= 'z' {
-			line = line[:at] + `\u00` + string("0123456789abcdef"[c>>4]) + string("0123456789abcdef"[c&15]) + line[at+1:]
+			line = line[:at] + `\u00` + string("0123456789abcdef"[c>>4]) +
+				string("0123456789abcdef"[c&15]) + line[at+1:]
 		}
 	}
 	return line, typ
@@ -186,14 +215,19 @@ func mapsKeys[V any](m map[string]V) func(func(string) bool) {
 
 func drawReference(t *rapid.T) string {
 	text := rapid.SampledFrom([]string{
-		"Device/d", "Practitioner/p", "Medication/m", "Condition/c", "Claim/c/_history/2", "https://x.example/fhir/Device/d", "urn:uuid:1", "#k", "Binary/b", "",
-		`Claim\/c`, "Medication/m#x", "https://x/%42inary/1", "https://x/%44evice/1", "x", "Encounter/",
+		"Device/d", "Practitioner/p", "Medication/m", "Condition/c", "Claim/c/_history/2",
+		"https://x.example/fhir/Device/d", "urn:uuid:1", "#k", "Binary/b", "",
+		`Claim\/c`, "Medication/m#x", "https://x/%42inary/1", "https://x/%44evice/1", "x",
+		"Encounter/",
 	}).Draw(t, "reference")
-	field := `"reference":` + rapid.SampledFrom([]string{"", "", "", " "}).Draw(t, "space") + `"` + text + `"`
+	field := `"reference":` + rapid.SampledFrom([]string{"", "", "", " "}).Draw(t, "space") + `"` +
+		text + `"`
 	if rapid.IntRange(0, 9).Draw(t, "several") == 0 {
 		field = `"reference":["` + text + `"]`
 	}
-	others := rapid.SampledFrom([]string{"", "", `,"display":"reference"`, `,"identifier":{"value":"X"}`, `,"type":"Device"`}).Draw(t, "others")
+	others := rapid.SampledFrom([]string{
+		"", "", `,"display":"reference"`, `,"identifier":{"value":"X"}`, `,"type":"Device"`,
+	}).Draw(t, "others")
 	return "{" + field + others + "}"
 }
 
@@ -218,11 +252,18 @@ func nest(t *rapid.T, path, leaf string) string {
 // FuzzQuick is TestQuickDecisionsAreThoseOfAWalk for any line.
 func FuzzQuick(f *testing.F) {
 	for _, seed := range []string{
-		`{"resourceType":"ExplanationOfBenefit","id":"e","identifier":[{"value":"X"}],"claim":{"reference":"Claim/c"}}`,
-		`{"resourceType":"MedicationRequest","id":"m","medicationReference":{"reference":"Medication/m"},"request":[{"x":[1,{"reference":"Device/d"}]}]}`,
-		`{"resourceType":"Provenance","id":"p","target":[{"reference":["Claim/c"]}],"contained":[{"id":"k"}]}`,
-		`{"resourceType":"Goal","id":"g","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}]}`,
-		`{"resourceType":"Claim","id":"c","contained":[{"identifier":{"value":" V"}}],"provider":{"reference":"Device/d"}}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"e","identifier":[{"value":"X"}],` +
+			`"claim":{"reference":"Claim/c"}}`,
+		`{"resourceType":"MedicationRequest","id":"m",` +
+			`"medicationReference":{"reference":"Medication/m"},"request":[{"x":[1,` +
+			`{"reference":"Device/d"}]}]}`,
+		`{"resourceType":"Provenance","id":"p","target":[{"reference":["Claim/c"]}],` +
+			`"contained":[{"id":"k"}]}`,
+		`{"resourceType":"Goal","id":"g",` +
+			`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode",` +
+			`"code":"HIV"}]}]}`,
+		`{"resourceType":"Claim","id":"c","contained":[{"identifier":{"value":" V"}}],` +
+			`"provider":{"reference":"Device/d"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -231,7 +272,11 @@ func FuzzQuick(f *testing.F) {
 		f.Fatal(err)
 	}
 	var all []*comparison
-	for _, form := range []*ehi.ReleaseForm{nil, {}, {Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Labs: {}}}} {
+	for _, form := range []*ehi.ReleaseForm{
+		nil,
+		{},
+		{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Labs: {}}},
+	} {
 		p, err := rules.Policy(form, ehi.KickOff{})
 		if err != nil {
 			f.Fatal(err)

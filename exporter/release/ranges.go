@@ -11,8 +11,8 @@ var hyphens = strings.NewReplacer(
 	" - ", "-", " .. ", "-", "..", "-", "\u2026", "-", " to ", "-", " TO ", "-", " through ", "-",
 )
 
-// codeRange is a range of codes of ICD-10 or ICD-9-CM (X85-Y09, F10.0 - F19.9, 290-319), or of ICD-11: there
-// the second character is a letter (6A00-6E8Z).
+// codeRange is a range of codes of ICD-10 or ICD-9-CM (X85-Y09, F10.0 - F19.9, 290-319), or of
+// ICD-11: there the second character is a letter (6A00-6E8Z).
 type codeRange struct {
 	from, to string // plain codes
 	eleven   bool
@@ -33,7 +33,8 @@ func rangesOf(text []byte) (ranges []codeRange) {
 			continue
 		}
 		from, end := zeros(plainCode([]byte(left))), zeros(plainCode([]byte(right)))
-		if strings.HasPrefix(from, "BL0CKL") && len(end) >= 3 { // how WHO calls a block: BlockL1-6C4
+		// how WHO calls a block: BlockL1-6C4
+		if strings.HasPrefix(from, "BL0CKL") && len(end) >= 3 {
 			ranges = append(ranges, codeRange{end, end, true, true})
 			continue
 		}
@@ -47,7 +48,12 @@ func rangesOf(text []byte) (ranges []codeRange) {
 			ranges = append(ranges, codeRange{from, to, true, isBlock})
 		case isDigit(from[0]) && max(len(from), len(to)) > 5: // of ICD-9-CM
 		case isDigit(from[1]) && isDigit(to[1]) && isDigit(from[0]) == isDigit(to[0]):
-			ranges = append(ranges, codeRange{from, to, false, len(from) == 3 && len(to) == 3 && !isCut})
+			ranges = append(ranges, codeRange{
+				from,
+				to,
+				false,
+				len(from) == 3 && len(to) == 3 && !isCut,
+			})
 		}
 	}
 	return ranges
@@ -57,7 +63,8 @@ func rangesOf(text []byte) (ranges []codeRange) {
 // with what it has in common with that: F19 of F01-19. A hyphen may stand for a dot, too (F10-9):
 // the range holds both.
 func uncut(from, to string) (whole string, isCut bool) {
-	if len(from) != 3 || len(to) == 0 || len(to) > 2 || isDigit(from[0]) || strings.Trim(from[1:]+to, digits) != "" {
+	if len(from) != 3 || len(to) == 0 || len(to) > 2 || isDigit(from[0]) ||
+		strings.Trim(from[1:]+to, digits) != "" {
 		return to, false
 	}
 	return from[:3-len(to)] + to, true
@@ -71,7 +78,8 @@ func zeros(code string) string {
 	return code[:1] + strings.ReplaceAll(code[1:], "O", "0")
 }
 
-// isStem reports whether a plain code of three characters or more begins as those of ICD-11 do: 6C4.
+// isStem reports whether a plain code of three characters or more begins as those of ICD-11 do:
+// 6C4.
 func isStem(code string) bool { return !isDigit(code[1]) && isDigit(code[2]) }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
@@ -88,7 +96,8 @@ func mayBeRange(text []byte) bool {
 	if at >= 3 && !isDigit(text[0]) { // the second end may be cut short
 		return true
 	}
-	return at >= 3 && len(text)-at > 3 || bytes.Contains(text, []byte("..")) || bytes.IndexByte(text, ' ') >= 3
+	return at >= 3 && len(text)-at > 3 || bytes.Contains(text, []byte("..")) ||
+		bytes.IndexByte(text, ' ') >= 3
 }
 
 // holds reports whether a row of a table stands for some code of the range.
@@ -99,14 +108,15 @@ func (r codeRange) holds(row string) bool {
 	return strings.HasPrefix(r.from, row) || strings.HasPrefix(r.to, row)
 }
 
-// lookupRanges calls add with the categories of which some code lies in a range that a text holds, of a
-// system of ICD or, as a chapter or a block is called, of none.
+// lookupRanges calls add with the categories of which some code lies in a range that a text
+// holds, of a system of ICD or, as a chapter or a block is called, of none.
 func (t *Table) lookupRanges(system string, text []byte, add func(category string)) {
 	if !t.loose {
 		return
 	}
 	ranges := rangesOf(text)
-	if code := plainCode(text); system == icd11 && len(code) == 3 && isStem(code) { // a block, by its first code
+	// a block, by its first code
+	if code := plainCode(text); system == icd11 && len(code) == 3 && isStem(code) {
 		ranges = append(ranges, codeRange{code, code, true, true})
 	}
 	for _, r := range ranges {
@@ -153,8 +163,8 @@ func (t *Table) mayHoldRange(text []byte) (may bool) {
 	return may
 }
 
-// codeless looks at a Coding that names a system and has no code: at what it shows, and at the end of
-// the name (http://snomed.info/sct/86406008).
+// codeless looks at a Coding that names a system and has no code: at what it shows, and at the
+// end of the name (http://snomed.info/sct/86406008).
 func (x *examiner) codeless(f *facts, c *coding) {
 	label := x.isLabel(x.walk.depth)
 	if len(c.shown) > 0 {

@@ -8,9 +8,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// maskedOnly are the References by which nothing is decided about the resource that has them, by the
-// reason for that; they are masked where their target stays. A name stands for all elements that are
-// called so, except where elements of that name decide about others: then each is named with its type.
+// maskedOnly are the References by which nothing is decided about the resource that has them, by
+// the reason for that; they are masked where their target stays. A name stands for all elements
+// that are called so, except where elements of that name decide about others: then each is named
+// with its type.
 var maskedOnly = map[string]string{
 	"it says whose the resource is": `patient beneficiary candidate individual policyHolder
 		subscriber sourcePatientInfo deliverTo Person.link.target Binary.securityContext
@@ -25,7 +26,8 @@ var maskedOnly = map[string]string{
 		MedicationAdministration.subject MedicationDispense.subject MedicationRequest.subject
 		MedicationStatement.subject Observation.subject Procedure.subject
 		RequestGroup.subject RiskAssessment.subject ServiceRequest.subject`,
-	"it says who acted, paid or is responsible": `actor asserter assessor authenticator author authority
+	"it says who acted, paid or is responsible": `actor asserter assessor authenticator author ` +
+		`authority
 		careManager careTeam collector contributor costCenter custodian enterer expressedBy
 		informationSource insurer interpreter issuer managingOrganization manufacturer member observer
 		onBehalfOf operator orderer organization owner party payor performer performingOrganization
@@ -33,13 +35,16 @@ var maskedOnly = map[string]string{
 		requestor responsible responsibleParty resultsInterpreter sender serviceProvider source supplier
 		referrer team verifiedWith who AllergyIntolerance.asserter generalPractitioner payee
 		paymentIssuer requestProvider submitter`,
-	"it says where, or with what": `additive additiveReference definition deliverFrom destination domain
+	"it says where, or with what": `additive additiveReference definition deliverFrom ` +
+		`destination domain
 		endpoint facility location locationReference manipulated origin ChargeItem.productReference
 		site usedReference MessageHeader.destination.target Media.device MedicationAdministration.device MolecularSequence.device
 		Observation.device Consent.provision.actor.reference`,
-	"it is the occasion: what happened then is told for itself": `account context encounter episodeOfCare
+	"it is the occasion: what happened then is told for itself": `account context encounter ` +
+		`episodeOfCare
 		slot Encounter.appointment`,
-	"it is an order or a plan, and the resource says what came of it": `careTeam goal referral referralRequest
+	"it is an order or a plan, and the resource says what came of it": `careTeam goal referral ` +
+		`referralRequest
 		replaces priorPrescription priorRequest`,
 	"it is a part or a source of what the resource says itself": `assessment eventHistory
 		Contract.instantiatesCanonical outcomeReference outputParameters pointer
@@ -53,7 +58,8 @@ var maskedOnly = map[string]string{
 		supportingInfo supportingInformation consent`,
 	"a visit happened whatever it was for": `Encounter.reasonReference
 		Encounter.basedOn Encounter.partOf`,
-	"it is another bill, or what pays for it": `claimResponse communicationRequest contract coverage insurance
+	"it is another bill, or what pays for it": `claimResponse communicationRequest contract ` +
+		`coverage insurance
 		payment PaymentReconciliation.request`,
 }
 
@@ -79,9 +85,9 @@ func isOfR5(typ, path string) bool {
 	return choice || same && whole != path && !slices.Contains(fhir.ReferencePaths(typ), path)
 }
 
-// EHI-9: of each element of R4 that is a Reference, in each type of a patient's record, it is decided
-// what is done where its target stays: the resource stays (aboutPaths, whyPaths), the entry is left
-// out (entryPaths), or the Reference is masked for a reason.
+// EHI-9: of each element of R4 that is a Reference, in each type of a patient's record, it is
+// decided what is done where its target stays: the resource stays (aboutPaths, whyPaths), the
+// entry is left out (entryPaths), or the Reference is masked for a reason.
 func TestEHI9EveryReferenceOfR4IsDecidedUpon(t *testing.T) {
 	masked, decides, used := map[string]bool{}, decidingNames(), map[string]bool{}
 	for _, names := range maskedOnly {
@@ -104,7 +110,8 @@ func TestEHI9EveryReferenceOfR4IsDecidedUpon(t *testing.T) {
 			case masked[name] && !decides[name]:
 				used[name] = true
 			default:
-				t.Errorf("%s leads to %v: what becomes of the resource where that stays?", full, fhir.ReferenceFields()[name])
+				t.Errorf("%s leads to %v: what becomes of the resource where that stays?", full,
+					fhir.ReferenceFields()[name])
 			}
 		}
 	}

@@ -23,7 +23,9 @@ func rules(t testing.TB) *release.Rules {
 	return r
 }
 
-var shippedRules = sync.OnceValues(func() (*release.Rules, error) { return release.RulesFromFile("") })
+var shippedRules = sync.OnceValues(func() (*release.Rules, error) {
+	return release.RulesFromFile("")
+})
 
 // review decides about a record; form nil is no form.
 func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Review {
@@ -67,14 +69,24 @@ var unknown = strings.Replace(masked, "masked", "unknown", 1)
 func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
 	claim := `{"resourceType":"Claim","id":"claim-0123456789","status":"active"}`
 	lines := []string{claim,
-		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":{"reference":"Claim/claim-0123456789","display":"the claim"}}],"identifier":[{"system":"x","value":"claim-0123456789"}],"code":{"text":"about claim-0123456789."},"recorder":{"reference":"Claim\/claim-0123456789\/_history\/2"}}`,
-		`{"resourceType":"Condition","id":"c2","instantiatesUri":["http:\/\/x\/Claim\/claim-0123456789","http://y"],"contained":[{"resourceType":"ServiceRequest","id":"b","subject":{"reference":"Claim/claim-0123456789"}}]}`,
+		`{"resourceType":"Condition","id":"c1",` +
+			`"note":[{"authorReference":{"reference":"Claim/claim-0123456789",` +
+			`"display":"the claim"}}],"identifier":[{"system":"x","value":"claim-0123456789"}],` +
+			`"code":{"text":"about claim-0123456789."},` +
+			`"recorder":{"reference":"Claim\/claim-0123456789\/_history\/2"}}`,
+		`{"resourceType":"Condition","id":"c2",` +
+			`"instantiatesUri":["http:\/\/x\/Claim\/claim-0123456789","http://y"],` +
+			`"contained":[{"resourceType":"ServiceRequest","id":"b",` +
+			`"subject":{"reference":"Claim/claim-0123456789"}}]}`,
 	}
 	r := review(t, form(ehi.MedicalRecord), lines...)
 	got := released(t, r, lines...)
 	want := []string{
-		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":` + masked + `}],"identifier":[{"system":"x","_value":` + masked + `}],"code":{"_text":` + masked + `},"recorder":` + masked + `}`,
-		`{"resourceType":"Condition","id":"c2","instantiatesUri":["masked","http://y"],"contained":[{"resourceType":"ServiceRequest","id":"b","subject":` + masked + `}]}`,
+		`{"resourceType":"Condition","id":"c1","note":[{"authorReference":` + masked +
+			`}],"identifier":[{"system":"x","_value":` + masked + `}],"code":{"_text":` + masked +
+			`},"recorder":` + masked + `}`,
+		`{"resourceType":"Condition","id":"c2","instantiatesUri":["masked","http://y"],` +
+			`"contained":[{"resourceType":"ServiceRequest","id":"b","subject":` + masked + `}]}`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -86,17 +98,25 @@ func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
 
 // A Binary is part of the documents whose attachments lead to it.
 func TestEHI9ABinaryFollowsItsDocuments(t *testing.T) {
-	const note, report = `{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}`, `{"coding":[{"system":"http://loinc.org","code":"11502-2"}]}`
+	const note, report = `{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}`,
+		`{"coding":[{"system":"http://loinc.org","code":"11502-2"}]}`
 	lines := []string{
 		`{"resourceType":"Binary","id":"b1","data":"eA=="}`,
-		`{"resourceType":"DocumentReference","id":"d1","type":` + note + `,"content":[{"attachment":{"url":"Binary/b1"}}]}`,
+		`{"resourceType":"DocumentReference","id":"d1","type":` + note +
+			`,"content":[{"attachment":{"url":"Binary/b1"}}]}`,
 		`{"resourceType":"Binary","id":"b2","data":"eA=="}`,
-		`{"resourceType":"DiagnosticReport","id":"r1","code":` + note + `,"presentedForm":[{"url":"Binary\/b2"}]}`,
-		`{"resourceType":"Binary","id":"b3","securityContext":{"reference":"DocumentReference/d1"},"data":"eA=="}`,
-		`{"resourceType":"Condition","id":"c1","extension":[{"url":"http://x","valueUrl":"Binary/b4/_history/1"}]}`,
+		`{"resourceType":"DiagnosticReport","id":"r1","code":` + note +
+			`,"presentedForm":[{"url":"Binary\/b2"}]}`,
+		`{"resourceType":"Binary","id":"b3",` +
+			`"securityContext":{"reference":"DocumentReference/d1"},"data":"eA=="}`,
+		`{"resourceType":"Condition","id":"c1","extension":[{"url":"http://x",` +
+			`"valueUrl":"Binary/b4/_history/1"}]}`,
 		`{"resourceType":"Binary","id":"b4","data":"eA=="}`,
-		`{"resourceType":"Binary","id":"b5","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]},"data":"eA=="}`,
-		`{"resourceType":"Condition","id":"c2","extension":[{"url":"http://x","valueUrl":"Binary/b5"}]}`,
+		`{"resourceType":"Binary","id":"b5",` +
+			`"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode",` +
+			`"code":"HIV"}]},"data":"eA=="}`,
+		`{"resourceType":"Condition","id":"c2","extension":[{"url":"http://x",` +
+			`"valueUrl":"Binary/b5"}]}`,
 	}
 	c2 := strings.Replace(lines[8], `"valueUrl":"Binary/b5"`, `"_valueUrl":`+masked, 1)
 	mask := strings.NewReplacer(`,"presentedForm":[{"url":"Binary\/b2"}]`, "")
@@ -104,11 +124,20 @@ func TestEHI9ABinaryFollowsItsDocuments(t *testing.T) {
 		form *ehi.ReleaseForm
 		want []string
 	}{
-		"no form":         {nil, lines},
-		"documents":       {form(ehi.DischargeSummary), []string{lines[0], lines[1], lines[2], lines[3], lines[4]}},
-		"medical record":  {form(ehi.MedicalRecord), []string{mask.Replace(lines[3]), lines[5], lines[6], c2}},
-		"nothing at all":  {form(), []string{mask.Replace(lines[3])}},
-		"all of the same": {form(ehi.MedicalRecord, ehi.DischargeSummary), append(slices.Clone(lines[:7]), c2)},
+		"no form": {nil, lines},
+		"documents": {
+			form(ehi.DischargeSummary),
+			[]string{lines[0], lines[1], lines[2], lines[3], lines[4]},
+		},
+		"medical record": {
+			form(ehi.MedicalRecord),
+			[]string{mask.Replace(lines[3]), lines[5], lines[6], c2},
+		},
+		"nothing at all": {form(), []string{mask.Replace(lines[3])}},
+		"all of the same": {
+			form(ehi.MedicalRecord, ehi.DischargeSummary),
+			append(slices.Clone(lines[:7]), c2),
+		},
 	} {
 		got := released(t, review(t, c.form, lines...), lines...)
 		if d := cmp.Diff(c.want, got); d != "" {
@@ -118,53 +147,70 @@ func TestEHI9ABinaryFollowsItsDocuments(t *testing.T) {
 }
 
 func TestWhatTwoResourcesAreCalledIsNoSecretOfOne(t *testing.T) {
-	lines := []string{`{"resourceType":"Claim","id":"same-0123456789"}`, `{"resourceType":"Condition","id":"same-0123456789","code":{"text":"same-0123456789"}}`}
-	if got := released(t, review(t, form(ehi.MedicalRecord), lines...), lines...); len(got) != 1 || got[0] != lines[1] {
+	lines := []string{
+		`{"resourceType":"Claim","id":"same-0123456789"}`,
+		`{"resourceType":"Condition","id":"same-0123456789","code":{"text":"same-0123456789"}}`,
+	}
+	got := released(t, review(t, form(ehi.MedicalRecord), lines...), lines...)
+	if len(got) != 1 || got[0] != lines[1] {
 		t.Errorf("released %v", got)
 	}
 }
 
 func TestReferencesThatLeadNowhereAreUnknown(t *testing.T) {
-	line := `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/gone"},"recorder":{"reference":"urn:uuid:1"},"asserter":{"reference":"http://x/Patient/1"},"encounter":{"reference":"#e"},"evidence":[{"detail":[{"reference":"Practitioner?identifier=x|y"}]}]}`
-	want := strings.NewReplacer(`{"reference":"Patient/gone"}`, unknown, `{"reference":"urn:uuid:1"}`, unknown, `{"reference":"Practitioner?identifier=x|y"}`, unknown).Replace(line)
+	line := `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/gone"},` +
+		`"recorder":{"reference":"urn:uuid:1"},"asserter":{"reference":"http://x/Patient/1"},` +
+		`"encounter":{"reference":"#e"},` +
+		`"evidence":[{"detail":[{"reference":"Practitioner?identifier=x|y"}]}]}`
+	want := strings.NewReplacer(`{"reference":"Patient/gone"}`, unknown,
+		`{"reference":"urn:uuid:1"}`, unknown, `{"reference":"Practitioner?identifier=x|y"}`,
+		unknown).Replace(line)
 	if got := released(t, review(t, nil, line), line); len(got) != 1 || got[0] != want {
 		t.Errorf("released %v, want %s", got, want)
 	}
 }
 
-// EHI-8, IN-6: without a form a reference that leads nowhere takes nothing else along: what stands beside it says
-// what was meant. With a form it goes as a whole: it may name what stays.
+// EHI-8, IN-6: without a form a reference that leads nowhere takes nothing else along: what
+// stands beside it says what was meant. With a form it goes as a whole: it may name what stays.
 func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
 	line := `{"resourceType":"MedicationRequest","id":"m1",` +
 		`"medicationReference":{"reference":"Medication/none","display":"Warfarin 5 mg"},` +
-		`"requester":{"identifier":{"system":"http://hl7.org/fhir/sid/us-npi","value":"1"} , "reference":"urn:uuid:1"},` +
+		`"requester":{"identifier":{"system":"http://hl7.org/fhir/sid/us-npi",` +
+		`"value":"1"} , "reference":"urn:uuid:1"},` +
 		`"recorder":{"type":"Practitioner","reference":"Practitioner?identifier=x|y"},` +
-		`"performer":{ "reference":"Practitioner/none" },"encounter":{"reference":"Encounter/e1","display":"here"}}`
+		`"performer":{ "reference":"Practitioner/none" },"encounter":{"reference":"Encounter/e1",` +
+		`"display":"here"}}`
 	lost := `"_reference":` + unknown
-	want := strings.NewReplacer(`"reference":"Medication/none"`, lost, `"reference":"urn:uuid:1"`, lost,
-		`"reference":"Practitioner?identifier=x|y"`, lost, `{ "reference":"Practitioner/none" }`, unknown).Replace(line)
+	want := strings.NewReplacer(`"reference":"Medication/none"`, lost, `"reference":"urn:uuid:1"`,
+		lost,
+		`"reference":"Practitioner?identifier=x|y"`, lost, `{ "reference":"Practitioner/none" }`,
+		unknown).Replace(line)
 	lines := []string{line, `{"resourceType":"Encounter","id":"e1"}`}
 	if got := released(t, review(t, nil, lines...), lines...); len(got) != 2 || got[0] != want {
 		t.Errorf("released %v, want %s", got, want)
 	}
 	// Which has an element of that name already.
-	odd := `{"resourceType":"Condition","id":"c","recorder":{"reference":"Practitioner/none","_reference":{"id":"r"}}}`
+	odd := `{"resourceType":"Condition","id":"c","recorder":{"reference":"Practitioner/none",` +
+		`"_reference":{"id":"r"}}}`
 	want = `{"resourceType":"Condition","id":"c","recorder":` + unknown + `}`
 	if got := released(t, review(t, nil, odd), odd); len(got) != 1 || got[0] != want {
 		t.Errorf("released %v", got)
 	}
 	f := form(ehi.MedicalRecord, ehi.Visits)
-	if got := released(t, review(t, f, lines...), lines...); len(got) != 2 || strings.Contains(got[0], "Warfarin") {
+	got := released(t, review(t, f, lines...), lines...)
+	if len(got) != 2 || strings.Contains(got[0], "Warfarin") {
 		t.Errorf("by a form: %v", got)
 	}
 }
 
-// EHI-8: without a form everything goes, also what nothing refers to and a reference that leads nowhere stands beside.
+// EHI-8: without a form everything goes, also what nothing refers to and a reference that leads
+// nowhere stands beside.
 func TestWithoutAFormEverythingGoesWhateverRefersToIt(t *testing.T) {
 	lines := []string{
 		`{"resourceType":"Patient","id":"a"}`, `{"resourceType":"Device","id":"pacemaker"}`,
 		`{"resourceType":"Practitioner","id":"p"}`,
-		`{"resourceType":"BiologicallyDerivedProduct","id":"b","collection":{"source":{"reference":"Patient/a"}}}`,
+		`{"resourceType":"BiologicallyDerivedProduct","id":"b",` +
+			`"collection":{"source":{"reference":"Patient/a"}}}`,
 		`{"resourceType":"DeviceMetric","id":"d","source":{"reference":"Device/pacemaker"}}`,
 		`{"resourceType":"Substance","id":"s"}`, `{"resourceType":"Location","id":"l"}`,
 		`{"resourceType":"Binary","id":"free","contentType":"text/plain","data":"aA=="}`,
@@ -174,44 +220,66 @@ func TestWithoutAFormEverythingGoesWhateverRefersToIt(t *testing.T) {
 	}
 	r := review(t, nil, lines...)
 	if got := released(t, r, lines...); len(got) != len(lines) || len(r.Withheld()) != 0 {
-		t.Errorf("%d of %d are released, withheld are %v: %v", len(got), len(lines), r.Withheld(), got)
+		t.Errorf("%d of %d are released, withheld are %v: %v", len(got), len(lines), r.Withheld(),
+			got)
 	}
 }
 
-// EHI-9: what says nothing but a reference to the withheld stays out, and so does what says nothing but a reference to that.
+// EHI-9: what says nothing but a reference to the withheld stays out, and so does what says
+// nothing but a reference to that.
 func TestEHI9WhatOnlyPointsAtTheWithheldStaysOut(t *testing.T) {
 	lines := []string{
-		`{"resourceType":"Medication","id":"m1","code":{"coding":[{"system":"http://snomed.info/sct","code":"86406008"}]}}`,
-		`{"resourceType":"MedicationRequest","id":"r1","medicationReference":{"reference":"Medication/m1"}}`,
+		`{"resourceType":"Medication","id":"m1",` +
+			`"code":{"coding":[{"system":"http://snomed.info/sct","code":"86406008"}]}}`,
+		`{"resourceType":"MedicationRequest","id":"r1",` +
+			`"medicationReference":{"reference":"Medication/m1"}}`,
 		`{"resourceType":"Provenance","id":"p1","target":[{"reference":"MedicationRequest/r1"}]}`,
-		`{"resourceType":"Provenance","id":"p2","target":[{"reference":"MedicationRequest/r1"},{"reference":"Condition/c1"}]}`,
+		`{"resourceType":"Provenance","id":"p2","target":[{"reference":"MedicationRequest/r1"},` +
+			`{"reference":"Condition/c1"}]}`,
 		`{"resourceType":"Provenance","id":"p3","target":[{"reference":"http://elsewhere/X/1"}]}`,
 		`{"resourceType":"Condition","id":"c1"}`,
 	}
 	r := review(t, form(ehi.MedicalRecord), lines...)
-	want := []string{`{"resourceType":"Provenance","id":"p2","target":[` + masked + `,{"reference":"Condition/c1"}]}`, lines[4], lines[5]}
+	want := []string{
+		`{"resourceType":"Provenance","id":"p2","target":[` + masked +
+			`,{"reference":"Condition/c1"}]}`,
+		lines[4],
+		lines[5],
+	}
 	if d := cmp.Diff(want, released(t, r, lines...)); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff(map[string]int64{"sensitive.hiv": 1, "reference-only": 2}, r.Withheld()); d != "" {
+	d := cmp.Diff(map[string]int64{"sensitive.hiv": 1, "reference-only": 2}, r.Withheld())
+	if d != "" {
 		t.Error(d)
 	}
 }
 
-// EHI-9: labels count wherever they stand, codes by prefix, and a resource of two kinds needs both authorizations.
+// EHI-9: labels count wherever they stand, codes by prefix, and a resource of two kinds needs
+// both authorizations.
 func TestEHI9LabelsAndCodes(t *testing.T) {
 	label := func(code string) string {
-		return `{"resourceType":"Condition","id":"c","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"` + code + `"}]}}`
+		return `{"resourceType":"Condition","id":"c",` +
+			`"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode",` +
+			`"code":"` + code + `"}]}}`
 	}
-	icd := `{"resourceType":"Condition","id":"c","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F10.20"}]}}`
-	confidential := `{"resourceType":"Condition","id":"c","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]}}`
+	icd := `{"resourceType":"Condition","id":"c",` +
+		`"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F10.20"}]}}`
+	confidential := `{"resourceType":"Condition","id":"c",` +
+		`"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]}}`
 	for _, c := range []struct {
 		line  string
 		needs []ehi.Authorization
 	}{
-		{label("HIV"), []ehi.Authorization{ehi.HIV}}, {label("ETH"), []ehi.Authorization{ehi.AlcoholAndDrug}}, {label("PSY"), []ehi.Authorization{ehi.MentalHealth}},
-		{label("SDV"), []ehi.Authorization{ehi.DomesticViolence, ehi.SexualAssault}}, {label("GDIS"), []ehi.Authorization{ehi.Genetic}}, {label("STD"), []ehi.Authorization{ehi.OtherSensitive}},
-		{icd, []ehi.Authorization{ehi.AlcoholAndDrug}}, {confidential, []ehi.Authorization{ehi.Confidential}}, {label("NOTHING"), nil},
+		{label("HIV"), []ehi.Authorization{ehi.HIV}},
+		{label("ETH"), []ehi.Authorization{ehi.AlcoholAndDrug}},
+		{label("PSY"), []ehi.Authorization{ehi.MentalHealth}},
+		{label("SDV"), []ehi.Authorization{ehi.DomesticViolence, ehi.SexualAssault}},
+		{label("GDIS"), []ehi.Authorization{ehi.Genetic}},
+		{label("STD"), []ehi.Authorization{ehi.OtherSensitive}},
+		{icd, []ehi.Authorization{ehi.AlcoholAndDrug}},
+		{confidential, []ehi.Authorization{ehi.Confidential}},
+		{label("NOTHING"), nil},
 	} {
 		f := form(ehi.MedicalRecord)
 		f.Authorizations = map[ehi.Authorization]string{}
@@ -226,54 +294,87 @@ func TestEHI9LabelsAndCodes(t *testing.T) {
 			f.Authorizations[c.needs[i]] = "true"
 		}
 	}
-	patient := `{"resourceType":"Patient","id":"p","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}]}}`
+	patient := `{"resourceType":"Patient","id":"p",` +
+		`"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}]}}`
 	if got := released(t, review(t, form(), patient), patient); len(got) != 1 {
 		t.Error("the Patient was withheld")
 	}
 }
 
-// EHI-8: which line of the form a document or report falls under, and what happens to a presentedForm.
+// EHI-8: which line of the form a document or report falls under, and what happens to a
+// presentedForm.
 func TestEHI8Documents(t *testing.T) {
 	for line, key := range map[string]ehi.Category{
-		`{"resourceType":"DocumentReference","id":"d","type":{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}}`:                                                                                                                 ehi.DischargeSummary,
-		`{"resourceType":"DocumentReference","id":"d","category":[{"coding":[{"system":"x","code":"operative"}]}]}`:                                                                                                                        ehi.Operative,
-		`{"resourceType":"DocumentReference","id":"d"}`:                                                                                                                                                                                    ehi.OtherDocuments,
-		`{"resourceType":"Media","id":"d","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/media-type","code":"image"}]}}`:                                                                                               ehi.Photographs,
-		`{"resourceType":"Media","id":"d","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/media-type","code":"image"}]},"modality":{"coding":[{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"XA"}]}}`: ehi.Radiology,
+		`{"resourceType":"DocumentReference","id":"d",` +
+			`"type":{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}}`: ehi.DischargeSummary,
+		`{"resourceType":"DocumentReference","id":"d","category":[{"coding":[{"system":"x",` +
+			`"code":"operative"}]}]}`: ehi.Operative,
+		`{"resourceType":"DocumentReference","id":"d"}`: ehi.OtherDocuments,
+		`{"resourceType":"Media","id":"d",` +
+			`"type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/media-type",` +
+			`"code":"image"}]}}`: ehi.Photographs,
+		`{"resourceType":"Media","id":"d",` +
+			`"type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/media-type",` +
+			`"code":"image"}]},` +
+			`"modality":{"coding":[{"system":"http://dicom.nema.org/resources/ontology/DCM",` +
+			`"code":"XA"}]}}`: ehi.Radiology,
 		`{"resourceType":"ImagingStudy","id":"d"}`: ehi.Radiology,
-		`{"resourceType":"DiagnosticReport","id":"d","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074","code":"LAB"}]}]}`:                ehi.Labs,
-		`{"resourceType":"Observation","id":"d","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
-		`{"resourceType":"Immunization","id":"d"}`: ehi.MedicalRecord, `{"resourceType":"Coverage","id":"d"}`: ehi.Billing, `{"resourceType":"Procedure","id":"d"}`: ehi.Visits,
+		`{"resourceType":"DiagnosticReport","id":"d",` +
+			`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074",` +
+			`"code":"LAB"}]}]}`: ehi.Labs,
+		`{"resourceType":"Observation","id":"d",` +
+			`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
+		`{"resourceType":"Immunization","id":"d"}`: ehi.MedicalRecord,
+		`{"resourceType":"Coverage","id":"d"}`:     ehi.Billing,
+		`{"resourceType":"Procedure","id":"d"}`:    ehi.Visits,
 	} {
 		for _, c := range ehi.Categories() {
-			if got := released(t, review(t, form(c.Key), line), line); (len(got) == 1) != (c.Key == key) {
+			got := released(t, review(t, form(c.Key), line), line)
+			if (len(got) == 1) != (c.Key == key) {
 				t.Errorf("%s with %s alone: %v", line, c.Key, got)
 			}
 		}
 	}
-	report := `{"resourceType":"DiagnosticReport","id":"d","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074","code":"RAD"}]}],"presentedForm":[{"title":"x"}],"status":"final"}`
+	report := `{"resourceType":"DiagnosticReport","id":"d",` +
+		`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074",` +
+		`"code":"RAD"}]}],"presentedForm":[{"title":"x"}],"status":"final"}`
 	r := review(t, form(), report)
-	if got := released(t, r, report); len(got) != 1 || got[0] != strings.Replace(report, `"presentedForm":[{"title":"x"}],`, "", 1) {
+	got := released(t, r, report)
+	if len(got) != 1 ||
+		got[0] != strings.Replace(report, `"presentedForm":[{"title":"x"}],`, "", 1) {
 		t.Errorf("without radiology: %v", got)
 	}
 	if r.Withheld()["document.radiology"] != 1 {
 		t.Errorf("withheld %v", r.Withheld())
 	}
-	if got := released(t, review(t, form(ehi.Radiology), report), report); len(got) != 1 || got[0] != report {
+	if got := released(t, review(t, form(ehi.Radiology), report), report); len(got) != 1 ||
+		got[0] != report {
 		t.Errorf("with radiology: %v", got)
 	}
 }
 
 // EHI-8: a resource without a date cannot be shown to lie within limits.
 func TestEHI8DateLimits(t *testing.T) {
-	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.Visits: {From: "2019-02", To: "2019-03"}, ehi.Billing: {To: "2019"}}}
+	f := &ehi.ReleaseForm{
+		Parameters: map[ehi.Category]ehi.Choice{
+			ehi.Visits:  {From: "2019-02", To: "2019-03"},
+			ehi.Billing: {To: "2019"},
+		},
+	}
 	for line, in := range map[string]bool{
-		`{"resourceType":"Encounter","id":"e"}`: false, `{"resourceType":"Encounter","id":"e","period":{"start":"2019-03-31T23:00:00Z"}}`: true,
-		`{"resourceType":"Encounter","id":"e","period":{"start":"2018","end":"2019"}}`: true, `{"resourceType":"Encounter","id":"e","period":{"start":"2019-04-01"}}`: false,
-		`{"resourceType":"Encounter","id":"e","period":{"end":"2019-01-31"}}`: false, `{"resourceType":"Encounter","id":"e","period":{"end":"2019-02-01"}}`: true,
-		`{"resourceType":"Procedure","id":"e","performedDateTime":"2019"}`: true, `{"resourceType":"Procedure","id":"e","performedDateTime":"2019-04"}`: false,
-		`{"resourceType":"Procedure","id":"e","performedString":"2019-03-01"}`: false, `{"resourceType":"Coverage","id":"e","period":{"start":"2019-12-31"}}`: true,
-		`{"resourceType":"Claim","id":"e","created":"2020-01-01"}`: false, `{"resourceType":"Claim","id":"e","billablePeriod":{"start":"2019-06-01"},"created":"2020-01-01"}`: true,
+		`{"resourceType":"Encounter","id":"e"}`:                                           false,
+		`{"resourceType":"Encounter","id":"e","period":{"start":"2019-03-31T23:00:00Z"}}`: true,
+		`{"resourceType":"Encounter","id":"e","period":{"start":"2018","end":"2019"}}`:    true,
+		`{"resourceType":"Encounter","id":"e","period":{"start":"2019-04-01"}}`:           false,
+		`{"resourceType":"Encounter","id":"e","period":{"end":"2019-01-31"}}`:             false,
+		`{"resourceType":"Encounter","id":"e","period":{"end":"2019-02-01"}}`:             true,
+		`{"resourceType":"Procedure","id":"e","performedDateTime":"2019"}`:                true,
+		`{"resourceType":"Procedure","id":"e","performedDateTime":"2019-04"}`:             false,
+		`{"resourceType":"Procedure","id":"e","performedString":"2019-03-01"}`:            false,
+		`{"resourceType":"Coverage","id":"e","period":{"start":"2019-12-31"}}`:            true,
+		`{"resourceType":"Claim","id":"e","created":"2020-01-01"}`:                        false,
+		`{"resourceType":"Claim","id":"e","billablePeriod":{"start":"2019-06-01"},` +
+			`"created":"2020-01-01"}`: true,
 	} {
 		if got := released(t, review(t, f, line), line); (len(got) == 1) != in {
 			t.Errorf("%s released: %v", line, len(got) == 1)
@@ -281,16 +382,21 @@ func TestEHI8DateLimits(t *testing.T) {
 	}
 }
 
-// EHI-8: a date limit reads every element that says when something happened; what says nothing is withheld.
+// EHI-8: a date limit reads every element that says when something happened; what says nothing
+// is withheld.
 func TestEHI8DateLimitsReadWhatTheDefinitionsCallADate(t *testing.T) {
 	kept := []string{
-		`{"resourceType":"ExplanationOfBenefit","id":"e1","item":[{"servicedDate":"2018"},{"servicedDate":"2019-03"}],"created":"2023"}`,
-		`{"resourceType":"Observation","id":"o1","category":[{"coding":[{"code":"laboratory"}]}],"effectiveTiming":{"event":["2017","2019"]}}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"e1","item":[{"servicedDate":"2018"},` +
+			`{"servicedDate":"2019-03"}],"created":"2023"}`,
+		`{"resourceType":"Observation","id":"o1","category":[{"coding":[{"code":"laboratory"}]}],` +
+			`"effectiveTiming":{"event":["2017","2019"]}}`,
 		`{"resourceType":"Procedure","id":"p1","performedDateTime":"2019-12-31T23:59:60Z"}`,
 	}
 	withheld := []string{
-		`{"resourceType":"ExplanationOfBenefit","id":"e2","item":[{"servicedDate":"2018"},{"servicedDate":"2020"}],"created":"2019"}`,
-		`{"resourceType":"Observation","id":"o2","category":[{"coding":[{"code":"laboratory"}]}],"effectiveTiming":{"code":{"text":"2019"}}}`,
+		`{"resourceType":"ExplanationOfBenefit","id":"e2","item":[{"servicedDate":"2018"},` +
+			`{"servicedDate":"2020"}],"created":"2019"}`,
+		`{"resourceType":"Observation","id":"o2","category":[{"coding":[{"code":"laboratory"}]}],` +
+			`"effectiveTiming":{"code":{"text":"2019"}}}`,
 		`{"resourceType":"Procedure","id":"p2","performedString":"2019"}`,
 	}
 	f := form(ehi.Visits, ehi.Labs, ehi.Billing)
@@ -304,7 +410,9 @@ func TestEHI8DateLimitsReadWhatTheDefinitionsCallADate(t *testing.T) {
 }
 
 func TestCodeTablesAreChecked(t *testing.T) {
-	if _, err := release.SensitiveTable(strings.NewReader("sys,code,hiv\nsys,other,nonsense\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
+	if _, err := release.SensitiveTable(
+		strings.NewReader("sys,code,hiv\nsys,other,nonsense\n")); err ==
+		nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("an unknown category: %v", err)
 	}
 	if _, err := release.SensitiveTable(strings.NewReader("only,two\n")); err == nil {
@@ -318,7 +426,8 @@ func TestCodeTablesAreChecked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := `{"resourceType":"Condition","id":"c","code":{"coding":[{"code":"code","system":"sys"}]}}`
+	line := `{"resourceType":"Condition","id":"c","code":{"coding":[{"code":"code",` +
+		`"system":"sys"}]}}`
 	r := release.Decided(t, p, false, line)
 	if _, ok, err := r.Releaser().Release([]byte(line)); ok || err != nil {
 		t.Errorf("a replaced table does not count: %v, %v", ok, err)
@@ -327,24 +436,35 @@ func TestCodeTablesAreChecked(t *testing.T) {
 
 // Of two ids in a resource the last one counts, in both passes, whatever else is in the record.
 func TestWhatHasItsIDTwiceStays(t *testing.T) {
-	encounter := `{"resourceType":"Encounter","id":"first-0123456789","status":"finished","id":"last-0123456789"}`
-	condition := `{"resourceType":"Condition","id":"first","code":{"coding":[{"code":"X"}]},"id":"last","x":"\u0041"}`
-	toLast := `{"resourceType":"Condition","id":"c","encounter":{"reference":"Encounter/last-0123456789"}}`
+	encounter := `{"resourceType":"Encounter","id":"first-0123456789","status":"finished",` +
+		`"id":"last-0123456789"}`
+	condition := `{"resourceType":"Condition","id":"first","code":{"coding":[{"code":"X"}]},` +
+		`"id":"last","x":"\u0041"}`
+	toLast := `{"resourceType":"Condition","id":"c",` +
+		`"encounter":{"reference":"Encounter/last-0123456789"}}`
 	lines := []string{encounter, condition, toLast}
 	r := review(t, form(ehi.MedicalRecord), lines...)
-	want := []string{condition, strings.Replace(toLast, `{"reference":"Encounter/last-0123456789"}`, string(fhir.MaskedReference), 1)}
+	want := []string{
+		condition,
+		strings.Replace(toLast, `{"reference":"Encounter/last-0123456789"}`,
+			string(fhir.MaskedReference), 1),
+	}
 	if d := cmp.Diff(want, released(t, r, lines...)); d != "" {
 		t.Error(d)
 	}
 }
 
-// Of two types in a resource the last one counts, and of two ids: whatever the first ones are of, and go.
+// Of two types in a resource the last one counts, and of two ids: whatever the first ones are
+// of, and go.
 func TestWhatNamesAnotherFirstIsNotTheOther(t *testing.T) {
 	goes := `{"resourceType":"Observation","id":"goes-0123456789"}`
 	isVisit := `{"resourceType":"Observation","id":"goes-0123456789","resourceType":"Encounter"}`
-	isLate := `{"resourceType":"Encounter","status":"finished","id":"visit-0123456789","resourceType":"Observation"}`
-	hasLabel := `{"resourceType":"Observation","id":"goes-0123456789",` + hivLabel + `,"id":"stays-0123456789"}`
-	refers := `{"resourceType":"Condition","id":"c","encounter":{"reference":"Encounter/goes-0123456789"},` +
+	isLate := `{"resourceType":"Encounter","status":"finished","id":"visit-0123456789",` +
+		`"resourceType":"Observation"}`
+	hasLabel := `{"resourceType":"Observation","id":"goes-0123456789",` + hivLabel +
+		`,"id":"stays-0123456789"}`
+	refers := `{"resourceType":"Condition","id":"c",` +
+		`"encounter":{"reference":"Encounter/goes-0123456789"},` +
 		`"evidence":[{"detail":[{"reference":"Observation/stays-0123456789"},` +
 		`{"reference":"Observation/visit-0123456789"}]}]}`
 	masked := strings.NewReplacer(
@@ -373,9 +493,13 @@ func TestWhatNamesAnotherFirstIsNotTheOther(t *testing.T) {
 
 // Whatever is in a record, what leaves is JSON, and holds no reference but good ones.
 func FuzzRelease(f *testing.F) {
-	f.Add([]byte(`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"},"presentedForm":[1]}`), true)
-	f.Add([]byte(`{"resourceType":"DiagnosticReport","id":"claim-0123456789","presentedForm":[{}],"x":["claim-0123456789",{"reference":"Claim/claim-0123456789"}]}`), false)
-	f.Add([]byte(`{"reference":"Claim/claim-0123456789","a":{"reference":"#x","reference":"Nothing/1"}}`), false)
+	f.Add([]byte(`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"},`+
+		`"presentedForm":[1]}`), true)
+	f.Add([]byte(`{"resourceType":"DiagnosticReport","id":"claim-0123456789",`+
+		`"presentedForm":[{}],"x":["claim-0123456789",{"reference":"Claim/claim-0123456789"}]}`),
+		false)
+	f.Add([]byte(`{"reference":"Claim/claim-0123456789","a":{"reference":"#x",`+
+		`"reference":"Nothing/1"}}`), false)
 	f.Fuzz(func(t *testing.T, line []byte, all bool) {
 		if !json.Valid(line) || len(line) == 0 || line[0] != '{' {
 			return

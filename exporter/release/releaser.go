@@ -7,10 +7,12 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Releaser decides about resources one at a time. It is for one goroutine; several may share a record out among themselves.
+// Releaser decides about resources one at a time. It is for one goroutine; several may share a
+// record out among themselves.
 type Releaser interface {
-	// Release gives a resource as it may leave: the line itself where nothing has to be changed, else what is valid until the next call. ok
-	// is false where the resource stays. Errors: the line is not JSON.
+	// Release gives a resource as it may leave: the line itself where nothing has to be changed,
+	// else what is valid until the next call. ok is false where the resource stays. Errors: the
+	// line is not JSON.
 	Release(line []byte) (out []byte, ok bool, err error)
 }
 
@@ -30,16 +32,17 @@ type reviewed struct {
 	open   []frame // by depth: what is open there
 	out    []byte  // the last line that was changed
 	pruner pruner
-	casts  []moulds // of lines that were released quickly, by the number of the type; nil before the first
+	// of lines that were released quickly, by the number of the type; nil before the first
+	casts  []moulds
 	caster examiner // that makes them
 	masks  [64]knownMask
 	latest latest
-	// rest is where what follows the type and id of the line at hand begins; 0 where it is no line of
-	// its own, or may be changed before it is looked at.
+	// rest is where what follows the type and id of the line at hand begins; 0 where it is no
+	// line of its own, or may be changed before it is looked at.
 	rest int
 	bare bool // nothing is contained in it
-	// changed says that something stays of the line at hand, besides its edits, and unsign is the last one
-	// that lost its Signatures.
+	// changed says that something stays of the line at hand, besides its edits, and unsign is
+	// the last one that lost its Signatures.
 	changed bool
 	unsign  []byte
 }
@@ -47,7 +50,8 @@ type reviewed struct {
 // frame is what is known of an object that is open.
 type frame struct {
 	mask []byte // what takes its place; nil leaves it
-	// same are the fields sameAsURL: where the name of each begins, and where it ends; zeros for none.
+	// same are the fields sameAsURL: where the name of each begins, and where it ends; zeros for
+	// none.
 	same [3][2]int
 	url  bool // its url is masked
 	// part is what takes the place of the reference of a CodeableReference, and concept whether it
@@ -73,14 +77,15 @@ const (
 	typedWithheld // a type, of which something is withheld
 )
 
-// otherThanReference reports whether an object is a resource or a Coding: a code alone makes no Coding
-// of a Reference.
+// otherThanReference reports whether an object is a resource or a Coding: a code alone makes no
+// Coding of a Reference.
 func (t traces) otherThanReference() bool {
 	const coding = holdsCode | holdsSystem
 	return t&holdsType != 0 || t&coding == coding
 }
 
-// mostKept is how large a buffer may be that waits for the next line: what one huge resource took is given back.
+// mostKept is how large a buffer may be that waits for the next line: what one huge resource
+// took is given back.
 const mostKept = 1 << 20
 
 // Releaser makes one for the second pass.
@@ -100,7 +105,8 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	return r.release(line, v)
 }
 
-// release gives a resource as it leaves, about which was decided v; what it is called was told begin.
+// release gives a resource as it leaves, about which was decided v; what it is called was told
+// begin.
 func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err error) {
 	r.changed = false
 	if out, ok, err = r.left(line, v); ok && (r.changed || v&stripped != 0 || altered(r.edits)) {
@@ -149,7 +155,8 @@ func (r *reviewed) left(line []byte, v verdict) (out []byte, ok bool, err error)
 		r.out = nil
 	}
 	r.out = fhir.Apply(r.out[:0], line, r.edits)
-	if r.pruner.find(r.edits) || fallen || len(r.pruner.masked) > 0 && !r.bare && mayContain(r.out) {
+	if r.pruner.find(r.edits) || fallen ||
+		len(r.pruner.masked) > 0 && !r.bare && mayContain(r.out) {
 		out, err := r.pruned(line, v)
 		r.changed = r.changed || !bytes.Equal(out, r.out)
 		return out, err == nil, err
@@ -214,7 +221,8 @@ func (r *reviewed) quickly(line []byte) (ok bool) {
 	return ok
 }
 
-// quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is false where only a walk can tell.
+// quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is
+// false where only a walk can tell.
 func (r *reviewed) quick(line []byte) (ok bool) {
 	r.edits = r.edits[:0]
 	if hasCodedEscapes(line) || isDisguised(line) || !r.named(line) {
@@ -226,13 +234,14 @@ func (r *reviewed) quick(line []byte) (ok bool) {
 	return r.linksGo(line) && r.sourcesGo(line) && r.maskReferences(line)
 }
 
-// named reports whether each Reference of the line certainly says by a reference what it leads to, or
-// stands in a field that leads to nothing withheld.
+// named reports whether each Reference of the line certainly says by a reference what it leads
+// to, or stands in a field that leads to nothing withheld.
 func (r *reviewed) named(line []byte) bool {
 	if len(r.hidden) == 0 {
 		return true
 	}
-	if len(r.identified.values) > 0 && (int(r.typ) < len(oddTypes) && oddTypes[r.typ] || identifierObject(line)) {
+	if len(r.identified.values) > 0 &&
+		(int(r.typ) < len(oddTypes) && oddTypes[r.typ] || identifierObject(line)) {
 		return false
 	}
 	for at := 0; ; {
@@ -250,8 +259,8 @@ func (r *reviewed) named(line []byte) bool {
 	}
 }
 
-// endsWell reports whether nothing follows a display in its object that may tell what a Reference leads to,
-// but a reference.
+// endsWell reports whether nothing follows a display in its object that may tell what a
+// Reference leads to, but a reference.
 func endsWell(line []byte) bool {
 	text, rest, ok := textBehind(line)
 	if !ok || text == nil || bytes.HasPrefix(rest, []byte("}")) {
@@ -267,10 +276,10 @@ func endsWell(line []byte) bool {
 
 var displayName = newNeedle(`"display"`)
 
-// shows reports whether a display that follows certainly does not stand alone in a Reference that may
-// lead to something withheld. It looks at what is before it: a code and a system or a reference in the
-// same object, or the name of the field whose object it begins. A code, or a system, alone makes no
-// Coding of a Reference.
+// shows reports whether a display that follows certainly does not stand alone in a Reference
+// that may lead to something withheld. It looks at what is before it: a code and a system or a
+// reference in the same object, or the name of the field whose object it begins. A code, or a
+// system, alone makes no Coding of a Reference.
 func (r *reviewed) shows(before []byte) bool {
 	for code, system := false, false; ; {
 		field, ok := bytes.CutSuffix(before, []byte(`{`))
@@ -305,8 +314,9 @@ func (r *reviewed) shows(before []byte) bool {
 	}
 }
 
-// maskSecrets masks the References of a line that hold the id of something withheld: whatever has to be masked holds one. ok is false where
-// it stands elsewhere than in an object of a reference alone.
+// maskSecrets masks the References of a line that hold the id of something withheld: whatever
+// has to be masked holds one. ok is false where it stands elsewhere than in an object of a
+// reference alone.
 func (r *reviewed) maskSecrets(line []byte) (ok bool) {
 	for seen := r.head; ; {
 		secret := r.secrets.find(line[seen:])
@@ -330,8 +340,8 @@ func (r *reviewed) maskSecrets(line []byte) (ok bool) {
 	}
 }
 
-// maskReferences masks the References of a line. ok is false where one that has to be masked holds more than a reference, or something else
-// may have to be masked.
+// maskReferences masks the References of a line. ok is false where one that has to be masked
+// holds more than a reference, or something else may have to be masked.
 func (r *reviewed) maskReferences(line []byte) (ok bool) {
 	seen, at := 0, 0 // what was searched for secrets, and for references
 	for {
@@ -449,9 +459,10 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 	return w.err
 }
 
-// losesOnlyItsReference is for a reference that leads nowhere, in an export from which nothing is withheld.
-// What stands beside it says what was meant (EHI-8, IN-6: the display, an identifier) and goes: of the
-// reference remains that it is unknown. The object goes as a whole where it held nothing else.
+// losesOnlyItsReference is for a reference that leads nowhere, in an export from which nothing
+// is withheld. What stands beside it says what was meant (EHI-8, IN-6: the display, an
+// identifier) and goes: of the reference remains that it is unknown. The object goes as a whole
+// where it held nothing else.
 func (r *reviewed) losesOnlyItsReference(mask []byte) bool {
 	if r.alone || !r.policy.everything || !bytes.Equal(mask, fhir.UnknownReference) {
 		return false
@@ -494,7 +505,8 @@ func (r *reviewed) trace() {
 	}
 }
 
-// hidesOf reports whether something withheld is of the type that a Reference says, by name or by URL.
+// hidesOf reports whether something withheld is of the type that a Reference says, by name or by
+// URL.
 func (r *reviewed) hidesOf(typ []byte) bool {
 	n := fhir.TypeNumber(typ[bytes.LastIndexByte(typ, '/')+1:])
 	return n != 0 && r.hiding.has(uint16(n))
@@ -516,7 +528,8 @@ func (r *reviewed) closeContainer(v verdict) {
 	if top.holds&namesWithheld != 0 && w.src[w.start] == '{' && r.namesAnother() {
 		top.mask = nameMask(top.holds&namesTelling != 0)
 	}
-	if top.mask == nil && (top.concept || top.holds&holdsDisplay != 0 && !top.holds.otherThanReference()) {
+	if top.mask == nil &&
+		(top.concept || top.holds&holdsDisplay != 0 && !top.holds.otherThanReference()) {
 		top.mask = top.part // what stands beside it tells what the reference does
 	}
 	if len(r.open) > 0 {
@@ -536,7 +549,8 @@ func (r *reviewed) closeContainer(v verdict) {
 	switch {
 	case top.mask != nil:
 		r.replace(w.start, w.end, top.mask)
-	case top.url && w.src[w.start] == '{' && isExtension(w.key()): // its value tells what the url does
+	// its value tells what the url does
+	case top.url && w.src[w.start] == '{' && isExtension(w.key()):
 		r.replace(w.start, w.end, maskedExtension)
 	case v&stripped != 0 && w.depth == 1 && string(w.key()) == presentedForm:
 		from, to := fieldSpan(w.src, w.fieldStart(), w.end)
@@ -547,8 +561,8 @@ func (r *reviewed) closeContainer(v verdict) {
 // maskedExtension takes the place of an extension whose url is masked.
 var maskedExtension = []byte(`{"url":"` + fhir.AbsentReasonURL + `","valueCode":"masked"}`)
 
-// isIdentifier reports whether what closes is an Identifier of another resource that has a value, or a list
-// of such.
+// isIdentifier reports whether what closes is an Identifier of another resource that has a
+// value, or a list of such.
 func (r *reviewed) isIdentifier(holds traces) bool {
 	if string(r.walk.key()) != "identifier" || !r.namesAnother() {
 		return false
@@ -565,15 +579,17 @@ func (r *reviewed) namesAnother() bool {
 }
 
 // hides reports whether the object in a field is a Reference that names something withheld by an
-// identifier, or that names nothing and may mean something withheld. It is one in whatever field where
-// it has a display beside such an identifier, or beside a type.
+// identifier, or that names nothing and may mean something withheld. It is one in whatever field
+// where it has a display beside such an identifier, or beside a type.
 func (r *reviewed) hides(holds traces, field []byte) bool {
-	const named, typed = holdsDisplay | holdsIdentifier | namesWithheld, holdsDisplay | typedWithheld
+	const named, typed = holdsDisplay | holdsIdentifier | namesWithheld,
+		holdsDisplay | typedWithheld
 	if !r.alone && !holds.otherThanReference() &&
 		(holds&named == named || holds&(typed|holdsReference|holdsIdentifier) == typed) {
 		return true
 	}
-	if _, isReference := fhir.ReferenceFields()[string(field)]; holds&holdsReference == 0 && !isReference {
+	_, isReference := fhir.ReferenceFields()[string(field)]
+	if holds&holdsReference == 0 && !isReference {
 		return false
 	}
 	switch {
@@ -595,7 +611,8 @@ func (r *reviewed) replace(start, end int, with []byte) {
 	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: with})
 }
 
-// fieldSpan widens a field to the comma that joins it to its neighbour, whatever space is around it.
+// fieldSpan widens a field to the comma that joins it to its neighbour, whatever space is around
+// it.
 func fieldSpan(line []byte, start, end int) (int, int) {
 	if after := end + spaces(line[end:]); after < len(line) && line[after] == ',' {
 		return start, after + 1
@@ -686,11 +703,13 @@ func betweenParts(c rune) bool {
 	return c < 0x80 && bytes.IndexByte([]byte("/?=&|#,"), byte(c)) >= 0
 }
 
-// scrub masks a text or number that holds the id of a withheld resource, or names one by type and id.
+// scrub masks a text or number that holds the id of a withheld resource, or names one by type
+// and id.
 func (r *reviewed) scrub() (masked bool) {
 	w := &r.walk
 	text := w.content()
-	if w.depth == 1 && string(w.key()) == "id" || !r.betraysIn(text) && !(isSource(w) && r.leadsToWithheld(text)) {
+	if w.depth == 1 && string(w.key()) == "id" ||
+		!r.betraysIn(text) && !(isSource(w) && r.leadsToWithheld(text)) {
 		return false
 	}
 	at := w.fieldStart()
@@ -758,7 +777,8 @@ func absent(line []byte, at, end int) fhir.Edit {
 	return fhir.Edit{Start: at, End: end, With: with}
 }
 
-// sameAsURL are the fields of an attachment that tell what its url leads to: R4 has the same content as data.
+// sameAsURL are the fields of an attachment that tell what its url leads to: R4 has the same
+// content as data.
 var sameAsURL = []string{"title", "data", "hash"}
 
 // unshow masks what tells of an attachment whose url is masked what that leads to.
@@ -799,13 +819,15 @@ func (r *reviewed) namesOneWithheld(text, but []byte) bool {
 			begin--
 		}
 		typ := text[begin:slash]
-		if len(typ) == 0 || typ[0] < 'A' || typ[0] > 'Z' || fhir.TypeNumber(typ) == 0 || len(but) > 0 && bytes.HasSuffix(text[:begin], but) {
+		if len(typ) == 0 || typ[0] < 'A' || typ[0] > 'Z' || fhir.TypeNumber(typ) == 0 ||
+			len(but) > 0 && bytes.HasSuffix(text[:begin], but) {
 			continue
 		}
 		for end < len(text) && fhir.ValidID(text[end:end+1]) {
 			end++
 		}
-		if r.isWithheld(typ, text[at:end]) || r.isWithheld(typ, bytes.TrimRight(text[at:end], ".")) {
+		if r.isWithheld(typ, text[at:end]) ||
+			r.isWithheld(typ, bytes.TrimRight(text[at:end], ".")) {
 			return true
 		}
 	}
@@ -819,7 +841,8 @@ func (r *reviewed) isWithheld(typ, id []byte) bool {
 	return v.withheld()
 }
 
-// decided looks up what was decided about a resource. Where every reference resolves, of those that just go it may know nothing.
+// decided looks up what was decided about a resource. Where every reference resolves, of those
+// that just go it may know nothing.
 func (r *reviewed) decided(typ, id []byte) (v verdict, known bool) {
 	return r.decidedOf(r.index.number(typ), id)
 }

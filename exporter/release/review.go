@@ -59,14 +59,23 @@ type Review struct {
 // Review starts the decisions about one record.
 func (p *Policy) Review() *Review {
 	x := verdicts{index: newIndex[verdict]()}
-	return &Review{policy: p, index: x, secrets: secrets{index: x}, support: newSupport(), counts: map[string]int64{}, takers: map[resource]taker{}}
+	return &Review{
+		policy:  p,
+		index:   x,
+		secrets: secrets{index: x},
+		support: newSupport(),
+		counts:  map[string]int64{},
+		takers:  map[resource]taker{},
+	}
 }
 
-// Resolved tells that every local reference of the record resolves within it: so says its source, and nothing of it was left out.
-// It is called before Conclude; each reference is looked at where it is not.
+// Resolved tells that every local reference of the record resolves within it: so says its
+// source, and nothing of it was left out. It is called before Conclude; each reference is looked
+// at where it is not.
 func (r *Review) Resolved() { r.resolved = true }
 
-// pointers are resources that say nothing but what they refer to. One goes that is not in the index.
+// pointers are resources that say nothing but what they refer to. One goes that is not in the
+// index.
 type pointers struct {
 	selves  list
 	ends    []int32 // of each one's targets
@@ -115,7 +124,8 @@ func (o *Observer) present(self resource, f *facts) {
 	})
 }
 
-// stripForms cuts the presentedForms out that tell of something that stays for more than an unticked line of the form.
+// stripForms cuts the presentedForms out that tell of something that stays for more than an
+// unticked line of the form.
 func (r *Review) stripForms() {
 	for i := range r.forms.selves.n {
 		from, to := r.forms.of(i)
@@ -139,8 +149,9 @@ func (r *Review) countForms() {
 	r.forms = forms{}
 }
 
-// Conclude ends the first pass, after the last observer: resources whose only content is withheld are withheld too, until nothing changes.
-// It returns nil; or a review in place of this one, which has to observe the record from its beginning: some resource came twice, and what
+// Conclude ends the first pass, after the last observer: resources whose only content is
+// withheld are withheld too, until nothing changes. It returns nil; or a review in place of this
+// one, which has to observe the record from its beginning: some resource came twice, and what
 // was taken for certain after the first time was not. This one has no Releaser then.
 func (r *Review) Conclude() (instead *Review) {
 	for _, o := range r.observers {
@@ -273,8 +284,8 @@ func (r *Review) concludeTypes() {
 	}
 }
 
-// concludeReleased finds out what goes and is called like something notable, or may be; of a record in
-// which not all references resolve it takes in all that goes.
+// concludeReleased finds out what goes and is called like something notable, or may be; of a
+// record in which not all references resolve it takes in all that goes.
 func (r *Review) concludeReleased() {
 	if patient := r.patient.Load(); patient != nil {
 		v, _ := r.index.at(*patient)
@@ -306,8 +317,9 @@ func (r *Review) concludeReleased() {
 	}
 }
 
-// namesakes are, by observer, the resources that go of their own and may have the id of something notable. Of a
-// large record nearly all go: the observers' are gone through side by side.
+// namesakes are, by observer, the resources that go of their own and may have the id of
+// something notable. Of a large record nearly all go: the observers' are gone through side by
+// side.
 func (r *Review) namesakes() []list {
 	found := make([]list, len(r.observers))
 	var group sync.WaitGroup
@@ -324,7 +336,8 @@ func (r *Review) namesakes() []list {
 	return found
 }
 
-// eachReleased visits the resources that go and may have no place in the index; among the pointers are such that stay, and have one.
+// eachReleased visits the resources that go and may have no place in the index; among the
+// pointers are such that stay, and have one.
 func (r *Review) eachReleased(visit func(resource)) {
 	for _, o := range r.observers {
 		o.pointers.selves.each(func(self resource) {
@@ -349,8 +362,8 @@ func (r *Review) eachOfItsOwn(visit func(resource)) {
 	}
 }
 
-// known puts a released resource into the index: it is looked for by every reference where not all of them resolve, and what it is called is
-// no secret.
+// known puts a released resource into the index: it is looked for by every reference where not
+// all of them resolve, and what it is called is no secret.
 func (r *Review) known(goes resource) {
 	if r.resolved && !r.index.shares(goes.id) {
 		return // the filter took it for another one
@@ -361,8 +374,8 @@ func (r *Review) known(goes resource) {
 	}
 }
 
-// withholdPointers withholds the pointers of which all targets stay, and the copies of what does, until
-// nothing changes. It reports whether one fell.
+// withholdPointers withholds the pointers of which all targets stay, and the copies of what
+// does, until nothing changes. It reports whether one fell.
 func (r *Review) withholdPointers() (fell bool) {
 	fell = r.withholdThem()
 	for r.withholdCopies() {
@@ -372,8 +385,8 @@ func (r *Review) withholdPointers() (fell bool) {
 	return fell
 }
 
-// withholdThem goes over the pointers that are left, forth and back, until nothing changes: a chain of
-// them falls in one go, whichever way it leads.
+// withholdThem goes over the pointers that are left, forth and back, until nothing changes: a
+// chain of them falls in one go, whichever way it leads.
 func (r *Review) withholdThem() (fell bool) {
 	for again := true; again; {
 		again = false
@@ -385,8 +398,9 @@ func (r *Review) withholdThem() (fell bool) {
 	return fell
 }
 
-// fall asks about each pointer that is left whether it falls, and reports whether one did. The next time it
-// begins with the last. About Binaries followDocuments may decide anew: those are asked about again.
+// fall asks about each pointer that is left whether it falls, and reports whether one did. The
+// next time it begins with the last. About Binaries followDocuments may decide anew: those are
+// asked about again.
 func (p *pointers) fall(falls func(p *pointers, i int) bool) (some bool) {
 	if p.left == nil {
 		p.left = make([]int32, p.selves.n)
@@ -403,7 +417,8 @@ func (p *pointers) fall(falls func(p *pointers, i int) bool) (some bool) {
 	return some
 }
 
-// withholdPointer withholds pointer i where all that it refers to stays, and reports whether it did.
+// withholdPointer withholds pointer i where all that it refers to stays, and reports whether it
+// did.
 func (r *Review) withholdPointer(p *pointers, i int) bool {
 	self := p.selves.at(i)
 	if !r.allWithheld(p, i) {
@@ -416,8 +431,8 @@ func (r *Review) withholdPointer(p *pointers, i int) bool {
 	return true
 }
 
-// allWithheld reports whether the targets of pointer i stay; for more than an unticked line of the form
-// where they say why it is.
+// allWithheld reports whether the targets of pointer i stay; for more than an unticked line of
+// the form where they say why it is.
 func (r *Review) allWithheld(p *pointers, i int) (some bool) {
 	self, why := p.selves.at(i), p.why[i]
 	from, to := p.of(i)

@@ -6,8 +6,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// role is what resources of a type are in a patient's record. It decides whether one goes by itself,
-// or with what refers to it (EHI-8, EHI-9).
+// role is what resources of a type are in a patient's record. It decides whether one goes by
+// itself, or with what refers to it (EHI-8, EHI-9).
 type role uint8
 
 const (
@@ -15,24 +15,25 @@ const (
 	undecided role = iota
 	// statement says something of the patient by itself.
 	statement
-	// thing is a person, place or thing: it says nothing of a patient. It has no line of the form, and
-	// goes where something that goes refers to it.
+	// thing is a person, place or thing: it says nothing of a patient. It has no line of the
+	// form, and goes where something that goes refers to it.
 	thing
-	// part belongs to what refers to it, such as the slot of an appointment or the goal of a plan. It
-	// has a line of the form; beside that it stays where something refers to it that stays for more
-	// than an unticked line, and nothing that goes does.
+	// part belongs to what refers to it, such as the slot of an appointment or the goal of a
+	// plan. It has a line of the form; beside that it stays where something refers to it that
+	// stays for more than an unticked line, and nothing that goes does.
 	part
 	// definition is a part of what was done by it: a questionnaire, a protocol.
 	definition
 )
 
-// roleTable is the role of each type of R4. Statements are the types of the patient compartment, and
-// those that tell of bills, messages and whole records of it. Of the compartment, Device is a thing
-// (one of a patient to which nothing refers goes), and Goal, RelatedPerson, Person, Schedule,
-// Specimen and BodyStructure are parts: another resource says what they are for. A CareTeam says that by
-// itself, and mostly names who treats the patient anyway.
+// roleTable is the role of each type of R4. Statements are the types of the patient compartment,
+// and those that tell of bills, messages and whole records of it. Of the compartment, Device is
+// a thing (one of a patient to which nothing refers goes), and Goal, RelatedPerson, Person,
+// Schedule, Specimen and BodyStructure are parts: another resource says what they are for. A
+// CareTeam says that by itself, and mostly names who treats the patient anyway.
 var roleTable = map[role]string{
-	statement: `Account AdverseEvent AllergyIntolerance Appointment AppointmentResponse AuditEvent Basic
+	statement: `Account AdverseEvent AllergyIntolerance Appointment AppointmentResponse ` +
+		`AuditEvent Basic
 		Binary Bundle CarePlan CareTeam ChargeItem Claim ClaimResponse ClinicalImpression Communication
 		CommunicationRequest Composition Condition Consent Contract Coverage CoverageEligibilityRequest
 		CoverageEligibilityResponse DetectedIssue DeviceRequest DeviceUseStatement DiagnosticReport
@@ -44,7 +45,8 @@ var roleTable = map[role]string{
 		PaymentReconciliation Procedure Provenance QuestionnaireResponse RequestGroup ResearchSubject
 		RiskAssessment ServiceRequest Subscription SupplyDelivery SupplyRequest Task VerificationResult
 		VisionPrescription`,
-	thing: `Practitioner PractitionerRole Organization OrganizationAffiliation Location HealthcareService
+	thing: `Practitioner PractitionerRole Organization OrganizationAffiliation Location ` +
+		`HealthcareService
 		Endpoint InsurancePlan Device DeviceDefinition DeviceMetric Medication MedicationKnowledge
 		Substance SubstanceNucleicAcid SubstancePolymer SubstanceProtein SubstanceReferenceInformation
 		SubstanceSourceMaterial SubstanceSpecification BiologicallyDerivedProduct MedicinalProduct

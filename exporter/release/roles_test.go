@@ -8,8 +8,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// EHI-8, EHI-9: of each type of R4 it is decided once whether its resources go by themselves or with
-// what refers to them. What the patient compartment has is a statement, unless it is named here.
+// EHI-8, EHI-9: of each type of R4 it is decided once whether its resources go by themselves or
+// with what refers to them. What the patient compartment has is a statement, unless it is named
+// here.
 func TestEHI9EveryTypeOfR4HasARole(t *testing.T) {
 	named := map[string]int{}
 	for _, names := range roleTable {
@@ -24,7 +25,9 @@ func TestEHI9EveryTypeOfR4HasARole(t *testing.T) {
 		delete(named, typ)
 		r := roles[fhir.TypeNumber([]byte(typ))]
 		hasPatient := fhir.CompartmentPaths(typ) != nil
-		partsOfPatients := []string{"BodyStructure", "Device", "Goal", "Person", "RelatedPerson", "Schedule", "Specimen"}
+		partsOfPatients := []string{
+			"BodyStructure", "Device", "Goal", "Person", "RelatedPerson", "Schedule", "Specimen",
+		}
 		if hasPatient && (r == statement) == slices.Contains(partsOfPatients, typ) {
 			t.Errorf("%s has a patient, and the role %d", typ, r)
 		}

@@ -10,16 +10,19 @@ import (
 
 // Lengths of ids that are looked for in texts.
 const (
-	// minSecret is the length from which an id of a withheld resource is looked for in every text of the released ones. Shorter
-	// ones ("1", "home") are words of any text; they are masked in references alone.
+	// minSecret is the length from which an id of a withheld resource is looked for in every
+	// text of the released ones. Shorter ones ("1", "home") are words of any text; they are
+	// masked in references alone.
 	minSecret = 12
-	// looseSecret is the length from which it counts also inside of a longer word: chance makes no such match.
+	// looseSecret is the length from which it counts also inside of a longer word: chance makes
+	// no such match.
 	looseSecret = 20
 )
 
-// secrets finds the ids of withheld resources in texts. The ids themselves are in the index; here is what tells most texts
-// apart from all of them: the bytes that ids are made of, their lengths, and how long ones end. What it costs to look
-// through a text does not depend on how many ids there are.
+// secrets finds the ids of withheld resources in texts. The ids themselves are in the index;
+// here is what tells most texts apart from all of them: the bytes that ids are made of, their
+// lengths, and how long ones end. What it costs to look through a text does not depend on how
+// many ids there are.
 type secrets struct {
 	index verdicts
 	idSpellings
@@ -166,7 +169,8 @@ func insert(sorted []int, n int) []int {
 	return slices.Insert(sorted, at, n)
 }
 
-// conclude begins the search, once everything is decided: the filter has the hashes of all withheld ids.
+// conclude begins the search, once everything is decided: the filter has the hashes of all
+// withheld ids.
 func (s *secrets) conclude(f filter) {
 	if len(s.words)+len(s.loose) > 0 {
 		s.filter = f
@@ -212,8 +216,8 @@ func (a *alphabet) merge(o *alphabet) {
 	}
 }
 
-// stretch is where the first run of an alphabet's bytes that is at least so long begins and ends, from
-// a place in a text on; -1 where there is none. It looks at one byte in many.
+// stretch is where the first run of an alphabet's bytes that is at least so long begins and
+// ends, from a place in a text on; -1 where there is none. It looks at one byte in many.
 func (a *alphabet) stretch(text []byte, from, shortest int) (begin, end int) {
 	for from+shortest <= len(text) {
 		at := from + shortest - 1
@@ -278,8 +282,8 @@ func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
 	return false
 }
 
-// is reports whether a text is the id of a withheld resource, and of no released one: as it is spelled,
-// or, of an id without capitals, in capitals alone.
+// is reports whether a text is the id of a withheld resource, and of no released one: as it is
+// spelled, or, of an id without capitals, in capitals alone.
 func (s *secrets) is(text []byte) bool {
 	if s.isExactly(text) {
 		return true
@@ -303,8 +307,8 @@ func alphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// tails is a set of the last bytes of ids. It has a fixed size: of some 100,000 different tails on it lets most texts of the
-// ids' alphabet pass, and the filter decides.
+// tails is a set of the last bytes of ids. It has a fixed size: of some 100,000 different tails
+// on it lets most texts of the ids' alphabet pass, and the filter decides.
 type tails [1 << 21 / 64]uint64
 
 const tailBytes = 8
@@ -323,8 +327,8 @@ func tailBit(text []byte) uint64 {
 	return binary.LittleEndian.Uint64(text) * 0x9e3779b97f4a7c15 >> (64 - 21)
 }
 
-// filter is a Bloom filter of hashes: of those that are not in it, one in a hundred passes. Both bits of a hash are in one word, so that a look at
-// it waits for memory once.
+// filter is a Bloom filter of hashes: of those that are not in it, one in a hundred passes. Both
+// bits of a hash are in one word, so that a look at it waits for memory once.
 type filter []uint64
 
 // newFilter makes one for n hashes, of 16 to 32 bits each.

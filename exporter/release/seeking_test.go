@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// However many references lead out of a record, few of them are held at a time, and each is looked for.
+// However many references lead out of a record, few of them are held at a time, and each is
+// looked for.
 func TestSeekingHoldsFewOfManyReferences(t *testing.T) {
 	const lines, each = 50_000, 2
 	gathered, sought := seeking{}, map[Name]bool{}
@@ -17,7 +18,10 @@ func TestSeekingHoldsFewOfManyReferences(t *testing.T) {
 	for i := range lines {
 		var strays []target
 		for k := range each {
-			strays = append(strays, target{[]byte("Device"), fmt.Appendf(nil, "device-%d-%d", i, k)})
+			strays = append(strays, target{
+				[]byte("Device"),
+				fmt.Appendf(nil, "device-%d-%d", i, k),
+			})
 		}
 		gathered.add(strays)
 		gathered.add(strays) // again is not found

@@ -12,22 +12,30 @@ import (
 
 const hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
 
-// EHI-9: what says nothing but something of a resource stays with it, also where a line that came before
-// said nothing that keeps that resource, and a later one does.
+// EHI-9: what says nothing but something of a resource stays with it, also where a line that
+// came before said nothing that keeps that resource, and a later one does.
 func TestEHI9WhatCameOnceMoreIsDecidedAboutAnew(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Billing: {}}}, ehi.KickOff{})
+	p, err := rules.Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{
+		ehi.MedicalRecord: {},
+		ehi.Visits:        {},
+		ehi.Billing:       {},
+	}}, ehi.KickOff{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, again := `{"resourceType":"Condition","id":"c"}`, `{"resourceType":"Condition","id":"c",`+hivLabel+`}`
-	about := `{"resourceType":"Provenance","id":"p","target":[{"reference":"Condition/c"}],"recorded":"2020-01-01T00:00:00Z"}`
-	of := `{"resourceType":"Provenance","id":"q","target":[{"reference":"Provenance/p"}],"recorded":"2020-01-02T00:00:00Z"}`
+	first, again := `{"resourceType":"Condition","id":"c"}`,
+		`{"resourceType":"Condition","id":"c",`+hivLabel+`}`
+	about := `{"resourceType":"Provenance","id":"p","target":[{"reference":"Condition/c"}],` +
+		`"recorded":"2020-01-01T00:00:00Z"}`
+	of := `{"resourceType":"Provenance","id":"q","target":[{"reference":"Provenance/p"}],` +
+		`"recorded":"2020-01-02T00:00:00Z"}`
 	for _, lines := range [][]string{
-		{first, about, of}, {first, about, of, again}, {first, about, again, of}, {first, again, about, of}, {again, first, about, of},
+		{first, about, of}, {first, about, of, again}, {first, about, again, of},
+		{first, again, about, of}, {again, first, about, of},
 		{about, of, first, again}, {about, first, of, again},
 	} {
 		for _, resolved := range []bool{false, true} {
@@ -35,14 +43,16 @@ func TestEHI9WhatCameOnceMoreIsDecidedAboutAnew(t *testing.T) {
 			for _, line := range lines {
 				_, goes, err := x.Release([]byte(line))
 				if want := len(lines) == 3; goes != want || err != nil {
-					t.Errorf("of\n%s\nthis goes: %v, want %v (%v):\n%s", strings.Join(lines, "\n"), goes, want, err, line)
+					t.Errorf("of\n%s\nthis goes: %v, want %v (%v):\n%s", strings.Join(lines, "\n"),
+						goes, want, err, line)
 				}
 			}
 		}
 	}
 }
 
-// EHI-9: of what is about the Patient alone nothing is kept, as he goes; where he does not, what is about him stays.
+// EHI-9: of what is about the Patient alone nothing is kept, as he goes; where he does not, what
+// is about him stays.
 func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -83,7 +93,8 @@ func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 		}
 		_, goes, err := Decided(t, p, true, c.lines...).Releaser().Release([]byte(specimen))
 		if goes != c.goes || err != nil {
-			t.Errorf("of\n%s\nthe specimen goes: %v, want %v (%v)", strings.Join(c.lines, "\n"), goes, c.goes, err)
+			t.Errorf("of\n%s\nthe specimen goes: %v, want %v (%v)", strings.Join(c.lines, "\n"),
+				goes, c.goes, err)
 		}
 	}
 }
@@ -99,7 +110,8 @@ func TestEHI9NothingIsSettledTooEarly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := drawRecord(t, "ExplanationOfBenefit", "ClaimResponse", "Communication", "Goal", "Binary")
+		lines := drawRecord(t, "ExplanationOfBenefit", "ClaimResponse", "Communication", "Goal",
+			"Binary")
 		for range rapid.IntRange(0, 3).Draw(t, "twice") {
 			once := rapid.SampledFrom(lines).Draw(t, "once")
 			again := strings.TrimSuffix(once, "}") + "," + hivLabel + "}"
@@ -125,7 +137,8 @@ func TestEHI9NothingIsSettledTooEarly(t *testing.T) {
 			out, goes, err := x.Release([]byte(line))
 			left, stands, wrong := y.Release([]byte(line))
 			if goes != stands || string(out) != string(left) || (err == nil) != (wrong == nil) {
-				t.Fatalf("%s\nbecame %v %s (%v)\n  want %v %s (%v)", line, goes, out, err, stands, left, wrong)
+				t.Fatalf("%s\nbecame %v %s (%v)\n  want %v %s (%v)", line, goes, out, err, stands,
+					left, wrong)
 			}
 		}
 	})

@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// A code is looked at in whatever shape it comes: as a number, alone in place of its Coding, in a list,
-// in an object of another kind. R4 has none of these; a source may have them nevertheless. What is no
-// Coding as R4 has it counts as a code of every system.
+// A code is looked at in whatever shape it comes: as a number, alone in place of its Coding, in
+// a list, in an object of another kind. R4 has none of these; a source may have them
+// nevertheless. What is no Coding as R4 has it counts as a code of every system.
 
 // holdsCodes reports whether fields of a name hold codes, Codings or CodeableConcepts.
 func holdsCodes(name []byte) bool {
@@ -15,11 +15,14 @@ func holdsCodes(name []byte) bool {
 		return false
 	}
 	switch last := name[len(name)-1]; {
-	case last|0x20 != 'e' && last|0x20 != 'g' && last|0x20 != 't' && name[0]|0x20 != 's' && name[0] != '_': // as most
+	// as most
+	case last|0x20 != 'e' && last|0x20 != 'g' && last|0x20 != 't' && name[0]|0x20 != 's' &&
+		name[0] != '_':
 		return false
 	case bytes.HasSuffix(name, []byte("ode")), bytes.HasSuffix(name, []byte("oding")):
 		last := name[:bytes.LastIndexByte(name, 'o')]
-		return bytes.HasSuffix(last, []byte("c")) || bytes.HasSuffix(last, []byte("C")) && string(name) != "postalCode"
+		return bytes.HasSuffix(last, []byte("c")) ||
+			bytes.HasSuffix(last, []byte("C")) && string(name) != "postalCode"
 	case bytes.HasSuffix(name, []byte("CodeableConcept")):
 		return true
 	}
@@ -29,8 +32,8 @@ func holdsCodes(name []byte) bool {
 	return isSecurity(name) && string(name) != "securityContext"
 }
 
-// isSecurity reports whether a field is of security labels, in whatever case, or is what stands beside
-// one that has no value of its own.
+// isSecurity reports whether a field is of security labels, in whatever case, or is what stands
+// beside one that has no value of its own.
 func isSecurity(name []byte) bool {
 	const security = "security"
 	name = bytes.TrimLeft(name, "_")
@@ -88,7 +91,8 @@ func (x *examiner) scalarCode(f *facts) {
 		in.shown = w.content()
 	case string(name) == "text" && !inList:
 		in.told = w.content()
-	case holdsCodes(name) && !inList && (bytes.HasSuffix(name, []byte("ode")) || bytes.HasSuffix(name, []byte("ODE"))):
+	case holdsCodes(name) && !inList &&
+		(bytes.HasSuffix(name, []byte("ode")) || bytes.HasSuffix(name, []byte("ODE"))):
 		x.policy.sensitive.lookup(nil, w.content(), x.isLabel(w.depth), f.addSensitive)
 	case holdsCodes(name), in.codes && !besidesCodes(name):
 		x.anywhere(f, w.content())
@@ -103,10 +107,11 @@ func (x *examiner) anywhere(f *facts, code []byte) {
 	}
 }
 
-// plainNumber is a number without fraction of zeros and exponent: 86406008 for 8.6406008e7. It is nil
-// for what is none, or has neither.
+// plainNumber is a number without fraction of zeros and exponent: 86406008 for 8.6406008e7. It
+// is nil for what is none, or has neither.
 func plainNumber(code []byte) []byte {
-	if len(code) == 0 || len(code) > 40 || !bytes.ContainsAny(code, ".eE") || code[0] != '-' && (code[0] < '0' || code[0] > '9') {
+	if len(code) == 0 || len(code) > 40 || !bytes.ContainsAny(code, ".eE") ||
+		code[0] != '-' && (code[0] < '0' || code[0] > '9') {
 		return nil
 	}
 	n, err := strconv.ParseFloat(string(code), 64)
@@ -137,7 +142,8 @@ func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
 	}
 }
 
-// content is a scalar as text: a text without quotes and escapes, else as it is spelled. nil is null.
+// content is a scalar as text: a text without quotes and escapes, else as it is spelled. nil is
+// null.
 func (w *walk) content() []byte {
 	switch raw := w.src[w.start:w.end]; {
 	case w.isText:
@@ -164,8 +170,8 @@ func (x *examiner) concepts(line []byte, t traitKind) bool {
 	}
 }
 
-// concept goes over a CodeableConcept, a Coding, or a list of them. ok is false where it is something
-// else, or where a code may keep the resource.
+// concept goes over a CodeableConcept, a Coding, or a list of them. ok is false where it is
+// something else, or where a code may keep the resource.
 func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 	line = afterSpace(line)
 	if len(line) == 0 {
@@ -206,7 +212,9 @@ func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 type conceptFields struct{ system, code bool }
 
 // conceptField goes over a field of a CodeableConcept or Coding.
-func (x *examiner) conceptField(line []byte, t traitKind, holds *conceptFields) (rest []byte, ok bool) {
+func (x *examiner) conceptField(
+	line []byte, t traitKind, holds *conceptFields,
+) (rest []byte, ok bool) {
 	if len(line) == 0 || line[0] != '"' {
 		return nil, false
 	}
@@ -249,8 +257,8 @@ func (x *examiner) conceptField(line []byte, t traitKind, holds *conceptFields) 
 	return x.conceptText(line, first, t)
 }
 
-// codingText is where the text of a field begins that is spelled as most fields of Codings are; 0 where
-// it is spelled otherwise.
+// codingText is where the text of a field begins that is spelled as most fields of Codings are;
+// 0 where it is spelled otherwise.
 func codingText(line []byte) int {
 	const code, system, display = `"code":"`, `"system":"`, `"display":"`
 	switch {

@@ -37,8 +37,8 @@ func (t *Table) mayShow(text []byte) bool {
 	return false
 }
 
-// mayShow is that of the table, of a text that has certain marks: most that pass for more than words come
-// again and again.
+// mayShow is that of the table, of a text that has certain marks: most that pass for more than
+// words come again and again.
 func (x *examiner) mayShow(text []byte, m marks) bool {
 	if !mayShowCode(text) && !(m.mayHide() && isDisguised(text)) {
 		return false
@@ -71,10 +71,12 @@ func mayShowCode(text []byte) bool {
 	if startsCode(text) {
 		return true
 	}
-	if at := bytes.IndexByte(text[:min(len(text), longestName)], ':'); at >= 0 && startsCode(text[at+1:]) {
+	at := bytes.IndexByte(text[:min(len(text), longestName)], ':')
+	if at >= 0 && startsCode(text[at+1:]) {
 		return true
 	}
-	if last := bytes.TrimRight(text, " ."); len(last) > 0 && (last[len(last)-1] == ']' || last[len(last)-1] == ')') {
+	last := bytes.TrimRight(text, " .")
+	if len(last) > 0 && (last[len(last)-1] == ']' || last[len(last)-1] == ')') {
 		open := bytes.LastIndexAny(last, "[(")
 		return open >= 0 && len(last)-open < longestShown && startsCode(last[open:])
 	}
@@ -92,7 +94,8 @@ func startsCode(text []byte) bool {
 	}
 	switch {
 	case isDigit(text[0]):
-		return len(text) > 5 && bytes.IndexFunc(text[:6], func(r rune) bool { return r < '0' || r > '9' }) < 0
+		return len(text) > 5 &&
+			bytes.IndexFunc(text[:6], func(r rune) bool { return r < '0' || r > '9' }) < 0
 	case isDigit(text[1]), text[0]|0x20 == 'd' && isDigit(text[2]):
 		return true
 	}
@@ -143,7 +146,8 @@ func bracketed(s string) (inner, rest string, is bool) {
 		return "", "", false
 	}
 	inner, rest, is = strings.Cut(s[1:], closing)
-	return strings.TrimSpace(inner), strings.TrimSpace(rest), is && len(inner) < longestShown && inner != ""
+	return strings.TrimSpace(inner), strings.TrimSpace(rest), is && len(inner) < longestShown &&
+		inner != ""
 }
 
 // namedCode is the code with which a text begins, with or without the name of its system before it.
@@ -183,7 +187,8 @@ func standsApart(rest string) bool {
 		return true
 	}
 	rest = strings.TrimSpace(rest)
-	return rest == "" || rest[0] == '-' && strings.HasPrefix(rest, "- ") || strings.IndexByte(":|;/=([", rest[0]) >= 0
+	return rest == "" || rest[0] == '-' && strings.HasPrefix(rest, "- ") ||
+		strings.IndexByte(":|;/=([", rest[0]) >= 0
 }
 
 // looksLikeICD10 reports whether a plain code has the shape of those of ICD-10, or of SKS.
@@ -264,14 +269,16 @@ func (t *Table) lookupD(in, code string, add func(category string)) {
 
 // codeSystems are those that are known here, labels aside.
 var codeSystems = map[string]bool{
-	icd10: true, icd10Procedures: true, icd11: true, anyICD: true, icd9: true, icd9Procedures: true, snomed: true,
-	loinc: true, rxNorm: true, cpt: true, hcpcs: true, ndc: true, atc: true,
+	icd10: true, icd10Procedures: true, icd11: true, anyICD: true, icd9: true, icd9Procedures: true,
+	snomed: true,
+	loinc:  true, rxNorm: true, cpt: true, hcpcs: true, ndc: true, atc: true,
 }
 
 // shows takes in what an object shows that closes: a Coding whose system is not known, or a concept
 // without a Coding of one that is.
 func (x *examiner) shows(f *facts, c *coding) {
-	if len(c.shown) > 0 && c.ref == nil && !c.refers && (c.codes || c.system != nil || c.code != nil) &&
+	if len(c.shown) > 0 && c.ref == nil && !c.refers &&
+		(c.codes || c.system != nil || c.code != nil) &&
 		!(len(c.code) > 0 && codeSystems[canonicalSystem(string(c.system))]) {
 		x.policy.sensitive.lookupShown(c.shown, f.addSensitive)
 	}
@@ -318,7 +325,8 @@ func (x *examiner) showsCode(line []byte) bool {
 			if end < 0 {
 				return true
 			}
-			if text := rest[1 : end-1]; escaped && mayShowCode(text) || x.mayShow(text, disguiseMark) {
+			text := rest[1 : end-1]
+			if escaped && mayShowCode(text) || x.mayShow(text, disguiseMark) {
 				return true
 			}
 			rest = rest[end:]

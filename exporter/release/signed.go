@@ -7,9 +7,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Signature is made over a resource as it was, or over what that refers to, and may hold it (an enveloping
-// one). Where anything is left out of a resource, or masked in it, none goes with it: it would not fit what is
-// left, and may hold what is not. What nothing uses, or leads nowhere, is no secret that one could hold.
+// A Signature is made over a resource as it was, or over what that refers to, and may hold it
+// (an enveloping one). Where anything is left out of a resource, or masked in it, none goes with
+// it: it would not fit what is left, and may hold what is not. What nothing uses, or leads
+// nowhere, is no secret that one could hold.
 
 // altered reports whether the edits of a line leave out or mask what is withheld.
 func altered(edits []fhir.Edit) bool {
@@ -20,8 +21,8 @@ func altered(edits []fhir.Edit) bool {
 
 var signedName = newNeedle("ignature")
 
-// unsigned is a resource without its Signatures, wherever they stand. Those of resources within it went with
-// these, or stayed.
+// unsigned is a resource without its Signatures, wherever they stand. Those of resources within
+// it went with these, or stayed.
 func (r *reviewed) unsigned(line []byte) ([]byte, error) {
 	if !signedName.in(line) && !hasCodedEscapes(line) {
 		return line, nil
@@ -53,7 +54,9 @@ func (p *pruner) cutSignatures(line []byte, within []innerResource) {
 		if slices.ContainsFunc(within, holds) {
 			continue
 		}
-		p.edits = slices.DeleteFunc(p.edits, func(e fhir.Edit) bool { return start <= e.Start && e.End <= w.end })
+		p.edits = slices.DeleteFunc(p.edits, func(e fhir.Edit) bool {
+			return start <= e.Start && e.End <= w.end
+		})
 		p.edits = append(p.edits, fhir.Edit{Start: start, End: w.end})
 	}
 }

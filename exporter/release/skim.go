@@ -20,9 +20,10 @@ type skim struct {
 // skimDepth is how deep a skim goes.
 const skimDepth = 32
 
-// skim gathers the facts of a line that say what it refers to, and its identifiers, and looks at its
-// codes. rest is what follows its type and id. ok is false where only a walk can tell: a field named
-// code may hold what keeps the resource, or one named id or resourceType stands there once more.
+// skim gathers the facts of a line that say what it refers to, and its identifiers, and looks at
+// its codes. rest is what follows its type and id. ok is false where only a walk can tell: a
+// field named code may hold what keeps the resource, or one named id or resourceType stands
+// there once more.
 func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	s.line, s.at, s.depth, s.names[1] = rest, 0, 1, nil
@@ -105,7 +106,8 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 		return !interesting(name) && (!x.bill || x.lineNumbers(name)) && s.open(name)
 	case '{':
 		switch {
-		case s.depth == 2 && slices.Contains(x.entryFields, string(name)), // an entry to a walk, of no list
+		// an entry to a walk, of no list
+		case s.depth == 2 && slices.Contains(x.entryFields, string(name)),
 			string(name) == "reference": // an Identifier, see foreignIdentifiers
 			return false
 		}
@@ -138,7 +140,8 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	s.at = end
 	text, after := s.line[from+1:end-1], s.line[end:]
 	if !interesting(name) {
-		if x.bill && string(name) == "display" && !x.casts && x.line() != nil { // of a Reference, perhaps, that says no more
+		// of a Reference, perhaps, that says no more
+		if x.bill && string(name) == "display" && !x.casts && x.line() != nil {
 			return false
 		}
 		if !escaped {
@@ -197,7 +200,8 @@ func (x *examiner) skimValue(text, after []byte) {
 	x.plainSpot(anyText, []byte("value"), text, after)
 }
 
-// skimURL reports whether the url at hand leads nowhere: one that is no extension's may lead to a Binary.
+// skimURL reports whether the url at hand leads nowhere: one that is no extension's may lead to
+// a Binary.
 func (x *examiner) skimURL() (ok bool) {
 	s := &x.skimmed
 	field := s.names[s.depth]
@@ -207,8 +211,8 @@ func (x *examiner) skimURL() (ok bool) {
 	return x.alone || x.casts || s.depth < 2 || isExtension(field)
 }
 
-// inEntry reports whether what a skim has open is an entry, or within one: what that takes along a walk
-// tells.
+// inEntry reports whether what a skim has open is an entry, or within one: what that takes along
+// a walk tells.
 func (x *examiner) inEntry() bool {
 	return x.skimmed.depth >= 3 && slices.Contains(x.entryFields, string(x.skimmed.names[2]))
 }
@@ -228,8 +232,8 @@ func (s *skim) here() []byte {
 	return s.path
 }
 
-// refers takes a reference in that stands in an object of the path at. ok is false where it names no
-// resource by type and id, see resolve.
+// refers takes a reference in that stands in an object of the path at. ok is false where it
+// names no resource by type and id, see resolve.
 func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	where, isAbout := x.about[string(at)]
 	x.refersAt(f, at, where, isAbout, to, ok)
@@ -254,7 +258,11 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 	case !ok:
 		f.binaries = append(f.binaries, attachmentsTo(to, f.presented(top), tells)...)
 	case string(to.typ) == binaryType:
-		f.binaries = append(f.binaries, attachment{target: to, presented: f.presented(top), tells: tells})
+		f.binaries = append(f.binaries, attachment{
+			target:    to,
+			presented: f.presented(top),
+			tells:     tells,
+		})
 	}
 	switch {
 	case !ok && !to.exactly():
@@ -267,8 +275,8 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
 }
 
-// identifies reports whether the value of the object where a skim is tells what the resource is called,
-// or what it contains.
+// identifies reports whether the value of the object where a skim is tells what the resource is
+// called, or what it contains.
 func (x *examiner) identifies() bool {
 	kind := identifierAt(x.facts.number, x.skimmed.here())
 	return kind == ownIdentifier || kind == sharedIdentifier

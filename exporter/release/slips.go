@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Whoever types a code may take a letter for the digit that it looks like. Where the codes of a system
-// have no such letter, it is read as that digit: F1O.20 of ICD-10 is F10.20.
+// Whoever types a code may take a letter for the digit that it looks like. Where the codes of a
+// system have no such letter, it is read as that digit: F1O.20 of ICD-10 is F10.20.
 
 // slip says where the codes of a system have no letters that look like digits.
 type slip struct {
@@ -14,8 +14,8 @@ type slip struct {
 	except        []int
 }
 
-// slips are those of the systems. Without a system a code may be one of any, or an abbreviation: there an O
-// alone counts, behind a digit (6C4O, but not pCO2).
+// slips are those of the systems. Without a system a code may be one of any, or an abbreviation:
+// there an O alone counts, behind a digit (6C4O, but not pCO2).
 var slips = map[string]slip{
 	icd10:           {zero: 1, one: 1, el: 1},
 	icd9:            {zero: 0, one: 1, el: 1},
@@ -34,13 +34,14 @@ var slips = map[string]slip{
 
 const digits = "0123456789"
 
-// mayBeSlipped tells most plain codes apart from those that slipped may change: it takes no word for a code.
+// mayBeSlipped tells most plain codes apart from those that slipped may change: it takes no word
+// for a code.
 func mayBeSlipped(code string) bool {
 	return strings.ContainsAny(code, digits) && (strings.ContainsAny(code, "OIL") || code[0] == '0')
 }
 
-// slipped is a plain code of a system with the digits for which it has letters, and the other way round: of
-// ICD-10 the first is a letter.
+// slipped is a plain code of a system with the digits for which it has letters, and the other
+// way round: of ICD-10 the first is a letter.
 func slipped(system, code string) (right string, is bool) {
 	s, known := slips[system]
 	if !known || !mayBeSlipped(code) {
@@ -86,7 +87,8 @@ func suspicious(text []byte) bool {
 	return false
 }
 
-// mayBeSlip reports whether some code that a text holds is in the table, of whatever system, but for slips.
+// mayBeSlip reports whether some code that a text holds is in the table, of whatever system, but
+// for slips.
 func (t *Table) mayBeSlip(text []byte) bool {
 	if !suspicious(text) {
 		return false
@@ -103,7 +105,8 @@ func (t *Table) mayBeSlip(text []byte) bool {
 			if t.hasCode([]byte(right)) || t.hasPrefix([]byte(right)) {
 				return true
 			}
-			if short, is := padded(system, right); is && (t.hasCode([]byte(short)) || t.hasPrefix([]byte(short))) {
+			if short, is := padded(system, right); is &&
+				(t.hasCode([]byte(short)) || t.hasPrefix([]byte(short))) {
 				return true
 			}
 		}

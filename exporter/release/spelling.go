@@ -63,8 +63,9 @@ var identifiedSystems = map[string]string{
 	"2.16.840.1.113883.6.73":   atc,
 }
 
-// namedSystems are the systems by what all of their names hold, letters and digits alone, in the order in which they are looked for:
-// URLs of every FHIR version, of value sets and of the publishers, and the plain names.
+// namedSystems are the systems by what all of their names hold, letters and digits alone, in the
+// order in which they are looked for: URLs of every FHIR version, of value sets and of the
+// publishers, and the plain names.
 var namedSystems = []struct{ holds, system string }{
 	{"icd10pcs", icd10Procedures}, {"codingicd10", icd10Procedures}, {"icd10", icd10},
 	{"icd11", icd11}, {"icdrelease11", icd11}, {"diseases11", icd11}, {"diseaseseleventh", icd11},
@@ -83,12 +84,14 @@ var namedSystems = []struct{ holds, system string }{
 var plainNames = map[string]string{
 	"i11": icd11, "atc": atc, "atccode": atc, "whoatc": atc, "sct": snomed, "ln": loinc, "cpt": cpt,
 	"cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
-	"i9cp": icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs, // HL7 table 0396
+	// HL7 table 0396
+	"i9cp": icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs,
 	"ndc9": ndc, "ndc10": ndc, "ndc11": ndc,
 }
 
-// canonicalSystem is the name of a code system for the URL, object identifier or name by which it comes, with or without a version; the
-// URL in small letters for those that are not known here, "" for none.
+// canonicalSystem is the name of a code system for the URL, object identifier or name by which
+// it comes, with or without a version; the URL in small letters for those that are not known
+// here, "" for none.
 func canonicalSystem(system string) string {
 	if strings.ContainsAny(system, "%&") {
 		system = string(revealed([]byte(system)))
@@ -133,8 +136,8 @@ func lettersIn(name string) string {
 	}, name)
 }
 
-// namesICD reports whether the name of a system has ICD as a word: https://www.cdc.gov/nchs/icd. ICD-O, of
-// tumours, is another system.
+// namesICD reports whether the name of a system has ICD as a word: https://www.cdc.gov/nchs/icd.
+// ICD-O, of tumours, is another system.
 func namesICD(name string) bool {
 	words := strings.FieldsFunc(name, func(r rune) bool { return r < 'a' || r > 'z' })
 	at := slices.Index(words, "icd")
@@ -147,15 +150,16 @@ var revisions = []string{icd10, icd9, icd11}
 // registered is what the object identifiers of HL7's registry begin with.
 const registered = "2.16.840.1.113883."
 
-// identifiedSystem is the system of which a name holds the object identifier; "" for none. A version
-// may follow it in whatever way.
+// identifiedSystem is the system of which a name holds the object identifier; "" for none. A
+// version may follow it in whatever way.
 func identifiedSystem(name string) string {
 	at := strings.Index(name, registered)
 	if at < 0 {
 		return ""
 	}
 	name = name[at:]
-	if end := strings.IndexFunc(name, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); end >= 0 {
+	end := strings.IndexFunc(name, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
+	if end >= 0 {
 		name = name[:end]
 	}
 	for len(name) > len(registered) {
@@ -173,7 +177,8 @@ func mayBeDiagnosis(code string) bool {
 	return len(code) != 7 || strings.IndexByte("0123456789BCDFGH", code[0]) < 0
 }
 
-// levels are the two of HCPCS: claims name one system for both, and no code of one looks like one of the other.
+// levels are the two of HCPCS: claims name one system for both, and no code of one looks like
+// one of the other.
 var levels = map[string]string{cpt: hcpcs, hcpcs: cpt}
 
 // codeAlphabet is what plain codes are made of.
@@ -195,7 +200,8 @@ var codeBytes = func() (class [256]byte) {
 	return class
 }()
 
-// plainCode is a code as it is compared: capital letters and digits alone. Dots, hyphens and spaces come and go (T74.11XA, T7411XA).
+// plainCode is a code as it is compared: capital letters and digits alone. Dots, hyphens and
+// spaces come and go (T74.11XA, T7411XA).
 func plainCode(code []byte) string {
 	plain := make([]byte, 0, len(code))
 	for _, c := range code {
@@ -206,8 +212,8 @@ func plainCode(code []byte) string {
 	return string(plain)
 }
 
-// telling reports whether a code without a system can be taken for one of any: it has a letter or a dot, or is too long for a number of
-// somebody's own list.
+// telling reports whether a code without a system can be taken for one of any: it has a letter
+// or a dot, or is too long for a number of somebody's own list.
 func telling(code []byte) bool {
 	digits := 0
 	for _, c := range code {
@@ -219,8 +225,9 @@ func telling(code []byte) bool {
 	return digits > 5
 }
 
-// candidates are the codes that a text may hold: all of it, and each part of a text that is more than a code, such as a SNOMED CT expression
-// (86406008|HIV|:...) or a code with its system or meaning (F10.20 Alcohol dependence).
+// candidates are the codes that a text may hold: all of it, and each part of a text that is more
+// than a code, such as a SNOMED CT expression (86406008|HIV|:...) or a code with its system or
+// meaning (F10.20 Alcohol dependence).
 func candidates(code []byte) []string {
 	out := []string{plainCode(code)}
 	parts := strings.FieldsFunc(string(code), func(r rune) bool {
@@ -239,8 +246,8 @@ func candidates(code []byte) []string {
 // of them with something behind it.
 func hasModifiers(system string) bool { return system == cpt || system == hcpcs }
 
-// padded gives a code without zeros before it, where they mean nothing: the codes of SNOMED CT, LOINC and
-// RxNorm are numbers.
+// padded gives a code without zeros before it, where they mean nothing: the codes of SNOMED CT,
+// LOINC and RxNorm are numbers.
 func padded(system, code string) (short string, is bool) {
 	switch system {
 	case snomed, loinc, rxNorm, "":
@@ -250,8 +257,9 @@ func padded(system, code string) (short string, is bool) {
 	return "", false
 }
 
-// spellings are the codes by which one of a system comes: an ICD-9-CM code whose leading zero a spreadsheet took, and an NDC of eleven digits
-// (5-4-2) as one of ten, which lacks the leading zero of one part.
+// spellings are the codes by which one of a system comes: an ICD-9-CM code whose leading zero a
+// spreadsheet took, and an NDC of eleven digits (5-4-2) as one of ten, which lacks the leading
+// zero of one part.
 func spellings(system, code string) []string {
 	out := []string{code}
 	switch {

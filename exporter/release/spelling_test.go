@@ -16,32 +16,54 @@ import (
 // systemSpellings are the names by which each system of the shipped table comes.
 var systemSpellings = map[string][]string{
 	actCode: {
-		"http://terminology.hl7.org/CodeSystem/v3-ActCode", "https://terminology.hl7.org/CodeSystem/v3-ActCode/",
+		"http://terminology.hl7.org/CodeSystem/v3-ActCode",
+		"https://terminology.hl7.org/CodeSystem/v3-ActCode/",
 		"http://terminology.hl7.org/CodeSystem/v3-ActCode|9.0.0", "http://hl7.org/fhir/v3/ActCode",
 		"urn:oid:2.16.840.1.113883.5.4", "URN:OID:2.16.840.1.113883.5.4", "2.16.840.1.113883.5.4",
-		"http://terminology.hl7.org/ValueSet/v3-ActCode", "http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy",
-		"http://terminology.hl7.org/CodeSystem/v3-ActPrivacyLaw", "http://terminology.hl7.org/ValueSet/v3-ActPrivacyLaw",
-		"http://terminology.hl7.org/CodeSystem/v3-ActPrivacyPolicy", "urn:oid:2.16.840.1.113883.1.11.20428",
-		"http://hl7.org/fhir/ValueSet/security-labels", "http://hl7.org/fhir/security-label", "http://example.org/labels",
-		"http://hl7.org/fhir/ActCode", "ActCode", " http://terminology.hl7.org/CodeSystem/V3-ACTCODE ",
+		"http://terminology.hl7.org/ValueSet/v3-ActCode",
+		"http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy",
+		"http://terminology.hl7.org/CodeSystem/v3-ActPrivacyLaw",
+		"http://terminology.hl7.org/ValueSet/v3-ActPrivacyLaw",
+		"http://terminology.hl7.org/CodeSystem/v3-ActPrivacyPolicy",
+		"urn:oid:2.16.840.1.113883.1.11.20428",
+		"http://hl7.org/fhir/ValueSet/security-labels",
+		"http://hl7.org/fhir/security-label",
+		"http://example.org/labels",
+		"http://hl7.org/fhir/ActCode",
+		"ActCode",
+		" http://terminology.hl7.org/CodeSystem/V3-ACTCODE ",
 	},
 	confidentiality: {
-		"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "http://hl7.org/fhir/v3/Confidentiality",
+		"http://terminology.hl7.org/CodeSystem/v3-Confidentiality",
+		"http://hl7.org/fhir/v3/Confidentiality",
 		"urn:oid:2.16.840.1.113883.5.25",
 		"http://terminology.hl7.org/CodeSystem/v3-Confidentiality|2.0", "Confidentiality",
-		"http://hl7.org/fhir/v3/Confidentiality/", "http://terminology.hl7.org/ValueSet/v3-ConfidentialityClassification",
+		"http://hl7.org/fhir/v3/Confidentiality/",
+		"http://terminology.hl7.org/ValueSet/v3-ConfidentialityClassification",
 	},
 	hl7v2: {"http://terminology.hl7.org/CodeSystem/v2-0177", "http://hl7.org/fhir/v2/0177",
 		"urn:oid:2.16.840.1.113883.12.177"},
 	icd10: {
-		"http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-10-us",
-		"urn:oid:2.16.840.1.113883.6.90", "urn:oid:2.16.840.1.113883.6.3", "http://hl7.org/fhir/sid/icd-10-cm|2024",
-		"http://hl7.org/fhir/sid/icd-10-cm/2024", "https://hl7.org/fhir/sid/ICD-10-CM", "ICD-10-CM", "ICD10", "I10",
+		"http://hl7.org/fhir/sid/icd-10-cm",
+		"http://hl7.org/fhir/sid/icd-10",
+		"http://hl7.org/fhir/sid/icd-10-us",
+		"urn:oid:2.16.840.1.113883.6.90",
+		"urn:oid:2.16.840.1.113883.6.3",
+		"http://hl7.org/fhir/sid/icd-10-cm|2024",
+		"http://hl7.org/fhir/sid/icd-10-cm/2024",
+		"https://hl7.org/fhir/sid/ICD-10-CM",
+		"ICD-10-CM",
+		"ICD10",
+		"I10",
 		"http://id.who.int/icd/release/10/2019", "urn:oid:2.16.840.1.113883.6.90:2024",
 		"urn:oid: 2.16.840.1.113883.6.90 ",
-		"urn:oid:2.16.840.1.113883.6.90.2024", "I10CM", "http://www.cms.gov/Medicare/Coding/ICD10", "ICD 10 CM",
+		"urn:oid:2.16.840.1.113883.6.90.2024",
+		"I10CM",
+		"http://www.cms.gov/Medicare/Coding/ICD10",
+		"ICD 10 CM",
 		fullWidth("http://hl7.org/fhir/sid/icd-10-cm"), "2.16.840.1.113883.6.90",
-		"International Classification of Diseases, 10th Revision", "International Classification of Diseases, Tenth Revision",
+		"International Classification of Diseases, 10th Revision",
+		"International Classification of Diseases, Tenth Revision",
 	},
 	icd10Procedures: {
 		"http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs",
@@ -50,7 +72,11 @@ var systemSpellings = map[string][]string{
 	icd9: {
 		"http://hl7.org/fhir/sid/icd-9-cm", "http://hl7.org/fhir/sid/icd-9-cm/diagnosis",
 		"urn:oid:2.16.840.1.113883.6.103",
-		"urn:oid:2.16.840.1.113883.6.2", "http://hl7.org/fhir/sid/icd-9-cm|2014", "ICD-9-CM", "ICD9", "I9CDX",
+		"urn:oid:2.16.840.1.113883.6.2",
+		"http://hl7.org/fhir/sid/icd-9-cm|2014",
+		"ICD-9-CM",
+		"ICD9",
+		"I9CDX",
 		"urn:oid:2.16.840.1.113883.6.42",
 	},
 	icd9Procedures: {
@@ -58,8 +84,13 @@ var systemSpellings = map[string][]string{
 		"http://hl7.org/fhir/sid/icd-9-cm/procedure",
 	},
 	snomed: {
-		"http://snomed.info/sct", "https://snomed.info/sct/", "http://snomed.info/sct|http://snomed.info/sct/731000124108",
-		"http://snomed.info/sct/731000124108/version/20230901", "urn:oid:2.16.840.1.113883.6.96", "SNOMED-CT", "SCT",
+		"http://snomed.info/sct",
+		"https://snomed.info/sct/",
+		"http://snomed.info/sct|http://snomed.info/sct/731000124108",
+		"http://snomed.info/sct/731000124108/version/20230901",
+		"urn:oid:2.16.840.1.113883.6.96",
+		"SNOMED-CT",
+		"SCT",
 		"http://hl7.org/fhir/sid/sct", "urn:sct",
 	},
 	loinc: {"http://loinc.org", "https://loinc.org/", "http://loinc.org|2.77",
@@ -70,9 +101,13 @@ var systemSpellings = map[string][]string{
 		"urn:oid:2.16.840.1.113883.6.12", "urn:oid:2.16.840.1.113883.6.82", "CPT", "C4", "C5",
 		"http://terminology.hl7.org/CodeSystem/CPT", "http://hl7.org/fhir/sid/cpt", "urn:cpt"},
 	hcpcs: {
-		"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
+		"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
+		"https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
 		"http://terminology.hl7.org/CodeSystem/HCPCS", "urn:oid:2.16.840.1.113883.6.285",
-		"urn:oid:2.16.840.1.113883.6.14", "HCPCS", "HPC", "https://bluebutton.cms.gov/resources/codesystem/hcpcs",
+		"urn:oid:2.16.840.1.113883.6.14",
+		"HCPCS",
+		"HPC",
+		"https://bluebutton.cms.gov/resources/codesystem/hcpcs",
 	},
 	icd11: {
 		"http://id.who.int/icd/release/11/mms", "https://id.who.int/icd/release/11/mms/",
@@ -91,8 +126,15 @@ var systemSpellings = map[string][]string{
 		"2.16.840.1.113883.6.73", "ATC", "WHO ATC", "ATC-Code",
 		"Anatomical Therapeutic Chemical (ATC) Classification System",
 	},
-	ndc: {"http://hl7.org/fhir/sid/ndc", "http://hl7.org/fhir/sid/ndc|1", "urn:oid:2.16.840.1.113883.6.69", "NDC",
-		"https://www.accessdata.fda.gov/scripts/cder/ndc", "urn:ndc", "NDC-11"},
+	ndc: {
+		"http://hl7.org/fhir/sid/ndc",
+		"http://hl7.org/fhir/sid/ndc|1",
+		"urn:oid:2.16.840.1.113883.6.69",
+		"NDC",
+		"https://www.accessdata.fda.gov/scripts/cder/ndc",
+		"urn:ndc",
+		"NDC-11",
+	},
 }
 
 // codeSpellings are the ways in which a code comes.
@@ -109,7 +151,8 @@ func codeSpellings(system, code string) []string {
 	case icd10, icd9, atc:
 		out = append(out, code+" some meaning", strings.ToLower(strings.ReplaceAll(code, ".", "")))
 	case snomed:
-		out = append(out, code+"|some meaning|", code+":246075003=19030005", "243796009:363589002="+code,
+		out = append(out, code+"|some meaning|", code+":246075003=19030005",
+			"243796009:363589002="+code,
 			"0"+code, "00"+code+"|some meaning|")
 	case loinc, rxNorm:
 		out = append(out, "0"+code, "000"+code)
@@ -123,7 +166,8 @@ func codeSpellings(system, code string) []string {
 			break // of a row for several codes
 		}
 		// With modifiers.
-		out = append(out, code+"-QW", code+"QW", code+"-59", code+"59", code+":25", code+"-QW-59", code+"2559")
+		out = append(out, code+"-QW", code+"QW", code+"-59", code+"59", code+":25", code+"-QW-59",
+			code+"2559")
 	}
 	return out
 }
@@ -146,7 +190,8 @@ var (
 		"у", "s", "ѕ", "3", "З")
 	greek = strings.NewReplacer("A", "Α", "B", "Β", "E", "Ε", "Z", "Ζ", "H", "Η", "I", "Ι",
 		"K", "Κ", "M", "Μ", "N", "Ν", "O", "Ο", "P", "Ρ", "T", "Τ",
-		"Y", "Υ", "X", "Χ", "a", "α", "b", "β", "i", "ι", "k", "κ", "o", "ο", "p", "ρ", "v", "ν", "x", "χ")
+		"Y", "Υ", "X", "Χ", "a", "α", "b", "β", "i", "ι", "k", "κ", "o", "ο", "p", "ρ", "v", "ν",
+		"x", "χ")
 )
 
 // arabic is a text with the digits of Arabic.
@@ -162,7 +207,8 @@ func arabic(text string) string {
 // unseen is a text with a space of no width and a soft hyphen in it.
 func unseen(text string) string { return text[:1] + "\u200b" + text[1:] + "\u00ad" }
 
-// shippedRows are the rows of the shipped table; a code that stands for more is replaced by one of them.
+// shippedRows are the rows of the shipped table; a code that stands for more is replaced by one
+// of them.
 func shippedRows(t *testing.T) (rows [][]string) {
 	t.Helper()
 	r := csv.NewReader(strings.NewReader(shippedSensitive))
@@ -199,17 +245,21 @@ func TestEHI9EverySensitiveCodeInEverySpelling(t *testing.T) {
 		case hcpcs:
 			names = slices.Concat(names, systemSpellings[cpt])
 		}
-		names = append(slices.Clone(names), cyrillic.Replace(names[0]), greek.Replace(names[0]), unseen(names[0]))
+		names = append(slices.Clone(names), cyrillic.Replace(names[0]), greek.Replace(names[0]),
+			unseen(names[0]))
 		if withoutSystem(system) == labelsWithoutSystem || telling([]byte(row[1])) {
 			names = append(slices.Clone(names), "")
 		}
 		for _, name := range names {
 			for _, code := range codeSpellings(system, row[1]) {
-				if name == "" && !telling(folded([]byte(code))) && withoutSystem(system) == codesWithoutSystem {
+				if name == "" && !telling(folded([]byte(code))) &&
+					withoutSystem(system) == codesWithoutSystem {
 					continue
 				}
 				found := false
-				table.lookup([]byte(name), []byte(code), true, func(category string) { found = found || category == row[2] })
+				table.lookup([]byte(name), []byte(code), true, func(category string) {
+					found = found || category == row[2]
+				})
 				tried++
 				if !found {
 					if missed++; missed < 20 {
@@ -232,12 +282,24 @@ func TestEHI9CodesThatOnlyLookSensitiveAreNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range [][2]string{
-		{"http://hl7.org/fhir/sid/icd-10-cm", "J06.9"}, {"http://hl7.org/fhir/sid/icd-9-cm", "427.31"}, {"http://loinc.org", "29463-7"},
-		{"http://loinc.org", "8302-2"}, {"http://snomed.info/sct", "44054006"}, {"http://snomed.info/sct", "305058001"}, {"http://example.org/own", "F10.20"},
-		{"", "3014"}, {"", "laboratory"}, {"http://hl7.org/fhir/sid/icd-9-cm", "305.1"}, {"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "N"},
-		{"http://unitsofmeasure.org", "mg"}, {"http://www.ama-assn.org/go/cpt", "99213"}, {"http://hl7.org/fhir/sid/ndc", "00093-0150-01"},
+		{"http://hl7.org/fhir/sid/icd-10-cm", "J06.9"},
+		{"http://hl7.org/fhir/sid/icd-9-cm", "427.31"},
+		{"http://loinc.org", "29463-7"},
+		{"http://loinc.org", "8302-2"},
+		{"http://snomed.info/sct", "44054006"},
+		{"http://snomed.info/sct", "305058001"},
+		{"http://example.org/own", "F10.20"},
+		{"", "3014"},
+		{"", "laboratory"},
+		{"http://hl7.org/fhir/sid/icd-9-cm", "305.1"},
+		{"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "N"},
+		{"http://unitsofmeasure.org", "mg"},
+		{"http://www.ama-assn.org/go/cpt", "99213"},
+		{"http://hl7.org/fhir/sid/ndc", "00093-0150-01"},
 	} {
-		table.lookup([]byte(c[0]), []byte(c[1]), c[0] != "", func(category string) { t.Errorf("%q is %s", c, category) })
+		table.lookup([]byte(c[0]), []byte(c[1]), c[0] != "", func(category string) {
+			t.Errorf("%q is %s", c, category)
+		})
 	}
 }
 
@@ -247,19 +309,27 @@ func TestEHI9LabelsWithoutASystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.OtherDocuments: {}}}, ehi.KickOff{})
+	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{
+		ehi.MedicalRecord:  {},
+		ehi.OtherDocuments: {},
+	}}, ehi.KickOff{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, format := range []string{
 		`{"resourceType":"Condition","id":"c","meta":{"security":[{"code":"%s"}]}}`,
 		`{"meta":{"security":[{"display":"x","code":"%s"}]},"id":"c","resourceType":"Condition"}`,
-		`{"resourceType":"Condition","id":"c","contained":[{"resourceType":"Basic","meta":{"security":[{"code":"%s"}]}}]}`,
-		`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"coding":[{"code":"%s"}]}]}`,
+		`{"resourceType":"Condition","id":"c","contained":[{"resourceType":"Basic",` +
+			`"meta":{"security":[{"code":"%s"}]}}]}`,
+		`{"resourceType":"DocumentReference","id":"c",` +
+			`"securityLabel":[{"coding":[{"code":"%s"}]}]}`,
 		`{"resourceType":"Composition","id":"c","confidentiality":"%s"}`,
 	} {
-		for code, goes := range map[string]bool{"R": false, "v": false, "N": true, "L": true, "HIV": false, "42CFRPart2": false, "42cfrpart2": false, "x": true,
-			"restricted": false, "Very Restricted": false, "normal": true, "42 CFR Part 2": false} {
+		for code, goes := range map[string]bool{
+			"R": false, "v": false, "N": true, "L": true, "HIV": false, "42CFRPart2": false,
+			"42cfrpart2": false, "x": true,
+			"restricted": false, "Very Restricted": false, "normal": true, "42 CFR Part 2": false,
+		} {
 			line := fmt.Appendf(nil, format, code)
 			if _, ok, err := p.Filter().Releaser().Release(line); err != nil || ok != goes {
 				t.Errorf("%s goes: %v, %v", line, ok, err)
@@ -268,14 +338,17 @@ func TestEHI9LabelsWithoutASystem(t *testing.T) {
 	}
 }
 
-// EHI-9: a label withholds by what it shows alone, and by a code of a system that is not known here;
-// a label that says nothing of the kind does not.
+// EHI-9: a label withholds by what it shows alone, and by a code of a system that is not known
+// here; a label that says nothing of the kind does not.
 func TestEHI9LabelsOfWhateverSystemFailClosed(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.OtherDocuments: {}}}, ehi.KickOff{})
+	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{
+		ehi.MedicalRecord:  {},
+		ehi.OtherDocuments: {},
+	}}, ehi.KickOff{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,13 +364,15 @@ func TestEHI9LabelsOfWhateverSystemFailClosed(t *testing.T) {
 		`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"N"}`:          true,
 		`{"display":"normal"}`: true,
 		`{"display":"part V"}`: true,
-		`{"system":"http://terminology.hl7.org/CodeSystem/v3-ActReason","code":"TREAT","display":"treat"}`: true,
-		`{"system":"http://example.org/labels","code":"x","display":"unrestricted"}`:                       true,
+		`{"system":"http://terminology.hl7.org/CodeSystem/v3-ActReason","code":"TREAT",` +
+			`"display":"treat"}`: true,
+		`{"system":"http://example.org/labels","code":"x","display":"unrestricted"}`: true,
 	} {
 		for _, line := range []string{
 			`{"resourceType":"Condition","id":"c","meta":{"security":[` + label + `]}}`,
 			`{"resourceType":"Condition","meta":{"security":[` + label + `]},"id":"c"}`,
-			`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"coding":[` + label + `]}]}`,
+			`{"resourceType":"DocumentReference","id":"c","securityLabel":[{"coding":[` + label +
+				`]}]}`,
 		} {
 			if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok != goes {
 				t.Errorf("%s goes: %v, %v", line, ok, err)
@@ -314,16 +389,24 @@ func TestEHI9LabelsOfWhateverSystemFailClosed(t *testing.T) {
 	}
 }
 
-// EHI-9: what names ICD-10-CM and ICD-10-PCS alike does not make a procedure of a diagnosis, nor the
-// other way round.
+// EHI-9: what names ICD-10-CM and ICD-10-PCS alike does not make a procedure of a diagnosis, nor
+// the other way round.
 func TestEHI9ANameForBothPartsOfICD10(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for code, want := range map[string]bool{"B20": true, "F10.20": true, "T40.1X1A": true, "GZ50ZZZ": true, "B200ZZZ": false, "F13Z00Z": false} {
+	for code, want := range map[string]bool{
+		"B20":      true,
+		"F10.20":   true,
+		"T40.1X1A": true,
+		"GZ50ZZZ":  true,
+		"B200ZZZ":  false,
+		"F13Z00Z":  false,
+	} {
 		found := false
-		table.lookup([]byte("http://www.cms.gov/Medicare/Coding/ICD10"), []byte(code), false, func(string) { found = true })
+		table.lookup([]byte("http://www.cms.gov/Medicare/Coding/ICD10"), []byte(code), false,
+			func(string) { found = true })
 		if found != want {
 			t.Errorf("%s is found: %v", code, found)
 		}
@@ -332,7 +415,8 @@ func TestEHI9ANameForBothPartsOfICD10(t *testing.T) {
 
 // EHI-9: the case of spellings from outside.
 func TestEHI9TheCaseOfSensitiveSpellings(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(records.Cases(t, "sensitive-spellings"), "records.ndjson"))
+	data, err := os.ReadFile(
+		filepath.Join(records.Cases(t, "sensitive-spellings"), "records.ndjson"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +424,14 @@ func TestEHI9TheCaseOfSensitiveSpellings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}, ehi.Visits: {}, ehi.Labs: {}, ehi.Billing: {}}}
+	form := &ehi.ReleaseForm{
+		Parameters: map[ehi.Category]ehi.Choice{
+			ehi.MedicalRecord: {},
+			ehi.Visits:        {},
+			ehi.Labs:          {},
+			ehi.Billing:       {},
+		},
+	}
 	p, err := NewRules(table).Policy(form, ehi.KickOff{})
 	if err != nil {
 		t.Fatal(err)
@@ -359,15 +450,23 @@ func TestEHI8ALaboratoryInEverySpelling(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{ehi.MedicalRecord: {}}}, ehi.KickOff{})
+	p, err := NewRules(table).Policy(&ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{
+		ehi.MedicalRecord: {},
+	}}, ehi.KickOff{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for category, goes := range map[string]bool{
-		`{"coding":[{"code":"laboratory"}]}`: false, `{"coding":[{"code":"Laboratory "}]}`: false, `{"coding":[{"code":"lab"}]}`: false,
-		`{"coding":[{"code":"hm"}]}`: false, `{"text":"Laboratory"}`: false, `{"text":"LAB results"}`: false,
-		`{"coding":[{"code":"x","display":"laboratory"}]}`: false, `{"coding":[{"code":"vital-signs","display":"Vital Signs"}]}`: true,
-		`{"text":"available"}`: true, `{"coding":[{"code":"imaging"}],"text":"Collaboration"}`: true,
+		`{"coding":[{"code":"laboratory"}]}`:                          false,
+		`{"coding":[{"code":"Laboratory "}]}`:                         false,
+		`{"coding":[{"code":"lab"}]}`:                                 false,
+		`{"coding":[{"code":"hm"}]}`:                                  false,
+		`{"text":"Laboratory"}`:                                       false,
+		`{"text":"LAB results"}`:                                      false,
+		`{"coding":[{"code":"x","display":"laboratory"}]}`:            false,
+		`{"coding":[{"code":"vital-signs","display":"Vital Signs"}]}`: true,
+		`{"text":"available"}`:                                        true,
+		`{"coding":[{"code":"imaging"}],"text":"Collaboration"}`:      true,
 	} {
 		line := `{"resourceType":"Observation","id":"o","category":[` + category + `]}`
 		if _, ok, err := p.Filter().Releaser().Release([]byte(line)); err != nil || ok != goes {

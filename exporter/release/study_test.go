@@ -7,19 +7,26 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: who takes part in a study stays where the study does, for more than an unticked line of the
-// form.
+// EHI-9: who takes part in a study stays where the study does, for more than an unticked line of
+// the form.
 func TestEHI9AResearchSubjectStaysWithItsStudy(t *testing.T) {
-	study := `{"resourceType":"ResearchStudy","id":"s","identifier":[{"value":"STUDY-7"}],"title":"TOLD"`
-	subject := `{"resourceType":"ResearchSubject","id":"u","individual":{"reference":"Patient/p"},"study":%s}`
-	for _, reference := range []string{`{"reference":"ResearchStudy/s"}`, `{"reference":"urn:uuid:s"}`, `{"identifier":{"value":"STUDY-7"}}`} {
+	study := `{"resourceType":"ResearchStudy","id":"s","identifier":[{"value":"STUDY-7"}],` +
+		`"title":"TOLD"`
+	subject := `{"resourceType":"ResearchSubject","id":"u",` +
+		`"individual":{"reference":"Patient/p"},"study":%s}`
+	for _, reference := range []string{
+		`{"reference":"ResearchStudy/s"}`,
+		`{"reference":"urn:uuid:s"}`,
+		`{"identifier":{"value":"STUDY-7"}}`,
+	} {
 		line := strings.Replace(subject, "%s", reference, 1)
 		for _, c := range []struct {
 			study string
 			goes  int
 		}{{study + `}`, 2}, {study + `,` + hivLabel + `}`, 0}} {
 			for _, lines := range [][]string{{c.study, line}, {line, c.study}} {
-				if got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, lines...), lines...); len(got) != c.goes {
+				got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, lines...), lines...)
+				if len(got) != c.goes {
 					t.Errorf("%v became %v", lines, got)
 				}
 			}
@@ -27,10 +34,12 @@ func TestEHI9AResearchSubjectStaysWithItsStudy(t *testing.T) {
 	}
 }
 
-// EHI-9: an Observation about something withheld stays, also where it names the Patient beside that, in
-// whatever way: it is of the Patient anyway. One about something that goes as well has its Reference masked.
+// EHI-9: an Observation about something withheld stays, also where it names the Patient beside
+// that, in whatever way: it is of the Patient anyway. One about something that goes as well has
+// its Reference masked.
 func TestEHI9AnObservationStaysWithItsFocusBesideThePatient(t *testing.T) {
-	patient := `{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:mrn","value":"MRN-7"}]}`
+	patient := `{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:mrn",` +
+		`"value":"MRN-7"}]}`
 	withheld := `{"resourceType":"Condition","id":"w",` + hivLabel + `}`
 	unticked := `{"resourceType":"Encounter","id":"w"}`
 	other := `{"resourceType":"Condition","id":"g","identifier":[{"value":"G-7"}]}`
@@ -49,9 +58,15 @@ func TestEHI9AnObservationStaysWithItsFocusBesideThePatient(t *testing.T) {
 		{unticked, `{"identifier":{"value":"MRN-7"}}`, true},
 	} {
 		typ := strings.Split(c.by, `"`)[3]
-		for _, focus := range []string{`{"reference":"` + typ + `/w"},` + c.beside, c.beside + `,{"reference":"` + typ + `/w"}`} {
-			line := `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"},"focus":[` + focus + `],"valueString":"TOLD"}`
-			for _, record := range [][]string{{patient, other, c.by, line}, {line, c.by, other, patient}} {
+		for _, focus := range []string{
+			`{"reference":"` + typ + `/w"},` + c.beside,
+			c.beside + `,{"reference":"` + typ + `/w"}`,
+		} {
+			line := `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"},` +
+				`"focus":[` + focus + `],"valueString":"TOLD"}`
+			for _, record := range [][]string{
+				{patient, other, c.by, line}, {line, c.by, other, patient},
+			} {
 				got := released(t, reviewOf(t, form(ehi.MedicalRecord), true, record...), line)
 				if len(got) == 1 != c.goes || len(got) == 1 && !strings.Contains(got[0], masked) {
 					t.Errorf("%s became %v", line, got)

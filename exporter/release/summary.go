@@ -12,9 +12,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Summary says of a whole record what a form would release, without another look at the record: for a patient who fills the form in,
-// and for as many forms as are asked about. Resources that every form treats alike are counted together; days are the finest that the form's
-// page knows. It is read-only and may be shared.
+// Summary says of a whole record what a form would release, without another look at the record:
+// for a patient who fills the form in, and for as many forms as are asked about. Resources that
+// every form treats alike are counted together; days are the finest that the form's page knows.
+// It is read-only and may be shared.
 type Summary struct {
 	kinds     []facts // without times
 	nodes     []node
@@ -65,8 +66,11 @@ func (h *holders) add(by holding) {
 // keep reports whether some of them stay.
 func (d *decision) keep(h holders) bool {
 	keeps := func(at int32) bool { return !d.notKept(at) }
-	strips := func(at int32) bool { return at != none && !d.verdicts[at].withheld() && d.verdicts[at]&stripped != 0 }
-	return slices.ContainsFunc(h.nodes, keeps) || slices.ContainsFunc(h.presented, keeps) || slices.ContainsFunc(h.presented, strips)
+	strips := func(at int32) bool {
+		return at != none && !d.verdicts[at].withheld() && d.verdicts[at]&stripped != 0
+	}
+	return slices.ContainsFunc(h.nodes, keeps) || slices.ContainsFunc(h.presented, keeps) ||
+		slices.ContainsFunc(h.presented, strips)
 }
 
 const (
@@ -83,7 +87,8 @@ const maxNodes = 200_000
 // Tally is how many resources of one kind a record has, and how many of them would go out.
 type Tally struct {
 	Stored, Released int64
-	// Undated stay for this alone: the form limits the line by dates, and they do not say when they happened.
+	// Undated stay for this alone: the form limits the line by dates, and they do not say when
+	// they happened.
 	Undated int64
 }
 
@@ -102,14 +107,18 @@ type Counts struct {
 	All Tally
 	// Categories are the form's first part; under "" is what is always released.
 	Categories map[ehi.Category]Tally
-	// Authorizations are the form's second part: a resource may count under several of them, and under its category.
+	// Authorizations are the form's second part: a resource may count under several of them, and
+	// under its category.
 	Authorizations map[ehi.Authorization]Tally
 }
 
-// Count counts what a form's policy would release: Rules.Policy of the form, without what the application asked for, which the Summary
-// knows. Errors: a limit is no whole day.
+// Count counts what a form's policy would release: Rules.Policy of the form, without what the
+// application asked for, which the Summary knows. Errors: a limit is no whole day.
 func (s *Summary) Count(form *Policy) (Counts, error) {
-	out := Counts{Categories: map[ehi.Category]Tally{}, Authorizations: map[ehi.Authorization]Tally{}}
+	out := Counts{
+		Categories:     map[ehi.Category]Tally{},
+		Authorizations: map[ehi.Authorization]Tally{},
+	}
 	if !form.daily() {
 		return out, errors.New("a date limit is no whole day")
 	}
@@ -170,7 +179,8 @@ func (p *Policy) undated(key ehi.Category, f *facts) bool {
 	return limited
 }
 
-// decision is a Review of a Summary: what Review decides about resources, it decides about nodes, in the same steps.
+// decision is a Review of a Summary: what Review decides about resources, it decides about
+// nodes, in the same steps.
 type decision struct {
 	summary  *Summary
 	form     *Policy
@@ -195,7 +205,10 @@ func (d *decision) facts(n *node) *facts {
 	case n.times != none:
 		d.at.happened = d.summary.times[n.times]
 	case n.first != notDated:
-		d.span[0] = fhir.Span{Start: time.Unix(int64(n.first)*86400, 0), End: time.Unix((int64(n.last)+1)*86400, 0)}
+		d.span[0] = fhir.Span{
+			Start: time.Unix(int64(n.first)*86400, 0),
+			End:   time.Unix((int64(n.last)+1)*86400, 0),
+		}
 		d.at.happened = d.span[:]
 	}
 	return &d.at
@@ -230,7 +243,9 @@ func (d *decision) withholdUnused() (some bool) {
 		r := d.supporting(user)
 		return d.goes(user) && (r == nil || reached[user])
 	}
-	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
+	d.spread(reached, func(_ int, r *relations) bool {
+		return slices.ContainsFunc(r.users, confers)
+	})
 	denied := make([]bool, len(d.verdicts))
 	d.spread(denied, func(at int, r *relations) bool {
 		thing := isThing(d.summary.kinds[d.summary.nodes[at].kind].typ)
@@ -243,17 +258,21 @@ func (d *decision) withholdUnused() (some bool) {
 		})
 	})
 	d.related(func(at int, r *relations) {
-		told := len(r.tellers) > 0 && !slices.ContainsFunc(r.tellers, func(teller int32) bool { return !d.goes(teller) })
+		told := len(r.tellers) > 0 &&
+			!slices.ContainsFunc(r.tellers, func(teller int32) bool { return !d.goes(teller) })
 		reached[at] = reached[at] || r.supporting && (r.owned || told) && !denied[at]
 	})
-	d.spread(reached, func(_ int, r *relations) bool { return slices.ContainsFunc(r.users, confers) })
+	d.spread(reached, func(_ int, r *relations) bool {
+		return slices.ContainsFunc(r.users, confers)
+	})
 	d.related(func(at int, r *relations) {
 		v := d.verdicts[at]
 		if !r.supporting || reached[at] || v.kept() {
 			return
 		}
 		reason := someReason
-		if !denied[at] && !slices.ContainsFunc(r.tellers, func(teller int32) bool { return !d.goes(teller) }) {
+		if !denied[at] &&
+			!slices.ContainsFunc(r.tellers, func(teller int32) bool { return !d.goes(teller) }) {
 			reason = notUsed
 		}
 		if d.verdicts[at] = v&flags | reason; d.verdicts[at] != v {
@@ -292,13 +311,17 @@ func (d *decision) related(visit func(at int, r *relations)) {
 	}
 }
 
-// withholdPointers withholds what is about withheld nodes alone, and reports whether there was some.
+// withholdPointers withholds what is about withheld nodes alone, and reports whether there was
+// some.
 func (d *decision) withholdPointers() (fell bool) {
 	for again := true; again; {
 		again = false
 		d.related(func(at int, r *relations) {
-			stays := func(group []int32) bool { return len(group) > 0 && !slices.ContainsFunc(group, d.notKept) }
-			if !d.verdicts[at].kept() && (slices.ContainsFunc(r.targets, stays) || slices.ContainsFunc(r.whys, d.allTell)) {
+			stays := func(group []int32) bool {
+				return len(group) > 0 && !slices.ContainsFunc(group, d.notKept)
+			}
+			if !d.verdicts[at].kept() &&
+				(slices.ContainsFunc(r.targets, stays) || slices.ContainsFunc(r.whys, d.allTell)) {
 				d.verdicts[at] = d.verdicts[at]&flags | someReason
 				fell, again = true, true
 			}
@@ -307,7 +330,8 @@ func (d *decision) withholdPointers() (fell bool) {
 	return fell
 }
 
-// stripForms cuts the presentedForms out that tell of something that stays for more than an unticked line of the form.
+// stripForms cuts the presentedForms out that tell of something that stays for more than an
+// unticked line of the form.
 func (d *decision) stripForms() {
 	d.related(func(at int, r *relations) {
 		if slices.ContainsFunc(r.shown, func(of int32) bool { return d.allTell([]int32{of}) }) {
@@ -323,7 +347,8 @@ func (d *decision) allTell(group []int32) bool {
 			return true
 		}
 		v, n := d.verdicts[at], &d.summary.nodes[at]
-		if string(d.summary.kinds[n.kind].typ) == binaryType { // about which is decided by what holds it
+		// about which is decided by what holds it
+		if string(d.summary.kinds[n.kind].typ) == binaryType {
 			return v&sensitive == 0
 		}
 		return !v.telling(resource{})
@@ -333,8 +358,8 @@ func (d *decision) allTell(group []int32) bool {
 // goes reports whether a node's resources go, or are not in the record.
 func (d *decision) goes(at int32) bool { return at == none || !d.verdicts[at].withheld() }
 
-// notKept reports whether a node's resources go, are not in the record, or stay for this alone: nothing
-// uses them.
+// notKept reports whether a node's resources go, are not in the record, or stay for this alone:
+// nothing uses them.
 func (d *decision) notKept(at int32) bool { return at == none || !d.verdicts[at].kept() }
 
 func (d *decision) followDocuments() {
@@ -363,7 +388,9 @@ func (d *decision) followDocuments() {
 			v := d.verdicts[at]
 			keeps := func(h int32) bool { return !d.notKept(h) }
 			strips := func(h int32) bool { return h != none && !d.verdicts[h].withheld() }
-			if v&held != 0 && v.unused() && (slices.ContainsFunc(r.holders, keeps) || slices.ContainsFunc(r.presented, keeps) || slices.ContainsFunc(r.presented, strips)) {
+			if v&held != 0 && v.unused() &&
+				(slices.ContainsFunc(r.holders, keeps) || slices.ContainsFunc(r.presented, keeps) ||
+					slices.ContainsFunc(r.presented, strips)) {
 				d.verdicts[at] = v&flags | someReason
 				again = true
 			}
@@ -461,9 +488,15 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 		return nil, err
 	}
 	return &Summarizer{
-		asked: p, examine: examiner{policy: p, dated: true}, index: newIndex[int32](), kinds: map[kindKey]int32{},
-		nodes: map[nodeKey]int32{}, types: map[string]string{}, uses: map[use]struct{}{}, tells: map[use]struct{}{},
-		called: map[resource][]int32{}, leads: map[resource]leading{},
+		asked:   p,
+		examine: examiner{policy: p, dated: true},
+		index:   newIndex[int32](),
+		kinds:   map[kindKey]int32{},
+		nodes:   map[nodeKey]int32{},
+		types:   map[string]string{},
+		uses:    map[use]struct{}{},
+		tells:   map[use]struct{}{},
+		called:  map[resource][]int32{}, leads: map[resource]leading{},
 	}, nil
 }
 
@@ -479,8 +512,8 @@ func (s *Summarizer) Observe(line []byte) error {
 	return s.observe(f, false)
 }
 
-// observeHolder takes a resource in and those within it, which count as part of it. inner says that it
-// stands in another one itself.
+// observeHolder takes a resource in and those within it, which count as part of it. inner says
+// that it stands in another one itself.
 func (s *Summarizer) observeHolder(line, typ, id []byte, inner bool) error {
 	found, err := innerResources(&s.examine.walk, line)
 	if err == nil {
@@ -517,8 +550,8 @@ func (s *Summarizer) observeHolder(line, typ, id []byte, inner bool) error {
 	return nil
 }
 
-// observe takes what is known of a resource in. One that stands in another one does not count, and is
-// known by a line of its own where there is one.
+// observe takes what is known of a resource in. One that stands in another one does not count,
+// and is known by a line of its own where there is one.
 func (s *Summarizer) observe(f *facts, inner bool) error {
 	self := s.index.resource(f.typ, f.id)
 	s.seeking.add(f.strays)
@@ -598,7 +631,8 @@ func (s *Summarizer) Beside(line []byte) error {
 		return err
 	}
 	self := s.index.resource(f.typ, f.id)
-	if _, known := s.index.at(self); known || f.number == patientNumber || f.sensitive == 0 && !f.pointer() {
+	_, known := s.index.at(self)
+	if known || f.number == patientNumber || f.sensitive == 0 && !f.pointer() {
 		return nil
 	}
 	at := s.node(&facts{typ: []byte(besideType), sensitive: f.sensitive})
@@ -618,8 +652,8 @@ func (s *Summarizer) Beside(line []byte) error {
 	return nil
 }
 
-// besideType is the type as which Beside counts what stays for its codes alone: one without a line of
-// the form.
+// besideType is the type as which Beside counts what stays for its codes alone: one without a
+// line of the form.
 const besideType = "Medication"
 
 // resource is how a target is named in the index. Leads are kept until all of the record is known.
@@ -685,7 +719,8 @@ func (s *Summarizer) ownersOf(value idHash) []resource {
 	return s.named[value]
 }
 
-// resolve lets leads be the Binaries to which they lead, and finds out what may lead to any. hints are by the places of the Binaries.
+// resolve lets leads be the Binaries to which they lead, and finds out what may lead to any.
+// hints are by the places of the Binaries.
 func (s *Summarizer) resolve() (hints map[int32][]holding) {
 	var resolved []holder
 	for _, h := range s.holders {
@@ -747,14 +782,25 @@ func (s *Summarizer) node(f *facts) int32 {
 		typ = string(f.typ)
 		s.types[typ] = typ
 	}
-	key := kindKey{typ, f.laboratory, f.radiology, f.document, f.sensitive, f.presents && typ == "DiagnosticReport"}
+	key := kindKey{
+		typ,
+		f.laboratory,
+		f.radiology,
+		f.document,
+		f.sensitive,
+		f.presents && typ == "DiagnosticReport",
+	}
 	kind, known := s.kinds[key]
 	if !known {
 		kind = int32(len(s.out.kinds))
 		s.kinds[key] = kind
 		s.out.kinds = append(s.out.kinds, facts{
-			typ: []byte(typ), laboratory: f.laboratory, radiology: f.radiology, document: f.document, sensitive: f.sensitive,
-			presents: key.presents,
+			typ:        []byte(typ),
+			laboratory: f.laboratory,
+			radiology:  f.radiology,
+			document:   f.document,
+			sensitive:  f.sensitive,
+			presents:   key.presents,
 		})
 	}
 	at := nodeKey{kind: kind, first: notDated, excluded: s.asked.withhold(f) != ""}
@@ -774,7 +820,15 @@ func (s *Summarizer) node(f *facts) int32 {
 }
 
 func (s *Summarizer) add(at nodeKey, happened fhir.Spans) int32 {
-	n := node{kind: at.kind, first: at.first, last: at.last, times: none, relations: none, excluded: at.excluded, bare: at.bare}
+	n := node{
+		kind:      at.kind,
+		first:     at.first,
+		last:      at.last,
+		times:     none,
+		relations: none,
+		excluded:  at.excluded,
+		bare:      at.bare,
+	}
 	if len(happened) > 1 {
 		n.times = int32(len(s.out.times))
 		s.out.times = append(s.out.times, happened)
@@ -810,7 +864,8 @@ func (s *Summarizer) Conclude() error {
 	at := make([]int32, len(s.relatives)) // the nodes of the relatives
 	byKey := map[nodeKey]int32{}
 	for i := range s.relatives {
-		at[i] = s.place(i, holders[int32(i)], hints[int32(i)], users[int32(i)], tellers[int32(i)], byKey)
+		at[i] = s.place(i, holders[int32(i)], hints[int32(i)], users[int32(i)], tellers[int32(i)],
+			byKey)
 		if !s.relatives[i].inner {
 			s.out.nodes[at[i]].counted++
 		}
@@ -830,7 +885,8 @@ func (s *Summarizer) Conclude() error {
 		return what
 	})
 	s.hints, s.leads, s.values, s.owners, s.named = nil, nil, list{}, list{}, nil
-	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called = nil, nil, pointers{}, nil, nil, nil, nil
+	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called =
+		nil, nil, pointers{}, nil, nil, nil, nil
 	return nil
 }
 
@@ -872,7 +928,9 @@ func (s *Summarizer) bySupport(uses map[use]struct{}) map[int32][]int32 {
 }
 
 // place finds or makes the node of a relative.
-func (s *Summarizer) place(i int, holders, hints []holding, users, tellers []int32, byKey map[nodeKey]int32) int32 {
+func (s *Summarizer) place(
+	i int, holders, hints []holding, users, tellers []int32, byKey map[nodeKey]int32,
+) int32 {
 	r := s.relatives[i]
 	found := s.relationsOf(r, holders)
 	for _, by := range hints {
@@ -886,7 +944,8 @@ func (s *Summarizer) place(i int, holders, hints []holding, users, tellers []int
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
 	found.owned = r.owned
-	if len(found.targets)+len(found.whys)+len(found.shown)+len(found.holders)+len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
+	if len(found.targets)+len(found.whys)+len(found.shown)+len(found.holders)+
+		len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
 		return r.base
 	}
 	base := s.out.nodes[r.base]
@@ -924,12 +983,14 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 			out.holders = append(out.holders, mapped(h.by))
 		}
 	}
-	s.leadsTo(r.secured, func(of resource, at int32) { out.secured, out.patient = mapped(at), of.typ == patientNumber })
+	s.leadsTo(r.secured, func(of resource, at int32) {
+		out.secured, out.patient = mapped(at), of.typ == patientNumber
+	})
 	return out
 }
 
-// groupOf is the nodes of what a pointer is about, whose targets stand at from and up to to; nil where something of it is not in the record, so
-// that it is never withheld.
+// groupOf is the nodes of what a pointer is about, whose targets stand at from and up to to; nil
+// where something of it is not in the record, so that it is never withheld.
 func (s *Summarizer) groupOf(from, to int) (group []int32) {
 	for i := from; i < to; i++ {
 		known := false
@@ -945,7 +1006,8 @@ func (s *Summarizer) groupOf(from, to int) (group []int32) {
 	return group
 }
 
-// mapped keeps the place of a relative apart from none until settle: places of relatives are -2 and below.
+// mapped keeps the place of a relative apart from none until settle: places of relatives are -2
+// and below.
 func mapped(at int32) int32 {
 	if at < 0 {
 		return at - 1
@@ -955,7 +1017,8 @@ func mapped(at int32) int32 {
 
 // settle puts nodes in the place of relatives.
 func (r *relations) settle(at []int32) {
-	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers, r.holders, r.presented, r.hints.nodes, r.hints.presented) {
+	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers,
+		r.holders, r.presented, r.hints.nodes, r.hints.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -970,7 +1033,10 @@ func (r *relations) settle(at []int32) {
 // key tells relations from others. It sorts them.
 func (r *relations) key() string {
 	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
-	lists := []*[]int32{&r.shown, &r.users, &r.tellers, &r.holders, &r.presented, &r.hints.nodes, &r.hints.presented}
+	lists := []*[]int32{
+		&r.shown, &r.users, &r.tellers, &r.holders, &r.presented, &r.hints.nodes,
+		&r.hints.presented,
+	}
 	for i := range r.targets {
 		lists = append(lists, &r.targets[i])
 	}
@@ -994,7 +1060,8 @@ func (r *relations) key() string {
 	return string(binary.AppendVarint(k, int64(r.secured)))
 }
 
-// Narrow makes the counts those of the resources that are selected from here on; without it all of the record counts.
+// Narrow makes the counts those of the resources that are selected from here on; without it all
+// of the record counts.
 func (s *Summarizer) Narrow() {
 	for i := range s.out.nodes {
 		s.out.nodes[i].counted = 0

@@ -13,8 +13,8 @@ import (
 
 var drawnReference = regexp.MustCompile(`\{"reference":"(\w+)/([^"\\]+)"`)
 
-// What a summary counts for a form is what a review releases also where References name what they lead
-// to by an identifier alone.
+// What a summary counts for a form is what a review releases also where References name what
+// they lead to by an identifier alone.
 func TestSummariesFollowIdentifiers(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -28,7 +28,8 @@ func TestSummariesFollowIdentifiers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			called := `,"identifier":[{"system":"urn:s","value":"Value-` + string(typ) + "-" + string(id) + `"}]}`
+			called := `,"identifier":[{"system":"urn:s","value":"Value-` + string(typ) + "-" +
+				string(id) + `"}]}`
 			line = drawnReference.ReplaceAllStringFunc(line, func(ref string) string {
 				if rapid.IntRange(0, 2).Draw(t, "as it is") == 0 {
 					return ref
@@ -41,7 +42,8 @@ func TestSummariesFollowIdentifiers(t *testing.T) {
 		summary := summarize(t, rules, ehi.KickOff{}, lines, false)
 		for range 3 {
 			form := drawForm(t)
-			got, want := counted(t, rules, summary, form), countedByReview(t, rules, form, ehi.KickOff{}, lines, false)
+			got, want := counted(t, rules, summary, form),
+				countedByReview(t, rules, form, ehi.KickOff{}, lines, false)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Fatalf("%s\n%s", strings.Join(lines, "\n"), d)
 			}

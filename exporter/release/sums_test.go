@@ -7,24 +7,39 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: what is made of sensitive resources alone tells of them in its own words: it stays as they do.
-// Where one of them goes, it goes, and where they only are not ticked.
+// EHI-9: what is made of sensitive resources alone tells of them in its own words: it stays as
+// they do. Where one of them goes, it goes, and where they only are not ticked.
 func TestEHI9WhatIsMadeOfTheWithheldAloneStays(t *testing.T) {
 	const withheld = `{"resourceType":"Observation","id":"withheld-0123456789",` + hivLabel + `}`
 	const goes = `{"resourceType":"Observation","id":"goes-0123456789"}`
 	const visit = `{"resourceType":"Encounter","id":"visit-0123456789"}`
 	const person = `{"resourceType":"Practitioner","id":"person-0123456789"}`
-	const w, g, v = `{"reference":"Observation/withheld-0123456789"}`, `{"reference":"Observation/goes-0123456789"}`,
+	const w, g, v = `{"reference":"Observation/withheld-0123456789"}`,
+		`{"reference":"Observation/goes-0123456789"}`,
 		`{"reference":"Encounter/visit-0123456789"}`
 	const telling = `,"code":{"text":"LEAK"},"conclusion":"LEAK"}`
 	for _, c := range []struct{ head, open, end string }{
 		{`{"resourceType":"DiagnosticReport","id":"x"`, `,"result":[`, `]`},
-		{`{"resourceType":"DiagnosticReport","id":"x","basedOn":[{"reference":"ServiceRequest/1"}]`, `,"imagingStudy":[`, `]`},
+		{
+			`{"resourceType":"DiagnosticReport","id":"x",` +
+				`"basedOn":[{"reference":"ServiceRequest/1"}]`,
+			`,"imagingStudy":[`,
+			`]`,
+		},
 		{`{"resourceType":"DiagnosticReport","id":"x"`, `,"media":[{"link":`, `}]`},
 		{`{"resourceType":"Observation","id":"x"`, `,"hasMember":[`, `]`},
-		{`{"resourceType":"Observation","id":"x","performer":[{"reference":"Practitioner/person-0123456789"}]`, `,"derivedFrom":[`, `]`},
+		{
+			`{"resourceType":"Observation","id":"x",` +
+				`"performer":[{"reference":"Practitioner/person-0123456789"}]`,
+			`,"derivedFrom":[`,
+			`]`,
+		},
 		{`{"resourceType":"Observation","id":"x"`, `,"focus":[`, `]`},
-		{`{"resourceType":"DocumentReference","id":"x"`, `,"relatesTo":[{"code":"appends","target":`, `}]`},
+		{
+			`{"resourceType":"DocumentReference","id":"x"`,
+			`,"relatesTo":[{"code":"appends","target":`,
+			`}]`,
+		},
 		{`{"resourceType":"Composition","id":"x"`, `,"event":[{"detail":[`, `]}]`},
 		{`{"resourceType":"Composition","id":"x"`, `,"relatesTo":[{"targetReference":`, `}]`},
 		{`{"resourceType":"Specimen","id":"x"`, `,"parent":[`, `]`},
@@ -33,7 +48,9 @@ func TestEHI9WhatIsMadeOfTheWithheldAloneStays(t *testing.T) {
 	} {
 		lines := map[string]bool{
 			c.head + c.open + w + c.end + telling: false,
-			c.head + c.open + strings.Replace(w, `Observation/`, `https:\/\/e.example\/Observation\/`, 1) + c.end + telling: false,
+			c.head + c.open +
+				strings.Replace(w, `Observation/`, `https:\/\/e.example\/Observation\/`, 1) +
+				c.end + telling: false,
 			c.head + c.open + g + c.end + telling: true,
 			c.head + c.open + v + c.end + telling: true,
 		}
@@ -50,7 +67,9 @@ func TestEHI9WhatIsMadeOfTheWithheldAloneStays(t *testing.T) {
 		for line, want := range lines {
 			for _, resolved := range []bool{false, true} {
 				record := []string{withheld, goes, visit, person, line}
-				got := strings.Contains(strings.Join(released(t, reviewOf(t, form(categories...), resolved, record...), record...), ""), `"id":"x"`)
+				got := strings.Contains(strings.Join(released(t,
+					reviewOf(t, form(categories...), resolved, record...), record...), ""),
+					`"id":"x"`)
 				if got != want {
 					t.Errorf("%s went: %v", line, got)
 				}

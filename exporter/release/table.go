@@ -21,9 +21,9 @@ var shippedSensitive string
 //go:embed documents.csv
 var shippedDocuments string
 
-// Table maps codes to names of categories. A row is system, code, category; a code that ends in * stands for all that begin
-// so; a system of * stands for all systems; # begins a comment. Neither the spelling of a system nor that of a code counts, see
-// canonicalSystem and plainCode.
+// Table maps codes to names of categories. A row is system, code, category; a code that ends in
+// * stands for all that begin so; a system of * stands for all systems; # begins a comment.
+// Neither the spelling of a system nor that of a code counts, see canonicalSystem and plainCode.
 type Table struct {
 	exact  map[string][]string // "system|code"
 	prefix map[string][]prefixRow
@@ -41,7 +41,8 @@ type Table struct {
 
 type prefixRow struct{ prefix, category string }
 
-// SensitiveTable reads a table of codes to authorizations of the form (EHI-9); nil reads the shipped one.
+// SensitiveTable reads a table of codes to authorizations of the form (EHI-9); nil reads the
+// shipped one.
 func SensitiveTable(r io.Reader) (*Table, error) {
 	if r == nil {
 		r = strings.NewReader(shippedSensitive)
@@ -75,8 +76,10 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 	cr.Comment, cr.FieldsPerRecord, cr.TrimLeadingSpace = '#', 3, true
 	t := &Table{
 		exact: map[string][]string{}, prefix: map[string][]prefixRow{},
-		anyCodes: map[string]struct{}{}, anyPrefixes: map[string]struct{}{}, products: map[string]struct{}{},
-		modified: map[string]struct{}{},
+		anyCodes:    map[string]struct{}{},
+		anyPrefixes: map[string]struct{}{},
+		products:    map[string]struct{}{},
+		modified:    map[string]struct{}{},
 	}
 	sum := sha256.New()
 	for {
@@ -122,7 +125,8 @@ func (t *Table) add(system, code, category string) {
 	}
 }
 
-// mayHold reports whether a code may be in the table, of whatever system: as it is, or a part of it, see candidates.
+// mayHold reports whether a code may be in the table, of whatever system: as it is, or a part of
+// it, see candidates.
 func (t *Table) mayHold(code []byte) bool {
 	var whole, part plainBytes
 	wide, hidden := false, false
@@ -202,8 +206,8 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if !p.letters && t.hasProduct(code) {
 		return true
 	}
-	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70), for CPT codes with
-	// modifiers of two digits each (86701-59), and for NDCs.
+	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70), for CPT codes
+	// with modifiers of two digits each (86701-59), and for NDCs.
 	if !p.letters && !loinc && (p.n == 7 || p.n == 9) {
 		return t.hasModified(code)
 	}
@@ -211,7 +215,8 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	return prefixed && t.hasPrefix(code)
 }
 
-// hasProduct reports whether a plain code may be an NDC without its package, of a product or a labeler of some row.
+// hasProduct reports whether a plain code may be an NDC without its package, of a product or a
+// labeler of some row.
 func (t *Table) hasProduct(code []byte) bool {
 	if len(code) != 8 && len(code) != 9 {
 		return false
@@ -256,11 +261,12 @@ func (t *Table) hasModified(code []byte) bool {
 	return false
 }
 
-// isLOINC reports whether a code can be nothing but one of LOINC: at least four digits, a hyphen and one more.
+// isLOINC reports whether a code can be nothing but one of LOINC: at least four digits, a hyphen
+// and one more.
 func isLOINC(code []byte) bool { return len(code) >= 6 && code[len(code)-2] == '-' }
 
-// lookup calls add with each category of a code. label says that it is a security label: it counts as
-// one of every system of labels, whatever its own is.
+// lookup calls add with each category of a code. label says that it is a security label: it
+// counts as one of every system of labels, whatever its own is.
 func (t *Table) lookup(system, code []byte, label bool, add func(category string)) {
 	if !t.mayHold(code) {
 		return
@@ -314,7 +320,9 @@ func (t *Table) lookupRevisions(code string, add func(category string)) {
 }
 
 // lookupSpelling looks a plain code up that comes by the name of a system.
-func (t *Table) lookupSpelling(in string, systems []string, code string, add func(category string)) {
+func (t *Table) lookupSpelling(
+	in string, systems []string, code string, add func(category string),
+) {
 	short, isPadded := padded(in, code)
 	for _, s := range systems {
 		t.lookupIn(s, code, add)
@@ -324,7 +332,8 @@ func (t *Table) lookupSpelling(in string, systems []string, code string, add fun
 	}
 }
 
-// lookupLabel calls add with each category of what a security label shows: all of it, and each word.
+// lookupLabel calls add with each category of what a security label shows: all of it, and each
+// word.
 func (t *Table) lookupLabel(shown []byte, add func(category string)) {
 	if !t.loose || !t.mayHold(shown) {
 		return
@@ -379,7 +388,8 @@ func (t *Table) addPrefix(system, prefix, category string) {
 	}
 }
 
-// bitmap is a set of 16-bit numbers. Most codes of a record are in no table: one look at a bitmap tells.
+// bitmap is a set of 16-bit numbers. Most codes of a record are in no table: one look at a
+// bitmap tells.
 type bitmap [1 << 16 / 64]uint64
 
 func (b *bitmap) add(n uint16)      { b[n/64] |= 1 << (n % 64) }

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A code may be in the table where one of its spellings is, of whatever system, and nowhere else: what
-// only hashes like one of the table costs no walk.
+// A code may be in the table where one of its spellings is, of whatever system, and nowhere
+// else: what only hashes like one of the table costs no walk.
 func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -36,7 +36,8 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 			}
 			for _, rows := range table.prefix {
 				exact = exact || slices.ContainsFunc(rows, func(r prefixRow) bool {
-					return strings.HasPrefix(spelling, r.prefix) || strings.HasPrefix(short, r.prefix)
+					return strings.HasPrefix(spelling, r.prefix) ||
+						strings.HasPrefix(short, r.prefix)
 				})
 			}
 			return exact
@@ -63,7 +64,8 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 		for range rapid.IntRange(0, 3).Draw(t, "changes") {
 			with := rapid.StringMatching(`[0-9A-Za-z .|-]{0,3}`).Draw(t, "with")
 			at := rapid.IntRange(0, len(code)).Draw(t, "at")
-			code = slices.Replace(code, at, min(len(code), at+rapid.IntRange(0, 2).Draw(t, "without")), []byte(with)...)
+			code = slices.Replace(code, at,
+				min(len(code), at+rapid.IntRange(0, 2).Draw(t, "without")), []byte(with)...)
 		}
 		if len(plainCode(code)) > len(plainBytes{}.bytes) {
 			return // nobody looks closer at a long one
@@ -84,28 +86,39 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 	}
 }
 
-// codeForms are what the codes of each system of the shipped table look like: whole codes, or the beginning
-// of some.
+// codeForms are what the codes of each system of the shipped table look like: whole codes, or
+// the beginning of some.
 var codeForms = map[string]*regexp.Regexp{
-	"http://hl7.org/fhir/sid/icd-10-cm":                        regexp.MustCompile(`^[A-TV-Z](\d\*|\d[0-9AB](\.[0-9A-Z]{1,4})?\*?)$`),
-	"http://hl7.org/fhir/sid/icd-9-cm":                         regexp.MustCompile(`^(E\d\d\*|(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?\*?)$`),
-	"http://id.who.int/icd/release/11/mms":                     regexp.MustCompile(`^\w\w\d\w?(\.\w{1,2})?\*?$`),
-	"http://www.whocc.no/atc":                                  regexp.MustCompile(`^[A-Z]\d\d[A-Z][A-Z](\d\d|\*)$`),
-	"http://hl7.org/fhir/sid/ndc":                              regexp.MustCompile(`^\d{5}(-?\d{4}(-?\d\d)?)?\*?$`),
-	"http://loinc.org":                                         regexp.MustCompile(`^(\d{1,7}|LP\d+)-\d$`),
-	"http://snomed.info/sct":                                   regexp.MustCompile(`^[1-9]\d{5,17}$`),
-	"http://terminology.hl7.org/CodeSystem/icd9cm-procedure":   regexp.MustCompile(`^\d\d\.\d{1,2}\*?$`),
-	"http://www.ama-assn.org/go/cpt":                           regexp.MustCompile(`^(\d{3,4}\*|\d{4}[0-9FTU])$`),
-	"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets":  regexp.MustCompile(`^[A-V](\d{3}\*|\d{4})$`),
-	"http://www.cms.gov/Medicare/Coding/ICD10":                 regexp.MustCompile(`^[0-9A-HJ-NP-Z]{1,7}\*?$`),
-	"http://www.nlm.nih.gov/research/umls/rxnorm":              regexp.MustCompile(`^[1-9]\d{0,7}$`),
-	"http://terminology.hl7.org/CodeSystem/v2-0177":            regexp.MustCompile(`^[A-Z]{1,4}$`),
-	"http://terminology.hl7.org/CodeSystem/v3-ActCode":         regexp.MustCompile(`^\w[\w ,.()/-]*\*?$`),
+	"http://hl7.org/fhir/sid/icd-10-cm": regexp.MustCompile(
+		`^[A-TV-Z](\d\*|\d[0-9AB](\.[0-9A-Z]{1,4})?\*?)$`),
+	"http://hl7.org/fhir/sid/icd-9-cm": regexp.MustCompile(
+		`^(E\d\d\*|(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?\*?)$`),
+	"http://id.who.int/icd/release/11/mms": regexp.MustCompile(
+		`^\w\w\d\w?(\.\w{1,2})?\*?$`),
+	"http://www.whocc.no/atc": regexp.MustCompile(
+		`^[A-Z]\d\d[A-Z][A-Z](\d\d|\*)$`),
+	"http://hl7.org/fhir/sid/ndc": regexp.MustCompile(
+		`^\d{5}(-?\d{4}(-?\d\d)?)?\*?$`),
+	"http://loinc.org":       regexp.MustCompile(`^(\d{1,7}|LP\d+)-\d$`),
+	"http://snomed.info/sct": regexp.MustCompile(`^[1-9]\d{5,17}$`),
+	"http://terminology.hl7.org/CodeSystem/icd9cm-procedure": regexp.MustCompile(
+		`^\d\d\.\d{1,2}\*?$`),
+	"http://www.ama-assn.org/go/cpt": regexp.MustCompile(
+		`^(\d{3,4}\*|\d{4}[0-9FTU])$`),
+	"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets": regexp.MustCompile(
+		`^[A-V](\d{3}\*|\d{4})$`),
+	"http://www.cms.gov/Medicare/Coding/ICD10": regexp.MustCompile(
+		`^[0-9A-HJ-NP-Z]{1,7}\*?$`),
+	"http://www.nlm.nih.gov/research/umls/rxnorm": regexp.MustCompile(
+		`^[1-9]\d{0,7}$`),
+	"http://terminology.hl7.org/CodeSystem/v2-0177": regexp.MustCompile(`^[A-Z]{1,4}$`),
+	"http://terminology.hl7.org/CodeSystem/v3-ActCode": regexp.MustCompile(
+		`^\w[\w ,.()/-]*\*?$`),
 	"http://terminology.hl7.org/CodeSystem/v3-Confidentiality": regexp.MustCompile(`^\w[\w ]*\*?$`),
 }
 
-// Each row of the shipped table has a code that its system may have: one that a spreadsheet has made a
-// date or a fraction of, or that is mistyped, would match nothing.
+// Each row of the shipped table has a code that its system may have: one that a spreadsheet has
+// made a date or a fraction of, or that is mistyped, would match nothing.
 func TestEveryRowOfTheTableHasACodeOfItsSystem(t *testing.T) {
 	r := csv.NewReader(strings.NewReader(shippedSensitive))
 	r.Comment = '#'
@@ -120,7 +133,8 @@ func TestEveryRowOfTheTableHasACodeOfItsSystem(t *testing.T) {
 		switch {
 		case !known:
 			t.Errorf("%s: what do codes of this system look like?", key)
-		case !form.MatchString(code), system == "http://loinc.org" && code[0] != 'L' && !luhn(code), system == "http://snomed.info/sct" && !verhoeff(code):
+		case !form.MatchString(code), system == "http://loinc.org" && code[0] != 'L' &&
+			!luhn(code), system == "http://snomed.info/sct" && !verhoeff(code):
 			t.Errorf("%s is no code of its system", key)
 		case seen[key]:
 			t.Errorf("%s stands there twice", key)
@@ -129,7 +143,8 @@ func TestEveryRowOfTheTableHasACodeOfItsSystem(t *testing.T) {
 	}
 }
 
-// luhn reports whether the last digit of a LOINC code is its check digit (LOINC Users' Guide, appendix C).
+// luhn reports whether the last digit of a LOINC code is its check digit (LOINC Users' Guide,
+// appendix C).
 func luhn(code string) bool {
 	sum, double := 0, false
 	for _, c := range slices.Backward([]byte(strings.ReplaceAll(code, "-", ""))) {
@@ -170,14 +185,15 @@ func verhoeff(code string) bool {
 	return check == 0
 }
 
-// EHI-9: codes of each kind of sensitive information that published value sets name, and some that are
-// none on purpose (docs/release.md).
+// EHI-9: codes of each kind of sensitive information that published value sets name, and some
+// that are none on purpose (docs/release.md).
 func TestEHI9SensitiveAreTheCodesThatPublishedValueSetsName(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const icd, loinc, sct = "http://hl7.org/fhir/sid/icd-10-cm", "http://loinc.org", "http://snomed.info/sct"
+	const icd, loinc, sct = "http://hl7.org/fhir/sid/icd-10-cm", "http://loinc.org",
+		"http://snomed.info/sct"
 	for _, c := range []struct{ system, codes, want string }{
 		{loinc, "70241-5 29893-5 48345-3 49580-4 20447-9", "hiv"},
 		{"http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "G0475", "hiv"},
@@ -196,7 +212,9 @@ func TestEHI9SensitiveAreTheCodesThatPublishedValueSetsName(t *testing.T) {
 	} {
 		for _, code := range strings.Fields(c.codes) {
 			var got []string
-			table.lookup([]byte(c.system), []byte(code), false, func(category string) { got = append(got, category) })
+			table.lookup([]byte(c.system), []byte(code), false, func(category string) {
+				got = append(got, category)
+			})
 			slices.Sort(got)
 			if got = slices.Compact(got); strings.Join(got, " ") != c.want {
 				t.Errorf("%s %s needs %v, want %s", c.system, code, got, c.want)

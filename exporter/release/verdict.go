@@ -6,7 +6,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// verdict is what was decided about a resource: the number of the reason for which it stays, 0 where it goes; and flags.
+// verdict is what was decided about a resource: the number of the reason for which it stays, 0
+// where it goes; and flags.
 type verdict uint8
 
 const (
@@ -68,8 +69,8 @@ var because = func() map[string]verdict {
 // verdicts holds what was decided about each resource of a record.
 type verdicts struct {
 	*index[verdict]
-	// sieve has the ids of all that is kept, and of little else: to most of what is asked about it answers without a
-	// wait for memory. It is nil before there is one.
+	// sieve has the ids of all that is kept, and of little else: to most of what is asked about
+	// it answers without a wait for memory. It is nil before there is one.
 	sieve filter
 }
 
@@ -89,8 +90,9 @@ func (x verdicts) note(r resource, v verdict) {
 // mayKeep reports whether a resource may be kept: it is certain where it is false.
 func (x verdicts) mayKeep(r resource) bool { return x.sieve == nil || x.sieve.has(r.id.high) }
 
-// put decides about a resource. What is in a record twice is withheld where one of the two is, and sensitive likewise; in whatever order they
-// come. So are two resources that were taken for one another.
+// put decides about a resource. What is in a record twice is withheld where one of the two is,
+// and sensitive likewise; in whatever order they come. So are two resources that were taken for
+// one another.
 func (x verdicts) put(r resource, v verdict) {
 	at, found := x.add(r)
 	if found && !before(v, *at) {
@@ -100,7 +102,8 @@ func (x verdicts) put(r resource, v verdict) {
 	x.note(r, *at)
 }
 
-// before reports whether v says more about a resource than w: its sensitive content, another reason, none; of two reasons the first in the list.
+// before reports whether v says more about a resource than w: its sensitive content, another
+// reason, none; of two reasons the first in the list.
 func before(v, w verdict) bool {
 	if (v^w)&sensitive != 0 {
 		return v&sensitive != 0

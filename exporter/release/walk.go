@@ -9,9 +9,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// walk goes over one line of JSON, value by value, as a fhir.Cursor does, in a third of the time: release looks at every byte
-// of every record that a form narrows. It checks how values are nested and separated; that numbers and texts are well
-// formed is the source's promise (source.Resource). Once warm it allocates nothing. It is for one goroutine.
+// walk goes over one line of JSON, value by value, as a fhir.Cursor does, in a third of the
+// time: release looks at every byte of every record that a form narrows. It checks how values
+// are nested and separated; that numbers and texts are well formed is the source's promise
+// (source.Resource). Once warm it allocates nothing. It is for one goroutine.
 type walk struct {
 	kind  kind
 	depth int // of the value: 0 for the document itself, 1 for a field of it
@@ -43,7 +44,8 @@ type level struct {
 	array bool
 }
 
-// field is a name and where its opening quote stands. The elements of an array have the array's name, and -1.
+// field is a name and where its opening quote stands. The elements of an array have the array's
+// name, and -1.
 type field struct {
 	name []byte
 	at   int
@@ -176,13 +178,15 @@ func (w *walk) close(c byte) bool {
 	}
 	w.at++
 	w.levels, w.fields = w.levels[:n], w.fields[:n+1]
-	w.kind, w.depth, w.start, w.end, w.isText, w.expect = closed, n, top.start, w.at, false, separator
+	w.kind, w.depth, w.start, w.end, w.isText, w.expect =
+		closed, n, top.start, w.at, false, separator
 	return true
 }
 
 // isLiteral reports whether a byte may be of a number, true, false or null.
 func isLiteral(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c == '-' || c == '+' || c == '.' || c == 'E'
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c == '-' || c == '+' || c == '.' ||
+		c == 'E'
 }
 
 const (
@@ -190,8 +194,9 @@ const (
 	highBits = 0x8080808080808080
 )
 
-// textEnd finds the end of the text whose opening quote stands at from; -1 where it has none. It looks at 16 bytes at a time, so that
-// most texts, which are shorter, take no guess about where they end.
+// textEnd finds the end of the text whose opening quote stands at from; -1 where it has none. It
+// looks at 16 bytes at a time, so that most texts, which are shorter, take no guess about where
+// they end.
 func textEnd(src []byte, from int) (end int, escaped bool) {
 	for i := from + 1; ; {
 		for ; i+16 <= len(src); i += 16 {
@@ -254,8 +259,8 @@ var markOf = func() (of [256]marks) {
 	return of
 }()
 
-// readText reads a text whose first byte is at from: up to where its closing quote stands, and what it
-// holds. end is -1 where it has escapes, or does not end.
+// readText reads a text whose first byte is at from: up to where its closing quote stands, and
+// what it holds. end is -1 where it has escapes, or does not end.
 func readText(src []byte, from int) (end int, all marks) {
 	at := from
 	for ; at+8 <= len(src); at += 8 {
@@ -304,7 +309,8 @@ func (w *walk) identify(line []byte) (typ, id []byte, err error) {
 // key is the name of the field that holds the value.
 func (w *walk) key() []byte { return w.fields[w.depth].name }
 
-// keyAt is the name at an outer depth: keyAt(1) is the field of the resource in which the value lies.
+// keyAt is the name at an outer depth: keyAt(1) is the field of the resource in which the value
+// lies.
 func (w *walk) keyAt(depth int) []byte {
 	if depth > w.depth {
 		return nil
@@ -323,7 +329,8 @@ func (w *walk) text() []byte {
 	return w.src[w.start+1 : w.end-1]
 }
 
-// appendPath appends the names from the top down to the value, joined by dots: participant.actor.reference.
+// appendPath appends the names from the top down to the value, joined by dots:
+// participant.actor.reference.
 func (w *walk) appendPath(dst []byte) []byte {
 	from := len(dst)
 	for d := 1; d <= w.depth; d++ {

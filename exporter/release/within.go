@@ -5,9 +5,10 @@ import (
 	"slices"
 )
 
-// What a contained resource refers to is taken along by it only where it goes: not where it is wholly
-// about something withheld, nor where all that refers to it is left out (contained.go). So one that may
-// be left out is a resource of its own to the review, as an entry is (inside.go).
+// What a contained resource refers to is taken along by it only where it goes: not where it is
+// wholly about something withheld, nor where all that refers to it is left out (contained.go).
+// So one that may be left out is a resource of its own to the review, as an entry is
+// (inside.go).
 
 // mention is a Reference of a contained resource at a path of it: to a target, to another contained
 // resource, or by a display alone in a field.
@@ -88,15 +89,16 @@ type mentionGroup struct {
 	of  []mention
 }
 
-// within says of an entry, or of a contained resource, when it is left out because of contained ones.
+// within says of an entry, or of a contained resource, when it is left out because of contained
+// ones.
 type within struct {
 	groups []mentionGroup // all of the References of one lead to what stays
 	by     []int          // or all of these are left out, which refer to it
 	locals []int          // or one of these is, to which it refers
 }
 
-// containedUnsure tells which contained resources may be left out, and what decides about them: by the
-// places of entries and contained resources, nil for those that are not concerned.
+// containedUnsure tells which contained resources may be left out, and what decides about them:
+// by the places of entries and contained resources, nil for those that are not concerned.
 func (x *examiner) containedUnsure() map[int]*within {
 	by, sure := map[int][]int{}, map[int]bool{-1: true}
 	var all []int // contained resources
@@ -118,7 +120,8 @@ func (x *examiner) containedUnsure() map[int]*within {
 			if sure[i] || len(x.insides[i].groupsOf()) > 0 {
 				continue
 			}
-			if len(by[i]) == 0 || slices.ContainsFunc(by[i], func(from int) bool { return sure[from] }) {
+			if len(by[i]) == 0 ||
+				slices.ContainsFunc(by[i], func(from int) bool { return sure[from] }) {
 				sure[i], again = true, true
 			}
 		}
@@ -167,7 +170,8 @@ type leftMention struct {
 	anything bool // it leads somewhere
 }
 
-// leftWithin keeps what decides about an entry, or a contained resource, of a resource that f tells of.
+// leftWithin keeps what decides about an entry, or a contained resource, of a resource that f
+// tells of.
 func (o *Observer) leftWithin(f *facts, w *within) (l leftWithin) {
 	if w == nil {
 		return l
@@ -181,9 +185,14 @@ func (o *Observer) leftWithin(f *facts, w *within) (l leftWithin) {
 	for _, g := range w.groups {
 		out := leftGroup{why: g.why}
 		for _, m := range g.of {
-			switch at := slices.IndexFunc(f.taking, func(t taking) bool { return m.local != "" && t.id == m.local }); {
+			switch at := slices.IndexFunc(f.taking,
+				func(t taking) bool { return m.local != "" && t.id == m.local }); {
 			case at >= 0:
-				out.of = append(out.of, leftMention{to: o.taker(f, f.taking[at].place), isLocal: true, anything: true})
+				out.of = append(out.of, leftMention{
+					to:       o.taker(f, f.taking[at].place),
+					isLocal:  true,
+					anything: true,
+				})
 			case m.to.typ != nil:
 				out.of = append(out.of, leftMention{to: o.resource(m.to), anything: true})
 			default:
@@ -195,11 +204,12 @@ func (o *Observer) leftWithin(f *facts, w *within) (l leftWithin) {
 	return l
 }
 
-// fallsWithin reports whether an entry, or a contained resource, is left out because of contained ones, as
-// far as is known.
+// fallsWithin reports whether an entry, or a contained resource, is left out because of
+// contained ones, as far as is known.
 func (r *Review) fallsWithin(l leftWithin) bool {
 	left := func(of resource) bool { return r.standing(of).withheld() }
-	if len(l.by) > 0 && !slices.ContainsFunc(l.by, func(of resource) bool { return !left(of) }) || slices.ContainsFunc(l.locals, left) {
+	if len(l.by) > 0 && !slices.ContainsFunc(l.by, func(of resource) bool { return !left(of) }) ||
+		slices.ContainsFunc(l.locals, left) {
 		return true
 	}
 	return slices.ContainsFunc(l.groups, func(g leftGroup) bool {
@@ -207,8 +217,8 @@ func (r *Review) fallsWithin(l leftWithin) bool {
 	})
 }
 
-// isMasked reports whether a Reference is masked; for more than an unticked line of the form where it says
-// why something is.
+// isMasked reports whether a Reference is masked; for more than an unticked line of the form
+// where it says why something is.
 func (r *Review) isMasked(m leftMention, why bool) bool {
 	switch {
 	case m.isLocal:

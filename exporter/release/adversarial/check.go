@@ -60,15 +60,16 @@ func (d *Decision) Released() (markers []string) {
 	return markers
 }
 
-// Leaks are the markers of what is withheld that stand in a text: as they are, with escapes of JSON or
-// of URLs, or in base64 at any place of a longer text.
+// Leaks are the markers of what is withheld that stand in a text: as they are, with escapes of
+// JSON or of URLs, or in base64 at any place of a longer text.
 func (d *Decision) Leaks(text string) (leaks []string) { return Find(d.Markers(), text) }
 
 // Find finds which markers stand in a text in any spelling, see Leaks.
 func Find(markers []string, text string) (found []string) {
 	plain := unescaped(text)
 	for _, marker := range markers {
-		if strings.Contains(text, marker) || strings.Contains(plain, marker) || holdsBase64(text, marker) || holdsBase64(plain, marker) {
+		if strings.Contains(text, marker) || strings.Contains(plain, marker) ||
+			holdsBase64(text, marker) || holdsBase64(plain, marker) {
 			found = append(found, marker)
 		}
 	}
@@ -79,7 +80,8 @@ func Find(markers []string, text string) (found []string) {
 func holdsBase64(text, marker string) bool {
 	for before := range 3 {
 		coded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", before) + marker))
-		from, to := (before*8+5)/6, (before+len(marker))*8/6 // the characters that the marker alone decides about
+		// the characters that the marker alone decides about
+		from, to := (before*8+5)/6, (before+len(marker))*8/6
 		if strings.Contains(text, coded[from:to]) {
 			return true
 		}
@@ -97,7 +99,8 @@ func unescaped(text string) string {
 		for i := 0; i < len(text); i++ {
 			var c int
 			switch {
-			case text[i] == '\\' && i+6 <= len(text) && text[i+1] == 'u' && scan(text[i+2:i+6], &c) && c < 0x80:
+			case text[i] == '\\' && i+6 <= len(text) && text[i+1] == 'u' &&
+				scan(text[i+2:i+6], &c) && c < 0x80:
 				i += 5
 			case text[i] == '%' && i+3 <= len(text) && scan(text[i+1:i+3], &c) && c < 0x80:
 				i += 2
@@ -127,8 +130,8 @@ func scan(hex string, c *int) bool {
 // ownPlaces is how often a resource's marker stands in itself, identifiers aside.
 const ownPlaces = 6
 
-// Check compares what left with what may and what must leave: the line of each resource of the record,
-// "" where it stayed.
+// Check compares what left with what may and what must leave: the line of each resource of the
+// record, "" where it stayed.
 func (d *Decision) Check(lines []string) error {
 	text := strings.Join(lines, "\n")
 	if leaks := d.Leaks(text); len(leaks) > 0 {
@@ -165,8 +168,8 @@ func (d *Decision) Check(lines []string) error {
 // place is where a resource stands in the record.
 func (r *Record) place(m *Resource) int { return slices.Index(r.Resources, m) }
 
-// apart is what left of each resource of a record: of those, too, that stand in others, without which the
-// others are.
+// apart is what left of each resource of a record: of those, too, that stand in others, without
+// which the others are.
 func (r *Record) apart(lines []string) (out []string, err error) {
 	inner := map[string]string{} // by type and id
 	for _, m := range r.Resources {
@@ -191,7 +194,8 @@ func (r *Record) apart(lines []string) (out []string, err error) {
 	return out, nil
 }
 
-// takeInner takes the resources out of one that holds them, but for copies, by what they are called.
+// takeInner takes the resources out of one that holds them, but for copies, by what they are
+// called.
 func takeInner(line string, inner map[string]string, holder *Resource) (left string, err error) {
 	var resource map[string]any
 	decoder := json.NewDecoder(strings.NewReader(line))
@@ -232,7 +236,8 @@ func (d *Decision) checkHeld(m *Resource, line string) error {
 	}
 	for _, c := range m.copies {
 		if strings.Contains(line, m.copy(d.record.Resources[c.of])) != d.goes[c.of] {
-			return fmt.Errorf("the copy of %s by its %s went: %v", d.record.Resources[c.of].Marker, c.by, !d.goes[c.of])
+			return fmt.Errorf("the copy of %s by its %s went: %v", d.record.Resources[c.of].Marker,
+				c.by, !d.goes[c.of])
 		}
 	}
 	return nil
@@ -297,13 +302,15 @@ func (d *Decision) checkOne(i int, line string) error {
 			return fmt.Errorf("its element %s went, or not", p.field)
 		}
 	}
-	if in := m.inner; in != nil && d.choices.Authorized[in.needs] != (strings.Count(line, in.marker) == 2) {
+	in := m.inner
+	if in != nil && d.choices.Authorized[in.needs] != (strings.Count(line, in.marker) == 2) {
 		return fmt.Errorf("what it contains is missing")
 	}
 	if !strings.Contains(m.ID, m.Marker) { // it is in small letters
 		own--
 	}
-	if strings.Count(line, m.Marker) < own || m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
+	if strings.Count(line, m.Marker) < own ||
+		m.identified && !strings.Contains(line, `"ident-`+m.Marker+`"`) {
 		return fmt.Errorf("something of itself is missing")
 	}
 	if has := strings.Contains(line, m.form); m.form != "" && has != d.formGoes(i) {
@@ -316,7 +323,8 @@ func (d *Decision) checkOne(i int, line string) error {
 	for _, l := range m.links {
 		token, want := l.token, d.expected(i, l)
 		if l.shape == "bare" {
-			token = `"reference":"` + d.record.Resources[l.to].Type + "/" + d.record.Resources[l.to].ID + `"`
+			token = `"reference":"` + d.record.Resources[l.to].Type + "/" +
+				d.record.Resources[l.to].ID + `"`
 			if want == no && d.goes[l.to] {
 				continue // another place may name it as well
 			}
@@ -329,19 +337,21 @@ func (d *Decision) checkOne(i int, line string) error {
 		if out := d.out(e); out != perhaps && strings.Contains(line, e.token) != (out == no) {
 			return fmt.Errorf("the entry %s went: %v", e.token, out == yes)
 		}
-		if out := d.outOf(e); e.text != "" && out != perhaps && strings.Contains(line, e.text) != (out == no) {
+		out := d.outOf(e)
+		if e.text != "" && out != perhaps && strings.Contains(line, e.text) != (out == no) {
 			return fmt.Errorf("the text %s went: %v", e.text, out == yes)
 		}
 	}
 	return nil
 }
 
-// wholeTold reports whether what tells of all of a resource tells of something withheld: of that to which it
-// refers, of an entry that is left out, of that of which it is made.
+// wholeTold reports whether what tells of all of a resource tells of something withheld: of that
+// to which it refers, of an entry that is left out, of that of which it is made.
 func (d *Decision) wholeTold(m *Resource) certainty {
 	told := no
 	for _, l := range m.links {
-		if !l.textual() && !slices.Contains([]string{"ClaimResponse", "ExplanationOfBenefit"}, m.Type) &&
+		if !l.textual() &&
+			!slices.Contains([]string{"ClaimResponse", "ExplanationOfBenefit"}, m.Type) &&
 			(m.Type != "DiagnosticReport" || slices.Contains(m.kind.members, l.place.path)) {
 			told = max(told, d.betrays(l))
 		}
@@ -362,20 +372,23 @@ func (d *Decision) whole(m *Resource) bool {
 	return d.authorized(m) && (m.inner == nil || d.choices.Authorized[m.inner.needs])
 }
 
-// besides checks what stands beside a link of a contained List, which goes where the link goes. own is
-// how often the resource's marker has to stand in it: its text may go with the List.
+// besides checks what stands beside a link of a contained List, which goes where the link goes.
+// own is how often the resource's marker has to stand in it: its text may go with the List.
 func (d *Decision) besides(i int, l *link, line string, own int) (least int, wrong bool) {
 	want := d.expected(i, l)
 	if l.place.url && (l.place.presented() || slices.Contains(l.place.outer, "attachment")) {
-		title, data := strings.Contains(line, l.beside()), strings.Contains(line, coded("data of "+l.beside()))
+		title, data :=
+			strings.Contains(line, l.beside()), strings.Contains(line, coded("data of "+l.beside()))
 		return own, want != perhaps && (title != (want == yes) || data != title)
 	}
 	if l.place.path == "insurance/coverage" {
 		told := d.betrays(l)
 		return own, told != perhaps && strings.Contains(line, l.beside()) != (told == no)
 	}
-	if len(l.place.outer) < 2 || l.place.outer[1] != "entry" || want == yes && l.shape != "display" {
-		return own, want == yes && strings.Contains(line, l.token) && len(l.place.outer) > 1 && l.place.outer[1] == "entry" &&
+	if len(l.place.outer) < 2 || l.place.outer[1] != "entry" ||
+		want == yes && l.shape != "display" {
+		return own, want == yes && strings.Contains(line, l.token) && len(l.place.outer) > 1 &&
+			l.place.outer[1] == "entry" &&
 			!strings.Contains(line, l.beside())
 	}
 	return ownPlaces - 1, want == no && strings.Contains(line, l.beside())
@@ -415,10 +428,12 @@ func (d *Decision) expected(i int, l *link) certainty {
 		return no
 	case m.Type == "DiagnosticReport" && l.shape == "display":
 		return perhaps
-	case l.shape == "conditional" && d.goes[l.to] && !d.record.follows(l): // or it is not known what it leads to
+	// or it is not known what it leads to
+	case l.shape == "conditional" && d.goes[l.to] && !d.record.follows(l):
 	case l.shape == "display", l.shape == "own" && d.unused[l.to]:
 	default:
-		if d.goes[l.to] || d.unused[l.to] && (l.shape == "identifier" || d.record.Resources[l.to].beside) {
+		if d.goes[l.to] ||
+			d.unused[l.to] && (l.shape == "identifier" || d.record.Resources[l.to].beside) {
 			return yes
 		}
 		return no

@@ -17,8 +17,8 @@ type Options struct {
 	Prefix string
 	// Least is how many resources a record has at least.
 	Least int
-	// Imported says that the record is stored before it is exported: what is called by an identifier
-	// in a conditional reference is found then.
+	// Imported says that the record is stored before it is exported: what is called by an
+	// identifier in a conditional reference is found then.
 	Imported bool
 }
 
@@ -149,13 +149,20 @@ const inLimits, outOfLimits = "2020-05-01", "2010-05-01"
 func Draw(t *rapid.T, o Options) *Record {
 	r := &Record{options: o}
 	n := rapid.IntRange(max(2, o.Least), max(10, o.Least)).Draw(t, "resources")
-	r.Resources = append(r.Resources, r.drawResource(t, 0, kind{typ: "Patient", places: []string{"generalPractitioner[]", "managingOrganization"}}))
+	r.Resources = append(r.Resources,
+		r.drawResource(t, 0, kind{
+			typ:    "Patient",
+			places: []string{"generalPractitioner[]", "managingOrganization"},
+		}))
 	some := o.kinds()
 	if about := rapid.IntRange(0, len(themes)+3).Draw(t, "theme"); about < len(themes) {
-		some = slices.DeleteFunc(some, func(k kind) bool { return !slices.Contains(themes[about], k.typ) })
+		some = slices.DeleteFunc(some, func(k kind) bool {
+			return !slices.Contains(themes[about], k.typ)
+		})
 	}
 	for i := 1; i < n; i++ {
-		r.Resources = append(r.Resources, r.drawResource(t, i, rapid.SampledFrom(some).Draw(t, "type")))
+		r.Resources = append(r.Resources,
+			r.drawResource(t, i, rapid.SampledFrom(some).Draw(t, "type")))
 	}
 	r.drawTwins(t)
 	r.drawBeside(t)
@@ -171,14 +178,17 @@ func Draw(t *rapid.T, o Options) *Record {
 	return r
 }
 
-// themes are types that refer to one another: most records are of one of them alone, so that long ways
-// lead through them.
+// themes are types that refer to one another: most records are of one of them alone, so that
+// long ways lead through them.
 var themes = [][]string{
 	{"Appointment", "Slot", "Schedule", "Practitioner"},
 	{"Claim", "ExplanationOfBenefit", "ClaimResponse", "Condition", "Encounter", "Organization"},
 	{"ExplanationOfBenefit", "Task", "Condition", "Practitioner"},
 	{"DocumentReference", "DiagnosticReport", "Communication", "Observation", "Binary"},
-	{"QuestionnaireResponse", "CarePlan", "Procedure", "Condition", "Questionnaire", "PlanDefinition"},
+	{
+		"QuestionnaireResponse", "CarePlan", "Procedure", "Condition", "Questionnaire",
+		"PlanDefinition",
+	},
 	{"MedicationRequest", "Medication", "Basic", "Organization"},
 	{"Communication", "Organization", "Practitioner", "Condition"},
 	{"MessageHeader", "Provenance", "Condition", "Practitioner"},
@@ -188,10 +198,13 @@ var themes = [][]string{
 
 // kinds are the types of a record: a store has what stands in a Bundle on lines of its own.
 func (o Options) kinds() []kind {
-	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return o.Imported && k.holds != "" })
+	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
+		return o.Imported && k.holds != ""
+	})
 }
 
-// besideKinds are the types of what is beside a record: things that say of no patient that they are his.
+// besideKinds are the types of what is beside a record: things that say of no patient that they
+// are his.
 var besideKinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
 	return !k.defines && (!k.supporting || k.patient != "")
 })
@@ -219,7 +232,12 @@ func (r *Record) drawBeside(t *rapid.T) {
 		m := r.drawResource(t, i, rapid.SampledFrom(besideKinds).Draw(t, "type beside"))
 		m.beside = true
 		r.Resources = append(r.Resources, m)
-		l := &link{place: placeOf("generalPractitioner[]"), to: i, shape: r.besideShape(t, i), token: fmt.Sprintf("Tok%sz%dx%dBe", r.options.Prefix, 0, n)}
+		l := &link{
+			place: placeOf("generalPractitioner[]"),
+			to:    i,
+			shape: r.besideShape(t, i),
+			token: fmt.Sprintf("Tok%sz%dx%dBe", r.options.Prefix, 0, n),
+		}
 		r.Resources[0].links = append(r.Resources[0].links, l)
 	}
 }
@@ -238,7 +256,12 @@ func (r *Record) drawMadeOf(t *rapid.T, i int, m *Resource) {
 	if m.kind.each == "" || len(all) == 0 || rapid.Bool().Draw(t, "of nothing") {
 		return
 	}
-	l := &link{place: placeOf(m.kind.each), to: rapid.SampledFrom(all).Draw(t, "made of"), shape: "relative", token: fmt.Sprintf("Tok%sz%dx0Of", r.options.Prefix, i)}
+	l := &link{
+		place: placeOf(m.kind.each),
+		to:    rapid.SampledFrom(all).Draw(t, "made of"),
+		shape: "relative",
+		token: fmt.Sprintf("Tok%sz%dx0Of", r.options.Prefix, i),
+	}
 	m.links = append(m.links, l)
 }
 
@@ -250,18 +273,28 @@ func (r *Record) drawHeld(t *rapid.T) {
 		}
 		for i := b + 1; i < len(r.Resources); i++ {
 			m := r.Resources[i]
-			if m.beside || m.within != nil || m.kind.holds != "" || m.Type == binary || rapid.Bool().Draw(t, "on its own") {
+			if m.beside || m.within != nil || m.kind.holds != "" || m.Type == binary ||
+				rapid.Bool().Draw(t, "on its own") {
 				continue
 			}
 			m.within = holder
-			holder.links = append(holder.links, &link{held: true, place: place{path: "held"}, to: i, shape: "bare"})
+			holder.links = append(holder.links, &link{
+				held:  true,
+				place: place{path: "held"},
+				to:    i,
+				shape: "bare",
+			})
 			if holder.Type == "Bundle" && rapid.Bool().Draw(t, "alias") {
-				way := rapid.SampledFrom([]string{"urn:uuid:", "https://ehr.example.org/entries/"}).Draw(t, "fullUrl")
+				way := rapid.SampledFrom([]string{
+					"urn:uuid:",
+					"https://ehr.example.org/entries/",
+				}).Draw(t, "fullUrl")
 				m.alias = way + strings.Replace(m.Marker, "Mark", "Alias", 1)
 			}
 		}
 	}
-	for _, m := range r.Resources { // most of what stands beside one with an alias refers to it by that
+	// most of what stands beside one with an alias refers to it by that
+	for _, m := range r.Resources {
 		for _, l := range m.links {
 			to := r.Resources[l.to]
 			besides := m.within != nil && m.within == to.within && to.alias != ""
@@ -275,7 +308,8 @@ func (r *Record) drawHeld(t *rapid.T) {
 			continue
 		}
 		for i, m := range r.Resources {
-			if i > 0 && m.within == nil && m.copyable() && rapid.IntRange(0, 3).Draw(t, "copy") == 0 {
+			if i > 0 && m.within == nil && m.copyable() &&
+				rapid.IntRange(0, 3).Draw(t, "copy") == 0 {
 				holder.copies = append(holder.copies, copied{i, r.drawCopy(t, i, holder)})
 			}
 		}
@@ -287,8 +321,8 @@ func (m *Resource) copyable() bool {
 	return m.kind.holds == "" && !m.kind.hangs() && m.kind.when == "" && m.Type != binary
 }
 
-// drawCopy draws how a copy of resource i is known. Where a copy that has another id stays, nothing is
-// named by the identifier that both have; so none has it that something is named by.
+// drawCopy draws how a copy of resource i is known. Where a copy that has another id stays,
+// nothing is named by the identifier that both have; so none has it that something is named by.
 func (r *Record) drawCopy(t *rapid.T, i int, holder *Resource) string {
 	ways := []string{"id"}
 	if holder.Type == "Bundle" {
@@ -332,9 +366,15 @@ func (r *Record) Keep(has func(typ, id string) bool) {
 func (r *Record) Patient() string { return r.Resources[0].ID }
 
 func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
-	m := &Resource{Type: k.typ, Marker: fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i), kind: k, category: k.category}
+	m := &Resource{
+		Type:     k.typ,
+		Marker:   fmt.Sprintf("Mark%sz%dEr", r.options.Prefix, i),
+		kind:     k,
+		category: k.category,
+	}
 	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
-	if !r.options.Imported && rapid.IntRange(0, 3).Draw(t, "small letters") == 0 { // an import finds these by urn:uuid:
+	// an import finds these by urn:uuid:
+	if !r.options.Imported && rapid.IntRange(0, 3).Draw(t, "small letters") == 0 {
 		m.ID = strings.ToLower(m.ID)
 	}
 	m.identified = k.typ != binary && rapid.IntRange(0, 3).Draw(t, "identified") > 0
@@ -375,19 +415,28 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	return m
 }
 
-// mayBeSigned reports whether resources of a kind may have a Signature: where R4 has one, or in an extension.
+// mayBeSigned reports whether resources of a kind may have a Signature: where R4 has one, or in
+// an extension.
 func (k kind) mayBeSigned() bool {
 	others := []string{"Bundle", "Provenance", "MessageHeader", "Basic"}
 	return k.holds == "" && k.patient != "" || slices.Contains(others, k.typ)
 }
 
 // labelPlaces are the elements that hold labels, besides meta.
-var labelPlaces = map[string]string{"Composition": "confidentiality", "DocumentReference": "securityLabel"}
+var labelPlaces = map[string]string{
+	"Composition":       "confidentiality",
+	"DocumentReference": "securityLabel",
+}
 
 // partFields are the elements of a Patient that may be sensitive, and those by which they refer to
 // something; "" for none.
 var partFields = map[string]string{
-	"extension": "valueReference", "contact": "organization", "communication": "", "maritalStatus": "", "_birthDate": "", "security": "",
+	"extension":     "valueReference",
+	"contact":       "organization",
+	"communication": "",
+	"maritalStatus": "",
+	"_birthDate":    "",
+	"security":      "",
 }
 
 // drawParts gives the Patient elements that are sensitive.
@@ -400,11 +449,19 @@ func (r *Record) drawParts(t *rapid.T) {
 			continue
 		}
 		seen[field] = true
-		p := &part{marker: strings.Replace(m.Marker, "Er", fmt.Sprintf("Pa%dRt", n), 1), coding: s.coding, field: field, needs: s.needs}
+		p := &part{
+			marker: strings.Replace(m.Marker, "Er", fmt.Sprintf("Pa%dRt", n), 1),
+			coding: s.coding,
+			field:  field,
+			needs:  s.needs,
+		}
 		if refers := partFields[field]; refers != "" && rapid.Bool().Draw(t, "refers") {
 			p.link = &link{
-				part: p, place: placeOf("part/" + refers), to: rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to of part"),
-				shape: rapid.SampledFrom([]string{"relative", "absolute", "display"}).Draw(t, "shape of part"),
+				part:  p,
+				place: placeOf("part/" + refers),
+				to:    rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to of part"),
+				shape: rapid.SampledFrom([]string{"relative", "absolute", "display"}).Draw(t,
+					"shape of part"),
 				token: fmt.Sprintf("Tok%sz%dx%dPa", r.options.Prefix, 0, n),
 			}
 			if p.link.to = r.thing(t, p.link.to); r.Resources[p.link.to].beside {
@@ -416,7 +473,10 @@ func (r *Record) drawParts(t *rapid.T) {
 	}
 }
 
-var shapes = []string{"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional", "urn", "id", "search", "own"}
+var shapes = []string{
+	"relative", "bare", "versioned", "absolute", "percent", "identifier", "display", "conditional",
+	"urn", "id", "search", "own",
+}
 
 func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 	if m.beside {
@@ -436,13 +496,16 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 	taken := map[string]bool{}
 	for n := range rapid.IntRange(0, 5).Draw(t, "links") {
 		l := &link{
-			place: placeOf(rapid.SampledFrom(places).Draw(t, "place")), to: rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to"),
-			shape: rapid.SampledFrom(shapes).Draw(t, "shape"), token: fmt.Sprintf("Tok%sz%dx%dEn", r.options.Prefix, i, n),
+			place: placeOf(rapid.SampledFrom(places).Draw(t, "place")),
+			to:    rapid.IntRange(0, len(r.Resources)-1).Draw(t, "to"),
+			shape: rapid.SampledFrom(shapes).Draw(t, "shape"),
+			token: fmt.Sprintf("Tok%sz%dx%dEn", r.options.Prefix, i, n),
 		}
 		if l.place.entry && rapid.IntRange(0, 2).Draw(t, "a thing") == 0 {
 			l.to = r.thing(t, l.to)
 		}
-		if l.place.single() && taken[l.place.path] || l.place.path == "claim" && r.Resources[l.to].Type == binary {
+		if l.place.single() && taken[l.place.path] ||
+			l.place.path == "claim" && r.Resources[l.to].Type == binary {
 			continue // a bill for a Binary stays where it could go: no record has one
 		}
 		if defined := r.definitions(); l.place.canonical && len(defined) == 0 {
@@ -451,7 +514,9 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			l.to = rapid.SampledFrom(defined).Draw(t, "which definition")
 		}
 		taken[l.place.path] = true
-		if bills := r.all("Claim"); l.place.path == "request" && len(bills) > 0 && rapid.IntRange(0, 3).Draw(t, "a bill") > 0 {
+		bills := r.all("Claim")
+		if l.place.path == "request" && len(bills) > 0 &&
+			rapid.IntRange(0, 3).Draw(t, "a bill") > 0 {
 			l.to = rapid.SampledFrom(bills).Draw(t, "which bill")
 		}
 		switch {
@@ -460,11 +525,14 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		case (l.place.url || l.place.path == "request") && r.Resources[l.to].beside:
 			continue
 		case l.place.url:
-			l.shape = rapid.SampledFrom([]string{"relative", "absolute", "urn", "own"}).Draw(t, "shape of url")
+			l.shape = rapid.SampledFrom([]string{
+				"relative", "absolute", "urn", "own",
+			}).Draw(t, "shape of url")
 			if binaries := r.all(binary); len(binaries) > 0 && rapid.Bool().Draw(t, "a Binary") {
 				l.to = rapid.SampledFrom(binaries).Draw(t, "which")
 			}
-			if l.place.field != "url" || len(r.Resources[l.to].ID) < secretLength { // a word of any text
+			// a word of any text
+			if l.place.field != "url" || len(r.Resources[l.to].ID) < secretLength {
 				l.shape = "relative"
 			}
 		case l.place.mention:
@@ -480,7 +548,8 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		case !r.Resources[l.to].identified && (l.shape == "identifier" || l.shape == "conditional"):
 			l.shape = "relative"
 		}
-		if to := r.Resources[l.to]; to.twin && slices.Contains([]string{"urn", "id", "own"}, l.shape) {
+		to := r.Resources[l.to]
+		if to.twin && slices.Contains([]string{"urn", "id", "own"}, l.shape) {
 			l.shape = "search" // by its id alone it would be either of both
 			if l.place.url {
 				l.shape = "absolute"
@@ -503,7 +572,8 @@ func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 	if m.Type != binary {
 		return
 	}
-	m.securedBy = rapid.SampledFrom([]string{"relative", "absolute", "urn"}).Draw(t, "shape of securityContext")
+	m.securedBy = rapid.SampledFrom([]string{"relative", "absolute", "urn"}).Draw(t,
+		"shape of securityContext")
 	switch rapid.IntRange(0, 3).Draw(t, "secured") {
 	case 0, 1:
 		m.secured = 0
@@ -517,7 +587,13 @@ func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 
 // drawAlong lets a contained List refer to a thing, beside what it is about.
 func (r *Record) drawAlong(t *rapid.T, m *Resource, l *link) {
-	along := &link{with: l, place: placeOf("contained/source"), to: r.thing(t, 0), shape: "relative", token: strings.Replace(l.token, "Tok", "Src", 1)}
+	along := &link{
+		with:  l,
+		place: placeOf("contained/source"),
+		to:    r.thing(t, 0),
+		shape: "relative",
+		token: strings.Replace(l.token, "Tok", "Src", 1),
+	}
 	if to := r.Resources[along.to]; to.kind.supporting && !to.beside {
 		m.links = append(m.links, along)
 	}
@@ -547,7 +623,8 @@ func (r *Record) all(typ string) (places []int) {
 	return places
 }
 
-// definitions are the places of forms and plans. What is named so by what is imported is in the record.
+// definitions are the places of forms and plans. What is named so by what is imported is in the
+// record.
 func (r *Record) definitions() (places []int) {
 	for i, m := range r.Resources {
 		if m.kind.defines && !(m.beside && r.options.Imported) {
@@ -562,19 +639,29 @@ const secretLength = 12
 
 // hasRoom reports whether a link may stand in an entry beside others.
 func (e *entry) hasRoom(l *link) bool {
-	return e.outer == l.place.outer[0] && (l.place.list || !slices.ContainsFunc(e.links, func(o *link) bool { return o.place.field == l.place.field }))
+	return e.outer == l.place.outer[0] &&
+		(l.place.list ||
+			!slices.ContainsFunc(e.links, func(o *link) bool {
+				return o.place.field == l.place.field
+			}))
 }
 
 // drawEntry puts a link into an entry: its own, or that of the one before.
 func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
-	if last := len(m.entries) - 1; last >= 0 && m.entries[last].hasRoom(l) && rapid.Bool().Draw(t, "same entry") {
+	last := len(m.entries) - 1
+	if last >= 0 && m.entries[last].hasRoom(l) && rapid.Bool().Draw(t, "same entry") {
 		l.entry = m.entries[last]
-		if to := r.Resources[l.to]; to.identified && !to.beside && rapid.Bool().Draw(t, "by identifier") {
+		to := r.Resources[l.to]
+		if to.identified && !to.beside && rapid.Bool().Draw(t, "by identifier") {
 			l.shape = "identifier"
 		}
 	} else {
 		n := len(m.entries)
-		l.entry = &entry{outer: l.place.outer[0], token: fmt.Sprintf("Ent%sz%dx%dRy", r.options.Prefix, i, n), sequence: n + 1}
+		l.entry = &entry{
+			outer:    l.place.outer[0],
+			token:    fmt.Sprintf("Ent%sz%dx%dRy", r.options.Prefix, i, n),
+			sequence: n + 1,
+		}
 		if l.place.list {
 			l.entry.text = fmt.Sprintf("Tex%sz%dx%dRy", r.options.Prefix, i, n)
 		}
@@ -597,7 +684,9 @@ func (m *Resource) drawNames(t *rapid.T) {
 	}
 	for i := 0; m.Type == "ClaimResponse" && i < 3; i++ {
 		token := strings.Replace(m.Marker, "Mark", "Answer", 1) + fmt.Sprint("x", i)
-		outer := rapid.SampledFrom([]string{"item", "item", "addItem", "error"}).Draw(t, "answers in")
+		outer := rapid.SampledFrom([]string{
+			"item", "item", "addItem", "error",
+		}).Draw(t, "answers in")
 		answers := rapid.IntRange(1, 4).Draw(t, "answers")
 		m.entries = append(m.entries, &entry{outer: outer, token: token, answers: answers})
 	}
@@ -624,10 +713,15 @@ const note = "processNote"
 func (m *Resource) drawNotes(t *rapid.T) {
 	lines := m.entries
 	for i := range rapid.IntRange(0, 2).Draw(t, "notes") {
-		n := &entry{outer: note, token: strings.Replace(m.Marker, "Mark", "Note", 1) + fmt.Sprint("x", i), sequence: i + 1}
+		n := &entry{
+			outer:    note,
+			token:    strings.Replace(m.Marker, "Mark", "Note", 1) + fmt.Sprint("x", i),
+			sequence: i + 1,
+		}
 		m.entries = append(m.entries, n)
 		for _, e := range lines {
-			if strings.HasSuffix(strings.ToLower(e.outer), "item") && rapid.Bool().Draw(t, "noted") {
+			if strings.HasSuffix(strings.ToLower(e.outer), "item") &&
+				rapid.Bool().Draw(t, "noted") {
 				e.notes = append(e.notes, n)
 			}
 		}
@@ -644,8 +738,8 @@ type Choices struct {
 // From and To are the limits of dates.
 const From, To = "2019", "2021-06"
 
-// DrawChoices draws what a patient ticks: most lines, some of them limited by dates, and few kinds of
-// sensitive information.
+// DrawChoices draws what a patient ticks: most lines, some of them limited by dates, and few
+// kinds of sensitive information.
 func DrawChoices(t *rapid.T) Choices {
 	c := Choices{map[ehi.Category]bool{}, map[ehi.Authorization]bool{}}
 	if rapid.IntRange(0, 7).Draw(t, "everything") == 0 { // nothing may be missing
@@ -723,7 +817,10 @@ func Everything() Choices {
 
 // Form is the form with the choices.
 func (c Choices) Form() *ehi.ReleaseForm {
-	f := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}, Authorizations: map[ehi.Authorization]string{}}
+	f := &ehi.ReleaseForm{
+		Parameters:     map[ehi.Category]ehi.Choice{},
+		Authorizations: map[ehi.Authorization]string{},
+	}
 	for key, dated := range c.Ticked {
 		choice := ehi.Choice{}
 		if dated {
@@ -737,17 +834,19 @@ func (c Choices) Form() *ehi.ReleaseForm {
 	return f
 }
 
-// follows reports whether a link names its target by type and id, or by an identifier that an import finds:
-// not by that of a requisition, which is another search parameter.
+// follows reports whether a link names its target by type and id, or by an identifier that an
+// import finds: not by that of a requisition, which is another search parameter.
 func (r *Record) follows(l *link) bool {
-	return slices.Contains([]string{"relative", "bare", "versioned", "absolute", "percent"}, l.shape) ||
+	return slices.Contains([]string{"relative", "bare", "versioned", "absolute", "percent"},
+		l.shape) ||
 		l.shape == "conditional" && r.options.Imported && !r.Resources[l.to].requisition
 }
 
 // possible reports whether R4 lets a Reference in the place of a link lead to its target.
 func (r *Record) possible(l *link) bool {
 	to := r.Resources[l.to]
-	if targets := targetsOf(l.place.field); slices.Contains(targets, "*") || slices.Contains(targets, to.Type) {
+	targets := targetsOf(l.place.field)
+	if slices.Contains(targets, "*") || slices.Contains(targets, to.Type) {
 		return true
 	}
 	return !to.kind.supporting && to.Type != "Patient" && !toActors[l.place.field]

@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// Never are the markers that leave by no means, whatever the oracle says: those of a resource whose line of the
-// form is not ticked or that needs an authorization, and of a thing to which nothing leads that may leave.
-// It is all that the generator knows of a resource by itself, and knows nothing of what is about what.
+// Never are the markers that leave by no means, whatever the oracle says: those of a resource
+// whose line of the form is not ticked or that needs an authorization, and of a thing to which
+// nothing leads that may leave. It is all that the generator knows of a resource by itself, and
+// knows nothing of what is about what.
 func (r *Record) Never(c Choices) (never []string) {
 	may := r.may(c)
 	for i, m := range r.Resources {
@@ -36,7 +37,8 @@ func (r *Record) Never(c Choices) (never []string) {
 	return never
 }
 
-// admit reports whether a line of the form is ticked, and a date within its limits; what has no line goes without.
+// admit reports whether a line of the form is ticked, and a date within its limits; what has no
+// line goes without.
 func (c Choices) admit(line, when string) bool {
 	for ticked, dated := range c.Ticked {
 		if string(ticked) == line {
@@ -69,17 +71,22 @@ func (r *Record) may(c Choices) []bool {
 	return may
 }
 
-// Judge compares what left with what never leaves. It shares nothing with Check but the record: it reads what
-// JSON reads, and decodes each text of it as URLs and as base64.
+// Judge compares what left with what never leaves. It shares nothing with Check but the record:
+// it reads what JSON reads, and decodes each text of it as URLs and as base64.
 func (r *Record) Judge(c Choices, lines []string) error {
 	never := r.Never(c)
-	for _, line := range slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return l == "" }) {
+	for _, line := range slices.DeleteFunc(slices.Clone(lines),
+		func(l string) bool { return l == "" }) {
 		decoder := json.NewDecoder(strings.NewReader(line))
 		for token, err := decoder.Token(); err == nil; token, err = decoder.Token() {
 			text, _ := token.(string)
 			for range 3 {
-				if at := slices.IndexFunc(never, func(n string) bool { return strings.Contains(text, n) }); at >= 0 {
-					return fmt.Errorf("%s never leaves, and stands in %q of %s", never[at], token, line)
+				at := slices.IndexFunc(never, func(n string) bool {
+					return strings.Contains(text, n)
+				})
+				if at >= 0 {
+					return fmt.Errorf("%s never leaves, and stands in %q of %s", never[at], token,
+						line)
 				}
 				if decoded, err := base64.StdEncoding.DecodeString(text); err == nil {
 					text = string(decoded)

@@ -23,8 +23,8 @@ type kind struct {
 	orders []string
 	// each is the place that leads to what it is made of: it stays with any of that; "" for none.
 	each string
-	// members are places that say of what it is made: visits, Patients and supporting resources count
-	// for none of it.
+	// members are places that say of what it is made: visits, Patients and supporting resources
+	// count for none of it.
 	members []string
 	// holds is the list in which other resources stand; "" for none.
 	holds string
@@ -36,65 +36,161 @@ type kind struct {
 	defines bool
 }
 
-// Places are written as JSON is nested: a/b is field b of the objects in a; a[] is a field that holds
-// a list; a!/b is a field of entries that say something of what they refer to, so that they are left
-// out with it; a!/b[] is a field of sections, which keep what is left of them; a@b is a URL, and ^a one
-// that is canonical.
+// Places are written as JSON is nested: a/b is field b of the objects in a; a[] is a field that
+// holds a list; a!/b is a field of entries that say something of what they refer to, so that
+// they are left out with it; a!/b[] is a field of sections, which keep what is left of them; a@b
+// is a URL, and ^a one that is canonical.
 var kinds = []kind{
 	{typ: "Condition", category: ehi.MedicalRecord, patient: "subject", places: []string{
-		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri", "description~",
+		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri",
+		"description~",
 		"extension/valueIdentifier", "extension^valueCanonical",
 	}},
-	{typ: "Observation", patient: "subject", members: []string{"hasMember[]", "focus[]", "basedOn[]", "partOf[]"}, when: "effectiveDateTime", places: []string{
-		"basedOn[]", "partOf[]",
-		"hasMember[]", "device", "performer[]", "focus[]", "description~",
-	}},
+	{
+		typ:     "Observation",
+		patient: "subject",
+		members: []string{"hasMember[]", "focus[]", "basedOn[]", "partOf[]"},
+		when:    "effectiveDateTime",
+		places: []string{
+			"basedOn[]", "partOf[]",
+			"hasMember[]", "device", "performer[]", "focus[]", "description~",
+		},
+	},
 	{typ: "Encounter", category: ehi.Visits, patient: "subject", when: "period", places: []string{
 		"reasonReference[]", "serviceProvider", "extension@valueCanonical",
 	}},
 	{typ: "Procedure", category: ehi.Visits, patient: "subject", why: "reasonReference[]",
-		orders: []string{"basedOn[]", "partOf[]", plan}, when: "performedDateTime", places: []string{
+		orders: []string{"basedOn[]", "partOf[]", plan},
+		when:   "performedDateTime",
+		places: []string{
 			"basedOn[]", "partOf[]", plan,
 			"reasonReference[]", "focalDevice/manipulated", "extension/extension/valueReference",
 		}},
-	{typ: "Claim", category: ehi.Billing, patient: "patient", why: "prescription", when: "billablePeriod", places: []string{
-		"provider", "related!/claim", "related!/reference", "diagnosis!/diagnosisReference", "diagnosis!/diagnosisReference",
-		"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference", "item!/locationReference", "careTeam!/provider",
-		"insurance/coverage",
-	}},
-	{typ: "ExplanationOfBenefit", category: ehi.Billing, patient: "patient", about: "claim", when: "billablePeriod", places: []string{
-		"provider", "related!/claim", "related!/reference", "procedure!/procedureReference", "diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
-		"addItem!/locationReference", "careTeam!/provider", "insurance/coverage",
-	}},
-	{typ: "ClaimResponse", category: ehi.MedicalRecord, patient: "patient", about: "request", places: []string{"insurer", "request"}},
-	{typ: "MedicationRequest", category: ehi.MedicalRecord, patient: "subject", about: "medicationReference", uses: true, why: "reasonReference[]", places: []string{
-		"requester", "reasonReference[]",
-	}},
-	{typ: "ServiceRequest", category: ehi.MedicalRecord, patient: "subject", why: "reasonReference[]", places: []string{
-		"performer[]", "reasonReference[]",
-	}},
-	{typ: "Task", category: ehi.MedicalRecord, patient: "for", about: "focus", why: "partOf[]", places: []string{
-		"owner", "partOf[]", "input!/valueReference",
-	}},
-	{typ: "Provenance", category: ehi.MedicalRecord, about: "target[]", places: []string{"agent/who", "entity!/what"}},
-	{typ: "DetectedIssue", category: ehi.MedicalRecord, patient: "patient", about: "implicated[]", places: []string{"author"}},
-	{typ: "Communication", category: ehi.MedicalRecord, patient: "subject", about: "about[]", places: []string{
-		"sender", "contained/subject", containedItem, "payload@contentUrl", "recipient[]", "recipient[]",
-	}},
-	{typ: "List", category: ehi.MedicalRecord, patient: "subject", about: "entry!/item", places: []string{"encounter"}},
+	{
+		typ:      "Claim",
+		category: ehi.Billing,
+		patient:  "patient",
+		why:      "prescription",
+		when:     "billablePeriod",
+		places: []string{
+			"provider", "related!/claim", "related!/reference", "diagnosis!/diagnosisReference",
+			"diagnosis!/diagnosisReference",
+			"supportingInfo!/valueReference", "item!/encounter", "item!/locationReference",
+			"item!/locationReference", "careTeam!/provider",
+			"insurance/coverage",
+		},
+	},
+	{
+		typ:      "ExplanationOfBenefit",
+		category: ehi.Billing,
+		patient:  "patient",
+		about:    "claim",
+		when:     "billablePeriod",
+		places: []string{
+			"provider", "related!/claim", "related!/reference", "procedure!/procedureReference",
+			"diagnosis!/diagnosisReference", "item!/encounter", "item!/encounter",
+			"addItem!/locationReference", "careTeam!/provider", "insurance/coverage",
+		},
+	},
+	{
+		typ:      "ClaimResponse",
+		category: ehi.MedicalRecord,
+		patient:  "patient",
+		about:    "request",
+		places:   []string{"insurer", "request"},
+	},
+	{
+		typ:      "MedicationRequest",
+		category: ehi.MedicalRecord,
+		patient:  "subject",
+		about:    "medicationReference",
+		uses:     true,
+		why:      "reasonReference[]",
+		places: []string{
+			"requester", "reasonReference[]",
+		},
+	},
+	{
+		typ:      "ServiceRequest",
+		category: ehi.MedicalRecord,
+		patient:  "subject",
+		why:      "reasonReference[]",
+		places: []string{
+			"performer[]", "reasonReference[]",
+		},
+	},
+	{
+		typ:      "Task",
+		category: ehi.MedicalRecord,
+		patient:  "for",
+		about:    "focus",
+		why:      "partOf[]",
+		places: []string{
+			"owner", "partOf[]", "input!/valueReference",
+		},
+	},
+	{
+		typ:      "Provenance",
+		category: ehi.MedicalRecord,
+		about:    "target[]",
+		places:   []string{"agent/who", "entity!/what"},
+	},
+	{
+		typ:      "DetectedIssue",
+		category: ehi.MedicalRecord,
+		patient:  "patient",
+		about:    "implicated[]",
+		places:   []string{"author"},
+	},
+	{
+		typ:      "Communication",
+		category: ehi.MedicalRecord,
+		patient:  "subject",
+		about:    "about[]",
+		places: []string{
+			"sender", "contained/subject", containedItem, "payload@contentUrl", "recipient[]",
+			"recipient[]",
+		},
+	},
+	{
+		typ:      "List",
+		category: ehi.MedicalRecord,
+		patient:  "subject",
+		about:    "entry!/item",
+		places:   []string{"encounter"},
+	},
 	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]",
 		orders: []string{plan}, places: []string{
 			plan,
-			"activity!/reference", "activity!/outcomeReference", "contributor[]", "goal[]", "goal[]",
+			"activity!/reference", "activity!/outcomeReference", "contributor[]", "goal[]",
+			"goal[]",
 		}},
-	{typ: "Composition", category: ehi.MedicalRecord, patient: "subject", about: "section!/entry[]", places: []string{"encounter", "custodian"}},
-	{typ: "DocumentReference", category: ehi.OtherDocuments, patient: "subject", when: "date", places: []string{
-		"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
-	}},
-	{typ: "DiagnosticReport", patient: "subject", members: []string{"result[]", "basedOn[]"}, when: "effectiveDateTime", places: []string{
-		"basedOn[]",
-		"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
-	}},
+	{
+		typ:      "Composition",
+		category: ehi.MedicalRecord,
+		patient:  "subject",
+		about:    "section!/entry[]",
+		places:   []string{"encounter", "custodian"},
+	},
+	{
+		typ:      "DocumentReference",
+		category: ehi.OtherDocuments,
+		patient:  "subject",
+		when:     "date",
+		places: []string{
+			"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
+		},
+	},
+	{
+		typ:     "DiagnosticReport",
+		patient: "subject",
+		members: []string{"result[]", "basedOn[]"},
+		when:    "effectiveDateTime",
+		places: []string{
+			"basedOn[]",
+			"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
+		},
+	},
 	{typ: "Basic", category: ehi.MedicalRecord, about: "subject", uses: true, places: []string{
 		"author", "extension/valueReference", "extension/valueIdentifier",
 	}},
@@ -102,28 +198,73 @@ var kinds = []kind{
 		orders: []string{form}, places: []string{
 			"author", "item!/valueReference", "item!/valueReference", form, form,
 		}},
-	{typ: "Media", category: ehi.OtherDocuments, patient: "subject", why: "partOf[]", when: "createdDateTime", places: []string{
-		"operator", "partOf[]",
-	}},
+	{
+		typ:      "Media",
+		category: ehi.OtherDocuments,
+		patient:  "subject",
+		why:      "partOf[]",
+		when:     "createdDateTime",
+		places: []string{
+			"operator", "partOf[]",
+		},
+	},
 	{typ: "MessageHeader", category: ehi.MedicalRecord, about: "focus[]", places: []string{
 		"sender", "author", "response/details", "response/identifier~",
 	}},
 	{typ: "Bundle", category: ehi.MedicalRecord, holds: "entry"},
-	{typ: "Parameters", category: ehi.MedicalRecord, holds: "parameter", places: []string{"parameter!/valueReference"}},
+	{
+		typ:      "Parameters",
+		category: ehi.MedicalRecord,
+		holds:    "parameter",
+		places:   []string{"parameter!/valueReference"},
+	},
 	{typ: "Binary", category: ehi.MedicalRecord},
 	{typ: "Device", supporting: true, patient: "patient", places: []string{"owner", "location"}},
-	{typ: "Medication", supporting: true, each: "ingredient/itemReference", places: []string{"manufacturer", "ingredient/itemReference"}},
+	{
+		typ:        "Medication",
+		supporting: true,
+		each:       "ingredient/itemReference",
+		places:     []string{"manufacturer", "ingredient/itemReference"},
+	},
 	{typ: "Practitioner", supporting: true, places: []string{"qualification/issuer"}},
 	{typ: "Organization", supporting: true, places: []string{"partOf", "endpoint[]"}},
-	{typ: "Appointment", category: ehi.MedicalRecord, why: "reasonReference[]", places: []string{"slot[]", "slot[]", "supportingInformation[]"}},
+	{
+		typ:      "Appointment",
+		category: ehi.MedicalRecord,
+		why:      "reasonReference[]",
+		places:   []string{"slot[]", "slot[]", "supportingInformation[]"},
+	},
 	{typ: "Slot", part: true, category: ehi.MedicalRecord, places: []string{"schedule"}},
-	{typ: "Schedule", part: true, category: ehi.MedicalRecord, places: []string{"actor[]", "actor[]"}},
-	{typ: "Goal", part: true, category: ehi.MedicalRecord, patient: "subject", places: []string{"expressedBy", "outcomeReference[]"}},
+	{
+		typ:      "Schedule",
+		part:     true,
+		category: ehi.MedicalRecord,
+		places:   []string{"actor[]", "actor[]"},
+	},
+	{
+		typ:      "Goal",
+		part:     true,
+		category: ehi.MedicalRecord,
+		patient:  "subject",
+		places:   []string{"expressedBy", "outcomeReference[]"},
+	},
 	{typ: "RelatedPerson", part: true, category: ehi.MedicalRecord, patient: "patient"},
-	{typ: "Questionnaire", part: true, category: ehi.MedicalRecord, defines: true, places: []string{"^derivedFrom[]"}},
-	{typ: "PlanDefinition", part: true, category: ehi.MedicalRecord, defines: true, places: []string{
-		"^library[]", "action^definitionCanonical", "action/action^definitionCanonical",
-	}},
+	{
+		typ:      "Questionnaire",
+		part:     true,
+		category: ehi.MedicalRecord,
+		defines:  true,
+		places:   []string{"^derivedFrom[]"},
+	},
+	{
+		typ:      "PlanDefinition",
+		part:     true,
+		category: ehi.MedicalRecord,
+		defines:  true,
+		places: []string{
+			"^library[]", "action^definitionCanonical", "action/action^definitionCanonical",
+		},
+	},
 }
 
 // form and plan are where what was answered, or done, names what it follows.
@@ -134,14 +275,18 @@ const containedItem = "contained/entry/item"
 
 // toActors are the fields that lead to persons, places and things alone, by the definitions of R4.
 var toActors = map[string]bool{
-	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true, "requester": true, "owner": true,
-	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true, "endpoint": true, "medicationReference": true,
-	"custodian": true, "contributor": true, "location": true, "locationReference": true, "manipulated": true, "generalPractitioner": true,
-	"managingOrganization": true, "operator": true, "organization": true, "insurer": true, "recipient": true, "expressedBy": true, "actor": true,
+	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true,
+	"requester": true, "owner": true,
+	"who": true, "author": true, "sender": true, "manufacturer": true, "issuer": true,
+	"endpoint": true, "medicationReference": true,
+	"custodian": true, "contributor": true, "location": true, "locationReference": true,
+	"manipulated": true, "generalPractitioner": true,
+	"managingOrganization": true, "operator": true, "organization": true, "insurer": true,
+	"recipient": true, "expressedBy": true, "actor": true,
 }
 
-// number is the field of a related bill that holds an Identifier, and no Reference, and foreign that of an
-// extension.
+// number is the field of a related bill that holds an Identifier, and no Reference, and foreign
+// that of an extension.
 const number, foreign = "reference", "valueIdentifier"
 
 // isNumber reports whether a place holds an Identifier.
@@ -150,7 +295,8 @@ func (p place) isNumber() bool { return p.field == number || p.field == foreign 
 // toStatements are the fields that lead to neither persons, places and things nor parts, by the
 // definitions of R4: an identifier in one of them names none.
 var toStatements = map[string]bool{
-	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true, "encounter": true, "procedureReference": true,
+	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true,
+	"encounter": true, "procedureReference": true,
 	"addresses": true, "result": true, number: true, foreign: true, "coverage": true,
 	"details": true,
 }
@@ -166,7 +312,11 @@ var sensitives = []struct {
 	{`{"code":"42CFRPart2"}`, true, ehi.AlcoholAndDrug},
 	{`{"code":"psy","system":"http://hl7.org/fhir/v3/ActCode"}`, true, ehi.MentalHealth},
 	{`{"system":"urn:oid:2.16.840.1.113883.5.25","code":"V"}`, true, ehi.Confidential},
-	{`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality|1","code":"R"}`, true, ehi.Confidential},
+	{
+		`{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality|1","code":"R"}`,
+		true,
+		ehi.Confidential,
+	},
 	{`{"display":"42 CFR Part 2"}`, true, ehi.AlcoholAndDrug},
 	{`{"system":"http://example.org/labels","code":"Hiv"}`, true, ehi.HIV},
 	{`{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}`, false, ehi.HIV},

@@ -40,7 +40,8 @@ func (r *Record) Decide(c Choices) *Decision {
 		for i := range r.Resources {
 			m := r.Resources[i]
 			d.secret[i] = d.secret[i] || m.absent && d.isSecret(i)
-			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) || d.madeOfWithheld(m) || d.sumOfWithheld(m) || d.holdsWithheld(m) ||
+			if d.onlyWithheld(m, m.kind.about, false) || d.onlyWithheld(m, m.kind.why, true) ||
+				d.madeOfWithheld(m) || d.sumOfWithheld(m) || d.holdsWithheld(m) ||
 				d.answersWithheld(m) {
 				d.goes[i], d.unused[i] = false, false
 			}
@@ -51,7 +52,8 @@ func (r *Record) Decide(c Choices) *Decision {
 			case m.beside:
 			case m.kind.hangs():
 				if (d.goes[i] || d.unused[i]) && !reached[i] {
-					d.goes[i], d.unused[i] = false, !d.mentioned(i) && !d.denied(i, reached, map[int]bool{})
+					d.goes[i], d.unused[i] = false, !d.mentioned(i) &&
+						!d.denied(i, reached, map[int]bool{})
 				}
 			case m.Type == binary && d.held(i):
 				if (d.goes[i] || d.unused[i]) && !d.shown(i) {
@@ -81,25 +83,29 @@ func (d *Decision) kept(i int) bool {
 	return !d.goes[i] && !d.unused[i] && (!d.record.Resources[i].absent || d.secret[i])
 }
 
-// isSecret reports whether the store has a resource that is sensitive, or is wholly about something that
-// stays, and the record does not: something of the record that goes, or may, leads to it.
+// isSecret reports whether the store has a resource that is sensitive, or is wholly about
+// something that stays, and the record does not: something of the record that goes, or may,
+// leads to it.
 func (d *Decision) isSecret(i int) bool {
 	m := *d.record.Resources[i]
 	if m.links = m.beyond; i == 0 || !d.sought(i) {
 		return false
 	}
-	return !d.authorized(&m) || d.onlyWithheld(&m, m.kind.about, false) || d.onlyWithheld(&m, m.kind.why, true) ||
+	return !d.authorized(&m) || d.onlyWithheld(&m, m.kind.about, false) ||
+		d.onlyWithheld(&m, m.kind.why, true) ||
 		d.madeOfWithheld(&m) || d.sumOfWithheld(&m) || d.answersWithheld(&m)
 }
 
 // sought reports whether a Reference of the record may mean a resource that it does not hold.
 func (d *Decision) sought(i int) (is bool) {
 	for _, m := range d.record.Resources {
-		if m.absent || m.beside || m != d.record.Resources[0] && !(d.authorized(m) && d.admits(m.category, m.when)) {
+		if m.absent || m.beside ||
+			m != d.record.Resources[0] && !(d.authorized(m) && d.admits(m.category, m.when)) {
 			continue
 		}
 		for _, l := range m.links {
-			leads := l.shape != "display" && (l.shape != "own" || len(d.record.Resources[i].ID) >= secretLength)
+			leads := l.shape != "display" &&
+				(l.shape != "own" || len(d.record.Resources[i].ID) >= secretLength)
 			goes := l.part == nil || d.choices.Authorized[l.part.needs]
 			is = is || l.to == i && leads && goes && !l.place.url && !l.place.mention
 		}
@@ -107,8 +113,8 @@ func (d *Decision) sought(i int) (is bool) {
 	return is
 }
 
-// OfTypes is the decision about an export of some types alone; none means all. It withholds nothing more: what is
-// of another type is not sent, and References to it stay as they are.
+// OfTypes is the decision about an export of some types alone; none means all. It withholds
+// nothing more: what is of another type is not sent, and References to it stay as they are.
 func (d *Decision) OfTypes(types []string) *Decision {
 	of := *d
 	of.types = types
@@ -136,24 +142,29 @@ func (d *Decision) admits(c ehi.Category, when string) bool {
 	return c == "" || ticked && (!dated || when == inLimits)
 }
 
-// formGoes reports whether the presentedForm of a report goes with it: it tells of all that the report is made of.
+// formGoes reports whether the presentedForm of a report goes with it: it tells of all that the
+// report is made of.
 func (d *Decision) formGoes(i int) bool {
 	m := d.record.Resources[i]
-	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) && !slices.ContainsFunc(m.links, func(l *link) bool {
-		return slices.Contains(m.kind.members, l.place.path) && l.shape != "display" && !d.record.occasion(l.to) &&
-			d.kept(l.to) && d.telling(l.to)
-	})
+	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) &&
+		!slices.ContainsFunc(m.links, func(l *link) bool {
+			return slices.Contains(m.kind.members, l.place.path) && l.shape != "display" &&
+				!d.record.occasion(l.to) &&
+				d.kept(l.to) && d.telling(l.to)
+		})
 }
 
-// onlyWithheld reports whether all that a place of a resource leads to is withheld; for more than an
-// unticked line of the form where that is asked.
+// onlyWithheld reports whether all that a place of a resource leads to is withheld; for more
+// than an unticked line of the form where that is asked.
 func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 	withheld, others := 0, 0
 	for _, l := range m.links {
 		switch {
 		case l.place.path != place:
 		case l.shape == "display":
-		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) && (l.byID() || l.to == 0 || d.kept(l.to) || d.record.Resources[l.to].kind.hangs() && !d.record.Resources[l.to].beside):
+		case slices.Contains(m.kind.members, place) && d.record.occasion(l.to) &&
+			(l.byID() || l.to == 0 || d.kept(l.to) ||
+				d.record.Resources[l.to].kind.hangs() && !d.record.Resources[l.to].beside):
 		case d.kept(l.to) && (!telling || d.telling(l.to)):
 			withheld++
 		default:
@@ -167,18 +178,21 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 // unticked line of the form.
 func (d *Decision) madeOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.links, func(l *link) bool {
-		return l.place.path == m.kind.each && l.shape != "display" && d.kept(l.to) && d.telling(l.to)
+		return l.place.path == m.kind.each && l.shape != "display" && d.kept(l.to) &&
+			d.telling(l.to)
 	})
 }
 
 // sumOfWithheld reports whether all of what a resource is made of is withheld for more than an
 // unticked line of the form.
 func (d *Decision) sumOfWithheld(m *Resource) bool {
-	return slices.ContainsFunc(m.kind.members, func(place string) bool { return d.onlyWithheld(m, place, true) })
+	return slices.ContainsFunc(m.kind.members, func(place string) bool {
+		return d.onlyWithheld(m, place, true)
+	})
 }
 
-// holdsWithheld reports whether all that a resource holds is withheld for more than an unticked line,
-// persons, places and things aside.
+// holdsWithheld reports whether all that a resource holds is withheld for more than an unticked
+// line, persons, places and things aside.
 func (d *Decision) holdsWithheld(m *Resource) bool {
 	some := len(m.copies) > 0
 	for _, l := range m.links {
@@ -191,17 +205,20 @@ func (d *Decision) holdsWithheld(m *Resource) bool {
 	}
 	for _, c := range m.copies {
 		of := d.record.Resources[c.of]
-		if !d.kept(c.of) || !d.telling(c.of) || c.by != "id" && c.by != "urn" && !d.admits(of.category, "") {
+		if !d.kept(c.of) || !d.telling(c.of) ||
+			c.by != "id" && c.by != "urn" && !d.admits(of.category, "") {
 			return false
 		}
 	}
 	return some
 }
 
-// answersWithheld reports whether a resource is an answer to, or a part of, what is withheld alone for
-// more than an unticked line of the form.
+// answersWithheld reports whether a resource is an answer to, or a part of, what is withheld
+// alone for more than an unticked line of the form.
 func (d *Decision) answersWithheld(m *Resource) bool {
-	return slices.ContainsFunc(m.kind.orders, func(place string) bool { return d.onlyWithheld(m, place, true) })
+	return slices.ContainsFunc(m.kind.orders, func(place string) bool {
+		return d.onlyWithheld(m, place, true)
+	})
 }
 
 // occasion reports whether nothing is made of a resource.
@@ -217,7 +234,8 @@ func (m *Resource) tells(l *link) bool {
 
 // byID reports whether a link leads to its target by an id.
 func (l *link) byID() bool {
-	return l.shape != "display" && l.shape != "identifier" && l.shape != "conditional" && l.shape != "nosystem"
+	return l.shape != "display" && l.shape != "identifier" && l.shape != "conditional" &&
+		l.shape != "nosystem"
 }
 
 // names reports whether a link may take a supporting resource along that it leads to.
@@ -236,12 +254,13 @@ func (d *Decision) uses(m *Resource, l *link) bool {
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
 	}
-	elsewhere := l.place.url || l.place.mention || l.place.canonical && slices.Contains(l.place.outer, "extension")
+	elsewhere := l.place.url || l.place.mention ||
+		l.place.canonical && slices.Contains(l.place.outer, "extension")
 	return l.names() && !elsewhere && !m.tells(l)
 }
 
-// containedGoes reports whether a contained List goes, by the link to what it is about: with a display
-// alone it is not said.
+// containedGoes reports whether a contained List goes, by the link to what it is about: with a
+// display alone it is not said.
 func (d *Decision) containedGoes(about *link) bool {
 	switch {
 	case about == nil:
@@ -255,8 +274,8 @@ func (d *Decision) containedGoes(about *link) bool {
 // hangs reports whether resources of a kind may stay because of what refers to them.
 func (k kind) hangs() bool { return k.supporting || k.part }
 
-// reached are the resources that are used by what goes, by way of others that hang; and those to which
-// nothing leads that stays, with what they use.
+// reached are the resources that are used by what goes, by way of others that hang; and those to
+// which nothing leads that stays, with what they use.
 func (d *Decision) reached() []bool {
 	reached := make([]bool, len(d.goes))
 	d.reach(reached)
@@ -331,10 +350,12 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 			}
 			switch {
 			case !d.goes[from]:
-				if d.kept(from) && (d.telling(from) || d.record.Resources[i].kind.supporting) || d.unused[from] && d.denied(from, reached, seen) {
+				if d.kept(from) && (d.telling(from) || d.record.Resources[i].kind.supporting) ||
+					d.unused[from] && d.denied(from, reached, seen) {
 					return true
 				}
-			case !d.takes(l.entry), !d.containedGoes(l.with), m.kind.hangs() && d.denied(from, reached, seen):
+			case !d.takes(l.entry), !d.containedGoes(l.with), m.kind.hangs() &&
+				d.denied(from, reached, seen):
 				return true
 			}
 		}
@@ -342,18 +363,20 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 	return false
 }
 
-// holds reports whether a link makes its resource a holder of its target, where that is a Binary: R4
-// has no element contentUrl.
+// holds reports whether a link makes its resource a holder of its target, where that is a
+// Binary: R4 has no element contentUrl.
 func (d *Decision) holds(l *link) bool {
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
 	}
-	return !l.place.mention && l.place.field != "contentUrl" && l.shape != "own" && l.shape != "display"
+	return !l.place.mention && l.place.field != "contentUrl" && l.shape != "own" &&
+		l.shape != "display"
 }
 
 // stays reports whether a link stands in what stays: a resource, an entry or a presentedForm.
 func (d *Decision) stays(from int, l *link) bool {
-	out := !d.takes(l.entry) || l.entry != nil && l.shape == "own" && d.kept(l.to) && d.telling(l.to)
+	out := !d.takes(l.entry) ||
+		l.entry != nil && l.shape == "own" && d.kept(l.to) && d.telling(l.to)
 	out = out || l.shape == "own" && l.place.path == containedItem && !d.containedGoes(l)
 	return d.kept(from) || d.goes[from] && (out || l.place.presented() && !d.formGoes(from))
 }
@@ -362,7 +385,9 @@ func (d *Decision) stays(from int, l *link) bool {
 func (d *Decision) hinted(i int) (is bool) {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
-			is = is || l.to == i && !l.place.mention && (l.shape == "own" || l.place.field == "contentUrl") && d.stays(from, l)
+			is = is ||
+				l.to == i && !l.place.mention &&
+					(l.shape == "own" || l.place.field == "contentUrl") && d.stays(from, l)
 		}
 	}
 	return is
@@ -373,7 +398,8 @@ func (d *Decision) unread() (is bool) {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
 			to := d.record.Resources[l.to]
-			unknown := to.absent && !d.secret[l.to] && slices.Contains([]string{"own", "urn", "id"}, l.shape)
+			unknown := to.absent && !d.secret[l.to] &&
+				slices.Contains([]string{"own", "urn", "id"}, l.shape)
 			unknown = unknown || l.shape == "own" && to.Type != binary
 			is = is || unknown && d.stays(from, l)
 		}
@@ -388,8 +414,8 @@ func (d *Decision) held(i int) bool {
 	})
 }
 
-// shown reports whether a Binary goes with one of its holders: those that only tell of it count where
-// there are no others, and its own line of the form is ticked.
+// shown reports whether a Binary goes with one of its holders: those that only tell of it count
+// where there are no others, and its own line of the form is ticked.
 func (d *Decision) shown(i int) bool {
 	used, told := 0, 0
 	for from, m := range d.record.Resources {
@@ -412,8 +438,8 @@ func (d *Decision) shown(i int) bool {
 	return used == 0 && told > 0 && d.admits(d.record.Resources[i].category, "")
 }
 
-// keptBy reports whether something that refers to a Binary keeps it: a resource that stays, an entry
-// that is left out, or a presentedForm.
+// keptBy reports whether something that refers to a Binary keeps it: a resource that stays, an
+// entry that is left out, or a presentedForm.
 func (d *Decision) keptBy(i int) (is bool) {
 	used, kept, mentioned := false, false, false
 	for from, m := range d.record.Resources {
@@ -432,7 +458,8 @@ func (d *Decision) keptBy(i int) (is bool) {
 	return kept || !used && mentioned
 }
 
-// signatureOut reports whether the Signature of a resource that goes is left out: with the first of what it is of.
+// signatureOut reports whether the Signature of a resource that goes is left out: with the first
+// of what it is of.
 func (d *Decision) signatureOut(m *Resource) certainty {
 	out := no
 	if m.form != "" && !d.formGoes(d.record.place(m)) {
@@ -485,8 +512,8 @@ const (
 	yes
 )
 
-// out reports whether an entry is left out, because it refers to something that is withheld for more
-// than an unticked line of the form, or names an entry that does.
+// out reports whether an entry is left out, because it refers to something that is withheld for
+// more than an unticked line of the form, or names an entry that does.
 func (d *Decision) out(e *entry) certainty {
 	out := no
 	if e.text != "" { // a section goes where nothing of it is left
@@ -521,10 +548,12 @@ func (d *Decision) outByItself(e *entry) certainty {
 	return out
 }
 
-// answerOut reports whether the answer to a line of a bill is left out: with the line, or, where it is
-// not said which bill it answers, with a line of that number of any.
+// answerOut reports whether the answer to a line of a bill is left out: with the line, or, where
+// it is not said which bill it answers, with a line of that number of any.
 func (d *Decision) answerOut(e *entry) certainty {
-	at := slices.IndexFunc(d.record.Resources, func(m *Resource) bool { return slices.Contains(m.entries, e) })
+	at := slices.IndexFunc(d.record.Resources, func(m *Resource) bool {
+		return slices.Contains(m.entries, e)
+	})
 	bill := -1
 	for _, l := range d.record.Resources[at].links {
 		if l.place.path == "request" && d.record.follows(l) {
@@ -550,7 +579,9 @@ func (d *Decision) answerOut(e *entry) certainty {
 
 // lineOut reports whether a line of bill i is left out, as far as its answer is concerned.
 func (d *Decision) lineOut(i int, line *entry) certainty {
-	unnamed := slices.ContainsFunc(line.allLinks(), func(l *link) bool { return l.shape == "display" })
+	unnamed := slices.ContainsFunc(line.allLinks(), func(l *link) bool {
+		return l.shape == "display"
+	})
 	if out := d.out(line); d.goes[i] && !unnamed {
 		return out
 	}
@@ -582,20 +613,22 @@ func (d *Decision) noteOut(n *entry) certainty {
 	return all
 }
 
-// takes reports whether an entry takes along what it refers to: where it is left out it does not. It is
-// where it has, or names one that has, a Reference that has a display alone and may mean something
-// withheld.
+// takes reports whether an entry takes along what it refers to: where it is left out it does
+// not. It is where it has, or names one that has, a Reference that has a display alone and may
+// mean something withheld.
 func (d *Decision) takes(e *entry) bool {
 	if e == nil {
 		return true
 	}
-	if len(e.namers) > 0 && !slices.ContainsFunc(e.namers, func(n *entry) bool { return !d.lost(n) }) {
+	if len(e.namers) > 0 &&
+		!slices.ContainsFunc(e.namers, func(n *entry) bool { return !d.lost(n) }) {
 		return false
 	}
 	return len(e.allLinks()) == 1 || !d.lost(e)
 }
 
-// lost reports whether an entry is left out, or may be, for what it refers to, or for what it names.
+// lost reports whether an entry is left out, or may be, for what it refers to, or for what it
+// names.
 func (d *Decision) lost(e *entry) bool {
 	return slices.ContainsFunc(e.allLinks(), func(l *link) bool {
 		if l.shape == "display" {
@@ -605,8 +638,8 @@ func (d *Decision) lost(e *entry) bool {
 	})
 }
 
-// mayHide reports whether a field may lead to something withheld: R4 lets it lead to a type of which
-// something is, or to more than persons, places and things while something else is.
+// mayHide reports whether a field may lead to something withheld: R4 lets it lead to a type of
+// which something is, or to more than persons, places and things while something else is.
 func (d *Decision) mayHide(field string) bool {
 	types, statements := map[string]bool{}, false
 	for i, m := range d.record.Resources {
@@ -622,8 +655,10 @@ func (d *Decision) mayHide(field string) bool {
 // acts reports whether resources of a type are persons, places or things, or groups of persons.
 func acts(typ string) bool {
 	switch typ {
-	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group", "PractitionerRole", "OrganizationAffiliation", "Location",
-		"HealthcareService", "Endpoint", "InsurancePlan", "DeviceDefinition", "DeviceMetric", "MedicationKnowledge", "Substance":
+	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group", "PractitionerRole",
+		"OrganizationAffiliation", "Location",
+		"HealthcareService", "Endpoint", "InsurancePlan", "DeviceDefinition", "DeviceMetric",
+		"MedicationKnowledge", "Substance":
 		return true
 	}
 	return slices.ContainsFunc(kinds, func(k kind) bool { return k.typ == typ && k.supporting })
@@ -642,7 +677,8 @@ func (e *entry) allLinks() []*link {
 	return links
 }
 
-// telling reports whether a withheld resource is withheld for more than an unticked line of the form.
+// telling reports whether a withheld resource is withheld for more than an unticked line of the
+// form.
 func (d *Decision) telling(i int) bool {
 	m := d.record.Resources[d.keeper(i)]
 	if d.secret[i] {
@@ -654,7 +690,8 @@ func (d *Decision) telling(i int) bool {
 	return !d.authorized(m) || d.admits(m.category, m.when)
 }
 
-// betrays reports whether a Reference names something that is withheld for more than an unticked line.
+// betrays reports whether a Reference names something that is withheld for more than an unticked
+// line.
 func (d *Decision) betrays(l *link) certainty {
 	to := d.record.Resources[l.to]
 	switch {
@@ -670,17 +707,19 @@ func (d *Decision) betrays(l *link) certainty {
 	return yes
 }
 
-// isOfTwins reports whether a link is a search by an id that resources of two types have: the other one may be
-// more of a secret.
+// isOfTwins reports whether a link is a search by an id that resources of two types have: the
+// other one may be more of a secret.
 func (r *Record) isOfTwins(l *link) bool { return l.shape == "search" && r.Resources[l.to].twin }
 
 // searchesTwins reports whether some link isOfTwins.
 func (r *Record) searchesTwins() bool {
-	return slices.ContainsFunc(r.Resources, func(m *Resource) bool { return slices.ContainsFunc(m.links, r.isOfTwins) })
+	return slices.ContainsFunc(r.Resources, func(m *Resource) bool {
+		return slices.ContainsFunc(m.links, r.isOfTwins)
+	})
 }
 
-// isOfAnother reports whether a link names by an identifier that is perhaps one of something that stays,
-// which has it in an extension. That is no identifier of the Patient's.
+// isOfAnother reports whether a link names by an identifier that is perhaps one of something
+// that stays, which has it in an extension. That is no identifier of the Patient's.
 func (d *Decision) isOfAnother(l *link) (is bool) {
 	byNumber := slices.Contains([]string{"identifier", "conditional", "nosystem"}, l.shape)
 	if l.to == 0 || !byNumber || d.record.follows(l) { // an import writes a type and an id for it

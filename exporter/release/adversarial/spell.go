@@ -31,9 +31,12 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 		s.comma = rapid.SampledFrom([]string{",", ",", " , "}).Draw(t, "comma")
 	}
 	fields := []string{
-		`"text":{"div":` + s.text("<div>"+m.Marker+"</div>") + `}`, `"note":[{"text":` + s.text("own "+m.Marker) + `}]`,
+		`"text":{"div":` + s.text("<div>"+m.Marker+"</div>") + `}`,
+		`"note":[{"text":` + s.text("own "+m.Marker) + `}]`,
 		`"photo":[{"title":` + s.text(m.Marker) + `,"data":"` + coded(m.Marker) + `"}]`,
-		`"method":{"coding":[` + s.object(`"system":"urn:own"`, `"code":"code-`+m.Marker+`"`, `"display":"`+m.Marker+`"`) + `]}`,
+		`"method":{"coding":[` +
+			s.object(`"system":"urn:own"`, `"code":"code-`+m.Marker+`"`,
+				`"display":"`+m.Marker+`"`) + `]}`,
 	}
 	switch identifier := `{"value":` + s.text("ident-"+m.Marker) + `,"system":"urn:x"}`; {
 	case m.requisition:
@@ -58,7 +61,11 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	fields = append(fields, r.linked(s, m)...)
 	if m.secured >= 0 {
 		to := r.Resources[m.secured]
-		by := map[string]string{"relative": to.Type + "/", "absolute": Base + "/" + to.Type + "/", "urn": "urn:uuid:"}
+		by := map[string]string{
+			"relative": to.Type + "/",
+			"absolute": Base + "/" + to.Type + "/",
+			"urn":      "urn:uuid:",
+		}
 		fields = append(fields, `"securityContext":{"reference":"`+by[m.securedBy]+to.ID+`"}`)
 	}
 	if m.kind.patient != "" {
@@ -74,8 +81,13 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 
 // wholeFields are elements that tell of all of a resource.
 var wholeFields = map[string]string{
-	"Provenance": "reason", "Appointment": "description", "DetectedIssue": "detail", "DiagnosticReport": "conclusion",
-	"ClaimResponse": "disposition", "ExplanationOfBenefit": "disposition", "MessageHeader": "reason",
+	"Provenance":           "reason",
+	"Appointment":          "description",
+	"DetectedIssue":        "detail",
+	"DiagnosticReport":     "conclusion",
+	"ClaimResponse":        "disposition",
+	"ExplanationOfBenefit": "disposition",
+	"MessageHeader":        "reason",
 }
 
 // coded is a text in base64.
@@ -115,11 +127,16 @@ func (m *Resource) classes(s *speller) (fields []string) {
 	case m.laboratory && rapid.IntRange(0, 3).Draw(s.t, "shown") == 0:
 		fields = append(fields, `"category":[{"text":"Laboratory"}]`)
 	case m.laboratory && m.Type == "Observation":
-		fields = append(fields, `"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]`)
+		fields = append(fields,
+			`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]`)
 	case m.laboratory:
-		fields = append(fields, `"category":[{"coding":[{"code":"LAB","system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`)
+		fields = append(fields,
+			`"category":[{"coding":[{"code":"LAB",`+
+				`"system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`)
 	case m.group == "radiology":
-		fields = append(fields, `"category":[{"coding":[{"code":"RAD","system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`)
+		fields = append(fields,
+			`"category":[{"coding":[{"code":"RAD",`+
+				`"system":"http://terminology.hl7.org/CodeSystem/v2-0074"}]}]`)
 	}
 	if m.groupCode != "" {
 		fields = append(fields, `"type":{"coding":[`+m.groupCode+`]}`)
@@ -155,7 +172,8 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	if m.form != "" {
 		add("presentedForm", `{"title":`+s.text(m.form)+`,"data":"`+coded(m.form)+`"}`, true)
 	}
-	who, data := `"who":{"reference":"Patient/`+r.Patient()+`"}`, `"data":"`+coded(m.signature())+`"`
+	who, data := `"who":{"reference":"Patient/`+r.Patient()+`"}`, `"data":"`+coded(m.signature())+
+		`"`
 	if signature := s.object(who, `"sigFormat":"application/jose"`, data); m.signed {
 		switch m.Type {
 		case "Provenance":
@@ -171,8 +189,13 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 		if in.label {
 			class = `"meta":{"security":[` + in.coding + `]}`
 		}
-		add("contained", s.object(`"resourceType":"Condition"`, `"id":"inner"`, class, `"code":{"text":`+s.text(in.marker)+`}`), true)
-		add("extension", s.object(`"url":"urn:of:inner"`, `"valueReference":`+s.object(`"reference":"#inner"`, `"display":`+s.text(in.marker))), true)
+		add("contained",
+			s.object(`"resourceType":"Condition"`, `"id":"inner"`, class,
+				`"code":{"text":`+s.text(in.marker)+`}`), true)
+		add("extension",
+			s.object(`"url":"urn:of:inner"`,
+				`"valueReference":`+
+					s.object(`"reference":"#inner"`, `"display":`+s.text(in.marker))), true)
 	}
 	for _, p := range m.parts {
 		if p.field != "security" {
@@ -210,7 +233,8 @@ func (m *Resource) partLabels(s *speller) (labels []string) {
 			if coding[0] == '"' {
 				coding = `{"code":` + coding + "}"
 			}
-			labels = append(labels, strings.TrimSuffix(coding, "}")+`,"version":`+s.text(p.marker)+"}")
+			labels = append(labels,
+				strings.TrimSuffix(coding, "}")+`,"version":`+s.text(p.marker)+"}")
 		}
 	}
 	return labels
@@ -226,11 +250,15 @@ func (r *Record) part(s *speller, m *Resource, p *part) string {
 	case "communication":
 		return s.object(`"language":`+concept, `"preferred":true`)
 	case "_birthDate":
-		return s.object(`"extension":[` + s.object(`"url":"urn:part"`, `"valueCodeableConcept":`+concept) + `]`)
+		return s.object(`"extension":[` +
+			s.object(`"url":"urn:part"`, `"valueCodeableConcept":`+concept) + `]`)
 	case "contact":
 		fields = []string{`"relationship":[` + concept + `]`}
 	default:
-		fields = []string{`"url":"urn:part"`, `"extension":[` + s.object(`"url":"urn:part"`, `"valueCodeableConcept":`+concept) + `]`}
+		fields = []string{
+			`"url":"urn:part"`,
+			`"extension":[` + s.object(`"url":"urn:part"`, `"valueCodeableConcept":`+concept) + `]`,
+		}
 	}
 	if p.link != nil {
 		fields = append(fields, `"`+p.link.place.field+`":`+r.value(s, m, p.link))
@@ -256,7 +284,8 @@ func (r *Record) held(s *speller, holder, m *Resource) string {
 		return s.object(append(fields, `"link":[{"relation":`+s.text(m.besideHeld())+`}]`)...)
 	case rapid.Bool().Draw(s.t, "a part"):
 		beside := s.object(`"name":"z"`, `"valueString":`+s.text(m.besideHeld()))
-		return s.object(`"name":"y"`, `"part":[`+beside+s.comma+s.object(append(fields, `"name":"x"`)...)+`]`)
+		return s.object(`"name":"y"`,
+			`"part":[`+beside+s.comma+s.object(append(fields, `"name":"x"`)...)+`]`)
 	}
 	return s.object(append(fields, `"name":`+s.text(m.besideHeld()))...)
 }
@@ -264,8 +293,12 @@ func (r *Record) held(s *speller, holder, m *Resource) string {
 // copied is a copy of a resource that stands on a line of its own, and says less.
 func (r *Record) copied(s *speller, holder *Resource, c copied) string {
 	m, url := r.Resources[c.of], ""
-	id := strings.Replace(holder.Marker, "Mark", "Same", 1) + "-" + strings.Replace(m.Marker, "Mark", "As", 1)
-	fields := []string{`"resourceType":"` + m.Type + `"`, `"note":[{"text":` + s.text(m.Marker+" "+holder.copy(m)) + `}]`}
+	id := strings.Replace(holder.Marker, "Mark", "Same", 1) + "-" +
+		strings.Replace(m.Marker, "Mark", "As", 1)
+	fields := []string{
+		`"resourceType":"` + m.Type + `"`,
+		`"note":[{"text":` + s.text(m.Marker+" "+holder.copy(m)) + `}]`,
+	}
 	switch c.by {
 	case "id":
 		id = m.ID
@@ -313,7 +346,8 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 				}
 			}
 		case name == "contained":
-			object = append([]string{`"resourceType":"ServiceRequest"`, `"id":"` + strings.ToLower(l.token) + `"`}, object...)
+			object = append([]string{`"resourceType":"ServiceRequest"`, `"id":"` +
+				strings.ToLower(l.token) + `"`}, object...)
 		}
 		if value = s.object(object...); i > 0 && name != "attachment" {
 			value = "[" + value + "]"
@@ -340,7 +374,8 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 		}
 	}
 	if len(references) > 0 {
-		fields = append(fields, `"`+e.links[0].place.field+`":[`+strings.Join(references, s.comma)+`]`)
+		fields = append(fields,
+			`"`+e.links[0].place.field+`":[`+strings.Join(references, s.comma)+`]`)
 	}
 	if e.outer == note {
 		return s.object(fmt.Sprintf(`"number":%d`, e.sequence), `"text":`+s.text(e.token))
@@ -358,7 +393,14 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	for _, other := range e.names {
 		numbers[other.outer] = append(numbers[other.outer], fmt.Sprint(other.sequence))
 	}
-	for outer, name := range map[string]string{"diagnosis": "diagnosisSequence", "procedure": "procedureSequence", "supportingInfo": "informationSequence", "item": "itemSequence", "careTeam": "careTeamSequence", note: "noteNumber"} {
+	for outer, name := range map[string]string{
+		"diagnosis":      "diagnosisSequence",
+		"procedure":      "procedureSequence",
+		"supportingInfo": "informationSequence",
+		"item":           "itemSequence",
+		"careTeam":       "careTeamSequence",
+		note:             "noteNumber",
+	} {
 		if len(numbers[outer]) > 0 {
 			fields = append(fields, `"`+name+`":[`+strings.Join(numbers[outer], ",")+`]`)
 		}
@@ -378,7 +420,8 @@ func (r *Record) question(s *speller, m *Resource, e *entry) string {
 	case "item":
 		return s.object(`"linkId":"g"`, `"item":[`+item+`]`)
 	case "answer":
-		return s.object(`"linkId":"g"`, `"answer":[`+s.object(`"valueBoolean":true`, `"item":[`+item+`]`)+`]`)
+		return s.object(`"linkId":"g"`,
+			`"answer":[`+s.object(`"valueBoolean":true`, `"item":[`+item+`]`)+`]`)
 	}
 	return item
 }
@@ -394,7 +437,8 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case l.place.canonical:
 		servers := []string{"http://forms.example.org/", "https://Forms.example.org/"}
 		url := rapid.SampledFrom(servers).Draw(s.t, "canonical") + to.Marker
-		return s.text(url + rapid.SampledFrom([]string{"|", "/|1.", "#"}).Draw(s.t, "version") + l.token)
+		return s.text(url + rapid.SampledFrom([]string{"|", "/|1.", "#"}).Draw(s.t, "version") +
+			l.token)
 	case l.place.mention:
 		id := to.ID
 		if id == strings.ToLower(id) && rapid.Bool().Draw(s.t, "capitals") {
@@ -437,11 +481,24 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 		slash := rapid.SampledFrom([]string{"%2F", "%252F"}).Draw(s.t, "encoded slash")
 		add(fmt.Sprintf("%s/%s%s%%%02X%s", Base, to.Type, slash, to.ID[0], to.ID[1:]))
 	case "elsewhere":
-		add(Elsewhere + "/" + name + rapid.SampledFrom([]string{"", "", "/_history/1"}).Draw(s.t, "version elsewhere"))
+		add(Elsewhere + "/" + name +
+			rapid.SampledFrom([]string{"", "", "/_history/1"}).Draw(s.t, "version elsewhere"))
 	case "nosystem":
-		fields = append(fields, `"identifier":`+s.object(`"use":"usual"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-", "urn:uuid:ident-"}).Draw(s.t, "case beside")+to.Marker)))
+		fields = append(fields,
+			`"identifier":`+
+				s.object(`"use":"usual"`,
+					`"value":`+
+						s.text(rapid.SampledFrom([]string{
+							"ident-", "ident-", " IDENT-", "urn:uuid:ident-",
+						}).Draw(s.t, "case beside")+to.Marker)))
 	case "identifier":
-		fields = append(fields, `"identifier":`+s.object(`"system":"urn:x"`, `"value":`+s.text(rapid.SampledFrom([]string{"ident-", "ident-", " IDENT-", "urn:uuid:ident-"}).Draw(s.t, "case")+to.Marker)))
+		fields = append(fields,
+			`"identifier":`+
+				s.object(`"system":"urn:x"`,
+					`"value":`+
+						s.text(rapid.SampledFrom([]string{
+							"ident-", "ident-", " IDENT-", "urn:uuid:ident-",
+						}).Draw(s.t, "case")+to.Marker)))
 	case "conditional":
 		add(to.Type + "?identifier=urn:x|ident-" + to.Marker)
 	case "urn":
@@ -453,12 +510,15 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	case "id":
 		add(to.ID)
 	case "search":
-		add(rapid.SampledFrom([]string{"", Base + "/"}).Draw(s.t, "server") + to.Type + "?_id=" + to.ID)
+		add(rapid.SampledFrom([]string{"", Base + "/"}).Draw(s.t, "server") + to.Type + "?_id=" +
+			to.ID)
 	case "own":
-		add(ownURL + to.ID + rapid.SampledFrom([]string{"", ".pdf", "/download"}).Draw(s.t, "ending"))
+		add(ownURL + to.ID +
+			rapid.SampledFrom([]string{"", ".pdf", "/download"}).Draw(s.t, "ending"))
 	}
 	if l.shape == "display" || l.shape == "identifier" { // what a Reference does not have
-		if stray := rapid.SampledFrom([]string{"", "", "code", "system"}).Draw(s.t, "stray"); stray != "" {
+		stray := rapid.SampledFrom([]string{"", "", "code", "system"}).Draw(s.t, "stray")
+		if stray != "" {
 			fields = append([]string{`"` + stray + `":"x"`}, fields...)
 		}
 	}
