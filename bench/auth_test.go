@@ -17,7 +17,8 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// BenchmarkTokenChecks checks access tokens within the process: one that was seen before, and such that were not, whose signatures are verified.
+// BenchmarkTokenChecks checks access tokens within the process: one that was seen before, and
+// such that were not, whose signatures are verified.
 func BenchmarkTokenChecks(b *testing.B) {
 	nats, err := bus.Open(b.Context(), bus.Config{StoreDir: b.TempDir()})
 	if err != nil {
@@ -26,7 +27,13 @@ func BenchmarkTokenChecks(b *testing.B) {
 	defer nats.Close()
 	for _, alg := range auth.TokenAlgorithms() {
 		open := func() *auth.Server {
-			s, err := auth.New(b.Context(), auth.Config{KV: nats.Auth, Issuer: "http://server.test", Sandbox: true, SandboxSecret: "secret", Algorithm: alg})
+			s, err := auth.New(b.Context(), auth.Config{
+				KV:            nats.Auth,
+				Issuer:        "http://server.test",
+				Sandbox:       true,
+				SandboxSecret: "secret",
+				Algorithm:     alg,
+			})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -36,7 +43,14 @@ func BenchmarkTokenChecks(b *testing.B) {
 		issuer := open()
 		issue := func(b *testing.B) string {
 			b.Helper()
-			t, err := issuer.Token(b.Context(), auth.TokenRequest{Form: url.Values{"grant_type": {"client_credentials"}, "client_id": {auth.SandboxClientID}, "client_secret": {"secret"}, "scope": {"system/*.rs"}}})
+			t, err := issuer.Token(b.Context(), auth.TokenRequest{
+				Form: url.Values{
+					"grant_type":    {"client_credentials"},
+					"client_id":     {auth.SandboxClientID},
+					"client_secret": {"secret"},
+					"scope":         {"system/*.rs"},
+				},
+			})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -70,10 +84,13 @@ func BenchmarkTokenChecks(b *testing.B) {
 	}
 }
 
-// BenchmarkAuthorizedPolls compares status polls with a token to those of a server that asks for none (--open), in turn.
+// BenchmarkAuthorizedPolls compares status polls with a token to those of a server that asks for
+// none (--open), in turn.
 func BenchmarkAuthorizedPolls(b *testing.B) {
 	const rounds = 5
-	closed, open := startServer(b, "EHI_POLL_BURST=0"), startOn(b, b.TempDir(), "EHI_POLL_BURST=0", "EHI_OPEN=true", "EHI_SOURCE=synthetic:patients=1,resources=10")
+	closed, open := startServer(b, "EHI_POLL_BURST=0"),
+		startOn(b, b.TempDir(), "EHI_POLL_BURST=0", "EHI_OPEN=true",
+			"EHI_SOURCE=synthetic:patients=1,resources=10")
 	mine, err := closed.client.KickOff(b.Context(), "", closed.patient, nil)
 	if err != nil {
 		b.Fatal(err)
@@ -129,8 +146,9 @@ func somebody(b *testing.B, c *client.Client) string {
 	return id
 }
 
-// BenchmarkRevocation revokes tokens at one API process, and takes the time from its answer until a second process, which has let the token in
-// before and is asked all the time, refuses it.
+// BenchmarkRevocation revokes tokens at one API process, and takes the time from its answer
+// until a second process, which has let the token in before and is asked all the time, refuses
+// it.
 func BenchmarkRevocation(b *testing.B) {
 	addr, err := freeAddress()
 	if err != nil {
@@ -139,7 +157,8 @@ func BenchmarkRevocation(b *testing.B) {
 	const source = "EHI_SOURCE=synthetic:patients=1,resources=10"
 	data, beside := b.TempDir(), b.TempDir()
 	first := startOn(b, data, source, "EHI_NATS_LISTEN="+addr)
-	if err := os.Symlink(filepath.Join(data, "exports"), filepath.Join(beside, "exports")); err != nil {
+	err = os.Symlink(filepath.Join(data, "exports"), filepath.Join(beside, "exports"))
+	if err != nil {
 		b.Fatal(err)
 	}
 	second := startOn(b, beside, source, "EHI_NATS=nats://"+addr, "EHI_WORKERS=0")
@@ -157,7 +176,8 @@ func BenchmarkRevocation(b *testing.B) {
 		go untilRefused(b, there, asked, refused)
 		<-asked
 		form := url.Values{"token": {tokens.RefreshToken}, "client_id": {client.ClientID}}
-		a, err := first.open.Do(b.Context(), http.MethodPost, "/auth/revoke", strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+		a, err := first.open.Do(b.Context(), http.MethodPost, "/auth/revoke",
+			strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
 		answered := time.Now()
 		if err != nil || a.Status != http.StatusOK {
 			b.Fatalf("%+v, %v", a, err)
@@ -170,7 +190,8 @@ func BenchmarkRevocation(b *testing.B) {
 	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
 }
 
-// untilRefused asks for a job that there is not, which is 404 to a token that is good, until it is 401. asked is closed when the token has been let in.
+// untilRefused asks for a job that there is not, which is 404 to a token that is good, until it
+// is 401. asked is closed when the token has been let in.
 func untilRefused(b *testing.B, c *client.Client, asked chan struct{}, refused chan time.Time) {
 	defer close(refused)
 	for in := false; ; {

@@ -39,7 +39,9 @@ func withoutMetrics(b *testing.B) (exe string) {
 	if err := os.WriteFile(path, overlay, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	if out, err := exec.CommandContext(b.Context(), "go", "test", "-c", "-overlay", path, "-o", exe, "ehi-server/bench").CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(b.Context(), "go", "test", "-c", "-overlay", path, "-o", exe,
+		"ehi-server/bench").CombinedOutput()
+	if err != nil {
 		b.Fatalf("%v: %s", err, out)
 	}
 	return exe
@@ -48,11 +50,14 @@ func withoutMetrics(b *testing.B) (exe string) {
 // costs is what one set-up took for the work of an operation.
 type costs struct{ population, polls, exports time.Duration }
 
-// BenchmarkCost does the same work on servers with and without metrics and traces, in turn: a population of 4 times EHI_BENCH_SIZE, 50,000
-// polls over 32 connections, 200 exports of a patient by 8 clients. It reports the throughput with over the throughput without; the
+// BenchmarkCost does the same work on servers with and without metrics and traces, in turn: a
+// population of 4 times EHI_BENCH_SIZE, 50,000 polls over 32 connections, 200 exports of a
+// patient by 8 clients. It reports the throughput with over the throughput without; the
 // collector of the traces takes them and throws them away.
 func BenchmarkCost(b *testing.B) {
-	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
 	b.Cleanup(collector.Close)
 	own, none := self(b), withoutMetrics(b)
 	setUps := []struct {
@@ -60,7 +65,12 @@ func BenchmarkCost(b *testing.B) {
 		env       []string
 	}{
 		{"none", none, nil}, {"metrics", own, nil},
-		{"traces", own, []string{"EHI_TRACE_ENDPOINT=" + collector.URL}}, {"traces-1-of-100", own, []string{"EHI_TRACE_ENDPOINT=" + collector.URL, "EHI_TRACE_RATIO=0.01"}},
+		{"traces", own, []string{"EHI_TRACE_ENDPOINT=" + collector.URL}},
+		{
+			"traces-1-of-100",
+			own,
+			[]string{"EHI_TRACE_ENDPOINT=" + collector.URL, "EHI_TRACE_RATIO=0.01"},
+		},
 	}
 	servers := make([]*process, len(setUps))
 	services := make([]*client.Client, len(setUps))
@@ -119,7 +129,8 @@ func (p *process) pollOften(b *testing.B, n int64, connections int) time.Duratio
 			req.SetRequestURI(j.StatusURL)
 			req.Header.Set("Authorization", "Bearer "+p.client.Token)
 			for asked.Add(1) <= n {
-				if err := c.Do(req, resp); err != nil || resp.StatusCode() != fasthttp.StatusAccepted {
+				err := c.Do(req, resp)
+				if err != nil || resp.StatusCode() != fasthttp.StatusAccepted {
 					b.Errorf("%d, %v", resp.StatusCode(), err)
 					return
 				}

@@ -17,7 +17,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// BenchmarkExportLatency is one export after the other: POST to approved manifest, over HTTP. Run it with -benchtime=200x.
+// BenchmarkExportLatency is one export after the other: POST to approved manifest, over HTTP.
+// Run it with -benchtime=200x.
 func BenchmarkExportLatency(b *testing.B) {
 	startServer(b).latency(b)
 }
@@ -39,20 +40,25 @@ func (p *process) latency(b *testing.B) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// BenchmarkExportsAtOnce kicks off many exports of one patient at the same time and waits for all of their manifests. Then, outside
-// of the measured time, it downloads every file of every job and compares it, lines sorted, with the first export's.
+// BenchmarkExportsAtOnce kicks off many exports of one patient at the same time and waits for
+// all of their manifests. Then, outside of the measured time, it downloads every file of every
+// job and compares it, lines sorted, with the first export's.
 func BenchmarkExportsAtOnce(b *testing.B) {
 	for _, n := range []int{50, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) { startServer(b).atOnce(b, n) })
 	}
 }
 
-// BenchmarkDurability is the same work, at once and one after the other, with JetStream's records synced now and then and always: the
-// price of --durability safe.
+// BenchmarkDurability is the same work, at once and one after the other, with JetStream's
+// records synced now and then and always: the price of --durability safe.
 func BenchmarkDurability(b *testing.B) {
 	for _, durability := range []bus.Durability{bus.Fast, bus.Safe} {
-		b.Run(string(durability)+"/latency", func(b *testing.B) { startServer(b, "EHI_DURABILITY="+string(durability)).latency(b) })
-		b.Run(string(durability)+"/500", func(b *testing.B) { startServer(b, "EHI_DURABILITY="+string(durability)).atOnce(b, 500) })
+		b.Run(string(durability)+"/latency", func(b *testing.B) {
+			startServer(b, "EHI_DURABILITY="+string(durability)).latency(b)
+		})
+		b.Run(string(durability)+"/500", func(b *testing.B) {
+			startServer(b, "EHI_DURABILITY="+string(durability)).atOnce(b, 500)
+		})
 	}
 }
 
@@ -84,8 +90,8 @@ func (p *process) atOnce(b *testing.B, n int) {
 	b.ReportMetric(cpu*1000/float64(n*b.N), "server-cpu-ms/job")
 }
 
-// diskRate is how many files of an export's size four writers can write and sync in a second, without anything around them: what the
-// disk would do of this work at best, at this moment.
+// diskRate is how many files of an export's size four writers can write and sync in a second,
+// without anything around them: what the disk would do of this work at best, at this moment.
 func (p *process) diskRate(b *testing.B, n int) float64 {
 	b.Helper()
 	var size int
@@ -151,7 +157,9 @@ func (p *process) kickOffAll(b *testing.B, n int) []client.Job {
 	return jobs
 }
 
-func (p *process) checkAll(b *testing.B, jobs []client.Job, manifests []*ehi.Manifest, want [32]byte) {
+func (p *process) checkAll(
+	b *testing.B, jobs []client.Job, manifests []*ehi.Manifest, want [32]byte,
+) {
 	b.Helper()
 	var wg sync.WaitGroup
 	for k := range kickers {

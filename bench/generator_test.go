@@ -7,7 +7,8 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// BenchmarkGenerator makes patients on one core and throws them away; an operation is one patient of 1,000 resources.
+// BenchmarkGenerator makes patients on one core and throws them away; an operation is one
+// patient of 1,000 resources.
 func BenchmarkGenerator(b *testing.B) {
 	for _, c := range []struct {
 		name string

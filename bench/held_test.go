@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// heldEnv is how many polls BenchmarkHeldPolls has held at once. Default 200: enough to see that
-	// it works. Each takes a file descriptor here and one in the server.
+	// heldEnv is how many polls BenchmarkHeldPolls has held at once. Default 200: enough to see
+	// that it works. Each takes a file descriptor here and one in the server.
 	heldEnv = "EHI_BENCH_HELD"
 	// heldLooked is for how long the server is measured while nothing happens.
 	heldLooked = 3 * time.Second
-	// heldSettled is for how long it is left alone before that: what it does then (its collector goes
-	// once more through what was made) is counted with opening the polls.
+	// heldSettled is for how long it is left alone before that: what it does then (its collector
+	// goes once more through what was made) is counted with opening the polls.
 	heldSettled = 2 * time.Second
 	// heldLimit is how long anything here may take.
 	heldLimit = time.Minute
@@ -43,7 +43,8 @@ func BenchmarkHeldPolls(b *testing.B) {
 	made := synthetic.Config{Patients: 2, Resources: 20, Seed: seed(b)}
 	p := startOn(b, b.TempDir(), fmt.Sprintf("EHI_MAX_HELD=%d", n), "EHI_MAX_HOLD=10m",
 		fmt.Sprintf("EHI_MAX_CONNECTIONS=%d", n+100), // the benchmark's own requests, too
-		fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,resources=%d,seed=%d", made.Patients, made.Resources, made.Seed))
+		fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,resources=%d,seed=%d", made.Patients,
+			made.Resources, made.Seed))
 	patient := made.PatientID(1)
 	var err error
 	if p.client, _, err = p.open.Authorize(b.Context(), patient); err != nil {
@@ -149,7 +150,8 @@ func openPolls(b *testing.B, c *client.Client, j client.Job, n int) []net.Conn {
 	if err != nil {
 		b.Fatal(err)
 	}
-	request := []byte("GET " + at.Path + " HTTP/1.1\r\nHost: " + at.Host + "\r\nAuthorization: Bearer " +
+	request := []byte("GET " + at.Path + " HTTP/1.1\r\nHost: " + at.Host +
+		"\r\nAuthorization: Bearer " +
 		c.Token + "\r\nAccept: application/json\r\nPrefer: wait=600\r\n\r\n")
 	polls := make([]net.Conn, n)
 	for i := range polls {
@@ -169,9 +171,11 @@ func closeAll(polls []net.Conn) {
 	}
 }
 
-// endPolls sends a job's form, and reads what its polls are answered: how many have the manifest, and
-// how long after that the last one came.
-func (p *process) endPolls(b *testing.B, j client.Job, polls []net.Conn) (answered int, last time.Duration) {
+// endPolls sends a job's form, and reads what its polls are answered: how many have the
+// manifest, and how long after that the last one came.
+func (p *process) endPolls(
+	b *testing.B, j client.Job, polls []net.Conn,
+) (answered int, last time.Duration) {
 	b.Helper()
 	var group errgroup.Group
 	var count atomic.Int64

@@ -16,8 +16,12 @@ import (
 	"ehi-server/api/client"
 )
 
-// hammer sends b.N requests over so many connections and returns how long each took, sorted. make prepares request i.
-func hammer(b *testing.B, connections int, token string, status int, make func(i int, req *fasthttp.Request)) []time.Duration {
+// hammer sends b.N requests over so many connections and returns how long each took, sorted.
+// make prepares request i.
+func hammer(
+	b *testing.B, connections int, token string, status int,
+	make func(i int, req *fasthttp.Request),
+) []time.Duration {
 	b.Helper()
 	c := &fasthttp.Client{MaxConnsPerHost: connections}
 	defer c.CloseIdleConnections()
@@ -58,8 +62,8 @@ func reportRate(b *testing.B, what string, took []time.Duration) {
 	b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
 }
 
-// BenchmarkStatusPolls asks for the status of open jobs, at 32 and 256 connections from this process. The token check is on, and so is the
-// throttle: it has a burst that is not used up.
+// BenchmarkStatusPolls asks for the status of open jobs, at 32 and 256 connections from this
+// process. The token check is on, and so is the throttle: it has a burst that is not used up.
 func BenchmarkStatusPolls(b *testing.B) {
 	p := startServer(b, "EHI_POLL_BURST=1000000000")
 	var jobs []client.Job
@@ -72,27 +76,31 @@ func BenchmarkStatusPolls(b *testing.B) {
 	}
 	for _, n := range []int{32, 256} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			took := hammer(b, n, p.client.Token, fasthttp.StatusAccepted, func(i int, req *fasthttp.Request) {
-				req.SetRequestURI(jobs[i%len(jobs)].StatusURL)
-			})
+			took := hammer(b, n, p.client.Token, fasthttp.StatusAccepted,
+				func(i int, req *fasthttp.Request) {
+					req.SetRequestURI(jobs[i%len(jobs)].StatusURL)
+				})
 			reportRate(b, "polls", took)
 		})
 	}
 }
 
-// BenchmarkKickOffs starts exports that wait for the patient's form, so that nothing but the kick-off is done.
+// BenchmarkKickOffs starts exports that wait for the patient's form, so that nothing but the
+// kick-off is done.
 func BenchmarkKickOffs(b *testing.B) {
 	p := startServer(b, "EHI_CLIENT_JOBS=100000000")
-	took := hammer(b, 32, p.client.Token, fasthttp.StatusAccepted, func(_ int, req *fasthttp.Request) {
-		req.SetRequestURI(p.client.Base + "/fhir/Patient/" + p.patient + "/$ehi-export")
-		req.Header.SetMethod(fasthttp.MethodPost)
-	})
+	took := hammer(b, 32, p.client.Token, fasthttp.StatusAccepted,
+		func(_ int, req *fasthttp.Request) {
+			req.SetRequestURI(p.client.Base + "/fhir/Patient/" + p.patient + "/$ehi-export")
+			req.Header.SetMethod(fasthttp.MethodPost)
+		})
 	reportRate(b, "kick-offs", took)
 	b.ReportMetric(p.rssPeak(), "rss-MB")
 }
 
-// BenchmarkDownloads reads the largest file of a population's export, by some clients at once, and compares with reading the same file from
-// the page cache without a server. An operation is one file.
+// BenchmarkDownloads reads the largest file of a population's export, by some clients at once,
+// and compares with reading the same file from the page cache without a server. An operation is
+// one file.
 func BenchmarkDownloads(b *testing.B) {
 	data := b.TempDir()
 	populate(b, data, 4*size(b))
@@ -104,16 +112,21 @@ func BenchmarkDownloads(b *testing.B) {
 	}
 	m := waitFor(b, c, job, 5*time.Millisecond)
 	url, path, length := m.Output[0].URL, "", int64(0)
-	err = filepath.WalkDir(filepath.Join(data, "exports"), func(at string, d os.DirEntry, err error) error {
-		if err == nil && filepath.Ext(at) == ".ndjson" && path == "" {
-			path = at
-		}
-		return err
-	})
+	err = filepath.WalkDir(filepath.Join(data, "exports"),
+		func(at string, d os.DirEntry, err error) error {
+			if err == nil && filepath.Ext(at) == ".ndjson" && path == "" {
+				path = at
+			}
+			return err
+		})
 	if err != nil || path == "" {
 		b.Fatalf("no file of the export: %v", err)
 	}
-	if err := c.Stream(b.Context(), url, func(r io.Reader) (err error) { length, err = io.Copy(io.Discard, r); return err }); err != nil {
+	err = c.Stream(b.Context(), url, func(r io.Reader) (err error) {
+		length, err = io.Copy(io.Discard, r)
+		return err
+	})
+	if err != nil {
 		b.Fatal(err)
 	}
 	file := readRate(b, path)

@@ -29,13 +29,18 @@ func jobCount(b *testing.B) int {
 	return n
 }
 
-// BenchmarkKeptJobs starts EHI_BENCH_JOBS exports as fast as they are taken, waits until all are finished, and reads pages of fifty jobs of
-// the administrator's list while they are worked off, afterwards, and after a restart. An operation is a page. rss-MB is the most
-// memory that the process took up to then.
+// BenchmarkKeptJobs starts EHI_BENCH_JOBS exports as fast as they are taken, waits until all are
+// finished, and reads pages of fifty jobs of the administrator's list while they are worked off,
+// afterwards, and after a restart. An operation is a page. rss-MB is the most memory that the
+// process took up to then.
 func BenchmarkKeptJobs(b *testing.B) {
 	made := synthetic.Config{Patients: 100, Resources: 20, Seed: seed(b)}
-	env := []string{fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,resources=%d,seed=%d", made.Patients, made.Resources, made.Seed),
-		"EHI_CLIENT_JOBS=100000000", "EHI_MAX_QUEUE=100000000"}
+	env := []string{
+		fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,resources=%d,seed=%d", made.Patients,
+			made.Resources, made.Seed),
+		"EHI_CLIENT_JOBS=100000000",
+		"EHI_MAX_QUEUE=100000000",
+	}
 	p := startOn(b, b.TempDir(), env...)
 	id := made.PatientID(1)
 	patient, _, err := p.open.Authorize(b.Context(), id)
@@ -50,7 +55,8 @@ func BenchmarkKeptJobs(b *testing.B) {
 		b.ReportMetric(float64(n-p.finished(b)), "left-jobs")
 	})
 	waitFor(b, patient, last, 20*time.Millisecond)
-	for end := time.Now().Add(time.Minute); p.finished(b) < n; { // those that began before the last one
+	// those that began before the last one
+	for end := time.Now().Add(time.Minute); p.finished(b) < n; {
 		if time.Now().After(end) {
 			b.Fatalf("%d of %d exports finished", p.finished(b), n)
 		}
@@ -70,7 +76,8 @@ func BenchmarkKeptJobs(b *testing.B) {
 	})
 }
 
-// kickOff starts n exports that need nobody's approval, over 16 connections and one more at the end, which it returns.
+// kickOff starts n exports that need nobody's approval, over 16 connections and one more at the
+// end, which it returns.
 func (p *process) kickOff(b *testing.B, c *client.Client, patient string, n int) client.Job {
 	b.Helper()
 	var next atomic.Int64

@@ -16,7 +16,8 @@ import (
 // resourcesEnv is how many resources the patient of the benchmarks below has.
 const resourcesEnv = "EHI_BENCH_RESOURCES"
 
-// startLarge starts a server whose patients have very many resources each, made up as they are read.
+// startLarge starts a server whose patients have very many resources each, made up as they are
+// read.
 func startLarge(b *testing.B) *process {
 	b.Helper()
 	n := 150_000
@@ -27,7 +28,8 @@ func startLarge(b *testing.B) *process {
 		}
 	}
 	population := synthetic.Config{Patients: 2, Resources: n, Seed: seed(b)}
-	p := startOn(b, b.TempDir(), fmt.Sprintf("EHI_SOURCE=synthetic:patients=2,resources=%d,seed=%d", n, population.Seed))
+	p := startOn(b, b.TempDir(),
+		fmt.Sprintf("EHI_SOURCE=synthetic:patients=2,resources=%d,seed=%d", n, population.Seed))
 	p.patient = population.PatientID(0)
 	var err error
 	if p.client, _, err = p.open.Authorize(b.Context(), p.patient); err != nil {
@@ -45,12 +47,16 @@ func everyLine() map[string]any {
 	return map[string]any{"parameters": lines}
 }
 
-// BenchmarkLargePatient exports one patient of EHI_BENCH_RESOURCES resources (150,000) as a whole, and then through a form: one that
-// withholds what is protected, and one that withholds the visits too, to which most of the record refers. A ratio is that of
-// the time to the time of the whole export.
+// BenchmarkLargePatient exports one patient of EHI_BENCH_RESOURCES resources (150,000) as a
+// whole, and then through a form: one that withholds what is protected, and one that withholds
+// the visits too, to which most of the record refers. A ratio is that of the time to the time of
+// the whole export.
 func BenchmarkLargePatient(b *testing.B) {
 	sensitive, visits := everyLine(), everyLine()
-	visits["parameters"].(map[string]any)["visits"] = map[string]any{"name": "Clinic visits", "enabled": false}
+	visits["parameters"].(map[string]any)["visits"] = map[string]any{
+		"name":    "Clinic visits",
+		"enabled": false,
+	}
 	var whole float64
 	for _, c := range []struct {
 		name string
@@ -76,8 +82,8 @@ func BenchmarkLargePatient(b *testing.B) {
 	}
 }
 
-// released exports the patient's record, through a form where there is one, and deletes the export. The time is that from the
-// form, or the kick-off, to the manifest.
+// released exports the patient's record, through a form where there is one, and deletes the
+// export. The time is that from the form, or the kick-off, to the manifest.
 func (p *process) released(b *testing.B, form map[string]any) time.Duration {
 	b.Helper()
 	base := "/auto-approve"
@@ -92,7 +98,8 @@ func (p *process) released(b *testing.B, form map[string]any) time.Duration {
 	}
 	if form != nil {
 		began = time.Now()
-		if a, err := p.client.Submit(b.Context(), j.ID, form); err != nil || a.Status != http.StatusOK {
+		a, err := p.client.Submit(b.Context(), j.ID, form)
+		if err != nil || a.Status != http.StatusOK {
 			b.Fatalf("submit: %+v, %v", a, err)
 		}
 	}
@@ -106,8 +113,9 @@ func (p *process) released(b *testing.B, form map[string]any) time.Duration {
 	return took
 }
 
-// BenchmarkPreview opens the release form of a patient of EHI_BENCH_RESOURCES resources: alone, and 20 of them at once beside whole
-// exports of the other patient, of which the ratio tells how much longer they take.
+// BenchmarkPreview opens the release form of a patient of EHI_BENCH_RESOURCES resources: alone,
+// and 20 of them at once beside whole exports of the other patient, of which the ratio tells how
+// much longer they take.
 func BenchmarkPreview(b *testing.B) {
 	p := startLarge(b)
 	j, err := p.client.KickOff(b.Context(), "", p.patient, nil)

@@ -15,8 +15,9 @@ import (
 // overloadEnv is how long BenchmarkOverload keeps the load up. Default 2 s.
 const overloadEnv = "EHI_BENCH_OVERLOAD"
 
-// BenchmarkOverload asks for four times as many exports as the server can make. What is taken has to be right; what is refused has to be
-// refused at once, by 429 or 503 with Retry-After; and when the load is over the server has to be as fast as before.
+// BenchmarkOverload asks for four times as many exports as the server can make. What is taken
+// has to be right; what is refused has to be refused at once, by 429 or 503 with Retry-After;
+// and when the load is over the server has to be as fast as before.
 func BenchmarkOverload(b *testing.B) {
 	lasting := 2 * time.Second
 	if s := os.Getenv(overloadEnv); s != "" {
@@ -113,7 +114,9 @@ func (p *process) ask(b *testing.B, accepted chan<- client.Job, o *offered) {
 	j, err := p.client.KickOff(b.Context(), noForm, p.patient, nil)
 	took := time.Since(begun)
 	refusal, refused := errors.AsType[*client.Error](err)
-	if err != nil && (!refused || refusal.Status != 503 && refusal.Status != 429 || refusal.Header.Get("Retry-After") == "") {
+	if err != nil &&
+		(!refused || refusal.Status != 503 && refusal.Status != 429 ||
+			refusal.Header.Get("Retry-After") == "") {
 		b.Error(err)
 		return
 	}
@@ -127,7 +130,8 @@ func (p *process) ask(b *testing.B, accepted chan<- client.Job, o *offered) {
 	accepted <- j
 }
 
-// wholeEvery is of how many exports one is downloaded whole; of each the manifest is counted. Clients share the processors with the server.
+// wholeEvery is of how many exports one is downloaded whole; of each the manifest is counted.
+// Clients share the processors with the server.
 const wholeEvery = 10
 
 // follow sees an export that was taken through to its deletion.
@@ -163,7 +167,8 @@ func (p *process) follow(b *testing.B, j client.Job, n int64, want [32]byte, o *
 	}
 }
 
-// normalAfter is how long it takes until ten exports in a row are as fast as the slowest of an idle server was, or twice that.
+// normalAfter is how long it takes until ten exports in a row are as fast as the slowest of an
+// idle server was, or twice that.
 func (p *process) normalAfter(b *testing.B, idle time.Duration) time.Duration {
 	b.Helper()
 	begun := time.Now()

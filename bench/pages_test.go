@@ -22,9 +22,10 @@ const (
 	renewEvery = 5 * time.Second
 )
 
-// BenchmarkAdminPages runs 1,000 exports with no administrator's page open, and again with 200 of them: each follows the server's events and loads the
-// list again as the page's script does, at most every five seconds. It reports what the pages cost, and how long after the kick-off was sent a page
-// knows of the job.
+// BenchmarkAdminPages runs 1,000 exports with no administrator's page open, and again with 200
+// of them: each follows the server's events and loads the list again as the page's script does,
+// at most every five seconds. It reports what the pages cost, and how long after the kick-off
+// was sent a page knows of the job.
 func BenchmarkAdminPages(b *testing.B) {
 	p := startServer(b, "EHI_CLIENT_JOBS=1000")
 	for b.Loop() {
@@ -96,12 +97,17 @@ func (p *process) openPages(b *testing.B) *pages {
 		b.Fatal(err)
 	}
 	browser := &http.Client{Jar: jar, Transport: &http.Transport{MaxIdleConnsPerHost: openPages}}
-	login, err := browser.Post(p.open.Base+"/admin/login", "application/json", strings.NewReader(`{"username":"admin","password":"admin-password"}`))
+	login, err := browser.Post(p.open.Base+"/admin/login", "application/json",
+		strings.NewReader(`{"username":"admin","password":"admin-password"}`))
 	if err != nil || login.StatusCode != http.StatusOK {
 		b.Fatalf("log in: %+v, %v", login, err)
 	}
 	_ = login.Body.Close() // it is read for its cookie
-	out := &pages{end: make(chan struct{}), sent: map[string]time.Time{}, heard: map[string][]time.Time{}}
+	out := &pages{
+		end:   make(chan struct{}),
+		sent:  map[string]time.Time{},
+		heard: map[string][]time.Time{},
+	}
 	for i := range openPages {
 		r, err := browser.Get(p.open.Base + "/admin/ui/events")
 		if err != nil || r.StatusCode != http.StatusOK {
@@ -167,7 +173,8 @@ func (p *pages) renew(b *testing.B, browser *http.Client, list string) {
 			b.Error(err)
 			return
 		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
 			b.Errorf("the list: %d, %v", resp.StatusCode, err)
 		}
 		_ = resp.Body.Close() // read to its end
@@ -193,7 +200,8 @@ func (p *pages) complete() bool {
 	return true
 }
 
-// close closes the pages, and gives how long each of those that look took to hear of each job, the shortest first.
+// close closes the pages, and gives how long each of those that look took to hear of each job,
+// the shortest first.
 func (p *pages) close(b *testing.B) (took []time.Duration) {
 	b.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !p.complete(); pause(b, 10*time.Millisecond) {

@@ -20,11 +20,15 @@ const (
 	limitTakes = time.Second // how long the limit of polls is looked for
 )
 
-// firstPaint is when a page showed its first text or image, in ms since it was asked for (https://w3c.github.io/paint-timing/).
-const firstPaint = `new Promise(done => new PerformanceObserver(list => { const e = list.getEntriesByName("first-contentful-paint")[0]; if (e) done(e.startTime); }).observe({type: "paint", buffered: true}))`
+// firstPaint is when a page showed its first text or image, in ms since it was asked for
+// (https://w3c.github.io/paint-timing/).
+const firstPaint = `new Promise(done => new PerformanceObserver(list => { const e = ` +
+	`list.getEntriesByName("first-contentful-paint")[0]; if (e) done(e.startTime); ` +
+	`}).observe({type: "paint", buffered: true}))`
 
-// BenchmarkFirstPaint takes the time until a patient's pages are painted in Chromium: while nothing else goes on, and while the server answers half
-// as many status polls as it can. Browser, pollers and server share the machine.
+// BenchmarkFirstPaint takes the time until a patient's pages are painted in Chromium: while
+// nothing else goes on, and while the server answers half as many status polls as it can.
+// Browser, pollers and server share the machine.
 func BenchmarkFirstPaint(b *testing.B) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -39,15 +43,24 @@ func BenchmarkFirstPaint(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	alloc, stopAlloc := chromedp.NewExecAllocator(b.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.Flag("disable-gpu", true), chromedp.UserDataDir(b.TempDir()))...)
+	alloc, stopAlloc := chromedp.NewExecAllocator(b.Context(),
+		append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium),
+			chromedp.NoSandbox, chromedp.Flag("disable-gpu", true),
+			chromedp.UserDataDir(b.TempDir()))...)
 	defer stopAlloc()
 	ctx, stop := chromedp.NewContext(alloc)
 	defer stop()
-	login := chromedp.Do(ctx, chromedp.Navigate(p.open.Base+"/patient-login"), chromedp.WaitVisible("#patient"), chromedp.SetValue("#patient", p.patient), chromedp.Submit("#password"), chromedp.WaitVisible(".cards"))
+	login := chromedp.Do(ctx, chromedp.Navigate(p.open.Base+"/patient-login"),
+		chromedp.WaitVisible("#patient"), chromedp.SetValue("#patient", p.patient),
+		chromedp.Submit("#password"), chromedp.WaitVisible(".cards"))
 	if login != nil {
 		b.Fatal(login)
 	}
-	pages := map[string]string{"login": "/patient-login", "form": "/jobs/" + form.ID + "/customize", "request": "/my/requests/" + j.ID}
+	pages := map[string]string{
+		"login":   "/patient-login",
+		"form":    "/jobs/" + form.ID + "/customize",
+		"request": "/my/requests/" + j.ID,
+	}
 	for b.Loop() {
 		for name, path := range pages {
 			b.ReportMetric(p.painted(b, ctx, path), name+"-idle-ms")
@@ -64,7 +77,8 @@ func BenchmarkFirstPaint(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// painted is the median time to the first paint of a page that the browser has seen before, as a patient who comes again.
+// painted is the median time to the first paint of a page that the browser has seen before, as a
+// patient who comes again.
 func (p *process) painted(b *testing.B, ctx context.Context, path string) float64 {
 	b.Helper()
 	var took []float64
@@ -72,7 +86,8 @@ func (p *process) painted(b *testing.B, ctx context.Context, path string) float6
 		if err := chromedp.Do(ctx, chromedp.Navigate(p.open.Base+path)); err != nil {
 			b.Fatal(err)
 		}
-		at, err := chromedp.Run(ctx, chromedp.Evaluate[float64](firstPaint, chromedp.EvalAwaitPromise))
+		at, err := chromedp.Run(ctx,
+			chromedp.Evaluate[float64](firstPaint, chromedp.EvalAwaitPromise))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -82,7 +97,8 @@ func (p *process) painted(b *testing.B, ctx context.Context, path string) float6
 	return took[len(took)/2]
 }
 
-// polling asks for a status at a rate, 0 for as often as it can, while f runs, and gives how many were answered a second.
+// polling asks for a status at a rate, 0 for as often as it can, while f runs, and gives how
+// many were answered a second.
 func (p *process) polling(b *testing.B, url string, rate float64, f func()) float64 {
 	b.Helper()
 	c := &fasthttp.Client{MaxConnsPerHost: pollers}
@@ -105,11 +121,14 @@ func (p *process) polling(b *testing.B, url string, rate float64, f func()) floa
 				default:
 				}
 				if rate > 0 {
-					if early := time.Until(begun.Add(time.Duration(float64(asked.Add(1)) / rate * float64(time.Second)))); early > 0 {
+					early := time.Until(begun.Add(
+						time.Duration(float64(asked.Add(1)) / rate * float64(time.Second))))
+					if early > 0 {
 						pause(b, early)
 					}
 				}
-				if err := c.Do(req, resp); err != nil || resp.StatusCode() != fasthttp.StatusAccepted {
+				err := c.Do(req, resp)
+				if err != nil || resp.StatusCode() != fasthttp.StatusAccepted {
 					b.Error(fmt.Errorf("status %d: %w", resp.StatusCode(), err))
 					return
 				}

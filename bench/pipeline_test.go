@@ -40,8 +40,9 @@ func size(b *testing.B) int64 {
 	return mib << 20
 }
 
-// BenchmarkPipelineAgainstCopy carries NDJSON of 17 types through the actors to durable files, and compares the time with that of cp
-// and sync of the same bytes, both with the source in the page cache.
+// BenchmarkPipelineAgainstCopy carries NDJSON of 17 types through the actors to durable files,
+// and compares the time with that of cp and sync of the same bytes, both with the source in the
+// page cache.
 func BenchmarkPipelineAgainstCopy(b *testing.B) {
 	dir := b.TempDir()
 	src := filepath.Join(dir, "source")
@@ -77,7 +78,8 @@ func everything(b *testing.B) *release.Policy {
 	return p
 }
 
-// watchHeap samples the memory that the Go runtime holds, until the returned function is called; that gives the peak in MiB.
+// watchHeap samples the memory that the Go runtime holds, until the returned function is called;
+// that gives the peak in MiB.
 func watchHeap() (peak func() float64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan uint64, 1)
@@ -103,7 +105,8 @@ func watchHeap() (peak func() float64) {
 	}
 }
 
-// writeSource writes synthetic NDJSON, one file for each of the first n types, until it holds the given bytes.
+// writeSource writes synthetic NDJSON, one file for each of the first n types, until it holds
+// the given bytes.
 func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int64) {
 	b.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -161,7 +164,9 @@ func (folder) Close() error         { return nil }
 
 func (folder) Resolves(string, string) (bool, error) { return true, nil }
 
-func (folder) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
+func (folder) Find(context.Context, source.Query, string, string) ([]byte, error) {
+	return nil, nil
+}
 
 func (folder) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
 
@@ -194,7 +199,8 @@ func scanFile(ctx context.Context, path string, visit func(source.Resource) erro
 		if err != nil {
 			return err
 		}
-		if err := visit(source.Resource{Type: typ, Line: bytes.TrimSuffix(line, []byte{'\n'})}); err != nil {
+		err = visit(source.Resource{Type: typ, Line: bytes.TrimSuffix(line, []byte{'\n'})})
+		if err != nil {
 			return err
 		}
 	}
@@ -213,7 +219,11 @@ func runPipeline(b *testing.B, src, out string, policy *release.Policy, want int
 	if err != nil {
 		b.Fatal(err)
 	}
-	res, err := pipeline.Run(b.Context(), pipeline.Task{Record: folder{src}, Policy: policy, Batch: batch})
+	res, err := pipeline.Run(b.Context(), pipeline.Task{
+		Record: folder{src},
+		Policy: policy,
+		Batch:  batch,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -232,7 +242,8 @@ func copyAndSync(b *testing.B, src, out string) time.Duration {
 	b.Helper()
 	start := time.Now()
 	script := fmt.Sprintf("cp -r %q %q && find %q -exec sync {} +", src, out, out)
-	if text, err := exec.CommandContext(b.Context(), "sh", "-c", script).CombinedOutput(); err != nil {
+	text, err := exec.CommandContext(b.Context(), "sh", "-c", script).CombinedOutput()
+	if err != nil {
 		b.Fatalf("%v: %s", err, text)
 	}
 	return time.Since(start)

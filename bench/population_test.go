@@ -28,7 +28,9 @@ func populate(b *testing.B, data string, bytes int64) map[string]int64 {
 		b.Fatal(err)
 	}
 	defer store.Close() // what counts was flushed by Generate
-	if err := store.Generate(b.Context(), synthetic.Config{Patients: int(max(2, bytes/patientBytes)), Seed: seed(b)}, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(b.Context(),
+		synthetic.Config{Patients: int(max(2, bytes/patientBytes)), Seed: seed(b)}, time.Now(),
+		func(int, int) {}); err != nil {
 		b.Fatal(err)
 	}
 	counts, err := store.Counts(b.Context())
@@ -54,9 +56,11 @@ func (p population) resources() (n int64) {
 	return n
 }
 
-// exportPopulation runs one, from the kick-off to the manifest. With compare it copies the files while they are there. Then they are
-// deleted.
-func (p *process) exportPopulation(b *testing.B, c *client.Client, target string, compare bool) (out population) {
+// exportPopulation runs one, from the kick-off to the manifest. With compare it copies the files
+// while they are there. Then they are deleted.
+func (p *process) exportPopulation(
+	b *testing.B, c *client.Client, target string, compare bool,
+) (out population) {
 	b.Helper()
 	syncDisk()
 	start := time.Now()
@@ -108,7 +112,8 @@ func reportPopulation(b *testing.B, p *process, runs []population) {
 	var took, copied time.Duration
 	var bytes, resources int64
 	for _, r := range runs {
-		took, copied, bytes, resources = took+r.took, copied+r.copied, bytes+r.bytes, resources+r.resources()
+		took, copied, bytes, resources = took+r.took, copied+r.copied, bytes+r.bytes, resources+
+			r.resources()
 	}
 	b.ReportMetric(float64(bytes)/took.Seconds()/1e6, "MB/s")
 	b.ReportMetric(float64(resources)/took.Seconds(), "res/s")
@@ -119,8 +124,9 @@ func reportPopulation(b *testing.B, p *process, runs []population) {
 	}
 }
 
-// BenchmarkPopulation exports a stored population of 1, 4 and 16 times EHI_BENCH_SIZE, each with a server of its own, and compares the
-// time with that of cp and sync of the same files, and the time of a byte with that of the smallest.
+// BenchmarkPopulation exports a stored population of 1, 4 and 16 times EHI_BENCH_SIZE, each with
+// a server of its own, and compares the time with that of cp and sync of the same files, and the
+// time of a byte with that of the smallest.
 func BenchmarkPopulation(b *testing.B) {
 	var perByte float64 // of 1x
 	for _, times := range []int64{1, 4, 16} {
@@ -144,9 +150,11 @@ func BenchmarkPopulation(b *testing.B) {
 			var took float64
 			var resources, bytes int64
 			for _, r := range runs {
-				took, resources, bytes = took+r.took.Seconds(), resources+r.resources(), bytes+r.bytes
+				took, resources, bytes = took+r.took.Seconds(), resources+r.resources(), bytes+
+					r.bytes
 			}
-			b.ReportMetric((p.metric(b, "go_memstats_mallocs_total")-allocated)/float64(resources), "allocs/res")
+			b.ReportMetric((p.metric(b, "go_memstats_mallocs_total")-allocated)/float64(resources),
+				"allocs/res")
 			if times == 1 {
 				perByte = took / float64(bytes)
 			}
@@ -167,18 +175,23 @@ func BenchmarkPopulationStored(b *testing.B) {
 		b.Run(string(compression), func(b *testing.B) {
 			var runs []population
 			for b.Loop() {
-				runs = append(runs, p.exportPopulation(b, c, "/fhir/$export?_compression="+string(compression), false))
+				runs = append(runs,
+					p.exportPopulation(b, c, "/fhir/$export?_compression="+string(compression),
+						false))
 			}
 			reportPopulation(b, p, runs)
 		})
 	}
 }
 
-// BenchmarkPopulationSynthetic exports patients that are made up as they are read, of small resources (600 bytes and more) and as they come.
+// BenchmarkPopulationSynthetic exports patients that are made up as they are read, of small
+// resources (600 bytes and more) and as they come.
 func BenchmarkPopulationSynthetic(b *testing.B) {
 	for name, options := range map[string]string{"600": ",size=600", "natural": ""} {
 		b.Run(name, func(b *testing.B) {
-			p := startOn(b, b.TempDir(), fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,seed=%d%s", max(2, 4*size(b)/patientBytes), seed(b), options))
+			p := startOn(b, b.TempDir(),
+				fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,seed=%d%s",
+					max(2, 4*size(b)/patientBytes), seed(b), options))
 			c := p.service(b)
 			var runs []population
 			for b.Loop() {
@@ -189,8 +202,9 @@ func BenchmarkPopulationSynthetic(b *testing.B) {
 	}
 }
 
-// BenchmarkPatientsBesidePopulation exports single patients, one after the other, on an idle server and while a population is
-// exported; an operation is 200 patients' exports alone, a population alone, and both at once.
+// BenchmarkPatientsBesidePopulation exports single patients, one after the other, on an idle
+// server and while a population is exported; an operation is 200 patients' exports alone, a
+// population alone, and both at once.
 func BenchmarkPatientsBesidePopulation(b *testing.B) {
 	data := b.TempDir()
 	populate(b, data, 16*size(b))

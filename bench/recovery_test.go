@@ -20,8 +20,9 @@ import (
 	"ehi-server/shared/files"
 )
 
-// BenchmarkRecovery kills (-9) one of two workers in the middle of an export, and takes the time until the other one has it, with the
-// defaults of the command line. Each time the export is whole in the end.
+// BenchmarkRecovery kills (-9) one of two workers in the middle of an export, and takes the time
+// until the other one has it, with the defaults of the command line. Each time the export is
+// whole in the end.
 func BenchmarkRecovery(b *testing.B) {
 	f := newPair(b)
 	took := make([]time.Duration, 0, b.N)
@@ -51,12 +52,18 @@ func newPair(b *testing.B) *pair {
 		b.Fatal(err)
 	}
 	made := synthetic.Config{Patients: 1, Resources: 400_000, Seed: seed(b)}
-	f := &pair{nats: "nats://" + addr, source: fmt.Sprintf("EHI_SOURCE=synthetic:patients=1,resources=%d,seed=%d", made.Resources, made.Seed), workers: map[string]*process{}}
+	f := &pair{
+		nats: "nats://" + addr,
+		source: fmt.Sprintf("EHI_SOURCE=synthetic:patients=1,resources=%d,seed=%d", made.Resources,
+			made.Seed),
+		workers: map[string]*process{},
+	}
 	f.api = startOn(b, b.TempDir(), f.source, "EHI_WORKERS=0", "EHI_NATS_LISTEN="+addr)
 	for range 2 {
 		f.addWorker(b)
 	}
-	if f.service, err = f.api.open.Service(b.Context(), "test_client_secret", "system/*.rs system/$ehi-export"); err != nil {
+	if f.service, err = f.api.open.Service(b.Context(), "test_client_secret",
+		"system/*.rs system/$ehi-export"); err != nil {
 		b.Fatal(err)
 	}
 	f.patient = onlyPatient(b, made)
@@ -83,7 +90,8 @@ func newPair(b *testing.B) *pair {
 func (f *pair) addWorker(b *testing.B) {
 	b.Helper()
 	data := b.TempDir()
-	if err := os.Symlink(filepath.Join(f.api.data, files.Folder), filepath.Join(data, files.Folder)); err != nil {
+	if err := os.Symlink(filepath.Join(f.api.data, files.Folder),
+		filepath.Join(data, files.Folder)); err != nil {
 		b.Fatal(err)
 	}
 	p := startOn(b, data, f.source, "EHI_WORKERS=1", "EHI_NATS="+f.nats)
@@ -150,7 +158,8 @@ func (f *pair) nextTask(b *testing.B, job string) (t ehi.Task) {
 	for {
 		select {
 		case e := <-f.tasks.Updates():
-			if e != nil && strings.HasPrefix(e.Key(), job+".") && json.Unmarshal(e.Value(), &t) == nil && !t.Committed {
+			if e != nil && strings.HasPrefix(e.Key(), job+".") &&
+				json.Unmarshal(e.Value(), &t) == nil && !t.Committed {
 				return t
 			}
 		case <-time.After(time.Minute):

@@ -35,7 +35,8 @@ const (
 	childEnv = "EHI_BENCH_SERVE"
 	// natsEnv makes it a NATS server on the folder that it names.
 	natsEnv = "EHI_BENCH_NATS"
-	// importEnv makes it import into the data folder that it names, from the folder that importFromEnv names.
+	// importEnv makes it import into the data folder that it names, from the folder that
+	// importFromEnv names.
 	importEnv, importFromEnv = "EHI_BENCH_IMPORT", "EHI_BENCH_IMPORT_FROM"
 	// unsummedEnv makes the server's files have no checksums.
 	unsummedEnv = "EHI_BENCH_UNSUMMED"
@@ -45,7 +46,8 @@ const (
 	seedEnv = "EHI_BENCH_SEED"
 )
 
-// drawn is what the records of this run are drawn by, unless seedEnv is set: nothing can be prepared for them.
+// drawn is what the records of this run are drawn by, unless seedEnv is set: nothing can be
+// prepared for them.
 var drawn = rand.Uint64N(1_000_000)
 
 // seed is what synthetic records are drawn by.
@@ -63,7 +65,11 @@ func seed(b *testing.B) uint64 {
 }
 
 func TestMain(m *testing.M) {
-	for name, child := range map[string]func(data string) error{childEnv: serve, natsEnv: serveNATS, importEnv: importAll} {
+	for name, child := range map[string]func(data string) error{
+		childEnv:  serve,
+		natsEnv:   serveNATS,
+		importEnv: importAll,
+	} {
 		if data := os.Getenv(name); data != "" {
 			if err := child(data); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -107,14 +113,18 @@ func importAll(data string) error {
 	if err != nil {
 		return err
 	}
-	rep, err := store.Import(context.Background(), []string{os.Getenv(importFromEnv)}, source.ImportOptions{Now: time.Now()})
+	rep, err := store.Import(context.Background(), []string{os.Getenv(importFromEnv)},
+		source.ImportOptions{Now: time.Now()})
 	if err == nil && rep.Problems > 0 {
 		err = fmt.Errorf("%d problems: %v", rep.Problems, rep.Bad)
 	}
 	if err = errors.Join(err, store.Close()); err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(imported{Took: time.Since(begin), CPU: ownCPU() - before})
+	return json.NewEncoder(os.Stdout).Encode(imported{
+		Took: time.Since(begin),
+		CPU:  ownCPU() - before,
+	})
 }
 
 // imported is what a process says of its import: how long it took, and how much processor time.
@@ -142,7 +152,9 @@ func serve(data string) error {
 	}
 	cfg.Addr = "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(context.Background())
-	n, err := node.Open(ctx, cfg, data, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), node.Options{UnsummedFiles: os.Getenv(unsummedEnv) != ""})
+	n, err := node.Open(ctx, cfg, data,
+		slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		node.Options{UnsummedFiles: os.Getenv(unsummedEnv) != ""})
 	if err != nil {
 		cancel()
 		return err
@@ -165,7 +177,11 @@ func serveNATS(dir string) error {
 	if err != nil {
 		return err
 	}
-	b, err := bus.Open(context.Background(), bus.Config{StoreDir: dir, Listen: addr, AckWait: 3 * time.Second})
+	b, err := bus.Open(context.Background(), bus.Config{
+		StoreDir: dir,
+		Listen:   addr,
+		AckWait:  3 * time.Second,
+	})
 	if err != nil {
 		return err
 	}
@@ -198,7 +214,8 @@ type process struct {
 	total   int64 // resources of the patient's full export
 }
 
-// startServer starts a server whose store holds a patient of about 600 resources, and stops it with the benchmark.
+// startServer starts a server whose store holds a patient of about 600 resources, and stops it
+// with the benchmark.
 func startServer(b *testing.B, env ...string) *process {
 	b.Helper()
 	data := b.TempDir()
@@ -208,8 +225,9 @@ func startServer(b *testing.B, env ...string) *process {
 	return p
 }
 
-// startOn starts a server on a data folder; env is settings of the command line as EHI_NAME=value. Polls are not held to a pace: a
-// benchmark asks more often than a client may, to see when a job is done.
+// startOn starts a server on a data folder; env is settings of the command line as
+// EHI_NAME=value. Polls are not held to a pace: a benchmark asks more often than a client may,
+// to see when a job is done.
 func startOn(b *testing.B, data string, env ...string) *process {
 	b.Helper()
 	return startBinary(b, self(b), data, env...)
@@ -235,7 +253,8 @@ func startBinary(b *testing.B, exe, data string, env ...string) *process {
 	return p
 }
 
-// spawn runs a build of this test binary as a child until the benchmark ends, and returns the first line that it prints.
+// spawn runs a build of this test binary as a child until the benchmark ends, and returns the
+// first line that it prints.
 func (p *process) spawn(b *testing.B, exe string, env ...string) string {
 	b.Helper()
 	p.cmd = exec.Command(exe)
@@ -314,7 +333,8 @@ func generate(b *testing.B, data string) string {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	if err := store.Generate(b.Context(), synthetic.Config{Patients: candidates, Seed: seed(b)}, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(b.Context(), synthetic.Config{Patients: candidates, Seed: seed(b)},
+		time.Now(), func(int, int) {}); err != nil {
 		b.Fatal(err)
 	}
 	list, err := store.Patients(b.Context(), candidates)
@@ -366,7 +386,8 @@ func waitFor(b *testing.B, c *client.Client, j client.Job, pause time.Duration) 
 	return m
 }
 
-// rssPeak is the most memory that the server has had resident, in MiB; 0 where the system does not tell.
+// rssPeak is the most memory that the server has had resident, in MiB; 0 where the system does
+// not tell.
 func (p *process) rssPeak() float64 { return p.memory("VmHWM:") }
 
 // rss is the memory that the server has resident now, in MiB.
@@ -391,7 +412,9 @@ func (p *process) memory(field string) float64 {
 
 // forgetPeak makes rssPeak that of what comes (proc(5), clear_refs).
 func (p *process) forgetPeak() {
-	_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "clear_refs"), []byte("5"), 0) // else it is that of all
+	// else it is that of all
+	_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "clear_refs"),
+		[]byte("5"), 0)
 }
 
 // metric reads one of the server's own figures.
@@ -426,5 +449,6 @@ func (p *process) cpuSeconds() float64 {
 	return (user + system) / 100
 }
 
-// syncDisk waits until what others wrote before is on the disk, so that a measurement does not pay for it.
+// syncDisk waits until what others wrote before is on the disk, so that a measurement does not
+// pay for it.
 func syncDisk() { syscall.Sync() }

@@ -16,8 +16,9 @@ import (
 // soakEnv is how many jobs BenchmarkSoak runs. Default 500: enough to see that it works.
 const soakEnv = "EHI_BENCH_SOAK"
 
-// BenchmarkSoak runs short jobs in a row, from kick-off to deletion, and looks at what the server holds after a sixth of them and at the
-// end: memory, open files, goroutines, and the disk space of the state and of the exports. All of it has to be flat.
+// BenchmarkSoak runs short jobs in a row, from kick-off to deletion, and looks at what the
+// server holds after a sixth of them and at the end: memory, open files, goroutines, and the
+// disk space of the state and of the exports. All of it has to be flat.
 func BenchmarkSoak(b *testing.B) {
 	jobs := 500
 	if s := os.Getenv(soakEnv); s != "" {
@@ -32,7 +33,9 @@ func BenchmarkSoak(b *testing.B) {
 		before := p.footprint(b)
 		p.fullFlows(b, jobs-jobs/6)
 		after := p.footprint(b)
-		for i, name := range []string{"rss-MB", "files", "goroutines", "state-MB", "exports-MB", "series"} {
+		for i, name := range []string{
+			"rss-MB", "files", "goroutines", "state-MB", "exports-MB", "series",
+		} {
 			b.ReportMetric(before[i], "early-"+name)
 			b.ReportMetric(after[i], "late-"+name)
 		}
@@ -83,14 +86,22 @@ func (p *process) fullFlow(b *testing.B, c *client.Client) bool {
 	return true
 }
 
-// footprint is what the server holds: MiB of memory, open files, goroutines, MiB of state and of exports, series of metrics.
+// footprint is what the server holds: MiB of memory, open files, goroutines, MiB of state and of
+// exports, series of metrics.
 func (p *process) footprint(b *testing.B) []float64 {
 	b.Helper()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "fd"))
 	if err != nil {
 		b.Skip("the system does not tell what a process has open")
 	}
-	return []float64{p.rss(), float64(len(open)), p.metric(b, "go_goroutines"), diskUse(b, filepath.Join(p.data, "nats")), diskUse(b, filepath.Join(p.data, "exports")), p.series(b)}
+	return []float64{
+		p.rss(),
+		float64(len(open)),
+		p.metric(b, "go_goroutines"),
+		diskUse(b, filepath.Join(p.data, "nats")),
+		diskUse(b, filepath.Join(p.data, "exports")),
+		p.series(b),
+	}
 }
 
 // series is how many series Prometheus would store of the server.

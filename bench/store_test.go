@@ -63,8 +63,9 @@ func cool(b *testing.B, dir string) {
 	}
 }
 
-// BenchmarkStoreScan reads a whole population out of the store, one task of it after the other, with the store's files in the page cache
-// (warm) and dropped from it before each operation (cold).
+// BenchmarkStoreScan reads a whole population out of the store, one task of it after the other,
+// with the store's files in the page cache (warm) and dropped from it before each operation
+// (cold).
 func BenchmarkStoreScan(b *testing.B) {
 	store, data := openStore(b)
 	for _, temperature := range []string{"warm", "cold"} {
@@ -122,7 +123,8 @@ func scanAll(b *testing.B, store *dataset.Store) (bytes, resources int64) {
 	return bytes, resources
 }
 
-// BenchmarkStorePatient reads one patient's record after the other, warm and cold (the files dropped before each).
+// BenchmarkStorePatient reads one patient's record after the other, warm and cold (the files
+// dropped before each).
 func BenchmarkStorePatient(b *testing.B) {
 	store, data := openStore(b)
 	list, err := store.Patients(b.Context(), 1000)
@@ -165,8 +167,9 @@ func scanPatient(b *testing.B, store *dataset.Store, id string) {
 	}
 }
 
-// BenchmarkFilter runs the pipeline over one large record with and without a release form that withholds every sensitive category. MB/cpu-s, by
-// the processor time of all threads, hardly depends on what else the machine does.
+// BenchmarkFilter runs the pipeline over one large record with and without a release form that
+// withholds every sensitive category. MB/cpu-s, by the processor time of all threads, hardly
+// depends on what else the machine does.
 func BenchmarkFilter(b *testing.B) {
 	src := filepath.Join(b.TempDir(), "source")
 	total := writeSource(b, src, size(b), 17)
@@ -191,7 +194,12 @@ func BenchmarkFilter(b *testing.B) {
 				batch := newBatch(b, out)
 				before := processorTime(b)
 				b.StartTimer()
-				res, err := pipeline.Run(b.Context(), pipeline.Task{Record: folder{src}, Policy: policy, Population: true, Batch: batch})
+				res, err := pipeline.Run(b.Context(), pipeline.Task{
+					Record:     folder{src},
+					Policy:     policy,
+					Population: true,
+					Batch:      batch,
+				})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -319,14 +327,16 @@ func zipOne(from, to string) error {
 	return out.Close()
 }
 
-// BenchmarkNATS exports one patient after the other with the embedded NATS and with one in a process of its own.
+// BenchmarkNATS exports one patient after the other with the embedded NATS and with one in a
+// process of its own.
 func BenchmarkNATS(b *testing.B) {
 	for _, kind := range []string{"embedded", "external"} {
 		b.Run(kind, func(b *testing.B) {
 			var env []string
 			if kind == "external" {
 				nats := &process{}
-				env = append(env, fmt.Sprintf("EHI_NATS=%s", nats.spawn(b, self(b), natsEnv+"="+b.TempDir())))
+				env = append(env,
+					fmt.Sprintf("EHI_NATS=%s", nats.spawn(b, self(b), natsEnv+"="+b.TempDir())))
 			}
 			startServer(b, env...).latency(b)
 		})

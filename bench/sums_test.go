@@ -12,10 +12,11 @@ import (
 // together is how many patients' exports are asked for at once.
 const together = 1000
 
-// BenchmarkChecksums compares a server that takes checksums of its files with one that takes none, in
-// alternation, so that what else the machine does meets both. It reports the speed with checksums by that
-// without: the median of the pairs, for a population of EHI_BENCH_SIZE and for 1,000 exports at once. cpu-ratio is
-// that of all rounds' processor time of the servers, which other work on the machine moves less.
+// BenchmarkChecksums compares a server that takes checksums of its files with one that takes
+// none, in alternation, so that what else the machine does meets both. It reports the speed with
+// checksums by that without: the median of the pairs, for a population of EHI_BENCH_SIZE and for
+// 1,000 exports at once. cpu-ratio is that of all rounds' processor time of the servers, which
+// other work on the machine moves less.
 func BenchmarkChecksums(b *testing.B) {
 	b.Run("population", func(b *testing.B) {
 		var servers []measured
@@ -79,7 +80,8 @@ func comparePairs(b *testing.B, with, without measured) {
 	b.ReportMetric(cpuWithout/cpuWith, "cpu-ratio")
 }
 
-// exportTogether asks for the exports of a patient all at once, waits for all manifests, and deletes them.
+// exportTogether asks for the exports of a patient all at once, waits for all manifests, and
+// deletes them.
 func (p *process) exportTogether(b *testing.B) time.Duration {
 	b.Helper()
 	syncDisk()

@@ -26,7 +26,8 @@ import (
 // Compose takes its files, alone and together, and what they mount is there.
 func TestComposeFilesAreRight(t *testing.T) {
 	for _, files := range [][]string{{"compose.yml"}, {"compose.yml", "compose.fleet.yml"}} {
-		options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory("."), cli.WithResolvedPaths(true))
+		options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory("."),
+			cli.WithResolvedPaths(true))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +46,8 @@ func TestComposeFilesAreRight(t *testing.T) {
 					t.Errorf("%s listens to more than this machine: %+v", name, p)
 				}
 			}
-			if ours := s.Image == "ehi-server"; ours && (!s.ReadOnly || !slices.Contains(s.CapDrop, "ALL")) {
+			ours := s.Image == "ehi-server"
+			if ours && (!s.ReadOnly || !slices.Contains(s.CapDrop, "ALL")) {
 				t.Errorf("%s is not confined", name)
 			}
 		}
@@ -56,7 +58,8 @@ func TestComposeFilesAreRight(t *testing.T) {
 		if server.Build == nil {
 			t.Fatal("the server is not built")
 		}
-		if _, err := os.Stat(filepath.Join(server.Build.Context, server.Build.Dockerfile)); err != nil {
+		_, err = os.Stat(filepath.Join(server.Build.Context, server.Build.Dockerfile))
+		if err != nil {
 			t.Error(err)
 		}
 	}
@@ -69,18 +72,27 @@ func TestOperatorsRulesAreTheRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, err := yaml.Marshal(map[string]any{
-		"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": map[string]any{"name": "ehi", "labels": map[string]any{"app.kubernetes.io/part-of": "ehi"}}, "spec": spec,
+		"apiVersion": "monitoring.coreos.com/v1",
+		"kind":       "PrometheusRule",
+		"metadata": map[string]any{
+			"name":   "ehi",
+			"labels": map[string]any{"app.kubernetes.io/part-of": "ehi"},
+		},
+		"spec": spec,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want = append([]byte("# prometheus/rules.yml for the Prometheus operator: go test ./deploy -run Operators -update\n"), want...)
+	want = append([]byte("# prometheus/rules.yml for the Prometheus operator: go test ./deploy "+
+		"-run Operators -update\n"), want...)
 	golden.Check(t, "kubernetes/rules.yaml", string(want))
 }
 
-// Kustomize builds the manifests, each has the fields of its kind and no other, and every container is confined.
+// Kustomize builds the manifests, each has the fields of its kind and no other, and every
+// container is confined.
 func TestKubernetesManifestsAreRight(t *testing.T) {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), ".")
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(),
+		".")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +127,8 @@ func TestKubernetesManifestsAreRight(t *testing.T) {
 			var c core.ConfigMap
 			strictly(t, text, &c)
 			configs[c.Name] = true
-			if c.Data["EHI_BASE_URL"] != "" && (c.Data["EHI_MODE"] != "production" || c.Data["EHI_TRUSTED_PROXIES"] == "") {
+			if c.Data["EHI_BASE_URL"] != "" &&
+				(c.Data["EHI_MODE"] != "production" || c.Data["EHI_TRUSTED_PROXIES"] == "") {
 				t.Errorf("%s does not run in production mode: %v", c.Name, c.Data)
 			}
 		case "PodDisruptionBudget":
@@ -132,26 +145,35 @@ func TestKubernetesManifestsAreRight(t *testing.T) {
 			t.Errorf("nobody checks a %s", kind)
 		}
 	}
-	for kind, n := range map[string]int{"StatefulSet": 2, "Service": 2, "ConfigMap": 2, "HorizontalPodAutoscaler": 1, "NetworkPolicy": 1, "PodDisruptionBudget": 2, "PersistentVolumeClaim": 1, "ServiceMonitor": 1, "PrometheusRule": 1} {
+	for kind, n := range map[string]int{
+		"StatefulSet": 2, "Service": 2, "ConfigMap": 2, "HorizontalPodAutoscaler": 1,
+		"NetworkPolicy": 1, "PodDisruptionBudget": 2, "PersistentVolumeClaim": 1,
+		"ServiceMonitor": 1, "PrometheusRule": 1,
+	} {
 		if kinds[kind] != n {
 			t.Errorf("%d of %s, want %d", kinds[kind], kind, n)
 		}
 	}
 	for _, p := range pods {
-		if p.SecurityContext == nil || p.SecurityContext.RunAsNonRoot == nil || !*p.SecurityContext.RunAsNonRoot {
+		if p.SecurityContext == nil || p.SecurityContext.RunAsNonRoot == nil ||
+			!*p.SecurityContext.RunAsNonRoot {
 			t.Error("a pod may run as root")
 		}
 		for _, c := range p.Containers {
 			s := c.SecurityContext
-			if s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.Capabilities == nil || len(s.Capabilities.Drop) == 0 {
+			if s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem ||
+				s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation ||
+				s.Capabilities == nil || len(s.Capabilities.Drop) == 0 {
 				t.Errorf("%s is not confined", c.Name)
 			}
-			if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.Resources.Limits.Memory().IsZero() {
+			if c.LivenessProbe == nil || c.ReadinessProbe == nil ||
+				c.Resources.Limits.Memory().IsZero() {
 				t.Errorf("%s lacks a probe or a limit", c.Name)
 			}
 			for _, from := range c.EnvFrom {
 				if from.ConfigMapRef != nil && !configs[from.ConfigMapRef.Name] {
-					t.Errorf("%s reads the ConfigMap %s, which there is not", c.Name, from.ConfigMapRef.Name)
+					t.Errorf("%s reads the ConfigMap %s, which there is not", c.Name,
+						from.ConfigMapRef.Name)
 				}
 			}
 		}

@@ -25,16 +25,19 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// The image is built from static binaries of packages that exist, and checks its health by a command that there is.
+// The image is built from static binaries of packages that exist, and checks its health by a
+// command that there is.
 func TestDockerfileBuildsWhatIsThere(t *testing.T) {
 	file := read(t, "Dockerfile")
-	built := regexp.MustCompile(`go build .*-o /out/([\w-]+) (\./\w+)`).FindAllStringSubmatch(file, -1)
+	built := regexp.MustCompile(`go build .*-o /out/([\w-]+) (\./\w+)`).FindAllStringSubmatch(file,
+		-1)
 	if len(built) != 2 {
 		t.Fatalf("it builds %v", built)
 	}
 	dir := t.TempDir()
 	for _, m := range built {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, m[1]), m[2])
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o",
+			filepath.Join(dir, m[1]), m[2])
 		cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, text)
@@ -44,11 +47,15 @@ func TestDockerfileBuildsWhatIsThere(t *testing.T) {
 		if !strings.Contains(file, `"`+command+`"]`) {
 			t.Errorf("it does not run %s", command)
 		}
-		if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-server"), command, "--help").CombinedOutput(); err != nil {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-server"), command,
+			"--help").CombinedOutput()
+		if err != nil {
 			t.Errorf("%s: %v: %s", command, err, out)
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-exporter"), "--help").CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "ehi-exporter"),
+		"--help").CombinedOutput()
+	if err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -103,7 +110,8 @@ func TestVariablesAndFlagsAreThoseThatThereAre(t *testing.T) {
 		t.Errorf("%d variables, %v", seen, err)
 	}
 	for _, path := range []string{"kubernetes/server.yaml", "kubernetes/exporter.yaml"} {
-		for _, args := range regexp.MustCompile(`(?m)^\s*args: \[(.*)\]$`).FindAllStringSubmatch(read(t, path), -1) {
+		for _, args := range regexp.MustCompile(`(?m)^\s*args: \[(.*)\]$`).FindAllStringSubmatch(
+			read(t, path), -1) {
 			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(args[1], -1) {
 				if !strings.Contains(known, "`"+flag+"`") {
 					t.Errorf("%s uses %s, which nobody takes", path, flag)
@@ -125,7 +133,8 @@ func TestPrometheusScrapesTheDefaultAddress(t *testing.T) {
 	}
 }
 
-// Prometheus takes the configuration and the rules, and each alert fires on its fault and is silent without.
+// Prometheus takes the configuration and the rules, and each alert fires on its fault and is
+// silent without.
 func TestRulesAreRight(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -143,8 +152,8 @@ func TestRulesAreRight(t *testing.T) {
 	}
 }
 
-// Every alert leads to a section of the runbook, every section is an alert's, each is tested, and each metric that a rule names is one
-// that the server tells.
+// Every alert leads to a section of the runbook, every section is an alert's, each is tested,
+// and each metric that a rule names is one that the server tells.
 func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 	rules := read(t, "prometheus/rules.yml")
 	tests := read(t, "prometheus/rules_test.yml") + read(t, "prometheus/rules_days_test.yml")
@@ -158,10 +167,12 @@ func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 		t.Fatalf("only %d alerts", len(alerts))
 	}
 	for _, a := range alerts {
-		if !strings.Contains(rules, "runbook_url: docs/runbook.md#"+strings.ToLower(a[1])) || !strings.Contains(runbook, "\n## "+a[1]+"\n") {
+		if !strings.Contains(rules, "runbook_url: docs/runbook.md#"+strings.ToLower(a[1])) ||
+			!strings.Contains(runbook, "\n## "+a[1]+"\n") {
 			t.Errorf("%s leads nowhere", a[1])
 		}
-		if strings.Count(tests, "alertname: "+a[1]+"\n")+strings.Count(tests, "alertname: "+a[1]+",") < 2 {
+		if strings.Count(tests, "alertname: "+a[1]+"\n")+
+			strings.Count(tests, "alertname: "+a[1]+",") < 2 {
 			t.Errorf("%s is not tested with its fault and without", a[1])
 		}
 	}
@@ -202,11 +213,17 @@ func TestServiceUnitIsRightAndConfined(t *testing.T) {
 		t.Skip("systemd-analyze is absent")
 	}
 	path := filepath.Join(t.TempDir(), "ehi-server.service")
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(unit, installed, binary)), 0o600); err != nil {
+	err = os.WriteFile(path, []byte(strings.ReplaceAll(unit, installed, binary)), 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"verify", path}, {"security", "--offline=yes", "--threshold=15", path}} { // an exposure of 1.5 out of 10
-		if out, err := exec.CommandContext(t.Context(), analyze, args...).CombinedOutput(); err != nil {
+	// an exposure of 1.5 out of 10
+	for _, args := range [][]string{
+		{"verify", path},
+		{"security", "--offline=yes", "--threshold=15", path},
+	} {
+		out, err := exec.CommandContext(t.Context(), analyze, args...).CombinedOutput()
+		if err != nil {
 			t.Errorf("systemd-analyze %v: %v: %s", args, err, out)
 		}
 	}
@@ -221,7 +238,8 @@ func TestShippedDeploymentsServeNoSandbox(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), launchTime)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, api, "serve", "--data", filepath.Join(dir, "data"), "--no-demo")
+		cmd := exec.CommandContext(ctx, api, "serve", "--data", filepath.Join(dir, "data"),
+			"--no-demo")
 		cmd.Env = append(os.Environ(), env...)
 		out, err := cmd.CombinedOutput()
 		if err == nil || ctx.Err() != nil {
@@ -229,7 +247,8 @@ func TestShippedDeploymentsServeNoSandbox(t *testing.T) {
 		}
 		return string(out)
 	}
-	unit := regexp.MustCompile(`(?m)^Environment=(.*)$`).FindStringSubmatch(read(t, "systemd/ehi-server.service"))
+	unit := regexp.MustCompile(`(?m)^Environment=(.*)$`).FindStringSubmatch(
+		read(t, "systemd/ehi-server.service"))
 	if unit == nil {
 		t.Fatal("the unit sets nothing")
 	}
@@ -242,6 +261,8 @@ func TestShippedDeploymentsServeNoSandbox(t *testing.T) {
 			t.Errorf("%s: %s", addr, out)
 		}
 	}
-	launch(t, "msg=serving url=", api, "serve", "--data", filepath.Join(dir, "asked"), "--no-demo", "--addr", "0.0.0.0:0", "--sandbox-on-network")
-	launch(t, "msg=serving url=", api, "serve", "--data", filepath.Join(dir, "here"), "--no-demo", "--addr", "[::1]:0")
+	launch(t, "msg=serving url=", api, "serve", "--data", filepath.Join(dir, "asked"), "--no-demo",
+		"--addr", "0.0.0.0:0", "--sandbox-on-network")
+	launch(t, "msg=serving url=", api, "serve", "--data", filepath.Join(dir, "here"), "--no-demo",
+		"--addr", "[::1]:0")
 }

@@ -21,11 +21,17 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// hurried are the rules with their times cut, so that a test need not wait for minutes: nothing else is changed.
+// hurried are the rules with their times cut, so that a test need not wait for minutes: nothing
+// else is changed.
 func hurried(t *testing.T, dir string) (path string) {
 	t.Helper()
 	rules := read(t, "prometheus/rules.yml")
-	for slow, fast := range map[string]string{`for: \dm`: "for: 2s", `\[(5m|10m|1m)\]`: "[10s]", `\[1h\]`: "[20s]", `> (300|120)\n`: "> 3\n"} {
+	for slow, fast := range map[string]string{
+		`for: \dm`:        "for: 2s",
+		`\[(5m|10m|1m)\]`: "[10s]",
+		`\[1h\]`:          "[20s]",
+		`> (300|120)\n`:   "> 3\n",
+	} {
 		hurry := regexp.MustCompile(slow)
 		if !hurry.MatchString(rules) {
 			t.Fatalf("no rule has %s", slow)
@@ -48,7 +54,8 @@ type incident struct {
 	http    *http.Client
 }
 
-// raises does what goes wrong, over and over, until Prometheus fires the alert; before it must not have.
+// raises does what goes wrong, over and over, until Prometheus fires the alert; before it must
+// not have.
 func (i *incident) raises(alert string, fault func()) {
 	i.t.Helper()
 	if i.fires(alert) {
@@ -94,7 +101,8 @@ func (i *incident) fires(alert string) bool {
 	return false
 }
 
-// send makes a request and returns the answer's status and Content-Location; 0 where the server does not answer.
+// send makes a request and returns the answer's status and Content-Location; 0 where the server
+// does not answer.
 func (i *incident) send(method, target, contentType, body string) (status int, location string) {
 	i.t.Helper()
 	ctx, cancel := context.WithTimeout(i.t.Context(), 10*time.Second)
@@ -143,15 +151,24 @@ func (i *incident) patient() string {
 func begin(t *testing.T, prometheus, api string, args ...string) *incident {
 	t.Helper()
 	dir := t.TempDir()
-	i := &incident{t: t, http: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}} // the test's own certificate, on loopback
+	// the test's own certificate, on loopback
+	i := &incident{
+		t: t,
+		http: &http.Client{
+			Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+		},
+	}
 	t.Cleanup(i.http.CloseIdleConnections)
-	i.server, i.process = launchProcess(t, "msg=serving url=", api, append([]string{"serve", "--addr", "127.0.0.1:0", "--open", "--keeper-every", "200ms"}, args...)...)
-	i.prom = watchWith(t, prometheus, filepath.Join(dir, "prometheus"), hurried(t, dir), map[string]string{"ehi-server": i.server})
+	i.server, i.process = launchProcess(t, "msg=serving url=", api,
+		append([]string{"serve", "--addr", "127.0.0.1:0", "--open", "--keeper-every", "200ms"},
+			args...)...)
+	i.prom = watchWith(t, prometheus, filepath.Join(dir, "prometheus"), hurried(t, dir),
+		map[string]string{"ehi-server": i.server})
 	return i
 }
 
-// Each alert is raised by its fault, at a real server, in the eyes of a real Prometheus; the log tells how long that took with the
-// rules' times cut to seconds.
+// Each alert is raised by its fault, at a real server, in the eyes of a real Prometheus; the log
+// tells how long that took with the rules' times cut to seconds.
 func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	prometheus, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -162,21 +179,27 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	t.Run("nobody works, and somebody guesses", func(t *testing.T) {
 		t.Parallel()
 		cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(7*24*time.Hour))
-		i := begin(t, prometheus, api, "--data", t.TempDir(), "--workers", "0", "--max-queue", "2", "--tls-cert", cert, "--tls-key", key)
+		i := begin(t, prometheus, api, "--data", t.TempDir(), "--workers", "0", "--max-queue", "2",
+			"--tls-cert", cert, "--tls-key", key)
 		nothing := func() {}
 		i.raises("EHICertificateExpires", nothing) // it was short-lived from the start
 		i.raises("EHINoWorker", once(func() { i.kickOff() }))
 		p := i.patient()
-		i.raises("EHIRequestsRefused", func() { i.send("POST", i.server+"/no-form/fhir/Patient/"+p+"/$ehi-export", "", "") })
+		i.raises("EHIRequestsRefused", func() {
+			i.send("POST", i.server+"/no-form/fhir/Patient/"+p+"/$ehi-export", "", "")
+		})
 		i.raises("EHITokenAbuse", func() {
-			i.send("POST", i.server+"/auth/token", "application/x-www-form-urlencoded", "grant_type=refresh_token&refresh_token=guessed")
+			i.send("POST", i.server+"/auth/token", "application/x-www-form-urlencoded",
+				"grant_type=refresh_token&refresh_token=guessed")
 		})
 		i.raised("EHIOldestCommandWaits", "EHINoWorker")
 		i.raises("EHIServerDown", once(func() { end(t, i.process, syscall.SIGKILL) }))
 	})
 	t.Run("a source that hangs", func(t *testing.T) {
 		t.Parallel()
-		i := begin(t, prometheus, api, "--data", t.TempDir(), "--source", "synthetic:patients=20,delay=1h", "--stall", "500ms", "--max-deliver", "4", "--bulk-workers", "4")
+		i := begin(t, prometheus, api, "--data", t.TempDir(), "--source",
+			"synthetic:patients=20,delay=1h", "--stall", "500ms", "--max-deliver", "4",
+			"--bulk-workers", "4")
 		var jobs []string
 		i.raises("EHIRedeliveryStorm", func() {
 			if len(jobs) < 8 {
@@ -203,13 +226,16 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 		t.Parallel()
 		addr := freeAddr(t)
 		host, port, _ := strings.Cut(addr, ":")
-		_, bus := launchProcess(t, "Server is ready", nats, "--jetstream", "--store_dir", t.TempDir(), "--addr", host, "--port", port)
+		_, bus := launchProcess(t, "Server is ready", nats, "--jetstream", "--store_dir",
+			t.TempDir(), "--addr", host, "--port", port)
 		i := begin(t, prometheus, api, "--data", t.TempDir(), "--nats", "nats://"+addr)
 		i.raises("EHIStatusSlow", func() { // jobs that are not there are looked for in NATS
 			var asking sync.WaitGroup
 			signal(t, bus, syscall.SIGSTOP)
 			for n := range 20 {
-				asking.Go(func() { i.send("GET", fmt.Sprintf("%s/jobs/none%d/status", i.server, n), "", "") })
+				asking.Go(func() {
+					i.send("GET", fmt.Sprintf("%s/jobs/none%d/status", i.server, n), "", "")
+				})
 			}
 			pause := time.NewTimer(400 * time.Millisecond)
 			<-pause.C
@@ -218,7 +244,8 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 		})
 		i.raises("EHIKeeperFails", once(func() { end(t, bus, syscall.SIGKILL) }))
 		i.raises("EHIAuditLost", func() {
-			i.send("POST", i.server+"/auth/token", "application/x-www-form-urlencoded", "grant_type=refresh_token&refresh_token=guessed&client_id=test_client_id")
+			i.send("POST", i.server+"/auth/token", "application/x-www-form-urlencoded",
+				"grant_type=refresh_token&refresh_token=guessed&client_id=test_client_id")
 		})
 	})
 }

@@ -18,8 +18,9 @@ import (
 	"ehi-server/shared/certtest"
 )
 
-// A whole load of verified exports goes through a real nginx with the shipped configuration, whose names and ports alone are changed; what
-// is for the inside only is reached from this machine, which is inside.
+// A whole load of verified exports goes through a real nginx with the shipped configuration,
+// whose names and ports alone are changed; what is for the inside only is reached from this
+// machine, which is inside.
 func TestExportsGoThroughNginx(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
@@ -34,28 +35,36 @@ func TestExportsGoThroughNginx(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), " 0 wrong;") {
 		t.Fatalf("%v: %s", err, out)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, Timeout: 10 * time.Second} // the test's own certificate
+	// the test's own certificate
+	client := &http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+		Timeout:   10 * time.Second,
+	}
 	defer client.CloseIdleConnections()
 	for _, path := range []string{"/metrics", "/readyz"} {
 		resp, err := client.Get("https://" + public + path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Strict-Transport-Security") == "" {
+		err = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK ||
+			resp.Header.Get("Strict-Transport-Security") == "" {
 			t.Errorf("%s answers %d, %v, %v", path, resp.StatusCode, resp.Header, err)
 		}
 	}
 }
 
-// behindNginx starts a server behind a real nginx with the shipped configuration, whose names and ports
-// alone are changed. It returns the address that the outside sees, and its certificate.
+// behindNginx starts a server behind a real nginx with the shipped configuration, whose names
+// and ports alone are changed. It returns the address that the outside sees, and its
+// certificate.
 func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 	t.Helper()
 	cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
 	public = freeAddr(t)
 	server := serveBehind(t, dir, public)
 	conf := strings.NewReplacer(
-		"server 127.0.0.1:8888;", "server "+server+";", "listen 443 ssl;", "listen "+public+" ssl;", "ehi.example.org;", "127.0.0.1;",
+		"server 127.0.0.1:8888;", "server "+server+";", "listen 443 ssl;", "listen "+public+" ssl;",
+		"ehi.example.org;", "127.0.0.1;",
 		"/etc/ssl/ehi.example.org/fullchain.pem", cert, "/etc/ssl/ehi.example.org/privkey.pem", key,
 	).Replace(read(t, "proxy/nginx.conf"))
 	if old := nginxVersion(t, nginx); old < 125 { // http2 was a word of listen
@@ -69,7 +78,8 @@ func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		temporary += fmt.Sprintf("  %s_temp_path %s;\n", kind, filepath.Join(dir, kind))
 	}
-	main := fmt.Sprintf("daemon off;\npid %s/nginx.pid;\nerror_log stderr notice;\nevents {}\nhttp {\n  access_log off;\n%s  include %s/ehi.conf;\n}\n", dir, temporary, dir)
+	main := fmt.Sprintf("daemon off;\npid %s/nginx.pid;\nerror_log stderr notice;\nevents "+
+		"{}\nhttp {\n  access_log off;\n%s  include %s/ehi.conf;\n}\n", dir, temporary, dir)
 	if os.Geteuid() == 0 {
 		main = "user root;\n" + main // its files are in a folder of this test's
 	}
@@ -80,8 +90,8 @@ func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 	return public, cert
 }
 
-// serveBehind starts a server that a proxy on this machine makes public under an address. It returns its
-// own.
+// serveBehind starts a server that a proxy on this machine makes public under an address. It
+// returns its own.
 func serveBehind(t *testing.T, dir, public string) string {
 	t.Helper()
 	api := built.Command(t, "ehi-server/api")
@@ -96,7 +106,8 @@ func behindCaddy(t *testing.T, caddy, dir string) (public string) {
 	public = freeAddr(t)
 	conf := strings.NewReplacer(
 		"127.0.0.1:8888 {", serveBehind(t, dir, public)+" {", "private_ranges", "127.0.0.1/32",
-		"ehi.example.org {", "{\n\tadmin off\n\tauto_https off\n}\nhttps://"+public+" {\n\ttls "+cert+" "+key,
+		"ehi.example.org {",
+		"{\n\tadmin off\n\tauto_https off\n}\nhttps://"+public+" {\n\ttls "+cert+" "+key,
 	).Replace(read(t, "proxy/Caddyfile"))
 	path := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
@@ -105,12 +116,13 @@ func behindCaddy(t *testing.T, caddy, dir string) (public string) {
 	t.Setenv("HOME", dir)
 	t.Setenv("XDG_DATA_HOME", dir)
 	t.Setenv("XDG_CONFIG_HOME", dir)
-	launch(t, "serving initial configuration", caddy, "run", "--adapter", "caddyfile", "--config", path)
+	launch(t, "serving initial configuration", caddy, "run", "--adapter", "caddyfile", "--config",
+		path)
 	return public
 }
 
-// What the shipped configurations keep for the inside is kept from the outside in every spelling that
-// nginx, Caddy or the server could take for it.
+// What the shipped configurations keep for the inside is kept from the outside in every spelling
+// that nginx, Caddy or the server could take for it.
 func TestTheInsideIsKeptInEverySpelling(t *testing.T) {
 	t.Run("nginx", func(t *testing.T) {
 		nginx, err := exec.LookPath("nginx")
@@ -132,8 +144,12 @@ func TestTheInsideIsKeptInEverySpelling(t *testing.T) {
 func keepsTheInside(t *testing.T, public string) {
 	t.Helper()
 	tried := 0
-	for _, path := range []string{"/metrics", "/admin", "/admin/jobs", "/admin/ui/login", "/admin/debug/pprof/", "/admin/accounts/x/y"} {
-		for _, target := range append(spellings(path), "https://"+public+path, "https://"+public+"//x"+path) {
+	for _, path := range []string{
+		"/metrics", "/admin", "/admin/jobs", "/admin/ui/login", "/admin/debug/pprof/",
+		"/admin/accounts/x/y",
+	} {
+		for _, target := range append(spellings(path), "https://"+public+path,
+			"https://"+public+"//x"+path) {
 			tried++
 			status, byServer := askFrom(t, "127.0.0.2", public, target)
 			if byServer && status != http.StatusNotFound && status != http.StatusBadRequest {
@@ -142,8 +158,13 @@ func keepsTheInside(t *testing.T, public string) {
 		}
 	}
 	t.Logf("%d spellings", tried)
-	for target, want := range map[string]int{"/metrics": 200, "/admin/ui/login": 200, "/admin/jobs": 401} {
-		if status, byServer := askFrom(t, "127.0.0.1", public, target); status != want || !byServer {
+	for target, want := range map[string]int{
+		"/metrics":        200,
+		"/admin/ui/login": 200,
+		"/admin/jobs":     401,
+	} {
+		status, byServer := askFrom(t, "127.0.0.1", public, target)
+		if status != want || !byServer {
 			t.Errorf("from the inside %q answers %d", target, status)
 		}
 	}
@@ -159,14 +180,50 @@ func spellings(path string) []string {
 		rest = "/" + rest
 	}
 	out := []string{
-		path, path + "?x", path + "/", path + "//", path + "/.", path + "/x/..", path + "/../" + first + rest, path + "%2F",
-		path + "%2f..", path + ";", path + ";x=/", path + "%20", path + "%00", path + "#", "/" + path, "//x" + path,
-		"//x" + path + "?a=://", "///" + path, "/." + path, "/x/.." + path, "/x/../.." + path, "/%2e" + path, "/%2e%2e" + path,
-		"/x/%2E." + path, "/x%2F.." + path, "/%2F" + first + rest, `/\` + first + rest, `/x\..` + path,
-		"/" + strings.ToUpper(first) + rest, "/" + strings.ToUpper(first[:1]) + first[1:] + rest, strings.ToUpper(path),
-		fmt.Sprintf("/%%%02x%s%s", first[0], first[1:], rest), fmt.Sprintf("/%%25%02x%s%s", first[0], first[1:], rest),
-		"https://x" + path, "https://x//" + first + rest, "https://x//y" + path, "x://y" + path, path + "/../../../x", path + "/%2e%2e/%2e%2e/%2e%2e/x",
-		path + "/../..", "/" + first + "/" + rest, "/" + first + "/." + rest, "/" + first + "/x/.." + rest, "/" + first + "%2f" + strings.TrimPrefix(rest, "/"),
+		path,
+		path + "?x",
+		path + "/",
+		path + "//",
+		path + "/.",
+		path + "/x/..",
+		path + "/../" + first + rest,
+		path + "%2F",
+		path + "%2f..",
+		path + ";",
+		path + ";x=/",
+		path + "%20",
+		path + "%00",
+		path + "#",
+		"/" + path,
+		"//x" + path,
+		"//x" + path + "?a=://",
+		"///" + path,
+		"/." + path,
+		"/x/.." + path,
+		"/x/../.." + path,
+		"/%2e" + path,
+		"/%2e%2e" + path,
+		"/x/%2E." + path,
+		"/x%2F.." + path,
+		"/%2F" + first + rest,
+		`/\` + first + rest,
+		`/x\..` + path,
+		"/" + strings.ToUpper(first) + rest,
+		"/" + strings.ToUpper(first[:1]) + first[1:] + rest,
+		strings.ToUpper(path),
+		fmt.Sprintf("/%%%02x%s%s", first[0], first[1:], rest),
+		fmt.Sprintf("/%%25%02x%s%s", first[0], first[1:], rest),
+		"https://x" + path,
+		"https://x//" + first + rest,
+		"https://x//y" + path,
+		"x://y" + path,
+		path + "/../../../x",
+		path + "/%2e%2e/%2e%2e/%2e%2e/x",
+		path + "/../..",
+		"/" + first + "/" + rest,
+		"/" + first + "/." + rest,
+		"/" + first + "/x/.." + rest,
+		"/" + first + "%2f" + strings.TrimPrefix(rest, "/"),
 		"/fhir/.." + path, "/fhir/%2e%2e" + path, "/auth/..;" + path, "/assets/../" + first + rest,
 	}
 	return out
@@ -189,7 +246,8 @@ func askFrom(t *testing.T, from, public, target string) (status int, byServer bo
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", target, public); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+		target, public); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -222,7 +280,8 @@ func TestCaddyfileIsRight(t *testing.T) {
 	if err != nil {
 		t.Skip("caddy is absent (Debian: caddy)")
 	}
-	cmd := exec.CommandContext(t.Context(), caddy, "validate", "--adapter", "caddyfile", "--config", "proxy/Caddyfile")
+	cmd := exec.CommandContext(t.Context(), caddy, "validate", "--adapter", "caddyfile", "--config",
+		"proxy/Caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_DATA_HOME="+t.TempDir())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

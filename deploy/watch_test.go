@@ -20,9 +20,9 @@ import (
 	"ehi-server/shared/built"
 )
 
-// A real Prometheus that watches a real server and its load takes every rule, and answers every query of every panel: without an error,
-// and with something to show unless the query says that there is nothing. With native histograms and with classic ones; and the
-// report draws them all.
+// A real Prometheus that watches a real server and its load takes every rule, and answers every
+// query of every panel: without an error, and with something to show unless the query says that
+// there is nothing. With native histograms and with classic ones; and the report draws them all.
 func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	prometheus, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -35,8 +35,10 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	ofLoad := freeAddr(t)
 	targets := map[string]string{"ehi-server": server, "ehi-load": "http://" + ofLoad}
 	classic := watch(t, prometheus, filepath.Join(dir, "classic"), targets)
-	native := watch(t, prometheus, filepath.Join(dir, "native"), targets, "--enable-feature=native-histograms")
-	out, err := exec.CommandContext(t.Context(), load, "--url", server, "--duration", "15s", "--concurrency", "8", "--quiet", "--run", "one", "--metrics-addr", ofLoad).CombinedOutput()
+	native := watch(t, prometheus, filepath.Join(dir, "native"), targets,
+		"--enable-feature=native-histograms")
+	out, err := exec.CommandContext(t.Context(), load, "--url", server, "--duration", "15s",
+		"--concurrency", "8", "--quiet", "--run", "one", "--metrics-addr", ofLoad).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -47,26 +49,32 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 			for _, p := range b.Panels {
 				for _, q := range p.Queries {
 					asked++
-					n := ask(t, prom, at, strings.NewReplacer("$instance", ".+", "$lane", ".+", "$type", ".+", "$run", ".+", "$__rate_interval", "15s").Replace(q.Expr))
+					n := ask(t, prom, at,
+						strings.NewReplacer("$instance", ".+", "$lane", ".+", "$type", ".+", "$run",
+							".+", "$__rate_interval", "15s").Replace(q.Expr))
 					if n > 0 {
 						filled++
 					} else if !q.Idle {
-						t.Errorf("%s histograms, %s, %s: nothing answers %s", name, b.Title, p.Title, q.Expr)
+						t.Errorf("%s histograms, %s, %s: nothing answers %s", name, b.Title,
+							p.Title, q.Expr)
 					}
 				}
 			}
 		}
-		t.Logf("%s histograms: %d queries of panels, %d with something to show", name, asked, filled)
+		t.Logf("%s histograms: %d queries of panels, %d with something to show", name, asked,
+			filled)
 		healthy(t, prom)
 		page := filepath.Join(dir, name+".html")
-		if out, err := exec.CommandContext(t.Context(), report, "--prometheus", prom, "--last", "1m", "--scrape-interval", "1s", "--out", page).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), report, "--prometheus", prom, "--last",
+			"1m", "--scrape-interval", "1s", "--out", page).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		drawn, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		panels, lines := strings.Count(string(drawn), "<section>"), strings.Count(string(drawn), "<polyline")
+		panels, lines :=
+			strings.Count(string(drawn), "<section>"), strings.Count(string(drawn), "<polyline")
 		if panels < 60 || lines < 100 || !strings.Contains(string(drawn), "<b>one</b> began") {
 			t.Errorf("the report draws %d panels with %d lines", panels, lines)
 		}
@@ -148,8 +156,11 @@ func launchProcess(t *testing.T, mark, binary string, args ...string) (string, *
 	}
 }
 
-// watch starts a Prometheus in a folder that scrapes the URLs of jobs every second, with the project's rules.
-func watch(t *testing.T, prometheus, dir string, targets map[string]string, args ...string) (url string) {
+// watch starts a Prometheus in a folder that scrapes the URLs of jobs every second, with the
+// project's rules.
+func watch(
+	t *testing.T, prometheus, dir string, targets map[string]string, args ...string,
+) (url string) {
 	t.Helper()
 	rules, err := filepath.Abs("prometheus/rules.yml")
 	if err != nil {
@@ -159,22 +170,29 @@ func watch(t *testing.T, prometheus, dir string, targets map[string]string, args
 }
 
 // watchWith is watch with other rules.
-func watchWith(t *testing.T, prometheus, dir, rules string, targets map[string]string, args ...string) (url string) {
+func watchWith(
+	t *testing.T, prometheus, dir, rules string, targets map[string]string, args ...string,
+) (url string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n", rules)
+	text := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: "+
+		"[%q]\nscrape_configs:\n", rules)
 	for job, target := range targets {
 		scheme, host, _ := strings.Cut(target, "://")
-		text += fmt.Sprintf("  - job_name: %s\n    scheme: %s\n    tls_config: {insecure_skip_verify: true}\n    static_configs: [{targets: [%q]}]\n", job, scheme, host)
+		text += fmt.Sprintf("  - job_name: %s\n    scheme: %s\n    tls_config: "+
+			"{insecure_skip_verify: true}\n    static_configs: [{targets: [%q]}]\n", job, scheme,
+			host)
 	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	addr := freeAddr(t)
-	launch(t, "Server is ready to receive web requests", prometheus, append(args, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"), "--web.listen-address="+addr)...)
+	launch(t, "Server is ready to receive web requests", prometheus,
+		append(args, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"),
+			"--web.listen-address="+addr)...)
 	return "http://" + addr
 }
 
@@ -189,7 +207,9 @@ func ask(t *testing.T, prometheus string, at time.Time, expr string) (n int) {
 			}
 		}
 	}
-	get(t, prometheus+"/api/v1/query?time="+at.UTC().Format(time.RFC3339)+"&query="+url.QueryEscape(expr), &answer)
+	get(t,
+		prometheus+"/api/v1/query?time="+at.UTC().Format(time.RFC3339)+"&query="+
+			url.QueryEscape(expr), &answer)
 	if answer.Status != "success" {
 		t.Errorf("%s: %s", expr, answer.Error)
 	}

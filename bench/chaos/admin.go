@@ -21,7 +21,8 @@ func (u *user) adminLogin(ctx context.Context) (admin *client.Client, err error)
 		if err == nil {
 			return admin, nil
 		}
-		if e, ok := errors.AsType[*client.Error](err); ok && e.Status != http.StatusServiceUnavailable {
+		e, ok := errors.AsType[*client.Error](err)
+		if ok && e.Status != http.StatusServiceUnavailable {
 			return nil, verify.Wrongf("%v", e)
 		}
 		if client.Sleep(ctx, retryPause) != nil {
@@ -31,7 +32,10 @@ func (u *user) adminLogin(ctx context.Context) (admin *client.Client, err error)
 }
 
 // asAdmin sends a request until it is answered by something else than that it should come again.
-func (u *user) asAdmin(ctx context.Context, admin *client.Client, send func(context.Context, *client.Client) (*client.Answer, error)) (*client.Answer, error) {
+func (u *user) asAdmin(
+	ctx context.Context, admin *client.Client,
+	send func(context.Context, *client.Client) (*client.Answer, error),
+) (*client.Answer, error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, requestTime)
 		a, err := send(attempt, admin)
@@ -49,10 +53,13 @@ func (u *user) asAdmin(ctx context.Context, admin *client.Client, send func(cont
 }
 
 // adminJob reads a job as administrators see it.
-func (u *user) adminJob(ctx context.Context, admin *client.Client, id string) (j client.AdminJob, err error) {
-	a, err := u.asAdmin(ctx, admin, func(ctx context.Context, c *client.Client) (*client.Answer, error) {
-		return c.Do(ctx, http.MethodGet, "/admin/jobs/"+id, nil)
-	})
+func (u *user) adminJob(
+	ctx context.Context, admin *client.Client, id string,
+) (j client.AdminJob, err error) {
+	a, err := u.asAdmin(ctx, admin,
+		func(ctx context.Context, c *client.Client) (*client.Answer, error) {
+			return c.Do(ctx, http.MethodGet, "/admin/jobs/"+id, nil)
+		})
 	if err != nil {
 		return j, err
 	}
@@ -85,7 +92,8 @@ func (u *user) retrieved(ctx context.Context, admin *client.Client, j job) (done
 
 const documentName = "letter.txt"
 
-// attach uploads a document; where an answer got lost it may be there already, and where that upload was cut off it is not.
+// attach uploads a document; where an answer got lost it may be there already, and where that
+// upload was cut off it is not.
 func (u *user) attach(ctx context.Context, admin *client.Client, j job, document []byte) error {
 	for {
 		seen, err := u.adminJob(ctx, admin, j.id)
@@ -107,7 +115,8 @@ func (u *user) attach(ctx context.Context, admin *client.Client, j job, document
 	}
 }
 
-// verifyReviewed verifies an export with a document. A document that was uploaded again after an answer got lost can be there twice.
+// verifyReviewed verifies an export with a document. A document that was uploaded again after an
+// answer got lost can be there twice.
 func (u *user) verifyReviewed(ctx context.Context, j job, m *ehi.Manifest, document []byte) error {
 	rest := *m
 	rest.Output = nil

@@ -27,16 +27,20 @@ func TestAWrongExportIsFoundOut(t *testing.T) {
 		got   export
 		right bool
 	}{
-		"the same":         {export{"Patient": of("a"), "Observation": of("c", "b")}, true},
-		"a type lost":      {export{"Patient": of("a")}, false},
-		"a type more":      {export{"Patient": of("a"), "Observation": of("b", "c"), "Claim": of("d")}, false},
+		"the same":    {export{"Patient": of("a"), "Observation": of("c", "b")}, true},
+		"a type lost": {export{"Patient": of("a")}, false},
+		"a type more": {
+			export{"Patient": of("a"), "Observation": of("b", "c"), "Claim": of("d")},
+			false,
+		},
 		"a line lost":      {export{"Patient": of("a"), "Observation": of("b")}, false},
 		"a line twice":     {export{"Patient": of("a"), "Observation": of("b", "c", "c")}, false},
 		"a byte different": {export{"Patient": of("a"), "Observation": of("b", "d")}, false},
 		"types mixed up":   {export{"Patient": of("b"), "Observation": of("a", "c")}, false},
 		"nothing":          {export{}, false},
 	} {
-		if err := want.compare(c.got); (err == nil) != c.right || err != nil && !errors.Is(err, verify.ErrWrong) {
+		err := want.compare(c.got)
+		if (err == nil) != c.right || err != nil && !errors.Is(err, verify.ErrWrong) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -57,7 +57,8 @@ func (f *fleet) check(ctx context.Context) error {
 		return fmt.Errorf("look at the state: %w", err)
 	}
 	defer b.Close()
-	if err := f.eventually(ctx, func(ctx context.Context) error { return f.ended(ctx, b) }); err != nil {
+	err = f.eventually(ctx, func(ctx context.Context) error { return f.ended(ctx, b) })
+	if err != nil {
 		return fmt.Errorf("stuck: %w", err)
 	}
 	lap("all ended")
@@ -72,8 +73,13 @@ func (f *fleet) check(ctx context.Context) error {
 		what  string
 		step  string
 		order func(context.Context, *bus.Bus) error
-	}{{"left behind", "files", f.filesInOrder}, {"left behind", "records", f.recordsInOrder}, {"the figures do not agree", "figures", f.figuresInOrder}} {
-		if err := f.eventually(ctx, func(ctx context.Context) error { return in.order(ctx, b) }); err != nil {
+	}{
+		{"left behind", "files", f.filesInOrder},
+		{"left behind", "records", f.recordsInOrder},
+		{"the figures do not agree", "figures", f.figuresInOrder},
+	} {
+		err := f.eventually(ctx, func(ctx context.Context) error { return in.order(ctx, b) })
+		if err != nil {
 			return fmt.Errorf("%s: %w", in.what, err)
 		}
 		lap(in.step)
@@ -98,7 +104,8 @@ func (f *fleet) ended(ctx context.Context, b *bus.Bus) error {
 	return nil
 }
 
-// clean deletes the jobs that nobody knows of: their kick-off was never answered, or their user saw them given up.
+// clean deletes the jobs that nobody knows of: their kick-off was never answered, or their user
+// saw them given up.
 func (f *fleet) clean(ctx context.Context, b *bus.Bus) error {
 	u := &user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, 0))}
 	limit, cancel := context.WithTimeout(ctx, f.Patience)
@@ -118,7 +125,8 @@ func (f *fleet) clean(ctx context.Context, b *bus.Bus) error {
 		err := f.eventually(ctx, func(ctx context.Context) error {
 			a, err := admin.Do(ctx, "DELETE", "/admin/jobs/"+s.ID, nil)
 			if err == nil && a.Status != 200 && a.Status != 404 {
-				err = verify.Wrongf("DELETE of job %s by an administrator: %d %.300s", s.ID, a.Status, a.Body)
+				err = verify.Wrongf("DELETE of job %s by an administrator: %d %.300s", s.ID,
+					a.Status, a.Body)
 			}
 			return err
 		})
@@ -152,7 +160,8 @@ func (f *fleet) verifyKept(ctx context.Context) error {
 	return nil
 }
 
-// counted compares what a job tells of itself with the truth: nothing is counted twice, whatever was done twice.
+// counted compares what a job tells of itself with the truth: nothing is counted twice, whatever
+// was done twice.
 func (u *user) counted(ctx context.Context, j job) error {
 	a, err := u.expect(ctx, http.StatusOK, j.token, http.MethodGet, "/jobs/"+j.id+"/metadata", nil)
 	if err != nil {
@@ -171,12 +180,14 @@ func (u *user) counted(ctx context.Context, j job) error {
 		want[typ], bytes = t.Lines, bytes+t.Bytes
 	}
 	if !maps.Equal(told.Counts, want) || told.Bytes != bytes {
-		return verify.Wrongf("job %s counts %v and %d bytes, of %v and %d", j.id, told.Counts, told.Bytes, want, bytes)
+		return verify.Wrongf("job %s counts %v and %d bytes, of %v and %d", j.id, told.Counts,
+			told.Bytes, want, bytes)
 	}
 	return nil
 }
 
-// filesInOrder compares the exports folder with the records that name what is in it: none more, none fewer.
+// filesInOrder compares the exports folder with the records that name what is in it: none more,
+// none fewer.
 func (f *fleet) filesInOrder(ctx context.Context, b *bus.Bus) error {
 	want := map[string]bool{}
 	for _, s := range b.Jobs.List(all) {
@@ -236,8 +247,13 @@ func (f *fleet) recordsInOrder(ctx context.Context, b *bus.Bus) error {
 
 // figuresInOrder compares each API's metrics with the state.
 func (f *fleet) figuresInOrder(ctx context.Context, b *bus.Bus) error {
-	want := map[string]float64{`ehi_workers_busy{lane="interactive"}`: 0, `ehi_workers_busy{lane="bulk"}`: 0, `ehi_queue_pending{lane="interactive"}`: 0,
-		`ehi_queue_pending{lane="bulk"}`: 0, "ehi_mailbox_slabs": 0}
+	want := map[string]float64{
+		`ehi_workers_busy{lane="interactive"}`:  0,
+		`ehi_workers_busy{lane="bulk"}`:         0,
+		`ehi_queue_pending{lane="interactive"}`: 0,
+		`ehi_queue_pending{lane="bulk"}`:        0,
+		"ehi_mailbox_slabs":                     0,
+	}
 	for _, s := range b.Jobs.List(all) {
 		want[fmt.Sprintf("ehi_jobs{status=%q}", s.Status)]++
 	}

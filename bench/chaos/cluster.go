@@ -20,7 +20,12 @@ import (
 )
 
 // clustered is the fleet whose NATS is three servers: any one of them may die.
-var clustered = shape{name: "three NATS servers, two APIs and an exporter", servers: 3, apis: []int{2, 1}, exporters: 1}
+var clustered = shape{
+	name:      "three NATS servers, two APIs and an exporter",
+	servers:   3,
+	apis:      []int{2, 1},
+	exporters: 1,
+}
 
 // composeServers lays out the processes of a NATS cluster, and returns the URLs of all.
 func (f *fleet) composeServers() (urls string, err error) {
@@ -42,8 +47,10 @@ func (f *fleet) composeServers() (urls string, err error) {
 			return "", err
 		}
 		name := fmt.Sprintf("nats-%d", n)
-		f.add(name, f.binaries.nats, "--jetstream", "--store_dir", filepath.Join(f.dir, name), "--addr", host, "--port", port, "--name", name,
-			"--cluster_name", "ehi", "--cluster", "nats://"+routes[n], "--routes", "nats://"+strings.Join(routes, ",nats://"))
+		f.add(name, f.binaries.nats, "--jetstream", "--store_dir", filepath.Join(f.dir, name),
+			"--addr", host, "--port", port, "--name", name,
+			"--cluster_name", "ehi", "--cluster", "nats://"+routes[n], "--routes",
+			"nats://"+strings.Join(routes, ",nats://"))
 	}
 	return "nats://" + strings.Join(clients, ",nats://"), nil
 }
@@ -51,8 +58,8 @@ func (f *fleet) composeServers() (urls string, err error) {
 // nats is the processes of the cluster.
 func (f *fleet) nats() []*process { return f.all[:f.shape.servers] }
 
-// killServers is the fault of a round of a clustered fleet: one server dies, the leader of the jobs every other
-// time; each third round a second one dies with it.
+// killServers is the fault of a round of a clustered fleet: one server dies, the leader of the
+// jobs every other time; each third round a second one dies with it.
 func (f *fleet) killServers(ctx context.Context, n int, r *rand.Rand) (string, error) {
 	kept, err := f.finished(ctx)
 	if err != nil {
@@ -99,7 +106,8 @@ func (f *fleet) killOne(ctx context.Context, p *process) (told string, err error
 	}
 	took := time.Since(began)
 	f.totals.accepted(took)
-	return fmt.Sprintf("%s killed, the next kick-off accepted after %.1f s", p.name, took.Seconds()), nil
+	return fmt.Sprintf("%s killed, the next kick-off accepted after %.1f s", p.name,
+		took.Seconds()), nil
 }
 
 func (f *fleet) kill(ctx context.Context, p *process) bool {
@@ -118,14 +126,16 @@ func (f *fleet) accepted(ctx context.Context, u *user) error {
 	return err
 }
 
-// killAnother kills a second server: kick-offs are refused then by 503 with Retry-After, and downloads go on.
+// killAnother kills a second server: kick-offs are refused then by 503 with Retry-After, and
+// downloads go on.
 func (f *fleet) killAnother(ctx context.Context, p *process, kept job) error {
 	if !f.kill(ctx, p) {
 		return fmt.Errorf("%s was down already", p.name)
 	}
 	u := &user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, 3))}
 	refused := func(ctx context.Context) error {
-		a, err := u.api().WithToken(f.probe).Do(ctx, http.MethodPost, "/fhir/$ehi-export", nil, "Prefer", "respond-async", "Accept", "application/fhir+json")
+		a, err := u.api().WithToken(f.probe).Do(ctx, http.MethodPost, "/fhir/$ehi-export", nil,
+			"Prefer", "respond-async", "Accept", "application/fhir+json")
 		switch {
 		case err != nil:
 			return err
@@ -233,7 +243,8 @@ func (f *fleet) revived(ctx context.Context) error {
 func whole(info *jetstream.StreamInfo) error {
 	if info.Config.Replicas != 3 || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
 		state, _ := json.Marshal(info.Cluster) // for people
-		return fmt.Errorf("stream %s has %d copies: %s", info.Config.Name, info.Config.Replicas, state)
+		return fmt.Errorf("stream %s has %d copies: %s", info.Config.Name, info.Config.Replicas,
+			state)
 	}
 	for _, r := range info.Cluster.Replicas {
 		if !r.Current || r.Offline {

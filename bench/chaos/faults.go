@@ -17,11 +17,13 @@ const (
 	sigkill = syscall.SIGKILL
 )
 
-// fault is something that happens to a process. It returns whether it did: a process that is down cannot be stopped.
+// fault is something that happens to a process. It returns whether it did: a process that is
+// down cannot be stopped.
 type fault struct {
 	name   string
 	weight int
-	// draw takes its chances at once, so that a seed gives the same faults whatever the processes do meanwhile.
+	// draw takes its chances at once, so that a seed gives the same faults whatever the
+	// processes do meanwhile.
 	draw func(f *fleet, r *rand.Rand) func(ctx context.Context, p *process) bool
 }
 
@@ -37,15 +39,20 @@ var faults = []fault{
 			return true
 		}
 	}},
-	{"stopped beyond its lease", 3, func(f *fleet, r *rand.Rand) func(context.Context, *process) bool {
-		d := between(r, f.AckWait*6/5, f.AckWait*2)
-		return func(_ context.Context, p *process) bool {
-			f.totals.stops.Add(1)
-			return p.freeze(d)
-		}
-	}},
+	{
+		"stopped beyond its lease",
+		3,
+		func(f *fleet, r *rand.Rand) func(context.Context, *process) bool {
+			d := between(r, f.AckWait*6/5, f.AckWait*2)
+			return func(_ context.Context, p *process) bool {
+				f.totals.stops.Add(1)
+				return p.freeze(d)
+			}
+		},
+	},
 	{"starved", 2, func(f *fleet, r *rand.Rand) func(context.Context, *process) bool {
-		stop, run, times := between(r, 20*time.Millisecond, 200*time.Millisecond), between(r, time.Millisecond, 20*time.Millisecond), 5+r.IntN(15)
+		stop, run, times := between(r, 20*time.Millisecond, 200*time.Millisecond),
+			between(r, time.Millisecond, 20*time.Millisecond), 5+r.IntN(15)
 		return func(ctx context.Context, p *process) bool {
 			f.totals.starved.Add(1)
 			for range times {
@@ -88,13 +95,15 @@ func drawFault(r *rand.Rand) fault {
 	return faults[0]
 }
 
-// disturb lets faults happen for a round's time, at most one to a process at once, and returns when all are over.
+// disturb lets faults happen for a round's time, at most one to a process at once, and returns
+// when all are over.
 func (f *fleet) disturb(ctx context.Context, r *rand.Rand) string {
 	end := time.Now().Add(f.Faults)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	done := map[string]int{}
-	for time.Now().Before(end) && client.Sleep(ctx, between(r, 100*time.Millisecond, 900*time.Millisecond)) == nil {
+	for time.Now().Before(end) &&
+		client.Sleep(ctx, between(r, 100*time.Millisecond, 900*time.Millisecond)) == nil {
 		kind, p := drawFault(r), f.all[r.IntN(len(f.all))]
 		do := kind.draw(f, r)
 		if !p.fault.TryLock() {

@@ -94,14 +94,16 @@ func (f *fleet) live(ctx context.Context, store string, truth *truth, first, las
 	defer f.watch.close()
 	for n := first; n < last && f.totals.more(f.Duration); n++ {
 		what := fmt.Sprintf("round %d", n)
-		if err := f.bounded(ctx, what, func(ctx context.Context) error { return f.round(ctx, n) }); err != nil {
+		err := f.bounded(ctx, what, func(ctx context.Context) error { return f.round(ctx, n) })
+		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	return f.bounded(ctx, "the end", f.finish)
 }
 
-// compose lays out folders and command lines. Addresses are chosen once: a process that is started again has the one it had.
+// compose lays out folders and command lines. Addresses are chosen once: a process that is
+// started again has the one it had.
 func (f *fleet) compose(store string) error {
 	if err := f.intruders.settle(filepath.Join(f.dir, "wrong"), store); err != nil {
 		return err
@@ -121,7 +123,8 @@ func (f *fleet) compose(store string) error {
 		if err != nil {
 			return err
 		}
-		f.add("nats", f.binaries.nats, "--jetstream", "--store_dir", filepath.Join(f.dir, "nats"), "--addr", host, "--port", port)
+		f.add("nats", f.binaries.nats, "--jetstream", "--store_dir", filepath.Join(f.dir, "nats"),
+			"--addr", host, "--port", port)
 	}
 	var base string
 	for n, workers := range f.shape.apis {
@@ -144,8 +147,13 @@ func (f *fleet) compose(store string) error {
 		} else if err := os.Mkdir(f.exports(), 0o700); err != nil {
 			return err
 		}
-		args := []string{"serve", "--data", data, "--addr", addr, "--base-url", base, "--workers", fmt.Sprint(workers), "--ack-wait", f.AckWait.String(),
-			"--task-bytes", "1000000", "--spill-bytes", "50000", "--keeper-every", "1s", "--poll-burst", "0", "--drain", "5s", "--client-bulk-jobs", "1000", "--orphan-grace", "0s"}
+		args := []string{
+			"serve", "--data", data, "--addr", addr, "--base-url", base, "--workers",
+			fmt.Sprint(workers), "--ack-wait", f.AckWait.String(),
+			"--task-bytes", "1000000", "--spill-bytes", "50000", "--keeper-every", "1s",
+			"--poll-burst", "0", "--drain", "5s", "--client-bulk-jobs", "1000", "--orphan-grace",
+			"0s",
+		}
 		if f.shape.apart || f.shape.servers > 0 {
 			args = append(args, "--nats", f.natsURL)
 		} else {
@@ -161,13 +169,22 @@ func (f *fleet) compose(store string) error {
 		if err := copyStore(store, data); err != nil {
 			return err
 		}
-		f.add(name, f.binaries.exporter, "--nats", f.natsURL, "--data", data, "--exports", f.exports(), "--workers", "2", "--drain", "5s")
+		f.add(name, f.binaries.exporter, "--nats", f.natsURL, "--data", data, "--exports",
+			f.exports(), "--workers", "2", "--drain", "5s")
 	}
 	return nil
 }
 
 func (f *fleet) add(name, path string, args ...string) *process {
-	p := &process{name: name, path: path, args: args, log: filepath.Join(f.dir, name+".log"), ending: make(chan ending), revive: make(chan struct{}), exits: &f.totals.exits}
+	p := &process{
+		name:   name,
+		path:   path,
+		args:   args,
+		log:    filepath.Join(f.dir, name+".log"),
+		ending: make(chan ending),
+		revive: make(chan struct{}),
+		exits:  &f.totals.exits,
+	}
 	f.all = append(f.all, p)
 	return p
 }
@@ -216,17 +233,18 @@ func (f *fleet) eventually(ctx context.Context, try func(context.Context) error)
 	}
 }
 
-// roundLimit is when a round that has not ended hangs: each of its waits has a limit of its own, and they
-// follow one another.
+// roundLimit is when a round that has not ended hangs: each of its waits has a limit of its own,
+// and they follow one another.
 func (f *fleet) roundLimit() time.Duration { return f.Faults + 12*f.Patience }
 
-// bounded is do, which ends within the limit of a round, or the process does: what it waits for, and every
-// goroutine, are told then.
+// bounded is do, which ends within the limit of a round, or the process does: what it waits for,
+// and every goroutine, are told then.
 func (f *fleet) bounded(ctx context.Context, what string, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.roundLimit(), fmt.Errorf("%s hangs", what))
 	defer cancel()
 	hangs := time.AfterFunc(f.roundLimit()+stopTime, func() {
-		fmt.Fprintf(os.Stderr, "%s does not end, seed %d; it waited last for: %v\n", what, f.Seed, f.waits.last())
+		fmt.Fprintf(os.Stderr, "%s does not end, seed %d; it waited last for: %v\n", what, f.Seed,
+			f.waits.last())
 		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // for people
 		for _, p := range f.all {
 			fmt.Fprintln(os.Stderr, p.tail())
@@ -273,7 +291,10 @@ func (f *fleet) round(ctx context.Context, n int) error {
 	var group errgroup.Group
 	for u := range f.Users {
 		group.Go(func() error {
-			return (&user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|uint64(u)))}).work(users, calm)
+			return (&user{
+				fleet: f,
+				rng:   rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|uint64(u))),
+			}).work(users, calm)
 		})
 	}
 	faults, err := f.fault(ctx, n, rand.New(rand.NewPCG(f.Seed, uint64(n)<<16|0xffff)))
@@ -289,7 +310,8 @@ func (f *fleet) round(ctx context.Context, n int) error {
 		return err
 	}
 	f.totals.rounds.Add(1)
-	fmt.Printf("round %d: %s; flows ended after %.1f s, in order after %.1f s (%s)\n", n, faults, flows.Seconds(), time.Since(began).Seconds(), f.took)
+	fmt.Printf("round %d: %s; flows ended after %.1f s, in order after %.1f s (%s)\n", n, faults,
+		flows.Seconds(), time.Since(began).Seconds(), f.took)
 	return nil
 }
 
@@ -301,7 +323,8 @@ func (f *fleet) fault(ctx context.Context, n int, r *rand.Rand) (told string, er
 	return f.disturb(ctx, r), nil
 }
 
-// shutDown stops every process, exporters first. Where nothing went wrong before, each has to end with status 0.
+// shutDown stops every process, exporters first. Where nothing went wrong before, each has to
+// end with status 0.
 func (f *fleet) shutDown(clean bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 	"ehi-server/api/client"
 )
 
-// intruders are exporters that do not belong to the server. They come and go while everything else happens,
-// and none of them may ever have a command.
+// intruders are exporters that do not belong to the server. They come and go while everything
+// else happens, and none of them may ever have a command.
 type intruders struct {
 	mu     sync.Mutex
 	dir    string
@@ -25,7 +25,8 @@ type intruders struct {
 	came   int
 }
 
-// wrongness is in what an intruder differs. args gives its command line beside what all exporters have.
+// wrongness is in what an intruder differs. args gives its command line beside what all
+// exporters have.
 type wrongness struct {
 	name string
 	args func(f *fleet, dir string) []string
@@ -39,7 +40,10 @@ var wrongnesses = []wrongness{
 		return []string{"--data", dir, "--exports", filepath.Join(dir, "exports")}
 	}},
 	{"rules", func(f *fleet, dir string) []string {
-		return []string{"--data", dir, "--exports", f.exports(), "--sensitive-table", filepath.Join(dir, "table.csv")}
+		return []string{
+			"--data", dir, "--exports", f.exports(), "--sensitive-table",
+			filepath.Join(dir, "table.csv"),
+		}
 	}},
 }
 
@@ -73,7 +77,8 @@ func intrusion(f *fleet, r *rand.Rand) func(context.Context, *process) bool {
 	}
 }
 
-// intrude runs an intruder for a while. Errors: where it took itself for one that belongs, or does not end.
+// intrude runs an intruder for a while. Errors: where it took itself for one that belongs, or
+// does not end.
 func (f *fleet) intrude(ctx context.Context, w wrongness, stay time.Duration) error {
 	in := &f.intruders
 	path := filepath.Join(f.dir, fmt.Sprintf("wrong-%d-%s.log", in.came, w.name))
@@ -82,7 +87,8 @@ func (f *fleet) intrude(ctx context.Context, w wrongness, stay time.Duration) er
 		return err
 	}
 	defer log.Close() // the process writes to it
-	cmd := exec.Command(f.binaries.exporter, append(w.args(f, in.dir), "--nats", f.natsURL, "--workers", "4")...)
+	cmd := exec.Command(f.binaries.exporter,
+		append(w.args(f, in.dir), "--nats", f.natsURL, "--workers", "4")...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -109,7 +115,8 @@ func (in *intruders) told(workers []string) error {
 	wrongs := in.wrongs
 	for _, name := range workers {
 		if pid := name[strings.LastIndex(name, "-")+1:]; in.pids[pid] {
-			wrongs = append(wrongs, "a task was in the hands of an exporter that does not belong: "+name)
+			wrongs = append(wrongs,
+				"a task was in the hands of an exporter that does not belong: "+name)
 		}
 	}
 	if len(wrongs) > 0 {

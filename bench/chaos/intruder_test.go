@@ -12,7 +12,9 @@ func TestWhatAWrongExporterDoesIsTold(t *testing.T) {
 		t.Error(err)
 	}
 	in.wrongs = []string{"it says that it belongs"}
-	if err := in.told([]string{"a-host-17"}); err == nil || !strings.Contains(err.Error(), "a-host-17") || !strings.Contains(err.Error(), "belongs") {
+	err := in.told([]string{"a-host-17"})
+	if err == nil || !strings.Contains(err.Error(), "a-host-17") ||
+		!strings.Contains(err.Error(), "belongs") {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,8 @@
-// Command chaos proves that no fault loses, holds up or falsifies an export. It starts a fleet of real processes (API, NATS, stand-alone
-// exporters), lets users run whole flows against it, and meanwhile kills, stops, starves and restarts the processes at random. Every
-// downloaded byte is compared with the record store; after each round of faults all that the server promises is checked.
+// Command chaos proves that no fault loses, holds up or falsifies an export. It starts a fleet
+// of real processes (API, NATS, stand-alone exporters), lets users run whole flows against it,
+// and meanwhile kills, stops, starves and restarts the processes at random. Every downloaded
+// byte is compared with the record store; after each round of faults all that the server
+// promises is checked.
 package main
 
 import (
@@ -38,15 +40,19 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	var c config
-	k := kong.Parse(&c, kong.Name("chaos"), kong.Description("Fault harness of the EHI export server"), kong.UsageOnError(),
+	k := kong.Parse(&c, kong.Name("chaos"),
+		kong.Description("Fault harness of the EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }
 
-// Run runs the rounds and tells what came of them. Errors: whatever the server promised and did not keep.
+// Run runs the rounds and tells what came of them. Errors: whatever the server promised and did
+// not keep.
 func (c *config) Run(ctx context.Context) (err error) {
-	if c.Rounds < 0 || c.Cluster < 0 || c.Rounds+c.Cluster < 1 || c.FleetRounds < 1 || c.Users < 1 || c.Patients < 1 {
-		return errors.New("--fleet-rounds, --users, --patients and a number of rounds must be positive")
+	if c.Rounds < 0 || c.Cluster < 0 || c.Rounds+c.Cluster < 1 || c.FleetRounds < 1 ||
+		c.Users < 1 || c.Patients < 1 {
+		return errors.New(
+			"--fleet-rounds, --users, --patients and a number of rounds must be positive")
 	}
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64N(1_000_000) + 1
@@ -75,20 +81,35 @@ func (c *config) Run(ctx context.Context) (err error) {
 	t := &totals{began: time.Now()}
 	defer func() { t.print(os.Stdout) }()
 	for first := 0; first < c.Rounds && t.more(c.Duration); first += c.FleetRounds {
-		f := &fleet{config: c, binaries: binaries, dir: filepath.Join(dir, fmt.Sprintf("fleet-%d", first/c.FleetRounds)), shape: shapes[first/c.FleetRounds%len(shapes)], totals: t}
-		if err := f.liveAndLeave(ctx, store, truth, first, min(c.Rounds, first+c.FleetRounds)); err != nil {
+		f := &fleet{
+			config:   c,
+			binaries: binaries,
+			dir:      filepath.Join(dir, fmt.Sprintf("fleet-%d", first/c.FleetRounds)),
+			shape:    shapes[first/c.FleetRounds%len(shapes)],
+			totals:   t,
+		}
+		err := f.liveAndLeave(ctx, store, truth, first, min(c.Rounds, first+c.FleetRounds))
+		if err != nil {
 			return err
 		}
 	}
 	if c.Cluster == 0 {
 		return nil
 	}
-	f := &fleet{config: c, binaries: binaries, dir: filepath.Join(dir, "cluster"), shape: clustered, totals: t}
+	f := &fleet{
+		config:   c,
+		binaries: binaries,
+		dir:      filepath.Join(dir, "cluster"),
+		shape:    clustered,
+		totals:   t,
+	}
 	return f.liveAndLeave(ctx, store, truth, 0, c.Cluster)
 }
 
 // liveAndLeave is live, after which the folder is kept only where something went wrong.
-func (f *fleet) liveAndLeave(ctx context.Context, store string, truth *truth, first, last int) error {
+func (f *fleet) liveAndLeave(
+	ctx context.Context, store string, truth *truth, first, last int,
+) error {
 	if err := f.live(ctx, store, truth, first, last); err != nil {
 		return fmt.Errorf("%w (seed %d, logs in %s)", err, f.Seed, f.dir)
 	}

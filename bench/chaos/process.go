@@ -16,7 +16,8 @@ import (
 	"ehi-server/api/client"
 )
 
-// process is one member of a fleet. Its supervisor starts it again whenever it has ended, as an init system does.
+// process is one member of a fleet. Its supervisor starts it again whenever it has ended, as an
+// init system does.
 type process struct {
 	name string
 	path string
@@ -44,7 +45,8 @@ type ending struct {
 // restartPause is how long a supervisor waits before it starts a process that has ended by itself.
 const restartPause = 200 * time.Millisecond
 
-// supervise keeps the process running until it is told the last ending. Errors: a start that failed, an exit status that should be 0.
+// supervise keeps the process running until it is told the last ending. Errors: a start that
+// failed, an exit status that should be 0.
 func (p *process) supervise(ctx context.Context) error {
 	for {
 		cmd, err := p.start()
@@ -58,7 +60,8 @@ func (p *process) supervise(ctx context.Context) error {
 		case err = <-exit:
 			p.exits.Add(1)
 		case end = <-p.ending:
-			if err := cmd.Process.Signal(end.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			if err := cmd.Process.Signal(end.signal); err != nil &&
+				!errors.Is(err, os.ErrProcessDone) {
 				return err
 			}
 			err = p.await(exit, cmd)
@@ -120,7 +123,8 @@ func (p *process) start() (*exec.Cmd, error) {
 	defer log.Close() // the child has its own
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the terminal is the harness's to pass on
+	// an interrupt of the terminal is the harness's to pass on
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)

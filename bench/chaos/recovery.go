@@ -15,7 +15,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// recoveries takes the time from the death of a stand-alone worker to the next attempt at what it had in hand.
+// recoveries takes the time from the death of a stand-alone worker to the next attempt at what
+// it had in hand.
 type recoveries struct {
 	totals *totals
 	conn   *nats.Conn
@@ -31,12 +32,21 @@ type recoveries struct {
 
 func watchRecoveries(url string, t *totals) (*recoveries, error) {
 	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // the watch recovers by itself
+		// the watch recovers by itself
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &recoveries{totals: t, conn: conn, stop: cancel, ended: make(chan struct{}), tasks: map[string]ehi.Task{}, workers: map[string]bool{}, orphans: map[string]time.Time{}}
+	w := &recoveries{
+		totals:  t,
+		conn:    conn,
+		stop:    cancel,
+		ended:   make(chan struct{}),
+		tasks:   map[string]ehi.Task{},
+		workers: map[string]bool{},
+		orphans: map[string]time.Time{},
+	}
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, err
@@ -63,7 +73,8 @@ func (w *recoveries) see(e jetstream.KeyValueEntry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var task ehi.Task
-	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &task) != nil || task.Attempt == 0 {
+	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &task) != nil ||
+		task.Attempt == 0 {
 		delete(w.tasks, e.Key())
 		delete(w.orphans, e.Key())
 		return
@@ -79,8 +90,8 @@ func (w *recoveries) see(e jetstream.KeyValueEntry) {
 	}
 }
 
-// killed notes what a worker has in hand that is about to be killed. Where NATS or the API of the fleet dies, what follows is not the
-// worker's recovery alone, and is not counted.
+// killed notes what a worker has in hand that is about to be killed. Where NATS or the API of
+// the fleet dies, what follows is not the worker's recovery alone, and is not counted.
 func (w *recoveries) killed(p *process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -96,7 +96,8 @@ func (e export) read(ctx context.Context, r source.Record) error {
 func (e export) compare(got export) error {
 	for typ, want := range e {
 		if got[typ] != want {
-			return verify.Wrongf("%d lines and %d bytes of %s were exported, of %d and %d in the store, or others", got[typ].Lines, got[typ].Bytes, typ, want.Lines, want.Bytes)
+			return verify.Wrongf("%d lines and %d bytes of %s were exported, of %d and %d in the "+
+				"store, or others", got[typ].Lines, got[typ].Bytes, typ, want.Lines, want.Bytes)
 		}
 	}
 	for typ := range got {
@@ -168,5 +169,6 @@ func install(ctx context.Context, dir, program string) error {
 
 // copyStore gives a process a record store of its own.
 func copyStore(from, to string) error {
-	return os.CopyFS(filepath.Join(to, dataset.Folder), os.DirFS(filepath.Join(from, dataset.Folder)))
+	return os.CopyFS(filepath.Join(to, dataset.Folder),
+		os.DirFS(filepath.Join(from, dataset.Folder)))
 }

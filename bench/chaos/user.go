@@ -16,8 +16,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// user runs flows one after the other. It is as patient as a client has to be whose server may be restarted at any moment: what
-// fails for want of an answer, or by 503 or 429, is done again.
+// user runs flows one after the other. It is as patient as a client has to be whose server may
+// be restarted at any moment: what fails for want of an answer, or by 503 or 429, is done again.
 type user struct {
 	*fleet
 	rng *rand.Rand
@@ -30,7 +30,8 @@ const (
 	serviceAll  = "system/*.rs system/$ehi-export"
 )
 
-// work runs flows until calm, and finishes the last one. Errors: anything that a server may not do, or did not do in time.
+// work runs flows until calm, and finishes the last one. Errors: anything that a server may not
+// do, or did not do in time.
 func (u *user) work(ctx context.Context, calm <-chan struct{}) error {
 	for {
 		kind := u.draw()
@@ -84,14 +85,18 @@ func (u *user) draw() flow {
 // api is one of the APIs, by chance.
 func (u *user) api() *client.Client { return u.clients[u.rng.IntN(len(u.clients))] }
 
-// request sends a request until it is answered, by whichever API, with something else than that it should come again. target is
-// relative to an API.
-func (u *user) request(ctx context.Context, token, method, target string, body []byte, header ...string) (*client.Answer, error) {
+// request sends a request until it is answered, by whichever API, with something else than that
+// it should come again. target is relative to an API.
+func (u *user) request(
+	ctx context.Context, token, method, target string, body []byte, header ...string,
+) (*client.Answer, error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, requestTime)
-		a, err := u.api().WithToken(token).Do(attempt, method, target, bytes.NewReader(body), header...)
+		a, err := u.api().WithToken(token).Do(attempt, method, target, bytes.NewReader(body),
+			header...)
 		cancel()
-		if err == nil && a.Status != http.StatusServiceUnavailable && a.Status != http.StatusTooManyRequests {
+		if err == nil && a.Status != http.StatusServiceUnavailable &&
+			a.Status != http.StatusTooManyRequests {
 			return a, nil
 		}
 		if err == nil {
@@ -104,7 +109,9 @@ func (u *user) request(ctx context.Context, token, method, target string, body [
 }
 
 // expect is request, for an answer with a status.
-func (u *user) expect(ctx context.Context, status int, token, method, target string, body []byte, header ...string) (*client.Answer, error) {
+func (u *user) expect(
+	ctx context.Context, status int, token, method, target string, body []byte, header ...string,
+) (*client.Answer, error) {
 	a, err := u.request(ctx, token, method, target, body, header...)
 	if err == nil && a.Status != status {
 		err = verify.Wrongf("%v", &client.Error{Request: method + " " + target, Answer: *a})
@@ -126,7 +133,9 @@ func (u *user) serviceToken(ctx context.Context) (string, error) {
 	})
 }
 
-func (u *user) token(ctx context.Context, get func(context.Context) (*client.Client, error)) (string, error) {
+func (u *user) token(
+	ctx context.Context, get func(context.Context) (*client.Client, error),
+) (string, error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, requestTime)
 		c, err := get(attempt)
@@ -135,7 +144,9 @@ func (u *user) token(ctx context.Context, get func(context.Context) (*client.Cli
 			return c.Token, nil
 		}
 		// A code whose exchange got lost is used up: the flow begins again.
-		if e, ok := errors.AsType[*client.Error](err); ok && e.Status != http.StatusServiceUnavailable && e.Status != http.StatusTooManyRequests {
+		e, ok := errors.AsType[*client.Error](err)
+		if ok && e.Status != http.StatusServiceUnavailable &&
+			e.Status != http.StatusTooManyRequests {
 			return "", verify.Wrongf("%v", e)
 		}
 		if client.Sleep(ctx, retryPause) != nil {
@@ -144,14 +155,16 @@ func (u *user) token(ctx context.Context, get func(context.Context) (*client.Cli
 	}
 }
 
-// job is an export that was accepted. Where the answer to a kick-off gets lost there may be another one that nobody knows of.
+// job is an export that was accepted. Where the answer to a kick-off gets lost there may be
+// another one that nobody knows of.
 type job struct {
 	id, token string
 	want      export
 }
 
 func (u *user) kickOff(ctx context.Context, token, target string, want export) (job, error) {
-	a, err := u.expect(ctx, http.StatusAccepted, token, http.MethodPost, target, nil, "Prefer", "respond-async", "Accept", "application/fhir+json")
+	a, err := u.expect(ctx, http.StatusAccepted, token, http.MethodPost, target, nil, "Prefer",
+		"respond-async", "Accept", "application/fhir+json")
 	if err != nil {
 		return job{}, err
 	}
@@ -170,7 +183,8 @@ func (u *user) patientJob(ctx context.Context, base string) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	return u.kickOff(ctx, token, base+"/fhir/Patient/"+patient+"/$ehi-export", u.truth.patients[patient])
+	return u.kickOff(ctx, token, base+"/fhir/Patient/"+patient+"/$ehi-export",
+		u.truth.patients[patient])
 }
 
 func (u *user) exportPatient(ctx context.Context) error {
@@ -186,7 +200,8 @@ func (u *user) exportWithForm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := u.request(ctx, j.token, http.MethodPost, "/jobs/"+j.id, wholeForm(), "Content-Type", "application/json")
+	a, err := u.request(ctx, j.token, http.MethodPost, "/jobs/"+j.id, wholeForm(), "Content-Type",
+		"application/json")
 	if err != nil {
 		return err
 	}
@@ -206,7 +221,10 @@ func wholeForm() []byte {
 	for _, a := range ehi.Authorizations() {
 		authorizations[string(a.Key)] = map[string]any{"name": a.Name, "value": true}
 	}
-	body, err := json.Marshal(map[string]any{"parameters": parameters, "authorizations": authorizations})
+	body, err := json.Marshal(map[string]any{
+		"parameters":     parameters,
+		"authorizations": authorizations,
+	})
 	if err != nil { // maps of strings and booleans
 		panic(err)
 	}
@@ -264,9 +282,10 @@ func (u *user) exportReviewed(ctx context.Context) error {
 	if err := u.attach(ctx, admin, j, document); err != nil {
 		return err
 	}
-	a, err := u.asAdmin(ctx, admin, func(ctx context.Context, c *client.Client) (*client.Answer, error) {
-		return c.Do(ctx, http.MethodPost, "/admin/jobs/"+j.id+"/approve", nil)
-	})
+	a, err := u.asAdmin(ctx, admin,
+		func(ctx context.Context, c *client.Client) (*client.Answer, error) {
+			return c.Do(ctx, http.MethodPost, "/admin/jobs/"+j.id+"/approve", nil)
+		})
 	if err != nil {
 		return err
 	}
@@ -292,8 +311,8 @@ func (u *user) finishJob(ctx context.Context, j job) error {
 	return u.remove(ctx, j)
 }
 
-// download waits for a manifest and verifies what it lists. done is false where the job was given up after its last attempt, which
-// it says.
+// download waits for a manifest and verifies what it lists. done is false where the job was
+// given up after its last attempt, which it says.
 func (u *user) download(ctx context.Context, j job) (done bool, err error) {
 	m, err := u.manifest(ctx, j)
 	if m == nil || err != nil {
@@ -315,7 +334,8 @@ func (u *user) manifest(ctx context.Context, j job) (*ehi.Manifest, error) {
 				return nil, verify.Wrongf("manifest: %v", err)
 			}
 			return m, nil
-		case a.Status == http.StatusInternalServerError && strings.Contains(string(a.Body), "attempts"):
+		case a.Status == http.StatusInternalServerError &&
+			strings.Contains(string(a.Body), "attempts"):
 			u.totals.gaveUp.Add(1)
 			return nil, nil
 		case a.Status == http.StatusNotFound:
@@ -329,7 +349,8 @@ func (u *user) manifest(ctx context.Context, j job) (*ehi.Manifest, error) {
 	}
 }
 
-// verify reads every file of a manifest, whatever dies meanwhile, and compares all of them with the truth.
+// verify reads every file of a manifest, whatever dies meanwhile, and compares all of them with
+// the truth.
 func (u *user) verify(ctx context.Context, j job, m *ehi.Manifest) error {
 	got := export{}
 	for _, e := range m.Output {
@@ -362,7 +383,8 @@ func (u *user) file(ctx context.Context, j job, e ehi.ManifestEntry) (verify.Tal
 		if err == nil || errors.Is(err, verify.ErrWrong) {
 			return t, err
 		}
-		if refused, ok := errors.AsType[*client.Error](err); ok && refused.Status != http.StatusServiceUnavailable {
+		refused, ok := errors.AsType[*client.Error](err)
+		if ok && refused.Status != http.StatusServiceUnavailable {
 			return t, verify.Wrongf("%v", err)
 		}
 		if client.Sleep(ctx, retryPause) != nil {
@@ -371,14 +393,16 @@ func (u *user) file(ctx context.Context, j job, e ehi.ManifestEntry) (verify.Tal
 	}
 }
 
-// remove deletes a job; then it has to be gone for good, at every API as soon as it has heard of it.
+// remove deletes a job; then it has to be gone for good, at every API as soon as it has heard of
+// it.
 func (u *user) remove(ctx context.Context, j job) error {
 	target := "/jobs/" + j.id + "/status"
 	a, err := u.request(ctx, j.token, http.MethodDelete, target, nil)
 	if err != nil {
 		return err
 	}
-	if a.Status != http.StatusAccepted && a.Status != http.StatusNotFound { // gone by a request whose answer got lost
+	// gone by a request whose answer got lost
+	if a.Status != http.StatusAccepted && a.Status != http.StatusNotFound {
 		return verify.Wrongf("DELETE of job %s: %d %.300s", j.id, a.Status, a.Body)
 	}
 	for {

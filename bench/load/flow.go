@@ -170,7 +170,8 @@ func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi
 	}
 }
 
-// fetch downloads and verifies all files. Where an export is one patient's, it has to be the same each time.
+// fetch downloads and verifies all files. Where an export is one patient's, it has to be the
+// same each time.
 func (u *user) fetch(ctx context.Context, c *client.Client, patient string, m *ehi.Manifest) error {
 	if len(m.Output) == 0 {
 		return verify.Wrongf("a manifest without files")

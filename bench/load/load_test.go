@@ -37,7 +37,8 @@ func serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	cfg.Addr = "127.0.0.1:0"
-	n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), node.Options{})
+	n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler),
+		node.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,10 @@ func parse(t *testing.T, url string, args ...string) *config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Parse(append([]string{"--url", url, "--quiet", "--duration=2s", "--pause=2ms", "--patients=3", "--concurrency=4"}, args...)); err != nil {
+	_, err = k.Parse(append([]string{
+		"--url", url, "--quiet", "--duration=2s", "--pause=2ms", "--patients=3", "--concurrency=4",
+	}, args...))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return &c
@@ -78,7 +82,8 @@ func run(t *testing.T, c *config) *result {
 
 func TestARunIsMeasuredAndReported(t *testing.T) {
 	dir := t.TempDir()
-	c := parse(t, serve(t), "--mix=export=60,poll=20,abort=20", "--slo=p99-flow=60s", "--slo=errors=0", "--slo=max-status=1us")
+	c := parse(t, serve(t), "--mix=export=60,poll=20,abort=20", "--slo=p99-flow=60s",
+		"--slo=errors=0", "--slo=max-status=1us")
 	r := run(t, c)
 	if r.Wrong > 0 || len(r.Errors) > 0 || r.Patients != 3 {
 		t.Errorf("errors %v, wrong %d, %d patients\n%v", r.Errors, r.Wrong, r.Patients, r.Examples)
@@ -89,7 +94,8 @@ func TestARunIsMeasuredAndReported(t *testing.T) {
 		}
 	}
 	if r.Files < 10*r.Flows[exportAll] || r.Lines < 10*r.Files || r.Bytes < 100*r.Lines {
-		t.Errorf("%d files, %d lines, %d bytes of %d exports", r.Files, r.Lines, r.Bytes, r.Flows[exportAll])
+		t.Errorf("%d files, %d lines, %d bytes of %d exports", r.Files, r.Lines, r.Bytes,
+			r.Flows[exportAll])
 	}
 	for i, s := range r.Steps {
 		if s.Step != steps[i] || s.Count == 0 || s.P50 <= 0 || s.P50 > s.P99 || s.P99 > s.Max+1 {
@@ -105,16 +111,22 @@ func TestARunIsMeasuredAndReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back result
-	if data, err := os.ReadFile(jsonPath); err != nil || json.Unmarshal(data, &back) != nil || back.Lines != r.Lines {
+	if data, err := os.ReadFile(jsonPath); err != nil || json.Unmarshal(data, &back) != nil ||
+		back.Lines != r.Lines {
 		t.Errorf("JSON %v: %+v", err, back)
 	}
 	html, err := os.ReadFile(htmlPath)
-	if err != nil || bytes.Count(html, []byte("<polyline")) < 12 || bytes.Contains(html, []byte("NaN")) || bytes.Contains(html, []byte("Inf")) || !bytes.Contains(html, []byte("broken")) {
-		t.Errorf("page of %d bytes, %d lines: %v", len(html), bytes.Count(html, []byte("<polyline")), err)
+	if err != nil || bytes.Count(html, []byte("<polyline")) < 12 ||
+		bytes.Contains(html, []byte("NaN")) || bytes.Contains(html, []byte("Inf")) ||
+		!bytes.Contains(html, []byte("broken")) {
+		t.Errorf("page of %d bytes, %d lines: %v", len(html),
+			bytes.Count(html, []byte("<polyline")), err)
 	}
 	var table bytes.Buffer
 	r.print(&table)
-	if text := table.String(); !strings.Contains(text, "max-status=1us: BROKEN") || !strings.Contains(text, "p99-flow=60s: kept") {
+	text := table.String()
+	if !strings.Contains(text, "max-status=1us: BROKEN") ||
+		!strings.Contains(text, "p99-flow=60s: kept") {
 		t.Error(text)
 	}
 }
@@ -135,7 +147,9 @@ func TestOpenModelCountsTheWait(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer slow.Close()
-	r := run(t, parse(t, slow.URL, "--auth=none", "--patient=p", "--mix=abort=1", "--rate=50", "--concurrency=1", "--duration=1s"))
+	r := run(t,
+		parse(t, slow.URL, "--auth=none", "--patient=p", "--mix=abort=1", "--rate=50",
+			"--concurrency=1", "--duration=1s"))
 	if r.Flows[abortIt] != 50 {
 		t.Fatalf("%d flows: %v", r.Flows[abortIt], r.Examples)
 	}
@@ -163,7 +177,10 @@ func TestAnExportHasToBeTheSameEachTime(t *testing.T) {
 		key  string
 		sum  verify.Sum
 		same bool
-	}{{"p", of("a", "b"), true}, {"p", of("b", "a"), true}, {"p", of("a", "c"), false}, {"p", of("a", "b", "b"), false}, {"q", of("a", "c"), true}} {
+	}{
+		{"p", of("a", "b"), true}, {"p", of("b", "a"), true}, {"p", of("a", "c"), false},
+		{"p", of("a", "b", "b"), false}, {"q", of("a", "c"), true},
+	} {
 		if got := s.same(c.key, c.sum); got != c.same {
 			t.Errorf("%s: %v", c.key, got)
 		}
@@ -171,7 +188,10 @@ func TestAnExportHasToBeTheSameEachTime(t *testing.T) {
 }
 
 func TestMixAndObjectivesAreRead(t *testing.T) {
-	for _, bad := range []string{"--mix=", "--mix=export", "--mix=export=0", "--mix=walk=1", "--slo=p99=1s", "--slo=p101-status=1s", "--slo=p99-dance=1s", "--slo=errors=x"} {
+	for _, bad := range []string{
+		"--mix=", "--mix=export", "--mix=export=0", "--mix=walk=1", "--slo=p99=1s",
+		"--slo=p101-status=1s", "--slo=p99-dance=1s", "--slo=errors=x",
+	} {
 		k, err := kong.New(&config{})
 		if err != nil {
 			t.Fatal(err)

@@ -1,5 +1,5 @@
-// Command load drives real exports against any server of the EHI Export or Bulk Data API, as many at once as it is told, verifies what
-// it downloads, and reports latencies by step.
+// Command load drives real exports against any server of the EHI Export or Bulk Data API, as
+// many at once as it is told, verifies what it downloads, and reports latencies by step.
 package main
 
 import (
@@ -40,19 +40,22 @@ type config struct {
 	DownloadUsers int           `help:"Files of one export that are downloaded at once." default:"4" env:"EHI_LOAD_DOWNLOAD_USERS"`
 }
 
-// errFailed makes the process exit with 1 after a run that broke an objective or found a wrong file.
+// errFailed makes the process exit with 1 after a run that broke an objective or found a wrong
+// file.
 var errFailed = errors.New("the run failed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	var c config
-	k := kong.Parse(&c, kong.Name("load"), kong.Description("Load generator for EHI and bulk data servers"), kong.UsageOnError(),
+	k := kong.Parse(&c, kong.Name("load"),
+		kong.Description("Load generator for EHI and bulk data servers"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }
 
-// Run drives the load, writes the reports and judges the objectives. An interrupt ends it early, with a report of what was done.
+// Run drives the load, writes the reports and judges the objectives. An interrupt ends it early,
+// with a report of what was done.
 func (c *config) Run(ctx context.Context) error {
 	result, err := drive(ctx, c)
 	if err != nil {
@@ -71,7 +74,8 @@ func (c *config) Run(ctx context.Context) error {
 func (c *config) validate() error {
 	switch {
 	case c.Concurrency < 1 || c.Duration <= 0 || c.Rate < 0 || c.DownloadUsers < 1:
-		return errors.New("--concurrency, --download-users and --duration must be positive, --rate not negative")
+		return errors.New(
+			"--concurrency, --download-users and --duration must be positive, --rate not negative")
 	case c.Auth == "token" && c.Token == "":
 		return errors.New("--auth token needs --token")
 	case len(c.Patient) == 0 && c.Patients < 1:

@@ -33,7 +33,8 @@ func (m *mix) UnmarshalText(text []byte) error {
 		weight, err := strconv.Atoi(value)
 		a := action(name)
 		if err != nil || weight < 0 || a != exportAll && a != pollOnly && a != abortIt {
-			return fmt.Errorf("%q is no share such as export=70; there are export, poll and abort", part)
+			return fmt.Errorf("%q is no share such as export=70; there are export, poll and abort",
+				part)
 		}
 		*m = append(*m, share{a, weight})
 	}
@@ -70,7 +71,8 @@ func (m mix) draw(r *rand.Rand) action {
 	return m[0].action
 }
 
-// objective is what a run has to keep: a percentile or the maximum of a step's latency, or the number of errors.
+// objective is what a run has to keep: a percentile or the maximum of a step's latency, or the
+// number of errors.
 type objective struct {
 	text    string
 	step    step

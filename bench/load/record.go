@@ -28,7 +28,8 @@ const (
 	complete  step = "complete" // from the kick-off's answer to the manifest's
 	download  step = "download" // one file, to its last byte
 	remove    step = "delete"
-	flow      step = "flow" // the whole; in an open model from when it was due, not from when a user was free
+	// the whole; in an open model from when it was due, not from when a user was free
+	flow step = "flow"
 )
 
 var steps = []step{authorize, kickOff, status, complete, download, remove, flow}
@@ -70,7 +71,15 @@ type second struct {
 }
 
 func newRecorder(began time.Time, m meters) *recorder {
-	r := &recorder{meters: m, began: began, hist: map[step]*hdrhistogram.Histogram{}, errors: map[string]int64{}, refused: map[step]int64{}, flows: map[action]int64{}, states: map[string]int{}}
+	r := &recorder{
+		meters:  m,
+		began:   began,
+		hist:    map[step]*hdrhistogram.Histogram{},
+		errors:  map[string]int64{},
+		refused: map[step]int64{},
+		flows:   map[action]int64{},
+		states:  map[string]int{},
+	}
 	for _, s := range steps {
 		r.hist[s] = hdrhistogram.New(leastMicros, mostMicros, digits)
 	}
@@ -104,7 +113,8 @@ func (r *recorder) took(s step, d time.Duration) {
 	telemetry.LoadStepSeconds.WithLabelValues(r.run, string(s)).Observe(d.Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_ = r.hist[s].RecordValue(min(max(d.Microseconds(), leastMicros), mostMicros)) // within its bounds it cannot fail
+	// within its bounds it cannot fail
+	_ = r.hist[s].RecordValue(min(max(d.Microseconds(), leastMicros), mostMicros))
 	if s != flow && s != complete {
 		r.now().Requests++
 	}

@@ -16,7 +16,8 @@ import (
 	"ehi-server/shared/plot"
 )
 
-// result is what a run measured; --json writes it. Times are in milliseconds unless a name says otherwise.
+// result is what a run measured; --json writes it. Times are in milliseconds unless a name says
+// otherwise.
 type result struct {
 	URL      string             `json:"url"`
 	KickOff  string             `json:"kickOff"`
@@ -63,7 +64,10 @@ type objectiveOutcome struct {
 }
 
 // curve is where the plot has points: even in the logarithm of what is left to 100 %.
-var curve = []float64{0.1, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92.5, 95, 97, 98, 99, 99.5, 99.7, 99.9, 99.95, 99.99}
+var curve = []float64{
+	0.1, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92.5, 95, 97, 98, 99, 99.5, 99.7, 99.9, 99.95,
+	99.99,
+}
 
 func newResult(c *config, patients []string, rec *recorder, took time.Duration) *result {
 	rec.mu.Lock()
@@ -72,9 +76,22 @@ func newResult(c *config, patients []string, rec *recorder, took time.Duration) 
 		rec.seconds[last].States = rec.copyStates()
 	}
 	r := &result{
-		URL: c.URL, KickOff: c.Method + " " + c.KickOff, Patients: len(patients), Began: rec.began.UTC(), Seconds: took.Seconds(), Flows: rec.flows, Files: rec.files, Lines: rec.lines,
-		Bytes: rec.bytes, Wrong: rec.wrong, Errors: rec.errors, Refused: rec.refused, Seconds1: rec.seconds, Examples: rec.examples, SLO: []objectiveOutcome{},
-		Model: fmt.Sprintf("closed, %d users", c.Concurrency),
+		URL:      c.URL,
+		KickOff:  c.Method + " " + c.KickOff,
+		Patients: len(patients),
+		Began:    rec.began.UTC(),
+		Seconds:  took.Seconds(),
+		Flows:    rec.flows,
+		Files:    rec.files,
+		Lines:    rec.lines,
+		Bytes:    rec.bytes,
+		Wrong:    rec.wrong,
+		Errors:   rec.errors,
+		Refused:  rec.refused,
+		Seconds1: rec.seconds,
+		Examples: rec.examples,
+		SLO:      []objectiveOutcome{},
+		Model:    fmt.Sprintf("closed, %d users", c.Concurrency),
 	}
 	if c.Rate > 0 {
 		r.Model = fmt.Sprintf("open, %g flows a second, at most %d users", c.Rate, c.Concurrency)
@@ -85,7 +102,16 @@ func newResult(c *config, patients []string, rec *recorder, took time.Duration) 
 			continue
 		}
 		at := func(percent float64) float64 { return float64(h.ValueAtQuantile(percent)) / 1000 }
-		one := stepResult{Step: s, Count: h.TotalCount(), Mean: h.Mean() / 1000, P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: float64(h.Max()) / 1000}
+		one := stepResult{
+			Step:  s,
+			Count: h.TotalCount(),
+			Mean:  h.Mean() / 1000,
+			P50:   at(50),
+			P90:   at(90),
+			P99:   at(99),
+			P999:  at(99.9),
+			Max:   float64(h.Max()) / 1000,
+		}
 		for _, p := range curve {
 			one.Curve = append(one.Curve, point{p, at(p)})
 		}
@@ -116,7 +142,8 @@ func (o objective) outcome(rec *recorder) objectiveOutcome {
 
 // Failed reports whether an objective was broken or an answer was wrong.
 func (r *result) Failed() bool {
-	return r.Wrong > 0 || slices.ContainsFunc(r.SLO, func(o objectiveOutcome) bool { return !o.Kept })
+	return r.Wrong > 0 ||
+		slices.ContainsFunc(r.SLO, func(o objectiveOutcome) bool { return !o.Kept })
 }
 
 // print writes the result as a table.
@@ -125,10 +152,13 @@ func (r *result) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "step\tcount\tp50 ms\tp90 ms\tp99 ms\tp99.9 ms\tmax ms\t")
 	for _, s := range r.Steps {
-		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", s.Step, s.Count, s.P50, s.P90, s.P99, s.P999, s.Max)
+		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", s.Step, s.Count, s.P50, s.P90,
+			s.P99, s.P999, s.Max)
 	}
 	_ = t.Flush() // a table that cannot be printed changes no result
-	fmt.Fprintf(w, "flows %v; %d files, %d lines, %.1f MB verified, %d wrong; refused and tried again %v; errors %v\n",
+	fmt.Fprintf(w,
+		"flows %v; %d files, %d lines, %.1f MB verified, %d wrong; refused and tried again %v; "+
+			"errors %v\n",
 		r.Flows, r.Files, r.Lines, float64(r.Bytes)/1e6, r.Wrong, r.Refused, r.Errors)
 	for _, e := range r.Examples {
 		fmt.Fprintln(w, "  ", e)
@@ -170,7 +200,10 @@ func (r *result) save(jsonPath, htmlPath string) error {
 //go:embed report.html
 var pageText string
 
-var page = template.Must(template.Must(plot.Template.Clone()).New("report").Funcs(template.FuncMap{"sum": total, "mb": func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }}).Parse(pageText))
+var page = template.Must(template.Must(plot.Template.Clone()).New("report").Funcs(template.FuncMap{
+	"sum": total,
+	"mb":  func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) },
+}).Parse(pageText))
 
 func total(m map[action]int64) (n int64) {
 	for _, k := range m {
@@ -183,7 +216,11 @@ func total(m map[action]int64) (n int64) {
 
 // Latencies is the latency of each step by percentile.
 func (r *result) Latencies() plot.Plot {
-	p := plot.Plot{Title: "Latency by percentile", X: plot.Axis{Label: "percent of requests", Scale: plot.Nines}, Y: plot.Axis{Label: "ms", Scale: plot.Logarithmic}}
+	p := plot.Plot{
+		Title: "Latency by percentile",
+		X:     plot.Axis{Label: "percent of requests", Scale: plot.Nines},
+		Y:     plot.Axis{Label: "ms", Scale: plot.Logarithmic},
+	}
 	for _, s := range r.Steps {
 		line := plot.Series{Name: string(s.Step)}
 		for _, c := range s.Curve {
@@ -198,13 +235,16 @@ func (r *result) Latencies() plot.Plot {
 func (r *result) Throughput() plot.Plot {
 	return r.overTime("Throughput", "a second", map[string]func(second) float64{
 		"flows":         func(s second) float64 { return float64(s.Flows) },
-		"MB downloaded": func(s second) float64 { return float64(s.Bytes) / 1e6 }, "errors": func(s second) float64 { return float64(s.Errors) },
+		"MB downloaded": func(s second) float64 { return float64(s.Bytes) / 1e6 },
+		"errors":        func(s second) float64 { return float64(s.Errors) },
 	})
 }
 
 // Requests is how many were answered well in each second.
 func (r *result) Requests() plot.Plot {
-	return r.overTime("Requests", "a second", map[string]func(second) float64{"requests": func(s second) float64 { return float64(s.Requests) }})
+	return r.overTime("Requests", "a second", map[string]func(second) float64{
+		"requests": func(s second) float64 { return float64(s.Requests) },
+	})
 }
 
 // States is the jobs by state at the end of each second.

@@ -71,8 +71,11 @@ func drive(ctx context.Context, c *config) (_ *result, err error) {
 	return newResult(c, patients, rec, time.Since(began)), nil
 }
 
-// issue hands orders out until the time is up: at their times in an open model, else as soon as a user is free.
-func (c *config) issue(ctx context.Context, patients []string, began time.Time, orders chan<- order) {
+// issue hands orders out until the time is up: at their times in an open model, else as soon as
+// a user is free.
+func (c *config) issue(
+	ctx context.Context, patients []string, began time.Time, orders chan<- order,
+) {
 	random := rand.New(rand.NewPCG(c.Seed, 0))
 	end := time.NewTimer(c.Duration)
 	defer end.Stop()
@@ -105,7 +108,9 @@ func (c *config) watch(rec *recorder) (stop func()) {
 	if c.Quiet {
 		return func() {}
 	}
-	bar := progressbar.NewOptions64(int64(c.Duration/time.Second), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(false))
+	bar := progressbar.NewOptions64(int64(c.Duration/time.Second),
+		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetWidth(30),
+		progressbar.OptionSetPredictTime(false))
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -117,7 +122,8 @@ func (c *config) watch(rec *recorder) (stop func()) {
 				return
 			case <-t.C:
 				bar.Describe(rec.summary())
-				_ = bar.Set64(min(int64(time.Since(rec.began)/time.Second), bar.GetMax64())) // a bar that cannot be drawn stops nothing
+				// a bar that cannot be drawn stops nothing
+				_ = bar.Set64(min(int64(time.Since(rec.began)/time.Second), bar.GetMax64()))
 			}
 		}
 	})
@@ -139,5 +145,6 @@ func (r *recorder) summary() string {
 	for _, n := range r.errors {
 		failed += n
 	}
-	return fmt.Sprintf("%d flows, %d MB, %d errors, jobs %v", flows, r.bytes/1e6, failed, r.copyStates())
+	return fmt.Sprintf("%d flows, %d MB, %d errors, jobs %v", flows, r.bytes/1e6, failed,
+		r.copyStates())
 }

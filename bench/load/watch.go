@@ -18,7 +18,8 @@ type meters struct{ run string }
 
 // begun tells what the run is.
 func (m meters) begun(c *config, at time.Time) {
-	telemetry.LoadRun.WithLabelValues(m.run, c.URL, c.Mix.String(), strconv.Itoa(c.Concurrency), strconv.FormatFloat(c.Rate, 'g', -1, 64)).Set(float64(at.Unix()))
+	telemetry.LoadRun.WithLabelValues(m.run, c.URL, c.Mix.String(), strconv.Itoa(c.Concurrency),
+		strconv.FormatFloat(c.Rate, 'g', -1, 64)).Set(float64(at.Unix()))
 }
 
 // scraped is a /metrics that knows when it was asked last.
@@ -39,7 +40,8 @@ func (s *scraped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.next = make(chan struct{})
 }
 
-// lastScrape is how long an ended run waits for Prometheus to see its last figures, where it was looked at before.
+// lastScrape is how long an ended run waits for Prometheus to see its last figures, where it was
+// looked at before.
 const lastScrape = time.Minute
 
 // serve tells Prometheus of the run; stop waits until its end has been seen.

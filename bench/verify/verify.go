@@ -1,5 +1,5 @@
-// Package verify checks what a server exports, as the tools of bench download it: each file against its manifest, and a whole export
-// against what it has to be.
+// Package verify checks what a server exports, as the tools of bench download it: each file
+// against its manifest, and a whole export against what it has to be.
 package verify
 
 import (
@@ -16,7 +16,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// ErrWrong is an answer that cannot be right: a file that is not what its manifest says, or an export that is not what it has to be.
+// ErrWrong is an answer that cannot be right: a file that is not what its manifest says, or an
+// export that is not what it has to be.
 var ErrWrong = errors.New("wrong answer")
 
 // Wrongf makes an ErrWrong.
@@ -59,8 +60,9 @@ func (s *Sum) add(other [32]byte) {
 	}
 }
 
-// File downloads one file of a manifest and checks it: as many resources as its manifest says, each a resource of its type, none empty, the
-// last one ended (REAL-3). Errors: ErrWrong, or the client's.
+// File downloads one file of a manifest and checks it: as many resources as its manifest says,
+// each a resource of its type, none empty, the last one ended (REAL-3). Errors: ErrWrong, or the
+// client's.
 func File(ctx context.Context, c *client.Client, e ehi.ManifestEntry) (t Tally, err error) {
 	err = c.Stream(ctx, e.URL, func(r io.Reader) error {
 		t = Tally{}
@@ -104,8 +106,8 @@ func lines(r io.Reader, e ehi.ManifestEntry, t *Tally) error {
 	}
 }
 
-// isHeader reports whether a line begins the block of a patient in a file that is organized by patient
-// (Bulk Data Access 3.0.0, "Bulk Data Output File Organization").
+// isHeader reports whether a line begins the block of a patient in a file that is organized by
+// patient (Bulk Data Access 3.0.0, "Bulk Data Output File Organization").
 func isHeader(line []byte) bool {
 	var v struct {
 		ResourceType string `json:"resourceType"`
@@ -117,7 +119,8 @@ func isHeader(line []byte) bool {
 		v.ResourceType == "Parameters" && len(v.Parameter) > 0 && v.Parameter[0].Name == "header"
 }
 
-// ofType reports whether a line is a JSON object of a resource type, wherever in it the type stands; "" is any type.
+// ofType reports whether a line is a JSON object of a resource type, wherever in it the type
+// stands; "" is any type.
 func ofType(line []byte, typ string) bool {
 	if typ == "" || bytes.HasPrefix(line, []byte(`{"resourceType":"`+typ+`"`)) {
 		return json.Valid(line)

@@ -19,8 +19,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A file that is not what its manifest says is found out.
 func TestWrongFilesAreFoundOut(t *testing.T) {
-	const good = `{"resourceType":"Patient","id":"1"}` + "\n" + `{"id":"2","resourceType":"Patient"}` + "\n"
-	long := `{"resourceType":"Patient","id":"3","text":"` + strings.Repeat("x", 200_000) + `"}` + "\n"
+	const good = `{"resourceType":"Patient","id":"1"}` + "\n" +
+		`{"id":"2","resourceType":"Patient"}` + "\n"
+	long := `{"resourceType":"Patient","id":"3","text":"` + strings.Repeat("x", 200_000) + `"}` +
+		"\n"
 	for name, want := range map[string]struct {
 		body  string
 		count int64
@@ -41,9 +43,12 @@ func TestWrongFilesAreFoundOut(t *testing.T) {
 
 // The headers of a file that is organized by patient are no resources.
 func TestHeadersAreNotCounted(t *testing.T) {
-	const header = `{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/1"}}]}` + "\n"
-	const spelt = `{"parameter":[{"valueReference":{"reference":"Patient/2"},"name":"header"}], "resourceType" : "Parameters"}` + "\n"
-	const resources = `{"resourceType":"Patient","id":"1"}` + "\n" + `{"resourceType":"Observation","id":"2"}` + "\n"
+	const header = `{"resourceType":"Parameters","parameter":[{"name":"header",` +
+		`"valueReference":{"reference":"Patient/1"}}]}` + "\n"
+	const spelt = `{"parameter":[{"valueReference":{"reference":"Patient/2"},` +
+		`"name":"header"}], "resourceType" : "Parameters"}` + "\n"
+	const resources = `{"resourceType":"Patient","id":"1"}` + "\n" +
+		`{"resourceType":"Observation","id":"2"}` + "\n"
 	wrongOrRight(t, "two blocks", "", header+resources+spelt+resources, 4, true)
 	wrongOrRight(t, "headers counted", "", header+resources+spelt+resources, 6, false)
 	wrongOrRight(t, "by type", "Parameters", header, 1, true)
@@ -52,12 +57,20 @@ func TestHeadersAreNotCounted(t *testing.T) {
 // wrongOrRight downloads a file with a body and compares what is found of it.
 func wrongOrRight(t *testing.T, name, typ, body string, count int64, right bool) {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, body)
+	}))
 	defer server.Close()
 	c := client.New(server.URL)
 	defer c.Close()
-	f, err := verify.File(t.Context(), c, ehi.ManifestEntry{Type: typ, URL: server.URL, Count: count})
-	if found := err == nil; found != right || !found && !errors.Is(err, verify.ErrWrong) || found && f.Bytes != int64(len(body)) {
+	f, err := verify.File(t.Context(), c, ehi.ManifestEntry{
+		Type:  typ,
+		URL:   server.URL,
+		Count: count,
+	})
+	found := err == nil
+	if found != right || !found && !errors.Is(err, verify.ErrWrong) ||
+		found && f.Bytes != int64(len(body)) {
 		t.Errorf("%s: %d bytes, %v", name, f.Bytes, err)
 	}
 }

@@ -1,5 +1,6 @@
-// Package grafana is the dashboards that show the server's metrics. They are written here and rendered to dashboards/*.json, which Grafana
-// is provisioned with; `go test ./deploy/grafana -update` renders them anew.
+// Package grafana is the dashboards that show the server's metrics. They are written here and
+// rendered to dashboards/*.json, which Grafana is provisioned with; `go test ./deploy/grafana
+// -update` renders them anew.
 package grafana
 
 import (
@@ -36,8 +37,8 @@ type Panel struct {
 	Stacked bool
 }
 
-// Query is one PromQL expression; $instance, $lane, $type and $run stand for what the viewer chose. Idle says that a server under ordinary
-// load has nothing to show for it.
+// Query is one PromQL expression; $instance, $lane, $type and $run stand for what the viewer
+// chose. Idle says that a server under ordinary load has nothing to show for it.
 type Query struct {
 	Expr, Legend string
 	Idle         bool
@@ -46,19 +47,29 @@ type Query struct {
 // Render makes the JSON that Grafana takes.
 func (b Board) Render() ([]byte, error) {
 	//lint:ignore SA1019 the newer schema is taken by the newest Grafana only, this one by every one that is provisioned with files
-	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.ID).Description(b.About).Tags([]string{"ehi"}).Refresh("10s").Time("now-30m", "now").
+	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.ID).Description(b.About).Tags([]string{
+		"ehi",
+	}).Refresh("10s").Time("now-30m", "now").
 		Timezone(common.TimeZoneBrowser).Readonly().Tooltip(dashboard.DashboardCursorSyncCrosshair).
-		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
-		Link(dashboard.NewDashboardLinkBuilder("EHI").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{"ehi"}).AsDropdown(true).KeepTime(true).IncludeVars(true))
+		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").
+			Type("prometheus")).
+		Link(dashboard.NewDashboardLinkBuilder("EHI").Type(dashboard.DashboardLinkTypeDashboards).
+			Tags([]string{"ehi"}).AsDropdown(true).KeepTime(true).IncludeVars(true))
 	for _, v := range variables {
 		if b.uses(v.name) {
-			d.WithVariable(dashboard.NewQueryVariableBuilder(v.name).Label(v.label).Datasource(source()).Multi(true).IncludeAll(true).AllValue(".+").
-				Query(dashboard.StringOrMap{String: cog.ToPtr(v.values)}).Refresh(dashboard.VariableRefreshOnTimeRangeChanged))
+			d.WithVariable(dashboard.NewQueryVariableBuilder(v.name).Label(v.label).
+				Datasource(source()).Multi(true).IncludeAll(true).AllValue(".+").
+				Query(dashboard.StringOrMap{
+					String: cog.ToPtr(v.values),
+				}).Refresh(dashboard.VariableRefreshOnTimeRangeChanged))
 		}
 	}
 	if b.Runs {
-		d.Annotation(dashboard.NewAnnotationQueryBuilder().Name("Runs").Datasource(source()).Enable(true).IconColor("purple").
-			Expr(`ehi_load_run_start_timestamp_seconds{run=~"$run"} * 1000`).UseValueForTime(true).TitleFormat("{{run}}").TextFormat("{{url}}, {{mix}}, concurrency {{concurrency}}, rate {{rate}}"))
+		d.Annotation(dashboard.NewAnnotationQueryBuilder().Name("Runs").Datasource(source()).
+			Enable(true).IconColor("purple").
+			Expr(`ehi_load_run_start_timestamp_seconds{run=~"$run"} * 1000`).UseValueForTime(true).
+			TitleFormat("{{run}}").TextFormat(
+			"{{url}}, {{mix}}, concurrency {{concurrency}}, rate {{rate}}"))
 	}
 	for _, p := range b.Panels {
 		d.WithPanel(p.build())
@@ -96,13 +107,20 @@ func source() common.DataSourceRef {
 }
 
 func (p Panel) build() *timeseries.PanelBuilder {
-	t := timeseries.NewPanelBuilder().Title(p.Title).Description(p.About).Unit(p.Unit).Min(0).Height(8).Span(12).Datasource(source()).
+	t := timeseries.NewPanelBuilder().Title(p.Title).Description(p.About).Unit(p.Unit).Min(0).
+		Height(8).Span(12).Datasource(source()).
 		LineWidth(1).FillOpacity(10).ShowPoints(common.VisibilityModeNever).
-		Legend(common.NewVizLegendOptionsBuilder().DisplayMode(common.LegendDisplayModeTable).Placement(common.LegendPlacementBottom).ShowLegend(true).Calcs([]string{"lastNotNull", "max"})).
-		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending)).
-		Thresholds(dashboard.NewThresholdsConfigBuilder().Mode(dashboard.ThresholdsModeAbsolute).Steps(p.steps()))
+		Legend(common.NewVizLegendOptionsBuilder().DisplayMode(common.LegendDisplayModeTable).
+			Placement(common.LegendPlacementBottom).ShowLegend(true).Calcs([]string{
+			"lastNotNull", "max",
+		})).
+		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(
+			common.SortOrderDescending)).
+		Thresholds(dashboard.NewThresholdsConfigBuilder().Mode(
+			dashboard.ThresholdsModeAbsolute).Steps(p.steps()))
 	if p.Warn > 0 || p.Bad > 0 {
-		t.ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
+		t.ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(
+			common.GraphThresholdsStyleModeDashed))
 	}
 	if p.Stacked {
 		t.Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal))

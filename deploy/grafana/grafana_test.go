@@ -32,13 +32,15 @@ func TestRenderedDashboardsAreUpToDate(t *testing.T) {
 		if wrong := againstSchema(want); wrong != "" {
 			t.Errorf("%s: %s", path, wrong)
 		}
-		if againstSchema([]byte(strings.Replace(string(want), `"graphTooltip"`, `"graphTooltips"`, 1))) == "" {
+		if againstSchema(
+			[]byte(strings.Replace(string(want), `"graphTooltip"`, `"graphTooltips"`, 1))) == "" {
 			t.Errorf("%s: the schema knows a field that there is not", path)
 		}
 	}
 }
 
-// againstSchema says what of a dashboard is not as Grafana's own schema, as its SDK has it: unknown fields, and such as lack.
+// againstSchema says what of a dashboard is not as Grafana's own schema, as its SDK has it:
+// unknown fields, and such as lack.
 func againstSchema(data []byte) string {
 	//lint:ignore SA1019 see Render
 	var d dashboard.Dashboard
@@ -52,8 +54,8 @@ func againstSchema(data []byte) string {
 	return ""
 }
 
-// Every panel asks a question, says how to read the answer and in which unit, and reads metrics that there are, of the instances that
-// are chosen.
+// Every panel asks a question, says how to read the answer and in which unit, and reads metrics
+// that there are, of the instances that are chosen.
 func TestPanelsAreWellFormed(t *testing.T) {
 	known := map[string]bool{}
 	for _, d := range telemetry.Definitions() {
@@ -62,11 +64,13 @@ func TestPanelsAreWellFormed(t *testing.T) {
 	shown := map[string]bool{}
 	for _, b := range grafana.Boards() {
 		for _, p := range b.Panels {
-			if !strings.HasSuffix(p.Title, "?") || len(p.About) < 10 || p.Unit == "" || len(p.Queries) == 0 {
+			if !strings.HasSuffix(p.Title, "?") || len(p.About) < 10 || p.Unit == "" ||
+				len(p.Queries) == 0 {
 				t.Errorf("%s: %+v", b.ID, p)
 			}
 			for _, q := range p.Queries {
-				if !strings.Contains(q.Expr, `instance=~"$instance"`) && !strings.Contains(q.Expr, `run=~"$run"`) || q.Legend == "" {
+				if !strings.Contains(q.Expr, `instance=~"$instance"`) &&
+					!strings.Contains(q.Expr, `run=~"$run"`) || q.Legend == "" {
 					t.Errorf("%s, %s: %+v", b.ID, p.Title, q)
 				}
 				for _, name := range regexp.MustCompile(`\behi_\w+`).FindAllString(q.Expr, -1) {

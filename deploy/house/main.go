@@ -1,6 +1,7 @@
-// Command house measures the shape of the workspace's Go code and prints it as Markdown: packages and their lines, the
-// largest method sets, how long functions and files are, lines that are too wide, who imports JetStream, and how much
-// test there is for each package. It takes the root of the workspace, by default the working directory.
+// Command house measures the shape of the workspace's Go code and prints it as Markdown:
+// packages and their lines, the largest method sets, how long functions and files are, lines
+// that are too wide, who imports JetStream, and how much test there is for each package. It
+// takes the root of the workspace, by default the working directory.
 package main
 
 import (
@@ -71,7 +72,8 @@ func measure(root string) (*house, error) {
 		switch {
 		case err != nil:
 			return err
-		case e.IsDir() && (e.Name() == "testdata" || strings.HasPrefix(e.Name(), ".") && path != root):
+		case e.IsDir() &&
+			(e.Name() == "testdata" || strings.HasPrefix(e.Name(), ".") && path != root):
 			return fs.SkipDir
 		case e.IsDir() || !strings.HasSuffix(path, ".go"):
 			return nil
@@ -128,7 +130,10 @@ func (h *house) add(name string, text []byte) error {
 			p.methods[of]++
 			label = name + ": " + of + "." + fn.Name.Name
 		}
-		h.functions = append(h.functions, span{label, set.Position(fn.End()).Line - set.Position(fn.Pos()).Line + 1})
+		h.functions = append(h.functions, span{
+			label,
+			set.Position(fn.End()).Line - set.Position(fn.Pos()).Line + 1,
+		})
 	}
 	return nil
 }
@@ -182,9 +187,11 @@ func (h *house) print(w io.Writer) {
 			importers = append(importers, name)
 		}
 	}
-	fmt.Fprintf(w, "%d packages, %d lines of code, %d of test (%.2f to 1), %d lines over %d columns\n\n",
+	fmt.Fprintf(w,
+		"%d packages, %d lines of code, %d of test (%.2f to 1), %d lines over %d columns\n\n",
 		packages, code, tests, ratio(tests, code), h.wide, width)
-	fmt.Fprintf(w, "| lines of | median | p95 | max | the longest |\n| --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(w,
+		"| lines of | median | p95 | max | the longest |\n| --- | --- | --- | --- | --- |\n")
 	for _, of := range []struct {
 		what  string
 		spans []span
@@ -199,10 +206,12 @@ func (h *house) print(w io.Writer) {
 		fmt.Fprintf(w, "| %s | %d |\n", s.name, s.lines)
 	}
 	fmt.Fprintf(w, "\nImports of JetStream: %s\n", strings.Join(importers, ", "))
-	fmt.Fprintf(w, "\n| package | files | lines | test | test to code |\n| --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(w,
+		"\n| package | files | lines | test | test to code |\n| --- | --- | --- | --- | --- |\n")
 	for _, name := range slices.Sorted(maps.Keys(h.packages)) {
 		p := h.packages[name]
-		fmt.Fprintf(w, "| %s | %d | %d | %d | %.2f |\n", name, p.files, p.lines, p.tests, ratio(p.tests, p.lines))
+		fmt.Fprintf(w, "| %s | %d | %d | %d | %.2f |\n", name, p.files, p.lines, p.tests,
+			ratio(p.tests, p.lines))
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 func TestAHouseIsMeasured(t *testing.T) {
 	root := t.TempDir()
 	for name, text := range map[string]string{
-		"a/a.go": "package a\n\nimport _ \"" + jetstream + "\"\n\ntype T struct{}\n\nfunc (T) One() {\n}\n\n" +
+		"a/a.go": "package a\n\nimport _ \"" + jetstream +
+			"\"\n\ntype T struct{}\n\nfunc (T) One() {\n}\n\n" +
 			"func (*T) Two() {\n\t_ = 1\n}\n\nfunc three() {}\n",
-		"a/a_test.go":       "package a\n\n// " + strings.Repeat("x", width) + "\n",
-		"b/b.go":            "package b\n\ntype L[E any] []E\n\nfunc (l L[E]) Len() int { return len(l) }\n",
+		"a/a_test.go": "package a\n\n// " + strings.Repeat("x", width) + "\n",
+		"b/b.go": "package b\n\ntype L[E any] []E\n\nfunc (l L[E]) Len() int { return " +
+			"len(l) }\n",
 		"b/testdata/bad.go": "this is no Go\n",
 	} {
 		path := filepath.Join(root, name)

@@ -1,5 +1,5 @@
-// Command report draws the dashboards without Grafana: it asks a Prometheus every query of every panel, and writes one self-contained
-// page.
+// Command report draws the dashboards without Grafana: it asks a Prometheus every query of every
+// panel, and writes one self-contained page.
 package main
 
 import (
@@ -42,7 +42,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	var c config
-	k := kong.Parse(&c, kong.Name("report"), kong.Description("The dashboards as a page, without Grafana"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	k := kong.Parse(&c, kong.Name("report"),
+		kong.Description("The dashboards as a page, without Grafana"), kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }
 
@@ -105,18 +107,36 @@ const mostLines = 7
 func (c *config) board(ctx context.Context, prometheus v1.API, b grafana.Board) (board, error) {
 	out := board{Board: b}
 	if b.Runs {
-		began, _, _, err := prometheus.Query(ctx, c.fill(`max by (run, url, mix, concurrency, rate) (last_over_time(ehi_load_run_start_timestamp_seconds{run=~"$run"}[$__range]))`), c.Until)
+		began, _, _, err := prometheus.Query(ctx,
+			c.fill(`max by (run, url, mix, concurrency, rate) `+
+				`(last_over_time(ehi_load_run_start_timestamp_seconds{run=~"$run"}[$__range]))`),
+			c.Until)
 		if err != nil {
 			return out, fmt.Errorf("runs: %w", err)
 		}
 		for _, s := range began.(model.Vector) {
 			l := s.Metric
-			out.Marks = append(out.Marks, mark{string(l["run"]), fmt.Sprintf("%s, %s, concurrency %s, rate %s", l["url"], l["mix"], l["concurrency"], l["rate"]), time.Unix(int64(s.Value), 0).UTC()})
+			out.Marks = append(out.Marks, mark{
+				string(l["run"]),
+				fmt.Sprintf("%s, %s, concurrency %s, rate %s", l["url"], l["mix"], l["concurrency"],
+					l["rate"]),
+				time.Unix(int64(s.Value), 0).UTC(),
+			})
 		}
 		slices.SortFunc(out.Marks, func(a, b mark) int { return a.At.Compare(b.At) })
 	}
 	for _, p := range b.Panels {
-		drawn := panel{Panel: p, Plot: plot.Plot{Title: p.Title, X: plot.Axis{Scale: plot.Time, Format: c.clock}, Y: plot.Axis{Label: label(p.Unit), Format: func(v float64) string { return inUnit(v, p.Unit) }}}}
+		drawn := panel{
+			Panel: p,
+			Plot: plot.Plot{
+				Title: p.Title,
+				X:     plot.Axis{Scale: plot.Time, Format: c.clock},
+				Y: plot.Axis{
+					Label:  label(p.Unit),
+					Format: func(v float64) string { return inUnit(v, p.Unit) },
+				},
+			},
+		}
 		for _, q := range p.Queries {
 			lines, err := c.lines(ctx, prometheus, q)
 			if err != nil {
@@ -124,7 +144,9 @@ func (c *config) board(ctx context.Context, prometheus v1.API, b grafana.Board) 
 			}
 			drawn.Plot.Series = append(drawn.Plot.Series, lines...)
 		}
-		slices.SortStableFunc(drawn.Plot.Series, func(a, b plot.Series) int { return cmp.Compare(highest(b), highest(a)) })
+		slices.SortStableFunc(drawn.Plot.Series, func(a, b plot.Series) int {
+			return cmp.Compare(highest(b), highest(a))
+		})
 		if n := len(drawn.Plot.Series); n > mostLines {
 			drawn.Unseen, drawn.Plot.Series = n-mostLines, drawn.Plot.Series[:mostLines]
 		}
@@ -134,19 +156,28 @@ func (c *config) board(ctx context.Context, prometheus v1.API, b grafana.Board) 
 }
 
 // step is the time between two points.
-func (c *config) step() time.Duration { return max(time.Second, (c.Last / points).Round(time.Second)) }
+func (c *config) step() time.Duration {
+	return max(time.Second, (c.Last / points).Round(time.Second))
+}
 
 // fill puts what the viewer chose in place of the variables, as Grafana does.
 func (c *config) fill(expr string) string {
 	rate := max(4*c.ScrapeInterval, c.step()+c.ScrapeInterval)
-	return strings.NewReplacer("$__rate_interval", seconds(rate), "$__range", seconds(c.Last), "$instance", c.Instance, "$run", c.Runs, "$lane", ".+", "$type", ".+").Replace(expr)
+	return strings.NewReplacer("$__rate_interval", seconds(rate), "$__range", seconds(c.Last),
+		"$instance", c.Instance, "$run", c.Runs, "$lane", ".+", "$type", ".+").Replace(expr)
 }
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + "s" }
 
 // lines are the answers to a query over the time of the report.
-func (c *config) lines(ctx context.Context, prometheus v1.API, q grafana.Query) (out []plot.Series, err error) {
-	answer, _, _, err := prometheus.QueryRange(ctx, c.fill(q.Expr), v1.Range{Start: c.Until.Add(-c.Last), End: c.Until, Step: c.step()})
+func (c *config) lines(
+	ctx context.Context, prometheus v1.API, q grafana.Query,
+) (out []plot.Series, err error) {
+	answer, _, _, err := prometheus.QueryRange(ctx, c.fill(q.Expr), v1.Range{
+		Start: c.Until.Add(-c.Last),
+		End:   c.Until,
+		Step:  c.step(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +234,8 @@ func inUnit(v float64, unit string) string {
 			return "0"
 		}
 		if abs := math.Abs(v); abs >= 120 {
-			return strings.Replace(time.Duration(v*float64(time.Second)).Round(time.Second).String(), "m0s", "m", 1)
+			return strings.Replace(
+				time.Duration(v*float64(time.Second)).Round(time.Second).String(), "m0s", "m", 1)
 		} else if abs < 0.001 {
 			return short(v*1e6) + " µs"
 		} else if abs < 1 {
@@ -242,4 +274,6 @@ func short(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) }
 //go:embed report.html
 var pageText string
 
-var page = template.Must(template.Must(plot.Template.Clone()).New("report").Funcs(template.FuncMap{"value": inUnit}).Parse(pageText))
+var page = template.Must(template.Must(plot.Template.Clone()).New("report").Funcs(template.FuncMap{
+	"value": inUnit,
+}).Parse(pageText))

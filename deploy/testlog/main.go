@@ -71,7 +71,9 @@ func read(r io.Reader, w io.Writer) (skipped string, failed bool, err error) {
 }
 
 // handle keeps what a test says until it ends.
-func (e event) handle(w io.Writer, said map[[2]string]*strings.Builder, reasons map[string][]string) error {
+func (e event) handle(
+	w io.Writer, said map[[2]string]*strings.Builder, reasons map[string][]string,
+) error {
 	key := [2]string{e.Package, e.Test}
 	switch e.Action {
 	case "build-output":

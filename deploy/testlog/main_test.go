@@ -11,12 +11,16 @@ func TestTestlogTellsFailuresAndListsSkippedTests(t *testing.T) {
 	in := strings.Join([]string{
 		`{"Action":"build-output","ImportPath":"p/b","Output":"b.go:1: undefined\n"}`,
 		`{"Action":"run","Package":"p/a","Test":"TestGood"}`,
-		`{"Action":"output","Package":"p/a","Test":"TestGood","Output":"    a_test.go:3: chatter\n"}`,
+		`{"Action":"output","Package":"p/a","Test":"TestGood",` +
+			`"Output":"    a_test.go:3: chatter\n"}`,
 		`{"Action":"pass","Package":"p/a","Test":"TestGood"}`,
 		`{"Action":"output","Package":"p/a","Test":"TestTwo","Output":"=== RUN   TestTwo\n"}`,
-		`{"Action":"output","Package":"p/a","Test":"TestOne","Output":"    tools_test.go:24: npm is absent\n"}`,
-		`{"Action":"output","Package":"p/a","Test":"TestTwo","Output":"    other_test.go:9: npm is absent\n"}`,
-		`{"Action":"output","Package":"p/a","Test":"TestTwo","Output":"--- SKIP: TestTwo (0.00s)\n"}`,
+		`{"Action":"output","Package":"p/a","Test":"TestOne","Output":"    tools_test.go:24: npm ` +
+			`is absent\n"}`,
+		`{"Action":"output","Package":"p/a","Test":"TestTwo","Output":"    other_test.go:9: npm ` +
+			`is absent\n"}`,
+		`{"Action":"output","Package":"p/a","Test":"TestTwo",` +
+			`"Output":"--- SKIP: TestTwo (0.00s)\n"}`,
 		`{"Action":"skip","Package":"p/a","Test":"TestTwo"}`,
 		`{"Action":"skip","Package":"p/a","Test":"TestOne"}`,
 		`{"Action":"output","Package":"p/a","Test":"TestBad","Output":"    a_test.go:8: wrong\n"}`,
@@ -33,7 +37,8 @@ func TestTestlogTellsFailuresAndListsSkippedTests(t *testing.T) {
 	if err != nil || !failed {
 		t.Errorf("failed is %v, %v", failed, err)
 	}
-	want := "b.go:1: undefined\n    a_test.go:8: wrong\nFAIL\tp/a\t0.1s\nok  \tp/d\t0.2s\ngo: something else\n"
+	want := "b.go:1: undefined\n    a_test.go:8: wrong\nFAIL\tp/a\t0.1s\nok  \tp/d\t0.2s\ngo: " +
+		"something else\n"
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Error(d)
 	}

@@ -15,7 +15,10 @@ var damages = []struct {
 	name string
 	do   func(rng *rand.Rand, path string, data []byte) (bool, error)
 }{
-	{"lost", func(_ *rand.Rand, path string, _ []byte) (bool, error) { return true, os.Remove(path) }},
+	{
+		"lost",
+		func(_ *rand.Rand, path string, _ []byte) (bool, error) { return true, os.Remove(path) },
+	},
 	{"cut", func(rng *rand.Rand, path string, data []byte) (bool, error) {
 		if len(data) == 0 {
 			return false, nil
@@ -42,7 +45,8 @@ var damages = []struct {
 	}},
 }
 
-// overwrite writes a part of a file where it stands, as a disk goes bad below a server that has it open.
+// overwrite writes a part of a file where it stands, as a disk goes bad below a server that has
+// it open.
 func overwrite(path string, data []byte, from, to int) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -85,7 +89,8 @@ func harmOne(rng *rand.Rand, data string) (h harm, err error) {
 		}
 		return h, nil
 	}
-	for range 100 { // a folder's kinds of files as often as each other, however many files there are of one
+	// a folder's kinds of files as often as each other, however many files there are of one
+	for range 100 {
 		of := kinds(files)
 		kind := of[rng.IntN(len(of))]
 		h.path = kind[rng.IntN(len(kind))]
@@ -98,7 +103,9 @@ func harmOne(rng *rand.Rand, data string) (h harm, err error) {
 	return h, fmt.Errorf("nothing in %s could be damaged", data)
 }
 
-func harmFile(rng *rand.Rand, data, file string, do func(*rand.Rand, string, []byte) (bool, error)) (bool, error) {
+func harmFile(
+	rng *rand.Rand, data, file string, do func(*rand.Rand, string, []byte) (bool, error),
+) (bool, error) {
 	path := filepath.Join(data, file)
 	content, err := os.ReadFile(path)
 	if os.IsNotExist(err) { // a running server has removed it

@@ -1,8 +1,10 @@
-// Command storm damages whatever a server keeps, at random, and looks at what the server makes of it. In each round a copy of a data
-// folder with records and finished exports loses a file or a folder, or files in it are cut short, zeroed in part or have bits flipped,
-// before the server starts or while it runs. Only three outcomes are allowed: everything is as before; the server refuses to start with
-// a message that names what is damaged; or the export or record in question is reported as damaged. Whatever else comes of it is a
-// fault: another content, data of others, demo patients, a file removed that was whole, a panic, a hang.
+// Command storm damages whatever a server keeps, at random, and looks at what the server makes
+// of it. In each round a copy of a data folder with records and finished exports loses a file or
+// a folder, or files in it are cut short, zeroed in part or have bits flipped, before the server
+// starts or while it runs. Only three outcomes are allowed: everything is as before; the server
+// refuses to start with a message that names what is damaged; or the export or record in
+// question is reported as damaged. Whatever else comes of it is a fault: another content, data
+// of others, demo patients, a file removed that was whole, a panic, a hang.
 package main
 
 import (
@@ -38,7 +40,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	var c config
-	k := kong.Parse(&c, kong.Name("storm"), kong.Description("Damages data folders of the EHI export server"), kong.UsageOnError(),
+	k := kong.Parse(&c, kong.Name("storm"),
+		kong.Description("Damages data folders of the EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }
@@ -75,7 +78,11 @@ func (c *config) Run(ctx context.Context) (err error) {
 		if c.Only >= 0 && n != c.Only {
 			continue
 		}
-		r := &round{storm: s, rng: rand.New(rand.NewPCG(c.Seed, uint64(n))), dir: filepath.Join(dir, fmt.Sprintf("round-%d", n))}
+		r := &round{
+			storm: s,
+			rng:   rand.New(rand.NewPCG(c.Seed, uint64(n))),
+			dir:   filepath.Join(dir, fmt.Sprintf("round-%d", n)),
+		}
 		if err := r.run(ctx); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
@@ -93,7 +100,8 @@ func (c *config) Run(ctx context.Context) (err error) {
 		}
 	}
 	total := 0
-	for _, name := range slices.SortedFunc(maps.Keys(outcomes), func(a, b string) int { return cmp.Compare(outcomes[b], outcomes[a]) }) {
+	for _, name := range slices.SortedFunc(maps.Keys(outcomes),
+		func(a, b string) int { return cmp.Compare(outcomes[b], outcomes[a]) }) {
 		fmt.Printf("%6d  %s\n", outcomes[name], name)
 		total += outcomes[name]
 	}

@@ -46,7 +46,13 @@ type storm struct {
 
 // prepare makes the data: patients, and exports of them.
 func prepare(ctx context.Context, c *config, dir, binary string) (*storm, error) {
-	s := &storm{config: c, binary: binary, closed: filepath.Join(dir, "closed"), killed: filepath.Join(dir, "killed"), fresh: map[string]string{}}
+	s := &storm{
+		config: c,
+		binary: binary,
+		closed: filepath.Join(dir, "closed"),
+		killed: filepath.Join(dir, "killed"),
+		fresh:  map[string]string{},
+	}
 	if err := s.fill(ctx); err != nil {
 		return nil, err
 	}
@@ -72,8 +78,8 @@ func prepare(ctx context.Context, c *config, dir, binary string) (*storm, error)
 	return s, errors.Join(err, p.end(syscall.SIGTERM, time.Minute))
 }
 
-// copyLiving copies the folder of a server that does nothing any more but renew what NATS keeps of its consumers:
-// a file that goes while it is copied has the copy made again.
+// copyLiving copies the folder of a server that does nothing any more but renew what NATS keeps
+// of its consumers: a file that goes while it is copied has the copy made again.
 func (s *storm) copyLiving() (err error) {
 	for range 10 {
 		err = os.CopyFS(s.killed, os.DirFS(s.closed))
@@ -94,7 +100,8 @@ func (s *storm) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	made := synthetic.Config{Patients: s.Patients, Resources: 60, Seed: s.Seed + 1_000_000} // and not that of demo patients
+	// and not that of demo patients
+	made := synthetic.Config{Patients: s.Patients, Resources: 60, Seed: s.Seed + 1_000_000}
 	if err := store.Generate(ctx, made, time.Now(), func(int, int) {}); err != nil {
 		return err
 	}
@@ -111,7 +118,11 @@ func (s *storm) export(ctx context.Context, anybody *client.Client) error {
 	if err != nil {
 		return err
 	}
-	for _, target := range []string{"/fhir/$export", "/fhir/Patient/$export?_type=Observation", "/no-form/auto-approve/fhir/$ehi-export"} {
+	for _, target := range []string{
+		"/fhir/$export",
+		"/fhir/Patient/$export?_type=Observation",
+		"/no-form/auto-approve/fhir/$ehi-export",
+	} {
 		j, err := c.Start(ctx, "POST", target, nil)
 		if err != nil {
 			return err

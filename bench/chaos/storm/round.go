@@ -67,7 +67,8 @@ func (r *round) run(ctx context.Context) error {
 		return errors.Join(r.damage(), r.start(ctx, nil))
 	}
 	r.done += ", while it runs: "
-	return errors.Join(r.start(ctx, r.damage), r.start(ctx, nil)) // it has to do with it when it starts again, too
+	// it has to do with it when it starts again, too
+	return errors.Join(r.start(ctx, r.damage), r.start(ctx, nil))
 }
 
 // damage does one to three harms.
@@ -160,10 +161,12 @@ func (r *round) refusal(p *served) error {
 	}
 	for _, h := range r.harms {
 		top, _, _ := strings.Cut(h.path, "/")
-		if strings.Contains(said, filepath.Base(h.path)) || strings.Contains(said, filepath.Join(r.data(), top)) {
+		if strings.Contains(said, filepath.Base(h.path)) ||
+			strings.Contains(said, filepath.Join(r.data(), top)) {
 			return nil
 		}
-		if stream := streamOf(h.path); stream != "" && strings.Contains(said, "stream "+stream+" of NATS is damaged") {
+		stream := streamOf(h.path)
+		if stream != "" && strings.Contains(said, "stream "+stream+" of NATS is damaged") {
 			return nil
 		}
 	}
@@ -195,7 +198,8 @@ func (r *round) look(ctx context.Context, anybody *client.Client) {
 	if !r.failed("a new export", err) && got != r.fresh[id] {
 		r.faultf("a new export of %s is another one", id)
 	}
-	if a, err := anybody.Do(ctx, http.MethodGet, "/readyz", nil); err != nil || a.Status != http.StatusOK {
+	a, err := anybody.Do(ctx, http.MethodGet, "/readyz", nil)
+	if err != nil || a.Status != http.StatusOK {
 		r.reported = true
 	}
 }
@@ -209,9 +213,12 @@ func (r *round) failed(what string, err error) bool {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		r.faultf("%s: stuck: %v", what, err)
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE):
 		r.cut = err
-	case is && answer.Answer.Status >= 500, is && answer.Answer.Status == http.StatusNotFound, is && answer.Answer.Status == http.StatusGone, !is && errors.Is(err, io.ErrUnexpectedEOF), !is && strings.Contains(err.Error(), "EOF"):
+	case is && answer.Answer.Status >= 500, is && answer.Answer.Status == http.StatusNotFound, is &&
+		answer.Answer.Status == http.StatusGone, !is && errors.Is(err, io.ErrUnexpectedEOF), !is &&
+		strings.Contains(err.Error(), "EOF"):
 		r.reported = true
 	default:
 		r.faultf("%s: %v", what, err)
@@ -286,12 +293,17 @@ func (r *round) removed(before []string) error {
 		return err
 	}
 	for _, name := range before {
-		if strings.HasPrefix(name, ".") { // no file of an export: what proves whose folder it is, and is made anew
+		// no file of an export: what proves whose folder it is, and is made anew
+		if strings.HasPrefix(name, ".") {
 			continue
 		}
 		at := filepath.Join(files.Folder, name)
-		harmed := slices.ContainsFunc(r.harms, func(h harm) bool { return h.path == at || strings.HasPrefix(at, h.path+"/") })
-		if !harmed && !slices.Contains(after, name) && !slices.ContainsFunc(after, func(a string) bool { return filepath.Base(a) == filepath.Base(name) }) {
+		harmed := slices.ContainsFunc(r.harms, func(h harm) bool {
+			return h.path == at || strings.HasPrefix(at, h.path+"/")
+		})
+		if !harmed && !slices.Contains(after, name) &&
+			!slices.ContainsFunc(after,
+				func(a string) bool { return filepath.Base(a) == filepath.Base(name) }) {
 			r.faultf("%s was whole and has been removed", at)
 		}
 	}

@@ -30,14 +30,21 @@ func (s *storm) serve(data, log string) (*served, error) {
 		return nil, err
 	}
 	defer out.Close() // the child has its own
-	cmd := exec.Command(s.binary, "serve", "--data", data, "--addr", s.addr, "--keeper-every", "200ms", "--drain", "2s", "--spill-bytes", "20000", "--min-free-bytes", "0")
+	cmd := exec.Command(s.binary, "serve", "--data", data, "--addr", s.addr, "--keeper-every",
+		"200ms", "--drain", "2s", "--spill-bytes", "20000", "--min-free-bytes", "0")
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the terminal is the storm's to pass on
+	// an interrupt of the terminal is the storm's to pass on
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "TMPDIR=" + filepath.Dir(log)}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	p := &served{cmd: cmd, exit: make(chan error, 1), log: log, client: client.New("http://" + s.addr)}
+	p := &served{
+		cmd:    cmd,
+		exit:   make(chan error, 1),
+		log:    log,
+		client: client.New("http://" + s.addr),
+	}
 	go func() { p.exit <- cmd.Wait() }()
 	return p, nil
 }
@@ -62,7 +69,8 @@ func (p *served) await(ctx context.Context, limit time.Duration) state {
 			return refused
 		default:
 		}
-		if a, err := p.client.Do(ctx, http.MethodGet, "/healthz", nil); err == nil && a.Status == http.StatusOK {
+		a, err := p.client.Do(ctx, http.MethodGet, "/healthz", nil)
+		if err == nil && a.Status == http.StatusOK {
 			return lives
 		}
 		if client.Sleep(ctx, 20*time.Millisecond) != nil {

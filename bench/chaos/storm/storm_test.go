@@ -14,19 +14,24 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Each kind of harm changes the one file that it names, and no other; a seed draws the same harm again, and in the long run every kind.
+// Each kind of harm changes the one file that it names, and no other; a seed draws the same harm
+// again, and in the long run every kind.
 func TestHarmIsWhereItIsSaidToBe(t *testing.T) {
 	kinds := map[string]bool{}
 	for seed := range uint64(300) {
 		var drawn [2]harm
 		for i := range drawn {
 			dir := t.TempDir()
-			for n, name := range []string{"records/1.sst", "records/2.log", "exports/00/a.seg", "exports/01/b.seg", "nats/1.blk", "key"} {
+			for n, name := range []string{
+				"records/1.sst", "records/2.log", "exports/00/a.seg", "exports/01/b.seg",
+				"nats/1.blk", "key",
+			} {
 				path := filepath.Join(dir, name)
 				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(path, []byte(strings.Repeat(fmt.Sprint(n+1), 50)), 0o600); err != nil {
+				err := os.WriteFile(path, []byte(strings.Repeat(fmt.Sprint(n+1), 50)), 0o600)
+				if err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -1,4 +1,5 @@
-// Package telemetry, with metrics that do nothing: BenchmarkCost builds a server with this file in place of shared/telemetry/define.go.
+// Package telemetry, with metrics that do nothing: BenchmarkCost builds a server with this file
+// in place of shared/telemetry/define.go.
 package telemetry
 
 import "github.com/prometheus/client_golang/prometheus"
